@@ -1,0 +1,207 @@
+//! A tokenizer's files: reading whichever there are, writing all three.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{AddedToken, ModelWrapper};
+
+use crate::vocabulary::{CONTINUATION, SPECIAL_TOKENS, Vocabulary};
+use crate::{TextError, Tokenizer};
+
+pub(crate) const JSON: &str = "tokenizer.json";
+pub(crate) const LIST: &str = "vocab.txt";
+pub(crate) const CONFIG: &str = "tokenizer_config.json";
+
+/// Longest word in characters, as in Transformers.
+const MAX_WORD_CHARS: usize = 100;
+
+fn read(path: &Path) -> Result<Vec<u8>, TextError> {
+    fs::read(path).map_err(|source| TextError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Opens a folder, a `tokenizer.json` or a `vocab.txt`.
+pub(crate) fn open(path: &Path) -> Result<Tokenizer, TextError> {
+    if path.is_dir() {
+        let (json, list) = (path.join(JSON), path.join(LIST));
+        if json.is_file() {
+            open_json(&json)
+        } else if list.is_file() {
+            open_list(&list)
+        } else {
+            Err(TextError::NoTokenizer(path.to_owned()))
+        }
+    } else if path.extension().is_some_and(|e| e == "json") {
+        open_json(path)
+    } else {
+        open_list(path)
+    }
+}
+
+fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
+    let bytes = read(path)?;
+    let bad = |reason: String| TextError::BadJson {
+        path: path.to_owned(),
+        reason,
+    };
+    // Parsed twice, because the crate's errors for a wrong shape name neither field nor line.
+    let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("not JSON: {e}")))?;
+    match value["model"]["type"].as_str() {
+        Some("WordPiece") => {}
+        Some(other) => {
+            return Err(TextError::Unsupported {
+                path: path.to_owned(),
+                found: format!("its model is {other}"),
+            });
+        }
+        None if value["model"].is_object() => {}
+        None => return Err(bad("no \"model\" in it: not a tokenizer.json".into())),
+    }
+    let reference = tokenizers::Tokenizer::from_bytes(&bytes)
+        .map_err(|e| bad(format!("not a tokenizer.json: {e}")))?;
+    if !matches!(reference.get_model(), ModelWrapper::WordPiece(_)) {
+        return Err(TextError::Unsupported {
+            path: path.to_owned(),
+            found: "its model is not WordPiece".into(),
+        });
+    }
+    let mut entries: Vec<(u32, String)> = reference
+        .get_vocab(true)
+        .into_iter()
+        .map(|(token, id)| (id, token))
+        .collect();
+    entries.sort_unstable();
+    for (expected, (id, token)) in entries.iter().enumerate() {
+        if *id as usize != expected {
+            return Err(bad(format!(
+                "token {token:?} has id {id}, expected {expected}: ids must run from 0 without holes or repeats"
+            )));
+        }
+    }
+    let tokens = entries.into_iter().map(|(_, token)| token).collect();
+    Tokenizer::assemble(Vocabulary::new(tokens, path)?, reference)
+}
+
+fn open_list(path: &Path) -> Result<Tokenizer, TextError> {
+    let vocabulary = Vocabulary::parse(&read(path)?, path)?;
+    let config_path = path.with_file_name(CONFIG);
+    let config: Value = if config_path.is_file() {
+        serde_json::from_slice(&read(&config_path)?).map_err(|e| TextError::BadJson {
+            path: config_path,
+            reason: format!("not JSON: {e}"),
+        })?
+    } else {
+        Value::Null
+    };
+    let lowercase = config["do_lower_case"]
+        .as_bool()
+        .unwrap_or_else(|| !vocabulary.has_capitals());
+    let normalizer = BertNormalizer::new(
+        true,
+        config["tokenize_chinese_chars"].as_bool().unwrap_or(true),
+        config["strip_accents"].as_bool(),
+        lowercase,
+    );
+    build(vocabulary, normalizer)
+}
+
+/// A plain BERT tokenizer over `vocabulary`.
+pub(crate) fn build(
+    vocabulary: Vocabulary,
+    normalizer: BertNormalizer,
+) -> Result<Tokenizer, TextError> {
+    let engine = |action: &'static str| {
+        move |e: Box<dyn std::error::Error + Send + Sync>| TextError::Engine {
+            action,
+            reason: e.to_string(),
+        }
+    };
+    let model = WordPiece::builder()
+        .vocab(vocabulary.ids.clone())
+        .unk_token("[UNK]".into())
+        .continuing_subword_prefix(CONTINUATION.into())
+        .max_input_chars_per_word(MAX_WORD_CHARS)
+        .build()
+        .map_err(engine("build the model"))?;
+    let special = vocabulary.special;
+    let template = TemplateProcessing::builder()
+        .try_single("[CLS]:0 $A:0 [SEP]:0")
+        .and_then(|b| b.try_pair("[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1"))
+        .map_err(|e| engine("build the template")(e.into()))?
+        .special_tokens(vec![("[CLS]", special.cls), ("[SEP]", special.sep)])
+        .build()
+        .map_err(|e| engine("build the template")(e.into()))?;
+    let mut reference = tokenizers::Tokenizer::new(model);
+    reference
+        .with_normalizer(Some(normalizer))
+        .map_err(engine("set the normaliser"))?
+        .with_pre_tokenizer(Some(BertPreTokenizer))
+        .with_post_processor(Some(template))
+        .with_decoder(Some(WordPieceDecoder::new(CONTINUATION.into(), true)))
+        .add_special_tokens(SPECIAL_TOKENS.map(|token| AddedToken::from(token, true)))
+        .map_err(engine("add the special tokens"))?;
+    Tokenizer::assemble(vocabulary, reference)
+}
+
+/// Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`, each whole or not at all.
+pub(crate) fn save(
+    dir: &Path,
+    tokens: &[String],
+    reference: &tokenizers::Tokenizer,
+    normalizer: Option<&BertNormalizer>,
+) -> Result<(), TextError> {
+    let io = |action: &'static str, path: &Path| {
+        let path = path.to_owned();
+        move |source| TextError::Io {
+            action,
+            path,
+            source,
+        }
+    };
+    fs::create_dir_all(dir).map_err(io("create", dir))?;
+    let json = reference.to_string(true).map_err(|e| TextError::Engine {
+        action: "write tokenizer.json",
+        reason: e.to_string(),
+    })?;
+    let mut list = tokens.join("\n");
+    list.push('\n');
+    let config = json!({
+        "clean_up_tokenization_spaces": true,
+        "cls_token": "[CLS]",
+        "do_lower_case": normalizer.is_none_or(|n| n.lowercase),
+        "mask_token": "[MASK]",
+        "model_max_length": 512,
+        "pad_token": "[PAD]",
+        "sep_token": "[SEP]",
+        "strip_accents": normalizer.and_then(|n| n.strip_accents),
+        "tokenize_chinese_chars": normalizer.is_none_or(|n| n.handle_chinese_chars),
+        "tokenizer_class": "BertTokenizer",
+        "unk_token": "[UNK]",
+    });
+    let config = format!("{config:#}\n");
+    for (name, text) in [(LIST, list), (JSON, json), (CONFIG, config)] {
+        let (path, partial): (PathBuf, PathBuf) =
+            (dir.join(name), dir.join(format!(".{name}.partial")));
+        let written = fs::File::create(&partial).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&partial, &path)
+        });
+        if let Err(source) = written {
+            // Best effort: the error that matters is the first.
+            let _ = fs::remove_file(&partial);
+            return Err(io("write", &path)(source));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,622 @@
+//! Learning a WordPiece vocabulary from text.
+//!
+//! Words are counted here; the `tokenizers` crate's trainer then joins pieces. **Its "WordPiece" trainer is byte-pair
+//! encoding with `##` prefixes: at each step it joins the most frequent pair of neighbours**, where the original
+//! WordPiece (Schuster & Nakajima 2012) joins the pair that most raises the corpus's likelihood. Only the learning differs:
+//! encoding is the usual greedy longest match.
+//!
+//! The result depends only on the texts, their order and the options: not on threads, not on chance (the trainer by
+//! itself numbers characters in a hash map's order; here they are numbered before it starts).
+
+use std::error::Error;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use ahash::AHashMap;
+use compact_str::CompactString;
+use tokenizers::AddedToken;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::normalizers::BertNormalizer;
+
+use crate::vocabulary::{CONTINUATION, SPECIAL_TOKENS};
+use crate::words::Words;
+use crate::{TextError, Tokenizer};
+
+/// What vocabulary to learn.
+#[derive(Clone, Debug)]
+pub struct VocabularyOptions {
+    /// Number of tokens wanted, special tokens included. Fewer come back when the corpus has no more pairs to join.
+    pub size: usize,
+    /// Keep case and accents; otherwise text is lower-cased and its accents are stripped.
+    pub cased: bool,
+    /// Pairs seen fewer times than this are not joined.
+    pub min_frequency: u64,
+    /// Share of the corpus's characters that the vocabulary must be able to spell, in (0, 1]. The rarest characters
+    /// beyond it get no token: in the words that hold them the corpus would spend its vocabulary on scripts that it
+    /// hardly contains.
+    pub character_coverage: f64,
+    /// Bound on memory: when more distinct words than this have been counted, the rarest are forgotten until half as
+    /// many are left (so a word that is rare everywhere is undercounted). About 60 bytes each.
+    pub max_words: usize,
+    /// Threads that count; 0 for one a core.
+    pub threads: usize,
+}
+
+impl Default for VocabularyOptions {
+    fn default() -> VocabularyOptions {
+        VocabularyOptions {
+            size: 30_522,
+            cased: false,
+            min_frequency: 2,
+            character_coverage: 0.999_99,
+            max_words: 2_000_000,
+            threads: 0,
+        }
+    }
+}
+
+/// What [`learn`] is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LearnStage {
+    /// Reading text and counting words.
+    Counting,
+    /// Joining pieces; takes seconds to a minute, with no news in between.
+    Merging,
+    /// Done.
+    Finished,
+}
+
+/// News of [`learn`], given after every 32 MB of text and at each change of stage.
+#[derive(Clone, Copy, Debug)]
+pub struct LearnProgress {
+    /// What is being done.
+    pub stage: LearnStage,
+    /// Bytes of text read.
+    pub bytes: u64,
+    /// Words counted.
+    pub words: u64,
+    /// Distinct words held.
+    pub distinct: usize,
+    /// Distinct characters with a token; 0 while counting.
+    pub characters: usize,
+    /// Distinct characters left without a token (see [`VocabularyOptions::character_coverage`]); 0 while counting.
+    pub characters_left_out: usize,
+}
+
+/// Words longer than this are \[UNK\] anyway.
+const MAX_WORD_CHARS: usize = 100;
+/// Text counted between two looks at the number of distinct words; what makes the pruning independent of threads.
+const ROUND_BYTES: usize = 32 << 20;
+/// Longest stretch of text that one thread takes at a time.
+const SLICE_BYTES: usize = 256 << 10;
+/// The most words that the trainer is given, the most frequent ones: it needs some 500 bytes for each.
+const TRAINED_WORDS: usize = 500_000;
+/// The trainer counts pairs in `i32`.
+const MAX_PAIR_COUNT: u64 = 1 << 30;
+
+type Counts = AHashMap<CompactString, u64>;
+
+/// Learns a vocabulary from `texts` (lines, paragraphs or documents, in any mixture), the special tokens first, then
+/// characters by code point, then pieces in the order in which they were joined.
+///
+/// Memory is bounded whatever the corpus: 64 MB of text, `max_words` distinct words and the trainer's work on the
+/// half million most frequent ones.
+///
+/// # Errors
+/// The iterator's own error ([`TextError::Input`]), no words at all, a size below what the characters need, an option out
+/// of range.
+pub fn learn<E>(
+    options: &VocabularyOptions,
+    texts: impl Iterator<Item = Result<String, E>>,
+    progress: &dyn Fn(LearnProgress),
+) -> Result<Tokenizer, TextError>
+where
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    check(options)?;
+    let normalizer = BertNormalizer::new(true, true, None, !options.cased);
+    let words = Words::new(normalizer);
+    let mut news = LearnProgress {
+        stage: LearnStage::Counting,
+        bytes: 0,
+        words: 0,
+        distinct: 0,
+        characters: 0,
+        characters_left_out: 0,
+    };
+    let counts = count(options, &words, texts, &mut news, progress)?;
+    if counts.is_empty() {
+        return Err(TextError::EmptyCorpus { bytes: news.bytes });
+    }
+    let alphabet = Alphabet::choose(&counts, options.character_coverage);
+    news.characters = alphabet.starts.len();
+    news.characters_left_out = alphabet.left_out;
+    let needed = SPECIAL_TOKENS.len() + alphabet.starts.len() + alphabet.continuations.len();
+    if options.size < needed {
+        return Err(TextError::VocabularyTooSmall {
+            size: options.size,
+            needed,
+            characters: alphabet.starts.len(),
+        });
+    }
+    news.stage = LearnStage::Merging;
+    progress(news);
+    let tokens = merge(options, counts, &alphabet)?;
+    let tokenizer = Tokenizer::from_tokens(tokens, options.cased)?;
+    news.stage = LearnStage::Finished;
+    progress(news);
+    Ok(tokenizer)
+}
+
+fn check(options: &VocabularyOptions) -> Result<(), TextError> {
+    let coverage = options.character_coverage;
+    if !(coverage > 0.0 && coverage <= 1.0) {
+        return Err(TextError::BadOption {
+            option: "character_coverage",
+            found: coverage.to_string(),
+            expected: "a share above 0 and at most 1",
+        });
+    }
+    if options.max_words < 1000 {
+        return Err(TextError::BadOption {
+            option: "max_words",
+            found: options.max_words.to_string(),
+            expected: "at least 1000",
+        });
+    }
+    if options.size <= SPECIAL_TOKENS.len() {
+        return Err(TextError::BadOption {
+            option: "size",
+            found: options.size.to_string(),
+            expected: "more than the 5 special tokens",
+        });
+    }
+    Ok(())
+}
+
+/// Counts words by rounds of [`ROUND_BYTES`]: while one round is counted, the next is read.
+fn count<E>(
+    options: &VocabularyOptions,
+    words: &Words,
+    mut texts: impl Iterator<Item = Result<String, E>>,
+    news: &mut LearnProgress,
+    progress: &dyn Fn(LearnProgress),
+) -> Result<Counts, TextError>
+where
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    let threads = match options.threads {
+        0 => thread::available_parallelism().map_or(1, |n| n.get()),
+        n => n,
+    };
+    let max_words = options.max_words;
+    progress(*news);
+    thread::scope(|scope| {
+        let mut counting: Option<thread::ScopedJoinHandle<'_, (Counts, u64)>> = None;
+        let mut total = Counts::new();
+        loop {
+            let (mut round, mut bytes) = (Vec::new(), 0);
+            while bytes < ROUND_BYTES {
+                match texts.next() {
+                    Some(Ok(text)) => {
+                        bytes += text.len();
+                        round.push(text);
+                    }
+                    Some(Err(error)) => return Err(TextError::Input(error.into())),
+                    None => break,
+                }
+            }
+            if let Some(handle) = counting.take() {
+                let (counts, seen) = handle
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                total = counts;
+                news.words += seen;
+                news.distinct = total.len();
+                progress(*news);
+            }
+            if round.is_empty() {
+                return Ok(total);
+            }
+            news.bytes += bytes as u64;
+            let before = std::mem::take(&mut total);
+            counting =
+                Some(scope.spawn(move || count_round(words, before, &round, threads, max_words)));
+        }
+    })
+}
+
+/// Adds the words of `round` to `total`; returns it, pruned, and the number of words seen.
+fn count_round(
+    words: &Words,
+    mut total: Counts,
+    round: &[String],
+    threads: usize,
+    max_words: usize,
+) -> (Counts, u64) {
+    let slices: Vec<&str> = round.iter().flat_map(|text| Slices(text)).collect();
+    let next = AtomicUsize::new(0);
+    let mut seen = 0;
+    thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads.min(slices.len()))
+            .map(|_| scope.spawn(|| count_slices(words, &slices, &next)))
+            .collect();
+        for handle in handles {
+            let (counts, n) = handle
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            seen += n;
+            if total.is_empty() {
+                total = counts;
+            } else {
+                for (word, count) in counts {
+                    *total.entry(word).or_default() += count;
+                }
+            }
+        }
+    });
+    if total.len() > max_words {
+        total = most_frequent(total, max_words / 2).into_iter().collect();
+    }
+    (total, seen)
+}
+
+fn count_slices(words: &Words, slices: &[&str], next: &AtomicUsize) -> (Counts, u64) {
+    let mut counts = Counts::new();
+    let (mut seen, mut buffer) = (0, String::new());
+    while let Some(slice) = slices.get(next.fetch_add(1, Ordering::Relaxed)) {
+        words.split(slice, &mut buffer, |word, chars| {
+            if chars > MAX_WORD_CHARS {
+                return;
+            }
+            seen += 1;
+            match counts.get_mut(word) {
+                Some(count) => *count += 1,
+                None => {
+                    counts.insert(CompactString::from(word), 1);
+                }
+            }
+        });
+    }
+    (counts, seen)
+}
+
+/// A text in stretches of about [`SLICE_BYTES`], cut at spaces, where no word can be split.
+struct Slices<'a>(&'a str);
+
+impl<'a> Iterator for Slices<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let text = self.0;
+        if text.is_empty() {
+            return None;
+        }
+        let space = text
+            .as_bytes()
+            .iter()
+            .skip(SLICE_BYTES)
+            .position(|&b| b == b' ' || b == b'\n')
+            .map_or(text.len(), |i| SLICE_BYTES + i + 1);
+        let (slice, rest) = text.split_at(space);
+        self.0 = rest;
+        Some(slice)
+    }
+}
+
+/// The `n` most frequent words, in no order; equally frequent ones are chosen alphabetically.
+fn most_frequent(counts: Counts, n: usize) -> Vec<(CompactString, u64)> {
+    let mut all: Vec<(CompactString, u64)> = counts.into_iter().collect();
+    if all.len() > n {
+        all.select_nth_unstable_by(n, |a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        all.truncate(n);
+    }
+    all
+}
+
+/// The characters that get tokens, by code point.
+struct Alphabet {
+    /// All of them: any may begin a word.
+    starts: Vec<char>,
+    /// Those that also stand inside words.
+    continuations: Vec<char>,
+    left_out: usize,
+}
+
+impl Alphabet {
+    fn choose(counts: &Counts, coverage: f64) -> Alphabet {
+        let mut seen: AHashMap<char, (u64, bool)> = AHashMap::new();
+        for (word, &count) in counts {
+            for (i, c) in word.chars().enumerate() {
+                let entry = seen.entry(c).or_default();
+                entry.0 += count;
+                entry.1 |= i > 0;
+            }
+        }
+        let total: u64 = seen.values().map(|&(count, _)| count).sum();
+        let mut order: Vec<(char, u64, bool)> = seen
+            .into_iter()
+            .map(|(c, (n, inside))| (c, n, inside))
+            .collect();
+        order.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+        // As many occurrences as may be left uncovered, taken from the rare end by whole characters.
+        let mut spare = ((1.0 - coverage) * total as f64) as u64;
+        let mut kept = order.len();
+        while kept > 0 && order[kept - 1].1 <= spare {
+            spare -= order[kept - 1].1;
+            kept -= 1;
+        }
+        let left_out = order.len() - kept;
+        order.truncate(kept);
+        order.sort_unstable_by_key(|&(c, ..)| c);
+        Alphabet {
+            starts: order.iter().map(|&(c, ..)| c).collect(),
+            continuations: order.iter().filter(|o| o.2).map(|&(c, ..)| c).collect(),
+            left_out,
+        }
+    }
+}
+
+/// Runs the trainer; tokens in the order of their ids.
+fn merge(
+    options: &VocabularyOptions,
+    counts: Counts,
+    alphabet: &Alphabet,
+) -> Result<Vec<String>, TextError> {
+    let spelled: Counts = counts
+        .into_iter()
+        .filter(|(word, _)| {
+            word.chars()
+                .all(|c| alphabet.starts.binary_search(&c).is_ok())
+        })
+        .collect();
+    let mut counts: Counts = most_frequent(spelled, TRAINED_WORDS).into_iter().collect();
+    let mut min_frequency = options.min_frequency;
+    let divisor = count_divisor(&counts);
+    if divisor > 1 {
+        for count in counts.values_mut() {
+            *count = (*count / divisor).max(1);
+        }
+        min_frequency = min_frequency.div_ceil(divisor);
+    }
+    // Declared up front, characters get ids in our order; else the trainer numbers them as its hash map yields words,
+    // and ids, also those of ties among pairs, differ from run to run.
+    let first = SPECIAL_TOKENS
+        .iter()
+        .map(|&token| token.to_owned())
+        .chain(alphabet.starts.iter().map(|c| c.to_string()))
+        .chain(
+            alphabet
+                .continuations
+                .iter()
+                .map(|c| format!("{CONTINUATION}{c}")),
+        )
+        .map(|token| AddedToken::from(token, true))
+        .collect();
+    let trainer = BpeTrainer::builder()
+        .continuing_subword_prefix(CONTINUATION.into())
+        .special_tokens(first)
+        .vocab_size(options.size)
+        .min_frequency(min_frequency)
+        .show_progress(false)
+        .build();
+    let mut model = BPE::default();
+    trainer
+        .do_train(&counts, &mut model)
+        .map_err(|e| TextError::Engine {
+            action: "learn the vocabulary",
+            reason: e.to_string(),
+        })?;
+    let mut tokens: Vec<(u32, String)> = model
+        .get_vocab()
+        .into_iter()
+        .map(|(token, id)| (id, token))
+        .collect();
+    tokens.sort_unstable();
+    Ok(tokens.into_iter().map(|(_, token)| token).collect())
+}
+
+/// What counts must be divided by, so that no pair's count overflows the trainer's `i32`: only for corpora of
+/// gigabytes. No later pair is more frequent than the most frequent pair of characters.
+fn count_divisor(counts: &Counts) -> u64 {
+    let mut pairs: AHashMap<(bool, char, char), u64> = AHashMap::new();
+    for (word, &count) in counts {
+        let mut before = None;
+        for (i, c) in word.chars().enumerate() {
+            if let Some(b) = before {
+                *pairs.entry((i == 1, b, c)).or_default() += count;
+            }
+            before = Some(c);
+        }
+    }
+    let largest = pairs.values().copied().max().unwrap_or(0);
+    largest.div_ceil(MAX_PAIR_COUNT).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::convert::Infallible;
+
+    fn quiet(_: LearnProgress) {}
+
+    fn texts(lines: &[&str]) -> impl Iterator<Item = Result<String, Infallible>> {
+        lines
+            .iter()
+            .map(|&line| Ok(line.to_owned()))
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    fn options(size: usize) -> VocabularyOptions {
+        VocabularyOptions {
+            size,
+            ..VocabularyOptions::default()
+        }
+    }
+
+    fn tokens(tokenizer: &Tokenizer) -> Vec<&str> {
+        (0..tokenizer.vocab_size() as u32)
+            .map(|id| tokenizer.token(id).unwrap())
+            .collect()
+    }
+
+    /// Deterministic words of a few syllables with a skewed distribution.
+    fn babble(n: usize) -> String {
+        let syllables = ["ka", "lo", "mi", "Ne", "tu", "ré", "san", "or", "eth", "ix"];
+        let (mut state, mut text) = (7u64, String::new());
+        for i in 0..n {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let mut x = (state >> 33) as usize;
+            for _ in 0..1 + x % 3 {
+                text.push_str(syllables[(x * x) % syllables.len()]);
+                x /= 5;
+            }
+            text.push(if i % 11 == 10 { '.' } else { ' ' });
+        }
+        text
+    }
+
+    #[test]
+    fn special_tokens_then_characters_then_frequent_pieces() {
+        let corpus = ["The cat sat. The cats sat!", "the cat"];
+        let learned = learn(&options(30), texts(&corpus), &quiet).unwrap();
+        let all = tokens(&learned);
+        assert_eq!(all[..5], SPECIAL_TOKENS);
+        assert_eq!(all[5..12], ["!", ".", "a", "c", "e", "h", "s"]);
+        assert!(all.contains(&"the") && all.contains(&"cat"), "{all:?}");
+        assert!(!all.contains(&"The"));
+        assert_eq!(learned.decode(&learned.encode("THE cats")), "the cats");
+        let cased = VocabularyOptions {
+            cased: true,
+            ..options(30)
+        };
+        let learned = learn(&cased, texts(&corpus), &quiet).unwrap();
+        assert!(learned.is_cased());
+        assert!(tokens(&learned).contains(&"T"));
+    }
+
+    #[test]
+    fn the_result_depends_on_neither_threads_nor_chance() {
+        let text = babble(40_000);
+        let lines: Vec<&str> = text.split('.').collect();
+        let run = |threads, lines: &[&str]| {
+            let options = VocabularyOptions {
+                threads,
+                ..options(400)
+            };
+            learn(&options, texts(lines), &quiet).unwrap().fingerprint()
+        };
+        let one = run(1, &lines);
+        assert_eq!(one, run(4, &lines));
+        assert_eq!(one, run(3, &lines));
+        // One long text is cut into slices for the threads.
+        assert_eq!(one, run(3, &[&text.replace('.', " ")]).clone());
+    }
+
+    #[test]
+    fn the_size_is_reached_and_a_too_small_one_says_what_is_needed() {
+        let text = babble(20_000);
+        let learned = learn(&options(200), texts(&[&text]), &quiet).unwrap();
+        assert_eq!(learned.vocab_size(), 200);
+        let error = learn(&options(12), texts(&[&text]), &quiet).unwrap_err();
+        let TextError::VocabularyTooSmall { needed, .. } = error else {
+            panic!("{error}");
+        };
+        assert!(error.to_string().contains(&needed.to_string()));
+        assert_eq!(
+            learn(&options(needed), texts(&[&text]), &quiet)
+                .unwrap()
+                .vocab_size(),
+            needed
+        );
+    }
+
+    #[test]
+    fn a_high_minimum_frequency_joins_less() {
+        let text = babble(2_000);
+        let frequent = VocabularyOptions {
+            min_frequency: 500,
+            ..options(300)
+        };
+        let few = learn(&frequent, texts(&[&text]), &quiet).unwrap();
+        let many = learn(&options(300), texts(&[&text]), &quiet).unwrap();
+        assert!(few.vocab_size() < many.vocab_size());
+    }
+
+    #[test]
+    fn empty_corpora_and_failing_readers_are_errors() {
+        for lines in [&[][..], &["", " \n\t "][..]] {
+            let error = learn(&options(100), texts(lines), &quiet).unwrap_err();
+            assert!(matches!(error, TextError::EmptyCorpus { .. }), "{error}");
+        }
+        let failing = [Ok("a".to_owned()), Err("corpus.txt: bad byte")].into_iter();
+        let error = learn(&options(100), failing, &quiet).unwrap_err();
+        assert_eq!(error.to_string(), "corpus.txt: bad byte");
+    }
+
+    #[test]
+    fn pruning_keeps_the_frequent_words() {
+        let mut counts: Counts = (0..5000u64)
+            .map(|i| (CompactString::from(format!("w{i:04}")), 1))
+            .collect();
+        counts.insert("frequent".into(), 9);
+        let text = "frequent other other".to_owned();
+        let words = Words::new(BertNormalizer::default());
+        let (total, seen) = count_round(&words, counts, &[text], 2, 1000);
+        assert_eq!((seen, total.len()), (3, 500));
+        assert_eq!(total["frequent"], 10);
+        assert_eq!(total["other"], 2);
+        assert!(total.contains_key("w0000") && !total.contains_key("w4999"));
+    }
+
+    #[test]
+    fn huge_counts_are_divided() {
+        let counts: Counts = [("abab".into(), 1 << 33), ("cd".into(), 5)]
+            .into_iter()
+            .collect();
+        assert!(count_divisor(&counts) >= 8);
+        let alphabet = Alphabet::choose(&counts, 1.0);
+        let all = merge(&options(100), counts, &alphabet).unwrap();
+        assert!(all.contains(&"abab".to_owned()), "{all:?}");
+    }
+
+    #[test]
+    fn rare_characters_are_left_out_only_beyond_the_coverage() {
+        let counts: Counts = [("ab".into(), 100_000), ("\u{416}".into(), 3)]
+            .into_iter()
+            .collect();
+        assert_eq!(Alphabet::choose(&counts, 1.0).starts, ['a', 'b', '\u{416}']);
+        let chosen = Alphabet::choose(&counts, 0.9999);
+        assert_eq!((chosen.starts, chosen.left_out), (vec!['a', 'b'], 1));
+        assert_eq!(chosen.continuations, ['b']);
+    }
+
+    #[test]
+    fn progress_tells_stages_bytes_and_words() {
+        let seen = RefCell::new(Vec::new());
+        learn(&options(40), texts(&["one two", "two three"]), &|p| {
+            seen.borrow_mut().push(p);
+        })
+        .unwrap();
+        let seen = seen.into_inner();
+        let last = seen.last().unwrap();
+        assert_eq!(seen[0].stage, LearnStage::Counting);
+        assert_eq!(last.stage, LearnStage::Finished);
+        assert_eq!((last.bytes, last.words, last.distinct), (16, 4, 3));
+    }
+
+    #[test]
+    fn options_out_of_range_are_named() {
+        let bad = VocabularyOptions {
+            character_coverage: 0.0,
+            ..options(100)
+        };
+        let error = learn(&bad, texts(&["a"]), &quiet).unwrap_err().to_string();
+        assert!(error.contains("character_coverage is 0"), "{error}");
+        assert!(learn(&options(5), texts(&["a"]), &quiet).is_err());
+    }
+}

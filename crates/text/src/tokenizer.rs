@@ -1,0 +1,651 @@
+//! The tokenizer: text → ids → text.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::{ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
+
+use crate::trie::Trie;
+use crate::vocabulary::{CONTINUATION, Special, Vocabulary};
+use crate::words::Words;
+use crate::{TextError, folder};
+
+/// A token with the place in the text that it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The token's id.
+    pub id: u32,
+    /// First byte in the original text.
+    pub start: usize,
+    /// One past the last byte in the original text.
+    pub end: usize,
+}
+
+/// A WordPiece tokenizer. Cheap to clone (one shared allocation), and shared freely between threads.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    vocabulary: Vocabulary,
+    /// The `tokenizers` crate's tokenizer; special tokens in text are text to it.
+    reference: tokenizers::Tokenizer,
+    normalizer: Option<BertNormalizer>,
+    /// Our own path; absent where the configuration is not plain BERT.
+    fast: Option<Fast>,
+}
+
+struct Fast {
+    words: Words,
+    trie: Trie,
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("vocab_size", &self.vocab_size())
+            .field("cased", &self.is_cased())
+            .field("fast", &self.is_fast())
+            .finish()
+    }
+}
+
+impl Tokenizer {
+    /// Opens a folder, a `tokenizer.json` or a `vocab.txt`.
+    ///
+    /// A folder's `tokenizer.json` is preferred. With only a `vocab.txt`, `do_lower_case`, `strip_accents` and
+    /// `tokenize_chinese_chars` come from the `tokenizer_config.json` beside it; where that does not say, the vocabulary
+    /// is taken as cased if any of its ordinary tokens holds a capital.
+    ///
+    /// # Errors
+    /// A missing, empty, malformed or non-UTF-8 file, a repeated token (with its line), a missing special token, a
+    /// model other than WordPiece.
+    pub fn open(path: &Path) -> Result<Tokenizer, TextError> {
+        folder::open(path)
+    }
+
+    /// A plain BERT tokenizer over `tokens`, whose ids are their positions. Accents are stripped unless `cased`.
+    ///
+    /// # Errors
+    /// An empty list, a blank or repeated token, a missing special token.
+    pub fn from_tokens(tokens: Vec<String>, cased: bool) -> Result<Tokenizer, TextError> {
+        let vocabulary = Vocabulary::new(tokens, Path::new("vocabulary"))?;
+        folder::build(vocabulary, BertNormalizer::new(true, true, None, !cased))
+    }
+
+    pub(crate) fn assemble(
+        vocabulary: Vocabulary,
+        mut reference: tokenizers::Tokenizer,
+    ) -> Result<Tokenizer, TextError> {
+        reference.set_encode_special_tokens(true);
+        let engine = |e: Box<dyn std::error::Error + Send + Sync>| TextError::Engine {
+            action: "set truncation",
+            reason: e.to_string(),
+        };
+        // Length is the business of whoever makes batches.
+        reference.with_truncation(None).map_err(engine)?;
+        reference.with_padding(None);
+        let normalizer = match reference.get_normalizer() {
+            Some(NormalizerWrapper::BertNormalizer(n)) => Some(*n),
+            _ => None,
+        };
+        let fast = Fast::new(&vocabulary, &reference, normalizer);
+        // The one failure that the model knows, an absent unknown token, shows here rather than in `encode`.
+        reference
+            .encode_fast("\u{1f9ff}\u{10348}", false)
+            .map_err(|e| TextError::Engine {
+                action: "encode",
+                reason: e.to_string(),
+            })?;
+        Ok(Tokenizer {
+            inner: Arc::new(Inner {
+                vocabulary,
+                reference,
+                normalizer,
+                fast,
+            }),
+        })
+    }
+
+    /// Ids of `text`, no special tokens added. Special tokens written in the text are ordinary text: `[MASK]` becomes
+    /// the ids of `[`, `mask` and `]`.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        // English has about 4.5 bytes a token.
+        let mut out = Vec::with_capacity(text.len() / 4 + 4);
+        self.encode_into(text, &mut out);
+        out
+    }
+
+    /// As [`encode`](Self::encode), appending to `out`.
+    pub fn encode_into(&self, text: &str, out: &mut Vec<u32>) {
+        match &self.inner.fast {
+            Some(fast) => {
+                let mut buffer = String::new();
+                fast.words.split(text, &mut buffer, |word, chars| {
+                    fast.trie.encode(word, chars, out);
+                });
+            }
+            None => self.encode_reference(text, out),
+        }
+    }
+
+    /// As [`encode_into`](Self::encode_into) but always by the `tokenizers` crate: the same ids, slowly. For checks and
+    /// for the bench.
+    pub fn encode_reference(&self, text: &str, out: &mut Vec<u32>) {
+        match self.inner.reference.encode_fast(text, false) {
+            Ok(encoding) => out.extend_from_slice(encoding.get_ids()),
+            // Cannot happen: `assemble` has tried it. An unknown text is [UNK].
+            Err(_) => out.push(self.special().unk),
+        }
+    }
+
+    /// As [`encode`](Self::encode), except that a literal `[MASK]` in the text becomes the mask's id.
+    pub fn encode_masked(&self, text: &str) -> Vec<u32> {
+        let mut out = Vec::new();
+        for (i, part) in text.split("[MASK]").enumerate() {
+            if i > 0 {
+                out.push(self.special().mask);
+            }
+            self.encode_into(part, &mut out);
+        }
+        out
+    }
+
+    /// Ids of `text` with the bytes of the original text that each stands for. Runs on the `tokenizers` crate.
+    pub fn encode_with_offsets(&self, text: &str) -> Vec<Piece> {
+        match self.inner.reference.encode(text, false) {
+            Ok(encoding) => encoding
+                .get_ids()
+                .iter()
+                .zip(encoding.get_offsets())
+                .map(|(&id, &(start, end))| Piece { id, start, end })
+                .collect(),
+            Err(_) => vec![Piece {
+                id: self.special().unk,
+                start: 0,
+                end: text.len(),
+            }],
+        }
+    }
+
+    /// Readable text of `ids`: `##` pieces joined, words separated by a space, \[PAD\], \[CLS\] and \[SEP\] left out.
+    /// An id outside the vocabulary reads as \[UNK\].
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let Special { pad, cls, sep, .. } = self.special();
+        let mut text = String::new();
+        for &id in ids {
+            if id == pad || id == cls || id == sep {
+                continue;
+            }
+            let token = self.token(id).unwrap_or("[UNK]");
+            match token.strip_prefix(CONTINUATION) {
+                Some(rest) if self.is_continuation(id) => text.push_str(rest),
+                _ => {
+                    if !text.is_empty() {
+                        text.push(' ');
+                    }
+                    text.push_str(token);
+                }
+            }
+        }
+        text
+    }
+
+    /// Number of tokens; ids are `0..vocab_size`.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.vocabulary.tokens.len()
+    }
+
+    /// The token of an id.
+    pub fn token(&self, id: u32) -> Option<&str> {
+        self.inner
+            .vocabulary
+            .tokens
+            .get(id as usize)
+            .map(String::as_str)
+    }
+
+    /// The id of a token, spelled as in the vocabulary (`##ing`, `[MASK]`).
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.vocabulary.ids.get(token).copied()
+    }
+
+    /// The special tokens' ids.
+    pub fn special(&self) -> Special {
+        self.inner.vocabulary.special
+    }
+
+    /// Whether the token continues a word (`##ing`). The lone token `##` does not.
+    pub fn is_continuation(&self, id: u32) -> bool {
+        self.token(id).is_some_and(|token| {
+            token.len() > CONTINUATION.len() && token.starts_with(CONTINUATION)
+        })
+    }
+
+    /// Whether case is kept.
+    pub fn is_cased(&self) -> bool {
+        match &self.inner.normalizer {
+            Some(normalizer) => !normalizer.lowercase,
+            // Any other normaliser: see what it does.
+            None => {
+                let normalizer = self.inner.reference.get_normalizer();
+                let mut text = tokenizers::NormalizedString::from("A");
+                let done = normalizer.map(|n| tokenizers::Normalizer::normalize(n, &mut text));
+                !matches!(done, Some(Ok(()))) || text.get() != "a"
+            }
+        }
+    }
+
+    /// Whether [`encode`](Self::encode) runs on our own path (plain BERT) rather than on the `tokenizers` crate.
+    pub fn is_fast(&self) -> bool {
+        self.inner.fast.is_some()
+    }
+
+    /// 32 hexadecimal digits that change with anything that changes ids: the tokens in their order, the normaliser, the
+    /// pre-tokeniser, the model's settings, non-special added tokens. The same whichever of the files was opened.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = blake3::Hasher::new();
+        let mut field = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        for token in &self.inner.vocabulary.tokens {
+            field(token.as_bytes());
+        }
+        let reference = &self.inner.reference;
+        let mut settings = serde_json::json!({
+            "normalizer": reference.get_normalizer(),
+            "pre_tokenizer": reference.get_pre_tokenizer(),
+        });
+        if let ModelWrapper::WordPiece(model) = reference.get_model() {
+            settings["max_chars"] = model.max_input_chars_per_word.into();
+            settings["prefix"] = model.continuing_subword_prefix.as_str().into();
+            settings["unk"] = model.unk_token.as_str().into();
+        }
+        let mut added: Vec<String> = reference
+            .get_added_tokens_decoder()
+            .values()
+            .filter(|token| !token.special)
+            .map(|token| format!("{token:?}"))
+            .collect();
+        added.sort_unstable();
+        settings["added"] = added.into();
+        // serde_json's maps are sorted, so equal settings give equal text.
+        field(settings.to_string().as_bytes());
+        hash.finalize().to_hex()[..32].to_owned()
+    }
+
+    /// Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json` into `dir` (made if absent), which
+    /// Transformers' `BertTokenizerFast.from_pretrained` reads with the same ids.
+    ///
+    /// # Errors
+    /// A folder or file that cannot be written; nothing half-written is left under the three names.
+    pub fn save(&self, dir: &Path) -> Result<(), TextError> {
+        folder::save(
+            dir,
+            &self.inner.vocabulary.tokens,
+            &self.inner.reference,
+            self.inner.normalizer.as_ref(),
+        )
+    }
+}
+
+impl Fast {
+    /// `None` unless everything is as in the original BERT.
+    fn new(
+        vocabulary: &Vocabulary,
+        reference: &tokenizers::Tokenizer,
+        normalizer: Option<BertNormalizer>,
+    ) -> Option<Fast> {
+        let normalizer = normalizer.filter(|n| n.clean_text)?;
+        let Some(PreTokenizerWrapper::BertPreTokenizer(_)) = reference.get_pre_tokenizer() else {
+            return None;
+        };
+        let ModelWrapper::WordPiece(model) = reference.get_model() else {
+            return None;
+        };
+        let added = reference.get_added_tokens_decoder();
+        if model.continuing_subword_prefix != CONTINUATION
+            || added.values().any(|token| !token.special)
+            // Added tokens that the model itself does not have would otherwise be reachable through the trie.
+            || reference.get_vocab_size(false) != vocabulary.tokens.len()
+        {
+            return None;
+        }
+        let unk = *vocabulary.ids.get(&model.unk_token)?;
+        Some(Fast {
+            words: Words::new(normalizer),
+            trie: Trie::new(
+                vocabulary.tokens.iter().map(String::as_str),
+                CONTINUATION,
+                unk,
+                model.max_input_chars_per_word,
+            ),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SPECIAL_TOKENS;
+    use std::fs;
+
+    const PLAIN: &[&str] = &[
+        "the",
+        "un",
+        "##aff",
+        "##able",
+        "cat",
+        "##s",
+        "mask",
+        "[",
+        "]",
+        ",",
+        ".",
+        "!",
+        "日",
+        "本",
+        "cafe",
+        "a",
+        "b",
+        "c",
+        "##a",
+        "##b",
+        "##c",
+        "e",
+        "##e",
+        "s",
+        "##t",
+        "##\u{1d165}",
+        "ا",
+        "##ل",
+        "ᄀ",
+        "##ᅡ",
+        "☃",
+        "İ",
+        "##i",
+        "i",
+        "#",
+        "##",
+        "0",
+        "##0",
+        "ß",
+        "ñ",
+        "n",
+        "-",
+        "🙂",
+        "MASK",
+        "É",
+        "The",
+    ];
+
+    fn plain(cased: bool) -> Tokenizer {
+        let tokens = SPECIAL_TOKENS
+            .iter()
+            .chain(PLAIN)
+            .map(|t| t.to_string())
+            .collect();
+        Tokenizer::from_tokens(tokens, cased).unwrap()
+    }
+
+    fn words<'a>(tokenizer: &'a Tokenizer, ids: &[u32]) -> Vec<&'a str> {
+        ids.iter().map(|&id| tokenizer.token(id).unwrap()).collect()
+    }
+
+    #[test]
+    fn special_tokens_in_text_are_text() {
+        let t = plain(false);
+        assert_eq!(
+            words(&t, &t.encode("the [MASK]")),
+            ["the", "[", "mask", "]"]
+        );
+        assert_eq!(
+            words(&t, &t.encode_masked("the [MASK], [MASK] [CLS]")),
+            ["the", "[MASK]", ",", "[MASK]", "[", "[UNK]", "]"]
+        );
+        assert!(!t.encode("[CLS][SEP][PAD][MASK]").iter().any(|&id| {
+            let s = t.special();
+            [s.cls, s.sep, s.pad, s.mask].contains(&id)
+        }));
+        let pieces = t.encode_with_offsets("[MASK]");
+        assert_eq!(pieces.len(), 3);
+        assert_eq!((pieces[1].start, pieces[1].end), (1, 5));
+    }
+
+    #[test]
+    fn offsets_are_bytes_of_the_original() {
+        let t = plain(false);
+        let text = "Thé CAFÉ日cats";
+        let spans: Vec<&str> = t
+            .encode_with_offsets(text)
+            .iter()
+            .map(|p| &text[p.start..p.end])
+            .collect();
+        assert_eq!(spans, ["Thé", "CAFÉ", "日", "cat", "s"]);
+        let ids: Vec<u32> = t.encode_with_offsets(text).iter().map(|p| p.id).collect();
+        assert_eq!(ids, t.encode(text));
+    }
+
+    #[test]
+    fn decode_joins_pieces_and_hides_frames() {
+        let t = plain(false);
+        let ids = [
+            2,
+            t.id("un").unwrap(),
+            t.id("##aff").unwrap(),
+            t.id("##able").unwrap(),
+            4,
+            1,
+            3,
+            0,
+        ];
+        assert_eq!(t.decode(&ids), "unaffable [MASK] [UNK]");
+        assert_eq!(t.decode(&[9999]), "[UNK]");
+        assert!(t.is_continuation(t.id("##s").unwrap()));
+        assert!(!t.is_continuation(t.id("##").unwrap()));
+        assert!(!t.is_continuation(9999));
+    }
+
+    #[test]
+    fn own_path_equals_the_reference_on_random_mixtures() {
+        let atoms = [
+            "the",
+            "The",
+            "unaffable",
+            "cats",
+            "a",
+            "b",
+            "ab",
+            "é",
+            "e\u{301}",
+            "É",
+            "\u{301}",
+            "\u{316}",
+            "日",
+            "本",
+            "\u{f900}",
+            "\u{2f800}",
+            "\u{1d165}",
+            "\u{302e}",
+            "\u{200d}",
+            "\u{200b}",
+            "\u{feff}",
+            "\u{ad}",
+            "\0",
+            "\u{7}",
+            "\u{fffd}",
+            " ",
+            "\t",
+            "\n",
+            "\r\n",
+            "\u{a0}",
+            "\u{3000}",
+            "\u{2028}",
+            "\u{85}",
+            "[MASK]",
+            "[CLS]",
+            "##s",
+            "#",
+            "!",
+            ".",
+            "—",
+            "「",
+            "¿",
+            "🙂",
+            "👩\u{200d}🔬",
+            "가",
+            "각",
+            "İ",
+            "ß",
+            "ẞ",
+            "ﬁ",
+            "ا",
+            "ل",
+            "\u{64e}",
+            "ñ",
+            "≠",
+            "\u{37e}",
+            "\u{1fef}",
+            "x",
+            "0",
+            "½",
+            "☃",
+            "\u{e000}",
+            "\u{10ffff}",
+            "\u{378}",
+            "\u{16ff0}",
+            "\u{1b44}",
+            "ก็",
+            "न्",
+            "ǅ",
+            "Σ",
+            "\u{345}",
+            "\u{1c4}",
+            "-",
+            "\u{2212}",
+            "_",
+            "$",
+            "^",
+            "`",
+        ];
+        let long = "a".repeat(99);
+        let mut state = 1u64;
+        for cased in [true, false] {
+            let t = plain(cased);
+            assert!(t.is_fast());
+            for _ in 0..5_000 {
+                let mut text = String::new();
+                for _ in 0..state >> 60 {
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
+                    let pick = (state >> 33) as usize;
+                    if pick.is_multiple_of(97) {
+                        text.push_str(&long);
+                    }
+                    if pick.is_multiple_of(13) {
+                        // Any character at all.
+                        text.extend(char::from_u32((pick as u32 >> 4) % 0x11_0000));
+                    }
+                    text.push_str(atoms[pick % atoms.len()]);
+                }
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(99);
+                let mut expected = Vec::new();
+                t.encode_reference(&text, &mut expected);
+                assert_eq!(t.encode(&text), expected, "cased {cased}: {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn saved_folders_open_with_the_same_ids_whichever_file_is_read() {
+        for cased in [true, false] {
+            let t = plain(cased);
+            let dir = tempfile::tempdir().unwrap();
+            let out = dir.path().join("new/folder");
+            t.save(&out).unwrap();
+            let mut names: Vec<_> = fs::read_dir(&out)
+                .unwrap()
+                .map(|e| e.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            assert_eq!(
+                names,
+                ["tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+            );
+            for path in [
+                out.clone(),
+                out.join("vocab.txt"),
+                out.join("tokenizer.json"),
+            ] {
+                let again = Tokenizer::open(&path).unwrap();
+                assert_eq!(again.fingerprint(), t.fingerprint(), "{}", path.display());
+                assert_eq!(again.is_cased(), cased);
+                assert!(again.is_fast());
+            }
+            // With no config, the vocabulary's capitals decide.
+            fs::remove_file(out.join("tokenizer.json")).unwrap();
+            fs::remove_file(out.join("tokenizer_config.json")).unwrap();
+            assert!(Tokenizer::open(&out).unwrap().is_cased());
+        }
+        assert_ne!(plain(true).fingerprint(), plain(false).fingerprint());
+    }
+
+    #[test]
+    fn other_configurations_go_to_the_reference() {
+        let dir = tempfile::tempdir().unwrap();
+        plain(false).save(dir.path()).unwrap();
+        let path = dir.path().join("tokenizer.json");
+        let mut json: serde_json::Value =
+            serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        json["normalizer"] = serde_json::json!({"type": "Lowercase"});
+        json["truncation"] = serde_json::json!({
+            "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0
+        });
+        fs::write(&path, json.to_string()).unwrap();
+        let t = Tokenizer::open(dir.path()).unwrap();
+        assert!(!t.is_fast() && !t.is_cased());
+        // No truncation, no accents stripped, [MASK] not injected.
+        assert_eq!(
+            words(&t, &t.encode("The CAT, [MASK] é")),
+            ["the", "cat", ",", "[", "mask", "]", "[UNK]"]
+        );
+        assert_ne!(t.fingerprint(), plain(false).fingerprint());
+    }
+
+    #[test]
+    fn bad_files_give_one_clear_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let fails = |path: &Path| Tokenizer::open(path).unwrap_err().to_string();
+        assert!(fails(dir.path()).contains("holds no tokenizer"));
+        let json = dir.path().join("tokenizer.json");
+        assert!(fails(&json).contains("cannot read"));
+        let check = |text: &str, expected: &str| {
+            fs::write(&json, text).unwrap();
+            let message = fails(dir.path());
+            assert!(
+                message.contains("tokenizer.json") && message.contains(expected),
+                "{message}"
+            );
+            assert!(!message.contains('\n'), "{message}");
+        };
+        check("{\"model\": ", "line 1");
+        check("", "not JSON");
+        check("{}", "no \"model\"");
+        check(r#"{"model": {"type": "BPE"}}"#, "its model is BPE");
+        check(
+            r#"{"model": {"type": "WordPiece", "vocab": 3}}"#,
+            "not a tokenizer.json",
+        );
+        plain(true).save(dir.path()).unwrap();
+        let whole = fs::read_to_string(&json).unwrap();
+        check(&whole.replace("\"cat\": 9,", "\"cat\": 999,"), "expected");
+        check(&whole[..whole.len() / 2], "not JSON");
+    }
+}

@@ -1,0 +1,159 @@
+//! The list of tokens: reading `vocab.txt`, checking, and the five special tokens.
+
+use std::path::Path;
+
+use ahash::AHashMap;
+
+use crate::TextError;
+
+/// BERT's special tokens, in the order in which [`learn`](crate::learn) puts them first.
+pub const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+
+/// The prefix of tokens that continue a word.
+pub(crate) const CONTINUATION: &str = "##";
+
+/// Ids of the special tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Special {
+    /// `[PAD]`
+    pub pad: u32,
+    /// `[UNK]`
+    pub unk: u32,
+    /// `[CLS]`
+    pub cls: u32,
+    /// `[SEP]`
+    pub sep: u32,
+    /// `[MASK]`
+    pub mask: u32,
+}
+
+/// Tokens by id and ids by token; unique, without holes, with the special tokens.
+#[derive(Debug)]
+pub(crate) struct Vocabulary {
+    pub(crate) tokens: Vec<String>,
+    pub(crate) ids: AHashMap<String, u32>,
+    pub(crate) special: Special,
+}
+
+impl Vocabulary {
+    /// Checks `tokens`, whose ids are their positions; `path` is for the errors.
+    pub(crate) fn new(tokens: Vec<String>, path: &Path) -> Result<Vocabulary, TextError> {
+        if tokens.is_empty() {
+            return Err(TextError::EmptyVocabulary(path.to_owned()));
+        }
+        let mut ids: AHashMap<String, u32> = AHashMap::with_capacity(tokens.len());
+        for (id, token) in tokens.iter().enumerate() {
+            // U+2028 alone is a token of bert-base-chinese: only ASCII's blanks are a mistake.
+            if token.bytes().all(|b| b.is_ascii_whitespace()) {
+                return Err(TextError::BlankLine {
+                    path: path.to_owned(),
+                    line: id + 1,
+                });
+            }
+            if let Some(first) = ids.insert(token.clone(), id as u32) {
+                return Err(TextError::DuplicateToken {
+                    path: path.to_owned(),
+                    line: id + 1,
+                    first: first as usize + 1,
+                    token: token.clone(),
+                });
+            }
+        }
+        let find = |token: &str| ids.get(token).copied();
+        let found = SPECIAL_TOKENS.map(find);
+        let [Some(pad), Some(unk), Some(cls), Some(sep), Some(mask)] = found else {
+            let missing: Vec<&str> = SPECIAL_TOKENS
+                .iter()
+                .zip(found)
+                .filter(|(_, id)| id.is_none())
+                .map(|(&token, _)| token)
+                .collect();
+            return Err(TextError::MissingSpecial {
+                path: path.to_owned(),
+                count: tokens.len(),
+                missing: missing.join(" "),
+            });
+        };
+        Ok(Vocabulary {
+            tokens,
+            ids,
+            special: Special {
+                pad,
+                unk,
+                cls,
+                sep,
+                mask,
+            },
+        })
+    }
+
+    /// Reads the bytes of a `vocab.txt`: one token a line, ids from 0, LF or CRLF.
+    pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Vocabulary, TextError> {
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let byte = error.valid_up_to();
+            TextError::NotUtf8 {
+                path: path.to_owned(),
+                line: bytes[..byte].iter().filter(|&&b| b == b'\n').count() + 1,
+                byte,
+            }
+        })?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        // Not `lines()`, and no trimming: a token may be any character, also one that Unicode counts as a space.
+        let mut lines: Vec<&str> = text.split('\n').collect();
+        if lines.last().is_some_and(|last| last.is_empty()) {
+            lines.pop();
+        }
+        let tokens = lines
+            .into_iter()
+            .map(|line| line.strip_suffix('\r').unwrap_or(line).to_owned())
+            .collect();
+        Vocabulary::new(tokens, path)
+    }
+
+    /// Whether ordinary tokens hold capitals: what casing a vocabulary is for when nothing beside it says so.
+    pub(crate) fn has_capitals(&self) -> bool {
+        self.tokens
+            .iter()
+            .any(|token| !token.starts_with('[') && token.chars().any(char::is_uppercase))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(bytes: &[u8]) -> Result<Vocabulary, TextError> {
+        Vocabulary::parse(bytes, Path::new("a/vocab.txt"))
+    }
+
+    fn message(bytes: &[u8]) -> String {
+        parse(bytes).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn reads_lines_of_both_kinds() {
+        let vocabulary = parse(b"[PAD]\r\n[UNK]\n[CLS]\n[SEP]\n[MASK]\r\nthe\n##s").unwrap();
+        assert_eq!(vocabulary.tokens[5..], ["the", "##s"]);
+        assert_eq!(vocabulary.special.mask, 4);
+        assert!(!vocabulary.has_capitals());
+        let odd = parse("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n\u{2028}\n".as_bytes()).unwrap();
+        assert_eq!(odd.tokens[5], "\u{2028}");
+    }
+
+    #[test]
+    fn malformed_vocabularies_name_file_and_line() {
+        assert!(message(b"").contains("a/vocab.txt is empty"));
+        let duplicate = message(b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nof\nthe\n");
+        assert!(
+            duplicate.contains("a/vocab.txt, line 8: token \"the\""),
+            "{duplicate}"
+        );
+        assert!(duplicate.contains("line 6"), "{duplicate}");
+        let missing = message(b"[PAD]\n[CLS]\n[SEP]\nthe\n");
+        assert!(missing.contains("no [UNK] [MASK];"), "{missing}");
+        let binary = message(b"[PAD]\n[UNK]\n\xff\xfe\n");
+        assert!(binary.contains("line 3: not UTF-8 (byte 12"), "{binary}");
+        let blank = message(b"[PAD]\n\n[UNK]\n");
+        assert!(blank.contains("line 2: blank"), "{blank}");
+    }
+}
