@@ -1,0 +1,491 @@
+use std::collections::{HashMap, HashSet};
+
+use cloze_text::Special;
+
+use super::*;
+
+const WORDS: u32 = 200_000;
+
+/// Ids under 5 are special; every fourth id from 5 on continues a word.
+pub(crate) fn table() -> TokenTable {
+    let vocab_size = 5 + WORDS as usize;
+    TokenTable {
+        vocab_size,
+        special: Special {
+            pad: 0,
+            unk: 1,
+            cls: 2,
+            sep: 3,
+            mask: 4,
+        },
+        continuation: (0..vocab_size).map(|id| id >= 5 && id % 4 == 0).collect(),
+    }
+}
+
+/// Documents of 1 to 20 sentences of 1 to 25 tokens, every token of the corpus another id.
+pub(crate) fn corpus(documents: usize) -> Documents {
+    let mut random = Random::keyed(77, Purpose::Plan, &[]);
+    let mut next = 5;
+    let mut sentence = |len: usize| {
+        next += len as u32;
+        assert!(next < 5 + WORDS);
+        (next - len as u32..next).collect::<Vec<u32>>()
+    };
+    let documents = (0..documents)
+        .map(|_| {
+            (0..1 + random.below(20))
+                .map(|_| sentence(1 + random.below(25)))
+                .collect()
+        })
+        .collect();
+    Documents::from_memory(documents)
+}
+
+fn options(size: BatchSize) -> BatchOptions {
+    BatchOptions {
+        seq_len: 64,
+        size,
+        seed: 11,
+        ..BatchOptions::default()
+    }
+}
+
+fn source(documents: usize, options: BatchOptions) -> BatchSource {
+    BatchSource::new(corpus(documents), table(), options).unwrap()
+}
+
+/// The sequences of a batch as they were before masking.
+fn unmasked(batch: &Batch) -> Vec<Vec<i32>> {
+    let mut ids = batch.ids.clone();
+    for (row, label) in batch.mlm_rows.iter().zip(&batch.mlm_labels) {
+        ids[*row as usize] = *label;
+    }
+    (0..batch.sequences())
+        .map(|s| ids[batch.rows(s)].to_vec())
+        .collect()
+}
+
+/// The document that each id of [`corpus`] is in.
+fn documents_of(documents: &Documents) -> HashMap<i32, usize> {
+    let mut of = HashMap::new();
+    for doc in 0..documents.len() {
+        let mut ids = Vec::new();
+        documents.read(doc, 0..documents.sentences(doc), &mut ids);
+        of.extend(ids.into_iter().map(|id| (id as i32, doc)));
+    }
+    of
+}
+
+fn check_layout(batch: &Batch, nsp: bool) {
+    let (t, s) = (batch.tokens(), batch.sequences());
+    assert_eq!((batch.positions.len(), batch.segments.len()), (t, t));
+    assert_eq!(batch.cu_seqlens[0], 0);
+    assert_eq!(batch.cu_seqlens[s], t as i32);
+    assert_eq!(batch.lengths().sum::<usize>(), t);
+    assert_eq!(batch.mlm_rows.len(), batch.mlm_labels.len());
+    assert!(batch.mlm_rows.is_sorted_by(|a, b| a < b));
+    assert_eq!(batch.nsp_labels.len(), if nsp { s } else { 0 });
+    for (sequence, ids) in unmasked(batch).iter().enumerate() {
+        let rows = batch.rows(sequence);
+        let n = ids.len();
+        assert!(n <= 64);
+        let positions: Vec<i32> = (0..n as i32).collect();
+        assert_eq!(batch.positions[rows.clone()], positions);
+        assert_eq!((ids[0], ids[n - 1]), (2, 3), "[CLS] … [SEP]");
+        let separators: Vec<usize> = (0..n).filter(|&i| ids[i] == 3).collect();
+        assert_eq!(separators.len(), 1 + usize::from(nsp));
+        let a_end = separators[0];
+        let segments: Vec<i32> = (0..n).map(|i| i32::from(i > a_end)).collect();
+        assert_eq!(batch.segments[rows], segments);
+        assert!(ids[1..n - 1].iter().all(|&id| id == 3 || id >= 5));
+        if nsp {
+            assert!(a_end > 1 && n - 1 > a_end + 1, "A and B hold a token each");
+        }
+        let predicted = batch.prediction_range(sequence).len();
+        let wanted = Masking::default().predictions(n);
+        assert_eq!(
+            predicted,
+            wanted.min(ids.iter().filter(|id| **id >= 5).count())
+        );
+    }
+}
+
+#[test]
+fn layout_is_bert_s() {
+    for nsp in [true, false] {
+        for size in [BatchSize::Sequences(7), BatchSize::Tokens(500)] {
+            let source = source(
+                100,
+                BatchOptions {
+                    nsp,
+                    ..options(size)
+                },
+            );
+            for index in 0..60 {
+                check_layout(&source.batch(index), nsp);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_batch_has_its_size_across_epochs() {
+    let by_number = source(30, options(BatchSize::Sequences(13)));
+    let by_tokens = source(30, options(BatchSize::Tokens(700)));
+    assert!(by_number.epoch_of(60) > 3.0 && by_tokens.epoch_of(60) > 3.0);
+    for index in 0..60 {
+        assert_eq!(by_number.batch(index).sequences(), 13);
+        let tokens = by_tokens.batch(index).tokens();
+        assert!((700 - 63..=700).contains(&tokens), "{tokens}");
+    }
+}
+
+#[test]
+fn a_corpus_smaller_than_a_batch_goes_round() {
+    for (size, epochs) in [
+        (BatchSize::Sequences(500), 10.0),
+        (BatchSize::Tokens(20_000), 10.0),
+    ] {
+        let source = source(5, options(size));
+        assert!(source.epoch_of(1) > epochs, "{}", source.epoch_of(1));
+        check_layout(&source.batch(3), true);
+        assert_eq!(source.batch(0).nsp_labels[..20].len(), 20);
+    }
+}
+
+#[test]
+fn batches_are_the_epochs_end_to_end() {
+    for size in [BatchSize::Sequences(13), BatchSize::Tokens(700)] {
+        let source = source(30, options(size));
+        let expected: Vec<Vec<i32>> = (0..4)
+            .flat_map(|epoch| source.epoch_batches(epoch).collect::<Vec<_>>())
+            .flat_map(|batch| unmasked(&batch))
+            .collect();
+        let mut given = (0..).flat_map(|index| unmasked(&source.batch(index)));
+        for (at, sequence) in expected.iter().enumerate() {
+            assert_eq!(Some(sequence), given.next().as_ref(), "sequence {at}");
+        }
+        let counts: usize = (0..4).map(|epoch| source.sequences_of(epoch)).sum();
+        assert_eq!(counts, expected.len());
+    }
+}
+
+#[test]
+fn full_sentences_give_every_token_once_an_epoch() {
+    let mut options = options(BatchSize::Sequences(8));
+    options.nsp = false;
+    let source = source(60, options);
+    for epoch in 0..2 {
+        let mut seen = HashSet::new();
+        for batch in source.epoch_batches(epoch) {
+            for sequence in unmasked(&batch) {
+                let text = &sequence[1..sequence.len() - 1];
+                assert!(text.windows(2).all(|w| w[1] == w[0] + 1), "contiguous");
+                seen.extend(text.iter().copied());
+            }
+        }
+        assert_eq!(seen.len() as u64, corpus(60).tokens());
+    }
+}
+
+#[test]
+fn every_document_is_in_an_epoch_of_pairs_and_labels_are_true() {
+    let documents = corpus(300);
+    let of = documents_of(&documents);
+    let source = source(300, options(BatchSize::Sequences(16)));
+    let (mut seen, mut ones, mut total) = (HashSet::new(), 0, 0);
+    for batch in source.epoch_batches(0) {
+        for (sequence, ids) in unmasked(&batch).iter().enumerate() {
+            let cut = ids.iter().position(|&id| id == 3).unwrap();
+            let (a, b) = (of[&ids[1]], of[&ids[cut + 1]]);
+            let label = batch.nsp_labels[sequence];
+            assert_eq!(label == 1, a != b);
+            if label == 0 {
+                assert!(ids[cut - 1] < ids[cut + 1], "the continuation comes after");
+            }
+            seen.insert(a);
+            ones += label;
+            total += 1;
+        }
+    }
+    assert_eq!(seen.len(), 300);
+    let share = f64::from(ones) / f64::from(total);
+    assert!((0.48..0.7).contains(&share), "random share {share}");
+}
+
+#[test]
+fn any_order_and_any_thread_give_the_same_batches() {
+    for size in [BatchSize::Sequences(9), BatchSize::Tokens(450)] {
+        let in_order = source(40, options(size));
+        let expected: Vec<Batch> = (0..80).map(|index| in_order.batch(index)).collect();
+        assert!(in_order.epoch_of(79) > 3.0);
+        let backwards = source(40, options(size));
+        for index in (0..80).rev() {
+            assert_eq!(backwards.batch(index), expected[index as usize]);
+        }
+        let shared = source(40, options(size));
+        std::thread::scope(|scope| {
+            for thread in 0..8u64 {
+                let (shared, expected) = (&shared, &expected);
+                scope.spawn(move || {
+                    for turn in 0..80 {
+                        let index = (turn * 37 + thread * 11) % 80;
+                        assert_eq!(shared.batch(index), expected[index as usize]);
+                    }
+                });
+            }
+        });
+        // A step is consecutive batches.
+        assert_eq!(in_order.step(3, 4), expected[12..16]);
+        assert_ne!(expected[0], expected[1]);
+    }
+}
+
+#[test]
+fn another_seed_is_another_row_of_batches() {
+    let size = BatchSize::Sequences(9);
+    let other = BatchOptions {
+        seed: 12,
+        ..options(size)
+    };
+    assert_ne!(
+        source(40, options(size)).batch(0),
+        source(40, other).batch(0)
+    );
+}
+
+/// The masked sequences of an epoch, in a canonical order.
+fn sorted_epoch(source: &BatchSource, epoch: u64) -> Vec<Vec<i32>> {
+    let mut all: Vec<Vec<i32>> = source
+        .epoch_batches(epoch)
+        .flat_map(|batch| {
+            (0..batch.sequences())
+                .map(|s| batch.ids[batch.rows(s)].to_vec())
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn static_masks_repeat_and_dynamic_ones_do_not() {
+    for nsp in [true, false] {
+        let dynamic = BatchOptions {
+            nsp,
+            ..options(BatchSize::Sequences(8))
+        };
+        let fixed = BatchOptions {
+            duplicates: Some(2),
+            ..dynamic.clone()
+        };
+        let source = source(40, fixed);
+        let epochs: Vec<_> = (0..5).map(|e| sorted_epoch(&source, e)).collect();
+        assert_eq!(epochs[0], epochs[2]);
+        assert_eq!(epochs[1], epochs[3]);
+        assert_ne!(epochs[0], epochs[1]);
+        let first = |epoch| source.epoch_batches(epoch).next();
+        assert_ne!(first(0), first(2), "in another order");
+
+        let source = self::source(40, dynamic);
+        let epochs: Vec<_> = (0..4).map(|e| sorted_epoch(&source, e)).collect();
+        for (i, one) in epochs.iter().enumerate() {
+            for other in &epochs[i + 1..] {
+                let same = one.iter().filter(|s| other.contains(s)).count();
+                assert!(same * 5 < one.len(), "{same} of {} repeat", one.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn masks_of_one_epoch_do_not_depend_on_the_batch_size() {
+    let small = source(40, options(BatchSize::Sequences(1)));
+    let large = source(40, options(BatchSize::Tokens(5000)));
+    assert_eq!(sorted_epoch(&small, 1), sorted_epoch(&large, 1));
+}
+
+#[test]
+fn odd_corpora_work_or_say_what_is_missing() {
+    let make = |docs: Vec<Vec<Vec<u32>>>, nsp: bool| {
+        let options = BatchOptions {
+            nsp,
+            ..options(BatchSize::Sequences(4))
+        };
+        BatchSource::new(Documents::from_memory(docs), table(), options)
+    };
+    let words = |n: u32| (5..5 + n).collect::<Vec<u32>>();
+    let refused = [
+        (vec![], "no tokens"),
+        (vec![vec![], vec![vec![]]], "no tokens"),
+        (vec![vec![words(9), words(9)]], "second document"),
+        (vec![vec![words(9), words(9)], vec![]], "second document"),
+        (
+            vec![vec![words(9)], vec![words(5), vec![]]],
+            "two sentences",
+        ),
+    ];
+    for (docs, expected) in refused {
+        let text = make(docs, true).unwrap_err().to_string();
+        assert!(text.contains(expected), "{text}");
+    }
+    assert!(make(vec![vec![], vec![vec![]]], false).is_err());
+
+    let odd = vec![
+        vec![words(1)],
+        vec![],
+        vec![vec![], words(3), vec![]],
+        vec![words(50_000)],
+        vec![words(2), words(90_000), words(2)],
+    ];
+    for nsp in [true, false] {
+        let source = make(odd.clone(), nsp).unwrap();
+        for index in 0..40 {
+            check_layout(&source.batch(index), nsp);
+        }
+    }
+    // One document alone is enough without pairs.
+    check_layout(&make(vec![vec![words(9)]], false).unwrap().batch(5), false);
+}
+
+#[test]
+fn options_that_cannot_work_are_refused_by_name() {
+    let good = options(BatchSize::Sequences(4));
+    let bad = [
+        (
+            BatchOptions {
+                seq_len: 4,
+                ..good.clone()
+            },
+            "seq_len",
+        ),
+        (
+            BatchOptions {
+                seq_len: 70_000,
+                ..good.clone()
+            },
+            "seq_len",
+        ),
+        (
+            BatchOptions {
+                size: BatchSize::Sequences(0),
+                ..good.clone()
+            },
+            "batch size",
+        ),
+        (
+            BatchOptions {
+                size: BatchSize::Tokens(63),
+                ..good.clone()
+            },
+            "cannot hold one sequence",
+        ),
+        (
+            BatchOptions {
+                size: BatchSize::Sequences(usize::MAX),
+                ..good.clone()
+            },
+            "smaller",
+        ),
+        (
+            BatchOptions {
+                short_seq_prob: 1.1,
+                ..good.clone()
+            },
+            "short_seq_prob",
+        ),
+        (
+            BatchOptions {
+                duplicates: Some(0),
+                ..good.clone()
+            },
+            "duplicates",
+        ),
+        (
+            BatchOptions {
+                masking: Masking {
+                    rate: 2.0,
+                    ..Masking::default()
+                },
+                ..good.clone()
+            },
+            "masking rate",
+        ),
+    ];
+    for (options, word) in bad {
+        let text = BatchSource::new(corpus(9), table(), options)
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains(word), "{text}");
+    }
+    // The smallest that can.
+    let least = BatchOptions {
+        seq_len: 5,
+        size: BatchSize::Tokens(5),
+        ..good
+    };
+    let batch = source(9, least).batch(3);
+    assert_eq!(batch.tokens(), 5);
+}
+
+#[test]
+fn examples_show_what_the_model_sees_and_what_it_should_say() {
+    let batch = Batch {
+        ids: vec![2, 10, 4, 3, 11, 3, 2, 7, 3, 8, 3],
+        positions: vec![0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4],
+        segments: vec![0, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1],
+        cu_seqlens: vec![0, 6, 11],
+        mlm_rows: vec![2, 7],
+        mlm_labels: vec![12, 9],
+        nsp_labels: vec![0, 1],
+    };
+    let examples = describe_with(&batch, |id| (id != 12).then(|| format!("w{id}")));
+    assert_eq!(examples.len(), 2);
+    let pieces = &examples[0].pieces;
+    assert_eq!(pieces[2].token, "w4");
+    assert_eq!(pieces[2].label.as_deref(), Some("<12>"));
+    assert_eq!((pieces[3].segment, pieces[4].segment), (0, 1));
+    assert_eq!(pieces.iter().filter(|p| p.label.is_some()).count(), 1);
+    assert_eq!(examples[1].pieces[1].label.as_deref(), Some("w9"));
+    assert_eq!(
+        (examples[0].random_next, examples[1].random_next),
+        (Some(false), Some(true))
+    );
+}
+
+/// Prints times; run with `--release -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_planning_and_batches() {
+    let mut random = Random::keyed(1, Purpose::Plan, &[]);
+    // 65 million tokens: about 50 million words in documents of about 500.
+    let docs: Vec<Vec<Vec<u32>>> = (0..100_000)
+        .map(|_| {
+            (0..1 + random.below(50))
+                .map(|_| {
+                    (0..1 + random.below(50))
+                        .map(|_| 5 + random.below(30_000) as u32)
+                        .collect()
+                })
+                .collect()
+        })
+        .collect();
+    let documents = Documents::from_memory(docs);
+    for nsp in [true, false] {
+        let mut options = options(BatchSize::Sequences(64));
+        options.seq_len = 128;
+        options.nsp = nsp;
+        let source = BatchSource::new(documents.clone(), table(), options).unwrap();
+        let start = std::time::Instant::now();
+        let sequences = source.sequences_of(0);
+        let planning = start.elapsed();
+        let start = std::time::Instant::now();
+        let tokens: usize = (0..1000).map(|index| source.batch(index).tokens()).sum();
+        println!(
+            "nsp {nsp}: {} tokens, {sequences} sequences planned in {planning:?}; a batch of 64: {:?} ({} tokens)",
+            documents.tokens(),
+            start.elapsed() / 1000,
+            tokens / 1000
+        );
+    }
+}

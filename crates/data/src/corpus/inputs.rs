@@ -1,0 +1,226 @@
+//! Paths as a person types them → the files they mean, in a fixed order; and what each file is.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, BufRead, Seek};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use super::compression::{Compression, CountingReader, Stream};
+use super::lines::{JsonDocuments, Lines, TextDocuments};
+use super::parquet::ParquetDocuments;
+use super::{CorpusOptions, Source};
+use crate::DataError;
+
+/// One file to read.
+#[derive(Debug)]
+pub(super) struct InputFile {
+    pub path: Arc<Path>,
+    /// Size as stored; unknown for standard input.
+    pub bytes: Option<u64>,
+}
+
+/// What the text of a file is wrapped in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Text,
+    WikiText,
+    Json,
+    Parquet,
+}
+
+const ENDINGS: &str = ".txt, .tokens, .jsonl or .parquet, plain, .gz or .zst";
+
+/// Whether a path stands for standard input.
+fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// The files that `paths` mean.
+pub(super) fn expand(paths: &[PathBuf]) -> Result<Vec<InputFile>, DataError> {
+    let mut files = Vec::new();
+    let mut seen = HashSet::new();
+    for path in paths {
+        if is_stdin(path) {
+            files.push(InputFile {
+                path: Arc::from(path.as_path()),
+                bytes: None,
+            });
+            continue;
+        }
+        let refuse = |reason: String| DataError::Input {
+            path: path.clone(),
+            reason,
+        };
+        match fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => {
+                let before = files.len();
+                walk(path, &mut HashSet::new(), &mut seen, &mut files)?;
+                if files.len() == before && seen.is_empty() {
+                    return Err(refuse(format!(
+                        "the folder holds no corpus file; expected files ending in {ENDINGS}"
+                    )));
+                }
+            }
+            Ok(_) => add(path, &mut seen, &mut files)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let pattern = path.to_str().filter(|p| p.contains(['*', '?', '[']));
+                let Some(pattern) = pattern else {
+                    return Err(refuse("no such file or folder".into()));
+                };
+                let matches =
+                    glob::glob(pattern).map_err(|e| refuse(format!("not a valid pattern: {e}")))?;
+                let mut found: Vec<PathBuf> = Vec::new();
+                for entry in matches {
+                    found.push(entry.map_err(|e| {
+                        let path = e.path().to_path_buf();
+                        DataError::io("read", path, e.into())
+                    })?);
+                }
+                if found.is_empty() {
+                    return Err(refuse("the pattern matches no file".into()));
+                }
+                found.sort();
+                for path in found {
+                    if path.is_dir() {
+                        walk(&path, &mut HashSet::new(), &mut seen, &mut files)?;
+                    } else {
+                        add(&path, &mut seen, &mut files)?;
+                    }
+                }
+            }
+            Err(e) => return Err(DataError::io("open", path, e)),
+        }
+    }
+    if files.is_empty() {
+        return Err(DataError::Input {
+            path: paths.first().cloned().unwrap_or_default(),
+            reason: format!("nothing to read; expected files ending in {ENDINGS}"),
+        });
+    }
+    Ok(files)
+}
+
+fn add(
+    path: &Path,
+    seen: &mut HashSet<PathBuf>,
+    files: &mut Vec<InputFile>,
+) -> Result<(), DataError> {
+    let canonical = fs::canonicalize(path).map_err(|e| DataError::io("open", path, e))?;
+    if seen.insert(canonical) {
+        let meta = fs::metadata(path).map_err(|e| DataError::io("open", path, e))?;
+        files.push(InputFile {
+            path: Arc::from(path),
+            // A pipe's length says nothing.
+            bytes: meta.is_file().then_some(meta.len()),
+        });
+    }
+    Ok(())
+}
+
+/// Adds the corpus files of a folder and its folders, sorted by name, hidden ones left out.
+fn walk(
+    dir: &Path,
+    above: &mut HashSet<PathBuf>,
+    seen: &mut HashSet<PathBuf>,
+    files: &mut Vec<InputFile>,
+) -> Result<(), DataError> {
+    let at = |e| DataError::io("read", dir, e);
+    let canonical = fs::canonicalize(dir).map_err(at)?;
+    // A link to a folder above would never end.
+    if !above.insert(canonical.clone()) {
+        return Ok(());
+    }
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(dir).map_err(at)? {
+        entries.push(entry.map_err(at)?.path());
+    }
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') {
+            continue;
+        }
+        if path.is_dir() {
+            walk(&path, above, seen, files)?;
+        } else if format_of_name(&path).is_some() {
+            add(&path, seen, files)?;
+        }
+    }
+    above.remove(&canonical);
+    Ok(())
+}
+
+/// The format that a file's name tells, its compression's ending left aside.
+fn format_of_name(path: &Path) -> Option<Format> {
+    let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+    let stem = [".gz", ".gzip", ".zst", ".zstd"]
+        .iter()
+        .find_map(|ending| name.strip_suffix(ending))
+        .unwrap_or(&name);
+    match stem.rsplit_once('.')?.1 {
+        "txt" | "text" => Some(Format::Text),
+        "tokens" => Some(Format::WikiText),
+        "jsonl" | "ndjson" | "json" => Some(Format::Json),
+        "parquet" | "pq" => Some(Format::Parquet),
+        _ => None,
+    }
+}
+
+/// Opens one file: finds its compression and its format.
+pub(super) fn open(
+    file: &InputFile,
+    options: &CorpusOptions,
+    read: &Arc<AtomicU64>,
+) -> Result<Source, DataError> {
+    let path = &file.path;
+    let named = format_of_name(path);
+    let raw: Box<dyn io::Read + Send> = if is_stdin(path) {
+        Box::new(io::stdin())
+    } else {
+        let file = File::open(path).map_err(|e| DataError::io("open", &**path, e))?;
+        if named == Some(Format::Parquet) && starts_with_parquet_magic(&file, path)? {
+            let documents = ParquetDocuments::open(file, path.clone(), options, Some(read.clone()));
+            return Ok(Source::Parquet(Box::new(documents?)));
+        }
+        Box::new(file)
+    };
+    let mut stream = Stream::open(CountingReader::new(raw, read.clone()), path)?;
+    let start = stream.first_bytes()?;
+    let format = if start.starts_with(b"PAR1") {
+        Format::Parquet
+    } else {
+        let object = start.trim_ascii_start().starts_with(b"{");
+        named.unwrap_or(if object { Format::Json } else { Format::Text })
+    };
+    match format {
+        Format::Text => Ok(Source::Text(TextDocuments::new(Lines::new(stream), false))),
+        Format::WikiText => Ok(Source::Text(TextDocuments::new(Lines::new(stream), true))),
+        Format::Json => Ok(Source::Json(JsonDocuments::new(
+            Lines::new(stream),
+            &options.text_column,
+        ))),
+        Format::Parquet => {
+            // Parquet is read from its end: what cannot seek goes through an unnamed temporary file.
+            let mut spool = tempfile::tempfile()
+                .map_err(|e| DataError::io("create a temporary file for", &**path, e))?;
+            stream.copy_to(&mut spool)?;
+            spool
+                .rewind()
+                .map_err(|e| DataError::io("rewind", &**path, e))?;
+            let documents = ParquetDocuments::open(spool, path.clone(), options, None)?;
+            Ok(Source::Parquet(Box::new(documents)))
+        }
+    }
+}
+
+/// Whether the file begins as parquet does, and not as a compressed file that is called parquet.
+fn starts_with_parquet_magic(mut file: &File, path: &Path) -> Result<bool, DataError> {
+    let at = |e| DataError::io("read", path, e);
+    let mut reader = io::BufReader::with_capacity(16, &mut file);
+    let start = reader.fill_buf().map_err(at)?;
+    let plain = Compression::of_magic(start) == Compression::None;
+    reader.into_inner().rewind().map_err(at)?;
+    Ok(plain)
+}

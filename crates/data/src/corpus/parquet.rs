@@ -1,0 +1,197 @@
+//! Documents of a parquet file: the rows of its text column.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parquet::basic::{Compression, Type};
+use parquet::column::page::PageReader;
+use parquet::column::reader::ColumnReaderImpl;
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+
+use super::parquet_pages::ZstdPages;
+use super::{CorpusOptions, Row};
+use crate::DataError;
+
+/// Rows decoded at a time.
+const ROWS: usize = 32;
+
+/// Reads the rows of one column, a few at a time.
+pub(super) struct ParquetDocuments {
+    path: Arc<Path>,
+    file: Arc<File>,
+    reader: SerializedFileReader<File>,
+    /// Index of the text column among the leaves.
+    column: usize,
+    /// Next row group.
+    group: usize,
+    values: Option<ColumnReaderImpl<ByteArrayType>>,
+    /// Rows decoded and not yet given, last first; `None` for null.
+    rows: Vec<Option<ByteArray>>,
+    /// Rows given so far.
+    row: u64,
+    /// Progress in bytes of the file, by row groups; none when the bytes were counted before.
+    read: Option<Arc<AtomicU64>>,
+    bytes: u64,
+}
+
+impl ParquetDocuments {
+    pub fn open(
+        file: File,
+        path: Arc<Path>,
+        options: &CorpusOptions,
+        read: Option<Arc<AtomicU64>>,
+    ) -> Result<ParquetDocuments, DataError> {
+        let at = |e| DataError::io("open", &*path, e);
+        let bytes = file.metadata().map_err(at)?.len();
+        let copy = file.try_clone().map_err(at)?;
+        let reader = SerializedFileReader::new(copy).map_err(|e| format_error(&path, &e))?;
+        let schema = reader.metadata().file_metadata().schema_descr_ptr();
+        let found = schema
+            .columns()
+            .iter()
+            .position(|column| column.path().string() == options.text_column);
+        let Some(column) = found else {
+            return Err(DataError::NoTextColumn {
+                path: path.to_path_buf(),
+                column: options.text_column.clone(),
+                present: schema
+                    .columns()
+                    .iter()
+                    .map(|column| column.path().string())
+                    .collect(),
+            });
+        };
+        let leaf = schema.column(column);
+        if leaf.physical_type() != Type::BYTE_ARRAY || leaf.max_rep_level() > 0 {
+            return Err(DataError::Input {
+                path: path.to_path_buf(),
+                reason: format!(
+                    "column \"{}\" is {}{:?}, expected strings",
+                    options.text_column,
+                    if leaf.max_rep_level() > 0 {
+                        "a list of "
+                    } else {
+                        ""
+                    },
+                    leaf.physical_type()
+                ),
+            });
+        }
+        Ok(ParquetDocuments {
+            path,
+            file: Arc::new(file),
+            reader,
+            column,
+            group: 0,
+            values: None,
+            rows: Vec::new(),
+            row: 0,
+            read,
+            bytes,
+        })
+    }
+
+    pub fn next_row(&mut self) -> Result<Row, DataError> {
+        if self.rows.is_empty() && !self.refill()? {
+            return Ok(Row::End);
+        }
+        self.row += 1;
+        let Some(Some(value)) = self.rows.pop() else {
+            return Ok(Row::Blank);
+        };
+        let record = |reason: String| DataError::Record {
+            path: self.path.to_path_buf(),
+            line: self.row,
+            reason,
+        };
+        let text = std::str::from_utf8(value.data()).map_err(|e| {
+            record(format!(
+                "byte {} of this row's text is not UTF-8",
+                e.valid_up_to()
+            ))
+        })?;
+        if let Some(at) = memchr::memchr(0, text.as_bytes()) {
+            return Err(record(format!(
+                "byte {at} of this row's text is NUL: binary"
+            )));
+        }
+        if text.trim().is_empty() {
+            return Ok(Row::Blank);
+        }
+        Ok(Row::Document(text.to_string(), self.row))
+    }
+
+    /// Decodes the next rows; false at the end.
+    fn refill(&mut self) -> Result<bool, DataError> {
+        loop {
+            let groups = self.reader.num_row_groups();
+            let Some(values) = &mut self.values else {
+                if self.group == groups {
+                    return Ok(false);
+                }
+                self.values = Some(
+                    self.open_group()
+                        .map_err(|e| format_error(&self.path, &e))?,
+                );
+                self.group += 1;
+                continue;
+            };
+            let leaf = self
+                .reader
+                .metadata()
+                .file_metadata()
+                .schema_descr()
+                .column(self.column);
+            let mut levels = Vec::new();
+            let mut found = Vec::new();
+            let (records, _, _) = values
+                .read_records(ROWS, Some(&mut levels), None, &mut found)
+                .map_err(|e| format_error(&self.path, &e))?;
+            if records == 0 {
+                self.values = None;
+                if let Some(read) = &self.read {
+                    // Shares that add up to the file's size.
+                    let share = |group: usize| self.bytes * group as u64 / groups as u64;
+                    let bytes = share(self.group) - share(self.group - 1);
+                    read.fetch_add(bytes, Ordering::Relaxed);
+                }
+                continue;
+            }
+            if leaf.max_def_level() == 0 {
+                self.rows.extend(found.into_iter().map(Some));
+            } else {
+                let mut found = found.into_iter();
+                let level = leaf.max_def_level();
+                self.rows.extend(
+                    levels
+                        .iter()
+                        .map(|&l| if l == level { found.next() } else { None }),
+                );
+            }
+            self.rows.reverse();
+            return Ok(true);
+        }
+    }
+
+    fn open_group(&self) -> Result<ColumnReaderImpl<ByteArrayType>, ParquetError> {
+        let group = self.reader.get_row_group(self.group)?;
+        let meta = group.metadata().column(self.column);
+        let pages: Box<dyn PageReader> = match meta.compression() {
+            Compression::ZSTD(_) => Box::new(ZstdPages::new(self.file.clone(), meta)),
+            _ => group.get_column_page_reader(self.column)?,
+        };
+        Ok(ColumnReaderImpl::new(meta.column_descr_ptr(), pages))
+    }
+}
+
+fn format_error(path: &Path, error: &ParquetError) -> DataError {
+    DataError::Format {
+        path: path.to_path_buf(),
+        format: "parquet",
+        reason: error.to_string(),
+    }
+}

@@ -1,0 +1,389 @@
+//! Pages of a zstd-compressed parquet column. The `parquet` crate decompresses zstd through C; this reader does it
+//! with `ruzstd`, and leaves the decoding of values to the crate. Page headers are Thrift's compact protocol
+//! (<https://github.com/apache/parquet-format>, `PageHeader`).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parquet::basic::Encoding;
+use parquet::column::page::{Page, PageMetadata, PageReader};
+use parquet::errors::{ParquetError, Result};
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::reader::ChunkReader;
+use ruzstd::decoding::FrameDecoder;
+
+/// Largest page that is believed, in bytes.
+const MAX_PAGE: usize = 1 << 30;
+
+fn damaged<T>(what: impl Into<String>) -> Result<T> {
+    Err(ParquetError::General(what.into()))
+}
+
+/// Reads the pages of one column chunk in order.
+pub(super) struct ZstdPages<R> {
+    file: Arc<R>,
+    offset: u64,
+    end: u64,
+    decoder: FrameDecoder,
+}
+
+impl<R: ChunkReader> ZstdPages<R> {
+    pub fn new(file: Arc<R>, column: &ColumnChunkMetaData) -> ZstdPages<R> {
+        let (offset, length) = column.byte_range();
+        ZstdPages {
+            file,
+            offset,
+            end: offset.saturating_add(length),
+            decoder: FrameDecoder::new(),
+        }
+    }
+
+    fn header(&self) -> Result<(Header, usize)> {
+        let left = self.end - self.offset;
+        let mut window = 4096;
+        loop {
+            let length = left.min(window);
+            let bytes = self.file.get_bytes(self.offset, length as usize)?;
+            let mut thrift = Thrift { bytes: &bytes };
+            match Header::read(&mut thrift) {
+                Ok(header) => return Ok((header, bytes.len() - thrift.bytes.len())),
+                // Statistics can make a header long.
+                Err(_) if length < left && window < 1 << 24 => window *= 8,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn decompress(&mut self, raw: &[u8], size: usize, out: &mut Vec<u8>) -> Result<()> {
+        if size == out.len() {
+            return Ok(());
+        }
+        let result = self.decoder.decode_all_to_vec(raw, out);
+        result.map_err(|e| ParquetError::General(format!("zstd page: {e}")))?;
+        if out.len() != size {
+            return damaged(format!("a page of {} bytes, expected {size}", out.len()));
+        }
+        Ok(())
+    }
+}
+
+impl<R: ChunkReader> PageReader for ZstdPages<R> {
+    fn get_next_page(&mut self) -> Result<Option<Page>> {
+        loop {
+            if self.offset >= self.end {
+                return Ok(None);
+            }
+            let (header, header_length) = self.header()?;
+            let data = self.offset + header_length as u64;
+            let raw_size = size(header.compressed)?;
+            let full_size = size(header.uncompressed)?;
+            if data + raw_size as u64 > self.end {
+                return damaged("a page runs past its column");
+            }
+            let raw = self.file.get_bytes(data, raw_size)?;
+            self.offset = data + raw_size as u64;
+            let mut buffer = Vec::with_capacity(full_size);
+            let Some(kind) = header.kind else {
+                continue; // An index page.
+            };
+            return Ok(Some(match kind {
+                Kind::Dictionary(dictionary) => {
+                    self.decompress(&raw, full_size, &mut buffer)?;
+                    Page::DictionaryPage {
+                        buf: buffer.into(),
+                        num_values: dictionary.values,
+                        encoding: encoding(dictionary.encoding)?,
+                        is_sorted: false,
+                    }
+                }
+                Kind::Data(page) => {
+                    self.decompress(&raw, full_size, &mut buffer)?;
+                    Page::DataPage {
+                        buf: buffer.into(),
+                        num_values: page.values,
+                        encoding: encoding(page.encoding)?,
+                        def_level_encoding: encoding(page.definition_encoding)?,
+                        rep_level_encoding: encoding(page.repetition_encoding)?,
+                        statistics: None,
+                    }
+                }
+                Kind::DataV2(page) => {
+                    // Levels come first and are never compressed.
+                    let levels = (page.definition_bytes as usize)
+                        .saturating_add(page.repetition_bytes as usize);
+                    if levels > raw.len() || levels > full_size {
+                        return damaged("a page's levels are longer than the page");
+                    }
+                    let buf: Bytes = if page.compressed {
+                        buffer.extend_from_slice(&raw[..levels]);
+                        self.decompress(&raw[levels..], full_size, &mut buffer)?;
+                        buffer.into()
+                    } else {
+                        raw
+                    };
+                    Page::DataPageV2 {
+                        buf,
+                        num_values: page.values,
+                        encoding: encoding(page.encoding)?,
+                        num_nulls: page.nulls,
+                        num_rows: page.rows,
+                        def_levels_byte_len: page.definition_bytes,
+                        rep_levels_byte_len: page.repetition_bytes,
+                        is_compressed: page.compressed,
+                        statistics: None,
+                    }
+                }
+            }));
+        }
+    }
+
+    fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
+        if self.offset >= self.end {
+            return Ok(None);
+        }
+        let (header, _) = self.header()?;
+        let (num_rows, num_levels, is_dict) = match &header.kind {
+            Some(Kind::DataV2(page)) => {
+                (Some(page.rows as usize), Some(page.values as usize), false)
+            }
+            Some(Kind::Data(page)) => (None, Some(page.values as usize), false),
+            Some(Kind::Dictionary(_)) => (None, None, true),
+            None => return damaged("an index page"),
+        };
+        Ok(Some(PageMetadata {
+            num_rows,
+            num_levels,
+            is_dict,
+        }))
+    }
+
+    fn skip_next_page(&mut self) -> Result<()> {
+        if self.offset < self.end {
+            let (header, length) = self.header()?;
+            self.offset += length as u64 + size(header.compressed)? as u64;
+        }
+        Ok(())
+    }
+}
+
+impl<R: ChunkReader> Iterator for ZstdPages<R> {
+    type Item = Result<Page>;
+
+    fn next(&mut self) -> Option<Result<Page>> {
+        self.get_next_page().transpose()
+    }
+}
+
+fn size(bytes: i64) -> Result<usize> {
+    match usize::try_from(bytes) {
+        Ok(size) if size <= MAX_PAGE => Ok(size),
+        _ => damaged(format!("a page of {bytes} bytes")),
+    }
+}
+
+fn encoding(code: i64) -> Result<Encoding> {
+    Ok(match code {
+        0 => Encoding::PLAIN,
+        2 => Encoding::PLAIN_DICTIONARY,
+        3 => Encoding::RLE,
+        5 => Encoding::DELTA_BINARY_PACKED,
+        6 => Encoding::DELTA_LENGTH_BYTE_ARRAY,
+        7 => Encoding::DELTA_BYTE_ARRAY,
+        8 => Encoding::RLE_DICTIONARY,
+        9 => Encoding::BYTE_STREAM_SPLIT,
+        _ => return damaged(format!("page encoding {code}")),
+    })
+}
+
+/// The parts of a `PageHeader` that decoding needs.
+#[derive(Default)]
+struct Header {
+    uncompressed: i64,
+    compressed: i64,
+    kind: Option<Kind>,
+}
+
+enum Kind {
+    Data(PageFields),
+    Dictionary(PageFields),
+    DataV2(PageFields),
+}
+
+/// Fields of the three kinds of pages, by name.
+#[derive(Default)]
+struct PageFields {
+    values: u32,
+    encoding: i64,
+    definition_encoding: i64,
+    repetition_encoding: i64,
+    nulls: u32,
+    rows: u32,
+    definition_bytes: u32,
+    repetition_bytes: u32,
+    compressed: bool,
+}
+
+impl Header {
+    fn read(thrift: &mut Thrift) -> Result<Header> {
+        let mut header = Header {
+            uncompressed: -1,
+            compressed: -1,
+            kind: None,
+        };
+        thrift.fields(|thrift, id, kind| {
+            match (id, kind) {
+                (2, INTEGER) => header.uncompressed = thrift.integer()?,
+                (3, INTEGER) => header.compressed = thrift.integer()?,
+                (5, STRUCT) => {
+                    header.kind = Some(Kind::Data(PageFields::read(
+                        thrift,
+                        [1, 2, 3, 4, 0, 0, 0, 0, 0],
+                    )?))
+                }
+                (7, STRUCT) => {
+                    header.kind = Some(Kind::Dictionary(PageFields::read(
+                        thrift,
+                        [1, 2, 0, 0, 0, 0, 0, 0, 0],
+                    )?))
+                }
+                (8, STRUCT) => {
+                    header.kind = Some(Kind::DataV2(PageFields::read(
+                        thrift,
+                        [1, 4, 0, 0, 2, 3, 5, 6, 7],
+                    )?))
+                }
+                _ => thrift.skip(kind, 0)?,
+            }
+            Ok(())
+        })?;
+        Ok(header)
+    }
+}
+
+impl PageFields {
+    /// `ids`: the field number, in this kind of header, of each field of `PageFields` in order; 0 for none.
+    fn read(thrift: &mut Thrift, ids: [i16; 9]) -> Result<PageFields> {
+        // A missing `is_compressed` means true.
+        let mut values = [0, 0, 0, 0, 0, 0, 0, 0, 1];
+        thrift.fields(|thrift, id, kind| {
+            match (ids.iter().position(|&i| i == id), kind) {
+                (Some(at), INTEGER) => values[at] = thrift.integer()?,
+                (Some(at), TRUE | FALSE) => values[at] = i64::from(kind == TRUE),
+                _ => thrift.skip(kind, 0)?,
+            }
+            Ok(())
+        })?;
+        let unsigned = |value: i64| {
+            u32::try_from(value).or_else(|_| damaged(format!("a page header with {value}")))
+        };
+        Ok(PageFields {
+            values: unsigned(values[0])?,
+            encoding: values[1],
+            definition_encoding: values[2],
+            repetition_encoding: values[3],
+            nulls: unsigned(values[4])?,
+            rows: unsigned(values[5])?,
+            definition_bytes: unsigned(values[6])?,
+            repetition_bytes: unsigned(values[7])?,
+            compressed: values[8] != 0,
+        })
+    }
+}
+
+const TRUE: u8 = 1;
+const FALSE: u8 = 2;
+const INTEGER: u8 = 5;
+const STRUCT: u8 = 12;
+
+/// Thrift's compact protocol, as far as page headers use it.
+struct Thrift<'a> {
+    bytes: &'a [u8],
+}
+
+impl Thrift<'_> {
+    fn byte(&mut self) -> Result<u8> {
+        match self.bytes.split_first() {
+            Some((&byte, rest)) => {
+                self.bytes = rest;
+                Ok(byte)
+            }
+            None => damaged("a page header is cut short"),
+        }
+    }
+
+    fn unsigned(&mut self) -> Result<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        damaged("a page header's number is too long")
+    }
+
+    /// Zigzag: 0, -1, 1, -2, …
+    fn integer(&mut self) -> Result<i64> {
+        let value = self.unsigned()?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    fn fields(&mut self, mut field: impl FnMut(&mut Self, i16, u8) -> Result<()>) -> Result<()> {
+        let mut id = 0i16;
+        loop {
+            let byte = self.byte()?;
+            if byte == 0 {
+                return Ok(());
+            }
+            id = match byte >> 4 {
+                0 => self.integer()? as i16,
+                delta => id.wrapping_add(i16::from(delta)),
+            };
+            field(self, id, byte & 0x0f)?;
+        }
+    }
+
+    fn skip(&mut self, kind: u8, depth: u8) -> Result<()> {
+        if depth > 8 {
+            return damaged("a page header is nested too deeply");
+        }
+        match kind {
+            TRUE | FALSE => {}
+            3 => drop(self.byte()?),
+            4..=6 => drop(self.unsigned()?),
+            7 => self.advance(8)?,
+            8 => {
+                let length = self.unsigned()?;
+                self.advance(length)?;
+            }
+            9 | 10 => {
+                let byte = self.byte()?;
+                let length = match byte >> 4 {
+                    15 => self.unsigned()?,
+                    short => u64::from(short),
+                };
+                for _ in 0..length {
+                    // A boolean of a list takes a byte.
+                    match byte & 0x0f {
+                        TRUE | FALSE => drop(self.byte()?),
+                        kind => self.skip(kind, depth + 1)?,
+                    }
+                }
+            }
+            STRUCT => self.fields(|thrift, _, kind| thrift.skip(kind, depth + 1))?,
+            _ => return damaged(format!("a page header with type {kind}")),
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, n: u64) -> Result<()> {
+        match usize::try_from(n).ok().and_then(|n| self.bytes.get(n..)) {
+            Some(rest) => {
+                self.bytes = rest;
+                Ok(())
+            }
+            None => damaged("a page header is cut short"),
+        }
+    }
+}

@@ -1,0 +1,286 @@
+use std::fs;
+use std::io::Write;
+
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+use super::*;
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    compress_to_vec(bytes, CompressionLevel::Fastest)
+}
+
+fn read(paths: &[PathBuf]) -> Result<Vec<Document>, DataError> {
+    open_corpus(paths, &CorpusOptions::default())?.collect()
+}
+
+fn texts(paths: &[PathBuf]) -> Vec<String> {
+    let documents = read(paths).unwrap();
+    documents.into_iter().map(|d| d.text).collect()
+}
+
+/// Reads one file of the given name and bytes; the error, as text.
+#[track_caller]
+fn fails(name: &str, bytes: &[u8], expected: &[&str]) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    let error = read(&[path]).unwrap_err().to_string();
+    for part in [name].iter().chain(expected) {
+        assert!(error.contains(part), "{part:?} is not in {error:?}");
+    }
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(name)
+}
+
+#[test]
+fn each_format_gives_the_same_in_each_compression() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "\u{feff}\n\nOne é.\r\nTwo.\r\n \r\n\nThree.".as_bytes();
+    let json = b"{\"id\": 1, \"text\": \"One \\u00e9.\\nTwo.\"}\n\n{\"text\": null}\n{\"text\":\"Three.\",\"x\":[{}]}";
+    let parquet = fs::read(fixture("zstd-plain-v1.parquet")).unwrap();
+    for (name, bytes) in [("a.txt", text), ("a.jsonl", json), ("a.parquet", &parquet)] {
+        let mut found = Vec::new();
+        // The last is compressed under a name that does not tell.
+        for (ending, bytes) in [
+            ("", bytes.to_vec()),
+            (".gz", gzip(bytes)),
+            (".zst", zstd(bytes)),
+            ("", zstd(bytes)),
+        ] {
+            let path = dir.path().join(format!("{name}{ending}"));
+            fs::write(&path, bytes).unwrap();
+            found.push(texts(&[path]));
+        }
+        assert!(found.iter().all(|texts| *texts == found[0]), "{name}");
+        if name == "a.parquet" {
+            assert_eq!(found[0].len(), 38);
+        } else {
+            assert_eq!(found[0], ["One é.\nTwo.", "Three."], "{name}");
+        }
+    }
+}
+
+#[test]
+fn lines_and_rows_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.txt");
+    fs::write(&path, "\nOne.\nTwo.\n\n\nThree.\n").unwrap();
+    let documents = read(std::slice::from_ref(&path)).unwrap();
+    let lines: Vec<u64> = documents.iter().map(|d| d.line).collect();
+    assert_eq!(lines, [2, 6]);
+    assert_eq!(&*documents[0].file, path);
+    let rows = read(&[fixture("zstd-dictionary-v2.parquet")]).unwrap();
+    assert_eq!(rows[3].line, 5);
+}
+
+#[test]
+fn parquet_pages_of_every_layout() {
+    // The rows of fixtures/make.py.
+    let expected: Vec<String> = (0..40)
+        .filter(|i| ![3, 5].contains(i))
+        .map(|i| format!("Row {i} é.\nSecond line of {}.", i % 7))
+        .collect();
+    for name in [
+        "zstd-dictionary-v1",
+        "zstd-plain-v1",
+        "zstd-dictionary-v2",
+        "zstd-plain-v2",
+        "snappy",
+    ] {
+        let mut corpus = open_corpus(
+            &[fixture(&format!("{name}.parquet"))],
+            &CorpusOptions::default(),
+        )
+        .unwrap();
+        let found: Result<Vec<_>, _> = corpus.by_ref().map(|d| d.map(|d| d.text)).collect();
+        assert_eq!(found.unwrap(), expected, "{name}");
+        assert_eq!(corpus.notes().empty_documents, 2);
+        let progress = corpus.progress();
+        assert_eq!(Some(progress.bytes_read()), progress.bytes_total());
+    }
+}
+
+#[test]
+fn damaged_parquet_is_an_error_and_never_a_panic() {
+    for name in ["zstd-dictionary-v1.parquet", "zstd-plain-v2.parquet"] {
+        let whole = fs::read(fixture(name)).unwrap();
+        fails("cut.parquet", &whole[..whole.len() / 2], &["parquet"]);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.parquet");
+        for at in (4..whole.len()).step_by(7) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x55;
+            fs::write(&path, bytes).unwrap();
+            // Some bytes change a text only, or nothing that is read.
+            if let Err(error) = read(std::slice::from_ref(&path)) {
+                assert!(error.to_string().contains("x.parquet"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn wikitext_is_cut_at_titles() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("wiki.valid.tokens");
+    let text =
+        " \n = First = \n \n A b . \n \n = = Part = = \n \n C . \n \n = Second = \n \n D . \n";
+    fs::write(&path, text).unwrap();
+    let found = texts(&[path]);
+    assert_eq!(
+        found,
+        [
+            " = First = \n A b . \n = = Part = = \n C . ",
+            " = Second = \n D . "
+        ]
+    );
+}
+
+#[test]
+fn folders_globs_and_repeated_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir_all(at("b/c")).unwrap();
+    for (name, text) in [
+        ("z.txt", "z"),
+        ("a.txt", "a"),
+        ("b/c/y.txt", "y"),
+        ("b/x.text", "x"),
+        ("b/.hidden.txt", "hidden"),
+        ("b/notes.md", "notes"),
+    ] {
+        fs::write(at(name), text).unwrap();
+    }
+    assert_eq!(texts(&[dir.path().into()]), ["a", "y", "x", "z"]);
+    assert_eq!(texts(&[at("*.txt")]), ["a", "z"]);
+    assert_eq!(
+        texts(&[at("z.txt"), dir.path().into()]),
+        ["z", "a", "y", "x"]
+    );
+    // Named outright, any file is text.
+    assert_eq!(texts(&[at("b/notes.md")]), ["notes"]);
+    for (name, expected) in [("none.txt", "no such file"), ("*.none", "matches no file")] {
+        let error = read(&[at(name)]).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains(name), "{error}");
+    }
+    fs::create_dir(at("empty")).unwrap();
+    let error = read(&[at("empty")]).unwrap_err().to_string();
+    assert!(error.contains("holds no corpus file"), "{error}");
+}
+
+#[test]
+fn bad_text_is_named_by_file_and_byte() {
+    fails("a.txt", b"", &["no text"]);
+    fails("a.txt", b"\n \n\t\n", &["no text"]);
+    fails("a.txt", b"Good.\nBad\0.\n", &["byte 9", "NUL"]);
+    fails(
+        "a.txt",
+        b"Good.\nCaf\xe9.\n",
+        &["byte 9", "0xe9", "line 2", "UTF-8"],
+    );
+    fails("a.txt.gz", &gzip(b"Good.\nCaf\xe9.\n"), &["byte 9"]);
+    fails("a.txt.gz", b"", &["gzip"]);
+    let long = gzip(&b"A line of text. \n".repeat(10_000));
+    fails("a.txt.gz", &long[..long.len() / 2], &["gzip", "cut short"]);
+    let long = zstd("Éa line of text. \n".repeat(10_000).as_bytes());
+    fails("a.txt.zst", &long[..long.len() - 5], &["zstd", "cut short"]);
+}
+
+#[test]
+fn bad_json_is_named_by_line() {
+    let good = "{\"text\": \"x\"}\n";
+    fails(
+        "a.jsonl",
+        format!("{good}{{\"text\": \"y\"\n").as_bytes(),
+        &["a.jsonl:2", "column"],
+    );
+    fails(
+        "a.jsonl",
+        format!("{good}[1]\n").as_bytes(),
+        &[":2", "object"],
+    );
+    fails(
+        "a.jsonl",
+        format!("{good}{good}{{\"text\": 5}}").as_bytes(),
+        &[":3", "a number"],
+    );
+    fails(
+        "a.jsonl",
+        b"{\"body\": \"x\", \"id\": 1}\n",
+        &[":1", "\"text\"", "body, id"],
+    );
+    fails(
+        "a.jsonl",
+        b"{\"text\": \"x\"} {\"text\": \"y\"}\n",
+        &[":1", "trailing"],
+    );
+    let options = CorpusOptions {
+        text_column: "body".into(),
+    };
+    let error = open_corpus(&[fixture("snappy.parquet")], &options)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap_err();
+    assert!(error.to_string().contains("it has id, text"), "{error}");
+}
+
+#[test]
+fn the_stream_ends_after_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.txt");
+    fs::write(&path, b"Good.\n\n\xff\n\nGood.\n").unwrap();
+    let mut corpus = open_corpus(&[path], &CorpusOptions::default()).unwrap();
+    assert!(corpus.next().unwrap().is_ok());
+    assert!(corpus.next().unwrap().is_err());
+    assert!(corpus.next().is_none());
+}
+
+#[test]
+fn long_documents_are_cut_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let keep = |text: &str| text.split_whitespace().collect::<String>();
+    // Lines; one line with spaces; one line of wide characters and no space.
+    for text in [
+        "Some words here.\n".repeat(700_000),
+        "Some words here. ".repeat(700_000),
+        "これは".repeat(1_100_000),
+    ] {
+        let path = dir.path().join("a.txt");
+        fs::write(&path, &text).unwrap();
+        let mut corpus = open_corpus(&[path], &CorpusOptions::default()).unwrap();
+        let parts: Vec<Document> = corpus.by_ref().collect::<Result<_, _>>().unwrap();
+        assert!(parts.len() > 2 && parts.iter().all(|d| d.text.len() <= MAX_DOCUMENT));
+        let joined: String = parts.iter().map(|d| keep(&d.text)).collect();
+        assert!(joined == keep(&text), "text was lost");
+        assert_eq!(corpus.notes().cut_documents, 1);
+
+        let parts = cut(text.clone(), MAX_DOCUMENT);
+        assert!(parts.len() > 1 && parts.iter().all(|p| p.len() <= MAX_DOCUMENT));
+        assert!(parts.iter().map(|p| keep(p)).collect::<String>() == keep(&text));
+    }
+}
+
+#[test]
+fn long_files_without_blank_lines_are_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.txt");
+    fs::write(&path, "A line.\n".repeat(10_001)).unwrap();
+    let empty = dir.path().join("b.txt");
+    fs::write(&empty, "\n").unwrap();
+    let mut corpus = open_corpus(&[dir.path().into()], &CorpusOptions::default()).unwrap();
+    assert_eq!(corpus.by_ref().filter(Result::is_ok).count(), 1);
+    assert_eq!(corpus.notes().no_boundaries, [path]);
+    assert_eq!(corpus.notes().empty_files, [empty]);
+    assert_eq!(corpus.notes().files, 2);
+}

@@ -1,0 +1,211 @@
+//! `manifest.json`: what a folder of shards holds. Written last, so that a folder with a manifest is whole.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::DataError;
+use crate::report::CorpusReport;
+use crate::shards::Split;
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "manifest.json";
+/// The sub-folder that holds a copy of the tokenizer.
+pub const TOKENIZER: &str = "tokenizer";
+/// The only version there is.
+const VERSION: u32 = 1;
+
+/// What a folder of shards holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this layout: 1.
+    pub version: u32,
+    /// The tokenizer that made the ids.
+    pub tokenizer: TokenizerEntry,
+    /// The shards of each split.
+    pub splits: Splits,
+    /// What [`prepare`](crate::prepare::prepare) found in the corpus.
+    pub report: CorpusReport,
+}
+
+/// The tokenizer that made the ids.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerEntry {
+    /// Hash of the vocabulary in id order and of the settings.
+    pub fingerprint: String,
+    /// Number of ids.
+    pub vocab_size: usize,
+    /// Whether case is kept.
+    pub cased: bool,
+}
+
+/// The shards of both splits.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Splits {
+    /// Documents to train on.
+    pub train: SplitEntry,
+    /// Held-out documents.
+    pub valid: SplitEntry,
+}
+
+/// The shards of one split, in order.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitEntry {
+    /// One entry a file.
+    pub shards: Vec<ShardEntry>,
+}
+
+/// One shard file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardEntry {
+    /// File name, relative to the manifest.
+    pub file: String,
+    /// Size of the file in bytes.
+    pub bytes: u64,
+    /// XXH3 (128 bits, hex) of the file.
+    pub xxh3: String,
+    /// Number of documents (rows).
+    pub documents: u64,
+    /// Number of sentences.
+    pub sentences: u64,
+    /// Number of tokens.
+    pub tokens: u64,
+}
+
+impl SplitEntry {
+    /// Number of documents of all shards.
+    pub fn documents(&self) -> u64 {
+        self.shards.iter().map(|s| s.documents).sum()
+    }
+
+    /// Number of sentences of all shards.
+    pub fn sentences(&self) -> u64 {
+        self.shards.iter().map(|s| s.sentences).sum()
+    }
+
+    /// Number of tokens of all shards.
+    pub fn tokens(&self) -> u64 {
+        self.shards.iter().map(|s| s.tokens).sum()
+    }
+}
+
+impl Manifest {
+    pub(crate) fn new(tokenizer: TokenizerEntry, splits: Splits, report: CorpusReport) -> Manifest {
+        Manifest {
+            version: VERSION,
+            tokenizer,
+            splits,
+            report,
+        }
+    }
+
+    /// Reads `dir/manifest.json`; reads no shard.
+    ///
+    /// # Errors
+    /// [`DataError::NotShards`] when it is missing or cannot be understood.
+    pub fn read(dir: &Path) -> Result<Manifest, DataError> {
+        let refuse = |reason: String| DataError::NotShards {
+            path: dir.to_path_buf(),
+            reason,
+        };
+        let text = match std::fs::read_to_string(dir.join(MANIFEST)) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(refuse(format!("no {MANIFEST}")));
+            }
+            Err(e) => return Err(DataError::io("read", dir.join(MANIFEST), e)),
+        };
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let unreadable = |e: serde_json::Error| refuse(format!("{MANIFEST}: {e}"));
+        let version: Version = serde_json::from_str(&text).map_err(unreadable)?;
+        if version.version != VERSION {
+            return Err(refuse(format!(
+                "{MANIFEST} has version {}, this program reads version {VERSION}",
+                version.version
+            )));
+        }
+        let manifest: Manifest = serde_json::from_str(&text).map_err(unreadable)?;
+        let splits = [&manifest.splits.train, &manifest.splits.valid];
+        for entry in splits.iter().flat_map(|split| &split.shards) {
+            // A manifest must not make us read outside its folder.
+            if Path::new(&entry.file).file_name() != Some(entry.file.as_ref()) {
+                return Err(refuse(format!(
+                    "{MANIFEST} names the shard {:?}, expected a plain file name",
+                    entry.file
+                )));
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// The shards of one split.
+    pub fn split(&self, split: Split) -> &SplitEntry {
+        match split {
+            Split::Train => &self.splits.train,
+            Split::Valid => &self.splits.valid,
+        }
+    }
+}
+
+impl ShardEntry {
+    /// Compares the file's size and checksum with this entry.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), DataError> {
+        let damaged = |reason: String| DataError::ShardDamaged {
+            path: path.to_path_buf(),
+            reason,
+        };
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(damaged("missing".into()));
+            }
+            Err(e) => return Err(DataError::io("open", path, e)),
+        };
+        let bytes = file
+            .metadata()
+            .map_err(|e| DataError::io("read", path, e))?
+            .len();
+        if bytes != self.bytes {
+            return Err(damaged(format!(
+                "{bytes} bytes, the manifest says {}",
+                self.bytes
+            )));
+        }
+        // Read, not mapped: pages of a map would count as this process's memory.
+        let mut hash = Xxh3::new();
+        let mut buffer = vec![0u8; 1 << 20];
+        loop {
+            let n = file
+                .read(&mut buffer)
+                .map_err(|e| DataError::io("read", path, e))?;
+            if n == 0 {
+                break;
+            }
+            hash.update(&buffer[..n]);
+        }
+        let found = hex(hash.digest128());
+        if found != self.xxh3 {
+            return Err(damaged(format!(
+                "checksum {found}, the manifest says {}",
+                self.xxh3
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// A checksum as the manifest writes it.
+pub(crate) fn hex(digest: u128) -> String {
+    format!("{digest:032x}")
+}

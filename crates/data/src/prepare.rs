@@ -1,0 +1,614 @@
+//! Text → shards, once: documents are read by one thread, cut into sentences and tokenised by as many as there are
+//! cores, and written in their order by the caller's thread. The bytes written do not depend on the number of workers.
+//!
+//! Everything is written into a folder beside the one asked for (`OUT.partial-…`), synced, and renamed at the very end:
+//! a run that is interrupted leaves nothing that looks finished.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use cloze_text::Tokenizer;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::DataError;
+use crate::corpus::{Corpus, CorpusNotes, CorpusOptions, Document, open_corpus};
+use crate::manifest::{MANIFEST, Manifest, SplitEntry, Splits, TOKENIZER, TokenizerEntry};
+use crate::report::{CorpusReport, Repeats, Tally, VocabularyCase};
+use crate::sentences;
+use crate::shard_writer::ShardWriter;
+use crate::shards::Split;
+
+/// Longest sentence in tokens: longer ones (lists, tables, text without punctuation) are cut between words, so that no
+/// text is out of reach of sequences of 512.
+pub const MAX_SENTENCE: usize = 512;
+
+/// Text handed to a worker at a time, in bytes.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Text between the reader and the writer, in bytes.
+const IN_FLIGHT_BYTES: usize = 24 << 20;
+/// Hashes kept to count duplicates: 36 MB each.
+const REPEATS: usize = 1_800_000;
+
+/// What to prepare, and how.
+#[derive(Clone)]
+pub struct PrepareOptions {
+    /// Files, folders, globs or `-`: see [`corpus`](crate::corpus).
+    pub inputs: Vec<PathBuf>,
+    /// How they are read.
+    pub corpus: CorpusOptions,
+    /// Turns text into ids.
+    pub tokenizer: Tokenizer,
+    /// The folder to make. Must not exist, or be empty.
+    pub out: PathBuf,
+    /// Share of the documents to hold out, `0 ≤ f < 1`. Which ones depends on their numbers only.
+    pub valid_fraction: f64,
+    /// Threads that tokenise; all cores if not given.
+    pub workers: Option<usize>,
+    /// Tokens of a shard.
+    pub shard_tokens: u64,
+}
+
+impl PrepareOptions {
+    /// The usual options: 1 % held out, all cores, shards of 32 M tokens.
+    pub fn new(inputs: Vec<PathBuf>, tokenizer: Tokenizer, out: PathBuf) -> PrepareOptions {
+        PrepareOptions {
+            inputs,
+            corpus: CorpusOptions::default(),
+            tokenizer,
+            out,
+            valid_fraction: 0.01,
+            workers: None,
+            shard_tokens: 32 << 20,
+        }
+    }
+}
+
+/// How far `prepare` has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrepareProgress {
+    /// Bytes of the files read so far, as stored (compressed).
+    pub bytes_read: u64,
+    /// Bytes of all files, as stored; unknown with standard input.
+    pub bytes_total: Option<u64>,
+    /// Bytes of text written so far, before tokenising.
+    pub text_bytes: u64,
+    /// Documents written so far.
+    pub documents: u64,
+    /// Tokens written so far.
+    pub tokens: u64,
+}
+
+/// Turns text into shards, and tells what it found. `progress` is called some times a second; if it breaks, the run
+/// stops and leaves nothing.
+///
+/// # Errors
+/// Whatever is wrong with the input, the output folder or the disk; [`DataError::Interrupted`] if `progress` broke.
+/// After an error no output folder exists.
+pub fn prepare(
+    options: &PrepareOptions,
+    mut progress: impl FnMut(&PrepareProgress) -> ControlFlow<()>,
+) -> Result<CorpusReport, DataError> {
+    if !(0.0..1.0).contains(&options.valid_fraction) {
+        return Err(DataError::Option {
+            option: "--valid-fraction",
+            reason: format!("{}, expected 0 ≤ f < 1", options.valid_fraction),
+        });
+    }
+    if options.workers == Some(0) || options.shard_tokens == 0 {
+        return Err(DataError::Option {
+            option: if options.shard_tokens == 0 {
+                "shard_tokens"
+            } else {
+                "--workers"
+            },
+            reason: "0, expected at least 1".into(),
+        });
+    }
+    refuse_used(&options.out)?;
+    let corpus = open_corpus(&options.inputs, &options.corpus)?;
+    let partial = Partial::create(&options.out)?;
+    let report = write_all(options, corpus, &partial.path, &mut progress)?;
+    partial.publish(&options.out)?;
+    Ok(report)
+}
+
+fn write_all(
+    options: &PrepareOptions,
+    corpus: Corpus,
+    dir: &Path,
+    progress: &mut dyn FnMut(&PrepareProgress) -> ControlFlow<()>,
+) -> Result<CorpusReport, DataError> {
+    let tokenizer = &options.tokenizer;
+    let mut output = Output::new(options, dir);
+    let notes = tokenise(options, corpus, &mut output, progress)?;
+
+    let tokenizer_dir = dir.join(TOKENIZER);
+    fs::create_dir_all(&tokenizer_dir).map_err(|e| DataError::io("create", &tokenizer_dir, e))?;
+    tokenizer.save(&tokenizer_dir)?;
+
+    let documents = output.train_documents + output.valid_documents;
+    if documents == 0 {
+        return Err(DataError::EmptyCorpus {
+            path: options.inputs.first().cloned().unwrap_or_default(),
+        });
+    }
+    let mut report = CorpusReport::new(&output.tally, &notes, documents);
+    report.valid_documents = output.valid_documents;
+    report.lines = output.lines;
+    report.duplicate_documents = output.repeated_documents.repeats();
+    report.duplicate_lines = output.repeated_lines.repeats();
+    report.duplicates_estimated =
+        output.repeated_documents.is_estimate() || output.repeated_lines.is_estimate();
+    report.warn(
+        vocabulary_case(tokenizer),
+        output.tally.letters,
+        options.valid_fraction,
+    );
+    let splits = Splits {
+        train: SplitEntry {
+            shards: output.train.finish()?,
+        },
+        valid: SplitEntry {
+            shards: output.valid.finish()?,
+        },
+    };
+    let entry = TokenizerEntry {
+        fingerprint: tokenizer.fingerprint(),
+        vocab_size: tokenizer.vocab_size(),
+        cased: tokenizer.is_cased(),
+    };
+    write_manifest(dir, &Manifest::new(entry, splits, report.clone()))?;
+    Ok(report)
+}
+
+/// Documents read together.
+struct Chunk {
+    /// Place in the order, from 0.
+    number: u64,
+    documents: Vec<Document>,
+    bytes: usize,
+}
+
+/// A chunk after its worker.
+struct Tokenised {
+    number: u64,
+    bytes: usize,
+    documents: Vec<TokenisedDocument>,
+    tally: Tally,
+}
+
+struct TokenisedDocument {
+    ids: Vec<u32>,
+    ends: Vec<u32>,
+    hash: u64,
+    line_hashes: Vec<u64>,
+}
+
+/// What threads send to the writer.
+enum Message {
+    Chunk(Tokenised),
+    Read(CorpusNotes),
+    Failed(DataError),
+}
+
+/// Reads, tokenises and writes. The reader waits when too much text is between it and the writer.
+fn tokenise(
+    options: &PrepareOptions,
+    corpus: Corpus,
+    output: &mut Output,
+    progress: &mut dyn FnMut(&PrepareProgress) -> ControlFlow<()>,
+) -> Result<CorpusNotes, DataError> {
+    let workers = options
+        .workers
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let reading = corpus.progress();
+    let gate = Gate::default();
+    std::thread::scope(|scope| {
+        // Bounded by the gate, which counts bytes.
+        let (to_workers, from_reader) = unbounded::<Chunk>();
+        let (to_writer, messages) = bounded::<Message>(workers * 4);
+        {
+            let to_writer = to_writer.clone();
+            let gate = &gate;
+            scope.spawn(move || {
+                let _close = CloseOnPanic(gate);
+                let end = match read_chunks(corpus, gate, &to_workers) {
+                    Ok(notes) => Message::Read(notes),
+                    Err(error) => Message::Failed(error),
+                };
+                // The writer has gone only if it failed itself.
+                to_writer.send(end).ok();
+            });
+        }
+        for _ in 0..workers {
+            let (from_reader, to_writer) = (from_reader.clone(), to_writer.clone());
+            let (tokenizer, gate) = (&options.tokenizer, &gate);
+            scope.spawn(move || {
+                let _close = CloseOnPanic(gate);
+                for chunk in from_reader {
+                    if gate.is_closed() {
+                        return;
+                    }
+                    let message = Message::Chunk(tokenise_chunk(tokenizer, chunk));
+                    if to_writer.send(message).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop((from_reader, to_writer));
+        let result = write_in_order(messages, output, &gate, |output| {
+            progress(&PrepareProgress {
+                bytes_read: reading.bytes_read(),
+                bytes_total: reading.bytes_total(),
+                text_bytes: output.tally.text_bytes,
+                documents: output.train_documents + output.valid_documents,
+                tokens: output.tally.tokens,
+            })
+        });
+        gate.close();
+        result
+    })
+}
+
+fn read_chunks(
+    mut corpus: Corpus,
+    gate: &Gate,
+    to_workers: &Sender<Chunk>,
+) -> Result<CorpusNotes, DataError> {
+    let mut number = 0;
+    let mut documents = Vec::new();
+    let mut bytes = 0;
+    loop {
+        let document = corpus.next().transpose()?;
+        let ended = document.is_none();
+        if let Some(document) = document {
+            bytes += document.text.len();
+            documents.push(document);
+        }
+        if !documents.is_empty() && (ended || bytes >= CHUNK_BYTES) {
+            let chunk = Chunk {
+                number,
+                documents: std::mem::take(&mut documents),
+                bytes: std::mem::take(&mut bytes),
+            };
+            number += 1;
+            if !gate.enter(chunk.bytes) || to_workers.send(chunk).is_err() {
+                break;
+            }
+        }
+        if ended {
+            break;
+        }
+    }
+    Ok(corpus.notes().clone())
+}
+
+fn write_in_order(
+    messages: Receiver<Message>,
+    output: &mut Output,
+    gate: &Gate,
+    mut progress: impl FnMut(&Output) -> ControlFlow<()>,
+) -> Result<CorpusNotes, DataError> {
+    let mut early = BTreeMap::new();
+    let mut next = 0;
+    let mut notes = None;
+    for message in messages {
+        match message {
+            Message::Failed(error) => return Err(error),
+            Message::Read(found) => notes = Some(found),
+            Message::Chunk(chunk) => {
+                early.insert(chunk.number, chunk);
+                while let Some(chunk) = early.remove(&next) {
+                    next += 1;
+                    gate.leave(chunk.bytes);
+                    output.write(chunk)?;
+                    if progress(output).is_break() {
+                        return Err(DataError::Interrupted);
+                    }
+                }
+            }
+        }
+    }
+    // The channel closes when all threads have ended; without notes the reader did not come to its end.
+    notes.ok_or(DataError::Interrupted)
+}
+
+fn tokenise_chunk(tokenizer: &Tokenizer, chunk: Chunk) -> Tokenised {
+    let unknown = tokenizer.special().unk;
+    let mut tally = Tally::default();
+    let mut documents = Vec::with_capacity(chunk.documents.len());
+    for document in &chunk.documents {
+        let text = document.text.trim();
+        tally.count_text(text);
+        let mut ids = Vec::with_capacity(text.len() / 4);
+        let mut ends = Vec::new();
+        for sentence in sentences::split(text) {
+            let start = ids.len();
+            tokenizer.encode_into(sentence, &mut ids);
+            if ids.len() == start {
+                continue; // Control characters only.
+            }
+            tally.cut_sentences += cut_sentence(tokenizer, &ids, start, &mut ends);
+            ends.push(ids.len() as u32);
+        }
+        tally.sentences += ends.len() as u64;
+        tally.tokens += ids.len() as u64;
+        tally.unknown_tokens += ids.iter().filter(|&&id| id == unknown).count() as u64;
+        tally.one_sentence_documents += u64::from(ends.len() == 1);
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        documents.push(TokenisedDocument {
+            hash: xxh3_64(text.as_bytes()),
+            line_hashes: lines.map(|line| xxh3_64(line.as_bytes())).collect(),
+            ids,
+            ends,
+        });
+    }
+    Tokenised {
+        number: chunk.number,
+        bytes: chunk.bytes,
+        documents,
+        tally,
+    }
+}
+
+/// Pushes ends inside the sentence that begins at `start`, if it is too long; returns 1 if it was.
+fn cut_sentence(tokenizer: &Tokenizer, ids: &[u32], start: usize, ends: &mut Vec<u32>) -> u64 {
+    let mut begin = start;
+    while ids.len() - begin > MAX_SENTENCE {
+        let mut end = begin + MAX_SENTENCE;
+        // Not inside a word, unless the word is very long.
+        while end > begin + MAX_SENTENCE / 2 && tokenizer.is_continuation(ids[end]) {
+            end -= 1;
+        }
+        ends.push(end as u32);
+        begin = end;
+    }
+    u64::from(begin > start)
+}
+
+/// The writer's state.
+struct Output {
+    train: ShardWriter,
+    valid: ShardWriter,
+    train_documents: u64,
+    valid_documents: u64,
+    /// Documents seen, written or not.
+    ordinal: u64,
+    valid_fraction: f64,
+    tally: Tally,
+    lines: u64,
+    repeated_documents: Repeats,
+    repeated_lines: Repeats,
+}
+
+impl Output {
+    fn new(options: &PrepareOptions, dir: &Path) -> Output {
+        let vocab_size = options.tokenizer.vocab_size();
+        let writer = |split| ShardWriter::new(dir, split, vocab_size, options.shard_tokens);
+        Output {
+            train: writer(Split::Train),
+            valid: writer(Split::Valid),
+            train_documents: 0,
+            valid_documents: 0,
+            ordinal: 0,
+            valid_fraction: options.valid_fraction,
+            tally: Tally::default(),
+            lines: 0,
+            repeated_documents: Repeats::new(REPEATS),
+            repeated_lines: Repeats::new(REPEATS),
+        }
+    }
+
+    fn write(&mut self, chunk: Tokenised) -> Result<(), DataError> {
+        self.tally.add(&chunk.tally);
+        for document in chunk.documents {
+            let held_out = is_held_out(self.ordinal, self.valid_fraction);
+            self.ordinal += 1;
+            if document.ids.is_empty() {
+                continue;
+            }
+            self.repeated_documents.add(document.hash);
+            self.lines += document.line_hashes.len() as u64;
+            for hash in document.line_hashes {
+                self.repeated_lines.add(hash);
+            }
+            if held_out {
+                self.valid_documents += 1;
+                self.valid.push(&document.ids, &document.ends)?;
+            } else {
+                self.train_documents += 1;
+                self.train.push(&document.ids, &document.ends)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A hash of the document's number decides. The first document is always trained on, so that training is never empty.
+fn is_held_out(ordinal: u64, fraction: f64) -> bool {
+    let hash = xxh3_64_with_seed(&ordinal.to_le_bytes(), 0x0063_6c6f_7a65);
+    ordinal > 0 && (hash as f64) < fraction * 2f64.powi(64)
+}
+
+fn vocabulary_case(tokenizer: &Tokenizer) -> VocabularyCase {
+    let mut tokens = 0u64;
+    let mut capitals = 0u64;
+    for id in 0..tokenizer.vocab_size() as u32 {
+        let Some(token) = tokenizer.token(id) else {
+            continue;
+        };
+        if token.starts_with('[') && token.ends_with(']') {
+            continue;
+        }
+        tokens += 1;
+        capitals += u64::from(token.contains(char::is_uppercase));
+    }
+    VocabularyCase {
+        cased: tokenizer.is_cased(),
+        capital_tokens: capitals as f64 / tokens.max(1) as f64,
+    }
+}
+
+/// Bounds the text between the reader and the writer.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    bytes: usize,
+    closed: bool,
+}
+
+impl Gate {
+    fn lock(&self) -> MutexGuard<'_, GateState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for room; false if the gate has been closed.
+    fn enter(&self, bytes: usize) -> bool {
+        let mut state = self.lock();
+        // One chunk may always enter, however large.
+        while !state.closed && state.bytes > 0 && state.bytes + bytes > IN_FLIGHT_BYTES {
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.bytes += bytes;
+        !state.closed
+    }
+
+    fn leave(&self, bytes: usize) {
+        self.lock().bytes -= bytes;
+        self.changed.notify_all();
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+}
+
+/// A thread that panics must not leave the reader waiting.
+struct CloseOnPanic<'a>(&'a Gate);
+
+impl Drop for CloseOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.close();
+        }
+    }
+}
+
+/// The unfinished output folder. Removed on drop, unless published.
+struct Partial {
+    path: PathBuf,
+    published: bool,
+}
+
+impl Partial {
+    fn create(out: &Path) -> Result<Partial, DataError> {
+        let name = out.file_name().ok_or_else(|| DataError::Option {
+            option: "--out",
+            reason: format!("{} names no folder", out.display()),
+        })?;
+        let parent = parent_of(out);
+        fs::create_dir_all(parent).map_err(|e| DataError::io("create", parent, e))?;
+        let id = std::process::id();
+        let mut attempt = 0;
+        loop {
+            let mut partial = name.to_os_string();
+            partial.push(format!(".partial-{id}-{attempt}"));
+            let path = parent.join(partial);
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    return Ok(Partial {
+                        path,
+                        published: false,
+                    });
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && attempt < 1000 => {
+                    attempt += 1;
+                }
+                Err(e) => return Err(DataError::io("create", path, e)),
+            }
+        }
+    }
+
+    /// Gives the folder its name.
+    fn publish(mut self, out: &Path) -> Result<(), DataError> {
+        sync_dir(&self.path)?;
+        refuse_used(out)?;
+        if out.exists() {
+            fs::remove_dir(out).map_err(|e| DataError::io("replace", out, e))?;
+        }
+        fs::rename(&self.path, out).map_err(|e| DataError::io("create", out, e))?;
+        self.published = true;
+        sync_dir(parent_of(out))
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.published {
+            // Already failing: what cannot be removed does not look finished anyway.
+            fs::remove_dir_all(&self.path).ok();
+        }
+    }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn refuse_used(out: &Path) -> Result<(), DataError> {
+    match fs::read_dir(out) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(DataError::OutputExists {
+                path: out.to_path_buf(),
+            }),
+        },
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(DataError::io("use as an output folder", out, e)),
+    }
+}
+
+fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), DataError> {
+    let path = dir.join(MANIFEST);
+    let at = |e| DataError::io("write", &path, e);
+    let mut text = serde_json::to_vec_pretty(manifest).map_err(|e| at(e.into()))?;
+    text.push(b'\n');
+    let mut file = File::create_new(&path).map_err(at)?;
+    file.write_all(&text).map_err(at)?;
+    file.sync_all().map_err(at)
+}
+
+/// Syncs a folder's entries, where the system can.
+fn sync_dir(dir: &Path) -> Result<(), DataError> {
+    if cfg!(unix) {
+        let file = File::open(dir).map_err(|e| DataError::io("open", dir, e))?;
+        file.sync_all()
+            .map_err(|e| DataError::io("write", dir, e))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

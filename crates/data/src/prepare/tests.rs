@@ -1,0 +1,296 @@
+use std::fs;
+
+use super::*;
+use crate::shards::{Documents, Shards};
+
+const WORDS: [&str; 12] = [
+    "the", "cat", "dog", "saw", "a", "bird", "##s", "in", "old", "town", ".", "ran",
+];
+
+fn tokenizer(extra: usize) -> Tokenizer {
+    let mut tokens: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        .iter()
+        .chain(&WORDS)
+        .map(|t| t.to_string())
+        .collect();
+    tokens.extend((0..extra).map(|i| format!("x{i}")));
+    Tokenizer::from_tokens(tokens, false).unwrap()
+}
+
+/// `n` documents of a few sentences each.
+fn corpus(n: usize) -> String {
+    let mut text = String::new();
+    for doc in 0..n {
+        for sentence in 0..=doc % 5 {
+            let word = |k: usize| WORDS[(doc * 7 + sentence * 3 + k) % 10];
+            text.push_str(
+                &format!("The {} {} {} saw. ", word(0), word(1), word(2)).replace("##", ""),
+            );
+        }
+        text.push_str("\n\n");
+    }
+    text
+}
+
+fn options(dir: &Path, text: &str) -> PrepareOptions {
+    let input = dir.join("corpus.txt");
+    fs::write(&input, text).unwrap();
+    PrepareOptions::new(vec![input], tokenizer(0), dir.join("out"))
+}
+
+fn run(options: &PrepareOptions) -> Result<CorpusReport, DataError> {
+    prepare(options, |_| ControlFlow::Continue(()))
+}
+
+/// Every file of a folder, by name.
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            let below = files(&path).into_iter();
+            found.extend(below.map(|(file, bytes)| (format!("{name}/{file}"), bytes)));
+        } else {
+            found.insert(name, fs::read(path).unwrap());
+        }
+    }
+    found
+}
+
+#[test]
+fn shards_hold_the_sentences_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = corpus(300);
+    let mut options = options(dir.path(), &text);
+    options.valid_fraction = 0.1;
+    options.shard_tokens = 1000;
+    let report = run(&options).unwrap();
+    assert_eq!(report.documents, 300);
+    assert!((10..60).contains(&report.valid_documents), "{report}");
+
+    let shards = Shards::open(&options.out).unwrap();
+    assert_eq!(shards.manifest.report, report);
+    shards
+        .check_tokenizer(&options.tokenizer.fingerprint())
+        .unwrap();
+    assert!(shards.check_tokenizer("another").is_err());
+    assert!(shards.manifest.splits.train.shards.len() > 2);
+    let copy = Tokenizer::open(&shards.tokenizer_dir()).unwrap();
+    assert_eq!(copy.fingerprint(), options.tokenizer.fingerprint());
+
+    let mut at = [0; 2];
+    for (ordinal, document) in text.split("\n\n").filter(|d| !d.is_empty()).enumerate() {
+        let held_out = is_held_out(ordinal as u64, 0.1);
+        let split = if held_out { Split::Valid } else { Split::Train };
+        let documents = shards.split(split);
+        let doc = at[held_out as usize];
+        at[held_out as usize] += 1;
+        for (s, sentence) in sentences::split(document).enumerate() {
+            let mut ids = Vec::new();
+            documents.read(doc, s..s + 1, &mut ids);
+            assert_eq!(ids, options.tokenizer.encode(sentence));
+            assert_eq!(ids.len(), documents.sentence_len(doc, s));
+        }
+        assert_eq!(documents.sentences(doc), sentences::split(document).count());
+    }
+    for (split, seen) in [(Split::Train, at[0]), (Split::Valid, at[1])] {
+        assert_eq!(shards.split(split).len(), seen);
+    }
+    let total = shards.split(Split::Train).tokens() + shards.split(Split::Valid).tokens();
+    assert_eq!(total, report.tokens);
+}
+
+#[test]
+fn bytes_do_not_depend_on_workers() {
+    let dir = tempfile::tempdir().unwrap();
+    // Several chunks.
+    let mut options = options(dir.path(), &corpus(20_000));
+    options.shard_tokens = 100_000;
+    let mut found = Vec::new();
+    for workers in [1, 2, 5] {
+        options.out = dir.path().join(format!("out-{workers}"));
+        options.workers = Some(workers);
+        run(&options).unwrap();
+        found.push(files(&options.out));
+    }
+    assert!(found[0].len() > 5, "{:?}", found[0].keys());
+    assert!(found[0] == found[1] && found[0] == found[2]);
+}
+
+#[test]
+fn a_large_vocabulary_takes_32_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path(), "x69999 the cat.\n");
+    options.tokenizer = tokenizer(70_000);
+    run(&options).unwrap();
+    let shards = Shards::open(&options.out).unwrap();
+    let mut ids = Vec::new();
+    shards.split(Split::Train).read(0, 0..1, &mut ids);
+    assert_eq!(ids, options.tokenizer.encode("x69999 the cat."));
+    assert!(ids[0] > 65_536);
+}
+
+#[test]
+fn a_used_folder_is_refused_and_an_empty_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path(), &corpus(5));
+    fs::create_dir(&options.out).unwrap();
+    run(&options).unwrap();
+    let before = files(&options.out);
+    let error = run(&options).unwrap_err().to_string();
+    assert!(error.contains("not empty"), "{error}");
+    assert!(files(&options.out) == before);
+}
+
+#[test]
+fn a_run_that_fails_or_is_interrupted_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut text = corpus(20_000).into_bytes();
+    let mut options = options(dir.path(), "");
+    let input = options.inputs[0].clone();
+    fs::write(&input, &text).unwrap();
+    let error = prepare(&options, |progress| match progress.documents {
+        0..2000 => ControlFlow::Continue(()),
+        _ => ControlFlow::Break(()),
+    });
+    assert!(matches!(error, Err(DataError::Interrupted)));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    text.push(0xff);
+    fs::write(&input, &text).unwrap();
+    options.workers = Some(1);
+    assert!(matches!(run(&options), Err(DataError::NotUtf8 { .. })));
+    fs::write(&input, "").unwrap();
+    assert!(matches!(run(&options), Err(DataError::EmptyCorpus { .. })));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_damaged_shard_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path(), &corpus(2000));
+    options.shard_tokens = 5000;
+    run(&options).unwrap();
+    let path = options.out.join("train-00001.arrow");
+    let whole = fs::read(&path).unwrap();
+    #[track_caller]
+    fn refused(out: &Path, expected: &str) {
+        let error = Shards::open(out).unwrap_err().to_string();
+        assert!(
+            error.contains("train-00001.arrow") && error.contains(expected),
+            "{error}"
+        );
+    }
+    fs::write(&path, &whole[..whole.len() - 100]).unwrap();
+    refused(&options.out, "bytes");
+    for at in (0..whole.len()).step_by(whole.len() / 50) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        refused(&options.out, "checksum");
+        // Without its checksum it may or may not be seen; it must never panic.
+        if let Ok(documents) = Documents::open_file(&path) {
+            let mut ids = Vec::new();
+            for doc in 0..documents.len() {
+                documents.read(doc, 0..documents.sentences(doc), &mut ids);
+            }
+        }
+    }
+    fs::remove_file(&path).unwrap();
+    refused(&options.out, "missing");
+    fs::write(&path, &whole).unwrap();
+    Shards::open(&options.out).unwrap();
+    fs::remove_file(options.out.join(MANIFEST)).unwrap();
+    let error = Shards::open(&options.out).unwrap_err().to_string();
+    assert!(error.contains("no manifest.json"), "{error}");
+}
+
+#[test]
+fn the_report_counts_and_warns() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "The cat saw a dog. The dogs ran.\n\nThe cat saw a dog. The dogs ran.\n\nqqq zzz.\nThe bird ran.\n";
+    let options = options(dir.path(), text);
+    let report = run(&options).unwrap();
+    assert_eq!(
+        (report.documents, report.sentences, report.words),
+        (3, 6, 21)
+    );
+    assert_eq!(report.duplicate_documents, 1);
+    assert_eq!((report.lines, report.duplicate_lines), (4, 1));
+    assert_eq!(report.unknown_tokens, 2);
+    let warnings = report.warnings.join("\n");
+    for expected in ["[UNK]", "documents are duplicates", "held out"] {
+        assert!(warnings.contains(expected), "{expected}: {warnings}");
+    }
+    assert!(report.to_string().contains("warning: "));
+}
+
+#[test]
+fn long_sentences_are_cut_between_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path(), &"the birds ".repeat(1000));
+    let report = run(&options).unwrap();
+    assert_eq!((report.tokens, report.cut_sentences), (3000, 1));
+    let shards = Shards::open(&options.out).unwrap();
+    let documents = shards.split(Split::Train);
+    let table = crate::TokenTable::from(&options.tokenizer);
+    for s in 0..documents.sentences(0) {
+        let mut ids = Vec::new();
+        documents.read(0, s..s + 1, &mut ids);
+        assert!(ids.len() <= MAX_SENTENCE && !table.is_continuation(ids[0]));
+    }
+}
+
+#[test]
+fn wrong_options_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = options(dir.path(), "The cat.");
+    for fraction in [-0.1, 1.0, f64::NAN] {
+        let mut options = good.clone();
+        options.valid_fraction = fraction;
+        assert!(matches!(run(&options), Err(DataError::Option { .. })));
+    }
+    let mut options = good.clone();
+    options.workers = Some(0);
+    assert!(matches!(run(&options), Err(DataError::Option { .. })));
+}
+
+#[test]
+fn a_full_disk_has_its_own_error() {
+    let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let error = DataError::io("write", "x.arrow", full);
+    assert!(error.to_string().contains("disk is full"), "{error}");
+}
+
+/// Real text, where there is any: a novel and the parquet file.
+#[test]
+fn real_text() {
+    let data = std::env::var_os("CLOZE_DATA").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+        PathBuf::from,
+    );
+    let vocabulary = data.join("tokenizers/bert-base-uncased");
+    if !vocabulary.exists() {
+        println!("skipped: no data at {}; set CLOZE_DATA", data.display());
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let inputs = [
+        "pretrain/novels/ENG18400_Trollope.txt.gz",
+        "pretrain/wikitext-2.valid.tokens",
+    ];
+    let tokenizer = Tokenizer::open(&vocabulary).unwrap();
+    let inputs = inputs.iter().map(|path| data.join(path)).collect();
+    let options = PrepareOptions::new(inputs, tokenizer, dir.path().join("out"));
+    let report = run(&options).unwrap();
+    assert_eq!(
+        (report.documents, report.missing_boundaries),
+        (61, 0),
+        "{report}"
+    );
+    assert!(report.unknown_rate < 0.01, "{report}");
+    assert!((1.1..1.5).contains(&report.tokens_per_word), "{report}");
+    let parquet = data.join("pretrain/wikipedia-good.parquet");
+    let rows = open_corpus(&[parquet], &CorpusOptions::default()).unwrap();
+    assert_eq!(rows.filter(|row| row.is_ok()).count(), 1981);
+}

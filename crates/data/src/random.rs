@@ -1,0 +1,159 @@
+//! Keyed random numbers: the same key always gives the same stream.
+//!
+//! The stream is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): a
+//! counter passed through a 64-bit finaliser. A key is a list of numbers (seed, purpose, epoch, document, …) folded
+//! through the same finaliser, so that streams of different keys have nothing to do with each other and any of them is
+//! reached at once, from any thread.
+
+/// What a stream is for: the second part of every key, so that two uses of one seed never share numbers.
+#[derive(Clone, Copy, Debug)]
+#[repr(u64)]
+pub(crate) enum Purpose {
+    /// Where chunks, halves and random continuations are cut.
+    Plan = 1,
+    /// The order of an epoch's sequences.
+    Order = 2,
+    /// Which tokens are hidden, and behind what.
+    Mask = 3,
+}
+
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// SplitMix64's finaliser: a bijection that spreads every input bit over all output bits.
+fn finalise(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A stream of random numbers, named by its key.
+#[derive(Clone, Debug)]
+pub(crate) struct Random {
+    state: u64,
+}
+
+impl Random {
+    /// The stream of this key. Its order matters: `[1, 2]` and `[2, 1]` are different streams.
+    pub(crate) fn keyed(seed: u64, purpose: Purpose, parts: &[u64]) -> Random {
+        let mut state = finalise(seed.wrapping_add(GOLDEN));
+        state = finalise(state.wrapping_add(GOLDEN) ^ purpose as u64);
+        for &part in parts {
+            state = finalise(state.wrapping_add(GOLDEN) ^ part);
+        }
+        Random { state }
+    }
+
+    /// 64 random bits.
+    pub(crate) fn bits(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(GOLDEN);
+        finalise(self.state)
+    }
+
+    /// Uniform in [0, 1).
+    pub(crate) fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
+    /// True with this probability.
+    pub(crate) fn chance(&mut self, probability: f64) -> bool {
+        self.unit() < probability
+    }
+
+    /// Uniform in `0..bound`, without bias (Lemire, "Fast random integer generation in an interval", 2019).
+    /// `bound` is at least 1.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        debug_assert!(bound > 0, "below(0) has no answer");
+        let bound = bound as u64;
+        loop {
+            let wide = u128::from(self.bits()) * u128::from(bound);
+            let low = wide as u64;
+            // The first test is cheap and nearly always enough; the second is the exact rejection threshold.
+            if low >= bound || low >= bound.wrapping_neg() % bound {
+                return (wide >> 64) as usize;
+            }
+        }
+    }
+
+    /// How many of `tosses` fair coins show heads.
+    pub(crate) fn heads(&mut self, mut tosses: usize) -> usize {
+        let mut heads = 0;
+        while tosses >= 64 {
+            heads += self.bits().count_ones() as usize;
+            tosses -= 64;
+        }
+        if tosses > 0 {
+            heads += (self.bits() >> (64 - tosses)).count_ones() as usize;
+        }
+        heads
+    }
+
+    /// Puts `items` in random order (Fisher–Yates).
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_names_its_stream() {
+        let draw = |seed, purpose, parts: &[u64]| Random::keyed(seed, purpose, parts).bits();
+        assert_eq!(
+            draw(7, Purpose::Plan, &[1, 2]),
+            draw(7, Purpose::Plan, &[1, 2])
+        );
+        let others = [
+            draw(8, Purpose::Plan, &[1, 2]),
+            draw(7, Purpose::Mask, &[1, 2]),
+            draw(7, Purpose::Plan, &[2, 1]),
+            draw(7, Purpose::Plan, &[1, 2, 0]),
+        ];
+        assert!(!others.contains(&draw(7, Purpose::Plan, &[1, 2])));
+    }
+
+    #[test]
+    fn bounded_numbers_are_uniform() {
+        let mut random = Random::keyed(1, Purpose::Plan, &[]);
+        let mut counts = [0u32; 7];
+        for _ in 0..70_000 {
+            counts[random.below(7)] += 1;
+        }
+        // Standard deviation 93; five of them.
+        assert!(
+            counts.iter().all(|&c| c.abs_diff(10_000) < 465),
+            "{counts:?}"
+        );
+        assert_eq!(random.below(1), 0);
+    }
+
+    #[test]
+    fn heads_are_half_and_never_more_than_the_tosses() {
+        let mut random = Random::keyed(2, Purpose::Plan, &[]);
+        for tosses in [0, 1, 5, 63, 64, 65, 200] {
+            let total: usize = (0..2000)
+                .map(|_| random.heads(tosses))
+                .inspect(|&h| assert!(h <= tosses))
+                .sum();
+            let mean = total as f64 / 2000.0;
+            let sigma = (tosses as f64 / 4.0 / 2000.0).sqrt();
+            assert!(
+                (mean - tosses as f64 / 2.0).abs() <= 5.0 * sigma,
+                "{tosses}: {mean}"
+            );
+        }
+    }
+
+    #[test]
+    fn shuffle_keeps_every_item_and_moves_most() {
+        let mut items: Vec<u32> = (0..1000).collect();
+        Random::keyed(3, Purpose::Order, &[]).shuffle(&mut items);
+        let fixed = items.iter().enumerate().filter(|(i, v)| *i == **v as usize);
+        assert!(fixed.count() < 10);
+        items.sort_unstable();
+        assert!(items.iter().enumerate().all(|(i, v)| i == *v as usize));
+    }
+}

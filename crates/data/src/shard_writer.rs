@@ -1,0 +1,233 @@
+//! Writes the shards of one split: Arrow IPC files, cut by their number of tokens.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, ListArray, RecordBatch, UInt16Array, UInt32Array};
+use arrow_buffer::OffsetBuffer;
+use arrow_ipc::writer::FileWriter;
+use arrow_schema::{ArrowError, DataType, Field, Schema};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::DataError;
+use crate::manifest::{ShardEntry, hex};
+use crate::shards::Split;
+
+/// Tokens of a record batch: what the writer holds in memory.
+const BATCH_TOKENS: usize = 1 << 20;
+
+/// Writes documents of one split into `dir/train-00000.arrow`, … Where shards end depends on the documents only.
+pub(crate) struct ShardWriter {
+    dir: PathBuf,
+    split: Split,
+    shard_tokens: u64,
+    schema: Arc<Schema>,
+    /// Whether ids fit 16 bits.
+    narrow: bool,
+    /// The batch being gathered.
+    ids: Ids,
+    token_lengths: Vec<usize>,
+    ends: Vec<u32>,
+    end_lengths: Vec<usize>,
+    open: Option<OpenShard>,
+    entries: Vec<ShardEntry>,
+}
+
+enum Ids {
+    U16(Vec<u16>),
+    U32(Vec<u32>),
+}
+
+struct OpenShard {
+    path: PathBuf,
+    writer: FileWriter<BufWriter<HashedFile>>,
+    entry: ShardEntry,
+}
+
+/// A file whose bytes are counted and hashed as they are written.
+struct HashedFile {
+    file: File,
+    hash: Xxh3,
+    bytes: u64,
+}
+
+impl Write for HashedFile {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        let n = self.file.write(buffer)?;
+        self.hash.update(&buffer[..n]);
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl ShardWriter {
+    /// `shard_tokens`: a shard ends with the batch that reaches so many.
+    pub fn new(dir: &Path, split: Split, vocab_size: usize, shard_tokens: u64) -> ShardWriter {
+        let narrow = vocab_size <= 1 << 16;
+        let list = |name: &str, of: DataType| {
+            let item = Arc::new(Field::new("item", of, false));
+            Field::new(name, DataType::List(item), false)
+        };
+        let id_type = if narrow {
+            DataType::UInt16
+        } else {
+            DataType::UInt32
+        };
+        ShardWriter {
+            dir: dir.to_path_buf(),
+            split,
+            shard_tokens,
+            schema: Arc::new(Schema::new(vec![
+                list("tokens", id_type),
+                list("sentence_ends", DataType::UInt32),
+            ])),
+            narrow,
+            ids: Ids::new(narrow),
+            token_lengths: Vec::new(),
+            ends: Vec::new(),
+            end_lengths: Vec::new(),
+            open: None,
+            entries: Vec::new(),
+        }
+    }
+
+    /// Adds a document: its ids, all below the vocabulary's size, and the end of each of its sentences.
+    pub fn push(&mut self, ids: &[u32], ends: &[u32]) -> Result<(), DataError> {
+        match &mut self.ids {
+            // The vocabulary has at most 65,536 ids.
+            Ids::U16(all) => all.extend(ids.iter().map(|&id| id as u16)),
+            Ids::U32(all) => all.extend_from_slice(ids),
+        }
+        self.token_lengths.push(ids.len());
+        self.ends.extend_from_slice(ends);
+        self.end_lengths.push(ends.len());
+        let gathered = self.ids.len();
+        let written = self.open.as_ref().map_or(0, |open| open.entry.tokens);
+        let full = written + gathered as u64 >= self.shard_tokens;
+        if gathered >= BATCH_TOKENS || full {
+            self.write_batch()?;
+        }
+        if full {
+            self.close_shard()?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left; the entries of all shards, in order.
+    pub fn finish(mut self) -> Result<Vec<ShardEntry>, DataError> {
+        if !self.token_lengths.is_empty() {
+            self.write_batch()?;
+        }
+        self.close_shard()?;
+        Ok(self.entries)
+    }
+
+    fn write_batch(&mut self) -> Result<(), DataError> {
+        if self.open.is_none() {
+            self.open = Some(self.open_shard()?);
+        }
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        open.entry.documents += self.token_lengths.len() as u64;
+        open.entry.sentences += self.ends.len() as u64;
+        open.entry.tokens += self.ids.len() as u64;
+        let ids: ArrayRef = match std::mem::replace(&mut self.ids, Ids::new(self.narrow)) {
+            Ids::U16(ids) => Arc::new(UInt16Array::from(ids)),
+            Ids::U32(ids) => Arc::new(UInt32Array::from(ids)),
+        };
+        let ends: ArrayRef = Arc::new(UInt32Array::from(std::mem::take(&mut self.ends)));
+        let token_offsets = OffsetBuffer::from_lengths(self.token_lengths.drain(..));
+        let end_offsets = OffsetBuffer::from_lengths(self.end_lengths.drain(..));
+        let list = |column: usize, offsets, values| -> Result<ArrayRef, ArrowError> {
+            let DataType::List(item) = self.schema.field(column).data_type() else {
+                return Err(ArrowError::SchemaError("not a list".into()));
+            };
+            let list = ListArray::try_new(item.clone(), offsets, values, None)?;
+            Ok(Arc::new(list))
+        };
+        let write = || -> Result<(), ArrowError> {
+            let columns = vec![list(0, token_offsets, ids)?, list(1, end_offsets, ends)?];
+            let batch = RecordBatch::try_new(self.schema.clone(), columns)?;
+            open.writer.write(&batch)
+        };
+        write().map_err(|e| arrow_error(&open.path, e))
+    }
+
+    fn open_shard(&self) -> Result<OpenShard, DataError> {
+        let name = format!("{}-{:05}.arrow", self.split.name(), self.entries.len());
+        let path = self.dir.join(&name);
+        let file = File::create_new(&path).map_err(|e| DataError::io("create", &path, e))?;
+        let file = BufWriter::with_capacity(
+            1 << 20,
+            HashedFile {
+                file,
+                hash: Xxh3::new(),
+                bytes: 0,
+            },
+        );
+        let writer = FileWriter::try_new(file, &self.schema).map_err(|e| arrow_error(&path, e))?;
+        Ok(OpenShard {
+            path,
+            writer,
+            entry: ShardEntry {
+                file: name,
+                bytes: 0,
+                xxh3: String::new(),
+                documents: 0,
+                sentences: 0,
+                tokens: 0,
+            },
+        })
+    }
+
+    fn close_shard(&mut self) -> Result<(), DataError> {
+        let Some(mut open) = self.open.take() else {
+            return Ok(());
+        };
+        let path = &open.path;
+        open.writer.finish().map_err(|e| arrow_error(path, e))?;
+        let buffered = open.writer.into_inner().map_err(|e| arrow_error(path, e))?;
+        let hashed = buffered
+            .into_inner()
+            .map_err(|e| DataError::io("write", path, e.into_error()))?;
+        hashed
+            .file
+            .sync_all()
+            .map_err(|e| DataError::io("write", path, e))?;
+        open.entry.bytes = hashed.bytes;
+        open.entry.xxh3 = hex(hashed.hash.digest128());
+        self.entries.push(open.entry);
+        Ok(())
+    }
+}
+
+impl Ids {
+    fn new(narrow: bool) -> Ids {
+        if narrow {
+            Ids::U16(Vec::new())
+        } else {
+            Ids::U32(Vec::new())
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Ids::U16(ids) => ids.len(),
+            Ids::U32(ids) => ids.len(),
+        }
+    }
+}
+
+fn arrow_error(path: &Path, error: ArrowError) -> DataError {
+    match error {
+        ArrowError::IoError(_, source) => DataError::io("write", path, source),
+        other => DataError::io("write", path, std::io::Error::other(other.to_string())),
+    }
+}

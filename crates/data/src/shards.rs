@@ -1,0 +1,480 @@
+//! Memory-mapped shards: one row a document, `tokens: list<uint16|uint32>` (the flat ids of the document) and
+//! `sentence_ends: list<uint32>` (the exclusive end of each sentence in `tokens`), in Arrow's IPC file format.
+//!
+//! Reading copies nothing: the arrays point into the map. A shard's size and checksum are compared with the manifest
+//! when the folder is opened; a file that is cut short *while* it is mapped ends the process (SIGBUS), as with any map.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{UInt16Type, UInt32Type};
+use arrow_array::{Array, RecordBatch};
+use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow_ipc::reader::{FileDecoder, read_footer_length};
+
+use crate::DataError;
+use crate::manifest::Manifest;
+
+/// Which part of the documents: those trained on, or those held out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// Documents to train on.
+    Train,
+    /// Held-out documents.
+    Valid,
+}
+
+impl Split {
+    /// "train" or "valid": the prefix of the shards' file names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Valid => "valid",
+        }
+    }
+}
+
+/// A folder of shards written by [`prepare`](crate::prepare::prepare), checked and mapped.
+#[derive(Clone, Debug)]
+pub struct Shards {
+    /// Counts, checksums, tokenizer and corpus report.
+    pub manifest: Manifest,
+    dir: PathBuf,
+    train: Documents,
+    valid: Documents,
+}
+
+impl Shards {
+    /// Opens a folder, comparing every shard's size and checksum with the manifest.
+    ///
+    /// # Errors
+    /// [`DataError::NotShards`] for a folder without a readable manifest, [`DataError::ShardDamaged`] naming the
+    /// first shard that is missing, cut short or altered.
+    pub fn open(dir: &Path) -> Result<Shards, DataError> {
+        let manifest = Manifest::read(dir)?;
+        let open = |split: Split| -> Result<Documents, DataError> {
+            let mut parts = Vec::new();
+            let listed = manifest.split(split);
+            for entry in &listed.shards {
+                let path = dir.join(&entry.file);
+                entry.check(&path)?;
+                parts.extend(map_chunks(&path)?);
+            }
+            let documents = Documents::from_chunks(parts);
+            for (what, expected, found) in [
+                ("documents", listed.documents(), documents.len() as u64),
+                ("tokens", listed.tokens(), documents.tokens()),
+                (
+                    "sentences",
+                    listed.sentences(),
+                    documents.total_sentences() as u64,
+                ),
+            ] {
+                if expected != found {
+                    return Err(DataError::NotShards {
+                        path: dir.to_path_buf(),
+                        reason: format!(
+                            "the manifest counts {expected} {} {what}, its shards hold {found}",
+                            split.name()
+                        ),
+                    });
+                }
+            }
+            Ok(documents)
+        };
+        Ok(Shards {
+            train: open(Split::Train)?,
+            valid: open(Split::Valid)?,
+            dir: dir.to_path_buf(),
+            manifest,
+        })
+    }
+
+    /// The documents of one split.
+    pub fn split(&self, split: Split) -> &Documents {
+        match split {
+            Split::Train => &self.train,
+            Split::Valid => &self.valid,
+        }
+    }
+
+    /// The folder that was opened.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The folder of the tokenizer that made these shards, copied beside them.
+    pub fn tokenizer_dir(&self) -> PathBuf {
+        self.dir.join(crate::manifest::TOKENIZER)
+    }
+
+    /// Compares a tokenizer's fingerprint with that of the tokenizer that made these shards.
+    ///
+    /// # Errors
+    /// [`DataError::OtherTokenizer`] when they differ.
+    pub fn check_tokenizer(&self, fingerprint: &str) -> Result<(), DataError> {
+        let expected = &self.manifest.tokenizer.fingerprint;
+        if expected == fingerprint {
+            return Ok(());
+        }
+        Err(DataError::OtherTokenizer {
+            path: self.dir.clone(),
+            expected: expected.clone(),
+            found: fingerprint.to_string(),
+        })
+    }
+}
+
+/// Documents as token ids, cut into sentences; mapped from shards or held in memory. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Documents {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    chunks: Vec<Chunk>,
+    /// `[chunks+1]`: the number of the first document of each chunk, then the number of documents.
+    starts: Vec<usize>,
+    tokens: u64,
+    sentences: usize,
+}
+
+/// One record batch.
+#[derive(Debug)]
+struct Chunk {
+    tokens: Tokens,
+    /// `[documents+1]`: where each document's tokens begin.
+    token_offsets: OffsetBuffer<i32>,
+    ends: ScalarBuffer<u32>,
+    /// `[documents+1]`: where each document's sentence ends begin.
+    end_offsets: OffsetBuffer<i32>,
+}
+
+#[derive(Debug)]
+enum Tokens {
+    U16(ScalarBuffer<u16>),
+    U32(ScalarBuffer<u32>),
+}
+
+impl Chunk {
+    fn documents(&self) -> usize {
+        self.token_offsets.len() - 1
+    }
+
+    fn token_range(&self, doc: usize) -> Range<usize> {
+        self.token_offsets[doc] as usize..self.token_offsets[doc + 1] as usize
+    }
+
+    fn ends(&self, doc: usize) -> &[u32] {
+        &self.ends[self.end_offsets[doc] as usize..self.end_offsets[doc + 1] as usize]
+    }
+
+    /// Sentence ends must rise, and the last must be the document's length.
+    fn check(&self) -> Result<(), String> {
+        for doc in 0..self.documents() {
+            let ends = self.ends(doc);
+            let length = self.token_range(doc).len();
+            if ends.last().copied().unwrap_or(0) as usize != length
+                || ends.windows(2).any(|pair| pair[0] > pair[1])
+            {
+                return Err(format!(
+                    "document {doc} of a batch: its sentence ends do not rise to its {length} tokens"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Documents {
+    /// Documents held in memory: `docs[document][sentence]` is a list of ids.
+    pub fn from_memory(docs: Vec<Vec<Vec<u32>>>) -> Documents {
+        let mut tokens = Vec::new();
+        let mut ends = Vec::new();
+        let mut token_lengths = Vec::with_capacity(docs.len());
+        let mut end_lengths = Vec::with_capacity(docs.len());
+        let mut chunks = Vec::new();
+        let mut cut = |tokens: &mut Vec<u32>,
+                       ends: &mut Vec<u32>,
+                       token_lengths: &mut Vec<usize>,
+                       end_lengths: &mut Vec<usize>| {
+            chunks.push(Chunk {
+                tokens: Tokens::U32(ScalarBuffer::from(std::mem::take(tokens))),
+                token_offsets: OffsetBuffer::from_lengths(token_lengths.drain(..)),
+                ends: ScalarBuffer::from(std::mem::take(ends)),
+                end_offsets: OffsetBuffer::from_lengths(end_lengths.drain(..)),
+            });
+        };
+        for document in docs {
+            let start = tokens.len();
+            end_lengths.push(document.len());
+            for sentence in document {
+                tokens.extend(sentence);
+                ends.push((tokens.len() - start) as u32);
+            }
+            token_lengths.push(tokens.len() - start);
+            // Offsets are i32: begin another chunk long before they overflow.
+            if tokens.len() >= 1 << 28 {
+                cut(&mut tokens, &mut ends, &mut token_lengths, &mut end_lengths);
+            }
+        }
+        cut(&mut tokens, &mut ends, &mut token_lengths, &mut end_lengths);
+        Documents::from_chunks(chunks)
+    }
+
+    /// Maps one shard file. Its structure is checked; its checksum is not (see [`Shards::open`]).
+    ///
+    /// # Errors
+    /// [`DataError::ShardDamaged`] when the file is not a shard.
+    pub fn open_file(path: &Path) -> Result<Documents, DataError> {
+        Ok(Documents::from_chunks(map_chunks(path)?))
+    }
+
+    fn from_chunks(chunks: Vec<Chunk>) -> Documents {
+        let chunks: Vec<Chunk> = chunks.into_iter().filter(|c| c.documents() > 0).collect();
+        let mut starts = vec![0];
+        let mut tokens = 0;
+        let mut sentences = 0;
+        for chunk in &chunks {
+            let documents = chunk.documents();
+            starts.push(starts[starts.len() - 1] + documents);
+            tokens += (chunk.token_offsets[documents] - chunk.token_offsets[0]) as u64;
+            sentences += (chunk.end_offsets[documents] - chunk.end_offsets[0]) as usize;
+        }
+        Documents {
+            inner: Arc::new(Inner {
+                chunks,
+                starts,
+                tokens,
+                sentences,
+            }),
+        }
+    }
+
+    /// Number of documents.
+    pub fn len(&self) -> usize {
+        self.inner.starts[self.inner.starts.len() - 1]
+    }
+
+    /// Whether there is no document.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of tokens of all documents.
+    pub fn tokens(&self) -> u64 {
+        self.inner.tokens
+    }
+
+    /// Number of sentences of all documents.
+    pub fn total_sentences(&self) -> usize {
+        self.inner.sentences
+    }
+
+    /// Number of sentences of one document, `doc` in `0..len()`.
+    pub fn sentences(&self, doc: usize) -> usize {
+        self.sentence_ends(doc).len()
+    }
+
+    /// The exclusive end of each sentence of a document, in tokens from the document's start.
+    pub fn sentence_ends(&self, doc: usize) -> &[u32] {
+        let (chunk, row) = self.locate(doc);
+        chunk.ends(row)
+    }
+
+    /// Number of tokens of one document.
+    pub fn document_len(&self, doc: usize) -> usize {
+        let (chunk, row) = self.locate(doc);
+        chunk.token_range(row).len()
+    }
+
+    /// Number of tokens of sentence `sentence` of document `doc`.
+    pub fn sentence_len(&self, doc: usize, sentence: usize) -> usize {
+        let ends = self.sentence_ends(doc);
+        (ends[sentence] - start_of(ends, sentence)) as usize
+    }
+
+    /// Appends the ids of a range of a document's sentences to `out`.
+    pub fn read(&self, doc: usize, sentences: Range<usize>, out: &mut Vec<u32>) {
+        if sentences.is_empty() {
+            return;
+        }
+        let (chunk, row) = self.locate(doc);
+        let ends = chunk.ends(row);
+        let base = chunk.token_range(row).start;
+        let range = base + start_of(ends, sentences.start) as usize
+            ..base + ends[sentences.end - 1] as usize;
+        match &chunk.tokens {
+            Tokens::U16(ids) => out.extend(ids[range].iter().map(|&id| u32::from(id))),
+            Tokens::U32(ids) => out.extend_from_slice(&ids[range]),
+        }
+    }
+
+    fn locate(&self, doc: usize) -> (&Chunk, usize) {
+        let inner = &*self.inner;
+        let chunk = inner.starts.partition_point(|&start| start <= doc) - 1;
+        (&inner.chunks[chunk], doc - inner.starts[chunk])
+    }
+}
+
+fn start_of(ends: &[u32], sentence: usize) -> u32 {
+    if sentence == 0 { 0 } else { ends[sentence - 1] }
+}
+
+/// Maps a shard and decodes its record batches without copying.
+fn map_chunks(path: &Path) -> Result<Vec<Chunk>, DataError> {
+    let damaged = |reason: String| DataError::ShardDamaged {
+        path: path.to_path_buf(),
+        reason,
+    };
+    let file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
+    let length = file
+        .metadata()
+        .map_err(|e| DataError::io("read", path, e))?
+        .len() as usize;
+    if length < 22 {
+        return Err(damaged(format!(
+            "{length} bytes, too short for an Arrow file"
+        )));
+    }
+    // SAFETY: the map is read-only, and shards are never written in place: they are made under another name and
+    // renamed. Another process that truncates the file ends this one with SIGBUS (stated in the module's docs).
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| DataError::io("map", path, e))?;
+    let map = Arc::new(map);
+    let pointer = NonNull::from(&map[0]);
+    // SAFETY: pointer and length are those of the map, which the buffer keeps alive as its owner.
+    let buffer = unsafe { Buffer::from_custom_allocation(pointer, length, map) };
+
+    let mut tail = [0u8; 10];
+    tail.copy_from_slice(&buffer[length - 10..]);
+    let footer_length = read_footer_length(tail).map_err(|e| damaged(e.to_string()))?;
+    let footer_start = (length - 10)
+        .checked_sub(footer_length)
+        .ok_or_else(|| damaged("its footer is longer than the file".into()))?;
+    let footer = arrow_ipc::root_as_footer(&buffer[footer_start..length - 10])
+        .map_err(|e| damaged(e.to_string()))?;
+    let schema = footer
+        .schema()
+        .ok_or_else(|| damaged("it has no schema".into()))?;
+    let schema =
+        arrow_ipc::convert::try_fb_to_schema(schema).map_err(|e| damaged(e.to_string()))?;
+    let decoder = FileDecoder::new(Arc::new(schema), footer.version()).with_require_alignment(true);
+    let mut chunks = Vec::new();
+    for block in footer.recordBatches().into_iter().flatten() {
+        let bytes = block_bytes(&buffer, footer_start, block).map_err(&damaged)?;
+        let batch = decoder
+            .read_record_batch(block, &bytes)
+            .map_err(|e| damaged(e.to_string()))?
+            .ok_or_else(|| damaged("a block that is no record batch".into()))?;
+        let chunk = chunk_of(&batch).map_err(&damaged)?;
+        chunk.check().map_err(&damaged)?;
+        chunks.push(chunk);
+    }
+    Ok(chunks)
+}
+
+/// The bytes of one block, after checking that it and each of its buffers lie inside the file: Arrow's own reader
+/// asserts this, and a damaged file must give an error.
+fn block_bytes(buffer: &Buffer, limit: usize, block: &arrow_ipc::Block) -> Result<Buffer, String> {
+    let outside = || "a block lies outside the file".to_string();
+    let offset = usize::try_from(block.offset()).map_err(|_| outside())?;
+    let meta = usize::try_from(block.metaDataLength()).map_err(|_| outside())?;
+    let body = usize::try_from(block.bodyLength()).map_err(|_| outside())?;
+    let end = offset
+        .checked_add(meta)
+        .and_then(|end| end.checked_add(body))
+        .filter(|&end| end <= limit && meta >= 8)
+        .ok_or_else(outside)?;
+    let bytes = buffer.slice_with_length(offset, end - offset);
+    // The message is prefixed with a continuation marker (0xffffffff) and its length.
+    let message = arrow_ipc::root_as_message(&bytes[8..meta]).map_err(|e| e.to_string())?;
+    let batch = message
+        .header_as_record_batch()
+        .ok_or("a block that is no record batch")?;
+    for part in batch.buffers().into_iter().flatten() {
+        let end = part.offset().checked_add(part.length());
+        if part.offset() < 0 || part.length() < 0 || end.is_none_or(|end| end as u64 > body as u64)
+        {
+            return Err("a buffer lies outside its block".into());
+        }
+    }
+    Ok(bytes)
+}
+
+fn chunk_of(batch: &RecordBatch) -> Result<Chunk, String> {
+    let column = |name: &str| {
+        batch
+            .column_by_name(name)
+            .and_then(|column| column.as_list_opt::<i32>())
+            .filter(|list| list.null_count() == 0 && list.values().null_count() == 0)
+            .ok_or_else(|| format!("it has no column \"{name}\" of lists without nulls"))
+    };
+    let tokens = column("tokens")?;
+    let ends = column("sentence_ends")?;
+    let ids = tokens.values();
+    let ids = if let Some(ids) = ids.as_primitive_opt::<UInt16Type>() {
+        Tokens::U16(ids.values().clone())
+    } else if let Some(ids) = ids.as_primitive_opt::<UInt32Type>() {
+        Tokens::U32(ids.values().clone())
+    } else {
+        return Err(format!(
+            "tokens are {}, expected uint16 or uint32",
+            ids.data_type()
+        ));
+    };
+    let values = ends
+        .values()
+        .as_primitive_opt::<UInt32Type>()
+        .ok_or("sentence_ends are not uint32")?;
+    Ok(Chunk {
+        tokens: ids,
+        token_offsets: tokens.offsets().clone(),
+        ends: values.values().clone(),
+        end_offsets: ends.offsets().clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_in_memory_are_read_by_sentence() {
+        let documents = Documents::from_memory(vec![
+            vec![vec![1, 2, 3], vec![4]],
+            vec![],
+            vec![vec![70_000, 5], vec![], vec![6, 7]],
+        ]);
+        assert_eq!(documents.len(), 3);
+        assert_eq!(documents.tokens(), 8);
+        assert_eq!(documents.total_sentences(), 5);
+        assert_eq!(documents.sentences(0), 2);
+        assert_eq!(documents.sentences(1), 0);
+        assert_eq!(documents.sentence_len(0, 0), 3);
+        assert_eq!(documents.sentence_len(2, 1), 0);
+        assert_eq!(documents.document_len(2), 4);
+        let mut out = vec![9];
+        documents.read(2, 0..1, &mut out);
+        documents.read(2, 1..3, &mut out);
+        documents.read(0, 1..2, &mut out);
+        documents.read(0, 1..1, &mut out);
+        assert_eq!(out, [9, 70_000, 5, 6, 7, 4]);
+        assert!(Documents::from_memory(vec![]).is_empty());
+    }
+
+    #[test]
+    fn a_file_that_is_no_shard_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.arrow");
+        for bytes in [&b"short"[..], &[b'x'; 100][..]] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = Documents::open_file(&path).unwrap_err().to_string();
+            assert!(error.contains("x.arrow"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What batches need to know of a vocabulary.
+
+use cloze_text::{Special, Tokenizer};
+
+/// The part of a vocabulary that sampling and masking use: its size, its special tokens, and which ids continue a
+/// word. Small enough to be cloned; needs no tokenizer, so that tests can make one by hand.
+#[derive(Clone, Debug)]
+pub struct TokenTable {
+    /// Number of ids, V: ids are `0..V`.
+    pub vocab_size: usize,
+    /// The ids of \[PAD\], \[UNK\], \[CLS\], \[SEP\] and \[MASK\].
+    pub special: Special,
+    /// `[V]`: whether the id is a piece inside a word (`##…`).
+    pub continuation: Vec<bool>,
+}
+
+impl TokenTable {
+    /// Whether `id` is one of the five special tokens.
+    pub fn is_special(&self, id: u32) -> bool {
+        let s = self.special;
+        [s.pad, s.unk, s.cls, s.sep, s.mask].contains(&id)
+    }
+
+    /// Whether `id` continues the word before it. False for ids outside the vocabulary.
+    pub fn is_continuation(&self, id: u32) -> bool {
+        self.continuation
+            .get(id as usize)
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
+impl From<&Tokenizer> for TokenTable {
+    fn from(tokenizer: &Tokenizer) -> TokenTable {
+        let vocab_size = tokenizer.vocab_size();
+        TokenTable {
+            vocab_size,
+            special: tokenizer.special(),
+            continuation: (0..vocab_size as u32)
+                .map(|id| tokenizer.is_continuation(id))
+                .collect(),
+        }
+    }
+}
