@@ -1,0 +1,172 @@
+//! Matrix products: GFLOP/s and the share of the peak measured in the same moment, on one thread and on two.
+//! `cargo bench -p cloze-engine --bench gemm [-- FILTER]`; `CLOZE_CPU` forces a level.
+
+use std::time::Instant;
+
+use cloze_engine::cpu::gemm::{Mat, Precision, Slice, TileSink, peak, product, product_serial};
+use cloze_engine::cpu::level::{Isa, Level};
+use cloze_engine::cpu::pool::Pool;
+
+/// Stores the tiles row-major.
+struct Store {
+    to: *mut f32,
+    cols: usize,
+}
+
+// SAFETY: tiles are disjoint.
+unsafe impl Sync for Store {}
+
+impl TileSink for Store {
+    #[inline(always)]
+    fn tile<I: Isa>(
+        &self,
+        row: usize,
+        col: usize,
+        rows: usize,
+        cols: usize,
+        acc: &mut [f32],
+        stride: usize,
+    ) {
+        for i in 0..rows {
+            // SAFETY: the tile lies within C.
+            let to = unsafe {
+                std::slice::from_raw_parts_mut(self.to.add((row + i) * self.cols + col), cols)
+            };
+            to.copy_from_slice(&acc[i * stride..i * stride + cols]);
+        }
+    }
+}
+
+struct Bench {
+    level: Level,
+    pools: [Pool; 2],
+    filter: Option<String>,
+}
+
+impl Bench {
+    /// One product of `tokens × inputs` activations and `outputs × inputs` weights; `kind` is which of a layer's three.
+    fn layer(
+        &self,
+        kind: &str,
+        precision: Precision,
+        tokens: usize,
+        outputs: usize,
+        inputs: usize,
+    ) {
+        let (m, k, n) = match kind {
+            "forward" => (tokens, inputs, outputs),
+            "inputs" => (tokens, outputs, inputs),
+            _ => (outputs, tokens, inputs),
+        };
+        if !self.wanted(&name(kind, m, k, n, precision)) {
+            return;
+        }
+        let x = numbers(tokens * inputs);
+        let dy = numbers(tokens * outputs);
+        let w = numbers(outputs * inputs);
+        let x = Mat::new(Slice::F32(&x), tokens, inputs, inputs);
+        let dy = Mat::new(Slice::F32(&dy), tokens, outputs, outputs);
+        let w = Mat::new(Slice::F32(&w), outputs, inputs, inputs);
+        let (a, b) = match kind {
+            "forward" => (x, w.t()),
+            "inputs" => (dy, w),
+            _ => (dy.t(), x),
+        };
+        self.report(kind, precision, a, b, false);
+    }
+
+    fn wanted(&self, name: &str) -> bool {
+        self.filter
+            .as_ref()
+            .is_none_or(|filter| name.contains(filter))
+    }
+
+    fn report(&self, kind: &str, precision: Precision, a: Mat, b: Mat, serial: bool) {
+        let (m, k, n) = (a.rows(), a.cols(), b.cols());
+        let name = name(kind, m, k, n, precision);
+        if !self.wanted(&name) {
+            return;
+        }
+        let mut c = vec![0f32; m * n];
+        let sink = Store {
+            to: c.as_mut_ptr(),
+            cols: n,
+        };
+        let flops = 2.0 * (m * k * n) as f64;
+        let repeats = ((2e10 / flops) as usize).clamp(6, 3000);
+        for pool in &self.pools[..if serial { 1 } else { 2 }] {
+            let peak = peak(self.level, pool, precision);
+            let best = (0..repeats)
+                .map(|_| {
+                    let start = Instant::now();
+                    match serial {
+                        true => product_serial(self.level, precision, a, b, &sink),
+                        false => product(self.level, pool, precision, a, b, &sink),
+                    }
+                    start.elapsed().as_secs_f64()
+                })
+                .fold(f64::MAX, f64::min);
+            println!(
+                "{name:38} {} thread(s) {:9.3} ms {:8.1} GFLOP/s of {:7.1} {:5.1} %",
+                pool.threads(),
+                best * 1e3,
+                flops / best / 1e9,
+                peak / 1e9,
+                100.0 * flops / best / peak
+            );
+        }
+    }
+}
+
+fn name(kind: &str, m: usize, k: usize, n: usize, precision: Precision) -> String {
+    format!("{kind} {m}x{k}x{n} {precision:?}")
+}
+
+fn numbers(count: usize) -> Vec<f32> {
+    (0..count)
+        .map(|i| ((i * 7919) % 1013) as f32 / 506.5 - 1.0)
+        .collect()
+}
+
+fn main() {
+    let level = match Level::from_env() {
+        Ok(level) => level,
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::exit(1);
+        }
+    };
+    let filter = std::env::args()
+        .skip(1)
+        .find(|word| !word.starts_with("--"));
+    let bench = Bench {
+        level,
+        pools: [Pool::new(1), Pool::new(2)],
+        filter,
+    };
+    println!("level {}", level.name());
+    let sizes = [
+        (2048, 768, 768),
+        (2048, 3072, 768),
+        (2048, 768, 3072),
+        (4096, 256, 256),
+        (4096, 1024, 256),
+        (307, 30522, 768),
+    ];
+    for precision in [Precision::F32, Precision::BF16] {
+        for (tokens, outputs, inputs) in sizes {
+            for kind in ["forward", "inputs", "weights"] {
+                bench.layer(kind, precision, tokens, outputs, inputs);
+            }
+        }
+        // One head's products in attention: rows of a packed q|k|v of width 3·768.
+        for (length, head) in [(128, 64), (512, 64), (64, 64), (128, 32)] {
+            let (qkv, p) = (numbers(length * 2304), numbers(length * length));
+            let q = Mat::new(Slice::F32(&qkv), length, head, 2304);
+            let p = Mat::new(Slice::F32(&p), length, length, length);
+            bench.report("serial q·kᵀ", precision, q, q.t(), true);
+            bench.report("serial p·v", precision, p, q, true);
+            bench.report("serial pᵀ·v", precision, p.t(), q, true);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What a micro-kernel is: the shape of its tile, how it wants its operands packed, and the loop over k.
+
+use crate::cpu::level::Isa;
+
+/// Words (32-bit) in a line, and lines in a square block: packed operands consist of 16×16 blocks, 1 KB each.
+pub(super) const LINE: usize = 16;
+
+/// A cache line of packed words: each an f32, or a pair of bf16 with consecutive k, the lower k in the lower half.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Line(pub [u32; LINE]);
+
+impl Line {
+    pub(super) const ZERO: Line = Line([0; LINE]);
+}
+
+/// One panel of each operand.
+#[derive(Clone, Copy)]
+pub(super) struct Panels {
+    pub a: *const Line,
+    pub b: *const Line,
+    /// Columns of B's panel: a multiple of 16.
+    pub width: usize,
+}
+
+/// A micro-kernel. Its operands are panels, cut along k into blocks of 16 words:
+/// - A: for each block, `MR` lines; line i holds the block's 16 words of row i;
+/// - B: for each block, `width/16 ≤ NR/16` squares of 16 lines; line w of square s holds word w of columns
+///   `16·s..16·s + 16`.
+///
+/// Rows, columns and words past the matrix's end are zero.
+pub(super) trait Kernel: 'static {
+    /// What packing and the sink are compiled for.
+    type Isa: Isa;
+    /// Rows of a tile.
+    const MR: usize;
+    /// The most columns of a tile: a multiple of 16.
+    const NR: usize;
+    /// Whether a word is a pair of bf16, not an f32.
+    const PAIRS: bool;
+    /// Blocks of k that are summed in registers before the tile is put aside: keeps two panels in L1 or L2.
+    const CHUNK: usize;
+    /// Bytes of packed panels that one thread keeps in L2 while the other operand streams past them.
+    const KEPT: usize;
+    /// Held by a thread while it calls `run`.
+    type Hold;
+
+    /// The width of B's panels for a product of `n` columns: even ones, where the kernel takes narrower ones than NR.
+    fn width(n: usize) -> usize {
+        let _ = n;
+        Self::NR
+    }
+
+    /// Prepares this thread for `run`.
+    ///
+    /// # Safety
+    /// The machine has what the kernel needs.
+    unsafe fn hold() -> Self::Hold;
+
+    /// `acc += A·B` (or `=`, unless `accumulate`) over `words` words of k. `acc` is `MR × NR`, row-major; only its first
+    /// `rows × cols` matter.
+    ///
+    /// # Safety
+    /// The machine has what the kernel needs; `hold`'s value lives; the panels have `⌈words/16⌉` blocks; `acc` is aligned to
+    /// 64 bytes; `rows` in `1..=MR` and `cols` in `1..=` the width of B's panel.
+    unsafe fn run(
+        words: usize,
+        panels: Panels,
+        acc: *mut f32,
+        rows: usize,
+        cols: usize,
+        accumulate: bool,
+    );
+}

@@ -1,0 +1,95 @@
+//! The micro-kernel that the compiler vectorises for its target: 4×16 (NEON has the registers) or twice 4×8 (SSE2 has not).
+
+use std::hint::black_box;
+
+use super::kernel::{Kernel, LINE, Panels};
+use crate::cpu::level::{Isa, Portable, madd};
+
+const ROWS: usize = 4;
+const WIDTH: usize = if cfg!(target_arch = "x86_64") { 8 } else { 16 };
+
+pub(super) struct PortableF32;
+
+impl Kernel for PortableF32 {
+    type Isa = Portable;
+    const MR: usize = ROWS;
+    const NR: usize = LINE;
+    const PAIRS: bool = false;
+    const CHUNK: usize = 16;
+    const KEPT: usize = 128 << 10;
+    type Hold = ();
+
+    unsafe fn hold() {}
+
+    unsafe fn run(
+        words: usize,
+        panels: Panels,
+        acc: *mut f32,
+        _: usize,
+        cols: usize,
+        accumulate: bool,
+    ) {
+        let blocks = words.div_ceil(LINE);
+        // SAFETY: the caller vouches for the panels' sizes and for `acc`.
+        let (a, b, acc) = unsafe {
+            (
+                std::slice::from_raw_parts(panels.a.cast::<[[f32; LINE]; ROWS]>(), blocks),
+                std::slice::from_raw_parts(panels.b.cast::<[[f32; LINE]; LINE]>(), blocks),
+                &mut *acc.cast::<[[f32; LINE]; ROWS]>(),
+            )
+        };
+        for first in (0..cols).step_by(WIDTH) {
+            sum::<Portable>(words, a, b, acc, first, accumulate);
+        }
+    }
+}
+
+/// The tile's columns `first..first + WIDTH`.
+#[inline(always)]
+fn sum<I: Isa>(
+    words: usize,
+    a: &[[[f32; LINE]; ROWS]],
+    b: &[[[f32; LINE]; LINE]],
+    acc: &mut [[f32; LINE]; ROWS],
+    first: usize,
+    accumulate: bool,
+) {
+    let mut sums = [[0.0; WIDTH]; ROWS];
+    if accumulate {
+        for (sums, acc) in sums.iter_mut().zip(&*acc) {
+            sums.copy_from_slice(&acc[first..first + WIDTH]);
+        }
+    }
+    for (block, (a, b)) in a.iter().zip(b).enumerate() {
+        for word in 0..LINE.min(words - block * LINE) {
+            let mut row = [0.0; WIDTH];
+            row.copy_from_slice(&b[word][first..first + WIDTH]);
+            for (sums, a) in sums.iter_mut().zip(a) {
+                for (sum, b) in sums.iter_mut().zip(row) {
+                    *sum = madd::<I>(a[word], b, *sum);
+                }
+            }
+        }
+    }
+    for (acc, sums) in acc.iter_mut().zip(&sums) {
+        acc[first..first + WIDTH].copy_from_slice(sums);
+    }
+}
+
+/// `rounds` times ten multiply-adds of four numbers, on registers where the compiler sees to it; returns their FLOPs.
+///
+/// # Safety
+/// Safe; unsafe like its peers.
+pub(super) unsafe fn spin(rounds: u64) -> u64 {
+    let (x, y) = (black_box([0.5; 4]), black_box([0.25; 4]));
+    let mut sums = [x; 10];
+    for _ in 0..rounds {
+        for sums in &mut sums {
+            for lane in 0..4 {
+                sums[lane] = madd::<Portable>(sums[lane], x[lane], y[lane]);
+            }
+        }
+    }
+    black_box(sums);
+    rounds * 10 * 2 * 4
+}

@@ -1,0 +1,172 @@
+//! The transpose of a 16×16 block of 32-bit words, the heart of packing across the grain.
+
+use super::kernel::{LINE, Line};
+use crate::cpu::level::{Isa, Level};
+
+/// Writes the first `lines` rows of the transpose of `from`: eight to `to[0]`, the others to `to[1]`.
+///
+/// # Safety
+/// The machine has `I`'s level, and there is room for `lines ≤ 16`.
+#[inline(always)]
+pub(super) unsafe fn transpose<I: Isa>(from: &[Line; LINE], to: [*mut Line; 2], lines: usize) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        match I::LEVEL {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 | Level::Amx => x86::transpose_512(from, to, lines),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => x86::transpose_256(from, to, lines),
+            _ => transpose_words(from, to, lines),
+        }
+    }
+}
+
+/// # Safety
+/// There is room for `lines ≤ 16`.
+#[inline(always)]
+unsafe fn transpose_words(from: &[Line; LINE], to: [*mut Line; 2], lines: usize) {
+    for line in 0..lines {
+        let mut column = Line::ZERO;
+        for (word, from) in column.0.iter_mut().zip(from) {
+            *word = from.0[line];
+        }
+        // SAFETY: line < lines, for which the caller vouches.
+        unsafe { *to[line / 8].add(line % 8) = column };
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{LINE, Line};
+    use std::arch::x86_64::*;
+
+    /// Four rounds of a butterfly: pairs of words, of double words, of quarters, of halves.
+    ///
+    /// # Safety
+    /// AVX-512 F, and room for `lines ≤ 16`.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub(super) unsafe fn transpose_512(from: &[Line; LINE], to: [*mut Line; 2], lines: usize) {
+        let mut x = [_mm512_setzero_si512(); 16];
+        for (x, from) in x.iter_mut().zip(from) {
+            // SAFETY: a line is 64 bytes, aligned.
+            *x = unsafe { _mm512_load_si512((&raw const *from).cast()) };
+        }
+        let mut y = x;
+        for i in 0..8 {
+            y[2 * i] = _mm512_unpacklo_epi32(x[2 * i], x[2 * i + 1]);
+            y[2 * i + 1] = _mm512_unpackhi_epi32(x[2 * i], x[2 * i + 1]);
+        }
+        for i in 0..4 {
+            for j in 0..2 {
+                x[4 * i + 2 * j] = _mm512_unpacklo_epi64(y[4 * i + j], y[4 * i + j + 2]);
+                x[4 * i + 2 * j + 1] = _mm512_unpackhi_epi64(y[4 * i + j], y[4 * i + j + 2]);
+            }
+        }
+        // x[4i + c] now holds, in quarter q, word 4q + c of rows 4i..4i + 4.
+        for c in 0..4 {
+            let (low, high) = (
+                _mm512_shuffle_i32x4::<0b10_00_10_00>(x[c], x[4 + c]),
+                _mm512_shuffle_i32x4::<0b11_01_11_01>(x[c], x[4 + c]),
+            );
+            let (low2, high2) = (
+                _mm512_shuffle_i32x4::<0b10_00_10_00>(x[8 + c], x[12 + c]),
+                _mm512_shuffle_i32x4::<0b11_01_11_01>(x[8 + c], x[12 + c]),
+            );
+            y[c] = _mm512_shuffle_i32x4::<0b10_00_10_00>(low, low2);
+            y[8 + c] = _mm512_shuffle_i32x4::<0b11_01_11_01>(low, low2);
+            y[4 + c] = _mm512_shuffle_i32x4::<0b10_00_10_00>(high, high2);
+            y[12 + c] = _mm512_shuffle_i32x4::<0b11_01_11_01>(high, high2);
+        }
+        for (i, y) in y.into_iter().enumerate() {
+            if i < lines {
+                // SAFETY: i < lines, for which the caller vouches.
+                unsafe { _mm512_store_si512(to[i / 8].add(i % 8).cast(), y) };
+            }
+        }
+    }
+
+    /// Four 8×8 transposes.
+    ///
+    /// # Safety
+    /// AVX2, and room for `lines ≤ 16`.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(super) unsafe fn transpose_256(from: &[Line; LINE], to: [*mut Line; 2], lines: usize) {
+        for (top, left) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
+            let mut x = [_mm256_setzero_ps(); 8];
+            for (x, from) in x.iter_mut().zip(&from[top..]) {
+                // SAFETY: words left..left + 8 of a line, 32 bytes, aligned.
+                *x = unsafe { _mm256_load_ps(from.0.as_ptr().add(left).cast()) };
+            }
+            let mut y = x;
+            for i in 0..4 {
+                y[2 * i] = _mm256_unpacklo_ps(x[2 * i], x[2 * i + 1]);
+                y[2 * i + 1] = _mm256_unpackhi_ps(x[2 * i], x[2 * i + 1]);
+            }
+            for i in 0..2 {
+                for j in 0..2 {
+                    let (p, q) = (y[4 * i + j], y[4 * i + j + 2]);
+                    x[4 * i + 2 * j] = _mm256_shuffle_ps::<0b01_00_01_00>(p, q);
+                    x[4 * i + 2 * j + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(p, q);
+                }
+            }
+            for c in 0..4 {
+                y[c] = _mm256_permute2f128_ps::<0x20>(x[c], x[4 + c]);
+                y[4 + c] = _mm256_permute2f128_ps::<0x31>(x[c], x[4 + c]);
+            }
+            for (i, y) in y.into_iter().enumerate() {
+                if left + i < lines {
+                    // SAFETY: left + i < lines, for which the caller vouches; words top..top + 8 of that line.
+                    unsafe { _mm256_store_ps(to[left / 8].add(i).cast::<f32>().add(top), y) };
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::level::Vectorized;
+
+    struct Job<'a>(&'a [Line; LINE], &'a mut [Line; LINE], usize);
+    impl Vectorized for Job<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn call<I: Isa>(self) {
+            // SAFETY: run at an available level; sixteen lines of room.
+            unsafe {
+                let to = self.1.as_mut_ptr();
+                transpose::<I>(self.0, [to, to.add(8)], self.2)
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_transposes() {
+        let mut from = [Line::ZERO; LINE];
+        (0..256).for_each(|i| from[i / 16].0[i % 16] = i as u32 + 1);
+        for level in [Level::Portable, Level::Avx2, Level::Avx512]
+            .into_iter()
+            .filter(|&level| level <= Level::detect())
+        {
+            for lines in [0, 1, 9, 14, 16] {
+                let mut to = [Line::ZERO; LINE];
+                level.run(Job(&from, &mut to, lines));
+                for i in 0..256 {
+                    let expected = if i / 16 < lines {
+                        from[i % 16].0[i / 16]
+                    } else {
+                        0
+                    };
+                    assert_eq!(
+                        to[i / 16].0[i % 16],
+                        expected,
+                        "{level:?}, {lines} lines, element {i}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The CPU's instruction sets: what this machine has, what the user forces, and how a body gets compiled for one of them.
+//!
+//! Rust compiles a function for an instruction set only where it carries `#[target_feature]`, and inlines into it only code
+//! that is `#[inline(always)]`. So an element-wise body is written once as a [`Vectorized`] value whose `call` is inlined into
+//! one such function for each set ([`Isa::vectorize`]); [`Level::run`] picks the function at run time.
+
+use std::sync::OnceLock;
+
+use crate::EngineError;
+
+/// An instruction set, in rising order of strength; each includes those before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    /// What the compiler's target guarantees (SSE2 on x86-64, NEON on aarch64).
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL.
+    Avx512,
+    /// AVX-512 and the bf16 matrix tiles (AMX-TILE, AMX-BF16).
+    Amx,
+}
+
+impl Level {
+    const ALL: [Level; 4] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Amx];
+
+    /// The best level of this machine; asks the kernel for the tile state on first use, and remembers the answer.
+    pub fn detect() -> Level {
+        static BEST: OnceLock<Level> = OnceLock::new();
+        *BEST.get_or_init(best)
+    }
+
+    /// The level that the variable `CLOZE_CPU` names (`amx`, `avx512`, `avx2`, `portable`), or the best one where it is unset.
+    ///
+    /// # Errors
+    /// The word is unknown, or names a level that this machine lacks.
+    pub fn from_env() -> Result<Level, EngineError> {
+        match std::env::var_os("CLOZE_CPU") {
+            None => Ok(Level::detect()),
+            Some(word) => Level::forced(&word.to_string_lossy(), Level::detect()),
+        }
+    }
+
+    fn forced(word: &str, best: Level) -> Result<Level, EngineError> {
+        let wanted = Level::ALL
+            .into_iter()
+            .find(|level| level.name() == word)
+            .ok_or_else(|| EngineError::UnknownLevel {
+                found: word.to_owned(),
+            })?;
+        if wanted > best {
+            return Err(EngineError::UnavailableLevel {
+                wanted: wanted.name(),
+                available: best.name(),
+            });
+        }
+        Ok(wanted)
+    }
+
+    /// The word that `CLOZE_CPU` knows this level by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Portable => "portable",
+            Level::Avx2 => "avx2",
+            Level::Avx512 => "avx512",
+            Level::Amx => "amx",
+        }
+    }
+
+    /// Runs `body` compiled for this level; [`Level::Amx`] runs as AVX-512.
+    ///
+    /// # Panics
+    /// The machine lacks this level.
+    #[inline]
+    pub fn run<F: Vectorized>(self, body: F) -> F::Output {
+        assert!(
+            self <= Level::detect(),
+            "level {} on a machine of level {}",
+            self.name(),
+            Level::detect().name()
+        );
+        // SAFETY: the machine has this level, as just asserted.
+        unsafe {
+            match self {
+                #[cfg(target_arch = "x86_64")]
+                Level::Amx | Level::Avx512 => Avx512::vectorize(body),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => Avx2::vectorize(body),
+                _ => Portable::vectorize(body),
+            }
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn best() -> Level {
+    Level::Portable
+}
+
+#[cfg(target_arch = "x86_64")]
+fn best() -> Level {
+    if !(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")) {
+        return Level::Portable;
+    }
+    let wide = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    match wide {
+        false => Level::Avx2,
+        true if super::tiles::available() => Level::Amx,
+        true => Level::Avx512,
+    }
+}
+
+/// An element-wise body to compile for every level; like `pulp::WithSimd`.
+pub trait Vectorized {
+    /// What the body returns.
+    type Output;
+    /// The body. Implementations must be `#[inline(always)]`, as must all that it should have vectorised; closures inside it
+    /// are compiled for the baseline unless they too get inlined.
+    fn call<I: Isa>(self) -> Self::Output;
+}
+
+/// A level known at compile time.
+pub trait Isa: Copy + Send + Sync + 'static {
+    /// Whether a fused multiply-add is one instruction.
+    const FMA: bool;
+    /// The level's value.
+    const LEVEL: Level;
+
+    /// Runs `body` inside a function compiled with this level's target features.
+    ///
+    /// # Safety
+    /// The machine has this level.
+    unsafe fn vectorize<F: Vectorized>(body: F) -> F::Output;
+}
+
+/// [`Level::Portable`] at compile time.
+#[derive(Clone, Copy)]
+pub struct Portable;
+
+impl Isa for Portable {
+    // On aarch64 the baseline has it; on x86-64 only if the whole build was compiled for a newer CPU.
+    const FMA: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+    const LEVEL: Level = Level::Portable;
+
+    #[inline]
+    unsafe fn vectorize<F: Vectorized>(body: F) -> F::Output {
+        body.call::<Portable>()
+    }
+}
+
+/// [`Level::Avx2`] at compile time.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub struct Avx2;
+
+#[cfg(target_arch = "x86_64")]
+impl Isa for Avx2 {
+    const FMA: bool = true;
+    const LEVEL: Level = Level::Avx2;
+
+    #[inline]
+    unsafe fn vectorize<F: Vectorized>(body: F) -> F::Output {
+        #[target_feature(enable = "avx2,fma")]
+        fn compiled<F: Vectorized>(body: F) -> F::Output {
+            body.call::<Avx2>()
+        }
+        // SAFETY: the caller vouches for the level.
+        unsafe { compiled(body) }
+    }
+}
+
+/// [`Level::Avx512`] at compile time.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub struct Avx512;
+
+#[cfg(target_arch = "x86_64")]
+impl Isa for Avx512 {
+    const FMA: bool = true;
+    const LEVEL: Level = Level::Avx512;
+
+    #[inline]
+    unsafe fn vectorize<F: Vectorized>(body: F) -> F::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        fn compiled<F: Vectorized>(body: F) -> F::Output {
+            body.call::<Avx512>()
+        }
+        // SAFETY: the caller vouches for the level.
+        unsafe { compiled(body) }
+    }
+}
+
+/// `a·b + c`, fused where that is one instruction (where it is not, `mul_add` is a slow library call).
+#[inline(always)]
+pub fn madd<I: Isa>(a: f32, b: f32, c: f32) -> f32 {
+    if I::FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forced_level_is_taken_or_refused_by_name() {
+        assert_eq!(Level::forced("avx2", Level::Amx).unwrap(), Level::Avx2);
+        assert_eq!(
+            Level::forced("portable", Level::Portable).unwrap(),
+            Level::Portable
+        );
+        let unknown = Level::forced("avx1024", Level::Amx)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            unknown.contains("avx1024") && unknown.contains("portable"),
+            "{unknown}"
+        );
+        let lacking = Level::forced("amx", Level::Avx2).unwrap_err().to_string();
+        assert!(
+            lacking.contains("amx") && lacking.contains("avx2"),
+            "{lacking}"
+        );
+    }
+
+    struct Sum<'a>(&'a [f32]);
+    impl Vectorized for Sum<'_> {
+        type Output = (f32, Level);
+        #[inline(always)]
+        fn call<I: Isa>(self) -> (f32, Level) {
+            (
+                self.0.iter().fold(0.0, |sum, &x| madd::<I>(x, 2.0, sum)),
+                I::LEVEL,
+            )
+        }
+    }
+
+    #[test]
+    fn every_available_level_runs_the_body_compiled_for_it() {
+        for level in Level::ALL
+            .into_iter()
+            .filter(|&level| level <= Level::detect())
+        {
+            let (sum, ran) = level.run(Sum(&[1.0, 2.0, 3.0]));
+            assert_eq!(sum, 12.0);
+            assert_eq!(ran, level.min(Level::Avx512));
+        }
+    }
+}

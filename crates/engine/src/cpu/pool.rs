@@ -1,0 +1,292 @@
+//! A fork-join pool: `run` hands the indices of a task to all threads and returns when all are done.
+//!
+//! A call allocates nothing and takes no lock: the task's address is published under one atomic word, threads draw indices
+//! from one counter. Idle workers spin for some tens of microseconds, since one operation follows on the other in a training
+//! step, and then park.
+//!
+//! The word `state` holds the number of workers inside the current call in its low bits, the OPEN bit, and the call's number
+//! above. A worker enters by a compare-and-swap that succeeds only while the call is open, so a worker that wakes up late
+//! is not waited for.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+/// Rounds of a spin loop (some 40 to 140 cycles each) before a worker parks.
+const SPINS: u32 = 1500;
+const INSIDE: u64 = (1 << 16) - 1;
+const OPEN: u64 = 1 << 16;
+const CALL: u64 = 1 << 17;
+
+type Task<'a> = dyn Fn(usize) + Sync + 'a;
+
+#[derive(Clone, Copy)]
+struct Job {
+    task: *const Task<'static>,
+    tasks: usize,
+}
+
+/// Keeps what one side writes often off the cache line that the other side polls.
+#[repr(align(128))]
+struct Apart<T>(T);
+
+struct Shared {
+    state: Apart<AtomicU64>,
+    next: Apart<AtomicUsize>,
+    job: UnsafeCell<Option<Job>>,
+    busy: AtomicBool,
+    closing: AtomicBool,
+    parked: Vec<Apart<AtomicBool>>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+// SAFETY: `job` is written only by the thread that holds `busy`, while the state is closed and no worker is inside; workers
+// read it only after entering. The pointer inside leads to a Sync task that outlives the call.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+/// A fork-join pool of a fixed number of threads, of which the caller is one.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Pool {
+    /// A pool of `threads` threads: the caller's and `threads − 1` workers. Workers that the system refuses to start are left out.
+    pub fn new(threads: usize) -> Pool {
+        let workers = threads.clamp(1, INSIDE as usize) - 1;
+        let shared = Arc::new(Shared {
+            state: Apart(AtomicU64::new(0)),
+            next: Apart(AtomicUsize::new(0)),
+            job: UnsafeCell::new(None),
+            busy: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            parked: (0..workers)
+                .map(|_| Apart(AtomicBool::new(false)))
+                .collect(),
+            panic: Mutex::new(None),
+        });
+        let workers = (0..workers)
+            .map_while(|index| {
+                let shared = Arc::clone(&shared);
+                let body = move || shared.work(index);
+                std::thread::Builder::new()
+                    .name(format!("cloze-{}", index + 1))
+                    .spawn(body)
+                    .ok()
+            })
+            .collect();
+        Pool { shared, workers }
+    }
+
+    /// The number of threads, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Runs `task(i)` for each `i` in `0..tasks` over all threads, in no fixed order, and returns when all are done. A call from
+    /// within a task, or from another thread while the pool is at work, runs on its own thread alone.
+    ///
+    /// # Panics
+    /// Passes on the first panic of a task, after all threads have left it; indices not yet drawn are then left out.
+    pub fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        let shared = &*self.shared;
+        let alone = tasks <= 1 || self.workers.is_empty();
+        if alone
+            || shared
+                .busy
+                .compare_exchange(false, true, Acquire, Relaxed)
+                .is_err()
+        {
+            return (0..tasks).for_each(task);
+        }
+        // SAFETY: only the lifetime changes; no worker is inside once this call returns, so none uses the task after it.
+        let task = unsafe { std::mem::transmute::<*const Task<'_>, *const Task<'static>>(task) };
+        // SAFETY: this thread holds `busy`, the state is closed and no worker is inside: nobody else looks at the job.
+        unsafe { *shared.job.get() = Some(Job { task, tasks }) };
+        shared.next.0.store(0, Relaxed);
+        // SeqCst here and around `parked`: either the worker sees the new call or this thread sees it parked.
+        shared.state.0.fetch_add(CALL | OPEN, SeqCst);
+        for (parked, worker) in shared.parked.iter().zip(&self.workers) {
+            if parked.0.load(SeqCst) && parked.0.swap(false, SeqCst) {
+                worker.thread().unpark();
+            }
+        }
+        shared.draw(Job { task, tasks });
+        let mut inside = shared.state.0.fetch_and(!OPEN, AcqRel) & INSIDE;
+        let mut spins = 0;
+        while inside > 0 {
+            spins += 1;
+            // Past that, a worker has probably lost its core to another process: lend it this one.
+            if spins > SPINS {
+                std::thread::yield_now()
+            } else {
+                std::hint::spin_loop()
+            }
+            inside = shared.state.0.load(Acquire) & INSIDE;
+        }
+        let panic = match shared.panic.lock() {
+            Ok(mut slot) => slot.take(),
+            Err(poisoned) => poisoned.into_inner().take(),
+        };
+        shared.busy.store(false, Release);
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, SeqCst);
+        for worker in self.workers.drain(..) {
+            worker.thread().unpark();
+            // A worker never panics: its tasks' panics are caught.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Draws indices until none is left.
+    fn draw(&self, job: Job) {
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: the task lives until `run` returns, which waits for all threads inside.
+            let task = unsafe { &*job.task };
+            loop {
+                let index = self.next.0.fetch_add(1, Relaxed);
+                if index >= job.tasks {
+                    break;
+                }
+                task(index);
+            }
+        }));
+        if let Err(panic) = result {
+            self.next.0.store(job.tasks, Relaxed);
+            if let Ok(mut slot) = self.panic.lock() {
+                slot.get_or_insert(panic);
+            }
+        }
+    }
+
+    /// A worker's life.
+    fn work(&self, index: usize) {
+        let mut spins = 0;
+        let mut done = 0; // the number of the last call this worker took part in
+        loop {
+            let state = self.state.0.load(SeqCst);
+            let call = state & !(OPEN | INSIDE);
+            if state & OPEN != 0 && call != done {
+                if self
+                    .state
+                    .0
+                    .compare_exchange_weak(state, state + 1, Acquire, Relaxed)
+                    .is_ok()
+                {
+                    // SAFETY: inside: the job was written before the call opened and stays until this worker leaves.
+                    if let Some(job) = unsafe { *self.job.get() } {
+                        self.draw(job);
+                    }
+                    self.state.0.fetch_sub(1, Release);
+                    done = call;
+                    spins = 0;
+                }
+                continue;
+            }
+            if self.closing.load(SeqCst) {
+                return;
+            }
+            spins += 1;
+            if spins < SPINS {
+                std::hint::spin_loop();
+                continue;
+            }
+            let parked = &self.parked[index].0;
+            parked.store(true, SeqCst);
+            let state = self.state.0.load(SeqCst);
+            let news = state & OPEN != 0 && state & !(OPEN | INSIDE) != done;
+            if !news && !self.closing.load(SeqCst) {
+                std::thread::park();
+            }
+            parked.store(false, SeqCst);
+            spins = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_index_runs_once() {
+        for threads in [1, 2, 3, 5] {
+            let pool = Pool::new(threads);
+            assert_eq!(pool.threads(), threads);
+            for tasks in [0, 1, 2, 7, 100] {
+                for _ in 0..200 {
+                    let counts: Vec<AtomicUsize> =
+                        (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                    pool.run(tasks, &|i| {
+                        counts[i].fetch_add(1, Relaxed);
+                    });
+                    assert!(counts.iter().all(|count| count.load(Relaxed) == 1));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn parked_workers_wake_up() {
+        let pool = Pool::new(3);
+        for _ in 0..5 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            let sum = AtomicUsize::new(0);
+            pool.run(50, &|i| {
+                sum.fetch_add(i, Relaxed);
+            });
+            assert_eq!(sum.load(Relaxed), 1225);
+        }
+    }
+
+    #[test]
+    fn a_panic_is_passed_on_and_the_pool_survives_it() {
+        let pool = Pool::new(3);
+        for _ in 0..20 {
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(64, &|i| assert!(i != 20, "task twenty"))
+            }));
+            let message = *outcome.unwrap_err().downcast::<&str>().unwrap();
+            assert_eq!(message, "task twenty");
+        }
+        let sum = AtomicUsize::new(0);
+        pool.run(10, &|i| {
+            sum.fetch_add(i, Relaxed);
+        });
+        assert_eq!(sum.load(Relaxed), 45);
+    }
+
+    #[test]
+    fn nested_and_concurrent_calls_finish() {
+        let pool = Pool::new(2);
+        let sum = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        pool.run(4, &|_| {
+                            pool.run(4, &|i| {
+                                sum.fetch_add(i, Relaxed);
+                            })
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(sum.load(Relaxed), 3 * 50 * 4 * 6);
+    }
+}

@@ -1,0 +1,94 @@
+//! A device: where tensors live and ops run.
+
+use crate::cpu::Cpu;
+use crate::ops;
+use crate::{DType, EngineError, Tensor};
+use std::sync::Arc;
+
+/// What every device tells about itself.
+pub trait BackendInfo: Send + Sync {
+    /// Threads that compute.
+    fn threads(&self) -> usize;
+    /// One line for logs: kind, instruction set, threads.
+    fn describe(&self) -> String;
+    /// The measured peak of the matrix unit for operands of this type, in FLOP/s.
+    fn matrix_peak(&self, dtype: DType) -> f64;
+}
+
+/// The table of contents of a device: every op, forward and backward.
+pub trait Backend:
+    BackendInfo
+    + ops::add_norm::AddNorm
+    + ops::attention::Attention
+    + ops::class_loss::ClassLoss
+    + ops::dropout::Dropout
+    + ops::embed::Embed
+    + ops::linear::Linear
+    + ops::sum::Sum
+    + ops::take_rows::TakeRows
+    + ops::vocab_loss::VocabLoss
+    + crate::adamw::AdamWStep
+{
+}
+
+/// A handle on a device; cheap to clone.
+#[derive(Clone)]
+pub struct Device {
+    backend: Arc<dyn Backend>,
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
+impl Device {
+    /// The host's cores, all of them unless `threads` says how many; the instruction set is the best present or what
+    /// `CLOZE_CPU` (amx, avx512, avx2, portable) forces.
+    ///
+    /// # Errors
+    /// `CLOZE_CPU` names an unknown or absent level; `threads` is zero or absurd.
+    pub fn cpu(threads: Option<usize>) -> Result<Device, EngineError> {
+        Ok(Device {
+            backend: Arc::new(Cpu::new(threads)?),
+        })
+    }
+
+    /// The host's cores at one instruction set, for checks of all of them.
+    #[cfg(test)]
+    pub(crate) fn at_level(level: crate::cpu::level::Level, threads: usize) -> Device {
+        Device {
+            backend: Arc::new(Cpu::at_level(level, threads)),
+        }
+    }
+
+    /// Threads that compute.
+    pub fn threads(&self) -> usize {
+        self.backend.threads()
+    }
+
+    /// One line for logs: kind, instruction set, threads.
+    pub fn describe(&self) -> String {
+        self.backend.describe()
+    }
+
+    /// The matrix unit's peak for operands of this type in FLOP/s, measured now (some 50 ms).
+    pub fn matrix_peak(&self, dtype: DType) -> f64 {
+        self.backend.matrix_peak(dtype)
+    }
+
+    /// A tensor with these values; panics if they do not fill the shape.
+    pub fn tensor_f32(&self, values: &[f32], shape: &[usize]) -> Tensor {
+        Tensor::host_from(values, shape)
+    }
+
+    /// A tensor with these integers; panics if they do not fill the shape.
+    pub fn tensor_i32(&self, values: &[i32], shape: &[usize]) -> Tensor {
+        Tensor::host_from(values, shape)
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+}

@@ -1,0 +1,80 @@
+//! The three element types, known at run time.
+
+pub use half::bf16;
+
+/// The type of a tensor's elements.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DType {
+    /// IEEE single precision.
+    F32,
+    /// The upper half of an `f32`: 8 bits of exponent, 7 of fraction.
+    BF16,
+    /// Token ids, positions, labels and cumulative lengths.
+    I32,
+}
+
+impl DType {
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            DType::F32 | DType::I32 => 4,
+            DType::BF16 => 2,
+        }
+    }
+
+    /// The name that recipes and reports use.
+    pub fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::BF16 => "bf16",
+            DType::I32 => "i32",
+        }
+    }
+}
+
+/// A Rust type that can lie in a tensor.
+pub(crate) trait Element: Copy + Send + Sync + 'static {
+    const DTYPE: DType;
+}
+
+impl Element for i32 {
+    const DTYPE: DType = DType::I32;
+}
+impl Element for f32 {
+    const DTYPE: DType = DType::F32;
+}
+impl Element for bf16 {
+    const DTYPE: DType = DType::BF16;
+}
+
+/// An element that stands for a real number; arithmetic happens in `f32`.
+pub(crate) trait Real: Element {
+    fn to_f32(self) -> f32;
+    fn from_f32(x: f32) -> Self;
+}
+
+impl Real for f32 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    fn from_f32(x: f32) -> f32 {
+        x
+    }
+}
+
+impl Real for bf16 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f32::from_bits((self.to_bits() as u32) << 16)
+    }
+    /// Rounds to nearest, ties to even. Branch-free, so that it vectorises (`half`'s own asks the CPU each time).
+    #[inline(always)]
+    fn from_f32(x: f32) -> bf16 {
+        let bits = x.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+        let quiet_nan = (bits >> 16) | 0x40;
+        bf16::from_bits(if x.is_nan() { quiet_nan } else { rounded } as u16)
+    }
+}

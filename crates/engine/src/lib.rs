@@ -1,0 +1,33 @@
+//! A small training engine for Transformer encoders: packed batches, a handful of fused differentiable operations,
+//! a tape, and all weights in one flat arena.
+//!
+//! It knows nothing of text or of BERT. A model declares its weights with a [`ParametersBuilder`], then runs
+//! [`ops`] in a [`Pass`]; [`Pass::backward`] adds every weight's gradient to a [`Gradients`], and [`adamw_step`]
+//! updates the arena. Activations are `f32` or `bf16` by the pass's precision; accumulation, weights, gradients and
+//! moments are `f32` always.
+//!
+//! Shapes are checked where an op starts and panic when wrong: that is a bug, never an input error.
+#![deny(missing_docs)]
+
+mod adamw;
+#[doc(hidden)] // for benches/gemm.rs alone
+pub mod cpu;
+mod device;
+mod dtype;
+mod error;
+pub mod ops;
+mod params;
+mod profile;
+mod random;
+mod tape;
+mod tensor;
+
+pub use adamw::{AdamW, Moments, StepReport, StepSettings, adamw_step};
+pub use device::Device;
+pub use dtype::DType;
+pub use error::EngineError;
+pub use params::{Gradients, Init, ParamId, Parameters, ParametersBuilder};
+pub use profile::{Entry, Profile};
+pub use random::DropoutKey;
+pub use tape::{Pass, Var};
+pub use tensor::Tensor;

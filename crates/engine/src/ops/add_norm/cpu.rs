@@ -1,0 +1,243 @@
+use super::{AddNorm, Operands};
+use crate::cpu::Cpu;
+use crate::cpu::level::{Isa, Vectorized, madd};
+use crate::cpu::math::lane_sum;
+use crate::cpu::rows::Parts;
+use crate::dtype::Real;
+use crate::random::Mask;
+use crate::tensor::with_real;
+use crate::{DType, Gradients, Tensor};
+
+/// Rows a task takes. Part of the result's definition: γ's and β's gradients are summed block by block.
+const BLOCK: usize = 64;
+
+impl AddNorm for Cpu {
+    fn add_norm(&self, operands: &Operands<'_>) -> (Tensor, Tensor) {
+        let (tokens, hidden) = operands.x.matrix("add_norm");
+        let mut y = Tensor::host(&[tokens, hidden], operands.x.dtype());
+        let mut stats = Tensor::host(&[tokens, 2], DType::F32);
+        with_real!(operands.x.dtype(), E => {
+            let (y, stats) = (Parts::new(y.slice_mut::<E>()), Parts::new(stats.slice_mut::<f32>()));
+            let rows = Rows::<E>::of(operands);
+            self.for_blocks(tokens, BLOCK, |range| {
+                // SAFETY: blocks of rows are disjoint.
+                let (y, stats) = unsafe {
+                    (y.part(range.start * hidden..range.end * hidden), stats.part(range.start * 2..range.end * 2))
+                };
+                self.level.run(Forward { rows, first: range.start, y, stats });
+            });
+        });
+        (y, stats)
+    }
+
+    fn add_norm_back(
+        &self,
+        operands: &Operands<'_>,
+        stats: &Tensor,
+        dy: &Tensor,
+        grads: &mut Gradients,
+    ) -> (Tensor, Option<Tensor>) {
+        let (tokens, hidden) = operands.x.matrix("add_norm_back");
+        let separate = operands.mask.active() && operands.residual.is_some();
+        let dtype = operands.x.dtype();
+        let mut dx = Tensor::host(&[tokens, hidden], dtype);
+        let mut dr = Tensor::host(&[if separate { tokens } else { 0 }, hidden], dtype);
+        let blocks = tokens.div_ceil(BLOCK);
+        let mut partial = Tensor::host(&[blocks, 2, hidden], DType::F32);
+        with_real!(dtype, E => {
+            let (dx, dr) = (Parts::new(dx.slice_mut::<E>()), Parts::new(dr.slice_mut::<E>()));
+            let (partial, stats, dy) = (Parts::new(partial.slice_mut::<f32>()), stats.slice::<f32>(), dy.slice::<E>());
+            let rows = Rows::<E>::of(operands);
+            self.for_blocks(tokens, BLOCK, |range| {
+                let (elements, block) = (range.start * hidden..range.end * hidden, range.start / BLOCK);
+                // SAFETY: blocks of rows are disjoint, and so are their partial sums.
+                let (dx, dr, partial) = unsafe {
+                    let dr = if separate { dr.part(elements.clone()) } else { &mut [][..] };
+                    (dx.part(elements.clone()), dr, partial.part(block * 2 * hidden..(block + 1) * 2 * hidden))
+                };
+                let (dgamma, dbeta) = partial.split_at_mut(hidden);
+                let stats = &stats[range.start * 2..range.end * 2];
+                self.level.run(BackwardBlock { rows, first: range.start, stats, dy: &dy[elements], dx, dr, dgamma, dbeta });
+            });
+        });
+        let partial = partial.slice::<f32>();
+        for (id, offset) in [(operands.norm.gamma, 0), (operands.norm.beta, hidden)] {
+            let gradient = &mut grads.flat_mut()[operands.params.range(id)];
+            for block in partial.chunks_exact(2 * hidden) {
+                for (g, p) in gradient.iter_mut().zip(&block[offset..offset + hidden]) {
+                    *g += p;
+                }
+            }
+        }
+        let dr = match operands.residual {
+            None => None,
+            Some(_) if separate => Some(dr),
+            Some(_) => Some(dx.clone()),
+        };
+        (dx, dr)
+    }
+}
+
+/// The rows of s = r + dropout(x).
+struct Rows<'a, E> {
+    x: &'a [E],
+    residual: Option<&'a [E]>,
+    mask: Mask,
+    gamma: &'a [f32],
+    beta: &'a [f32],
+    eps: f32,
+}
+
+impl<E> Clone for Rows<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<E> Copy for Rows<'_, E> {}
+
+impl<'a, E: Real> Rows<'a, E> {
+    fn of(operands: &Operands<'a>) -> Self {
+        let (_, hidden) = operands.x.matrix("add_norm");
+        if let Some(r) = operands.residual {
+            assert_eq!(
+                (r.shape(), r.dtype()),
+                (operands.x.shape(), operands.x.dtype()),
+                "add_norm: residual"
+            );
+        }
+        let (gamma, beta) = (
+            operands.params.values(operands.norm.gamma),
+            operands.params.values(operands.norm.beta),
+        );
+        assert_eq!(
+            (gamma.len(), beta.len()),
+            (hidden, hidden),
+            "add_norm: gain and offset"
+        );
+        let residual = operands.residual.map(Tensor::slice::<E>);
+        Rows {
+            x: operands.x.slice(),
+            residual,
+            mask: operands.mask,
+            gamma,
+            beta,
+            eps: operands.norm.eps,
+        }
+    }
+
+    /// Writes row `t` of s to `s`.
+    #[inline(always)]
+    fn add_up(&self, t: usize, s: &mut [f32]) {
+        let hidden = s.len();
+        let x = &self.x[t * hidden..(t + 1) * hidden];
+        if self.mask.active() {
+            for (i, (s, x)) in s.iter_mut().zip(x).enumerate() {
+                *s = x.to_f32() * self.mask.factor(t * hidden + i);
+            }
+        } else {
+            for (s, x) in s.iter_mut().zip(x) {
+                *s = x.to_f32();
+            }
+        }
+        if let Some(residual) = self.residual {
+            for (s, r) in s.iter_mut().zip(&residual[t * hidden..(t + 1) * hidden]) {
+                *s += r.to_f32();
+            }
+        }
+    }
+}
+
+struct Forward<'a, E> {
+    rows: Rows<'a, E>,
+    first: usize,
+    y: &'a mut [E],
+    stats: &'a mut [f32],
+}
+
+impl<E: Real> Vectorized for Forward<'_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn call<I: Isa>(self) {
+        let hidden = self.rows.gamma.len();
+        let (gamma, beta) = (&self.rows.gamma[..hidden], &self.rows.beta[..hidden]);
+        let mut s = vec![0f32; hidden];
+        for (row, (y, stats)) in self
+            .y
+            .chunks_exact_mut(hidden)
+            .zip(self.stats.chunks_exact_mut(2))
+            .enumerate()
+        {
+            self.rows.add_up(self.first + row, &mut s);
+            let mean = lane_sum(hidden, |i| s[i]) / hidden as f32;
+            let variance = lane_sum(hidden, |i| (s[i] - mean) * (s[i] - mean)) / hidden as f32;
+            let scale = 1.0 / (variance + self.rows.eps).sqrt();
+            stats[0] = mean;
+            stats[1] = scale;
+            for i in 0..hidden {
+                y[i] = E::from_f32(madd::<I>((s[i] - mean) * scale, gamma[i], beta[i]));
+            }
+        }
+    }
+}
+
+struct BackwardBlock<'a, E> {
+    rows: Rows<'a, E>,
+    first: usize,
+    stats: &'a [f32],
+    dy: &'a [E],
+    dx: &'a mut [E],
+    dr: &'a mut [E],
+    dgamma: &'a mut [f32],
+    dbeta: &'a mut [f32],
+}
+
+impl<E: Real> Vectorized for BackwardBlock<'_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn call<I: Isa>(self) {
+        let hidden = self.rows.gamma.len();
+        let gamma = &self.rows.gamma[..hidden];
+        let (dgamma, dbeta) = (&mut self.dgamma[..hidden], &mut self.dbeta[..hidden]);
+        dgamma.fill(0.0);
+        dbeta.fill(0.0);
+        let (mut normed, mut g) = (vec![0f32; hidden], vec![0f32; hidden]);
+        for (row, (dy, stats)) in self
+            .dy
+            .chunks_exact(hidden)
+            .zip(self.stats.chunks_exact(2))
+            .enumerate()
+        {
+            let (mean, scale) = (stats[0], stats[1]);
+            self.rows.add_up(self.first + row, &mut normed);
+            for i in 0..hidden {
+                normed[i] = (normed[i] - mean) * scale;
+                let d = dy[i].to_f32();
+                g[i] = d * gamma[i];
+                dgamma[i] = madd::<I>(d, normed[i], dgamma[i]);
+                dbeta[i] += d;
+            }
+            let mean_g = lane_sum(hidden, |i| g[i]) / hidden as f32;
+            let mean_gx = lane_sum(hidden, |i| g[i] * normed[i]) / hidden as f32;
+            for i in 0..hidden {
+                g[i] = (madd::<I>(-normed[i], mean_gx, g[i]) - mean_g) * scale;
+            }
+            let at = row * hidden..(row + 1) * hidden;
+            if !self.dr.is_empty() {
+                for (dr, g) in self.dr[at.clone()].iter_mut().zip(&g) {
+                    *dr = E::from_f32(*g);
+                }
+            }
+            let dx = &mut self.dx[at];
+            if self.rows.mask.active() {
+                let first = (self.first + row) * hidden;
+                for (i, (dx, g)) in dx.iter_mut().zip(&g).enumerate() {
+                    *dx = E::from_f32(*g * self.rows.mask.factor(first + i));
+                }
+            } else {
+                for (dx, g) in dx.iter_mut().zip(&g) {
+                    *dx = E::from_f32(*g);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Residual, dropout and layer normalisation in one (Ba et al. 2016; post-norm as in Vaswani et al. 2017, §3.1):
+//!
+//! s = r + dropout(x),  μ = mean(s),  σ² = mean((s − μ)²),  x̂ = (s − μ)/√(σ² + ε),  y = γ x̂ + β.
+//!
+//! Backward, with g = γ dy: ds = (g − mean(g) − x̂ mean(g x̂))/√(σ² + ε); dr = ds; dx = mask ds; dγ += Σ dy x̂;
+//! dβ += Σ dy. Nothing is stored but x, r (which others hold anyway), μ and 1/√(σ² + ε): s is cheap to add up again.
+//! Statistics are f32 whatever the activations are: ε = 1e-12 is nothing in half precision.
+
+mod cpu;
+
+use crate::random::Mask;
+use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};
+
+/// Gain, offset [H] and ε.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm {
+    /// γ
+    pub gamma: ParamId,
+    /// β
+    pub beta: ParamId,
+    /// ε, added to the variance.
+    pub eps: f32,
+}
+
+/// The inputs of both directions.
+#[doc(hidden)]
+pub struct Operands<'a> {
+    pub(crate) x: &'a Tensor,
+    pub(crate) residual: Option<&'a Tensor>,
+    pub(crate) mask: Mask,
+    pub(crate) params: &'a Parameters,
+    pub(crate) norm: Norm,
+}
+
+/// Both directions.
+pub trait AddNorm {
+    /// → y [T, H] and the statistics [T, 2] (μ, 1/√(σ² + ε)).
+    fn add_norm(&self, operands: &Operands<'_>) -> (Tensor, Tensor);
+    /// → (dx, dr): dr is `None` without a residual; γ's and β's gradients are added to.
+    fn add_norm_back(
+        &self,
+        operands: &Operands<'_>,
+        stats: &Tensor,
+        dy: &Tensor,
+        grads: &mut Gradients,
+    ) -> (Tensor, Option<Tensor>);
+}
+
+/// LayerNorm(residual + dropout(x)), all [T, H]; `dropout` is x's drop probability.
+pub fn add_norm(
+    pass: &mut Pass<'_>,
+    x: &Var,
+    residual: Option<&Var>,
+    norm: Norm,
+    dropout: f32,
+) -> Var {
+    let mask = pass.dropout_site(dropout);
+    let (x_value, residual_value) = (x.value().clone(), residual.map(|r| r.value().clone()));
+    let operands = Operands {
+        x: &x_value,
+        residual: residual_value.as_ref(),
+        mask,
+        params: pass.parameters(),
+        norm,
+    };
+    let (value, stats) = pass.device().backend().add_norm(&operands);
+    let (x_slot, residual_slot) = (x.slot(), residual.and_then(Var::slot));
+    pass.record("add_norm", value, |slot| {
+        Box::new(move |back| {
+            let Some(dy) = back.finish(slot) else { return };
+            let operands = Operands {
+                x: &x_value,
+                residual: residual_value.as_ref(),
+                mask,
+                params: back.params,
+                norm,
+            };
+            let (dx, dr) = back
+                .device
+                .backend()
+                .add_norm_back(&operands, &stats, &dy, back.grads);
+            if let Some(dr) = dr {
+                back.add(residual_slot, dr);
+            }
+            back.add(x_slot, dx);
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::{check_op, masked};
+
+    fn oracle(s: &[f64], gamma: &[f64], beta: &[f64], eps: f64) -> Vec<f64> {
+        let hidden = gamma.len();
+        s.chunks(hidden)
+            .flat_map(|s| {
+                let mean = s.iter().sum::<f64>() / hidden as f64;
+                let variance = s.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / hidden as f64;
+                (0..hidden)
+                    .map(move |i| (s[i] - mean) / (variance + eps).sqrt() * gamma[i] + beta[i])
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn add_norm_matches_its_oracle() {
+        for (tokens, hidden) in [(1, 31), (33, 48), (130, 300)] {
+            let norm = |p: &[ParamId]| Norm {
+                gamma: p[0],
+                beta: p[1],
+                eps: 1e-12,
+            };
+            let params: [(&str, &[usize]); 2] = [("gamma", &[hidden]), ("beta", &[hidden])];
+            check_op(
+                "norm",
+                &[&[tokens, hidden]],
+                &params,
+                |pass, x, p| add_norm(pass, &x[0], None, norm(p), 0.0),
+                |x, p| oracle(&x[0], &p[0], &p[1], 1e-12),
+            );
+            check_op(
+                "add_norm with dropout",
+                &[&[tokens, hidden], &[tokens, hidden]],
+                &params,
+                |pass, x, p| add_norm(pass, &x[0], Some(&x[1]), norm(p), 0.2),
+                |x, p| {
+                    let keep = masked(1, 0.2);
+                    let s: Vec<f64> = (0..tokens * hidden)
+                        .map(|i| x[1][i] + x[0][i] * f64::from(keep.factor(i)))
+                        .collect();
+                    oracle(&s, &p[0], &p[1], 1e-12)
+                },
+            );
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The one check of every op: its forward pass against an f64 oracle, its backward pass against central differences of
+//! that oracle, for each level this machine has, one and two threads, both precisions.
+
+use crate::cpu::level::Level;
+use crate::ops::LossSum;
+use crate::random::{DropoutKey, Mask, mix};
+use crate::{DType, Device, Gradients, Init, ParamId, Parameters, Pass, Tensor, Var};
+
+pub(crate) const KEY: DropoutKey = DropoutKey {
+    seed: 11,
+    step: 3,
+    micro: 0,
+};
+
+/// The mask of the `site`-th dropout of a checked pass.
+pub(crate) fn masked(site: u32, p: f32) -> Mask {
+    Mask::new(KEY.site(site), p)
+}
+
+/// erf by its Taylor series.
+pub(crate) fn erf(x: f64) -> f64 {
+    let (mut sum, mut term) = (x, x);
+    for n in 1..200 {
+        term *= -x * x / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    if x.abs() > 4.5 {
+        x.signum()
+    } else {
+        sum * 2.0 / std::f64::consts::PI.sqrt()
+    }
+}
+
+/// A number in (−1, 1), exact in bf16, so that both precisions start from the same inputs.
+fn number(key: u64, index: usize) -> f64 {
+    ((mix(key, index as u64) >> 40) % 255) as f64 / 128.0 - 0.9921875
+}
+
+struct Numbers {
+    inputs: Vec<Vec<f64>>,
+    params: Vec<Vec<f64>>,
+}
+
+impl Numbers {
+    fn new(inputs: &[&[usize]], params: &[(&str, &[usize])]) -> Numbers {
+        let fill = |key: u64, shape: &[usize]| {
+            (0..shape.iter().product())
+                .map(|i| number(key, i))
+                .collect()
+        };
+        Numbers {
+            inputs: inputs
+                .iter()
+                .enumerate()
+                .map(|(k, shape)| fill(k as u64, shape))
+                .collect(),
+            params: params
+                .iter()
+                .enumerate()
+                .map(|(k, (_, shape))| fill(100 + k as u64, shape))
+                .collect(),
+        }
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = &Vec<f64>> {
+        self.inputs.iter().chain(&self.params)
+    }
+
+    /// The numbers moved by `step` times a direction in the `which`-th tensor.
+    fn moved(&self, which: usize, direction: &dyn Fn(usize) -> f64, step: f64) -> Numbers {
+        let mut moved = Numbers {
+            inputs: self.inputs.clone(),
+            params: self.params.clone(),
+        };
+        let tensor = moved
+            .inputs
+            .iter_mut()
+            .chain(&mut moved.params)
+            .nth(which)
+            .expect("a tensor");
+        for (i, x) in tensor.iter_mut().enumerate() {
+            *x += step * direction(i);
+        }
+        moved
+    }
+}
+
+fn devices() -> Vec<Device> {
+    let mut levels = vec![Level::Portable, Level::Avx2, Level::Avx512, Level::Amx];
+    levels.retain(|level| *level <= Level::detect());
+    let mut devices: Vec<Device> = levels
+        .iter()
+        .map(|level| Device::at_level(*level, 2))
+        .collect();
+    devices.push(Device::at_level(Level::detect(), 1));
+    devices
+}
+
+fn bounds(dtype: DType) -> f64 {
+    match dtype {
+        DType::BF16 => 0.03,
+        _ => 5e-5,
+    }
+}
+
+/// The op's output (or loss) and the gradients of all tensors, inputs first.
+type Outcome = (Vec<f64>, Vec<Vec<f64>>);
+type Run<'a> = &'a dyn Fn(&mut Pass<'_>, &[Var], &[ParamId]) -> (Option<Var>, Option<LossSum>);
+
+fn run(
+    device: &Device,
+    dtype: DType,
+    shapes: &[&[usize]],
+    names: &[(&str, &[usize])],
+    numbers: &Numbers,
+    seed: &[f64],
+    op: Run<'_>,
+) -> Outcome {
+    let to_f32 = |v: &[f64]| v.iter().map(|x| *x as f32).collect::<Vec<f32>>();
+    let mut builder = Parameters::builder();
+    let ids: Vec<ParamId> = names
+        .iter()
+        .map(|(name, shape)| builder.declare(name, shape, Init::Zeros, true))
+        .collect();
+    let mut params = builder.build(device, 0);
+    for (id, values) in ids.iter().zip(&numbers.params) {
+        params.values_mut(*id).copy_from_slice(&to_f32(values));
+    }
+    let mut grads = Gradients::zeros_like(&params);
+    let cast = |values: &[f64], shape: &[usize]| -> Tensor {
+        match dtype {
+            DType::BF16 => {
+                let halves: Vec<crate::dtype::bf16> = to_f32(values)
+                    .iter()
+                    .map(|x| crate::dtype::Real::from_f32(*x))
+                    .collect();
+                Tensor::host_from(&halves, shape)
+            }
+            _ => device.tensor_f32(&to_f32(values), shape),
+        }
+    };
+    let mut pass = Pass::recording(device, &params, &mut grads, dtype, Some(KEY));
+    let inputs: Vec<Var> = numbers
+        .inputs
+        .iter()
+        .zip(shapes)
+        .map(|(v, shape)| pass.input(cast(v, shape)))
+        .collect();
+    let (output, loss) = op(&mut pass, &inputs, &ids);
+    let found = match (&output, loss) {
+        (Some(y), _) => {
+            let values = y
+                .value()
+                .to_vec_f32()
+                .iter()
+                .map(|x| f64::from(*x))
+                .collect();
+            let gradient = cast(seed, y.value().shape());
+            pass.seed_gradient(y, gradient);
+            values
+        }
+        (None, Some(loss)) => vec![loss.sum],
+        (None, None) => unreachable!("an op gives an output or a loss"),
+    };
+    let gradients = pass.backward_to(&inputs.iter().collect::<Vec<_>>());
+    let mut all: Vec<Vec<f64>> = gradients
+        .iter()
+        .map(|g| {
+            g.as_ref().map_or(Vec::new(), |g| {
+                g.to_vec_f32().iter().map(|x| f64::from(*x)).collect()
+            })
+        })
+        .collect();
+    all.extend(
+        ids.iter()
+            .map(|id| grads.get(*id).iter().map(|g| f64::from(*g)).collect()),
+    );
+    (found, all)
+}
+
+fn norm(v: &[f64]) -> f64 {
+    v.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+#[allow(clippy::too_many_arguments)]
+fn check(
+    name: &str,
+    shapes: &[&[usize]],
+    names: &[(&str, &[usize])],
+    op: Run<'_>,
+    oracle: &dyn Fn(&Numbers) -> Vec<f64>,
+    seed_scale: Option<f64>,
+) {
+    const STEP: f64 = 1e-5;
+    let numbers = Numbers::new(shapes, names);
+    let wanted = oracle(&numbers);
+    let seed: Vec<f64> = (0..wanted.len())
+        .map(|i| seed_scale.unwrap_or_else(|| number(999, i)))
+        .collect();
+    let pull = |n: &Numbers| oracle(n).iter().zip(&seed).map(|(y, s)| y * s).sum::<f64>();
+    // Central differences of the oracle: along every element when few, along random directions when many.
+    let mut slopes: Vec<(usize, Vec<f64>, f64)> = Vec::new();
+    for (which, tensor) in numbers.tensors().enumerate() {
+        let directions = if tensor.len() <= 40 { tensor.len() } else { 5 };
+        for d in 0..directions {
+            let direction: Vec<f64> = (0..tensor.len())
+                .map(|i| {
+                    if tensor.len() <= 40 {
+                        f64::from(u8::from(i == d))
+                    } else {
+                        number(7000 + d as u64, i)
+                    }
+                })
+                .collect();
+            let at = |step| pull(&numbers.moved(which, &|i| direction[i], step));
+            let slope = (at(STEP) - at(-STEP)) / (2.0 * STEP);
+            slopes.push((which, direction, slope));
+        }
+    }
+    for device in devices() {
+        for dtype in [DType::F32, DType::BF16] {
+            let bound = bounds(dtype);
+            let context = format!("{name}, {}, {}", device.describe(), dtype.name());
+            let (found, gradients) = run(&device, dtype, shapes, names, &numbers, &seed, op);
+            assert_eq!(found.len(), wanted.len(), "{context}: outputs");
+            let scale = norm(&wanted) / (wanted.len().max(1) as f64).sqrt() + 1e-3;
+            for (i, (f, w)) in found.iter().zip(&wanted).enumerate() {
+                assert!(
+                    (f - w).abs() <= 4.0 * bound * (scale + w.abs()),
+                    "{context}: output {i} is {f}, expected {w}"
+                );
+            }
+            for (which, direction, slope) in &slopes {
+                let gradient = &gradients[*which];
+                assert_eq!(
+                    gradient.len(),
+                    direction.len(),
+                    "{context}: gradient of tensor {which}"
+                );
+                let dot: f64 = gradient.iter().zip(direction).map(|(g, d)| g * d).sum();
+                let allowed = bound
+                    * (4.0 * norm(gradient) * norm(direction) / (direction.len() as f64).sqrt()
+                        + slope.abs()
+                        + 1e-2);
+                assert!(
+                    (dot - slope).abs() <= allowed,
+                    "{context}: slope of tensor {which} is {dot}, expected {slope} ± {allowed}"
+                );
+            }
+        }
+    }
+}
+
+/// Checks an op with an output. `op` gets the inputs on the tape and the parameters, `oracle` their values.
+pub(crate) fn check_op(
+    name: &str,
+    inputs: &[&[usize]],
+    params: &[(&str, &[usize])],
+    op: impl Fn(&mut Pass<'_>, &[Var], &[ParamId]) -> Var,
+    oracle: impl Fn(&[Vec<f64>], &[Vec<f64>]) -> Vec<f64>,
+) {
+    let run: Run<'_> = &|pass, x, p| (Some(op(pass, x, p)), None);
+    check(
+        name,
+        inputs,
+        params,
+        run,
+        &|n| oracle(&n.inputs, &n.params),
+        None,
+    );
+}
+
+/// Checks a loss: as [`check_op`], with the scale that `op` must pass on.
+pub(crate) fn check_loss(
+    name: &str,
+    inputs: &[&[usize]],
+    params: &[(&str, &[usize])],
+    op: impl Fn(&mut Pass<'_>, &[Var], &[ParamId], f32) -> LossSum,
+    oracle: impl Fn(&[Vec<f64>], &[Vec<f64>]) -> f64,
+) {
+    const SCALE: f32 = 0.375;
+    let run: Run<'_> = &|pass, x, p| (None, Some(op(pass, x, p, SCALE)));
+    check(
+        name,
+        inputs,
+        params,
+        run,
+        &|n| vec![oracle(&n.inputs, &n.params)],
+        Some(f64::from(SCALE)),
+    );
+}
+
+/// Every op folder holds a check of its own.
+#[test]
+fn every_op_is_checked() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).expect("src/ops") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            let text = std::fs::read_to_string(path.join("mod.rs")).expect("an op's mod.rs");
+            assert!(
+                text.contains("check_op(") || text.contains("check_loss("),
+                "{} has no check",
+                path.display()
+            );
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 9);
+}

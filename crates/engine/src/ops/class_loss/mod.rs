@@ -1,0 +1,96 @@
+//! Cross-entropy over a few classes: ℓ = Σₛ log Σ_c exp z[s,c] − z[s,label]. Next-sentence prediction, classification.
+//!
+//! Backward: dz = scale (softmax(z) − onehot(label)).
+
+mod cpu;
+
+use super::LossSum;
+use crate::{Pass, Tensor, Var};
+
+/// The loss and, with a scale, its gradient.
+pub trait ClassLoss {
+    /// logits [S, C], labels [S] (−100: not counted, as in PyTorch) → the sum and scale · dz.
+    fn class_loss(&self, logits: &Tensor, labels: &Tensor, scale: f32) -> (LossSum, Tensor);
+}
+
+/// Cross-entropy of `logits` [S, C] with `labels` [S], summed over the rows whose label is not −100; `scale` times its
+/// gradient goes back. Panics on a label outside 0..C.
+pub fn class_loss(pass: &mut Pass<'_>, logits: &Var, labels: &Tensor, scale: f32) -> LossSum {
+    let (loss, gradient) = pass
+        .device()
+        .backend()
+        .class_loss(logits.value(), labels, scale);
+    pass.lap(("class_loss", logits.value().shape()[1]));
+    pass.seed_gradient(logits, gradient);
+    loss
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::{check_loss, check_op};
+    use crate::ops::take_rows;
+
+    #[test]
+    fn class_loss_matches_its_oracle() {
+        for (rows, classes) in [(1, 2), (33, 5), (4, 1)] {
+            let labels: Vec<i32> = (0..rows)
+                .map(|r| {
+                    if r == 2 {
+                        -100
+                    } else {
+                        (r * 7 % classes) as i32
+                    }
+                })
+                .collect();
+            check_loss(
+                "class_loss",
+                &[&[rows, classes]],
+                &[],
+                |pass, z, _, scale| {
+                    let labels = pass.device().tensor_i32(&labels, &[rows]);
+                    class_loss(pass, &z[0], &labels, scale)
+                },
+                |z, _| {
+                    z[0].chunks(classes)
+                        .zip(&labels)
+                        .filter(|(_, l)| **l >= 0)
+                        .map(|(z, label)| {
+                            z.iter().map(|v| v.exp()).sum::<f64>().ln() - z[*label as usize]
+                        })
+                        .sum()
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn accuracy_counts_the_largest_logits() {
+        let device = crate::Device::cpu(Some(1)).expect("a CPU device");
+        let params = crate::Parameters::builder().build(&device, 0);
+        let mut pass = Pass::inference(&device, &params, crate::DType::F32);
+        let logits = pass.input(device.tensor_f32(&[1., 2., 3., 0., 5., 4.], &[3, 2]));
+        let loss = class_loss(
+            &mut pass,
+            &logits,
+            &device.tensor_i32(&[1, 1, -100], &[3]),
+            1.0,
+        );
+        assert_eq!((loss.count, loss.correct), (2, 1));
+    }
+
+    /// A loss of some rows only, behind another op.
+    #[test]
+    fn class_loss_reaches_through_take_rows() {
+        check_op(
+            "take_rows before a loss",
+            &[&[4, 3]],
+            &[],
+            |pass, x, _| {
+                let rows = pass.device().tensor_i32(&[2, 0], &[2]);
+                take_rows(pass, &x[0], &rows)
+            },
+            |x, _| [&x[0][6..9], &x[0][0..3]].concat(),
+        );
+    }
+}

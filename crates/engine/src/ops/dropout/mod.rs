@@ -1,0 +1,69 @@
+//! Dropout (Srivastava et al. 2014), inverted: y = x · m / (1 − p), m ~ Bernoulli(1 − p).
+//!
+//! Backward: dx = dy · m / (1 − p), with m drawn again from its counter.
+
+mod cpu;
+
+use crate::random::Mask;
+use crate::{Pass, Tensor, Var};
+
+/// Both directions multiply by the mask.
+pub trait Dropout {
+    /// x times the mask.
+    #[doc(hidden)]
+    fn dropout(&self, x: Tensor, mask: Mask) -> Tensor;
+}
+
+/// Drops elements of `x` with probability `p`; the identity in a pass without dropout.
+pub fn dropout(pass: &mut Pass<'_>, x: &Var, p: f32) -> Var {
+    let mask = pass.dropout_site(p);
+    let value = x.value().clone();
+    let value = if mask.active() {
+        pass.device().backend().dropout(value, mask)
+    } else {
+        value
+    };
+    let from = x.slot();
+    pass.record("dropout", value, |slot| {
+        Box::new(move |back| {
+            let Some(gradient) = back.finish(slot) else {
+                return;
+            };
+            let gradient = if mask.active() {
+                back.device.backend().dropout(gradient, mask)
+            } else {
+                gradient
+            };
+            back.add(from, gradient);
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::{check_op, masked};
+
+    #[test]
+    fn dropout_matches_its_oracle() {
+        check_op(
+            "dropout",
+            &[&[33, 5]],
+            &[],
+            |pass, x, _| dropout(pass, &x[0], 0.0),
+            |x, _| x[0].clone(),
+        );
+        check_op(
+            "dropout p=.3",
+            &[&[33, 65]],
+            &[],
+            |pass, x, _| dropout(pass, &x[0], 0.3),
+            |x, _| {
+                x[0].iter()
+                    .enumerate()
+                    .map(|(i, v)| v * masked(1, 0.3).factor(i) as f64)
+                    .collect()
+            },
+        );
+    }
+}

@@ -1,0 +1,127 @@
+use super::{Embed, EmbedIndices, EmbedTables};
+use crate::cpu::Cpu;
+use crate::cpu::level::{Isa, Vectorized};
+use crate::cpu::rows::Parts;
+use crate::dtype::Real;
+use crate::tensor::with_real;
+use crate::{DType, Gradients, Parameters, Tensor};
+
+/// Tokens a forward task takes.
+const TOKENS: usize = 64;
+/// Columns a backward task takes: each task walks all tokens in order over its own columns, so that no two tasks write
+/// one element and the order of the sum never changes.
+const COLUMNS: usize = 128;
+
+fn check(indices: &[i32], rows: usize, table: &str) {
+    if let Some(bad) = indices.iter().find(|i| !(0..rows as i32).contains(*i)) {
+        panic!("embed: {table} index {bad} of a table of {rows} rows");
+    }
+}
+
+impl Embed for Cpu {
+    fn embed(
+        &self,
+        indices: &EmbedIndices,
+        params: &Parameters,
+        tables: EmbedTables,
+        dtype: DType,
+    ) -> Tensor {
+        let (ids, positions, segments) = (
+            indices.ids.slice::<i32>(),
+            indices.positions.slice::<i32>(),
+            indices.segments.slice::<i32>(),
+        );
+        let hidden = params.shape(tables.word)[1];
+        check(ids, params.shape(tables.word)[0], "word");
+        check(positions, params.shape(tables.position)[0], "position");
+        check(segments, params.shape(tables.segment)[0], "segment");
+        let (word, position, segment) = (
+            params.values(tables.word),
+            params.values(tables.position),
+            params.values(tables.segment),
+        );
+        let mut y = Tensor::host(&[ids.len(), hidden], dtype);
+        with_real!(dtype, E => {
+            let parts = Parts::new(y.slice_mut::<E>());
+            self.for_blocks(ids.len(), TOKENS, |tokens| {
+                for t in tokens {
+                    let rows = |index: i32| index as usize * hidden..(index as usize + 1) * hidden;
+                    // SAFETY: each token is one task's.
+                    let y = unsafe { parts.part(t * hidden..(t + 1) * hidden) };
+                    let (w, p, s) = (&word[rows(ids[t])], &position[rows(positions[t])], &segment[rows(segments[t])]);
+                    self.level.run(SumRows { w, p, s, y });
+                }
+            });
+        });
+        y
+    }
+
+    fn embed_back(
+        &self,
+        indices: &EmbedIndices,
+        dy: &Tensor,
+        params: &Parameters,
+        tables: EmbedTables,
+        grads: &mut Gradients,
+    ) {
+        let (tokens, hidden) = dy.matrix("embed_back");
+        let columns = [
+            (indices.ids.slice::<i32>(), params.range(tables.word)),
+            (
+                indices.positions.slice::<i32>(),
+                params.range(tables.position),
+            ),
+            (
+                indices.segments.slice::<i32>(),
+                params.range(tables.segment),
+            ),
+        ];
+        let arena = Parts::new(grads.flat_mut());
+        with_real!(dy.dtype(), E => {
+            let dy = dy.slice::<E>();
+            self.for_blocks(hidden, COLUMNS, |part| {
+                for (indices, table) in &columns {
+                    for t in 0..tokens {
+                        let start = table.start + indices[t] as usize * hidden;
+                        // SAFETY: column blocks are disjoint between tasks, and one task holds one row at a time.
+                        let row = unsafe { arena.part(start + part.start..start + part.end) };
+                        let dy = &dy[t * hidden + part.start..t * hidden + part.end];
+                        self.level.run(AddInto { row, dy });
+                    }
+                }
+            });
+        });
+    }
+}
+
+struct SumRows<'a, E> {
+    w: &'a [f32],
+    p: &'a [f32],
+    s: &'a [f32],
+    y: &'a mut [E],
+}
+
+impl<E: Real> Vectorized for SumRows<'_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn call<I: Isa>(self) {
+        for (((y, w), p), s) in self.y.iter_mut().zip(self.w).zip(self.p).zip(self.s) {
+            *y = E::from_f32(w + p + s);
+        }
+    }
+}
+
+struct AddInto<'a, E> {
+    row: &'a mut [f32],
+    dy: &'a [E],
+}
+
+impl<E: Real> Vectorized for AddInto<'_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn call<I: Isa>(self) {
+        for (row, dy) in self.row.iter_mut().zip(self.dy) {
+            *row += dy.to_f32();
+        }
+    }
+}

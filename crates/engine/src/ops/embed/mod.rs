@@ -1,0 +1,130 @@
+//! Embeddings (Devlin et al. 2019, figure 2): y[t] = word[id[t]] + position[pos[t]] + segment[seg[t]].
+//!
+//! Backward: each table's row gathers the gradients of the tokens that used it.
+
+mod cpu;
+
+use crate::{DType, Gradients, ParamId, Parameters, Pass, Tensor, Var};
+
+/// The three tables, [V, H], [P, H] and [G, H].
+#[derive(Clone, Copy, Debug)]
+pub struct EmbedTables {
+    /// One row a vocabulary entry.
+    pub word: ParamId,
+    /// One row a position.
+    pub position: ParamId,
+    /// One row a segment (token type).
+    pub segment: ParamId,
+}
+
+/// The indices of a packed batch, [T] each.
+#[derive(Clone)]
+pub struct EmbedIndices {
+    pub(crate) ids: Tensor,
+    pub(crate) positions: Tensor,
+    pub(crate) segments: Tensor,
+}
+
+/// Both directions.
+pub trait Embed {
+    /// → [T, H] of type `dtype`.
+    fn embed(
+        &self,
+        indices: &EmbedIndices,
+        params: &Parameters,
+        tables: EmbedTables,
+        dtype: DType,
+    ) -> Tensor;
+    /// dy [T, H] adds into the tables' gradients.
+    fn embed_back(
+        &self,
+        indices: &EmbedIndices,
+        dy: &Tensor,
+        params: &Parameters,
+        tables: EmbedTables,
+        grads: &mut Gradients,
+    );
+}
+
+/// Sums the word, position and segment rows of T tokens: [T] each → [T, H]. Panics on an index outside its table.
+pub fn embed(
+    pass: &mut Pass<'_>,
+    ids: &Tensor,
+    positions: &Tensor,
+    segments: &Tensor,
+    tables: EmbedTables,
+) -> Var {
+    let indices = EmbedIndices {
+        ids: ids.clone(),
+        positions: positions.clone(),
+        segments: segments.clone(),
+    };
+    let value =
+        pass.device()
+            .backend()
+            .embed(&indices, pass.parameters(), tables, pass.precision());
+    pass.record("embed", value, |slot| {
+        Box::new(move |back| {
+            let Some(gradient) = back.finish(slot) else {
+                return;
+            };
+            back.device
+                .backend()
+                .embed_back(&indices, &gradient, back.params, tables, back.grads);
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::check_op;
+
+    #[test]
+    fn embed_matches_its_oracle() {
+        for (tokens, hidden) in [(1, 1), (7, 33), (70, 130)] {
+            let index = |rows: usize, step: usize| {
+                (0..tokens)
+                    .map(|t| (t * step + t * t) % rows)
+                    .collect::<Vec<_>>()
+            };
+            let (ids, positions, segments) = (index(11, 3), index(9, 1), index(2, 5));
+            check_op(
+                "embed",
+                &[],
+                &[
+                    ("word", &[11, hidden]),
+                    ("position", &[9, hidden]),
+                    ("segment", &[2, hidden]),
+                ],
+                |pass, _, p| {
+                    let tensor = |v: &[usize]| {
+                        let v: Vec<i32> = v.iter().map(|i| *i as i32).collect();
+                        pass.device().tensor_i32(&v, &[v.len()])
+                    };
+                    let (i, o, s) = (tensor(&ids), tensor(&positions), tensor(&segments));
+                    embed(
+                        pass,
+                        &i,
+                        &o,
+                        &s,
+                        EmbedTables {
+                            word: p[0],
+                            position: p[1],
+                            segment: p[2],
+                        },
+                    )
+                },
+                |_, p| {
+                    let row = |table: usize, r: usize, h: usize| p[table][r * hidden + h];
+                    (0..tokens * hidden)
+                        .map(|i| (i / hidden, i % hidden))
+                        .map(|(t, h)| {
+                            row(0, ids[t], h) + row(1, positions[t], h) + row(2, segments[t], h)
+                        })
+                        .collect()
+                },
+            );
+        }
+    }
+}

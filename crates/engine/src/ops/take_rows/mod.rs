@@ -1,0 +1,67 @@
+//! Rows of a matrix by index: y[i] = x[rows[i]]. The predicted tokens, or each sequence's [CLS].
+//!
+//! Backward: dx[rows[i]] += dy[i], zero elsewhere.
+
+mod cpu;
+
+use crate::{Pass, Tensor, Var};
+
+/// Both directions.
+pub trait TakeRows {
+    /// x [T, H], rows [R] → [R, H].
+    fn take_rows(&self, x: &Tensor, rows: &Tensor) -> Tensor;
+    /// dy [R, H] → dx [T, H], added to `prior` if given.
+    fn take_rows_back(
+        &self,
+        dy: &Tensor,
+        rows: &Tensor,
+        tokens: usize,
+        prior: Option<Tensor>,
+    ) -> Tensor;
+}
+
+/// The rows of `x` [T, H] at the indices `rows` [R], as [R, H]; panics on an index outside x.
+pub fn take_rows(pass: &mut Pass<'_>, x: &Var, rows: &Tensor) -> Var {
+    let value = pass.device().backend().take_rows(x.value(), rows);
+    let (from, rows, tokens) = (x.slot(), rows.clone(), x.value().shape()[0]);
+    pass.record("take_rows", value, |slot| {
+        Box::new(move |back| {
+            let Some(gradient) = back.finish(slot) else {
+                return;
+            };
+            let prior = back.take(from);
+            let sum = back
+                .device
+                .backend()
+                .take_rows_back(&gradient, &rows, tokens, prior);
+            back.add(from, sum);
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::check_op;
+
+    #[test]
+    fn take_rows_matches_its_oracle() {
+        for rows in [vec![0], vec![3, 1, 3], vec![], vec![4, 0, 1, 2, 3, 2]] {
+            let indices: Vec<i32> = rows.iter().map(|r| *r as i32).collect();
+            check_op(
+                "take_rows",
+                &[&[5, 33]],
+                &[],
+                |pass, x, _| {
+                    let rows = pass.device().tensor_i32(&indices, &[indices.len()]);
+                    take_rows(pass, &x[0], &rows)
+                },
+                |x, _| {
+                    rows.iter()
+                        .flat_map(|r| x[0][r * 33..(r + 1) * 33].to_vec())
+                        .collect()
+                },
+            );
+        }
+    }
+}
