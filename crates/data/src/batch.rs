@@ -62,9 +62,7 @@ impl Batch {
 
     /// Length of each sequence, `[S]`.
     pub fn lengths(&self) -> impl Iterator<Item = usize> + '_ {
-        self.cu_seqlens
-            .windows(2)
-            .map(|pair| (pair[1] - pair[0]) as usize)
+        self.cu_seqlens.windows(2).map(|pair| (pair[1] - pair[0]) as usize)
     }
 
     /// The rows of sequence `sequence`, in `0..T`.
@@ -237,17 +235,9 @@ impl BatchSource {
     /// # Errors
     /// [`DataError::Option`] for options that cannot work; [`DataError::Sampling`] when there is no text, or when sentence
     /// pairs are asked of a single document or of documents of one sentence each.
-    pub fn new(
-        documents: Documents,
-        vocab: TokenTable,
-        options: BatchOptions,
-    ) -> Result<BatchSource, DataError> {
+    pub fn new(documents: Documents, vocab: TokenTable, options: BatchOptions) -> Result<BatchSource, DataError> {
         options.validate()?;
-        let refuse = |reason: &str| {
-            Err(DataError::Sampling {
-                reason: reason.to_string(),
-            })
-        };
+        let refuse = |reason: &str| Err(DataError::Sampling { reason: reason.to_string() });
         let ordinary = (0..vocab.vocab_size as u32).any(|id| !vocab.is_special(id));
         if !ordinary {
             return refuse("the vocabulary holds nothing but special tokens; learn a larger one");
@@ -255,9 +245,8 @@ impl BatchSource {
         if documents.len() > u32::MAX as usize {
             return refuse("more than 2^32 documents; split the corpus");
         }
-        let usable: Vec<u32> = (0..documents.len() as u32)
-            .filter(|&doc| documents.document_len(doc as usize) > 0)
-            .collect();
+        let usable: Vec<u32> =
+            (0..documents.len() as u32).filter(|&doc| documents.document_len(doc as usize) > 0).collect();
         if usable.is_empty() {
             return refuse("it holds no tokens; prepare a corpus that has text in this split");
         }
@@ -270,8 +259,7 @@ impl BatchSource {
             }
             let has_pair = usable.iter().any(|&doc| {
                 let ends = documents.sentence_ends(doc as usize);
-                ends.iter()
-                    .any(|&end| end > 0 && end < ends[ends.len() - 1])
+                ends.iter().any(|&end| end > 0 && end < ends[ends.len() - 1])
             });
             if !has_pair {
                 return refuse(
@@ -286,11 +274,7 @@ impl BatchSource {
             options,
             usable,
             calendar: Mutex::new(Calendar {
-                starts: vec![EpochStart {
-                    sequences: 0,
-                    batches: 0,
-                    open: 0,
-                }],
+                starts: vec![EpochStart { sequences: 0, batches: 0, open: 0 }],
                 counts: HashMap::new(),
                 recent: VecDeque::new(),
             }),
@@ -329,9 +313,7 @@ impl BatchSource {
     /// the same number of sequences makes the same step however it is split.
     pub fn step(&self, step: u64, micro_batches: usize) -> Vec<Batch> {
         let first = step * micro_batches as u64;
-        (first..first + micro_batches as u64)
-            .map(|index| self.batch(index))
-            .collect()
+        (first..first + micro_batches as u64).map(|index| self.batch(index)).collect()
     }
 
     /// Every sequence of epoch `epoch` once, in batches of which the last may be smaller: a pass for evaluation.
@@ -403,13 +385,7 @@ impl BatchSource {
         let [a_key, b_key, rest] = instance.key();
         let key = [self.mask_round(epoch), a_key, b_key, rest];
         let mut random = Random::keyed(self.options.seed, Purpose::Mask, &key);
-        masking::hide(
-            &mut batch.ids[base..],
-            &self.table,
-            &self.options.masking,
-            &mut random,
-            &mut scratch.mask,
-        );
+        masking::hide(&mut batch.ids[base..], &self.table, &self.options.masking, &mut random, &mut scratch.mask);
         for &(at, label) in &scratch.mask.chosen {
             batch.mlm_rows.push(base as i32 + at as i32);
             batch.mlm_labels.push(label);
@@ -418,19 +394,13 @@ impl BatchSource {
 
     /// Epochs of the same round have the same masks.
     fn mask_round(&self, epoch: u64) -> u64 {
-        self.options
-            .duplicates
-            .map_or(epoch, |n| epoch % u64::from(n))
+        self.options.duplicates.map_or(epoch, |n| epoch % u64::from(n))
     }
 
     /// Epochs of the same round have the same sequences.
     fn plan_round(&self, epoch: u64) -> u64 {
         // Without pairs nothing about the cutting is random.
-        if self.options.nsp {
-            self.mask_round(epoch)
-        } else {
-            0
-        }
+        if self.options.nsp { self.mask_round(epoch) } else { 0 }
     }
 
     /// The epoch in which batch `index` begins, and the sequence of it that begins the batch.
@@ -480,12 +450,8 @@ impl BatchSource {
         let next = match self.options.size {
             BatchSize::Sequences(_) => {
                 let known = calendar.counts.get(&self.plan_round(epoch)).copied();
-                let count =
-                    known.unwrap_or_else(|| self.fetch(calendar, epoch).instances.len() as u64);
-                EpochStart {
-                    sequences: start.sequences + count,
-                    ..start
-                }
+                let count = known.unwrap_or_else(|| self.fetch(calendar, epoch).instances.len() as u64);
+                EpochStart { sequences: start.sequences + count, ..start }
             }
             BatchSize::Tokens(budget) => {
                 let plan = self.fetch(calendar, epoch);
@@ -518,9 +484,7 @@ impl BatchSource {
             calendar.recent.pop_front();
         }
         let plan = Arc::new(self.plan(epoch, calendar.starts[epoch as usize]));
-        calendar
-            .counts
-            .insert(self.plan_round(epoch), plan.instances.len() as u64);
+        calendar.counts.insert(self.plan_round(epoch), plan.instances.len() as u64);
         calendar.recent.push_back((epoch, Arc::clone(&plan)));
         plan
     }
@@ -542,11 +506,7 @@ impl BatchSource {
         let mut cuts = Vec::new();
         if let BatchSize::Tokens(budget) = options.size {
             // No batch is open before the first: as if one were full.
-            let mut open = if start.batches == 0 {
-                budget
-            } else {
-                start.open
-            };
+            let mut open = if start.batches == 0 { budget } else { start.open };
             for (at, instance) in (0u32..).zip(&instances) {
                 open += instance.len();
                 if open > budget {
@@ -607,10 +567,7 @@ fn describe_with(batch: &Batch, token: impl Fn(u32) -> Option<String>) -> Vec<Ex
                 let row = batch.mlm_rows[at] as usize - rows.start;
                 pieces[row].label = Some(name(batch.mlm_labels[at]));
             }
-            Example {
-                pieces,
-                random_next: batch.nsp_labels.get(sequence).map(|&label| label == 1),
-            }
+            Example { pieces, random_next: batch.nsp_labels.get(sequence).map(|&label| label == 1) }
         })
         .collect()
 }

@@ -163,21 +163,11 @@ pub enum DataError {
 
 impl DataError {
     /// Wraps a system error, giving a full disk its own variant.
-    pub(crate) fn io(
-        action: &'static str,
-        path: impl Into<PathBuf>,
-        source: std::io::Error,
-    ) -> DataError {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> DataError {
         let path = path.into();
         match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                DataError::DiskFull { path }
-            }
-            _ => DataError::Io {
-                action,
-                path,
-                source,
-            },
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => DataError::DiskFull { path },
+            _ => DataError::Io { action, path, source },
         }
     }
 }

@@ -30,18 +30,13 @@ use crate::batch::{Batch, BatchSource};
 ///
 /// # Errors
 /// [`DataError::Io`] and [`DataError::DiskFull`] when the file cannot be written.
-pub fn write_batches(
-    source: &BatchSource,
-    range: Range<u64>,
-    path: &Path,
-) -> Result<(), DataError> {
+pub fn write_batches(source: &BatchSource, range: Range<u64>, path: &Path) -> Result<(), DataError> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
     let written = write_file(source, range, &partial);
-    let renamed = written.and_then(|()| {
-        std::fs::rename(&partial, path).map_err(|error| DataError::io("rename", path, error))
-    });
+    let renamed =
+        written.and_then(|()| std::fs::rename(&partial, path).map_err(|error| DataError::io("rename", path, error)));
     if renamed.is_err() {
         // The reason for failing is the one to report, not that of a failed cleaning up.
         let _ = std::fs::remove_file(&partial);
@@ -68,15 +63,12 @@ fn write_file(source: &BatchSource, range: Range<u64>, path: &Path) -> Result<()
     }
     writer.finish().map_err(arrow)?;
     let buffer = writer.into_inner().map_err(arrow)?;
-    let file = buffer
-        .into_inner()
-        .map_err(|error| io(error.into_error()))?;
+    let file = buffer.into_inner().map_err(|error| io(error.into_error()))?;
     file.sync_all().map_err(io)
 }
 
 fn schema() -> Schema {
-    let list =
-        |name: &str| Field::new_list(name, Field::new_list_field(DataType::Int32, true), false);
+    let list = |name: &str| Field::new_list(name, Field::new_list_field(DataType::Int32, true), false);
     Schema::new(vec![
         Field::new("step", DataType::Int64, false),
         list("ids"),
@@ -90,8 +82,7 @@ fn schema() -> Schema {
 fn columns(batch: &Batch, index: u64) -> Vec<ArrayRef> {
     let mut step = Int64Builder::new();
     let mut nsp_label = Int32Builder::new();
-    let mut lists: [ListBuilder<Int32Builder>; 4] =
-        std::array::from_fn(|_| ListBuilder::new(Int32Builder::new()));
+    let mut lists: [ListBuilder<Int32Builder>; 4] = std::array::from_fn(|_| ListBuilder::new(Int32Builder::new()));
     for sequence in 0..batch.sequences() {
         let (rows, predicted) = (batch.rows(sequence), batch.prediction_range(sequence));
         let base = rows.start as i32;
@@ -99,11 +90,7 @@ fn columns(batch: &Batch, index: u64) -> Vec<ArrayRef> {
         step.append_value(index as i64);
         ids.append_value(batch.ids[rows.clone()].iter().copied().map(Some));
         segments.append_value(batch.segments[rows].iter().copied().map(Some));
-        positions.append_value(
-            batch.mlm_rows[predicted.clone()]
-                .iter()
-                .map(|row| Some(row - base)),
-        );
+        positions.append_value(batch.mlm_rows[predicted.clone()].iter().map(|row| Some(row - base)));
         labels.append_value(batch.mlm_labels[predicted].iter().copied().map(Some));
         nsp_label.append_option(batch.nsp_labels.get(sequence).copied());
     }
@@ -126,11 +113,7 @@ mod tests {
     fn the_file_holds_the_batches_and_nothing_is_left_beside_it() {
         let folder = tempfile::tempdir().unwrap();
         for nsp in [true, false] {
-            let options = BatchOptions {
-                seq_len: 48,
-                nsp,
-                ..BatchOptions::default()
-            };
+            let options = BatchOptions { seq_len: 48, nsp, ..BatchOptions::default() };
             let source = BatchSource::new(corpus(60), table(), options).unwrap();
             let path = folder.path().join("batches.arrow");
             write_batches(&source, 5..8, &path).unwrap();
@@ -141,17 +124,10 @@ mod tests {
             for rows in reader {
                 let rows = rows.unwrap();
                 let index = indices.next().unwrap();
-                let mut back = Batch {
-                    cu_seqlens: vec![0],
-                    ..Batch::default()
-                };
+                let mut back = Batch { cu_seqlens: vec![0], ..Batch::default() };
                 let list = |name: &str, row: usize| {
                     let column = rows.column_by_name(name).unwrap().as_list::<i32>();
-                    column
-                        .value(row)
-                        .as_primitive::<Int32Type>()
-                        .values()
-                        .to_vec()
+                    column.value(row).as_primitive::<Int32Type>().values().to_vec()
                 };
                 let nsp_label = rows.column_by_name("nsp_label").unwrap();
                 for row in 0..rows.num_rows() {
@@ -166,8 +142,7 @@ mod tests {
                     back.mlm_rows.extend(positions.iter().map(|at| at + base));
                     back.mlm_labels.extend(list("mlm_labels", row));
                     if nsp_label.is_valid(row) {
-                        back.nsp_labels
-                            .push(nsp_label.as_primitive::<Int32Type>().value(row));
+                        back.nsp_labels.push(nsp_label.as_primitive::<Int32Type>().value(row));
                     }
                 }
                 assert_eq!(back, source.batch(index));
@@ -181,9 +156,6 @@ mod tests {
     fn a_folder_that_is_not_there_is_named() {
         let source = BatchSource::new(corpus(20), table(), BatchOptions::default()).unwrap();
         let error = write_batches(&source, 0..1, Path::new("/nonexistent/x.arrow")).unwrap_err();
-        assert!(
-            error.to_string().contains("/nonexistent/x.arrow"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("/nonexistent/x.arrow"), "{error}");
     }
 }

@@ -99,12 +99,7 @@ impl SplitEntry {
 
 impl Manifest {
     pub(crate) fn new(tokenizer: TokenizerEntry, splits: Splits, report: CorpusReport) -> Manifest {
-        Manifest {
-            version: VERSION,
-            tokenizer,
-            splits,
-            report,
-        }
+        Manifest { version: VERSION, tokenizer, splits, report }
     }
 
     /// Reads `dir/manifest.json`; reads no shard.
@@ -112,10 +107,7 @@ impl Manifest {
     /// # Errors
     /// [`DataError::NotShards`] when it is missing or cannot be understood.
     pub fn read(dir: &Path) -> Result<Manifest, DataError> {
-        let refuse = |reason: String| DataError::NotShards {
-            path: dir.to_path_buf(),
-            reason,
-        };
+        let refuse = |reason: String| DataError::NotShards { path: dir.to_path_buf(), reason };
         let text = match std::fs::read_to_string(dir.join(MANIFEST)) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -140,10 +132,7 @@ impl Manifest {
         for entry in splits.iter().flat_map(|split| &split.shards) {
             // A manifest must not make us read outside its folder.
             if Path::new(&entry.file).file_name() != Some(entry.file.as_ref()) {
-                return Err(refuse(format!(
-                    "{MANIFEST} names the shard {:?}, expected a plain file name",
-                    entry.file
-                )));
+                return Err(refuse(format!("{MANIFEST} names the shard {:?}, expected a plain file name", entry.file)));
             }
         }
         Ok(manifest)
@@ -161,10 +150,7 @@ impl Manifest {
 impl ShardEntry {
     /// Compares the file's size and checksum with this entry.
     pub(crate) fn check(&self, path: &Path) -> Result<(), DataError> {
-        let damaged = |reason: String| DataError::ShardDamaged {
-            path: path.to_path_buf(),
-            reason,
-        };
+        let damaged = |reason: String| DataError::ShardDamaged { path: path.to_path_buf(), reason };
         let mut file = match File::open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -172,23 +158,15 @@ impl ShardEntry {
             }
             Err(e) => return Err(DataError::io("open", path, e)),
         };
-        let bytes = file
-            .metadata()
-            .map_err(|e| DataError::io("read", path, e))?
-            .len();
+        let bytes = file.metadata().map_err(|e| DataError::io("read", path, e))?.len();
         if bytes != self.bytes {
-            return Err(damaged(format!(
-                "{bytes} bytes, the manifest says {}",
-                self.bytes
-            )));
+            return Err(damaged(format!("{bytes} bytes, the manifest says {}", self.bytes)));
         }
         // Read, not mapped: pages of a map would count as this process's memory.
         let mut hash = Xxh3::new();
         let mut buffer = vec![0u8; 1 << 20];
         loop {
-            let n = file
-                .read(&mut buffer)
-                .map_err(|e| DataError::io("read", path, e))?;
+            let n = file.read(&mut buffer).map_err(|e| DataError::io("read", path, e))?;
             if n == 0 {
                 break;
             }
@@ -196,10 +174,7 @@ impl ShardEntry {
         }
         let found = hex(hash.digest128());
         if found != self.xxh3 {
-            return Err(damaged(format!(
-                "checksum {found}, the manifest says {}",
-                self.xxh3
-            )));
+            return Err(damaged(format!("checksum {found}, the manifest says {}", self.xxh3)));
         }
         Ok(())
     }

@@ -31,13 +31,7 @@ pub struct Masking {
 
 impl Default for Masking {
     fn default() -> Masking {
-        Masking {
-            rate: 0.15,
-            mask: 0.8,
-            random: 0.1,
-            whole_word: false,
-            max_predictions: None,
-        }
+        Masking { rate: 0.15, mask: 0.8, random: 0.1, whole_word: false, max_predictions: None }
     }
 }
 
@@ -53,20 +47,15 @@ impl Masking {
             let reason = format!("is {}; expected more than 0 and at most 1", self.rate);
             return refuse("masking rate", reason);
         }
-        for (option, share) in [
-            ("masking share of [MASK]", self.mask),
-            ("masking share of random tokens", self.random),
-        ] {
+        for (option, share) in [("masking share of [MASK]", self.mask), ("masking share of random tokens", self.random)]
+        {
             if !(0.0..=1.0).contains(&share) {
                 return refuse(option, format!("is {share}; expected 0 to 1"));
             }
         }
         // Shares such as 0.9 and 0.1 add up to a hair over 1 in binary.
         if self.mask + self.random > 1.0 + 1e-9 {
-            let reason = format!(
-                "[MASK] {} and random {} add up to more than 1",
-                self.mask, self.random
-            );
+            let reason = format!("[MASK] {} and random {} add up to more than 1", self.mask, self.random);
             return refuse("masking shares", reason);
         }
         if self.max_predictions == Some(0) {
@@ -80,9 +69,7 @@ impl Masking {
     pub fn predictions(&self, length: usize) -> usize {
         // Half to even, as Python's round().
         let wanted = (self.rate * length as f64).round_ties_even() as usize;
-        wanted
-            .max(1)
-            .min(self.max_predictions.unwrap_or(usize::MAX))
+        wanted.max(1).min(self.max_predictions.unwrap_or(usize::MAX))
     }
 }
 
@@ -175,13 +162,7 @@ mod tests {
     fn table() -> TokenTable {
         TokenTable {
             vocab_size: 1000,
-            special: Special {
-                pad: 0,
-                unk: 1,
-                cls: 2,
-                sep: 3,
-                mask: 4,
-            },
+            special: Special { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4 },
             continuation: (0..1000).map(|id| id >= 5 && id % 3 == 0).collect(),
         }
     }
@@ -242,27 +223,15 @@ mod tests {
             }
             let rows: Vec<_> = chosen.iter().map(|c| c.0 as usize).collect();
             for at in (0..127).filter(|at| !rows.contains(at)) {
-                assert_eq!(
-                    before[at], after[at],
-                    "a token that was not chosen was changed"
-                );
+                assert_eq!(before[at], after[at], "a token that was not chosen was changed");
             }
         });
-        assert!(
-            binomial(masked, chosen_total, 0.8),
-            "{masked} of {chosen_total}"
-        );
+        assert!(binomial(masked, chosen_total, 0.8), "{masked} of {chosen_total}");
         // A random token is the token itself once in 995.
-        assert!(
-            binomial(kept, chosen_total, 0.1 + 0.1 / 995.0),
-            "{kept} of {chosen_total}"
-        );
+        assert!(binomial(kept, chosen_total, 0.1 + 0.1 / 995.0), "{kept} of {chosen_total}");
         // Some 5700 draws of 995 ids leave out three or so.
         assert!(random_ids.len() > 980, "{} ids drawn", random_ids.len());
-        assert_eq!(
-            (by_position[0], by_position[61], by_position[126]),
-            (0, 0, 0)
-        );
+        assert_eq!((by_position[0], by_position[61], by_position[126]), (0, 0, 0));
         let candidates = 0.97 * 124.0;
         for (at, &count) in by_position.iter().enumerate() {
             assert!(
@@ -275,18 +244,14 @@ mod tests {
     #[test]
     fn whole_words_stay_whole() {
         let table = table();
-        let masking = Masking {
-            whole_word: true,
-            ..Masking::default()
-        };
+        let masking = Masking { whole_word: true, ..Masking::default() };
         let (mut total, mut multi) = (0, 0);
         run(&masking, 500, |before, _, chosen| {
             total += chosen.len();
             assert!(chosen.len() <= 19);
             let picked = |at: usize| chosen.iter().any(|c| c.0 as usize == at);
             for at in 1..before.len() {
-                let joined = table.is_continuation(before[at] as u32)
-                    && !table.is_special(before[at - 1] as u32);
+                let joined = table.is_continuation(before[at] as u32) && !table.is_special(before[at - 1] as u32);
                 if joined {
                     assert_eq!(picked(at), picked(at - 1), "a word was split at {at}");
                     multi += usize::from(picked(at));
@@ -299,10 +264,7 @@ mod tests {
 
     #[test]
     fn one_long_word_is_chosen_whole_and_nothing_but_specials_gives_nothing() {
-        let masking = Masking {
-            whole_word: true,
-            ..Masking::default()
-        };
+        let masking = Masking { whole_word: true, ..Masking::default() };
         let mut scratch = MaskScratch::default();
         let mut random = Random::keyed(1, Purpose::Mask, &[]);
         let mut ids = vec![2, 7, 9, 12, 3];
@@ -320,32 +282,19 @@ mod tests {
         let counts = [3, 10, 30, 127, 128, 512].map(|n| masking.predictions(n));
         // 0.45 → 1 at least; 1.5 → 2; 4.5 → 4 (half to even); 19.05; 19.2; 76.8
         assert_eq!(counts, [1, 2, 4, 19, 19, 77]);
-        let limited = Masking {
-            max_predictions: Some(20),
-            ..masking
-        };
+        let limited = Masking { max_predictions: Some(20), ..masking };
         assert_eq!([128, 512].map(|n| limited.predictions(n)), [19, 20]);
     }
 
     #[test]
     fn free_rates_and_splits_hold() {
-        let masking = Masking {
-            rate: 0.4,
-            mask: 0.0,
-            random: 1.0,
-            ..Masking::default()
-        };
+        let masking = Masking { rate: 0.4, mask: 0.0, random: 1.0, ..Masking::default() };
         masking.validate().unwrap();
         run(&masking, 50, |_, after, chosen| {
             assert_eq!(chosen.len(), 51);
             assert!(!after.contains(&4));
         });
-        let all = Masking {
-            rate: 1.0,
-            mask: 1.0,
-            random: 0.0,
-            ..Masking::default()
-        };
+        let all = Masking { rate: 1.0, mask: 1.0, random: 0.0, ..Masking::default() };
         run(&all, 5, |before, after, chosen| {
             let ordinary = before.iter().filter(|id| **id >= 5).count();
             assert_eq!(chosen.len(), ordinary);
@@ -357,60 +306,18 @@ mod tests {
     fn impossible_shares_are_refused_by_name() {
         let good = Masking::default();
         let bad = [
-            (
-                Masking {
-                    rate: 0.0,
-                    ..good.clone()
-                },
-                "rate",
-            ),
-            (
-                Masking {
-                    rate: 1.5,
-                    ..good.clone()
-                },
-                "rate",
-            ),
-            (
-                Masking {
-                    rate: f64::NAN,
-                    ..good.clone()
-                },
-                "rate",
-            ),
-            (
-                Masking {
-                    mask: -0.1,
-                    ..good.clone()
-                },
-                "[MASK]",
-            ),
-            (
-                Masking {
-                    mask: 0.95,
-                    ..good.clone()
-                },
-                "add up",
-            ),
-            (
-                Masking {
-                    max_predictions: Some(0),
-                    ..good.clone()
-                },
-                "max_predictions",
-            ),
+            (Masking { rate: 0.0, ..good.clone() }, "rate"),
+            (Masking { rate: 1.5, ..good.clone() }, "rate"),
+            (Masking { rate: f64::NAN, ..good.clone() }, "rate"),
+            (Masking { mask: -0.1, ..good.clone() }, "[MASK]"),
+            (Masking { mask: 0.95, ..good.clone() }, "add up"),
+            (Masking { max_predictions: Some(0), ..good.clone() }, "max_predictions"),
         ];
         for (masking, word) in bad {
             let text = masking.validate().unwrap_err().to_string();
             assert!(text.contains(word), "{text}");
         }
         good.validate().unwrap();
-        Masking {
-            mask: 0.9,
-            random: 0.1,
-            ..good
-        }
-        .validate()
-        .unwrap();
+        Masking { mask: 0.9, random: 0.1, ..good }.validate().unwrap();
     }
 }

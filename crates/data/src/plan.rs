@@ -52,20 +52,12 @@ impl Run {
 
 impl Instance {
     pub(crate) fn a(&self) -> Run {
-        Run {
-            document: self.a_document,
-            start: self.a_start,
-            len: self.a_len,
-        }
+        Run { document: self.a_document, start: self.a_start, len: self.a_len }
     }
 
     /// The second segment; `None` when planned by [`sentences`].
     pub(crate) fn b(&self) -> Option<Run> {
-        (self.b_len > 0).then_some(Run {
-            document: self.b_document,
-            start: self.b_start,
-            len: self.b_len,
-        })
+        (self.b_len > 0).then_some(Run { document: self.b_document, start: self.b_start, len: self.b_len })
     }
 
     /// Tokens of the finished sequence, with [CLS] and each [SEP].
@@ -129,11 +121,7 @@ pub(crate) fn pairs(documents: &Documents, usable: &[u32], rule: PairRule) -> Ve
                 }
                 let middle = ends[first + a_sentences - 1];
                 let random_next = middle == end || random.chance(0.5);
-                let a = Whole {
-                    document,
-                    start,
-                    end: middle,
-                };
+                let a = Whole { document, start, end: middle };
                 let b = if random_next {
                     // A's sentences are used; the others go back.
                     next = first + a_sentences;
@@ -142,11 +130,7 @@ pub(crate) fn pairs(documents: &Documents, usable: &[u32], rule: PairRule) -> Ve
                     let wanted = target.saturating_sub(middle - start);
                     foreign(documents, other, wanted, &mut random)
                 } else {
-                    Whole {
-                        document,
-                        start: middle,
-                        end,
-                    }
+                    Whole { document, start: middle, end }
                 };
                 plan.push(fit(a, b, random_next, rule.max_tokens, &mut random));
             }
@@ -198,11 +182,7 @@ fn foreign(documents: &Documents, document: u32, wanted: u32, random: &mut Rando
     }
     let enough = start.saturating_add(wanted.max(1));
     let last = ends.partition_point(|&end| end < enough);
-    Whole {
-        document,
-        start,
-        end: ends.get(last).copied().unwrap_or(whole),
-    }
+    Whole { document, start, end: ends.get(last).copied().unwrap_or(whole) }
 }
 
 /// Truncates the pair to `max_tokens` (Google's `truncate_seq_pair`) and writes it down.
@@ -210,15 +190,7 @@ fn fit(a: Whole, b: Whole, random_next: bool, max_tokens: usize, random: &mut Ra
     let (a_kept, b_kept) = truncated(a.len(), b.len(), max_tokens);
     let (a_start, a_len) = a.shortened(a.len() - a_kept, random);
     let (b_start, b_len) = b.shortened(b.len() - b_kept, random);
-    Instance {
-        a_document: a.document,
-        a_start,
-        b_document: b.document,
-        b_start,
-        a_len,
-        b_len,
-        random_next,
-    }
+    Instance { a_document: a.document, a_start, b_document: b.document, b_start, a_len, b_len, random_next }
 }
 
 /// The lengths after taking tokens one by one from the longer side (from B if they are equal) until both fit.
@@ -284,33 +256,18 @@ mod tests {
             next += len as u32;
             (next - len as u32..next).collect::<Vec<u32>>()
         };
-        Documents::from_memory(
-            lengths
-                .iter()
-                .map(|doc| doc.iter().map(|&len| sentence(len)).collect())
-                .collect(),
-        )
+        Documents::from_memory(lengths.iter().map(|doc| doc.iter().map(|&len| sentence(len)).collect()).collect())
     }
 
     fn mixed(documents: usize) -> Documents {
         let mut random = Random::keyed(9, Purpose::Plan, &[]);
-        let lengths: Vec<Vec<usize>> = (0..documents)
-            .map(|_| {
-                (0..1 + random.below(30))
-                    .map(|_| 1 + random.below(40))
-                    .collect()
-            })
-            .collect();
+        let lengths: Vec<Vec<usize>> =
+            (0..documents).map(|_| (0..1 + random.below(30)).map(|_| 1 + random.below(40)).collect()).collect();
         corpus(&lengths)
     }
 
     fn rule(max_tokens: usize) -> PairRule {
-        PairRule {
-            max_tokens,
-            short_seq_prob: 0.1,
-            seed: 3,
-            round: 0,
-        }
+        PairRule { max_tokens, short_seq_prob: 0.1, seed: 3, round: 0 }
     }
 
     fn all(documents: &Documents) -> Vec<u32> {
@@ -361,10 +318,7 @@ mod tests {
                 assert_ne!(a.document, b.document, "B must be of another document");
             } else {
                 assert_eq!(a.document, b.document);
-                assert!(
-                    first.last() < second.first(),
-                    "B must come after A in the document"
-                );
+                assert!(first.last() < second.first(), "B must come after A in the document");
             }
         }
         let share = f64::from(random_next) / plan.len() as f64;
@@ -382,11 +336,7 @@ mod tests {
         let sigma = (plan.len() as f64 / 4.0).sqrt();
         let off = random_next as f64 - plan.len() as f64 / 2.0;
         // A document's last sentence alone is always random: 20 more at most.
-        assert!(
-            off.abs() < 5.0 * sigma + 20.0,
-            "{random_next} of {}",
-            plan.len()
-        );
+        assert!(off.abs() < 5.0 * sigma + 20.0, "{random_next} of {}", plan.len());
         // A is cut anywhere in the chunk.
         for sentences in 1..=5u16 {
             assert!(plan.iter().any(|i| i.a().len == 10 * sentences));
@@ -397,28 +347,19 @@ mod tests {
     fn every_sentence_is_in_the_epoch() {
         // Short sentences against the budget, so that truncation takes no whole sentence… from A and a true B.
         let documents = mixed(200);
-        let (mut start, plan) = (
-            vec![0; documents.len()],
-            pairs(&documents, &all(&documents), rule(509)),
-        );
+        let (mut start, plan) = (vec![0; documents.len()], pairs(&documents, &all(&documents), rule(509)));
         // Chunks follow each other with no gap: A starts where the one before it ended, at a sentence or inside it.
         for instance in &plan {
             let (a, b) = (instance.a(), instance.b().unwrap());
             let from = ids(a, &documents)[0];
             let at = &mut start[a.document as usize];
-            assert!(
-                *at == 0 || from >= *at,
-                "A goes back over what was used already"
-            );
+            assert!(*at == 0 || from >= *at, "A goes back over what was used already");
             let end = if instance.random_next { a } else { b };
             *at = ids(end, &documents).last().unwrap() + 1;
         }
         // With a budget that no pair exceeds nothing is truncated, so every token must be there.
         let mut seen = vec![false; documents.tokens() as usize];
-        let roomy = PairRule {
-            short_seq_prob: 0.0,
-            ..rule(20_000)
-        };
+        let roomy = PairRule { short_seq_prob: 0.0, ..rule(20_000) };
         for instance in pairs(&documents, &all(&documents), roomy) {
             for run in [Some(instance.a()), instance.b()].into_iter().flatten() {
                 for id in ids(run, &documents) {
@@ -463,11 +404,7 @@ mod tests {
         let documents = corpus(&vec![vec![300, 300]; 400]);
         let plan = pairs(&documents, &all(&documents), rule(125));
         // First sentences only: the second is an A where the first had a random B.
-        let starts: Vec<u32> = plan
-            .iter()
-            .map(|i| i.a_start)
-            .filter(|&s| s < 300)
-            .collect();
+        let starts: Vec<u32> = plan.iter().map(|i| i.a_start).filter(|&s| s < 300).collect();
         let mean = starts.iter().sum::<u32>() as f64 / starts.len() as f64;
         // A loses 237 or 238 of 300: half of it in front.
         assert!((115.0..122.0).contains(&mean), "{mean}");
@@ -475,20 +412,12 @@ mod tests {
 
     #[test]
     fn odd_documents_give_sound_pairs() {
-        let lengths = [
-            vec![7],
-            vec![0, 0, 4, 0],
-            vec![100_000],
-            vec![1, 1],
-            vec![0, 9],
-            vec![70_000, 3, 70_000],
-        ];
+        let lengths = [vec![7], vec![0, 0, 4, 0], vec![100_000], vec![1, 1], vec![0, 9], vec![70_000, 3, 70_000]];
         let documents = corpus(&lengths);
         for round in 0..200 {
             let rule = PairRule { round, ..rule(13) };
             let plan = pairs(&documents, &all(&documents), rule);
-            let present: std::collections::HashSet<u32> =
-                plan.iter().map(|i| i.a().document).collect();
+            let present: std::collections::HashSet<u32> = plan.iter().map(|i| i.a().document).collect();
             assert_eq!(present.len(), lengths.len());
             for instance in plan {
                 let (a, b) = (instance.a(), instance.b().unwrap());
@@ -503,13 +432,8 @@ mod tests {
     #[test]
     fn full_sentences_hold_every_token_once_and_break_at_sentences() {
         for max_tokens in [1, 7, 62, 126, 510] {
-            let documents = corpus(&[
-                vec![5, 9, 0, 3],
-                vec![1000],
-                vec![0],
-                vec![2, 400, 2, 2],
-                vec![60, 1, 1, 62, 63],
-            ]);
+            let documents =
+                corpus(&[vec![5, 9, 0, 3], vec![1000], vec![0], vec![2, 400, 2, 2], vec![60, 1, 1, 62, 63]]);
             let mut next = 0;
             for instance in sentences(&documents, &[0, 1, 3, 4], max_tokens) {
                 assert!(instance.b().is_none() && instance.len() <= max_tokens + 2);
@@ -523,10 +447,7 @@ mod tests {
             assert_eq!(next as u64, documents.tokens());
         }
         let documents = corpus(&[vec![60, 1, 1, 62, 63, 10]]);
-        let lens: Vec<usize> = sentences(&documents, &[0], 62)
-            .iter()
-            .map(Instance::len)
-            .collect();
+        let lens: Vec<usize> = sentences(&documents, &[0], 62).iter().map(Instance::len).collect();
         assert_eq!(lens, [64, 64, 64, 13]);
     }
 }

@@ -33,19 +33,11 @@ impl Prefetch {
                 }
             })
             .ok();
-        Prefetch {
-            source,
-            next: first,
-            ready: thread.is_some().then_some(receiver),
-            thread,
-        }
+        Prefetch { source, next: first, ready: thread.is_some().then_some(receiver), thread }
     }
 
     /// The next batch; waits if it is not ready.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "batches never end: an iterator's Option would be noise"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "batches never end: an iterator's Option would be noise")]
     pub fn next(&mut self) -> Batch {
         let index = self.next;
         self.next += 1;
@@ -87,10 +79,7 @@ mod tests {
     use crate::batch::tests::{corpus, table};
 
     fn source() -> Arc<BatchSource> {
-        let options = BatchOptions {
-            seq_len: 32,
-            ..BatchOptions::default()
-        };
+        let options = BatchOptions { seq_len: 32, ..BatchOptions::default() };
         Arc::new(BatchSource::new(corpus(50), table(), options).unwrap())
     }
 

@@ -101,11 +101,7 @@ pub fn prepare(
     }
     if options.workers == Some(0) || options.shard_tokens == 0 {
         return Err(DataError::Option {
-            option: if options.shard_tokens == 0 {
-                "shard_tokens"
-            } else {
-                "--workers"
-            },
+            option: if options.shard_tokens == 0 { "shard_tokens" } else { "--workers" },
             reason: "0, expected at least 1".into(),
         });
     }
@@ -133,29 +129,18 @@ fn write_all(
 
     let documents = output.train_documents + output.valid_documents;
     if documents == 0 {
-        return Err(DataError::EmptyCorpus {
-            path: options.inputs.first().cloned().unwrap_or_default(),
-        });
+        return Err(DataError::EmptyCorpus { path: options.inputs.first().cloned().unwrap_or_default() });
     }
     let mut report = CorpusReport::new(&output.tally, &notes, documents);
     report.valid_documents = output.valid_documents;
     report.lines = output.lines;
     report.duplicate_documents = output.repeated_documents.repeats();
     report.duplicate_lines = output.repeated_lines.repeats();
-    report.duplicates_estimated =
-        output.repeated_documents.is_estimate() || output.repeated_lines.is_estimate();
-    report.warn(
-        vocabulary_case(tokenizer),
-        output.tally.letters,
-        options.valid_fraction,
-    );
+    report.duplicates_estimated = output.repeated_documents.is_estimate() || output.repeated_lines.is_estimate();
+    report.warn(vocabulary_case(tokenizer), output.tally.letters, options.valid_fraction);
     let splits = Splits {
-        train: SplitEntry {
-            shards: output.train.finish()?,
-        },
-        valid: SplitEntry {
-            shards: output.valid.finish()?,
-        },
+        train: SplitEntry { shards: output.train.finish()? },
+        valid: SplitEntry { shards: output.valid.finish()? },
     };
     let entry = TokenizerEntry {
         fingerprint: tokenizer.fingerprint(),
@@ -203,9 +188,8 @@ fn tokenise(
     output: &mut Output,
     progress: &mut dyn FnMut(&PrepareProgress) -> ControlFlow<()>,
 ) -> Result<CorpusNotes, DataError> {
-    let workers = options
-        .workers
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let workers =
+        options.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let reading = corpus.progress();
     let gate = Gate::default();
     std::thread::scope(|scope| {
@@ -256,11 +240,7 @@ fn tokenise(
     })
 }
 
-fn read_chunks(
-    mut corpus: Corpus,
-    gate: &Gate,
-    to_workers: &Sender<Chunk>,
-) -> Result<CorpusNotes, DataError> {
+fn read_chunks(mut corpus: Corpus, gate: &Gate, to_workers: &Sender<Chunk>) -> Result<CorpusNotes, DataError> {
     let mut number = 0;
     let mut documents = Vec::new();
     let mut bytes = 0;
@@ -272,11 +252,7 @@ fn read_chunks(
             documents.push(document);
         }
         if !documents.is_empty() && (ended || bytes >= CHUNK_BYTES) {
-            let chunk = Chunk {
-                number,
-                documents: std::mem::take(&mut documents),
-                bytes: std::mem::take(&mut bytes),
-            };
+            let chunk = Chunk { number, documents: std::mem::take(&mut documents), bytes: std::mem::take(&mut bytes) };
             number += 1;
             if !gate.enter(chunk.bytes) || to_workers.send(chunk).is_err() {
                 break;
@@ -349,12 +325,7 @@ fn tokenise_chunk(tokenizer: &Tokenizer, chunk: Chunk) -> Tokenised {
             ends,
         });
     }
-    Tokenised {
-        number: chunk.number,
-        bytes: chunk.bytes,
-        documents,
-        tally,
-    }
+    Tokenised { number: chunk.number, bytes: chunk.bytes, documents, tally }
 }
 
 /// Pushes ends inside the sentence that begins at `start`, if it is too long; returns 1 if it was.
@@ -449,10 +420,7 @@ fn vocabulary_case(tokenizer: &Tokenizer) -> VocabularyCase {
         tokens += 1;
         capitals += u64::from(token.contains(char::is_uppercase));
     }
-    VocabularyCase {
-        cased: tokenizer.is_cased(),
-        capital_tokens: capitals as f64 / tokens.max(1) as f64,
-    }
+    VocabularyCase { cased: tokenizer.is_cased(), capital_tokens: capitals as f64 / tokens.max(1) as f64 }
 }
 
 /// Bounds the text between the reader and the writer.
@@ -478,10 +446,7 @@ impl Gate {
         let mut state = self.lock();
         // One chunk may always enter, however large.
         while !state.closed && state.bytes > 0 && state.bytes + bytes > IN_FLIGHT_BYTES {
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.bytes += bytes;
         !state.closed
@@ -535,10 +500,7 @@ impl Partial {
             let path = parent.join(partial);
             match fs::create_dir(&path) {
                 Ok(()) => {
-                    return Ok(Partial {
-                        path,
-                        published: false,
-                    });
+                    return Ok(Partial { path, published: false });
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && attempt < 1000 => {
                     attempt += 1;
@@ -581,9 +543,7 @@ fn refuse_used(out: &Path) -> Result<(), DataError> {
     match fs::read_dir(out) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
-            Some(_) => Err(DataError::OutputExists {
-                path: out.to_path_buf(),
-            }),
+            Some(_) => Err(DataError::OutputExists { path: out.to_path_buf() }),
         },
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(DataError::io("use as an output folder", out, e)),
@@ -604,8 +564,7 @@ fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), DataError> {
 fn sync_dir(dir: &Path) -> Result<(), DataError> {
     if cfg!(unix) {
         let file = File::open(dir).map_err(|e| DataError::io("open", dir, e))?;
-        file.sync_all()
-            .map_err(|e| DataError::io("write", dir, e))?;
+        file.sync_all().map_err(|e| DataError::io("write", dir, e))?;
     }
     Ok(())
 }

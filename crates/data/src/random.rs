@@ -102,10 +102,7 @@ mod tests {
     #[test]
     fn a_key_names_its_stream() {
         let draw = |seed, purpose, parts: &[u64]| Random::keyed(seed, purpose, parts).bits();
-        assert_eq!(
-            draw(7, Purpose::Plan, &[1, 2]),
-            draw(7, Purpose::Plan, &[1, 2])
-        );
+        assert_eq!(draw(7, Purpose::Plan, &[1, 2]), draw(7, Purpose::Plan, &[1, 2]));
         let others = [
             draw(8, Purpose::Plan, &[1, 2]),
             draw(7, Purpose::Mask, &[1, 2]),
@@ -123,10 +120,7 @@ mod tests {
             counts[random.below(7)] += 1;
         }
         // Standard deviation 93; five of them.
-        assert!(
-            counts.iter().all(|&c| c.abs_diff(10_000) < 465),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|&c| c.abs_diff(10_000) < 465), "{counts:?}");
         assert_eq!(random.below(1), 0);
     }
 
@@ -134,16 +128,10 @@ mod tests {
     fn heads_are_half_and_never_more_than_the_tosses() {
         let mut random = Random::keyed(2, Purpose::Plan, &[]);
         for tosses in [0, 1, 5, 63, 64, 65, 200] {
-            let total: usize = (0..2000)
-                .map(|_| random.heads(tosses))
-                .inspect(|&h| assert!(h <= tosses))
-                .sum();
+            let total: usize = (0..2000).map(|_| random.heads(tosses)).inspect(|&h| assert!(h <= tosses)).sum();
             let mean = total as f64 / 2000.0;
             let sigma = (tosses as f64 / 4.0 / 2000.0).sqrt();
-            assert!(
-                (mean - tosses as f64 / 2.0).abs() <= 5.0 * sigma,
-                "{tosses}: {mean}"
-            );
+            assert!((mean - tosses as f64 / 2.0).abs() <= 5.0 * sigma, "{tosses}: {mean}");
         }
     }
 

@@ -117,11 +117,7 @@ pub(crate) struct Repeats {
 
 impl Repeats {
     pub fn new(limit: usize) -> Repeats {
-        Repeats {
-            counts: HashMap::default(),
-            limit,
-            halvings: 0,
-        }
+        Repeats { counts: HashMap::default(), limit, halvings: 0 }
     }
 
     pub fn add(&mut self, hash: u64) {
@@ -185,11 +181,7 @@ impl CorpusReport {
     /// Takes over the counts, and works out the rates. `warn` comes after the duplicates are filled in.
     pub(crate) fn new(tally: &Tally, notes: &CorpusNotes, documents: u64) -> CorpusReport {
         let names = |paths: &[std::path::PathBuf]| -> Vec<String> {
-            paths
-                .iter()
-                .take(10)
-                .map(|p| p.display().to_string())
-                .collect()
+            paths.iter().take(10).map(|p| p.display().to_string()).collect()
         };
         CorpusReport {
             files: notes.files,
@@ -301,10 +293,7 @@ impl CorpusReport {
             ));
         }
         if !self.empty_files.is_empty() {
-            warnings.push(format!(
-                "Files without text: {}.",
-                self.empty_files.join(", ")
-            ));
+            warnings.push(format!("Files without text: {}.", self.empty_files.join(", ")));
         }
         self.warnings = warnings;
     }
@@ -312,22 +301,11 @@ impl CorpusReport {
 
 impl fmt::Display for CorpusReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let about = if self.duplicates_estimated {
-            "about "
-        } else {
-            ""
-        };
+        let about = if self.duplicates_estimated { "about " } else { "" };
         let mut row = |name: &str, value: String| writeln!(f, "{name:<24}{value}");
         row("files", grouped(self.files))?;
         row("text", format!("{:.1} MB", self.text_bytes as f64 / 1e6))?;
-        row(
-            "documents",
-            format!(
-                "{} ({} held out)",
-                grouped(self.documents),
-                grouped(self.valid_documents)
-            ),
-        )?;
+        row("documents", format!("{} ({} held out)", grouped(self.documents), grouped(self.valid_documents)))?;
         row(
             "sentences",
             format!(
@@ -338,22 +316,11 @@ impl fmt::Display for CorpusReport {
         )?;
         row(
             "tokens",
-            format!(
-                "{} ({:.1} a sentence)",
-                grouped(self.tokens),
-                self.tokens as f64 / self.sentences.max(1) as f64
-            ),
+            format!("{} ({:.1} a sentence)", grouped(self.tokens), self.tokens as f64 / self.sentences.max(1) as f64),
         )?;
         row("words", grouped(self.words))?;
         row("tokens per word", format!("{:.3}", self.tokens_per_word))?;
-        row(
-            "[UNK]",
-            format!(
-                "{} ({:.3} % of the tokens)",
-                grouped(self.unknown_tokens),
-                100.0 * self.unknown_rate
-            ),
-        )?;
+        row("[UNK]", format!("{} ({:.3} % of the tokens)", grouped(self.unknown_tokens), 100.0 * self.unknown_rate))?;
         row(
             "duplicate documents",
             format!(
@@ -386,10 +353,7 @@ impl fmt::Display for CorpusReport {
                 n => format!("{n} file(s)"),
             },
         )?;
-        row(
-            "capital letters",
-            format!("{:.2} %", 100.0 * self.capitals_rate),
-        )?;
+        row("capital letters", format!("{:.2} %", 100.0 * self.capitals_rate))?;
         for (name, count) in [
             ("rows without text", self.empty_documents),
             ("documents cut", self.cut_documents),
@@ -466,58 +430,34 @@ mod tests {
 
     #[test]
     fn each_fault_has_its_warning() {
-        let good = VocabularyCase {
-            cased: false,
-            capital_tokens: 0.0,
-        };
-        let cased = VocabularyCase {
-            cased: true,
-            capital_tokens: 0.3,
-        };
+        let good = VocabularyCase { cased: false, capital_tokens: 0.0 };
+        let cased = VocabularyCase { cased: true, capital_tokens: 0.3 };
         assert_eq!(warnings(|_| {}, good), "");
         assert_eq!(warnings(|_| {}, cased), "");
         let has = |text: String, word: &str| assert!(text.contains(word), "{word}: {text}");
         has(warnings(|r| r.documents = 1, good), "one document");
         has(warnings(|r| r.valid_documents = 0, good), "held out");
         has(warnings(|r| r.unknown_rate = 0.5, good), "[UNK]");
-        has(
-            warnings(|r| r.unknown_rate = 0.02, good),
-            "lacks characters",
-        );
+        has(warnings(|r| r.unknown_rate = 0.02, good), "lacks characters");
         has(warnings(|r| r.tokens_per_word = 3.0, good), "tokens a word");
         has(warnings(|r| r.duplicate_documents = 20, good), "duplicates");
-        has(
-            warnings(|r| r.duplicate_lines = 300, good),
-            "lines are duplicates",
-        );
-        has(
-            warnings(|r| r.one_sentence_documents = 300, good),
-            "one sentence",
-        );
+        has(warnings(|r| r.duplicate_lines = 300, good), "lines are duplicates");
+        has(warnings(|r| r.one_sentence_documents = 300, good), "one sentence");
         has(warnings(|r| r.capitals_rate = 0.0, cased), "lower case");
         let missing = |r: &mut CorpusReport| {
             r.missing_boundaries = 1;
             r.files_without_boundaries = vec!["x.txt".into()];
         };
         has(warnings(missing, good), "x.txt");
-        let flat = VocabularyCase {
-            cased: true,
-            capital_tokens: 0.0,
-        };
+        let flat = VocabularyCase { cased: true, capital_tokens: 0.0 };
         has(warnings(|_| {}, flat), "no capital letter");
-        let loud = VocabularyCase {
-            cased: false,
-            capital_tokens: 0.3,
-        };
+        let loud = VocabularyCase { cased: false, capital_tokens: 0.3 };
         has(warnings(|_| {}, loud), "never used");
     }
 
     #[test]
     fn the_text_shows_grouped_numbers() {
-        let report = CorpusReport {
-            tokens: 1_234_567,
-            ..CorpusReport::default()
-        };
+        let report = CorpusReport { tokens: 1_234_567, ..CorpusReport::default() };
         assert!(report.to_string().contains("1,234,567"));
         assert_eq!((grouped(0), grouped(999)), ("0".into(), "999".into()));
     }

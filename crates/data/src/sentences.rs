@@ -16,8 +16,7 @@
 /// ```
 pub fn split(text: &str) -> impl Iterator<Item = &str> {
     // U+2028, U+2029 and U+0085 end lines, too, but are too rare to be looked for here: they are white space.
-    text.split(['\n', '\r', '\x0b', '\x0c'])
-        .flat_map(|line| Sentences { rest: line.trim() })
+    text.split(['\n', '\r', '\x0b', '\x0c']).flat_map(|line| Sentences { rest: line.trim() })
 }
 
 /// The sentences of one line.
@@ -81,9 +80,7 @@ fn sentence_end(line: &str) -> usize {
         if !rest.starts_with(char::is_whitespace) {
             continue;
         }
-        if begins_sentence(rest.trim_start())
-            && !(single_stop && belongs_to_word(&line[..stop], rest.trim_start()))
-        {
+        if begins_sentence(rest.trim_start()) && !(single_stop && belongs_to_word(&line[..stop], rest.trim_start())) {
             return at;
         }
     }
@@ -102,9 +99,7 @@ enum Mark {
 impl Mark {
     fn of(c: char) -> Option<Mark> {
         match c {
-            '.' | '!' | '?' | '…' | '‥' | '؟' | '۔' | '‼' | '⁇' | '⁈' | '⁉' => {
-                Some(Mark::BeforeSpace)
-            }
+            '.' | '!' | '?' | '…' | '‥' | '؟' | '۔' | '‼' | '⁇' | '⁈' | '⁉' => Some(Mark::BeforeSpace),
             // Ideographic and full-width; danda and double danda; Ethiopic, Burmese, Khmer.
             '。' | '．' | '！' | '？' | '｡' | '।' | '॥' | '።' | '፧' | '။' | '។' => {
                 Some(Mark::Anywhere)
@@ -115,46 +110,11 @@ impl Mark {
 }
 
 fn is_closer(c: char) -> bool {
-    matches!(
-        c,
-        '"' | '\''
-            | ')'
-            | ']'
-            | '}'
-            | '”'
-            | '’'
-            | '»'
-            | '›'
-            | '」'
-            | '』'
-            | '】'
-            | '〉'
-            | '》'
-            | '）'
-            | '］'
-    )
+    matches!(c, '"' | '\'' | ')' | ']' | '}' | '”' | '’' | '»' | '›' | '」' | '』' | '】' | '〉' | '》' | '）' | '］')
 }
 
 fn is_opener(c: char) -> bool {
-    matches!(
-        c,
-        '"' | '\''
-            | '('
-            | '['
-            | '{'
-            | '“'
-            | '‘'
-            | '«'
-            | '‹'
-            | '„'
-            | '¿'
-            | '¡'
-            | '*'
-            | '_'
-            | '—'
-            | '–'
-            | '-'
-    )
+    matches!(c, '"' | '\'' | '(' | '[' | '{' | '“' | '‘' | '«' | '‹' | '„' | '¿' | '¡' | '*' | '_' | '—' | '–' | '-')
 }
 
 /// Whether what follows a mark and a space can begin a sentence: not a lower-case letter, not other punctuation.
@@ -169,17 +129,14 @@ fn begins_sentence(rest: &str) -> bool {
         let word = chars.find(|&c| !is_opener(c));
         return word.is_none_or(|c| c.is_alphanumeric() && (quotation || !c.is_lowercase()));
     }
-    !first.is_lowercase()
-        && (first.is_alphanumeric() || matches!(first, '£' | '$' | '€' | '#' | '@' | '&'))
+    !first.is_lowercase() && (first.is_alphanumeric() || matches!(first, '£' | '$' | '€' | '#' | '@' | '&'))
 }
 
 /// Whether the full stop after `before` belongs to its word: an abbreviation, an initial, a number of a list.
 fn belongs_to_word(before: &str, next: &str) -> bool {
     let start = before
         .rfind(|c: char| c.is_whitespace() || c == '—' || c == '–')
-        .map_or(0, |at| {
-            at + before[at..].chars().next().map_or(1, char::len_utf8)
-        });
+        .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
     let first_of_sentence = start == 0;
     let word = before[start..].trim_start_matches(|c| is_opener(c) || is_closer(c));
     if word.is_empty() {
@@ -203,9 +160,7 @@ fn belongs_to_word(before: &str, next: &str) -> bool {
     }
     // Dotted: "U.S", "e.g", "a.m", "Ph.D", "J.R.R".
     let dotted = word.contains('.')
-        && word.split('.').all(|part| {
-            (1..=2).contains(&part.chars().count()) && part.chars().all(char::is_alphabetic)
-        });
+        && word.split('.').all(|part| (1..=2).contains(&part.chars().count()) && part.chars().all(char::is_alphabetic));
     if dotted {
         let latin = matches!(word, "e.g" | "i.e" | "E.g" | "I.e");
         return latin || !is_starter(next_word);
@@ -229,25 +184,23 @@ fn belongs_to_word(before: &str, next: &str) -> bool {
 
 /// Always followed by a name.
 const TITLES: &[&str] = &[
-    "mr", "mrs", "ms", "messrs", "mme", "mlle", "mm", "dr", "prof", "rev", "fr", "st", "ste",
-    "hon", "gen", "col", "maj", "capt", "cpt", "lt", "sgt", "cpl", "cmdr", "adm", "brig", "gov",
-    "sen", "rep", "pres", "supt", "insp", "mt", "ft", "ald", "sir", "pvt", "amb", "vs",
+    "mr", "mrs", "ms", "messrs", "mme", "mlle", "mm", "dr", "prof", "rev", "fr", "st", "ste", "hon", "gen", "col",
+    "maj", "capt", "cpt", "lt", "sgt", "cpl", "cmdr", "adm", "brig", "gov", "sen", "rep", "pres", "supt", "insp", "mt",
+    "ft", "ald", "sir", "pvt", "amb", "vs",
 ];
 /// Never last in a sentence.
 const LATIN: &[&str] = &["cf", "viz", "ca", "vs", "approx", "eg", "ie", "resp"];
 /// Abbreviations when a number follows, else words or sentence ends.
 const BEFORE_NUMBERS: &[&str] = &[
-    "no", "nos", "vol", "vols", "p", "pp", "ch", "chap", "fig", "figs", "eq", "eqs", "sec", "sect",
-    "art", "op", "opp", "bk", "pt", "ser", "ref", "refs", "tab", "col", "jan", "feb", "mar", "apr",
-    "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "circa", "c", "v", "b", "d", "r",
-    "fl", "rev",
+    "no", "nos", "vol", "vols", "p", "pp", "ch", "chap", "fig", "figs", "eq", "eqs", "sec", "sect", "art", "op", "opp",
+    "bk", "pt", "ser", "ref", "refs", "tab", "col", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept",
+    "oct", "nov", "dec", "circa", "c", "v", "b", "d", "r", "fl", "rev",
 ];
 /// Abbreviations that may also end a sentence: the next word decides.
 const MAY_END: &[&str] = &[
-    "inc", "ltd", "co", "corp", "bros", "jr", "sr", "esq", "etc", "al", "ave", "blvd", "rd",
-    "dept", "univ", "assn", "est", "ed", "eds", "trans", "div", "gmbh", "plc", "mass", "conn",
-    "penn", "calif", "tenn", "wis", "minn", "ill", "ind", "ariz", "fla", "ga", "ky", "md", "va",
-    "wash", "ph", "ste", "h", "m",
+    "inc", "ltd", "co", "corp", "bros", "jr", "sr", "esq", "etc", "al", "ave", "blvd", "rd", "dept", "univ", "assn",
+    "est", "ed", "eds", "trans", "div", "gmbh", "plc", "mass", "conn", "penn", "calif", "tenn", "wis", "minn", "ill",
+    "ind", "ariz", "fla", "ga", "ky", "md", "va", "wash", "ph", "ste", "h", "m",
 ];
 
 /// Words that begin sentences far more often than they continue a name.
@@ -333,10 +286,7 @@ mod tests {
 
     #[test]
     fn plain_sentences() {
-        check(
-            "One. Two! Three?  Four",
-            &["One.", "Two!", "Three?", "Four"],
-        );
+        check("One. Two! Three?  Four", &["One.", "Two!", "Three?", "Four"]);
         check("  \n\n A line\r\nanother  \n", &["A line", "another"]);
         check("", &[]);
         check("In 1990. Then it fell.", &["In 1990.", "Then it fell."]);
@@ -350,72 +300,35 @@ mod tests {
         );
         check(
             "He moved to the U.S. The firm, Acme Inc. of Ohio, paid. See No. 5.",
-            &[
-                "He moved to the U.S.",
-                "The firm, Acme Inc. of Ohio, paid.",
-                "See No. 5.",
-            ],
+            &["He moved to the U.S.", "The firm, Acme Inc. of Ohio, paid.", "See No. 5."],
         );
         check("The U.S. Army left.", &["The U.S. Army left."]);
-        check(
-            "Is it so? No. It is not.",
-            &["Is it so?", "No.", "It is not."],
-        );
+        check("Is it so? No. It is not.", &["Is it so?", "No.", "It is not."]);
         check("1. An item. 2 more.", &["1. An item.", "2 more."]);
         check("So do I. The end.", &["So do I.", "The end."]);
-        check(
-            "Smith et al. (2019) found it.",
-            &["Smith et al. (2019) found it."],
-        );
+        check("Smith et al. (2019) found it.", &["Smith et al. (2019) found it."]);
     }
 
     #[test]
     fn quotes_and_brackets_stay_with_their_sentence() {
-        check(
-            "\"Stop!\" he said. \"Why?\" She left.",
-            &["\"Stop!\" he said.", "\"Why?\"", "She left."],
-        );
-        check(
-            "“Go.” The man went. (He ran.) Soon.",
-            &["“Go.”", "The man went.", "(He ran.)", "Soon."],
-        );
-        check(
-            "It ended. “and then?” he asked.",
-            &["It ended.", "“and then?” he asked."],
-        );
+        check("\"Stop!\" he said. \"Why?\" She left.", &["\"Stop!\" he said.", "\"Why?\"", "She left."]);
+        check("“Go.” The man went. (He ran.) Soon.", &["“Go.”", "The man went.", "(He ran.)", "Soon."]);
+        check("It ended. “and then?” he asked.", &["It ended.", "“and then?” he asked."]);
     }
 
     #[test]
     fn numbers_and_ellipses() {
-        check(
-            "It cost 3.14 or 1,000.50 dollars. Yes.",
-            &["It cost 3.14 or 1,000.50 dollars.", "Yes."],
-        );
-        check(
-            "Well ... maybe. So... Then. Hm… no.",
-            &["Well ... maybe.", "So...", "Then.", "Hm… no."],
-        );
-        check(
-            "a.b.c example.com/x.html done",
-            &["a.b.c example.com/x.html done"],
-        );
-        check(
-            "Tokenised text , like this . It is so .",
-            &["Tokenised text , like this .", "It is so ."],
-        );
+        check("It cost 3.14 or 1,000.50 dollars. Yes.", &["It cost 3.14 or 1,000.50 dollars.", "Yes."]);
+        check("Well ... maybe. So... Then. Hm… no.", &["Well ... maybe.", "So...", "Then.", "Hm… no."]);
+        check("a.b.c example.com/x.html done", &["a.b.c example.com/x.html done"]);
+        check("Tokenised text , like this . It is so .", &["Tokenised text , like this .", "It is so ."]);
     }
 
     #[test]
     fn other_scripts() {
-        check(
-            "今日は。明日は？「はい。」それで",
-            &["今日は。", "明日は？", "「はい。」", "それで"],
-        );
+        check("今日は。明日は？「はい。」それで", &["今日は。", "明日は？", "「はい。」", "それで"]);
         check("यह है। वह है।", &["यह है।", "वह है।"]);
-        check(
-            "Он жил в г. Москва. Там сад.",
-            &["Он жил в г. Москва.", "Там сад."],
-        );
+        check("Он жил в г. Москва. Там сад.", &["Он жил в г. Москва.", "Там сад."]);
         check("هل هذا؟ نعم.", &["هل هذا؟", "نعم."]);
     }
 

@@ -74,19 +74,12 @@ impl ShardWriter {
             let item = Arc::new(Field::new("item", of, false));
             Field::new(name, DataType::List(item), false)
         };
-        let id_type = if narrow {
-            DataType::UInt16
-        } else {
-            DataType::UInt32
-        };
+        let id_type = if narrow { DataType::UInt16 } else { DataType::UInt32 };
         ShardWriter {
             dir: dir.to_path_buf(),
             split,
             shard_tokens,
-            schema: Arc::new(Schema::new(vec![
-                list("tokens", id_type),
-                list("sentence_ends", DataType::UInt32),
-            ])),
+            schema: Arc::new(Schema::new(vec![list("tokens", id_type), list("sentence_ends", DataType::UInt32)])),
             narrow,
             ids: Ids::new(narrow),
             token_lengths: Vec::new(),
@@ -164,26 +157,12 @@ impl ShardWriter {
         let name = format!("{}-{:05}.arrow", self.split.name(), self.entries.len());
         let path = self.dir.join(&name);
         let file = File::create_new(&path).map_err(|e| DataError::io("create", &path, e))?;
-        let file = BufWriter::with_capacity(
-            1 << 20,
-            HashedFile {
-                file,
-                hash: Xxh3::new(),
-                bytes: 0,
-            },
-        );
+        let file = BufWriter::with_capacity(1 << 20, HashedFile { file, hash: Xxh3::new(), bytes: 0 });
         let writer = FileWriter::try_new(file, &self.schema).map_err(|e| arrow_error(&path, e))?;
         Ok(OpenShard {
             path,
             writer,
-            entry: ShardEntry {
-                file: name,
-                bytes: 0,
-                xxh3: String::new(),
-                documents: 0,
-                sentences: 0,
-                tokens: 0,
-            },
+            entry: ShardEntry { file: name, bytes: 0, xxh3: String::new(), documents: 0, sentences: 0, tokens: 0 },
         })
     }
 
@@ -194,13 +173,8 @@ impl ShardWriter {
         let path = &open.path;
         open.writer.finish().map_err(|e| arrow_error(path, e))?;
         let buffered = open.writer.into_inner().map_err(|e| arrow_error(path, e))?;
-        let hashed = buffered
-            .into_inner()
-            .map_err(|e| DataError::io("write", path, e.into_error()))?;
-        hashed
-            .file
-            .sync_all()
-            .map_err(|e| DataError::io("write", path, e))?;
+        let hashed = buffered.into_inner().map_err(|e| DataError::io("write", path, e.into_error()))?;
+        hashed.file.sync_all().map_err(|e| DataError::io("write", path, e))?;
         open.entry.bytes = hashed.bytes;
         open.entry.xxh3 = hex(hashed.hash.digest128());
         self.entries.push(open.entry);
@@ -210,11 +184,7 @@ impl ShardWriter {
 
 impl Ids {
     fn new(narrow: bool) -> Ids {
-        if narrow {
-            Ids::U16(Vec::new())
-        } else {
-            Ids::U32(Vec::new())
-        }
+        if narrow { Ids::U16(Vec::new()) } else { Ids::U32(Vec::new()) }
     }
 
     fn len(&self) -> usize {

@@ -68,11 +68,7 @@ impl Shards {
             for (what, expected, found) in [
                 ("documents", listed.documents(), documents.len() as u64),
                 ("tokens", listed.tokens(), documents.tokens()),
-                (
-                    "sentences",
-                    listed.sentences(),
-                    documents.total_sentences() as u64,
-                ),
+                ("sentences", listed.sentences(), documents.total_sentences() as u64),
             ] {
                 if expected != found {
                     return Err(DataError::NotShards {
@@ -86,12 +82,7 @@ impl Shards {
             }
             Ok(documents)
         };
-        Ok(Shards {
-            train: open(Split::Train)?,
-            valid: open(Split::Valid)?,
-            dir: dir.to_path_buf(),
-            manifest,
-        })
+        Ok(Shards { train: open(Split::Train)?, valid: open(Split::Valid)?, dir: dir.to_path_buf(), manifest })
     }
 
     /// The documents of one split.
@@ -179,12 +170,8 @@ impl Chunk {
         for doc in 0..self.documents() {
             let ends = self.ends(doc);
             let length = self.token_range(doc).len();
-            if ends.last().copied().unwrap_or(0) as usize != length
-                || ends.windows(2).any(|pair| pair[0] > pair[1])
-            {
-                return Err(format!(
-                    "document {doc} of a batch: its sentence ends do not rise to its {length} tokens"
-                ));
+            if ends.last().copied().unwrap_or(0) as usize != length || ends.windows(2).any(|pair| pair[0] > pair[1]) {
+                return Err(format!("document {doc} of a batch: its sentence ends do not rise to its {length} tokens"));
             }
         }
         Ok(())
@@ -246,14 +233,7 @@ impl Documents {
             tokens += (chunk.token_offsets[documents] - chunk.token_offsets[0]) as u64;
             sentences += (chunk.end_offsets[documents] - chunk.end_offsets[0]) as usize;
         }
-        Documents {
-            inner: Arc::new(Inner {
-                chunks,
-                starts,
-                tokens,
-                sentences,
-            }),
-        }
+        Documents { inner: Arc::new(Inner { chunks, starts, tokens, sentences }) }
     }
 
     /// Number of documents.
@@ -307,8 +287,7 @@ impl Documents {
         let (chunk, row) = self.locate(doc);
         let ends = chunk.ends(row);
         let base = chunk.token_range(row).start;
-        let range = base + start_of(ends, sentences.start) as usize
-            ..base + ends[sentences.end - 1] as usize;
+        let range = base + start_of(ends, sentences.start) as usize..base + ends[sentences.end - 1] as usize;
         match &chunk.tokens {
             Tokens::U16(ids) => out.extend(ids[range].iter().map(|&id| u32::from(id))),
             Tokens::U32(ids) => out.extend_from_slice(&ids[range]),
@@ -328,19 +307,11 @@ fn start_of(ends: &[u32], sentence: usize) -> u32 {
 
 /// Maps a shard and decodes its record batches without copying.
 fn map_chunks(path: &Path) -> Result<Vec<Chunk>, DataError> {
-    let damaged = |reason: String| DataError::ShardDamaged {
-        path: path.to_path_buf(),
-        reason,
-    };
+    let damaged = |reason: String| DataError::ShardDamaged { path: path.to_path_buf(), reason };
     let file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
-    let length = file
-        .metadata()
-        .map_err(|e| DataError::io("read", path, e))?
-        .len() as usize;
+    let length = file.metadata().map_err(|e| DataError::io("read", path, e))?.len() as usize;
     if length < 22 {
-        return Err(damaged(format!(
-            "{length} bytes, too short for an Arrow file"
-        )));
+        return Err(damaged(format!("{length} bytes, too short for an Arrow file")));
     }
     // SAFETY: the map is read-only, and shards are never written in place: they are made under another name and
     // renamed. Another process that truncates the file ends this one with SIGBUS (stated in the module's docs).
@@ -353,16 +324,11 @@ fn map_chunks(path: &Path) -> Result<Vec<Chunk>, DataError> {
     let mut tail = [0u8; 10];
     tail.copy_from_slice(&buffer[length - 10..]);
     let footer_length = read_footer_length(tail).map_err(|e| damaged(e.to_string()))?;
-    let footer_start = (length - 10)
-        .checked_sub(footer_length)
-        .ok_or_else(|| damaged("its footer is longer than the file".into()))?;
-    let footer = arrow_ipc::root_as_footer(&buffer[footer_start..length - 10])
-        .map_err(|e| damaged(e.to_string()))?;
-    let schema = footer
-        .schema()
-        .ok_or_else(|| damaged("it has no schema".into()))?;
-    let schema =
-        arrow_ipc::convert::try_fb_to_schema(schema).map_err(|e| damaged(e.to_string()))?;
+    let footer_start =
+        (length - 10).checked_sub(footer_length).ok_or_else(|| damaged("its footer is longer than the file".into()))?;
+    let footer = arrow_ipc::root_as_footer(&buffer[footer_start..length - 10]).map_err(|e| damaged(e.to_string()))?;
+    let schema = footer.schema().ok_or_else(|| damaged("it has no schema".into()))?;
+    let schema = arrow_ipc::convert::try_fb_to_schema(schema).map_err(|e| damaged(e.to_string()))?;
     let decoder = FileDecoder::new(Arc::new(schema), footer.version()).with_require_alignment(true);
     let mut chunks = Vec::new();
     for block in footer.recordBatches().into_iter().flatten() {
@@ -393,13 +359,10 @@ fn block_bytes(buffer: &Buffer, limit: usize, block: &arrow_ipc::Block) -> Resul
     let bytes = buffer.slice_with_length(offset, end - offset);
     // The message is prefixed with a continuation marker (0xffffffff) and its length.
     let message = arrow_ipc::root_as_message(&bytes[8..meta]).map_err(|e| e.to_string())?;
-    let batch = message
-        .header_as_record_batch()
-        .ok_or("a block that is no record batch")?;
+    let batch = message.header_as_record_batch().ok_or("a block that is no record batch")?;
     for part in batch.buffers().into_iter().flatten() {
         let end = part.offset().checked_add(part.length());
-        if part.offset() < 0 || part.length() < 0 || end.is_none_or(|end| end as u64 > body as u64)
-        {
+        if part.offset() < 0 || part.length() < 0 || end.is_none_or(|end| end as u64 > body as u64) {
             return Err("a buffer lies outside its block".into());
         }
     }
@@ -422,15 +385,9 @@ fn chunk_of(batch: &RecordBatch) -> Result<Chunk, String> {
     } else if let Some(ids) = ids.as_primitive_opt::<UInt32Type>() {
         Tokens::U32(ids.values().clone())
     } else {
-        return Err(format!(
-            "tokens are {}, expected uint16 or uint32",
-            ids.data_type()
-        ));
+        return Err(format!("tokens are {}, expected uint16 or uint32", ids.data_type()));
     };
-    let values = ends
-        .values()
-        .as_primitive_opt::<UInt32Type>()
-        .ok_or("sentence_ends are not uint32")?;
+    let values = ends.values().as_primitive_opt::<UInt32Type>().ok_or("sentence_ends are not uint32")?;
     Ok(Chunk {
         tokens: ids,
         token_offsets: tokens.offsets().clone(),

@@ -23,10 +23,7 @@ impl TokenTable {
 
     /// Whether `id` continues the word before it. False for ids outside the vocabulary.
     pub fn is_continuation(&self, id: u32) -> bool {
-        self.continuation
-            .get(id as usize)
-            .copied()
-            .unwrap_or_default()
+        self.continuation.get(id as usize).copied().unwrap_or_default()
     }
 }
 
@@ -36,9 +33,7 @@ impl From<&Tokenizer> for TokenTable {
         TokenTable {
             vocab_size,
             special: tokenizer.special(),
-            continuation: (0..vocab_size as u32)
-                .map(|id| tokenizer.is_continuation(id))
-                .collect(),
+            continuation: (0..vocab_size as u32).map(|id| tokenizer.is_continuation(id)).collect(),
         }
     }
 }

@@ -18,20 +18,10 @@ unsafe impl Sync for Store {}
 
 impl TileSink for Store {
     #[inline(always)]
-    fn tile<I: Isa>(
-        &self,
-        row: usize,
-        col: usize,
-        rows: usize,
-        cols: usize,
-        acc: &mut [f32],
-        stride: usize,
-    ) {
+    fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for i in 0..rows {
             // SAFETY: the tile lies within C.
-            let to = unsafe {
-                std::slice::from_raw_parts_mut(self.to.add((row + i) * self.cols + col), cols)
-            };
+            let to = unsafe { std::slice::from_raw_parts_mut(self.to.add((row + i) * self.cols + col), cols) };
             to.copy_from_slice(&acc[i * stride..i * stride + cols]);
         }
     }
@@ -45,14 +35,7 @@ struct Bench {
 
 impl Bench {
     /// One product of `tokens × inputs` activations and `outputs × inputs` weights; `kind` is which of a layer's three.
-    fn layer(
-        &self,
-        kind: &str,
-        precision: Precision,
-        tokens: usize,
-        outputs: usize,
-        inputs: usize,
-    ) {
+    fn layer(&self, kind: &str, precision: Precision, tokens: usize, outputs: usize, inputs: usize) {
         let (m, k, n) = match kind {
             "forward" => (tokens, inputs, outputs),
             "inputs" => (tokens, outputs, inputs),
@@ -76,9 +59,7 @@ impl Bench {
     }
 
     fn wanted(&self, name: &str) -> bool {
-        self.filter
-            .as_ref()
-            .is_none_or(|filter| name.contains(filter))
+        self.filter.as_ref().is_none_or(|filter| name.contains(filter))
     }
 
     fn report(&self, kind: &str, precision: Precision, a: Mat, b: Mat, serial: bool) {
@@ -88,10 +69,7 @@ impl Bench {
             return;
         }
         let mut c = vec![0f32; m * n];
-        let sink = Store {
-            to: c.as_mut_ptr(),
-            cols: n,
-        };
+        let sink = Store { to: c.as_mut_ptr(), cols: n };
         let flops = 2.0 * (m * k * n) as f64;
         let repeats = ((2e10 / flops) as usize).clamp(6, 3000);
         for pool in &self.pools[..if serial { 1 } else { 2 }] {
@@ -123,9 +101,7 @@ fn name(kind: &str, m: usize, k: usize, n: usize, precision: Precision) -> Strin
 }
 
 fn numbers(count: usize) -> Vec<f32> {
-    (0..count)
-        .map(|i| ((i * 7919) % 1013) as f32 / 506.5 - 1.0)
-        .collect()
+    (0..count).map(|i| ((i * 7919) % 1013) as f32 / 506.5 - 1.0).collect()
 }
 
 fn main() {
@@ -136,14 +112,8 @@ fn main() {
             std::process::exit(1);
         }
     };
-    let filter = std::env::args()
-        .skip(1)
-        .find(|word| !word.starts_with("--"));
-    let bench = Bench {
-        level,
-        pools: [Pool::new(1), Pool::new(2)],
-        filter,
-    };
+    let filter = std::env::args().skip(1).find(|word| !word.starts_with("--"));
+    let bench = Bench { level, pools: [Pool::new(1), Pool::new(2)], filter };
     println!("level {}", level.name());
     let sizes = [
         (2048, 768, 768),

@@ -39,10 +39,7 @@ impl Moments {
             tensor.slice_mut::<f32>().fill(0.0);
             tensor
         };
-        Moments {
-            first: zeros(),
-            second: zeros(),
-        }
+        Moments { first: zeros(), second: zeros() }
     }
 
     /// m of the whole arena.
@@ -109,20 +106,12 @@ pub fn adamw_step(
     let backend = device.backend();
     let grad_norm = backend.square_sum(grads.flat()).sqrt();
     if !grad_norm.is_finite() {
-        return StepReport {
-            grad_norm: grad_norm as f32,
-            finite: false,
-        };
+        return StepReport { grad_norm: grad_norm as f32, finite: false };
     }
     // PyTorch's clip_grad_norm_ adds 1e-6 to the norm; the factor never grows a gradient.
-    let factor = settings
-        .clip_norm
-        .map_or(1.0, |most| (f64::from(most) / (grad_norm + 1e-6)).min(1.0));
+    let factor = settings.clip_norm.map_or(1.0, |most| (f64::from(most) / (grad_norm + 1e-6)).min(1.0));
     backend.adamw(params, grads, moments, settings, factor as f32);
-    StepReport {
-        grad_norm: grad_norm as f32,
-        finite: true,
-    }
+    StepReport { grad_norm: grad_norm as f32, finite: true }
 }
 
 /// Weights a task takes.
@@ -149,19 +138,9 @@ impl AdamWStep for Cpu {
         settings: &StepSettings,
         factor: f32,
     ) {
-        let AdamW {
-            beta1,
-            beta2,
-            eps,
-            weight_decay,
-            bias_correction,
-        } = settings.adamw;
+        let AdamW { beta1, beta2, eps, weight_decay, bias_correction } = settings.adamw;
         let correction = |beta: f32| {
-            if bias_correction {
-                1.0 - f64::from(beta).powi(settings.step.min(1 << 30) as i32)
-            } else {
-                1.0
-            }
+            if bias_correction { 1.0 - f64::from(beta).powi(settings.step.min(1 << 30) as i32) } else { 1.0 }
         };
         let update = Update {
             factor,
@@ -174,34 +153,15 @@ impl AdamWStep for Cpu {
         };
         let runs = params.decay_runs();
         let (first, second) = moments.both_mut();
-        let (weights, first, second) = (
-            Parts::new(params.flat_mut()),
-            Parts::new(first),
-            Parts::new(second),
-        );
+        let (weights, first, second) = (Parts::new(params.flat_mut()), Parts::new(first), Parts::new(second));
         for (run, decays) in runs {
-            let keep = if decays {
-                1.0 - f64::from(settings.lr) * f64::from(weight_decay)
-            } else {
-                1.0
-            } as f32;
+            let keep = if decays { 1.0 - f64::from(settings.lr) * f64::from(weight_decay) } else { 1.0 } as f32;
             self.for_blocks(run.len(), BLOCK, |block| {
                 let range = run.start + block.start..run.start + block.end;
                 // SAFETY: blocks are disjoint.
-                let (w, m, v) = unsafe {
-                    (
-                        weights.part(range.clone()),
-                        first.part(range.clone()),
-                        second.part(range.clone()),
-                    )
-                };
-                self.level.run(UpdateBlock {
-                    update: Update { keep, ..update },
-                    w,
-                    m,
-                    v,
-                    g: &grads.flat()[range],
-                });
+                let (w, m, v) =
+                    unsafe { (weights.part(range.clone()), first.part(range.clone()), second.part(range.clone())) };
+                self.level.run(UpdateBlock { update: Update { keep, ..update }, w, m, v, g: &grads.flat()[range] });
             });
         }
     }
@@ -220,12 +180,7 @@ impl Vectorized for SquareSum<'_> {
                 *lane += f64::from(*g) * f64::from(*g);
             }
         }
-        lanes.iter().sum::<f64>()
-            + chunks
-                .remainder()
-                .iter()
-                .map(|g| f64::from(*g) * f64::from(*g))
-                .sum::<f64>()
+        lanes.iter().sum::<f64>() + chunks.remainder().iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>()
     }
 }
 
@@ -255,15 +210,7 @@ impl Vectorized for UpdateBlock<'_> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let Update {
-            factor,
-            beta1,
-            beta2,
-            eps,
-            rate,
-            root,
-            keep,
-        } = self.update;
+        let Update { factor, beta1, beta2, eps, rate, root, keep } = self.update;
         for (((w, m), v), g) in self.w.iter_mut().zip(self.m).zip(self.v).zip(self.g) {
             let g = g * factor;
             *m = madd::<I>(1.0 - beta1, g - *m, *m);
@@ -285,69 +232,38 @@ mod tests {
             for clip_norm in [None, Some(0.5)] {
                 let device = Device::cpu(Some(2)).expect("a CPU device");
                 let mut builder = Parameters::builder();
-                builder.declare(
-                    "matrix",
-                    &[37, 11],
-                    Init::TruncatedNormal { std: 0.5 },
-                    true,
-                );
+                builder.declare("matrix", &[37, 11], Init::TruncatedNormal { std: 0.5 }, true);
                 builder.declare("bias", &[37], Init::TruncatedNormal { std: 0.5 }, false);
                 let mut params = builder.build(&device, 3);
                 let mut grads = Gradients::zeros_like(&params);
                 let mut moments = Moments::zeros_like(&params);
-                let adamw = AdamW {
-                    beta1: 0.9,
-                    beta2: 0.999,
-                    eps: 1e-6,
-                    weight_decay: 0.01,
-                    bias_correction,
-                };
+                let adamw = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay: 0.01, bias_correction };
                 let mut w: Vec<f64> = params.flat().iter().map(|w| f64::from(*w)).collect();
                 let (mut m, mut v) = (vec![0f64; w.len()], vec![0f64; w.len()]);
                 for step in 1..=3 {
                     for (i, g) in grads.flat_mut().iter_mut().enumerate() {
                         *g = ((i * 37 + step * 11) as f32 * 0.7).sin() * 0.1;
                     }
-                    let norm = grads
-                        .flat()
-                        .iter()
-                        .map(|g| f64::from(*g).powi(2))
-                        .sum::<f64>()
-                        .sqrt();
-                    let factor =
-                        clip_norm.map_or(1.0, |c: f32| (f64::from(c) / (norm + 1e-6)).min(1.0));
-                    let settings = StepSettings {
-                        adamw,
-                        lr: 1e-2,
-                        step: step as u64,
-                        clip_norm,
-                    };
+                    let norm = grads.flat().iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+                    let factor = clip_norm.map_or(1.0, |c: f32| (f64::from(c) / (norm + 1e-6)).min(1.0));
+                    let settings = StepSettings { adamw, lr: 1e-2, step: step as u64, clip_norm };
                     let report = adamw_step(&device, &mut params, &grads, &mut moments, &settings);
-                    assert!(
-                        report.finite && (f64::from(report.grad_norm) - norm).abs() < 1e-5 * norm
-                    );
+                    assert!(report.finite && (f64::from(report.grad_norm) - norm).abs() < 1e-5 * norm);
                     for i in 0..w.len() {
                         let g = f64::from(grads.flat()[i]) * factor;
                         m[i] = 0.9 * m[i] + 0.1 * g;
                         v[i] = 0.999 * v[i] + 0.001 * g * g;
                         let (c1, c2) = if bias_correction {
-                            (
-                                1.0 - 0.9f64.powi(step as i32),
-                                1.0 - 0.999f64.powi(step as i32),
-                            )
+                            (1.0 - 0.9f64.powi(step as i32), 1.0 - 0.999f64.powi(step as i32))
                         } else {
                             (1.0, 1.0)
                         };
                         let decay = if i < 37 * 11 { 0.01 } else { 0.0 };
-                        w[i] = w[i] * (1.0 - 1e-2 * decay)
-                            - 1e-2 * (m[i] / c1) / ((v[i] / c2).sqrt() + 1e-6);
+                        w[i] = w[i] * (1.0 - 1e-2 * decay) - 1e-2 * (m[i] / c1) / ((v[i] / c2).sqrt() + 1e-6);
                     }
                 }
                 for (found, wanted) in params.flat().iter().zip(&w) {
-                    assert!(
-                        (f64::from(*found) - wanted).abs() < 2e-5,
-                        "{found} {wanted}"
-                    );
+                    assert!((f64::from(*found) - wanted).abs() < 2e-5, "{found} {wanted}");
                 }
             }
         }
@@ -361,22 +277,11 @@ mod tests {
         let mut params = builder.build(&device, 0);
         let mut grads = Gradients::zeros_like(&params);
         let mut moments = Moments::zeros_like(&params);
-        let adamw = AdamW {
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-6,
-            weight_decay: 0.01,
-            bias_correction: true,
-        };
+        let adamw = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay: 0.01, bias_correction: true };
         for bad in [f32::NAN, f32::INFINITY, 1e30] {
             grads.flat_mut().fill(0.1);
             grads.flat_mut()[3] = bad;
-            let settings = StepSettings {
-                adamw,
-                lr: 0.1,
-                step: 1,
-                clip_norm: Some(1.0),
-            };
+            let settings = StepSettings { adamw, lr: 0.1, step: 1, clip_norm: Some(1.0) };
             let report = adamw_step(&device, &mut params, &grads, &mut moments, &settings);
             assert_eq!(report.finite, bad == 1e30, "{bad}");
             if !report.finite {

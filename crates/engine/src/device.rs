@@ -50,17 +50,13 @@ impl Device {
     /// # Errors
     /// `CLOZE_CPU` names an unknown or absent level; `threads` is zero or absurd.
     pub fn cpu(threads: Option<usize>) -> Result<Device, EngineError> {
-        Ok(Device {
-            backend: Arc::new(Cpu::new(threads)?),
-        })
+        Ok(Device { backend: Arc::new(Cpu::new(threads)?) })
     }
 
     /// The host's cores at one instruction set, for checks of all of them.
     #[cfg(test)]
     pub(crate) fn at_level(level: crate::cpu::level::Level, threads: usize) -> Device {
-        Device {
-            backend: Arc::new(Cpu::at_level(level, threads)),
-        }
+        Device { backend: Arc::new(Cpu::at_level(level, threads)) }
     }
 
     /// Threads that compute.

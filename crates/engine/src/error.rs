@@ -12,9 +12,7 @@ pub enum EngineError {
         found: String,
     },
     /// `CLOZE_CPU` asks for an instruction set that this machine lacks.
-    #[error(
-        "CLOZE_CPU={wanted}: this CPU offers {available} at most; unset CLOZE_CPU or choose that"
-    )]
+    #[error("CLOZE_CPU={wanted}: this CPU offers {available} at most; unset CLOZE_CPU or choose that")]
     UnavailableLevel {
         /// The level asked for.
         wanted: &'static str,

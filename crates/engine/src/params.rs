@@ -51,13 +51,7 @@ const FIRST_STACK: usize = usize::MAX / 2;
 impl ParametersBuilder {
     /// Declares a parameter once: its checkpoint name, shape, start, and whether weight decay applies.
     pub fn declare(&mut self, name: &str, shape: &[usize], init: Init, decay: bool) -> ParamId {
-        let declaration = Declaration {
-            name: name.to_owned(),
-            shape: shape.to_vec(),
-            offset: self.len,
-            init,
-            decay,
-        };
+        let declaration = Declaration { name: name.to_owned(), shape: shape.to_vec(), offset: self.len, init, decay };
         self.len += declaration.len();
         self.declared.push(declaration);
         ParamId(self.declared.len() - 1)
@@ -71,32 +65,13 @@ impl ParametersBuilder {
         let mut shape = first.shape.clone();
         let mut end = first.offset + first.len();
         for part in rest {
-            assert_eq!(
-                part.offset, end,
-                "{} must follow its predecessor to be stacked",
-                part.name
-            );
-            assert_eq!(
-                part.shape[1..],
-                shape[1..],
-                "{}: inner dimensions of a stack",
-                part.name
-            );
+            assert_eq!(part.offset, end, "{} must follow its predecessor to be stacked", part.name);
+            assert_eq!(part.shape[1..], shape[1..], "{}: inner dimensions of a stack", part.name);
             shape[0] += part.shape[0];
             end += part.len();
         }
-        let name = parts
-            .iter()
-            .map(|p| p.name.as_str())
-            .collect::<Vec<_>>()
-            .join(" + ");
-        let stack = Declaration {
-            name,
-            shape,
-            offset: first.offset,
-            init: first.init,
-            decay: first.decay,
-        };
+        let name = parts.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(" + ");
+        let stack = Declaration { name, shape, offset: first.offset, init: first.init, decay: first.decay };
         self.stacks.push(stack);
         ParamId(FIRST_STACK + self.stacks.len() - 1)
     }
@@ -115,26 +90,13 @@ impl ParametersBuilder {
                 }
             }
         }
-        let by_name = self
-            .declared
-            .iter()
-            .enumerate()
-            .map(|(i, d)| (d.name.clone(), ParamId(i)))
-            .collect();
-        Parameters {
-            declared: self.declared,
-            stacks: self.stacks,
-            by_name,
-            values,
-        }
+        let by_name = self.declared.iter().enumerate().map(|(i, d)| (d.name.clone(), ParamId(i))).collect();
+        Parameters { declared: self.declared, stacks: self.stacks, by_name, values }
     }
 }
 
 fn name_key(seed: u64, name: &str) -> u64 {
-    name.bytes()
-        .fold(mix(seed, name.len() as u64), |key, byte| {
-            mix(key, u64::from(byte))
-        })
+    name.bytes().fold(mix(seed, name.len() as u64), |key, byte| mix(key, u64::from(byte)))
 }
 
 fn fill_truncated_normal(device: &Device, part: &mut [f32], std: f32, key: u64) {
@@ -167,11 +129,7 @@ impl Parameters {
     }
 
     fn declaration(&self, id: ParamId) -> &Declaration {
-        if id.0 >= FIRST_STACK {
-            &self.stacks[id.0 - FIRST_STACK]
-        } else {
-            &self.declared[id.0]
-        }
+        if id.0 >= FIRST_STACK { &self.stacks[id.0 - FIRST_STACK] } else { &self.declared[id.0] }
     }
 
     pub(crate) fn range(&self, id: ParamId) -> std::ops::Range<usize> {
@@ -255,10 +213,7 @@ impl Gradients {
     pub fn zeros_like(params: &Parameters) -> Gradients {
         let mut values = Tensor::host(&[params.count()], crate::DType::F32);
         values.slice_mut::<f32>().fill(0.0);
-        Gradients {
-            ranges: params.ids().map(|id| params.range(id)).collect(),
-            values,
-        }
+        Gradients { ranges: params.ids().map(|id| params.range(id)).collect(), values }
     }
 
     /// Sets every gradient to zero, before a step's first micro-batch.
@@ -300,8 +255,7 @@ mod tests {
             builder.build(&device(), seed)
         };
         let (first, second) = (build(["a", "b"], 1), build(["b", "a"], 1));
-        let values =
-            |p: &Parameters, name: &str| p.values(p.find(name).expect("declared")).to_vec();
+        let values = |p: &Parameters, name: &str| p.values(p.find(name).expect("declared")).to_vec();
         assert_eq!(values(&first, "a"), values(&second, "a"));
         assert_ne!(values(&first, "a"), values(&first, "b"));
         assert_ne!(values(&first, "a"), values(&build(["a", "b"], 2), "a"));

@@ -27,11 +27,7 @@ impl Profile {
                 entry.seconds += seconds;
                 entry.calls += 1;
             }
-            None => self.entries.push(Entry {
-                name,
-                seconds,
-                calls: 1,
-            }),
+            None => self.entries.push(Entry { name, seconds, calls: 1 }),
         }
     }
 
@@ -57,10 +53,7 @@ pub(crate) struct Laps<'a> {
 
 impl<'a> Laps<'a> {
     pub(crate) fn start(profile: &'a mut Profile) -> Laps<'a> {
-        Laps {
-            profile,
-            last: Instant::now(),
-        }
+        Laps { profile, last: Instant::now() }
     }
 
     pub(crate) fn end(&mut self, name: String) {

@@ -17,10 +17,7 @@ pub struct DropoutKey {
 impl DropoutKey {
     /// The key of the `site`-th dropout of a pass.
     pub(crate) fn site(self, site: u32) -> Key {
-        Key::new(mix(
-            mix(self.seed, self.step),
-            (u64::from(self.micro) << 32) | u64::from(site),
-        ))
+        Key::new(mix(mix(self.seed, self.step), (u64::from(self.micro) << 32) | u64::from(site)))
     }
 }
 
@@ -41,10 +38,7 @@ pub(crate) struct Key {
 
 impl Key {
     pub(crate) fn new(key: u64) -> Key {
-        Key {
-            add: key as u32,
-            middle: (key >> 32) as u32,
-        }
+        Key { add: key as u32, middle: (key >> 32) as u32 }
     }
 
     /// The word at `index`: a keyed two-multiply mixer (constants of Wellons' lowbias32); 32-bit only, so that it
@@ -72,11 +66,7 @@ impl Mask {
     /// A mask that keeps everything when `p` is 0.
     pub(crate) fn new(key: Key, p: f32) -> Mask {
         assert!((0.0..1.0).contains(&p), "dropout {p}: expected 0 ≤ p < 1");
-        Mask {
-            key,
-            threshold: (f64::from(p) * 4_294_967_296.0) as u32,
-            scale: 1.0 / (1.0 - p),
-        }
+        Mask { key, threshold: (f64::from(p) * 4_294_967_296.0) as u32, scale: 1.0 / (1.0 - p) }
     }
 
     /// Whether any element can be dropped.
@@ -88,21 +78,14 @@ impl Mask {
     /// 0 or 1/(1 − p) for the element at `index`.
     #[inline(always)]
     pub(crate) fn factor(self, index: usize) -> f32 {
-        if self.key.word(index as u32) >= self.threshold {
-            self.scale
-        } else {
-            0.0
-        }
+        if self.key.word(index as u32) >= self.threshold { self.scale } else { 0.0 }
     }
 
     /// The mask of another row of an op that indexes by (row, element): rows past 2³² elements would repeat otherwise.
     #[inline(always)]
     pub(crate) fn row(self, row: u64) -> Mask {
         let Key { add, middle } = self.key;
-        Mask {
-            key: Key::new(mix((u64::from(middle) << 32) | u64::from(add), row)),
-            ..self
-        }
+        Mask { key: Key::new(mix((u64::from(middle) << 32) | u64::from(add), row)), ..self }
     }
 }
 
@@ -111,8 +94,7 @@ impl Mask {
 pub(crate) fn truncated_normal(key: u64, index: u64) -> f64 {
     // Φ(−2); the uniform number is spread over [Φ(−2), Φ(2)].
     const TAIL: f64 = 0.022_750_131_948_179_21;
-    let uniform =
-        (mix(key, index) >> 11) as f64 * (1.0 / (1u64 << 53) as f64) + 0.5 / (1u64 << 53) as f64;
+    let uniform = (mix(key, index) >> 11) as f64 * (1.0 / (1u64 << 53) as f64) + 0.5 / (1u64 << 53) as f64;
     normal_quantile(TAIL + uniform * (1.0 - 2.0 * TAIL))
 }
 
@@ -142,23 +124,17 @@ fn normal_quantile(p: f64) -> f64 {
         4.374_664_141_464_968,
         2.938_163_982_698_783,
     ];
-    const D: [f64; 4] = [
-        7.784_695_709_041_462e-3,
-        3.224_671_290_700_398e-1,
-        2.445_134_137_142_996,
-        3.754_408_661_907_416,
-    ];
+    const D: [f64; 4] =
+        [7.784_695_709_041_462e-3, 3.224_671_290_700_398e-1, 2.445_134_137_142_996, 3.754_408_661_907_416];
     const LOW: f64 = 0.02425;
     if p < LOW || p > 1.0 - LOW {
         let q = (-2.0 * p.min(1.0 - p).ln()).sqrt();
-        let tail = C.iter().fold(0.0, |sum, c| sum * q + c)
-            / (D.iter().fold(0.0, |sum, d| sum * q + d) * q + 1.0);
+        let tail = C.iter().fold(0.0, |sum, c| sum * q + c) / (D.iter().fold(0.0, |sum, d| sum * q + d) * q + 1.0);
         return if p < 0.5 { tail } else { -tail };
     }
     let q = p - 0.5;
     let r = q * q;
-    A.iter().fold(0.0, |sum, a| sum * r + a) * q
-        / (B.iter().fold(0.0, |sum, b| sum * r + b) * r + 1.0)
+    A.iter().fold(0.0, |sum, a| sum * r + a) * q / (B.iter().fold(0.0, |sum, b| sum * r + b) * r + 1.0)
 }
 
 #[cfg(test)]
@@ -179,22 +155,14 @@ mod tests {
 
     #[test]
     fn a_mask_drops_its_share_and_sites_differ() {
-        let key = DropoutKey {
-            seed: 1,
-            step: 2,
-            micro: 0,
-        };
+        let key = DropoutKey { seed: 1, step: 2, micro: 0 };
         let (first, second) = (Mask::new(key.site(0), 0.1), Mask::new(key.site(1), 0.1));
         let n = 100_000;
         let dropped = |m: Mask| (0..n).filter(|i| m.factor(*i) == 0.0).count();
         assert!((dropped(first) as f64 / n as f64 - 0.1).abs() < 0.005);
-        let both = (0..n)
-            .filter(|i| first.factor(*i) == 0.0 && second.factor(*i) == 0.0)
-            .count();
+        let both = (0..n).filter(|i| first.factor(*i) == 0.0 && second.factor(*i) == 0.0).count();
         assert!((both as f64 / n as f64 - 0.01).abs() < 0.003, "{both}");
-        let pairs = (0..n - 1)
-            .filter(|i| first.factor(*i) == 0.0 && first.factor(i + 1) == 0.0)
-            .count();
+        let pairs = (0..n - 1).filter(|i| first.factor(*i) == 0.0 && first.factor(i + 1) == 0.0).count();
         assert!((pairs as f64 / n as f64 - 0.01).abs() < 0.003, "{pairs}");
         assert_eq!(first.factor(5), Mask::new(key.site(0), 0.1).factor(5));
         assert!(!Mask::new(key.site(0), 0.0).active());

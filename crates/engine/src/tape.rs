@@ -60,37 +60,19 @@ impl<'a> Pass<'a> {
         precision: DType,
         dropout: Option<DropoutKey>,
     ) -> Pass<'a> {
-        let tape = Tape {
-            steps: Vec::new(),
-            slots: Vec::new(),
-            grads,
-            dropout,
-        };
-        Pass {
-            tape: Some(tape),
-            ..Pass::inference(device, params, precision)
-        }
+        let tape = Tape { steps: Vec::new(), slots: Vec::new(), grads, dropout };
+        Pass { tape: Some(tape), ..Pass::inference(device, params, precision) }
     }
 
     /// A pass for its outputs alone: nothing recorded, nothing dropped.
     pub fn inference(device: &Device, params: &'a Parameters, precision: DType) -> Pass<'a> {
         assert_ne!(precision, DType::I32, "activations are real numbers");
-        Pass {
-            device: device.clone(),
-            params,
-            precision,
-            tape: None,
-            sites: 0,
-            laps: None,
-        }
+        Pass { device: device.clone(), params, precision, tape: None, sites: 0, laps: None }
     }
 
     /// The same pass with every op's time added to `profile`.
     pub fn profiled(self, profile: &'a mut Profile) -> Pass<'a> {
-        Pass {
-            laps: Some(Laps::start(profile)),
-            ..self
-        }
+        Pass { laps: Some(Laps::start(profile)), ..self }
     }
 
     /// Whether a backward pass will follow.
@@ -123,12 +105,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The activation `value` made by an op whose backward rule is made by `rule` from the new activation's slot.
-    pub(crate) fn record(
-        &mut self,
-        op: &'static str,
-        value: Tensor,
-        rule: impl FnOnce(usize) -> Step,
-    ) -> Var {
+    pub(crate) fn record(&mut self, op: &'static str, value: Tensor, rule: impl FnOnce(usize) -> Step) -> Var {
         let op = (op, value.shape().last().copied().unwrap_or(0));
         self.lap(op);
         let slot = self.tape.as_mut().map(|tape| {
@@ -166,15 +143,9 @@ impl<'a> Pass<'a> {
 
     /// Adds `gradient` to that of `var`: a loss computed elsewhere.
     pub fn seed_gradient(&mut self, var: &Var, gradient: Tensor) {
-        assert_eq!(
-            var.value.shape(),
-            gradient.shape(),
-            "a gradient has its activation's shape"
-        );
+        assert_eq!(var.value.shape(), gradient.shape(), "a gradient has its activation's shape");
         let slot = var.slot;
-        self.record_root(("loss", gradient.shape()[1]), || {
-            Box::new(move |back| back.add(slot, gradient))
-        });
+        self.record_root(("loss", gradient.shape()[1]), || Box::new(move |back| back.add(slot, gradient)));
     }
 
     /// Runs the tape in reverse; parameters' gradients are added to the [`Gradients`] given.
@@ -200,10 +171,7 @@ impl<'a> Pass<'a> {
                 laps.end(label(op, " back"));
             }
         }
-        wanted
-            .iter()
-            .map(|var| var.slot.and_then(|slot| back.slots[slot].take()))
-            .collect()
+        wanted.iter().map(|var| var.slot.and_then(|slot| back.slots[slot].take())).collect()
     }
 }
 
@@ -219,11 +187,7 @@ pub(crate) struct Backward<'a> {
 impl Backward<'_> {
     /// The finished gradient of an op's output; `None` if nothing used it.
     pub(crate) fn finish(&mut self, slot: usize) -> Option<Tensor> {
-        if self.wanted.contains(&slot) {
-            self.slots[slot].clone()
-        } else {
-            self.slots[slot].take()
-        }
+        if self.wanted.contains(&slot) { self.slots[slot].clone() } else { self.slots[slot].take() }
     }
 
     /// Takes what has been added so far to an input's gradient, so that an op can add its share in place and put the

@@ -33,30 +33,15 @@ impl std::fmt::Debug for Tensor {
 impl Tensor {
     /// A host tensor with arbitrary contents, to be written whole by its maker.
     pub(crate) fn host(shape: &[usize], dtype: DType) -> Tensor {
-        assert!(
-            shape.len() <= 4,
-            "rank {} tensors are not used here",
-            shape.len()
-        );
+        assert!(shape.len() <= 4, "rank {} tensors are not used here", shape.len());
         let mut dims = [1; 4];
         dims[..shape.len()].copy_from_slice(shape);
         let bytes = shape.iter().product::<usize>() * dtype.size();
-        Tensor {
-            storage: Arc::new(Storage::Host(Buffer::new(bytes))),
-            shape: Shape {
-                dims,
-                rank: shape.len(),
-            },
-            dtype,
-        }
+        Tensor { storage: Arc::new(Storage::Host(Buffer::new(bytes))), shape: Shape { dims, rank: shape.len() }, dtype }
     }
 
     pub(crate) fn host_from<E: Element>(values: &[E], shape: &[usize]) -> Tensor {
-        assert_eq!(
-            values.len(),
-            shape.iter().product::<usize>(),
-            "values for shape {shape:?}"
-        );
+        assert_eq!(values.len(), shape.iter().product::<usize>(), "values for shape {shape:?}");
         let mut tensor = Tensor::host(shape, E::DTYPE);
         tensor.slice_mut::<E>().copy_from_slice(values);
         tensor
@@ -79,9 +64,7 @@ impl Tensor {
 
     /// Rows and columns of a matrix; panics on any other rank (a bug, not an input error).
     pub(crate) fn matrix(&self, op: &str) -> (usize, usize) {
-        let [rows, cols] = self.shape() else {
-            panic!("{op}: expected a matrix, found {:?}", self.shape())
-        };
+        let [rows, cols] = self.shape() else { panic!("{op}: expected a matrix, found {:?}", self.shape()) };
         (*rows, *cols)
     }
 
@@ -98,8 +81,7 @@ impl Tensor {
     pub(crate) fn slice_mut<E: Element>(&mut self) -> &mut [E] {
         assert_eq!(self.dtype, E::DTYPE, "element type");
         let count = self.count();
-        let Storage::Host(buffer) =
-            Arc::get_mut(&mut self.storage).expect("a tensor is written before it is shared");
+        let Storage::Host(buffer) = Arc::get_mut(&mut self.storage).expect("a tensor is written before it is shared");
         // SAFETY: as in `slice`; `get_mut` proves that nobody else sees the buffer.
         unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast(), count) }
     }
@@ -122,11 +104,7 @@ impl Tensor {
     pub fn to_vec_f32(&self) -> Vec<f32> {
         match self.dtype {
             DType::F32 => self.slice::<f32>().to_vec(),
-            DType::BF16 => self
-                .slice::<bf16>()
-                .iter()
-                .map(|x| Real::to_f32(*x))
-                .collect(),
+            DType::BF16 => self.slice::<bf16>().iter().map(|x| Real::to_f32(*x)).collect(),
             DType::I32 => panic!("to_vec_f32 of an i32 tensor"),
         }
     }

@@ -7,20 +7,14 @@ use std::time::Instant;
 use cloze_text::Tokenizer;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let args: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|a| !a.starts_with("--"))
-        .collect();
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let [tokenizer, text] = args.as_slice() else {
         println!("usage: cargo bench -p cloze-text -- TOKENIZER_DIR TEXT_FILE");
         return Ok(());
     };
     let start = Instant::now();
     let tokenizer = Tokenizer::open(Path::new(tokenizer))?;
-    println!(
-        "open {:.0} ms, {tokenizer:?}",
-        start.elapsed().as_secs_f64() * 1e3
-    );
+    println!("open {:.0} ms, {tokenizer:?}", start.elapsed().as_secs_f64() * 1e3);
     let text = std::fs::read_to_string(text)?;
     let lines: Vec<&str> = text.lines().collect();
     let mut ids: [Vec<u32>; 2] = Default::default();

@@ -23,11 +23,7 @@ pub(crate) const CONFIG: &str = "tokenizer_config.json";
 const MAX_WORD_CHARS: usize = 100;
 
 fn read(path: &Path) -> Result<Vec<u8>, TextError> {
-    fs::read(path).map_err(|source| TextError::Io {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    })
+    fs::read(path).map_err(|source| TextError::Io { action: "read", path: path.to_owned(), source })
 }
 
 /// Opens a folder, a `tokenizer.json` or a `vocab.txt`.
@@ -50,36 +46,23 @@ pub(crate) fn open(path: &Path) -> Result<Tokenizer, TextError> {
 
 fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
     let bytes = read(path)?;
-    let bad = |reason: String| TextError::BadJson {
-        path: path.to_owned(),
-        reason,
-    };
+    let bad = |reason: String| TextError::BadJson { path: path.to_owned(), reason };
     // Parsed twice, because the crate's errors for a wrong shape name neither field nor line.
     let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("not JSON: {e}")))?;
     match value["model"]["type"].as_str() {
         Some("WordPiece") => {}
         Some(other) => {
-            return Err(TextError::Unsupported {
-                path: path.to_owned(),
-                found: format!("its model is {other}"),
-            });
+            return Err(TextError::Unsupported { path: path.to_owned(), found: format!("its model is {other}") });
         }
         None if value["model"].is_object() => {}
         None => return Err(bad("no \"model\" in it: not a tokenizer.json".into())),
     }
-    let reference = tokenizers::Tokenizer::from_bytes(&bytes)
-        .map_err(|e| bad(format!("not a tokenizer.json: {e}")))?;
+    let reference = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| bad(format!("not a tokenizer.json: {e}")))?;
     if !matches!(reference.get_model(), ModelWrapper::WordPiece(_)) {
-        return Err(TextError::Unsupported {
-            path: path.to_owned(),
-            found: "its model is not WordPiece".into(),
-        });
+        return Err(TextError::Unsupported { path: path.to_owned(), found: "its model is not WordPiece".into() });
     }
-    let mut entries: Vec<(u32, String)> = reference
-        .get_vocab(true)
-        .into_iter()
-        .map(|(token, id)| (id, token))
-        .collect();
+    let mut entries: Vec<(u32, String)> =
+        reference.get_vocab(true).into_iter().map(|(token, id)| (id, token)).collect();
     entries.sort_unstable();
     for (expected, (id, token)) in entries.iter().enumerate() {
         if *id as usize != expected {
@@ -96,16 +79,12 @@ fn open_list(path: &Path) -> Result<Tokenizer, TextError> {
     let vocabulary = Vocabulary::parse(&read(path)?, path)?;
     let config_path = path.with_file_name(CONFIG);
     let config: Value = if config_path.is_file() {
-        serde_json::from_slice(&read(&config_path)?).map_err(|e| TextError::BadJson {
-            path: config_path,
-            reason: format!("not JSON: {e}"),
-        })?
+        serde_json::from_slice(&read(&config_path)?)
+            .map_err(|e| TextError::BadJson { path: config_path, reason: format!("not JSON: {e}") })?
     } else {
         Value::Null
     };
-    let lowercase = config["do_lower_case"]
-        .as_bool()
-        .unwrap_or_else(|| !vocabulary.has_capitals());
+    let lowercase = config["do_lower_case"].as_bool().unwrap_or_else(|| !vocabulary.has_capitals());
     let normalizer = BertNormalizer::new(
         true,
         config["tokenize_chinese_chars"].as_bool().unwrap_or(true),
@@ -116,15 +95,9 @@ fn open_list(path: &Path) -> Result<Tokenizer, TextError> {
 }
 
 /// A plain BERT tokenizer over `vocabulary`.
-pub(crate) fn build(
-    vocabulary: Vocabulary,
-    normalizer: BertNormalizer,
-) -> Result<Tokenizer, TextError> {
+pub(crate) fn build(vocabulary: Vocabulary, normalizer: BertNormalizer) -> Result<Tokenizer, TextError> {
     let engine = |action: &'static str| {
-        move |e: Box<dyn std::error::Error + Send + Sync>| TextError::Engine {
-            action,
-            reason: e.to_string(),
-        }
+        move |e: Box<dyn std::error::Error + Send + Sync>| TextError::Engine { action, reason: e.to_string() }
     };
     let model = WordPiece::builder()
         .vocab(vocabulary.ids.clone())
@@ -162,17 +135,12 @@ pub(crate) fn save(
 ) -> Result<(), TextError> {
     let io = |action: &'static str, path: &Path| {
         let path = path.to_owned();
-        move |source| TextError::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| TextError::Io { action, path, source }
     };
     fs::create_dir_all(dir).map_err(io("create", dir))?;
-    let json = reference.to_string(true).map_err(|e| TextError::Engine {
-        action: "write tokenizer.json",
-        reason: e.to_string(),
-    })?;
+    let json = reference
+        .to_string(true)
+        .map_err(|e| TextError::Engine { action: "write tokenizer.json", reason: e.to_string() })?;
     let mut list = tokens.join("\n");
     list.push('\n');
     let config = json!({
@@ -190,8 +158,7 @@ pub(crate) fn save(
     });
     let config = format!("{config:#}\n");
     for (name, text) in [(LIST, list), (JSON, json), (CONFIG, config)] {
-        let (path, partial): (PathBuf, PathBuf) =
-            (dir.join(name), dir.join(format!(".{name}.partial")));
+        let (path, partial): (PathBuf, PathBuf) = (dir.join(name), dir.join(format!(".{name}.partial")));
         let written = fs::File::create(&partial).and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             file.sync_all()?;

@@ -133,11 +133,7 @@ where
     news.characters_left_out = alphabet.left_out;
     let needed = SPECIAL_TOKENS.len() + alphabet.starts.len() + alphabet.continuations.len();
     if options.size < needed {
-        return Err(TextError::VocabularyTooSmall {
-            size: options.size,
-            needed,
-            characters: alphabet.starts.len(),
-        });
+        return Err(TextError::VocabularyTooSmall { size: options.size, needed, characters: alphabet.starts.len() });
     }
     news.stage = LearnStage::Merging;
     progress(news);
@@ -207,9 +203,7 @@ where
                 }
             }
             if let Some(handle) = counting.take() {
-                let (counts, seen) = handle
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                let (counts, seen) = handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 total = counts;
                 news.words += seen;
                 news.distinct = total.len();
@@ -220,31 +214,21 @@ where
             }
             news.bytes += bytes as u64;
             let before = std::mem::take(&mut total);
-            counting =
-                Some(scope.spawn(move || count_round(words, before, &round, threads, max_words)));
+            counting = Some(scope.spawn(move || count_round(words, before, &round, threads, max_words)));
         }
     })
 }
 
 /// Adds the words of `round` to `total`; returns it, pruned, and the number of words seen.
-fn count_round(
-    words: &Words,
-    mut total: Counts,
-    round: &[String],
-    threads: usize,
-    max_words: usize,
-) -> (Counts, u64) {
+fn count_round(words: &Words, mut total: Counts, round: &[String], threads: usize, max_words: usize) -> (Counts, u64) {
     let slices: Vec<&str> = round.iter().flat_map(|text| Slices(text)).collect();
     let next = AtomicUsize::new(0);
     let mut seen = 0;
     thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads.min(slices.len()))
-            .map(|_| scope.spawn(|| count_slices(words, &slices, &next)))
-            .collect();
+        let handles: Vec<_> =
+            (0..threads.min(slices.len())).map(|_| scope.spawn(|| count_slices(words, &slices, &next))).collect();
         for handle in handles {
-            let (counts, n) = handle
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let (counts, n) = handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             seen += n;
             if total.is_empty() {
                 total = counts;
@@ -334,10 +318,7 @@ impl Alphabet {
             }
         }
         let total: u64 = seen.values().map(|&(count, _)| count).sum();
-        let mut order: Vec<(char, u64, bool)> = seen
-            .into_iter()
-            .map(|(c, (n, inside))| (c, n, inside))
-            .collect();
+        let mut order: Vec<(char, u64, bool)> = seen.into_iter().map(|(c, (n, inside))| (c, n, inside)).collect();
         order.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
         // As many occurrences as may be left uncovered, taken from the rare end by whole characters.
         let mut spare = ((1.0 - coverage) * total as f64) as u64;
@@ -358,17 +339,10 @@ impl Alphabet {
 }
 
 /// Runs the trainer; tokens in the order of their ids.
-fn merge(
-    options: &VocabularyOptions,
-    counts: Counts,
-    alphabet: &Alphabet,
-) -> Result<Vec<String>, TextError> {
+fn merge(options: &VocabularyOptions, counts: Counts, alphabet: &Alphabet) -> Result<Vec<String>, TextError> {
     let spelled: Counts = counts
         .into_iter()
-        .filter(|(word, _)| {
-            word.chars()
-                .all(|c| alphabet.starts.binary_search(&c).is_ok())
-        })
+        .filter(|(word, _)| word.chars().all(|c| alphabet.starts.binary_search(&c).is_ok()))
         .collect();
     let mut counts: Counts = most_frequent(spelled, TRAINED_WORDS).into_iter().collect();
     let mut min_frequency = options.min_frequency;
@@ -385,12 +359,7 @@ fn merge(
         .iter()
         .map(|&token| token.to_owned())
         .chain(alphabet.starts.iter().map(|c| c.to_string()))
-        .chain(
-            alphabet
-                .continuations
-                .iter()
-                .map(|c| format!("{CONTINUATION}{c}")),
-        )
+        .chain(alphabet.continuations.iter().map(|c| format!("{CONTINUATION}{c}")))
         .map(|token| AddedToken::from(token, true))
         .collect();
     let trainer = BpeTrainer::builder()
@@ -403,15 +372,8 @@ fn merge(
     let mut model = BPE::default();
     trainer
         .do_train(&counts, &mut model)
-        .map_err(|e| TextError::Engine {
-            action: "learn the vocabulary",
-            reason: e.to_string(),
-        })?;
-    let mut tokens: Vec<(u32, String)> = model
-        .get_vocab()
-        .into_iter()
-        .map(|(token, id)| (id, token))
-        .collect();
+        .map_err(|e| TextError::Engine { action: "learn the vocabulary", reason: e.to_string() })?;
+    let mut tokens: Vec<(u32, String)> = model.get_vocab().into_iter().map(|(token, id)| (id, token)).collect();
     tokens.sort_unstable();
     Ok(tokens.into_iter().map(|(_, token)| token).collect())
 }
@@ -442,24 +404,15 @@ mod tests {
     fn quiet(_: LearnProgress) {}
 
     fn texts(lines: &[&str]) -> impl Iterator<Item = Result<String, Infallible>> {
-        lines
-            .iter()
-            .map(|&line| Ok(line.to_owned()))
-            .collect::<Vec<_>>()
-            .into_iter()
+        lines.iter().map(|&line| Ok(line.to_owned())).collect::<Vec<_>>().into_iter()
     }
 
     fn options(size: usize) -> VocabularyOptions {
-        VocabularyOptions {
-            size,
-            ..VocabularyOptions::default()
-        }
+        VocabularyOptions { size, ..VocabularyOptions::default() }
     }
 
     fn tokens(tokenizer: &Tokenizer) -> Vec<&str> {
-        (0..tokenizer.vocab_size() as u32)
-            .map(|id| tokenizer.token(id).unwrap())
-            .collect()
+        (0..tokenizer.vocab_size() as u32).map(|id| tokenizer.token(id).unwrap()).collect()
     }
 
     /// Deterministic words of a few syllables with a skewed distribution.
@@ -467,9 +420,7 @@ mod tests {
         let syllables = ["ka", "lo", "mi", "Ne", "tu", "ré", "san", "or", "eth", "ix"];
         let (mut state, mut text) = (7u64, String::new());
         for i in 0..n {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let mut x = (state >> 33) as usize;
             for _ in 0..1 + x % 3 {
                 text.push_str(syllables[(x * x) % syllables.len()]);
@@ -490,10 +441,7 @@ mod tests {
         assert!(all.contains(&"the") && all.contains(&"cat"), "{all:?}");
         assert!(!all.contains(&"The"));
         assert_eq!(learned.decode(&learned.encode("THE cats")), "the cats");
-        let cased = VocabularyOptions {
-            cased: true,
-            ..options(30)
-        };
+        let cased = VocabularyOptions { cased: true, ..options(30) };
         let learned = learn(&cased, texts(&corpus), &quiet).unwrap();
         assert!(learned.is_cased());
         assert!(tokens(&learned).contains(&"T"));
@@ -504,10 +452,7 @@ mod tests {
         let text = babble(40_000);
         let lines: Vec<&str> = text.split('.').collect();
         let run = |threads, lines: &[&str]| {
-            let options = VocabularyOptions {
-                threads,
-                ..options(400)
-            };
+            let options = VocabularyOptions { threads, ..options(400) };
             learn(&options, texts(lines), &quiet).unwrap().fingerprint()
         };
         let one = run(1, &lines);
@@ -527,21 +472,13 @@ mod tests {
             panic!("{error}");
         };
         assert!(error.to_string().contains(&needed.to_string()));
-        assert_eq!(
-            learn(&options(needed), texts(&[&text]), &quiet)
-                .unwrap()
-                .vocab_size(),
-            needed
-        );
+        assert_eq!(learn(&options(needed), texts(&[&text]), &quiet).unwrap().vocab_size(), needed);
     }
 
     #[test]
     fn a_high_minimum_frequency_joins_less() {
         let text = babble(2_000);
-        let frequent = VocabularyOptions {
-            min_frequency: 500,
-            ..options(300)
-        };
+        let frequent = VocabularyOptions { min_frequency: 500, ..options(300) };
         let few = learn(&frequent, texts(&[&text]), &quiet).unwrap();
         let many = learn(&options(300), texts(&[&text]), &quiet).unwrap();
         assert!(few.vocab_size() < many.vocab_size());
@@ -560,9 +497,7 @@ mod tests {
 
     #[test]
     fn pruning_keeps_the_frequent_words() {
-        let mut counts: Counts = (0..5000u64)
-            .map(|i| (CompactString::from(format!("w{i:04}")), 1))
-            .collect();
+        let mut counts: Counts = (0..5000u64).map(|i| (CompactString::from(format!("w{i:04}")), 1)).collect();
         counts.insert("frequent".into(), 9);
         let text = "frequent other other".to_owned();
         let words = Words::new(BertNormalizer::default());
@@ -575,9 +510,7 @@ mod tests {
 
     #[test]
     fn huge_counts_are_divided() {
-        let counts: Counts = [("abab".into(), 1 << 33), ("cd".into(), 5)]
-            .into_iter()
-            .collect();
+        let counts: Counts = [("abab".into(), 1 << 33), ("cd".into(), 5)].into_iter().collect();
         assert!(count_divisor(&counts) >= 8);
         let alphabet = Alphabet::choose(&counts, 1.0);
         let all = merge(&options(100), counts, &alphabet).unwrap();
@@ -586,9 +519,7 @@ mod tests {
 
     #[test]
     fn rare_characters_are_left_out_only_beyond_the_coverage() {
-        let counts: Counts = [("ab".into(), 100_000), ("\u{416}".into(), 3)]
-            .into_iter()
-            .collect();
+        let counts: Counts = [("ab".into(), 100_000), ("\u{416}".into(), 3)].into_iter().collect();
         assert_eq!(Alphabet::choose(&counts, 1.0).starts, ['a', 'b', '\u{416}']);
         let chosen = Alphabet::choose(&counts, 0.9999);
         assert_eq!((chosen.starts, chosen.left_out), (vec!['a', 'b'], 1));
@@ -611,10 +542,7 @@ mod tests {
 
     #[test]
     fn options_out_of_range_are_named() {
-        let bad = VocabularyOptions {
-            character_coverage: 0.0,
-            ..options(100)
-        };
+        let bad = VocabularyOptions { character_coverage: 0.0, ..options(100) };
         let error = learn(&bad, texts(&["a"]), &quiet).unwrap_err().to_string();
         assert!(error.contains("character_coverage is 0"), "{error}");
         assert!(learn(&options(5), texts(&["a"]), &quiet).is_err());

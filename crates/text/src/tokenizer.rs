@@ -96,18 +96,8 @@ impl Tokenizer {
         // The one failure that the model knows, an absent unknown token, shows here rather than in `encode`.
         reference
             .encode_fast("\u{1f9ff}\u{10348}", false)
-            .map_err(|e| TextError::Engine {
-                action: "encode",
-                reason: e.to_string(),
-            })?;
-        Ok(Tokenizer {
-            inner: Arc::new(Inner {
-                vocabulary,
-                reference,
-                normalizer,
-                fast,
-            }),
-        })
+            .map_err(|e| TextError::Engine { action: "encode", reason: e.to_string() })?;
+        Ok(Tokenizer { inner: Arc::new(Inner { vocabulary, reference, normalizer, fast }) })
     }
 
     /// Ids of `text`, no special tokens added. Special tokens written in the text are ordinary text: `[MASK]` becomes
@@ -163,11 +153,7 @@ impl Tokenizer {
                 .zip(encoding.get_offsets())
                 .map(|(&id, &(start, end))| Piece { id, start, end })
                 .collect(),
-            Err(_) => vec![Piece {
-                id: self.special().unk,
-                start: 0,
-                end: text.len(),
-            }],
+            Err(_) => vec![Piece { id: self.special().unk, start: 0, end: text.len() }],
         }
     }
 
@@ -201,11 +187,7 @@ impl Tokenizer {
 
     /// The token of an id.
     pub fn token(&self, id: u32) -> Option<&str> {
-        self.inner
-            .vocabulary
-            .tokens
-            .get(id as usize)
-            .map(String::as_str)
+        self.inner.vocabulary.tokens.get(id as usize).map(String::as_str)
     }
 
     /// The id of a token, spelled as in the vocabulary (`##ing`, `[MASK]`).
@@ -220,9 +202,7 @@ impl Tokenizer {
 
     /// Whether the token continues a word (`##ing`). The lone token `##` does not.
     pub fn is_continuation(&self, id: u32) -> bool {
-        self.token(id).is_some_and(|token| {
-            token.len() > CONTINUATION.len() && token.starts_with(CONTINUATION)
-        })
+        self.token(id).is_some_and(|token| token.len() > CONTINUATION.len() && token.starts_with(CONTINUATION))
     }
 
     /// Whether case is kept.
@@ -284,12 +264,7 @@ impl Tokenizer {
     /// # Errors
     /// A folder or file that cannot be written; nothing half-written is left under the three names.
     pub fn save(&self, dir: &Path) -> Result<(), TextError> {
-        folder::save(
-            dir,
-            &self.inner.vocabulary.tokens,
-            &self.inner.reference,
-            self.inner.normalizer.as_ref(),
-        )
+        folder::save(dir, &self.inner.vocabulary.tokens, &self.inner.reference, self.inner.normalizer.as_ref())
     }
 }
 
@@ -384,11 +359,7 @@ mod tests {
     ];
 
     fn plain(cased: bool) -> Tokenizer {
-        let tokens = SPECIAL_TOKENS
-            .iter()
-            .chain(PLAIN)
-            .map(|t| t.to_string())
-            .collect();
+        let tokens = SPECIAL_TOKENS.iter().chain(PLAIN).map(|t| t.to_string()).collect();
         Tokenizer::from_tokens(tokens, cased).unwrap()
     }
 
@@ -399,10 +370,7 @@ mod tests {
     #[test]
     fn special_tokens_in_text_are_text() {
         let t = plain(false);
-        assert_eq!(
-            words(&t, &t.encode("the [MASK]")),
-            ["the", "[", "mask", "]"]
-        );
+        assert_eq!(words(&t, &t.encode("the [MASK]")), ["the", "[", "mask", "]"]);
         assert_eq!(
             words(&t, &t.encode_masked("the [MASK], [MASK] [CLS]")),
             ["the", "[MASK]", ",", "[MASK]", "[", "[UNK]", "]"]
@@ -420,11 +388,7 @@ mod tests {
     fn offsets_are_bytes_of_the_original() {
         let t = plain(false);
         let text = "Thé CAFÉ日cats";
-        let spans: Vec<&str> = t
-            .encode_with_offsets(text)
-            .iter()
-            .map(|p| &text[p.start..p.end])
-            .collect();
+        let spans: Vec<&str> = t.encode_with_offsets(text).iter().map(|p| &text[p.start..p.end]).collect();
         assert_eq!(spans, ["Thé", "CAFÉ", "日", "cat", "s"]);
         let ids: Vec<u32> = t.encode_with_offsets(text).iter().map(|p| p.id).collect();
         assert_eq!(ids, t.encode(text));
@@ -433,16 +397,7 @@ mod tests {
     #[test]
     fn decode_joins_pieces_and_hides_frames() {
         let t = plain(false);
-        let ids = [
-            2,
-            t.id("un").unwrap(),
-            t.id("##aff").unwrap(),
-            t.id("##able").unwrap(),
-            4,
-            1,
-            3,
-            0,
-        ];
+        let ids = [2, t.id("un").unwrap(), t.id("##aff").unwrap(), t.id("##able").unwrap(), 4, 1, 3, 0];
         assert_eq!(t.decode(&ids), "unaffable [MASK] [UNK]");
         assert_eq!(t.decode(&[9999]), "[UNK]");
         assert!(t.is_continuation(t.id("##s").unwrap()));
@@ -540,9 +495,7 @@ mod tests {
             for _ in 0..5_000 {
                 let mut text = String::new();
                 for _ in 0..state >> 60 {
-                    state = state
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(1_442_695_040_888_963_407);
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     let pick = (state >> 33) as usize;
                     if pick.is_multiple_of(97) {
                         text.push_str(&long);
@@ -553,9 +506,7 @@ mod tests {
                     }
                     text.push_str(atoms[pick % atoms.len()]);
                 }
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(99);
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
                 let mut expected = Vec::new();
                 t.encode_reference(&text, &mut expected);
                 assert_eq!(t.encode(&text), expected, "cased {cased}: {text:?}");
@@ -570,20 +521,11 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let out = dir.path().join("new/folder");
             t.save(&out).unwrap();
-            let mut names: Vec<_> = fs::read_dir(&out)
-                .unwrap()
-                .map(|e| e.unwrap().file_name().into_string().unwrap())
-                .collect();
+            let mut names: Vec<_> =
+                fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
             names.sort();
-            assert_eq!(
-                names,
-                ["tokenizer.json", "tokenizer_config.json", "vocab.txt"]
-            );
-            for path in [
-                out.clone(),
-                out.join("vocab.txt"),
-                out.join("tokenizer.json"),
-            ] {
+            assert_eq!(names, ["tokenizer.json", "tokenizer_config.json", "vocab.txt"]);
+            for path in [out.clone(), out.join("vocab.txt"), out.join("tokenizer.json")] {
                 let again = Tokenizer::open(&path).unwrap();
                 assert_eq!(again.fingerprint(), t.fingerprint(), "{}", path.display());
                 assert_eq!(again.is_cased(), cased);
@@ -602,8 +544,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         plain(false).save(dir.path()).unwrap();
         let path = dir.path().join("tokenizer.json");
-        let mut json: serde_json::Value =
-            serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         json["normalizer"] = serde_json::json!({"type": "Lowercase"});
         json["truncation"] = serde_json::json!({
             "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0
@@ -612,10 +553,7 @@ mod tests {
         let t = Tokenizer::open(dir.path()).unwrap();
         assert!(!t.is_fast() && !t.is_cased());
         // No truncation, no accents stripped, [MASK] not injected.
-        assert_eq!(
-            words(&t, &t.encode("The CAT, [MASK] é")),
-            ["the", "cat", ",", "[", "mask", "]", "[UNK]"]
-        );
+        assert_eq!(words(&t, &t.encode("The CAT, [MASK] é")), ["the", "cat", ",", "[", "mask", "]", "[UNK]"]);
         assert_ne!(t.fingerprint(), plain(false).fingerprint());
     }
 
@@ -629,20 +567,14 @@ mod tests {
         let check = |text: &str, expected: &str| {
             fs::write(&json, text).unwrap();
             let message = fails(dir.path());
-            assert!(
-                message.contains("tokenizer.json") && message.contains(expected),
-                "{message}"
-            );
+            assert!(message.contains("tokenizer.json") && message.contains(expected), "{message}");
             assert!(!message.contains('\n'), "{message}");
         };
         check("{\"model\": ", "line 1");
         check("", "not JSON");
         check("{}", "no \"model\"");
         check(r#"{"model": {"type": "BPE"}}"#, "its model is BPE");
-        check(
-            r#"{"model": {"type": "WordPiece", "vocab": 3}}"#,
-            "not a tokenizer.json",
-        );
+        check(r#"{"model": {"type": "WordPiece", "vocab": 3}}"#, "not a tokenizer.json");
         plain(true).save(dir.path()).unwrap();
         let whole = fs::read_to_string(&json).unwrap();
         check(&whole.replace("\"cat\": 9,", "\"cat\": 999,"), "expected");

@@ -16,11 +16,7 @@ struct Node {
     id: u32,
 }
 
-const FREE: Node = Node {
-    base: 0,
-    check: NONE,
-    id: NONE,
-};
+const FREE: Node = Node { base: 0, check: NONE, id: NONE };
 
 /// WordPiece over bytes: word → ids.
 pub(crate) struct Trie {
@@ -35,22 +31,14 @@ pub(crate) struct Trie {
 
 impl Trie {
     /// Builds the trie of `tokens` (unique, ids are positions). `unk` is the id of words that cannot be spelled.
-    pub(crate) fn new<'a>(
-        tokens: impl Iterator<Item = &'a str>,
-        prefix: &str,
-        unk: u32,
-        max_chars: usize,
-    ) -> Trie {
+    pub(crate) fn new<'a>(tokens: impl Iterator<Item = &'a str>, prefix: &str, unk: u32, max_chars: usize) -> Trie {
         let mut sorted: Vec<(&[u8], u32)> = tokens
             .enumerate()
             .map(|(id, token)| (token.as_bytes(), id as u32))
             .filter(|(token, _)| !token.is_empty())
             .collect();
         sorted.sort_unstable();
-        let mut builder = Builder {
-            nodes: vec![FREE; 512],
-            hint: 1,
-        };
+        let mut builder = Builder { nodes: vec![FREE; 512], hint: 1 };
         // The root's own slot is taken, by nobody's child.
         builder.nodes[ROOT as usize].check = ROOT;
         // Depth first over ranges of the sorted tokens: (node, first, last, depth).
@@ -77,15 +65,8 @@ impl Trie {
                 stack.push((base + u32::from(byte), start, end, depth + 1));
             }
         }
-        let mut trie = Trie {
-            nodes: builder.nodes,
-            continuation: None,
-            unk,
-            max_chars,
-        };
-        trie.continuation = prefix
-            .bytes()
-            .try_fold(ROOT, |node, byte| trie.child(node, byte));
+        let mut trie = Trie { nodes: builder.nodes, continuation: None, unk, max_chars };
+        trie.continuation = prefix.bytes().try_fold(ROOT, |node, byte| trie.child(node, byte));
         trie
     }
 
@@ -152,10 +133,7 @@ impl Builder {
             self.reserve(at);
             if self.nodes[at].check == NONE {
                 let base = at - low;
-                if children
-                    .iter()
-                    .all(|&(byte, _)| self.nodes[base + usize::from(byte)].check == NONE)
-                {
+                if children.iter().all(|&(byte, _)| self.nodes[base + usize::from(byte)].check == NONE) {
                     break base;
                 }
             } else {
@@ -195,9 +173,7 @@ mod tests {
 
     #[test]
     fn longest_match_wins_and_dead_ends_are_unknown() {
-        let tokens = [
-            "[UNK]", "un", "##aff", "##able", "unable", "u", "##n", "日", "##本",
-        ];
+        let tokens = ["[UNK]", "un", "##aff", "##able", "unable", "u", "##n", "日", "##本"];
         assert_eq!(encode(&tokens, "unaffable"), [1, 2, 3]);
         assert_eq!(encode(&tokens, "unable"), [4]);
         assert_eq!(encode(&tokens, "unaffab"), [0]);
@@ -223,9 +199,8 @@ mod tests {
 
     #[test]
     fn every_token_is_found_again() {
-        let tokens: Vec<String> = (0..20_000u32)
-            .map(|i| format!("{}{}", i.wrapping_mul(2_654_435_761) % 100_000, i))
-            .collect();
+        let tokens: Vec<String> =
+            (0..20_000u32).map(|i| format!("{}{}", i.wrapping_mul(2_654_435_761) % 100_000, i)).collect();
         let trie = Trie::new(tokens.iter().map(String::as_str), "##", NONE - 1, 100);
         for (id, token) in tokens.iter().enumerate() {
             let mut out = Vec::new();

@@ -45,10 +45,7 @@ impl Vocabulary {
         for (id, token) in tokens.iter().enumerate() {
             // U+2028 alone is a token of bert-base-chinese: only ASCII's blanks are a mistake.
             if token.bytes().all(|b| b.is_ascii_whitespace()) {
-                return Err(TextError::BlankLine {
-                    path: path.to_owned(),
-                    line: id + 1,
-                });
+                return Err(TextError::BlankLine { path: path.to_owned(), line: id + 1 });
             }
             if let Some(first) = ids.insert(token.clone(), id as u32) {
                 return Err(TextError::DuplicateToken {
@@ -62,29 +59,15 @@ impl Vocabulary {
         let find = |token: &str| ids.get(token).copied();
         let found = SPECIAL_TOKENS.map(find);
         let [Some(pad), Some(unk), Some(cls), Some(sep), Some(mask)] = found else {
-            let missing: Vec<&str> = SPECIAL_TOKENS
-                .iter()
-                .zip(found)
-                .filter(|(_, id)| id.is_none())
-                .map(|(&token, _)| token)
-                .collect();
+            let missing: Vec<&str> =
+                SPECIAL_TOKENS.iter().zip(found).filter(|(_, id)| id.is_none()).map(|(&token, _)| token).collect();
             return Err(TextError::MissingSpecial {
                 path: path.to_owned(),
                 count: tokens.len(),
                 missing: missing.join(" "),
             });
         };
-        Ok(Vocabulary {
-            tokens,
-            ids,
-            special: Special {
-                pad,
-                unk,
-                cls,
-                sep,
-                mask,
-            },
-        })
+        Ok(Vocabulary { tokens, ids, special: Special { pad, unk, cls, sep, mask } })
     }
 
     /// Reads the bytes of a `vocab.txt`: one token a line, ids from 0, LF or CRLF.
@@ -103,18 +86,13 @@ impl Vocabulary {
         if lines.last().is_some_and(|last| last.is_empty()) {
             lines.pop();
         }
-        let tokens = lines
-            .into_iter()
-            .map(|line| line.strip_suffix('\r').unwrap_or(line).to_owned())
-            .collect();
+        let tokens = lines.into_iter().map(|line| line.strip_suffix('\r').unwrap_or(line).to_owned()).collect();
         Vocabulary::new(tokens, path)
     }
 
     /// Whether ordinary tokens hold capitals: what casing a vocabulary is for when nothing beside it says so.
     pub(crate) fn has_capitals(&self) -> bool {
-        self.tokens
-            .iter()
-            .any(|token| !token.starts_with('[') && token.chars().any(char::is_uppercase))
+        self.tokens.iter().any(|token| !token.starts_with('[') && token.chars().any(char::is_uppercase))
     }
 }
 
@@ -144,10 +122,7 @@ mod tests {
     fn malformed_vocabularies_name_file_and_line() {
         assert!(message(b"").contains("a/vocab.txt is empty"));
         let duplicate = message(b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nof\nthe\n");
-        assert!(
-            duplicate.contains("a/vocab.txt, line 8: token \"the\""),
-            "{duplicate}"
-        );
+        assert!(duplicate.contains("a/vocab.txt, line 8: token \"the\""), "{duplicate}");
         assert!(duplicate.contains("line 6"), "{duplicate}");
         let missing = message(b"[PAD]\n[CLS]\n[SEP]\nthe\n");
         assert!(missing.contains("no [UNK] [MASK];"), "{missing}");

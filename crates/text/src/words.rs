@@ -65,11 +65,7 @@ fn is_punctuation(c: char) -> bool {
 impl Words {
     pub(crate) fn new(normalizer: BertNormalizer) -> Words {
         debug_assert!(normalizer.clean_text);
-        let mut words = Words {
-            normalizer,
-            ascii: [WIDE; 256],
-            pages: (0..0x1100).map(|_| OnceLock::new()).collect(),
-        };
+        let mut words = Words { normalizer, ascii: [WIDE; 256], pages: (0..0x1100).map(|_| OnceLock::new()).collect() };
         for byte in 0..128u8 {
             let entry = words.entry_of(char::from(byte));
             words.ascii[usize::from(byte)] = match entry.kind {
@@ -95,18 +91,10 @@ impl Words {
 
     fn entry_of(&self, c: char) -> Entry {
         let normal = self.normalize(c.encode_utf8(&mut [0; 4]));
-        let strips = self
-            .normalizer
-            .strip_accents
-            .unwrap_or(self.normalizer.lowercase);
+        let strips = self.normalizer.strip_accents.unwrap_or(self.normalizer.lowercase);
         let body = normal.trim();
         let chars = body.chars().count();
-        let mut entry = Entry {
-            kind: Kind::Ask,
-            len: 0,
-            chars: 0,
-            text: [0; ENTRY_BYTES],
-        };
+        let mut entry = Entry { kind: Kind::Ask, len: 0, chars: 0, text: [0; ENTRY_BYTES] };
         entry.kind = if normal.is_empty() {
             Kind::Drop
         } else if body.is_empty() {
@@ -201,8 +189,7 @@ impl Words {
                     };
                     let entry = self.entry(c);
                     // The bytes are a `&str`'s, so this is always UTF-8.
-                    let normal =
-                        std::str::from_utf8(&entry.text[..usize::from(entry.len)]).unwrap_or("");
+                    let normal = std::str::from_utf8(&entry.text[..usize::from(entry.len)]).unwrap_or("");
                     match entry.kind {
                         Kind::Space => flush!(),
                         Kind::Drop => {}
@@ -269,9 +256,7 @@ mod tests {
     fn reference(normalizer: &BertNormalizer, text: &str) -> Vec<String> {
         let mut pre = PreTokenizedString::from(text);
         pre.normalize(|s| normalizer.normalize(s)).unwrap();
-        tokenizers::pre_tokenizers::bert::BertPreTokenizer
-            .pre_tokenize(&mut pre)
-            .unwrap();
+        tokenizers::pre_tokenizers::bert::BertPreTokenizer.pre_tokenize(&mut pre).unwrap();
         pre.get_splits(OffsetReferential::Normalized, OffsetType::Byte)
             .into_iter()
             .map(|(s, _, _)| s.to_owned())
@@ -289,10 +274,7 @@ mod tests {
 
     #[test]
     fn every_character_is_split_as_by_the_reference() {
-        for normalizer in [
-            BertNormalizer::new(true, true, None, true),
-            BertNormalizer::new(true, true, None, false),
-        ] {
+        for normalizer in [BertNormalizer::new(true, true, None, true), BertNormalizer::new(true, true, None, false)] {
             let words = Words::new(normalizer);
             // Sixty-four characters at a time, each between letters, keeps this quick.
             // Of the vast uniform blocks (Han, Hangul, private use, unassigned planes) every 31st will do.
@@ -304,11 +286,7 @@ mod tests {
                 .collect();
             for chunk in all.chunks(64) {
                 let text: String = chunk.iter().flat_map(|&c| ['x', c, 'Y', ' ']).collect();
-                assert_eq!(
-                    ours(&words, &text),
-                    reference(&normalizer, &text),
-                    "{chunk:?}"
-                );
+                assert_eq!(ours(&words, &text), reference(&normalizer, &text), "{chunk:?}");
             }
         }
     }
@@ -340,11 +318,7 @@ mod tests {
                 for b in marks {
                     for c in marks {
                         let text = format!("E{a}{b}{c}o {c}{a}");
-                        assert_eq!(
-                            ours(&words, &text),
-                            reference(&normalizer, &text),
-                            "{text:?}"
-                        );
+                        assert_eq!(ours(&words, &text), reference(&normalizer, &text), "{text:?}");
                     }
                 }
             }

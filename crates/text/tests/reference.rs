@@ -7,10 +7,8 @@ use cloze_text::Tokenizer;
 
 /// The folder of test data: the variable `CLOZE_DATA`, or beside the repository.
 fn data() -> Option<PathBuf> {
-    let path = std::env::var_os("CLOZE_DATA").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
-        PathBuf::from,
-    );
+    let path = std::env::var_os("CLOZE_DATA")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")), PathBuf::from);
     let found = path.is_dir();
     if !found {
         println!("skipped: no data at {} (set CLOZE_DATA)", path.display());

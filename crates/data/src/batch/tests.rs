@@ -11,13 +11,7 @@ pub(crate) fn table() -> TokenTable {
     let vocab_size = 5 + WORDS as usize;
     TokenTable {
         vocab_size,
-        special: Special {
-            pad: 0,
-            unk: 1,
-            cls: 2,
-            sep: 3,
-            mask: 4,
-        },
+        special: Special { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4 },
         continuation: (0..vocab_size).map(|id| id >= 5 && id % 4 == 0).collect(),
     }
 }
@@ -31,23 +25,13 @@ pub(crate) fn corpus(documents: usize) -> Documents {
         assert!(next < 5 + WORDS);
         (next - len as u32..next).collect::<Vec<u32>>()
     };
-    let documents = (0..documents)
-        .map(|_| {
-            (0..1 + random.below(20))
-                .map(|_| sentence(1 + random.below(25)))
-                .collect()
-        })
-        .collect();
+    let documents =
+        (0..documents).map(|_| (0..1 + random.below(20)).map(|_| sentence(1 + random.below(25))).collect()).collect();
     Documents::from_memory(documents)
 }
 
 fn options(size: BatchSize) -> BatchOptions {
-    BatchOptions {
-        seq_len: 64,
-        size,
-        seed: 11,
-        ..BatchOptions::default()
-    }
+    BatchOptions { seq_len: 64, size, seed: 11, ..BatchOptions::default() }
 }
 
 fn source(documents: usize, options: BatchOptions) -> BatchSource {
@@ -60,9 +44,7 @@ fn unmasked(batch: &Batch) -> Vec<Vec<i32>> {
     for (row, label) in batch.mlm_rows.iter().zip(&batch.mlm_labels) {
         ids[*row as usize] = *label;
     }
-    (0..batch.sequences())
-        .map(|s| ids[batch.rows(s)].to_vec())
-        .collect()
+    (0..batch.sequences()).map(|s| ids[batch.rows(s)].to_vec()).collect()
 }
 
 /// The document that each id of [`corpus`] is in.
@@ -103,10 +85,7 @@ fn check_layout(batch: &Batch, nsp: bool) {
         }
         let predicted = batch.prediction_range(sequence).len();
         let wanted = Masking::default().predictions(n);
-        assert_eq!(
-            predicted,
-            wanted.min(ids.iter().filter(|id| **id >= 5).count())
-        );
+        assert_eq!(predicted, wanted.min(ids.iter().filter(|id| **id >= 5).count()));
     }
 }
 
@@ -114,13 +93,7 @@ fn check_layout(batch: &Batch, nsp: bool) {
 fn layout_is_bert_s() {
     for nsp in [true, false] {
         for size in [BatchSize::Sequences(7), BatchSize::Tokens(500)] {
-            let source = source(
-                100,
-                BatchOptions {
-                    nsp,
-                    ..options(size)
-                },
-            );
+            let source = source(100, BatchOptions { nsp, ..options(size) });
             for index in 0..60 {
                 check_layout(&source.batch(index), nsp);
             }
@@ -142,10 +115,7 @@ fn every_batch_has_its_size_across_epochs() {
 
 #[test]
 fn a_corpus_smaller_than_a_batch_goes_round() {
-    for (size, epochs) in [
-        (BatchSize::Sequences(500), 10.0),
-        (BatchSize::Tokens(20_000), 10.0),
-    ] {
+    for (size, epochs) in [(BatchSize::Sequences(500), 10.0), (BatchSize::Tokens(20_000), 10.0)] {
         let source = source(5, options(size));
         assert!(source.epoch_of(1) > epochs, "{}", source.epoch_of(1));
         check_layout(&source.batch(3), true);
@@ -244,25 +214,15 @@ fn any_order_and_any_thread_give_the_same_batches() {
 #[test]
 fn another_seed_is_another_row_of_batches() {
     let size = BatchSize::Sequences(9);
-    let other = BatchOptions {
-        seed: 12,
-        ..options(size)
-    };
-    assert_ne!(
-        source(40, options(size)).batch(0),
-        source(40, other).batch(0)
-    );
+    let other = BatchOptions { seed: 12, ..options(size) };
+    assert_ne!(source(40, options(size)).batch(0), source(40, other).batch(0));
 }
 
 /// The masked sequences of an epoch, in a canonical order.
 fn sorted_epoch(source: &BatchSource, epoch: u64) -> Vec<Vec<i32>> {
     let mut all: Vec<Vec<i32>> = source
         .epoch_batches(epoch)
-        .flat_map(|batch| {
-            (0..batch.sequences())
-                .map(|s| batch.ids[batch.rows(s)].to_vec())
-                .collect::<Vec<_>>()
-        })
+        .flat_map(|batch| (0..batch.sequences()).map(|s| batch.ids[batch.rows(s)].to_vec()).collect::<Vec<_>>())
         .collect();
     all.sort();
     all
@@ -271,14 +231,8 @@ fn sorted_epoch(source: &BatchSource, epoch: u64) -> Vec<Vec<i32>> {
 #[test]
 fn static_masks_repeat_and_dynamic_ones_do_not() {
     for nsp in [true, false] {
-        let dynamic = BatchOptions {
-            nsp,
-            ..options(BatchSize::Sequences(8))
-        };
-        let fixed = BatchOptions {
-            duplicates: Some(2),
-            ..dynamic.clone()
-        };
+        let dynamic = BatchOptions { nsp, ..options(BatchSize::Sequences(8)) };
+        let fixed = BatchOptions { duplicates: Some(2), ..dynamic.clone() };
         let source = source(40, fixed);
         let epochs: Vec<_> = (0..5).map(|e| sorted_epoch(&source, e)).collect();
         assert_eq!(epochs[0], epochs[2]);
@@ -308,10 +262,7 @@ fn masks_of_one_epoch_do_not_depend_on_the_batch_size() {
 #[test]
 fn odd_corpora_work_or_say_what_is_missing() {
     let make = |docs: Vec<Vec<Vec<u32>>>, nsp: bool| {
-        let options = BatchOptions {
-            nsp,
-            ..options(BatchSize::Sequences(4))
-        };
+        let options = BatchOptions { nsp, ..options(BatchSize::Sequences(4)) };
         BatchSource::new(Documents::from_memory(docs), table(), options)
     };
     let words = |n: u32| (5..5 + n).collect::<Vec<u32>>();
@@ -320,10 +271,7 @@ fn odd_corpora_work_or_say_what_is_missing() {
         (vec![vec![], vec![vec![]]], "no tokens"),
         (vec![vec![words(9), words(9)]], "second document"),
         (vec![vec![words(9), words(9)], vec![]], "second document"),
-        (
-            vec![vec![words(9)], vec![words(5), vec![]]],
-            "two sentences",
-        ),
+        (vec![vec![words(9)], vec![words(5), vec![]]], "two sentences"),
     ];
     for (docs, expected) in refused {
         let text = make(docs, true).unwrap_err().to_string();
@@ -352,78 +300,21 @@ fn odd_corpora_work_or_say_what_is_missing() {
 fn options_that_cannot_work_are_refused_by_name() {
     let good = options(BatchSize::Sequences(4));
     let bad = [
-        (
-            BatchOptions {
-                seq_len: 4,
-                ..good.clone()
-            },
-            "seq_len",
-        ),
-        (
-            BatchOptions {
-                seq_len: 70_000,
-                ..good.clone()
-            },
-            "seq_len",
-        ),
-        (
-            BatchOptions {
-                size: BatchSize::Sequences(0),
-                ..good.clone()
-            },
-            "batch size",
-        ),
-        (
-            BatchOptions {
-                size: BatchSize::Tokens(63),
-                ..good.clone()
-            },
-            "cannot hold one sequence",
-        ),
-        (
-            BatchOptions {
-                size: BatchSize::Sequences(usize::MAX),
-                ..good.clone()
-            },
-            "smaller",
-        ),
-        (
-            BatchOptions {
-                short_seq_prob: 1.1,
-                ..good.clone()
-            },
-            "short_seq_prob",
-        ),
-        (
-            BatchOptions {
-                duplicates: Some(0),
-                ..good.clone()
-            },
-            "duplicates",
-        ),
-        (
-            BatchOptions {
-                masking: Masking {
-                    rate: 2.0,
-                    ..Masking::default()
-                },
-                ..good.clone()
-            },
-            "masking rate",
-        ),
+        (BatchOptions { seq_len: 4, ..good.clone() }, "seq_len"),
+        (BatchOptions { seq_len: 70_000, ..good.clone() }, "seq_len"),
+        (BatchOptions { size: BatchSize::Sequences(0), ..good.clone() }, "batch size"),
+        (BatchOptions { size: BatchSize::Tokens(63), ..good.clone() }, "cannot hold one sequence"),
+        (BatchOptions { size: BatchSize::Sequences(usize::MAX), ..good.clone() }, "smaller"),
+        (BatchOptions { short_seq_prob: 1.1, ..good.clone() }, "short_seq_prob"),
+        (BatchOptions { duplicates: Some(0), ..good.clone() }, "duplicates"),
+        (BatchOptions { masking: Masking { rate: 2.0, ..Masking::default() }, ..good.clone() }, "masking rate"),
     ];
     for (options, word) in bad {
-        let text = BatchSource::new(corpus(9), table(), options)
-            .unwrap_err()
-            .to_string();
+        let text = BatchSource::new(corpus(9), table(), options).unwrap_err().to_string();
         assert!(text.contains(word), "{text}");
     }
     // The smallest that can.
-    let least = BatchOptions {
-        seq_len: 5,
-        size: BatchSize::Tokens(5),
-        ..good
-    };
+    let least = BatchOptions { seq_len: 5, size: BatchSize::Tokens(5), ..good };
     let batch = source(9, least).batch(3);
     assert_eq!(batch.tokens(), 5);
 }
@@ -447,10 +338,7 @@ fn examples_show_what_the_model_sees_and_what_it_should_say() {
     assert_eq!((pieces[3].segment, pieces[4].segment), (0, 1));
     assert_eq!(pieces.iter().filter(|p| p.label.is_some()).count(), 1);
     assert_eq!(examples[1].pieces[1].label.as_deref(), Some("w9"));
-    assert_eq!(
-        (examples[0].random_next, examples[1].random_next),
-        (Some(false), Some(true))
-    );
+    assert_eq!((examples[0].random_next, examples[1].random_next), (Some(false), Some(true)));
 }
 
 /// Prints times; run with `--release -- --ignored --nocapture`.
@@ -462,11 +350,7 @@ fn speed_of_planning_and_batches() {
     let docs: Vec<Vec<Vec<u32>>> = (0..100_000)
         .map(|_| {
             (0..1 + random.below(50))
-                .map(|_| {
-                    (0..1 + random.below(50))
-                        .map(|_| 5 + random.below(30_000) as u32)
-                        .collect()
-                })
+                .map(|_| (0..1 + random.below(50)).map(|_| 5 + random.below(30_000) as u32).collect())
                 .collect()
         })
         .collect();

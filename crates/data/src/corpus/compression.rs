@@ -82,9 +82,7 @@ impl Stream {
     /// Finds the compression by the first bytes.
     pub fn open(raw: impl Read + Send + 'static, path: &Arc<Path>) -> Result<Stream, DataError> {
         let mut raw = BufReader::with_capacity(BUFFER, raw);
-        let start = raw
-            .fill_buf()
-            .map_err(|e| DataError::io("read", &**path, e))?;
+        let start = raw.fill_buf().map_err(|e| DataError::io("read", &**path, e))?;
         let compression = Compression::of_magic(start);
         let named = Compression::of_name(path);
         if compression == Compression::None && named != Compression::None {
@@ -96,16 +94,10 @@ impl Stream {
         }
         let reader: Box<dyn BufRead + Send> = match compression {
             Compression::None => Box::new(raw),
-            Compression::Gzip => {
-                Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw)))
-            }
+            Compression::Gzip => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw))),
             Compression::Zstd => Box::new(BufReader::with_capacity(BUFFER, ZstdReader::new(raw))),
         };
-        Ok(Stream {
-            reader,
-            path: path.clone(),
-            compression,
-        })
+        Ok(Stream { reader, path: path.clone(), compression })
     }
 
     /// The bytes that are ready; empty at the end.
@@ -152,11 +144,7 @@ impl Stream {
         if self.compression == Compression::None || e.raw_os_error().is_some() {
             return DataError::io("read", &*self.path, e);
         }
-        DataError::Format {
-            path: self.path.to_path_buf(),
-            format: self.compression.name(),
-            reason: e.to_string(),
-        }
+        DataError::Format { path: self.path.to_path_buf(), format: self.compression.name(), reason: e.to_string() }
     }
 }
 
@@ -169,11 +157,7 @@ struct ZstdReader<R: BufRead> {
 
 impl<R: BufRead> ZstdReader<R> {
     fn new(source: R) -> ZstdReader<R> {
-        ZstdReader {
-            source,
-            decoder: FrameDecoder::new(),
-            within_frame: false,
-        }
+        ZstdReader { source, decoder: FrameDecoder::new(), within_frame: false }
     }
 
     /// Begins the next frame; false at the end of the file.
@@ -184,10 +168,7 @@ impl<R: BufRead> ZstdReader<R> {
             }
             match self.decoder.init(&mut self.source) {
                 Ok(()) => return Ok(true),
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
-                    length,
-                    ..
-                })) => {
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
                     let length = u64::from(length);
                     let mut skipped = self.source.by_ref().take(length);
                     if io::copy(&mut skipped, &mut io::sink())? < length {

@@ -43,24 +43,16 @@ pub(super) fn expand(paths: &[PathBuf]) -> Result<Vec<InputFile>, DataError> {
     let mut seen = HashSet::new();
     for path in paths {
         if is_stdin(path) {
-            files.push(InputFile {
-                path: Arc::from(path.as_path()),
-                bytes: None,
-            });
+            files.push(InputFile { path: Arc::from(path.as_path()), bytes: None });
             continue;
         }
-        let refuse = |reason: String| DataError::Input {
-            path: path.clone(),
-            reason,
-        };
+        let refuse = |reason: String| DataError::Input { path: path.clone(), reason };
         match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => {
                 let before = files.len();
                 walk(path, &mut HashSet::new(), &mut seen, &mut files)?;
                 if files.len() == before && seen.is_empty() {
-                    return Err(refuse(format!(
-                        "the folder holds no corpus file; expected files ending in {ENDINGS}"
-                    )));
+                    return Err(refuse(format!("the folder holds no corpus file; expected files ending in {ENDINGS}")));
                 }
             }
             Ok(_) => add(path, &mut seen, &mut files)?,
@@ -69,8 +61,7 @@ pub(super) fn expand(paths: &[PathBuf]) -> Result<Vec<InputFile>, DataError> {
                 let Some(pattern) = pattern else {
                     return Err(refuse("no such file or folder".into()));
                 };
-                let matches =
-                    glob::glob(pattern).map_err(|e| refuse(format!("not a valid pattern: {e}")))?;
+                let matches = glob::glob(pattern).map_err(|e| refuse(format!("not a valid pattern: {e}")))?;
                 let mut found: Vec<PathBuf> = Vec::new();
                 for entry in matches {
                     found.push(entry.map_err(|e| {
@@ -102,11 +93,7 @@ pub(super) fn expand(paths: &[PathBuf]) -> Result<Vec<InputFile>, DataError> {
     Ok(files)
 }
 
-fn add(
-    path: &Path,
-    seen: &mut HashSet<PathBuf>,
-    files: &mut Vec<InputFile>,
-) -> Result<(), DataError> {
+fn add(path: &Path, seen: &mut HashSet<PathBuf>, files: &mut Vec<InputFile>) -> Result<(), DataError> {
     let canonical = fs::canonicalize(path).map_err(|e| DataError::io("open", path, e))?;
     if seen.insert(canonical) {
         let meta = fs::metadata(path).map_err(|e| DataError::io("open", path, e))?;
@@ -155,10 +142,7 @@ fn walk(
 /// The format that a file's name tells, its compression's ending left aside.
 fn format_of_name(path: &Path) -> Option<Format> {
     let name = path.file_name()?.to_str()?.to_ascii_lowercase();
-    let stem = [".gz", ".gzip", ".zst", ".zstd"]
-        .iter()
-        .find_map(|ending| name.strip_suffix(ending))
-        .unwrap_or(&name);
+    let stem = [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name);
     match stem.rsplit_once('.')?.1 {
         "txt" | "text" => Some(Format::Text),
         "tokens" => Some(Format::WikiText),
@@ -169,11 +153,7 @@ fn format_of_name(path: &Path) -> Option<Format> {
 }
 
 /// Opens one file: finds its compression and its format.
-pub(super) fn open(
-    file: &InputFile,
-    options: &CorpusOptions,
-    read: &Arc<AtomicU64>,
-) -> Result<Source, DataError> {
+pub(super) fn open(file: &InputFile, options: &CorpusOptions, read: &Arc<AtomicU64>) -> Result<Source, DataError> {
     let path = &file.path;
     let named = format_of_name(path);
     let raw: Box<dyn io::Read + Send> = if is_stdin(path) {
@@ -197,18 +177,13 @@ pub(super) fn open(
     match format {
         Format::Text => Ok(Source::Text(TextDocuments::new(Lines::new(stream), false))),
         Format::WikiText => Ok(Source::Text(TextDocuments::new(Lines::new(stream), true))),
-        Format::Json => Ok(Source::Json(JsonDocuments::new(
-            Lines::new(stream),
-            &options.text_column,
-        ))),
+        Format::Json => Ok(Source::Json(JsonDocuments::new(Lines::new(stream), &options.text_column))),
         Format::Parquet => {
             // Parquet is read from its end: what cannot seek goes through an unnamed temporary file.
-            let mut spool = tempfile::tempfile()
-                .map_err(|e| DataError::io("create a temporary file for", &**path, e))?;
+            let mut spool =
+                tempfile::tempfile().map_err(|e| DataError::io("create a temporary file for", &**path, e))?;
             stream.copy_to(&mut spool)?;
-            spool
-                .rewind()
-                .map_err(|e| DataError::io("rewind", &**path, e))?;
+            spool.rewind().map_err(|e| DataError::io("rewind", &**path, e))?;
             let documents = ParquetDocuments::open(spool, path.clone(), options, None)?;
             Ok(Source::Parquet(Box::new(documents)))
         }

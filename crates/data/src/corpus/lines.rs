@@ -93,10 +93,7 @@ impl Lines {
     fn check(&self) -> Result<(), DataError> {
         let path = || self.stream.path().to_path_buf();
         if let Some(at) = memchr::memchr(0, &self.bytes) {
-            return Err(DataError::Binary {
-                path: path(),
-                offset: self.offset + at as u64,
-            });
+            return Err(DataError::Binary { path: path(), offset: self.offset + at as u64 });
         }
         if let Err(e) = std::str::from_utf8(&self.bytes) {
             let at = e.valid_up_to();
@@ -212,10 +209,7 @@ pub(super) struct JsonDocuments {
 
 impl JsonDocuments {
     pub fn new(lines: Lines, column: &str) -> JsonDocuments {
-        JsonDocuments {
-            lines,
-            column: Arc::from(column),
-        }
+        JsonDocuments { lines, column: Arc::from(column) }
     }
 
     pub fn next_row(&mut self) -> Result<Row, DataError> {
@@ -224,16 +218,10 @@ impl JsonDocuments {
                 return Ok(Row::End);
             }
             let line = self.lines.line;
-            let record = |reason: String| DataError::Record {
-                path: self.lines.stream.path().to_path_buf(),
-                line,
-                reason,
-            };
+            let record =
+                |reason: String| DataError::Record { path: self.lines.stream.path().to_path_buf(), line, reason };
             if self.lines.cut {
-                return Err(record(format!(
-                    "longer than {} MB; expected one JSON object a line",
-                    MAX_JSON_LINE >> 20
-                )));
+                return Err(record(format!("longer than {} MB; expected one JSON object a line", MAX_JSON_LINE >> 20)));
             }
             let text = self.lines.text();
             if text.trim().is_empty() {
@@ -241,34 +229,24 @@ impl JsonDocuments {
             }
             let mut json = serde_json::Deserializer::from_str(text);
             let column = TextColumn { name: &self.column };
-            let found = column
-                .deserialize(&mut json)
-                .and_then(|found| json.end().map(|()| found))
-                .map_err(|e| {
-                    // serde_json says "line 1": of this one line. Ours is said before.
-                    let at = format!(" at line 1 column {}", e.column());
-                    record(format!(
-                        "not a JSON object with text: {} (column {})",
-                        e.to_string().replace(&at, ""),
-                        e.column()
-                    ))
-                })?;
+            let found = column.deserialize(&mut json).and_then(|found| json.end().map(|()| found)).map_err(|e| {
+                // serde_json says "line 1": of this one line. Ours is said before.
+                let at = format!(" at line 1 column {}", e.column());
+                record(format!(
+                    "not a JSON object with text: {} (column {})",
+                    e.to_string().replace(&at, ""),
+                    e.column()
+                ))
+            })?;
             return match found {
                 Found::Text(text) if text.trim().is_empty() => Ok(Row::Blank),
                 Found::Text(text) => Ok(Row::Document(text, line)),
                 Found::Null => Ok(Row::Blank),
-                Found::Other(kind) => Err(record(format!(
-                    "\"{}\" is {kind}, expected a string",
-                    self.column
-                ))),
+                Found::Other(kind) => Err(record(format!("\"{}\" is {kind}, expected a string", self.column))),
                 Found::Missing(present) => Err(record(format!(
                     "no text column \"{}\"; it has {}: name one with --text-column",
                     self.column,
-                    if present.is_empty() {
-                        "none".into()
-                    } else {
-                        present.join(", ")
-                    }
+                    if present.is_empty() { "none".into() } else { present.join(", ") }
                 ))),
             };
         }

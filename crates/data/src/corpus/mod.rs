@@ -36,9 +36,7 @@ pub struct CorpusOptions {
 
 impl Default for CorpusOptions {
     fn default() -> CorpusOptions {
-        CorpusOptions {
-            text_column: "text".into(),
-        }
+        CorpusOptions { text_column: "text".into() }
     }
 }
 
@@ -144,10 +142,7 @@ pub fn open_corpus(paths: &[PathBuf], options: &CorpusOptions) -> Result<Corpus,
         rest: VecDeque::new(),
         documents_of_file: 0,
         documents: 0,
-        progress: ReadProgress {
-            read: Arc::default(),
-            total,
-        },
+        progress: ReadProgress { read: Arc::default(), total },
         notes: CorpusNotes::default(),
         ended: false,
     })
@@ -184,11 +179,7 @@ impl Corpus {
             if let Some((text, line)) = self.rest.pop_front() {
                 self.documents += 1;
                 self.documents_of_file += 1;
-                return Ok(Some(Document {
-                    text,
-                    file: path.clone(),
-                    line,
-                }));
+                return Ok(Some(Document { text, file: path.clone(), line }));
             }
             let row = match source {
                 Source::Text(source) => source.next_row()?,
@@ -241,11 +232,7 @@ fn cut(text: String, limit: usize) -> Vec<String> {
     let mut parts = Vec::new();
     let mut rest = text.as_str();
     while !rest.is_empty() {
-        let end = if rest.len() <= limit {
-            rest.len()
-        } else {
-            cut_point(rest.as_bytes(), limit)
-        };
+        let end = if rest.len() <= limit { rest.len() } else { cut_point(rest.as_bytes(), limit) };
         let (part, tail) = rest.split_at(end);
         if !part.trim().is_empty() {
             parts.push(part.trim_end().to_string());

@@ -50,19 +50,12 @@ impl ParquetDocuments {
         let copy = file.try_clone().map_err(at)?;
         let reader = SerializedFileReader::new(copy).map_err(|e| format_error(&path, &e))?;
         let schema = reader.metadata().file_metadata().schema_descr_ptr();
-        let found = schema
-            .columns()
-            .iter()
-            .position(|column| column.path().string() == options.text_column);
+        let found = schema.columns().iter().position(|column| column.path().string() == options.text_column);
         let Some(column) = found else {
             return Err(DataError::NoTextColumn {
                 path: path.to_path_buf(),
                 column: options.text_column.clone(),
-                present: schema
-                    .columns()
-                    .iter()
-                    .map(|column| column.path().string())
-                    .collect(),
+                present: schema.columns().iter().map(|column| column.path().string()).collect(),
             });
         };
         let leaf = schema.column(column);
@@ -72,11 +65,7 @@ impl ParquetDocuments {
                 reason: format!(
                     "column \"{}\" is {}{:?}, expected strings",
                     options.text_column,
-                    if leaf.max_rep_level() > 0 {
-                        "a list of "
-                    } else {
-                        ""
-                    },
+                    if leaf.max_rep_level() > 0 { "a list of " } else { "" },
                     leaf.physical_type()
                 ),
             });
@@ -103,21 +92,11 @@ impl ParquetDocuments {
         let Some(Some(value)) = self.rows.pop() else {
             return Ok(Row::Blank);
         };
-        let record = |reason: String| DataError::Record {
-            path: self.path.to_path_buf(),
-            line: self.row,
-            reason,
-        };
-        let text = std::str::from_utf8(value.data()).map_err(|e| {
-            record(format!(
-                "byte {} of this row's text is not UTF-8",
-                e.valid_up_to()
-            ))
-        })?;
+        let record = |reason: String| DataError::Record { path: self.path.to_path_buf(), line: self.row, reason };
+        let text = std::str::from_utf8(value.data())
+            .map_err(|e| record(format!("byte {} of this row's text is not UTF-8", e.valid_up_to())))?;
         if let Some(at) = memchr::memchr(0, text.as_bytes()) {
-            return Err(record(format!(
-                "byte {at} of this row's text is NUL: binary"
-            )));
+            return Err(record(format!("byte {at} of this row's text is NUL: binary")));
         }
         if text.trim().is_empty() {
             return Ok(Row::Blank);
@@ -133,19 +112,11 @@ impl ParquetDocuments {
                 if self.group == groups {
                     return Ok(false);
                 }
-                self.values = Some(
-                    self.open_group()
-                        .map_err(|e| format_error(&self.path, &e))?,
-                );
+                self.values = Some(self.open_group().map_err(|e| format_error(&self.path, &e))?);
                 self.group += 1;
                 continue;
             };
-            let leaf = self
-                .reader
-                .metadata()
-                .file_metadata()
-                .schema_descr()
-                .column(self.column);
+            let leaf = self.reader.metadata().file_metadata().schema_descr().column(self.column);
             let mut levels = Vec::new();
             let mut found = Vec::new();
             let (records, _, _) = values
@@ -166,11 +137,7 @@ impl ParquetDocuments {
             } else {
                 let mut found = found.into_iter();
                 let level = leaf.max_def_level();
-                self.rows.extend(
-                    levels
-                        .iter()
-                        .map(|&l| if l == level { found.next() } else { None }),
-                );
+                self.rows.extend(levels.iter().map(|&l| if l == level { found.next() } else { None }));
             }
             self.rows.reverse();
             return Ok(true);
@@ -189,9 +156,5 @@ impl ParquetDocuments {
 }
 
 fn format_error(path: &Path, error: &ParquetError) -> DataError {
-    DataError::Format {
-        path: path.to_path_buf(),
-        format: "parquet",
-        reason: error.to_string(),
-    }
+    DataError::Format { path: path.to_path_buf(), format: "parquet", reason: error.to_string() }
 }

@@ -30,12 +30,7 @@ pub(super) struct ZstdPages<R> {
 impl<R: ChunkReader> ZstdPages<R> {
     pub fn new(file: Arc<R>, column: &ColumnChunkMetaData) -> ZstdPages<R> {
         let (offset, length) = column.byte_range();
-        ZstdPages {
-            file,
-            offset,
-            end: offset.saturating_add(length),
-            decoder: FrameDecoder::new(),
-        }
+        ZstdPages { file, offset, end: offset.saturating_add(length), decoder: FrameDecoder::new() }
     }
 
     fn header(&self) -> Result<(Header, usize)> {
@@ -109,8 +104,7 @@ impl<R: ChunkReader> PageReader for ZstdPages<R> {
                 }
                 Kind::DataV2(page) => {
                     // Levels come first and are never compressed.
-                    let levels = (page.definition_bytes as usize)
-                        .saturating_add(page.repetition_bytes as usize);
+                    let levels = (page.definition_bytes as usize).saturating_add(page.repetition_bytes as usize);
                     if levels > raw.len() || levels > full_size {
                         return damaged("a page's levels are longer than the page");
                     }
@@ -143,18 +137,12 @@ impl<R: ChunkReader> PageReader for ZstdPages<R> {
         }
         let (header, _) = self.header()?;
         let (num_rows, num_levels, is_dict) = match &header.kind {
-            Some(Kind::DataV2(page)) => {
-                (Some(page.rows as usize), Some(page.values as usize), false)
-            }
+            Some(Kind::DataV2(page)) => (Some(page.rows as usize), Some(page.values as usize), false),
             Some(Kind::Data(page)) => (None, Some(page.values as usize), false),
             Some(Kind::Dictionary(_)) => (None, None, true),
             None => return damaged("an index page"),
         };
-        Ok(Some(PageMetadata {
-            num_rows,
-            num_levels,
-            is_dict,
-        }))
+        Ok(Some(PageMetadata { num_rows, num_levels, is_dict }))
     }
 
     fn skip_next_page(&mut self) -> Result<()> {
@@ -225,33 +213,16 @@ struct PageFields {
 
 impl Header {
     fn read(thrift: &mut Thrift) -> Result<Header> {
-        let mut header = Header {
-            uncompressed: -1,
-            compressed: -1,
-            kind: None,
-        };
+        let mut header = Header { uncompressed: -1, compressed: -1, kind: None };
         thrift.fields(|thrift, id, kind| {
             match (id, kind) {
                 (2, INTEGER) => header.uncompressed = thrift.integer()?,
                 (3, INTEGER) => header.compressed = thrift.integer()?,
-                (5, STRUCT) => {
-                    header.kind = Some(Kind::Data(PageFields::read(
-                        thrift,
-                        [1, 2, 3, 4, 0, 0, 0, 0, 0],
-                    )?))
-                }
+                (5, STRUCT) => header.kind = Some(Kind::Data(PageFields::read(thrift, [1, 2, 3, 4, 0, 0, 0, 0, 0])?)),
                 (7, STRUCT) => {
-                    header.kind = Some(Kind::Dictionary(PageFields::read(
-                        thrift,
-                        [1, 2, 0, 0, 0, 0, 0, 0, 0],
-                    )?))
+                    header.kind = Some(Kind::Dictionary(PageFields::read(thrift, [1, 2, 0, 0, 0, 0, 0, 0, 0])?))
                 }
-                (8, STRUCT) => {
-                    header.kind = Some(Kind::DataV2(PageFields::read(
-                        thrift,
-                        [1, 4, 0, 0, 2, 3, 5, 6, 7],
-                    )?))
-                }
+                (8, STRUCT) => header.kind = Some(Kind::DataV2(PageFields::read(thrift, [1, 4, 0, 0, 2, 3, 5, 6, 7])?)),
                 _ => thrift.skip(kind, 0)?,
             }
             Ok(())
@@ -273,9 +244,7 @@ impl PageFields {
             }
             Ok(())
         })?;
-        let unsigned = |value: i64| {
-            u32::try_from(value).or_else(|_| damaged(format!("a page header with {value}")))
-        };
+        let unsigned = |value: i64| u32::try_from(value).or_else(|_| damaged(format!("a page header with {value}")));
         Ok(PageFields {
             values: unsigned(values[0])?,
             encoding: values[1],

@@ -37,9 +37,7 @@ fn fails(name: &str, bytes: &[u8], expected: &[&str]) {
 }
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
 #[test]
@@ -51,12 +49,7 @@ fn each_format_gives_the_same_in_each_compression() {
     for (name, bytes) in [("a.txt", text), ("a.jsonl", json), ("a.parquet", &parquet)] {
         let mut found = Vec::new();
         // The last is compressed under a name that does not tell.
-        for (ending, bytes) in [
-            ("", bytes.to_vec()),
-            (".gz", gzip(bytes)),
-            (".zst", zstd(bytes)),
-            ("", zstd(bytes)),
-        ] {
+        for (ending, bytes) in [("", bytes.to_vec()), (".gz", gzip(bytes)), (".zst", zstd(bytes)), ("", zstd(bytes))] {
             let path = dir.path().join(format!("{name}{ending}"));
             fs::write(&path, bytes).unwrap();
             found.push(texts(&[path]));
@@ -86,22 +79,10 @@ fn lines_and_rows_are_told() {
 #[test]
 fn parquet_pages_of_every_layout() {
     // The rows of fixtures/make.py.
-    let expected: Vec<String> = (0..40)
-        .filter(|i| ![3, 5].contains(i))
-        .map(|i| format!("Row {i} é.\nSecond line of {}.", i % 7))
-        .collect();
-    for name in [
-        "zstd-dictionary-v1",
-        "zstd-plain-v1",
-        "zstd-dictionary-v2",
-        "zstd-plain-v2",
-        "snappy",
-    ] {
-        let mut corpus = open_corpus(
-            &[fixture(&format!("{name}.parquet"))],
-            &CorpusOptions::default(),
-        )
-        .unwrap();
+    let expected: Vec<String> =
+        (0..40).filter(|i| ![3, 5].contains(i)).map(|i| format!("Row {i} é.\nSecond line of {}.", i % 7)).collect();
+    for name in ["zstd-dictionary-v1", "zstd-plain-v1", "zstd-dictionary-v2", "zstd-plain-v2", "snappy"] {
+        let mut corpus = open_corpus(&[fixture(&format!("{name}.parquet"))], &CorpusOptions::default()).unwrap();
         let found: Result<Vec<_>, _> = corpus.by_ref().map(|d| d.map(|d| d.text)).collect();
         assert_eq!(found.unwrap(), expected, "{name}");
         assert_eq!(corpus.notes().empty_documents, 2);
@@ -133,17 +114,10 @@ fn damaged_parquet_is_an_error_and_never_a_panic() {
 fn wikitext_is_cut_at_titles() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("wiki.valid.tokens");
-    let text =
-        " \n = First = \n \n A b . \n \n = = Part = = \n \n C . \n \n = Second = \n \n D . \n";
+    let text = " \n = First = \n \n A b . \n \n = = Part = = \n \n C . \n \n = Second = \n \n D . \n";
     fs::write(&path, text).unwrap();
     let found = texts(&[path]);
-    assert_eq!(
-        found,
-        [
-            " = First = \n A b . \n = = Part = = \n C . ",
-            " = Second = \n D . "
-        ]
-    );
+    assert_eq!(found, [" = First = \n A b . \n = = Part = = \n C . ", " = Second = \n D . "]);
 }
 
 #[test]
@@ -163,10 +137,7 @@ fn folders_globs_and_repeated_files() {
     }
     assert_eq!(texts(&[dir.path().into()]), ["a", "y", "x", "z"]);
     assert_eq!(texts(&[at("*.txt")]), ["a", "z"]);
-    assert_eq!(
-        texts(&[at("z.txt"), dir.path().into()]),
-        ["z", "a", "y", "x"]
-    );
+    assert_eq!(texts(&[at("z.txt"), dir.path().into()]), ["z", "a", "y", "x"]);
     // Named outright, any file is text.
     assert_eq!(texts(&[at("b/notes.md")]), ["notes"]);
     for (name, expected) in [("none.txt", "no such file"), ("*.none", "matches no file")] {
@@ -183,11 +154,7 @@ fn bad_text_is_named_by_file_and_byte() {
     fails("a.txt", b"", &["no text"]);
     fails("a.txt", b"\n \n\t\n", &["no text"]);
     fails("a.txt", b"Good.\nBad\0.\n", &["byte 9", "NUL"]);
-    fails(
-        "a.txt",
-        b"Good.\nCaf\xe9.\n",
-        &["byte 9", "0xe9", "line 2", "UTF-8"],
-    );
+    fails("a.txt", b"Good.\nCaf\xe9.\n", &["byte 9", "0xe9", "line 2", "UTF-8"]);
     fails("a.txt.gz", &gzip(b"Good.\nCaf\xe9.\n"), &["byte 9"]);
     fails("a.txt.gz", b"", &["gzip"]);
     let long = gzip(&b"A line of text. \n".repeat(10_000));
@@ -199,39 +166,13 @@ fn bad_text_is_named_by_file_and_byte() {
 #[test]
 fn bad_json_is_named_by_line() {
     let good = "{\"text\": \"x\"}\n";
-    fails(
-        "a.jsonl",
-        format!("{good}{{\"text\": \"y\"\n").as_bytes(),
-        &["a.jsonl:2", "column"],
-    );
-    fails(
-        "a.jsonl",
-        format!("{good}[1]\n").as_bytes(),
-        &[":2", "object"],
-    );
-    fails(
-        "a.jsonl",
-        format!("{good}{good}{{\"text\": 5}}").as_bytes(),
-        &[":3", "a number"],
-    );
-    fails(
-        "a.jsonl",
-        b"{\"body\": \"x\", \"id\": 1}\n",
-        &[":1", "\"text\"", "body, id"],
-    );
-    fails(
-        "a.jsonl",
-        b"{\"text\": \"x\"} {\"text\": \"y\"}\n",
-        &[":1", "trailing"],
-    );
-    let options = CorpusOptions {
-        text_column: "body".into(),
-    };
-    let error = open_corpus(&[fixture("snappy.parquet")], &options)
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap_err();
+    fails("a.jsonl", format!("{good}{{\"text\": \"y\"\n").as_bytes(), &["a.jsonl:2", "column"]);
+    fails("a.jsonl", format!("{good}[1]\n").as_bytes(), &[":2", "object"]);
+    fails("a.jsonl", format!("{good}{good}{{\"text\": 5}}").as_bytes(), &[":3", "a number"]);
+    fails("a.jsonl", b"{\"body\": \"x\", \"id\": 1}\n", &[":1", "\"text\"", "body, id"]);
+    fails("a.jsonl", b"{\"text\": \"x\"} {\"text\": \"y\"}\n", &[":1", "trailing"]);
+    let options = CorpusOptions { text_column: "body".into() };
+    let error = open_corpus(&[fixture("snappy.parquet")], &options).unwrap().next().unwrap().unwrap_err();
     assert!(error.to_string().contains("it has id, text"), "{error}");
 }
 
@@ -251,11 +192,8 @@ fn long_documents_are_cut_and_nothing_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let keep = |text: &str| text.split_whitespace().collect::<String>();
     // Lines; one line with spaces; one line of wide characters and no space.
-    for text in [
-        "Some words here.\n".repeat(700_000),
-        "Some words here. ".repeat(700_000),
-        "これは".repeat(1_100_000),
-    ] {
+    for text in ["Some words here.\n".repeat(700_000), "Some words here. ".repeat(700_000), "これは".repeat(1_100_000)]
+    {
         let path = dir.path().join("a.txt");
         fs::write(&path, &text).unwrap();
         let mut corpus = open_corpus(&[path], &CorpusOptions::default()).unwrap();

@@ -3,16 +3,11 @@ use std::fs;
 use super::*;
 use crate::shards::{Documents, Shards};
 
-const WORDS: [&str; 12] = [
-    "the", "cat", "dog", "saw", "a", "bird", "##s", "in", "old", "town", ".", "ran",
-];
+const WORDS: [&str; 12] = ["the", "cat", "dog", "saw", "a", "bird", "##s", "in", "old", "town", ".", "ran"];
 
 fn tokenizer(extra: usize) -> Tokenizer {
-    let mut tokens: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        .iter()
-        .chain(&WORDS)
-        .map(|t| t.to_string())
-        .collect();
+    let mut tokens: Vec<String> =
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].iter().chain(&WORDS).map(|t| t.to_string()).collect();
     tokens.extend((0..extra).map(|i| format!("x{i}")));
     Tokenizer::from_tokens(tokens, false).unwrap()
 }
@@ -23,9 +18,7 @@ fn corpus(n: usize) -> String {
     for doc in 0..n {
         for sentence in 0..=doc % 5 {
             let word = |k: usize| WORDS[(doc * 7 + sentence * 3 + k) % 10];
-            text.push_str(
-                &format!("The {} {} {} saw. ", word(0), word(1), word(2)).replace("##", ""),
-            );
+            text.push_str(&format!("The {} {} {} saw. ", word(0), word(1), word(2)).replace("##", ""));
         }
         text.push_str("\n\n");
     }
@@ -71,9 +64,7 @@ fn shards_hold_the_sentences_in_order() {
 
     let shards = Shards::open(&options.out).unwrap();
     assert_eq!(shards.manifest.report, report);
-    shards
-        .check_tokenizer(&options.tokenizer.fingerprint())
-        .unwrap();
+    shards.check_tokenizer(&options.tokenizer.fingerprint()).unwrap();
     assert!(shards.check_tokenizer("another").is_err());
     assert!(shards.manifest.splits.train.shards.len() > 2);
     let copy = Tokenizer::open(&shards.tokenizer_dir()).unwrap();
@@ -176,10 +167,7 @@ fn a_damaged_shard_is_named() {
     #[track_caller]
     fn refused(out: &Path, expected: &str) {
         let error = Shards::open(out).unwrap_err().to_string();
-        assert!(
-            error.contains("train-00001.arrow") && error.contains(expected),
-            "{error}"
-        );
+        assert!(error.contains("train-00001.arrow") && error.contains(expected), "{error}");
     }
     fs::write(&path, &whole[..whole.len() - 100]).unwrap();
     refused(&options.out, "bytes");
@@ -211,10 +199,7 @@ fn the_report_counts_and_warns() {
     let text = "The cat saw a dog. The dogs ran.\n\nThe cat saw a dog. The dogs ran.\n\nqqq zzz.\nThe bird ran.\n";
     let options = options(dir.path(), text);
     let report = run(&options).unwrap();
-    assert_eq!(
-        (report.documents, report.sentences, report.words),
-        (3, 6, 21)
-    );
+    assert_eq!((report.documents, report.sentences, report.words), (3, 6, 21));
     assert_eq!(report.duplicate_documents, 1);
     assert_eq!((report.lines, report.duplicate_lines), (4, 1));
     assert_eq!(report.unknown_tokens, 2);
@@ -265,29 +250,20 @@ fn a_full_disk_has_its_own_error() {
 /// Real text, where there is any: a novel and the parquet file.
 #[test]
 fn real_text() {
-    let data = std::env::var_os("CLOZE_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
+    let data = std::env::var_os("CLOZE_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from);
     let vocabulary = data.join("tokenizers/bert-base-uncased");
     if !vocabulary.exists() {
         println!("skipped: no data at {}; set CLOZE_DATA", data.display());
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let inputs = [
-        "pretrain/novels/ENG18400_Trollope.txt.gz",
-        "pretrain/wikitext-2.valid.tokens",
-    ];
+    let inputs = ["pretrain/novels/ENG18400_Trollope.txt.gz", "pretrain/wikitext-2.valid.tokens"];
     let tokenizer = Tokenizer::open(&vocabulary).unwrap();
     let inputs = inputs.iter().map(|path| data.join(path)).collect();
     let options = PrepareOptions::new(inputs, tokenizer, dir.path().join("out"));
     let report = run(&options).unwrap();
-    assert_eq!(
-        (report.documents, report.missing_boundaries),
-        (61, 0),
-        "{report}"
-    );
+    assert_eq!((report.documents, report.missing_boundaries), (61, 0), "{report}");
     assert!(report.unknown_rate < 0.01, "{report}");
     assert!((1.1..1.5).contains(&report.tokens_per_word), "{report}");
     let parquet = data.join("pretrain/wikipedia-good.parquet");

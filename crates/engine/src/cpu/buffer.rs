@@ -8,10 +8,7 @@ use std::sync::Mutex;
 /// Cache line, and the widest vector.
 const ALIGNMENT: usize = 64;
 /// Freed buffers kept for reuse, process-wide; all CPU devices share the one host memory.
-static FREE: Mutex<FreeList> = Mutex::new(FreeList {
-    buffers: Vec::new(),
-    bytes: 0,
-});
+static FREE: Mutex<FreeList> = Mutex::new(FreeList { buffers: Vec::new(), bytes: 0 });
 /// Bytes kept at most: past it a freed buffer goes back to the system.
 const KEPT_BYTES: usize = 8 << 30;
 
@@ -50,8 +47,7 @@ impl Buffer {
         let class = size_class(len);
         let mut free = FREE.lock().unwrap_or_else(|e| e.into_inner());
         let end = free.buffers.partition_point(|(c, _)| *c <= class);
-        let reused =
-            (end > 0 && free.buffers[end - 1].0 == class).then(|| free.buffers.remove(end - 1).1.0);
+        let reused = (end > 0 && free.buffers[end - 1].0 == class).then(|| free.buffers.remove(end - 1).1.0);
         if let Some(start) = reused {
             free.bytes -= class;
             return Buffer { start, class, len };
@@ -60,9 +56,7 @@ impl Buffer {
         let layout = Self::layout(class);
         // SAFETY: the layout's size is at least ALIGNMENT, never zero.
         let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else {
-            handle_alloc_error(layout)
-        };
+        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
         Buffer { start, class, len }
     }
 

@@ -45,14 +45,9 @@ impl Level {
         let wanted = Level::ALL
             .into_iter()
             .find(|level| level.name() == word)
-            .ok_or_else(|| EngineError::UnknownLevel {
-                found: word.to_owned(),
-            })?;
+            .ok_or_else(|| EngineError::UnknownLevel { found: word.to_owned() })?;
         if wanted > best {
-            return Err(EngineError::UnavailableLevel {
-                wanted: wanted.name(),
-                available: best.name(),
-            });
+            return Err(EngineError::UnavailableLevel { wanted: wanted.name(), available: best.name() });
         }
         Ok(wanted)
     }
@@ -73,12 +68,7 @@ impl Level {
     /// The machine lacks this level.
     #[inline]
     pub fn run<F: Vectorized>(self, body: F) -> F::Output {
-        assert!(
-            self <= Level::detect(),
-            "level {} on a machine of level {}",
-            self.name(),
-            Level::detect().name()
-        );
+        assert!(self <= Level::detect(), "level {} on a machine of level {}", self.name(), Level::detect().name());
         // SAFETY: the machine has this level, as just asserted.
         unsafe {
             match self {
@@ -206,22 +196,11 @@ mod tests {
     #[test]
     fn a_forced_level_is_taken_or_refused_by_name() {
         assert_eq!(Level::forced("avx2", Level::Amx).unwrap(), Level::Avx2);
-        assert_eq!(
-            Level::forced("portable", Level::Portable).unwrap(),
-            Level::Portable
-        );
-        let unknown = Level::forced("avx1024", Level::Amx)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            unknown.contains("avx1024") && unknown.contains("portable"),
-            "{unknown}"
-        );
+        assert_eq!(Level::forced("portable", Level::Portable).unwrap(), Level::Portable);
+        let unknown = Level::forced("avx1024", Level::Amx).unwrap_err().to_string();
+        assert!(unknown.contains("avx1024") && unknown.contains("portable"), "{unknown}");
         let lacking = Level::forced("amx", Level::Avx2).unwrap_err().to_string();
-        assert!(
-            lacking.contains("amx") && lacking.contains("avx2"),
-            "{lacking}"
-        );
+        assert!(lacking.contains("amx") && lacking.contains("avx2"), "{lacking}");
     }
 
     struct Sum<'a>(&'a [f32]);
@@ -229,19 +208,13 @@ mod tests {
         type Output = (f32, Level);
         #[inline(always)]
         fn call<I: Isa>(self) -> (f32, Level) {
-            (
-                self.0.iter().fold(0.0, |sum, &x| madd::<I>(x, 2.0, sum)),
-                I::LEVEL,
-            )
+            (self.0.iter().fold(0.0, |sum, &x| madd::<I>(x, 2.0, sum)), I::LEVEL)
         }
     }
 
     #[test]
     fn every_available_level_runs_the_body_compiled_for_it() {
-        for level in Level::ALL
-            .into_iter()
-            .filter(|&level| level <= Level::detect())
-        {
+        for level in Level::ALL.into_iter().filter(|&level| level <= Level::detect()) {
             let (sum, ran) = level.run(Sum(&[1.0, 2.0, 3.0]));
             assert_eq!(sum, 12.0);
             assert_eq!(ran, level.min(Level::Avx512));

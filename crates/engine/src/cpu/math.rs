@@ -43,11 +43,7 @@ pub(crate) fn tanh<I: Isa>(x: f32) -> f32 {
     let large = (1.0 - e) / (1.0 + e);
     // Below 0.1 the quotient cancels; x − x³/3 + 2x⁵/15 − 17x⁷/315 does not.
     let s = a * a;
-    let small = a * madd::<I>(
-        s,
-        madd::<I>(s, madd::<I>(s, -17.0 / 315.0, 2.0 / 15.0), -1.0 / 3.0),
-        1.0,
-    );
+    let small = a * madd::<I>(s, madd::<I>(s, madd::<I>(s, -17.0 / 315.0, 2.0 / 15.0), -1.0 / 3.0), 1.0);
     let t = if a < 0.1 { small } else { large };
     t.copysign(x)
 }
@@ -210,11 +206,7 @@ mod tests {
             term *= -x * x / f64::from(n);
             sum += term / f64::from(2 * n + 1);
         }
-        if x.abs() > 4.2 {
-            x.signum()
-        } else {
-            sum * 2.0 / std::f64::consts::PI.sqrt()
-        }
+        if x.abs() > 4.2 { x.signum() } else { sum * 2.0 / std::f64::consts::PI.sqrt() }
     }
 
     fn oracle(function: Function, x: f64) -> f64 {
@@ -226,13 +218,9 @@ mod tests {
             Function::Tanh => x.tanh(),
             Function::Erf => erf_f64(x),
             Function::Gelu => x * cdf,
-            Function::GeluBack => {
-                cdf + x * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt()
-            }
+            Function::GeluBack => cdf + x * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt(),
             Function::GeluTanh => 0.5 * x * (1.0 + t),
-            Function::GeluTanhBack => {
-                0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * c * (1.0 + 3.0 * a * x * x)
-            }
+            Function::GeluTanhBack => 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * c * (1.0 + 3.0 * a * x * x),
         }
     }
 
@@ -255,10 +243,7 @@ mod tests {
                 for (x, y) in xs.iter().zip(&ys) {
                     let wanted = oracle(function, f64::from(*x));
                     let error = (f64::from(*y) - wanted).abs() / wanted.abs().max(1.0);
-                    assert!(
-                        error < bound,
-                        "{function:?}({x}) = {y}, expected {wanted} ({level:?})"
-                    );
+                    assert!(error < bound, "{function:?}({x}) = {y}, expected {wanted} ({level:?})");
                 }
             }
         }

@@ -29,26 +29,18 @@ impl Cpu {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let threads = threads.unwrap_or(cores);
         if threads == 0 || threads > Self::MOST_THREADS {
-            return Err(EngineError::Threads {
-                found: threads,
-                most: Self::MOST_THREADS,
-            });
+            return Err(EngineError::Threads { found: threads, most: Self::MOST_THREADS });
         }
         Ok(Cpu::at_level(Level::from_env()?, threads))
     }
 
     pub(crate) fn at_level(level: Level, threads: usize) -> Cpu {
-        Cpu {
-            level,
-            pool: Pool::new(threads),
-        }
+        Cpu { level, pool: Pool::new(threads) }
     }
 
     /// Runs `body` over `0..rows` cut into blocks of `block` rows; the cut does not depend on the threads.
     pub(crate) fn for_blocks(&self, rows: usize, block: usize, body: impl Fn(Range<usize>) + Sync) {
-        self.pool.run(rows.div_ceil(block), &|i| {
-            body(i * block..rows.min((i + 1) * block))
-        });
+        self.pool.run(rows.div_ceil(block), &|i| body(i * block..rows.min((i + 1) * block)));
     }
 }
 
@@ -87,11 +79,7 @@ impl BackendInfo for Cpu {
     }
 
     fn describe(&self) -> String {
-        format!(
-            "CPU, {}, {} threads",
-            self.level.name(),
-            self.pool.threads()
-        )
+        format!("CPU, {}, {} threads", self.level.name(), self.pool.threads())
     }
 
     fn matrix_peak(&self, dtype: DType) -> f64 {

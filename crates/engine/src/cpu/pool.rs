@@ -65,19 +65,14 @@ impl Pool {
             job: UnsafeCell::new(None),
             busy: AtomicBool::new(false),
             closing: AtomicBool::new(false),
-            parked: (0..workers)
-                .map(|_| Apart(AtomicBool::new(false)))
-                .collect(),
+            parked: (0..workers).map(|_| Apart(AtomicBool::new(false))).collect(),
             panic: Mutex::new(None),
         });
         let workers = (0..workers)
             .map_while(|index| {
                 let shared = Arc::clone(&shared);
                 let body = move || shared.work(index);
-                std::thread::Builder::new()
-                    .name(format!("cloze-{}", index + 1))
-                    .spawn(body)
-                    .ok()
+                std::thread::Builder::new().name(format!("cloze-{}", index + 1)).spawn(body).ok()
             })
             .collect();
         Pool { shared, workers }
@@ -96,12 +91,7 @@ impl Pool {
     pub fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
         let alone = tasks <= 1 || self.workers.is_empty();
-        if alone
-            || shared
-                .busy
-                .compare_exchange(false, true, Acquire, Relaxed)
-                .is_err()
-        {
+        if alone || shared.busy.compare_exchange(false, true, Acquire, Relaxed).is_err() {
             return (0..tasks).for_each(task);
         }
         // SAFETY: only the lifetime changes; no worker is inside once this call returns, so none uses the task after it.
@@ -181,12 +171,7 @@ impl Shared {
             let state = self.state.0.load(SeqCst);
             let call = state & !(OPEN | INSIDE);
             if state & OPEN != 0 && call != done {
-                if self
-                    .state
-                    .0
-                    .compare_exchange_weak(state, state + 1, Acquire, Relaxed)
-                    .is_ok()
-                {
+                if self.state.0.compare_exchange_weak(state, state + 1, Acquire, Relaxed).is_ok() {
                     // SAFETY: inside: the job was written before the call opened and stays until this worker leaves.
                     if let Some(job) = unsafe { *self.job.get() } {
                         self.draw(job);
@@ -229,8 +214,7 @@ mod tests {
             assert_eq!(pool.threads(), threads);
             for tasks in [0, 1, 2, 7, 100] {
                 for _ in 0..200 {
-                    let counts: Vec<AtomicUsize> =
-                        (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                    let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
                     pool.run(tasks, &|i| {
                         counts[i].fetch_add(1, Relaxed);
                     });
@@ -257,9 +241,7 @@ mod tests {
     fn a_panic_is_passed_on_and_the_pool_survives_it() {
         let pool = Pool::new(3);
         for _ in 0..20 {
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
-                pool.run(64, &|i| assert!(i != 20, "task twenty"))
-            }));
+            let outcome = catch_unwind(AssertUnwindSafe(|| pool.run(64, &|i| assert!(i != 20, "task twenty"))));
             let message = *outcome.unwrap_err().downcast::<&str>().unwrap();
             assert_eq!(message, "task twenty");
         }

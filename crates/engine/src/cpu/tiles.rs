@@ -96,13 +96,7 @@ mod hardware {
         }
 
         #[inline(always)]
-        unsafe fn multiply(
-            blocks: usize,
-            a: *const u8,
-            b: *const u8,
-            acc: *mut f32,
-            accumulate: bool,
-        ) {
+        unsafe fn multiply(blocks: usize, a: *const u8, b: *const u8, acc: *mut f32, accumulate: bool) {
             // One block of assembly, so that no tile need survive between two. Both loads of A before both of B measured 10 %
             // faster than turn about. A row of A, of B and half a row of `acc` are 64 bytes: `line` serves all strides.
             macro_rules! product {
@@ -150,12 +144,7 @@ mod hardware {
                         "tileloadd tmm3, [{acc} + {line}*2 + 2112]"
                     );
                 } else {
-                    product!(
-                        "tilezero tmm0",
-                        "tilezero tmm1",
-                        "tilezero tmm2",
-                        "tilezero tmm3"
-                    );
+                    product!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3");
                 }
             }
         }
@@ -232,10 +221,7 @@ mod emulation {
     impl Registers {
         pub(super) fn ldtilecfg(&mut self, config: &[u8; 64]) {
             assert_eq!(config, &CONFIG.0, "only whole tiles are emulated");
-            *self = Registers {
-                configured: true,
-                tiles: [[[0; WORDS]; ROWS]; 8],
-            };
+            *self = Registers { configured: true, tiles: [[[0; WORDS]; ROWS]; 8] };
         }
 
         pub(super) fn tilerelease(&mut self) {
@@ -263,11 +249,7 @@ mod emulation {
             assert!(self.configured);
             for (i, row) in self.tiles[tile].iter().enumerate() {
                 // SAFETY: the caller vouches for the rows.
-                unsafe {
-                    to.add(i * stride)
-                        .cast::<[u32; WORDS]>()
-                        .write_unaligned(*row)
-                };
+                unsafe { to.add(i * stride).cast::<[u32; WORDS]>().write_unaligned(*row) };
             }
         }
 
@@ -276,11 +258,7 @@ mod emulation {
         pub(super) fn tdpbf16ps(&mut self, c: usize, a: usize, b: usize) {
             assert!(self.configured && c != a && c != b && a != b);
             let flush = |x: f32| {
-                if x.is_subnormal() {
-                    0.0f32.copysign(x)
-                } else {
-                    x
-                }
+                if x.is_subnormal() { 0.0f32.copysign(x) } else { x }
             };
             let low = |word: u32| flush(f32::from_bits(word << 16));
             let high = |word: u32| flush(f32::from_bits(word & 0xffff_0000));
@@ -294,8 +272,7 @@ mod emulation {
                     }
                 }
                 for (word, sums) in self.tiles[c][m].iter_mut().zip(sums) {
-                    *word =
-                        flush(flush(f32::from_bits(*word)) + flush(sums[0] + sums[1])).to_bits();
+                    *word = flush(flush(f32::from_bits(*word)) + flush(sums[0] + sums[1])).to_bits();
                 }
             }
         }
@@ -313,13 +290,7 @@ mod emulation {
             REGISTERS.with_borrow_mut(|tiles| tiles.tilerelease());
         }
 
-        unsafe fn multiply(
-            blocks: usize,
-            a: *const u8,
-            b: *const u8,
-            acc: *mut f32,
-            accumulate: bool,
-        ) {
+        unsafe fn multiply(blocks: usize, a: *const u8, b: *const u8, acc: *mut f32, accumulate: bool) {
             let acc = acc.cast::<u8>();
             let corners = [0, 64, 2048, 2112];
             // SAFETY: the caller vouches for the memory: 2 KB a block, 4 KB of `acc`.
@@ -422,13 +393,8 @@ mod trap {
             return None;
         }
         let [r, x, b] = [7, 6, 5].map(|bit| usize::from(!flags >> bit & 1) << 3);
-        let (third, prefix, opcode, form) =
-            (usize::from(!more >> 3 & 15), more & 3, byte(3), byte(4));
-        let (mode, reg, rm) = (
-            form >> 6,
-            usize::from(form >> 3 & 7) | r,
-            usize::from(form & 7),
-        );
+        let (third, prefix, opcode, form) = (usize::from(!more >> 3 & 15), more & 3, byte(3), byte(4));
+        let (mode, reg, rm) = (form >> 6, usize::from(form >> 3 & 7) | r, usize::from(form & 7));
         let general = |number: usize| registers[GENERAL[number] as usize] as usize;
         // A memory operand's base plus displacement, its scaled index, and the end of the instruction.
         let (mut at, mut stride, mut end) = (0usize, 0, 5);
@@ -439,11 +405,7 @@ mod trap {
                 end = 6;
                 base = usize::from(sib & 7) | b;
                 let index = usize::from(sib >> 3 & 7) | x;
-                stride = if index == 4 {
-                    0
-                } else {
-                    general(index) << (sib >> 6)
-                };
+                stride = if index == 4 { 0 } else { general(index) << (sib >> 6) };
             }
             if mode == 0 && base & 7 == 5 {
                 return None; // an absolute or RIP-relative address: none of ours
@@ -461,9 +423,7 @@ mod trap {
         REGISTERS.with_borrow_mut(|tiles| {
             match (opcode, prefix, mode == 3) {
                 // SAFETY: the operand that the instruction would have read.
-                (0x49, 0, false) if reg == 0 => unsafe {
-                    tiles.ldtilecfg(&*(at as *const [u8; 64]))
-                },
+                (0x49, 0, false) if reg == 0 => unsafe { tiles.ldtilecfg(&*(at as *const [u8; 64])) },
                 (0x49, 0, true) if form == 0xc0 => tiles.tilerelease(),
                 (0x49, 3, true) => tiles.tilezero(reg),
                 // SAFETY: as above; the stride is its index register.
@@ -506,13 +466,7 @@ mod tests {
         // SAFETY: configured; operands of `blocks` blocks; `acc` of 4 KB.
         unsafe {
             T::configure();
-            T::multiply(
-                blocks,
-                a.as_ptr().cast(),
-                b.as_ptr().cast(),
-                acc.as_mut_ptr(),
-                accumulate,
-            );
+            T::multiply(blocks, a.as_ptr().cast(), b.as_ptr().cast(), acc.as_mut_ptr(), accumulate);
             T::release();
         }
         acc

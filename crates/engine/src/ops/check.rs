@@ -6,11 +6,7 @@ use crate::ops::LossSum;
 use crate::random::{DropoutKey, Mask, mix};
 use crate::{DType, Device, Gradients, Init, ParamId, Parameters, Pass, Tensor, Var};
 
-pub(crate) const KEY: DropoutKey = DropoutKey {
-    seed: 11,
-    step: 3,
-    micro: 0,
-};
+pub(crate) const KEY: DropoutKey = DropoutKey { seed: 11, step: 3, micro: 0 };
 
 /// The mask of the `site`-th dropout of a checked pass.
 pub(crate) fn masked(site: u32, p: f32) -> Mask {
@@ -24,11 +20,7 @@ pub(crate) fn erf(x: f64) -> f64 {
         term *= -x * x / f64::from(n);
         sum += term / f64::from(2 * n + 1);
     }
-    if x.abs() > 4.5 {
-        x.signum()
-    } else {
-        sum * 2.0 / std::f64::consts::PI.sqrt()
-    }
+    if x.abs() > 4.5 { x.signum() } else { sum * 2.0 / std::f64::consts::PI.sqrt() }
 }
 
 /// A number in (−1, 1), exact in bf16, so that both precisions start from the same inputs.
@@ -43,22 +35,10 @@ struct Numbers {
 
 impl Numbers {
     fn new(inputs: &[&[usize]], params: &[(&str, &[usize])]) -> Numbers {
-        let fill = |key: u64, shape: &[usize]| {
-            (0..shape.iter().product())
-                .map(|i| number(key, i))
-                .collect()
-        };
+        let fill = |key: u64, shape: &[usize]| (0..shape.iter().product()).map(|i| number(key, i)).collect();
         Numbers {
-            inputs: inputs
-                .iter()
-                .enumerate()
-                .map(|(k, shape)| fill(k as u64, shape))
-                .collect(),
-            params: params
-                .iter()
-                .enumerate()
-                .map(|(k, (_, shape))| fill(100 + k as u64, shape))
-                .collect(),
+            inputs: inputs.iter().enumerate().map(|(k, shape)| fill(k as u64, shape)).collect(),
+            params: params.iter().enumerate().map(|(k, (_, shape))| fill(100 + k as u64, shape)).collect(),
         }
     }
 
@@ -68,16 +48,8 @@ impl Numbers {
 
     /// The numbers moved by `step` times a direction in the `which`-th tensor.
     fn moved(&self, which: usize, direction: &dyn Fn(usize) -> f64, step: f64) -> Numbers {
-        let mut moved = Numbers {
-            inputs: self.inputs.clone(),
-            params: self.params.clone(),
-        };
-        let tensor = moved
-            .inputs
-            .iter_mut()
-            .chain(&mut moved.params)
-            .nth(which)
-            .expect("a tensor");
+        let mut moved = Numbers { inputs: self.inputs.clone(), params: self.params.clone() };
+        let tensor = moved.inputs.iter_mut().chain(&mut moved.params).nth(which).expect("a tensor");
         for (i, x) in tensor.iter_mut().enumerate() {
             *x += step * direction(i);
         }
@@ -88,10 +60,7 @@ impl Numbers {
 fn devices() -> Vec<Device> {
     let mut levels = vec![Level::Portable, Level::Avx2, Level::Avx512, Level::Amx];
     levels.retain(|level| *level <= Level::detect());
-    let mut devices: Vec<Device> = levels
-        .iter()
-        .map(|level| Device::at_level(*level, 2))
-        .collect();
+    let mut devices: Vec<Device> = levels.iter().map(|level| Device::at_level(*level, 2)).collect();
     devices.push(Device::at_level(Level::detect(), 1));
     devices
 }
@@ -118,10 +87,7 @@ fn run(
 ) -> Outcome {
     let to_f32 = |v: &[f64]| v.iter().map(|x| *x as f32).collect::<Vec<f32>>();
     let mut builder = Parameters::builder();
-    let ids: Vec<ParamId> = names
-        .iter()
-        .map(|(name, shape)| builder.declare(name, shape, Init::Zeros, true))
-        .collect();
+    let ids: Vec<ParamId> = names.iter().map(|(name, shape)| builder.declare(name, shape, Init::Zeros, true)).collect();
     let mut params = builder.build(device, 0);
     for (id, values) in ids.iter().zip(&numbers.params) {
         params.values_mut(*id).copy_from_slice(&to_f32(values));
@@ -130,31 +96,19 @@ fn run(
     let cast = |values: &[f64], shape: &[usize]| -> Tensor {
         match dtype {
             DType::BF16 => {
-                let halves: Vec<crate::dtype::bf16> = to_f32(values)
-                    .iter()
-                    .map(|x| crate::dtype::Real::from_f32(*x))
-                    .collect();
+                let halves: Vec<crate::dtype::bf16> =
+                    to_f32(values).iter().map(|x| crate::dtype::Real::from_f32(*x)).collect();
                 Tensor::host_from(&halves, shape)
             }
             _ => device.tensor_f32(&to_f32(values), shape),
         }
     };
     let mut pass = Pass::recording(device, &params, &mut grads, dtype, Some(KEY));
-    let inputs: Vec<Var> = numbers
-        .inputs
-        .iter()
-        .zip(shapes)
-        .map(|(v, shape)| pass.input(cast(v, shape)))
-        .collect();
+    let inputs: Vec<Var> = numbers.inputs.iter().zip(shapes).map(|(v, shape)| pass.input(cast(v, shape))).collect();
     let (output, loss) = op(&mut pass, &inputs, &ids);
     let found = match (&output, loss) {
         (Some(y), _) => {
-            let values = y
-                .value()
-                .to_vec_f32()
-                .iter()
-                .map(|x| f64::from(*x))
-                .collect();
+            let values = y.value().to_vec_f32().iter().map(|x| f64::from(*x)).collect();
             let gradient = cast(seed, y.value().shape());
             pass.seed_gradient(y, gradient);
             values
@@ -165,16 +119,9 @@ fn run(
     let gradients = pass.backward_to(&inputs.iter().collect::<Vec<_>>());
     let mut all: Vec<Vec<f64>> = gradients
         .iter()
-        .map(|g| {
-            g.as_ref().map_or(Vec::new(), |g| {
-                g.to_vec_f32().iter().map(|x| f64::from(*x)).collect()
-            })
-        })
+        .map(|g| g.as_ref().map_or(Vec::new(), |g| g.to_vec_f32().iter().map(|x| f64::from(*x)).collect()))
         .collect();
-    all.extend(
-        ids.iter()
-            .map(|id| grads.get(*id).iter().map(|g| f64::from(*g)).collect()),
-    );
+    all.extend(ids.iter().map(|id| grads.get(*id).iter().map(|g| f64::from(*g)).collect()));
     (found, all)
 }
 
@@ -194,9 +141,7 @@ fn check(
     const STEP: f64 = 1e-5;
     let numbers = Numbers::new(shapes, names);
     let wanted = oracle(&numbers);
-    let seed: Vec<f64> = (0..wanted.len())
-        .map(|i| seed_scale.unwrap_or_else(|| number(999, i)))
-        .collect();
+    let seed: Vec<f64> = (0..wanted.len()).map(|i| seed_scale.unwrap_or_else(|| number(999, i))).collect();
     let pull = |n: &Numbers| oracle(n).iter().zip(&seed).map(|(y, s)| y * s).sum::<f64>();
     // Central differences of the oracle: along every element when few, along random directions when many.
     let mut slopes: Vec<(usize, Vec<f64>, f64)> = Vec::new();
@@ -204,13 +149,7 @@ fn check(
         let directions = if tensor.len() <= 40 { tensor.len() } else { 5 };
         for d in 0..directions {
             let direction: Vec<f64> = (0..tensor.len())
-                .map(|i| {
-                    if tensor.len() <= 40 {
-                        f64::from(u8::from(i == d))
-                    } else {
-                        number(7000 + d as u64, i)
-                    }
-                })
+                .map(|i| if tensor.len() <= 40 { f64::from(u8::from(i == d)) } else { number(7000 + d as u64, i) })
                 .collect();
             let at = |step| pull(&numbers.moved(which, &|i| direction[i], step));
             let slope = (at(STEP) - at(-STEP)) / (2.0 * STEP);
@@ -225,23 +164,14 @@ fn check(
             assert_eq!(found.len(), wanted.len(), "{context}: outputs");
             let scale = norm(&wanted) / (wanted.len().max(1) as f64).sqrt() + 1e-3;
             for (i, (f, w)) in found.iter().zip(&wanted).enumerate() {
-                assert!(
-                    (f - w).abs() <= 4.0 * bound * (scale + w.abs()),
-                    "{context}: output {i} is {f}, expected {w}"
-                );
+                assert!((f - w).abs() <= 4.0 * bound * (scale + w.abs()), "{context}: output {i} is {f}, expected {w}");
             }
             for (which, direction, slope) in &slopes {
                 let gradient = &gradients[*which];
-                assert_eq!(
-                    gradient.len(),
-                    direction.len(),
-                    "{context}: gradient of tensor {which}"
-                );
+                assert_eq!(gradient.len(), direction.len(), "{context}: gradient of tensor {which}");
                 let dot: f64 = gradient.iter().zip(direction).map(|(g, d)| g * d).sum();
                 let allowed = bound
-                    * (4.0 * norm(gradient) * norm(direction) / (direction.len() as f64).sqrt()
-                        + slope.abs()
-                        + 1e-2);
+                    * (4.0 * norm(gradient) * norm(direction) / (direction.len() as f64).sqrt() + slope.abs() + 1e-2);
                 assert!(
                     (dot - slope).abs() <= allowed,
                     "{context}: slope of tensor {which} is {dot}, expected {slope} ± {allowed}"
@@ -260,14 +190,7 @@ pub(crate) fn check_op(
     oracle: impl Fn(&[Vec<f64>], &[Vec<f64>]) -> Vec<f64>,
 ) {
     let run: Run<'_> = &|pass, x, p| (Some(op(pass, x, p)), None);
-    check(
-        name,
-        inputs,
-        params,
-        run,
-        &|n| oracle(&n.inputs, &n.params),
-        None,
-    );
+    check(name, inputs, params, run, &|n| oracle(&n.inputs, &n.params), None);
 }
 
 /// Checks a loss: as [`check_op`], with the scale that `op` must pass on.
@@ -280,14 +203,7 @@ pub(crate) fn check_loss(
 ) {
     const SCALE: f32 = 0.375;
     let run: Run<'_> = &|pass, x, p| (None, Some(op(pass, x, p, SCALE)));
-    check(
-        name,
-        inputs,
-        params,
-        run,
-        &|n| vec![oracle(&n.inputs, &n.params)],
-        Some(f64::from(SCALE)),
-    );
+    check(name, inputs, params, run, &|n| vec![oracle(&n.inputs, &n.params)], Some(f64::from(SCALE)));
 }
 
 /// Every op folder holds a check of its own.
@@ -299,11 +215,7 @@ fn every_op_is_checked() {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             let text = std::fs::read_to_string(path.join("mod.rs")).expect("an op's mod.rs");
-            assert!(
-                text.contains("check_op(") || text.contains("check_loss("),
-                "{} has no check",
-                path.display()
-            );
+            assert!(text.contains("check_op(") || text.contains("check_loss("), "{} has no check", path.display());
             seen += 1;
         }
     }

@@ -47,23 +47,8 @@ impl<T: Tiles> Kernel for Amx<T> {
     }
 
     #[inline(always)]
-    unsafe fn run(
-        words: usize,
-        panels: Panels,
-        acc: *mut f32,
-        _: usize,
-        _: usize,
-        accumulate: bool,
-    ) {
+    unsafe fn run(words: usize, panels: Panels, acc: *mut f32, _: usize, _: usize, accumulate: bool) {
         // SAFETY: a panel of 32 lines a block is 2 KB a block; the caller vouches for the rest.
-        unsafe {
-            T::multiply(
-                words.div_ceil(LINE),
-                panels.a.cast(),
-                panels.b.cast(),
-                acc,
-                accumulate,
-            )
-        };
+        unsafe { T::multiply(words.div_ceil(LINE), panels.a.cast(), panels.b.cast(), acc, accumulate) };
     }
 }

@@ -23,14 +23,7 @@ impl Kernel for Avx2F32 {
     unsafe fn hold() {}
 
     #[inline(always)]
-    unsafe fn run(
-        words: usize,
-        panels: Panels,
-        acc: *mut f32,
-        rows: usize,
-        _: usize,
-        accumulate: bool,
-    ) {
+    unsafe fn run(words: usize, panels: Panels, acc: *mut f32, rows: usize, _: usize, accumulate: bool) {
         // SAFETY: the caller vouches for the level, the panels and `acc`.
         unsafe {
             match rows {
@@ -54,10 +47,7 @@ unsafe fn sum<const R: usize>(words: usize, panels: Panels, acc: *mut f32, accum
         let mut sums = [[_mm256_setzero_ps(); 2]; R];
         if accumulate {
             for (i, sums) in sums.iter_mut().enumerate() {
-                *sums = [
-                    _mm256_load_ps(acc.add(i * LINE)),
-                    _mm256_load_ps(acc.add(i * LINE + LANES)),
-                ];
+                *sums = [_mm256_load_ps(acc.add(i * LINE)), _mm256_load_ps(acc.add(i * LINE + LANES))];
             }
         }
         let (mut a, mut b) = (panels.a.cast::<f32>(), panels.b.cast::<f32>());
@@ -102,10 +92,7 @@ unsafe fn step<const R: usize>(sums: &mut [[__m256; 2]; R], a: *const f32, b: *c
 /// AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn spin(rounds: u64) -> u64 {
-    let (x, y) = (
-        _mm256_set1_ps(black_box(0.5)),
-        _mm256_set1_ps(black_box(0.25)),
-    );
+    let (x, y) = (_mm256_set1_ps(black_box(0.5)), _mm256_set1_ps(black_box(0.25)));
     let mut sums = [x; 10];
     for _ in 0..rounds {
         for sum in &mut sums {

@@ -33,14 +33,7 @@ impl Kernel for Avx512F32 {
     unsafe fn hold() {}
 
     #[inline(always)]
-    unsafe fn run(
-        words: usize,
-        panels: Panels,
-        acc: *mut f32,
-        rows: usize,
-        cols: usize,
-        accumulate: bool,
-    ) {
+    unsafe fn run(words: usize, panels: Panels, acc: *mut f32, rows: usize, cols: usize, accumulate: bool) {
         // Fewer rows or columns than a tile's cost less: a kernel for each even number of rows and number of vectors.
         macro_rules! edges {
             ($($rows:literal)*) => {
@@ -63,12 +56,7 @@ impl Kernel for Avx512F32 {
 /// As [`Kernel::run`].
 #[target_feature(enable = "avx512f")]
 #[inline(never)]
-unsafe fn sum<const R: usize, const V: usize>(
-    words: usize,
-    panels: Panels,
-    acc: *mut f32,
-    accumulate: bool,
-) {
+unsafe fn sum<const R: usize, const V: usize>(words: usize, panels: Panels, acc: *mut f32, accumulate: bool) {
     // SAFETY: `acc` is 8×48; a panel of A has 8 lines a block, of B `width`. Prefetching is harmless beyond them.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); V]; R];
@@ -86,14 +74,10 @@ unsafe fn sum<const R: usize, const V: usize>(
                 for word in word..word + UNROLL {
                     // The next block, from L2: the CPU's own prefetcher comes too late, which cost a quarter of the rate.
                     if word % (LINE / ROWS) == 0 {
-                        _mm_prefetch::<_MM_HINT_T0>(
-                            a.wrapping_add((ROWS + word / (LINE / ROWS)) * LINE).cast(),
-                        );
+                        _mm_prefetch::<_MM_HINT_T0>(a.wrapping_add((ROWS + word / (LINE / ROWS)) * LINE).cast());
                     }
                     for v in 0..V {
-                        _mm_prefetch::<_MM_HINT_T0>(
-                            b.wrapping_add(block + (v * LINE + word) * LINE).cast(),
-                        );
+                        _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(block + (v * LINE + word) * LINE).cast());
                     }
                     step(&mut sums, a.add(word), b.add(word * LINE));
                 }
@@ -118,11 +102,7 @@ unsafe fn sum<const R: usize, const V: usize>(
 /// As [`sum`]: `a` and `b` point to this word in their blocks.
 #[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn step<const R: usize, const V: usize>(
-    sums: &mut [[__m512; V]; R],
-    a: *const f32,
-    b: *const f32,
-) {
+unsafe fn step<const R: usize, const V: usize>(sums: &mut [[__m512; V]; R], a: *const f32, b: *const f32) {
     // SAFETY: the caller vouches for the blocks.
     unsafe {
         let mut row = [_mm512_setzero_ps(); V];
@@ -144,10 +124,7 @@ unsafe fn step<const R: usize, const V: usize>(
 /// AVX-512 F.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn spin(rounds: u64) -> u64 {
-    let (x, y) = (
-        _mm512_set1_ps(black_box(0.5)),
-        _mm512_set1_ps(black_box(0.25)),
-    );
+    let (x, y) = (_mm512_set1_ps(black_box(0.5)), _mm512_set1_ps(black_box(0.25)));
     let mut sums = [x; 12];
     for _ in 0..rounds {
         for sum in &mut sums {

@@ -56,29 +56,19 @@ impl<'a> Plan<'a> {
         };
         let (kept, streamed) = if a.count >= b.count { (a, b) } else { (b, a) };
         let b_width = K::width(b.count);
-        let (kept_width, streamed_width) = if kept.is_a {
-            (K::MR, b_width)
-        } else {
-            (b_width, K::MR)
-        };
+        let (kept_width, streamed_width) = if kept.is_a { (K::MR, b_width) } else { (b_width, K::MR) };
         let kept_panels = kept.count.div_ceil(kept_width);
         let streamed_panels = streamed.count.div_ceil(streamed_width);
 
         let fitting = K::KEPT / (kept_width * chunk.max(1) * size_of::<Line>());
         // Narrower blocks would stream more than they compute.
         let least = 64usize.div_ceil(kept_width);
-        let balanced = if threads == 1 {
-            kept_panels
-        } else {
-            kept_panels.div_ceil(threads * BLOCKS_A_THREAD)
-        };
+        let balanced = if threads == 1 { kept_panels } else { kept_panels.div_ceil(threads * BLOCKS_A_THREAD) };
         let kept_each = even(kept_panels, balanced.min(fitting).max(least));
         let mut streamed_each = streamed_panels;
         let tasks = kept_panels.div_ceil(kept_each.max(1));
         if threads > 1 && tasks < 2 * threads {
-            streamed_each = streamed_panels
-                .div_ceil((2 * threads).div_ceil(tasks.max(1)))
-                .max(1);
+            streamed_each = streamed_panels.div_ceil((2 * threads).div_ceil(tasks.max(1))).max(1);
         }
         if chunk < depth {
             let most = ASIDE / (kept_each.max(1) * K::MR * K::NR * size_of::<f32>());
@@ -133,11 +123,7 @@ pub(super) unsafe fn multiply<K: Kernel, S: TileSink>(
     b: Mat,
     sink: &S,
 ) {
-    assert_eq!(
-        a.cols, b.rows,
-        "product of {}×{} and {}×{}",
-        a.rows, a.cols, b.rows, b.cols
-    );
+    assert_eq!(a.cols, b.rows, "product of {}×{} and {}×{}", a.rows, a.cols, b.rows, b.cols);
     if a.rows == 0 || b.cols == 0 {
         return;
     }
@@ -148,11 +134,7 @@ pub(super) unsafe fn multiply<K: Kernel, S: TileSink>(
     let at = |chunk: usize, panel: usize| {
         let blocks = plan.blocks_of(chunk);
         // SAFETY: chunk after chunk, within each panel after panel: below the length just asked for.
-        unsafe {
-            streamed
-                .get()
-                .add((blocks.start * plan.streamed_panels + panel * blocks.len()) * width)
-        }
+        unsafe { streamed.get().add((blocks.start * plan.streamed_panels + panel * blocks.len()) * width) }
     };
 
     let run = |tasks: usize, task: &(dyn Fn(usize) + Sync)| match pool {
@@ -160,26 +142,14 @@ pub(super) unsafe fn multiply<K: Kernel, S: TileSink>(
         None => (0..tasks).for_each(task),
     };
     // Some 64 KB of packed panels to a task.
-    let each = even(
-        plan.streamed_panels,
-        1024 / (width * plan.chunk.max(1)).max(1),
-    );
+    let each = even(plan.streamed_panels, 1024 / (width * plan.chunk.max(1)).max(1));
     let shares = plan.streamed_panels.div_ceil(each);
     run(shares * plan.chunks(), &|task| {
         let (chunk, share) = (task / shares, task % shares);
         let panels = share * each..plan.streamed_panels.min((share + 1) * each);
         let to = at(chunk, panels.start);
         // SAFETY: the machine has the level; these panels' room is this task's alone.
-        unsafe {
-            pack::<K>(
-                plan.streamed,
-                precision,
-                width,
-                panels,
-                plan.blocks_of(chunk),
-                to,
-            )
-        };
+        unsafe { pack::<K>(plan.streamed, precision, width, panels, plan.blocks_of(chunk), to) };
     });
 
     let across = plan.streamed_panels.div_ceil(plan.streamed_each);
@@ -187,8 +157,7 @@ pub(super) unsafe fn multiply<K: Kernel, S: TileSink>(
     run(across * down, &|task| {
         let (down, across) = (task / across, task % across);
         let kept = down * plan.kept_each..plan.kept_panels.min((down + 1) * plan.kept_each);
-        let streamed = across * plan.streamed_each
-            ..plan.streamed_panels.min((across + 1) * plan.streamed_each);
+        let streamed = across * plan.streamed_each..plan.streamed_panels.min((across + 1) * plan.streamed_each);
         // SAFETY: the machine has the level.
         unsafe { block::<K, S>(&plan, kept, streamed, &at, sink) };
     });
@@ -221,11 +190,7 @@ unsafe fn block<K: Kernel, S: TileSink>(
     let width = plan.kept_width;
     let mut room = Loan::kept(kept.len() * plan.chunk * width);
     let room = room.as_mut_ptr();
-    let aside = if plan.chunks() > 1 {
-        kept.len() * streamed.len()
-    } else {
-        1
-    };
+    let aside = if plan.chunks() > 1 { kept.len() * streamed.len() } else { 1 };
     let mut tiles = Loan::tiles(aside * K::MR * K::NR / LINE);
     let tiles = tiles.as_mut_ptr();
     // SAFETY: the machine has what `K` needs.
@@ -233,16 +198,7 @@ unsafe fn block<K: Kernel, S: TileSink>(
     for chunk in 0..plan.chunks() {
         let blocks = plan.blocks_of(chunk);
         // SAFETY: the room is that of these panels, at most a chunk deep.
-        unsafe {
-            pack::<K>(
-                plan.kept,
-                plan.precision,
-                width,
-                kept.clone(),
-                blocks.clone(),
-                room,
-            )
-        };
+        unsafe { pack::<K>(plan.kept, plan.precision, width, kept.clone(), blocks.clone(), room) };
         let mut first = streamed.start;
         while first < streamed.end {
             let group = first..streamed.end.min(first + plan.group);

@@ -63,12 +63,5 @@ pub(super) trait Kernel: 'static {
     /// # Safety
     /// The machine has what the kernel needs; `hold`'s value lives; the panels have `⌈words/16⌉` blocks; `acc` is aligned to
     /// 64 bytes; `rows` in `1..=MR` and `cols` in `1..=` the width of B's panel.
-    unsafe fn run(
-        words: usize,
-        panels: Panels,
-        acc: *mut f32,
-        rows: usize,
-        cols: usize,
-        accumulate: bool,
-    );
+    unsafe fn run(words: usize, panels: Panels, acc: *mut f32, rows: usize, cols: usize, accumulate: bool);
 }

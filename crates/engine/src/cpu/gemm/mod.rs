@@ -61,37 +61,21 @@ impl<'a> Mat<'a> {
     /// # Panics
     /// The rows overlap, or the data are too short.
     pub fn new(data: Slice<'a>, rows: usize, cols: usize, row_stride: usize) -> Mat<'a> {
-        assert!(
-            row_stride >= cols || rows <= 1,
-            "matrix {rows}×{cols} with rows {row_stride} apart"
-        );
+        assert!(row_stride >= cols || rows <= 1, "matrix {rows}×{cols} with rows {row_stride} apart");
         if rows > 0 && cols > 0 {
-            let end = (rows - 1)
-                .checked_mul(row_stride)
-                .and_then(|start| start.checked_add(cols));
+            let end = (rows - 1).checked_mul(row_stride).and_then(|start| start.checked_add(cols));
             assert!(
                 end.is_some_and(|end| end <= data.len()),
                 "matrix {rows}×{cols} with rows {row_stride} apart in {} elements",
                 data.len()
             );
         }
-        Mat {
-            data,
-            rows,
-            cols,
-            stride: row_stride,
-            transposed: false,
-        }
+        Mat { data, rows, cols, stride: row_stride, transposed: false }
     }
 
     /// The transpose: the same elements, seen the other way.
     pub fn t(self) -> Mat<'a> {
-        Mat {
-            rows: self.cols,
-            cols: self.rows,
-            transposed: !self.transposed,
-            ..self
-        }
+        Mat { rows: self.cols, cols: self.rows, transposed: !self.transposed, ..self }
     }
 
     /// The number of rows.
@@ -119,15 +103,7 @@ pub trait TileSink: Sync {
     /// Takes the finished `rows × cols` tile whose first element is C's (`row`, `col`): element (i, j) is
     /// `acc[i·stride + j]`, `stride ≥ cols`. `acc` may be overwritten. Implementations must be `#[inline(always)]`, so as to
     /// be compiled for the level `I`.
-    fn tile<I: Isa>(
-        &self,
-        row: usize,
-        col: usize,
-        rows: usize,
-        cols: usize,
-        acc: &mut [f32],
-        stride: usize,
-    );
+    fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize);
 }
 
 /// Multiplies `a` by `b` on all threads of `pool` and hands the tiles of the product to `sink`.
@@ -136,14 +112,7 @@ pub trait TileSink: Sync {
 ///
 /// # Panics
 /// `a` has not as many columns as `b` has rows, or the machine lacks `level`.
-pub fn product<S: TileSink>(
-    level: Level,
-    pool: &Pool,
-    precision: Precision,
-    a: Mat,
-    b: Mat,
-    sink: &S,
-) {
+pub fn product<S: TileSink>(level: Level, pool: &Pool, precision: Precision, a: Mat, b: Mat, sink: &S) {
     dispatch(level, Some(pool), precision, a, b, sink);
 }
 
@@ -152,14 +121,7 @@ pub fn product_serial<S: TileSink>(level: Level, precision: Precision, a: Mat, b
     dispatch(level, None, precision, a, b, sink);
 }
 
-fn dispatch<S: TileSink>(
-    level: Level,
-    pool: Option<&Pool>,
-    precision: Precision,
-    a: Mat,
-    b: Mat,
-    sink: &S,
-) {
+fn dispatch<S: TileSink>(level: Level, pool: Option<&Pool>, precision: Precision, a: Mat, b: Mat, sink: &S) {
     assert!(
         level <= Level::detect(),
         "product at level {} on a machine of level {}",
@@ -174,9 +136,7 @@ fn dispatch<S: TileSink>(
                 blocks::multiply::<amx::Amx<super::tiles::Hardware>, S>(pool, precision, a, b, sink)
             }
             #[cfg(target_arch = "x86_64")]
-            (Level::Amx | Level::Avx512, _) => {
-                blocks::multiply::<avx512::Avx512F32, S>(pool, precision, a, b, sink)
-            }
+            (Level::Amx | Level::Avx512, _) => blocks::multiply::<avx512::Avx512F32, S>(pool, precision, a, b, sink),
             #[cfg(target_arch = "x86_64")]
             (Level::Avx2, _) => blocks::multiply::<avx2::Avx2F32, S>(pool, precision, a, b, sink),
             _ => blocks::multiply::<portable::PortableF32, S>(pool, precision, a, b, sink),

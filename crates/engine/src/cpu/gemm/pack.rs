@@ -32,22 +32,12 @@ pub(super) struct Lines<'a> {
 impl<'a> Lines<'a> {
     /// The rows of A.
     pub(super) fn rows(a: Mat<'a>) -> Lines<'a> {
-        Lines {
-            data: a.data,
-            count: a.rows,
-            depth: a.cols,
-            stride: a.stride,
-            along: !a.transposed,
-            is_a: true,
-        }
+        Lines { data: a.data, count: a.rows, depth: a.cols, stride: a.stride, along: !a.transposed, is_a: true }
     }
 
     /// The columns of B.
     pub(super) fn columns(b: Mat<'a>) -> Lines<'a> {
-        Lines {
-            is_a: false,
-            ..Lines::rows(b.t())
-        }
+        Lines { is_a: false, ..Lines::rows(b.t()) }
     }
 }
 
@@ -63,24 +53,14 @@ pub(super) unsafe fn pack<K: Kernel>(
     blocks: Range<usize>,
     to: *mut Line,
 ) {
-    let body = Pack {
-        lines,
-        panels,
-        blocks,
-        width,
-        to,
-    };
+    let body = Pack { lines, panels, blocks, width, to };
     // SAFETY: the caller vouches for level and room.
     unsafe {
         match (lines.data, K::PAIRS, precision) {
             (Slice::F32(data), true, _) => K::Isa::vectorize(body.converting::<F32ToPair>(data)),
             (Slice::BF16(data), true, _) => K::Isa::vectorize(body.converting::<BF16ToPair>(data)),
-            (Slice::F32(data), false, Precision::F32) => {
-                K::Isa::vectorize(body.converting::<F32ToF32>(data))
-            }
-            (Slice::F32(data), false, Precision::BF16) => {
-                K::Isa::vectorize(body.converting::<F32ToRounded>(data))
-            }
+            (Slice::F32(data), false, Precision::F32) => K::Isa::vectorize(body.converting::<F32ToF32>(data)),
+            (Slice::F32(data), false, Precision::BF16) => K::Isa::vectorize(body.converting::<F32ToRounded>(data)),
             (Slice::BF16(data), false, _) => K::Isa::vectorize(body.converting::<BF16ToF32>(data)),
         }
     }
@@ -201,13 +181,7 @@ impl Convert for BF16ToPair {
     #[inline(always)]
     unsafe fn along(from: *const bf16) -> Line {
         // SAFETY: 32 bf16 are 64 bytes, and already paired as a little-endian word wants them.
-        unsafe {
-            Line(
-                from.cast::<[u32; LINE]>()
-                    .read_unaligned()
-                    .map(u32::from_le),
-            )
-        }
+        unsafe { Line(from.cast::<[u32; LINE]>().read_unaligned().map(u32::from_le)) }
     }
 }
 
@@ -221,11 +195,7 @@ struct Pack<'a> {
 
 impl<'a> Pack<'a> {
     fn converting<C: Convert>(self, data: &'a [C::Source]) -> Converting<'a, C> {
-        Converting {
-            pack: self,
-            data: data.as_ptr(),
-            conversion: PhantomData,
-        }
+        Converting { pack: self, data: data.as_ptr(), conversion: PhantomData }
     }
 }
 
@@ -241,21 +211,11 @@ impl<C: Convert> Vectorized for Converting<'_, C> {
     /// Follows the operand's grain: along a panel's lines, or across the panels.
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let Pack {
-            lines,
-            ref panels,
-            ref blocks,
-            width,
-            ..
-        } = self.pack;
+        let Pack { lines, ref panels, ref blocks, width, .. } = self.pack;
         // SAFETY: panels and blocks of this call, for which `pack`'s caller vouches.
         unsafe {
             if lines.along && lines.is_a {
-                let whole = blocks.start
-                    ..blocks
-                        .end
-                        .min(lines.depth / (LINE * C::PER))
-                        .max(blocks.start);
+                let whole = blocks.start..blocks.end.min(lines.depth / (LINE * C::PER)).max(blocks.start);
                 for panel in panels.clone() {
                     self.rows(panel, whole.clone());
                     (whole.end..blocks.end).for_each(|block| self.block::<I>(panel, block));
@@ -290,13 +250,7 @@ impl<C: Convert> Converting<'_, C> {
     /// Where a panel's lines of one block go.
     #[inline(always)]
     unsafe fn place(&self, panel: usize, block: usize) -> *mut Line {
-        let Pack {
-            ref panels,
-            ref blocks,
-            width,
-            to,
-            ..
-        } = self.pack;
+        let Pack { ref panels, ref blocks, width, to, .. } = self.pack;
         // SAFETY: the room for which `pack`'s caller vouches.
         unsafe { to.add(((panel - panels.start) * blocks.len() + block - blocks.start) * width) }
     }
@@ -314,9 +268,7 @@ impl<C: Convert> Converting<'_, C> {
             unsafe {
                 let to = self.place(panel, whole.start).add(i);
                 if first + i < lines.count {
-                    let from = self
-                        .data
-                        .add((first + i) * lines.stride + whole.start * LINE * C::PER);
+                    let from = self.data.add((first + i) * lines.stride + whole.start * LINE * C::PER);
                     for block in 0..whole.len() {
                         *to.add(block * width) = C::along(from.add(block * LINE * C::PER));
                     }
@@ -335,12 +287,7 @@ impl<C: Convert> Converting<'_, C> {
             // SAFETY: the panel's own lines.
             unsafe {
                 let to = self.place(panel, block).add(part);
-                self.span::<I>(
-                    panel * width + part,
-                    LINE.min(width - part),
-                    block,
-                    [to, to.wrapping_add(LINE / 2)],
-                );
+                self.span::<I>(panel * width + part, LINE.min(width - part), block, [to, to.wrapping_add(LINE / 2)]);
             }
         }
     }
@@ -360,11 +307,7 @@ impl<C: Convert> Converting<'_, C> {
             if there == 0 {
                 (0..wanted).for_each(|i| *to[i / 8].add(i % 8) = Line::ZERO);
             } else if there >= needed && depth == deep {
-                let offset = if lines.along {
-                    first * lines.stride + k
-                } else {
-                    k * lines.stride + first
-                };
+                let offset = if lines.along { first * lines.stride + k } else { k * lines.stride + first };
                 self.square::<I>(self.data.add(offset), lines.stride, wanted, to);
             } else {
                 self.edge::<I>(first, there, k, depth, wanted, to);
@@ -374,13 +317,7 @@ impl<C: Convert> Converting<'_, C> {
 
     /// A block with all the elements it needs: `wanted` contiguous lines, or sixteen neighbouring ones.
     #[inline(always)]
-    unsafe fn square<I: Isa>(
-        &self,
-        from: *const C::Source,
-        stride: usize,
-        wanted: usize,
-        to: [*mut Line; 2],
-    ) {
+    unsafe fn square<I: Isa>(&self, from: *const C::Source, stride: usize, wanted: usize, to: [*mut Line; 2]) {
         let lines = &self.pack.lines;
         // SAFETY: the caller vouches for the elements and the room.
         unsafe {
@@ -392,8 +329,7 @@ impl<C: Convert> Converting<'_, C> {
                 }
                 (false, false) => {
                     for word in 0..LINE {
-                        *to[word / 8].add(word % 8) =
-                            C::across(from.add(word * C::PER * stride), stride);
+                        *to[word / 8].add(word % 8) = C::across(from.add(word * C::PER * stride), stride);
                     }
                 }
                 (true, false) => {
@@ -427,11 +363,7 @@ impl<C: Convert> Converting<'_, C> {
     ) {
         let lines = &self.pack.lines;
         let mut copy = [C::ZERO; LINE * LINE * 2];
-        let (stride, outer, inner) = if lines.along {
-            (LINE * C::PER, there, depth)
-        } else {
-            (LINE, depth, there)
-        };
+        let (stride, outer, inner) = if lines.along { (LINE * C::PER, there, depth) } else { (LINE, depth, there) };
         let (row, column) = if lines.along { (first, k) } else { (k, first) };
         // SAFETY: `outer` runs of `inner` elements within the matrix; the copy is a whole block.
         unsafe {

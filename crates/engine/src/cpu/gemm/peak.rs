@@ -32,10 +32,7 @@ fn rate(level: Level, precision: Precision) -> f64 {
     #[cfg(target_arch = "x86_64")]
     if level == Level::Amx && precision == Precision::BF16 {
         use crate::cpu::tiles::{Hardware, Tiles};
-        assert!(
-            level <= Level::detect(),
-            "the tiles' peak on a machine without"
-        );
+        assert!(level <= Level::detect(), "the tiles' peak on a machine without");
         // SAFETY: the machine has the tiles, as just asserted.
         return unsafe {
             Hardware::configure();

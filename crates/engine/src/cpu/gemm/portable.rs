@@ -21,14 +21,8 @@ impl Kernel for PortableF32 {
 
     unsafe fn hold() {}
 
-    unsafe fn run(
-        words: usize,
-        panels: Panels,
-        acc: *mut f32,
-        _: usize,
-        cols: usize,
-        accumulate: bool,
-    ) {
+    unsafe fn run(words: usize, panels: Panels, acc: *mut f32, _: usize, cols: usize, accumulate: bool) {
+        debug_assert_eq!(panels.width, LINE);
         let blocks = words.div_ceil(LINE);
         // SAFETY: the caller vouches for the panels' sizes and for `acc`.
         let (a, b, acc) = unsafe {

@@ -42,10 +42,7 @@ impl Loan {
             drop(buffer);
             buffer = vec![Line::ZERO; room];
         }
-        Loan {
-            lines: buffer,
-            home,
-        }
+        Loan { lines: buffer, home }
     }
 
     pub(super) fn as_mut_ptr(&mut self) -> *mut Line {
@@ -56,8 +53,6 @@ impl Loan {
 impl Drop for Loan {
     fn drop(&mut self) {
         // Fails only while the thread is being torn down; the buffer is freed then.
-        let _ = self
-            .home
-            .try_with(|home| home.set(std::mem::take(&mut self.lines)));
+        let _ = self.home.try_with(|home| home.set(std::mem::take(&mut self.lines)));
     }
 }

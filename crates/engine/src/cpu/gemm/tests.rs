@@ -32,23 +32,12 @@ impl Operand {
         let (r, c) = if across { (cols, rows) } else { (rows, cols) };
         let stride = c + seed as usize % 3;
         let wide = numbers(seed, r * stride);
-        let narrow =
-            (dtype == Precision::BF16).then(|| wide.iter().map(|&x| bf16::from_f32(x)).collect());
-        Operand {
-            wide,
-            narrow,
-            rows,
-            cols,
-            stride,
-            across,
-        }
+        let narrow = (dtype == Precision::BF16).then(|| wide.iter().map(|&x| bf16::from_f32(x)).collect());
+        Operand { wide, narrow, rows, cols, stride, across }
     }
 
     fn mat(&self) -> Mat<'_> {
-        let data = self
-            .narrow
-            .as_deref()
-            .map_or(Slice::F32(&self.wide), Slice::BF16);
+        let data = self.narrow.as_deref().map_or(Slice::F32(&self.wide), Slice::BF16);
         match self.across {
             true => Mat::new(data, self.cols, self.rows, self.stride).t(),
             false => Mat::new(data, self.rows, self.cols, self.stride),
@@ -56,11 +45,7 @@ impl Operand {
     }
 
     fn at(&self, row: usize, col: usize, precision: Precision) -> f64 {
-        let i = if self.across {
-            col * self.stride + row
-        } else {
-            row * self.stride + col
-        };
+        let i = if self.across { col * self.stride + row } else { row * self.stride + col };
         match (&self.narrow, precision) {
             (Some(narrow), _) => narrow[i].to_f64(),
             (None, Precision::BF16) => bf16::from_f32(self.wide[i]).to_f64(),
@@ -80,12 +65,7 @@ unsafe impl Sync for Store {}
 
 impl Store {
     fn new(rows: usize, cols: usize) -> Store {
-        Store {
-            cols,
-            values: (0..rows * cols)
-                .map(|_| UnsafeCell::new((f32::NAN, 0)))
-                .collect(),
-        }
+        Store { cols, values: (0..rows * cols).map(|_| UnsafeCell::new((f32::NAN, 0))).collect() }
     }
 
     fn values(self) -> Vec<f32> {
@@ -101,15 +81,7 @@ impl Store {
 
 impl TileSink for Store {
     #[inline(always)]
-    fn tile<I: Isa>(
-        &self,
-        row: usize,
-        col: usize,
-        rows: usize,
-        cols: usize,
-        acc: &mut [f32],
-        stride: usize,
-    ) {
+    fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         assert!(col + cols <= self.cols && acc.as_ptr().addr().is_multiple_of(64));
         for i in 0..rows {
             for j in 0..cols {
@@ -132,27 +104,16 @@ enum Kernels {
 impl Kernels {
     fn available() -> Vec<Kernels> {
         let levels = [Level::Portable, Level::Avx2, Level::Avx512, Level::Amx];
-        let here = levels
-            .into_iter()
-            .filter(|&level| level <= Level::detect())
-            .map(Kernels::Of);
+        let here = levels.into_iter().filter(|&level| level <= Level::detect()).map(Kernels::Of);
         #[cfg(target_arch = "x86_64")]
         let here = here.chain((Level::detect() >= Level::Avx512).then_some(Kernels::EmulatedTiles));
         here.collect()
     }
 
-    fn product(
-        self,
-        pool: Option<&Pool>,
-        precision: Precision,
-        a: &Operand,
-        b: &Operand,
-    ) -> Vec<f32> {
+    fn product(self, pool: Option<&Pool>, precision: Precision, a: &Operand, b: &Operand) -> Vec<f32> {
         let sink = Store::new(a.rows, b.cols);
         match (self, pool) {
-            (Kernels::Of(level), Some(pool)) => {
-                product(level, pool, precision, a.mat(), b.mat(), &sink)
-            }
+            (Kernels::Of(level), Some(pool)) => product(level, pool, precision, a.mat(), b.mat(), &sink),
             (Kernels::Of(level), None) => product_serial(level, precision, a.mat(), b.mat(), &sink),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: emulated tiles need AVX-512 only, as `available` has checked.
@@ -170,17 +131,9 @@ impl Kernels {
     }
 }
 
-fn check(
-    kernels: Kernels,
-    pool: Option<&Pool>,
-    precision: Precision,
-    a: &Operand,
-    b: &Operand,
-) -> Vec<f32> {
+fn check(kernels: Kernels, pool: Option<&Pool>, precision: Precision, a: &Operand, b: &Operand) -> Vec<f32> {
     let found = kernels.product(pool, precision, a, b);
-    let columns: Vec<Vec<f64>> = (0..b.cols)
-        .map(|j| (0..b.rows).map(|k| b.at(k, j, precision)).collect())
-        .collect();
+    let columns: Vec<Vec<f64>> = (0..b.cols).map(|j| (0..b.rows).map(|k| b.at(k, j, precision)).collect()).collect();
     for i in 0..a.rows {
         let row: Vec<f64> = (0..a.cols).map(|k| a.at(i, k, precision)).collect();
         for (j, column) in columns.iter().enumerate() {
@@ -222,9 +175,7 @@ fn check_all(pool: Option<&Pool>, types: &[Precision]) {
     for kernels in Kernels::available() {
         for (seed, (m, k, n)) in (1u64..).zip(SIZES) {
             for (case, (a_across, b_across)) in
-                [(false, false), (false, true), (true, false), (true, true)]
-                    .iter()
-                    .enumerate()
+                [(false, false), (false, true), (true, false), (true, true)].iter().enumerate()
             {
                 for &a_type in types {
                     for &b_type in types {
@@ -256,13 +207,7 @@ fn parallel_products_match_f64_sums() {
 #[test]
 fn long_sums_match_and_do_not_depend_on_the_threads() {
     for kernels in Kernels::available() {
-        for (m, k, n) in [
-            (70, 2500, 37),
-            (37, 1999, 290),
-            (700, 65, 40),
-            (40, 65, 1100),
-            (300, 1600, 300),
-        ] {
+        for (m, k, n) in [(70, 2500, 37), (37, 1999, 290), (700, 65, 40), (40, 65, 1100), (300, 1600, 300)] {
             if kernels.bf16_only() && m * k * n > 20_000_000 {
                 continue; // emulation is slow
             }
@@ -272,14 +217,8 @@ fn long_sums_match_and_do_not_depend_on_the_threads() {
             for threads in [1, 2, 3] {
                 let pool = Pool::new(threads);
                 let parallel = kernels.product(Some(&pool), Precision::BF16, &a, &b);
-                let same = serial
-                    .iter()
-                    .zip(&parallel)
-                    .all(|(x, y)| x.to_bits() == y.to_bits());
-                assert!(
-                    same,
-                    "{kernels:?} {m}×{k}×{n}: {threads} threads give other bits"
-                );
+                let same = serial.iter().zip(&parallel).all(|(x, y)| x.to_bits() == y.to_bits());
+                assert!(same, "{kernels:?} {m}×{k}×{n}: {threads} threads give other bits");
             }
         }
     }
@@ -289,11 +228,7 @@ fn long_sums_match_and_do_not_depend_on_the_threads() {
 #[test]
 fn non_finite_elements_stay_in_their_row() {
     for kernels in Kernels::available() {
-        for (value, infinite) in [
-            (f32::NAN, false),
-            (f32::from_bits(0x7f80_0001), false),
-            (f32::INFINITY, true),
-        ] {
+        for (value, infinite) in [(f32::NAN, false), (f32::from_bits(0x7f80_0001), false), (f32::INFINITY, true)] {
             let mut a = Operand::new(3, 9, 33, false, Precision::F32);
             let mut b = Operand::new(6, 33, 5, false, Precision::F32);
             a.wide[4 * a.stride + 32] = value;
@@ -324,15 +259,7 @@ fn a_product_within_a_sink_leaves_the_outer_one_alone() {
     unsafe impl Sync for Outer<'_> {}
     impl TileSink for Outer<'_> {
         #[inline(always)]
-        fn tile<I: Isa>(
-            &self,
-            row: usize,
-            col: usize,
-            rows: usize,
-            cols: usize,
-            acc: &mut [f32],
-            stride: usize,
-        ) {
+        fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
             (self.inner)();
             self.store.tile::<I>(row, col, rows, cols, acc, stride);
         }
@@ -342,23 +269,14 @@ fn a_product_within_a_sink_leaves_the_outer_one_alone() {
     for kernels in Kernels::available() {
         let expected = kernels.product(None, Precision::BF16, &a, &b);
         let inner = || assert_eq!(kernels.product(None, Precision::BF16, &a, &b), expected);
-        let sink = Outer {
-            store: Store::new(40, 90),
-            inner: &inner,
-        };
+        let sink = Outer { store: Store::new(40, 90), inner: &inner };
         match kernels {
             Kernels::Of(level) => product_serial(level, Precision::BF16, a.mat(), b.mat(), &sink),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: emulated tiles need AVX-512 only, as `available` has checked.
             Kernels::EmulatedTiles => unsafe {
                 use crate::cpu::tiles::Emulated;
-                blocks::multiply::<amx::Amx<Emulated>, _>(
-                    None,
-                    Precision::BF16,
-                    a.mat(),
-                    b.mat(),
-                    &sink,
-                );
+                blocks::multiply::<amx::Amx<Emulated>, _>(None, Precision::BF16, a.mat(), b.mat(), &sink);
             },
         }
         assert_eq!(sink.store.values(), expected);
@@ -381,13 +299,7 @@ fn products_on_tile_instructions_equal_the_emulation() {
         let sink = Store::new(m, n);
         // SAFETY: AVX-512 as just checked; the tiles are real, or their instructions trapped, on this thread.
         with_tiles(|| unsafe {
-            blocks::multiply::<amx::Amx<Hardware>, _>(
-                None,
-                Precision::BF16,
-                a.mat(),
-                b.mat(),
-                &sink,
-            );
+            blocks::multiply::<amx::Amx<Hardware>, _>(None, Precision::BF16, a.mat(), b.mat(), &sink);
         });
         assert_eq!(sink.values(), expected, "{m}×{k}×{n}");
     }
@@ -397,14 +309,8 @@ fn products_on_tile_instructions_equal_the_emulation() {
 fn the_peak_is_that_of_this_level() {
     // Wide bounds: other work may slow either measurement.
     let pool = Pool::new(1);
-    let (a, b) = (
-        Operand::new(1, 140, 256, false, Precision::F32),
-        Operand::new(2, 256, 128, false, Precision::F32),
-    );
-    for level in [Level::Portable, Level::Avx2, Level::Avx512]
-        .into_iter()
-        .filter(|&level| level <= Level::detect())
-    {
+    let (a, b) = (Operand::new(1, 140, 256, false, Precision::F32), Operand::new(2, 256, 128, false, Precision::F32));
+    for level in [Level::Portable, Level::Avx2, Level::Avx512].into_iter().filter(|&level| level <= Level::detect()) {
         let peak = peak(level, &pool, Precision::F32);
         let kernels = Kernels::Of(level);
         let best = (0..10)

@@ -1,7 +1,9 @@
 //! The transpose of a 16×16 block of 32-bit words, the heart of packing across the grain.
 
 use super::kernel::{LINE, Line};
-use crate::cpu::level::{Isa, Level};
+use crate::cpu::level::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::level::Level;
 
 /// Writes the first `lines` rows of the transpose of `from`: eight to `to[0]`, the others to `to[1]`.
 ///
@@ -128,7 +130,7 @@ mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::level::Vectorized;
+    use crate::cpu::level::{Level, Vectorized};
 
     struct Job<'a>(&'a [Line; LINE], &'a mut [Line; LINE], usize);
     impl Vectorized for Job<'_> {
@@ -147,24 +149,14 @@ mod tests {
     fn every_level_transposes() {
         let mut from = [Line::ZERO; LINE];
         (0..256).for_each(|i| from[i / 16].0[i % 16] = i as u32 + 1);
-        for level in [Level::Portable, Level::Avx2, Level::Avx512]
-            .into_iter()
-            .filter(|&level| level <= Level::detect())
+        for level in [Level::Portable, Level::Avx2, Level::Avx512].into_iter().filter(|&level| level <= Level::detect())
         {
             for lines in [0, 1, 9, 14, 16] {
                 let mut to = [Line::ZERO; LINE];
                 level.run(Job(&from, &mut to, lines));
                 for i in 0..256 {
-                    let expected = if i / 16 < lines {
-                        from[i % 16].0[i / 16]
-                    } else {
-                        0
-                    };
-                    assert_eq!(
-                        to[i / 16].0[i % 16],
-                        expected,
-                        "{level:?}, {lines} lines, element {i}"
-                    );
+                    let expected = if i / 16 < lines { from[i % 16].0[i / 16] } else { 0 };
+                    assert_eq!(to[i / 16].0[i % 16], expected, "{level:?}, {lines} lines, element {i}");
                 }
             }
         }

@@ -99,30 +99,12 @@ impl<'a, E: Real> Rows<'a, E> {
     fn of(operands: &Operands<'a>) -> Self {
         let (_, hidden) = operands.x.matrix("add_norm");
         if let Some(r) = operands.residual {
-            assert_eq!(
-                (r.shape(), r.dtype()),
-                (operands.x.shape(), operands.x.dtype()),
-                "add_norm: residual"
-            );
+            assert_eq!((r.shape(), r.dtype()), (operands.x.shape(), operands.x.dtype()), "add_norm: residual");
         }
-        let (gamma, beta) = (
-            operands.params.values(operands.norm.gamma),
-            operands.params.values(operands.norm.beta),
-        );
-        assert_eq!(
-            (gamma.len(), beta.len()),
-            (hidden, hidden),
-            "add_norm: gain and offset"
-        );
+        let (gamma, beta) = (operands.params.values(operands.norm.gamma), operands.params.values(operands.norm.beta));
+        assert_eq!((gamma.len(), beta.len()), (hidden, hidden), "add_norm: gain and offset");
         let residual = operands.residual.map(Tensor::slice::<E>);
-        Rows {
-            x: operands.x.slice(),
-            residual,
-            mask: operands.mask,
-            gamma,
-            beta,
-            eps: operands.norm.eps,
-        }
+        Rows { x: operands.x.slice(), residual, mask: operands.mask, gamma, beta, eps: operands.norm.eps }
     }
 
     /// Writes row `t` of s to `s`.
@@ -161,12 +143,7 @@ impl<E: Real> Vectorized for Forward<'_, E> {
         let hidden = self.rows.gamma.len();
         let (gamma, beta) = (&self.rows.gamma[..hidden], &self.rows.beta[..hidden]);
         let mut s = vec![0f32; hidden];
-        for (row, (y, stats)) in self
-            .y
-            .chunks_exact_mut(hidden)
-            .zip(self.stats.chunks_exact_mut(2))
-            .enumerate()
-        {
+        for (row, (y, stats)) in self.y.chunks_exact_mut(hidden).zip(self.stats.chunks_exact_mut(2)).enumerate() {
             self.rows.add_up(self.first + row, &mut s);
             let mean = lane_sum(hidden, |i| s[i]) / hidden as f32;
             let variance = lane_sum(hidden, |i| (s[i] - mean) * (s[i] - mean)) / hidden as f32;
@@ -201,12 +178,7 @@ impl<E: Real> Vectorized for BackwardBlock<'_, E> {
         dgamma.fill(0.0);
         dbeta.fill(0.0);
         let (mut normed, mut g) = (vec![0f32; hidden], vec![0f32; hidden]);
-        for (row, (dy, stats)) in self
-            .dy
-            .chunks_exact(hidden)
-            .zip(self.stats.chunks_exact(2))
-            .enumerate()
-        {
+        for (row, (dy, stats)) in self.dy.chunks_exact(hidden).zip(self.stats.chunks_exact(2)).enumerate() {
             let (mean, scale) = (stats[0], stats[1]);
             self.rows.add_up(self.first + row, &mut normed);
             for i in 0..hidden {

@@ -47,38 +47,17 @@ pub trait AddNorm {
 }
 
 /// LayerNorm(residual + dropout(x)), all [T, H]; `dropout` is x's drop probability.
-pub fn add_norm(
-    pass: &mut Pass<'_>,
-    x: &Var,
-    residual: Option<&Var>,
-    norm: Norm,
-    dropout: f32,
-) -> Var {
+pub fn add_norm(pass: &mut Pass<'_>, x: &Var, residual: Option<&Var>, norm: Norm, dropout: f32) -> Var {
     let mask = pass.dropout_site(dropout);
     let (x_value, residual_value) = (x.value().clone(), residual.map(|r| r.value().clone()));
-    let operands = Operands {
-        x: &x_value,
-        residual: residual_value.as_ref(),
-        mask,
-        params: pass.parameters(),
-        norm,
-    };
+    let operands = Operands { x: &x_value, residual: residual_value.as_ref(), mask, params: pass.parameters(), norm };
     let (value, stats) = pass.device().backend().add_norm(&operands);
     let (x_slot, residual_slot) = (x.slot(), residual.and_then(Var::slot));
     pass.record("add_norm", value, |slot| {
         Box::new(move |back| {
             let Some(dy) = back.finish(slot) else { return };
-            let operands = Operands {
-                x: &x_value,
-                residual: residual_value.as_ref(),
-                mask,
-                params: back.params,
-                norm,
-            };
-            let (dx, dr) = back
-                .device
-                .backend()
-                .add_norm_back(&operands, &stats, &dy, back.grads);
+            let operands = Operands { x: &x_value, residual: residual_value.as_ref(), mask, params: back.params, norm };
+            let (dx, dr) = back.device.backend().add_norm_back(&operands, &stats, &dy, back.grads);
             if let Some(dr) = dr {
                 back.add(residual_slot, dr);
             }
@@ -108,11 +87,7 @@ mod tests {
     #[test]
     fn add_norm_matches_its_oracle() {
         for (tokens, hidden) in [(1, 31), (33, 48), (130, 300)] {
-            let norm = |p: &[ParamId]| Norm {
-                gamma: p[0],
-                beta: p[1],
-                eps: 1e-12,
-            };
+            let norm = |p: &[ParamId]| Norm { gamma: p[0], beta: p[1], eps: 1e-12 };
             let params: [(&str, &[usize]); 2] = [("gamma", &[hidden]), ("beta", &[hidden])];
             check_op(
                 "norm",
@@ -128,9 +103,8 @@ mod tests {
                 |pass, x, p| add_norm(pass, &x[0], Some(&x[1]), norm(p), 0.2),
                 |x, p| {
                     let keep = masked(1, 0.2);
-                    let s: Vec<f64> = (0..tokens * hidden)
-                        .map(|i| x[1][i] + x[0][i] * f64::from(keep.factor(i)))
-                        .collect();
+                    let s: Vec<f64> =
+                        (0..tokens * hidden).map(|i| x[1][i] + x[0][i] * f64::from(keep.factor(i))).collect();
                     oracle(&s, &p[0], &p[1], 1e-12)
                 },
             );

@@ -59,27 +59,13 @@ impl<'a> Head<'a> {
 
     /// Q Kᵀ/√D of some rows.
     fn scores(&self, rows: Range<usize>, keys: usize, scores: &mut [f32]) {
-        let sink = Store {
-            y: Parts::new(scores),
-            stride: keys,
-            first: 0,
-            factor: self.scale(),
-            add: false,
-        };
-        product_serial(
-            self.cpu.level,
-            self.precision(),
-            self.part(0, rows),
-            self.part(1, 0..keys).t(),
-            &sink,
-        );
+        let sink = Store { y: Parts::new(scores), stride: keys, first: 0, factor: self.scale(), add: false };
+        product_serial(self.cpu.level, self.precision(), self.part(0, rows), self.part(1, 0..keys).t(), &sink);
     }
 
     /// The dropout of one row's weights.
     fn mask(&self, row: usize) -> Mask {
-        self.inputs
-            .mask
-            .row(((self.tokens.start + row) * self.inputs.heads + self.head) as u64)
+        self.inputs.mask.row(((self.tokens.start + row) * self.inputs.heads + self.head) as u64)
     }
 
     fn seen(&self, row: usize, keys: usize) -> usize {
@@ -93,12 +79,7 @@ impl Cpu {
     fn for_heads<'a>(&'a self, inputs: &'a Heads<'a>, body: impl Fn(Head<'a>) + Sync) {
         let (tokens, columns) = inputs.qkv.matrix("attention");
         let ends = inputs.cu_seqlens.slice::<i32>();
-        assert_eq!(
-            columns % (3 * inputs.heads),
-            0,
-            "attention: {columns} columns for {} heads",
-            inputs.heads
-        );
+        assert_eq!(columns % (3 * inputs.heads), 0, "attention: {columns} columns for {} heads", inputs.heads);
         assert!(
             ends.first() == Some(&0) && ends.last() == Some(&(tokens as i32)) && ends.is_sorted(),
             "attention: cumulative lengths must rise from 0 to {tokens}"
@@ -107,13 +88,7 @@ impl Cpu {
         self.pool.run((ends.len() - 1) * inputs.heads, &|task| {
             let (sequence, head) = (task / inputs.heads, task % inputs.heads);
             let tokens = ends[sequence] as usize..ends[sequence + 1] as usize;
-            body(Head {
-                cpu: self,
-                inputs,
-                tokens,
-                head,
-                width,
-            });
+            body(Head { cpu: self, inputs, tokens, head, width });
         });
     }
 }
@@ -131,13 +106,7 @@ impl Attention for Cpu {
         (y, log_sums)
     }
 
-    fn attention_back(
-        &self,
-        inputs: &Heads<'_>,
-        output: &Tensor,
-        log_sums: &Tensor,
-        dy: &Tensor,
-    ) -> Tensor {
+    fn attention_back(&self, inputs: &Heads<'_>, output: &Tensor, log_sums: &Tensor, dy: &Tensor) -> Tensor {
         let mut dqkv = Tensor::host(inputs.qkv.shape(), inputs.qkv.dtype());
         with_real!(inputs.qkv.dtype(), E => {
             let dqkv = Parts::new(dqkv.slice_mut::<E>());
@@ -153,20 +122,12 @@ fn forward<E: Real>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>
         let mut weights = Tensor::host(&[rows.len(), keys], DType::F32);
         let mut totals = Tensor::host(&[rows.len()], DType::F32);
         head.scores(rows.clone(), keys, weights.slice_mut());
-        for (i, (weights, total)) in weights
-            .slice_mut::<f32>()
-            .chunks_exact_mut(keys)
-            .zip(totals.slice_mut::<f32>())
-            .enumerate()
+        for (i, (weights, total)) in
+            weights.slice_mut::<f32>().chunks_exact_mut(keys).zip(totals.slice_mut::<f32>()).enumerate()
         {
             let row = rows.start + i;
             let seen = head.seen(row, keys);
-            let log_sum = head.cpu.level.run(Softmax {
-                weights,
-                seen,
-                mask: head.mask(row),
-                total,
-            });
+            let log_sum = head.cpu.level.run(Softmax { weights, seen, mask: head.mask(row), total });
             let at = (head.tokens.start + row) * heads + head.head;
             // SAFETY: (token, head) belongs to this task alone.
             let place = unsafe { log_sums.part(at..at + 1) };
@@ -190,52 +151,25 @@ fn forward<E: Real>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>
     }
 }
 
-fn backward<E: Real>(
-    head: &Head<'_>,
-    output: &Tensor,
-    log_sums: &[f32],
-    dy: &Tensor,
-    dqkv: &Parts<'_, E>,
-) {
+fn backward<E: Real>(head: &Head<'_>, output: &Tensor, log_sums: &[f32], dy: &Tensor, dqkv: &Parts<'_, E>) {
     let (heads, width, len) = (head.inputs.heads, head.width, head.len());
     let (level, precision) = (head.cpu.level, head.precision());
     let columns = head.head * width..(head.head + 1) * width;
     let stride = 3 * heads * width;
     let dy_part = |rows: &Range<usize>| {
-        mat_part(
-            dy,
-            head.tokens.start + rows.start..head.tokens.start + rows.end,
-            columns.clone(),
-        )
+        mat_part(dy, head.tokens.start + rows.start..head.tokens.start + rows.end, columns.clone())
     };
     // Gradients of keys and values add up over the blocks of rows: dK, then dV.
     let mut sums = Tensor::host(&[2, len * width], DType::F32);
     sums.slice_mut::<f32>().fill(0.0);
     for (rows, keys) in head.blocks() {
         let shape = [rows.len(), keys];
-        let (mut scores, mut slopes) = (
-            Tensor::host(&shape, DType::F32),
-            Tensor::host(&shape, DType::F32),
-        );
+        let (mut scores, mut slopes) = (Tensor::host(&shape, DType::F32), Tensor::host(&shape, DType::F32));
         head.scores(rows.clone(), keys, scores.slice_mut());
-        let sink = Store {
-            y: Parts::new(slopes.slice_mut::<f32>()),
-            stride: keys,
-            first: 0,
-            factor: 1.0,
-            add: false,
-        };
-        product_serial(
-            level,
-            precision,
-            dy_part(&rows),
-            head.part(2, 0..keys).t(),
-            &sink,
-        );
-        let blocks = scores
-            .slice_mut::<f32>()
-            .chunks_exact_mut(keys)
-            .zip(slopes.slice_mut::<f32>().chunks_exact_mut(keys));
+        let sink = Store { y: Parts::new(slopes.slice_mut::<f32>()), stride: keys, first: 0, factor: 1.0, add: false };
+        product_serial(level, precision, dy_part(&rows), head.part(2, 0..keys).t(), &sink);
+        let blocks =
+            scores.slice_mut::<f32>().chunks_exact_mut(keys).zip(slopes.slice_mut::<f32>().chunks_exact_mut(keys));
         for (i, (scores, slopes)) in blocks.enumerate() {
             let row = rows.start + i;
             let token = head.tokens.start + row;
@@ -252,45 +186,19 @@ fn backward<E: Real>(
                 scale: head.scale(),
             });
         }
-        let (dropped, ds) = (
-            mat_part(&scores, 0..rows.len(), 0..keys),
-            mat_part(&slopes, 0..rows.len(), 0..keys),
-        );
+        let (dropped, ds) = (mat_part(&scores, 0..rows.len(), 0..keys), mat_part(&slopes, 0..rows.len(), 0..keys));
         let (dk, dv) = sums.slice_mut::<f32>().split_at_mut(len * width);
-        let sink = Store {
-            y: Parts::new(dv),
-            stride: width,
-            first: 0,
-            factor: 1.0,
-            add: true,
-        };
+        let sink = Store { y: Parts::new(dv), stride: width, first: 0, factor: 1.0, add: true };
         product_serial(level, precision, dropped.t(), dy_part(&rows), &sink);
-        let sink = Store {
-            y: Parts::new(dk),
-            stride: width,
-            first: 0,
-            factor: 1.0,
-            add: true,
-        };
+        let sink = Store { y: Parts::new(dk), stride: width, first: 0, factor: 1.0, add: true };
         product_serial(level, precision, ds.t(), head.part(0, rows.clone()), &sink);
         let first_row = head.tokens.start + rows.start;
-        let sink = StoreRows {
-            y: dqkv,
-            first_row,
-            first_col: columns.start,
-            stride,
-            factors: None,
-        };
+        let sink = StoreRows { y: dqkv, first_row, first_col: columns.start, stride, factors: None };
         product_serial(level, precision, ds, head.part(1, 0..keys), &sink);
     }
-    for (which, sums) in sums
-        .slice::<f32>()
-        .chunks_exact((len * width).max(1))
-        .enumerate()
-    {
+    for (which, sums) in sums.slice::<f32>().chunks_exact((len * width).max(1)).enumerate() {
         for (row, sums) in sums.chunks_exact(width).enumerate() {
-            let at =
-                (head.tokens.start + row) * stride + (which + 1) * heads * width + columns.start;
+            let at = (head.tokens.start + row) * stride + (which + 1) * heads * width + columns.start;
             // SAFETY: these columns of the sequence's rows belong to this task alone.
             let to = unsafe { dqkv.part(at..at + width) };
             for (to, sum) in to.iter_mut().zip(sums) {
@@ -311,15 +219,7 @@ struct Store<'a> {
 
 impl TileSink for Store<'_> {
     #[inline(always)]
-    fn tile<I: Isa>(
-        &self,
-        row: usize,
-        col: usize,
-        rows: usize,
-        cols: usize,
-        acc: &mut [f32],
-        stride: usize,
-    ) {
+    fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for r in 0..rows {
             let at = self.first + (row + r) * self.stride + col;
             // SAFETY: tiles are disjoint, and the matrix is this task's own.
@@ -349,15 +249,7 @@ struct StoreRows<'a, E> {
 
 impl<E: Real> TileSink for StoreRows<'_, E> {
     #[inline(always)]
-    fn tile<I: Isa>(
-        &self,
-        row: usize,
-        col: usize,
-        rows: usize,
-        cols: usize,
-        acc: &mut [f32],
-        stride: usize,
-    ) {
+    fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for r in 0..rows {
             let at = (self.first_row + row + r) * self.stride + self.first_col + col;
             let factor = self.factors.map_or(1.0, |factors| factors[row + r]);
@@ -415,9 +307,7 @@ impl<E: Real> Vectorized for SoftmaxBack<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let delta = lane_sum(self.dy.len(), |d| {
-            self.dy[d].to_f32() * self.output[d].to_f32()
-        });
+        let delta = lane_sum(self.dy.len(), |d| self.dy[d].to_f32() * self.output[d].to_f32());
         let (scores, hidden) = self.scores.split_at_mut(self.seen);
         hidden.fill(0.0);
         let (slopes, hidden) = self.slopes.split_at_mut(self.seen);

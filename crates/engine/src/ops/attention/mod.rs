@@ -26,50 +26,22 @@ pub trait Attention {
     /// → O [T, H] and the rows' log-sum-exp [T, N].
     fn attention(&self, heads: &Heads<'_>) -> (Tensor, Tensor);
     /// → the gradient of q | k | v, [T, 3H].
-    fn attention_back(
-        &self,
-        heads: &Heads<'_>,
-        output: &Tensor,
-        log_sums: &Tensor,
-        dy: &Tensor,
-    ) -> Tensor;
+    fn attention_back(&self, heads: &Heads<'_>, output: &Tensor, log_sums: &Tensor, dy: &Tensor) -> Tensor;
 }
 
 /// Attention within each sequence: `qkv` [T, 3H] holds queries, keys and values side by side, `cu_seqlens` [S + 1] the
 /// first token of each sequence and T; → [T, H]. `dropout` falls on the attention weights; `causal` hides later tokens.
-pub fn attention(
-    pass: &mut Pass<'_>,
-    qkv: &Var,
-    cu_seqlens: &Tensor,
-    heads: usize,
-    dropout: f32,
-    causal: bool,
-) -> Var {
+pub fn attention(pass: &mut Pass<'_>, qkv: &Var, cu_seqlens: &Tensor, heads: usize, dropout: f32, causal: bool) -> Var {
     let mask = pass.dropout_site(dropout);
     let (qkv_value, cu_seqlens, from) = (qkv.value().clone(), cu_seqlens.clone(), qkv.slot());
-    let inputs = Heads {
-        qkv: &qkv_value,
-        cu_seqlens: &cu_seqlens,
-        heads,
-        mask,
-        causal,
-    };
+    let inputs = Heads { qkv: &qkv_value, cu_seqlens: &cu_seqlens, heads, mask, causal };
     let (value, log_sums) = pass.device().backend().attention(&inputs);
     let output = value.clone();
     pass.record("attention", value, |slot| {
         Box::new(move |back| {
             let Some(dy) = back.finish(slot) else { return };
-            let inputs = Heads {
-                qkv: &qkv_value,
-                cu_seqlens: &cu_seqlens,
-                heads,
-                mask,
-                causal,
-            };
-            let dqkv = back
-                .device
-                .backend()
-                .attention_back(&inputs, &output, &log_sums, &dy);
+            let inputs = Heads { qkv: &qkv_value, cu_seqlens: &cu_seqlens, heads, mask, causal };
+            let dqkv = back.device.backend().attention_back(&inputs, &output, &log_sums, &dy);
             back.add(from, dqkv);
         })
     })
@@ -80,29 +52,19 @@ mod tests {
     use super::*;
     use crate::ops::check::{check_op, masked};
 
-    fn oracle(
-        qkv: &[f64],
-        lengths: &[usize],
-        heads: usize,
-        width: usize,
-        p: f32,
-        causal: bool,
-    ) -> Vec<f64> {
+    fn oracle(qkv: &[f64], lengths: &[usize], heads: usize, width: usize, p: f32, causal: bool) -> Vec<f64> {
         let hidden = heads * width;
         let mask = masked(1, p);
         let mut y = vec![0.0; qkv.len() / 3];
         let mut first = 0;
         for length in lengths {
             for head in 0..heads {
-                let at = |part: usize, t: usize, d: usize| {
-                    qkv[(first + t) * 3 * hidden + part * hidden + head * width + d]
-                };
+                let at =
+                    |part: usize, t: usize, d: usize| qkv[(first + t) * 3 * hidden + part * hidden + head * width + d];
                 for i in 0..*length {
                     let seen = if causal { i + 1 } else { *length };
-                    let score = |j: usize| {
-                        (0..width).map(|d| at(0, i, d) * at(1, j, d)).sum::<f64>()
-                            / (width as f64).sqrt()
-                    };
+                    let score =
+                        |j: usize| (0..width).map(|d| at(0, i, d) * at(1, j, d)).sum::<f64>() / (width as f64).sqrt();
                     let weights: Vec<f64> = (0..seen).map(|j| score(j).exp()).collect();
                     let total: f64 = weights.iter().sum();
                     let row = mask.row(((first + i) * heads + head) as u64);
@@ -110,11 +72,7 @@ mod tests {
                         y[(first + i) * hidden + head * width + d] = (0..seen)
                             .map(|j| {
                                 weights[j] / total
-                                    * if mask.active() {
-                                        f64::from(row.factor(j))
-                                    } else {
-                                        1.0
-                                    }
+                                    * if mask.active() { f64::from(row.factor(j)) } else { 1.0 }
                                     * at(2, j, d)
                             })
                             .sum();

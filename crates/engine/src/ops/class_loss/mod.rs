@@ -16,10 +16,7 @@ pub trait ClassLoss {
 /// Cross-entropy of `logits` [S, C] with `labels` [S], summed over the rows whose label is not −100; `scale` times its
 /// gradient goes back. Panics on a label outside 0..C.
 pub fn class_loss(pass: &mut Pass<'_>, logits: &Var, labels: &Tensor, scale: f32) -> LossSum {
-    let (loss, gradient) = pass
-        .device()
-        .backend()
-        .class_loss(logits.value(), labels, scale);
+    let (loss, gradient) = pass.device().backend().class_loss(logits.value(), labels, scale);
     pass.lap(("class_loss", logits.value().shape()[1]));
     pass.seed_gradient(logits, gradient);
     loss
@@ -34,15 +31,7 @@ mod tests {
     #[test]
     fn class_loss_matches_its_oracle() {
         for (rows, classes) in [(1, 2), (33, 5), (4, 1)] {
-            let labels: Vec<i32> = (0..rows)
-                .map(|r| {
-                    if r == 2 {
-                        -100
-                    } else {
-                        (r * 7 % classes) as i32
-                    }
-                })
-                .collect();
+            let labels: Vec<i32> = (0..rows).map(|r| if r == 2 { -100 } else { (r * 7 % classes) as i32 }).collect();
             check_loss(
                 "class_loss",
                 &[&[rows, classes]],
@@ -55,9 +44,7 @@ mod tests {
                     z[0].chunks(classes)
                         .zip(&labels)
                         .filter(|(_, l)| **l >= 0)
-                        .map(|(z, label)| {
-                            z.iter().map(|v| v.exp()).sum::<f64>().ln() - z[*label as usize]
-                        })
+                        .map(|(z, label)| z.iter().map(|v| v.exp()).sum::<f64>().ln() - z[*label as usize])
                         .sum()
                 },
             );
@@ -70,12 +57,7 @@ mod tests {
         let params = crate::Parameters::builder().build(&device, 0);
         let mut pass = Pass::inference(&device, &params, crate::DType::F32);
         let logits = pass.input(device.tensor_f32(&[1., 2., 3., 0., 5., 4.], &[3, 2]));
-        let loss = class_loss(
-            &mut pass,
-            &logits,
-            &device.tensor_i32(&[1, 1, -100], &[3]),
-            1.0,
-        );
+        let loss = class_loss(&mut pass, &logits, &device.tensor_i32(&[1, 1, -100], &[3]), 1.0);
         assert_eq!((loss.count, loss.correct), (2, 1));
     }
 

@@ -18,22 +18,14 @@ pub trait Dropout {
 pub fn dropout(pass: &mut Pass<'_>, x: &Var, p: f32) -> Var {
     let mask = pass.dropout_site(p);
     let value = x.value().clone();
-    let value = if mask.active() {
-        pass.device().backend().dropout(value, mask)
-    } else {
-        value
-    };
+    let value = if mask.active() { pass.device().backend().dropout(value, mask) } else { value };
     let from = x.slot();
     pass.record("dropout", value, |slot| {
         Box::new(move |back| {
             let Some(gradient) = back.finish(slot) else {
                 return;
             };
-            let gradient = if mask.active() {
-                back.device.backend().dropout(gradient, mask)
-            } else {
-                gradient
-            };
+            let gradient = if mask.active() { back.device.backend().dropout(gradient, mask) } else { gradient };
             back.add(from, gradient);
         })
     })
@@ -46,24 +38,13 @@ mod tests {
 
     #[test]
     fn dropout_matches_its_oracle() {
-        check_op(
-            "dropout",
-            &[&[33, 5]],
-            &[],
-            |pass, x, _| dropout(pass, &x[0], 0.0),
-            |x, _| x[0].clone(),
-        );
+        check_op("dropout", &[&[33, 5]], &[], |pass, x, _| dropout(pass, &x[0], 0.0), |x, _| x[0].clone());
         check_op(
             "dropout p=.3",
             &[&[33, 65]],
             &[],
             |pass, x, _| dropout(pass, &x[0], 0.3),
-            |x, _| {
-                x[0].iter()
-                    .enumerate()
-                    .map(|(i, v)| v * masked(1, 0.3).factor(i) as f64)
-                    .collect()
-            },
+            |x, _| x[0].iter().enumerate().map(|(i, v)| v * masked(1, 0.3).factor(i) as f64).collect(),
         );
     }
 }

@@ -19,27 +19,15 @@ fn check(indices: &[i32], rows: usize, table: &str) {
 }
 
 impl Embed for Cpu {
-    fn embed(
-        &self,
-        indices: &EmbedIndices,
-        params: &Parameters,
-        tables: EmbedTables,
-        dtype: DType,
-    ) -> Tensor {
-        let (ids, positions, segments) = (
-            indices.ids.slice::<i32>(),
-            indices.positions.slice::<i32>(),
-            indices.segments.slice::<i32>(),
-        );
+    fn embed(&self, indices: &EmbedIndices, params: &Parameters, tables: EmbedTables, dtype: DType) -> Tensor {
+        let (ids, positions, segments) =
+            (indices.ids.slice::<i32>(), indices.positions.slice::<i32>(), indices.segments.slice::<i32>());
         let hidden = params.shape(tables.word)[1];
         check(ids, params.shape(tables.word)[0], "word");
         check(positions, params.shape(tables.position)[0], "position");
         check(segments, params.shape(tables.segment)[0], "segment");
-        let (word, position, segment) = (
-            params.values(tables.word),
-            params.values(tables.position),
-            params.values(tables.segment),
-        );
+        let (word, position, segment) =
+            (params.values(tables.word), params.values(tables.position), params.values(tables.segment));
         let mut y = Tensor::host(&[ids.len(), hidden], dtype);
         with_real!(dtype, E => {
             let parts = Parts::new(y.slice_mut::<E>());
@@ -67,14 +55,8 @@ impl Embed for Cpu {
         let (tokens, hidden) = dy.matrix("embed_back");
         let columns = [
             (indices.ids.slice::<i32>(), params.range(tables.word)),
-            (
-                indices.positions.slice::<i32>(),
-                params.range(tables.position),
-            ),
-            (
-                indices.segments.slice::<i32>(),
-                params.range(tables.segment),
-            ),
+            (indices.positions.slice::<i32>(), params.range(tables.position)),
+            (indices.segments.slice::<i32>(), params.range(tables.segment)),
         ];
         let arena = Parts::new(grads.flat_mut());
         with_real!(dy.dtype(), E => {

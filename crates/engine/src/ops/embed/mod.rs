@@ -28,13 +28,7 @@ pub struct EmbedIndices {
 /// Both directions.
 pub trait Embed {
     /// → [T, H] of type `dtype`.
-    fn embed(
-        &self,
-        indices: &EmbedIndices,
-        params: &Parameters,
-        tables: EmbedTables,
-        dtype: DType,
-    ) -> Tensor;
+    fn embed(&self, indices: &EmbedIndices, params: &Parameters, tables: EmbedTables, dtype: DType) -> Tensor;
     /// dy [T, H] adds into the tables' gradients.
     fn embed_back(
         &self,
@@ -47,30 +41,15 @@ pub trait Embed {
 }
 
 /// Sums the word, position and segment rows of T tokens: [T] each → [T, H]. Panics on an index outside its table.
-pub fn embed(
-    pass: &mut Pass<'_>,
-    ids: &Tensor,
-    positions: &Tensor,
-    segments: &Tensor,
-    tables: EmbedTables,
-) -> Var {
-    let indices = EmbedIndices {
-        ids: ids.clone(),
-        positions: positions.clone(),
-        segments: segments.clone(),
-    };
-    let value =
-        pass.device()
-            .backend()
-            .embed(&indices, pass.parameters(), tables, pass.precision());
+pub fn embed(pass: &mut Pass<'_>, ids: &Tensor, positions: &Tensor, segments: &Tensor, tables: EmbedTables) -> Var {
+    let indices = EmbedIndices { ids: ids.clone(), positions: positions.clone(), segments: segments.clone() };
+    let value = pass.device().backend().embed(&indices, pass.parameters(), tables, pass.precision());
     pass.record("embed", value, |slot| {
         Box::new(move |back| {
             let Some(gradient) = back.finish(slot) else {
                 return;
             };
-            back.device
-                .backend()
-                .embed_back(&indices, &gradient, back.params, tables, back.grads);
+            back.device.backend().embed_back(&indices, &gradient, back.params, tables, back.grads);
         })
     })
 }
@@ -83,45 +62,25 @@ mod tests {
     #[test]
     fn embed_matches_its_oracle() {
         for (tokens, hidden) in [(1, 1), (7, 33), (70, 130)] {
-            let index = |rows: usize, step: usize| {
-                (0..tokens)
-                    .map(|t| (t * step + t * t) % rows)
-                    .collect::<Vec<_>>()
-            };
+            let index = |rows: usize, step: usize| (0..tokens).map(|t| (t * step + t * t) % rows).collect::<Vec<_>>();
             let (ids, positions, segments) = (index(11, 3), index(9, 1), index(2, 5));
             check_op(
                 "embed",
                 &[],
-                &[
-                    ("word", &[11, hidden]),
-                    ("position", &[9, hidden]),
-                    ("segment", &[2, hidden]),
-                ],
+                &[("word", &[11, hidden]), ("position", &[9, hidden]), ("segment", &[2, hidden])],
                 |pass, _, p| {
                     let tensor = |v: &[usize]| {
                         let v: Vec<i32> = v.iter().map(|i| *i as i32).collect();
                         pass.device().tensor_i32(&v, &[v.len()])
                     };
                     let (i, o, s) = (tensor(&ids), tensor(&positions), tensor(&segments));
-                    embed(
-                        pass,
-                        &i,
-                        &o,
-                        &s,
-                        EmbedTables {
-                            word: p[0],
-                            position: p[1],
-                            segment: p[2],
-                        },
-                    )
+                    embed(pass, &i, &o, &s, EmbedTables { word: p[0], position: p[1], segment: p[2] })
                 },
                 |_, p| {
                     let row = |table: usize, r: usize, h: usize| p[table][r * hidden + h];
                     (0..tokens * hidden)
                         .map(|i| (i / hidden, i % hidden))
-                        .map(|(t, h)| {
-                            row(0, ids[t], h) + row(1, positions[t], h) + row(2, segments[t], h)
-                        })
+                        .map(|(t, h)| row(0, ids[t], h) + row(1, positions[t], h) + row(2, segments[t], h))
                         .collect()
                 },
             );

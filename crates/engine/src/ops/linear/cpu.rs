@@ -13,27 +13,14 @@ const BLOCK: usize = 1 << 14;
 const COLUMNS: usize = 64;
 
 impl Linear for Cpu {
-    fn linear(
-        &self,
-        x: &Tensor,
-        params: &Parameters,
-        layer: Layer,
-        keep_input: bool,
-    ) -> (Tensor, Option<Tensor>) {
+    fn linear(&self, x: &Tensor, params: &Parameters, layer: Layer, keep_input: bool) -> (Tensor, Option<Tensor>) {
         let (tokens, inner) = x.matrix("linear");
-        let [outer, weight_inner] = *params.shape(layer.weight) else {
-            panic!("linear: a weight is a matrix")
-        };
-        assert_eq!(
-            weight_inner,
-            inner,
-            "linear: {} against {x:?}",
-            params.name(layer.weight)
-        );
+        let [outer, weight_inner] = *params.shape(layer.weight) else { panic!("linear: a weight is a matrix") };
+        assert_eq!(weight_inner, inner, "linear: {} against {x:?}", params.name(layer.weight));
         let weight = Mat::new(Slice::F32(params.values(layer.weight)), outer, inner, inner);
         let mut y = Tensor::host(&[tokens, outer], x.dtype());
-        let mut kept = (keep_input && layer.activation.keeps_input())
-            .then(|| Tensor::host(&[tokens, outer], x.dtype()));
+        let mut kept =
+            (keep_input && layer.activation.keeps_input()).then(|| Tensor::host(&[tokens, outer], x.dtype()));
         with_real!(x.dtype(), E => {
             let sink = Forward {
                 y: Parts::new(y.slice_mut::<E>()),
@@ -48,15 +35,7 @@ impl Linear for Cpu {
     }
 
     fn linear_back(&self, args: LinearBack<'_>, grads: &mut Gradients) -> Option<Tensor> {
-        let LinearBack {
-            x,
-            kept,
-            dy,
-            prior,
-            wants_dx,
-            params,
-            layer,
-        } = args;
+        let LinearBack { x, kept, dy, prior, wants_dx, params, layer } = args;
         let du = match kept {
             Some(kept) => self.activation_back(layer.activation, kept, dy),
             None => dy,
@@ -64,10 +43,7 @@ impl Linear for Cpu {
         let (tokens, inner) = x.matrix("linear_back");
         let (_, outer) = du.matrix("linear_back");
         let precision = precision_of(x.dtype());
-        let dw = AddTo {
-            sum: Parts::new(&mut grads.flat_mut()[params.range(layer.weight)]),
-            columns: inner,
-        };
+        let dw = AddTo { sum: Parts::new(&mut grads.flat_mut()[params.range(layer.weight)]), columns: inner };
         product(self.level, &self.pool, precision, mat(&du).t(), mat(x), &dw);
         if let Some(bias) = layer.bias {
             self.add_column_sums(&du, &mut grads.flat_mut()[params.range(bias)]);
@@ -140,15 +116,7 @@ impl<E: Real> Forward<'_, E> {
 
 impl<E: Real> TileSink for Forward<'_, E> {
     #[inline(always)]
-    fn tile<I: Isa>(
-        &self,
-        row: usize,
-        col: usize,
-        rows: usize,
-        cols: usize,
-        acc: &mut [f32],
-        stride: usize,
-    ) {
+    fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for r in 0..rows {
             let acc = &mut acc[r * stride..r * stride + cols];
             if let Some(bias) = self.bias {
@@ -168,9 +136,7 @@ impl<E: Real> TileSink for Forward<'_, E> {
                 Activation::None => self.store(row + r, col, acc, |u| u),
                 Activation::Gelu => self.store(row + r, col, acc, math::gelu::<I>),
                 Activation::GeluTanh => self.store(row + r, col, acc, math::gelu_tanh::<I>),
-                Activation::Relu => {
-                    self.store(row + r, col, acc, |u| if u > 0.0 { u } else { 0.0 })
-                }
+                Activation::Relu => self.store(row + r, col, acc, |u| if u > 0.0 { u } else { 0.0 }),
                 Activation::Silu => self.store(row + r, col, acc, |u| u * math::sigmoid::<I>(u)),
                 Activation::Tanh => self.store(row + r, col, acc, math::tanh::<I>),
             }
@@ -186,15 +152,7 @@ pub(crate) struct AddTo<'a> {
 
 impl TileSink for AddTo<'_> {
     #[inline(always)]
-    fn tile<I: Isa>(
-        &self,
-        row: usize,
-        col: usize,
-        rows: usize,
-        cols: usize,
-        acc: &mut [f32],
-        stride: usize,
-    ) {
+    fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for r in 0..rows {
             let at = (row + r) * self.columns + col;
             // SAFETY: tiles are disjoint.
@@ -215,15 +173,7 @@ pub(crate) struct StoreSum<'a, E> {
 
 impl<E: Real> TileSink for StoreSum<'_, E> {
     #[inline(always)]
-    fn tile<I: Isa>(
-        &self,
-        row: usize,
-        col: usize,
-        rows: usize,
-        cols: usize,
-        acc: &mut [f32],
-        stride: usize,
-    ) {
+    fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for r in 0..rows {
             let at = (row + r) * self.columns + col;
             let acc = &acc[r * stride..r * stride + cols];

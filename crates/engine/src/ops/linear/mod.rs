@@ -29,10 +29,7 @@ pub enum Activation {
 impl Activation {
     /// Whether f′ is a function of u (else of y).
     pub(crate) fn keeps_input(self) -> bool {
-        matches!(
-            self,
-            Activation::Gelu | Activation::GeluTanh | Activation::Silu
-        )
+        matches!(self, Activation::Gelu | Activation::GeluTanh | Activation::Silu)
     }
 }
 
@@ -47,13 +44,7 @@ pub struct Layer {
 /// Both directions.
 pub trait Linear {
     /// x [T, in] → y [T, out], and u where `keep_input` and f needs it.
-    fn linear(
-        &self,
-        x: &Tensor,
-        params: &Parameters,
-        layer: Layer,
-        keep_input: bool,
-    ) -> (Tensor, Option<Tensor>);
+    fn linear(&self, x: &Tensor, params: &Parameters, layer: Layer, keep_input: bool) -> (Tensor, Option<Tensor>);
     /// `kept` is u or y, whichever f′ needs. dy [T, out] → dx [T, in], added to `prior` if given, unless the input
     /// wants none; the weight's and bias's gradients are added to.
     fn linear_back(&self, args: LinearBack<'_>, grads: &mut Gradients) -> Option<Tensor>;
@@ -72,27 +63,10 @@ pub struct LinearBack<'a> {
 }
 
 /// f(x Wᵀ + b): [T, in] → [T, out].
-pub fn linear(
-    pass: &mut Pass<'_>,
-    x: &Var,
-    weight: ParamId,
-    bias: Option<ParamId>,
-    activation: Activation,
-) -> Var {
-    let layer = Layer {
-        weight,
-        bias,
-        activation,
-    };
-    let (value, input) =
-        pass.device()
-            .backend()
-            .linear(x.value(), pass.parameters(), layer, pass.is_recording());
-    let kept = if activation == Activation::None {
-        None
-    } else {
-        input.or_else(|| Some(value.clone()))
-    };
+pub fn linear(pass: &mut Pass<'_>, x: &Var, weight: ParamId, bias: Option<ParamId>, activation: Activation) -> Var {
+    let layer = Layer { weight, bias, activation };
+    let (value, input) = pass.device().backend().linear(x.value(), pass.parameters(), layer, pass.is_recording());
+    let kept = if activation == Activation::None { None } else { input.or_else(|| Some(value.clone())) };
     let (x_value, x_slot) = (x.value().clone(), x.slot());
     pass.record("linear", value, |slot| {
         Box::new(move |back| {
@@ -124,9 +98,7 @@ mod tests {
             Activation::None => u,
             Activation::Gelu => u * 0.5 * (1.0 + erf(u / 2f64.sqrt())),
             Activation::GeluTanh => {
-                0.5 * u
-                    * (1.0
-                        + ((2.0 / std::f64::consts::PI).sqrt() * (u + 0.044715 * u.powi(3))).tanh())
+                0.5 * u * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (u + 0.044715 * u.powi(3))).tanh())
             }
             Activation::Relu => u.max(0.0),
             Activation::Silu => u / (1.0 + (-u).exp()),
@@ -156,9 +128,7 @@ mod tests {
                     (0..tokens * outer)
                         .map(|i| {
                             let (t, o) = (i / outer, i % outer);
-                            let dot: f64 = (0..inner)
-                                .map(|k| x[0][t * inner + k] * p[0][o * inner + k])
-                                .sum();
+                            let dot: f64 = (0..inner).map(|k| x[0][t * inner + k] * p[0][o * inner + k]).sum();
                             apply(activation, dot + p[1][o])
                         })
                         .collect()
@@ -181,9 +151,7 @@ mod tests {
             },
             |x, p| {
                 let product = |x: &[f64]| -> Vec<f64> {
-                    (0..48)
-                        .map(|i| (0..8).map(|k| x[i / 8 * 8 + k] * p[0][i % 8 * 8 + k]).sum())
-                        .collect()
+                    (0..48).map(|i| (0..8).map(|k| x[i / 8 * 8 + k] * p[0][i % 8 * 8 + k]).sum()).collect()
                 };
                 product(&product(&x[0]))
             },

@@ -11,11 +11,7 @@ const BLOCK: usize = 1 << 14;
 impl Sum for Cpu {
     fn sum(&self, a: Tensor, b: &Tensor) -> Tensor {
         let mut a = a.into_unique();
-        assert_eq!(
-            (a.shape(), a.dtype()),
-            (b.shape(), b.dtype()),
-            "sum of two tensors"
-        );
+        assert_eq!((a.shape(), a.dtype()), (b.shape(), b.dtype()), "sum of two tensors");
         with_real!(a.dtype(), E => {
             let count = a.count();
             let (sum, b) = (Parts::new(a.slice_mut::<E>()), b.slice::<E>());

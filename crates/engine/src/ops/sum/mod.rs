@@ -25,11 +25,7 @@ mod tests {
                 &[],
                 |pass, x, _| {
                     let both = (dropout(pass, &x[0], 0.0), dropout(pass, &x[0], 0.0));
-                    let value = pass
-                        .device()
-                        .clone()
-                        .backend()
-                        .sum(both.0.value().clone(), both.1.value());
+                    let value = pass.device().clone().backend().sum(both.0.value().clone(), both.1.value());
                     let slots = [both.0.slot(), both.1.slot()];
                     pass.record("sum", value, |slot| {
                         Box::new(move |back| {

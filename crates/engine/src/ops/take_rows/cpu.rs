@@ -20,13 +20,7 @@ impl TakeRows for Cpu {
         y
     }
 
-    fn take_rows_back(
-        &self,
-        dy: &Tensor,
-        rows: &Tensor,
-        tokens: usize,
-        prior: Option<Tensor>,
-    ) -> Tensor {
+    fn take_rows_back(&self, dy: &Tensor, rows: &Tensor, tokens: usize, prior: Option<Tensor>) -> Tensor {
         let (_, hidden) = dy.matrix("take_rows_back");
         let mut dx = match prior {
             Some(prior) => prior.into_unique(),

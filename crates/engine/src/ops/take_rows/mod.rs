@@ -11,13 +11,7 @@ pub trait TakeRows {
     /// x [T, H], rows [R] → [R, H].
     fn take_rows(&self, x: &Tensor, rows: &Tensor) -> Tensor;
     /// dy [R, H] → dx [T, H], added to `prior` if given.
-    fn take_rows_back(
-        &self,
-        dy: &Tensor,
-        rows: &Tensor,
-        tokens: usize,
-        prior: Option<Tensor>,
-    ) -> Tensor;
+    fn take_rows_back(&self, dy: &Tensor, rows: &Tensor, tokens: usize, prior: Option<Tensor>) -> Tensor;
 }
 
 /// The rows of `x` [T, H] at the indices `rows` [R], as [R, H]; panics on an index outside x.
@@ -30,10 +24,7 @@ pub fn take_rows(pass: &mut Pass<'_>, x: &Var, rows: &Tensor) -> Var {
                 return;
             };
             let prior = back.take(from);
-            let sum = back
-                .device
-                .backend()
-                .take_rows_back(&gradient, &rows, tokens, prior);
+            let sum = back.device.backend().take_rows_back(&gradient, &rows, tokens, prior);
             back.add(from, sum);
         })
     })
@@ -56,11 +47,7 @@ mod tests {
                     let rows = pass.device().tensor_i32(&indices, &[indices.len()]);
                     take_rows(pass, &x[0], &rows)
                 },
-                |x, _| {
-                    rows.iter()
-                        .flat_map(|r| x[0][r * 33..(r + 1) * 33].to_vec())
-                        .collect()
-                },
+                |x, _| rows.iter().flat_map(|r| x[0][r * 33..(r + 1) * 33].to_vec()).collect(),
             );
         }
     }

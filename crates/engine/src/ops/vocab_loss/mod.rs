@@ -40,15 +40,9 @@ pub fn vocab_loss(
     labels: &Tensor,
     scale: f32,
 ) -> LossSum {
-    let (device, params, decoder) = (
-        pass.device().clone(),
-        pass.parameters(),
-        Decoder { weight, bias },
-    );
+    let (device, params, decoder) = (pass.device().clone(), pass.parameters(), Decoder { weight, bias });
     let train = pass.gradients().map(|grads| (grads, scale));
-    let (loss, dx) = device
-        .backend()
-        .vocab_loss(x.value(), params, decoder, labels, train);
+    let (loss, dx) = device.backend().vocab_loss(x.value(), params, decoder, labels, train);
     pass.lap(("vocab_loss", params.shape(weight)[0]));
     if let Some(dx) = dx {
         pass.seed_gradient(x, dx);
@@ -77,10 +71,7 @@ mod tests {
                     let row = |m: usize| -> f64 {
                         let z: Vec<f64> = (0..vocab)
                             .map(|v| {
-                                (0..hidden)
-                                    .map(|h| x[0][m * hidden + h] * p[0][v * hidden + h])
-                                    .sum::<f64>()
-                                    + p[1][v]
+                                (0..hidden).map(|h| x[0][m * hidden + h] * p[0][v * hidden + h]).sum::<f64>() + p[1][v]
                             })
                             .collect();
                         z.iter().map(|z| z.exp()).sum::<f64>().ln() - z[labels[m] as usize]

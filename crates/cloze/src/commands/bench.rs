@@ -1,0 +1,397 @@
+//! `cloze bench`: how fast this machine trains and infers.
+
+use std::io::Write;
+use std::time::Instant;
+
+use anyhow::Result;
+use cloze_data::batch::Batch;
+use cloze_engine::{AdamW, DType, Device, DropoutKey, Gradients, Moments, Pass, Profile, StepSettings, adamw_step};
+use cloze_model::{Config, Heads, LossScale, PreTrainingModel, Work as Passes};
+use serde_json::{Map, Value, json};
+
+use crate::format;
+use crate::terminal::Terminal;
+
+/// `cloze bench train|infer`
+#[derive(Debug, clap::Subcommand)]
+#[command(after_help = "Example:\n  cloze bench train --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128 --json")]
+pub enum Work {
+    /// A pre-training step: MLM + NSP forward and backward with dropout, clipping, AdamW
+    Train(Arguments),
+    /// The encoder's forward pass
+    Infer(Arguments),
+}
+
+/// What is measured.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  cloze bench train --layers 12 --hidden 768 --heads 12 --batch 16 --seq 128 --json",
+    after_long_help = "Prints the median step of --steps after two to warm up. Only real tokens count, and only useful \
+        work: 6·L(4h²+2hf) + 12·L·h·s + 6·p·(h²+hV) FLOP per real token forward and backward, with s = Σs²/Σs over the \
+        batch's lengths and p the share of tokens predicted (0.15 in training, 0 in inference; a third for the forward \
+        pass alone). The machine's matrix peak is measured in the same run by multiplying matrices that stay in \
+        cache.\n\nExamples:\n  cloze bench train --layers 12 --hidden 768 --heads 12 --batch 16 --seq 128 --json\n  \
+        cloze bench train --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128 --precision f32 --profile\n  \
+        cloze bench infer --batch 8 --seq 512 --lengths uniform --threads 1"
+)]
+pub struct Arguments {
+    /// Encoder layers
+    #[arg(long, default_value_t = 12, value_name = "L", value_parser = crate::positive)]
+    layers: usize,
+
+    /// Hidden size; the feed-forward is four times as wide
+    #[arg(long, default_value_t = 768, value_name = "H", value_parser = crate::positive)]
+    hidden: usize,
+
+    /// Attention heads
+    #[arg(long, default_value_t = 12, value_name = "A", value_parser = crate::positive)]
+    heads: usize,
+
+    /// Sequences in a batch
+    #[arg(long, default_value_t = 16, value_name = "B", value_parser = crate::positive)]
+    batch: usize,
+
+    /// Longest sequence in tokens
+    #[arg(long, default_value_t = 128, value_name = "S", value_parser = crate::positive)]
+    seq: usize,
+
+    /// full: every sequence has --seq tokens; uniform: lengths drawn from 8 to --seq
+    #[arg(long, value_enum, default_value_t = Lengths::Full)]
+    lengths: Lengths,
+
+    /// Type of activations and of the matrices' compute copies
+    #[arg(long, value_enum, default_value_t = Precision::Bf16)]
+    precision: Precision,
+
+    /// Rows of the word embeddings
+    #[arg(long, default_value_t = 30522, value_name = "V", value_parser = crate::positive)]
+    vocab: usize,
+
+    /// Steps measured
+    #[arg(long, default_value_t = 5, value_name = "K", value_parser = crate::positive)]
+    steps: usize,
+
+    /// Print the time by operation too
+    #[arg(long)]
+    profile: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Lengths {
+    Full,
+    Uniform,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Precision {
+    F32,
+    Bf16,
+}
+
+/// Steps run before measuring: pages are touched, caches warm, clocks up.
+const WARM_UP: usize = 2;
+/// The share of tokens predicted in training.
+const PREDICTED: f64 = 0.15;
+
+pub fn run(work: &Work, terminal: &Terminal) -> Result<()> {
+    let (arguments, training) = match work {
+        Work::Train(arguments) => (arguments, true),
+        Work::Infer(arguments) => (arguments, false),
+    };
+    let device = Device::cpu(terminal.threads)?;
+    let dtype = match arguments.precision {
+        Precision::F32 => DType::F32,
+        Precision::Bf16 => DType::BF16,
+    };
+    let config = Config {
+        vocab_size: arguments.vocab,
+        hidden_size: arguments.hidden,
+        num_hidden_layers: arguments.layers,
+        num_attention_heads: arguments.heads,
+        intermediate_size: 4 * arguments.hidden,
+        max_position_embeddings: arguments.seq.max(512),
+        ..Config::default()
+    };
+    let heads = if training { Heads::PRETRAINING } else { Heads { pooler: false, mlm: false, nsp: false } };
+    let model = PreTrainingModel::new(config, heads, &device, 0)?;
+    let batch = synthetic(arguments, training);
+    model.check(&batch)?;
+    let flops = model.useful_flops(&batch, if training { Passes::ForwardBackward } else { Passes::Forward });
+    let parameters = model.parameter_count();
+
+    let mut bench = Bench { model, device, dtype, batch, training: None, profile: None };
+    if training {
+        let gradients = Gradients::zeros_like(&bench.model.params);
+        let moments = Moments::zeros_like(&bench.model.params);
+        bench.training = Some((gradients, moments));
+    }
+    let bar = terminal.progress("bench", Some((WARM_UP + arguments.steps) as u64));
+    for step in 0..WARM_UP {
+        bar.set(step as u64, "warming up");
+        bench.step(step as u64 + 1);
+    }
+    let peak = bench.device.matrix_peak(dtype);
+    bench.profile = arguments.profile.then(Profile::default);
+    let mut seconds = Vec::with_capacity(arguments.steps);
+    for step in 0..arguments.steps {
+        bar.set((WARM_UP + step) as u64, "measuring");
+        let start = Instant::now();
+        bench.step((WARM_UP + step) as u64 + 1);
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    bar.finish();
+
+    let median = median(&mut seconds);
+    let figures = Figures {
+        tokens_per_s: bench.batch.tokens() as f64 / median,
+        gflops: flops / median / 1e9,
+        peak_gflops: peak / 1e9,
+        ms: median * 1e3,
+    };
+    let profile = bench.profile.as_ref().map(|profile| shares(profile, arguments.steps)).unwrap_or_default();
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        let kind = if training { "train" } else { "infer" };
+        let line =
+            figures.json(kind, arguments, &bench.device.describe(), bench.device.threads(), parameters, &profile);
+        writeln!(out, "{line}")?;
+        return Ok(());
+    }
+    writeln!(out, "{}", bench.device.describe())?;
+    writeln!(
+        out,
+        "{} parameters, {} sequences, {} real tokens, {}",
+        format::count(parameters as u64),
+        bench.batch.sequences(),
+        format::count(bench.batch.tokens() as u64),
+        if dtype == DType::BF16 { "bf16" } else { "f32" },
+    )?;
+    writeln!(
+        out,
+        "{} real tokens/s   {:.1} useful GFLOP/s = {:.1} % of the matrix peak of {:.1}   {:.1} ms a step{}",
+        format::count(figures.tokens_per_s as u64),
+        figures.gflops,
+        100.0 * figures.gflops / figures.peak_gflops,
+        figures.peak_gflops,
+        figures.ms,
+        format::peak_memory().map_or_else(String::new, |peak| format!("   peak memory {}", format::bytes(peak))),
+    )?;
+    if !profile.is_empty() {
+        let width = profile.iter().map(|share| share.name.len()).max().unwrap_or(0);
+        writeln!(out, "\n{:width$}  {:>9}  {:>7}  calls a step", "operation", "ms a step", "share")?;
+        for share in &profile {
+            writeln!(
+                out,
+                "{:width$}  {:>9.2}  {:>5.1} %  {}",
+                share.name,
+                share.ms,
+                100.0 * share.ms / figures.ms,
+                share.calls
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// The model with what a step needs.
+struct Bench {
+    model: PreTrainingModel,
+    device: Device,
+    dtype: DType,
+    batch: Batch,
+    training: Option<(Gradients, Moments)>,
+    /// Where the time goes, if that is asked for.
+    profile: Option<Profile>,
+}
+
+impl Bench {
+    fn step(&mut self, step: u64) {
+        let Some((gradients, moments)) = &mut self.training else {
+            let mut pass = Pass::inference(&self.device, &self.model.params, self.dtype);
+            if let Some(profile) = &mut self.profile {
+                pass = pass.profiled(profile);
+            }
+            let _ = self.model.outputs(&mut pass, &self.batch);
+            return;
+        };
+        timed(&mut self.profile, "zero gradients", || gradients.zero());
+        let key = DropoutKey { seed: 0, step, micro: 0 };
+        let mut pass = Pass::recording(&self.device, &self.model.params, gradients, self.dtype, Some(key));
+        if let Some(profile) = &mut self.profile {
+            pass = pass.profiled(profile);
+        }
+        let _ = self.model.loss(&mut pass, &self.batch, LossScale::mean(&self.batch));
+        pass.backward();
+        let adamw = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay: 0.01, bias_correction: false };
+        let settings = StepSettings { adamw, lr: 1e-4, step, clip_norm: Some(1.0) };
+        timed(&mut self.profile, "optimizer", || {
+            adamw_step(&self.device, &mut self.model.params, gradients, moments, &settings)
+        });
+    }
+}
+
+/// Runs `work`, as a call of `name` in the profile if there is one.
+fn timed<T>(profile: &mut Option<Profile>, name: &str, work: impl FnOnce() -> T) -> T {
+    match profile {
+        Some(profile) => profile.time(name, work),
+        None => work(),
+    }
+}
+
+/// Random ids in sequences of the lengths asked for, 15 % of them predicted in training.
+fn synthetic(arguments: &Arguments, training: bool) -> Batch {
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    // xorshift64* (Vigna 2016): all that filling a batch needs.
+    let mut below = |bound: usize| {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        ((u128::from(state.wrapping_mul(0x2545_F491_4F6C_DD1D)) * bound as u128) >> 64) as usize
+    };
+    let shortest = arguments.seq.min(8);
+    let mut batch = Batch { cu_seqlens: vec![0], ..Batch::default() };
+    for _ in 0..arguments.batch {
+        let length = match arguments.lengths {
+            Lengths::Full => arguments.seq,
+            Lengths::Uniform => shortest + below(arguments.seq - shortest + 1),
+        };
+        for position in 0..length {
+            batch.ids.push(below(arguments.vocab) as i32);
+            batch.positions.push(position as i32);
+            batch.segments.push(i32::from(position > length / 2));
+        }
+        batch.cu_seqlens.push(batch.ids.len() as i32);
+        if training {
+            batch.nsp_labels.push(below(2) as i32);
+        }
+    }
+    if training {
+        let tokens = batch.ids.len();
+        let wanted = ((tokens as f64 * PREDICTED).round() as usize).max(1);
+        // Evenly spread rows: exactly the share that the formula counts.
+        batch.mlm_rows = (0..wanted).map(|at| (at * tokens / wanted) as i32).collect();
+        batch.mlm_labels = (0..wanted).map(|_| below(arguments.vocab) as i32).collect();
+    }
+    batch
+}
+
+fn median(seconds: &mut [f64]) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    let middle = seconds.len() / 2;
+    if seconds.len().is_multiple_of(2) { (seconds[middle - 1] + seconds[middle]) / 2.0 } else { seconds[middle] }
+}
+
+struct Figures {
+    tokens_per_s: f64,
+    gflops: f64,
+    peak_gflops: f64,
+    ms: f64,
+}
+
+impl Figures {
+    fn json(
+        &self,
+        kind: &str,
+        arguments: &Arguments,
+        machine: &str,
+        threads: usize,
+        parameters: usize,
+        profile: &[Share],
+    ) -> Value {
+        let mut line = json!({
+            "bench": kind,
+            "layers": arguments.layers,
+            "hidden": arguments.hidden,
+            "heads": arguments.heads,
+            "vocab": arguments.vocab,
+            "batch": arguments.batch,
+            "seq": arguments.seq,
+            "lengths": if arguments.lengths == Lengths::Full { "full" } else { "uniform" },
+            "precision": if arguments.precision == Precision::F32 { "f32" } else { "bf16" },
+            "threads": threads,
+            "steps": arguments.steps,
+            "machine": machine,
+            "parameters": parameters,
+            "real_tokens_per_s": self.tokens_per_s,
+            "useful_gflops": self.gflops,
+            "peak_gflops": self.peak_gflops,
+            "share_of_peak": self.gflops / self.peak_gflops,
+            "ms": self.ms,
+            "peak_rss_bytes": format::peak_memory(),
+        });
+        if !profile.is_empty() {
+            let by_operation: Map<String, Value> = profile
+                .iter()
+                .map(|share| (share.name.clone(), json!({"ms": share.ms, "calls": share.calls})))
+                .collect();
+            line["profile"] = Value::Object(by_operation);
+        }
+        line
+    }
+}
+
+/// An operation's part of a step.
+struct Share {
+    name: String,
+    ms: f64,
+    calls: u64,
+}
+
+/// The operations by time, the longest first.
+fn shares(profile: &Profile, steps: usize) -> Vec<Share> {
+    let mut shares: Vec<Share> = profile
+        .entries()
+        .iter()
+        .map(|entry| Share {
+            name: entry.name.clone(),
+            ms: entry.seconds * 1e3 / steps as f64,
+            calls: entry.calls / steps as u64,
+        })
+        .collect();
+    shares.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(lengths: Lengths) -> Arguments {
+        Arguments {
+            layers: 1,
+            hidden: 32,
+            heads: 2,
+            batch: 40,
+            seq: 64,
+            lengths,
+            precision: Precision::F32,
+            vocab: 100,
+            steps: 1,
+            profile: false,
+            json: false,
+        }
+    }
+
+    #[test]
+    fn batches_have_the_lengths_asked_for() {
+        let full = synthetic(&arguments(Lengths::Full), true);
+        assert_eq!((full.tokens(), full.sequences()), (40 * 64, 40));
+        assert_eq!(full.mlm_rows.len(), 384);
+        let ragged = synthetic(&arguments(Lengths::Uniform), true);
+        assert!(ragged.lengths().all(|length| (8..=64).contains(&length)));
+        let mean = ragged.tokens() as f64 / 40.0;
+        assert!((26.0..46.0).contains(&mean), "{mean}");
+        assert!(ragged.mlm_rows.is_sorted_by(|a, b| a < b));
+        assert!(synthetic(&arguments(Lengths::Full), false).mlm_rows.is_empty());
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+}

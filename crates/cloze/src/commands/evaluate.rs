@@ -1,0 +1,134 @@
+//! `cloze evaluate`: a model → its figures on held-out data.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use cloze_data::masking::Masking;
+use cloze_train::evaluate::{EvaluateOptions, Evaluation, evaluate_folder};
+use cloze_train::recipe::Precision;
+use serde_json::json;
+
+use crate::format;
+use crate::terminal::Terminal;
+
+/// `cloze evaluate SUBJECT`
+#[derive(Debug, clap::Subcommand)]
+pub enum Subject {
+    /// Held-out MLM loss, perplexity and accuracy, and NSP accuracy
+    Pretrain(Arguments),
+}
+
+/// `cloze evaluate pretrain --model DIR --data SHARDS`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  cloze evaluate pretrain --model runs/mini/model --data shards",
+    after_long_help = "Every document of the held-out split is scored once. Pairs and masks are drawn with a fixed seed, so \
+        that two models of the same vocabulary are asked the same questions.\n\nExamples:\n  \
+        cloze evaluate pretrain --model runs/mini/model --data shards\n  \
+        cloze evaluate pretrain --model runs/mini/best --data shards --seq-len 512 --precision f32 --json"
+)]
+pub struct Arguments {
+    /// Model folder or checkpoint
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+
+    /// Shards made by `cloze prepare` with the model's tokenizer
+    #[arg(long, value_name = "SHARDS")]
+    data: PathBuf,
+
+    /// Tokens of a sequence at most
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = crate::positive)]
+    seq_len: usize,
+
+    /// Sequences of a batch: changes speed and memory only
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = crate::positive)]
+    batch: usize,
+
+    /// Stop after this many batches [default: the whole split]
+    #[arg(long, value_name = "N")]
+    batches: Option<u64>,
+
+    /// Share of the tokens to be predicted
+    #[arg(long, default_value_t = 0.15, value_name = "F", value_parser = crate::fraction)]
+    rate: f64,
+
+    /// Choose whole words
+    #[arg(long)]
+    whole_word: bool,
+
+    /// Type of the activations
+    #[arg(long, value_enum, default_value_t = Type::Bf16)]
+    precision: Type,
+
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A type of activations as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Type {
+    F32,
+    Bf16,
+}
+
+impl From<Type> for Precision {
+    fn from(name: Type) -> Precision {
+        match name {
+            Type::F32 => Precision::F32,
+            Type::Bf16 => Precision::Bf16,
+        }
+    }
+}
+
+pub fn run(subject: &Subject, terminal: &Terminal) -> Result<()> {
+    let Subject::Pretrain(arguments) = subject;
+    let options = EvaluateOptions {
+        seq_len: arguments.seq_len,
+        batch_sequences: arguments.batch,
+        batches: arguments.batches,
+        masking: Masking { rate: arguments.rate, whole_word: arguments.whole_word, ..Masking::default() },
+        precision: arguments.precision.into(),
+        threads: terminal.threads,
+    };
+    let bar = terminal.progress_timed("evaluating");
+    let evaluation = evaluate_folder(&arguments.model, &arguments.data, &options, |share| {
+        bar.set_share(share, "held-out documents")
+    })?;
+    let seconds = bar.seconds();
+    bar.finish();
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        let mut line = json!(evaluation);
+        line["model"] = json!(arguments.model);
+        line["data"] = json!(arguments.data);
+        line["seconds"] = json!(seconds);
+        line["peak_rss_bytes"] = json!(format::peak_memory());
+        writeln!(out, "{line}")?;
+        return Ok(());
+    }
+    write_evaluation(&mut out, &evaluation)
+}
+
+/// An evaluation as people read it.
+pub fn write_evaluation(out: &mut dyn Write, evaluation: &Evaluation) -> Result<()> {
+    writeln!(
+        out,
+        "MLM loss {:.4}, perplexity {:.2}, accuracy {:.2} % ({} predicted tokens)",
+        evaluation.mlm_loss,
+        evaluation.mlm_perplexity,
+        100.0 * evaluation.mlm_accuracy,
+        format::count(evaluation.predicted),
+    )?;
+    match (evaluation.nsp_loss, evaluation.nsp_accuracy) {
+        (Some(loss), Some(accuracy)) => writeln!(
+            out,
+            "NSP loss {loss:.4}, accuracy {:.2} % ({} pairs)",
+            100.0 * accuracy,
+            format::count(evaluation.sequences),
+        )?,
+        _ => writeln!(out, "NSP none: the model has no next-sentence head")?,
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! `cloze fill`: text with [MASK]s → the likeliest tokens.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use cloze_train::fill::{Candidate, Filler};
+use serde_json::json;
+
+use super::evaluate::Type;
+use crate::terminal::Terminal;
+
+/// `cloze fill --model DIR TEXT…`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cloze fill --model runs/mini/model \"The capital of France is [MASK].\"\n  \
+        cloze fill --model runs/mini/model --top 10 --json < lines.txt")]
+pub struct Arguments {
+    /// Model folder or checkpoint
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+
+    /// Texts with at least one [MASK] each [default: the lines of standard input]
+    #[arg(value_name = "TEXT")]
+    texts: Vec<String>,
+
+    /// Tokens to show for each mask
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = crate::positive)]
+    top: usize,
+
+    /// Type of the activations
+    #[arg(long, value_enum, default_value_t = Type::F32)]
+    precision: Type,
+
+    /// Print one JSON object for each text
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let filler = Filler::open(&arguments.model, arguments.precision.into(), terminal.threads)?;
+    if !arguments.texts.is_empty() {
+        for text in &arguments.texts {
+            show(&filler, text, arguments, terminal)?;
+        }
+        return Ok(());
+    }
+    if std::io::stdin().is_terminal() {
+        terminal.note("reading lines with [MASK]s from the terminal; end with Ctrl-D");
+    }
+    let mut lines = 0;
+    for (number, line) in std::io::stdin().lock().lines().enumerate() {
+        let place = || format!("standard input, line {}", number + 1);
+        let line = line.with_context(place)?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        show(&filler, &line, arguments, terminal).with_context(place)?;
+        lines += 1;
+    }
+    if lines == 0 {
+        bail!("no text: give one as an argument, or lines on standard input");
+    }
+    Ok(())
+}
+
+fn show(filler: &Filler, text: &str, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let masks = filler.fill(text, arguments.top)?;
+    // Taken anew for each line: whoever reads a pipe gets each answer when it is there.
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        writeln!(out, "{}", json!({"text": text, "masks": masks}))?;
+    } else {
+        write_masks(&mut out, text, &masks, terminal)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// The candidates of each mask of a text, a line each.
+pub fn write_masks(out: &mut dyn Write, text: &str, masks: &[Vec<Candidate>], terminal: &Terminal) -> Result<()> {
+    writeln!(out, "{}", terminal.bold(text))?;
+    for (number, candidates) in masks.iter().enumerate() {
+        if masks.len() > 1 {
+            writeln!(out, "  mask {}", number + 1)?;
+        }
+        for candidate in candidates {
+            writeln!(out, "  {:>5.1} %  {:<14} {}", 100.0 * candidate.probability, candidate.token, candidate.text)?;
+        }
+    }
+    Ok(())
+}

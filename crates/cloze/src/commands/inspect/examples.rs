@@ -1,0 +1,118 @@
+//! Sequences as a model sees them, decoded: segments coloured, predicted tokens marked.
+
+use std::io::Write;
+
+use anyhow::Result;
+use cloze_data::TokenTable;
+use cloze_data::batch::{BatchOptions, BatchSize, BatchSource, Example, describe};
+use cloze_data::shards::Documents;
+use cloze_text::Tokenizer;
+use serde_json::json;
+
+use crate::terminal::Terminal;
+
+/// Bold yellow: what is to be predicted.
+const LABEL: &str = "1;33";
+/// Blue and green: the segments.
+const SEGMENTS: [&str; 2] = ["34", "32"];
+const DIM: &str = "2";
+
+/// Prints the first `count` sequences that these options draw.
+pub(super) fn show(
+    out: &mut dyn Write,
+    documents: &Documents,
+    tokenizer: &Tokenizer,
+    options: &BatchOptions,
+    count: usize,
+    json: bool,
+    terminal: &Terminal,
+) -> Result<()> {
+    if count == 0 || documents.is_empty() {
+        return Ok(());
+    }
+    let options = BatchOptions { size: BatchSize::Sequences(count), ..options.clone() };
+    let source = BatchSource::new(documents.clone(), TokenTable::from(tokenizer), options)?;
+    for (number, example) in describe(&source.batch(0), tokenizer).iter().enumerate() {
+        if json {
+            let pieces = |pick: fn(&cloze_data::batch::ExamplePiece) -> serde_json::Value| {
+                example.pieces.iter().map(pick).collect::<Vec<_>>()
+            };
+            let line = json!({
+                "kind": "example",
+                "tokens": pieces(|piece| json!(piece.token)),
+                "segments": pieces(|piece| json!(piece.segment)),
+                "labels": pieces(|piece| json!(piece.label)),
+                "random_next": example.random_next,
+            });
+            writeln!(out, "{line}")?;
+        } else {
+            writeln!(out, "\n{}", heading(number + 1, example, terminal))?;
+            writeln!(out, "{}", text(example, terminal))?;
+        }
+    }
+    Ok(())
+}
+
+fn heading(number: usize, example: &Example, terminal: &Terminal) -> String {
+    let predicted = example.pieces.iter().filter(|piece| piece.label.is_some()).count();
+    let relation = match example.random_next {
+        Some(true) => ", B of another document (label 1)",
+        Some(false) => ", B continues A (label 0)",
+        None => "",
+    };
+    let line = format!("example {number}: {} tokens, {predicted} predicted{relation}", example.pieces.len());
+    terminal.bold(&line)
+}
+
+fn text(example: &Example, terminal: &Terminal) -> String {
+    let words: Vec<String> = example
+        .pieces
+        .iter()
+        .map(|piece| {
+            let segment = SEGMENTS[usize::from(piece.segment.min(1))];
+            match &piece.label {
+                Some(label) if *label == piece.token => {
+                    format!("{}{}", terminal.paint(segment, label), terminal.paint(LABEL, "="))
+                }
+                Some(label) => {
+                    format!("{}{}", terminal.paint(DIM, &piece.token), terminal.paint(LABEL, &format!("→{label}")))
+                }
+                None if piece.token == "[CLS]" || piece.token == "[SEP]" => terminal.paint(DIM, &piece.token),
+                None => terminal.paint(segment, &piece.token),
+            }
+        })
+        .collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use cloze_data::batch::ExamplePiece;
+
+    use super::*;
+
+    #[test]
+    fn masks_read_without_colours_too() {
+        let piece = |token: &str, label: Option<&str>, segment| ExamplePiece {
+            token: token.into(),
+            label: label.map(str::to_string),
+            segment,
+        };
+        let example = Example {
+            pieces: vec![
+                piece("[CLS]", None, 0),
+                piece("the", Some("the"), 0),
+                piece("[MASK]", Some("cat"), 0),
+                piece("[SEP]", None, 0),
+                piece("oak", Some("sat"), 1),
+            ],
+            random_next: Some(true),
+        };
+        let mut plain = Terminal::detect(true, None);
+        plain.colour = false;
+        assert_eq!(text(&example, &plain), "[CLS] the= [MASK]→cat [SEP] oak→sat");
+        assert!(heading(1, &example, &plain).contains("3 predicted, B of another document"));
+        plain.colour = true;
+        assert!(text(&example, &plain).contains("\x1b[1;33m→cat\x1b[0m"));
+    }
+}

@@ -1,0 +1,114 @@
+//! A model folder or checkpoint: sizes, heads, parameter table.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Result;
+use cloze_model::{Config, stored_tensors};
+use cloze_text::Tokenizer;
+use serde_json::json;
+
+use super::Arguments;
+use crate::format;
+use crate::terminal::Terminal;
+
+pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let config = Config::read(&dir.join("config.json"))?;
+    let tensors = stored_tensors(dir)?;
+    let parameters: usize = tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
+    let tokenizer = Tokenizer::open(dir).ok();
+    let kind = if dir.join("training_state.json").exists() { "checkpoint" } else { "model" };
+    let class = config.architectures.as_deref().unwrap_or_default().join(", ");
+    let bytes = super::folder_bytes(dir);
+
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        let head = json!({
+            "kind": kind,
+            "path": dir,
+            "architectures": config.architectures,
+            "parameters": parameters,
+            "bytes": bytes,
+            "config": config,
+            "tokenizer": tokenizer.as_ref().map(|tokenizer| json!({
+                "vocab_size": tokenizer.vocab_size(),
+                "cased": tokenizer.is_cased(),
+                "fingerprint": tokenizer.fingerprint(),
+            })),
+        });
+        writeln!(out, "{head}")?;
+        for tensor in &tensors {
+            let count: usize = tensor.shape.iter().product();
+            let line = json!({
+                "kind": "tensor", "name": tensor.name, "shape": tensor.shape, "dtype": tensor.dtype, "parameters": count,
+            });
+            writeln!(out, "{line}")?;
+        }
+        return Ok(());
+    }
+    writeln!(out, "{} {}", terminal.bold(kind), dir.display())?;
+    writeln!(out, "  class          {}", if class.is_empty() { "not said" } else { &class })?;
+    writeln!(
+        out,
+        "  encoder        {} layers, hidden {}, {} heads of {}, feed-forward {}",
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.num_attention_heads,
+        config.hidden_size / config.num_attention_heads,
+        config.intermediate_size,
+    )?;
+    writeln!(
+        out,
+        "  vocabulary     {}, {} positions, {} segments",
+        format::count(config.vocab_size as u64),
+        config.max_position_embeddings,
+        config.type_vocab_size,
+    )?;
+    writeln!(
+        out,
+        "  dropout        {} hidden, {} attention",
+        config.hidden_dropout_prob, config.attention_probs_dropout_prob
+    )?;
+    match &tokenizer {
+        Some(tokenizer) => writeln!(
+            out,
+            "  tokenizer      {} tokens, {}, fingerprint {}",
+            format::count(tokenizer.vocab_size() as u64),
+            casing(tokenizer),
+            tokenizer.fingerprint()
+        )?,
+        None => writeln!(out, "  tokenizer      none in this folder")?,
+    }
+    writeln!(out, "  parameters     {}", format::count(parameters as u64))?;
+    writeln!(out, "  on disk        {}", format::bytes(bytes))?;
+
+    let width = tensors.iter().map(|tensor| tensor.name.len()).max().unwrap_or(0);
+    writeln!(out, "\n{}", terminal.bold(&format!("{:width$}  {:>14}  {:>12}  type", "tensor", "shape", "parameters")))?;
+    for tensor in &tensors {
+        let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
+        let count: usize = tensor.shape.iter().product();
+        writeln!(
+            out,
+            "{:width$}  {:>14}  {:>12}  {}",
+            tensor.name,
+            shape.join(" × "),
+            format::count(count as u64),
+            tensor.dtype.to_lowercase()
+        )?;
+    }
+    if let Some(tokenizer) = tokenizer
+        && tokenizer.vocab_size() != config.vocab_size
+    {
+        terminal.warn(&format!(
+            "the tokenizer has {} tokens, the model {} rows for them",
+            tokenizer.vocab_size(),
+            config.vocab_size
+        ));
+    }
+    Ok(())
+}
+
+/// "cased" or "uncased".
+pub(super) fn casing(tokenizer: &Tokenizer) -> &'static str {
+    if tokenizer.is_cased() { "cased" } else { "uncased" }
+}

@@ -1,0 +1,61 @@
+//! The commands: each file holds one command's arguments and what it does.
+
+mod bench;
+mod evaluate;
+mod fill;
+mod inspect;
+mod prepare;
+mod pretrain;
+mod quickstart;
+mod report;
+mod vocab;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::terminal::Terminal;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// From nothing to a small pre-trained BERT in minutes: corpus, vocabulary, shards, training, evaluation
+    Quickstart(quickstart::Arguments),
+    /// Learn a WordPiece vocabulary from text
+    Vocab(vocab::Arguments),
+    /// Turn text into shards of token ids to train on, with a report on the corpus
+    Prepare(prepare::Arguments),
+    /// Pre-train a BERT as a recipe says
+    Pretrain(pretrain::Arguments),
+    /// Judge a model on held-out data
+    #[command(subcommand)]
+    Evaluate(evaluate::Subject),
+    /// Fill the [MASK]s of a text with the likeliest tokens
+    Fill(fill::Arguments),
+    /// Say what a model, checkpoint, run, vocabulary, shard or recipe holds
+    Inspect(inspect::Arguments),
+    /// Measure real tokens per second and our share of the machine's matrix peak
+    #[command(subcommand)]
+    Bench(bench::Work),
+    /// Write a run's curves, recipe and corpus report as one HTML file
+    Report(report::Arguments),
+}
+
+impl Command {
+    /// Runs the command; its results go to standard output.
+    pub fn run(self, terminal: &Terminal) -> Result<ExitCode> {
+        let done = |result: Result<()>| result.map(|()| ExitCode::SUCCESS);
+        match self {
+            Command::Quickstart(arguments) => quickstart::run(&arguments, terminal),
+            Command::Vocab(arguments) => done(vocab::run(&arguments, terminal)),
+            Command::Prepare(arguments) => done(prepare::run(&arguments, terminal)),
+            Command::Pretrain(arguments) => pretrain::run(&arguments, terminal),
+            Command::Evaluate(subject) => done(evaluate::run(&subject, terminal)),
+            Command::Fill(arguments) => done(fill::run(&arguments, terminal)),
+            Command::Inspect(arguments) => done(inspect::run(&arguments, terminal)),
+            Command::Bench(work) => done(bench::run(&work, terminal)),
+            Command::Report(arguments) => done(report::run(&arguments, terminal)),
+        }
+    }
+}

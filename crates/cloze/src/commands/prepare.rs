@@ -1,0 +1,131 @@
+//! `cloze prepare`: text → shards.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Result;
+use cloze_data::corpus::CorpusOptions;
+use cloze_data::prepare::{PrepareOptions, prepare};
+use cloze_data::report::CorpusReport;
+use cloze_text::Tokenizer;
+use serde_json::json;
+
+use crate::format;
+use crate::terminal::Terminal;
+
+/// `cloze prepare --input PATH… --tokenizer DIR --out DIR`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  cloze prepare --input texts/ --tokenizer tokenizer --out shards",
+    after_long_help = "Reads documents as a stream, splits them into sentences, tokenises them once, and writes Arrow IPC \
+        files (one row a document: `tokens` and `sentence_ends`) that pyarrow opens, manifest.json with counts and \
+        checksums, and a copy of the tokenizer. The bytes written do not depend on --workers. DIR appears when everything \
+        in it is complete.\n\nExamples:\n  \
+        cloze prepare --input texts/ --tokenizer tokenizer --out shards --valid-fraction 0.01\n  \
+        cloze prepare --input 'wiki/*.parquet' news.jsonl.zst --text-column body --tokenizer tokenizer --out shards\n  \
+        zcat big.txt.gz | cloze prepare --input - --tokenizer tokenizer --out shards"
+)]
+pub struct Arguments {
+    /// Files, folders or globs of .txt (blank line between documents), .jsonl or .parquet, plain, .gz or .zst; - for
+    /// standard input
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    input: Vec<PathBuf>,
+
+    /// Folder of the vocabulary, as `cloze vocab` and Hugging Face write it
+    #[arg(long, value_name = "DIR")]
+    tokenizer: PathBuf,
+
+    /// The folder to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Share of the documents held out for evaluation
+    #[arg(long, default_value_t = 0.01, value_name = "F", value_parser = crate::fraction)]
+    valid_fraction: f64,
+
+    /// Threads that tokenise [default: --threads, else all cores]
+    #[arg(long, value_name = "N", value_parser = crate::positive)]
+    workers: Option<usize>,
+
+    /// The column or key that holds the text, in .parquet and .jsonl
+    #[arg(long, default_value = "text", value_name = "NAME")]
+    text_column: String,
+
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let tokenizer = Tokenizer::open(&arguments.tokenizer)?;
+    let options = PrepareOptions {
+        corpus: CorpusOptions { text_column: arguments.text_column.clone() },
+        valid_fraction: arguments.valid_fraction,
+        workers: arguments.workers.or(terminal.threads),
+        ..PrepareOptions::new(arguments.input.clone(), tokenizer, arguments.out.clone())
+    };
+    let stop = cloze_train::interrupt::watch()?;
+    let (report, seconds) = prepare_with_bar(&options, &stop, terminal)?;
+
+    let peak = format::peak_memory();
+    let speed = report.text_bytes as f64 / 1e6 / seconds;
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        let line = json!({
+            "out": arguments.out,
+            "seconds": seconds,
+            "mb_per_s": speed,
+            "peak_rss_bytes": peak,
+            "report": report,
+        });
+        writeln!(out, "{line}")?;
+        return Ok(());
+    }
+    write_report(&mut out, &report, terminal)?;
+    writeln!(
+        out,
+        "\nwritten to {} in {} ({speed:.1} MB/s of text{})",
+        arguments.out.display(),
+        format::duration(seconds),
+        peak.map_or_else(String::new, |peak| format!(", peak memory {}", format::bytes(peak))),
+    )?;
+    Ok(())
+}
+
+/// Prepares shards with a progress bar; returns the report and the seconds it took.
+pub fn prepare_with_bar(
+    options: &PrepareOptions,
+    stop: &AtomicBool,
+    terminal: &Terminal,
+) -> Result<(CorpusReport, f64)> {
+    let bar = terminal.progress("shards", None);
+    let report = prepare(options, |news| {
+        if let Some(total) = news.bytes_total {
+            bar.set_total(total);
+        }
+        let message = format!(
+            "{} documents, {} tokens, {:.1} MB/s",
+            format::short(news.documents as f64),
+            format::short(news.tokens as f64),
+            news.text_bytes as f64 / 1e6 / bar.seconds().max(1e-3),
+        );
+        bar.set(news.bytes_read, &message);
+        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    let seconds = bar.seconds();
+    bar.finish();
+    Ok((report, seconds))
+}
+
+/// The corpus report as people read it; its warnings in colour.
+pub fn write_report(out: &mut dyn Write, report: &CorpusReport, terminal: &Terminal) -> Result<()> {
+    for line in report.to_string().lines() {
+        match line.strip_prefix("warning:") {
+            Some(rest) => writeln!(out, "{}{rest}", terminal.paint("1;33", "warning:"))?,
+            None => writeln!(out, "{line}")?,
+        }
+    }
+    Ok(())
+}

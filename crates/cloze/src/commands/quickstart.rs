@@ -1,0 +1,427 @@
+//! `cloze quickstart`: everything once, small, from nothing.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use cloze::sample_corpus;
+use cloze_data::TokenTable;
+use cloze_data::batch::{BatchOptions, BatchSize};
+use cloze_data::corpus::CorpusOptions;
+use cloze_data::prepare::PrepareOptions;
+use cloze_data::shards::{Documents, Shards, Split};
+use cloze_text::{Tokenizer, VocabularyOptions};
+use cloze_train::Recipe;
+use cloze_train::evaluate::{EvaluateOptions, Evaluation, evaluate_folder, held_out};
+use cloze_train::fill::Filler;
+use cloze_train::recipe::Precision;
+use serde_json::json;
+
+use super::{evaluate, fill, prepare, pretrain, report, vocab};
+use crate::format;
+use crate::terminal::Terminal;
+
+/// `cloze quickstart`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  cloze quickstart --out first-bert",
+    after_long_help = "Needs no data and no network: writes a corpus of short English stories from a generator in the program, \
+        learns a vocabulary from it, makes shards, pre-trains a small BERT, judges it on held-out stories beside the unigram \
+        baseline (always guessing by frequency), and fills some masks. Under 3 minutes on 2 cores. Fails if the model has \
+        not learned more than frequencies.\n\nExamples:\n  cloze quickstart\n  cloze quickstart --out first-bert\n  \
+        cloze quickstart --short --json"
+)]
+pub struct Arguments {
+    /// The folder to write; one that an earlier quickstart made is written anew
+    #[arg(long, default_value = "cloze-quickstart", value_name = "DIR")]
+    out: PathBuf,
+
+    /// Learn less, in some 20 seconds: for automatic checks
+    #[arg(long)]
+    short: bool,
+
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Marks a folder as ours to overwrite.
+const MARKER: &str = ".cloze-quickstart";
+/// What an earlier quickstart left; nothing else in its folder is touched.
+const PARTS: [&str; 6] = ["corpus", "tokenizer", "shards", "run", "recipe.toml", "report.html"];
+const SEED: u64 = 1;
+const VALID_FRACTION: f64 = 0.04;
+const SEQ_LEN: usize = 64;
+
+/// The sizes of a quickstart.
+struct Plan {
+    documents: usize,
+    vocabulary: usize,
+    steps: u64,
+    minutes: f64,
+    layers: usize,
+    hidden: usize,
+    heads: usize,
+    batch: usize,
+    rate: f64,
+}
+
+const FULL: Plan = Plan {
+    documents: 4000,
+    vocabulary: 4000,
+    steps: 1500,
+    minutes: 1.9,
+    layers: 3,
+    hidden: 128,
+    heads: 4,
+    batch: 48,
+    rate: 2e-3,
+};
+
+const SHORT: Plan = Plan {
+    documents: 1500,
+    vocabulary: 2000,
+    steps: 200,
+    minutes: 0.25,
+    layers: 2,
+    hidden: 64,
+    heads: 2,
+    batch: 32,
+    rate: 5e-3,
+};
+
+/// Stories in the manner of the corpus; what is masked follows from agreement, from the story or from the trade.
+const TEXTS: [&str; 4] = [
+    "Anna Holt is a baker in Foxley. Every morning [MASK] opens the bakery and kneads the dough.",
+    "The dog sleeps in the kennel. When Peter came home, the dog always [MASK].",
+    "Martin Webb lives in Oakham. Everybody in [MASK] knows Martin by his red hat.",
+    "The carpenter took his saw and sawed the [MASK].",
+];
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
+    let start = Instant::now();
+    let plan = if arguments.short { &SHORT } else { &FULL };
+    let dir = arguments.out.as_path();
+    claim(dir)?;
+    let stop = cloze_train::interrupt::watch()?;
+
+    let corpus = dir.join("corpus").join("stories.txt");
+    let bytes = write_corpus(&corpus, plan)?;
+    terminal.note(&format!(
+        "1/5 corpus      {} stories, {}: {}",
+        format::count(plan.documents as u64),
+        format::bytes(bytes),
+        corpus.display()
+    ));
+
+    let tokenizer_dir = dir.join("tokenizer");
+    let options = VocabularyOptions {
+        size: plan.vocabulary,
+        threads: terminal.threads.unwrap_or(0),
+        ..VocabularyOptions::default()
+    };
+    let learned = vocab::learn_from(std::slice::from_ref(&corpus), &CorpusOptions::default(), &options, terminal)?;
+    learned.tokenizer.save(&tokenizer_dir)?;
+    terminal.note(&format!(
+        "2/5 vocabulary  {} tokens in {}: {}",
+        format::count(learned.tokenizer.vocab_size() as u64),
+        format::duration(learned.seconds),
+        tokenizer_dir.display()
+    ));
+
+    let shards_dir = dir.join("shards");
+    let options = PrepareOptions {
+        valid_fraction: VALID_FRACTION,
+        workers: terminal.threads,
+        ..PrepareOptions::new(vec![corpus], Tokenizer::open(&tokenizer_dir)?, shards_dir.clone())
+    };
+    let (corpus_report, seconds) = prepare::prepare_with_bar(&options, &stop, terminal)?;
+    terminal.note(&format!(
+        "3/5 shards      {} tokens, {} of {} stories held out, in {}: {}",
+        format::count(corpus_report.tokens),
+        format::count(corpus_report.valid_documents),
+        format::count(corpus_report.documents),
+        format::duration(seconds),
+        shards_dir.display()
+    ));
+    for warning in &corpus_report.warnings {
+        terminal.warn(warning);
+    }
+
+    let run_dir = dir.join("run");
+    let model_dir = train(dir, &shards_dir, &run_dir, plan, &stop, terminal)?;
+
+    let (evaluation, baseline) = judge(&model_dir, &shards_dir, terminal)?;
+    let page = dir.join("report.html");
+    fs::write(&page, report::read_run(&run_dir)?.html()).with_context(|| format!("cannot write {}", page.display()))?;
+    let filler = Filler::open(&model_dir, Precision::F32, terminal.threads)?;
+    let filled: Vec<_> = TEXTS.iter().map(|text| filler.fill(text, 3)).collect::<Result<_, _>>()?;
+    let learned_something = evaluation.mlm_loss < baseline.loss && evaluation.mlm_accuracy > baseline.accuracy;
+
+    let mut out = std::io::stdout().lock();
+    let seconds = start.elapsed().as_secs_f64();
+    if arguments.json {
+        let fills: Vec<_> =
+            TEXTS.iter().zip(&filled).map(|(text, masks)| json!({"text": text, "masks": masks})).collect();
+        let line = json!({
+            "out": dir,
+            "seconds": seconds,
+            "model": model_dir,
+            "evaluation": evaluation,
+            "unigram_baseline": {"mlm_loss": baseline.loss, "mlm_accuracy": baseline.accuracy},
+            "better_than_baseline": learned_something,
+            "fills": fills,
+            "peak_rss_bytes": format::peak_memory(),
+        });
+        writeln!(out, "{line}")?;
+    } else {
+        writeln!(out, "\nheld-out stories, never trained on:")?;
+        evaluate::write_evaluation(&mut out, &evaluation)?;
+        writeln!(
+            out,
+            "guessing by frequency: MLM loss {:.4}, accuracy {:.2} %; NSP accuracy 50 %",
+            baseline.loss,
+            100.0 * baseline.accuracy
+        )?;
+        for (text, masks) in TEXTS.iter().zip(&filled) {
+            writeln!(out)?;
+            fill::write_masks(&mut out, text, masks, terminal)?;
+        }
+        write_farewell(&mut out, dir, &model_dir, &page, seconds)?;
+    }
+    if !learned_something {
+        bail!(
+            "the model learned no more than token frequencies (held-out MLM loss {:.3}, baseline {:.3}){}",
+            evaluation.mlm_loss,
+            baseline.loss,
+            if arguments.short { "; --short stops early, and a slow machine earlier still" } else { "" }
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the folder ours, or empties an earlier quickstart's of what that wrote.
+fn claim(dir: &Path) -> Result<()> {
+    let marker = dir.join(MARKER);
+    let in_use = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
+    if dir.exists() && !dir.is_dir() {
+        bail!("{} is a file; choose another folder with --out", dir.display());
+    }
+    if in_use && !marker.is_file() {
+        bail!(
+            "{} is not empty and no quickstart made it; choose another folder with --out, or empty this one",
+            dir.display()
+        );
+    }
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    fs::write(&marker, "This folder was made by `cloze quickstart`, which may write it anew.\n")
+        .with_context(|| format!("cannot write in {}", dir.display()))?;
+    for part in PARTS {
+        let path = dir.join(part);
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove the earlier {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn write_corpus(path: &Path, plan: &Plan) -> Result<u64> {
+    let write = || -> std::io::Result<u64> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let mut file = BufWriter::new(File::create(path)?);
+        let bytes = sample_corpus::write_text(SEED, plan.documents, &mut file)?;
+        file.flush()?;
+        Ok(bytes)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes the recipe and trains; returns the model's folder.
+fn train(
+    dir: &Path,
+    shards: &Path,
+    run: &Path,
+    plan: &Plan,
+    stop: &AtomicBool,
+    terminal: &Terminal,
+) -> Result<PathBuf> {
+    let path = dir.join("recipe.toml");
+    fs::write(&path, recipe(plan)).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut recipe = Recipe::open(&path, &[])?;
+    // The file says where the shards lie for someone standing in its folder; we stand elsewhere.
+    recipe.data = shards.to_path_buf();
+    recipe.threads = terminal.threads;
+    let start = Instant::now();
+    let outcome = pretrain::pretrain_with_bar(&recipe, run, false, stop, terminal)?;
+    let Some(model) = outcome.model else {
+        bail!("interrupted after step {}; run the quickstart again to start over", outcome.step);
+    };
+    terminal.note(&format!(
+        "4/5 training    {} steps in {}: {}",
+        format::count(outcome.step),
+        format::duration(start.elapsed().as_secs_f64()),
+        model.display()
+    ));
+    Ok(model)
+}
+
+fn recipe(plan: &Plan) -> String {
+    let Plan { steps, minutes, layers, hidden, heads, batch, rate, .. } = plan;
+    format!(
+        "# A BERT small enough to learn short stories in two minutes; recipes/ has the papers' sizes.\n\
+         #   cloze pretrain recipe.toml --out another-run\n\
+         seed = {SEED}\n\
+         data = \"shards\"\n\
+         steps = {steps}\n\
+         minutes = {minutes}          # whichever ends first\n\
+         precision = \"bf16\"\n\n\
+         [model]\n\
+         hidden_size = {hidden}\n\
+         num_hidden_layers = {layers}\n\
+         num_attention_heads = {heads}\n\
+         max_position_embeddings = 128\n\
+         hidden_dropout_prob = 0.0    # so few steps never see a text often enough to learn it by heart\n\
+         attention_probs_dropout_prob = 0.0\n\n\
+         [[phase]]\n\
+         seq_len = {SEQ_LEN}\n\
+         batch_sequences = {batch}\n\n\
+         [optimizer]\n\
+         kind = \"adamw\"\n\
+         lr = {rate}\n\n\
+         [schedule]\n\
+         warmup_share = 0.08\n\n\
+         [eval]\n\
+         every = {}\n\
+         batches = 6\n\n\
+         [checkpoint]\n\
+         every = 0\n",
+        (steps / 5).max(1)
+    )
+}
+
+/// The model and the baseline on the same masks of the held-out stories.
+fn judge(model: &Path, shards: &Path, terminal: &Terminal) -> Result<(Evaluation, Baseline)> {
+    let options = EvaluateOptions { seq_len: SEQ_LEN, threads: terminal.threads, ..EvaluateOptions::default() };
+    let bar = terminal.progress_timed("evaluating");
+    let evaluation = evaluate_folder(model, shards, &options, |share| bar.set_share(share, "held-out stories"))?;
+    let baseline = Baseline::measure(shards, &options)?;
+    terminal.note(&format!("5/5 evaluation  in {}", format::duration(bar.seconds())));
+    bar.finish();
+    Ok((evaluation, baseline))
+}
+
+/// What guessing by the frequencies of the training text achieves.
+struct Baseline {
+    /// Mean of −ln p(token), with p the token's share of the training tokens (one added to each count).
+    loss: f64,
+    /// Share of the predicted tokens that are the most frequent one.
+    accuracy: f64,
+}
+
+impl Baseline {
+    fn measure(shards: &Path, options: &EvaluateOptions) -> Result<Baseline> {
+        let shards = Shards::open(shards)?;
+        let tokenizer = Tokenizer::open(&shards.tokenizer_dir())?;
+        let counts = frequencies(shards.split(Split::Train), tokenizer.vocab_size());
+        let batches = BatchOptions {
+            seq_len: options.seq_len,
+            size: BatchSize::Sequences(options.batch_sequences),
+            masking: options.masking.clone(),
+            ..BatchOptions::default()
+        };
+        let source = held_out(shards.split(Split::Valid), TokenTable::from(&tokenizer), batches)?;
+        let labels: Vec<i32> = source.epoch_batches(0).flat_map(|batch| batch.mlm_labels).collect();
+        Ok(Baseline::of(&counts, &labels))
+    }
+
+    fn of(counts: &[u64], labels: &[i32]) -> Baseline {
+        let total: u64 = counts.iter().sum::<u64>() + counts.len() as u64;
+        let most = (0..counts.len()).max_by_key(|&id| counts[id]).unwrap_or(0);
+        let count = labels.len().max(1) as f64;
+        let loss = |&label: &i32| (total as f64 / (counts[label as usize] + 1) as f64).ln();
+        Baseline {
+            loss: labels.iter().map(loss).sum::<f64>() / count,
+            accuracy: labels.iter().filter(|&&label| label as usize == most).count() as f64 / count,
+        }
+    }
+}
+
+fn frequencies(documents: &Documents, vocab_size: usize) -> Vec<u64> {
+    let mut counts = vec![0; vocab_size];
+    let mut ids = Vec::new();
+    for document in 0..documents.len() {
+        ids.clear();
+        documents.read(document, 0..documents.sentences(document), &mut ids);
+        for &id in &ids {
+            counts[id as usize] += 1;
+        }
+    }
+    counts
+}
+
+fn write_farewell(out: &mut dyn Write, dir: &Path, model: &Path, page: &Path, seconds: f64) -> Result<()> {
+    let (dir, model, page) = (dir.display(), model.display(), page.display());
+    writeln!(out, "\ndone in {}. What lies where:", format::duration(seconds))?;
+    writeln!(out, "  {model}   the model, as Hugging Face's Transformers opens it")?;
+    writeln!(out, "  {page}   its curves")?;
+    writeln!(out, "  {dir}/recipe.toml, {dir}/shards, {dir}/tokenizer, {dir}/corpus   what it was made of")?;
+    writeln!(out, "\nWhat to type next:")?;
+    writeln!(out, "  cloze fill --model {model} \"Ruth is a nurse. She works in the [MASK].\"")?;
+    writeln!(out, "  cloze inspect {dir}/shards")?;
+    writeln!(out, "  cloze inspect {model}")?;
+    writeln!(out, "and with your own text:")?;
+    writeln!(out, "  cloze vocab --input TEXTS --size 30522 --out tokenizer")?;
+    writeln!(out, "  cloze prepare --input TEXTS --tokenizer tokenizer --out shards")?;
+    writeln!(out, "  cloze pretrain recipes/mini.toml --set data=shards --set minutes=30 --out runs/mini")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn baseline_is_the_cross_entropy_of_the_frequencies() {
+        // p = 3/6, 2/6, 1/6 with one added to each count.
+        let baseline = Baseline::of(&[2, 1, 0], &[0, 0, 1, 2]);
+        let expected = (2.0 * 2f64.ln() + 3f64.ln() + 6f64.ln()) / 4.0;
+        assert!((baseline.loss - expected).abs() < 1e-12, "{}", baseline.loss);
+        assert_eq!(baseline.accuracy, 0.5);
+    }
+
+    #[test]
+    fn recipes_are_valid() {
+        for plan in [&FULL, &SHORT] {
+            let recipe = Recipe::parse(&recipe(plan), "recipe.toml", &[]).unwrap();
+            assert_eq!(recipe.plan().total_steps(), Some(plan.steps));
+        }
+    }
+
+    #[test]
+    fn a_folder_of_someone_else_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let theirs = dir.path().join("theirs");
+        fs::create_dir_all(theirs.join("corpus")).unwrap();
+        assert!(claim(&theirs).unwrap_err().to_string().contains("--out"));
+        assert!(theirs.join("corpus").is_dir());
+        fs::write(dir.path().join("file"), "x").unwrap();
+        assert!(claim(&dir.path().join("file")).is_err());
+
+        let ours = dir.path().join("ours");
+        claim(&ours).unwrap();
+        fs::create_dir_all(ours.join("run/model")).unwrap();
+        fs::write(ours.join("notes.txt"), "mine").unwrap();
+        claim(&ours).unwrap();
+        assert!(!ours.join("run").exists() && ours.join("notes.txt").is_file());
+    }
+}

@@ -1,0 +1,154 @@
+//! `cloze vocab`: text → vocabulary.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use cloze_data::corpus::{CorpusOptions, open_corpus};
+use cloze_text::{LearnStage, Tokenizer, VocabularyOptions, learn};
+use serde_json::json;
+
+use crate::format;
+use crate::terminal::Terminal;
+
+/// `cloze vocab --input PATH… --size N --out DIR`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  cloze vocab --input texts/ 'more/*.jsonl.gz' --size 30522 --out tokenizer",
+    after_long_help = "The pieces are learned by the `tokenizers` crate, whose WordPiece trainer merges the most frequent \
+        pairs (byte-pair encoding with ## continuations) rather than by likelihood as Google's did. Words are counted in \
+        bounded memory: of a corpus with very many distinct words, the rarest are forgotten on the way.\n\n\
+        DIR receives vocab.txt, tokenizer.json and tokenizer_config.json, which Transformers' BertTokenizerFast opens.\n\n\
+        Examples:\n  cloze vocab --input texts/ --size 30522 --out tokenizer\n  \
+        cloze vocab --input 'wiki/*.parquet' --text-column body --size 8000 --cased --out tokenizer\n  \
+        zcat big.txt.gz | cloze vocab --input - --size 30522 --out tokenizer"
+)]
+pub struct Arguments {
+    /// Files, folders or globs of .txt (blank line between documents), .jsonl or .parquet, plain, .gz or .zst; - for
+    /// standard input
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    input: Vec<PathBuf>,
+
+    /// Number of tokens, [PAD] [UNK] [CLS] [SEP] [MASK] included
+    #[arg(long, default_value_t = 30522, value_name = "N")]
+    size: usize,
+
+    /// Keep case and accents [default: lower-case everything and strip accents]
+    #[arg(long)]
+    cased: bool,
+
+    /// Merge only pairs seen this often
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    min_frequency: u64,
+
+    /// The column or key that holds the text, in .parquet and .jsonl
+    #[arg(long, default_value = "text", value_name = "NAME")]
+    text_column: String,
+
+    /// The folder to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    for file in ["vocab.txt", "tokenizer.json"] {
+        if arguments.out.join(file).exists() {
+            bail!("{} already holds a {file}; choose another --out, or remove it first", arguments.out.display());
+        }
+    }
+    let options = VocabularyOptions {
+        size: arguments.size,
+        cased: arguments.cased,
+        min_frequency: arguments.min_frequency,
+        threads: terminal.threads.unwrap_or(0),
+        ..VocabularyOptions::default()
+    };
+    let corpus_options = CorpusOptions { text_column: arguments.text_column.clone() };
+    let learned = learn_from(&arguments.input, &corpus_options, &options, terminal)?;
+    learned.tokenizer.save(&arguments.out)?;
+
+    let peak = format::peak_memory();
+    let size = learned.tokenizer.vocab_size();
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        let result = json!({
+            "out": arguments.out,
+            "vocab_size": size,
+            "asked_size": arguments.size,
+            "cased": arguments.cased,
+            "fingerprint": learned.tokenizer.fingerprint(),
+            "documents": learned.documents,
+            "text_bytes": learned.text_bytes,
+            "seconds": learned.seconds,
+            "mb_per_s": learned.text_bytes as f64 / 1e6 / learned.seconds,
+            "peak_rss_bytes": peak,
+        });
+        writeln!(out, "{result}")?;
+    } else {
+        writeln!(
+            out,
+            "{} tokens ({}) from {} documents, {} of text, in {} ({:.1} MB/s){}",
+            format::count(size as u64),
+            if arguments.cased { "cased" } else { "uncased" },
+            format::count(learned.documents),
+            format::bytes(learned.text_bytes),
+            format::duration(learned.seconds),
+            learned.text_bytes as f64 / 1e6 / learned.seconds,
+            peak.map_or_else(String::new, |peak| format!(", peak memory {}", format::bytes(peak))),
+        )?;
+        writeln!(out, "written to {}", arguments.out.display())?;
+    }
+    if size < arguments.size {
+        terminal.warn(&format!(
+            "the corpus gave only {size} of the {} tokens asked for; more text or a lower --min-frequency gives more",
+            arguments.size
+        ));
+    }
+    Ok(())
+}
+
+/// A vocabulary and what it was learned from.
+pub struct Learned {
+    pub tokenizer: Tokenizer,
+    pub documents: u64,
+    pub text_bytes: u64,
+    pub seconds: f64,
+}
+
+/// Learns a vocabulary with a progress bar.
+pub fn learn_from(
+    input: &[PathBuf],
+    corpus_options: &CorpusOptions,
+    options: &VocabularyOptions,
+    terminal: &Terminal,
+) -> Result<Learned> {
+    let corpus = open_corpus(input, corpus_options)?;
+    let reading = corpus.progress();
+    let bar = terminal.progress("vocabulary", reading.bytes_total());
+    let (mut documents, mut text_bytes) = (0u64, 0u64);
+    let texts = corpus.map(|document| {
+        document.map(|document| {
+            documents += 1;
+            if documents.is_multiple_of(512) {
+                bar.set(reading.bytes_read(), "counting words");
+            }
+            text_bytes += document.text.len() as u64;
+            document.text
+        })
+    });
+    let tokenizer = learn(options, texts, &|news| {
+        let message = match news.stage {
+            LearnStage::Counting => format!("counting words: {} distinct", format::short(news.distinct as f64)),
+            LearnStage::Merging => format!("joining pieces of {} distinct words", format::short(news.distinct as f64)),
+            LearnStage::Finished => String::from("done"),
+        };
+        bar.set(reading.bytes_read(), &message);
+    })?;
+    let seconds = bar.seconds();
+    bar.finish();
+    Ok(Learned { tokenizer, documents, text_bytes, seconds })
+}

@@ -1,0 +1,87 @@
+//! Numbers as people read them.
+
+/// "512 B", "1.5 kB", "304.2 MB", "1.25 GB" (powers of 1000).
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// "1,234,567".
+pub fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// "950", "12.3k", "4.5M", "1.2G".
+pub fn short(value: f64) -> String {
+    match value.abs() {
+        size if size >= 1e9 => format!("{:.1}G", value / 1e9),
+        size if size >= 1e6 => format!("{:.1}M", value / 1e6),
+        size if size >= 1e3 => format!("{:.1}k", value / 1e3),
+        _ => format!("{value:.0}"),
+    }
+}
+
+/// "0.4 s", "59 s", "2:05", "1:02:03".
+pub fn duration(seconds: f64) -> String {
+    if seconds < 10.0 {
+        return format!("{seconds:.1} s");
+    }
+    let whole = seconds.round() as u64;
+    let (hours, minutes, rest) = (whole / 3600, whole / 60 % 60, whole % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{rest} s"),
+        (0, _) => format!("{minutes}:{rest:02}"),
+        _ => format!("{hours}:{minutes:02}:{rest:02}"),
+    }
+}
+
+/// The most memory this process has held at once, in bytes; `None` where the system does not tell.
+pub fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(1500), "1.5 kB");
+        assert_eq!(bytes(999_999), "1.0 MB");
+        assert_eq!(bytes(304_200_000), "304.2 MB");
+        assert_eq!(count(7), "7");
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(short(12_345.0), "12.3k");
+        assert_eq!(duration(0.44), "0.4 s");
+        assert_eq!(duration(125.0), "2:05");
+        assert_eq!(duration(3723.0), "1:02:03");
+    }
+
+    #[test]
+    fn peak_memory_is_plausible_where_known() {
+        if let Some(peak) = peak_memory() {
+            assert!((100_000..1_000_000_000_000).contains(&peak), "{peak}");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Cloze: BERT end to end in Rust. This crate is the library's face and the home of the `cloze` binary.
+//!
+//! The parts, in the order in which data flows: [`text`] (vocabularies, text to ids), [`data`] (corpora, shards,
+//! masked sentence pairs), [`engine`] (tensors that learn), [`model`] (BERT itself) and [`train`] (the loop, its
+//! optimizer, checkpoints). [`sample_corpus`] is the text of the quickstart.
+#![deny(missing_docs)]
+
+pub use cloze_data as data;
+pub use cloze_engine as engine;
+pub use cloze_model as model;
+pub use cloze_text as text;
+pub use cloze_train as train;
+
+pub mod sample_corpus;

@@ -1,0 +1,221 @@
+//! The command line as its users meet it: help, exit codes, one clear line for what goes wrong.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use cloze::sample_corpus;
+
+fn cloze(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cloze")).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// Runs a command that must fail at its work; returns its one line.
+fn failure(arguments: &[&str]) -> String {
+    let output = cloze(arguments);
+    let line = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {line}");
+    assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
+    assert!(line.starts_with("error: ") && line.trim_end().lines().count() == 1, "{arguments:?}: {line}");
+    line
+}
+
+/// Runs a command that must succeed; returns its standard output.
+fn success(arguments: &[&str]) -> String {
+    let output = cloze(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn write_corpus(path: &Path, documents: usize) {
+    let mut file = std::fs::File::create(path).unwrap();
+    sample_corpus::write_text(3, documents, &mut file).unwrap();
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let commands: [&[&str]; 11] = [
+        &["quickstart"],
+        &["vocab"],
+        &["prepare"],
+        &["pretrain"],
+        &["evaluate"],
+        &["evaluate", "pretrain"],
+        &["fill"],
+        &["inspect"],
+        &["bench", "train"],
+        &["bench", "infer"],
+        &["report"],
+    ];
+    let overview = success(&["--help"]);
+    for command in commands {
+        assert!(overview.contains(command[0]), "{command:?} is not in the overview");
+        for flag in ["--help", "-h"] {
+            let mut arguments = command.to_vec();
+            arguments.push(flag);
+            let help = success(&arguments);
+            assert!(help.contains("Usage: cloze"), "{help}");
+            let is_group = command == ["evaluate"];
+            assert!(is_group || help.contains("Example"), "{command:?} {flag} shows no example: {help}");
+        }
+    }
+    assert!(success(&["--version"]).starts_with("cloze "));
+}
+
+#[test]
+fn promised_flags_exist() {
+    for (command, flags) in [
+        (&["vocab"][..], "--input --size --cased --min-frequency --out --json --threads --quiet"),
+        (&["prepare"], "--input --tokenizer --out --valid-fraction --workers --text-column --json"),
+        (&["pretrain"], "--set --out --resume --json"),
+        (&["evaluate", "pretrain"], "--model --data --json"),
+        (&["fill"], "--model --top --json"),
+        (&["inspect"], "--json --write-batches --steps"),
+        (
+            &["bench", "train"],
+            "--layers --hidden --heads --batch --seq --lengths --precision --threads --steps --json --profile",
+        ),
+        (
+            &["bench", "infer"],
+            "--layers --hidden --heads --batch --seq --lengths --precision --threads --steps --json --profile",
+        ),
+        (&["quickstart"], "--out --json"),
+        (&["report"], "--json"),
+    ] {
+        let help = success(&[command, &["--help"]].concat());
+        for flag in flags.split(' ') {
+            assert!(help.contains(flag), "{command:?} has no {flag}");
+        }
+    }
+}
+
+#[test]
+fn usage_errors_exit_with_2() {
+    for arguments in [
+        &["nonsense"][..],
+        &["vocab"],
+        &["vocab", "--input", "x", "--out", "y", "--size", "many"],
+        &["prepare", "--input", "x", "--tokenizer", "t", "--out", "o", "--valid-fraction", "1.5"],
+        &["prepare", "--input", "x", "--tokenizer", "t", "--out", "o", "--workers", "0"],
+        &["bench", "train", "--lengths", "odd"],
+        &["bench", "train", "--threads", "0"],
+        &["fill", "text without a model"],
+        &["inspect", "x", "--write-batches", "file"],
+        &["inspect", "x", "--write-batches", "file", "--steps", "5..5"],
+        &["evaluate", "pretrain", "--model", "x"],
+        &["pretrain"],
+        &["report"],
+    ] {
+        let output = cloze(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
+        assert!(!output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn failures_exit_with_1_and_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (absent, empty, binary, out) = (path("absent"), path("empty.txt"), path("binary.txt"), path("out"));
+    std::fs::write(&empty, "").unwrap();
+    std::fs::write(&binary, b"good text\n\0more").unwrap();
+
+    assert!(failure(&["inspect", &absent]).contains("absent"));
+    assert!(failure(&["vocab", "--input", &absent, "--out", &out]).contains("absent"));
+    assert!(failure(&["vocab", "--input", &empty, "--out", &out]).contains("empty.txt"));
+    assert!(failure(&["vocab", "--input", &binary, "--out", &out]).contains("byte 10"));
+    assert!(failure(&["prepare", "--input", &empty, "--tokenizer", &absent, "--out", &out]).contains("absent"));
+    assert!(failure(&["pretrain", &absent]).contains("absent"));
+    assert!(failure(&["report", &path(".")]).contains("metrics.jsonl"));
+    assert!(failure(&["fill", "--model", &absent, "a [MASK]"]).contains("absent"));
+    assert!(failure(&["evaluate", "pretrain", "--model", &absent, "--data", &absent]).contains("absent"));
+    assert!(failure(&["quickstart", "--out", &path(".")]).contains("--out"));
+    assert!(!Path::new(&out).exists(), "a failed command left its output");
+}
+
+#[test]
+fn vocabulary_too_small_says_what_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = dir.path().join("stories.txt");
+    write_corpus(&corpus, 50);
+    let out = dir.path().join("tokenizer");
+    let line = failure(&["vocab", "--input", corpus.to_str().unwrap(), "--size", "20", "--out", out.to_str().unwrap()]);
+    assert!(line.contains("20") && line.contains("at least"), "{line}");
+}
+
+#[test]
+fn corpus_to_vocabulary_to_shards_and_a_look_at_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (corpus, tokenizer, shards) = (path("stories.txt"), path("tokenizer"), path("shards"));
+    write_corpus(Path::new(&corpus), 300);
+
+    let line = success(&["vocab", "--input", &corpus, "--size", "900", "--out", &tokenizer, "--json", "--quiet"]);
+    let learned: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&learned["vocab_size"], &learned["documents"]), (&900.into(), &300.into()), "{line}");
+    for file in ["vocab.txt", "tokenizer.json", "tokenizer_config.json"] {
+        assert!(Path::new(&tokenizer).join(file).is_file(), "{file}");
+    }
+    let again = failure(&["vocab", "--input", &corpus, "--out", &tokenizer]);
+    assert!(again.contains("already"), "{again}");
+
+    let prepare = |out: &str, more: &[&str]| {
+        let base = ["prepare", "--input", &corpus, "--tokenizer", &tokenizer, "--out", out, "--valid-fraction", "0.1"];
+        success(&[&base[..], more].concat())
+    };
+    let line = prepare(&shards, &["--json"]);
+    let prepared: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(prepared["report"]["documents"], 300, "{line}");
+    assert!(prepared["report"]["valid_documents"].as_u64().unwrap() > 5, "{line}");
+    assert!(prepared["mb_per_s"].as_f64().unwrap() > 0.0);
+    let shown = prepare(&path("shards-2"), &["--workers", "1"]);
+    assert!(shown.contains("tokens per word") && shown.contains("MB/s"), "{shown}");
+    let manifest = |folder: &str| std::fs::read(Path::new(folder).join("manifest.json")).unwrap();
+    assert_eq!(manifest(&shards), manifest(&path("shards-2")), "the number of workers changed the shards");
+
+    let seen = success(&["inspect", &tokenizer]);
+    assert!(seen.contains("900") && seen.contains("uncased"), "{seen}");
+    let seen = success(&["inspect", &shards, "--examples", "2"]);
+    assert!(seen.contains("example 2") && seen.contains("[MASK]→") && !seen.contains('\x1b'), "{seen}");
+    let lines = success(&["inspect", &shards, "--json", "--examples", "2"]);
+    let kinds: Vec<String> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["kind"].as_str().unwrap().to_string())
+        .collect();
+    assert_eq!(kinds, ["shards", "example", "example"]);
+    let shard = Path::new(&shards).join("train-00000.arrow");
+    assert!(success(&["inspect", shard.to_str().unwrap()]).contains("example 3"));
+
+    // One flipped byte is found and named.
+    let mut bytes = std::fs::read(&shard).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&shard, bytes).unwrap();
+    assert!(failure(&["inspect", &shards]).contains("train-00000.arrow"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    use std::io::Read;
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (corpus, tokenizer, shards) = (path("stories.txt"), path("tokenizer"), path("shards"));
+    write_corpus(Path::new(&corpus), 200);
+    success(&["vocab", "--input", &corpus, "--size", "900", "--out", &tokenizer]);
+    success(&["prepare", "--input", &corpus, "--tokenizer", &tokenizer, "--out", &shards]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cloze"))
+        .args(["inspect", &shards, "--examples", "2000", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0u8; 10];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{:?}", output.status);
+    assert_eq!(text(&output.stderr), "");
+}

@@ -1,0 +1,119 @@
+//! The whole way in seconds: text, vocabulary, shards, a few steps of a tiny model, evaluation, masks, the report.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use cloze::sample_corpus;
+use serde_json::Value;
+
+fn cloze(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cloze")).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
+}
+
+fn success(arguments: &[&str]) -> String {
+    let output = cloze(arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {error}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn json(line: &str) -> Value {
+    serde_json::from_str(line.trim()).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+#[test]
+fn text_becomes_a_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (corpus, tokenizer, shards, run) = (path("stories.txt"), path("tokenizer"), path("shards"), path("run"));
+    let mut file = std::fs::File::create(&corpus).unwrap();
+    sample_corpus::write_text(4, 400, &mut file).unwrap();
+    success(&["vocab", "--input", &corpus, "--size", "800", "--out", &tokenizer]);
+    success(&["prepare", "--input", &corpus, "--tokenizer", &tokenizer, "--out", &shards, "--valid-fraction", "0.1"]);
+
+    let recipe = path("recipe.toml");
+    std::fs::write(
+        &recipe,
+        "data = \"shards\"\nsteps = 60\n[model]\nhidden_size = 32\nnum_hidden_layers = 2\nnum_attention_heads = 2\n\
+         max_position_embeddings = 64\n[[phase]]\nseq_len = 48\nbatch_sequences = 8\naccumulate = 2\n[optimizer]\n\
+         kind = \"adamw\"\nlr = 5e-3\n[schedule]\nwarmup_share = 0.1\n[eval]\nevery = 30\nbatches = 4\n[log]\nevery = 5\n",
+    )
+    .unwrap();
+    let data = format!("data={shards}");
+    let seen = success(&["inspect", &recipe, "--set", &data]);
+    assert!(seen.contains("60 steps") && seen.contains("example 1"), "{seen}");
+
+    let outcome = json(&success(&["pretrain", &recipe, "--set", &data, "--out", &run, "--json", "--quiet"]));
+    assert_eq!((&outcome["step"], &outcome["finished"]), (&60.into(), &true.into()), "{outcome}");
+    let model = outcome["model"].as_str().unwrap();
+    let metrics = std::fs::read_to_string(Path::new(&run).join("metrics.jsonl")).unwrap();
+    let losses: Vec<f64> = metrics
+        .lines()
+        .map(json)
+        .filter(|line| line["kind"] == "train")
+        .filter_map(|line| line["mlm_loss"].as_f64())
+        .collect();
+    assert_eq!(losses.len(), 12);
+    assert!(losses[11] < losses[0] - 0.5, "nothing was learned: {losses:?}");
+
+    // A run's folder is not used twice by accident, and a finished one has nothing left to do.
+    let again = cloze(&["pretrain", &recipe, "--set", &data, "--out", &run]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("--resume"));
+
+    let figures =
+        json(&success(&["evaluate", "pretrain", "--model", model, "--data", &shards, "--seq-len", "48", "--json"]));
+    let loss = figures["mlm_loss"].as_f64().unwrap();
+    assert!((1.0..7.0).contains(&loss), "{figures}");
+    assert!((figures["mlm_perplexity"].as_f64().unwrap() / loss.exp() - 1.0).abs() < 1e-6, "{figures}");
+    assert!(figures["nsp_accuracy"].as_f64().is_some_and(|share| (0.2..=1.0).contains(&share)), "{figures}");
+    let too_long = cloze(&["evaluate", "pretrain", "--model", model, "--data", &shards, "--seq-len", "512"]);
+    assert_eq!(too_long.status.code(), Some(1));
+
+    let filled = json(&success(&["fill", "--model", model, "Anna is a [MASK] in [MASK].", "--top", "3", "--json"]));
+    let masks = filled["masks"].as_array().unwrap();
+    assert_eq!((masks.len(), masks[0].as_array().unwrap().len()), (2, 3), "{filled}");
+    let no_mask = cloze(&["fill", "--model", model, "nothing to fill"]);
+    assert!(String::from_utf8_lossy(&no_mask.stderr).contains("[MASK]"));
+
+    let lines = success(&["inspect", model, "--json"]);
+    let parameters: u64 = lines.lines().skip(1).map(|line| json(line)["parameters"].as_u64().unwrap()).sum();
+    assert_eq!(json(lines.lines().next().unwrap())["parameters"], parameters);
+    assert!(success(&["inspect", model]).contains("bert.embeddings.word_embeddings.weight"));
+    assert!(success(&["inspect", &run]).contains("60 steps"));
+
+    let page = success(&["report", &run]);
+    assert!(page.contains("report.html"));
+    let html = std::fs::read_to_string(Path::new(&run).join("report.html")).unwrap();
+    assert!(html.contains("MLM loss") && html.contains("tokens per word"), "the corpus report is missing");
+
+    let batches = path("batches.arrow");
+    success(&["inspect", &recipe, "--set", &data, "--write-batches", &batches, "--steps", "2..4"]);
+    assert!(std::fs::read(&batches).unwrap().starts_with(b"ARROW1"));
+}
+
+#[test]
+fn bench_prints_its_figures() {
+    let sizes = ["--layers", "1", "--hidden", "32", "--heads", "2", "--batch", "2", "--seq", "16", "--vocab", "100"];
+    for work in ["train", "infer"] {
+        for precision in ["f32", "bf16"] {
+            let rest = [
+                "--precision",
+                precision,
+                "--lengths",
+                "uniform",
+                "--steps",
+                "2",
+                "--threads",
+                "1",
+                "--json",
+                "--profile",
+            ];
+            let line = json(&success(&[&["bench", work][..], &sizes, &rest].concat()));
+            for key in ["real_tokens_per_s", "useful_gflops", "peak_gflops", "share_of_peak", "ms"] {
+                assert!(line[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {line}");
+            }
+            assert!(line["profile"].is_object(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The shape of a BERT: Hugging Face's `config.json`, presets with the papers' sizes, and what makes a config impossible.
+
+use std::fs;
+use std::path::Path;
+
+use cloze_engine::ops::Activation;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::ModelError;
+
+/// A BERT configuration, as Transformers' `BertConfig` writes it to `config.json`.
+///
+/// A key that the file lacks takes `BertConfig`'s default; a key that this crate does not know is kept in
+/// [`extra`](Config::extra) and written back unchanged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// The Transformers class whose tensors lie beside the config, such as `BertForPreTraining`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub architectures: Option<Vec<String>>,
+    /// Always `bert`; a config that says otherwise belongs to another architecture.
+    pub model_type: String,
+    /// V: rows of the word embeddings.
+    pub vocab_size: usize,
+    /// H: width of the hidden states.
+    pub hidden_size: usize,
+    /// L: encoder layers.
+    pub num_hidden_layers: usize,
+    /// N: attention heads of width H/N.
+    pub num_attention_heads: usize,
+    /// F: inner width of the feed-forward block.
+    pub intermediate_size: usize,
+    /// Activation of the feed-forward block and of the MLM head's transform.
+    pub hidden_act: HiddenAct,
+    /// Dropout on the embeddings and on both sublayers' outputs.
+    pub hidden_dropout_prob: f64,
+    /// Dropout on the attention weights.
+    pub attention_probs_dropout_prob: f64,
+    /// Rows of the position embeddings: the longest sequence.
+    pub max_position_embeddings: usize,
+    /// Rows of the segment (token type) embeddings.
+    pub type_vocab_size: usize,
+    /// Standard deviation of the truncated normal that initialises matrices.
+    pub initializer_range: f64,
+    /// ε of every LayerNorm.
+    pub layer_norm_eps: f64,
+    /// The id of `[PAD]`. Packed batches hold none; kept for other readers.
+    pub pad_token_id: Option<u32>,
+    /// Whether the MLM decoder is the transposed word embeddings; only `true` can be built.
+    pub tie_word_embeddings: bool,
+    /// A causal decoder; only `false` can be built.
+    pub is_decoder: bool,
+    /// Cross-attention of a decoder; only `false` can be built.
+    pub add_cross_attention: bool,
+    /// Every other key of the file.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// `hidden_act`: the activations that `config.json` may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HiddenAct {
+    /// GELU by the error function: x·Φ(x). The paper's release.
+    Gelu,
+    /// The tanh form of GELU, as in later Google code.
+    GeluNew,
+    /// The tanh form of GELU under PyTorch's name.
+    GeluPytorchTanh,
+    /// max(x, 0).
+    Relu,
+    /// x·σ(x); `swish` in older files.
+    #[serde(alias = "swish")]
+    Silu,
+}
+
+impl HiddenAct {
+    /// The engine's activation of the same function.
+    pub fn activation(self) -> Activation {
+        match self {
+            HiddenAct::Gelu => Activation::Gelu,
+            HiddenAct::GeluNew | HiddenAct::GeluPytorchTanh => Activation::GeluTanh,
+            HiddenAct::Relu => Activation::Relu,
+            HiddenAct::Silu => Activation::Silu,
+        }
+    }
+}
+
+impl Default for Config {
+    /// BERT base, uncased English: `BertConfig()`.
+    fn default() -> Config {
+        Config {
+            architectures: None,
+            model_type: "bert".to_owned(),
+            vocab_size: 30522,
+            hidden_size: 768,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            intermediate_size: 3072,
+            hidden_act: HiddenAct::Gelu,
+            hidden_dropout_prob: 0.1,
+            attention_probs_dropout_prob: 0.1,
+            max_position_embeddings: 512,
+            type_vocab_size: 2,
+            initializer_range: 0.02,
+            layer_norm_eps: 1e-12,
+            pad_token_id: Some(0),
+            tie_word_embeddings: true,
+            is_decoder: false,
+            add_cross_attention: false,
+            extra: Map::new(),
+        }
+    }
+}
+
+/// The presets: name, layers, hidden size (heads are 64 wide, the feed-forward 4 times the hidden size).
+/// `base` and `large` are Devlin et al. 2019, section 3; the others Turc et al. 2019, table 1.
+pub const PRESETS: [(&str, usize, usize); 6] =
+    [("tiny", 2, 128), ("mini", 4, 256), ("small", 4, 512), ("medium", 8, 512), ("base", 12, 768), ("large", 24, 1024)];
+
+// Beyond these a config is a mistake or an attack; below them no product overflows.
+const MOST_WIDTH: usize = 1 << 24;
+const MOST_LAYERS: usize = 1 << 12;
+const MOST_PARAMETERS: u128 = 1 << 37;
+
+impl Config {
+    /// The preset of that name (see [`PRESETS`]) with BERT's vocabulary size of 30522.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] with the known names when there is none.
+    pub fn preset(name: &str) -> Result<Config, ModelError> {
+        let Some(&(_, layers, hidden)) = PRESETS.iter().find(|(known, ..)| *known == name) else {
+            let known: Vec<&str> = PRESETS.iter().map(|(known, ..)| *known).collect();
+            let problem = format!("no preset is called {name:?}; expected one of {}", known.join(", "));
+            return Err(ModelError::Config { path: None, problem });
+        };
+        Ok(Config {
+            hidden_size: hidden,
+            num_hidden_layers: layers,
+            num_attention_heads: hidden / 64,
+            intermediate_size: 4 * hidden,
+            ..Config::default()
+        })
+    }
+
+    /// Reads and validates `config.json` (or another file of its form).
+    ///
+    /// # Errors
+    /// [`ModelError::Read`], [`ModelError::Json`] with line and column, or [`ModelError::Config`].
+    pub fn read(path: &Path) -> Result<Config, ModelError> {
+        let bytes = fs::read(path).map_err(|source| ModelError::Read { path: path.to_owned(), source })?;
+        let json = |source| ModelError::Json { path: path.to_owned(), source };
+        let in_file = |problem| ModelError::Config { path: Some(path.to_owned()), problem };
+        // Another architecture's file may hold values that fail below with a puzzling message: its name comes first.
+        let value: Value = serde_json::from_slice(&bytes).map_err(json)?;
+        if !value.is_object() {
+            return Err(in_file("expected a JSON object such as {\"model_type\": \"bert\", ...}".to_owned()));
+        }
+        if let Some(problem) = value.get("model_type").and_then(Value::as_str).and_then(foreign_model_type) {
+            return Err(in_file(problem));
+        }
+        let config: Config = serde_json::from_slice(&bytes).map_err(json)?;
+        match config.problems() {
+            problems if problems.is_empty() => Ok(config),
+            problems => Err(in_file(problems.join("; "))),
+        }
+    }
+
+    /// The text of `config.json`: two-space indent and a final newline, keys sorted, as Transformers writes it.
+    pub fn to_json(&self) -> String {
+        let value = serde_json::to_value(self).unwrap_or_default();
+        let mut keys: Vec<(String, Value)> = match value {
+            Value::Object(map) => map.into_iter().collect(),
+            _ => Vec::new(),
+        };
+        keys.sort_by(|a, b| a.0.cmp(&b.0));
+        format!("{:#}\n", Value::Object(keys.into_iter().collect()))
+    }
+
+    /// Checks that a model of this shape can be built.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] with every problem found.
+    pub fn validate(&self) -> Result<(), ModelError> {
+        match self.problems() {
+            problems if problems.is_empty() => Ok(()),
+            problems => Err(ModelError::Config { path: None, problem: problems.join("; ") }),
+        }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems: Vec<String> = foreign_model_type(&self.model_type).into_iter().collect();
+        let sizes = [
+            ("vocab_size", self.vocab_size, MOST_WIDTH),
+            ("hidden_size", self.hidden_size, MOST_WIDTH),
+            ("num_hidden_layers", self.num_hidden_layers, MOST_LAYERS),
+            ("num_attention_heads", self.num_attention_heads, MOST_WIDTH),
+            ("intermediate_size", self.intermediate_size, MOST_WIDTH),
+            ("max_position_embeddings", self.max_position_embeddings, MOST_WIDTH),
+            ("type_vocab_size", self.type_vocab_size, MOST_WIDTH),
+        ];
+        for (key, found, most) in sizes {
+            if found == 0 || found > most {
+                problems.push(format!("{key} is {found}: expected 1 to {most}"));
+            }
+        }
+        let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
+        if hidden > 0 && heads > 0 && !hidden.is_multiple_of(heads) {
+            problems.push(format!(
+                "hidden_size {hidden} is not divisible by num_attention_heads {heads}: each head takes an equal share"
+            ));
+        }
+        let probabilities = [
+            ("hidden_dropout_prob", self.hidden_dropout_prob),
+            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
+        ];
+        for (key, found) in probabilities {
+            if !(0.0..1.0).contains(&found) {
+                problems.push(format!("{key} is {found}: expected 0 or more and less than 1"));
+            }
+        }
+        for (key, found) in [("initializer_range", self.initializer_range), ("layer_norm_eps", self.layer_norm_eps)] {
+            if !(found > 0.0 && found < 1e3 && found as f32 > 0.0) {
+                problems.push(format!("{key} is {found}: expected a small positive number"));
+            }
+        }
+        if self.is_decoder || self.add_cross_attention {
+            problems.push("is_decoder and add_cross_attention must be false: this is an encoder".to_owned());
+        }
+        if !self.tie_word_embeddings {
+            problems.push("tie_word_embeddings is false: the MLM decoder is always the word embeddings".to_owned());
+        }
+        if let Some(kind) = self.extra.get("position_embedding_type")
+            && kind.as_str().is_some_and(|kind| kind != "absolute")
+        {
+            problems.push(format!("position_embedding_type is {kind}: expected \"absolute\""));
+        }
+        if problems.is_empty() && self.encoder_parameters() > MOST_PARAMETERS {
+            problems.push(format!("{} parameters: expected at most {MOST_PARAMETERS}", self.encoder_parameters()));
+        }
+        problems
+    }
+
+    /// Parameters of the embeddings and the encoder, heads aside; cannot overflow once the sizes are in range.
+    fn encoder_parameters(&self) -> u128 {
+        let [v, h, l, f, p, t] = [
+            self.vocab_size,
+            self.hidden_size,
+            self.num_hidden_layers,
+            self.intermediate_size,
+            self.max_position_embeddings,
+            self.type_vocab_size,
+        ]
+        .map(|size| size as u128);
+        (v + p + t) * h + l * (4 * h * h + 2 * h * f)
+    }
+
+    /// D: the width of one attention head.
+    pub fn head_size(&self) -> usize {
+        self.hidden_size / self.num_attention_heads
+    }
+}
+
+/// Why a `model_type` cannot be read as BERT, if it cannot.
+fn foreign_model_type(found: &str) -> Option<String> {
+    (found != "bert").then(|| format!("model_type is {found:?}: expected \"bert\", the one architecture built here"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ModelError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        fs::write(&path, text).unwrap();
+        Config::read(&path)
+    }
+
+    /// What Transformers 5 writes for a tiny model, plus a key that nobody knows.
+    const WRITTEN: &str = r#"{
+  "add_cross_attention": false, "architectures": ["BertForPreTraining"], "attention_probs_dropout_prob": 0.1,
+  "bos_token_id": null, "classifier_dropout": null, "dtype": "float32", "eos_token_id": null, "hidden_act": "gelu_new",
+  "hidden_dropout_prob": 0.25, "hidden_size": 48, "id2label": {"0": "NO", "1": "YES"}, "initializer_range": 0.2,
+  "intermediate_size": 64, "is_decoder": false, "layer_norm_eps": 1e-12, "max_position_embeddings": 40,
+  "model_type": "bert", "num_attention_heads": 3, "num_hidden_layers": 2, "pad_token_id": 0, "surprise": [1, {"a": 2.5}],
+  "tie_word_embeddings": true, "transformers_version": "5.23.0", "type_vocab_size": 2, "use_cache": true, "vocab_size": 99
+}"#;
+
+    #[test]
+    fn every_key_survives_reading_and_writing() {
+        let config = parse(WRITTEN).unwrap();
+        assert_eq!((config.hidden_size, config.num_attention_heads, config.head_size()), (48, 3, 16));
+        assert_eq!(config.hidden_act, HiddenAct::GeluNew);
+        assert_eq!(config.layer_norm_eps, 1e-12);
+        let written: Value = serde_json::from_str(&config.to_json()).unwrap();
+        assert_eq!(written, serde_json::from_str::<Value>(WRITTEN).unwrap());
+        assert_eq!(parse(&config.to_json()).unwrap(), config);
+    }
+
+    #[test]
+    fn old_file_takes_the_defaults() {
+        let config = parse(r#"{"hidden_size": 128, "num_attention_heads": 2, "hidden_act": "swish"}"#).unwrap();
+        assert_eq!((config.hidden_act, config.vocab_size, config.pad_token_id), (HiddenAct::Silu, 30522, Some(0)));
+    }
+
+    #[test]
+    fn presets_have_the_papers_sizes() {
+        let size = |name| {
+            let config = Config::preset(name).unwrap();
+            config.validate().unwrap();
+            (config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.intermediate_size)
+        };
+        assert_eq!(size("tiny"), (2, 128, 2, 512));
+        assert_eq!(size("base"), (12, 768, 12, 3072));
+        assert_eq!(size("large"), (24, 1024, 16, 4096));
+        let error = Config::preset("huge").unwrap_err().to_string();
+        assert!(error.contains("\"huge\"") && error.contains("medium"), "{error}");
+    }
+
+    #[test]
+    fn impossible_configs_say_why() {
+        let cases = [
+            (
+                r#"{"hidden_size": 50, "num_attention_heads": 3}"#,
+                "hidden_size 50 is not divisible by num_attention_heads 3",
+            ),
+            (r#"{"hidden_act": "mish"}"#, "unknown variant `mish`, expected one of `gelu`"),
+            (r#"{"model_type": "roberta", "hidden_act": 7}"#, "model_type is \"roberta\": expected \"bert\""),
+            (r#"{"num_hidden_layers": 0}"#, "num_hidden_layers is 0"),
+            (r#"{"vocab_size": 99999999999}"#, "vocab_size is 99999999999"),
+            (
+                r#"{"vocab_size": 16777216, "hidden_size": 16777216, "num_attention_heads": 1}"#,
+                "parameters: expected at most",
+            ),
+            (r#"{"is_decoder": true}"#, "is_decoder"),
+            (r#"{"tie_word_embeddings": false}"#, "tie_word_embeddings"),
+            (r#"{"hidden_dropout_prob": 1.0}"#, "hidden_dropout_prob is 1"),
+            (r#"{"position_embedding_type": "relative_key"}"#, "position_embedding_type is \"relative_key\""),
+            ("{\n\"hidden_size\": \"wide\"}", "expected usize at line 2"),
+            ("[1]", "expected a JSON object"),
+            ("{\"hidden_size\": ", "EOF"),
+        ];
+        for (text, expected) in cases {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("config.json"), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What the world can cause: a config, a checkpoint folder or a batch that does not fit.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// A model error that a user can cause and mend.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// A file that cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file that cannot be written: no space, no permission.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A folder without a checkpoint in it.
+    #[error("{} is no model folder: {problem}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing, and what to do.
+        problem: String,
+    },
+    /// A JSON file that is not JSON, or a key with a value of the wrong type (the source says the line and column).
+    #[error("{}: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column.
+        source: serde_json::Error,
+    },
+    /// A configuration that describes no model that this crate can build.
+    #[error("{}: {problem}", path.as_ref().map_or("model config".to_owned(), |path| path.display().to_string()))]
+    Config {
+        /// The file, if the configuration came from one.
+        path: Option<PathBuf>,
+        /// Every problem found, joined by `; `.
+        problem: String,
+    },
+    /// A weights file that is truncated, altered or not safetensors at all.
+    #[error("{} is damaged or no safetensors file: {problem}; copy or download it again", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and found.
+        problem: String,
+    },
+    /// Tensors that do not fit the configuration: the report names every one, a line each.
+    #[error("the weights in {} do not fit its config.json:\n{report}", path.display())]
+    Tensors {
+        /// The folder.
+        path: PathBuf,
+        /// One indented line per missing, surplus, mis-shaped or unreadable tensor.
+        report: String,
+    },
+    /// Heads that do not go together.
+    #[error("heads {found}: {problem}")]
+    Heads {
+        /// The heads asked for.
+        found: String,
+        /// Why they cannot be built.
+        problem: &'static str,
+    },
+    /// A batch that this model cannot read: an id beyond the vocabulary, a sequence longer than the positions.
+    #[error("{0}")]
+    Batch(String),
+}

@@ -1,0 +1,58 @@
+//! BERT (Devlin et al. 2019) for pre-training: a packed batch in, losses, hidden states and logits out.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`config`] | Hugging Face's `config.json`, the papers' sizes as presets, what makes a config impossible |
+//! | `bert` | the network: embeddings, encoder, pooler, heads; every parameter declared once; reads like the paper |
+//! | [`model`] | [`PreTrainingModel`]: configuration, heads and parameters, with losses and outputs |
+//! | [`checkpoint`] | Hugging Face folders, read and written |
+//! | `weights` | memory-mapped safetensors and their shards |
+//! | [`flops`] | useful work of a batch |
+//! | [`error`] | what the world can cause |
+//!
+//! The crate knows BERT and Hugging Face's layout, nothing of text or of optimizers. Batches are packed ([`Batch`](cloze_data::batch::Batch)):
+//! T tokens of S sequences end to end, no padding and no attention mask.
+//!
+//! ```
+//! use cloze_data::batch::Batch;
+//! use cloze_engine::{DType, Device, Gradients, Pass};
+//! use cloze_model::{Config, Heads, LossScale, PreTrainingModel};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Device::cpu(Some(1))?;
+//! let config = Config { vocab_size: 100, ..Config::preset("tiny")? };
+//! let model = PreTrainingModel::new(config, Heads::PRETRAINING, &device, 7)?;
+//! let batch = Batch {
+//!     ids: vec![2, 17, 4, 3, 23, 3], // [CLS] a [MASK] [SEP] b [SEP]
+//!     positions: vec![0, 1, 2, 3, 4, 5],
+//!     segments: vec![0, 0, 0, 0, 1, 1],
+//!     cu_seqlens: vec![0, 6],
+//!     mlm_rows: vec![2],
+//!     mlm_labels: vec![42],
+//!     nsp_labels: vec![0],
+//! };
+//! model.check(&batch)?;
+//! let mut gradients = Gradients::zeros_like(&model.params);
+//! let mut pass = Pass::recording(&device, &model.params, &mut gradients, DType::F32, None);
+//! let losses = model.loss(&mut pass, &batch, LossScale::mean(&batch));
+//! pass.backward();
+//! assert_eq!((losses.mlm.count, losses.nsp.map(|nsp| nsp.count)), (1, Some(1)));
+//! assert!(gradients.flat().iter().any(|&gradient| gradient != 0.0));
+//! # Ok(())
+//! # }
+//! ```
+#![deny(missing_docs)]
+
+mod bert;
+pub mod checkpoint;
+pub mod config;
+pub mod error;
+pub mod flops;
+pub mod model;
+mod weights;
+
+pub use config::{Config, HiddenAct};
+pub use error::ModelError;
+pub use flops::{Work, useful_flops};
+pub use model::{Heads, LossScale, Losses, Outputs, PreTrainingModel};
+pub use weights::{StoredTensor, stored_tensors};

@@ -1,0 +1,391 @@
+//! The model as a user holds it: configuration, heads and parameters, with its losses and outputs.
+
+use std::fmt;
+
+use cloze_data::batch::Batch;
+use cloze_engine::ops::{self, LossSum};
+use cloze_engine::{Device, Parameters, Pass, Tensor, Var};
+
+use crate::bert::{Bert, Declarations, Packed, Start};
+use crate::config::Config;
+use crate::error::ModelError;
+use crate::flops::{Work, useful_flops};
+
+/// Which heads stand on the encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Heads {
+    /// tanh dense on `[CLS]`.
+    pub pooler: bool,
+    /// Masked-language-model head, its decoder tied to the word embeddings.
+    pub mlm: bool,
+    /// Next-sentence head on the pooler.
+    pub nsp: bool,
+}
+
+impl Heads {
+    /// MLM and NSP: the paper's pre-training, `BertForPreTraining`.
+    pub const PRETRAINING: Heads = Heads { pooler: true, mlm: true, nsp: true };
+    /// MLM alone: `BertForMaskedLM`.
+    pub const MLM: Heads = Heads { pooler: false, mlm: true, nsp: false };
+    /// NSP alone: `BertForNextSentencePrediction`.
+    pub const NSP: Heads = Heads { pooler: true, mlm: false, nsp: true };
+    /// Encoder and pooler: `BertModel`.
+    pub const ENCODER: Heads = Heads { pooler: true, mlm: false, nsp: false };
+
+    /// The Transformers class with these heads. A pooler beside the MLM head alone counts as `BertForMaskedLM`,
+    /// which leaves it aside when it opens the folder.
+    pub fn architecture(self) -> &'static str {
+        match (self.mlm, self.nsp) {
+            (true, true) => "BertForPreTraining",
+            (true, false) => "BertForMaskedLM",
+            (false, true) => "BertForNextSentencePrediction",
+            (false, false) => "BertModel",
+        }
+    }
+
+    fn validate(self) -> Result<(), ModelError> {
+        if self.nsp && !self.pooler {
+            let problem = "the next-sentence head stands on the pooler; ask for both or neither";
+            return Err(ModelError::Heads { found: self.to_string(), problem });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Heads {
+    /// The names of the heads present, such as `pooler + mlm + nsp`, or `none`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = [("pooler", self.pooler), ("mlm", self.mlm), ("nsp", self.nsp)];
+        let present: Vec<&str> = named.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+        f.write_str(if present.is_empty() { "none".to_owned() } else { present.join(" + ") }.as_str())
+    }
+}
+
+/// What a unit of each loss's sum weighs in the gradient. With 1 / (the step's predicted tokens) and
+/// 1 / (the step's sequences) over all micro-batches, accumulation equals the big batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LossScale {
+    /// Weight of one predicted token's loss.
+    pub mlm: f32,
+    /// Weight of one sequence's next-sentence loss.
+    pub nsp: f32,
+}
+
+impl LossScale {
+    /// The paper's loss of one batch: mean over its predicted tokens plus mean over its sequences.
+    pub fn mean(batch: &Batch) -> LossScale {
+        let one_over = |count: usize| 1.0 / count.max(1) as f32;
+        LossScale { mlm: one_over(batch.mlm_rows.len()), nsp: one_over(batch.nsp_labels.len()) }
+    }
+}
+
+/// The losses of a batch, as sums: divide by their counts for means.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Losses {
+    /// Masked-language-model loss; zero of zero when there is no such head or nothing to predict.
+    pub mlm: LossSum,
+    /// Next-sentence loss; none without the head or without labels in the batch.
+    pub nsp: Option<LossSum>,
+}
+
+impl Losses {
+    /// The paper's training loss: mean MLM plus mean NSP. Means over nothing are left out.
+    pub fn total(&self) -> f64 {
+        self.mlm.mean() + self.nsp.map_or(0.0, |nsp| nsp.mean())
+    }
+}
+
+/// The activations of a batch that a user may ask for.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// `[T, H]` after the embeddings, then after each layer: L + 1 of them.
+    pub hidden: Vec<Var>,
+    /// `[S, H]` the pooler's output.
+    pub pooled: Option<Var>,
+    /// `[M, V]` logits at `mlm_rows`, when the head exists and rows are asked for.
+    pub mlm_logits: Option<Var>,
+    /// `[S, 2]` next-sentence logits: class 0 is "is next".
+    pub nsp_logits: Option<Var>,
+}
+
+/// A BERT with the heads that pre-train it.
+pub struct PreTrainingModel {
+    /// Its shape. The two dropout probabilities may be changed at any time; the sizes may not.
+    pub config: Config,
+    /// Its heads.
+    pub heads: Heads,
+    /// Its parameters, under Transformers' names for `BertForPreTraining`.
+    pub params: Parameters,
+    bert: Bert,
+}
+
+impl PreTrainingModel {
+    /// A model with fresh weights: truncated normal (σ = `initializer_range`, cut at 2σ) for matrices, zeros for biases,
+    /// ones for LayerNorm's weights. The same seed gives the same weights.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] or [`ModelError::Heads`] for a model that cannot be built.
+    pub fn new(config: Config, heads: Heads, device: &Device, seed: u64) -> Result<PreTrainingModel, ModelError> {
+        let (declared, bert) = PreTrainingModel::declare(&config, heads, Start::Drawn)?;
+        let params = declared.builder.build(device, seed);
+        Ok(PreTrainingModel { config, heads, params, bert })
+    }
+
+    /// The declarations of a model, nothing allocated yet.
+    pub(crate) fn declare(config: &Config, heads: Heads, start: Start) -> Result<(Declarations, Bert), ModelError> {
+        config.validate()?;
+        heads.validate()?;
+        let mut declared = Declarations::new(Parameters::builder(), config, start);
+        let bert = Bert::declare(&mut declared, config, heads);
+        Ok((declared, bert))
+    }
+
+    pub(crate) fn assemble(config: Config, heads: Heads, params: Parameters, bert: Bert) -> PreTrainingModel {
+        PreTrainingModel { config, heads, params, bert }
+    }
+
+    /// The number of weights; the tied decoder counts once.
+    pub fn parameter_count(&self) -> usize {
+        self.params.count()
+    }
+
+    /// Useful floating-point operations of this batch, padding and recomputation aside: see [`useful_flops`].
+    pub fn useful_flops(&self, batch: &Batch, work: Work) -> f64 {
+        let lengths = batch.cu_seqlens.windows(2).map(|pair| (pair[1] - pair[0]) as usize);
+        let predicted = if self.heads.mlm { batch.mlm_rows.len() } else { 0 };
+        useful_flops(&self.config, lengths, predicted, work)
+    }
+
+    /// Checks that a batch fits this model, for callers whose batches come from elsewhere than this model's vocabulary and
+    /// recipe. [`loss`](Self::loss) and [`outputs`](Self::outputs) take it as given.
+    ///
+    /// # Errors
+    /// [`ModelError::Batch`] naming the first value that does not fit.
+    pub fn check(&self, batch: &Batch) -> Result<(), ModelError> {
+        let tokens = batch.ids.len();
+        let fail = |problem: String| Err(ModelError::Batch(problem));
+        for (what, found) in [("positions", batch.positions.len()), ("segments", batch.segments.len())] {
+            if found != tokens {
+                return fail(format!("batch: {found} {what} for {tokens} ids: expected as many"));
+            }
+        }
+        let ends_fit = batch.cu_seqlens.first() == Some(&0) && batch.cu_seqlens.last() == Some(&(tokens as i32));
+        if !ends_fit || !batch.cu_seqlens.is_sorted_by(|a, b| a < b) {
+            return fail(format!("batch: cu_seqlens must rise from 0 to the number of tokens, {tokens}"));
+        }
+        let sequences = batch.cu_seqlens.len() - 1;
+        if batch.mlm_rows.len() != batch.mlm_labels.len() {
+            let (rows, labels) = (batch.mlm_rows.len(), batch.mlm_labels.len());
+            return fail(format!("batch: {labels} labels for {rows} predicted tokens: expected as many"));
+        }
+        if !batch.nsp_labels.is_empty() && batch.nsp_labels.len() != sequences {
+            let labels = batch.nsp_labels.len();
+            return fail(format!(
+                "batch: {labels} next-sentence labels for {sequences} sequences: expected as many or none"
+            ));
+        }
+        let ranges = [
+            ("token id", &batch.ids, self.config.vocab_size, "the model's vocabulary"),
+            ("position", &batch.positions, self.config.max_position_embeddings, "max_position_embeddings"),
+            ("segment", &batch.segments, self.config.type_vocab_size, "type_vocab_size"),
+            ("predicted row", &batch.mlm_rows, tokens, "the batch's tokens"),
+            ("label", &batch.mlm_labels, self.config.vocab_size, "the model's vocabulary"),
+            ("next-sentence label", &batch.nsp_labels, 2, "the classes"),
+        ];
+        for (what, values, limit, of) in ranges {
+            if let Some(found) = values.iter().find(|&&value| value < 0 || value as usize >= limit) {
+                return fail(format!("batch: {what} {found} is out of range: {of} end before {limit}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Forward through encoder and heads to the batch's losses; the heads' gradients, scaled, wait on the pass's tape.
+    /// Only the rows that are predicted go through the vocabulary, and their logits are never held whole.
+    pub fn loss(&self, pass: &mut Pass, batch: &Batch, scale: LossScale) -> Losses {
+        let packed = self.upload(pass, batch);
+        let mut last = self.bert.embed(pass, &self.config, &packed);
+        for number in 0..self.config.num_hidden_layers {
+            last = self.bert.layer(pass, &self.config, &packed, number, &last);
+        }
+        let mlm = self
+            .upload_rows(pass, &batch.mlm_rows)
+            .and_then(|rows| {
+                let labels = pass.device().tensor_i32(&batch.mlm_labels, &[batch.mlm_labels.len()]);
+                self.bert.mlm_loss(pass, &self.config, &last, [&rows, &labels], scale.mlm)
+            })
+            .unwrap_or_default();
+        let nsp = if self.heads.nsp && !batch.nsp_labels.is_empty() {
+            let pooled = self.bert.pool(pass, &packed, &last);
+            let labels = pass.device().tensor_i32(&batch.nsp_labels, &[batch.nsp_labels.len()]);
+            let logits = self.bert.nsp_logits(pass, pooled.as_ref());
+            logits.map(|logits| ops::class_loss(pass, &logits, &labels, scale.nsp))
+        } else {
+            None
+        };
+        Losses { mlm, nsp }
+    }
+
+    /// Forward to every hidden state and the heads' logits. Labels are not looked at.
+    pub fn outputs(&self, pass: &mut Pass, batch: &Batch) -> Outputs {
+        let packed = self.upload(pass, batch);
+        let mut last = self.bert.embed(pass, &self.config, &packed);
+        let mut hidden = vec![last.clone()];
+        for number in 0..self.config.num_hidden_layers {
+            last = self.bert.layer(pass, &self.config, &packed, number, &last);
+            hidden.push(last.clone());
+        }
+        let rows = self.upload_rows(pass, &batch.mlm_rows);
+        let mlm_logits = rows.and_then(|rows| self.bert.mlm_logits(pass, &self.config, &last, &rows));
+        let pooled = self.bert.pool(pass, &packed, &last);
+        let nsp_logits = self.bert.nsp_logits(pass, pooled.as_ref());
+        Outputs { hidden, pooled, mlm_logits, nsp_logits }
+    }
+
+    fn upload(&self, pass: &Pass, batch: &Batch) -> Packed {
+        let device = pass.device();
+        let tensor = |values: &[i32]| device.tensor_i32(values, &[values.len()]);
+        Packed {
+            ids: tensor(&batch.ids),
+            positions: tensor(&batch.positions),
+            segments: tensor(&batch.segments),
+            cu_seqlens: tensor(&batch.cu_seqlens),
+            firsts: tensor(&batch.cu_seqlens[..batch.cu_seqlens.len().saturating_sub(1)]),
+        }
+    }
+
+    /// The predicted rows on the device; none when nothing is predicted.
+    fn upload_rows(&self, pass: &Pass, rows: &[i32]) -> Option<Tensor> {
+        (!rows.is_empty()).then(|| pass.device().tensor_i32(rows, &[rows.len()]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cloze_engine::{DType, Gradients};
+
+    fn small() -> Config {
+        Config {
+            vocab_size: 50,
+            hidden_size: 16,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 32,
+            max_position_embeddings: 12,
+            ..Config::default()
+        }
+    }
+
+    fn batch() -> Batch {
+        Batch {
+            ids: vec![2, 9, 4, 3, 2, 4, 12, 3, 30, 3],
+            positions: vec![0, 1, 2, 3, 0, 1, 2, 3, 4, 5],
+            segments: vec![0, 0, 1, 1, 0, 0, 0, 0, 1, 1],
+            cu_seqlens: vec![0, 4, 10],
+            mlm_rows: vec![2, 5],
+            mlm_labels: vec![11, 13],
+            nsp_labels: vec![0, 1],
+        }
+    }
+
+    fn device() -> Device {
+        Device::cpu(Some(1)).unwrap()
+    }
+
+    #[test]
+    fn matrices_decay_and_vectors_do_not() {
+        let model = PreTrainingModel::new(small(), Heads::PRETRAINING, &device(), 1).unwrap();
+        for id in model.params.ids() {
+            let (name, values) = (model.params.name(id), model.params.values(id));
+            let matrix = model.params.shape(id).len() == 2;
+            assert_eq!(model.params.decays(id), matrix, "{name}");
+            if matrix {
+                assert!(values.iter().all(|value| value.abs() <= 2.0 * 0.02 + 1e-6), "{name} is cut at two deviations");
+                let spread = (values.iter().map(|value| value * value).sum::<f32>() / values.len() as f32).sqrt();
+                assert!((0.01..0.03).contains(&spread), "{name}: {spread}");
+            } else {
+                let expected = if name.ends_with("LayerNorm.weight") { 1.0 } else { 0.0 };
+                assert!(values.iter().all(|&value| value == expected), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_parameter_gets_a_gradient() {
+        let device = device();
+        let model = PreTrainingModel::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
+        let mut gradients = Gradients::zeros_like(&model.params);
+        let mut pass = Pass::recording(&device, &model.params, &mut gradients, DType::F32, None);
+        let losses = model.loss(&mut pass, &batch(), LossScale::mean(&batch()));
+        pass.backward();
+        assert!((losses.mlm.mean() - 50f64.ln()).abs() < 0.2, "fresh weights know nothing: {losses:?}");
+        assert!((losses.total() - losses.mlm.mean() - 2f64.ln()).abs() < 0.1, "{losses:?}");
+        for id in model.params.ids() {
+            let name = model.params.name(id);
+            // A key bias moves every score of a query alike, which softmax does not see.
+            let seen = gradients.get(id).iter().any(|&gradient| gradient != 0.0);
+            assert!(seen || name.ends_with("key.bias"), "{name} learns nothing");
+        }
+    }
+
+    #[test]
+    fn packed_sequences_equal_each_alone() {
+        let device = device();
+        let model = PreTrainingModel::new(small(), Heads::PRETRAINING, &device, 3).unwrap();
+        let both = batch();
+        let second = Batch {
+            ids: both.ids[4..].to_vec(),
+            positions: both.positions[4..].to_vec(),
+            segments: both.segments[4..].to_vec(),
+            cu_seqlens: vec![0, 6],
+            mlm_rows: vec![1],
+            mlm_labels: vec![13],
+            nsp_labels: vec![1],
+        };
+        let run = |batch: &Batch| {
+            let mut pass = Pass::inference(&device, &model.params, DType::F32);
+            model.outputs(&mut pass, batch)
+        };
+        let (together, alone) = (run(&both), run(&second));
+        let close = |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+        let last = |outputs: &Outputs| outputs.hidden[2].value().to_vec_f32();
+        assert!(close(&last(&together)[4 * 16..], &last(&alone)));
+        let logits = |outputs: &Outputs| outputs.mlm_logits.as_ref().unwrap().value().to_vec_f32();
+        assert!(close(&logits(&together)[50..], &logits(&alone)));
+        let pair = |outputs: &Outputs| outputs.nsp_logits.as_ref().unwrap().value().to_vec_f32();
+        assert!(close(&pair(&together)[2..], &pair(&alone)));
+    }
+
+    #[test]
+    fn losses_without_a_head_or_labels_are_empty() {
+        let device = device();
+        let model = PreTrainingModel::new(small(), Heads::MLM, &device, 1).unwrap();
+        let nothing = Batch { mlm_rows: vec![], mlm_labels: vec![], ..batch() };
+        let mut pass = Pass::inference(&device, &model.params, DType::F32);
+        let losses = model.loss(&mut pass, &nothing, LossScale::mean(&nothing));
+        assert_eq!(losses, Losses { mlm: LossSum::default(), nsp: None });
+        assert!(matches!(
+            PreTrainingModel::new(small(), Heads { pooler: false, mlm: true, nsp: true }, &device, 1),
+            Err(ModelError::Heads { .. })
+        ));
+    }
+
+    #[test]
+    fn batches_that_do_not_fit_say_why() {
+        let model = PreTrainingModel::new(small(), Heads::PRETRAINING, &device(), 1).unwrap();
+        model.check(&batch()).unwrap();
+        let cases: [(Batch, &str); 6] = [
+            (Batch { ids: vec![50; 10], ..batch() }, "token id 50 is out of range"),
+            (Batch { positions: vec![12; 10], ..batch() }, "position 12"),
+            (Batch { segments: vec![2; 10], ..batch() }, "segment 2"),
+            (Batch { cu_seqlens: vec![0, 4, 9], ..batch() }, "cu_seqlens"),
+            (Batch { mlm_labels: vec![1], ..batch() }, "1 labels for 2 predicted tokens"),
+            (Batch { nsp_labels: vec![1], ..batch() }, "1 next-sentence labels for 2 sequences"),
+        ];
+        for (batch, expected) in cases {
+            let error = model.check(&batch).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The tensors of a model folder: `model.safetensors`, or the shards that `model.safetensors.index.json` lists,
+//! memory-mapped, so that loading holds no second copy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+
+use crate::error::ModelError;
+
+/// The name of the weights file that is read and written.
+pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
+const INDEX_FILE: &str = "model.safetensors.index.json";
+
+/// What a safetensors header says of one tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredTensor {
+    /// Its name as stored.
+    pub name: String,
+    /// Its element type as safetensors writes it, such as `F32` or `BF16`.
+    pub dtype: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+/// The tensors of a folder, in order of name. Nothing but headers is read until [`read_f32`](Weights::read_f32).
+pub(crate) struct Weights {
+    maps: Vec<Mmap>,
+    entries: BTreeMap<String, Entry>,
+}
+
+struct Entry {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Weights {
+    /// Maps the folder's weights and reads their headers.
+    pub(crate) fn open(dir: &Path) -> Result<Weights, ModelError> {
+        let single = dir.join(WEIGHTS_FILE);
+        let index = dir.join(INDEX_FILE);
+        let mut weights = Weights { maps: Vec::new(), entries: BTreeMap::new() };
+        if single.is_file() {
+            weights.map_file(single)?;
+        } else if index.is_file() {
+            weights.map_shards(dir, &index)?;
+        } else {
+            let mut problem = format!("it holds neither {WEIGHTS_FILE} nor {INDEX_FILE}");
+            for other in ["pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "bert_model.ckpt.index"] {
+                if dir.join(other).is_file() {
+                    problem +=
+                        &format!("; {other} is not read here: open it with Transformers and save_pretrained() it");
+                    break;
+                }
+            }
+            return Err(ModelError::Folder { path: dir.to_owned(), problem });
+        }
+        Ok(weights)
+    }
+
+    fn map_shards(&mut self, dir: &Path, index: &Path) -> Result<(), ModelError> {
+        let bytes = fs::read(index).map_err(|source| ModelError::Read { path: index.to_owned(), source })?;
+        let parsed: Index =
+            serde_json::from_slice(&bytes).map_err(|source| ModelError::Json { path: index.to_owned(), source })?;
+        let files: BTreeSet<&String> = parsed.weight_map.values().collect();
+        for file in files {
+            // A shard lies beside its index: a path would reach out of the folder.
+            if Path::new(file).file_name() != Some(file.as_ref()) {
+                let problem = format!("shard {file:?} is no plain file name");
+                return Err(ModelError::Weights { path: index.to_owned(), problem });
+            }
+            self.map_file(dir.join(file))?;
+        }
+        let absent: Vec<&str> =
+            parsed.weight_map.keys().filter(|name| !self.entries.contains_key(*name)).map(String::as_str).collect();
+        if !absent.is_empty() {
+            let problem = format!("no shard holds {}", absent.join(", "));
+            return Err(ModelError::Weights { path: index.to_owned(), problem });
+        }
+        Ok(())
+    }
+
+    fn map_file(&mut self, path: PathBuf) -> Result<(), ModelError> {
+        let read = |source| ModelError::Read { path: path.clone(), source };
+        let damaged = |problem: String| ModelError::Weights { path: path.clone(), problem };
+        let file = File::open(&path).map_err(read)?;
+        let length = file.metadata().map_err(read)?.len();
+        if length < 8 {
+            return Err(damaged(format!("{length} bytes: expected a header of 8 at least")));
+        }
+        // SAFETY: the map is read-only and private to this crate. Its bytes are parsed with bounds checks, so that a wrong
+        // content is an error; that no other process shortens the file meanwhile is what every mapped reader assumes
+        // (savers, ours included, replace the file instead of rewriting it).
+        let map = unsafe { Mmap::map(&file) }.map_err(read)?;
+        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| damaged(explain(&map, &error)))?;
+        let data = 8 + header;
+        for (name, info) in metadata.tensors() {
+            let (start, end) = info.data_offsets;
+            let entry = Entry {
+                file: self.maps.len(),
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+                bytes: data + start..data + end,
+            };
+            if self.entries.insert(name.clone(), entry).is_some() {
+                return Err(damaged(format!("tensor {name} is in another shard too")));
+            }
+        }
+        self.maps.push(map);
+        Ok(())
+    }
+
+    /// The names stored, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// The element type of a tensor if it cannot be read as a float.
+    pub(crate) fn unreadable_dtype(&self, name: &str) -> Option<String> {
+        let dtype = self.entries.get(name)?.dtype;
+        (!matches!(dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16 | Dtype::F64)).then(|| format!("{dtype:?}"))
+    }
+
+    /// Copies a tensor into `to`, widening or rounding to f32. Does nothing for a name, type or length that is not there:
+    /// callers have checked all three.
+    pub(crate) fn read_f32(&self, name: &str, to: &mut [f32]) {
+        let Some(entry) = self.entries.get(name) else {
+            return;
+        };
+        let bytes = &self.maps[entry.file][entry.bytes.clone()];
+        fn convert<const N: usize>(bytes: &[u8], to: &mut [f32], read: impl Fn([u8; N]) -> f32) {
+            for (value, chunk) in to.iter_mut().zip(bytes.as_chunks::<N>().0) {
+                *value = read(*chunk);
+            }
+        }
+        match entry.dtype {
+            Dtype::F32 => convert(bytes, to, f32::from_le_bytes),
+            Dtype::BF16 => convert(bytes, to, |pair| bf16::from_le_bytes(pair).to_f32()),
+            Dtype::F16 => convert(bytes, to, |pair| f16::from_le_bytes(pair).to_f32()),
+            Dtype::F64 => convert(bytes, to, |eight| f64::from_le_bytes(eight) as f32),
+            _ => {}
+        }
+    }
+
+    /// Whether two tensors hold the same values.
+    pub(crate) fn same(&self, a: &str, b: &str) -> bool {
+        let view = |name: &str| {
+            let entry = self.entries.get(name)?;
+            Some((entry.dtype, &entry.shape, &self.maps[entry.file][entry.bytes.clone()]))
+        };
+        view(a) == view(b)
+    }
+}
+
+/// The header's problem in words, with the file's length where that is what is wrong.
+fn explain(bytes: &[u8], error: &safetensors::SafeTensorError) -> String {
+    use safetensors::SafeTensorError as E;
+    let length = bytes.len();
+    match error {
+        E::MetadataIncompleteBuffer => {
+            format!("its {length} bytes are not those that its header lists: truncated, or something was appended")
+        }
+        E::HeaderTooLarge | E::InvalidHeaderLength => {
+            let first: [u8; 8] = bytes.get(..8).and_then(|first| first.try_into().ok()).unwrap_or_default();
+            format!("a header of {} bytes is announced in a file of {length}", u64::from_le_bytes(first))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The tensors stored in a model folder, in order of name, from the headers alone.
+///
+/// # Errors
+/// [`ModelError::Folder`], [`ModelError::Read`], [`ModelError::Json`] or [`ModelError::Weights`].
+pub fn stored_tensors(dir: &Path) -> Result<Vec<StoredTensor>, ModelError> {
+    let weights = Weights::open(dir)?;
+    let described = |(name, entry): (&String, &Entry)| StoredTensor {
+        name: name.clone(),
+        dtype: format!("{:?}", entry.dtype),
+        shape: entry.shape.clone(),
+    };
+    Ok(weights.entries.iter().map(described).collect())
+}

@@ -1,0 +1,143 @@
+//! Parity with PyTorch and Transformers: hidden states, logits, losses, every parameter's gradient, ten training steps.
+//!
+//! The goldens lie in `fixtures/` with their generator. Each model folder in the directory that `CLOZE_PARITY` names is
+//! checked as well, whatever its sizes; a folder that cannot be checked is a failure.
+
+mod compare;
+mod reference;
+mod ten_steps;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cloze_engine::{DType, Device};
+use compare::{Worst, check_folder};
+
+const GOLDENS: [&str; 4] = ["bert-pretraining", "bert-mlm", "bert-nsp", "bert-base-model"];
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
+}
+
+fn device() -> Device {
+    Device::cpu(Some(2)).unwrap()
+}
+
+/// Checks every folder in one precision; panics with the findings of all that fail.
+fn check_all(folders: &[PathBuf], precision: DType) {
+    let device = device();
+    let mut failures = Vec::new();
+    for folder in folders {
+        match check_folder(&device, folder, precision) {
+            Ok(worst) => println!("{}: {} {worst}", folder.display(), precision.name()),
+            Err(findings) => failures.push(format!("{}:\n  {}", folder.display(), findings.join("\n  "))),
+        }
+    }
+    assert!(failures.is_empty(), "{} of {} folders fail:\n{}", failures.len(), folders.len(), failures.join("\n"));
+}
+
+fn goldens() -> Vec<PathBuf> {
+    GOLDENS.iter().map(|name| fixtures().join("parity").join(name)).collect()
+}
+
+#[test]
+fn goldens_parity_in_f32() {
+    check_all(&goldens(), DType::F32);
+}
+
+#[test]
+fn goldens_parity_in_bf16() {
+    check_all(&goldens(), DType::BF16);
+}
+
+#[test]
+fn named_folders_parity() {
+    let Some(directory) = std::env::var_os("CLOZE_PARITY") else {
+        println!("skipped: CLOZE_PARITY names no directory of model folders");
+        return;
+    };
+    let entries = fs::read_dir(&directory).unwrap_or_else(|error| panic!("CLOZE_PARITY={directory:?}: {error}"));
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    folders.sort();
+    assert!(!folders.is_empty(), "CLOZE_PARITY={directory:?} holds no folder");
+    for precision in [DType::F32, DType::BF16] {
+        check_all(&folders, precision);
+    }
+}
+
+/// A copy of a golden folder, its config or reference changed by the caller.
+fn copied(name: &str) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(fixtures().join("parity").join(name)).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    }
+    copy
+}
+
+/// The check itself is checked: a wrong epsilon, activation or weight must not pass, nor what it does not know.
+#[test]
+fn parity_check_notices_what_differs() {
+    let device = device();
+    let findings = |change: &dyn Fn(&Path)| -> Vec<String> {
+        let folder = copied("bert-pretraining");
+        change(folder.path());
+        check_folder(&device, folder.path(), DType::F32).err().unwrap_or_default()
+    };
+    let edit_config = |from: &'static str, to: &'static str| {
+        findings(&move |folder: &Path| {
+            let path = folder.join("config.json");
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.contains(from), "{from} is in the golden config");
+            fs::write(path, text.replace(from, to)).unwrap();
+        })
+    };
+    assert!(findings(&|_| ()).is_empty());
+    assert!(edit_config("\"layer_norm_eps\": 1e-12", "\"layer_norm_eps\": 1e-3").len() > 10);
+    assert!(edit_config("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"gelu_new\"").len() > 10);
+    assert!(edit_config("\"num_attention_heads\": 4", "\"num_attention_heads\": 2").len() > 10);
+    // A weight away from where it was, by one part in a hundred.
+    let moved = findings(&|folder: &Path| {
+        let path = folder.join("model.safetensors");
+        let mut bytes = fs::read(&path).unwrap();
+        let last = bytes.len() - 4;
+        let value = f32::from_le_bytes(bytes[last..].try_into().unwrap());
+        bytes[last..].copy_from_slice(&(value * 1.01).to_le_bytes());
+        fs::write(path, bytes).unwrap();
+    });
+    assert!(!moved.is_empty());
+    let surplus = findings(&|folder: &Path| {
+        let path = folder.join("reference.safetensors");
+        reference::add_tensor(&path, "output.attentions");
+    });
+    assert_eq!(surplus, ["output.attentions is in the reference, and nothing here checks it"]);
+}
+
+#[test]
+fn parity_check_refuses_a_family_it_does_not_know() {
+    let folder = copied("bert-nsp");
+    let path = folder.path().join("model.safetensors");
+    reference::add_tensor(&path, "classifier.weight");
+    let findings = check_folder(&device(), folder.path(), DType::F32).unwrap_err();
+    assert!(findings[0].contains("surplus: classifier.weight"), "{findings:?}");
+}
+
+#[test]
+fn saved_model_parity_with_the_original() {
+    for name in GOLDENS {
+        let golden = fixtures().join("parity").join(name);
+        let model = cloze_model::PreTrainingModel::load(&golden, &device()).unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        model.save(copy.path()).unwrap();
+        // Not one byte apart from what Transformers wrote: same names, same order, same metadata.
+        let weights = |folder: &Path| fs::read(folder.join("model.safetensors")).unwrap();
+        assert!(weights(&golden) == weights(copy.path()), "{name}: model.safetensors differs");
+        let config = |folder: &Path| -> serde_json::Value {
+            serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap()
+        };
+        assert_eq!(config(&golden), config(copy.path()), "{name}");
+        fs::copy(golden.join("reference.safetensors"), copy.path().join("reference.safetensors")).unwrap();
+        let worst: Worst = check_folder(&device(), copy.path(), DType::F32).unwrap();
+        println!("{name}: {worst}");
+    }
+}

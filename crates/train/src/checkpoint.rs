@@ -1,0 +1,519 @@
+//! Checkpoints: a Hugging Face folder (config.json, model.safetensors, the tokenizer's files) with optimizer.safetensors
+//! and training_state.json beside.
+//!
+//! A checkpoint is written into a sibling folder whose name starts with a dot, every file and the folder are synced, and
+//! it is renamed: a folder named `step-…` is whole. training_state.json holds the size and XXH3 of every other file and of
+//! itself, compared at load.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use cloze_engine::{Device, Moments, Parameters};
+use cloze_model::PreTrainingModel;
+use cloze_text::Tokenizer;
+use safetensors::{Dtype, SafeTensors, View};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::TrainError;
+use crate::run::RunFolder;
+use crate::step::Window;
+
+const STATE: &str = "training_state.json";
+const OPTIMIZER: &str = "optimizer.safetensors";
+
+/// Where a run stands: with the weights and moments, all that resuming needs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Steps done, skipped ones included: the position in the data.
+    pub step: u64,
+    /// Optimizer updates done: Adam's t.
+    pub updates: u64,
+    /// Phase of the last step, from 0.
+    pub phase: usize,
+    /// Steps done before that phase.
+    pub phase_start: u64,
+    /// Seconds of training on the clock.
+    pub seconds: f64,
+    /// Real tokens seen.
+    pub tokens: u64,
+    /// Steps skipped in a row, up to now.
+    pub skipped_in_a_row: u32,
+    /// Step of the last evaluation; 0 before the first.
+    pub evaluated: u64,
+    /// The best evaluation so far.
+    pub best: Option<Best>,
+    /// Sums since the last logged line.
+    pub window: Window,
+    /// What the shards are, to resume on the same.
+    pub shards: String,
+}
+
+/// The best evaluation of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Its step.
+    pub step: u64,
+    /// Its held-out MLM loss.
+    pub mlm_loss: f64,
+}
+
+/// training_state.json.
+#[derive(Serialize, Deserialize)]
+struct StateFile {
+    version: u32,
+    state: State,
+    files: BTreeMap<String, Checksum>,
+    /// XXH3 of everything above.
+    xxh3: String,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Checksum {
+    bytes: u64,
+    xxh3: String,
+}
+
+/// The folder of a step's checkpoint.
+pub fn path_of(folder: &RunFolder, step: u64) -> PathBuf {
+    folder.checkpoints().join(format!("step-{step:08}"))
+}
+
+/// Whole checkpoints of a run, oldest first.
+///
+/// # Errors
+/// The system's, if the folder cannot be read.
+pub fn list(folder: &RunFolder) -> Result<Vec<(u64, PathBuf)>, TrainError> {
+    let root = folder.checkpoints();
+    let mut found = Vec::new();
+    for name in entry_names(&root)? {
+        let step = name.strip_prefix("step-").and_then(|s| s.parse().ok());
+        if let Some(step) = step {
+            found.push((step, root.join(name)));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn entry_names(dir: &Path) -> Result<Vec<String>, TrainError> {
+    let failed = |e| TrainError::io("read", dir, e);
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// Saves the checkpoint of `state.step` and makes it whole on disk before naming it.
+///
+/// # Errors
+/// [`TrainError::Save`]; earlier checkpoints are untouched and nothing half-written stays.
+pub fn save(
+    folder: &RunFolder,
+    model: &PreTrainingModel,
+    moments: &Moments,
+    tokenizer: &Tokenizer,
+    state: &State,
+) -> Result<PathBuf, TrainError> {
+    let path = path_of(folder, state.step);
+    let written = write_folder(&path, |aside| {
+        model.save(aside)?;
+        tokenizer.save(aside)?;
+        save_moments(&aside.join(OPTIMIZER), &model.params, moments)?;
+        write_state(aside, state)
+    });
+    written.map_err(|e| save_error(folder, &path, &e))?;
+    Ok(path)
+}
+
+/// Saves the final model and its tokenizer, without training state.
+///
+/// # Errors
+/// [`TrainError::Save`].
+pub fn save_model(folder: &RunFolder, model: &PreTrainingModel, tokenizer: &Tokenizer) -> Result<PathBuf, TrainError> {
+    let path = folder.model();
+    let written = write_folder(&path, |aside| {
+        model.save(aside)?;
+        Ok(tokenizer.save(aside)?)
+    });
+    written.map_err(|e| save_error(folder, &path, &e))?;
+    Ok(path)
+}
+
+fn save_error(folder: &RunFolder, path: &Path, error: &TrainError) -> TrainError {
+    let mut reason = error.to_string();
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(e) = source {
+        let io = e.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|e| e.kind() == std::io::ErrorKind::StorageFull) {
+            reason = format!("the disk is full ({reason})");
+        }
+        source = e.source();
+    }
+    TrainError::Save {
+        path: path.to_owned(),
+        reason,
+        previous: list(folder).ok().and_then(|mut all| all.pop()).map(|(_, path)| path),
+    }
+}
+
+/// Fills a folder aside, syncs it and renames it to `path`; an older folder of that name is replaced.
+/// On failure what was written is removed and `path` is as before.
+fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<(), TrainError>) -> Result<(), TrainError> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = parent.join(format!(".{name}.partial"));
+    let replaced = parent.join(format!(".{name}.replaced"));
+    let work = || {
+        remove_if_there(&aside)?;
+        fs::create_dir_all(&aside).map_err(|e| TrainError::io("create", &aside, e))?;
+        fill(&aside)?;
+        for file in entry_names(&aside)? {
+            sync(&aside.join(file))?;
+        }
+        sync(&aside)?;
+        let moved = |e| TrainError::io("rename into place", path, e);
+        if path.exists() {
+            remove_if_there(&replaced)?;
+            fs::rename(path, &replaced).map_err(moved)?;
+        }
+        fs::rename(&aside, path).map_err(moved)?;
+        sync(parent)?;
+        remove_if_there(&replaced)
+    };
+    let done = work();
+    if done.is_err() {
+        // The error is what matters; that this fails too would add nothing.
+        let _ = fs::remove_dir_all(&aside);
+        if !path.exists() && replaced.exists() {
+            let _ = fs::rename(&replaced, path);
+        }
+    }
+    done
+}
+
+fn sync(path: &Path) -> Result<(), TrainError> {
+    // Windows cannot open folders; there a rename is as lasting as it gets.
+    if cfg!(windows) && path.is_dir() {
+        return Ok(());
+    }
+    let synced = File::open(path).and_then(|f| f.sync_all());
+    synced.map_err(|e| TrainError::io("sync", path, e))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), TrainError> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(TrainError::io("remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what a killed run left half-written or half-removed; call it before anything is saved.
+///
+/// # Errors
+/// The system's, with the path.
+pub fn remove_stale(folder: &RunFolder) -> Result<(), TrainError> {
+    for parent in [folder.checkpoints(), folder.root().to_owned()] {
+        for name in entry_names(&parent)? {
+            let Some(inner) = name.strip_prefix('.') else {
+                continue;
+            };
+            let path = parent.join(&name);
+            if let Some(original) = inner.strip_suffix(".replaced") {
+                let original = parent.join(original);
+                // Killed between the two renames: the older of the two is the only whole one.
+                if !original.exists() {
+                    fs::rename(&path, &original).map_err(|e| TrainError::io("restore", &original, e))?;
+                    continue;
+                }
+            }
+            if [".partial", ".replaced", ".removed"].iter().any(|s| inner.ends_with(s)) {
+                match path.symlink_metadata() {
+                    Ok(m) if m.is_dir() => remove_if_there(&path)?,
+                    _ => fs::remove_file(&path).map_err(|e| TrainError::io("remove", &path, e))?,
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes all checkpoints but the newest `keep`, the best one and that of `last`.
+///
+/// # Errors
+/// The system's, with the path.
+pub fn prune(folder: &RunFolder, keep: usize, best: Option<u64>) -> Result<(), TrainError> {
+    let all = list(folder)?;
+    let old = all.len().saturating_sub(keep);
+    for (step, path) in &all[..old] {
+        if Some(*step) == best {
+            continue;
+        }
+        // Renamed first: a checkpoint that is half removed must not look like one.
+        let gone = folder.checkpoints().join(format!(".step-{step:08}.removed"));
+        fs::rename(path, &gone).map_err(|e| TrainError::io("remove", path, e))?;
+        remove_if_there(&gone)?;
+    }
+    Ok(())
+}
+
+/// Points `best` at a step's checkpoint.
+///
+/// # Errors
+/// The system's, with the path.
+pub fn mark_best(folder: &RunFolder, step: u64) -> Result<(), TrainError> {
+    let target = format!("checkpoints/step-{step:08}");
+    let aside = folder.root().join(".best.partial");
+    let _ = fs::remove_file(&aside);
+    #[cfg(unix)]
+    let made = std::os::unix::fs::symlink(&target, &aside);
+    // Links need a privilege there: a file that holds the path.
+    #[cfg(not(unix))]
+    let made = fs::write(&aside, &target);
+    made.and_then(|()| fs::rename(&aside, folder.best())).map_err(|e| TrainError::io("write", &folder.best(), e))
+}
+
+/// A checkpoint, loaded and verified.
+pub struct Loaded {
+    /// The model.
+    pub model: PreTrainingModel,
+    /// Adam's moments.
+    pub moments: Moments,
+    /// Where the run stood.
+    pub state: State,
+}
+
+/// Loads a checkpoint, comparing every file with its checksum first.
+///
+/// # Errors
+/// [`TrainError::Damaged`] naming the first file that is missing, cut short or altered.
+pub fn load(dir: &Path, device: &Device) -> Result<Loaded, TrainError> {
+    let state = verify(dir)?;
+    let model = PreTrainingModel::load(dir, device)?;
+    let mut moments = Moments::zeros_like(&model.params);
+    load_moments(&dir.join(OPTIMIZER), &model.params, &mut moments)?;
+    Ok(Loaded { model, moments, state })
+}
+
+/// Compares every file of a checkpoint with its checksum and returns the training state.
+///
+/// # Errors
+/// [`TrainError::Damaged`] naming the file.
+pub fn verify(dir: &Path) -> Result<State, TrainError> {
+    let path = dir.join(STATE);
+    let damaged = |path: &Path, reason: String| TrainError::Damaged { path: path.to_owned(), reason };
+    let text = fs::read(&path).map_err(|e| TrainError::io("read", &path, e))?;
+    let file: StateFile = serde_json::from_slice(&text).map_err(|e| damaged(&path, e.to_string()))?;
+    if file.version != 1 {
+        let reason = format!("has version {}, expected 1", file.version);
+        return Err(damaged(&path, reason));
+    }
+    if file.xxh3 != digest_of(&file.state, &file.files) {
+        return Err(damaged(&path, "does not match its own checksum".into()));
+    }
+    for (name, expected) in &file.files {
+        let path = dir.join(name);
+        let found = checksum(&path).map_err(|e| damaged(&path, e.to_string()))?;
+        if found.bytes != expected.bytes {
+            let reason = format!("{} bytes, expected {}", found.bytes, expected.bytes);
+            return Err(damaged(&path, reason));
+        }
+        if found != *expected {
+            let reason = format!("checksum {}, expected {}", found.xxh3, expected.xxh3);
+            return Err(damaged(&path, reason));
+        }
+    }
+    Ok(file.state)
+}
+
+fn write_state(dir: &Path, state: &State) -> Result<(), TrainError> {
+    let mut files = BTreeMap::new();
+    for name in entry_names(dir)? {
+        let path = dir.join(&name);
+        let sum = checksum(&path).map_err(|e| TrainError::io("read back", &path, e))?;
+        files.insert(name, sum);
+    }
+    let file = StateFile { version: 1, xxh3: digest_of(state, &files), state: state.clone(), files };
+    let path = dir.join(STATE);
+    let text = serde_json::to_string_pretty(&file).unwrap_or_default() + "\n";
+    fs::write(&path, text).map_err(|e| TrainError::io("write", &path, e))
+}
+
+fn digest_of(state: &State, files: &BTreeMap<String, Checksum>) -> String {
+    let bytes = serde_json::to_vec(&(state, files)).unwrap_or_default();
+    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes))
+}
+
+fn checksum(path: &Path) -> std::io::Result<Checksum> {
+    let mut file = File::open(path)?;
+    let mut hash = Xxh3::new();
+    let mut buffer = vec![0u8; 1 << 20];
+    let mut bytes = 0;
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            break;
+        }
+        bytes += n as u64;
+        hash.update(&buffer[..n]);
+    }
+    Ok(Checksum { bytes, xxh3: format!("{:032x}", hash.digest128()) })
+}
+
+/// A parameter's moment on its way to a file: turned into bytes only when its turn comes.
+struct Moment<'a> {
+    shape: &'a [usize],
+    values: &'a [f32],
+}
+
+impl View for &Moment<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+    fn data_len(&self) -> usize {
+        4 * self.values.len()
+    }
+}
+
+/// Name, shape and place in the arena of every parameter: the arena holds them in order, end to end.
+fn layout(params: &Parameters) -> impl Iterator<Item = (&str, &[usize], Range<usize>)> {
+    let mut end = 0;
+    params.ids().map(move |id| {
+        let start = end;
+        end += params.values(id).len();
+        (params.name(id), params.shape(id), start..end)
+    })
+}
+
+fn save_moments(path: &Path, params: &Parameters, moments: &Moments) -> Result<(), TrainError> {
+    let mut tensors = Vec::new();
+    for (name, shape, range) in layout(params) {
+        for (what, flat) in [("exp_avg", moments.first()), ("exp_avg_sq", moments.second())] {
+            let values = &flat[range.clone()];
+            tensors.push((format!("{name}.{what}"), Moment { shape, values }));
+        }
+    }
+    let views = tensors.iter().map(|(name, moment)| (name.as_str(), moment));
+    safetensors::serialize_to_file(views, None, path).map_err(|e| match e {
+        safetensors::SafeTensorError::IoError(e) => TrainError::io("write", path, e),
+        other => TrainError::io("write", path, std::io::Error::other(other.to_string())),
+    })
+}
+
+fn load_moments(path: &Path, params: &Parameters, moments: &mut Moments) -> Result<(), TrainError> {
+    let damaged = |reason: String| TrainError::Damaged { path: path.to_owned(), reason };
+    let bytes = fs::read(path).map_err(|e| TrainError::io("read", path, e))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
+    let (first, second) = moments.both_mut();
+    for (name, shape, range) in layout(params) {
+        for (what, flat) in [("exp_avg", &mut *first), ("exp_avg_sq", &mut *second)] {
+            let name = format!("{name}.{what}");
+            let stored = file.tensor(&name).map_err(|e| damaged(e.to_string()))?;
+            if stored.dtype() != Dtype::F32 || stored.shape() != shape {
+                return Err(damaged(format!(
+                    "{name} is {:?} {:?}, expected F32 {shape:?}",
+                    stored.dtype(),
+                    stored.shape(),
+                )));
+            }
+            let (words, _) = stored.data().as_chunks::<4>();
+            for (value, word) in flat[range.clone()].iter_mut().zip(words) {
+                *value = f32::from_le_bytes(*word);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full_disk(path: &Path) -> TrainError {
+        TrainError::io("write", path, std::io::ErrorKind::StorageFull.into())
+    }
+
+    #[test]
+    fn a_save_that_fails_leaves_the_earlier_one_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("model");
+        write_folder(&target, |aside| {
+            fs::write(aside.join("a"), "first").map_err(|e| TrainError::io("write", aside, e))
+        })
+        .unwrap();
+        let e = write_folder(&target, |aside| {
+            fs::write(aside.join("a"), "second").unwrap();
+            Err(full_disk(aside))
+        })
+        .unwrap_err();
+        assert!(matches!(e, TrainError::Io { .. }));
+        assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "first");
+        assert_eq!(entry_names(dir.path()).unwrap(), ["model"]);
+        write_folder(&target, |aside| {
+            fs::write(aside.join("a"), "third").map_err(|e| TrainError::io("write", aside, e))
+        })
+        .unwrap();
+        assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "third");
+        assert_eq!(entry_names(dir.path()).unwrap(), ["model"]);
+    }
+
+    #[test]
+    fn a_full_disk_is_called_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(dir.path());
+        fs::create_dir_all(path_of(&folder, 7)).unwrap();
+        let said = save_error(&folder, &path_of(&folder, 9), &full_disk(Path::new("x"))).to_string();
+        assert!(said.contains("the disk is full") && said.contains("step-00000007 is intact"), "{said}");
+    }
+
+    #[test]
+    fn what_a_kill_left_is_cleared_or_restored() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(dir.path());
+        let make = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(&path).unwrap();
+            fs::write(path.join("file"), name).unwrap();
+        };
+        make("checkpoints/step-00000001");
+        make("checkpoints/.step-00000002.partial");
+        make("checkpoints/.step-00000000.removed");
+        make(".model.replaced"); // killed between the renames: model itself is missing
+        make("checkpoints/.step-00000001.replaced"); // killed after them
+        fs::write(dir.path().join(".best.partial"), "").unwrap();
+        remove_stale(&folder).unwrap();
+        assert_eq!(entry_names(&folder.checkpoints()).unwrap(), ["step-00000001"]);
+        let mut names = entry_names(dir.path()).unwrap();
+        names.sort();
+        assert_eq!(names, ["checkpoints", "model"]);
+        let kept = fs::read_to_string(folder.model().join("file")).unwrap();
+        assert_eq!(kept, ".model.replaced");
+    }
+
+    #[test]
+    fn the_newest_and_the_best_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(dir.path());
+        for step in [1, 2, 3, 4, 5] {
+            fs::create_dir_all(path_of(&folder, step)).unwrap();
+        }
+        prune(&folder, 2, Some(2)).unwrap();
+        let kept: Vec<u64> = list(&folder).unwrap().into_iter().map(|(s, _)| s).collect();
+        assert_eq!(kept, [2, 4, 5]);
+        mark_best(&folder, 4).unwrap();
+        mark_best(&folder, 2).unwrap();
+        #[cfg(unix)]
+        assert_eq!(fs::canonicalize(folder.best()).unwrap(), fs::canonicalize(path_of(&folder, 2)).unwrap());
+    }
+}

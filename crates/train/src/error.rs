@@ -1,0 +1,167 @@
+//! The one error type of this crate: what was expected, what was found, where, what to do.
+
+use std::path::{Path, PathBuf};
+
+/// Everything that the world can do wrong to a recipe, a run, a checkpoint or a text to fill.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A recipe, or a `--set` argument, that cannot be used.
+    #[error("{place}: {message}")]
+    Recipe {
+        /// `file:line`, or the argument.
+        place: String,
+        /// The key, what was found, what is valid.
+        message: String,
+    },
+    /// A file or folder that could not be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A checkpoint, or the final model, that could not be written. What was written before is whole.
+    #[error(
+        "cannot save {}: {reason}; nothing half-written was left, {}",
+        path.display(),
+        match previous {
+            Some(p) => format!("{} is intact: free some space, then go on with --resume", p.display()),
+            None => "no earlier checkpoint exists".to_owned(),
+        }
+    )]
+    Save {
+        /// The folder that was to be.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+        /// The last whole checkpoint.
+        previous: Option<PathBuf>,
+    },
+    /// A checkpoint whose files are not what its training state says.
+    #[error("{}: {reason}; the checkpoint was cut short or altered: restore it, or remove its folder to go back to the one before", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Expected and found.
+        reason: String,
+    },
+    /// A line of metrics.jsonl that is none.
+    #[error("{}:{line}: not a line of metrics.jsonl: {reason}", path.display())]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The parser's words.
+        reason: String,
+    },
+    /// A run's folder that is in use.
+    #[error("{} is already in use; go on with --resume, or choose another --out", .0.display())]
+    RunExists(PathBuf),
+    /// Nothing to resume.
+    #[error("{}: no run to resume here (no recipe.toml); start it without --resume", .0.display())]
+    NoRun(PathBuf),
+    /// The recipe of a run to resume differs in what must not change.
+    #[error("{}: the run began with other values of {}; give the recipe it began with, or start another run", path.display(), keys.join(", "))]
+    RecipeChanged {
+        /// The run's recipe.toml.
+        path: PathBuf,
+        /// The dotted keys.
+        keys: Vec<String>,
+    },
+    /// The shards of a run to resume are not those it began with.
+    #[error("{}: these are not the shards that the run began with (fingerprint {found}, expected {expected}); give the same with --set data=…", path.display())]
+    OtherShards {
+        /// The folder of shards.
+        path: PathBuf,
+        /// Fingerprint at the start of the run.
+        expected: String,
+        /// Fingerprint now.
+        found: String,
+    },
+    /// Shards made with another tokenizer than the model's.
+    #[error(
+        "{}: made with another tokenizer ({found}) than {} ({expected}); run `cloze prepare --tokenizer {}` to make shards that fit",
+        shards.display(), model.display(), model.display()
+    )]
+    OtherTokenizer {
+        /// The folder of shards.
+        shards: PathBuf,
+        /// The folder of the model.
+        model: PathBuf,
+        /// The model's tokenizer.
+        expected: String,
+        /// The shards' tokenizer.
+        found: String,
+    },
+    /// A model whose embedding table is not the tokenizer's size.
+    #[error("{}: its vocabulary has {found} entries, the tokenizer {expected}", path.display())]
+    VocabularySize {
+        /// The model's folder.
+        path: PathBuf,
+        /// The tokenizer's size.
+        expected: usize,
+        /// The model's size.
+        found: usize,
+    },
+    /// Several steps in a row had a loss or gradient that is not finite.
+    #[error(
+        "step {step}: loss or gradient not finite {in_a_row} times in a row; stopped. {}lower optimizer.lr, lengthen the warmup, or look at the data",
+        match checkpoint {
+            Some(p) => format!("{} is the last checkpoint: start another run from it with --set model.init=…, or anew; ", p.display()),
+            None => "No checkpoint had been saved yet; ".to_owned(),
+        }
+    )]
+    NotFinite {
+        /// The last of them.
+        step: u64,
+        /// How many.
+        in_a_row: u32,
+        /// What to go back to.
+        checkpoint: Option<PathBuf>,
+    },
+    /// Held-out shards that hold nothing.
+    #[error("{}: the held-out split is empty; run `cloze prepare` with a larger --valid-fraction, or set eval.every = 0", .0.display())]
+    NoHeldOut(PathBuf),
+    /// A model without the head that a command needs.
+    #[error("{}: the model has no {head} head", path.display())]
+    NoHead {
+        /// The model's folder.
+        path: PathBuf,
+        /// "masked-language-model" or "next-sentence".
+        head: &'static str,
+    },
+    /// A text with nothing to fill.
+    #[error("no [MASK] in \"{0}\"; write [MASK] where a token is to be filled in")]
+    NoMask(String),
+    /// A text longer than the model's positions.
+    #[error("the text has {found} tokens with [CLS] and [SEP], the model {positions} positions; shorten it")]
+    TooLong {
+        /// Tokens of the text.
+        found: usize,
+        /// The model's positions.
+        positions: usize,
+    },
+    /// Shards and batches.
+    #[error(transparent)]
+    Data(#[from] cloze_data::DataError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] cloze_engine::EngineError),
+    /// Models and their folders.
+    #[error(transparent)]
+    Model(#[from] cloze_model::ModelError),
+    /// Tokenizers.
+    #[error(transparent)]
+    Text(#[from] cloze_text::TextError),
+}
+
+impl TrainError {
+    /// Wraps a system error.
+    pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> TrainError {
+        TrainError::Io { action, path: path.to_owned(), source }
+    }
+}

@@ -1,0 +1,432 @@
+//! The pre-training loop: batches, steps, evaluation, logs, checkpoints, interrupts, resuming.
+//!
+//! A step is a pure function of the weights, the moments and the step's number: batches and dropout are keyed by it. So
+//! resuming needs no more than a checkpoint, and gives bit by bit what an uninterrupted run gives (on the clock, with
+//! `minutes`, the learning rate follows the time that passed, and no two runs are alike).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use cloze_data::TokenTable;
+use cloze_data::batch::{Batch, BatchSource};
+use cloze_data::prefetch::Prefetch;
+use cloze_data::shards::{Shards, Split};
+use cloze_engine::Device;
+use cloze_model::{Config, Heads, PreTrainingModel};
+use cloze_text::Tokenizer;
+
+use crate::TrainError;
+use crate::checkpoint::{self, Best, State};
+use crate::evaluate::{evaluate, held_out, require_tokenizer};
+use crate::progress::{News, StepNews};
+use crate::recipe::{Plan, Recipe};
+use crate::run::{EvalLine, EventLine, Line, RunFolder, RunLog, StartLine, TrainLine};
+use crate::schedule::Curve;
+use crate::step::{Learner, Window};
+
+/// Steps in a row that may be skipped before the run stops.
+const MOST_SKIPPED: u32 = 5;
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Steps done.
+    pub step: u64,
+    /// Whether the recipe's end was reached; otherwise the run was interrupted and can be resumed.
+    pub finished: bool,
+    /// The last checkpoint.
+    pub checkpoint: PathBuf,
+    /// The final model; none if interrupted.
+    pub model: Option<PathBuf>,
+    /// The last evaluation of this session.
+    pub evaluation: Option<EvalLine>,
+}
+
+/// Runs a recipe in a folder, from the start or from the last checkpoint. When `stop` is raised the step is finished and
+/// saved. `watch` is told what happens.
+///
+/// # Errors
+/// Anything that [`TrainError`] can say. Checkpoints already saved stay whole.
+pub fn pretrain(
+    recipe: &Recipe,
+    out: &Path,
+    resume: bool,
+    stop: &AtomicBool,
+    watch: &mut dyn FnMut(&News),
+) -> Result<Outcome, TrainError> {
+    let mut recipe = recipe.clone();
+    // A run must be resumable from another folder.
+    for path in std::iter::once(&mut recipe.data).chain(&mut recipe.model.init) {
+        *path = std::path::absolute(&*path).map_err(|e| TrainError::io("find", path, e))?;
+    }
+    Run::open(&recipe, out, resume, watch)?.train(stop)
+}
+
+/// A run in progress.
+struct Run<'a> {
+    recipe: &'a Recipe,
+    plan: Plan,
+    curve: Curve,
+    folder: RunFolder,
+    shards: Shards,
+    tokenizer: Tokenizer,
+    learner: Learner,
+    state: State,
+    log: RunLog,
+    watch: &'a mut dyn FnMut(&News),
+    /// FLOP/s of the device's matrix unit.
+    peak: f64,
+    /// The step of the last checkpoint.
+    saved: Option<u64>,
+    /// The evaluation batches of a phase.
+    held_out: Option<(usize, BatchSource)>,
+    evaluation: Option<EvalLine>,
+}
+
+impl<'a> Run<'a> {
+    /// Everything up to the first step. What can be found wrong is found before the run's folder is touched.
+    fn open(
+        recipe: &'a Recipe,
+        out: &Path,
+        resume: bool,
+        watch: &'a mut dyn FnMut(&News),
+    ) -> Result<Run<'a>, TrainError> {
+        let device = Device::cpu(recipe.threads)?;
+        let shards = Shards::open(&recipe.data)?;
+        let tokenizer = Tokenizer::open(&shards.tokenizer_dir())?;
+        shards.check_tokenizer(&tokenizer.fingerprint())?;
+        if recipe.eval.every > 0 && shards.split(Split::Valid).tokens() == 0 {
+            return Err(TrainError::NoHeldOut(recipe.data.clone()));
+        }
+        let fingerprint = fingerprint(&shards);
+        let folder = RunFolder::new(out);
+        let newest = if resume && folder.recipe().is_file() {
+            checkpoint::remove_stale(&folder)?;
+            checkpoint::list(&folder)?.pop()
+        } else {
+            None
+        };
+        let precision = recipe.precision.dtype();
+        let learner = |model| Learner::new(model, &device, precision, &recipe.optimizer, recipe.seed);
+        let (learner, state) = match &newest {
+            Some((_, path)) => {
+                let loaded = checkpoint::load(path, &device)?;
+                if loaded.state.shards != fingerprint {
+                    return Err(TrainError::OtherShards {
+                        path: recipe.data.clone(),
+                        expected: loaded.state.shards,
+                        found: fingerprint,
+                    });
+                }
+                let mut learner = learner(loaded.model);
+                learner.moments = loaded.moments;
+                learner.updates = loaded.state.updates;
+                (learner, loaded.state)
+            }
+            None => {
+                let model = first_model(recipe, &shards, &tokenizer, &device)?;
+                let state = State { shards: fingerprint, ..State::default() };
+                (learner(model), state)
+            }
+        };
+        let changed = folder.begin(recipe, resume)?;
+        let log = RunLog::open(&folder, state.step)?;
+        let mut run = Run {
+            plan: recipe.plan(),
+            curve: Curve::new(recipe),
+            peak: device.matrix_peak(precision),
+            saved: newest.map(|(step, _)| step),
+            held_out: None,
+            evaluation: None,
+            recipe,
+            folder,
+            shards,
+            tokenizer,
+            learner,
+            state,
+            log,
+            watch,
+        };
+        run.announce(&changed)?;
+        Ok(run)
+    }
+
+    fn announce(&mut self, changed: &[String]) -> Result<(), TrainError> {
+        let device = self.learner.device();
+        let start = StartLine {
+            step: self.state.step,
+            machine: device.describe(),
+            precision: self.recipe.precision.name().to_owned(),
+            threads: device.threads(),
+            peak_gflops: self.peak / 1e9,
+            parameters: self.learner.model.parameter_count(),
+            corpus_tokens: self.shards.split(Split::Train).tokens(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        self.log.write(&Line::Start(start.clone()))?;
+        (self.watch)(&News::Start(start));
+        if !changed.is_empty() {
+            let keys = changed.join(", ");
+            self.tell(format!("resumed with other values of {keys}"))?;
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, message: String) -> Result<(), TrainError> {
+        self.log.write(&Line::Event(EventLine { step: self.state.step, message: message.clone() }))?;
+        (self.watch)(&News::Message(message));
+        Ok(())
+    }
+
+    /// The loop.
+    fn train(mut self, stop: &AtomicBool) -> Result<Outcome, TrainError> {
+        let session = Instant::now();
+        let (seconds_before, progress_before) = (self.state.seconds, self.progress());
+        let mut ahead: Option<(usize, Prefetch)> = None;
+        let mut last_step_seconds = 0.0;
+        while !self.plan.is_over(self.state.step, self.state.seconds) {
+            let phase = self.plan.phase_at(self.state.step, self.state.seconds);
+            if phase != self.state.phase {
+                self.state.phase = phase;
+                self.state.phase_start = self.state.step;
+            }
+            if ahead.as_ref().is_none_or(|(p, _)| *p != phase) {
+                ahead = Some((phase, self.start_batches(phase)?));
+            }
+            let Some((_, batches)) = &mut ahead else {
+                continue;
+            };
+            let count = self.recipe.phase[phase].accumulate;
+            let batches: Vec<Batch> = (0..count).map(|_| batches.next()).collect();
+
+            let step = self.state.step;
+            let after = self.plan.progress(step + 1, self.state.seconds + last_step_seconds);
+            let lr = self.recipe.optimizer.lr * self.curve.share(self.progress(), after);
+            let outcome = self.learner.step(&batches, step, lr);
+
+            last_step_seconds = outcome.seconds;
+            self.state.step += 1;
+            self.state.updates = self.learner.updates;
+            self.state.tokens += outcome.tokens;
+            self.state.seconds = seconds_before + session.elapsed().as_secs_f64();
+            self.state.window.add(&outcome);
+            if outcome.updated {
+                self.state.skipped_in_a_row = 0;
+            } else {
+                self.skip(&outcome)?;
+            }
+            let figures = self.figures(lr);
+            let done = self.progress();
+            let session_seconds = self.state.seconds - seconds_before;
+            (self.watch)(&News::Step(StepNews {
+                figures: figures.clone(),
+                total_steps: self.plan.total_steps(),
+                progress: done,
+                seconds_left: self.plan.seconds_left(progress_before, done, session_seconds),
+            }));
+            if self.is_due(self.recipe.log.every) && !self.state.window.is_empty() {
+                self.log.write(&Line::Train(figures))?;
+                self.state.window = Window::default();
+            }
+            let improved = self.is_due(self.recipe.eval.every) && self.evaluate()?;
+            if improved || self.is_due(self.recipe.checkpoint.every) {
+                self.save()?;
+            }
+            if stop.load(Ordering::Relaxed) && !self.plan.is_over(self.state.step, self.state.seconds) {
+                return self.interrupted();
+            }
+            // Evaluation and saving count on the clock.
+            self.state.seconds = seconds_before + session.elapsed().as_secs_f64();
+        }
+        self.finish()
+    }
+
+    fn progress(&self) -> f64 {
+        self.plan.progress(self.state.step, self.state.seconds)
+    }
+
+    fn is_due(&self, every: u64) -> bool {
+        every > 0 && self.state.step.is_multiple_of(every)
+    }
+
+    /// The batches of a phase from the state's step on, made ready in a thread of their own.
+    fn start_batches(&self, phase: usize) -> Result<Prefetch, TrainError> {
+        let source = BatchSource::new(
+            self.shards.split(Split::Train).clone(),
+            TokenTable::from(&self.tokenizer),
+            self.recipe.batch_options(phase),
+        )?;
+        let accumulate = self.recipe.phase[phase].accumulate;
+        let first = (self.state.step - self.state.phase_start) * u64::from(accumulate);
+        Ok(Prefetch::start(Arc::new(source), first, accumulate as usize + 2))
+    }
+
+    fn figures(&self, lr: f64) -> TrainLine {
+        TrainLine {
+            step: self.state.step,
+            tokens: self.state.tokens,
+            seconds: self.state.seconds,
+            lr,
+            phase: self.state.phase,
+            ..self.state.window.means(self.peak)
+        }
+    }
+
+    /// A step whose loss or gradient is not finite: said, counted, and after several in a row the end.
+    fn skip(&mut self, outcome: &crate::step::StepOutcome) -> Result<(), TrainError> {
+        self.state.skipped_in_a_row += 1;
+        let (step, in_a_row) = (self.state.step, self.state.skipped_in_a_row);
+        let what = match outcome.loss().is_finite() {
+            true => "gradient",
+            false => "loss",
+        };
+        self.tell(format!(
+            "step {step}: the {what} is not finite: skipped ({in_a_row} of at most {MOST_SKIPPED} in a row)"
+        ))?;
+        if in_a_row < MOST_SKIPPED {
+            return Ok(());
+        }
+        Err(TrainError::NotFinite {
+            step,
+            in_a_row,
+            checkpoint: self.saved.map(|step| checkpoint::path_of(&self.folder, step)),
+        })
+    }
+
+    /// Scores the held-out shards; whether this is the best so far.
+    fn evaluate(&mut self) -> Result<bool, TrainError> {
+        let phase = self.state.phase;
+        if self.held_out.as_ref().is_none_or(|(p, _)| *p != phase) {
+            let source = held_out(
+                self.shards.split(Split::Valid),
+                TokenTable::from(&self.tokenizer),
+                self.recipe.batch_options(phase),
+            )?;
+            self.held_out = Some((phase, source));
+        }
+        let Some((_, source)) = &self.held_out else {
+            return Ok(false);
+        };
+        let scores = evaluate(
+            &self.learner.model,
+            self.learner.device(),
+            self.recipe.precision,
+            source,
+            Some(self.recipe.eval.batches),
+            |_| (),
+        );
+        let line = EvalLine {
+            step: self.state.step,
+            seconds: self.state.seconds,
+            mlm_loss: scores.mlm_loss,
+            mlm_perplexity: scores.mlm_perplexity,
+            mlm_accuracy: scores.mlm_accuracy,
+            nsp_loss: scores.nsp_loss,
+            nsp_accuracy: scores.nsp_accuracy,
+        };
+        self.log.write(&Line::Eval(line.clone()))?;
+        (self.watch)(&News::Eval(line.clone()));
+        self.evaluation = Some(line);
+        self.state.evaluated = self.state.step;
+        let best = self.state.best.map_or(f64::INFINITY, |b| b.mlm_loss);
+        let improved = scores.mlm_loss < best;
+        if improved {
+            self.state.best = Some(Best { step: self.state.step, mlm_loss: scores.mlm_loss });
+        }
+        Ok(improved)
+    }
+
+    /// Saves a checkpoint of this step, unless it is saved; keeps the newest and the best.
+    fn save(&mut self) -> Result<PathBuf, TrainError> {
+        let path = checkpoint::path_of(&self.folder, self.state.step);
+        if self.saved == Some(self.state.step) {
+            return Ok(path);
+        }
+        self.log.sync()?;
+        checkpoint::save(&self.folder, &self.learner.model, &self.learner.moments, &self.tokenizer, &self.state)?;
+        self.saved = Some(self.state.step);
+        let best = self.state.best.map(|b| b.step);
+        if best == Some(self.state.step) {
+            checkpoint::mark_best(&self.folder, self.state.step)?;
+        }
+        checkpoint::prune(&self.folder, self.recipe.checkpoint.keep, best)?;
+        (self.watch)(&News::Saved { step: self.state.step, path: path.clone() });
+        Ok(path)
+    }
+
+    fn interrupted(mut self) -> Result<Outcome, TrainError> {
+        let checkpoint = self.save()?;
+        self.tell(format!(
+            "interrupted after step {}; saved {}; go on with the same command and --resume",
+            self.state.step,
+            checkpoint.display()
+        ))?;
+        Ok(Outcome { step: self.state.step, finished: false, checkpoint, model: None, evaluation: self.evaluation })
+    }
+
+    fn finish(mut self) -> Result<Outcome, TrainError> {
+        let (step, evaluated) = (self.state.step, self.state.evaluated);
+        if self.recipe.eval.every > 0 && step > evaluated {
+            self.evaluate()?;
+        }
+        let checkpoint = self.save()?;
+        let model = checkpoint::save_model(&self.folder, &self.learner.model, &self.tokenizer)?;
+        Ok(Outcome { step, finished: true, checkpoint, model: Some(model), evaluation: self.evaluation })
+    }
+}
+
+/// The model that a run starts from: fresh by the recipe's sizes, or a checkpoint.
+fn first_model(
+    recipe: &Recipe,
+    shards: &Shards,
+    tokenizer: &Tokenizer,
+    device: &Device,
+) -> Result<PreTrainingModel, TrainError> {
+    let Some(init) = &recipe.model.init else {
+        let json = recipe.model.config_json(tokenizer.vocab_size(), tokenizer.special().pad);
+        let config: Config = serde_json::from_value(json)
+            .map_err(|e| TrainError::Recipe { place: "recipe, [model]".into(), message: e.to_string() })?;
+        let heads = match recipe.objective.nsp {
+            true => Heads::PRETRAINING,
+            false => Heads::MLM,
+        };
+        return Ok(PreTrainingModel::new(config, heads, device, recipe.seed)?);
+    };
+    require_tokenizer(shards, init, &Tokenizer::open(init)?)?;
+    let mut model = PreTrainingModel::load(init, device)?;
+    let wants =
+        [(true, model.heads.mlm, "masked-language-model"), (recipe.objective.nsp, model.heads.nsp, "next-sentence")];
+    for (wanted, present, head) in wants {
+        if wanted && !present {
+            let path = init.clone();
+            return Err(TrainError::NoHead { path, head });
+        }
+    }
+    if model.config.vocab_size < tokenizer.vocab_size() {
+        return Err(TrainError::VocabularySize {
+            path: init.clone(),
+            expected: tokenizer.vocab_size(),
+            found: model.config.vocab_size,
+        });
+    }
+    recipe.check_positions(model.config.max_position_embeddings)?;
+    let dropouts = &recipe.model;
+    if let Some(p) = dropouts.hidden_dropout_prob {
+        model.config.hidden_dropout_prob = p;
+    }
+    if let Some(p) = dropouts.attention_probs_dropout_prob {
+        model.config.attention_probs_dropout_prob = p;
+    }
+    Ok(model)
+}
+
+/// What the shards are, wherever they lie: their tokenizer and every file's checksum.
+fn fingerprint(shards: &Shards) -> String {
+    let splits = serde_json::to_vec(&shards.manifest.splits).unwrap_or_default();
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    hash.update(shards.manifest.tokenizer.fingerprint.as_bytes());
+    hash.update(&splits);
+    format!("{:032x}", hash.digest128())
+}

@@ -1,0 +1,310 @@
+//! What a recipe's values must satisfy together.
+
+use std::fmt;
+
+use super::Recipe;
+
+/// A value that cannot work: its key, and why.
+#[derive(Debug)]
+pub(super) struct Objection {
+    /// Dotted key.
+    pub key: String,
+    /// What was found and what was expected.
+    pub reason: String,
+}
+
+impl fmt::Display for Objection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` {}", self.key, self.reason)
+    }
+}
+
+/// Fails with an [`Objection`] unless the condition holds.
+fn require(holds: bool, key: &str, reason: impl FnOnce() -> String) -> Result<(), Objection> {
+    if holds {
+        return Ok(());
+    }
+    Err(Objection { key: key.to_owned(), reason: reason() })
+}
+
+fn require_within(value: f64, low: f64, high: f64, key: &str) -> Result<(), Objection> {
+    require((low..=high).contains(&value), key, || format!("is {value}; expected a number from {low} to {high}"))
+}
+
+fn require_positive(value: f64, key: &str) -> Result<(), Objection> {
+    require(value > 0.0 && value.is_finite(), key, || format!("is {value}; expected a number above 0"))
+}
+
+impl Recipe {
+    pub(super) fn check(&self) -> Result<(), Objection> {
+        require(!self.data.as_os_str().is_empty(), "data", || {
+            "is missing; expected the folder of shards that `cloze prepare` wrote (data = \"…\" or --set data=…)".into()
+        })?;
+        if let Some(minutes) = self.minutes {
+            require_positive(minutes, "minutes")?;
+        }
+        require(self.threads != Some(0), "threads", || "is 0; expected at least 1, or no such key for all".into())?;
+        // TOML's integers are signed: a larger seed could not be written to the run's folder.
+        require(self.seed <= i64::MAX as u64, "seed", || format!("is {}; expected at most {}", self.seed, i64::MAX))?;
+        self.check_model()?;
+        self.check_objective()?;
+        self.check_phases()?;
+        self.check_optimizer()?;
+        self.check_schedule()?;
+        require(self.eval.every == 0 || self.eval.batches > 0, "eval.batches", || {
+            "is 0; expected at least 1 (or eval.every = 0 for no evaluation)".into()
+        })?;
+        require(self.checkpoint.keep > 0, "checkpoint.keep", || "is 0; expected at least 1".into())?;
+        require(self.log.every > 0, "log.every", || "is 0; expected at least 1".into())
+    }
+
+    fn check_model(&self) -> Result<(), Objection> {
+        let m = &self.model;
+        for (key, p) in [
+            ("model.hidden_dropout_prob", m.hidden_dropout_prob),
+            ("model.attention_probs_dropout_prob", m.attention_probs_dropout_prob),
+        ] {
+            require(p.is_none_or(|p| (0.0..1.0).contains(&p)), key, || {
+                format!("is {}; expected a number from 0 up to, not including, 1", p.unwrap_or_default())
+            })?;
+        }
+        let sizes = [
+            ("model.hidden_size", m.hidden_size),
+            ("model.num_hidden_layers", m.num_hidden_layers),
+            ("model.num_attention_heads", m.num_attention_heads),
+            ("model.intermediate_size", m.intermediate_size),
+            ("model.max_position_embeddings", m.max_position_embeddings),
+            ("model.type_vocab_size", m.type_vocab_size),
+        ];
+        for (key, size) in sizes {
+            require(size != Some(0), key, || "is 0; expected at least 1".into())?;
+        }
+        if let Some(init) = &m.init {
+            for (key, size) in sizes {
+                require(size.is_none(), key, || {
+                    format!("cannot be given beside model.init: sizes come from {}", init.display())
+                })?;
+            }
+            let fixed = [
+                ("model.hidden_act", m.hidden_act.is_some()),
+                ("model.layer_norm_eps", m.layer_norm_eps.is_some()),
+                ("model.initializer_range", m.initializer_range.is_some()),
+            ];
+            for (key, given) in fixed {
+                require(!given, key, || {
+                    format!("cannot be given beside model.init: it comes from {}", init.display())
+                })?;
+            }
+            return Ok(());
+        }
+        for (key, size) in &sizes[..3] {
+            require(size.is_some(), key, || {
+                "is missing; expected a size, or model.init to start from a checkpoint".into()
+            })?;
+        }
+        let (hidden, heads) = (m.hidden_size.unwrap_or(1), m.num_attention_heads.unwrap_or(1));
+        require(hidden.is_multiple_of(heads), "model.hidden_size", || {
+            format!("is {hidden}, not divisible by model.num_attention_heads = {heads}")
+        })?;
+        let segments = m.type_vocab_size.unwrap_or(2);
+        require(!self.objective.nsp || segments >= 2, "model.type_vocab_size", || {
+            format!("is {segments}; next-sentence prediction needs 2 segments (or objective.nsp = false)")
+        })?;
+        for (key, x) in [("model.initializer_range", m.initializer_range), ("model.layer_norm_eps", m.layer_norm_eps)] {
+            x.map_or(Ok(()), |x| require_positive(x, key))?;
+        }
+        check_positions(self, m.positions().unwrap_or(512))
+    }
+
+    fn check_objective(&self) -> Result<(), Objection> {
+        let o = &self.objective;
+        require_positive(o.rate, "objective.rate")?;
+        require_within(o.rate, 0.0, 1.0, "objective.rate")?;
+        require_within(o.mask, 0.0, 1.0, "objective.mask")?;
+        require_within(o.random, 0.0, 1.0, "objective.random")?;
+        require(o.mask + o.random <= 1.0 + 1e-9, "objective.mask", || {
+            format!("+ objective.random is {}; expected at most 1 (the rest stay as they are)", o.mask + o.random)
+        })?;
+        require_within(o.short_seq_prob, 0.0, 1.0, "objective.short_seq_prob")?;
+        require(o.max_predictions != Some(0), "objective.max_predictions", || {
+            "is 0; expected at least 1, or no such key for no limit".into()
+        })?;
+        require(o.duplicates != Some(0), "objective.duplicates", || {
+            "is 0; expected at least 1, or no such key for masks drawn anew each epoch".into()
+        })
+    }
+
+    fn check_phases(&self) -> Result<(), Objection> {
+        let phases = &self.phase;
+        require(!phases.is_empty(), "phase", || {
+            "is missing; expected at least one [[phase]] with seq_len and batch_sequences or batch_tokens".into()
+        })?;
+        for (i, p) in phases.iter().enumerate() {
+            let key = |name: &str| format!("phase.{i}.{name}");
+            require(p.seq_len >= 8, &key("seq_len"), || format!("is {}; expected at least 8", p.seq_len))?;
+            let given = p.batch_sequences.is_some() as u8 + p.batch_tokens.is_some() as u8;
+            require(given == 1, &key("batch_sequences"), || {
+                format!(
+                    "and batch_tokens are {} given; expected one of the two",
+                    if given == 0 { "not" } else { "both" }
+                )
+            })?;
+            require(p.batch_sequences != Some(0), &key("batch_sequences"), || "is 0; expected at least 1".into())?;
+            require(p.batch_tokens.is_none_or(|t| t >= p.seq_len), &key("batch_tokens"), || {
+                format!("is less than one sequence of seq_len = {}", p.seq_len)
+            })?;
+            require(p.accumulate > 0, &key("accumulate"), || "is 0; expected at least 1".into())?;
+            require(p.steps.is_none() || p.share.is_none(), &key("share"), || {
+                "is given beside steps; expected one of the two".into()
+            })?;
+            if let Some(share) = p.share {
+                require_within(share, 0.0, 1.0, &key("share"))?;
+            }
+        }
+        let with_steps = phases.iter().filter(|p| p.steps.is_some()).count();
+        let with_share = phases.iter().filter(|p| p.share.is_some()).count();
+        let lone = phases.len() == 1 && with_steps == 0 && with_share == 0;
+        require(lone || with_steps == phases.len() || with_share == phases.len(), "phase", || {
+            "lists some phases without a length; expected share in every phase, or steps in every phase".into()
+        })?;
+        if with_share > 0 {
+            let sum: f64 = phases.iter().filter_map(|p| p.share).sum();
+            require((sum - 1.0).abs() < 1e-6, "phase", || format!("shares sum to {sum}; expected 1"))?;
+        }
+        if with_steps > 0 {
+            require(self.minutes.is_none(), "minutes", || {
+                "is given, and phases with steps; training by the clock needs share in each phase".into()
+            })?;
+            let sum: u64 = phases.iter().filter_map(|p| p.steps).sum();
+            require(self.steps.is_none_or(|s| s == sum), "steps", || {
+                format!("is {}, but the phases' steps sum to {sum}; change one, or drop steps", self.steps.unwrap_or(0))
+            })?;
+        } else {
+            require(self.steps.is_some() || self.minutes.is_some(), "steps", || {
+                "is missing; expected steps or minutes (how long to train), or steps in every phase".into()
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_optimizer(&self) -> Result<(), Objection> {
+        let o = &self.optimizer;
+        require_positive(o.lr, "optimizer.lr")?;
+        for (key, beta) in [("optimizer.beta1", o.beta1), ("optimizer.beta2", o.beta2)] {
+            require((0.0..1.0).contains(&beta), key, || {
+                format!("is {beta}; expected a number from 0 up to, not including, 1")
+            })?;
+        }
+        require_positive(o.eps, "optimizer.eps")?;
+        require_within(o.weight_decay, 0.0, 1.0, "optimizer.weight_decay")?;
+        require(o.clip_norm >= 0.0 && o.clip_norm.is_finite(), "optimizer.clip_norm", || {
+            format!("is {}; expected a number above 0, or 0 for no clipping", o.clip_norm)
+        })
+    }
+
+    fn check_schedule(&self) -> Result<(), Objection> {
+        let s = &self.schedule;
+        require(s.warmup_steps.is_none() || s.warmup_share.is_none(), "schedule.warmup_steps", || {
+            "is given beside schedule.warmup_share; expected one of the two".into()
+        })?;
+        if let Some(steps) = s.warmup_steps {
+            let total = self.plan().total_steps();
+            require(total.is_some(), "schedule.warmup_steps", || {
+                "needs `steps`; expected schedule.warmup_share when training by the clock".into()
+            })?;
+            require(steps <= total.unwrap_or(0), "schedule.warmup_steps", || {
+                format!("is {steps}, more than the run's {} steps", total.unwrap_or(0))
+            })?;
+        }
+        for (key, share) in [
+            ("schedule.warmup_share", s.warmup_share),
+            ("schedule.decay_share", s.decay_share),
+            ("schedule.final_share", s.final_share),
+        ] {
+            share.map_or(Ok(()), |x| require_within(x, 0.0, 1.0, key))?;
+        }
+        let (warmup, decay) = (s.warmup_share.unwrap_or(0.01), s.decay_share.unwrap_or(0.2));
+        let is_trapezoid = s.kind == super::ScheduleKind::Trapezoid;
+        require(!is_trapezoid || warmup + decay <= 1.0, "schedule.decay_share", || {
+            format!("+ the warmup's share is {}; expected at most 1", warmup + decay)
+        })
+    }
+}
+
+/// Every phase's sequences must fit the positions.
+pub(super) fn check_positions(recipe: &Recipe, positions: usize) -> Result<(), Objection> {
+    for (i, p) in recipe.phase.iter().enumerate() {
+        require(p.seq_len <= positions, &format!("phase.{i}.seq_len"), || {
+            format!("is {}, longer than the model's {positions} positions (model.max_position_embeddings)", p.seq_len)
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::recipe::Recipe;
+
+    const GOOD: &str = "data = \"shards\"\nsteps = 10\n\n[model]\nhidden_size = 64\nnum_hidden_layers = 2\n\
+                        num_attention_heads = 2\n\n[[phase]]\nseq_len = 64\nbatch_sequences = 4\n";
+
+    fn error(overrides: &[&str]) -> String {
+        let overrides: Vec<String> = overrides.iter().map(|s| s.to_string()).collect();
+        match Recipe::parse(GOOD, "r.toml", &overrides) {
+            Ok(_) => panic!("{overrides:?} was accepted"),
+            Err(e) => e.to_string(),
+        }
+    }
+
+    #[test]
+    fn impossible_values_are_refused_with_their_key() {
+        Recipe::parse(GOOD, "r.toml", &[]).unwrap();
+        assert_eq!(
+            error(&["model.num_attention_heads=3"]),
+            "r.toml:5: `model.hidden_size` is 64, not divisible by model.num_attention_heads = 3"
+        );
+        assert_eq!(
+            error(&["phase.0.seq_len=1024"]),
+            "--set phase.0.seq_len=1024: `phase.0.seq_len` is 1024, longer than the model's 512 positions (model.max_position_embeddings)"
+        );
+        assert_eq!(
+            error(&["phase=[{share=0.5,batch_sequences=1},{share=0.4,batch_sequences=1}]"]),
+            "--set phase=[{share=0.5,batch_sequences=1},{share=0.4,batch_sequences=1}]: `phase` shares sum to 0.9; expected 1"
+        );
+        for (bad, says) in [
+            ("model.init=elsewhere", "cannot be given beside model.init"),
+            ("objective.mask=0.95", "at most 1"),
+            ("objective.rate=0", "above 0"),
+            ("objective.duplicates=0", "at least 1"),
+            ("phase.0.batch_tokens=512", "both given"),
+            ("phase.0.accumulate=0", "at least 1"),
+            ("phase.0.steps=4", "sum to 4"),
+            ("phase.0.share=0.5", "sum to 0.5"),
+            ("optimizer.lr=-1", "above 0"),
+            ("optimizer.lr=nan", "above 0"),
+            ("optimizer.beta2=1", "not including, 1"),
+            ("schedule.warmup_steps=11", "more than the run's 10 steps"),
+            ("schedule.warmup_share=1.5", "from 0 to 1"),
+            ("checkpoint.keep=0", "at least 1"),
+            ("log.every=0", "at least 1"),
+            ("minutes=0", "above 0"),
+            ("threads=0", "at least 1"),
+            ("data=", "is missing"),
+            ("model.hidden_dropout_prob=1", "not including, 1"),
+            ("phase=[]", "at least one [[phase]]"),
+        ] {
+            let line = error(&[bad]);
+            assert!(line.contains(says), "{bad}: {line}");
+        }
+        assert!(
+            error(&["minutes=1", "schedule.warmup_steps=1", "phase=[{steps=10,batch_sequences=1}]"])
+                .contains("by the clock")
+        );
+    }
+
+    #[test]
+    fn a_run_needs_an_end() {
+        let e = Recipe::parse(&GOOD.replace("steps = 10\n", ""), "r.toml", &[]).unwrap_err();
+        assert!(e.to_string().contains("steps or minutes"), "{e}");
+    }
+}

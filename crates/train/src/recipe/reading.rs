@@ -1,0 +1,383 @@
+//! TOML text and `--set` arguments to a [`Recipe`], with errors that say where and what would be valid.
+
+use serde::Deserialize;
+use toml::de::{DeTable, DeValue};
+use toml::{Table, Value};
+
+use super::Recipe;
+use super::checks::Objection;
+use crate::TrainError;
+
+/// Where a recipe's values came from, to point at them later.
+pub(super) struct Origin<'a> {
+    text: &'a str,
+    name: &'a str,
+    overrides: &'a [String],
+}
+
+impl Origin<'_> {
+    /// Puts file and line (or the `--set` argument) before an objection to a key's value.
+    pub(super) fn locate(&self, objection: Objection) -> TrainError {
+        let is_it = |argument: &&String| argument.split_once('=').is_some_and(|(k, _)| k.trim() == objection.key);
+        let place = match self.overrides.iter().rev().find(is_it) {
+            Some(argument) => format!("--set {argument}"),
+            None => match line_of_key(self.text, &objection.key) {
+                Some(line) => format!("{}:{line}", self.name),
+                None => self.name.to_owned(),
+            },
+        };
+        TrainError::Recipe { place, message: objection.to_string() }
+    }
+}
+
+/// Reads the text, then lays each override over it; both are checked for unknown keys and types.
+pub(super) fn read<'a>(
+    text: &'a str,
+    name: &'a str,
+    overrides: &'a [String],
+) -> Result<(Recipe, Origin<'a>), TrainError> {
+    let in_file = |e: toml::de::Error| {
+        let start = e.span().map_or(0, |s| s.start);
+        TrainError::Recipe {
+            place: format!("{name}:{}", line_of_offset(text, start)),
+            message: describe(e.message(), path_at(text, start).as_deref()),
+        }
+    };
+    let mut table: Table = toml::from_str(text).map_err(in_file)?;
+    let mut recipe: Recipe = toml::from_str(text).map_err(in_file)?;
+    for argument in overrides {
+        let wrong = |message: String| TrainError::Recipe { place: format!("--set {argument}"), message };
+        let (key, value) = argument
+            .split_once('=')
+            .ok_or_else(|| wrong("expected key=value, for instance optimizer.lr=5e-4".into()))?;
+        let key = key.trim();
+        (table, recipe) = lay_over(&table, key, value.trim()).map_err(wrong)?;
+    }
+    Ok((recipe, Origin { text, name, overrides }))
+}
+
+/// A copy of `table` with one value replaced, and the recipe it makes.
+fn lay_over(table: &Table, key: &str, value: &str) -> Result<(Table, Recipe), String> {
+    // A bare word such as `cosine` or a path is not TOML: it is taken as a string.
+    let as_toml = toml::from_str::<Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
+    let as_text = Value::String(value.to_owned());
+    let attempt = |value: Value| {
+        let mut table = table.clone();
+        put(&mut table, key, value)?;
+        let recipe = Recipe::deserialize(table.clone()).map_err(|e| describe(e.message(), Some(key)))?;
+        Ok((table, recipe))
+    };
+    match as_toml {
+        // `data=2024` may be a folder's name: a value of the wrong type gets a second chance as a string.
+        Some(v) => attempt(v).or_else(|e: String| attempt(as_text).map_err(|_| e)),
+        None => attempt(as_text),
+    }
+}
+
+/// Sets the value at a dotted key; numbers index lists (`phase.0.seq_len`).
+fn put(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
+    let parts: Vec<&str> = key.split('.').collect();
+    if parts.iter().any(|p| p.is_empty()) {
+        return Err(format!("`{key}` is not a key"));
+    }
+    let (last, parents) = parts.split_last().expect("split gives at least one part");
+    let mut slot: &mut Table = table;
+    let mut parents = parents.iter().peekable();
+    while let Some(part) = parents.next() {
+        let entry = slot.entry(part.to_string()).or_insert_with(|| Value::Table(Table::new()));
+        slot = match entry {
+            Value::Table(t) => t,
+            Value::Array(items) => {
+                let count = items.len();
+                let index = parents.next().and_then(|p| p.parse::<usize>().ok());
+                match index.and_then(|i| items.get_mut(i)) {
+                    Some(Value::Table(t)) => t,
+                    _ => {
+                        return Err(format!(
+                            "`{part}` is a list of {count}: write {part}.0.{last}{}",
+                            if count > 1 { format!(" … {part}.{}.{last}", count - 1) } else { String::new() }
+                        ));
+                    }
+                }
+            }
+            _ => return Err(format!("`{part}` is a value, not a section")),
+        };
+    }
+    slot.insert((*last).to_owned(), value);
+    Ok(())
+}
+
+/// serde's message in the recipe's terms: the dotted key, what was expected, the nearest valid name.
+fn describe(message: &str, path: Option<&str>) -> String {
+    let message = message.lines().next().unwrap_or_default();
+    let here = path.unwrap_or_default();
+    if let Some(rest) = message.strip_prefix("unknown field `") {
+        let (found, expected) = rest.split_once('`').unwrap_or((rest, ""));
+        let section = match here.rsplit_once('.') {
+            Some((section, _)) => format!("{section}."),
+            None => String::new(),
+        };
+        return format!("unknown key `{section}{found}`; {}", nearest_key(&section, found, &quoted(expected)));
+    }
+    let message = ["u64", "usize", "u32"]
+        .iter()
+        .fold(message.to_owned(), |m, t| m.replace(&format!("expected {t}"), "expected a whole number"))
+        .replace("expected f64", "expected a number")
+        .replace("expected a boolean", "expected true or false")
+        .replace("expected path string", "expected a path in quotes");
+    if let Some(rest) = message.strip_prefix("unknown variant `") {
+        let (found, expected) = rest.split_once('`').unwrap_or((rest, ""));
+        let names = quoted(expected);
+        return format!(
+            "`{here}` cannot be \"{found}\"; {}expected one of {}",
+            nearest(found, &names).map(|n| format!("did you mean \"{n}\"? ")).unwrap_or_default(),
+            names.join(", ")
+        );
+    }
+    if here.is_empty() { message } else { format!("`{here}`: {message}") }
+}
+
+/// The names between backquotes.
+fn quoted(text: &str) -> Vec<String> {
+    let inside = text.split('`').skip(1).step_by(2);
+    inside.map(str::to_owned).collect()
+}
+
+/// The closest of some names, if any is close.
+fn nearest<'a>(found: &str, names: &'a [String]) -> Option<&'a String> {
+    let likeness = |name: &str| strsim::jaro_winkler(&found.to_lowercase(), name);
+    let best = names.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) > 0.7).then_some(best)
+}
+
+/// What to write instead of an unknown key: the same name in another section, else the nearest here, else all of them.
+fn nearest_key(section: &str, found: &str, names: &[String]) -> String {
+    let elsewhere = SECTIONS.iter().filter(|s| **s != section).find(|s| section_keys(s).iter().any(|k| k == found));
+    if let Some(other) = elsewhere {
+        return format!("did you mean `{other}{found}`?");
+    }
+    match nearest(found, names) {
+        Some(name) => format!("the nearest valid name is `{section}{name}`"),
+        None => format!("valid names are {}", names.join(", ")),
+    }
+}
+
+const SECTIONS: [&str; 9] =
+    ["", "model.", "objective.", "phase.0.", "optimizer.", "schedule.", "eval.", "checkpoint.", "log."];
+
+/// A section's keys, as serde lists them when it meets one that cannot exist.
+fn section_keys(section: &str) -> Vec<String> {
+    let mut table = Table::new();
+    let phases = Value::Array(vec![Value::Table(Table::new())]);
+    table.insert("phase".into(), phases);
+    if put(&mut table, &format!("{section}?"), Value::Boolean(true)).is_err() {
+        return Vec::new();
+    }
+    match Recipe::deserialize(table) {
+        Err(e) => quoted(e.message().split_once(',').map_or("", |(_, list)| list)),
+        Ok(_) => Vec::new(),
+    }
+}
+
+/// The dotted key whose name or value covers a byte of the text, the deepest one.
+fn path_at(text: &str, offset: usize) -> Option<String> {
+    fn search(table: &DeTable, offset: usize, prefix: &str) -> Option<String> {
+        for (key, value) in table {
+            let path = format!("{prefix}{}", key.get_ref());
+            if key.span().contains(&offset) {
+                // A section's header covers its own name; an unknown key is reported there too.
+                return Some(path);
+            }
+            let inside = match value.get_ref() {
+                DeValue::Table(t) => search(t, offset, &format!("{path}.")),
+                DeValue::Array(items) => items.iter().enumerate().find_map(|(i, item)| {
+                    let t = item.get_ref().as_table()?;
+                    search(t, offset, &format!("{path}.{i}."))
+                }),
+                _ => None,
+            };
+            let covers = value.span().contains(&offset);
+            let is_leaf = !matches!(value.get_ref(), DeValue::Table(_));
+            if inside.is_some() || (covers && is_leaf) {
+                return inside.or(Some(path));
+            }
+        }
+        None
+    }
+    search(DeTable::parse(text).ok()?.get_ref(), offset, "")
+}
+
+/// The line, from 1, on which a dotted key stands; of its section if it has no line of its own.
+fn line_of_key(text: &str, key: &str) -> Option<usize> {
+    let parsed = DeTable::parse(text).ok()?;
+    let mut table = parsed.get_ref();
+    let mut line = None;
+    let mut parts = key.split('.');
+    while let Some(part) = parts.next() {
+        let (name, value) = table.iter().find(|(k, _)| k.get_ref() == part)?;
+        line = Some(line_of_offset(text, name.span().start));
+        table = match value.get_ref() {
+            DeValue::Table(t) => t,
+            DeValue::Array(items) => {
+                let Some(item) = parts.next().and_then(|p| p.parse::<usize>().ok()).and_then(|i| items.get(i)) else {
+                    return line;
+                };
+                line = Some(line_of_offset(text, item.span().start));
+                let Some(t) = item.get_ref().as_table() else {
+                    return line;
+                };
+                t
+            }
+            _ => return line,
+        };
+        if !key_continues(table, parts.clone().next()) {
+            return line;
+        }
+    }
+    line
+}
+
+fn key_continues(table: &DeTable, part: Option<&str>) -> bool {
+    part.is_some_and(|part| table.iter().any(|(k, _)| k.get_ref() == part))
+}
+
+fn line_of_offset(text: &str, offset: usize) -> usize {
+    1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|&&b| b == b'\n').count()
+}
+
+/// Dotted keys whose values differ between two recipes.
+pub(super) fn differences(a: &Recipe, b: &Recipe) -> Vec<String> {
+    fn walk(a: Option<&Value>, b: Option<&Value>, path: &str, out: &mut Vec<String>) {
+        if a == b {
+            return;
+        }
+        let (Some(Value::Table(x)), Some(Value::Table(y))) = (a, b) else {
+            out.push(path.to_owned());
+            return;
+        };
+        let mut keys: Vec<&String> = x.keys().chain(y.keys()).collect();
+        keys.sort();
+        keys.dedup();
+        for key in keys {
+            let deeper = match path {
+                "" => key.clone(),
+                _ => format!("{path}.{key}"),
+            };
+            walk(x.get(key), y.get(key), &deeper, out);
+        }
+    }
+    let table = |r: &Recipe| Table::try_from(r).ok().map(Value::Table);
+    let mut out = Vec::new();
+    walk(table(a).as_ref(), table(b).as_ref(), "", &mut out);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "data = \"shards\"\nsteps = 10\n\n[model]\nhidden_size = 64\nnum_hidden_layers = 2\n\
+                        num_attention_heads = 2\n\n[[phase]]\nseq_len = 64\nbatch_sequences = 4\n\n[optimizer]\nlr = 1e-3\n";
+
+    fn error(text: &str, overrides: &[&str]) -> String {
+        let overrides: Vec<String> = overrides.iter().map(|s| s.to_string()).collect();
+        let e = Recipe::parse(text, "r.toml", &overrides).unwrap_err();
+        let line = e.to_string();
+        assert!(!line.contains('\n'), "one line: {line}");
+        line
+    }
+
+    #[test]
+    fn unknown_keys_name_line_and_nearest() {
+        assert_eq!(
+            error(&GOOD.replace("lr =", "learning_rate ="), &[]),
+            "r.toml:14: unknown key `optimizer.learning_rate`; the nearest valid name is `optimizer.lr`"
+        );
+        assert_eq!(
+            error(&GOOD.replace("lr =", "xyz ="), &[]),
+            "r.toml:14: unknown key `optimizer.xyz`; valid names are kind, lr, beta1, beta2, eps, weight_decay, clip_norm"
+        );
+        assert_eq!(
+            error(&GOOD.replace("hidden_size", "hiden_size"), &[]),
+            "r.toml:5: unknown key `model.hiden_size`; the nearest valid name is `model.hidden_size`"
+        );
+        assert_eq!(
+            error(&GOOD.replace("batch_sequences", "batch_seqs"), &[]),
+            "r.toml:11: unknown key `phase.0.batch_seqs`; the nearest valid name is `phase.0.batch_sequences`"
+        );
+        assert_eq!(
+            error(&format!("lr = 1.0\n{GOOD}"), &[]),
+            "r.toml:1: unknown key `lr`; did you mean `optimizer.lr`?"
+        );
+        assert_eq!(
+            error(&GOOD.replace("[optimizer]", "[optimiser]"), &[]),
+            "r.toml:13: unknown key `optimiser`; the nearest valid name is `optimizer`"
+        );
+    }
+
+    #[test]
+    fn ill_typed_values_name_line_and_type() {
+        assert_eq!(
+            error(&GOOD.replace("steps = 10", "steps = \"ten\""), &[]),
+            "r.toml:2: `steps`: invalid type: string \"ten\", expected a whole number"
+        );
+        assert_eq!(
+            error(&GOOD.replace("lr = 1e-3", "lr = true"), &[]),
+            "r.toml:14: `optimizer.lr`: invalid type: boolean `true`, expected a number"
+        );
+        assert_eq!(
+            error(&GOOD.replace("lr = 1e-3", "kind = \"adam\""), &[]),
+            "r.toml:14: `optimizer.kind` cannot be \"adam\"; did you mean \"adamw\"? expected one of bert-adamw, adamw"
+        );
+        assert_eq!(
+            error(&GOOD.replace("steps = 10", "steps = -1"), &[]),
+            "r.toml:2: `steps`: invalid value: integer `-1`, expected a whole number"
+        );
+        assert!(error("steps = = 3\n", &[]).starts_with("r.toml:1: "));
+    }
+
+    #[test]
+    fn overrides_are_laid_over_and_checked_alike() {
+        let overrides: Vec<String> = [
+            "optimizer.lr=5e-4",
+            "phase.0.seq_len=32",
+            "schedule.kind=cosine",
+            "data=/some where/shards",
+            "threads=3",
+            "objective.nsp=false",
+        ]
+        .map(String::from)
+        .to_vec();
+        let r = Recipe::parse(GOOD, "r.toml", &overrides).unwrap();
+        assert_eq!(r.optimizer.lr, 5e-4);
+        assert_eq!(r.phase[0].seq_len, 32);
+        assert_eq!(r.schedule.kind, crate::recipe::ScheduleKind::Cosine);
+        assert_eq!(r.data.to_str(), Some("/some where/shards"));
+        assert_eq!((r.threads, r.objective.nsp), (Some(3), false));
+        assert_eq!(
+            error(GOOD, &["optimizer.lrr=1"]),
+            "--set optimizer.lrr=1: unknown key `optimizer.lrr`; the nearest valid name is `optimizer.lr`"
+        );
+        assert_eq!(error(GOOD, &["lr=1"]), "--set lr=1: unknown key `lr`; did you mean `optimizer.lr`?");
+        assert_eq!(
+            error(GOOD, &["steps=many"]),
+            "--set steps=many: `steps`: invalid type: string \"many\", expected a whole number"
+        );
+        assert_eq!(
+            error(GOOD, &["phase.seq_len=3"]),
+            "--set phase.seq_len=3: `phase` is a list of 1: write phase.0.seq_len"
+        );
+        assert_eq!(error(GOOD, &["steps"]), "--set steps: expected key=value, for instance optimizer.lr=5e-4");
+        assert_eq!(error(GOOD, &["steps.more=3"]), "--set steps.more=3: `steps` is a value, not a section");
+    }
+
+    #[test]
+    fn differences_are_dotted_keys() {
+        let a = Recipe::parse(GOOD, "r.toml", &[]).unwrap();
+        let mut b = a.clone();
+        b.optimizer.lr = 1.0;
+        b.threads = Some(1);
+        assert_eq!(a.differences(&b), ["optimizer.lr", "threads"]);
+        assert!(a.differences(&a.clone()).is_empty());
+    }
+}

@@ -1,0 +1,350 @@
+//! One optimizer step: micro-batches forward and backward, then AdamW.
+//!
+//! With M the predicted tokens and S the labelled sequences of *all* micro-batches of the step, what is minimised is
+//! Σ MLM / M + Σ NSP / S (Devlin et al. 2019, A.2: the sum of the mean losses). Each micro-batch's gradient is scaled by the
+//! step's counts, never by its own: accumulation then equals the big batch, whatever the micro-batches hold.
+
+use std::time::Instant;
+
+use cloze_data::batch::Batch;
+use cloze_engine::ops::LossSum;
+use cloze_engine::{AdamW, DType, Device, DropoutKey, Gradients, Moments, Pass, StepSettings, adamw_step};
+use cloze_model::{LossScale, PreTrainingModel, Work};
+use serde::{Deserialize, Serialize};
+
+use crate::recipe::{Optimizer, OptimizerKind};
+use crate::run::TrainLine;
+
+/// A model with what it needs to learn.
+pub struct Learner {
+    /// The model.
+    pub model: PreTrainingModel,
+    /// Adam's moments.
+    pub moments: Moments,
+    /// Optimizer updates done: Adam's t.
+    pub updates: u64,
+    device: Device,
+    gradients: Gradients,
+    adamw: AdamW,
+    clip_norm: Option<f32>,
+    precision: DType,
+    seed: u64,
+}
+
+/// What a step found and did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepOutcome {
+    /// Masked-language-model loss over the step's predicted tokens.
+    pub mlm: LossSum,
+    /// Next-sentence loss over the step's sequences; none without labels.
+    pub nsp: Option<LossSum>,
+    /// Real tokens.
+    pub tokens: u64,
+    /// Useful floating-point operations.
+    pub flops: f64,
+    /// Global norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Whether the weights were updated: not if the loss or the gradient is not finite.
+    pub updated: bool,
+    /// Seconds that the step took.
+    pub seconds: f64,
+}
+
+impl StepOutcome {
+    /// What is minimised: the sum of the mean losses.
+    pub fn loss(&self) -> f64 {
+        self.mlm.mean() + self.nsp.map_or(0.0, |nsp| nsp.mean())
+    }
+}
+
+impl Learner {
+    /// A learner at the start (zero moments), with dropout keyed by `seed`.
+    pub fn new(
+        model: PreTrainingModel,
+        device: &Device,
+        precision: DType,
+        optimizer: &Optimizer,
+        seed: u64,
+    ) -> Learner {
+        Learner {
+            moments: Moments::zeros_like(&model.params),
+            gradients: Gradients::zeros_like(&model.params),
+            model,
+            updates: 0,
+            device: device.clone(),
+            adamw: AdamW {
+                beta1: optimizer.beta1 as f32,
+                beta2: optimizer.beta2 as f32,
+                eps: optimizer.eps as f32,
+                weight_decay: optimizer.weight_decay as f32,
+                bias_correction: optimizer.kind == OptimizerKind::Adamw,
+            },
+            clip_norm: (optimizer.clip_norm > 0.0).then_some(optimizer.clip_norm as f32),
+            precision,
+            seed,
+        }
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The type of activations.
+    pub fn precision(&self) -> DType {
+        self.precision
+    }
+
+    /// The gradients of the last step, before clipping.
+    pub fn gradients(&self) -> &Gradients {
+        &self.gradients
+    }
+
+    /// One step on some micro-batches at a learning rate. `number` counts all steps, from 0, and keys the dropout.
+    pub fn step(&mut self, batches: &[Batch], number: u64, lr: f64) -> StepOutcome {
+        let began = Instant::now();
+        let predicted: usize = batches.iter().map(Batch::predictions).sum();
+        let labelled: usize = batches.iter().map(|b| b.nsp_labels.len()).sum();
+        let scale = LossScale { mlm: 1.0 / predicted.max(1) as f32, nsp: 1.0 / labelled.max(1) as f32 };
+        let mut outcome = StepOutcome {
+            mlm: LossSum::default(),
+            nsp: None,
+            tokens: 0,
+            flops: 0.0,
+            grad_norm: f64::NAN,
+            updated: false,
+            seconds: 0.0,
+        };
+        self.gradients.zero();
+        for (micro, batch) in (0..).zip(batches) {
+            let dropout = DropoutKey { seed: self.seed, step: number, micro };
+            let mut pass =
+                Pass::recording(&self.device, &self.model.params, &mut self.gradients, self.precision, Some(dropout));
+            let losses = self.model.loss(&mut pass, batch, scale);
+            pass.backward();
+            outcome.mlm += losses.mlm;
+            if let Some(nsp) = losses.nsp {
+                *outcome.nsp.get_or_insert_default() += nsp;
+            }
+            outcome.tokens += batch.tokens() as u64;
+            outcome.flops += self.model.useful_flops(batch, Work::ForwardBackward);
+        }
+        if outcome.loss().is_finite() {
+            let settings =
+                StepSettings { adamw: self.adamw, lr: lr as f32, step: self.updates + 1, clip_norm: self.clip_norm };
+            let report =
+                adamw_step(&self.device, &mut self.model.params, &self.gradients, &mut self.moments, &settings);
+            outcome.grad_norm = f64::from(report.grad_norm);
+            outcome.updated = report.finite;
+            self.updates += u64::from(report.finite);
+        }
+        outcome.seconds = began.elapsed().as_secs_f64();
+        outcome
+    }
+}
+
+/// Sums over the steps since the last logged line.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    steps: u64,
+    seconds: f64,
+    tokens: u64,
+    flops: f64,
+    grad_norm: f64,
+    mlm: Sums,
+    nsp: Sums,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct Sums {
+    sum: f64,
+    count: u64,
+    correct: u64,
+}
+
+impl Sums {
+    fn add(&mut self, loss: LossSum) {
+        self.sum += loss.sum;
+        self.count += loss.count as u64;
+        self.correct += loss.correct as u64;
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / self.count.max(1) as f64
+    }
+
+    fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.count.max(1) as f64
+    }
+}
+
+impl Window {
+    /// Adds a step; one that was skipped does not count.
+    pub fn add(&mut self, outcome: &StepOutcome) {
+        if !outcome.updated {
+            return;
+        }
+        self.steps += 1;
+        self.seconds += outcome.seconds;
+        self.tokens += outcome.tokens;
+        self.flops += outcome.flops;
+        self.grad_norm += outcome.grad_norm;
+        self.mlm.add(outcome.mlm);
+        if let Some(nsp) = outcome.nsp {
+            self.nsp.add(nsp);
+        }
+    }
+
+    /// Whether no step was added.
+    pub fn is_empty(&self) -> bool {
+        self.steps == 0
+    }
+
+    /// The window's means, `peak` being the device's matrix peak in FLOP/s; the rest of the line is left at zero.
+    pub fn means(&self, peak: f64) -> TrainLine {
+        let seconds = self.seconds.max(f64::MIN_POSITIVE);
+        let with_nsp = self.nsp.count > 0;
+        TrainLine {
+            mlm_loss: self.mlm.mean(),
+            mlm_accuracy: self.mlm.accuracy(),
+            nsp_loss: with_nsp.then(|| self.nsp.mean()),
+            nsp_accuracy: with_nsp.then(|| self.nsp.accuracy()),
+            loss: self.mlm.mean() + self.nsp.mean(),
+            grad_norm: self.grad_norm / self.steps.max(1) as f64,
+            tokens_per_s: self.tokens as f64 / seconds,
+            share_of_peak: self.flops / seconds / peak.max(1.0),
+            ..TrainLine::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cloze_data::TokenTable;
+    use cloze_data::batch::{BatchOptions, BatchSize, BatchSource};
+    use cloze_data::shards::Documents;
+    use cloze_model::{Config, Heads};
+    use cloze_text::Special;
+
+    const VOCABULARY: usize = 41;
+
+    /// Batches of sequences of at most 20 tokens from sixteen documents that count up, each from its own number.
+    fn batches(sequences: usize, count: u64) -> Vec<Batch> {
+        let sentence = |d: u32, s: u32| (0..5).map(|i| 5 + (d * 7 + s + i) % 36).collect();
+        let documents = (0..16).map(|d| (0..6).map(|s| sentence(d, s)).collect()).collect();
+        let special = Special { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4 };
+        let table = TokenTable { vocab_size: VOCABULARY, special, continuation: vec![false; VOCABULARY] };
+        let options = BatchOptions { seq_len: 20, size: BatchSize::Sequences(sequences), ..BatchOptions::default() };
+        let source = BatchSource::new(Documents::from_memory(documents), table, options).unwrap();
+        (0..count).map(|i| source.batch(i)).collect()
+    }
+
+    fn learner(dropout: f64, kind: OptimizerKind) -> Learner {
+        let config = Config {
+            vocab_size: VOCABULARY,
+            hidden_size: 32,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 48,
+            max_position_embeddings: 20,
+            hidden_dropout_prob: dropout,
+            attention_probs_dropout_prob: dropout,
+            ..Config::default()
+        };
+        let device = Device::cpu(Some(2)).unwrap();
+        let model = PreTrainingModel::new(config, Heads::PRETRAINING, &device, 3).unwrap();
+        let optimizer = Optimizer { kind, ..Optimizer::default() };
+        Learner::new(model, &device, DType::F32, &optimizer, 11)
+    }
+
+    fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+        let pairs = a.iter().zip(b);
+        pairs.map(|(x, y)| (x - y).abs()).fold(0.0, f32::max)
+    }
+
+    #[test]
+    fn accumulation_equals_the_big_batch() {
+        let (mut big, mut small) = (learner(0.0, OptimizerKind::BertAdamw), learner(0.0, OptimizerKind::BertAdamw));
+        let (one, four) = (batches(8, 1), batches(2, 4));
+        assert_eq!(one[0].predictions(), four.iter().map(Batch::predictions).sum::<usize>());
+        let counts: Vec<usize> = four.iter().map(Batch::predictions).collect();
+        assert!(counts.windows(2).any(|c| c[0] != c[1]), "micro-batches differ in predicted tokens: {counts:?}");
+        let (a, b) = (big.step(&one, 0, 1e-3), small.step(&four, 0, 1e-3));
+        assert!((a.loss() - b.loss()).abs() < 1e-5 * a.loss());
+        assert_eq!((a.tokens, a.mlm.count, a.nsp.unwrap().count), (b.tokens, b.mlm.count, b.nsp.unwrap().count));
+        assert!((a.flops - b.flops).abs() < 1e-6 * a.flops);
+        let scale = big.gradients().flat().iter().fold(0f32, |m, g| m.max(g.abs()));
+        let apart = largest_difference(big.gradients().flat(), small.gradients().flat());
+        assert!(apart < 1e-5 * scale, "gradients differ by {apart} of {scale}");
+        assert!((a.grad_norm - b.grad_norm).abs() < 1e-5 * a.grad_norm);
+    }
+
+    #[test]
+    fn a_batch_is_learned_by_heart_and_every_parameter_moves() {
+        for kind in [OptimizerKind::BertAdamw, OptimizerKind::Adamw] {
+            let mut learner = learner(0.0, kind);
+            let start = learner.model.params.flat().to_vec();
+            let batch = batches(8, 1);
+            let first = learner.step(&batch, 0, 3e-3);
+            let mut last = first;
+            for step in 1..120 {
+                last = learner.step(&batch, step, 3e-3);
+            }
+            assert!(first.mlm.mean() > 3.0, "{first:?}");
+            assert!(last.mlm.mean() < 0.3 && last.mlm.accuracy() > 0.95, "{kind:?}: {last:?}");
+            assert!(last.nsp.unwrap().accuracy() > 0.95, "{kind:?}: {last:?}");
+            let (params, mut at) = (&learner.model.params, 0);
+            for id in params.ids() {
+                let now = params.values(id);
+                assert_ne!(now, &start[at..at + now.len()], "{} never moved", params.name(id));
+                at += now.len();
+            }
+        }
+    }
+
+    #[test]
+    fn steps_repeat_bit_by_bit_and_dropout_differs_by_step() {
+        let run = |number: u64| {
+            let mut learner = learner(0.1, OptimizerKind::BertAdamw);
+            let outcome = learner.step(&batches(4, 2), number, 1e-3);
+            (outcome.loss(), learner.model.params.flat().to_vec())
+        };
+        assert!(run(0) == run(0));
+        assert_ne!(run(0).0, run(1).0);
+    }
+
+    #[test]
+    fn a_step_that_is_not_finite_changes_nothing() {
+        let mut learner = learner(0.0, OptimizerKind::BertAdamw);
+        learner.model.params.flat_mut()[300] = f32::NAN;
+        let before: Vec<u32> = learner.model.params.flat().iter().map(|w| w.to_bits()).collect();
+        let outcome = learner.step(&batches(4, 1), 0, 1e-3);
+        assert!(!outcome.updated && learner.updates == 0);
+        let after: Vec<u32> = learner.model.params.flat().iter().map(|w| w.to_bits()).collect();
+        assert!(before == after && learner.moments.first().iter().all(|m| *m == 0.0));
+        let mut window = Window::default();
+        window.add(&outcome);
+        assert!(window.is_empty());
+    }
+
+    #[test]
+    fn a_window_is_means_over_tokens() {
+        let outcome = |sum: f64, count: usize, seconds: f64| StepOutcome {
+            mlm: LossSum { sum, count, correct: 1 },
+            nsp: None,
+            tokens: 100,
+            flops: 50.0,
+            grad_norm: sum,
+            updated: true,
+            seconds,
+        };
+        let mut window = Window::default();
+        window.add(&outcome(3.0, 1, 1.0));
+        window.add(&outcome(1.0, 3, 3.0));
+        let line = window.means(100.0);
+        assert_eq!((line.mlm_loss, line.mlm_accuracy, line.loss), (1.0, 0.5, 1.0));
+        assert_eq!((line.nsp_loss, line.grad_norm), (None, 2.0));
+        assert_eq!((line.tokens_per_s, line.share_of_peak), (50.0, 0.25));
+    }
+}

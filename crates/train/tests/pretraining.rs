@@ -1,0 +1,257 @@
+//! The loop, in this process: what a run leaves, resuming, refusing, stopping.
+
+mod corpus;
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cloze_engine::Device;
+use cloze_train::TrainError;
+use cloze_train::checkpoint;
+use cloze_train::evaluate::{EvaluateOptions, evaluate_folder};
+use cloze_train::fill::Filler;
+use cloze_train::pretrain::{Outcome, pretrain};
+use cloze_train::progress::News;
+use cloze_train::recipe::{Precision, Recipe};
+use cloze_train::run::{Line, RunFolder, read_metrics};
+use corpus::{assert_same_files, losses, make_shards, recipe};
+
+fn run(recipe: &Recipe, out: &Path, resume: bool) -> Result<Outcome, TrainError> {
+    pretrain(recipe, out, resume, &AtomicBool::new(false), &mut |_| ())
+}
+
+/// Runs until a step is done, then raises the flag that a signal would raise.
+fn run_until(recipe: &Recipe, out: &Path, resume: bool, last: u64) -> Outcome {
+    let stop = AtomicBool::new(false);
+    let mut watch = |news: &News| {
+        if matches!(news, News::Step(s) if s.figures.step == last) {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    pretrain(recipe, out, resume, &stop, &mut watch).unwrap()
+}
+
+#[test]
+fn a_run_leaves_its_folder_as_documented() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = recipe(&make_shards(dir.path(), 0), &[]);
+    let out = dir.path().join("run");
+    let mut phases = Vec::new();
+    let stop = AtomicBool::new(false);
+    let outcome = pretrain(&recipe, &out, false, &stop, &mut |news| {
+        if let News::Step(s) = news {
+            phases.push(s.figures.phase);
+        }
+    })
+    .unwrap();
+    assert!(outcome.finished && outcome.step == 10);
+    assert_eq!(phases, [0, 0, 0, 0, 0, 0, 0, 1, 1, 1]);
+    let lines = read_metrics(&out.join("metrics.jsonl")).unwrap();
+    let trained: Vec<u64> = lines.iter().filter(|l| matches!(l, Line::Train(_))).map(Line::step).collect();
+    let scored: Vec<u64> = lines.iter().filter(|l| matches!(l, Line::Eval(_))).map(Line::step).collect();
+    assert_eq!((trained, scored), (vec![2, 4, 6, 8, 10], vec![4, 8, 10]));
+    assert!(matches!(&lines[0], Line::Start(s) if s.parameters > 1000 && s.threads == 1 && s.precision == "f32"));
+    assert!(lines.iter().all(|l| match l {
+        Line::Train(t) => t.tokens_per_s > 0.0 && t.share_of_peak > 0.0 && t.nsp_loss.is_some() && t.grad_norm > 0.0,
+        _ => true,
+    }));
+    // The last two of 3, 4, 6, 8, 9, 10 (saves at multiples of 3 and at each best), and the best.
+    let folder = RunFolder::new(&out);
+    let kept: Vec<u64> = checkpoint::list(&folder).unwrap().into_iter().map(|(s, _)| s).collect();
+    let best = checkpoint::verify(&outcome.checkpoint).unwrap().best.unwrap();
+    assert!(kept.ends_with(&[9, 10]) || kept.ends_with(&[8, 10]), "{kept:?}");
+    assert!(kept.len() <= 3 && kept.contains(&best.step), "{kept:?}, best {best:?}");
+    assert_eq!(
+        fs::canonicalize(folder.best()).unwrap(),
+        fs::canonicalize(checkpoint::path_of(&folder, best.step)).unwrap()
+    );
+    assert!(
+        fs::read_dir(&out).unwrap().any(|e| e
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with("events.out.tfevents."))
+    );
+    for file in ["config.json", "model.safetensors", "vocab.txt", "tokenizer.json", "tokenizer_config.json"] {
+        assert!(out.join("model").join(file).is_file(), "model/{file}");
+        assert!(outcome.checkpoint.join(file).is_file(), "checkpoint {file}");
+    }
+
+    // The folder serves the commands that follow.
+    let options = EvaluateOptions { precision: Precision::F32, seq_len: 32, ..EvaluateOptions::default() };
+    let scores = evaluate_folder(&out.join("model"), &recipe.data, &options, |_| ()).unwrap();
+    assert!(scores.mlm_loss.is_finite() && scores.nsp_accuracy.is_some() && scores.predicted > 10, "{scores:?}");
+    let filler = Filler::open(&out.join("best"), Precision::F32, Some(1)).unwrap();
+    let filled = filler.fill("The [MASK] fox sees a [MASK].", 3).unwrap();
+    assert_eq!((filled.len(), filled[0].len()), (2, 3));
+    assert!(filled[0][0].probability >= filled[0][1].probability && filled[0][0].probability < 1.0);
+    assert!(filled[0][0].text.contains(&filled[0][0].token));
+    assert!(matches!(filler.fill("no mask here", 3), Err(TrainError::NoMask(_))));
+    let long = "the [MASK] ".repeat(40);
+    assert!(matches!(filler.fill(&long, 3), Err(TrainError::TooLong { found: 82, positions: 64 })));
+    let long = EvaluateOptions { seq_len: 65, ..options };
+    assert!(evaluate_folder(&out.join("model"), &recipe.data, &long, |_| ()).is_err());
+}
+
+#[test]
+fn resuming_is_bit_exact() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = make_shards(dir.path(), 0);
+    for precision in ["f32", "bf16"] {
+        let recipe = recipe(&shards, &[&format!("precision={precision}")]);
+        let whole = dir.path().join(format!("whole-{precision}"));
+        run(&recipe, &whole, false).unwrap();
+        // Interrupted between two logged lines, in each phase, and on a phase's last step.
+        let parts = dir.path().join(format!("parts-{precision}"));
+        for (i, last) in [3, 7, 8].into_iter().enumerate() {
+            let outcome = run_until(&recipe, &parts, i > 0, last);
+            assert!(!outcome.finished && outcome.step == last && outcome.model.is_none());
+        }
+        run(&recipe, &parts, true).unwrap();
+        assert_same_files(&whole.join("model"), &parts.join("model"));
+        assert_same_files(&whole.join("checkpoints/step-00000010"), &parts.join("checkpoints/step-00000010"));
+        assert_eq!(losses(&whole), losses(&parts));
+        // A finished run, resumed, is finished.
+        let again = run(&recipe, &parts, true).unwrap();
+        assert!(again.finished && again.step == 10);
+        assert_same_files(&whole.join("model"), &parts.join("model"));
+    }
+}
+
+#[test]
+fn a_longer_run_may_follow_but_not_another_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = make_shards(dir.path(), 0);
+    let short = recipe(&shards, &["steps=3"]);
+    let out = dir.path().join("run");
+    run(&short, &out, false).unwrap();
+    let e = run(&short, &out, false).unwrap_err().to_string();
+    assert!(e.contains("--resume"), "{e}");
+    let e = run(&recipe(&shards, &["steps=3", "optimizer.lr=1"]), &out, true).unwrap_err().to_string();
+    assert!(e.contains("optimizer.lr"), "{e}");
+    let longer = run(&recipe(&shards, &["steps=5"]), &out, true).unwrap();
+    assert_eq!(longer.step, 5);
+    let lines = read_metrics(&out.join("metrics.jsonl")).unwrap();
+    assert!(lines.iter().any(|l| matches!(l, Line::Event(e) if e.message.contains("steps"))));
+    let other = dir.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let e = run(&recipe(&make_shards(&other, 1), &["steps=7"]), &out, true).unwrap_err();
+    assert!(matches!(e, TrainError::OtherShards { .. }), "{e}");
+    let e = run(&short, &dir.path().join("nowhere"), true).unwrap_err();
+    assert!(matches!(e, TrainError::NoRun(_)), "{e}");
+}
+
+#[test]
+fn no_steps_write_the_first_model_and_a_run_can_start_from_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = make_shards(dir.path(), 0);
+    let first = dir.path().join("first");
+    let outcome = run(&recipe(&shards, &["steps=0"]), &first, false).unwrap();
+    assert!(outcome.finished && outcome.step == 0 && outcome.evaluation.is_none());
+    let init = first.join("model").display().to_string();
+    let from = |data: &Path, more: &[&str]| {
+        let mut recipe = recipe(data, &["steps=4"]);
+        recipe.model = Default::default();
+        recipe.model.init = Some(init.clone().into());
+        let text = recipe.to_toml();
+        let more: Vec<String> = more.iter().map(|s| s.to_string()).collect();
+        Recipe::parse(&text, "from", &more).unwrap()
+    };
+    // The same weights and batches: as if it had not stopped.
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    run(&recipe(&shards, &["steps=4"]), &a, false).unwrap();
+    run(&from(&shards, &[]), &b, false).unwrap();
+    assert_same_files(&a.join("model"), &b.join("model"));
+
+    let e = run(&from(&shards, &["phase.1.seq_len=65"]), &dir.path().join("c"), false).unwrap_err();
+    assert!(e.to_string().contains("64 positions"), "{e}");
+    assert!(!dir.path().join("c").exists(), "nothing is made of a run that cannot start");
+    let other = dir.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let e = run(&from(&make_shards(&other, 3), &[]), &dir.path().join("d"), false).unwrap_err();
+    assert!(matches!(e, TrainError::OtherTokenizer { .. }), "{e}");
+}
+
+#[test]
+fn steps_that_are_not_finite_are_skipped_then_stop_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = make_shards(dir.path(), 0);
+    let out = dir.path().join("run");
+    let options = ["steps=40", "eval.every=0", "checkpoint.every=2", "log.every=1"];
+    run_until(&recipe(&shards, &options), &out, false, 4);
+    // Poison the weights on disk, with checksums that fit: what training would do with a rate far too high.
+    let folder = RunFolder::new(&out);
+    let device = Device::cpu(Some(1)).unwrap();
+    let (_, path) = checkpoint::list(&folder).unwrap().pop().unwrap();
+    let mut loaded = checkpoint::load(&path, &device).unwrap();
+    loaded.model.params.flat_mut()[40] = f32::NAN;
+    let tokenizer = cloze_text::Tokenizer::open(&path).unwrap();
+    loaded.state.step = 5;
+    checkpoint::save(&folder, &loaded.model, &loaded.moments, &tokenizer, &loaded.state).unwrap();
+    let mut messages = Vec::new();
+    let stop = AtomicBool::new(false);
+    let e = pretrain(&recipe(&shards, &options), &out, true, &stop, &mut |news| {
+        if let News::Message(m) = news {
+            messages.push(m.clone());
+        }
+    })
+    .unwrap_err();
+    let TrainError::NotFinite { step: 10, in_a_row: 5, checkpoint: Some(last) } = &e else { panic!("{e}") };
+    assert_eq!(messages.len(), 5, "{messages:?}");
+    assert!(messages[0].contains("not finite: skipped (1 of at most 5"), "{messages:?}");
+    // Nothing was saved over what was there while steps were bad.
+    assert!(last.ends_with("step-00000005"), "{e}");
+    checkpoint::verify(&checkpoint::path_of(&folder, 4)).unwrap();
+    let lines = read_metrics(&folder.metrics()).unwrap();
+    assert_eq!(lines.iter().filter(|l| matches!(l, Line::Event(e) if e.message.contains("skipped"))).count(), 5);
+}
+
+#[test]
+fn damaged_checkpoints_are_named_file_by_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = make_shards(dir.path(), 0);
+    let recipe_of_two = recipe(&shards, &["steps=2", "eval.every=0"]);
+    let out = dir.path().join("run");
+    let outcome = run(&recipe_of_two, &out, false).unwrap();
+    let longer = recipe(&shards, &["steps=3", "eval.every=0"]);
+    for file in ["model.safetensors", "optimizer.safetensors", "config.json", "vocab.txt", "training_state.json"] {
+        let path = outcome.checkpoint.join(file);
+        let good = fs::read(&path).unwrap();
+        let mut altered = good.clone();
+        let middle = altered.len() / 2;
+        altered[middle] ^= 1;
+        for bad in [altered, good[..good.len() - 9].to_vec()] {
+            fs::write(&path, bad).unwrap();
+            let e = run(&longer, &out, true).unwrap_err();
+            assert!(matches!(e, TrainError::Damaged { .. }), "{file}: {e}");
+            assert!(e.to_string().contains(file), "{e}");
+        }
+        fs::remove_file(&path).unwrap();
+        let e = run(&longer, &out, true).unwrap_err();
+        assert!(e.to_string().contains(file), "{e}");
+        fs::write(&path, good).unwrap();
+    }
+    assert_eq!(run(&longer, &out, true).unwrap().step, 3);
+}
+
+#[test]
+fn by_the_clock_the_run_ends_on_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut recipe = recipe(&make_shards(dir.path(), 0), &["minutes=0.02", "eval.every=0", "checkpoint.every=0"]);
+    recipe.steps = None;
+    let began = std::time::Instant::now();
+    let mut figures = Vec::new();
+    let stop = AtomicBool::new(false);
+    let outcome = pretrain(&recipe, &dir.path().join("run"), false, &stop, &mut |news| {
+        if let News::Step(s) = news {
+            figures.push((s.progress, s.figures.lr, s.figures.phase));
+        }
+    })
+    .unwrap();
+    assert!(outcome.finished && outcome.step > 3, "{outcome:?}");
+    assert!(began.elapsed().as_secs_f64() > 1.2);
+    assert!(figures.is_sorted_by(|a, b| a.0 <= b.0) && figures.is_sorted_by_key(|f| f.2));
+    let peak = figures.iter().map(|f| f.1).fold(0.0, f64::max);
+    assert!(peak <= 3e-3 && peak > 1.5e-3 && figures.last().unwrap().1 < peak / 2.0, "{figures:?}");
+}
