@@ -127,7 +127,7 @@ fn normal_quantile(p: f64) -> f64 {
     const D: [f64; 4] =
         [7.784_695_709_041_462e-3, 3.224_671_290_700_398e-1, 2.445_134_137_142_996, 3.754_408_661_907_416];
     const LOW: f64 = 0.02425;
-    if p < LOW || p > 1.0 - LOW {
+    if !(LOW..=1.0 - LOW).contains(&p) {
         let q = (-2.0 * p.min(1.0 - p).ln()).sqrt();
         let tail = C.iter().fold(0.0, |sum, c| sum * q + c) / (D.iter().fold(0.0, |sum, d| sum * q + d) * q + 1.0);
         return if p < 0.5 { tail } else { -tail };

@@ -1,4 +1,4 @@
-//! The likeliest tokens for each [MASK] of a text.
+//! The likeliest tokens for each \[MASK\] of a text.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub struct Filler {
     precision: Precision,
 }
 
-/// A token that may stand at a [MASK].
+/// A token that may stand at a \[MASK\].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Candidate {
     /// The token as the vocabulary has it.
@@ -28,7 +28,7 @@ pub struct Candidate {
     pub id: u32,
     /// Its probability, 0 to 1.
     pub probability: f64,
-    /// The text with this token at this [MASK]; other [MASK]s stay.
+    /// The text with this token at this \[MASK\]; other \[MASK\]s stay.
     pub text: String,
 }
 
@@ -69,7 +69,7 @@ impl Filler {
         Ok(Filler { model, tokenizer, device, precision })
     }
 
-    /// For each [MASK] of the text, in order, its `top` likeliest tokens, likeliest first.
+    /// For each \[MASK\] of the text, in order, its `top` likeliest tokens, likeliest first.
     ///
     /// # Errors
     /// [`TrainError::NoMask`]; [`TrainError::TooLong`] when the text does not fit the model's positions.

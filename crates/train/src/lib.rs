@@ -11,7 +11,7 @@
 //! | [`tensorboard`] | event files |
 //! | [`progress`] | what a watcher of a run is told |
 //! | [`evaluate`] | held-out loss and accuracy |
-//! | [`fill`] | the likeliest tokens for each [MASK] of a text |
+//! | [`fill`] | the likeliest tokens for each \[MASK\] of a text |
 //! | [`interrupt`] | SIGINT and SIGTERM → a flag |
 #![deny(missing_docs)]
 

@@ -231,7 +231,9 @@ impl<'a> Run<'a> {
                 self.state.window = Window::default();
             }
             let improved = self.is_due(self.recipe.eval.every) && self.evaluate()?;
-            if improved || self.is_due(self.recipe.checkpoint.every) {
+            // While steps are skipped the weights are suspect: they must not push a good checkpoint out.
+            let sound = self.state.skipped_in_a_row == 0;
+            if improved || sound && self.is_due(self.recipe.checkpoint.every) {
                 self.save()?;
             }
             if stop.load(Ordering::Relaxed) && !self.plan.is_over(self.state.step, self.state.seconds) {

@@ -319,10 +319,7 @@ impl Dice {
         self.below(whole) < part
     }
 
-    fn pick<'a, T: Copy>(&mut self, from: &'a [T]) -> T
-    where
-        T: 'a,
-    {
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
     }
 

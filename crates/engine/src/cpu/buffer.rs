@@ -100,7 +100,7 @@ mod tests {
     fn classes_cover_their_lengths_tightly() {
         for len in (1..5000).chain([1 << 20, (1 << 20) + 1, 123_456_789]) {
             let class = size_class(len);
-            assert!(class >= len && class % ALIGNMENT == 0);
+            assert!(class >= len && class.is_multiple_of(ALIGNMENT));
             assert!(class <= len + (len / 4).max(ALIGNMENT), "{len} -> {class}");
         }
     }

@@ -58,7 +58,7 @@ pub(crate) fn erf<I: Isa>(x: f32) -> f32 {
     p = madd::<I>(p, s, -2.101_024e-6);
     p = madd::<I>(p, s, -5.692_506_5e-5);
     p = madd::<I>(p, s, -7.349_906_3e-4);
-    p = madd::<I>(p, s, -2.954_599_8e-3);
+    p = madd::<I>(p, s, -2.954_6e-3);
     p = madd::<I>(p, s, -1.609_603_3e-2);
     let mut q = -1.456_607_2e-5;
     q = madd::<I>(q, s, -2.133_740_6e-4);

@@ -163,7 +163,7 @@ impl ModelSection {
 pub struct Objective {
     /// Share of the tokens chosen for prediction.
     pub rate: f64,
-    /// Share of the chosen that become [MASK].
+    /// Share of the chosen that become \[MASK\].
     pub mask: f64,
     /// Share of the chosen that become a random token; the rest stay as they are.
     pub random: f64,
@@ -206,7 +206,7 @@ pub struct Phase {
     /// Share of the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
-    /// Tokens of a sequence at most, [CLS] and [SEP]s included.
+    /// Tokens of a sequence at most, \[CLS\] and \[SEP\]s included.
     pub seq_len: usize,
     /// Sequences of one micro-batch.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,8 @@
 //! Matrix products `C = A·B` (A `m×k`, B `k×n`, f32 sums) whose tiles go to a sink as they get finished.
 //!
-//! In the order of the data: a [`Mat`] names an operand where it lies; [`pack`] copies it, converted, into panels as wide as
-//! the micro-kernel's tile; [`blocks`] cuts C into blocks whose panels stay in L2 and shares them among threads; a
-//! [`kernel::Kernel`] multiplies two panels into one tile of C held in registers; the tile, still in L1, goes to the caller's
+//! In the order of the data: a [`Mat`] names an operand where it lies; `pack` copies it, converted, into panels as wide as
+//! the micro-kernel's tile; `blocks` cuts C into blocks whose panels stay in L2 and shares them among threads; a
+//! `kernel::Kernel` multiplies two panels into one tile of C held in registers; the tile, still in L1, goes to the caller's
 //! [`TileSink`], which adds biases, applies functions, rounds and stores. C itself is nobody's business but the sink's.
 
 #[cfg(target_arch = "x86_64")]

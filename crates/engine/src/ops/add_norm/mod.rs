@@ -11,7 +11,7 @@ mod cpu;
 use crate::random::Mask;
 use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};
 
-/// Gain, offset [H] and ε.
+/// Gain, offset \[H\] and ε.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm {
     /// γ

@@ -1,4 +1,4 @@
-//! Cross-entropy over a few classes: ℓ = Σₛ log Σ_c exp z[s,c] − z[s,label]. Next-sentence prediction, classification.
+//! Cross-entropy over a few classes: ℓ = Σₛ log Σ_c exp z\[s,c\] − z\[s,label\]. Next-sentence prediction, classification.
 //!
 //! Backward: dz = scale (softmax(z) − onehot(label)).
 
@@ -9,11 +9,11 @@ use crate::{Pass, Tensor, Var};
 
 /// The loss and, with a scale, its gradient.
 pub trait ClassLoss {
-    /// logits [S, C], labels [S] (−100: not counted, as in PyTorch) → the sum and scale · dz.
+    /// logits [S, C], labels \[S\] (−100: not counted, as in PyTorch) → the sum and scale · dz.
     fn class_loss(&self, logits: &Tensor, labels: &Tensor, scale: f32) -> (LossSum, Tensor);
 }
 
-/// Cross-entropy of `logits` [S, C] with `labels` [S], summed over the rows whose label is not −100; `scale` times its
+/// Cross-entropy of `logits` [S, C] with `labels` \[S\], summed over the rows whose label is not −100; `scale` times its
 /// gradient goes back. Panics on a label outside 0..C.
 pub fn class_loss(pass: &mut Pass<'_>, logits: &Var, labels: &Tensor, scale: f32) -> LossSum {
     let (loss, gradient) = pass.device().backend().class_loss(logits.value(), labels, scale);

@@ -1,4 +1,4 @@
-//! Embeddings (Devlin et al. 2019, figure 2): y[t] = word[id[t]] + position[pos[t]] + segment[seg[t]].
+//! Embeddings (Devlin et al. 2019, figure 2): y\[t\] = word[id\[t\]] + position[pos\[t\]] + segment[seg\[t\]].
 //!
 //! Backward: each table's row gathers the gradients of the tokens that used it.
 
@@ -17,7 +17,7 @@ pub struct EmbedTables {
     pub segment: ParamId,
 }
 
-/// The indices of a packed batch, [T] each.
+/// The indices of a packed batch, \[T\] each.
 #[derive(Clone)]
 pub struct EmbedIndices {
     pub(crate) ids: Tensor,
@@ -40,7 +40,7 @@ pub trait Embed {
     );
 }
 
-/// Sums the word, position and segment rows of T tokens: [T] each → [T, H]. Panics on an index outside its table.
+/// Sums the word, position and segment rows of T tokens: \[T\] each → [T, H]. Panics on an index outside its table.
 pub fn embed(pass: &mut Pass<'_>, ids: &Tensor, positions: &Tensor, segments: &Tensor, tables: EmbedTables) -> Var {
     let indices = EmbedIndices { ids: ids.clone(), positions: positions.clone(), segments: segments.clone() };
     let value = pass.device().backend().embed(&indices, pass.parameters(), tables, pass.precision());

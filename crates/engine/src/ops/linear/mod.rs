@@ -33,7 +33,7 @@ impl Activation {
     }
 }
 
-/// Weight [out, in], bias [out], activation.
+/// Weight [out, in], bias \[out\], activation.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer {
     pub(crate) weight: ParamId,

@@ -1,6 +1,6 @@
-//! Rows of a matrix by index: y[i] = x[rows[i]]. The predicted tokens, or each sequence's [CLS].
+//! Rows of a matrix by index: y\[i\] = x[rows\[i\]]. The predicted tokens, or each sequence's \[CLS\].
 //!
-//! Backward: dx[rows[i]] += dy[i], zero elsewhere.
+//! Backward: dx[rows\[i\]] += dy\[i\], zero elsewhere.
 
 mod cpu;
 
@@ -8,13 +8,13 @@ use crate::{Pass, Tensor, Var};
 
 /// Both directions.
 pub trait TakeRows {
-    /// x [T, H], rows [R] → [R, H].
+    /// x [T, H], rows \[R\] → [R, H].
     fn take_rows(&self, x: &Tensor, rows: &Tensor) -> Tensor;
     /// dy [R, H] → dx [T, H], added to `prior` if given.
     fn take_rows_back(&self, dy: &Tensor, rows: &Tensor, tokens: usize, prior: Option<Tensor>) -> Tensor;
 }
 
-/// The rows of `x` [T, H] at the indices `rows` [R], as [R, H]; panics on an index outside x.
+/// The rows of `x` [T, H] at the indices `rows` \[R\], as [R, H]; panics on an index outside x.
 pub fn take_rows(pass: &mut Pass<'_>, x: &Var, rows: &Tensor) -> Var {
     let value = pass.device().backend().take_rows(x.value(), rows);
     let (from, rows, tokens) = (x.slot(), rows.clone(), x.value().shape()[0]);

@@ -1,4 +1,4 @@
-//! The masked-language-model loss: z = x Wᵀ + b over the vocabulary, ℓ = Σₘ log Σᵥ exp z[m,v] − z[m,label].
+//! The masked-language-model loss: z = x Wᵀ + b over the vocabulary, ℓ = Σₘ log Σᵥ exp z\[m,v\] − z\[m,label\].
 //!
 //! Backward, with p = softmax(z): dz = scale (p − onehot(label)); dx = dz W; dW += dzᵀ x; db += Σ dz.
 //!
@@ -10,7 +10,7 @@ mod cpu;
 use super::LossSum;
 use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};
 
-/// The decoder: the tied word embeddings [V, H] and the bias [V].
+/// The decoder: the tied word embeddings [V, H] and the bias \[V\].
 #[derive(Clone, Copy, Debug)]
 pub struct Decoder {
     pub(crate) weight: ParamId,
@@ -19,7 +19,7 @@ pub struct Decoder {
 
 /// The loss and, where gradients are given, all of its backward pass.
 pub trait VocabLoss {
-    /// x [M, H], labels [M] → the sum and scale · dx.
+    /// x [M, H], labels \[M\] → the sum and scale · dx.
     fn vocab_loss(
         &self,
         x: &Tensor,
@@ -30,7 +30,7 @@ pub trait VocabLoss {
     ) -> (LossSum, Option<Tensor>);
 }
 
-/// Cross-entropy of `labels` [M] under `x` [M, H] decoded by `weight` [V, H] and `bias` [V], summed; `scale` times its
+/// Cross-entropy of `labels` \[M\] under `x` [M, H] decoded by `weight` [V, H] and `bias` \[V\], summed; `scale` times its
 /// gradient goes back. Panics on a label outside 0..V.
 pub fn vocab_loss(
     pass: &mut Pass<'_>,
