@@ -75,6 +75,12 @@ impl Mask {
         self.threshold > 0
     }
 
+    /// What an element that is kept is multiplied by: 1/(1 − p).
+    #[inline(always)]
+    pub(crate) fn kept(self) -> f32 {
+        self.scale
+    }
+
     /// 0 or 1/(1 − p) for the element at `index`.
     #[inline(always)]
     pub(crate) fn factor(self, index: usize) -> f32 {

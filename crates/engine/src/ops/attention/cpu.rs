@@ -1,6 +1,6 @@
 use super::{Attention, Heads};
 use crate::cpu::gemm::{Mat, Precision, TileSink, product_serial};
-use crate::cpu::level::{Isa, Vectorized, madd};
+use crate::cpu::level::{Isa, Vectorized};
 use crate::cpu::math::{exp, lane_max, lane_sum};
 use crate::cpu::rows::Parts;
 use crate::cpu::{Cpu, mat_part, precision_of};
@@ -106,11 +106,11 @@ impl Attention for Cpu {
         (y, log_sums)
     }
 
-    fn attention_back(&self, inputs: &Heads<'_>, output: &Tensor, log_sums: &Tensor, dy: &Tensor) -> Tensor {
+    fn attention_back(&self, inputs: &Heads<'_>, log_sums: &Tensor, dy: &Tensor) -> Tensor {
         let mut dqkv = Tensor::host(inputs.qkv.shape(), inputs.qkv.dtype());
         with_real!(inputs.qkv.dtype(), E => {
             let dqkv = Parts::new(dqkv.slice_mut::<E>());
-            self.for_heads(inputs, |head| backward::<E>(&head, output, log_sums.slice(), dy, &dqkv));
+            self.for_heads(inputs, |head| backward::<E>(&head, log_sums.slice(), dy, &dqkv));
         });
         dqkv
     }
@@ -151,7 +151,7 @@ fn forward<E: Real>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>
     }
 }
 
-fn backward<E: Real>(head: &Head<'_>, output: &Tensor, log_sums: &[f32], dy: &Tensor, dqkv: &Parts<'_, E>) {
+fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Parts<'_, E>) {
     let (heads, width, len) = (head.inputs.heads, head.width, head.len());
     let (level, precision) = (head.cpu.level, head.precision());
     let columns = head.head * width..(head.head + 1) * width;
@@ -173,16 +173,12 @@ fn backward<E: Real>(head: &Head<'_>, output: &Tensor, log_sums: &[f32], dy: &Te
         for (i, (scores, slopes)) in blocks.enumerate() {
             let row = rows.start + i;
             let token = head.tokens.start + row;
-            let at = token * heads * width + columns.start..token * heads * width + columns.end;
-            let (output, dy) = (&output.slice::<E>()[at.clone()], &dy.slice::<E>()[at]);
             level.run(SoftmaxBack {
                 scores,
                 slopes,
                 seen: head.seen(row, keys),
                 mask: head.mask(row),
                 log_sum: log_sums[token * heads + head.head],
-                output,
-                dy,
                 scale: head.scale(),
             });
         }
@@ -292,38 +288,42 @@ impl Vectorized for Softmax<'_> {
 }
 
 /// Turns a row of scores into P̃, and a row of dO Vᵀ into dS.
-struct SoftmaxBack<'a, E> {
+struct SoftmaxBack<'a> {
     scores: &'a mut [f32],
     slopes: &'a mut [f32],
     seen: usize,
     mask: Mask,
     log_sum: f32,
-    output: &'a [E],
-    dy: &'a [E],
     scale: f32,
 }
 
-impl<E: Real> Vectorized for SoftmaxBack<'_, E> {
+impl Vectorized for SoftmaxBack<'_> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let delta = lane_sum(self.dy.len(), |d| self.dy[d].to_f32() * self.output[d].to_f32());
         let (scores, hidden) = self.scores.split_at_mut(self.seen);
         hidden.fill(0.0);
         let (slopes, hidden) = self.slopes.split_at_mut(self.seen);
         hidden.fill(0.0);
         if self.mask.active() {
-            for (j, (s, d)) in scores.iter_mut().zip(slopes).enumerate() {
+            // The sign of a weight remembers whether it was dropped.
+            for (j, (s, d)) in scores.iter_mut().zip(slopes.iter_mut()).enumerate() {
                 let (p, keep) = (exp::<I>(*s - self.log_sum), self.mask.factor(j));
-                *s = p * keep;
-                *d = p * madd::<I>(*d, keep, -delta) * self.scale;
+                *s = if keep > 0.0 { p } else { -p };
+                *d *= keep;
             }
         } else {
-            for (s, d) in scores.iter_mut().zip(slopes) {
-                let p = exp::<I>(*s - self.log_sum);
-                *s = p;
-                *d = p * (*d - delta) * self.scale;
+            for s in scores.iter_mut() {
+                *s = exp::<I>(*s - self.log_sum);
             }
+        }
+        // δ from this row's own numbers, not from O: O was rounded to bf16, and where the softmax is steep dP − δ is a
+        // difference of near equals that would be nothing but that rounding.
+        let delta = lane_sum(scores.len(), |j| scores[j].abs() * slopes[j]);
+        let kept = self.mask.kept();
+        for (s, d) in scores.iter_mut().zip(slopes) {
+            *d = s.abs() * (*d - delta) * self.scale;
+            *s = s.max(0.0) * kept;
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! For every head: P = softmax(Q Kᵀ/√D), P̃ = dropout(P), O = P̃ V.
 //!
-//! Backward (Dao et al. 2022, appendix B): dV = P̃ᵀ dO; dP = mask (dO Vᵀ); δ = rowsum(dO ∘ O) = rowsum(P ∘ dP);
+//! Backward (Dao et al. 2022, appendix B): dV = P̃ᵀ dO; dP = mask (dO Vᵀ); δ = rowsum(P ∘ dP);
 //! dS = P ∘ (dP − δ)/√D; dQ = dS K; dK = dSᵀ Q. P is computed again from the saved log-sum-exp of each row, a block of
 //! rows at a time: no S×S matrix is ever kept.
 
@@ -26,7 +26,7 @@ pub trait Attention {
     /// → O [T, H] and the rows' log-sum-exp [T, N].
     fn attention(&self, heads: &Heads<'_>) -> (Tensor, Tensor);
     /// → the gradient of q | k | v, [T, 3H].
-    fn attention_back(&self, heads: &Heads<'_>, output: &Tensor, log_sums: &Tensor, dy: &Tensor) -> Tensor;
+    fn attention_back(&self, heads: &Heads<'_>, log_sums: &Tensor, dy: &Tensor) -> Tensor;
 }
 
 /// Attention within each sequence: `qkv` [T, 3H] holds queries, keys and values side by side, `cu_seqlens` [S + 1] the
@@ -36,12 +36,11 @@ pub fn attention(pass: &mut Pass<'_>, qkv: &Var, cu_seqlens: &Tensor, heads: usi
     let (qkv_value, cu_seqlens, from) = (qkv.value().clone(), cu_seqlens.clone(), qkv.slot());
     let inputs = Heads { qkv: &qkv_value, cu_seqlens: &cu_seqlens, heads, mask, causal };
     let (value, log_sums) = pass.device().backend().attention(&inputs);
-    let output = value.clone();
     pass.record("attention", value, |slot| {
         Box::new(move |back| {
             let Some(dy) = back.finish(slot) else { return };
             let inputs = Heads { qkv: &qkv_value, cu_seqlens: &cu_seqlens, heads, mask, causal };
-            let dqkv = back.device.backend().attention_back(&inputs, &output, &log_sums, &dy);
+            let dqkv = back.device.backend().attention_back(&inputs, &log_sums, &dy);
             back.add(from, dqkv);
         })
     })
