@@ -85,8 +85,8 @@ const FULL: Plan = Plan {
 const SHORT: Plan = Plan {
     documents: 1500,
     vocabulary: 2000,
-    steps: 200,
-    minutes: 0.25,
+    steps: 500,
+    minutes: 3.0,
     layers: 2,
     hidden: 64,
     heads: 2,
