@@ -72,34 +72,34 @@ struct Plan {
 
 const FULL: Plan = Plan {
     documents: 4000,
-    vocabulary: 4000,
-    steps: 1500,
+    vocabulary: 3000,
+    steps: 2600,
     minutes: 1.9,
     layers: 3,
     hidden: 128,
     heads: 4,
-    batch: 48,
+    batch: 24,
     rate: 2e-3,
 };
 
 const SHORT: Plan = Plan {
     documents: 1500,
     vocabulary: 2000,
-    steps: 500,
+    steps: 900,
     minutes: 3.0,
     layers: 2,
     hidden: 64,
     heads: 2,
     batch: 32,
-    rate: 5e-3,
+    rate: 4e-3,
 };
 
-/// Stories in the manner of the corpus; what is masked follows from agreement, from the story or from the trade.
+/// Stories in the manner of the corpus; what is masked follows from grammar, from the trade or from the story so far.
 const TEXTS: [&str; 4] = [
-    "Anna Holt is a baker in Foxley. Every morning [MASK] opens the bakery and kneads the dough.",
-    "The dog sleeps in the kennel. When Peter came home, the dog always [MASK].",
-    "Martin Webb lives in Oakham. Everybody in [MASK] knows Martin by his red hat.",
-    "The carpenter took his saw and sawed the [MASK].",
+    "Martin Webb is a potter in Oakham. Oakham lies in the lake country, and people [MASK] from far away to see the castle.",
+    "Peter keeps four dogs behind his house in Whitby. The dog sleeps in the kennel. When he came home, the [MASK] always barked.",
+    "On Monday the hockey team of Dunmore played against Oakham. The rink was full, and more than twenty people [MASK] at the gate.",
+    "Anna Holt is a baker in Foxley. Everybody in Foxley knows Anna by [MASK] red hat. Every morning she opens the bakery.",
 ];
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
@@ -292,6 +292,9 @@ fn recipe(plan: &Plan) -> String {
          max_position_embeddings = 128\n\
          hidden_dropout_prob = 0.0    # so few steps never see a text often enough to learn it by heart\n\
          attention_probs_dropout_prob = 0.0\n\n\
+         [objective]\n\
+         rate = 0.2                   # a little more to learn from each story than the paper's 0.15\n\
+         short_seq_prob = 0.3         # to be at home in short texts too\n\n\
          [[phase]]\n\
          seq_len = {SEQ_LEN}\n\
          batch_sequences = {batch}\n\n\
@@ -305,7 +308,7 @@ fn recipe(plan: &Plan) -> String {
          batches = 6\n\n\
          [checkpoint]\n\
          every = 0\n",
-        (steps / 5).max(1)
+        (steps / 4).max(1)
     )
 }
 

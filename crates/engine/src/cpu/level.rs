@@ -17,12 +17,15 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// AVX-512 and the bf16 matrix tiles (AMX-TILE, AMX-BF16).
+    /// AVX-512 and its dot product of bf16 pairs (Zen 4, Cooper Lake and later).
+    Avx512BF16,
+    /// All that and the bf16 matrix tiles (AMX-TILE, AMX-BF16).
     Amx,
 }
 
 impl Level {
-    const ALL: [Level; 4] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Amx];
+    /// All levels, the weakest first.
+    pub const ALL: [Level; 5] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Avx512BF16, Level::Amx];
 
     /// The best level of this machine; asks the kernel for the tile state on first use, and remembers the answer.
     pub fn detect() -> Level {
@@ -30,7 +33,8 @@ impl Level {
         *BEST.get_or_init(best)
     }
 
-    /// The level that the variable `CLOZE_CPU` names (`amx`, `avx512`, `avx2`, `portable`), or the best one where it is unset.
+    /// The level that the variable `CLOZE_CPU` names (`amx`, `avx512bf16`, `avx512`, `avx2`,
+    /// `portable`), or the best one where it is unset.
     ///
     /// # Errors
     /// The word is unknown, or names a level that this machine lacks.
@@ -58,11 +62,12 @@ impl Level {
             Level::Portable => "portable",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
+            Level::Avx512BF16 => "avx512bf16",
             Level::Amx => "amx",
         }
     }
 
-    /// Runs `body` compiled for this level; [`Level::Amx`] runs as AVX-512.
+    /// Runs `body` compiled for this level; those above [`Level::Avx512`] run as that one.
     ///
     /// # Panics
     /// The machine lacks this level.
@@ -73,7 +78,7 @@ impl Level {
         unsafe {
             match self {
                 #[cfg(target_arch = "x86_64")]
-                Level::Amx | Level::Avx512 => Avx512::vectorize(body),
+                Level::Amx | Level::Avx512BF16 | Level::Avx512 => Avx512::vectorize(body),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 => Avx2::vectorize(body),
                 _ => Portable::vectorize(body),
@@ -99,6 +104,7 @@ fn best() -> Level {
     match wide {
         false => Level::Avx2,
         true if super::tiles::available() => Level::Amx,
+        true if is_x86_feature_detected!("avx512bf16") => Level::Avx512BF16,
         true => Level::Avx512,
     }
 }

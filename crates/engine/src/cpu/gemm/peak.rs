@@ -11,7 +11,7 @@ use crate::cpu::pool::Pool;
 const SLICES: usize = 25;
 const SLICE: f64 = 2e-3;
 
-/// The matrix peak in FLOP/s, all threads of the pool at work together: f32 multiply-adds, or bf16 tile products where `level`
+/// The matrix peak in FLOP/s, all threads of the pool at work together: f32 multiply-adds, or bf16 products where `level`
 /// and `precision` allow. Takes some 50 ms.
 ///
 /// # Panics
@@ -43,6 +43,12 @@ fn rate(level: Level, precision: Precision) -> f64 {
             Hardware::release();
             rate
         };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if level == Level::Avx512BF16 && precision == Precision::BF16 {
+        assert!(level <= Level::detect(), "the peak of bf16 dot products on a machine without");
+        // SAFETY: the machine has them, as just asserted.
+        return best(|rounds| unsafe { super::avx512::spin_bf16(rounds) });
     }
     let _ = precision;
     best(|rounds| level.run(Spin(rounds)))
@@ -77,7 +83,7 @@ impl Vectorized for Spin {
         unsafe {
             match I::LEVEL {
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 | Level::Amx => super::avx512::spin(self.0),
+                Level::Avx512 | Level::Avx512BF16 | Level::Amx => super::avx512::spin(self.0),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 => super::avx2::spin(self.0),
                 _ => super::portable::spin(self.0),

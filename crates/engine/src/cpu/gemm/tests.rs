@@ -103,8 +103,7 @@ enum Kernels {
 
 impl Kernels {
     fn available() -> Vec<Kernels> {
-        let levels = [Level::Portable, Level::Avx2, Level::Avx512, Level::Amx];
-        let here = levels.into_iter().filter(|&level| level <= Level::detect()).map(Kernels::Of);
+        let here = Level::ALL.into_iter().filter(|&level| level <= Level::detect()).map(Kernels::Of);
         #[cfg(target_arch = "x86_64")]
         let here = here.chain((Level::detect() >= Level::Avx512).then_some(Kernels::EmulatedTiles));
         here.collect()

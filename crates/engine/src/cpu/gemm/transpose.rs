@@ -15,7 +15,7 @@ pub(super) unsafe fn transpose<I: Isa>(from: &[Line; LINE], to: [*mut Line; 2], 
     unsafe {
         match I::LEVEL {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 | Level::Amx => x86::transpose_512(from, to, lines),
+            Level::Avx512 | Level::Avx512BF16 | Level::Amx => x86::transpose_512(from, to, lines),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => x86::transpose_256(from, to, lines),
             _ => transpose_words(from, to, lines),
