@@ -1,4 +1,5 @@
-//! Matrix products: GFLOP/s and the share of the peak measured in the same moment, on one thread and on two.
+//! Matrix products: GFLOP/s and the share of the peak measured in the same moment, on one thread and on two. In bf16 the
+//! operands lie as in a training step: activations in bf16, weights and their gradients in f32.
 //! `cargo bench -p cloze-engine --bench gemm [-- FILTER]`; `CLOZE_CPU` forces a level.
 
 use std::time::Instant;
@@ -6,24 +7,69 @@ use std::time::Instant;
 use cloze_engine::cpu::gemm::{Mat, Precision, Slice, TileSink, peak, product, product_serial};
 use cloze_engine::cpu::level::{Isa, Level};
 use cloze_engine::cpu::pool::Pool;
+use half::bf16;
 
 /// Stores the tiles row-major.
-struct Store {
-    to: *mut f32,
+struct Store<T> {
+    to: *mut T,
     cols: usize,
 }
 
 // SAFETY: tiles are disjoint.
-unsafe impl Sync for Store {}
+unsafe impl<T> Sync for Store<T> {}
 
-impl TileSink for Store {
+trait Stored: Copy + Default {
+    fn from_f32(x: f32) -> Self;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    fn from_f32(x: f32) -> f32 {
+        x
+    }
+}
+
+impl Stored for bf16 {
+    #[inline(always)]
+    fn from_f32(x: f32) -> bf16 {
+        let bits = x.to_bits();
+        bf16::from_bits((bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16)
+    }
+}
+
+impl<T: Stored> TileSink for Store<T> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for i in 0..rows {
             // SAFETY: the tile lies within C.
             let to = unsafe { std::slice::from_raw_parts_mut(self.to.add((row + i) * self.cols + col), cols) };
-            to.copy_from_slice(&acc[i * stride..i * stride + cols]);
+            for (to, from) in to.chunks_mut(16).zip(acc[i * stride..i * stride + cols].chunks(16)) {
+                let mut lanes = [T::default(); 16];
+                for (lane, x) in lanes.iter_mut().zip(from) {
+                    *lane = T::from_f32(*x);
+                }
+                to.copy_from_slice(&lanes[..to.len()]);
+            }
         }
+    }
+}
+
+/// A matrix's elements at a precision.
+struct Numbers {
+    wide: Vec<f32>,
+    narrow: Option<Vec<bf16>>,
+}
+
+impl Numbers {
+    fn new(count: usize, precision: Precision) -> Numbers {
+        let wide: Vec<f32> = (0..count).map(|i| ((i * 7919) % 1013) as f32 / 506.5 - 1.0).collect();
+        let narrow = (precision == Precision::BF16).then(|| wide.iter().map(|x| bf16::from_f32(*x)).collect());
+        Numbers { wide, narrow }
+    }
+
+    fn mat(&self, rows: usize, cols: usize, stride: usize) -> Mat<'_> {
+        let data = self.narrow.as_ref().map_or(Slice::F32(&self.wide), |narrow| Slice::BF16(narrow));
+        Mat::new(data, rows, cols, stride)
     }
 }
 
@@ -44,31 +90,34 @@ impl Bench {
         if !self.wanted(&name(kind, m, k, n, precision)) {
             return;
         }
-        let x = numbers(tokens * inputs);
-        let dy = numbers(tokens * outputs);
-        let w = numbers(outputs * inputs);
-        let x = Mat::new(Slice::F32(&x), tokens, inputs, inputs);
-        let dy = Mat::new(Slice::F32(&dy), tokens, outputs, outputs);
-        let w = Mat::new(Slice::F32(&w), outputs, inputs, inputs);
+        let x = Numbers::new(tokens * inputs, precision);
+        let dy = Numbers::new(tokens * outputs, precision);
+        let w = Numbers::new(outputs * inputs, Precision::F32);
+        let x = x.mat(tokens, inputs, inputs);
+        let dy = dy.mat(tokens, outputs, outputs);
+        let w = w.mat(outputs, inputs, inputs);
         let (a, b) = match kind {
             "forward" => (x, w.t()),
             "inputs" => (dy, w),
             _ => (dy.t(), x),
         };
-        self.report(kind, precision, a, b, false);
+        match precision {
+            Precision::BF16 if kind != "weights" => self.report::<bf16>(kind, precision, a, b, false),
+            _ => self.report::<f32>(kind, precision, a, b, false),
+        }
     }
 
     fn wanted(&self, name: &str) -> bool {
         self.filter.as_ref().is_none_or(|filter| name.contains(filter))
     }
 
-    fn report(&self, kind: &str, precision: Precision, a: Mat, b: Mat, serial: bool) {
+    fn report<T: Stored>(&self, kind: &str, precision: Precision, a: Mat, b: Mat, serial: bool) {
         let (m, k, n) = (a.rows(), a.cols(), b.cols());
         let name = name(kind, m, k, n, precision);
         if !self.wanted(&name) {
             return;
         }
-        let mut c = vec![0f32; m * n];
+        let mut c = vec![T::default(); m * n];
         let sink = Store { to: c.as_mut_ptr(), cols: n };
         let flops = 2.0 * (m * k * n) as f64;
         let repeats = ((2e10 / flops) as usize).clamp(6, 3000);
@@ -100,10 +149,6 @@ fn name(kind: &str, m: usize, k: usize, n: usize, precision: Precision) -> Strin
     format!("{kind} {m}x{k}x{n} {precision:?}")
 }
 
-fn numbers(count: usize) -> Vec<f32> {
-    (0..count).map(|i| ((i * 7919) % 1013) as f32 / 506.5 - 1.0).collect()
-}
-
 fn main() {
     let level = match Level::from_env() {
         Ok(level) => level,
@@ -117,10 +162,16 @@ fn main() {
     println!("level {}", level.name());
     let sizes = [
         (2048, 768, 768),
+        (2048, 2304, 768),
         (2048, 3072, 768),
         (2048, 768, 3072),
+        (4096, 768, 768),
+        (4096, 3072, 768),
+        (4096, 768, 3072),
         (4096, 256, 256),
+        (4096, 768, 256),
         (4096, 1024, 256),
+        (4096, 256, 1024),
         (307, 30522, 768),
     ];
     for precision in [Precision::F32, Precision::BF16] {
@@ -131,12 +182,12 @@ fn main() {
         }
         // One head's products in attention: rows of a packed q|k|v of width 3·768.
         for (length, head) in [(128, 64), (512, 64), (64, 64), (128, 32)] {
-            let (qkv, p) = (numbers(length * 2304), numbers(length * length));
-            let q = Mat::new(Slice::F32(&qkv), length, head, 2304);
-            let p = Mat::new(Slice::F32(&p), length, length, length);
-            bench.report("serial q·kᵀ", precision, q, q.t(), true);
-            bench.report("serial p·v", precision, p, q, true);
-            bench.report("serial pᵀ·v", precision, p.t(), q, true);
+            let (qkv, p) = (Numbers::new(length * 2304, precision), Numbers::new(length * length, Precision::F32));
+            let q = qkv.mat(length, head, 2304);
+            let p = p.mat(length, length, length);
+            bench.report::<f32>("serial q·kᵀ", precision, q, q.t(), true);
+            bench.report::<f32>("serial p·v", precision, p, q, true);
+            bench.report::<f32>("serial pᵀ·v", precision, p.t(), q, true);
         }
     }
 }

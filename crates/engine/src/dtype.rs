@@ -69,12 +69,19 @@ impl Real for bf16 {
     fn to_f32(self) -> f32 {
         f32::from_bits((self.to_bits() as u32) << 16)
     }
-    /// Rounds to nearest, ties to even. Branch-free, so that it vectorises (`half`'s own asks the CPU each time).
+    /// Rounds to nearest, ties to even (`half`'s own asks the CPU each time).
     #[inline(always)]
     fn from_f32(x: f32) -> bf16 {
-        let bits = x.to_bits();
-        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-        let quiet_nan = (bits >> 16) | 0x40;
-        bf16::from_bits(if x.is_nan() { quiet_nan } else { rounded } as u16)
+        bf16::from_bits((rounded_to_bf16(x) >> 16) as u16)
     }
+}
+
+/// Bits whose upper half is `x` rounded to bf16: to nearest, ties to even; NaN stays NaN.
+/// (Integers throughout: a comparison of floats kept the compiler from vectorising it.)
+#[inline(always)]
+pub(crate) fn rounded_to_bf16(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let nan = bits & 0x7fff_ffff > 0x7f80_0000;
+    let up = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    if nan { bits | 0x0040_0000 } else { up }
 }

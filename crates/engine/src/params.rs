@@ -4,6 +4,7 @@
 use crate::random::{mix, truncated_normal};
 use crate::{Device, Tensor};
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// How a parameter starts.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -132,7 +133,7 @@ impl Parameters {
         if id.0 >= FIRST_STACK { &self.stacks[id.0 - FIRST_STACK] } else { &self.declared[id.0] }
     }
 
-    pub(crate) fn range(&self, id: ParamId) -> std::ops::Range<usize> {
+    pub(crate) fn range(&self, id: ParamId) -> Range<usize> {
         let declared = self.declaration(id);
         declared.offset..declared.offset + declared.len()
     }
@@ -189,8 +190,8 @@ impl Parameters {
     }
 
     /// Consecutive (range, decays) runs of the arena.
-    pub(crate) fn decay_runs(&self) -> Vec<(std::ops::Range<usize>, bool)> {
-        let mut runs: Vec<(std::ops::Range<usize>, bool)> = Vec::new();
+    pub(crate) fn decay_runs(&self) -> Vec<(Range<usize>, bool)> {
+        let mut runs: Vec<(Range<usize>, bool)> = Vec::new();
         for d in &self.declared {
             let range = d.offset..d.offset + d.len();
             match runs.last_mut() {
@@ -204,8 +205,11 @@ impl Parameters {
 
 /// The gradient of every weight, laid out as its [`Parameters`].
 pub struct Gradients {
-    ranges: Vec<std::ops::Range<usize>>,
+    ranges: Vec<Range<usize>>,
     values: Tensor,
+    /// Parameters whose gradient counts as zero, whatever lies there: the step's first one is stored, not added, which saves
+    /// a pass over the arena.
+    cleared: Vec<bool>,
 }
 
 impl Gradients {
@@ -213,12 +217,13 @@ impl Gradients {
     pub fn zeros_like(params: &Parameters) -> Gradients {
         let mut values = Tensor::host(&[params.count()], crate::DType::F32);
         values.slice_mut::<f32>().fill(0.0);
-        Gradients { ranges: params.ids().map(|id| params.range(id)).collect(), values }
+        let ranges: Vec<_> = params.ids().map(|id| params.range(id)).collect();
+        Gradients { cleared: vec![false; ranges.len()], ranges, values }
     }
 
-    /// Sets every gradient to zero, before a step's first micro-batch.
+    /// Sets every gradient to zero, before a step's first micro-batch. They can be read after a backward pass, not before.
     pub fn zero(&mut self) {
-        self.flat_mut().fill(0.0);
+        self.cleared.fill(true);
     }
 
     /// One parameter's gradient.
@@ -228,12 +233,51 @@ impl Gradients {
 
     /// The whole arena of gradients.
     pub fn flat(&self) -> &[f32] {
+        assert!(!self.cleared.contains(&true), "gradients are read after a backward pass");
         self.values.slice()
     }
 
     /// The whole arena of gradients for writing.
     pub fn flat_mut(&mut self) -> &mut [f32] {
+        self.settle();
         self.values.slice_mut()
+    }
+
+    /// Writes the zeros of parameters that no gradient has reached.
+    pub(crate) fn settle(&mut self) {
+        for (range, cleared) in self.ranges.iter().zip(&mut self.cleared) {
+            if std::mem::take(cleared) {
+                self.values.slice_mut::<f32>()[range.clone()].fill(0.0);
+            }
+        }
+    }
+
+    /// Whether a gradient that covers the parameters of `range` must be added to what is there; otherwise it must be stored.
+    /// Either way it is taken as done.
+    pub(crate) fn adds(&mut self, range: Range<usize>) -> bool {
+        let first = self.ranges.partition_point(|part| part.start < range.start);
+        let count = self.ranges[first..].partition_point(|part| part.start < range.end);
+        let parts = first..first + count;
+        let adds = !self.cleared[parts.clone()].iter().all(|cleared| *cleared);
+        for part in parts {
+            if std::mem::take(&mut self.cleared[part]) && adds {
+                self.values.slice_mut::<f32>()[self.ranges[part].clone()].fill(0.0);
+            }
+        }
+        adds
+    }
+
+    /// The gradients of `range`, to be added to.
+    pub(crate) fn sums(&mut self, range: Range<usize>) -> &mut [f32] {
+        if !self.adds(range.clone()) {
+            self.part(range.clone()).fill(0.0);
+        }
+        self.part(range)
+    }
+
+    /// What lies at `range`, after [`Gradients::adds`] has said what to do with it.
+    pub(crate) fn part(&mut self, range: Range<usize>) -> &mut [f32] {
+        &mut self.values.slice_mut()[range]
     }
 }
 
@@ -272,5 +316,25 @@ mod tests {
         assert_eq!(params.shape(both), [3, 3]);
         assert_eq!(params.values(both), [0., 0., 0., 0., 0., 0., 1., 1., 1.]);
         assert_eq!(params.ids().count(), 2);
+    }
+    #[test]
+    fn a_cleared_gradient_is_stored_then_added_to() {
+        let mut builder = Parameters::builder();
+        let parts = ["a", "b", "c"].map(|name| builder.declare(name, &[2, 3], Init::Ones, true));
+        let stack = builder.stack(&parts[..2]);
+        let params = builder.build(&device(), 0);
+        let mut grads = Gradients::zeros_like(&params);
+        grads.flat_mut().fill(7.0);
+        grads.zero();
+        let [a, b, both] = [parts[0], parts[1], stack].map(|id| params.range(id));
+        assert!(!grads.adds(a.clone()) && grads.adds(a.clone()));
+        grads.part(a).fill(1.0);
+        // A stack of which one part has its gradient: the other's zeros are written.
+        assert!(grads.adds(both) && grads.adds(b));
+        grads.sums(params.range(parts[2]))[0] = 2.0;
+        assert_eq!(grads.flat(), [1., 1., 1., 1., 1., 1., 0., 0., 0., 0., 0., 0., 2., 0., 0., 0., 0., 0.]);
+        grads.zero();
+        grads.settle();
+        assert!(grads.flat().iter().all(|g| *g == 0.0));
     }
 }

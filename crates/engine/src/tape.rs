@@ -171,6 +171,7 @@ impl<'a> Pass<'a> {
                 laps.end(label(op, " back"));
             }
         }
+        back.grads.settle();
         wanted.iter().map(|var| var.slot.and_then(|slot| back.slots[slot].take())).collect()
     }
 }

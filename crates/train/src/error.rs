@@ -61,6 +61,9 @@ pub enum TrainError {
     /// A run's folder that is in use.
     #[error("{} is already in use; go on with --resume, or choose another --out", .0.display())]
     RunExists(PathBuf),
+    /// A run's folder that another process trains in.
+    #[error("{}: another process is training in this folder; wait for it or stop it, or choose another --out", .0.display())]
+    RunBusy(PathBuf),
     /// Nothing to resume.
     #[error("{}: no run to resume here (no recipe.toml); start it without --resume", .0.display())]
     NoRun(PathBuf),

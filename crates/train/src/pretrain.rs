@@ -4,6 +4,7 @@
 //! resuming needs no more than a checkpoint, and gives bit by bit what an uninterrupted run gives (on the clock, with
 //! `minutes`, the learning rate follows the time that passed, and no two runs are alike).
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,6 +71,7 @@ struct Run<'a> {
     plan: Plan,
     curve: Curve,
     folder: RunFolder,
+    _lock: File,
     shards: Shards,
     tokenizer: Tokenizer,
     learner: Learner,
@@ -102,12 +104,12 @@ impl<'a> Run<'a> {
         }
         let fingerprint = fingerprint(&shards);
         let folder = RunFolder::new(out);
-        let newest = if resume && folder.recipe().is_file() {
+        let (mut lock, mut newest) = (None, None);
+        if resume && folder.recipe().is_file() {
+            lock = Some(folder.lock()?);
             checkpoint::remove_stale(&folder)?;
-            checkpoint::list(&folder)?.pop()
-        } else {
-            None
-        };
+            newest = checkpoint::list(&folder)?.pop();
+        }
         let precision = recipe.precision.dtype();
         let learner = |model| Learner::new(model, &device, precision, &recipe.optimizer, recipe.seed);
         let (learner, state) = match &newest {
@@ -132,6 +134,7 @@ impl<'a> Run<'a> {
             }
         };
         let changed = folder.begin(recipe, resume)?;
+        let lock = lock.map_or_else(|| folder.lock(), Ok)?;
         let log = RunLog::open(&folder, state.step)?;
         let mut run = Run {
             plan: recipe.plan(),
@@ -142,6 +145,7 @@ impl<'a> Run<'a> {
             evaluation: None,
             recipe,
             folder,
+            _lock: lock,
             shards,
             tokenizer,
             learner,

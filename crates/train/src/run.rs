@@ -7,9 +7,10 @@
 //! RUN/checkpoints/step-00001000/     a Hugging Face folder with its training state
 //! RUN/best                           a link to the checkpoint with the lowest held-out MLM loss
 //! RUN/model/                         the final model
+//! RUN/.lock                          locked while a process trains here
 //! ```
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
@@ -205,6 +206,23 @@ impl RunFolder {
         Ok(Vec::new())
     }
 
+    /// Keeps other processes out of an existing run's folder for as long as the file that is returned lives.
+    ///
+    /// # Errors
+    /// [`TrainError::RunBusy`], or the system's.
+    pub fn lock(&self) -> Result<File, TrainError> {
+        let path = self.root.join(".lock");
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = file.map_err(|e| TrainError::io("write", &path, e))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(TrainError::RunBusy(self.root.clone())),
+            // Some network file systems have no locks: the user has been careful so far without.
+            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => Ok(file),
+            Err(TryLockError::Error(e)) => Err(TrainError::io("lock", &path, e)),
+        }
+    }
+
     fn write_recipe(&self, recipe: &Recipe) -> Result<(), TrainError> {
         let text = format!(
             "# As resolved from the recipe and --set by cloze {}.\n{}",
@@ -368,6 +386,16 @@ mod tests {
         log.write(&train(3)).unwrap();
         let lines = read_metrics(&folder.metrics()).unwrap();
         assert_eq!(lines, [train(1), train(2), train(3)]);
+    }
+
+    #[test]
+    fn two_processes_cannot_train_in_one_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(dir.path());
+        let held = folder.lock().unwrap();
+        assert!(matches!(folder.lock(), Err(TrainError::RunBusy(path)) if path == dir.path()));
+        drop(held);
+        folder.lock().unwrap();
     }
 
     #[test]

@@ -5,28 +5,74 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::Mutex;
 
+use memmap2::MmapMut;
+
 /// Cache line, and the widest vector.
 const ALIGNMENT: usize = 64;
+/// Buffers of at least this many bytes are mapped, in huge pages where the system has them to give: a walk through 4 KB pages
+/// misses the TLB and stops the hardware's prefetching at each one.
+const MAPPED: usize = 1 << 21;
 /// Freed buffers kept for reuse, process-wide; all CPU devices share the one host memory.
-static FREE: Mutex<FreeList> = Mutex::new(FreeList { buffers: Vec::new(), bytes: 0 });
+static FREE: Mutex<FreeList> = Mutex::new(FreeList { blocks: Vec::new(), bytes: 0 });
 /// Bytes kept at most: past it a freed buffer goes back to the system.
 const KEPT_BYTES: usize = 8 << 30;
 
 struct FreeList {
     /// Sorted by class, then by age.
-    buffers: Vec<(usize, Block)>,
+    blocks: Vec<Block>,
     bytes: usize,
 }
 
-/// A raw allocation of a class's size.
-struct Block(NonNull<u8>);
+/// Memory of a class's size, with one owner.
+struct Block {
+    start: NonNull<u8>,
+    class: usize,
+    /// What keeps `start` alive, unless it came from the allocator.
+    map: Option<MmapMut>,
+}
 // SAFETY: a block is plain memory with one owner; it carries no thread affinity.
 unsafe impl Send for Block {}
+// SAFETY: shared access is read-only, mutable access needs `&mut`.
+unsafe impl Sync for Block {}
+
+impl Block {
+    fn new(class: usize) -> Block {
+        if class >= MAPPED
+            && let Ok(mut map) = MmapMut::map_anon(class)
+        {
+            // A wish: it is no failure if the system has no huge pages.
+            #[cfg(target_os = "linux")]
+            let _ = map.advise(memmap2::Advice::HugePage);
+            if let Some(start) = NonNull::new(map.as_mut_ptr()) {
+                return Block { start, class, map: Some(map) };
+            }
+        }
+        let layout = Block::layout(class);
+        // SAFETY: the layout's size is at least ALIGNMENT, never zero.
+        let start = unsafe { alloc_zeroed(layout) };
+        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        Block { start, class, map: None }
+    }
+
+    fn layout(class: usize) -> Layout {
+        Layout::from_size_align(class, ALIGNMENT).expect("a size class fits the address space")
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if self.map.is_none() {
+            // SAFETY: `start` came from `alloc_zeroed` with this very layout and is not used again.
+            unsafe { dealloc(self.start.as_ptr(), Block::layout(self.class)) };
+        }
+    }
+}
 
 /// Uninitialised-on-creation bytes, 64-byte aligned; goes back to the free list when dropped.
 pub(crate) struct Buffer {
+    /// None only while it is being dropped.
+    block: Option<Block>,
     start: NonNull<u8>,
-    class: usize,
     len: usize,
 }
 // SAFETY: a buffer owns its bytes; shared access is read-only, mutable access needs `&mut`.
@@ -46,22 +92,14 @@ impl Buffer {
     pub(crate) fn new(len: usize) -> Buffer {
         let class = size_class(len);
         let mut free = FREE.lock().unwrap_or_else(|e| e.into_inner());
-        let end = free.buffers.partition_point(|(c, _)| *c <= class);
-        let reused = (end > 0 && free.buffers[end - 1].0 == class).then(|| free.buffers.remove(end - 1).1.0);
-        if let Some(start) = reused {
+        let end = free.blocks.partition_point(|block| block.class <= class);
+        let reused = (end > 0 && free.blocks[end - 1].class == class).then(|| free.blocks.remove(end - 1));
+        if reused.is_some() {
             free.bytes -= class;
-            return Buffer { start, class, len };
         }
         drop(free);
-        let layout = Self::layout(class);
-        // SAFETY: the layout's size is at least ALIGNMENT, never zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        Buffer { start, class, len }
-    }
-
-    fn layout(class: usize) -> Layout {
-        Layout::from_size_align(class, ALIGNMENT).expect("a size class fits the address space")
+        let block = reused.unwrap_or_else(|| Block::new(class));
+        Buffer { start: block.start, block: Some(block), len }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -79,15 +117,12 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        let Some(block) = self.block.take() else { return };
         let mut free = FREE.lock().unwrap_or_else(|e| e.into_inner());
-        if free.bytes + self.class <= KEPT_BYTES {
-            free.bytes += self.class;
-            let at = free.buffers.partition_point(|(c, _)| *c <= self.class);
-            free.buffers.insert(at, (self.class, Block(self.start)));
-        } else {
-            drop(free);
-            // SAFETY: `start` came from `alloc_zeroed` with this very layout and is not used again.
-            unsafe { dealloc(self.start.as_ptr(), Self::layout(self.class)) };
+        if free.bytes + block.class <= KEPT_BYTES {
+            free.bytes += block.class;
+            let at = free.blocks.partition_point(|other| other.class <= block.class);
+            free.blocks.insert(at, block);
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::OnceLock;
 
 use crate::EngineError;
+use crate::dtype::rounded_to_bf16;
 
 /// An instruction set, in rising order of strength; each includes those before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -130,6 +131,21 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// # Safety
     /// The machine has this level.
     unsafe fn vectorize<F: Vectorized>(body: F) -> F::Output;
+
+    /// 32 consecutive f32 rounded to bf16, two in a word, the first in the lower half.
+    ///
+    /// # Safety
+    /// The machine has this level, and they can be read.
+    #[inline(always)]
+    unsafe fn pairs(from: *const f32) -> [u32; 16] {
+        let mut words = [0; 16];
+        for (i, word) in words.iter_mut().enumerate() {
+            // SAFETY: elements below 32.
+            let [low, high] = unsafe { [rounded_to_bf16(*from.add(2 * i)), rounded_to_bf16(*from.add(2 * i + 1))] };
+            *word = low >> 16 | high & 0xffff_0000;
+        }
+        words
+    }
 }
 
 /// [`Level::Portable`] at compile time.
@@ -186,6 +202,35 @@ impl Isa for Avx512 {
         }
         // SAFETY: the caller vouches for the level.
         unsafe { compiled(body) }
+    }
+}
+
+/// [`Level::Avx512BF16`], and what [`Level::Amx`] has beside its tiles, at compile time.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub struct Avx512BF16;
+
+#[cfg(target_arch = "x86_64")]
+impl Isa for Avx512BF16 {
+    const FMA: bool = true;
+    const LEVEL: Level = Level::Avx512BF16;
+
+    #[inline]
+    unsafe fn vectorize<F: Vectorized>(body: F) -> F::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+        fn compiled<F: Vectorized>(body: F) -> F::Output {
+            body.call::<Avx512BF16>()
+        }
+        // SAFETY: the caller vouches for the level.
+        unsafe { compiled(body) }
+    }
+
+    /// One instruction, which takes subnormals for zeros, as the products that the pairs are for do.
+    #[inline(always)]
+    unsafe fn pairs(from: *const f32) -> [u32; 16] {
+        use std::arch::x86_64::{_mm512_cvtne2ps_pbh, _mm512_loadu_ps};
+        // SAFETY: the caller vouches for the level and the elements.
+        unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(from.add(16)), _mm512_loadu_ps(from))) }
     }
 }
 

@@ -2,14 +2,15 @@
 
 use super::level::{Isa, madd};
 
-/// eˣ, relative error below 2e-7; 0 below −87, infinite above 88.8.
+/// eˣ, relative error below 2e-7; 0 below −87.3, infinite above 88.3, NaN for NaN.
 #[inline(always)]
 pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
     // x = n ln 2 + r, |r| ≤ ln 2 / 2; the two halves of ln 2 keep r exact (Cody and Waite).
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let clamped = x.clamp(-87.3, 88.7);
+    // At n = 128 the scale below is infinite by itself.
+    let clamped = x.clamp(-87.3, 89.0);
     // Adding 1.5·2²³ rounds to the nearest integer and leaves it in the low bits.
     const ROUNDER: f32 = 12_582_912.0;
     let shifted = madd::<I>(clamped, LOG2_E, ROUNDER);
@@ -23,16 +24,8 @@ pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
     p = madd::<I>(p, r, 5e-1);
     let e = madd::<I>(p, r * r, r) + 1.0;
     let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
-    let y = e * scale;
-    if x < -87.3 {
-        0.0
-    } else if x > 88.7 {
-        f32::INFINITY
-    } else if x.is_nan() {
-        x
-    } else {
-        y
-    }
+    // Not a tiny number, whose products would be subnormal, and slow.
+    if x < -87.3 { 0.0 } else { e * scale }
 }
 
 /// tanh x, absolute error below 1e-6.
@@ -104,62 +97,41 @@ pub(crate) fn gelu_tanh_back<I: Isa>(x: f32) -> f32 {
     0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope
 }
 
-/// 1/(1 + e⁻ˣ).
+/// max(x, 0)
 #[inline(always)]
-pub(crate) fn sigmoid<I: Isa>(x: f32) -> f32 {
+pub(crate) fn relu(x: f32) -> f32 {
+    if x > 0.0 { x } else { 0.0 }
+}
+
+/// The derivative of [`relu`] from its value.
+#[inline(always)]
+pub(crate) fn relu_back(y: f32) -> f32 {
+    if y > 0.0 { 1.0 } else { 0.0 }
+}
+
+/// The derivative of [`tanh`] from its value.
+#[inline(always)]
+pub(crate) fn tanh_back(y: f32) -> f32 {
+    1.0 - y * y
+}
+
+/// x/(1 + e⁻ˣ)
+#[inline(always)]
+pub(crate) fn silu<I: Isa>(x: f32) -> f32 {
+    x * sigmoid::<I>(x)
+}
+
+/// s + x s (1 − s) with s = 1/(1 + e⁻ˣ).
+#[inline(always)]
+pub(crate) fn silu_back<I: Isa>(x: f32) -> f32 {
+    let s = sigmoid::<I>(x);
+    s * (1.0 + x * (1.0 - s))
+}
+
+/// 1/(1 + e⁻ˣ)
+#[inline(always)]
+fn sigmoid<I: Isa>(x: f32) -> f32 {
     1.0 / (1.0 + exp::<I>(-x))
-}
-
-/// Sums in sixteen lanes: the widest vector, and the same order at every level.
-pub(crate) const LANES: usize = 16;
-
-/// Σ f(i) for i in 0..n, in sixteen interleaved partial sums.
-#[inline(always)]
-pub(crate) fn lane_sum(n: usize, mut f: impl FnMut(usize) -> f32) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let whole = n / LANES * LANES;
-    let mut i = 0;
-    while i < whole {
-        for (l, lane) in lanes.iter_mut().enumerate() {
-            *lane += f(i + l);
-        }
-        i += LANES;
-    }
-    for (l, lane) in lanes.iter_mut().enumerate().take(n - whole) {
-        *lane += f(whole + l);
-    }
-    fold_lanes(lanes, |a, b| a + b)
-}
-
-/// max f(i) for i in 0..n; −∞ for n = 0.
-#[inline(always)]
-pub(crate) fn lane_max(n: usize, mut f: impl FnMut(usize) -> f32) -> f32 {
-    let greater = |a: f32, b: f32| if b > a { b } else { a };
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let whole = n / LANES * LANES;
-    let mut i = 0;
-    while i < whole {
-        for (l, lane) in lanes.iter_mut().enumerate() {
-            *lane = greater(*lane, f(i + l));
-        }
-        i += LANES;
-    }
-    for (l, lane) in lanes.iter_mut().enumerate().take(n - whole) {
-        *lane = greater(*lane, f(whole + l));
-    }
-    fold_lanes(lanes, greater)
-}
-
-#[inline(always)]
-fn fold_lanes(mut lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for l in 0..width {
-            lanes[l] = combine(lanes[l], lanes[l + width]);
-        }
-        width /= 2;
-    }
-    lanes[0]
 }
 
 #[cfg(test)]

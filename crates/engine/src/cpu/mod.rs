@@ -2,6 +2,7 @@
 
 pub(crate) mod buffer;
 pub mod gemm;
+pub(crate) mod lanes;
 pub mod level;
 pub(crate) mod math;
 pub mod pool;

@@ -25,8 +25,12 @@ pub(crate) trait Tiles: 'static {
     ///
     /// # Safety
     /// This thread's tiles are configured; `a` and `b` can be read for 2 KB a block; `acc` written for 4 KB.
-    unsafe fn multiply(blocks: usize, a: *const u8, b: *const u8, acc: *mut f32, accumulate: bool);
+    unsafe fn multiply(blocks: usize, a: *const u8, b: *const u8, ahead: *const u8, acc: *mut f32, accumulate: bool);
 }
+
+/// Cache lines from `ahead` on that `multiply` prefetches into L2 for each block. Without, every panel that comes from L3 made
+/// the tiles wait: 1.5 instead of 1.8 TFLOP/s a core.
+pub(crate) const AHEAD: usize = 4;
 
 pub(crate) use hardware::{Hardware, available};
 
@@ -96,7 +100,14 @@ mod hardware {
         }
 
         #[inline(always)]
-        unsafe fn multiply(blocks: usize, a: *const u8, b: *const u8, acc: *mut f32, accumulate: bool) {
+        unsafe fn multiply(
+            blocks: usize,
+            a: *const u8,
+            b: *const u8,
+            ahead: *const u8,
+            acc: *mut f32,
+            accumulate: bool,
+        ) {
             // One block of assembly, so that no tile need survive between two. Both loads of A before both of B measured 10 %
             // faster than turn about. A row of A, of B and half a row of `acc` are 64 bytes: `line` serves all strides.
             macro_rules! product {
@@ -110,12 +121,17 @@ mod hardware {
                         "tileloadd tmm5, [{a} + {line}*1 + 1024]",
                         "tileloadd tmm6, [{b} + {line}*1]",
                         "tileloadd tmm7, [{b} + {line}*1 + 1024]",
+                        "prefetcht1 [{ahead}]",
+                        "prefetcht1 [{ahead} + 64]",
+                        "prefetcht1 [{ahead} + 128]",
+                        "prefetcht1 [{ahead} + 192]",
                         "tdpbf16ps tmm0, tmm4, tmm6",
                         "tdpbf16ps tmm1, tmm4, tmm7",
                         "tdpbf16ps tmm2, tmm5, tmm6",
                         "tdpbf16ps tmm3, tmm5, tmm7",
                         "add {a}, 2048",
                         "add {b}, 2048",
+                        "add {ahead}, 256",
                         "dec {blocks}",
                         "jnz 2b",
                         "3:",
@@ -126,6 +142,7 @@ mod hardware {
                         blocks = inout(reg) blocks => _,
                         a = inout(reg) a => _,
                         b = inout(reg) b => _,
+                        ahead = inout(reg) ahead => _,
                         acc = in(reg) acc,
                         line = in(reg) 64usize,
                         out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
@@ -290,7 +307,7 @@ mod emulation {
             REGISTERS.with_borrow_mut(|tiles| tiles.tilerelease());
         }
 
-        unsafe fn multiply(blocks: usize, a: *const u8, b: *const u8, acc: *mut f32, accumulate: bool) {
+        unsafe fn multiply(blocks: usize, a: *const u8, b: *const u8, _: *const u8, acc: *mut f32, accumulate: bool) {
             let acc = acc.cast::<u8>();
             let corners = [0, 64, 2048, 2112];
             // SAFETY: the caller vouches for the memory: 2 KB a block, 4 KB of `acc`.
@@ -466,7 +483,7 @@ mod tests {
         // SAFETY: configured; operands of `blocks` blocks; `acc` of 4 KB.
         unsafe {
             T::configure();
-            T::multiply(blocks, a.as_ptr().cast(), b.as_ptr().cast(), acc.as_mut_ptr(), accumulate);
+            T::multiply(blocks, a.as_ptr().cast(), b.as_ptr().cast(), a.as_ptr().cast(), acc.as_mut_ptr(), accumulate);
             T::release();
         }
         acc

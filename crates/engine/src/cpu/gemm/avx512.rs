@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use std::hint::black_box;
 
 use super::kernel::{Kernel, LINE, Panels};
-use crate::cpu::level::Avx512;
+use crate::cpu::level::{Avx512, Avx512BF16};
 
 const ROWS: usize = 8;
 const VECTORS: usize = 3;
@@ -34,13 +34,14 @@ macro_rules! edges {
 pub(super) struct Avx512F32;
 
 /// Words that are pairs of bf16: `vdpbf16ps` adds both products to the lane's f32 sum. (It flushes subnormals to zero.)
-pub(super) struct Avx512BF16;
+pub(super) struct Avx512Pairs;
 
 impl Kernel for Avx512F32 {
     type Isa = Avx512;
     const MR: usize = ROWS;
     const NR: usize = VECTORS * LINE;
     const PAIRS: bool = false;
+    const NEAR: usize = 64;
     const CHUNK: usize = 64;
     const KEPT: usize = 320 << 10;
     type Hold = ();
@@ -57,11 +58,12 @@ impl Kernel for Avx512F32 {
     }
 }
 
-impl Kernel for Avx512BF16 {
-    type Isa = Avx512;
+impl Kernel for Avx512Pairs {
+    type Isa = Avx512BF16;
     const MR: usize = ROWS;
     const NR: usize = VECTORS * LINE;
     const PAIRS: bool = true;
+    const NEAR: usize = 64;
     const CHUNK: usize = 64;
     const KEPT: usize = 320 << 10;
     type Hold = ();
@@ -105,7 +107,11 @@ unsafe fn sum_bf16<const R: usize, const V: usize>(words: usize, panels: Panels,
     // SAFETY: the caller vouches for the level, the panels and `acc`; the vectors are 32 bf16, whatever their type says.
     unsafe {
         sum::<R, V>(words, panels, acc, accumulate, |x, row, sum| {
-            _mm512_dpbf16_ps(sum, std::mem::transmute::<__m512, __m512bh>(x), std::mem::transmute::<__m512, __m512bh>(row))
+            _mm512_dpbf16_ps(
+                sum,
+                std::mem::transmute::<__m512, __m512bh>(x),
+                std::mem::transmute::<__m512, __m512bh>(row),
+            )
         })
     }
 }

@@ -5,7 +5,8 @@
 //! streamed panels (or a range of them, where there are too few blocks for the threads). Each kept element is thus read once,
 //! and each streamed panel comes from L3 once for every block.
 //!
-//! Where k is long it is cut into chunks, and a block's tiles are put aside between them: the sums' order depends on k alone.
+//! Where k is long it is cut into chunks that are packed one after the other, and each chunk into stretches whose panels share
+//! L1; a block's tiles are put aside between them. The sums' order depends on k alone.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -20,7 +21,7 @@ use crate::cpu::pool::Pool;
 /// Blocks that each thread should get, for balance on machines that do other work too.
 const BLOCKS_A_THREAD: usize = 4;
 /// Bytes of tiles put aside between chunks of k.
-const ASIDE: usize = 512 << 10;
+const ASIDE: usize = 1 << 20;
 
 /// How one product is cut.
 struct Plan<'a> {
@@ -33,15 +34,16 @@ struct Plan<'a> {
     b_width: usize,
     /// Words of k.
     words: usize,
-    /// Blocks of 16 words in k, and in one chunk of it.
+    /// Blocks of 16 words in k, in one chunk of it, and in one stretch of that.
     depth: usize,
     chunk: usize,
+    near: usize,
     /// Panels of either operand, and those of one task.
     kept_panels: usize,
     kept_each: usize,
     streamed_panels: usize,
     streamed_each: usize,
-    /// Streamed panels that go past the kept ones together.
+    /// Streamed panels that meet the kept ones together.
     group: usize,
 }
 
@@ -50,10 +52,8 @@ impl<'a> Plan<'a> {
         let (a, b) = (Lines::rows(a), Lines::columns(b));
         let words = a.depth.div_ceil(if K::PAIRS { 2 } else { 1 });
         let depth = words.div_ceil(LINE);
-        let chunk = match depth.div_ceil(K::CHUNK) {
-            0 | 1 => depth,
-            chunks => depth.div_ceil(chunks),
-        };
+        let chunk = even(depth, K::CHUNK);
+        let near = even(chunk, K::NEAR);
         let (kept, streamed) = if a.count >= b.count { (a, b) } else { (b, a) };
         let b_width = K::width(b.count);
         let (kept_width, streamed_width) = if kept.is_a { (K::MR, b_width) } else { (b_width, K::MR) };
@@ -75,9 +75,10 @@ impl<'a> Plan<'a> {
             streamed_each = streamed_each.min(most.max(1));
         }
         let streamed_each = even(streamed_panels, streamed_each);
-        // Of A's panels one: it stays in L1 while B's go past. Of B's as many as a further share of L2 holds.
+        // Columns are innermost, so that the sink writes along C's rows. A streamed panel of A stays in L1 while all kept ones of
+        // B go past it; past a kept panel of A go as many of B's as a further share of L2 holds.
         let group = match kept.is_a {
-            true => (K::KEPT / (streamed_width * chunk.max(1) * size_of::<Line>())).max(1),
+            true => (K::KEPT / 2 / (streamed_width * chunk * size_of::<Line>())).max(1),
             false => 1,
         };
         Plan {
@@ -90,6 +91,7 @@ impl<'a> Plan<'a> {
             words,
             depth,
             chunk,
+            near,
             kept_panels,
             kept_each,
             streamed_panels,
@@ -190,7 +192,12 @@ unsafe fn block<K: Kernel, S: TileSink>(
     let width = plan.kept_width;
     let mut room = Loan::kept(kept.len() * plan.chunk * width);
     let room = room.as_mut_ptr();
-    let aside = if plan.chunks() > 1 { kept.len() * streamed.len() } else { 1 };
+    let stacked = plan.chunks() > 1;
+    let aside = match (stacked, plan.near < plan.chunk) {
+        (true, _) => kept.len() * streamed.len(),
+        (false, true) => kept.len() * streamed.len().min(plan.group),
+        (false, false) => 1,
+    };
     let mut tiles = Loan::tiles(aside * K::MR * K::NR / LINE);
     let tiles = tiles.as_mut_ptr();
     // SAFETY: the machine has what `K` needs.
@@ -209,12 +216,12 @@ unsafe fn block<K: Kernel, S: TileSink>(
                 group: group.clone(),
                 streamed: at(chunk, first),
                 blocks: blocks.clone(),
-                tiles: match aside {
-                    1 => tiles,
+                tiles: match stacked {
+                    false => tiles,
                     // SAFETY: tiles for each kept panel, for each streamed one before this.
-                    _ => unsafe { tiles.add((first - streamed.start) * kept.len() * (K::MR * K::NR / LINE)) },
+                    true => unsafe { tiles.add((first - streamed.start) * kept.len() * (K::MR * K::NR / LINE)) },
                 },
-                stacked: aside > 1,
+                stacked,
                 sink,
                 kernel: PhantomData,
             };
@@ -234,7 +241,7 @@ struct Sweep<'a, K: Kernel, S: TileSink> {
     streamed: *const Line,
     blocks: Range<usize>,
     tiles: *mut Line,
-    /// Whether each pair of panels has a tile of its own.
+    /// Whether each pair of panels has a tile of its own that waits for the next chunk.
     stacked: bool,
     sink: &'a S,
     kernel: PhantomData<K>,
@@ -243,46 +250,64 @@ struct Sweep<'a, K: Kernel, S: TileSink> {
 impl<K: Kernel, S: TileSink> Vectorized for Sweep<'_, K, S> {
     type Output = ();
 
-    /// Columns innermost, whichever operand they come from: the sink then writes along C's rows, and A's panel stays in L1.
     #[inline(always)]
     fn call<I: Isa>(self) {
+        let near = self.plan.near;
+        let stretches = self.blocks.len().div_ceil(near).max(1);
+        for stretch in 0..stretches {
+            let start = self.blocks.start + stretch * near;
+            self.stretch::<I>(start..self.blocks.end.min(start + near), self.stacked || stretches > 1);
+        }
+    }
+}
+
+impl<K: Kernel, S: TileSink> Sweep<'_, K, S> {
+    /// All pairs of panels over one stretch of k; `apart` says that each pair's tile waits for the next stretch or chunk,
+    /// otherwise one tile serves all.
+    #[inline(always)]
+    fn stretch<I: Isa>(&self, blocks: Range<usize>, apart: bool) {
         let plan = self.plan;
         let a_kept = plan.kept.is_a;
-        let depth = self.blocks.len();
-        let words = plan.words.min(self.blocks.end * LINE) - self.blocks.start * LINE;
-        let (begins, ends) = (self.blocks.start == 0, self.blocks.end == plan.depth);
+        let (depth, skipped) = (self.blocks.len(), blocks.start - self.blocks.start);
+        let words = plan.words.min(blocks.end * LINE) - blocks.start * LINE;
+        let (begins, ends) = (blocks.start == 0, blocks.end == plan.depth);
         let (a_lines, b_lines) = match a_kept {
             true => (plan.kept.count, plan.streamed.count),
             false => (plan.streamed.count, plan.kept.count),
         };
-        let (kept, streamed) = (self.kept.len(), self.group.len());
-        let (outer, inner) = if a_kept { (kept, streamed) } else { (streamed, kept) };
-        for outer in 0..outer {
-            for inner in 0..inner {
-                let (i, j) = if a_kept { (outer, inner) } else { (inner, outer) };
-                let (row, col) = match a_kept {
-                    true => (self.kept.start + i, self.group.start + j),
-                    false => (self.group.start + j, self.kept.start + i),
-                };
-                let (row, col) = (row * K::MR, col * plan.b_width);
-                let (rows, cols) = (K::MR.min(a_lines - row), plan.b_width.min(b_lines - col));
-                // SAFETY: the kept panel i and the streamed panel j, as deep as `words` says, packed for `K`; their tile of
-                // those put aside, or the only one. `block` holds what `K` needs held.
-                let acc = unsafe {
-                    let kept = self.packed.add(i * plan.kept_width * depth);
-                    let streamed = self.streamed.add(j * plan.streamed_width * depth);
-                    let (a, b) = if a_kept { (kept, streamed) } else { (streamed, kept) };
-                    let tile = if self.stacked { j * self.kept.len() + i } else { 0 };
-                    let acc = self.tiles.add(tile * (K::MR * K::NR / LINE)).cast::<f32>();
-                    K::run(words, Panels { a, b, width: plan.b_width }, acc, rows, cols, !begins);
-                    std::slice::from_raw_parts_mut(acc, K::MR * K::NR)
-                };
-                // Twice, so that the sink's loops over a whole tile have constant bounds.
-                if ends && (rows, cols) == (K::MR, K::NR) {
-                    self.sink.tile::<I>(row, col, K::MR, K::NR, acc, K::NR);
-                } else if ends {
-                    self.sink.tile::<I>(row, col, rows, cols, acc, K::NR);
-                }
+        let (kept, group) = (self.kept.len(), self.group.len());
+        let inner = if a_kept { group } else { kept };
+        // The next group comes from L3: each tile prefetches a share of it.
+        let next_group = self.streamed.wrapping_add(group * depth * plan.streamed_width);
+        let mut ahead = next_group.wrapping_add(kept * group * skipped * K::AHEAD);
+        for number in 0..kept * group {
+            let (i, j) = match a_kept {
+                true => (number / inner, number % inner),
+                false => (number % inner, number / inner),
+            };
+            let (row, col) = match a_kept {
+                true => (self.kept.start + i, self.group.start + j),
+                false => (self.group.start + j, self.kept.start + i),
+            };
+            let (row, col) = (row * K::MR, col * plan.b_width);
+            let (rows, cols) = (K::MR.min(a_lines - row), plan.b_width.min(b_lines - col));
+            // SAFETY: the kept panel i and the streamed panel j, as deep as `words` says, packed for `K`; their tile of those
+            // put aside, or the only one. `block` holds what `K` needs held.
+            let acc = unsafe {
+                let kept = self.packed.add((i * depth + skipped) * plan.kept_width);
+                let streamed = self.streamed.add((j * depth + skipped) * plan.streamed_width);
+                let (a, b) = if a_kept { (kept, streamed) } else { (streamed, kept) };
+                let tile = if apart { j * self.kept.len() + i } else { 0 };
+                let acc = self.tiles.add(tile * (K::MR * K::NR / LINE)).cast::<f32>();
+                K::run(words, Panels { a, b, width: plan.b_width, ahead }, acc, rows, cols, !begins);
+                std::slice::from_raw_parts_mut(acc, K::MR * K::NR)
+            };
+            ahead = ahead.wrapping_add(blocks.len() * K::AHEAD);
+            // Twice, so that the sink's loops over a whole tile have constant bounds.
+            if ends && (rows, cols) == (K::MR, K::NR) {
+                self.sink.tile::<I>(row, col, K::MR, K::NR, acc, K::NR);
+            } else if ends {
+                self.sink.tile::<I>(row, col, rows, cols, acc, K::NR);
             }
         }
     }

@@ -21,6 +21,8 @@ pub(super) struct Panels {
     pub b: *const Line,
     /// Columns of B's panel: a multiple of 16.
     pub width: usize,
+    /// Memory that is read soon, for the kernel to prefetch. It may lie outside any object.
+    pub ahead: *const Line,
 }
 
 /// A micro-kernel. Its operands are panels, cut along k into blocks of 16 words:
@@ -38,10 +40,14 @@ pub(super) trait Kernel: 'static {
     const NR: usize;
     /// Whether a word is a pair of bf16, not an f32.
     const PAIRS: bool;
-    /// Blocks of k that are summed in registers before the tile is put aside: keeps two panels in L1 or L2.
+    /// Blocks of k that are summed in registers before the tile is put aside: what keeps a panel in L1 while others pass it.
+    const NEAR: usize;
+    /// Blocks of k that are packed at a time: what keeps panels in L2.
     const CHUNK: usize;
     /// Bytes of packed panels that one thread keeps in L2 while the other operand streams past them.
     const KEPT: usize;
+    /// Lines that `run` prefetches for each block of k.
+    const AHEAD: usize = 0;
     /// Held by a thread while it calls `run`.
     type Hold;
 

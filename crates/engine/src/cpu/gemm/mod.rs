@@ -137,10 +137,12 @@ fn dispatch<S: TileSink>(level: Level, pool: Option<&Pool>, precision: Precision
             }
             #[cfg(target_arch = "x86_64")]
             (Level::Avx512BF16, Precision::BF16) => {
-                blocks::multiply::<avx512::Avx512BF16, S>(pool, precision, a, b, sink)
+                blocks::multiply::<avx512::Avx512Pairs, S>(pool, precision, a, b, sink)
             }
             #[cfg(target_arch = "x86_64")]
-            (Level::Amx | Level::Avx512BF16 | Level::Avx512, _) => blocks::multiply::<avx512::Avx512F32, S>(pool, precision, a, b, sink),
+            (Level::Amx | Level::Avx512BF16 | Level::Avx512, _) => {
+                blocks::multiply::<avx512::Avx512F32, S>(pool, precision, a, b, sink)
+            }
             #[cfg(target_arch = "x86_64")]
             (Level::Avx2, _) => blocks::multiply::<avx2::Avx2F32, S>(pool, precision, a, b, sink),
             _ => blocks::multiply::<portable::PortableF32, S>(pool, precision, a, b, sink),

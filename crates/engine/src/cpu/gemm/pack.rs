@@ -13,6 +13,7 @@ use super::kernel::{Kernel, LINE, Line};
 use super::transpose::transpose;
 use super::{Mat, Precision, Slice};
 use crate::cpu::level::{Isa, Vectorized};
+use crate::dtype::rounded_to_bf16;
 
 /// An operand seen as lines along k.
 #[derive(Clone, Copy)]
@@ -81,7 +82,7 @@ trait Convert {
     /// # Safety
     /// They can be read.
     #[inline(always)]
-    unsafe fn along(from: *const Self::Source) -> Line {
+    unsafe fn along<I: Isa>(from: *const Self::Source) -> Line {
         let mut line = Line::ZERO;
         for (i, word) in line.0.iter_mut().enumerate() {
             // SAFETY: elements below 16·PER.
@@ -115,16 +116,6 @@ trait Convert {
     }
 }
 
-/// The f32 bits of `x` plus what makes their upper half `x` rounded to bf16: to nearest, ties to even; NaN stays NaN.
-/// (Integers throughout: a comparison of floats kept the compiler from vectorising it.)
-#[inline(always)]
-fn rounded(x: f32) -> u32 {
-    let bits = x.to_bits();
-    let nan = bits & 0x7fff_ffff > 0x7f80_0000;
-    let up = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
-    if nan { bits | 0x0040_0000 } else { up }
-}
-
 struct F32ToF32;
 impl Convert for F32ToF32 {
     type Source = f32;
@@ -143,7 +134,7 @@ impl Convert for F32ToRounded {
     const ZERO: f32 = 0.0;
     #[inline(always)]
     fn bits(x: f32) -> u32 {
-        rounded(x) & 0xffff_0000
+        rounded_to_bf16(x) & 0xffff_0000
     }
 }
 
@@ -165,7 +156,12 @@ impl Convert for F32ToPair {
     const ZERO: f32 = 0.0;
     #[inline(always)]
     fn bits(x: f32) -> u32 {
-        rounded(x) >> 16
+        rounded_to_bf16(x) >> 16
+    }
+    #[inline(always)]
+    unsafe fn along<I: Isa>(from: *const f32) -> Line {
+        // SAFETY: 32 elements can be read; packing runs at an available level.
+        unsafe { Line(I::pairs(from)) }
     }
 }
 
@@ -179,7 +175,7 @@ impl Convert for BF16ToPair {
         u32::from(x.to_bits())
     }
     #[inline(always)]
-    unsafe fn along(from: *const bf16) -> Line {
+    unsafe fn along<I: Isa>(from: *const bf16) -> Line {
         // SAFETY: 32 bf16 are 64 bytes, and already paired as a little-endian word wants them.
         unsafe { Line(from.cast::<[u32; LINE]>().read_unaligned().map(u32::from_le)) }
     }
@@ -217,7 +213,7 @@ impl<C: Convert> Vectorized for Converting<'_, C> {
             if lines.along && lines.is_a {
                 let whole = blocks.start..blocks.end.min(lines.depth / (LINE * C::PER)).max(blocks.start);
                 for panel in panels.clone() {
-                    self.rows(panel, whole.clone());
+                    self.rows::<I>(panel, whole.clone());
                     (whole.end..blocks.end).for_each(|block| self.block::<I>(panel, block));
                 }
             } else if lines.along {
@@ -257,7 +253,7 @@ impl<C: Convert> Converting<'_, C> {
 
     /// One panel of an operand that lies as the panel wants it, over blocks within its depth: straight copies.
     #[inline(always)]
-    unsafe fn rows(&self, panel: usize, whole: Range<usize>) {
+    unsafe fn rows<I: Isa>(&self, panel: usize, whole: Range<usize>) {
         let Pack { lines, width, .. } = self.pack;
         if whole.is_empty() {
             return;
@@ -270,7 +266,7 @@ impl<C: Convert> Converting<'_, C> {
                 if first + i < lines.count {
                     let from = self.data.add((first + i) * lines.stride + whole.start * LINE * C::PER);
                     for block in 0..whole.len() {
-                        *to.add(block * width) = C::along(from.add(block * LINE * C::PER));
+                        *to.add(block * width) = C::along::<I>(from.add(block * LINE * C::PER));
                     }
                 } else {
                     (0..whole.len()).for_each(|block| *to.add(block * width) = Line::ZERO);
@@ -324,7 +320,7 @@ impl<C: Convert> Converting<'_, C> {
             match (lines.along, lines.is_a) {
                 (true, true) => {
                     for i in 0..wanted {
-                        *to[i / 8].add(i % 8) = C::along(from.add(i * stride));
+                        *to[i / 8].add(i % 8) = C::along::<I>(from.add(i * stride));
                     }
                 }
                 (false, false) => {
@@ -335,7 +331,7 @@ impl<C: Convert> Converting<'_, C> {
                 (true, false) => {
                     let mut square = [Line::ZERO; LINE];
                     for (i, line) in square.iter_mut().enumerate() {
-                        *line = C::along(from.add(i * stride));
+                        *line = C::along::<I>(from.add(i * stride));
                     }
                     transpose::<I>(&square, to, LINE);
                 }

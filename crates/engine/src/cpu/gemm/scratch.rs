@@ -4,21 +4,22 @@ use std::cell::Cell;
 use std::thread::LocalKey;
 
 use super::kernel::Line;
+use crate::cpu::buffer::Buffer;
 
 thread_local! {
     /// The panels that a product packs for all its threads.
-    static STREAMED: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    static STREAMED: Cell<Option<Buffer>> = const { Cell::new(None) };
     /// The panels that a thread packs for itself.
-    static KEPT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    static KEPT: Cell<Option<Buffer>> = const { Cell::new(None) };
     /// Tiles of C.
-    static TILES: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    static TILES: Cell<Option<Buffer>> = const { Cell::new(None) };
 }
 
 /// A buffer on loan: it goes back to its thread when dropped. A second loan of a kind on one thread (a product within another
 /// product's sink) gets a buffer of its own.
 pub(super) struct Loan {
-    lines: Vec<Line>,
-    home: &'static LocalKey<Cell<Vec<Line>>>,
+    lines: Option<Buffer>,
+    home: &'static LocalKey<Cell<Option<Buffer>>>,
 }
 
 impl Loan {
@@ -34,25 +35,26 @@ impl Loan {
         Loan::of(&TILES, lines)
     }
 
-    fn of(home: &'static LocalKey<Cell<Vec<Line>>>, lines: usize) -> Loan {
-        let mut buffer = home.take();
-        if buffer.len() < lines {
-            // Half as much again, so that slowly growing sizes seldom allocate.
-            let room = lines.max(buffer.len() * 3 / 2);
-            drop(buffer);
-            buffer = vec![Line::ZERO; room];
+    fn of(home: &'static LocalKey<Cell<Option<Buffer>>>, lines: usize) -> Loan {
+        let bytes = lines * size_of::<Line>();
+        let kept = home.take();
+        let room = kept.as_ref().map_or(0, Buffer::len);
+        if room >= bytes {
+            return Loan { lines: kept, home };
         }
-        Loan { lines: buffer, home }
+        drop(kept);
+        // Half as much again, so that slowly growing sizes seldom allocate.
+        Loan { lines: Some(Buffer::new(bytes.max(room * 3 / 2))), home }
     }
 
     pub(super) fn as_mut_ptr(&mut self) -> *mut Line {
-        self.lines.as_mut_ptr()
+        self.lines.as_mut().map_or(std::ptr::dangling_mut(), |buffer| buffer.as_mut_ptr().cast())
     }
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
         // Fails only while the thread is being torn down; the buffer is freed then.
-        let _ = self.home.try_with(|home| home.set(std::mem::take(&mut self.lines)));
+        let _ = self.home.try_with(|home| home.set(self.lines.take()));
     }
 }

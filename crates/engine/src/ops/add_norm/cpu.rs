@@ -1,7 +1,7 @@
 use super::{AddNorm, Operands};
 use crate::cpu::Cpu;
+use crate::cpu::lanes::{self, each_part, lane_sum, load, store};
 use crate::cpu::level::{Isa, Vectorized, madd};
-use crate::cpu::math::lane_sum;
 use crate::cpu::rows::Parts;
 use crate::dtype::Real;
 use crate::random::Mask;
@@ -62,7 +62,7 @@ impl AddNorm for Cpu {
         });
         let partial = partial.slice::<f32>();
         for (id, offset) in [(operands.norm.gamma, 0), (operands.norm.beta, hidden)] {
-            let gradient = &mut grads.flat_mut()[operands.params.range(id)];
+            let gradient = grads.sums(operands.params.range(id));
             for block in partial.chunks_exact(2 * hidden) {
                 for (g, p) in gradient.iter_mut().zip(&block[offset..offset + hidden]) {
                     *g += p;
@@ -110,22 +110,19 @@ impl<'a, E: Real> Rows<'a, E> {
     /// Writes row `t` of s to `s`.
     #[inline(always)]
     fn add_up(&self, t: usize, s: &mut [f32]) {
-        let hidden = s.len();
-        let x = &self.x[t * hidden..(t + 1) * hidden];
-        if self.mask.active() {
-            for (i, (s, x)) in s.iter_mut().zip(x).enumerate() {
-                *s = x.to_f32() * self.mask.factor(t * hidden + i);
+        let row = t * s.len()..(t + 1) * s.len();
+        let x = &self.x[row.clone()];
+        let residual = self.residual.map(|residual| &residual[row.clone()]);
+        each_part!(s.len(), part => {
+            let mut sum = load(&x[part.clone()]);
+            if self.mask.active() {
+                sum = lanes::zip(sum, self.mask.factors(row.start + part.start), |x, factor| x * factor);
             }
-        } else {
-            for (s, x) in s.iter_mut().zip(x) {
-                *s = x.to_f32();
+            if let Some(residual) = residual {
+                sum = lanes::zip(sum, load(&residual[part.clone()]), |x, r| x + r);
             }
-        }
-        if let Some(residual) = self.residual {
-            for (s, r) in s.iter_mut().zip(&residual[t * hidden..(t + 1) * hidden]) {
-                *s += r.to_f32();
-            }
-        }
+            store(sum, &mut s[part]);
+        });
     }
 }
 
@@ -145,14 +142,15 @@ impl<E: Real> Vectorized for Forward<'_, E> {
         let mut s = vec![0f32; hidden];
         for (row, (y, stats)) in self.y.chunks_exact_mut(hidden).zip(self.stats.chunks_exact_mut(2)).enumerate() {
             self.rows.add_up(self.first + row, &mut s);
-            let mean = lane_sum(hidden, |i| s[i]) / hidden as f32;
-            let variance = lane_sum(hidden, |i| (s[i] - mean) * (s[i] - mean)) / hidden as f32;
-            let scale = 1.0 / (variance + self.rows.eps).sqrt();
+            let mean = lane_sum!(hidden, part => load(&s[part])) / hidden as f32;
+            let variance = lane_sum!(hidden, part => lanes::map(load(&s[part]), |s| (s - mean) * (s - mean)));
+            let scale = 1.0 / (variance / hidden as f32 + self.rows.eps).sqrt();
             stats[0] = mean;
             stats[1] = scale;
-            for i in 0..hidden {
-                y[i] = E::from_f32(madd::<I>((s[i] - mean) * scale, gamma[i], beta[i]));
-            }
+            each_part!(hidden, part => {
+                let (s, gamma, beta) = (load(&s[part.clone()]), load(&gamma[part.clone()]), load(&beta[part.clone()]));
+                store(lanes::zip3(s, gamma, beta, |s, g, b| madd::<I>((s - mean) * scale, g, b)), &mut y[part]);
+            });
         }
     }
 }
@@ -181,35 +179,35 @@ impl<E: Real> Vectorized for BackwardBlock<'_, E> {
         for (row, (dy, stats)) in self.dy.chunks_exact(hidden).zip(self.stats.chunks_exact(2)).enumerate() {
             let (mean, scale) = (stats[0], stats[1]);
             self.rows.add_up(self.first + row, &mut normed);
-            for i in 0..hidden {
-                normed[i] = (normed[i] - mean) * scale;
-                let d = dy[i].to_f32();
-                g[i] = d * gamma[i];
-                dgamma[i] = madd::<I>(d, normed[i], dgamma[i]);
-                dbeta[i] += d;
-            }
-            let mean_g = lane_sum(hidden, |i| g[i]) / hidden as f32;
-            let mean_gx = lane_sum(hidden, |i| g[i] * normed[i]) / hidden as f32;
-            for i in 0..hidden {
-                g[i] = (madd::<I>(-normed[i], mean_gx, g[i]) - mean_g) * scale;
-            }
+            each_part!(hidden, part => {
+                let n = lanes::map(load(&normed[part.clone()]), |s| (s - mean) * scale);
+                let d = load(&dy[part.clone()]);
+                store(n, &mut normed[part.clone()]);
+                store(lanes::zip(d, load(&gamma[part.clone()]), |d, gamma| d * gamma), &mut g[part.clone()]);
+                let gain = &mut dgamma[part.clone()];
+                store(lanes::zip3(d, n, load(gain), |d, n, sum| madd::<I>(d, n, sum)), gain);
+                lanes::add_to(&mut dbeta[part], d);
+            });
+            let mean_g = lane_sum!(hidden, part => load(&g[part])) / hidden as f32;
+            let mean_gx =
+                lane_sum!(hidden, part => lanes::zip(load(&g[part.clone()]), load(&normed[part]), |g, n| g * n));
+            let mean_gx = mean_gx / hidden as f32;
             let at = row * hidden..(row + 1) * hidden;
-            if !self.dr.is_empty() {
-                for (dr, g) in self.dr[at.clone()].iter_mut().zip(&g) {
-                    *dr = E::from_f32(*g);
+            let dx = &mut self.dx[at.clone()];
+            let mut dr = (!self.dr.is_empty()).then(|| &mut self.dr[at]);
+            let first = (self.first + row) * hidden;
+            each_part!(hidden, part => {
+                let mut ds = lanes::zip(load(&g[part.clone()]), load(&normed[part.clone()]), |g, n| {
+                    (madd::<I>(-n, mean_gx, g) - mean_g) * scale
+                });
+                if let Some(dr) = &mut dr {
+                    store(ds, &mut dr[part.clone()]);
                 }
-            }
-            let dx = &mut self.dx[at];
-            if self.rows.mask.active() {
-                let first = (self.first + row) * hidden;
-                for (i, (dx, g)) in dx.iter_mut().zip(&g).enumerate() {
-                    *dx = E::from_f32(*g * self.rows.mask.factor(first + i));
+                if self.rows.mask.active() {
+                    ds = lanes::zip(ds, self.rows.mask.factors(first + part.start), |ds, factor| ds * factor);
                 }
-            } else {
-                for (dx, g) in dx.iter_mut().zip(&g) {
-                    *dx = E::from_f32(*g);
-                }
-            }
+                store(ds, &mut dx[part]);
+            });
         }
     }
 }

@@ -1,7 +1,8 @@
 use super::{Attention, Heads};
 use crate::cpu::gemm::{Mat, Precision, TileSink, product_serial};
+use crate::cpu::lanes::{self, each_part, lane_max, lane_sum, load, store};
 use crate::cpu::level::{Isa, Vectorized};
-use crate::cpu::math::{exp, lane_max, lane_sum};
+use crate::cpu::math::exp;
 use crate::cpu::rows::Parts;
 use crate::cpu::{Cpu, mat_part, precision_of};
 use crate::dtype::Real;
@@ -221,15 +222,13 @@ impl TileSink for Store<'_> {
             // SAFETY: tiles are disjoint, and the matrix is this task's own.
             let y = unsafe { self.y.part(at..at + cols) };
             let acc = &acc[r * stride..r * stride + cols];
-            if self.add {
-                for (y, a) in y.iter_mut().zip(acc) {
-                    *y += self.factor * a;
+            each_part!(cols, part => {
+                let mut c = lanes::map(load(&acc[part.clone()]), |a| self.factor * a);
+                if self.add {
+                    c = lanes::zip(c, load(&y[part.clone()]), |c, y| y + c);
                 }
-            } else {
-                for (y, a) in y.iter_mut().zip(acc) {
-                    *y = self.factor * a;
-                }
-            }
+                store(c, &mut y[part]);
+            });
         }
     }
 }
@@ -251,9 +250,8 @@ impl<E: Real> TileSink for StoreRows<'_, E> {
             let factor = self.factors.map_or(1.0, |factors| factors[row + r]);
             // SAFETY: tiles are disjoint, and these rows' columns are this task's own.
             let y = unsafe { self.y.part(at..at + cols) };
-            for (y, a) in y.iter_mut().zip(&acc[r * stride..r * stride + cols]) {
-                *y = E::from_f32(factor * a);
-            }
+            let acc = &acc[r * stride..r * stride + cols];
+            each_part!(cols, part => store(lanes::map(load(&acc[part.clone()]), |a| factor * a), &mut y[part]));
         }
     }
 }
@@ -272,16 +270,18 @@ impl Vectorized for Softmax<'_> {
     fn call<I: Isa>(self) -> f32 {
         let (weights, hidden) = self.weights.split_at_mut(self.seen);
         hidden.fill(0.0);
-        let greatest = lane_max(weights.len(), |i| weights[i]);
-        for w in weights.iter_mut() {
-            *w = exp::<I>(*w - greatest);
-        }
-        let sum = lane_sum(weights.len(), |i| weights[i]);
-        if self.mask.active() {
-            for (j, w) in weights.iter_mut().enumerate() {
-                *w *= self.mask.factor(j);
-            }
-        }
+        let greatest = lane_max!(weights.len(), part => load(&weights[part]));
+        // The sum is that of all weights, the dropped ones too.
+        let sum = lane_sum!(weights.len(), part => {
+            let w = lanes::map(load(&weights[part.clone()]), |w| exp::<I>(w - greatest));
+            let kept = if self.mask.active() {
+                lanes::zip(w, self.mask.factors(part.start), |w, factor| w * factor)
+            } else {
+                w
+            };
+            store(kept, &mut weights[part]);
+            w
+        });
         *self.total = 1.0 / sum;
         greatest + sum.ln()
     }
@@ -305,25 +305,28 @@ impl Vectorized for SoftmaxBack<'_> {
         hidden.fill(0.0);
         let (slopes, hidden) = self.slopes.split_at_mut(self.seen);
         hidden.fill(0.0);
-        if self.mask.active() {
-            // The sign of a weight remembers whether it was dropped.
-            for (j, (s, d)) in scores.iter_mut().zip(slopes.iter_mut()).enumerate() {
-                let (p, keep) = (exp::<I>(*s - self.log_sum), self.mask.factor(j));
-                *s = if keep > 0.0 { p } else { -p };
-                *d *= keep;
-            }
-        } else {
-            for s in scores.iter_mut() {
-                *s = exp::<I>(*s - self.log_sum);
-            }
-        }
         // δ from this row's own numbers, not from O: O was rounded to bf16, and where the softmax is steep dP − δ is a
         // difference of near equals that would be nothing but that rounding.
-        let delta = lane_sum(scores.len(), |j| scores[j].abs() * slopes[j]);
-        let kept = self.mask.kept();
-        for (s, d) in scores.iter_mut().zip(slopes) {
-            *d = s.abs() * (*d - delta) * self.scale;
-            *s = s.max(0.0) * kept;
-        }
+        let mask = self.mask;
+        let delta = lane_sum!(scores.len(), part => {
+            let mut p = lanes::map(load(&scores[part.clone()]), |s| exp::<I>(s - self.log_sum));
+            let mut d = load(&slopes[part.clone()]);
+            if mask.active() {
+                // The sign of a weight remembers whether it was dropped.
+                let factors = mask.factors(part.start);
+                d = lanes::zip(d, factors, |d, factor| d * factor);
+                store(d, &mut slopes[part.clone()]);
+                p = lanes::zip(p, factors, |p, factor| if factor > 0.0 { p } else { -p });
+            }
+            store(p, &mut scores[part]);
+            lanes::zip(p, d, |p, d| p.abs() * d)
+        });
+        let kept = mask.kept();
+        each_part!(scores.len(), part => {
+            let p = load(&scores[part.clone()]);
+            let ds = lanes::zip(p, load(&slopes[part.clone()]), |p, d| p.abs() * (d - delta) * self.scale);
+            store(ds, &mut slopes[part.clone()]);
+            store(lanes::map(p, |p| p.max(0.0) * kept), &mut scores[part]);
+        });
     }
 }

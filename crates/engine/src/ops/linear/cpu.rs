@@ -1,16 +1,17 @@
 use super::{Activation, Layer, Linear, LinearBack};
 use crate::cpu::gemm::{Mat, Slice, TileSink, product};
+use crate::cpu::lanes::{self, each_part, load, store};
 use crate::cpu::level::{Isa, Vectorized};
 use crate::cpu::rows::Parts;
 use crate::cpu::{Cpu, mat, math, precision_of};
 use crate::dtype::Real;
 use crate::tensor::with_real;
-use crate::{Gradients, Parameters, Tensor};
+use crate::{DType, Gradients, Parameters, Tensor};
 
 /// Elements a task of an element-wise pass takes.
 const BLOCK: usize = 1 << 14;
-/// Columns a task of the bias gradient takes; it walks all rows in order, so the sum never changes its order.
-const COLUMNS: usize = 64;
+/// Rows a task of the bias gradient takes. Part of the result's definition: sums of blocks are added in order.
+const ROWS: usize = 64;
 
 impl Linear for Cpu {
     fn linear(&self, x: &Tensor, params: &Parameters, layer: Layer, keep_input: bool) -> (Tensor, Option<Tensor>) {
@@ -43,10 +44,12 @@ impl Linear for Cpu {
         let (tokens, inner) = x.matrix("linear_back");
         let (_, outer) = du.matrix("linear_back");
         let precision = precision_of(x.dtype());
-        let dw = AddTo { sum: Parts::new(&mut grads.flat_mut()[params.range(layer.weight)]), columns: inner };
+        let range = params.range(layer.weight);
+        let adds = grads.adds(range.clone());
+        let dw = Accumulate { sum: Parts::new(grads.part(range)), columns: inner, adds };
         product(self.level, &self.pool, precision, mat(&du).t(), mat(x), &dw);
         if let Some(bias) = layer.bias {
-            self.add_column_sums(&du, &mut grads.flat_mut()[params.range(bias)]);
+            self.add_column_sums(&du, grads.sums(params.range(bias)));
         }
         if !wants_dx {
             return None;
@@ -80,17 +83,20 @@ impl Cpu {
 
     /// Adds Σ over rows of `d` [T, C] to `sums` [C].
     pub(crate) fn add_column_sums(&self, d: &Tensor, sums: &mut [f32]) {
-        let (_, columns) = d.matrix("add_column_sums");
+        let (rows, columns) = d.matrix("add_column_sums");
         assert_eq!(columns, sums.len(), "add_column_sums");
-        let sums = Parts::new(sums);
+        let mut partial = Tensor::host(&[rows.div_ceil(ROWS), columns], DType::F32);
         with_real!(d.dtype(), E => {
-            let d = d.slice::<E>();
-            self.for_blocks(columns, COLUMNS, |range| {
-                // SAFETY: column blocks are disjoint.
-                let sums = unsafe { sums.part(range.clone()) };
-                self.level.run(ColumnSums { d, columns, first: range.start, sums });
+            let (d, partial) = (d.slice::<E>(), Parts::new(partial.slice_mut::<f32>()));
+            self.for_blocks(rows, ROWS, |range| {
+                let block = range.start / ROWS;
+                // SAFETY: each block of rows has its own sums.
+                let sums = unsafe { partial.part(block * columns..(block + 1) * columns) };
+                sums.fill(0.0);
+                self.level.run(ColumnSums { d: &d[range.start * columns..range.end * columns], sums });
             });
         });
+        self.level.run(ColumnSums { d: partial.slice::<f32>(), sums });
     }
 }
 
@@ -102,73 +108,79 @@ struct Forward<'a, E> {
     activation: Activation,
 }
 
-impl<E: Real> Forward<'_, E> {
-    #[inline(always)]
-    fn store(&self, row: usize, col: usize, acc: &[f32], f: impl Fn(f32) -> f32) {
-        let at = row * self.outer + col;
-        // SAFETY: tiles are disjoint.
-        let y = unsafe { self.y.part(at..at + acc.len()) };
-        for (y, u) in y.iter_mut().zip(acc) {
-            *y = E::from_f32(f(*u));
-        }
-    }
-}
-
 impl<E: Real> TileSink for Forward<'_, E> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
-        for r in 0..rows {
-            let acc = &mut acc[r * stride..r * stride + cols];
-            if let Some(bias) = self.bias {
-                for (u, b) in acc.iter_mut().zip(&bias[col..col + cols]) {
-                    *u += b;
+        // Chosen once a tile, not once a vector.
+        macro_rules! store_rows {
+            ($f:expr) => {
+                for r in 0..rows {
+                    self.row((row + r) * self.outer + col, col, &acc[r * stride..r * stride + cols], $f);
                 }
-            }
-            if let Some(input) = &self.input {
-                let at = (row + r) * self.outer + col;
-                // SAFETY: tiles are disjoint.
-                let input = unsafe { input.part(at..at + cols) };
-                for (kept, u) in input.iter_mut().zip(acc.iter()) {
-                    *kept = E::from_f32(*u);
-                }
-            }
-            match self.activation {
-                Activation::None => self.store(row + r, col, acc, |u| u),
-                Activation::Gelu => self.store(row + r, col, acc, math::gelu::<I>),
-                Activation::GeluTanh => self.store(row + r, col, acc, math::gelu_tanh::<I>),
-                Activation::Relu => self.store(row + r, col, acc, |u| if u > 0.0 { u } else { 0.0 }),
-                Activation::Silu => self.store(row + r, col, acc, |u| u * math::sigmoid::<I>(u)),
-                Activation::Tanh => self.store(row + r, col, acc, math::tanh::<I>),
-            }
+            };
+        }
+        match self.activation {
+            Activation::None => store_rows!(std::convert::identity),
+            Activation::Gelu => store_rows!(math::gelu::<I>),
+            Activation::GeluTanh => store_rows!(math::gelu_tanh::<I>),
+            Activation::Relu => store_rows!(math::relu),
+            Activation::Silu => store_rows!(math::silu::<I>),
+            Activation::Tanh => store_rows!(math::tanh::<I>),
         }
     }
 }
 
-/// Adds a product to an f32 matrix: a weight's gradient.
-pub(crate) struct AddTo<'a> {
-    pub(crate) sum: Parts<'a, f32>,
-    pub(crate) columns: usize,
+impl<E: Real> Forward<'_, E> {
+    /// One row of a tile, from column `col` on, which is the element `at` of y.
+    #[inline(always)]
+    fn row(&self, at: usize, col: usize, acc: &[f32], f: impl Fn(f32) -> f32) {
+        let elements = at..at + acc.len();
+        // SAFETY: tiles are disjoint.
+        let (y, mut input) =
+            unsafe { (self.y.part(elements.clone()), self.input.as_ref().map(|u| u.part(elements.clone()))) };
+        let bias = self.bias.map(|bias| &bias[col..col + acc.len()]);
+        each_part!(acc.len(), part => {
+            let mut u = load(&acc[part.clone()]);
+            if let Some(bias) = bias {
+                u = lanes::zip(u, load(&bias[part.clone()]), |u, b| u + b);
+            }
+            if let Some(input) = &mut input {
+                store(u, &mut input[part.clone()]);
+            }
+            store(lanes::map(u, &f), &mut y[part]);
+        });
+    }
 }
 
-impl TileSink for AddTo<'_> {
+/// Stores a product in an f32 matrix, or adds it: a weight's gradient.
+pub(crate) struct Accumulate<'a> {
+    pub(crate) sum: Parts<'a, f32>,
+    pub(crate) columns: usize,
+    pub(crate) adds: bool,
+}
+
+impl TileSink for Accumulate<'_> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for r in 0..rows {
             let at = (row + r) * self.columns + col;
             // SAFETY: tiles are disjoint.
             let sum = unsafe { self.sum.part(at..at + cols) };
-            for (sum, a) in sum.iter_mut().zip(&acc[r * stride..r * stride + cols]) {
-                *sum += a;
+            let acc = &acc[r * stride..r * stride + cols];
+            if self.adds {
+                each_part!(cols, part => lanes::add_to(&mut sum[part.clone()], load(&acc[part])));
+            } else {
+                sum.copy_from_slice(acc);
             }
         }
     }
 }
 
 /// Stores a product plus what was there before: an input's gradient.
-pub(crate) struct StoreSum<'a, E> {
-    pub(crate) y: Parts<'a, E>,
-    pub(crate) prior: Option<&'a [E]>,
-    pub(crate) columns: usize,
+struct StoreSum<'a, E> {
+    y: Parts<'a, E>,
+    prior: Option<&'a [E]>,
+    columns: usize,
 }
 
 impl<E: Real> TileSink for StoreSum<'_, E> {
@@ -179,18 +191,14 @@ impl<E: Real> TileSink for StoreSum<'_, E> {
             let acc = &acc[r * stride..r * stride + cols];
             // SAFETY: tiles are disjoint.
             let y = unsafe { self.y.part(at..at + cols) };
-            match self.prior {
-                Some(prior) => {
-                    for ((y, a), p) in y.iter_mut().zip(acc).zip(&prior[at..at + cols]) {
-                        *y = E::from_f32(a + p.to_f32());
-                    }
+            let prior = self.prior.map(|prior| &prior[at..at + cols]);
+            each_part!(cols, part => {
+                let mut sum = load(&acc[part.clone()]);
+                if let Some(prior) = prior {
+                    sum = lanes::zip(sum, load(&prior[part.clone()]), |a, p| a + p);
                 }
-                None => {
-                    for (y, a) in y.iter_mut().zip(acc) {
-                        *y = E::from_f32(*a);
-                    }
-                }
-            }
+                store(sum, &mut y[part]);
+            });
         }
     }
 }
@@ -204,9 +212,11 @@ struct ActivationBack<'a, E> {
 impl<E: Real> ActivationBack<'_, E> {
     #[inline(always)]
     fn multiply(self, slope: impl Fn(f32) -> f32) {
-        for (d, kept) in self.d.iter_mut().zip(self.kept) {
-            *d = E::from_f32(d.to_f32() * slope(kept.to_f32()));
-        }
+        let ActivationBack { d, kept, .. } = self;
+        each_part!(kept.len(), part => {
+            let du = lanes::zip(load(&d[part.clone()]), load(&kept[part.clone()]), |d, kept| d * slope(kept));
+            store(du, &mut d[part]);
+        });
     }
 }
 
@@ -218,20 +228,16 @@ impl<E: Real> Vectorized for ActivationBack<'_, E> {
             Activation::None => (),
             Activation::Gelu => self.multiply(math::gelu_back::<I>),
             Activation::GeluTanh => self.multiply(math::gelu_tanh_back::<I>),
-            Activation::Relu => self.multiply(|y| if y > 0.0 { 1.0 } else { 0.0 }),
-            Activation::Silu => self.multiply(|u| {
-                let s = math::sigmoid::<I>(u);
-                s * (1.0 + u * (1.0 - s))
-            }),
-            Activation::Tanh => self.multiply(|y| 1.0 - y * y),
+            Activation::Relu => self.multiply(math::relu_back),
+            Activation::Silu => self.multiply(math::silu_back::<I>),
+            Activation::Tanh => self.multiply(math::tanh_back),
         }
     }
 }
 
+/// Adds rows to `sums`, one after the other.
 struct ColumnSums<'a, E> {
     d: &'a [E],
-    columns: usize,
-    first: usize,
     sums: &'a mut [f32],
 }
 
@@ -239,15 +245,9 @@ impl<E: Real> Vectorized for ColumnSums<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let width = self.sums.len();
-        let mut partial = [0f32; COLUMNS];
-        for row in self.d.chunks_exact(self.columns) {
-            for (p, d) in partial.iter_mut().zip(&row[self.first..self.first + width]) {
-                *p += d.to_f32();
-            }
-        }
-        for (sum, p) in self.sums.iter_mut().zip(&partial) {
-            *sum += p;
+        let ColumnSums { d, sums } = self;
+        for row in d.chunks_exact(sums.len().max(1)) {
+            each_part!(row.len(), part => lanes::add_to(&mut sums[part.clone()], load(&row[part])));
         }
     }
 }

@@ -5,7 +5,7 @@
 
 mod cpu;
 
-pub(crate) use cpu::{AddTo, StoreSum};
+pub(crate) use cpu::Accumulate;
 
 use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};
 

@@ -1,18 +1,28 @@
+//! Two sweeps over the vocabulary, neither of which holds the logits. The first leaves of each tile's rows a maximum and a
+//! sum of exponentials, from which each row's log Σ exp z follows. The second computes the logits again, a block of words at
+//! a time, turns each tile into dz while it is in L1, and multiplies the block by W and by x while it is in cache.
+//! Computing logits twice costs a third more arithmetic; writing and reading them costs more time than that.
+
+use std::ops::Range;
+
 use super::{Decoder, VocabLoss};
 use crate::cpu::gemm::{Mat, Slice, TileSink, product};
-use crate::cpu::level::{Isa, Vectorized};
-use crate::cpu::math::{exp, lane_max, lane_sum};
+use crate::cpu::lanes::{self, LANES, each_part, lane_max, lane_sum, load, store};
+use crate::cpu::level::{Isa, Vectorized, madd};
+use crate::cpu::math::exp;
 use crate::cpu::rows::Parts;
 use crate::cpu::{Cpu, mat, mat_part, precision_of};
+use crate::dtype::Real;
 use crate::ops::LossSum;
-use crate::ops::linear::{AddTo, StoreSum};
+use crate::ops::linear::Accumulate;
 use crate::tensor::with_real;
 use crate::{DType, Gradients, Parameters, Tensor};
 
-/// Logits held at a time, in elements (64 MB). Fewer would pack the vocabulary's weights more often.
-const LOGITS: usize = 1 << 24;
-/// Rows held at least.
-const LEAST_ROWS: usize = 64;
+/// Rows of the first sweep at a time: their maxima and sums take V/2 bytes each.
+const ROWS: usize = 1024;
+/// Elements of dz that the second sweep holds, and the fewest words of a block: below that, packing x anew costs too much.
+const BLOCK: usize = 1 << 20;
+const LEAST_WORDS: usize = 512;
 
 impl VocabLoss for Cpu {
     fn vocab_loss(
@@ -21,7 +31,7 @@ impl VocabLoss for Cpu {
         params: &Parameters,
         decoder: Decoder,
         labels: &Tensor,
-        mut train: Option<(&mut Gradients, f32)>,
+        train: Option<(&mut Gradients, f32)>,
     ) -> (LossSum, Option<Tensor>) {
         let (rows, hidden) = x.matrix("vocab_loss");
         let [vocab, inner] = *params.shape(decoder.weight) else { panic!("vocab_loss: a decoder is a matrix") };
@@ -31,105 +41,238 @@ impl VocabLoss for Cpu {
         if let Some(bad) = labels.iter().find(|l| !(0..vocab as i32).contains(*l)) {
             panic!("vocab_loss: label {bad} of a vocabulary of {vocab}");
         }
-        let precision = precision_of(x.dtype());
-        let weight = Mat::new(Slice::F32(params.values(decoder.weight)), vocab, hidden, hidden);
-        let bias = params.values(decoder.bias);
-        let mut dx = train.is_some().then(|| Tensor::host(&[rows, hidden], x.dtype()));
-        let mut total = LossSum::default();
-        let block = (LOGITS / vocab).max(LEAST_ROWS).min(rows.max(1));
-        let mut first = 0;
-        while first < rows {
-            let range = first..rows.min(first + block);
-            let x_block = mat_part(x, range.clone(), 0..hidden);
-            let mut logits = Tensor::host(&[range.len(), vocab], DType::F32);
-            let sink = Logits { z: Parts::new(logits.slice_mut::<f32>()), bias, vocab };
-            product(self.level, &self.pool, precision, x_block, weight.t(), &sink);
-            let scale = train.as_ref().map(|(_, scale)| *scale);
-            total += self.softmax_rows(logits.slice_mut::<f32>(), vocab, &labels[range.clone()], scale);
-            if let (Some((grads, _)), Some(dx)) = (&mut train, &mut dx) {
-                with_real!(x.dtype(), E => {
-                    let rows = &mut dx.slice_mut::<E>()[range.start * hidden..range.end * hidden];
-                    let sink = StoreSum { y: Parts::new(rows), prior: None, columns: hidden };
-                    product(self.level, &self.pool, precision, mat(&logits), weight, &sink);
-                });
-                let dw =
-                    AddTo { sum: Parts::new(&mut grads.flat_mut()[params.range(decoder.weight)]), columns: hidden };
-                product(self.level, &self.pool, precision, mat(&logits).t(), x_block, &dw);
-                self.add_column_sums(&logits, &mut grads.flat_mut()[params.range(decoder.bias)]);
-            }
-            first = range.end;
-        }
-        (total, dx)
+        let words = Words { params, decoder };
+        let outcomes = self.log_sums(x, &words, labels);
+        let loss = outcomes.iter().fold(LossSum::default(), |mut total, row| {
+            total += row.loss();
+            total
+        });
+        let dx = train.map(|(grads, scale)| {
+            with_real!(x.dtype(), E => self.logit_gradients::<E>(x, &words, labels, &outcomes, grads, scale))
+        });
+        (loss, dx)
+    }
+}
+
+/// The decoder: a row and a bias a word.
+struct Words<'a> {
+    params: &'a Parameters,
+    decoder: Decoder,
+}
+
+impl<'a> Words<'a> {
+    fn bias(&self) -> &'a [f32] {
+        self.params.values(self.decoder.bias)
+    }
+
+    fn count(&self) -> usize {
+        self.bias().len()
+    }
+
+    /// Some words' rows.
+    fn rows(&self, words: &Range<usize>, hidden: usize) -> Mat<'a> {
+        let weight = self.params.values(self.decoder.weight);
+        Mat::new(Slice::F32(&weight[words.start * hidden..words.end * hidden]), words.len(), hidden, hidden)
+    }
+}
+
+/// What the first sweep finds of a row.
+#[derive(Clone, Copy, Default)]
+struct Outcome {
+    /// The greatest logit, and Σ exp(z − greatest).
+    greatest: f32,
+    sum: f32,
+    at_label: f32,
+}
+
+impl Outcome {
+    fn log_sum(&self) -> f64 {
+        f64::from(self.sum).ln() + f64::from(self.greatest)
+    }
+
+    fn loss(&self) -> LossSum {
+        let correct = usize::from(self.at_label >= self.greatest);
+        LossSum { sum: self.log_sum() - f64::from(self.at_label), count: 1, correct }
     }
 }
 
 impl Cpu {
-    /// The loss of rows of logits; with a scale, the rows become their gradients.
-    fn softmax_rows(&self, logits: &mut [f32], vocab: usize, labels: &[i32], scale: Option<f32>) -> LossSum {
-        let mut losses = vec![(0f64, false); labels.len()];
-        let (rows, outcome) = (Parts::new(logits), Parts::new(&mut losses));
-        self.pool.run(labels.len(), &|m| {
-            // SAFETY: each row is one task's.
-            let (z, outcome) = unsafe { (rows.part(m * vocab..(m + 1) * vocab), outcome.part(m..m + 1)) };
-            outcome[0] = self.level.run(SoftmaxRow { z, label: labels[m] as usize, scale });
-        });
-        losses.iter().fold(LossSum::default(), |mut total, (loss, correct)| {
-            total += LossSum { sum: *loss, count: 1, correct: usize::from(*correct) };
-            total
-        })
+    /// The first sweep.
+    fn log_sums(&self, x: &Tensor, words: &Words, labels: &[i32]) -> Vec<Outcome> {
+        let (rows, hidden) = x.matrix("vocab_loss");
+        let precision = precision_of(x.dtype());
+        let mut outcomes = vec![Outcome::default(); rows];
+        let slots = words.count().div_ceil(LANES);
+        for first in (0..rows).step_by(ROWS) {
+            let block = first..rows.min(first + ROWS);
+            let mut greatest = Tensor::host(&[slots, block.len()], DType::F32);
+            let mut sums = Tensor::host(&[slots, block.len()], DType::F32);
+            let outcomes = Parts::new(&mut outcomes[block.clone()]);
+            let sink = Statistics {
+                greatest: Parts::new(greatest.slice_mut::<f32>()),
+                sums: Parts::new(sums.slice_mut::<f32>()),
+                outcomes: &outcomes,
+                bias: words.bias(),
+                labels: &labels[block.clone()],
+            };
+            let (x, all) = (mat_part(x, block.clone(), 0..hidden), words.rows(&(0..words.count()), hidden));
+            product(self.level, &self.pool, precision, x, all.t(), &sink);
+            let (greatest, sums) = (greatest.slice::<f32>(), sums.slice::<f32>());
+            self.for_blocks(block.len(), LANES, |rows| {
+                // SAFETY: blocks of rows are disjoint.
+                let outcomes = unsafe { outcomes.part(rows.clone()) };
+                self.level.run(Combine { greatest, sums, count: block.len(), first: rows.start, outcomes });
+            });
+        }
+        outcomes
+    }
+
+    /// The second sweep: → scale · dx; the decoder's gradients are added to.
+    fn logit_gradients<E: Real>(
+        &self,
+        x: &Tensor,
+        words: &Words,
+        labels: &[i32],
+        outcomes: &[Outcome],
+        grads: &mut Gradients,
+        scale: f32,
+    ) -> Tensor {
+        let (rows, hidden) = x.matrix("vocab_loss");
+        let precision = precision_of(x.dtype());
+        let log_sums: Vec<f32> = outcomes.iter().map(|outcome| outcome.log_sum() as f32).collect();
+        let mut sums = Tensor::host(&[rows, hidden], DType::F32);
+        let [weight, bias] = [words.decoder.weight, words.decoder.bias].map(|id| words.params.range(id));
+        let adds = grads.adds(weight.clone());
+        let each = (BLOCK / rows.max(1)).max(LEAST_WORDS).next_multiple_of(LEAST_WORDS);
+        for first in (0..words.count()).step_by(each) {
+            let block = first..words.count().min(first + each);
+            let mut dz = Tensor::host(&[rows, block.len()], x.dtype());
+            let sink = Slopes {
+                dz: Parts::new(dz.slice_mut::<E>()),
+                bias: &words.bias()[block.clone()],
+                first: block.start,
+                labels,
+                log_sums: &log_sums,
+                scale,
+            };
+            product(self.level, &self.pool, precision, mat(x), words.rows(&block, hidden).t(), &sink);
+            let dx = Accumulate { sum: Parts::new(sums.slice_mut::<f32>()), columns: hidden, adds: first > 0 };
+            product(self.level, &self.pool, precision, mat(&dz), words.rows(&block, hidden), &dx);
+            let dw = grads.part(weight.start + block.start * hidden..weight.start + block.end * hidden);
+            let dw = Accumulate { sum: Parts::new(dw), columns: hidden, adds };
+            product(self.level, &self.pool, precision, mat(&dz).t(), mat(x), &dw);
+            self.add_column_sums(&dz, &mut grads.sums(bias.clone())[block.clone()]);
+        }
+        let mut dx = Tensor::host(&[rows, hidden], x.dtype());
+        for (dx, sum) in dx.slice_mut::<E>().iter_mut().zip(sums.slice::<f32>()) {
+            *dx = E::from_f32(*sum);
+        }
+        dx
     }
 }
 
-struct Logits<'a> {
-    z: Parts<'a, f32>,
+/// Leaves of each tile's rows the maximum and Σ exp(z − maximum), and the label's logit where it is among them.
+///
+/// They lie in slots of sixteen columns, row by row: a wider tile fills the first of its slots.
+struct Statistics<'a> {
+    greatest: Parts<'a, f32>,
+    sums: Parts<'a, f32>,
+    outcomes: &'a Parts<'a, Outcome>,
     bias: &'a [f32],
-    vocab: usize,
+    labels: &'a [i32],
 }
 
-impl TileSink for Logits<'_> {
+impl TileSink for Statistics<'_> {
+    #[inline(always)]
+    fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
+        let bias = &self.bias[col..col + cols];
+        let slot = |slot: usize| {
+            let start = slot * self.labels.len() + row;
+            // SAFETY: tiles are disjoint, and start at multiples of sixteen columns.
+            unsafe { (self.greatest.part(start..start + rows), self.sums.part(start..start + rows)) }
+        };
+        let (greatest, sums) = slot(col / LANES);
+        for r in 0..rows {
+            let z = &mut acc[r * stride..r * stride + cols];
+            greatest[r] = lane_max!(cols, part => {
+                let logits = lanes::zip(load(&z[part.clone()]), load(&bias[part.clone()]), |z, b| z + b);
+                store(logits, &mut z[part]);
+                logits
+            });
+            sums[r] = lane_sum!(cols, part => lanes::map(load(&z[part]), |z| exp::<I>(z - greatest[r])));
+            if let Some(z) = z.get((self.labels[row + r] as usize).wrapping_sub(col)) {
+                // SAFETY: only one tile holds the label's column.
+                unsafe { self.outcomes.part(row + r..row + r + 1)[0].at_label = *z };
+            }
+        }
+        for rest in 1..cols.div_ceil(LANES) {
+            let (greatest, sums) = slot(col / LANES + rest);
+            greatest.fill(f32::NEG_INFINITY);
+            sums.fill(0.0);
+        }
+    }
+}
+
+/// The maxima and sums of sixteen rows from those of their tiles.
+struct Combine<'a> {
+    greatest: &'a [f32],
+    sums: &'a [f32],
+    /// Rows in a slot.
+    count: usize,
+    first: usize,
+    outcomes: &'a mut [Outcome],
+}
+
+impl Vectorized for Combine<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn call<I: Isa>(self) {
+        let rows = self.first..self.first + self.outcomes.len();
+        let slots = || self.greatest.chunks_exact(self.count).zip(self.sums.chunks_exact(self.count));
+        let mut greatest = [f32::NEG_INFINITY; LANES];
+        for (slot, _) in slots() {
+            greatest = lanes::zip(load(&slot[rows.clone()]), greatest, |z, most| if z > most { z } else { most });
+        }
+        let mut sums = [0.0; LANES];
+        for (slot, sum) in slots() {
+            let scales = lanes::zip(load(&slot[rows.clone()]), greatest, |z, most| exp::<I>(z - most));
+            sums = lanes::zip3(scales, load(&sum[rows.clone()]), sums, |scale, sum, sums| madd::<I>(scale, sum, sums));
+        }
+        for (outcome, (greatest, sum)) in self.outcomes.iter_mut().zip(greatest.into_iter().zip(sums)) {
+            (outcome.greatest, outcome.sum) = (greatest, sum);
+        }
+    }
+}
+
+/// Turns logits into scale (p − onehot).
+struct Slopes<'a, E> {
+    dz: Parts<'a, E>,
+    bias: &'a [f32],
+    /// The block's first word.
+    first: usize,
+    labels: &'a [i32],
+    log_sums: &'a [f32],
+    scale: f32,
+}
+
+impl<E: Real> TileSink for Slopes<'_, E> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         let bias = &self.bias[col..col + cols];
         for r in 0..rows {
-            let at = (row + r) * self.vocab + col;
+            let z = &acc[r * stride..r * stride + cols];
+            let at = (row + r) * self.bias.len() + col;
+            let (log_sum, scale) = (self.log_sums[row + r], self.scale);
             // SAFETY: tiles are disjoint.
-            let z = unsafe { self.z.part(at..at + cols) };
-            for ((z, a), b) in z.iter_mut().zip(&acc[r * stride..r * stride + cols]).zip(bias) {
-                *z = a + b;
+            let dz = unsafe { self.dz.part(at..at + cols) };
+            each_part!(cols, part => {
+                let p = lanes::zip(load(&z[part.clone()]), load(&bias[part.clone()]), |z, b| exp::<I>(z + b - log_sum));
+                store(lanes::map(p, |p| p * scale), &mut dz[part]);
+            });
+            let label = (self.labels[row + r] as usize).wrapping_sub(self.first + col);
+            if let Some(dz) = dz.get_mut(label) {
+                *dz = E::from_f32((exp::<I>(z[label] + bias[label] - log_sum) - 1.0) * scale);
             }
         }
-    }
-}
-
-struct SoftmaxRow<'a> {
-    z: &'a mut [f32],
-    label: usize,
-    scale: Option<f32>,
-}
-
-impl Vectorized for SoftmaxRow<'_> {
-    type Output = (f64, bool);
-    #[inline(always)]
-    fn call<I: Isa>(self) -> (f64, bool) {
-        let SoftmaxRow { z, label, scale } = self;
-        let greatest = lane_max(z.len(), |i| z[i]);
-        let at_label = z[label];
-        let sum = match scale {
-            None => lane_sum(z.len(), |i| exp::<I>(z[i] - greatest)),
-            Some(_) => {
-                for z in z.iter_mut() {
-                    *z = exp::<I>(*z - greatest);
-                }
-                lane_sum(z.len(), |i| z[i])
-            }
-        };
-        if let Some(scale) = scale {
-            let factor = scale / sum;
-            for z in z.iter_mut() {
-                *z *= factor;
-            }
-            z[label] -= scale;
-        }
-        (f64::from(sum).ln() + f64::from(greatest) - f64::from(at_label), at_label >= greatest)
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Backward, with p = softmax(z): dz = scale (p − onehot(label)); dx = dz W; dW += dzᵀ x; db += Σ dz.
 //!
-//! The logits of all predicted tokens are never held: blocks of rows are turned into gradients as soon as they exist.
-//! That is why the weights' gradients are added in the *forward* call: doing it later would cost the product again.
+//! The logits are never held: a block of words' logits is turned into gradients, and those into products, while it is in
+//! cache. So the weights' gradients are added in the *forward* call: their scale is known by then.
 
 mod cpu;
 

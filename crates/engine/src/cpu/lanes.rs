@@ -1,0 +1,174 @@
+//! Element-wise work, sixteen numbers at a time: the widest vector.
+//!
+//! A loop over several slices vectorises only where the compiler can show, or test at run time, that they do not overlap; once
+//! a constant length has made it unroll the loop, it does neither. Numbers loaded into an array of their own overlap nothing.
+//! And sums in sixteen lanes have the same order at every level.
+
+use crate::dtype::Real;
+
+/// The numbers of a vector.
+pub(crate) const LANES: usize = 16;
+pub(crate) type Lanes = [f32; LANES];
+
+/// Runs `$body` with `$part` bound to the ranges of sixteen that make up `0..$len`; the last may be shorter.
+///
+/// A macro, as are the two below: a closure that is called in two places is not inlined, and is then compiled for the baseline.
+macro_rules! each_part {
+    ($len:expr, $part:ident => $body:expr) => {{
+        let len: usize = $len;
+        let whole = len - len % $crate::cpu::lanes::LANES;
+        let mut at = 0;
+        while at < whole {
+            let $part = at..at + $crate::cpu::lanes::LANES;
+            $body;
+            at += $crate::cpu::lanes::LANES;
+        }
+        if whole < len {
+            let $part = whole..len;
+            $body;
+        }
+    }};
+}
+pub(crate) use each_part;
+
+/// Σ of the numbers that `$lanes` gives for the ranges of `0..$len`, in sixteen interleaved partial sums.
+macro_rules! lane_sum {
+    ($len:expr, $part:ident => $lanes:expr) => {{
+        let mut sums = [0.0; $crate::cpu::lanes::LANES];
+        $crate::cpu::lanes::each_part!($len, $part => {
+            let count = $part.len();
+            for (sum, x) in sums.iter_mut().zip($lanes).take(count) {
+                *sum += x;
+            }
+        });
+        $crate::cpu::lanes::fold(sums, |a, b| a + b)
+    }};
+}
+pub(crate) use lane_sum;
+
+/// The greatest of the numbers that `$lanes` gives for the ranges of `0..$len`, NaN aside; −∞ for none.
+macro_rules! lane_max {
+    ($len:expr, $part:ident => $lanes:expr) => {{
+        let mut greatest = [f32::NEG_INFINITY; $crate::cpu::lanes::LANES];
+        $crate::cpu::lanes::each_part!($len, $part => {
+            let count = $part.len();
+            for (greatest, x) in greatest.iter_mut().zip($lanes).take(count) {
+                *greatest = if x > *greatest { x } else { *greatest };
+            }
+        });
+        $crate::cpu::lanes::fold(greatest, |a, b| if b > a { b } else { a })
+    }};
+}
+pub(crate) use lane_max;
+
+/// One number of all lanes, by halves.
+#[inline(always)]
+pub(crate) fn fold(mut lanes: Lanes, combine: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for l in 0..width {
+            lanes[l] = combine(lanes[l], lanes[l + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// A slice of at most sixteen, and zeros beyond it.
+#[inline(always)]
+pub(crate) fn load<E: Real>(from: &[E]) -> Lanes {
+    let mut lanes = [0.0; LANES];
+    if let Ok(whole) = <&[E; LANES]>::try_from(from) {
+        for (lane, x) in lanes.iter_mut().zip(whole) {
+            *lane = x.to_f32();
+        }
+    } else {
+        for (lane, x) in lanes.iter_mut().zip(from) {
+            *lane = x.to_f32();
+        }
+    }
+    lanes
+}
+
+/// Fills a slice of at most sixteen.
+#[inline(always)]
+pub(crate) fn store<E: Real>(lanes: Lanes, to: &mut [E]) {
+    if to.len() == LANES {
+        let mut values = [E::from_f32(0.0); LANES];
+        for (value, lane) in values.iter_mut().zip(lanes) {
+            *value = E::from_f32(lane);
+        }
+        to.copy_from_slice(&values);
+    } else {
+        for (to, lane) in to.iter_mut().zip(lanes) {
+            *to = E::from_f32(lane);
+        }
+    }
+}
+
+/// f(x), lane by lane.
+#[inline(always)]
+pub(crate) fn map(mut x: Lanes, f: impl Fn(f32) -> f32) -> Lanes {
+    for x in &mut x {
+        *x = f(*x);
+    }
+    x
+}
+
+/// f(x, y), lane by lane.
+#[inline(always)]
+pub(crate) fn zip(mut x: Lanes, y: Lanes, f: impl Fn(f32, f32) -> f32) -> Lanes {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x = f(*x, y);
+    }
+    x
+}
+
+/// f(x, y, z), lane by lane.
+#[inline(always)]
+pub(crate) fn zip3(mut x: Lanes, y: Lanes, z: Lanes, f: impl Fn(f32, f32, f32) -> f32) -> Lanes {
+    for ((x, y), z) in x.iter_mut().zip(y).zip(z) {
+        *x = f(*x, y, z);
+    }
+    x
+}
+
+/// Adds `x` to what `sums` holds.
+#[inline(always)]
+pub(crate) fn add_to(sums: &mut [f32], x: Lanes) {
+    store(zip(load(sums), x, |sum, x| sum + x), sums);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use super::*;
+    use crate::dtype::bf16;
+
+    #[test]
+    fn folds_look_at_what_is_there_alone() {
+        for n in [0, 1, 15, 16, 17, 50] {
+            let x: Vec<f32> = (0..n).map(|i| -1.0 - i as f32).collect();
+            // What lies beyond the end of a part is 7: neither sum nor maximum may see it.
+            let part = |part: Range<usize>| {
+                let mut lanes = [7.0; LANES];
+                lanes[..part.len()].copy_from_slice(&x[part]);
+                lanes
+            };
+            assert_eq!(lane_sum!(n, p => part(p)), x.iter().sum::<f32>());
+            assert_eq!(lane_max!(n, p => part(p)), if n == 0 { f32::NEG_INFINITY } else { -1.0 });
+        }
+    }
+
+    #[test]
+    fn parts_are_loaded_and_stored_whole() {
+        for n in [1, 16, 35] {
+            let x: Vec<bf16> = (0..n).map(|i| Real::from_f32(i as f32)).collect();
+            let mut y = vec![<bf16 as Real>::from_f32(-1.0); n + 1];
+            each_part!(n, part => store(map(load(&x[part.clone()]), |x| 2.0 * x), &mut y[part]));
+            assert!((0..n).all(|i| Real::to_f32(y[i]) == 2.0 * i as f32));
+            assert_eq!(Real::to_f32(y[n]), -1.0);
+        }
+    }
+}
