@@ -1,11 +1,13 @@
-"""The speed of a pre-training step, Cloze and PyTorch in turn on one machine: tokens/s, useful GFLOP/s, peak memory.
+"""The speed of a pre-training step and of the encoder's forward pass, Cloze and its peers in turn on one machine: tokens/s,
+useful GFLOP/s, peak memory.
 
     python side_by_side.py --peer-python PYTHON --peers FOLDER --cloze target/release/cloze --pairs 3
 
-FOLDER holds train_hf.py (one step of Transformers' BertForPreTraining: MLM + NSP, AdamW, clipping); PYTHON has torch and
-transformers. Each shape's first round runs PyTorch in f32 and bf16, eager and compiled; later rounds run only those of its modes
-that came within --near of its best (--every-mode: all), for a compilation takes longer than the measurement. Within a round the
-programs alternate. What counts is PyTorch's best median. Prints JSON lines, then a table in Markdown.
+FOLDER holds train_hf.py (one step of Transformers' BertForPreTraining: MLM + NSP, AdamW, clipping) and infer_hf.py (the encoder
+in PyTorch and OpenVINO, all modes in one process); PYTHON has torch, transformers and openvino. Each training shape's first
+round runs PyTorch in f32 and bf16, eager and compiled; later rounds run only those of its modes that came within --near of its
+best (--every-mode: all), for a compilation takes longer than the measurement. Within a round the programs alternate. What counts
+is the peers' best median. Prints JSON lines, then a table in Markdown.
 """
 import argparse
 import json
@@ -18,11 +20,24 @@ import tempfile
 import threading
 import time
 
+BASE, MINI, TINY = (dict(layers=l, hidden=h, heads=a) for l, h, a in ((12, 768, 12), (4, 256, 4), (2, 128, 2)))
+MINILM = dict(layers=6, hidden=384, heads=12)
+# By default those of the first three; --shape names others.
 SHAPES = {
-    "base 16×128 full": dict(layers=12, hidden=768, heads=12, batch=16, seq=128, lengths="full"),
-    "base 8×512 uniform": dict(layers=12, hidden=768, heads=12, batch=8, seq=512, lengths="uniform"),
-    "mini 32×128 full": dict(layers=4, hidden=256, heads=4, batch=32, seq=128, lengths="full"),
+    "train base 16×128 full": dict(**BASE, batch=16, seq=128, lengths="full"),
+    "train base 8×512 uniform": dict(**BASE, batch=8, seq=512, lengths="uniform"),
+    "train mini 32×128 full": dict(**MINI, batch=32, seq=128, lengths="full"),
+    "train base 64×128 full": dict(**BASE, batch=64, seq=128, lengths="full"),
+    "train base 4×512 full": dict(**BASE, batch=4, seq=512, lengths="full"),
+    "train base 16×128 uniform": dict(**BASE, batch=16, seq=128, lengths="uniform"),
+    "train mini 32×128 uniform": dict(**MINI, batch=32, seq=128, lengths="uniform"),
+    "train tiny 64×128 full": dict(**TINY, batch=64, seq=128, lengths="full"),
+    "infer base 32×128": dict(**BASE, batch=32, seq=128),
+    "infer base 8×128": dict(**BASE, batch=8, seq=128),
+    "infer base 1×32": dict(**BASE, batch=1, seq=32),
+    "infer MiniLM 8×128": dict(**MINILM, batch=8, seq=128),
 }
+DEFAULT = list(SHAPES)[:3]
 PEER_MODES = [(dtype, compiled) for dtype in ("f32", "bf16") for compiled in (False, True)]
 PRECISIONS = ("f32", "bf16")
 
@@ -46,7 +61,7 @@ def parse():
 
 
 def measured(command, limit):
-    """The last JSON object that the program prints, with its wall time and, from wait4's account, its peak memory (its own or
+    """The JSON objects that the program prints, each with its wall time and, from wait4's account, its peak memory (its own or
     that of a process it started, whichever is more)."""
     begin = time.monotonic()
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
@@ -61,18 +76,32 @@ def measured(command, limit):
         complaint = errors.read().strip().splitlines()[-1:]
     result = dict(wall_s=round(time.monotonic() - begin, 1), process_peak_bytes=1024 * usage.ru_maxrss)
     if child.returncode == -signal.SIGKILL and result["wall_s"] >= limit:
-        return dict(result, error=f"stopped after {limit:.0f} s")
+        return [dict(result, error=f"stopped after {limit:.0f} s")]
     if child.returncode != 0:
-        return dict(result, error=f"exit status {child.returncode}: {' '.join(complaint) or 'no message'}")
-    return {**objects[-1], **result} if objects else dict(result, error="printed no JSON")
+        return [dict(result, error=f"exit status {child.returncode}: {' '.join(complaint) or 'no message'}")]
+    return [{**o, **result} for o in objects] or [dict(result, error="printed no JSON")]
 
 
 def flags(shape):
     return [word for key, value in shape.items() for word in (f"--{key}", str(value))]
 
 
-def peer_name(dtype, compiled):
-    return f"{dtype}-compiled" if compiled else dtype
+def commands(a, title):
+    """What runs for a shape: {(program, mode): command}. A mode of None: the program prints one line for each of its modes."""
+    common = [*flags(SHAPES[title]), "--threads", str(a.threads)]
+    if title.startswith("infer"):
+        peers = {("peer", None): [a.peer_python, os.path.join(a.peers, "infer_hf.py"), *common]}
+        ours = {p: [a.cloze, "bench", "infer", *common, "--steps", "7", "--precision", p, "--json"] for p in PRECISIONS}
+    else:
+        common += ["--steps", str(a.steps)]
+        train = [a.peer_python, os.path.join(a.peers, "train_hf.py"), *common, "--dtype"]
+        peers = {}
+        for dtype, compiled in PEER_MODES:
+            mode = f"{dtype}-compiled" if compiled else dtype
+            if not a.peer_mode or mode in a.peer_mode:
+                peers["pytorch", mode] = [*train, dtype, *(["--compile"] if compiled else [])]
+        ours = {p: [a.cloze, "bench", "train", *common, "--precision", p, "--json"] for p in PRECISIONS}
+    return peers, {("cloze", p): command for p, command in ours.items() if not a.precision or p in a.precision}
 
 
 def main():
@@ -87,54 +116,48 @@ def main():
             record.flush()
 
     table = []
-    for title in a.shape or SHAPES:
-        shape = SHAPES[title]
-        common = [*flags(shape), "--steps", str(a.steps), "--threads", str(a.threads)]
-        programs = {}
-        for dtype, compiled in PEER_MODES:
-            name = peer_name(dtype, compiled)
-            if not a.peer_mode or name in a.peer_mode:
-                script = os.path.join(a.peers, "train_hf.py")
-                programs["pytorch", name] = [a.peer_python, script, *common, "--dtype", dtype, *(["--compile"] if compiled else [])]
-        for precision in a.precision or PRECISIONS:
-            programs["cloze", precision] = [a.cloze, "bench", "train", *common, "--precision", precision, "--json"]
+    for title in a.shape or DEFAULT:
+        peers, ours = commands(a, title)
+        programs = {**peers, **ours}
+        results = {}
         # Peer, cloze, peer, cloze, …: a slow minute of the machine then falls on both.
-        peers = [k for k in programs if k[0] == "pytorch"]
-        ours = [k for k in programs if k[0] == "cloze"]
-        results = {k: [] for k in programs}
         for round_ in range(a.pairs):
-            if round_ == 1 and not a.every_mode:
-                speed = {k: results[k][0]["real_tokens_per_s"] for k in peers if results[k]}
-                peers = [k for k in peers if speed.get(k, 0) >= a.near * max(speed.values(), default=0)]
+            if round_ == 1 and not a.every_mode and ("peer", None) not in peers:
+                speed = {k: results[k][0]["real_tokens_per_s"] for k in peers if k in results}
+                peers = {k: c for k, c in peers.items() if speed.get(k, 0) >= a.near * max(speed.values(), default=0)}
+            theirs, mine = list(peers), list(ours)
             order = []
-            for i in range(max(len(peers), len(ours))):
-                order += peers[i : i + 1] + ours[i : i + 1]
-            for key in order:
-                result = measured(programs[key], a.limit)
-                say(shape=title, program=key[0], mode=key[1], round=round_ + 1, **result)
-                if "error" not in result:
-                    results[key].append(result)
+            for i in range(max(len(theirs), len(mine))):
+                order += theirs[i : i + 1] + mine[i : i + 1]
+            for program, mode in order:
+                for result in measured(programs[program, mode], a.limit):
+                    key = (program, mode or result.get("peer", "?"))
+                    result.setdefault("real_tokens_per_s", result.get("tokens_per_s"))
+                    result.setdefault("useful_gflops", result.get("gflops"))
+                    say(shape=title, program=key[0], mode=key[1], round=round_ + 1, **result)
+                    if "error" not in result:
+                        results.setdefault(key, []).append(result)
         median = {
-            k: {f: statistics.median(r[f] for r in rows) for f in ("real_tokens_per_s", "useful_gflops", "process_peak_bytes")}
+            k: {f: statistics.median(r[f] for r in rows) for f in ("real_tokens_per_s", "useful_gflops", "process_peak_bytes", "ms")}
             | {"runs": len(rows), "share_of_peak": statistics.median(r.get("share_of_peak") or 0 for r in rows)}
             for k, rows in results.items()
-            if rows
         }
-        best_peer = max((k for k in median if k[0] == "pytorch"), key=lambda k: median[k]["real_tokens_per_s"], default=None)
+        best_peer = max((k for k in median if k[0] != "cloze"), key=lambda k: median[k]["real_tokens_per_s"], default=None)
         for k, m in median.items():
             ratio = m["real_tokens_per_s"] / median[best_peer]["real_tokens_per_s"] if best_peer else None
             say(summary=title, program=k[0], mode=k[1], peers_best=k == best_peer, times_peers_best=ratio and round(ratio, 3), **m)
             table.append((title, k, m, ratio, k == best_peer))
 
     print(f"\n{a.threads} threads, median of up to {a.pairs} runs of {a.steps} steps.\n")
-    print("| shape | program | real tokens/s | useful GFLOP/s | share of peak | peak memory | × PyTorch's best |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| shape | program | real tokens/s | ms | useful GFLOP/s | share of peak | peak memory | × the peers' best |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for title, (program, mode), m, ratio, best in table:
         share = f"{100 * m['share_of_peak']:.0f} %" if m["share_of_peak"] else "–"
         memory = f"{m['process_peak_bytes'] / 2**30:.2f} GiB"
         name = f"{program} {mode}" + (" (best)" if best else "")
         times = f"{ratio:.2f}" if ratio else "–"
-        print(f"| {title} | {name} | {m['real_tokens_per_s']:,.0f} | {m['useful_gflops']:,.0f} | {share} | {memory} | {times} |")
+        speed = f"{m['real_tokens_per_s']:,.0f} | {m['ms']:,.1f} | {m['useful_gflops']:,.0f}"
+        print(f"| {title} | {name} | {speed} | {share} | {memory} | {times} |")
     return 0 if table else "nothing ran"
 
 

@@ -37,7 +37,7 @@ fn write_corpus(path: &Path, documents: usize) {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 12] = [
         &["quickstart"],
         &["vocab"],
         &["prepare"],
@@ -48,6 +48,7 @@ fn every_command_has_help_with_an_example() {
         &["inspect"],
         &["bench", "train"],
         &["bench", "infer"],
+        &["bench", "sweep"],
         &["report"],
     ];
     let overview = success(&["--help"]);
@@ -81,6 +82,10 @@ fn promised_flags_exist() {
         (
             &["bench", "infer"],
             "--layers --hidden --heads --batch --seq --lengths --precision --threads --steps --json --profile",
+        ),
+        (
+            &["bench", "sweep"],
+            "--layers --hidden --heads --batch --seq --lengths --precision --threads --steps --infer --out",
         ),
         (&["quickstart"], "--out --json"),
         (&["report"], "--json"),

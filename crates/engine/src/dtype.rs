@@ -2,6 +2,9 @@
 
 pub use half::bf16;
 
+use crate::cpu::lanes::{LANES, Lanes};
+use crate::cpu::level::Isa;
+
 /// The type of a tensor's elements.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DType {
@@ -51,6 +54,8 @@ impl Element for bf16 {
 pub(crate) trait Real: Element {
     fn to_f32(self) -> f32;
     fn from_f32(x: f32) -> Self;
+    /// [`Real::from_f32`] of sixteen numbers, at a level that the caller runs at.
+    fn narrow<I: Isa>(lanes: Lanes) -> [Self; LANES];
 }
 
 impl Real for f32 {
@@ -61,6 +66,10 @@ impl Real for f32 {
     #[inline(always)]
     fn from_f32(x: f32) -> f32 {
         x
+    }
+    #[inline(always)]
+    fn narrow<I: Isa>(lanes: Lanes) -> [f32; LANES] {
+        lanes
     }
 }
 
@@ -73,6 +82,11 @@ impl Real for bf16 {
     #[inline(always)]
     fn from_f32(x: f32) -> bf16 {
         bf16::from_bits((rounded_to_bf16(x) >> 16) as u16)
+    }
+    #[inline(always)]
+    fn narrow<I: Isa>(lanes: Lanes) -> [bf16; LANES] {
+        // SAFETY: code that is generic over a level runs at that level only (`Isa::vectorize`).
+        unsafe { I::narrow(&lanes) }
     }
 }
 

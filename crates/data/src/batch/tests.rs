@@ -340,36 +340,3 @@ fn examples_show_what_the_model_sees_and_what_it_should_say() {
     assert_eq!(examples[1].pieces[1].label.as_deref(), Some("w9"));
     assert_eq!((examples[0].random_next, examples[1].random_next), (Some(false), Some(true)));
 }
-
-/// Prints times; run with `--release -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn speed_of_planning_and_batches() {
-    let mut random = Random::keyed(1, Purpose::Plan, &[]);
-    // 65 million tokens: about 50 million words in documents of about 500.
-    let docs: Vec<Vec<Vec<u32>>> = (0..100_000)
-        .map(|_| {
-            (0..1 + random.below(50))
-                .map(|_| (0..1 + random.below(50)).map(|_| 5 + random.below(30_000) as u32).collect())
-                .collect()
-        })
-        .collect();
-    let documents = Documents::from_memory(docs);
-    for nsp in [true, false] {
-        let mut options = options(BatchSize::Sequences(64));
-        options.seq_len = 128;
-        options.nsp = nsp;
-        let source = BatchSource::new(documents.clone(), table(), options).unwrap();
-        let start = std::time::Instant::now();
-        let sequences = source.sequences_of(0);
-        let planning = start.elapsed();
-        let start = std::time::Instant::now();
-        let tokens: usize = (0..1000).map(|index| source.batch(index).tokens()).sum();
-        println!(
-            "nsp {nsp}: {} tokens, {sequences} sequences planned in {planning:?}; a batch of 64: {:?} ({} tokens)",
-            documents.tokens(),
-            start.elapsed() / 1000,
-            tokens / 1000
-        );
-    }
-}

@@ -4,6 +4,7 @@
 //! a constant length has made it unroll the loop, it does neither. Numbers loaded into an array of their own overlap nothing.
 //! And sums in sixteen lanes have the same order at every level.
 
+use super::level::Isa;
 use crate::dtype::Real;
 
 /// The numbers of a vector.
@@ -92,17 +93,15 @@ pub(crate) fn load<E: Real>(from: &[E]) -> Lanes {
 
 /// Fills a slice of at most sixteen.
 #[inline(always)]
-pub(crate) fn store<E: Real>(lanes: Lanes, to: &mut [E]) {
-    if to.len() == LANES {
-        let mut values = [E::from_f32(0.0); LANES];
-        for (value, lane) in values.iter_mut().zip(lanes) {
-            *value = E::from_f32(lane);
-        }
-        to.copy_from_slice(&values);
-    } else {
-        for (to, lane) in to.iter_mut().zip(lanes) {
-            *to = E::from_f32(lane);
-        }
+pub(crate) fn store<I: Isa, E: Real>(lanes: Lanes, to: &mut [E]) {
+    put(E::narrow::<I>(lanes), to);
+}
+
+#[inline(always)]
+fn put<T: Copy>(values: [T; LANES], to: &mut [T]) {
+    match <&mut [T; LANES]>::try_from(&mut *to) {
+        Ok(whole) => *whole = values,
+        Err(_) => to.copy_from_slice(&values[..to.len()]),
     }
 }
 
@@ -136,7 +135,7 @@ pub(crate) fn zip3(mut x: Lanes, y: Lanes, z: Lanes, f: impl Fn(f32, f32, f32) -
 /// Adds `x` to what `sums` holds.
 #[inline(always)]
 pub(crate) fn add_to(sums: &mut [f32], x: Lanes) {
-    store(zip(load(sums), x, |sum, x| sum + x), sums);
+    put(zip(load(sums), x, |sum, x| sum + x), sums);
 }
 
 #[cfg(test)]
@@ -144,6 +143,7 @@ mod tests {
     use std::ops::Range;
 
     use super::*;
+    use crate::cpu::level::Portable;
     use crate::dtype::bf16;
 
     #[test]
@@ -166,7 +166,7 @@ mod tests {
         for n in [1, 16, 35] {
             let x: Vec<bf16> = (0..n).map(|i| Real::from_f32(i as f32)).collect();
             let mut y = vec![<bf16 as Real>::from_f32(-1.0); n + 1];
-            each_part!(n, part => store(map(load(&x[part.clone()]), |x| 2.0 * x), &mut y[part]));
+            each_part!(n, part => store::<Portable, _>(map(load(&x[part.clone()]), |x| 2.0 * x), &mut y[part]));
             assert!((0..n).all(|i| Real::to_f32(y[i]) == 2.0 * i as f32));
             assert_eq!(Real::to_f32(y[n]), -1.0);
         }

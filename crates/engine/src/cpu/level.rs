@@ -7,7 +7,8 @@
 use std::sync::OnceLock;
 
 use crate::EngineError;
-use crate::dtype::rounded_to_bf16;
+use crate::cpu::lanes::{LANES, Lanes};
+use crate::dtype::{Real, bf16, rounded_to_bf16};
 
 /// An instruction set, in rising order of strength; each includes those before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -68,7 +69,7 @@ impl Level {
         }
     }
 
-    /// Runs `body` compiled for this level; those above [`Level::Avx512`] run as that one.
+    /// Runs `body` compiled for this level; [`Level::Amx`] as [`Level::Avx512BF16`].
     ///
     /// # Panics
     /// The machine lacks this level.
@@ -79,7 +80,9 @@ impl Level {
         unsafe {
             match self {
                 #[cfg(target_arch = "x86_64")]
-                Level::Amx | Level::Avx512BF16 | Level::Avx512 => Avx512::vectorize(body),
+                Level::Amx | Level::Avx512BF16 => Avx512BF16::vectorize(body),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => Avx512::vectorize(body),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 => Avx2::vectorize(body),
                 _ => Portable::vectorize(body),
@@ -104,9 +107,9 @@ fn best() -> Level {
         && is_x86_feature_detected!("avx512vl");
     match wide {
         false => Level::Avx2,
+        true if !is_x86_feature_detected!("avx512bf16") => Level::Avx512,
         true if super::tiles::available() => Level::Amx,
-        true if is_x86_feature_detected!("avx512bf16") => Level::Avx512BF16,
-        true => Level::Avx512,
+        true => Level::Avx512BF16,
     }
 }
 
@@ -137,14 +140,27 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// # Safety
     /// The machine has this level, and they can be read.
     #[inline(always)]
-    unsafe fn pairs(from: *const f32) -> [u32; 16] {
-        let mut words = [0; 16];
+    unsafe fn pairs(from: *const f32) -> [u32; LANES] {
+        let mut words = [0; LANES];
         for (i, word) in words.iter_mut().enumerate() {
             // SAFETY: elements below 32.
             let [low, high] = unsafe { [rounded_to_bf16(*from.add(2 * i)), rounded_to_bf16(*from.add(2 * i + 1))] };
             *word = low >> 16 | high & 0xffff_0000;
         }
         words
+    }
+
+    /// Sixteen f32 rounded to bf16.
+    ///
+    /// # Safety
+    /// The machine has this level.
+    #[inline(always)]
+    unsafe fn narrow(x: &Lanes) -> [bf16; LANES] {
+        let mut narrow = [bf16::ZERO; LANES];
+        for (narrow, x) in narrow.iter_mut().zip(x) {
+            *narrow = Real::from_f32(*x);
+        }
+        narrow
     }
 }
 
@@ -227,10 +243,18 @@ impl Isa for Avx512BF16 {
 
     /// One instruction, which takes subnormals for zeros, as the products that the pairs are for do.
     #[inline(always)]
-    unsafe fn pairs(from: *const f32) -> [u32; 16] {
+    unsafe fn pairs(from: *const f32) -> [u32; LANES] {
         use std::arch::x86_64::{_mm512_cvtne2ps_pbh, _mm512_loadu_ps};
         // SAFETY: the caller vouches for the level and the elements.
         unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(from.add(16)), _mm512_loadu_ps(from))) }
+    }
+
+    /// One instruction, as [`Isa::pairs`] here.
+    #[inline(always)]
+    unsafe fn narrow(x: &Lanes) -> [bf16; LANES] {
+        use std::arch::x86_64::{_mm512_cvtneps_pbh, _mm512_loadu_ps};
+        // SAFETY: the caller vouches for the level; sixteen elements are read.
+        unsafe { std::mem::transmute(_mm512_cvtneps_pbh(_mm512_loadu_ps(x.as_ptr()))) }
     }
 }
 
@@ -268,7 +292,7 @@ mod tests {
         for level in Level::ALL.into_iter().filter(|&level| level <= Level::detect()) {
             let (sum, ran) = level.run(Sum(&[1.0, 2.0, 3.0]));
             assert_eq!(sum, 12.0);
-            assert_eq!(ran, level.min(Level::Avx512));
+            assert_eq!(ran, level.min(Level::Avx512BF16));
         }
     }
 }

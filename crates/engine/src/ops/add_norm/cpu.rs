@@ -109,7 +109,7 @@ impl<'a, E: Real> Rows<'a, E> {
 
     /// Writes row `t` of s to `s`.
     #[inline(always)]
-    fn add_up(&self, t: usize, s: &mut [f32]) {
+    fn add_up<I: Isa>(&self, t: usize, s: &mut [f32]) {
         let row = t * s.len()..(t + 1) * s.len();
         let x = &self.x[row.clone()];
         let residual = self.residual.map(|residual| &residual[row.clone()]);
@@ -121,7 +121,7 @@ impl<'a, E: Real> Rows<'a, E> {
             if let Some(residual) = residual {
                 sum = lanes::zip(sum, load(&residual[part.clone()]), |x, r| x + r);
             }
-            store(sum, &mut s[part]);
+            store::<I, _>(sum, &mut s[part]);
         });
     }
 }
@@ -141,7 +141,7 @@ impl<E: Real> Vectorized for Forward<'_, E> {
         let (gamma, beta) = (&self.rows.gamma[..hidden], &self.rows.beta[..hidden]);
         let mut s = vec![0f32; hidden];
         for (row, (y, stats)) in self.y.chunks_exact_mut(hidden).zip(self.stats.chunks_exact_mut(2)).enumerate() {
-            self.rows.add_up(self.first + row, &mut s);
+            self.rows.add_up::<I>(self.first + row, &mut s);
             let mean = lane_sum!(hidden, part => load(&s[part])) / hidden as f32;
             let variance = lane_sum!(hidden, part => lanes::map(load(&s[part]), |s| (s - mean) * (s - mean)));
             let scale = 1.0 / (variance / hidden as f32 + self.rows.eps).sqrt();
@@ -149,7 +149,7 @@ impl<E: Real> Vectorized for Forward<'_, E> {
             stats[1] = scale;
             each_part!(hidden, part => {
                 let (s, gamma, beta) = (load(&s[part.clone()]), load(&gamma[part.clone()]), load(&beta[part.clone()]));
-                store(lanes::zip3(s, gamma, beta, |s, g, b| madd::<I>((s - mean) * scale, g, b)), &mut y[part]);
+                store::<I, _>(lanes::zip3(s, gamma, beta, |s, g, b| madd::<I>((s - mean) * scale, g, b)), &mut y[part]);
             });
         }
     }
@@ -178,14 +178,14 @@ impl<E: Real> Vectorized for BackwardBlock<'_, E> {
         let (mut normed, mut g) = (vec![0f32; hidden], vec![0f32; hidden]);
         for (row, (dy, stats)) in self.dy.chunks_exact(hidden).zip(self.stats.chunks_exact(2)).enumerate() {
             let (mean, scale) = (stats[0], stats[1]);
-            self.rows.add_up(self.first + row, &mut normed);
+            self.rows.add_up::<I>(self.first + row, &mut normed);
             each_part!(hidden, part => {
                 let n = lanes::map(load(&normed[part.clone()]), |s| (s - mean) * scale);
                 let d = load(&dy[part.clone()]);
-                store(n, &mut normed[part.clone()]);
-                store(lanes::zip(d, load(&gamma[part.clone()]), |d, gamma| d * gamma), &mut g[part.clone()]);
+                store::<I, _>(n, &mut normed[part.clone()]);
+                store::<I, _>(lanes::zip(d, load(&gamma[part.clone()]), |d, gamma| d * gamma), &mut g[part.clone()]);
                 let gain = &mut dgamma[part.clone()];
-                store(lanes::zip3(d, n, load(gain), |d, n, sum| madd::<I>(d, n, sum)), gain);
+                store::<I, _>(lanes::zip3(d, n, load(gain), |d, n, sum| madd::<I>(d, n, sum)), gain);
                 lanes::add_to(&mut dbeta[part], d);
             });
             let mean_g = lane_sum!(hidden, part => load(&g[part])) / hidden as f32;
@@ -201,12 +201,12 @@ impl<E: Real> Vectorized for BackwardBlock<'_, E> {
                     (madd::<I>(-n, mean_gx, g) - mean_g) * scale
                 });
                 if let Some(dr) = &mut dr {
-                    store(ds, &mut dr[part.clone()]);
+                    store::<I, _>(ds, &mut dr[part.clone()]);
                 }
                 if self.rows.mask.active() {
                     ds = lanes::zip(ds, self.rows.mask.factors(first + part.start), |ds, factor| ds * factor);
                 }
-                store(ds, &mut dx[part]);
+                store::<I, _>(ds, &mut dx[part]);
             });
         }
     }

@@ -1,10 +1,10 @@
 use super::{Attention, Heads};
 use crate::cpu::gemm::{Mat, Precision, TileSink, product_serial};
 use crate::cpu::lanes::{self, each_part, lane_max, lane_sum, load, store};
-use crate::cpu::level::{Isa, Vectorized};
+use crate::cpu::level::{Isa, Vectorized, madd};
 use crate::cpu::math::exp;
 use crate::cpu::rows::Parts;
-use crate::cpu::{Cpu, mat_part, precision_of};
+use crate::cpu::{Cpu, mat, mat_part, precision_of};
 use crate::dtype::Real;
 use crate::random::Mask;
 use crate::tensor::with_real;
@@ -56,12 +56,6 @@ impl<'a> Head<'a> {
             let keys = if causal { range.end } else { len };
             (range, keys)
         })
-    }
-
-    /// Q Kᵀ/√D of some rows.
-    fn scores(&self, rows: Range<usize>, keys: usize, scores: &mut [f32]) {
-        let sink = Store { y: Parts::new(scores), stride: keys, first: 0, factor: self.scale(), add: false };
-        product_serial(self.cpu.level, self.precision(), self.part(0, rows), self.part(1, 0..keys).t(), &sink);
     }
 
     /// The dropout of one row's weights.
@@ -119,16 +113,18 @@ impl Attention for Cpu {
 
 fn forward<E: Real>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>) {
     let (heads, width) = (head.inputs.heads, head.width);
+    let level = head.cpu.level;
     for (rows, keys) in head.blocks() {
-        let mut weights = Tensor::host(&[rows.len(), keys], DType::F32);
+        let shape = [rows.len(), keys];
+        let (mut scores, mut weights) = (Tensor::host(&shape, DType::F32), Tensor::host(&shape, E::DTYPE));
         let mut totals = Tensor::host(&[rows.len()], DType::F32);
-        head.scores(rows.clone(), keys, weights.slice_mut());
-        for (i, (weights, total)) in
-            weights.slice_mut::<f32>().chunks_exact_mut(keys).zip(totals.slice_mut::<f32>()).enumerate()
-        {
+        let sink = Store { y: Parts::new(scores.slice_mut()), stride: keys, factor: head.scale(), add: false };
+        product_serial(level, head.precision(), head.part(0, rows.clone()), head.part(1, 0..keys).t(), &sink);
+        let blocks = scores.slice::<f32>().chunks_exact(keys).zip(weights.slice_mut::<E>().chunks_exact_mut(keys));
+        for (i, ((scores, weights), total)) in blocks.zip(totals.slice_mut::<f32>()).enumerate() {
             let row = rows.start + i;
             let seen = head.seen(row, keys);
-            let log_sum = head.cpu.level.run(Softmax { weights, seen, mask: head.mask(row), total });
+            let log_sum = level.run(Softmax { scores, weights, seen, mask: head.mask(row), total });
             let at = (head.tokens.start + row) * heads + head.head;
             // SAFETY: (token, head) belongs to this task alone.
             let place = unsafe { log_sums.part(at..at + 1) };
@@ -141,14 +137,7 @@ fn forward<E: Real>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>
             stride: heads * width,
             factors: Some(totals.slice()),
         };
-        let precision = head.precision();
-        product_serial(
-            head.cpu.level,
-            precision,
-            mat_part(&weights, 0..rows.len(), 0..keys),
-            head.part(2, 0..keys),
-            &sink,
-        );
+        product_serial(level, head.precision(), mat(&weights), head.part(2, 0..keys), &sink);
     }
 }
 
@@ -162,45 +151,49 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Part
     };
     // Gradients of keys and values add up over the blocks of rows: dK, then dV.
     let mut sums = Tensor::host(&[2, len * width], DType::F32);
-    sums.slice_mut::<f32>().fill(0.0);
     for (rows, keys) in head.blocks() {
         let shape = [rows.len(), keys];
-        let (mut scores, mut slopes) = (Tensor::host(&shape, DType::F32), Tensor::host(&shape, DType::F32));
-        head.scores(rows.clone(), keys, scores.slice_mut());
-        let sink = Store { y: Parts::new(slopes.slice_mut::<f32>()), stride: keys, first: 0, factor: 1.0, add: false };
+        let (mut signed, mut slopes) = (Tensor::host(&shape, DType::F32), Tensor::host(&shape, DType::F32));
+        let rows_of = |row: usize| Row {
+            log_sum: log_sums[(head.tokens.start + row) * heads + head.head],
+            mask: head.mask(row),
+            seen: head.seen(row, keys),
+        };
+        let rows_of: Vec<Row> = rows.clone().map(rows_of).collect();
+        let sink = Signed { y: Parts::new(signed.slice_mut()), stride: keys, factor: head.scale(), rows: &rows_of };
+        product_serial(level, precision, head.part(0, rows.clone()), head.part(1, 0..keys).t(), &sink);
+        let sink = Store { y: Parts::new(slopes.slice_mut()), stride: keys, factor: 1.0, add: false };
         product_serial(level, precision, dy_part(&rows), head.part(2, 0..keys).t(), &sink);
-        let blocks =
-            scores.slice_mut::<f32>().chunks_exact_mut(keys).zip(slopes.slice_mut::<f32>().chunks_exact_mut(keys));
-        for (i, (scores, slopes)) in blocks.enumerate() {
-            let row = rows.start + i;
-            let token = head.tokens.start + row;
-            level.run(SoftmaxBack {
-                scores,
-                slopes,
-                seen: head.seen(row, keys),
-                mask: head.mask(row),
-                log_sum: log_sums[token * heads + head.head],
-                scale: head.scale(),
-            });
+
+        let (mut dropped, mut ds) = (Tensor::host(&shape, E::DTYPE), Tensor::host(&shape, E::DTYPE));
+        let inputs = signed.slice::<f32>().chunks_exact(keys).zip(slopes.slice::<f32>().chunks_exact(keys));
+        let outputs = dropped.slice_mut::<E>().chunks_exact_mut(keys).zip(ds.slice_mut::<E>().chunks_exact_mut(keys));
+        for ((signed, slopes), (dropped, ds)) in inputs.zip(outputs) {
+            let (kept, scale) = (head.inputs.mask.kept(), head.scale());
+            level.run(SoftmaxBack { signed, slopes, dropped, ds, kept, scale });
         }
-        let (dropped, ds) = (mat_part(&scores, 0..rows.len(), 0..keys), mat_part(&slopes, 0..rows.len(), 0..keys));
+        let add = rows.start > 0;
+        // Of a causal block's keys, those it is the first to see have no sums yet.
         let (dk, dv) = sums.slice_mut::<f32>().split_at_mut(len * width);
-        let sink = Store { y: Parts::new(dv), stride: width, first: 0, factor: 1.0, add: true };
-        product_serial(level, precision, dropped.t(), dy_part(&rows), &sink);
-        let sink = Store { y: Parts::new(dk), stride: width, first: 0, factor: 1.0, add: true };
-        product_serial(level, precision, ds.t(), head.part(0, rows.clone()), &sink);
+        if add && head.inputs.causal {
+            let fresh = rows.start * width..keys * width;
+            dk[fresh.clone()].fill(0.0);
+            dv[fresh].fill(0.0);
+        }
+        let sink = Store { y: Parts::new(dv), stride: width, factor: 1.0, add };
+        product_serial(level, precision, mat(&dropped).t(), dy_part(&rows), &sink);
+        let sink = Store { y: Parts::new(dk), stride: width, factor: 1.0, add };
+        product_serial(level, precision, mat(&ds).t(), head.part(0, rows.clone()), &sink);
         let first_row = head.tokens.start + rows.start;
         let sink = StoreRows { y: dqkv, first_row, first_col: columns.start, stride, factors: None };
-        product_serial(level, precision, ds, head.part(1, 0..keys), &sink);
+        product_serial(level, precision, mat(&ds), head.part(1, 0..keys), &sink);
     }
     for (which, sums) in sums.slice::<f32>().chunks_exact((len * width).max(1)).enumerate() {
         for (row, sums) in sums.chunks_exact(width).enumerate() {
             let at = (head.tokens.start + row) * stride + (which + 1) * heads * width + columns.start;
             // SAFETY: these columns of the sequence's rows belong to this task alone.
             let to = unsafe { dqkv.part(at..at + width) };
-            for (to, sum) in to.iter_mut().zip(sums) {
-                *to = E::from_f32(*sum);
-            }
+            level.run(Narrow { sums, to });
         }
     }
 }
@@ -209,7 +202,6 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Part
 struct Store<'a> {
     y: Parts<'a, f32>,
     stride: usize,
-    first: usize,
     factor: f32,
     add: bool,
 }
@@ -218,7 +210,7 @@ impl TileSink for Store<'_> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for r in 0..rows {
-            let at = self.first + (row + r) * self.stride + col;
+            let at = (row + r) * self.stride + col;
             // SAFETY: tiles are disjoint, and the matrix is this task's own.
             let y = unsafe { self.y.part(at..at + cols) };
             let acc = &acc[r * stride..r * stride + cols];
@@ -227,7 +219,7 @@ impl TileSink for Store<'_> {
                 if self.add {
                     c = lanes::zip(c, load(&y[part.clone()]), |c, y| y + c);
                 }
-                store(c, &mut y[part]);
+                store::<I, _>(c, &mut y[part]);
             });
         }
     }
@@ -251,35 +243,78 @@ impl<E: Real> TileSink for StoreRows<'_, E> {
             // SAFETY: tiles are disjoint, and these rows' columns are this task's own.
             let y = unsafe { self.y.part(at..at + cols) };
             let acc = &acc[r * stride..r * stride + cols];
-            each_part!(cols, part => store(lanes::map(load(&acc[part.clone()]), |a| factor * a), &mut y[part]));
+            each_part!(cols, part => store::<I, _>(lanes::map(load(&acc[part.clone()]), |a| factor * a), &mut y[part]));
+        }
+    }
+}
+
+/// What the attention weights of a query depend on beside its scores.
+#[derive(Clone, Copy)]
+struct Row {
+    log_sum: f32,
+    mask: Mask,
+    /// Keys that it sees.
+    seen: usize,
+}
+
+/// Turns scores into P. The sign of a weight remembers whether it was dropped.
+struct Signed<'a> {
+    y: Parts<'a, f32>,
+    stride: usize,
+    factor: f32,
+    rows: &'a [Row],
+}
+
+impl TileSink for Signed<'_> {
+    #[inline(always)]
+    fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
+        for r in 0..rows {
+            let at = (row + r) * self.stride + col;
+            // SAFETY: tiles are disjoint, and the matrix is this task's own.
+            let y = unsafe { self.y.part(at..at + cols) };
+            let acc = &acc[r * stride..r * stride + cols];
+            let Row { log_sum, mask, seen } = self.rows[row + r];
+            each_part!(cols, part => {
+                let mut p = lanes::map(load(&acc[part.clone()]), |s| exp::<I>(madd::<I>(s, self.factor, -log_sum)));
+                if mask.active() {
+                    let factors = mask.factors(col + part.start);
+                    p = lanes::zip(p, factors, |p, factor| if factor > 0.0 { p } else { -p });
+                }
+                store::<I, _>(p, &mut y[part]);
+            });
+            if seen < col + cols {
+                y[seen.saturating_sub(col)..].fill(0.0);
+            }
         }
     }
 }
 
 /// Turns a row of scores into dropped-out weights before their division by the total; returns the log-sum-exp.
-struct Softmax<'a> {
-    weights: &'a mut [f32],
+struct Softmax<'a, E> {
+    scores: &'a [f32],
+    weights: &'a mut [E],
     seen: usize,
     mask: Mask,
     total: &'a mut f32,
 }
 
-impl Vectorized for Softmax<'_> {
+impl<E: Real> Vectorized for Softmax<'_, E> {
     type Output = f32;
     #[inline(always)]
     fn call<I: Isa>(self) -> f32 {
+        let scores = &self.scores[..self.seen];
         let (weights, hidden) = self.weights.split_at_mut(self.seen);
-        hidden.fill(0.0);
-        let greatest = lane_max!(weights.len(), part => load(&weights[part]));
+        hidden.fill(E::from_f32(0.0));
+        let greatest = lane_max!(scores.len(), part => load(&scores[part]));
         // The sum is that of all weights, the dropped ones too.
-        let sum = lane_sum!(weights.len(), part => {
-            let w = lanes::map(load(&weights[part.clone()]), |w| exp::<I>(w - greatest));
+        let sum = lane_sum!(scores.len(), part => {
+            let w = lanes::map(load(&scores[part.clone()]), |w| exp::<I>(w - greatest));
             let kept = if self.mask.active() {
                 lanes::zip(w, self.mask.factors(part.start), |w, factor| w * factor)
             } else {
                 w
             };
-            store(kept, &mut weights[part]);
+            store::<I, _>(kept, &mut weights[part]);
             w
         });
         *self.total = 1.0 / sum;
@@ -287,46 +322,49 @@ impl Vectorized for Softmax<'_> {
     }
 }
 
-/// Turns a row of scores into P̃, and a row of dO Vᵀ into dS.
-struct SoftmaxBack<'a> {
-    scores: &'a mut [f32],
-    slopes: &'a mut [f32],
-    seen: usize,
-    mask: Mask,
-    log_sum: f32,
+/// From a row of signed P and of dO Vᵀ: P̃ and dS.
+struct SoftmaxBack<'a, E> {
+    signed: &'a [f32],
+    slopes: &'a [f32],
+    dropped: &'a mut [E],
+    ds: &'a mut [E],
+    /// What dropout multiplies kept weights by.
+    kept: f32,
     scale: f32,
 }
 
-impl Vectorized for SoftmaxBack<'_> {
+impl<E: Real> Vectorized for SoftmaxBack<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let (scores, hidden) = self.scores.split_at_mut(self.seen);
-        hidden.fill(0.0);
-        let (slopes, hidden) = self.slopes.split_at_mut(self.seen);
-        hidden.fill(0.0);
-        // δ from this row's own numbers, not from O: O was rounded to bf16, and where the softmax is steep dP − δ is a
+        let SoftmaxBack { signed, slopes, dropped, ds, kept, scale } = self;
+        // δ from this row's own numbers in f32, not from O: O was rounded to bf16, and where the softmax is steep dP − δ is a
         // difference of near equals that would be nothing but that rounding.
-        let mask = self.mask;
-        let delta = lane_sum!(scores.len(), part => {
-            let mut p = lanes::map(load(&scores[part.clone()]), |s| exp::<I>(s - self.log_sum));
-            let mut d = load(&slopes[part.clone()]);
-            if mask.active() {
-                // The sign of a weight remembers whether it was dropped.
-                let factors = mask.factors(part.start);
-                d = lanes::zip(d, factors, |d, factor| d * factor);
-                store(d, &mut slopes[part.clone()]);
-                p = lanes::zip(p, factors, |p, factor| if factor > 0.0 { p } else { -p });
-            }
-            store(p, &mut scores[part]);
-            lanes::zip(p, d, |p, d| p.abs() * d)
+        let delta = kept
+            * lane_sum!(signed.len(), part => {
+                lanes::zip(load(&signed[part.clone()]), load(&slopes[part]), |p, d| p.max(0.0) * d)
+            });
+        each_part!(signed.len(), part => {
+            let p = load(&signed[part.clone()]);
+            let slope = lanes::zip(p, load(&slopes[part.clone()]), |p, d| {
+                p.abs() * (if p > 0.0 { d * kept } else { 0.0 } - delta) * scale
+            });
+            store::<I, _>(slope, &mut ds[part.clone()]);
+            store::<I, _>(lanes::map(p, |p| p.max(0.0) * kept), &mut dropped[part]);
         });
-        let kept = mask.kept();
-        each_part!(scores.len(), part => {
-            let p = load(&scores[part.clone()]);
-            let ds = lanes::zip(p, load(&slopes[part.clone()]), |p, d| p.abs() * (d - delta) * self.scale);
-            store(ds, &mut slopes[part.clone()]);
-            store(lanes::map(p, |p| p.max(0.0) * kept), &mut scores[part]);
-        });
+    }
+}
+
+/// Rounds sums to the activations' type.
+struct Narrow<'a, E> {
+    sums: &'a [f32],
+    to: &'a mut [E],
+}
+
+impl<E: Real> Vectorized for Narrow<'_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn call<I: Isa>(self) {
+        each_part!(self.sums.len(), part => store::<I, _>(load(&self.sums[part.clone()]), &mut self.to[part]));
     }
 }

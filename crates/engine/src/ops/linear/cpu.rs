@@ -115,7 +115,7 @@ impl<E: Real> TileSink for Forward<'_, E> {
         macro_rules! store_rows {
             ($f:expr) => {
                 for r in 0..rows {
-                    self.row((row + r) * self.outer + col, col, &acc[r * stride..r * stride + cols], $f);
+                    self.row::<I>((row + r) * self.outer + col, col, &acc[r * stride..r * stride + cols], $f);
                 }
             };
         }
@@ -133,7 +133,7 @@ impl<E: Real> TileSink for Forward<'_, E> {
 impl<E: Real> Forward<'_, E> {
     /// One row of a tile, from column `col` on, which is the element `at` of y.
     #[inline(always)]
-    fn row(&self, at: usize, col: usize, acc: &[f32], f: impl Fn(f32) -> f32) {
+    fn row<I: Isa>(&self, at: usize, col: usize, acc: &[f32], f: impl Fn(f32) -> f32) {
         let elements = at..at + acc.len();
         // SAFETY: tiles are disjoint.
         let (y, mut input) =
@@ -145,9 +145,9 @@ impl<E: Real> Forward<'_, E> {
                 u = lanes::zip(u, load(&bias[part.clone()]), |u, b| u + b);
             }
             if let Some(input) = &mut input {
-                store(u, &mut input[part.clone()]);
+                store::<I, _>(u, &mut input[part.clone()]);
             }
-            store(lanes::map(u, &f), &mut y[part]);
+            store::<I, _>(lanes::map(u, &f), &mut y[part]);
         });
     }
 }
@@ -197,7 +197,7 @@ impl<E: Real> TileSink for StoreSum<'_, E> {
                 if let Some(prior) = prior {
                     sum = lanes::zip(sum, load(&prior[part.clone()]), |a, p| a + p);
                 }
-                store(sum, &mut y[part]);
+                store::<I, _>(sum, &mut y[part]);
             });
         }
     }
@@ -211,11 +211,11 @@ struct ActivationBack<'a, E> {
 
 impl<E: Real> ActivationBack<'_, E> {
     #[inline(always)]
-    fn multiply(self, slope: impl Fn(f32) -> f32) {
+    fn multiply<I: Isa>(self, slope: impl Fn(f32) -> f32) {
         let ActivationBack { d, kept, .. } = self;
         each_part!(kept.len(), part => {
             let du = lanes::zip(load(&d[part.clone()]), load(&kept[part.clone()]), |d, kept| d * slope(kept));
-            store(du, &mut d[part]);
+            store::<I, _>(du, &mut d[part]);
         });
     }
 }
@@ -226,11 +226,11 @@ impl<E: Real> Vectorized for ActivationBack<'_, E> {
     fn call<I: Isa>(self) {
         match self.activation {
             Activation::None => (),
-            Activation::Gelu => self.multiply(math::gelu_back::<I>),
-            Activation::GeluTanh => self.multiply(math::gelu_tanh_back::<I>),
-            Activation::Relu => self.multiply(math::relu_back),
-            Activation::Silu => self.multiply(math::silu_back::<I>),
-            Activation::Tanh => self.multiply(math::tanh_back),
+            Activation::Gelu => self.multiply::<I>(math::gelu_back::<I>),
+            Activation::GeluTanh => self.multiply::<I>(math::gelu_tanh_back::<I>),
+            Activation::Relu => self.multiply::<I>(math::relu_back),
+            Activation::Silu => self.multiply::<I>(math::silu_back::<I>),
+            Activation::Tanh => self.multiply::<I>(math::tanh_back),
         }
     }
 }

@@ -196,7 +196,7 @@ impl TileSink for Statistics<'_> {
             let z = &mut acc[r * stride..r * stride + cols];
             greatest[r] = lane_max!(cols, part => {
                 let logits = lanes::zip(load(&z[part.clone()]), load(&bias[part.clone()]), |z, b| z + b);
-                store(logits, &mut z[part]);
+                store::<I, _>(logits, &mut z[part]);
                 logits
             });
             sums[r] = lane_sum!(cols, part => lanes::map(load(&z[part]), |z| exp::<I>(z - greatest[r])));
@@ -267,7 +267,7 @@ impl<E: Real> TileSink for Slopes<'_, E> {
             let dz = unsafe { self.dz.part(at..at + cols) };
             each_part!(cols, part => {
                 let p = lanes::zip(load(&z[part.clone()]), load(&bias[part.clone()]), |z, b| exp::<I>(z + b - log_sum));
-                store(lanes::map(p, |p| p * scale), &mut dz[part]);
+                store::<I, _>(lanes::map(p, |p| p * scale), &mut dz[part]);
             });
             let label = (self.labels[row + r] as usize).wrapping_sub(self.first + col);
             if let Some(dz) = dz.get_mut(label) {

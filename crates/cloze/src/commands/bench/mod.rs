@@ -1,5 +1,7 @@
 //! `cloze bench`: how fast this machine trains and infers.
 
+mod sweep;
+
 use std::io::Write;
 use std::time::Instant;
 
@@ -12,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::format;
 use crate::terminal::Terminal;
 
-/// `cloze bench train|infer`
+/// `cloze bench train|infer|sweep`
 #[derive(Debug, clap::Subcommand)]
 #[command(after_help = "Example:\n  cloze bench train --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128 --json")]
 pub enum Work {
@@ -20,21 +22,13 @@ pub enum Work {
     Train(Arguments),
     /// The encoder's forward pass
     Infer(Arguments),
+    /// Tokens/s over batch, length, width, depth and threads, as a table and a picture
+    Sweep(sweep::Arguments),
 }
 
-/// What is measured.
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  cloze bench train --layers 12 --hidden 768 --heads 12 --batch 16 --seq 128 --json",
-    after_long_help = "Prints the median step of --steps after two to warm up. Only real tokens count, and only useful \
-        work: 6·L(4h²+2hf) + 12·L·h·s + 6·p·(h²+hV) FLOP per real token forward and backward, with s = Σs²/Σs over the \
-        batch's lengths and p the share of tokens predicted (0.15 in training, 0 in inference; a third for the forward \
-        pass alone). The machine's matrix peak is measured in the same run by multiplying matrices that stay in \
-        cache.\n\nExamples:\n  cloze bench train --layers 12 --hidden 768 --heads 12 --batch 16 --seq 128 --json\n  \
-        cloze bench train --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128 --precision f32 --profile\n  \
-        cloze bench infer --batch 8 --seq 512 --lengths uniform --threads 1"
-)]
-pub struct Arguments {
+/// The size of a model and of its batches.
+#[derive(Clone, Debug, clap::Args)]
+struct Shape {
     /// Encoder layers
     #[arg(long, default_value_t = 12, value_name = "L", value_parser = crate::positive)]
     layers: usize,
@@ -66,6 +60,23 @@ pub struct Arguments {
     /// Rows of the word embeddings
     #[arg(long, default_value_t = 30522, value_name = "V", value_parser = crate::positive)]
     vocab: usize,
+}
+
+/// What is measured.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  cloze bench train --layers 12 --hidden 768 --heads 12 --batch 16 --seq 128 --json",
+    after_long_help = "Prints the median step of --steps after two to warm up. Only real tokens count, and only useful \
+        work: 6·L(4h²+2hf) + 12·L·h·s + 6·p·(h²+hV) FLOP per real token forward and backward, with s = Σs²/Σs over the \
+        batch's lengths and p the share of tokens predicted (0.15 in training, 0 in inference; a third for the forward \
+        pass alone). The machine's matrix peak is measured in the same run by multiplying matrices that stay in \
+        cache.\n\nExamples:\n  cloze bench train --layers 12 --hidden 768 --heads 12 --batch 16 --seq 128 --json\n  \
+        cloze bench train --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128 --precision f32 --profile\n  \
+        cloze bench infer --batch 8 --seq 512 --lengths uniform --threads 1"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    shape: Shape,
 
     /// Steps measured
     #[arg(long, default_value_t = 5, value_name = "K", value_parser = crate::positive)]
@@ -92,6 +103,15 @@ enum Precision {
     Bf16,
 }
 
+impl Precision {
+    fn dtype(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::BF16,
+        }
+    }
+}
+
 /// Steps run before measuring: pages are touched, caches warm, clocks up.
 const WARM_UP: usize = 2;
 /// The share of tokens predicted in training.
@@ -101,27 +121,64 @@ pub fn run(work: &Work, terminal: &Terminal) -> Result<()> {
     let (arguments, training) = match work {
         Work::Train(arguments) => (arguments, true),
         Work::Infer(arguments) => (arguments, false),
+        Work::Sweep(arguments) => return sweep::run(arguments, terminal),
     };
-    let device = Device::cpu(terminal.threads)?;
-    let dtype = match arguments.precision {
-        Precision::F32 => DType::F32,
-        Precision::Bf16 => DType::BF16,
-    };
+    let Arguments { shape, steps, profile, json } = arguments;
+    let bar = terminal.progress("bench", Some((WARM_UP + steps) as u64));
+    let measured =
+        measure(shape, training, terminal.threads, *steps, *profile, &mut |step, what| bar.set(step as u64, what))?;
+    bar.finish();
+    let mut out = std::io::stdout().lock();
+    if *json {
+        writeln!(out, "{}", measured.json(if training { "train" } else { "infer" }, shape, *steps))?;
+        return Ok(());
+    }
+    write_figures(&mut out, &measured, shape)?;
+    write_profile(&mut out, &measured)?;
+    Ok(())
+}
+
+/// What a measurement found.
+struct Measured {
+    /// Real tokens per second of the median step.
+    tokens_per_s: f64,
+    gflops: f64,
+    peak_gflops: f64,
+    ms: f64,
+    /// The device in words, and its threads.
+    machine: String,
+    threads: usize,
+    parameters: usize,
+    sequences: usize,
+    tokens: usize,
+    profile: Vec<Share>,
+}
+
+/// Runs `steps` steps after those that warm up; `watch` is told each one's number and kind before it runs.
+fn measure(
+    shape: &Shape,
+    training: bool,
+    threads: Option<usize>,
+    steps: usize,
+    profile: bool,
+    watch: &mut dyn FnMut(usize, &str),
+) -> Result<Measured> {
+    let device = Device::cpu(threads)?;
+    let dtype = shape.precision.dtype();
     let config = Config {
-        vocab_size: arguments.vocab,
-        hidden_size: arguments.hidden,
-        num_hidden_layers: arguments.layers,
-        num_attention_heads: arguments.heads,
-        intermediate_size: 4 * arguments.hidden,
-        max_position_embeddings: arguments.seq.max(512),
+        vocab_size: shape.vocab,
+        hidden_size: shape.hidden,
+        num_hidden_layers: shape.layers,
+        num_attention_heads: shape.heads,
+        intermediate_size: 4 * shape.hidden,
+        max_position_embeddings: shape.seq.max(512),
         ..Config::default()
     };
     let heads = if training { Heads::PRETRAINING } else { Heads { pooler: false, mlm: false, nsp: false } };
     let model = PreTrainingModel::new(config, heads, &device, 0)?;
-    let batch = synthetic(arguments, training);
+    let batch = synthetic(shape, training);
     model.check(&batch)?;
     let flops = model.useful_flops(&batch, if training { Passes::ForwardBackward } else { Passes::Forward });
-    let parameters = model.parameter_count();
 
     let mut bench = Bench { model, device, dtype, batch, training: None, profile: None };
     if training {
@@ -129,70 +186,67 @@ pub fn run(work: &Work, terminal: &Terminal) -> Result<()> {
         let moments = Moments::zeros_like(&bench.model.params);
         bench.training = Some((gradients, moments));
     }
-    let bar = terminal.progress("bench", Some((WARM_UP + arguments.steps) as u64));
     for step in 0..WARM_UP {
-        bar.set(step as u64, "warming up");
+        watch(step, "warming up");
         bench.step(step as u64 + 1);
     }
     let peak = bench.device.matrix_peak(dtype);
-    bench.profile = arguments.profile.then(Profile::default);
-    let mut seconds = Vec::with_capacity(arguments.steps);
-    for step in 0..arguments.steps {
-        bar.set((WARM_UP + step) as u64, "measuring");
+    bench.profile = profile.then(Profile::default);
+    let mut seconds = Vec::with_capacity(steps);
+    for step in WARM_UP..WARM_UP + steps {
+        watch(step, "measuring");
         let start = Instant::now();
-        bench.step((WARM_UP + step) as u64 + 1);
+        bench.step(step as u64 + 1);
         seconds.push(start.elapsed().as_secs_f64());
     }
-    bar.finish();
-
     let median = median(&mut seconds);
-    let figures = Figures {
+    Ok(Measured {
         tokens_per_s: bench.batch.tokens() as f64 / median,
         gflops: flops / median / 1e9,
         peak_gflops: peak / 1e9,
         ms: median * 1e3,
-    };
-    let profile = bench.profile.as_ref().map(|profile| shares(profile, arguments.steps)).unwrap_or_default();
-    let mut out = std::io::stdout().lock();
-    if arguments.json {
-        let kind = if training { "train" } else { "infer" };
-        let line =
-            figures.json(kind, arguments, &bench.device.describe(), bench.device.threads(), parameters, &profile);
-        writeln!(out, "{line}")?;
-        return Ok(());
-    }
-    writeln!(out, "{}", bench.device.describe())?;
+        machine: bench.device.describe(),
+        threads: bench.device.threads(),
+        parameters: bench.model.parameter_count(),
+        sequences: bench.batch.sequences(),
+        tokens: bench.batch.tokens(),
+        profile: bench.profile.as_ref().map(|profile| shares(profile, steps)).unwrap_or_default(),
+    })
+}
+
+fn write_figures(out: &mut dyn Write, measured: &Measured, shape: &Shape) -> Result<()> {
+    writeln!(out, "{}", measured.machine)?;
     writeln!(
         out,
         "{} parameters, {} sequences, {} real tokens, {}",
-        format::count(parameters as u64),
-        bench.batch.sequences(),
-        format::count(bench.batch.tokens() as u64),
-        if dtype == DType::BF16 { "bf16" } else { "f32" },
+        format::count(measured.parameters as u64),
+        measured.sequences,
+        format::count(measured.tokens as u64),
+        shape.precision.dtype().name(),
     )?;
     writeln!(
         out,
         "{} real tokens/s   {:.1} useful GFLOP/s = {:.1} % of the matrix peak of {:.1}   {:.1} ms a step{}",
-        format::count(figures.tokens_per_s as u64),
-        figures.gflops,
-        100.0 * figures.gflops / figures.peak_gflops,
-        figures.peak_gflops,
-        figures.ms,
+        format::count(measured.tokens_per_s as u64),
+        measured.gflops,
+        100.0 * measured.gflops / measured.peak_gflops,
+        measured.peak_gflops,
+        measured.ms,
         format::peak_memory().map_or_else(String::new, |peak| format!("   peak memory {}", format::bytes(peak))),
     )?;
-    if !profile.is_empty() {
-        let width = profile.iter().map(|share| share.name.len()).max().unwrap_or(0);
-        writeln!(out, "\n{:width$}  {:>9}  {:>7}  calls a step", "operation", "ms a step", "share")?;
-        for share in &profile {
-            writeln!(
-                out,
-                "{:width$}  {:>9.2}  {:>5.1} %  {}",
-                share.name,
-                share.ms,
-                100.0 * share.ms / figures.ms,
-                share.calls
-            )?;
-        }
+    Ok(())
+}
+
+fn write_profile(out: &mut dyn Write, measured: &Measured) -> Result<()> {
+    let profile = &measured.profile;
+    if profile.is_empty() {
+        return Ok(());
+    }
+    let width = profile.iter().map(|share| share.name.len()).max().unwrap_or(0);
+    writeln!(out, "\n{:width$}  {:>9}  {:>7}  calls a step", "operation", "ms a step", "share")?;
+    for share in profile {
+        let percent = 100.0 * share.ms / measured.ms;
+        writeln!(out, "{:width$}  {:>9.2}  {percent:>5.1} %  {}", share.name, share.ms, share.calls)?;
     }
     Ok(())
 }
@@ -243,7 +297,7 @@ fn timed<T>(profile: &mut Option<Profile>, name: &str, work: impl FnOnce() -> T)
 }
 
 /// Random ids in sequences of the lengths asked for, 15 % of them predicted in training.
-fn synthetic(arguments: &Arguments, training: bool) -> Batch {
+fn synthetic(shape: &Shape, training: bool) -> Batch {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     // xorshift64* (Vigna 2016): all that filling a batch needs.
     let mut below = |bound: usize| {
@@ -252,15 +306,15 @@ fn synthetic(arguments: &Arguments, training: bool) -> Batch {
         state ^= state >> 27;
         ((u128::from(state.wrapping_mul(0x2545_F491_4F6C_DD1D)) * bound as u128) >> 64) as usize
     };
-    let shortest = arguments.seq.min(8);
+    let shortest = shape.seq.min(8);
     let mut batch = Batch { cu_seqlens: vec![0], ..Batch::default() };
-    for _ in 0..arguments.batch {
-        let length = match arguments.lengths {
-            Lengths::Full => arguments.seq,
-            Lengths::Uniform => shortest + below(arguments.seq - shortest + 1),
+    for _ in 0..shape.batch {
+        let length = match shape.lengths {
+            Lengths::Full => shape.seq,
+            Lengths::Uniform => shortest + below(shape.seq - shortest + 1),
         };
         for position in 0..length {
-            batch.ids.push(below(arguments.vocab) as i32);
+            batch.ids.push(below(shape.vocab) as i32);
             batch.positions.push(position as i32);
             batch.segments.push(i32::from(position > length / 2));
         }
@@ -274,7 +328,7 @@ fn synthetic(arguments: &Arguments, training: bool) -> Batch {
         let wanted = ((tokens as f64 * PREDICTED).round() as usize).max(1);
         // Evenly spread rows: exactly the share that the formula counts.
         batch.mlm_rows = (0..wanted).map(|at| (at * tokens / wanted) as i32).collect();
-        batch.mlm_labels = (0..wanted).map(|_| below(arguments.vocab) as i32).collect();
+        batch.mlm_labels = (0..wanted).map(|_| below(shape.vocab) as i32).collect();
     }
     batch
 }
@@ -285,37 +339,22 @@ fn median(seconds: &mut [f64]) -> f64 {
     if seconds.len().is_multiple_of(2) { (seconds[middle - 1] + seconds[middle]) / 2.0 } else { seconds[middle] }
 }
 
-struct Figures {
-    tokens_per_s: f64,
-    gflops: f64,
-    peak_gflops: f64,
-    ms: f64,
-}
-
-impl Figures {
-    fn json(
-        &self,
-        kind: &str,
-        arguments: &Arguments,
-        machine: &str,
-        threads: usize,
-        parameters: usize,
-        profile: &[Share],
-    ) -> Value {
+impl Measured {
+    fn json(&self, kind: &str, shape: &Shape, steps: usize) -> Value {
         let mut line = json!({
             "bench": kind,
-            "layers": arguments.layers,
-            "hidden": arguments.hidden,
-            "heads": arguments.heads,
-            "vocab": arguments.vocab,
-            "batch": arguments.batch,
-            "seq": arguments.seq,
-            "lengths": if arguments.lengths == Lengths::Full { "full" } else { "uniform" },
-            "precision": if arguments.precision == Precision::F32 { "f32" } else { "bf16" },
-            "threads": threads,
-            "steps": arguments.steps,
-            "machine": machine,
-            "parameters": parameters,
+            "layers": shape.layers,
+            "hidden": shape.hidden,
+            "heads": shape.heads,
+            "vocab": shape.vocab,
+            "batch": shape.batch,
+            "seq": shape.seq,
+            "lengths": if shape.lengths == Lengths::Full { "full" } else { "uniform" },
+            "precision": shape.precision.dtype().name(),
+            "threads": self.threads,
+            "steps": steps,
+            "machine": self.machine,
+            "parameters": self.parameters,
             "real_tokens_per_s": self.tokens_per_s,
             "useful_gflops": self.gflops,
             "peak_gflops": self.peak_gflops,
@@ -323,8 +362,9 @@ impl Figures {
             "ms": self.ms,
             "peak_rss_bytes": format::peak_memory(),
         });
-        if !profile.is_empty() {
-            let by_operation: Map<String, Value> = profile
+        if !self.profile.is_empty() {
+            let by_operation: Map<String, Value> = self
+                .profile
                 .iter()
                 .map(|share| (share.name.clone(), json!({"ms": share.ms, "calls": share.calls})))
                 .collect();
@@ -360,33 +400,22 @@ fn shares(profile: &Profile, steps: usize) -> Vec<Share> {
 mod tests {
     use super::*;
 
-    fn arguments(lengths: Lengths) -> Arguments {
-        Arguments {
-            layers: 1,
-            hidden: 32,
-            heads: 2,
-            batch: 40,
-            seq: 64,
-            lengths,
-            precision: Precision::F32,
-            vocab: 100,
-            steps: 1,
-            profile: false,
-            json: false,
-        }
+    fn shape(lengths: Lengths) -> Shape {
+        let (layers, hidden, heads, vocab) = (1, 32, 2, 100);
+        Shape { layers, hidden, heads, batch: 40, seq: 64, lengths, precision: Precision::F32, vocab }
     }
 
     #[test]
     fn batches_have_the_lengths_asked_for() {
-        let full = synthetic(&arguments(Lengths::Full), true);
+        let full = synthetic(&shape(Lengths::Full), true);
         assert_eq!((full.tokens(), full.sequences()), (40 * 64, 40));
         assert_eq!(full.mlm_rows.len(), 384);
-        let ragged = synthetic(&arguments(Lengths::Uniform), true);
+        let ragged = synthetic(&shape(Lengths::Uniform), true);
         assert!(ragged.lengths().all(|length| (8..=64).contains(&length)));
         let mean = ragged.tokens() as f64 / 40.0;
         assert!((26.0..46.0).contains(&mean), "{mean}");
         assert!(ragged.mlm_rows.is_sorted_by(|a, b| a < b));
-        assert!(synthetic(&arguments(Lengths::Full), false).mlm_rows.is_empty());
+        assert!(synthetic(&shape(Lengths::Full), false).mlm_rows.is_empty());
     }
 
     #[test]

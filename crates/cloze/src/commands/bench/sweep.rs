@@ -1,0 +1,284 @@
+//! `cloze bench sweep`: how the cost grows, one axis at a time from a base shape, as CSV and SVG.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use super::{Measured, Shape, WARM_UP, measure};
+use crate::format;
+use crate::terminal::Terminal;
+
+/// `cloze bench sweep`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  cloze bench sweep --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128 --out sweep",
+    after_long_help = "Measures the shape given and its neighbours along five axes: sequences in a batch, their length, the \
+        width (with heads as wide as the base's), the depth and the threads. Writes sweep.csv, a line for each measurement \
+        as it is made, and sweep.svg, tokens/s and the share of the matrix peak along each axis.\n\nExamples:\n  cloze bench \
+        sweep --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128 --out sweep\n  cloze bench sweep --infer --layers 6 \
+        --hidden 384 --heads 12 --batch 8 --out sweep-infer"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    shape: Shape,
+
+    /// The encoder's forward pass, not a training step
+    #[arg(long)]
+    infer: bool,
+
+    /// Steps measured at each point
+    #[arg(long, default_value_t = 3, value_name = "K", value_parser = crate::positive)]
+    steps: usize,
+
+    /// The folder to write
+    #[arg(long, default_value = "sweep", value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// A way to move away from the base shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Axis {
+    Batch,
+    Length,
+    Width,
+    Depth,
+    Threads,
+}
+
+impl Axis {
+    const ALL: [Axis; 5] = [Axis::Batch, Axis::Length, Axis::Width, Axis::Depth, Axis::Threads];
+
+    fn name(self) -> &'static str {
+        match self {
+            Axis::Batch => "batch",
+            Axis::Length => "seq",
+            Axis::Width => "hidden",
+            Axis::Depth => "layers",
+            Axis::Threads => "threads",
+        }
+    }
+
+    /// The points along the axis, the base's among them.
+    fn values(self, base: &Shape, threads: usize) -> Vec<usize> {
+        let head = base.hidden / base.heads;
+        let (here, mut values) = match self {
+            Axis::Batch => (base.batch, vec![1, 2, 4, 8, 16, 32, 64]),
+            Axis::Length => (base.seq, vec![32, 64, 128, 256, 512]),
+            Axis::Width => (base.hidden, [128, 256, 512, 768].map(|h: usize| h.next_multiple_of(head)).to_vec()),
+            Axis::Depth => (base.layers, vec![1, 2, 4, 8, 12]),
+            Axis::Threads => (threads, (0..).map(|power| 1 << power).take_while(|&n| n < threads).collect()),
+        };
+        values.push(here);
+        values.sort_unstable();
+        values.dedup();
+        values
+    }
+
+    /// The base moved to a point, and the threads there.
+    fn moved(self, base: &Shape, threads: usize, value: usize) -> (Shape, usize) {
+        let mut shape = base.clone();
+        match self {
+            Axis::Batch => shape.batch = value,
+            Axis::Length => shape.seq = value,
+            Axis::Width => {
+                shape.heads = value / (base.hidden / base.heads);
+                shape.hidden = value;
+            }
+            Axis::Depth => shape.layers = value,
+            Axis::Threads => return (shape, value),
+        }
+        (shape, threads)
+    }
+}
+
+/// One measurement.
+struct Point {
+    axis: Axis,
+    value: usize,
+    tokens_per_s: f64,
+    share_of_peak: f64,
+}
+
+const HEADER: &str = "axis,value,layers,hidden,heads,batch,seq,threads,real_tokens_per_s,useful_gflops,peak_gflops,ms";
+
+fn csv_line(axis: Axis, value: usize, shape: &Shape, measured: &Measured) -> String {
+    let Shape { layers, hidden, heads, batch, seq, .. } = shape;
+    let Measured { threads, tokens_per_s, gflops, peak_gflops, ms, .. } = measured;
+    let axis = axis.name();
+    format!(
+        "{axis},{value},{layers},{hidden},{heads},{batch},{seq},{threads},{tokens_per_s:.1},{gflops:.1},{peak_gflops:.1},{ms:.3}"
+    )
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let Arguments { shape: base, infer, steps, out } = arguments;
+    anyhow::ensure!(
+        base.hidden.is_multiple_of(base.heads),
+        "--hidden {} is not divisible by --heads {}",
+        base.hidden,
+        base.heads
+    );
+    let threads = match terminal.threads {
+        Some(threads) => threads,
+        None => std::thread::available_parallelism().map_or(1, |n| n.get()),
+    };
+    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let csv = out.join("sweep.csv");
+    let mut table = fs::File::create(&csv).with_context(|| format!("cannot write {}", csv.display()))?;
+    writeln!(table, "{HEADER}").with_context(|| format!("cannot write {}", csv.display()))?;
+    let plan: Vec<(Axis, usize)> = Axis::ALL
+        .into_iter()
+        .flat_map(|axis| axis.values(base, threads).into_iter().map(move |value| (axis, value)))
+        .collect();
+    let bar = terminal.progress("sweep", Some((plan.len() * (WARM_UP + steps)) as u64));
+    let mut points = Vec::with_capacity(plan.len());
+    for (number, &(axis, value)) in plan.iter().enumerate() {
+        let (shape, threads) = axis.moved(base, threads, value);
+        let at = format!("{} {value}", axis.name());
+        let mut watch = |step: usize, _: &str| bar.set((number * (WARM_UP + steps) + step) as u64, &at);
+        let measured = measure(&shape, !infer, Some(threads), *steps, false, &mut watch)?;
+        let line = csv_line(axis, value, &shape, &measured);
+        writeln!(table, "{line}").with_context(|| format!("cannot write {}", csv.display()))?;
+        let share_of_peak = measured.gflops / measured.peak_gflops;
+        points.push(Point { axis, value, tokens_per_s: measured.tokens_per_s, share_of_peak });
+    }
+    bar.finish();
+    let picture = out.join("sweep.svg");
+    let title = format!(
+        "{} of L{} H{} A{}, {} × {} tokens, {}, {threads} threads",
+        if *infer { "Forward pass" } else { "Training step" },
+        base.layers,
+        base.hidden,
+        base.heads,
+        base.batch,
+        base.seq,
+        base.precision.dtype().name(),
+    );
+    fs::write(&picture, svg(&title, &points)).with_context(|| format!("cannot write {}", picture.display()))?;
+    let mut stdout = std::io::stdout().lock();
+    for Point { axis, value, tokens_per_s, share_of_peak } in &points {
+        let tokens = format::count(*tokens_per_s as u64);
+        writeln!(
+            stdout,
+            "{:<8}{value:>6}{tokens:>12} tokens/s{:>7.1} % of the peak",
+            axis.name(),
+            100.0 * share_of_peak
+        )?;
+    }
+    writeln!(stdout, "written to {} and {}", csv.display(), picture.display())?;
+    Ok(())
+}
+
+const PANEL: (f64, f64) = (300.0, 190.0);
+const TOP: f64 = 34.0;
+
+/// A panel for each axis: bars of tokens/s, and above each its share of the peak.
+fn svg(title: &str, points: &[Point]) -> String {
+    let most = points.iter().map(|point| point.tokens_per_s).fold(f64::MIN_POSITIVE, f64::max);
+    let (width, height) = (3.0 * PANEL.0, TOP + 2.0 * PANEL.1);
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
+         font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
+         <text x=\"12\" y=\"22\" font-size=\"14\">{title}: tokens/s, and % of the matrix peak</text>\n"
+    );
+    for (number, axis) in Axis::ALL.into_iter().enumerate() {
+        let (x0, y0) = ((number % 3) as f64 * PANEL.0, TOP + (number / 3) as f64 * PANEL.1);
+        let (left, bottom, room) = (x0 + 16.0, y0 + PANEL.1 - 34.0, PANEL.1 - 70.0);
+        let here: Vec<&Point> = points.iter().filter(|point| point.axis == axis).collect();
+        let step = (PANEL.0 - 32.0) / here.len().max(1) as f64;
+        for (i, point) in here.iter().enumerate() {
+            let (x, tall) = (left + i as f64 * step, (room * point.tokens_per_s / most).max(1.0));
+            let (middle, top) = (x + step / 2.0, bottom - tall);
+            let _ = writeln!(
+                out,
+                "<rect x=\"{:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{tall:.1}\" fill=\"#4a7ab5\"/>\
+                 <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
+                 <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"#777\">{:.0} %</text>\
+                 <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+                x + 3.0,
+                step - 6.0,
+                top - 14.0,
+                format::short(point.tokens_per_s),
+                top - 3.0,
+                100.0 * point.share_of_peak,
+                bottom + 13.0,
+                point.value,
+            );
+        }
+        let _ = writeln!(
+            out,
+            "<line x1=\"{left}\" x2=\"{}\" y1=\"{bottom}\" y2=\"{bottom}\" stroke=\"#333\"/>\
+             <text x=\"{}\" y=\"{}\" text-anchor=\"middle\" font-weight=\"bold\">{}</text>",
+            x0 + PANEL.0 - 16.0,
+            x0 + PANEL.0 / 2.0,
+            bottom + 28.0,
+            axis.name(),
+        );
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Lengths, Precision};
+    use super::*;
+
+    fn base() -> Shape {
+        let (lengths, precision) = (Lengths::Full, Precision::F32);
+        Shape { layers: 3, hidden: 192, heads: 4, batch: 6, seq: 48, lengths, precision, vocab: 100 }
+    }
+
+    #[test]
+    fn every_axis_passes_through_the_base_and_gives_models_that_exist() {
+        for axis in Axis::ALL {
+            let values = axis.values(&base(), 6);
+            assert!(values.is_sorted_by(|a, b| a < b), "{axis:?}: {values:?}");
+            let shapes: Vec<(Shape, usize)> = values.iter().map(|&v| axis.moved(&base(), 6, v)).collect();
+            assert!(
+                shapes.iter().all(|(shape, _)| shape.hidden % shape.heads == 0 && shape.hidden / shape.heads == 48)
+            );
+            let same = |(shape, threads): &&(Shape, usize)| {
+                let of = |s: &Shape| [s.layers, s.hidden, s.heads, s.batch, s.seq];
+                of(shape) == of(&base()) && *threads == 6
+            };
+            assert_eq!(shapes.iter().filter(same).count(), 1, "{axis:?}: {values:?}");
+        }
+        assert_eq!(Axis::Threads.values(&base(), 6), [1, 2, 4, 6]);
+        assert_eq!(Axis::Threads.values(&base(), 1), [1]);
+    }
+
+    #[test]
+    fn the_picture_shows_every_point() {
+        let point = |axis, value, tokens_per_s| Point { axis, value, tokens_per_s, share_of_peak: 0.25 };
+        let points = [point(Axis::Batch, 1, 900.0), point(Axis::Batch, 8, 20_000.0), point(Axis::Threads, 2, 1.0)];
+        let picture = svg("Training step", &points);
+        assert_eq!(picture.matches("fill=\"#4a7ab5\"").count(), 3);
+        for text in [">900<", ">20.0k<", ">25 %<", ">batch<", ">threads<"] {
+            assert!(picture.contains(text), "{text}: {picture}");
+        }
+        assert!(!picture.contains("NaN"));
+    }
+
+    #[test]
+    fn lines_have_the_headers_columns() {
+        let measured = Measured {
+            tokens_per_s: 1234.56,
+            gflops: 7.0,
+            peak_gflops: 100.0,
+            ms: 3.5,
+            machine: String::new(),
+            threads: 2,
+            parameters: 1,
+            sequences: 6,
+            tokens: 288,
+            profile: Vec::new(),
+        };
+        let line = csv_line(Axis::Width, 192, &base(), &measured);
+        assert_eq!(line, "hidden,192,3,192,4,6,48,2,1234.6,7.0,100.0,3.500");
+        assert_eq!(line.split(',').count(), HEADER.split(',').count());
+    }
+}
