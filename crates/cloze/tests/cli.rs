@@ -85,7 +85,7 @@ fn promised_flags_exist() {
         ),
         (
             &["bench", "sweep"],
-            "--layers --hidden --heads --batch --seq --lengths --precision --threads --steps --infer --out",
+            "--layers --hidden --heads --batch --seq --lengths --precision --threads --steps --infer --out --json",
         ),
         (&["quickstart"], "--out --json"),
         (&["report"], "--json"),

@@ -36,6 +36,10 @@ pub struct Arguments {
     /// The folder to write
     #[arg(long, default_value = "sweep", value_name = "DIR")]
     out: PathBuf,
+
+    /// Print one JSON object for each measurement
+    #[arg(long)]
+    json: bool,
 }
 
 /// A way to move away from the base shape.
@@ -114,7 +118,7 @@ fn csv_line(axis: Axis, value: usize, shape: &Shape, measured: &Measured) -> Str
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    let Arguments { shape: base, infer, steps, out } = arguments;
+    let Arguments { shape: base, infer, steps, out, json } = arguments;
     anyhow::ensure!(
         base.hidden.is_multiple_of(base.heads),
         "--hidden {} is not divisible by --heads {}",
@@ -142,6 +146,12 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         let measured = measure(&shape, !infer, Some(threads), *steps, false, &mut watch)?;
         let line = csv_line(axis, value, &shape, &measured);
         writeln!(table, "{line}").with_context(|| format!("cannot write {}", csv.display()))?;
+        if *json {
+            let mut line = measured.json(if *infer { "infer" } else { "train" }, &shape, *steps);
+            line["axis"] = axis.name().into();
+            line["value"] = value.into();
+            writeln!(std::io::stdout(), "{line}")?;
+        }
         let share_of_peak = measured.gflops / measured.peak_gflops;
         points.push(Point { axis, value, tokens_per_s: measured.tokens_per_s, share_of_peak });
     }
@@ -158,6 +168,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         base.precision.dtype().name(),
     );
     fs::write(&picture, svg(&title, &points)).with_context(|| format!("cannot write {}", picture.display()))?;
+    if *json {
+        return Ok(());
+    }
     let mut stdout = std::io::stdout().lock();
     for Point { axis, value, tokens_per_s, share_of_peak } in &points {
         let tokens = format::count(*tokens_per_s as u64);
