@@ -4,7 +4,7 @@
 //! a constant length has made it unroll the loop, it does neither. Numbers loaded into an array of their own overlap nothing.
 //! And sums in sixteen lanes have the same order at every level.
 
-use super::level::Isa;
+use super::level::{Isa, Vectorized};
 use crate::dtype::Real;
 
 /// The numbers of a vector.
@@ -136,6 +136,20 @@ pub(crate) fn zip3(mut x: Lanes, y: Lanes, z: Lanes, f: impl Fn(f32, f32, f32) -
 #[inline(always)]
 pub(crate) fn add_to(sums: &mut [f32], x: Lanes) {
     put(zip(load(sums), x, |sum, x| sum + x), sums);
+}
+
+/// Rounds sums to the activations' type.
+pub(crate) struct Narrow<'a, E> {
+    pub(crate) from: &'a [f32],
+    pub(crate) to: &'a mut [E],
+}
+
+impl<E: Real> Vectorized for Narrow<'_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn call<I: Isa>(self) {
+        each_part!(self.from.len(), part => store::<I, _>(load(&self.from[part.clone()]), &mut self.to[part]));
+    }
 }
 
 #[cfg(test)]

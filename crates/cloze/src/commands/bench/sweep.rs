@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use cloze_engine::Device;
 
 use super::{Measured, Shape, WARM_UP, measure};
 use crate::format;
@@ -125,10 +126,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         base.hidden,
         base.heads
     );
-    let threads = match terminal.threads {
-        Some(threads) => threads,
-        None => std::thread::available_parallelism().map_or(1, |n| n.get()),
-    };
+    let threads = Device::cpu(terminal.threads)?.threads();
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let csv = out.join("sweep.csv");
     let mut table = fs::File::create(&csv).with_context(|| format!("cannot write {}", csv.display()))?;

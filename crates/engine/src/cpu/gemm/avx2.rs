@@ -16,7 +16,6 @@ impl Kernel for Avx2F32 {
     const MR: usize = ROWS;
     const NR: usize = LINE;
     const PAIRS: bool = false;
-    const NEAR: usize = 24;
     const CHUNK: usize = 24;
     const KEPT: usize = 160 << 10;
     type Hold = ();

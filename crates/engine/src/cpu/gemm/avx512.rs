@@ -14,71 +14,48 @@ const VECTORS: usize = 3;
 /// Words of k in one turn of the inner loop.
 const UNROLL: usize = 4;
 
-/// Fewer rows or columns than a tile's cost less: a kernel for each even number of rows and number of vectors.
-macro_rules! edges {
-    ($sum:ident, $words:expr, $panels:expr, $acc:expr, $rows:expr, $cols:expr, $accumulate:expr) => {
-        // SAFETY: the caller vouches for the level, the panels and `acc`.
-        unsafe { edges!(@match $sum, ($words, $panels, $acc, $accumulate), $rows, $cols; 8 6 4 2) }
-    };
-    (@match $sum:ident, $arguments:tt, $rows:expr, $cols:expr; $($r:literal)*) => {
-        match ($rows.next_multiple_of(2), $cols.div_ceil(LINE)) {
-            $(($r, 1) => $sum::<$r, 1> $arguments,
-            ($r, 2) => $sum::<$r, 2> $arguments,
-            ($r, 3) => $sum::<$r, 3> $arguments,)*
-            _ => unreachable!("a tile of {}×{}", $rows, $cols),
-        }
-    };
-}
-
 /// f32 words, one multiply-add a lane.
 pub(super) struct Avx512F32;
 
 /// Words that are pairs of bf16: `vdpbf16ps` adds both products to the lane's f32 sum. (It flushes subnormals to zero.)
 pub(super) struct Avx512Pairs;
 
-impl Kernel for Avx512F32 {
-    type Isa = Avx512;
-    const MR: usize = ROWS;
-    const NR: usize = VECTORS * LINE;
-    const PAIRS: bool = false;
-    const NEAR: usize = 64;
-    const CHUNK: usize = 64;
-    const KEPT: usize = 320 << 10;
-    type Hold = ();
+macro_rules! kernel {
+    ($kernel:ty, $isa:ty, $pairs:literal, $sum:ident; $($rows:literal)*) => {
+        impl Kernel for $kernel {
+            type Isa = $isa;
+            const MR: usize = ROWS;
+            const NR: usize = VECTORS * LINE;
+            const PAIRS: bool = $pairs;
+            const CHUNK: usize = 64;
+            const KEPT: usize = 320 << 10;
+            type Hold = ();
 
-    fn width(n: usize) -> usize {
-        even_width(n)
-    }
+            fn width(n: usize) -> usize {
+                even_width(n)
+            }
 
-    unsafe fn hold() {}
+            unsafe fn hold() {}
 
-    #[inline(always)]
-    unsafe fn run(words: usize, panels: Panels, acc: *mut f32, rows: usize, cols: usize, accumulate: bool) {
-        edges!(sum_f32, words, panels, acc, rows, cols, accumulate)
-    }
+            /// Fewer rows or columns than a tile's cost less: a loop for each even number of rows and number of vectors.
+            #[inline(always)]
+            unsafe fn run(words: usize, panels: Panels, acc: *mut f32, rows: usize, cols: usize, accumulate: bool) {
+                // SAFETY: the caller vouches for the level, the panels and `acc`.
+                unsafe {
+                    match (rows.next_multiple_of(2), cols.div_ceil(LINE)) {
+                        $(($rows, 1) => $sum::<$rows, 1>(words, panels, acc, accumulate),
+                        ($rows, 2) => $sum::<$rows, 2>(words, panels, acc, accumulate),
+                        ($rows, 3) => $sum::<$rows, 3>(words, panels, acc, accumulate),)*
+                        _ => unreachable!("a tile of {rows}×{cols}"),
+                    }
+                }
+            }
+        }
+    };
 }
 
-impl Kernel for Avx512Pairs {
-    type Isa = Avx512BF16;
-    const MR: usize = ROWS;
-    const NR: usize = VECTORS * LINE;
-    const PAIRS: bool = true;
-    const NEAR: usize = 64;
-    const CHUNK: usize = 64;
-    const KEPT: usize = 320 << 10;
-    type Hold = ();
-
-    fn width(n: usize) -> usize {
-        even_width(n)
-    }
-
-    unsafe fn hold() {}
-
-    #[inline(always)]
-    unsafe fn run(words: usize, panels: Panels, acc: *mut f32, rows: usize, cols: usize, accumulate: bool) {
-        edges!(sum_bf16, words, panels, acc, rows, cols, accumulate)
-    }
-}
+kernel!(Avx512F32, Avx512, false, sum_f32; 8 6 4 2);
+kernel!(Avx512Pairs, Avx512BF16, true, sum_bf16; 8 6 4 2);
 
 /// Panels of even widths: those of 64 columns are 32 and 32, not 48 and 16.
 fn even_width(n: usize) -> usize {

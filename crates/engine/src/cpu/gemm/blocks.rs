@@ -2,8 +2,8 @@
 //!
 //! The operand with fewer lines is *streamed*: packed whole, by all threads, before anything else. The other one is *kept*:
 //! cut into blocks of as many panels as fit a thread's share of L2, each packed by the thread that multiplies it with all
-//! streamed panels (or a range of them, where there are too few blocks for the threads). Each kept element is thus read once,
-//! and each streamed panel comes from L3 once for every block.
+//! streamed panels (or a range of them, where there are too few blocks for the threads). A kept element is thus read once
+//! for each such range, and each streamed panel comes from L3 once for every block.
 //!
 //! Where k is long it is cut into chunks that are packed one after the other, and each chunk into stretches whose panels share
 //! L1; a block's tiles are put aside between them. The sums' order depends on k alone.
@@ -60,18 +60,18 @@ impl<'a> Plan<'a> {
         let kept_panels = kept.count.div_ceil(kept_width);
         let streamed_panels = streamed.count.div_ceil(streamed_width);
 
-        let fitting = K::KEPT / (kept_width * chunk.max(1) * size_of::<Line>());
+        let fitting = K::KEPT / (kept_width * chunk * size_of::<Line>());
         // Narrower blocks would stream more than they compute.
         let least = 64usize.div_ceil(kept_width);
         let balanced = if threads == 1 { kept_panels } else { kept_panels.div_ceil(threads * BLOCKS_A_THREAD) };
         let kept_each = even(kept_panels, balanced.min(fitting).max(least));
         let mut streamed_each = streamed_panels;
-        let tasks = kept_panels.div_ceil(kept_each.max(1));
+        let tasks = kept_panels.div_ceil(kept_each);
         if threads > 1 && tasks < 2 * threads {
             streamed_each = streamed_panels.div_ceil((2 * threads).div_ceil(tasks.max(1))).max(1);
         }
         if chunk < depth {
-            let most = ASIDE / (kept_each.max(1) * K::MR * K::NR * size_of::<f32>());
+            let most = ASIDE / (kept_each * K::MR * K::NR * size_of::<f32>());
             streamed_each = streamed_each.min(most.max(1));
         }
         let streamed_each = even(streamed_panels, streamed_each);
@@ -101,7 +101,7 @@ impl<'a> Plan<'a> {
     }
 
     fn chunks(&self) -> usize {
-        self.depth.div_ceil(self.chunk.max(1)).max(1)
+        self.depth.div_ceil(self.chunk).max(1)
     }
 
     fn blocks_of(&self, chunk: usize) -> Range<usize> {
@@ -144,7 +144,7 @@ pub(super) unsafe fn multiply<K: Kernel, S: TileSink>(
         None => (0..tasks).for_each(task),
     };
     // Some 64 KB of packed panels to a task.
-    let each = even(plan.streamed_panels, 1024 / (width * plan.chunk.max(1)).max(1));
+    let each = even(plan.streamed_panels, 1024 / (width * plan.chunk).max(1));
     let shares = plan.streamed_panels.div_ceil(each);
     run(shares * plan.chunks(), &|task| {
         let (chunk, share) = (task / shares, task % shares);

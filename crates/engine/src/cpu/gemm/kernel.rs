@@ -41,7 +41,7 @@ pub(super) trait Kernel: 'static {
     /// Whether a word is a pair of bf16, not an f32.
     const PAIRS: bool;
     /// Blocks of k that are summed in registers before the tile is put aside: what keeps a panel in L1 while others pass it.
-    const NEAR: usize;
+    const NEAR: usize = Self::CHUNK;
     /// Blocks of k that are packed at a time: what keeps panels in L2.
     const CHUNK: usize;
     /// Bytes of packed panels that one thread keeps in L2 while the other operand streams past them.

@@ -15,7 +15,6 @@ impl Kernel for PortableF32 {
     const MR: usize = ROWS;
     const NR: usize = LINE;
     const PAIRS: bool = false;
-    const NEAR: usize = 16;
     const CHUNK: usize = 16;
     const KEPT: usize = 128 << 10;
     type Hold = ();

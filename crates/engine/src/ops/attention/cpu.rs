@@ -6,6 +6,7 @@ use crate::cpu::math::exp;
 use crate::cpu::rows::Parts;
 use crate::cpu::{Cpu, mat, mat_part, precision_of};
 use crate::dtype::Real;
+use crate::ops::linear::Accumulate;
 use crate::random::Mask;
 use crate::tensor::with_real;
 use crate::{DType, Tensor};
@@ -118,7 +119,7 @@ fn forward<E: Real>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>
         let shape = [rows.len(), keys];
         let (mut scores, mut weights) = (Tensor::host(&shape, DType::F32), Tensor::host(&shape, E::DTYPE));
         let mut totals = Tensor::host(&[rows.len()], DType::F32);
-        let sink = Store { y: Parts::new(scores.slice_mut()), stride: keys, factor: head.scale(), add: false };
+        let sink = Store { y: Parts::new(scores.slice_mut()), stride: keys, factor: head.scale() };
         product_serial(level, head.precision(), head.part(0, rows.clone()), head.part(1, 0..keys).t(), &sink);
         let blocks = scores.slice::<f32>().chunks_exact(keys).zip(weights.slice_mut::<E>().chunks_exact_mut(keys));
         for (i, ((scores, weights), total)) in blocks.zip(totals.slice_mut::<f32>()).enumerate() {
@@ -162,7 +163,7 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Part
         let rows_of: Vec<Row> = rows.clone().map(rows_of).collect();
         let sink = Signed { y: Parts::new(signed.slice_mut()), stride: keys, factor: head.scale(), rows: &rows_of };
         product_serial(level, precision, head.part(0, rows.clone()), head.part(1, 0..keys).t(), &sink);
-        let sink = Store { y: Parts::new(slopes.slice_mut()), stride: keys, factor: 1.0, add: false };
+        let sink = Accumulate { sum: Parts::new(slopes.slice_mut()), columns: keys, adds: false };
         product_serial(level, precision, dy_part(&rows), head.part(2, 0..keys).t(), &sink);
 
         let (mut dropped, mut ds) = (Tensor::host(&shape, E::DTYPE), Tensor::host(&shape, E::DTYPE));
@@ -172,17 +173,17 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Part
             let (kept, scale) = (head.inputs.mask.kept(), head.scale());
             level.run(SoftmaxBack { signed, slopes, dropped, ds, kept, scale });
         }
-        let add = rows.start > 0;
+        let adds = rows.start > 0;
         // Of a causal block's keys, those it is the first to see have no sums yet.
         let (dk, dv) = sums.slice_mut::<f32>().split_at_mut(len * width);
-        if add && head.inputs.causal {
+        if adds && head.inputs.causal {
             let fresh = rows.start * width..keys * width;
             dk[fresh.clone()].fill(0.0);
             dv[fresh].fill(0.0);
         }
-        let sink = Store { y: Parts::new(dv), stride: width, factor: 1.0, add };
+        let sink = Accumulate { sum: Parts::new(dv), columns: width, adds };
         product_serial(level, precision, mat(&dropped).t(), dy_part(&rows), &sink);
-        let sink = Store { y: Parts::new(dk), stride: width, factor: 1.0, add };
+        let sink = Accumulate { sum: Parts::new(dk), columns: width, adds };
         product_serial(level, precision, mat(&ds).t(), head.part(0, rows.clone()), &sink);
         let first_row = head.tokens.start + rows.start;
         let sink = StoreRows { y: dqkv, first_row, first_col: columns.start, stride, factors: None };
@@ -193,17 +194,16 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Part
             let at = (head.tokens.start + row) * stride + (which + 1) * heads * width + columns.start;
             // SAFETY: these columns of the sequence's rows belong to this task alone.
             let to = unsafe { dqkv.part(at..at + width) };
-            level.run(Narrow { sums, to });
+            level.run(lanes::Narrow { from: sums, to });
         }
     }
 }
 
-/// Stores or adds factor · C in an f32 matrix.
+/// Stores factor · C in an f32 matrix.
 struct Store<'a> {
     y: Parts<'a, f32>,
     stride: usize,
     factor: f32,
-    add: bool,
 }
 
 impl TileSink for Store<'_> {
@@ -215,11 +215,7 @@ impl TileSink for Store<'_> {
             let y = unsafe { self.y.part(at..at + cols) };
             let acc = &acc[r * stride..r * stride + cols];
             each_part!(cols, part => {
-                let mut c = lanes::map(load(&acc[part.clone()]), |a| self.factor * a);
-                if self.add {
-                    c = lanes::zip(c, load(&y[part.clone()]), |c, y| y + c);
-                }
-                store::<I, _>(c, &mut y[part]);
+                store::<I, _>(lanes::map(load(&acc[part.clone()]), |a| self.factor * a), &mut y[part]);
             });
         }
     }
@@ -352,19 +348,5 @@ impl<E: Real> Vectorized for SoftmaxBack<'_, E> {
             store::<I, _>(slope, &mut ds[part.clone()]);
             store::<I, _>(lanes::map(p, |p| p.max(0.0) * kept), &mut dropped[part]);
         });
-    }
-}
-
-/// Rounds sums to the activations' type.
-struct Narrow<'a, E> {
-    sums: &'a [f32],
-    to: &'a mut [E],
-}
-
-impl<E: Real> Vectorized for Narrow<'_, E> {
-    type Output = ();
-    #[inline(always)]
-    fn call<I: Isa>(self) {
-        each_part!(self.sums.len(), part => store::<I, _>(load(&self.sums[part.clone()]), &mut self.to[part]));
     }
 }

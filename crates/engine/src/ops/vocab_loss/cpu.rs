@@ -164,9 +164,7 @@ impl Cpu {
             self.add_column_sums(&dz, &mut grads.sums(bias.clone())[block.clone()]);
         }
         let mut dx = Tensor::host(&[rows, hidden], x.dtype());
-        for (dx, sum) in dx.slice_mut::<E>().iter_mut().zip(sums.slice::<f32>()) {
-            *dx = E::from_f32(*sum);
-        }
+        self.level.run(lanes::Narrow { from: sums.slice(), to: dx.slice_mut::<E>() });
         dx
     }
 }
