@@ -2,12 +2,14 @@
 //! operands lie as in a training step: activations in bf16, weights and their gradients in f32.
 //! `cargo bench -p cloze-engine --bench gemm [-- FILTER]`; `CLOZE_CPU` forces a level.
 
+use std::marker::PhantomData;
 use std::time::Instant;
 
 use cloze_engine::cpu::gemm::{Mat, Precision, Slice, TileSink, peak, product, product_serial};
 use cloze_engine::cpu::level::{Isa, Level};
 use cloze_engine::cpu::pool::Pool;
 use half::bf16;
+use memmap2::MmapMut;
 
 /// Stores the tiles row-major.
 struct Store<T> {
@@ -18,22 +20,22 @@ struct Store<T> {
 // SAFETY: tiles are disjoint.
 unsafe impl<T> Sync for Store<T> {}
 
-trait Stored: Copy + Default {
-    fn from_f32(x: f32) -> Self;
+trait Stored: Copy {
+    fn from_lanes<I: Isa>(lanes: &[f32; 16]) -> [Self; 16];
 }
 
 impl Stored for f32 {
     #[inline(always)]
-    fn from_f32(x: f32) -> f32 {
-        x
+    fn from_lanes<I: Isa>(lanes: &[f32; 16]) -> [f32; 16] {
+        *lanes
     }
 }
 
 impl Stored for bf16 {
     #[inline(always)]
-    fn from_f32(x: f32) -> bf16 {
-        let bits = x.to_bits();
-        bf16::from_bits((bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16)
+    fn from_lanes<I: Isa>(lanes: &[f32; 16]) -> [bf16; 16] {
+        // SAFETY: a sink runs at a level that the machine has.
+        unsafe { I::narrow(lanes) }
     }
 }
 
@@ -44,31 +46,71 @@ impl<T: Stored> TileSink for Store<T> {
             // SAFETY: the tile lies within C.
             let to = unsafe { std::slice::from_raw_parts_mut(self.to.add((row + i) * self.cols + col), cols) };
             for (to, from) in to.chunks_mut(16).zip(acc[i * stride..i * stride + cols].chunks(16)) {
-                let mut lanes = [T::default(); 16];
-                for (lane, x) in lanes.iter_mut().zip(from) {
-                    *lane = T::from_f32(*x);
+                match (<&mut [T; 16]>::try_from(&mut *to), from.try_into()) {
+                    (Ok(to), Ok(from)) => *to = T::from_lanes::<I>(from),
+                    _ => {
+                        let mut lanes = [0.0; 16];
+                        lanes[..from.len()].copy_from_slice(from);
+                        to.copy_from_slice(&T::from_lanes::<I>(&lanes)[..to.len()]);
+                    }
                 }
-                to.copy_from_slice(&lanes[..to.len()]);
             }
         }
     }
 }
 
+/// Numbers in huge pages, as a training step's tensors are.
+struct Mapped<T> {
+    map: MmapMut,
+    of: PhantomData<T>,
+}
+
+impl<T: Copy> Mapped<T> {
+    fn zeroed(count: usize) -> Mapped<T> {
+        let map = MmapMut::map_anon((count * size_of::<T>()).max(1)).expect("memory");
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Mapped { map, of: PhantomData }
+    }
+
+    fn of(values: impl ExactSizeIterator<Item = T>) -> Mapped<T> {
+        let mut mapped = Mapped::<T>::zeroed(values.len());
+        let to = mapped.pointer();
+        // SAFETY: within the map, which is aligned to pages.
+        values.enumerate().for_each(|(i, value)| unsafe { to.add(i).write(value) });
+        mapped
+    }
+
+    fn pointer(&mut self) -> *mut T {
+        self.map.as_mut_ptr().cast()
+    }
+
+    fn slice(&self) -> &[T] {
+        // SAFETY: the map is aligned to pages, and holds plain numbers.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.map.len() / size_of::<T>()) }
+    }
+}
+
 /// A matrix's elements at a precision.
-struct Numbers {
-    wide: Vec<f32>,
-    narrow: Option<Vec<bf16>>,
+enum Numbers {
+    Wide(Mapped<f32>),
+    Narrow(Mapped<bf16>),
 }
 
 impl Numbers {
     fn new(count: usize, precision: Precision) -> Numbers {
-        let wide: Vec<f32> = (0..count).map(|i| ((i * 7919) % 1013) as f32 / 506.5 - 1.0).collect();
-        let narrow = (precision == Precision::BF16).then(|| wide.iter().map(|x| bf16::from_f32(*x)).collect());
-        Numbers { wide, narrow }
+        let values = (0..count).map(|i| ((i * 7919) % 1013) as f32 / 506.5 - 1.0);
+        match precision {
+            Precision::F32 => Numbers::Wide(Mapped::of(values)),
+            Precision::BF16 => Numbers::Narrow(Mapped::of(values.map(bf16::from_f32))),
+        }
     }
 
     fn mat(&self, rows: usize, cols: usize, stride: usize) -> Mat<'_> {
-        let data = self.narrow.as_ref().map_or(Slice::F32(&self.wide), |narrow| Slice::BF16(narrow));
+        let data = match self {
+            Numbers::Wide(wide) => Slice::F32(wide.slice()),
+            Numbers::Narrow(narrow) => Slice::BF16(narrow.slice()),
+        };
         Mat::new(data, rows, cols, stride)
     }
 }
@@ -117,8 +159,8 @@ impl Bench {
         if !self.wanted(&name) {
             return;
         }
-        let mut c = vec![T::default(); m * n];
-        let sink = Store { to: c.as_mut_ptr(), cols: n };
+        let mut c = Mapped::<T>::zeroed(m * n);
+        let sink = Store { to: c.pointer(), cols: n };
         let flops = 2.0 * (m * k * n) as f64;
         let repeats = ((2e10 / flops) as usize).clamp(6, 3000);
         for pool in &self.pools[..if serial { 1 } else { 2 }] {

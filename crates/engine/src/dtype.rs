@@ -56,6 +56,8 @@ pub(crate) trait Real: Element {
     fn from_f32(x: f32) -> Self;
     /// [`Real::from_f32`] of sixteen numbers, at a level that the caller runs at.
     fn narrow<I: Isa>(lanes: Lanes) -> [Self; LANES];
+    /// A cache line of elements from as many numbers, of which there are enough.
+    fn line<I: Isa>(from: &[f32]) -> [u32; LANES];
 }
 
 impl Real for f32 {
@@ -70,6 +72,14 @@ impl Real for f32 {
     #[inline(always)]
     fn narrow<I: Isa>(lanes: Lanes) -> [f32; LANES] {
         lanes
+    }
+    #[inline(always)]
+    fn line<I: Isa>(from: &[f32]) -> [u32; LANES] {
+        let mut line = [0; LANES];
+        for (word, x) in line.iter_mut().zip(from) {
+            *word = x.to_bits();
+        }
+        line
     }
 }
 
@@ -87,6 +97,12 @@ impl Real for bf16 {
     fn narrow<I: Isa>(lanes: Lanes) -> [bf16; LANES] {
         // SAFETY: code that is generic over a level runs at that level only (`Isa::vectorize`).
         unsafe { I::narrow(&lanes) }
+    }
+    #[inline(always)]
+    fn line<I: Isa>(from: &[f32]) -> [u32; LANES] {
+        let from = &from[..2 * LANES];
+        // SAFETY: as above; 32 numbers can be read. A word's lower half comes first in memory (`u32::to_le`).
+        unsafe { I::pairs(from.as_ptr()).map(u32::to_le) }
     }
 }
 

@@ -11,7 +11,7 @@ use memmap2::MmapMut;
 const ALIGNMENT: usize = 64;
 /// Buffers of at least this many bytes are mapped, in huge pages where the system has them to give: a walk through 4 KB pages
 /// misses the TLB and stops the hardware's prefetching at each one.
-const MAPPED: usize = 1 << 21;
+pub(crate) const MAPPED: usize = 1 << 21;
 /// Freed buffers kept for reuse, process-wide; all CPU devices share the one host memory.
 static FREE: Mutex<FreeList> = Mutex::new(FreeList { blocks: Vec::new(), bytes: 0 });
 /// Bytes kept at most: past it a freed buffer goes back to the system.

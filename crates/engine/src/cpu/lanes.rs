@@ -97,6 +97,20 @@ pub(crate) fn store<I: Isa, E: Real>(lanes: Lanes, to: &mut [E]) {
     put(E::narrow::<I>(lanes), to);
 }
 
+/// Fills a slice with numbers that are read only much later: whole cache lines go past the caches.
+#[inline(always)]
+pub(crate) fn stream<I: Isa, E: Real>(from: &[f32], to: &mut [E]) {
+    let per = 64 / size_of::<E>();
+    if to.as_ptr().addr().is_multiple_of(64) && to.len().is_multiple_of(per) {
+        for (from, to) in from.chunks_exact(per).zip(to.chunks_exact_mut(per)) {
+            // SAFETY: code that is generic over a level runs at that level only; `to` is an aligned cache line.
+            unsafe { I::stream(E::line::<I>(from), to.as_mut_ptr().cast()) };
+        }
+    } else {
+        each_part!(to.len(), part => store::<I, _>(load(&from[part.clone()]), &mut to[part]));
+    }
+}
+
 #[inline(always)]
 fn put<T: Copy>(values: [T; LANES], to: &mut [T]) {
     match <&mut [T; LANES]>::try_from(&mut *to) {
@@ -148,7 +162,7 @@ impl<E: Real> Vectorized for Narrow<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        each_part!(self.from.len(), part => store::<I, _>(load(&self.from[part.clone()]), &mut self.to[part]));
+        stream::<I, _>(self.from, self.to);
     }
 }
 

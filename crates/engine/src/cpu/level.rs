@@ -150,6 +150,17 @@ pub trait Isa: Copy + Send + Sync + 'static {
         words
     }
 
+    /// Writes a cache line past the caches: memory that is read only much later is not read in first, and drives nothing out.
+    /// Other threads see it after the pool's end of a task.
+    ///
+    /// # Safety
+    /// The machine has this level; `to` is aligned to 64 bytes and can be written.
+    #[inline(always)]
+    unsafe fn stream(line: [u32; LANES], to: *mut [u32; LANES]) {
+        // SAFETY: the caller vouches for `to`.
+        unsafe { to.write(line) }
+    }
+
     /// Sixteen f32 rounded to bf16.
     ///
     /// # Safety
@@ -219,6 +230,13 @@ impl Isa for Avx512 {
         // SAFETY: the caller vouches for the level.
         unsafe { compiled(body) }
     }
+
+    #[inline(always)]
+    unsafe fn stream(line: [u32; LANES], to: *mut [u32; LANES]) {
+        use std::arch::x86_64::{_mm512_loadu_si512, _mm512_stream_si512};
+        // SAFETY: the caller vouches for the level and `to`.
+        unsafe { _mm512_stream_si512(to.cast(), _mm512_loadu_si512(line.as_ptr().cast())) }
+    }
 }
 
 /// [`Level::Avx512BF16`], and what [`Level::Amx`] has beside its tiles, at compile time.
@@ -256,12 +274,32 @@ impl Isa for Avx512BF16 {
         // SAFETY: the caller vouches for the level; sixteen elements are read.
         unsafe { std::mem::transmute(_mm512_cvtneps_pbh(_mm512_loadu_ps(x.as_ptr()))) }
     }
+
+    #[inline(always)]
+    unsafe fn stream(line: [u32; LANES], to: *mut [u32; LANES]) {
+        use std::arch::x86_64::{_mm512_loadu_si512, _mm512_stream_si512};
+        // SAFETY: the caller vouches for the level and `to`.
+        unsafe { _mm512_stream_si512(to.cast(), _mm512_loadu_si512(line.as_ptr().cast())) }
+    }
 }
 
 /// `a·b + c`, fused where that is one instruction (where it is not, `mul_add` is a slow library call).
 #[inline(always)]
 pub fn madd<I: Isa>(a: f32, b: f32, c: f32) -> f32 {
     if I::FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Asks for a cache line in L2 that is read soon. The address may lie anywhere.
+#[inline(always)]
+pub(crate) fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: part of every x86-64; it reads nothing.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 #[cfg(test)]

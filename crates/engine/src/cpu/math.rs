@@ -103,15 +103,16 @@ pub(crate) fn relu(x: f32) -> f32 {
     if x > 0.0 { x } else { 0.0 }
 }
 
-/// The derivative of [`relu`] from its value.
+/// The derivative of [`relu`].
 #[inline(always)]
-pub(crate) fn relu_back(y: f32) -> f32 {
-    if y > 0.0 { 1.0 } else { 0.0 }
+pub(crate) fn relu_back(x: f32) -> f32 {
+    if x > 0.0 { 1.0 } else { 0.0 }
 }
 
-/// The derivative of [`tanh`] from its value.
+/// The derivative of [`tanh`].
 #[inline(always)]
-pub(crate) fn tanh_back(y: f32) -> f32 {
+pub(crate) fn tanh_back<I: Isa>(x: f32) -> f32 {
+    let y = tanh::<I>(x);
     1.0 - y * y
 }
 

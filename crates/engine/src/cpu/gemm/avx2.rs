@@ -50,7 +50,7 @@ unsafe fn sum<const R: usize>(words: usize, panels: Panels, acc: *mut f32, accum
                 *sums = [_mm256_load_ps(acc.add(i * LINE)), _mm256_load_ps(acc.add(i * LINE + LANES))];
             }
         }
-        let (mut a, mut b) = (panels.a.cast::<f32>(), panels.b.cast::<f32>());
+        let (mut a, mut b) = (panels.a.at.cast::<f32>(), panels.b.cast::<f32>());
         for _ in 0..words / LINE {
             for word in 0..LINE {
                 step(&mut sums, a.add(word), b.add(word * LINE));

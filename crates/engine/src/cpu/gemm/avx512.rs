@@ -28,7 +28,7 @@ macro_rules! kernel {
             const NR: usize = VECTORS * LINE;
             const PAIRS: bool = $pairs;
             const CHUNK: usize = 64;
-            const KEPT: usize = 320 << 10;
+            const KEPT: usize = 640 << 10;
             type Hold = ();
 
             fn width(n: usize) -> usize {
@@ -115,7 +115,7 @@ unsafe fn sum<const R: usize, const V: usize>(
                 }
             }
         }
-        let (mut a, mut b) = (panels.a.cast::<f32>(), panels.b.cast::<f32>());
+        let (mut a, mut b) = (panels.a.at.cast::<f32>(), panels.b.cast::<f32>());
         let block = panels.width * LINE;
         for _ in 0..words / LINE {
             for word in (0..LINE).step_by(UNROLL) {

@@ -1,37 +1,42 @@
 //! The loops around the micro-kernel: which panels stay in a thread's L2, which stream past them, who does what.
 //!
-//! The operand with fewer lines is *streamed*: packed whole, by all threads, before anything else. The other one is *kept*:
-//! cut into blocks of as many panels as fit a thread's share of L2, each packed by the thread that multiplies it with all
-//! streamed panels (or a range of them, where there are too few blocks for the threads). A kept element is thus read once
-//! for each such range, and each streamed panel comes from L3 once for every block.
+//! C is cut into a grid of tasks. A task *keeps* its panels of B: it packs them for itself, as many as fit its share of L2. The
+//! panels of A *stream* past them, each in L1 while all kept panels of B go by. Rows of A that the kernel can take where they lie
+//! are not copied at all; where they lie across, A is packed whole, by all threads, before anything else. So memory beyond L2 is
+//! read once for each task, ahead of its use, and what the tasks share are only reads.
 //!
 //! Where k is long it is cut into chunks that are packed one after the other, and each chunk into stretches whose panels share
-//! L1; a block's tiles are put aside between them. The sums' order depends on k alone.
+//! L1; a panel's tiles are put aside between them. The sums' order depends on k alone.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::kernel::{Kernel, LINE, Line, Panels};
+use super::kernel::{Kernel, LINE, Line, Panels, Rows};
 use super::pack::{Lines, pack};
 use super::scratch::Loan;
+use super::transpose::transpose;
 use super::{Mat, Precision, TileSink};
 use crate::cpu::level::{Isa, Vectorized};
 use crate::cpu::pool::Pool;
 
-/// Blocks that each thread should get, for balance on machines that do other work too.
-const BLOCKS_A_THREAD: usize = 4;
 /// Bytes of tiles put aside between chunks of k.
-const ASIDE: usize = 1 << 20;
+const ASIDE: usize = 512 << 10;
+/// What the grid of tasks weighs: a thread computes so many FLOPs in the time that a byte takes to come from beyond its L2.
+const FLOPS_A_BYTE: usize = 64;
+/// Packing an element of B costs as much as so many bytes.
+const BYTES_A_PACKED: usize = 8;
 
 /// How one product is cut.
 struct Plan<'a> {
     precision: Precision,
-    kept: Lines<'a>,
-    streamed: Lines<'a>,
-    /// Lines in their panels, and in those of B.
-    kept_width: usize,
-    streamed_width: usize,
-    b_width: usize,
+    a: Lines<'a>,
+    b: Lines<'a>,
+    /// Whether this is the transpose of what was asked for: the tiles are turned on their way to the sink.
+    turned: bool,
+    /// Whether A is packed whole before anything else.
+    whole: bool,
+    /// Columns in B's panels.
+    width: usize,
     /// Words of k.
     words: usize,
     /// Blocks of 16 words in k, in one chunk of it, and in one stretch of that.
@@ -39,64 +44,60 @@ struct Plan<'a> {
     chunk: usize,
     near: usize,
     /// Panels of either operand, and those of one task.
-    kept_panels: usize,
-    kept_each: usize,
-    streamed_panels: usize,
-    streamed_each: usize,
-    /// Streamed panels that meet the kept ones together.
-    group: usize,
+    a_panels: usize,
+    a_each: usize,
+    b_panels: usize,
+    b_each: usize,
 }
 
 impl<'a> Plan<'a> {
     fn new<K: Kernel>(threads: usize, precision: Precision, a: Mat<'a>, b: Mat<'a>) -> Plan<'a> {
         let (a, b) = (Lines::rows(a), Lines::columns(b));
+        // Where both lie across (a weight's gradient), A's elements are transposed and B's need not be: A is the smaller.
+        let turned = K::MR == K::NR && !a.along && !b.along && a.count > b.count;
+        let (a, b) = if turned { (b.turned(), a.turned()) } else { (a, b) };
         let words = a.depth.div_ceil(if K::PAIRS { 2 } else { 1 });
         let depth = words.div_ceil(LINE);
         let chunk = even(depth, K::CHUNK);
         let near = even(chunk, K::NEAR);
-        let (kept, streamed) = if a.count >= b.count { (a, b) } else { (b, a) };
-        let b_width = K::width(b.count);
-        let (kept_width, streamed_width) = if kept.is_a { (K::MR, b_width) } else { (b_width, K::MR) };
-        let kept_panels = kept.count.div_ceil(kept_width);
-        let streamed_panels = streamed.count.div_ceil(streamed_width);
-
-        let fitting = K::KEPT / (kept_width * chunk * size_of::<Line>());
-        // Narrower blocks would stream more than they compute.
-        let least = 64usize.div_ceil(kept_width);
-        let balanced = if threads == 1 { kept_panels } else { kept_panels.div_ceil(threads * BLOCKS_A_THREAD) };
-        let kept_each = even(kept_panels, balanced.min(fitting).max(least));
-        let mut streamed_each = streamed_panels;
-        let tasks = kept_panels.div_ceil(kept_each);
-        if threads > 1 && tasks < 2 * threads {
-            streamed_each = streamed_panels.div_ceil((2 * threads).div_ceil(tasks.max(1))).max(1);
+        let width = K::width(b.count);
+        let (a_panels, b_panels) = (a.count.div_ceil(K::MR), b.count.div_ceil(width));
+        let fitting = (K::KEPT / (width * chunk * size_of::<Line>())).clamp(1, b_panels);
+        let waiting = if chunk < depth { ASIDE / (K::MR * K::NR * size_of::<f32>()) } else { usize::MAX };
+        let mut best: Option<(usize, (usize, usize))> = None;
+        let least = b_panels.div_ceil(fitting);
+        for across in least..=b_panels.min(least.next_multiple_of(threads)) {
+            let b_each = b_panels.div_ceil(across);
+            let across = b_panels.div_ceil(b_each);
+            for down in [1, threads.div_ceil(across), threads] {
+                let a_each = a_panels.div_ceil(down).min((waiting / b_each).max(1));
+                let down = a_panels.div_ceil(a_each);
+                let turns = (across * down).div_ceil(threads);
+                let cost = turns
+                    * (2 * a_each * K::MR * b_each * width / FLOPS_A_BYTE
+                        + 2 * a_each * K::MR
+                        + BYTES_A_PACKED * b_each * width);
+                if best.is_none_or(|(least, _)| cost < least) {
+                    best = Some((cost, (a_each, b_each)));
+                }
+            }
         }
-        if chunk < depth {
-            let most = ASIDE / (kept_each * K::MR * K::NR * size_of::<f32>());
-            streamed_each = streamed_each.min(most.max(1));
-        }
-        let streamed_each = even(streamed_panels, streamed_each);
-        // Columns are innermost, so that the sink writes along C's rows. A streamed panel of A stays in L1 while all kept ones of
-        // B go past it; past a kept panel of A go as many of B's as a further share of L2 holds.
-        let group = match kept.is_a {
-            true => (K::KEPT / 2 / (streamed_width * chunk * size_of::<Line>())).max(1),
-            false => 1,
-        };
+        let (a_each, b_each) = best.map_or((a_panels, 1), |(_, each)| each);
         Plan {
             precision,
-            kept,
-            streamed,
-            kept_width,
-            streamed_width,
-            b_width,
+            a,
+            b,
+            turned,
+            whole: !(K::IN_PLACE && a.along),
+            width,
             words,
             depth,
             chunk,
             near,
-            kept_panels,
-            kept_each,
-            streamed_panels,
-            streamed_each,
-            group,
+            a_panels,
+            a_each,
+            b_panels,
+            b_each,
         }
     }
 
@@ -130,117 +131,132 @@ pub(super) unsafe fn multiply<K: Kernel, S: TileSink>(
         return;
     }
     let plan = Plan::new::<K>(pool.map_or(1, Pool::threads), precision, a, b);
-    let width = plan.streamed_width;
-    let mut streamed = Loan::streamed(plan.streamed_panels * plan.depth * width);
-    let streamed = Shared(streamed.as_mut_ptr());
-    let at = |chunk: usize, panel: usize| {
-        let blocks = plan.blocks_of(chunk);
-        // SAFETY: chunk after chunk, within each panel after panel: below the length just asked for.
-        unsafe { streamed.get().add((blocks.start * plan.streamed_panels + panel * blocks.len()) * width) }
-    };
-
     let run = |tasks: usize, task: &(dyn Fn(usize) + Sync)| match pool {
         Some(pool) => pool.run(tasks, task),
         None => (0..tasks).for_each(task),
     };
-    // Some 64 KB of packed panels to a task.
-    let each = even(plan.streamed_panels, 1024 / (width * plan.chunk).max(1));
-    let shares = plan.streamed_panels.div_ceil(each);
-    run(shares * plan.chunks(), &|task| {
-        let (chunk, share) = (task / shares, task % shares);
-        let panels = share * each..plan.streamed_panels.min((share + 1) * each);
-        let to = at(chunk, panels.start);
-        // SAFETY: the machine has the level; these panels' room is this task's alone.
-        unsafe { pack::<K>(plan.streamed, precision, width, panels, plan.blocks_of(chunk), to) };
-    });
 
-    let across = plan.streamed_panels.div_ceil(plan.streamed_each);
-    let down = plan.kept_panels.div_ceil(plan.kept_each);
+    let mut whole = Loan::whole(if plan.whole { plan.a_panels * plan.depth * K::MR } else { 0 });
+    let whole = Whole(whole.as_mut_ptr());
+    if plan.whole {
+        // Some 64 KB of packed panels to a task.
+        let each = even(plan.a_panels, 1024 / (K::MR * plan.chunk).max(1));
+        let shares = plan.a_panels.div_ceil(each);
+        run(shares * plan.chunks(), &|task| {
+            let (chunk, share) = (task / shares, task % shares);
+            let panels = share * each..plan.a_panels.min((share + 1) * each);
+            // SAFETY: the machine has the level; these panels' room is this task's alone.
+            unsafe {
+                let to = whole.at::<K>(&plan, chunk, panels.start);
+                pack::<K>(plan.a, precision, K::MR, panels, plan.blocks_of(chunk), to);
+            }
+        });
+    }
+
+    let across = plan.b_panels.div_ceil(plan.b_each);
+    let down = plan.a_panels.div_ceil(plan.a_each);
     run(across * down, &|task| {
         let (down, across) = (task / across, task % across);
-        let kept = down * plan.kept_each..plan.kept_panels.min((down + 1) * plan.kept_each);
-        let streamed = across * plan.streamed_each..plan.streamed_panels.min((across + 1) * plan.streamed_each);
-        // SAFETY: the machine has the level.
-        unsafe { block::<K, S>(&plan, kept, streamed, &at, sink) };
+        let rows = down * plan.a_each..plan.a_panels.min((down + 1) * plan.a_each);
+        let kept = across * plan.b_each..plan.b_panels.min((across + 1) * plan.b_each);
+        // SAFETY: the machine has the level; A is packed where it is to be.
+        unsafe { block::<K, S>(&plan, rows, kept, whole, sink) };
     });
 }
 
-/// The address of panels that one task writes and, later, all tasks read.
+/// A, packed: chunk after chunk, within each panel after panel. Each panel is written by one task and, later, read by all.
 #[derive(Clone, Copy)]
-struct Shared(*mut Line);
+struct Whole(*mut Line);
 
-// SAFETY: tasks write to disjoint ranges, and read only in a later call of the pool.
-unsafe impl Sync for Shared {}
+// SAFETY: tasks write to disjoint panels, and read only in a later call of the pool.
+unsafe impl Sync for Whole {}
 
-impl Shared {
-    fn get(&self) -> *mut Line {
-        self.0
+impl Whole {
+    /// # Safety
+    /// A is packed whole; the panel is one of it.
+    unsafe fn at<K: Kernel>(&self, plan: &Plan, chunk: usize, panel: usize) -> *mut Line {
+        let blocks = plan.blocks_of(chunk);
+        // SAFETY: within the room for all panels.
+        unsafe { self.0.add((blocks.start * plan.a_panels + panel * blocks.len()) * K::MR) }
     }
 }
 
-/// One task: a block of kept panels times a range of streamed ones.
+/// One task: a range of A's panels times a range of B's.
 ///
 /// # Safety
-/// The machine has what `K` needs; the streamed panels are packed.
-unsafe fn block<K: Kernel, S: TileSink>(
-    plan: &Plan,
-    kept: Range<usize>,
-    streamed: Range<usize>,
-    at: &dyn Fn(usize, usize) -> *mut Line,
-    sink: &S,
-) {
-    let width = plan.kept_width;
-    let mut room = Loan::kept(kept.len() * plan.chunk * width);
-    let room = room.as_mut_ptr();
+/// The machine has what `K` needs; A is packed where it is to be.
+unsafe fn block<K: Kernel, S: TileSink>(plan: &Plan, rows: Range<usize>, kept: Range<usize>, whole: Whole, sink: &S) {
     let stacked = plan.chunks() > 1;
     let aside = match (stacked, plan.near < plan.chunk) {
-        (true, _) => kept.len() * streamed.len(),
-        (false, true) => kept.len() * streamed.len().min(plan.group),
+        (true, _) => rows.len() * kept.len(),
+        (false, true) => kept.len(),
         (false, false) => 1,
     };
-    let mut tiles = Loan::tiles(aside * K::MR * K::NR / LINE);
-    let tiles = tiles.as_mut_ptr();
+    // One after the other: the kept panels, room for a panel of A, the tiles.
+    let (b_lines, a_lines) = (kept.len() * plan.chunk * plan.width, plan.chunk * K::MR);
+    let mut room = Loan::kept(b_lines + a_lines + (aside + 1) * tile_lines::<K>());
+    let packed = room.as_mut_ptr();
+    // SAFETY: within the loan.
+    let (panel, tiles) = unsafe { (packed.add(b_lines), packed.add(b_lines + a_lines)) };
     // SAFETY: the machine has what `K` needs.
     let _hold = unsafe { K::hold() };
     for chunk in 0..plan.chunks() {
         let blocks = plan.blocks_of(chunk);
         // SAFETY: the room is that of these panels, at most a chunk deep.
-        unsafe { pack::<K>(plan.kept, plan.precision, width, kept.clone(), blocks.clone(), room) };
-        let mut first = streamed.start;
-        while first < streamed.end {
-            let group = first..streamed.end.min(first + plan.group);
+        unsafe { pack::<K>(plan.b, plan.precision, plan.width, kept.clone(), blocks.clone(), packed) };
+        // Where a panel's rows are.
+        let place = |number: usize| match plan.whole {
+            // SAFETY: A is packed.
+            true => Rows::packed::<K>(unsafe { whole.at::<K>(plan, chunk, number) }),
+            false => plan.a.in_place::<K>(number, blocks.start).unwrap_or(Rows::packed::<K>(panel)),
+        };
+        for number in rows.clone() {
+            let here = place(number);
+            if here.at == panel.cast() {
+                // SAFETY: there is room for one panel.
+                unsafe { pack::<K>(plan.a, plan.precision, K::MR, number..number + 1, blocks.clone(), panel) };
+            }
             let sweep = Sweep::<K, S> {
                 plan,
+                row: number,
+                rows: here,
+                next: if number + 1 < rows.end { place(number + 1) } else { here },
                 kept: kept.clone(),
-                packed: room,
-                group: group.clone(),
-                streamed: at(chunk, first),
+                packed,
                 blocks: blocks.clone(),
-                tiles: match stacked {
-                    false => tiles,
-                    // SAFETY: tiles for each kept panel, for each streamed one before this.
-                    true => unsafe { tiles.add((first - streamed.start) * kept.len() * (K::MR * K::NR / LINE)) },
+                // SAFETY: tiles for each kept panel, for each of A's before this.
+                tiles: unsafe {
+                    tiles.add(if stacked { (number - rows.start) * kept.len() * tile_lines::<K>() } else { 0 })
                 },
+                // SAFETY: the last tile.
+                spare: unsafe { tiles.add(aside * tile_lines::<K>()) },
                 stacked,
                 sink,
                 kernel: PhantomData,
             };
             // SAFETY: the machine has the level.
             unsafe { K::Isa::vectorize(sweep) };
-            first = group.end;
         }
     }
 }
 
-/// A group of streamed panels times all kept ones, over one chunk of k.
+const fn tile_lines<K: Kernel>() -> usize {
+    K::MR * K::NR / LINE
+}
+
+/// One panel of A times all kept ones of B, over one chunk of k.
 struct Sweep<'a, K: Kernel, S: TileSink> {
     plan: &'a Plan<'a>,
+    row: usize,
+    rows: Rows,
+    /// The panel of A that comes next: it is prefetched.
+    next: Rows,
     kept: Range<usize>,
     packed: *const Line,
-    group: Range<usize>,
-    streamed: *const Line,
     blocks: Range<usize>,
     tiles: *mut Line,
+    /// A tile's room, to turn one.
+    spare: *mut Line,
     /// Whether each pair of panels has a tile of its own that waits for the next chunk.
     stacked: bool,
     sink: &'a S,
@@ -262,53 +278,71 @@ impl<K: Kernel, S: TileSink> Vectorized for Sweep<'_, K, S> {
 }
 
 impl<K: Kernel, S: TileSink> Sweep<'_, K, S> {
-    /// All pairs of panels over one stretch of k; `apart` says that each pair's tile waits for the next stretch or chunk,
-    /// otherwise one tile serves all.
+    /// All kept panels over one stretch of k; `apart` says that each one's tile waits for the next stretch or chunk, otherwise
+    /// one tile serves all.
     #[inline(always)]
     fn stretch<I: Isa>(&self, blocks: Range<usize>, apart: bool) {
         let plan = self.plan;
-        let a_kept = plan.kept.is_a;
         let (depth, skipped) = (self.blocks.len(), blocks.start - self.blocks.start);
         let words = plan.words.min(blocks.end * LINE) - blocks.start * LINE;
         let (begins, ends) = (blocks.start == 0, blocks.end == plan.depth);
-        let (a_lines, b_lines) = match a_kept {
-            true => (plan.kept.count, plan.streamed.count),
-            false => (plan.streamed.count, plan.kept.count),
-        };
-        let (kept, group) = (self.kept.len(), self.group.len());
-        let inner = if a_kept { group } else { kept };
-        // The next group comes from L3: each tile prefetches a share of it.
-        let next_group = self.streamed.wrapping_add(group * depth * plan.streamed_width);
-        let mut ahead = next_group.wrapping_add(kept * group * skipped * K::AHEAD);
-        for number in 0..kept * group {
-            let (i, j) = match a_kept {
-                true => (number / inner, number % inner),
-                false => (number % inner, number / inner),
-            };
-            let (row, col) = match a_kept {
-                true => (self.kept.start + i, self.group.start + j),
-                false => (self.group.start + j, self.kept.start + i),
-            };
-            let (row, col) = (row * K::MR, col * plan.b_width);
-            let (rows, cols) = (K::MR.min(a_lines - row), plan.b_width.min(b_lines - col));
-            // SAFETY: the kept panel i and the streamed panel j, as deep as `words` says, packed for `K`; their tile of those
-            // put aside, or the only one. `block` holds what `K` needs held.
+        let row = self.row * K::MR;
+        let rows = K::MR.min(plan.a.count - row);
+        let a = self.rows.from(skipped);
+        let next = self.next.from(skipped);
+        for j in 0..self.kept.len() {
+            let col = (self.kept.start + j) * plan.width;
+            let cols = plan.width.min(plan.b.count - col);
+            let ahead = next.share(j, K::AHEAD, blocks.len(), K::MR);
+            // SAFETY: the panel of A, and the kept panel j, as deep as `words` says, packed for `K`; their tile of those put
+            // aside, or the only one. `block` holds what `K` needs held.
             let acc = unsafe {
-                let kept = self.packed.add((i * depth + skipped) * plan.kept_width);
-                let streamed = self.streamed.add((j * depth + skipped) * plan.streamed_width);
-                let (a, b) = if a_kept { (kept, streamed) } else { (streamed, kept) };
-                let tile = if apart { j * self.kept.len() + i } else { 0 };
-                let acc = self.tiles.add(tile * (K::MR * K::NR / LINE)).cast::<f32>();
-                K::run(words, Panels { a, b, width: plan.b_width, ahead }, acc, rows, cols, !begins);
+                let b = self.packed.add((j * depth + skipped) * plan.width);
+                let acc = self.tiles.add(if apart { j } else { 0 } * tile_lines::<K>()).cast::<f32>();
+                K::run(words, Panels { a, b, width: plan.width, ahead }, acc, rows, cols, !begins);
                 std::slice::from_raw_parts_mut(acc, K::MR * K::NR)
             };
-            ahead = ahead.wrapping_add(blocks.len() * K::AHEAD);
-            // Twice, so that the sink's loops over a whole tile have constant bounds.
-            if ends && (rows, cols) == (K::MR, K::NR) {
+            if !ends {
+                continue;
+            }
+            if plan.turned {
+                // SAFETY: a tile's room, apart from `acc`.
+                let acc = unsafe { self.turn::<I>(acc) };
+                self.sink.tile::<I>(col, row, cols, rows, acc, K::MR);
+            } else if (rows, cols) == (K::MR, K::NR) {
+                // Said again, so that the sink's loops over a whole tile have constant bounds.
                 self.sink.tile::<I>(row, col, K::MR, K::NR, acc, K::NR);
-            } else if ends {
+            } else {
                 self.sink.tile::<I>(row, col, rows, cols, acc, K::NR);
             }
+        }
+    }
+
+    /// The transpose of a square tile.
+    ///
+    /// # Safety
+    /// The machine has `I`'s level; `spare` is a tile's room.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)] // the room is not this struct's own
+    unsafe fn turn<I: Isa>(&self, acc: &[f32]) -> &mut [f32] {
+        const { assert!(K::NR.is_multiple_of(LINE)) };
+        let across = K::NR / LINE;
+        // SAFETY: all lines of one tile and of the other; `acc` and the room are aligned.
+        unsafe {
+            let from = acc.as_ptr().cast::<Line>();
+            for (i, j) in (0..K::MR / LINE).flat_map(|i| (0..across).map(move |j| (i, j))) {
+                let mut square = [Line::ZERO; LINE];
+                for (l, line) in square.iter_mut().enumerate() {
+                    *line = *from.add((i * LINE + l) * across + j);
+                }
+                let mut turned = [Line::ZERO; LINE];
+                let (low, high) = turned.split_at_mut(LINE / 2);
+                transpose::<I>(&square, [low.as_mut_ptr(), high.as_mut_ptr()], LINE);
+                for (l, line) in turned.iter().enumerate() {
+                    *self.spare.add((j * LINE + l) * across + i) = *line;
+                }
+            }
+            std::slice::from_raw_parts_mut(self.spare.cast(), K::MR * K::NR)
         }
     }
 }

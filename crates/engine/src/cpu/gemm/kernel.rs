@@ -14,19 +14,57 @@ impl Line {
     pub(super) const ZERO: Line = Line([0; LINE]);
 }
 
+/// Where a panel of A lies: its rows' words, in lines of 16.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows {
+    pub at: *const u8,
+    /// Bytes from one row's line to the next row's, and to the same row's next one.
+    pub row: usize,
+    pub block: usize,
+}
+
+impl Rows {
+    /// A packed panel.
+    pub(super) fn packed<K: Kernel>(panel: *const Line) -> Rows {
+        Rows { at: panel.cast(), row: size_of::<Line>(), block: K::MR * size_of::<Line>() }
+    }
+
+    /// The same rows from a later block on.
+    pub(super) fn from(self, block: usize) -> Rows {
+        Rows { at: self.at.wrapping_add(block * self.block), ..self }
+    }
+
+    /// What call `number` is to prefetch of these `count` rows, if each takes `each` runs of `blocks` lines: runs as far apart
+    /// as `row` says. Nothing new, once all have had their turn.
+    pub(super) fn share(self, number: usize, each: usize, blocks: usize, count: usize) -> Rows {
+        let first = number * each;
+        if first >= count {
+            return Rows { row: 0, ..self };
+        }
+        if self.row == size_of::<Line>() {
+            // Packed: one long run.
+            let run = blocks * size_of::<Line>();
+            return Rows { at: self.at.wrapping_add(first * run), row: run, ..self };
+        }
+        Rows { at: self.at.wrapping_add(first * self.row), ..self }
+    }
+}
+
 /// One panel of each operand.
 #[derive(Clone, Copy)]
 pub(super) struct Panels {
-    pub a: *const Line,
+    pub a: Rows,
     pub b: *const Line,
     /// Columns of B's panel: a multiple of 16.
     pub width: usize,
-    /// Memory that is read soon, for the kernel to prefetch. It may lie outside any object.
-    pub ahead: *const Line,
+    /// Memory that is read soon, for the kernel to prefetch: a line of [`Kernel::AHEAD`] rows for each block of k. It may lie
+    /// outside any object.
+    pub ahead: Rows,
 }
 
 /// A micro-kernel. Its operands are panels, cut along k into blocks of 16 words:
-/// - A: for each block, `MR` lines; line i holds the block's 16 words of row i;
+/// - A: for each block, `MR` lines; line i holds the block's 16 words of row i. They follow each other, unless the kernel
+///   reads rows in place;
 /// - B: for each block, `width/16 ≤ NR/16` squares of 16 lines; line w of square s holds word w of columns
 ///   `16·s..16·s + 16`.
 ///
@@ -40,13 +78,15 @@ pub(super) trait Kernel: 'static {
     const NR: usize;
     /// Whether a word is a pair of bf16, not an f32.
     const PAIRS: bool;
+    /// Whether A's lines may lie anywhere, as [`Rows`] says.
+    const IN_PLACE: bool = false;
     /// Blocks of k that are summed in registers before the tile is put aside: what keeps a panel in L1 while others pass it.
     const NEAR: usize = Self::CHUNK;
     /// Blocks of k that are packed at a time: what keeps panels in L2.
     const CHUNK: usize;
-    /// Bytes of packed panels that one thread keeps in L2 while the other operand streams past them.
+    /// Bytes of packed panels of B that one thread keeps in L2 while A streams past them.
     const KEPT: usize;
-    /// Lines that `run` prefetches for each block of k.
+    /// Rows of which `run` prefetches a line for each block of k.
     const AHEAD: usize = 0;
     /// Held by a thread while it calls `run`.
     type Hold;

@@ -25,6 +25,7 @@ use half::bf16;
 
 use super::level::{Isa, Level};
 use super::pool::Pool;
+pub(crate) use kernel::Rows;
 pub use peak::peak;
 
 /// The elements of an operand.

@@ -9,10 +9,10 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::kernel::{Kernel, LINE, Line};
+use super::kernel::{Kernel, LINE, Line, Rows};
 use super::transpose::transpose;
 use super::{Mat, Precision, Slice};
-use crate::cpu::level::{Isa, Vectorized};
+use crate::cpu::level::{Isa, Vectorized, prefetch};
 use crate::dtype::rounded_to_bf16;
 
 /// An operand seen as lines along k.
@@ -25,7 +25,7 @@ pub(super) struct Lines<'a> {
     pub(super) depth: usize,
     stride: usize,
     /// Whether a line is contiguous (line l, element k at `l·stride + k`), not its neighbours (at `k·stride + l`).
-    along: bool,
+    pub(super) along: bool,
     /// Which operand this is.
     pub(super) is_a: bool,
 }
@@ -39,6 +39,25 @@ impl<'a> Lines<'a> {
     /// The columns of B.
     pub(super) fn columns(b: Mat<'a>) -> Lines<'a> {
         Lines { is_a: false, ..Lines::rows(b.t()) }
+    }
+
+    /// The same lines in the other operand's place.
+    pub(super) fn turned(self) -> Lines<'a> {
+        Lines { is_a: !self.is_a, ..self }
+    }
+
+    /// Panel `number` of A from a block of k on, if its rows need no packing: all there, of bf16, and whole lines long.
+    pub(super) fn in_place<K: Kernel>(&self, number: usize, block: usize) -> Option<Rows> {
+        let line = 2 * LINE;
+        match self.data {
+            Slice::BF16(data)
+                if self.along && (number + 1) * K::MR <= self.count && self.depth.is_multiple_of(line) =>
+            {
+                let at = data.as_ptr().wrapping_add(number * K::MR * self.stride + block * line);
+                Some(Rows { at: at.cast(), row: self.stride * size_of::<bf16>(), block: size_of::<Line>() })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -304,7 +323,12 @@ impl<C: Convert> Converting<'_, C> {
                 (0..wanted).for_each(|i| *to[i / 8].add(i % 8) = Line::ZERO);
             } else if there >= needed && depth == deep {
                 let offset = if lines.along { first * lines.stride + k } else { k * lines.stride + first };
-                self.square::<I>(self.data.add(offset), lines.stride, wanted, to);
+                let from = self.data.add(offset);
+                // Rows far apart: the hardware does not see the next block coming.
+                if !lines.along && k + 2 * deep <= lines.depth && from.addr().is_multiple_of(64) {
+                    (deep..2 * deep).for_each(|row| prefetch(from.wrapping_add(row * lines.stride)));
+                }
+                self.square::<I>(from, lines.stride, wanted, to);
             } else {
                 self.edge::<I>(first, there, k, depth, wanted, to);
             }

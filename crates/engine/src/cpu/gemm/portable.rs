@@ -27,7 +27,7 @@ impl Kernel for PortableF32 {
         // SAFETY: the caller vouches for the panels' sizes and for `acc`.
         let (a, b, acc) = unsafe {
             (
-                std::slice::from_raw_parts(panels.a.cast::<[[f32; LINE]; ROWS]>(), blocks),
+                std::slice::from_raw_parts(panels.a.at.cast::<[[f32; LINE]; ROWS]>(), blocks),
                 std::slice::from_raw_parts(panels.b.cast::<[[f32; LINE]; LINE]>(), blocks),
                 &mut *acc.cast::<[[f32; LINE]; ROWS]>(),
             )

@@ -4,15 +4,13 @@ use std::cell::Cell;
 use std::thread::LocalKey;
 
 use super::kernel::Line;
-use crate::cpu::buffer::Buffer;
+use crate::cpu::buffer::{Buffer, MAPPED};
 
 thread_local! {
-    /// The panels that a product packs for all its threads.
-    static STREAMED: Cell<Option<Buffer>> = const { Cell::new(None) };
-    /// The panels that a thread packs for itself.
+    /// The operand that a product packs for all its threads.
+    static WHOLE: Cell<Option<Buffer>> = const { Cell::new(None) };
+    /// The panels that a thread packs for itself, and its tiles.
     static KEPT: Cell<Option<Buffer>> = const { Cell::new(None) };
-    /// Tiles of C.
-    static TILES: Cell<Option<Buffer>> = const { Cell::new(None) };
 }
 
 /// A buffer on loan: it goes back to its thread when dropped. A second loan of a kind on one thread (a product within another
@@ -23,16 +21,12 @@ pub(super) struct Loan {
 }
 
 impl Loan {
-    pub(super) fn streamed(lines: usize) -> Loan {
-        Loan::of(&STREAMED, lines)
+    pub(super) fn whole(lines: usize) -> Loan {
+        Loan::of(&WHOLE, lines)
     }
 
     pub(super) fn kept(lines: usize) -> Loan {
         Loan::of(&KEPT, lines)
-    }
-
-    pub(super) fn tiles(lines: usize) -> Loan {
-        Loan::of(&TILES, lines)
     }
 
     fn of(home: &'static LocalKey<Cell<Option<Buffer>>>, lines: usize) -> Loan {
@@ -43,8 +37,9 @@ impl Loan {
             return Loan { lines: kept, home };
         }
         drop(kept);
-        // Half as much again, so that slowly growing sizes seldom allocate.
-        Loan { lines: Some(Buffer::new(bytes.max(room * 3 / 2))), home }
+        // Half as much again, so that slowly growing sizes seldom allocate; and huge pages, of which kept panels and tiles miss
+        // the TLB less.
+        Loan { lines: Some(Buffer::new(bytes.max(room * 3 / 2).max(MAPPED))), home }
     }
 
     pub(super) fn as_mut_ptr(&mut self) -> *mut Line {

@@ -148,9 +148,11 @@ impl<E: Real> Vectorized for Forward<'_, E> {
             stats[0] = mean;
             stats[1] = scale;
             each_part!(hidden, part => {
-                let (s, gamma, beta) = (load(&s[part.clone()]), load(&gamma[part.clone()]), load(&beta[part.clone()]));
-                store::<I, _>(lanes::zip3(s, gamma, beta, |s, g, b| madd::<I>((s - mean) * scale, g, b)), &mut y[part]);
+                let (x, gamma, beta) = (load(&s[part.clone()]), load(&gamma[part.clone()]), load(&beta[part.clone()]));
+                let normed = lanes::zip3(x, gamma, beta, |x, g, b| madd::<I>((x - mean) * scale, g, b));
+                store::<I, _>(normed, &mut s[part]);
             });
+            lanes::stream::<I, _>(&s, y);
         }
     }
 }
@@ -193,21 +195,21 @@ impl<E: Real> Vectorized for BackwardBlock<'_, E> {
                 lane_sum!(hidden, part => lanes::zip(load(&g[part.clone()]), load(&normed[part]), |g, n| g * n));
             let mean_gx = mean_gx / hidden as f32;
             let at = row * hidden..(row + 1) * hidden;
-            let dx = &mut self.dx[at.clone()];
-            let mut dr = (!self.dr.is_empty()).then(|| &mut self.dr[at]);
             let first = (self.first + row) * hidden;
             each_part!(hidden, part => {
                 let mut ds = lanes::zip(load(&g[part.clone()]), load(&normed[part.clone()]), |g, n| {
                     (madd::<I>(-n, mean_gx, g) - mean_g) * scale
                 });
-                if let Some(dr) = &mut dr {
-                    store::<I, _>(ds, &mut dr[part.clone()]);
-                }
+                store::<I, _>(ds, &mut g[part.clone()]);
                 if self.rows.mask.active() {
                     ds = lanes::zip(ds, self.rows.mask.factors(first + part.start), |ds, factor| ds * factor);
                 }
-                store::<I, _>(ds, &mut dx[part]);
+                store::<I, _>(ds, &mut normed[part]);
             });
+            if !self.dr.is_empty() {
+                lanes::stream::<I, _>(&g, &mut self.dr[at.clone()]);
+            }
+            lanes::stream::<I, _>(&normed, &mut self.dx[at]);
         }
     }
 }

@@ -1,7 +1,7 @@
 use super::{Attention, Heads};
 use crate::cpu::gemm::{Mat, Precision, TileSink, product_serial};
 use crate::cpu::lanes::{self, each_part, lane_max, lane_sum, load, store};
-use crate::cpu::level::{Isa, Vectorized, madd};
+use crate::cpu::level::{Isa, Vectorized, madd, prefetch};
 use crate::cpu::math::exp;
 use crate::cpu::rows::Parts;
 use crate::cpu::{Cpu, mat, mat_part, precision_of};
@@ -16,6 +16,8 @@ use std::ops::Range;
 const WEIGHTS: usize = 1 << 16;
 /// Rows of a block at least.
 const LEAST_ROWS: usize = 16;
+/// Tasks that each thread should get, for balance where lengths differ.
+const TASKS_A_THREAD: usize = 8;
 
 /// One head of one sequence: what a task does.
 struct Head<'a> {
@@ -24,6 +26,8 @@ struct Head<'a> {
     tokens: Range<usize>,
     head: usize,
     width: usize,
+    /// Whether the same thread takes the next head after this.
+    followed: bool,
 }
 
 impl<'a> Head<'a> {
@@ -59,6 +63,20 @@ impl<'a> Head<'a> {
         })
     }
 
+    /// Asks for a row's part of the next head, whose lines lie among this one's: the hardware sees no run in them.
+    fn prefetch<E: Real>(&self, of: &Tensor, row: usize) {
+        if !self.followed {
+            return;
+        }
+        let (_, columns) = of.matrix("attention");
+        let values = of.slice::<E>();
+        let row = (self.tokens.start + row) * columns;
+        for first in (0..columns).step_by(self.inputs.heads * self.width) {
+            let next = &values[row + first + (self.head + 1) * self.width..][..self.width];
+            next.iter().step_by(64 / size_of::<E>()).for_each(|x| prefetch(x));
+        }
+    }
+
     /// The dropout of one row's weights.
     fn mask(&self, row: usize) -> Mask {
         self.inputs.mask.row(((self.tokens.start + row) * self.inputs.heads + self.head) as u64)
@@ -70,21 +88,27 @@ impl<'a> Head<'a> {
 }
 
 impl Cpu {
-    /// Runs `body` for every head of every sequence, longest work first where lengths differ much is not needed: tasks
-    /// are taken one by one.
+    /// Runs `body` for every head of every sequence: a task is some neighbouring heads of one.
     fn for_heads<'a>(&'a self, inputs: &'a Heads<'a>, body: impl Fn(Head<'a>) + Sync) {
         let (tokens, columns) = inputs.qkv.matrix("attention");
         let ends = inputs.cu_seqlens.slice::<i32>();
-        assert_eq!(columns % (3 * inputs.heads), 0, "attention: {columns} columns for {} heads", inputs.heads);
+        let heads = inputs.heads;
+        assert_eq!(columns % (3 * heads), 0, "attention: {columns} columns for {heads} heads");
         assert!(
             ends.first() == Some(&0) && ends.last() == Some(&(tokens as i32)) && ends.is_sorted(),
             "attention: cumulative lengths must rise from 0 to {tokens}"
         );
-        let width = columns / 3 / inputs.heads;
-        self.pool.run((ends.len() - 1) * inputs.heads, &|task| {
-            let (sequence, head) = (task / inputs.heads, task % inputs.heads);
+        let width = columns / 3 / heads;
+        let sequences = ends.len() - 1;
+        let each = (sequences * heads / (self.pool.threads() * TASKS_A_THREAD)).clamp(1, heads);
+        let groups = heads.div_ceil(each);
+        self.pool.run(sequences * groups, &|task| {
+            let (sequence, group) = (task / groups, task % groups);
             let tokens = ends[sequence] as usize..ends[sequence + 1] as usize;
-            body(Head { cpu: self, inputs, tokens, head, width });
+            let last = heads.min((group + 1) * each);
+            for head in group * each..last {
+                body(Head { cpu: self, inputs, tokens: tokens.clone(), head, width, followed: head + 1 < last });
+            }
         });
     }
 }
@@ -124,6 +148,7 @@ fn forward<E: Real>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>
         let blocks = scores.slice::<f32>().chunks_exact(keys).zip(weights.slice_mut::<E>().chunks_exact_mut(keys));
         for (i, ((scores, weights), total)) in blocks.zip(totals.slice_mut::<f32>()).enumerate() {
             let row = rows.start + i;
+            head.prefetch::<E>(head.inputs.qkv, row);
             let seen = head.seen(row, keys);
             let log_sum = level.run(Softmax { scores, weights, seen, mask: head.mask(row), total });
             let at = (head.tokens.start + row) * heads + head.head;
@@ -169,7 +194,9 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Part
         let (mut dropped, mut ds) = (Tensor::host(&shape, E::DTYPE), Tensor::host(&shape, E::DTYPE));
         let inputs = signed.slice::<f32>().chunks_exact(keys).zip(slopes.slice::<f32>().chunks_exact(keys));
         let outputs = dropped.slice_mut::<E>().chunks_exact_mut(keys).zip(ds.slice_mut::<E>().chunks_exact_mut(keys));
-        for ((signed, slopes), (dropped, ds)) in inputs.zip(outputs) {
+        for (row, ((signed, slopes), (dropped, ds))) in rows.clone().zip(inputs.zip(outputs)) {
+            head.prefetch::<E>(head.inputs.qkv, row);
+            head.prefetch::<E>(dy, row);
             let (kept, scale) = (head.inputs.mask.kept(), head.scale());
             level.run(SoftmaxBack { signed, slopes, dropped, ds, kept, scale });
         }
@@ -238,8 +265,12 @@ impl<E: Real> TileSink for StoreRows<'_, E> {
             let factor = self.factors.map_or(1.0, |factors| factors[row + r]);
             // SAFETY: tiles are disjoint, and these rows' columns are this task's own.
             let y = unsafe { self.y.part(at..at + cols) };
-            let acc = &acc[r * stride..r * stride + cols];
-            each_part!(cols, part => store::<I, _>(lanes::map(load(&acc[part.clone()]), |a| factor * a), &mut y[part]));
+            let acc = &mut acc[r * stride..r * stride + cols];
+            each_part!(cols, part => {
+                let scaled = lanes::map(load(&acc[part.clone()]), |a| factor * a);
+                store::<I, _>(scaled, &mut acc[part]);
+            });
+            lanes::stream::<I, _>(acc, y);
         }
     }
 }

@@ -7,40 +7,40 @@ use crate::cpu::{Cpu, mat, math, precision_of};
 use crate::dtype::Real;
 use crate::tensor::with_real;
 use crate::{DType, Gradients, Parameters, Tensor};
+use std::ops::Range;
 
-/// Elements a task of an element-wise pass takes.
-const BLOCK: usize = 1 << 14;
+/// Rows of a tile that go through the activation together, and the most columns of one.
+const STEP: usize = 4;
+const WIDEST: usize = 64;
 /// Rows a task of the bias gradient takes. Part of the result's definition: sums of blocks are added in order.
 const ROWS: usize = 64;
 
 impl Linear for Cpu {
-    fn linear(&self, x: &Tensor, params: &Parameters, layer: Layer, keep_input: bool) -> (Tensor, Option<Tensor>) {
+    fn linear(&self, x: &Tensor, params: &Parameters, layer: Layer, keep_slope: bool) -> (Tensor, Option<Tensor>) {
         let (tokens, inner) = x.matrix("linear");
         let [outer, weight_inner] = *params.shape(layer.weight) else { panic!("linear: a weight is a matrix") };
         assert_eq!(weight_inner, inner, "linear: {} against {x:?}", params.name(layer.weight));
         let weight = Mat::new(Slice::F32(params.values(layer.weight)), outer, inner, inner);
         let mut y = Tensor::host(&[tokens, outer], x.dtype());
-        let mut kept =
-            (keep_input && layer.activation.keeps_input()).then(|| Tensor::host(&[tokens, outer], x.dtype()));
+        let keep_slope = keep_slope && layer.activation != Activation::None;
+        let mut slope = keep_slope.then(|| Tensor::host(&[tokens, outer], x.dtype()));
         with_real!(x.dtype(), E => {
             let sink = Forward {
                 y: Parts::new(y.slice_mut::<E>()),
-                input: kept.as_mut().map(|u| Parts::new(u.slice_mut::<E>())),
+                slope: slope.as_mut().map(|slope| Parts::new(slope.slice_mut::<E>())),
                 bias: layer.bias.map(|b| params.values(b)),
                 outer,
                 activation: layer.activation,
             };
             product(self.level, &self.pool, precision_of(x.dtype()), mat(x), weight.t(), &sink);
         });
-        (y, kept)
+        (y, slope)
     }
 
     fn linear_back(&self, args: LinearBack<'_>, grads: &mut Gradients) -> Option<Tensor> {
-        let LinearBack { x, kept, dy, prior, wants_dx, params, layer } = args;
-        let du = match kept {
-            Some(kept) => self.activation_back(layer.activation, kept, dy),
-            None => dy,
-        };
+        let LinearBack { x, slope, dy, prior, wants_dx, params, layer } = args;
+        let sums = layer.bias.map(|bias| grads.sums(params.range(bias)));
+        let du = self.through_activation(slope, dy, sums);
         let (tokens, inner) = x.matrix("linear_back");
         let (_, outer) = du.matrix("linear_back");
         let precision = precision_of(x.dtype());
@@ -48,9 +48,6 @@ impl Linear for Cpu {
         let adds = grads.adds(range.clone());
         let dw = Accumulate { sum: Parts::new(grads.part(range)), columns: inner, adds };
         product(self.level, &self.pool, precision, mat(&du).t(), mat(x), &dw);
-        if let Some(bias) = layer.bias {
-            self.add_column_sums(&du, grads.sums(params.range(bias)));
-        }
         if !wants_dx {
             return None;
         }
@@ -66,18 +63,29 @@ impl Linear for Cpu {
 }
 
 impl Cpu {
-    /// dy f′, in dy's memory where nobody else holds it.
-    fn activation_back(&self, activation: Activation, kept: &Tensor, dy: Tensor) -> Tensor {
+    /// du = dy f′, in dy's memory where nobody else holds it; Σ over its rows is added to `sums`.
+    fn through_activation(&self, slope: Option<&Tensor>, dy: Tensor, sums: Option<&mut [f32]>) -> Tensor {
+        let Some(slope) = slope else {
+            sums.into_iter().for_each(|sums| self.add_column_sums(&dy, sums));
+            return dy;
+        };
+        let (rows, columns) = slope.matrix("linear_back");
         let mut du = dy.into_unique();
-        with_real!(kept.dtype(), E => {
-            let kept = kept.slice::<E>();
-            let parts = Parts::new(du.slice_mut::<E>());
-            self.for_blocks(kept.len(), BLOCK, |range| {
-                // SAFETY: blocks are disjoint.
-                let d = unsafe { parts.part(range.clone()) };
-                self.level.run(ActivationBack { activation, kept: &kept[range], d });
+        let mut partial = Partial::new(rows, columns);
+        with_real!(slope.dtype(), E => {
+            let (slope, du, partial) = (slope.slice::<E>(), Parts::new(du.slice_mut::<E>()), partial.parts());
+            self.for_blocks(rows, ROWS, |range| {
+                let elements = range.start * columns..range.end * columns;
+                // SAFETY: blocks are disjoint, and so are their sums.
+                let (d, sums) = unsafe { (du.part(elements.clone()), partial.part(partial_of(&range, columns))) };
+                self.level.run(Multiply { d, by: &slope[elements] });
+                sums.fill(0.0);
+                self.level.run(ColumnSums { d, sums });
             });
         });
+        if let Some(sums) = sums {
+            self.level.run(ColumnSums { d: partial.0.slice::<f32>(), sums });
+        }
         du
     }
 
@@ -85,24 +93,42 @@ impl Cpu {
     pub(crate) fn add_column_sums(&self, d: &Tensor, sums: &mut [f32]) {
         let (rows, columns) = d.matrix("add_column_sums");
         assert_eq!(columns, sums.len(), "add_column_sums");
-        let mut partial = Tensor::host(&[rows.div_ceil(ROWS), columns], DType::F32);
+        let mut partial = Partial::new(rows, columns);
         with_real!(d.dtype(), E => {
-            let (d, partial) = (d.slice::<E>(), Parts::new(partial.slice_mut::<f32>()));
+            let (d, partial) = (d.slice::<E>(), partial.parts());
             self.for_blocks(rows, ROWS, |range| {
-                let block = range.start / ROWS;
                 // SAFETY: each block of rows has its own sums.
-                let sums = unsafe { partial.part(block * columns..(block + 1) * columns) };
+                let sums = unsafe { partial.part(partial_of(&range, columns)) };
                 sums.fill(0.0);
                 self.level.run(ColumnSums { d: &d[range.start * columns..range.end * columns], sums });
             });
         });
-        self.level.run(ColumnSums { d: partial.slice::<f32>(), sums });
+        self.level.run(ColumnSums { d: partial.0.slice::<f32>(), sums });
     }
+}
+
+/// Column sums of each block of rows [blocks, C], which are then added in order.
+struct Partial(Tensor);
+
+impl Partial {
+    fn new(rows: usize, columns: usize) -> Partial {
+        Partial(Tensor::host(&[rows.div_ceil(ROWS), columns], DType::F32))
+    }
+
+    fn parts(&mut self) -> Parts<'_, f32> {
+        Parts::new(self.0.slice_mut::<f32>())
+    }
+}
+
+/// Where the sums of a block of rows are.
+fn partial_of(rows: &Range<usize>, columns: usize) -> Range<usize> {
+    let block = rows.start / ROWS;
+    block * columns..(block + 1) * columns
 }
 
 struct Forward<'a, E> {
     y: Parts<'a, E>,
-    input: Option<Parts<'a, E>>,
+    slope: Option<Parts<'a, E>>,
     bias: Option<&'a [f32]>,
     outer: usize,
     activation: Activation,
@@ -111,44 +137,73 @@ struct Forward<'a, E> {
 impl<E: Real> TileSink for Forward<'_, E> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
-        // Chosen once a tile, not once a vector.
-        macro_rules! store_rows {
-            ($f:expr) => {
-                for r in 0..rows {
-                    self.row::<I>((row + r) * self.outer + col, col, &acc[r * stride..r * stride + cols], $f);
+        // A few rows at a time: a burst of all stores at once would wait for the memory.
+        for (step, acc) in acc[..rows * stride].chunks_mut(STEP * stride).enumerate() {
+            let row = row + step * STEP;
+            if let Some(bias) = self.bias {
+                let bias = &bias[col..col + cols];
+                for acc in acc.chunks_exact_mut(stride) {
+                    each_part!(cols, part => lanes::add_to(&mut acc[part.clone()], load(&bias[part])));
                 }
-            };
-        }
-        match self.activation {
-            Activation::None => store_rows!(std::convert::identity),
-            Activation::Gelu => store_rows!(math::gelu::<I>),
-            Activation::GeluTanh => store_rows!(math::gelu_tanh::<I>),
-            Activation::Relu => store_rows!(math::relu),
-            Activation::Silu => store_rows!(math::silu::<I>),
-            Activation::Tanh => store_rows!(math::tanh::<I>),
+            }
+            if self.activation != Activation::None {
+                let mut slopes = [0.0; STEP * WIDEST];
+                let slopes = &mut slopes[..if self.slope.is_some() { acc.len() } else { 0 }];
+                // SAFETY: a sink runs at a level that the machine has.
+                unsafe { I::vectorize(Activate { activation: self.activation, u: acc, slopes }) };
+                if let Some(slope) = &self.slope {
+                    self.store::<I>(slope, row, col, cols, slopes, stride);
+                }
+            }
+            self.store::<I>(&self.y, row, col, cols, acc, stride);
         }
     }
 }
 
 impl<E: Real> Forward<'_, E> {
-    /// One row of a tile, from column `col` on, which is the element `at` of y.
     #[inline(always)]
-    fn row<I: Isa>(&self, at: usize, col: usize, acc: &[f32], f: impl Fn(f32) -> f32) {
-        let elements = at..at + acc.len();
-        // SAFETY: tiles are disjoint.
-        let (y, mut input) =
-            unsafe { (self.y.part(elements.clone()), self.input.as_ref().map(|u| u.part(elements.clone()))) };
-        let bias = self.bias.map(|bias| &bias[col..col + acc.len()]);
-        each_part!(acc.len(), part => {
-            let mut u = load(&acc[part.clone()]);
-            if let Some(bias) = bias {
-                u = lanes::zip(u, load(&bias[part.clone()]), |u, b| u + b);
-            }
-            if let Some(input) = &mut input {
-                store::<I, _>(u, &mut input[part.clone()]);
-            }
-            store::<I, _>(lanes::map(u, &f), &mut y[part]);
-        });
+    fn store<I: Isa>(&self, to: &Parts<'_, E>, row: usize, col: usize, cols: usize, tile: &[f32], stride: usize) {
+        for (r, values) in tile.chunks_exact(stride).enumerate() {
+            let at = (row + r) * self.outer + col;
+            // SAFETY: tiles are disjoint.
+            lanes::stream::<I, _>(&values[..cols], unsafe { to.part(at..at + cols) });
+        }
+    }
+}
+
+/// u ← f(u), and f′(u) where there is room for it. Apart from the sink, which would grow too large for the compiler to vectorise.
+struct Activate<'a> {
+    activation: Activation,
+    u: &'a mut [f32],
+    slopes: &'a mut [f32],
+}
+
+impl Vectorized for Activate<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn call<I: Isa>(self) {
+        let Activate { activation, u, slopes } = self;
+        macro_rules! each {
+            ($f:expr, $slope:expr) => {
+                if slopes.is_empty() {
+                    each_part!(u.len(), part => store::<I, _>(lanes::map(load(&u[part.clone()]), $f), &mut u[part]));
+                } else {
+                    each_part!(u.len(), part => {
+                        let x = load(&u[part.clone()]);
+                        store::<I, _>(lanes::map(x, $slope), &mut slopes[part.clone()]);
+                        store::<I, _>(lanes::map(x, $f), &mut u[part]);
+                    });
+                }
+            };
+        }
+        match activation {
+            Activation::None => slopes.fill(1.0),
+            Activation::Gelu => each!(math::gelu::<I>, math::gelu_back::<I>),
+            Activation::GeluTanh => each!(math::gelu_tanh::<I>, math::gelu_tanh_back::<I>),
+            Activation::Relu => each!(math::relu, math::relu_back),
+            Activation::Silu => each!(math::silu::<I>, math::silu_back::<I>),
+            Activation::Tanh => each!(math::tanh::<I>, math::tanh_back::<I>),
+        }
     }
 }
 
@@ -170,7 +225,7 @@ impl TileSink for Accumulate<'_> {
             if self.adds {
                 each_part!(cols, part => lanes::add_to(&mut sum[part.clone()], load(&acc[part])));
             } else {
-                sum.copy_from_slice(acc);
+                lanes::stream::<I, _>(acc, sum);
             }
         }
     }
@@ -188,50 +243,32 @@ impl<E: Real> TileSink for StoreSum<'_, E> {
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for r in 0..rows {
             let at = (row + r) * self.columns + col;
-            let acc = &acc[r * stride..r * stride + cols];
+            let acc = &mut acc[r * stride..r * stride + cols];
+            if let Some(prior) = self.prior {
+                let prior = &prior[at..at + cols];
+                each_part!(cols, part => lanes::add_to(&mut acc[part.clone()], load(&prior[part])));
+            }
             // SAFETY: tiles are disjoint.
-            let y = unsafe { self.y.part(at..at + cols) };
-            let prior = self.prior.map(|prior| &prior[at..at + cols]);
-            each_part!(cols, part => {
-                let mut sum = load(&acc[part.clone()]);
-                if let Some(prior) = prior {
-                    sum = lanes::zip(sum, load(&prior[part.clone()]), |a, p| a + p);
-                }
-                store::<I, _>(sum, &mut y[part]);
-            });
+            lanes::stream::<I, _>(acc, unsafe { self.y.part(at..at + cols) });
         }
     }
 }
 
-struct ActivationBack<'a, E> {
-    activation: Activation,
-    kept: &'a [E],
+/// d ← d · by.
+struct Multiply<'a, E> {
     d: &'a mut [E],
+    by: &'a [E],
 }
 
-impl<E: Real> ActivationBack<'_, E> {
-    #[inline(always)]
-    fn multiply<I: Isa>(self, slope: impl Fn(f32) -> f32) {
-        let ActivationBack { d, kept, .. } = self;
-        each_part!(kept.len(), part => {
-            let du = lanes::zip(load(&d[part.clone()]), load(&kept[part.clone()]), |d, kept| d * slope(kept));
-            store::<I, _>(du, &mut d[part]);
-        });
-    }
-}
-
-impl<E: Real> Vectorized for ActivationBack<'_, E> {
+impl<E: Real> Vectorized for Multiply<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        match self.activation {
-            Activation::None => (),
-            Activation::Gelu => self.multiply::<I>(math::gelu_back::<I>),
-            Activation::GeluTanh => self.multiply::<I>(math::gelu_tanh_back::<I>),
-            Activation::Relu => self.multiply::<I>(math::relu_back),
-            Activation::Silu => self.multiply::<I>(math::silu_back::<I>),
-            Activation::Tanh => self.multiply::<I>(math::tanh_back),
-        }
+        let Multiply { d, by } = self;
+        each_part!(d.len(), part => {
+            let product = lanes::zip(load(&d[part.clone()]), load(&by[part.clone()]), |d, by| d * by);
+            store::<I, _>(product, &mut d[part]);
+        });
     }
 }
 

@@ -1,7 +1,7 @@
 //! A linear layer and the activation after it: u = x Wᵀ + b, y = f(u).
 //!
-//! Backward: du = dy f′(u); dx = du W; dW += duᵀ x; db += Σ du. Of u and y, what f′ needs is kept: u for GELU and
-//! SiLU, y for tanh and ReLU, neither without an activation.
+//! Backward: du = dy f′(u); dx = du W; dW += duᵀ x; db += Σ du. Neither u nor y is kept but f′(u), which costs little more
+//! where f(u) has just been computed.
 
 mod cpu;
 
@@ -26,13 +26,6 @@ pub enum Activation {
     Tanh,
 }
 
-impl Activation {
-    /// Whether f′ is a function of u (else of y).
-    pub(crate) fn keeps_input(self) -> bool {
-        matches!(self, Activation::Gelu | Activation::GeluTanh | Activation::Silu)
-    }
-}
-
 /// Weight [out, in], bias \[out\], activation.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer {
@@ -43,10 +36,10 @@ pub struct Layer {
 
 /// Both directions.
 pub trait Linear {
-    /// x [T, in] → y [T, out], and u where `keep_input` and f needs it.
-    fn linear(&self, x: &Tensor, params: &Parameters, layer: Layer, keep_input: bool) -> (Tensor, Option<Tensor>);
-    /// `kept` is u or y, whichever f′ needs. dy [T, out] → dx [T, in], added to `prior` if given, unless the input
-    /// wants none; the weight's and bias's gradients are added to.
+    /// x [T, in] → y [T, out], and f′(u) [T, out] where `keep_slope` and there is an activation.
+    fn linear(&self, x: &Tensor, params: &Parameters, layer: Layer, keep_slope: bool) -> (Tensor, Option<Tensor>);
+    /// dy [T, out] → dx [T, in], added to `prior` if given, unless the input wants none; the weight's and bias's gradients
+    /// are added to.
     fn linear_back(&self, args: LinearBack<'_>, grads: &mut Gradients) -> Option<Tensor>;
 }
 
@@ -54,7 +47,7 @@ pub trait Linear {
 #[doc(hidden)]
 pub struct LinearBack<'a> {
     pub(crate) x: &'a Tensor,
-    pub(crate) kept: Option<&'a Tensor>,
+    pub(crate) slope: Option<&'a Tensor>,
     pub(crate) dy: Tensor,
     pub(crate) prior: Option<Tensor>,
     pub(crate) wants_dx: bool,
@@ -65,8 +58,7 @@ pub struct LinearBack<'a> {
 /// f(x Wᵀ + b): [T, in] → [T, out].
 pub fn linear(pass: &mut Pass<'_>, x: &Var, weight: ParamId, bias: Option<ParamId>, activation: Activation) -> Var {
     let layer = Layer { weight, bias, activation };
-    let (value, input) = pass.device().backend().linear(x.value(), pass.parameters(), layer, pass.is_recording());
-    let kept = if activation == Activation::None { None } else { input.or_else(|| Some(value.clone())) };
+    let (value, slope) = pass.device().backend().linear(x.value(), pass.parameters(), layer, pass.is_recording());
     let (x_value, x_slot) = (x.value().clone(), x.slot());
     pass.record("linear", value, |slot| {
         Box::new(move |back| {
@@ -74,7 +66,7 @@ pub fn linear(pass: &mut Pass<'_>, x: &Var, weight: ParamId, bias: Option<ParamI
             let prior = back.take(x_slot);
             let args = LinearBack {
                 x: &x_value,
-                kept: kept.as_ref(),
+                slope: slope.as_ref(),
                 dy,
                 prior,
                 wants_dx: x_slot.is_some(),
