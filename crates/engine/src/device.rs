@@ -1,6 +1,7 @@
 //! A device: where tensors live and ops run.
 
 use crate::cpu::Cpu;
+use crate::cpu::bandwidth::Bandwidths;
 use crate::ops;
 use crate::{DType, EngineError, Tensor};
 use std::sync::Arc;
@@ -13,6 +14,8 @@ pub trait BackendInfo: Send + Sync {
     fn describe(&self) -> String;
     /// The measured peak of the matrix unit for operands of this type, in FLOP/s.
     fn matrix_peak(&self, dtype: DType) -> f64;
+    /// How fast its memories are read.
+    fn bandwidths(&self) -> Bandwidths;
 }
 
 /// The table of contents of a device: every op, forward and backward.
@@ -72,6 +75,11 @@ impl Device {
     /// The matrix unit's peak for operands of this type in FLOP/s, measured now (some 50 ms).
     pub fn matrix_peak(&self, dtype: DType) -> f64 {
         self.backend.matrix_peak(dtype)
+    }
+
+    /// How fast all threads together read L2, L3 and memory, measured now (about a second).
+    pub fn bandwidths(&self) -> Bandwidths {
+        self.backend.bandwidths()
     }
 
     /// A tensor with these values; panics if they do not fill the shape.

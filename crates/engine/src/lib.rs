@@ -23,11 +23,12 @@ mod tape;
 mod tensor;
 
 pub use adamw::{AdamW, Moments, StepReport, StepSettings, adamw_step};
+pub use cpu::bandwidth::Bandwidths;
 pub use device::Device;
 pub use dtype::DType;
 pub use error::EngineError;
 pub use params::{Gradients, Init, ParamId, Parameters, ParametersBuilder};
-pub use profile::{Entry, Profile};
+pub use profile::{Cost, Entry, Profile};
 pub use random::DropoutKey;
 pub use tape::{Pass, Var};
 pub use tensor::Tensor;

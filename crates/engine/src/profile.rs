@@ -8,6 +8,22 @@ pub struct Profile {
     entries: Vec<Entry>,
 }
 
+/// The least that a call must do.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Cost {
+    /// Floating-point operations of its matrix products.
+    pub flops: f64,
+    /// Bytes of operands and results, each counted once.
+    pub bytes: f64,
+}
+
+impl Cost {
+    /// Of sizes.
+    pub fn new(flops: usize, bytes: usize) -> Cost {
+        Cost { flops: flops as f64, bytes: bytes as f64 }
+    }
+}
+
 /// One operation's part, in one direction.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Entry {
@@ -17,25 +33,29 @@ pub struct Entry {
     pub seconds: f64,
     /// Number of calls.
     pub calls: u64,
+    /// What all of them must do at least.
+    pub cost: Cost,
 }
 
 impl Profile {
     /// Adds one call.
-    pub fn add(&mut self, name: String, seconds: f64) {
+    pub fn add(&mut self, name: String, seconds: f64, cost: Cost) {
         match self.entries.iter_mut().find(|entry| entry.name == name) {
             Some(entry) => {
                 entry.seconds += seconds;
                 entry.calls += 1;
+                entry.cost.flops += cost.flops;
+                entry.cost.bytes += cost.bytes;
             }
-            None => self.entries.push(Entry { name, seconds, calls: 1 }),
+            None => self.entries.push(Entry { name, seconds, calls: 1, cost }),
         }
     }
 
     /// Runs `work` as one call.
-    pub fn time<T>(&mut self, name: &str, work: impl FnOnce() -> T) -> T {
+    pub fn time<T>(&mut self, name: &str, cost: Cost, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = work();
-        self.add(name.to_owned(), start.elapsed().as_secs_f64());
+        self.add(name.to_owned(), start.elapsed().as_secs_f64(), cost);
         result
     }
 
@@ -56,9 +76,19 @@ impl<'a> Laps<'a> {
         Laps { profile, last: Instant::now() }
     }
 
-    pub(crate) fn end(&mut self, name: String) {
+    /// Laps of a pass within an op.
+    pub(crate) fn share(&mut self) -> Laps<'_> {
+        Laps { profile: self.profile, last: self.last }
+    }
+
+    /// Goes on from now: what came before has been counted.
+    pub(crate) fn restart(&mut self) {
+        self.last = Instant::now();
+    }
+
+    pub(crate) fn end(&mut self, name: String, cost: Cost) {
         let now = Instant::now();
-        self.profile.add(name, (now - self.last).as_secs_f64());
+        self.profile.add(name, (now - self.last).as_secs_f64(), cost);
         self.last = now;
     }
 }

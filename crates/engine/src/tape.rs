@@ -3,7 +3,7 @@
 //! The gradient rule: activations' gradients add over the uses of an activation; parameters' gradients add over
 //! micro-batches, until [`Gradients::zero`].
 
-use crate::profile::{Laps, Profile};
+use crate::profile::{Cost, Laps, Profile};
 use crate::{DType, Device, DropoutKey, Gradients, Parameters, Tensor, random::Key};
 
 /// An activation, and its slot on the tape if its gradient is wanted.
@@ -26,18 +26,26 @@ impl Var {
 
 type Step = Box<dyn FnOnce(&mut Backward<'_>)>;
 
-/// An op's name and its output's width: what a profile tells apart.
-type Label = (&'static str, usize);
+/// What a profile says of an op: its name and its output's width, by which it tells ops apart, and what either direction costs.
+#[derive(Clone, Copy)]
+pub(crate) struct Label {
+    pub(crate) op: &'static str,
+    pub(crate) width: usize,
+    pub(crate) forward: Cost,
+    pub(crate) backward: Cost,
+}
 
-fn label((op, width): Label, direction: &str) -> String {
-    format!("{op} {width}{direction}")
+impl Label {
+    fn end(self, laps: &mut Laps, direction: &str) {
+        let Label { op, width, forward, backward } = self;
+        laps.end(format!("{op} {width}{direction}"), if direction.is_empty() { forward } else { backward });
+    }
 }
 
 struct Tape<'a> {
     steps: Vec<(Label, Step)>,
     slots: Vec<Option<Tensor>>,
     grads: &'a mut Gradients,
-    dropout: Option<DropoutKey>,
 }
 
 /// One forward pass, recorded for a backward one or not.
@@ -46,8 +54,12 @@ pub struct Pass<'a> {
     params: &'a Parameters,
     precision: DType,
     tape: Option<Tape<'a>>,
+    dropout: Option<DropoutKey>,
     sites: u32,
+    recomputes: bool,
     laps: Option<Laps<'a>>,
+    /// What the op being run costs, forward and backward.
+    costs: (Cost, Cost),
 }
 
 impl<'a> Pass<'a> {
@@ -60,14 +72,30 @@ impl<'a> Pass<'a> {
         precision: DType,
         dropout: Option<DropoutKey>,
     ) -> Pass<'a> {
-        let tape = Tape { steps: Vec::new(), slots: Vec::new(), grads, dropout };
-        Pass { tape: Some(tape), ..Pass::inference(device, params, precision) }
+        let tape = Tape { steps: Vec::new(), slots: Vec::new(), grads };
+        Pass { tape: Some(tape), dropout, ..Pass::inference(device, params, precision) }
     }
 
     /// A pass for its outputs alone: nothing recorded, nothing dropped.
     pub fn inference(device: &Device, params: &'a Parameters, precision: DType) -> Pass<'a> {
         assert_ne!(precision, DType::I32, "activations are real numbers");
-        Pass { device: device.clone(), params, precision, tape: None, sites: 0, laps: None }
+        Pass {
+            device: device.clone(),
+            params,
+            precision,
+            tape: None,
+            dropout: None,
+            sites: 0,
+            recomputes: false,
+            laps: None,
+            costs: Default::default(),
+        }
+    }
+
+    /// The same pass, keeping of each [`Pass::segment`] its input alone: the rest is computed again in the backward pass
+    /// (Chen et al. 2016, "Training deep nets with sublinear memory cost").
+    pub fn recomputing(self, recomputes: bool) -> Pass<'a> {
+        Pass { recomputes, ..self }
     }
 
     /// The same pass with every op's time added to `profile`.
@@ -98,7 +126,7 @@ impl<'a> Pass<'a> {
     /// The probability that is in force for a dropout of `p`, and its random stream; each call is another site.
     pub(crate) fn dropout_site(&mut self, p: f32) -> crate::random::Mask {
         self.sites += 1;
-        match self.tape.as_ref().and_then(|tape| tape.dropout) {
+        match self.dropout {
             Some(key) => crate::random::Mask::new(key.site(self.sites), p),
             None => crate::random::Mask::new(Key::new(0), 0.0),
         }
@@ -106,7 +134,9 @@ impl<'a> Pass<'a> {
 
     /// The activation `value` made by an op whose backward rule is made by `rule` from the new activation's slot.
     pub(crate) fn record(&mut self, op: &'static str, value: Tensor, rule: impl FnOnce(usize) -> Step) -> Var {
-        let op = (op, value.shape().last().copied().unwrap_or(0));
+        let width = value.shape().last().copied().unwrap_or(0);
+        let (forward, backward) = std::mem::take(&mut self.costs);
+        let op = Label { op, width, forward, backward };
         self.lap(op);
         let slot = self.tape.as_mut().map(|tape| {
             tape.slots.push(None);
@@ -117,6 +147,37 @@ impl<'a> Pass<'a> {
         Var { value, slot }
     }
 
+    /// `run(x)`, whose activations are not kept but computed again when their gradients are wanted, in a pass that recomputes.
+    /// The same numbers either way: dropout is a function of its place.
+    pub fn segment(&mut self, x: &Var, run: impl Fn(&mut Pass<'_>, &Var) -> Var + 'static) -> Var {
+        if !self.recomputes || self.tape.is_none() {
+            return run(self, x);
+        }
+        let tape = self.tape.take();
+        let (precision, dropout, first_site) = (self.precision, self.dropout, self.sites);
+        let value = run(self, &Var { value: x.value.clone(), slot: None }).value;
+        self.tape = tape;
+        let (x_value, x_slot) = (x.value.clone(), x.slot);
+        self.record("segment", value, |slot| {
+            Box::new(move |back| {
+                let Some(dy) = back.finish(slot) else { return };
+                let laps = back.laps.as_mut().map(Laps::share);
+                let recording = Pass::recording(back.device, back.params, back.grads, precision, dropout);
+                let mut pass = Pass { sites: first_site, laps, ..recording };
+                let x = pass.input(x_value);
+                let y = run(&mut pass, &x);
+                pass.seed_gradient(&y, dy);
+                let dx = pass.run_back(&[&x]).pop().flatten();
+                if let Some(laps) = &mut back.laps {
+                    laps.restart();
+                }
+                if let Some(dx) = dx {
+                    back.add(x_slot, dx);
+                }
+            })
+        })
+    }
+
     /// Adds a step that makes gradients out of nothing: a loss.
     fn record_root(&mut self, op: Label, rule: impl FnOnce() -> Step) {
         if let Some(tape) = &mut self.tape {
@@ -124,10 +185,15 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Says what the op that is recorded next costs, for the profile.
+    pub(crate) fn costs(&mut self, forward: Cost, backward: Cost) {
+        self.costs = (forward, backward);
+    }
+
     /// Ends an op in the profile, if there is one.
     pub(crate) fn lap(&mut self, op: Label) {
         if let Some(laps) = &mut self.laps {
-            laps.end(label(op, ""));
+            op.end(laps, "");
         }
     }
 
@@ -145,7 +211,9 @@ impl<'a> Pass<'a> {
     pub fn seed_gradient(&mut self, var: &Var, gradient: Tensor) {
         assert_eq!(var.value.shape(), gradient.shape(), "a gradient has its activation's shape");
         let slot = var.slot;
-        self.record_root(("loss", gradient.shape()[1]), || Box::new(move |back| back.add(slot, gradient)));
+        let (width, none) = (gradient.shape()[1], Cost::default());
+        let op = Label { op: "loss", width, forward: none, backward: none };
+        self.record_root(op, || Box::new(move |back| back.add(slot, gradient)));
     }
 
     /// Runs the tape in reverse; parameters' gradients are added to the [`Gradients`] given.
@@ -158,20 +226,30 @@ impl<'a> Pass<'a> {
     /// As [`Pass::backward`], returning the gradients of these activations (`None` where nothing reached one).
     pub fn backward_to(mut self, wanted: &[&Var]) -> Vec<Option<Tensor>> {
         let tape = self.tape.take().expect("backward of a pass that records");
+        let Tape { steps, slots, grads } = tape;
+        let tape = Some(Tape { steps, slots, grads: &mut *grads });
+        let gradients = Pass { tape, ..self }.run_back(wanted);
+        grads.settle();
+        gradients
+    }
+
+    /// Runs the tape in reverse; parameters that no step has added to may still hold an earlier step's gradients.
+    fn run_back(mut self, wanted: &[&Var]) -> Vec<Option<Tensor>> {
+        let tape = self.tape.take().expect("backward of a pass that records");
         let mut back = Backward {
             device: &self.device,
             params: self.params,
             grads: tape.grads,
             slots: tape.slots,
             wanted: wanted.iter().filter_map(|v| v.slot).collect(),
+            laps: self.laps,
         };
         for (op, step) in tape.steps.into_iter().rev() {
             step(&mut back);
-            if let Some(laps) = &mut self.laps {
-                laps.end(label(op, " back"));
+            if let Some(laps) = &mut back.laps {
+                op.end(laps, " back");
             }
         }
-        back.grads.settle();
         wanted.iter().map(|var| var.slot.and_then(|slot| back.slots[slot].take())).collect()
     }
 }
@@ -183,6 +261,7 @@ pub(crate) struct Backward<'a> {
     pub(crate) grads: &'a mut Gradients,
     slots: Vec<Option<Tensor>>,
     wanted: Vec<usize>,
+    laps: Option<Laps<'a>>,
 }
 
 impl Backward<'_> {

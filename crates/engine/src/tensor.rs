@@ -62,6 +62,11 @@ impl Tensor {
         self.shape().iter().product()
     }
 
+    /// Bytes of all elements.
+    pub(crate) fn bytes(&self) -> usize {
+        self.count() * self.dtype.size()
+    }
+
     /// Rows and columns of a matrix; panics on any other rank (a bug, not an input error).
     pub(crate) fn matrix(&self, op: &str) -> (usize, usize) {
         let [rows, cols] = self.shape() else { panic!("{op}: expected a matrix, found {:?}", self.shape()) };

@@ -38,6 +38,7 @@ pub(crate) struct Bert {
 }
 
 /// One encoder layer.
+#[derive(Clone, Copy)]
 struct Layer {
     /// Query, key and value as one matrix `[3H, H]`.
     qkv: Dense,
@@ -163,6 +164,7 @@ impl Bert {
 // ------------------------------------------------------------------------------------------------ embeddings and encoder
 
 /// The index tensors of a packed batch on the device.
+#[derive(Clone)]
 pub(crate) struct Packed {
     /// `[T]` word ids.
     pub(crate) ids: Tensor,
@@ -184,9 +186,10 @@ impl Bert {
         ops::dropout(pass, &normed, config.hidden_dropout_prob as f32)
     }
 
-    /// Layer `number` of the encoder: `[T, H]` → `[T, H]`.
+    /// Layer `number` of the encoder: `[T, H]` → `[T, H]`. A segment of the pass: all of it may be computed again.
     pub(crate) fn layer(&self, pass: &mut Pass, config: &Config, batch: &Packed, number: usize, x: &Var) -> Var {
-        self.layers[number].apply(pass, config, batch, x)
+        let (layer, config, batch) = (self.layers[number], config.clone(), batch.clone());
+        pass.segment(x, move |pass, x| layer.apply(pass, &config, &batch, x))
     }
 }
 

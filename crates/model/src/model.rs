@@ -311,6 +311,27 @@ mod tests {
         }
     }
 
+    /// Dropout included: the second time round it drops the same.
+    #[test]
+    fn recomputing_changes_no_bit() {
+        let device = device();
+        let model = PreTrainingModel::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
+        for precision in [DType::F32, DType::BF16] {
+            let [kept, again] = [false, true].map(|recomputes| {
+                let mut gradients = Gradients::zeros_like(&model.params);
+                let key = cloze_engine::DropoutKey { seed: 3, step: 1, micro: 0 };
+                let mut pass = Pass::recording(&device, &model.params, &mut gradients, precision, Some(key));
+                pass = pass.recomputing(recomputes);
+                let losses = model.loss(&mut pass, &batch(), LossScale::mean(&batch()));
+                pass.backward();
+                let all: Vec<f32> = model.params.ids().flat_map(|id| gradients.get(id).to_vec()).collect();
+                (losses, all)
+            });
+            assert_eq!(kept.0, again.0);
+            assert!(kept.1.iter().zip(&again.1).all(|(a, b)| a.to_bits() == b.to_bits()), "{precision:?}");
+        }
+    }
+
     #[test]
     fn every_parameter_gets_a_gradient() {
         let device = device();

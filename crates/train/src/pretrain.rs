@@ -111,7 +111,11 @@ impl<'a> Run<'a> {
             newest = checkpoint::list(&folder)?.pop();
         }
         let precision = recipe.precision.dtype();
-        let learner = |model| Learner::new(model, &device, precision, &recipe.optimizer, recipe.seed);
+        let learner = |model| {
+            let mut learner = Learner::new(model, &device, precision, &recipe.optimizer, recipe.seed);
+            learner.recompute = recipe.recompute;
+            learner
+        };
         let (learner, state) = match &newest {
             Some((_, path)) => {
                 let loaded = checkpoint::load(path, &device)?;

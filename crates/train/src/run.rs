@@ -183,7 +183,7 @@ impl RunFolder {
             let began = Recipe::open_unchecked(&path)?;
             let may_change = |key: &String| {
                 let section = key.split('.').next().unwrap_or_default();
-                ["data", "threads", "steps", "minutes", "eval", "checkpoint", "log"].contains(&section)
+                ["data", "threads", "recompute", "steps", "minutes", "eval", "checkpoint", "log"].contains(&section)
             };
             let (changed, forbidden): (Vec<String>, Vec<String>) =
                 recipe.differences(&began).into_iter().partition(may_change);

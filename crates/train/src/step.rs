@@ -29,6 +29,8 @@ pub struct Learner {
     clip_norm: Option<f32>,
     precision: DType,
     seed: u64,
+    /// Whether layers' activations are computed again in the backward pass instead of being kept.
+    pub recompute: bool,
 }
 
 /// What a step found and did.
@@ -82,6 +84,7 @@ impl Learner {
             clip_norm: (optimizer.clip_norm > 0.0).then_some(optimizer.clip_norm as f32),
             precision,
             seed,
+            recompute: false,
         }
     }
 
@@ -120,6 +123,7 @@ impl Learner {
             let dropout = DropoutKey { seed: self.seed, step: number, micro };
             let mut pass =
                 Pass::recording(&self.device, &self.model.params, &mut self.gradients, self.precision, Some(dropout));
+            pass = pass.recomputing(self.recompute);
             let losses = self.model.loss(&mut pass, batch, scale);
             pass.backward();
             outcome.mlm += losses.mlm;

@@ -1,5 +1,6 @@
 //! The CPU device: instruction-set levels, the thread pool, matrix products, buffers and element-wise mathematics.
 
+pub(crate) mod bandwidth;
 pub(crate) mod buffer;
 pub mod gemm;
 pub(crate) mod lanes;
@@ -12,6 +13,7 @@ pub(crate) mod tiles;
 
 use crate::device::{Backend, BackendInfo};
 use crate::{DType, EngineError, Tensor};
+use bandwidth::Bandwidths;
 use gemm::{Mat, Precision, Slice};
 use level::Level;
 use pool::Pool;
@@ -85,6 +87,10 @@ impl BackendInfo for Cpu {
 
     fn matrix_peak(&self, dtype: DType) -> f64 {
         gemm::peak(self.level, &self.pool, precision_of(dtype))
+    }
+
+    fn bandwidths(&self) -> Bandwidths {
+        bandwidth::bandwidths(self.level, &self.pool)
     }
 }
 

@@ -37,6 +37,9 @@ pub struct Recipe {
     /// CPU threads; all of them if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
+    /// Whether the backward pass computes each layer's activations again instead of keeping them: the same numbers in a third
+    /// more time and, where activations fill the memory, a fraction of it.
+    pub recompute: bool,
     /// Sizes of the model, or the checkpoint to start from.
     pub model: ModelSection,
     /// What is predicted.

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 use cloze_data::batch::Batch;
-use cloze_engine::{AdamW, DType, Device, DropoutKey, Gradients, Moments, Pass, Profile, StepSettings, adamw_step};
+use cloze_engine::{
+    AdamW, Bandwidths, Cost, DType, Device, DropoutKey, Gradients, Moments, Pass, Profile, StepSettings, adamw_step,
+};
 use cloze_model::{Config, Heads, LossScale, PreTrainingModel, Work as Passes};
 use serde_json::{Map, Value, json};
 
@@ -57,6 +59,10 @@ struct Shape {
     #[arg(long, value_enum, default_value_t = Precision::Bf16)]
     precision: Precision,
 
+    /// Compute layers' activations again in the backward pass instead of keeping them
+    #[arg(long)]
+    recompute: bool,
+
     /// Rows of the word embeddings
     #[arg(long, default_value_t = 30522, value_name = "V", value_parser = crate::positive)]
     vocab: usize,
@@ -82,7 +88,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 5, value_name = "K", value_parser = crate::positive)]
     steps: usize,
 
-    /// Print the time by operation too
+    /// Print by operation the time, GFLOP/s, GB/s, and what bounds it
     #[arg(long)]
     profile: bool,
 
@@ -151,7 +157,10 @@ struct Measured {
     parameters: usize,
     sequences: usize,
     tokens: usize,
+    peak_memory: Option<u64>,
     profile: Vec<Share>,
+    /// Measured for a profile.
+    bandwidths: Option<Bandwidths>,
 }
 
 /// Runs `steps` steps after those that warm up; `watch` is told each one's number and kind before it runs.
@@ -180,7 +189,7 @@ fn measure(
     model.check(&batch)?;
     let flops = model.useful_flops(&batch, if training { Passes::ForwardBackward } else { Passes::Forward });
 
-    let mut bench = Bench { model, device, dtype, batch, training: None, profile: None };
+    let mut bench = Bench { model, device, dtype, batch, recompute: shape.recompute, training: None, profile: None };
     if training {
         let gradients = Gradients::zeros_like(&bench.model.params);
         let moments = Moments::zeros_like(&bench.model.params);
@@ -200,6 +209,9 @@ fn measure(
         seconds.push(start.elapsed().as_secs_f64());
     }
     let median = median(&mut seconds);
+    // Before the bandwidths, which take memory of their own.
+    let peak_memory = format::peak_memory();
+    let bandwidths = profile.then(|| bench.device.bandwidths());
     Ok(Measured {
         tokens_per_s: bench.batch.tokens() as f64 / median,
         gflops: flops / median / 1e9,
@@ -210,7 +222,9 @@ fn measure(
         parameters: bench.model.parameter_count(),
         sequences: bench.batch.sequences(),
         tokens: bench.batch.tokens(),
+        peak_memory,
         profile: bench.profile.as_ref().map(|profile| shares(profile, steps)).unwrap_or_default(),
+        bandwidths,
     })
 }
 
@@ -232,21 +246,36 @@ fn write_figures(out: &mut dyn Write, measured: &Measured, shape: &Shape) -> Res
         100.0 * measured.gflops / measured.peak_gflops,
         measured.peak_gflops,
         measured.ms,
-        format::peak_memory().map_or_else(String::new, |peak| format!("   peak memory {}", format::bytes(peak))),
+        measured.peak_memory.map_or_else(String::new, |peak| format!("   peak memory {}", format::bytes(peak))),
     )?;
     Ok(())
 }
 
 fn write_profile(out: &mut dyn Write, measured: &Measured) -> Result<()> {
-    let profile = &measured.profile;
-    if profile.is_empty() {
+    let (profile, Some(bandwidths)) = (&measured.profile, &measured.bandwidths) else {
         return Ok(());
-    }
+    };
     let width = profile.iter().map(|share| share.name.len()).max().unwrap_or(0);
-    writeln!(out, "\n{:width$}  {:>9}  {:>7}  calls a step", "operation", "ms a step", "share")?;
+    let gb = |rate: f64| format::count((rate / 1e9).round() as u64);
+    let Bandwidths { l2, l3, dram } = *bandwidths;
+    writeln!(out, "\nread from L2 at {} GB/s, from L3 at {}, from memory at {}", gb(l2), gb(l3), gb(dram))?;
+    writeln!(
+        out,
+        "\n{:width$}  {:>9}  {:>7}  {:>5}  {:>7}  {:>6}  bound, and its share of the time",
+        "operation", "ms a step", "share", "calls", "GFLOP/s", "GB/s"
+    )?;
     for share in profile {
-        let percent = 100.0 * share.ms / measured.ms;
-        writeln!(out, "{:width$}  {:>9.2}  {percent:>5.1} %  {}", share.name, share.ms, share.calls)?;
+        let Share { name, ms, calls, cost } = share;
+        let percent = 100.0 * ms / measured.ms;
+        let rate = |work: f64| if work > 0.0 { format!("{:.0}", work / ms / 1e6) } else { "–".to_owned() };
+        let bound = share.bound(measured.peak_gflops * 1e9, bandwidths);
+        let bound = bound.map_or_else(|| "–".to_owned(), |(what, part)| format!("{what} {:.0} %", 100.0 * part));
+        writeln!(
+            out,
+            "{name:width$}  {ms:>9.2}  {percent:>5.1} %  {calls:>5}  {:>7}  {:>6}  {bound}",
+            rate(cost.flops),
+            rate(cost.bytes)
+        )?;
     }
     Ok(())
 }
@@ -257,6 +286,7 @@ struct Bench {
     device: Device,
     dtype: DType,
     batch: Batch,
+    recompute: bool,
     training: Option<(Gradients, Moments)>,
     /// Where the time goes, if that is asked for.
     profile: Option<Profile>,
@@ -272,9 +302,10 @@ impl Bench {
             let _ = self.model.outputs(&mut pass, &self.batch);
             return;
         };
-        timed(&mut self.profile, "zero gradients", || gradients.zero());
+        timed(&mut self.profile, "zero gradients", Cost::default(), || gradients.zero());
         let key = DropoutKey { seed: 0, step, micro: 0 };
         let mut pass = Pass::recording(&self.device, &self.model.params, gradients, self.dtype, Some(key));
+        pass = pass.recomputing(self.recompute);
         if let Some(profile) = &mut self.profile {
             pass = pass.profiled(profile);
         }
@@ -282,16 +313,18 @@ impl Bench {
         pass.backward();
         let adamw = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay: 0.01, bias_correction: false };
         let settings = StepSettings { adamw, lr: 1e-4, step, clip_norm: Some(1.0) };
-        timed(&mut self.profile, "optimizer", || {
+        // The norm reads the gradients; the update reads them with weights and moments, and writes the latter three.
+        let cost = Cost::new(0, (4 + 16 + 12) * self.model.parameter_count());
+        timed(&mut self.profile, "optimizer", cost, || {
             adamw_step(&self.device, &mut self.model.params, gradients, moments, &settings)
         });
     }
 }
 
 /// Runs `work`, as a call of `name` in the profile if there is one.
-fn timed<T>(profile: &mut Option<Profile>, name: &str, work: impl FnOnce() -> T) -> T {
+fn timed<T>(profile: &mut Option<Profile>, name: &str, cost: Cost, work: impl FnOnce() -> T) -> T {
     match profile {
-        Some(profile) => profile.time(name, work),
+        Some(profile) => profile.time(name, cost, work),
         None => work(),
     }
 }
@@ -351,6 +384,7 @@ impl Measured {
             "seq": shape.seq,
             "lengths": if shape.lengths == Lengths::Full { "full" } else { "uniform" },
             "precision": shape.precision.dtype().name(),
+            "recompute": shape.recompute,
             "threads": self.threads,
             "steps": steps,
             "machine": self.machine,
@@ -360,15 +394,21 @@ impl Measured {
             "peak_gflops": self.peak_gflops,
             "share_of_peak": self.gflops / self.peak_gflops,
             "ms": self.ms,
-            "peak_rss_bytes": format::peak_memory(),
+            "peak_rss_bytes": self.peak_memory,
         });
         if !self.profile.is_empty() {
             let by_operation: Map<String, Value> = self
                 .profile
                 .iter()
-                .map(|share| (share.name.clone(), json!({"ms": share.ms, "calls": share.calls})))
+                .map(|share| {
+                    let Share { name, ms, calls, cost } = share;
+                    (name.clone(), json!({"ms": ms, "calls": calls, "flops": cost.flops, "bytes": cost.bytes}))
+                })
                 .collect();
             line["profile"] = Value::Object(by_operation);
+        }
+        if let Some(Bandwidths { l2, l3, dram }) = self.bandwidths {
+            line["bytes_per_s"] = json!({"l2": l2, "l3": l3, "dram": dram});
         }
         line
     }
@@ -379,6 +419,28 @@ struct Share {
     name: String,
     ms: f64,
     calls: u64,
+    /// What all its calls in a step must do at least.
+    cost: Cost,
+}
+
+/// Bytes of one call that a machine's L2s and L3 may still hold.
+const IN_L2: f64 = (1 << 20) as f64;
+const IN_L3: f64 = (32 << 20) as f64;
+
+impl Share {
+    /// What the operation would wait for if it did everything else at no cost, and that wait's share of its time: arithmetic at
+    /// the matrix unit's peak, or its operands and results once, from the nearest memory that can hold them all.
+    fn bound(&self, peak: f64, bandwidths: &Bandwidths) -> Option<(&'static str, f64)> {
+        let Cost { flops, bytes } = self.cost;
+        let (memory, rate) = match bytes / self.calls.max(1) as f64 {
+            call if call <= IN_L2 => ("L2", bandwidths.l2),
+            call if call <= IN_L3 => ("L3", bandwidths.l3),
+            _ => ("memory", bandwidths.dram),
+        };
+        let (compute, wait) = (flops / peak, bytes / rate);
+        let (what, seconds) = if compute >= wait { ("compute", compute) } else { (memory, wait) };
+        (seconds > 0.0 && self.ms > 0.0).then_some((what, seconds * 1e3 / self.ms))
+    }
 }
 
 /// The operations by time, the longest first.
@@ -390,6 +452,7 @@ fn shares(profile: &Profile, steps: usize) -> Vec<Share> {
             name: entry.name.clone(),
             ms: entry.seconds * 1e3 / steps as f64,
             calls: entry.calls / steps as u64,
+            cost: Cost { flops: entry.cost.flops / steps as f64, bytes: entry.cost.bytes / steps as f64 },
         })
         .collect();
     shares.sort_by(|a, b| b.ms.total_cmp(&a.ms));
@@ -402,7 +465,7 @@ mod tests {
 
     fn shape(lengths: Lengths) -> Shape {
         let (layers, hidden, heads, vocab) = (1, 32, 2, 100);
-        Shape { layers, hidden, heads, batch: 40, seq: 64, lengths, precision: Precision::F32, vocab }
+        Shape { layers, hidden, heads, batch: 40, seq: 64, lengths, precision: Precision::F32, recompute: false, vocab }
     }
 
     #[test]

@@ -240,7 +240,7 @@ mod tests {
 
     fn base() -> Shape {
         let (lengths, precision) = (Lengths::Full, Precision::F32);
-        Shape { layers: 3, hidden: 192, heads: 4, batch: 6, seq: 48, lengths, precision, vocab: 100 }
+        Shape { layers: 3, hidden: 192, heads: 4, batch: 6, seq: 48, lengths, precision, recompute: false, vocab: 100 }
     }
 
     #[test]
@@ -286,7 +286,9 @@ mod tests {
             parameters: 1,
             sequences: 6,
             tokens: 288,
+            peak_memory: None,
             profile: Vec::new(),
+            bandwidths: None,
         };
         let line = csv_line(Axis::Width, 192, &base(), &measured);
         assert_eq!(line, "hidden,192,3,192,4,6,48,2,1234.6,7.0,100.0,3.500");

@@ -116,6 +116,9 @@ fn write_summary(
     )?;
     writeln!(out, "  schedule       {:?}", recipe.schedule.kind)?;
     writeln!(out, "  precision      {}", recipe.precision.name())?;
+    if recipe.recompute {
+        writeln!(out, "  recompute      each layer's activations, in the backward pass")?;
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 
 mod cpu;
 
+use crate::profile::Cost;
 use crate::random::Mask;
 use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};
 
@@ -53,6 +54,9 @@ pub fn add_norm(pass: &mut Pass<'_>, x: &Var, residual: Option<&Var>, norm: Norm
     let operands = Operands { x: &x_value, residual: residual_value.as_ref(), mask, params: pass.parameters(), norm };
     let (value, stats) = pass.device().backend().add_norm(&operands);
     let (x_slot, residual_slot) = (x.slot(), residual.and_then(Var::slot));
+    let inputs = 1 + usize::from(residual.is_some());
+    let bytes = value.bytes();
+    pass.costs(Cost::new(0, (inputs + 1) * bytes), Cost::new(0, (2 * inputs + 1) * bytes));
     pass.record("add_norm", value, |slot| {
         Box::new(move |back| {
             let Some(dy) = back.finish(slot) else { return };

@@ -8,6 +8,7 @@
 
 mod cpu;
 
+use crate::profile::Cost;
 use crate::random::Mask;
 use crate::{Pass, Tensor, Var};
 
@@ -36,6 +37,11 @@ pub fn attention(pass: &mut Pass<'_>, qkv: &Var, cu_seqlens: &Tensor, heads: usi
     let (qkv_value, cu_seqlens, from) = (qkv.value().clone(), cu_seqlens.clone(), qkv.slot());
     let inputs = Heads { qkv: &qkv_value, cu_seqlens: &cu_seqlens, heads, mask, causal };
     let (value, log_sums) = pass.device().backend().attention(&inputs);
+    let squares: usize = cu_seqlens.slice::<i32>().windows(2).map(|ends| ((ends[1] - ends[0]) as usize).pow(2)).sum();
+    // Two products forward, five backward; a causal mask halves what is seen.
+    let product = 2 * squares * value.shape()[1] / if causal { 2 } else { 1 };
+    let (qkv_bytes, y_bytes) = (qkv_value.bytes(), value.bytes());
+    pass.costs(Cost::new(2 * product, qkv_bytes + y_bytes), Cost::new(5 * product, 2 * qkv_bytes + y_bytes));
     pass.record("attention", value, |slot| {
         Box::new(move |back| {
             let Some(dy) = back.finish(slot) else { return };

@@ -5,6 +5,8 @@
 mod cpu;
 
 use super::LossSum;
+use crate::profile::Cost;
+use crate::tape::Label;
 use crate::{Pass, Tensor, Var};
 
 /// The loss and, with a scale, its gradient.
@@ -17,7 +19,8 @@ pub trait ClassLoss {
 /// gradient goes back. Panics on a label outside 0..C.
 pub fn class_loss(pass: &mut Pass<'_>, logits: &Var, labels: &Tensor, scale: f32) -> LossSum {
     let (loss, gradient) = pass.device().backend().class_loss(logits.value(), labels, scale);
-    pass.lap(("class_loss", logits.value().shape()[1]));
+    let none = Cost::default();
+    pass.lap(Label { op: "class_loss", width: logits.value().shape()[1], forward: none, backward: none });
     pass.seed_gradient(logits, gradient);
     loss
 }

@@ -4,6 +4,7 @@
 
 mod cpu;
 
+use crate::profile::Cost;
 use crate::random::Mask;
 use crate::{Pass, Tensor, Var};
 
@@ -20,6 +21,8 @@ pub fn dropout(pass: &mut Pass<'_>, x: &Var, p: f32) -> Var {
     let value = x.value().clone();
     let value = if mask.active() { pass.device().backend().dropout(value, mask) } else { value };
     let from = x.slot();
+    let cost = Cost::new(0, if mask.active() { 2 * value.bytes() } else { 0 });
+    pass.costs(cost, cost);
     pass.record("dropout", value, |slot| {
         Box::new(move |back| {
             let Some(gradient) = back.finish(slot) else {

@@ -4,6 +4,7 @@
 
 mod cpu;
 
+use crate::profile::Cost;
 use crate::{DType, Gradients, ParamId, Parameters, Pass, Tensor, Var};
 
 /// The three tables, [V, H], [P, H] and [G, H].
@@ -44,6 +45,8 @@ pub trait Embed {
 pub fn embed(pass: &mut Pass<'_>, ids: &Tensor, positions: &Tensor, segments: &Tensor, tables: EmbedTables) -> Var {
     let indices = EmbedIndices { ids: ids.clone(), positions: positions.clone(), segments: segments.clone() };
     let value = pass.device().backend().embed(&indices, pass.parameters(), tables, pass.precision());
+    let (bytes, rows) = (value.bytes(), 3 * 4 * value.count());
+    pass.costs(Cost::new(0, bytes + rows), Cost::new(0, bytes + 2 * rows));
     pass.record("embed", value, |slot| {
         Box::new(move |back| {
             let Some(gradient) = back.finish(slot) else {

@@ -7,6 +7,7 @@ mod cpu;
 
 pub(crate) use cpu::Accumulate;
 
+use crate::profile::Cost;
 use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};
 
 /// f.
@@ -60,6 +61,14 @@ pub fn linear(pass: &mut Pass<'_>, x: &Var, weight: ParamId, bias: Option<ParamI
     let layer = Layer { weight, bias, activation };
     let (value, slope) = pass.device().backend().linear(x.value(), pass.parameters(), layer, pass.is_recording());
     let (x_value, x_slot) = (x.value().clone(), x.slot());
+    let (x_bytes, y_bytes) = (x_value.bytes(), value.bytes());
+    let (weights, slopes) = (pass.parameters().values(weight).len(), slope.as_ref().map_or(0, Tensor::bytes));
+    let products = 2 * x_value.shape()[0] * weights;
+    let inputs = usize::from(x_slot.is_some());
+    pass.costs(
+        Cost::new(products, x_bytes + y_bytes + slopes + 4 * weights),
+        Cost::new((1 + inputs) * products, y_bytes + slopes + (1 + inputs) * (x_bytes + 4 * weights)),
+    );
     pass.record("linear", value, |slot| {
         Box::new(move |back| {
             let Some(dy) = back.finish(slot) else { return };

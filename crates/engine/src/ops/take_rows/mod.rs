@@ -4,6 +4,7 @@
 
 mod cpu;
 
+use crate::profile::Cost;
 use crate::{Pass, Tensor, Var};
 
 /// Both directions.
@@ -18,6 +19,8 @@ pub trait TakeRows {
 pub fn take_rows(pass: &mut Pass<'_>, x: &Var, rows: &Tensor) -> Var {
     let value = pass.device().backend().take_rows(x.value(), rows);
     let (from, rows, tokens) = (x.slot(), rows.clone(), x.value().shape()[0]);
+    let cost = Cost::new(0, 2 * value.bytes());
+    pass.costs(cost, cost);
     pass.record("take_rows", value, |slot| {
         Box::new(move |back| {
             let Some(gradient) = back.finish(slot) else {

@@ -8,6 +8,8 @@
 mod cpu;
 
 use super::LossSum;
+use crate::profile::Cost;
+use crate::tape::Label;
 use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};
 
 /// The decoder: the tied word embeddings [V, H] and the bias \[V\].
@@ -41,9 +43,13 @@ pub fn vocab_loss(
     scale: f32,
 ) -> LossSum {
     let (device, params, decoder) = (pass.device().clone(), pass.parameters(), Decoder { weight, bias });
+    let (vocab, weights) = (params.shape(weight)[0], params.values(weight).len());
+    // The logits, and their exponentials' sum; to train, the logits once more and a product for either gradient.
+    let products = if pass.is_recording() { 4 } else { 1 };
+    let cost = Cost::new(products * 2 * x.value().shape()[0] * weights, products * 4 * weights + 2 * x.value().bytes());
     let train = pass.gradients().map(|grads| (grads, scale));
     let (loss, dx) = device.backend().vocab_loss(x.value(), params, decoder, labels, train);
-    pass.lap(("vocab_loss", params.shape(weight)[0]));
+    pass.lap(Label { op: "vocab_loss", width: vocab, forward: cost, backward: Cost::default() });
     if let Some(dx) = dx {
         pass.seed_gradient(x, dx);
     }
