@@ -3,8 +3,10 @@
 
 use crate::random::{mix, truncated_normal};
 use crate::{Device, Tensor};
+use crate::cpu::gemm::PackedB;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// How a parameter starts.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -92,7 +94,7 @@ impl ParametersBuilder {
             }
         }
         let by_name = self.declared.iter().enumerate().map(|(i, d)| (d.name.clone(), ParamId(i))).collect();
-        Parameters { declared: self.declared, stacks: self.stacks, by_name, values }
+        Parameters { declared: self.declared, stacks: self.stacks, by_name, values, copies: None }
     }
 }
 
@@ -121,6 +123,8 @@ pub struct Parameters {
     stacks: Vec<Declaration>,
     by_name: HashMap<String, ParamId>,
     values: Tensor,
+    /// Compute copies of matrices, made at first use.
+    copies: Option<HashMap<ParamId, OnceLock<Option<PackedB>>>>,
 }
 
 impl Parameters {
@@ -184,9 +188,24 @@ impl Parameters {
         self.values.slice()
     }
 
-    /// The whole arena for writing.
+    /// The whole arena for writing. Compute copies are made anew after it.
     pub fn flat_mut(&mut self) -> &mut [f32] {
+        if self.copies.is_some() {
+            self.keep_copies();
+        }
         self.values.slice_mut()
+    }
+
+    /// From now on passes that do not record keep, of each matrix, the packed bf16 copy that their first product makes: half the
+    /// matrix's memory again, for weights that are used many times before they change. (A training step uses them once.)
+    pub fn keep_copies(&mut self) {
+        let ids = (0..self.declared.len()).chain(FIRST_STACK..FIRST_STACK + self.stacks.len());
+        self.copies = Some(ids.map(|id| (ParamId(id), OnceLock::new())).collect());
+    }
+
+    /// The copy of a matrix that `make` makes, where copies are kept.
+    pub(crate) fn copy(&self, id: ParamId, make: impl FnOnce() -> Option<PackedB>) -> Option<&PackedB> {
+        self.copies.as_ref()?.get(&id)?.get_or_init(make).as_ref()
     }
 
     /// Consecutive (range, decays) runs of the arena.

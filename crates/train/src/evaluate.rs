@@ -126,7 +126,8 @@ pub fn evaluate_folder(
 ) -> Result<Evaluation, TrainError> {
     let shards = Shards::open(shards_dir)?;
     let device = Device::cpu(options.threads)?;
-    let model = PreTrainingModel::load(model_dir, &device)?;
+    let mut model = PreTrainingModel::load(model_dir, &device)?;
+    model.params.keep_copies();
     let tokenizer = Tokenizer::open(model_dir)?;
     require_tokenizer(&shards, model_dir, &tokenizer)?;
     if !model.heads.mlm {

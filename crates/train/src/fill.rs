@@ -49,7 +49,7 @@ impl Filler {
     /// # Errors
     /// As `open`.
     pub fn new(
-        model: PreTrainingModel,
+        mut model: PreTrainingModel,
         tokenizer: Tokenizer,
         device: Device,
         precision: Precision,
@@ -66,6 +66,7 @@ impl Filler {
                 found: model.config.vocab_size,
             });
         }
+        model.params.keep_copies();
         Ok(Filler { model, tokenizer, device, precision })
     }
 

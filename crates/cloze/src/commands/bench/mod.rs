@@ -184,7 +184,10 @@ fn measure(
         ..Config::default()
     };
     let heads = if training { Heads::PRETRAINING } else { Heads { pooler: false, mlm: false, nsp: false } };
-    let model = PreTrainingModel::new(config, heads, &device, 0)?;
+    let mut model = PreTrainingModel::new(config, heads, &device, 0)?;
+    if !training {
+        model.params.keep_copies();
+    }
     let batch = synthetic(shape, training);
     model.check(&batch)?;
     let flops = model.useful_flops(&batch, if training { Passes::ForwardBackward } else { Passes::Forward });

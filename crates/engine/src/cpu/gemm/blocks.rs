@@ -31,6 +31,8 @@ struct Plan<'a> {
     precision: Precision,
     a: Lines<'a>,
     b: Lines<'a>,
+    /// B's panels, where they are packed already.
+    ready: Option<Whole>,
     /// Whether this is the transpose of what was asked for: the tiles are turned on their way to the sink.
     turned: bool,
     /// Whether A is packed whole before anything else.
@@ -51,14 +53,13 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new<K: Kernel>(threads: usize, precision: Precision, a: Mat<'a>, b: Mat<'a>) -> Plan<'a> {
+    fn new<K: Kernel>(threads: usize, precision: Precision, a: Mat<'a>, b: Mat<'a>, ready: Option<Whole>) -> Plan<'a> {
         let (a, b) = (Lines::rows(a), Lines::columns(b));
         // Where both lie across (a weight's gradient), A's elements are transposed and B's need not be: A is the smaller.
-        let turned = K::MR == K::NR && !a.along && !b.along && a.count > b.count;
+        let turned = K::MR == K::NR && !a.along && !b.along && a.count > b.count && ready.is_none();
         let (a, b) = if turned { (b.turned(), a.turned()) } else { (a, b) };
         let words = a.depth.div_ceil(if K::PAIRS { 2 } else { 1 });
-        let depth = words.div_ceil(LINE);
-        let chunk = even(depth, K::CHUNK);
+        let (depth, chunk) = depth::<K>(a.depth);
         let near = even(chunk, K::NEAR);
         let width = K::width(b.count);
         let (a_panels, b_panels) = (a.count.div_ceil(K::MR), b.count.div_ceil(width));
@@ -76,7 +77,7 @@ impl<'a> Plan<'a> {
                 let cost = turns
                     * (2 * a_each * K::MR * b_each * width / FLOPS_A_BYTE
                         + 2 * a_each * K::MR
-                        + BYTES_A_PACKED * b_each * width);
+                        + if ready.is_some() { 2 } else { BYTES_A_PACKED } * b_each * width);
                 if best.is_none_or(|(least, _)| cost < least) {
                     best = Some((cost, (a_each, b_each)));
                 }
@@ -87,6 +88,7 @@ impl<'a> Plan<'a> {
             precision,
             a,
             b,
+            ready,
             turned,
             whole: !(K::IN_PLACE && a.along),
             width,
@@ -101,6 +103,21 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Where a chunk of a panel of either operand is, if that is packed whole.
+    fn place(&self, whole: Whole, panels: usize, width: usize, chunk: usize, panel: usize) -> *mut Line {
+        let blocks = self.blocks_of(chunk);
+        // Within the room for all panels, if the panel is one of them.
+        whole.start().wrapping_add((blocks.start * panels + panel * blocks.len()) * width)
+    }
+
+    fn place_of_a<K: Kernel>(&self, whole: Whole, chunk: usize, panel: usize) -> *mut Line {
+        self.place(whole, self.a_panels, K::MR, chunk, panel)
+    }
+
+    fn place_of_b(&self, whole: Whole, chunk: usize, panel: usize) -> *mut Line {
+        self.place(whole, self.b_panels, self.width, chunk, panel)
+    }
+
     fn chunks(&self) -> usize {
         self.depth.div_ceil(self.chunk).max(1)
     }
@@ -108,6 +125,12 @@ impl<'a> Plan<'a> {
     fn blocks_of(&self, chunk: usize) -> Range<usize> {
         chunk * self.chunk..self.depth.min((chunk + 1) * self.chunk)
     }
+}
+
+/// Blocks of 16 words in `k` elements, and those of a chunk.
+fn depth<K: Kernel>(k: usize) -> (usize, usize) {
+    let depth = k.div_ceil(if K::PAIRS { 2 } else { 1 }).div_ceil(LINE);
+    (depth, even(depth, K::CHUNK))
 }
 
 /// The size of even shares of `total`, none above `most` (≥ 1).
@@ -124,20 +147,21 @@ pub(super) unsafe fn multiply<K: Kernel, S: TileSink>(
     precision: Precision,
     a: Mat,
     b: Mat,
+    ready: Option<Whole>,
     sink: &S,
 ) {
     assert_eq!(a.cols, b.rows, "product of {}×{} and {}×{}", a.rows, a.cols, b.rows, b.cols);
     if a.rows == 0 || b.cols == 0 {
         return;
     }
-    let plan = Plan::new::<K>(pool.map_or(1, Pool::threads), precision, a, b);
+    let plan = Plan::new::<K>(pool.map_or(1, Pool::threads), precision, a, b, ready);
     let run = |tasks: usize, task: &(dyn Fn(usize) + Sync)| match pool {
         Some(pool) => pool.run(tasks, task),
         None => (0..tasks).for_each(task),
     };
 
     let mut whole = Loan::whole(if plan.whole { plan.a_panels * plan.depth * K::MR } else { 0 });
-    let whole = Whole(whole.as_mut_ptr());
+    let whole = Whole::new(whole.as_mut_ptr());
     if plan.whole {
         // Some 64 KB of packed panels to a task.
         let each = even(plan.a_panels, 1024 / (K::MR * plan.chunk).max(1));
@@ -147,7 +171,7 @@ pub(super) unsafe fn multiply<K: Kernel, S: TileSink>(
             let panels = share * each..plan.a_panels.min((share + 1) * each);
             // SAFETY: the machine has the level; these panels' room is this task's alone.
             unsafe {
-                let to = whole.at::<K>(&plan, chunk, panels.start);
+                let to = plan.place_of_a::<K>(whole, chunk, panels.start);
                 pack::<K>(plan.a, precision, K::MR, panels, plan.blocks_of(chunk), to);
             }
         });
@@ -164,21 +188,48 @@ pub(super) unsafe fn multiply<K: Kernel, S: TileSink>(
     });
 }
 
-/// A, packed: chunk after chunk, within each panel after panel. Each panel is written by one task and, later, read by all.
+/// An operand packed whole: chunk after chunk, within each panel after panel. Each panel is written by one task and, later, read
+/// by all.
 #[derive(Clone, Copy)]
-struct Whole(*mut Line);
+pub(super) struct Whole(*mut Line);
 
 // SAFETY: tasks write to disjoint panels, and read only in a later call of the pool.
 unsafe impl Sync for Whole {}
 
 impl Whole {
-    /// # Safety
-    /// A is packed whole; the panel is one of it.
-    unsafe fn at<K: Kernel>(&self, plan: &Plan, chunk: usize, panel: usize) -> *mut Line {
-        let blocks = plan.blocks_of(chunk);
-        // SAFETY: within the room for all panels.
-        unsafe { self.0.add((blocks.start * plan.a_panels + panel * blocks.len()) * K::MR) }
+    pub(super) fn new(panels: *mut Line) -> Whole {
+        Whole(panels)
     }
+
+    fn start(self) -> *mut Line {
+        self.0
+    }
+}
+
+/// Lines that B takes when packed whole.
+pub(super) fn lines_of_b<K: Kernel>(b: Mat) -> usize {
+    let width = K::width(b.cols);
+    b.cols.div_ceil(width) * width * depth::<K>(b.rows).0
+}
+
+/// Packs B whole, on the pool's threads.
+///
+/// # Safety
+/// The machine has what `K` needs; `to` has room for [`lines_of_b`].
+pub(super) unsafe fn pack_b<K: Kernel>(pool: &Pool, precision: Precision, b: Mat, to: Whole) {
+    let (lines, width) = (Lines::columns(b), K::width(b.cols));
+    let (depth, chunk) = depth::<K>(b.rows);
+    let panels = b.cols.div_ceil(width);
+    pool.run(panels, &|panel| {
+        for start in (0..depth).step_by(chunk) {
+            let blocks = start..depth.min(start + chunk);
+            // SAFETY: the machine has the level; this panel's room is this task's alone.
+            unsafe {
+                let to = to.start().add((start * panels + panel * blocks.len()) * width);
+                pack::<K>(lines, precision, width, panel..panel + 1, blocks, to);
+            }
+        }
+    });
 }
 
 /// One task: a range of A's panels times a range of B's.
@@ -193,21 +244,27 @@ unsafe fn block<K: Kernel, S: TileSink>(plan: &Plan, rows: Range<usize>, kept: R
         (false, false) => 1,
     };
     // One after the other: the kept panels, room for a panel of A, the tiles.
-    let (b_lines, a_lines) = (kept.len() * plan.chunk * plan.width, plan.chunk * K::MR);
+    let b_lines = if plan.ready.is_some() { 0 } else { kept.len() * plan.chunk * plan.width };
+    let a_lines = plan.chunk * K::MR;
     let mut room = Loan::kept(b_lines + a_lines + (aside + 1) * tile_lines::<K>());
-    let packed = room.as_mut_ptr();
+    let own = room.as_mut_ptr();
     // SAFETY: within the loan.
-    let (panel, tiles) = unsafe { (packed.add(b_lines), packed.add(b_lines + a_lines)) };
+    let (panel, tiles) = unsafe { (own.add(b_lines), own.add(b_lines + a_lines)) };
     // SAFETY: the machine has what `K` needs.
     let _hold = unsafe { K::hold() };
     for chunk in 0..plan.chunks() {
         let blocks = plan.blocks_of(chunk);
-        // SAFETY: the room is that of these panels, at most a chunk deep.
-        unsafe { pack::<K>(plan.b, plan.precision, plan.width, kept.clone(), blocks.clone(), packed) };
+        let packed = match plan.ready {
+            Some(ready) => plan.place_of_b(ready, chunk, kept.start),
+            None => {
+                // SAFETY: the room is that of these panels, at most a chunk deep.
+                unsafe { pack::<K>(plan.b, plan.precision, plan.width, kept.clone(), blocks.clone(), own) };
+                own
+            }
+        };
         // Where a panel's rows are.
         let place = |number: usize| match plan.whole {
-            // SAFETY: A is packed.
-            true => Rows::packed::<K>(unsafe { whole.at::<K>(plan, chunk, number) }),
+            true => Rows::packed::<K>(plan.place_of_a::<K>(whole, chunk, number)),
             false => plan.a.in_place::<K>(number, blocks.start).unwrap_or(Rows::packed::<K>(panel)),
         };
         for number in rows.clone() {

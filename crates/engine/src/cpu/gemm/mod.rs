@@ -23,6 +23,7 @@ mod transpose;
 
 use half::bf16;
 
+use super::buffer::Buffer;
 use super::level::{Isa, Level};
 use super::pool::Pool;
 pub(crate) use kernel::Rows;
@@ -114,15 +115,68 @@ pub trait TileSink: Sync {
 /// # Panics
 /// `a` has not as many columns as `b` has rows, or the machine lacks `level`.
 pub fn product<S: TileSink>(level: Level, pool: &Pool, precision: Precision, a: Mat, b: Mat, sink: &S) {
-    dispatch(level, Some(pool), precision, a, b, sink);
+    dispatch(level, Some(pool), precision, a, b, None, sink);
 }
 
 /// As [`product`], on the calling thread alone: for small matrices within a task.
 pub fn product_serial<S: TileSink>(level: Level, precision: Precision, a: Mat, b: Mat, sink: &S) {
-    dispatch(level, None, precision, a, b, sink);
+    dispatch(level, None, precision, a, b, None, sink);
 }
 
-fn dispatch<S: TileSink>(level: Level, pool: Option<&Pool>, precision: Precision, a: Mat, b: Mat, sink: &S) {
+/// B, packed once for many products: at one level, for one precision.
+pub(crate) struct PackedB {
+    lines: Buffer,
+    level: Level,
+    rows: usize,
+    cols: usize,
+}
+
+impl PackedB {
+    /// Packs `b` for bf16 products on all threads of `pool`, if this level packs two elements into a word: where it does not, a
+    /// packed copy would save little and take as much memory again.
+    pub(crate) fn bf16(level: Level, pool: &Pool, b: Mat) -> Option<PackedB> {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a device's level is one that the machine has.
+            Level::Amx => Some(unsafe { PackedB::of::<amx::Amx<super::tiles::Hardware>>(level, pool, b) }),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Level::Avx512BF16 => Some(unsafe { PackedB::of::<avx512::Avx512Pairs>(level, pool, b) }),
+            _ => None,
+        }
+    }
+
+    /// # Safety
+    /// The machine has what `K` needs.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn of<K: kernel::Kernel>(level: Level, pool: &Pool, b: Mat) -> PackedB {
+        let mut lines = Buffer::new(blocks::lines_of_b::<K>(b) * size_of::<kernel::Line>());
+        // SAFETY: as the caller vouches; the buffer has the room, and is aligned to lines.
+        unsafe { blocks::pack_b::<K>(pool, Precision::BF16, b, blocks::Whole::new(lines.as_mut_ptr().cast())) };
+        PackedB { lines, level, rows: b.rows, cols: b.cols }
+    }
+
+    /// [`product`] with this as `b`.
+    ///
+    /// # Panics
+    /// `b` is not the matrix that was packed, by its size, or `level` another.
+    pub(crate) fn product<S: TileSink>(&self, level: Level, pool: &Pool, a: Mat, b: Mat, sink: &S) {
+        assert_eq!((self.level, self.rows, self.cols), (level, b.rows, b.cols), "a packed matrix");
+        // The product only reads it.
+        let ready = blocks::Whole::new(self.lines.as_ptr().cast_mut().cast());
+        dispatch(level, Some(pool), Precision::BF16, a, b, Some(ready), sink);
+    }
+}
+
+fn dispatch<S: TileSink>(
+    level: Level,
+    pool: Option<&Pool>,
+    precision: Precision,
+    a: Mat,
+    b: Mat,
+    ready: Option<blocks::Whole>,
+    sink: &S,
+) {
     assert!(
         level <= Level::detect(),
         "product at level {} on a machine of level {}",
@@ -134,19 +188,19 @@ fn dispatch<S: TileSink>(level: Level, pool: Option<&Pool>, precision: Precision
         match (level, precision) {
             #[cfg(target_arch = "x86_64")]
             (Level::Amx, Precision::BF16) => {
-                blocks::multiply::<amx::Amx<super::tiles::Hardware>, S>(pool, precision, a, b, sink)
+                blocks::multiply::<amx::Amx<super::tiles::Hardware>, S>(pool, precision, a, b, ready, sink)
             }
             #[cfg(target_arch = "x86_64")]
             (Level::Avx512BF16, Precision::BF16) => {
-                blocks::multiply::<avx512::Avx512Pairs, S>(pool, precision, a, b, sink)
+                blocks::multiply::<avx512::Avx512Pairs, S>(pool, precision, a, b, ready, sink)
             }
             #[cfg(target_arch = "x86_64")]
             (Level::Amx | Level::Avx512BF16 | Level::Avx512, _) => {
-                blocks::multiply::<avx512::Avx512F32, S>(pool, precision, a, b, sink)
+                blocks::multiply::<avx512::Avx512F32, S>(pool, precision, a, b, ready, sink)
             }
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx2, _) => blocks::multiply::<avx2::Avx2F32, S>(pool, precision, a, b, sink),
-            _ => blocks::multiply::<portable::PortableF32, S>(pool, precision, a, b, sink),
+            (Level::Avx2, _) => blocks::multiply::<avx2::Avx2F32, S>(pool, precision, a, b, ready, sink),
+            _ => blocks::multiply::<portable::PortableF32, S>(pool, precision, a, b, ready, sink),
         }
     }
 }

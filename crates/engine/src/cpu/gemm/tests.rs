@@ -118,7 +118,7 @@ impl Kernels {
             // SAFETY: emulated tiles need AVX-512 only, as `available` has checked.
             (Kernels::EmulatedTiles, _) => unsafe {
                 use crate::cpu::tiles::Emulated;
-                blocks::multiply::<amx::Amx<Emulated>, _>(pool, precision, a.mat(), b.mat(), &sink);
+                blocks::multiply::<amx::Amx<Emulated>, _>(pool, precision, a.mat(), b.mat(), None, &sink);
             },
         }
         sink.values()
@@ -223,6 +223,23 @@ fn long_sums_match_and_do_not_depend_on_the_threads() {
     }
 }
 
+/// The very bits of a product that packs for itself.
+#[test]
+fn a_matrix_packed_once_multiplies_alike() {
+    let pool = Pool::new(2);
+    for level in Level::ALL.into_iter().filter(|&level| level <= Level::detect()) {
+        for (m, k, n) in [(33, 70, 65), (5, 4500, 40), (300, 64, 700)] {
+            let a = Operand::new(3, m, k, false, Precision::BF16);
+            let b = Operand::new(4, k, n, true, Precision::F32);
+            let Some(packed) = PackedB::bf16(level, &pool, b.mat()) else { continue };
+            let expected = Kernels::Of(level).product(Some(&pool), Precision::BF16, &a, &b);
+            let sink = Store::new(m, n);
+            packed.product(level, &pool, a.mat(), b.mat(), &sink);
+            assert_eq!(sink.values(), expected, "{level:?} {m}×{k}×{n}");
+        }
+    }
+}
+
 /// NaN and infinity survive packing, and padding does not make NaN of them elsewhere.
 #[test]
 fn non_finite_elements_stay_in_their_row() {
@@ -275,7 +292,7 @@ fn a_product_within_a_sink_leaves_the_outer_one_alone() {
             // SAFETY: emulated tiles need AVX-512 only, as `available` has checked.
             Kernels::EmulatedTiles => unsafe {
                 use crate::cpu::tiles::Emulated;
-                blocks::multiply::<amx::Amx<Emulated>, _>(None, Precision::BF16, a.mat(), b.mat(), &sink);
+                blocks::multiply::<amx::Amx<Emulated>, _>(None, Precision::BF16, a.mat(), b.mat(), None, &sink);
             },
         }
         assert_eq!(sink.store.values(), expected);
@@ -298,7 +315,7 @@ fn products_on_tile_instructions_equal_the_emulation() {
         let sink = Store::new(m, n);
         // SAFETY: AVX-512 as just checked; the tiles are real, or their instructions trapped, on this thread.
         with_tiles(|| unsafe {
-            blocks::multiply::<amx::Amx<Hardware>, _>(None, Precision::BF16, a.mat(), b.mat(), &sink);
+            blocks::multiply::<amx::Amx<Hardware>, _>(None, Precision::BF16, a.mat(), b.mat(), None, &sink);
         });
         assert_eq!(sink.values(), expected, "{m}×{k}×{n}");
     }

@@ -1,5 +1,5 @@
 use super::{Activation, Layer, Linear, LinearBack};
-use crate::cpu::gemm::{Mat, Slice, TileSink, product};
+use crate::cpu::gemm::{Mat, PackedB, Precision, Slice, TileSink, product};
 use crate::cpu::lanes::{self, each_part, load, store};
 use crate::cpu::level::{Isa, Vectorized};
 use crate::cpu::rows::Parts;
@@ -22,6 +22,10 @@ impl Linear for Cpu {
         assert_eq!(weight_inner, inner, "linear: {} against {x:?}", params.name(layer.weight));
         let weight = Mat::new(Slice::F32(params.values(layer.weight)), outer, inner, inner);
         let mut y = Tensor::host(&[tokens, outer], x.dtype());
+        let precision = precision_of(x.dtype());
+        let copy = (!keep_slope && precision == Precision::BF16)
+            .then(|| params.copy(layer.weight, || PackedB::bf16(self.level, &self.pool, weight.t())))
+            .flatten();
         let keep_slope = keep_slope && layer.activation != Activation::None;
         let mut slope = keep_slope.then(|| Tensor::host(&[tokens, outer], x.dtype()));
         with_real!(x.dtype(), E => {
@@ -32,7 +36,10 @@ impl Linear for Cpu {
                 outer,
                 activation: layer.activation,
             };
-            product(self.level, &self.pool, precision_of(x.dtype()), mat(x), weight.t(), &sink);
+            match copy {
+                Some(copy) => copy.product(self.level, &self.pool, mat(x), weight.t(), &sink),
+                None => product(self.level, &self.pool, precision, mat(x), weight.t(), &sink),
+            }
         });
         (y, slope)
     }
