@@ -36,6 +36,8 @@ SHAPES = {
     "infer base 8×128": dict(**BASE, batch=8, seq=128),
     "infer base 1×32": dict(**BASE, batch=1, seq=32),
     "infer MiniLM 8×128": dict(**MINILM, batch=8, seq=128),
+    # The peers pad each sequence to the longest possible; only real tokens count.
+    "infer MiniLM 8×128 uniform": dict(**MINILM, batch=8, seq=128, lengths="uniform"),
 }
 DEFAULT = list(SHAPES)[:3]
 PEER_MODES = [(dtype, compiled) for dtype in ("f32", "bf16") for compiled in (False, True)]
@@ -90,7 +92,9 @@ def commands(a, title):
     """What runs for a shape: {(program, mode): command}. A mode of None: the program prints one line for each of its modes."""
     common = [*flags(SHAPES[title]), "--threads", str(a.threads)]
     if title.startswith("infer"):
-        peers = {("peer", None): [a.peer_python, os.path.join(a.peers, "infer_hf.py"), *common]}
+        padded = {key: value for key, value in SHAPES[title].items() if key != "lengths"}
+        peer = [os.path.join(a.peers, "infer_hf.py"), *flags(padded), "--threads", str(a.threads)]
+        peers = {("peer", None): [a.peer_python, *peer]}
         ours = {p: [a.cloze, "bench", "infer", *common, "--steps", "7", "--precision", p, "--json"] for p in PRECISIONS}
     else:
         common += ["--steps", str(a.steps)]
@@ -142,6 +146,12 @@ def main():
             | {"runs": len(rows), "share_of_peak": statistics.median(r.get("share_of_peak") or 0 for r in rows)}
             for k, rows in results.items()
         }
+        shape = SHAPES[title]
+        if title.startswith("infer") and shape.get("lengths") == "uniform":
+            tokens = next((m["real_tokens_per_s"] * m["ms"] / 1e3 for k, m in median.items() if k[0] == "cloze"), 0)
+            for k in median:
+                if k[0] != "cloze":
+                    median[k]["real_tokens_per_s"] *= tokens / (shape["batch"] * shape["seq"])
         best_peer = max((k for k in median if k[0] != "cloze"), key=lambda k: median[k]["real_tokens_per_s"], default=None)
         for k, m in median.items():
             ratio = m["real_tokens_per_s"] / median[best_peer]["real_tokens_per_s"] if best_peer else None

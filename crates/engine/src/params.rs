@@ -1,9 +1,9 @@
 //! Parameters in one flat `f32` arena: norms, clipping, decay and Adam are single passes over memory, and a checkpoint
 //! is a walk over names.
 
+use crate::cpu::gemm::PackedB;
 use crate::random::{mix, truncated_normal};
 use crate::{Device, Tensor};
-use crate::cpu::gemm::PackedB;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::OnceLock;

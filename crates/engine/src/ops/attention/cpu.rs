@@ -188,7 +188,7 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Part
         let rows_of: Vec<Row> = rows.clone().map(rows_of).collect();
         let sink = Signed { y: Parts::new(signed.slice_mut()), stride: keys, factor: head.scale(), rows: &rows_of };
         product_serial(level, precision, head.part(0, rows.clone()), head.part(1, 0..keys).t(), &sink);
-        let sink = Accumulate { sum: Parts::new(slopes.slice_mut()), columns: keys, adds: false };
+        let sink = Accumulate { sum: Parts::new(slopes.slice_mut()), columns: keys, adds: false, far: false };
         product_serial(level, precision, dy_part(&rows), head.part(2, 0..keys).t(), &sink);
 
         let (mut dropped, mut ds) = (Tensor::host(&shape, E::DTYPE), Tensor::host(&shape, E::DTYPE));
@@ -208,9 +208,9 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Part
             dk[fresh.clone()].fill(0.0);
             dv[fresh].fill(0.0);
         }
-        let sink = Accumulate { sum: Parts::new(dv), columns: width, adds };
+        let sink = Accumulate { sum: Parts::new(dv), columns: width, adds, far: false };
         product_serial(level, precision, mat(&dropped).t(), dy_part(&rows), &sink);
-        let sink = Accumulate { sum: Parts::new(dk), columns: width, adds };
+        let sink = Accumulate { sum: Parts::new(dk), columns: width, adds, far: false };
         product_serial(level, precision, mat(&ds).t(), head.part(0, rows.clone()), &sink);
         let first_row = head.tokens.start + rows.start;
         let sink = StoreRows { y: dqkv, first_row, first_col: columns.start, stride, factors: None };

@@ -53,7 +53,7 @@ impl Linear for Cpu {
         let precision = precision_of(x.dtype());
         let range = params.range(layer.weight);
         let adds = grads.adds(range.clone());
-        let dw = Accumulate { sum: Parts::new(grads.part(range)), columns: inner, adds };
+        let dw = Accumulate { sum: Parts::new(grads.part(range)), columns: inner, adds, far: true };
         product(self.level, &self.pool, precision, mat(&du).t(), mat(x), &dw);
         if !wants_dx {
             return None;
@@ -219,6 +219,8 @@ pub(crate) struct Accumulate<'a> {
     pub(crate) sum: Parts<'a, f32>,
     pub(crate) columns: usize,
     pub(crate) adds: bool,
+    /// Whether what is stored is read only much later.
+    pub(crate) far: bool,
 }
 
 impl TileSink for Accumulate<'_> {
@@ -231,8 +233,10 @@ impl TileSink for Accumulate<'_> {
             let acc = &acc[r * stride..r * stride + cols];
             if self.adds {
                 each_part!(cols, part => lanes::add_to(&mut sum[part.clone()], load(&acc[part])));
-            } else {
+            } else if self.far {
                 lanes::stream::<I, _>(acc, sum);
+            } else {
+                sum.copy_from_slice(acc);
             }
         }
     }

@@ -156,10 +156,11 @@ impl Cpu {
                 scale,
             };
             product(self.level, &self.pool, precision, mat(x), words.rows(&block, hidden).t(), &sink);
-            let dx = Accumulate { sum: Parts::new(sums.slice_mut::<f32>()), columns: hidden, adds: first > 0 };
+            let dx =
+                Accumulate { sum: Parts::new(sums.slice_mut::<f32>()), columns: hidden, adds: first > 0, far: false };
             product(self.level, &self.pool, precision, mat(&dz), words.rows(&block, hidden), &dx);
             let dw = grads.part(weight.start + block.start * hidden..weight.start + block.end * hidden);
-            let dw = Accumulate { sum: Parts::new(dw), columns: hidden, adds };
+            let dw = Accumulate { sum: Parts::new(dw), columns: hidden, adds, far: true };
             product(self.level, &self.pool, precision, mat(&dz).t(), mat(x), &dw);
             self.add_column_sums(&dz, &mut grads.sums(bias.clone())[block.clone()]);
         }
