@@ -48,7 +48,7 @@ impl std::fmt::Debug for Device {
 
 impl Device {
     /// The host's cores, all of them unless `threads` says how many; the instruction set is the best present or what
-    /// `CLOZE_CPU` (amx, avx512bf16, avx512, avx2, portable) forces.
+    /// `CLOZE_CPU` (amx, avx512bf16, avx512, avx2, neon, portable) forces.
     ///
     /// # Errors
     /// `CLOZE_CPU` names an unknown or absent level; `threads` is zero or absurd.

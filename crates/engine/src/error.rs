@@ -6,7 +6,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum EngineError {
     /// `CLOZE_CPU` holds a word that names no level.
-    #[error("CLOZE_CPU={found}: expected one of amx, avx512bf16, avx512, avx2, portable")]
+    #[error("CLOZE_CPU={found}: expected one of amx, avx512bf16, avx512, avx2, neon, portable")]
     UnknownLevel {
         /// The word found.
         found: String,

@@ -4,17 +4,21 @@
 //! that is `#[inline(always)]`. So an element-wise body is written once as a [`Vectorized`] value whose `call` is inlined into
 //! one such function for each set ([`Isa::vectorize`]); [`Level::run`] picks the function at run time.
 
+use std::cmp::Ordering;
 use std::sync::OnceLock;
 
 use crate::EngineError;
 use crate::cpu::lanes::{LANES, Lanes};
 use crate::dtype::{Real, bf16, rounded_to_bf16};
 
-/// An instruction set, in rising order of strength; each includes those before it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+/// An instruction set. One that is less than another is included in it; those of different processors are neither less nor
+/// greater.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Level {
     /// What the compiler's target guarantees (SSE2 on x86-64, NEON on aarch64).
     Portable,
+    /// NEON, which every aarch64 has, in kernels written for it.
+    Neon,
     /// AVX2 and FMA.
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
@@ -26,8 +30,9 @@ pub enum Level {
 }
 
 impl Level {
-    /// All levels, the weakest first.
-    pub const ALL: [Level; 5] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Avx512BF16, Level::Amx];
+    /// All levels, each after those that it includes.
+    pub const ALL: [Level; 6] =
+        [Level::Portable, Level::Neon, Level::Avx2, Level::Avx512, Level::Avx512BF16, Level::Amx];
 
     /// The best level of this machine; asks the kernel for the tile state on first use, and remembers the answer.
     pub fn detect() -> Level {
@@ -35,7 +40,7 @@ impl Level {
         *BEST.get_or_init(best)
     }
 
-    /// The level that the variable `CLOZE_CPU` names (`amx`, `avx512bf16`, `avx512`, `avx2`,
+    /// The level that the variable `CLOZE_CPU` names (`amx`, `avx512bf16`, `avx512`, `avx2`, `neon`,
     /// `portable`), or the best one where it is unset.
     ///
     /// # Errors
@@ -52,16 +57,18 @@ impl Level {
             .into_iter()
             .find(|level| level.name() == word)
             .ok_or_else(|| EngineError::UnknownLevel { found: word.to_owned() })?;
-        if wanted > best {
-            return Err(EngineError::UnavailableLevel { wanted: wanted.name(), available: best.name() });
+        if wanted <= best {
+            Ok(wanted)
+        } else {
+            Err(EngineError::UnavailableLevel { wanted: wanted.name(), available: best.name() })
         }
-        Ok(wanted)
     }
 
     /// The word that `CLOZE_CPU` knows this level by.
     pub fn name(self) -> &'static str {
         match self {
             Level::Portable => "portable",
+            Level::Neon => "neon",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
             Level::Avx512BF16 => "avx512bf16",
@@ -85,15 +92,32 @@ impl Level {
                 Level::Avx512 => Avx512::vectorize(body),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 => Avx2::vectorize(body),
+                #[cfg(target_arch = "aarch64")]
+                Level::Neon => Neon::vectorize(body),
                 _ => Portable::vectorize(body),
             }
         }
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+impl PartialOrd for Level {
+    fn partial_cmp(&self, other: &Level) -> Option<Ordering> {
+        let x86 = |level| !matches!(level, Level::Portable | Level::Neon);
+        match (*self, *other) {
+            (Level::Neon, level) | (level, Level::Neon) if x86(level) => None,
+            (level, other) => Some((level as u8).cmp(&(other as u8))),
+        }
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn best() -> Level {
     Level::Portable
+}
+
+#[cfg(target_arch = "aarch64")]
+fn best() -> Level {
+    Level::Neon
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -187,6 +211,23 @@ impl Isa for Portable {
     #[inline]
     unsafe fn vectorize<F: Vectorized>(body: F) -> F::Output {
         body.call::<Portable>()
+    }
+}
+
+/// [`Level::Neon`] at compile time.
+#[cfg(target_arch = "aarch64")]
+#[derive(Clone, Copy)]
+pub struct Neon;
+
+#[cfg(target_arch = "aarch64")]
+impl Isa for Neon {
+    const FMA: bool = true;
+    const LEVEL: Level = Level::Neon;
+
+    // The baseline: there are no features to enable.
+    #[inline]
+    unsafe fn vectorize<F: Vectorized>(body: F) -> F::Output {
+        body.call::<Neon>()
     }
 }
 
@@ -316,6 +357,16 @@ mod tests {
         assert!(lacking.contains("amx") && lacking.contains("avx2"), "{lacking}");
     }
 
+    #[test]
+    fn a_level_of_another_processor_is_refused() {
+        assert_eq!(Level::forced("neon", Level::Neon).unwrap(), Level::Neon);
+        assert_eq!(Level::forced("portable", Level::Neon).unwrap(), Level::Portable);
+        for (wanted, best) in [("neon", Level::Amx), ("neon", Level::Portable), ("avx2", Level::Neon)] {
+            let lacking = Level::forced(wanted, best).unwrap_err().to_string();
+            assert!(lacking.contains(wanted) && lacking.contains(best.name()), "{lacking}");
+        }
+    }
+
     struct Sum<'a>(&'a [f32]);
     impl Vectorized for Sum<'_> {
         type Output = (f32, Level);
@@ -330,7 +381,7 @@ mod tests {
         for level in Level::ALL.into_iter().filter(|&level| level <= Level::detect()) {
             let (sum, ran) = level.run(Sum(&[1.0, 2.0, 3.0]));
             assert_eq!(sum, 12.0);
-            assert_eq!(ran, level.min(Level::Avx512BF16));
+            assert_eq!(ran, if level == Level::Amx { Level::Avx512BF16 } else { level });
         }
     }
 }

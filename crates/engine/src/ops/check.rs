@@ -58,7 +58,7 @@ impl Numbers {
 }
 
 fn devices() -> Vec<Device> {
-    let mut levels = vec![Level::Portable, Level::Avx2, Level::Avx512, Level::Amx];
+    let mut levels = vec![Level::Portable, Level::Neon, Level::Avx2, Level::Avx512, Level::Amx];
     levels.retain(|level| *level <= Level::detect());
     let mut devices: Vec<Device> = levels.iter().map(|level| Device::at_level(*level, 2)).collect();
     devices.push(Device::at_level(Level::detect(), 1));

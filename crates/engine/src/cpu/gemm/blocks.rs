@@ -207,6 +207,7 @@ impl Whole {
 }
 
 /// Lines that B takes when packed whole.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn lines_of_b<K: Kernel>(b: Mat) -> usize {
     let width = K::width(b.cols);
     b.cols.div_ceil(width) * width * depth::<K>(b.rows).0
@@ -216,6 +217,7 @@ pub(super) fn lines_of_b<K: Kernel>(b: Mat) -> usize {
 ///
 /// # Safety
 /// The machine has what `K` needs; `to` has room for [`lines_of_b`].
+#[cfg(target_arch = "x86_64")]
 pub(super) unsafe fn pack_b<K: Kernel>(pool: &Pool, precision: Precision, b: Mat, to: Whole) {
     let (lines, width) = (Lines::columns(b), K::width(b.cols));
     let (depth, chunk) = depth::<K>(b.rows);

@@ -13,6 +13,8 @@ mod avx2;
 mod avx512;
 mod blocks;
 mod kernel;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 mod peak;
 mod portable;
@@ -26,6 +28,7 @@ use half::bf16;
 use super::buffer::Buffer;
 use super::level::{Isa, Level};
 use super::pool::Pool;
+#[cfg(target_arch = "x86_64")]
 pub(crate) use kernel::Rows;
 pub use peak::peak;
 
@@ -135,6 +138,8 @@ impl PackedB {
     /// Packs `b` for bf16 products on all threads of `pool`, if this level packs two elements into a word: where it does not, a
     /// packed copy would save little and take as much memory again.
     pub(crate) fn bf16(level: Level, pool: &Pool, b: Mat) -> Option<PackedB> {
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (pool, b);
         match level {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: a device's level is one that the machine has.
@@ -200,6 +205,8 @@ fn dispatch<S: TileSink>(
             }
             #[cfg(target_arch = "x86_64")]
             (Level::Avx2, _) => blocks::multiply::<avx2::Avx2F32, S>(pool, precision, a, b, ready, sink),
+            #[cfg(target_arch = "aarch64")]
+            (Level::Neon, _) => blocks::multiply::<neon::NeonF32, S>(pool, precision, a, b, ready, sink),
             _ => blocks::multiply::<portable::PortableF32, S>(pool, precision, a, b, ready, sink),
         }
     }

@@ -86,6 +86,8 @@ impl Vectorized for Spin {
                 Level::Avx512 | Level::Avx512BF16 | Level::Amx => super::avx512::spin(self.0),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 => super::avx2::spin(self.0),
+                #[cfg(target_arch = "aarch64")]
+                Level::Neon => super::neon::spin(self.0),
                 _ => super::portable::spin(self.0),
             }
         }

@@ -326,7 +326,8 @@ fn the_peak_is_that_of_this_level() {
     // Wide bounds: other work may slow either measurement.
     let pool = Pool::new(1);
     let (a, b) = (Operand::new(1, 140, 256, false, Precision::F32), Operand::new(2, 256, 128, false, Precision::F32));
-    for level in [Level::Portable, Level::Avx2, Level::Avx512].into_iter().filter(|&level| level <= Level::detect()) {
+    let levels = [Level::Portable, Level::Neon, Level::Avx2, Level::Avx512];
+    for level in levels.into_iter().filter(|&level| level <= Level::detect()) {
         let peak = peak(level, &pool, Precision::F32);
         let kernels = Kernels::Of(level);
         let best = (0..10)

@@ -2,7 +2,7 @@
 
 use super::kernel::{LINE, Line};
 use crate::cpu::level::Isa;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::cpu::level::Level;
 
 /// Writes the first `lines` rows of the transpose of `from`: eight to `to[0]`, the others to `to[1]`.
@@ -18,6 +18,8 @@ pub(super) unsafe fn transpose<I: Isa>(from: &[Line; LINE], to: [*mut Line; 2], 
             Level::Avx512 | Level::Avx512BF16 | Level::Amx => x86::transpose_512(from, to, lines),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => x86::transpose_256(from, to, lines),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => transpose_128(from, to, lines),
             _ => transpose_words(from, to, lines),
         }
     }
@@ -34,6 +36,32 @@ unsafe fn transpose_words(from: &[Line; LINE], to: [*mut Line; 2], lines: usize)
         }
         // SAFETY: line < lines, for which the caller vouches.
         unsafe { *to[line / 8].add(line % 8) = column };
+    }
+}
+
+/// Sixteen 4×4 transposes.
+///
+/// # Safety
+/// NEON, and room for `lines ≤ 16`.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn transpose_128(from: &[Line; LINE], to: [*mut Line; 2], lines: usize) {
+    use std::arch::aarch64::*;
+    for (top, left) in (0..LINE).step_by(4).flat_map(|top| (0..LINE).step_by(4).map(move |left| (top, left))) {
+        let mut x = [vdupq_n_u32(0); 4];
+        for (x, from) in x.iter_mut().zip(&from[top..]) {
+            // SAFETY: words left..left + 4 of a line.
+            *x = unsafe { vld1q_u32(from.0.as_ptr().add(left)) };
+        }
+        // Pairs of words of two rows: the even ones, the odd ones.
+        let pairs = |p, q| (vreinterpretq_u64_u32(vtrn1q_u32(p, q)), vreinterpretq_u64_u32(vtrn2q_u32(p, q)));
+        let ((even, odd), (even2, odd2)) = (pairs(x[0], x[1]), pairs(x[2], x[3]));
+        let y = [vtrn1q_u64(even, even2), vtrn1q_u64(odd, odd2), vtrn2q_u64(even, even2), vtrn2q_u64(odd, odd2)];
+        for (line, y) in (left..lines).zip(y) {
+            // SAFETY: line < lines, for which the caller vouches; words top..top + 4 of that line.
+            unsafe { vst1q_u32(to[line / 8].add(line % 8).cast::<u32>().add(top), vreinterpretq_u32_u64(y)) };
+        }
     }
 }
 
@@ -149,8 +177,8 @@ mod tests {
     fn every_level_transposes() {
         let mut from = [Line::ZERO; LINE];
         (0..256).for_each(|i| from[i / 16].0[i % 16] = i as u32 + 1);
-        for level in [Level::Portable, Level::Avx2, Level::Avx512].into_iter().filter(|&level| level <= Level::detect())
-        {
+        let levels = [Level::Portable, Level::Neon, Level::Avx2, Level::Avx512];
+        for level in levels.into_iter().filter(|&level| level <= Level::detect()) {
             for lines in [0, 1, 9, 14, 16] {
                 let mut to = [Line::ZERO; LINE];
                 level.run(Job(&from, &mut to, lines));
