@@ -12,7 +12,7 @@ use half::bf16;
 use super::kernel::{Kernel, LINE, Line, Rows};
 use super::transpose::transpose;
 use super::{Mat, Precision, Slice};
-use crate::cpu::level::{Isa, Vectorized, prefetch};
+use crate::cpu::level::{Isa, Vectorized};
 use crate::dtype::rounded_to_bf16;
 
 /// An operand seen as lines along k.
@@ -324,10 +324,6 @@ impl<C: Convert> Converting<'_, C> {
             } else if there >= needed && depth == deep {
                 let offset = if lines.along { first * lines.stride + k } else { k * lines.stride + first };
                 let from = self.data.add(offset);
-                // Rows far apart: the hardware does not see the next block coming.
-                if !lines.along && k + 2 * deep <= lines.depth && from.addr().is_multiple_of(64) {
-                    (deep..2 * deep).for_each(|row| prefetch(from.wrapping_add(row * lines.stride)));
-                }
                 self.square::<I>(from, lines.stride, wanted, to);
             } else {
                 self.edge::<I>(first, there, k, depth, wanted, to);
