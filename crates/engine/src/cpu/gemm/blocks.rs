@@ -19,7 +19,7 @@ use super::{Mat, Precision, TileSink};
 use crate::cpu::level::{Isa, Vectorized};
 use crate::cpu::pool::Pool;
 
-/// Bytes of tiles put aside between chunks of k.
+/// Bytes that the tiles put aside between chunks of k may take beside the kept panels.
 const ASIDE: usize = 512 << 10;
 /// What the grid of tasks weighs: a thread computes so many FLOPs in the time that a byte takes to come from beyond its L2.
 const FLOPS_A_BYTE: usize = 64;
@@ -60,30 +60,17 @@ impl<'a> Plan<'a> {
         let (a, b) = if turned { (b.turned(), a.turned()) } else { (a, b) };
         let words = a.depth.div_ceil(if K::PAIRS { 2 } else { 1 });
         let (depth, chunk) = depth::<K>(a.depth);
-        let near = even(chunk, K::NEAR);
         let width = K::width(b.count);
         let (a_panels, b_panels) = (a.count.div_ceil(K::MR), b.count.div_ceil(width));
-        let fitting = (K::KEPT / (width * chunk * size_of::<Line>())).clamp(1, b_panels);
-        let waiting = if chunk < depth { ASIDE / (K::MR * K::NR * size_of::<f32>()) } else { usize::MAX };
-        let mut best: Option<(usize, (usize, usize))> = None;
-        let least = b_panels.div_ceil(fitting);
-        for across in least..=b_panels.min(least.next_multiple_of(threads)) {
-            let b_each = b_panels.div_ceil(across);
-            let across = b_panels.div_ceil(b_each);
-            for down in [1, threads.div_ceil(across), threads] {
-                let a_each = a_panels.div_ceil(down).min((waiting / b_each).max(1));
-                let down = a_panels.div_ceil(a_each);
-                let turns = (across * down).div_ceil(threads);
-                let cost = turns
-                    * (2 * a_each * K::MR * b_each * width / FLOPS_A_BYTE
-                        + 2 * a_each * K::MR
-                        + if ready.is_some() { 2 } else { BYTES_A_PACKED } * b_each * width);
-                if best.is_none_or(|(least, _)| cost < least) {
-                    best = Some((cost, (a_each, b_each)));
-                }
-            }
-        }
-        let (a_each, b_each) = best.map_or((a_panels, 1), |(_, each)| each);
+        // A packed B has been cut into its chunks.
+        let shares: &[usize] = if ready.is_some() { &[1] } else { &[1, 2, 4] };
+        let Grid { chunk, a_each, b_each } = shares
+            .iter()
+            .map(|share| even(depth, chunk.div_ceil(*share)))
+            .flat_map(|chunk| Grid::all::<K>(threads, [a_panels, b_panels], width, depth, chunk))
+            .min_by_key(|grid| grid.cost::<K>(threads, [a_panels, b_panels], width, depth, ready.is_some()))
+            .unwrap_or(Grid { chunk, a_each: a_panels, b_each: 1 });
+        let near = even(chunk, K::NEAR);
         Plan {
             precision,
             a,
@@ -124,6 +111,62 @@ impl<'a> Plan<'a> {
 
     fn blocks_of(&self, chunk: usize) -> Range<usize> {
         chunk * self.chunk..self.depth.min((chunk + 1) * self.chunk)
+    }
+}
+
+/// How a product is cut into tasks: blocks of k in a chunk, and the panels of either operand that a task multiplies.
+struct Grid {
+    chunk: usize,
+    a_each: usize,
+    b_each: usize,
+}
+
+impl Grid {
+    /// The cuts worth a thought that fit L2: some ranges of B's panels, and for each all of A's or a share for every thread.
+    fn all<K: Kernel>(
+        threads: usize,
+        [a_panels, b_panels]: [usize; 2],
+        width: usize,
+        depth: usize,
+        chunk: usize,
+    ) -> impl Iterator<Item = Grid> {
+        let panel = width * chunk.max(1) * size_of::<Line>();
+        let least = b_panels.div_ceil((K::KEPT / panel).clamp(1, b_panels));
+        let (most, stacked) = (b_panels.min(least.next_multiple_of(threads)), chunk < depth);
+        (least..=most).flat_map(move |across| {
+            let b_each = b_panels.div_ceil(across);
+            let across = b_panels.div_ceil(b_each);
+            // Tiles that wait for the next chunk lie beside the kept panels.
+            let waiting =
+                (K::KEPT + ASIDE).saturating_sub(b_each * panel) / (b_each * K::MR * K::NR * size_of::<f32>());
+            let most = if stacked { waiting.max(1) } else { a_panels };
+            [1, threads.div_ceil(across), threads].map(move |down| Grid {
+                chunk,
+                a_each: a_panels.div_ceil(down).min(most),
+                b_each,
+            })
+        })
+    }
+
+    /// What a thread's tasks take, in the time of a byte from beyond L2, for each element of k.
+    fn cost<K: Kernel>(
+        &self,
+        threads: usize,
+        [a_panels, b_panels]: [usize; 2],
+        width: usize,
+        depth: usize,
+        ready: bool,
+    ) -> usize {
+        let Grid { chunk, a_each, b_each } = *self;
+        let (rows, columns) = (a_each * K::MR, b_each * width);
+        let turns = (a_panels.div_ceil(a_each) * b_panels.div_ceil(b_each)).div_ceil(threads);
+        let products = 2 * rows * columns / FLOPS_A_BYTE;
+        // Few kept panels leave no time to prefetch all of A's next one: the rest is waited for.
+        let late = if K::AHEAD > 0 { K::MR.saturating_sub(b_each * K::AHEAD) } else { 0 };
+        let streamed = 2 * rows + 4 * rows * late / K::MR;
+        let packed = if ready { 2 } else { BYTES_A_PACKED } * columns;
+        let aside = if chunk < depth { rows * columns / (chunk * LINE) } else { 0 };
+        turns * (products + streamed + packed + aside)
     }
 }
 
