@@ -90,21 +90,6 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Where a chunk of a panel of either operand is, if that is packed whole.
-    fn place(&self, whole: Whole, panels: usize, width: usize, chunk: usize, panel: usize) -> *mut Line {
-        let blocks = self.blocks_of(chunk);
-        // Within the room for all panels, if the panel is one of them.
-        whole.start().wrapping_add((blocks.start * panels + panel * blocks.len()) * width)
-    }
-
-    fn place_of_a<K: Kernel>(&self, whole: Whole, chunk: usize, panel: usize) -> *mut Line {
-        self.place(whole, self.a_panels, K::MR, chunk, panel)
-    }
-
-    fn place_of_b(&self, whole: Whole, chunk: usize, panel: usize) -> *mut Line {
-        self.place(whole, self.b_panels, self.width, chunk, panel)
-    }
-
     fn chunks(&self) -> usize {
         self.depth.div_ceil(self.chunk).max(1)
     }
@@ -181,48 +166,34 @@ fn even(total: usize, most: usize) -> usize {
     total.div_ceil(total.div_ceil(most.max(1)).max(1)).max(1)
 }
 
-/// Multiplies on the pool's threads, or on this one.
+/// Multiplies on the pool's threads, or on this one. `ready` is where B has been packed whole for `K`, if it has.
 ///
 /// # Safety
-/// The machine has what `K` needs.
+/// The machine has what `K` needs; at `ready` is what [`pack_b`] packed of this very B.
 pub(super) unsafe fn multiply<K: Kernel, S: TileSink>(
     pool: Option<&Pool>,
     precision: Precision,
     a: Mat,
     b: Mat,
-    ready: Option<Whole>,
+    ready: Option<*mut Line>,
     sink: &S,
 ) {
     assert_eq!(a.cols, b.rows, "product of {}×{} and {}×{}", a.rows, a.cols, b.rows, b.cols);
     if a.rows == 0 || b.cols == 0 {
         return;
     }
+    let ready = ready.map(|start| Whole::of_b::<K>(start, b));
     let plan = Plan::new::<K>(pool.map_or(1, Pool::threads), precision, a, b, ready);
-    let run = |tasks: usize, task: &(dyn Fn(usize) + Sync)| match pool {
-        Some(pool) => pool.run(tasks, task),
-        None => (0..tasks).for_each(task),
-    };
-
-    let mut whole = Loan::whole(if plan.whole { plan.a_panels * plan.depth * K::MR } else { 0 });
-    let whole = Whole::new(whole.as_mut_ptr());
+    let mut room = Loan::whole(if plan.whole { plan.a_panels * plan.depth * K::MR } else { 0 });
+    let whole = Whole { start: room.as_mut_ptr(), panels: plan.a_panels, width: K::MR };
     if plan.whole {
-        // Some 64 KB of packed panels to a task.
-        let each = even(plan.a_panels, 1024 / (K::MR * plan.chunk).max(1));
-        let shares = plan.a_panels.div_ceil(each);
-        run(shares * plan.chunks(), &|task| {
-            let (chunk, share) = (task / shares, task % shares);
-            let panels = share * each..plan.a_panels.min((share + 1) * each);
-            // SAFETY: the machine has the level; these panels' room is this task's alone.
-            unsafe {
-                let to = plan.place_of_a::<K>(whole, chunk, panels.start);
-                pack::<K>(plan.a, precision, K::MR, panels, plan.blocks_of(chunk), to);
-            }
-        });
+        // SAFETY: the machine has the level; the loan has the room.
+        unsafe { pack_whole::<K>(pool, plan.a, precision, whole, [plan.depth, plan.chunk]) };
     }
 
     let across = plan.b_panels.div_ceil(plan.b_each);
     let down = plan.a_panels.div_ceil(plan.a_each);
-    run(across * down, &|task| {
+    run(pool, across * down, &|task| {
         let (down, across) = (task / across, task % across);
         let rows = down * plan.a_each..plan.a_panels.min((down + 1) * plan.a_each);
         let kept = across * plan.b_each..plan.b_panels.min((across + 1) * plan.b_each);
@@ -231,22 +202,61 @@ pub(super) unsafe fn multiply<K: Kernel, S: TileSink>(
     });
 }
 
+/// Runs tasks on the pool's threads, or on this one.
+fn run(pool: Option<&Pool>, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+    match pool {
+        Some(pool) => pool.run(tasks, task),
+        None => (0..tasks).for_each(task),
+    }
+}
+
 /// An operand packed whole: chunk after chunk, within each panel after panel. Each panel is written by one task and, later, read
 /// by all.
 #[derive(Clone, Copy)]
-pub(super) struct Whole(*mut Line);
+struct Whole {
+    start: *mut Line,
+    panels: usize,
+    /// Lines in a panel.
+    width: usize,
+}
 
 // SAFETY: tasks write to disjoint panels, and read only in a later call of the pool.
 unsafe impl Sync for Whole {}
 
 impl Whole {
-    pub(super) fn new(panels: *mut Line) -> Whole {
-        Whole(panels)
+    /// B from `start` on.
+    fn of_b<K: Kernel>(start: *mut Line, b: Mat) -> Whole {
+        let width = K::width(b.cols);
+        Whole { start, panels: b.cols.div_ceil(width), width }
     }
 
-    fn start(self) -> *mut Line {
-        self.0
+    /// Where a panel's blocks, those of a chunk, are.
+    fn at(&self, blocks: &Range<usize>, panel: usize) -> *mut Line {
+        // Within the room for all panels, if the panel is one of them.
+        self.start.wrapping_add((blocks.start * self.panels + panel * blocks.len()) * self.width)
     }
+}
+
+/// Packs an operand whole; `depth` and `chunk` are in blocks of k.
+///
+/// # Safety
+/// The machine has what `K` needs; there is room for all panels.
+unsafe fn pack_whole<K: Kernel>(
+    pool: Option<&Pool>,
+    lines: Lines,
+    precision: Precision,
+    to: Whole,
+    [depth, chunk]: [usize; 2],
+) {
+    // Some 64 KB of packed panels to a task.
+    let each = even(to.panels, 1024 / (to.width * chunk).max(1));
+    let shares = to.panels.div_ceil(each);
+    run(pool, shares * depth.div_ceil(chunk).max(1), &|task| {
+        let (start, first) = (task / shares * chunk, task % shares * each);
+        let (blocks, panels) = (start..depth.min(start + chunk), first..to.panels.min(first + each));
+        // SAFETY: the machine has the level; these panels' room is this task's alone.
+        unsafe { pack::<K>(lines, precision, to.width, panels, blocks.clone(), to.at(&blocks, first)) };
+    });
 }
 
 /// Lines that B takes when packed whole.
@@ -261,20 +271,11 @@ pub(super) fn lines_of_b<K: Kernel>(b: Mat) -> usize {
 /// # Safety
 /// The machine has what `K` needs; `to` has room for [`lines_of_b`].
 #[cfg(target_arch = "x86_64")]
-pub(super) unsafe fn pack_b<K: Kernel>(pool: &Pool, precision: Precision, b: Mat, to: Whole) {
-    let (lines, width) = (Lines::columns(b), K::width(b.cols));
+pub(super) unsafe fn pack_b<K: Kernel>(pool: &Pool, precision: Precision, b: Mat, to: *mut Line) {
+    let to = Whole::of_b::<K>(to, b);
     let (depth, chunk) = depth::<K>(b.rows);
-    let panels = b.cols.div_ceil(width);
-    pool.run(panels, &|panel| {
-        for start in (0..depth).step_by(chunk) {
-            let blocks = start..depth.min(start + chunk);
-            // SAFETY: the machine has the level; this panel's room is this task's alone.
-            unsafe {
-                let to = to.start().add((start * panels + panel * blocks.len()) * width);
-                pack::<K>(lines, precision, width, panel..panel + 1, blocks, to);
-            }
-        }
-    });
+    // SAFETY: as the caller vouches.
+    unsafe { pack_whole::<K>(Some(pool), Lines::columns(b), precision, to, [depth, chunk]) };
 }
 
 /// One task: a range of A's panels times a range of B's.
@@ -300,7 +301,7 @@ unsafe fn block<K: Kernel, S: TileSink>(plan: &Plan, rows: Range<usize>, kept: R
     for chunk in 0..plan.chunks() {
         let blocks = plan.blocks_of(chunk);
         let packed = match plan.ready {
-            Some(ready) => plan.place_of_b(ready, chunk, kept.start),
+            Some(ready) => ready.at(&blocks, kept.start),
             None => {
                 // SAFETY: the room is that of these panels, at most a chunk deep.
                 unsafe { pack::<K>(plan.b, plan.precision, plan.width, kept.clone(), blocks.clone(), own) };
@@ -309,7 +310,7 @@ unsafe fn block<K: Kernel, S: TileSink>(plan: &Plan, rows: Range<usize>, kept: R
         };
         // Where a panel's rows are.
         let place = |number: usize| match plan.whole {
-            true => Rows::packed::<K>(plan.place_of_a::<K>(whole, chunk, number)),
+            true => Rows::packed::<K>(whole.at(&blocks, number)),
             false => plan.a.in_place::<K>(number, blocks.start).unwrap_or(Rows::packed::<K>(panel)),
         };
         for number in rows.clone() {

@@ -157,7 +157,7 @@ impl PackedB {
     unsafe fn of<K: kernel::Kernel>(level: Level, pool: &Pool, b: Mat) -> PackedB {
         let mut lines = Buffer::new(blocks::lines_of_b::<K>(b) * size_of::<kernel::Line>());
         // SAFETY: as the caller vouches; the buffer has the room, and is aligned to lines.
-        unsafe { blocks::pack_b::<K>(pool, Precision::BF16, b, blocks::Whole::new(lines.as_mut_ptr().cast())) };
+        unsafe { blocks::pack_b::<K>(pool, Precision::BF16, b, lines.as_mut_ptr().cast()) };
         PackedB { lines, level, rows: b.rows, cols: b.cols }
     }
 
@@ -168,7 +168,7 @@ impl PackedB {
     pub(crate) fn product<S: TileSink>(&self, level: Level, pool: &Pool, a: Mat, b: Mat, sink: &S) {
         assert_eq!((self.level, self.rows, self.cols), (level, b.rows, b.cols), "a packed matrix");
         // The product only reads it.
-        let ready = blocks::Whole::new(self.lines.as_ptr().cast_mut().cast());
+        let ready = self.lines.as_ptr().cast_mut().cast();
         dispatch(level, Some(pool), Precision::BF16, a, b, Some(ready), sink);
     }
 }
@@ -179,7 +179,7 @@ fn dispatch<S: TileSink>(
     precision: Precision,
     a: Mat,
     b: Mat,
-    ready: Option<blocks::Whole>,
+    ready: Option<*mut kernel::Line>,
     sink: &S,
 ) {
     assert!(

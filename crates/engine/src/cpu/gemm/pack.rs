@@ -323,8 +323,7 @@ impl<C: Convert> Converting<'_, C> {
                 (0..wanted).for_each(|i| *to[i / 8].add(i % 8) = Line::ZERO);
             } else if there >= needed && depth == deep {
                 let offset = if lines.along { first * lines.stride + k } else { k * lines.stride + first };
-                let from = self.data.add(offset);
-                self.square::<I>(from, lines.stride, wanted, to);
+                self.square::<I>(self.data.add(offset), lines.stride, wanted, to);
             } else {
                 self.edge::<I>(first, there, k, depth, wanted, to);
             }
