@@ -1,0 +1,2 @@
+//! Models from and to other formats.
+#![deny(missing_docs)]
