@@ -15,6 +15,8 @@ pub(crate) enum Purpose {
     Order = 2,
     /// Which tokens are hidden, and behind what.
     Mask = 3,
+    /// The order of a labelled set's examples in an epoch.
+    Examples = 4,
 }
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -93,6 +95,13 @@ impl Random {
             items.swap(last, self.below(last + 1));
         }
     }
+}
+
+/// The order of `count` examples in an epoch: a pure function of its arguments.
+pub fn example_order(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    Random::keyed(seed, Purpose::Examples, &[epoch]).shuffle(&mut order);
+    order
 }
 
 #[cfg(test)]

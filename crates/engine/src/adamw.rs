@@ -8,6 +8,7 @@
 use crate::cpu::Cpu;
 use crate::cpu::level::{Isa, Vectorized, madd};
 use crate::cpu::rows::Parts;
+use crate::params::LearningRun;
 use crate::{DType, Device, Gradients, Parameters, Tensor};
 
 /// The optimizer's constants.
@@ -95,7 +96,7 @@ pub trait AdamWStep {
     );
 }
 
-/// Clips, then updates every weight. A gradient that is not finite changes nothing and is reported.
+/// Clips, then updates every weight that learns (see [`Parameters::set_rate`]); the others' gradients do not count. A gradient that is not finite changes nothing and is reported.
 pub fn adamw_step(
     device: &Device,
     params: &mut Parameters,
@@ -104,7 +105,8 @@ pub fn adamw_step(
     settings: &StepSettings,
 ) -> StepReport {
     let backend = device.backend();
-    let grad_norm = backend.square_sum(grads.flat()).sqrt();
+    let parts = params.learning_ranges().into_iter().map(|range| backend.square_sum(&grads.flat()[range]));
+    let grad_norm = parts.sum::<f64>().sqrt();
     if !grad_norm.is_finite() {
         return StepReport { grad_norm: grad_norm as f32, finite: false };
     }
@@ -142,26 +144,20 @@ impl AdamWStep for Cpu {
         let correction = |beta: f32| {
             if bias_correction { 1.0 - f64::from(beta).powi(settings.step.min(1 << 30) as i32) } else { 1.0 }
         };
-        let update = Update {
-            factor,
-            beta1,
-            beta2,
-            eps,
-            rate: (f64::from(settings.lr) / correction(beta1)) as f32,
-            root: (1.0 / correction(beta2).sqrt()) as f32,
-            keep: 1.0,
-        };
-        let runs = params.decay_runs();
+        let (first_correction, root) = (correction(beta1), (1.0 / correction(beta2).sqrt()) as f32);
+        let runs = params.learning_runs();
         let (first, second) = moments.both_mut();
         let (weights, first, second) = (Parts::new(params.flat_mut()), Parts::new(first), Parts::new(second));
-        for (run, decays) in runs {
-            let keep = if decays { 1.0 - f64::from(settings.lr) * f64::from(weight_decay) } else { 1.0 } as f32;
+        for LearningRun { range: run, decays, rate } in runs {
+            let lr = f64::from(settings.lr) * f64::from(rate);
+            let keep = if decays { 1.0 - lr * f64::from(weight_decay) } else { 1.0 } as f32;
+            let update = Update { factor, beta1, beta2, eps, rate: (lr / first_correction) as f32, root, keep };
             self.for_blocks(run.len(), BLOCK, |block| {
                 let range = run.start + block.start..run.start + block.end;
                 // SAFETY: blocks are disjoint.
                 let (w, m, v) =
                     unsafe { (weights.part(range.clone()), first.part(range.clone()), second.part(range.clone())) };
-                self.level.run(UpdateBlock { update: Update { keep, ..update }, w, m, v, g: &grads.flat()[range] });
+                self.level.run(UpdateBlock { update, w, m, v, g: &grads.flat()[range] });
             });
         }
     }
@@ -267,6 +263,32 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Layer-wise rates: half of a rate is the step of half the rate, and what does not learn neither moves nor counts.
+    #[test]
+    fn rates_of_parameters_scale_their_steps() {
+        let device = Device::cpu(Some(1)).expect("a CPU device");
+        let adamw = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay: 0.1, bias_correction: true };
+        let step = |rates: [f32; 3], lr: f32| {
+            let mut builder = Parameters::builder();
+            let ids = ["a", "b", "c"].map(|name| builder.declare(name, &[40], Init::Ones, true));
+            let mut params = builder.build(&device, 0);
+            ids.iter().zip(rates).for_each(|(id, rate)| params.set_rate(*id, rate));
+            let mut grads = Gradients::zeros_like(&params);
+            grads.flat_mut().iter_mut().enumerate().for_each(|(i, g)| *g = (i as f32).cos());
+            let mut moments = Moments::zeros_like(&params);
+            let settings = StepSettings { adamw, lr, step: 1, clip_norm: None };
+            let report = adamw_step(&device, &mut params, &grads, &mut moments, &settings);
+            (params.flat().to_vec(), moments.first().to_vec(), report.grad_norm)
+        };
+        let (whole, _, norm) = step([1.0; 3], 0.01);
+        let (half, _, _) = step([1.0; 3], 0.005);
+        let (mixed, moments, less) = step([1.0, 0.0, 0.5], 0.01);
+        assert_eq!(mixed[..40], whole[..40]);
+        assert_eq!(mixed[40..80], [1.0; 40]);
+        assert_eq!(mixed[80..], half[80..]);
+        assert!(moments[40..80].iter().all(|m| *m == 0.0) && less < norm);
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub trait BackendInfo: Send + Sync {
     fn threads(&self) -> usize;
     /// One line for logs: kind, instruction set, threads.
     fn describe(&self) -> String;
+    /// Whether it multiplies bf16 faster than f32.
+    fn prefers_bf16(&self) -> bool;
     /// The measured peak of the matrix unit for operands of this type, in FLOP/s.
     fn matrix_peak(&self, dtype: DType) -> f64;
     /// How fast its memories are read.
@@ -24,9 +26,13 @@ pub trait Backend:
     + ops::add_norm::AddNorm
     + ops::attention::Attention
     + ops::class_loss::ClassLoss
+    + ops::concat::Concat
     + ops::dropout::Dropout
     + ops::embed::Embed
     + ops::linear::Linear
+    + ops::mean_rows::MeanRows
+    + ops::position_loss::PositionLoss
+    + ops::square_loss::SquareLoss
     + ops::sum::Sum
     + ops::take_rows::TakeRows
     + ops::vocab_loss::VocabLoss
@@ -70,6 +76,11 @@ impl Device {
     /// One line for logs: kind, instruction set, threads.
     pub fn describe(&self) -> String {
         self.backend.describe()
+    }
+
+    /// The type of activations that is fastest here: bf16 where the hardware multiplies it, else f32.
+    pub fn fastest_precision(&self) -> DType {
+        if self.backend.prefers_bf16() { DType::BF16 } else { DType::F32 }
     }
 
     /// The matrix unit's peak for operands of this type in FLOP/s, measured now (some 50 ms).

@@ -32,6 +32,8 @@ struct Declaration {
     offset: usize,
     init: Init,
     decay: bool,
+    /// What the learning rate is multiplied by; 0: the weights stay as they are.
+    rate: f32,
 }
 
 impl Declaration {
@@ -54,7 +56,8 @@ const FIRST_STACK: usize = usize::MAX / 2;
 impl ParametersBuilder {
     /// Declares a parameter once: its checkpoint name, shape, start, and whether weight decay applies.
     pub fn declare(&mut self, name: &str, shape: &[usize], init: Init, decay: bool) -> ParamId {
-        let declaration = Declaration { name: name.to_owned(), shape: shape.to_vec(), offset: self.len, init, decay };
+        let declaration =
+            Declaration { name: name.to_owned(), shape: shape.to_vec(), offset: self.len, init, decay, rate: 1.0 };
         self.len += declaration.len();
         self.declared.push(declaration);
         ParamId(self.declared.len() - 1)
@@ -74,7 +77,7 @@ impl ParametersBuilder {
             end += part.len();
         }
         let name = parts.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(" + ");
-        let stack = Declaration { name, shape, offset: first.offset, init: first.init, decay: first.decay };
+        let stack = Declaration { name, shape, offset: first.offset, init: first.init, decay: first.decay, rate: 1.0 };
         self.stacks.push(stack);
         ParamId(FIRST_STACK + self.stacks.len() - 1)
     }
@@ -115,6 +118,14 @@ fn fill_truncated_normal(device: &Device, part: &mut [f32], std: f32, key: u64) 
             });
         }
     });
+}
+
+/// A part of the arena that an optimizer treats alike.
+pub(crate) struct LearningRun {
+    pub(crate) range: Range<usize>,
+    pub(crate) decays: bool,
+    /// Of the learning rate.
+    pub(crate) rate: f32,
 }
 
 /// All weights of a model.
@@ -208,14 +219,41 @@ impl Parameters {
         self.copies.as_ref()?.get(&id)?.get_or_init(make).as_ref()
     }
 
-    /// Consecutive (range, decays) runs of the arena.
-    pub(crate) fn decay_runs(&self) -> Vec<(Range<usize>, bool)> {
-        let mut runs: Vec<(Range<usize>, bool)> = Vec::new();
-        for d in &self.declared {
-            let range = d.offset..d.offset + d.len();
+    /// Multiplies the learning rate of one parameter by `rate`: layer-wise rates, or 0 for weights that stay as they are.
+    /// Panics on a stack, whose parts have rates of their own.
+    pub fn set_rate(&mut self, id: ParamId, rate: f32) {
+        self.declared[id.0].rate = rate;
+    }
+
+    /// Whether the optimizer changes this parameter.
+    pub fn learns(&self, id: ParamId) -> bool {
+        self.declared[id.0].rate != 0.0
+    }
+
+    /// The parts of the arena that learn.
+    pub(crate) fn learning_ranges(&self) -> Vec<Range<usize>> {
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for LearningRun { range, .. } in self.learning_runs() {
+            match ranges.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => ranges.push(range),
+            }
+        }
+        ranges
+    }
+
+    /// Consecutive parts of the arena that an optimizer treats alike; parts that do not learn are left out.
+    pub(crate) fn learning_runs(&self) -> Vec<LearningRun> {
+        let mut runs: Vec<LearningRun> = Vec::new();
+        for d in self.declared.iter().filter(|d| d.rate != 0.0) {
             match runs.last_mut() {
-                Some((run, decay)) if *decay == d.decay => run.end = range.end,
-                _ => runs.push((range, d.decay)),
+                Some(run) if (run.decays, run.rate, run.range.end) == (d.decay, d.rate, d.offset) => {
+                    run.range.end += d.len();
+                }
+                _ => {
+                    let range = d.offset..d.offset + d.len();
+                    runs.push(LearningRun { range, decays: d.decay, rate: d.rate });
+                }
             }
         }
         runs

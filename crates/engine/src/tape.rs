@@ -178,6 +178,15 @@ impl<'a> Pass<'a> {
         })
     }
 
+    /// `run`'s outcome as a constant: no gradient reaches behind it, nothing of it is kept, nothing in it dropped out.
+    /// Layers that do not learn cost their forward pass alone.
+    pub fn constant(&mut self, run: impl FnOnce(&mut Pass<'a>) -> Var) -> Var {
+        let (tape, dropout) = (self.tape.take(), self.dropout.take());
+        let value = run(self).value;
+        (self.tape, self.dropout) = (tape, dropout);
+        Var { value, slot: None }
+    }
+
     /// Adds a step that makes gradients out of nothing: a loss.
     fn record_root(&mut self, op: Label, rule: impl FnOnce() -> Step) {
         if let Some(tape) = &mut self.tape {

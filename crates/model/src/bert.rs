@@ -7,11 +7,13 @@
 //! Every parameter is declared here once, under the name that Transformers' `BertForPreTraining` gives it, with its shape,
 //! its initialiser and whether weight decay applies: matrices decay, the embeddings among them; biases and LayerNorms do not.
 
+use std::collections::BTreeSet;
+
 use cloze_engine::ops::{self, Activation, EmbedTables, LossSum, Norm};
 use cloze_engine::{Init, ParamId, ParametersBuilder, Pass, Tensor, Var};
 
 use crate::config::Config;
-use crate::model::Heads;
+use crate::heads::{Heads, TaskHead};
 
 /// The parameters of a dense layer: weight `[out, in]`, bias `[out]`.
 #[derive(Clone, Copy)]
@@ -35,6 +37,7 @@ pub(crate) struct Bert {
     pooler: Option<Dense>,
     mlm: Option<MlmHead>,
     nsp: Option<Dense>,
+    task: Option<Dense>,
 }
 
 /// One encoder layer.
@@ -72,12 +75,15 @@ pub(crate) struct Declarations {
 }
 
 /// Where the first weights come from.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) enum Start {
     /// Drawn at random.
     Drawn,
-    /// Copied from a file, so that drawing them would be wasted.
-    Copied,
+    /// Copied from a file, so that drawing them would be wasted; those that the file lacks are drawn.
+    Copied {
+        /// The names of those that the file lacks.
+        but: BTreeSet<String>,
+    },
 }
 
 impl Declarations {
@@ -88,7 +94,8 @@ impl Declarations {
     }
 
     fn declare(&mut self, name: String, shape: &[usize], init: Init, decay: bool) -> ParamId {
-        let init = if self.start == Start::Copied { Init::Zeros } else { init };
+        let copied = matches!(&self.start, Start::Copied { but } if !but.contains(&name));
+        let init = if copied { Init::Zeros } else { init };
         let id = self.builder.declare(&name, shape, init, decay);
         self.listed.push((name, shape.to_vec()));
         id
@@ -157,7 +164,8 @@ impl Bert {
             bias: to.bias("cls.predictions.bias".to_owned(), config.vocab_size),
         });
         let nsp = heads.nsp.then(|| to.dense("cls.seq_relationship", [2, h]));
-        Bert { tables, embedding_norm, layers, pooler, mlm, nsp }
+        let task = heads.task.map(|task: TaskHead| to.dense(task.tensors(), task.shape(h)));
+        Bert { tables, embedding_norm, layers, pooler, mlm, nsp, task }
     }
 }
 
@@ -227,6 +235,13 @@ impl Bert {
     /// Whether B follows A (class 0) or not (class 1): C·Wᵀ + b, `[S, 2]`; none without the head.
     pub(crate) fn nsp_logits(&self, pass: &mut Pass, pooled: Option<&Var>) -> Option<Var> {
         Some(self.nsp?.apply(pass, pooled?, Activation::None))
+    }
+
+    /// dropout(x)·Wᵀ + b: the logits of each row, a sequence or a token; none without a task's head.
+    pub(crate) fn task_logits(&self, pass: &mut Pass, x: &Var, dropout: f64) -> Option<Var> {
+        let head = self.task?;
+        let dropped = ops::dropout(pass, x, dropout as f32);
+        Some(head.apply(pass, &dropped, Activation::None))
     }
 
     /// Logits of every word at the M predicted tokens: t·E_wordᵀ + b, `[M, V]`; none without the head.

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cloze_engine::Device;
 use safetensors::Dtype;
@@ -18,7 +18,8 @@ use serde_json::Value;
 use crate::bert::Start;
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::model::{Heads, PreTrainingModel};
+use crate::heads::Heads;
+use crate::model::Model;
 use crate::weights::{WEIGHTS_FILE, Weights};
 
 /// The name of the configuration file that is read and written.
@@ -29,48 +30,38 @@ const DECODER: &str = "cls.predictions.decoder.weight";
 const DECODER_BIAS: &str = "cls.predictions.decoder.bias";
 const MLM_BIAS: &str = "cls.predictions.bias";
 
-impl PreTrainingModel {
+impl Model {
     /// Opens a Hugging Face folder. The heads are those of `architectures` in its config and those whose tensors are there.
     ///
     /// # Errors
     /// [`ModelError::Read`], [`ModelError::Json`] and [`ModelError::Config`] for `config.json`; [`ModelError::Folder`]
     /// without weights; [`ModelError::Weights`] for a damaged file; [`ModelError::Tensors`] naming every missing, surplus,
     /// mis-shaped or unreadable tensor with the shapes expected and found.
-    pub fn load(dir: &Path, device: &Device) -> Result<PreTrainingModel, ModelError> {
-        if !dir.is_dir() {
-            let problem = "expected a folder with config.json and model.safetensors".to_owned();
-            return Err(ModelError::Folder { path: dir.to_owned(), problem });
-        }
-        let config = Config::read(&dir.join(CONFIG_FILE))?;
-        let weights = Weights::open(dir)?;
-        let mut report = Report::default();
-        let stored = canonical_names(&weights, &mut report);
-        let heads = heads_of(&config, stored.keys());
-        // The weights come from the file: no use in drawing random ones first.
-        let (declared, bert) = PreTrainingModel::declare(&config, heads, Start::Copied)?;
+    pub fn load(dir: &Path, device: &Device) -> Result<Model, ModelError> {
+        let folder = Folder::open(dir)?;
+        let heads = folder.heads();
+        folder.read(heads, &BTreeSet::new(), &BTreeSet::new(), device, 0)
+    }
 
-        // Everything is compared before anything is allocated: a config of absurd sizes costs nothing.
-        for (name, expected) in &declared.listed {
-            match stored.get(name) {
-                None => report.missing(name, expected),
-                Some(from) => report.compare(from, expected, &weights),
-            }
-        }
-        let known: BTreeSet<&str> = declared.listed.iter().map(|(name, _)| name.as_str()).collect();
-        for (name, from) in &stored {
-            if !known.contains(name.as_str()) && !is_tied_copy(name, &stored, &weights, &mut report) {
-                report.surplus(from, &weights);
-            }
-        }
-        report.finish(dir)?;
-
-        let mut params = declared.builder.build(device, 0);
-        for id in params.ids() {
-            if let Some(from) = stored.get(params.name(id)) {
-                weights.read_f32(from, params.values_mut(id));
-            }
-        }
-        Ok(PreTrainingModel::assemble(config, heads, params, bert))
+    /// Opens a Hugging Face folder for other heads than those it was saved with: its encoder, and those of its heads that are
+    /// asked for. Heads that it lacks, or that have other shapes there, are drawn by `seed`; its other heads are left aside.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); the encoder must be complete.
+    pub fn load_with(dir: &Path, heads: Heads, device: &Device, seed: u64) -> Result<(Model, Adopted), ModelError> {
+        let folder = Folder::open(dir)?;
+        heads.validate(&folder.config)?;
+        let (declared, _) = Model::declare(&folder.config, heads, Start::Drawn)?;
+        let fits = |(name, shape): &&(String, Vec<usize>)| {
+            folder.stored.get(name).is_some_and(|from| folder.weights.shape(from) == Some(shape))
+        };
+        let drawn = declared.listed.iter().filter(|tensor| is_of_head(&tensor.0) && !fits(tensor));
+        let drawn: BTreeSet<String> = drawn.map(|(name, _)| name.clone()).collect();
+        let kept = |name: &String| declared.listed.iter().any(|(listed, _)| listed == name) && !drawn.contains(name);
+        let dropped: BTreeSet<String> =
+            folder.stored.keys().filter(|name| is_of_head(name) && !kept(name)).cloned().collect();
+        let model = folder.read(heads, &drawn, &dropped, device, seed)?;
+        Ok((model, Adopted { drawn: drawn.into_iter().collect(), dropped: dropped.into_iter().collect() }))
     }
 
     /// Writes `config.json` and `model.safetensors` (f32) into `dir`, made if need be, as Transformers' `save_pretrained`
@@ -120,6 +111,88 @@ impl PreTrainingModel {
             }
         }
         Ok(())
+    }
+}
+
+/// What became of the heads of a folder that was opened for other heads.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Adopted {
+    /// Tensors that the folder lacks, or has in another shape: drawn at random.
+    pub drawn: Vec<String>,
+    /// Tensors of the folder that the model has no place for: left aside.
+    pub dropped: Vec<String>,
+}
+
+/// Whether a tensor belongs to a head and not to the embeddings or the encoder.
+fn is_of_head(name: &str) -> bool {
+    ["bert.pooler.", "cls.", "classifier.", "qa_outputs."].iter().any(|head| name.starts_with(head))
+}
+
+/// A model folder, opened: nothing but headers is read yet.
+struct Folder {
+    dir: PathBuf,
+    config: Config,
+    weights: Weights,
+    /// Stored names by the names that this crate declares.
+    stored: BTreeMap<String, String>,
+    report: Report,
+}
+
+impl Folder {
+    fn open(dir: &Path) -> Result<Folder, ModelError> {
+        if !dir.is_dir() {
+            let problem = "expected a folder with config.json and model.safetensors".to_owned();
+            return Err(ModelError::Folder { path: dir.to_owned(), problem });
+        }
+        let config = Config::read(&dir.join(CONFIG_FILE))?;
+        let weights = Weights::open(dir)?;
+        let mut report = Report::default();
+        let stored = canonical_names(&weights, &mut report);
+        Ok(Folder { dir: dir.to_owned(), config, weights, stored, report })
+    }
+
+    fn heads(&self) -> Heads {
+        let shape_of = |name: &str| Some(self.weights.shape(self.stored.get(name)?)?.to_vec());
+        let names: Vec<&str> = self.stored.keys().map(String::as_str).collect();
+        Heads::found_in(&self.config, shape_of, &names)
+    }
+
+    /// The model with these heads; those of its tensors in `drawn` are not taken from the folder, and those of the folder's in
+    /// `dropped` have no place in it.
+    fn read(
+        self,
+        heads: Heads,
+        drawn: &BTreeSet<String>,
+        dropped: &BTreeSet<String>,
+        device: &Device,
+        seed: u64,
+    ) -> Result<Model, ModelError> {
+        let Folder { dir, config, weights, stored, mut report } = self;
+        // The weights come from the file: no use in drawing random ones first.
+        let (declared, bert) = Model::declare(&config, heads, Start::Copied { but: drawn.clone() })?;
+
+        // Everything is compared before anything is allocated: a config of absurd sizes costs nothing.
+        for (name, expected) in declared.listed.iter().filter(|(name, _)| !drawn.contains(name)) {
+            match stored.get(name) {
+                None => report.missing(name, expected),
+                Some(from) => report.compare(from, expected, &weights),
+            }
+        }
+        let known: BTreeSet<&str> = declared.listed.iter().map(|(name, _)| name.as_str()).collect();
+        for (name, from) in stored.iter().filter(|(name, _)| !dropped.contains(*name)) {
+            if !known.contains(name.as_str()) && !is_tied_copy(name, &stored, &weights, &mut report) {
+                report.surplus(from, &weights);
+            }
+        }
+        report.finish(&dir)?;
+
+        let mut params = declared.builder.build(device, seed);
+        for id in params.ids() {
+            if let Some(from) = stored.get(params.name(id)).filter(|_| !drawn.contains(params.name(id))) {
+                weights.read_f32(from, params.values_mut(id));
+            }
+        }
+        Ok(Model::assemble(config, heads, params, bert))
     }
 }
 
@@ -174,23 +247,6 @@ fn canonical_name(from: &str) -> String {
     } else {
         name
     }
-}
-
-/// The heads that the config promises or whose tensors are there: a promised head without tensors is then reported missing.
-fn heads_of<'a>(config: &Config, names: impl Iterator<Item = &'a String>) -> Heads {
-    let promised = |class: &str| config.architectures.iter().flatten().any(|name| name == class);
-    let mut heads = Heads {
-        pooler: false,
-        mlm: promised("BertForPreTraining") || promised("BertForMaskedLM"),
-        nsp: promised("BertForPreTraining") || promised("BertForNextSentencePrediction"),
-    };
-    for name in names {
-        heads.pooler |= name.starts_with("bert.pooler.");
-        heads.mlm |= name.starts_with("cls.predictions.");
-        heads.nsp |= name.starts_with("cls.seq_relationship.");
-    }
-    heads.pooler |= heads.nsp;
-    heads
 }
 
 /// Whether `name` is the decoder's copy of a tied tensor; a copy that differs is reported, for it would be lost.
@@ -253,6 +309,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heads::TaskHead;
     use safetensors::tensor::{TensorView, serialize};
     use std::path::PathBuf;
     use tempfile::{TempDir, tempdir};
@@ -273,8 +330,8 @@ mod tests {
         Device::cpu(Some(1)).unwrap()
     }
 
-    fn saved(heads: Heads) -> (TempDir, PreTrainingModel) {
-        let model = PreTrainingModel::new(small(), heads, &device(), 5).unwrap();
+    fn saved(heads: Heads) -> (TempDir, Model) {
+        let model = Model::new(small(), heads, &device(), 5).unwrap();
         let dir = tempdir().unwrap();
         model.save(dir.path()).unwrap();
         (dir, model)
@@ -306,15 +363,23 @@ mod tests {
     }
 
     fn load_error(dir: &Path) -> String {
-        PreTrainingModel::load(dir, &device()).err().expect("a folder that cannot be loaded").to_string()
+        Model::load(dir, &device()).err().expect("a folder that cannot be loaded").to_string()
     }
 
     #[test]
     fn every_kind_of_head_survives_saving_and_loading() {
-        let bare = Heads { pooler: false, mlm: false, nsp: false };
-        for heads in [Heads::PRETRAINING, Heads::MLM, Heads::NSP, Heads::ENCODER, bare] {
+        let tasks = [
+            TaskHead::Classify { labels: 1 },
+            TaskHead::Classify { labels: 5 },
+            TaskHead::Tag { labels: 3, layers: 1 },
+            TaskHead::Tag { labels: 3, layers: 2 },
+            TaskHead::Answer,
+            TaskHead::Choose,
+        ];
+        let all = [Heads::PRETRAINING, Heads::MLM, Heads::NSP, Heads::ENCODER, Heads::NONE];
+        for heads in all.into_iter().chain(tasks.map(Heads::of)) {
             let (dir, model) = saved(heads);
-            let loaded = PreTrainingModel::load(dir.path(), &device()).unwrap();
+            let loaded = Model::load(dir.path(), &device()).unwrap();
             assert_eq!(loaded.heads, heads);
             assert_eq!(loaded.params.flat(), model.params.flat());
             let architecture = loaded.config.architectures.clone().unwrap();
@@ -348,12 +413,12 @@ mod tests {
                 *name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
             }
         });
-        let loaded = PreTrainingModel::load(dir.path(), &device()).unwrap();
+        let loaded = Model::load(dir.path(), &device()).unwrap();
         assert_eq!(loaded.params.flat(), model.params.flat());
 
         // The decoder's bias under its other name alone.
         rewrite(dir.path(), |stored| stored.retain(|(name, ..)| name != MLM_BIAS));
-        let loaded = PreTrainingModel::load(dir.path(), &device()).unwrap();
+        let loaded = Model::load(dir.path(), &device()).unwrap();
         assert_eq!(loaded.params.flat(), model.params.flat());
     }
 
@@ -375,7 +440,7 @@ mod tests {
                 *dtype = Dtype::BF16;
             }
         });
-        let loaded = PreTrainingModel::load(dir.path(), &device()).unwrap();
+        let loaded = Model::load(dir.path(), &device()).unwrap();
         assert_eq!(loaded.params.flat(), rounded);
     }
 
@@ -395,7 +460,7 @@ mod tests {
             fs::write(&index, serde_json::json!({"metadata": {}, "weight_map": map}).to_string()).unwrap();
         };
         write_index(&map);
-        let loaded = PreTrainingModel::load(dir.path(), &device()).unwrap();
+        let loaded = Model::load(dir.path(), &device()).unwrap();
         assert_eq!(loaded.params.flat(), model.params.flat());
 
         map.insert("phantom".to_owned(), Value::from("a.safetensors"));

@@ -215,7 +215,8 @@ impl Config {
             ("hidden_dropout_prob", self.hidden_dropout_prob),
             ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
         ];
-        for (key, found) in probabilities {
+        let classifier = self.extra.get("classifier_dropout").and_then(Value::as_f64);
+        for (key, found) in probabilities.into_iter().chain(classifier.map(|p| ("classifier_dropout", p))) {
             if !(0.0..1.0).contains(&found) {
                 problems.push(format!("{key} is {found}: expected 0 or more and less than 1"));
             }
@@ -254,6 +255,30 @@ impl Config {
         ]
         .map(|size| size as u128);
         (v + p + t) * h + l * (4 * h * h + 2 * h * f)
+    }
+
+    /// Dropout before a task's head: `classifier_dropout`, or that of the hidden states.
+    pub fn classifier_dropout(&self) -> f64 {
+        self.extra.get("classifier_dropout").and_then(Value::as_f64).unwrap_or(self.hidden_dropout_prob)
+    }
+
+    /// The names of a task's labels by their numbers (`id2label`), where the file gives them all.
+    pub fn labels(&self) -> Option<Vec<String>> {
+        let names = self.extra.get("id2label")?.as_object()?;
+        (0..names.len()).map(|id| names.get(&id.to_string())?.as_str().map(str::to_owned)).collect()
+    }
+
+    /// Sets `id2label` and `label2id`.
+    pub fn set_labels(&mut self, labels: &[String]) {
+        let by_id = labels.iter().enumerate().map(|(id, label)| (id.to_string(), Value::from(label.as_str())));
+        let by_label = labels.iter().enumerate().map(|(id, label)| (label.clone(), Value::from(id)));
+        self.extra.insert("id2label".to_owned(), Value::Object(by_id.collect()));
+        self.extra.insert("label2id".to_owned(), Value::Object(by_label.collect()));
+    }
+
+    /// `problem_type`: what Transformers takes a sequence's logits for, such as `regression`.
+    pub fn problem_type(&self) -> Option<&str> {
+        self.extra.get("problem_type")?.as_str()
     }
 
     /// D: the width of one attention head.

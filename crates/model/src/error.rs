@@ -70,7 +70,7 @@ pub enum ModelError {
         /// The heads asked for.
         found: String,
         /// Why they cannot be built.
-        problem: &'static str,
+        problem: String,
     },
     /// A batch that this model cannot read: an id beyond the vocabulary, a sequence longer than the positions.
     #[error("{0}")]

@@ -1,10 +1,11 @@
-//! BERT (Devlin et al. 2019) for pre-training: a packed batch in, losses, hidden states and logits out.
+//! BERT (Devlin et al. 2019): a packed batch in, losses, hidden states and logits out.
 //!
 //! | module | what lives there |
 //! | --- | --- |
 //! | [`config`] | Hugging Face's `config.json`, the papers' sizes as presets, what makes a config impossible |
 //! | `bert` | the network: embeddings, encoder, pooler, heads; every parameter declared once; reads like the paper |
-//! | [`model`] | [`PreTrainingModel`]: configuration, heads and parameters, with losses and outputs |
+//! | [`heads`] | what stands on the encoder: pre-training's heads, tasks' heads |
+//! | [`model`] | [`Model`]: configuration, heads and parameters, with losses and outputs |
 //! | [`checkpoint`] | Hugging Face folders, read and written |
 //! | `weights` | memory-mapped safetensors and their shards |
 //! | [`flops`] | useful work of a batch |
@@ -16,12 +17,12 @@
 //! ```
 //! use cloze_data::batch::Batch;
 //! use cloze_engine::{DType, Device, Gradients, Pass};
-//! use cloze_model::{Config, Heads, LossScale, PreTrainingModel};
+//! use cloze_model::{Config, Heads, LossScale, Model};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let device = Device::cpu(Some(1))?;
 //! let config = Config { vocab_size: 100, ..Config::preset("tiny")? };
-//! let model = PreTrainingModel::new(config, Heads::PRETRAINING, &device, 7)?;
+//! let model = Model::new(config, Heads::PRETRAINING, &device, 7)?;
 //! let batch = Batch {
 //!     ids: vec![2, 17, 4, 3, 23, 3], // [CLS] a [MASK] [SEP] b [SEP]
 //!     positions: vec![0, 1, 2, 3, 4, 5],
@@ -48,11 +49,14 @@ pub mod checkpoint;
 pub mod config;
 pub mod error;
 pub mod flops;
+pub mod heads;
 pub mod model;
 mod weights;
 
+pub use checkpoint::Adopted;
 pub use config::{Config, HiddenAct};
 pub use error::ModelError;
 pub use flops::{Work, useful_flops};
-pub use model::{Heads, LossScale, Losses, Outputs, PreTrainingModel};
+pub use heads::{Heads, TaskHead};
+pub use model::{LossScale, Losses, Model, Outputs};
 pub use weights::{StoredTensor, stored_tensors};

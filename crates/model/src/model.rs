@@ -1,7 +1,5 @@
 //! The model as a user holds it: configuration, heads and parameters, with its losses and outputs.
 
-use std::fmt;
-
 use cloze_data::batch::Batch;
 use cloze_engine::ops::{self, LossSum};
 use cloze_engine::{Device, Parameters, Pass, Tensor, Var};
@@ -10,56 +8,7 @@ use crate::bert::{Bert, Declarations, Packed, Start};
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::flops::{Work, useful_flops};
-
-/// Which heads stand on the encoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Heads {
-    /// tanh dense on `[CLS]`.
-    pub pooler: bool,
-    /// Masked-language-model head, its decoder tied to the word embeddings.
-    pub mlm: bool,
-    /// Next-sentence head on the pooler.
-    pub nsp: bool,
-}
-
-impl Heads {
-    /// MLM and NSP: the paper's pre-training, `BertForPreTraining`.
-    pub const PRETRAINING: Heads = Heads { pooler: true, mlm: true, nsp: true };
-    /// MLM alone: `BertForMaskedLM`.
-    pub const MLM: Heads = Heads { pooler: false, mlm: true, nsp: false };
-    /// NSP alone: `BertForNextSentencePrediction`.
-    pub const NSP: Heads = Heads { pooler: true, mlm: false, nsp: true };
-    /// Encoder and pooler: `BertModel`.
-    pub const ENCODER: Heads = Heads { pooler: true, mlm: false, nsp: false };
-
-    /// The Transformers class with these heads. A pooler beside the MLM head alone counts as `BertForMaskedLM`,
-    /// which leaves it aside when it opens the folder.
-    pub fn architecture(self) -> &'static str {
-        match (self.mlm, self.nsp) {
-            (true, true) => "BertForPreTraining",
-            (true, false) => "BertForMaskedLM",
-            (false, true) => "BertForNextSentencePrediction",
-            (false, false) => "BertModel",
-        }
-    }
-
-    fn validate(self) -> Result<(), ModelError> {
-        if self.nsp && !self.pooler {
-            let problem = "the next-sentence head stands on the pooler; ask for both or neither";
-            return Err(ModelError::Heads { found: self.to_string(), problem });
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Heads {
-    /// The names of the heads present, such as `pooler + mlm + nsp`, or `none`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = [("pooler", self.pooler), ("mlm", self.mlm), ("nsp", self.nsp)];
-        let present: Vec<&str> = named.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
-        f.write_str(if present.is_empty() { "none".to_owned() } else { present.join(" + ") }.as_str())
-    }
-}
+use crate::heads::{Heads, TaskHead};
 
 /// What a unit of each loss's sum weighs in the gradient. With 1 / (the step's predicted tokens) and
 /// 1 / (the step's sequences) over all micro-batches, accumulation equals the big batch.
@@ -108,40 +57,77 @@ pub struct Outputs {
     pub nsp_logits: Option<Var>,
 }
 
-/// A BERT with the heads that pre-train it.
-pub struct PreTrainingModel {
+/// A BERT with the heads that pre-train it or that it is fine-tuned with.
+pub struct Model {
     /// Its shape. The two dropout probabilities may be changed at any time; the sizes may not.
     pub config: Config,
     /// Its heads.
     pub heads: Heads,
-    /// Its parameters, under Transformers' names for `BertForPreTraining`.
+    /// Its parameters, under Transformers' names (the encoder's begin with `bert.`).
     pub params: Parameters,
     bert: Bert,
+    /// The layers that do not learn, if any: the embeddings and so many above them.
+    frozen: Option<usize>,
 }
 
-impl PreTrainingModel {
+impl Model {
     /// A model with fresh weights: truncated normal (σ = `initializer_range`, cut at 2σ) for matrices, zeros for biases,
     /// ones for LayerNorm's weights. The same seed gives the same weights.
     ///
     /// # Errors
     /// [`ModelError::Config`] or [`ModelError::Heads`] for a model that cannot be built.
-    pub fn new(config: Config, heads: Heads, device: &Device, seed: u64) -> Result<PreTrainingModel, ModelError> {
-        let (declared, bert) = PreTrainingModel::declare(&config, heads, Start::Drawn)?;
+    pub fn new(config: Config, heads: Heads, device: &Device, seed: u64) -> Result<Model, ModelError> {
+        let (declared, bert) = Model::declare(&config, heads, Start::Drawn)?;
         let params = declared.builder.build(device, seed);
-        Ok(PreTrainingModel { config, heads, params, bert })
+        Ok(Model::assemble(config, heads, params, bert))
     }
 
     /// The declarations of a model, nothing allocated yet.
     pub(crate) fn declare(config: &Config, heads: Heads, start: Start) -> Result<(Declarations, Bert), ModelError> {
         config.validate()?;
-        heads.validate()?;
+        heads.validate(config)?;
         let mut declared = Declarations::new(Parameters::builder(), config, start);
         let bert = Bert::declare(&mut declared, config, heads);
         Ok((declared, bert))
     }
 
-    pub(crate) fn assemble(config: Config, heads: Heads, params: Parameters, bert: Bert) -> PreTrainingModel {
-        PreTrainingModel { config, heads, params, bert }
+    pub(crate) fn assemble(config: Config, heads: Heads, params: Parameters, bert: Bert) -> Model {
+        Model { config, heads, params, bert, frozen: None }
+    }
+
+    /// From now on the embeddings and the lowest `layers` layers stay as they are: they run forward alone, without dropout, and no
+    /// optimizer changes them. Replaces what [`decay_rates`](Self::decay_rates) said of them; `None` sets all of it free.
+    pub fn freeze(&mut self, layers: Option<usize>) {
+        self.frozen = layers;
+        self.set_rates(1.0);
+    }
+
+    /// The layers that do not learn, if any: the embeddings and so many above them.
+    pub fn frozen(&self) -> Option<usize> {
+        self.frozen
+    }
+
+    /// Layer-wise learning rates (Howard and Ruder 2018; Clark et al. 2020): the heads learn at the full rate, the top layer at
+    /// `factor` of it, each layer below at `factor` of the one above, the embeddings slowest. Frozen layers stay frozen.
+    pub fn decay_rates(&mut self, factor: f32) {
+        self.set_rates(factor);
+    }
+
+    fn set_rates(&mut self, factor: f32) {
+        let layers = self.config.num_hidden_layers;
+        for id in self.params.ids() {
+            let name = self.params.name(id);
+            let number = name.strip_prefix("bert.encoder.layer.").and_then(|rest| rest.split('.').next()?.parse().ok());
+            // Layers counted from the embeddings, 0.
+            let height: Option<usize> =
+                if name.starts_with("bert.embeddings.") { Some(0) } else { number.map(|number: usize| number + 1) };
+            let rate = match height {
+                Some(height) if self.frozen.is_some_and(|frozen| height <= frozen) => 0.0,
+                Some(height) => factor.powi((layers + 1 - height) as i32),
+                None => 1.0,
+            };
+            self.params.set_rate(id, rate);
+        }
     }
 
     /// The number of weights; the tied decoder counts once.
@@ -204,10 +190,7 @@ impl PreTrainingModel {
     /// Only the rows that are predicted go through the vocabulary, and their logits are never held whole.
     pub fn loss(&self, pass: &mut Pass, batch: &Batch, scale: LossScale) -> Losses {
         let packed = self.upload(pass, batch);
-        let mut last = self.bert.embed(pass, &self.config, &packed);
-        for number in 0..self.config.num_hidden_layers {
-            last = self.bert.layer(pass, &self.config, &packed, number, &last);
-        }
+        let last = self.encode(pass, &packed, |_| ());
         let mlm = self
             .upload_rows(pass, &batch.mlm_rows)
             .and_then(|rows| {
@@ -229,17 +212,63 @@ impl PreTrainingModel {
     /// Forward to every hidden state and the heads' logits. Labels are not looked at.
     pub fn outputs(&self, pass: &mut Pass, batch: &Batch) -> Outputs {
         let packed = self.upload(pass, batch);
-        let mut last = self.bert.embed(pass, &self.config, &packed);
-        let mut hidden = vec![last.clone()];
-        for number in 0..self.config.num_hidden_layers {
-            last = self.bert.layer(pass, &self.config, &packed, number, &last);
-            hidden.push(last.clone());
-        }
+        let mut hidden = Vec::new();
+        let last = self.encode(pass, &packed, |state| hidden.push(state.clone()));
         let rows = self.upload_rows(pass, &batch.mlm_rows);
         let mlm_logits = rows.and_then(|rows| self.bert.mlm_logits(pass, &self.config, &last, &rows));
         let pooled = self.bert.pool(pass, &packed, &last);
         let nsp_logits = self.bert.nsp_logits(pass, pooled.as_ref());
         Outputs { hidden, pooled, mlm_logits, nsp_logits }
+    }
+
+    /// Forward to the logits of the task's head, none without one: `[S, C]` to classify, `[R, C]` of the batch's `rows` to tag,
+    /// `[T, 2]` (start, end) to answer, `[S, 1]` to choose.
+    pub fn task_logits(&self, pass: &mut Pass, batch: &Batch, rows: &[i32]) -> Option<Var> {
+        let packed = self.upload(pass, batch);
+        match self.heads.task? {
+            TaskHead::Classify { .. } | TaskHead::Choose => {
+                let last = self.encode(pass, &packed, |_| ());
+                let pooled = self.bert.pool(pass, &packed, &last)?;
+                self.bert.task_logits(pass, &pooled, self.config.classifier_dropout())
+            }
+            TaskHead::Tag { layers, .. } => {
+                let rows = pass.device().tensor_i32(rows, &[rows.len()]);
+                let mut hidden = Vec::new();
+                let last = self.encode(pass, &packed, |state| {
+                    if layers > 1 {
+                        hidden.push(state.clone());
+                    }
+                });
+                let features = if layers > 1 {
+                    let last = hidden.iter().rev().take(layers);
+                    let states: Vec<Var> = last.map(|state| ops::take_rows(pass, state, &rows)).collect();
+                    ops::concat(pass, &states)
+                } else {
+                    ops::take_rows(pass, &last, &rows)
+                };
+                self.bert.task_logits(pass, &features, self.config.classifier_dropout())
+            }
+            // As in Transformers and the paper's release, nothing is dropped before a span's logits.
+            TaskHead::Answer => {
+                let last = self.encode(pass, &packed, |_| ());
+                self.bert.task_logits(pass, &last, 0.0)
+            }
+        }
+    }
+
+    /// The last layer's output `[T, H]`; `visit` sees the embeddings' and then every layer's.
+    fn encode(&self, pass: &mut Pass, packed: &Packed, mut visit: impl FnMut(&Var)) -> Var {
+        let frozen = self.frozen;
+        let mut run = |pass: &mut Pass, height: usize, layer: &dyn Fn(&mut Pass) -> Var| {
+            let state = if frozen.is_some_and(|frozen| height <= frozen) { pass.constant(layer) } else { layer(pass) };
+            visit(&state);
+            state
+        };
+        let mut last = run(pass, 0, &|pass| self.bert.embed(pass, &self.config, packed));
+        for number in 0..self.config.num_hidden_layers {
+            last = run(pass, number + 1, &|pass| self.bert.layer(pass, &self.config, packed, number, &last));
+        }
+        last
     }
 
     fn upload(&self, pass: &Pass, batch: &Batch) -> Packed {
@@ -295,7 +324,7 @@ mod tests {
 
     #[test]
     fn matrices_decay_and_vectors_do_not() {
-        let model = PreTrainingModel::new(small(), Heads::PRETRAINING, &device(), 1).unwrap();
+        let model = Model::new(small(), Heads::PRETRAINING, &device(), 1).unwrap();
         for id in model.params.ids() {
             let (name, values) = (model.params.name(id), model.params.values(id));
             let matrix = model.params.shape(id).len() == 2;
@@ -315,7 +344,7 @@ mod tests {
     #[test]
     fn recomputing_changes_no_bit() {
         let device = device();
-        let model = PreTrainingModel::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
+        let model = Model::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
         for precision in [DType::F32, DType::BF16] {
             let [kept, again] = [false, true].map(|recomputes| {
                 let mut gradients = Gradients::zeros_like(&model.params);
@@ -335,7 +364,7 @@ mod tests {
     #[test]
     fn every_parameter_gets_a_gradient() {
         let device = device();
-        let model = PreTrainingModel::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
+        let model = Model::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
         let mut gradients = Gradients::zeros_like(&model.params);
         let mut pass = Pass::recording(&device, &model.params, &mut gradients, DType::F32, None);
         let losses = model.loss(&mut pass, &batch(), LossScale::mean(&batch()));
@@ -353,7 +382,7 @@ mod tests {
     #[test]
     fn packed_sequences_equal_each_alone() {
         let device = device();
-        let model = PreTrainingModel::new(small(), Heads::PRETRAINING, &device, 3).unwrap();
+        let model = Model::new(small(), Heads::PRETRAINING, &device, 3).unwrap();
         let both = batch();
         let second = Batch {
             ids: both.ids[4..].to_vec(),
@@ -381,20 +410,20 @@ mod tests {
     #[test]
     fn losses_without_a_head_or_labels_are_empty() {
         let device = device();
-        let model = PreTrainingModel::new(small(), Heads::MLM, &device, 1).unwrap();
+        let model = Model::new(small(), Heads::MLM, &device, 1).unwrap();
         let nothing = Batch { mlm_rows: vec![], mlm_labels: vec![], ..batch() };
         let mut pass = Pass::inference(&device, &model.params, DType::F32);
         let losses = model.loss(&mut pass, &nothing, LossScale::mean(&nothing));
         assert_eq!(losses, Losses { mlm: LossSum::default(), nsp: None });
         assert!(matches!(
-            PreTrainingModel::new(small(), Heads { pooler: false, mlm: true, nsp: true }, &device, 1),
+            Model::new(small(), Heads { pooler: false, ..Heads::PRETRAINING }, &device, 1),
             Err(ModelError::Heads { .. })
         ));
     }
 
     #[test]
     fn batches_that_do_not_fit_say_why() {
-        let model = PreTrainingModel::new(small(), Heads::PRETRAINING, &device(), 1).unwrap();
+        let model = Model::new(small(), Heads::PRETRAINING, &device(), 1).unwrap();
         model.check(&batch()).unwrap();
         let cases: [(Batch, &str); 6] = [
             (Batch { ids: vec![50; 10], ..batch() }, "token id 50 is out of range"),

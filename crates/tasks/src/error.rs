@@ -33,6 +33,53 @@ pub enum TaskError {
         /// What was expected, what was found, what to do.
         problem: String,
     },
+    /// A model's folder, or a run's, that cannot be used for this.
+    #[error("{}: {problem}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What was expected, what was found, what to do.
+        problem: String,
+    },
+    /// A setting that cannot be used.
+    #[error("{key} is {found}: expected {expected}")]
+    Setting {
+        /// Its name.
+        key: &'static str,
+        /// Its value.
+        found: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// Nothing to learn from, or to judge.
+    #[error("there are no {0} rows; give a file with at least one")]
+    NoRows(&'static str),
+    /// The rows of a run to resume are not those that it began with.
+    #[error("{}: the run began with other rows or another --max-len; give the same files again, or choose another --out", .0.display())]
+    OtherRows(PathBuf),
+    /// Several steps in a row had a loss or gradient that is not finite.
+    #[error(
+        "step {step}: loss or gradient not finite several times in a row; stopped. Lower --lr, or look at the data"
+    )]
+    NotFinite {
+        /// The last of them.
+        step: u64,
+    },
+    /// The network's answer to a row is not a number: the weights are damaged.
+    #[error("{0}: the model's logits are not numbers; its weights are damaged: train or download it again")]
+    Logits(String),
+    /// Training and checkpoints.
+    #[error(transparent)]
+    Train(#[from] cloze_train::TrainError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] cloze_engine::EngineError),
+    /// Models and their folders.
+    #[error(transparent)]
+    Model(#[from] cloze_model::ModelError),
+    /// Tokenizers.
+    #[error(transparent)]
+    Text(#[from] cloze_text::TextError),
 }
 
 impl TaskError {

@@ -13,60 +13,24 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use cloze_engine::{Device, Moments, Parameters};
-use cloze_model::PreTrainingModel;
+use cloze_model::Model;
 use cloze_text::Tokenizer;
 use safetensors::{Dtype, SafeTensors, View};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::TrainError;
 use crate::run::RunFolder;
-use crate::step::Window;
 
 const STATE: &str = "training_state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 
-/// Where a run stands: with the weights and moments, all that resuming needs.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    /// Steps done, skipped ones included: the position in the data.
-    pub step: u64,
-    /// Optimizer updates done: Adam's t.
-    pub updates: u64,
-    /// Phase of the last step, from 0.
-    pub phase: usize,
-    /// Steps done before that phase.
-    pub phase_start: u64,
-    /// Seconds of training on the clock.
-    pub seconds: f64,
-    /// Real tokens seen.
-    pub tokens: u64,
-    /// Steps skipped in a row, up to now.
-    pub skipped_in_a_row: u32,
-    /// Step of the last evaluation; 0 before the first.
-    pub evaluated: u64,
-    /// The best evaluation so far.
-    pub best: Option<Best>,
-    /// Sums since the last logged line.
-    pub window: Window,
-    /// What the shards are, to resume on the same.
-    pub shards: String,
-}
-
-/// The best evaluation of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Best {
-    /// Its step.
-    pub step: u64,
-    /// Its held-out MLM loss.
-    pub mlm_loss: f64,
-}
-
 /// training_state.json.
 #[derive(Serialize, Deserialize)]
-struct StateFile {
+struct StateFile<S> {
     version: u32,
-    state: State,
+    state: S,
     files: BTreeMap<String, Checksum>,
     /// XXH3 of everything above.
     xxh3: String,
@@ -109,18 +73,20 @@ fn entry_names(dir: &Path) -> Result<Vec<String>, TrainError> {
     entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect()
 }
 
-/// Saves the checkpoint of `state.step` and makes it whole on disk before naming it.
+/// Saves the checkpoint of a step, `state` being all that resuming needs beside weights and moments, and makes it whole on disk
+/// before naming it.
 ///
 /// # Errors
 /// [`TrainError::Save`]; earlier checkpoints are untouched and nothing half-written stays.
 pub fn save(
     folder: &RunFolder,
-    model: &PreTrainingModel,
+    step: u64,
+    model: &Model,
     moments: &Moments,
     tokenizer: &Tokenizer,
-    state: &State,
+    state: &impl Serialize,
 ) -> Result<PathBuf, TrainError> {
-    let path = path_of(folder, state.step);
+    let path = path_of(folder, step);
     let written = write_folder(&path, |aside| {
         model.save(aside)?;
         tokenizer.save(aside)?;
@@ -135,7 +101,7 @@ pub fn save(
 ///
 /// # Errors
 /// [`TrainError::Save`].
-pub fn save_model(folder: &RunFolder, model: &PreTrainingModel, tokenizer: &Tokenizer) -> Result<PathBuf, TrainError> {
+pub fn save_model(folder: &RunFolder, model: &Model, tokenizer: &Tokenizer) -> Result<PathBuf, TrainError> {
     let path = folder.model();
     let written = write_folder(&path, |aside| {
         model.save(aside)?;
@@ -279,22 +245,22 @@ pub fn mark_best(folder: &RunFolder, step: u64) -> Result<(), TrainError> {
 }
 
 /// A checkpoint, loaded and verified.
-pub struct Loaded {
+pub struct Loaded<S> {
     /// The model.
-    pub model: PreTrainingModel,
+    pub model: Model,
     /// Adam's moments.
     pub moments: Moments,
     /// Where the run stood.
-    pub state: State,
+    pub state: S,
 }
 
 /// Loads a checkpoint, comparing every file with its checksum first.
 ///
 /// # Errors
 /// [`TrainError::Damaged`] naming the first file that is missing, cut short or altered.
-pub fn load(dir: &Path, device: &Device) -> Result<Loaded, TrainError> {
+pub fn load<S: Serialize + DeserializeOwned>(dir: &Path, device: &Device) -> Result<Loaded<S>, TrainError> {
     let state = verify(dir)?;
-    let model = PreTrainingModel::load(dir, device)?;
+    let model = Model::load(dir, device)?;
     let mut moments = Moments::zeros_like(&model.params);
     load_moments(&dir.join(OPTIMIZER), &model.params, &mut moments)?;
     Ok(Loaded { model, moments, state })
@@ -304,11 +270,11 @@ pub fn load(dir: &Path, device: &Device) -> Result<Loaded, TrainError> {
 ///
 /// # Errors
 /// [`TrainError::Damaged`] naming the file.
-pub fn verify(dir: &Path) -> Result<State, TrainError> {
+pub fn verify<S: Serialize + DeserializeOwned>(dir: &Path) -> Result<S, TrainError> {
     let path = dir.join(STATE);
     let damaged = |path: &Path, reason: String| TrainError::Damaged { path: path.to_owned(), reason };
     let text = fs::read(&path).map_err(|e| TrainError::io("read", &path, e))?;
-    let file: StateFile = serde_json::from_slice(&text).map_err(|e| damaged(&path, e.to_string()))?;
+    let file: StateFile<S> = serde_json::from_slice(&text).map_err(|e| damaged(&path, e.to_string()))?;
     if file.version != 1 {
         let reason = format!("has version {}, expected 1", file.version);
         return Err(damaged(&path, reason));
@@ -331,20 +297,20 @@ pub fn verify(dir: &Path) -> Result<State, TrainError> {
     Ok(file.state)
 }
 
-fn write_state(dir: &Path, state: &State) -> Result<(), TrainError> {
+fn write_state(dir: &Path, state: &impl Serialize) -> Result<(), TrainError> {
     let mut files = BTreeMap::new();
     for name in entry_names(dir)? {
         let path = dir.join(&name);
         let sum = checksum(&path).map_err(|e| TrainError::io("read back", &path, e))?;
         files.insert(name, sum);
     }
-    let file = StateFile { version: 1, xxh3: digest_of(state, &files), state: state.clone(), files };
+    let file = StateFile { version: 1, xxh3: digest_of(state, &files), state, files };
     let path = dir.join(STATE);
     let text = serde_json::to_string_pretty(&file).unwrap_or_default() + "\n";
     fs::write(&path, text).map_err(|e| TrainError::io("write", &path, e))
 }
 
-fn digest_of(state: &State, files: &BTreeMap<String, Checksum>) -> String {
+fn digest_of(state: &impl Serialize, files: &BTreeMap<String, Checksum>) -> String {
     let bytes = serde_json::to_vec(&(state, files)).unwrap_or_default();
     format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes))
 }

@@ -8,7 +8,7 @@ use cloze_data::masking::Masking;
 use cloze_data::shards::{Documents, Shards, Split};
 use cloze_engine::ops::LossSum;
 use cloze_engine::{Device, Pass};
-use cloze_model::{LossScale, PreTrainingModel};
+use cloze_model::{LossScale, Model};
 use cloze_text::Tokenizer;
 use serde::Serialize;
 
@@ -80,7 +80,7 @@ pub fn held_out(documents: &Documents, table: TokenTable, options: BatchOptions)
 
 /// Scores a model on one pass over the source's documents, or on its first `batches`. `progress` is told the share done.
 pub fn evaluate(
-    model: &PreTrainingModel,
+    model: &Model,
     device: &Device,
     precision: Precision,
     source: &BatchSource,
@@ -126,7 +126,7 @@ pub fn evaluate_folder(
 ) -> Result<Evaluation, TrainError> {
     let shards = Shards::open(shards_dir)?;
     let device = Device::cpu(options.threads)?;
-    let mut model = PreTrainingModel::load(model_dir, &device)?;
+    let mut model = Model::load(model_dir, &device)?;
     model.params.keep_copies();
     let tokenizer = Tokenizer::open(model_dir)?;
     require_tokenizer(&shards, model_dir, &tokenizer)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cloze_data::batch::Batch;
 use cloze_engine::{Device, Pass};
-use cloze_model::PreTrainingModel;
+use cloze_model::Model;
 use cloze_text::Tokenizer;
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use crate::recipe::Precision;
 
 /// A model ready to fill masks.
 pub struct Filler {
-    model: PreTrainingModel,
+    model: Model,
     tokenizer: Tokenizer,
     device: Device,
     precision: Precision,
@@ -39,7 +39,7 @@ impl Filler {
     /// A folder that cannot be read, no MLM head, a tokenizer larger than the model's vocabulary.
     pub fn open(dir: &Path, precision: Precision, threads: Option<usize>) -> Result<Filler, TrainError> {
         let device = Device::cpu(threads)?;
-        let model = PreTrainingModel::load(dir, &device)?;
+        let model = Model::load(dir, &device)?;
         let tokenizer = Tokenizer::open(dir)?;
         Filler::new(model, tokenizer, device, precision, dir)
     }
@@ -49,7 +49,7 @@ impl Filler {
     /// # Errors
     /// As `open`.
     pub fn new(
-        mut model: PreTrainingModel,
+        mut model: Model,
         tokenizer: Tokenizer,
         device: Device,
         precision: Precision,

@@ -15,11 +15,12 @@ use cloze_data::batch::{Batch, BatchSource};
 use cloze_data::prefetch::Prefetch;
 use cloze_data::shards::{Shards, Split};
 use cloze_engine::Device;
-use cloze_model::{Config, Heads, PreTrainingModel};
+use cloze_model::{Config, Heads, Model};
 use cloze_text::Tokenizer;
+use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
-use crate::checkpoint::{self, Best, State};
+use crate::checkpoint;
 use crate::evaluate::{evaluate, held_out, require_tokenizer};
 use crate::progress::{News, StepNews};
 use crate::recipe::{Plan, Recipe};
@@ -29,6 +30,42 @@ use crate::step::{Learner, Window};
 
 /// Steps in a row that may be skipped before the run stops.
 const MOST_SKIPPED: u32 = 5;
+
+/// Where a run stands: with the weights and moments, all that resuming needs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Steps done, skipped ones included: the position in the data.
+    pub step: u64,
+    /// Optimizer updates done: Adam's t.
+    pub updates: u64,
+    /// Phase of the last step, from 0.
+    pub phase: usize,
+    /// Steps done before that phase.
+    pub phase_start: u64,
+    /// Seconds of training on the clock.
+    pub seconds: f64,
+    /// Real tokens seen.
+    pub tokens: u64,
+    /// Steps skipped in a row, up to now.
+    pub skipped_in_a_row: u32,
+    /// Step of the last evaluation; 0 before the first.
+    pub evaluated: u64,
+    /// The best evaluation so far.
+    pub best: Option<Best>,
+    /// Sums since the last logged line.
+    pub window: Window,
+    /// What the shards are, to resume on the same.
+    pub shards: String,
+}
+
+/// The best evaluation of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Its step.
+    pub step: u64,
+    /// Its held-out MLM loss.
+    pub mlm_loss: f64,
+}
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,7 +155,7 @@ impl<'a> Run<'a> {
         };
         let (learner, state) = match &newest {
             Some((_, path)) => {
-                let loaded = checkpoint::load(path, &device)?;
+                let loaded = checkpoint::load::<State>(path, &device)?;
                 if loaded.state.shards != fingerprint {
                     return Err(TrainError::OtherShards {
                         path: recipe.data.clone(),
@@ -355,7 +392,8 @@ impl<'a> Run<'a> {
             return Ok(path);
         }
         self.log.sync()?;
-        checkpoint::save(&self.folder, &self.learner.model, &self.learner.moments, &self.tokenizer, &self.state)?;
+        let Learner { model, moments, .. } = &self.learner;
+        checkpoint::save(&self.folder, self.state.step, model, moments, &self.tokenizer, &self.state)?;
         self.saved = Some(self.state.step);
         let best = self.state.best.map(|b| b.step);
         if best == Some(self.state.step) {
@@ -388,12 +426,7 @@ impl<'a> Run<'a> {
 }
 
 /// The model that a run starts from: fresh by the recipe's sizes, or a checkpoint.
-fn first_model(
-    recipe: &Recipe,
-    shards: &Shards,
-    tokenizer: &Tokenizer,
-    device: &Device,
-) -> Result<PreTrainingModel, TrainError> {
+fn first_model(recipe: &Recipe, shards: &Shards, tokenizer: &Tokenizer, device: &Device) -> Result<Model, TrainError> {
     let Some(init) = &recipe.model.init else {
         let json = recipe.model.config_json(tokenizer.vocab_size(), tokenizer.special().pad);
         let config: Config = serde_json::from_value(json)
@@ -402,10 +435,10 @@ fn first_model(
             true => Heads::PRETRAINING,
             false => Heads::MLM,
         };
-        return Ok(PreTrainingModel::new(config, heads, device, recipe.seed)?);
+        return Ok(Model::new(config, heads, device, recipe.seed)?);
     };
     require_tokenizer(shards, init, &Tokenizer::open(init)?)?;
-    let mut model = PreTrainingModel::load(init, device)?;
+    let mut model = Model::load(init, device)?;
     let wants =
         [(true, model.heads.mlm, "masked-language-model"), (recipe.objective.nsp, model.heads.nsp, "next-sentence")];
     for (wanted, present, head) in wants {

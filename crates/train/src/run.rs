@@ -193,6 +193,16 @@ impl RunFolder {
             self.write_recipe(recipe)?;
             return Ok(changed);
         }
+        self.create()?;
+        self.write_recipe(recipe)?;
+        Ok(Vec::new())
+    }
+
+    /// Makes the folder for a new run.
+    ///
+    /// # Errors
+    /// [`TrainError::RunExists`] for a folder that holds anything, or the system's.
+    pub fn create(&self) -> Result<(), TrainError> {
         let in_use = match fs::read_dir(&self.root) {
             Ok(mut entries) => entries.next().is_some(),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
@@ -201,9 +211,7 @@ impl RunFolder {
         if in_use {
             return Err(TrainError::RunExists(self.root.clone()));
         }
-        fs::create_dir_all(self.checkpoints()).map_err(|e| TrainError::io("create", &self.root, e))?;
-        self.write_recipe(recipe)?;
-        Ok(Vec::new())
+        fs::create_dir_all(self.checkpoints()).map_err(|e| TrainError::io("create", &self.root, e))
     }
 
     /// Keeps other processes out of an existing run's folder for as long as the file that is returned lives.
@@ -234,7 +242,10 @@ impl RunFolder {
 }
 
 /// Writes a file aside, syncs it and renames it into place.
-fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+///
+/// # Errors
+/// The system's, with the path.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".partial");
     let aside = PathBuf::from(aside);
@@ -268,14 +279,30 @@ impl RunLog {
         Ok(RunLog { file, path, events: EventFile::create(folder.root(), step + 1)? })
     }
 
-    /// Adds a line.
+    /// Adds a line: a JSON object with the key `step`.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn append(&mut self, line: &impl Serialize) -> Result<(), TrainError> {
+        let mut text = serde_json::to_string(line).unwrap_or_default();
+        text.push('\n');
+        self.file.write_all(text.as_bytes()).map_err(|e| TrainError::io("write", &self.path, e))
+    }
+
+    /// Adds figures of a step for TensorBoard.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn scalars(&mut self, step: u64, figures: &[(&str, f64)]) -> Result<(), TrainError> {
+        self.events.scalars(step, figures)
+    }
+
+    /// Adds a line of pre-training, and its figures for TensorBoard.
     ///
     /// # Errors
     /// The system's, with the path.
     pub fn write(&mut self, line: &Line) -> Result<(), TrainError> {
-        let mut text = serde_json::to_string(line).unwrap_or_default();
-        text.push('\n');
-        self.file.write_all(text.as_bytes()).map_err(|e| TrainError::io("write", &self.path, e))?;
+        self.append(line)?;
         match line {
             Line::Train(l) => self.events.scalars(
                 l.step,
@@ -325,8 +352,9 @@ fn lines_up_to(path: &Path, step: u64) -> Result<Vec<u8>, TrainError> {
         if n == 0 {
             return Ok(kept);
         }
-        let parsed: Option<Line> = line.ends_with(b"\n").then(|| serde_json::from_slice(&line).ok()).flatten();
-        if parsed.is_some_and(|l| l.step() <= step) {
+        let parsed: Option<serde_json::Value> =
+            line.ends_with(b"\n").then(|| serde_json::from_slice(&line).ok()).flatten();
+        if parsed.and_then(|line| line.get("step")?.as_u64()).is_some_and(|of| of <= step) {
             kept.extend_from_slice(&line);
         }
     }

@@ -29,6 +29,11 @@ impl Curve {
         Curve { kind: s.kind, warmup, decay: s.decay_share.unwrap_or(0.2), end: s.final_share.unwrap_or(0.0) }
     }
 
+    /// The curve of a fine-tuning: a warmup over this share of the run, then as `kind` says, down to zero.
+    pub fn after_warmup(kind: ScheduleKind, warmup: f64) -> Curve {
+        Curve { kind, warmup, decay: 0.2, end: 0.0 }
+    }
+
     /// The share of the peak at a step that takes the run's progress from `before` to `after` (0 to 1).
     pub fn share(&self, before: f64, after: f64) -> f64 {
         // Rounding must not turn the warmup's last step into the first of the fall.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use cloze_data::batch::Batch;
 use cloze_engine::ops::LossSum;
 use cloze_engine::{AdamW, DType, Device, DropoutKey, Gradients, Moments, Pass, StepSettings, adamw_step};
-use cloze_model::{LossScale, PreTrainingModel, Work};
+use cloze_model::{LossScale, Model, Work};
 use serde::{Deserialize, Serialize};
 
 use crate::recipe::{Optimizer, OptimizerKind};
@@ -18,7 +18,7 @@ use crate::run::TrainLine;
 /// A model with what it needs to learn.
 pub struct Learner {
     /// The model.
-    pub model: PreTrainingModel,
+    pub model: Model,
     /// Adam's moments.
     pub moments: Moments,
     /// Optimizer updates done: Adam's t.
@@ -33,7 +33,20 @@ pub struct Learner {
     pub recompute: bool,
 }
 
-/// What a step found and did.
+/// What an optimizer step found and did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Update {
+    /// Whether the loss is a number; if not, nothing was changed.
+    pub loss_is_finite: bool,
+    /// Global norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Whether the weights were updated: not if the loss or the gradient is not finite.
+    pub updated: bool,
+    /// Seconds that the step took.
+    pub seconds: f64,
+}
+
+/// What a step of pre-training found and did.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepOutcome {
     /// Masked-language-model loss over the step's predicted tokens.
@@ -61,13 +74,7 @@ impl StepOutcome {
 
 impl Learner {
     /// A learner at the start (zero moments), with dropout keyed by `seed`.
-    pub fn new(
-        model: PreTrainingModel,
-        device: &Device,
-        precision: DType,
-        optimizer: &Optimizer,
-        seed: u64,
-    ) -> Learner {
+    pub fn new(model: Model, device: &Device, precision: DType, optimizer: &Optimizer, seed: u64) -> Learner {
         Learner {
             moments: Moments::zeros_like(&model.params),
             gradients: Gradients::zeros_like(&model.params),
@@ -103,47 +110,63 @@ impl Learner {
         &self.gradients
     }
 
-    /// One step on some micro-batches at a learning rate. `number` counts all steps, from 0, and keys the dropout.
-    pub fn step(&mut self, batches: &[Batch], number: u64, lr: f64) -> StepOutcome {
+    /// One optimizer step: `run` records the loss of micro-batch 0, 1, …, whose gradients are added up, and returns its sum; then
+    /// AdamW at a learning rate. `number` counts all steps, from 0, and keys the dropout.
+    pub fn update(
+        &mut self,
+        micro_batches: u32,
+        number: u64,
+        lr: f64,
+        mut run: impl FnMut(&Model, &mut Pass, u32) -> f64,
+    ) -> Update {
         let began = Instant::now();
-        let predicted: usize = batches.iter().map(Batch::predictions).sum();
-        let labelled: usize = batches.iter().map(|b| b.nsp_labels.len()).sum();
-        let scale = LossScale { mlm: 1.0 / predicted.max(1) as f32, nsp: 1.0 / labelled.max(1) as f32 };
-        let mut outcome = StepOutcome {
-            mlm: LossSum::default(),
-            nsp: None,
-            tokens: 0,
-            flops: 0.0,
-            grad_norm: f64::NAN,
-            updated: false,
-            seconds: 0.0,
-        };
         self.gradients.zero();
-        for (micro, batch) in (0..).zip(batches) {
+        let mut sum = 0.0;
+        for micro in 0..micro_batches {
             let dropout = DropoutKey { seed: self.seed, step: number, micro };
             let mut pass =
                 Pass::recording(&self.device, &self.model.params, &mut self.gradients, self.precision, Some(dropout));
             pass = pass.recomputing(self.recompute);
-            let losses = self.model.loss(&mut pass, batch, scale);
+            sum += run(&self.model, &mut pass, micro);
             pass.backward();
-            outcome.mlm += losses.mlm;
-            if let Some(nsp) = losses.nsp {
-                *outcome.nsp.get_or_insert_default() += nsp;
-            }
-            outcome.tokens += batch.tokens() as u64;
-            outcome.flops += self.model.useful_flops(batch, Work::ForwardBackward);
         }
-        if outcome.loss().is_finite() {
+        let mut update = Update { loss_is_finite: sum.is_finite(), grad_norm: f64::NAN, updated: false, seconds: 0.0 };
+        if update.loss_is_finite {
             let settings =
                 StepSettings { adamw: self.adamw, lr: lr as f32, step: self.updates + 1, clip_norm: self.clip_norm };
             let report =
                 adamw_step(&self.device, &mut self.model.params, &self.gradients, &mut self.moments, &settings);
-            outcome.grad_norm = f64::from(report.grad_norm);
-            outcome.updated = report.finite;
+            update.grad_norm = f64::from(report.grad_norm);
+            update.updated = report.finite;
             self.updates += u64::from(report.finite);
         }
-        outcome.seconds = began.elapsed().as_secs_f64();
-        outcome
+        update.seconds = began.elapsed().as_secs_f64();
+        update
+    }
+
+    /// One step of pre-training on some micro-batches at a learning rate: see [`update`](Self::update).
+    pub fn step(&mut self, batches: &[Batch], number: u64, lr: f64) -> StepOutcome {
+        let predicted: usize = batches.iter().map(Batch::predictions).sum();
+        let labelled: usize = batches.iter().map(|b| b.nsp_labels.len()).sum();
+        let scale = LossScale { mlm: 1.0 / predicted.max(1) as f32, nsp: 1.0 / labelled.max(1) as f32 };
+        let (mut mlm, mut nsp): (LossSum, Option<LossSum>) = (LossSum::default(), None);
+        let update = self.update(batches.len() as u32, number, lr, |model, pass, micro| {
+            let losses = model.loss(pass, &batches[micro as usize], scale);
+            mlm += losses.mlm;
+            if let Some(loss) = losses.nsp {
+                *nsp.get_or_insert_default() += loss;
+            }
+            losses.mlm.sum + losses.nsp.map_or(0.0, |nsp| nsp.sum)
+        });
+        StepOutcome {
+            mlm,
+            nsp,
+            tokens: batches.iter().map(|batch| batch.tokens() as u64).sum(),
+            flops: batches.iter().map(|batch| self.model.useful_flops(batch, Work::ForwardBackward)).sum(),
+            grad_norm: update.grad_norm,
+            updated: update.updated,
+            seconds: update.seconds,
+        }
     }
 }
 
@@ -257,7 +280,7 @@ mod tests {
             ..Config::default()
         };
         let device = Device::cpu(Some(2)).unwrap();
-        let model = PreTrainingModel::new(config, Heads::PRETRAINING, &device, 3).unwrap();
+        let model = Model::new(config, Heads::PRETRAINING, &device, 3).unwrap();
         let optimizer = Optimizer { kind, ..Optimizer::default() };
         Learner::new(model, &device, DType::F32, &optimizer, 11)
     }
@@ -335,7 +358,7 @@ mod tests {
     #[test]
     fn a_window_is_means_over_tokens() {
         let outcome = |sum: f64, count: usize, seconds: f64| StepOutcome {
-            mlm: LossSum { sum, count, correct: 1 },
+            mlm: LossSum { sum, weight: count as f64, count, correct: 1 },
             nsp: None,
             tokens: 100,
             flops: 50.0,

@@ -11,7 +11,7 @@ use cloze_train::TrainError;
 use cloze_train::checkpoint;
 use cloze_train::evaluate::{EvaluateOptions, evaluate_folder};
 use cloze_train::fill::Filler;
-use cloze_train::pretrain::{Outcome, pretrain};
+use cloze_train::pretrain::{Outcome, State, pretrain};
 use cloze_train::progress::News;
 use cloze_train::recipe::{Precision, Recipe};
 use cloze_train::run::{Line, RunFolder, read_metrics};
@@ -59,7 +59,7 @@ fn a_run_leaves_its_folder_as_documented() {
     // The last two of 3, 4, 6, 8, 9, 10 (saves at multiples of 3 and at each best), and the best.
     let folder = RunFolder::new(&out);
     let kept: Vec<u64> = checkpoint::list(&folder).unwrap().into_iter().map(|(s, _)| s).collect();
-    let best = checkpoint::verify(&outcome.checkpoint).unwrap().best.unwrap();
+    let best = checkpoint::verify::<State>(&outcome.checkpoint).unwrap().best.unwrap();
     assert!(kept.ends_with(&[9, 10]) || kept.ends_with(&[8, 10]), "{kept:?}");
     assert!(kept.len() <= 3 && kept.contains(&best.step), "{kept:?}, best {best:?}");
     assert_eq!(
@@ -184,11 +184,11 @@ fn steps_that_are_not_finite_are_skipped_then_stop_the_run() {
     let folder = RunFolder::new(&out);
     let device = Device::cpu(Some(1)).unwrap();
     let (_, path) = checkpoint::list(&folder).unwrap().pop().unwrap();
-    let mut loaded = checkpoint::load(&path, &device).unwrap();
+    let mut loaded = checkpoint::load::<State>(&path, &device).unwrap();
     loaded.model.params.flat_mut()[40] = f32::NAN;
     let tokenizer = cloze_text::Tokenizer::open(&path).unwrap();
     loaded.state.step = 5;
-    checkpoint::save(&folder, &loaded.model, &loaded.moments, &tokenizer, &loaded.state).unwrap();
+    checkpoint::save(&folder, loaded.state.step, &loaded.model, &loaded.moments, &tokenizer, &loaded.state).unwrap();
     let mut messages = Vec::new();
     let stop = AtomicBool::new(false);
     let e = pretrain(&recipe(&shards, &options), &out, true, &stop, &mut |news| {
@@ -202,7 +202,7 @@ fn steps_that_are_not_finite_are_skipped_then_stop_the_run() {
     assert!(messages[0].contains("not finite: skipped (1 of at most 5"), "{messages:?}");
     // Nothing was saved over what was there while steps were bad.
     assert!(last.ends_with("step-00000005"), "{e}");
-    checkpoint::verify(&checkpoint::path_of(&folder, 4)).unwrap();
+    checkpoint::verify::<State>(&checkpoint::path_of(&folder, 4)).unwrap();
     let lines = read_metrics(&folder.metrics()).unwrap();
     assert_eq!(lines.iter().filter(|l| matches!(l, Line::Event(e) if e.message.contains("skipped"))).count(), 5);
 }

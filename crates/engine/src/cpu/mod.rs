@@ -85,6 +85,10 @@ impl BackendInfo for Cpu {
         format!("CPU, {}, {} threads", self.level.name(), self.pool.threads())
     }
 
+    fn prefers_bf16(&self) -> bool {
+        self.level >= Level::Avx512BF16
+    }
+
     fn matrix_peak(&self, dtype: DType) -> f64 {
         gemm::peak(self.level, &self.pool, precision_of(dtype))
     }

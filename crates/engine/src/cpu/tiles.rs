@@ -404,7 +404,7 @@ mod trap {
         }
     }
 
-    /// Emulates the instruction at `code` and returns its length, if it is one of the six.
+    /// Emulates the instruction at `code` and returns its length, if it is one of the seven.
     unsafe fn instruction(code: *const u8, registers: &[i64; 23]) -> Option<usize> {
         // SAFETY: the CPU read these bytes as an instruction before it trapped.
         let byte = |i: usize| unsafe { *code.add(i) };
@@ -447,8 +447,8 @@ mod trap {
                 (0x49, 0, false) if reg == 0 => unsafe { tiles.ldtilecfg(&*(at as *const [u8; 64])) },
                 (0x49, 0, true) if form == 0xc0 => tiles.tilerelease(),
                 (0x49, 3, true) => tiles.tilezero(reg),
-                // SAFETY: as above; the stride is its index register.
-                (0x4b, 3, false) => unsafe { tiles.tileloadd(reg, at as *const u8, stride) },
+                // SAFETY: as above; the stride is its index register. The hinted load (prefix 1) loads the same.
+                (0x4b, 1 | 3, false) => unsafe { tiles.tileloadd(reg, at as *const u8, stride) },
                 // SAFETY: as above, written.
                 (0x4b, 2, false) => unsafe { tiles.tilestored(reg, at as *mut u8, stride) },
                 (0x5c, 2, true) => tiles.tdpbf16ps(reg, rm | b, third),

@@ -219,5 +219,5 @@ fn every_op_is_checked() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 9);
+    assert_eq!(seen, 13);
 }

@@ -7,45 +7,56 @@
 pub mod add_norm;
 pub mod attention;
 pub mod class_loss;
+pub mod concat;
 pub mod dropout;
 pub mod embed;
 pub mod linear;
+pub mod mean_rows;
+pub mod position_loss;
+pub mod square_loss;
 pub mod sum;
 pub mod take_rows;
 pub mod vocab_loss;
 
 pub use add_norm::{Norm, add_norm};
 pub use attention::attention;
-pub use class_loss::class_loss;
+pub use class_loss::{ClassLabels, class_loss};
+pub use concat::concat;
 pub use dropout::dropout;
 pub use embed::{EmbedTables, embed};
 pub use linear::{Activation, linear};
+pub use mean_rows::mean_rows;
+pub use position_loss::position_loss;
+pub use square_loss::square_loss;
 pub use take_rows::take_rows;
 pub use vocab_loss::vocab_loss;
 
-/// A summed cross-entropy and how often the largest logit was the label.
+/// A summed loss and how often the largest logit was the label.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct LossSum {
-    /// Σ −log p(label), in nats.
+    /// Σ of the predictions' losses, each times its weight: −log p(label) in nats, or a squared error.
     pub sum: f64,
+    /// Σ of the predictions' weights: their number unless classes are weighted.
+    pub weight: f64,
     /// Number of predictions.
     pub count: usize,
-    /// Predictions whose largest logit is the label's.
+    /// Predictions whose largest logit is the label's; 0 for a regression.
     pub correct: usize,
 }
 
 impl std::ops::AddAssign for LossSum {
     fn add_assign(&mut self, other: LossSum) {
         self.sum += other.sum;
+        self.weight += other.weight;
         self.count += other.count;
         self.correct += other.correct;
     }
 }
 
 impl LossSum {
-    /// The mean loss in nats; 0 without predictions.
+    /// The (weighted) mean loss; 0 without predictions.
     pub fn mean(&self) -> f64 {
-        self.sum / self.count.max(1) as f64
+        if self.weight > 0.0 { self.sum / self.weight } else { 0.0 }
     }
 
     /// The share of correct predictions; 0 without predictions.

@@ -10,7 +10,7 @@ use cloze_data::batch::Batch;
 use cloze_engine::{
     AdamW, Bandwidths, Cost, DType, Device, DropoutKey, Gradients, Moments, Pass, Profile, StepSettings, adamw_step,
 };
-use cloze_model::{Config, Heads, LossScale, PreTrainingModel, Work as Passes};
+use cloze_model::{Config, Heads, LossScale, Model, Work as Passes};
 use serde_json::{Map, Value, json};
 
 use crate::format;
@@ -183,8 +183,8 @@ fn measure(
         max_position_embeddings: shape.seq.max(512),
         ..Config::default()
     };
-    let heads = if training { Heads::PRETRAINING } else { Heads { pooler: false, mlm: false, nsp: false } };
-    let mut model = PreTrainingModel::new(config, heads, &device, 0)?;
+    let heads = if training { Heads::PRETRAINING } else { Heads::NONE };
+    let mut model = Model::new(config, heads, &device, 0)?;
     if !training {
         model.params.keep_copies();
     }
@@ -285,7 +285,7 @@ fn write_profile(out: &mut dyn Write, measured: &Measured) -> Result<()> {
 
 /// The model with what a step needs.
 struct Bench {
-    model: PreTrainingModel,
+    model: Model,
     device: Device,
     dtype: DType,
     batch: Batch,

@@ -1,17 +1,16 @@
-use super::ClassLoss;
+use super::{ClassLabels, ClassLoss, IGNORED};
 use crate::Tensor;
 use crate::cpu::Cpu;
 use crate::dtype::Real;
 use crate::ops::LossSum;
 use crate::tensor::with_real;
 
-/// Rows with this label are not counted (PyTorch's `ignore_index`).
-const IGNORED: i32 = -100;
-
 impl ClassLoss for Cpu {
-    fn class_loss(&self, logits: &Tensor, labels: &Tensor, scale: f32) -> (LossSum, Tensor) {
+    fn class_loss(&self, logits: &Tensor, labels: ClassLabels<'_>, scale: f32) -> (LossSum, Tensor) {
         let (rows, classes) = logits.matrix("class_loss");
+        let ClassLabels { labels, weights } = labels;
         let labels = labels.slice::<i32>();
+        assert!(weights.is_none_or(|w| w.len() == classes), "class_loss: a weight for each of {classes} classes");
         assert_eq!(labels.len(), rows, "class_loss: labels of {rows} rows");
         let mut gradient = Tensor::host(&[rows, classes], logits.dtype());
         let mut loss = LossSum::default();
@@ -24,13 +23,16 @@ impl ClassLoss for Cpu {
                 }
                 assert!((0..classes as i32).contains(label), "class_loss: label {label} of {classes} classes");
                 let label = *label as usize;
+                let weight = weights.map_or(1.0, |weights| weights[label]);
                 let z: Vec<f64> = z.iter().map(|z| f64::from(z.to_f32())).collect();
                 let best = (0..classes).fold(0, |best, c| if z[c] > z[best] { c } else { best });
                 let sum: f64 = z.iter().map(|v| (v - z[best]).exp()).sum();
-                loss += LossSum { sum: sum.ln() + z[best] - z[label], count: 1, correct: usize::from(best == label) };
+                let surprise = sum.ln() + z[best] - z[label];
+                let correct = usize::from(best == label);
+                loss += LossSum { sum: f64::from(weight) * surprise, weight: weight.into(), count: 1, correct };
                 for (c, dz) in dz.iter_mut().enumerate() {
                     let p = (z[c] - z[best]).exp() / sum - f64::from(u8::from(c == label));
-                    *dz = E::from_f32(scale * p as f32);
+                    *dz = E::from_f32(scale * weight * p as f32);
                 }
             }
         });

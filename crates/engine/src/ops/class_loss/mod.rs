@@ -1,6 +1,6 @@
-//! Cross-entropy over a few classes: ℓ = Σₛ log Σ_c exp z\[s,c\] − z\[s,label\]. Next-sentence prediction, classification.
+//! Cross-entropy over a few classes: ℓ = Σₛ w\[label\] (log Σ_c exp z\[s,c\] − z\[s,label\]), w being 1 unless classes are weighted. Next-sentence prediction, classification.
 //!
-//! Backward: dz = scale (softmax(z) − onehot(label)).
+//! Backward: dz = scale w\[label\] (softmax(z) − onehot(label)).
 
 mod cpu;
 
@@ -9,16 +9,34 @@ use crate::profile::Cost;
 use crate::tape::Label;
 use crate::{Pass, Tensor, Var};
 
-/// The loss and, with a scale, its gradient.
-pub trait ClassLoss {
-    /// logits [S, C], labels \[S\] (−100: not counted, as in PyTorch) → the sum and scale · dz.
-    fn class_loss(&self, logits: &Tensor, labels: &Tensor, scale: f32) -> (LossSum, Tensor);
+/// Rows with this label are not counted (PyTorch's `ignore_index`).
+pub(crate) const IGNORED: i32 = -100;
+
+/// What the rows are, and how much each class counts.
+#[derive(Clone, Copy, Debug)]
+pub struct ClassLabels<'a> {
+    /// \[S\] classes; −100: not counted.
+    pub labels: &'a Tensor,
+    /// A weight for each class, if they differ.
+    pub weights: Option<&'a [f32]>,
 }
 
-/// Cross-entropy of `logits` [S, C] with `labels` \[S\], summed over the rows whose label is not −100; `scale` times its
+impl<'a> From<&'a Tensor> for ClassLabels<'a> {
+    fn from(labels: &'a Tensor) -> Self {
+        ClassLabels { labels, weights: None }
+    }
+}
+
+/// The loss and, with a scale, its gradient.
+pub trait ClassLoss {
+    /// logits [S, C], labels \[S\] → the sum and scale · dz.
+    fn class_loss(&self, logits: &Tensor, labels: ClassLabels<'_>, scale: f32) -> (LossSum, Tensor);
+}
+
+/// Cross-entropy of `logits` [S, C] with `labels` \[S\] (each times its class's weight, if given), summed over the rows whose label is not −100; `scale` times its
 /// gradient goes back. Panics on a label outside 0..C.
-pub fn class_loss(pass: &mut Pass<'_>, logits: &Var, labels: &Tensor, scale: f32) -> LossSum {
-    let (loss, gradient) = pass.device().backend().class_loss(logits.value(), labels, scale);
+pub fn class_loss<'a>(pass: &mut Pass<'_>, logits: &Var, labels: impl Into<ClassLabels<'a>>, scale: f32) -> LossSum {
+    let (loss, gradient) = pass.device().backend().class_loss(logits.value(), labels.into(), scale);
     let none = Cost::default();
     pass.lap(Label { op: "class_loss", width: logits.value().shape()[1], forward: none, backward: none });
     pass.seed_gradient(logits, gradient);
@@ -52,6 +70,27 @@ mod tests {
                 },
             );
         }
+    }
+
+    #[test]
+    fn weighted_class_loss_matches_its_oracle() {
+        let (labels, weights) = ([0, 2, 1, -100, 2], [0.5, 2.0, 3.0]);
+        check_loss(
+            "class_loss, weighted",
+            &[&[5, 3]],
+            &[],
+            |pass, z, _, scale| {
+                let labels = &pass.device().tensor_i32(&labels, &[5]);
+                class_loss(pass, &z[0], ClassLabels { labels, weights: Some(&weights) }, scale)
+            },
+            |z, _| {
+                let row = |(z, label): (&[f64], &i32)| {
+                    let label = *label as usize;
+                    f64::from(weights[label]) * (z.iter().map(|v| v.exp()).sum::<f64>().ln() - z[label])
+                };
+                z[0].chunks(3).zip(&labels).filter(|(_, l)| **l >= 0).map(row).sum()
+            },
+        );
     }
 
     #[test]

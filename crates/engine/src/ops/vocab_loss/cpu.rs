@@ -92,7 +92,7 @@ impl Outcome {
 
     fn loss(&self) -> LossSum {
         let correct = usize::from(self.at_label >= self.greatest);
-        LossSum { sum: self.log_sum() - f64::from(self.at_label), count: 1, correct }
+        LossSum { sum: self.log_sum() - f64::from(self.at_label), weight: 1.0, count: 1, correct }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, fs};
 
 use cloze_data::batch::Batch;
 use cloze_engine::{AdamW, DType, Gradients, Moments, Pass, StepSettings, adamw_step};
-use cloze_model::{LossScale, PreTrainingModel};
+use cloze_model::{Config, LossScale, Model};
 use serde_json::Value;
 
 use crate::reference;
@@ -18,7 +18,8 @@ fn batch(folder: &Path, number: usize) -> Batch {
         .into_iter()
         .filter_map(|(name, array)| Some((format!("input.{}", name.strip_prefix(&prefix)?), array)))
         .collect();
-    let packed = reference::pack(&mut inputs).unwrap();
+    let config = Config::read(&folder.join("config.json")).unwrap();
+    let packed = reference::pack(&mut inputs, None, &config).unwrap();
     assert!(inputs.is_empty(), "step {number}: unused inputs {:?}", inputs.keys());
     packed.batch
 }
@@ -57,7 +58,7 @@ fn follow(run: &str, bias_correction: bool, precision: DType) -> Gaps {
     let clip_norm = Some(number(&settings["clip_norm"]) as f32);
 
     let device = crate::device();
-    let mut model = PreTrainingModel::load(&folder, &device).unwrap();
+    let mut model = Model::load(&folder, &device).unwrap();
     let mut gradients = Gradients::zeros_like(&model.params);
     let mut moments = Moments::zeros_like(&model.params);
     let mut gaps = Gaps::default();

@@ -13,7 +13,17 @@ use std::path::{Path, PathBuf};
 use cloze_engine::{DType, Device};
 use compare::{Worst, check_folder};
 
-const GOLDENS: [&str; 4] = ["bert-pretraining", "bert-mlm", "bert-nsp", "bert-base-model"];
+const GOLDENS: [&str; 9] = [
+    "bert-pretraining",
+    "bert-mlm",
+    "bert-nsp",
+    "bert-base-model",
+    "bert-classify",
+    "bert-regress",
+    "bert-tag",
+    "bert-answer",
+    "bert-choose",
+];
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
@@ -117,16 +127,16 @@ fn parity_check_notices_what_differs() {
 fn parity_check_refuses_a_family_it_does_not_know() {
     let folder = copied("bert-nsp");
     let path = folder.path().join("model.safetensors");
-    reference::add_tensor(&path, "classifier.weight");
+    reference::add_tensor(&path, "adapter.weight");
     let findings = check_folder(&device(), folder.path(), DType::F32).unwrap_err();
-    assert!(findings[0].contains("surplus: classifier.weight"), "{findings:?}");
+    assert!(findings[0].contains("surplus: adapter.weight"), "{findings:?}");
 }
 
 #[test]
 fn saved_model_parity_with_the_original() {
     for name in GOLDENS {
         let golden = fixtures().join("parity").join(name);
-        let model = cloze_model::PreTrainingModel::load(&golden, &device()).unwrap();
+        let model = cloze_model::Model::load(&golden, &device()).unwrap();
         let copy = tempfile::tempdir().unwrap();
         model.save(copy.path()).unwrap();
         // Not one byte apart from what Transformers wrote: same names, same order, same metadata.

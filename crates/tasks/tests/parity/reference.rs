@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use cloze_data::batch::Batch;
+use cloze_model::{Config, TaskHead};
+use cloze_tasks::{Example, Sequence, Target};
 use safetensors::tensor::{TensorView, serialize};
 use safetensors::{Dtype, SafeTensors};
 
@@ -61,21 +63,35 @@ pub struct Inputs {
     pub batch: Batch,
     /// `[T]` row of the padded `[B·S]` arrays.
     pub rows: Vec<usize>,
-    /// `[B, S]` of the padded arrays.
-    pub padded: [usize; 2],
+    /// `[B, S]` of the padded arrays; `[B, C, S]` with choices.
+    pub padded: Vec<usize>,
+    /// The examples of a task, if the model has a task's head.
+    pub examples: Vec<Example>,
+    /// Whether the reference's loss takes nothing of the padding in: see `compare::answer_loss_with_padding`.
+    pub unpadded: bool,
 }
 
 /// Packs `input_ids`, `attention_mask`, `token_type_ids`, `labels` (`[B, S]`: MLM; `[B]`: NSP) and `next_sentence_label`.
 /// Takes what it uses, each named `input.…`, out of `reference`.
-pub fn pack(reference: &mut BTreeMap<String, Array>) -> Result<Inputs, String> {
+pub fn pack(
+    reference: &mut BTreeMap<String, Array>,
+    task: Option<TaskHead>,
+    config: &Config,
+) -> Result<Inputs, String> {
     let mut take = |name: &str| reference.remove(&format!("input.{name}"));
+    let unpadded = take("unpadded").is_some();
     let ids = take("input_ids").ok_or("the reference lacks input_ids")?;
-    let [sequences, width] = ids.shape[..] else {
-        return Err(format!("input_ids has shape {:?}: expected [B, S]", ids.shape));
+    let (rows_of, width) = match ids.shape[..] {
+        [sequences, width] => (vec![1; sequences], width),
+        [examples, choices, width] if task == Some(TaskHead::Choose) => (vec![choices; examples], width),
+        _ => return Err(format!("input_ids has shape {:?}: expected [B, S], or [B, C, S] to choose", ids.shape)),
     };
+    let sequences = rows_of.iter().sum();
     let mask = take("attention_mask").ok_or("the reference lacks attention_mask")?;
     let segments = take("token_type_ids").ok_or("the reference lacks token_type_ids")?;
     let (mut words, mut pairs) = (None, take("next_sentence_label"));
+    let (starts, ends) = (take("start_positions"), take("end_positions"));
+    let task_labels = task.and_then(|_| take("labels"));
     match take("labels") {
         Some(labels) if labels.shape == ids.shape => words = Some(labels),
         Some(labels) if labels.shape == [sequences] && pairs.is_none() => pairs = Some(labels),
@@ -109,5 +125,37 @@ pub fn pack(reference: &mut BTreeMap<String, Array>) -> Result<Inputs, String> {
     if let Some(pairs) = pairs {
         batch.nsp_labels = pairs.values.iter().map(|&label| label as i32).collect();
     }
-    Ok(Inputs { batch, rows, padded: [sequences, width] })
+    let mut examples = Vec::new();
+    let mut next = 0;
+    for (number, count) in rows_of.iter().enumerate().filter(|_| task.is_some()) {
+        let own = next..next + count;
+        next += count;
+        let sequence = |sequence: usize| {
+            let tokens = batch.rows(sequence);
+            Sequence {
+                ids: batch.ids[tokens.clone()].iter().map(|&id| id as u32).collect(),
+                segments: batch.segments[tokens].iter().map(|&segment| segment as u8).collect(),
+            }
+        };
+        let sequences: Vec<Sequence> = own.map(sequence).collect();
+        let label = |labels: &Option<Array>| labels.as_ref().map(|labels| labels.values[number]);
+        let target = match task {
+            Some(TaskHead::Classify { .. }) if config.problem_type() == Some("regression") => {
+                Target::Value(label(&task_labels).map(|value| value as f32))
+            }
+            Some(TaskHead::Tag { .. }) => {
+                let known = task_labels.as_ref().map(|labels| &labels.values[number * width..]);
+                let tokens = 0..sequences[0].len();
+                let labels = known.map(|known| tokens.clone().map(|token| known[token] as usize).collect());
+                Target::Tags { rows: tokens.map(|token| token as u32).collect(), labels }
+            }
+            Some(TaskHead::Answer) => {
+                Target::Span(label(&starts).zip(label(&ends)).map(|(start, end)| (start as usize, end as usize)))
+            }
+            Some(TaskHead::Choose) => Target::Choice(label(&task_labels).map(|label| label as usize)),
+            _ => Target::Class(label(&task_labels).map(|label| label as usize)),
+        };
+        examples.push(Example { sequences, target });
+    }
+    Ok(Inputs { batch, rows, padded: ids.shape[..].to_vec(), examples, unpadded })
 }

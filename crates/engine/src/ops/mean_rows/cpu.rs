@@ -1,0 +1,50 @@
+use super::MeanRows;
+use crate::Tensor;
+use crate::cpu::Cpu;
+use crate::dtype::Real;
+use crate::tensor::with_real;
+
+impl MeanRows for Cpu {
+    fn mean_rows(&self, x: &Tensor, ends: &Tensor) -> Tensor {
+        let (rows, hidden) = x.matrix("mean_rows");
+        let ends = ends.slice::<i32>();
+        let rises = ends.first() == Some(&0) && ends.last() == Some(&(rows as i32));
+        assert!(rises && ends.is_sorted_by(|a, b| a < b), "mean_rows: segments {ends:?} of {rows} rows");
+        let mut y = Tensor::host(&[ends.len() - 1, hidden], x.dtype());
+        with_real!(x.dtype(), E => {
+            let x = x.slice::<E>();
+            let mut sum = vec![0f32; hidden];
+            for (y, segment) in y.slice_mut::<E>().chunks_exact_mut(hidden).zip(ends.windows(2)) {
+                let rows = segment[0] as usize..segment[1] as usize;
+                sum.fill(0.0);
+                for row in x[rows.start * hidden..rows.end * hidden].chunks_exact(hidden) {
+                    for (sum, x) in sum.iter_mut().zip(row) {
+                        *sum += x.to_f32();
+                    }
+                }
+                for (y, sum) in y.iter_mut().zip(&sum) {
+                    *y = E::from_f32(sum / rows.len() as f32);
+                }
+            }
+        });
+        y
+    }
+
+    fn mean_rows_back(&self, dy: &Tensor, ends: &Tensor, rows: usize) -> Tensor {
+        let (_, hidden) = dy.matrix("mean_rows_back");
+        let mut dx = Tensor::host(&[rows, hidden], dy.dtype());
+        with_real!(dy.dtype(), E => {
+            let dx = dx.slice_mut::<E>();
+            for (dy, segment) in dy.slice::<E>().chunks_exact(hidden).zip(ends.slice::<i32>().windows(2)) {
+                let rows = segment[0] as usize..segment[1] as usize;
+                let share = 1.0 / rows.len() as f32;
+                for row in dx[rows.start * hidden..rows.end * hidden].chunks_exact_mut(hidden) {
+                    for (dx, dy) in row.iter_mut().zip(dy) {
+                        *dx = E::from_f32(dy.to_f32() * share);
+                    }
+                }
+            }
+        });
+        dx
+    }
+}

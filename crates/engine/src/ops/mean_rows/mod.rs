@@ -1,0 +1,64 @@
+//! Means of consecutive rows: y\[s\] = Σᵣ x\[r\] / n\[s\] over the n\[s\] rows of segment s. Mean pooling of tokens; one answer
+//! from a long document's windows.
+//!
+//! Backward: dx\[r\] = dy\[s\] / n\[s\].
+
+mod cpu;
+
+use crate::profile::Cost;
+use crate::{Pass, Tensor, Var};
+
+/// Both directions.
+pub trait MeanRows {
+    /// x [R, H], ends \[S+1\] (the segments' first rows, then R) → [S, H].
+    fn mean_rows(&self, x: &Tensor, ends: &Tensor) -> Tensor;
+    /// dy [S, H] → dx [R, H].
+    fn mean_rows_back(&self, dy: &Tensor, ends: &Tensor, rows: usize) -> Tensor;
+}
+
+/// The mean of each segment's rows of `x` [R, H], as [S, H]; `ends` \[S+1\] rises from 0 to R, no segment is empty.
+pub fn mean_rows(pass: &mut Pass<'_>, x: &Var, ends: &Tensor) -> Var {
+    let value = pass.device().backend().mean_rows(x.value(), ends);
+    let (from, ends, rows) = (x.slot(), ends.clone(), x.value().shape()[0]);
+    let cost = Cost::new(x.value().count(), x.value().bytes() + value.bytes());
+    pass.costs(cost, cost);
+    pass.record("mean_rows", value, |slot| {
+        Box::new(move |back| {
+            let Some(gradient) = back.finish(slot) else {
+                return;
+            };
+            let share = back.device.backend().mean_rows_back(&gradient, &ends, rows);
+            back.add(from, share);
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::check_op;
+
+    #[test]
+    fn mean_rows_matches_its_oracle() {
+        for ends in [vec![0, 1], vec![0, 3, 4, 9], vec![0, 31]] {
+            let indices: Vec<i32> = ends.iter().map(|e| *e as i32).collect();
+            let rows = ends[ends.len() - 1];
+            check_op(
+                "mean_rows",
+                &[&[rows, 33]],
+                &[],
+                |pass, x, _| {
+                    let ends = pass.device().tensor_i32(&indices, &[indices.len()]);
+                    mean_rows(pass, &x[0], &ends)
+                },
+                |x, _| {
+                    let mean = |s: usize, h: usize| {
+                        let rows = ends[s]..ends[s + 1];
+                        rows.clone().map(|r| x[0][r * 33 + h]).sum::<f64>() / rows.len() as f64
+                    };
+                    (0..(ends.len() - 1) * 33).map(|i| mean(i / 33, i % 33)).collect()
+                },
+            );
+        }
+    }
+}

@@ -1,0 +1,23 @@
+use super::SquareLoss;
+use crate::Tensor;
+use crate::cpu::Cpu;
+use crate::dtype::Real;
+use crate::ops::LossSum;
+use crate::tensor::with_real;
+
+impl SquareLoss for Cpu {
+    fn square_loss(&self, z: &Tensor, targets: &Tensor, scale: f32) -> (LossSum, Tensor) {
+        assert_eq!(z.shape(), targets.shape(), "square_loss: targets have the shape of what is compared");
+        let mut gradient = Tensor::host(z.shape(), z.dtype());
+        let mut loss = LossSum::default();
+        with_real!(z.dtype(), E => {
+            let z = z.slice::<E>().iter().zip(targets.slice::<f32>());
+            for (dz, (z, target)) in gradient.slice_mut::<E>().iter_mut().zip(z) {
+                let error = z.to_f32() - target;
+                loss += LossSum { sum: f64::from(error).powi(2), weight: 1.0, count: 1, correct: 0 };
+                *dz = E::from_f32(2.0 * scale * error);
+            }
+        });
+        (loss, gradient)
+    }
+}

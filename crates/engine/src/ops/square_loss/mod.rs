@@ -1,0 +1,48 @@
+//! Squared error: ℓ = Σ (z − t)². Regression (`MSELoss`).
+//!
+//! Backward: dz = 2 scale (z − t).
+
+mod cpu;
+
+use super::LossSum;
+use crate::profile::Cost;
+use crate::tape::Label;
+use crate::{Pass, Tensor, Var};
+
+/// The loss and, with a scale, its gradient.
+pub trait SquareLoss {
+    /// z [R, C], targets [R, C] (f32) → the sum over all elements and scale · dz.
+    fn square_loss(&self, z: &Tensor, targets: &Tensor, scale: f32) -> (LossSum, Tensor);
+}
+
+/// The squared error of `z` [R, C] against `targets` [R, C] (f32), summed; `scale` times its gradient goes back.
+pub fn square_loss(pass: &mut Pass<'_>, z: &Var, targets: &Tensor, scale: f32) -> LossSum {
+    let (loss, gradient) = pass.device().backend().square_loss(z.value(), targets, scale);
+    let none = Cost::default();
+    pass.lap(Label { op: "square_loss", width: z.value().shape()[1], forward: none, backward: none });
+    pass.seed_gradient(z, gradient);
+    loss
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::check_loss;
+
+    #[test]
+    fn square_loss_matches_its_oracle() {
+        for (rows, columns) in [(1, 1), (33, 1), (5, 3)] {
+            let targets: Vec<f32> = (0..rows * columns).map(|i| (i * 7 % 11) as f32 / 8.0).collect();
+            check_loss(
+                "square_loss",
+                &[&[rows, columns]],
+                &[],
+                |pass, z, _, scale| {
+                    let targets = pass.device().tensor_f32(&targets, &[rows, columns]);
+                    square_loss(pass, &z[0], &targets, scale)
+                },
+                |z, _| z[0].iter().zip(&targets).map(|(z, t)| (z - f64::from(*t)).powi(2)).sum(),
+            );
+        }
+    }
+}

@@ -1,0 +1,619 @@
+//! The fine-tuning loop, one for all tasks: epochs over shuffled examples, evaluation on the dev rows, the best model kept.
+//!
+//! A step is a pure function of the weights, the moments and the step's number: the order of the examples and the dropout are
+//! keyed by it. So a run that was stopped or killed goes on, bit by bit, from its last checkpoint.
+//!
+//! ```text
+//! RUN/finetune.toml      the settings
+//! RUN/metrics.jsonl      one JSON object a line: start, train, eval, event
+//! RUN/checkpoints/       the last checkpoint of an unfinished run
+//! RUN/model/             the best model: a Hugging Face folder
+//! RUN/scores.json        its scores on the dev rows
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use cloze_data::example_order;
+use cloze_engine::Device;
+use cloze_engine::ops::LossSum;
+use cloze_model::{Adopted, Heads, Model};
+use cloze_text::Tokenizer;
+use cloze_train::TrainError;
+use cloze_train::checkpoint;
+use cloze_train::recipe::Optimizer;
+use cloze_train::run::{RunFolder, RunLog, replace_file};
+use cloze_train::schedule::Curve;
+use cloze_train::step::Learner;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::TaskError;
+use crate::batch::TaskBatch;
+use crate::example::{Example, Target};
+use crate::network::{check_vocabulary, encode, judge, logits};
+use crate::settings::{ClassWeights, Settings};
+use crate::task::{Encoded, Scores, Task};
+
+/// Steps between lines of the log.
+const LOG_EVERY: u64 = 20;
+/// Steps in a row without a finite loss or gradient after which a run stops.
+const MOST_SKIPPED: u32 = 5;
+
+/// What a fine-tuning starts from, what it learns and where it goes.
+pub struct FineTuning<'a, T: Task> {
+    /// The task.
+    pub task: &'a T,
+    /// Rows to learn.
+    pub train: &'a [T::Row],
+    /// Rows to judge by; none: the last model is kept.
+    pub dev: &'a [T::Row],
+    /// The folder of the model to start from.
+    pub model: &'a Path,
+    /// How.
+    pub settings: &'a Settings,
+    /// The run's folder.
+    pub out: &'a Path,
+    /// Whether to go on with the run that is there.
+    pub resume: bool,
+    /// Where to run.
+    pub device: &'a Device,
+}
+
+/// What a watcher is told.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// Training is about to start, or to go on.
+    Start(StartNews),
+    /// A step is done.
+    Step(StepNews),
+    /// The dev rows were scored.
+    Eval {
+        /// Epochs done.
+        epoch: f64,
+        /// Mean loss of the dev rows.
+        loss: f64,
+        /// Their scores.
+        scores: Scores,
+        /// Whether they are the best so far.
+        best: bool,
+    },
+    /// Anything else worth a line.
+    Message(String),
+}
+
+/// What a run starts with.
+#[derive(Debug, Clone)]
+pub struct StartNews {
+    /// Steps done before.
+    pub step: u64,
+    /// Steps in all.
+    pub steps: u64,
+    /// Training examples (windows count each).
+    pub examples: usize,
+    /// Tokens of all training examples.
+    pub tokens: usize,
+    /// Rows, of training and dev together, some of whose tokens were cut off to fit.
+    pub cut_rows: usize,
+    /// Tensors of the head that were drawn, tensors of the checkpoint that were left aside.
+    pub adopted: Adopted,
+}
+
+/// A step's figures.
+#[derive(Debug, Clone)]
+pub struct StepNews {
+    /// Steps done.
+    pub step: u64,
+    /// Steps in all.
+    pub steps: u64,
+    /// Mean loss since the last logged line.
+    pub loss: f64,
+    /// Real tokens per second since the last logged line.
+    pub tokens_per_s: f64,
+}
+
+/// How a fine-tuning ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Whether it ran to its end; otherwise it was interrupted and can be resumed.
+    pub finished: bool,
+    /// The best model; none if interrupted before the first evaluation.
+    pub model: Option<PathBuf>,
+    /// The best scores; none without dev rows.
+    pub best: Option<Best>,
+    /// Seconds of training, evaluation left out, over all sessions.
+    pub train_seconds: f64,
+    /// Steps done.
+    pub steps: u64,
+}
+
+/// The best evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// After this step.
+    pub step: u64,
+    /// Epochs done then.
+    pub epoch: f64,
+    /// The deciding score.
+    pub score: f64,
+    /// All scores as one JSON object.
+    pub scores: Value,
+    /// The one answer given to every row, if the model had collapsed.
+    pub collapsed: Option<String>,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct State {
+    step: u64,
+    updates: u64,
+    train_seconds: f64,
+    skipped_in_a_row: u32,
+    evaluated: u64,
+    /// Evaluations since the best.
+    worse: u32,
+    best: Option<Best>,
+    /// What the rows are, to resume on the same.
+    rows: String,
+    window: Window,
+}
+
+/// Sums since the last logged line.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Window {
+    loss: f64,
+    weight: f64,
+    tokens: u64,
+    seconds: f64,
+    steps: u64,
+}
+
+/// Fine-tunes a model. When `stop` is raised the step is finished and saved; `watch` is told what happens.
+///
+/// # Errors
+/// Settings, rows or a checkpoint that cannot be used; a loss that is not finite; a disk that is full. What was saved stays whole.
+pub fn finetune<T: Task>(
+    asked: &FineTuning<'_, T>,
+    stop: &AtomicBool,
+    watch: &mut dyn FnMut(&News),
+) -> Result<Outcome, TaskError> {
+    Run::open(asked, watch)?.train(stop)
+}
+
+struct Run<'a, T: Task> {
+    asked: &'a FineTuning<'a, T>,
+    folder: RunFolder,
+    _lock: fs::File,
+    tokenizer: Tokenizer,
+    learner: Learner,
+    examples: Vec<Example>,
+    dev: Vec<Encoded<T::Notes>>,
+    class_weights: Option<Vec<f32>>,
+    curve: Curve,
+    state: State,
+    log: RunLog,
+    watch: &'a mut dyn FnMut(&News),
+}
+
+impl<'a, T: Task> Run<'a, T> {
+    /// Everything up to the first step. What can be found wrong is found before the run's folder is touched.
+    fn open(asked: &'a FineTuning<'a, T>, watch: &'a mut dyn FnMut(&News)) -> Result<Run<'a, T>, TaskError> {
+        let FineTuning { task, settings, device, .. } = asked;
+        settings.validate()?;
+        if asked.train.is_empty() {
+            return Err(TaskError::NoRows("training"));
+        }
+        let tokenizer = Tokenizer::open(asked.model)?;
+        let encoded = encode(*task, asked.train, &tokenizer, device.threads())?;
+        let dev = encode(*task, asked.dev, &tokenizer, device.threads())?;
+        let rows = fingerprint(&encoded, &dev);
+        let cut_rows = encoded.iter().chain(&dev).filter(|row| row.cut > 0).count();
+        let examples: Vec<Example> = encoded.into_iter().flat_map(|row| row.examples).collect();
+        if examples.is_empty() {
+            return Err(TaskError::NoRows("training"));
+        }
+
+        let folder = RunFolder::new(asked.out);
+        let (mut lock, mut newest) = (None, None);
+        if asked.resume {
+            check_settings(&folder, settings)?;
+            lock = Some(folder.lock()?);
+            checkpoint::remove_stale(&folder)?;
+            newest = checkpoint::list(&folder)?.pop();
+        }
+        let mut adopted = Adopted::default();
+        let (mut model, moments, state) = match newest {
+            Some((_, path)) => {
+                let loaded = checkpoint::load::<State>(&path, device)?;
+                if loaded.state.rows != rows {
+                    return Err(TaskError::OtherRows(asked.out.to_owned()));
+                }
+                (loaded.model, Some(loaded.moments), loaded.state)
+            }
+            None => {
+                let (mut model, found) = Model::load_with(asked.model, Heads::of(task.head()), device, settings.seed)?;
+                check_vocabulary(asked.model, &tokenizer, &model)?;
+                task.describe(&mut model.config);
+                adopted = found;
+                (model, None, State { rows, ..State::default() })
+            }
+        };
+        check_lengths(asked.model, &model, &examples)?;
+        if let Some(layers) = settings.freeze
+            && layers > model.config.num_hidden_layers
+        {
+            let (found, expected) = (layers.to_string(), "at most the model's layers");
+            return Err(TaskError::Setting { key: "freeze", found, expected });
+        }
+        model.freeze(settings.freeze);
+        model.decay_rates(settings.layer_decay as f32);
+        if let Some(dropout) = settings.dropout {
+            model.config.hidden_dropout_prob = dropout;
+            model.config.attention_probs_dropout_prob = dropout;
+        }
+        let optimizer = Optimizer {
+            kind: settings.optimizer,
+            lr: settings.lr,
+            eps: settings.eps,
+            weight_decay: settings.weight_decay,
+            clip_norm: settings.clip_norm,
+            ..Optimizer::default()
+        };
+        let precision = settings.precision.map_or_else(|| device.fastest_precision(), |precision| precision.dtype());
+        let class_weights = class_weights(&settings.class_weights, &examples, &model)?;
+        let mut learner = Learner::new(model, device, precision, &optimizer, settings.seed);
+        learner.recompute = settings.recompute;
+        learner.updates = state.updates;
+        if let Some(moments) = moments {
+            learner.moments = moments;
+        }
+
+        if !asked.resume {
+            folder.create()?;
+            replace_file(&settings_path(&folder), settings.to_toml().as_bytes())?;
+        }
+        let lock = lock.map_or_else(|| folder.lock(), Ok)?;
+        let log = RunLog::open(&folder, state.step)?;
+        let mut run = Run {
+            asked,
+            folder,
+            _lock: lock,
+            tokenizer,
+            learner,
+            dev,
+            class_weights,
+            curve: Curve::after_warmup(settings.schedule, settings.warmup),
+            state,
+            log,
+            watch,
+            examples,
+        };
+        run.announce(cut_rows, adopted)?;
+        Ok(run)
+    }
+
+    fn announce(&mut self, cut_rows: usize, adopted: Adopted) -> Result<(), TaskError> {
+        let start = StartNews {
+            step: self.state.step,
+            steps: self.steps(),
+            examples: self.examples.len(),
+            tokens: self.examples.iter().map(Example::tokens).sum(),
+            cut_rows,
+            adopted,
+        };
+        let device = self.learner.device();
+        self.log.append(&json!({
+            "kind": "start",
+            "step": start.step,
+            "steps": start.steps,
+            "examples": start.examples,
+            "tokens": start.tokens,
+            "dev_rows": self.asked.dev.len(),
+            "cut_rows": cut_rows,
+            "parameters": self.learner.model.parameter_count(),
+            "machine": device.describe(),
+            "precision": self.learner.precision().name(),
+            "threads": device.threads(),
+            "version": env!("CARGO_PKG_VERSION"),
+        }))?;
+        (self.watch)(&News::Start(start));
+        Ok(())
+    }
+
+    fn tell(&mut self, message: String) -> Result<(), TaskError> {
+        self.log.append(&json!({"kind": "event", "step": self.state.step, "message": message}))?;
+        (self.watch)(&News::Message(message));
+        Ok(())
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.examples.len().div_ceil(self.asked.settings.batch) as u64
+    }
+
+    fn steps(&self) -> u64 {
+        self.steps_per_epoch() * u64::from(self.asked.settings.epochs)
+    }
+
+    /// Whether the dev rows are due after `step` steps: that many times an epoch, the last at its end.
+    fn is_eval_due(&self, step: u64) -> bool {
+        let (per_epoch, evals) = (self.steps_per_epoch(), u64::from(self.asked.settings.evals_per_epoch));
+        let within = (step - 1) % per_epoch + 1;
+        within * evals / per_epoch > (within - 1) * evals / per_epoch
+    }
+
+    fn train(mut self, stop: &AtomicBool) -> Result<Outcome, TaskError> {
+        let settings = self.asked.settings;
+        let (steps, per_epoch) = (self.steps(), self.steps_per_epoch());
+        let mut order: Option<(u64, Vec<usize>)> = None;
+        while self.state.step < steps && !self.is_out_of_patience() {
+            let step = self.state.step;
+            let epoch = step / per_epoch;
+            if order.as_ref().is_none_or(|(of, _)| *of != epoch) {
+                order = Some((epoch, example_order(self.examples.len(), settings.seed, epoch)));
+            }
+            let first = (step % per_epoch) as usize * settings.batch;
+            let chosen: Vec<usize> =
+                order.iter().flat_map(|(_, order)| order.iter().skip(first).take(settings.batch)).copied().collect();
+            self.step(&chosen)?;
+            let evaluated = self.is_eval_due(self.state.step);
+            if evaluated {
+                self.evaluate()?;
+            }
+            let done = self.state.step >= steps || self.is_out_of_patience();
+            let every = settings.checkpoint_every.is_some_and(|every| self.state.step.is_multiple_of(every));
+            let stopped = stop.load(Ordering::Relaxed);
+            if !done && (evaluated || every || stopped) && self.state.skipped_in_a_row == 0 {
+                self.save()?;
+            }
+            if stopped && !done {
+                self.tell(format!(
+                    "interrupted after step {}; go on with the same command and --resume",
+                    self.state.step
+                ))?;
+                return Ok(self.outcome(false));
+            }
+        }
+        self.finish()
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        self.asked.settings.patience.is_some_and(|most| self.state.worse >= most)
+    }
+
+    /// One optimizer step on these examples.
+    fn step(&mut self, chosen: &[usize]) -> Result<(), TaskError> {
+        let settings = self.asked.settings;
+        let micro = chosen.len().div_ceil(settings.accumulate).max(1);
+        let examples = &self.examples;
+        let batches: Vec<TaskBatch> = chosen
+            .chunks(micro)
+            .map(|part| TaskBatch::pack(&part.iter().map(|&i| &examples[i]).collect::<Vec<_>>()))
+            .collect();
+        let weights = self.class_weights.as_deref();
+        let weight: f64 = batches.iter().map(|batch| batch.weight(weights)).sum();
+        let scale = if weight > 0.0 { (1.0 / weight) as f32 } else { 0.0 };
+        let (step, steps) = (self.state.step, self.steps());
+        let progress = |step: u64| step as f64 / steps as f64;
+        let lr = settings.lr * self.curve.share(progress(step), progress(step + 1));
+        let mut loss = LossSum::default();
+        let update = self.learner.update(batches.len() as u32, step, lr, |model, pass, number| {
+            let batch = &batches[number as usize];
+            let logits = batch.logits(model, pass);
+            let own = batch.loss(pass, &logits, weights, scale);
+            loss += own;
+            own.sum
+        });
+        let tokens: usize = batches.iter().map(|batch| batch.tokens().tokens()).sum();
+        let state = &mut self.state;
+        state.step += 1;
+        state.updates = self.learner.updates;
+        state.train_seconds += update.seconds;
+        if !update.updated {
+            return self.skip(update.loss_is_finite);
+        }
+        state.skipped_in_a_row = 0;
+        let window = &mut state.window;
+        window.loss += loss.sum;
+        window.weight += loss.weight;
+        window.tokens += tokens as u64;
+        window.seconds += update.seconds;
+        window.steps += 1;
+        let mean = window.loss / window.weight.max(f64::MIN_POSITIVE);
+        let tokens_per_s = window.tokens as f64 / window.seconds.max(f64::MIN_POSITIVE);
+        (self.watch)(&News::Step(StepNews { step: step + 1, steps, loss: mean, tokens_per_s }));
+        if (step + 1).is_multiple_of(LOG_EVERY) {
+            self.log.append(&json!({
+                "kind": "train", "step": step + 1, "epoch": self.epoch(), "loss": mean, "lr": lr,
+                "grad_norm": update.grad_norm, "tokens_per_s": tokens_per_s, "seconds": self.state.train_seconds,
+            }))?;
+            let figures = [("train/loss", mean), ("train/learning_rate", lr), ("speed/tokens_per_s", tokens_per_s)];
+            self.log.scalars(step + 1, &figures)?;
+            self.state.window = Window::default();
+        }
+        Ok(())
+    }
+
+    /// A step whose loss or gradient is not finite: said, counted, and after several in a row the end.
+    fn skip(&mut self, loss_is_finite: bool) -> Result<(), TaskError> {
+        self.state.skipped_in_a_row += 1;
+        let (step, in_a_row) = (self.state.step, self.state.skipped_in_a_row);
+        let what = if loss_is_finite { "gradient" } else { "loss" };
+        self.tell(format!(
+            "step {step}: the {what} is not finite: skipped ({in_a_row} of at most {MOST_SKIPPED} in a row)"
+        ))?;
+        if in_a_row < MOST_SKIPPED { Ok(()) } else { Err(TaskError::NotFinite { step }) }
+    }
+
+    fn epoch(&self) -> f64 {
+        self.state.step as f64 / self.steps_per_epoch() as f64
+    }
+
+    /// Scores the dev rows; saves the model if it is the best so far.
+    fn evaluate(&mut self) -> Result<(), TaskError> {
+        self.state.evaluated = self.state.step;
+        if self.asked.dev.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let learner = &self.learner;
+        let judged = judge(self.asked.task, self.asked.dev, &self.dev, |examples| {
+            logits(&learner.model, learner.device(), learner.precision(), examples, &mut |_| ())
+        })?;
+        let (scores, epoch) = (judged.scores, self.epoch());
+        let score = scores.main();
+        // A score that is not a number, such as a correlation with a constant, is worse than any.
+        let before = self.state.best.as_ref().map(|best| best.score);
+        let best = before.is_none_or(|before| score > before || before.is_nan() && !score.is_nan());
+        self.log.append(&json!({
+            "kind": "eval", "step": self.state.step, "epoch": epoch, "loss": judged.loss, "scores": scores.to_json(),
+            "eval_seconds": began.elapsed().as_secs_f64(), "best": best,
+        }))?;
+        let names: Vec<String> = scores.values.iter().map(|(name, _)| format!("eval/{name}")).collect();
+        let figures: Vec<(&str, f64)> =
+            names.iter().map(String::as_str).zip(scores.values.iter().map(|(_, value)| *value)).collect();
+        self.log.scalars(self.state.step, &figures)?;
+        if best {
+            checkpoint::save_model(&self.folder, &self.learner.model, &self.tokenizer)?;
+            let (step, collapsed) = (self.state.step, scores.collapsed.clone());
+            self.state.best = Some(Best { step, epoch, score, scores: scores.to_json(), collapsed });
+            self.state.worse = 0;
+        } else {
+            self.state.worse += 1;
+        }
+        (self.watch)(&News::Eval { epoch, loss: judged.loss, scores, best });
+        Ok(())
+    }
+
+    /// Saves a checkpoint to go on from; the one before it goes.
+    fn save(&mut self) -> Result<(), TaskError> {
+        self.log.sync()?;
+        let Learner { model, moments, .. } = &self.learner;
+        checkpoint::save(&self.folder, self.state.step, model, moments, &self.tokenizer, &self.state)?;
+        Ok(checkpoint::prune(&self.folder, 1, None)?)
+    }
+
+    fn finish(mut self) -> Result<Outcome, TaskError> {
+        if self.is_out_of_patience() {
+            let (evals, step) = (self.state.worse, self.state.step);
+            self.tell(format!("stopped after step {step}: no better score in {evals} evaluations"))?;
+        }
+        match &self.state.best {
+            None => {
+                checkpoint::save_model(&self.folder, &self.learner.model, &self.tokenizer)?;
+            }
+            Some(best) => {
+                let text = serde_json::to_string_pretty(&json!({
+                    "best": best, "train_seconds": self.state.train_seconds, "steps": self.state.step,
+                    "seed": self.asked.settings.seed,
+                }));
+                replace_file(&self.folder.root().join("scores.json"), (text.unwrap_or_default() + "\n").as_bytes())?;
+            }
+        }
+        self.log.sync()?;
+        // The run is over: what it could be resumed from is only in the way.
+        let checkpoints = self.folder.checkpoints();
+        fs::remove_dir_all(&checkpoints).map_err(|source| TaskError::io("remove", &checkpoints, source))?;
+        Ok(self.outcome(true))
+    }
+
+    fn outcome(self, finished: bool) -> Outcome {
+        let model = self.folder.model();
+        Outcome {
+            finished,
+            model: model.is_dir().then_some(model),
+            best: self.state.best,
+            train_seconds: self.state.train_seconds,
+            steps: self.state.step,
+        }
+    }
+}
+
+fn settings_path(folder: &RunFolder) -> PathBuf {
+    folder.root().join("finetune.toml")
+}
+
+/// A run is resumed with the settings that it began with.
+fn check_settings(folder: &RunFolder, settings: &Settings) -> Result<(), TaskError> {
+    let path = settings_path(folder);
+    if !path.is_file() {
+        return Err(TaskError::Train(TrainError::NoRun(folder.root().to_owned())));
+    }
+    let text = fs::read_to_string(&path).map_err(|source| TaskError::io("read", &path, source))?;
+    if !folder.checkpoints().is_dir() {
+        let problem = "this fine-tuning has run to its end; choose another --out".to_owned();
+        return Err(TaskError::Folder { path: folder.root().to_owned(), problem });
+    }
+    let began: Settings =
+        toml::from_str(&text).map_err(|e| TaskError::File { path: path.clone(), problem: e.to_string() })?;
+    let free = |settings: &Settings| Settings { checkpoint_every: None, recompute: false, ..settings.clone() };
+    if free(&began) != free(settings) {
+        let problem = "the run began with other settings; give the same again, or choose another --out".to_owned();
+        return Err(TaskError::File { path, problem });
+    }
+    Ok(())
+}
+
+/// Sequences must fit the positions of the model.
+fn check_lengths(dir: &Path, model: &Model, examples: &[Example]) -> Result<(), TaskError> {
+    let positions = model.config.max_position_embeddings;
+    let longest =
+        examples.iter().flat_map(|example| &example.sequences).map(|sequence| sequence.len()).max().unwrap_or(0);
+    if longest > positions {
+        let problem = format!("it has {positions} positions, the longest sequence {longest} tokens; lower --max-len");
+        return Err(TaskError::Folder { path: dir.to_owned(), problem });
+    }
+    Ok(())
+}
+
+/// The weights of the classes, from the training examples if need be.
+fn class_weights(asked: &ClassWeights, examples: &[Example], model: &Model) -> Result<Option<Vec<f32>>, TaskError> {
+    use cloze_model::TaskHead::{Classify, Tag};
+    let classes = match model.heads.task {
+        Some(Classify { labels } | Tag { labels, .. }) if labels > 1 => labels,
+        _ if *asked == ClassWeights::None => return Ok(None),
+        _ => {
+            let (found, expected) = (format!("{asked:?}"), "none: only classes have weights");
+            return Err(TaskError::Setting { key: "class-weights", found, expected });
+        }
+    };
+    match asked {
+        ClassWeights::None => Ok(None),
+        ClassWeights::Given(weights) if weights.len() == classes => Ok(Some(weights.clone())),
+        ClassWeights::Given(weights) => {
+            let found = format!("{} numbers for {classes} classes", weights.len());
+            Err(TaskError::Setting { key: "class-weights", found, expected: "a number for each class" })
+        }
+        ClassWeights::Balanced => {
+            let mut counts = vec![0usize; classes];
+            for example in examples {
+                match &example.target {
+                    Target::Class(Some(label)) => counts[*label] += 1,
+                    Target::Tags { labels: Some(labels), .. } => labels.iter().for_each(|label| counts[*label] += 1),
+                    _ => {}
+                }
+            }
+            let all: usize = counts.iter().sum();
+            // A class without rows weighs nothing, which changes nothing.
+            let weight = |count: &usize| if *count == 0 { 0.0 } else { all as f32 / (classes * count) as f32 };
+            Ok(Some(counts.iter().map(weight).collect()))
+        }
+    }
+}
+
+/// What the rows are, wherever they came from.
+fn fingerprint<N>(train: &[Encoded<N>], dev: &[Encoded<N>]) -> String {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    for (part, rows) in [(0u8, train), (1, dev)] {
+        hash.update(&[part]);
+        for example in rows.iter().flat_map(|row| &row.examples) {
+            for sequence in &example.sequences {
+                sequence.ids.iter().for_each(|id| hash.update(&id.to_le_bytes()));
+                hash.update(&sequence.segments);
+            }
+            hash.update(format!("{:?}", example.target).as_bytes());
+        }
+    }
+    format!("{:032x}", hash.digest128())
+}

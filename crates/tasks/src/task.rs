@@ -1,0 +1,100 @@
+//! The seam between tasks and everything else: what an example, a prediction and a score are.
+
+use cloze_model::{Config, TaskHead};
+use cloze_text::Tokenizer;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::TaskError;
+use crate::example::Example;
+
+/// A row of a task's data as the network sees it.
+#[derive(Debug, Clone)]
+pub struct Encoded<N> {
+    /// One, or several: the windows of a long paragraph or sentence.
+    pub examples: Vec<Example>,
+    /// Tokens that did not fit and were cut off.
+    pub cut: usize,
+    /// What a prediction needs beside the logits.
+    pub notes: N,
+}
+
+/// A kind of task with its labels and settings.
+pub trait Task: Sync {
+    /// A row of its data: a text, a sentence of words, a question.
+    type Row: Sync;
+    /// What a prediction needs beside the logits: where pieces lie in the text.
+    type Notes: Send + Sync;
+    /// What is predicted of a row.
+    type Prediction: Serialize + Send + Sync;
+
+    /// The network's head.
+    fn head(&self) -> TaskHead;
+
+    /// Writes what readers of the model need to know into its configuration: the labels' names.
+    fn describe(&self, config: &mut Config);
+
+    /// A row as examples, with its targets where it has them.
+    ///
+    /// # Errors
+    /// A row that cannot be one: an empty question, words that do not fit.
+    fn encode(&self, row: &Self::Row, tokenizer: &Tokenizer) -> Result<Encoded<Self::Notes>, TaskError>;
+
+    /// What the logits of a row's examples say.
+    ///
+    /// # Errors
+    /// Logits that are not numbers.
+    fn predict(
+        &self,
+        row: &Self::Row,
+        encoded: &Encoded<Self::Notes>,
+        logits: &[Vec<f32>],
+    ) -> Result<Self::Prediction, TaskError>;
+
+    /// The scores of predictions whose rows say what is right.
+    fn scores(&self, rows: &[&Self::Row], predictions: &[&Self::Prediction]) -> Scores;
+}
+
+/// Scores of a set of predictions.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Scores {
+    /// Rows that were scored.
+    pub rows: usize,
+    /// The scores by name, in the order in which they are shown; the first decides which model is best. Shares are 0 to 1.
+    pub values: Vec<(String, f64)>,
+    /// Everything else: a confusion matrix, scores by type.
+    pub details: Map<String, Value>,
+    /// The one answer that was given to every row, if there was one: a model that has collapsed.
+    pub collapsed: Option<String>,
+}
+
+impl Scores {
+    /// The score that decides which model is best; higher is better.
+    pub fn main(&self) -> f64 {
+        self.values.first().map_or(f64::NAN, |(_, value)| *value)
+    }
+
+    /// The name of that score.
+    pub fn main_name(&self) -> &str {
+        self.values.first().map_or("score", |(name, _)| name)
+    }
+
+    /// The score of this name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.values.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+    }
+
+    /// As one JSON object: the scores by name, then the details.
+    pub fn to_json(&self) -> Value {
+        let mut object = Map::new();
+        object.insert("rows".to_owned(), self.rows.into());
+        for (name, value) in &self.values {
+            object.insert(name.clone(), (*value).into());
+        }
+        object.extend(self.details.clone());
+        if let Some(answer) = &self.collapsed {
+            object.insert("collapsed".to_owned(), answer.as_str().into());
+        }
+        Value::Object(object)
+    }
+}
