@@ -487,14 +487,14 @@ mod tests {
                     _ => {}
                 }
             }
-            stored.push(("classifier.weight".to_owned(), Dtype::F32, vec![3, 8], vec![0; 96]));
+            stored.push(("adapter.weight".to_owned(), Dtype::F32, vec![3, 8], vec![0; 96]));
         });
         let error = load_error(dir.path());
         for line in [
             "missing: bert.encoder.layer.1.attention.self.key.bias, expected [8]",
             "wrong shape: bert.pooler.dense.weight, expected [8, 8], found [4, 8]",
             "wrong type: cls.seq_relationship.bias, expected F32, BF16, F16 or F64, found I32",
-            "surplus: classifier.weight [3, 8]",
+            "surplus: adapter.weight [3, 8]",
         ] {
             assert!(error.contains(line), "{line} not in {error}");
         }
