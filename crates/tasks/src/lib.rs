@@ -8,6 +8,7 @@ pub mod finetune;
 pub mod network;
 pub mod settings;
 pub mod task;
+pub mod metrics;
 
 pub use error::TaskError;
 pub use example::{Example, Sequence, Target};

@@ -1,0 +1,204 @@
+//! How far a score may be from the truth because the examples are a sample: the percentile bootstrap.
+//!
+//! Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13. The examples are drawn again with
+//! replacement, as many as there are; the interval is what lies between the quantiles of the statistic of many such draws
+//! (interpolated linearly, as `scipy.stats.bootstrap(method="percentile")` does).
+
+use serde::Serialize;
+
+/// A confidence interval of a statistic.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Interval {
+    /// Its lower end.
+    pub low: f64,
+    /// Its upper end.
+    pub high: f64,
+    /// How often such intervals hold the truth, from 0 to 1.
+    pub level: f64,
+    /// Resamples whose statistic was defined: those the interval is made of.
+    pub resamples: usize,
+    /// Resamples whose statistic was not, for instance a correlation of constant numbers. Many of them make the interval
+    /// worthless.
+    pub undefined: usize,
+}
+
+/// The interval of any statistic of `n` examples. `statistic` is given the indices of one draw, `n` of them with
+/// repetitions, and says none where it has no value (so do numbers that are not finite).
+///
+/// The result follows from the arguments alone: draw number i depends on the seed and i.
+///
+/// None if there are no examples, no resamples, if the level is not between 0 and 1, or if no draw has a value.
+pub fn bootstrap(
+    n: usize,
+    resamples: usize,
+    level: f64,
+    seed: u64,
+    mut statistic: impl FnMut(&[usize]) -> Option<f64>,
+) -> Option<Interval> {
+    if n == 0 || !(level > 0.0 && level < 1.0) {
+        return None;
+    }
+    let mut indices = vec![0; n];
+    let mut values = Vec::new();
+    for resample in 0..resamples {
+        let mut random = Random::new(seed, resample as u64);
+        indices.fill_with(|| random.below(n));
+        values.extend(statistic(&indices).filter(|v| v.is_finite()));
+    }
+    values.sort_by(f64::total_cmp);
+    let tail = (1.0 - level) / 2.0;
+    Some(Interval {
+        low: quantile(&values, tail)?,
+        high: quantile(&values, 1.0 - tail)?,
+        level,
+        resamples: values.len(),
+        undefined: resamples - values.len(),
+    })
+}
+
+/// The quantile of sorted values, interpolated linearly between the two nearest; none of no values.
+fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+    let place = share * sorted.len().checked_sub(1)? as f64;
+    let below = *sorted.get(place.floor() as usize)?;
+    let above = *sorted.get(place.ceil() as usize)?;
+    Some(below + (above - below) * place.fract())
+}
+
+/// A stream of random numbers for each resample: SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
+/// generators", OOPSLA 2014), begun at a mix of seed and number.
+struct Random {
+    state: u64,
+}
+
+impl Random {
+    fn new(seed: u64, resample: u64) -> Random {
+        let mut of_seed = Random { state: seed };
+        Random { state: of_seed.bits() ^ Random { state: !resample }.bits() }
+    }
+
+    fn bits(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in `0..n`. The bias, n in 2⁶⁴, is far below what any number of resamples could show.
+    fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.bits()) * n as u128) >> 64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::super::correlation::pearson;
+    use super::super::fixtures::{assert_close, read};
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Fixture {
+        right: Vec<f64>,
+        share: (f64, f64),
+        x: Vec<f64>,
+        y: Vec<f64>,
+        pearson: (f64, f64),
+    }
+
+    fn mean_of(values: &[f64]) -> impl Fn(&[usize]) -> Option<f64> {
+        |indices| Some(indices.iter().map(|&i| values[i]).sum::<f64>() / indices.len() as f64)
+    }
+
+    #[test]
+    fn agrees_with_scipy_as_far_as_two_random_streams_can() {
+        let fixture: Fixture = read("bootstrap");
+        let share = bootstrap(fixture.right.len(), 20_000, 0.95, 1, mean_of(&fixture.right)).unwrap();
+        // A step of this statistic is 1/200.
+        assert_close(share.low, fixture.share.0, 0.0051, "share, low");
+        assert_close(share.high, fixture.share.1, 0.0051, "share, high");
+        let paired = bootstrap(fixture.x.len(), 20_000, 0.9, 2, |indices| {
+            let pick = |of: &[f64]| indices.iter().map(|&i| of[i]).collect::<Vec<_>>();
+            pearson(&pick(&fixture.x), &pick(&fixture.y))
+        })
+        .unwrap();
+        let width = fixture.pearson.1 - fixture.pearson.0;
+        assert_close(paired.low, fixture.pearson.0, 0.02 * width, "Pearson, low");
+        assert_close(paired.high, fixture.pearson.1, 0.02 * width, "Pearson, high");
+        assert_eq!((paired.resamples, paired.undefined), (20_000, 0));
+    }
+
+    #[test]
+    fn covers_the_truth_as_often_as_it_says() {
+        // Shares of 100 tosses of a coin that shows heads three times in ten.
+        let (trials, mut covered) = (600, 0);
+        for trial in 0..trials {
+            let mut random = Random::new(77, trial);
+            let tosses: Vec<f64> = (0..100).map(|_| f64::from(random.below(10) < 3)).collect();
+            let found = bootstrap(100, 400, 0.9, trial, mean_of(&tosses)).unwrap();
+            covered += u64::from(found.low <= 0.3 && 0.3 <= found.high);
+        }
+        // The standard deviation over 600 trials is 0.012; discreteness and n = 100 cost about another.
+        let share = covered as f64 / trials as f64;
+        assert!((0.86..=0.94).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn the_same_arguments_give_the_same_interval_and_another_seed_another() {
+        let values: Vec<f64> = (0..50).map(|i| f64::from(i).sin()).collect();
+        let draw = |seed| bootstrap(50, 200, 0.95, seed, mean_of(&values)).unwrap();
+        assert_eq!(draw(3), draw(3));
+        assert_ne!(draw(3), draw(4));
+        // These indices are a promise: they must not change with the machine or the release.
+        let mut first = Vec::new();
+        bootstrap(10, 2, 0.5, 3, |indices| {
+            first.push(indices.to_vec());
+            Some(0.0)
+        });
+        assert_eq!(first, [[2, 8, 4, 9, 9, 6, 6, 4, 2, 3], [0, 4, 9, 2, 7, 7, 1, 6, 3, 8]]);
+    }
+
+    #[test]
+    fn every_example_is_drawn_as_often() {
+        let mut counts = [0u32; 7];
+        bootstrap(7, 10_000, 0.5, 5, |indices| {
+            indices.iter().for_each(|&i| counts[i] += 1);
+            Some(0.0)
+        });
+        // 10,000 expected of each, with standard deviation 93; five of them.
+        assert!(counts.iter().all(|c| c.abs_diff(10_000) < 465), "{counts:?}");
+    }
+
+    #[test]
+    fn quantiles_are_interpolated() {
+        let mut next = 0.0;
+        let found = bootstrap(1, 101, 0.9, 0, |_| {
+            next += 1.0;
+            Some(101.0 - next)
+        })
+        .unwrap();
+        assert_close(found.low, 5.0, 1e-12, "low");
+        assert_close(found.high, 95.0, 1e-12, "high");
+        assert_eq!(quantile(&[1.0, 2.0], 0.25), Some(1.25));
+        assert_eq!(quantile(&[4.0], 0.9), Some(4.0));
+    }
+
+    #[test]
+    fn what_has_no_value_is_counted_or_none() {
+        let mut turn = 0;
+        let found = bootstrap(2, 9, 0.5, 0, |_| {
+            turn += 1;
+            match turn % 3 {
+                0 => None,
+                1 => Some(f64::NAN),
+                _ => Some(1.0),
+            }
+        });
+        assert_eq!(found, Some(Interval { low: 1.0, high: 1.0, level: 0.5, resamples: 3, undefined: 6 }));
+        assert_eq!(bootstrap(2, 9, 0.5, 0, |_| None), None);
+        for (n, resamples, level) in [(0, 9, 0.5), (2, 0, 0.5), (2, 9, 0.0), (2, 9, 1.0), (2, 9, f64::NAN)] {
+            assert_eq!(bootstrap(n, resamples, level, 0, |_| Some(1.0)), None);
+        }
+    }
+}

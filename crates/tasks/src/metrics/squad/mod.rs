@@ -1,0 +1,230 @@
+//! SQuAD's evaluation: exact match and F1 of answers.
+//!
+//! Reference: the official `evaluate-v1.1.py` and `evaluate-v2.0.py` of Rajpurkar et al. The two differ in more than the
+//! unanswerable questions: where prediction and gold both normalise to nothing ("the" and "a"), v1.1 gives F1 0 and v2.0
+//! gives 1; v2.0 leaves gold answers out that normalise to nothing.
+//!
+//! Questions' ids are taken to be distinct.
+
+mod normalise;
+mod odds;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+pub use self::normalise::normalise;
+use self::normalise::words;
+use self::odds::best_thresholds;
+pub use self::odds::{BestThresholds, NullOdds};
+
+/// A question and what is right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Question<'a> {
+    /// Its id, by which predictions are found.
+    pub id: &'a str,
+    /// All gold answers, as they stand in the file; none of an unanswerable question.
+    pub answers: Vec<&'a str>,
+}
+
+/// How well one prediction answers one question, from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct AnswerScore {
+    /// 1 if it equals a gold answer, both normalised, else 0.
+    pub exact: f64,
+    /// The largest F1 of its words with those of a gold answer.
+    pub f1: f64,
+}
+
+impl AnswerScore {
+    const WRONG: AnswerScore = AnswerScore { exact: 0.0, f1: 0.0 };
+    const RIGHT: AnswerScore = AnswerScore { exact: 1.0, f1: 1.0 };
+}
+
+/// Means over questions, in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct SquadScores {
+    /// Share answered exactly, in percent.
+    pub exact: f64,
+    /// Mean F1, in percent.
+    pub f1: f64,
+    /// How many questions.
+    pub total: usize,
+}
+
+/// Scores by the rules of v1.1.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SquadV1 {
+    /// Of all questions.
+    pub all: SquadScores,
+    /// Ids of the questions without a prediction, which count as wrong, in the questions' order.
+    pub missing: Vec<String>,
+}
+
+/// Scores by the rules of v2.0.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SquadV2 {
+    /// Of all questions.
+    pub all: SquadScores,
+    /// Of those that have an answer, if there are any: the script's `HasAns`.
+    pub has_answer: Option<SquadScores>,
+    /// Of those that have none, if there are any: the script's `NoAns`.
+    pub no_answer: Option<SquadScores>,
+    /// The best thresholds, if odds were given.
+    pub best: Option<BestThresholds>,
+    /// Ids of the questions without a prediction, which count as wrong, in the questions' order.
+    pub missing: Vec<String>,
+    /// Ids of the questions with a prediction but without odds though odds were given, in the questions' order. They
+    /// keep their prediction at the given threshold, and the search for the best takes them as not answered.
+    pub without_odds: Vec<String>,
+}
+
+/// Scores one prediction by the rules of v1.1. 0 if there is no gold answer.
+pub fn score_v1(prediction: &str, answers: &[&str]) -> AnswerScore {
+    let prediction = normalise(prediction);
+    best(answers.iter().map(|answer| compare(&prediction, &normalise(answer), 0.0)))
+}
+
+/// Scores one prediction by the rules of v2.0. Without gold answers, or if all of them normalise to nothing, only what
+/// normalises to nothing is right.
+pub fn score_v2(prediction: &str, answers: &[&str]) -> AnswerScore {
+    let prediction = normalise(prediction);
+    let mut answers: Vec<String> = answers.iter().map(|answer| normalise(answer)).filter(|a| !a.is_empty()).collect();
+    if answers.is_empty() {
+        answers.push(String::new());
+    }
+    best(answers.iter().map(|answer| compare(&prediction, answer, 1.0)))
+}
+
+/// The larger of each of the two scores, be it of different answers.
+fn best(scores: impl Iterator<Item = AnswerScore>) -> AnswerScore {
+    scores.fold(AnswerScore::WRONG, |a, b| AnswerScore { exact: a.exact.max(b.exact), f1: a.f1.max(b.f1) })
+}
+
+/// Compares two normalised texts. `both_empty` is the F1 of nothing and nothing, in which the two scripts differ.
+fn compare(prediction: &str, answer: &str, both_empty: f64) -> AnswerScore {
+    let exact = if prediction == answer { 1.0 } else { 0.0 };
+    if prediction.is_empty() && answer.is_empty() {
+        return AnswerScore { exact, f1: both_empty };
+    }
+    let mut left = HashMap::<&str, usize>::new();
+    words(answer).for_each(|word| *left.entry(word).or_default() += 1);
+    let mut shared = 0;
+    for word in words(prediction) {
+        if let Some(n) = left.get_mut(word).filter(|n| **n > 0) {
+            *n -= 1;
+            shared += 1;
+        }
+    }
+    if shared == 0 {
+        return AnswerScore { exact, f1: 0.0 };
+    }
+    let precision = f64::from(shared) / words(prediction).count() as f64;
+    let recall = f64::from(shared) / words(answer).count() as f64;
+    AnswerScore { exact, f1: 2.0 * precision * recall / (precision + recall) }
+}
+
+/// Scores predictions by the rules of v1.1; none if there are no questions. Predictions of other questions are ignored.
+pub fn evaluate_v1<'a>(
+    questions: impl IntoIterator<Item = Question<'a>>,
+    predictions: &HashMap<String, String>,
+) -> Option<SquadV1> {
+    let mut missing = Vec::new();
+    let mut scores = Vec::new();
+    for Question { id, answers } in questions {
+        scores.push(match predictions.get(id) {
+            Some(prediction) => score_v1(prediction, &answers),
+            None => {
+                missing.push(id.to_string());
+                AnswerScore::WRONG
+            }
+        });
+    }
+    Some(SquadV1 { all: mean(scores)?, missing })
+}
+
+/// A question of v2.0 with what the scores and the search for thresholds need of it.
+struct Scored {
+    /// Whether it has gold answers.
+    answerable: bool,
+    /// Whether the prediction is an answer: not the empty text, as it stands.
+    answered: bool,
+    /// The score of the prediction, before any threshold; none without a prediction.
+    raw: Option<AnswerScore>,
+    /// Its odds, if there are any.
+    odds: Option<f64>,
+}
+
+impl Scored {
+    /// Its score when a question whose odds exceed the threshold is taken as not answered, whatever the prediction.
+    fn at(&self, threshold: f64) -> AnswerScore {
+        match (self.raw, self.odds) {
+            (None, _) => AnswerScore::WRONG,
+            (Some(_), Some(odds)) if odds > threshold => {
+                if self.answerable {
+                    AnswerScore::WRONG
+                } else {
+                    AnswerScore::RIGHT
+                }
+            }
+            (Some(raw), _) => raw,
+        }
+    }
+}
+
+/// Scores predictions by the rules of v2.0; none if there are no questions. The empty text says that there is no answer.
+/// Predictions and odds of other questions are ignored.
+///
+/// With odds, a question whose odds exceed their threshold counts as not answered, and the best thresholds are searched as
+/// `find_all_best_thresh` does. For that search the predictions must be the best answers, not already emptied by a
+/// threshold.
+///
+/// The official script cannot score files that lack a prediction (it stops with a `KeyError`); here such questions
+/// count as wrong, at every threshold, as in v1.1.
+pub fn evaluate_v2<'a>(
+    questions: impl IntoIterator<Item = Question<'a>>,
+    predictions: &HashMap<String, String>,
+    null_odds: Option<NullOdds<'_>>,
+) -> Option<SquadV2> {
+    let (mut missing, mut without_odds) = (Vec::new(), Vec::new());
+    let mut scored = Vec::new();
+    for Question { id, answers } in questions {
+        let prediction = predictions.get(id);
+        let odds = null_odds.as_ref().and_then(|given| given.odds.get(id).copied());
+        if prediction.is_none() {
+            missing.push(id.to_string());
+        } else if null_odds.is_some() && odds.is_none() {
+            without_odds.push(id.to_string());
+        }
+        scored.push(Scored {
+            answerable: !answers.is_empty(),
+            answered: prediction.is_some_and(|p| !p.is_empty()),
+            raw: prediction.map(|p| score_v2(p, &answers)),
+            odds,
+        });
+    }
+    let threshold = null_odds.as_ref().map_or(f64::INFINITY, |given| given.threshold);
+    let of = |kind: fn(&Scored) -> bool| mean(scored.iter().filter(|s| kind(s)).map(|s| s.at(threshold)));
+    Some(SquadV2 {
+        all: of(|_| true)?,
+        has_answer: of(|s| s.answerable),
+        no_answer: of(|s| !s.answerable),
+        best: null_odds.is_some().then(|| best_thresholds(&scored)),
+        missing,
+        without_odds,
+    })
+}
+
+/// The mean in percent; none of none.
+fn mean(scores: impl IntoIterator<Item = AnswerScore>) -> Option<SquadScores> {
+    let (mut exact, mut f1, mut total) = (0.0, 0.0, 0);
+    for score in scores {
+        exact += score.exact;
+        f1 += score.f1;
+        total += 1;
+    }
+    let percent = |sum: f64| 100.0 * sum / total as f64;
+    (total > 0).then(|| SquadScores { exact: percent(exact), f1: percent(f1), total })
+}

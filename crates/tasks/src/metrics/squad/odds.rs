@@ -1,0 +1,62 @@
+//! The threshold above which a question counts as unanswerable.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::Scored;
+
+/// How sure a model is, of each question, that it has no answer.
+#[derive(Debug, Clone, Copy)]
+pub struct NullOdds<'a> {
+    /// By the questions' ids: any number that grows with the belief, such as BERT's difference of the null answer's score
+    /// and the best other's, or a probability.
+    pub odds: &'a HashMap<String, f64>,
+    /// Questions with larger odds count as not answered. The official script takes 1, which is right for probabilities;
+    /// infinity leaves the predictions as they are.
+    pub threshold: f64,
+}
+
+/// The thresholds with the best scores, as `find_all_best_thresh` of `evaluate-v2.0.py` finds them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct BestThresholds {
+    /// The best exact match, in percent.
+    pub exact: f64,
+    /// Where: questions with larger odds are not answered. 0 if it is best to answer none, as in the official script.
+    pub exact_threshold: f64,
+    /// The best F1, in percent.
+    pub f1: f64,
+    /// Where, likewise.
+    pub f1_threshold: f64,
+}
+
+/// Finds the best thresholds of some questions.
+pub(super) fn best_thresholds(scored: &[Scored]) -> BestThresholds {
+    let (exact, exact_threshold) = best_threshold(scored, |s| s.raw.map_or(0.0, |raw| raw.exact));
+    let (f1, f1_threshold) = best_threshold(scored, |s| s.raw.map_or(0.0, |raw| raw.f1));
+    BestThresholds { exact, exact_threshold, f1, f1_threshold }
+}
+
+/// Raises the threshold from question to question, beginning where none is answered, and keeps the first best.
+///
+/// The official script looks at the score between questions of equal odds too, where no threshold could be; which question
+/// comes first is then up to its file's order. Here it is the questions' order, in which such files are usually written.
+fn best_threshold(scored: &[Scored], score: impl Fn(&Scored) -> f64) -> (f64, f64) {
+    // Adding 0 makes of −0 a 0, with which it ties.
+    let mut with_odds: Vec<(f64, &Scored)> =
+        scored.iter().filter(|s| s.raw.is_some()).filter_map(|s| Some((s.odds? + 0.0, s))).collect();
+    with_odds.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut now = scored.iter().filter(|s| !s.answerable && s.raw.is_some()).count() as f64;
+    let (mut best, mut threshold) = (now, 0.0);
+    for (odds, question) in with_odds {
+        now += match (question.answerable, question.answered) {
+            (true, _) => score(question),
+            (false, true) => -1.0,
+            (false, false) => 0.0,
+        };
+        if now > best {
+            (best, threshold) = (now, odds);
+        }
+    }
+    (100.0 * best / scored.len().max(1) as f64, threshold)
+}
