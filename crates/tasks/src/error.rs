@@ -41,15 +41,13 @@ pub enum TaskError {
         /// What was expected, what was found, what to do.
         problem: String,
     },
-    /// A setting that cannot be used.
-    #[error("{key} is {found}: expected {expected}")]
+    /// A value given by the caller, not by a file: a task's or column's name, a list of labels, a rate.
+    #[error("{name}: {problem}")]
     Setting {
-        /// Its name.
-        key: &'static str,
-        /// Its value.
-        found: String,
-        /// What it may be.
-        expected: &'static str,
+        /// What the value is for.
+        name: &'static str,
+        /// What was expected, what was found, what to do.
+        problem: String,
     },
     /// Nothing to learn from, or to judge.
     #[error("there are no {0} rows; give a file with at least one")]
@@ -83,6 +81,11 @@ pub enum TaskError {
 }
 
 impl TaskError {
+    /// Refuses a setting.
+    pub(crate) fn setting(name: &'static str, problem: impl Into<String>) -> TaskError {
+        TaskError::Setting { name, problem: problem.into() }
+    }
+
     /// Wraps a system error.
     pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> TaskError {
         TaskError::Io { action, path: path.to_owned(), source }

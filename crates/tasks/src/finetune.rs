@@ -244,8 +244,8 @@ impl<'a, T: Task> Run<'a, T> {
         if let Some(layers) = settings.freeze
             && layers > model.config.num_hidden_layers
         {
-            let (found, expected) = (layers.to_string(), "at most the model's layers");
-            return Err(TaskError::Setting { key: "freeze", found, expected });
+            let most = model.config.num_hidden_layers;
+            return Err(TaskError::setting("freeze", format!("is {layers}: the model has {most} layers")));
         }
         model.freeze(settings.freeze);
         model.decay_rates(settings.layer_decay as f32);
@@ -574,16 +574,15 @@ fn class_weights(asked: &ClassWeights, examples: &[Example], model: &Model) -> R
         Some(Classify { labels } | Tag { labels, .. }) if labels > 1 => labels,
         _ if *asked == ClassWeights::None => return Ok(None),
         _ => {
-            let (found, expected) = (format!("{asked:?}"), "none: only classes have weights");
-            return Err(TaskError::Setting { key: "class-weights", found, expected });
+            return Err(TaskError::setting("class-weights", "this task has no classes to weigh"));
         }
     };
     match asked {
         ClassWeights::None => Ok(None),
         ClassWeights::Given(weights) if weights.len() == classes => Ok(Some(weights.clone())),
         ClassWeights::Given(weights) => {
-            let found = format!("{} numbers for {classes} classes", weights.len());
-            Err(TaskError::Setting { key: "class-weights", found, expected: "a number for each class" })
+            let problem = format!("{} numbers for {classes} classes: expected one for each", weights.len());
+            Err(TaskError::setting("class-weights", problem))
         }
         ClassWeights::Balanced => {
             let mut counts = vec![0usize; classes];

@@ -5,10 +5,10 @@ pub mod batch;
 mod error;
 pub mod example;
 pub mod finetune;
+pub mod metrics;
 pub mod network;
 pub mod settings;
 pub mod task;
-pub mod metrics;
 
 pub use error::TaskError;
 pub use example::{Example, Sequence, Target};

@@ -102,8 +102,8 @@ impl Settings {
     /// # Errors
     /// [`TaskError::Setting`] with the first that cannot be used.
     pub fn validate(&self) -> Result<(), TaskError> {
-        let require = |fine: bool, key: &'static str, found: String, expected: &'static str| {
-            if fine { Ok(()) } else { Err(TaskError::Setting { key, found, expected }) }
+        let require = |fine: bool, key: &'static str, found: String, expected: &str| {
+            if fine { Ok(()) } else { Err(TaskError::setting(key, format!("is {found}: expected {expected}"))) }
         };
         let share = |x: f64| (0.0..=1.0).contains(&x);
         let positive = |x: f64| x > 0.0 && x.is_finite();
