@@ -8,6 +8,7 @@
 pub use cloze_data as data;
 pub use cloze_engine as engine;
 pub use cloze_model as model;
+pub use cloze_tasks as tasks;
 pub use cloze_text as text;
 pub use cloze_train as train;
 

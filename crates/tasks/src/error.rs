@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use cloze_data::DataError;
+
 /// Everything that the world can do wrong to a task's data, models and predictions.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
@@ -49,6 +51,15 @@ pub enum TaskError {
         /// What was expected, what was found, what to do.
         problem: String,
     },
+    /// Something handed over in memory that cannot be worked with: a question without words, an answer that does not
+    /// stand in its context, a length too small, logits that are no numbers.
+    #[error("{what}: {problem}")]
+    Input {
+        /// What was handed over, as its maker calls it: "question", "max_len", "start logits of window 3".
+        what: String,
+        /// What was expected, what was found, what to do.
+        problem: String,
+    },
     /// Nothing to learn from, or to judge.
     #[error("there are no {0} rows; give a file with at least one")]
     NoRows(&'static str),
@@ -89,5 +100,36 @@ impl TaskError {
     /// Wraps a system error.
     pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> TaskError {
         TaskError::Io { action, path: path.to_owned(), source }
+    }
+
+    /// Refuses what a caller handed over.
+    pub(crate) fn input(what: impl Into<String>, problem: impl Into<String>) -> TaskError {
+        TaskError::Input { what: what.into(), problem: problem.into() }
+    }
+
+    /// A problem of one line.
+    pub(crate) fn line(path: &Path, line: usize, problem: impl Into<String>) -> TaskError {
+        TaskError::Line { path: path.to_owned(), line, problem: problem.into() }
+    }
+
+    /// A problem of a whole file.
+    pub(crate) fn file(path: &Path, problem: impl Into<String>) -> TaskError {
+        TaskError::File { path: path.to_owned(), problem: problem.into() }
+    }
+
+    /// What reading the file `path` through `cloze-data` said.
+    pub(crate) fn data(path: &Path, error: DataError) -> TaskError {
+        match error {
+            DataError::Io { action, path, source } => TaskError::Io { action, path, source },
+            DataError::Record { path, line, reason } => {
+                TaskError::Line { path, line: usize::try_from(line).unwrap_or(usize::MAX), problem: reason }
+            }
+            DataError::Input { path, reason } => TaskError::File { path, problem: reason },
+            DataError::Format { path, format, reason } => TaskError::File {
+                path,
+                problem: format!("not readable as {format}: {reason}; the file is damaged or was cut short"),
+            },
+            other => TaskError::file(path, other.to_string()),
+        }
     }
 }

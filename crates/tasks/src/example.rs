@@ -1,25 +1,6 @@
 //! What a task's rows become: sequences of ids, and what is right.
 
-/// One sequence of tokens: [CLS] … [SEP], or [CLS] … [SEP] … [SEP].
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Sequence {
-    /// The tokens' ids.
-    pub ids: Vec<u32>,
-    /// 0 for the first text's tokens, 1 for the second's.
-    pub segments: Vec<u8>,
-}
-
-impl Sequence {
-    /// Tokens.
-    pub fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
-    }
-}
+use crate::sequence::Sequence;
 
 /// The unit of training: some sequences that are judged together, and what is right of them.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,7 +14,7 @@ pub struct Example {
 impl Example {
     /// Tokens of all sequences.
     pub fn tokens(&self) -> usize {
-        self.sequences.iter().map(Sequence::len).sum()
+        self.sequences.iter().map(|sequence| sequence.ids.len()).sum()
     }
 }
 

@@ -60,6 +60,8 @@ pub struct FineTuning<'a, T: Task> {
     pub resume: bool,
     /// Where to run.
     pub device: &'a Device,
+    /// What the model's configuration says, under the key `cloze`, of how its rows were read.
+    pub remember: &'a Value,
 }
 
 /// What a watcher is told.
@@ -236,6 +238,7 @@ impl<'a, T: Task> Run<'a, T> {
                 let (mut model, found) = Model::load_with(asked.model, Heads::of(task.head()), device, settings.seed)?;
                 check_vocabulary(asked.model, &tokenizer, &model)?;
                 task.describe(&mut model.config);
+                model.config.extra.insert("cloze".to_owned(), asked.remember.clone());
                 adopted = found;
                 (model, None, State { rows, ..State::default() })
             }
@@ -559,7 +562,7 @@ fn check_settings(folder: &RunFolder, settings: &Settings) -> Result<(), TaskErr
 fn check_lengths(dir: &Path, model: &Model, examples: &[Example]) -> Result<(), TaskError> {
     let positions = model.config.max_position_embeddings;
     let longest =
-        examples.iter().flat_map(|example| &example.sequences).map(|sequence| sequence.len()).max().unwrap_or(0);
+        examples.iter().flat_map(|example| &example.sequences).map(|sequence| sequence.ids.len()).max().unwrap_or(0);
     if longest > positions {
         let problem = format!("it has {positions} positions, the longest sequence {longest} tokens; lower --max-len");
         return Err(TaskError::Folder { path: dir.to_owned(), problem });

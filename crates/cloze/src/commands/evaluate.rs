@@ -9,6 +9,7 @@ use cloze_train::evaluate::{EvaluateOptions, Evaluation, evaluate_folder};
 use cloze_train::recipe::Precision;
 use serde_json::json;
 
+use super::tasks::{self, Kind};
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -17,6 +18,16 @@ use crate::terminal::Terminal;
 pub enum Subject {
     /// Held-out MLM loss, perplexity and accuracy, and NSP accuracy
     Pretrain(Arguments),
+    /// Scores of a classifier: accuracy, F1, Matthews correlation, confusion matrix
+    Classify(Box<tasks::evaluate::Arguments>),
+    /// Scores of a regression: Pearson and Spearman correlation
+    Regress(Box<tasks::evaluate::Arguments>),
+    /// Scores of a tagger: entities' F1, precision, recall by type; accuracy
+    Tag(Box<tasks::evaluate::Arguments>),
+    /// Exact match and F1 of answers by SQuAD's rules
+    Answer(Box<tasks::evaluate::Arguments>),
+    /// Accuracy of choices
+    Choose(Box<tasks::evaluate::Arguments>),
 }
 
 /// `cloze evaluate pretrain --model DIR --data SHARDS`
@@ -83,7 +94,14 @@ impl From<Type> for Precision {
 }
 
 pub fn run(subject: &Subject, terminal: &Terminal) -> Result<()> {
-    let Subject::Pretrain(arguments) = subject;
+    let arguments = match subject {
+        Subject::Pretrain(arguments) => arguments,
+        Subject::Classify(arguments) => return tasks::evaluate::run(Kind::Classify, arguments, terminal),
+        Subject::Regress(arguments) => return tasks::evaluate::run(Kind::Regress, arguments, terminal),
+        Subject::Tag(arguments) => return tasks::evaluate::run(Kind::Tag, arguments, terminal),
+        Subject::Answer(arguments) => return tasks::evaluate::run(Kind::Answer, arguments, terminal),
+        Subject::Choose(arguments) => return tasks::evaluate::run(Kind::Choose, arguments, terminal),
+    };
     let options = EvaluateOptions {
         seq_len: arguments.seq_len,
         batch_sequences: arguments.batch,

@@ -8,6 +8,7 @@ mod prepare;
 mod pretrain;
 mod quickstart;
 mod report;
+mod tasks;
 mod vocab;
 
 use std::process::ExitCode;
@@ -31,6 +32,12 @@ pub enum Command {
     /// Judge a model on held-out data
     #[command(subcommand)]
     Evaluate(evaluate::Subject),
+    /// Fine-tune a model on labelled rows: classify, regress, tag, answer, choose
+    Finetune(Box<tasks::finetune::Arguments>),
+    /// Fine-tune over a grid of settings and seeds
+    Sweep(Box<tasks::sweep::Arguments>),
+    /// Predict with a fine-tuned model, one JSON object a line
+    Predict(Box<tasks::predict::Arguments>),
     /// Fill the [MASK]s of a text with the likeliest tokens
     Fill(fill::Arguments),
     /// Say what a model, checkpoint, run, vocabulary, shard or recipe holds
@@ -52,6 +59,9 @@ impl Command {
             Command::Prepare(arguments) => done(prepare::run(&arguments, terminal)),
             Command::Pretrain(arguments) => pretrain::run(&arguments, terminal),
             Command::Evaluate(subject) => done(evaluate::run(&subject, terminal)),
+            Command::Finetune(arguments) => tasks::finetune::run(&arguments, terminal),
+            Command::Sweep(arguments) => tasks::sweep::run(&arguments, terminal),
+            Command::Predict(arguments) => done(tasks::predict::run(&arguments, terminal)),
             Command::Fill(arguments) => done(fill::run(&arguments, terminal)),
             Command::Inspect(arguments) => done(inspect::run(&arguments, terminal)),
             Command::Bench(work) => done(bench::run(&work, terminal)),

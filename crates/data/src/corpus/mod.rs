@@ -14,15 +14,18 @@ mod compression;
 mod inputs;
 mod lines;
 mod parquet;
+mod parquet_columns;
 mod parquet_pages;
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::DataError;
 use inputs::InputFile;
+pub use parquet_columns::ParquetColumns;
 
 /// Longest document in bytes: longer ones are cut at a line or a space, so that memory stays bounded.
 pub const MAX_DOCUMENT: usize = 4 << 20;
@@ -146,6 +149,18 @@ pub fn open_corpus(paths: &[PathBuf], options: &CorpusOptions) -> Result<Corpus,
         notes: CorpusNotes::default(),
         ended: false,
     })
+}
+
+/// A whole file's bytes, decompressed if it is gzip or zstd, whatever it is called.
+///
+/// # Errors
+/// [`DataError::Io`] when it cannot be read, [`DataError::Format`] when it cannot be decompressed or its name promises
+/// a compression that it does not have.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
+    let file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
+    let mut bytes = Vec::new();
+    compression::Stream::open(file, &Arc::from(path))?.copy_to(&mut bytes)?;
+    Ok(bytes)
 }
 
 impl Corpus {

@@ -5,14 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parquet::basic::{Compression, Type};
-use parquet::column::page::PageReader;
+use parquet::basic::Type;
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
-use super::parquet_pages::ZstdPages;
+use super::parquet_pages::column_pages;
 use super::{CorpusOptions, Row};
 use crate::DataError;
 
@@ -146,15 +145,11 @@ impl ParquetDocuments {
 
     fn open_group(&self) -> Result<ColumnReaderImpl<ByteArrayType>, ParquetError> {
         let group = self.reader.get_row_group(self.group)?;
-        let meta = group.metadata().column(self.column);
-        let pages: Box<dyn PageReader> = match meta.compression() {
-            Compression::ZSTD(_) => Box::new(ZstdPages::new(self.file.clone(), meta)),
-            _ => group.get_column_page_reader(self.column)?,
-        };
-        Ok(ColumnReaderImpl::new(meta.column_descr_ptr(), pages))
+        let pages = column_pages(&self.file, &*group, self.column)?;
+        Ok(ColumnReaderImpl::new(group.metadata().column(self.column).column_descr_ptr(), pages))
     }
 }
 
-fn format_error(path: &Path, error: &ParquetError) -> DataError {
+pub(super) fn format_error(path: &Path, error: &ParquetError) -> DataError {
     DataError::Format { path: path.to_path_buf(), format: "parquet", reason: error.to_string() }
 }

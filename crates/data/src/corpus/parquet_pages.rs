@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parquet::basic::Encoding;
+use parquet::basic::{Compression, Encoding};
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ColumnChunkMetaData;
-use parquet::file::reader::ChunkReader;
+use parquet::file::reader::{ChunkReader, RowGroupReader};
 use ruzstd::decoding::FrameDecoder;
 
 /// Largest page that is believed, in bytes.
@@ -19,8 +19,26 @@ fn damaged<T>(what: impl Into<String>) -> Result<T> {
     Err(ParquetError::General(what.into()))
 }
 
+/// The pages of one column of a row group, whatever compresses them.
+pub(super) fn column_pages<R: ChunkReader + 'static>(
+    file: &Arc<R>,
+    group: &dyn RowGroupReader,
+    column: usize,
+) -> Result<Box<dyn PageReader>> {
+    let meta = group.metadata().column(column);
+    // The crate panics at these.
+    let start = meta.dictionary_page_offset().unwrap_or(meta.data_page_offset());
+    if start < 0 || meta.compressed_size() < 0 {
+        return damaged("a column whose start or length is negative");
+    }
+    match meta.compression() {
+        Compression::ZSTD(_) => Ok(Box::new(ZstdPages::new(file.clone(), meta))),
+        _ => group.get_column_page_reader(column),
+    }
+}
+
 /// Reads the pages of one column chunk in order.
-pub(super) struct ZstdPages<R> {
+struct ZstdPages<R> {
     file: Arc<R>,
     offset: u64,
     end: u64,

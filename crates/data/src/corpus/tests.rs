@@ -222,3 +222,60 @@ fn long_files_without_blank_lines_are_noted() {
     assert_eq!(corpus.notes().empty_files, [empty]);
     assert_eq!(corpus.notes().files, 2);
 }
+
+#[test]
+fn parquet_columns_of_each_type_as_texts() {
+    let columns = ParquetColumns::open(&fixture("columns.parquet")).unwrap();
+    let names = columns.names();
+    let read = |name: &str| columns.read(names.iter().position(|n| n == name).unwrap());
+    for (name, expected) in [
+        ("text", [Some("é"), None, Some(""), Some("x\ty")]),
+        ("signed", [Some("-1"), Some("2"), None, Some("9007199254740993")]),
+        ("small", [Some("-128"), Some("127"), Some("0"), Some("1")]),
+        ("unsigned", [Some("4294967295"), Some("0"), Some("1"), Some("2")]),
+        ("single", [Some("0.1"), Some("5"), None, Some("0.0000001")]),
+        ("double", [Some("0.1"), Some("3.8"), Some("-0.5"), None]),
+        ("flag", [Some("true"), Some("false"), None, Some("true")]),
+        ("pair.left", [Some("l"); 4]),
+    ] {
+        assert_eq!(read(name).unwrap(), expected.map(|value| value.map(String::from)), "{name}");
+    }
+    for (name, kind) in [("list.list.element", "lists"), ("day", "Date")] {
+        let error = read(name).unwrap_err().to_string();
+        assert!(error.contains("columns.parquet") && error.contains(name) && error.contains(kind), "{error}");
+    }
+    assert!(columns.read(names.len()).unwrap_err().to_string().contains("no column 11"));
+    assert!(ParquetColumns::open(&fixture("make.py")).is_err());
+}
+
+#[test]
+fn damaged_parquet_columns_are_an_error_and_never_a_panic() {
+    let whole = fs::read(fixture("columns.parquet")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.parquet");
+    let mut errors = 0;
+    for at in 4..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x55;
+        fs::write(&path, bytes).unwrap();
+        match ParquetColumns::open(&path) {
+            Ok(columns) => errors += (0..columns.names().len()).filter(|&column| columns.read(column).is_err()).count(),
+            Err(error) => {
+                assert!(error.to_string().contains("x.parquet"), "{error}");
+                errors += 1;
+            }
+        }
+    }
+    assert!(errors > 100, "{errors}");
+}
+
+#[test]
+fn a_whole_file_in_each_compression() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in [("a.tsv", b"a\tb".to_vec()), ("a.tsv.gz", gzip(b"a\tb")), ("a.tsv.zst", zstd(b"a\tb"))] {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(read_file(&path).unwrap(), b"a\tb", "{name}");
+    }
+    assert!(read_file(&dir.path().join("none")).unwrap_err().to_string().contains("none"));
+}

@@ -145,7 +145,7 @@ pub fn pack(
             }
             Some(TaskHead::Tag { .. }) => {
                 let known = task_labels.as_ref().map(|labels| &labels.values[number * width..]);
-                let tokens = 0..sequences[0].len();
+                let tokens = 0..sequences[0].ids.len();
                 let labels = known.map(|known| tokens.clone().map(|token| known[token] as usize).collect());
                 Target::Tags { rows: tokens.map(|token| token as u32).collect(), labels }
             }

@@ -1,0 +1,177 @@
+//! `cloze evaluate classify|regress|tag|answer|choose`: a fine-tuned model and labelled rows → scores.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use cloze_engine::Device;
+use cloze_tasks::Network;
+use cloze_tasks::datasets::Need;
+use cloze_tasks::datasets::known::Split;
+use cloze_tasks::files::{FromFiles, Notes};
+use cloze_tasks::metrics::bootstrap::bootstrap;
+use cloze_train::recipe::Precision;
+use serde_json::{Value, json};
+
+use super::{DataArguments, ForTask, Kind, config_of, files_or_known, for_kind};
+use crate::commands::evaluate::Type;
+use crate::format;
+use crate::terminal::Terminal;
+
+/// `cloze evaluate TASK --model DIR --data FILE`
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:\n  cloze evaluate classify --model runs/sst2/model --data dev.tsv --json\n  \
+        cloze evaluate classify --task mrpc --model runs/mrpc/model --data glue/MRPC/dev.tsv --bootstrap 1000\n  \
+        cloze evaluate answer --model runs/qa/model --data dev-v1.1.json --predictions answers.jsonl")]
+pub struct Arguments {
+    /// Fine-tuned model
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+
+    /// Labelled files; or, with --task, the folder of its official files
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    data: Vec<PathBuf>,
+
+    /// Confidence intervals of 95 % from so many resamples
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    bootstrap: usize,
+
+    /// Write the predictions too, one JSON object a line
+    #[arg(long, value_name = "FILE.jsonl")]
+    predictions: Option<PathBuf>,
+
+    /// Type of the activations [default: bf16 where the machine multiplies it, else f32]
+    #[arg(long, value_enum)]
+    precision: Option<Type>,
+
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    read: DataArguments,
+}
+
+pub fn run(kind: Kind, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    for_kind(arguments.read.kind(Some(kind))?, Evaluate { kind, arguments, terminal })
+}
+
+struct Evaluate<'a> {
+    kind: Kind,
+    arguments: &'a Arguments,
+    terminal: &'a Terminal,
+}
+
+impl ForTask for Evaluate<'_> {
+    type Outcome = ();
+
+    fn run<T: FromFiles>(self) -> Result<()> {
+        let Evaluate { kind, arguments, terminal } = self;
+        let config = config_of(&arguments.model)?;
+        let options = arguments.read.options(kind, Some(&config))?;
+        let precision = arguments.precision.map(|precision| Precision::from(precision).dtype());
+        let network = Network::open(&arguments.model, Device::cpu(terminal.threads)?, precision)?;
+        let head = network.head(&arguments.model)?;
+        let task = T::of_model(&options, &config, head, &arguments.model)?;
+        let files = match &arguments.data[..] {
+            [folder] if folder.is_dir() => files_or_known(&[], Some(folder), options.known.as_ref(), Split::Dev)?,
+            files => files.to_vec(),
+        };
+        if files.is_empty() {
+            bail!("{} is a folder: give files, or --task NAME to find them in it", arguments.data[0].display());
+        }
+        let mut notes = Notes::default();
+        let rows = task.read(&options, &files, Need::Required, &network.tokenizer, &mut notes)?;
+        for note in &notes.0 {
+            terminal.warn(note);
+        }
+        let bar = terminal.progress_timed("evaluating");
+        let judged = network.judge(&task, &rows, &mut |share| bar.set_share(share, "rows"))?;
+        let seconds = bar.seconds();
+        bar.finish();
+        if let Some(path) = &arguments.predictions {
+            let mut text = String::new();
+            for prediction in &judged.predictions {
+                text += &serde_json::to_string(prediction)?;
+                text.push('\n');
+            }
+            cloze_train::run::replace_file(path, text.as_bytes())?;
+        }
+        let intervals: Vec<Value> = (0..judged.scores.values.len())
+            .filter(|_| arguments.bootstrap > 0)
+            .map(|place| {
+                let statistic = |indices: &[usize]| {
+                    let rows: Vec<&T::Row> = indices.iter().map(|&i| &rows[i]).collect();
+                    let found: Vec<&T::Prediction> = indices.iter().map(|&i| &judged.predictions[i]).collect();
+                    task.scores(&rows, &found).values.get(place).map(|(_, value)| *value)
+                };
+                let interval = bootstrap(rows.len(), arguments.bootstrap, 0.95, 0, statistic);
+                interval.map_or(Value::Null, |interval| json!([interval.low, interval.high]))
+            })
+            .collect();
+        let mut out = std::io::stdout().lock();
+        if arguments.json {
+            let mut line = judged.scores.to_json();
+            line["loss"] = json!(judged.loss);
+            line["model"] = json!(arguments.model);
+            line["data"] = json!(arguments.data);
+            line["seconds"] = json!(seconds);
+            line["rows_per_s"] = json!(rows.len() as f64 / seconds.max(f64::MIN_POSITIVE));
+            if arguments.bootstrap > 0 {
+                let names = judged.scores.values.iter().map(|(name, _)| name.clone());
+                line["interval_95"] = names.zip(intervals).collect::<serde_json::Map<_, _>>().into();
+            }
+            line["peak_rss_bytes"] = json!(format::peak_memory());
+            writeln!(out, "{line}")?;
+            return Ok(());
+        }
+        writeln!(out, "{} rows, loss {:.4}", format::count(judged.scores.rows as u64), judged.loss)?;
+        for (place, (name, value)) in judged.scores.values.iter().enumerate() {
+            let interval = match intervals.get(place).and_then(|pair| Some((pair[0].as_f64()?, pair[1].as_f64()?))) {
+                Some((low, high)) => format!("  95 % {low:.4} to {high:.4}"),
+                None => String::new(),
+            };
+            writeln!(out, "{name:<22} {value:.4}{interval}")?;
+        }
+        for (name, value) in &judged.scores.details {
+            write_detail(&mut out, name, value)?;
+        }
+        if let Some(answer) = &judged.scores.collapsed {
+            terminal.warn(&format!("every row is answered {answer:?}: the model has collapsed"));
+        }
+        Ok(())
+    }
+}
+
+/// Scores by type or label as a small table, a confusion matrix, a number.
+fn write_detail(out: &mut dyn Write, name: &str, value: &Value) -> Result<()> {
+    let Some(object) = value.as_object() else {
+        writeln!(out, "{name:<22} {value}")?;
+        return Ok(());
+    };
+    if let (Some(labels), Some(counts)) = (object.get("labels").and_then(Value::as_array), object.get("counts")) {
+        let labels: Vec<&str> = labels.iter().filter_map(Value::as_str).collect();
+        if labels.len() <= 20 {
+            let counts: Vec<Vec<usize>> = serde_json::from_value(counts.clone())?;
+            let labels = labels.into_iter().map(str::to_owned).collect();
+            writeln!(out, "{}", cloze_tasks::metrics::classes::ConfusionMatrix { labels, counts })?;
+        }
+        return Ok(());
+    }
+    let rows: Vec<(&String, &serde_json::Map<String, Value>)> =
+        object.iter().filter_map(|(key, value)| Some((key, value.as_object()?))).collect();
+    let number = |value: &Value| match value.as_f64() {
+        Some(x) if x.fract() == 0.0 && value.is_u64() => format!("{x}"),
+        Some(x) => format!("{x:.4}"),
+        None => value.to_string(),
+    };
+    if rows.is_empty() {
+        let cells: Vec<String> = object.iter().map(|(key, value)| format!("{key} {}", number(value))).collect();
+        writeln!(out, "{name:<22} {}", cells.join(", "))?;
+    }
+    for (key, row) in rows {
+        let cells: Vec<String> = row.iter().map(|(key, value)| format!("{key} {}", number(value))).collect();
+        writeln!(out, "  {key:<20} {}", cells.join(", "))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! `cloze predict`: a fine-tuned model and rows → predictions, one JSON object a line.
+
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use anyhow::{Context, Result, bail};
+use cloze_engine::Device;
+use cloze_tasks::Network;
+use cloze_tasks::datasets::Need;
+use cloze_tasks::files::{FromFiles, Notes, Options};
+use cloze_train::recipe::Precision;
+use serde_json::{Value, json};
+
+use super::{DataArguments, ForTask, Kind, config_of, for_kind};
+use crate::commands::evaluate::Type;
+use crate::terminal::Terminal;
+
+/// Lines that are answered together at most, and rows of a file.
+const CHUNK: usize = 512;
+
+/// `cloze predict TASK --model DIR --input FILE|-`
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "Example:\n  cloze predict classify --model runs/sst2/model --input reviews.txt",
+    after_long_help = "Input: a table (TSV, CSV, Parquet) or file of tagged words or SQuAD's JSON by its ending, or lines, each plain \
+        text or a JSON object: {\"text\": …, \"pair\": …} to classify and regress (a tab before the second text in plain lines), \
+        {\"text\": …} or {\"words\": […]} to tag, {\"question\": …, \"context\": …, \"id\": …} to answer, {\"context\": …, \
+        \"choices\": […]} to choose. From standard input each line is answered as soon as it is there.\n\nOutput: one JSON object a line: \
+        label and probabilities; value; tags and entities with their characters in the text; the best answer, its characters, its score \
+        and the n best; the choice.\n\nExamples:\n  \
+        echo 'a gripping film' | cloze predict classify --model runs/sst2/model --input -\n  \
+        cloze predict tag --model runs/ner/model --input articles.txt > entities.jsonl\n  \
+        cloze predict answer --model runs/qa/model --input questions.jsonl --n-best 3"
+)]
+pub struct Arguments {
+    /// The kind of task
+    #[arg(value_enum, value_name = "TASK")]
+    kind: Kind,
+
+    /// Fine-tuned model
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+
+    /// File of rows; `-`: the lines of standard input
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    input: PathBuf,
+
+    /// Type of the activations [default: bf16 where the machine multiplies it, else f32]
+    #[arg(long, value_enum)]
+    precision: Option<Type>,
+
+    #[command(flatten)]
+    read: DataArguments,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    for_kind(arguments.read.kind(Some(arguments.kind))?, Predict { arguments, terminal })
+}
+
+struct Predict<'a> {
+    arguments: &'a Arguments,
+    terminal: &'a Terminal,
+}
+
+impl ForTask for Predict<'_> {
+    type Outcome = ();
+
+    fn run<T: FromFiles>(self) -> Result<()> {
+        let Predict { arguments, terminal } = self;
+        let config = config_of(&arguments.model)?;
+        let options = arguments.read.options(arguments.kind, Some(&config))?;
+        let precision = arguments.precision.map(|precision| Precision::from(precision).dtype());
+        let network = Network::open(&arguments.model, Device::cpu(terminal.threads)?, precision)?;
+        let head = network.head(&arguments.model)?;
+        let task = T::of_model(&options, &config, head, &arguments.model)?;
+        let input = arguments.input.as_path();
+        if is_structured(input, arguments.kind) {
+            let mut notes = Notes::default();
+            let rows = task.read(&options, &[input.to_owned()], Need::Optional, &network.tokenizer, &mut notes)?;
+            for note in &notes.0 {
+                terminal.warn(note);
+            }
+            let bar = terminal.progress("predicting", Some(rows.len() as u64));
+            let mut done = 0;
+            for part in rows.chunks(CHUNK) {
+                print(&network.predict(&task, part, &mut |_| ())?, done)?;
+                done += part.len();
+                bar.set(done as u64, "rows");
+            }
+            bar.finish();
+            return Ok(());
+        }
+        answer_lines(&network, &task, &options, input)
+    }
+}
+
+/// Whether a file is more than lines: a table, a file of tagged words, SQuAD's JSON.
+fn is_structured(path: &Path, kind: Kind) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name = name.trim_end_matches(".gz").trim_end_matches(".zst");
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    match kind {
+        Kind::Tag => matches!(ending, "conll" | "conllu" | "bio" | "iob"),
+        Kind::Answer => ending == "json",
+        Kind::Classify | Kind::Regress | Kind::Choose => matches!(ending, "tsv" | "csv" | "parquet" | "pq"),
+    }
+}
+
+/// Answers lines in their order, as many together as are there.
+fn answer_lines<T: FromFiles>(network: &Network, task: &T, options: &Options, input: &Path) -> Result<()> {
+    let standard = input == Path::new("-");
+    let name = if standard { "standard input".to_owned() } else { input.display().to_string() };
+    let lines = read_ahead(input, standard)?;
+    let mut number = 0;
+    let mut rows = 0;
+    while let Ok(first) = lines.recv() {
+        let mut chunk = vec![first];
+        while chunk.len() < CHUNK
+            && let Ok(line) = lines.try_recv()
+        {
+            chunk.push(line);
+        }
+        let mut parsed = Vec::new();
+        let mut places = Vec::new();
+        for line in chunk {
+            number += 1;
+            let line = line.with_context(|| format!("{name}, line {number}"))?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let row = task.parse_line(options, &line, &network.tokenizer);
+            parsed.push(row.with_context(|| format!("{name}, line {number}"))?);
+            places.push(number);
+        }
+        let found = network.predict(task, &parsed, &mut |_| ());
+        // A row that cannot be answered is one of these lines.
+        let found = found.with_context(|| match (places.first(), places.last()) {
+            (Some(first), Some(last)) if first != last => format!("{name}, lines {first} to {last}"),
+            _ => format!("{name}, line {number}"),
+        })?;
+        rows += found.len();
+        let mut out = std::io::stdout().lock();
+        for (prediction, line) in found.iter().zip(places) {
+            write_line(&mut out, prediction, "line", line)?;
+        }
+        out.flush()?;
+    }
+    if rows == 0 {
+        bail!("{name} holds no rows");
+    }
+    Ok(())
+}
+
+/// The lines of a file, read ahead by a thread, so that those that are there can be answered together.
+fn read_ahead(input: &Path, standard: bool) -> Result<Receiver<std::io::Result<String>>> {
+    let file = if standard {
+        None
+    } else {
+        Some(std::fs::File::open(input).with_context(|| format!("cannot open {}", input.display()))?)
+    };
+    let (to, lines) = sync_channel(CHUNK);
+    std::thread::spawn(move || {
+        let reader: Box<dyn BufRead> = match file {
+            Some(file) => Box::new(std::io::BufReader::new(file)),
+            None => Box::new(std::io::BufReader::new(std::io::stdin())),
+        };
+        for line in reader.lines() {
+            let failed = line.is_err();
+            if to.send(line).is_err() || failed {
+                return;
+            }
+        }
+    });
+    Ok(lines)
+}
+
+fn print<P: serde::Serialize>(predictions: &[P], before: usize) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    for (number, prediction) in predictions.iter().enumerate() {
+        write_line(&mut out, prediction, "row", before + number + 1)?;
+    }
+    Ok(out.flush()?)
+}
+
+/// One prediction with the place of its row.
+fn write_line<P: serde::Serialize>(out: &mut impl Write, prediction: &P, key: &str, place: usize) -> Result<()> {
+    let mut line = serde_json::Map::new();
+    line.insert(key.to_owned(), json!(place));
+    if let Value::Object(rest) = serde_json::to_value(prediction)? {
+        line.extend(rest);
+    }
+    writeln!(out, "{}", Value::Object(line))?;
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! Several fine-tunings of one task, of seeds or of a grid of settings: run in turn, summed up, the best model kept.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use cloze_engine::Device;
+use cloze_tasks::finetune::{Best, FineTuning, News, Outcome, finetune};
+use cloze_tasks::metrics::spread::spread;
+use cloze_tasks::{Settings, Task, TaskError};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::format;
+use crate::terminal::{Progress, Terminal};
+
+/// A run to be made: its folder's name and its settings.
+pub struct Planned {
+    pub name: String,
+    pub settings: Settings,
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Done {
+    pub name: String,
+    pub seed: u64,
+    pub batch: usize,
+    pub lr: f64,
+    pub epochs: u32,
+    /// The best evaluation; none for a run that failed.
+    pub best: Option<Best>,
+    pub train_seconds: f64,
+    /// Why it failed, if it did.
+    pub failed: Option<String>,
+}
+
+impl Done {
+    fn new(settings: &Settings, name: &str) -> Done {
+        let Settings { seed, batch, lr, epochs, .. } = *settings;
+        Done { name: name.to_owned(), seed, batch, lr, epochs, best: None, train_seconds: 0.0, failed: None }
+    }
+
+    pub fn score(&self) -> f64 {
+        self.best.as_ref().map_or(f64::NAN, |best| best.score)
+    }
+}
+
+/// What all runs have in common.
+pub struct Common<'a, T: Task> {
+    pub task: &'a T,
+    pub train: &'a [T::Row],
+    pub dev: &'a [T::Row],
+    pub model: &'a Path,
+    pub out: &'a Path,
+    pub resume: bool,
+    pub device: &'a Device,
+    /// What the model's configuration is to remember.
+    pub remember: &'a Value,
+}
+
+/// How some runs ended.
+pub struct Ended {
+    pub done: Vec<Done>,
+    /// The folder of the best model; none if the runs were interrupted.
+    pub model: Option<PathBuf>,
+    pub finished: bool,
+}
+
+const RESULTS: &str = "results.json";
+
+/// One run, in the folder itself.
+pub fn run_one<T: Task>(
+    common: &Common<'_, T>,
+    planned: &Planned,
+    stop: &AtomicBool,
+    terminal: &Terminal,
+) -> Result<Ended> {
+    let outcome = train(common, common.out, planned, common.resume, stop, terminal)?;
+    let mut done = Done::new(&planned.settings, &planned.name);
+    done.train_seconds = outcome.train_seconds;
+    done.best = outcome.best;
+    Ok(Ended { done: vec![done], model: outcome.model, finished: outcome.finished })
+}
+
+/// All runs in turn, each in a folder of its own. Those that are done are not made again on resuming. The best model is moved
+/// to `model/`; the others' go.
+pub fn run_all<T: Task>(
+    common: &Common<'_, T>,
+    plan: &[Planned],
+    stop: &AtomicBool,
+    terminal: &Terminal,
+) -> Result<Ended> {
+    let results = common.out.join(RESULTS);
+    let mut done: Vec<Done> = Vec::new();
+    if common.resume {
+        let text = fs::read(&results).with_context(|| format!("cannot resume {}", common.out.display()))?;
+        done = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", results.display()))?;
+    } else {
+        let in_use = fs::read_dir(common.out).is_ok_and(|mut entries| entries.next().is_some());
+        if in_use {
+            anyhow::bail!("{} is already in use; go on with --resume, or choose another --out", common.out.display());
+        }
+        fs::create_dir_all(common.out).with_context(|| format!("cannot create {}", common.out.display()))?;
+        write_results(&results, &done)?;
+    }
+    for (number, planned) in plan.iter().enumerate() {
+        if done.iter().any(|run| run.name == planned.name) {
+            continue;
+        }
+        let folder = common.out.join(&planned.name);
+        terminal.note(&format!("run {} of {}: {}", number + 1, plan.len(), planned.name));
+        let resume = common.resume && folder.join("finetune.toml").is_file();
+        let mut entry = Done::new(&planned.settings, &planned.name);
+        match train(common, &folder, planned, resume, stop, terminal) {
+            Ok(outcome) if !outcome.finished => return Ok(Ended { done, model: None, finished: false }),
+            Ok(outcome) => {
+                entry.train_seconds = outcome.train_seconds;
+                entry.best = outcome.best;
+            }
+            // A run that diverges says something about its settings; the others go on.
+            Err(error) => match error.downcast::<TaskError>() {
+                Ok(TaskError::NotFinite { step }) => entry.failed = Some(format!("not finite at step {step}")),
+                Ok(other) => return Err(other.into()),
+                Err(other) => return Err(other),
+            },
+        }
+        let best = done.iter().map(Done::score).fold(f64::NAN, f64::max);
+        let is_best = entry.failed.is_none() && !(entry.score() <= best);
+        done.push(entry);
+        let (model, kept) = (folder.join("model"), common.out.join("model"));
+        if model.is_dir() {
+            if is_best {
+                if kept.exists() {
+                    fs::remove_dir_all(&kept).with_context(|| format!("cannot replace {}", kept.display()))?;
+                }
+                fs::rename(&model, &kept).with_context(|| format!("cannot move {}", model.display()))?;
+            } else {
+                fs::remove_dir_all(&model).with_context(|| format!("cannot remove {}", model.display()))?;
+            }
+        }
+        write_results(&results, &done)?;
+    }
+    let kept = common.out.join("model");
+    Ok(Ended { done, model: kept.is_dir().then_some(kept), finished: true })
+}
+
+fn write_results(path: &Path, done: &[Done]) -> Result<()> {
+    let text = serde_json::to_string_pretty(done)? + "\n";
+    Ok(cloze_train::run::replace_file(path, text.as_bytes())?)
+}
+
+fn train<T: Task>(
+    common: &Common<'_, T>,
+    out: &Path,
+    planned: &Planned,
+    resume: bool,
+    stop: &AtomicBool,
+    terminal: &Terminal,
+) -> Result<Outcome> {
+    let asked = FineTuning {
+        task: common.task,
+        train: common.train,
+        dev: common.dev,
+        model: common.model,
+        settings: &planned.settings,
+        out,
+        resume,
+        device: common.device,
+        remember: common.remember,
+    };
+    let bar = terminal.progress_timed("training");
+    let outcome = finetune(&asked, stop, &mut |news| tell(&bar, news));
+    bar.finish();
+    Ok(outcome?)
+}
+
+fn tell(bar: &Progress, news: &News) {
+    match news {
+        News::Start(start) => {
+            let going_on = if start.step > 0 { format!(", going on after step {}", start.step) } else { String::new() };
+            bar.note(&format!(
+                "{} examples, {} tokens, {} steps{going_on}",
+                format::count(start.examples as u64),
+                format::count(start.tokens as u64),
+                format::count(start.steps),
+            ));
+            if start.cut_rows > 0 {
+                bar.note(&format!("{} rows were too long and were cut", format::count(start.cut_rows as u64)));
+            }
+            let heads = |names: &[String]| {
+                let mut heads: Vec<&str> = names.iter().map(|name| head_of(name)).collect();
+                heads.dedup();
+                heads.join(", ")
+            };
+            if !start.adopted.dropped.is_empty() {
+                bar.note(&format!("left aside from the checkpoint: {}", heads(&start.adopted.dropped)));
+            }
+            if !start.adopted.drawn.is_empty() {
+                bar.note(&format!("new, drawn at random: {}", heads(&start.adopted.drawn)));
+            }
+        }
+        News::Step(step) => bar.set_share(
+            step.step as f64 / step.steps as f64,
+            &format!(
+                "step {}/{} · loss {:.4} · {} tokens/s",
+                format::count(step.step),
+                format::count(step.steps),
+                step.loss,
+                format::short(step.tokens_per_s)
+            ),
+        ),
+        News::Eval { epoch, loss, scores, best } => {
+            let values: Vec<String> = scores.values.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+            let best = if *best { " (best)" } else { "" };
+            bar.note(&format!("epoch {epoch:.2}: dev loss {loss:.4}, {}{best}", values.join(", ")));
+            if let Some(answer) = &scores.collapsed {
+                bar.note(&format!("every row is answered {answer:?}: the model has collapsed (so far)"));
+            }
+        }
+        News::Message(message) => bar.note(message),
+    }
+}
+
+/// The head that a tensor belongs to.
+fn head_of(name: &str) -> &str {
+    if name.starts_with("bert.pooler") {
+        "pooler"
+    } else if name.starts_with("cls.predictions") {
+        "masked-language-model head"
+    } else if name.starts_with("cls.") {
+        "next-sentence head"
+    } else {
+        "task's head"
+    }
+}
+
+/// The runs' scores as one JSON object.
+pub fn summary(ended: &Ended, out: &Path, train_rows: usize, dev_rows: usize) -> Value {
+    let scores: Vec<f64> = ended.done.iter().map(Done::score).filter(|score| !score.is_nan()).collect();
+    json!({
+        "out": out,
+        "finished": ended.finished,
+        "model": ended.model,
+        "train_rows": train_rows,
+        "dev_rows": dev_rows,
+        "runs": ended.done,
+        "score": spread(&scores),
+        "peak_rss_bytes": format::peak_memory(),
+    })
+}
+
+/// The runs as a table: one line each, then mean and standard deviation.
+pub fn table(ended: &Ended) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for scores in ended.done.iter().filter_map(|run| run.best.as_ref()).filter_map(|best| best.scores.as_object()) {
+        for (name, value) in scores {
+            if value.is_number() && name != "rows" && !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+    }
+    let mut rows = vec![
+        [vec!["run".to_owned(), "epoch".to_owned()], names.clone(), vec!["minutes".to_owned(), String::new()]].concat(),
+    ];
+    for run in &ended.done {
+        let value = |name: &String| {
+            let found = run.best.as_ref().and_then(|best| best.scores.get(name)?.as_f64());
+            found.map_or("-".to_owned(), |value| format!("{value:.4}"))
+        };
+        let epoch = run.best.as_ref().map_or("-".to_owned(), |best| format!("{:.2}", best.epoch));
+        let collapsed = run.best.as_ref().and_then(|best| best.collapsed.as_ref());
+        let remark = match (&run.failed, collapsed) {
+            (Some(why), _) => format!("FAILED: {why}"),
+            (None, Some(answer)) => format!("COLLAPSED: always {answer:?}"),
+            (None, None) => String::new(),
+        };
+        let minutes = format!("{:.2}", run.train_seconds / 60.0);
+        rows.push([vec![run.name.clone(), epoch], names.iter().map(value).collect(), vec![minutes, remark]].concat());
+    }
+    if ended.done.len() > 1 {
+        let cell = |name: &String| {
+            let values: Vec<f64> =
+                ended.done.iter().filter_map(|run| run.best.as_ref()?.scores.get(name)?.as_f64()).collect();
+            match spread(&values) {
+                Some(spread) => match spread.deviation {
+                    Some(deviation) => format!("{:.4} ± {deviation:.4}", spread.mean),
+                    None => format!("{:.4}", spread.mean),
+                },
+                None => "-".to_owned(),
+            }
+        };
+        let minutes: f64 = ended.done.iter().map(|run| run.train_seconds).sum::<f64>() / 60.0;
+        let label = vec!["mean ± sd".to_owned(), String::new()];
+        rows.push(
+            [label, names.iter().map(cell).collect(), vec![format!("{minutes:.2} in all"), String::new()]].concat(),
+        );
+    }
+    let widths: Vec<usize> = (0..rows[0].len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text += cells.join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,482 @@
+//! Tasks known by name: GLUE, SQuAD, CoNLL-2003 and SWAG, the ones BERT was published with.
+//!
+//! Columns, file names and labels are those of GLUE's official files (<https://gluebenchmark.com/tasks>) and of SQuAD's,
+//! CoNLL-2003's and SWAG's; the order and names of the labels and the columns of exports are those of Hugging Face's
+//! data sets, which Transformers' models keep to. Settings are those of the paper: Devlin et al. 2019, "BERT:
+//! Pre-training of Deep Bidirectional Transformers for Language Understanding" (<https://aclanthology.org/N19-1423>).
+
+use std::path::{Path, PathBuf};
+
+use super::classification::TextColumns;
+use super::file::plain_name;
+use super::table::{Column, RaggedRows};
+use super::{listed, suggestion};
+use crate::TaskError;
+
+/// What a model does with an example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskKind {
+    /// One label for a text or pair.
+    Classify,
+    /// A number for a text or pair.
+    Regress,
+    /// A label for each word.
+    Tag,
+    /// A part of the context.
+    Answer,
+    /// One of several endings.
+    Choose,
+}
+
+/// A score that is reported; more is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Share of the examples that are right.
+    Accuracy,
+    /// F1 of label 1 (classification), of entities (tags) or of the answer's words (SQuAD).
+    F1,
+    /// Matthews correlation.
+    Matthews,
+    /// Pearson correlation.
+    Pearson,
+    /// Spearman's rank correlation.
+    Spearman,
+    /// Share of the questions answered word for word, as SQuAD normalises words.
+    ExactMatch,
+    /// Share of the entities found that are right.
+    Precision,
+    /// Share of the right entities that are found.
+    Recall,
+}
+
+impl Metric {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Accuracy => "accuracy",
+            Metric::F1 => "f1",
+            Metric::Matthews => "matthews",
+            Metric::Pearson => "pearson",
+            Metric::Spearman => "spearman",
+            Metric::ExactMatch => "exact_match",
+            Metric::Precision => "precision",
+            Metric::Recall => "recall",
+        }
+    }
+}
+
+/// A part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// To learn from.
+    Train,
+    /// To choose checkpoints and settings by (MNLI: matched).
+    Dev,
+    /// MNLI's second set to validate on, of other genres.
+    DevMismatched,
+    /// The last measure; labelled only where labels are public (MNLI: matched).
+    Test,
+    /// MNLI's second test set.
+    TestMismatched,
+}
+
+/// A file of a data set's official folder.
+#[derive(Clone, Debug)]
+pub struct KnownFile {
+    /// What it is for.
+    pub split: Split,
+    /// Its name.
+    pub name: &'static str,
+    /// Its columns, if the task is one of texts.
+    pub columns: Option<TextColumns>,
+}
+
+/// How the paper fine-tuned. Adam with weight decay 0.01, warm-up and linear decay as the authors' scripts
+/// (`run_classifier.py`, `run_squad.py`) have them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Examples a step.
+    pub batch_size: usize,
+    /// Passes over the training data.
+    pub epochs: usize,
+    /// The learning rate to begin with: the paper's if it names one, else one of `learning_rates`.
+    pub learning_rate: f64,
+    /// The rates the paper chose among, by the score on the dev set.
+    pub learning_rates: &'static [f64],
+    /// Share of the steps over which the rate rises.
+    pub warmup: f64,
+    /// Tokens of an input at most.
+    pub max_length: usize,
+    /// Tokens from one window of a long context to the next, where contexts are read in windows.
+    pub stride: Option<usize>,
+    /// Tokens of a question at most, where there are questions.
+    pub max_question: Option<usize>,
+    /// Where the numbers are from.
+    pub source: &'static str,
+}
+
+const ALL_RATES: &[f64] = &[5e-5, 4e-5, 3e-5, 2e-5];
+
+const GLUE: Settings = Settings {
+    batch_size: 32,
+    epochs: 3,
+    learning_rate: 2e-5,
+    learning_rates: ALL_RATES,
+    warmup: 0.1,
+    max_length: 128,
+    stride: None,
+    max_question: None,
+    source: "Devlin et al. 2019, section 4.1 (batch, epochs, rates tried); google-research/bert README (length 128, rate 2e-5)",
+};
+
+const SQUAD1: Settings = Settings {
+    learning_rate: 5e-5,
+    learning_rates: &[5e-5],
+    max_length: 384,
+    stride: Some(128),
+    max_question: Some(64),
+    source: "Devlin et al. 2019, section 4.2 (batch, epochs, rate); google-research/bert run_squad.py and README (length 384, stride 128, question 64)",
+    ..GLUE
+};
+
+const SQUAD2: Settings = Settings {
+    batch_size: 48,
+    epochs: 2,
+    source: "Devlin et al. 2019, section 4.3 (batch, epochs, rate); google-research/bert run_squad.py and README (length 384, stride 128, question 64)",
+    ..SQUAD1
+};
+
+const SWAG: Settings = Settings {
+    batch_size: 16,
+    learning_rates: &[2e-5],
+    source: "Devlin et al. 2019, section 4.4 (batch, epochs, rate); the length is not stated",
+    ..GLUE
+};
+
+const CONLL: Settings = Settings {
+    learning_rate: 5e-5,
+    learning_rates: &[5e-5, 3e-5, 2e-5],
+    source: "Devlin et al. 2019, appendix A.3 (ranges: batch 16 or 32, 2 to 4 epochs); the choice for CoNLL-2003 and the length are not stated",
+    ..GLUE
+};
+
+/// A task known by name.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is, for a list of tasks.
+    pub title: &'static str,
+    /// What a model does.
+    pub kind: TaskKind,
+    /// The names of the labels by number; none for scores, answers and endings. Files may hold their numbers
+    /// ([`Labels::given`](super::labels::Labels::given)).
+    pub labels: &'static [&'static str],
+    /// What is reported, in order.
+    pub metrics: &'static [Metric],
+    /// Which of them decides the best checkpoint: the one that the paper's tables give.
+    pub best: Metric,
+    /// Files of the official folder; of several for a split the first that exists is taken.
+    pub files: Vec<KnownFile>,
+    /// The columns of Hugging Face's exports (JSONL, Parquet), if the task is one of texts.
+    pub exported: Option<TextColumns>,
+    /// Whether the official files are known to hold lines of too few columns.
+    pub ragged: RaggedRows,
+    /// The paper's settings.
+    pub settings: Settings,
+}
+
+/// The names of all known tasks.
+pub const NAMES: [&str; 13] =
+    ["sst2", "cola", "mrpc", "rte", "stsb", "qnli", "mnli", "qqp", "wnli", "squad1", "squad2", "conll2003", "swag"];
+
+impl Known {
+    /// The task of a name of [`NAMES`]; case, `-` and `_` do not matter (`SST-2`).
+    ///
+    /// # Errors
+    /// [`TaskError::Setting`] for any other name.
+    pub fn named(name: &str) -> Result<Known, TaskError> {
+        let plain = name.to_lowercase().replace(['-', '_'], "");
+        let task = match plain.as_str() {
+            "sst2" => sst2(),
+            "cola" => cola(),
+            "mrpc" => mrpc(),
+            "rte" => rte(),
+            "stsb" => stsb(),
+            "qnli" => qnli(),
+            "mnli" => mnli(),
+            "qqp" => qqp(),
+            "wnli" => wnli(),
+            "squad1" => squad1(),
+            "squad2" => squad2(),
+            "conll2003" => conll2003(),
+            "swag" => swag(),
+            _ => {
+                let problem =
+                    format!("\"{name}\" is not known{}; known are {}", suggestion(&plain, NAMES), listed(NAMES));
+                return Err(TaskError::Setting { name: "task", problem });
+            }
+        };
+        Ok(task)
+    }
+
+    /// The file of a split in the official folder, plain or compressed.
+    ///
+    /// # Errors
+    /// [`TaskError::Io`] when the folder cannot be read; [`TaskError::File`] when no such file is in it.
+    pub fn find(&self, folder: &Path, split: Split) -> Result<PathBuf, TaskError> {
+        let io = |e| TaskError::io("read", folder, e);
+        let entries: Result<Vec<_>, _> = std::fs::read_dir(folder).map_err(io)?.collect();
+        let mut present: Vec<String> =
+            entries.map_err(io)?.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        present.sort();
+        let names: Vec<&str> = self.files.iter().filter(|file| file.split == split).map(|file| file.name).collect();
+        if names.is_empty() {
+            return Err(TaskError::file(folder, format!("{} has no {split:?} files", self.name)));
+        }
+        let endings = ["", ".gz", ".zst"];
+        let mut candidates = names.iter().flat_map(|name| endings.map(|ending| format!("{name}{ending}")));
+        if let Some(name) = candidates.find(|name| present.contains(name)) {
+            return Ok(folder.join(name));
+        }
+        let problem = format!(
+            "no {split:?} file of {}: expected {}; it holds {}",
+            self.name,
+            names.join(" or "),
+            listed(present.iter().map(String::as_str))
+        );
+        Err(TaskError::file(folder, problem))
+    }
+
+    /// The columns of a file: an official one's by its name; another table's by its ending, as in Hugging Face's
+    /// exports (JSONL, Parquet) or as in the training file. None if the task is not one of texts.
+    pub fn columns_of(&self, path: &Path) -> Option<&TextColumns> {
+        let name = plain_name(path);
+        let official = self.files.iter().find(|file| file.name == name);
+        if let Some(file) = official {
+            return file.columns.as_ref();
+        }
+        let ending = name.rsplit_once('.').map(|(_, ending)| ending);
+        match ending {
+            Some("jsonl" | "ndjson" | "json" | "parquet" | "pq") => self.exported.as_ref(),
+            _ => self.files.first()?.columns.as_ref(),
+        }
+    }
+}
+
+/// Texts' columns: the text and perhaps the second, and perhaps the label.
+fn columns(texts: &[&'static str], label: Option<&'static str>) -> Option<TextColumns> {
+    let (first, second) = (texts.first()?, texts.get(1));
+    Some(TextColumns {
+        text: Column::name(first),
+        pair: second.map(|name| Column::name(name)),
+        label: label.map(Column::name),
+    })
+}
+
+fn file(split: Split, name: &'static str, columns: Option<TextColumns>) -> KnownFile {
+    KnownFile { split, name, columns }
+}
+
+/// GLUE's usual three files: labelled train and dev, unlabelled test.
+fn three(texts: &[&'static str], label: &'static str) -> Vec<KnownFile> {
+    vec![
+        file(Split::Train, "train.tsv", columns(texts, Some(label))),
+        file(Split::Dev, "dev.tsv", columns(texts, Some(label))),
+        file(Split::Test, "test.tsv", columns(texts, None)),
+    ]
+}
+
+/// What GLUE's classification tasks have in common: the rest is given by each.
+fn glue(name: &'static str, title: &'static str, labels: &'static [&'static str]) -> Known {
+    Known {
+        name,
+        title,
+        kind: TaskKind::Classify,
+        labels,
+        metrics: &[Metric::Accuracy],
+        best: Metric::Accuracy,
+        files: Vec::new(),
+        exported: None,
+        ragged: RaggedRows::Error,
+        settings: GLUE,
+    }
+}
+
+fn sst2() -> Known {
+    Known {
+        files: three(&["sentence"], "label"),
+        exported: columns(&["sentence"], Some("label")),
+        ..glue("sst2", "GLUE SST-2: is a film review positive?", &["negative", "positive"])
+    }
+}
+
+fn cola() -> Known {
+    // No header: source, label, the author's mark, sentence. The test file has one.
+    let numbered = || Some(TextColumns { text: Column::number(4), pair: None, label: Some(Column::number(2)) });
+    Known {
+        metrics: &[Metric::Matthews],
+        best: Metric::Matthews,
+        files: vec![
+            file(Split::Train, "train.tsv", numbered()),
+            file(Split::Dev, "dev.tsv", numbered()),
+            file(Split::Test, "test.tsv", columns(&["sentence"], None)),
+        ],
+        exported: columns(&["sentence"], Some("label")),
+        ..glue("cola", "GLUE CoLA: is a sentence grammatical?", &["unacceptable", "acceptable"])
+    }
+}
+
+fn mrpc() -> Known {
+    let texts = ["#1 String", "#2 String"];
+    let mut files = three(&texts, "Quality");
+    // Microsoft's own test file, which has the labels, goes before GLUE's.
+    files.insert(2, file(Split::Test, "msr_paraphrase_test.txt", columns(&texts, Some("Quality"))));
+    Known {
+        metrics: &[Metric::Accuracy, Metric::F1],
+        best: Metric::F1,
+        files,
+        exported: columns(&["sentence1", "sentence2"], Some("label")),
+        ..glue("mrpc", "GLUE MRPC: do two sentences say the same?", &["not_equivalent", "equivalent"])
+    }
+}
+
+fn rte() -> Known {
+    let texts = ["sentence1", "sentence2"];
+    Known {
+        files: three(&texts, "label"),
+        exported: columns(&texts, Some("label")),
+        ..glue("rte", "GLUE RTE: does a text entail a sentence?", &["entailment", "not_entailment"])
+    }
+}
+
+fn stsb() -> Known {
+    let texts = ["sentence1", "sentence2"];
+    let mut files = three(&texts, "score");
+    // The published gold file has no header: genre, file, year, index, score, sentences, and sources on some lines.
+    let gold = TextColumns { text: Column::number(6), pair: Some(Column::number(7)), label: Some(Column::number(5)) };
+    files.insert(2, file(Split::Test, "test-gold.tsv", Some(gold)));
+    Known {
+        kind: TaskKind::Regress,
+        metrics: &[Metric::Pearson, Metric::Spearman],
+        best: Metric::Spearman,
+        files,
+        exported: columns(&texts, Some("label")),
+        ..glue("stsb", "GLUE STS-B: how alike are two sentences, from 0 to 5?", &[])
+    }
+}
+
+fn qnli() -> Known {
+    let texts = ["question", "sentence"];
+    Known {
+        files: three(&texts, "label"),
+        exported: columns(&texts, Some("label")),
+        ..glue("qnli", "GLUE QNLI: does a sentence answer a question?", &["entailment", "not_entailment"])
+    }
+}
+
+fn mnli() -> Known {
+    let texts = ["sentence1", "sentence2"];
+    let labelled = || columns(&texts, Some("gold_label"));
+    Known {
+        files: vec![
+            file(Split::Train, "train.tsv", labelled()),
+            file(Split::Dev, "dev_matched.tsv", labelled()),
+            file(Split::DevMismatched, "dev_mismatched.tsv", labelled()),
+            file(Split::Test, "test_matched.tsv", columns(&texts, None)),
+            file(Split::TestMismatched, "test_mismatched.tsv", columns(&texts, None)),
+        ],
+        exported: columns(&["premise", "hypothesis"], Some("label")),
+        ..glue(
+            "mnli",
+            "GLUE MNLI: does a sentence follow from another, or contradict it?",
+            &["entailment", "neutral", "contradiction"],
+        )
+    }
+}
+
+fn qqp() -> Known {
+    let texts = ["question1", "question2"];
+    Known {
+        metrics: &[Metric::Accuracy, Metric::F1],
+        best: Metric::F1,
+        files: three(&texts, "is_duplicate"),
+        exported: columns(&texts, Some("label")),
+        ragged: RaggedRows::Skip,
+        ..glue("qqp", "GLUE QQP: do two questions ask the same?", &["not_duplicate", "duplicate"])
+    }
+}
+
+fn wnli() -> Known {
+    let texts = ["sentence1", "sentence2"];
+    Known {
+        files: three(&texts, "label"),
+        exported: columns(&texts, Some("label")),
+        ..glue(
+            "wnli",
+            "GLUE WNLI: is a pronoun resolved rightly? (the paper leaves it out)",
+            &["not_entailment", "entailment"],
+        )
+    }
+}
+
+fn squad1() -> Known {
+    Known {
+        kind: TaskKind::Answer,
+        metrics: &[Metric::ExactMatch, Metric::F1],
+        best: Metric::F1,
+        files: vec![file(Split::Train, "train-v1.1.json", None), file(Split::Dev, "dev-v1.1.json", None)],
+        settings: SQUAD1,
+        ..glue("squad1", "SQuAD 1.1: where does a text answer a question?", &[])
+    }
+}
+
+fn squad2() -> Known {
+    Known {
+        name: "squad2",
+        title: "SQuAD 2.0: where does a text answer a question, if it does?",
+        files: vec![file(Split::Train, "train-v2.0.json", None), file(Split::Dev, "dev-v2.0.json", None)],
+        settings: SQUAD2,
+        ..squad1()
+    }
+}
+
+fn conll2003() -> Known {
+    Known {
+        kind: TaskKind::Tag,
+        metrics: &[Metric::Precision, Metric::Recall, Metric::F1],
+        best: Metric::F1,
+        // The task's own names, then those of its common copies.
+        files: vec![
+            file(Split::Train, "eng.train", None),
+            file(Split::Train, "train.txt", None),
+            file(Split::Dev, "eng.testa", None),
+            file(Split::Dev, "valid.txt", None),
+            file(Split::Dev, "dev.txt", None),
+            file(Split::Test, "eng.testb", None),
+            file(Split::Test, "test.txt", None),
+        ],
+        settings: CONLL,
+        ..glue(
+            "conll2003",
+            "CoNLL-2003: names of persons, organisations, places",
+            &["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"],
+        )
+    }
+}
+
+fn swag() -> Known {
+    Known {
+        kind: TaskKind::Choose,
+        files: vec![
+            file(Split::Train, "train.csv", None),
+            file(Split::Dev, "val.csv", None),
+            file(Split::Test, "test.csv", None),
+        ],
+        settings: SWAG,
+        ..glue("swag", "SWAG: which of four endings comes next?", &[])
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+use super::*;
+use crate::datasets::Need;
+use crate::datasets::classification::LabelledTexts;
+use crate::datasets::labels::Labels;
+use crate::datasets::testing::{fails, shared_data};
+
+#[test]
+fn every_name_is_a_task_and_its_settings_are_whole() {
+    for name in NAMES {
+        let task = Known::named(name).unwrap();
+        assert_eq!(task.name, name);
+        assert!(task.metrics.contains(&task.best), "{name}");
+        assert!(task.settings.learning_rates.contains(&task.settings.learning_rate), "{name}");
+        let texts = matches!(task.kind, TaskKind::Classify | TaskKind::Regress);
+        let labelled = matches!(task.kind, TaskKind::Classify | TaskKind::Tag);
+        assert_eq!(labelled, Labels::given(task.labels.iter().copied()).is_ok(), "{name}");
+        assert_eq!(texts, task.exported.is_some(), "{name}");
+        for split in [Split::Train, Split::Dev] {
+            let file = task.files.iter().find(|file| file.split == split).unwrap();
+            assert_eq!(texts, file.columns.as_ref().is_some_and(|columns| columns.label.is_some()), "{name}");
+        }
+        assert_eq!(task.kind == TaskKind::Answer, task.settings.stride.is_some(), "{name}");
+    }
+    assert_eq!(Known::named("SST-2").unwrap().name, "sst2");
+    assert_eq!(Known::named("STS_B").unwrap().name, "stsb");
+    fails(Known::named("mnlii"), &["task", "\"mnlii\"", "did you mean \"mnli\"?", "\"squad2\""]);
+}
+
+#[test]
+fn the_papers_numbers() {
+    let of = |name| Known::named(name).unwrap().settings;
+    let triple = |s: Settings| (s.batch_size, s.epochs, s.learning_rate);
+    assert_eq!(triple(of("rte")), (32, 3, 2e-5));
+    assert_eq!(triple(of("squad1")), (32, 3, 5e-5));
+    assert_eq!(triple(of("squad2")), (48, 2, 5e-5));
+    assert_eq!(triple(of("swag")), (16, 3, 2e-5));
+    assert_eq!((of("squad2").max_length, of("squad2").stride, of("sst2").max_length), (384, Some(128), 128));
+}
+
+#[test]
+fn files_are_found_in_the_official_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let mnli = Known::named("mnli").unwrap();
+    fails(mnli.find(folder.path(), Split::Dev), &["Dev file of mnli", "dev_matched.tsv", "holds none"]);
+    for name in ["dev_matched.tsv.gz", "dev_mismatched.tsv", "train.csv", "valid.txt", "test.tsv"] {
+        std::fs::write(folder.path().join(name), "").unwrap();
+    }
+    let find = |task: &str, split| Known::named(task).unwrap().find(folder.path(), split);
+    assert!(find("mnli", Split::Dev).unwrap().ends_with("dev_matched.tsv.gz"));
+    assert!(find("mnli", Split::DevMismatched).unwrap().ends_with("dev_mismatched.tsv"));
+    assert!(find("conll2003", Split::Dev).unwrap().ends_with("valid.txt"));
+    assert!(find("mrpc", Split::Test).unwrap().ends_with("test.tsv"));
+    fails(find("sst2", Split::Train), &["expected train.tsv", "\"train.csv\""]);
+    fails(find("squad1", Split::Test), &["squad1 has no Test files"]);
+    fails(mnli.find(&folder.path().join("none"), Split::Dev), &["cannot read"]);
+}
+
+#[test]
+fn columns_follow_the_file() {
+    let label = |task: &str, name: &str| {
+        let task = Known::named(task).unwrap();
+        task.columns_of(Path::new(name)).map(|columns| columns.label.clone())
+    };
+    assert_eq!(label("cola", "x/train.tsv.gz"), Some(Some(Column::number(2))));
+    assert_eq!(label("cola", "x/test.tsv"), Some(None));
+    assert_eq!(label("cola", "my.tsv"), Some(Some(Column::number(2))));
+    assert_eq!(label("cola", "train.parquet"), Some(Some(Column::name("label"))));
+    assert_eq!(label("stsb", "test-gold.tsv"), Some(Some(Column::number(5))));
+    assert_eq!(label("mnli", "dev_mismatched.tsv"), Some(Some(Column::name("gold_label"))));
+    assert_eq!(label("squad1", "dev-v1.1.json"), None);
+}
+
+#[test]
+fn glue_as_published() {
+    let Some(data) = shared_data() else { return };
+    let read = |task: &Known, folder: &str, split, need| {
+        let path = task.find(&data.join("glue").join(folder), split).unwrap();
+        LabelledTexts::read(&path, task.columns_of(&path).unwrap(), need, task.ragged).unwrap()
+    };
+    for (name, folder, train, dev, test) in [
+        ("sst2", "SST-2", 67_349, 872, 1_821),
+        ("cola", "CoLA", 8_551, 1_043, 1_063),
+        ("mrpc", "MRPC", 3_668, 408, 1_725),
+        ("stsb", "STS-B", 5_749, 1_500, 1_379),
+    ] {
+        let task = Known::named(name).unwrap();
+        for (split, rows) in [(Split::Train, train), (Split::Dev, dev)] {
+            let texts = read(&task, folder, split, Need::Required);
+            // Copies of MRPC's training file without one of its rows are about.
+            let short = usize::from((name, split) == ("mrpc", Split::Train));
+            assert!((rows - short..=rows).contains(&texts.examples().len()), "{name} {split:?}");
+            assert!(texts.skipped().is_empty());
+            assert!(texts.examples().iter().all(|example| !example.text.is_empty()));
+            if task.kind == TaskKind::Regress {
+                let scores = texts.scores().unwrap();
+                assert!(scores.iter().all(|score| (0.0..=5.0).contains(score)), "{name}");
+                assert!(texts.examples().iter().all(|example| example.pair.is_some()));
+            } else {
+                let labels = Labels::given(task.labels.iter().copied()).unwrap();
+                assert_eq!(texts.labels().unwrap().names(), ["0", "1"]);
+                let ids = texts.class_ids(&labels).unwrap();
+                assert!((0..2).all(|id| ids.contains(&id)), "{name}");
+            }
+        }
+        let test_texts = read(&task, folder, Split::Test, Need::Optional);
+        assert_eq!(test_texts.examples().len(), test, "{name}");
+        // MRPC's and STS-B's gold files are found first.
+        assert_eq!(test_texts.is_labelled(), ["mrpc", "stsb"].contains(&name), "{name}");
+    }
+    let stsb = Known::named("stsb").unwrap();
+    let gold = read(&stsb, "STS-B", Split::Test, Need::Required);
+    assert_eq!(gold.scores().unwrap()[..3], [2.5, 3.6, 5.0]);
+    assert_eq!(gold.examples()[0].text, "A girl is styling her hair.");
+    assert_eq!(gold.examples()[0].pair.as_deref(), Some("A girl is brushing her hair."));
+    // The unlabelled test files have the same sentences in the same order.
+    for (task, folder, name) in [(&stsb, "STS-B", "test.tsv"), (&Known::named("mrpc").unwrap(), "MRPC", "test.tsv")] {
+        let path = data.join("glue").join(folder).join(name);
+        let bare = LabelledTexts::read(&path, task.columns_of(&path).unwrap(), Need::Optional, task.ragged).unwrap();
+        let gold = read(task, folder, Split::Test, Need::Required);
+        let texts = |texts: &LabelledTexts| -> Vec<(String, Option<String>)> {
+            // STS-B's gold file has spaces at some ends.
+            let trimmed = |text: &String| text.trim().to_owned();
+            texts
+                .examples()
+                .iter()
+                .map(|example| (trimmed(&example.text), example.pair.as_ref().map(trimmed)))
+                .collect()
+        };
+        assert!(texts(&bare) == texts(&gold), "{folder}");
+    }
+    let cola = Known::named("cola").unwrap();
+    let dev = read(&cola, "CoLA", Split::Dev, Need::Required);
+    assert_eq!(dev.examples()[0].line, 1);
+}

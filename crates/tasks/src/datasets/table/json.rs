@@ -1,0 +1,92 @@
+//! One JSON object a line.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::{Column, Row, Wanted};
+use crate::TaskError;
+use crate::datasets::file::lines;
+use crate::datasets::{listed, suggestion};
+
+/// The objects of a text with their lines; blank lines are skipped.
+pub(in crate::datasets) fn objects<'a>(
+    path: &'a Path,
+    text: &'a str,
+) -> impl Iterator<Item = Result<(usize, Map<String, Value>), TaskError>> + 'a {
+    lines(text).filter(|(_, text)| !text.trim().is_empty()).map(move |(line, text)| {
+        let wrong = |problem: String| Err(TaskError::line(path, line, problem));
+        match serde_json::from_str(text) {
+            Ok(Value::Object(object)) => Ok((line, object)),
+            Ok(other) => wrong(format!("expected one JSON object a line, found {}", kind(&other))),
+            Err(e) => {
+                // serde_json says "line 1": of this one line. Ours is said before.
+                let reason = e.to_string().replace(&format!(" at line {} column {}", e.line(), e.column()), "");
+                wrong(format!("not one JSON object a line: {reason} (column {})", e.column()))
+            }
+        }
+    })
+}
+
+/// What a value is, for a message.
+pub(in crate::datasets) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+pub(super) fn first_keys(path: &Path, text: &str) -> Result<Vec<String>, TaskError> {
+    match objects(path, text).next() {
+        Some(object) => Ok(object?.1.into_iter().map(|(key, _)| key).collect()),
+        None => Err(TaskError::file(path, "is empty; expected one JSON object a line")),
+    }
+}
+
+pub(super) fn rows(wanted: &Wanted<'_>, text: &str) -> Result<Vec<Row>, TaskError> {
+    let names = |columns: &[Column]| -> Result<Vec<String>, TaskError> {
+        let name = |column: &Column| match column {
+            Column::Name(name) => Ok(name.to_string()),
+            Column::Number(_) => {
+                let problem = format!("column {column}: a JSON object's keys have no numbers; give the key's name");
+                Err(TaskError::file(wanted.path, problem))
+            }
+        };
+        columns.iter().map(name).collect()
+    };
+    let (required, optional) = (names(wanted.required)?, names(wanted.optional)?);
+    let mut rows = Vec::new();
+    for object in objects(wanted.path, text) {
+        let (line, object) = object?;
+        let cell = |name: &String| -> Result<Option<String>, TaskError> {
+            match object.get(name) {
+                None | Some(Value::Null) => Ok(None),
+                Some(Value::String(text)) => Ok(Some(text.clone())),
+                Some(Value::Number(number)) => Ok(Some(number.to_string())),
+                Some(Value::Bool(flag)) => Ok(Some(flag.to_string())),
+                Some(other) => {
+                    let problem = format!("\"{name}\" is {}, expected a string, number or boolean", kind(other));
+                    Err(TaskError::line(wanted.path, line, problem))
+                }
+            }
+        };
+        let cells: Vec<Option<String>> = required.iter().map(cell).collect::<Result<_, _>>()?;
+        let optional = optional.iter().map(cell).collect::<Result<_, _>>()?;
+        let absent = required.iter().zip(&cells).find(|(_, cell)| cell.is_none());
+        if let Some((name, _)) = absent {
+            let keys = || object.keys().map(String::as_str);
+            let problem = if object.contains_key(name) {
+                format!("\"{name}\" is null, expected a string, number or boolean")
+            } else {
+                format!("no key \"{name}\"{}; it has {}", suggestion(name, keys()), listed(keys()))
+            };
+            return Err(TaskError::line(wanted.path, line, problem));
+        }
+        rows.push(Row { line, cells: cells.into_iter().flatten().collect(), optional });
+    }
+    Ok(rows)
+}

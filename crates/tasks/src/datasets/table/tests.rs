@@ -1,0 +1,180 @@
+use std::io::Write;
+
+use super::*;
+use crate::datasets::testing::{TempFile, fails, file};
+
+fn open(name: &str, bytes: impl AsRef<[u8]>, columns: &[&str]) -> Result<Table, TaskError> {
+    let columns: Vec<Column> = columns.iter().map(|column| Column::parse(column).unwrap()).collect();
+    Table::open(&file(name, bytes).path, &columns)
+}
+
+/// Lines and cells.
+fn rows(table: &Table) -> Vec<(usize, Vec<&str>)> {
+    table.rows().iter().map(|row| (row.line, row.cells.iter().map(String::as_str).collect())).collect()
+}
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/labelled.parquet")
+}
+
+#[test]
+fn columns_are_names_or_numbers() {
+    assert_eq!(Column::parse("#4").unwrap(), Column::number(4));
+    assert_eq!(Column::parse("#1 String").unwrap(), Column::name("#1 String"));
+    assert_eq!(Column::parse("#").unwrap(), Column::name("#"));
+    assert_eq!(Column::parse("4").unwrap().to_string(), "\"4\"");
+    assert_eq!(Column::number(4).to_string(), "#4");
+    for wrong in ["#0", "#99999999999999999999", ""] {
+        fails(Column::parse(wrong), &["column"]);
+    }
+}
+
+#[test]
+fn tsv_has_no_quotes_and_may_begin_with_a_mark() {
+    let text = "\u{feff}sentence\tlabel\n\"Yes\", he said \t1\r\n\n\"no\t0\n";
+    let table = open("a.tsv", text, &["label", "sentence"]).unwrap();
+    assert_eq!(rows(&table), [(2, vec!["1", "\"Yes\", he said "]), (4, vec!["0", "\"no"])]);
+    let table = open("a.txt", text, &["sentence"]).unwrap();
+    assert_eq!(table.rows().len(), 2);
+}
+
+#[test]
+fn numbers_mean_no_header() {
+    let text = "gj04\t1\t\tThey sleep.\ngj04\t0\t*\tSleep they.\tmore\n";
+    let table = open("a.tsv", text, &["#4", "#2"]).unwrap();
+    assert_eq!(rows(&table), [(1, vec!["They sleep.", "1"]), (2, vec!["Sleep they.", "0"])]);
+    fails(open("a.tsv", text, &["#4", "label"]), &["a.tsv", "by name (\"label\")", "by number (#4)"]);
+    fails(open("a.tsv", text, &["#5"]), &["a.tsv:1:", "4 columns", "at least 5"]);
+}
+
+#[test]
+fn ragged_rows_are_errors_or_counted() {
+    let text = "a\tb\tc\n1\t2\t3\n1\t2\n1\t2\t3\t4\n5\t6\t7\n";
+    fails(open("a.tsv", text, &["a"]), &["a.tsv:3:", "has 2 columns", "expected 3"]);
+    let at = file("a.tsv", text);
+    let table = Table::open_with(&at.path, &[Column::name("a")], &[], RaggedRows::Skip).unwrap();
+    assert_eq!(rows(&table), [(2, vec!["1"]), (5, vec!["5"])]);
+    assert_eq!(table.skipped(), [3, 4]);
+    fails(open("a.csv", "a,b\n1,2\n1,2,3\n", &["a"]), &["a.csv:3:", "has 3 columns"]);
+    let at = file("a.tsv", "a\tb\n1\n2\n");
+    fails(Table::open_with(&at.path, &[Column::name("a")], &[], RaggedRows::Skip), &["no row", "(2 of another)"]);
+}
+
+#[test]
+fn csv_quotes_hold_commas_quotes_and_lines() {
+    let text = "id,text,label\r\n1,\"one, \"\"two\"\"\nthree\",x\r\n\r\n2,four \"five\",\"\"\r\n3,\"\",y";
+    let table = open("a.csv", text, &["text", "label"]).unwrap();
+    let expected = [(2, vec!["one, \"two\"\nthree", "x"]), (5, vec!["four \"five\"", ""]), (6, vec!["", "y"])];
+    assert_eq!(rows(&table), expected);
+    let table = open("a.csv", "x,1\ny,2\n", &["#2"]).unwrap();
+    assert_eq!(rows(&table), [(1, vec!["1"]), (2, vec!["2"])]);
+}
+
+#[test]
+fn csv_that_ends_within_quotes_is_an_error() {
+    fails(open("a.csv", "a,b\n1,2\n\n3,\"4\n5,6\n", &["a", "b"]), &["a.csv:4:", "never closed"]);
+    fails(open("a.csv", "a\n\"x\"\"\n", &["a"]), &["a.csv:2:", "never closed"]);
+    for closed in ["a,b\n1,\"x\"", "a,b\n1,\"x\"\"\"\n", "a,b\n1,x\"\n", "a,b\n\"1\"x,\"\"\n\n"] {
+        assert_eq!(open("a.csv", closed, &["a", "b"]).unwrap().rows().len(), 1, "{closed:?}");
+    }
+}
+
+#[test]
+fn jsonl_takes_scalars() {
+    let text = "{\"text\": \"a\\tb\", \"label\": 1}\n\n{\"label\": true, \"text\": 2.5, \"other\": [1]}\n";
+    let table = open("a.jsonl", text, &["text", "label"]).unwrap();
+    assert_eq!(rows(&table), [(1, vec!["a\tb", "1"]), (3, vec!["2.5", "true"])]);
+    let same = open("a.jsonl", text, &["text", "text"]).unwrap();
+    assert_eq!(rows(&same)[0].1, ["a\tb", "a\tb"]);
+    fails(open("a.jsonl", text, &["other"]), &["a.jsonl:1:", "no key \"other\"", "\"label\", \"text\""]);
+    fails(open("a.jsonl", "{\"a\": [1]}", &["a"]), &["a.jsonl:1:", "\"a\" is a list"]);
+    fails(open("a.jsonl", "{\"a\": null}", &["a"]), &["a.jsonl:1:", "\"a\" is null"]);
+    fails(open("a.jsonl", "{\"a\": 1}\n{\"a\": 1, }\n", &["a"]), &["a.jsonl:2:", "column 10"]);
+    fails(open("a.jsonl", "{\"a\": 1}{\"a\": 1}", &["a"]), &["a.jsonl:1:"]);
+    fails(open("a.json", "[{\"a\": 1}]", &["a"]), &["a.json:1:", "one JSON object a line", "a list"]);
+    fails(open("a.jsonl", "{\"a\": 1}", &["#1"]), &["#1", "no numbers"]);
+    fails(open("a.jsonl", "{\"sentence\": 1}", &["sentense"]), &["did you mean \"sentence\"?"]);
+}
+
+#[test]
+fn parquet_takes_scalars() {
+    let columns = |names: &[&str]| names.iter().map(|name| Column::parse(name).unwrap()).collect::<Vec<_>>();
+    let table = Table::open(&fixture(), &columns(&["sentence", "label", "kept"])).unwrap();
+    let expected =
+        [(1, vec!["It works.", "1", "true"]), (2, vec!["é\tü", "1", "false"]), (3, vec!["It\ndoes not.", "0", "true"])];
+    assert_eq!(rows(&table), expected);
+    let optional = columns(&["score", "none", "#2"]);
+    let table = Table::open_with(&fixture(), &columns(&["#1"]), &optional, RaggedRows::Error).unwrap();
+    let scores: Vec<_> = table.rows().iter().map(|row| row.optional.clone()).collect();
+    let some = |text: &str| Some(text.to_owned());
+    let expected = [[some("0.5"), None, some("1")], [None, None, some("1")], [some("-2.25"), None, some("0")]];
+    assert_eq!(scores, expected);
+    fails(Table::open(&fixture(), &columns(&["score"])), &["labelled.parquet:2:", "null"]);
+    fails(Table::open(&fixture(), &columns(&["tokens.list.element"])), &["lists", "expected strings"]);
+    fails(Table::open(&fixture(), &columns(&["lable"])), &["did you mean \"label\"?", "\"kept\""]);
+    fails(open("a.parquet", "PAR1", &["a"]), &["a.parquet", "not readable as parquet"]);
+}
+
+#[test]
+fn optional_columns_may_be_missing() {
+    let optional = |name: &str, text: &str, column: &str, other: &str| {
+        let at: TempFile = file(name, text);
+        let (column, other) = (Column::parse(column).unwrap(), Column::parse(other).unwrap());
+        let table = Table::open_with(&at.path, &[column], &[other], RaggedRows::Error)?;
+        Ok(table.rows().iter().map(|row| row.optional[0].clone()).collect::<Vec<_>>())
+    };
+    let some = |text: &str| Some(text.to_owned());
+    for (name, with, without) in
+        [("a.tsv", "a\tb\nx\ty\nz\t\n", "a\tc\nx\ty\nz\tw\n"), ("a.csv", "a,b\nx,y\nz,\n", "a,c\nx,y\nz,w\n")]
+    {
+        assert_eq!(optional(name, with, "a", "b").unwrap(), [some("y"), some("")], "{name}");
+        assert_eq!(optional(name, without, "a", "b").unwrap(), [None, None], "{name}");
+    }
+    assert_eq!(optional("a.tsv", "x\ty\nz\tw\n", "#1", "#2").unwrap(), [some("y"), some("w")]);
+    assert_eq!(optional("a.tsv", "x\nz\n", "#1", "#2").unwrap(), [None, None]);
+    fails(optional("a.tsv", "x\ty\nz\n", "#1", "#2"), &["a.tsv:2:", "at least 2"]);
+    let found = optional("a.jsonl", "{\"a\": 1, \"b\": 2}\n{\"a\": 1}\n{\"a\": 1, \"b\": null}", "a", "b");
+    assert_eq!(found.unwrap(), [some("2"), None, None]);
+}
+
+#[test]
+fn compressed_tables() {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(b"a\tb\n1\t2\n").unwrap();
+    let bytes = encoder.finish().unwrap();
+    assert_eq!(rows(&open("a.tsv.gz", &bytes, &["b"]).unwrap()), [(2, vec!["2"])]);
+    fails(open("a.tsv.gz", &bytes[..bytes.len() - 9], &["b"]), &["a.tsv.gz", "gzip"]);
+}
+
+#[test]
+fn missing_columns_name_those_there_are() {
+    for (name, header) in [("a.tsv", "sentence\tlabel"), ("a.csv", "sentence,label")] {
+        let text = format!("{header}\n");
+        let parts = [name, "no column \"Label\"", "did you mean \"label\"?", "\"sentence\", \"label\""];
+        fails(open(name, &text, &["Label"]), &parts);
+    }
+    let error = open("a.tsv", "sentence\tlabel\n", &["xyz"]).unwrap_err().to_string();
+    assert!(!error.contains("did you mean"), "{error}");
+    fails(open("a.tsv", "a\ta\n1\t2\n", &["a"]), &["more than one column \"a\""]);
+}
+
+#[test]
+fn files_without_rows_and_files_of_other_kinds() {
+    for name in ["a.tsv", "a.csv", "a.jsonl"] {
+        fails(open(name, "", &["a"]), &[name]);
+    }
+    fails(open("a.tsv", "", &["#1"]), &["holds no rows"]);
+    fails(open("a.csv", "", &["#1"]), &["holds no rows"]);
+    fails(open("a.tsv", "a\tb\n", &["a"]), &["a.tsv", "holds no rows"]);
+    fails(open("a.xlsx", "a", &["a"]), &["a.xlsx", "unknown kind", ".tsv"]);
+    fails(open("a", "a", &["a"]), &["unknown kind"]);
+    fails(Table::open(Path::new("none.tsv"), &[Column::name("a")]), &["cannot open none.tsv"]);
+}
+
+#[test]
+fn bytes_that_are_no_text() {
+    let parts = ["a.tsv:3:", "byte 3", "0xe9", "not UTF-8", "iconv"];
+    fails(open("a.tsv", b"a\n1\nab\xe9\n", &["a"]), &parts);
+    fails(open("a.csv", b"a\n1\n\xff", &["a"]), &["a.csv:3:", "not UTF-8"]);
+    fails(open("a.jsonl", b"\n{\"a\": \"\xe9\"}", &["a"]), &["a.jsonl:2:", "not UTF-8"]);
+}

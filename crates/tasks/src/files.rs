@@ -1,0 +1,529 @@
+//! Files → a task and its rows, by what a user says of them.
+
+use std::path::{Path, PathBuf};
+
+use cloze_model::{Config, TaskHead};
+use cloze_text::Tokenizer;
+use serde_json::Value;
+
+use crate::TaskError;
+use crate::answer::{ExtractOptions, WindowOptions};
+use crate::datasets::Need;
+use crate::datasets::choice::Choices;
+use crate::datasets::classification::{LabelledTexts, TextColumns};
+use crate::datasets::known::{Known, Metric};
+use crate::datasets::labels::Labels;
+use crate::datasets::squad::{BadAnswers, Question, Questions};
+use crate::datasets::table::{Column, RaggedRows};
+use crate::datasets::tagged::{TagFormat, TaggedSentences};
+use crate::task::Task;
+use crate::tasks::answering::{self, Answering};
+use crate::tasks::choose::{self, Choose};
+use crate::tasks::classify::{self, Classify};
+use crate::tasks::regress::{self, Regress};
+use crate::tasks::tag::{self, Tag};
+use crate::tasks::{Length, Text};
+
+/// What a user says of the data and of how it is read.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A task known by name: columns, labels and metrics are its own unless said otherwise.
+    pub known: Option<Known>,
+    /// The columns of texts: the text (`text` if none), the second text, the label (`label` if none).
+    pub columns: [Option<Column>; 3],
+    /// The labels' names, in order.
+    pub labels: Option<Vec<String>>,
+    /// The score that decides which model is best, if another than the task's.
+    pub metric: Option<Metric>,
+    /// Tokens of a sequence at most.
+    pub max_len: usize,
+    /// The step from one window of a long text or paragraph to the next; a classifier cuts long texts if none.
+    pub stride: Option<usize>,
+    /// Tokens of a question at most.
+    pub max_question: usize,
+    /// How answers are searched.
+    pub extract: ExtractOptions,
+    /// How tagged words are written; found out if none.
+    pub tag_format: Option<TagFormat>,
+    /// Whether a tagger sees what surrounds a sentence in its document.
+    pub context: bool,
+    /// Last layers that a tagger reads.
+    pub layers: usize,
+    /// Whether rows that cannot be used are left out and counted instead of being an error.
+    pub skip_bad: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            known: None,
+            columns: [None, None, None],
+            labels: None,
+            metric: None,
+            max_len: 128,
+            stride: None,
+            max_question: 64,
+            extract: ExtractOptions::default(),
+            tag_format: None,
+            context: false,
+            layers: 1,
+            skip_bad: false,
+        }
+    }
+}
+
+impl Options {
+    fn length(&self) -> Length {
+        Length { max_len: self.max_len, stride: self.stride }
+    }
+
+    /// The columns of one file.
+    fn columns_of(&self, path: &Path) -> TextColumns {
+        let known = self.known.as_ref().and_then(|known| known.columns_of(path)).cloned();
+        let [text, pair, label] = self.columns.clone();
+        match known {
+            Some(known) => TextColumns {
+                text: text.unwrap_or(known.text),
+                pair: pair.or(known.pair),
+                label: label.or(known.label),
+            },
+            None => TextColumns {
+                text: text.unwrap_or(Column::name("text")),
+                pair,
+                label: Some(label.unwrap_or(Column::name("label"))),
+            },
+        }
+    }
+
+    fn texts(&self, path: &Path, need: Need, notes: &mut Notes) -> Result<LabelledTexts, TaskError> {
+        let known = self.known.as_ref().map_or(RaggedRows::Error, |known| known.ragged);
+        let ragged = if self.skip_bad { RaggedRows::Skip } else { known };
+        let texts = LabelledTexts::read(path, &self.columns_of(path), need, ragged)?;
+        notes.count(path, texts.skipped().len(), "rows of too few or too many columns left out");
+        Ok(texts)
+    }
+
+    /// The metrics, the deciding one first.
+    fn metrics(&self, default: &[Metric]) -> Vec<Metric> {
+        let known = self.known.as_ref();
+        let first = self.metric.or(known.map(|known| known.best));
+        let all = known.map_or(default, |known| known.metrics);
+        first.into_iter().chain(all.iter().copied().filter(|metric| Some(*metric) != first)).collect()
+    }
+
+    /// The labels of a task to learn: as asked, as known, as the checkpoint has them if it has such a head for them all, or
+    /// as found.
+    fn labels(&self, found: Labels, start: &Config, class: &str) -> Result<Vec<String>, TaskError> {
+        if let Some(labels) = &self.labels {
+            return Ok(Labels::given(labels.iter().cloned())?.names().to_vec());
+        }
+        if let Some(known) = self.known.as_ref().filter(|known| !known.labels.is_empty()) {
+            return Ok(known.labels.iter().map(|label| (*label).to_owned()).collect());
+        }
+        let same_head = start.architectures.iter().flatten().any(|name| name == class);
+        match start.labels().filter(|labels| same_head && found.names().iter().all(|name| labels.contains(name))) {
+            Some(labels) => Ok(labels),
+            None => Ok(found.names().to_vec()),
+        }
+    }
+}
+
+/// What reading files mended or left out, in words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notes(pub Vec<String>);
+
+impl Notes {
+    fn count(&mut self, path: &Path, count: usize, what: &str) {
+        if count > 0 {
+            self.0.push(format!("{}: {count} {what}", path.display()));
+        }
+    }
+}
+
+/// A task whose rows are read from files.
+pub trait FromFiles: Task + Sized {
+    /// The task that these files are to teach, starting from a model of this configuration.
+    ///
+    /// # Errors
+    /// Files that cannot be read, settings that do not fit.
+    fn learned_from(options: &Options, train: &[PathBuf], start: &Config) -> Result<Self, TaskError>;
+
+    /// The task of a fine-tuned model.
+    ///
+    /// # Errors
+    /// A model fine-tuned for another task.
+    fn of_model(options: &Options, config: &Config, head: TaskHead, dir: &Path) -> Result<Self, TaskError>;
+
+    /// The rows of some files.
+    ///
+    /// # Errors
+    /// Files that cannot be read, labels that the task does not know.
+    fn read(
+        &self,
+        options: &Options,
+        paths: &[PathBuf],
+        need: Need,
+        tokenizer: &Tokenizer,
+        notes: &mut Notes,
+    ) -> Result<Vec<Self::Row>, TaskError>;
+
+    /// A row without what is right, from a line of standard input: a JSON object, or plain text where that is enough.
+    ///
+    /// # Errors
+    /// A line that lacks something; the message says what, not where.
+    fn parse_line(&self, options: &Options, line: &str, tokenizer: &Tokenizer) -> Result<Self::Row, TaskError>;
+}
+
+fn other_task(dir: &Path, head: TaskHead, wanted: &str) -> TaskError {
+    let found = cloze_model::Heads::of(head);
+    let problem =
+        format!("its head is {found}: expected a model fine-tuned to {wanted}; name the task that it was made for");
+    TaskError::Folder { path: dir.to_owned(), problem }
+}
+
+/// A line as a JSON object, if it is meant to be one.
+fn json_line(line: &str) -> Result<Option<serde_json::Map<String, Value>>, TaskError> {
+    if !line.trim_start().starts_with('{') {
+        return Ok(None);
+    }
+    serde_json::from_str(line).map(Some).map_err(|e| TaskError::input("JSON", e.to_string()))
+}
+
+fn key_of(column: &Option<Column>, default: &'static str) -> String {
+    match column {
+        Some(Column::Name(name)) => name.to_string(),
+        _ => default.to_owned(),
+    }
+}
+
+fn string_of(object: &serde_json::Map<String, Value>, key: &str) -> Result<String, TaskError> {
+    match object.get(key) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(other) => Err(TaskError::input(format!("\"{key}\""), format!("expected a string, found {other}"))),
+        None => {
+            let keys: Vec<&str> = object.keys().map(String::as_str).collect();
+            Err(TaskError::input(format!("\"{key}\""), format!("missing; the line has {}", keys.join(", "))))
+        }
+    }
+}
+
+/// A text, or a pair: JSON under the columns' names, or plain text with a tab before the second text.
+fn text_of_line(options: &Options, line: &str) -> Result<Text, TaskError> {
+    let [text, pair, _] = &options.columns;
+    if let Some(object) = json_line(line)? {
+        let known = options.known.as_ref().and_then(|known| known.exported.as_ref());
+        let text = key_of(&text.clone().or(known.map(|columns| columns.text.clone())), "text");
+        let pair = pair.clone().or(known.and_then(|columns| columns.pair.clone()));
+        let pair = pair.map(|column| string_of(&object, &key_of(&Some(column), "pair"))).transpose()?;
+        let second = || object.get("pair").and_then(Value::as_str).map(str::to_owned);
+        return Ok(Text { text: string_of(&object, &text)?, pair: pair.or_else(second) });
+    }
+    Ok(match line.split_once('\t') {
+        Some((text, pair)) => Text { text: text.to_owned(), pair: Some(pair.to_owned()) },
+        None => Text { text: line.to_owned(), pair: None },
+    })
+}
+
+impl FromFiles for Classify {
+    fn learned_from(options: &Options, train: &[PathBuf], start: &Config) -> Result<Classify, TaskError> {
+        let mut notes = Notes::default();
+        let mut names: Vec<String> = Vec::new();
+        for path in train {
+            let texts = options.texts(path, Need::Required, &mut notes)?;
+            names.extend(texts.labels()?.names().iter().cloned());
+        }
+        let found = Labels::found(names.iter().map(String::as_str))?;
+        let labels = options.labels(found, start, "BertForSequenceClassification")?;
+        if labels.len() < 2 {
+            let problem = format!("all rows have the label {:?}: expected two labels at least", labels.join(", "));
+            return Err(TaskError::setting("labels", problem));
+        }
+        let metrics = options.metrics(&[Metric::Accuracy, Metric::F1, Metric::Matthews]);
+        Ok(Classify { labels, length: options.length(), metrics })
+    }
+
+    fn of_model(options: &Options, config: &Config, head: TaskHead, dir: &Path) -> Result<Classify, TaskError> {
+        let TaskHead::Classify { labels: count @ 2.. } = head else {
+            return Err(other_task(dir, head, "classify"));
+        };
+        let labels = labels_of(config, count);
+        let metrics = options.metrics(&[Metric::Accuracy, Metric::F1, Metric::Matthews]);
+        Ok(Classify { labels, length: options.length(), metrics })
+    }
+
+    fn read(
+        &self,
+        options: &Options,
+        paths: &[PathBuf],
+        need: Need,
+        _: &Tokenizer,
+        notes: &mut Notes,
+    ) -> Result<Vec<classify::Row>, TaskError> {
+        let labels = Labels::given(self.labels.iter().cloned())?;
+        let mut rows = Vec::new();
+        for path in paths {
+            let texts = options.texts(path, need, notes)?;
+            let known = texts.is_labelled().then(|| texts.class_ids(&labels)).transpose()?;
+            rows.extend(texts.examples().iter().enumerate().map(|(number, row)| classify::Row {
+                text: Text { text: row.text.clone(), pair: row.pair.clone() },
+                label: known.as_ref().map(|known| known[number]),
+            }));
+        }
+        Ok(rows)
+    }
+
+    fn parse_line(&self, options: &Options, line: &str, _: &Tokenizer) -> Result<classify::Row, TaskError> {
+        Ok(classify::Row { text: text_of_line(options, line)?, label: None })
+    }
+}
+
+impl FromFiles for Regress {
+    fn learned_from(options: &Options, _: &[PathBuf], _: &Config) -> Result<Regress, TaskError> {
+        let metrics = options.metrics(&[Metric::Pearson, Metric::Spearman]);
+        Ok(Regress { length: options.length(), metrics })
+    }
+
+    fn of_model(options: &Options, config: &Config, head: TaskHead, dir: &Path) -> Result<Regress, TaskError> {
+        match head {
+            TaskHead::Classify { labels: 1 } => Regress::learned_from(options, &[], config),
+            _ => Err(other_task(dir, head, "regress")),
+        }
+    }
+
+    fn read(
+        &self,
+        options: &Options,
+        paths: &[PathBuf],
+        need: Need,
+        _: &Tokenizer,
+        notes: &mut Notes,
+    ) -> Result<Vec<regress::Row>, TaskError> {
+        let mut rows = Vec::new();
+        for path in paths {
+            let texts = options.texts(path, need, notes)?;
+            let known = texts.is_labelled().then(|| texts.scores()).transpose()?;
+            rows.extend(texts.examples().iter().enumerate().map(|(number, row)| regress::Row {
+                text: Text { text: row.text.clone(), pair: row.pair.clone() },
+                value: known.as_ref().map(|known| known[number]),
+            }));
+        }
+        Ok(rows)
+    }
+
+    fn parse_line(&self, options: &Options, line: &str, _: &Tokenizer) -> Result<regress::Row, TaskError> {
+        Ok(regress::Row { text: text_of_line(options, line)?, value: None })
+    }
+}
+
+impl FromFiles for Tag {
+    fn learned_from(options: &Options, train: &[PathBuf], start: &Config) -> Result<Tag, TaskError> {
+        let mut names: Vec<String> = Vec::new();
+        for path in train {
+            let file = TaggedSentences::read(path, options.tag_format, Need::Required)?;
+            names.extend(file.labels()?.names().iter().cloned());
+        }
+        let found = Labels::found(names.iter().map(String::as_str))?;
+        let labels = options.labels(found, start, "BertForTokenClassification")?;
+        Ok(Tag { labels, max_len: options.max_len, layers: options.layers, context: options.context })
+    }
+
+    fn of_model(options: &Options, config: &Config, head: TaskHead, dir: &Path) -> Result<Tag, TaskError> {
+        let TaskHead::Tag { labels: count, layers } = head else {
+            return Err(other_task(dir, head, "tag"));
+        };
+        Ok(Tag { labels: labels_of(config, count), max_len: options.max_len, layers, context: options.context })
+    }
+
+    fn read(
+        &self,
+        options: &Options,
+        paths: &[PathBuf],
+        need: Need,
+        _: &Tokenizer,
+        _: &mut Notes,
+    ) -> Result<Vec<tag::Row>, TaskError> {
+        let labels = Labels::given(self.labels.iter().cloned())?;
+        let mut rows = Vec::new();
+        for path in paths {
+            let file = TaggedSentences::read(path, options.tag_format, need)?;
+            let known = if file.is_tagged() { Some(file.tag_ids(&labels)?) } else { None };
+            let sentences = file.sentences();
+            for (number, sentence) in sentences.iter().enumerate() {
+                let around = if self.context { around(sentences, number, self.max_len) } else { Default::default() };
+                let labels = known.as_ref().map(|known| known[number].clone());
+                rows.push(tag::Row { words: sentence.words.clone(), labels, around, text: None });
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Plain text, or JSON with a `text` or a list of `words`.
+    fn parse_line(&self, options: &Options, line: &str, _: &Tokenizer) -> Result<tag::Row, TaskError> {
+        let Some(object) = json_line(line)? else {
+            return Ok(tag::Row::of_text(line));
+        };
+        match object.get("words") {
+            None => Ok(tag::Row::of_text(&string_of(&object, &key_of(&options.columns[0], "text"))?)),
+            Some(words) => {
+                let words: Vec<String> = serde_json::from_value(words.clone())
+                    .map_err(|_| TaskError::input("\"words\"", "expected a list of strings"))?;
+                Ok(tag::Row { words, ..tag::Row::default() })
+            }
+        }
+    }
+}
+
+/// The words around a sentence in its document, more than a sequence can hold on neither side.
+fn around(sentences: &[crate::datasets::tagged::TaggedSentence], number: usize, most: usize) -> [Vec<String>; 2] {
+    let document = sentences[number].document;
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for sentence in sentences[..number].iter().rev().take_while(|sentence| sentence.document == document) {
+        before.extend(sentence.words.iter().rev().cloned());
+        if before.len() >= most {
+            break;
+        }
+    }
+    before.reverse();
+    for sentence in sentences[number + 1..].iter().take_while(|sentence| sentence.document == document) {
+        after.extend(sentence.words.iter().cloned());
+        if after.len() >= most {
+            break;
+        }
+    }
+    [before, after]
+}
+
+impl FromFiles for Choose {
+    fn learned_from(options: &Options, _: &[PathBuf], _: &Config) -> Result<Choose, TaskError> {
+        Ok(Choose { max_len: options.max_len })
+    }
+
+    fn of_model(options: &Options, _: &Config, head: TaskHead, dir: &Path) -> Result<Choose, TaskError> {
+        match head {
+            // A folder that does not say what its one logit is for may be either.
+            TaskHead::Choose | TaskHead::Classify { labels: 1 } => Ok(Choose { max_len: options.max_len }),
+            _ => Err(other_task(dir, head, "choose")),
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Options,
+        paths: &[PathBuf],
+        need: Need,
+        _: &Tokenizer,
+        _: &mut Notes,
+    ) -> Result<Vec<choose::Row>, TaskError> {
+        let mut rows = Vec::new();
+        for path in paths {
+            let file = Choices::read(path, need)?;
+            rows.extend(file.choices().iter().map(|choice| choose::Row {
+                context: choice.context.clone(),
+                endings: choice.endings.iter().map(|ending| joined(&choice.ending_prefix, ending)).collect(),
+                label: choice.label,
+            }));
+        }
+        Ok(rows)
+    }
+
+    /// JSON with a `context` or `question` and a list of `choices` or `endings`.
+    fn parse_line(&self, _: &Options, line: &str, _: &Tokenizer) -> Result<choose::Row, TaskError> {
+        let object = json_line(line)?;
+        let object = object.ok_or_else(|| {
+            TaskError::input("line", "expected a JSON object such as {\"context\": \"…\", \"choices\": [\"…\", \"…\"]}")
+        })?;
+        let context = string_of(&object, if object.contains_key("question") { "question" } else { "context" })?;
+        let endings = object.get("choices").or_else(|| object.get("endings")).cloned().unwrap_or(Value::Null);
+        let endings: Vec<String> = serde_json::from_value(endings)
+            .map_err(|_| TaskError::input("\"choices\"", "expected a list of strings"))?;
+        Ok(choose::Row { context, endings, label: None })
+    }
+}
+
+fn joined(prefix: &str, ending: &str) -> String {
+    if prefix.is_empty() { ending.to_owned() } else { format!("{prefix} {ending}") }
+}
+
+impl Answering {
+    fn new(options: &Options) -> Result<Answering, TaskError> {
+        let default = WindowOptions::default();
+        let stride = options.stride.unwrap_or(default.stride);
+        let windows = WindowOptions { max_len: options.max_len, stride, max_question: options.max_question };
+        windows.check()?;
+        Ok(Answering { windows, extract: options.extract })
+    }
+}
+
+impl FromFiles for Answering {
+    fn learned_from(options: &Options, _: &[PathBuf], _: &Config) -> Result<Answering, TaskError> {
+        Answering::new(options)
+    }
+
+    fn of_model(options: &Options, _: &Config, head: TaskHead, dir: &Path) -> Result<Answering, TaskError> {
+        match head {
+            TaskHead::Answer => Answering::new(options),
+            _ => Err(other_task(dir, head, "answer")),
+        }
+    }
+
+    fn read(
+        &self,
+        options: &Options,
+        paths: &[PathBuf],
+        need: Need,
+        tokenizer: &Tokenizer,
+        notes: &mut Notes,
+    ) -> Result<Vec<answering::Row>, TaskError> {
+        let bad = if options.skip_bad { BadAnswers::Skip } else { BadAnswers::Error };
+        let mut rows = Vec::new();
+        for path in paths {
+            let file = Questions::read(path, bad)?;
+            let counts = file.notes();
+            notes.count(
+                path,
+                counts.moved_answers,
+                "answers stand elsewhere than answer_start says: the nearest place was taken",
+            );
+            notes.count(path, counts.skipped_answers, "answers that are not in their paragraph left out");
+            notes.count(path, counts.skipped_questions, "questions left without an answer left out");
+            let found = answering::rows(file.questions(), tokenizer, available_threads());
+            if need == Need::Required
+                && let Some(row) = found.iter().find(|row| !row.answered)
+            {
+                let problem =
+                    format!("question {} has no answers: expected \"answers\", empty if there is none", row.id);
+                return Err(TaskError::File { path: path.clone(), problem });
+            }
+            rows.extend(found);
+        }
+        Ok(rows)
+    }
+
+    /// JSON with a `question`, a `context` and perhaps an `id`.
+    fn parse_line(&self, _: &Options, line: &str, tokenizer: &Tokenizer) -> Result<answering::Row, TaskError> {
+        let object = json_line(line)?;
+        let object = object.ok_or_else(|| {
+            TaskError::input("line", "expected a JSON object such as {\"question\": \"…\", \"context\": \"…\"}")
+        })?;
+        let id = object.get("id").map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
+        let question = Question {
+            id: id.unwrap_or_default(),
+            title: String::new(),
+            question: string_of(&object, "question")?,
+            context: string_of(&object, "context")?.into(),
+            answers: Vec::new(),
+            impossible: false,
+        };
+        answering::rows(&[question], tokenizer, 1).pop().ok_or_else(|| TaskError::input("line", "no question"))
+    }
+}
+
+fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |threads| threads.get())
+}
+
+/// The names of a model's labels: `LABEL_0`, … where its configuration has none, as Transformers calls them.
+fn labels_of(config: &Config, count: usize) -> Vec<String> {
+    let named = config.labels().filter(|labels| labels.len() == count);
+    named.unwrap_or_else(|| (0..count).map(|id| format!("LABEL_{id}")).collect())
+}

@@ -1,0 +1,31 @@
+//! The tasks: each says what an example, a prediction and a score are.
+//!
+//! | module | a row → what is predicted | source |
+//! | --- | --- | --- |
+//! | [`classify`] | a text or pair → a label | Devlin et al. 2019, 4.1 |
+//! | [`regress`] | a text or pair → a number | 4.1 (STS-B) |
+//! | [`tag`] | words → a label for each; entities | 5.3 |
+//! | [`answering`] | a question and a paragraph → a part of the paragraph | 4.2, 4.3 |
+//! | [`choose`] | a context and endings → the ending | 4.4 |
+
+pub mod answering;
+pub mod choose;
+pub mod classify;
+pub mod regress;
+pub mod tag;
+mod text;
+
+pub use text::{Length, Text};
+
+/// exp(zᵢ − max) / Σ: probabilities of logits, in f64; `None` if one is not a number.
+pub(crate) fn softmax(logits: &[f32]) -> Option<Vec<f64>> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let shares: Vec<f64> = logits.iter().map(|z| f64::from(z - most).exp()).collect();
+    let sum: f64 = shares.iter().sum();
+    (sum.is_finite() && sum > 0.0).then(|| shares.iter().map(|share| share / sum).collect())
+}
+
+/// The first of the largest.
+pub(crate) fn largest(values: &[f64]) -> usize {
+    (0..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
+}

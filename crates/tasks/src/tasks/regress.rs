@@ -1,0 +1,109 @@
+//! A number for a text or a pair: [CLS] through the pooler to one output, learned by squared error.
+
+use cloze_model::{Config, TaskHead};
+use cloze_text::Tokenizer;
+use serde::Serialize;
+
+use super::{Length, Text};
+use crate::TaskError;
+use crate::datasets::known::Metric;
+use crate::example::{Example, Target};
+use crate::metrics::correlation::{pearson, spearman};
+use crate::task::{Encoded, Scores, Task};
+
+/// Regression on texts.
+#[derive(Debug, Clone)]
+pub struct Regress {
+    /// What is done with long texts.
+    pub length: Length,
+    /// What is reported beside the mean squared error; the first decides which model is best.
+    pub metrics: Vec<Metric>,
+}
+
+/// A text with its number.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// The text or pair.
+    pub text: Text,
+    /// Its number, if known.
+    pub value: Option<f32>,
+}
+
+/// The number of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Prediction {
+    /// The number.
+    pub value: f32,
+}
+
+impl Task for Regress {
+    type Row = Row;
+    type Notes = ();
+    type Prediction = Prediction;
+
+    fn head(&self) -> TaskHead {
+        TaskHead::Classify { labels: 1 }
+    }
+
+    fn describe(&self, config: &mut Config) {
+        // What Transformers gives a single label.
+        config.set_labels(&["LABEL_0".to_owned()]);
+        config.extra.insert("problem_type".to_owned(), "regression".into());
+    }
+
+    fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
+        let (sequences, cut) = self.length.sequences(tokenizer, &row.text)?;
+        Ok(Encoded { examples: vec![Example { sequences, target: Target::Value(row.value) }], cut, notes: () })
+    }
+
+    fn predict(&self, row: &Row, _: &Encoded<()>, logits: &[Vec<f32>]) -> Result<Prediction, TaskError> {
+        match logits.first().and_then(|logits| logits.first()) {
+            Some(value) if value.is_finite() => Ok(Prediction { value: *value }),
+            _ => Err(TaskError::Logits(format!("text {:?}", row.text.text))),
+        }
+    }
+
+    fn scores(&self, rows: &[&Row], predictions: &[&Prediction]) -> Scores {
+        let known = rows
+            .iter()
+            .zip(predictions)
+            .filter_map(|(row, found)| Some((f64::from(row.value?), f64::from(found.value))));
+        let (gold, predicted): (Vec<f64>, Vec<f64>) = known.unzip();
+        let value = |metric: &Metric| match metric {
+            Metric::Spearman => ("spearman", spearman(&gold, &predicted)),
+            _ => ("pearson", pearson(&gold, &predicted)),
+        };
+        // A correlation with a constant is no number.
+        let named = |(name, score): (&str, Option<f64>)| (name.to_owned(), score.unwrap_or(f64::NAN));
+        let mut values: Vec<(String, f64)> = self.metrics.iter().map(value).map(named).collect();
+        let squares: f64 = gold.iter().zip(&predicted).map(|(a, b)| (a - b).powi(2)).sum();
+        values.push(("mean_squared_error".to_owned(), squares / gold.len().max(1) as f64));
+        let constant = predicted.first().filter(|first| predicted.len() > 1 && predicted.iter().all(|x| x == *first));
+        Scores {
+            rows: gold.len(),
+            values,
+            details: serde_json::Map::new(),
+            collapsed: constant.map(|value| format!("{value}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn correlations_decide() {
+        let task = Regress { length: Length::default(), metrics: vec![Metric::Spearman, Metric::Pearson] };
+        let rows: Vec<Row> = [1.0, 2.0, 3.0].map(|v| Row { text: Text::default(), value: Some(v) }).to_vec();
+        let rows: Vec<&Row> = rows.iter().collect();
+        let found = [0.0, 1.0, 10.0].map(|value| Prediction { value });
+        let scores = task.scores(&rows, &found.iter().collect::<Vec<_>>());
+        assert_eq!((scores.main_name(), scores.main()), ("spearman", 1.0));
+        assert!(scores.get("pearson").unwrap() < 1.0);
+        assert_eq!(scores.get("mean_squared_error"), Some(17.0));
+        let constant = [Prediction { value: 2.0 }; 3];
+        let scores = task.scores(&rows, &constant.iter().collect::<Vec<_>>());
+        assert!(scores.main().is_nan() && scores.collapsed.is_some());
+    }
+}

@@ -1,0 +1,360 @@
+//! A label for each word: its first piece's hidden state through one dense layer; entities of the labels, if they are such.
+
+use std::ops::Range;
+
+use cloze_model::{Config, TaskHead};
+use cloze_text::Tokenizer;
+use serde::Serialize;
+use serde_json::json;
+
+use super::{largest, softmax};
+use crate::TaskError;
+use crate::example::{Example, Target};
+use crate::metrics::classes::accuracy;
+use crate::metrics::entities::{entities, entity_scores};
+use crate::sequence::Sequence;
+use crate::task::{Encoded, Scores, Task};
+
+/// Tagging of words.
+#[derive(Debug, Clone)]
+pub struct Tag {
+    /// The labels' names by their numbers.
+    pub labels: Vec<String>,
+    /// Tokens of a sequence at most; a longer sentence is read in several, cut between words.
+    pub max_len: usize,
+    /// The last layers under the head, side by side: 1, or several for the feature-based way.
+    pub layers: usize,
+    /// Whether a sequence is filled up with what surrounds the sentence in its document ("the maximal document context").
+    pub context: bool,
+}
+
+/// A sentence with its labels.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Row {
+    /// Its words.
+    pub words: Vec<String>,
+    /// Their labels' numbers, if known.
+    pub labels: Option<Vec<usize>>,
+    /// The words before it in its document, the nearest last, and those after it.
+    pub around: [Vec<String>; 2],
+    /// Where the words lie in a text, in bytes, if they come from one.
+    pub text: Option<(String, Vec<Range<usize>>)>,
+}
+
+impl Row {
+    /// A text as words: what stands between white space, with punctuation at its ends split off.
+    pub fn of_text(text: &str) -> Row {
+        let places = words_of(text);
+        let words = places.iter().map(|place| text[place.clone()].to_owned()).collect();
+        Row { words, text: Some((text.to_owned(), places)), ..Row::default() }
+    }
+}
+
+/// The places of a text's words. Punctuation inside a word ("U.N.", "don't") stays in it but for the text's way of writing it last.
+fn words_of(text: &str) -> Vec<Range<usize>> {
+    let mut words = Vec::new();
+    let mut push_run = |start: usize, end: usize| {
+        let run = &text[start..end];
+        let is_mark = |c: char| !c.is_alphanumeric();
+        let (Some(first), Some(last)) = (run.find(char::is_alphanumeric), run.rfind(char::is_alphanumeric)) else {
+            words.extend(run.char_indices().map(|(i, c)| start + i..start + i + c.len_utf8()));
+            return;
+        };
+        let mut core_end = last + run[last..].chars().next().map_or(0, char::len_utf8);
+        // "U.N." and "e.g." keep their last full stop: there is another inside.
+        if run[core_end..].starts_with('.') && run[first..core_end].contains('.') {
+            core_end += 1;
+        }
+        let marks = |range: Range<usize>| {
+            run[range.clone()].char_indices().map(move |(i, c)| {
+                let at = start + range.start + i;
+                at..at + c.len_utf8()
+            })
+        };
+        debug_assert!(run[..first].chars().all(is_mark));
+        words.extend(marks(0..first));
+        words.push(start + first..start + core_end);
+        words.extend(marks(core_end..run.len()));
+    };
+    let mut start = None;
+    for (at, c) in text.char_indices() {
+        match (c.is_whitespace(), start) {
+            (true, Some(from)) => {
+                push_run(from, at);
+                start = None;
+            }
+            (false, None) => start = Some(at),
+            _ => {}
+        }
+    }
+    if let Some(from) = start {
+        push_run(from, text.len());
+    }
+    words
+}
+
+/// The labels of a sentence's words.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Prediction {
+    /// The words.
+    pub words: Vec<String>,
+    /// Their labels.
+    pub tags: Vec<String>,
+    /// The probability of each word's label.
+    pub probabilities: Vec<f64>,
+    /// The entities that the labels spell, if they are entities' labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entities: Option<Vec<Entity>>,
+}
+
+/// An entity in a sentence.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Entity {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its words: the text from the first to the last, or joined by spaces.
+    pub text: String,
+    /// The first word, and the one after the last.
+    pub words: [usize; 2],
+    /// The first character of the text and the one after the last; none without a text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub characters: Option<[usize; 2]>,
+    /// The mean probability of its words' labels.
+    pub score: f64,
+}
+
+impl Tag {
+    /// Whether the labels are those of entities (B-PER, I-PER, …).
+    pub fn has_entities(&self) -> bool {
+        self.labels.iter().any(|label| ["B-", "I-", "S-", "E-"].iter().any(|part| label.starts_with(part)))
+    }
+
+    /// The pieces of each word; a word that the tokenizer sees nothing in is \[UNK\].
+    fn pieces(words: &[String], tokenizer: &Tokenizer) -> Vec<Vec<u32>> {
+        let one = |word: &String| match tokenizer.encode(word) {
+            pieces if pieces.is_empty() => vec![tokenizer.special().unk],
+            pieces => pieces,
+        };
+        words.iter().map(one).collect()
+    }
+}
+
+/// What fits into `room` tokens of the words nearest to a sentence: how many words, and their tokens.
+fn nearest<'a>(words: impl Iterator<Item = &'a Vec<u32>>, room: usize) -> (usize, usize) {
+    let mut tokens = 0;
+    let fits = |word: &&Vec<u32>| {
+        tokens += word.len();
+        tokens <= room
+    };
+    let (mut count, mut used) = (0, 0);
+    for word in words.take_while(fits) {
+        count += 1;
+        used += word.len();
+    }
+    (count, used)
+}
+
+impl Task for Tag {
+    type Row = Row;
+    type Notes = ();
+    type Prediction = Prediction;
+
+    fn head(&self) -> TaskHead {
+        TaskHead::Tag { labels: self.labels.len(), layers: self.layers }
+    }
+
+    fn describe(&self, config: &mut Config) {
+        config.set_labels(&self.labels);
+        config.extra.remove("problem_type");
+    }
+
+    fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
+        let special = tokenizer.special();
+        let room = self.max_len.saturating_sub(2);
+        if room == 0 {
+            let problem = format!("is {}: expected 3 at least, so that a token fits", self.max_len);
+            return Err(TaskError::setting("max-len", problem));
+        }
+        let mut pieces = Tag::pieces(&row.words, tokenizer);
+        let mut cut = 0;
+        for word in &mut pieces {
+            cut += word.len().saturating_sub(room);
+            word.truncate(room);
+        }
+        let mut examples = Vec::new();
+        let mut first = 0;
+        while first < pieces.len() {
+            let (count, own) = nearest(pieces[first..].iter(), room);
+            let words = first..first + count;
+            let [before, after] = if self.context && words.len() == pieces.len() {
+                // Half of what is left on either side; what one side does not need, the other may use.
+                let left = room - own;
+                let [back, on] = [&row.around[0], &row.around[1]].map(|words| Tag::pieces(words, tokenizer));
+                let (_, wanted) = nearest(on.iter(), left / 2);
+                let (behind, used) = nearest(back.iter().rev(), left - wanted);
+                let (ahead, _) = nearest(on.iter(), left - used);
+                [back[back.len() - behind..].concat(), on[..ahead].concat()]
+            } else {
+                [Vec::new(), Vec::new()]
+            };
+            let mut ids = vec![special.cls];
+            ids.extend(before);
+            let mut rows = Vec::with_capacity(count);
+            for word in &pieces[words.clone()] {
+                rows.push(ids.len() as u32);
+                ids.extend(word);
+            }
+            ids.extend(after);
+            ids.push(special.sep);
+            let labels = row.labels.as_ref().map(|labels| labels[words.clone()].to_vec());
+            let sequence = Sequence { segments: vec![0; ids.len()], ids };
+            examples.push(Example { sequences: vec![sequence], target: Target::Tags { rows, labels } });
+            first = words.end;
+        }
+        Ok(Encoded { examples, cut, notes: () })
+    }
+
+    fn predict(&self, row: &Row, _: &Encoded<()>, logits: &[Vec<f32>]) -> Result<Prediction, TaskError> {
+        let mut prediction =
+            Prediction { words: row.words.clone(), tags: Vec::new(), probabilities: Vec::new(), entities: None };
+        for logits in logits.iter().flat_map(|logits| logits.chunks(self.labels.len())) {
+            let shares = softmax(logits).filter(|shares| shares.len() == self.labels.len());
+            let shares = shares.ok_or_else(|| TaskError::Logits(format!("sentence {:?}", row.words.join(" "))))?;
+            let class = largest(&shares);
+            prediction.tags.push(self.labels[class].clone());
+            prediction.probabilities.push(shares[class]);
+        }
+        if self.has_entities() {
+            let entity = |found: crate::metrics::entities::Entity| {
+                let words = found.start..found.end;
+                let place = row.text.as_ref().and_then(|(text, places)| {
+                    let bytes = places.get(words.start)?.start..places.get(words.end.checked_sub(1)?)?.end;
+                    let before = text[..bytes.start].chars().count();
+                    Some((text[bytes.clone()].to_owned(), [before, before + text[bytes].chars().count()]))
+                });
+                let (text, characters) = match place {
+                    Some((text, characters)) => (text, Some(characters)),
+                    None => (row.words[words.clone()].join(" "), None),
+                };
+                let shares = &prediction.probabilities[words.clone()];
+                let score = shares.iter().sum::<f64>() / shares.len().max(1) as f64;
+                Entity { kind: found.kind, text, words: [words.start, words.end], characters, score }
+            };
+            prediction.entities = Some(entities(&prediction.tags).into_iter().map(entity).collect());
+        }
+        Ok(prediction)
+    }
+
+    fn scores(&self, rows: &[&Row], predictions: &[&Prediction]) -> Scores {
+        let known: Vec<(&Vec<usize>, &Prediction)> =
+            rows.iter().zip(predictions).filter_map(|(row, found)| Some((row.labels.as_ref()?, *found))).collect();
+        let name = |label: &usize| self.labels[*label].as_str();
+        let gold: Vec<Vec<&str>> = known.iter().map(|(labels, _)| labels.iter().map(name).collect()).collect();
+        let found: Vec<Vec<&str>> =
+            known.iter().map(|(_, found)| found.tags.iter().map(String::as_str).collect()).collect();
+        let number = |tag: &&str| self.labels.iter().position(|label| label == tag).unwrap_or(0);
+        let predicted: Vec<usize> = found.iter().flatten().map(number).collect();
+        let flat: Vec<usize> = known.iter().flat_map(|(labels, _)| labels.iter().copied()).collect();
+        let share = ("accuracy".to_owned(), accuracy(&flat, &predicted));
+        let mut scores = Scores { rows: known.len(), ..Scores::default() };
+        if self.has_entities() {
+            let of_entities = entity_scores(&gold, &found);
+            let micro = of_entities.micro;
+            let named = [("f1", micro.f1), ("precision", micro.precision), ("recall", micro.recall)];
+            scores.values.extend(named.map(|(name, value)| (name.to_owned(), value)));
+            scores.details.insert("by_type".to_owned(), json!(of_entities.by_type));
+            scores.details.insert("macro_average".to_owned(), json!(of_entities.macro_average));
+        }
+        scores.values.push(share);
+        let first = predicted.first().copied();
+        let several = flat.iter().any(|label| Some(label) != flat.first());
+        let same = several && predicted.iter().all(|label| Some(*label) == first);
+        scores.collapsed = first.filter(|_| same).map(|label| self.labels[label].clone());
+        scores
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_into_words_with_their_places() {
+        let words = |text: &str| Row::of_text(text).words;
+        assert_eq!(words("The U.N. said: \"No!\""), ["The", "U.N.", "said", ":", "\"", "No", "!", "\""]);
+        assert_eq!(words("(Paris), don't."), ["(", "Paris", ")", ",", "don't", "."]);
+        assert_eq!(words("  -- é\u{a0}日本。 "), ["-", "-", "é", "日本", "。"]);
+        assert!(words(" \n").is_empty());
+        let row = Row::of_text("In «Köln» a");
+        let (text, places) = row.text.unwrap();
+        assert_eq!(places.iter().map(|p| &text[p.clone()]).collect::<Vec<_>>(), row.words);
+    }
+
+    fn tokenizer() -> Tokenizer {
+        let tokens =
+            ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "new", "york", "ny", "##c", "##s", "is", "big", "."];
+        Tokenizer::from_tokens(tokens.map(str::to_owned).to_vec(), false).unwrap()
+    }
+
+    fn task(max_len: usize, context: bool) -> Tag {
+        let labels = ["O", "B-LOC", "I-LOC"].map(str::to_owned).to_vec();
+        Tag { labels, max_len, layers: 1, context }
+    }
+
+    fn row(words: &[&str], labels: &[usize]) -> Row {
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        Row { words, labels: Some(labels.to_vec()), ..Row::default() }
+    }
+
+    #[test]
+    fn first_pieces_carry_the_labels() {
+        let t = tokenizer();
+        let encoded = task(16, false).encode(&row(&["NYCs", "is", "\u{200b}", "big"], &[1, 0, 0, 0]), &t).unwrap();
+        assert_eq!(encoded.examples.len(), 1);
+        let example = &encoded.examples[0];
+        assert_eq!(example.sequences[0].ids, [2, 7, 8, 9, 10, 1, 11, 3]);
+        let target = Target::Tags { rows: vec![1, 4, 5, 6], labels: Some(vec![1, 0, 0, 0]) };
+        assert_eq!(example.target, target);
+    }
+
+    #[test]
+    fn long_sentences_are_read_in_parts_cut_between_words() {
+        let t = tokenizer();
+        let long = row(&["new", "york", "nycs", "is", "big"], &[1, 2, 1, 0, 0]);
+        let encoded = task(5, false).encode(&long, &t).unwrap();
+        let ids: Vec<_> = encoded.examples.iter().map(|example| example.sequences[0].ids.clone()).collect();
+        assert_eq!(ids, [vec![2, 5, 6, 3], vec![2, 7, 8, 9, 3], vec![2, 10, 11, 3]]);
+        assert_eq!(encoded.cut, 0);
+        // A word longer than a sequence keeps its first pieces.
+        let encoded = task(4, false).encode(&row(&["nycs"], &[1]), &t).unwrap();
+        assert_eq!((encoded.examples[0].sequences[0].ids.clone(), encoded.cut), (vec![2, 7, 8, 3], 1));
+        assert!(task(2, false).encode(&long, &t).is_err());
+    }
+
+    #[test]
+    fn context_surrounds_the_sentence_and_is_not_judged() {
+        let t = tokenizer();
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let around = [words(&["big", "new"]), words(&[".", "york", "big"])];
+        let sentence = Row { around, ..row(&["is"], &[0]) };
+        let encoded = task(6, true).encode(&sentence, &t).unwrap();
+        // Room for four: the sentence, and of what is around it one word before and two after, or two and one.
+        assert_eq!(encoded.examples[0].sequences[0].ids, [2, 11, 5, 10, 12, 3]);
+        let Target::Tags { rows, .. } = &encoded.examples[0].target else { panic!("tags") };
+        assert_eq!(rows, &[3]);
+    }
+
+    #[test]
+    fn entities_have_places_in_the_text() {
+        let task = task(16, false);
+        let row = Row::of_text("é New York.");
+        let logits = vec![vec![9.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 9.0, 9.0, 0.0, 0.0]];
+        let found = task.predict(&row, &Encoded { examples: vec![], cut: 0, notes: () }, &logits).unwrap();
+        assert_eq!(found.tags, ["O", "B-LOC", "I-LOC", "O"]);
+        let entities = found.entities.unwrap();
+        assert_eq!(entities.len(), 1);
+        assert_eq!((entities[0].text.as_str(), entities[0].characters), ("New York", Some([2, 10])));
+        assert!(entities[0].score > 0.99);
+    }
+}

@@ -1,0 +1,66 @@
+//! One text, or two, as sequences of ids.
+
+use cloze_text::Tokenizer;
+
+use crate::TaskError;
+
+use crate::sequence::{Sequence, text_windows, truncate_pair};
+
+/// A text, or a pair of texts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Text {
+    /// The text, or the first one.
+    pub text: String,
+    /// The second text.
+    pub pair: Option<String>,
+}
+
+/// What becomes of texts that are longer than a sequence may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Length {
+    /// Tokens of a sequence at most, the special ones counted.
+    pub max_len: usize,
+    /// The step from one window of a long text to the next; none: what does not fit is cut off.
+    pub stride: Option<usize>,
+}
+
+impl Default for Length {
+    /// The paper's 128, the rest cut off.
+    fn default() -> Length {
+        Length { max_len: 128, stride: None }
+    }
+}
+
+impl Length {
+    /// The sequences of a text, more than one only if it is read in windows, and how many tokens were cut off.
+    ///
+    /// # Errors
+    /// A length that leaves no room for a token.
+    pub fn sequences(&self, tokenizer: &Tokenizer, text: &Text) -> Result<(Vec<Sequence>, usize), TaskError> {
+        let special = tokenizer.special();
+        let mut first = tokenizer.encode(&text.text);
+        let mut second = text.pair.as_ref().map(|pair| tokenizer.encode(pair));
+        let frame = if second.is_some() { 3 } else { 2 };
+        let room = self.max_len.saturating_sub(frame);
+        if room == 0 {
+            let problem = format!("is {}: expected {} at least, so that a token fits", self.max_len, frame + 1);
+            return Err(TaskError::setting("max-len", problem));
+        }
+        let all = first.len() + second.as_ref().map_or(0, Vec::len);
+        if let Some(stride) = self.stride
+            && all > room
+        {
+            // The pair, a question about the text for instance, stands in every window: it may take half of the room.
+            let most = second.as_ref().map_or(0, |pair| pair.len().min(room / 2));
+            let cut = second.as_mut().map_or(0, |pair| {
+                let cut = pair.len() - most;
+                pair.truncate(most);
+                cut
+            });
+            return Ok((text_windows(special, &first, second.as_deref(), self.max_len, stride)?, cut));
+        }
+        let mut none = Vec::new();
+        let cut = truncate_pair(&mut first, second.as_mut().unwrap_or(&mut none), room);
+        Ok((vec![Sequence::framed(special, &first, second.as_deref())], cut))
+    }
+}
