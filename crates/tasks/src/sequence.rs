@@ -39,8 +39,8 @@ impl Sequence {
 /// Takes tokens from the longer text's end, one by one, until both together have at most `room` (a model's length less
 /// the three of the frame); returns how many were taken, so that callers can count the rows that were cut.
 ///
-/// Of two equally long texts the second gives first: google-research/bert's `_truncate_seq_pair`, and `longest_first` of
-/// Transformers' tokenizers in Python. (The `tokenizers` crate spares the second text instead, so its rows may
+/// Of two equally long texts the second gives first: google-research/bert's `_truncate_seq_pair`, and `longest_first`
+/// of Transformers' tokenizers in Python. (The `tokenizers` crate spares the second text instead, so its rows may
 /// differ by one token on each side.)
 pub fn truncate_pair<T>(a: &mut Vec<T>, b: &mut Vec<T>, room: usize) -> usize {
     let before = a.len() + b.len();
@@ -79,8 +79,8 @@ pub fn text_windows(
             match pair {
                 None => format!("{max_len} leaves no room for text beside [CLS] and [SEP]; at least 3 are needed"),
                 Some(pair) => format!(
-                    "{max_len} leaves no room for the text beside its pair of {} tokens and three special ones; shorten \
-                     the pair or raise max_len to {} at least",
+                    "{max_len} leaves no room for the text beside its pair of {} tokens and three special ones; \
+                     shorten the pair or raise max_len to {} at least",
                     pair.len(),
                     frame + 1
                 ),
@@ -103,8 +103,8 @@ pub(crate) fn check_stride(stride: usize) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// The windows over `len` tokens: `room` tokens each, the last perhaps fewer, begun `stride` apart but never with a gap.
-/// `room` and `stride` are at least 1.
+/// The windows over `len` tokens: `room` tokens each, the last perhaps fewer, begun `stride` apart but never with a
+/// gap. `room` and `stride` are at least 1.
 pub(crate) fn spans(len: usize, room: usize, stride: usize) -> Vec<Range<usize>> {
     let step = stride.min(room);
     let mut spans = Vec::with_capacity(1 + len.saturating_sub(room).div_ceil(step));
@@ -161,13 +161,16 @@ mod tests {
 
     #[test]
     fn windows_step_and_end_with_the_text() {
-        assert_eq!(spans(0, 4, 2), [0..0]);
-        assert_eq!(spans(4, 4, 2), [0..4]);
-        assert_eq!(spans(5, 4, 2), [0..4, 2..5]);
-        assert_eq!(spans(9, 4, 2), [0..4, 2..6, 4..8, 6..9]);
+        let cut = |len, room, stride| -> Vec<(usize, usize)> {
+            spans(len, room, stride).into_iter().map(|span| (span.start, span.end)).collect()
+        };
+        assert_eq!(cut(0, 4, 2), [(0, 0)]);
+        assert_eq!(cut(4, 4, 2), [(0, 4)]);
+        assert_eq!(cut(5, 4, 2), [(0, 4), (2, 5)]);
+        assert_eq!(cut(9, 4, 2), [(0, 4), (2, 6), (4, 8), (6, 9)]);
         // A step beyond the window would skip tokens.
-        assert_eq!(spans(9, 4, 100), [0..4, 4..8, 8..9]);
-        assert_eq!(spans(3, usize::MAX, usize::MAX), [0..3]);
+        assert_eq!(cut(9, 4, 100), [(0, 4), (4, 8), (8, 9)]);
+        assert_eq!(cut(3, usize::MAX, usize::MAX), [(0, 3)]);
     }
 
     #[test]

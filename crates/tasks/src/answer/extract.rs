@@ -2,7 +2,8 @@
 //!
 //! The search is `write_predictions` of google-research/bert, with its order of equals, except that
 //!
-//! - texts are cut out of the context by their bytes (see [`answer`](super)), and those without characters are no answer;
+//! - texts are cut out of the context by their bytes (see [`answer`](super)), and those without characters are no
+//!   answer;
 //! - the null answer and the best other one are in the list whatever its length (Google's code appends the first only
 //!   and fails if the second is missing);
 //! - where it makes up an answer "empty" because none is possible, there is none.
@@ -31,9 +32,9 @@ pub struct ExtractOptions {
     pub n_best: usize,
     /// Tokens of an answer at most.
     pub max_answer: usize,
-    /// For data where a question may have no answer (SQuAD 2.0): by how much the null answer's score must exceed the best
-    /// other one's to be preferred (`null_score_diff_threshold`; 0 in Google's code, tuned on a development set in the
-    /// paper). None: every question has an answer (SQuAD 1.1).
+    /// For data where a question may have no answer (SQuAD 2.0): by how much the null answer's score must exceed the
+    /// best other one's to be preferred (`null_score_diff_threshold`; 0 in Google's code, tuned on a development set in
+    /// the paper). None: every question has an answer (SQuAD 1.1).
     pub null_threshold: Option<f32>,
 }
 
@@ -101,13 +102,13 @@ impl Candidate {
 /// Finds the best answers to a question in the logits of all its windows.
 ///
 /// A candidate begins at one of the `n_best` rows with the greatest start logits of its window and ends at one of those
-/// with the greatest end logits, both in the context, the begin where it has most of the context around it, not after the
-/// end, and at most `max_answer` tokens long. The null answer's score is the least, over the windows, of \[CLS\]'s start
-/// and end logit: every window must want it (Devlin et al. 2019, section 4.3, as in Google's code).
+/// with the greatest end logits, both in the context, the begin where it has most of the context around it, not after
+/// the end, and at most `max_answer` tokens long. The null answer's score is the least, over the windows, of \[CLS\]'s
+/// start and end logit: every window must want it (Devlin et al. 2019, section 4.3, as in Google's code).
 ///
 /// # Errors
-/// `n_best` or `max_answer` is 0, a threshold that is no number; no windows; logits that are not one for each row or not
-/// finite; windows of another context.
+/// `n_best` or `max_answer` is 0, a threshold that is no number; no windows; logits that are not one for each row or
+/// not finite; windows of another context.
 pub fn extract(
     context: &EncodedContext,
     windows: &[Window],
@@ -265,8 +266,8 @@ fn check(
             return Err(TaskError::input(
                 format!("window {i}"),
                 format!(
-                    "pieces {pieces:?} from row {} of {rows} do not fit a context of {} pieces; windows and context must \
-                     belong together",
+                    "pieces {pieces:?} from row {} of {rows} do not fit a context of {} pieces; windows and context \
+                     must belong together",
                     window.context_start,
                     context.pieces().len()
                 ),
@@ -359,9 +360,9 @@ mod tests {
     fn frame_and_question_and_inverted_spans_are_no_answers() {
         let context = context("the cat sat on the mat");
         let start = [(0, 9.0), (1, 8.0), (3, 7.0), (7, 6.0), (4, 1.0)];
-        let end = [(0, 9.0), (2, 8.0), (10, 7.0), (5, 6.0), (8, 1.0)];
+        let end = [(0, 9.0), (2, 8.0), (10, 7.0), (5, 6.5), (8, 1.0)];
         let found = one(&context, &start, &end, ExtractOptions::default());
-        // Row 7 to row 8, and 4 to 5; the frame's rows and 7 to 5 are passed over.
+        // Rows 4 to 5, and 7 to 8; the frame's rows and 7 to 5 are passed over.
         assert_eq!(found.best.text, "the cat");
         assert_eq!(found.n_best[1].text, "on the");
         // In Google's code the n best rows are those of all rows, so that of two none may be in the context.

@@ -7,11 +7,11 @@ use crate::TaskError;
 const NO_ANSWER: (usize, usize) = (0, 0);
 
 /// First and last row of an answer in a window: the pieces that cover its characters. Of an answer within a piece, that
-/// piece whole ("Japan" of "Japanese").
+/// piece whole ("art" of "artist", if that is one piece).
 ///
 /// `answer` is the first byte in the context and the text that stands there (SQuAD's `answer_start` counts characters);
-/// none for a question without an answer. Both rows are 0, those of \[CLS\], without an answer and for an answer that is
-/// not wholly in this window: in SQuAD 1.1 too, as in google-research/bert.
+/// none for a question without an answer. Both rows are 0, those of \[CLS\], without an answer and for an answer that
+/// is not wholly in this window: in SQuAD 1.1 too, as in google-research/bert.
 ///
 /// # Errors
 /// The answer is empty, does not stand at that byte of the context, or has no token of the context (white space only).

@@ -1,6 +1,12 @@
-//! What this module's tests share.
+//! What this module's tests share, and the tests of the whole way from text to answers: against Transformers' results
+//! (`fixtures/answer`) and on SQuAD.
+
+use std::path::{Path, PathBuf};
 
 use cloze_text::{SPECIAL_TOKENS, Tokenizer};
+
+use super::{EncodedContext, ExtractOptions, Logits, WindowOptions, extract, target, windows};
+use crate::sequence::{text_windows, truncate_pair};
 
 /// A small vocabulary of our own: English, digits, punctuation, a few characters of other scripts.
 pub(super) fn tokenizer(cased: bool) -> Tokenizer {
@@ -69,11 +75,6 @@ pub(super) fn random_text(numbers: &mut Numbers, parts: usize) -> String {
     ];
     (0..numbers.below(parts + 1)).map(|_| PARTS[numbers.below(PARTS.len())]).collect()
 }
-
-use std::path::{Path, PathBuf};
-
-use super::{EncodedContext, ExtractOptions, Logits, WindowOptions, extract, target, windows};
-use crate::sequence::{text_windows, truncate_pair};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/answer")
@@ -194,7 +195,7 @@ fn windows_targets_and_answers_are_those_of_transformers() {
         }
     }
     // Each kind of case is there.
-    assert!(cases.len() > 10 && found_targets > 15 && answers > 400 && nulls > 20 && cut > 0);
+    assert!(cases.len() > 10 && found_targets > 10 && answers > 600 && nulls > 30 && cut > 0);
     assert!(cases.iter().flat_map(|c| &c.searches).any(|s| s.null_threshold.is_some() && s.prediction.is_empty()));
 }
 
@@ -261,11 +262,10 @@ fn squad_answers_survive_the_round_trip() {
             several += usize::from(made.windows.len() > 1);
             cut += usize::from(made.question_cut > 0);
             exact += usize::from(best.text == gold);
-            if best.text != gold && !best.text.contains(gold.trim()) {
-                println!("{gold:?} → {best:?}");
-            }
+            assert!(best.text.contains(gold.trim()), "{gold:?} → {best:?}");
         }
     }
     println!("{questions} questions, {several} with several windows, {cut} cut, {exact} exact");
-    assert!(questions > 10_000 && several > 1_000);
+    // The others begin or end within a word, or hold outer white space.
+    assert!(questions > 10_000 && several > 1_000 && exact * 100 > questions * 99);
 }

@@ -17,8 +17,8 @@ pub struct WindowOptions {
     /// Tokens of a window at most, the frame included.
     pub max_len: usize,
     /// Tokens of the context from one window's begin to the next one's: a step, not an overlap (see
-    /// [`answer`](crate::answer)). A step longer than a window's part of the context is taken for that part's length, so
-    /// that every token of the context is in at least one window.
+    /// [`answer`](crate::answer)). A step longer than a window's part of the context is taken for that part's length,
+    /// so that every token of the context is in at least one window.
     pub stride: usize,
     /// Tokens of a question at most; the rest is cut off.
     pub max_question: usize,
@@ -45,8 +45,8 @@ impl WindowOptions {
             return Err(TaskError::input(
                 "max_len",
                 format!(
-                    "{} leaves no room for context beside a question of {} tokens and {FRAME} special ones; expected more \
-                     than {taken}: raise max_len or lower max_question",
+                    "{} leaves no room for context beside a question of {} tokens and {FRAME} special ones; expected \
+                     more than {taken}: raise max_len or lower max_question",
                     self.max_len, self.max_question
                 ),
             ));
@@ -138,8 +138,8 @@ pub fn windows(
     Ok(Windows { windows, question_cut })
 }
 
-/// For each token, the span that shows most of its surroundings: the greatest of min(tokens before it, tokens after it),
-/// and for equals a little for the span's length, and then the first. The formula, in doubles, is Google's
+/// For each token, the span that shows most of its surroundings: the greatest of min(tokens before it, tokens after
+/// it), and for equals a little for the span's length, and then the first. The formula, in doubles, is Google's
 /// (`_check_is_max_context`), to fall on the same side of its near ties.
 fn most_context(spans: &[Range<usize>], tokens: usize) -> Vec<usize> {
     let mut best = vec![(f64::NEG_INFINITY, 0); tokens];
@@ -191,8 +191,8 @@ mod tests {
 
     #[test]
     fn the_span_with_most_around_a_token_is_its_home() {
-        // "the man went to the | to the store and bought | and bought a gallon of", with a step of 3: "bought" is at
-        // home in the last, where it has one token before and three after it.
+        // A step of 3: token 7 ends the second span, with nothing after it; the third has one before
+        // it and three after.
         let home = most_context(&[0..5, 3..8, 6..11], 11);
         assert_eq!(home, [0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2]);
         // Equally much around: the longer span, then the first.
