@@ -138,6 +138,8 @@ pub struct Best {
     pub step: u64,
     /// Epochs done then.
     pub epoch: f64,
+    /// The deciding score's name.
+    pub metric: String,
     /// The deciding score.
     pub score: f64,
     /// All scores as one JSON object.
@@ -479,8 +481,14 @@ impl<'a, T: Task> Run<'a, T> {
         self.log.scalars(self.state.step, &figures)?;
         if best {
             checkpoint::save_model(&self.folder, &self.learner.model, &self.tokenizer)?;
-            let (step, collapsed) = (self.state.step, scores.collapsed.clone());
-            self.state.best = Some(Best { step, epoch, score, scores: scores.to_json(), collapsed });
+            self.state.best = Some(Best {
+                step: self.state.step,
+                epoch,
+                metric: scores.main_name().to_owned(),
+                score,
+                scores: scores.to_json(),
+                collapsed: scores.collapsed.clone(),
+            });
             self.state.worse = 0;
         } else {
             self.state.worse += 1;

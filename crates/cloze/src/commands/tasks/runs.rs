@@ -253,7 +253,9 @@ pub fn summary(ended: &Ended, out: &Path, train_rows: usize, dev_rows: usize) ->
 
 /// The runs as a table: one line each, then mean and standard deviation.
 pub fn table(ended: &Ended) -> String {
-    let mut names: Vec<String> = Vec::new();
+    // The deciding score first.
+    let bests = ended.done.iter().filter_map(|run| run.best.as_ref());
+    let mut names: Vec<String> = bests.map(|best| best.metric.clone()).take(1).collect();
     for scores in ended.done.iter().filter_map(|run| run.best.as_ref()).filter_map(|best| best.scores.as_object()) {
         for (name, value) in scores {
             if value.is_number() && name != "rows" && !names.contains(name) {
