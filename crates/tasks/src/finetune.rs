@@ -468,9 +468,7 @@ impl<'a, T: Task> Run<'a, T> {
         })?;
         let (scores, epoch) = (judged.scores, self.epoch());
         let score = scores.main();
-        // A score that is not a number, such as a correlation with a constant, is worse than any.
-        let before = self.state.best.as_ref().map(|best| best.score);
-        let best = before.is_none_or(|before| score > before || before.is_nan() && !score.is_nan());
+        let best = is_better(score, self.state.best.as_ref().map(|best| best.score));
         self.log.append(&json!({
             "kind": "eval", "step": self.state.step, "epoch": epoch, "loss": judged.loss, "scores": scores.to_json(),
             "eval_seconds": began.elapsed().as_secs_f64(), "best": best,
@@ -539,6 +537,11 @@ impl<'a, T: Task> Run<'a, T> {
             steps: self.state.step,
         }
     }
+}
+
+/// Whether a score is the best so far. One that is not a number, such as a correlation with a constant, is worse than any.
+pub fn is_better(score: f64, before: Option<f64>) -> bool {
+    before.is_none_or(|before| score > before || before.is_nan() && !score.is_nan())
 }
 
 fn settings_path(folder: &RunFolder) -> PathBuf {

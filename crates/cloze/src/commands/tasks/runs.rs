@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use cloze_engine::Device;
-use cloze_tasks::finetune::{Best, FineTuning, News, Outcome, finetune};
+use cloze_tasks::finetune::{Best, FineTuning, News, Outcome, finetune, is_better};
 use cloze_tasks::metrics::spread::spread;
 use cloze_tasks::{Settings, Task, TaskError};
 use serde::{Deserialize, Serialize};
@@ -126,8 +126,8 @@ pub fn run_all<T: Task>(
                 Err(other) => return Err(other),
             },
         }
-        let best = done.iter().map(Done::score).fold(f64::NAN, f64::max);
-        let is_best = entry.failed.is_none() && !(entry.score() <= best);
+        let before = done.iter().filter(|run| run.failed.is_none()).map(Done::score).reduce(f64::max);
+        let is_best = entry.failed.is_none() && is_better(entry.score(), before);
         done.push(entry);
         let (model, kept) = (folder.join("model"), common.out.join("model"));
         if model.is_dir() {
