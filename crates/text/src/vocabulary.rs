@@ -92,7 +92,9 @@ impl Vocabulary {
 
     /// Whether ordinary tokens hold capitals: what casing a vocabulary is for when nothing beside it says so.
     pub(crate) fn has_capitals(&self) -> bool {
-        self.tokens.iter().any(|token| !token.starts_with('[') && token.chars().any(char::is_uppercase))
+        // ℝ, a token of bert-base-uncased, counts as upper case but has no lower one: only what lowercasing changes tells.
+        let is_capital = |c: char| c.to_lowercase().ne([c]);
+        self.tokens.iter().any(|token| !token.starts_with('[') && token.chars().any(is_capital))
     }
 }
 
@@ -114,6 +116,11 @@ mod tests {
         assert_eq!(vocabulary.tokens[5..], ["the", "##s"]);
         assert_eq!(vocabulary.special.mask, 4);
         assert!(!vocabulary.has_capitals());
+        let capitals = |token: &str| {
+            let text = format!("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n{token}\n");
+            parse(text.as_bytes()).unwrap().has_capitals()
+        };
+        assert_eq!(["the", "ℝ", "##ℝ", "The", "##É"].map(capitals), [false, false, false, true, true]);
         let odd = parse("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n\u{2028}\n".as_bytes()).unwrap();
         assert_eq!(odd.tokens[5], "\u{2028}");
     }
