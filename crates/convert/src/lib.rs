@@ -1,2 +1,197 @@
-//! Models from and to other formats.
+//! Models from other formats: what another program saved becomes a folder of Transformers' layout that `cloze` opens.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | `source` | which files a folder, file or prefix means |
+//! | `safetensors` | Transformers' own files, single or sharded, of any age |
+//! | `pickle` | `pytorch_model.bin` in both forms of `torch.save`; its pickle machine runs no code |
+//! | `tensorflow` | google-research/bert's checkpoints: sorted tables, bundle entries, variable names |
+//! | `tensors` | the common form: places in files, copied when they are written |
+//! | `model` | names and configuration |
+//! | `output` | a folder that is either whole or not there |
+//!
+//! Files are taken for hostile: sizes are compared with the file before anything is allocated, checksums before anything
+//! is used, and a pickle's globals with a list.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! # fn main() -> Result<(), cloze_convert::ConvertError> {
+//! let done = cloze_convert::convert(Path::new("uncased_L-2_H-128_A-2"), Path::new("tiny"), &mut |stage| eprintln!("{stage}"))?;
+//! println!("{}: {} parameters", done.format, done.parameters);
+//! # Ok(())
+//! # }
+//! ```
+
 #![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod aside;
+mod error;
+mod model;
+mod output;
+mod pickle;
+mod safetensors;
+mod source;
+mod tensorflow;
+mod tensors;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use cloze_engine::Device;
+use cloze_model::checkpoint::CONFIG_FILE;
+use cloze_model::{Config, Model, ModelError};
+use cloze_text::{TextError, Tokenizer};
+
+pub use aside::LeftAside;
+pub use error::ConvertError;
+
+const WEIGHTS_FILE: &str = "model.safetensors";
+/// google-research/bert's name for the configuration.
+const BERT_CONFIG_FILE: &str = "bert_config.json";
+
+/// The format of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `model.safetensors` or its shards.
+    Safetensors,
+    /// `torch.save`'s zip file or several, torch 1.6 and later.
+    PyTorch,
+    /// `torch.save`'s pickles in a row, before torch 1.6.
+    PyTorchLegacy,
+    /// `tf.train.Saver`'s index and data files.
+    TensorFlow,
+}
+
+impl std::fmt::Display for Format {
+    /// The format's name, such as `TensorFlow checkpoint`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Format::Safetensors => "safetensors",
+            Format::PyTorch => "PyTorch checkpoint",
+            Format::PyTorchLegacy => "PyTorch checkpoint (before 1.6)",
+            Format::TensorFlow => "TensorFlow checkpoint",
+        })
+    }
+}
+
+/// What a conversion read and wrote.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Converted {
+    /// The source's format.
+    pub format: Format,
+    /// Tensors written.
+    pub tensors: usize,
+    /// Their elements.
+    pub parameters: u64,
+    /// Their bytes; element types are kept.
+    pub bytes: u64,
+    /// `architectures` of the configuration written: the source's, or what the tensors tell; empty where they do not.
+    pub architectures: Vec<String>,
+    /// Whether the result was opened as a model. Heads that `cloze` does not know are copied as they are, unopened.
+    pub opened: bool,
+    /// Whether the source had a vocabulary; its files were written as `cloze vocab` writes them.
+    pub tokenizer: bool,
+    /// What was not converted, and why.
+    pub left_aside: LeftAside,
+}
+
+/// Reads `source` and writes it to `out` as `config.json`, `model.safetensors` and the tokenizer's files.
+///
+/// `source` is a folder, one file of it (`.safetensors`, `.bin`, `.pt`, `.pth`, an `.index.json` of shards, a TensorFlow
+/// `.index`), or the prefix of a TensorFlow checkpoint; `config.json` or `bert_config.json` and the vocabulary lie beside. Tensors
+/// keep their element types and get Transformers' present names. `progress` is told each stage in a few words.
+///
+/// The folder is written aside, opened if its heads are ones that `cloze` knows, and renamed: `out` is whole or not there.
+///
+/// # Errors
+/// [`ConvertError`]: a source that is none or damaged, a pickle that wants to run code, tensors that do not fit their
+/// configuration, an `out` that exists and is not empty, the system's errors.
+pub fn convert(source: &Path, out: &Path, progress: &mut dyn FnMut(&str)) -> Result<Converted, ConvertError> {
+    output::check(out)?;
+    let weights = source::find(source)?;
+    let folder = weights.folder();
+    let mut config = read_config(folder)?;
+    let mut left_aside = LeftAside::default();
+    let tokenizer = open_tokenizer(folder, &mut left_aside)?;
+    if let Some(tokenizer) = &tokenizer
+        && tokenizer.vocab_size() > config.vocab_size
+    {
+        let report =
+            format!("  {} words in the vocabulary, {} in the model", tokenizer.vocab_size(), config.vocab_size);
+        return Err(ConvertError::Fit { path: source.to_owned(), report });
+    }
+    progress(&format!("reading {}", source.display()));
+    let (format, tensors) = weights.open(&mut left_aside)?;
+    let mut tensors = model::canonicalise(tensors, source, &mut left_aside)?;
+    let heads = model::Heads::of(&tensors);
+    model::complete(&mut config, heads, &tensors, format == Format::TensorFlow);
+    model::rename_for(&config, heads, &mut tensors);
+    let opened = heads.are_known();
+    output::write(out, |aside| {
+        tensors::write(&aside.join(WEIGHTS_FILE), &tensors, progress)?;
+        write_config(&aside.join(CONFIG_FILE), &config)?;
+        if let Some(tokenizer) = &tokenizer {
+            tokenizer.save(aside)?;
+        }
+        if opened {
+            progress("opening the result");
+            open_result(source, aside)?;
+        }
+        Ok(())
+    })?;
+    Ok(Converted {
+        format,
+        tensors: tensors.len(),
+        parameters: tensors.iter().map(|tensor| tensor.elements() as u64).sum(),
+        bytes: tensors.iter().map(tensors::ForeignTensor::bytes).sum(),
+        architectures: config.architectures.unwrap_or_default(),
+        opened,
+        tokenizer: tokenizer.is_some(),
+        left_aside,
+    })
+}
+
+fn read_config(folder: &Path) -> Result<Config, ConvertError> {
+    match [CONFIG_FILE, BERT_CONFIG_FILE].iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
+        Some(path) => Ok(Config::read(&path)?),
+        None => {
+            let reason =
+                format!("it holds neither {CONFIG_FILE} nor {BERT_CONFIG_FILE}: the weights do not say all sizes");
+            Err(ConvertError::source(folder, reason))
+        }
+    }
+}
+
+/// The folder's tokenizer, if it has one of a kind that BERT uses.
+fn open_tokenizer(folder: &Path, aside: &mut LeftAside) -> Result<Option<Tokenizer>, ConvertError> {
+    match Tokenizer::open(folder) {
+        Ok(tokenizer) => Ok(Some(tokenizer)),
+        Err(TextError::NoTokenizer(_)) => Ok(None),
+        Err(TextError::Unsupported { path, .. }) => {
+            aside.put("a tokenizer that is not WordPiece", &path.display().to_string());
+            Ok(None)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn write_config(path: &Path, config: &Config) -> Result<(), ConvertError> {
+    let written = fs::File::create(path).and_then(|mut file| file.write_all(config.to_json().as_bytes()));
+    written.map_err(ConvertError::io("write", path))
+}
+
+/// Proves that the result is a model; a misfit is told of the source, for the result will be gone.
+fn open_result(source: &Path, folder: &Path) -> Result<(), ConvertError> {
+    let device = Device::cpu(Some(1)).map_err(|e| ConvertError::Engine(e.to_string()))?;
+    match Model::load(folder, &device) {
+        Ok(_) => Ok(()),
+        Err(ModelError::Tensors { report, .. }) => Err(ConvertError::Fit { path: source.to_owned(), report }),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! What a source is: which files of a folder hold the model, and in which format.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::ConvertError;
+use crate::aside::LeftAside;
+use crate::tensors::ForeignTensor;
+use crate::{Format, pickle, safetensors, tensorflow};
+
+const SAFETENSORS: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
+const PYTORCH: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+const TENSORFLOW: &str = "bert_model.ckpt";
+/// Names of what other programs write and nobody reads here.
+const NOT_READ: [&str; 4] = ["tf_model.h5", "flax_model.msgpack", "saved_model.pb", "model.onnx"];
+
+/// The weights of a source, found but not opened.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Weights {
+    /// One safetensors file, or an index of several.
+    Safetensors(PathBuf),
+    /// One file of `torch.save`, or an index of several.
+    PyTorch(PathBuf),
+    /// The prefix of a TensorFlow checkpoint.
+    TensorFlow(PathBuf),
+}
+
+/// Which weights `source` names: a folder, a file in one, or a TensorFlow checkpoint's prefix.
+///
+/// # Errors
+/// [`ConvertError::Source`] with what was looked for.
+pub(crate) fn find(source: &Path) -> Result<Weights, ConvertError> {
+    if source.is_dir() {
+        return in_folder(source);
+    }
+    let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if source.is_file() {
+        let ends_with = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+        if ends_with(&[".safetensors", ".safetensors.index.json"]) {
+            return Ok(Weights::Safetensors(source.to_owned()));
+        }
+        if ends_with(&[".bin", ".bin.index.json", ".pt", ".pth"]) {
+            return Ok(Weights::PyTorch(source.to_owned()));
+        }
+        if let Some(prefix) = name.strip_suffix(".index") {
+            return Ok(Weights::TensorFlow(source.with_file_name(prefix)));
+        }
+    }
+    if tensorflow::with_suffix(source, ".index").is_file() {
+        return Ok(Weights::TensorFlow(source.to_owned()));
+    }
+    if let Some((prefix, _)) = name.split_once(".data-") {
+        let prefix = source.with_file_name(prefix);
+        if tensorflow::with_suffix(&prefix, ".index").is_file() {
+            return Ok(Weights::TensorFlow(prefix));
+        }
+    }
+    let reason = if source.is_file() {
+        "expected a name that ends in .safetensors, .bin, .pt, .pth, their .index.json, or .index (TensorFlow)"
+    } else {
+        "no such file or folder, nor is there a TensorFlow checkpoint of that prefix (PREFIX.index)"
+    };
+    Err(ConvertError::source(source, reason))
+}
+
+fn in_folder(folder: &Path) -> Result<Weights, ConvertError> {
+    let present = |names: &[&str]| names.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+    if let Some(path) = present(&SAFETENSORS) {
+        return Ok(Weights::Safetensors(path));
+    }
+    if let Some(path) = present(&PYTORCH) {
+        return Ok(Weights::PyTorch(path));
+    }
+    let mut prefixes: BTreeSet<String> = BTreeSet::new();
+    for entry in fs::read_dir(folder).map_err(ConvertError::io("read", folder))? {
+        let name = entry.map_err(ConvertError::io("read", folder))?.file_name().to_string_lossy().into_owned();
+        prefixes.extend(name.strip_suffix(".index").map(str::to_owned));
+    }
+    match prefixes.first() {
+        Some(first) if prefixes.len() == 1 => return Ok(Weights::TensorFlow(folder.join(first))),
+        Some(_) if prefixes.contains(TENSORFLOW) => return Ok(Weights::TensorFlow(folder.join(TENSORFLOW))),
+        Some(_) => {
+            let listed = prefixes.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(ConvertError::source(folder, format!("it holds several checkpoints ({listed}): name one")));
+        }
+        None => {}
+    }
+    let mut reason = format!("it holds none of {}, {}, {TENSORFLOW}.index", SAFETENSORS.join(", "), PYTORCH.join(", "));
+    if let Some(other) = NOT_READ.iter().find(|name| folder.join(name).exists()) {
+        reason += &format!("; {other} is not read here: open it with Transformers and save_pretrained() it");
+    }
+    Err(ConvertError::source(folder, reason))
+}
+
+impl Weights {
+    /// The folder that holds the configuration and the vocabulary.
+    pub(crate) fn folder(&self) -> &Path {
+        let (Weights::Safetensors(path) | Weights::PyTorch(path) | Weights::TensorFlow(path)) = self;
+        match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        }
+    }
+
+    /// Names, shapes and places of all tensors.
+    ///
+    /// # Errors
+    /// Those of the format.
+    pub(crate) fn open(&self, aside: &mut LeftAside) -> Result<(Format, Vec<ForeignTensor>), ConvertError> {
+        match self {
+            Weights::Safetensors(path) => {
+                let tensors = sharded(path, safetensors::open)?;
+                Ok((Format::Safetensors, tensors))
+            }
+            Weights::PyTorch(path) => {
+                let mut legacy = false;
+                let tensors = sharded(path, |path| {
+                    let checkpoint = pickle::open(path, aside)?;
+                    legacy |= checkpoint.legacy;
+                    Ok(checkpoint.tensors)
+                })?;
+                Ok((if legacy { Format::PyTorchLegacy } else { Format::PyTorch }, tensors))
+            }
+            Weights::TensorFlow(prefix) => Ok((Format::TensorFlow, tensorflow::open(prefix, aside)?)),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The tensors of a file, or of all files that an index lists.
+fn sharded(
+    path: &Path,
+    mut open: impl FnMut(&Path) -> Result<Vec<ForeignTensor>, ConvertError>,
+) -> Result<Vec<ForeignTensor>, ConvertError> {
+    if path.extension().is_none_or(|extension| extension != "json") {
+        return open(path);
+    }
+    let damaged = |reason: String| ConvertError::damaged(path, "index of shards", reason);
+    let bytes = fs::read(path).map_err(ConvertError::io("read", path))?;
+    let index: Index = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    let files: BTreeSet<&String> = index.weight_map.values().collect();
+    let mut tensors: Vec<ForeignTensor> = Vec::new();
+    for file in files {
+        // A shard lies beside its index: a path would reach out of the folder.
+        if Path::new(file).file_name() != Some(file.as_ref()) {
+            return Err(damaged(format!("shard {file:?} is no plain file name")));
+        }
+        tensors.extend(open(&path.with_file_name(file))?);
+    }
+    let held: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    let absent: Vec<&str> =
+        index.weight_map.keys().map(String::as_str).filter(|name| !held.contains(name)).take(8).collect();
+    if !absent.is_empty() {
+        return Err(damaged(format!("no shard holds {}", absent.join(", "))));
+    }
+    Ok(tensors)
+}
