@@ -1,4 +1,4 @@
-//! Models from other formats: what another program saved becomes a folder of Transformers' layout that `cloze` opens.
+//! Models from and to other formats: what another program saved becomes a folder of Transformers' layout that `cloze` opens.
 //!
 //! | module | what lives there |
 //! | --- | --- |
@@ -9,6 +9,7 @@
 //! | `tensors` | the common form: places in files, copied when they are written |
 //! | `model` | names and configuration |
 //! | `output` | a folder that is either whole or not there |
+//! | [`onnx`] | the other direction: a model as an ONNX file |
 //!
 //! Files are taken for hostile: sizes are compared with the file before anything is allocated, checksums before anything
 //! is used, and a pickle's globals with a list.
@@ -29,6 +30,7 @@
 mod aside;
 mod error;
 mod model;
+pub mod onnx;
 mod output;
 mod pickle;
 mod safetensors;
@@ -195,3 +197,4 @@ fn open_result(source: &Path, folder: &Path) -> Result<(), ConvertError> {
 
 #[cfg(test)]
 mod tests;
+

@@ -1,0 +1,21 @@
+//! A Hugging Face folder as an ONNX file: `onnx FOLDER MODEL.onnx [LARGEST_FILE_BYTES]`. Drives `fixtures/onnx/check.py`.
+
+use std::error::Error;
+use std::path::Path;
+
+use cloze_convert::onnx::{self, OnnxOptions};
+use cloze_engine::Device;
+use cloze_model::Model;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (dir, path, limit) = match arguments.as_slice() {
+        [dir, path] => (dir, path, OnnxOptions::LARGEST_FILE),
+        [dir, path, limit] => (dir, path, limit.parse()?),
+        _ => return Err("expected FOLDER MODEL.onnx [LARGEST_FILE_BYTES]".into()),
+    };
+    let model = Model::load(Path::new(dir), &Device::cpu(Some(1))?)?;
+    let options = OnnxOptions { largest_file: limit, ..OnnxOptions::new(model.heads.into()) };
+    println!("{:?}", onnx::write(&model, Path::new(path), &options)?);
+    Ok(())
+}

@@ -1,0 +1,398 @@
+//! BERT as ONNX operators, in the paper's order; the same network as `cloze_model`'s `bert.rs`, on padded batches.
+//!
+//! ```text
+//! B sequences · S tokens each, padding included · H hidden · N heads · D = H/N · F feed-forward · V words · L labels
+//! ```
+//!
+//! The subgraphs are those that PyTorch's exporter makes of Transformers' `modeling_bert.py`; onnxruntime fuses GELU with its bias
+//! and the scale with the scores' product.
+
+use cloze_engine::Parameters;
+use cloze_engine::ops::Activation;
+use cloze_model::Config;
+
+use super::TaskOutput;
+use super::error::OnnxError;
+use super::graph::{Graph, GraphBuilder};
+use super::proto::{AttributeProto, Dimension, FLOAT};
+
+const WORDS: &str = "bert.embeddings.word_embeddings.weight";
+const POOLER: &str = "bert.pooler.dense";
+const CLASSIFIER: &str = "classifier";
+const ANSWERS: &str = "qa_outputs";
+
+/// The graph of the encoder and of the head that makes `output`.
+pub(super) fn build<'a>(
+    config: &'a Config,
+    params: &'a Parameters,
+    output: TaskOutput,
+) -> Result<Graph<'a>, OnnxError> {
+    let mut bert = Bert { graph: GraphBuilder::new("bert", params), config };
+    let inputs = bert.inputs(output);
+    let mask = bert.mask(&inputs.attention_mask);
+    let mut hidden = bert.embed(&inputs)?;
+    let mut states = vec![hidden.clone()];
+    for number in 0..config.num_hidden_layers {
+        hidden = bert.layer(number, &hidden, &mask)?;
+        states.push(hidden.clone());
+    }
+    match output {
+        TaskOutput::Encoder => bert.encoder(&hidden)?,
+        TaskOutput::Mlm => bert.mlm(&hidden, &inputs.input_ids, "logits")?,
+        TaskOutput::Nsp => bert.nsp(&hidden, "logits")?,
+        TaskOutput::Pretraining => {
+            bert.mlm(&hidden, &inputs.input_ids, "prediction_logits")?;
+            bert.nsp(&hidden, "seq_relationship_logits")?;
+        }
+        TaskOutput::Classify => bert.classify(&hidden)?,
+        TaskOutput::Tag => bert.tag(&states)?,
+        TaskOutput::Answer => bert.answer(&hidden)?,
+        TaskOutput::Choose => bert.choose(&hidden)?,
+    }
+    Ok(bert.graph.finish())
+}
+
+struct Bert<'a> {
+    graph: GraphBuilder<'a>,
+    config: &'a Config,
+}
+
+/// The three inputs as `[B, S]`.
+struct Inputs {
+    input_ids: String,
+    attention_mask: String,
+    token_type_ids: String,
+}
+
+fn named(name: &str) -> Dimension {
+    Dimension::Named(name.to_owned())
+}
+
+fn batch() -> Dimension {
+    named("batch_size")
+}
+
+fn choices() -> Dimension {
+    named("num_choices")
+}
+
+fn length() -> Dimension {
+    named("sequence_length")
+}
+
+fn fixed(size: usize) -> Dimension {
+    Dimension::Fixed(size as i64)
+}
+
+// ------------------------------------------------------------------------------------------------ operators
+
+impl Bert<'_> {
+    fn node(&mut self, op_type: &str, name: String, inputs: &[&str]) -> String {
+        self.graph.node(op_type, name, inputs, Vec::new())
+    }
+
+    /// x·Wᵀ + b with `at.weight` `[out, in]` and `at.bias`. The weight is stored as `[in, out]`, the constant operand of a
+    /// plain MatMul: fusions and quantizers know that form, and nothing is turned when the file is opened.
+    fn dense(&mut self, at: &str, x: &str, shape: [usize; 2]) -> Result<String, OnnxError> {
+        let weight = self.graph.transposed(&format!("{at}.weight"), shape)?;
+        let bias = self.graph.weight(&format!("{at}.bias"), &shape[..1])?;
+        let product = self.node("MatMul", format!("{at}.product"), &[x, &weight]);
+        Ok(self.node("Add", at.to_owned(), &[&product, &bias]))
+    }
+
+    fn norm(&mut self, at: &str, x: &str) -> Result<String, OnnxError> {
+        let width = self.config.hidden_size;
+        let weight = self.graph.weight(&format!("{at}.weight"), &[width])?;
+        let bias = self.graph.weight(&format!("{at}.bias"), &[width])?;
+        let epsilon = AttributeProto::float("epsilon", self.config.layer_norm_eps as f32);
+        let attributes = vec![AttributeProto::int("axis", -1), epsilon];
+        Ok(self.graph.node("LayerNormalization", at.to_owned(), &[x, &weight, &bias], attributes))
+    }
+
+    fn activation(&mut self, at: &str, x: &str) -> String {
+        let name = |part: &str| format!("{at}.{part}");
+        match self.config.hidden_act.activation() {
+            Activation::None => x.to_owned(),
+            Activation::Relu => self.node("Relu", name("relu"), &[x]),
+            Activation::Tanh => self.node("Tanh", name("tanh"), &[x]),
+            Activation::Silu => {
+                let gate = self.node("Sigmoid", name("gate"), &[x]);
+                self.node("Mul", name("silu"), &[x, &gate])
+            }
+            // x·(1 + erf(x / √2)) / 2
+            Activation::Gelu => {
+                let root = self.graph.float("sqrt_2", std::f32::consts::SQRT_2);
+                let one = self.graph.float("one", 1.0);
+                let half = self.graph.float("half", 0.5);
+                let scaled = self.node("Div", name("scaled"), &[x, &root]);
+                let erf = self.node("Erf", name("erf"), &[&scaled]);
+                let gate = self.node("Add", name("gate"), &[&erf, &one]);
+                let gated = self.node("Mul", name("gated"), &[x, &gate]);
+                self.node("Mul", name("gelu"), &[&gated, &half])
+            }
+            // x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))
+            Activation::GeluTanh => {
+                let three = self.graph.float("three", 3.0);
+                let cubic = self.graph.float("gelu_cubic", 0.044_715);
+                let root = self.graph.float("sqrt_2_over_pi", (2.0 / std::f64::consts::PI).sqrt() as f32);
+                let one = self.graph.float("one", 1.0);
+                let half = self.graph.float("half", 0.5);
+                let halved = self.node("Mul", name("halved"), &[x, &half]);
+                let cube = self.node("Pow", name("cube"), &[x, &three]);
+                let bent = self.node("Mul", name("bent"), &[&cube, &cubic]);
+                let inner = self.node("Add", name("inner"), &[x, &bent]);
+                let scaled = self.node("Mul", name("scaled"), &[&inner, &root]);
+                let tanh = self.node("Tanh", name("tanh"), &[&scaled]);
+                let gate = self.node("Add", name("gate"), &[&tanh, &one]);
+                self.node("Mul", name("gelu"), &[&halved, &gate])
+            }
+        }
+    }
+
+    /// The sizes `start..end` of a tensor; an `end` of none goes to the last.
+    fn shape(&mut self, name: &str, of: &str, start: i64, end: Option<i64>) -> String {
+        let mut attributes = vec![AttributeProto::int("start", start)];
+        attributes.extend(end.map(|end| AttributeProto::int("end", end)));
+        self.graph.node("Shape", name.to_owned(), &[of], attributes)
+    }
+
+    /// The tensor without `axis`, of which `index` is kept.
+    fn take(&mut self, name: String, x: &str, index: &str, axis: i64) -> String {
+        self.graph.node("Gather", name, &[x, index], vec![AttributeProto::int("axis", axis)])
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ inputs
+
+impl Bert<'_> {
+    /// Declares the inputs. Choices, `[B, C, S]`, become `[B·C, S]` at once: each is read for itself.
+    fn inputs(&mut self, output: TaskOutput) -> Inputs {
+        let names = ["input_ids", "attention_mask", "token_type_ids"];
+        let dims = match output {
+            TaskOutput::Choose => vec![batch(), choices(), length()],
+            _ => vec![batch(), length()],
+        };
+        names.iter().for_each(|name| self.graph.input(name, &dims));
+        let [input_ids, attention_mask, token_type_ids] = match output {
+            TaskOutput::Choose => {
+                let any = self.graph.ints("any", &[-1]);
+                let length = self.shape("choices.length", "input_ids", 2, None);
+                let axis = vec![AttributeProto::int("axis", 0)];
+                let flat = self.graph.node("Concat", "choices.flat_shape".to_owned(), &[&any, &length], axis);
+                names.map(|name| self.node("Reshape", format!("choices.{name}"), &[name, &flat]))
+            }
+            _ => names.map(str::to_owned),
+        };
+        Inputs { input_ids, attention_mask, token_type_ids }
+    }
+
+    /// (1 − mask)·min, `[B, 1, 1, S]`: added to a score, it leaves a real token's as it is and makes padding's weight zero.
+    /// The least finite float, not −∞, so that a row of nothing but padding is no NaN.
+    fn mask(&mut self, attention_mask: &str) -> String {
+        let to_float = vec![AttributeProto::int("to", i64::from(FLOAT))];
+        let mask = self.graph.node("Cast", "mask.float".to_owned(), &[attention_mask], to_float);
+        let axes = self.graph.ints("mask_axes", &[1, 2]);
+        let mask = self.node("Unsqueeze", "mask.broadcast".to_owned(), &[&mask, &axes]);
+        let one = self.graph.float("one", 1.0);
+        let padding = self.node("Sub", "mask.padding".to_owned(), &[&one, &mask]);
+        let least = self.graph.float("least", f32::MIN);
+        self.node("Mul", "mask.scores".to_owned(), &[&padding, &least])
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ embeddings and encoder
+
+impl Bert<'_> {
+    /// x⁰ = LN(E_word[id] + E_position[position] + E_segment[segment]): `[B, S, H]`.
+    fn embed(&mut self, inputs: &Inputs) -> Result<String, OnnxError> {
+        let (h, most) = (self.config.hidden_size, self.config.max_position_embeddings);
+        let at = |part: &str| format!("bert.embeddings.{part}");
+        let words = self.graph.weight(WORDS, &[self.config.vocab_size, h])?;
+        let segments = self.graph.weight(&at("token_type_embeddings.weight"), &[self.config.type_vocab_size, h])?;
+        let positions = self.graph.weight(&at("position_embeddings.weight"), &[most, h])?;
+
+        // Positions 0, 1, … as far as this batch goes. A longer batch than the table has rows fails at the sum.
+        let all = self.graph.count("position_ids", most);
+        let start = self.graph.ints("position_start", &[0]);
+        let axis = self.graph.ints("position_axis", &[1]);
+        let length = self.shape("bert.embeddings.length", &inputs.input_ids, 1, Some(2));
+        let position_ids = self.node("Slice", at("position_ids"), &[&all, &start, &length, &axis]);
+
+        let word = self.node("Gather", at("word_embeddings"), &[&words, &inputs.input_ids]);
+        let segment = self.node("Gather", at("token_type_embeddings"), &[&segments, &inputs.token_type_ids]);
+        let position = self.node("Gather", at("position_embeddings"), &[&positions, &position_ids]);
+        let sum = self.node("Add", at("word_and_type"), &[&word, &segment]);
+        let sum = self.node("Add", at("sum"), &[&sum, &position]);
+        self.norm(&at("LayerNorm"), &sum)
+    }
+
+    /// Layer `number`: LN(x + attention(x)), then LN(y + feed-forward(y)). `[B, S, H]` → `[B, S, H]`
+    fn layer(&mut self, number: usize, x: &str, mask: &str) -> Result<String, OnnxError> {
+        let (h, f) = (self.config.hidden_size, self.config.intermediate_size);
+        let at = |part: &str| format!("bert.encoder.layer.{number}.{part}");
+
+        let attended = self.attention(&at("attention.self"), x, mask)?;
+        let projected = self.dense(&at("attention.output.dense"), &attended, [h, h])?;
+        let sum = self.node("Add", at("attention.output.sum"), &[&projected, x]);
+        let y = self.norm(&at("attention.output.LayerNorm"), &sum)?;
+
+        let inner = self.dense(&at("intermediate.dense"), &y, [f, h])?;
+        let inner = self.activation(&at("intermediate"), &inner);
+        let fed = self.dense(&at("output.dense"), &inner, [h, f])?;
+        let sum = self.node("Add", at("output.sum"), &[&fed, &y]);
+        self.norm(&at("output.LayerNorm"), &sum)
+    }
+
+    /// softmax(q·kᵀ / √D + mask)·v in each head, heads side by side: `[B, S, H]` → `[B, S, H]`.
+    fn attention(&mut self, at: &str, x: &str, mask: &str) -> Result<String, OnnxError> {
+        let (h, n, d) = (self.config.hidden_size, self.config.num_attention_heads, self.config.head_size());
+        // Sizes of 0 are those of the input: one shape serves every batch and length.
+        let split = self.graph.ints("split_heads", &[0, 0, n as i64, d as i64]);
+        let join = self.graph.ints("join_heads", &[0, 0, h as i64]);
+        let root = self.graph.float("sqrt_head_size", (d as f32).sqrt());
+        let perm = |axes: [i64; 4]| vec![AttributeProto::ints("perm", &axes)];
+
+        let heads = |bert: &mut Self, part: &str, axes: [i64; 4]| {
+            let whole = bert.dense(&format!("{at}.{part}"), x, [h, h])?;
+            let parts = bert.node("Reshape", format!("{at}.{part}.split"), &[&whole, &split]);
+            Ok::<String, OnnxError>(bert.graph.node("Transpose", format!("{at}.{part}.heads"), &[&parts], perm(axes)))
+        };
+        let q = heads(self, "query", [0, 2, 1, 3])?; //  [B, N, S, D]
+        let k = heads(self, "key", [0, 2, 3, 1])?; //    [B, N, D, S]
+        let v = heads(self, "value", [0, 2, 1, 3])?; //  [B, N, S, D]
+
+        let scores = self.node("MatMul", format!("{at}.scores"), &[&q, &k]);
+        let scaled = self.node("Div", format!("{at}.scaled"), &[&scores, &root]);
+        let masked = self.node("Add", format!("{at}.masked"), &[&scaled, mask]);
+        let axis = vec![AttributeProto::int("axis", -1)];
+        let weights = self.graph.node("Softmax", format!("{at}.weights"), &[&masked], axis);
+        let mixed = self.node("MatMul", format!("{at}.mixed"), &[&weights, &v]);
+        let turned = self.graph.node("Transpose", format!("{at}.turned"), &[&mixed], perm([0, 2, 1, 3]));
+        Ok(self.node("Reshape", format!("{at}.joined"), &[&turned, &join]))
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ heads
+
+impl Bert<'_> {
+    /// Gives a value its public name.
+    fn publish(&mut self, value: &str, name: &str, dims: &[Dimension]) {
+        let name = self.node("Identity", name.to_owned(), &[value]);
+        self.graph.output(&name, dims);
+    }
+
+    /// tanh(x_[CLS]·Wᵀ + b): `[B, H]`.
+    fn pool(&mut self, hidden: &str) -> Result<String, OnnxError> {
+        let h = self.config.hidden_size;
+        let zero = self.graph.int("first", 0);
+        let first = self.take("bert.pooler.first".to_owned(), hidden, &zero, 1);
+        let dense = self.dense(POOLER, &first, [h, h])?;
+        Ok(self.node("Tanh", "bert.pooler".to_owned(), &[&dense]))
+    }
+
+    /// The last hidden states and, where the model has a pooler, its output.
+    fn encoder(&mut self, hidden: &str) -> Result<(), OnnxError> {
+        let h = self.config.hidden_size;
+        self.publish(hidden, "last_hidden_state", &[batch(), length(), fixed(h)]);
+        if self.graph.has(&format!("{POOLER}.weight")) {
+            let pooled = self.pool(hidden)?;
+            self.publish(&pooled, "pooler_output", &[batch(), fixed(h)]);
+        }
+        Ok(())
+    }
+
+    /// LN(gelu(x·Wᵀ + b))·E_wordᵀ + b at every token: `[B, S, V]`. The product turns the word embeddings as it reads them
+    /// (Gemm's `transB`), so that they are stored once and no runtime makes a turned copy.
+    fn mlm(&mut self, hidden: &str, input_ids: &str, output: &str) -> Result<(), OnnxError> {
+        let (h, v) = (self.config.hidden_size, self.config.vocab_size);
+        let at = |part: &str| format!("cls.predictions.{part}");
+        let dense = self.dense(&at("transform.dense"), hidden, [h, h])?;
+        let active = self.activation(&at("transform"), &dense);
+        let normed = self.norm(&at("transform.LayerNorm"), &active)?;
+
+        let words = self.graph.weight(WORDS, &[v, h])?;
+        let bias = self.graph.weight(&at("bias"), &[v])?;
+        // Gemm takes matrices alone: [B·S, H] in, [B·S, V] out.
+        let rows = self.graph.ints("rows", &[-1, h as i64]);
+        let flat = self.node("Reshape", at("rows"), &[&normed, &rows]);
+        let transposed = vec![AttributeProto::int("transB", 1)];
+        let logits = self.graph.node("Gemm", at("decoder"), &[&flat, &words, &bias], transposed);
+        let tokens = self.shape(&at("tokens"), input_ids, 0, None);
+        let width = self.graph.ints("vocab_size", &[v as i64]);
+        let axis = vec![AttributeProto::int("axis", 0)];
+        let whole = self.graph.node("Concat", at("shape"), &[&tokens, &width], axis);
+        let logits = self.node("Reshape", at("logits"), &[&logits, &whole]);
+        self.publish(&logits, output, &[batch(), length(), fixed(v)]);
+        Ok(())
+    }
+
+    /// Whether the second segment follows the first (class 0) or not (class 1): `[B, 2]`.
+    fn nsp(&mut self, hidden: &str, output: &str) -> Result<(), OnnxError> {
+        let pooled = self.pool(hidden)?;
+        let logits = self.dense("cls.seq_relationship", &pooled, [2, self.config.hidden_size])?;
+        self.publish(&logits, output, &[batch(), fixed(2)]);
+        Ok(())
+    }
+
+    /// A label for each sequence: `[B, L]`.
+    fn classify(&mut self, hidden: &str) -> Result<(), OnnxError> {
+        let (labels, _) = self.classifier(1)?;
+        let pooled = self.pool(hidden)?;
+        let logits = self.dense(CLASSIFIER, &pooled, [labels, self.config.hidden_size])?;
+        self.publish(&logits, "logits", &[batch(), fixed(labels)]);
+        Ok(())
+    }
+
+    /// A label for each token: `[B, S, L]`. A classifier k·H wide reads the last k of the states (the embeddings', then each
+    /// layer's), the last one first.
+    fn tag(&mut self, states: &[String]) -> Result<(), OnnxError> {
+        let (labels, layers) = self.classifier(states.len())?;
+        let last: Vec<&str> = states.iter().rev().take(layers).map(String::as_str).collect();
+        let features = match last.as_slice() {
+            &[one] => one.to_owned(),
+            several => {
+                let axis = vec![AttributeProto::int("axis", -1)];
+                self.graph.node("Concat", format!("{CLASSIFIER}.features"), several, axis)
+            }
+        };
+        let logits = self.dense(CLASSIFIER, &features, [labels, layers * self.config.hidden_size])?;
+        self.publish(&logits, "logits", &[batch(), length(), fixed(labels)]);
+        Ok(())
+    }
+
+    /// The labels of the classifier, and how many states it reads, at most `most`.
+    fn classifier(&self, most: usize) -> Result<(usize, usize), OnnxError> {
+        let (name, h) = (format!("{CLASSIFIER}.weight"), self.config.hidden_size);
+        match *self.graph.shape(&name)? {
+            [labels, width] if labels > 0 && width.is_multiple_of(h) && (1..=most).contains(&(width / h)) => {
+                Ok((labels, width / h))
+            }
+            ref found => {
+                let states = if most > 1 { format!(" or up to {most} times as wide") } else { String::new() };
+                let problem = format!("expected the shape [labels, {h}]{states}, found {found:?}");
+                Err(OnnxError::Tensor { name, problem })
+            }
+        }
+    }
+
+    /// Where the answer begins and ends: `[B, S]` each.
+    fn answer(&mut self, hidden: &str) -> Result<(), OnnxError> {
+        let both = self.dense(ANSWERS, hidden, [2, self.config.hidden_size])?;
+        for (number, output) in ["start_logits", "end_logits"].into_iter().enumerate() {
+            let index = self.graph.int(output, number as i64);
+            let logits = self.take(format!("{ANSWERS}.{output}"), &both, &index, 2);
+            self.publish(&logits, output, &[batch(), length()]);
+        }
+        Ok(())
+    }
+
+    /// How well each choice fits: `[B, C]`.
+    fn choose(&mut self, hidden: &str) -> Result<(), OnnxError> {
+        let pooled = self.pool(hidden)?;
+        let scores = self.dense(CLASSIFIER, &pooled, [1, self.config.hidden_size])?;
+        let whole = self.shape("choices.shape", "input_ids", 0, Some(2));
+        let logits = self.node("Reshape", "choices.scores".to_owned(), &[&scores, &whole]);
+        self.publish(&logits, "logits", &[batch(), choices()]);
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! The file itself: protobuf in one pass, so that no weight is held twice, and a second file for what protobuf cannot hold.
+//!
+//! All sizes are known before the first byte is written. The graph's nodes are encoded at once; then follows initializer by
+//! initializer, its data streamed from the model.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+
+use super::OnnxReport;
+use super::error::OnnxError;
+use super::graph::{Graph, Initializer};
+use super::proto::{
+    EXTERNAL, GRAPH_INITIALIZER, MODEL_GRAPH, ModelProto, OperatorSetIdProto, StringStringEntryProto, TENSOR_RAW_DATA,
+    TensorProto,
+};
+
+/// Tensors below this many bytes stay in the graph: runtimes need shapes and axes when they analyse it. The same bound as
+/// `onnx.save_model`'s `size_threshold`.
+const SMALLEST_EXTERNAL: u64 = 1024;
+/// Offsets in the second file are multiples of a page, so that it can be memory-mapped: `onnx.proto`, `external_data`.
+const PAGE: u64 = 4096;
+
+/// Where each initializer's data goes.
+struct Layout {
+    /// The initializers' messages, their data aside.
+    heads: Vec<TensorProto>,
+    /// The second file's name and, for each initializer that lies there, its offset.
+    external: Option<(String, Vec<Option<u64>>)>,
+}
+
+impl Layout {
+    fn inline(initializers: &[Initializer<'_>]) -> Layout {
+        Layout { heads: initializers.iter().map(Initializer::head).collect(), external: None }
+    }
+
+    fn external(initializers: &[Initializer<'_>], location: String) -> Layout {
+        let mut end = 0;
+        let mut place = |initializer: &Initializer<'_>| {
+            let mut head = initializer.head();
+            let bytes = initializer.bytes();
+            if bytes < SMALLEST_EXTERNAL {
+                return (head, None);
+            }
+            let offset = u64::next_multiple_of(end, PAGE);
+            end = offset + bytes;
+            head.data_location = EXTERNAL;
+            let entries =
+                [("location", location.clone()), ("offset", offset.to_string()), ("length", bytes.to_string())];
+            let entry = |(key, value): (&str, String)| StringStringEntryProto { key: key.to_owned(), value };
+            head.external_data = entries.map(entry).to_vec();
+            (head, Some(offset))
+        };
+        let (heads, offsets) = initializers.iter().map(&mut place).unzip();
+        Layout { heads, external: Some((location, offsets)) }
+    }
+
+    fn is_external(&self, number: usize) -> bool {
+        self.external.as_ref().is_some_and(|(_, offsets)| offsets.get(number).is_some_and(Option::is_some))
+    }
+
+    /// The encoded size of one initializer.
+    fn tensor_len(&self, number: usize, initializer: &Initializer<'_>) -> u64 {
+        let head = self.heads[number].encoded_len() as u64;
+        if self.is_external(number) { head } else { head + delimited(TENSOR_RAW_DATA, initializer.bytes()) }
+    }
+
+    /// The encoded size of the graph: its nodes and all initializers.
+    fn graph_len(&self, graph: &Graph<'_>) -> u64 {
+        let tensors = graph.initializers.iter().enumerate();
+        let tensors = tensors.map(|(i, initializer)| delimited(GRAPH_INITIALIZER, self.tensor_len(i, initializer)));
+        graph.proto.encoded_len() as u64 + tensors.sum::<u64>()
+    }
+}
+
+/// The size of a field of `len` bytes with its key and length.
+fn delimited(tag: u32, len: u64) -> u64 {
+    key_len(tag) as u64 + encoded_len_varint(len) as u64 + len
+}
+
+/// Everything of the model but its graph.
+fn header() -> ModelProto {
+    ModelProto {
+        ir_version: super::IR_VERSION,
+        producer_name: "cloze".to_owned(),
+        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        graph: None,
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: super::OPSET }],
+    }
+}
+
+/// Writes the graph to `path`, with a second file beside it if the first would exceed `limit` bytes. Both are made durable
+/// under other names before they take their places, the weights first.
+pub(super) fn write(graph: &Graph<'_>, path: &Path, limit: u64) -> Result<OnnxReport, OnnxError> {
+    let outputs = graph.proto.output.iter().map(|output| output.name.clone()).collect();
+    let header = header();
+    let model_len = |layout: &Layout| header.encoded_len() as u64 + delimited(MODEL_GRAPH, layout.graph_len(graph));
+
+    let Some(file_name) = path.file_name() else {
+        return Err(OnnxError::Path {
+            path: path.to_owned(),
+            problem: "expected the path of a file, such as model.onnx",
+        });
+    };
+    let data_path = path.with_file_name(appended(file_name, "_data"));
+    let mut layout = Layout::inline(&graph.initializers);
+    if model_len(&layout) > limit {
+        let location = data_path.file_name().and_then(|name| name.to_str()).ok_or(OnnxError::Path {
+            path: path.to_owned(),
+            problem: "weights of this size go to a file of their own, which the model names: expected a file name in UTF-8",
+        })?;
+        layout = Layout::external(&graph.initializers, location.to_owned());
+    }
+    let bytes = model_len(&layout);
+    if bytes > limit {
+        return Err(OnnxError::TooLarge { path: path.to_owned(), bytes, limit });
+    }
+
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(|source| OnnxError::write(parent, source))?;
+    }
+    let data = match &layout.external {
+        None => None,
+        Some((_, offsets)) => {
+            Some(Pending::write(&data_path, |file| write_external(file, &graph.initializers, offsets))?)
+        }
+    };
+    let model = Pending::write(path, |file| write_model(file, &header, graph, &layout))?;
+    let data = data.map(Pending::place).transpose()?;
+    Ok(OnnxReport { outputs, bytes: model.place()?.1, data })
+}
+
+fn write_model(file: &mut impl Write, header: &ModelProto, graph: &Graph<'_>, layout: &Layout) -> io::Result<()> {
+    let mut bytes = header.encode_to_vec();
+    encode_key(MODEL_GRAPH, WireType::LengthDelimited, &mut bytes);
+    encode_varint(layout.graph_len(graph), &mut bytes);
+    bytes.extend(graph.proto.encode_to_vec());
+    file.write_all(&bytes)?;
+    for (number, (initializer, head)) in graph.initializers.iter().zip(&layout.heads).enumerate() {
+        bytes.clear();
+        encode_key(GRAPH_INITIALIZER, WireType::LengthDelimited, &mut bytes);
+        encode_varint(layout.tensor_len(number, initializer), &mut bytes);
+        bytes.extend(head.encode_to_vec());
+        if layout.is_external(number) {
+            file.write_all(&bytes)?;
+        } else {
+            encode_key(TENSOR_RAW_DATA, WireType::LengthDelimited, &mut bytes);
+            encode_varint(initializer.bytes(), &mut bytes);
+            file.write_all(&bytes)?;
+            initializer.write_data(file)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_external(file: &mut impl Write, initializers: &[Initializer<'_>], offsets: &[Option<u64>]) -> io::Result<()> {
+    let mut end = 0;
+    for (initializer, offset) in initializers.iter().zip(offsets) {
+        let Some(offset) = *offset else { continue };
+        io::copy(&mut io::Read::take(io::repeat(0), offset - end), file)?;
+        initializer.write_data(file)?;
+        end = offset + initializer.bytes();
+    }
+    Ok(())
+}
+
+/// A file written whole beside the place that it is to take. Dropped before that, it is removed.
+struct Pending {
+    partial: PathBuf,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Pending {
+    fn write(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<Pending, OnnxError> {
+        let partial = path.with_file_name(appended(path.file_name().unwrap_or_default(), ".partial"));
+        let file = File::create(&partial).map_err(|source| OnnxError::write(&partial, source))?;
+        let mut pending = Pending { partial, path: path.to_owned(), bytes: 0 };
+        let mut file = BufWriter::new(file);
+        let written = fill(&mut file).and_then(|()| {
+            let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+            file.sync_all()?;
+            file.metadata()
+        });
+        pending.bytes = written.map_err(|source| OnnxError::write(path, source))?.len();
+        Ok(pending)
+    }
+
+    /// Puts the file in its place; gives that and the file's size.
+    fn place(self) -> Result<(PathBuf, u64), OnnxError> {
+        fs::rename(&self.partial, &self.path).map_err(|source| OnnxError::write(&self.path, source))?;
+        Ok((self.path.clone(), self.bytes))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.partial); // in its place already, or of no use to anyone
+    }
+}
+
+fn appended(name: &std::ffi::OsStr, suffix: &str) -> OsString {
+    let mut name = name.to_owned();
+    name.push(suffix);
+    name
+}

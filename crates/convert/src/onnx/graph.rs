@@ -1,0 +1,253 @@
+//! A graph under construction: nodes in order of execution, constants, weights by their checkpoint names.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+
+use cloze_engine::{ParamId, Parameters};
+
+use super::error::OnnxError;
+use super::proto::{
+    AttributeProto, Dimension, DimensionProto, FLOAT, GraphProto, INT64, NodeProto, TensorProto, TensorShapeProto,
+    TensorTypeProto, TypeProto, ValueInfoProto,
+};
+
+/// A graph whose initializers' bytes still lie in the model.
+pub(super) struct Graph<'a> {
+    /// Everything but the initializers.
+    pub(super) proto: GraphProto,
+    pub(super) initializers: Vec<Initializer<'a>>,
+}
+
+/// A constant of the graph: a weight, or a number that the operators need.
+pub(super) struct Initializer<'a> {
+    name: String,
+    dims: Vec<i64>,
+    data: Data<'a>,
+}
+
+enum Data<'a> {
+    /// A weight as it lies in the model.
+    Weight(&'a [f32]),
+    /// A matrix `[rows, columns]` of the model, written column by column.
+    Transposed {
+        values: &'a [f32],
+        rows: usize,
+        columns: usize,
+    },
+    Float(f32),
+    Ints(Vec<i64>),
+}
+
+/// Numbers converted to bytes at a time.
+const CHUNK: usize = 1 << 16;
+/// Columns that are gathered at a time: as many floats as a line of cache holds.
+const COLUMNS: usize = 16;
+
+impl Initializer<'_> {
+    /// Its message, but for the data.
+    pub(super) fn head(&self) -> TensorProto {
+        let data_type = if matches!(self.data, Data::Ints(_)) { INT64 } else { FLOAT };
+        TensorProto { dims: self.dims.clone(), data_type, name: self.name.clone(), ..TensorProto::default() }
+    }
+
+    /// The size of its data.
+    pub(super) fn bytes(&self) -> u64 {
+        match &self.data {
+            Data::Weight(values) | Data::Transposed { values, .. } => 4 * values.len() as u64,
+            Data::Float(_) => 4,
+            Data::Ints(values) => 8 * values.len() as u64,
+        }
+    }
+
+    /// Writes its data, little-endian and row-major, a chunk at a time.
+    pub(super) fn write_data(&self, to: &mut impl Write) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        match &self.data {
+            Data::Weight(values) => {
+                for chunk in values.chunks(CHUNK) {
+                    bytes.clear();
+                    bytes.extend(chunk.iter().flat_map(|value| value.to_le_bytes()));
+                    to.write_all(&bytes)?;
+                }
+                Ok(())
+            }
+            &Data::Transposed { values, rows, columns } => {
+                for first in (0..columns).step_by(COLUMNS) {
+                    let width = COLUMNS.min(columns - first);
+                    bytes.resize(4 * width * rows, 0);
+                    for (row, line) in values.chunks_exact(columns).enumerate() {
+                        for (column, value) in line[first..first + width].iter().enumerate() {
+                            let at = 4 * (column * rows + row);
+                            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+                        }
+                    }
+                    to.write_all(&bytes)?;
+                }
+                Ok(())
+            }
+            Data::Float(value) => to.write_all(&value.to_le_bytes()),
+            Data::Ints(values) => {
+                bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+                to.write_all(&bytes)
+            }
+        }
+    }
+}
+
+/// Collects nodes and initializers. A value is named by the node that makes it.
+pub(super) struct GraphBuilder<'a> {
+    params: &'a Parameters,
+    proto: GraphProto,
+    initializers: Vec<Initializer<'a>>,
+    /// The initializers that are there already.
+    known: HashSet<String>,
+}
+
+impl<'a> GraphBuilder<'a> {
+    pub(super) fn new(name: &str, params: &'a Parameters) -> GraphBuilder<'a> {
+        let proto = GraphProto { name: name.to_owned(), ..GraphProto::default() };
+        GraphBuilder { params, proto, initializers: Vec::new(), known: HashSet::new() }
+    }
+
+    pub(super) fn finish(self) -> Graph<'a> {
+        Graph { proto: self.proto, initializers: self.initializers }
+    }
+
+    /// Adds a node that makes the value `name`, and returns that name.
+    pub(super) fn node(
+        &mut self,
+        op_type: &str,
+        name: String,
+        inputs: &[&str],
+        attribute: Vec<AttributeProto>,
+    ) -> String {
+        self.proto.node.push(NodeProto {
+            input: inputs.iter().map(|&input| input.to_owned()).collect(),
+            output: vec![name.clone()],
+            name: name.clone(),
+            op_type: op_type.to_owned(),
+            attribute,
+        });
+        name
+    }
+
+    /// Declares an input of integers.
+    pub(super) fn input(&mut self, name: &str, dims: &[Dimension]) {
+        self.proto.input.push(value_info(name, INT64, dims));
+    }
+
+    /// Declares an output of floats.
+    pub(super) fn output(&mut self, name: &str, dims: &[Dimension]) {
+        self.proto.output.push(value_info(name, FLOAT, dims));
+    }
+
+    /// Whether the model has a tensor of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.params.find(name).is_some()
+    }
+
+    /// The shape of a weight.
+    pub(super) fn shape(&self, name: &str) -> Result<&'a [usize], OnnxError> {
+        Ok(self.params.shape(self.find(name)?))
+    }
+
+    /// A weight as it lies in the model.
+    pub(super) fn weight(&mut self, name: &str, shape: &[usize]) -> Result<String, OnnxError> {
+        let values = self.expect(name, shape)?;
+        let dims = shape.iter().map(|&size| size as i64).collect();
+        Ok(self.initializer(name.to_owned(), dims, Data::Weight(values)))
+    }
+
+    /// A matrix `[out, in]` of the model, stored as `[in, out]`.
+    pub(super) fn transposed(&mut self, name: &str, [rows, columns]: [usize; 2]) -> Result<String, OnnxError> {
+        let values = self.expect(name, &[rows, columns])?;
+        let dims = vec![columns as i64, rows as i64];
+        Ok(self.initializer(format!("{name}.transposed"), dims, Data::Transposed { values, rows, columns }))
+    }
+
+    /// A number that operators share.
+    pub(super) fn float(&mut self, name: &str, value: f32) -> String {
+        self.initializer(format!("constant.{name}"), Vec::new(), Data::Float(value))
+    }
+
+    /// An integer that operators share.
+    pub(super) fn int(&mut self, name: &str, value: i64) -> String {
+        self.initializer(format!("constant.{name}"), Vec::new(), Data::Ints(vec![value]))
+    }
+
+    /// A vector of integers that operators share: axes, a shape.
+    pub(super) fn ints(&mut self, name: &str, values: &[i64]) -> String {
+        let dims = vec![values.len() as i64];
+        self.initializer(format!("constant.{name}"), dims, Data::Ints(values.to_vec()))
+    }
+
+    /// A matrix of one row: 0, 1, …, `end` − 1.
+    pub(super) fn count(&mut self, name: &str, end: usize) -> String {
+        let values = (0..end as i64).collect();
+        self.initializer(format!("constant.{name}"), vec![1, end as i64], Data::Ints(values))
+    }
+
+    fn initializer(&mut self, name: String, dims: Vec<i64>, data: Data<'a>) -> String {
+        if self.known.insert(name.clone()) {
+            self.initializers.push(Initializer { name: name.clone(), dims, data });
+        }
+        name
+    }
+
+    fn find(&self, name: &str) -> Result<ParamId, OnnxError> {
+        self.params.find(name).ok_or_else(|| OnnxError::Tensor {
+            name: name.to_owned(),
+            problem:
+                "this output needs the tensor, but the model has none of that name: ask for an output whose head it has"
+                    .to_owned(),
+        })
+    }
+
+    fn expect(&self, name: &str, shape: &[usize]) -> Result<&'a [f32], OnnxError> {
+        let id = self.find(name)?;
+        let found = self.params.shape(id);
+        if found != shape {
+            let problem = format!("expected the shape {shape:?}, found {found:?}");
+            return Err(OnnxError::Tensor { name: name.to_owned(), problem });
+        }
+        Ok(self.params.values(id))
+    }
+}
+
+fn value_info(name: &str, elem_type: i32, dims: &[Dimension]) -> ValueInfoProto {
+    let dim = dims.iter().map(|dim| DimensionProto { value: Some(dim.clone()) }).collect();
+    let tensor = TensorTypeProto { elem_type, shape: Some(TensorShapeProto { dim }) };
+    ValueInfoProto { name: name.to_owned(), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_matrix_wider_than_a_block_is_transposed() {
+        for (rows, columns) in [(3, 2 * COLUMNS + 5), (1, COLUMNS), (7, 1)] {
+            let values: Vec<f32> = (0..rows * columns).map(|value| value as f32).collect();
+            let data = Data::Transposed { values: &values, rows, columns };
+            let initializer = Initializer { name: "w".to_owned(), dims: vec![columns as i64, rows as i64], data };
+            let mut written = Vec::new();
+            initializer.write_data(&mut written).unwrap();
+            assert_eq!(written.len() as u64, initializer.bytes());
+            let found: Vec<f32> = written.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
+            let expected: Vec<f32> =
+                (0..columns).flat_map(|c| (0..rows).map(move |r| (r * columns + c) as f32)).collect();
+            assert_eq!(found, expected, "{rows} x {columns}");
+        }
+    }
+
+    #[test]
+    fn a_weight_longer_than_a_chunk_is_whole() {
+        let values: Vec<f32> = (0..2 * CHUNK + 3).map(|value| value as f32).collect();
+        let initializer =
+            Initializer { name: "w".to_owned(), dims: vec![values.len() as i64], data: Data::Weight(&values) };
+        let mut written = Vec::new();
+        initializer.write_data(&mut written).unwrap();
+        let found: Vec<f32> = written.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
+        assert!(found == values);
+    }
+}

@@ -1,0 +1,364 @@
+//! What was written, read back: `fixtures/onnx/check.py` compares its numbers.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+
+use cloze_engine::Device;
+use cloze_model::{Config, HiddenAct};
+use prost::Message;
+use tempfile::tempdir;
+
+use super::proto::{Dimension, EXTERNAL, FLOAT, GraphProto, INT64, ModelProto, NodeProto, TensorProto};
+use super::*;
+
+fn small() -> Config {
+    Config {
+        vocab_size: 50,
+        hidden_size: 16,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        intermediate_size: 24,
+        max_position_embeddings: 12,
+        ..Config::default()
+    }
+}
+
+fn model(config: Config, heads: Heads) -> Model {
+    Model::new(config, heads, &Device::cpu(Some(1)).unwrap(), 5).unwrap()
+}
+
+fn read(path: &Path) -> ModelProto {
+    ModelProto::decode(fs::read(path).unwrap().as_slice()).unwrap()
+}
+
+fn written(model: &Model, output: TaskOutput) -> GraphProto {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("model.onnx");
+    let report = write(model, &path, &OnnxOptions::new(output)).unwrap();
+    assert_eq!(report.bytes, fs::metadata(&path).unwrap().len());
+    assert_eq!(report.data, None);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside the file");
+    let model = read(&path);
+    let opsets: Vec<(&str, i64)> = model.opset_import.iter().map(|set| (set.domain.as_str(), set.version)).collect();
+    assert_eq!((model.ir_version, model.producer_name.as_str(), opsets), (8, "cloze", vec![("", 17)]));
+    let graph = model.graph.unwrap();
+    check_structure(&graph);
+    assert_eq!(graph.output.iter().map(|output| output.name.clone()).collect::<Vec<_>>(), report.outputs);
+    graph
+}
+
+/// Every value is made once and before it is used, and everything that is made is used.
+fn check_structure(graph: &GraphProto) {
+    let mut made: HashSet<&str> = HashSet::new();
+    let names = graph.input.iter().map(|value| &value.name).chain(graph.initializer.iter().map(|tensor| &tensor.name));
+    for name in names {
+        assert!(made.insert(name), "{name} is there twice");
+    }
+    let mut used: HashSet<&str> = HashSet::new();
+    for node in &graph.node {
+        for input in &node.input {
+            assert!(made.contains(input.as_str()), "{} uses {input} before it is made", node.name);
+            used.insert(input);
+        }
+        for output in &node.output {
+            assert!(made.insert(output), "{output} is made twice");
+        }
+    }
+    for output in &graph.output {
+        assert!(graph.node.iter().any(|node| node.output.contains(&output.name)), "no node makes {}", output.name);
+        used.insert(&output.name);
+    }
+    let unused: Vec<&&str> = made.difference(&used).collect();
+    assert!(unused.is_empty(), "made, but of no use: {unused:?}");
+    for tensor in graph.initializer.iter().filter(|tensor| tensor.data_location != EXTERNAL) {
+        let width = if tensor.data_type == INT64 { 8 } else { 4 };
+        let count: i64 = tensor.dims.iter().product();
+        assert_eq!(tensor.raw_data.len() as i64, width * count, "{}", tensor.name);
+    }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
+}
+
+fn tensor<'a>(graph: &'a GraphProto, name: &str) -> &'a TensorProto {
+    graph.initializer.iter().find(|tensor| tensor.name == name).unwrap_or_else(|| panic!("no initializer {name}"))
+}
+
+fn node<'a>(graph: &'a GraphProto, name: &str) -> &'a NodeProto {
+    graph.node.iter().find(|node| node.name == name).unwrap_or_else(|| panic!("no node {name}"))
+}
+
+fn counted(graph: &GraphProto) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    graph.node.iter().for_each(|node| *counts.entry(node.op_type.as_str()).or_default() += 1);
+    counts
+}
+
+/// The weights in the graph; constants that operators need aside.
+fn stored_weights(graph: &GraphProto) -> usize {
+    let weights = graph.initializer.iter().filter(|tensor| !tensor.name.starts_with("constant."));
+    weights.map(|tensor| tensor.raw_data.len() / 4).sum()
+}
+
+/// `name [a, b, 3]` of every value.
+fn signature(values: &[proto::ValueInfoProto], element: i32) -> Vec<String> {
+    let dims = |value: &proto::ValueInfoProto| {
+        let tensor = value.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref()).unwrap();
+        assert_eq!(tensor.elem_type, element, "{}", value.name);
+        let dims = tensor.shape.as_ref().unwrap().dim.iter().map(|dim| match dim.value.as_ref().unwrap() {
+            Dimension::Fixed(size) => size.to_string(),
+            Dimension::Named(name) => name.clone(),
+        });
+        dims.collect::<Vec<_>>().join(", ")
+    };
+    values.iter().map(|value| format!("{} [{}]", value.name, dims(value))).collect()
+}
+
+#[test]
+fn every_output_of_a_pretraining_model() {
+    let cases: [(Heads, TaskOutput, &[&str]); 7] = [
+        (
+            Heads::ENCODER,
+            TaskOutput::Encoder,
+            &["last_hidden_state [batch_size, sequence_length, 16]", "pooler_output [batch_size, 16]"],
+        ),
+        (Heads::NONE, TaskOutput::Encoder, &["last_hidden_state [batch_size, sequence_length, 16]"]),
+        (Heads::MLM, TaskOutput::Mlm, &["logits [batch_size, sequence_length, 50]"]),
+        (Heads::NSP, TaskOutput::Nsp, &["logits [batch_size, 2]"]),
+        (
+            Heads::PRETRAINING,
+            TaskOutput::Pretraining,
+            &["prediction_logits [batch_size, sequence_length, 50]", "seq_relationship_logits [batch_size, 2]"],
+        ),
+        // A part of what the model has.
+        (Heads::PRETRAINING, TaskOutput::Mlm, &["logits [batch_size, sequence_length, 50]"]),
+        (Heads::PRETRAINING, TaskOutput::Nsp, &["logits [batch_size, 2]"]),
+    ];
+    for (heads, output, expected) in cases {
+        let model = model(small(), heads);
+        let graph = written(&model, output);
+        assert_eq!(signature(&graph.output, FLOAT), expected);
+        let inputs = ["input_ids", "attention_mask", "token_type_ids"]
+            .map(|name| format!("{name} [batch_size, sequence_length]"));
+        assert_eq!(signature(&graph.input, INT64), inputs);
+        // Each weight is stored once, the tied decoder's among them; constants are a few bytes.
+        let stored = stored_weights(&graph);
+        if TaskOutput::from(heads) == output {
+            assert_eq!(stored, model.parameter_count(), "{heads}");
+        } else {
+            assert!(stored < model.parameter_count(), "{heads}");
+        }
+    }
+}
+
+#[test]
+fn every_output_of_a_task() {
+    let span = ["start_logits [batch_size, sequence_length]", "end_logits [batch_size, sequence_length]"];
+    let cases: [(TaskHead, TaskOutput, &[&str], [i64; 2]); 6] = [
+        (TaskHead::Classify { labels: 5 }, TaskOutput::Classify, &["logits [batch_size, 5]"], [16, 5]),
+        (TaskHead::Classify { labels: 1 }, TaskOutput::Classify, &["logits [batch_size, 1]"], [16, 1]),
+        (
+            TaskHead::Tag { labels: 7, layers: 1 },
+            TaskOutput::Tag,
+            &["logits [batch_size, sequence_length, 7]"],
+            [16, 7],
+        ),
+        (
+            TaskHead::Tag { labels: 7, layers: 3 },
+            TaskOutput::Tag,
+            &["logits [batch_size, sequence_length, 7]"],
+            [48, 7],
+        ),
+        (TaskHead::Answer, TaskOutput::Answer, &span, [16, 2]),
+        (TaskHead::Choose, TaskOutput::Choose, &["logits [batch_size, num_choices]"], [16, 1]),
+    ];
+    for (task, output, expected, dims) in cases {
+        let model = model(small(), Heads::of(task));
+        assert_eq!(TaskOutput::from(model.heads), output);
+        let graph = written(&model, output);
+        assert_eq!(signature(&graph.output, FLOAT), expected);
+        let sizes = if task == TaskHead::Choose { "batch_size, num_choices, " } else { "batch_size, " };
+        let inputs = signature(&graph.input, INT64);
+        assert!(inputs.iter().all(|input| input.ends_with(&format!(" [{sizes}sequence_length]"))), "{inputs:?}");
+        let head = if task == TaskHead::Answer { "qa_outputs" } else { "classifier" };
+        assert_eq!(tensor(&graph, &format!("{head}.weight.transposed")).dims, dims);
+        assert_eq!(stored_weights(&graph), model.parameter_count());
+        let product = &node(&graph, &format!("{head}.product")).input[0];
+        let norm = |layer: usize| format!("bert.encoder.layer.{layer}.output.LayerNorm");
+        match task {
+            TaskHead::Classify { .. } | TaskHead::Choose => assert_eq!(product, "bert.pooler"),
+            TaskHead::Tag { layers: 3, .. } => {
+                let last_first = [norm(1), norm(0), "bert.embeddings.LayerNorm".to_owned()];
+                assert_eq!(node(&graph, product).input, last_first);
+            }
+            TaskHead::Tag { .. } | TaskHead::Answer => assert_eq!(*product, norm(1)),
+        }
+    }
+}
+
+#[test]
+fn weights_arrive_with_their_values() {
+    let model = model(small(), Heads::PRETRAINING);
+    let graph = written(&model, TaskOutput::Pretraining);
+    let mut turned = 0;
+    for id in model.params.ids() {
+        let (name, shape, values) = (model.params.name(id), model.params.shape(id), model.params.values(id));
+        if let Some(stored) = graph.initializer.iter().find(|tensor| tensor.name == name) {
+            assert_eq!(stored.dims.iter().map(|&size| size as usize).collect::<Vec<_>>(), shape);
+            assert_eq!(floats(&stored.raw_data), values, "{name}");
+        } else {
+            let stored = tensor(&graph, &format!("{name}.transposed"));
+            let (out, width) = (shape[0], shape[1]);
+            assert_eq!(stored.dims, [width as i64, out as i64]);
+            let found = floats(&stored.raw_data);
+            assert!((0..out * width).all(|at| found[at % width * out + at / width] == values[at]), "{name}");
+            turned += 1;
+        }
+    }
+    assert_eq!(turned, 2 * 6 + 3, "six matrices a layer, pooler, transform, next sentence");
+    let decoder = node(&graph, "cls.predictions.decoder");
+    assert_eq!(decoder.input[1], "bert.embeddings.word_embeddings.weight");
+}
+
+#[test]
+fn config_decides_activation_and_epsilon() {
+    let cases = [
+        (HiddenAct::Gelu, "Erf", 3),
+        (HiddenAct::GeluNew, "Pow", 3),
+        (HiddenAct::GeluPytorchTanh, "Pow", 3),
+        (HiddenAct::Relu, "Relu", 3),
+        (HiddenAct::Silu, "Sigmoid", 3),
+    ];
+    let all = BTreeSet::from(["Erf", "Pow", "Relu", "Sigmoid"]);
+    for (hidden_act, op, times) in cases {
+        let config = Config { hidden_act, layer_norm_eps: 1e-5, ..small() };
+        let model = model(config, Heads::MLM);
+        let graph = written(&model, TaskOutput::Mlm);
+        let counts = counted(&graph);
+        assert_eq!(counts.get(op), Some(&times), "{hidden_act:?}: two layers and the head");
+        assert!(all.iter().all(|other| *other == op || !counts.contains_key(other)), "{hidden_act:?}: {counts:?}");
+        let norms: Vec<&NodeProto> = graph.node.iter().filter(|node| node.op_type == "LayerNormalization").collect();
+        assert_eq!(norms.len(), 1 + 2 * 2 + 1);
+        for norm in norms {
+            let epsilon = norm.attribute.iter().find(|attribute| attribute.name == "epsilon").unwrap();
+            assert_eq!(epsilon.f, Some(1e-5));
+        }
+    }
+}
+
+#[test]
+fn what_exceeds_a_file_goes_to_a_second_one() {
+    let dir = tempdir().unwrap();
+    let model = model(small(), Heads::PRETRAINING);
+    let whole = dir.path().join("whole.onnx");
+    let options = OnnxOptions::new(TaskOutput::Pretraining);
+    let report = write(&model, &whole, &options).unwrap();
+
+    // The very size still fits; a byte less does not.
+    let path = dir.path().join("new/folder/model.onnx");
+    assert_eq!(write(&model, &path, &OnnxOptions { largest_file: report.bytes, ..options }).unwrap(), report);
+    assert_eq!(fs::read(&path).unwrap(), fs::read(&whole).unwrap());
+    let split = write(&model, &path, &OnnxOptions { largest_file: report.bytes - 1, ..options }).unwrap();
+    let (data_path, data_bytes) = split.data.unwrap();
+    assert_eq!(data_path, path.with_file_name("model.onnx_data"));
+    let data = fs::read(&data_path).unwrap();
+    assert_eq!(data.len() as u64, data_bytes);
+    assert_eq!(split.bytes, fs::metadata(&path).unwrap().len());
+    assert!(split.bytes < report.bytes);
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 2, "nothing but the two files");
+
+    // Joined again, it is the model in one file.
+    let (whole, mut joined) = (read(&whole), read(&path));
+    let graph = joined.graph.as_mut().unwrap();
+    check_structure(graph);
+    let (mut outside, mut end) = (0, 0);
+    for tensor in &mut graph.initializer {
+        if tensor.data_location != EXTERNAL {
+            assert!(tensor.raw_data.len() < 1024, "{} is large and inside", tensor.name);
+            continue;
+        }
+        assert!(tensor.raw_data.is_empty(), "{} is outside", tensor.name);
+        let entries: HashMap<&str, &str> =
+            tensor.external_data.iter().map(|entry| (entry.key.as_str(), entry.value.as_str())).collect();
+        assert_eq!(entries["location"], "model.onnx_data");
+        let [offset, length] = ["offset", "length"].map(|key| entries[key].parse::<usize>().unwrap());
+        assert!(offset.is_multiple_of(4096) && offset >= end && length >= 1024);
+        assert!(data[end..offset].iter().all(|&byte| byte == 0));
+        end = offset + length;
+        tensor.raw_data = data[offset..end].to_vec();
+        (tensor.data_location, tensor.external_data) = (0, Vec::new());
+        outside += 1;
+    }
+    assert!(outside > 10 && end == data.len());
+    assert!(joined == whole);
+}
+
+#[test]
+fn a_graph_without_room_is_refused() {
+    let dir = tempdir().unwrap();
+    let model = model(small(), Heads::MLM);
+    let options = OnnxOptions { output: TaskOutput::Mlm, largest_file: 1000 };
+    let error = write(&model, &dir.path().join("model.onnx"), &options).unwrap_err();
+    assert!(matches!(error, OnnxError::TooLarge { limit: 1000, .. }), "{error}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_head_that_is_not_there_is_named() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("model.onnx");
+    let two_labels = Heads::of(TaskHead::Classify { labels: 2 });
+    let wide = Heads { pooler: true, ..Heads::of(TaskHead::Tag { labels: 4, layers: 2 }) };
+    let cases = [
+        (Heads::ENCODER, TaskOutput::Mlm, "cls.predictions.transform.dense.weight: this output needs"),
+        (Heads::NONE, TaskOutput::Nsp, "bert.pooler.dense.weight: this output needs"),
+        (Heads::ENCODER, TaskOutput::Classify, "classifier.weight: this output needs"),
+        (Heads::ENCODER, TaskOutput::Tag, "classifier.weight: this output needs"),
+        (Heads::ENCODER, TaskOutput::Answer, "qa_outputs.weight: this output needs"),
+        (two_labels, TaskOutput::Choose, "classifier.weight: expected the shape [1, 16], found [2, 16]"),
+        (wide, TaskOutput::Classify, "classifier.weight: expected the shape [labels, 16], found [4, 32]"),
+    ];
+    for (heads, output, expected) in cases {
+        let error = write(&model(small(), heads), &path, &OnnxOptions::new(output)).unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+    let mut model = model(small(), Heads::ENCODER);
+    model.config.intermediate_size = 25;
+    let error = write(&model, &path, &OnnxOptions::new(TaskOutput::Encoder)).unwrap_err().to_string();
+    assert!(error.contains("intermediate.dense.weight: expected the shape [25, 16], found [24, 16]"), "{error}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_an_error_and_nothing_is_lost() {
+    let dir = tempdir().unwrap();
+    let model = model(small(), Heads::MLM);
+    let options = OnnxOptions::new(TaskOutput::Mlm);
+    let error = write(&model, Path::new(".."), &options).unwrap_err();
+    assert!(error.to_string().contains("expected the path of a file"), "{error}");
+    fs::write(dir.path().join("file"), "x").unwrap();
+    for path in ["file/model.onnx", "."] {
+        let error = write(&model, &dir.path().join(path), &options).unwrap_err();
+        assert!(error.to_string().contains("cannot write"), "{error}");
+    }
+    // The second file's place is taken: the first one stays as it was, and no partial file is left.
+    let path = dir.path().join("model.onnx");
+    fs::write(&path, "before").unwrap();
+    fs::create_dir_all(dir.path().join("model.onnx_data/full")).unwrap();
+    let error = write(&model, &path, &OnnxOptions { largest_file: 30_000, ..options }).unwrap_err();
+    assert!(error.to_string().contains("model.onnx_data"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), b"before");
+    let names: BTreeSet<String> =
+        fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(names, BTreeSet::from(["file", "model.onnx", "model.onnx_data"].map(str::to_owned)));
+}
+
+#[test]
+fn an_impossible_config_is_refused() {
+    let mut model = model(small(), Heads::MLM);
+    model.config.num_attention_heads = 3;
+    let error = write(&model, Path::new("never.onnx"), &OnnxOptions::new(TaskOutput::Mlm)).unwrap_err();
+    assert!(matches!(error, OnnxError::Config(_)), "{error}");
+}
