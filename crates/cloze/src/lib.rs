@@ -5,6 +5,7 @@
 //! optimizer, checkpoints). [`sample_corpus`] is the text of the quickstart.
 #![deny(missing_docs)]
 
+pub use cloze_convert as convert;
 pub use cloze_data as data;
 pub use cloze_engine as engine;
 pub use cloze_model as model;

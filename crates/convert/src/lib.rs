@@ -197,4 +197,3 @@ fn open_result(source: &Path, folder: &Path) -> Result<(), ConvertError> {
 
 #[cfg(test)]
 mod tests;
-

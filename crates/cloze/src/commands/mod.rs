@@ -1,6 +1,7 @@
 //! The commands: each file holds one command's arguments and what it does.
 
 mod bench;
+mod convert;
 mod evaluate;
 mod fill;
 mod inspect;
@@ -40,6 +41,8 @@ pub enum Command {
     Predict(Box<tasks::predict::Arguments>),
     /// Fill the [MASK]s of a text with the likeliest tokens
     Fill(fill::Arguments),
+    /// Turn another program's checkpoint into a model folder, or a model folder into ONNX
+    Convert(convert::Arguments),
     /// Say what a model, checkpoint, run, vocabulary, shard or recipe holds
     Inspect(inspect::Arguments),
     /// Measure real tokens per second and our share of the machine's matrix peak
@@ -63,6 +66,7 @@ impl Command {
             Command::Sweep(arguments) => tasks::sweep::run(&arguments, terminal),
             Command::Predict(arguments) => done(tasks::predict::run(&arguments, terminal)),
             Command::Fill(arguments) => done(fill::run(&arguments, terminal)),
+            Command::Convert(arguments) => done(convert::run(&arguments, terminal)),
             Command::Inspect(arguments) => done(inspect::run(&arguments, terminal)),
             Command::Bench(work) => done(bench::run(&work, terminal)),
             Command::Report(arguments) => done(report::run(&arguments, terminal)),

@@ -1,0 +1,147 @@
+//! `cloze convert`: another program's checkpoint → a model folder; a model folder → ONNX.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use cloze_convert::onnx::{self, OnnxOptions, TaskOutput};
+use cloze_engine::Device;
+use cloze_model::Model;
+use cloze_text::Tokenizer;
+use serde_json::json;
+
+use crate::format;
+use crate::terminal::Terminal;
+
+/// `cloze convert SOURCE --out DIR`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  cloze convert uncased_L-12_H-768_A-12/bert_model.ckpt --out bert-base",
+    after_long_help = "SOURCE is a Transformers folder (model.safetensors or pytorch_model.bin, sharded too, of any age), one of its \
+        files, or an original TensorFlow checkpoint: its folder, its .index file or its prefix. Nothing in a file is run: a pickle \
+        that asks for more than tensors is refused. Nothing is written under --out unless all of it could be read.\n\nWith --to onnx \
+        SOURCE is a model folder, and --out receives model.onnx with config.json and the tokenizer's files, as Optimum lays them \
+        out; what the model computes follows from its heads.\n\nExamples:\n  \
+        cloze convert downloads/bert-base-uncased --out bert-base\n  \
+        cloze convert uncased_L-12_H-768_A-12 --out bert-base\n  \
+        cloze convert runs/sst2/model --to onnx --out sst2-onnx"
+)]
+pub struct Arguments {
+    /// What to convert
+    #[arg(value_name = "SOURCE")]
+    source: PathBuf,
+
+    /// What to write
+    #[arg(long, value_enum, default_value_t = To::Folder)]
+    to: To,
+
+    /// The folder to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Print what was done as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum To {
+    /// A model folder as Transformers and cloze open it
+    Folder,
+    /// A model for onnxruntime
+    Onnx,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    match arguments.to {
+        To::Folder => to_folder(arguments, terminal),
+        To::Onnx => to_onnx(arguments, terminal),
+    }
+}
+
+fn to_folder(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let bar = terminal.progress("converting", None);
+    let done = cloze_convert::convert(&arguments.source, &arguments.out, &mut |stage| bar.note(stage))?;
+    bar.finish();
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        let aside: serde_json::Map<_, _> =
+            done.left_aside.groups().map(|(reason, names)| (reason.to_owned(), json!(names))).collect();
+        let line = json!({
+            "source": arguments.source, "format": done.format.to_string(), "out": arguments.out, "tensors": done.tensors,
+            "parameters": done.parameters, "bytes": done.bytes, "architectures": done.architectures,
+            "opened": done.opened, "tokenizer": done.tokenizer, "left_aside": aside,
+        });
+        writeln!(out, "{line}")?;
+        return Ok(());
+    }
+    let architecture =
+        if done.architectures.is_empty() { "no architecture named".to_owned() } else { done.architectures.join(", ") };
+    writeln!(
+        out,
+        "{}: {} parameters in {} tensors, {architecture}, in {}",
+        done.format,
+        format::count(done.parameters),
+        done.tensors,
+        arguments.out.display()
+    )?;
+    for (reason, names) in done.left_aside.groups() {
+        let shown: Vec<&str> = names.iter().take(3).map(String::as_str).collect();
+        let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
+        writeln!(out, "left aside, {reason}: {}{more}", shown.join(", "))?;
+    }
+    if !done.tokenizer {
+        terminal.warn("no vocabulary lies beside the source: put vocab.txt or tokenizer.json into the folder");
+    }
+    Ok(())
+}
+
+fn to_onnx(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let (source, out) = (&arguments.source, &arguments.out);
+    if !["model.safetensors", "model.safetensors.index.json"].iter().any(|file| source.join(file).is_file()) {
+        bail!(
+            "{}: expected a model folder with model.safetensors; convert it to one first: cloze convert {} --out DIR",
+            source.display(),
+            source.display()
+        );
+    }
+    if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!("{} is not empty; choose another --out", out.display());
+    }
+    let model = Model::load(source, &Device::cpu(terminal.threads)?)?;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let report = onnx::write(&model, &out.join("model.onnx"), &OnnxOptions::new(TaskOutput::from(model.heads)))?;
+    cloze_train::run::replace_file(&out.join("config.json"), model.config.to_json().as_bytes())?;
+    save_tokenizer(source, out, terminal)?;
+    let mut to = std::io::stdout().lock();
+    if arguments.json {
+        let data = report.data.as_ref().map(|(path, bytes)| json!({"path": path, "bytes": bytes}));
+        let line =
+            json!({"source": source, "out": out, "outputs": report.outputs, "bytes": report.bytes, "data": data});
+        writeln!(to, "{line}")?;
+        return Ok(());
+    }
+    let data = report
+        .data
+        .as_ref()
+        .map_or_else(String::new, |(path, bytes)| format!(" and {} in {}", format::bytes(*bytes), path.display()));
+    writeln!(
+        to,
+        "{} in {}{data}; inputs input_ids, attention_mask, token_type_ids; outputs {}",
+        format::bytes(report.bytes),
+        out.join("model.onnx").display(),
+        report.outputs.join(", ")
+    )?;
+    Ok(())
+}
+
+/// The tokenizer's files beside the model, if the source has any.
+fn save_tokenizer(source: &Path, out: &Path, terminal: &Terminal) -> Result<()> {
+    match Tokenizer::open(source) {
+        Ok(tokenizer) => Ok(tokenizer.save(out)?),
+        Err(error) => {
+            terminal.warn(&format!("no tokenizer written: {error}"));
+            Ok(())
+        }
+    }
+}
