@@ -1,8 +1,8 @@
 //! Cloze: BERT end to end in Rust. This crate is the library's face and the home of the `cloze` binary.
 //!
 //! The parts, in the order in which data flows: [`text`] (vocabularies, text to ids), [`data`] (corpora, shards,
-//! masked sentence pairs), [`engine`] (tensors that learn), [`model`] (BERT itself) and [`train`] (the loop, its
-//! optimizer, checkpoints). [`sample_corpus`] is the text of the quickstart.
+//! masked sentence pairs), [`engine`] (tensors that learn), [`model`] (BERT itself), [`train`] (the loop, its optimizer,
+//! checkpoints), [`tasks`] (fine-tuning, predictions, scores) and [`convert`] (other programs' formats). [`sample_corpus`] is the text of the quickstart.
 #![deny(missing_docs)]
 
 pub use cloze_convert as convert;

@@ -61,7 +61,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
 
 fn to_folder(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let bar = terminal.progress("converting", None);
-    let done = cloze_convert::convert(&arguments.source, &arguments.out, &mut |stage| bar.note(stage))?;
+    let done = cloze_convert::convert(&arguments.source, &arguments.out, &mut |stage| bar.set(0, stage))?;
     bar.finish();
     let mut out = std::io::stdout().lock();
     if arguments.json {
