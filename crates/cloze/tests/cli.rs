@@ -37,9 +37,11 @@ fn write_corpus(path: &Path, documents: usize) {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 14] = [
         &["quickstart"],
         &["vocab"],
+        &["vocab", "extend"],
+        &["vocab", "resize"],
         &["prepare"],
         &["pretrain"],
         &["evaluate"],
@@ -70,6 +72,8 @@ fn every_command_has_help_with_an_example() {
 fn promised_flags_exist() {
     for (command, flags) in [
         (&["vocab"][..], "--input --size --cased --min-frequency --out --json --threads --quiet"),
+        (&["vocab", "extend"], "--model --words --input --size --min-count --text-column --seed --out --json"),
+        (&["vocab", "resize"], "--model --tokenizer --seed --out --json"),
         (&["prepare"], "--input --tokenizer --out --valid-fraction --workers --text-column --json"),
         (&["pretrain"], "--set --out --resume --json"),
         (&["evaluate", "pretrain"], "--model --data --json"),
@@ -103,6 +107,13 @@ fn usage_errors_exit_with_2() {
         &["nonsense"][..],
         &["vocab"],
         &["vocab", "--input", "x", "--out", "y", "--size", "many"],
+        &["vocab", "--input", "x"],
+        &["vocab", "--out", "y", "extend", "--model", "m", "--words", "w", "--out", "o"],
+        &["vocab", "extend", "--model", "m", "--out", "o"],
+        &["vocab", "extend", "--model", "m", "--out", "o", "--input", "x"],
+        &["vocab", "extend", "--model", "m", "--out", "o", "--words", "w", "--size", "3"],
+        &["vocab", "extend", "--model", "m", "--out", "o", "--words", "w", "--input", "x", "--size", "3"],
+        &["vocab", "resize", "--model", "m", "--out", "o"],
         &["prepare", "--input", "x", "--tokenizer", "t", "--out", "o", "--valid-fraction", "1.5"],
         &["prepare", "--input", "x", "--tokenizer", "t", "--out", "o", "--workers", "0"],
         &["bench", "train", "--lengths", "odd"],

@@ -25,10 +25,10 @@ use crate::weights::{WEIGHTS_FILE, Weights};
 /// The name of the configuration file that is read and written.
 pub const CONFIG_FILE: &str = "config.json";
 
-const WORDS: &str = "bert.embeddings.word_embeddings.weight";
+pub(crate) const WORDS: &str = "bert.embeddings.word_embeddings.weight";
 const DECODER: &str = "cls.predictions.decoder.weight";
 const DECODER_BIAS: &str = "cls.predictions.decoder.bias";
-const MLM_BIAS: &str = "cls.predictions.bias";
+pub(crate) const MLM_BIAS: &str = "cls.predictions.bias";
 
 impl Model {
     /// Opens a Hugging Face folder. The heads are those of `architectures` in its config and those whose tensors are there.

@@ -72,6 +72,14 @@ pub enum ModelError {
         /// Why they cannot be built.
         problem: String,
     },
+    /// Rows of a new vocabulary that cannot be made of the old one's.
+    #[error("row {row} of the new vocabulary: {problem}")]
+    Vocabulary {
+        /// The new row, from 0.
+        row: usize,
+        /// What was expected and found.
+        problem: String,
+    },
     /// A batch that this model cannot read: an id beyond the vocabulary, a sequence longer than the positions.
     #[error("{0}")]
     Batch(String),

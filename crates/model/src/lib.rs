@@ -7,6 +7,7 @@
 //! | [`heads`] | what stands on the encoder: pre-training's heads, tasks' heads |
 //! | [`model`] | [`Model`]: configuration, heads and parameters, with losses and outputs |
 //! | [`checkpoint`] | Hugging Face folders, read and written |
+//! | [`surgery`] | a model with another vocabulary |
 //! | `weights` | memory-mapped safetensors and their shards |
 //! | [`flops`] | useful work of a batch |
 //! | [`error`] | what the world can cause |
@@ -51,6 +52,7 @@ pub mod error;
 pub mod flops;
 pub mod heads;
 pub mod model;
+pub mod surgery;
 mod weights;
 
 pub use checkpoint::Adopted;
@@ -59,4 +61,5 @@ pub use error::ModelError;
 pub use flops::{Work, useful_flops};
 pub use heads::{Heads, TaskHead};
 pub use model::{LossScale, Losses, Model, Outputs};
+pub use surgery::NewRow;
 pub use weights::{StoredTensor, stored_tensors};

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::WordProblem;
+
 /// An error of this crate: what was found, where, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
@@ -124,6 +126,20 @@ pub enum TextError {
         found: String,
         /// The range allowed.
         expected: &'static str,
+    },
+    /// Words cannot be added to a tokenizer of this kind.
+    #[error(
+        "the tokenizer is no plain BERT one (BERT's normaliser and pre-tokeniser, WordPiece with ##, every token in its \
+         vocabulary): no words can be added to it; make a plain one from its vocab.txt alone"
+    )]
+    NotPlain,
+    /// A word cannot become a token.
+    #[error("the word {word:?} cannot become a token: it {problem}")]
+    NewWord {
+        /// The word.
+        word: String,
+        /// Why not.
+        problem: WordProblem,
     },
     /// The iterator of texts failed.
     #[error("{0}")]

@@ -49,7 +49,7 @@ impl Default for VocabularyOptions {
             cased: false,
             min_frequency: 2,
             character_coverage: 0.999_99,
-            max_words: 2_000_000,
+            max_words: MAX_WORDS,
             threads: 0,
         }
     }
@@ -83,8 +83,21 @@ pub struct LearnProgress {
     pub characters_left_out: usize,
 }
 
+impl LearnProgress {
+    pub(crate) const START: LearnProgress = LearnProgress {
+        stage: LearnStage::Counting,
+        bytes: 0,
+        words: 0,
+        distinct: 0,
+        characters: 0,
+        characters_left_out: 0,
+    };
+}
+
 /// Words longer than this are \[UNK\] anyway.
 const MAX_WORD_CHARS: usize = 100;
+/// Distinct words held, unless an option says otherwise.
+pub(crate) const MAX_WORDS: usize = 2_000_000;
 /// Text counted between two looks at the number of distinct words; what makes the pruning independent of threads.
 const ROUND_BYTES: usize = 32 << 20;
 /// Longest stretch of text that one thread takes at a time.
@@ -94,7 +107,7 @@ const TRAINED_WORDS: usize = 500_000;
 /// The trainer counts pairs in `i32`.
 const MAX_PAIR_COUNT: u64 = 1 << 30;
 
-type Counts = AHashMap<CompactString, u64>;
+pub(crate) type Counts = AHashMap<CompactString, u64>;
 
 /// Learns a vocabulary from `texts` (lines, paragraphs or documents, in any mixture), the special tokens first, then
 /// characters by code point, then pieces in the order in which they were joined.
@@ -116,15 +129,8 @@ where
     check(options)?;
     let normalizer = BertNormalizer::new(true, true, None, !options.cased);
     let words = Words::new(normalizer);
-    let mut news = LearnProgress {
-        stage: LearnStage::Counting,
-        bytes: 0,
-        words: 0,
-        distinct: 0,
-        characters: 0,
-        characters_left_out: 0,
-    };
-    let counts = count(options, &words, texts, &mut news, progress)?;
+    let mut news = LearnProgress::START;
+    let counts = count(options.threads, options.max_words, &words, texts, &mut news, progress)?;
     if counts.is_empty() {
         return Err(TextError::EmptyCorpus { bytes: news.bytes });
     }
@@ -170,9 +176,11 @@ fn check(options: &VocabularyOptions) -> Result<(), TextError> {
     Ok(())
 }
 
-/// Counts words by rounds of [`ROUND_BYTES`]: while one round is counted, the next is read.
-fn count<E>(
-    options: &VocabularyOptions,
+/// Counts words by rounds of [`ROUND_BYTES`]: while one round is counted, the next is read. At most about `max_words` distinct
+/// ones are held (see [`VocabularyOptions::max_words`]); `threads` of 0 is one a core.
+pub(crate) fn count<E>(
+    threads: usize,
+    max_words: usize,
     words: &Words,
     mut texts: impl Iterator<Item = Result<String, E>>,
     news: &mut LearnProgress,
@@ -181,11 +189,10 @@ fn count<E>(
 where
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    let threads = match options.threads {
+    let threads = match threads {
         0 => thread::available_parallelism().map_or(1, |n| n.get()),
         n => n,
     };
-    let max_words = options.max_words;
     progress(*news);
     thread::scope(|scope| {
         let mut counting: Option<thread::ScopedJoinHandle<'_, (Counts, u64)>> = None;

@@ -13,19 +13,28 @@
 //! | word → ids | `trie.rs`: greedy longest match over a double-array trie |
 //!
 //! Any other configuration (another normaliser, user-added tokens…) is encoded by the `tokenizers` crate itself.
+//!
+//! A vocabulary changes by [`Tokenizer::with_words`] (more words at its end; [`WordCounts`] finds which are worth it), and
+//! [`Tokenizer::origins`] says what each of its tokens was under another one.
 
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod domain;
 mod error;
+mod extend;
 mod folder;
 mod learn;
+mod origin;
 mod tokenizer;
 mod trie;
 mod vocabulary;
 mod words;
 
+pub use domain::{DomainWord, WordCounts};
 pub use error::TextError;
+pub use extend::WordProblem;
 pub use learn::{LearnProgress, LearnStage, VocabularyOptions, learn};
+pub use origin::TokenOrigin;
 pub use tokenizer::{Piece, Tokenizer};
 pub use vocabulary::{SPECIAL_TOKENS, Special};

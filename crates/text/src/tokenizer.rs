@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokenizers::normalizers::BertNormalizer;
-use tokenizers::{ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
+use tokenizers::{
+    ModelWrapper, Normalizer, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+    PreTokenizerWrapper,
+};
 
 use crate::trie::Trie;
 use crate::vocabulary::{CONTINUATION, Special, Vocabulary};
@@ -213,7 +216,7 @@ impl Tokenizer {
             None => {
                 let normalizer = self.inner.reference.get_normalizer();
                 let mut text = tokenizers::NormalizedString::from("A");
-                let done = normalizer.map(|n| tokenizers::Normalizer::normalize(n, &mut text));
+                let done = normalizer.map(|n| n.normalize(&mut text));
                 !matches!(done, Some(Ok(()))) || text.get() != "a"
             }
         }
@@ -222,6 +225,32 @@ impl Tokenizer {
     /// Whether [`encode`](Self::encode) runs on our own path (plain BERT) rather than on the `tokenizers` crate.
     pub fn is_fast(&self) -> bool {
         self.inner.fast.is_some()
+    }
+
+    /// The `tokenizers` crate's tokenizer behind this one.
+    pub(crate) fn reference(&self) -> &tokenizers::Tokenizer {
+        &self.inner.reference
+    }
+
+    /// The two halves of our own path; none where the configuration is not plain BERT.
+    pub(crate) fn fast(&self) -> Option<(&Words, &Trie)> {
+        self.inner.fast.as_ref().map(|fast| (&fast.words, &fast.trie))
+    }
+
+    /// The words that `text` consists of, normalised, as the `tokenizers` crate splits it; none where its normaliser fails.
+    pub(crate) fn words(&self, text: &str) -> Vec<String> {
+        let reference = &self.inner.reference;
+        let mut split = PreTokenizedString::from(text);
+        let normalized = split.normalize(|part| reference.get_normalizer().map_or(Ok(()), |n| n.normalize(part)));
+        let done = normalized.and_then(|()| match reference.get_pre_tokenizer() {
+            Some(pre_tokenizer) => pre_tokenizer.pre_tokenize(&mut split),
+            None => Ok(()),
+        });
+        if done.is_err() {
+            return Vec::new();
+        }
+        let words = split.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
+        words.into_iter().map(|(word, ..)| word.to_owned()).filter(|word| !word.is_empty()).collect()
     }
 
     /// 32 hexadecimal digits that change with anything that changes ids: the tokens in their order, the normaliser, the

@@ -128,10 +128,14 @@ fn save_error(folder: &RunFolder, path: &Path, error: &TrainError) -> TrainError
     }
 }
 
-/// Fills a folder aside, syncs it and renames it to `path`; an older folder of that name is replaced.
-/// On failure what was written is removed and `path` is as before.
-fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<(), TrainError>) -> Result<(), TrainError> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+/// Fills a folder aside, syncs it and renames it to `path`; an older folder of that name is replaced. The folder is flat: `fill`
+/// puts files into it, not folders.
+///
+/// # Errors
+/// The system's, with the path, or `fill`'s. What was written is then removed, and `path` is as before.
+pub fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<(), TrainError>) -> Result<(), TrainError> {
+    // The parent of a plain name is "", which cannot be opened.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let aside = parent.join(format!(".{name}.partial"));
     let replaced = parent.join(format!(".{name}.replaced"));

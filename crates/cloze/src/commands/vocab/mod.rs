@@ -1,19 +1,26 @@
-//! `cloze vocab`: text → vocabulary.
+//! `cloze vocab`: text → vocabulary, and a model → the model with another one.
+
+mod extend;
+mod resize;
+mod surgery;
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use cloze_data::DataError;
 use cloze_data::corpus::{CorpusOptions, open_corpus};
-use cloze_text::{LearnStage, Tokenizer, VocabularyOptions, learn};
+use cloze_text::{LearnProgress, LearnStage, TextError, Tokenizer, VocabularyOptions, learn};
 use serde_json::json;
 
 use crate::format;
 use crate::terminal::Terminal;
 
-/// `cloze vocab --input PATH… --size N --out DIR`
+/// `cloze vocab --input PATH… --size N --out DIR`, or a subcommand.
 #[derive(Debug, clap::Args)]
 #[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     after_help = "Example:\n  cloze vocab --input texts/ 'more/*.jsonl.gz' --size 30522 --out tokenizer",
     after_long_help = "The pieces are learned by the `tokenizers` crate, whose WordPiece trainer merges the most frequent \
         pairs (byte-pair encoding with ## continuations) rather than by likelihood as Google's did. Words are counted in \
@@ -21,9 +28,29 @@ use crate::terminal::Terminal;
         DIR receives vocab.txt, tokenizer.json and tokenizer_config.json, which Transformers' BertTokenizerFast opens.\n\n\
         Examples:\n  cloze vocab --input texts/ --size 30522 --out tokenizer\n  \
         cloze vocab --input 'wiki/*.parquet' --text-column body --size 8000 --cased --out tokenizer\n  \
-        zcat big.txt.gz | cloze vocab --input - --size 30522 --out tokenizer"
+        zcat big.txt.gz | cloze vocab --input - --size 30522 --out tokenizer\n  \
+        cloze vocab extend --model bert --words glioblastoma temozolomide --out bert-onco"
 )]
 pub struct Arguments {
+    #[command(subcommand)]
+    surgery: Option<Surgery>,
+
+    #[command(flatten)]
+    learn: Option<LearnArguments>,
+}
+
+/// What becomes of a model's vocabulary.
+#[derive(Debug, clap::Subcommand)]
+enum Surgery {
+    /// Add words to a model's vocabulary, one token each
+    Extend(extend::Arguments),
+    /// Give a model another vocabulary
+    Resize(resize::Arguments),
+}
+
+/// Learning a vocabulary.
+#[derive(Debug, clap::Args)]
+struct LearnArguments {
     /// Files, folders or globs of .txt (blank line between documents), .jsonl or .parquet, plain, .gz or .zst; - for
     /// standard input
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
@@ -55,6 +82,16 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    match (&arguments.surgery, &arguments.learn) {
+        (Some(Surgery::Extend(arguments)), _) => extend::run(arguments, terminal),
+        (Some(Surgery::Resize(arguments)), _) => resize::run(arguments, terminal),
+        (None, Some(arguments)) => run_learn(arguments, terminal),
+        // The parser has insisted on --input and --out.
+        (None, None) => bail!("nothing to do: give --input and --out"),
+    }
+}
+
+fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
     for file in ["vocab.txt", "tokenizer.json"] {
         if arguments.out.join(file).exists() {
             bail!("{} already holds a {file}; choose another --out, or remove it first", arguments.out.display());
@@ -126,11 +163,31 @@ pub fn learn_from(
     options: &VocabularyOptions,
     terminal: &Terminal,
 ) -> Result<Learned> {
-    let corpus = open_corpus(input, corpus_options)?;
+    let read = read_words(input, corpus_options, terminal, |texts, progress| learn(options, texts, progress))?;
+    let Read { result, documents, text_bytes, seconds } = read;
+    Ok(Learned { tokenizer: result, documents, text_bytes, seconds })
+}
+
+/// What was made of a corpus, and the corpus.
+struct Read<T> {
+    result: T,
+    documents: u64,
+    text_bytes: u64,
+    seconds: f64,
+}
+
+/// Hands a corpus's texts to something that counts their words, under a progress bar.
+fn read_words<T>(
+    input: &[PathBuf],
+    options: &CorpusOptions,
+    terminal: &Terminal,
+    take: impl FnOnce(&mut dyn Iterator<Item = Result<String, DataError>>, &dyn Fn(LearnProgress)) -> Result<T, TextError>,
+) -> Result<Read<T>> {
+    let corpus = open_corpus(input, options)?;
     let reading = corpus.progress();
     let bar = terminal.progress("vocabulary", reading.bytes_total());
     let (mut documents, mut text_bytes) = (0u64, 0u64);
-    let texts = corpus.map(|document| {
+    let mut texts = corpus.map(|document| {
         document.map(|document| {
             documents += 1;
             if documents.is_multiple_of(512) {
@@ -140,7 +197,7 @@ pub fn learn_from(
             document.text
         })
     });
-    let tokenizer = learn(options, texts, &|news| {
+    let result = take(&mut texts, &|news| {
         let message = match news.stage {
             LearnStage::Counting => format!("counting words: {} distinct", format::short(news.distinct as f64)),
             LearnStage::Merging => format!("joining pieces of {} distinct words", format::short(news.distinct as f64)),
@@ -148,7 +205,8 @@ pub fn learn_from(
         };
         bar.set(reading.bytes_read(), &message);
     })?;
+    drop(texts);
     let seconds = bar.seconds();
     bar.finish();
-    Ok(Learned { tokenizer, documents, text_bytes, seconds })
+    Ok(Read { result, documents, text_bytes, seconds })
 }

@@ -1,0 +1,242 @@
+//! `cloze vocab extend`: a model and words → the model with these words in its vocabulary.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use cloze_data::corpus::CorpusOptions;
+use cloze_text::{DomainWord, Tokenizer, WordCounts, WordProblem};
+use serde_json::{Value, json};
+
+use super::read_words;
+use super::surgery::{Subject, check_out};
+use crate::format;
+use crate::terminal::Terminal;
+
+/// Skipped words that get a line of their own.
+const SHOWN: usize = 20;
+
+/// `cloze vocab extend --model DIR --words FILE|WORD… --out DIR`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  cloze vocab extend --model bert --words terms.txt --out bert-onco",
+    after_long_help = "Each word becomes one token at the end of the vocabulary; old tokens keep their ids. Its row of the word \
+        embeddings (and of the MLM bias) begins as the mean of the rows of its present pieces, or, where they are only [UNK], as \
+        a draw around the mean of all rows, by --seed. Every other weight stays as it is, and training should go on: the new rows \
+        are only a start.\n\n\
+        WordPiece takes the longest token that begins a word, so that a new token is used wherever a word begins with it: \
+        glioblastoma also makes glioblastomas into glioblastoma ##s. All other words keep their ids.\n\n\
+        With --input the words are learned: those of a corpus that the vocabulary splits, best first by the tokens that they \
+        save, count times (pieces - 1), numbers left out.\n\n\
+        Words that cannot be a token (in the vocabulary already, given twice, with white space, split at punctuation as U.S. and \
+        co-op are, capitals for an uncased vocabulary) are named and skipped. Weights are written as float32; a checkpoint's \
+        optimizer state is not taken along. Rows that the model has beyond the tokenizer's size are dropped.\n\nExamples:\n  \
+        cloze vocab extend --model bert --words glioblastoma temozolomide --out bert-onco\n  \
+        cloze vocab extend --model bert --words terms.txt --out bert-onco\n  \
+        cloze vocab extend --model bert --input papers/ --size 2000 --out bert-onco"
+)]
+#[command(group(clap::ArgGroup::new("source").required(true).args(["words", "input"])))]
+pub struct Arguments {
+    /// Model folder or checkpoint, with its tokenizer
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+
+    /// Words, or files of one word a line
+    #[arg(long, num_args = 1.., value_name = "FILE|WORD")]
+    words: Vec<String>,
+
+    /// Text to learn the words from: files, folders or globs of .txt, .jsonl or .parquet, plain, .gz or .zst; - for standard
+    /// input
+    #[arg(long, num_args = 1.., value_name = "PATH", requires = "size")]
+    input: Vec<PathBuf>,
+
+    /// Number of words to learn from --input
+    #[arg(long, value_name = "N", value_parser = crate::positive, requires = "input")]
+    size: Option<usize>,
+
+    /// Learn only words that --input has this often
+    #[arg(long, default_value_t = 5, value_name = "N", requires = "input")]
+    min_count: u64,
+
+    /// The column or key that holds the text, in .parquet and .jsonl
+    #[arg(long, default_value = "text", value_name = "NAME", requires = "input")]
+    text_column: String,
+
+    /// Seed of the rows that are drawn
+    #[arg(long, default_value_t = 42, value_name = "N")]
+    seed: u64,
+
+    /// The folder to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    check_out(&arguments.out)?;
+    let subject = Subject::open(&arguments.model)?;
+    let old = &subject.tokenizer;
+    let (given, learned) = match arguments.size {
+        Some(size) => {
+            let learned = learn_words(arguments, old, size, terminal)?;
+            let accepted = learned.words.iter().map(|word| word.word.clone()).collect();
+            (Given { accepted, skipped: Vec::new() }, Some(learned))
+        }
+        None => (read_given(&arguments.words, old)?, None),
+    };
+    given.tell(terminal);
+    if given.accepted.is_empty() {
+        match learned {
+            Some(_) => bail!(
+                "no word of the corpus is split and seen {} times or more: nothing to add; give more text or a lower --min-count",
+                arguments.min_count
+            ),
+            None => bail!(
+                "none of the {} words given can be added (what names no file is taken for a word): nothing to do",
+                given.skipped.len()
+            ),
+        }
+    }
+    let new = old.with_words(&given.accepted)?;
+    let tally = subject.rewrite(&new, &arguments.model, arguments.seed, &arguments.out, terminal)?;
+
+    let figures = learned.as_ref().map(|learned| learned.figures(old, &new)).transpose()?;
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        let mut result = tally.json();
+        result.insert("out".to_owned(), arguments.out.to_string_lossy().into());
+        result.insert("added".to_owned(), given.accepted.into());
+        let skipped = |s: &Skipped| json!({"place": s.place, "word": s.word, "problem": s.problem.to_string()});
+        result.insert("skipped".to_owned(), given.skipped.iter().map(skipped).collect());
+        if let (Some(figures), Some(learned)) = (figures, &learned) {
+            let word = |w: &DomainWord| json!({"word": w.word, "count": w.count, "pieces": w.pieces.len()});
+            result.insert("learned".to_owned(), learned.words.iter().map(word).collect());
+            result.insert("words".to_owned(), figures.words.into());
+            result.insert("tokens_per_word_before".to_owned(), figures.before.into());
+            result.insert("tokens_per_word".to_owned(), figures.after.into());
+        }
+        writeln!(out, "{}", Value::Object(result))?;
+    } else {
+        tally.write(&mut out)?;
+        let ids = old.vocab_size()..new.vocab_size();
+        let (added, skipped) = (format::count(given.accepted.len() as u64), format::count(given.skipped.len() as u64));
+        writeln!(out, "{added} words added (ids {} to {}), {skipped} skipped", ids.start, ids.end - 1)?;
+        if let (Some(Figures { words, before, after }), Some(learned)) = (figures, &learned) {
+            let words = format::count(words);
+            writeln!(out, "tokens per word {before:.3} → {after:.3} ({words} words, punctuation marks among them)")?;
+            let best: Vec<String> =
+                learned.words.iter().take(8).map(|w| format!("{} ({})", w.word, format::count(w.count))).collect();
+            writeln!(out, "most saving: {}", best.join(", "))?;
+        }
+        writeln!(out, "written to {}", arguments.out.display())?;
+    }
+    if let (Some(size), Some(learned)) = (arguments.size, &learned)
+        && learned.words.len() < size
+    {
+        terminal.warn(&format!(
+            "the corpus gave only {} of the {size} words asked for; more text or a lower --min-count gives more",
+            learned.words.len()
+        ));
+    }
+    Ok(())
+}
+
+/// The words of `--words`.
+#[derive(Default)]
+struct Given {
+    accepted: Vec<String>,
+    skipped: Vec<Skipped>,
+}
+
+/// A word that cannot be added.
+struct Skipped {
+    /// `file:line`, or `--words`.
+    place: String,
+    word: String,
+    problem: WordProblem,
+}
+
+/// Reads the arguments of `--words`: what names a file is one, anything else a word.
+fn read_given(arguments: &[String], tokenizer: &Tokenizer) -> Result<Given> {
+    let mut given = Given::default();
+    let mut seen = BTreeSet::new();
+    let mut take = |place: String, word: &str| {
+        let checked = match tokenizer.check_new_word(word) {
+            Ok(()) if !seen.insert(word.to_owned()) => Err(WordProblem::Repeated),
+            checked => checked,
+        };
+        match checked {
+            Ok(()) => given.accepted.push(word.to_owned()),
+            Err(problem) => given.skipped.push(Skipped { place, word: word.to_owned(), problem }),
+        }
+    };
+    for argument in arguments {
+        let path = Path::new(argument);
+        if path.is_file() {
+            for (line, word) in read_lines(path)?.into_iter().enumerate() {
+                take(format!("{}:{}", path.display(), line + 1), &word);
+            }
+        } else {
+            take("--words".to_owned(), argument);
+        }
+    }
+    Ok(given)
+}
+
+/// The lines of a file, without the blanks around them.
+fn read_lines(path: &Path) -> Result<Vec<String>> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        anyhow::anyhow!("{}:{line}: not UTF-8; convert the file to UTF-8", path.display())
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    Ok(text.lines().map(|line| line.trim().to_owned()).collect())
+}
+
+impl Given {
+    fn tell(&self, terminal: &Terminal) {
+        for Skipped { place, word, problem } in self.skipped.iter().take(SHOWN) {
+            terminal.warn(&format!("{place}: {word:?} {problem}; skipped"));
+        }
+        if self.skipped.len() > SHOWN {
+            terminal.warn(&format!("{} more words skipped (--json names them all)", self.skipped.len() - SHOWN));
+        }
+    }
+}
+
+/// The words of `--input`.
+struct Learned {
+    words: Vec<DomainWord>,
+    counts: WordCounts,
+}
+
+/// What the new words do to the corpus.
+struct Figures {
+    words: u64,
+    before: f64,
+    after: f64,
+}
+
+fn learn_words(arguments: &Arguments, tokenizer: &Tokenizer, size: usize, terminal: &Terminal) -> Result<Learned> {
+    let options = CorpusOptions { text_column: arguments.text_column.clone() };
+    let threads = terminal.threads.unwrap_or(0);
+    let read = read_words(&arguments.input, &options, terminal, |texts, progress| {
+        WordCounts::of(tokenizer, threads, texts, progress)
+    })?;
+    let words = read.result.most_saving(tokenizer, size, arguments.min_count)?;
+    Ok(Learned { words, counts: read.result })
+}
+
+impl Learned {
+    fn figures(&self, old: &Tokenizer, new: &Tokenizer) -> Result<Figures> {
+        let words = self.counts.words();
+        let ratio = |tokens: u64| tokens as f64 / words.max(1) as f64;
+        Ok(Figures { words, before: ratio(self.counts.tokens(old)?), after: ratio(self.counts.tokens(new)?) })
+    }
+}

@@ -1,0 +1,177 @@
+//! What `cloze vocab extend` and `cloze vocab resize` share: a model folder → one with another vocabulary.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use cloze_engine::Device;
+use cloze_model::{Model, NewRow};
+use cloze_text::{TokenOrigin, Tokenizer};
+use cloze_train::TrainError;
+use cloze_train::checkpoint::write_folder;
+use serde_json::{Map, Value, json};
+
+use crate::format;
+use crate::terminal::Terminal;
+
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+
+/// A folder that is to be written must not be in use.
+pub fn check_out(out: &Path) -> Result<()> {
+    let is_empty_folder = fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
+    if out.symlink_metadata().is_ok() && !is_empty_folder {
+        bail!("{} exists and is no empty folder; choose another --out, or remove it first", out.display());
+    }
+    Ok(())
+}
+
+/// Where the rows of the new vocabulary came from.
+#[derive(Debug)]
+pub struct Tally {
+    old_size: usize,
+    old_rows: usize,
+    new_size: usize,
+    /// Taken over as they were.
+    copied: usize,
+    /// Means of their pieces.
+    composed: usize,
+    /// Tokens whose rows were drawn at random.
+    drawn: Vec<String>,
+    /// Old tokens that the new vocabulary lacks.
+    dropped: usize,
+}
+
+/// A model with its tokenizer.
+pub struct Subject {
+    dir: PathBuf,
+    pub tokenizer: Tokenizer,
+}
+
+impl Subject {
+    /// Opens the tokenizer of a model folder. The weights wait: what can go wrong before costs nothing.
+    pub fn open(dir: &Path) -> Result<Subject> {
+        Ok(Subject { dir: dir.to_owned(), tokenizer: Tokenizer::open(dir)? })
+    }
+
+    /// Writes the model with the vocabulary of `tokenizer`, whose own settings lie in or beside `settings`, to `out`.
+    pub fn rewrite(
+        &self,
+        tokenizer: &Tokenizer,
+        settings: &Path,
+        seed: u64,
+        out: &Path,
+        terminal: &Terminal,
+    ) -> Result<Tally> {
+        let device = Device::cpu(terminal.threads)?;
+        let model = Model::load(&self.dir, &device)?;
+        let old_size = self.tokenizer.vocab_size();
+        // Models may have spare rows, never too few.
+        if old_size > model.config.vocab_size {
+            let (path, found) = (self.dir.clone(), model.config.vocab_size);
+            return Err(TrainError::VocabularySize { path, expected: old_size, found }.into());
+        }
+        let origins = tokenizer.origins(&self.tokenizer);
+        let mut tally = Tally {
+            old_size,
+            old_rows: model.config.vocab_size,
+            new_size: origins.len(),
+            copied: 0,
+            composed: 0,
+            drawn: Vec::new(),
+            dropped: 0,
+        };
+        let index = |id: &u32| *id as usize;
+        let mut rows = Vec::with_capacity(origins.len());
+        for (id, origin) in (0u32..).zip(&origins) {
+            rows.push(match origin {
+                TokenOrigin::Kept(old) => {
+                    tally.copied += 1;
+                    NewRow::Copied(index(old))
+                }
+                TokenOrigin::Pieces(pieces) => {
+                    tally.composed += 1;
+                    NewRow::Mean(pieces.iter().map(index).collect())
+                }
+                TokenOrigin::Unknown => {
+                    tally.drawn.extend(tokenizer.token(id).map(str::to_owned));
+                    NewRow::Drawn
+                }
+            });
+        }
+        // Tokens are unique in both vocabularies, so that none is kept twice.
+        tally.dropped = old_size - tally.copied;
+        let mut model = model.with_vocabulary(&rows, seed, &device)?;
+        model.config.pad_token_id = model.config.pad_token_id.map(|_| tokenizer.special().pad);
+        let kept = read_settings(settings)?;
+        write_folder(out, |aside| {
+            model.save(aside)?;
+            tokenizer.save(aside)?;
+            keep_settings(&aside.join(TOKENIZER_CONFIG), &kept)
+        })?;
+        Ok(tally)
+    }
+}
+
+/// The keys of a tokenizer_config.json in or beside `path`; none without one.
+fn read_settings(path: &Path) -> Result<Map<String, Value>> {
+    let path = if path.is_dir() { path.join(TOKENIZER_CONFIG) } else { path.with_file_name(TOKENIZER_CONFIG) };
+    if !path.is_file() {
+        return Ok(Map::new());
+    }
+    let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{}: not a JSON object", path.display()))
+}
+
+/// Takes over the keys of another tokenizer_config.json, all but those that say what the normaliser does: what was just written
+/// says that of the tokenizer itself, where the other may leave it to defaults.
+fn keep_settings(path: &Path, kept: &Map<String, Value>) -> Result<(), TrainError> {
+    let io = |action| move |source| TrainError::Io { action, path: path.to_owned(), source };
+    let text = fs::read(path).map_err(io("read back"))?;
+    let mut written: Map<String, Value> =
+        serde_json::from_slice(&text).map_err(|e| io("read back")(std::io::Error::other(e)))?;
+    for (key, value) in kept {
+        if !["do_lower_case", "strip_accents", "tokenize_chinese_chars"].contains(&key.as_str()) {
+            written.insert(key.clone(), value.clone());
+        }
+    }
+    fs::write(path, format!("{:#}\n", Value::Object(written))).map_err(io("write"))
+}
+
+impl Tally {
+    /// The figures as one JSON object.
+    pub fn json(&self) -> Map<String, Value> {
+        let value = json!({
+            "old_vocab_size": self.old_size,
+            "vocab_size": self.new_size,
+            "copied": self.copied,
+            "composed": self.composed,
+            "drawn": self.drawn.len(),
+            "dropped": self.dropped,
+            "spare_rows_dropped": self.old_rows - self.old_size,
+        });
+        match value {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        }
+    }
+
+    /// The figures as lines for people.
+    pub fn write(&self, out: &mut dyn std::io::Write) -> Result<()> {
+        let count = |value: usize| format::count(value as u64);
+        let (copied, composed) = (count(self.copied), count(self.composed));
+        writeln!(out, "{} tokens → {}", count(self.old_size), count(self.new_size))?;
+        writeln!(out, "  {copied} rows copied, {composed} means of pieces, {} drawn", count(self.drawn.len()))?;
+        if !self.drawn.is_empty() {
+            let shown = self.drawn.iter().take(8).cloned().collect::<Vec<_>>().join(" ");
+            let more = if self.drawn.len() > 8 { " …" } else { "" };
+            writeln!(out, "  drawn, since the old vocabulary cannot spell them: {shown}{more}")?;
+        }
+        if self.dropped > 0 {
+            writeln!(out, "  {} old tokens dropped", count(self.dropped))?;
+        }
+        if self.old_rows > self.old_size {
+            writeln!(out, "  {} spare rows without a token dropped", count(self.old_rows - self.old_size))?;
+        }
+        Ok(())
+    }
+}

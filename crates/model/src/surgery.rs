@@ -1,0 +1,326 @@
+//! A model with another vocabulary: other rows of word embeddings, all else as it was.
+//!
+//! A new token begins as the mean of the rows of its pieces under the old vocabulary, as in AVocaDo (Hong et al., "Strategy for
+//! adapting vocabulary to downstream domain", EMNLP 2021) and fast vocabulary transfer (Gee et al., EMNLP 2022, industry track).
+//! A token without pieces is drawn around the mean of all rows (Hewitt, "Initializing new word embeddings for pretrained
+//! language models", 2021, who draws from the rows' normal distribution; here its covariance is taken as diagonal).
+
+use std::collections::BTreeSet;
+
+use cloze_engine::{Device, Init, Parameters};
+
+use crate::bert::Start;
+use crate::checkpoint::{MLM_BIAS, WORDS};
+use crate::config::Config;
+use crate::error::ModelError;
+use crate::model::Model;
+
+/// Where a row of the new vocabulary comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewRow {
+    /// This row, bit for bit.
+    Copied(usize),
+    /// The mean of these rows, at least one.
+    Mean(Vec<usize>),
+    /// A draw from the rows' own distribution, each column by itself.
+    Drawn,
+}
+
+impl Model {
+    /// This model with a vocabulary of `rows.len()` tokens. The word embeddings, to which the MLM decoder is tied, and the MLM
+    /// bias, where there is that head, get the rows asked for; every other weight is copied bit for bit, and all heads and all
+    /// keys of the configuration but `vocab_size` stay. Rows that no new row names are gone.
+    ///
+    /// Of a [drawn](NewRow::Drawn) row, element j is the mean of column j over all old rows plus its deviation times a normal
+    /// number cut at 2σ (and scaled back to variance 1), a pure function of `seed`, of how many drawn rows come before, and of j;
+    /// its bias is the mean bias. Learning rates and frozen layers start anew.
+    ///
+    /// Hidden states and logits of texts whose ids stay are the same to the last bit. The MLM loss is not, since its softmax runs
+    /// over other tokens.
+    ///
+    /// # Errors
+    /// [`ModelError::Vocabulary`] for a row that the model lacks or a mean of nothing, [`ModelError::Config`] for no rows at all.
+    pub fn with_vocabulary(&self, rows: &[NewRow], seed: u64, device: &Device) -> Result<Model, ModelError> {
+        self.check_rows(rows)?;
+        let config = Config { vocab_size: rows.len(), ..self.config.clone() };
+        let start = Start::Copied { but: BTreeSet::new() };
+        let (declared, bert) = Model::declare(&config, self.heads, start)?;
+        let mut params = declared.builder.build(device, seed);
+        // Only the vocabulary's sizes differ: the same parameters, in the same order.
+        for (id, old) in params.ids().zip(self.params.ids()) {
+            let from = self.params.values(old);
+            let name = self.params.name(old);
+            match name {
+                WORDS => Table { values: from, width: config.hidden_size }.fill(
+                    rows,
+                    Some(seed),
+                    device,
+                    params.values_mut(id),
+                ),
+                MLM_BIAS => Table { values: from, width: 1 }.fill(rows, None, device, params.values_mut(id)),
+                _ => params.values_mut(id).copy_from_slice(from),
+            }
+        }
+        Ok(Model::assemble(config, self.heads, params, bert))
+    }
+
+    fn check_rows(&self, rows: &[NewRow]) -> Result<(), ModelError> {
+        let size = self.config.vocab_size;
+        for (row, source) in rows.iter().enumerate() {
+            let fail = |problem| Err(ModelError::Vocabulary { row, problem });
+            let named: &[usize] = match source {
+                NewRow::Copied(from) => std::slice::from_ref(from),
+                NewRow::Mean(from) if from.is_empty() => return fail("the mean of no rows".to_owned()),
+                NewRow::Mean(from) => from,
+                NewRow::Drawn => &[],
+            };
+            if let Some(absent) = named.iter().find(|&&from| from >= size) {
+                return fail(format!("it takes row {absent}, but the model's vocabulary ends before {size}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Standard deviation of the normal distribution cut at ±2.
+const CUT_DEVIATION: f64 = 0.879_625_42;
+
+/// A parameter with one row of `width` numbers for each token.
+struct Table<'a> {
+    values: &'a [f32],
+    width: usize,
+}
+
+impl Table<'_> {
+    fn row(&self, number: usize) -> &[f32] {
+        &self.values[number * self.width..][..self.width]
+    }
+
+    /// Fills `to`; drawn rows vary by `seed`, or not at all without one.
+    fn fill(&self, rows: &[NewRow], seed: Option<u64>, device: &Device, to: &mut [f32]) {
+        let drawn = rows.iter().filter(|row| **row == NewRow::Drawn).count();
+        let spread = if drawn > 0 { self.spread() } else { Vec::new() };
+        let noise = seed.filter(|_| drawn > 0).map(|seed| standard_normal(drawn * self.width, seed, device));
+        let mut noise = noise.iter().flat_map(|params| params.flat());
+        for (row, to) in rows.iter().zip(to.chunks_exact_mut(self.width)) {
+            match row {
+                NewRow::Copied(from) => to.copy_from_slice(self.row(*from)),
+                NewRow::Mean(from) => {
+                    for (column, value) in to.iter_mut().enumerate() {
+                        let sum: f64 = from.iter().map(|&from| f64::from(self.row(from)[column])).sum();
+                        *value = (sum / from.len() as f64) as f32;
+                    }
+                }
+                NewRow::Drawn => {
+                    for (value, (mean, deviation)) in to.iter_mut().zip(&spread) {
+                        let normal = noise.next().map_or(0.0, |&noise| f64::from(noise) / CUT_DEVIATION);
+                        *value = (mean + deviation * normal) as f32;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Mean and standard deviation of each column.
+    fn spread(&self) -> Vec<(f64, f64)> {
+        let count = (self.values.len() / self.width) as f64;
+        let mut mean = vec![0.0; self.width];
+        for row in self.values.chunks_exact(self.width) {
+            mean.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value) / count);
+        }
+        let mut variance = vec![0.0; self.width];
+        for row in self.values.chunks_exact(self.width) {
+            for ((sum, &value), mean) in variance.iter_mut().zip(row).zip(&mean) {
+                *sum += (f64::from(value) - mean).powi(2) / count;
+            }
+        }
+        mean.into_iter().zip(variance.into_iter().map(f64::sqrt)).collect()
+    }
+}
+
+/// The engine's own draws: normal numbers of variance 1 before they are cut at 2σ.
+fn standard_normal(count: usize, seed: u64, device: &Device) -> Parameters {
+    let mut builder = Parameters::builder();
+    builder.declare("vocabulary.drawn", &[count], Init::TruncatedNormal { std: 1.0 }, false);
+    builder.build(device, seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heads::{Heads, TaskHead};
+    use crate::model::LossScale;
+    use cloze_data::batch::Batch;
+    use cloze_engine::{DType, Gradients, Pass};
+    use serde_json::Value;
+
+    const OLD: usize = 40;
+
+    fn device() -> Device {
+        Device::cpu(Some(1)).unwrap()
+    }
+
+    /// A tiny model, none of whose parameters is uniform.
+    fn small(heads: Heads) -> Model {
+        let mut config = Config {
+            vocab_size: OLD,
+            hidden_size: 16,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 32,
+            max_position_embeddings: 12,
+            ..Config::default()
+        };
+        config.extra.insert("surprise".to_owned(), Value::from(7));
+        let mut model = Model::new(config, heads, &device(), 1).unwrap();
+        for (i, value) in model.params.flat_mut().iter_mut().enumerate() {
+            *value += ((i * 2_654_435_761) % 1000) as f32 * 1e-4 - 0.05;
+        }
+        model
+    }
+
+    fn kept(rows: usize) -> Vec<NewRow> {
+        (0..rows).map(NewRow::Copied).collect()
+    }
+
+    fn values<'a>(model: &'a Model, name: &str) -> &'a [f32] {
+        model.params.values(model.params.find(name).unwrap())
+    }
+
+    fn batch() -> Batch {
+        Batch {
+            ids: vec![2, 9, 4, 3, 2, 4, 12, 3, 30, 3],
+            positions: vec![0, 1, 2, 3, 0, 1, 2, 3, 4, 5],
+            segments: vec![0, 0, 1, 1, 0, 0, 0, 0, 1, 1],
+            cu_seqlens: vec![0, 4, 10],
+            mlm_rows: vec![2, 5],
+            mlm_labels: vec![11, 13],
+            nsp_labels: vec![0, 1],
+        }
+    }
+
+    #[test]
+    fn rows_are_as_asked_and_everything_else_is_as_it_was() {
+        let tag = Heads::of(TaskHead::Tag { labels: 3, layers: 2 });
+        for heads in [Heads::PRETRAINING, Heads::MLM, Heads::ENCODER, tag] {
+            let old = small(heads);
+            let mut rows = kept(OLD);
+            rows.swap(5, 6);
+            rows.extend([NewRow::Mean(vec![7, 8, 8]), NewRow::Mean(vec![9]), NewRow::Drawn]);
+            let new = old.with_vocabulary(&rows, 3, &device()).unwrap();
+            assert_eq!(new.heads, heads);
+            assert_eq!(new.config, Config { vocab_size: OLD + 3, ..old.config.clone() });
+            assert_eq!(new.config.extra["surprise"], 7);
+            let mut copied = 0;
+            for id in new.params.ids() {
+                let name = new.params.name(id);
+                let width = match name {
+                    WORDS => 16,
+                    MLM_BIAS => 1,
+                    _ => {
+                        assert_eq!(new.params.values(id), values(&old, name), "{name}");
+                        copied += 1;
+                        continue;
+                    }
+                };
+                let (from, to) = (values(&old, name), new.params.values(id));
+                let row = |table: &[f32], number: usize| table[number * width..][..width].to_vec();
+                for number in (0..OLD).filter(|number| ![5, 6].contains(number)) {
+                    assert_eq!(row(to, number), row(from, number), "{name} {number}");
+                }
+                assert_eq!((row(to, 5), row(to, 6)), (row(from, 6), row(from, 5)), "{name}");
+                for column in 0..width {
+                    let [a, b] = [7, 8].map(|number| f64::from(row(from, number)[column]));
+                    assert_eq!(row(to, OLD)[column], ((a + b + b) / 3.0) as f32, "{name}");
+                }
+                assert_eq!(row(to, OLD + 1), row(from, 9), "{name}");
+            }
+            let tables = 1 + usize::from(heads.mlm);
+            assert_eq!(copied, old.params.ids().count() - tables);
+            if heads.mlm {
+                let bias = values(&old, MLM_BIAS);
+                let mean = bias.iter().map(|&b| f64::from(b)).sum::<f64>() / OLD as f64;
+                assert!((f64::from(values(&new, MLM_BIAS)[OLD + 2]) - mean).abs() < 1e-8);
+            }
+        }
+    }
+
+    #[test]
+    fn drawn_rows_have_the_old_ones_mean_and_deviation_and_follow_the_seed() {
+        let mut old = small(Heads::MLM);
+        let words = old.params.find(WORDS).unwrap();
+        for (i, value) in old.params.values_mut(words).iter_mut().enumerate() {
+            // Column j lies about j with a spread that grows with it.
+            let column = (i % 16) as f32;
+            *value = column + (column + 1.0) * if (i / 16) % 2 == 0 { 0.5 } else { -0.5 };
+        }
+        let count = 4000;
+        let draw = |seed| {
+            let model = old.with_vocabulary(&vec![NewRow::Drawn; count], seed, &device()).unwrap();
+            values(&model, WORDS).to_vec()
+        };
+        let drawn = draw(5);
+        assert_eq!(drawn, draw(5));
+        assert_ne!(drawn, draw(6));
+        for column in 0..16 {
+            let of: Vec<f64> = drawn.iter().skip(column).step_by(16).map(|&value| f64::from(value)).collect();
+            let mean = of.iter().sum::<f64>() / count as f64;
+            let deviation = (of.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count as f64).sqrt();
+            let expected = (column as f64 + 1.0) * 0.5;
+            assert!((mean - column as f64).abs() < 0.05 * expected, "column {column}: mean {mean}");
+            assert!((deviation / expected - 1.0).abs() < 0.03, "column {column}: deviation {deviation}");
+        }
+    }
+
+    #[test]
+    fn texts_of_old_ids_give_the_same_states_and_logits() {
+        let old = small(Heads::PRETRAINING);
+        let mut rows = kept(OLD);
+        rows.push(NewRow::Mean(vec![4, 7]));
+        let new = old.with_vocabulary(&rows, 0, &device()).unwrap();
+        // Spare rows beyond the 35 first are left out.
+        let fewer = old.with_vocabulary(&kept(35), 0, &device()).unwrap();
+        let device = device();
+        let outputs = |model: &Model| {
+            let outputs = model.outputs(&mut Pass::inference(&device, &model.params, DType::F32), &batch());
+            let plain: Vec<Vec<f32>> = outputs.hidden.iter().map(|state| state.value().to_vec_f32()).collect();
+            (plain, outputs.nsp_logits.unwrap().value().to_vec_f32(), outputs.mlm_logits.unwrap().value().to_vec_f32())
+        };
+        let losses = |model: &Model| {
+            let mut gradients = Gradients::zeros_like(&model.params);
+            let mut pass = Pass::recording(&device, &model.params, &mut gradients, DType::F32, None);
+            let losses = model.loss(&mut pass, &batch(), LossScale::mean(&batch()));
+            (losses.mlm.mean(), losses.nsp.unwrap().mean())
+        };
+        let (states, nsp, logits) = outputs(&old);
+        for (model, size) in [(&new, OLD + 1), (&fewer, 35)] {
+            let (new_states, new_nsp, new_logits) = outputs(model);
+            assert_eq!((&new_states, &new_nsp), (&states, &nsp));
+            let shared = OLD.min(size);
+            for (new, old) in new_logits.chunks(size).zip(logits.chunks(OLD)) {
+                assert_eq!(new[..shared], old[..shared]);
+            }
+            // The MLM loss is −logit + log Σ exp over the vocabulary: only the sum's tokens differ.
+            let expected = new_logits.chunks(size).zip(batch().mlm_labels).map(|(row, label)| {
+                let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
+                sum.ln() - f64::from(row[label as usize])
+            });
+            let (mlm, nsp_loss) = losses(model);
+            assert!((mlm - expected.sum::<f64>() / 2.0).abs() < 1e-4);
+            assert_eq!(nsp_loss, losses(&old).1);
+        }
+        assert!(losses(&fewer).0 < losses(&old).0 && losses(&old).0 < losses(&new).0);
+    }
+
+    #[test]
+    fn rows_that_cannot_be_made_are_named() {
+        let old = small(Heads::MLM);
+        let error = |rows: &[NewRow]| old.with_vocabulary(rows, 0, &device()).err().unwrap().to_string();
+        assert!(
+            error(&[NewRow::Copied(0), NewRow::Copied(OLD)]).contains("row 1 of the new vocabulary: it takes row 40")
+        );
+        assert!(error(&[NewRow::Mean(vec![1, 99])]).contains("row 99"));
+        assert!(error(&[NewRow::Mean(vec![])]).contains("the mean of no rows"));
+        assert!(error(&[]).contains("vocab_size is 0"));
+    }
+}

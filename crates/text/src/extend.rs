@@ -1,0 +1,267 @@
+//! More words in a vocabulary.
+
+use std::path::Path;
+
+use ahash::AHashSet;
+use tokenizers::ModelWrapper;
+use tokenizers::models::wordpiece::WordPiece;
+
+use crate::vocabulary::Vocabulary;
+use crate::{TextError, Tokenizer};
+
+/// Why a word cannot become a token of its own.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WordProblem {
+    /// There is nothing.
+    #[error("is empty")]
+    Empty,
+    /// A token is one word.
+    #[error("holds white space; a token is one word")]
+    WhiteSpace,
+    /// The vocabulary has it.
+    #[error("is a token already")]
+    Present,
+    /// It was given before.
+    #[error("is given twice")]
+    Repeated,
+    /// The model takes no word of this length.
+    #[error("has {chars} characters; words of more than {most} are [UNK] whatever the vocabulary")]
+    TooLong {
+        /// Its characters.
+        chars: usize,
+        /// The longest word's.
+        most: usize,
+    },
+    /// No text gives this word, since the normaliser (case, accents, control characters) changes it.
+    #[error("normalises to {to:?}, so that no text would give it; write it in that form")]
+    Normalised {
+        /// What it becomes, maybe nothing.
+        to: String,
+    },
+    /// No text gives this word, since the pre-tokeniser splits it at punctuation or between Chinese characters.
+    #[error("is split into {} before any token is looked up", .into.join(" "))]
+    Split {
+        /// Its parts.
+        into: Vec<String>,
+    },
+}
+
+impl Tokenizer {
+    /// Whether `word`, as it is, can become one token: it must be one normalised word that the vocabulary lacks.
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub fn check_new_word(&self, word: &str) -> Result<(), WordProblem> {
+        if word.is_empty() {
+            return Err(WordProblem::Empty);
+        }
+        if word.contains(char::is_whitespace) {
+            return Err(WordProblem::WhiteSpace);
+        }
+        if self.id(word).is_some() {
+            return Err(WordProblem::Present);
+        }
+        if let ModelWrapper::WordPiece(model) = self.reference().get_model() {
+            let (chars, most) = (word.chars().count(), model.max_input_chars_per_word);
+            if chars > most {
+                return Err(WordProblem::TooLong { chars, most });
+            }
+        }
+        match self.words(word).as_slice() {
+            [same] if same == word => Ok(()),
+            [other] => Err(WordProblem::Normalised { to: other.clone() }),
+            [] => Err(WordProblem::Normalised { to: String::new() }),
+            parts => Err(WordProblem::Split { into: parts.to_vec() }),
+        }
+    }
+
+    /// This tokenizer with `words` as further tokens, each whole, in their order at the end: old tokens keep their ids, and
+    /// normaliser, pre-tokeniser and settings stay.
+    ///
+    /// WordPiece takes the longest token that begins a word, so that a new token is used wherever a word *begins* with it:
+    /// `glioblastoma` also makes `glioblastomas` into `glioblastoma ##s`. All other words keep their ids. (A word that begins
+    /// with a new token and whose rest no `##` tokens can spell becomes \[UNK\]; vocabularies that hold each character in its
+    /// `##` form, as BERT's and those of [`learn`](crate::learn) do, can spell any rest of the same characters.)
+    ///
+    /// # Errors
+    /// [`TextError::NotPlain`] for a tokenizer that is not [fast](Self::is_fast), [`TextError::NewWord`] for the first word that
+    /// cannot be added.
+    pub fn with_words(&self, words: &[String]) -> Result<Tokenizer, TextError> {
+        let mut reference = self.reference().clone();
+        let (true, ModelWrapper::WordPiece(model)) = (self.is_fast(), reference.get_model()) else {
+            return Err(TextError::NotPlain);
+        };
+        let mut seen = AHashSet::new();
+        for word in words {
+            let checked = if seen.insert(word) { self.check_new_word(word) } else { Err(WordProblem::Repeated) };
+            checked.map_err(|problem| TextError::NewWord { word: word.clone(), problem })?;
+        }
+        let old = (0..self.vocab_size() as u32).filter_map(|id| self.token(id)).map(str::to_owned);
+        let vocabulary = Vocabulary::new(old.chain(words.iter().cloned()).collect(), Path::new("vocabulary"))?;
+        let model = WordPiece::builder()
+            .vocab(vocabulary.ids.clone())
+            .unk_token(model.unk_token.clone())
+            .continuing_subword_prefix(model.continuing_subword_prefix.clone())
+            .max_input_chars_per_word(model.max_input_chars_per_word)
+            .build()
+            .map_err(|e| TextError::Engine { action: "build the model", reason: e.to_string() })?;
+        reference.with_model(model);
+        Tokenizer::assemble(vocabulary, reference)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SPECIAL_TOKENS;
+
+    const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz";
+
+    /// Special tokens, letters in both forms, punctuation, a few words.
+    fn small(cased: bool) -> Tokenizer {
+        let mut tokens: Vec<String> = SPECIAL_TOKENS.iter().map(|token| token.to_string()).collect();
+        tokens.extend(LETTERS.chars().flat_map(|c| [c.to_string(), format!("##{c}")]));
+        if cased {
+            tokens.extend(LETTERS.to_uppercase().chars().map(|c| c.to_string()));
+        }
+        tokens
+            .extend([".", "-", ",", "the", "gl", "##io", "##blast", "##oma", "##s", "ing", "##ing"].map(String::from));
+        tokens.sort();
+        tokens.dedup();
+        Tokenizer::from_tokens(tokens, cased).unwrap()
+    }
+
+    fn list(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| word.to_string()).collect()
+    }
+
+    fn read(tokenizer: &Tokenizer, text: &str) -> String {
+        let ids = tokenizer.encode(text);
+        ids.iter().map(|&id| tokenizer.token(id).unwrap()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn new_words_are_one_token_at_the_end_and_old_ids_stay() {
+        let old = small(false);
+        let new = old.with_words(&list(&["glioblastoma", "blast"])).unwrap();
+        assert_eq!(new.vocab_size(), old.vocab_size() + 2);
+        for id in 0..old.vocab_size() as u32 {
+            assert_eq!(new.token(id), old.token(id));
+        }
+        assert_eq!(new.encode("Glioblastoma"), [old.vocab_size() as u32]);
+        assert_eq!(new.id("blast"), Some(old.vocab_size() as u32 + 1));
+        assert_eq!(new.special(), old.special());
+        assert!(new.is_fast() && !new.is_cased());
+        assert_eq!(read(&old, "glioblastomas"), "gl ##io ##blast ##oma ##s");
+        // Greedy longest match: the new word also begins other words, and continues none.
+        assert_eq!(read(&new, "glioblastomas, blasting"), "glioblastoma ##s , blast ##ing");
+        assert_eq!(read(&new, "glioblast"), "gl ##io ##blast");
+    }
+
+    #[test]
+    fn words_that_begin_with_no_new_word_keep_their_ids() {
+        for cased in [false, true] {
+            let old = small(cased);
+            let added = list(&["glio", "abca", "zz", "thes"]);
+            let new = old.with_words(&added).unwrap();
+            let (mut state, mut changed) = (5u64, 0);
+            for _ in 0..20_000 {
+                let mut word = String::new();
+                for _ in 0..1 + (state >> 61) {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    word.push_str(
+                        ["gl", "io", "a", "b", "ca", "z", "the", "s", "GL", "-"][(state >> 33) as usize % 10],
+                    );
+                }
+                let (before, after) = (old.encode(&word), new.encode(&word));
+                let mut by_reference = Vec::new();
+                new.encode_reference(&word, &mut by_reference);
+                assert_eq!(after, by_reference, "{word}");
+                let begins = new.words(&word).iter().any(|part| added.iter().any(|new| part.starts_with(new.as_str())));
+                assert_eq!(before != after, begins, "{word}");
+                changed += usize::from(begins);
+            }
+            assert!((1000..19_000).contains(&changed), "{changed}");
+        }
+    }
+
+    #[test]
+    fn words_that_no_text_would_give_are_refused_with_the_reason() {
+        let (uncased, cased) = (small(false), small(true));
+        let split = |into: &[&str]| WordProblem::Split { into: list(into) };
+        let normal = |to: &str| WordProblem::Normalised { to: to.into() };
+        let cases = [
+            ("", WordProblem::Empty),
+            ("two words", WordProblem::WhiteSpace),
+            ("a\u{a0}b", WordProblem::WhiteSpace),
+            ("the", WordProblem::Present),
+            ("[MASK]", WordProblem::Present),
+            ("U.S.", split(&["u", ".", "s", "."])),
+            ("co-op", split(&["co", "-", "op"])),
+            ("##xy", split(&["#", "#", "xy"])),
+            ("中文", split(&["中", "文"])),
+            ("Glioma", normal("glioma")),
+            ("née", normal("nee")),
+            ("\u{301}", normal("")),
+            ("soft\u{ad}hyphen", normal("softhyphen")),
+        ];
+        for (word, problem) in cases {
+            assert_eq!(uncased.check_new_word(word), Err(problem), "{word:?}");
+        }
+        assert_eq!(uncased.check_new_word(&"x".repeat(101)), Err(WordProblem::TooLong { chars: 101, most: 100 }));
+        for word in ["glioma", "covid19", "中", "☃"] {
+            assert_eq!(uncased.check_new_word(word), Ok(()), "{word:?}");
+        }
+        for word in ["Glioma", "née"] {
+            assert_eq!(cased.check_new_word(word), Ok(()), "{word:?}");
+        }
+        let error = uncased.with_words(&list(&["glioma", "U.S."])).unwrap_err().to_string();
+        assert!(error.contains("\"U.S.\"") && error.contains("split into u . s ."), "{error}");
+        let error = uncased.with_words(&list(&["glioma", "glioma"])).unwrap_err().to_string();
+        assert!(error.contains("twice"), "{error}");
+    }
+
+    #[test]
+    fn every_file_of_the_extended_tokenizer_gives_it_back() {
+        for cased in [false, true] {
+            let new = small(cased).with_words(&list(&["glioblastoma", "\u{2603}"])).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            new.save(dir.path()).unwrap();
+            for name in ["", "vocab.txt", "tokenizer.json"] {
+                assert_eq!(Tokenizer::open(&dir.path().join(name)).unwrap().fingerprint(), new.fingerprint(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn settings_stay_and_foreign_tokenizers_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = small(false);
+        old.save(dir.path()).unwrap();
+        let path = dir.path().join("tokenizer.json");
+        let whole: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let open = |change: &dyn Fn(&mut serde_json::Value)| {
+            let mut json = whole.clone();
+            change(&mut json);
+            std::fs::write(&path, json.to_string()).unwrap();
+            Tokenizer::open(dir.path()).unwrap()
+        };
+        let odd = open(&|json| {
+            json["normalizer"]["strip_accents"] = false.into();
+            json["model"]["max_input_chars_per_word"] = 12.into();
+        });
+        let new = odd.with_words(&list(&["née"])).unwrap();
+        assert_eq!(new.encode("NÉE"), [odd.vocab_size() as u32]);
+        assert_eq!(new.encode("abcabcabcabcabc"), [new.special().unk]);
+        let foreign = open(&|json| json["normalizer"] = serde_json::json!({"type": "Lowercase"}));
+        assert!(matches!(foreign.with_words(&list(&["glioma"])), Err(TextError::NotPlain)));
+        // A token beside the model's: further ids would collide with its own.
+        let added = open(&|json| {
+            let token = serde_json::json!({"id": old.vocab_size(), "content": "[E1]", "single_word": false,
+                "lstrip": false, "rstrip": false, "normalized": false, "special": true});
+            json["added_tokens"].as_array_mut().unwrap().push(token);
+        });
+        assert_eq!(added.id("[E1]"), Some(old.vocab_size() as u32));
+        assert!(matches!(added.with_words(&list(&["glioma"])), Err(TextError::NotPlain)));
+    }
+}
