@@ -37,7 +37,7 @@ fn write_corpus(path: &Path, documents: usize) {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    let commands: [&[&str]; 14] = [
+    let commands: &[&[&str]] = &[
         &["quickstart"],
         &["vocab"],
         &["vocab", "extend"],
@@ -46,7 +46,10 @@ fn every_command_has_help_with_an_example() {
         &["pretrain"],
         &["evaluate"],
         &["evaluate", "pretrain"],
+        &["evaluate", "retrieval"],
         &["fill"],
+        &["embed"],
+        &["similar"],
         &["inspect"],
         &["bench", "train"],
         &["bench", "infer"],
@@ -78,6 +81,9 @@ fn promised_flags_exist() {
         (&["pretrain"], "--set --out --resume --json"),
         (&["evaluate", "pretrain"], "--model --data --json"),
         (&["fill"], "--model --top --json"),
+        (&["embed"], "--model --input --column --out --pool --layers --normalize --max-len --precision --json"),
+        (&["similar"], "--model --corpus --column --query --embeddings --top --json"),
+        (&["evaluate", "retrieval"], "--model --corpus --queries --qrels --depth --json"),
         (&["inspect"], "--json --write-batches --steps"),
         (
             &["bench", "train"],
@@ -122,6 +128,7 @@ fn usage_errors_exit_with_2() {
         &["inspect", "x", "--write-batches", "file"],
         &["inspect", "x", "--write-batches", "file", "--steps", "5..5"],
         &["evaluate", "pretrain", "--model", "x"],
+        &["embed", "--model", "x", "--input", "y", "--out", "z.csv"],
         &["pretrain"],
         &["report"],
     ] {
@@ -147,6 +154,11 @@ fn failures_exit_with_1_and_one_line() {
     assert!(failure(&["pretrain", &absent]).contains("absent"));
     assert!(failure(&["report", &path(".")]).contains("metrics.jsonl"));
     assert!(failure(&["fill", "--model", &absent, "a [MASK]"]).contains("absent"));
+    let vectors = path("x.npy");
+    assert!(failure(&["embed", "--model", &absent, "--input", &binary, "--out", &vectors]).contains("absent"));
+    assert!(failure(&["similar", "--model", &absent, "--corpus", &empty, "--query", "a"]).contains("absent"));
+    let files = ["--corpus", &absent, "--queries", &absent, "--qrels", &absent];
+    assert!(failure(&[&["evaluate", "retrieval", "--model", &absent][..], &files].concat()).contains("absent"));
     assert!(failure(&["evaluate", "pretrain", "--model", &absent, "--data", &absent]).contains("absent"));
     assert!(failure(&["quickstart", "--out", &path(".")]).contains("--out"));
     assert!(!Path::new(&out).exists(), "a failed command left its output");

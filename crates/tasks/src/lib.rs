@@ -4,12 +4,14 @@
 pub mod answer;
 pub mod batch;
 pub mod datasets;
+pub mod embed;
 mod error;
 pub mod example;
 pub mod files;
 pub mod finetune;
 pub mod metrics;
 pub mod network;
+pub mod retrieval;
 pub mod sequence;
 pub mod settings;
 pub mod task;

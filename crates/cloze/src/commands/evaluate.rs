@@ -1,5 +1,7 @@
 //! `cloze evaluate`: a model → its figures on held-out data.
 
+mod retrieval;
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -28,6 +30,8 @@ pub enum Subject {
     Answer(Box<tasks::evaluate::Arguments>),
     /// Accuracy of choices
     Choose(Box<tasks::evaluate::Arguments>),
+    /// nDCG@10, MAP, MRR and recall@100 of a model's vectors on a collection of documents, queries and judgements
+    Retrieval(retrieval::Arguments),
 }
 
 /// `cloze evaluate pretrain --model DIR --data SHARDS`
@@ -101,6 +105,7 @@ pub fn run(subject: &Subject, terminal: &Terminal) -> Result<()> {
         Subject::Tag(arguments) => return tasks::evaluate::run(Kind::Tag, arguments, terminal),
         Subject::Answer(arguments) => return tasks::evaluate::run(Kind::Answer, arguments, terminal),
         Subject::Choose(arguments) => return tasks::evaluate::run(Kind::Choose, arguments, terminal),
+        Subject::Retrieval(arguments) => return retrieval::run(arguments, terminal),
     };
     let options = EvaluateOptions {
         seq_len: arguments.seq_len,

@@ -2,6 +2,7 @@
 
 mod bench;
 mod convert;
+mod embed;
 mod evaluate;
 mod fill;
 mod inspect;
@@ -9,6 +10,7 @@ mod prepare;
 mod pretrain;
 mod quickstart;
 mod report;
+mod similar;
 mod tasks;
 mod vocab;
 
@@ -43,6 +45,10 @@ pub enum Command {
     Fill(fill::Arguments),
     /// Turn another program's checkpoint into a model folder, or a model folder into ONNX
     Convert(convert::Arguments),
+    /// Turn texts into vectors, as .npy, .safetensors or .jsonl
+    Embed(embed::Arguments),
+    /// Find the texts nearest to a query
+    Similar(similar::Arguments),
     /// Say what a model, checkpoint, run, vocabulary, shard or recipe holds
     Inspect(inspect::Arguments),
     /// Measure real tokens per second and our share of the machine's matrix peak
@@ -67,6 +73,8 @@ impl Command {
             Command::Predict(arguments) => done(tasks::predict::run(&arguments, terminal)),
             Command::Fill(arguments) => done(fill::run(&arguments, terminal)),
             Command::Convert(arguments) => done(convert::run(&arguments, terminal)),
+            Command::Embed(arguments) => done(embed::run(&arguments, terminal)),
+            Command::Similar(arguments) => done(similar::run(&arguments, terminal)),
             Command::Inspect(arguments) => done(inspect::run(&arguments, terminal)),
             Command::Bench(work) => done(bench::run(&work, terminal)),
             Command::Report(arguments) => done(report::run(&arguments, terminal)),

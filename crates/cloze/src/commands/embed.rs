@@ -1,0 +1,218 @@
+//! `cloze embed`: texts → vectors.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use cloze_engine::Device;
+use cloze_tasks::embed::pooling::Pool;
+use cloze_tasks::embed::texts::{Text, Texts};
+use cloze_tasks::embed::vectors::{Format, Vectors, Writer};
+use cloze_tasks::embed::{Embedder, Options, PoolChoice, Summary};
+use cloze_train::recipe::Precision;
+use serde_json::{Value, json};
+
+use super::evaluate::Type;
+use crate::format;
+use crate::terminal::{Progress, Terminal};
+
+/// `cloze embed --model DIR --input FILE --out FILE`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  cloze embed --model all-MiniLM-L6-v2 --input lines.txt --out lines.npy\n  \
+        cloze embed --model runs/mini/model --pool last4 --input rows.jsonl --column title --out rows.safetensors",
+    after_long_help = "A plain file holds one text a line, blank lines too, so that row i is line i. Of other files a column is \
+        taken. Row i of the output belongs to text i whatever batches are made.\n\n\
+        .npy          a matrix of f32: numpy.load\n\
+        .safetensors  one tensor, \"embeddings\", [texts, width], f32\n\
+        .jsonl        {\"text\": …, \"embedding\": […]} a line\n\n\
+        Examples:\n  \
+        cloze embed --model all-MiniLM-L6-v2 --input lines.txt --out lines.npy\n  \
+        cloze embed --model runs/mini/model --pool last4 --input rows.jsonl --column title --out rows.safetensors\n  \
+        zcat lines.gz | cloze embed --model runs/mini/model --input - --layers 0,-1 --normalize --out lines.jsonl"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    vectors: VectorArguments,
+
+    /// Texts: a file of lines, .jsonl, .tsv, .csv or .parquet; - for standard input
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+
+    /// Column of a .jsonl, .tsv, .csv or .parquet file: a name or a number as #2 [default: text]
+    #[arg(long, value_name = "NAME")]
+    column: Option<String>,
+
+    /// Where to: .npy, .safetensors or .jsonl; replaced if it is there
+    #[arg(long, value_name = "FILE", value_parser = vector_file)]
+    out: PathBuf,
+
+    /// Print what was done as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a model turns texts into vectors: the options of all commands that do.
+#[derive(Debug, clap::Args)]
+pub struct VectorArguments {
+    /// Model folder, checkpoint or sentence-transformers folder
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+
+    /// How a text's tokens become one vector
+    #[arg(long, value_enum, default_value_t = PoolName::Auto)]
+    pool: PoolName,
+
+    /// Hidden states to take, side by side: 0 is the embeddings', 1 the first layer's, -1 the last's [default: -1]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true)]
+    layers: Vec<i64>,
+
+    /// Divide each vector by its length
+    #[arg(long)]
+    normalize: bool,
+
+    /// Tokens of a text at most, [CLS] and [SEP] included; the rest is cut [default: the folder's, else 512]
+    #[arg(long, value_name = "N", value_parser = crate::positive)]
+    max_len: Option<usize>,
+
+    /// Type of the activations; bf16 is faster where the machine multiplies it, and changes the third digit
+    #[arg(long, value_enum, default_value_t = Type::F32)]
+    precision: Type,
+}
+
+/// A pooling as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PoolName {
+    /// What a sentence-transformers folder says, else the mean
+    Auto,
+    /// The first token, [CLS]
+    Cls,
+    /// The mean of all tokens, [CLS] and [SEP] included
+    Mean,
+    /// The sum of all tokens over the square root of their number
+    MeanSqrtLen,
+    /// The largest of each number over all tokens
+    Max,
+    /// The mean of the last four hidden states side by side: four times as wide
+    Last4,
+    /// The pooler's output
+    Pooler,
+}
+
+impl From<PoolName> for PoolChoice {
+    fn from(name: PoolName) -> PoolChoice {
+        match name {
+            PoolName::Auto => PoolChoice::Auto,
+            PoolName::Cls => PoolChoice::Of(Pool::Cls),
+            PoolName::Mean => PoolChoice::Of(Pool::Mean),
+            PoolName::MeanSqrtLen => PoolChoice::Of(Pool::MeanSqrtLen),
+            PoolName::Max => PoolChoice::Of(Pool::Max),
+            PoolName::Last4 => PoolChoice::Last4,
+            PoolName::Pooler => PoolChoice::Of(Pool::Pooler),
+        }
+    }
+}
+
+impl VectorArguments {
+    /// Opens the model, and says what was taken for `auto`.
+    pub fn open(&self, terminal: &Terminal) -> Result<Embedder> {
+        let options = Options {
+            pool: self.pool.into(),
+            layers: self.layers.clone(),
+            normalize: self.normalize,
+            max_len: self.max_len,
+        };
+        let precision = Precision::from(self.precision).dtype();
+        let embedder = Embedder::open(&self.model, Device::cpu(terminal.threads)?, Some(precision), &options)?;
+        embedder.notes.iter().for_each(|note| terminal.note(note));
+        Ok(embedder)
+    }
+
+    /// What a result says of the vectors it is from.
+    pub fn describe(&self, embedder: &Embedder) -> Value {
+        json!({
+            "model": self.model,
+            "pooling": embedder.pooling.to_string(),
+            "max_len": embedder.max_len,
+            "width": embedder.width(),
+        })
+    }
+}
+
+fn vector_file(name: &str) -> Result<PathBuf, String> {
+    let path = Path::new(name);
+    Format::of(path).map(|_| path.to_owned()).ok_or_else(|| "expected a name in .npy, .safetensors or .jsonl".into())
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let texts = Texts::open(&arguments.input, arguments.column.as_deref())?;
+    let embedder = arguments.vectors.open(terminal)?;
+    let mut writer = Writer::create(&arguments.out, embedder.width())?;
+    let bar = terminal.progress("embedding", None);
+    let summary =
+        embedder.embed_stream(texts, &mut |done| show(&bar, done), |texts, vectors| writer.push(&texts, &vectors))?;
+    writer.finish()?;
+    let seconds = bar.seconds();
+    bar.finish();
+    warn(&summary, &embedder, terminal);
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        let mut line = arguments.vectors.describe(&embedder);
+        line["out"] = json!(arguments.out);
+        line["texts"] = json!(summary.texts);
+        line["cut"] = json!(summary.cut);
+        line["blank"] = json!(summary.blank);
+        line["seconds"] = json!(seconds);
+        line["peak_rss_bytes"] = json!(format::peak_memory());
+        writeln!(out, "{line}")?;
+    } else {
+        writeln!(
+            out,
+            "{}: {} vectors of {} numbers ({})",
+            arguments.out.display(),
+            format::count(summary.texts as u64),
+            embedder.width(),
+            format::duration(seconds),
+        )?;
+    }
+    Ok(())
+}
+
+/// Tells a bar how many texts are done.
+pub fn show(bar: &Progress, done: usize) {
+    let rate = done as f64 / bar.seconds().max(1e-9);
+    bar.set(done as u64, &format!("{} texts, {}/s", format::count(done as u64), format::short(rate)));
+}
+
+/// Says which texts lost something, if any.
+pub fn warn(summary: &Summary, embedder: &Embedder, terminal: &Terminal) {
+    let of = format::count(summary.texts as u64);
+    if summary.cut > 0 {
+        let (cut, max_len) = (format::count(summary.cut as u64), embedder.max_len);
+        terminal.warn(&format!("{cut} of {of} texts were longer than {max_len} tokens and were cut (see --max-len)"));
+    }
+    if summary.blank > 0 {
+        terminal.warn(&format!(
+            "{} of {of} texts are blank; their vectors say nothing",
+            format::count(summary.blank as u64)
+        ));
+    }
+}
+
+/// The texts of a file and their vectors, all in memory.
+pub fn embed_file(
+    embedder: &Embedder,
+    texts: impl IntoIterator<Item = Result<Text, cloze_tasks::TaskError>>,
+    terminal: &Terminal,
+) -> Result<(Vec<Text>, Vectors)> {
+    let bar = terminal.progress("embedding", None);
+    let (mut all, mut vectors) = (Vec::new(), Vectors::new(embedder.width(), Vec::new()));
+    let summary = embedder.embed_stream(texts, &mut |done| show(&bar, done), |texts, more| {
+        all.extend(texts);
+        vectors.append(more);
+        Ok(())
+    })?;
+    bar.finish();
+    warn(&summary, embedder, terminal);
+    Ok((all, vectors))
+}

@@ -1,0 +1,137 @@
+//! `cloze evaluate retrieval`: how well a model's vectors find what was judged relevant.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use cloze_tasks::embed::Embedder;
+use cloze_tasks::embed::vectors::Vectors;
+use cloze_tasks::metrics::retrieval::RetrievalScores;
+use cloze_tasks::retrieval::{Collection, Entry};
+use serde_json::json;
+
+use crate::commands::embed::{VectorArguments, warn};
+use crate::format;
+use crate::terminal::Terminal;
+
+/// nDCG@10 and recall@100.
+const CUTOFFS: [usize; 2] = [10, 100];
+
+/// `cloze evaluate retrieval --model DIR --corpus FILE --queries FILE --qrels FILE`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  cloze evaluate retrieval --model all-MiniLM-L6-v2 --corpus scifact/corpus.jsonl \
+        --queries scifact/queries.jsonl --qrels scifact/qrels/test.tsv",
+    after_long_help = "Documents are ranked by the cosine of their vectors with the query's. nDCG has linear gain, as trec_eval's; \
+        means are over the queries that have a relevant document. Two layouts are read:\n\n\
+        BEIR   corpus.jsonl (_id, title, text), queries.jsonl (_id, text), qrels (query-id, corpus-id, score)\n\
+        SMART  .I, .T, .W files as Cranfield's; queries are counted from 1 in their file's order; codes 1 (best) to 4 become grades \
+        4 to 1, codes 5 and -1 grade 0\n\nExamples:\n  \
+        cloze evaluate retrieval --model all-MiniLM-L6-v2 --corpus scifact/corpus.jsonl --queries scifact/queries.jsonl \
+        --qrels scifact/qrels/test.tsv\n  \
+        cloze evaluate retrieval --model runs/mini/model --pool mean --corpus cran.all.1400 --queries cran.qry --qrels cranqrel --json"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    vectors: VectorArguments,
+
+    /// Documents
+    #[arg(long, value_name = "FILE")]
+    corpus: PathBuf,
+
+    /// Queries
+    #[arg(long, value_name = "FILE")]
+    queries: PathBuf,
+
+    /// Judgements
+    #[arg(long, value_name = "FILE")]
+    qrels: PathBuf,
+
+    /// Documents ranked for each query: MAP and MRR look at no more
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = crate::positive)]
+    depth: usize,
+
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let collection = Collection::open(&arguments.corpus, &arguments.queries, &arguments.qrels)?;
+    if collection.missing > 0 {
+        let missing = format::count(collection.missing as u64);
+        terminal.warn(&format!("{missing} judged documents are not in the corpus; nothing can find them"));
+    }
+    let embedder = arguments.vectors.open(terminal)?;
+    let bar = terminal.progress_timed("embedding");
+    let total = (collection.documents.len() + collection.queries.len()) as f64;
+    let embed = |entries: &[Entry], before: usize| -> Result<Vectors> {
+        let mut vectors = Vectors::new(embedder.width(), Vec::new());
+        let mut progress = |done: usize| bar.set_share((before + done) as f64 / total, "documents and queries");
+        let summary = embedder.embed_stream(entries.iter().map(Ok), &mut progress, |_, more| {
+            vectors.append(more);
+            Ok(())
+        })?;
+        warn(&summary, &embedder, terminal);
+        Ok(vectors)
+    };
+    let documents = embed(&collection.documents, 0)?;
+    let queries = embed(&collection.queries, collection.documents.len())?;
+    let threads = embedder.network.device.threads();
+    let scores = collection.score(documents, queries, arguments.depth, &CUTOFFS, threads);
+    let Some(scores) = scores else {
+        bail!("{}: no query has a relevant document; nothing can be scored", arguments.qrels.display());
+    };
+    let seconds = bar.seconds();
+    bar.finish();
+    write(arguments, &collection, &embedder, &scores, seconds)
+}
+
+fn write(
+    arguments: &Arguments,
+    collection: &Collection,
+    embedder: &Embedder,
+    scores: &RetrievalScores,
+    seconds: f64,
+) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let [at_10, at_100] = &scores.at[..] else { bail!("two cutoffs were asked for") };
+    if arguments.json {
+        let mut line = arguments.vectors.describe(embedder);
+        for (key, value) in [
+            ("ndcg_at_10", json!(at_10.ndcg)),
+            ("map", json!(scores.map)),
+            ("mrr", json!(scores.mrr)),
+            ("recall_at_100", json!(at_100.recall)),
+            ("queries", json!(scores.queries)),
+            ("queries_without_relevant", json!(scores.without_relevant)),
+            ("queries_unjudged", json!(collection.unjudged)),
+            ("documents", json!(collection.documents.len())),
+            ("judgements", json!(collection.judgements())),
+            ("judged_documents_missing", json!(collection.missing)),
+            ("depth", json!(arguments.depth)),
+            ("layout", json!(collection.layout)),
+            ("grading", json!(collection.grading)),
+            ("corpus", json!(arguments.corpus)),
+            ("seconds", json!(seconds)),
+            ("peak_rss_bytes", json!(format::peak_memory())),
+        ] {
+            line[key] = value;
+        }
+        writeln!(out, "{line}")?;
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "nDCG@10 {:.4}, MAP {:.4}, MRR {:.4}, recall@100 {:.4} ({} queries, {} documents, the first {} ranked)",
+        at_10.ndcg,
+        scores.map,
+        scores.mrr,
+        at_100.recall,
+        format::count(scores.queries as u64),
+        format::count(collection.documents.len() as u64),
+        format::count(arguments.depth.min(collection.documents.len()) as u64),
+    )?;
+    writeln!(out, "judgements: {}", collection.grading)?;
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! `cloze similar`: queries → the texts nearest to them.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use cloze_tasks::embed::Embedder;
+use cloze_tasks::embed::search::{Hit, Index};
+use cloze_tasks::embed::texts::{Text, Texts};
+use cloze_tasks::embed::vectors::{Vectors, read_npy};
+use serde_json::json;
+
+use super::embed::{VectorArguments, embed_file};
+use crate::format;
+use crate::terminal::Terminal;
+
+/// `cloze similar --model DIR --corpus FILE --query TEXT`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  cloze similar --model all-MiniLM-L6-v2 --corpus lines.txt --query \"wings in wind\"\n  \
+        cloze similar --model all-MiniLM-L6-v2 --corpus lines.txt --embeddings lines.npy --top 3 --json < queries.txt",
+    after_long_help = "Every text of the corpus is compared with the query by the cosine of their vectors, which are held in memory: \
+        four bytes times the vectors' width for each text. Make them once with `cloze embed --out lines.npy` and the same --model, \
+        --pool and --layers, and give them as --embeddings.\n\nExamples:\n  \
+        cloze similar --model all-MiniLM-L6-v2 --corpus lines.txt --query \"wings in wind\"\n  \
+        cloze similar --model all-MiniLM-L6-v2 --corpus lines.txt --embeddings lines.npy --top 3 --json < queries.txt"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    vectors: VectorArguments,
+
+    /// Texts to search: a file of lines, .jsonl, .tsv, .csv or .parquet
+    #[arg(long, value_name = "FILE")]
+    corpus: PathBuf,
+
+    /// Column of a .jsonl, .tsv, .csv or .parquet corpus [default: text]
+    #[arg(long, value_name = "NAME")]
+    column: Option<String>,
+
+    /// The corpus's vectors, as `cloze embed` wrote them [default: they are computed]
+    #[arg(long, value_name = "FILE.npy")]
+    embeddings: Option<PathBuf>,
+
+    /// Text to search for; may be given several times [default: the lines of standard input]
+    #[arg(long = "query", value_name = "TEXT")]
+    queries: Vec<String>,
+
+    /// Texts to show for each query
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = crate::positive)]
+    top: usize,
+
+    /// Print one JSON object for each query
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    if arguments.corpus == Path::new("-") {
+        bail!("--corpus: expected a file; standard input is for queries");
+    }
+    let texts = Texts::open(&arguments.corpus, arguments.column.as_deref())?;
+    let embedder = arguments.vectors.open(terminal)?;
+    let (texts, vectors) = match &arguments.embeddings {
+        None => embed_file(&embedder, texts, terminal)?,
+        Some(path) => {
+            let texts: Vec<Text> = texts.collect::<Result<_, _>>()?;
+            let vectors = read_npy(path)?;
+            check(path, &vectors, texts.len(), &embedder)?;
+            (texts, vectors)
+        }
+    };
+    let search = Search { arguments, texts: &texts, index: Index::new(vectors), embedder: &embedder, terminal };
+    if !arguments.queries.is_empty() {
+        return arguments.queries.iter().try_for_each(|query| search.answer(query));
+    }
+    if std::io::stdin().is_terminal() {
+        terminal.note("reading queries from the terminal, one a line; end with Ctrl-D");
+    }
+    let mut queries = 0;
+    for (number, line) in std::io::stdin().lock().lines().enumerate() {
+        let line = line.with_context(|| format!("standard input, line {}", number + 1))?;
+        if !line.trim().is_empty() {
+            search.answer(&line)?;
+            queries += 1;
+        }
+    }
+    if queries == 0 {
+        bail!("no query: give one with --query, or lines on standard input");
+    }
+    Ok(())
+}
+
+/// Vectors must be those of the corpus and of this model.
+fn check(path: &Path, vectors: &Vectors, texts: usize, embedder: &Embedder) -> Result<()> {
+    let (found, expected) = ((vectors.len(), vectors.width()), (texts, embedder.width()));
+    if found != expected {
+        bail!(
+            "{}: expected {} vectors of {} numbers (the corpus's texts, the model's width), found {} of {}; make them with \
+             `cloze embed` of this corpus and this model",
+            path.display(),
+            expected.0,
+            expected.1,
+            found.0,
+            found.1
+        );
+    }
+    if vectors.values().iter().any(|value| !value.is_finite()) {
+        bail!("{}: its vectors are not finite numbers; make them again with `cloze embed`", path.display());
+    }
+    Ok(())
+}
+
+struct Search<'a> {
+    arguments: &'a Arguments,
+    texts: &'a [Text],
+    index: Index,
+    embedder: &'a Embedder,
+    terminal: &'a Terminal,
+}
+
+impl Search<'_> {
+    fn answer(&self, query: &str) -> Result<()> {
+        let embedded = self.embedder.embed(&[query], &mut |_| ())?;
+        if embedded.cut > 0 {
+            let max_len = self.embedder.max_len;
+            self.terminal.warn(&format!("the query was longer than {max_len} tokens and was cut (see --max-len)"));
+        }
+        let hits = self.index.nearest(embedded.vectors, self.arguments.top, 1, |_, _| true).into_iter().flatten();
+        let found: Vec<(Hit, &Text)> = hits.filter_map(|hit| Some((hit, self.texts.get(hit.row)?))).collect();
+        // Taken anew for each query: whoever reads a pipe gets each answer when it is there.
+        let mut out = std::io::stdout().lock();
+        if self.arguments.json {
+            let one = |(hit, text): &(Hit, &Text)| json!({"score": hit.score, "line": text.line, "text": text.text});
+            let results: Vec<_> = found.iter().map(one).collect();
+            writeln!(out, "{}", json!({"query": query, "results": results}))?;
+        } else {
+            writeln!(out, "{}", self.terminal.bold(query))?;
+            for (hit, text) in &found {
+                writeln!(out, "  {:.4}  {:>8}  {}", hit.score, format::count(text.line as u64), text.text)?;
+            }
+        }
+        out.flush()?;
+        Ok(())
+    }
+}

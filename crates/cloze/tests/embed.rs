@@ -1,0 +1,194 @@
+//! Texts to vectors, nearest texts and retrieval scores, through the command line, with the fixtures' random model.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use cloze::text::{SPECIAL_TOKENS, Tokenizer};
+use serde_json::Value;
+
+const LINES: [&str; 5] = ["a b c", "d e", "", "f g h i", "a b c d"];
+
+fn cloze(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cloze"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that fails early does not read its input.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn success(arguments: &[&str], input: &str) -> (String, String) {
+    let output = cloze(arguments, input);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", text(output.stderr));
+    (text(output.stdout), text(output.stderr))
+}
+
+fn failure(arguments: &[&str], code: i32) -> String {
+    let output = cloze(arguments, "");
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {line}");
+    assert!(output.stdout.is_empty(), "{arguments:?}");
+    line
+}
+
+struct Folder {
+    dir: tempfile::TempDir,
+}
+
+impl Folder {
+    /// A model with a tokenizer of letters, and `lines.txt`.
+    fn new() -> Folder {
+        let folder = Folder { dir: tempfile::tempdir().unwrap() };
+        let fixture = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/parity/bert-base-model"));
+        let model = folder.dir.path().join("model");
+        let tokens =
+            SPECIAL_TOKENS.iter().map(|token| token.to_string()).chain(('a'..='y').map(String::from)).collect();
+        Tokenizer::from_tokens(tokens, false).unwrap().save(&model).unwrap();
+        for name in ["config.json", "model.safetensors"] {
+            std::fs::copy(fixture.join(name), model.join(name)).unwrap();
+        }
+        folder.write("lines.txt", &LINES.map(|line| format!("{line}\n")).concat());
+        folder
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_string_lossy().into_owned()
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.dir.path().join(name), text).unwrap();
+        self.path(name)
+    }
+}
+
+fn vectors(jsonl: &str) -> Vec<(String, Vec<f64>)> {
+    let lines = std::fs::read_to_string(jsonl).unwrap();
+    let parse = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let numbers = line["embedding"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+        (line["text"].as_str().unwrap().to_owned(), numbers)
+    };
+    lines.lines().map(parse).collect()
+}
+
+#[test]
+fn texts_become_vectors() {
+    let folder = Folder::new();
+    let (model, lines, out) = (folder.path("model"), folder.path("lines.txt"), folder.path("out.jsonl"));
+    let (said, notes) = success(&["embed", "--model", &model, "--input", &lines, "--out", &out, "--json"], "");
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&said["texts"], &said["width"], &said["blank"]), (&5.into(), &32.into(), &1.into()), "{said}");
+    assert!(notes.contains("mean of layer 2, not normalised, at most 40 tokens"), "{notes}");
+    assert!(notes.contains("1 of 5 texts are blank"), "{notes}");
+    let found = vectors(&out);
+    assert_eq!(found.iter().map(|(text, _)| &text[..]).collect::<Vec<_>>(), LINES);
+
+    // The same from a column of standard input, each vector now of length 1.
+    let rows: String = LINES.map(|line| format!("{{\"id\": 1, \"words\": {line:?}}}\n")).concat();
+    let (npy, again) = (folder.path("out.npy"), folder.path("again.jsonl"));
+    let base = ["embed", "--model", &model, "--input", "-", "--column", "words", "--normalize", "--quiet"];
+    let (said, _) = success(&[&base[..], &["--out", &again]].concat(), &rows);
+    assert!(said.contains("5 vectors of 32 numbers"), "{said}");
+    for ((_, raw), (_, unit)) in found.iter().zip(vectors(&again)) {
+        let length = raw.iter().map(|x| x * x).sum::<f64>().sqrt();
+        assert!(raw.iter().zip(&unit).all(|(raw, unit)| (raw / length - unit).abs() < 1e-6));
+    }
+    success(&[&base[..], &["--out", &npy, "--layers", "-1,0", "--pool", "max"]].concat(), &rows);
+    assert_eq!(std::fs::metadata(&npy).unwrap().len(), 128 + 5 * 64 * 4);
+}
+
+#[test]
+fn the_nearest_text_of_a_text_is_itself() {
+    let folder = Folder::new();
+    let (model, lines, npy) = (folder.path("model"), folder.path("lines.txt"), folder.path("out.npy"));
+    success(&["embed", "--model", &model, "--input", &lines, "--out", &npy, "--quiet"], "");
+    let base = ["similar", "--model", &model, "--corpus", &lines, "--json", "--top", "2", "--quiet"];
+    let (computed, _) = success(&[&base[..], &["--query", "d e", "--query", "a b c d"]].concat(), "");
+    let (reused, _) = success(&[&base[..], &["--embeddings", &npy]].concat(), "d e\n\na b c d\n");
+    assert_eq!(computed, reused);
+    let answers: Vec<Value> = computed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers.len(), 2);
+    for (answer, line) in answers.iter().zip([2usize, 5]) {
+        let results = answer["results"].as_array().unwrap();
+        assert_eq!(results.len(), 2);
+        assert_eq!((&results[0]["line"], &results[0]["text"]), (&line.into(), &LINES[line - 1].into()), "{answer}");
+        let score = |n: usize| results[n]["score"].as_f64().unwrap();
+        assert!((score(0) - 1.0).abs() < 1e-5 && score(1) < score(0), "{answer}");
+    }
+    let (shown, _) = success(&["similar", "--model", &model, "--corpus", &lines, "--query", "f g h i"], "");
+    assert!(shown.contains("  1.0000         4  f g h i"), "{shown}");
+}
+
+#[test]
+fn what_does_not_fit_is_one_clear_line() {
+    let folder = Folder::new();
+    let (model, lines, out) = (folder.path("model"), folder.path("lines.txt"), folder.path("out.npy"));
+    let empty = folder.write("empty.txt", "");
+    let rows = folder.write("rows.jsonl", "{\"a\": \"x\"}\n");
+    let embed = |input: &str, more: &[&str]| {
+        failure(&[&["embed", "--model", &model, "--input", input, "--out", &out, "--quiet"], more].concat(), 1)
+    };
+    assert!(embed(&empty, &[]).contains("empty.txt: holds no text"));
+    assert!(embed(&rows, &[]).contains("rows.jsonl:1: no \"text\" in it, only a; name a column with --column"));
+    assert!(embed(&lines, &["--layers", "7"]).contains("--layers: found 7"));
+    assert!(embed(&lines, &["--max-len", "41"]).contains("3 to 40"));
+    let left: Vec<_> = std::fs::read_dir(folder.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().contains("out.npy")), "{left:?}");
+    let usage = failure(&["embed", "--model", &model, "--input", &lines, "--out", "x.csv"], 2);
+    assert!(usage.contains(".safetensors"), "{usage}");
+
+    let wide = folder.path("wide.npy");
+    success(&["embed", "--model", &model, "--input", &lines, "--out", &wide, "--layers", "0,1", "--quiet"], "");
+    let similar = |corpus: &str, embeddings: &str| {
+        failure(
+            &["similar", "--model", &model, "--corpus", corpus, "--embeddings", embeddings, "--query", "a", "--quiet"],
+            1,
+        )
+    };
+    assert!(similar(&lines, &wide).contains("expected 5 vectors of 32 numbers"));
+    let fewer = folder.write("fewer.txt", "a\nb\n");
+    assert!(similar(&fewer, &wide).contains("expected 2 vectors"));
+    assert!(similar(&lines, &lines).contains("lines.txt: not a .npy file"));
+    assert!(failure(&["similar", "--model", &model, "--corpus", &lines, "--quiet"], 1).contains("no query"));
+    assert!(failure(&["similar", "--model", &model, "--corpus", "-", "--quiet"], 1).contains("--corpus"));
+}
+
+#[test]
+fn retrieval_is_scored() {
+    let folder = Folder::new();
+    let model = folder.path("model");
+    let corpus = folder.write(
+        "corpus.jsonl",
+        "{\"_id\": \"1\", \"title\": \"a\", \"text\": \"b c\"}\n{\"_id\": \"2\", \"text\": \"d e\"}\n{\"_id\": \"3\", \"text\": \"x y x\"}\n",
+    );
+    let queries =
+        folder.write("queries.jsonl", "{\"_id\": \"p\", \"text\": \"a b c\"}\n{\"_id\": \"q\", \"text\": \"d e\"}\n");
+    let qrels = folder.write("qrels.tsv", "query-id\tcorpus-id\tscore\np\t1\t1\nq\t2\t2\nq\t9\t0\n");
+    let base = ["evaluate", "retrieval", "--model", &model, "--corpus", &corpus, "--queries", &queries];
+    let (line, notes) = success(&[&base[..], &["--qrels", &qrels, "--json"]].concat(), "");
+    let found: Value = serde_json::from_str(&line).unwrap();
+    // Each query is word for word the one document that answers it.
+    for key in ["ndcg_at_10", "map", "mrr", "recall_at_100"] {
+        assert_eq!(found[key], 1.0, "{line}");
+    }
+    assert_eq!(
+        (&found["queries"], &found["documents"], &found["judgements"]),
+        (&2.into(), &3.into(), &3.into()),
+        "{line}"
+    );
+    assert!(notes.contains("1 judged documents are not in the corpus"), "{notes}");
+    let (shown, _) = success(&[&base[..], &["--qrels", &qrels, "--quiet"]].concat(), "");
+    assert!(
+        shown.contains("nDCG@10 1.0000, MAP 1.0000") && shown.contains("judgements: grades as they stand"),
+        "{shown}"
+    );
+    let none = folder.write("none.tsv", "p\t1\t0\n");
+    let message = failure(&[&base[..], &["--qrels", &none, "--quiet"]].concat(), 1);
+    assert!(message.contains("no query has a relevant document"), "{message}");
+}

@@ -1,0 +1,313 @@
+//! Texts → vectors, and the nearest of them.
+//!
+//! | module | in → out |
+//! | --- | --- |
+//! | [`texts`] | a file of lines or of JSON objects → a stream of texts |
+//! | [`pooling`] | hidden states of a text's tokens → one vector |
+//! | `folder` | a sentence-transformers folder → what it says of pooling and length |
+//! | [`vectors`] | vectors in memory, as `.npy`, `.safetensors` and `.jsonl` |
+//! | [`search`] | vectors → the nearest to a query by cosine |
+//!
+//! A text is `[CLS] tokens [SEP]`, as in sentence-transformers (Reimers and Gurevych 2019), whose vectors these are where its folder
+//! is opened: see `fixtures/embed/check.py`.
+
+mod folder;
+pub mod pooling;
+pub mod search;
+pub mod texts;
+pub mod vectors;
+
+use std::path::{Path, PathBuf};
+
+use cloze_data::batch::Batch;
+use cloze_engine::{DType, Device, Pass};
+
+use crate::{Network, TaskError};
+use folder::Said;
+use pooling::{Pool, Pooling, pool};
+use vectors::Vectors;
+
+/// Tokens of a batch: enough for the matrix unit, little for memory.
+const BATCH_TOKENS: usize = 4096;
+/// Texts that are looked at together, so that batches are of like lengths.
+const CHUNK_TEXTS: usize = 4096;
+/// Bytes of text that are looked at together, so that long texts do not fill the memory.
+const CHUNK_BYTES: usize = 8 << 20;
+/// The longest text in tokens unless a folder or a caller says otherwise: as many positions as BERT has.
+const DEFAULT_LEN: usize = 512;
+/// `[CLS]`, `[SEP]` and a token.
+const SHORTEST: usize = 3;
+
+/// Which pooling a caller asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PoolChoice {
+    /// What a sentence-transformers folder says, else [`Pool::Mean`] without normalisation.
+    #[default]
+    Auto,
+    /// This, of the last layer or of [`Options::layers`].
+    Of(Pool),
+    /// [`Pool::Mean`] of the last four hidden states side by side, as in Devlin et al. 2019, table 7.
+    Last4,
+}
+
+/// How texts become vectors, as a caller asks for it.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How a text's tokens become one vector.
+    pub pool: PoolChoice,
+    /// The hidden states to take, set side by side in this order: 0 is the embeddings', 1 … L a layer's, −1 the last. Empty: the last.
+    pub layers: Vec<i64>,
+    /// Divide each vector by its length. [`PoolChoice::Auto`] may do so without.
+    pub normalize: bool,
+    /// Tokens of a text at most, `[CLS]` and `[SEP]` included. None: what the folder says, else 512 or as many positions as there are.
+    pub max_len: Option<usize>,
+}
+
+/// A model that turns texts into vectors.
+pub struct Embedder {
+    /// The model with its tokenizer.
+    pub network: Network,
+    /// How a text's tokens become one vector.
+    pub pooling: Pooling,
+    /// Tokens of a text at most; what is longer is cut.
+    pub max_len: usize,
+    /// What was taken from where, and what a folder asks for that is not done: for people.
+    pub notes: Vec<String>,
+    /// Whether texts are put in lower case first: a sentence-transformers folder may ask for it.
+    lowercase: bool,
+    dir: PathBuf,
+}
+
+/// What [`Embedder::embed`] made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embedded {
+    /// One vector a text, in order.
+    pub vectors: Vectors,
+    /// Texts that were longer than [`Embedder::max_len`].
+    pub cut: usize,
+}
+
+/// What [`Embedder::embed_stream`] saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Summary {
+    /// Texts.
+    pub texts: usize,
+    /// Those that were longer than [`Embedder::max_len`] and were cut.
+    pub cut: usize,
+    /// Those without a character other than space: their vectors say nothing.
+    pub blank: usize,
+}
+
+impl Embedder {
+    /// Opens a model folder, whatever its heads; of a sentence-transformers folder also what it says of pooling and length.
+    ///
+    /// # Errors
+    /// Those of [`Network::open`]; a layer or a pooler that the model lacks; a length that does not fit its positions; with
+    /// [`PoolChoice::Auto`], a sentence-transformers folder that asks for what is not known here.
+    pub fn open(
+        dir: &Path,
+        device: Device,
+        precision: Option<DType>,
+        options: &Options,
+    ) -> Result<Embedder, TaskError> {
+        let said = folder::read(dir)?;
+        let model_dir = said.as_ref().map_or(dir.to_owned(), |said| dir.join(&said.model));
+        let network = Network::open(&model_dir, device, precision)?;
+        Embedder::new(network, dir, said, options)
+    }
+
+    fn new(network: Network, dir: &Path, said: Option<Said>, options: &Options) -> Result<Embedder, TaskError> {
+        let (config, heads) = (&network.model.config, &network.model.heads);
+        let mut notes = Vec::new();
+        let (pools, normalize) = match (options.pool, &said) {
+            (PoolChoice::Auto, Some(said)) => (said.pools(dir)?, said.normalize || options.normalize),
+            (PoolChoice::Auto | PoolChoice::Last4, _) => (vec![Pool::Mean], options.normalize),
+            (PoolChoice::Of(pool), _) => (vec![pool], options.normalize),
+        };
+        let last = config.num_hidden_layers;
+        let layers = match (options.pool, &options.layers[..]) {
+            (PoolChoice::Last4, []) if last >= 3 => (last - 3..=last).collect(),
+            (PoolChoice::Last4, []) => {
+                let problem = format!("last4 takes four hidden states; the model has {}", last + 1);
+                return Err(TaskError::setting("--pool", problem));
+            }
+            (PoolChoice::Last4, _) => {
+                return Err(TaskError::setting(
+                    "--layers",
+                    "last4 has layers of its own; choose --pool mean with them",
+                ));
+            }
+            (PoolChoice::Of(Pool::Pooler), [_, ..]) => {
+                return Err(TaskError::setting("--layers", "the pooler stands on the last layer; leave --layers out"));
+            }
+            (_, []) => vec![last],
+            (_, layers) => layers.iter().map(|&layer| absolute(layer, last)).collect::<Result<_, _>>()?,
+        };
+        if pools.contains(&Pool::Pooler) && !heads.pooler {
+            return Err(TaskError::Folder {
+                path: dir.to_owned(),
+                problem: format!("a {} has no pooler; choose another --pool", heads.architecture()),
+            });
+        }
+        let positions = config.max_position_embeddings;
+        let said_len = said.as_ref().and_then(|said| said.max_len).map(|len| len.min(positions));
+        let max_len = options.max_len.or(said_len).unwrap_or(DEFAULT_LEN.min(positions));
+        if !(SHORTEST..=positions).contains(&max_len) {
+            let problem = format!("found {max_len}, expected {SHORTEST} to {positions}, the model's positions");
+            return Err(TaskError::setting("--max-len", problem));
+        }
+        let pooling = Pooling { pools, layers, normalize };
+        if options.pool == PoolChoice::Auto {
+            let from = if said.is_some() {
+                "as its sentence-transformers folder says"
+            } else {
+                "since it is no sentence-transformers folder"
+            };
+            notes.push(format!("pooling: {pooling}, at most {max_len} tokens, {from}"));
+        }
+        notes.extend(said.as_ref().and_then(Said::prompts_note));
+        let lowercase = said.is_some_and(|said| said.lowercase);
+        Ok(Embedder { network, pooling, max_len, notes, lowercase, dir: dir.to_owned() })
+    }
+
+    /// Numbers of a vector.
+    pub fn width(&self) -> usize {
+        self.pooling.width(self.network.model.config.hidden_size)
+    }
+
+    /// The vectors of some texts, in order. `progress` is told how many are done.
+    ///
+    /// The numbers of a text do not depend on its neighbours beyond rounding.
+    ///
+    /// # Errors
+    /// [`TaskError::Folder`] when the model's vectors are not finite numbers.
+    pub fn embed<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Embedded, TaskError> {
+        let encoded = self.encode(texts);
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        // The longest first: memory that suffices for them suffices for all.
+        order.sort_by_key(|&i| (std::cmp::Reverse(encoded[i].ids.len()), i));
+        let width = self.width();
+        let mut values = vec![0.0; texts.len() * width];
+        let (mut rest, mut done) = (&order[..], 0);
+        while !rest.is_empty() {
+            let mut tokens = 0;
+            let fits = |i: &&usize| {
+                tokens += encoded[**i].ids.len();
+                tokens <= BATCH_TOKENS
+            };
+            let count = rest.iter().take_while(fits).count().max(1);
+            let (now, later) = rest.split_at(count);
+            rest = later;
+            let rows = self.forward(now.iter().map(|&i| &encoded[i].ids[..]));
+            for (&i, row) in now.iter().zip(rows.chunks_exact(width)) {
+                values[i * width..(i + 1) * width].copy_from_slice(row);
+            }
+            done += now.len();
+            progress(done);
+        }
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(TaskError::Folder {
+                path: self.dir.clone(),
+                problem: "its vectors are not finite numbers: its weights are damaged; train or download it again"
+                    .into(),
+            });
+        }
+        let cut = encoded.iter().filter(|text| text.cut).count();
+        Ok(Embedded { vectors: Vectors::new(width, values), cut })
+    }
+
+    /// The vectors of a stream of texts, some thousand at a time, in order: `sink` is given the texts and their vectors. Memory does
+    /// not grow with the stream. `progress` is told how many texts are done.
+    ///
+    /// # Errors
+    /// Those of the stream, of [`embed`](Self::embed) and of `sink`.
+    pub fn embed_stream<S: AsRef<str> + Sync>(
+        &self,
+        texts: impl IntoIterator<Item = Result<S, TaskError>>,
+        progress: &mut dyn FnMut(usize),
+        mut sink: impl FnMut(Vec<S>, Vectors) -> Result<(), TaskError>,
+    ) -> Result<Summary, TaskError> {
+        let (mut summary, mut texts) = (Summary::default(), texts.into_iter());
+        loop {
+            let (mut chunk, mut bytes) = (Vec::new(), 0);
+            while chunk.len() < CHUNK_TEXTS && bytes < CHUNK_BYTES {
+                let Some(text) = texts.next().transpose()? else { break };
+                bytes += text.as_ref().len();
+                summary.blank += usize::from(text.as_ref().trim().is_empty());
+                chunk.push(text);
+            }
+            if chunk.is_empty() {
+                return Ok(summary);
+            }
+            let before = summary.texts;
+            let Embedded { vectors, cut } = self.embed(&chunk, &mut |done| progress(before + done))?;
+            summary.texts += chunk.len();
+            summary.cut += cut;
+            sink(chunk, vectors)?;
+        }
+    }
+
+    /// Ids of each text, on all threads.
+    fn encode<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Vec<Encoded> {
+        let share = texts.len().div_ceil(self.network.device.threads().max(1)).max(1);
+        std::thread::scope(|scope| {
+            let work =
+                |part| scope.spawn(move || <[S]>::iter(part).map(|text| self.encode_one(text.as_ref())).collect());
+            let running: Vec<_> = texts.chunks(share).map(work).collect();
+            let join = |part: std::thread::ScopedJoinHandle<Vec<Encoded>>| {
+                part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            running.into_iter().flat_map(join).collect()
+        })
+    }
+
+    fn encode_one(&self, text: &str) -> Encoded {
+        let (tokenizer, room) = (&self.network.tokenizer, self.max_len - 2);
+        let tokens = if self.lowercase { tokenizer.encode(&text.to_lowercase()) } else { tokenizer.encode(text) };
+        let special = tokenizer.special();
+        let mut ids = Vec::with_capacity(tokens.len().min(room) + 2);
+        ids.push(special.cls as i32);
+        ids.extend(tokens.iter().take(room).map(|&id| id as i32));
+        ids.push(special.sep as i32);
+        Encoded { ids, cut: tokens.len() > room }
+    }
+
+    /// The vectors of one batch, end to end.
+    fn forward<'a>(&self, sequences: impl Iterator<Item = &'a [i32]>) -> Vec<f32> {
+        let mut batch = Batch { cu_seqlens: vec![0], ..Batch::default() };
+        for ids in sequences {
+            batch.ids.extend_from_slice(ids);
+            batch.positions.extend(0..ids.len() as i32);
+            batch.cu_seqlens.push(batch.ids.len() as i32);
+        }
+        batch.segments = vec![0; batch.ids.len()];
+        let Network { model, device, precision, .. } = &self.network;
+        let mut pass = Pass::inference(device, &model.params, *precision);
+        pool(&self.pooling, &model.outputs(&mut pass, &batch), &batch.cu_seqlens)
+    }
+}
+
+/// A text's ids with `[CLS]` and `[SEP]`.
+struct Encoded {
+    ids: Vec<i32>,
+    cut: bool,
+}
+
+/// The number of a hidden state from 0, given from 0 or, negative, from the end.
+fn absolute(layer: i64, last: usize) -> Result<usize, TaskError> {
+    let states = last as i64 + 1;
+    let number = if layer < 0 { layer.saturating_add(states) } else { layer };
+    if (0..states).contains(&number) {
+        return Ok(number as usize);
+    }
+    let problem =
+        format!("found {layer}, expected 0 (embeddings) to {last} (the last layer), or -1 (the last) to -{states}");
+    Err(TaskError::setting("--layers", problem))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+use std::path::Path;
+
+use cloze_text::{SPECIAL_TOKENS, Tokenizer};
+use serde_json::{Value, json};
+
+use super::*;
+
+const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/parity/bert-base-model");
+const TEXTS: [&str; 6] = ["a b c", "", "d", "a a a a b c d e f g h", "Z a", "c b a"];
+
+/// The fixture's random model with a tokenizer of letters, as a folder; files beside it.
+fn folder(files: &[(&str, Value)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(Path::new(FIXTURE).join(name), dir.path().join(name)).unwrap();
+    }
+    let letters = ('a'..='y').map(String::from);
+    let tokens = SPECIAL_TOKENS.iter().map(|token| token.to_string()).chain(letters).collect();
+    Tokenizer::from_tokens(tokens, false).unwrap().save(dir.path()).unwrap();
+    for (name, value) in files {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, value.to_string()).unwrap();
+    }
+    dir
+}
+
+fn open(dir: &Path, options: &Options) -> Result<Embedder, TaskError> {
+    Embedder::open(dir, Device::cpu(Some(2)).unwrap(), Some(DType::F32), options)
+}
+
+fn of(pool: Pool, layers: &[i64]) -> Options {
+    Options { pool: PoolChoice::Of(pool), layers: layers.to_vec(), ..Options::default() }
+}
+
+fn embed(embedder: &Embedder, texts: &[&str]) -> Vec<Vec<f32>> {
+    let embedded = embedder.embed(texts, &mut |_| ()).unwrap();
+    assert_eq!(embedded.vectors.width(), embedder.width());
+    embedded.vectors.rows().map(<[f32]>::to_vec).collect()
+}
+
+/// Each hidden state `[T][H]` of one text, and the pooler's output, straight from the model.
+fn states(embedder: &Embedder, text: &str) -> (Vec<Vec<Vec<f64>>>, Vec<f64>) {
+    let ids = embedder.encode_one(text).ids;
+    let batch = Batch {
+        positions: (0..ids.len() as i32).collect(),
+        segments: vec![0; ids.len()],
+        cu_seqlens: vec![0, ids.len() as i32],
+        ids,
+        ..Batch::default()
+    };
+    let Network { model, device, .. } = &embedder.network;
+    let outputs = model.outputs(&mut Pass::inference(device, &model.params, DType::F32), &batch);
+    let rows = |var: &cloze_engine::Var| -> Vec<Vec<f64>> {
+        let values: Vec<f64> = var.value().to_vec_f32().into_iter().map(f64::from).collect();
+        values.chunks(model.config.hidden_size).map(<[f64]>::to_vec).collect()
+    };
+    (outputs.hidden.iter().map(rows).collect(), rows(&outputs.pooled.unwrap()).remove(0))
+}
+
+#[track_caller]
+fn assert_close(found: &[f32], expected: &[f64], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((f64::from(*found) - expected).abs() < 2e-6, "{what}: found {found}, expected {expected}");
+    }
+}
+
+#[test]
+fn each_pooling_is_what_a_plain_loop_gives() {
+    let dir = folder(&[]);
+    type Loop = fn(&[Vec<f64>], usize) -> f64;
+    let loops: [(Pool, Loop); 4] = [
+        (Pool::Cls, |tokens, i| tokens[0][i]),
+        (Pool::Mean, |tokens, i| tokens.iter().map(|x| x[i]).sum::<f64>() / tokens.len() as f64),
+        (Pool::MeanSqrtLen, |tokens, i| tokens.iter().map(|x| x[i]).sum::<f64>() / (tokens.len() as f64).sqrt()),
+        (Pool::Max, |tokens, i| tokens.iter().map(|x| x[i]).fold(f64::NEG_INFINITY, f64::max)),
+    ];
+    for (pool, one) in loops {
+        for (layers, wanted) in [(&[][..], &[2usize][..]), (&[0], &[0]), (&[-1, 1, -3], &[2, 1, 0])] {
+            let embedder = open(dir.path(), &of(pool, layers)).unwrap();
+            for (text, found) in TEXTS.iter().zip(embed(&embedder, &TEXTS)) {
+                let (hidden, _) = states(&embedder, text);
+                let width = hidden[0][0].len();
+                let expected: Vec<f64> = wanted
+                    .iter()
+                    .flat_map(|&layer| (0..width).map(|i| one(&hidden[layer], i)).collect::<Vec<_>>())
+                    .collect();
+                assert_close(&found, &expected, &format!("{pool:?} {layers:?} {text:?}"));
+            }
+        }
+    }
+    let embedder = open(dir.path(), &of(Pool::Pooler, &[])).unwrap();
+    for (text, found) in TEXTS.iter().zip(embed(&embedder, &TEXTS)) {
+        assert_close(&found, &states(&embedder, text).1, text);
+    }
+}
+
+#[test]
+fn the_last_four_lie_side_by_side() {
+    // The fixture has three hidden states; with a third layer it has four.
+    let dir = folder(&[]);
+    let last4 = Options { pool: PoolChoice::Last4, ..Options::default() };
+    let message = open(dir.path(), &last4).err().unwrap().to_string();
+    assert!(message.contains("the model has 3"), "{message}");
+    let Network { model, tokenizer, device, precision } = open(dir.path(), &Options::default()).unwrap().network;
+    let config = cloze_model::Config { num_hidden_layers: 3, ..model.config };
+    let model = cloze_model::Model::new(config, model.heads, &device, 5).unwrap();
+    let embedder = Embedder::new(Network { model, tokenizer, device, precision }, dir.path(), None, &last4).unwrap();
+    assert_eq!(embedder.width(), 4 * 32);
+    let found = embed(&embedder, &TEXTS[..1]).remove(0);
+    let (hidden, _) = states(&embedder, TEXTS[0]);
+    let mean = |tokens: &Vec<Vec<f64>>| -> Vec<f64> {
+        (0..32).map(|i| tokens.iter().map(|x| x[i]).sum::<f64>() / tokens.len() as f64).collect()
+    };
+    assert_close(&found, &hidden.iter().flat_map(mean).collect::<Vec<f64>>(), "last4");
+}
+
+#[test]
+fn packed_equals_alone_in_the_inputs_order() {
+    let dir = folder(&[]);
+    let embedder = open(dir.path(), &Options { normalize: true, ..Options::default() }).unwrap();
+    // Several batches: 800 texts of up to 40 tokens.
+    let texts: Vec<String> = (0..800).map(|i| ["a", "b", "x"][i % 3].to_owned() + &" c".repeat(i * 7 % 36)).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    assert!(texts.iter().map(|text| text.len() / 2 + 3).sum::<usize>() > 3 * BATCH_TOKENS);
+    let together = embed(&embedder, &texts);
+    for i in (0..800).step_by(37) {
+        let alone = embed(&embedder, &texts[i..=i]).remove(0);
+        assert_close(&together[i], &alone.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(), texts[i]);
+        let length: f64 = alone.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+        assert!((length - 1.0).abs() < 1e-6, "{length}");
+    }
+    let differ = |a: &[f32], b: &[f32]| a.iter().zip(b).any(|(a, b)| (a - b).abs() > 1e-3);
+    assert!(differ(&together[0], &together[1]), "texts that differ have vectors that differ");
+}
+
+#[test]
+fn a_stream_is_cut_into_chunks_and_counted() {
+    let dir = folder(&[]);
+    let embedder = open(dir.path(), &Options { max_len: Some(5), ..Options::default() }).unwrap();
+    let texts =
+        |n: usize| (0..n).map(|i| if i == 3 { " ".to_owned() } else { "a b c".to_owned() + &" d".repeat(i % 2) });
+    let n = CHUNK_TEXTS + 10;
+    let (mut chunks, mut seen) = (Vec::new(), Vec::new());
+    let (mut last, mut rises) = (0, true);
+    let summary = embedder
+        .embed_stream(
+            texts(n).map(Ok),
+            &mut |done| {
+                rises &= done > last;
+                last = done;
+            },
+            |texts: Vec<String>, vectors| {
+                chunks.push((texts.len(), vectors.len()));
+                seen.extend(texts);
+                Ok(())
+            },
+        )
+        .unwrap();
+    // Three tokens fit beside [CLS] and [SEP], four do not.
+    let cut = (0..n).filter(|i| i % 2 == 1 && *i != 3).count();
+    assert_eq!(summary, Summary { texts: n, cut, blank: 1 });
+    assert_eq!(chunks, [(CHUNK_TEXTS, CHUNK_TEXTS), (10, 10)]);
+    assert!(seen.into_iter().eq(texts(n)) && rises && last == n);
+    // What is cut is what came first.
+    let found = embed(&embedder, &["a b c", "a b c d e f"]);
+    assert_close(&found[1], &found[0].iter().map(|&x| f64::from(x)).collect::<Vec<_>>(), "cut");
+    // An error of the stream ends it.
+    let broken = [Ok("a".to_owned()), Err(TaskError::NoRows("test"))];
+    assert!(embedder.embed_stream(broken, &mut |_| (), |_, _| Ok(())).is_err());
+}
+
+#[test]
+fn a_sentence_transformers_folder_is_followed() {
+    let module = |kind: &str, path: &str| json!({"type": format!("sentence_transformers.models.{kind}"), "path": path});
+    let dir = folder(&[
+        ("modules.json", json!([module("Transformer", ""), module("Pooling", "1_Pooling"), module("Normalize", "2")])),
+        ("1_Pooling/config.json", json!({"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true})),
+        ("sentence_bert_config.json", json!({"max_seq_length": 7})),
+    ]);
+    let auto = open(dir.path(), &Options::default()).unwrap();
+    assert_eq!((auto.pooling.pools.clone(), auto.pooling.normalize), (vec![Pool::Cls, Pool::Mean], true));
+    assert_eq!((auto.max_len, auto.width()), (7, 64));
+    let note =
+        "pooling: cls and mean of layer 2, normalised, at most 7 tokens, as its sentence-transformers folder says";
+    assert_eq!(auto.notes, [note]);
+    // Spelled out, the pooling is the caller's; the length is still the model's.
+    let own = open(dir.path(), &of(Pool::Max, &[])).unwrap();
+    assert_eq!((own.pooling.pools.clone(), own.pooling.normalize, own.max_len), (vec![Pool::Max], false, 7));
+    assert!(own.notes.is_empty());
+    // A plain folder: mean, as long as its positions.
+    let plain = open(folder(&[]).path(), &Options::default()).unwrap();
+    assert_eq!((plain.pooling.pools.clone(), plain.pooling.normalize, plain.max_len), (vec![Pool::Mean], false, 40));
+    // Text in lower case where the folder asks for it, whatever the tokenizer does.
+    let dir = folder(&[
+        ("modules.json", json!([module("Transformer", ""), module("Pooling", "1_Pooling")])),
+        ("1_Pooling/config.json", json!({"pooling_mode": "mean"})),
+        ("sentence_bert_config.json", json!({"max_seq_length": null, "do_lower_case": true})),
+    ]);
+    Tokenizer::from_tokens(SPECIAL_TOKENS.iter().map(|t| t.to_string()).chain(["a".into()]).collect(), true)
+        .unwrap()
+        .save(dir.path())
+        .unwrap();
+    let lower = open(dir.path(), &Options::default()).unwrap();
+    assert_eq!(lower.encode_one("A a").ids, lower.encode_one("a a").ids);
+    assert_eq!(lower.max_len, 40);
+}
+
+#[test]
+fn what_the_model_lacks_is_refused() {
+    let dir = folder(&[]);
+    let fails = |options: &Options| open(dir.path(), options).err().unwrap().to_string();
+    for layer in [3, -4, i64::MIN, i64::MAX] {
+        let message = fails(&of(Pool::Mean, &[layer]));
+        assert!(message.contains("--layers") && message.contains("0 (embeddings) to 2"), "{message}");
+    }
+    assert!(fails(&of(Pool::Pooler, &[1])).contains("leave --layers out"));
+    assert!(fails(&Options { pool: PoolChoice::Last4, layers: vec![1], ..Options::default() }).contains("--pool mean"));
+    for max_len in [0, 2, 41] {
+        let message = fails(&Options { max_len: Some(max_len), ..Options::default() });
+        assert!(message.contains(&format!("found {max_len}, expected 3 to 40")), "{message}");
+    }
+    let mlm = Path::new(FIXTURE).with_file_name("bert-mlm");
+    let dir = folder(&[]);
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(mlm.join(name), dir.path().join(name)).unwrap();
+    }
+    let message = open(dir.path(), &of(Pool::Pooler, &[])).err().unwrap().to_string();
+    assert!(message.contains("a BertForMaskedLM has no pooler"), "{message}");
+}
+
+#[test]
+fn damaged_weights_are_no_vectors() {
+    let dir = folder(&[]);
+    let mut bytes = std::fs::read(dir.path().join("model.safetensors")).unwrap();
+    let end = bytes.len();
+    bytes[end / 2..].fill(0xff);
+    std::fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
+    for pool in [Pool::Mean, Pool::Max] {
+        let embedder = open(dir.path(), &of(pool, &[])).unwrap();
+        let message = embedder.embed(&TEXTS, &mut |_| ()).unwrap_err().to_string();
+        assert!(message.contains("not finite"), "{message}");
+    }
+}

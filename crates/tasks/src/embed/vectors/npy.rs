@@ -1,0 +1,93 @@
+//! Reading `.npy`: matrices of little-endian f32 in C order, which is what [`Writer`](super::Writer) and `numpy.save` write.
+
+use std::path::Path;
+
+use super::Vectors;
+use crate::TaskError;
+
+/// Reads a matrix of f32.
+///
+/// # Errors
+/// [`TaskError::Io`]; [`TaskError::File`] for a file that is no `.npy`, holds other than a matrix of little-endian f32 in C order, or
+/// is not as long as its header says.
+pub fn read_npy(path: &Path) -> Result<Vectors, TaskError> {
+    let bytes = std::fs::read(path).map_err(|e| TaskError::io("read", path, e))?;
+    let (rows, width, data) = parse(&bytes).map_err(|problem| TaskError::file(path, problem))?;
+    let expected = rows.checked_mul(width).and_then(|n| n.checked_mul(4));
+    if width == 0 || expected != Some(data.len()) {
+        let problem = format!(
+            "its header says {rows} rows of {width} numbers, and {} bytes follow; the file is damaged or was cut short",
+            data.len()
+        );
+        return Err(TaskError::file(path, problem));
+    }
+    let (numbers, _) = data.as_chunks::<4>();
+    Ok(Vectors::new(width, numbers.iter().map(|number| f32::from_le_bytes(*number)).collect()))
+}
+
+/// Rows, width and the numbers' bytes.
+fn parse(bytes: &[u8]) -> Result<(usize, usize, &[u8]), &'static str> {
+    const NO_NPY: &str = "not a .npy file; expected one that `cloze embed` or numpy.save wrote";
+    const CUT: &str = "its header is cut short; write the file again";
+    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or(NO_NPY)?;
+    let (version, rest) = rest.split_first_chunk::<2>().ok_or(CUT)?;
+    let (length, rest) = match version[0] {
+        1 => rest.split_first_chunk::<2>().map(|(n, rest)| (usize::from(u16::from_le_bytes(*n)), rest)),
+        2 | 3 => rest.split_first_chunk::<4>().map(|(n, rest)| (u32::from_le_bytes(*n) as usize, rest)),
+        _ => return Err("a .npy file of a version above 3; write it again with a NumPy of today"),
+    }
+    .ok_or(CUT)?;
+    let (header, data) = rest.split_at_checked(length).ok_or(CUT)?;
+    let header = std::str::from_utf8(header).map_err(|_| NO_NPY)?;
+    let field = |name: &str| header.split_once(name).map(|(_, rest)| rest.trim_start_matches([':', ' ']));
+    if !field("'descr'").is_some_and(|value| value.starts_with("'<f4'")) {
+        return Err("expected numbers of type '<f4' (little-endian f32), found others; save them with .astype('<f4')");
+    }
+    if !field("'fortran_order'").is_some_and(|value| value.starts_with("False")) {
+        return Err("expected rows one after another (C order), found columns; save numpy.ascontiguousarray of it");
+    }
+    let shape = field("'shape'").and_then(|value| value.strip_prefix('(')?.split_once(')'));
+    let sizes = shape.map(|(inside, _)| inside.split(',').map(str::trim).filter(|size| !size.is_empty()));
+    let sizes: Option<Vec<usize>> = sizes.and_then(|sizes| sizes.map(|size| size.parse().ok()).collect());
+    match sizes.as_deref() {
+        Some(&[rows, width]) => Ok((rows, width, data)),
+        _ => Err("expected a matrix: two sizes in its shape"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_matrix_of_f32_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.npy");
+        let read = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            read_npy(&path)
+        };
+        let file = |header: &str, numbers: usize| {
+            let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+            bytes.extend((header.len() as u16).to_le_bytes());
+            bytes.extend(header.as_bytes());
+            bytes.extend((0..numbers).flat_map(|n| (n as f32).to_le_bytes()));
+            bytes
+        };
+        let good = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n";
+        let found = read(&file(good, 6)).unwrap();
+        assert_eq!((found.len(), found.width(), found.values()), (2, 3, &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0][..]));
+        let fails = |bytes: &[u8]| read(bytes).unwrap_err().to_string();
+        assert!(fails(b"").contains("not a .npy"));
+        assert!(fails(b"\x93NUMPY\x01").contains("cut short"));
+        assert!(fails(&file(good, 6)[..40]).contains("cut short"));
+        assert!(fails(&file(good, 5)).contains("2 rows of 3 numbers, and 20 bytes follow"));
+        assert!(fails(&file(&good.replace("<f4", "<f8"), 6)).contains("'<f4'"));
+        assert!(fails(&file(&good.replace("False", "True"), 6)).contains("C order"));
+        for shape in ["(6,)", "(1, 2, 3)", "()", "(2, x)", "(-2, 3)"] {
+            assert!(fails(&file(&good.replace("(2, 3)", shape), 6)).contains("expected a matrix"), "{shape}");
+        }
+        assert!(fails(&file(&good.replace("(2, 3)", "(99999999999999999999, 1)"), 6)).contains("matrix"));
+        assert!(fails(&file(&good.replace("(2, 3)", "(4611686018427387904, 4)"), 0)).contains("damaged"));
+    }
+}

@@ -1,0 +1,56 @@
+//! BEIR's `corpus.jsonl` and `queries.jsonl`.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::{Entries, Entry};
+use crate::TaskError;
+use crate::embed::texts::Lines;
+
+/// Title, a space, text.
+pub(super) fn documents(path: &Path) -> Result<Vec<Entry>, TaskError> {
+    read(path, |object| {
+        let text = string(object, "text")?;
+        let title = if object.contains_key("title") { string(object, "title")? } else { "" };
+        Ok(format!("{title} {text}").trim().to_owned())
+    })
+}
+
+pub(super) fn queries(path: &Path) -> Result<Vec<Entry>, TaskError> {
+    read(path, |object| Ok(string(object, "text")?.to_owned()))
+}
+
+fn read(path: &Path, text: impl Fn(&Map<String, Value>) -> Result<String, String>) -> Result<Vec<Entry>, TaskError> {
+    let (mut lines, mut entries) = (Lines::open(path)?, Entries::default());
+    while lines.advance()? {
+        let line = lines.text();
+        if line.trim().is_empty() {
+            continue;
+        }
+        let object = serde_json::from_str::<Map<String, Value>>(line);
+        let object = object.map_err(|e| lines.problem(format!("expected a JSON object: {e}")))?;
+        let entry = id(&object).and_then(|id| Ok((id, text(&object)?)));
+        let (id, text) = entry.map_err(|problem| lines.problem(problem))?;
+        entries.push(lines.number, id, text).map_err(|problem| lines.problem(problem))?;
+    }
+    Ok(entries.list)
+}
+
+fn id(object: &Map<String, Value>) -> Result<String, String> {
+    match object.get("_id") {
+        Some(Value::Number(number)) => Ok(number.to_string()),
+        _ => Ok(string(object, "_id")?.to_owned()),
+    }
+}
+
+fn string<'a>(object: &'a Map<String, Value>, key: &str) -> Result<&'a str, String> {
+    match object.get(key) {
+        Some(Value::String(text)) => Ok(text),
+        Some(other) => Err(format!("expected a string in \"{key}\", found {other}")),
+        None => {
+            let keys: Vec<&str> = object.keys().map(String::as_str).collect();
+            Err(format!("no \"{key}\" in it, only {}; expected BEIR's _id, title and text", keys.join(", ")))
+        }
+    }
+}

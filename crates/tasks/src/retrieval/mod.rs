@@ -1,0 +1,213 @@
+//! Collections for retrieval: documents, queries, and judgements of which documents answer which query.
+//!
+//! Two layouts are read, told apart by the corpus's first line:
+//!
+//! | layout | corpus and queries | judgements (qrels) |
+//! | --- | --- | --- |
+//! | BEIR (Thakur et al. 2021) | JSON lines: `_id`, `text`, of documents also `title` | `query-id`, `corpus-id`, `score`: cells between tabs, the first line a header |
+//! | SMART, as Cranfield, CISI, MED | `.I` number, then fields `.T` title, `.A`, `.B`, `.W` words | query, document, code |
+//!
+//! Judgements of four cells are TREC's, in either: query, a cell that means nothing, document, grade.
+//!
+//! **A document's text** is its title, a space and its text, as in BEIR's own encoder; in SMART files the words alone where they
+//! begin with the title, as most of Cranfield's do.
+//!
+//! **SMART queries are counted** from 1 in the order of their file, and judgements go by that count: Cranfield's `.I` numbers
+//! (001, 002, 004, 008 …) are not those of its qrels.
+//!
+//! **Cranfield's codes** run from 1, a complete answer, to 4, of minimum interest, and 5, of no interest (Cleverdon's scale, in the
+//! collection's readme). A grade rises with relevance, so codes 1, 2, 3, 4 become grades 4, 3, 2, 1, and 5 becomes 0. So does −1,
+//! which the readme does not explain: it stands once with each of the 225 queries, beside a document whose words are nearer to the
+//! query's than those of any code (most likely the paper whose author asked the question, which Cleverdon did not count as an
+//! answer), and trec_eval too takes negative grades as not relevant.
+//!
+//! As in BEIR, a document with the query's own id is not looked at (in Quora and ArguAna queries are documents too); SMART's ids
+//! are numbers that agree by chance, so there all are.
+
+mod beir;
+mod judgements;
+mod smart;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::TaskError;
+use crate::embed::search::Index;
+use crate::embed::texts::Lines;
+use crate::embed::vectors::Vectors;
+use crate::metrics::retrieval::{RetrievalScores, evaluate};
+use judgements::{Judgement, Scale};
+
+/// A document or a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What judgements call it.
+    pub id: String,
+    /// What it says.
+    pub text: String,
+}
+
+impl AsRef<str> for Entry {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
+/// How a collection's files are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// JSON lines and a table.
+    Beir,
+    /// `.I`, `.T`, `.W` …
+    Smart,
+}
+
+/// A collection whose judged queries can be asked.
+#[derive(Debug)]
+pub struct Collection {
+    /// How its files are written.
+    pub layout: Layout,
+    /// All documents.
+    pub documents: Vec<Entry>,
+    /// The queries that have judgements.
+    pub queries: Vec<Entry>,
+    /// Queries without any, left out.
+    pub unjudged: usize,
+    /// Judged documents that the corpus lacks: nobody can find them.
+    pub missing: usize,
+    /// What the judgements' numbers were taken for.
+    pub grading: &'static str,
+    /// Of each query the grades of documents, by their rows; missing documents have rows behind the last.
+    grades: Vec<HashMap<usize, u32>>,
+    /// Of each query the document of the same id.
+    own: Vec<Option<usize>>,
+}
+
+impl Collection {
+    /// Reads a collection.
+    ///
+    /// # Errors
+    /// [`TaskError::Io`]. [`TaskError::Line`] for what is not as the layout asks, an id that comes twice, a judgement of an unknown
+    /// query, two judgements of one document for one query that differ. [`TaskError::File`] for a file that holds nothing, or
+    /// judgements of which no document is known.
+    pub fn open(corpus: &Path, queries: &Path, qrels: &Path) -> Result<Collection, TaskError> {
+        let layout = layout_of(corpus)?;
+        if layout_of(queries)? != layout {
+            let problem =
+                format!("is written in another way than {}; expected files of one collection", corpus.display());
+            return Err(TaskError::file(queries, problem));
+        }
+        let (documents, asked, scale) = match layout {
+            Layout::Beir => (beir::documents(corpus)?, beir::queries(queries)?, Scale::Grades),
+            Layout::Smart => (smart::documents(corpus)?, smart::queries(queries)?, Scale::Codes),
+        };
+        let (judged, grading) = judgements::read(qrels, scale)?;
+        Collection::assemble(layout, documents, asked, judged, grading, qrels)
+    }
+
+    fn assemble(
+        layout: Layout,
+        documents: Vec<Entry>,
+        asked: Vec<Entry>,
+        judged: Vec<Judgement>,
+        grading: &'static str,
+        qrels: &Path,
+    ) -> Result<Collection, TaskError> {
+        let rows_of = |entries: &[Entry]| -> HashMap<String, usize> {
+            entries.iter().enumerate().map(|(row, entry)| (entry.id.clone(), row)).collect()
+        };
+        let (mut document_rows, query_rows) = (rows_of(&documents), rows_of(&asked));
+        let same_id = |query: &Entry| if layout == Layout::Beir { document_rows.get(&query.id).copied() } else { None };
+        let own: Vec<Option<usize>> = asked.iter().map(same_id).collect();
+        let mut grades = vec![HashMap::new(); asked.len()];
+        for Judgement { line, query, document, grade } in judged {
+            let fail = |problem: String| TaskError::line(qrels, line, problem);
+            let Some(&asked) = query_rows.get(&query) else {
+                let known = match layout {
+                    Layout::Beir => String::new(),
+                    Layout::Smart => format!(": there are {}, counted from 1", query_rows.len()),
+                };
+                return Err(fail(format!("no query is called {query:?}{known}; give the qrels of these queries")));
+            };
+            let behind = document_rows.len();
+            let row = *document_rows.entry(document).or_insert(behind);
+            if let Some(before) = grades[asked].insert(row, grade)
+                && before != grade
+            {
+                return Err(fail(format!("query {query:?} has this document twice, with grades {before} and {grade}")));
+            }
+        }
+        let missing = document_rows.len() - documents.len();
+        let found = |of: &HashMap<usize, u32>| of.keys().any(|&row| row < documents.len());
+        if !grades.iter().any(found) {
+            return Err(TaskError::file(qrels, "names no document of the corpus; give the qrels of this corpus"));
+        }
+        let unjudged = grades.iter().filter(|grades| grades.is_empty()).count();
+        let judged = asked.into_iter().zip(own).zip(grades).filter(|(_, grades)| !grades.is_empty());
+        let ((queries, own), grades) = judged.unzip();
+        Ok(Collection { layout, documents, queries, unjudged, missing, grading, grades, own })
+    }
+
+    /// Judgements of all queries.
+    pub fn judgements(&self) -> usize {
+        self.grades.iter().map(HashMap::len).sum()
+    }
+
+    /// Ranks the documents for each query by cosine, the first `depth` of them, and scores the rankings. None if no query has a
+    /// relevant document. Panics unless there is a vector a document and a vector a query.
+    pub fn score(
+        &self,
+        documents: Vectors,
+        queries: Vectors,
+        depth: usize,
+        cutoffs: &[usize],
+        threads: usize,
+    ) -> Option<RetrievalScores> {
+        let counts = (documents.len(), queries.len());
+        assert_eq!(counts, (self.documents.len(), self.queries.len()), "a vector a document and a query");
+        let keep = |query: usize, row: usize| self.own[query] != Some(row);
+        let hits = Index::new(documents).nearest(queries, depth, threads, keep);
+        let ranked: Vec<Vec<usize>> = hits.iter().map(|hits| hits.iter().map(|hit| hit.row).collect()).collect();
+        evaluate(ranked.iter().map(Vec::as_slice).zip(&self.grades), cutoffs)
+    }
+}
+
+/// How a file is written, by its first line that is not blank.
+fn layout_of(path: &Path) -> Result<Layout, TaskError> {
+    let mut lines = Lines::open(path)?;
+    while lines.advance()? {
+        match lines.text().trim_start() {
+            "" => {}
+            line if line.starts_with('{') => return Ok(Layout::Beir),
+            line if line.starts_with(".I ") => return Ok(Layout::Smart),
+            line => {
+                let start: String = line.chars().take(20).collect();
+                let problem = format!("expected JSON ({{\"_id\": …}}, as BEIR's) or .I (SMART), found {start:?}");
+                return Err(lines.problem(problem));
+            }
+        }
+    }
+    Err(TaskError::file(path, "holds nothing; expected documents or queries"))
+}
+
+/// Entries as they are read: an id comes once.
+#[derive(Default)]
+struct Entries {
+    list: Vec<Entry>,
+    lines: HashMap<String, usize>,
+}
+
+impl Entries {
+    /// Adds one that begins at a line; what is wrong otherwise.
+    fn push(&mut self, line: usize, id: String, text: String) -> Result<(), String> {
+        if let Some(before) = self.lines.insert(id.clone(), line) {
+            return Err(format!("id {id:?} came in line {before} already"));
+        }
+        self.list.push(Entry { id, text });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

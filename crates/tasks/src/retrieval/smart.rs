@@ -1,0 +1,90 @@
+//! The SMART system's files: `.I` number, then fields that each begin with a line of a point and a letter.
+
+use std::path::Path;
+
+use super::{Entries, Entry};
+use crate::TaskError;
+use crate::embed::texts::Lines;
+
+/// Fields by their letter; a field that comes twice in one entry goes on.
+#[derive(Default)]
+struct Fields {
+    title: String,
+    words: String,
+}
+
+impl Fields {
+    /// The words, and before them the title unless they begin with it.
+    fn text(self) -> String {
+        let Fields { title, words } = self;
+        if words.starts_with(&title) {
+            words
+        } else if words.is_empty() {
+            title
+        } else {
+            format!("{title} {words}")
+        }
+    }
+}
+
+/// Documents by their `.I` numbers.
+pub(super) fn documents(path: &Path) -> Result<Vec<Entry>, TaskError> {
+    read(path, |number, _| number)
+}
+
+/// Queries by their place in the file, from 1.
+pub(super) fn queries(path: &Path) -> Result<Vec<Entry>, TaskError> {
+    read(path, |_, place| place.to_string())
+}
+
+fn read(path: &Path, id: impl Fn(String, usize) -> String) -> Result<Vec<Entry>, TaskError> {
+    let (mut lines, mut entries) = (Lines::open(path)?, Entries::default());
+    let mut current: Option<(usize, String, Fields)> = None;
+    let mut letter = None;
+    loop {
+        let line = if lines.advance()? { Some(lines.text()) } else { None };
+        let begins = line.and_then(|line| line.strip_prefix(".I"));
+        let begins = begins.filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+        if (line.is_none() || begins.is_some())
+            && let Some((start, number, fields)) = current.take()
+        {
+            let id = id(number, entries.list.len() + 1);
+            let pushed = entries.push(start, id, fields.text());
+            pushed.map_err(|problem| TaskError::line(path, start, problem))?;
+        }
+        let Some(line) = line else { return Ok(entries.list) };
+        if let Some(number) = begins {
+            let number = number.trim();
+            if number.is_empty() {
+                return Err(lines.problem("expected a number after .I"));
+            }
+            current = Some((lines.number, number.to_owned(), Fields::default()));
+            letter = None;
+            continue;
+        }
+        let words = line.trim();
+        if let [b'.', field @ b'A'..=b'Z'] = line.trim_end().as_bytes() {
+            letter = Some(*field);
+        } else if let Some((.., fields)) = &mut current {
+            match letter {
+                Some(b'T') => append(&mut fields.title, words),
+                Some(b'W') => append(&mut fields.words, words),
+                Some(_) => {}
+                None if words.is_empty() => {}
+                None => return Err(lines.problem("expected a field (.T, .A, .B, .W …) after .I")),
+            }
+        } else if !words.is_empty() {
+            return Err(lines.problem("expected .I and a number"));
+        }
+    }
+}
+
+/// Adds words, each behind one space.
+fn append(text: &mut String, more: &str) {
+    for word in more.split_whitespace() {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(word);
+    }
+}

@@ -1,0 +1,137 @@
+use std::path::PathBuf;
+
+use super::*;
+
+struct Files {
+    dir: tempfile::TempDir,
+}
+
+impl Files {
+    fn of(corpus: &str, queries: &str, qrels: &str) -> Files {
+        let files = Files { dir: tempfile::tempdir().unwrap() };
+        for (name, text) in [("corpus", corpus), ("queries", queries), ("qrels", qrels)] {
+            std::fs::write(files.dir.path().join(name), text).unwrap();
+        }
+        files
+    }
+
+    fn open(&self) -> Result<Collection, TaskError> {
+        let path = |name| self.dir.path().join(name);
+        Collection::open(&path("corpus"), &path("queries"), &path("qrels"))
+    }
+
+    fn error(&self) -> String {
+        self.open().unwrap_err().to_string()
+    }
+}
+
+fn texts(entries: &[Entry]) -> Vec<(&str, &str)> {
+    entries.iter().map(|entry| (&entry.id[..], &entry.text[..])).collect()
+}
+
+const CORPUS: &str = "{\"_id\": \"a\", \"title\": \"One\", \"text\": \"first\"}\n{\"_id\": 7, \"text\": \"second\"}\n\n\
+                      {\"_id\": \"q1\", \"title\": \"\", \"text\": \"third\"}\n";
+const QUERIES: &str =
+    "{\"_id\": \"q1\", \"text\": \"?\"}\n{\"_id\": \"q 2\", \"text\": \"??\"}\n{\"_id\": \"q3\", \"text\": \"???\"}\n";
+const QRELS: &str = "query-id\tcorpus-id\tscore\nq1\ta\t2\nq1\tq1\t1\nq 2\t7\t1\nq 2\tgone\t1\nq 2\ta\t-1\n";
+
+#[test]
+fn beir() {
+    let collection = Files::of(CORPUS, QUERIES, QRELS).open().unwrap();
+    assert_eq!(texts(&collection.documents), [("a", "One first"), ("7", "second"), ("q1", "third")]);
+    assert_eq!(texts(&collection.queries), [("q1", "?"), ("q 2", "??")]);
+    assert_eq!((collection.unjudged, collection.missing, collection.judgements()), (1, 1, 5));
+    // Either query has two answers, of which one cannot be found (q1's own document is not looked at, q 2's is not in the corpus) and
+    // the other comes second.
+    let documents = Vectors::new(2, vec![1.0, 0.0, 1.0, 2.0, 0.0, 3.0]);
+    let queries = Vectors::new(2, vec![0.5, 1.0, 0.2, 9.0]);
+    let scores = collection.score(documents, queries, 10, &[1, 10], 2).unwrap();
+    assert_eq!((scores.queries, scores.without_relevant), (2, 0));
+    let (first, second) = (1.0 / 2.0, 1.0 / 2.0);
+    assert!((scores.mrr - (first + second) / 2.0).abs() < 1e-12, "{scores:?}");
+    assert!((scores.map - (first / 2.0 + second / 2.0) / 2.0).abs() < 1e-12, "{scores:?}");
+    assert_eq!((scores.at[0].recall, scores.at[1].recall), (0.0, 0.5));
+}
+
+#[test]
+fn trec_judgements_and_files_without_a_header() {
+    let collection = Files::of(CORPUS, QUERIES, "q3 0 a 2\nq3 Q0 7 0\n").open().unwrap();
+    assert_eq!(collection.grades, [HashMap::from([(0, 2), (1, 0)])]);
+    let collection = Files::of(CORPUS, QUERIES, "q3\ta\t2\n").open().unwrap();
+    assert_eq!(collection.grades, [HashMap::from([(0, 2)])]);
+}
+
+const SMART: &str = ".I 1\r\n.T\r\nwings  in\r\nwind .\r\n.A\r\nsomebody\r\n.B\r\n1958\r\n.W\r\nwings in wind .\r\n  are .short\r\n\
+                     .I 2\n.T\ntitle\n.W\nother words\n.I 3\n.T\n.A\n.B\n.W\n.I 10\n.T\nonly title\n";
+const SMART_QUERIES: &str = ".I 001\n.W\nwhat is\nit .\n.I 004\n.W\nwhy .\n";
+
+#[test]
+fn smart() {
+    let collection = Files::of(SMART, SMART_QUERIES, "1 1 1\r\n1 2 4 \r\n2 10 -1\n2 3 3").open().unwrap();
+    assert_eq!(
+        texts(&collection.documents),
+        [("1", "wings in wind . are .short"), ("2", "title other words"), ("3", ""), ("10", "only title")]
+    );
+    assert_eq!(texts(&collection.queries), [("1", "what is it ."), ("2", "why .")]);
+    assert_eq!(collection.grades, [HashMap::from([(0, 4), (1, 1)]), HashMap::from([(3, 0), (2, 2)])]);
+    assert!(collection.grading.contains("codes"));
+    // MED's judgements are TREC's.
+    let collection = Files::of(SMART, SMART_QUERIES, "1 0 1 1\n2 0 10 1\n").open().unwrap();
+    assert_eq!(collection.grades, [HashMap::from([(0, 1)]), HashMap::from([(3, 1)])]);
+    assert!(!collection.grading.contains("codes"));
+}
+
+#[test]
+fn bad_files_say_where_and_what() {
+    let beir = |corpus: &str, queries: &str, qrels: &str| Files::of(corpus, queries, qrels).error();
+    assert!(beir("", QUERIES, QRELS).contains("corpus: holds nothing"));
+    assert!(beir("\nplain", QUERIES, QRELS).contains("corpus:2: expected JSON"));
+    assert!(beir(CORPUS, SMART_QUERIES, QRELS).contains("queries: is written in another way"));
+    assert!(
+        beir("{\"id\": \"a\", \"text\": \"x\"}", QUERIES, QRELS).contains("corpus:1: no \"_id\" in it, only id, text")
+    );
+    assert!(beir("{\"_id\": \"a\", \"text\": null}", QUERIES, QRELS).contains("found null"));
+    assert!(
+        beir(&format!("{CORPUS}{{\"_id\": \"a\", \"text\": \"\"}}"), QUERIES, QRELS)
+            .contains("corpus:5: id \"a\" came in line 1")
+    );
+    assert!(beir(CORPUS, QUERIES, "").contains("qrels: holds no judgements"));
+    assert!(beir(CORPUS, QUERIES, "h\th\th\n").contains("qrels: holds no judgements"));
+    assert!(beir(CORPUS, QUERIES, "h\th\th\nq1\ta\tx\n").contains("qrels:2: expected a whole number"));
+    assert!(beir(CORPUS, QUERIES, "q1\ta\n").contains("found 2 cells"));
+    assert!(beir(CORPUS, QUERIES, "q1\ta\t1\nq9\ta\t1\n").contains("qrels:2: no query is called \"q9\""));
+    assert!(beir(CORPUS, QUERIES, "q1\ta\t1\nq1\ta\t2\n").contains("qrels:2: query \"q1\" has this document twice"));
+    assert!(beir(CORPUS, QUERIES, "q1\tgone\t1\n").contains("names no document"));
+    let smart = |corpus: &str, qrels: &str| Files::of(corpus, SMART_QUERIES, qrels).error();
+    assert!(smart(".I 1\nwords\n", "1 1 1").contains("corpus:2: expected a field"));
+    assert!(smart(".I\n.W\nx\n", "1 1 1").contains("expected JSON"));
+    assert!(smart(".I 1\n.W\nx\n.I\n", "1 1 1").contains("corpus:4: expected a number after .I"));
+    assert!(smart(".I 1\n.W\nx\n.I 1\n.W\ny\n", "1 1 1").contains("corpus:4: id \"1\" came in line 1"));
+    assert!(smart(SMART, "4 1 1").contains("qrels:1: no query is called \"4\": there are 2, counted from 1"));
+    assert!(smart(SMART, "1 1 6").contains("qrels:1: expected a code"));
+    assert!(Collection::open(&PathBuf::from("absent"), &PathBuf::from("x"), &PathBuf::from("y")).is_err());
+}
+
+#[test]
+fn cranfield_is_read_whole() {
+    let data = std::env::var("CLOZE_DATA")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data").into());
+    let dir = Path::new(&data).join("retrieval/cranfield");
+    if !dir.is_dir() {
+        eprintln!("skipped: no shared data");
+        return;
+    }
+    let path = |name| dir.join(name);
+    let collection = Collection::open(&path("cran.all.1400"), &path("cran.qry"), &path("cranqrel")).unwrap();
+    let counts = (collection.documents.len(), collection.queries.len(), collection.judgements());
+    assert_eq!(counts, (1400, 225, 1837));
+    assert_eq!((collection.unjudged, collection.missing), (0, 0));
+    let empty: Vec<&str> = collection.documents.iter().filter(|d| d.text.is_empty()).map(|d| &d.id[..]).collect();
+    assert_eq!(empty, ["471", "995"]);
+    let mut of_grade = [0; 5];
+    for grades in &collection.grades {
+        grades.values().for_each(|&grade| of_grade[grade as usize] += 1);
+    }
+    assert_eq!(of_grade, [225, 363, 734, 387, 128]);
+    assert!(collection.queries[224].text.starts_with("what design factors"));
+}
