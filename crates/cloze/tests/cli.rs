@@ -64,7 +64,7 @@ fn every_command_has_help_with_an_example() {
             arguments.push(flag);
             let help = success(&arguments);
             assert!(help.contains("Usage: cloze"), "{help}");
-            let is_group = command == ["evaluate"];
+            let is_group = *command == ["evaluate"];
             assert!(is_group || help.contains("Example"), "{command:?} {flag} shows no example: {help}");
         }
     }
