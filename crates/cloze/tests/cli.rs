@@ -47,6 +47,14 @@ fn every_command_has_help_with_an_example() {
         &["evaluate"],
         &["evaluate", "pretrain"],
         &["evaluate", "retrieval"],
+        &["evaluate", "classify"],
+        &["evaluate", "regress"],
+        &["evaluate", "tag"],
+        &["evaluate", "answer"],
+        &["evaluate", "choose"],
+        &["finetune"],
+        &["sweep"],
+        &["predict"],
         &["fill"],
         &["embed"],
         &["similar"],
@@ -80,6 +88,20 @@ fn promised_flags_exist() {
         (&["prepare"], "--input --tokenizer --out --valid-fraction --workers --text-column --json"),
         (&["pretrain"], "--set --out --resume --json"),
         (&["evaluate", "pretrain"], "--model --data --json"),
+        (
+            &["evaluate", "classify"],
+            "--model --data --bootstrap --predictions --precision --json --task --text --pair --label --max-len",
+        ),
+        (
+            &["finetune"],
+            "--model --train --dev --data --out --recipe --seeds --limit --resume --json --task --text --pair --label --labels \
+             --metric --max-len --stride --max-question --max-answer --n-best --null-threshold --tag-format --tag-column --context \
+             --skip-bad --epochs --batch --lr --accumulate --warmup --schedule --optimizer --weight-decay --clip-norm \
+             --layer-decay --freeze --features --dropout --class-weights --evals-per-epoch --patience --seed --precision \
+             --recompute --checkpoint-every",
+        ),
+        (&["sweep"], "--batches --lrs --epochs-list --seeds --model --train --dev --data --out --resume --json"),
+        (&["predict"], "--model --input --precision --max-len --n-best --null-threshold"),
         (&["fill"], "--model --top --json"),
         (&["embed"], "--model --input --column --out --pool --layers --normalize --max-len --precision --json"),
         (&["similar"], "--model --corpus --column --query --embeddings --top --json"),
@@ -129,6 +151,16 @@ fn usage_errors_exit_with_2() {
         &["inspect", "x", "--write-batches", "file", "--steps", "5..5"],
         &["evaluate", "pretrain", "--model", "x"],
         &["embed", "--model", "x", "--input", "y", "--out", "z.csv"],
+        &["evaluate", "classify", "--model", "x"],
+        &["finetune", "classify", "--train", "x", "--model", "y"],
+        &["finetune", "sort", "--model", "x", "--out", "y"],
+        &["finetune", "tag", "--model", "x", "--out", "y", "--features", "4", "--freeze", "1"],
+        &["finetune", "classify", "--model", "x", "--out", "y", "--class-weights", "heavy"],
+        &["finetune", "classify", "--model", "x", "--out", "y", "--seeds", "0"],
+        &["finetune", "classify", "--model", "x", "--out", "y", "--schedule", "steep"],
+        &["sweep", "classify", "--model", "x", "--out", "y", "--lrs", "fast"],
+        &["predict", "--model", "x"],
+        &["predict", "classify"],
         &["pretrain"],
         &["report"],
     ] {

@@ -66,9 +66,9 @@ pub enum TaskError {
     /// The rows of a run to resume are not those that it began with.
     #[error("{}: the run began with other rows or another --max-len; give the same files again, or choose another --out", .0.display())]
     OtherRows(PathBuf),
-    /// Several steps in a row had a loss or gradient that is not finite.
+    /// Several steps in a row, or all of a short run, had a loss or gradient that is not finite.
     #[error(
-        "step {step}: loss or gradient not finite several times in a row; stopped. Lower --lr, or look at the data"
+        "step {step}: loss or gradient not finite in the last steps; stopped. Lower --lr, or look at the data and the model"
     )]
     NotFinite {
         /// The last of them.

@@ -398,10 +398,14 @@ impl FromFiles for Choose {
         Ok(Choose { max_len: options.max_len })
     }
 
-    fn of_model(options: &Options, _: &Config, head: TaskHead, dir: &Path) -> Result<Choose, TaskError> {
+    fn of_model(options: &Options, config: &Config, head: TaskHead, dir: &Path) -> Result<Choose, TaskError> {
+        let says = |class: &str| config.architectures.iter().flatten().any(|name| name == class);
         match head {
+            TaskHead::Choose => Ok(Choose { max_len: options.max_len }),
             // A folder that does not say what its one logit is for may be either.
-            TaskHead::Choose | TaskHead::Classify { labels: 1 } => Ok(Choose { max_len: options.max_len }),
+            TaskHead::Classify { labels: 1 } if !says("BertForSequenceClassification") => {
+                Ok(Choose { max_len: options.max_len })
+            }
             _ => Err(other_task(dir, head, "choose")),
         }
     }

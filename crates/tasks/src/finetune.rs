@@ -21,19 +21,18 @@ use cloze_engine::Device;
 use cloze_engine::ops::LossSum;
 use cloze_model::{Adopted, Heads, Model};
 use cloze_text::Tokenizer;
-use cloze_train::TrainError;
 use cloze_train::checkpoint;
 use cloze_train::recipe::Optimizer;
 use cloze_train::run::{RunFolder, RunLog, replace_file};
 use cloze_train::schedule::Curve;
 use cloze_train::step::Learner;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use crate::TaskError;
 use crate::batch::TaskBatch;
 use crate::example::{Example, Target};
-use crate::network::{check_vocabulary, encode, judge, logits};
+use crate::network::{check_fit, check_vocabulary, encode, judge, logits};
 use crate::settings::{ClassWeights, Settings};
 use crate::task::{Encoded, Scores, Task};
 
@@ -140,12 +139,18 @@ pub struct Best {
     pub epoch: f64,
     /// The deciding score's name.
     pub metric: String,
-    /// The deciding score.
+    /// The deciding score; not a number for a correlation with a constant, for instance.
+    #[serde(deserialize_with = "number_or_nan")]
     pub score: f64,
     /// All scores as one JSON object.
     pub scores: Value,
     /// The one answer given to every row, if the model had collapsed.
     pub collapsed: Option<String>,
+}
+
+/// JSON has no NaN: it is written as null.
+fn number_or_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 /// Where a run stands.
@@ -245,7 +250,7 @@ impl<'a, T: Task> Run<'a, T> {
                 (model, None, State { rows, ..State::default() })
             }
         };
-        check_lengths(asked.model, &model, &examples)?;
+        check_fit(&model, examples.iter().chain(dev.iter().flat_map(|row| &row.examples)))?;
         if let Some(layers) = settings.freeze
             && layers > model.config.num_hidden_layers
         {
@@ -504,6 +509,10 @@ impl<'a, T: Task> Run<'a, T> {
     }
 
     fn finish(mut self) -> Result<Outcome, TaskError> {
+        if self.state.updates == 0 {
+            // Too few steps to end it before, and not one that was finite.
+            return Err(TaskError::NotFinite { step: self.state.step });
+        }
         if self.is_out_of_patience() {
             let (evals, step) = (self.state.worse, self.state.step);
             self.tell(format!("stopped after step {step}: no better score in {evals} evaluations"))?;
@@ -521,9 +530,10 @@ impl<'a, T: Task> Run<'a, T> {
             }
         }
         self.log.sync()?;
-        // The run is over: what it could be resumed from is only in the way.
-        let checkpoints = self.folder.checkpoints();
-        fs::remove_dir_all(&checkpoints).map_err(|source| TaskError::io("remove", &checkpoints, source))?;
+        // The run is over: what it could be resumed from is only in the way. Renamed first: a run killed now is over or is not.
+        let (checkpoints, aside) = (self.folder.checkpoints(), self.folder.root().join(".checkpoints"));
+        let removed = fs::rename(&checkpoints, &aside).and_then(|()| fs::remove_dir_all(&aside));
+        removed.map_err(|source| TaskError::io("remove", &checkpoints, source))?;
         Ok(self.outcome(true))
     }
 
@@ -552,7 +562,8 @@ fn settings_path(folder: &RunFolder) -> PathBuf {
 fn check_settings(folder: &RunFolder, settings: &Settings) -> Result<(), TaskError> {
     let path = settings_path(folder);
     if !path.is_file() {
-        return Err(TaskError::Train(TrainError::NoRun(folder.root().to_owned())));
+        let problem = "no fine-tuning to resume here (no finetune.toml); start it without --resume".to_owned();
+        return Err(TaskError::Folder { path: folder.root().to_owned(), problem });
     }
     let text = fs::read_to_string(&path).map_err(|source| TaskError::io("read", &path, source))?;
     if !folder.checkpoints().is_dir() {
@@ -561,22 +572,9 @@ fn check_settings(folder: &RunFolder, settings: &Settings) -> Result<(), TaskErr
     }
     let began: Settings =
         toml::from_str(&text).map_err(|e| TaskError::File { path: path.clone(), problem: e.to_string() })?;
-    let free = |settings: &Settings| Settings { checkpoint_every: None, recompute: false, ..settings.clone() };
-    if free(&began) != free(settings) {
+    if !began.leads_where(settings) {
         let problem = "the run began with other settings; give the same again, or choose another --out".to_owned();
         return Err(TaskError::File { path, problem });
-    }
-    Ok(())
-}
-
-/// Sequences must fit the positions of the model.
-fn check_lengths(dir: &Path, model: &Model, examples: &[Example]) -> Result<(), TaskError> {
-    let positions = model.config.max_position_embeddings;
-    let longest =
-        examples.iter().flat_map(|example| &example.sequences).map(|sequence| sequence.ids.len()).max().unwrap_or(0);
-    if longest > positions {
-        let problem = format!("it has {positions} positions, the longest sequence {longest} tokens; lower --max-len");
-        return Err(TaskError::Folder { path: dir.to_owned(), problem });
     }
     Ok(())
 }

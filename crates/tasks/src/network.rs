@@ -73,9 +73,11 @@ impl Network {
     /// Encodes rows, on all threads.
     ///
     /// # Errors
-    /// Those of [`Task::encode`], of the first row that has one.
+    /// Those of [`Task::encode`], of the first row that has one; sequences that are longer than the model reads.
     pub fn encode<T: Task>(&self, task: &T, rows: &[T::Row]) -> Result<Vec<Encoded<T::Notes>>, TaskError> {
-        encode(task, rows, &self.tokenizer, self.device.threads())
+        let encoded = encode(task, rows, &self.tokenizer, self.device.threads())?;
+        check_fit(&self.model, encoded.iter().flat_map(|row| &row.examples))?;
+        Ok(encoded)
     }
 
     /// The predictions of some rows.
@@ -118,6 +120,25 @@ pub(crate) fn check_vocabulary(dir: &Path, tokenizer: &Tokenizer, model: &Model)
                 "its tokenizer has {expected} tokens, the model's embeddings {found} rows: they do not belong together"
             ),
         });
+    }
+    Ok(())
+}
+
+/// Sequences must not be longer than the model has positions, nor pairs where it knows one segment only.
+pub(crate) fn check_fit<'a>(model: &Model, examples: impl Iterator<Item = &'a Example>) -> Result<(), TaskError> {
+    let (positions, segments) = (model.config.max_position_embeddings, model.config.type_vocab_size);
+    for sequence in examples.flat_map(|example| &example.sequences) {
+        let found = sequence.ids.len();
+        if found > positions {
+            let problem = format!(
+                "a sequence has {found} tokens, the model {positions} positions; lower --max-len to {positions}"
+            );
+            return Err(TaskError::input("max-len", problem));
+        }
+        if sequence.segments.iter().any(|segment| usize::from(*segment) >= segments) {
+            let problem = format!("two texts a row, but the model's type_vocab_size is {segments}: expected 2");
+            return Err(TaskError::input("pair", problem));
+        }
     }
     Ok(())
 }

@@ -121,6 +121,8 @@ impl Settings {
         require(decay, "layer-decay", self.layer_decay.to_string(), "above 0, at most 1 (no decay)")?;
         let dropout = self.dropout.unwrap_or(0.0);
         require((0.0..1.0).contains(&dropout), "dropout", dropout.to_string(), "from 0 up to, not including, 1")?;
+        // TOML's integers are signed.
+        require(self.seed <= i64::MAX as u64, "seed", self.seed.to_string(), "9223372036854775807 at most")?;
         let most = 1000;
         let evals = self.evals_per_epoch.to_string();
         require((1..=most).contains(&self.evals_per_epoch), "evals-per-epoch", evals, "from 1 to 1000")?;
@@ -131,6 +133,13 @@ impl Settings {
             require(fine, "class-weights", format!("{weights:?}"), "numbers of 0 or more, not all 0")?;
         }
         Ok(())
+    }
+
+    /// Whether a run with these settings ends with the weights of one with the others: all but the checkpoints and what is
+    /// computed again are the same.
+    pub fn leads_where(&self, other: &Settings) -> bool {
+        let free = |settings: &Settings| Settings { checkpoint_every: None, recompute: false, ..settings.clone() };
+        free(self) == free(other)
     }
 
     /// The text of `finetune.toml`.

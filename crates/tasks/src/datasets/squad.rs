@@ -190,7 +190,7 @@ impl Reader<'_> {
             for paragraph in article.paragraphs {
                 let context: Arc<str> = paragraph.context.into();
                 for asked in paragraph.qas {
-                    self.add(asked, &article.title, &context)?;
+                    self.add(asked, &article.title, &context, None)?;
                 }
             }
         }
@@ -227,14 +227,20 @@ impl Reader<'_> {
             if *last != *context {
                 last = context.into();
             }
-            self.add(Asked { id, question, answers, is_impossible }, &title, &last.clone())?;
+            self.add(Asked { id, question, answers, is_impossible }, &title, &last.clone(), Some(line))?;
         }
         Ok(())
     }
 
-    fn add(&mut self, asked: Asked, title: &str, context: &Arc<str>) -> Result<(), TaskError> {
+    fn add(&mut self, asked: Asked, title: &str, context: &Arc<str>, line: Option<usize>) -> Result<(), TaskError> {
         let Asked { id, question, answers, is_impossible } = asked;
-        let wrong = |problem: String| Err(TaskError::file(self.path, format!("question \"{id}\": {problem}")));
+        let wrong = |problem: String| {
+            let problem = format!("question \"{id}\": {problem}");
+            Err(match line {
+                Some(line) => TaskError::line(self.path, line, problem),
+                None => TaskError::file(self.path, problem),
+            })
+        };
         if !self.ids.insert(id.clone()) {
             return wrong("its id occurs twice; expected each once".into());
         }
@@ -253,7 +259,10 @@ impl Reader<'_> {
                     answers.push(Answer { text, start: start.byte });
                 }
                 None if self.bad == BadAnswers::Skip => self.notes.skipped_answers += 1,
-                None => return wrong(format!("its answer \"{text}\" is not in its context")),
+                None => {
+                    let problem = "is not in its context; mend it, or leave such answers out with --skip-bad";
+                    return wrong(format!("its answer \"{text}\" {problem}"));
+                }
             }
         }
         if answers.is_empty() && asked > 0 {

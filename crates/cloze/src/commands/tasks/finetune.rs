@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
-use clap::{CommandFactory, FromArgMatches};
+use clap::CommandFactory;
 use cloze_engine::Device;
 use cloze_tasks::datasets::Need;
 use cloze_tasks::datasets::known::Split;
@@ -34,7 +34,7 @@ const INTERRUPTED: u8 = 130;
         cloze finetune classify --train train.tsv --dev dev.tsv --text review --label stars --model M --out runs/stars\n  \
         cloze finetune tag --train en.train.conllu --dev en.dev.conllu --model M --out runs/pos\n  \
         cloze finetune answer --train train-v1.1.json --dev dev-v1.1.json --model M --out runs/qa --lr 3e-5 --epochs 2\n  \
-        cloze finetune --recipe sst2.toml          (keys: this command's options, such as lr = 3e-5)"
+        cloze finetune --recipe sst2.toml          (keys: this command's options, such as lr = 3e-5, and kind = \"tag\")"
 )]
 pub struct Arguments {
     /// The kind of task; known tasks (--task) know theirs
@@ -236,12 +236,12 @@ impl LearningArguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let arguments = match &arguments.recipe {
-        Some(path) => with_recipe(path)?,
+        Some(path) => with_recipe(path, "finetune")?,
         None => arguments.clone(),
     };
     let settings = |options: &Options, arguments: &Arguments| {
         let base = arguments.learn.settings(options);
-        let seeds = (0..arguments.seeds as u64).map(|number| base.seed + number);
+        let seeds = (0..arguments.seeds as u64).map(|number| base.seed.saturating_add(number));
         let planned = |seed| Planned { name: format!("seed-{seed}"), settings: Settings { seed, ..base.clone() } };
         seeds.map(planned).collect()
     };
@@ -325,6 +325,9 @@ impl ForTask for Learn<'_> {
             several => run_all(&common, several, stop, terminal)?,
         };
         show(&ended, out, [train_rows, dev_rows], arguments.json)?;
+        if ended.finished && ended.model.is_none() {
+            bail!("no run came to a model: each failed; lower --lr, or look at the data and the model");
+        }
         Ok(if ended.finished { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
     }
 }
@@ -338,35 +341,32 @@ fn show(ended: &Ended, out: &Path, [train_rows, dev_rows]: [usize; 2], json: boo
     write!(stdout, "{}", table(ended))?;
     match &ended.model {
         Some(model) if ended.finished => writeln!(stdout, "model in {}", model.display())?,
+        None if ended.finished => {}
         _ => writeln!(stdout, "interrupted; go on with the same command and --resume")?,
     }
     Ok(())
 }
 
 /// The command line once more, with the recipe's keys as options before those that it gives itself.
-fn with_recipe(path: &Path) -> Result<Arguments> {
+pub fn with_recipe<A: clap::Args>(path: &Path, command: &'static str) -> Result<A> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let table: toml::Table = toml::from_str(&text).with_context(|| path.display().to_string())?;
-    let given: Vec<String> = std::env::args().skip(2).collect();
+    // What stands before the command's name is global and has been obeyed.
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let given: Vec<String> = words.skip_while(|word| word != command).skip(1).collect();
     let all = [from_table(&table, &given).with_context(|| path.display().to_string())?, given].concat();
-    let command = Arguments::augment_command();
-    let matches = command.try_get_matches_from(std::iter::once("finetune".to_owned()).chain(all));
+    // The global options stand on this command line too.
+    let globals = crate::Arguments::command();
+    let globals = globals.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect::<Vec<_>>();
+    let matches = A::augment_args(clap::Command::new(command)).args(globals);
+    let matches = matches.try_get_matches_from(std::iter::once(command.to_owned()).chain(all));
     let matches = matches.map_err(|error| {
-        let line = error.to_string();
-        let first = line.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        anyhow::anyhow!("{}: {first}", path.display())
+        // The first paragraph says what is wrong, the others how commands are used.
+        let text = error.to_string();
+        let said = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+        anyhow::anyhow!("{}: {said}", path.display())
     })?;
-    Ok(Arguments::from_arg_matches(&matches)?)
-}
-
-impl Arguments {
-    fn augment_command() -> clap::Command {
-        use clap::Args;
-        // The global options stand on this command line too.
-        let globals = crate::Arguments::command();
-        let globals = globals.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect::<Vec<_>>();
-        Arguments::augment_args(clap::Command::new("finetune")).args(globals)
-    }
+    Ok(A::from_arg_matches(&matches)?)
 }
 
 /// The keys of a table as options, but for those given on the command line.
@@ -395,15 +395,15 @@ fn from_table(table: &toml::Table, given: &[String]) -> Result<Vec<String>> {
             }
             toml::Value::Boolean(true) => options.push(flag),
             toml::Value::Boolean(false) => {}
-            toml::Value::Array(values) if key == "labels" => {
-                let values: Result<Vec<String>> = values.iter().map(plain).collect();
-                options.extend([flag, values?.join(",")]);
+            // Each file with the option's name: a word that follows must not be taken for one more.
+            toml::Value::Array(values) if key == "train" || key == "dev" => {
+                for value in values {
+                    options.push(format!("{flag}={}", plain(value)?));
+                }
             }
             toml::Value::Array(values) => {
-                options.push(flag);
-                for value in values {
-                    options.push(plain(value)?);
-                }
+                let values: Result<Vec<String>> = values.iter().map(plain).collect();
+                options.push(format!("{flag}={}", values?.join(",")));
             }
             other => options.push(format!("{flag}={}", plain(other)?)),
         }
@@ -432,8 +432,8 @@ mod tests {
         let found = options(text, &["--max-len", "32"]);
         assert!(found.contains(&"tag".to_owned()) && found.contains(&"--lr=0.00003".to_owned()), "{found:?}");
         assert!(!found.iter().any(|word| word.starts_with("--max-len") || word == "--resume"));
-        assert!(found.windows(2).any(|pair| pair == ["--labels", "a,b"]));
-        assert!(found.windows(3).any(|words| words == ["--dev", "x", "y"]));
+        assert!(found.contains(&"--labels=a,b".to_owned()), "{found:?}");
+        assert!(found.windows(2).any(|words| words == ["--dev=x", "--dev=y"]));
         assert!(options(text, &["classify"]).iter().all(|word| word != "tag"));
         assert!(from_table(&toml::from_str("a = { b = 1 }").unwrap(), &[]).is_err());
     }

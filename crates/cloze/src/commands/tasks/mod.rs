@@ -9,7 +9,7 @@ pub mod sweep;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use cloze_model::Config;
+use cloze_model::{Config, ModelError};
 use cloze_tasks::answer::ExtractOptions;
 use cloze_tasks::datasets::known::{Known, Metric, TaskKind};
 use cloze_tasks::datasets::table::Column;
@@ -277,6 +277,10 @@ fn remembered(options: &Options, kind: Kind) -> Value {
 
 /// A model folder's configuration.
 fn config_of(model: &std::path::Path) -> Result<Config> {
+    if !model.is_dir() {
+        let problem = "expected a folder with config.json and model.safetensors".to_owned();
+        return Err(ModelError::Folder { path: model.to_owned(), problem }.into());
+    }
     Ok(Config::read(&model.join("config.json"))?)
 }
 

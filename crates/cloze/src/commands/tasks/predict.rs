@@ -123,14 +123,22 @@ fn answer_lines<T: FromFiles>(network: &Network, task: &T, options: &Options, in
         }
         let mut parsed = Vec::new();
         let mut places = Vec::new();
+        // A line that cannot be read ends the work, but those before it are answered.
+        let mut wrong = None;
         for line in chunk {
             number += 1;
-            let line = line.with_context(|| format!("{name}, line {number}"))?;
-            if line.trim().is_empty() {
-                continue;
+            let row = match line {
+                Ok(line) if line.trim().is_empty() => continue,
+                Ok(line) => task.parse_line(options, &line, &network.tokenizer).map_err(anyhow::Error::from),
+                Err(error) => Err(error.into()),
+            };
+            match row.with_context(|| format!("{name}, line {number}")) {
+                Ok(row) => parsed.push(row),
+                Err(error) => {
+                    wrong = Some(error);
+                    break;
+                }
             }
-            let row = task.parse_line(options, &line, &network.tokenizer);
-            parsed.push(row.with_context(|| format!("{name}, line {number}"))?);
             places.push(number);
         }
         let found = network.predict(task, &parsed, &mut |_| ());
@@ -145,6 +153,9 @@ fn answer_lines<T: FromFiles>(network: &Network, task: &T, options: &Options, in
             write_line(&mut out, prediction, "line", line)?;
         }
         out.flush()?;
+        if let Some(error) = wrong {
+            return Err(error);
+        }
     }
     if rows == 0 {
         bail!("{name} holds no rows");

@@ -69,6 +69,12 @@ pub struct Ended {
 }
 
 const RESULTS: &str = "results.json";
+const SETTINGS: &str = "finetune.toml";
+
+/// The settings of a run that is there, if it has any that can be read.
+fn began_with(folder: &Path) -> Option<Settings> {
+    toml::from_str(&fs::read_to_string(folder.join(SETTINGS)).ok()?).ok()
+}
 
 /// One run, in the folder itself.
 pub fn run_one<T: Task>(
@@ -95,7 +101,11 @@ pub fn run_all<T: Task>(
     let results = common.out.join(RESULTS);
     let mut done: Vec<Done> = Vec::new();
     if common.resume {
-        let text = fs::read(&results).with_context(|| format!("cannot resume {}", common.out.display()))?;
+        if !results.is_file() {
+            let out = common.out.display();
+            anyhow::bail!("{out}: no runs to resume here (no {RESULTS}); start them without --resume");
+        }
+        let text = fs::read(&results).with_context(|| format!("cannot read {}", results.display()))?;
         done = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", results.display()))?;
     } else {
         let in_use = fs::read_dir(common.out).is_ok_and(|mut entries| entries.next().is_some());
@@ -106,12 +116,21 @@ pub fn run_all<T: Task>(
         write_results(&results, &done)?;
     }
     for (number, planned) in plan.iter().enumerate() {
+        let folder = common.out.join(&planned.name);
         if done.iter().any(|run| run.name == planned.name) {
+            if began_with(&folder).is_some_and(|began| !began.leads_where(&planned.settings)) {
+                let place = folder.join(SETTINGS);
+                let what = "was run with other settings; give the same again, or choose another --out";
+                anyhow::bail!("{}: {} {what}", place.display(), planned.name);
+            }
             continue;
         }
-        let folder = common.out.join(&planned.name);
         terminal.note(&format!("run {} of {}: {}", number + 1, plan.len(), planned.name));
-        let resume = common.resume && folder.join("finetune.toml").is_file();
+        let resume = common.resume && folder.join(SETTINGS).is_file() && folder.join("checkpoints").is_dir();
+        if common.resume && !resume && folder.is_dir() {
+            // Killed before it began, or between its end and its line in the results: made again.
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
         let mut entry = Done::new(&planned.settings, &planned.name);
         match train(common, &folder, planned, resume, stop, terminal) {
             Ok(outcome) if !outcome.finished => return Ok(Ended { done, model: None, finished: false }),
@@ -122,10 +141,12 @@ pub fn run_all<T: Task>(
             // A run that diverges says something about its settings; the others go on.
             Err(error) => match error.downcast::<TaskError>() {
                 Ok(TaskError::NotFinite { step }) => entry.failed = Some(format!("not finite at step {step}")),
+                Ok(TaskError::Logits(_)) => entry.failed = Some("logits not finite".to_owned()),
                 Ok(other) => return Err(other.into()),
                 Err(other) => return Err(other),
             },
         }
+        // Without scores the last is kept.
         let before = done.iter().filter(|run| run.failed.is_none()).map(Done::score).reduce(f64::max);
         let is_best = entry.failed.is_none() && is_better(entry.score(), before);
         done.push(entry);

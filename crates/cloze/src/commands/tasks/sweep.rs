@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use cloze_tasks::Settings;
 use cloze_tasks::files::Options;
 
-use super::finetune::{self, learn};
+use super::finetune::{self, learn, with_recipe};
 use super::runs::Planned;
 use crate::terminal::Terminal;
 
@@ -38,6 +38,24 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
+    let from_recipe: Arguments;
+    let arguments = match &arguments.base.recipe {
+        Some(path) => {
+            from_recipe = with_recipe(path, "sweep")?;
+            &from_recipe
+        }
+        None => arguments,
+    };
+    let learn_with = &arguments.base.learn;
+    for (given, option, list) in [
+        (learn_with.lr.is_some(), "--lr", "--lrs"),
+        (learn_with.batch.is_some(), "--batch", "--batches"),
+        (learn_with.epochs.is_some(), "--epochs", "--epochs-list"),
+    ] {
+        if given {
+            bail!("{option}: a sweep takes a list of values; give {list}");
+        }
+    }
     let plan = |options: &Options, base: &finetune::Arguments| grid(arguments, &base.learn.settings(options));
     learn(&arguments.base, &plan, terminal)
 }
@@ -47,7 +65,7 @@ fn grid(arguments: &Arguments, base: &Settings) -> Vec<Planned> {
     for &batch in &arguments.batches {
         for &lr in &arguments.lrs {
             for &epochs in &arguments.epochs_list {
-                for seed in (0..arguments.base.seeds as u64).map(|number| base.seed + number) {
+                for seed in (0..arguments.base.seeds as u64).map(|number| base.seed.saturating_add(number)) {
                     let name = format!("batch{batch}-lr{lr:e}-epochs{epochs}-seed{seed}");
                     planned.push(Planned { name, settings: Settings { batch, lr, epochs, seed, ..base.clone() } });
                 }

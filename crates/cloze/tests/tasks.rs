@@ -1,0 +1,787 @@
+//! The commands about tasks as their users meet them: labelled files and a tiny model in, scores, predictions and clear errors out.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use cloze_engine::Device;
+use cloze_model::{Config, Heads, Model};
+use cloze_text::Tokenizer;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const WORDS: [&str; 20] = [
+    "the", "a", "fox", "owl", "anna", "otto", "paris", "rome", "sees", "paints", "leaves", "old", "red", "quiet",
+    "who", "where", "river", "tower", "in", ".",
+];
+const POSITIONS: usize = 40;
+
+/// What a tiny model needs to learn a few rows by heart in seconds.
+const LEARN: [&str; 13] = [
+    "--lr",
+    "2e-3",
+    "--batch",
+    "8",
+    "--epochs",
+    "60",
+    "--schedule",
+    "constant",
+    "--dropout",
+    "0",
+    "--precision",
+    "f32",
+    "--quiet",
+];
+
+const TEXTS: &str = "text\tlabel\n\
+    the old fox leaves .\tfox\n\
+    the owl sees a red tower in paris .\towl\n\
+    anna paints .\tperson\n\
+    a quiet owl leaves rome\towl\n\
+    otto sees the old tower\tperson\n\
+    in the river a red fox\tfox\n\
+    anna leaves paris\tperson\n\
+    otto paints a quiet river in rome .\tperson\n";
+const TAGS: &str =
+    "anna B-PER\nleaves O\nparis B-LOC\n. O\n\nthe O\nfox O\nsees O\notto B-PER\nin O\nrome B-LOC\n\nrome B-LOC\n";
+
+/// A folder with files and a pre-trained model that has learned nothing.
+struct Bench(TempDir);
+
+impl Bench {
+    fn new() -> Bench {
+        let bench = Bench(tempfile::tempdir().unwrap());
+        let config = Config {
+            vocab_size: 5 + WORDS.len(),
+            hidden_size: 32,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 48,
+            max_position_embeddings: POSITIONS,
+            initializer_range: 0.1,
+            ..Config::default()
+        };
+        let model = PathBuf::from(bench.path("start"));
+        Model::new(config, Heads::PRETRAINING, &Device::cpu(Some(1)).unwrap(), 7).unwrap().save(&model).unwrap();
+        tokenizer(&[]).save(&model).unwrap();
+        bench
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_string_lossy().into_owned()
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// `cloze finetune KIND --train FILE --dev FILE --model start --out OUT` and what makes a tiny model learn.
+    fn finetune<'a>(&'a self, kind: &'a str, file: &'a str, paths: &'a [String; 2], more: &[&'a str]) -> Vec<&'a str> {
+        let base = ["finetune", kind, "--train", file, "--dev", file, "--model", &paths[0], "--out", &paths[1]];
+        [&base[..], &LEARN, more].concat()
+    }
+
+    /// The model to start from and a run's folder.
+    fn paths(&self, out: &str) -> [String; 2] {
+        [self.path("start"), self.path(out)]
+    }
+
+    fn copy_of_start(&self, name: &str) -> String {
+        let to = self.path(name);
+        fs::create_dir(&to).unwrap();
+        for entry in fs::read_dir(self.path("start")).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), Path::new(&to).join(entry.file_name())).unwrap();
+        }
+        to
+    }
+}
+
+fn tokenizer(more: &[&str]) -> Tokenizer {
+    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+    let tokens = special.iter().chain(&WORDS).chain(more).map(|token| (*token).to_owned()).collect();
+    Tokenizer::from_tokens(tokens, false).unwrap()
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cloze"));
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn cloze(arguments: &[&str], input: &str) -> Output {
+    let mut child = command(arguments).spawn().expect("the binary runs");
+    // A command that fails early does not read what it is given.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// Runs a command that must succeed; returns its standard output.
+#[track_caller]
+fn success(arguments: &[&str], input: &str) -> String {
+    let output = cloze(arguments, input);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Runs a command that must fail at its work with one line that says all of `expected`.
+#[track_caller]
+fn fails(arguments: &[&str], expected: &[&str]) {
+    fails_with(arguments, "", expected);
+}
+
+#[track_caller]
+fn fails_with(arguments: &[&str], input: &str, expected: &[&str]) {
+    let output = cloze(arguments, input);
+    let line = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {line}");
+    assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
+    assert!(line.starts_with("error: ") && line.trim_end().lines().count() == 1, "{arguments:?}: {line}");
+    for part in expected {
+        assert!(line.contains(part), "{arguments:?}: {part:?} is not in: {line}");
+    }
+}
+
+#[track_caller]
+fn json(line: &str) -> Value {
+    serde_json::from_str(line.trim()).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+fn json_lines(lines: &str) -> Vec<Value> {
+    lines.lines().map(json).collect()
+}
+
+fn json_file(path: &str) -> Value {
+    json(&fs::read_to_string(path).unwrap())
+}
+
+/// Fine-tunes on a file until it is known by heart, evaluates on it; returns the fine-tuned model's folder.
+#[track_caller]
+fn learns(bench: &Bench, kind: &str, file: &str, score: &str, more: &[&str]) -> String {
+    let paths = bench.paths(&format!("{kind}-run"));
+    let outcome = json(&success(&bench.finetune(kind, file, &paths, &[&["--json"], more].concat()), ""));
+    assert_eq!(outcome["finished"], true, "{outcome}");
+    let best = outcome["runs"][0]["best"]["scores"][score].as_f64().unwrap();
+    assert!(best > 0.99, "{outcome}");
+    let model = outcome["model"].as_str().unwrap().to_owned();
+
+    let judge = |more: &[&str]| {
+        let base = ["evaluate", kind, "--model", &model, "--data", file, "--precision", "f32", "--quiet"];
+        success(&[&base[..], more].concat(), "")
+    };
+    let found = json(&judge(&["--json", "--bootstrap", "20"]));
+    assert!((found[score].as_f64().unwrap() - best).abs() < 1e-6, "{found}");
+    let [low, high] = [0, 1].map(|end| found["interval_95"][score][end].as_f64().unwrap());
+    assert!(low <= best + 1e-9 && best <= high + 1e-9, "{found}");
+    let predictions = bench.path(&format!("{kind}-predictions.jsonl"));
+    let shown = judge(&["--predictions", &predictions]);
+    assert!(shown.contains("rows, loss") && shown.contains(score), "{shown}");
+    let written = json_lines(&fs::read_to_string(&predictions).unwrap());
+    assert_eq!(written.len() as u64, found["rows"].as_u64().unwrap());
+    model
+}
+
+fn predict(kind: &str, model: &str, input: &str, lines: &str) -> Vec<Value> {
+    let arguments = ["predict", kind, "--model", model, "--input", input, "--precision", "f32", "--quiet"];
+    json_lines(&success(&arguments, lines))
+}
+
+#[test]
+fn texts_are_classified() {
+    let bench = Bench::new();
+    let file = bench.file("texts.tsv", TEXTS);
+    let model = learns(&bench, "classify", &file, "accuracy", &[]);
+    let config = json_file(&format!("{model}/config.json"));
+    assert_eq!(config["id2label"]["1"], "owl", "{config}");
+    assert_eq!(config["architectures"][0], "BertForSequenceClassification");
+
+    let found = predict("classify", &model, "-", "anna paints .\n\n{\"text\": \"the old fox leaves .\"}\n");
+    let told: Vec<(&Value, &Value)> = found.iter().map(|line| (&line["line"], &line["label"])).collect();
+    assert_eq!(told, [(&1.into(), &"person".into()), (&3.into(), &"fox".into())]);
+    let shares: f64 =
+        found[0]["probabilities"].as_object().unwrap().values().map(|share| share.as_f64().unwrap()).sum();
+    assert!((shares - 1.0).abs() < 1e-6);
+    // A table's rows, whose labels are not needed.
+    let table = bench.file("new.csv", "id,text\n1,\"a quiet owl leaves rome\"\n");
+    assert_eq!(predict("classify", &model, &table, "")[0]["label"], "owl");
+    assert_eq!(predict("classify", &model, &file, "").len(), 8);
+}
+
+#[test]
+fn pairs_are_given_numbers() {
+    let bench = Bench::new();
+    let file = bench.file(
+        "pairs.jsonl",
+        "{\"a\": \"the old fox leaves\", \"b\": \"a fox leaves\", \"score\": 3.5}\n\
+         {\"a\": \"anna paints\", \"b\": \"otto sees rome\", \"score\": 0}\n\
+         {\"a\": \"the owl sees a tower\", \"b\": \"the owl sees the tower\", \"score\": 5}\n\
+         {\"a\": \"a red river\", \"b\": \"the quiet river\", \"score\": 2}\n",
+    );
+    let columns = ["--text", "a", "--pair", "b", "--label", "score"];
+    let paths = bench.paths("run");
+    let words = with_epochs(bench.finetune("regress", &file, &paths, &["--json"]), "150");
+    let outcome = json(&success(&[&words[..], &columns].concat(), ""));
+    let best = outcome["runs"][0]["best"]["score"].as_f64().unwrap();
+    assert!(best > 0.99, "{outcome}");
+    let model = outcome["model"].as_str().unwrap();
+    let judge = ["evaluate", "regress", "--model", model, "--data", &file, "--json", "--precision", "f32"];
+    let found = json(&success(&[&judge[..], &columns].concat(), ""));
+    assert!((found["pearson"].as_f64().unwrap() - best).abs() < 1e-6, "{found}");
+    let found =
+        predict("regress", model, "-", "anna paints\totto sees rome\nthe owl sees a tower\tthe owl sees the tower\n");
+    assert!(found[0]["value"].as_f64().unwrap() + 1.0 < found[1]["value"].as_f64().unwrap(), "{found:?}");
+}
+
+#[test]
+fn words_are_tagged() {
+    let bench = Bench::new();
+    let file = bench.file("tags.conll", TAGS);
+    let model = learns(&bench, "tag", &file, "f1", &[]);
+    let found =
+        predict("tag", &model, "-", "anna leaves paris .\n{\"words\": [\"the\", \"fox\", \"sees\", \"otto\"]}\n");
+    let entity = &found[0]["entities"][1];
+    assert_eq!((&entity["type"], &entity["text"]), (&"LOC".into(), &"paris".into()), "{found:?}");
+    assert_eq!(entity["characters"], serde_json::json!([12, 17]));
+    assert_eq!(found[1]["tags"], serde_json::json!(["O", "O", "O", "B-PER"]));
+    assert_eq!(predict("tag", &model, &file, "").len(), 3);
+
+    // The feature-based way.
+    let paths = bench.paths("features");
+    let mut words = bench.finetune("tag", &file, &paths, &["--features", "2", "--json"]);
+    words[11] = "2e-2";
+    let outcome = json(&success(&words, ""));
+    assert_eq!(outcome["runs"][0]["best"]["score"], 1.0, "{outcome}");
+    let found = predict("tag", outcome["model"].as_str().unwrap(), "-", "anna leaves paris .\n");
+    assert_eq!(found[0]["tags"], serde_json::json!(["B-PER", "O", "B-LOC", "O"]));
+}
+
+#[test]
+fn questions_are_answered() {
+    let bench = Bench::new();
+    let context = "the old fox leaves rome . anna paints a red tower in paris . the owl sees otto in the quiet river .";
+    let row = |id: &str, question: &str, answer: &str| {
+        let start = context.find(answer).unwrap();
+        let answers = serde_json::json!({"text": [answer], "answer_start": [start]});
+        serde_json::json!({"id": id, "question": question, "context": context, "answers": answers}).to_string()
+    };
+    let rows =
+        [row("p", "who paints", "anna"), row("r", "who leaves rome", "the old fox"), row("o", "where", "in paris")];
+    let file = bench.file("questions.jsonl", &(rows.join("\n") + "\n"));
+    let length = ["--max-len", "16", "--stride", "4", "--max-question", "4"];
+    let model = learns(&bench, "answer", &file, "f1", &length);
+    // The lengths are remembered: a model of 40 positions would refuse the usual 384 for this paragraph.
+    let line = serde_json::json!({"id": "x", "question": "who paints", "context": context}).to_string();
+    let found = predict("answer", &model, "-", &line);
+    assert_eq!((&found[0]["id"], &found[0]["best"]["text"]), (&"x".into(), &"anna".into()), "{found:?}");
+}
+
+#[test]
+fn endings_are_chosen() {
+    let bench = Bench::new();
+    let file = bench.file(
+        "choices.jsonl",
+        "{\"context\": \"anna paints\", \"choices\": [\"a tower\", \"paris leaves\"], \"label\": 0}\n\
+         {\"context\": \"the fox\", \"choices\": [\". . red\", \"leaves rome\"], \"label\": 1}\n\
+         {\"context\": \"otto sees\", \"choices\": [\"where who\", \"the quiet river\"], \"label\": 1}\n",
+    );
+    let model = learns(&bench, "choose", &file, "accuracy", &[]);
+    let line = "{\"context\": \"the fox\", \"choices\": [\". . red\", \"leaves rome\"]}";
+    let found = predict("choose", &model, "-", line);
+    assert_eq!((&found[0]["choice"], &found[0]["ending"]), (&1.into(), &"leaves rome".into()), "{found:?}");
+}
+
+/// The options of a run of so many epochs.
+fn with_epochs<'a>(mut words: Vec<&'a str>, epochs: &'a str) -> Vec<&'a str> {
+    let at = words.iter().position(|word| *word == "--epochs").unwrap();
+    words[at + 1] = epochs;
+    words
+}
+
+#[test]
+fn seeds_are_summed_up_and_the_best_model_is_kept() {
+    let bench = Bench::new();
+    let file = bench.file("texts.tsv", TEXTS);
+    let paths = bench.paths("seeds");
+    let outcome =
+        json(&success(&with_epochs(bench.finetune("classify", &file, &paths, &["--seeds", "2", "--json"]), "3"), ""));
+    let runs = outcome["runs"].as_array().unwrap();
+    let scores: Vec<f64> = runs.iter().map(|run| run["best"]["score"].as_f64().unwrap()).collect();
+    assert_eq!(scores.len(), 2, "{outcome}");
+    assert_eq!((&runs[0]["seed"], &runs[1]["name"]), (&1.into(), &"seed-2".into()));
+    let mean = (scores[0] + scores[1]) / 2.0;
+    assert!((outcome["score"]["mean"].as_f64().unwrap() - mean).abs() < 1e-9, "{outcome}");
+    assert_eq!(json_file(&bench.path("seeds/results.json")).as_array().unwrap().len(), 2);
+    let model = bench.path("seeds/model");
+    assert_eq!(outcome["model"], model);
+    assert!(
+        !Path::new(&bench.path("seeds/seed-1/model")).exists()
+            && !Path::new(&bench.path("seeds/seed-2/model")).exists()
+    );
+    let judge = ["evaluate", "classify", "--model", &model, "--data", &file, "--json", "--precision", "f32", "--quiet"];
+    let kept = json(&success(&judge, ""))["accuracy"].as_f64().unwrap();
+    assert!((kept - scores[0].max(scores[1])).abs() < 1e-9, "{kept} of {scores:?}");
+
+    let paths = bench.paths("table");
+    let table = success(&with_epochs(bench.finetune("classify", &file, &paths, &["--seeds", "2"]), "1"), "");
+    let expected = ["run", "accuracy", "seed-1", "seed-2", "mean ± sd", "minutes", "model in"];
+    assert!(expected.iter().all(|word| table.contains(word)), "{table}");
+
+    // A run that is over is not made again, with other settings least of all.
+    let again = |more: &[&str]| with_epochs(bench.finetune("classify", &file, &paths, more), "1").join("\n");
+    fails(&again(&["--seeds", "2"]).lines().collect::<Vec<_>>(), &["table", "already in use", "--resume"]);
+    fails(
+        &again(&["--seeds", "2", "--resume", "--weight-decay", "0.1"]).lines().collect::<Vec<_>>(),
+        &["seed-1/finetune.toml", "other settings"],
+    );
+    let none = bench.paths("none");
+    let none = bench.finetune("classify", &file, &none, &["--seeds", "2", "--resume"]).join("\n");
+    fails(&none.lines().collect::<Vec<_>>(), &["none", "no runs to resume", "without --resume"]);
+    assert!(!Path::new(&bench.path("none")).exists());
+}
+
+/// Correlations with a constant are no numbers: they are worse than any number, and survive the results' file.
+#[test]
+fn scores_that_are_no_numbers_are_never_the_best() {
+    let bench = Bench::new();
+    let rows = "text,label\nanna paints,2\nthe old fox,1\n";
+    let (train, same) = (bench.file("train.csv", rows), bench.file("same.csv", "text,label\nanna,1\notto,1\n"));
+    let paths = bench.paths("run");
+    let mut words = with_epochs(bench.finetune("regress", &train, &paths, &["--seeds", "2"]), "1");
+    let at = words.iter().position(|word| *word == "--dev").unwrap();
+    words[at + 1] = &same;
+    let table = success(&words, "");
+    assert!(table.contains("mean_squared_error") && table.contains("seed-2"), "{table}");
+    let outcome = json(&success(&[&words[..], &["--resume", "--json"]].concat(), ""));
+    assert_eq!(outcome["runs"].as_array().unwrap().len(), 2, "{outcome}");
+    assert_eq!((&outcome["runs"][0]["best"]["score"], &outcome["score"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn a_grid_is_swept_and_resumed() {
+    let bench = Bench::new();
+    let file = bench.file("texts.tsv", TEXTS);
+    let (model, out) = (bench.path("start"), bench.path("grid"));
+    let base = ["sweep", "classify", "--train", &file, "--dev", &file, "--model", &model, "--out", &out];
+    let rest = ["--lrs", "2e-3", "--batches", "4,8", "--epochs-list", "2", "--precision", "f32", "--quiet", "--json"];
+    let words = [&base[..], &rest].concat();
+    let outcome = json(&success(&words, ""));
+    let names = |outcome: &Value| -> Vec<String> {
+        let runs = outcome["runs"].as_array().unwrap();
+        runs.iter().map(|run| run["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&outcome), ["batch4-lr2e-3-epochs2-seed1", "batch8-lr2e-3-epochs2-seed1"]);
+    let log = |name: &str| fs::read(format!("{out}/{name}/metrics.jsonl")).unwrap();
+    let first = log("batch4-lr2e-3-epochs2-seed1");
+
+    // As if killed after the second run's end, before it was written down; and as if killed before it began.
+    let results: Vec<Value> = serde_json::from_value(json_file(&format!("{out}/results.json"))).unwrap();
+    for begun in [true, false] {
+        fs::write(format!("{out}/results.json"), serde_json::to_vec(&results[..1]).unwrap()).unwrap();
+        if !begun {
+            fs::remove_file(format!("{out}/batch8-lr2e-3-epochs2-seed1/finetune.toml")).unwrap();
+        }
+        let resumed = json(&success(&[&words[..], &["--resume"]].concat(), ""));
+        assert_eq!(names(&resumed), names(&outcome));
+        for run in 0..2 {
+            assert_eq!(resumed["runs"][run]["best"], outcome["runs"][run]["best"]);
+        }
+        assert_eq!(log("batch4-lr2e-3-epochs2-seed1"), first, "the first run was made again");
+        assert!(Path::new(&format!("{out}/model/config.json")).is_file());
+    }
+    fails(&[&words[..], &["--resume", "--lr", "1e-3"]].concat(), &["--lr", "--lrs"]);
+}
+
+#[test]
+fn a_grid_whose_runs_all_fail_says_so() {
+    let bench = Bench::new();
+    let file = bench.file("texts.tsv", TEXTS);
+    let model = bench.path("start");
+    let device = Device::cpu(Some(1)).unwrap();
+    let mut broken = Model::load(Path::new(&model), &device).unwrap();
+    broken.params.flat_mut().fill(f32::NAN);
+    broken.save(Path::new(&model)).unwrap();
+    let paths = bench.paths("run");
+    let output = cloze(&with_epochs(bench.finetune("classify", &file, &paths, &["--seeds", "2"]), "2"), "");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout).matches("FAILED").count(), 2, "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("no run came to a model"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn recipes_are_obeyed_and_the_command_line_comes_first() {
+    let bench = Bench::new();
+    let file = bench.file("tags.conll", TAGS);
+    let recipe = |name: &str, more: &str| {
+        let (model, out) = (bench.path("start"), bench.path(name));
+        let text = format!(
+            "dev = [{file:?}]\nkind = \"tag\"\nmodel = {model:?}\nout = {out:?}\nprecision = \"f32\"\ntrain = [{file:?}, {file:?}]\n{more}"
+        );
+        bench.file(&format!("{name}.toml"), &text)
+    };
+    let path = recipe("run", "lr = 3e-4\nepochs = 2\nbatch = 2\nclass_weights = [1, 2.5, 1]\n");
+    // Global options may stand anywhere.
+    let outcome =
+        json(&success(&["--quiet", "--threads", "1", "finetune", "--recipe", &path, "--epochs", "1", "--json"], ""));
+    assert_eq!((&outcome["train_rows"], &outcome["dev_rows"]), (&6.into(), &3.into()), "{outcome}");
+    let settings: toml::Table = fs::read_to_string(bench.path("run/finetune.toml")).unwrap().parse().unwrap();
+    assert_eq!((settings["lr"].as_float(), settings["batch"].as_integer()), (Some(3e-4), Some(2)));
+    assert_eq!(settings["epochs"].as_integer(), Some(1), "the command line comes first");
+    assert_eq!(settings["class-weights"]["given"].as_array().unwrap().len(), 3);
+
+    let grid = recipe("grid", "batches = [2, 3]\nlrs = [1e-3]\nepochs_list = [1]\n");
+    let outcome = json(&success(&["sweep", "--recipe", &grid, "--quiet", "--json"], ""));
+    assert_eq!(outcome["runs"].as_array().unwrap().len(), 2, "{outcome}");
+
+    for (more, expected) in [
+        ("lrr = 1\n", &["bad.toml", "--lrr"][..]),
+        ("lr = \"fast\"\n", &["bad.toml", "fast", "--lr"]),
+        ("lr = 1e-3\nlr = 2e-3\n", &["bad.toml", "line 8"]),
+        ("schedule = \"steep\"\n", &["bad.toml", "steep", "linear"]),
+    ] {
+        let path = recipe("bad", more);
+        fails(&["finetune", "--recipe", &path], expected);
+    }
+    fails(&["finetune", "--recipe", &bench.path("absent.toml")], &["absent.toml", "cannot read"]);
+}
+
+#[test]
+fn lines_are_answered_as_they_come() {
+    let bench = Bench::new();
+    let file = bench.file("texts.tsv", TEXTS);
+    let paths = bench.paths("run");
+    success(&with_epochs(bench.finetune("classify", &file, &paths, &[]), "1"), "");
+    let model = bench.path("run/model");
+    let mut child = command(&["predict", "classify", "--model", &model, "--quiet"]).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let (to, answers) = std::sync::mpsc::channel();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    std::thread::spawn(move || output.lines().for_each(|line| to.send(line.unwrap()).unwrap()));
+    for number in 1..=3 {
+        writeln!(input, "anna paints .").unwrap();
+        // Nothing more is written before the answer is there.
+        let answer = json(&answers.recv_timeout(Duration::from_secs(60)).expect("an answer"));
+        assert_eq!(answer["line"], number, "{answer}");
+    }
+    // A line that cannot be read: those before it are answered, it is named.
+    write!(input, "anna paints .\n{{\"text\": 1}}\nanna paints .\n").unwrap();
+    drop(input);
+    let rest: Vec<String> = answers.iter().collect();
+    let output = child.wait_with_output().unwrap();
+    let line = text(&output.stderr);
+    assert_eq!((rest.len(), output.status.code()), (1, Some(1)), "{line}");
+    assert!(line.contains("standard input, line 5") && line.contains("expected a string"), "{line}");
+    fails(&["predict", "classify", "--model", &model], &["standard input", "no rows"]);
+}
+
+/// The files of a fine-tuned model.
+fn model_files(run: &str) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(format!("{run}/model"))
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn losses(run: &str) -> Vec<(u64, String)> {
+    json_lines(&fs::read_to_string(format!("{run}/metrics.jsonl")).unwrap())
+        .iter()
+        .filter(|line| line["kind"] == "train" || line["kind"] == "eval")
+        .map(|line| (line["step"].as_u64().unwrap(), format!("{} {} {}", line["kind"], line["loss"], line["scores"])))
+        .collect()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_run_is_resumed_to_the_same_model() {
+    let bench = Bench::new();
+    let file = bench.file("texts.tsv", TEXTS);
+    let words = |paths: &[String; 2], more: &[&str]| -> Vec<String> {
+        let more = [&["--checkpoint-every", "1", "--evals-per-epoch", "1"], more].concat();
+        let words = with_epochs(bench.finetune("classify", &file, paths, &more), "40");
+        let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        for (option, value) in [("--dropout", "0.1"), ("--batch", "4")] {
+            let at = words.iter().position(|word| word == option).unwrap();
+            words[at + 1] = value.to_owned();
+        }
+        words
+    };
+    let start = |name: &str, more: &[&str]| {
+        let words = words(&bench.paths(name), more);
+        command(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let whole = start("whole", &[]).output().unwrap();
+    assert!(whole.status.success(), "{}", text(&whole.stderr));
+    let checkpoints = |name: &str| -> Vec<String> {
+        let entries = fs::read_dir(bench.path(name) + "/checkpoints").into_iter().flatten();
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    };
+    let at_least = |name: &str, step: &str| {
+        checkpoints(name).iter().any(|found| found.as_str() >= step && !found.starts_with('.'))
+    };
+
+    for (signal, name) in [("KILL", "killed"), ("INT", "stopped")] {
+        let mut child = start(name, &[]).spawn().unwrap();
+        // Twice: the second time in a run that was resumed.
+        for (step, resumed) in [("step-00000005", false), ("step-00000025", true)] {
+            if resumed {
+                child = start(name, &["--resume"]).spawn().unwrap();
+            }
+            let began = Instant::now();
+            while !at_least(name, step)
+                && began.elapsed() < Duration::from_secs(120)
+                && child.try_wait().unwrap().is_none()
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(at_least(name, step), "{:?}", checkpoints(name));
+            Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
+            let ended = child.wait().unwrap();
+            assert_eq!(ended.code(), (signal == "INT").then_some(130), "{name} ended with {ended}");
+            assert!(Path::new(&bench.path(name)).join("checkpoints").is_dir(), "the run was over before the signal");
+        }
+        let rest = start(name, &["--resume", "--json"]).output().unwrap();
+        assert!(rest.status.success(), "{}", text(&rest.stderr));
+        assert_eq!(json(&text(&rest.stdout))["finished"], true);
+        let [a, b] = ["whole", name].map(|name| bench.path(name));
+        assert!(model_files(&a) == model_files(&b), "{name}: another model");
+        assert_eq!(losses(&a), losses(&b), "{name}");
+        assert_eq!(json_file(&(a + "/scores.json"))["best"], json_file(&(b + "/scores.json"))["best"]);
+    }
+}
+
+#[test]
+fn bad_rows_are_named_with_file_line_and_column() {
+    let bench = Bench::new();
+    let good = bench.file("good.tsv", TEXTS);
+    let paths = bench.paths("out");
+    let train = |kind: &str, train: &str, dev: &str, more: &[&str], expected: &[&str]| {
+        let words = bench.finetune(kind, train, &paths, more);
+        let mut words: Vec<&str> = words;
+        let at = words.iter().position(|word| *word == "--dev").unwrap();
+        words[at + 1] = dev;
+        fails(&words, expected);
+        assert!(!Path::new(&paths[1]).exists(), "a run that could not start left its folder");
+    };
+    let both = |kind: &str, file: &str, expected: &[&str]| train(kind, file, file, &[], expected);
+
+    let absent = bench.path("absent.tsv");
+    both("classify", &absent, &["absent.tsv", "No such file"]);
+    let empty = bench.file("empty.tsv", "");
+    both("classify", &empty, &["empty.tsv", "empty"]);
+    let header = bench.file("header.tsv", "text\tlabel\n");
+    both("classify", &header, &["header.tsv", "no rows"]);
+    let unlabelled = bench.file("unlabelled.tsv", "text\tlabels\na fox\tfox\n");
+    both("classify", &unlabelled, &["unlabelled.tsv", "no column \"label\"", "did you mean \"labels\"", "\"text\""]);
+    let ragged = bench.file("ragged.tsv", "text\tlabel\na fox\tfox\nan owl\n");
+    both("classify", &ragged, &["ragged.tsv:3:", "1", "2"]);
+    let blank = bench.file("blank.tsv", "text\tlabel\na fox\tfox\nan owl\t\n");
+    both("classify", &blank, &["blank.tsv:3:", "column \"label\" is empty"]);
+    let unknown = bench.file("unknown.tsv", "text\tlabel\na fox\tfox\nan owl\tfoxes\n");
+    train(
+        "classify",
+        &good,
+        &unknown,
+        &[],
+        &["unknown.tsv:3:", "\"label\"", "unknown label \"foxes\"", "\"fox\"", "\"owl\""],
+    );
+    let labels = ["--labels", "fox,owl"];
+    train("classify", &good, &good, &labels, &["good.tsv:4:", "unknown label \"person\"", "\"fox\", \"owl\""]);
+    train("classify", &good, &good, &["--labels", "fox,owl,fox"], &["labels", "\"fox\" occurs twice"]);
+    let one = bench.file("one.tsv", "text\tlabel\na fox\tfox\nan owl\tfox\n");
+    both("classify", &one, &["\"fox\"", "two labels at least"]);
+    let kind = bench.file("rows.xml", "<a/>");
+    both("classify", &kind, &["rows.xml", ".tsv", ".jsonl"]);
+    let latin = bench.path("latin.tsv");
+    fs::write(&latin, b"text\tlabel\nr\xe9d\tfox\n").unwrap();
+    both("classify", &latin, &["latin.tsv:2:", "byte 2", "UTF-8"]);
+
+    for number in ["NaN", "inf", "many"] {
+        let file = bench.file("numbers.tsv", &format!("text\tlabel\na fox\t1.5\nan owl\t{number}\n"));
+        both("regress", &file, &["numbers.tsv:3:", "\"label\"", number, "finite number"]);
+    }
+
+    let untagged = bench.file("untagged.conll", "anna B-PER\nleaves O\n\nrome\n");
+    both("tag", &untagged, &["untagged.conll:4:", "1 columns, expected 2"]);
+    let other = bench.file("other.conll", "anna B-PER\n\nin O\nrome B-ORG\n");
+    let tags = bench.file("tags.conll", TAGS);
+    train("tag", &tags, &other, &[], &["other.conll:3:", "word 2", "\"rome\"", "unknown label \"B-ORG\""]);
+    let no_words = bench.file("no-words.conll", "\n\n");
+    both("tag", &no_words, &["no-words.conll", "no words"]);
+    let conllu = bench.file("short.conllu", "1\tanna\tanna\tPROPN\n");
+    both("tag", &conllu, &["short.conllu:1:", "4 columns", "10"]);
+
+    let row = "{\"id\": \"7\", \"question\": \"who\", \"context\": \"anna paints\", \"answers\": ";
+    let good_row = format!("{row}{{\"text\": [\"anna\"], \"answer_start\": [0]}}}}\n");
+    let elsewhere =
+        format!("{}{row}{{\"text\": [\"otto\"], \"answer_start\": [0]}}}}\n", good_row.replace("\"7\"", "\"6\""));
+    let elsewhere = bench.file("elsewhere.jsonl", &elsewhere);
+    both(
+        "answer",
+        &elsewhere,
+        &["elsewhere.jsonl:2:", "question \"7\"", "\"otto\" is not in its context", "--skip-bad"],
+    );
+    let nested = bench.file(
+        "nested.json",
+        "{\"data\": [{\"paragraphs\": [{\"context\": \"anna paints\", \"qas\": [{\"id\": \"9\", \"question\": \"who\", \
+         \"answers\": [{\"text\": \"otto\", \"answer_start\": 0}]}]}]}]}",
+    );
+    both("answer", &nested, &["nested.json", "question \"9\"", "\"otto\" is not in its context"]);
+    let unanswered = bench.file("unanswered.jsonl", &format!("{row}null}}\n"));
+    both("answer", &unanswered, &["unanswered.jsonl", "question 7", "answers"]);
+    let broken = bench.file("broken.jsonl", "{\"question\": \"who\",\n");
+    both("answer", &broken, &["broken.jsonl:1:"]);
+
+    let choices = bench.file("choices.jsonl", "{\"context\": \"anna\", \"choices\": [\"a\", \"b\"], \"label\": 2}\n");
+    both("choose", &choices, &["choices.jsonl:1:", "label \"2\"", "0 to 1"]);
+    let single = bench.file("single.jsonl", "{\"context\": \"anna\", \"choices\": [\"a\"], \"label\": 0}\n");
+    both("choose", &single, &["single.jsonl:1:", "1 endings", "at least two"]);
+    let no_choices = bench.file("none.jsonl", "{\"context\": \"anna\", \"label\": 0}\n");
+    both("choose", &no_choices, &["none.jsonl", "\"choices\""]);
+
+    // A row that is longer than the model reads, to learn or to judge.
+    let long =
+        bench.file("long.tsv", &format!("text\tlabel\n{}\tfox\nan owl\towl\nanna\tperson\n", "fox ".repeat(100)));
+    let length = ["--max-len", "600"];
+    train("classify", &long, &good, &length, &["102 tokens", "40 positions", "lower --max-len to 40"]);
+    train("classify", &good, &long, &length, &["102 tokens", "40 positions", "lower --max-len to 40"]);
+    train("classify", &good, &good, &["--max-len", "2"], &["max-len", "is 2", "3 at least"]);
+}
+
+#[test]
+fn bad_settings_are_refused_before_anything_is_written() {
+    let bench = Bench::new();
+    let file = bench.file("texts.tsv", TEXTS);
+    let tags = bench.file("tags.conll", TAGS);
+    let numbers = bench.file("numbers.tsv", "text\tlabel\na fox\t1.5\nan owl\t2\n");
+    let paths = bench.paths("out");
+    let refused = |kind: &str, file: &str, more: &[&str], expected: &[&str]| {
+        fails(&bench.finetune(kind, file, &paths, more), expected);
+        assert!(!Path::new(&paths[1]).exists());
+    };
+    refused("classify", &file, &["--class-weights", "1,2"], &["class-weights", "2 numbers for 3 classes"]);
+    refused("classify", &file, &["--class-weights", "1,2,nan"], &["class-weights", "numbers of 0 or more"]);
+    refused("classify", &file, &["--class-weights", "0,0,0"], &["class-weights", "not all 0"]);
+    refused("regress", &numbers, &["--class-weights", "balanced"], &["class-weights", "no classes"]);
+    refused("classify", &file, &["--freeze", "3"], &["freeze", "3", "2 layers"]);
+    refused("classify", &file, &["--features", "2"], &["--features", "--freeze"]);
+    refused("tag", &tags, &["--features", "9"], &["9 layers", "1 to 3"]);
+    refused("classify", &file, &["--accumulate", "9"], &["accumulate", "9", "from 1 to the batch"]);
+    refused("classify", &file, &["--layer-decay", "0"], &["layer-decay", "above 0"]);
+    refused("classify", &file, &["--warmup", "NaN"], &["warmup", "NaN", "0 to 1"]);
+    refused("classify", &file, &["--seed", "18446744073709551615"], &["seed", "18446744073709551615"]);
+    refused("classify", &file, &["--seed", "18446744073709551615", "--seeds", "2"], &["seed", "18446744073709551615"]);
+    refused("classify", &file, &["--task", "stsb"], &["stsb", "regress"]);
+    refused("classify", &file, &["--task", "sst3"], &["sst3", "sst2"]);
+    refused("classify", &file, &["--text", "#0"], &["#0"]);
+    refused("classify", &file, &["--resume"], &["out", "no fine-tuning to resume", "without --resume"]);
+
+    let none = ["finetune", "classify", "--model", &paths[0], "--out", &paths[1]];
+    fails(&none, &["--train", "--task"]);
+    let no_task = ["finetune", "--train", &file, "--model", &paths[0], "--out", &paths[1]];
+    fails(&no_task, &["classify", "--task"]);
+
+    // A folder in use.
+    fs::create_dir(&paths[1]).unwrap();
+    fs::write(bench.path("out/notes.txt"), "mine").unwrap();
+    fails(&bench.finetune("classify", &file, &paths, &[]), &["out", "already in use", "--out"]);
+    assert_eq!(fs::read_dir(&paths[1]).unwrap().count(), 1);
+}
+
+#[test]
+fn models_that_do_not_fit_are_refused() {
+    let bench = Bench::new();
+    let file = bench.file("texts.tsv", TEXTS);
+    let edit = |folder: &str, edit: &dyn Fn(&mut Value)| {
+        let path = format!("{folder}/config.json");
+        let mut config = json_file(&path);
+        edit(&mut config);
+        fs::write(path, config.to_string()).unwrap();
+    };
+    let start = |model: &str, expected: &[&str]| {
+        let paths = [model.to_owned(), bench.path("out")];
+        fails(&bench.finetune("classify", &file, &paths, &[]), expected);
+        assert!(!Path::new(&paths[1]).exists());
+    };
+    start(&bench.path("absent"), &["absent", "expected a folder with config.json"]);
+    start(&bench.path("texts.tsv"), &["texts.tsv", "expected a folder with config.json"]);
+    let empty = bench.path("empty");
+    fs::create_dir(&empty).unwrap();
+    start(&empty, &["empty", "config.json"]);
+
+    let roberta = bench.copy_of_start("roberta");
+    edit(&roberta, &|config| config["model_type"] = "roberta".into());
+    start(&roberta, &["roberta/config.json", "roberta", "bert"]);
+    let missing = bench.copy_of_start("missing");
+    edit(&missing, &|config| config["num_hidden_layers"] = 3.into());
+    start(&missing, &["missing", "missing: bert.encoder.layer.2.attention.self.query.weight", "[32, 32]"]);
+    let surplus = bench.copy_of_start("surplus");
+    edit(&surplus, &|config| config["num_hidden_layers"] = 1.into());
+    start(&surplus, &["surplus", "surplus: bert.encoder.layer.1."]);
+    let shape = bench.copy_of_start("shape");
+    edit(&shape, &|config| config["intermediate_size"] = 64.into());
+    start(&shape, &["shape", "wrong shape", "expected [64, 32], found [48, 32]"]);
+    let cut = bench.copy_of_start("cut");
+    let weights = format!("{cut}/model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    fs::write(&weights, &bytes[..bytes.len() - 100]).unwrap();
+    start(&cut, &["model.safetensors", "damaged"]);
+    let large = bench.copy_of_start("large");
+    for entry in fs::read_dir(&large).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = entry.file_name().unwrap().to_string_lossy().into_owned();
+        if name.contains("token") || name.contains("vocab") {
+            fs::remove_file(entry).unwrap();
+        }
+    }
+    start(&large, &["large", "vocab.txt"]);
+    tokenizer(&["one", "more"]).save(Path::new(&large)).unwrap();
+    start(&large, &["large", "27 tokens", "25 rows"]);
+
+    // Models that were not fine-tuned, or for something else.
+    let run = bench.paths("run");
+    success(&with_epochs(bench.finetune("classify", &file, &run, &[]), "1"), "");
+    let numbers = bench.file("numbers.tsv", "text\tlabel\na fox\t1.5\nan owl\t2\n");
+    let regress = bench.paths("regress");
+    success(&with_epochs(bench.finetune("regress", &numbers, &regress, &[]), "1"), "");
+    let (plain, classify, regress) = (bench.path("start"), bench.path("run/model"), bench.path("regress/model"));
+    let tags = bench.file("tags.conll", TAGS);
+    let choices = bench.file("choices.jsonl", "{\"context\": \"anna\", \"choices\": [\"a\", \"b\"], \"label\": 1}\n");
+    for (kind, model, data, expected) in [
+        ("classify", &plain, &file, &["start", "cloze finetune"][..]),
+        ("tag", &classify, &tags, &["run/model", "classify (3 labels)", "tag"]),
+        ("regress", &classify, &numbers, &["run/model", "classify (3 labels)", "regress"]),
+        ("choose", &regress, &choices, &["regress/model", "regress", "choose"]),
+        ("classify", &regress, &file, &["regress/model", "regress", "classify"]),
+    ] {
+        fails(&["evaluate", kind, "--model", model, "--data", data, "--quiet"], expected);
+        fails_with(&["predict", kind, "--model", model, "--quiet"], "{\"text\": \"anna\"}\n", expected);
+    }
+    fails(&["evaluate", "classify", "--model", &bench.path("absent"), "--data", &file], &["absent", "config.json"]);
+    fails(&["predict", "classify", "--model", &bench.path("absent")], &["absent", "config.json"]);
+    fails(&["evaluate", "classify", "--model", &classify, "--data", &bench.path("empty")], &["empty", "--task"]);
+
+    // Rows that the fine-tuned model cannot take.
+    let other = bench.file("other.tsv", "text\tlabel\nanna\tperson\nan ape\tape\n");
+    let judge = ["evaluate", "classify", "--model", &classify, "--quiet", "--data"];
+    fails(&[&judge[..], &[&other]].concat(), &["other.tsv:3:", "unknown label \"ape\""]);
+    let long = bench.file("long.tsv", &format!("text\tlabel\n{}\tfox\n", "fox ".repeat(100)));
+    let fit = ["102 tokens", "40 positions", "lower --max-len to 40"];
+    fails(&[&judge[..], &[&long, "--max-len", "600"]].concat(), &fit);
+    let words = ["predict", "classify", "--model", &classify, "--quiet", "--max-len", "600"];
+    fails_with(&words, &"fox ".repeat(100), &["standard input, line 1", fit[0], fit[1], fit[2]]);
+    fails(&[&words[..], &["--input", &long]].concat(), &fit);
+    fails_with(&words[..5], "{\"text\": }\n", &["standard input, line 1", "column 10"]);
+    fails_with(&words[..5], "\n{\"title\": \"anna\"}\n", &["standard input, line 2", "\"text\"", "the line has title"]);
+    fails(&[&words[..5], &["--input", &bench.path("absent.txt")]].concat(), &["absent.txt"]);
+}

@@ -1,0 +1,715 @@
+//! Fine-tuning from end to end with models of a few thousand weights: what is learned, what stays, what is kept, and that a
+//! run which was interrupted ends where it would have ended.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cloze_engine::{DType, Device};
+use cloze_model::{Config, Heads, Model, TaskHead};
+use cloze_tasks::answer::{ExtractOptions, WindowOptions};
+use cloze_tasks::datasets::known::Metric;
+use cloze_tasks::datasets::squad::{Answer, Question};
+use cloze_tasks::finetune::{FineTuning, News, Outcome, finetune};
+use cloze_tasks::tasks::answering::{self, Answering};
+use cloze_tasks::tasks::choose::{self, Choose};
+use cloze_tasks::tasks::classify::{self, Classify};
+use cloze_tasks::tasks::regress::{self, Regress};
+use cloze_tasks::tasks::tag::{self, Tag};
+use cloze_tasks::tasks::{Length, Text};
+use cloze_tasks::{ClassWeights, Network, Settings, Task, TaskError};
+use cloze_text::Tokenizer;
+use cloze_train::recipe::{Precision, ScheduleKind};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const LAYERS: usize = 3;
+const POSITIONS: usize = 40;
+const WORDS: [&str; 20] = [
+    "the", "a", "fox", "owl", "anna", "otto", "paris", "rome", "sees", "paints", "leaves", "old", "red", "quiet",
+    "who", "where", "river", "tower", "in", ".",
+];
+
+fn device() -> Device {
+    Device::cpu(Some(2)).unwrap()
+}
+
+fn tokenizer() -> Tokenizer {
+    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+    Tokenizer::from_tokens(special.into_iter().chain(WORDS).map(str::to_owned).collect(), false).unwrap()
+}
+
+/// A pre-trained model that has learned nothing; its dropout is `dropout`.
+fn start(dir: &Path, dropout: f64) -> PathBuf {
+    let config = Config {
+        vocab_size: 5 + WORDS.len(),
+        hidden_size: 32,
+        num_hidden_layers: LAYERS,
+        num_attention_heads: 2,
+        intermediate_size: 48,
+        max_position_embeddings: POSITIONS,
+        hidden_dropout_prob: dropout,
+        attention_probs_dropout_prob: dropout,
+        // Larger than BERT's: a network as narrow as this learns faster from it.
+        initializer_range: 0.1,
+        ..Config::default()
+    };
+    let path = dir.join("start");
+    Model::new(config, Heads::PRETRAINING, &device(), 7).unwrap().save(&path).unwrap();
+    tokenizer().save(&path).unwrap();
+    path
+}
+
+fn settings() -> Settings {
+    Settings {
+        epochs: 60,
+        batch: 8,
+        lr: 2e-3,
+        schedule: ScheduleKind::Constant,
+        precision: Some(Precision::F32),
+        ..Settings::default()
+    }
+}
+
+/// A folder for a test, with a model to start from, and what is asked of a run in it.
+struct Bench {
+    dir: TempDir,
+    model: PathBuf,
+    device: Device,
+}
+
+impl Bench {
+    fn new(dropout: f64) -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let model = start(dir.path(), dropout);
+        Bench { dir, model, device: device() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run<T: Task>(
+        &self,
+        task: &T,
+        [train, dev]: [&[T::Row]; 2],
+        settings: &Settings,
+        out: &str,
+        resume: bool,
+        watch: &mut dyn FnMut(&News, &AtomicBool),
+    ) -> Result<Outcome, TaskError> {
+        let remember = json!({"max_len": 20});
+        let out = self.path(out);
+        let asked = FineTuning {
+            task,
+            train,
+            dev,
+            model: &self.model,
+            settings,
+            out: &out,
+            resume,
+            device: &self.device,
+            remember: &remember,
+        };
+        let stop = AtomicBool::new(false);
+        finetune(&asked, &stop, &mut |news| watch(news, &stop))
+    }
+
+    fn finish<T: Task>(&self, task: &T, rows: [&[T::Row]; 2], settings: &Settings, out: &str) -> Outcome {
+        let outcome = self.run(task, rows, settings, out, false, &mut |_, _| ()).unwrap();
+        assert!(outcome.finished);
+        outcome
+    }
+
+    /// The model with a task's head as a run with this seed starts from it.
+    fn beginning<T: Task>(&self, task: &T, seed: u64) -> Model {
+        Model::load_with(&self.model, Heads::of(task.head()), &self.device, seed).unwrap().0
+    }
+
+    fn network(&self, out: &str) -> Network {
+        Network::open(&self.path(out).join("model"), self.device.clone(), Some(DType::F32)).unwrap()
+    }
+}
+
+fn values(model: &Model) -> BTreeMap<String, Vec<f32>> {
+    model.params.ids().map(|id| (model.params.name(id).to_owned(), model.params.values(id).to_vec())).collect()
+}
+
+/// Each tensor's mean distance between two models.
+fn distances(a: &Model, b: &Model) -> BTreeMap<String, f64> {
+    let (a, b) = (values(a), values(b));
+    assert!(a.keys().eq(b.keys()), "{:?} and {:?}", a.keys(), b.keys());
+    let mean = |x: &[f32], y: &[f32]| {
+        x.iter().zip(y).map(|(x, y)| f64::from((x - y).abs())).sum::<f64>() / x.len().max(1) as f64
+    };
+    a.iter().map(|(name, x)| (name.clone(), mean(x, &b[name]))).collect()
+}
+
+fn lines(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The lines of a kind, without what depends on the clock.
+fn figures(run: &Path, kinds: &[&str]) -> Vec<Value> {
+    let mut lines = lines(run);
+    lines.retain(|line| kinds.contains(&line["kind"].as_str().unwrap()));
+    for line in &mut lines {
+        for key in ["seconds", "eval_seconds", "tokens_per_s"] {
+            line.as_object_mut().unwrap().remove(key);
+        }
+    }
+    lines
+}
+
+fn json_of(path: PathBuf) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn text(words: &str) -> Text {
+    Text { text: words.to_owned(), pair: None }
+}
+
+fn classifier() -> (Classify, Vec<classify::Row>) {
+    let labels = ["fox", "owl", "person"].map(str::to_owned).to_vec();
+    let task = Classify {
+        labels,
+        length: Length { max_len: 20, stride: None },
+        metrics: vec![Metric::Accuracy, Metric::F1, Metric::Matthews],
+    };
+    let row = |words: &str, label| classify::Row { text: text(words), label: Some(label) };
+    let rows = vec![
+        row("the old fox leaves .", 0),
+        row("the owl sees a red tower in paris .", 1),
+        row("anna paints .", 2),
+        row("a quiet owl leaves rome", 1),
+        row("otto sees the old tower", 2),
+        row("in the river a red fox", 0),
+        row("anna leaves paris", 2),
+        row("otto paints a quiet river in rome .", 2),
+        row("anna sees the red tower in rome", 2),
+        row("an old fox", 0),
+    ];
+    (task, rows)
+}
+
+fn regressor() -> (Regress, Vec<regress::Row>) {
+    let task = Regress { length: Length::default(), metrics: vec![Metric::Pearson, Metric::Spearman] };
+    let row = |words: &str, pair: &str, value| regress::Row {
+        text: Text { text: words.to_owned(), pair: Some(pair.to_owned()) },
+        value: Some(value),
+    };
+    let rows = vec![
+        row("the old fox leaves", "a fox leaves", 3.5),
+        row("anna paints", "otto sees rome", 0.0),
+        row("the owl sees a tower", "an owl sees the tower", 5.0),
+        row("a red river", "the quiet river", 2.0),
+        row("otto leaves paris", "otto leaves rome", 2.5),
+        row("in the tower", "where", 1.0),
+    ];
+    (task, rows)
+}
+
+fn tagger(layers: usize) -> (Tag, Vec<tag::Row>) {
+    let labels = ["O", "B-PER", "B-LOC"].map(str::to_owned).to_vec();
+    let task = Tag { labels, max_len: 20, layers, context: false };
+    let row = |words: &str| {
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        let label = |word: &String| match word.as_str() {
+            "anna" | "otto" => 1,
+            "paris" | "rome" => 2,
+            _ => 0,
+        };
+        let labels = Some(words.iter().map(label).collect());
+        tag::Row { words, labels, ..tag::Row::default() }
+    };
+    let rows =
+        ["anna leaves paris .", "the fox sees otto in rome", "rome", "otto paints the old red tower .", "an owl"];
+    (task, rows.map(row).to_vec())
+}
+
+fn answerer() -> (Answering, Vec<answering::Row>) {
+    // Short windows: a paragraph is read in several.
+    let windows = WindowOptions { max_len: 16, stride: 4, max_question: 4 };
+    let task = Answering { windows, extract: ExtractOptions::default() };
+    let context = "the old fox leaves rome . anna paints a red tower in paris . the owl sees otto in the quiet river .";
+    let question = |number: usize, question: &str, answer: &str| Question {
+        id: number.to_string(),
+        title: String::new(),
+        question: question.to_owned(),
+        context: context.into(),
+        answers: vec![Answer { text: answer.to_owned(), start: context.find(answer).unwrap() }],
+        impossible: false,
+    };
+    let questions = [
+        question(0, "who paints", "anna"),
+        question(1, "where paints anna", "in paris"),
+        question(2, "who leaves rome", "the old fox"),
+        question(3, "where sees owl", "the quiet river"),
+    ];
+    (task, answering::rows(&questions, &tokenizer(), 1))
+}
+
+fn chooser() -> (Choose, Vec<choose::Row>) {
+    let row = |context: &str, endings: [&str; 3], label| choose::Row {
+        context: context.to_owned(),
+        endings: endings.map(str::to_owned).to_vec(),
+        label: Some(label),
+    };
+    let rows = vec![
+        row("anna paints", ["a tower", "paris leaves", "in the the"], 0),
+        row("the fox", [". . red", "leaves rome", "who where"], 1),
+        row("otto sees", ["old", "where who", "the quiet river"], 2),
+        row("the owl", ["sees a red fox", "in", "rome anna otto"], 0),
+    ];
+    (Choose { max_len: 20 }, rows)
+}
+
+/// Trains on a few rows until they are known, with the whole network learning.
+#[track_caller]
+fn learns_by_heart<T: Task>((task, rows): (T, Vec<T::Row>), settings: &Settings, least: f64) {
+    let bench = Bench::new(0.0);
+    let mut announced = 0;
+    let outcome = bench
+        .run(&task, [&rows, &rows], settings, "run", false, &mut |news, _| {
+            if let News::Start(start) = news {
+                announced = start.examples;
+                assert!(!start.adopted.drawn.is_empty(), "the head is new");
+            }
+        })
+        .unwrap();
+    assert!(announced >= rows.len());
+    let best = outcome.best.expect("dev rows were scored");
+    assert!(best.score >= least && best.score <= 1.0 + 1e-9, "{best:?}");
+    assert_eq!(best.collapsed, None);
+
+    // What lies in the folder is what was scored.
+    let network = bench.network("run");
+    assert_eq!(network.head(&bench.path("run/model")).unwrap(), task.head());
+    let judged = network.judge(&task, &rows, &mut |_| ()).unwrap();
+    assert!((judged.scores.main() - best.score).abs() < 1e-9, "{} and {}", judged.scores.main(), best.score);
+    assert_eq!(json_of(bench.path("run/scores.json"))["best"]["score"], best.score);
+    assert!(!bench.path("run/checkpoints").exists(), "a finished run keeps no checkpoints");
+
+    // Adding a number to every key, or to all logits of a softmax over places, changes nothing: no gradient but rounding.
+    let over_places = matches!(task.head(), TaskHead::Answer | TaskHead::Choose);
+    let free = |name: &str| {
+        name.ends_with("key.bias") || over_places && (name == "classifier.bias" || name == "qa_outputs.bias")
+    };
+    let moved = distances(&bench.beginning(&task, settings.seed), &network.model);
+    assert!(moved.len() > 16 * LAYERS);
+    for (name, distance) in moved.iter().filter(|(name, _)| !free(name)) {
+        assert!(*distance > 1e-5, "{name} moved by {distance} only");
+    }
+}
+
+#[test]
+fn classes_are_learned_by_heart() {
+    learns_by_heart(classifier(), &settings(), 1.0);
+}
+
+#[test]
+fn numbers_are_learned_by_heart() {
+    learns_by_heart(regressor(), &Settings { epochs: 150, ..settings() }, 0.99);
+}
+
+#[test]
+fn tags_are_learned_by_heart() {
+    learns_by_heart(tagger(1), &settings(), 1.0);
+}
+
+#[test]
+fn answers_are_learned_by_heart() {
+    learns_by_heart(answerer(), &settings(), 1.0);
+}
+
+#[test]
+fn choices_are_learned_by_heart() {
+    learns_by_heart(chooser(), &settings(), 1.0);
+}
+
+/// The layer that a tensor belongs to, counted from the embeddings, 0; none for pooler and head.
+fn height(name: &str) -> Option<usize> {
+    if name.starts_with("bert.embeddings.") {
+        return Some(0);
+    }
+    let number = name.strip_prefix("bert.encoder.layer.")?.split('.').next()?;
+    Some(number.parse::<usize>().unwrap() + 1)
+}
+
+#[test]
+fn frozen_layers_stay_to_the_bit() {
+    // Dropout too: frozen layers run without it, and their outputs do not change either.
+    let bench = Bench::new(0.1);
+    let (task, rows) = classifier();
+    for freeze in [0, 2] {
+        let out = format!("freeze-{freeze}");
+        let settings = Settings { epochs: 4, freeze: Some(freeze), ..settings() };
+        bench.finish(&task, [&rows, &[]], &settings, &out);
+        let beginning = bench.beginning(&task, settings.seed);
+        let end = bench.network(&out).model;
+        for (name, distance) in distances(&beginning, &end) {
+            match height(&name) {
+                Some(height) if height <= freeze => assert_eq!(distance, 0.0, "{name} with {freeze} layers frozen"),
+                _ => assert!(distance > 0.0 || name.ends_with("key.bias"), "{name} with {freeze} layers frozen"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_feature_based_way_moves_the_head_alone() {
+    let bench = Bench::new(0.1);
+    let (task, rows) = tagger(LAYERS);
+    let settings = Settings { epochs: 150, lr: 1e-2, freeze: Some(LAYERS), ..settings() };
+    let best = bench.finish(&task, [&rows, &rows], &settings, "run").best.unwrap();
+    assert_eq!(best.score, 1.0, "{best:?}");
+    // The folder says by its head's width how many layers it reads.
+    let network = bench.network("run");
+    let head = network.head(&bench.path("run/model")).unwrap();
+    assert_eq!(head, TaskHead::Tag { labels: 3, layers: LAYERS });
+    assert_eq!(network.judge(&task, &rows, &mut |_| ()).unwrap().scores.main(), 1.0);
+    for (name, distance) in distances(&bench.beginning(&task, settings.seed), &network.model) {
+        assert_eq!(distance > 0.0, name.starts_with("classifier."), "{name} moved by {distance}");
+    }
+}
+
+#[test]
+fn lower_layers_learn_more_slowly() {
+    let bench = Bench::new(0.0);
+    let (task, rows) = classifier();
+    // AdamW's first step has the size of the rate, whatever the gradient: distances are rates.
+    let one = |decay: f64, out: &str| {
+        let settings =
+            Settings { epochs: 1, batch: rows.len(), warmup: 0.0, weight_decay: 0.0, layer_decay: decay, ..settings() };
+        bench.finish(&task, [&rows, &[]], &settings, out);
+        let moved = distances(&bench.beginning(&task, 1), &bench.network(out).model);
+        move |name: &str| moved[name]
+    };
+    let (even, falling) = (one(1.0, "even"), one(0.5, "falling"));
+    let tensor = |layer: usize| format!("bert.encoder.layer.{layer}.output.dense.weight");
+    for layer in 0..LAYERS {
+        let share = falling(&tensor(layer)) / even(&tensor(layer));
+        let expected = 0.5f64.powi((LAYERS - layer) as i32);
+        assert!((share / expected - 1.0).abs() < 1e-3, "layer {layer}: {share} of the full rate, expected {expected}");
+    }
+    let share = |name: &str| falling(name) / even(name);
+    assert!((share("bert.embeddings.position_embeddings.weight") / 0.0625 - 1.0).abs() < 1e-3);
+    assert!((share("classifier.weight") - 1.0).abs() < 1e-3 && (share("bert.pooler.dense.weight") - 1.0).abs() < 1e-3);
+}
+
+#[test]
+fn accumulation_equals_the_big_batch() {
+    #[track_caller]
+    fn check<T: Task>((task, rows): (T, Vec<T::Row>), class_weights: ClassWeights) {
+        let bench = Bench::new(0.0);
+        // A large ε, so that a gradient that is nothing but rounding moves nothing.
+        let big = Settings { epochs: 5, lr: 1e-2, eps: 1e-3, class_weights, ..settings() };
+        let small = Settings { accumulate: 3, ..big.clone() };
+        let a = bench.finish(&task, [&rows, &rows], &big, "big").best.unwrap();
+        let b = bench.finish(&task, [&rows, &rows], &small, "small").best.unwrap();
+        assert!((a.score - b.score).abs() < 1e-4, "{a:?} and {b:?}");
+        let (first, a, b) = (bench.beginning(&task, 1), bench.network("big").model, bench.network("small").model);
+        let largest = |a: &Model, b: &Model| {
+            let pairs = a.params.flat().iter().zip(b.params.flat());
+            pairs.map(|(x, y)| (x - y).abs()).fold(0.0f32, f32::max)
+        };
+        assert!(largest(&first, &a) > 1e-2);
+        assert!(largest(&a, &b) < 1e-5, "weights differ by {}", largest(&a, &b));
+        let loss = |out: &str| -> Vec<f64> {
+            figures(&bench.path(out), &["eval"]).iter().map(|line| line["loss"].as_f64().unwrap()).collect()
+        };
+        let (a, b) = (loss("big"), loss("small"));
+        assert!(a.len() == 5 && a[0] > a[4]);
+        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?} and {b:?}");
+    }
+    check(classifier(), ClassWeights::Given(vec![1.0, 3.0, 0.5]));
+    check(tagger(1), ClassWeights::None);
+    check(answerer(), ClassWeights::None);
+}
+
+#[track_caller]
+fn resumes_to_the_bit<T: Task>((task, rows): (T, Vec<T::Row>), stops: &[u64]) {
+    let bench = Bench::new(0.1);
+    let settings = Settings { epochs: 24, batch: 4, evals_per_epoch: 2, lr: 1e-3, ..settings() };
+    let rows: [&[T::Row]; 2] = [&rows, &rows];
+    let whole = bench.finish(&task, rows, &settings, "whole");
+    assert!(whole.steps > *stops.last().unwrap() + 1);
+
+    for (number, &at) in stops.iter().enumerate() {
+        let outcome = bench.run(&task, rows, &settings, "halting", number > 0, &mut |news, stop| {
+            if matches!(news, News::Step(step) if step.step == at) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+        let outcome = outcome.unwrap();
+        assert!(!outcome.finished);
+        assert_eq!(outcome.steps, at, "the step is finished, no other begun");
+        assert_eq!(names(&bench.path("halting/checkpoints")), [format!("step-{at:08}")]);
+    }
+    let mut went_on_after = None;
+    // How often checkpoints are saved and what is recomputed may change. (Where a head reads several layers that learn, computing
+    // them again adds their gradients in another order.)
+    let recompute = !matches!(task.head(), TaskHead::Tag { layers: 2.., .. });
+    let settings = Settings { checkpoint_every: Some(1), recompute, ..settings };
+    let outcome = bench.run(&task, rows, &settings, "halting", true, &mut |news, _| {
+        if let News::Start(start) = news {
+            went_on_after = Some(start.step);
+        }
+    });
+    let outcome = outcome.unwrap();
+    assert!(outcome.finished);
+    // As text: a score that is no number equals itself.
+    assert_eq!(format!("{:?}", outcome.best), format!("{:?}", whole.best));
+    assert_eq!(went_on_after, stops.last().copied());
+
+    let [a, b] = ["whole", "halting"].map(|name| bench.path(name));
+    for file in names(&a.join("model")) {
+        assert!(
+            fs::read(a.join("model").join(&file)).unwrap() == fs::read(b.join("model").join(&file)).unwrap(),
+            "{file}"
+        );
+    }
+    assert_eq!(names(&a.join("model")), names(&b.join("model")));
+    let expected = figures(&a, &["train", "eval"]);
+    assert!(expected.iter().any(|line| line["kind"] == "train") && expected.len() > 24);
+    assert_eq!(expected, figures(&b, &["train", "eval"]));
+    assert_eq!(json_of(a.join("scores.json"))["best"], json_of(b.join("scores.json"))["best"]);
+    assert_eq!(figures(&b, &["start"]).len(), 1 + stops.len());
+}
+
+#[test]
+fn an_interrupted_classifier_goes_on_to_the_bit() {
+    // In the middle of an epoch and of a logged window, right after, and at the end of an epoch.
+    resumes_to_the_bit(classifier(), &[7, 8, 33]);
+}
+
+#[test]
+fn an_interrupted_tagger_goes_on_to_the_bit() {
+    resumes_to_the_bit(tagger(2), &[1, 29]);
+}
+
+/// A score that is no number, as a correlation with a constant, survives a checkpoint.
+#[test]
+fn a_score_that_is_no_number_is_resumed() {
+    let (task, mut rows) = regressor();
+    rows.iter_mut().for_each(|row| row.value = Some(2.0));
+    resumes_to_the_bit((task, rows), &[9]);
+}
+
+#[test]
+fn only_the_same_run_is_resumed() {
+    let bench = Bench::new(0.1);
+    let (task, rows) = classifier();
+    let settings = Settings { epochs: 4, ..settings() };
+    let stop_at_once = &mut |_: &News, stop: &AtomicBool| stop.store(true, Ordering::Relaxed);
+    let resume = |rows: [&[classify::Row]; 2], settings: &Settings, out: &str| {
+        bench.run(&task, rows, settings, out, true, &mut |_, _| ()).unwrap_err().to_string()
+    };
+    let all: [&[classify::Row]; 2] = [&rows, &rows];
+
+    let nothing = resume(all, &settings, "nothing");
+    assert!(nothing.contains("nothing") && nothing.contains("without --resume"), "{nothing}");
+    assert!(!bench.path("nothing").exists());
+
+    assert!(!bench.run(&task, all, &settings, "run", false, stop_at_once).unwrap().finished);
+    let again = bench.run(&task, all, &settings, "run", false, stop_at_once).unwrap_err().to_string();
+    assert!(again.contains("already in use") && again.contains("--resume"), "{again}");
+
+    let mut others = rows.clone();
+    others[3].label = Some(2);
+    for (train, dev) in [(&others, &rows), (&rows, &others), (&rows[1..].to_vec(), &rows)] {
+        let message = resume([train, dev], &settings, "run");
+        assert!(message.contains("run") && message.contains("other rows"), "{message}");
+    }
+    for other in [
+        Settings { lr: 1e-3, ..settings.clone() },
+        Settings { batch: 7, ..settings.clone() },
+        Settings { seed: 2, ..settings.clone() },
+        Settings { class_weights: ClassWeights::Balanced, ..settings.clone() },
+    ] {
+        let message = resume(all, &other, "run");
+        assert!(message.contains("finetune.toml") && message.contains("other settings"), "{message}");
+    }
+    assert!(bench.run(&task, all, &settings, "run", true, &mut |_, _| ()).unwrap().finished);
+    let over = resume(all, &settings, "run");
+    assert!(over.contains("has run to its end"), "{over}");
+}
+
+#[test]
+fn without_better_scores_training_stops() {
+    let bench = Bench::new(0.0);
+    let (task, rows) = classifier();
+    // A rate that changes nothing: the first evaluation stays the best.
+    let settings = Settings { epochs: 50, lr: 1e-12, patience: Some(3), ..settings() };
+    let outcome = bench.finish(&task, [&rows, &rows], &settings, "run");
+    // Two steps an epoch; the first evaluation and three that are no better.
+    assert_eq!((outcome.steps, outcome.best.unwrap().step), (8, 2));
+    let events = figures(&bench.path("run"), &["event"]);
+    assert!(events.iter().any(|line| line["message"].as_str().unwrap().contains("no better score in 3")), "{events:?}");
+    assert_eq!(figures(&bench.path("run"), &["eval"]).len(), 4);
+}
+
+#[test]
+fn the_best_model_is_kept_not_the_last() {
+    let bench = Bench::new(0.0);
+    let (task, rows) = classifier();
+    // The dev rows contradict the training rows: the better these are learned, the worse those are.
+    let wrong = |row: &classify::Row| classify::Row { label: row.label.map(|label| (label + 1) % 3), ..row.clone() };
+    let dev: Vec<classify::Row> = rows.iter().map(wrong).collect();
+    let best = bench.finish(&task, [&rows, &dev], &settings(), "run").best.unwrap();
+    let scores: Vec<f64> = figures(&bench.path("run"), &["eval"])
+        .iter()
+        .map(|line| line["scores"]["accuracy"].as_f64().unwrap())
+        .collect();
+    assert!(best.score > 0.0 && *scores.last().unwrap() < best.score, "{scores:?}");
+    assert_eq!(best.score, scores.iter().copied().fold(0.0, f64::max));
+    let kept = bench.network("run").judge(&task, &dev, &mut |_| ()).unwrap().scores.main();
+    assert_eq!(kept, best.score);
+}
+
+/// −ln of the share that a row's label has.
+fn row_losses(bench: &Bench, task: &Classify, rows: &[classify::Row]) -> Vec<(usize, f64)> {
+    let network = Network {
+        model: bench.beginning(task, 1),
+        tokenizer: tokenizer(),
+        device: bench.device.clone(),
+        precision: DType::F32,
+    };
+    let found = network.predict(task, rows, &mut |_| ()).unwrap();
+    let loss = |(row, found): (&classify::Row, &classify::Prediction)| {
+        let label = row.label.unwrap();
+        (label, -found.probabilities[label].1.ln())
+    };
+    rows.iter().zip(&found).map(loss).collect()
+}
+
+#[test]
+fn class_weights_weigh_the_loss() {
+    let bench = Bench::new(0.0);
+    let (task, rows) = classifier();
+    let losses = row_losses(&bench, &task, &rows);
+    let count = |class: usize| losses.iter().filter(|(label, _)| *label == class).count();
+    assert_eq!([0, 1, 2].map(count), [3, 2, 5]);
+    // scikit-learn's `balanced`: n / (classes · n_c).
+    let balanced = [0, 1, 2].map(|class| 10.0 / (3.0 * count(class) as f64));
+    for (number, (asked, weights)) in [
+        (ClassWeights::None, [1.0; 3]),
+        (ClassWeights::Balanced, balanced),
+        (ClassWeights::Given(vec![0.0, 2.0, 0.5]), [0.0, 2.0, 0.5]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let weight: f64 = losses.iter().map(|(label, _)| weights[*label]).sum();
+        let expected = losses.iter().map(|(label, loss)| weights[*label] * loss).sum::<f64>() / weight;
+        for accumulate in [1, 3] {
+            let settings = Settings { epochs: 1, batch: 10, accumulate, class_weights: asked.clone(), ..settings() };
+            let mut found = f64::NAN;
+            let out = format!("run-{number}-{accumulate}");
+            bench
+                .run(&task, [&rows, &[]], &settings, &out, false, &mut |news, _| {
+                    if let News::Step(step) = news {
+                        found = step.loss;
+                    }
+                })
+                .unwrap();
+            assert!((found - expected).abs() < 1e-5, "{asked:?}: {found}, expected {expected}");
+        }
+    }
+}
+
+#[test]
+fn weights_that_are_no_numbers_end_a_run_with_nothing_half_written() {
+    let bench = Bench::new(0.0);
+    let mut model = Model::load(&bench.model, &bench.device).unwrap();
+    let id = model.params.ids().find(|id| model.params.name(*id).ends_with("layer.1.output.dense.weight")).unwrap();
+    model.params.values_mut(id)[5] = f32::NAN;
+    model.save(&bench.model).unwrap();
+    let (task, rows) = classifier();
+    let run = |epochs: u32, dev: &[classify::Row], out: &str| {
+        let settings = Settings { epochs, checkpoint_every: Some(1), ..settings() };
+        let error = bench.run(&task, [&rows, dev], &settings, out, false, &mut |_, _| ()).unwrap_err();
+        let left = names(&bench.path(out));
+        assert!(left.iter().all(|name| name != "model" && !name.contains("partial")), "{left:?}");
+        assert!(names(&bench.path(out).join("checkpoints")).is_empty());
+        error
+    };
+    // Ten steps, five of which are skipped; fewer steps than that; dev rows to be scored before.
+    let error = run(5, &[], "many");
+    assert!(matches!(error, TaskError::NotFinite { step: 5 }), "{error}");
+    assert_eq!(figures(&bench.path("many"), &["event"]).len(), 5);
+    let error = run(1, &[], "few");
+    assert!(matches!(error, TaskError::NotFinite { step: 2 }), "{error}");
+    let error = run(5, &rows, "dev");
+    assert!(matches!(error, TaskError::Logits(_)) && error.to_string().contains("damaged"), "{error}");
+}
+
+#[test]
+fn a_long_text_is_read_in_windows() {
+    let bench = Bench::new(0.0);
+    let (mut task, _) = classifier();
+    task.labels.truncate(2);
+    // Two texts that differ at their ends, beyond what one sequence holds.
+    let begin = "the old red tower in the quiet river in the old red tower";
+    let rows: Vec<classify::Row> = ["fox", "owl"]
+        .iter()
+        .enumerate()
+        .map(|(label, end)| classify::Row { text: text(&format!("{begin} {end}")), label: Some(label) })
+        .collect();
+    task.length = Length { max_len: 8, stride: None };
+    let cut = task.encode(&rows[0], &tokenizer()).unwrap();
+    assert_eq!((cut.examples[0].sequences.len(), cut.cut), (1, 8));
+    let settings = Settings { epochs: 40, ..settings() };
+    let best = bench.finish(&task, [&rows, &rows], &settings, "cut").best.unwrap();
+    assert_eq!(best.score, 0.5, "what was cut off cannot be told apart");
+
+    task.length = Length { max_len: 8, stride: Some(3) };
+    let windows = task.encode(&rows[0], &tokenizer()).unwrap();
+    assert_eq!((windows.examples.len(), windows.cut), (1, 0), "one example");
+    assert_eq!(windows.examples[0].sequences.len(), 4, "of several sequences");
+    let best = bench.finish(&task, [&rows, &rows], &settings, "windows").best.unwrap();
+    assert_eq!(best.score, 1.0);
+    let judged = bench.network("windows").judge(&task, &rows, &mut |_| ()).unwrap();
+    assert_eq!((judged.predictions.len(), judged.scores.main()), (2, 1.0));
+}
+
+#[test]
+fn rows_that_do_not_fit_the_model_are_refused_before_the_folder_is_made() {
+    let bench = Bench::new(0.0);
+    let (mut task, rows) = classifier();
+    task.length.max_len = 600;
+    let long = classify::Row { text: text(&"fox ".repeat(50)), label: Some(0) };
+    let with_long = [&rows[..], std::slice::from_ref(&long)].concat();
+    let message = |error: TaskError| {
+        let message = error.to_string();
+        assert!(message.contains("40 positions") && message.contains("52 tokens"), "{message}");
+        assert!(message.contains("--max-len"), "{message}");
+    };
+    for rows in [[&with_long[..], &rows[..]], [&rows, &with_long]] {
+        message(bench.run(&task, rows, &settings(), "run", false, &mut |_, _| ()).unwrap_err());
+        assert!(!bench.path("run").exists());
+    }
+    bench.finish(&task, [&rows, &[]], &Settings { epochs: 1, ..settings() }, "fits");
+    let network = bench.network("fits");
+    message(network.predict(&task, &with_long, &mut |_| ()).unwrap_err());
+    message(network.judge(&task, &with_long, &mut |_| ()).err().unwrap());
+
+    let freeze = Settings { freeze: Some(LAYERS + 1), ..settings() };
+    let refused = bench.run(&task, [&rows, &[]], &freeze, "run", false, &mut |_, _| ()).unwrap_err().to_string();
+    assert!(refused.contains("freeze") && refused.contains("3 layers"), "{refused}");
+    let weights = Settings { class_weights: ClassWeights::Given(vec![1.0, 2.0]), ..settings() };
+    let refused = bench.run(&task, [&rows, &[]], &weights, "run", false, &mut |_, _| ()).unwrap_err().to_string();
+    assert!(refused.contains("2 numbers for 3 classes"), "{refused}");
+    let none = bench.run(&task, [&[], &rows], &settings(), "run", false, &mut |_, _| ()).unwrap_err().to_string();
+    assert!(none.contains("no training rows"), "{none}");
+    assert!(!bench.path("run").exists());
+}
