@@ -1,9 +1,13 @@
 //! The whole way in seconds: text, vocabulary, shards, a few steps of a tiny model, evaluation, masks, the report.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use cloze::sample_corpus;
+use cloze_engine::Device;
+use cloze_model::TaskHead;
+use cloze_tasks::Network;
 use serde_json::Value;
 
 fn cloze(arguments: &[&str]) -> Output {
@@ -116,4 +120,59 @@ fn bench_prints_its_figures() {
             assert!(line["profile"].is_object(), "{line}");
         }
     }
+}
+
+#[test]
+fn the_quickstart_ends_with_models_for_three_tasks() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let done = json(&success(&["quickstart", "--short", "--json", "--quiet", "--out", &path("")]));
+    let tasks = done["fine_tuned"].as_array().unwrap();
+    let labels = sample_corpus::documents(1, 500).map(|document| document.topic).collect::<HashSet<_>>().len();
+    let heads = [
+        ("classify", "tsv", TaskHead::Classify { labels }),
+        // O, and B- and I- of PER, LOC and THING.
+        ("tag", "conll", TaskHead::Tag { labels: 7, layers: 1 }),
+        ("answer", "json", TaskHead::Answer),
+    ];
+    assert_eq!(tasks.len(), heads.len(), "{done}");
+    for (found, (task, ending, head)) in tasks.iter().zip(heads) {
+        assert_eq!(found["task"], task);
+        for part in ["train", "dev"] {
+            assert!(Path::new(&path(&format!("labelled/{task}.{part}.{ending}"))).is_file(), "{task} {part}");
+            assert!(found[format!("{part}_rows")].as_u64().is_some_and(|rows| rows > 0), "{found}");
+        }
+        for (score, folder) in [("pretrained", task.to_owned()), ("untrained", format!("{task}-untrained"))] {
+            assert!(found[score].as_f64().is_some_and(|score| (0.0..=1.0).contains(&score)), "{found}");
+            let model = path(&format!("finetuned/{folder}/model"));
+            let network = Network::open(Path::new(&model), Device::cpu(Some(1)).unwrap(), None).unwrap();
+            assert_eq!(network.head(Path::new(&model)).unwrap(), head);
+        }
+    }
+    assert!(success(&["inspect", &path("untrained")]).contains("word_embeddings"));
+
+    // The rows are ordinary files: the same fine-tuning by hand gives the same score.
+    let settings = std::fs::read_to_string(path("finetuned/classify/finetune.toml")).unwrap();
+    let settings: toml::Table = settings.parse().unwrap();
+    let of = |key: &str| settings[key].to_string();
+    let (train, dev) = (path("labelled/classify.train.tsv"), path("labelled/classify.dev.tsv"));
+    let again = json(&success(
+        &[
+            &[
+                "finetune",
+                "classify",
+                "--train",
+                &train,
+                "--dev",
+                &dev,
+                "--model",
+                &path("run/model"),
+                "--out",
+                &path("again"),
+            ],
+            &["--epochs", &of("epochs"), "--batch", &of("batch"), "--lr", &of("lr"), "--json", "--quiet"][..],
+        ]
+        .concat(),
+    ));
+    assert_eq!(again["runs"][0]["best"]["score"], tasks[0]["pretrained"], "{again}");
 }

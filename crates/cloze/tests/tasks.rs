@@ -167,7 +167,7 @@ fn json_file(path: &str) -> Value {
 #[track_caller]
 fn learns(bench: &Bench, kind: &str, file: &str, score: &str, more: &[&str]) -> String {
     let paths = bench.paths(&format!("{kind}-run"));
-    let outcome = json(&success(&bench.finetune(kind, file, &paths, &[&["--json"], more].concat()), ""));
+    let outcome = json(&success(&bench.finetune(kind, file, &paths, &[&["--json"][..], more].concat()), ""));
     assert_eq!(outcome["finished"], true, "{outcome}");
     let best = outcome["runs"][0]["best"]["scores"][score].as_f64().unwrap();
     assert!(best > 0.99, "{outcome}");
@@ -508,7 +508,7 @@ fn a_killed_run_is_resumed_to_the_same_model() {
     let bench = Bench::new();
     let file = bench.file("texts.tsv", TEXTS);
     let words = |paths: &[String; 2], more: &[&str]| -> Vec<String> {
-        let more = [&["--checkpoint-every", "1", "--evals-per-epoch", "1"], more].concat();
+        let more = [&["--checkpoint-every", "1", "--evals-per-epoch", "1"][..], more].concat();
         let words = with_epochs(bench.finetune("classify", &file, paths, &more), "40");
         let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
         for (option, value) in [("--dropout", "0.1"), ("--batch", "4")] {
@@ -774,10 +774,10 @@ fn models_that_do_not_fit_are_refused() {
     // Rows that the fine-tuned model cannot take.
     let other = bench.file("other.tsv", "text\tlabel\nanna\tperson\nan ape\tape\n");
     let judge = ["evaluate", "classify", "--model", &classify, "--quiet", "--data"];
-    fails(&[&judge[..], &[&other]].concat(), &["other.tsv:3:", "unknown label \"ape\""]);
+    fails(&[&judge[..], &[other.as_str()]].concat(), &["other.tsv:3:", "unknown label \"ape\""]);
     let long = bench.file("long.tsv", &format!("text\tlabel\n{}\tfox\n", "fox ".repeat(100)));
     let fit = ["102 tokens", "40 positions", "lower --max-len to 40"];
-    fails(&[&judge[..], &[&long, "--max-len", "600"]].concat(), &fit);
+    fails(&[&judge[..], &[long.as_str(), "--max-len", "600"]].concat(), &fit);
     let words = ["predict", "classify", "--model", &classify, "--quiet", "--max-len", "600"];
     fails_with(&words, &"fox ".repeat(100), &["standard input, line 1", fit[0], fit[1], fit[2]]);
     fails(&[&words[..], &["--input", &long]].concat(), &fit);

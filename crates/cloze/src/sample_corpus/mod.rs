@@ -9,10 +9,12 @@
 //!
 //! Document `i` is a pure function of (`seed`, `i`).
 
+pub mod labelled;
 mod stories;
 mod words;
 
 use std::io::Write;
+use std::ops::Range;
 
 use stories::{GENERAL, STORIES, StoryForm};
 use words::{
@@ -62,11 +64,11 @@ pub fn write_text(seed: u64, count: usize, out: &mut dyn Write) -> std::io::Resu
 pub fn document(seed: u64, index: u64) -> Document {
     let mut dice = Dice::new(seed, index);
     let story = dice.pick(STORIES);
-    let mut scene = Scene::new(&mut dice);
+    let scene = Scene::new(&mut dice);
     let mut templates: Vec<&str> = vec![dice.pick(story.openings)];
     middle(&mut dice, story, &mut templates);
     templates.push(dice.pick(story.endings));
-    let sentences = templates.iter().map(|template| scene.render(template, &mut dice)).collect();
+    let sentences = templates.iter().map(|template| scene.render(template, &mut dice).text).collect();
     Document { topic: story.name, sentences }
 }
 
@@ -213,38 +215,45 @@ impl Scene {
 
     /// Fills a template: `{slot}` from the scene, `{do}`, `{does}`, `{did}` a fresh act of the trade, `{a slot}`
     /// with its article, `[x|y|z]` one of the alternatives (no nesting). Capitalises the first letter.
-    fn render(&mut self, template: &str, dice: &mut Dice) -> String {
+    fn render(&self, template: &str, dice: &mut Dice) -> Sentence {
         let chosen = choose(template, dice);
-        let mut out = String::with_capacity(chosen.len() * 2);
+        let mut text = String::with_capacity(chosen.len() * 2);
+        let mut slots = Vec::new();
         let mut rest = chosen.as_str();
         while let Some(open) = rest.find('{') {
-            out.push_str(&rest[..open]);
+            text.push_str(&rest[..open]);
             let close = rest[open..].find('}').map_or(rest.len(), |at| open + at);
             let key = &rest[open + 1..close];
             rest = rest.get(close + 1..).unwrap_or("");
             let (article, key) = key.strip_prefix("a ").map_or((false, key), |key| (true, key));
-            let word = self.word(key, dice);
+            let slot = self.slots.iter().find(|(name, _)| *name == key);
+            let word = slot.map_or_else(|| self.act(key, dice), |(_, value)| value.clone());
             if article {
-                out.push_str(if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an " } else { "a " });
+                text.push_str(if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an " } else { "a " });
             }
-            out.push_str(&word);
+            let start = text.len();
+            text.push_str(&word);
+            slots.extend(slot.map(|(name, _)| (*name, start..text.len())));
         }
-        out.push_str(rest);
-        capitalise(&out)
+        text.push_str(rest);
+        Sentence { text: capitalise(&text), slots }
     }
 
-    fn word(&self, key: &str, dice: &mut Dice) -> String {
+    /// A fresh act of the trade; a slot that is none stays as it is, for the test to find.
+    fn act(&self, key: &str, dice: &mut Dice) -> String {
         match key {
             "do" => dice.pick(self.trade.acts).0.to_string(),
             "does" => third_person(dice.pick(self.trade.acts).0),
             "did" => dice.pick(self.trade.acts).1.to_string(),
-            _ => self
-                .slots
-                .iter()
-                .find(|(name, _)| *name == key)
-                .map_or_else(|| format!("{{{key}}}"), |(_, value)| value.clone()),
+            _ => format!("{{{key}}}"),
         }
     }
+}
+
+/// A sentence, and which bytes of it are which of the scene's slots.
+struct Sentence {
+    text: String,
+    slots: Vec<(&'static str, Range<usize>)>,
 }
 
 /// Replaces every `[x|y|z]` by one of its alternatives.
@@ -386,7 +395,7 @@ mod tests {
     #[test]
     fn every_slot_is_known_and_every_sentence_is_well_formed() {
         let mut dice = Dice::new(3, 3);
-        let mut scene = Scene::new(&mut dice);
+        let scene = Scene::new(&mut dice);
         let templates = STORIES
             .iter()
             .flat_map(|story| story.openings.iter().chain(story.middles).chain(story.endings))
@@ -394,7 +403,7 @@ mod tests {
         for template in templates {
             assert!(!template.contains("|]") || template.contains("["), "{template}");
             for _ in 0..4 {
-                let text = scene.render(template, &mut dice);
+                let text = scene.render(template, &mut dice).text;
                 assert!(!text.contains(['{', '}', '[', ']', '|']), "{template} -> {text}");
                 assert!(text.ends_with(['.', '!', '?']), "{text}");
                 assert!(!text.contains("  "), "{text}");

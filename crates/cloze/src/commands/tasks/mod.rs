@@ -50,7 +50,7 @@ impl From<TaskKind> for Kind {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Kind::Classify => "classify",
             Kind::Regress => "regress",
@@ -254,7 +254,7 @@ impl DataArguments {
 }
 
 /// What a fine-tuned model remembers of how its rows were read.
-fn remembered(options: &Options, kind: Kind) -> Value {
+pub fn remembered(options: &Options, kind: Kind) -> Value {
     let mut value = json!({"kind": kind.name(), "max_len": options.max_len});
     if let Some(known) = &options.known {
         value["task"] = known.name.into();
@@ -276,7 +276,7 @@ fn remembered(options: &Options, kind: Kind) -> Value {
 }
 
 /// A model folder's configuration.
-fn config_of(model: &std::path::Path) -> Result<Config> {
+pub fn config_of(model: &std::path::Path) -> Result<Config> {
     if !model.is_dir() {
         let problem = "expected a folder with config.json and model.safetensors".to_owned();
         return Err(ModelError::Folder { path: model.to_owned(), problem }.into());

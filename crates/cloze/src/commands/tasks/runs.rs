@@ -142,8 +142,13 @@ pub fn run_all<T: Task>(
             Err(error) => match error.downcast::<TaskError>() {
                 Ok(TaskError::NotFinite { step }) => entry.failed = Some(format!("not finite at step {step}")),
                 Ok(TaskError::Logits(_)) => entry.failed = Some("logits not finite".to_owned()),
-                Ok(other) => return Err(other.into()),
-                Err(other) => return Err(other),
+                other => {
+                    if !common.resume && done.is_empty() && !folder.exists() {
+                        // Nothing was begun: the folder is not in use. If it cannot be removed, nothing is lost.
+                        let _ = fs::remove_file(&results).and_then(|()| fs::remove_dir(common.out));
+                    }
+                    return Err(other.map_or_else(|error| error, Into::into));
+                }
             },
         }
         // Without scores the last is kept.

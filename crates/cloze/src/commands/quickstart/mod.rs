@@ -1,5 +1,7 @@
 //! `cloze quickstart`: everything once, small, from nothing.
 
+mod fine_tuning;
+
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -21,6 +23,7 @@ use cloze_train::fill::Filler;
 use cloze_train::recipe::Precision;
 use serde_json::json;
 
+use self::fine_tuning::{Comparison, Stage};
 use super::{evaluate, fill, prepare, pretrain, report, vocab};
 use crate::format;
 use crate::terminal::Terminal;
@@ -31,8 +34,9 @@ use crate::terminal::Terminal;
     after_help = "Example:\n  cloze quickstart --out first-bert",
     after_long_help = "Needs no data and no network: writes a corpus of short English stories from a generator in the program, \
         learns a vocabulary from it, makes shards, pre-trains a small BERT, judges it on held-out stories beside the unigram \
-        baseline (always guessing by frequency), and fills some masks. Under 3 minutes on 2 cores. Fails if the model has \
-        not learned more than frequencies.\n\nExamples:\n  cloze quickstart\n  cloze quickstart --out first-bert\n  \
+        baseline (always guessing by frequency), and fills some masks. Then it fine-tunes the model on a few labelled rows \
+        each to classify, to tag and to answer, and the same model without pre-training beside it. About 3 minutes on 2 \
+        cores. Fails if the model has not learned more than frequencies.\n\nExamples:\n  cloze quickstart\n  cloze quickstart --out first-bert\n  \
         cloze quickstart --short --json"
 )]
 pub struct Arguments {
@@ -68,6 +72,7 @@ struct Plan {
     heads: usize,
     batch: usize,
     rate: f64,
+    fine_tuning: fine_tuning::Plan,
 }
 
 const FULL: Plan = Plan {
@@ -80,6 +85,7 @@ const FULL: Plan = Plan {
     heads: 4,
     batch: 24,
     rate: 2e-3,
+    fine_tuning: fine_tuning::Plan { train: 200, dev: 400, epochs: 10, batch: 16, rate: 1e-3 },
 };
 
 const SHORT: Plan = Plan {
@@ -92,6 +98,7 @@ const SHORT: Plan = Plan {
     heads: 2,
     batch: 32,
     rate: 4e-3,
+    fine_tuning: fine_tuning::Plan { train: 96, dev: 96, epochs: 3, batch: 16, rate: 1e-3 },
 };
 
 /// Stories in the manner of the corpus; what is masked follows from grammar, from the trade or from the story so far.
@@ -112,7 +119,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let corpus = dir.join("corpus").join("stories.txt");
     let bytes = write_corpus(&corpus, plan)?;
     terminal.note(&format!(
-        "1/5 corpus      {} stories, {}: {}",
+        "1/6 corpus      {} stories, {}: {}",
         format::count(plan.documents as u64),
         format::bytes(bytes),
         corpus.display()
@@ -127,7 +134,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let learned = vocab::learn_from(std::slice::from_ref(&corpus), &CorpusOptions::default(), &options, terminal)?;
     learned.tokenizer.save(&tokenizer_dir)?;
     terminal.note(&format!(
-        "2/5 vocabulary  {} tokens in {}: {}",
+        "2/6 vocabulary  {} tokens in {}: {}",
         format::count(learned.tokenizer.vocab_size() as u64),
         format::duration(learned.seconds),
         tokenizer_dir.display()
@@ -141,7 +148,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     };
     let (corpus_report, seconds) = prepare::prepare_with_bar(&options, &stop, terminal)?;
     terminal.note(&format!(
-        "3/5 shards      {} tokens, {} of {} stories held out, in {}: {}",
+        "3/6 shards      {} tokens, {} of {} stories held out, in {}: {}",
         format::count(corpus_report.tokens),
         format::count(corpus_report.valid_documents),
         format::count(corpus_report.documents),
@@ -160,6 +167,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     fs::write(&page, report::read_run(&run_dir)?.html()).with_context(|| format!("cannot write {}", page.display()))?;
     let filler = Filler::open(&model_dir, Precision::F32, terminal.threads)?;
     let filled: Vec<_> = TEXTS.iter().map(|text| filler.fill(text, 3)).collect::<Result<_, _>>()?;
+    let comparisons = fine_tune(dir, &model_dir, &plan.fine_tuning, &stop, terminal)?;
     let learned_something = evaluation.mlm_loss < baseline.loss && evaluation.mlm_accuracy > baseline.accuracy;
 
     let mut out = std::io::stdout().lock();
@@ -175,6 +183,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
             "unigram_baseline": {"mlm_loss": baseline.loss, "mlm_accuracy": baseline.accuracy},
             "better_than_baseline": learned_something,
             "fills": fills,
+            "fine_tuned": comparisons,
             "peak_rss_bytes": format::peak_memory(),
         });
         writeln!(out, "{line}")?;
@@ -191,7 +200,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
             writeln!(out)?;
             fill::write_masks(&mut out, text, masks, terminal)?;
         }
-        write_farewell(&mut out, dir, &model_dir, &page, seconds)?;
+        fine_tuning::write_table(&mut out, &comparisons)?;
+        write_farewell(&mut out, dir, &model_dir, &page, plan, seconds)?;
     }
     if !learned_something {
         bail!(
@@ -220,7 +230,7 @@ fn claim(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     fs::write(&marker, "This folder was made by `cloze quickstart`, which may write it anew.\n")
         .with_context(|| format!("cannot write in {}", dir.display()))?;
-    for part in PARTS {
+    for part in PARTS.into_iter().chain(fine_tuning::PARTS) {
         let path = dir.join(part);
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         match removed {
@@ -267,7 +277,7 @@ fn train(
         bail!("interrupted after step {}; run the quickstart again to start over", outcome.step);
     };
     terminal.note(&format!(
-        "4/5 training    {} steps in {}: {}",
+        "4/6 training    {} steps in {}: {}",
         format::count(outcome.step),
         format::duration(start.elapsed().as_secs_f64()),
         model.display()
@@ -318,9 +328,27 @@ fn judge(model: &Path, shards: &Path, terminal: &Terminal) -> Result<(Evaluation
     let bar = terminal.progress_timed("evaluating");
     let evaluation = evaluate_folder(model, shards, &options, |share| bar.set_share(share, "held-out stories"))?;
     let baseline = Baseline::measure(shards, &options)?;
-    terminal.note(&format!("5/5 evaluation  in {}", format::duration(bar.seconds())));
+    terminal.note(&format!("5/6 evaluation  in {}", format::duration(bar.seconds())));
     bar.finish();
     Ok((evaluation, baseline))
+}
+
+fn fine_tune(
+    dir: &Path,
+    pretrained: &Path,
+    plan: &fine_tuning::Plan,
+    stop: &AtomicBool,
+    terminal: &Terminal,
+) -> Result<Vec<Comparison>> {
+    let start = Instant::now();
+    let comparisons = Stage { dir, pretrained, plan, seed: SEED, stop, terminal }.run()?;
+    terminal.note(&format!(
+        "6/6 fine-tuning {} tasks, each with and without pre-training, in {}: {}",
+        comparisons.len(),
+        format::duration(start.elapsed().as_secs_f64()),
+        dir.join("finetuned").display()
+    ));
+    Ok(comparisons)
 }
 
 /// What guessing by the frequencies of the training text achieves.
@@ -372,14 +400,19 @@ fn frequencies(documents: &Documents, vocab_size: usize) -> Vec<u64> {
     counts
 }
 
-fn write_farewell(out: &mut dyn Write, dir: &Path, model: &Path, page: &Path, seconds: f64) -> Result<()> {
+fn write_farewell(out: &mut dyn Write, dir: &Path, model: &Path, page: &Path, plan: &Plan, seconds: f64) -> Result<()> {
+    let tasks = fine_tuning::next_commands(dir, model, &plan.fine_tuning);
     let (dir, model, page) = (dir.display(), model.display(), page.display());
     writeln!(out, "\ndone in {}. What lies where:", format::duration(seconds))?;
     writeln!(out, "  {model}   the model, as Hugging Face's Transformers opens it")?;
     writeln!(out, "  {page}   its curves")?;
     writeln!(out, "  {dir}/recipe.toml, {dir}/shards, {dir}/tokenizer, {dir}/corpus   what it was made of")?;
+    writeln!(out, "  {dir}/labelled, {dir}/finetuned   the labelled rows, the fine-tuned models")?;
     writeln!(out, "\nWhat to type next:")?;
     writeln!(out, "  cloze fill --model {model} \"Ruth is a nurse. She works in the [MASK].\"")?;
+    for command in tasks {
+        writeln!(out, "  {command}")?;
+    }
     writeln!(out, "  cloze inspect {dir}/shards")?;
     writeln!(out, "  cloze inspect {model}")?;
     writeln!(out, "and with your own text:")?;

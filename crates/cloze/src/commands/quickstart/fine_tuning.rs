@@ -1,0 +1,203 @@
+//! The quickstart's last stage: three tasks, each learned from few labelled rows by the pre-trained model and, for comparison,
+//! by the same architecture with fresh weights.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result, bail};
+use cloze::sample_corpus::labelled::{self, Files};
+use cloze_engine::Device;
+use cloze_model::{Heads, Model};
+use cloze_tasks::Settings;
+use cloze_tasks::datasets::Need;
+use cloze_tasks::files::{FromFiles, Notes, Options};
+use cloze_tasks::finetune::{FineTuning, News, finetune};
+use cloze_tasks::tasks::answering::Answering;
+use cloze_tasks::tasks::classify::Classify;
+use cloze_tasks::tasks::tag::Tag;
+use cloze_text::Tokenizer;
+use serde::Serialize;
+
+use crate::commands::tasks::{Kind, config_of, remembered};
+use crate::terminal::Terminal;
+
+/// What the stage writes, in the quickstart's folder.
+pub const PARTS: [&str; 3] = ["labelled", "untrained", "finetuned"];
+
+/// How much is learned.
+pub struct Plan {
+    /// Labelled rows of each task to learn from.
+    pub train: usize,
+    /// Other rows to be judged by.
+    pub dev: usize,
+    pub epochs: u32,
+    pub batch: usize,
+    pub rate: f64,
+}
+
+/// One task, learned twice.
+#[derive(Debug, Serialize)]
+pub struct Comparison {
+    pub task: &'static str,
+    pub metric: &'static str,
+    /// What is learned, in words.
+    #[serde(skip)]
+    pub what: &'static str,
+    pub pretrained: f64,
+    pub untrained: f64,
+    pub train_rows: usize,
+    pub dev_rows: usize,
+    /// The model fine-tuned from the pre-trained one.
+    pub model: PathBuf,
+}
+
+/// Where everything lies, and what all fine-tunings have in common.
+pub struct Stage<'a> {
+    pub dir: &'a Path,
+    pub pretrained: &'a Path,
+    pub plan: &'a Plan,
+    pub seed: u64,
+    pub stop: &'a AtomicBool,
+    pub terminal: &'a Terminal,
+}
+
+impl Stage<'_> {
+    /// Writes the labelled rows and learns all three tasks.
+    pub fn run(&self) -> Result<Vec<Comparison>> {
+        let device = Device::cpu(self.terminal.threads)?;
+        let tokenizer = Tokenizer::open(self.pretrained)?;
+        let untrained = self.dir.join("untrained");
+        Model::new(config_of(self.pretrained)?, Heads::ENCODER, &device, self.seed)?.save(&untrained)?;
+        tokenizer.save(&untrained)?;
+        let Plan { train, dev, .. } = *self.plan;
+        // The corpus has the seed itself: its stories are no one's rows.
+        let files = |make: fn(u64, usize, usize) -> Files| make(self.seed + 1, train, dev);
+        let learn = Learn { stage: self, device: &device, tokenizer: &tokenizer, untrained: &untrained };
+        Ok(vec![
+            learn.both::<Classify>(
+                Kind::Classify,
+                "the kind of story of a sentence",
+                "accuracy",
+                &files(labelled::topics),
+            )?,
+            learn.both::<Tag>(Kind::Tag, "people, places and things", "F1", &files(labelled::entities))?,
+            learn.both::<Answering>(Kind::Answer, "questions about a passage", "F1", &files(labelled::questions))?,
+        ])
+    }
+}
+
+struct Learn<'a> {
+    stage: &'a Stage<'a>,
+    device: &'a Device,
+    tokenizer: &'a Tokenizer,
+    untrained: &'a Path,
+}
+
+impl Learn<'_> {
+    fn both<T: FromFiles>(
+        &self,
+        kind: Kind,
+        what: &'static str,
+        metric: &'static str,
+        files: &Files,
+    ) -> Result<Comparison> {
+        let Stage { dir, pretrained, plan, seed, stop, terminal } = self.stage;
+        let name = kind.name();
+        let [train, dev] = write(&dir.join("labelled"), kind, files)?;
+        let options = Options::default();
+        let task = T::learned_from(&options, std::slice::from_ref(&train), &config_of(pretrained)?)?;
+        let read = |path| task.read(&options, &[path], Need::Required, self.tokenizer, &mut Notes::default());
+        let (train, dev) = (read(train)?, read(dev)?);
+        let settings =
+            Settings { epochs: plan.epochs, batch: plan.batch, lr: plan.rate, seed: *seed, ..Settings::default() };
+        let remember = remembered(&options, kind);
+        let learn = |model: &Path, out: PathBuf| {
+            let asked = FineTuning {
+                task: &task,
+                train: &train,
+                dev: &dev,
+                model,
+                settings: &settings,
+                out: &out,
+                resume: false,
+                device: self.device,
+                remember: &remember,
+            };
+            let bar = terminal.progress_timed(name);
+            let outcome = finetune(&asked, stop, &mut |news| match news {
+                News::Step(step) => {
+                    let message = format!("step {}/{} · loss {:.4}", step.step, step.steps, step.loss);
+                    bar.set_share(step.step as f64 / step.steps as f64, &message);
+                }
+                News::Message(message) => bar.note(message),
+                News::Start(_) | News::Eval { .. } => {}
+            });
+            bar.finish();
+            let outcome = outcome?;
+            match outcome.best {
+                Some(best) if outcome.finished => Ok(best.score),
+                _ => bail!("interrupted; run the quickstart again to start over"),
+            }
+        };
+        let out = dir.join("finetuned").join(name);
+        Ok(Comparison {
+            task: name,
+            metric,
+            what,
+            pretrained: learn(pretrained, out.clone())?,
+            untrained: learn(self.untrained, dir.join("finetuned").join(format!("{name}-untrained")))?,
+            train_rows: train.len(),
+            dev_rows: dev.len(),
+            model: out.join("model"),
+        })
+    }
+}
+
+/// The paradigm in one table: what a few labelled rows teach a pre-trained model, and what they teach fresh weights.
+pub fn write_table(out: &mut dyn Write, comparisons: &[Comparison]) -> Result<()> {
+    let Some(Comparison { train_rows, dev_rows, .. }) = comparisons.first() else { return Ok(()) };
+    writeln!(out, "\nfine-tuned on {train_rows} labelled rows a task, judged on {dev_rows} others:")?;
+    writeln!(out, "  {:<42}{:<10}{:>16}{:>19}", "", "", "with pre-training", "without")?;
+    for Comparison { task, what, metric, pretrained, untrained, .. } in comparisons {
+        let (with, without) = (100.0 * pretrained, 100.0 * untrained);
+        writeln!(out, "  {task:<10}{what:<32}{metric:<10}{with:>14.1} %{without:>17.1} %")?;
+    }
+    Ok(())
+}
+
+/// What to try with the models, and how one of them was made.
+pub fn next_commands(dir: &Path, pretrained: &Path, plan: &Plan) -> [String; 4] {
+    let Plan { epochs, batch, rate, .. } = plan;
+    let (dir, pretrained) = (dir.display(), pretrained.display());
+    let predict =
+        |input: &str, task: &str| format!("echo '{input}' | cloze predict {task} --model {dir}/finetuned/{task}/model");
+    [
+        predict("The guests wanted more of the soup.", "classify"),
+        predict("Ruth lost her umbrella in Oakham.", "tag"),
+        predict(
+            r#"{"question": "Where does Ruth live?", "context": "Ruth lives in Oakham, on the river Esk."}"#,
+            "answer",
+        ),
+        format!(
+            "cloze finetune classify --train {dir}/labelled/classify.train.tsv --dev {dir}/labelled/classify.dev.tsv \
+             --model {pretrained} --epochs {epochs} --batch {batch} --lr {rate} --out {dir}/finetuned/by-hand"
+        ),
+    ]
+}
+
+/// Writes a task's rows; returns the files, to learn from and to judge by.
+fn write(folder: &Path, kind: Kind, files: &Files) -> Result<[PathBuf; 2]> {
+    let ending = match kind {
+        Kind::Tag => "conll",
+        Kind::Answer => "json",
+        _ => "tsv",
+    };
+    let paths = ["train", "dev"].map(|part| folder.join(format!("{}.{part}.{ending}", kind.name())));
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for (path, text) in paths.iter().zip([&files.train, &files.dev]) {
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(paths)
+}
