@@ -42,7 +42,11 @@ fn device() -> Device {
 fn tokenizer(words: &[&str]) -> Tokenizer {
     let mut tokens: Vec<String> = SPECIAL_TOKENS.iter().map(|token| token.to_string()).collect();
     tokens.extend(('a'..='z').flat_map(|c| [c.to_string(), format!("##{c}")]));
-    tokens.extend(words.iter().map(|word| word.to_string()));
+    for word in words.iter().map(|word| word.to_string()) {
+        if !tokens.contains(&word) {
+            tokens.push(word);
+        }
+    }
     Tokenizer::from_tokens(tokens, false).unwrap()
 }
 
@@ -250,5 +254,5 @@ fn a_model_gets_another_vocabulary() {
     let (_, small) = save_model(&dir.path().join("small"), 0);
     small.with_words(&["stent".to_owned()]).unwrap().save(&dir.path().join("small")).unwrap();
     let said = failure(&["vocab", "extend", "--model", &path("small"), "--words", "xenon", "--out", &path("x")]);
-    assert!(said.contains("vocabulary has 65 entries, the tokenizer 66"), "{said}");
+    assert!(said.contains("vocabulary has 64 entries, the tokenizer 65"), "{said}");
 }

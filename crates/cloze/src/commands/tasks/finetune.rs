@@ -24,7 +24,9 @@ use crate::terminal::Terminal;
 const INTERRUPTED: u8 = 130;
 
 /// `cloze finetune classify|regress|tag|answer|choose`
+// Named, for `cloze sweep` has these arguments too beside its own.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "finetune")]
 #[command(
     after_help = "Example:\n  cloze finetune --task sst2 --data glue/SST-2 --model runs/mini/model --out runs/sst2",
     after_long_help = "The run's folder receives finetune.toml, metrics.jsonl, TensorBoard events, scores.json and model/, the best \

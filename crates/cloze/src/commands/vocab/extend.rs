@@ -53,7 +53,7 @@ pub struct Arguments {
     input: Vec<PathBuf>,
 
     /// Number of words to learn from --input
-    #[arg(long, value_name = "N", value_parser = crate::positive, requires = "input")]
+    #[arg(long, value_name = "N", value_parser = crate::positive, requires = "input", conflicts_with = "words")]
     size: Option<usize>,
 
     /// Learn only words that --input has this often
