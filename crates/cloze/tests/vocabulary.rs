@@ -74,13 +74,16 @@ fn values<'a>(model: &'a Model, name: &str) -> &'a [f32] {
     model.params.values(model.params.find(name).unwrap())
 }
 
-fn row(model: &Model, id: u32) -> (Vec<f32>, f32) {
+/// A token's row of the word embeddings, and its bias.
+type Row = (Vec<f32>, f32);
+
+fn row(model: &Model, id: u32) -> Row {
     (values(model, WORDS)[id as usize * HIDDEN..][..HIDDEN].to_vec(), values(model, BIAS)[id as usize])
 }
 
-fn mean(model: &Model, ids: &[u32]) -> (Vec<f32>, f32) {
-    let rows: Vec<(Vec<f32>, f32)> = ids.iter().map(|&id| row(model, id)).collect();
-    let of = |pick: &dyn Fn(&(Vec<f32>, f32)) -> f32| {
+fn mean(model: &Model, ids: &[u32]) -> Row {
+    let rows: Vec<Row> = ids.iter().map(|&id| row(model, id)).collect();
+    let of = |pick: &dyn Fn(&Row) -> f32| {
         (rows.iter().map(|row| f64::from(pick(row))).sum::<f64>() / rows.len() as f64) as f32
     };
     ((0..HIDDEN).map(|column| of(&|row| row.0[column])).collect(), of(&|row| row.1))
