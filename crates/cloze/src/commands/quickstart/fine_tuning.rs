@@ -159,10 +159,10 @@ impl Learn<'_> {
 pub fn write_table(out: &mut dyn Write, comparisons: &[Comparison]) -> Result<()> {
     let Some(Comparison { train_rows, dev_rows, .. }) = comparisons.first() else { return Ok(()) };
     writeln!(out, "\nfine-tuned on {train_rows} labelled rows a task, judged on {dev_rows} others:")?;
-    writeln!(out, "  {:<42}{:<10}{:>16}{:>19}", "", "", "with pre-training", "without")?;
+    writeln!(out, "  {:<52}{:>19}{:>11}", "", "with pre-training", "without")?;
     for Comparison { task, what, metric, pretrained, untrained, .. } in comparisons {
         let (with, without) = (100.0 * pretrained, 100.0 * untrained);
-        writeln!(out, "  {task:<10}{what:<32}{metric:<10}{with:>14.1} %{without:>17.1} %")?;
+        writeln!(out, "  {task:<10}{what:<32}{metric:<10}{with:>17.1} %{without:>9.1} %")?;
     }
     Ok(())
 }
@@ -174,10 +174,10 @@ pub fn next_commands(dir: &Path, pretrained: &Path, plan: &Plan) -> [String; 4] 
     let predict =
         |input: &str, task: &str| format!("echo '{input}' | cloze predict {task} --model {dir}/finetuned/{task}/model");
     [
-        predict("The guests wanted more of the soup.", "classify"),
-        predict("Ruth lost her umbrella in Oakham.", "tag"),
+        predict("She played the harp in the orchestra.", "classify"),
+        predict("Ruth plays the harp in Oakham.", "tag"),
         predict(
-            r#"{"question": "Where does Ruth live?", "context": "Ruth lives in Oakham, on the river Esk."}"#,
+            r#"{"question": "Where does Ruth live?", "context": "Ruth lives in Oakham. Peter lives in Whitby."}"#,
             "answer",
         ),
         format!(
