@@ -44,7 +44,7 @@ pub struct Arguments {
     #[arg(long, default_value = "cloze-quickstart", value_name = "DIR")]
     out: PathBuf,
 
-    /// Learn less, in some 25 seconds: for automatic checks
+    /// Learn less, in less than a minute: for automatic checks
     #[arg(long)]
     short: bool,
 
