@@ -32,7 +32,7 @@ pub enum Target {
         /// Their classes.
         labels: Option<Vec<usize>>,
     },
-    /// The rows of the one sequence where the answer starts and ends (the last row of it); [CLS], 0, if it is not here.
+    /// The rows of the one sequence where the answer starts and ends (the last row of it); \[CLS\], 0, if it is not here.
     Span(Option<(usize, usize)>),
     /// The right one among the sequences.
     Choice(Option<usize>),

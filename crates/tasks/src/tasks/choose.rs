@@ -1,4 +1,4 @@
-//! The right one of several endings: each with its context through [CLS] to one logit, a softmax over the endings.
+//! The right one of several endings: each with its context through \[CLS\] to one logit, a softmax over the endings.
 
 use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;

@@ -1,4 +1,4 @@
-//! One label for a text or a pair: [CLS] through the pooler to a softmax over the labels.
+//! One label for a text or a pair: \[CLS\] through the pooler to a softmax over the labels.
 
 use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;

@@ -1,4 +1,4 @@
-//! A number for a text or a pair: [CLS] through the pooler to one output, learned by squared error.
+//! A number for a text or a pair: \[CLS\] through the pooler to one output, learned by squared error.
 
 use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
