@@ -307,10 +307,18 @@ pub fn table(ended: &Ended) -> String {
         let minutes = format!("{:.2}", run.train_seconds / 60.0);
         rows.push([vec![run.name.clone(), epoch], names.iter().map(value).collect(), vec![minutes, remark]].concat());
     }
-    if ended.done.len() > 1 {
+    // Settings with several seeds, each summed up.
+    let mut groups: Vec<(usize, f64, u32)> = ended.done.iter().map(|run| (run.batch, run.lr, run.epochs)).collect();
+    groups.dedup();
+    for (batch, lr, epochs) in groups {
+        let runs: Vec<&Done> =
+            ended.done.iter().filter(|run| (run.batch, run.lr, run.epochs) == (batch, lr, epochs)).collect();
+        if runs.len() < 2 {
+            continue;
+        }
         let cell = |name: &String| {
             let values: Vec<f64> =
-                ended.done.iter().filter_map(|run| run.best.as_ref()?.scores.get(name)?.as_f64()).collect();
+                runs.iter().filter_map(|run| run.best.as_ref()?.scores.get(name)?.as_f64()).collect();
             match spread(&values) {
                 Some(spread) => match spread.deviation {
                     Some(deviation) => format!("{:.4} ± {deviation:.4}", spread.mean),
@@ -319,11 +327,14 @@ pub fn table(ended: &Ended) -> String {
                 None => "-".to_owned(),
             }
         };
-        let minutes: f64 = ended.done.iter().map(|run| run.train_seconds).sum::<f64>() / 60.0;
-        let label = vec!["mean ± sd".to_owned(), String::new()];
-        rows.push(
-            [label, names.iter().map(cell).collect(), vec![format!("{minutes:.2} in all"), String::new()]].concat(),
-        );
+        let label = if runs.len() == ended.done.len() {
+            "mean ± sd".to_owned()
+        } else {
+            format!("mean ± sd of batch{batch}-lr{lr:e}-epochs{epochs}")
+        };
+        let minutes = runs.iter().map(|run| run.train_seconds).sum::<f64>() / 60.0;
+        let last = vec![format!("{minutes:.2} in all"), String::new()];
+        rows.push([vec![label, String::new()], names.iter().map(cell).collect(), last].concat());
     }
     let widths: Vec<usize> = (0..rows[0].len())
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
