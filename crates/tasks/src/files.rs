@@ -95,12 +95,19 @@ impl Options {
         }
     }
 
-    fn texts(&self, path: &Path, need: Need, notes: &mut Notes) -> Result<LabelledTexts, TaskError> {
+    fn texts(&self, paths: &[PathBuf], need: Need, notes: &mut Notes) -> Result<Vec<LabelledTexts>, TaskError> {
         let known = self.known.as_ref().map_or(RaggedRows::Error, |known| known.ragged);
         let ragged = if self.skip_bad { RaggedRows::Skip } else { known };
-        let texts = LabelledTexts::read(path, &self.columns_of(path), need, ragged)?;
-        notes.count(path, texts.skipped().len(), "rows of too few or too many columns left out");
-        Ok(texts)
+        let read = |path: &PathBuf| {
+            let texts = LabelledTexts::read(path, &self.columns_of(path), need, ragged)?;
+            notes.count(path, texts.skipped().len(), "rows of too few or too many columns left out");
+            Ok(texts)
+        };
+        paths.iter().map(read).collect()
+    }
+
+    fn sentences(&self, paths: &[PathBuf], need: Need) -> Result<Vec<TaggedSentences>, TaskError> {
+        paths.iter().map(|path| TaggedSentences::read(path, self.tag_format, need)).collect()
     }
 
     /// The metrics, the deciding one first.
@@ -142,11 +149,17 @@ impl Notes {
 
 /// A task whose rows are read from files.
 pub trait FromFiles: Task + Sized {
-    /// The task that these files are to teach, starting from a model of this configuration.
+    /// The task that these files are to teach, starting from a model of this configuration, and their rows.
     ///
     /// # Errors
     /// Files that cannot be read, settings that do not fit.
-    fn learned_from(options: &Options, train: &[PathBuf], start: &Config) -> Result<Self, TaskError>;
+    fn learned_from(
+        options: &Options,
+        train: &[PathBuf],
+        start: &Config,
+        tokenizer: &Tokenizer,
+        notes: &mut Notes,
+    ) -> Result<(Self, Vec<Self::Row>), TaskError>;
 
     /// The task of a fine-tuned model.
     ///
@@ -172,6 +185,18 @@ pub trait FromFiles: Task + Sized {
     /// # Errors
     /// A line that lacks something; the message says what, not where.
     fn parse_line(&self, options: &Options, line: &str, tokenizer: &Tokenizer) -> Result<Self::Row, TaskError>;
+}
+
+/// A task that its rows do not shape, and its rows.
+fn with_rows<T: FromFiles>(
+    task: T,
+    options: &Options,
+    train: &[PathBuf],
+    tokenizer: &Tokenizer,
+    notes: &mut Notes,
+) -> Result<(T, Vec<T::Row>), TaskError> {
+    let rows = task.read(options, train, Need::Required, tokenizer, notes)?;
+    Ok((task, rows))
 }
 
 fn other_task(dir: &Path, head: TaskHead, wanted: &str) -> TaskError {
@@ -224,22 +249,55 @@ fn text_of_line(options: &Options, line: &str) -> Result<Text, TaskError> {
     })
 }
 
+/// The texts of some files, each with what `labels` makes of its label, in files that have labels.
+fn texts_of<L: Clone>(
+    files: &[LabelledTexts],
+    labels: impl Fn(&LabelledTexts) -> Result<Vec<L>, TaskError>,
+) -> Result<Vec<(Text, Option<L>)>, TaskError> {
+    let mut rows = Vec::new();
+    for file in files {
+        let known = file.is_labelled().then(|| labels(file)).transpose()?;
+        rows.extend(file.examples().iter().enumerate().map(|(number, row)| {
+            let text = Text { text: row.text.clone(), pair: row.pair.clone() };
+            (text, known.as_ref().map(|known| known[number].clone()))
+        }));
+    }
+    Ok(rows)
+}
+
+/// All labels that some files hold.
+fn found_in(of_files: impl IntoIterator<Item = Result<Labels, TaskError>>) -> Result<Labels, TaskError> {
+    let all: Vec<Labels> = of_files.into_iter().collect::<Result<_, _>>()?;
+    Labels::found(all.iter().flat_map(|labels| labels.names().iter().map(String::as_str)))
+}
+
+impl Classify {
+    fn rows(&self, files: &[LabelledTexts]) -> Result<Vec<classify::Row>, TaskError> {
+        let labels = Labels::given(self.labels.iter().cloned())?;
+        let texts = texts_of(files, |file| file.class_ids(&labels))?;
+        Ok(texts.into_iter().map(|(text, label)| classify::Row { text, label }).collect())
+    }
+}
+
 impl FromFiles for Classify {
-    fn learned_from(options: &Options, train: &[PathBuf], start: &Config) -> Result<Classify, TaskError> {
-        let mut notes = Notes::default();
-        let mut names: Vec<String> = Vec::new();
-        for path in train {
-            let texts = options.texts(path, Need::Required, &mut notes)?;
-            names.extend(texts.labels()?.names().iter().cloned());
-        }
-        let found = Labels::found(names.iter().map(String::as_str))?;
+    fn learned_from(
+        options: &Options,
+        train: &[PathBuf],
+        start: &Config,
+        _: &Tokenizer,
+        notes: &mut Notes,
+    ) -> Result<(Classify, Vec<classify::Row>), TaskError> {
+        let files = options.texts(train, Need::Required, notes)?;
+        let found = found_in(files.iter().map(LabelledTexts::labels))?;
         let labels = options.labels(found, start, "BertForSequenceClassification")?;
         if labels.len() < 2 {
             let problem = format!("all rows have the label {:?}: expected two labels at least", labels.join(", "));
             return Err(TaskError::setting("labels", problem));
         }
         let metrics = options.metrics(&[Metric::Accuracy, Metric::F1, Metric::Matthews]);
-        Ok(Classify { labels, length: options.length(), metrics })
+        let task = Classify { labels, length: options.length(), metrics };
+        let rows = task.rows(&files)?;
+        Ok((task, rows))
     }
 
     fn of_model(options: &Options, config: &Config, head: TaskHead, dir: &Path) -> Result<Classify, TaskError> {
@@ -259,17 +317,7 @@ impl FromFiles for Classify {
         _: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<Vec<classify::Row>, TaskError> {
-        let labels = Labels::given(self.labels.iter().cloned())?;
-        let mut rows = Vec::new();
-        for path in paths {
-            let texts = options.texts(path, need, notes)?;
-            let known = texts.is_labelled().then(|| texts.class_ids(&labels)).transpose()?;
-            rows.extend(texts.examples().iter().enumerate().map(|(number, row)| classify::Row {
-                text: Text { text: row.text.clone(), pair: row.pair.clone() },
-                label: known.as_ref().map(|known| known[number]),
-            }));
-        }
-        Ok(rows)
+        self.rows(&options.texts(paths, need, notes)?)
     }
 
     fn parse_line(&self, options: &Options, line: &str, _: &Tokenizer) -> Result<classify::Row, TaskError> {
@@ -277,15 +325,27 @@ impl FromFiles for Classify {
     }
 }
 
-impl FromFiles for Regress {
-    fn learned_from(options: &Options, _: &[PathBuf], _: &Config) -> Result<Regress, TaskError> {
+impl Regress {
+    fn new(options: &Options) -> Regress {
         let metrics = options.metrics(&[Metric::Pearson, Metric::Spearman]);
-        Ok(Regress { length: options.length(), metrics })
+        Regress { length: options.length(), metrics }
+    }
+}
+
+impl FromFiles for Regress {
+    fn learned_from(
+        options: &Options,
+        train: &[PathBuf],
+        _: &Config,
+        tokenizer: &Tokenizer,
+        notes: &mut Notes,
+    ) -> Result<(Regress, Vec<regress::Row>), TaskError> {
+        with_rows(Regress::new(options), options, train, tokenizer, notes)
     }
 
-    fn of_model(options: &Options, config: &Config, head: TaskHead, dir: &Path) -> Result<Regress, TaskError> {
+    fn of_model(options: &Options, _: &Config, head: TaskHead, dir: &Path) -> Result<Regress, TaskError> {
         match head {
-            TaskHead::Classify { labels: 1 } => Regress::learned_from(options, &[], config),
+            TaskHead::Classify { labels: 1 } => Ok(Regress::new(options)),
             _ => Err(other_task(dir, head, "regress")),
         }
     }
@@ -298,16 +358,8 @@ impl FromFiles for Regress {
         _: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<Vec<regress::Row>, TaskError> {
-        let mut rows = Vec::new();
-        for path in paths {
-            let texts = options.texts(path, need, notes)?;
-            let known = texts.is_labelled().then(|| texts.scores()).transpose()?;
-            rows.extend(texts.examples().iter().enumerate().map(|(number, row)| regress::Row {
-                text: Text { text: row.text.clone(), pair: row.pair.clone() },
-                value: known.as_ref().map(|known| known[number]),
-            }));
-        }
-        Ok(rows)
+        let texts = texts_of(&options.texts(paths, need, notes)?, LabelledTexts::scores)?;
+        Ok(texts.into_iter().map(|(text, value)| regress::Row { text, value }).collect())
     }
 
     fn parse_line(&self, options: &Options, line: &str, _: &Tokenizer) -> Result<regress::Row, TaskError> {
@@ -315,16 +367,37 @@ impl FromFiles for Regress {
     }
 }
 
-impl FromFiles for Tag {
-    fn learned_from(options: &Options, train: &[PathBuf], start: &Config) -> Result<Tag, TaskError> {
-        let mut names: Vec<String> = Vec::new();
-        for path in train {
-            let file = TaggedSentences::read(path, options.tag_format, Need::Required)?;
-            names.extend(file.labels()?.names().iter().cloned());
+impl Tag {
+    fn rows(&self, files: &[TaggedSentences]) -> Result<Vec<tag::Row>, TaskError> {
+        let labels = Labels::given(self.labels.iter().cloned())?;
+        let mut rows = Vec::new();
+        for file in files {
+            let known = if file.is_tagged() { Some(file.tag_ids(&labels)?) } else { None };
+            let sentences = file.sentences();
+            for (number, sentence) in sentences.iter().enumerate() {
+                let around = if self.context { around(sentences, number, self.max_len) } else { Default::default() };
+                let labels = known.as_ref().map(|known| known[number].clone());
+                rows.push(tag::Row { words: sentence.words.clone(), labels, around, text: None });
+            }
         }
-        let found = Labels::found(names.iter().map(String::as_str))?;
+        Ok(rows)
+    }
+}
+
+impl FromFiles for Tag {
+    fn learned_from(
+        options: &Options,
+        train: &[PathBuf],
+        start: &Config,
+        _: &Tokenizer,
+        _: &mut Notes,
+    ) -> Result<(Tag, Vec<tag::Row>), TaskError> {
+        let files = options.sentences(train, Need::Required)?;
+        let found = found_in(files.iter().map(TaggedSentences::labels))?;
         let labels = options.labels(found, start, "BertForTokenClassification")?;
-        Ok(Tag { labels, max_len: options.max_len, layers: options.layers, context: options.context })
+        let task = Tag { labels, max_len: options.max_len, layers: options.layers, context: options.context };
+        let rows = task.rows(&files)?;
+        Ok((task, rows))
     }
 
     fn of_model(options: &Options, config: &Config, head: TaskHead, dir: &Path) -> Result<Tag, TaskError> {
@@ -342,19 +415,7 @@ impl FromFiles for Tag {
         _: &Tokenizer,
         _: &mut Notes,
     ) -> Result<Vec<tag::Row>, TaskError> {
-        let labels = Labels::given(self.labels.iter().cloned())?;
-        let mut rows = Vec::new();
-        for path in paths {
-            let file = TaggedSentences::read(path, options.tag_format, need)?;
-            let known = if file.is_tagged() { Some(file.tag_ids(&labels)?) } else { None };
-            let sentences = file.sentences();
-            for (number, sentence) in sentences.iter().enumerate() {
-                let around = if self.context { around(sentences, number, self.max_len) } else { Default::default() };
-                let labels = known.as_ref().map(|known| known[number].clone());
-                rows.push(tag::Row { words: sentence.words.clone(), labels, around, text: None });
-            }
-        }
-        Ok(rows)
+        self.rows(&options.sentences(paths, need)?)
     }
 
     /// Plain text, or JSON with a `text` or a list of `words`.
@@ -394,8 +455,14 @@ fn around(sentences: &[crate::datasets::tagged::TaggedSentence], number: usize, 
 }
 
 impl FromFiles for Choose {
-    fn learned_from(options: &Options, _: &[PathBuf], _: &Config) -> Result<Choose, TaskError> {
-        Ok(Choose { max_len: options.max_len })
+    fn learned_from(
+        options: &Options,
+        train: &[PathBuf],
+        _: &Config,
+        tokenizer: &Tokenizer,
+        notes: &mut Notes,
+    ) -> Result<(Choose, Vec<choose::Row>), TaskError> {
+        with_rows(Choose { max_len: options.max_len }, options, train, tokenizer, notes)
     }
 
     fn of_model(options: &Options, config: &Config, head: TaskHead, dir: &Path) -> Result<Choose, TaskError> {
@@ -459,8 +526,14 @@ impl Answering {
 }
 
 impl FromFiles for Answering {
-    fn learned_from(options: &Options, _: &[PathBuf], _: &Config) -> Result<Answering, TaskError> {
-        Answering::new(options)
+    fn learned_from(
+        options: &Options,
+        train: &[PathBuf],
+        _: &Config,
+        tokenizer: &Tokenizer,
+        notes: &mut Notes,
+    ) -> Result<(Answering, Vec<answering::Row>), TaskError> {
+        with_rows(Answering::new(options)?, options, train, tokenizer, notes)
     }
 
     fn of_model(options: &Options, _: &Config, head: TaskHead, dir: &Path) -> Result<Answering, TaskError> {

@@ -107,9 +107,9 @@ impl Learn<'_> {
         let name = kind.name();
         let [train, dev] = write(&dir.join("labelled"), kind, files)?;
         let options = Options::default();
-        let task = T::learned_from(&options, std::slice::from_ref(&train), &config_of(pretrained)?)?;
-        let read = |path| task.read(&options, &[path], Need::Required, self.tokenizer, &mut Notes::default());
-        let (train, dev) = (read(train)?, read(dev)?);
+        let (config, notes) = (config_of(pretrained)?, &mut Notes::default());
+        let (task, train) = T::learned_from(&options, &[train], &config, self.tokenizer, notes)?;
+        let dev = task.read(&options, &[dev], Need::Required, self.tokenizer, notes)?;
         let settings =
             Settings { epochs: plan.epochs, batch: plan.batch, lr: plan.rate, seed: *seed, ..Settings::default() };
         let remember = remembered(&options, kind);

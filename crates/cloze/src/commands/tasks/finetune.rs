@@ -296,9 +296,8 @@ impl ForTask for Learn<'_> {
         let config = config_of(model)?;
         let device = Device::cpu(terminal.threads)?;
         let tokenizer = Tokenizer::open(model)?;
-        let task = T::learned_from(&options, &train_files, &config)?;
         let mut notes = Notes::default();
-        let mut train = task.read(&options, &train_files, Need::Required, &tokenizer, &mut notes)?;
+        let (task, mut train) = T::learned_from(&options, &train_files, &config, &tokenizer, &mut notes)?;
         let dev = task.read(&options, &dev_files, Need::Required, &tokenizer, &mut notes)?;
         if let Some(limit) = arguments.limit {
             train.truncate(limit);
