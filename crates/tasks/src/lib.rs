@@ -11,6 +11,7 @@ pub mod files;
 pub mod finetune;
 pub mod metrics;
 pub mod network;
+mod parallel;
 pub mod retrieval;
 pub mod sequence;
 pub mod settings;

@@ -10,10 +10,11 @@ use cloze_text::Tokenizer;
 use crate::TaskError;
 use crate::batch::TaskBatch;
 use crate::example::Example;
+use crate::parallel;
 use crate::task::{Encoded, Scores, Task};
 
 /// Tokens of a batch when only outputs are wanted: enough for the matrix unit, little for memory.
-const BATCH_TOKENS: usize = 4096;
+pub(crate) const BATCH_TOKENS: usize = 4096;
 
 /// A model with its tokenizer and the device that runs it.
 pub struct Network {
@@ -150,17 +151,26 @@ pub(crate) fn encode<T: Task>(
     tokenizer: &Tokenizer,
     threads: usize,
 ) -> Result<Vec<Encoded<T::Notes>>, TaskError> {
-    let share = rows.len().div_ceil(threads.max(1)).max(1);
-    let parts: Vec<Result<Vec<_>, TaskError>> = std::thread::scope(|scope| {
-        let work = |part| scope.spawn(move || <[T::Row]>::iter(part).map(|row| task.encode(row, tokenizer)).collect());
-        let running: Vec<_> = rows.chunks(share).map(work).collect();
-        running.into_iter().map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    });
-    let mut encoded = Vec::with_capacity(rows.len());
-    for part in parts {
-        encoded.extend(part?);
+    parallel::map(rows, threads, |row| task.encode(row, tokenizer)).into_iter().collect()
+}
+
+/// Which items are computed together, given their tokens: those of like lengths, some thousand tokens of them.
+pub(crate) fn batches_of_like_lengths(lengths: &[usize]) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    // The longest first: memory that suffices for them suffices for all.
+    order.sort_by_key(|&i| (std::cmp::Reverse(lengths[i]), i));
+    let (mut batches, mut rest) = (Vec::new(), &order[..]);
+    while !rest.is_empty() {
+        let mut tokens = 0;
+        let fits = |i: &&usize| {
+            tokens += lengths[**i];
+            tokens <= BATCH_TOKENS
+        };
+        let (now, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        batches.push(now.to_vec());
+        rest = later;
     }
-    Ok(encoded)
+    batches
 }
 
 /// The logits of every example, in order, from batches of like lengths, and the summed loss of those with a target.
@@ -171,21 +181,10 @@ pub(crate) fn logits(
     examples: &[&Example],
     progress: &mut dyn FnMut(f64),
 ) -> (Vec<Vec<f32>>, LossSum) {
-    let mut order: Vec<usize> = (0..examples.len()).collect();
-    // The longest first: memory that suffices for them suffices for all.
-    order.sort_by_key(|&i| (std::cmp::Reverse(examples[i].tokens()), i));
-    let total: usize = examples.iter().map(|example| example.tokens()).sum();
+    let lengths: Vec<usize> = examples.iter().map(|example| example.tokens()).collect();
+    let total: usize = lengths.iter().sum();
     let (mut found, mut loss, mut done) = (vec![Vec::new(); examples.len()], LossSum::default(), 0);
-    let mut rest = &order[..];
-    while !rest.is_empty() {
-        let mut tokens = 0;
-        let fits = |i: &&usize| {
-            tokens += examples[**i].tokens();
-            tokens <= BATCH_TOKENS
-        };
-        let count = rest.iter().take_while(fits).count().max(1);
-        let (now, later) = rest.split_at(count);
-        rest = later;
+    for now in batches_of_like_lengths(&lengths) {
         let chosen: Vec<&Example> = now.iter().map(|&i| examples[i]).collect();
         let batch = TaskBatch::pack(&chosen);
         let mut pass = Pass::inference(device, &model.params, precision);
@@ -196,7 +195,7 @@ pub(crate) fn logits(
         for (&i, own) in now.iter().zip(batch.split(&logits)) {
             found[i] = own;
         }
-        done += chosen.iter().map(|example| example.tokens()).sum::<usize>();
+        done += now.iter().map(|&i| lengths[i]).sum::<usize>();
         progress(done as f64 / total.max(1) as f64);
     }
     (found, loss)

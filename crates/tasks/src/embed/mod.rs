@@ -22,13 +22,12 @@ use std::path::{Path, PathBuf};
 use cloze_data::batch::Batch;
 use cloze_engine::{DType, Device, Pass};
 
-use crate::{Network, TaskError};
+use crate::network::batches_of_like_lengths;
+use crate::{Network, TaskError, parallel};
 use folder::Said;
 use pooling::{Pool, Pooling, pool};
 use vectors::Vectors;
 
-/// Tokens of a batch: enough for the matrix unit, little for memory.
-const BATCH_TOKENS: usize = 4096;
 /// Texts that are looked at together, so that batches are of like lengths.
 const CHUNK_TEXTS: usize = 4096;
 /// Bytes of text that are looked at together, so that long texts do not fill the memory.
@@ -186,22 +185,12 @@ impl Embedder {
         texts: &[S],
         progress: &mut dyn FnMut(usize),
     ) -> Result<Embedded, TaskError> {
-        let encoded = self.encode(texts);
-        let mut order: Vec<usize> = (0..texts.len()).collect();
-        // The longest first: memory that suffices for them suffices for all.
-        order.sort_by_key(|&i| (std::cmp::Reverse(encoded[i].ids.len()), i));
+        // On all threads.
+        let encoded = parallel::map(texts, self.network.device.threads(), |text| self.encode_one(text.as_ref()));
+        let lengths: Vec<usize> = encoded.iter().map(|text| text.ids.len()).collect();
         let width = self.width();
-        let mut values = vec![0.0; texts.len() * width];
-        let (mut rest, mut done) = (&order[..], 0);
-        while !rest.is_empty() {
-            let mut tokens = 0;
-            let fits = |i: &&usize| {
-                tokens += encoded[**i].ids.len();
-                tokens <= BATCH_TOKENS
-            };
-            let count = rest.iter().take_while(fits).count().max(1);
-            let (now, later) = rest.split_at(count);
-            rest = later;
+        let (mut values, mut done) = (vec![0.0; texts.len() * width], 0);
+        for now in batches_of_like_lengths(&lengths) {
             let rows = self.forward(now.iter().map(|&i| &encoded[i].ids[..]));
             for (&i, row) in now.iter().zip(rows.chunks_exact(width)) {
                 values[i * width..(i + 1) * width].copy_from_slice(row);
@@ -249,20 +238,6 @@ impl Embedder {
             summary.cut += cut;
             sink(chunk, vectors)?;
         }
-    }
-
-    /// Ids of each text, on all threads.
-    fn encode<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Vec<Encoded> {
-        let share = texts.len().div_ceil(self.network.device.threads().max(1)).max(1);
-        std::thread::scope(|scope| {
-            let work =
-                |part| scope.spawn(move || <[S]>::iter(part).map(|text| self.encode_one(text.as_ref())).collect());
-            let running: Vec<_> = texts.chunks(share).map(work).collect();
-            let join = |part: std::thread::ScopedJoinHandle<Vec<Encoded>>| {
-                part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            running.into_iter().flat_map(join).collect()
-        })
     }
 
     fn encode_one(&self, text: &str) -> Encoded {

@@ -1,6 +1,7 @@
 //! The vectors nearest to a query, by cosine.
 
 use super::vectors::Vectors;
+use crate::parallel;
 
 /// A vector that was found.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,16 +36,7 @@ impl Index {
         assert_eq!(queries.width(), self.vectors.width(), "queries as wide as what is searched");
         let queries = queries.normalized();
         let rows: Vec<(usize, &[f32])> = queries.rows().enumerate().collect();
-        let share = rows.len().div_ceil(threads.max(1)).max(1);
-        std::thread::scope(|scope| {
-            let one = |&(number, query): &(usize, &[f32])| self.nearest_one(query, top, |row| keep(number, row));
-            let work = |part| scope.spawn(move || <[_]>::iter(part).map(one).collect());
-            let running: Vec<_> = rows.chunks(share).map(work).collect();
-            let join = |part: std::thread::ScopedJoinHandle<Vec<Vec<Hit>>>| {
-                part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            running.into_iter().flat_map(join).collect()
-        })
+        parallel::map(&rows, threads, |&(number, query)| self.nearest_one(query, top, |row| keep(number, row)))
     }
 
     fn nearest_one(&self, query: &[f32], top: usize, keep: impl Fn(usize) -> bool) -> Vec<Hit> {

@@ -4,6 +4,7 @@ use cloze_text::{SPECIAL_TOKENS, Tokenizer};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::network::BATCH_TOKENS;
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/parity/bert-base-model");
 const TEXTS: [&str; 6] = ["a b c", "", "d", "a a a a b c d e f g h", "Z a", "c b a"];

@@ -15,6 +15,7 @@ use crate::answer::{
 use crate::datasets::squad::Question;
 use crate::example::{Example, Target};
 use crate::metrics::squad::{self, NullOdds, evaluate_v1, evaluate_v2};
+use crate::parallel;
 use crate::sequence::Sequence;
 use crate::task::{Encoded, Scores, Task};
 
@@ -52,17 +53,8 @@ pub fn rows(questions: &[Question], tokenizer: &Tokenizer, threads: usize) -> Ve
             distinct.len() - 1
         });
     }
-    let share = distinct.len().div_ceil(threads.max(1)).max(1);
-    let contexts: Vec<Arc<EncodedContext>> = std::thread::scope(|scope| {
-        let encode = |part: &[&Arc<str>]| -> Vec<_> {
-            part.iter().map(|text| Arc::new(EncodedContext::new(tokenizer, text.to_string()))).collect()
-        };
-        let running: Vec<_> = distinct.chunks(share).map(|part| scope.spawn(move || encode(part))).collect();
-        let join = |part: std::thread::ScopedJoinHandle<'_, Vec<_>>| {
-            part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        running.into_iter().flat_map(join).collect()
-    });
+    let encode = |text: &&Arc<str>| Arc::new(EncodedContext::new(tokenizer, text.to_string()));
+    let contexts = parallel::map(&distinct, threads, encode);
     let row = |question: &Question| Row {
         id: question.id.clone(),
         question: question.question.clone(),

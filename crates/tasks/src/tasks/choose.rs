@@ -4,7 +4,7 @@ use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
 use serde::Serialize;
 
-use super::{Length, Text, largest, softmax};
+use super::{Length, Text, collapsed, largest, softmax};
 use crate::TaskError;
 use crate::example::{Example, Target};
 use crate::metrics::classes::accuracy;
@@ -80,14 +80,11 @@ impl Task for Choose {
     fn scores(&self, rows: &[&Row], predictions: &[&Prediction]) -> Scores {
         let known = rows.iter().zip(predictions).filter_map(|(row, found)| Some((row.label?, found.choice)));
         let (gold, predicted): (Vec<usize>, Vec<usize>) = known.unzip();
-        let first = predicted.first().copied();
-        let several = gold.iter().any(|label| Some(label) != gold.first());
-        let same = several && predicted.iter().all(|choice| Some(*choice) == first);
         Scores {
             rows: gold.len(),
             values: vec![("accuracy".to_owned(), accuracy(&gold, &predicted))],
             details: serde_json::Map::new(),
-            collapsed: first.filter(|_| same).map(|choice| format!("choice {choice}")),
+            collapsed: collapsed(&gold, &predicted).map(|choice| format!("choice {choice}")),
         }
     }
 }

@@ -5,7 +5,7 @@ use cloze_text::Tokenizer;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
-use super::{Length, Text, largest, softmax};
+use super::{Length, Text, collapsed, largest, softmax};
 use crate::TaskError;
 use crate::datasets::known::Metric;
 use crate::example::{Example, Target};
@@ -106,16 +106,9 @@ impl Task for Classify {
             rows: gold.len(),
             values,
             details: details.into_iter().collect(),
-            collapsed: collapsed(&gold, &predicted).map(|class| self.labels[class].clone()),
+            collapsed: collapsed(&gold, &predicted).map(|class| self.labels[*class].clone()),
         }
     }
-}
-
-/// The one class that every row was given, if the rows are of several.
-fn collapsed(gold: &[usize], predicted: &[usize]) -> Option<usize> {
-    let first = *predicted.first()?;
-    let several = gold.iter().any(|class| Some(class) != gold.first());
-    (several && predicted.iter().all(|class| *class == first)).then_some(first)
 }
 
 #[cfg(test)]

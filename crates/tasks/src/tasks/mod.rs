@@ -25,6 +25,13 @@ pub(crate) fn softmax(logits: &[f32]) -> Option<Vec<f64>> {
     (sum.is_finite() && sum > 0.0).then(|| shares.iter().map(|share| share / sum).collect())
 }
 
+/// The one answer that every row was given, if there is one and the rows' own answers are several: a model that has collapsed.
+pub(crate) fn collapsed<'a, L: PartialEq>(gold: &[L], predicted: &'a [L]) -> Option<&'a L> {
+    let first = predicted.first()?;
+    let several = gold.iter().any(|label| Some(label) != gold.first());
+    (several && predicted.iter().all(|label| label == first)).then_some(first)
+}
+
 /// The first of the largest.
 pub(crate) fn largest(values: &[f64]) -> usize {
     (0..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })

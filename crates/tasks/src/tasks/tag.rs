@@ -7,11 +7,10 @@ use cloze_text::Tokenizer;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{largest, softmax};
+use super::{collapsed, largest, softmax};
 use crate::TaskError;
 use crate::example::{Example, Target};
-use crate::metrics::classes::accuracy;
-use crate::metrics::entities::{entities, entity_scores};
+use crate::metrics::entities::{entities, entity_scores, token_accuracy};
 use crate::sequence::Sequence;
 use crate::task::{Encoded, Scores, Task};
 
@@ -55,7 +54,6 @@ fn words_of(text: &str) -> Vec<Range<usize>> {
     let mut words = Vec::new();
     let mut push_run = |start: usize, end: usize| {
         let run = &text[start..end];
-        let is_mark = |c: char| !c.is_alphanumeric();
         let (Some(first), Some(last)) = (run.find(char::is_alphanumeric), run.rfind(char::is_alphanumeric)) else {
             words.extend(run.char_indices().map(|(i, c)| start + i..start + i + c.len_utf8()));
             return;
@@ -71,7 +69,6 @@ fn words_of(text: &str) -> Vec<Range<usize>> {
                 at..at + c.len_utf8()
             })
         };
-        debug_assert!(run[..first].chars().all(is_mark));
         words.extend(marks(0..first));
         words.push(start + first..start + core_end);
         words.extend(marks(core_end..run.len()));
@@ -253,10 +250,6 @@ impl Task for Tag {
         let gold: Vec<Vec<&str>> = known.iter().map(|(labels, _)| labels.iter().map(name).collect()).collect();
         let found: Vec<Vec<&str>> =
             known.iter().map(|(_, found)| found.tags.iter().map(String::as_str).collect()).collect();
-        let number = |tag: &&str| self.labels.iter().position(|label| label == tag).unwrap_or(0);
-        let predicted: Vec<usize> = found.iter().flatten().map(number).collect();
-        let flat: Vec<usize> = known.iter().flat_map(|(labels, _)| labels.iter().copied()).collect();
-        let share = ("accuracy".to_owned(), accuracy(&flat, &predicted));
         let mut scores = Scores { rows: known.len(), ..Scores::default() };
         if self.has_entities() {
             let of_entities = entity_scores(&gold, &found);
@@ -266,11 +259,8 @@ impl Task for Tag {
             scores.details.insert("by_type".to_owned(), json!(of_entities.by_type));
             scores.details.insert("macro_average".to_owned(), json!(of_entities.macro_average));
         }
-        scores.values.push(share);
-        let first = predicted.first().copied();
-        let several = flat.iter().any(|label| Some(label) != flat.first());
-        let same = several && predicted.iter().all(|label| Some(*label) == first);
-        scores.collapsed = first.filter(|_| same).map(|label| self.labels[label].clone());
+        scores.values.push(("accuracy".to_owned(), token_accuracy(&gold, &found)));
+        scores.collapsed = collapsed(&gold.concat(), &found.concat()).map(|label| (*label).to_owned());
         scores
     }
 }
