@@ -35,16 +35,36 @@ pub fn bootstrap(
     seed: u64,
     mut statistic: impl FnMut(&[usize]) -> Option<f64>,
 ) -> Option<Interval> {
+    bootstrap_all(n, resamples, level, seed, |indices| vec![statistic(indices)]).pop().flatten()
+}
+
+/// As [`bootstrap`], of several statistics that are computed together: an interval of each, in their order.
+pub fn bootstrap_all(
+    n: usize,
+    resamples: usize,
+    level: f64,
+    seed: u64,
+    mut statistics: impl FnMut(&[usize]) -> Vec<Option<f64>>,
+) -> Vec<Option<Interval>> {
     if n == 0 || !(level > 0.0 && level < 1.0) {
-        return None;
+        return Vec::new();
     }
     let mut indices = vec![0; n];
-    let mut values = Vec::new();
+    let mut values: Vec<Vec<f64>> = Vec::new();
     for resample in 0..resamples {
         let mut random = Random::new(seed, resample as u64);
         indices.fill_with(|| random.below(n));
-        values.extend(statistic(&indices).filter(|v| v.is_finite()));
+        let found = statistics(&indices);
+        values.resize(values.len().max(found.len()), Vec::new());
+        for (values, found) in values.iter_mut().zip(found) {
+            values.extend(found.filter(|v| v.is_finite()));
+        }
     }
+    values.into_iter().map(|values| interval(values, resamples, level)).collect()
+}
+
+/// What lies between the tails of a statistic's values.
+fn interval(mut values: Vec<f64>, resamples: usize, level: f64) -> Option<Interval> {
     values.sort_by(f64::total_cmp);
     let tail = (1.0 - level) / 2.0;
     Some(Interval {

@@ -9,7 +9,7 @@ use cloze_tasks::Network;
 use cloze_tasks::datasets::Need;
 use cloze_tasks::datasets::known::Split;
 use cloze_tasks::files::{FromFiles, Notes};
-use cloze_tasks::metrics::bootstrap::bootstrap;
+use cloze_tasks::metrics::bootstrap::{Interval, bootstrap_all};
 use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
@@ -97,18 +97,14 @@ impl ForTask for Evaluate<'_> {
             }
             cloze_train::run::replace_file(path, text.as_bytes())?;
         }
-        let intervals: Vec<Value> = (0..judged.scores.values.len())
-            .filter(|_| arguments.bootstrap > 0)
-            .map(|place| {
-                let statistic = |indices: &[usize]| {
-                    let rows: Vec<&T::Row> = indices.iter().map(|&i| &rows[i]).collect();
-                    let found: Vec<&T::Prediction> = indices.iter().map(|&i| &judged.predictions[i]).collect();
-                    task.scores(&rows, &found).values.get(place).map(|(_, value)| *value)
-                };
-                let interval = bootstrap(rows.len(), arguments.bootstrap, 0.95, 0, statistic);
-                interval.map_or(Value::Null, |interval| json!([interval.low, interval.high]))
-            })
-            .collect();
+        let scores_of = |indices: &[usize]| {
+            let rows: Vec<&T::Row> = indices.iter().map(|&i| &rows[i]).collect();
+            let found: Vec<&T::Prediction> = indices.iter().map(|&i| &judged.predictions[i]).collect();
+            task.scores(&rows, &found).values.iter().map(|(_, value)| Some(*value)).collect()
+        };
+        let intervals = bootstrap_all(rows.len(), arguments.bootstrap, 0.95, 0, scores_of);
+        let ends = |interval: Option<Interval>| interval.map_or(Value::Null, |found| json!([found.low, found.high]));
+        let intervals: Vec<Value> = intervals.into_iter().map(ends).collect();
         let mut out = std::io::stdout().lock();
         if arguments.json {
             let mut line = judged.scores.to_json();
