@@ -36,6 +36,8 @@ use crate::network::{check_fit, check_vocabulary, encode, judge, logits};
 use crate::settings::{ClassWeights, Settings};
 use crate::task::{Encoded, Scores, Task};
 
+/// The key of config.json under which a fine-tuned model says how its rows were read.
+pub const REMEMBERED: &str = "cloze";
 /// Steps between lines of the log.
 const LOG_EVERY: u64 = 20;
 /// Steps in a row without a finite loss or gradient after which a run stops.
@@ -59,7 +61,7 @@ pub struct FineTuning<'a, T: Task> {
     pub resume: bool,
     /// Where to run.
     pub device: &'a Device,
-    /// What the model's configuration says, under the key `cloze`, of how its rows were read.
+    /// What the model's configuration says, under [`REMEMBERED`], of how its rows were read.
     pub remember: &'a Value,
 }
 
@@ -245,7 +247,7 @@ impl<'a, T: Task> Run<'a, T> {
                 let (mut model, found) = Model::load_with(asked.model, Heads::of(task.head()), device, settings.seed)?;
                 check_vocabulary(asked.model, &tokenizer, &model)?;
                 task.describe(&mut model.config);
-                model.config.extra.insert("cloze".to_owned(), asked.remember.clone());
+                model.config.extra.insert(REMEMBERED.to_owned(), asked.remember.clone());
                 adopted = found;
                 (model, None, State { rows, ..State::default() })
             }
@@ -282,7 +284,7 @@ impl<'a, T: Task> Run<'a, T> {
 
         if !asked.resume {
             folder.create()?;
-            replace_file(&settings_path(&folder), settings.to_toml().as_bytes())?;
+            replace_file(&settings_file(asked.out), settings.to_toml().as_bytes())?;
         }
         let lock = lock.map_or_else(|| folder.lock(), Ok)?;
         let log = RunLog::open(&folder, state.step)?;
@@ -554,25 +556,33 @@ pub fn is_better(score: f64, before: Option<f64>) -> bool {
     before.is_none_or(|before| score > before || before.is_nan() && !score.is_nan())
 }
 
-fn settings_path(folder: &RunFolder) -> PathBuf {
-    folder.root().join("finetune.toml")
+/// Where a run's settings lie.
+pub fn settings_file(run: &Path) -> PathBuf {
+    run.join("finetune.toml")
+}
+
+/// The settings that a run began with.
+///
+/// # Errors
+/// A file that is not there, or none of settings.
+pub fn began_with(run: &Path) -> Result<Settings, TaskError> {
+    let path = settings_file(run);
+    let text = fs::read_to_string(&path).map_err(|source| TaskError::io("read", &path, source))?;
+    toml::from_str(&text).map_err(|e| TaskError::File { path, problem: e.to_string() })
 }
 
 /// A run is resumed with the settings that it began with.
 fn check_settings(folder: &RunFolder, settings: &Settings) -> Result<(), TaskError> {
-    let path = settings_path(folder);
+    let path = settings_file(folder.root());
     if !path.is_file() {
         let problem = "no fine-tuning to resume here (no finetune.toml); start it without --resume".to_owned();
         return Err(TaskError::Folder { path: folder.root().to_owned(), problem });
     }
-    let text = fs::read_to_string(&path).map_err(|source| TaskError::io("read", &path, source))?;
     if !folder.checkpoints().is_dir() {
         let problem = "this fine-tuning has run to its end; choose another --out".to_owned();
         return Err(TaskError::Folder { path: folder.root().to_owned(), problem });
     }
-    let began: Settings =
-        toml::from_str(&text).map_err(|e| TaskError::File { path: path.clone(), problem: e.to_string() })?;
-    if !began.leads_where(settings) {
+    if !began_with(folder.root())?.leads_where(settings) {
         let problem = "the run began with other settings; give the same again, or choose another --out".to_owned();
         return Err(TaskError::File { path, problem });
     }

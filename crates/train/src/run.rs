@@ -203,14 +203,7 @@ impl RunFolder {
     /// # Errors
     /// [`TrainError::RunExists`] for a folder that holds anything, or the system's.
     pub fn create(&self) -> Result<(), TrainError> {
-        let in_use = match fs::read_dir(&self.root) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
-            Err(e) => return Err(TrainError::io("open", &self.root, e)),
-        };
-        if in_use {
-            return Err(TrainError::RunExists(self.root.clone()));
-        }
+        claim(&self.root)?;
         fs::create_dir_all(self.checkpoints()).map_err(|e| TrainError::io("create", &self.root, e))
     }
 
@@ -239,6 +232,22 @@ impl RunFolder {
         );
         replace_file(&self.recipe(), text.as_bytes())
     }
+}
+
+/// Makes a folder for something new.
+///
+/// # Errors
+/// [`TrainError::RunExists`] for a folder that holds anything, or the system's.
+pub fn claim(dir: &Path) -> Result<(), TrainError> {
+    let in_use = match fs::read_dir(dir) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+        Err(e) => return Err(TrainError::io("open", dir, e)),
+    };
+    if in_use {
+        return Err(TrainError::RunExists(dir.to_owned()));
+    }
+    fs::create_dir_all(dir).map_err(|e| TrainError::io("create", dir, e))
 }
 
 /// Writes a file aside, syncs it and renames it into place.

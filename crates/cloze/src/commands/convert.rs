@@ -10,6 +10,7 @@ use cloze_model::Model;
 use cloze_text::Tokenizer;
 use serde_json::json;
 
+use super::check_out;
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -105,9 +106,7 @@ fn to_onnx(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             source.display()
         );
     }
-    if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
-        bail!("{} is not empty; choose another --out", out.display());
-    }
+    check_out(out)?;
     let model = Model::load(source, &Device::cpu(terminal.threads)?)?;
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let report = onnx::write(&model, &out.join("model.onnx"), &OnnxOptions::new(TaskOutput::from(model.heads)))?;

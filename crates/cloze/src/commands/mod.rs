@@ -14,12 +14,25 @@ mod similar;
 mod tasks;
 mod vocab;
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Subcommand;
 
 use crate::terminal::Terminal;
+
+/// What a run that was interrupted and saved ends with, as shells mark an interrupt.
+const INTERRUPTED: u8 = 130;
+
+/// A folder that is to be written must not be in use.
+fn check_out(out: &Path) -> Result<()> {
+    let is_empty_folder = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
+    if out.symlink_metadata().is_ok() && !is_empty_folder {
+        bail!("{} exists and is no empty folder; choose another --out, or remove it first", out.display());
+    }
+    Ok(())
+}
 
 /// What to do.
 #[derive(Debug, Subcommand)]

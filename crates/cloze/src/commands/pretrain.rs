@@ -11,11 +11,9 @@ use cloze_train::pretrain::{Outcome, pretrain};
 use cloze_train::progress::{News, StepNews};
 use serde_json::json;
 
+use super::INTERRUPTED;
 use crate::format;
 use crate::terminal::{Progress, Terminal};
-
-/// What a run that was interrupted and saved ends with, as shells mark an interrupt.
-const INTERRUPTED: u8 = 130;
 
 /// `cloze pretrain RECIPE.toml`
 #[derive(Debug, clap::Args)]

@@ -29,7 +29,7 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> + Clone {
 }
 
 /// A file's name in lower case without a compression's ending: what tells its kind.
-pub(super) fn plain_name(path: &Path) -> String {
+pub fn plain_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let compressions = [".gz", ".gzip", ".zst", ".zstd"];
     compressions.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name).to_owned()

@@ -22,6 +22,8 @@ pub mod squad;
 pub mod table;
 pub mod tagged;
 
+pub use file::plain_name;
+
 #[cfg(test)]
 mod testing;
 

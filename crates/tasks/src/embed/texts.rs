@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::TaskError;
+use crate::datasets::plain_name;
 use crate::datasets::table::{Column, Row, Table};
 
 /// The column unless another is named.
@@ -59,9 +60,8 @@ impl Texts {
     /// # Errors
     /// [`TaskError::Io`]; [`TaskError::Setting`] for a column of plain text; of a table, those of [`Table::open`].
     pub fn open(path: &Path, column: Option<&str>) -> Result<Texts, TaskError> {
-        let name = path.to_string_lossy().to_ascii_lowercase();
-        let plain_name = [".gz", ".zst"].iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name);
-        let ends = |endings: &[&str]| endings.iter().any(|ending| plain_name.ends_with(ending));
+        let name = plain_name(path);
+        let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
         let is_stdin = path == Path::new("-");
         let source = if ends(&[".tsv", ".csv", ".parquet", ".pq"]) {
             let table = Table::open(path, &[Column::parse(column.unwrap_or(COLUMN))?])?;

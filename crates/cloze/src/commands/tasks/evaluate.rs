@@ -4,16 +4,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use cloze_engine::Device;
-use cloze_tasks::Network;
 use cloze_tasks::datasets::Need;
 use cloze_tasks::datasets::known::Split;
 use cloze_tasks::files::{FromFiles, Notes};
 use cloze_tasks::metrics::bootstrap::{Interval, bootstrap_all};
-use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
-use super::{DataArguments, ForTask, Kind, config_of, files_or_known, for_kind};
+use super::{DataArguments, FineTuned, ForTask, Kind, files_or_known, for_kind};
 use crate::commands::evaluate::Type;
 use crate::format;
 use crate::terminal::Terminal;
@@ -67,12 +64,8 @@ impl ForTask for Evaluate<'_> {
 
     fn run<T: FromFiles>(self) -> Result<()> {
         let Evaluate { kind, arguments, terminal } = self;
-        let config = config_of(&arguments.model)?;
-        let options = arguments.read.options(kind, Some(&config))?;
-        let precision = arguments.precision.map(|precision| Precision::from(precision).dtype());
-        let network = Network::open(&arguments.model, Device::cpu(terminal.threads)?, precision)?;
-        let head = network.head(&arguments.model)?;
-        let task = T::of_model(&options, &config, head, &arguments.model)?;
+        let Arguments { model, read, precision, .. } = arguments;
+        let FineTuned { network, task, options } = FineTuned::<T>::open(kind, model, read, *precision, terminal)?;
         let files = match &arguments.data[..] {
             [folder] if folder.is_dir() => files_or_known(&[], Some(folder), options.known.as_ref(), Split::Dev)?,
             files => files.to_vec(),

@@ -17,11 +17,9 @@ use cloze_train::recipe::{OptimizerKind, ScheduleKind};
 
 use super::runs::{Common, Ended, Planned, run_all, run_one, summary, table};
 use super::{DataArguments, ForTask, Kind, config_of, files_or_known, for_kind, remembered};
+use crate::commands::INTERRUPTED;
 use crate::commands::evaluate::Type;
 use crate::terminal::Terminal;
-
-/// What a run that was interrupted and saved ends with, as shells mark an interrupt.
-const INTERRUPTED: u8 = 130;
 
 /// `cloze finetune classify|regress|tag|answer|choose`
 // Named, for `cloze sweep` has these arguments too beside its own.

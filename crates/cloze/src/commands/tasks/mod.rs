@@ -6,21 +6,28 @@ pub mod predict;
 mod runs;
 pub mod sweep;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use cloze_engine::Device;
 use cloze_model::{Config, ModelError};
+use cloze_tasks::Network;
 use cloze_tasks::answer::ExtractOptions;
 use cloze_tasks::datasets::known::{Known, Metric, TaskKind};
 use cloze_tasks::datasets::table::Column;
 use cloze_tasks::datasets::tagged::TagFormat;
 use cloze_tasks::files::{FromFiles, Options};
+use cloze_tasks::finetune::REMEMBERED;
 use cloze_tasks::tasks::answering::Answering;
 use cloze_tasks::tasks::choose::Choose;
 use cloze_tasks::tasks::classify::Classify;
 use cloze_tasks::tasks::regress::Regress;
 use cloze_tasks::tasks::tag::Tag;
+use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
+
+use super::evaluate::Type;
+use crate::terminal::Terminal;
 
 /// A kind of task as the command line names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -169,9 +176,6 @@ enum TagFormatName {
     Conllu,
 }
 
-/// The key of config.json under which a model says how its rows were read.
-const REMEMBERED: &str = "cloze";
-
 impl DataArguments {
     /// The task known by the name given.
     fn known(&self) -> Result<Option<Known>> {
@@ -275,8 +279,31 @@ pub fn remembered(options: &Options, kind: Kind) -> Value {
     value
 }
 
+/// A fine-tuned model at work, its task and how its rows are read.
+struct FineTuned<T> {
+    network: Network,
+    task: T,
+    options: Options,
+}
+
+impl<T: FromFiles> FineTuned<T> {
+    fn open(
+        kind: Kind,
+        model: &Path,
+        read: &DataArguments,
+        precision: Option<Type>,
+        terminal: &Terminal,
+    ) -> Result<FineTuned<T>> {
+        let precision = precision.map(|precision| Precision::from(precision).dtype());
+        let network = Network::open(model, Device::cpu(terminal.threads)?, precision)?;
+        let options = read.options(kind, Some(&network.model.config))?;
+        let task = T::of_model(&options, &network.model.config, network.head(model)?, model)?;
+        Ok(FineTuned { network, task, options })
+    }
+}
+
 /// A model folder's configuration.
-pub fn config_of(model: &std::path::Path) -> Result<Config> {
+pub fn config_of(model: &Path) -> Result<Config> {
     if !model.is_dir() {
         let problem = "expected a folder with config.json and model.safetensors".to_owned();
         return Err(ModelError::Folder { path: model.to_owned(), problem }.into());

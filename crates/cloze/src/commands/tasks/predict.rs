@@ -5,14 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context, Result, bail};
-use cloze_engine::Device;
 use cloze_tasks::Network;
-use cloze_tasks::datasets::Need;
+use cloze_tasks::datasets::{Need, plain_name};
 use cloze_tasks::files::{FromFiles, Notes, Options};
-use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
-use super::{DataArguments, ForTask, Kind, config_of, for_kind};
+use super::{DataArguments, FineTuned, ForTask, Kind, for_kind};
 use crate::commands::evaluate::Type;
 use crate::terminal::Terminal;
 
@@ -68,12 +66,8 @@ impl ForTask for Predict<'_> {
 
     fn run<T: FromFiles>(self) -> Result<()> {
         let Predict { arguments, terminal } = self;
-        let config = config_of(&arguments.model)?;
-        let options = arguments.read.options(arguments.kind, Some(&config))?;
-        let precision = arguments.precision.map(|precision| Precision::from(precision).dtype());
-        let network = Network::open(&arguments.model, Device::cpu(terminal.threads)?, precision)?;
-        let head = network.head(&arguments.model)?;
-        let task = T::of_model(&options, &config, head, &arguments.model)?;
+        let Arguments { kind, model, read, precision, .. } = arguments;
+        let FineTuned { network, task, options } = FineTuned::<T>::open(*kind, model, read, *precision, terminal)?;
         let input = arguments.input.as_path();
         if is_structured(input, arguments.kind) {
             let mut notes = Notes::default();
@@ -97,8 +91,7 @@ impl ForTask for Predict<'_> {
 
 /// Whether a file is more than lines: a table, a file of tagged words, SQuAD's JSON.
 fn is_structured(path: &Path, kind: Kind) -> bool {
-    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let name = name.trim_end_matches(".gz").trim_end_matches(".zst");
+    let name = plain_name(path);
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
     match kind {
         Kind::Tag => matches!(ending, "conll" | "conllu" | "bio" | "iob"),

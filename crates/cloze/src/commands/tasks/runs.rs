@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use cloze_engine::Device;
-use cloze_tasks::finetune::{Best, FineTuning, News, Outcome, finetune, is_better};
+use cloze_tasks::finetune::{Best, FineTuning, News, Outcome, began_with, finetune, is_better, settings_file};
 use cloze_tasks::metrics::spread::spread;
 use cloze_tasks::{Settings, Task, TaskError};
 use serde::{Deserialize, Serialize};
@@ -69,12 +69,6 @@ pub struct Ended {
 }
 
 const RESULTS: &str = "results.json";
-const SETTINGS: &str = "finetune.toml";
-
-/// The settings of a run that is there, if it has any that can be read.
-fn began_with(folder: &Path) -> Option<Settings> {
-    toml::from_str(&fs::read_to_string(folder.join(SETTINGS)).ok()?).ok()
-}
 
 /// One run, in the folder itself.
 pub fn run_one<T: Task>(
@@ -108,25 +102,22 @@ pub fn run_all<T: Task>(
         let text = fs::read(&results).with_context(|| format!("cannot read {}", results.display()))?;
         done = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", results.display()))?;
     } else {
-        let in_use = fs::read_dir(common.out).is_ok_and(|mut entries| entries.next().is_some());
-        if in_use {
-            anyhow::bail!("{} is already in use; go on with --resume, or choose another --out", common.out.display());
-        }
-        fs::create_dir_all(common.out).with_context(|| format!("cannot create {}", common.out.display()))?;
+        cloze_train::run::claim(common.out)?;
         write_results(&results, &done)?;
     }
     for (number, planned) in plan.iter().enumerate() {
         let folder = common.out.join(&planned.name);
         if done.iter().any(|run| run.name == planned.name) {
-            if began_with(&folder).is_some_and(|began| !began.leads_where(&planned.settings)) {
-                let place = folder.join(SETTINGS);
+            let began = began_with(&folder).ok();
+            if began.is_some_and(|began| !began.leads_where(&planned.settings)) {
+                let place = settings_file(&folder);
                 let what = "was run with other settings; give the same again, or choose another --out";
                 anyhow::bail!("{}: {} {what}", place.display(), planned.name);
             }
             continue;
         }
         terminal.note(&format!("run {} of {}: {}", number + 1, plan.len(), planned.name));
-        let resume = common.resume && folder.join(SETTINGS).is_file() && folder.join("checkpoints").is_dir();
+        let resume = common.resume && settings_file(&folder).is_file() && folder.join("checkpoints").is_dir();
         if common.resume && !resume && folder.is_dir() {
             // Killed before it began, or between its end and its line in the results: made again.
             fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;

@@ -11,7 +11,8 @@ use cloze_text::{DomainWord, Tokenizer, WordCounts, WordProblem};
 use serde_json::{Value, json};
 
 use super::read_words;
-use super::surgery::{Subject, check_out};
+use super::surgery::Subject;
+use crate::commands::check_out;
 use crate::format;
 use crate::terminal::Terminal;
 

@@ -7,7 +7,8 @@ use anyhow::Result;
 use cloze_text::Tokenizer;
 use serde_json::Value;
 
-use super::surgery::{Subject, check_out};
+use super::surgery::Subject;
+use crate::commands::check_out;
 use crate::terminal::Terminal;
 
 /// `cloze vocab resize --model DIR --tokenizer DIR --out DIR`

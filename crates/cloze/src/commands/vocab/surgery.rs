@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cloze_engine::Device;
 use cloze_model::{Model, NewRow};
 use cloze_text::{TokenOrigin, Tokenizer};
@@ -15,15 +15,6 @@ use crate::format;
 use crate::terminal::Terminal;
 
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-
-/// A folder that is to be written must not be in use.
-pub fn check_out(out: &Path) -> Result<()> {
-    let is_empty_folder = fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
-    if out.symlink_metadata().is_ok() && !is_empty_folder {
-        bail!("{} exists and is no empty folder; choose another --out, or remove it first", out.display());
-    }
-    Ok(())
-}
 
 /// Where the rows of the new vocabulary came from.
 #[derive(Debug)]
