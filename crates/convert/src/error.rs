@@ -74,6 +74,9 @@ pub enum ConvertError {
     /// The configuration, or the finished folder, was refused by the model's loader.
     #[error(transparent)]
     Model(#[from] cloze_model::ModelError),
+    /// The finished folder could not be put in its place.
+    #[error(transparent)]
+    Folder(#[from] cloze_train::TrainError),
     /// The vocabulary was refused.
     #[error(transparent)]
     Text(#[from] cloze_text::TextError),

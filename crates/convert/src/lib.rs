@@ -8,7 +8,7 @@
 //! | `tensorflow` | google-research/bert's checkpoints: sorted tables, bundle entries, variable names |
 //! | `tensors` | the common form: places in files, copied when they are written |
 //! | `model` | names and configuration |
-//! | `output` | a folder that is either whole or not there |
+//! | `output` | whether a folder may be written |
 //! | [`onnx`] | the other direction: a model as an ONNX file |
 //!
 //! Files are taken for hostile: sizes are compared with the file before anything is allocated, checksums before anything
@@ -46,6 +46,7 @@ use cloze_engine::Device;
 use cloze_model::checkpoint::CONFIG_FILE;
 use cloze_model::{Config, Model, ModelError};
 use cloze_text::{TextError, Tokenizer};
+use cloze_train::checkpoint::write_folder;
 
 pub use aside::LeftAside;
 pub use error::ConvertError;
@@ -132,7 +133,7 @@ pub fn convert(source: &Path, out: &Path, progress: &mut dyn FnMut(&str)) -> Res
     model::complete(&mut config, heads, &tensors, format == Format::TensorFlow);
     model::rename_for(&config, heads, &mut tensors);
     let opened = heads.are_known();
-    output::write(out, |aside| {
+    write_folder(out, |aside| {
         tensors::write(&aside.join(WEIGHTS_FILE), &tensors, progress)?;
         write_config(&aside.join(CONFIG_FILE), &config)?;
         if let Some(tokenizer) = &tokenizer {
@@ -142,7 +143,7 @@ pub fn convert(source: &Path, out: &Path, progress: &mut dyn FnMut(&str)) -> Res
             progress("opening the result");
             open_result(source, aside)?;
         }
-        Ok(())
+        Ok::<(), ConvertError>(())
     })?;
     Ok(Converted {
         format,

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use cloze_model::Config;
+use cloze_model::checkpoint::canonical_name;
 use safetensors::Dtype;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::ConvertError;
 use crate::aside::LeftAside;
@@ -82,18 +83,6 @@ pub(crate) fn canonicalise(
     Ok(named.into_iter().map(rename).collect())
 }
 
-fn canonical_name(from: &str) -> String {
-    let bare = ["embeddings.", "encoder.", "pooler."].iter().any(|part| from.starts_with(part));
-    let name = if bare { format!("bert.{from}") } else { from.to_owned() };
-    if let Some(norm) = name.strip_suffix(".gamma") {
-        format!("{norm}.weight")
-    } else if let Some(norm) = name.strip_suffix(".beta") {
-        format!("{norm}.bias")
-    } else {
-        name
-    }
-}
-
 /// Which heads stand on the encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Heads {
@@ -147,10 +136,7 @@ pub(crate) fn complete(config: &mut Config, heads: Heads, tensors: &[ForeignTens
         let labels = tensors.iter().find(|tensor| tensor.name == "classifier.bias").map_or(2, ForeignTensor::elements);
         // Two labels are Transformers' default. A name a label: no more of them than a file can list.
         if is_tensorflow && labels != 2 && labels <= 1 << 16 && !config.extra.contains_key("id2label") {
-            let names = (0..labels).map(|i| (i.to_string(), Value::from(format!("LABEL_{i}"))));
-            let ids = (0..labels).map(|i| (format!("LABEL_{i}"), Value::from(i)));
-            config.extra.insert("id2label".to_owned(), Value::Object(names.collect::<Map<_, _>>()));
-            config.extra.insert("label2id".to_owned(), Value::Object(ids.collect::<Map<_, _>>()));
+            config.set_labels(&(0..labels).map(|i| format!("LABEL_{i}")).collect::<Vec<_>>());
         }
     }
     let types: BTreeSet<&str> = tensors.iter().filter_map(|tensor| torch_type(tensor.dtype)).collect();

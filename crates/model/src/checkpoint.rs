@@ -237,7 +237,9 @@ fn canonical_names(weights: &Weights, report: &mut Report) -> BTreeMap<String, S
     stored
 }
 
-fn canonical_name(from: &str) -> String {
+/// A tensor's present name in Transformers' models with a head, whichever of its names an exporter wrote: the `bert.` before an
+/// encoder's tensors, `weight` and `bias` for `gamma` and `beta`.
+pub fn canonical_name(from: &str) -> String {
     let prefixed = ["embeddings.", "encoder.", "pooler."].iter().any(|part| from.starts_with(part));
     let name = if prefixed { format!("bert.{from}") } else { from.to_owned() };
     if let Some(norm) = name.strip_suffix(".gamma") {

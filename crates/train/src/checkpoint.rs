@@ -133,7 +133,7 @@ fn save_error(folder: &RunFolder, path: &Path, error: &TrainError) -> TrainError
 ///
 /// # Errors
 /// The system's, with the path, or `fill`'s. What was written is then removed, and `path` is as before.
-pub fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<(), TrainError>) -> Result<(), TrainError> {
+pub fn write_folder<E: From<TrainError>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
     // The parent of a plain name is "", which cannot be opened.
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -154,7 +154,7 @@ pub fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<(), TrainErr
         }
         fs::rename(&aside, path).map_err(moved)?;
         sync(parent)?;
-        remove_if_there(&replaced)
+        Ok(remove_if_there(&replaced)?)
     };
     let done = work();
     if done.is_err() {
