@@ -25,7 +25,7 @@ use cloze_train::checkpoint;
 use cloze_train::recipe::Optimizer;
 use cloze_train::run::{RunFolder, RunLog, replace_file};
 use cloze_train::schedule::Curve;
-use cloze_train::step::Learner;
+use cloze_train::step::{Learner, MOST_SKIPPED, skipped};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
@@ -40,8 +40,6 @@ use crate::task::{Encoded, Scores, Task};
 pub const REMEMBERED: &str = "cloze";
 /// Steps between lines of the log.
 const LOG_EVERY: u64 = 20;
-/// Steps in a row without a finite loss or gradient after which a run stops.
-const MOST_SKIPPED: u32 = 5;
 
 /// What a fine-tuning starts from, what it learns and where it goes.
 pub struct FineTuning<'a, T: Task> {
@@ -162,7 +160,6 @@ struct State {
     updates: u64,
     train_seconds: f64,
     skipped_in_a_row: u32,
-    evaluated: u64,
     /// Evaluations since the best.
     worse: u32,
     best: Option<Best>,
@@ -178,7 +175,6 @@ struct Window {
     weight: f64,
     tokens: u64,
     seconds: f64,
-    steps: u64,
 }
 
 /// Fine-tunes a model. When `stop` is raised the step is finished and saved; `watch` is told what happens.
@@ -431,7 +427,6 @@ impl<'a, T: Task> Run<'a, T> {
         window.weight += loss.weight;
         window.tokens += tokens as u64;
         window.seconds += update.seconds;
-        window.steps += 1;
         let mean = window.loss / window.weight.max(f64::MIN_POSITIVE);
         let tokens_per_s = window.tokens as f64 / window.seconds.max(f64::MIN_POSITIVE);
         (self.watch)(&News::Step(StepNews { step: step + 1, steps, loss: mean, tokens_per_s }));
@@ -451,10 +446,7 @@ impl<'a, T: Task> Run<'a, T> {
     fn skip(&mut self, loss_is_finite: bool) -> Result<(), TaskError> {
         self.state.skipped_in_a_row += 1;
         let (step, in_a_row) = (self.state.step, self.state.skipped_in_a_row);
-        let what = if loss_is_finite { "gradient" } else { "loss" };
-        self.tell(format!(
-            "step {step}: the {what} is not finite: skipped ({in_a_row} of at most {MOST_SKIPPED} in a row)"
-        ))?;
+        self.tell(skipped(step, loss_is_finite, in_a_row))?;
         if in_a_row < MOST_SKIPPED { Ok(()) } else { Err(TaskError::NotFinite { step }) }
     }
 
@@ -464,7 +456,6 @@ impl<'a, T: Task> Run<'a, T> {
 
     /// Scores the dev rows; saves the model if it is the best so far.
     fn evaluate(&mut self) -> Result<(), TaskError> {
-        self.state.evaluated = self.state.step;
         if self.asked.dev.is_empty() {
             return Ok(());
         }

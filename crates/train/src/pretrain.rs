@@ -26,10 +26,7 @@ use crate::progress::{News, StepNews};
 use crate::recipe::{Plan, Recipe};
 use crate::run::{EvalLine, EventLine, Line, RunFolder, RunLog, StartLine, TrainLine};
 use crate::schedule::Curve;
-use crate::step::{Learner, Window};
-
-/// Steps in a row that may be skipped before the run stops.
-const MOST_SKIPPED: u32 = 5;
+use crate::step::{Learner, MOST_SKIPPED, Window, skipped};
 
 /// Where a run stands: with the weights and moments, all that resuming needs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -325,13 +322,7 @@ impl<'a> Run<'a> {
     fn skip(&mut self, outcome: &crate::step::StepOutcome) -> Result<(), TrainError> {
         self.state.skipped_in_a_row += 1;
         let (step, in_a_row) = (self.state.step, self.state.skipped_in_a_row);
-        let what = match outcome.loss().is_finite() {
-            true => "gradient",
-            false => "loss",
-        };
-        self.tell(format!(
-            "step {step}: the {what} is not finite: skipped ({in_a_row} of at most {MOST_SKIPPED} in a row)"
-        ))?;
+        self.tell(skipped(step, outcome.loss().is_finite(), in_a_row))?;
         if in_a_row < MOST_SKIPPED {
             return Ok(());
         }

@@ -33,6 +33,15 @@ pub struct Learner {
     pub recompute: bool,
 }
 
+/// Steps in a row that may be skipped before a run stops.
+pub const MOST_SKIPPED: u32 = 5;
+
+/// What is said of a step that was skipped since its loss, or else its gradient, is not finite.
+pub fn skipped(step: u64, loss_is_finite: bool, in_a_row: u32) -> String {
+    let what = if loss_is_finite { "gradient" } else { "loss" };
+    format!("step {step}: the {what} is not finite: skipped ({in_a_row} of at most {MOST_SKIPPED} in a row)")
+}
+
 /// What an optimizer step found and did.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Update {
