@@ -9,6 +9,7 @@ use cloze_text::Tokenizer;
 use serde::Serialize;
 
 use crate::TrainError;
+use crate::checkpoint::check_vocabulary;
 use crate::recipe::Precision;
 
 /// A model ready to fill masks.
@@ -58,14 +59,7 @@ impl Filler {
         if !model.heads.mlm {
             return Err(TrainError::NoHead { path: dir.to_owned(), head: "masked-language-model" });
         }
-        // Models may have spare rows, never too few.
-        if tokenizer.vocab_size() > model.config.vocab_size {
-            return Err(TrainError::VocabularySize {
-                path: dir.to_owned(),
-                expected: tokenizer.vocab_size(),
-                found: model.config.vocab_size,
-            });
-        }
+        check_vocabulary(dir, &tokenizer, &model)?;
         model.params.keep_copies();
         Ok(Filler { model, tokenizer, device, precision })
     }

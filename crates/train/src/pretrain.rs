@@ -438,13 +438,7 @@ fn first_model(recipe: &Recipe, shards: &Shards, tokenizer: &Tokenizer, device: 
             return Err(TrainError::NoHead { path, head });
         }
     }
-    if model.config.vocab_size < tokenizer.vocab_size() {
-        return Err(TrainError::VocabularySize {
-            path: init.clone(),
-            expected: tokenizer.vocab_size(),
-            found: model.config.vocab_size,
-        });
-    }
+    checkpoint::check_vocabulary(init, tokenizer, &model)?;
     recipe.check_positions(model.config.max_position_embeddings)?;
     let dropouts = &recipe.model;
     if let Some(p) = dropouts.hidden_dropout_prob {

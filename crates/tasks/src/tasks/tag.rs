@@ -49,43 +49,26 @@ impl Row {
     }
 }
 
-/// The places of a text's words. Punctuation inside a word ("U.N.", "don't") stays in it but for the text's way of writing it last.
+/// The places of a text's words, in bytes. Marks at a word's ends are words of their own; those inside it ("U.N.", "don't") are not.
 fn words_of(text: &str) -> Vec<Range<usize>> {
     let mut words = Vec::new();
-    let mut push_run = |start: usize, end: usize| {
-        let run = &text[start..end];
-        let (Some(first), Some(last)) = (run.find(char::is_alphanumeric), run.rfind(char::is_alphanumeric)) else {
-            words.extend(run.char_indices().map(|(i, c)| start + i..start + i + c.len_utf8()));
-            return;
-        };
-        let mut core_end = last + run[last..].chars().next().map_or(0, char::len_utf8);
+    for run in text.split_whitespace() {
+        let start = run.as_ptr().addr() - text.as_ptr().addr();
+        let first = run.find(char::is_alphanumeric).unwrap_or(run.len());
+        let mut end = run.rfind(char::is_alphanumeric).map_or(run.len(), |last| run.ceil_char_boundary(last + 1));
         // "U.N." and "e.g." keep their last full stop: there is another inside.
-        if run[core_end..].starts_with('.') && run[first..core_end].contains('.') {
-            core_end += 1;
+        if run[end..].starts_with('.') && run[first..end].contains('.') {
+            end += 1;
         }
-        let marks = |range: Range<usize>| {
-            run[range.clone()].char_indices().map(move |(i, c)| {
-                let at = start + range.start + i;
-                at..at + c.len_utf8()
-            })
+        let marks = |part: Range<usize>| {
+            let from = start + part.start;
+            run[part].char_indices().map(move |(at, mark)| from + at..from + at + mark.len_utf8())
         };
         words.extend(marks(0..first));
-        words.push(start + first..start + core_end);
-        words.extend(marks(core_end..run.len()));
-    };
-    let mut start = None;
-    for (at, c) in text.char_indices() {
-        match (c.is_whitespace(), start) {
-            (true, Some(from)) => {
-                push_run(from, at);
-                start = None;
-            }
-            (false, None) => start = Some(at),
-            _ => {}
+        if first < end {
+            words.push(start + first..start + end);
         }
-    }
-    if let Some(from) = start {
-        push_run(from, text.len());
+        words.extend(marks(end..run.len()));
     }
     words
 }

@@ -8,7 +8,7 @@ use cloze_engine::Device;
 use cloze_model::{Model, NewRow};
 use cloze_text::{TokenOrigin, Tokenizer};
 use cloze_train::TrainError;
-use cloze_train::checkpoint::write_folder;
+use cloze_train::checkpoint::{check_vocabulary, write_folder};
 use serde_json::{Map, Value, json};
 
 use crate::format;
@@ -55,12 +55,8 @@ impl Subject {
     ) -> Result<Tally> {
         let device = Device::cpu(terminal.threads)?;
         let model = Model::load(&self.dir, &device)?;
+        check_vocabulary(&self.dir, &self.tokenizer, &model)?;
         let old_size = self.tokenizer.vocab_size();
-        // Models may have spare rows, never too few.
-        if old_size > model.config.vocab_size {
-            let (path, found) = (self.dir.clone(), model.config.vocab_size);
-            return Err(TrainError::VocabularySize { path, expected: old_size, found }.into());
-        }
         let origins = tokenizer.origins(&self.tokenizer);
         let mut tally = Tally {
             old_size,
