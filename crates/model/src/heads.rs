@@ -42,7 +42,7 @@ pub enum TaskHead {
 
 impl TaskHead {
     /// Whether it stands on the pooler.
-    pub fn is_pooled(self) -> bool {
+    pub const fn is_pooled(self) -> bool {
         matches!(self, TaskHead::Classify { .. } | TaskHead::Choose)
     }
 
@@ -76,8 +76,7 @@ impl Heads {
 
     /// The head of a task, with the pooler if it stands on that.
     pub const fn of(task: TaskHead) -> Heads {
-        let pooler = matches!(task, TaskHead::Classify { .. } | TaskHead::Choose);
-        Heads { pooler, task: Some(task), ..Heads::NONE }
+        Heads { pooler: task.is_pooled(), task: Some(task), ..Heads::NONE }
     }
 
     /// The Transformers class with these heads. A pooler beside the MLM head alone counts as `BertForMaskedLM`,

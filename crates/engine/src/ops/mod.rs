@@ -65,5 +65,11 @@ impl LossSum {
     }
 }
 
+/// Segments of `rows` rows, none of them empty: their ends rise from 0 to `rows`. Anything else is a bug.
+pub(crate) fn assert_segments(op: &str, ends: &[i32], rows: usize) {
+    let covers = ends.first() == Some(&0) && ends.last() == Some(&(rows as i32));
+    assert!(covers && ends.is_sorted_by(|a, b| a < b), "{op}: segments {ends:?} of {rows} rows");
+}
+
 #[cfg(test)]
 pub(crate) mod check;

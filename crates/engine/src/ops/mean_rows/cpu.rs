@@ -2,14 +2,14 @@ use super::MeanRows;
 use crate::Tensor;
 use crate::cpu::Cpu;
 use crate::dtype::Real;
+use crate::ops::assert_segments;
 use crate::tensor::with_real;
 
 impl MeanRows for Cpu {
     fn mean_rows(&self, x: &Tensor, ends: &Tensor) -> Tensor {
         let (rows, hidden) = x.matrix("mean_rows");
         let ends = ends.slice::<i32>();
-        let rises = ends.first() == Some(&0) && ends.last() == Some(&(rows as i32));
-        assert!(rises && ends.is_sorted_by(|a, b| a < b), "mean_rows: segments {ends:?} of {rows} rows");
+        assert_segments("mean_rows", ends, rows);
         let mut y = Tensor::host(&[ends.len() - 1, hidden], x.dtype());
         with_real!(x.dtype(), E => {
             let x = x.slice::<E>();

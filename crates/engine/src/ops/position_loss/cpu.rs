@@ -2,16 +2,15 @@ use super::PositionLoss;
 use crate::Tensor;
 use crate::cpu::Cpu;
 use crate::dtype::Real;
-use crate::ops::LossSum;
 use crate::ops::class_loss::IGNORED;
+use crate::ops::{LossSum, assert_segments};
 use crate::tensor::with_real;
 
 impl PositionLoss for Cpu {
     fn position_loss(&self, z: &Tensor, ends: &Tensor, labels: &Tensor, scale: f32) -> (LossSum, Tensor) {
         let (rows, columns) = z.matrix("position_loss");
         let (ends, labels) = (ends.slice::<i32>(), labels.slice::<i32>());
-        let rises = ends.first() == Some(&0) && ends.last() == Some(&(rows as i32));
-        assert!(rises && ends.is_sorted_by(|a, b| a < b), "position_loss: segments {ends:?} of {rows} rows");
+        assert_segments("position_loss", ends, rows);
         assert_eq!(labels.len(), (ends.len() - 1) * columns, "position_loss: labels of {} segments", ends.len() - 1);
         let mut gradient = Tensor::host(&[rows, columns], z.dtype());
         let mut loss = LossSum::default();
