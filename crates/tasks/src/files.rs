@@ -51,6 +51,8 @@ pub struct Options {
     pub layers: usize,
     /// Whether rows that cannot be used are left out and counted instead of being an error.
     pub skip_bad: bool,
+    /// Threads that read.
+    pub threads: usize,
 }
 
 impl Default for Options {
@@ -68,6 +70,7 @@ impl Default for Options {
             context: false,
             layers: 1,
             skip_bad: false,
+            threads: std::thread::available_parallelism().map_or(1, |threads| threads.get()),
         }
     }
 }
@@ -563,7 +566,7 @@ impl FromFiles for Answering {
             );
             notes.count(path, counts.skipped_answers, "answers that are not in their paragraph left out");
             notes.count(path, counts.skipped_questions, "questions left without an answer left out");
-            let found = answering::rows(file.questions(), tokenizer, available_threads());
+            let found = answering::rows(file.questions(), tokenizer, options.threads);
             if need == Need::Required
                 && let Some(row) = found.iter().find(|row| !row.answered)
             {
@@ -593,10 +596,6 @@ impl FromFiles for Answering {
         };
         answering::rows(&[question], tokenizer, 1).pop().ok_or_else(|| TaskError::input("line", "no question"))
     }
-}
-
-fn available_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |threads| threads.get())
 }
 
 /// The names of a model's labels: `LABEL_0`, … where its configuration has none, as Transformers calls them.

@@ -294,6 +294,7 @@ impl ForTask for Learn<'_> {
         let config = config_of(model)?;
         let device = Device::cpu(terminal.threads)?;
         let tokenizer = Tokenizer::open(model)?;
+        let options = Options { threads: device.threads(), ..options };
         let mut notes = Notes::default();
         let (task, mut train) = T::learned_from(&options, &train_files, &config, &tokenizer, &mut notes)?;
         let dev = task.read(&options, &dev_files, Need::Required, &tokenizer, &mut notes)?;

@@ -241,6 +241,7 @@ impl DataArguments {
             layers: 1,
             skip_bad: self.skip_bad,
             known,
+            ..Options::default()
         })
     }
 
@@ -296,7 +297,8 @@ impl<T: FromFiles> FineTuned<T> {
     ) -> Result<FineTuned<T>> {
         let precision = precision.map(|precision| Precision::from(precision).dtype());
         let network = Network::open(model, Device::cpu(terminal.threads)?, precision)?;
-        let options = read.options(kind, Some(&network.model.config))?;
+        let threads = network.device.threads();
+        let options = Options { threads, ..read.options(kind, Some(&network.model.config))? };
         let task = T::of_model(&options, &network.model.config, network.head(model)?, model)?;
         Ok(FineTuned { network, task, options })
     }
