@@ -123,6 +123,32 @@ pub struct Adopted {
     pub dropped: Vec<String>,
 }
 
+impl Adopted {
+    /// Lines that say which heads were left aside and which are new; none if the folder had just those asked for.
+    pub fn notes(&self) -> Vec<String> {
+        let said = [("left aside from the checkpoint", &self.dropped), ("new, drawn at random", &self.drawn)];
+        let line = |(what, tensors): (&str, &Vec<String>)| {
+            let mut heads: Vec<&str> = tensors.iter().map(|name| head_of(name)).collect();
+            heads.dedup();
+            format!("{what}: {}", heads.join(", "))
+        };
+        said.into_iter().filter(|(_, tensors)| !tensors.is_empty()).map(line).collect()
+    }
+}
+
+/// The head that a tensor belongs to.
+fn head_of(name: &str) -> &'static str {
+    if name.starts_with("bert.pooler") {
+        "pooler"
+    } else if name.starts_with("cls.predictions") {
+        "masked-language-model head"
+    } else if name.starts_with("cls.") {
+        "next-sentence head"
+    } else {
+        "task's head"
+    }
+}
+
 /// Whether a tensor belongs to a head and not to the embeddings or the encoder.
 fn is_of_head(name: &str) -> bool {
     ["bert.pooler.", "cls.", "classifier.", "qa_outputs."].iter().any(|head| name.starts_with(head))

@@ -134,7 +134,7 @@ pub enum TrainError {
     NoHead {
         /// The model's folder.
         path: PathBuf,
-        /// "masked-language-model" or "next-sentence".
+        /// Its name, such as "masked-language-model".
         head: &'static str,
     },
     /// A text with nothing to fill.

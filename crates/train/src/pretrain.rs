@@ -15,7 +15,7 @@ use cloze_data::batch::{Batch, BatchSource};
 use cloze_data::prefetch::Prefetch;
 use cloze_data::shards::{Shards, Split};
 use cloze_engine::Device;
-use cloze_model::{Config, Heads, Model};
+use cloze_model::{Adopted, Config, Heads, Model};
 use cloze_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
@@ -150,7 +150,7 @@ impl<'a> Run<'a> {
             learner.recompute = recipe.recompute;
             learner
         };
-        let (learner, state) = match &newest {
+        let (learner, state, mut messages) = match &newest {
             Some((_, path)) => {
                 let loaded = checkpoint::load::<State>(path, &device)?;
                 if loaded.state.shards != fingerprint {
@@ -163,15 +163,18 @@ impl<'a> Run<'a> {
                 let mut learner = learner(loaded.model);
                 learner.moments = loaded.moments;
                 learner.updates = loaded.state.updates;
-                (learner, loaded.state)
+                (learner, loaded.state, Vec::new())
             }
             None => {
-                let model = first_model(recipe, &shards, &tokenizer, &device)?;
+                let (model, adopted) = first_model(recipe, &shards, &tokenizer, &device)?;
                 let state = State { shards: fingerprint, ..State::default() };
-                (learner(model), state)
+                (learner(model), state, adopted.notes())
             }
         };
         let changed = folder.begin(recipe, resume)?;
+        if !changed.is_empty() {
+            messages.push(format!("resumed with other values of {}", changed.join(", ")));
+        }
         let lock = lock.map_or_else(|| folder.lock(), Ok)?;
         let log = RunLog::open(&folder, state.step)?;
         let mut run = Run {
@@ -191,11 +194,11 @@ impl<'a> Run<'a> {
             log,
             watch,
         };
-        run.announce(&changed)?;
+        run.announce(messages)?;
         Ok(run)
     }
 
-    fn announce(&mut self, changed: &[String]) -> Result<(), TrainError> {
+    fn announce(&mut self, messages: Vec<String>) -> Result<(), TrainError> {
         let device = self.learner.device();
         let start = StartLine {
             step: self.state.step,
@@ -209,11 +212,7 @@ impl<'a> Run<'a> {
         };
         self.log.write(&Line::Start(start.clone()))?;
         (self.watch)(&News::Start(start));
-        if !changed.is_empty() {
-            let keys = changed.join(", ");
-            self.tell(format!("resumed with other values of {keys}"))?;
-        }
-        Ok(())
+        messages.into_iter().try_for_each(|message| self.tell(message))
     }
 
     fn tell(&mut self, message: String) -> Result<(), TrainError> {
@@ -416,8 +415,14 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The model that a run starts from: fresh by the recipe's sizes, or a checkpoint.
-fn first_model(recipe: &Recipe, shards: &Shards, tokenizer: &Tokenizer, device: &Device) -> Result<Model, TrainError> {
+/// The model that a run starts from: fresh by the recipe's sizes, or a checkpoint. Heads that the objective needs and the checkpoint
+/// lacks are new.
+fn first_model(
+    recipe: &Recipe,
+    shards: &Shards,
+    tokenizer: &Tokenizer,
+    device: &Device,
+) -> Result<(Model, Adopted), TrainError> {
     let Some(init) = &recipe.model.init else {
         let json = recipe.model.config_json(tokenizer.vocab_size(), tokenizer.special().pad);
         let config: Config = serde_json::from_value(json)
@@ -426,17 +431,16 @@ fn first_model(recipe: &Recipe, shards: &Shards, tokenizer: &Tokenizer, device: 
             true => Heads::PRETRAINING,
             false => Heads::MLM,
         };
-        return Ok(Model::new(config, heads, device, recipe.seed)?);
+        return Ok((Model::new(config, heads, device, recipe.seed)?, Adopted::default()));
     };
     require_tokenizer(shards, init, &Tokenizer::open(init)?)?;
     let mut model = Model::load(init, device)?;
-    let wants =
-        [(true, model.heads.mlm, "masked-language-model"), (recipe.objective.nsp, model.heads.nsp, "next-sentence")];
-    for (wanted, present, head) in wants {
-        if wanted && !present {
-            let path = init.clone();
-            return Err(TrainError::NoHead { path, head });
-        }
+    let mut adopted = Adopted::default();
+    let nsp = recipe.objective.nsp;
+    if !model.heads.mlm || (nsp && !model.heads.nsp) {
+        let Heads { pooler, nsp: had, .. } = model.heads;
+        let heads = Heads { pooler: pooler || nsp, nsp: had || nsp, ..Heads::MLM };
+        (model, adopted) = Model::load_with(init, heads, device, recipe.seed)?;
     }
     checkpoint::check_vocabulary(init, tokenizer, &model)?;
     recipe.check_positions(model.config.max_position_embeddings)?;
@@ -447,7 +451,7 @@ fn first_model(recipe: &Recipe, shards: &Shards, tokenizer: &Tokenizer, device: 
     if let Some(p) = dropouts.attention_probs_dropout_prob {
         model.config.attention_probs_dropout_prob = p;
     }
-    Ok(model)
+    Ok((model, adopted))
 }
 
 /// What the shards are, wherever they lie: their tokenizer and every file's checksum.

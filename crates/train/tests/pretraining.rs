@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloze_engine::Device;
+use cloze_model::{Heads, Model};
 use cloze_train::TrainError;
 use cloze_train::checkpoint;
 use cloze_train::evaluate::{EvaluateOptions, evaluate_folder};
@@ -163,6 +164,21 @@ fn no_steps_write_the_first_model_and_a_run_can_start_from_it() {
     run(&recipe(&shards, &["steps=4"]), &a, false).unwrap();
     run(&from(&shards, &[]), &b, false).unwrap();
     assert_same_files(&a.join("model"), &b.join("model"));
+
+    // Without a head that the objective needs, it is new.
+    let (alone, both) = (dir.path().join("alone"), dir.path().join("both"));
+    run(&recipe(&shards, &["steps=0", "objective.nsp=false"]), &alone, false).unwrap();
+    let mut with_nsp = from(&shards, &[]);
+    with_nsp.model.init = Some(alone.join("model"));
+    let mut messages = Vec::new();
+    pretrain(&with_nsp, &both, false, &AtomicBool::new(false), &mut |news| {
+        if let News::Message(m) = news {
+            messages.push(m.clone());
+        }
+    })
+    .unwrap();
+    assert_eq!(messages, ["new, drawn at random: pooler, next-sentence head"]);
+    assert_eq!(Model::load(&both.join("model"), &Device::cpu(Some(1)).unwrap()).unwrap().heads, Heads::PRETRAINING);
 
     let e = run(&from(&shards, &["phase.1.seq_len=65"]), &dir.path().join("c"), false).unwrap_err();
     assert!(e.to_string().contains("64 positions"), "{e}");

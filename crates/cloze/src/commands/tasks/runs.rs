@@ -206,17 +206,7 @@ fn tell(bar: &Progress, news: &News) {
             if start.cut_rows > 0 {
                 bar.note(&format!("{} rows were too long and were cut", format::count(start.cut_rows as u64)));
             }
-            let heads = |names: &[String]| {
-                let mut heads: Vec<&str> = names.iter().map(|name| head_of(name)).collect();
-                heads.dedup();
-                heads.join(", ")
-            };
-            if !start.adopted.dropped.is_empty() {
-                bar.note(&format!("left aside from the checkpoint: {}", heads(&start.adopted.dropped)));
-            }
-            if !start.adopted.drawn.is_empty() {
-                bar.note(&format!("new, drawn at random: {}", heads(&start.adopted.drawn)));
-            }
+            start.adopted.notes().iter().for_each(|note| bar.note(note));
         }
         News::Step(step) => bar.set_share(
             step.step as f64 / step.steps as f64,
@@ -237,19 +227,6 @@ fn tell(bar: &Progress, news: &News) {
             }
         }
         News::Message(message) => bar.note(message),
-    }
-}
-
-/// The head that a tensor belongs to.
-fn head_of(name: &str) -> &str {
-    if name.starts_with("bert.pooler") {
-        "pooler"
-    } else if name.starts_with("cls.predictions") {
-        "masked-language-model head"
-    } else if name.starts_with("cls.") {
-        "next-sentence head"
-    } else {
-        "task's head"
     }
 }
 
