@@ -445,6 +445,7 @@ fn recipes_are_obeyed_and_the_command_line_comes_first() {
         ("lr = \"fast\"\n", &["bad.toml", "fast", "--lr"]),
         ("lr = 1e-3\nlr = 2e-3\n", &["bad.toml", "line 8"]),
         ("schedule = \"steep\"\n", &["bad.toml", "steep", "linear"]),
+        ("threads = 1\n", &["bad.toml", "--threads on the command line"]),
     ] {
         let path = recipe("bad", more);
         fails(&["finetune", "--recipe", &path], expected);
@@ -685,6 +686,8 @@ fn bad_settings_are_refused_before_anything_is_written() {
     refused("classify", &file, &["--task", "stsb"], &["stsb", "regress"]);
     refused("classify", &file, &["--task", "sst3"], &["sst3", "sst2"]);
     refused("classify", &file, &["--text", "#0"], &["#0"]);
+    refused("regress", &numbers, &["--metric", "accuracy"], &["--metric accuracy", "regress", "pearson or spearman"]);
+    refused("tag", &tags, &["--metric", "accuracy"], &["--metric", "tag"]);
     refused("classify", &file, &["--resume"], &["out", "no fine-tuning to resume", "without --resume"]);
 
     let none = ["finetune", "classify", "--model", &paths[0], "--out", &paths[1]];

@@ -351,13 +351,17 @@ fn show(ended: &Ended, out: &Path, [train_rows, dev_rows]: [usize; 2], json: boo
 pub fn with_recipe<A: clap::Args>(path: &Path, command: &'static str) -> Result<A> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let table: toml::Table = toml::from_str(&text).with_context(|| path.display().to_string())?;
-    // What stands before the command's name is global and has been obeyed.
+    // The global options stand on this command line too, where they have been obeyed.
+    let globals = crate::Arguments::command();
+    let globals = globals.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect::<Vec<_>>();
+    let is_global = |key: &&String| globals.iter().any(|arg| arg.get_long() == Some(key.as_str()));
+    if let Some(key) = table.keys().find(is_global) {
+        bail!("{}: `{key}` is no key of a recipe: give --{key} on the command line", path.display());
+    }
+    // What stands before the command's name is global.
     let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let given: Vec<String> = words.skip_while(|word| word != command).skip(1).collect();
     let all = [from_table(&table, &given).with_context(|| path.display().to_string())?, given].concat();
-    // The global options stand on this command line too.
-    let globals = crate::Arguments::command();
-    let globals = globals.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect::<Vec<_>>();
     let matches = A::augment_args(clap::Command::new(command)).args(globals);
     let matches = matches.try_get_matches_from(std::iter::once(command.to_owned()).chain(all));
     let matches = matches.map_err(|error| {

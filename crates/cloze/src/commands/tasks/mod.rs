@@ -109,7 +109,7 @@ pub struct DataArguments {
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     labels: Option<Vec<String>>,
 
-    /// The score that decides which model is best
+    /// The score that decides which model is best: accuracy, f1 or matthews to classify, pearson or spearman to regress
     #[arg(long, value_enum, value_name = "SCORE")]
     metric: Option<MetricName>,
 
@@ -213,13 +213,7 @@ impl DataArguments {
         Ok(Options {
             columns: [column(&self.text)?, column(&self.pair)?, column(&self.label)?],
             labels: self.labels.clone(),
-            metric: self.metric.map(|metric| match metric {
-                MetricName::Accuracy => Metric::Accuracy,
-                MetricName::F1 => Metric::F1,
-                MetricName::Matthews => Metric::Matthews,
-                MetricName::Pearson => Metric::Pearson,
-                MetricName::Spearman => Metric::Spearman,
-            }),
+            metric: self.metric(kind)?,
             max_len: self
                 .max_len
                 .or(number("max_len"))
@@ -243,6 +237,33 @@ impl DataArguments {
             known,
             ..Options::default()
         })
+    }
+
+    /// The score that decides, if the task has it.
+    fn metric(&self, kind: Kind) -> Result<Option<Metric>> {
+        let Some(name) = self.metric else { return Ok(None) };
+        let metric = match name {
+            MetricName::Accuracy => Metric::Accuracy,
+            MetricName::F1 => Metric::F1,
+            MetricName::Matthews => Metric::Matthews,
+            MetricName::Pearson => Metric::Pearson,
+            MetricName::Spearman => Metric::Spearman,
+        };
+        let fits = match kind {
+            Kind::Classify => &[Metric::Accuracy, Metric::F1, Metric::Matthews][..],
+            Kind::Regress => &[Metric::Pearson, Metric::Spearman],
+            Kind::Tag | Kind::Answer | Kind::Choose => {
+                bail!(
+                    "--metric is for classify and regress; a task to {} is judged by the field's own score",
+                    kind.name()
+                )
+            }
+        };
+        if !fits.contains(&metric) {
+            let names: Vec<&str> = fits.iter().map(|fit| fit.name()).collect();
+            bail!("--metric {}: a task to {} is judged by {}", metric.name(), kind.name(), names.join(" or "));
+        }
+        Ok(Some(metric))
     }
 
     fn tag_format(&self) -> Result<Option<TagFormat>> {
