@@ -1,11 +1,12 @@
-"""Fine-tuning, Cloze and Transformers in turn: the same checkpoint, rows and settings, several seeds each; dev accuracy and seconds.
+"""Fine-tuning, Cloze and Transformers in turn: the same checkpoints, rows and settings over several seeds; one judge for both; a table.
 
-    python finetune_side_by_side.py --peer-python PYTHON --peer finetune_hf.py --cloze target/release/cloze \\
-        --model CHECKPOINT --train train.tsv --dev dev.tsv --text sentence --label label --limit 2000 --epochs 3 --seeds 5
+    python finetune_side_by_side.py --peer-python PYTHON --cloze target/release/cloze --data FOLDER --results FILE.jsonl \\
+        --model own=runs/mini/model --model minilm=all-MiniLM-L6-v2 --task sst2 --task tag --seeds 3
 
-The peer is a script that takes model, train, dev, --text-a, --text-b, --label, --epochs, --batch, --lr, --max-len, --seed, --limit
-and --dtype, fine-tunes BertForSequenceClassification with AdamW (decay 0.01, clip 1, warmup over a tenth, linear decay) and prints one
-JSON line with accuracy, train_seconds and eval_seconds. Within a seed the programs alternate. Prints JSON lines, then a table.
+FOLDER has glue/SST-2 … STS-B, ner/wikiann-en.*.txt, ud-ewt/en_ewt-ud-*.conllu and squad/v{1,2}-learn-{train,dev}.json. finetune_twin.py
+trains beside us; `cloze evaluate` judges its models and ours alike on the dev rows. Within a seed the programs alternate. Seconds are those
+of the training steps. Each run is one line of FILE.jsonl: a run that is there already is not repeated, so that a table can be made
+in several goes. Prints each line, and then the table of all that FILE.jsonl has.
 """
 import argparse
 import json
@@ -15,22 +16,40 @@ import statistics
 import subprocess
 import tempfile
 
+# What each task reads, how it is scored, and what fits a machine of two cores. Windows: Cloze, as Google's script, is given the step from
+# one to the next, Transformers the tokens that two share; the same but for the question's length.
+TASKS = {
+    "sst2": dict(kind="classify", train="glue/SST-2/train.tsv", dev="glue/SST-2/dev.tsv", score="accuracy", rows=4000, epochs=2,
+                 columns=dict(text="sentence", label="label")),
+    "cola": dict(kind="classify", train="glue/CoLA/train.tsv", dev="glue/CoLA/dev.tsv", score="matthews", rows=3000, epochs=2,
+                 columns=dict(text="#4", label="#2"), metric="matthews"),
+    "mrpc": dict(kind="classify", train="glue/MRPC/train.tsv", dev="glue/MRPC/dev.tsv", score="f1", rows=1500, epochs=2,
+                 columns=dict(text="#1 String", pair="#2 String", label="Quality"), metric="f1"),
+    "stsb": dict(kind="regress", train="glue/STS-B/train.tsv", dev="glue/STS-B/dev.tsv", score="spearman", rows=2000, epochs=2,
+                 columns=dict(text="sentence1", pair="sentence2", label="score")),
+    "ner": dict(kind="tag", train="ner/wikiann-en.train.txt", dev="ner/wikiann-en.dev.txt", score="f1", rows=4000, epochs=1),
+    "pos": dict(kind="tag", train="ud-ewt/en_ewt-ud-train.conllu", dev="ud-ewt/en_ewt-ud-dev.conllu", score="accuracy",
+                rows=3000, epochs=1),
+    "squad1": dict(kind="answer", train="squad/v1-learn-train.json", dev="squad/v1-learn-dev.json", score="f1", rows=2000, epochs=1,
+                   step=64, overlap=48),
+    "squad2": dict(kind="answer", train="squad/v2-learn-train.json", dev="squad/v2-learn-dev.json", score="best_f1", rows=2000, epochs=1,
+                   step=64, overlap=48, null=True),
+}
+MAX_LEN = 128
+
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 p.add_argument("--peer-python", required=True, help="a Python with torch and transformers")
-p.add_argument("--peer", required=True, help="the peer's script")
 p.add_argument("--cloze", required=True, help="the cloze binary, built for release")
-p.add_argument("--model", required=True)
-p.add_argument("--train", required=True)
-p.add_argument("--dev", required=True)
-p.add_argument("--text", default="sentence")
-p.add_argument("--pair")
-p.add_argument("--label", default="label")
-p.add_argument("--limit", type=int, default=0, help="training rows; 0: all")
-p.add_argument("--epochs", type=int, default=3)
+p.add_argument("--data", required=True)
+p.add_argument("--results", required=True)
+p.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER[@RATE]", help="a checkpoint and its learning rate [5e-5]")
+p.add_argument("--task", action="append", default=[], choices=TASKS)
+p.add_argument("--rows", type=int, help="training rows instead of the task's")
+p.add_argument("--epochs", type=int, help="instead of the task's")
 p.add_argument("--batch", type=int, default=32)
-p.add_argument("--lr", type=float, default=5e-5)
-p.add_argument("--max-len", type=int, default=128)
-p.add_argument("--seeds", type=int, default=5)
+p.add_argument("--dropout", type=float, help="default: the checkpoint's")
+p.add_argument("--seeds", type=int, default=3)
+p.add_argument("--peer-seeds", type=int, help="the peer's, if fewer")
 p.add_argument("--dtype", choices=["f32", "bf16"], default="bf16")
 a = p.parse_args()
 
@@ -42,50 +61,83 @@ def last_json(command):
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def ours(seed):
-    out = tempfile.mkdtemp()
-    command = [a.cloze, "finetune", "classify", "--model", a.model, "--train", a.train, "--dev", a.dev]
-    command += ["--text", a.text, "--label", a.label, "--epochs", str(a.epochs), "--batch", str(a.batch)]
-    command += ["--lr", str(a.lr), "--max-len", str(a.max_len), "--seed", str(seed), "--precision", a.dtype]
-    command += ["--pair", a.pair] if a.pair else []
-    command += ["--limit", str(a.limit)] if a.limit else []
-    # The peer judges once, after the last epoch.
-    run = os.path.join(out, "run")
-    found = last_json(command + ["--out", run, "--json", "--quiet"])
-    with open(os.path.join(run, "metrics.jsonl")) as lines:
-        evals = [line for line in map(json.loads, lines) if line["kind"] == "eval"]
-    shutil.rmtree(out)
-    return dict(accuracy=evals[-1]["scores"]["accuracy"], train_seconds=found["runs"][0]["train_seconds"],
-                eval_seconds=evals[-1]["eval_seconds"])
+def options(values):
+    """--name value of each that is not None; True is a flag."""
+    given = [(f"--{name.replace('_', '-')}", value) for name, value in values.items() if value is not None]
+    return [word for name, value in given for word in ([name] if value is True else [name, str(value)])]
 
 
-def peer(seed):
-    command = [a.peer_python, a.peer, a.model, a.train, a.dev, "--text-a", a.text, "--label", a.label]
-    command += ["--epochs", str(a.epochs), "--batch", str(a.batch), "--lr", str(a.lr), "--max-len", str(a.max_len)]
-    command += ["--seed", str(seed), "--limit", str(a.limit), "--dtype", a.dtype]
-    command += ["--text-b", a.pair] if a.pair else []
-    return last_json(command)
+def run(program, task, model, rate, seed, folder):
+    """Trains; gives seconds and the model's folder."""
+    of = TASKS[task]
+    rows, epochs = a.rows or of["rows"], a.epochs or of["epochs"]
+    shared = dict(model=model, train=os.path.join(a.data, of["train"]), limit=rows, epochs=epochs, batch=a.batch, lr=rate,
+                  max_len=MAX_LEN, seed=seed, dropout=a.dropout, **of.get("columns", {}))
+    if program == "Cloze":
+        ours = dict(shared, precision=a.dtype, stride=of.get("step"), null_threshold="0" if of.get("null") else None, out=folder)
+        command = [a.cloze, "finetune", of["kind"], *options(ours)]
+        return last_json([*command, "--json", "--quiet"])["runs"][0]["train_seconds"], os.path.join(folder, "model")
+    twin = os.path.join(os.path.dirname(os.path.abspath(__file__)), "finetune_twin.py")
+    command = [a.peer_python, twin, of["kind"], *options(dict(shared, dtype=a.dtype, overlap=of.get("overlap"), out=folder))]
+    return last_json(command)["train_seconds"], folder
 
 
-programs = {"Cloze": ours, "Transformers": peer}
-found = {name: [] for name in programs}
-for seed in range(1, a.seeds + 1):
-    for name, run in programs.items():
-        result = run(seed)
-        found[name].append(result)
-        print(json.dumps(dict(program=name, seed=seed, **{k: result[k] for k in ("accuracy", "train_seconds", "eval_seconds")})), flush=True)
+def judge(task, model):
+    of = TASKS[task]
+    null = "0" if of.get("null") else None
+    reading = dict(max_len=MAX_LEN, metric=of.get("metric"), stride=of.get("step"), null_threshold=null, **of.get("columns", {}))
+    command = [a.cloze, "evaluate", of["kind"], "--model", model, "--data", os.path.join(a.data, of["dev"]), *options(reading)]
+    return last_json([*command, "--precision", a.dtype, "--json", "--quiet"])
 
 
-def spread(name, key):
-    values = [result[key] for result in found[name]]
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return statistics.mean(values), deviation
+def lines():
+    if not os.path.exists(a.results):
+        return []
+    with open(a.results, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
 
 
-print(f"\n| {os.path.basename(os.path.dirname(os.path.abspath(a.train)))}, {a.limit or 'all'} rows, {a.epochs} epochs, {a.seeds} seeds, {a.dtype} "
-      "| dev accuracy | seconds to train | seconds to judge |\n| --- | --- | --- | --- |")
-for name in programs:
-    accuracy, seconds, judging = (spread(name, key) for key in ("accuracy", "train_seconds", "eval_seconds"))
-    print(f"| {name} | {100 * accuracy[0]:.2f} ± {100 * accuracy[1]:.2f} % | {seconds[0]:.1f} ± {seconds[1]:.1f} | {judging[0]:.1f} |")
-ratios = [theirs["train_seconds"] / ours["train_seconds"] for ours, theirs in zip(found["Cloze"], found["Transformers"])]
-print(f"| ratio, median of {len(ratios)} | | {statistics.median(ratios):.2f} | |")
+done = {(line["program"], line["task"], line["model"], line["seed"]) for line in lines()}
+for task in a.task:
+    for name, place in (model.split("=", 1) for model in a.model):
+        place, _, rate = place.partition("@")
+        for seed in range(1, a.seeds + 1):
+            for program in ("Cloze", "Transformers"):
+                few = a.seeds if a.peer_seeds is None or program == "Cloze" else a.peer_seeds
+                if seed > few or (program, task, name, seed) in done:
+                    continue
+                with tempfile.TemporaryDirectory() as folder:
+                    seconds, trained = run(program, task, place, rate or "5e-5", seed, os.path.join(folder, "run"))
+                    found = judge(task, trained)
+                of = TASKS[task]
+                line = dict(program=program, task=task, model=name, seed=seed, score=found[of["score"]], train_seconds=round(seconds, 2),
+                            judge_seconds=round(found["seconds"], 2), collapsed=found.get("collapsed"), rows=a.rows or of["rows"],
+                            epochs=a.epochs or of["epochs"], rate=rate or "5e-5", dtype=a.dtype)
+                with open(a.results, "a", encoding="utf-8") as file:
+                    print(json.dumps(line), file=file)
+                print(json.dumps(line), flush=True)
+
+
+def summary(runs):
+    """Mean ± standard deviation of the scores in per cent, the seeds, the mean time to train."""
+    if not runs:
+        return "–"
+    scores = [100 * line["score"] for line in runs.values()]
+    spread = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
+    seconds = statistics.mean(line["train_seconds"] for line in runs.values())
+    return f"{statistics.mean(scores):.1f}{spread} ({len(scores)}), {seconds:.0f} s"
+
+
+found = lines()
+models = list(dict.fromkeys(line["model"] for line in found))
+print("\n| task: rows × epochs, score | " + " | ".join(f"{name}: Cloze | Transformers | ratio of times" for name in models) + " |")
+print("| --- |" + " --- | --- | --- |" * len(models))
+for task in (task for task in TASKS if any(line["task"] == task for line in found)):
+    mine = [line for line in found if line["task"] == task]
+    cells = []
+    for name in models:
+        ours, peers = ({line["seed"]: line for line in mine if (line["program"], line["model"]) == (program, name)}
+                       for program in ("Cloze", "Transformers"))
+        ratios = [peers[seed]["train_seconds"] / ours[seed]["train_seconds"] for seed in ours if seed in peers]
+        cells += [summary(ours), summary(peers), f"{statistics.median(ratios):.2f}" if ratios else "–"]
+    print(f"| {task}: {mine[0]['rows']} × {mine[0]['epochs']}, {TASKS[task]['score']} | " + " | ".join(cells) + " |")
