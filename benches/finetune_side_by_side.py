@@ -1,7 +1,7 @@
 """Fine-tuning, Cloze and Transformers in turn: the same checkpoints, rows and settings over several seeds; one judge for both; a table.
 
     python finetune_side_by_side.py --peer-python PYTHON --cloze target/release/cloze --data FOLDER --results FILE.jsonl \\
-        --model own=runs/mini/model --model minilm=all-MiniLM-L6-v2 --task sst2 --task tag --seeds 3
+        --model own=runs/mini/model --model minilm=all-MiniLM-L6-v2 --task sst2 --task ner --seeds 3
 
 FOLDER has glue/SST-2 … STS-B, ner/wikiann-en.*.txt, ud-ewt/en_ewt-ud-*.conllu and squad/v{1,2}-learn-{train,dev}.json. finetune_twin.py
 trains beside us; `cloze evaluate` judges its models and ours alike on the dev rows. Within a seed the programs alternate. Seconds are those
@@ -11,7 +11,6 @@ in several goes. Prints each line, and then the table of all that FILE.jsonl has
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import tempfile
@@ -33,7 +32,7 @@ TASKS = {
     "squad1": dict(kind="answer", train="squad/v1-learn-train.json", dev="squad/v1-learn-dev.json", score="f1", rows=2000, epochs=1,
                    step=64, overlap=48),
     "squad2": dict(kind="answer", train="squad/v2-learn-train.json", dev="squad/v2-learn-dev.json", score="best_f1", rows=2000, epochs=1,
-                   step=64, overlap=48, null=True),
+                   step=64, overlap=48, null="0"),
 }
 MAX_LEN = 128
 
@@ -62,32 +61,33 @@ def last_json(command):
 
 
 def options(values):
-    """--name value of each that is not None; True is a flag."""
-    given = [(f"--{name.replace('_', '-')}", value) for name, value in values.items() if value is not None]
-    return [word for name, value in given for word in ([name] if value is True else [name, str(value)])]
+    """--name value of each that is not None."""
+    given = [(name, value) for name, value in values.items() if value is not None]
+    return [word for name, value in given for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def reading(of):
+    """How Cloze reads a task's rows, to train and to judge."""
+    return dict(max_len=MAX_LEN, stride=of.get("step"), null_threshold=of.get("null"), precision=a.dtype, **of.get("columns", {}))
 
 
 def run(program, task, model, rate, seed, folder):
     """Trains; gives seconds and the model's folder."""
     of = TASKS[task]
-    rows, epochs = a.rows or of["rows"], a.epochs or of["epochs"]
-    shared = dict(model=model, train=os.path.join(a.data, of["train"]), limit=rows, epochs=epochs, batch=a.batch, lr=rate,
-                  max_len=MAX_LEN, seed=seed, dropout=a.dropout, **of.get("columns", {}))
+    shared = dict(model=model, train=os.path.join(a.data, of["train"]), limit=a.rows or of["rows"], epochs=a.epochs or of["epochs"],
+                  batch=a.batch, lr=rate, seed=seed, dropout=a.dropout, out=folder)
     if program == "Cloze":
-        ours = dict(shared, precision=a.dtype, stride=of.get("step"), null_threshold="0" if of.get("null") else None, out=folder)
-        command = [a.cloze, "finetune", of["kind"], *options(ours)]
-        return last_json([*command, "--json", "--quiet"])["runs"][0]["train_seconds"], os.path.join(folder, "model")
+        command = [a.cloze, "finetune", of["kind"], *options(shared | reading(of)), "--json", "--quiet"]
+        return last_json(command)["runs"][0]["train_seconds"], os.path.join(folder, "model")
     twin = os.path.join(os.path.dirname(os.path.abspath(__file__)), "finetune_twin.py")
-    command = [a.peer_python, twin, of["kind"], *options(dict(shared, dtype=a.dtype, overlap=of.get("overlap"), out=folder))]
-    return last_json(command)["train_seconds"], folder
+    of_twin = dict(max_len=MAX_LEN, overlap=of.get("overlap"), dtype=a.dtype, **of.get("columns", {}))
+    return last_json([a.peer_python, twin, of["kind"], *options(shared | of_twin)])["train_seconds"], folder
 
 
 def judge(task, model):
     of = TASKS[task]
-    null = "0" if of.get("null") else None
-    reading = dict(max_len=MAX_LEN, metric=of.get("metric"), stride=of.get("step"), null_threshold=null, **of.get("columns", {}))
-    command = [a.cloze, "evaluate", of["kind"], "--model", model, "--data", os.path.join(a.data, of["dev"]), *options(reading)]
-    return last_json([*command, "--precision", a.dtype, "--json", "--quiet"])
+    asked = dict(model=model, data=os.path.join(a.data, of["dev"]), metric=of.get("metric"))
+    return last_json([a.cloze, "evaluate", of["kind"], *options(asked | reading(of)), "--json", "--quiet"])
 
 
 def lines():
@@ -101,18 +101,19 @@ done = {(line["program"], line["task"], line["model"], line["seed"]) for line in
 for task in a.task:
     for name, place in (model.split("=", 1) for model in a.model):
         place, _, rate = place.partition("@")
+        rate = rate or "5e-5"
         for seed in range(1, a.seeds + 1):
             for program in ("Cloze", "Transformers"):
                 few = a.seeds if a.peer_seeds is None or program == "Cloze" else a.peer_seeds
                 if seed > few or (program, task, name, seed) in done:
                     continue
                 with tempfile.TemporaryDirectory() as folder:
-                    seconds, trained = run(program, task, place, rate or "5e-5", seed, os.path.join(folder, "run"))
+                    seconds, trained = run(program, task, place, rate, seed, os.path.join(folder, "run"))
                     found = judge(task, trained)
                 of = TASKS[task]
                 line = dict(program=program, task=task, model=name, seed=seed, score=found[of["score"]], train_seconds=round(seconds, 2),
                             judge_seconds=round(found["seconds"], 2), collapsed=found.get("collapsed"), rows=a.rows or of["rows"],
-                            epochs=a.epochs or of["epochs"], rate=rate or "5e-5", dtype=a.dtype)
+                            epochs=a.epochs or of["epochs"], rate=rate, dtype=a.dtype)
                 with open(a.results, "a", encoding="utf-8") as file:
                     print(json.dumps(line), file=file)
                 print(json.dumps(line), flush=True)
