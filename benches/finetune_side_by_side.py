@@ -5,8 +5,8 @@
 
 FOLDER has glue/SST-2 … STS-B, ner/wikiann-en.*.txt, ud-ewt/en_ewt-ud-*.conllu and squad/v{1,2}-learn-{train,dev}.json. finetune_twin.py
 trains beside us; `cloze evaluate` judges its models and ours alike on the dev rows. Within a seed the programs alternate. Seconds are those
-of the training steps. Each run is one line of FILE.jsonl: a run that is there already is not repeated, so that a table can be made
-in several goes. Prints each line, and then the table of all that FILE.jsonl has.
+of the training steps. Each run is one line of FILE.jsonl: a run that is there already, with the same settings, is not repeated, so that
+a table can be made in several goes. Prints each line, and then the table of all that FILE.jsonl has.
 """
 import argparse
 import json
@@ -97,23 +97,25 @@ def lines():
         return [json.loads(line) for line in file]
 
 
-done = {(line["program"], line["task"], line["model"], line["seed"]) for line in lines()}
+done = lines()
 for task in a.task:
+    of = TASKS[task]
     for name, place in (model.split("=", 1) for model in a.model):
         place, _, rate = place.partition("@")
         rate = rate or "5e-5"
+        settings = dict(rows=a.rows or of["rows"], epochs=a.epochs or of["epochs"], rate=rate, batch=a.batch, dropout=a.dropout,
+                        dtype=a.dtype)
         for seed in range(1, a.seeds + 1):
             for program in ("Cloze", "Transformers"):
                 few = a.seeds if a.peer_seeds is None or program == "Cloze" else a.peer_seeds
-                if seed > few or (program, task, name, seed) in done:
+                asked = dict(program=program, task=task, model=name, seed=seed) | settings
+                if seed > few or any(asked.items() <= line.items() for line in done):
                     continue
                 with tempfile.TemporaryDirectory() as folder:
                     seconds, trained = run(program, task, place, rate, seed, os.path.join(folder, "run"))
                     found = judge(task, trained)
-                of = TASKS[task]
-                line = dict(program=program, task=task, model=name, seed=seed, score=found[of["score"]], train_seconds=round(seconds, 2),
-                            judge_seconds=round(found["seconds"], 2), collapsed=found.get("collapsed"), rows=a.rows or of["rows"],
-                            epochs=a.epochs or of["epochs"], rate=rate, dtype=a.dtype)
+                line = asked | dict(score=found[of["score"]], train_seconds=round(seconds, 2), judge_seconds=round(found["seconds"], 2),
+                                    collapsed=found.get("collapsed"))
                 with open(a.results, "a", encoding="utf-8") as file:
                     print(json.dumps(line), file=file)
                 print(json.dumps(line), flush=True)
@@ -130,15 +132,18 @@ def summary(runs):
 
 
 found = lines()
-models = list(dict.fromkeys(line["model"] for line in found))
-print("\n| task: rows × epochs, score | " + " | ".join(f"{name}: Cloze | Transformers | ratio of times" for name in models) + " |")
+models = list(dict.fromkeys((line["model"], line["rate"], line["dtype"]) for line in found))
+heads = (f"{name} at {rate}, {dtype}: Cloze | Transformers | ratio of times" for name, rate, dtype in models)
+print("\n| task: rows × epochs, score | " + " | ".join(heads) + " |")
 print("| --- |" + " --- | --- | --- |" * len(models))
-for task in (task for task in TASKS if any(line["task"] == task for line in found)):
-    mine = [line for line in found if line["task"] == task]
+sizes = {(line["task"], line["rows"], line["epochs"]) for line in found}
+for task, rows, epochs in sorted(sizes, key=lambda size: (list(TASKS).index(size[0]), size)):
+    mine = [line for line in found if (line["task"], line["rows"], line["epochs"]) == (task, rows, epochs)]
     cells = []
-    for name in models:
-        ours, peers = ({line["seed"]: line for line in mine if (line["program"], line["model"]) == (program, name)}
+    for model in models:
+        ours, peers = ({line["seed"]: line for line in mine
+                        if line["program"] == program and (line["model"], line["rate"], line["dtype"]) == model}
                        for program in ("Cloze", "Transformers"))
         ratios = [peers[seed]["train_seconds"] / ours[seed]["train_seconds"] for seed in ours if seed in peers]
         cells += [summary(ours), summary(peers), f"{statistics.median(ratios):.2f}" if ratios else "–"]
-    print(f"| {task}: {mine[0]['rows']} × {mine[0]['epochs']}, {TASKS[task]['score']} | " + " | ".join(cells) + " |")
+    print(f"| {task}: {rows} × {epochs}, {TASKS[task]['score']} | " + " | ".join(cells) + " |")
