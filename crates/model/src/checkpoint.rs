@@ -57,7 +57,10 @@ impl Model {
         };
         let drawn = declared.listed.iter().filter(|tensor| is_of_head(&tensor.0) && !fits(tensor));
         let drawn: BTreeSet<String> = drawn.map(|(name, _)| name.clone()).collect();
-        let kept = |name: &String| declared.listed.iter().any(|(listed, _)| listed == name) && !drawn.contains(name);
+        // The copy of the tied decoder that some files hold belongs to the head.
+        let copy = |name: &str| heads.mlm && [DECODER, DECODER_BIAS].contains(&name);
+        let listed = |name: &String| declared.listed.iter().any(|(listed, _)| listed == name);
+        let kept = |name: &String| copy(name) || listed(name) && !drawn.contains(name);
         let dropped: BTreeSet<String> =
             folder.stored.keys().filter(|name| is_of_head(name) && !kept(name)).cloned().collect();
         let model = folder.read(heads, &drawn, &dropped, device, seed)?;

@@ -102,11 +102,6 @@ impl Model {
         self.set_rates(1.0);
     }
 
-    /// The layers that do not learn, if any: the embeddings and so many above them.
-    pub fn frozen(&self) -> Option<usize> {
-        self.frozen
-    }
-
     /// Layer-wise learning rates (Howard and Ruder 2018; Clark et al. 2020): the heads learn at the full rate, the top layer at
     /// `factor` of it, each layer below at `factor` of the one above, the embeddings slowest. Frozen layers stay frozen.
     pub fn decay_rates(&mut self, factor: f32) {

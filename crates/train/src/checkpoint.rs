@@ -89,7 +89,7 @@ pub fn save(
     let path = path_of(folder, step);
     let written = write_folder(&path, |aside| {
         model.save(aside)?;
-        tokenizer.save(aside)?;
+        tokenizer.save_for(aside, model.config.max_position_embeddings)?;
         save_moments(&aside.join(OPTIMIZER), &model.params, moments)?;
         write_state(aside, state)
     });
@@ -105,7 +105,7 @@ pub fn save_model(folder: &RunFolder, model: &Model, tokenizer: &Tokenizer) -> R
     let path = folder.model();
     let written = write_folder(&path, |aside| {
         model.save(aside)?;
-        Ok(tokenizer.save(aside)?)
+        Ok(tokenizer.save_for(aside, model.config.max_position_embeddings)?)
     });
     written.map_err(|e| save_error(folder, &path, &e))?;
     Ok(path)
@@ -148,6 +148,9 @@ pub fn write_folder<E: From<TrainError>>(path: &Path, fill: impl FnOnce(&Path) -
         }
         sync(&aside)?;
         let moved = |e| TrainError::io("rename into place", path, e);
+        if path.exists() && !path.is_dir() {
+            return Err(moved(std::io::ErrorKind::NotADirectory.into()).into());
+        }
         if path.exists() {
             remove_if_there(&replaced)?;
             fs::rename(path, &replaced).map_err(moved)?;

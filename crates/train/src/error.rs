@@ -100,8 +100,11 @@ pub enum TrainError {
         /// The shards' tokenizer.
         found: String,
     },
-    /// A model whose embedding table is not the tokenizer's size.
-    #[error("{}: its vocabulary has {found} entries, the tokenizer {expected}", path.display())]
+    /// A model whose embedding table is smaller than its tokenizer.
+    #[error(
+        "{}: its tokenizer has {expected} tokens, the model's embeddings {found} rows: they do not belong together",
+        path.display()
+    )]
     VocabularySize {
         /// The model's folder.
         path: PathBuf,

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use cloze_data::TokenTable;
 use cloze_data::batch::{BatchOptions, BatchSize, BatchSource};
 use cloze_data::masking::Masking;
 use cloze_data::shards::{Documents, Shards, Split};
+use cloze_data::{DataError, TokenTable};
 use cloze_engine::ops::LossSum;
 use cloze_engine::{Device, Pass};
 use cloze_model::{LossScale, Model};
@@ -13,6 +13,7 @@ use cloze_text::Tokenizer;
 use serde::Serialize;
 
 use crate::TrainError;
+use crate::checkpoint::check_vocabulary;
 use crate::recipe::Precision;
 
 /// The seed of held-out pairs and masks, whatever a run's own: evaluations of different runs can be compared.
@@ -130,6 +131,7 @@ pub fn evaluate_folder(
     model.params.keep_copies();
     let tokenizer = Tokenizer::open(model_dir)?;
     require_tokenizer(&shards, model_dir, &tokenizer)?;
+    check_vocabulary(model_dir, &tokenizer, &model)?;
     if !model.heads.mlm {
         return Err(TrainError::NoHead { path: model_dir.to_owned(), head: "masked-language-model" });
     }
@@ -141,14 +143,21 @@ pub fn evaluate_folder(
     if documents.tokens() == 0 {
         return Err(TrainError::NoHeldOut(shards_dir.to_owned()));
     }
-    let batches = BatchOptions {
-        seq_len: options.seq_len,
-        size: BatchSize::Sequences(options.batch_sequences),
-        nsp: model.heads.nsp,
-        masking: options.masking.clone(),
-        ..BatchOptions::default()
+    let source = |nsp: bool| {
+        let batches = BatchOptions {
+            seq_len: options.seq_len,
+            size: BatchSize::Sequences(options.batch_sequences),
+            nsp,
+            masking: options.masking.clone(),
+            ..BatchOptions::default()
+        };
+        held_out(documents, TokenTable::from(&tokenizer), batches)
     };
-    let source = held_out(documents, TokenTable::from(&tokenizer), batches)?;
+    // Documents that give no pairs have no next-sentence score; the other scores they have.
+    let source = match source(model.heads.nsp) {
+        Err(TrainError::Data(DataError::Sampling { .. })) if model.heads.nsp => source(false)?,
+        source => source?,
+    };
     Ok(evaluate(&model, &device, options.precision, &source, options.batches, progress))
 }
 

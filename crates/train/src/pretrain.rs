@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use cloze_data::TokenTable;
 use cloze_data::batch::{Batch, BatchSource};
 use cloze_data::prefetch::Prefetch;
 use cloze_data::shards::{Shards, Split};
+use cloze_data::{DataError, TokenTable};
 use cloze_engine::Device;
 use cloze_model::{Adopted, Config, Heads, Model};
 use cloze_text::Tokenizer;
@@ -37,8 +37,8 @@ pub struct State {
     pub updates: u64,
     /// Phase of the last step, from 0.
     pub phase: usize,
-    /// Steps done before that phase.
-    pub phase_start: u64,
+    /// Batches learned in each phase: micro-batches, where steps have several. A run that is made longer goes on with the next.
+    pub batches: Vec<u64>,
     /// Seconds of training on the clock.
     pub seconds: f64,
     /// Real tokens seen.
@@ -136,6 +136,13 @@ impl<'a> Run<'a> {
         if recipe.eval.every > 0 && shards.split(Split::Valid).tokens() == 0 {
             return Err(TrainError::NoHeldOut(recipe.data.clone()));
         }
+        // What a phase's documents cannot give is said now, not when the phase begins.
+        for phase in 0..recipe.phase.len() {
+            phase_source(recipe, &shards, &tokenizer, phase)?;
+            if recipe.eval.every > 0 {
+                phase_held_out(recipe, &shards, &tokenizer, phase)?;
+            }
+        }
         let fingerprint = fingerprint(&shards);
         let folder = RunFolder::new(out);
         let (mut lock, mut newest) = (None, None);
@@ -150,7 +157,7 @@ impl<'a> Run<'a> {
             learner.recompute = recipe.recompute;
             learner
         };
-        let (learner, state, mut messages) = match &newest {
+        let (learner, mut state, mut messages) = match &newest {
             Some((_, path)) => {
                 let loaded = checkpoint::load::<State>(path, &device)?;
                 if loaded.state.shards != fingerprint {
@@ -161,13 +168,16 @@ impl<'a> Run<'a> {
                     });
                 }
                 let mut learner = learner(loaded.model);
+                rest_what_is_not_trained(&mut learner.model, recipe);
                 learner.moments = loaded.moments;
                 learner.updates = loaded.state.updates;
                 (learner, loaded.state, Vec::new())
             }
             None => {
-                let (model, adopted) = first_model(recipe, &shards, &tokenizer, &device)?;
-                let state = State { shards: fingerprint, ..State::default() };
+                let (mut model, adopted) = first_model(recipe, &shards, &tokenizer, &device)?;
+                rest_what_is_not_trained(&mut model, recipe);
+                let batches = vec![0; recipe.phase.len()];
+                let state = State { shards: fingerprint, batches, ..State::default() };
                 (learner(model), state, adopted.notes())
             }
         };
@@ -176,6 +186,13 @@ impl<'a> Run<'a> {
             messages.push(format!("resumed with other values of {}", changed.join(", ")));
         }
         let lock = lock.map_or_else(|| folder.lock(), Ok)?;
+        // A run killed right after it saved had not pointed at its best yet; a best that was removed by hand is none.
+        match state.best {
+            Some(best) if checkpoint::path_of(&folder, best.step).is_dir() => {
+                checkpoint::mark_best(&folder, best.step)?
+            }
+            _ => state.best = None,
+        }
         let log = RunLog::open(&folder, state.step)?;
         let mut run = Run {
             plan: recipe.plan(),
@@ -229,10 +246,7 @@ impl<'a> Run<'a> {
         let mut last_step_seconds = 0.0;
         while !self.plan.is_over(self.state.step, self.state.seconds) {
             let phase = self.plan.phase_at(self.state.step, self.state.seconds);
-            if phase != self.state.phase {
-                self.state.phase = phase;
-                self.state.phase_start = self.state.step;
-            }
+            self.state.phase = phase;
             if ahead.as_ref().is_none_or(|(p, _)| *p != phase) {
                 ahead = Some((phase, self.start_batches(phase)?));
             }
@@ -241,6 +255,7 @@ impl<'a> Run<'a> {
             };
             let count = self.recipe.phase[phase].accumulate;
             let batches: Vec<Batch> = (0..count).map(|_| batches.next()).collect();
+            self.state.batches[phase] += u64::from(count);
 
             let step = self.state.step;
             let after = self.plan.progress(step + 1, self.state.seconds + last_step_seconds);
@@ -294,16 +309,11 @@ impl<'a> Run<'a> {
         every > 0 && self.state.step.is_multiple_of(every)
     }
 
-    /// The batches of a phase from the state's step on, made ready in a thread of their own.
+    /// The batches of a phase that are not learned yet, made ready in a thread of their own.
     fn start_batches(&self, phase: usize) -> Result<Prefetch, TrainError> {
-        let source = BatchSource::new(
-            self.shards.split(Split::Train).clone(),
-            TokenTable::from(&self.tokenizer),
-            self.recipe.batch_options(phase),
-        )?;
+        let source = phase_source(self.recipe, &self.shards, &self.tokenizer, phase)?;
         let accumulate = self.recipe.phase[phase].accumulate;
-        let first = (self.state.step - self.state.phase_start) * u64::from(accumulate);
-        Ok(Prefetch::start(Arc::new(source), first, accumulate as usize + 2))
+        Ok(Prefetch::start(Arc::new(source), self.state.batches[phase], accumulate as usize + 2))
     }
 
     fn figures(&self, lr: f64) -> TrainLine {
@@ -336,11 +346,7 @@ impl<'a> Run<'a> {
     fn evaluate(&mut self) -> Result<bool, TrainError> {
         let phase = self.state.phase;
         if self.held_out.as_ref().is_none_or(|(p, _)| *p != phase) {
-            let source = held_out(
-                self.shards.split(Split::Valid),
-                TokenTable::from(&self.tokenizer),
-                self.recipe.batch_options(phase),
-            )?;
+            let source = phase_held_out(self.recipe, &self.shards, &self.tokenizer, phase)?;
             self.held_out = Some((phase, source));
         }
         let Some((_, source)) = &self.held_out else {
@@ -408,6 +414,8 @@ impl<'a> Run<'a> {
         let (step, evaluated) = (self.state.step, self.state.evaluated);
         if self.recipe.eval.every > 0 && step > evaluated {
             self.evaluate()?;
+            // The checkpoint of this step, if there is one, does not know of it.
+            self.saved = None;
         }
         let checkpoint = self.save()?;
         let model = checkpoint::save_model(&self.folder, &self.learner.model, &self.tokenizer)?;
@@ -444,6 +452,7 @@ fn first_model(
     }
     checkpoint::check_vocabulary(init, tokenizer, &model)?;
     recipe.check_positions(model.config.max_position_embeddings)?;
+    recipe.check_segments(model.config.type_vocab_size)?;
     let dropouts = &recipe.model;
     if let Some(p) = dropouts.hidden_dropout_prob {
         model.config.hidden_dropout_prob = p;
@@ -452,6 +461,48 @@ fn first_model(
         model.config.attention_probs_dropout_prob = p;
     }
     Ok((model, adopted))
+}
+
+/// Heads of a checkpoint that the objective does not train stay as they are: they have no gradient, but decay would shrink them.
+fn rest_what_is_not_trained(model: &mut Model, recipe: &Recipe) {
+    if recipe.objective.nsp {
+        return;
+    }
+    for id in model.params.ids() {
+        let name = model.params.name(id);
+        if ["bert.pooler.", "cls.seq_relationship."].iter().any(|head| name.starts_with(head)) {
+            model.params.set_rate(id, 0.0);
+        }
+    }
+}
+
+/// The batches of a phase.
+fn phase_source(
+    recipe: &Recipe,
+    shards: &Shards,
+    tokenizer: &Tokenizer,
+    phase: usize,
+) -> Result<BatchSource, TrainError> {
+    let documents = shards.split(Split::Train).clone();
+    Ok(BatchSource::new(documents, TokenTable::from(tokenizer), recipe.batch_options(phase))?)
+}
+
+/// The batches that a phase is evaluated on.
+fn phase_held_out(
+    recipe: &Recipe,
+    shards: &Shards,
+    tokenizer: &Tokenizer,
+    phase: usize,
+) -> Result<BatchSource, TrainError> {
+    held_out(shards.split(Split::Valid), TokenTable::from(tokenizer), recipe.batch_options(phase)).map_err(
+        |e| match e {
+            TrainError::Data(DataError::Sampling { reason }) => {
+                let reason = format!("the held-out split: {reason}; or set eval.every = 0");
+                TrainError::Data(DataError::Sampling { reason })
+            }
+            other => other,
+        },
+    )
 }
 
 /// What the shards are, wherever they lie: their tokenizer and every file's checksum.

@@ -34,6 +34,11 @@ impl Curve {
         Curve { kind, warmup, decay: 0.2, end: 0.0 }
     }
 
+    /// The warmup's share of the run.
+    pub fn warmup(&self) -> f64 {
+        self.warmup
+    }
+
     /// The share of the peak at a step that takes the run's progress from `before` to `after` (0 to 1).
     pub fn share(&self, before: f64, after: f64) -> f64 {
         // Rounding must not turn the warmup's last step into the first of the fall.

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cloze_data::shards::{Shards, Split};
 use cloze_engine::Device;
 use cloze_model::{Heads, Model};
 use cloze_train::TrainError;
@@ -16,7 +17,7 @@ use cloze_train::pretrain::{Outcome, State, pretrain};
 use cloze_train::progress::News;
 use cloze_train::recipe::{Precision, Recipe};
 use cloze_train::run::{Line, RunFolder, read_metrics};
-use corpus::{assert_same_files, losses, make_shards, recipe};
+use corpus::{assert_same_files, losses, make_shards, make_shards_holding_out, recipe};
 
 fn run(recipe: &Recipe, out: &Path, resume: bool) -> Result<Outcome, TrainError> {
     pretrain(recipe, out, resume, &AtomicBool::new(false), &mut |_| ())
@@ -133,6 +134,10 @@ fn a_longer_run_may_follow_but_not_another_one() {
     assert!(e.contains("optimizer.lr"), "{e}");
     let longer = run(&recipe(&shards, &["steps=5"]), &out, true).unwrap();
     assert_eq!(longer.step, 5);
+    // Two micro-batches a step, each learned once: of the first phase two steps before and one more now, two of the second.
+    let batches = checkpoint::verify::<State>(&longer.checkpoint).unwrap().batches;
+    assert_eq!(batches.iter().sum::<u64>(), 10, "{batches:?}");
+    assert!(batches[0] >= 6, "{batches:?}");
     let lines = read_metrics(&out.join("metrics.jsonl")).unwrap();
     assert!(lines.iter().any(|l| matches!(l, Line::Event(e) if e.message.contains("steps"))));
     let other = dir.path().join("other");
@@ -141,6 +146,69 @@ fn a_longer_run_may_follow_but_not_another_one() {
     assert!(matches!(e, TrainError::OtherShards { .. }), "{e}");
     let e = run(&short, &dir.path().join("nowhere"), true).unwrap_err();
     assert!(matches!(e, TrainError::NoRun(_)), "{e}");
+}
+
+/// The last evaluation came after the last checkpoint was saved, so that `best` pointed elsewhere or nowhere.
+#[test]
+fn the_last_evaluation_can_be_the_best() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = recipe(&make_shards(dir.path(), 0), &["steps=6", "eval.every=100"]);
+    let out = dir.path().join("run");
+    let outcome = run(&recipe, &out, false).unwrap();
+    let folder = RunFolder::new(&out);
+    assert_eq!(fs::canonicalize(folder.best()).unwrap(), fs::canonicalize(checkpoint::path_of(&folder, 6)).unwrap());
+    let state = checkpoint::verify::<State>(&outcome.checkpoint).unwrap();
+    assert_eq!((state.evaluated, state.best.unwrap().step), (6, 6));
+    // A killed run had not pointed at it yet: the next one does.
+    fs::remove_file(folder.best()).unwrap();
+    run(&recipe, &out, true).unwrap();
+    assert!(folder.best().exists());
+    let scored = read_metrics(&folder.metrics()).unwrap().iter().filter(|l| matches!(l, Line::Eval(_))).count();
+    assert_eq!(scored, 1, "a finished run is not scored again");
+}
+
+/// A run died at its first evaluation, before anything was saved, where the held-out split gave no sentence pairs.
+#[test]
+fn what_cannot_be_evaluated_is_refused_before_the_run_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = (1..100)
+        .map(|i| {
+            let place = dir.path().join(i.to_string());
+            fs::create_dir(&place).unwrap();
+            make_shards_holding_out(&place, 0, f64::from(i) / 400.0)
+        })
+        .find(|shards| Shards::open(shards).unwrap().split(Split::Valid).len() == 1)
+        .expect("a share that holds out one document");
+    let out = dir.path().join("run");
+    let e = run(&recipe(&one, &[]), &out, false).unwrap_err().to_string();
+    assert!(e.contains("held-out split") && e.contains("second document") && e.contains("eval.every = 0"), "{e}");
+    assert!(!out.exists());
+    run(&recipe(&one, &["steps=2", "eval.every=0"]), &out, false).unwrap();
+    let options = EvaluateOptions { precision: Precision::F32, seq_len: 32, ..EvaluateOptions::default() };
+    let scores = evaluate_folder(&out.join("model"), &one, &options, |_| ()).unwrap();
+    assert!(scores.mlm_loss.is_finite() && scores.predicted > 0 && scores.nsp_loss.is_none(), "{scores:?}");
+}
+
+/// Weight decay shrank the heads of a checkpoint that the objective leaves alone.
+#[test]
+fn heads_that_are_not_trained_stay_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = make_shards(dir.path(), 0);
+    let (first, next) = (dir.path().join("first"), dir.path().join("next"));
+    run(&recipe(&shards, &["steps=0"]), &first, false).unwrap();
+    let mut alone = recipe(&shards, &["steps=4", "objective.nsp=false", "optimizer.weight_decay=0.5"]);
+    alone.model = Default::default();
+    alone.model.init = Some(first.join("model"));
+    run_until(&alone, &next, false, 2);
+    run(&alone, &next, true).unwrap();
+    let [before, after] =
+        [first, next].map(|run| Model::load(&run.join("model"), &Device::cpu(Some(1)).unwrap()).unwrap());
+    for id in before.params.ids() {
+        let name = before.params.name(id);
+        let rests = name.starts_with("bert.pooler.") || name.starts_with("cls.seq_relationship.");
+        let same = before.params.values(id) == after.params.values(id);
+        assert_eq!(same, rests, "{name}");
+    }
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub struct Arguments {
     batch: usize,
 
     /// Stop after this many batches [default: the whole split]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     batches: Option<u64>,
 
     /// Share of the tokens to be predicted
@@ -151,7 +151,7 @@ pub fn write_evaluation(out: &mut dyn Write, evaluation: &Evaluation) -> Result<
             100.0 * accuracy,
             format::count(evaluation.sequences),
         )?,
-        _ => writeln!(out, "NSP none: the model has no next-sentence head")?,
+        _ => writeln!(out, "NSP none: the model has no next-sentence head, or no document has two sentences")?,
     }
     Ok(())
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::Recipe;
+use super::{Recipe, ScheduleKind};
+use crate::schedule::Curve;
 
 /// A value that cannot work: its key, and why.
 #[derive(Debug)]
@@ -64,7 +65,7 @@ impl Recipe {
             ("model.hidden_dropout_prob", m.hidden_dropout_prob),
             ("model.attention_probs_dropout_prob", m.attention_probs_dropout_prob),
         ] {
-            require(p.is_none_or(|p| (0.0..1.0).contains(&p)), key, || {
+            require(p.is_none_or(|p| (0.0..1.0).contains(&(p as f32))), key, || {
                 format!("is {}; expected a number from 0 up to, not including, 1", p.unwrap_or_default())
             })?;
         }
@@ -106,10 +107,7 @@ impl Recipe {
         require(hidden.is_multiple_of(heads), "model.hidden_size", || {
             format!("is {hidden}, not divisible by model.num_attention_heads = {heads}")
         })?;
-        let segments = m.type_vocab_size.unwrap_or(2);
-        require(!self.objective.nsp || segments >= 2, "model.type_vocab_size", || {
-            format!("is {segments}; next-sentence prediction needs 2 segments (or objective.nsp = false)")
-        })?;
+        check_segments(self, m.type_vocab_size.unwrap_or(2))?;
         for (key, x) in [("model.initializer_range", m.initializer_range), ("model.layer_norm_eps", m.layer_norm_eps)] {
             x.map_or(Ok(()), |x| require_positive(x, key))?;
         }
@@ -191,11 +189,11 @@ impl Recipe {
         let o = &self.optimizer;
         require_positive(o.lr, "optimizer.lr")?;
         for (key, beta) in [("optimizer.beta1", o.beta1), ("optimizer.beta2", o.beta2)] {
-            require((0.0..1.0).contains(&beta), key, || {
+            require((0.0..1.0).contains(&(beta as f32)), key, || {
                 format!("is {beta}; expected a number from 0 up to, not including, 1")
             })?;
         }
-        require_positive(o.eps, "optimizer.eps")?;
+        require_positive(f64::from(o.eps as f32), "optimizer.eps")?;
         require_within(o.weight_decay, 0.0, 1.0, "optimizer.weight_decay")?;
         require(o.clip_norm >= 0.0 && o.clip_norm.is_finite(), "optimizer.clip_norm", || {
             format!("is {}; expected a number above 0, or 0 for no clipping", o.clip_norm)
@@ -209,8 +207,8 @@ impl Recipe {
         })?;
         if let Some(steps) = s.warmup_steps {
             let total = self.plan().total_steps();
-            require(total.is_some(), "schedule.warmup_steps", || {
-                "needs `steps`; expected schedule.warmup_share when training by the clock".into()
+            require(total.is_some() && self.minutes.is_none(), "schedule.warmup_steps", || {
+                "needs `steps` alone; expected schedule.warmup_share when training by the clock".into()
             })?;
             require(steps <= total.unwrap_or(0), "schedule.warmup_steps", || {
                 format!("is {steps}, more than the run's {} steps", total.unwrap_or(0))
@@ -223,12 +221,25 @@ impl Recipe {
         ] {
             share.map_or(Ok(()), |x| require_within(x, 0.0, 1.0, key))?;
         }
-        let (warmup, decay) = (s.warmup_share.unwrap_or(0.01), s.decay_share.unwrap_or(0.2));
-        let is_trapezoid = s.kind == super::ScheduleKind::Trapezoid;
+        let is_trapezoid = s.kind == ScheduleKind::Trapezoid;
+        require(is_trapezoid || s.decay_share.is_none(), "schedule.decay_share", || {
+            "has no effect but with schedule.kind = \"trapezoid\"".into()
+        })?;
+        require(s.kind != ScheduleKind::Constant || s.final_share.is_none(), "schedule.final_share", || {
+            "has no effect with schedule.kind = \"constant\"".into()
+        })?;
+        let (warmup, decay) = (Curve::new(self).warmup(), s.decay_share.unwrap_or(0.2));
         require(!is_trapezoid || warmup + decay <= 1.0, "schedule.decay_share", || {
             format!("+ the warmup's share is {}; expected at most 1", warmup + decay)
         })
     }
+}
+
+/// Sentence pairs need two segments.
+pub(super) fn check_segments(recipe: &Recipe, segments: usize) -> Result<(), Objection> {
+    require(!recipe.objective.nsp || segments >= 2, "model.type_vocab_size", || {
+        format!("is {segments}; next-sentence prediction needs 2 segments (or objective.nsp = false)")
+    })
 }
 
 /// Every phase's sequences must fit the positions.
@@ -285,6 +296,10 @@ mod tests {
             ("optimizer.beta2=1", "not including, 1"),
             ("schedule.warmup_steps=11", "more than the run's 10 steps"),
             ("schedule.warmup_share=1.5", "from 0 to 1"),
+            ("schedule.decay_share=0.5", "no effect"),
+            ("optimizer.beta2=0.99999999", "not including, 1"),
+            ("optimizer.eps=1e-46", "above 0"),
+            ("model.hidden_dropout_prob=0.99999999", "not including, 1"),
             ("checkpoint.keep=0", "at least 1"),
             ("log.every=0", "at least 1"),
             ("minutes=0", "above 0"),
@@ -296,6 +311,10 @@ mod tests {
             let line = error(&[bad]);
             assert!(line.contains(says), "{bad}: {line}");
         }
+        let trapezoid = ["schedule.kind=trapezoid", "schedule.warmup_steps=6", "schedule.decay_share=0.6"];
+        assert!(error(&trapezoid).contains("expected at most 1"));
+        assert!(error(&["schedule.kind=constant", "schedule.final_share=0.5"]).contains("no effect"));
+        assert!(error(&["minutes=1", "schedule.warmup_steps=1"]).contains("by the clock"));
         assert!(
             error(&["minutes=1", "schedule.warmup_steps=1", "phase=[{steps=10,batch_sequences=1}]"])
                 .contains("by the clock")

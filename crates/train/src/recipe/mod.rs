@@ -422,6 +422,15 @@ impl Recipe {
             .map_err(|e| TrainError::Recipe { place: String::from("recipe"), message: e.to_string() })
     }
 
+    /// Fails where sentence pairs are asked of a model with one segment.
+    ///
+    /// # Errors
+    /// [`TrainError::Recipe`].
+    pub fn check_segments(&self, segments: usize) -> Result<(), TrainError> {
+        checks::check_segments(self, segments)
+            .map_err(|e| TrainError::Recipe { place: String::from("recipe"), message: e.to_string() })
+    }
+
     /// Keys whose values differ between two recipes, dotted, in order.
     pub fn differences(&self, other: &Recipe) -> Vec<String> {
         reading::differences(self, other)

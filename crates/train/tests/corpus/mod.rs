@@ -17,6 +17,11 @@ const WORDS: [&str; 24] = [
 
 /// Shards of 60 documents in `dir/shards`, with `spare` tokens in the vocabulary that no text uses.
 pub fn make_shards(dir: &Path, spare: usize) -> PathBuf {
+    make_shards_holding_out(dir, spare, 0.2)
+}
+
+/// The same with another share of documents held out.
+pub fn make_shards_holding_out(dir: &Path, spare: usize, valid_fraction: f64) -> PathBuf {
     let mut tokens: Vec<String> =
         ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "."].into_iter().chain(WORDS).map(String::from).collect();
     tokens.extend((0..spare).map(|i| format!("spare{i}")));
@@ -41,7 +46,7 @@ pub fn make_shards(dir: &Path, spare: usize) -> PathBuf {
     fs::write(&corpus, text).unwrap();
     let out = dir.join("shards");
     let mut options = PrepareOptions::new(vec![corpus], tokenizer, out.clone());
-    options.valid_fraction = 0.2;
+    options.valid_fraction = valid_fraction;
     options.workers = Some(1);
     prepare(&options, |_| ControlFlow::Continue(())).unwrap();
     out
