@@ -42,13 +42,16 @@ struct ZstdPages<R> {
     file: Arc<R>,
     offset: u64,
     end: u64,
+    /// Whether the column has no definition levels: no value is null.
+    is_required: bool,
     decoder: FrameDecoder,
 }
 
 impl<R: ChunkReader> ZstdPages<R> {
     pub fn new(file: Arc<R>, column: &ColumnChunkMetaData) -> ZstdPages<R> {
         let (offset, length) = column.byte_range();
-        ZstdPages { file, offset, end: offset.saturating_add(length), decoder: FrameDecoder::new() }
+        let is_required = column.column_descr().max_def_level() == 0;
+        ZstdPages { file, offset, end: offset.saturating_add(length), is_required, decoder: FrameDecoder::new() }
     }
 
     fn header(&self) -> Result<(Header, usize)> {
@@ -115,8 +118,13 @@ impl<R: ChunkReader> PageReader for ZstdPages<R> {
                         buf: buffer.into(),
                         num_values: page.values,
                         encoding: encoding(page.encoding)?,
-                        def_level_encoding: encoding(page.definition_encoding)?,
-                        rep_level_encoding: encoding(page.repetition_encoding)?,
+                        def_level_encoding: match page.definition_encoding {
+                            // Levels that are not there: Java's writer calls their encoding BIT_PACKED.
+                            _ if self.is_required => Encoding::RLE,
+                            code => encoding(code)?,
+                        },
+                        // No column that is read has lists, so there are no repetition levels.
+                        rep_level_encoding: Encoding::RLE,
                         statistics: None,
                     }
                 }
@@ -221,7 +229,6 @@ struct PageFields {
     values: u32,
     encoding: i64,
     definition_encoding: i64,
-    repetition_encoding: i64,
     nulls: u32,
     rows: u32,
     definition_bytes: u32,
@@ -236,11 +243,11 @@ impl Header {
             match (id, kind) {
                 (2, INTEGER) => header.uncompressed = thrift.integer()?,
                 (3, INTEGER) => header.compressed = thrift.integer()?,
-                (5, STRUCT) => header.kind = Some(Kind::Data(PageFields::read(thrift, [1, 2, 3, 4, 0, 0, 0, 0, 0])?)),
+                (5, STRUCT) => header.kind = Some(Kind::Data(PageFields::read(thrift, [1, 2, 3, 0, 0, 0, 0, 0])?)),
                 (7, STRUCT) => {
-                    header.kind = Some(Kind::Dictionary(PageFields::read(thrift, [1, 2, 0, 0, 0, 0, 0, 0, 0])?))
+                    header.kind = Some(Kind::Dictionary(PageFields::read(thrift, [1, 2, 0, 0, 0, 0, 0, 0])?))
                 }
-                (8, STRUCT) => header.kind = Some(Kind::DataV2(PageFields::read(thrift, [1, 4, 0, 0, 2, 3, 5, 6, 7])?)),
+                (8, STRUCT) => header.kind = Some(Kind::DataV2(PageFields::read(thrift, [1, 4, 0, 2, 3, 5, 6, 7])?)),
                 _ => thrift.skip(kind, 0)?,
             }
             Ok(())
@@ -251,9 +258,9 @@ impl Header {
 
 impl PageFields {
     /// `ids`: the field number, in this kind of header, of each field of `PageFields` in order; 0 for none.
-    fn read(thrift: &mut Thrift, ids: [i16; 9]) -> Result<PageFields> {
+    fn read(thrift: &mut Thrift, ids: [i16; 8]) -> Result<PageFields> {
         // A missing `is_compressed` means true.
-        let mut values = [0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let mut values = [0, 0, 0, 0, 0, 0, 0, 1];
         thrift.fields(|thrift, id, kind| {
             match (ids.iter().position(|&i| i == id), kind) {
                 (Some(at), INTEGER) => values[at] = thrift.integer()?,
@@ -267,12 +274,11 @@ impl PageFields {
             values: unsigned(values[0])?,
             encoding: values[1],
             definition_encoding: values[2],
-            repetition_encoding: values[3],
-            nulls: unsigned(values[4])?,
-            rows: unsigned(values[5])?,
-            definition_bytes: unsigned(values[6])?,
-            repetition_bytes: unsigned(values[7])?,
-            compressed: values[8] != 0,
+            nulls: unsigned(values[3])?,
+            rows: unsigned(values[4])?,
+            definition_bytes: unsigned(values[5])?,
+            repetition_bytes: unsigned(values[6])?,
+            compressed: values[7] != 0,
         })
     }
 }
