@@ -257,5 +257,5 @@ fn a_model_gets_another_vocabulary() {
     let (_, small) = save_model(&dir.path().join("small"), 0);
     small.with_words(&["stent".to_owned()]).unwrap().save(&dir.path().join("small")).unwrap();
     let said = failure(&["vocab", "extend", "--model", &path("small"), "--words", "xenon", "--out", &path("x")]);
-    assert!(said.contains("vocabulary has 64 entries, the tokenizer 65"), "{said}");
+    assert!(said.contains("tokenizer has 65 tokens, the model's embeddings 64 rows"), "{said}");
 }

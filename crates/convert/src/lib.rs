@@ -9,6 +9,7 @@
 //! | `tensors` | the common form: places in files, copied when they are written |
 //! | `model` | names and configuration |
 //! | `output` | whether a folder may be written |
+//! | `pooling` | what sentence-transformers says beside a model |
 //! | [`onnx`] | the other direction: a model as an ONNX file |
 //!
 //! Files are taken for hostile: sizes are compared with the file before anything is allocated, checksums before anything
@@ -33,6 +34,7 @@ mod model;
 pub mod onnx;
 mod output;
 mod pickle;
+mod pooling;
 mod safetensors;
 mod source;
 mod tensorflow;
@@ -45,11 +47,12 @@ use std::path::Path;
 use cloze_engine::Device;
 use cloze_model::checkpoint::CONFIG_FILE;
 use cloze_model::{Config, Model, ModelError};
-use cloze_text::{TextError, Tokenizer};
+use cloze_text::{TextError, Tokenizer, carry_settings};
 use cloze_train::checkpoint::write_folder;
 
 pub use aside::LeftAside;
 pub use error::ConvertError;
+pub use pooling::carry_pooling;
 
 const WEIGHTS_FILE: &str = "model.safetensors";
 /// google-research/bert's name for the configuration.
@@ -137,8 +140,10 @@ pub fn convert(source: &Path, out: &Path, progress: &mut dyn FnMut(&str)) -> Res
         tensors::write(&aside.join(WEIGHTS_FILE), &tensors, progress)?;
         write_config(&aside.join(CONFIG_FILE), &config)?;
         if let Some(tokenizer) = &tokenizer {
-            tokenizer.save(aside)?;
+            tokenizer.save_for(aside, config.max_position_embeddings)?;
+            carry_settings(folder, aside)?;
         }
+        carry_pooling(folder, aside)?;
         if opened {
             progress("opening the result");
             open_result(source, aside)?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
@@ -132,6 +132,7 @@ pub(crate) fn save(
     tokens: &[String],
     reference: &tokenizers::Tokenizer,
     normalizer: Option<&BertNormalizer>,
+    longest: usize,
 ) -> Result<(), TextError> {
     let io = |action: &'static str, path: &Path| {
         let path = path.to_owned();
@@ -148,7 +149,7 @@ pub(crate) fn save(
         "cls_token": "[CLS]",
         "do_lower_case": normalizer.is_none_or(|n| n.lowercase),
         "mask_token": "[MASK]",
-        "model_max_length": 512,
+        "model_max_length": longest,
         "pad_token": "[PAD]",
         "sep_token": "[SEP]",
         "strip_accents": normalizer.and_then(|n| n.strip_accents),
@@ -171,4 +172,27 @@ pub(crate) fn save(
         }
     }
     Ok(())
+}
+
+/// Takes over the keys of the tokenizer_config.json in or beside `from` into that of the folder `to`, which was just written: all but
+/// those that say what the normaliser does, where the other may leave to defaults what this one says.
+///
+/// # Errors
+/// [`TextError::Io`], [`TextError::BadJson`].
+pub fn carry_settings(from: &Path, to: &Path) -> Result<(), TextError> {
+    let from = if from.is_dir() { from.join(CONFIG) } else { from.with_file_name(CONFIG) };
+    if !from.is_file() {
+        return Ok(());
+    }
+    let read = |path: &Path| -> Result<Map<String, Value>, TextError> {
+        let text = fs::read(path).map_err(|source| TextError::Io { action: "read", path: path.to_owned(), source })?;
+        let bad = |e| TextError::BadJson { path: path.to_owned(), reason: format!("expected a JSON object: {e}") };
+        serde_json::from_slice(&text).map_err(bad)
+    };
+    let to = to.join(CONFIG);
+    let mut written = read(&to)?;
+    let of_normaliser = ["do_lower_case", "strip_accents", "tokenize_chinese_chars"];
+    written.extend(read(&from)?.into_iter().filter(|(key, _)| !of_normaliser.contains(&key.as_str())));
+    let text = format!("{:#}\n", Value::Object(written));
+    fs::write(&to, text).map_err(|source| TextError::Io { action: "write", path: to, source })
 }

@@ -150,6 +150,9 @@ where
     Ok(tokenizer)
 }
 
+/// Room for this many is made before the first is merged.
+const MOST_TOKENS: usize = 1 << 24;
+
 fn check(options: &VocabularyOptions) -> Result<(), TextError> {
     let coverage = options.character_coverage;
     if !(coverage > 0.0 && coverage <= 1.0) {
@@ -171,6 +174,13 @@ fn check(options: &VocabularyOptions) -> Result<(), TextError> {
             option: "size",
             found: options.size.to_string(),
             expected: "more than the 5 special tokens",
+        });
+    }
+    if options.size > MOST_TOKENS {
+        return Err(TextError::BadOption {
+            option: "size",
+            found: options.size.to_string(),
+            expected: "at most 16,777,216 tokens",
         });
     }
     Ok(())

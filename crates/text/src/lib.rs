@@ -34,6 +34,7 @@ mod words;
 pub use domain::{DomainWord, WordCounts};
 pub use error::TextError;
 pub use extend::WordProblem;
+pub use folder::carry_settings;
 pub use learn::{LearnProgress, LearnStage, VocabularyOptions, learn};
 pub use origin::TokenOrigin;
 pub use tokenizer::{Piece, Tokenizer};

@@ -293,7 +293,16 @@ impl Tokenizer {
     /// # Errors
     /// A folder or file that cannot be written; nothing half-written is left under the three names.
     pub fn save(&self, dir: &Path) -> Result<(), TextError> {
-        folder::save(dir, &self.inner.vocabulary.tokens, &self.inner.reference, self.inner.normalizer.as_ref())
+        self.save_for(dir, 512)
+    }
+
+    /// As [`save`](Self::save), for a model of `longest` positions: Transformers cuts longer texts to it when asked to.
+    ///
+    /// # Errors
+    /// Those of [`save`](Self::save).
+    pub fn save_for(&self, dir: &Path, longest: usize) -> Result<(), TextError> {
+        let Inner { vocabulary, reference, normalizer, .. } = &*self.inner;
+        folder::save(dir, &vocabulary.tokens, reference, normalizer.as_ref(), longest)
     }
 }
 

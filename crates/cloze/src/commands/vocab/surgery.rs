@@ -1,20 +1,17 @@
 //! What `cloze vocab extend` and `cloze vocab resize` share: a model folder → one with another vocabulary.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use cloze_convert::carry_pooling;
 use cloze_engine::Device;
 use cloze_model::{Model, NewRow};
-use cloze_text::{TokenOrigin, Tokenizer};
-use cloze_train::TrainError;
+use cloze_text::{TokenOrigin, Tokenizer, carry_settings};
 use cloze_train::checkpoint::{check_vocabulary, write_folder};
 use serde_json::{Map, Value, json};
 
 use crate::format;
 use crate::terminal::Terminal;
-
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// Where the rows of the new vocabulary came from.
 #[derive(Debug)]
@@ -89,39 +86,14 @@ impl Subject {
         tally.dropped = old_size - tally.copied;
         let mut model = model.with_vocabulary(&rows, seed, &device)?;
         model.config.pad_token_id = model.config.pad_token_id.map(|_| tokenizer.special().pad);
-        let kept = read_settings(settings)?;
         write_folder(out, |aside| {
             model.save(aside)?;
-            tokenizer.save(aside)?;
-            keep_settings(&aside.join(TOKENIZER_CONFIG), &kept)
+            tokenizer.save_for(aside, model.config.max_position_embeddings)?;
+            carry_settings(settings, aside)?;
+            Ok::<(), anyhow::Error>(carry_pooling(&self.dir, aside)?)
         })?;
         Ok(tally)
     }
-}
-
-/// The keys of a tokenizer_config.json in or beside `path`; none without one.
-fn read_settings(path: &Path) -> Result<Map<String, Value>> {
-    let path = if path.is_dir() { path.join(TOKENIZER_CONFIG) } else { path.with_file_name(TOKENIZER_CONFIG) };
-    if !path.is_file() {
-        return Ok(Map::new());
-    }
-    let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("{}: not a JSON object", path.display()))
-}
-
-/// Takes over the keys of another tokenizer_config.json, all but those that say what the normaliser does: what was just written
-/// says that of the tokenizer itself, where the other may leave it to defaults.
-fn keep_settings(path: &Path, kept: &Map<String, Value>) -> Result<(), TrainError> {
-    let io = |action| move |source| TrainError::Io { action, path: path.to_owned(), source };
-    let text = fs::read(path).map_err(io("read back"))?;
-    let mut written: Map<String, Value> =
-        serde_json::from_slice(&text).map_err(|e| io("read back")(std::io::Error::other(e)))?;
-    for (key, value) in kept {
-        if !["do_lower_case", "strip_accents", "tokenize_chinese_chars"].contains(&key.as_str()) {
-            written.insert(key.clone(), value.clone());
-        }
-    }
-    fs::write(path, format!("{:#}\n", Value::Object(written))).map_err(io("write"))
 }
 
 impl Tally {
