@@ -33,5 +33,5 @@ pub mod shards;
 pub mod tokens;
 
 pub use error::DataError;
-pub use random::example_order;
+pub use random::{Purpose, Random, example_order};
 pub use tokens::TokenTable;

@@ -54,11 +54,6 @@ impl Prefetch {
     pub fn position(&self) -> u64 {
         self.next
     }
-
-    /// Where the batches come from.
-    pub fn source(&self) -> &Arc<BatchSource> {
-        &self.source
-    }
 }
 
 impl Drop for Prefetch {

@@ -8,7 +8,7 @@
 /// What a stream is for: the second part of every key, so that two uses of one seed never share numbers.
 #[derive(Clone, Copy, Debug)]
 #[repr(u64)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     /// Where chunks, halves and random continuations are cut.
     Plan = 1,
     /// The order of an epoch's sequences.
@@ -17,6 +17,8 @@ pub(crate) enum Purpose {
     Mask = 3,
     /// The order of a labelled set's examples in an epoch.
     Examples = 4,
+    /// Which examples a resample of a bootstrap draws.
+    Resamples = 5,
 }
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -30,13 +32,13 @@ fn finalise(mut z: u64) -> u64 {
 
 /// A stream of random numbers, named by its key.
 #[derive(Clone, Debug)]
-pub(crate) struct Random {
+pub struct Random {
     state: u64,
 }
 
 impl Random {
     /// The stream of this key. Its order matters: `[1, 2]` and `[2, 1]` are different streams.
-    pub(crate) fn keyed(seed: u64, purpose: Purpose, parts: &[u64]) -> Random {
+    pub fn keyed(seed: u64, purpose: Purpose, parts: &[u64]) -> Random {
         let mut state = finalise(seed.wrapping_add(GOLDEN));
         state = finalise(state.wrapping_add(GOLDEN) ^ purpose as u64);
         for &part in parts {
@@ -63,7 +65,7 @@ impl Random {
 
     /// Uniform in `0..bound`, without bias (Lemire, "Fast random integer generation in an interval", 2019).
     /// `bound` is at least 1.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         debug_assert!(bound > 0, "below(0) has no answer");
         let bound = bound as u64;
         loop {

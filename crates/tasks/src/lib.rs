@@ -9,6 +9,7 @@ mod error;
 pub mod example;
 pub mod files;
 pub mod finetune;
+pub mod lines;
 pub mod metrics;
 pub mod network;
 mod parallel;

@@ -116,9 +116,9 @@ impl Stream {
         self.reader.consume(n);
     }
 
-    /// The first bytes, without taking them.
-    pub fn first_bytes(&mut self) -> Result<&[u8], DataError> {
-        self.fill()
+    /// The bytes as any reader gives them; what cannot be decompressed is an error of input.
+    pub fn into_reader(self) -> Box<dyn BufRead + Send> {
+        self.reader
     }
 
     /// Writes everything that is left to `out`.

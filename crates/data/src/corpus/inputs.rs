@@ -49,9 +49,7 @@ pub(super) fn expand(paths: &[PathBuf]) -> Result<Vec<InputFile>, DataError> {
         let refuse = |reason: String| DataError::Input { path: path.clone(), reason };
         match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => {
-                let before = files.len();
-                walk(path, &mut HashSet::new(), &mut seen, &mut files)?;
-                if files.len() == before && seen.is_empty() {
+                if !walk(path, &mut HashSet::new(), &mut seen, &mut files)? {
                     return Err(refuse(format!("the folder holds no corpus file; expected files ending in {ENDINGS}")));
                 }
             }
@@ -106,19 +104,20 @@ fn add(path: &Path, seen: &mut HashSet<PathBuf>, files: &mut Vec<InputFile>) -> 
     Ok(())
 }
 
-/// Adds the corpus files of a folder and its folders, sorted by name, hidden ones left out.
+/// Adds the corpus files of a folder and its folders, sorted by name, hidden ones left out; whether there are any, new or not.
 fn walk(
     dir: &Path,
     above: &mut HashSet<PathBuf>,
     seen: &mut HashSet<PathBuf>,
     files: &mut Vec<InputFile>,
-) -> Result<(), DataError> {
+) -> Result<bool, DataError> {
     let at = |e| DataError::io("read", dir, e);
     let canonical = fs::canonicalize(dir).map_err(at)?;
     // A link to a folder above would never end.
     if !above.insert(canonical.clone()) {
-        return Ok(());
+        return Ok(false);
     }
+    let mut any = false;
     let mut entries = Vec::new();
     for entry in fs::read_dir(dir).map_err(at)? {
         entries.push(entry.map_err(at)?.path());
@@ -130,13 +129,14 @@ fn walk(
             continue;
         }
         if path.is_dir() {
-            walk(&path, above, seen, files)?;
+            any |= walk(&path, above, seen, files)?;
         } else if format_of_name(&path).is_some() {
             add(&path, seen, files)?;
+            any = true;
         }
     }
     above.remove(&canonical);
-    Ok(())
+    Ok(any)
 }
 
 /// The format that a file's name tells, its compression's ending left aside.
@@ -152,22 +152,27 @@ fn format_of_name(path: &Path) -> Option<Format> {
     }
 }
 
+/// A file's bytes as they are stored, or standard input's.
+pub(super) fn raw(path: &Path) -> Result<Box<dyn io::Read + Send>, DataError> {
+    if is_stdin(path) {
+        return Ok(Box::new(io::stdin()));
+    }
+    Ok(Box::new(File::open(path).map_err(|e| DataError::io("open", path, e))?))
+}
+
 /// Opens one file: finds its compression and its format.
 pub(super) fn open(file: &InputFile, options: &CorpusOptions, read: &Arc<AtomicU64>) -> Result<Source, DataError> {
     let path = &file.path;
     let named = format_of_name(path);
-    let raw: Box<dyn io::Read + Send> = if is_stdin(path) {
-        Box::new(io::stdin())
-    } else {
+    if named == Some(Format::Parquet) {
         let file = File::open(path).map_err(|e| DataError::io("open", &**path, e))?;
-        if named == Some(Format::Parquet) && starts_with_parquet_magic(&file, path)? {
+        if starts_with_parquet_magic(&file, path)? {
             let documents = ParquetDocuments::open(file, path.clone(), options, Some(read.clone()));
             return Ok(Source::Parquet(Box::new(documents?)));
         }
-        Box::new(file)
-    };
-    let mut stream = Stream::open(CountingReader::new(raw, read.clone()), path)?;
-    let start = stream.first_bytes()?;
+    }
+    let mut stream = Stream::open(CountingReader::new(raw(path)?, read.clone()), path)?;
+    let start = stream.fill()?;
     let format = if start.starts_with(b"PAR1") {
         Format::Parquet
     } else {

@@ -18,12 +18,13 @@ mod parquet_columns;
 mod parquet_pages;
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::DataError;
+use compression::Stream;
 use inputs::InputFile;
 pub use parquet_columns::ParquetColumns;
 
@@ -151,15 +152,21 @@ pub fn open_corpus(paths: &[PathBuf], options: &CorpusOptions) -> Result<Corpus,
     })
 }
 
-/// A whole file's bytes, decompressed if it is gzip or zstd, whatever it is called.
+/// A file's bytes, or standard input's for `-`, decompressed as they are read if they are gzip or zstd, whatever it is called.
 ///
 /// # Errors
-/// [`DataError::Io`] when it cannot be read, [`DataError::Format`] when it cannot be decompressed or its name promises
-/// a compression that it does not have.
+/// [`DataError::Io`] when it cannot be read, [`DataError::Format`] when its name promises a compression that it does not have.
+pub fn open_file(path: &Path) -> Result<Box<dyn BufRead + Send>, DataError> {
+    Ok(Stream::open(inputs::raw(path)?, &Arc::from(path))?.into_reader())
+}
+
+/// A whole file's bytes, decompressed as by [`open_file`].
+///
+/// # Errors
+/// Those of [`open_file`]; [`DataError::Format`] when it cannot be decompressed.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
-    let file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
     let mut bytes = Vec::new();
-    compression::Stream::open(file, &Arc::from(path))?.copy_to(&mut bytes)?;
+    Stream::open(inputs::raw(path)?, &Arc::from(path))?.copy_to(&mut bytes)?;
     Ok(bytes)
 }
 

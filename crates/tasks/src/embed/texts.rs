@@ -6,10 +6,8 @@
 //! | `.tsv`, `.csv`, `.parquet` | a column, `text` unless another is named, of a row; read whole ([`crate::datasets::table`]) |
 //! | any other, and standard input | a line, blank ones too, so that text and line numbers agree; of standard input, with a column named, as `.jsonl` |
 //!
-//! Only tables may be compressed.
+//! Each but Parquet may be plain, `.gz` or `.zst`.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -17,13 +15,10 @@ use serde_json::Value;
 use crate::TaskError;
 use crate::datasets::plain_name;
 use crate::datasets::table::{Column, Row, Table};
+use crate::lines::Lines;
 
 /// The column unless another is named.
 const COLUMN: &str = "text";
-/// The longest line in bytes: longer ones are no text.
-const MAX_LINE: u64 = 64 << 20;
-/// Beginnings of gzip and zstd.
-const COMPRESSED: [&[u8]; 2] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd"];
 
 /// A text and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,25 +80,25 @@ impl Texts {
         let path = match &mut self.source {
             Source::Lines(lines) => {
                 if lines.advance()? {
-                    return Ok(Some(Text { line: lines.number, text: lines.text().to_owned() }));
+                    return Ok(Some(Text { line: lines.number(), text: lines.text().to_owned() }));
                 }
-                &lines.path
+                lines.path()
             }
             Source::Json(lines, column) => {
                 while lines.advance()? {
                     if !lines.text().trim().is_empty() {
                         let text = cell(lines.text(), column).map_err(|problem| lines.problem(problem))?;
-                        return Ok(Some(Text { line: lines.number, text }));
+                        return Ok(Some(Text { line: lines.number(), text }));
                     }
                 }
-                &lines.path
+                lines.path()
             }
             Source::Table(path, rows) => {
                 if let Some(row) = rows.next() {
                     let text = row.cells.into_iter().next().unwrap_or_default();
                     return Ok(Some(Text { line: row.line, text }));
                 }
-                &*path
+                path.as_path()
             }
         };
         if self.found { Ok(None) } else { Err(TaskError::file(path, "holds no text; expected at least one line")) }
@@ -136,75 +131,6 @@ fn cell(line: &str, column: &str) -> Result<String, String> {
             let keys: Vec<&str> = object.keys().map(String::as_str).collect();
             Err(format!("no \"{column}\" in it, only {}; name a column with --column", keys.join(", ")))
         }
-    }
-}
-
-/// Lines of UTF-8, their ends and a byte-order mark taken away.
-pub(crate) struct Lines {
-    path: PathBuf,
-    input: Box<dyn BufRead>,
-    bytes: Vec<u8>,
-    /// The line last read, from 1.
-    pub(crate) number: usize,
-}
-
-impl Lines {
-    pub(crate) fn open(path: &Path) -> Result<Lines, TaskError> {
-        let mut lines = if path == Path::new("-") {
-            Lines {
-                path: PathBuf::from("standard input"),
-                input: Box::new(std::io::stdin().lock()),
-                bytes: Vec::new(),
-                number: 0,
-            }
-        } else {
-            let file = File::open(path).map_err(|e| TaskError::io("open", path, e))?;
-            Lines { path: path.to_owned(), input: Box::new(BufReader::new(file)), bytes: Vec::new(), number: 0 }
-        };
-        let start = lines.input.fill_buf().map_err(|e| TaskError::io("read", &lines.path, e))?;
-        if COMPRESSED.iter().any(|magic| start.starts_with(magic)) {
-            let problem = "is compressed; unpack it first, e.g. zcat FILE | cloze … -";
-            return Err(TaskError::file(&lines.path, problem));
-        }
-        Ok(lines)
-    }
-
-    /// Goes to the next line; false at the end.
-    pub(crate) fn advance(&mut self) -> Result<bool, TaskError> {
-        self.bytes.clear();
-        let read = (&mut self.input).take(MAX_LINE).read_until(b'\n', &mut self.bytes);
-        let read = read.map_err(|e| TaskError::io("read", &self.path, e))?;
-        if read == 0 {
-            return Ok(false);
-        }
-        self.number += 1;
-        if read as u64 == MAX_LINE && self.bytes.last() != Some(&b'\n') {
-            return Err(self.problem(format!("a line of more than {} MiB; expected text", MAX_LINE >> 20)));
-        }
-        if self.number == 1 && self.bytes.starts_with(b"\xef\xbb\xbf") {
-            self.bytes.drain(..3);
-        }
-        for end in [b'\n', b'\r'] {
-            self.bytes.pop_if(|byte| *byte == end);
-        }
-        if let Err(e) = std::str::from_utf8(&self.bytes) {
-            let (column, byte) = (e.valid_up_to() + 1, self.bytes.get(e.valid_up_to()).copied().unwrap_or_default());
-            return Err(self.problem(format!(
-                "byte {column} of the line (0x{byte:02x}) is not UTF-8; convert the file first, e.g. iconv -f latin1 -t utf-8"
-            )));
-        }
-        Ok(true)
-    }
-
-    /// The line.
-    pub(crate) fn text(&self) -> &str {
-        // Checked by `advance`.
-        std::str::from_utf8(&self.bytes).unwrap_or_default()
-    }
-
-    /// An error of the line last read.
-    pub(crate) fn problem(&self, problem: impl Into<String>) -> TaskError {
-        TaskError::line(&self.path, self.number, problem)
     }
 }
 
@@ -244,7 +170,6 @@ mod tests {
         assert!(fails("a.txt", b"x", Some("text")).contains("--column"));
         assert!(fails("a.csv", b"x,y\n1,2\n", None).contains("a.csv: no column \"text\"; it has "));
         assert!(fails("a.csv", b"text\n", None).contains("holds no rows"));
-        assert!(fails("a.txt", b"\x1f\x8b\x08", None).contains("compressed"));
         let missing = fails("a.jsonl", b"{\"a\": \"x\", \"text\": \"y\"}\n{\"a\": 1, \"b\": 2}", None);
         assert!(missing.contains("a.jsonl:2: no \"text\" in it, only a, b"), "{missing}");
         assert!(fails("a.jsonl", b"{\"text\": 7}", None).contains("expected a string in \"text\", found 7"));

@@ -1,28 +1,29 @@
 //! BEIR's `corpus.jsonl` and `queries.jsonl`.
 
-use std::path::Path;
-
 use serde_json::{Map, Value};
 
 use super::{Entries, Entry};
 use crate::TaskError;
-use crate::embed::texts::Lines;
+use crate::lines::Lines;
 
 /// Title, a space, text.
-pub(super) fn documents(path: &Path) -> Result<Vec<Entry>, TaskError> {
-    read(path, |object| {
+pub(super) fn documents(lines: Lines) -> Result<Vec<Entry>, TaskError> {
+    read(lines, |object| {
         let text = string(object, "text")?;
         let title = if object.contains_key("title") { string(object, "title")? } else { "" };
         Ok(format!("{title} {text}").trim().to_owned())
     })
 }
 
-pub(super) fn queries(path: &Path) -> Result<Vec<Entry>, TaskError> {
-    read(path, |object| Ok(string(object, "text")?.to_owned()))
+pub(super) fn queries(lines: Lines) -> Result<Vec<Entry>, TaskError> {
+    read(lines, |object| Ok(string(object, "text")?.to_owned()))
 }
 
-fn read(path: &Path, text: impl Fn(&Map<String, Value>) -> Result<String, String>) -> Result<Vec<Entry>, TaskError> {
-    let (mut lines, mut entries) = (Lines::open(path)?, Entries::default());
+fn read(
+    mut lines: Lines,
+    text: impl Fn(&Map<String, Value>) -> Result<String, String>,
+) -> Result<Vec<Entry>, TaskError> {
+    let mut entries = Entries::default();
     while lines.advance()? {
         let line = lines.text();
         if line.trim().is_empty() {
@@ -32,7 +33,7 @@ fn read(path: &Path, text: impl Fn(&Map<String, Value>) -> Result<String, String
         let object = object.map_err(|e| lines.problem(format!("expected a JSON object: {e}")))?;
         let entry = id(&object).and_then(|id| Ok((id, text(&object)?)));
         let (id, text) = entry.map_err(|problem| lines.problem(problem))?;
-        entries.push(lines.number, id, text).map_err(|problem| lines.problem(problem))?;
+        entries.push(lines.number(), id, text).map_err(|problem| lines.problem(problem))?;
     }
     Ok(entries.list)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::TaskError;
-use crate::embed::texts::Lines;
+use crate::lines::Lines;
 
 /// A line of the file.
 pub(super) struct Judgement {
@@ -49,7 +49,7 @@ pub(super) fn read(path: &Path, scale: Scale) -> Result<(Vec<Judgement>, &'stati
             }
         };
         let grade = match number.parse::<i32>() {
-            Err(_) if lines.number == 1 => continue, // the header
+            Err(_) if lines.number() == 1 => continue, // the header
             Err(_) => return Err(lines.problem(format!("expected a whole number as the last cell, found {number:?}"))),
             Ok(code) if as_codes => match code {
                 1..=4 => 5 - code as u32,
@@ -62,7 +62,7 @@ pub(super) fn read(path: &Path, scale: Scale) -> Result<(Vec<Judgement>, &'stati
             Ok(grade) => u32::try_from(grade).unwrap_or(0),
         };
         let (query, document) = (query.to_owned(), document.to_owned());
-        list.push(Judgement { line: lines.number, query, document, grade });
+        list.push(Judgement { line: lines.number(), query, document, grade });
     }
     if list.is_empty() {
         return Err(TaskError::file(path, "holds no judgements; expected lines of query, document and grade"));

@@ -33,8 +33,8 @@ use std::path::Path;
 
 use crate::TaskError;
 use crate::embed::search::Index;
-use crate::embed::texts::Lines;
 use crate::embed::vectors::Vectors;
+use crate::lines::Lines;
 use crate::metrics::retrieval::{RetrievalScores, evaluate};
 use judgements::{Judgement, Scale};
 
@@ -92,11 +92,12 @@ impl Collection {
     /// query, two judgements of one document for one query that differ. [`TaskError::File`] for a file that holds nothing, or
     /// judgements of which no document is known.
     pub fn open(corpus: &Path, queries: &Path, qrels: &Path) -> Result<Collection, TaskError> {
-        let layout = layout_of(corpus)?;
-        if layout_of(queries)? != layout {
-            let problem =
-                format!("is written in another way than {}; expected files of one collection", corpus.display());
-            return Err(TaskError::file(queries, problem));
+        let (mut corpus, mut queries) = (Lines::open(corpus)?, Lines::open(queries)?);
+        let layout = layout_of(&mut corpus)?;
+        if layout_of(&mut queries)? != layout {
+            let corpus = corpus.path().display();
+            let problem = format!("is written in another way than {corpus}; expected files of one collection");
+            return Err(TaskError::file(queries.path(), problem));
         }
         let (documents, asked, scale) = match layout {
             Layout::Beir => (beir::documents(corpus)?, beir::queries(queries)?, Scale::Grades),
@@ -173,22 +174,23 @@ impl Collection {
     }
 }
 
-/// How a file is written, by its first line that is not blank.
-fn layout_of(path: &Path) -> Result<Layout, TaskError> {
-    let mut lines = Lines::open(path)?;
+/// How a file is written, by its first line that is not blank; that line is put back.
+fn layout_of(lines: &mut Lines) -> Result<Layout, TaskError> {
     while lines.advance()? {
-        match lines.text().trim_start() {
-            "" => {}
-            line if line.starts_with('{') => return Ok(Layout::Beir),
-            line if line.starts_with(".I ") => return Ok(Layout::Smart),
+        let layout = match lines.text().trim_start() {
+            "" => continue,
+            line if line.starts_with('{') => Layout::Beir,
+            line if line.starts_with(".I ") => Layout::Smart,
             line => {
                 let start: String = line.chars().take(20).collect();
                 let problem = format!("expected JSON ({{\"_id\": …}}, as BEIR's) or .I (SMART), found {start:?}");
                 return Err(lines.problem(problem));
             }
-        }
+        };
+        lines.put_back();
+        return Ok(layout);
     }
-    Err(TaskError::file(path, "holds nothing; expected documents or queries"))
+    Err(TaskError::file(lines.path(), "holds nothing; expected documents or queries"))
 }
 
 /// Entries as they are read: an id comes once.

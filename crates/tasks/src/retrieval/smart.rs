@@ -1,10 +1,8 @@
 //! The SMART system's files: `.I` number, then fields that each begin with a line of a point and a letter.
 
-use std::path::Path;
-
 use super::{Entries, Entry};
 use crate::TaskError;
-use crate::embed::texts::Lines;
+use crate::lines::Lines;
 
 /// Fields by their letter; a field that comes twice in one entry goes on.
 #[derive(Default)]
@@ -28,17 +26,17 @@ impl Fields {
 }
 
 /// Documents by their `.I` numbers.
-pub(super) fn documents(path: &Path) -> Result<Vec<Entry>, TaskError> {
-    read(path, |number, _| number)
+pub(super) fn documents(lines: Lines) -> Result<Vec<Entry>, TaskError> {
+    read(lines, |number, _| number)
 }
 
 /// Queries by their place in the file, from 1.
-pub(super) fn queries(path: &Path) -> Result<Vec<Entry>, TaskError> {
-    read(path, |_, place| place.to_string())
+pub(super) fn queries(lines: Lines) -> Result<Vec<Entry>, TaskError> {
+    read(lines, |_, place| place.to_string())
 }
 
-fn read(path: &Path, id: impl Fn(String, usize) -> String) -> Result<Vec<Entry>, TaskError> {
-    let (mut lines, mut entries) = (Lines::open(path)?, Entries::default());
+fn read(mut lines: Lines, id: impl Fn(String, usize) -> String) -> Result<Vec<Entry>, TaskError> {
+    let mut entries = Entries::default();
     let mut current: Option<(usize, String, Fields)> = None;
     let mut letter = None;
     loop {
@@ -50,7 +48,7 @@ fn read(path: &Path, id: impl Fn(String, usize) -> String) -> Result<Vec<Entry>,
         {
             let id = id(number, entries.list.len() + 1);
             let pushed = entries.push(start, id, fields.text());
-            pushed.map_err(|problem| TaskError::line(path, start, problem))?;
+            pushed.map_err(|problem| TaskError::line(lines.path(), start, problem))?;
         }
         let Some(line) = line else { return Ok(entries.list) };
         if let Some(number) = begins {
@@ -58,7 +56,7 @@ fn read(path: &Path, id: impl Fn(String, usize) -> String) -> Result<Vec<Entry>,
             if number.is_empty() {
                 return Err(lines.problem("expected a number after .I"));
             }
-            current = Some((lines.number, number.to_owned(), Fields::default()));
+            current = Some((lines.number(), number.to_owned(), Fields::default()));
             letter = None;
             continue;
         }

@@ -1,13 +1,14 @@
 //! `cloze predict`: a fine-tuned model and rows → predictions, one JSON object a line.
 
-use std::io::{BufRead, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context, Result, bail};
-use cloze_tasks::Network;
 use cloze_tasks::datasets::{Need, plain_name};
 use cloze_tasks::files::{FromFiles, Notes, Options};
+use cloze_tasks::lines::Lines;
+use cloze_tasks::{Network, TaskError};
 use serde_json::{Value, json};
 
 use super::{DataArguments, FineTuned, ForTask, Kind, for_kind};
@@ -102,10 +103,9 @@ fn is_structured(path: &Path, kind: Kind) -> bool {
 
 /// Answers lines in their order, as many together as are there.
 fn answer_lines<T: FromFiles>(network: &Network, task: &T, options: &Options, input: &Path) -> Result<()> {
-    let standard = input == Path::new("-");
-    let name = if standard { "standard input".to_owned() } else { input.display().to_string() };
-    let lines = read_ahead(input, standard)?;
-    let mut number = 0;
+    let lines = Lines::open(input)?;
+    let name = lines.path().display().to_string();
+    let lines = read_ahead(lines);
     let mut rows = 0;
     while let Ok(first) = lines.recv() {
         let mut chunk = vec![first];
@@ -119,26 +119,30 @@ fn answer_lines<T: FromFiles>(network: &Network, task: &T, options: &Options, in
         // A line that cannot be read ends the work, but those before it are answered.
         let mut wrong = None;
         for line in chunk {
-            number += 1;
             let row = match line {
-                Ok(line) if line.trim().is_empty() => continue,
-                Ok(line) => task.parse_line(options, &line, &network.tokenizer).map_err(anyhow::Error::from),
+                Ok((_, line)) if line.trim().is_empty() => continue,
+                Ok((number, line)) => {
+                    let row = task.parse_line(options, &line, &network.tokenizer);
+                    row.map(|row| (number, row)).with_context(|| format!("{name}, line {number}"))
+                }
                 Err(error) => Err(error.into()),
             };
-            match row.with_context(|| format!("{name}, line {number}")) {
-                Ok(row) => parsed.push(row),
+            match row {
+                Ok((number, row)) => {
+                    places.push(number);
+                    parsed.push(row);
+                }
                 Err(error) => {
                     wrong = Some(error);
                     break;
                 }
             }
-            places.push(number);
         }
         let found = network.predict(task, &parsed, &mut |_| ());
         // A row that cannot be answered is one of these lines.
         let found = found.with_context(|| match (places.first(), places.last()) {
             (Some(first), Some(last)) if first != last => format!("{name}, lines {first} to {last}"),
-            _ => format!("{name}, line {number}"),
+            (place, _) => format!("{name}, line {}", place.copied().unwrap_or_default()),
         })?;
         rows += found.len();
         let mut out = std::io::stdout().lock();
@@ -156,27 +160,23 @@ fn answer_lines<T: FromFiles>(network: &Network, task: &T, options: &Options, in
     Ok(())
 }
 
-/// The lines of a file, read ahead by a thread, so that those that are there can be answered together.
-fn read_ahead(input: &Path, standard: bool) -> Result<Receiver<std::io::Result<String>>> {
-    let file = if standard {
-        None
-    } else {
-        Some(std::fs::File::open(input).with_context(|| format!("cannot open {}", input.display()))?)
-    };
-    let (to, lines) = sync_channel(CHUNK);
+/// Lines with their numbers, read ahead by a thread, so that those that are there can be answered together.
+fn read_ahead(mut lines: Lines) -> Receiver<Result<(usize, String), TaskError>> {
+    let (to, ahead) = sync_channel(CHUNK);
     std::thread::spawn(move || {
-        let reader: Box<dyn BufRead> = match file {
-            Some(file) => Box::new(std::io::BufReader::new(file)),
-            None => Box::new(std::io::BufReader::new(std::io::stdin())),
-        };
-        for line in reader.lines() {
+        loop {
+            let line = match lines.advance() {
+                Ok(false) => return,
+                Ok(true) => Ok((lines.number(), lines.text().to_owned())),
+                Err(error) => Err(error),
+            };
             let failed = line.is_err();
             if to.send(line).is_err() || failed {
                 return;
             }
         }
     });
-    Ok(lines)
+    ahead
 }
 
 fn print<P: serde::Serialize>(predictions: &[P], before: usize) -> Result<()> {
