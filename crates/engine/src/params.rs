@@ -225,11 +225,6 @@ impl Parameters {
         self.declared[id.0].rate = rate;
     }
 
-    /// Whether the optimizer changes this parameter.
-    pub fn learns(&self, id: ParamId) -> bool {
-        self.declared[id.0].rate != 0.0
-    }
-
     /// The parts of the arena that learn.
     pub(crate) fn learning_ranges(&self) -> Vec<Range<usize>> {
         let mut ranges: Vec<Range<usize>> = Vec::new();

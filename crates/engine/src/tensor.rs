@@ -113,11 +113,6 @@ impl Tensor {
             DType::I32 => panic!("to_vec_f32 of an i32 tensor"),
         }
     }
-
-    /// The elements as `i32`, copied to the host; panics on reals.
-    pub fn to_vec_i32(&self) -> Vec<i32> {
-        self.slice::<i32>().to_vec()
-    }
 }
 
 /// Calls `$body` with the type alias `$E` bound to the Rust type of a real-valued dtype.

@@ -91,7 +91,7 @@ pub struct KnownFile {
     pub columns: Option<TextColumns>,
 }
 
-/// How the paper fine-tuned. Adam with weight decay 0.01, warm-up and linear decay as the authors' scripts
+/// How the paper fine-tuned. The rest of the authors' scripts
 /// (`run_classifier.py`, `run_squad.py`) have them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
@@ -99,74 +99,41 @@ pub struct Settings {
     pub batch_size: usize,
     /// Passes over the training data.
     pub epochs: usize,
-    /// The learning rate to begin with: the paper's if it names one, else one of `learning_rates`.
+    /// The learning rate to begin with: the paper's if it names one, else one of those that it chose among.
     pub learning_rate: f64,
-    /// The rates the paper chose among, by the score on the dev set.
-    pub learning_rates: &'static [f64],
-    /// Share of the steps over which the rate rises.
-    pub warmup: f64,
     /// Tokens of an input at most.
     pub max_length: usize,
     /// Tokens from one window of a long context to the next, where contexts are read in windows.
     pub stride: Option<usize>,
     /// Tokens of a question at most, where there are questions.
     pub max_question: Option<usize>,
-    /// Where the numbers are from.
-    pub source: &'static str,
 }
 
-const ALL_RATES: &[f64] = &[5e-5, 4e-5, 3e-5, 2e-5];
+/// Devlin et al. 2019, section 4.1 (batch, epochs, rates tried); google-research/bert README (length 128, rate 2e-5).
+const GLUE: Settings =
+    Settings { batch_size: 32, epochs: 3, learning_rate: 2e-5, max_length: 128, stride: None, max_question: None };
 
-const GLUE: Settings = Settings {
-    batch_size: 32,
-    epochs: 3,
-    learning_rate: 2e-5,
-    learning_rates: ALL_RATES,
-    warmup: 0.1,
-    max_length: 128,
-    stride: None,
-    max_question: None,
-    source: "Devlin et al. 2019, section 4.1 (batch, epochs, rates tried); google-research/bert README (length 128, rate 2e-5)",
-};
+/// Devlin et al. 2019, section 4.2 (batch, epochs, rate); google-research/bert run_squad.py and README (length 384,
+/// stride 128, question 64).
+const SQUAD1: Settings =
+    Settings { learning_rate: 5e-5, max_length: 384, stride: Some(128), max_question: Some(64), ..GLUE };
 
-const SQUAD1: Settings = Settings {
-    learning_rate: 5e-5,
-    learning_rates: &[5e-5],
-    max_length: 384,
-    stride: Some(128),
-    max_question: Some(64),
-    source: "Devlin et al. 2019, section 4.2 (batch, epochs, rate); google-research/bert run_squad.py and README (length 384, stride 128, question 64)",
-    ..GLUE
-};
+/// Devlin et al. 2019, section 4.3 (batch, epochs, rate); google-research/bert run_squad.py and README (length 384,
+/// stride 128, question 64).
+const SQUAD2: Settings = Settings { batch_size: 48, epochs: 2, ..SQUAD1 };
 
-const SQUAD2: Settings = Settings {
-    batch_size: 48,
-    epochs: 2,
-    source: "Devlin et al. 2019, section 4.3 (batch, epochs, rate); google-research/bert run_squad.py and README (length 384, stride 128, question 64)",
-    ..SQUAD1
-};
+/// Devlin et al. 2019, section 4.4 (batch, epochs, rate); the length is not stated.
+const SWAG: Settings = Settings { batch_size: 16, ..GLUE };
 
-const SWAG: Settings = Settings {
-    batch_size: 16,
-    learning_rates: &[2e-5],
-    source: "Devlin et al. 2019, section 4.4 (batch, epochs, rate); the length is not stated",
-    ..GLUE
-};
-
-const CONLL: Settings = Settings {
-    learning_rate: 5e-5,
-    learning_rates: &[5e-5, 3e-5, 2e-5],
-    source: "Devlin et al. 2019, appendix A.3 (ranges: batch 16 or 32, 2 to 4 epochs); the choice for CoNLL-2003 and the length are not stated",
-    ..GLUE
-};
+/// Devlin et al. 2019, appendix A.3 (ranges: batch 16 or 32, 2 to 4 epochs); the choice for CoNLL-2003 and the length
+/// are not stated.
+const CONLL: Settings = Settings { learning_rate: 5e-5, ..GLUE };
 
 /// A task known by name.
 #[derive(Clone, Debug)]
 pub struct Known {
     /// Its name.
     pub name: &'static str,
-    /// What it is, for a list of tasks.
-    pub title: &'static str,
     /// What a model does.
     pub kind: TaskKind,
     /// The names of the labels by number; none for scores, answers and endings. Files may hold their numbers
@@ -288,10 +255,9 @@ fn three(texts: &[&'static str], label: &'static str) -> Vec<KnownFile> {
 }
 
 /// What GLUE's classification tasks have in common: the rest is given by each.
-fn glue(name: &'static str, title: &'static str, labels: &'static [&'static str]) -> Known {
+fn glue(name: &'static str, labels: &'static [&'static str]) -> Known {
     Known {
         name,
-        title,
         kind: TaskKind::Classify,
         labels,
         metrics: &[Metric::Accuracy],
@@ -307,7 +273,7 @@ fn sst2() -> Known {
     Known {
         files: three(&["sentence"], "label"),
         exported: columns(&["sentence"], Some("label")),
-        ..glue("sst2", "GLUE SST-2: is a film review positive?", &["negative", "positive"])
+        ..glue("sst2", &["negative", "positive"])
     }
 }
 
@@ -323,7 +289,7 @@ fn cola() -> Known {
             file(Split::Test, "test.tsv", columns(&["sentence"], None)),
         ],
         exported: columns(&["sentence"], Some("label")),
-        ..glue("cola", "GLUE CoLA: is a sentence grammatical?", &["unacceptable", "acceptable"])
+        ..glue("cola", &["unacceptable", "acceptable"])
     }
 }
 
@@ -337,7 +303,7 @@ fn mrpc() -> Known {
         best: Metric::F1,
         files,
         exported: columns(&["sentence1", "sentence2"], Some("label")),
-        ..glue("mrpc", "GLUE MRPC: do two sentences say the same?", &["not_equivalent", "equivalent"])
+        ..glue("mrpc", &["not_equivalent", "equivalent"])
     }
 }
 
@@ -346,7 +312,7 @@ fn rte() -> Known {
     Known {
         files: three(&texts, "label"),
         exported: columns(&texts, Some("label")),
-        ..glue("rte", "GLUE RTE: does a text entail a sentence?", &["entailment", "not_entailment"])
+        ..glue("rte", &["entailment", "not_entailment"])
     }
 }
 
@@ -362,7 +328,7 @@ fn stsb() -> Known {
         best: Metric::Spearman,
         files,
         exported: columns(&texts, Some("label")),
-        ..glue("stsb", "GLUE STS-B: how alike are two sentences, from 0 to 5?", &[])
+        ..glue("stsb", &[])
     }
 }
 
@@ -371,7 +337,7 @@ fn qnli() -> Known {
     Known {
         files: three(&texts, "label"),
         exported: columns(&texts, Some("label")),
-        ..glue("qnli", "GLUE QNLI: does a sentence answer a question?", &["entailment", "not_entailment"])
+        ..glue("qnli", &["entailment", "not_entailment"])
     }
 }
 
@@ -387,11 +353,7 @@ fn mnli() -> Known {
             file(Split::TestMismatched, "test_mismatched.tsv", columns(&texts, None)),
         ],
         exported: columns(&["premise", "hypothesis"], Some("label")),
-        ..glue(
-            "mnli",
-            "GLUE MNLI: does a sentence follow from another, or contradict it?",
-            &["entailment", "neutral", "contradiction"],
-        )
+        ..glue("mnli", &["entailment", "neutral", "contradiction"])
     }
 }
 
@@ -403,7 +365,7 @@ fn qqp() -> Known {
         files: three(&texts, "is_duplicate"),
         exported: columns(&texts, Some("label")),
         ragged: RaggedRows::Skip,
-        ..glue("qqp", "GLUE QQP: do two questions ask the same?", &["not_duplicate", "duplicate"])
+        ..glue("qqp", &["not_duplicate", "duplicate"])
     }
 }
 
@@ -412,11 +374,7 @@ fn wnli() -> Known {
     Known {
         files: three(&texts, "label"),
         exported: columns(&texts, Some("label")),
-        ..glue(
-            "wnli",
-            "GLUE WNLI: is a pronoun resolved rightly? (the paper leaves it out)",
-            &["not_entailment", "entailment"],
-        )
+        ..glue("wnli", &["not_entailment", "entailment"])
     }
 }
 
@@ -427,14 +385,13 @@ fn squad1() -> Known {
         best: Metric::F1,
         files: vec![file(Split::Train, "train-v1.1.json", None), file(Split::Dev, "dev-v1.1.json", None)],
         settings: SQUAD1,
-        ..glue("squad1", "SQuAD 1.1: where does a text answer a question?", &[])
+        ..glue("squad1", &[])
     }
 }
 
 fn squad2() -> Known {
     Known {
         name: "squad2",
-        title: "SQuAD 2.0: where does a text answer a question, if it does?",
         files: vec![file(Split::Train, "train-v2.0.json", None), file(Split::Dev, "dev-v2.0.json", None)],
         settings: SQUAD2,
         ..squad1()
@@ -457,11 +414,7 @@ fn conll2003() -> Known {
             file(Split::Test, "test.txt", None),
         ],
         settings: CONLL,
-        ..glue(
-            "conll2003",
-            "CoNLL-2003: names of persons, organisations, places",
-            &["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"],
-        )
+        ..glue("conll2003", &["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"])
     }
 }
 
@@ -474,7 +427,7 @@ fn swag() -> Known {
             file(Split::Test, "test.csv", None),
         ],
         settings: SWAG,
-        ..glue("swag", "SWAG: which of four endings comes next?", &[])
+        ..glue("swag", &[])
     }
 }
 

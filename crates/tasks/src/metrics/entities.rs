@@ -28,17 +28,6 @@ pub fn entities<S: AsRef<str>>(tags: &[S]) -> Vec<Entity> {
     reader.finish()
 }
 
-/// A sentence's tags in BIO (IOB2), from any scheme: each entity's first token has `B-`, the others `I-`, the rest is `O`.
-pub fn to_bio<S: AsRef<str>>(tags: &[S]) -> Vec<String> {
-    let mut bio = vec!["O".to_string(); tags.len()];
-    for Entity { kind, start, end } in entities(tags) {
-        for (tag, prefix) in bio[start..end].iter_mut().zip(["B"].into_iter().chain(std::iter::repeat("I"))) {
-            *tag = format!("{prefix}-{kind}");
-        }
-    }
-    bio
-}
-
 /// seqeval's `get_entities`, a tag at a time.
 struct Reader {
     found: Vec<Entity>,
@@ -121,23 +110,6 @@ pub fn entity_scores<S: AsRef<str>, P: AsRef<str>>(gold: &[Vec<S>], predicted: &
     by_type.values().for_each(|&counts| all += counts);
     let by_type: BTreeMap<String, Score> = by_type.into_iter().map(|(kind, counts)| (kind, counts.score())).collect();
     EntityScores { micro: all.score(), macro_average: Score::macro_average(by_type.values().copied()), by_type }
-}
-
-/// The counts of each sentence over all types. Summed over any choice of sentences they give its micro score, so that a
-/// bootstrap need not read the tags again.
-///
-/// # Panics
-/// As [`entity_scores`].
-pub fn sentence_counts<S: AsRef<str>, P: AsRef<str>>(gold: &[Vec<S>], predicted: &[Vec<P>]) -> Vec<Counts> {
-    assert_paired(gold.len(), predicted.len());
-    let pairs = gold.iter().zip(predicted);
-    pairs
-        .map(|(gold, predicted)| {
-            let mut all = Counts::default();
-            counts(std::slice::from_ref(gold), std::slice::from_ref(predicted)).values().for_each(|&c| all += c);
-            all
-        })
-        .collect()
 }
 
 /// The counts of each type.
@@ -248,11 +220,6 @@ mod tests {
                 assert_score(scores.by_type[kind], expected, &format!("{name}: {kind}"));
             }
             assert_close(token_accuracy(&gold, &predicted), report.accuracy, 1e-12, name);
-            if !name.starts_with("odd") {
-                let mut sum = Counts::default();
-                sentence_counts(&gold, &predicted).into_iter().for_each(|c| sum += c);
-                assert_eq!(sum.score(), scores.micro, "{name}");
-            }
         }
     }
 
@@ -263,39 +230,6 @@ mod tests {
         assert_eq!(entity_scores(&none, &none), zero);
         assert_eq!(entity_scores(&[vec!["O"]], &[vec!["O"]]), zero);
         assert_eq!(token_accuracy(&none, &none), 0.0);
-        assert_eq!(sentence_counts(&[vec!["O"]], &[vec!["O"]]), [Counts::default()]);
-    }
-
-    #[test]
-    fn every_scheme_becomes_bio() {
-        for (from, bio) in [
-            // IOB1: B only where an entity follows another of its type.
-            ("I-A I-A O I-A B-A I-B", "B-A I-A O B-A B-A B-B"),
-            // BIOES
-            ("S-A B-A E-A O B-B I-B E-B S-B", "B-A B-A I-A O B-B I-B I-B B-B"),
-            // BIO stays.
-            ("B-A I-A B-A O B-B", "B-A I-A B-A O B-B"),
-            // Not allowed in any.
-            ("O E-A I-A I-B", "O B-A B-A B-B"),
-            ("", ""),
-        ] {
-            assert_eq!(to_bio(&tags(from)).join(" "), bio, "{from}");
-        }
-    }
-
-    #[test]
-    fn bio_has_the_same_entities() {
-        let Fixture { flat, .. } = read("entities");
-        let mut tried = 0;
-        for (text, expected) in &flat {
-            let bio = to_bio(&tags(text)).join(" ");
-            assert_eq!(tags(&bio).len(), tags(text).len());
-            if tags(text).iter().all(|t| t.starts_with(['B', 'I', 'O', 'E', 'S'])) {
-                assert_eq!(&found(&bio), expected, "{text} as {bio}");
-                tried += 1;
-            }
-        }
-        assert!(tried > 450, "{tried}");
     }
 
     #[test]

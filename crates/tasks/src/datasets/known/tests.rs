@@ -10,7 +10,6 @@ fn every_name_is_a_task_and_its_settings_are_whole() {
         let task = Known::named(name).unwrap();
         assert_eq!(task.name, name);
         assert!(task.metrics.contains(&task.best), "{name}");
-        assert!(task.settings.learning_rates.contains(&task.settings.learning_rate), "{name}");
         let texts = matches!(task.kind, TaskKind::Classify | TaskKind::Regress);
         let labelled = matches!(task.kind, TaskKind::Classify | TaskKind::Tag);
         assert_eq!(labelled, Labels::given(task.labels.iter().copied()).is_ok(), "{name}");
