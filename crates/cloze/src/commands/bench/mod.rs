@@ -68,6 +68,14 @@ struct Shape {
     vocab: usize,
 }
 
+impl Shape {
+    /// Refuses what has no effect.
+    fn check(&self, training: bool) -> Result<()> {
+        anyhow::ensure!(training || !self.recompute, "--recompute is for training: a forward pass alone keeps nothing");
+        Ok(())
+    }
+}
+
 /// What is measured.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -130,6 +138,7 @@ pub fn run(work: &Work, terminal: &Terminal) -> Result<()> {
         Work::Sweep(arguments) => return sweep::run(arguments, terminal),
     };
     let Arguments { shape, steps, profile, json } = arguments;
+    shape.check(training)?;
     let bar = terminal.progress("bench", Some((WARM_UP + steps) as u64));
     let measured =
         measure(shape, training, terminal.threads, *steps, *profile, &mut |step, what| bar.set(step as u64, what))?;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use cloze_engine::Device;
 
 use super::{Measured, Shape, WARM_UP, measure};
+use crate::commands::check_out;
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -34,7 +35,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 3, value_name = "K", value_parser = crate::positive)]
     steps: usize,
 
-    /// The folder to write
+    /// The folder to write, which must not hold anything
     #[arg(long, default_value = "sweep", value_name = "DIR")]
     out: PathBuf,
 
@@ -126,6 +127,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         base.hidden,
         base.heads
     );
+    base.check(!infer)?;
+    check_out(out)?;
     let threads = Device::cpu(terminal.threads)?.threads();
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let csv = out.join("sweep.csv");

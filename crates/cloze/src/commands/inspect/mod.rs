@@ -78,6 +78,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     if arguments.write_batches.is_some() && kind != Kind::Recipe {
         bail!("--write-batches needs a recipe; {} is none", path.display());
     }
+    if !arguments.overrides.is_empty() && kind != Kind::Recipe {
+        bail!("--set needs a recipe; {} is none", path.display());
+    }
     match kind {
         Kind::Model => model::show(path, arguments, terminal),
         Kind::Run => run_folder::show(path, arguments, terminal),

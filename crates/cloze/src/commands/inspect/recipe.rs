@@ -149,7 +149,9 @@ fn write(recipe: &Recipe, file: &Path, steps: std::ops::Range<u64>, json: bool) 
     let source = BatchSource::new(documents, TokenTable::from(&tokenizer), recipe.batch_options(0))?;
     // A step of A micro-batches is A batches in a row.
     let accumulate = u64::from(phase.accumulate);
-    let range = steps.start * accumulate..steps.end * accumulate;
+    let end = steps.end.checked_mul(accumulate).filter(|&end| end > 0);
+    let end = end.with_context(|| format!("--steps {}..{}: no such batches", steps.start, steps.end))?;
+    let range = steps.start * accumulate..end;
     write_batches(&source, range.clone(), file)?;
     let mut out = std::io::stdout().lock();
     let batches = range.end - range.start;

@@ -4,8 +4,9 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use cloze_data::batch::BatchOptions;
+use cloze_data::batch::{BatchOptions, BatchSource};
 use cloze_data::shards::{Documents, Shards, Split};
+use cloze_data::{DataError, TokenTable};
 use cloze_text::Tokenizer;
 use serde_json::json;
 
@@ -48,7 +49,7 @@ pub(super) fn show_folder(dir: &Path, arguments: &Arguments, terminal: &Terminal
         write_report(&mut out, &manifest.report, terminal)?;
     }
     let documents = shards.split(Split::Train);
-    let options = BatchOptions::default();
+    let options = drawn(documents, &tokenizer);
     examples::show(&mut out, documents, &tokenizer, &options, arguments.examples, arguments.json, terminal)
 }
 
@@ -71,13 +72,24 @@ pub(super) fn show_file(path: &Path, arguments: &Arguments, terminal: &Terminal)
             format::count(documents.tokens())
         )?;
     }
+    if arguments.examples == 0 {
+        return Ok(());
+    }
     let folder = path.parent().unwrap_or(Path::new(".")).join("tokenizer");
     let tokenizer = match Tokenizer::open(&folder) {
         Ok(tokenizer) => tokenizer,
         Err(_) if arguments.json => return Ok(()),
         Err(error) => bail!("no examples without the tokenizer that lies beside a shard: {error}"),
     };
-    // A lone shard may hold a single document, from which no random next sentence can be drawn.
-    let options = BatchOptions { nsp: documents.len() > 1, ..BatchOptions::default() };
+    let options = drawn(&documents, &tokenizer);
     examples::show(&mut out, &documents, &tokenizer, &options, arguments.examples, arguments.json, terminal)
+}
+
+/// How examples are drawn: in sentence pairs, where the documents give any.
+fn drawn(documents: &Documents, tokenizer: &Tokenizer) -> BatchOptions {
+    let pairs = BatchOptions::default();
+    match BatchSource::new(documents.clone(), TokenTable::from(tokenizer), pairs.clone()) {
+        Err(DataError::Sampling { .. }) => BatchOptions { nsp: false, ..pairs },
+        _ => pairs,
+    }
 }
