@@ -213,6 +213,8 @@ fn texts_are_classified() {
     let table = bench.file("new.csv", "id,text\n1,\"a quiet owl leaves rome\"\n");
     assert_eq!(predict("classify", &model, &table, "")[0]["label"], "owl");
     assert_eq!(predict("classify", &model, &file, "").len(), 8);
+    let unknown = bench.file("test.tsv", "text\tlabel\na quiet owl leaves rome\t-1\n");
+    assert_eq!(predict("classify", &model, &unknown, "")[0]["label"], "owl");
 }
 
 #[test]
@@ -252,6 +254,8 @@ fn words_are_tagged() {
     assert_eq!(entity["characters"], serde_json::json!([12, 17]));
     assert_eq!(found[1]["tags"], serde_json::json!(["O", "O", "O", "B-PER"]));
     assert_eq!(predict("tag", &model, &file, "").len(), 3);
+    let other_labels = bench.file("pos.conll", "anna NOUN\nleaves VERB\n");
+    assert_eq!(predict("tag", &model, &other_labels, "")[0]["tags"][0], "B-PER");
 
     // The feature-based way.
     let paths = bench.paths("features");
@@ -296,6 +300,15 @@ fn endings_are_chosen() {
     let line = "{\"context\": \"the fox\", \"choices\": [\". . red\", \"leaves rome\"]}";
     let found = predict("choose", &model, "-", line);
     assert_eq!((&found[0]["choice"], &found[0]["ending"]), (&1.into(), &"leaves rome".into()), "{found:?}");
+    // A line is read as a file's row is: under any of its keys, with what each ending begins with.
+    for line in [
+        "{\"ctx\": \"the fox\", \"ending_prefix\": \"leaves\", \"endings\": [\"red\", \"rome\"], \"label\": \"-1\"}",
+        "{\"sent1\": \"the fox\", \"sent2\": \"leaves\", \"ending0\": \"red\", \"ending1\": \"rome\", \"label\": 7}",
+    ] {
+        let found = predict("choose", &model, "-", line);
+        let ending = found[0]["ending"].as_str().unwrap();
+        assert!(["leaves red", "leaves rome"].contains(&ending), "{found:?}");
+    }
 }
 
 /// The options of a run of so many epochs.
@@ -660,6 +673,24 @@ fn bad_rows_are_named_with_file_line_and_column() {
     train("classify", &good, &good, &["--max-len", "2"], &["max-len", "is 2", "3 at least"]);
 }
 
+/// `--metric` was forgotten: a resumed run could go on by another score, and `evaluate` began with another.
+#[test]
+fn the_score_that_decided_is_remembered() {
+    let bench = Bench::new();
+    let file = bench.file("texts.tsv", TEXTS);
+    let paths = bench.paths("run");
+    let outcome = json(&success(&bench.finetune("classify", &file, &paths, &["--metric", "matthews", "--json"]), ""));
+    assert_eq!(outcome["runs"][0]["best"]["metric"], "matthews", "{outcome}");
+    let model = outcome["model"].as_str().unwrap();
+    let first_score = |more: &[&str]| {
+        let base = ["evaluate", "classify", "--model", model, "--data", &file, "--quiet"];
+        let shown = success(&[&base[..], more].concat(), "");
+        shown.lines().nth(1).unwrap().split(' ').next().unwrap().to_owned()
+    };
+    assert_eq!(first_score(&[]), "matthews");
+    assert_eq!(first_score(&["--metric", "accuracy"]), "accuracy");
+}
+
 #[test]
 fn bad_settings_are_refused_before_anything_is_written() {
     let bench = Bench::new();
@@ -682,12 +713,17 @@ fn bad_settings_are_refused_before_anything_is_written() {
     refused("classify", &file, &["--layer-decay", "0"], &["layer-decay", "above 0"]);
     refused("classify", &file, &["--warmup", "NaN"], &["warmup", "NaN", "0 to 1"]);
     refused("classify", &file, &["--seed", "18446744073709551615"], &["seed", "18446744073709551615"]);
+    refused("classify", &file, &["--seed", "9223372036854775807", "--seeds", "2"], &["seed", "9223372036854775808"]);
     refused("classify", &file, &["--seed", "18446744073709551615", "--seeds", "2"], &["seed", "18446744073709551615"]);
     refused("classify", &file, &["--task", "stsb"], &["stsb", "regress"]);
     refused("classify", &file, &["--task", "sst3"], &["sst3", "sst2"]);
     refused("classify", &file, &["--text", "#0"], &["#0"]);
     refused("regress", &numbers, &["--metric", "accuracy"], &["--metric accuracy", "regress", "pearson or spearman"]);
     refused("tag", &tags, &["--metric", "accuracy"], &["--metric", "tag"]);
+    refused("tag", &tags, &["--stride", "4"], &["--stride has no effect", "to tag", "classify, regress, answer"]);
+    refused("classify", &file, &["--context"], &["--context has no effect", "to classify", "is for tag"]);
+    let own_labels = ["evaluate", "classify", "--model", &paths[0], "--data", &file, "--labels", "a,b"];
+    fails(&own_labels, &["--labels", "a fine-tuned model has its labels"]);
     refused("classify", &file, &["--resume"], &["out", "no fine-tuning to resume", "without --resume"]);
 
     let none = ["finetune", "classify", "--model", &paths[0], "--out", &paths[1]];

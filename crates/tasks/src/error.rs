@@ -64,7 +64,7 @@ pub enum TaskError {
     #[error("there are no {0} rows; give a file with at least one")]
     NoRows(&'static str),
     /// The rows of a run to resume are not those that it began with.
-    #[error("{}: the run began with other rows or another --max-len; give the same files again, or choose another --out", .0.display())]
+    #[error("{}: the run began with other rows or labels; give the same files and options again, or choose another --out", .0.display())]
     OtherRows(PathBuf),
     /// Several steps in a row, or all of a short run, had a loss or gradient that is not finite.
     #[error(

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::TaskError;
 use crate::answer::{ExtractOptions, WindowOptions};
 use crate::datasets::Need;
-use crate::datasets::choice::Choices;
+use crate::datasets::choice::{Choice, Choices};
 use crate::datasets::classification::{LabelledTexts, TextColumns};
 use crate::datasets::known::{Known, Metric};
 use crate::datasets::labels::Labels;
@@ -240,11 +240,23 @@ fn text_of_line(options: &Options, line: &str) -> Result<Text, TaskError> {
     let [text, pair, _] = &options.columns;
     if let Some(object) = json_line(line)? {
         let known = options.known.as_ref().and_then(|known| known.exported.as_ref());
-        let text = key_of(&text.clone().or(known.map(|columns| columns.text.clone())), "text");
-        let pair = pair.clone().or(known.and_then(|columns| columns.pair.clone()));
-        let pair = pair.map(|column| string_of(&object, &key_of(&Some(column), "pair"))).transpose()?;
-        let second = || object.get("pair").and_then(Value::as_str).map(str::to_owned);
-        return Ok(Text { text: string_of(&object, &text)?, pair: pair.or_else(second) });
+        // A known task's own key where the line has it, else the plain one.
+        let known_or = |known: Option<&Column>, plain: &'static str| {
+            let known = known.map(|column| key_of(&Some(column.clone()), plain));
+            known.filter(|key| object.contains_key(key) || !object.contains_key(plain)).unwrap_or(plain.to_owned())
+        };
+        let text_key = match text {
+            Some(_) => key_of(text, "text"),
+            None => known_or(known.map(|columns| &columns.text), "text"),
+        };
+        let known_pair = known.and_then(|columns| columns.pair.as_ref());
+        let pair_key = match pair {
+            Some(_) => Some(key_of(pair, "pair")),
+            None if known_pair.is_some() || object.contains_key("pair") => Some(known_or(known_pair, "pair")),
+            None => None,
+        };
+        let pair = pair_key.map(|key| string_of(&object, &key)).transpose()?;
+        return Ok(Text { text: string_of(&object, &text_key)?, pair });
     }
     Ok(match line.split_once('\t') {
         Some((text, pair)) => Text { text: text.to_owned(), pair: Some(pair.to_owned()) },
@@ -252,14 +264,15 @@ fn text_of_line(options: &Options, line: &str) -> Result<Text, TaskError> {
     })
 }
 
-/// The texts of some files, each with what `labels` makes of its label, in files that have labels.
+/// The texts of some files, each with what `labels` makes of its label if labels are needed: of others a prediction's rows may have any.
 fn texts_of<L: Clone>(
     files: &[LabelledTexts],
+    need: Need,
     labels: impl Fn(&LabelledTexts) -> Result<Vec<L>, TaskError>,
 ) -> Result<Vec<(Text, Option<L>)>, TaskError> {
     let mut rows = Vec::new();
     for file in files {
-        let known = file.is_labelled().then(|| labels(file)).transpose()?;
+        let known = (need == Need::Required).then(|| labels(file)).transpose()?;
         rows.extend(file.examples().iter().enumerate().map(|(number, row)| {
             let text = Text { text: row.text.clone(), pair: row.pair.clone() };
             (text, known.as_ref().map(|known| known[number].clone()))
@@ -275,9 +288,9 @@ fn found_in(of_files: impl IntoIterator<Item = Result<Labels, TaskError>>) -> Re
 }
 
 impl Classify {
-    fn rows(&self, files: &[LabelledTexts]) -> Result<Vec<classify::Row>, TaskError> {
+    fn rows(&self, files: &[LabelledTexts], need: Need) -> Result<Vec<classify::Row>, TaskError> {
         let labels = Labels::given(self.labels.iter().cloned())?;
-        let texts = texts_of(files, |file| file.class_ids(&labels))?;
+        let texts = texts_of(files, need, |file| file.class_ids(&labels))?;
         Ok(texts.into_iter().map(|(text, label)| classify::Row { text, label }).collect())
     }
 }
@@ -299,7 +312,7 @@ impl FromFiles for Classify {
         }
         let metrics = options.metrics(&[Metric::Accuracy, Metric::F1, Metric::Matthews]);
         let task = Classify { labels, length: options.length(), metrics };
-        let rows = task.rows(&files)?;
+        let rows = task.rows(&files, Need::Required)?;
         Ok((task, rows))
     }
 
@@ -320,7 +333,7 @@ impl FromFiles for Classify {
         _: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<Vec<classify::Row>, TaskError> {
-        self.rows(&options.texts(paths, need, notes)?)
+        self.rows(&options.texts(paths, need, notes)?, need)
     }
 
     fn parse_line(&self, options: &Options, line: &str, _: &Tokenizer) -> Result<classify::Row, TaskError> {
@@ -361,7 +374,7 @@ impl FromFiles for Regress {
         _: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<Vec<regress::Row>, TaskError> {
-        let texts = texts_of(&options.texts(paths, need, notes)?, LabelledTexts::scores)?;
+        let texts = texts_of(&options.texts(paths, need, notes)?, need, LabelledTexts::scores)?;
         Ok(texts.into_iter().map(|(text, value)| regress::Row { text, value }).collect())
     }
 
@@ -371,11 +384,11 @@ impl FromFiles for Regress {
 }
 
 impl Tag {
-    fn rows(&self, files: &[TaggedSentences]) -> Result<Vec<tag::Row>, TaskError> {
+    fn rows(&self, files: &[TaggedSentences], need: Need) -> Result<Vec<tag::Row>, TaskError> {
         let labels = Labels::given(self.labels.iter().cloned())?;
         let mut rows = Vec::new();
         for file in files {
-            let known = if file.is_tagged() { Some(file.tag_ids(&labels)?) } else { None };
+            let known = (need == Need::Required).then(|| file.tag_ids(&labels)).transpose()?;
             let sentences = file.sentences();
             for (number, sentence) in sentences.iter().enumerate() {
                 let around = if self.context { around(sentences, number, self.max_len) } else { Default::default() };
@@ -399,7 +412,7 @@ impl FromFiles for Tag {
         let found = found_in(files.iter().map(TaggedSentences::labels))?;
         let labels = options.labels(found, start, "BertForTokenClassification")?;
         let task = Tag { labels, max_len: options.max_len, layers: options.layers, context: options.context };
-        let rows = task.rows(&files)?;
+        let rows = task.rows(&files, Need::Required)?;
         Ok((task, rows))
     }
 
@@ -418,7 +431,7 @@ impl FromFiles for Tag {
         _: &Tokenizer,
         _: &mut Notes,
     ) -> Result<Vec<tag::Row>, TaskError> {
-        self.rows(&options.sentences(paths, need)?)
+        self.rows(&options.sentences(paths, need)?, need)
     }
 
     /// Plain text, or JSON with a `text` or a list of `words`.
@@ -491,31 +504,34 @@ impl FromFiles for Choose {
         let mut rows = Vec::new();
         for path in paths {
             let file = Choices::read(path, need)?;
-            rows.extend(file.choices().iter().map(|choice| choose::Row {
-                context: choice.context.clone(),
-                endings: choice.endings.iter().map(|ending| joined(&choice.ending_prefix, ending)).collect(),
-                label: choice.label,
-            }));
+            rows.extend(file.choices().iter().map(choose::Row::from));
         }
         Ok(rows)
     }
 
-    /// JSON with a `context` or `question` and a list of `choices` or `endings`.
+    /// JSON under the keys of a file's rows.
     fn parse_line(&self, _: &Options, line: &str, _: &Tokenizer) -> Result<choose::Row, TaskError> {
         let object = json_line(line)?;
         let object = object.ok_or_else(|| {
             TaskError::input("line", "expected a JSON object such as {\"context\": \"…\", \"choices\": [\"…\", \"…\"]}")
         })?;
-        let context = string_of(&object, if object.contains_key("question") { "question" } else { "context" })?;
-        let endings = object.get("choices").or_else(|| object.get("endings")).cloned().unwrap_or(Value::Null);
-        let endings: Vec<String> = serde_json::from_value(endings)
-            .map_err(|_| TaskError::input("\"choices\"", "expected a list of strings"))?;
-        Ok(choose::Row { context, endings, label: None })
+        let choice = Choice::of_object(object).map_err(|problem| TaskError::input("line", problem))?;
+        Ok(choose::Row { label: None, ..choose::Row::from(&choice) })
     }
 }
 
-fn joined(prefix: &str, ending: &str) -> String {
-    if prefix.is_empty() { ending.to_owned() } else { format!("{prefix} {ending}") }
+impl From<&Choice> for choose::Row {
+    fn from(choice: &Choice) -> choose::Row {
+        let whole = |ending: &String| match choice.ending_prefix.as_str() {
+            "" => ending.clone(),
+            prefix => format!("{prefix} {ending}"),
+        };
+        choose::Row {
+            context: choice.context.clone(),
+            endings: choice.endings.iter().map(whole).collect(),
+            label: choice.label,
+        }
+    }
 }
 
 impl Answering {

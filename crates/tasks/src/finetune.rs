@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! RUN/finetune.toml      the settings
+//! RUN/data.json          how rows are read and scored, and what tells them from others
 //! RUN/metrics.jsonl      one JSON object a line: start, train, eval, event
 //! RUN/checkpoints/       the last checkpoint of an unfinished run
 //! RUN/model/             the best model: a Hugging Face folder
@@ -19,7 +20,7 @@ use std::time::Instant;
 use cloze_data::example_order;
 use cloze_engine::Device;
 use cloze_engine::ops::LossSum;
-use cloze_model::{Adopted, Heads, Model};
+use cloze_model::{Adopted, Config, Heads, Model};
 use cloze_text::Tokenizer;
 use cloze_train::checkpoint;
 use cloze_train::recipe::Optimizer;
@@ -32,11 +33,11 @@ use serde_json::{Value, json};
 use crate::TaskError;
 use crate::batch::TaskBatch;
 use crate::example::{Example, Target};
-use crate::network::{check_fit, check_vocabulary, encode, judge, logits};
+use crate::network::{check_fit, encode, judge, logits};
 use crate::settings::{ClassWeights, Settings};
 use crate::task::{Encoded, Scores, Task};
 
-/// The key of config.json under which a fine-tuned model says how its rows were read.
+/// The key of config.json under which a fine-tuned model says how its rows were read and scored.
 pub const REMEMBERED: &str = "cloze";
 /// Steps between lines of the log.
 const LOG_EVERY: u64 = 20;
@@ -57,9 +58,11 @@ pub struct FineTuning<'a, T: Task> {
     pub out: &'a Path,
     /// Whether to go on with the run that is there.
     pub resume: bool,
+    /// The folder of a run that this one will be compared with, whose rows must be read and scored alike.
+    pub beside: Option<&'a Path>,
     /// Where to run.
     pub device: &'a Device,
-    /// What the model's configuration says, under [`REMEMBERED`], of how its rows were read.
+    /// What the model's configuration says, under [`REMEMBERED`], of how its rows were read and scored.
     pub remember: &'a Value,
 }
 
@@ -163,8 +166,6 @@ struct State {
     /// Evaluations since the best.
     worse: u32,
     best: Option<Best>,
-    /// What the rows are, to resume on the same.
-    rows: String,
     window: Window,
 }
 
@@ -215,7 +216,7 @@ impl<'a, T: Task> Run<'a, T> {
         let tokenizer = Tokenizer::open(asked.model)?;
         let encoded = encode(*task, asked.train, &tokenizer, device.threads())?;
         let dev = encode(*task, asked.dev, &tokenizer, device.threads())?;
-        let rows = fingerprint(&encoded, &dev);
+        let data = Data { remember: asked.remember.clone(), rows: fingerprint(*task, &encoded, &dev) };
         let cut_rows = encoded.iter().chain(&dev).filter(|row| row.cut > 0).count();
         let examples: Vec<Example> = encoded.into_iter().flat_map(|row| row.examples).collect();
         if examples.is_empty() {
@@ -226,26 +227,27 @@ impl<'a, T: Task> Run<'a, T> {
         let (mut lock, mut newest) = (None, None);
         if asked.resume {
             check_settings(&folder, settings)?;
+            data.check(asked.out)?;
             lock = Some(folder.lock()?);
             checkpoint::remove_stale(&folder)?;
             newest = checkpoint::list(&folder)?.pop();
+        }
+        if let Some(other) = asked.beside {
+            data.check(other)?;
         }
         let mut adopted = Adopted::default();
         let (mut model, moments, state) = match newest {
             Some((_, path)) => {
                 let loaded = checkpoint::load::<State>(&path, device)?;
-                if loaded.state.rows != rows {
-                    return Err(TaskError::OtherRows(asked.out.to_owned()));
-                }
                 (loaded.model, Some(loaded.moments), loaded.state)
             }
             None => {
                 let (mut model, found) = Model::load_with(asked.model, Heads::of(task.head()), device, settings.seed)?;
-                check_vocabulary(asked.model, &tokenizer, &model)?;
+                checkpoint::check_vocabulary(asked.model, &tokenizer, &model)?;
                 task.describe(&mut model.config);
                 model.config.extra.insert(REMEMBERED.to_owned(), asked.remember.clone());
                 adopted = found;
-                (model, None, State { rows, ..State::default() })
+                (model, None, State::default())
             }
         };
         check_fit(&model, examples.iter().chain(dev.iter().flat_map(|row| &row.examples)))?;
@@ -280,6 +282,7 @@ impl<'a, T: Task> Run<'a, T> {
 
         if !asked.resume {
             folder.create()?;
+            data.write(asked.out)?;
             replace_file(&settings_file(asked.out), settings.to_toml().as_bytes())?;
         }
         let lock = lock.map_or_else(|| folder.lock(), Ok)?;
@@ -580,6 +583,48 @@ fn check_settings(folder: &RunFolder, settings: &Settings) -> Result<(), TaskErr
     Ok(())
 }
 
+/// What a run learns from and is judged by, to resume it, or to compare it with another, on the same.
+#[derive(Debug, Serialize, Deserialize)]
+struct Data {
+    /// How rows are read and scored.
+    remember: Value,
+    /// What the rows are.
+    rows: String,
+}
+
+impl Data {
+    fn path(run: &Path) -> PathBuf {
+        run.join("data.json")
+    }
+
+    fn write(&self, run: &Path) -> Result<(), TaskError> {
+        let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
+        Ok(replace_file(&Data::path(run), text.as_bytes())?)
+    }
+
+    /// Refuses unless a run began with the same: scores of other rows, or of another kind, cannot be compared.
+    fn check(&self, run: &Path) -> Result<(), TaskError> {
+        let path = Data::path(run);
+        let text = fs::read(&path).map_err(|source| TaskError::io("read", &path, source))?;
+        let began: Data = serde_json::from_slice(&text)
+            .map_err(|e| TaskError::File { path: path.clone(), problem: format!("is damaged: {e}") })?;
+        let keys = |of: &Value| -> Vec<String> {
+            of.as_object().map(|object| object.keys().cloned().collect()).unwrap_or_default()
+        };
+        let all: Vec<String> = [keys(&began.remember), keys(&self.remember)].concat();
+        if let Some(key) = all.iter().find(|key| began.remember.get(key) != self.remember.get(key)) {
+            let shown = |of: &Value| of.get(key).map_or("not given".to_owned(), Value::to_string);
+            let problem = format!(
+                "the run began with {key} = {}, now it is {}; give the same again, or choose another --out",
+                shown(&began.remember),
+                shown(&self.remember),
+            );
+            return Err(TaskError::Folder { path: run.to_owned(), problem });
+        }
+        if began.rows != self.rows { Err(TaskError::OtherRows(run.to_owned())) } else { Ok(()) }
+    }
+}
+
 /// The weights of the classes, from the training examples if need be.
 fn class_weights(asked: &ClassWeights, examples: &[Example], model: &Model) -> Result<Option<Vec<f32>>, TaskError> {
     use cloze_model::TaskHead::{Classify, Tag};
@@ -614,9 +659,12 @@ fn class_weights(asked: &ClassWeights, examples: &[Example], model: &Model) -> R
     }
 }
 
-/// What the rows are, wherever they came from.
-fn fingerprint<N>(train: &[Encoded<N>], dev: &[Encoded<N>]) -> String {
+/// What the rows are, wherever they came from, and the labels' names.
+fn fingerprint<T: Task>(task: &T, train: &[Encoded<T::Notes>], dev: &[Encoded<T::Notes>]) -> String {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    let mut config = Config::default();
+    task.describe(&mut config);
+    hash.update(format!("{:?} {:?}", task.head(), config.labels()).as_bytes());
     for (part, rows) in [(0u8, train), (1, dev)] {
         hash.update(&[part]);
         for example in rows.iter().flat_map(|row| &row.examples) {

@@ -47,7 +47,7 @@ impl Network {
         let mut model = Model::load(dir, &device)?;
         model.params.keep_copies();
         let tokenizer = Tokenizer::open(dir)?;
-        check_vocabulary(dir, &tokenizer, &model)?;
+        cloze_train::checkpoint::check_vocabulary(dir, &tokenizer, &model)?;
         let precision = precision.unwrap_or_else(|| device.fastest_precision());
         Ok(Network { model, tokenizer, device, precision })
     }
@@ -109,20 +109,6 @@ impl Network {
         let encoded = self.encode(task, rows)?;
         judge(task, rows, &encoded, |examples| self.logits(examples, progress))
     }
-}
-
-/// A tokenizer must not know more tokens than the model has rows; spare rows do no harm.
-pub(crate) fn check_vocabulary(dir: &Path, tokenizer: &Tokenizer, model: &Model) -> Result<(), TaskError> {
-    let (expected, found) = (tokenizer.vocab_size(), model.config.vocab_size);
-    if expected > found {
-        return Err(TaskError::Folder {
-            path: dir.to_owned(),
-            problem: format!(
-                "its tokenizer has {expected} tokens, the model's embeddings {found} rows: they do not belong together"
-            ),
-        });
-    }
-    Ok(())
 }
 
 /// Sequences must not be longer than the model has positions, nor pairs where it knows one segment only.

@@ -99,7 +99,20 @@ impl Bench {
         resume: bool,
         watch: &mut dyn FnMut(&News, &AtomicBool),
     ) -> Result<Outcome, TaskError> {
-        let remember = json!({"max_len": 20});
+        self.run_remembering(&json!({"max_len": 20}), task, [train, dev], settings, out, resume, watch)
+    }
+
+    #[expect(clippy::too_many_arguments)]
+    fn run_remembering<T: Task>(
+        &self,
+        remember: &Value,
+        task: &T,
+        [train, dev]: [&[T::Row]; 2],
+        settings: &Settings,
+        out: &str,
+        resume: bool,
+        watch: &mut dyn FnMut(&News, &AtomicBool),
+    ) -> Result<Outcome, TaskError> {
         let out = self.path(out);
         let asked = FineTuning {
             task,
@@ -109,8 +122,9 @@ impl Bench {
             settings,
             out: &out,
             resume,
+            beside: None,
             device: &self.device,
-            remember: &remember,
+            remember,
         };
         let stop = AtomicBool::new(false);
         finetune(&asked, &stop, &mut |news| watch(news, &stop))
@@ -539,6 +553,19 @@ fn only_the_same_run_is_resumed() {
         let message = resume(all, &other, "run");
         assert!(message.contains("finetune.toml") && message.contains("other settings"), "{message}");
     }
+    for (other, expected) in [
+        (json!({"max_len": 20, "metric": "f1"}), "metric = not given, now it is \"f1\""),
+        (json!({"max_len": 21}), "max_len = 20, now it is 21"),
+        (json!({}), "max_len = 20, now it is not given"),
+    ] {
+        let resumed = bench.run_remembering(&other, &task, all, &settings, "run", true, &mut |_, _| ());
+        let message = resumed.unwrap_err().to_string();
+        assert!(message.contains("run: ") && message.contains(expected), "{message}");
+    }
+    let mut renamed = task.clone();
+    renamed.labels[0] = "wolf".to_owned();
+    let message = bench.run(&renamed, all, &settings, "run", true, &mut |_, _| ()).unwrap_err().to_string();
+    assert!(message.contains("other rows"), "{message}");
     assert!(bench.run(&task, all, &settings, "run", true, &mut |_, _| ()).unwrap().finished);
     let over = resume(all, &settings, "run");
     assert!(over.contains("has run to its end"), "{over}");

@@ -282,10 +282,7 @@ fn check(
                 ));
             }
             if let Some((row, value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
-                return Err(TaskError::input(
-                    what(),
-                    format!("{value} in row {row}; expected finite numbers: the model's weights may be damaged"),
-                ));
+                return Err(TaskError::Logits(format!("{}, {value} in row {row}", what())));
             }
         }
     }
@@ -576,8 +573,8 @@ mod tests {
         let defaults = ExtractOptions::default();
         let mut bad = good.clone();
         bad[3] = f32::NAN;
-        assert!(refuse(&bad, &good, defaults).starts_with("start logits of window 0: NaN in row 3"));
-        assert!(refuse(&good, &bad, defaults).starts_with("end logits of window 0: NaN in row 3"));
+        assert!(refuse(&bad, &good, defaults).starts_with("start logits of window 0, NaN in row 3"));
+        assert!(refuse(&good, &bad, defaults).starts_with("end logits of window 0, NaN in row 3"));
         bad[3] = f32::NEG_INFINITY;
         assert!(refuse(&good, &bad, defaults).contains("-inf in row 3"));
         assert!(

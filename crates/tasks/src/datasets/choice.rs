@@ -23,6 +23,24 @@ pub struct Choice {
     pub line: usize,
 }
 
+impl Choice {
+    /// The choice of one JSON object without regard to labels: with a list of endings, or with SWAG's columns as its keys.
+    pub(crate) fn of_object(mut object: Map<String, Value>) -> Result<Choice, String> {
+        let flat: Vec<Value> = (0..).map_while(|index| object.remove(&format!("ending{index}"))).collect();
+        if !flat.is_empty() {
+            // As in a table: the start phrase holds the prefix.
+            let (context, prefix) = match object.remove("sent1") {
+                Some(context) => (Some(context), object.remove("sent2")),
+                None => (object.remove("startphrase"), object.remove("ending_prefix")),
+            };
+            let named = [("context", context), ("ending_prefix", prefix), ("choices", Some(flat.into()))];
+            object = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
+        }
+        object.remove("label");
+        choice_of_lists(object, 1, Need::Optional)
+    }
+}
+
 /// The choices of one file, at least one.
 #[derive(Clone, Debug)]
 pub struct Choices {

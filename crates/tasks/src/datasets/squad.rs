@@ -246,7 +246,7 @@ impl Reader<'_> {
         }
         let known = answers.is_some();
         let given = answers.unwrap_or_default();
-        let impossible = is_impossible.unwrap_or(known && given.is_empty());
+        let impossible = is_impossible == Some(true) || known && given.is_empty();
         if impossible && !given.is_empty() {
             return wrong(format!("is_impossible, but has {} answers; expected none", given.len()));
         }

@@ -126,7 +126,10 @@ impl Task for Answering {
             |logits: &Vec<f32>, column: usize| -> Vec<f32> { logits.iter().skip(column).step_by(2).copied().collect() };
         let both: Vec<[Vec<f32>; 2]> = logits.iter().map(|logits| [column(logits, 0), column(logits, 1)]).collect();
         let logits: Vec<Logits<'_>> = both.iter().map(|[start, end]| Logits { start, end }).collect();
-        let found = extract(&row.context, &encoded.notes, &logits, &self.extract)?;
+        let found = extract(&row.context, &encoded.notes, &logits, &self.extract).map_err(|error| match error {
+            TaskError::Logits(place) => TaskError::Logits(format!("question {}, {place}", row.id)),
+            other => other,
+        })?;
         Ok(Prediction { id: row.id.clone(), found })
     }
 

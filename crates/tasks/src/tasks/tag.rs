@@ -6,6 +6,7 @@ use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
 use serde::Serialize;
 use serde_json::json;
+use unicode_categories::UnicodeCategories;
 
 use super::{collapsed, largest, softmax};
 use crate::TaskError;
@@ -56,6 +57,7 @@ fn words_of(text: &str) -> Vec<Range<usize>> {
         let start = run.as_ptr().addr() - text.as_ptr().addr();
         let first = run.find(char::is_alphanumeric).unwrap_or(run.len());
         let mut end = run.rfind(char::is_alphanumeric).map_or(run.len(), |last| run.ceil_char_boundary(last + 1));
+        end += run[end..].chars().take_while(|mark| mark.is_mark()).map(char::len_utf8).sum::<usize>();
         // "U.N." and "e.g." keep their last full stop: there is another inside.
         if run[end..].starts_with('.') && run[first..end].contains('.') {
             end += 1;
@@ -259,6 +261,8 @@ mod tests {
         assert_eq!(words("(Paris), don't."), ["(", "Paris", ")", ",", "don't", "."]);
         assert_eq!(words("  -- é\u{a0}日本。 "), ["-", "-", "é", "日本", "。"]);
         assert!(words(" \n").is_empty());
+        // Marks that combine, an acute accent and a Tamil pulli, stay with their letter.
+        assert_eq!(words("Rene\u{301}, தமிழ்."), ["Rene\u{301}", ",", "தமிழ்", "."]);
         let row = Row::of_text("In «Köln» a");
         let (text, places) = row.text.unwrap();
         assert_eq!(places.iter().map(|p| &text[p.clone()]).collect::<Vec<_>>(), row.words);

@@ -122,6 +122,7 @@ impl Learn<'_> {
                 settings: &settings,
                 out: &out,
                 resume: false,
+                beside: None,
                 device: self.device,
                 remember: &remember,
             };

@@ -27,8 +27,8 @@ use crate::terminal::Terminal;
 #[group(id = "finetune")]
 #[command(
     after_help = "Example:\n  cloze finetune --task sst2 --data glue/SST-2 --model runs/mini/model --out runs/sst2",
-    after_long_help = "The run's folder receives finetune.toml, metrics.jsonl, TensorBoard events, scores.json and model/, the best \
-        model by the dev rows, in Hugging Face's layout. Ctrl-C finishes the step and saves (exit code 130); the same command with \
+    after_long_help = "The run's folder receives finetune.toml, data.json, metrics.jsonl, TensorBoard events, scores.json and model/, the \
+        best model by the dev rows, in Hugging Face's layout. Ctrl-C finishes the step and saves (exit code 130); the same command with \
         --resume goes on bit-exactly. With --seeds N each seed has a folder of its own, and the best model is kept.\n\nExamples:\n  \
         cloze finetune --task sst2 --data glue/SST-2 --model runs/mini/model --out runs/sst2 --seeds 5\n  \
         cloze finetune classify --train train.tsv --dev dev.tsv --text review --label stars --model M --out runs/stars\n  \
@@ -49,7 +49,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub train: Vec<PathBuf>,
 
-    /// Files to judge by; without any the last model is kept
+    /// Files to judge by; without any the last model is kept, of several seeds the first one's
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub dev: Vec<PathBuf>,
 
@@ -305,6 +305,8 @@ impl ForTask for Learn<'_> {
             terminal.warn(note);
         }
         let mut planned = plan(&options, arguments);
+        // Before the first run, not hours later.
+        planned.iter().try_for_each(|run| run.settings.validate())?;
         if arguments.learn.features.is_some() {
             planned.iter_mut().for_each(|run| run.settings.freeze = Some(config.num_hidden_layers));
         }

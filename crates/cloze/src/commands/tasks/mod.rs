@@ -150,7 +150,7 @@ pub struct DataArguments {
     #[arg(long)]
     context: bool,
 
-    /// Leave rows out that cannot be used, and count them, instead of stopping
+    /// Leave rows of too few or too many columns out, and answers that are not in their paragraph, and count them, instead of stopping
     #[arg(long)]
     skip_bad: bool,
 }
@@ -195,8 +195,36 @@ impl DataArguments {
         }
     }
 
+    /// Refuses what cannot have an effect on a task of this kind.
+    fn check(&self, kind: Kind) -> Result<()> {
+        use Kind::{Answer, Classify, Regress, Tag};
+        let given: [(&str, bool, &[Kind]); 13] = [
+            ("--text", self.text.is_some(), &[Classify, Regress, Tag]),
+            ("--pair", self.pair.is_some(), &[Classify, Regress]),
+            ("--label", self.label.is_some(), &[Classify, Regress]),
+            ("--labels", self.labels.is_some(), &[Classify, Tag]),
+            ("--stride", self.stride.is_some(), &[Classify, Regress, Answer]),
+            ("--max-question", self.max_question.is_some(), &[Answer]),
+            ("--max-answer", self.max_answer.is_some(), &[Answer]),
+            ("--n-best", self.n_best.is_some(), &[Answer]),
+            ("--null-threshold", self.null_threshold.is_some(), &[Answer]),
+            ("--tag-format", self.tag_format.is_some(), &[Tag]),
+            ("--tag-column", self.tag_column.is_some(), &[Tag]),
+            ("--context", self.context, &[Tag]),
+            ("--skip-bad", self.skip_bad, &[Classify, Regress, Answer]),
+        ];
+        match given.into_iter().find(|(_, given, kinds)| *given && !kinds.contains(&kind)) {
+            None => Ok(()),
+            Some((option, _, kinds)) => {
+                let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+                bail!("{option} has no effect where the task is to {}; it is for {}", kind.name(), names.join(", "))
+            }
+        }
+    }
+
     /// How rows are read: as asked, else as a fine-tuned model remembers, else as the known task and the paper have it.
     fn options(&self, kind: Kind, model: Option<&Config>) -> Result<Options> {
+        self.check(kind)?;
         let remembered = model.and_then(|config| config.extra.get(REMEMBERED)).cloned().unwrap_or(Value::Null);
         let number = |key: &str| remembered.get(key).and_then(Value::as_u64).map(|n| n as usize);
         let named = self.task.clone().or(remembered.get("task").and_then(Value::as_str).map(str::to_owned));
@@ -213,7 +241,7 @@ impl DataArguments {
         Ok(Options {
             columns: [column(&self.text)?, column(&self.pair)?, column(&self.label)?],
             labels: self.labels.clone(),
-            metric: self.metric(kind)?,
+            metric: self.metric(kind, remembered.get("metric").and_then(Value::as_str))?,
             max_len: self
                 .max_len
                 .or(number("max_len"))
@@ -239,26 +267,24 @@ impl DataArguments {
         })
     }
 
-    /// The score that decides, if the task has it.
-    fn metric(&self, kind: Kind) -> Result<Option<Metric>> {
-        let Some(name) = self.metric else { return Ok(None) };
-        let metric = match name {
-            MetricName::Accuracy => Metric::Accuracy,
-            MetricName::F1 => Metric::F1,
-            MetricName::Matthews => Metric::Matthews,
-            MetricName::Pearson => Metric::Pearson,
-            MetricName::Spearman => Metric::Spearman,
-        };
+    /// The score that decides: the one that was asked for, if the task has it; else the one that chose a fine-tuned model.
+    fn metric(&self, kind: Kind, remembered: Option<&str>) -> Result<Option<Metric>> {
         let fits = match kind {
             Kind::Classify => &[Metric::Accuracy, Metric::F1, Metric::Matthews][..],
             Kind::Regress => &[Metric::Pearson, Metric::Spearman],
-            Kind::Tag | Kind::Answer | Kind::Choose => {
-                bail!(
-                    "--metric is for classify and regress; a task to {} is judged by the field's own score",
-                    kind.name()
-                )
-            }
+            Kind::Tag | Kind::Answer | Kind::Choose => &[],
         };
+        let metric = match self.metric {
+            None => return Ok(fits.iter().copied().find(|fit| remembered == Some(fit.name()))),
+            Some(MetricName::Accuracy) => Metric::Accuracy,
+            Some(MetricName::F1) => Metric::F1,
+            Some(MetricName::Matthews) => Metric::Matthews,
+            Some(MetricName::Pearson) => Metric::Pearson,
+            Some(MetricName::Spearman) => Metric::Spearman,
+        };
+        if fits.is_empty() {
+            bail!("--metric is for classify and regress; a task to {} is judged by the field's own score", kind.name())
+        }
         if !fits.contains(&metric) {
             let names: Vec<&str> = fits.iter().map(|fit| fit.name()).collect();
             bail!("--metric {}: a task to {} is judged by {}", metric.name(), kind.name(), names.join(" or "));
@@ -279,7 +305,7 @@ impl DataArguments {
     }
 }
 
-/// What a fine-tuned model remembers of how its rows were read.
+/// What a fine-tuned model remembers of how its rows were read and scored.
 pub fn remembered(options: &Options, kind: Kind) -> Value {
     let mut value = json!({"kind": kind.name(), "max_len": options.max_len});
     if let Some(known) = &options.known {
@@ -290,6 +316,9 @@ pub fn remembered(options: &Options, kind: Kind) -> Value {
     }
     if options.context {
         value["context"] = true.into();
+    }
+    if let Some(metric) = options.metric {
+        value["metric"] = metric.name().into();
     }
     if kind == Kind::Answer {
         value["max_question"] = options.max_question.into();
@@ -316,6 +345,9 @@ impl<T: FromFiles> FineTuned<T> {
         precision: Option<Type>,
         terminal: &Terminal,
     ) -> Result<FineTuned<T>> {
+        if read.labels.is_some() {
+            bail!("--labels: a fine-tuned model has its labels; those of {} are in its config.json", model.display());
+        }
         let precision = precision.map(|precision| Precision::from(precision).dtype());
         let network = Network::open(model, Device::cpu(terminal.threads)?, precision)?;
         let threads = network.device.threads();

@@ -77,7 +77,7 @@ pub fn run_one<T: Task>(
     stop: &AtomicBool,
     terminal: &Terminal,
 ) -> Result<Ended> {
-    let outcome = train(common, common.out, planned, common.resume, stop, terminal)?;
+    let outcome = train(common, common.out, planned, common.resume, None, stop, terminal)?;
     let mut done = Done::new(&planned.settings, &planned.name);
     done.train_seconds = outcome.train_seconds;
     done.best = outcome.best;
@@ -105,6 +105,8 @@ pub fn run_all<T: Task>(
         cloze_train::run::claim(common.out)?;
         write_results(&results, &done)?;
     }
+    // A run of the plan before, with which those to come are compared.
+    let mut beside: Option<PathBuf> = None;
     for (number, planned) in plan.iter().enumerate() {
         let folder = common.out.join(&planned.name);
         if done.iter().any(|run| run.name == planned.name) {
@@ -114,6 +116,7 @@ pub fn run_all<T: Task>(
                 let what = "was run with other settings; give the same again, or choose another --out";
                 anyhow::bail!("{}: {} {what}", place.display(), planned.name);
             }
+            beside = Some(folder).filter(|folder| settings_file(folder).is_file()).or(beside);
             continue;
         }
         terminal.note(&format!("run {} of {}: {}", number + 1, plan.len(), planned.name));
@@ -123,7 +126,7 @@ pub fn run_all<T: Task>(
             fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
         }
         let mut entry = Done::new(&planned.settings, &planned.name);
-        match train(common, &folder, planned, resume, stop, terminal) {
+        match train(common, &folder, planned, resume, beside.as_deref(), stop, terminal) {
             Ok(outcome) if !outcome.finished => return Ok(Ended { done, model: None, finished: false }),
             Ok(outcome) => {
                 entry.train_seconds = outcome.train_seconds;
@@ -142,7 +145,7 @@ pub fn run_all<T: Task>(
                 }
             },
         }
-        // Without scores the last is kept.
+        // Without scores the first is kept.
         let before = done.iter().filter(|run| run.failed.is_none()).map(Done::score).reduce(f64::max);
         let is_best = entry.failed.is_none() && is_better(entry.score(), before);
         done.push(entry);
@@ -173,6 +176,7 @@ fn train<T: Task>(
     out: &Path,
     planned: &Planned,
     resume: bool,
+    beside: Option<&Path>,
     stop: &AtomicBool,
     terminal: &Terminal,
 ) -> Result<Outcome> {
@@ -184,6 +188,7 @@ fn train<T: Task>(
         settings: &planned.settings,
         out,
         resume,
+        beside,
         device: common.device,
         remember: common.remember,
     };

@@ -15,7 +15,7 @@ use crate::terminal::Terminal;
 #[command(
     after_help = "Example:\n  cloze sweep --task mrpc --data glue/MRPC --model runs/mini/model --out runs/mrpc-grid",
     after_long_help = "Every batch size with every learning rate and number of epochs, for every seed: the paper's grid by default \
-        (Devlin et al. 2019, appendix A.3). Runs that fail or collapse are marked; the best model is kept in model/, all scores in \
+        (Devlin et al. 2019, section 4.1 and appendix A.3). Runs that fail or collapse are marked; the best model is kept in model/, all scores in \
         results.json. --resume goes on where it was stopped.\n\nExamples:\n  \
         cloze sweep --task mrpc --data glue/MRPC --model runs/mini/model --out runs/mrpc-grid\n  \
         cloze sweep tag --train a.conllu --dev b.conllu --model M --out runs/grid --lrs 1e-4,5e-5 --batches 32 --epochs-list 3 --seeds 3"
