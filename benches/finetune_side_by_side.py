@@ -132,8 +132,9 @@ def summary(runs):
 
 
 found = lines()
-models = list(dict.fromkeys((line["model"], line["rate"], line["dtype"]) for line in found))
-heads = (f"{name} at {rate}, {dtype}: Cloze | Transformers | ratio of times" for name, rate, dtype in models)
+columns = ("model", "rate", "batch", "dropout", "dtype")
+models = list(dict.fromkeys(tuple(line[key] for key in columns) for line in found))
+heads = (f"{name} ({', '.join(map(str, settings))}): Cloze | Transformers | ratio of times" for name, *settings in models)
 print("\n| task: rows × epochs, score | " + " | ".join(heads) + " |")
 print("| --- |" + " --- | --- | --- |" * len(models))
 sizes = {(line["task"], line["rows"], line["epochs"]) for line in found}
@@ -142,7 +143,7 @@ for task, rows, epochs in sorted(sizes, key=lambda size: (list(TASKS).index(size
     cells = []
     for model in models:
         ours, peers = ({line["seed"]: line for line in mine
-                        if line["program"] == program and (line["model"], line["rate"], line["dtype"]) == model}
+                        if line["program"] == program and tuple(line[key] for key in columns) == model}
                        for program in ("Cloze", "Transformers"))
         ratios = [peers[seed]["train_seconds"] / ours[seed]["train_seconds"] for seed in ours if seed in peers]
         cells += [summary(ours), summary(peers), f"{statistics.median(ratios):.2f}" if ratios else "–"]

@@ -194,6 +194,9 @@ fn failures_exit_with_1_and_one_line() {
     assert!(failure(&[&["evaluate", "retrieval", "--model", &absent][..], &files].concat()).contains("absent"));
     assert!(failure(&["evaluate", "pretrain", "--model", &absent, "--data", &absent]).contains("absent"));
     assert!(failure(&["quickstart", "--out", &path(".")]).contains("--out"));
+    assert!(failure(&["bench", "sweep", "--out", &path(".")]).contains("no empty folder"));
+    assert!(failure(&["bench", "infer", "--recompute"]).contains("--recompute"));
+    assert!(failure(&["inspect", &empty, "--set", "steps=1"]).contains("--set needs a recipe"));
     assert!(!Path::new(&out).exists(), "a failed command left its output");
 }
 
@@ -249,6 +252,13 @@ fn corpus_to_vocabulary_to_shards_and_a_look_at_each() {
     assert_eq!(kinds, ["shards", "example", "example"]);
     let shard = Path::new(&shards).join("train-00000.arrow");
     assert!(success(&["inspect", shard.to_str().unwrap()]).contains("example 3"));
+
+    // Documents of one sentence give no pairs, and are shown all the same.
+    let (lone, singles) = (path("lone.txt"), path("singles"));
+    std::fs::write(&lone, "The old fox leaves the river.\n\n".repeat(40)).unwrap();
+    success(&["prepare", "--input", &lone, "--tokenizer", &tokenizer, "--out", &singles]);
+    let seen = success(&["inspect", &singles, "--examples", "1"]);
+    assert!(seen.contains("example 1") && seen.contains("[MASK]→"), "{seen}");
 
     // One flipped byte is found and named.
     let mut bytes = std::fs::read(&shard).unwrap();

@@ -217,6 +217,20 @@ fn texts_are_classified() {
     assert_eq!(predict("classify", &model, &unknown, "")[0]["label"], "owl");
 }
 
+/// A known task's columns are called otherwise in exports than the keys that `predict --help` names.
+#[test]
+fn a_known_tasks_lines_may_have_the_plain_keys() {
+    let bench = Bench::new();
+    let file = bench.file("train.tsv", "sentence\tlabel\nthe old fox leaves .\t1\nanna paints .\t0\n");
+    let paths = bench.paths("run");
+    success(&with_epochs(bench.finetune("classify", &file, &paths, &["--task", "sst2"]), "1"), "");
+    let lines = "{\"text\": \"anna paints .\"}\n{\"sentence\": \"anna paints .\"}\n\
+                 {\"sentence\": \"anna paints .\", \"text\": \"the fox\", \"pair\": null}\n";
+    let found = predict("classify", &bench.path("run/model"), "-", lines);
+    assert_eq!(found.len(), 3);
+    assert!(found.iter().all(|line| line["probabilities"] == found[0]["probabilities"]), "{found:?}");
+}
+
 #[test]
 fn pairs_are_given_numbers() {
     let bench = Bench::new();
@@ -354,6 +368,14 @@ fn seeds_are_summed_up_and_the_best_model_is_kept() {
         &again(&["--seeds", "2", "--resume", "--weight-decay", "0.1"]).lines().collect::<Vec<_>>(),
         &["seed-1/finetune.toml", "other settings"],
     );
+    // Nor are its seeds joined by others on other rows, or judged otherwise.
+    for (more, expected) in [
+        (&["--seed", "3", "--resume", "--limit", "4"][..], &["seed-1", "other rows"][..]),
+        (&["--resume", "--metric", "f1"], &["seed-1", "metric = not given, now it is \"f1\""]),
+    ] {
+        let words = again(&[&["--seeds", "2"][..], more].concat());
+        fails(&words.lines().collect::<Vec<_>>(), expected);
+    }
     let none = bench.paths("none");
     let none = bench.finetune("classify", &file, &none, &["--seeds", "2", "--resume"]).join("\n");
     fails(&none.lines().collect::<Vec<_>>(), &["none", "no runs to resume", "without --resume"]);

@@ -252,7 +252,9 @@ fn text_of_line(options: &Options, line: &str) -> Result<Text, TaskError> {
         let known_pair = known.and_then(|columns| columns.pair.as_ref());
         let pair_key = match pair {
             Some(_) => Some(key_of(pair, "pair")),
-            None if known_pair.is_some() || object.contains_key("pair") => Some(known_or(known_pair, "pair")),
+            None if known_pair.is_some() || object.get("pair").is_some_and(Value::is_string) => {
+                Some(known_or(known_pair, "pair"))
+            }
             None => None,
         };
         let pair = pair_key.map(|key| string_of(&object, &key)).transpose()?;
@@ -570,7 +572,11 @@ impl FromFiles for Answering {
         tokenizer: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<Vec<answering::Row>, TaskError> {
-        let bad = if options.skip_bad { BadAnswers::Skip } else { BadAnswers::Error };
+        let bad = match need {
+            Need::Optional => BadAnswers::Ignore,
+            Need::Required if options.skip_bad => BadAnswers::Skip,
+            Need::Required => BadAnswers::Error,
+        };
         let mut rows = Vec::new();
         for path in paths {
             let file = Questions::read(path, bad)?;

@@ -58,8 +58,6 @@ pub struct FineTuning<'a, T: Task> {
     pub out: &'a Path,
     /// Whether to go on with the run that is there.
     pub resume: bool,
-    /// The folder of a run that this one will be compared with, whose rows must be read and scored alike.
-    pub beside: Option<&'a Path>,
     /// Where to run.
     pub device: &'a Device,
     /// What the model's configuration says, under [`REMEMBERED`], of how its rows were read and scored.
@@ -216,7 +214,7 @@ impl<'a, T: Task> Run<'a, T> {
         let tokenizer = Tokenizer::open(asked.model)?;
         let encoded = encode(*task, asked.train, &tokenizer, device.threads())?;
         let dev = encode(*task, asked.dev, &tokenizer, device.threads())?;
-        let data = Data { remember: asked.remember.clone(), rows: fingerprint(*task, &encoded, &dev) };
+        let data = Data::new(asked, &encoded, &dev);
         let cut_rows = encoded.iter().chain(&dev).filter(|row| row.cut > 0).count();
         let examples: Vec<Example> = encoded.into_iter().flat_map(|row| row.examples).collect();
         if examples.is_empty() {
@@ -231,9 +229,6 @@ impl<'a, T: Task> Run<'a, T> {
             lock = Some(folder.lock()?);
             checkpoint::remove_stale(&folder)?;
             newest = checkpoint::list(&folder)?.pop();
-        }
-        if let Some(other) = asked.beside {
-            data.check(other)?;
         }
         let mut adopted = Adopted::default();
         let (mut model, moments, state) = match newest {
@@ -583,6 +578,16 @@ fn check_settings(folder: &RunFolder, settings: &Settings) -> Result<(), TaskErr
     Ok(())
 }
 
+/// Fails unless the run in a folder began with the rows that are asked for, read and scored alike.
+///
+/// # Errors
+/// [`TaskError::OtherRows`], [`TaskError::Folder`] naming what differs; rows or a tokenizer that cannot be used.
+pub fn check_data<T: Task>(asked: &FineTuning<'_, T>, run: &Path) -> Result<(), TaskError> {
+    let tokenizer = Tokenizer::open(asked.model)?;
+    let encoded = |rows: &[T::Row]| encode(asked.task, rows, &tokenizer, asked.device.threads());
+    Data::new(asked, &encoded(asked.train)?, &encoded(asked.dev)?).check(run)
+}
+
 /// What a run learns from and is judged by, to resume it, or to compare it with another, on the same.
 #[derive(Debug, Serialize, Deserialize)]
 struct Data {
@@ -593,6 +598,10 @@ struct Data {
 }
 
 impl Data {
+    fn new<T: Task>(asked: &FineTuning<'_, T>, train: &[Encoded<T::Notes>], dev: &[Encoded<T::Notes>]) -> Data {
+        Data { remember: asked.remember.clone(), rows: fingerprint(asked.task, train, dev) }
+    }
+
     fn path(run: &Path) -> PathBuf {
         run.join("data.json")
     }
@@ -605,7 +614,13 @@ impl Data {
     /// Refuses unless a run began with the same: scores of other rows, or of another kind, cannot be compared.
     fn check(&self, run: &Path) -> Result<(), TaskError> {
         let path = Data::path(run);
-        let text = fs::read(&path).map_err(|source| TaskError::io("read", &path, source))?;
+        let text = fs::read(&path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                let problem = "nothing says on what rows (no data.json): choose another --out".to_owned();
+                TaskError::Folder { path: run.to_owned(), problem }
+            }
+            _ => TaskError::io("read", &path, source),
+        })?;
         let began: Data = serde_json::from_slice(&text)
             .map_err(|e| TaskError::File { path: path.clone(), problem: format!("is damaged: {e}") })?;
         let keys = |of: &Value| -> Vec<String> {

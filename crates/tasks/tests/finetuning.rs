@@ -122,7 +122,6 @@ impl Bench {
             settings,
             out: &out,
             resume,
-            beside: None,
             device: &self.device,
             remember,
         };

@@ -21,6 +21,8 @@ pub(crate) const CONFIG: &str = "tokenizer_config.json";
 
 /// Longest word in characters, as in Transformers.
 const MAX_WORD_CHARS: usize = 100;
+/// The key of tokens of a text at most, to Transformers.
+const LONGEST: &str = "model_max_length";
 
 fn read(path: &Path) -> Result<Vec<u8>, TextError> {
     fs::read(path).map_err(|source| TextError::Io { action: "read", path: path.to_owned(), source })
@@ -149,7 +151,7 @@ pub(crate) fn save(
         "cls_token": "[CLS]",
         "do_lower_case": normalizer.is_none_or(|n| n.lowercase),
         "mask_token": "[MASK]",
-        "model_max_length": longest,
+        LONGEST: longest,
         "pad_token": "[PAD]",
         "sep_token": "[SEP]",
         "strip_accents": normalizer.and_then(|n| n.strip_accents),
@@ -175,7 +177,7 @@ pub(crate) fn save(
 }
 
 /// Takes over the keys of the tokenizer_config.json in or beside `from` into that of the folder `to`, which was just written: all but
-/// those that say what the normaliser does, where the other may leave to defaults what this one says.
+/// those that say what the normaliser does, where the other may leave to defaults what this one says. Of both lengths the shorter stays.
 ///
 /// # Errors
 /// [`TextError::Io`], [`TextError::BadJson`].
@@ -192,7 +194,13 @@ pub fn carry_settings(from: &Path, to: &Path) -> Result<(), TextError> {
     let to = to.join(CONFIG);
     let mut written = read(&to)?;
     let of_normaliser = ["do_lower_case", "strip_accents", "tokenize_chinese_chars"];
-    written.extend(read(&from)?.into_iter().filter(|(key, _)| !of_normaliser.contains(&key.as_str())));
+    let longest = written.get(LONGEST).and_then(Value::as_f64).unwrap_or(f64::INFINITY);
+    let is_longer = |key: &str, value: &Value| key == LONGEST && value.as_f64().is_none_or(|length| length > longest);
+    written.extend(
+        read(&from)?
+            .into_iter()
+            .filter(|(key, value)| !of_normaliser.contains(&key.as_str()) && !is_longer(key, value)),
+    );
     let text = format!("{:#}\n", Value::Object(written));
     fs::write(&to, text).map_err(|source| TextError::Io { action: "write", path: to, source })
 }

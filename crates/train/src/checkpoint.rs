@@ -26,6 +26,15 @@ use crate::run::RunFolder;
 const STATE: &str = "training_state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 
+/// The form of training_state.json, counted up where a state means something else.
+const VERSION: u32 = 2;
+
+/// What can be read of any form.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
 /// training_state.json.
 #[derive(Serialize, Deserialize)]
 struct StateFile<S> {
@@ -128,8 +137,8 @@ fn save_error(folder: &RunFolder, path: &Path, error: &TrainError) -> TrainError
     }
 }
 
-/// Fills a folder aside, syncs it and renames it to `path`; an older folder of that name is replaced. The folder is flat: `fill`
-/// puts files into it, not folders.
+/// Fills a folder aside, syncs it and renames it to `path`; an older folder of that name is replaced. Files in it are
+/// synced; those of folders in it `fill` must sync.
 ///
 /// # Errors
 /// The system's, with the path, or `fill`'s. What was written is then removed, and `path` is as before.
@@ -293,11 +302,11 @@ pub fn verify<S: Serialize + DeserializeOwned>(dir: &Path) -> Result<S, TrainErr
     let path = dir.join(STATE);
     let damaged = |path: &Path, reason: String| TrainError::Damaged { path: path.to_owned(), reason };
     let text = fs::read(&path).map_err(|e| TrainError::io("read", &path, e))?;
-    let file: StateFile<S> = serde_json::from_slice(&text).map_err(|e| damaged(&path, e.to_string()))?;
-    if file.version != 1 {
-        let reason = format!("has version {}, expected 1", file.version);
-        return Err(damaged(&path, reason));
+    let Version { version } = serde_json::from_slice(&text).map_err(|e| damaged(&path, e.to_string()))?;
+    if version != VERSION {
+        return Err(TrainError::OtherVersion { path, expected: VERSION, found: version });
     }
+    let file: StateFile<S> = serde_json::from_slice(&text).map_err(|e| damaged(&path, e.to_string()))?;
     if file.xxh3 != digest_of(&file.state, &file.files) {
         return Err(damaged(&path, "does not match its own checksum".into()));
     }
@@ -323,7 +332,7 @@ fn write_state(dir: &Path, state: &impl Serialize) -> Result<(), TrainError> {
         let sum = checksum(&path).map_err(|e| TrainError::io("read back", &path, e))?;
         files.insert(name, sum);
     }
-    let file = StateFile { version: 1, xxh3: digest_of(state, &files), state, files };
+    let file = StateFile { version: VERSION, xxh3: digest_of(state, &files), state, files };
     let path = dir.join(STATE);
     let text = serde_json::to_string_pretty(&file).unwrap_or_default() + "\n";
     fs::write(&path, text).map_err(|e| TrainError::io("write", &path, e))

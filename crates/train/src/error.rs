@@ -48,6 +48,16 @@ pub enum TrainError {
         /// Expected and found.
         reason: String,
     },
+    /// A checkpoint of another form.
+    #[error("{}: has version {found}, expected {expected}: another Cloze wrote it, and only that one can go on with it", path.display())]
+    OtherVersion {
+        /// The file.
+        path: PathBuf,
+        /// The version that is read.
+        expected: u32,
+        /// Its own.
+        found: u32,
+    },
     /// A line of metrics.jsonl that is none.
     #[error("{}:{line}: not a line of metrics.jsonl: {reason}", path.display())]
     Log {

@@ -1,7 +1,7 @@
 //! The pre-training loop: batches, steps, evaluation, logs, checkpoints, interrupts, resuming.
 //!
-//! A step is a pure function of the weights, the moments and the step's number: batches and dropout are keyed by it. So
-//! resuming needs no more than a checkpoint, and gives bit by bit what an uninterrupted run gives (on the clock, with
+//! A step is a pure function of the weights, the moments, the step's number, which keys dropout, and how many batches of its
+//! phase came before. So resuming needs no more than a checkpoint, and gives bit by bit what an uninterrupted run gives (on the clock, with
 //! `minutes`, the learning rate follows the time that passed, and no two runs are alike).
 
 use std::fs::File;

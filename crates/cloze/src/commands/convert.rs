@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use cloze_convert::onnx::{self, OnnxOptions, TaskOutput};
 use cloze_engine::Device;
 use cloze_model::Model;
-use cloze_text::Tokenizer;
+use cloze_text::{Tokenizer, carry_settings};
 use serde_json::json;
 
 use super::check_out;
@@ -137,7 +137,10 @@ fn to_onnx(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
 /// The tokenizer's files beside the model, if the source has any.
 fn save_tokenizer(source: &Path, out: &Path, terminal: &Terminal) -> Result<()> {
     match Tokenizer::open(source) {
-        Ok(tokenizer) => Ok(tokenizer.save(out)?),
+        Ok(tokenizer) => {
+            tokenizer.save(out)?;
+            Ok(carry_settings(source, out)?)
+        }
         Err(error) => {
             terminal.warn(&format!("no tokenizer written: {error}"));
             Ok(())

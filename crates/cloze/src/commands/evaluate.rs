@@ -151,7 +151,7 @@ pub fn write_evaluation(out: &mut dyn Write, evaluation: &Evaluation) -> Result<
             100.0 * accuracy,
             format::count(evaluation.sequences),
         )?,
-        _ => writeln!(out, "NSP none: the model has no next-sentence head, or no document has two sentences")?,
+        _ => writeln!(out, "NSP none: the model has no next-sentence head, or the documents give no sentence pairs")?,
     }
     Ok(())
 }

@@ -81,7 +81,9 @@ fn parquet_pages_of_every_layout() {
     // The rows of fixtures/make.py.
     let expected: Vec<String> =
         (0..40).filter(|i| ![3, 5].contains(i)).map(|i| format!("Row {i} é.\nSecond line of {}.", i % 7)).collect();
-    for name in ["zstd-dictionary-v1", "zstd-plain-v1", "zstd-dictionary-v2", "zstd-plain-v2", "snappy"] {
+    for name in
+        ["zstd-dictionary-v1", "zstd-plain-v1", "zstd-dictionary-v2", "zstd-plain-v2", "zstd-required-v1", "snappy"]
+    {
         let mut corpus = open_corpus(&[fixture(&format!("{name}.parquet"))], &CorpusOptions::default()).unwrap();
         let found: Result<Vec<_>, _> = corpus.by_ref().map(|d| d.map(|d| d.text)).collect();
         assert_eq!(found.unwrap(), expected, "{name}");
@@ -147,6 +149,10 @@ fn folders_globs_and_repeated_files() {
     fs::create_dir(at("empty")).unwrap();
     let error = read(&[at("empty")]).unwrap_err().to_string();
     assert!(error.contains("holds no corpus file"), "{error}");
+    // It was passed over behind a file.
+    fs::write(at("full.txt"), "A text.\n").unwrap();
+    let error = read(&[at("full.txt"), at("empty")]).unwrap_err().to_string();
+    assert!(error.contains("holds no corpus file") && error.contains("empty"), "{error}");
 }
 
 #[test]

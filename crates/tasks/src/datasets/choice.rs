@@ -29,14 +29,13 @@ impl Choice {
         let flat: Vec<Value> = (0..).map_while(|index| object.remove(&format!("ending{index}"))).collect();
         if !flat.is_empty() {
             // As in a table: the start phrase holds the prefix.
-            let (context, prefix) = match object.remove("sent1") {
-                Some(context) => (Some(context), object.remove("sent2")),
-                None => (object.remove("startphrase"), object.remove("ending_prefix")),
+            let moved = match object.remove("sent1") {
+                Some(context) => [("context", Some(context)), ("ending_prefix", object.remove("sent2"))],
+                None => [("context", object.remove("startphrase")), ("choices", None)],
             };
-            let named = [("context", context), ("ending_prefix", prefix), ("choices", Some(flat.into()))];
-            object = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
+            let choices = ("choices", Some(flat.into()));
+            object.extend(moved.into_iter().chain([choices]).filter_map(|(key, value)| Some((key.to_owned(), value?))));
         }
-        object.remove("label");
         choice_of_lists(object, 1, Need::Optional)
     }
 }
@@ -183,17 +182,16 @@ fn choice_of_lists(mut object: Map<String, Value>, line: usize, need: Need) -> R
     Ok(Choice { context, ending_prefix, endings, label, line })
 }
 
-/// The index of the right ending. Where it may be missing, so may it be empty, or -1 as in Hugging Face's test sets.
+/// The index of the right ending. Where it is not needed it may be anything: empty, or -1 as in Hugging Face's test sets.
 fn label(written: Option<&str>, endings: usize, need: Need) -> Result<Option<usize>, String> {
-    let none = |written: &str| written.is_empty() || (need == Need::Optional && written == "-1");
-    let written = written.map(str::trim).filter(|written| !none(written));
+    let written = written.map(str::trim).filter(|written| !written.is_empty());
     match (written.map(|written| (written, written.parse::<usize>())), need) {
         (Some((_, Ok(index))), _) if index < endings => Ok(Some(index)),
-        (Some((written, _)), _) => {
+        (Some((written, _)), Need::Required) => {
             Err(format!("label \"{written}\": expected the index of an ending, 0 to {}", endings.saturating_sub(1)))
         }
         (None, Need::Required) => Err("no label; expected the index of the right ending".into()),
-        (None, Need::Optional) => Ok(None),
+        (_, Need::Optional) => Ok(None),
     }
 }
 

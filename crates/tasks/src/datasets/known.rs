@@ -91,8 +91,7 @@ pub struct KnownFile {
     pub columns: Option<TextColumns>,
 }
 
-/// How the paper fine-tuned. The rest of the authors' scripts
-/// (`run_classifier.py`, `run_squad.py`) have them.
+/// How the paper and the authors' scripts (`run_classifier.py`, `run_squad.py`) fine-tuned, where tasks differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
     /// Examples a step.

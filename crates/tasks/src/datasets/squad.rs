@@ -46,6 +46,8 @@ pub enum BadAnswers {
     Error,
     /// It is left out and counted, and so is a question that is left without any.
     Skip,
+    /// No answer is looked at: questions are to be answered.
+    Ignore,
 }
 
 /// What reading mended or left out.
@@ -233,7 +235,10 @@ impl Reader<'_> {
     }
 
     fn add(&mut self, asked: Asked, title: &str, context: &Arc<str>, line: Option<usize>) -> Result<(), TaskError> {
-        let Asked { id, question, answers, is_impossible } = asked;
+        let Asked { id, question, mut answers, mut is_impossible } = asked;
+        if self.bad == BadAnswers::Ignore {
+            (answers, is_impossible) = (None, None);
+        }
         let wrong = |problem: String| {
             let problem = format!("question \"{id}\": {problem}");
             Err(match line {

@@ -122,7 +122,6 @@ impl Learn<'_> {
                 settings: &settings,
                 out: &out,
                 resume: false,
-                beside: None,
                 device: self.device,
                 remember: &remember,
             };

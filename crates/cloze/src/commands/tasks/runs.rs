@@ -6,7 +6,9 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use cloze_engine::Device;
-use cloze_tasks::finetune::{Best, FineTuning, News, Outcome, began_with, finetune, is_better, settings_file};
+use cloze_tasks::finetune::{
+    Best, FineTuning, News, Outcome, began_with, check_data, finetune, is_better, settings_file,
+};
 use cloze_tasks::metrics::spread::spread;
 use cloze_tasks::{Settings, Task, TaskError};
 use serde::{Deserialize, Serialize};
@@ -60,6 +62,23 @@ pub struct Common<'a, T: Task> {
     pub remember: &'a Value,
 }
 
+impl<'a, T: Task> Common<'a, T> {
+    /// A run of the plan in a folder.
+    fn asked(&self, planned: &'a Planned, out: &'a Path, resume: bool) -> FineTuning<'a, T> {
+        FineTuning {
+            task: self.task,
+            train: self.train,
+            dev: self.dev,
+            model: self.model,
+            settings: &planned.settings,
+            out,
+            resume,
+            device: self.device,
+            remember: self.remember,
+        }
+    }
+}
+
 /// How some runs ended.
 pub struct Ended {
     pub done: Vec<Done>,
@@ -77,7 +96,7 @@ pub fn run_one<T: Task>(
     stop: &AtomicBool,
     terminal: &Terminal,
 ) -> Result<Ended> {
-    let outcome = train(common, common.out, planned, common.resume, None, stop, terminal)?;
+    let outcome = train(common, common.out, planned, common.resume, stop, terminal)?;
     let mut done = Done::new(&planned.settings, &planned.name);
     done.train_seconds = outcome.train_seconds;
     done.best = outcome.best;
@@ -105,18 +124,23 @@ pub fn run_all<T: Task>(
         cloze_train::run::claim(common.out)?;
         write_results(&results, &done)?;
     }
-    // A run of the plan before, with which those to come are compared.
-    let mut beside: Option<PathBuf> = None;
+    // Runs that are done will be compared with those to come.
+    let of_plan = |run: &Done| plan.iter().find(|planned| planned.name == run.name);
+    for run in &done {
+        let folder = common.out.join(&run.name);
+        let (Some(planned), Ok(began)) = (of_plan(run), began_with(&folder)) else { continue };
+        if !began.leads_where(&planned.settings) {
+            let place = settings_file(&folder);
+            let what = "was run with other settings; give the same again, or choose another --out";
+            anyhow::bail!("{}: {} {what}", place.display(), run.name);
+        }
+    }
+    if let (Some(run), Some(planned)) = (done.first(), plan.first()) {
+        check_data(&common.asked(planned, common.out, true), &common.out.join(&run.name))?;
+    }
     for (number, planned) in plan.iter().enumerate() {
         let folder = common.out.join(&planned.name);
         if done.iter().any(|run| run.name == planned.name) {
-            let began = began_with(&folder).ok();
-            if began.is_some_and(|began| !began.leads_where(&planned.settings)) {
-                let place = settings_file(&folder);
-                let what = "was run with other settings; give the same again, or choose another --out";
-                anyhow::bail!("{}: {} {what}", place.display(), planned.name);
-            }
-            beside = Some(folder).filter(|folder| settings_file(folder).is_file()).or(beside);
             continue;
         }
         terminal.note(&format!("run {} of {}: {}", number + 1, plan.len(), planned.name));
@@ -126,7 +150,7 @@ pub fn run_all<T: Task>(
             fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
         }
         let mut entry = Done::new(&planned.settings, &planned.name);
-        match train(common, &folder, planned, resume, beside.as_deref(), stop, terminal) {
+        match train(common, &folder, planned, resume, stop, terminal) {
             Ok(outcome) if !outcome.finished => return Ok(Ended { done, model: None, finished: false }),
             Ok(outcome) => {
                 entry.train_seconds = outcome.train_seconds;
@@ -176,22 +200,10 @@ fn train<T: Task>(
     out: &Path,
     planned: &Planned,
     resume: bool,
-    beside: Option<&Path>,
     stop: &AtomicBool,
     terminal: &Terminal,
 ) -> Result<Outcome> {
-    let asked = FineTuning {
-        task: common.task,
-        train: common.train,
-        dev: common.dev,
-        model: common.model,
-        settings: &planned.settings,
-        out,
-        resume,
-        beside,
-        device: common.device,
-        remember: common.remember,
-    };
+    let asked = common.asked(planned, out, resume);
     let bar = terminal.progress_timed("training");
     let outcome = finetune(&asked, stop, &mut |news| tell(&bar, news));
     bar.finish();
