@@ -229,6 +229,16 @@ struct Scratch {
     mask: MaskScratch,
 }
 
+impl BatchOptions {
+    /// These options, without sentence pairs if the documents give none.
+    pub fn fitting(self, documents: &Documents, vocab: &TokenTable) -> BatchOptions {
+        match BatchSource::new(documents.clone(), vocab.clone(), self.clone()) {
+            Err(DataError::Sampling { .. }) => BatchOptions { nsp: false, ..self },
+            _ => self,
+        }
+    }
+}
+
 impl BatchSource {
     /// Checks the options and that the documents can give what they ask.
     ///

@@ -1,6 +1,7 @@
 //! Fine-tuning from end to end with models of a few thousand weights: what is learned, what stays, what is kept, and that a
 //! run which was interrupted ends where it would have ended.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -77,13 +78,15 @@ struct Bench {
     dir: TempDir,
     model: PathBuf,
     device: Device,
+    /// How its rows are said to be read.
+    remember: RefCell<Value>,
 }
 
 impl Bench {
     fn new(dropout: f64) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let model = start(dir.path(), dropout);
-        Bench { dir, model, device: device() }
+        Bench { dir, model, device: device(), remember: RefCell::new(json!({"max_len": 20})) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -92,20 +95,6 @@ impl Bench {
 
     fn run<T: Task>(
         &self,
-        task: &T,
-        [train, dev]: [&[T::Row]; 2],
-        settings: &Settings,
-        out: &str,
-        resume: bool,
-        watch: &mut dyn FnMut(&News, &AtomicBool),
-    ) -> Result<Outcome, TaskError> {
-        self.run_remembering(&json!({"max_len": 20}), task, [train, dev], settings, out, resume, watch)
-    }
-
-    #[expect(clippy::too_many_arguments)]
-    fn run_remembering<T: Task>(
-        &self,
-        remember: &Value,
         task: &T,
         [train, dev]: [&[T::Row]; 2],
         settings: &Settings,
@@ -123,7 +112,7 @@ impl Bench {
             out: &out,
             resume,
             device: &self.device,
-            remember,
+            remember: &self.remember.borrow(),
         };
         let stop = AtomicBool::new(false);
         finetune(&asked, &stop, &mut |news| watch(news, &stop))
@@ -557,8 +546,9 @@ fn only_the_same_run_is_resumed() {
         (json!({"max_len": 21}), "max_len = 20, now it is 21"),
         (json!({}), "max_len = 20, now it is not given"),
     ] {
-        let resumed = bench.run_remembering(&other, &task, all, &settings, "run", true, &mut |_, _| ());
-        let message = resumed.unwrap_err().to_string();
+        let before = bench.remember.replace(other);
+        let message = resume(all, &settings, "run");
+        bench.remember.replace(before);
         assert!(message.contains("run: ") && message.contains(expected), "{message}");
     }
     let mut renamed = task.clone();

@@ -149,6 +149,10 @@ pub fn write_folder<E: From<TrainError>>(path: &Path, fill: impl FnOnce(&Path) -
     let aside = parent.join(format!(".{name}.partial"));
     let replaced = parent.join(format!(".{name}.replaced"));
     let work = || {
+        let moved = |e| TrainError::io("rename into place", path, e);
+        if path.exists() && !path.is_dir() {
+            return Err(moved(std::io::ErrorKind::NotADirectory.into()).into());
+        }
         remove_if_there(&aside)?;
         fs::create_dir_all(&aside).map_err(|e| TrainError::io("create", &aside, e))?;
         fill(&aside)?;
@@ -156,10 +160,6 @@ pub fn write_folder<E: From<TrainError>>(path: &Path, fill: impl FnOnce(&Path) -
             sync(&aside.join(file))?;
         }
         sync(&aside)?;
-        let moved = |e| TrainError::io("rename into place", path, e);
-        if path.exists() && !path.is_dir() {
-            return Err(moved(std::io::ErrorKind::NotADirectory.into()).into());
-        }
         if path.exists() {
             remove_if_there(&replaced)?;
             fs::rename(path, &replaced).map_err(moved)?;

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use cloze_data::TokenTable;
 use cloze_data::batch::{BatchOptions, BatchSize, BatchSource};
 use cloze_data::masking::Masking;
 use cloze_data::shards::{Documents, Shards, Split};
-use cloze_data::{DataError, TokenTable};
 use cloze_engine::ops::LossSum;
 use cloze_engine::{Device, Pass};
 use cloze_model::{LossScale, Model};
@@ -143,21 +143,17 @@ pub fn evaluate_folder(
     if documents.tokens() == 0 {
         return Err(TrainError::NoHeldOut(shards_dir.to_owned()));
     }
-    let source = |nsp: bool| {
-        let batches = BatchOptions {
-            seq_len: options.seq_len,
-            size: BatchSize::Sequences(options.batch_sequences),
-            nsp,
-            masking: options.masking.clone(),
-            ..BatchOptions::default()
-        };
-        held_out(documents, TokenTable::from(&tokenizer), batches)
+    let table = TokenTable::from(&tokenizer);
+    let batches = BatchOptions {
+        seq_len: options.seq_len,
+        size: BatchSize::Sequences(options.batch_sequences),
+        nsp: model.heads.nsp,
+        masking: options.masking.clone(),
+        ..BatchOptions::default()
     };
     // Documents that give no pairs have no next-sentence score; the other scores they have.
-    let source = match source(model.heads.nsp) {
-        Err(TrainError::Data(DataError::Sampling { .. })) if model.heads.nsp => source(false)?,
-        source => source?,
-    };
+    let batches = batches.fitting(documents, &table);
+    let source = held_out(documents, table, batches)?;
     Ok(evaluate(&model, &device, options.precision, &source, options.batches, progress))
 }
 

@@ -152,7 +152,8 @@ impl<'a> Run<'a> {
             newest = checkpoint::list(&folder)?.pop();
         }
         let precision = recipe.precision.dtype();
-        let learner = |model| {
+        let learner = |mut model: Model| {
+            rest_what_is_not_trained(&mut model, recipe);
             let mut learner = Learner::new(model, &device, precision, &recipe.optimizer, recipe.seed);
             learner.recompute = recipe.recompute;
             learner
@@ -168,14 +169,12 @@ impl<'a> Run<'a> {
                     });
                 }
                 let mut learner = learner(loaded.model);
-                rest_what_is_not_trained(&mut learner.model, recipe);
                 learner.moments = loaded.moments;
                 learner.updates = loaded.state.updates;
                 (learner, loaded.state, Vec::new())
             }
             None => {
-                let (mut model, adopted) = first_model(recipe, &shards, &tokenizer, &device)?;
-                rest_what_is_not_trained(&mut model, recipe);
+                let (model, adopted) = first_model(recipe, &shards, &tokenizer, &device)?;
                 let batches = vec![0; recipe.phase.len()];
                 let state = State { shards: fingerprint, batches, ..State::default() };
                 (learner(model), state, adopted.notes())
@@ -451,8 +450,7 @@ fn first_model(
         (model, adopted) = Model::load_with(init, heads, device, recipe.seed)?;
     }
     checkpoint::check_vocabulary(init, tokenizer, &model)?;
-    recipe.check_positions(model.config.max_position_embeddings)?;
-    recipe.check_segments(model.config.type_vocab_size)?;
+    recipe.check_fit(model.config.max_position_embeddings, model.config.type_vocab_size)?;
     let dropouts = &recipe.model;
     if let Some(p) = dropouts.hidden_dropout_prob {
         model.config.hidden_dropout_prob = p;

@@ -107,11 +107,10 @@ impl Recipe {
         require(hidden.is_multiple_of(heads), "model.hidden_size", || {
             format!("is {hidden}, not divisible by model.num_attention_heads = {heads}")
         })?;
-        check_segments(self, m.type_vocab_size.unwrap_or(2))?;
         for (key, x) in [("model.initializer_range", m.initializer_range), ("model.layer_norm_eps", m.layer_norm_eps)] {
             x.map_or(Ok(()), |x| require_positive(x, key))?;
         }
-        check_positions(self, m.positions().unwrap_or(512))
+        check_fit(self, m.positions().unwrap_or(512), m.type_vocab_size.unwrap_or(2))
     }
 
     fn check_objective(&self) -> Result<(), Objection> {
@@ -235,15 +234,11 @@ impl Recipe {
     }
 }
 
-/// Sentence pairs need two segments.
-pub(super) fn check_segments(recipe: &Recipe, segments: usize) -> Result<(), Objection> {
+/// Sentence pairs need two segments, and every phase's sequences must fit the positions.
+pub(super) fn check_fit(recipe: &Recipe, positions: usize, segments: usize) -> Result<(), Objection> {
     require(!recipe.objective.nsp || segments >= 2, "model.type_vocab_size", || {
         format!("is {segments}; next-sentence prediction needs 2 segments (or objective.nsp = false)")
-    })
-}
-
-/// Every phase's sequences must fit the positions.
-pub(super) fn check_positions(recipe: &Recipe, positions: usize) -> Result<(), Objection> {
+    })?;
     for (i, p) in recipe.phase.iter().enumerate() {
         require(p.seq_len <= positions, &format!("phase.{i}.seq_len"), || {
             format!("is {}, longer than the model's {positions} positions (model.max_position_embeddings)", p.seq_len)

@@ -413,21 +413,12 @@ impl Recipe {
         }
     }
 
-    /// Checks sequence lengths against a checkpoint's positions, for recipes with `model.init`.
-    ///
-    /// # Errors
-    /// The phase whose `seq_len` is larger.
-    pub fn check_positions(&self, positions: usize) -> Result<(), TrainError> {
-        checks::check_positions(self, positions)
-            .map_err(|e| TrainError::Recipe { place: String::from("recipe"), message: e.to_string() })
-    }
-
-    /// Fails where sentence pairs are asked of a model with one segment.
+    /// Fails where a phase's sequences, or sentence pairs, do not fit a model of so many positions and segments.
     ///
     /// # Errors
     /// [`TrainError::Recipe`].
-    pub fn check_segments(&self, segments: usize) -> Result<(), TrainError> {
-        checks::check_segments(self, segments)
+    pub fn check_fit(&self, positions: usize, segments: usize) -> Result<(), TrainError> {
+        checks::check_fit(self, positions, segments)
             .map_err(|e| TrainError::Recipe { place: String::from("recipe"), message: e.to_string() })
     }
 

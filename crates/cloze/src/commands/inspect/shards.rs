@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use cloze_data::batch::{BatchOptions, BatchSource};
+use cloze_data::TokenTable;
+use cloze_data::batch::BatchOptions;
 use cloze_data::shards::{Documents, Shards, Split};
-use cloze_data::{DataError, TokenTable};
 use cloze_text::Tokenizer;
 use serde_json::json;
 
@@ -49,7 +49,7 @@ pub(super) fn show_folder(dir: &Path, arguments: &Arguments, terminal: &Terminal
         write_report(&mut out, &manifest.report, terminal)?;
     }
     let documents = shards.split(Split::Train);
-    let options = drawn(documents, &tokenizer);
+    let options = BatchOptions::default().fitting(documents, &TokenTable::from(&tokenizer));
     examples::show(&mut out, documents, &tokenizer, &options, arguments.examples, arguments.json, terminal)
 }
 
@@ -81,15 +81,6 @@ pub(super) fn show_file(path: &Path, arguments: &Arguments, terminal: &Terminal)
         Err(_) if arguments.json => return Ok(()),
         Err(error) => bail!("no examples without the tokenizer that lies beside a shard: {error}"),
     };
-    let options = drawn(&documents, &tokenizer);
+    let options = BatchOptions::default().fitting(&documents, &TokenTable::from(&tokenizer));
     examples::show(&mut out, &documents, &tokenizer, &options, arguments.examples, arguments.json, terminal)
-}
-
-/// How examples are drawn: in sentence pairs, where the documents give any.
-fn drawn(documents: &Documents, tokenizer: &Tokenizer) -> BatchOptions {
-    let pairs = BatchOptions::default();
-    match BatchSource::new(documents.clone(), TokenTable::from(tokenizer), pairs.clone()) {
-        Err(DataError::Sampling { .. }) => BatchOptions { nsp: false, ..pairs },
-        _ => pairs,
-    }
 }
