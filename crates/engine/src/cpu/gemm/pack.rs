@@ -12,8 +12,13 @@ use half::bf16;
 use super::kernel::{Kernel, LINE, Line, Rows};
 use super::transpose::transpose;
 use super::{Mat, Precision, Slice};
-use crate::cpu::level::{Isa, Vectorized};
+use crate::cpu::level::{Isa, Vectorized, prefetch};
 use crate::dtype::rounded_to_bf16;
+
+/// Blocks of k ahead of the one being packed whose elements are prefetched. A block is a few short runs, far apart: the hardware
+/// does not see what comes next, and without these packing from memory runs at a third of the memory's speed.
+const ALONG: usize = 4;
+const ACROSS: usize = 1;
 
 /// An operand seen as lines along k.
 #[derive(Clone, Copy)]
@@ -323,16 +328,26 @@ impl<C: Convert> Converting<'_, C> {
                 (0..wanted).for_each(|i| *to[i / 8].add(i % 8) = Line::ZERO);
             } else if there >= needed && depth == deep {
                 let offset = if lines.along { first * lines.stride + k } else { k * lines.stride + first };
-                self.square::<I>(self.data.add(offset), lines.stride, wanted, to);
+                let ahead = if lines.along { ALONG } else { ACROSS } * deep;
+                let ahead = if k + ahead + deep <= lines.depth { ahead } else { 0 };
+                self.square::<I>(self.data.add(offset), lines.stride, ahead, wanted, to);
             } else {
                 self.edge::<I>(first, there, k, depth, wanted, to);
             }
         }
     }
 
-    /// A block with all the elements it needs: `wanted` contiguous lines, or sixteen neighbouring ones.
+    /// A block with all the elements it needs: `wanted` contiguous lines, or sixteen neighbouring ones. Those `ahead` of them
+    /// along k are prefetched.
     #[inline(always)]
-    unsafe fn square<I: Isa>(&self, from: *const C::Source, stride: usize, wanted: usize, to: [*mut Line; 2]) {
+    unsafe fn square<I: Isa>(
+        &self,
+        from: *const C::Source,
+        stride: usize,
+        ahead: usize,
+        wanted: usize,
+        to: [*mut Line; 2],
+    ) {
         let lines = &self.pack.lines;
         // SAFETY: the caller vouches for the elements and the room.
         unsafe {
@@ -344,24 +359,40 @@ impl<C: Convert> Converting<'_, C> {
                 }
                 (false, false) => {
                     for word in 0..LINE {
-                        *to[word / 8].add(word % 8) = C::across(from.add(word * C::PER * stride), stride);
+                        let from = from.add(word * C::PER * stride);
+                        Self::foresee_across(from, stride, ahead);
+                        *to[word / 8].add(word % 8) = C::across(from, stride);
                     }
                 }
                 (true, false) => {
                     let mut square = [Line::ZERO; LINE];
                     for (i, line) in square.iter_mut().enumerate() {
-                        *line = C::along::<I>(from.add(i * stride));
+                        let from = from.add(i * stride);
+                        for at in (0..LINE * C::PER * size_of::<C::Source>()).step_by(64) {
+                            prefetch(from.wrapping_add(ahead).wrapping_byte_add(at));
+                        }
+                        *line = C::along::<I>(from);
                     }
                     transpose::<I>(&square, to, LINE);
                 }
                 (false, true) => {
                     let mut square = [Line::ZERO; LINE];
                     for (word, line) in square.iter_mut().enumerate() {
-                        *line = C::across(from.add(word * C::PER * stride), stride);
+                        let from = from.add(word * C::PER * stride);
+                        Self::foresee_across(from, stride, ahead);
+                        *line = C::across(from, stride);
                     }
                     transpose::<I>(&square, to, wanted);
                 }
             }
+        }
+    }
+
+    /// Prefetches the elements `ahead` along k of those that [`Convert::across`] takes.
+    #[inline(always)]
+    fn foresee_across(from: *const C::Source, stride: usize, ahead: usize) {
+        for i in 0..C::PER {
+            prefetch(from.wrapping_add((ahead + i) * stride));
         }
     }
 
@@ -386,7 +417,7 @@ impl<C: Convert> Converting<'_, C> {
                 let from = self.data.add((row + i) * lines.stride + column);
                 std::ptr::copy_nonoverlapping(from, copy[i * stride..].as_mut_ptr(), inner);
             }
-            self.square::<I>(copy.as_ptr(), stride, wanted, to);
+            self.square::<I>(copy.as_ptr(), stride, 0, wanted, to);
         }
     }
 }
