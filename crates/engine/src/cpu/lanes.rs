@@ -34,7 +34,7 @@ pub(crate) use each_part;
 
 /// Σ of the numbers that `$lanes` gives for the ranges of `0..$len`, in sixteen interleaved partial sums.
 macro_rules! lane_sum {
-    ($len:expr, $part:ident => $lanes:expr) => {{
+    ($isa:ident, $len:expr, $part:ident => $lanes:expr) => {{
         let mut sums = [0.0; $crate::cpu::lanes::LANES];
         $crate::cpu::lanes::each_part!($len, $part => {
             let count = $part.len();
@@ -42,38 +42,28 @@ macro_rules! lane_sum {
                 *sum += x;
             }
         });
-        $crate::cpu::lanes::fold(sums, |a, b| a + b)
+        // SAFETY: code that is generic over a level runs at that level only.
+        unsafe { $isa::sum(&sums) }
     }};
 }
 pub(crate) use lane_sum;
 
 /// The greatest of the numbers that `$lanes` gives for the ranges of `0..$len`, NaN aside; −∞ for none.
 macro_rules! lane_max {
-    ($len:expr, $part:ident => $lanes:expr) => {{
+    ($isa:ident, $len:expr, $part:ident => $lanes:expr) => {{
         let mut greatest = [f32::NEG_INFINITY; $crate::cpu::lanes::LANES];
         $crate::cpu::lanes::each_part!($len, $part => {
             let count = $part.len();
-            for (greatest, x) in greatest.iter_mut().zip($lanes).take(count) {
-                *greatest = if x > *greatest { x } else { *greatest };
-            }
+            let mut lanes: $crate::cpu::lanes::Lanes = $lanes;
+            lanes[count..].fill(f32::NEG_INFINITY);
+            // SAFETY: code that is generic over a level runs at that level only.
+            greatest = unsafe { $isa::greater(&lanes, &greatest) };
         });
-        $crate::cpu::lanes::fold(greatest, |a, b| if b > a { b } else { a })
+        // SAFETY: as above.
+        unsafe { $isa::greatest(&greatest) }
     }};
 }
 pub(crate) use lane_max;
-
-/// One number of all lanes, by halves.
-#[inline(always)]
-pub(crate) fn fold(mut lanes: Lanes, combine: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for l in 0..width {
-            lanes[l] = combine(lanes[l], lanes[l + width]);
-        }
-        width /= 2;
-    }
-    lanes[0]
-}
 
 /// A slice of at most sixteen, and zeros beyond it.
 #[inline(always)]
@@ -184,8 +174,8 @@ mod tests {
                 lanes[..part.len()].copy_from_slice(&x[part]);
                 lanes
             };
-            assert_eq!(lane_sum!(n, p => part(p)), x.iter().sum::<f32>());
-            assert_eq!(lane_max!(n, p => part(p)), if n == 0 { f32::NEG_INFINITY } else { -1.0 });
+            assert_eq!(lane_sum!(Portable, n, p => part(p)), x.iter().sum::<f32>());
+            assert_eq!(lane_max!(Portable, n, p => part(p)), if n == 0 { f32::NEG_INFINITY } else { -1.0 });
         }
     }
 

@@ -197,6 +197,82 @@ pub trait Isa: Copy + Send + Sync + 'static {
         }
         narrow
     }
+
+    /// The greater of each two numbers: `y`, unless `x` is greater.
+    ///
+    /// # Safety
+    /// The machine has this level.
+    #[inline(always)]
+    unsafe fn greater(x: &Lanes, y: &Lanes) -> Lanes {
+        let mut greater = *y;
+        for (greater, x) in greater.iter_mut().zip(x) {
+            *greater = if *x > *greater { *x } else { *greater };
+        }
+        greater
+    }
+
+    /// The sum of sixteen numbers, by halves.
+    ///
+    /// # Safety
+    /// The machine has this level.
+    #[inline(always)]
+    unsafe fn sum(x: &Lanes) -> f32 {
+        fold(*x, |x, y| x + y)
+    }
+
+    /// The greatest of sixteen numbers, by halves.
+    ///
+    /// # Safety
+    /// The machine has this level.
+    #[inline(always)]
+    unsafe fn greatest(x: &Lanes) -> f32 {
+        fold(*x, |x, y| if y > x { y } else { x })
+    }
+}
+
+/// One number of all lanes, by halves.
+#[inline(always)]
+fn fold(mut lanes: Lanes, combine: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for l in 0..width {
+            lanes[l] = combine(lanes[l], lanes[l + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// [`fold`] by instruction: left to itself the compiler does it number by number.
+#[cfg(target_arch = "x86_64")]
+macro_rules! fold_256 {
+    ($x:expr, $add:ident, $add_128:ident) => {{
+        use std::arch::x86_64::*;
+        let x: *const f32 = $x.as_ptr();
+        // SAFETY: the caller vouches for the level; sixteen numbers are read.
+        unsafe {
+            let eight = $add(_mm256_loadu_ps(x), _mm256_loadu_ps(x.add(8)));
+            let four = $add_128(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = $add_128(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32($add_128(two, _mm_movehdup_ps(two)))
+        }
+    }};
+}
+
+/// The reductions of the levels with AVX2.
+#[cfg(target_arch = "x86_64")]
+macro_rules! reductions {
+    () => {
+        #[inline(always)]
+        unsafe fn sum(x: &Lanes) -> f32 {
+            fold_256!(x, _mm256_add_ps, _mm_add_ps)
+        }
+
+        #[inline(always)]
+        unsafe fn greatest(x: &Lanes) -> f32 {
+            fold_256!(x, _mm256_max_ps, _mm_max_ps)
+        }
+    };
 }
 
 /// [`Level::Portable`] at compile time.
@@ -250,6 +326,19 @@ impl Isa for Avx2 {
         // SAFETY: the caller vouches for the level.
         unsafe { compiled(body) }
     }
+
+    #[inline(always)]
+    unsafe fn greater(x: &Lanes, y: &Lanes) -> Lanes {
+        use std::arch::x86_64::{_mm256_loadu_ps, _mm256_max_ps};
+        // SAFETY: the caller vouches for the level; both halves of either are read.
+        unsafe {
+            std::mem::transmute([0, 8].map(|half| {
+                _mm256_max_ps(_mm256_loadu_ps(x.as_ptr().add(half)), _mm256_loadu_ps(y.as_ptr().add(half)))
+            }))
+        }
+    }
+
+    reductions!();
 }
 
 /// [`Level::Avx512`] at compile time.
@@ -278,6 +367,15 @@ impl Isa for Avx512 {
         // SAFETY: the caller vouches for the level and `to`.
         unsafe { _mm512_stream_si512(to.cast(), _mm512_loadu_si512(line.as_ptr().cast())) }
     }
+
+    #[inline(always)]
+    unsafe fn greater(x: &Lanes, y: &Lanes) -> Lanes {
+        use std::arch::x86_64::{_mm512_loadu_ps, _mm512_max_ps};
+        // SAFETY: the caller vouches for the level; sixteen numbers of either are read.
+        unsafe { std::mem::transmute(_mm512_max_ps(_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(y.as_ptr()))) }
+    }
+
+    reductions!();
 }
 
 /// [`Level::Avx512BF16`], and what [`Level::Amx`] has beside its tiles, at compile time.
@@ -322,6 +420,15 @@ impl Isa for Avx512BF16 {
         // SAFETY: the caller vouches for the level and `to`.
         unsafe { _mm512_stream_si512(to.cast(), _mm512_loadu_si512(line.as_ptr().cast())) }
     }
+
+    #[inline(always)]
+    unsafe fn greater(x: &Lanes, y: &Lanes) -> Lanes {
+        use std::arch::x86_64::{_mm512_loadu_ps, _mm512_max_ps};
+        // SAFETY: the caller vouches for the level; sixteen numbers of either are read.
+        unsafe { std::mem::transmute(_mm512_max_ps(_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(y.as_ptr()))) }
+    }
+
+    reductions!();
 }
 
 /// `a·b + c`, fused where that is one instruction (where it is not, `mul_add` is a slow library call).
@@ -382,6 +489,34 @@ mod tests {
             let (sum, ran) = level.run(Sum(&[1.0, 2.0, 3.0]));
             assert_eq!(sum, 12.0);
             assert_eq!(ran, if level == Level::Amx { Level::Avx512BF16 } else { level });
+        }
+    }
+
+    struct Reduce(Lanes, Lanes);
+    impl Vectorized for Reduce {
+        type Output = (Lanes, f32, f32);
+        #[inline(always)]
+        fn call<I: Isa>(self) -> Self::Output {
+            // SAFETY: run at an available level.
+            unsafe { (I::greater(&self.0, &self.1), I::sum(&self.0), I::greatest(&self.0)) }
+        }
+    }
+
+    /// To the bit: a sum's order is part of what it is.
+    #[test]
+    fn every_level_reduces_alike() {
+        let lanes = |seed: usize| std::array::from_fn(|i| ((i * 7919 + seed * 104_729) % 1013) as f32 * 1.37 - 700.0);
+        for seed in 0..20 {
+            let (mut x, y): (Lanes, Lanes) = (lanes(seed), lanes(seed + 50));
+            let expected = Level::Portable.run(Reduce(x, y));
+            assert_eq!(expected.2, x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            x[seed % 16] = f32::NAN;
+            let with_nan = Level::Portable.run(Reduce(x, y)).0;
+            assert_eq!(with_nan[seed % 16], y[seed % 16], "no number is no greatest one");
+            for level in Level::ALL.into_iter().filter(|&level| level <= Level::detect()) {
+                assert_eq!(level.run(Reduce(lanes(seed), y)), expected, "{level:?}");
+                assert_eq!(level.run(Reduce(x, y)).0, with_nan, "{level:?}");
+            }
         }
     }
 }

@@ -142,8 +142,8 @@ impl<E: Real> Vectorized for Forward<'_, E> {
         let mut s = vec![0f32; hidden];
         for (row, (y, stats)) in self.y.chunks_exact_mut(hidden).zip(self.stats.chunks_exact_mut(2)).enumerate() {
             self.rows.add_up::<I>(self.first + row, &mut s);
-            let mean = lane_sum!(hidden, part => load(&s[part])) / hidden as f32;
-            let variance = lane_sum!(hidden, part => lanes::map(load(&s[part]), |s| (s - mean) * (s - mean)));
+            let mean = lane_sum!(I, hidden, part => load(&s[part])) / hidden as f32;
+            let variance = lane_sum!(I, hidden, part => lanes::map(load(&s[part]), |s| (s - mean) * (s - mean)));
             let scale = 1.0 / (variance / hidden as f32 + self.rows.eps).sqrt();
             stats[0] = mean;
             stats[1] = scale;
@@ -190,9 +190,9 @@ impl<E: Real> Vectorized for BackwardBlock<'_, E> {
                 store::<I, _>(lanes::zip3(d, n, load(gain), |d, n, sum| madd::<I>(d, n, sum)), gain);
                 lanes::add_to(&mut dbeta[part], d);
             });
-            let mean_g = lane_sum!(hidden, part => load(&g[part])) / hidden as f32;
+            let mean_g = lane_sum!(I, hidden, part => load(&g[part])) / hidden as f32;
             let mean_gx =
-                lane_sum!(hidden, part => lanes::zip(load(&g[part.clone()]), load(&normed[part]), |g, n| g * n));
+                lane_sum!(I, hidden, part => lanes::zip(load(&g[part.clone()]), load(&normed[part]), |g, n| g * n));
             let mean_gx = mean_gx / hidden as f32;
             let at = row * hidden..(row + 1) * hidden;
             let first = (self.first + row) * hidden;

@@ -332,9 +332,9 @@ impl<E: Real> Vectorized for Softmax<'_, E> {
         let scores = &self.scores[..self.seen];
         let (weights, hidden) = self.weights.split_at_mut(self.seen);
         hidden.fill(E::from_f32(0.0));
-        let greatest = lane_max!(scores.len(), part => load(&scores[part]));
+        let greatest = lane_max!(I, scores.len(), part => load(&scores[part]));
         // The sum is that of all weights, the dropped ones too.
-        let sum = lane_sum!(scores.len(), part => {
+        let sum = lane_sum!(I, scores.len(), part => {
             let w = lanes::map(load(&scores[part.clone()]), |w| exp::<I>(w - greatest));
             let kept = if self.mask.active() {
                 lanes::zip(w, self.mask.factors(part.start), |w, factor| w * factor)
@@ -368,7 +368,7 @@ impl<E: Real> Vectorized for SoftmaxBack<'_, E> {
         // δ from this row's own numbers in f32, not from O: O was rounded to bf16, and where the softmax is steep dP − δ is a
         // difference of near equals that would be nothing but that rounding.
         let delta = kept
-            * lane_sum!(signed.len(), part => {
+            * lane_sum!(I, signed.len(), part => {
                 lanes::zip(load(&signed[part.clone()]), load(&slopes[part]), |p, d| p.max(0.0) * d)
             });
         each_part!(signed.len(), part => {

@@ -193,12 +193,12 @@ impl TileSink for Statistics<'_> {
         let (greatest, sums) = slot(col / LANES);
         for r in 0..rows {
             let z = &mut acc[r * stride..r * stride + cols];
-            greatest[r] = lane_max!(cols, part => {
+            greatest[r] = lane_max!(I, cols, part => {
                 let logits = lanes::zip(load(&z[part.clone()]), load(&bias[part.clone()]), |z, b| z + b);
                 store::<I, _>(logits, &mut z[part]);
                 logits
             });
-            sums[r] = lane_sum!(cols, part => lanes::map(load(&z[part]), |z| exp::<I>(z - greatest[r])));
+            sums[r] = lane_sum!(I, cols, part => lanes::map(load(&z[part]), |z| exp::<I>(z - greatest[r])));
             if let Some(z) = z.get((self.labels[row + r] as usize).wrapping_sub(col)) {
                 // SAFETY: only one tile holds the label's column.
                 unsafe { self.outcomes.part(row + r..row + r + 1)[0].at_label = *z };
