@@ -2,6 +2,7 @@
 //! memory there is (the kernel zeroes each on first touch).
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::Mutex;
 
@@ -16,6 +17,42 @@ pub(crate) const MAPPED: usize = 1 << 21;
 static FREE: Mutex<FreeList> = Mutex::new(FreeList { blocks: Vec::new(), bytes: 0 });
 /// Bytes kept at most: past it a freed buffer goes back to the system.
 const KEPT_BYTES: usize = 8 << 30;
+
+thread_local! {
+    /// Small buffers that this thread freed last, for its next ones: what a task takes and gives back for each head of each sequence
+    /// needs no lock, and is still in its caches.
+    static NEAR: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+}
+/// The largest class kept by a thread, and how many of all.
+const NEAR_BYTES: usize = 512 << 10;
+const NEAR_BLOCKS: usize = 16;
+
+/// The thread's latest free block of a class.
+fn take_near(class: usize) -> Option<Block> {
+    let take = |near: &RefCell<Vec<Block>>| {
+        let mut near = near.borrow_mut();
+        let at = near.iter().rposition(|block| block.class == class)?;
+        Some(near.remove(at))
+    };
+    if class > NEAR_BYTES { None } else { NEAR.try_with(take).ok().flatten() }
+}
+
+/// Keeps a free block for this thread; returns the one that has to go for it, or itself if it is too large.
+fn keep_near(block: Block) -> Option<Block> {
+    if block.class > NEAR_BYTES {
+        return Some(block);
+    }
+    let mut going = Some(block);
+    // Fails only while the thread is being torn down.
+    let _ = NEAR.try_with(|near| {
+        let mut near = near.borrow_mut();
+        near.extend(going.take());
+        if near.len() > NEAR_BLOCKS {
+            going = Some(near.remove(0));
+        }
+    });
+    going
+}
 
 struct FreeList {
     /// Sorted by class, then by age.
@@ -91,6 +128,9 @@ impl Buffer {
     /// Memory for `len` bytes; the contents are arbitrary but initialised (zeros, or what a former owner left).
     pub(crate) fn new(len: usize) -> Buffer {
         let class = size_class(len);
+        if let Some(block) = take_near(class) {
+            return Buffer { start: block.start, block: Some(block), len };
+        }
         let mut free = FREE.lock().unwrap_or_else(|e| e.into_inner());
         let end = free.blocks.partition_point(|block| block.class <= class);
         let reused = (end > 0 && free.blocks[end - 1].class == class).then(|| free.blocks.remove(end - 1));
@@ -117,7 +157,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let Some(block) = self.block.take() else { return };
+        let Some(block) = self.block.take().and_then(keep_near) else { return };
         let mut free = FREE.lock().unwrap_or_else(|e| e.into_inner());
         if free.bytes + block.class <= KEPT_BYTES {
             free.bytes += block.class;
@@ -138,6 +178,17 @@ mod tests {
             assert!(class >= len && class.is_multiple_of(ALIGNMENT));
             assert!(class <= len + (len / 4).max(ALIGNMENT), "{len} -> {class}");
         }
+    }
+
+    #[test]
+    fn a_thread_keeps_the_last_small_buffers_it_freed() {
+        let small: Vec<Buffer> = (0..NEAR_BLOCKS + 4).map(|_| Buffer::new(1000)).collect();
+        let starts: Vec<_> = small.iter().map(|buffer| buffer.start).collect();
+        small.into_iter().for_each(drop);
+        // The latest first, and no more than it may keep.
+        let again: Vec<Buffer> = (0..NEAR_BLOCKS).map(|_| Buffer::new(1001)).collect();
+        assert!(again.iter().map(|buffer| buffer.start).eq(starts.iter().rev().take(NEAR_BLOCKS).copied()));
+        assert_eq!(NEAR.with(|near| near.borrow().iter().filter(|block| block.class == size_class(1000)).count()), 0);
     }
 
     #[test]

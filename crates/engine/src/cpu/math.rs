@@ -28,6 +28,28 @@ pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
     if x < -87.3 { 0.0 } else { e * scale }
 }
 
+/// ln x of a positive normal number, relative error below 2e-7 (near 1 absolute); NaN for what is not finite.
+#[inline(always)]
+pub(crate) fn ln<I: Isa>(x: f32) -> f32 {
+    // x = 2ⁿ (1 + m), √½ ≤ 1 + m < √2. The polynomial and the halves of ln 2 are those of Cephes's logf (Moshier 1989).
+    let n = (x.to_bits().wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits()) as i32) >> 23;
+    let m = f32::from_bits(x.to_bits().wrapping_sub((n as u32) << 23)) - 1.0;
+    let n = n as f32;
+    let mut p = 7.037_683_6e-2;
+    p = madd::<I>(p, m, -1.151_461e-1);
+    p = madd::<I>(p, m, 1.167_699_9e-1);
+    p = madd::<I>(p, m, -1.242_014_1e-1);
+    p = madd::<I>(p, m, 1.424_932_3e-1);
+    p = madd::<I>(p, m, -1.666_805_8e-1);
+    p = madd::<I>(p, m, 2.000_071_5e-1);
+    p = madd::<I>(p, m, -2.499_999_4e-1);
+    p = madd::<I>(p, m, 3.333_333e-1);
+    let square = m * m;
+    let tail = madd::<I>(-0.5, square, madd::<I>(n, -2.121_944_4e-4, square * m * p));
+    // Nought times x is nought, unless x is not finite.
+    madd::<I>(n, 0.693_359_4, madd::<I>(0.0, x, m + tail))
+}
+
 /// tanh x, absolute error below 1e-6.
 #[inline(always)]
 pub(crate) fn tanh<I: Isa>(x: f32) -> f32 {
@@ -151,6 +173,7 @@ mod tests {
             GeluBack,
             GeluTanh,
             GeluTanhBack,
+            Ln,
         }
     }
     use fn_table::Function;
@@ -167,6 +190,7 @@ mod tests {
                     Function::GeluBack => gelu_back::<I>(*x),
                     Function::GeluTanh => gelu_tanh::<I>(*x),
                     Function::GeluTanhBack => gelu_tanh_back::<I>(*x),
+                    Function::Ln => ln::<I>(*x),
                 };
             }
         }
@@ -194,6 +218,7 @@ mod tests {
             Function::GeluBack => cdf + x * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt(),
             Function::GeluTanh => 0.5 * x * (1.0 + t),
             Function::GeluTanhBack => 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * c * (1.0 + 3.0 * a * x * x),
+            Function::Ln => x.ln(),
         }
     }
 
@@ -219,6 +244,24 @@ mod tests {
                     assert!(error < bound, "{function:?}({x}) = {y}, expected {wanted} ({level:?})");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn ln_matches_its_f64_oracle_at_every_level() {
+        for level in [Level::Portable, Level::detect()] {
+            let near_one = (-3000..3000).map(|i| 1.0 + i as f32 * 1e-4);
+            let xs: Vec<f32> = near_one.chain((-120..120).map(|e| 1.2345 * 2f32.powi(e))).chain([1.0]).collect();
+            let mut ys = xs.clone();
+            level.run(Map(Function::Ln, &mut ys));
+            for (x, y) in xs.iter().zip(&ys) {
+                let wanted = oracle(Function::Ln, f64::from(*x));
+                let error = (f64::from(*y) - wanted).abs() / wanted.abs().max(1.0);
+                assert!(error < 2e-7, "ln {x} = {y}, expected {wanted} ({level:?})");
+            }
+            let mut ends = [f32::NAN, f32::INFINITY, 1.0];
+            level.run(Map(Function::Ln, &mut ends));
+            assert!(ends[0].is_nan() && ends[1].is_nan() && ends[2] == 0.0, "{ends:?}");
         }
     }
 

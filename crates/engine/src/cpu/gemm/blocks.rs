@@ -62,14 +62,20 @@ impl<'a> Plan<'a> {
         let (depth, chunk) = depth::<K>(a.depth);
         let width = K::width(b.count);
         let (a_panels, b_panels) = (a.count.div_ceil(K::MR), b.count.div_ceil(width));
-        // A packed B has been cut into its chunks.
-        let shares: &[usize] = if ready.is_some() { &[1] } else { &[1, 2, 4] };
-        let Grid { chunk, a_each, b_each } = shares
-            .iter()
-            .map(|share| even(depth, chunk.div_ceil(*share)))
-            .flat_map(|chunk| Grid::all::<K>(threads, [a_panels, b_panels], width, depth, chunk))
-            .min_by_key(|grid| grid.cost::<K>(threads, [a_panels, b_panels], width, depth, ready.is_some()))
-            .unwrap_or(Grid { chunk, a_each: a_panels, b_each: 1 });
+        let whole_b = b_panels * width * depth.max(1) * size_of::<Line>();
+        let Grid { chunk, a_each, b_each } = if threads == 1 && chunk == depth && whole_b <= K::KEPT {
+            // A small product, of which there are many: no search for what is plain.
+            Grid { chunk, a_each: a_panels, b_each: b_panels }
+        } else {
+            // A packed B has been cut into its chunks.
+            let shares: &[usize] = if ready.is_some() { &[1] } else { &[1, 2, 4] };
+            shares
+                .iter()
+                .map(|share| even(depth, chunk.div_ceil(*share)))
+                .flat_map(|chunk| Grid::all::<K>(threads, [a_panels, b_panels], width, depth, chunk))
+                .min_by_key(|grid| grid.cost::<K>(threads, [a_panels, b_panels], width, depth, ready.is_some()))
+                .unwrap_or(Grid { chunk, a_each: a_panels, b_each: 1 })
+        };
         let near = even(chunk, K::NEAR);
         Plan {
             precision,

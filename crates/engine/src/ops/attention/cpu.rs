@@ -1,8 +1,8 @@
 use super::{Attention, Heads};
 use crate::cpu::gemm::{Mat, Precision, TileSink, product_serial};
-use crate::cpu::lanes::{self, each_part, lane_max, lane_sum, load, store};
+use crate::cpu::lanes::{self, LANES, each_part, lane_max, lane_sum, load, store};
 use crate::cpu::level::{Isa, Vectorized, madd, prefetch};
-use crate::cpu::math::exp;
+use crate::cpu::math::{exp, ln};
 use crate::cpu::rows::Parts;
 use crate::cpu::{Cpu, mat, mat_part, precision_of};
 use crate::dtype::Real;
@@ -63,17 +63,19 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// Asks for a row's part of the next head, whose lines lie among this one's: the hardware sees no run in them.
-    fn prefetch<E: Real>(&self, of: &Tensor, row: usize) {
+    /// Asks for some rows' parts of the next head, whose lines lie among this one's: the hardware sees no run in them.
+    fn prefetch<E: Real>(&self, of: &Tensor, rows: Range<usize>) {
         if !self.followed {
             return;
         }
         let (_, columns) = of.matrix("attention");
         let values = of.slice::<E>();
-        let row = (self.tokens.start + row) * columns;
-        for first in (0..columns).step_by(self.inputs.heads * self.width) {
-            let next = &values[row + first + (self.head + 1) * self.width..][..self.width];
-            next.iter().step_by(64 / size_of::<E>()).for_each(|x| prefetch(x));
+        for row in rows {
+            let row = (self.tokens.start + row) * columns;
+            for first in (0..columns).step_by(self.inputs.heads * self.width) {
+                let next = &values[row + first + (self.head + 1) * self.width..][..self.width];
+                next.iter().step_by(64 / size_of::<E>()).for_each(|x| prefetch(x));
+            }
         }
     }
 
@@ -82,8 +84,15 @@ impl<'a> Head<'a> {
         self.inputs.mask.row(((self.tokens.start + row) * self.inputs.heads + self.head) as u64)
     }
 
-    fn seen(&self, row: usize, keys: usize) -> usize {
-        if self.inputs.causal { row + 1 } else { keys }
+    /// What the attention weights of these queries depend on beside their scores, but for the log-sum-exp.
+    fn queries(&self, rows: &Range<usize>, keys: usize) -> Vec<Query> {
+        let seen = |row| if self.inputs.causal { row + 1 } else { keys };
+        rows.clone().map(|row| Query { log_sum: 0.0, mask: self.mask(row), seen: seen(row) }).collect()
+    }
+
+    /// Where a query's log-sum-exp is.
+    fn log_sum_at(&self, row: usize) -> usize {
+        (self.tokens.start + row) * self.inputs.heads + self.head
     }
 }
 
@@ -136,6 +145,12 @@ impl Attention for Cpu {
     }
 }
 
+/// Sixteen rows at a time.
+fn chunks(rows: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+    let end = rows.end;
+    rows.clone().step_by(LANES).map(move |first| first..end.min(first + LANES))
+}
+
 fn forward<E: Real>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>) {
     let (heads, width) = (head.inputs.heads, head.width);
     let level = head.cpu.level;
@@ -145,16 +160,18 @@ fn forward<E: Real>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>
         let mut totals = Tensor::host(&[rows.len()], DType::F32);
         let sink = Store { y: Parts::new(scores.slice_mut()), stride: keys, factor: head.scale() };
         product_serial(level, head.precision(), head.part(0, rows.clone()), head.part(1, 0..keys).t(), &sink);
-        let blocks = scores.slice::<f32>().chunks_exact(keys).zip(weights.slice_mut::<E>().chunks_exact_mut(keys));
-        for (i, ((scores, weights), total)) in blocks.zip(totals.slice_mut::<f32>()).enumerate() {
-            let row = rows.start + i;
-            head.prefetch::<E>(head.inputs.qkv, row);
-            let seen = head.seen(row, keys);
-            let log_sum = level.run(Softmax { scores, weights, seen, mask: head.mask(row), total });
-            let at = (head.tokens.start + row) * heads + head.head;
+        let mut queries = head.queries(&rows, keys);
+        let weighed = scores.slice::<f32>().chunks(LANES * keys).zip(weights.slice_mut::<E>().chunks_mut(LANES * keys));
+        let found = queries.chunks_mut(LANES).zip(totals.slice_mut::<f32>().chunks_mut(LANES));
+        for (some, ((scores, weights), (queries, totals))) in chunks(&rows).zip(weighed.zip(found)) {
+            head.prefetch::<E>(head.inputs.qkv, some);
+            level.run(Softmax { scores, weights, keys, queries, totals });
+        }
+        for (row, query) in rows.clone().zip(&queries) {
+            let at = head.log_sum_at(row);
             // SAFETY: (token, head) belongs to this task alone.
             let place = unsafe { log_sums.part(at..at + 1) };
-            place[0] = log_sum;
+            place[0] = query.log_sum;
         }
         let sink = StoreRows {
             y,
@@ -180,25 +197,24 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Part
     for (rows, keys) in head.blocks() {
         let shape = [rows.len(), keys];
         let (mut signed, mut slopes) = (Tensor::host(&shape, DType::F32), Tensor::host(&shape, DType::F32));
-        let rows_of = |row: usize| Row {
-            log_sum: log_sums[(head.tokens.start + row) * heads + head.head],
-            mask: head.mask(row),
-            seen: head.seen(row, keys),
-        };
-        let rows_of: Vec<Row> = rows.clone().map(rows_of).collect();
-        let sink = Signed { y: Parts::new(signed.slice_mut()), stride: keys, factor: head.scale(), rows: &rows_of };
+        let mut queries = head.queries(&rows, keys);
+        for (row, query) in rows.clone().zip(&mut queries) {
+            query.log_sum = log_sums[head.log_sum_at(row)];
+        }
+        let sink = Signed { y: Parts::new(signed.slice_mut()), stride: keys, factor: head.scale(), queries: &queries };
         product_serial(level, precision, head.part(0, rows.clone()), head.part(1, 0..keys).t(), &sink);
         let sink = Accumulate { sum: Parts::new(slopes.slice_mut()), columns: keys, adds: false, far: false };
         product_serial(level, precision, dy_part(&rows), head.part(2, 0..keys).t(), &sink);
 
         let (mut dropped, mut ds) = (Tensor::host(&shape, E::DTYPE), Tensor::host(&shape, E::DTYPE));
-        let inputs = signed.slice::<f32>().chunks_exact(keys).zip(slopes.slice::<f32>().chunks_exact(keys));
-        let outputs = dropped.slice_mut::<E>().chunks_exact_mut(keys).zip(ds.slice_mut::<E>().chunks_exact_mut(keys));
-        for (row, ((signed, slopes), (dropped, ds))) in rows.clone().zip(inputs.zip(outputs)) {
-            head.prefetch::<E>(head.inputs.qkv, row);
-            head.prefetch::<E>(dy, row);
-            let (kept, scale) = (head.inputs.mask.kept(), head.scale());
-            level.run(SoftmaxBack { signed, slopes, dropped, ds, kept, scale });
+        let inputs = signed.slice::<f32>().chunks(LANES * keys).zip(slopes.slice::<f32>().chunks(LANES * keys));
+        let outputs =
+            dropped.slice_mut::<E>().chunks_mut(LANES * keys).zip(ds.slice_mut::<E>().chunks_mut(LANES * keys));
+        let (kept, scale) = (head.inputs.mask.kept(), head.scale());
+        for (some, ((signed, slopes), (dropped, ds))) in chunks(&rows).zip(inputs.zip(outputs)) {
+            head.prefetch::<E>(head.inputs.qkv, some.clone());
+            head.prefetch::<E>(dy, some);
+            level.run(SoftmaxBack { signed, slopes, dropped, ds, keys, kept, scale });
         }
         let adds = rows.start > 0;
         // Of a causal block's keys, those it is the first to see have no sums yet.
@@ -277,7 +293,7 @@ impl<E: Real> TileSink for StoreRows<'_, E> {
 
 /// What the attention weights of a query depend on beside its scores.
 #[derive(Clone, Copy)]
-struct Row {
+struct Query {
     log_sum: f32,
     mask: Mask,
     /// Keys that it sees.
@@ -289,7 +305,7 @@ struct Signed<'a> {
     y: Parts<'a, f32>,
     stride: usize,
     factor: f32,
-    rows: &'a [Row],
+    queries: &'a [Query],
 }
 
 impl TileSink for Signed<'_> {
@@ -300,7 +316,7 @@ impl TileSink for Signed<'_> {
             // SAFETY: tiles are disjoint, and the matrix is this task's own.
             let y = unsafe { self.y.part(at..at + cols) };
             let acc = &acc[r * stride..r * stride + cols];
-            let Row { log_sum, mask, seen } = self.rows[row + r];
+            let Query { log_sum, mask, seen } = self.queries[row + r];
             each_part!(cols, part => {
                 let mut p = lanes::map(load(&acc[part.clone()]), |s| exp::<I>(madd::<I>(s, self.factor, -log_sum)));
                 if mask.active() {
@@ -316,45 +332,56 @@ impl TileSink for Signed<'_> {
     }
 }
 
-/// Turns a row of scores into dropped-out weights before their division by the total; returns the log-sum-exp.
+/// Turns up to sixteen rows of scores into dropped-out weights before their division by the total, whose reciprocal it leaves in
+/// `totals`, and finds the queries' log-sum-exp.
 struct Softmax<'a, E> {
     scores: &'a [f32],
     weights: &'a mut [E],
-    seen: usize,
-    mask: Mask,
-    total: &'a mut f32,
+    keys: usize,
+    queries: &'a mut [Query],
+    totals: &'a mut [f32],
 }
 
 impl<E: Real> Vectorized for Softmax<'_, E> {
-    type Output = f32;
+    type Output = ();
     #[inline(always)]
-    fn call<I: Isa>(self) -> f32 {
-        let scores = &self.scores[..self.seen];
-        let (weights, hidden) = self.weights.split_at_mut(self.seen);
-        hidden.fill(E::from_f32(0.0));
-        let greatest = lane_max!(I, scores.len(), part => load(&scores[part]));
-        // The sum is that of all weights, the dropped ones too.
-        let sum = lane_sum!(I, scores.len(), part => {
-            let w = lanes::map(load(&scores[part.clone()]), |w| exp::<I>(w - greatest));
-            let kept = if self.mask.active() {
-                lanes::zip(w, self.mask.factors(part.start), |w, factor| w * factor)
-            } else {
+    fn call<I: Isa>(self) {
+        let Softmax { scores, weights, keys, queries, totals } = self;
+        let mut sums = [1.0; LANES];
+        let rows = scores.chunks_exact(keys).zip(weights.chunks_exact_mut(keys));
+        for (((scores, weights), query), sum) in rows.zip(&mut *queries).zip(&mut sums) {
+            let scores = &scores[..query.seen];
+            let (weights, hidden) = weights.split_at_mut(query.seen);
+            hidden.fill(E::from_f32(0.0));
+            let greatest = lane_max!(I, scores.len(), part => load(&scores[part]));
+            // The sum is that of all weights, the dropped ones too.
+            *sum = lane_sum!(I, scores.len(), part => {
+                let w = lanes::map(load(&scores[part.clone()]), |w| exp::<I>(w - greatest));
+                let kept = if query.mask.active() {
+                    lanes::zip(w, query.mask.factors(part.start), |w, factor| w * factor)
+                } else {
+                    w
+                };
+                store::<I, _>(kept, &mut weights[part]);
                 w
-            };
-            store::<I, _>(kept, &mut weights[part]);
-            w
-        });
-        *self.total = 1.0 / sum;
-        greatest + sum.ln()
+            });
+            query.log_sum = greatest;
+        }
+        let logs = lanes::map(sums, ln::<I>);
+        for ((query, total), (sum, log)) in queries.iter_mut().zip(totals).zip(sums.into_iter().zip(logs)) {
+            query.log_sum += log;
+            *total = 1.0 / sum;
+        }
     }
 }
 
-/// From a row of signed P and of dO Vᵀ: P̃ and dS.
+/// From up to sixteen rows of signed P and of dO Vᵀ: P̃ and dS.
 struct SoftmaxBack<'a, E> {
     signed: &'a [f32],
     slopes: &'a [f32],
     dropped: &'a mut [E],
     ds: &'a mut [E],
+    keys: usize,
     /// What dropout multiplies kept weights by.
     kept: f32,
     scale: f32,
@@ -364,20 +391,24 @@ impl<E: Real> Vectorized for SoftmaxBack<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let SoftmaxBack { signed, slopes, dropped, ds, kept, scale } = self;
-        // δ from this row's own numbers in f32, not from O: O was rounded to bf16, and where the softmax is steep dP − δ is a
-        // difference of near equals that would be nothing but that rounding.
-        let delta = kept
-            * lane_sum!(I, signed.len(), part => {
-                lanes::zip(load(&signed[part.clone()]), load(&slopes[part]), |p, d| p.max(0.0) * d)
+        let SoftmaxBack { signed, slopes, dropped, ds, keys, kept, scale } = self;
+        let inputs = signed.chunks_exact(keys).zip(slopes.chunks_exact(keys));
+        let outputs = dropped.chunks_exact_mut(keys).zip(ds.chunks_exact_mut(keys));
+        for ((signed, slopes), (dropped, ds)) in inputs.zip(outputs) {
+            // δ from this row's own numbers in f32, not from O: O was rounded to bf16, and where the softmax is steep dP − δ is a
+            // difference of near equals that would be nothing but that rounding.
+            let delta = kept
+                * lane_sum!(I, signed.len(), part => {
+                    lanes::zip(load(&signed[part.clone()]), load(&slopes[part]), |p, d| p.max(0.0) * d)
+                });
+            each_part!(signed.len(), part => {
+                let p = load(&signed[part.clone()]);
+                let slope = lanes::zip(p, load(&slopes[part.clone()]), |p, d| {
+                    p.abs() * (if p > 0.0 { d * kept } else { 0.0 } - delta) * scale
+                });
+                store::<I, _>(slope, &mut ds[part.clone()]);
+                store::<I, _>(lanes::map(p, |p| p.max(0.0) * kept), &mut dropped[part]);
             });
-        each_part!(signed.len(), part => {
-            let p = load(&signed[part.clone()]);
-            let slope = lanes::zip(p, load(&slopes[part.clone()]), |p, d| {
-                p.abs() * (if p > 0.0 { d * kept } else { 0.0 } - delta) * scale
-            });
-            store::<I, _>(slope, &mut ds[part.clone()]);
-            store::<I, _>(lanes::map(p, |p| p.max(0.0) * kept), &mut dropped[part]);
-        });
+        }
     }
 }
