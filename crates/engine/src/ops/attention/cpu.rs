@@ -2,7 +2,7 @@ use super::{Attention, Heads};
 use crate::cpu::gemm::{Mat, Precision, TileSink, product_serial};
 use crate::cpu::lanes::{self, LANES, each_part, lane_max, lane_sum, load, store};
 use crate::cpu::level::{Isa, Vectorized, madd, prefetch};
-use crate::cpu::math::{exp, ln};
+use crate::cpu::math::{exp_down, ln};
 use crate::cpu::rows::Parts;
 use crate::cpu::{Cpu, mat, mat_part, precision_of};
 use crate::dtype::Real;
@@ -318,7 +318,7 @@ impl TileSink for Signed<'_> {
             let acc = &acc[r * stride..r * stride + cols];
             let Query { log_sum, mask, seen } = self.queries[row + r];
             each_part!(cols, part => {
-                let mut p = lanes::map(load(&acc[part.clone()]), |s| exp::<I>(madd::<I>(s, self.factor, -log_sum)));
+                let mut p = lanes::map(load(&acc[part.clone()]), |s| exp_down::<I>(madd::<I>(s, self.factor, -log_sum)));
                 if mask.active() {
                     let factors = mask.factors(col + part.start);
                     p = lanes::zip(p, factors, |p, factor| if factor > 0.0 { p } else { -p });
@@ -356,7 +356,7 @@ impl<E: Real> Vectorized for Softmax<'_, E> {
             let greatest = lane_max!(I, scores.len(), part => load(&scores[part]));
             // The sum is that of all weights, the dropped ones too.
             *sum = lane_sum!(I, scores.len(), part => {
-                let w = lanes::map(load(&scores[part.clone()]), |w| exp::<I>(w - greatest));
+                let w = lanes::map(load(&scores[part.clone()]), |w| exp_down::<I>(w - greatest));
                 let kept = if query.mask.active() {
                     lanes::zip(w, query.mask.factors(part.start), |w, factor| w * factor)
                 } else {

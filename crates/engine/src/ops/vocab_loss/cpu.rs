@@ -9,7 +9,7 @@ use super::{Decoder, VocabLoss};
 use crate::cpu::gemm::{Mat, Slice, TileSink, product};
 use crate::cpu::lanes::{self, LANES, each_part, lane_max, lane_sum, load, store};
 use crate::cpu::level::{Isa, Vectorized, madd};
-use crate::cpu::math::exp;
+use crate::cpu::math::exp_down;
 use crate::cpu::rows::Parts;
 use crate::cpu::{Cpu, mat, mat_part, precision_of};
 use crate::dtype::Real;
@@ -198,7 +198,7 @@ impl TileSink for Statistics<'_> {
                 store::<I, _>(logits, &mut z[part]);
                 logits
             });
-            sums[r] = lane_sum!(I, cols, part => lanes::map(load(&z[part]), |z| exp::<I>(z - greatest[r])));
+            sums[r] = lane_sum!(I, cols, part => lanes::map(load(&z[part]), |z| exp_down::<I>(z - greatest[r])));
             if let Some(z) = z.get((self.labels[row + r] as usize).wrapping_sub(col)) {
                 // SAFETY: only one tile holds the label's column.
                 unsafe { self.outcomes.part(row + r..row + r + 1)[0].at_label = *z };
@@ -234,7 +234,7 @@ impl Vectorized for Combine<'_> {
         }
         let mut sums = [0.0; LANES];
         for (slot, sum) in slots() {
-            let scales = lanes::zip(load(&slot[rows.clone()]), greatest, |z, most| exp::<I>(z - most));
+            let scales = lanes::zip(load(&slot[rows.clone()]), greatest, |z, most| exp_down::<I>(z - most));
             sums = lanes::zip3(scales, load(&sum[rows.clone()]), sums, |scale, sum, sums| madd::<I>(scale, sum, sums));
         }
         for (outcome, (greatest, sum)) in self.outcomes.iter_mut().zip(greatest.into_iter().zip(sums)) {
@@ -265,12 +265,12 @@ impl<E: Real> TileSink for Slopes<'_, E> {
             // SAFETY: tiles are disjoint.
             let dz = unsafe { self.dz.part(at..at + cols) };
             each_part!(cols, part => {
-                let p = lanes::zip(load(&z[part.clone()]), load(&bias[part.clone()]), |z, b| exp::<I>(z + b - log_sum));
+                let p = lanes::zip(load(&z[part.clone()]), load(&bias[part.clone()]), |z, b| exp_down::<I>(z + b - log_sum));
                 store::<I, _>(lanes::map(p, |p| p * scale), &mut dz[part]);
             });
             let label = (self.labels[row + r] as usize).wrapping_sub(self.first + col);
             if let Some(dz) = dz.get_mut(label) {
-                *dz = E::from_f32((exp::<I>(z[label] + bias[label] - log_sum) - 1.0) * scale);
+                *dz = E::from_f32((exp_down::<I>(z[label] + bias[label] - log_sum) - 1.0) * scale);
             }
         }
     }
