@@ -105,8 +105,9 @@ impl Cpu {
         let slots = words.count().div_ceil(LANES);
         for first in (0..rows).step_by(ROWS) {
             let block = first..rows.min(first + ROWS);
-            let mut greatest = Tensor::host(&[slots, block.len()], DType::F32);
-            let mut sums = Tensor::host(&[slots, block.len()], DType::F32);
+            let count = block.len().next_multiple_of(LANES);
+            let mut greatest = Tensor::host(&[slots, count], DType::F32);
+            let mut sums = Tensor::host(&[slots, count], DType::F32);
             let outcomes = Parts::new(&mut outcomes[block.clone()]);
             let sink = Statistics {
                 greatest: Parts::new(greatest.slice_mut::<f32>()),
@@ -114,6 +115,7 @@ impl Cpu {
                 outcomes: &outcomes,
                 bias: words.bias(),
                 labels: &labels[block.clone()],
+                count,
             };
             let (x, all) = (mat_part(x, block.clone(), 0..hidden), words.rows(&(0..words.count()), hidden));
             product(self.level, &self.pool, precision, x, all.t(), &sink);
@@ -121,7 +123,7 @@ impl Cpu {
             self.for_blocks(block.len(), LANES, |rows| {
                 // SAFETY: blocks of rows are disjoint.
                 let outcomes = unsafe { outcomes.part(rows.clone()) };
-                self.level.run(Combine { greatest, sums, count: block.len(), first: rows.start, outcomes });
+                self.level.run(Combine { greatest, sums, count, first: rows.start, outcomes });
             });
         }
         outcomes
@@ -172,13 +174,16 @@ impl Cpu {
 
 /// Leaves of each tile's rows the maximum and Σ exp(z − maximum), and the label's logit where it is among them.
 ///
-/// They lie in slots of sixteen columns, row by row: a wider tile fills the first of its slots.
+/// They lie in slots of sixteen columns, row by row (of which a slot has room for a multiple of sixteen): a wider tile fills the
+/// first of its slots.
 struct Statistics<'a> {
     greatest: Parts<'a, f32>,
     sums: Parts<'a, f32>,
     outcomes: &'a Parts<'a, Outcome>,
     bias: &'a [f32],
     labels: &'a [i32],
+    /// Rows in a slot.
+    count: usize,
 }
 
 impl TileSink for Statistics<'_> {
@@ -186,7 +191,7 @@ impl TileSink for Statistics<'_> {
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         let bias = &self.bias[col..col + cols];
         let slot = |slot: usize| {
-            let start = slot * self.labels.len() + row;
+            let start = slot * self.count + row;
             // SAFETY: tiles are disjoint, and start at multiples of sixteen columns.
             unsafe { (self.greatest.part(start..start + rows), self.sums.part(start..start + rows)) }
         };
@@ -212,7 +217,7 @@ impl TileSink for Statistics<'_> {
     }
 }
 
-/// The maxima and sums of sixteen rows from those of their tiles.
+/// The maxima and sums of sixteen rows, or those that there are, from those of their tiles.
 struct Combine<'a> {
     greatest: &'a [f32],
     sums: &'a [f32],
@@ -222,20 +227,21 @@ struct Combine<'a> {
     outcomes: &'a mut [Outcome],
 }
 
-impl Vectorized for Combine<'_> {
+impl<'a> Vectorized for Combine<'a> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let rows = self.first..self.first + self.outcomes.len();
-        let slots = || self.greatest.chunks_exact(self.count).zip(self.sums.chunks_exact(self.count));
+        let of =
+            |of: &'a [f32]| of.chunks_exact(self.count).filter_map(|slot| slot[self.first..].first_chunk::<LANES>());
         let mut greatest = [f32::NEG_INFINITY; LANES];
-        for (slot, _) in slots() {
-            greatest = lanes::zip(load(&slot[rows.clone()]), greatest, |z, most| if z > most { z } else { most });
+        for slot in of(self.greatest) {
+            // SAFETY: code that is generic over a level runs at that level only.
+            greatest = unsafe { I::greater(slot, &greatest) };
         }
         let mut sums = [0.0; LANES];
-        for (slot, sum) in slots() {
-            let scales = lanes::zip(load(&slot[rows.clone()]), greatest, |z, most| exp_down::<I>(z - most));
-            sums = lanes::zip3(scales, load(&sum[rows.clone()]), sums, |scale, sum, sums| madd::<I>(scale, sum, sums));
+        for (slot, sum) in of(self.greatest).zip(of(self.sums)) {
+            let scales = lanes::zip(*slot, greatest, |z, most| exp_down::<I>(z - most));
+            sums = lanes::zip3(scales, *sum, sums, |scale, sum, sums| madd::<I>(scale, sum, sums));
         }
         for (outcome, (greatest, sum)) in self.outcomes.iter_mut().zip(greatest.into_iter().zip(sums)) {
             (outcome.greatest, outcome.sum) = (greatest, sum);
