@@ -263,18 +263,39 @@ struct Slopes<'a, E> {
 impl<E: Real> TileSink for Slopes<'_, E> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
-        let bias = &self.bias[col..col + cols];
+        // SAFETY: a sink runs at a level that the machine has.
+        unsafe { I::vectorize(TileSlopes { slopes: self, row, col, rows, cols, logits: acc, stride }) };
+    }
+}
+
+/// One tile of them. Apart from the sink, where the compiler takes them number by number at some levels.
+struct TileSlopes<'a, E> {
+    slopes: &'a Slopes<'a, E>,
+    row: usize,
+    col: usize,
+    rows: usize,
+    cols: usize,
+    logits: &'a [f32],
+    stride: usize,
+}
+
+impl<E: Real> Vectorized for TileSlopes<'_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn call<I: Isa>(self) {
+        let TileSlopes { slopes, row, col, rows, cols, logits, stride } = self;
+        let bias = &slopes.bias[col..col + cols];
         for r in 0..rows {
-            let z = &acc[r * stride..r * stride + cols];
-            let at = (row + r) * self.bias.len() + col;
-            let (log_sum, scale) = (self.log_sums[row + r], self.scale);
+            let z = &logits[r * stride..r * stride + cols];
+            let at = (row + r) * slopes.bias.len() + col;
+            let (log_sum, scale) = (slopes.log_sums[row + r], slopes.scale);
             // SAFETY: tiles are disjoint.
-            let dz = unsafe { self.dz.part(at..at + cols) };
+            let dz = unsafe { slopes.dz.part(at..at + cols) };
             each_part!(cols, part => {
                 let p = lanes::zip(load(&z[part.clone()]), load(&bias[part.clone()]), |z, b| exp_down::<I>(z + b - log_sum));
                 store::<I, _>(lanes::map(p, |p| p * scale), &mut dz[part]);
             });
-            let label = (self.labels[row + r] as usize).wrapping_sub(self.first + col);
+            let label = (slopes.labels[row + r] as usize).wrapping_sub(slopes.first + col);
             if let Some(dz) = dz.get_mut(label) {
                 *dz = E::from_f32((exp_down::<I>(z[label] + bias[label] - log_sum) - 1.0) * scale);
             }
