@@ -18,40 +18,14 @@ static FREE: Mutex<FreeList> = Mutex::new(FreeList { blocks: Vec::new(), bytes: 
 /// Bytes kept at most: past it a freed buffer goes back to the system.
 const KEPT_BYTES: usize = 8 << 30;
 
-thread_local! {
-    /// Small buffers that this thread freed last, for its next ones: what a task takes and gives back for each head of each sequence
-    /// needs no lock, and is still in its caches.
-    static NEAR: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
-}
 /// The largest class kept by a thread, and how many of all.
 const NEAR_BYTES: usize = 512 << 10;
 const NEAR_BLOCKS: usize = 16;
 
-/// The thread's latest free block of a class.
-fn take_near(class: usize) -> Option<Block> {
-    let take = |near: &RefCell<Vec<Block>>| {
-        let mut near = near.borrow_mut();
-        let at = near.iter().rposition(|block| block.class == class)?;
-        Some(near.remove(at))
-    };
-    if class > NEAR_BYTES { None } else { NEAR.try_with(take).ok().flatten() }
-}
-
-/// Keeps a free block for this thread; returns the one that has to go for it, or itself if it is too large.
-fn keep_near(block: Block) -> Option<Block> {
-    if block.class > NEAR_BYTES {
-        return Some(block);
-    }
-    let mut going = Some(block);
-    // Fails only while the thread is being torn down.
-    let _ = NEAR.try_with(|near| {
-        let mut near = near.borrow_mut();
-        near.extend(going.take());
-        if near.len() > NEAR_BLOCKS {
-            going = Some(near.remove(0));
-        }
-    });
-    going
+thread_local! {
+    /// Small buffers that this thread freed last, for its next ones: what a task takes and gives back for each head of each sequence
+    /// needs no lock, and is still in its caches.
+    static NEAR: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
 
 struct FreeList {
@@ -103,6 +77,33 @@ impl Drop for Block {
             unsafe { dealloc(self.start.as_ptr(), Block::layout(self.class)) };
         }
     }
+}
+
+/// The thread's latest free block of a class.
+fn take_near(class: usize) -> Option<Block> {
+    let take = |near: &RefCell<Vec<Block>>| {
+        let mut near = near.borrow_mut();
+        let at = near.iter().rposition(|block| block.class == class)?;
+        Some(near.remove(at))
+    };
+    if class > NEAR_BYTES { None } else { NEAR.try_with(take).ok().flatten() }
+}
+
+/// Keeps a free block for this thread; returns the one that has to go for it, or itself if it is too large.
+fn keep_near(block: Block) -> Option<Block> {
+    if block.class > NEAR_BYTES {
+        return Some(block);
+    }
+    let mut going = Some(block);
+    // Fails only while the thread is being torn down.
+    let _ = NEAR.try_with(|near| {
+        let mut near = near.borrow_mut();
+        near.extend(going.take());
+        if near.len() > NEAR_BLOCKS {
+            going = Some(near.remove(0));
+        }
+    });
+    going
 }
 
 /// Uninitialised-on-creation bytes, 64-byte aligned; goes back to the free list when dropped.

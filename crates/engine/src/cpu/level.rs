@@ -275,6 +275,28 @@ macro_rules! reductions {
     };
 }
 
+/// What the levels with AVX-512 have in common.
+#[cfg(target_arch = "x86_64")]
+macro_rules! avx512 {
+    () => {
+        #[inline(always)]
+        unsafe fn stream(line: [u32; LANES], to: *mut [u32; LANES]) {
+            use std::arch::x86_64::{_mm512_loadu_si512, _mm512_stream_si512};
+            // SAFETY: the caller vouches for the level and `to`.
+            unsafe { _mm512_stream_si512(to.cast(), _mm512_loadu_si512(line.as_ptr().cast())) }
+        }
+
+        #[inline(always)]
+        unsafe fn greater(x: &Lanes, y: &Lanes) -> Lanes {
+            use std::arch::x86_64::{_mm512_loadu_ps, _mm512_max_ps};
+            // SAFETY: the caller vouches for the level; sixteen numbers of either are read.
+            unsafe { std::mem::transmute(_mm512_max_ps(_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(y.as_ptr()))) }
+        }
+
+        reductions!();
+    };
+}
+
 /// [`Level::Portable`] at compile time.
 #[derive(Clone, Copy)]
 pub struct Portable;
@@ -361,21 +383,7 @@ impl Isa for Avx512 {
         unsafe { compiled(body) }
     }
 
-    #[inline(always)]
-    unsafe fn stream(line: [u32; LANES], to: *mut [u32; LANES]) {
-        use std::arch::x86_64::{_mm512_loadu_si512, _mm512_stream_si512};
-        // SAFETY: the caller vouches for the level and `to`.
-        unsafe { _mm512_stream_si512(to.cast(), _mm512_loadu_si512(line.as_ptr().cast())) }
-    }
-
-    #[inline(always)]
-    unsafe fn greater(x: &Lanes, y: &Lanes) -> Lanes {
-        use std::arch::x86_64::{_mm512_loadu_ps, _mm512_max_ps};
-        // SAFETY: the caller vouches for the level; sixteen numbers of either are read.
-        unsafe { std::mem::transmute(_mm512_max_ps(_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(y.as_ptr()))) }
-    }
-
-    reductions!();
+    avx512!();
 }
 
 /// [`Level::Avx512BF16`], and what [`Level::Amx`] has beside its tiles, at compile time.
@@ -414,21 +422,7 @@ impl Isa for Avx512BF16 {
         unsafe { std::mem::transmute(_mm512_cvtneps_pbh(_mm512_loadu_ps(x.as_ptr()))) }
     }
 
-    #[inline(always)]
-    unsafe fn stream(line: [u32; LANES], to: *mut [u32; LANES]) {
-        use std::arch::x86_64::{_mm512_loadu_si512, _mm512_stream_si512};
-        // SAFETY: the caller vouches for the level and `to`.
-        unsafe { _mm512_stream_si512(to.cast(), _mm512_loadu_si512(line.as_ptr().cast())) }
-    }
-
-    #[inline(always)]
-    unsafe fn greater(x: &Lanes, y: &Lanes) -> Lanes {
-        use std::arch::x86_64::{_mm512_loadu_ps, _mm512_max_ps};
-        // SAFETY: the caller vouches for the level; sixteen numbers of either are read.
-        unsafe { std::mem::transmute(_mm512_max_ps(_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(y.as_ptr()))) }
-    }
-
-    reductions!();
+    avx512!();
 }
 
 /// `a·b + c`, fused where that is one instruction (where it is not, `mul_add` is a slow library call).

@@ -254,8 +254,8 @@ unsafe fn pack_whole<K: Kernel>(
     to: Whole,
     [depth, chunk]: [usize; 2],
 ) {
-    // Some 64 KB of packed panels to a task; and where they lie across, a few neighbours, whose elements make longer runs.
-    let least = if lines.along { 1 } else { 4 };
+    // Some 64 KB of packed panels to a task; and where they lie across, some 128 neighbours, whose elements make longer runs.
+    let least = if lines.along { 1 } else { 128 / to.width };
     let each = even(to.panels, (1024 / (to.width * chunk).max(1)).max(least));
     let shares = to.panels.div_ceil(each);
     run(pool, shares * depth.div_ceil(chunk).max(1), &|task| {
