@@ -333,6 +333,7 @@ unsafe fn block<K: Kernel, S: TileSink>(plan: &Plan, rows: Range<usize>, kept: R
                 next: if number + 1 < rows.end { place(number + 1) } else { here },
                 kept: kept.clone(),
                 packed,
+                far: plan.ready.is_some() && number == rows.start,
                 blocks: blocks.clone(),
                 // SAFETY: tiles for each kept panel, for each of A's before this.
                 tiles: unsafe {
@@ -363,6 +364,8 @@ struct Sweep<'a, K: Kernel, S: TileSink> {
     next: Rows,
     kept: Range<usize>,
     packed: *const Line,
+    /// Whether these are the first products of panels of B that were packed long ago.
+    far: bool,
     blocks: Range<usize>,
     tiles: *mut Line,
     /// A tile's room, to turn one.
@@ -409,7 +412,7 @@ impl<K: Kernel, S: TileSink> Sweep<'_, K, S> {
             let acc = unsafe {
                 let b = self.packed.add((j * depth + skipped) * plan.width);
                 let acc = self.tiles.add(if apart { j } else { 0 } * tile_lines::<K>()).cast::<f32>();
-                K::run(words, Panels { a, b, width: plan.width, ahead }, acc, rows, cols, !begins);
+                K::run(words, Panels { a, b, width: plan.width, far: self.far, ahead }, acc, rows, cols, !begins);
                 std::slice::from_raw_parts_mut(acc, K::MR * K::NR)
             };
             if !ends {

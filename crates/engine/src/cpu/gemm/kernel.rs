@@ -57,6 +57,9 @@ pub(super) struct Panels {
     pub b: *const Line,
     /// Columns of B's panel: a multiple of 16.
     pub width: usize,
+    /// Whether B's panel, and what follows it, is still beyond L2.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))] // as `ahead`
+    pub far: bool,
     /// Memory that is read soon, for the kernel to prefetch: a line of [`Kernel::AHEAD`] rows for each block of k. It may lie
     /// outside any object.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))] // only the tiles look ahead
