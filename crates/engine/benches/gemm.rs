@@ -2,14 +2,15 @@
 //! operands lie as in a training step: activations in bf16, weights and their gradients in f32.
 //! `cargo bench -p cloze-engine --bench gemm [-- FILTER]`; `CLOZE_CPU` forces a level.
 
-use std::marker::PhantomData;
+mod shared;
+
 use std::time::Instant;
 
 use cloze_engine::cpu::gemm::{Mat, Precision, Slice, TileSink, peak, product, product_serial};
 use cloze_engine::cpu::level::{Isa, Level};
 use cloze_engine::cpu::pool::Pool;
 use half::bf16;
-use memmap2::MmapMut;
+use shared::{Mapped, level};
 
 /// Stores the tiles row-major.
 struct Store<T> {
@@ -56,38 +57,6 @@ impl<T: Stored> TileSink for Store<T> {
                 }
             }
         }
-    }
-}
-
-/// Numbers in huge pages, as a training step's tensors are.
-struct Mapped<T> {
-    map: MmapMut,
-    of: PhantomData<T>,
-}
-
-impl<T: Copy> Mapped<T> {
-    fn zeroed(count: usize) -> Mapped<T> {
-        let map = MmapMut::map_anon((count * size_of::<T>()).max(1)).expect("memory");
-        #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage);
-        Mapped { map, of: PhantomData }
-    }
-
-    fn of(values: impl ExactSizeIterator<Item = T>) -> Mapped<T> {
-        let mut mapped = Mapped::<T>::zeroed(values.len());
-        let to = mapped.pointer();
-        // SAFETY: within the map, which is aligned to pages.
-        values.enumerate().for_each(|(i, value)| unsafe { to.add(i).write(value) });
-        mapped
-    }
-
-    fn pointer(&mut self) -> *mut T {
-        self.map.as_mut_ptr().cast()
-    }
-
-    fn slice(&self) -> &[T] {
-        // SAFETY: the map is aligned to pages, and holds plain numbers.
-        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.map.len() / size_of::<T>()) }
     }
 }
 
@@ -192,13 +161,7 @@ fn name(kind: &str, m: usize, k: usize, n: usize, precision: Precision) -> Strin
 }
 
 fn main() {
-    let level = match Level::from_env() {
-        Ok(level) => level,
-        Err(error) => {
-            eprintln!("{error}");
-            std::process::exit(1);
-        }
-    };
+    let level = level();
     let filter = std::env::args().skip(1).find(|word| !word.starts_with("--"));
     let bench = Bench { level, pools: [Pool::new(1), Pool::new(2)], filter };
     println!("level {}", level.name());

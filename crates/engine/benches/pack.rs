@@ -2,14 +2,16 @@
 //! beside the rate at which the same memory is read from one end to the other.
 //! `cargo bench -p cloze-engine --bench pack`; `CLOZE_CPU` forces a level, `CLOZE_THREADS` a number of threads (2).
 
+mod shared;
+
 use std::hint::black_box;
 use std::time::Instant;
 
 use cloze_engine::cpu::gemm::{Mat, Precision, Slice, TileSink, product};
-use cloze_engine::cpu::level::{Isa, Level};
+use cloze_engine::cpu::level::Isa;
 use cloze_engine::cpu::pool::Pool;
 use half::bf16;
-use memmap2::MmapMut;
+use shared::{Mapped, level};
 
 /// Beyond a fair share of any L3.
 const BYTES: usize = 576 << 20;
@@ -26,16 +28,6 @@ impl TileSink for Nowhere {
     }
 }
 
-/// Zeros in huge pages, as a training step's tensors are.
-fn mapped(bytes: usize) -> MmapMut {
-    let mut map = MmapMut::map_anon(bytes).expect("memory");
-    #[cfg(target_os = "linux")]
-    let _ = map.advise(memmap2::Advice::HugePage);
-    // Without a page of its own all of it would be one page of zeros.
-    map.iter_mut().step_by(4096).for_each(|byte| *byte = 0);
-    map
-}
-
 /// The best rate of a few runs in bytes a second.
 fn rate(bytes: usize, body: &dyn Fn()) -> f64 {
     let seconds = (0..REPEATS).map(|_| {
@@ -47,23 +39,15 @@ fn rate(bytes: usize, body: &dyn Fn()) -> f64 {
 }
 
 fn main() {
-    let level = match Level::from_env() {
-        Ok(level) => level,
-        Err(error) => {
-            eprintln!("{error}");
-            std::process::exit(1);
-        }
-    };
+    let level = level();
     let threads = std::env::var("CLOZE_THREADS").ok().and_then(|word| word.parse().ok()).unwrap_or(2);
     let pool = Pool::new(threads);
     println!("level {}, {} thread(s)", level.name(), pool.threads());
-    let (large, small) = (mapped(BYTES), mapped(ROWS * 4096 * 4));
-    // SAFETY: the maps are aligned to pages, and any bytes are numbers.
-    let wide: &[f32] = unsafe { std::slice::from_raw_parts(large.as_ptr().cast(), BYTES / 4) };
-    // SAFETY: as above.
-    let narrow: &[bf16] = unsafe { std::slice::from_raw_parts(large.as_ptr().cast(), BYTES / 2) };
-    // SAFETY: as above.
-    let few: &[bf16] = unsafe { std::slice::from_raw_parts(small.as_ptr().cast(), small.len() / 2) };
+    // Written, not only mapped: else all of it would be one page of zeros.
+    let wide = Mapped::of((0..BYTES / size_of::<f32>()).map(|_| 0f32));
+    let narrow = Mapped::of((0..BYTES / size_of::<bf16>()).map(|_| bf16::ZERO));
+    let few = Mapped::of((0..ROWS * 4096).map(|_| bf16::ZERO));
+    let (wide, narrow, few) = (wide.slice(), narrow.slice(), few.slice());
 
     let read = rate(BYTES, &|| {
         pool.run(threads, &|thread| {

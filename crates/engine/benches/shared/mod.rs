@@ -1,0 +1,49 @@
+//! What the benches have in common.
+
+use std::marker::PhantomData;
+
+use cloze_engine::cpu::level::Level;
+use memmap2::MmapMut;
+
+/// The level that `CLOZE_CPU` asks for; ends the process if there is none.
+pub fn level() -> Level {
+    match Level::from_env() {
+        Ok(level) => level,
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Numbers in huge pages, as a training step's tensors are.
+pub struct Mapped<T> {
+    map: MmapMut,
+    of: PhantomData<T>,
+}
+
+impl<T: Copy> Mapped<T> {
+    pub fn zeroed(count: usize) -> Mapped<T> {
+        let map = MmapMut::map_anon((count * size_of::<T>()).max(1)).expect("memory");
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Mapped { map, of: PhantomData }
+    }
+
+    pub fn of(values: impl ExactSizeIterator<Item = T>) -> Mapped<T> {
+        let mut mapped = Mapped::<T>::zeroed(values.len());
+        let to = mapped.pointer();
+        // SAFETY: within the map, which is aligned to pages.
+        values.enumerate().for_each(|(i, value)| unsafe { to.add(i).write(value) });
+        mapped
+    }
+
+    pub fn pointer(&mut self) -> *mut T {
+        self.map.as_mut_ptr().cast()
+    }
+
+    pub fn slice(&self) -> &[T] {
+        // SAFETY: the map is aligned to pages, and holds plain numbers.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.map.len() / size_of::<T>()) }
+    }
+}
