@@ -73,7 +73,7 @@ fn even_width(n: usize) -> usize {
 #[inline(never)]
 unsafe fn sum_f32<const R: usize, const V: usize>(words: usize, panels: Panels, acc: *mut f32, accumulate: bool) {
     // SAFETY: the caller vouches for the level, the panels and `acc`.
-    unsafe { near_or_far::<R, V>(words, panels, acc, accumulate, |x, row, sum| _mm512_fmadd_ps(x, row, sum)) }
+    unsafe { sum::<R, V>(words, panels, acc, accumulate, |x, row, sum| _mm512_fmadd_ps(x, row, sum)) }
 }
 
 /// The tile's first `R` rows and `V` vectors of 16 columns, of bf16 pairs.
@@ -85,7 +85,7 @@ unsafe fn sum_f32<const R: usize, const V: usize>(words: usize, panels: Panels, 
 unsafe fn sum_bf16<const R: usize, const V: usize>(words: usize, panels: Panels, acc: *mut f32, accumulate: bool) {
     // SAFETY: the caller vouches for the level, the panels and `acc`; the vectors are 32 bf16, whatever their type says.
     unsafe {
-        near_or_far::<R, V>(words, panels, acc, accumulate, |x, row, sum| {
+        sum::<R, V>(words, panels, acc, accumulate, |x, row, sum| {
             _mm512_dpbf16_ps(
                 sum,
                 std::mem::transmute::<__m512, __m512bh>(x),
@@ -95,33 +95,12 @@ unsafe fn sum_bf16<const R: usize, const V: usize>(words: usize, panels: Panels,
     }
 }
 
-/// [`sum`], which looks far ahead in B where that lies far away.
-///
-/// # Safety
-/// As [`Kernel::run`].
-#[inline(always)]
-unsafe fn near_or_far<const R: usize, const V: usize>(
-    words: usize,
-    panels: Panels,
-    acc: *mut f32,
-    accumulate: bool,
-    madd: impl Fn(__m512, __m512, __m512) -> __m512,
-) {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        match panels.far {
-            true => sum::<R, V, true>(words, panels, acc, accumulate, madd),
-            false => sum::<R, V, false>(words, panels, acc, accumulate, madd),
-        }
-    }
-}
-
 /// The loop over k; `madd(x, row, sum)` is one word of each lane. Inlined into functions that have its instructions.
 ///
 /// # Safety
 /// As [`Kernel::run`].
 #[inline(always)]
-unsafe fn sum<const R: usize, const V: usize, const FAR: bool>(
+unsafe fn sum<const R: usize, const V: usize>(
     words: usize,
     panels: Panels,
     acc: *mut f32,
@@ -149,7 +128,7 @@ unsafe fn sum<const R: usize, const V: usize, const FAR: bool>(
                     }
                     for v in 0..V {
                         _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(block + (v * LINE + word) * LINE).cast());
-                        if FAR {
+                        if panels.far {
                             _mm_prefetch::<_MM_HINT_T1>(
                                 b.wrapping_add(BLOCKS * block + (v * LINE + word) * LINE).cast(),
                             );
