@@ -57,7 +57,8 @@ impl Numbers {
     }
 }
 
-fn devices() -> Vec<Device> {
+/// One at each level that this machine has, with two threads, and one with one.
+pub(crate) fn devices() -> Vec<Device> {
     let mut levels = vec![Level::Portable, Level::Neon, Level::Avx2, Level::Avx512, Level::Amx];
     levels.retain(|level| *level <= Level::detect());
     let mut devices: Vec<Device> = levels.iter().map(|level| Device::at_level(*level, 2)).collect();

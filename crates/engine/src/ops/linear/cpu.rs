@@ -97,7 +97,7 @@ impl Cpu {
     }
 
     /// Adds Σ over rows of `d` [T, C] to `sums` [C].
-    pub(crate) fn add_column_sums(&self, d: &Tensor, sums: &mut [f32]) {
+    fn add_column_sums(&self, d: &Tensor, sums: &mut [f32]) {
         let (rows, columns) = d.matrix("add_column_sums");
         assert_eq!(columns, sums.len(), "add_column_sums");
         let mut partial = Partial::new(rows, columns);
@@ -284,9 +284,9 @@ impl<E: Real> Vectorized for Multiply<'_, E> {
 }
 
 /// Adds rows to `sums`, one after the other.
-struct ColumnSums<'a, E> {
-    d: &'a [E],
-    sums: &'a mut [f32],
+pub(crate) struct ColumnSums<'a, E> {
+    pub(crate) d: &'a [E],
+    pub(crate) sums: &'a mut [f32],
 }
 
 impl<E: Real> Vectorized for ColumnSums<'_, E> {

@@ -5,7 +5,7 @@
 
 mod cpu;
 
-pub(crate) use cpu::Accumulate;
+pub(crate) use cpu::{Accumulate, ColumnSums};
 
 use crate::profile::Cost;
 use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};

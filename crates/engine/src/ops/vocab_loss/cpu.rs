@@ -1,28 +1,34 @@
-//! Two sweeps over the vocabulary, neither of which holds the logits. The first leaves of each tile's rows a maximum and a
-//! sum of exponentials, from which each row's log Σ exp z follows. The second computes the logits again, a block of words at
-//! a time, turns each tile into dz while it is in L1, and multiplies the block by W and by x while it is in cache.
-//! Computing logits twice costs a third more arithmetic; writing and reading them costs more time than that.
+//! One sweep over the vocabulary for a chunk of rows. Each tile of logits leaves behind e = exp(z − the greatest of its row's),
+//! rounded to the activations' type, and that maximum and the sum a row, from which each row's log Σ exp z follows. Then, a block
+//! of words at a time, e is scaled to dz where it lies, and multiplied by W and by x while it is in cache.
+//!
+//! Writing e and reading it takes the time of some 70 multiply-adds by AMX, and of fewer by any other level: less than computing
+//! its logit again, which takes as many as x has columns.
 
 use std::ops::Range;
 
 use super::{Decoder, VocabLoss};
-use crate::cpu::gemm::{Mat, Slice, TileSink, product};
+use crate::cpu::gemm::{Mat, Precision, Slice, TileSink, product};
 use crate::cpu::lanes::{self, LANES, each_part, lane_max, lane_sum, load, store};
 use crate::cpu::level::{Isa, Vectorized, madd};
 use crate::cpu::math::exp_down;
 use crate::cpu::rows::Parts;
-use crate::cpu::{Cpu, mat, mat_part, precision_of};
+use crate::cpu::{Cpu, mat_part, precision_of};
 use crate::dtype::Real;
 use crate::ops::LossSum;
-use crate::ops::linear::Accumulate;
+use crate::ops::linear::{Accumulate, ColumnSums};
 use crate::tensor::with_real;
 use crate::{DType, Gradients, Parameters, Tensor};
 
-/// Rows of the first sweep at a time: their maxima and sums take V/2 bytes each.
-const ROWS: usize = 1024;
-/// Elements of dz that the second sweep holds, and the fewest words of a block: below that, packing x anew costs too much.
+/// Numbers that a chunk of rows holds at most, and its fewest rows all the same: below that, packing W anew costs too much.
+const HELD: usize = 1 << 25;
+const LEAST_ROWS: usize = 256;
+/// About so many of them make a block. Its words are a multiple of what whole tiles of any width, and whole cache lines, fill;
+/// the fewest are those below which packing x anew costs too much.
 const BLOCK: usize = 1 << 20;
-const LEAST_WORDS: usize = 512;
+const LEAST_WORDS: usize = 480;
+/// Rows that a task turns into dz. Part of the result's definition: sums of such rows are added in order.
+const ROWS: usize = 64;
 
 impl VocabLoss for Cpu {
     fn vocab_loss(
@@ -31,7 +37,7 @@ impl VocabLoss for Cpu {
         params: &Parameters,
         decoder: Decoder,
         labels: &Tensor,
-        train: Option<(&mut Gradients, f32)>,
+        mut train: Option<(&mut Gradients, f32)>,
     ) -> (LossSum, Option<Tensor>) {
         let (rows, hidden) = x.matrix("vocab_loss");
         let [vocab, inner] = *params.shape(decoder.weight) else { panic!("vocab_loss: a decoder is a matrix") };
@@ -41,42 +47,73 @@ impl VocabLoss for Cpu {
         if let Some(bad) = labels.iter().find(|l| !(0..vocab as i32).contains(*l)) {
             panic!("vocab_loss: label {bad} of a vocabulary of {vocab}");
         }
-        let words = Words { params, decoder };
-        let outcomes = self.log_sums(x, &words, labels);
-        let loss = outcomes.iter().fold(LossSum::default(), |mut total, row| {
-            total += row.loss();
-            total
-        });
-        let dx = train.map(|(grads, scale)| {
-            with_real!(x.dtype(), E => self.logit_gradients::<E>(x, &words, labels, &outcomes, grads, scale))
-        });
+        let mut loss = LossSum::default();
+        let mut dx = train.is_some().then(|| Tensor::host(&[rows, hidden], x.dtype()));
+        let chunks = rows.div_ceil((HELD / vocab).max(LEAST_ROWS));
+        for range in (0..chunks).map(|i| rows * i / chunks..rows * (i + 1) / chunks) {
+            let chunk = Chunk {
+                cpu: self,
+                precision: precision_of(x.dtype()),
+                x: mat_part(x, range.clone(), 0..hidden),
+                labels: &labels[range.clone()],
+                params,
+                decoder,
+            };
+            with_real!(x.dtype(), E => {
+                let mut held = train.is_some().then(|| Held::new(range.len(), vocab, x.dtype()));
+                let found = chunk.sweep::<E>(held.as_mut());
+                for row in &found.outcomes {
+                    loss += row.loss();
+                }
+                if let (Some((grads, scale)), Some(held), Some(dx)) = (&mut train, held, &mut dx) {
+                    let dx = &mut dx.slice_mut::<E>()[range.start * hidden..range.end * hidden];
+                    chunk.gradients(&found, held, grads, *scale, dx);
+                }
+            });
+        }
         (loss, dx)
     }
 }
 
-/// The decoder: a row and a bias a word.
-struct Words<'a> {
+/// Some rows of x, and what they are multiplied by and held against.
+struct Chunk<'a> {
+    cpu: &'a Cpu,
+    precision: Precision,
+    x: Mat<'a>,
+    labels: &'a [i32],
     params: &'a Parameters,
     decoder: Decoder,
 }
 
-impl<'a> Words<'a> {
-    fn bias(&self) -> &'a [f32] {
-        self.params.values(self.decoder.bias)
+/// e, and then dz, of a chunk: block after block of `each` words, within it row after row.
+struct Held {
+    numbers: Tensor,
+    rows: usize,
+    each: usize,
+}
+
+impl Held {
+    fn new(rows: usize, vocab: usize, dtype: DType) -> Held {
+        let each = (BLOCK / rows).min(vocab).next_multiple_of(LEAST_WORDS);
+        Held { numbers: Tensor::host(&[vocab.div_ceil(each) * rows, each], dtype), rows, each }
     }
 
-    fn count(&self) -> usize {
-        self.bias().len()
-    }
-
-    /// Some words' rows.
-    fn rows(&self, words: &Range<usize>, hidden: usize) -> Mat<'a> {
-        let weight = self.params.values(self.decoder.weight);
-        Mat::new(Slice::F32(&weight[words.start * hidden..words.end * hidden]), words.len(), hidden, hidden)
+    /// Those rows of `numbers` that are a block.
+    fn block(&self, number: usize) -> Range<usize> {
+        number * self.rows..(number + 1) * self.rows
     }
 }
 
-/// What the first sweep finds of a row.
+/// What the sweep finds.
+struct Found {
+    outcomes: Vec<Outcome>,
+    /// For each slot of sixteen words, for each row the greatest logit of the tile that they are in: [slots, count].
+    greatest: Tensor,
+    /// The chunk's rows, rounded up to a multiple of sixteen.
+    count: usize,
+}
+
+/// What the sweep finds of a row.
 #[derive(Clone, Copy, Default)]
 struct Outcome {
     /// The greatest logit, and Σ exp(z − greatest).
@@ -96,106 +133,125 @@ impl Outcome {
     }
 }
 
-impl Cpu {
-    /// The first sweep.
-    fn log_sums(&self, x: &Tensor, words: &Words, labels: &[i32]) -> Vec<Outcome> {
-        let (rows, hidden) = x.matrix("vocab_loss");
-        let precision = precision_of(x.dtype());
-        let mut outcomes = vec![Outcome::default(); rows];
-        let slots = words.count().div_ceil(LANES);
-        for first in (0..rows).step_by(ROWS) {
-            let block = first..rows.min(first + ROWS);
-            let count = block.len().next_multiple_of(LANES);
-            let mut greatest = Tensor::host(&[slots, count], DType::F32);
-            let mut sums = Tensor::host(&[slots, count], DType::F32);
-            let outcomes = Parts::new(&mut outcomes[block.clone()]);
-            let sink = Statistics {
-                greatest: Parts::new(greatest.slice_mut::<f32>()),
-                sums: Parts::new(sums.slice_mut::<f32>()),
-                outcomes: &outcomes,
-                bias: words.bias(),
-                labels: &labels[block.clone()],
-                count,
-            };
-            let (x, all) = (mat_part(x, block.clone(), 0..hidden), words.rows(&(0..words.count()), hidden));
-            product(self.level, &self.pool, precision, x, all.t(), &sink);
-            let (greatest, sums) = (greatest.slice::<f32>(), sums.slice::<f32>());
-            self.for_blocks(block.len(), LANES, |rows| {
-                // SAFETY: blocks of rows are disjoint.
-                let outcomes = unsafe { outcomes.part(rows.clone()) };
-                self.level.run(Combine { greatest, sums, count, first: rows.start, outcomes });
-            });
-        }
-        outcomes
+impl<'a> Chunk<'a> {
+    fn bias(&self) -> &'a [f32] {
+        self.params.values(self.decoder.bias)
     }
 
-    /// The second sweep: → scale · dx; the decoder's gradients are added to.
-    fn logit_gradients<E: Real>(
-        &self,
-        x: &Tensor,
-        words: &Words,
-        labels: &[i32],
-        outcomes: &[Outcome],
-        grads: &mut Gradients,
-        scale: f32,
-    ) -> Tensor {
-        let (rows, hidden) = x.matrix("vocab_loss");
-        let precision = precision_of(x.dtype());
-        let log_sums: Vec<f32> = outcomes.iter().map(|outcome| outcome.log_sum() as f32).collect();
+    /// Some words' rows of W.
+    fn words(&self, words: &Range<usize>) -> Mat<'a> {
+        let (weight, hidden) = (self.params.values(self.decoder.weight), self.x.cols());
+        Mat::new(Slice::F32(&weight[words.start * hidden..words.end * hidden]), words.len(), hidden, hidden)
+    }
+
+    /// Each row's log Σ exp z and what it takes to know it; e, if there is where to hold it.
+    fn sweep<E: Real>(&self, held: Option<&mut Held>) -> Found {
+        let Cpu { level, pool, .. } = self.cpu;
+        let (rows, vocab) = (self.labels.len(), self.bias().len());
+        let (slots, count) = (vocab.div_ceil(LANES), rows.next_multiple_of(LANES));
+        let mut greatest = Tensor::host(&[slots, count], DType::F32);
+        let mut sums = Tensor::host(&[slots, count], DType::F32);
+        let mut outcomes = vec![Outcome::default(); rows];
+        let parts = Parts::new(&mut outcomes);
+        let sink = Statistics {
+            greatest: Parts::new(greatest.slice_mut::<f32>()),
+            sums: Parts::new(sums.slice_mut::<f32>()),
+            count,
+            outcomes: &parts,
+            bias: self.bias(),
+            labels: self.labels,
+            each: held.as_ref().map_or(vocab, |held| held.each),
+            rows,
+            held: held.map(|held| Parts::new(held.numbers.slice_mut::<E>())),
+        };
+        product(*level, pool, self.precision, self.x, self.words(&(0..vocab)).t(), &sink);
+        let (all, sums) = (greatest.slice::<f32>(), sums.slice::<f32>());
+        self.cpu.for_blocks(rows, LANES, |rows| {
+            // SAFETY: blocks of rows are disjoint.
+            let outcomes = unsafe { parts.part(rows.clone()) };
+            level.run(Combine { greatest: all, sums, count, first: rows.start, outcomes });
+        });
+        Found { outcomes, greatest, count }
+    }
+
+    /// scale · dx; the decoder's gradients are added to.
+    fn gradients<E: Real>(&self, found: &Found, mut held: Held, grads: &mut Gradients, scale: f32, dx: &mut [E]) {
+        let Cpu { level, pool, .. } = self.cpu;
+        let (rows, hidden, each) = (self.labels.len(), self.x.cols(), held.each);
+        let log_sums: Vec<f32> = found.outcomes.iter().map(|outcome| outcome.log_sum() as f32).collect();
         let mut sums = Tensor::host(&[rows, hidden], DType::F32);
-        let [weight, bias] = [words.decoder.weight, words.decoder.bias].map(|id| words.params.range(id));
+        let [weight, bias] = [self.decoder.weight, self.decoder.bias].map(|id| self.params.range(id));
         let adds = grads.adds(weight.clone());
-        let each = (BLOCK / rows.max(1)).max(LEAST_WORDS).next_multiple_of(LEAST_WORDS);
-        for first in (0..words.count()).step_by(each) {
-            let block = first..words.count().min(first + each);
-            let mut dz = Tensor::host(&[rows, block.len()], x.dtype());
-            let sink = Slopes {
-                dz: Parts::new(dz.slice_mut::<E>()),
-                bias: &words.bias()[block.clone()],
-                first: block.start,
-                labels,
-                log_sums: &log_sums,
-                scale,
-            };
-            product(self.level, &self.pool, precision, mat(x), words.rows(&block, hidden).t(), &sink);
-            let dx =
-                Accumulate { sum: Parts::new(sums.slice_mut::<f32>()), columns: hidden, adds: first > 0, far: false };
-            product(self.level, &self.pool, precision, mat(&dz), words.rows(&block, hidden), &dx);
-            let dw = grads.part(weight.start + block.start * hidden..weight.start + block.end * hidden);
+        for (number, first) in (0..self.bias().len()).step_by(each).enumerate() {
+            let words = first..self.bias().len().min(first + each);
+            let block = held.block(number);
+            let mut partial = Tensor::host(&[rows.div_ceil(ROWS), words.len()], DType::F32);
+            let (totals, numbers) = (Parts::new(partial.slice_mut::<f32>()), held.numbers.slice_mut::<E>());
+            let numbers = Parts::new(&mut numbers[block.start * each..block.end * each]);
+            self.cpu.for_blocks(rows, ROWS, |rows| {
+                let task = rows.start / ROWS;
+                // SAFETY: tasks are disjoint, and so are their sums.
+                let (numbers, sums) = unsafe {
+                    let sums = totals.part(task * words.len()..(task + 1) * words.len());
+                    (numbers.part(rows.start * each..rows.end * each), sums)
+                };
+                level.run(Slopes {
+                    numbers,
+                    each,
+                    words: words.clone(),
+                    greatest: found.greatest.slice(),
+                    count: found.count,
+                    first: rows.start,
+                    outcomes: &found.outcomes[rows.clone()],
+                    log_sums: &log_sums[rows.clone()],
+                    labels: &self.labels[rows],
+                    scale,
+                    sums,
+                });
+            });
+            let totals = &mut grads.sums(bias.clone())[words.clone()];
+            level.run(ColumnSums { d: partial.slice::<f32>(), sums: totals });
+
+            let dz = mat_part(&held.numbers, block, 0..words.len());
+            let to = Parts::new(sums.slice_mut::<f32>());
+            let dx = Accumulate { sum: to, columns: hidden, adds: first > 0, far: false };
+            product(*level, pool, self.precision, dz, self.words(&words), &dx);
+            let dw = grads.part(weight.start + words.start * hidden..weight.start + words.end * hidden);
             let dw = Accumulate { sum: Parts::new(dw), columns: hidden, adds, far: true };
-            product(self.level, &self.pool, precision, mat(&dz).t(), mat(x), &dw);
-            self.add_column_sums(&dz, &mut grads.sums(bias.clone())[block.clone()]);
+            product(*level, pool, self.precision, dz.t(), self.x, &dw);
         }
-        let mut dx = Tensor::host(&[rows, hidden], x.dtype());
-        self.level.run(lanes::Narrow { from: sums.slice(), to: dx.slice_mut::<E>() });
-        dx
+        level.run(lanes::Narrow { from: sums.slice(), to: dx });
     }
 }
 
-/// Leaves of each tile's rows the maximum and Σ exp(z − maximum), and the label's logit where it is among them.
+/// Leaves of each tile's rows the maximum, Σ exp(z − maximum), its terms, and the label's logit where it is among them.
 ///
-/// They lie in slots of sixteen columns, row by row (of which a slot has room for a multiple of sixteen): a wider tile fills the
-/// first of its slots.
-struct Statistics<'a> {
+/// Maxima and sums lie in slots of sixteen columns, row by row (of which a slot has room for a multiple of sixteen): a wider tile
+/// has the same maxima in all of its slots, and its sums in the first.
+struct Statistics<'a, E> {
     greatest: Parts<'a, f32>,
     sums: Parts<'a, f32>,
+    /// Rows in a slot.
+    count: usize,
     outcomes: &'a Parts<'a, Outcome>,
     bias: &'a [f32],
     labels: &'a [i32],
-    /// Rows in a slot.
-    count: usize,
+    /// Words in a block, and all rows.
+    each: usize,
+    rows: usize,
+    held: Option<Parts<'a, E>>,
 }
 
-impl TileSink for Statistics<'_> {
+impl<E: Real> TileSink for Statistics<'_, E> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         let bias = &self.bias[col..col + cols];
         let slot = |slot: usize| {
-            let start = slot * self.count + row;
+            let start = (col / LANES + slot) * self.count + row;
             // SAFETY: tiles are disjoint, and start at multiples of sixteen columns.
             unsafe { (self.greatest.part(start..start + rows), self.sums.part(start..start + rows)) }
         };
-        let (greatest, sums) = slot(col / LANES);
+        let (greatest, sums) = slot(0);
         for r in 0..rows {
             let z = &mut acc[r * stride..r * stride + cols];
             greatest[r] = lane_max!(I, cols, part => {
@@ -203,15 +259,25 @@ impl TileSink for Statistics<'_> {
                 store::<I, _>(logits, &mut z[part]);
                 logits
             });
-            sums[r] = lane_sum!(I, cols, part => lanes::map(load(&z[part]), |z| exp_down::<I>(z - greatest[r])));
             if let Some(z) = z.get((self.labels[row + r] as usize).wrapping_sub(col)) {
                 // SAFETY: only one tile holds the label's column.
                 unsafe { self.outcomes.part(row + r..row + r + 1)[0].at_label = *z };
             }
+            sums[r] = lane_sum!(I, cols, part => {
+                let e = lanes::map(load(&z[part.clone()]), |z| exp_down::<I>(z - greatest[r]));
+                store::<I, _>(e, &mut z[part]);
+                e
+            });
+            if let Some(held) = &self.held {
+                // A block's words are a multiple of any tile's.
+                let at = (col / self.each * self.rows + row + r) * self.each + col % self.each;
+                // SAFETY: tiles are disjoint.
+                lanes::stream::<I, _>(z, unsafe { held.part(at..at + cols) });
+            }
         }
         for rest in 1..cols.div_ceil(LANES) {
-            let (greatest, sums) = slot(col / LANES + rest);
-            greatest.fill(f32::NEG_INFINITY);
+            let (maxima, sums) = slot(rest);
+            maxima.copy_from_slice(greatest);
             sums.fill(0.0);
         }
     }
@@ -249,55 +315,53 @@ impl<'a> Vectorized for Combine<'a> {
     }
 }
 
-/// Turns logits into scale (p − onehot).
+/// Turns some rows of a block's e into dz = scale (p − onehot), and finds their sums.
 struct Slopes<'a, E> {
-    dz: Parts<'a, E>,
-    bias: &'a [f32],
-    /// The block's first word.
+    numbers: &'a mut [E],
+    /// Numbers in a row, of which `words` are the block's.
+    each: usize,
+    words: Range<usize>,
+    /// As in [`Found`].
+    greatest: &'a [f32],
+    count: usize,
+    /// The first row.
     first: usize,
-    labels: &'a [i32],
+    outcomes: &'a [Outcome],
     log_sums: &'a [f32],
+    labels: &'a [i32],
     scale: f32,
+    sums: &'a mut [f32],
 }
 
-impl<E: Real> TileSink for Slopes<'_, E> {
-    #[inline(always)]
-    fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
-        // SAFETY: a sink runs at a level that the machine has.
-        unsafe { I::vectorize(TileSlopes { slopes: self, row, col, rows, cols, logits: acc, stride }) };
-    }
-}
-
-/// One tile of them. Apart from the sink, where the compiler takes them number by number at some levels.
-struct TileSlopes<'a, E> {
-    slopes: &'a Slopes<'a, E>,
-    row: usize,
-    col: usize,
-    rows: usize,
-    cols: usize,
-    logits: &'a [f32],
-    stride: usize,
-}
-
-impl<E: Real> Vectorized for TileSlopes<'_, E> {
+impl<E: Real> Vectorized for Slopes<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let TileSlopes { slopes, row, col, rows, cols, logits, stride } = self;
-        let bias = &slopes.bias[col..col + cols];
-        for r in 0..rows {
-            let z = &logits[r * stride..r * stride + cols];
-            let at = (row + r) * slopes.bias.len() + col;
-            let (log_sum, scale) = (slopes.log_sums[row + r], slopes.scale);
-            // SAFETY: tiles are disjoint.
-            let dz = unsafe { slopes.dz.part(at..at + cols) };
-            each_part!(cols, part => {
-                let p = lanes::zip(load(&z[part.clone()]), load(&bias[part.clone()]), |z, b| exp_down::<I>(z + b - log_sum));
-                store::<I, _>(lanes::map(p, |p| p * scale), &mut dz[part]);
+        let Slopes { numbers, each, words, greatest, count, first, outcomes, log_sums, labels, scale, sums } = self;
+        sums.fill(0.0);
+        let groups = numbers.chunks_mut(LANES * each).zip(log_sums.chunks(LANES));
+        for (group, (numbers, log_sums)) in groups.enumerate() {
+            let log_sums = load(log_sums);
+            each_part!(words.len(), part => {
+                let at = (words.start + part.start) / LANES * count + first + group * LANES;
+                // e exp(greatest − log Σ) = p
+                let factors = lanes::zip(load(&greatest[at..at + LANES]), log_sums, |z, sum| exp_down::<I>(z - sum) * scale);
+                let mut total = load(&sums[part.clone()]);
+                for (row, factor) in numbers.chunks_exact_mut(each).zip(factors) {
+                    let row = &mut row[part.clone()];
+                    let p = lanes::map(load(row), |e| e * factor);
+                    total = lanes::zip(total, p, |total, p| total + p);
+                    store::<I, _>(p, row);
+                }
+                store::<I, _>(total, &mut sums[part]);
             });
-            let label = (slopes.labels[row + r] as usize).wrapping_sub(slopes.first + col);
-            if let Some(dz) = dz.get_mut(label) {
-                *dz = E::from_f32((exp_down::<I>(z[label] + bias[label] - log_sum) - 1.0) * scale);
+        }
+        let rows = numbers.chunks_exact_mut(each).zip(outcomes.iter().zip(log_sums)).zip(labels);
+        for ((row, (outcome, log_sum)), label) in rows {
+            let label = (*label as usize).wrapping_sub(words.start);
+            if label < words.len() {
+                row[label] = E::from_f32((exp_down::<I>(outcome.at_label - log_sum) - 1.0) * scale);
+                sums[label] -= scale;
             }
         }
     }

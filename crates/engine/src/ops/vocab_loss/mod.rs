@@ -2,8 +2,9 @@
 //!
 //! Backward, with p = softmax(z): dz = scale (p − onehot(label)); dx = dz W; dW += dzᵀ x; db += Σ dz.
 //!
-//! The logits are never held: a block of words' logits is turned into gradients, and those into products, while it is in
-//! cache. So the weights' gradients are added in the *forward* call: their scale is known by then.
+//! Of the logits, e = exp(z − a maximum) is held for a chunk of rows until each row's sum is known; then a block of words' e is
+//! turned into dz, and that into products, while it is in cache. So the weights' gradients are added in the *forward* call: their
+//! scale is known by then.
 
 mod cpu;
 
@@ -44,9 +45,10 @@ pub fn vocab_loss(
 ) -> LossSum {
     let (device, params, decoder) = (pass.device().clone(), pass.parameters(), Decoder { weight, bias });
     let (vocab, weights) = (params.shape(weight)[0], params.values(weight).len());
-    // The logits, and their exponentials' sum; to train, the logits once more and a product for either gradient.
-    let products = if pass.is_recording() { 4 } else { 1 };
-    let cost = Cost::new(products * 2 * x.value().shape()[0] * weights, products * 4 * weights + 2 * x.value().bytes());
+    // The logits, and their exponentials' sum; to train, a product for either gradient, and the exponentials to and fro.
+    let (rows, element) = (x.value().shape()[0], x.value().dtype().size());
+    let (products, held) = if pass.is_recording() { (3, 2 * rows * vocab * element) } else { (1, 0) };
+    let cost = Cost::new(products * 2 * rows * weights, products * 4 * weights + 2 * x.value().bytes() + held);
     let train = pass.gradients().map(|grads| (grads, scale));
     let (loss, dx) = device.backend().vocab_loss(x.value(), params, decoder, labels, train);
     pass.lap(Label { op: "vocab_loss", width: vocab, forward: cost, backward: Cost::default() });
@@ -58,8 +60,12 @@ pub fn vocab_loss(
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
     use super::*;
-    use crate::ops::check::check_loss;
+    use crate::ops::check::{check_loss, devices};
+    use crate::random::mix;
+    use crate::{DType, Init};
 
     #[test]
     fn vocab_loss_matches_its_oracle() {
@@ -85,6 +91,69 @@ mod tests {
                     (0..rows).map(row).sum()
                 },
             );
+        }
+    }
+
+    /// More rows than a chunk, more words than a block: the gradients against plain sums in f64.
+    #[test]
+    fn chunks_of_rows_and_blocks_of_words_add_up() {
+        const ROWS: usize = 530;
+        const HIDDEN: usize = 4;
+        const VOCAB: usize = 70_001;
+        const SCALE: f32 = 0.5;
+        // Exact in bf16.
+        let numbers = |key: u64, count: usize| -> Vec<f32> {
+            (0..count).map(|i| ((mix(key, i as u64) >> 40) % 255) as f32 / 64.0 - 2.0).collect()
+        };
+        let (x, weight, bias) = (numbers(1, ROWS * HIDDEN), numbers(2, VOCAB * HIDDEN), numbers(3, VOCAB));
+        let labels: Vec<i32> = (0..ROWS).map(|m| (m * 7919 % VOCAB) as i32).collect();
+        let mut loss = 0.0;
+        let mut wanted = [vec![0.0; ROWS * HIDDEN], vec![0.0; VOCAB * HIDDEN], vec![0.0; VOCAB]];
+        for (m, (x, label)) in x.chunks(HIDDEN).zip(&labels).enumerate() {
+            let word = |v: usize| weight[v * HIDDEN..(v + 1) * HIDDEN].iter().zip(x);
+            let z: Vec<f64> =
+                (0..VOCAB).map(|v| word(v).map(|(w, x)| f64::from(w * x)).sum::<f64>() + f64::from(bias[v])).collect();
+            let sum = z.iter().map(|z| z.exp()).sum::<f64>();
+            loss += sum.ln() - z[*label as usize];
+            for (v, z) in z.iter().enumerate() {
+                let dz = f64::from(SCALE) * (z.exp() / sum - f64::from(u8::from(v == *label as usize)));
+                for (h, (w, x)) in word(v).enumerate() {
+                    wanted[0][m * HIDDEN + h] += dz * f64::from(*w);
+                    wanted[1][v * HIDDEN + h] += dz * f64::from(*x);
+                }
+                wanted[2][v] += dz;
+            }
+        }
+        for device in devices() {
+            for (dtype, bound) in [(DType::F32, 1e-5), (DType::BF16, 5e-3)] {
+                let mut builder = Parameters::builder();
+                let ids = [("weight", &[VOCAB, HIDDEN][..]), ("bias", &[VOCAB])]
+                    .map(|(name, shape)| builder.declare(name, shape, Init::Zeros, true));
+                let mut params = builder.build(&device, 0);
+                params.values_mut(ids[0]).copy_from_slice(&weight);
+                params.values_mut(ids[1]).copy_from_slice(&bias);
+                let mut grads = Gradients::zeros_like(&params);
+                let mut pass = Pass::recording(&device, &params, &mut grads, dtype, None);
+                let input = match dtype {
+                    DType::BF16 => {
+                        Tensor::host_from(&x.iter().map(|x| bf16::from_f32(*x)).collect::<Vec<_>>(), &[ROWS, HIDDEN])
+                    }
+                    _ => device.tensor_f32(&x, &[ROWS, HIDDEN]),
+                };
+                let input = pass.input(input);
+                let labels = device.tensor_i32(&labels, &[ROWS]);
+                let found = vocab_loss(&mut pass, &input, ids[0], ids[1], &labels, SCALE);
+                let context = format!("{}, {}", device.describe(), dtype.name());
+                assert!((found.sum - loss).abs() < 1e-5 * loss, "{context}: loss {}, expected {loss}", found.sum);
+                let dx = pass.backward_to(&[&input]).remove(0).expect("a gradient").to_vec_f32();
+                for (which, (found, wanted)) in
+                    [&dx[..], grads.get(ids[0]), grads.get(ids[1])].into_iter().zip(&wanted).enumerate()
+                {
+                    let most = wanted.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+                    let error = found.iter().zip(wanted).map(|(f, w)| (f64::from(*f) - w).abs()).fold(0.0, f64::max);
+                    assert!(error < bound * most, "{context}: gradient {which} is off by {error} of {most}");
+                }
+            }
         }
     }
 }
