@@ -136,6 +136,17 @@ pub(crate) fn zip3(mut x: Lanes, y: Lanes, z: Lanes, f: impl Fn(f32, f32, f32) -
     x
 }
 
+/// The first `count` lanes of x, and `rest` in the others.
+#[inline(always)]
+pub(crate) fn first(mut x: Lanes, count: usize, rest: f32) -> Lanes {
+    if count < LANES {
+        for (i, x) in x.iter_mut().enumerate() {
+            *x = if i < count { *x } else { rest };
+        }
+    }
+    x
+}
+
 /// Adds `x` to what `sums` holds.
 #[inline(always)]
 pub(crate) fn add_to(sums: &mut [f32], x: Lanes) {

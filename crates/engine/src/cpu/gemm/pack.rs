@@ -1,8 +1,8 @@
 //! Packing: an operand's lines (A's rows, B's columns) copied into the panels that [`Kernel`] describes, converted on the way.
 //!
 //! All work is on 16×16 blocks of words. Where the operand is contiguous in the direction that the panel wants, a block is
-//! sixteen straight copies; where it lies across, the block goes through a transpose in registers. A block at the edge of the
-//! matrix is first copied, zero-padded, to the stack.
+//! sixteen straight copies; where it lies across, the block goes through a transpose in registers. Blocks at the edges of the
+//! matrix take the same way, line by line: what a line lacks is zero.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -138,6 +138,65 @@ trait Convert {
         }
         line
     }
+
+    /// As [`Convert::along`], of a line's last `there` elements; zeros beyond. Elements end at `end`.
+    ///
+    /// # Safety
+    /// What lies between `from` and `end` can be read, `there` elements at least.
+    #[inline(always)]
+    unsafe fn along_edge<I: Isa>(from: *const Self::Source, there: usize, end: *const Self::Source) -> Line {
+        // SAFETY: not beyond `end`, or from the copy.
+        unsafe {
+            let mut line = if from.wrapping_add(LINE * Self::PER) <= end {
+                Self::along::<I>(from)
+            } else {
+                let mut copy = [Self::ZERO; 2 * LINE];
+                std::ptr::copy_nonoverlapping(from, copy.as_mut_ptr(), there);
+                Self::along::<I>(copy.as_ptr())
+            };
+            for (i, word) in line.0.iter_mut().enumerate() {
+                *word &= match there.saturating_sub(i * Self::PER) {
+                    0 => 0,
+                    1 if Self::PER == 2 => 0xffff,
+                    _ => !0,
+                };
+            }
+            line
+        }
+    }
+
+    /// As [`Convert::across`], of the last `there` lines and of `deep` elements each; zeros beyond. Elements end at `end`.
+    ///
+    /// # Safety
+    /// What lies between `from` and `end` can be read: `there` elements and, of two in a word, as many at `from + stride`.
+    #[inline(always)]
+    unsafe fn across_edge(
+        from: *const Self::Source,
+        stride: usize,
+        there: usize,
+        deep: usize,
+        end: *const Self::Source,
+    ) -> Line {
+        // SAFETY: not beyond `end`, or from the copy.
+        unsafe {
+            // Where the second element is missing, the first one stands for it, and is taken out again.
+            let stride = stride * (deep - 1);
+            let mut line = if from.wrapping_add(stride + LINE) <= end {
+                Self::across(from, stride)
+            } else {
+                let mut copy = [[Self::ZERO; LINE]; 2];
+                for (k, copy) in copy.iter_mut().enumerate().take(deep) {
+                    std::ptr::copy_nonoverlapping(from.add(k * stride), copy.as_mut_ptr(), there.min(LINE));
+                }
+                Self::across(copy.as_ptr().cast(), LINE)
+            };
+            let kept = if deep < Self::PER { 0xffff } else { !0 };
+            for (i, word) in line.0.iter_mut().enumerate() {
+                *word &= if i < there { kept } else { 0 };
+            }
+            line
+        }
+    }
 }
 
 struct F32ToF32;
@@ -215,13 +274,15 @@ struct Pack<'a> {
 
 impl<'a> Pack<'a> {
     fn converting<C: Convert>(self, data: &'a [C::Source]) -> Converting<'a, C> {
-        Converting { pack: self, data: data.as_ptr(), conversion: PhantomData }
+        let ends = data.as_ptr_range();
+        Converting { pack: self, data: ends.start, end: ends.end, conversion: PhantomData }
     }
 }
 
 struct Converting<'a, C: Convert> {
     pack: Pack<'a>,
     data: *const C::Source,
+    end: *const C::Source,
     conversion: PhantomData<C>,
 }
 
@@ -332,7 +393,7 @@ impl<C: Convert> Converting<'_, C> {
                 let ahead = if k + ahead + deep <= lines.depth { ahead } else { 0 };
                 self.square::<I>(self.data.add(offset), lines.stride, ahead, wanted, to);
             } else {
-                self.edge::<I>(first, there, k, depth, wanted, to);
+                I::vectorize(Edge { of: self, first, there, k, depth, wanted, to });
             }
         }
     }
@@ -395,29 +456,44 @@ impl<C: Convert> Converting<'_, C> {
             prefetch(from.wrapping_add((ahead + i) * stride));
         }
     }
+}
 
-    /// A block at the matrix's edge, by way of a zero-padded copy.
-    #[inline(never)]
-    unsafe fn edge<I: Isa>(
-        &self,
-        first: usize,
-        there: usize,
-        k: usize,
-        depth: usize,
-        wanted: usize,
-        to: [*mut Line; 2],
-    ) {
-        let lines = &self.pack.lines;
-        let mut copy = [C::ZERO; LINE * LINE * 2];
-        let (stride, outer, inner) = if lines.along { (LINE * C::PER, there, depth) } else { (LINE, depth, there) };
-        let (row, column) = if lines.along { (first, k) } else { (k, first) };
-        // SAFETY: `outer` runs of `inner` elements within the matrix; the copy is a whole block.
+/// A block at the matrix's edge, which has `there` lines and `depth` elements of each.
+struct Edge<'a, 'b, C: Convert> {
+    of: &'a Converting<'b, C>,
+    first: usize,
+    there: usize,
+    k: usize,
+    depth: usize,
+    wanted: usize,
+    to: [*mut Line; 2],
+}
+
+impl<C: Convert> Vectorized for Edge<'_, '_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<I: Isa>(self) {
+        let Edge { of, first, there, k, depth, wanted, to } = self;
+        let lines = &of.pack.lines;
+        let mut square = [Line::ZERO; LINE];
+        // SAFETY: lines and elements that are there; the caller of `span` vouches for the room.
         unsafe {
-            for i in 0..outer {
-                let from = self.data.add((row + i) * lines.stride + column);
-                std::ptr::copy_nonoverlapping(from, copy[i * stride..].as_mut_ptr(), inner);
+            if lines.along {
+                for (i, line) in square[..there.min(wanted)].iter_mut().enumerate() {
+                    *line = C::along_edge::<I>(of.data.add((first + i) * lines.stride + k), depth, of.end);
+                }
+            } else {
+                for (word, line) in square[..depth.div_ceil(C::PER)].iter_mut().enumerate() {
+                    let from = of.data.add((k + word * C::PER) * lines.stride + first);
+                    *line = C::across_edge(from, lines.stride, there, C::PER.min(depth - word * C::PER), of.end);
+                }
             }
-            self.square::<I>(copy.as_ptr(), stride, 0, wanted, to);
+            if lines.along == lines.is_a {
+                square[..wanted].iter().enumerate().for_each(|(i, line)| *to[i / 8].add(i % 8) = *line);
+            } else {
+                transpose::<I>(&square, to, wanted);
+            }
         }
     }
 }

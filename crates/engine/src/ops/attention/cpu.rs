@@ -4,7 +4,7 @@ use crate::cpu::lanes::{self, LANES, each_part, lane_max, lane_sum, load, store}
 use crate::cpu::level::{Isa, Vectorized, madd, prefetch};
 use crate::cpu::math::{exp_down, ln};
 use crate::cpu::rows::Parts;
-use crate::cpu::{Cpu, mat, mat_part, precision_of};
+use crate::cpu::{Cpu, mat_part, precision_of};
 use crate::dtype::Real;
 use crate::ops::linear::Accumulate;
 use crate::random::Mask;
@@ -145,6 +145,12 @@ impl Attention for Cpu {
     }
 }
 
+/// A block's matrices have rows of whole vectors: what lies past the keys may be anything in scores and their gradients, and is
+/// zero in weights.
+fn scratch(rows: &Range<usize>, keys: usize, dtype: DType) -> Tensor {
+    Tensor::host(&[rows.len(), keys.next_multiple_of(LANES)], dtype)
+}
+
 /// Sixteen rows at a time.
 fn chunks(rows: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
     let end = rows.end;
@@ -155,17 +161,18 @@ fn forward<E: Real>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>
     let (heads, width) = (head.inputs.heads, head.width);
     let level = head.cpu.level;
     for (rows, keys) in head.blocks() {
-        let shape = [rows.len(), keys];
-        let (mut scores, mut weights) = (Tensor::host(&shape, DType::F32), Tensor::host(&shape, E::DTYPE));
+        let (mut scores, mut weights) = (scratch(&rows, keys, DType::F32), scratch(&rows, keys, E::DTYPE));
         let mut totals = Tensor::host(&[rows.len()], DType::F32);
-        let sink = Store { y: Parts::new(scores.slice_mut()), stride: keys, factor: head.scale() };
+        let stride = keys.next_multiple_of(LANES);
+        let sink = Store { y: Parts::new(scores.slice_mut()), stride, factor: head.scale() };
         product_serial(level, head.precision(), head.part(0, rows.clone()), head.part(1, 0..keys).t(), &sink);
         let mut queries = head.queries(&rows, keys);
-        let weighed = scores.slice::<f32>().chunks(LANES * keys).zip(weights.slice_mut::<E>().chunks_mut(LANES * keys));
+        let weighed =
+            scores.slice::<f32>().chunks(LANES * stride).zip(weights.slice_mut::<E>().chunks_mut(LANES * stride));
         let found = queries.chunks_mut(LANES).zip(totals.slice_mut::<f32>().chunks_mut(LANES));
         for (some, ((scores, weights), (queries, totals))) in chunks(&rows).zip(weighed.zip(found)) {
             head.prefetch::<E>(head.inputs.qkv, some);
-            level.run(Softmax { scores, weights, keys, queries, totals });
+            level.run(Softmax { scores, weights, stride, queries, totals });
         }
         for (row, query) in rows.clone().zip(&queries) {
             let at = head.log_sum_at(row);
@@ -180,7 +187,13 @@ fn forward<E: Real>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>
             stride: heads * width,
             factors: Some(totals.slice()),
         };
-        product_serial(level, head.precision(), mat(&weights), head.part(2, 0..keys), &sink);
+        product_serial(
+            level,
+            head.precision(),
+            mat_part(&weights, 0..rows.len(), 0..keys),
+            head.part(2, 0..keys),
+            &sink,
+        );
     }
 }
 
@@ -188,34 +201,35 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Part
     let (heads, width, len) = (head.inputs.heads, head.width, head.len());
     let (level, precision) = (head.cpu.level, head.precision());
     let columns = head.head * width..(head.head + 1) * width;
-    let stride = 3 * heads * width;
+    let columns_of_qkv = 3 * heads * width;
     let dy_part = |rows: &Range<usize>| {
         mat_part(dy, head.tokens.start + rows.start..head.tokens.start + rows.end, columns.clone())
     };
     // Gradients of keys and values add up over the blocks of rows: dK, then dV.
     let mut sums = Tensor::host(&[2, len * width], DType::F32);
     for (rows, keys) in head.blocks() {
-        let shape = [rows.len(), keys];
-        let (mut signed, mut slopes) = (Tensor::host(&shape, DType::F32), Tensor::host(&shape, DType::F32));
+        let stride = keys.next_multiple_of(LANES);
+        let (mut signed, mut slopes) = (scratch(&rows, keys, DType::F32), scratch(&rows, keys, DType::F32));
         let mut queries = head.queries(&rows, keys);
         for (row, query) in rows.clone().zip(&mut queries) {
             query.log_sum = log_sums[head.log_sum_at(row)];
         }
-        let sink = Signed { y: Parts::new(signed.slice_mut()), stride: keys, factor: head.scale(), queries: &queries };
+        let sink = Signed { y: Parts::new(signed.slice_mut()), stride, factor: head.scale(), queries: &queries };
         product_serial(level, precision, head.part(0, rows.clone()), head.part(1, 0..keys).t(), &sink);
-        let sink = Accumulate { sum: Parts::new(slopes.slice_mut()), columns: keys, adds: false, far: false };
+        let sink = Store { y: Parts::new(slopes.slice_mut()), stride, factor: 1.0 };
         product_serial(level, precision, dy_part(&rows), head.part(2, 0..keys).t(), &sink);
 
-        let (mut dropped, mut ds) = (Tensor::host(&shape, E::DTYPE), Tensor::host(&shape, E::DTYPE));
-        let inputs = signed.slice::<f32>().chunks(LANES * keys).zip(slopes.slice::<f32>().chunks(LANES * keys));
+        let (mut dropped, mut ds) = (scratch(&rows, keys, E::DTYPE), scratch(&rows, keys, E::DTYPE));
+        let inputs = signed.slice::<f32>().chunks(LANES * stride).zip(slopes.slice::<f32>().chunks(LANES * stride));
         let outputs =
-            dropped.slice_mut::<E>().chunks_mut(LANES * keys).zip(ds.slice_mut::<E>().chunks_mut(LANES * keys));
+            dropped.slice_mut::<E>().chunks_mut(LANES * stride).zip(ds.slice_mut::<E>().chunks_mut(LANES * stride));
         let (kept, scale) = (head.inputs.mask.kept(), head.scale());
         for (some, ((signed, slopes), (dropped, ds))) in chunks(&rows).zip(inputs.zip(outputs)) {
             head.prefetch::<E>(head.inputs.qkv, some.clone());
             head.prefetch::<E>(dy, some);
-            level.run(SoftmaxBack { signed, slopes, dropped, ds, keys, kept, scale });
+            level.run(SoftmaxBack { signed, slopes, dropped, ds, stride, kept, scale });
         }
+        let (dropped, ds) = (mat_part(&dropped, 0..rows.len(), 0..keys), mat_part(&ds, 0..rows.len(), 0..keys));
         let adds = rows.start > 0;
         // Of a causal block's keys, those it is the first to see have no sums yet.
         let (dk, dv) = sums.slice_mut::<f32>().split_at_mut(len * width);
@@ -225,16 +239,16 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Part
             dv[fresh].fill(0.0);
         }
         let sink = Accumulate { sum: Parts::new(dv), columns: width, adds, far: false };
-        product_serial(level, precision, mat(&dropped).t(), dy_part(&rows), &sink);
+        product_serial(level, precision, dropped.t(), dy_part(&rows), &sink);
         let sink = Accumulate { sum: Parts::new(dk), columns: width, adds, far: false };
-        product_serial(level, precision, mat(&ds).t(), head.part(0, rows.clone()), &sink);
+        product_serial(level, precision, ds.t(), head.part(0, rows.clone()), &sink);
         let first_row = head.tokens.start + rows.start;
-        let sink = StoreRows { y: dqkv, first_row, first_col: columns.start, stride, factors: None };
-        product_serial(level, precision, mat(&ds), head.part(1, 0..keys), &sink);
+        let sink = StoreRows { y: dqkv, first_row, first_col: columns.start, stride: columns_of_qkv, factors: None };
+        product_serial(level, precision, ds, head.part(1, 0..keys), &sink);
     }
     for (which, sums) in sums.slice::<f32>().chunks_exact((len * width).max(1)).enumerate() {
         for (row, sums) in sums.chunks_exact(width).enumerate() {
-            let at = (head.tokens.start + row) * stride + (which + 1) * heads * width + columns.start;
+            let at = (head.tokens.start + row) * columns_of_qkv + (which + 1) * heads * width + columns.start;
             // SAFETY: these columns of the sequence's rows belong to this task alone.
             let to = unsafe { dqkv.part(at..at + width) };
             level.run(lanes::Narrow { from: sums, to });
@@ -242,7 +256,7 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Part
     }
 }
 
-/// Stores factor · C in an f32 matrix.
+/// Stores factor · C in an f32 matrix with rows of whole vectors.
 struct Store<'a> {
     y: Parts<'a, f32>,
     stride: usize,
@@ -252,6 +266,7 @@ struct Store<'a> {
 impl TileSink for Store<'_> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
+        let cols = cols.next_multiple_of(LANES);
         for r in 0..rows {
             let at = (row + r) * self.stride + col;
             // SAFETY: tiles are disjoint, and the matrix is this task's own.
@@ -300,7 +315,7 @@ struct Query {
     seen: usize,
 }
 
-/// Turns scores into P. The sign of a weight remembers whether it was dropped.
+/// Turns scores into P, with rows of whole vectors. The sign of a weight remembers whether it was dropped.
 struct Signed<'a> {
     y: Parts<'a, f32>,
     stride: usize,
@@ -311,6 +326,7 @@ struct Signed<'a> {
 impl TileSink for Signed<'_> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
+        let cols = cols.next_multiple_of(LANES);
         for r in 0..rows {
             let at = (row + r) * self.stride + col;
             // SAFETY: tiles are disjoint, and the matrix is this task's own.
@@ -323,11 +339,8 @@ impl TileSink for Signed<'_> {
                     let factors = mask.factors(col + part.start);
                     p = lanes::zip(p, factors, |p, factor| if factor > 0.0 { p } else { -p });
                 }
-                store::<I, _>(p, &mut y[part]);
+                store::<I, _>(lanes::first(p, seen.saturating_sub(col + part.start), 0.0), &mut y[part]);
             });
-            if seen < col + cols {
-                y[seen.saturating_sub(col)..].fill(0.0);
-            }
         }
     }
 }
@@ -337,7 +350,7 @@ impl TileSink for Signed<'_> {
 struct Softmax<'a, E> {
     scores: &'a [f32],
     weights: &'a mut [E],
-    keys: usize,
+    stride: usize,
     queries: &'a mut [Query],
     totals: &'a mut [f32],
 }
@@ -346,17 +359,21 @@ impl<E: Real> Vectorized for Softmax<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let Softmax { scores, weights, keys, queries, totals } = self;
+        let Softmax { scores, weights, stride, queries, totals } = self;
         let mut sums = [1.0; LANES];
-        let rows = scores.chunks_exact(keys).zip(weights.chunks_exact_mut(keys));
+        let rows = scores.chunks_exact(stride).zip(weights.chunks_exact_mut(stride));
         for (((scores, weights), query), sum) in rows.zip(&mut *queries).zip(&mut sums) {
-            let scores = &scores[..query.seen];
-            let (weights, hidden) = weights.split_at_mut(query.seen);
+            let whole = query.seen.next_multiple_of(LANES);
+            let (weights, hidden) = weights.split_at_mut(whole);
             hidden.fill(E::from_f32(0.0));
-            let greatest = lane_max!(I, scores.len(), part => load(&scores[part]));
+            let greatest = lane_max!(I, whole, part => {
+                let left = query.seen - part.start;
+                lanes::first(load(&scores[part]), left, f32::NEG_INFINITY)
+            });
             // The sum is that of all weights, the dropped ones too.
-            *sum = lane_sum!(I, scores.len(), part => {
+            *sum = lane_sum!(I, whole, part => {
                 let w = lanes::map(load(&scores[part.clone()]), |w| exp_down::<I>(w - greatest));
+                let w = lanes::first(w, query.seen - part.start, 0.0);
                 let kept = if query.mask.active() {
                     lanes::zip(w, query.mask.factors(part.start), |w, factor| w * factor)
                 } else {
@@ -381,7 +398,7 @@ struct SoftmaxBack<'a, E> {
     slopes: &'a [f32],
     dropped: &'a mut [E],
     ds: &'a mut [E],
-    keys: usize,
+    stride: usize,
     /// What dropout multiplies kept weights by.
     kept: f32,
     scale: f32,
@@ -391,15 +408,15 @@ impl<E: Real> Vectorized for SoftmaxBack<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let SoftmaxBack { signed, slopes, dropped, ds, keys, kept, scale } = self;
-        let inputs = signed.chunks_exact(keys).zip(slopes.chunks_exact(keys));
-        let outputs = dropped.chunks_exact_mut(keys).zip(ds.chunks_exact_mut(keys));
+        let SoftmaxBack { signed, slopes, dropped, ds, stride, kept, scale } = self;
+        let inputs = signed.chunks_exact(stride).zip(slopes.chunks_exact(stride));
+        let outputs = dropped.chunks_exact_mut(stride).zip(ds.chunks_exact_mut(stride));
         for ((signed, slopes), (dropped, ds)) in inputs.zip(outputs) {
             // δ from this row's own numbers in f32, not from O: O was rounded to bf16, and where the softmax is steep dP − δ is a
             // difference of near equals that would be nothing but that rounding.
             let delta = kept
                 * lane_sum!(I, signed.len(), part => {
-                    lanes::zip(load(&signed[part.clone()]), load(&slopes[part]), |p, d| p.max(0.0) * d)
+                    lanes::zip(load(&signed[part.clone()]), load(&slopes[part]), |p, d| if p > 0.0 { p * d } else { 0.0 })
                 });
             each_part!(signed.len(), part => {
                 let p = load(&signed[part.clone()]);
