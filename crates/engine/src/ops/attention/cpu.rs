@@ -163,7 +163,7 @@ fn forward<E: Real>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>
     for (rows, keys) in head.blocks() {
         let (mut scores, mut weights) = (scratch(&rows, keys, DType::F32), scratch(&rows, keys, E::DTYPE));
         let mut totals = Tensor::host(&[rows.len()], DType::F32);
-        let stride = keys.next_multiple_of(LANES);
+        let (_, stride) = scores.matrix("attention");
         let sink = Store { y: Parts::new(scores.slice_mut()), stride, factor: head.scale() };
         product_serial(level, head.precision(), head.part(0, rows.clone()), head.part(1, 0..keys).t(), &sink);
         let mut queries = head.queries(&rows, keys);
@@ -201,15 +201,15 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Part
     let (heads, width, len) = (head.inputs.heads, head.width, head.len());
     let (level, precision) = (head.cpu.level, head.precision());
     let columns = head.head * width..(head.head + 1) * width;
-    let columns_of_qkv = 3 * heads * width;
+    let qkv_stride = 3 * heads * width;
     let dy_part = |rows: &Range<usize>| {
         mat_part(dy, head.tokens.start + rows.start..head.tokens.start + rows.end, columns.clone())
     };
     // Gradients of keys and values add up over the blocks of rows: dK, then dV.
     let mut sums = Tensor::host(&[2, len * width], DType::F32);
     for (rows, keys) in head.blocks() {
-        let stride = keys.next_multiple_of(LANES);
         let (mut signed, mut slopes) = (scratch(&rows, keys, DType::F32), scratch(&rows, keys, DType::F32));
+        let (_, stride) = signed.matrix("attention");
         let mut queries = head.queries(&rows, keys);
         for (row, query) in rows.clone().zip(&mut queries) {
             query.log_sum = log_sums[head.log_sum_at(row)];
@@ -243,12 +243,12 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Part
         let sink = Accumulate { sum: Parts::new(dk), columns: width, adds, far: false };
         product_serial(level, precision, ds.t(), head.part(0, rows.clone()), &sink);
         let first_row = head.tokens.start + rows.start;
-        let sink = StoreRows { y: dqkv, first_row, first_col: columns.start, stride: columns_of_qkv, factors: None };
+        let sink = StoreRows { y: dqkv, first_row, first_col: columns.start, stride: qkv_stride, factors: None };
         product_serial(level, precision, ds, head.part(1, 0..keys), &sink);
     }
     for (which, sums) in sums.slice::<f32>().chunks_exact((len * width).max(1)).enumerate() {
         for (row, sums) in sums.chunks_exact(width).enumerate() {
-            let at = (head.tokens.start + row) * columns_of_qkv + (which + 1) * heads * width + columns.start;
+            let at = (head.tokens.start + row) * qkv_stride + (which + 1) * heads * width + columns.start;
             // SAFETY: these columns of the sequence's rows belong to this task alone.
             let to = unsafe { dqkv.part(at..at + width) };
             level.run(lanes::Narrow { from: sums, to });
@@ -367,8 +367,7 @@ impl<E: Real> Vectorized for Softmax<'_, E> {
             let (weights, hidden) = weights.split_at_mut(whole);
             hidden.fill(E::from_f32(0.0));
             let greatest = lane_max!(I, whole, part => {
-                let left = query.seen - part.start;
-                lanes::first(load(&scores[part]), left, f32::NEG_INFINITY)
+                lanes::first(load(&scores[part.clone()]), query.seen - part.start, f32::NEG_INFINITY)
             });
             // The sum is that of all weights, the dropped ones too.
             *sum = lane_sum!(I, whole, part => {
