@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
-use super::kernel::{Kernel, LINE, Panels};
+use super::kernel::{Kernel, LINE, Line, Panels, Rows};
 use crate::cpu::level::{Avx512, Avx512BF16};
 
 const ROWS: usize = 8;
@@ -29,6 +29,8 @@ macro_rules! kernel {
             const MR: usize = ROWS;
             const NR: usize = VECTORS * LINE;
             const PAIRS: bool = $pairs;
+            const IN_PLACE: bool = true;
+            const AHEAD: usize = 1;
             const CHUNK: usize = 64;
             const KEPT: usize = 640 << 10;
             type Hold = ();
@@ -107,7 +109,7 @@ unsafe fn sum<const R: usize, const V: usize>(
     accumulate: bool,
     madd: impl Fn(__m512, __m512, __m512) -> __m512,
 ) {
-    // SAFETY: `acc` is 8×48; a panel of A has 8 lines a block, of B `width`. Prefetching is harmless beyond them.
+    // SAFETY: `acc` is 8×48; a panel of A has R lines a block, of B `width`. Prefetching is harmless beyond them.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); V]; R];
         if accumulate {
@@ -117,14 +119,18 @@ unsafe fn sum<const R: usize, const V: usize>(
                 }
             }
         }
-        let (mut a, mut b) = (panels.a.at.cast::<f32>(), panels.b.cast::<f32>());
+        let Panels { a: Rows { at: mut a, row, block: next }, mut ahead, .. } = panels;
+        let mut b = panels.b.cast::<f32>();
         let block = panels.width * LINE;
         for _ in 0..words / LINE {
+            // The panel of A that comes next, from memory.
+            _mm_prefetch::<_MM_HINT_T1>(ahead.at.cast());
+            ahead.at = ahead.at.wrapping_add(size_of::<Line>());
             for word in (0..LINE).step_by(UNROLL) {
                 for word in word..word + UNROLL {
                     // The next block, from L2: the CPU's own prefetcher comes too late, which cost a quarter of the rate.
                     if word % (LINE / ROWS) == 0 {
-                        _mm_prefetch::<_MM_HINT_T0>(a.wrapping_add((ROWS + word / (LINE / ROWS)) * LINE).cast());
+                        _mm_prefetch::<_MM_HINT_T0>(a.wrapping_add(next + word / (LINE / ROWS) * row).cast());
                     }
                     for v in 0..V {
                         _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(block + (v * LINE + word) * LINE).cast());
@@ -134,14 +140,14 @@ unsafe fn sum<const R: usize, const V: usize>(
                             );
                         }
                     }
-                    step(&mut sums, a.add(word), b.add(word * LINE), &madd);
+                    step(&mut sums, a.cast::<f32>().add(word), row, b.add(word * LINE), &madd);
                 }
             }
-            a = a.add(ROWS * LINE);
+            a = a.wrapping_add(next);
             b = b.add(block);
         }
         for word in 0..words % LINE {
-            step(&mut sums, a.add(word), b.add(word * LINE), &madd);
+            step(&mut sums, a.cast::<f32>().add(word), row, b.add(word * LINE), &madd);
         }
         for (i, sums) in sums.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate() {
@@ -151,7 +157,7 @@ unsafe fn sum<const R: usize, const V: usize>(
     }
 }
 
-/// One word of k: that of each row times the row of B.
+/// One word of k: that of each row, `row` bytes apart, times the row of B.
 ///
 /// # Safety
 /// As [`sum`]: `a` and `b` point to this word in their blocks.
@@ -159,19 +165,20 @@ unsafe fn sum<const R: usize, const V: usize>(
 unsafe fn step<const R: usize, const V: usize>(
     sums: &mut [[__m512; V]; R],
     a: *const f32,
+    row: usize,
     b: *const f32,
     madd: &impl Fn(__m512, __m512, __m512) -> __m512,
 ) {
     // SAFETY: the caller vouches for the blocks.
     unsafe {
-        let mut row = [_mm512_setzero_ps(); V];
-        for (v, row) in row.iter_mut().enumerate() {
-            *row = _mm512_load_ps(b.add(v * LINE * LINE));
+        let mut ys = [_mm512_setzero_ps(); V];
+        for (v, y) in ys.iter_mut().enumerate() {
+            *y = _mm512_load_ps(b.add(v * LINE * LINE));
         }
         for (i, sums) in sums.iter_mut().enumerate() {
-            let x = _mm512_set1_ps(*a.add(i * LINE));
-            for (sum, row) in sums.iter_mut().zip(row) {
-                *sum = madd(x, row, *sum);
+            let x = _mm512_set1_ps(a.byte_add(i * row).read_unaligned());
+            for (sum, y) in sums.iter_mut().zip(ys) {
+                *sum = madd(x, y, *sum);
             }
         }
     }

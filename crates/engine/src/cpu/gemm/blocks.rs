@@ -83,7 +83,7 @@ impl<'a> Plan<'a> {
             b,
             ready,
             turned,
-            whole: !(K::IN_PLACE && a.along),
+            whole: !a.ready::<K>(precision),
             width,
             words,
             depth,
@@ -318,7 +318,7 @@ unsafe fn block<K: Kernel, S: TileSink>(plan: &Plan, rows: Range<usize>, kept: R
         // Where a panel's rows are.
         let place = |number: usize| match plan.whole {
             true => Rows::packed::<K>(whole.at(&blocks, number)),
-            false => plan.a.in_place::<K>(number, blocks.start).unwrap_or(Rows::packed::<K>(panel)),
+            false => plan.a.in_place::<K>(plan.precision, number, blocks.start).unwrap_or(Rows::packed::<K>(panel)),
         };
         for number in rows.clone() {
             let here = place(number);

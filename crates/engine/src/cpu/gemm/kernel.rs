@@ -62,7 +62,7 @@ pub(super) struct Panels {
     pub far: bool,
     /// Memory that is read soon, for the kernel to prefetch: a line of [`Kernel::AHEAD`] rows for each block of k. It may lie
     /// outside any object.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))] // only the tiles look ahead
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))] // only x86's kernels look ahead
     pub ahead: Rows,
 }
 

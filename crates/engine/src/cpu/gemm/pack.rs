@@ -51,18 +51,31 @@ impl<'a> Lines<'a> {
         Lines { is_a: !self.is_a, ..self }
     }
 
-    /// Panel `number` of A from a block of k on, if its rows need no packing: all there, of bf16, and whole lines long.
-    pub(super) fn in_place<K: Kernel>(&self, number: usize, block: usize) -> Option<Rows> {
-        let line = 2 * LINE;
-        match self.data {
-            Slice::BF16(data)
-                if self.along && (number + 1) * K::MR <= self.count && self.depth.is_multiple_of(line) =>
-            {
-                let at = data.as_ptr().wrapping_add(number * K::MR * self.stride + block * line);
-                Some(Rows { at: at.cast(), row: self.stride * size_of::<bf16>(), block: size_of::<Line>() })
+    /// Whether rows of A are words as `K` wants them, but for what is missing at the edges.
+    pub(super) fn ready<K: Kernel>(&self, precision: Precision) -> bool {
+        let words = match self.data {
+            Slice::F32(_) => !K::PAIRS && precision == Precision::F32,
+            Slice::BF16(_) => K::PAIRS,
+        };
+        K::IN_PLACE && self.along && words
+    }
+
+    /// Panel `number` of A from a block of k on, if its rows are ready, all there, and whole lines long.
+    pub(super) fn in_place<K: Kernel>(&self, precision: Precision, number: usize, block: usize) -> Option<Rows> {
+        let element = if K::PAIRS { size_of::<bf16>() } else { size_of::<f32>() };
+        let all = (number + 1) * K::MR <= self.count && (self.depth * element).is_multiple_of(size_of::<Line>());
+        (all && self.ready::<K>(precision)).then(|| {
+            let start = match self.data {
+                Slice::F32(data) => data.as_ptr().cast::<u8>(),
+                Slice::BF16(data) => data.as_ptr().cast(),
+            };
+            let row = self.stride * element;
+            Rows {
+                at: start.wrapping_add(number * K::MR * row + block * size_of::<Line>()),
+                row,
+                block: size_of::<Line>(),
             }
-            _ => None,
-        }
+        })
     }
 }
 
