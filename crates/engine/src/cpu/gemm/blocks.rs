@@ -83,7 +83,7 @@ impl<'a> Plan<'a> {
             b,
             ready,
             turned,
-            whole: !a.ready::<K>(precision),
+            whole: !a.suits::<K>(precision),
             width,
             words,
             depth,

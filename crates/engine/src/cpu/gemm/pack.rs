@@ -52,7 +52,7 @@ impl<'a> Lines<'a> {
     }
 
     /// Whether rows of A are words as `K` wants them, but for what is missing at the edges.
-    pub(super) fn ready<K: Kernel>(&self, precision: Precision) -> bool {
+    pub(super) fn suits<K: Kernel>(&self, precision: Precision) -> bool {
         let words = match self.data {
             Slice::F32(_) => !K::PAIRS && precision == Precision::F32,
             Slice::BF16(_) => K::PAIRS,
@@ -60,11 +60,11 @@ impl<'a> Lines<'a> {
         K::IN_PLACE && self.along && words
     }
 
-    /// Panel `number` of A from a block of k on, if its rows are ready, all there, and whole lines long.
+    /// Panel `number` of A from a block of k on, if its rows suit, are all there, and whole lines long.
     pub(super) fn in_place<K: Kernel>(&self, precision: Precision, number: usize, block: usize) -> Option<Rows> {
         let element = if K::PAIRS { size_of::<bf16>() } else { size_of::<f32>() };
         let all = (number + 1) * K::MR <= self.count && (self.depth * element).is_multiple_of(size_of::<Line>());
-        (all && self.ready::<K>(precision)).then(|| {
+        (all && self.suits::<K>(precision)).then(|| {
             let start = match self.data {
                 Slice::F32(data) => data.as_ptr().cast::<u8>(),
                 Slice::BF16(data) => data.as_ptr().cast(),
