@@ -28,9 +28,10 @@ fn number(key: u64, index: usize) -> f64 {
     ((mix(key, index as u64) >> 40) % 255) as f64 / 128.0 - 0.9921875
 }
 
-struct Numbers {
-    inputs: Vec<Vec<f64>>,
-    params: Vec<Vec<f64>>,
+/// The values of an op's inputs and parameters.
+pub(crate) struct Numbers {
+    pub(crate) inputs: Vec<Vec<f64>>,
+    pub(crate) params: Vec<Vec<f64>>,
 }
 
 impl Numbers {
@@ -75,9 +76,10 @@ fn bounds(dtype: DType) -> f64 {
 
 /// The op's output (or loss) and the gradients of all tensors, inputs first.
 type Outcome = (Vec<f64>, Vec<Vec<f64>>);
-type Run<'a> = &'a dyn Fn(&mut Pass<'_>, &[Var], &[ParamId]) -> (Option<Var>, Option<LossSum>);
+pub(crate) type Run<'a> = &'a dyn Fn(&mut Pass<'_>, &[Var], &[ParamId]) -> (Option<Var>, Option<LossSum>);
 
-fn run(
+/// One forward and backward pass of an op from these numbers; `seed` is its output's gradient, if it has one.
+pub(crate) fn run(
     device: &Device,
     dtype: DType,
     shapes: &[&[usize]],

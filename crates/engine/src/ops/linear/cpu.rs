@@ -80,18 +80,17 @@ impl Cpu {
         let mut du = dy.into_unique();
         let mut partial = Partial::new(rows, columns);
         with_real!(slope.dtype(), E => {
-            let (slope, du, partial) = (slope.slice::<E>(), Parts::new(du.slice_mut::<E>()), partial.parts());
-            self.for_blocks(rows, ROWS, |range| {
+            let (slope, du) = (slope.slice::<E>(), Parts::new(du.slice_mut::<E>()));
+            partial.fill(self, rows, |range, sums| {
                 let elements = range.start * columns..range.end * columns;
-                // SAFETY: blocks are disjoint, and so are their sums.
-                let (d, sums) = unsafe { (du.part(elements.clone()), partial.part(partial_of(&range, columns))) };
+                // SAFETY: blocks are disjoint.
+                let d = unsafe { du.part(elements.clone()) };
                 self.level.run(Multiply { d, by: &slope[elements] });
-                sums.fill(0.0);
                 self.level.run(ColumnSums { d, sums });
             });
         });
         if let Some(sums) = sums {
-            self.level.run(ColumnSums { d: partial.0.slice::<f32>(), sums });
+            partial.add_to(self, sums);
         }
         du
     }
@@ -102,35 +101,40 @@ impl Cpu {
         assert_eq!(columns, sums.len(), "add_column_sums");
         let mut partial = Partial::new(rows, columns);
         with_real!(d.dtype(), E => {
-            let (d, partial) = (d.slice::<E>(), partial.parts());
-            self.for_blocks(rows, ROWS, |range| {
-                // SAFETY: each block of rows has its own sums.
-                let sums = unsafe { partial.part(partial_of(&range, columns)) };
-                sums.fill(0.0);
+            let d = d.slice::<E>();
+            partial.fill(self, rows, |range, sums| {
                 self.level.run(ColumnSums { d: &d[range.start * columns..range.end * columns], sums });
             });
         });
-        self.level.run(ColumnSums { d: partial.0.slice::<f32>(), sums });
+        partial.add_to(self, sums);
     }
 }
 
 /// Column sums of each block of rows [blocks, C], which are then added in order.
-struct Partial(Tensor);
+pub(crate) struct Partial(Tensor);
 
 impl Partial {
-    fn new(rows: usize, columns: usize) -> Partial {
+    pub(crate) fn new(rows: usize, columns: usize) -> Partial {
         Partial(Tensor::host(&[rows.div_ceil(ROWS), columns], DType::F32))
     }
 
-    fn parts(&mut self) -> Parts<'_, f32> {
-        Parts::new(self.0.slice_mut::<f32>())
+    /// Runs `body` for each block of rows, with zeros where its sums are to be.
+    pub(crate) fn fill(&mut self, cpu: &Cpu, rows: usize, body: impl Fn(Range<usize>, &mut [f32]) + Sync) {
+        let (_, columns) = self.0.matrix("column sums");
+        let sums = Parts::new(self.0.slice_mut::<f32>());
+        cpu.for_blocks(rows, ROWS, |range| {
+            let block = range.start / ROWS;
+            // SAFETY: each block of rows has its own sums.
+            let sums = unsafe { sums.part(block * columns..(block + 1) * columns) };
+            sums.fill(0.0);
+            body(range, sums);
+        });
     }
-}
 
-/// Where the sums of a block of rows are.
-fn partial_of(rows: &Range<usize>, columns: usize) -> Range<usize> {
-    let block = rows.start / ROWS;
-    block * columns..(block + 1) * columns
+    /// Adds the blocks' sums to `sums`.
+    pub(crate) fn add_to(&self, cpu: &Cpu, sums: &mut [f32]) {
+        cpu.level.run(ColumnSums { d: self.0.slice::<f32>(), sums });
+    }
 }
 
 struct Forward<'a, E> {
@@ -284,9 +288,9 @@ impl<E: Real> Vectorized for Multiply<'_, E> {
 }
 
 /// Adds rows to `sums`, one after the other.
-pub(crate) struct ColumnSums<'a, E> {
-    pub(crate) d: &'a [E],
-    pub(crate) sums: &'a mut [f32],
+struct ColumnSums<'a, E> {
+    d: &'a [E],
+    sums: &'a mut [f32],
 }
 
 impl<E: Real> Vectorized for ColumnSums<'_, E> {

@@ -5,7 +5,7 @@
 
 mod cpu;
 
-pub(crate) use cpu::{Accumulate, ColumnSums};
+pub(crate) use cpu::{Accumulate, Partial};
 
 use crate::profile::Cost;
 use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};

@@ -16,7 +16,7 @@ use crate::cpu::rows::Parts;
 use crate::cpu::{Cpu, mat_part, precision_of};
 use crate::dtype::Real;
 use crate::ops::LossSum;
-use crate::ops::linear::{Accumulate, ColumnSums};
+use crate::ops::linear::{Accumulate, Partial};
 use crate::tensor::with_real;
 use crate::{DType, Gradients, Parameters, Tensor};
 
@@ -27,8 +27,6 @@ const LEAST_ROWS: usize = 256;
 /// the fewest are those below which packing x anew costs too much.
 const BLOCK: usize = 1 << 20;
 const LEAST_WORDS: usize = 480;
-/// Rows that a task turns into dz. Part of the result's definition: sums of such rows are added in order.
-const ROWS: usize = 64;
 
 impl VocabLoss for Cpu {
     fn vocab_loss(
@@ -107,10 +105,9 @@ impl Held {
 /// What the sweep finds.
 struct Found {
     outcomes: Vec<Outcome>,
-    /// For each slot of sixteen words, for each row the greatest logit of the tile that they are in: [slots, count].
+    /// For each slot of sixteen words, for each row the greatest logit of the tile that they are in: [slots, count], where count
+    /// is the chunk's rows, rounded up to a multiple of sixteen.
     greatest: Tensor,
-    /// The chunk's rows, rounded up to a multiple of sixteen.
-    count: usize,
 }
 
 /// What the sweep finds of a row.
@@ -171,13 +168,14 @@ impl<'a> Chunk<'a> {
             let outcomes = unsafe { parts.part(rows.clone()) };
             level.run(Combine { greatest: all, sums, count, first: rows.start, outcomes });
         });
-        Found { outcomes, greatest, count }
+        Found { outcomes, greatest }
     }
 
     /// scale · dx; the decoder's gradients are added to.
     fn gradients<E: Real>(&self, found: &Found, mut held: Held, grads: &mut Gradients, scale: f32, dx: &mut [E]) {
         let Cpu { level, pool, .. } = self.cpu;
         let (rows, hidden, each) = (self.labels.len(), self.x.cols(), held.each);
+        let (_, count) = found.greatest.matrix("vocab_loss");
         let log_sums: Vec<f32> = found.outcomes.iter().map(|outcome| outcome.log_sum() as f32).collect();
         let mut sums = Tensor::host(&[rows, hidden], DType::F32);
         let [weight, bias] = [self.decoder.weight, self.decoder.bias].map(|id| self.params.range(id));
@@ -185,22 +183,16 @@ impl<'a> Chunk<'a> {
         for (number, first) in (0..self.bias().len()).step_by(each).enumerate() {
             let words = first..self.bias().len().min(first + each);
             let block = held.block(number);
-            let mut partial = Tensor::host(&[rows.div_ceil(ROWS), words.len()], DType::F32);
-            let (totals, numbers) = (Parts::new(partial.slice_mut::<f32>()), held.numbers.slice_mut::<E>());
-            let numbers = Parts::new(&mut numbers[block.start * each..block.end * each]);
-            self.cpu.for_blocks(rows, ROWS, |rows| {
-                let task = rows.start / ROWS;
-                // SAFETY: tasks are disjoint, and so are their sums.
-                let (numbers, sums) = unsafe {
-                    let sums = totals.part(task * words.len()..(task + 1) * words.len());
-                    (numbers.part(rows.start * each..rows.end * each), sums)
-                };
+            let mut partial = Partial::new(rows, words.len());
+            let numbers = Parts::new(&mut held.numbers.slice_mut::<E>()[block.start * each..block.end * each]);
+            partial.fill(self.cpu, rows, |rows, sums| {
                 level.run(Slopes {
-                    numbers,
+                    // SAFETY: blocks of rows are disjoint.
+                    numbers: unsafe { numbers.part(rows.start * each..rows.end * each) },
                     each,
                     words: words.clone(),
                     greatest: found.greatest.slice(),
-                    count: found.count,
+                    count,
                     first: rows.start,
                     outcomes: &found.outcomes[rows.clone()],
                     log_sums: &log_sums[rows.clone()],
@@ -209,8 +201,7 @@ impl<'a> Chunk<'a> {
                     sums,
                 });
             });
-            let totals = &mut grads.sums(bias.clone())[words.clone()];
-            level.run(ColumnSums { d: partial.slice::<f32>(), sums: totals });
+            partial.add_to(self.cpu, &mut grads.sums(bias.clone())[words.clone()]);
 
             let dz = mat_part(&held.numbers, block, 0..words.len());
             let to = Parts::new(sums.slice_mut::<f32>());
@@ -315,7 +306,7 @@ impl<'a> Vectorized for Combine<'a> {
     }
 }
 
-/// Turns some rows of a block's e into dz = scale (p − onehot), and finds their sums.
+/// Turns some rows of a block's e into dz = scale (p − onehot), which it adds to `sums`.
 struct Slopes<'a, E> {
     numbers: &'a mut [E],
     /// Numbers in a row, of which `words` are the block's.
@@ -338,7 +329,6 @@ impl<E: Real> Vectorized for Slopes<'_, E> {
     #[inline(always)]
     fn call<I: Isa>(self) {
         let Slopes { numbers, each, words, greatest, count, first, outcomes, log_sums, labels, scale, sums } = self;
-        sums.fill(0.0);
         let groups = numbers.chunks_mut(LANES * each).zip(log_sums.chunks(LANES));
         for (group, (numbers, log_sums)) in groups.enumerate() {
             let log_sums = load(log_sums);

@@ -60,12 +60,10 @@ pub fn vocab_loss(
 
 #[cfg(test)]
 mod tests {
-    use half::bf16;
-
     use super::*;
-    use crate::ops::check::{check_loss, devices};
+    use crate::DType;
+    use crate::ops::check::{Numbers, Run, check_loss, devices, run};
     use crate::random::mix;
-    use crate::{DType, Init};
 
     #[test]
     fn vocab_loss_matches_its_oracle() {
@@ -102,55 +100,42 @@ mod tests {
         const VOCAB: usize = 70_001;
         const SCALE: f32 = 0.5;
         // Exact in bf16.
-        let numbers = |key: u64, count: usize| -> Vec<f32> {
-            (0..count).map(|i| ((mix(key, i as u64) >> 40) % 255) as f32 / 64.0 - 2.0).collect()
+        let values = |key: u64, count: usize| -> Vec<f64> {
+            (0..count).map(|i| ((mix(key, i as u64) >> 40) % 255) as f64 / 64.0 - 2.0).collect()
         };
-        let (x, weight, bias) = (numbers(1, ROWS * HIDDEN), numbers(2, VOCAB * HIDDEN), numbers(3, VOCAB));
+        let [x, weight, bias] = [(1, ROWS * HIDDEN), (2, VOCAB * HIDDEN), (3, VOCAB)].map(|(key, n)| values(key, n));
         let labels: Vec<i32> = (0..ROWS).map(|m| (m * 7919 % VOCAB) as i32).collect();
         let mut loss = 0.0;
         let mut wanted = [vec![0.0; ROWS * HIDDEN], vec![0.0; VOCAB * HIDDEN], vec![0.0; VOCAB]];
         for (m, (x, label)) in x.chunks(HIDDEN).zip(&labels).enumerate() {
             let word = |v: usize| weight[v * HIDDEN..(v + 1) * HIDDEN].iter().zip(x);
-            let z: Vec<f64> =
-                (0..VOCAB).map(|v| word(v).map(|(w, x)| f64::from(w * x)).sum::<f64>() + f64::from(bias[v])).collect();
+            let z: Vec<f64> = (0..VOCAB).map(|v| word(v).map(|(w, x)| w * x).sum::<f64>() + bias[v]).collect();
             let sum = z.iter().map(|z| z.exp()).sum::<f64>();
             loss += sum.ln() - z[*label as usize];
             for (v, z) in z.iter().enumerate() {
                 let dz = f64::from(SCALE) * (z.exp() / sum - f64::from(u8::from(v == *label as usize)));
                 for (h, (w, x)) in word(v).enumerate() {
-                    wanted[0][m * HIDDEN + h] += dz * f64::from(*w);
-                    wanted[1][v * HIDDEN + h] += dz * f64::from(*x);
+                    wanted[0][m * HIDDEN + h] += dz * w;
+                    wanted[1][v * HIDDEN + h] += dz * x;
                 }
                 wanted[2][v] += dz;
             }
         }
+        let numbers = Numbers { inputs: vec![x], params: vec![weight, bias] };
+        let op: Run<'_> = &|pass, x, p| {
+            let labels = pass.device().tensor_i32(&labels, &[ROWS]);
+            (None, Some(vocab_loss(pass, &x[0], p[0], p[1], &labels, SCALE)))
+        };
+        let names: [(&str, &[usize]); 2] = [("weight", &[VOCAB, HIDDEN]), ("bias", &[VOCAB])];
         for device in devices() {
             for (dtype, bound) in [(DType::F32, 1e-5), (DType::BF16, 5e-3)] {
-                let mut builder = Parameters::builder();
-                let ids = [("weight", &[VOCAB, HIDDEN][..]), ("bias", &[VOCAB])]
-                    .map(|(name, shape)| builder.declare(name, shape, Init::Zeros, true));
-                let mut params = builder.build(&device, 0);
-                params.values_mut(ids[0]).copy_from_slice(&weight);
-                params.values_mut(ids[1]).copy_from_slice(&bias);
-                let mut grads = Gradients::zeros_like(&params);
-                let mut pass = Pass::recording(&device, &params, &mut grads, dtype, None);
-                let input = match dtype {
-                    DType::BF16 => {
-                        Tensor::host_from(&x.iter().map(|x| bf16::from_f32(*x)).collect::<Vec<_>>(), &[ROWS, HIDDEN])
-                    }
-                    _ => device.tensor_f32(&x, &[ROWS, HIDDEN]),
-                };
-                let input = pass.input(input);
-                let labels = device.tensor_i32(&labels, &[ROWS]);
-                let found = vocab_loss(&mut pass, &input, ids[0], ids[1], &labels, SCALE);
+                let (found, gradients) = run(&device, dtype, &[&[ROWS, HIDDEN]], &names, &numbers, &[], op);
                 let context = format!("{}, {}", device.describe(), dtype.name());
-                assert!((found.sum - loss).abs() < 1e-5 * loss, "{context}: loss {}, expected {loss}", found.sum);
-                let dx = pass.backward_to(&[&input]).remove(0).expect("a gradient").to_vec_f32();
-                for (which, (found, wanted)) in
-                    [&dx[..], grads.get(ids[0]), grads.get(ids[1])].into_iter().zip(&wanted).enumerate()
-                {
+                assert!((found[0] - loss).abs() < 1e-5 * loss, "{context}: loss {}, expected {loss}", found[0]);
+                for (which, (found, wanted)) in gradients.iter().zip(&wanted).enumerate() {
                     let most = wanted.iter().fold(0.0f64, |most, x| most.max(x.abs()));
-                    let error = found.iter().zip(wanted).map(|(f, w)| (f64::from(*f) - w).abs()).fold(0.0, f64::max);
+                    let error = found.iter().zip(wanted).map(|(f, w)| (f - w).abs()).fold(0.0, f64::max);
+                    assert_eq!(found.len(), wanted.len(), "{context}: gradient {which}");
                     assert!(error < bound * most, "{context}: gradient {which} is off by {error} of {most}");
                 }
             }
