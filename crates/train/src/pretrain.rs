@@ -315,14 +315,16 @@ impl<'a> Run<'a> {
         Ok(Prefetch::start(Arc::new(source), self.state.batches[phase], accumulate as usize + 2))
     }
 
-    fn figures(&self, lr: f64) -> TrainLine {
+    fn figures(&mut self, lr: f64) -> TrainLine {
+        let device = self.learner.device();
+        let means = self.state.window.means(&mut self.peak, || device.matrix_peak(self.recipe.precision.dtype()));
         TrainLine {
             step: self.state.step,
             tokens: self.state.tokens,
             seconds: self.state.seconds,
             lr,
             phase: self.state.phase,
-            ..self.state.window.means(self.peak)
+            ..means
         }
     }
 

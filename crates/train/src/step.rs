@@ -236,9 +236,15 @@ impl Window {
         self.steps == 0
     }
 
-    /// The window's means, `peak` being the device's matrix peak in FLOP/s; the rest of the line is left at zero.
-    pub fn means(&self, peak: f64) -> TrainLine {
+    /// The window's means; the rest of the line is left at zero. `peak` is what is known of the device's matrix peak in FLOP/s.
+    /// It was too low if these steps beat it, as it is where others kept the machine busy when it was measured; then `measure`
+    /// says it anew.
+    pub fn means(&self, peak: &mut f64, measure: impl FnOnce() -> f64) -> TrainLine {
         let seconds = self.seconds.max(f64::MIN_POSITIVE);
+        let reached = self.flops / seconds;
+        if reached > *peak {
+            *peak = reached.max(measure());
+        }
         let with_nsp = self.nsp.count > 0;
         TrainLine {
             mlm_loss: self.mlm.mean(),
@@ -248,7 +254,7 @@ impl Window {
             loss: self.mlm.mean() + self.nsp.mean(),
             grad_norm: self.grad_norm / self.steps.max(1) as f64,
             tokens_per_s: self.tokens as f64 / seconds,
-            share_of_peak: self.flops / seconds / peak.max(1.0),
+            share_of_peak: reached / peak.max(1.0),
             ..TrainLine::default()
         }
     }
@@ -378,9 +384,21 @@ mod tests {
         let mut window = Window::default();
         window.add(&outcome(3.0, 1, 1.0));
         window.add(&outcome(1.0, 3, 3.0));
-        let line = window.means(100.0);
+        let mut peak = 50.0;
+        let line = window.means(&mut peak, || unreachable!("25 FLOP/s of 50"));
         assert_eq!((line.mlm_loss, line.mlm_accuracy, line.loss), (1.0, 0.5, 1.0));
         assert_eq!((line.nsp_loss, line.grad_norm), (None, 2.0));
-        assert_eq!((line.tokens_per_s, line.share_of_peak), (50.0, 0.25));
+        assert_eq!((line.tokens_per_s, line.share_of_peak), (50.0, 0.5));
+    }
+
+    #[test]
+    fn no_share_of_a_peak_measured_on_a_busy_machine_is_over_one() {
+        let mut window = Window { steps: 1, seconds: 2.0, flops: 300.0, ..Window::default() };
+        let mut peak = 100.0;
+        assert_eq!(window.means(&mut peak, || 200.0).share_of_peak, 0.75);
+        assert_eq!(peak, 200.0);
+        window.seconds = 1.0;
+        assert_eq!(window.means(&mut peak, || 90.0).share_of_peak, 1.0, "still busy: what was reached is a peak");
+        assert_eq!(peak, 300.0);
     }
 }
