@@ -5,6 +5,16 @@ use super::level::{Isa, madd};
 /// 1.5·2²³: adding it rounds to the nearest integer and leaves that in the low bits.
 const ROUNDER: f32 = 12_582_912.0;
 
+/// Σ of coefficients, the highest power's first, times powers of x (Horner).
+#[inline(always)]
+fn polynomial<I: Isa, const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
+    let mut sum = coefficients[0];
+    for coefficient in &coefficients[1..] {
+        sum = madd::<I>(sum, x, *coefficient);
+    }
+    sum
+}
+
 /// eˣ, relative error below 2e-7; 0 below −87.3, infinite above 88.3, NaN for NaN.
 #[inline(always)]
 pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
@@ -17,12 +27,7 @@ pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
     let shifted = madd::<I>(clamped, LOG2_E, ROUNDER);
     let n = shifted - ROUNDER;
     let r = madd::<I>(n, -LN2_LOW, madd::<I>(n, -LN2_HIGH, clamped));
-    let mut p = 1.987_569_1e-4;
-    p = madd::<I>(p, r, 1.398_2e-3);
-    p = madd::<I>(p, r, 8.333_452e-3);
-    p = madd::<I>(p, r, 4.166_579_6e-2);
-    p = madd::<I>(p, r, 1.666_666_5e-1);
-    p = madd::<I>(p, r, 5e-1);
+    let p = polynomial::<I, _>(r, [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1]);
     let e = madd::<I>(p, r * r, r) + 1.0;
     let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
     // Not a tiny number, whose products would be subnormal, and slow.
@@ -40,12 +45,7 @@ pub(crate) fn exp_down<I: Isa>(x: f32) -> f32 {
     // 2ⁿ 2ʳ, |r| ≤ ½; the rounding is that of `exp`. 2ʳ is a minimax polynomial.
     let shifted = madd::<I>(x, LOG2_E, ROUNDER);
     let r = madd::<I>(x, LOG2_E, ROUNDER - shifted);
-    let mut p = 1.326_472_7e-3;
-    p = madd::<I>(p, r, 9.671_513e-3);
-    p = madd::<I>(p, r, 5.550_733_6e-2);
-    p = madd::<I>(p, r, 2.402_224_2e-1);
-    p = madd::<I>(p, r, 6.931_47e-1);
-    p = madd::<I>(p, r, 1.0);
+    let p = polynomial::<I, _>(r, [1.326_472_7e-3, 9.671_513e-3, 5.550_733_6e-2, 2.402_224_2e-1, 6.931_47e-1, 1.0]);
     p * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
 }
 
@@ -56,15 +56,20 @@ pub(crate) fn ln<I: Isa>(x: f32) -> f32 {
     let n = (x.to_bits().wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits()) as i32) >> 23;
     let m = f32::from_bits(x.to_bits().wrapping_sub((n as u32) << 23)) - 1.0;
     let n = n as f32;
-    let mut p = 7.037_683_6e-2;
-    p = madd::<I>(p, m, -1.151_461e-1);
-    p = madd::<I>(p, m, 1.167_699_9e-1);
-    p = madd::<I>(p, m, -1.242_014_1e-1);
-    p = madd::<I>(p, m, 1.424_932_3e-1);
-    p = madd::<I>(p, m, -1.666_805_8e-1);
-    p = madd::<I>(p, m, 2.000_071_5e-1);
-    p = madd::<I>(p, m, -2.499_999_4e-1);
-    p = madd::<I>(p, m, 3.333_333e-1);
+    let p = polynomial::<I, _>(
+        m,
+        [
+            7.037_683_6e-2,
+            -1.151_461e-1,
+            1.167_699_9e-1,
+            -1.242_014_1e-1,
+            1.424_932_3e-1,
+            -1.666_805_8e-1,
+            2.000_071_5e-1,
+            -2.499_999_4e-1,
+            3.333_333e-1,
+        ],
+    );
     let square = m * m;
     let tail = madd::<I>(-0.5, square, madd::<I>(n, -2.121_944_4e-4, square * m * p));
     // Nought times x is nought, unless x is not finite.
@@ -79,7 +84,7 @@ pub(crate) fn tanh<I: Isa>(x: f32) -> f32 {
     let large = (1.0 - e) / (1.0 + e);
     // Below 0.1 the quotient cancels; x − x³/3 + 2x⁵/15 − 17x⁷/315 does not.
     let s = a * a;
-    let small = a * madd::<I>(s, madd::<I>(s, madd::<I>(s, -17.0 / 315.0, 2.0 / 15.0), -1.0 / 3.0), 1.0);
+    let small = a * polynomial::<I, _>(s, [-17.0 / 315.0, 2.0 / 15.0, -1.0 / 3.0, 1.0]);
     let t = if a < 0.1 { small } else { large };
     t.copysign(x)
 }
@@ -91,21 +96,26 @@ pub(crate) fn erf<I: Isa>(x: f32) -> f32 {
     let x = x.clamp(-3.8, 3.8);
     // x² brought to [−1, 1], where the coefficients stay small.
     let s = madd::<I>(x * x, 2.0 / (3.8 * 3.8), -1.0);
-    let mut p = 1.022_089_4e-3;
-    p = madd::<I>(p, s, -2.695_760_5e-3);
-    p = madd::<I>(p, s, 2.367_267_6e-3);
-    p = madd::<I>(p, s, -3.299_465_2e-3);
-    p = madd::<I>(p, s, 9.949_532e-3);
-    p = madd::<I>(p, s, -1.833_327_9e-2);
-    p = madd::<I>(p, s, 2.669_301_8e-2);
-    p = madd::<I>(p, s, -3.893_965e-2);
-    p = madd::<I>(p, s, 5.505_656_5e-2);
-    p = madd::<I>(p, s, -7.251_549_5e-2);
-    p = madd::<I>(p, s, 9.083_27e-2);
-    p = madd::<I>(p, s, -1.111_855_7e-1);
-    p = madd::<I>(p, s, 1.377_395_1e-1);
-    p = madd::<I>(p, s, -1.856_412e-1);
-    p = madd::<I>(p, s, 3.721_076_3e-1);
+    let p = polynomial::<I, _>(
+        s,
+        [
+            1.022_089_4e-3,
+            -2.695_760_5e-3,
+            2.367_267_6e-3,
+            -3.299_465_2e-3,
+            9.949_532e-3,
+            -1.833_327_9e-2,
+            2.669_301_8e-2,
+            -3.893_965e-2,
+            5.505_656_5e-2,
+            -7.251_549_5e-2,
+            9.083_27e-2,
+            -1.111_855_7e-1,
+            1.377_395_1e-1,
+            -1.856_412e-1,
+            3.721_076_3e-1,
+        ],
+    );
     x * p
 }
 
