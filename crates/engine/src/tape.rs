@@ -167,7 +167,7 @@ impl<'a> Pass<'a> {
                 let x = pass.input(x_value);
                 let y = run(&mut pass, &x);
                 pass.seed_gradient(&y, dy);
-                let dx = pass.run_back(&[&x]).pop().flatten();
+                let dx = pass.run_back(&[&x]).0.pop().flatten();
                 if let Some(laps) = &mut back.laps {
                     laps.restart();
                 }
@@ -233,33 +233,32 @@ impl<'a> Pass<'a> {
     }
 
     /// As [`Pass::backward`], returning the gradients of these activations (`None` where nothing reached one).
-    pub fn backward_to(mut self, wanted: &[&Var]) -> Vec<Option<Tensor>> {
-        let tape = self.tape.take().expect("backward of a pass that records");
-        let Tape { steps, slots, grads } = tape;
-        let tape = Some(Tape { steps, slots, grads: &mut *grads });
-        let gradients = Pass { tape, ..self }.run_back(wanted);
+    pub fn backward_to(self, wanted: &[&Var]) -> Vec<Option<Tensor>> {
+        let (gradients, grads) = self.run_back(wanted);
         grads.settle();
         gradients
     }
 
-    /// Runs the tape in reverse; parameters that no step has added to may still hold an earlier step's gradients.
-    fn run_back(mut self, wanted: &[&Var]) -> Vec<Option<Tensor>> {
-        let tape = self.tape.take().expect("backward of a pass that records");
+    /// Runs the tape in reverse; parameters that no step has added to may still hold an earlier step's gradients in what is
+    /// returned second.
+    fn run_back(self, wanted: &[&Var]) -> (Vec<Option<Tensor>>, &'a mut Gradients) {
+        let Tape { steps, slots, grads } = self.tape.expect("backward of a pass that records");
         let mut back = Backward {
             device: &self.device,
             params: self.params,
-            grads: tape.grads,
-            slots: tape.slots,
+            grads,
+            slots,
             wanted: wanted.iter().filter_map(|v| v.slot).collect(),
             laps: self.laps,
         };
-        for (op, step) in tape.steps.into_iter().rev() {
+        for (op, step) in steps.into_iter().rev() {
             step(&mut back);
             if let Some(laps) = &mut back.laps {
                 op.end(laps, " back");
             }
         }
-        wanted.iter().map(|var| var.slot.and_then(|slot| back.slots[slot].take())).collect()
+        let gradients = wanted.iter().map(|var| var.slot.and_then(|slot| back.slots[slot].take())).collect();
+        (gradients, grads)
     }
 }
 

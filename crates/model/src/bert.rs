@@ -14,6 +14,7 @@ use cloze_engine::{Init, ParamId, ParametersBuilder, Pass, Tensor, Var};
 
 use crate::config::Config;
 use crate::heads::{Heads, TaskHead};
+use crate::wanted::Asking;
 
 /// The parameters of a dense layer: weight `[out, in]`, bias `[out]`.
 #[derive(Clone, Copy)]
@@ -45,6 +46,10 @@ pub(crate) struct Bert {
 struct Layer {
     /// Query, key and value as one matrix `[3H, H]`.
     qkv: Dense,
+    /// Its first third.
+    query: Dense,
+    /// The others, `[2H, H]`.
+    key_value: Dense,
     attention_output: Dense,
     attention_norm: Norm,
     intermediate: Dense,
@@ -116,10 +121,17 @@ impl Declarations {
         Dense { weight, bias }
     }
 
-    /// Several dense layers on one input, seen as one: weights stacked by rows, biases end to end.
-    fn stacked_dense(&mut self, names: &[String], shape: [usize; 2]) -> Dense {
-        let weights: Vec<ParamId> = names.iter().map(|name| self.matrix(format!("{name}.weight"), shape)).collect();
-        let biases: Vec<ParamId> = names.iter().map(|name| self.bias(format!("{name}.bias"), shape[0])).collect();
+    /// Several dense layers on one input, whose weights follow each other, and then their biases: they can be [stacked](Self::stack).
+    fn dense_row<const N: usize>(&mut self, names: [String; N], shape: [usize; 2]) -> [Dense; N] {
+        let weights = names.each_ref().map(|name| self.matrix(format!("{name}.weight"), shape));
+        let biases = names.map(|name| self.bias(format!("{name}.bias"), shape[0]));
+        std::array::from_fn(|i| Dense { weight: weights[i], bias: biases[i] })
+    }
+
+    /// Layers of a row seen as one: weights stacked by rows, biases end to end.
+    fn stack(&mut self, layers: &[Dense]) -> Dense {
+        let [weights, biases] = [|layer: &Dense| layer.weight, |layer: &Dense| layer.bias]
+            .map(|part| layers.iter().map(part).collect::<Vec<ParamId>>());
         Dense { weight: self.builder.stack(&weights), bias: self.builder.stack(&biases) }
     }
 
@@ -145,9 +157,12 @@ impl Bert {
         let layers = (0..config.num_hidden_layers)
             .map(|number| {
                 let at = format!("bert.encoder.layer.{number}");
-                let qkv = ["query", "key", "value"].map(|part| format!("{at}.attention.self.{part}"));
+                let parts = ["query", "key", "value"].map(|part| format!("{at}.attention.self.{part}"));
+                let parts = to.dense_row(parts, [h, h]);
                 Layer {
-                    qkv: to.stacked_dense(&qkv, [h, h]),
+                    qkv: to.stack(&parts),
+                    query: parts[0],
+                    key_value: to.stack(&parts[1..]),
                     attention_output: to.dense(&format!("{at}.attention.output.dense"), [h, h]),
                     attention_norm: to.norm(&format!("{at}.attention.output.LayerNorm"), h),
                     intermediate: to.dense(&format!("{at}.intermediate.dense"), [f, h]),
@@ -182,8 +197,6 @@ pub(crate) struct Packed {
     pub(crate) segments: Tensor,
     /// `[S+1]` first token of each sequence, then T.
     pub(crate) cu_seqlens: Tensor,
-    /// `[S]` the first token, `[CLS]`, of each sequence.
-    pub(crate) firsts: Tensor,
 }
 
 impl Bert {
@@ -194,42 +207,62 @@ impl Bert {
         ops::dropout(pass, &normed, config.hidden_dropout_prob as f32)
     }
 
-    /// Layer `number` of the encoder: `[T, H]` → `[T, H]`. A segment of the pass: all of it may be computed again.
-    pub(crate) fn layer(&self, pass: &mut Pass, config: &Config, batch: &Packed, number: usize, x: &Var) -> Var {
-        let (layer, config, batch) = (self.layers[number], config.clone(), batch.clone());
-        pass.segment(x, move |pass, x| layer.apply(pass, &config, &batch, x))
+    /// Layer `number` of the encoder: `[T, H]` → `[T, H]`, or `[R, H]` of the tokens that are asked for. A segment of the pass: all of
+    /// it may be computed again.
+    pub(crate) fn layer(
+        &self,
+        pass: &mut Pass,
+        config: &Config,
+        batch: &Packed,
+        number: usize,
+        x: &Var,
+        asking: Option<&Asking>,
+    ) -> Var {
+        let (layer, config, batch, asking) = (self.layers[number], config.clone(), batch.clone(), asking.cloned());
+        pass.segment(x, move |pass, x| layer.apply(pass, &config, &batch, x, asking.as_ref()))
     }
 }
 
 impl Layer {
     /// Post-norm, as Vaswani et al. 2017 section 3.1: LN(x + sublayer(x)), twice.
-    fn apply(&self, pass: &mut Pass, config: &Config, batch: &Packed, x: &Var) -> Var {
+    fn apply(&self, pass: &mut Pass, config: &Config, batch: &Packed, x: &Var, asking: Option<&Asking>) -> Var {
         let dropout = config.hidden_dropout_prob as f32;
 
-        // q, k, v = x·Wqᵀ + bq, x·Wkᵀ + bk, x·Wvᵀ + bv                                        [T, 3H]
         // a_n = dropout(softmax(q_n·k_nᵀ / √D))·v_n within each sequence, heads side by side  [T, H]
         // y = LN(x + dropout(a·Woᵀ + bo))                                                      [T, H]
-        let qkv = self.qkv.apply(pass, x, Activation::None);
-        let (heads, weights_dropout) = (config.num_attention_heads, config.attention_probs_dropout_prob as f32);
-        let attended = ops::attention(pass, &qkv, &batch.cu_seqlens, heads, weights_dropout, self.causal);
+        let (x, attended) = self.attend(pass, config, batch, x, asking);
         let projected = self.attention_output.apply(pass, &attended, Activation::None);
-        let y = ops::add_norm(pass, &projected, Some(x), self.attention_norm, dropout);
+        let y = ops::add_norm(pass, &projected, Some(&x), self.attention_norm, dropout);
 
         // z = LN(y + dropout(gelu(y·W1ᵀ + b1)·W2ᵀ + b2))                                       [T, F] → [T, H]
         let inner = self.intermediate.apply(pass, &y, config.hidden_act.activation());
         let fed = self.output.apply(pass, &inner, Activation::None);
         ops::add_norm(pass, &fed, Some(&y), self.output_norm, dropout)
     }
+
+    /// x and a, of the tokens that are asked for if not of all.
+    fn attend(&self, pass: &mut Pass, config: &Config, batch: &Packed, x: &Var, asking: Option<&Asking>) -> (Var, Var) {
+        let (heads, dropout) = (config.num_attention_heads, config.attention_probs_dropout_prob as f32);
+
+        // q, k, v = x·Wqᵀ + bq, x·Wkᵀ + bk, x·Wvᵀ + bv                                        [T, 3H]
+        let Some(Asking { tokens, ends }) = asking.filter(|_| !self.causal) else {
+            let qkv = self.qkv.apply(pass, x, Activation::None);
+            return (x.clone(), ops::attention(pass, &qkv, &batch.cu_seqlens, heads, dropout, self.causal));
+        };
+        let asked = ops::take_rows(pass, x, tokens);
+        let kv = self.key_value.apply(pass, x, Activation::None);
+        let q = self.query.apply(pass, &asked, Activation::None);
+        let attended = ops::attention_of(pass, [&q, &kv], [ends, &batch.cu_seqlens], heads, dropout);
+        (asked, attended)
+    }
 }
 
 // ------------------------------------------------------------------------------------------------ heads
 
 impl Bert {
-    /// C = tanh(x_[CLS]·Wᵀ + b), the sequence's representation: `[S, H]`; none without a pooler.
-    pub(crate) fn pool(&self, pass: &mut Pass, batch: &Packed, last: &Var) -> Option<Var> {
-        let pooler = self.pooler?;
-        let first = ops::take_rows(pass, last, &batch.firsts);
-        Some(pooler.apply(pass, &first, Activation::Tanh))
+    /// C = tanh(x_[CLS]·Wᵀ + b), the sequence's representation, from its first token's state: `[S, H]`; none without a pooler.
+    pub(crate) fn pool(&self, pass: &mut Pass, first: &Var) -> Option<Var> {
+        Some(self.pooler?.apply(pass, first, Activation::Tanh))
     }
 
     /// Whether B follows A (class 0) or not (class 1): C·Wᵀ + b, `[S, 2]`; none without the head.

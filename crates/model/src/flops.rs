@@ -1,38 +1,48 @@
 //! Useful work of a batch, for a utilisation figure: what the arithmetic needs, not what a program spends.
 //!
-//! Per real token, forward and backward, with h hidden, f feed-forward, L layers, V vocabulary, s = Σs²/Σs over the
-//! batch's sequence lengths and p the share of tokens predicted:
+//! Forward and backward, with h hidden, f feed-forward, L layers, V vocabulary, T tokens of which the last layer is wanted at R and
+//! M are predicted, and a sum over sequences of s tokens, r of them wanted:
 //!
 //! ```text
-//! 6·L·(4h² + 2hf) + 12·L·h·s + 6·p·(h² + hV)
+//! 6·(L−1)·(4h² + 2hf)·T + 6·(2h²·T + (2h² + 2hf)·R) + 12·h·((L−1)·Σs² + Σs·r) + 6·M·(h² + hV)
 //! ```
 //!
-//! Forward alone is a third. Padding, recomputation, embeddings, norms and the pooler do not count.
+//! Forward alone is a third. Padding, recomputation, embeddings, norms and the pooler do not count. Programs that work out all of
+//! the last layer (R = T) do more for the same result.
 
 use crate::config::Config;
 
 /// Which passes to count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// Forward only: inference, evaluation.
+    /// Forward only.
     Forward,
     /// Forward and backward: a training step, optimizer aside.
     ForwardBackward,
 }
 
-/// Useful floating-point operations of one batch of sequences with these lengths (tokens each), of whose tokens
-/// `predicted` pass through the vocabulary (0 for an encoder alone).
-pub fn useful_flops(config: &Config, lengths: impl IntoIterator<Item = usize>, predicted: usize, work: Work) -> f64 {
-    let (mut tokens, mut squares) = (0.0, 0.0);
-    for length in lengths {
-        let length = length as f64;
-        tokens += length;
-        squares += length * length;
+/// Useful floating-point operations of one batch of sequences, each given by its tokens and how many of them the last layer is
+/// wanted at; `predicted` of all tokens pass through the vocabulary (0 for an encoder alone).
+pub fn useful_flops(
+    config: &Config,
+    sequences: impl IntoIterator<Item = [usize; 2]>,
+    predicted: usize,
+    work: Work,
+) -> f64 {
+    let (mut tokens, mut wanted, mut squares, mut asked) = (0.0, 0.0, 0.0, 0.0);
+    for sequence in sequences {
+        let [s, r] = sequence.map(|count| count as f64);
+        tokens += s;
+        wanted += r;
+        squares += s * s;
+        asked += s * r;
     }
     let [h, f, l, v] = [config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.vocab_size]
         .map(|size| size as f64);
-    let both = 6.0 * l * (4.0 * h * h + 2.0 * h * f) * tokens
-        + 12.0 * l * h * squares
+    let below = l - 1.0;
+    let both = 6.0 * below * (4.0 * h * h + 2.0 * h * f) * tokens
+        + 6.0 * (2.0 * h * h * tokens + (2.0 * h * h + 2.0 * h * f) * wanted)
+        + 12.0 * h * (below * squares + asked)
         + 6.0 * (h * h + h * v) * predicted as f64;
     match work {
         Work::Forward => both / 3.0,
@@ -45,18 +55,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base_matches_the_formula_per_token() {
+    fn base_matches_the_formula() {
         let config = Config::default();
-        let (lengths, predicted) = ([128, 64, 32], 30);
-        let s = (128.0 * 128.0 + 64.0 * 64.0 + 32.0 * 32.0) / 224.0;
         let (h, f) = (768.0, 3072.0);
-        let per_token = 6.0 * 12.0 * (4.0 * h * h + 2.0 * h * f)
-            + 12.0 * 12.0 * h * s
-            + 6.0 * (30.0 / 224.0) * (h * h + h * 30522.0);
-        let found = useful_flops(&config, lengths, predicted, Work::ForwardBackward);
-        assert!((found / (per_token * 224.0) - 1.0).abs() < 1e-12, "{found}");
-        let forward = useful_flops(&config, lengths, predicted, Work::Forward);
-        assert_eq!(forward, found / 3.0);
+        let (tokens, squares) = (224.0, 128.0 * 128.0 + 64.0 * 64.0 + 32.0 * 32.0);
+        let vocabulary = 6.0 * 30.0 * (h * h + h * 30522.0);
+        let whole = 6.0 * 12.0 * (4.0 * h * h + 2.0 * h * f) * tokens + 12.0 * 12.0 * h * squares + vocabulary;
+        let flops = |wanted: [usize; 3], predicted, work| {
+            useful_flops(&config, [128, 64, 32].into_iter().zip(wanted).map(|(s, r)| [s, r]), predicted, work)
+        };
+        let found = flops([128, 64, 32], 30, Work::ForwardBackward);
+        assert!((found / whole - 1.0).abs() < 1e-12, "{found}");
+        assert_eq!(flops([128, 64, 32], 30, Work::Forward), found / 3.0);
+        let saved = 6.0 * (2.0 * h * h + 2.0 * h * f) * 180.0 + 12.0 * h * (128.0 * 108.0 + 64.0 * 44.0 + 32.0 * 28.0);
+        let found = flops([20, 20, 4], 30, Work::ForwardBackward);
+        assert!((found / (whole - saved) - 1.0).abs() < 1e-12, "{found}");
         assert_eq!(useful_flops(&config, [], 0, Work::Forward), 0.0);
     }
 }

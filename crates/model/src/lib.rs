@@ -8,6 +8,7 @@
 //! | [`model`] | [`Model`]: configuration, heads and parameters, with losses and outputs |
 //! | [`checkpoint`] | Hugging Face folders, read and written |
 //! | [`surgery`] | a model with another vocabulary |
+//! | `wanted` | the tokens at which heads read the last layer |
 //! | `weights` | memory-mapped safetensors and their shards |
 //! | [`flops`] | useful work of a batch |
 //! | [`error`] | what the world can cause |
@@ -53,6 +54,7 @@ pub mod flops;
 pub mod heads;
 pub mod model;
 pub mod surgery;
+mod wanted;
 mod weights;
 
 pub use checkpoint::Adopted;

@@ -2,13 +2,14 @@
 
 use cloze_data::batch::Batch;
 use cloze_engine::ops::{self, LossSum};
-use cloze_engine::{Device, Parameters, Pass, Tensor, Var};
+use cloze_engine::{Device, Parameters, Pass, Var};
 
 use crate::bert::{Bert, Declarations, Packed, Start};
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::flops::{Work, useful_flops};
 use crate::heads::{Heads, TaskHead};
+use crate::wanted::{Asking, Wanted};
 
 /// What a unit of each loss's sum weighs in the gradient. With 1 / (the step's predicted tokens) and
 /// 1 / (the step's sequences) over all micro-batches, accumulation equals the big batch.
@@ -130,11 +131,19 @@ impl Model {
         self.params.count()
     }
 
-    /// Useful floating-point operations of this batch, padding and recomputation aside: see [`useful_flops`].
+    /// Useful floating-point operations of [`loss`](Self::loss) and its backward pass, or of [`outputs`](Self::outputs) without
+    /// predictions: see [`useful_flops`].
     pub fn useful_flops(&self, batch: &Batch, work: Work) -> f64 {
         let lengths = batch.cu_seqlens.windows(2).map(|pair| (pair[1] - pair[0]) as usize);
-        let predicted = if self.heads.mlm { batch.mlm_rows.len() } else { 0 };
-        useful_flops(&self.config, lengths, predicted, work)
+        match work {
+            Work::Forward => useful_flops(&self.config, lengths.map(|length| [length; 2]), 0, work),
+            Work::ForwardBackward => {
+                let wanted = self.wanted_by_losses(batch);
+                let wanted = wanted.ends().windows(2).map(|pair| (pair[1] - pair[0]) as usize);
+                let predicted = if self.heads.mlm { batch.mlm_rows.len() } else { 0 };
+                useful_flops(&self.config, lengths.zip(wanted).map(|(s, r)| [s, r]), predicted, work)
+            }
+        }
     }
 
     /// Checks that a batch fits this model, for callers whose batches come from elsewhere than this model's vocabulary and
@@ -182,105 +191,139 @@ impl Model {
     }
 
     /// Forward through encoder and heads to the batch's losses; the heads' gradients, scaled, wait on the pass's tape.
-    /// Only the rows that are predicted go through the vocabulary, and their logits are never held whole.
+    /// Only the tokens that a head reads go through all of the last layer, only those that are predicted through the vocabulary, and
+    /// their logits are never held whole.
     pub fn loss(&self, pass: &mut Pass, batch: &Batch, scale: LossScale) -> Losses {
-        let packed = self.upload(pass, batch);
-        let last = self.encode(pass, &packed, |_| ());
-        let mlm = self
-            .upload_rows(pass, &batch.mlm_rows)
-            .and_then(|rows| {
-                let labels = pass.device().tensor_i32(&batch.mlm_labels, &[batch.mlm_labels.len()]);
-                self.bert.mlm_loss(pass, &self.config, &last, [&rows, &labels], scale.mlm)
-            })
-            .unwrap_or_default();
-        let nsp = if self.heads.nsp && !batch.nsp_labels.is_empty() {
-            let pooled = self.bert.pool(pass, &packed, &last);
-            let labels = pass.device().tensor_i32(&batch.nsp_labels, &[batch.nsp_labels.len()]);
+        let wanted = self.wanted_by_losses(batch);
+        let mut losses = Losses { mlm: LossSum::default(), nsp: None };
+        if wanted.is_empty() {
+            return losses;
+        }
+        let device = pass.device().clone();
+        let last = self.encode(pass, batch, Some(&wanted), |_| ());
+        if self.predicts(batch) {
+            let rows = wanted.rows(&device, &batch.mlm_rows);
+            let labels = device.tensor_i32(&batch.mlm_labels, &[batch.mlm_labels.len()]);
+            losses.mlm = self.bert.mlm_loss(pass, &self.config, &last, [&rows, &labels], scale.mlm).unwrap_or_default();
+        }
+        if self.tells_next(batch) {
+            let first = ops::take_rows(pass, &last, &wanted.rows(&device, firsts(batch)));
+            let pooled = self.bert.pool(pass, &first);
+            let labels = device.tensor_i32(&batch.nsp_labels, &[batch.nsp_labels.len()]);
             let logits = self.bert.nsp_logits(pass, pooled.as_ref());
-            logits.map(|logits| ops::class_loss(pass, &logits, &labels, scale.nsp))
-        } else {
-            None
-        };
-        Losses { mlm, nsp }
+            losses.nsp = logits.map(|logits| ops::class_loss(pass, &logits, &labels, scale.nsp));
+        }
+        losses
+    }
+
+    /// Whether tokens of the batch are predicted.
+    fn predicts(&self, batch: &Batch) -> bool {
+        self.heads.mlm && !batch.mlm_rows.is_empty()
+    }
+
+    /// Whether the batch's sequences are told apart: next sentence or not.
+    fn tells_next(&self, batch: &Batch) -> bool {
+        self.heads.nsp && !batch.nsp_labels.is_empty()
+    }
+
+    fn wanted_by_losses(&self, batch: &Batch) -> Wanted {
+        let mut tokens = Vec::new();
+        if self.predicts(batch) {
+            tokens.extend(&batch.mlm_rows);
+        }
+        if self.tells_next(batch) {
+            tokens.extend(firsts(batch));
+        }
+        Wanted::new(tokens, &batch.cu_seqlens)
     }
 
     /// Forward to every hidden state and the heads' logits. Labels are not looked at.
     pub fn outputs(&self, pass: &mut Pass, batch: &Batch) -> Outputs {
-        let packed = self.upload(pass, batch);
+        let device = pass.device().clone();
         let mut hidden = Vec::new();
-        let last = self.encode(pass, &packed, |state| hidden.push(state.clone()));
-        let rows = self.upload_rows(pass, &batch.mlm_rows);
-        let mlm_logits = rows.and_then(|rows| self.bert.mlm_logits(pass, &self.config, &last, &rows));
-        let pooled = self.bert.pool(pass, &packed, &last);
+        let last = self.encode(pass, batch, None, |state| hidden.push(state.clone()));
+        let mlm_logits = self.predicts(batch).then(|| device.tensor_i32(&batch.mlm_rows, &[batch.mlm_rows.len()]));
+        let mlm_logits = mlm_logits.and_then(|rows| self.bert.mlm_logits(pass, &self.config, &last, &rows));
+        let pooled = self.heads.pooler.then(|| {
+            let firsts = device.tensor_i32(firsts(batch), &[firsts(batch).len()]);
+            ops::take_rows(pass, &last, &firsts)
+        });
+        let pooled = pooled.and_then(|first| self.bert.pool(pass, &first));
         let nsp_logits = self.bert.nsp_logits(pass, pooled.as_ref());
         Outputs { hidden, pooled, mlm_logits, nsp_logits }
+    }
+
+    /// Forward to the last hidden state of each sequence's first token, `[S, H]`, and to the pooler's output, if there is one.
+    pub fn firsts(&self, pass: &mut Pass, batch: &Batch) -> (Var, Option<Var>) {
+        let wanted = Wanted::new(firsts(batch).to_vec(), &batch.cu_seqlens);
+        let first = self.encode(pass, batch, Some(&wanted), |_| ());
+        let pooled = self.bert.pool(pass, &first);
+        (first, pooled)
     }
 
     /// Forward to the logits of the task's head, none without one: `[S, C]` to classify, `[R, C]` of the batch's `rows` to tag,
     /// `[T, 2]` (start, end) to answer, `[S, 1]` to choose.
     pub fn task_logits(&self, pass: &mut Pass, batch: &Batch, rows: &[i32]) -> Option<Var> {
-        let packed = self.upload(pass, batch);
+        let device = pass.device().clone();
         match self.heads.task? {
             TaskHead::Classify { .. } | TaskHead::Choose => {
-                let last = self.encode(pass, &packed, |_| ());
-                let pooled = self.bert.pool(pass, &packed, &last)?;
-                self.bert.task_logits(pass, &pooled, self.config.classifier_dropout())
+                let (_, pooled) = self.firsts(pass, batch);
+                self.bert.task_logits(pass, &pooled?, self.config.classifier_dropout())
             }
-            TaskHead::Tag { layers, .. } => {
-                let rows = pass.device().tensor_i32(rows, &[rows.len()]);
+            TaskHead::Tag { layers, .. } if layers > 1 => {
                 let mut hidden = Vec::new();
-                let last = self.encode(pass, &packed, |state| {
-                    if layers > 1 {
-                        hidden.push(state.clone());
-                    }
-                });
-                let features = if layers > 1 {
-                    let last = hidden.iter().rev().take(layers);
-                    let states: Vec<Var> = last.map(|state| ops::take_rows(pass, state, &rows)).collect();
-                    ops::concat(pass, &states)
-                } else {
-                    ops::take_rows(pass, &last, &rows)
-                };
+                self.encode(pass, batch, None, |state| hidden.push(state.clone()));
+                let rows = device.tensor_i32(rows, &[rows.len()]);
+                let states = hidden.iter().rev().take(layers).map(|state| ops::take_rows(pass, state, &rows));
+                let states: Vec<Var> = states.collect();
+                let features = ops::concat(pass, &states);
+                self.bert.task_logits(pass, &features, self.config.classifier_dropout())
+            }
+            TaskHead::Tag { .. } => {
+                let wanted = Wanted::new(rows.to_vec(), &batch.cu_seqlens);
+                let last = self.encode(pass, batch, Some(&wanted), |_| ());
+                let features = ops::take_rows(pass, &last, &wanted.rows(&device, rows));
                 self.bert.task_logits(pass, &features, self.config.classifier_dropout())
             }
             // As in Transformers and the paper's release, nothing is dropped before a span's logits.
             TaskHead::Answer => {
-                let last = self.encode(pass, &packed, |_| ());
+                let last = self.encode(pass, batch, None, |_| ());
                 self.bert.task_logits(pass, &last, 0.0)
             }
         }
     }
 
-    /// The last layer's output `[T, H]`; `visit` sees the embeddings' and then every layer's.
-    fn encode(&self, pass: &mut Pass, packed: &Packed, mut visit: impl FnMut(&Var)) -> Var {
-        let frozen = self.frozen;
+    /// The last layer's output, of the tokens that are wanted or of all; `visit` sees the embeddings' and then every layer's.
+    fn encode(&self, pass: &mut Pass, batch: &Batch, wanted: Option<&Wanted>, mut visit: impl FnMut(&Var)) -> Var {
+        let packed = upload(pass.device(), batch);
+        let asking = wanted.map(|wanted| wanted.upload(pass.device()));
+        let (frozen, layers) = (self.frozen, self.config.num_hidden_layers);
         let mut run = |pass: &mut Pass, height: usize, layer: &dyn Fn(&mut Pass) -> Var| {
             let state = if frozen.is_some_and(|frozen| height <= frozen) { pass.constant(layer) } else { layer(pass) };
             visit(&state);
             state
         };
-        let mut last = run(pass, 0, &|pass| self.bert.embed(pass, &self.config, packed));
-        for number in 0..self.config.num_hidden_layers {
-            last = run(pass, number + 1, &|pass| self.bert.layer(pass, &self.config, packed, number, &last));
+        let mut last = run(pass, 0, &|pass| self.bert.embed(pass, &self.config, &packed));
+        for number in 0..layers {
+            let asking: Option<&Asking> = asking.as_ref().filter(|_| number + 1 == layers);
+            last = run(pass, number + 1, &|pass| self.bert.layer(pass, &self.config, &packed, number, &last, asking));
         }
         last
     }
+}
 
-    fn upload(&self, pass: &Pass, batch: &Batch) -> Packed {
-        let device = pass.device();
-        let tensor = |values: &[i32]| device.tensor_i32(values, &[values.len()]);
-        Packed {
-            ids: tensor(&batch.ids),
-            positions: tensor(&batch.positions),
-            segments: tensor(&batch.segments),
-            cu_seqlens: tensor(&batch.cu_seqlens),
-            firsts: tensor(&batch.cu_seqlens[..batch.cu_seqlens.len().saturating_sub(1)]),
-        }
-    }
+/// The place of each sequence's first token, `[CLS]`.
+fn firsts(batch: &Batch) -> &[i32] {
+    &batch.cu_seqlens[..batch.cu_seqlens.len().saturating_sub(1)]
+}
 
-    /// The predicted rows on the device; none when nothing is predicted.
-    fn upload_rows(&self, pass: &Pass, rows: &[i32]) -> Option<Tensor> {
-        (!rows.is_empty()).then(|| pass.device().tensor_i32(rows, &[rows.len()]))
+fn upload(device: &Device, batch: &Batch) -> Packed {
+    let tensor = |values: &[i32]| device.tensor_i32(values, &[values.len()]);
+    Packed {
+        ids: tensor(&batch.ids),
+        positions: tensor(&batch.positions),
+        segments: tensor(&batch.segments),
+        cu_seqlens: tensor(&batch.cu_seqlens),
     }
 }
 
@@ -353,6 +396,44 @@ mod tests {
             });
             assert_eq!(kept.0, again.0);
             assert!(kept.1.iter().zip(&again.1).all(|(a, b)| a.to_bits() == b.to_bits()), "{precision:?}");
+        }
+    }
+
+    /// The loss by a pass that works out all of the last layer.
+    fn whole_loss(model: &Model, pass: &mut Pass, batch: &Batch, scale: LossScale) -> Losses {
+        let last = model.encode(pass, batch, None, |_| ());
+        let tensor = |values: &[i32]| device().tensor_i32(values, &[values.len()]);
+        let [rows, labels] = [&batch.mlm_rows, &batch.mlm_labels].map(|values| tensor(values));
+        let mlm = model.bert.mlm_loss(pass, &model.config, &last, [&rows, &labels], scale.mlm);
+        let nsp = (!batch.nsp_labels.is_empty()).then(|| {
+            let first = ops::take_rows(pass, &last, &tensor(firsts(batch)));
+            let pooled = model.bert.pool(pass, &first);
+            let logits = model.bert.nsp_logits(pass, pooled.as_ref()).unwrap();
+            ops::class_loss(pass, &logits, &tensor(&batch.nsp_labels), scale.nsp)
+        });
+        Losses { mlm: mlm.unwrap(), nsp }
+    }
+
+    #[test]
+    fn tokens_that_no_head_reads_change_nothing() {
+        let device = device();
+        let model = Model::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
+        // With next sentences each sequence's first token is read; without, the second sequence has none.
+        let one = Batch { mlm_rows: vec![2], mlm_labels: vec![11], nsp_labels: vec![], ..batch() };
+        for batch in [batch(), one] {
+            let scale = LossScale::mean(&batch);
+            let [found, expected] = [false, true].map(|whole| {
+                let mut gradients = Gradients::zeros_like(&model.params);
+                let mut pass = Pass::recording(&device, &model.params, &mut gradients, DType::F32, None);
+                let losses = match whole {
+                    false => model.loss(&mut pass, &batch, scale),
+                    true => whole_loss(&model, &mut pass, &batch, scale),
+                };
+                pass.backward();
+                (losses.total(), gradients.flat().to_vec())
+            });
+            assert!((found.0 - expected.0).abs() < 1e-6, "{} {}", found.0, expected.0);
+            assert!(found.1.iter().zip(&expected.1).all(|(a, b)| (a - b).abs() < 1e-6));
         }
     }
 

@@ -19,7 +19,7 @@ pub mod take_rows;
 pub mod vocab_loss;
 
 pub use add_norm::{Norm, add_norm};
-pub use attention::attention;
+pub use attention::{attention, attention_of};
 pub use class_loss::{ClassLabels, class_loss};
 pub use concat::concat;
 pub use dropout::dropout;

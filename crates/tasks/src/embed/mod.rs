@@ -20,7 +20,7 @@ pub mod vectors;
 use std::path::{Path, PathBuf};
 
 use cloze_data::batch::Batch;
-use cloze_engine::{DType, Device, Pass};
+use cloze_engine::{DType, Device, Pass, Var};
 
 use crate::network::batches_of_like_lengths;
 use crate::{Network, TaskError, parallel};
@@ -262,7 +262,14 @@ impl Embedder {
         batch.segments = vec![0; batch.ids.len()];
         let Network { model, device, precision, .. } = &self.network;
         let mut pass = Pass::inference(device, &model.params, *precision);
-        pool(&self.pooling, &model.outputs(&mut pass, &batch), &batch.cu_seqlens)
+        if self.pooling.reads_firsts_alone(model.config.num_hidden_layers) {
+            let (first, pooled) = model.firsts(&mut pass, &batch);
+            let alone: Vec<i32> = (0..batch.cu_seqlens.len() as i32).collect();
+            return pool(&self.pooling, &[&first], pooled.as_ref(), &alone);
+        }
+        let outputs = model.outputs(&mut pass, &batch);
+        let states: Vec<&Var> = self.pooling.layers.iter().map(|&layer| &outputs.hidden[layer]).collect();
+        pool(&self.pooling, &states, outputs.pooled.as_ref(), &batch.cu_seqlens)
     }
 }
 

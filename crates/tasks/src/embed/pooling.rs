@@ -10,7 +10,7 @@
 
 use std::fmt;
 
-use cloze_model::Outputs;
+use cloze_engine::Var;
 
 /// How tokens become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,11 @@ impl Pooling {
         let parts = |pool: &Pool| if *pool == Pool::Pooler { 1 } else { self.layers.len() };
         self.pools.iter().map(parts).sum::<usize>() * hidden
     }
+
+    /// Whether of a model with so many layers the last one's first tokens are all that is read.
+    pub(super) fn reads_firsts_alone(&self, layers: usize) -> bool {
+        self.layers == [layers] && self.pools.iter().all(|pool| matches!(pool, Pool::Cls | Pool::Pooler))
+    }
 }
 
 impl fmt::Display for Pooling {
@@ -69,14 +74,11 @@ impl fmt::Display for Pooling {
 }
 
 /// The vectors of all sequences of a batch, end to end. Panics where a pooler is asked for that the model lacks.
-pub(super) fn pool(pooling: &Pooling, outputs: &Outputs, cu_seqlens: &[i32]) -> Vec<f32> {
-    let states: Vec<Vec<f32>> =
-        pooling.layers.iter().map(|&layer| outputs.hidden[layer].value().to_vec_f32()).collect();
-    let pooled = pooling.pools.contains(&Pool::Pooler).then(|| {
-        let pooled = outputs.pooled.as_ref().expect("a model with a pooler");
-        pooled.value().to_vec_f32()
-    });
-    let hidden = outputs.hidden[0].value().shape()[1];
+pub(super) fn pool(pooling: &Pooling, states: &[&Var], pooled: Option<&Var>, cu_seqlens: &[i32]) -> Vec<f32> {
+    let hidden = states[0].value().shape()[1];
+    let states: Vec<Vec<f32>> = states.iter().map(|state| state.value().to_vec_f32()).collect();
+    let pooled =
+        pooling.pools.contains(&Pool::Pooler).then(|| pooled.expect("a model with a pooler").value().to_vec_f32());
     let mut vectors = Vec::with_capacity((cu_seqlens.len() - 1) * pooling.width(hidden));
     for (number, ends) in cu_seqlens.windows(2).enumerate() {
         let start = vectors.len();

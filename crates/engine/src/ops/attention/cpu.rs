@@ -22,8 +22,11 @@ const TASKS_A_THREAD: usize = 8;
 /// One head of one sequence: what a task does.
 struct Head<'a> {
     cpu: &'a Cpu,
-    inputs: &'a Heads<'a>,
+    inputs: &'a Heads,
+    /// The sequence's rows of keys and values.
     tokens: Range<usize>,
+    /// The sequence's rows of queries, outputs and log-sum-exps.
+    queries: Range<usize>,
     head: usize,
     width: usize,
     /// Whether the same thread takes the next head after this.
@@ -31,17 +34,41 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    fn part(&self, which: usize, rows: Range<usize>) -> Mat<'a> {
-        let first = (which * self.inputs.heads + self.head) * self.width;
-        mat_part(
-            self.inputs.qkv,
-            self.tokens.start + rows.start..self.tokens.start + rows.end,
-            first..first + self.width,
-        )
+    /// Some of the sequence's queries.
+    fn q(&self, rows: &Range<usize>) -> Mat<'a> {
+        mat_part(self.inputs.queries(), self.rows(rows), self.columns())
     }
 
-    fn len(&self) -> usize {
-        self.tokens.len()
+    /// The first `count` of the sequence's keys.
+    fn k(&self, count: usize) -> Mat<'a> {
+        self.of_tokens(1, count)
+    }
+
+    /// The first `count` of the sequence's values.
+    fn v(&self, count: usize) -> Mat<'a> {
+        self.of_tokens(0, count)
+    }
+
+    fn of_tokens(&self, from_last: usize, count: usize) -> Mat<'a> {
+        let rows = self.tokens.start..self.tokens.start + count;
+        mat_part(&self.inputs.tokens, rows, self.token_columns(from_last))
+    }
+
+    /// Where rows of the sequence's queries lie in the batch.
+    fn rows(&self, rows: &Range<usize>) -> Range<usize> {
+        self.queries.start + rows.start..self.queries.start + rows.end
+    }
+
+    /// The head's columns.
+    fn columns(&self) -> Range<usize> {
+        self.head * self.width..(self.head + 1) * self.width
+    }
+
+    /// The head's columns among the tokens': of the values (0), which are the last, or of the keys before them (1).
+    fn token_columns(&self, from_last: usize) -> Range<usize> {
+        let (_, columns) = self.inputs.tokens.matrix("attention");
+        let first = columns - (from_last + 1) * self.inputs.hidden();
+        first + self.columns().start..first + self.columns().end
     }
 
     fn scale(&self) -> f32 {
@@ -49,21 +76,31 @@ impl<'a> Head<'a> {
     }
 
     fn precision(&self) -> Precision {
-        precision_of(self.inputs.qkv.dtype())
+        precision_of(self.inputs.tokens.dtype())
     }
 
     /// Blocks of query rows, and the number of keys that a block can see.
     fn blocks(&self) -> impl Iterator<Item = (Range<usize>, usize)> + use<> {
-        let (len, causal) = (self.len(), self.inputs.causal);
-        let rows = (WEIGHTS / len.max(1)).max(LEAST_ROWS);
-        (0..len.div_ceil(rows)).map(move |block| {
-            let range = block * rows..len.min((block + 1) * rows);
-            let keys = if causal { range.end } else { len };
+        let (queries, keys, causal) = (self.queries.len(), self.tokens.len(), self.inputs.causal);
+        let rows = (WEIGHTS / keys.max(1)).max(LEAST_ROWS);
+        (0..queries.div_ceil(rows)).map(move |block| {
+            let range = block * rows..queries.min((block + 1) * rows);
+            let keys = if causal { range.end } else { keys };
             (range, keys)
         })
     }
 
-    /// Asks for some rows' parts of the next head, whose lines lie among this one's: the hardware sees no run in them.
+    /// Asks for what the next head needs of the tokens and the queries, a part of it while these rows of queries are worked on:
+    /// its lines lie among this head's, and the hardware sees no run in them.
+    fn prefetch_next<E: Real>(&self, rows: &Range<usize>) {
+        let share = |row: usize| self.tokens.start + row * self.tokens.len() / self.queries.len();
+        self.prefetch::<E>(&self.inputs.tokens, share(rows.start)..share(rows.end));
+        if let Some([queries, _]) = &self.inputs.queries {
+            self.prefetch::<E>(queries, self.rows(rows));
+        }
+    }
+
+    /// Asks for the next head's columns of some rows.
     fn prefetch<E: Real>(&self, of: &Tensor, rows: Range<usize>) {
         if !self.followed {
             return;
@@ -71,9 +108,8 @@ impl<'a> Head<'a> {
         let (_, columns) = of.matrix("attention");
         let values = of.slice::<E>();
         for row in rows {
-            let row = (self.tokens.start + row) * columns;
-            for first in (0..columns).step_by(self.inputs.heads * self.width) {
-                let next = &values[row + first + (self.head + 1) * self.width..][..self.width];
+            for first in (0..columns).step_by(self.inputs.hidden()) {
+                let next = &values[row * columns + first + (self.head + 1) * self.width..][..self.width];
                 next.iter().step_by(64 / size_of::<E>()).for_each(|x| prefetch(x));
             }
         }
@@ -81,67 +117,79 @@ impl<'a> Head<'a> {
 
     /// The dropout of one row's weights.
     fn mask(&self, row: usize) -> Mask {
-        self.inputs.mask.row(((self.tokens.start + row) * self.inputs.heads + self.head) as u64)
+        self.inputs.mask.row(self.log_sum_at(row) as u64)
     }
 
     /// What the attention weights of these queries depend on beside their scores, but for the log-sum-exp.
-    fn queries(&self, rows: &Range<usize>, keys: usize) -> Vec<Query> {
+    fn settings(&self, rows: &Range<usize>, keys: usize) -> Vec<Query> {
         let seen = |row| if self.inputs.causal { row + 1 } else { keys };
         rows.clone().map(|row| Query { log_sum: 0.0, mask: self.mask(row), seen: seen(row) }).collect()
     }
 
     /// Where a query's log-sum-exp is.
     fn log_sum_at(&self, row: usize) -> usize {
-        (self.tokens.start + row) * self.inputs.heads + self.head
+        (self.queries.start + row) * self.inputs.heads + self.head
     }
 }
 
 impl Cpu {
     /// Runs `body` for every head of every sequence: a task is some neighbouring heads of one.
-    fn for_heads<'a>(&'a self, inputs: &'a Heads<'a>, body: impl Fn(Head<'a>) + Sync) {
-        let (tokens, columns) = inputs.qkv.matrix("attention");
-        let ends = inputs.cu_seqlens.slice::<i32>();
-        let heads = inputs.heads;
-        assert_eq!(columns % (3 * heads), 0, "attention: {columns} columns for {heads} heads");
-        assert!(
-            ends.first() == Some(&0) && ends.last() == Some(&(tokens as i32)) && ends.is_sorted(),
-            "attention: cumulative lengths must rise from 0 to {tokens}"
-        );
-        let width = columns / 3 / heads;
-        let sequences = ends.len() - 1;
+    fn for_heads<'a>(&'a self, inputs: &'a Heads, body: impl Fn(Head<'a>) + Sync) {
+        let (heads, hidden) = (inputs.heads, inputs.hidden());
+        let width = hidden / heads;
+        assert_eq!(width * heads, hidden, "attention: {heads} heads of {hidden} columns");
+        let (_, columns) = inputs.queries().matrix("attention");
+        assert_eq!(columns % hidden, 0, "attention: {columns} columns hold queries of {hidden}");
+        let all = |ends: &'a Tensor, of: &Tensor| -> &'a [i32] {
+            let (rows, ends) = (of.matrix("attention").0, ends.slice::<i32>());
+            assert!(
+                ends.first() == Some(&0) && ends.last() == Some(&(rows as i32)) && ends.is_sorted(),
+                "attention: cumulative lengths must rise from 0 to {rows}"
+            );
+            ends
+        };
+        let token_ends = all(&inputs.cu_seqlens, &inputs.tokens);
+        let query_ends = all(inputs.query_ends(), inputs.queries());
+        assert_eq!(token_ends.len(), query_ends.len(), "attention: ends of the sequences");
+        let sequences = token_ends.len() - 1;
         let each = (sequences * heads / (self.pool.threads() * TASKS_A_THREAD)).clamp(1, heads);
         let groups = heads.div_ceil(each);
         self.pool.run(sequences * groups, &|task| {
             let (sequence, group) = (task / groups, task % groups);
-            let tokens = ends[sequence] as usize..ends[sequence + 1] as usize;
+            let [tokens, queries] =
+                [token_ends, query_ends].map(|ends| ends[sequence] as usize..ends[sequence + 1] as usize);
             let last = heads.min((group + 1) * each);
             for head in group * each..last {
-                body(Head { cpu: self, inputs, tokens: tokens.clone(), head, width, followed: head + 1 < last });
+                let (tokens, queries) = (tokens.clone(), queries.clone());
+                body(Head { cpu: self, inputs, tokens, queries, head, width, followed: head + 1 < last });
             }
         });
     }
 }
 
 impl Attention for Cpu {
-    fn attention(&self, inputs: &Heads<'_>) -> (Tensor, Tensor) {
-        let (tokens, columns) = inputs.qkv.matrix("attention");
-        let hidden = columns / 3;
-        let mut y = Tensor::host(&[tokens, hidden], inputs.qkv.dtype());
-        let mut log_sums = Tensor::host(&[tokens, inputs.heads], DType::F32);
-        with_real!(inputs.qkv.dtype(), E => {
+    fn attention(&self, inputs: &Heads) -> (Tensor, Tensor) {
+        let (queries, _) = inputs.queries().matrix("attention");
+        let mut y = Tensor::host(&[queries, inputs.hidden()], inputs.tokens.dtype());
+        let mut log_sums = Tensor::host(&[queries, inputs.heads], DType::F32);
+        with_real!(inputs.tokens.dtype(), E => {
             let (y, log_sums) = (Parts::new(y.slice_mut::<E>()), Parts::new(log_sums.slice_mut::<f32>()));
             self.for_heads(inputs, |head| forward(&head, &y, &log_sums));
         });
         (y, log_sums)
     }
 
-    fn attention_back(&self, inputs: &Heads<'_>, log_sums: &Tensor, dy: &Tensor) -> Tensor {
-        let mut dqkv = Tensor::host(inputs.qkv.shape(), inputs.qkv.dtype());
-        with_real!(inputs.qkv.dtype(), E => {
-            let dqkv = Parts::new(dqkv.slice_mut::<E>());
-            self.for_heads(inputs, |head| backward::<E>(&head, log_sums.slice(), dy, &dqkv));
+    fn attention_back(&self, inputs: &Heads, log_sums: &Tensor, dy: &Tensor) -> (Tensor, Option<Tensor>) {
+        let mut dtokens = Tensor::host(inputs.tokens.shape(), inputs.tokens.dtype());
+        let mut dqueries = inputs.queries.as_ref().map(|[queries, _]| Tensor::host(queries.shape(), queries.dtype()));
+        with_real!(inputs.tokens.dtype(), E => {
+            let dtokens = Parts::new(dtokens.slice_mut::<E>());
+            let dqueries = dqueries.as_mut().map(|dqueries| Parts::new(dqueries.slice_mut::<E>()));
+            self.for_heads(inputs, |head| {
+                backward::<E>(&head, log_sums.slice(), dy, dqueries.as_ref().unwrap_or(&dtokens), &dtokens);
+            });
         });
-        dqkv
+        (dtokens, dqueries)
     }
 }
 
@@ -158,20 +206,19 @@ fn chunks(rows: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
 }
 
 fn forward<E: Real>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>) {
-    let (heads, width) = (head.inputs.heads, head.width);
     let level = head.cpu.level;
     for (rows, keys) in head.blocks() {
         let (mut scores, mut weights) = (scratch(&rows, keys, DType::F32), scratch(&rows, keys, E::DTYPE));
         let mut totals = Tensor::host(&[rows.len()], DType::F32);
         let (_, stride) = scores.matrix("attention");
         let sink = Store { y: Parts::new(scores.slice_mut()), stride, factor: head.scale() };
-        product_serial(level, head.precision(), head.part(0, rows.clone()), head.part(1, 0..keys).t(), &sink);
-        let mut queries = head.queries(&rows, keys);
+        product_serial(level, head.precision(), head.q(&rows), head.k(keys).t(), &sink);
+        let mut queries = head.settings(&rows, keys);
         let weighed =
             scores.slice::<f32>().chunks(LANES * stride).zip(weights.slice_mut::<E>().chunks_mut(LANES * stride));
         let found = queries.chunks_mut(LANES).zip(totals.slice_mut::<f32>().chunks_mut(LANES));
         for (some, ((scores, weights), (queries, totals))) in chunks(&rows).zip(weighed.zip(found)) {
-            head.prefetch::<E>(head.inputs.qkv, some);
+            head.prefetch_next::<E>(&some);
             level.run(Softmax { scores, weights, stride, queries, totals });
         }
         for (row, query) in rows.clone().zip(&queries) {
@@ -182,42 +229,37 @@ fn forward<E: Real>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>
         }
         let sink = StoreRows {
             y,
-            first_row: head.tokens.start + rows.start,
-            first_col: head.head * width,
-            stride: heads * width,
+            first_row: head.rows(&rows).start,
+            first_col: head.columns().start,
+            stride: head.inputs.hidden(),
             factors: Some(totals.slice()),
         };
-        product_serial(
-            level,
-            head.precision(),
-            mat_part(&weights, 0..rows.len(), 0..keys),
-            head.part(2, 0..keys),
-            &sink,
-        );
+        let weights = mat_part(&weights, 0..rows.len(), 0..keys);
+        product_serial(level, head.precision(), weights, head.v(keys), &sink);
     }
 }
 
-fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Parts<'_, E>) {
-    let (heads, width, len) = (head.inputs.heads, head.width, head.len());
+/// The queries' gradients go to `dqueries`, the others to `dtokens`; they are one matrix where queries, keys and values are.
+fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqueries: &Parts<'_, E>, dtokens: &Parts<'_, E>) {
+    let (width, len) = (head.width, head.tokens.len());
     let (level, precision) = (head.cpu.level, head.precision());
-    let columns = head.head * width..(head.head + 1) * width;
-    let qkv_stride = 3 * heads * width;
-    let dy_part = |rows: &Range<usize>| {
-        mat_part(dy, head.tokens.start + rows.start..head.tokens.start + rows.end, columns.clone())
-    };
+    let dy_part = |rows: &Range<usize>| mat_part(dy, head.rows(rows), head.columns());
     // Gradients of keys and values add up over the blocks of rows: dK, then dV.
     let mut sums = Tensor::host(&[2, len * width], DType::F32);
+    if head.queries.is_empty() {
+        sums.slice_mut::<f32>().fill(0.0);
+    }
     for (rows, keys) in head.blocks() {
         let (mut signed, mut slopes) = (scratch(&rows, keys, DType::F32), scratch(&rows, keys, DType::F32));
         let (_, stride) = signed.matrix("attention");
-        let mut queries = head.queries(&rows, keys);
+        let mut queries = head.settings(&rows, keys);
         for (row, query) in rows.clone().zip(&mut queries) {
             query.log_sum = log_sums[head.log_sum_at(row)];
         }
         let sink = Signed { y: Parts::new(signed.slice_mut()), stride, factor: head.scale(), queries: &queries };
-        product_serial(level, precision, head.part(0, rows.clone()), head.part(1, 0..keys).t(), &sink);
+        product_serial(level, precision, head.q(&rows), head.k(keys).t(), &sink);
         let sink = Store { y: Parts::new(slopes.slice_mut()), stride, factor: 1.0 };
-        product_serial(level, precision, dy_part(&rows), head.part(2, 0..keys).t(), &sink);
+        product_serial(level, precision, dy_part(&rows), head.v(keys).t(), &sink);
 
         let (mut dropped, mut ds) = (scratch(&rows, keys, E::DTYPE), scratch(&rows, keys, E::DTYPE));
         let inputs = signed.slice::<f32>().chunks(LANES * stride).zip(slopes.slice::<f32>().chunks(LANES * stride));
@@ -225,8 +267,8 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Part
             dropped.slice_mut::<E>().chunks_mut(LANES * stride).zip(ds.slice_mut::<E>().chunks_mut(LANES * stride));
         let (kept, scale) = (head.inputs.mask.kept(), head.scale());
         for (some, ((signed, slopes), (dropped, ds))) in chunks(&rows).zip(inputs.zip(outputs)) {
-            head.prefetch::<E>(head.inputs.qkv, some.clone());
-            head.prefetch::<E>(dy, some);
+            head.prefetch_next::<E>(&some);
+            head.prefetch::<E>(dy, head.rows(&some));
             level.run(SoftmaxBack { signed, slopes, dropped, ds, stride, kept, scale });
         }
         let (dropped, ds) = (mat_part(&dropped, 0..rows.len(), 0..keys), mat_part(&ds, 0..rows.len(), 0..keys));
@@ -241,16 +283,19 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqkv: &Part
         let sink = Accumulate { sum: Parts::new(dv), columns: width, adds, far: false };
         product_serial(level, precision, dropped.t(), dy_part(&rows), &sink);
         let sink = Accumulate { sum: Parts::new(dk), columns: width, adds, far: false };
-        product_serial(level, precision, ds.t(), head.part(0, rows.clone()), &sink);
-        let first_row = head.tokens.start + rows.start;
-        let sink = StoreRows { y: dqkv, first_row, first_col: columns.start, stride: qkv_stride, factors: None };
-        product_serial(level, precision, ds, head.part(1, 0..keys), &sink);
+        product_serial(level, precision, ds.t(), head.q(&rows), &sink);
+        let (_, stride) = head.inputs.queries().matrix("attention_back");
+        let (first_row, first_col) = (head.rows(&rows).start, head.columns().start);
+        let sink = StoreRows { y: dqueries, first_row, first_col, stride, factors: None };
+        product_serial(level, precision, ds, head.k(keys), &sink);
     }
-    for (which, sums) in sums.slice::<f32>().chunks_exact((len * width).max(1)).enumerate() {
+    let (_, stride) = head.inputs.tokens.matrix("attention_back");
+    let of_keys_and_values = [1, 0].map(|from_last| head.token_columns(from_last).start);
+    for (first, sums) in of_keys_and_values.into_iter().zip(sums.slice::<f32>().chunks_exact((len * width).max(1))) {
         for (row, sums) in sums.chunks_exact(width).enumerate() {
-            let at = (head.tokens.start + row) * qkv_stride + (which + 1) * heads * width + columns.start;
+            let at = (head.tokens.start + row) * stride + first;
             // SAFETY: these columns of the sequence's rows belong to this task alone.
-            let to = unsafe { dqkv.part(at..at + width) };
+            let to = unsafe { dtokens.part(at..at + width) };
             level.run(lanes::Narrow { from: sums, to });
         }
     }

@@ -14,42 +14,100 @@ use crate::{Pass, Tensor, Var};
 
 /// What both directions share.
 #[doc(hidden)]
-pub struct Heads<'a> {
-    pub(crate) qkv: &'a Tensor,
-    pub(crate) cu_seqlens: &'a Tensor,
+pub struct Heads {
+    /// Keys and values side by side in the last columns; before them the queries, unless `queries` has them.
+    pub(crate) tokens: Tensor,
+    pub(crate) cu_seqlens: Tensor,
+    /// The queries of some tokens alone, and how many there are before each sequence's end.
+    pub(crate) queries: Option<[Tensor; 2]>,
     pub(crate) heads: usize,
     pub(crate) mask: Mask,
     pub(crate) causal: bool,
 }
 
+impl Heads {
+    /// The matrix whose first columns are the queries.
+    fn queries(&self) -> &Tensor {
+        self.queries.as_ref().map_or(&self.tokens, |[queries, _]| queries)
+    }
+
+    /// How many queries there are before each sequence's end.
+    fn query_ends(&self) -> &Tensor {
+        self.queries.as_ref().map_or(&self.cu_seqlens, |[_, ends]| ends)
+    }
+
+    /// H: keys and values, and the queries beside them if they are there, are as wide.
+    fn hidden(&self) -> usize {
+        let (_, columns) = self.tokens.matrix("attention");
+        columns / if self.queries.is_some() { 2 } else { 3 }
+    }
+}
+
 /// Both directions.
 pub trait Attention {
-    /// → O [T, H] and the rows' log-sum-exp [T, N].
-    fn attention(&self, heads: &Heads<'_>) -> (Tensor, Tensor);
-    /// → the gradient of q | k | v, [T, 3H].
-    fn attention_back(&self, heads: &Heads<'_>, log_sums: &Tensor, dy: &Tensor) -> Tensor;
+    /// → O [R, H] and the rows' log-sum-exp [R, N], R being the number of queries.
+    fn attention(&self, heads: &Heads) -> (Tensor, Tensor);
+    /// → the gradients of `tokens` and, where they are apart, of the queries.
+    fn attention_back(&self, heads: &Heads, log_sums: &Tensor, dy: &Tensor) -> (Tensor, Option<Tensor>);
 }
 
 /// Attention within each sequence: `qkv` [T, 3H] holds queries, keys and values side by side, `cu_seqlens` [S + 1] the
 /// first token of each sequence and T; → [T, H]. `dropout` falls on the attention weights; `causal` hides later tokens.
 pub fn attention(pass: &mut Pass<'_>, qkv: &Var, cu_seqlens: &Tensor, heads: usize, dropout: f32, causal: bool) -> Var {
+    record(pass, qkv, None, cu_seqlens, heads, dropout, causal)
+}
+
+/// Attention of some tokens alone: `queries` [R, H] are theirs, sequence by sequence, and `ends` [S + 1] says how many there are
+/// before the end of each sequence, from 0; `kv` [T, 2H] holds the keys and values of all; → [R, H].
+pub fn attention_of(
+    pass: &mut Pass<'_>,
+    [queries, kv]: [&Var; 2],
+    [ends, cu_seqlens]: [&Tensor; 2],
+    heads: usize,
+    dropout: f32,
+) -> Var {
+    record(pass, kv, Some((queries, ends)), cu_seqlens, heads, dropout, false)
+}
+
+fn record(
+    pass: &mut Pass<'_>,
+    tokens: &Var,
+    queries: Option<(&Var, &Tensor)>,
+    cu_seqlens: &Tensor,
+    heads: usize,
+    dropout: f32,
+    causal: bool,
+) -> Var {
     let mask = pass.dropout_site(dropout);
-    let (qkv_value, cu_seqlens, from) = (qkv.value().clone(), cu_seqlens.clone(), qkv.slot());
-    let inputs = Heads { qkv: &qkv_value, cu_seqlens: &cu_seqlens, heads, mask, causal };
+    let (from, queries_from) = (tokens.slot(), queries.and_then(|(queries, _)| queries.slot()));
+    let queries = queries.map(|(queries, ends)| [queries.value().clone(), ends.clone()]);
+    let (tokens, cu_seqlens) = (tokens.value().clone(), cu_seqlens.clone());
+    let inputs = Heads { tokens, cu_seqlens, queries, heads, mask, causal };
     let (value, log_sums) = pass.device().backend().attention(&inputs);
-    let squares: usize = cu_seqlens.slice::<i32>().windows(2).map(|ends| ((ends[1] - ends[0]) as usize).pow(2)).sum();
-    // Two products forward, five backward; a causal mask halves what is seen.
-    let product = 2 * squares * value.shape()[1] / if causal { 2 } else { 1 };
-    let (qkv_bytes, y_bytes) = (qkv_value.bytes(), value.bytes());
-    pass.costs(Cost::new(2 * product, qkv_bytes + y_bytes), Cost::new(5 * product, 2 * qkv_bytes + y_bytes));
+    let (forward, backward) = costs(&inputs, &value);
+    pass.costs(forward, backward);
     pass.record("attention", value, |slot| {
         Box::new(move |back| {
             let Some(dy) = back.finish(slot) else { return };
-            let inputs = Heads { qkv: &qkv_value, cu_seqlens: &cu_seqlens, heads, mask, causal };
-            let dqkv = back.device.backend().attention_back(&inputs, &log_sums, &dy);
-            back.add(from, dqkv);
+            let (dtokens, dqueries) = back.device.backend().attention_back(&inputs, &log_sums, &dy);
+            back.add(from, dtokens);
+            if let Some(dqueries) = dqueries {
+                back.add(queries_from, dqueries);
+            }
         })
     })
+}
+
+fn costs(inputs: &Heads, value: &Tensor) -> (Cost, Cost) {
+    let lengths = |ends: &Tensor| -> Vec<usize> {
+        ends.slice::<i32>().windows(2).map(|ends| (ends[1] - ends[0]) as usize).collect()
+    };
+    let pairs = lengths(inputs.query_ends()).into_iter().zip(lengths(&inputs.cu_seqlens));
+    let scores: usize = pairs.map(|(queries, keys)| queries * keys).sum();
+    // Two products forward, five backward; a causal mask halves what is seen.
+    let product = 2 * scores * value.shape()[1] / if inputs.causal { 2 } else { 1 };
+    let bytes = inputs.tokens.bytes() + inputs.queries.as_ref().map_or(0, |[queries, _]| queries.bytes());
+    (Cost::new(2 * product, bytes + value.bytes()), Cost::new(5 * product, 2 * bytes + value.bytes()))
 }
 
 #[cfg(test)]
@@ -57,36 +115,53 @@ mod tests {
     use super::*;
     use crate::ops::check::{check_op, masked};
 
-    fn oracle(qkv: &[f64], lengths: &[usize], heads: usize, width: usize, p: f32, causal: bool) -> Vec<f64> {
-        let hidden = heads * width;
-        let mask = masked(1, p);
-        let mut y = vec![0.0; qkv.len() / 3];
-        let mut first = 0;
-        for length in lengths {
+    /// What falls on the weights, and what they see.
+    #[derive(Clone, Copy)]
+    struct Weights {
+        p: f32,
+        causal: bool,
+    }
+
+    /// The rows of tokens `asking`, in order, from queries, keys and values \[T, H\] of all tokens.
+    fn oracle(qkv: [&[f64]; 3], lengths: &[usize], heads: usize, asking: &[usize], weights: Weights) -> Vec<f64> {
+        let tokens: usize = lengths.iter().sum();
+        let (hidden, mask) = (qkv[0].len() / tokens, masked(1, weights.p));
+        let width = hidden / heads;
+        let mut y = vec![0.0; asking.len() * hidden];
+        for (row, &token) in asking.iter().enumerate() {
+            let ends = ends(lengths.iter().copied());
+            let of = ends.partition_point(|end| *end <= token as i32);
+            let first = ends[of - 1] as usize;
+            let end = if weights.causal { token + 1 } else { ends[of] as usize };
             for head in 0..heads {
-                let at =
-                    |part: usize, t: usize, d: usize| qkv[(first + t) * 3 * hidden + part * hidden + head * width + d];
-                for i in 0..*length {
-                    let seen = if causal { i + 1 } else { *length };
-                    let score =
-                        |j: usize| (0..width).map(|d| at(0, i, d) * at(1, j, d)).sum::<f64>() / (width as f64).sqrt();
-                    let weights: Vec<f64> = (0..seen).map(|j| score(j).exp()).collect();
-                    let total: f64 = weights.iter().sum();
-                    let row = mask.row(((first + i) * heads + head) as u64);
-                    for d in 0..width {
-                        y[(first + i) * hidden + head * width + d] = (0..seen)
-                            .map(|j| {
-                                weights[j] / total
-                                    * if mask.active() { f64::from(row.factor(j)) } else { 1.0 }
-                                    * at(2, j, d)
-                            })
-                            .sum();
-                    }
+                let at = |part: usize, t: usize, d: usize| qkv[part][t * hidden + head * width + d];
+                let score =
+                    |t: usize| (0..width).map(|d| at(0, token, d) * at(1, t, d)).sum::<f64>() / (width as f64).sqrt();
+                let powers: Vec<f64> = (first..end).map(|t| score(t).exp()).collect();
+                let total: f64 = powers.iter().sum();
+                let dropout = mask.row((row * heads + head) as u64);
+                let kept = |t: usize| if mask.active() { f64::from(dropout.factor(t - first)) } else { 1.0 };
+                for d in 0..width {
+                    y[row * hidden + head * width + d] =
+                        (first..end).map(|t| powers[t - first] / total * kept(t) * at(2, t, d)).sum();
                 }
             }
-            first += length;
         }
         y
+    }
+
+    /// Columns of a matrix with `stride` of them.
+    fn columns(x: &[f64], stride: usize, range: std::ops::Range<usize>) -> Vec<f64> {
+        x.chunks(stride).flat_map(|row| row[range.clone()].to_vec()).collect()
+    }
+
+    fn ends(lengths: impl Iterator<Item = usize>) -> Vec<i32> {
+        let mut ends = vec![0];
+        ends.extend(lengths.scan(0, |end, length| {
+            *end += length as i32;
+            Some(*end)
+        }));
+        ends
     }
 
     #[test]
@@ -98,21 +173,55 @@ mod tests {
             (vec![9, 20], 2, 5, 0.0, true),
             (vec![300, 3], 1, 32, 0.1, false),
         ] {
-            let tokens: usize = lengths.iter().sum();
-            let mut ends = vec![0i32];
-            ends.extend(lengths.iter().scan(0, |end, l| {
-                *end += *l as i32;
-                Some(*end)
-            }));
+            let (tokens, hidden) = (lengths.iter().sum(), heads * width);
+            let ends = ends(lengths.iter().copied());
             check_op(
                 &format!("attention {lengths:?} {heads}×{width} p={p} causal={causal}"),
-                &[&[tokens, 3 * heads * width]],
+                &[&[tokens, 3 * hidden]],
                 &[],
                 |pass, x, _| {
                     let ends = pass.device().tensor_i32(&ends, &[ends.len()]);
                     attention(pass, &x[0], &ends, heads, p, causal)
                 },
-                |x, _| oracle(&x[0], &lengths, heads, width, p, causal),
+                |x, _| {
+                    let [q, k, v] =
+                        [0, 1, 2].map(|part| columns(&x[0], 3 * hidden, part * hidden..(part + 1) * hidden));
+                    let all: Vec<usize> = (0..tokens).collect();
+                    oracle([&q, &k, &v], &lengths, heads, &all, Weights { p, causal })
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn attention_of_some_tokens_matches_its_oracle() {
+        // Sequences of which all tokens ask, some, the last alone, or none.
+        for (lengths, asking, heads, width, p) in [
+            (vec![4], vec![2], 1, 4, 0.0),
+            (vec![3, 40, 5, 18], vec![0, 1, 2, 3, 20, 42, 65], 2, 8, 0.0),
+            (vec![5, 33], vec![0, 5, 9, 10, 37], 3, 16, 0.25),
+            (vec![300, 20], (0..320).step_by(2).collect(), 1, 32, 0.1),
+        ] {
+            let (tokens, hidden): (usize, _) = (lengths.iter().sum(), heads * width);
+            let cu_seqlens = ends(lengths.iter().copied());
+            let before = |end: &i32| asking.iter().filter(|token| **token < *end as usize).count() as i32;
+            let asking_ends: Vec<i32> = cu_seqlens.iter().map(before).collect();
+            check_op(
+                &format!("attention of {asking:?} in {lengths:?} {heads}×{width} p={p}"),
+                &[&[asking.len(), hidden], &[tokens, 2 * hidden]],
+                &[],
+                |pass, x, _| {
+                    let ends = [&asking_ends, &cu_seqlens].map(|ends| pass.device().tensor_i32(ends, &[ends.len()]));
+                    attention_of(pass, [&x[0], &x[1]], [&ends[0], &ends[1]], heads, p)
+                },
+                |x, _| {
+                    let [k, v] = [0, 1].map(|part| columns(&x[1], 2 * hidden, part * hidden..(part + 1) * hidden));
+                    let mut q = vec![0.0; tokens * hidden];
+                    for (row, token) in x[0].chunks(hidden).zip(&asking) {
+                        q[token * hidden..(token + 1) * hidden].copy_from_slice(row);
+                    }
+                    oracle([&q, &k, &v], &lengths, heads, &asking, Weights { p, causal: false })
+                },
             );
         }
     }
