@@ -223,6 +223,14 @@ impl Bert {
     }
 }
 
+#[cfg(test)]
+impl Bert {
+    /// As the left-to-right ablation (Devlin et al. 2019, section 5.1).
+    pub(crate) fn see_earlier_tokens_alone(&mut self) {
+        self.layers.iter_mut().for_each(|layer| layer.causal = true);
+    }
+}
+
 impl Layer {
     /// Post-norm, as Vaswani et al. 2017 section 3.1: LN(x + sublayer(x)), twice.
     fn apply(&self, pass: &mut Pass, config: &Config, batch: &Packed, x: &Var, asking: Option<&Asking>) -> Var {
@@ -245,10 +253,17 @@ impl Layer {
         let (heads, dropout) = (config.num_attention_heads, config.attention_probs_dropout_prob as f32);
 
         // q, k, v = x·Wqᵀ + bq, x·Wkᵀ + bk, x·Wvᵀ + bv                                        [T, 3H]
-        let Some(Asking { tokens, ends }) = asking.filter(|_| !self.causal) else {
+        let of_all = |pass: &mut Pass| {
             let qkv = self.qkv.apply(pass, x, Activation::None);
-            return (x.clone(), ops::attention(pass, &qkv, &batch.cu_seqlens, heads, dropout, self.causal));
+            ops::attention(pass, &qkv, &batch.cu_seqlens, heads, dropout, self.causal)
         };
+        let Some(Asking { tokens, ends }) = asking else {
+            return (x.clone(), of_all(pass));
+        };
+        if self.causal {
+            let attended = of_all(pass);
+            return (ops::take_rows(pass, x, tokens), ops::take_rows(pass, &attended, tokens));
+        }
         let asked = ops::take_rows(pass, x, tokens);
         let kv = self.key_value.apply(pass, x, Activation::None);
         let q = self.query.apply(pass, &asked, Activation::None);

@@ -417,10 +417,13 @@ mod tests {
     #[test]
     fn tokens_that_no_head_reads_change_nothing() {
         let device = device();
-        let model = Model::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
+        let mut model = Model::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
         // With next sentences each sequence's first token is read; without, the second sequence has none.
         let one = Batch { mlm_rows: vec![2], mlm_labels: vec![11], nsp_labels: vec![], ..batch() };
-        for batch in [batch(), one] {
+        for (batch, causal) in [(batch(), false), (one, false), (batch(), true)] {
+            if causal {
+                model.bert.see_earlier_tokens_alone();
+            }
             let scale = LossScale::mean(&batch);
             let [found, expected] = [false, true].map(|whole| {
                 let mut gradients = Gradients::zeros_like(&model.params);

@@ -41,17 +41,28 @@ impl<'a> Head<'a> {
 
     /// The first `count` of the sequence's keys.
     fn k(&self, count: usize) -> Mat<'a> {
-        self.of_tokens(1, count)
+        self.of_tokens(count, self.key_column())
     }
 
     /// The first `count` of the sequence's values.
     fn v(&self, count: usize) -> Mat<'a> {
-        self.of_tokens(0, count)
+        self.of_tokens(count, self.value_column())
     }
 
-    fn of_tokens(&self, from_last: usize, count: usize) -> Mat<'a> {
+    fn of_tokens(&self, count: usize, column: usize) -> Mat<'a> {
         let rows = self.tokens.start..self.tokens.start + count;
-        mat_part(&self.inputs.tokens, rows, self.token_columns(from_last))
+        mat_part(&self.inputs.tokens, rows, column..column + self.width)
+    }
+
+    /// The first of the head's columns among the tokens' keys.
+    fn key_column(&self) -> usize {
+        self.value_column() - self.inputs.hidden()
+    }
+
+    /// The first of the head's columns among the tokens' values, which are the last.
+    fn value_column(&self) -> usize {
+        let (_, columns) = self.inputs.tokens.matrix("attention");
+        columns - self.inputs.hidden() + self.columns().start
     }
 
     /// Where rows of the sequence's queries lie in the batch.
@@ -59,16 +70,9 @@ impl<'a> Head<'a> {
         self.queries.start + rows.start..self.queries.start + rows.end
     }
 
-    /// The head's columns.
+    /// The head's columns among queries and outputs.
     fn columns(&self) -> Range<usize> {
         self.head * self.width..(self.head + 1) * self.width
-    }
-
-    /// The head's columns among the tokens': of the values (0), which are the last, or of the keys before them (1).
-    fn token_columns(&self, from_last: usize) -> Range<usize> {
-        let (_, columns) = self.inputs.tokens.matrix("attention");
-        let first = columns - (from_last + 1) * self.inputs.hidden();
-        first + self.columns().start..first + self.columns().end
     }
 
     fn scale(&self) -> f32 {
@@ -290,8 +294,8 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqueries: &
         product_serial(level, precision, ds, head.k(keys), &sink);
     }
     let (_, stride) = head.inputs.tokens.matrix("attention_back");
-    let of_keys_and_values = [1, 0].map(|from_last| head.token_columns(from_last).start);
-    for (first, sums) in of_keys_and_values.into_iter().zip(sums.slice::<f32>().chunks_exact((len * width).max(1))) {
+    let sums = sums.slice::<f32>().chunks_exact((len * width).max(1));
+    for (first, sums) in [head.key_column(), head.value_column()].into_iter().zip(sums) {
         for (row, sums) in sums.chunks_exact(width).enumerate() {
             let at = (head.tokens.start + row) * stride + first;
             // SAFETY: these columns of the sequence's rows belong to this task alone.
