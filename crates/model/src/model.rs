@@ -441,6 +441,20 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_without_a_word_to_tag_moves_nothing() {
+        let device = device();
+        let task = TaskHead::Tag { labels: 3, layers: 1 };
+        let model = Model::new(small(), Heads { task: Some(task), ..Heads::NONE }, &device, 1).unwrap();
+        let mut gradients = Gradients::zeros_like(&model.params);
+        let mut pass = Pass::recording(&device, &model.params, &mut gradients, DType::F32, None);
+        let logits = model.task_logits(&mut pass, &batch(), &[]).unwrap();
+        assert_eq!(logits.value().shape(), [0, 3]);
+        pass.seed_gradient(&logits, logits.value().clone());
+        pass.backward();
+        assert!(gradients.flat().iter().all(|&gradient| gradient == 0.0));
+    }
+
+    #[test]
     fn every_parameter_gets_a_gradient() {
         let device = device();
         let model = Model::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
