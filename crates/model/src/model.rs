@@ -253,6 +253,17 @@ impl Model {
         Outputs { hidden, pooled, mlm_logits, nsp_logits }
     }
 
+    /// Forward to the logits of the predicted tokens, `[M, V]`, alone; none without the head or a token to predict.
+    pub fn mlm_logits(&self, pass: &mut Pass, batch: &Batch) -> Option<Var> {
+        if !self.predicts(batch) {
+            return None;
+        }
+        let wanted = Wanted::new(batch.mlm_rows.clone(), &batch.cu_seqlens);
+        let last = self.encode(pass, batch, Some(&wanted), |_| ());
+        let rows = wanted.rows(pass.device(), &batch.mlm_rows);
+        self.bert.mlm_logits(pass, &self.config, &last, &rows)
+    }
+
     /// Forward to the last hidden state of each sequence's first token, `[S, H]`, and to the pooler's output, if there is one.
     pub fn firsts(&self, pass: &mut Pass, batch: &Batch) -> (Var, Option<Var>) {
         let wanted = Wanted::new(firsts(batch).to_vec(), &batch.cu_seqlens);

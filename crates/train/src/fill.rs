@@ -91,8 +91,7 @@ impl Filler {
             ids: ids.iter().map(|&id| id as i32).collect(),
         };
         let mut pass = Pass::inference(&self.device, &self.model.params, self.precision.dtype());
-        let outputs = self.model.outputs(&mut pass, &batch);
-        let logits = match outputs.mlm_logits {
+        let logits = match self.model.mlm_logits(&mut pass, &batch) {
             Some(logits) => logits.value().to_vec_f32(),
             None => Vec::new(), // `new` saw the head and there is a row: not reached
         };
