@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::ModelError;
 use crate::flops::{Work, useful_flops};
 use crate::heads::{Heads, TaskHead};
-use crate::wanted::{Asking, Wanted};
+use crate::wanted::{Asking, Wanted, indices};
 
 /// What a unit of each loss's sum weighs in the gradient. With 1 / (the step's predicted tokens) and
 /// 1 / (the step's sequences) over all micro-batches, accumulation equals the big batch.
@@ -203,13 +203,13 @@ impl Model {
         let last = self.encode(pass, batch, Some(&wanted), |_| ());
         if self.predicts(batch) {
             let rows = wanted.rows(&device, &batch.mlm_rows);
-            let labels = device.tensor_i32(&batch.mlm_labels, &[batch.mlm_labels.len()]);
+            let labels = indices(&device, &batch.mlm_labels);
             losses.mlm = self.bert.mlm_loss(pass, &self.config, &last, [&rows, &labels], scale.mlm).unwrap_or_default();
         }
         if self.tells_next(batch) {
             let first = ops::take_rows(pass, &last, &wanted.rows(&device, firsts(batch)));
             let pooled = self.bert.pool(pass, &first);
-            let labels = device.tensor_i32(&batch.nsp_labels, &[batch.nsp_labels.len()]);
+            let labels = indices(&device, &batch.nsp_labels);
             let logits = self.bert.nsp_logits(pass, pooled.as_ref());
             losses.nsp = logits.map(|logits| ops::class_loss(pass, &logits, &labels, scale.nsp));
         }
@@ -242,12 +242,9 @@ impl Model {
         let device = pass.device().clone();
         let mut hidden = Vec::new();
         let last = self.encode(pass, batch, None, |state| hidden.push(state.clone()));
-        let mlm_logits = self.predicts(batch).then(|| device.tensor_i32(&batch.mlm_rows, &[batch.mlm_rows.len()]));
+        let mlm_logits = self.predicts(batch).then(|| indices(&device, &batch.mlm_rows));
         let mlm_logits = mlm_logits.and_then(|rows| self.bert.mlm_logits(pass, &self.config, &last, &rows));
-        let pooled = self.heads.pooler.then(|| {
-            let firsts = device.tensor_i32(firsts(batch), &[firsts(batch).len()]);
-            ops::take_rows(pass, &last, &firsts)
-        });
+        let pooled = self.heads.pooler.then(|| ops::take_rows(pass, &last, &indices(&device, firsts(batch))));
         let pooled = pooled.and_then(|first| self.bert.pool(pass, &first));
         let nsp_logits = self.bert.nsp_logits(pass, pooled.as_ref());
         Outputs { hidden, pooled, mlm_logits, nsp_logits }
@@ -284,7 +281,7 @@ impl Model {
             TaskHead::Tag { layers, .. } if layers > 1 => {
                 let mut hidden = Vec::new();
                 self.encode(pass, batch, None, |state| hidden.push(state.clone()));
-                let rows = device.tensor_i32(rows, &[rows.len()]);
+                let rows = indices(&device, rows);
                 let states = hidden.iter().rev().take(layers).map(|state| ops::take_rows(pass, state, &rows));
                 let states: Vec<Var> = states.collect();
                 let features = ops::concat(pass, &states);
@@ -329,12 +326,11 @@ fn firsts(batch: &Batch) -> &[i32] {
 }
 
 fn upload(device: &Device, batch: &Batch) -> Packed {
-    let tensor = |values: &[i32]| device.tensor_i32(values, &[values.len()]);
     Packed {
-        ids: tensor(&batch.ids),
-        positions: tensor(&batch.positions),
-        segments: tensor(&batch.segments),
-        cu_seqlens: tensor(&batch.cu_seqlens),
+        ids: indices(device, &batch.ids),
+        positions: indices(device, &batch.positions),
+        segments: indices(device, &batch.segments),
+        cu_seqlens: indices(device, &batch.cu_seqlens),
     }
 }
 
@@ -413,7 +409,7 @@ mod tests {
     /// The loss by a pass that works out all of the last layer.
     fn whole_loss(model: &Model, pass: &mut Pass, batch: &Batch, scale: LossScale) -> Losses {
         let last = model.encode(pass, batch, None, |_| ());
-        let tensor = |values: &[i32]| device().tensor_i32(values, &[values.len()]);
+        let tensor = |values: &[i32]| indices(&device(), values);
         let [rows, labels] = [&batch.mlm_rows, &batch.mlm_labels].map(|values| tensor(values));
         let mlm = model.bert.mlm_loss(pass, &model.config, &last, [&rows, &labels], scale.mlm);
         let nsp = (!batch.nsp_labels.is_empty()).then(|| {

@@ -39,12 +39,15 @@ impl Wanted {
     /// Where some of them are among all of them, `[R]`: the rows of the last layer's output to read.
     pub(crate) fn rows(&self, device: &Device, tokens: &[i32]) -> Tensor {
         let place = |token: &i32| self.tokens.binary_search(token).expect("a token that is wanted") as i32;
-        let rows: Vec<i32> = tokens.iter().map(place).collect();
-        device.tensor_i32(&rows, &[rows.len()])
+        indices(device, &tokens.iter().map(place).collect::<Vec<i32>>())
     }
 
     pub(crate) fn upload(&self, device: &Device) -> Asking {
-        let [tokens, ends] = [&self.tokens, &self.ends].map(|values| device.tensor_i32(values, &[values.len()]));
-        Asking { tokens, ends }
+        Asking { tokens: indices(device, &self.tokens), ends: indices(device, &self.ends) }
     }
+}
+
+/// Places or labels on the device, one dimension.
+pub(crate) fn indices(device: &Device, values: &[i32]) -> Tensor {
+    device.tensor_i32(values, &[values.len()])
 }

@@ -84,7 +84,8 @@ impl Shape {
         work. Inference: 2·L(4h²+2hf) + 4·L·h·s FLOP per real token, with s = Σs²/Σs over the batch's lengths. \
         Training, forward and backward: three times that, and 6·p·(h²+hV) for the share p of tokens that is predicted \
         (0.15), less the last layer's work on outputs that nobody reads: all but the predicted tokens' and [CLS]'s. \
-        The machine's matrix peak is measured in the same run by multiplying matrices that stay in cache.\n\nExamples:\n  cloze bench train --layers 12 --hidden 768 --heads 12 --batch 16 --seq 128 --json\n  \
+        The machine's matrix peak is measured in the same run by multiplying matrices that stay in cache.\n\n\
+        Examples:\n  cloze bench train --layers 12 --hidden 768 --heads 12 --batch 16 --seq 128 --json\n  \
         cloze bench train --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128 --precision f32 --profile\n  \
         cloze bench infer --batch 8 --seq 512 --lengths uniform --threads 1"
 )]
