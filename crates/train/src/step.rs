@@ -384,11 +384,10 @@ mod tests {
         let mut window = Window::default();
         window.add(&outcome(3.0, 1, 1.0));
         window.add(&outcome(1.0, 3, 3.0));
-        let mut peak = 50.0;
-        let line = window.means(&mut peak, || unreachable!("25 FLOP/s of 50"));
+        let line = window.means(&mut 100.0, || unreachable!("25 FLOP/s of 100"));
         assert_eq!((line.mlm_loss, line.mlm_accuracy, line.loss), (1.0, 0.5, 1.0));
         assert_eq!((line.nsp_loss, line.grad_norm), (None, 2.0));
-        assert_eq!((line.tokens_per_s, line.share_of_peak), (50.0, 0.5));
+        assert_eq!((line.tokens_per_s, line.share_of_peak), (50.0, 0.25));
     }
 
     #[test]

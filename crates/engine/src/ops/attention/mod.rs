@@ -54,7 +54,9 @@ pub trait Attention {
 /// Attention within each sequence: `qkv` [T, 3H] holds queries, keys and values side by side, `cu_seqlens` [S + 1] the
 /// first token of each sequence and T; → [T, H]. `dropout` falls on the attention weights; `causal` hides later tokens.
 pub fn attention(pass: &mut Pass<'_>, qkv: &Var, cu_seqlens: &Tensor, heads: usize, dropout: f32, causal: bool) -> Var {
-    record(pass, qkv, None, cu_seqlens, heads, dropout, causal)
+    let mask = pass.dropout_site(dropout);
+    let (tokens, cu_seqlens) = (qkv.value().clone(), cu_seqlens.clone());
+    record(pass, Heads { tokens, cu_seqlens, queries: None, heads, mask, causal }, [qkv.slot(), None])
 }
 
 /// Attention of some tokens alone: `queries` [R, H] are theirs, sequence by sequence, and `ends` [S + 1] says how many there are
@@ -66,23 +68,15 @@ pub fn attention_of(
     heads: usize,
     dropout: f32,
 ) -> Var {
-    record(pass, kv, Some((queries, ends)), cu_seqlens, heads, dropout, false)
+    let mask = pass.dropout_site(dropout);
+    let slots = [kv.slot(), queries.slot()];
+    let (tokens, cu_seqlens) = (kv.value().clone(), cu_seqlens.clone());
+    let queries = Some([queries.value().clone(), ends.clone()]);
+    record(pass, Heads { tokens, cu_seqlens, queries, heads, mask, causal: false }, slots)
 }
 
-fn record(
-    pass: &mut Pass<'_>,
-    tokens: &Var,
-    queries: Option<(&Var, &Tensor)>,
-    cu_seqlens: &Tensor,
-    heads: usize,
-    dropout: f32,
-    causal: bool,
-) -> Var {
-    let mask = pass.dropout_site(dropout);
-    let (from, queries_from) = (tokens.slot(), queries.and_then(|(queries, _)| queries.slot()));
-    let queries = queries.map(|(queries, ends)| [queries.value().clone(), ends.clone()]);
-    let (tokens, cu_seqlens) = (tokens.value().clone(), cu_seqlens.clone());
-    let inputs = Heads { tokens, cu_seqlens, queries, heads, mask, causal };
+/// The op on the tape; the slots are those of tokens and queries.
+fn record(pass: &mut Pass<'_>, inputs: Heads, [from, queries_from]: [Option<usize>; 2]) -> Var {
     let (value, log_sums) = pass.device().backend().attention(&inputs);
     let (forward, backward) = costs(&inputs, &value);
     pass.costs(forward, backward);
@@ -128,8 +122,8 @@ mod tests {
         let (hidden, mask) = (qkv[0].len() / tokens, masked(1, weights.p));
         let width = hidden / heads;
         let mut y = vec![0.0; asking.len() * hidden];
+        let ends = ends(lengths.iter().copied());
         for (row, &token) in asking.iter().enumerate() {
-            let ends = ends(lengths.iter().copied());
             let of = ends.partition_point(|end| *end <= token as i32);
             let first = ends[of - 1] as usize;
             let end = if weights.causal { token + 1 } else { ends[of] as usize };
