@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use cloze::sample_corpus;
-use cloze_engine::Device;
+use cloze_engine::{DType, Device};
 use cloze_model::TaskHead;
 use cloze_tasks::Network;
 use serde_json::Value;
@@ -145,7 +145,7 @@ fn the_quickstart_ends_with_models_for_three_tasks() {
         for (score, folder) in [("pretrained", task.to_owned()), ("untrained", format!("{task}-untrained"))] {
             assert!(found[score].as_f64().is_some_and(|score| (0.0..=1.0).contains(&score)), "{found}");
             let model = path(&format!("finetuned/{folder}/model"));
-            let network = Network::open(Path::new(&model), Device::cpu(Some(1)).unwrap(), None).unwrap();
+            let network = Network::open(Path::new(&model), Device::cpu(Some(1)).unwrap(), DType::F32).unwrap();
             assert_eq!(network.head(Path::new(&model)).unwrap(), head);
         }
     }

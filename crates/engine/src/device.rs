@@ -12,8 +12,12 @@ pub trait BackendInfo: Send + Sync {
     fn threads(&self) -> usize;
     /// One line for logs: kind, instruction set, threads.
     fn describe(&self) -> String;
-    /// Whether it multiplies bf16 faster than f32.
-    fn prefers_bf16(&self) -> bool;
+    /// The name of the instruction set that computes.
+    fn instruction_set(&self) -> &'static str;
+    /// The type of activations with which it computes faster.
+    fn fastest_precision(&self) -> DType;
+    /// Why it computes as it does with activations of this type, in a few words.
+    fn explain(&self, dtype: DType) -> String;
     /// The measured peak of the matrix unit for operands of this type, in FLOP/s.
     fn matrix_peak(&self, dtype: DType) -> f64;
     /// How fast its memories are read.
@@ -53,13 +57,23 @@ impl std::fmt::Debug for Device {
 }
 
 impl Device {
-    /// The host's cores, all of them unless `threads` says how many; the instruction set is the best present or what
-    /// `CLOZE_CPU` (amx, avx512bf16, avx512, avx2, neon, portable) forces.
+    /// The host's cores, all of them unless `threads` says how many. The instruction set is what `CLOZE_CPU` (amx, avx512bf16,
+    /// avx512, avx2, neon, portable) forces, else the fastest one: where there is a choice, the first device of a process
+    /// measures it in some 20 ms.
     ///
     /// # Errors
     /// `CLOZE_CPU` names an unknown or absent level; `threads` is zero or absurd.
     pub fn cpu(threads: Option<usize>) -> Result<Device, EngineError> {
-        Ok(Device { backend: Arc::new(Cpu::new(threads)?) })
+        Ok(Device { backend: Arc::new(Cpu::new(threads, None)?) })
+    }
+
+    /// As [`cpu`](Self::cpu), at a given instruction set unless `CLOZE_CPU` forces another: results depend on it in their last
+    /// bits.
+    ///
+    /// # Errors
+    /// As `cpu`; also an `instruction_set` that is unknown or absent.
+    pub fn cpu_at(threads: Option<usize>, instruction_set: &str) -> Result<Device, EngineError> {
+        Ok(Device { backend: Arc::new(Cpu::new(threads, Some(instruction_set))?) })
     }
 
     /// The host's cores at one instruction set, for checks of all of them.
@@ -78,9 +92,20 @@ impl Device {
         self.backend.describe()
     }
 
-    /// The type of activations that is fastest here: bf16 where the hardware multiplies it, else f32.
+    /// The name of the instruction set that computes, as [`cpu_at`](Self::cpu_at) takes it.
+    pub fn instruction_set(&self) -> &'static str {
+        self.backend.instruction_set()
+    }
+
+    /// The type of activations that is fastest here: bf16 where the hardware multiplies it faster than f32, by measurement; else
+    /// f32.
     pub fn fastest_precision(&self) -> DType {
-        if self.backend.prefers_bf16() { DType::BF16 } else { DType::F32 }
+        self.backend.fastest_precision()
+    }
+
+    /// Why this instruction set, and what it means for activations of this type: a few words for people.
+    pub fn explain(&self, dtype: DType) -> String {
+        self.backend.explain(dtype)
     }
 
     /// The matrix unit's peak for operands of this type in FLOP/s, measured now (some 50 ms).

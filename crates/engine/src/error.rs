@@ -5,15 +5,19 @@ use thiserror::Error;
 /// An engine error that a user can cause and mend. Shape mismatches are bugs and panic instead.
 #[derive(Debug, Error)]
 pub enum EngineError {
-    /// `CLOZE_CPU` holds a word that names no level.
-    #[error("CLOZE_CPU={found}: expected one of amx, avx512bf16, avx512, avx2, neon, portable")]
+    /// A word that names no level.
+    #[error("{place}{found}: expected one of amx, avx512bf16, avx512, avx2, neon, portable")]
     UnknownLevel {
+        /// What stands before the word in the message: `CLOZE_CPU=`, or what else asked for the level.
+        place: &'static str,
         /// The word found.
         found: String,
     },
-    /// `CLOZE_CPU` asks for an instruction set that this machine lacks.
-    #[error("CLOZE_CPU={wanted}: this CPU offers {available} at most; unset CLOZE_CPU or choose that")]
+    /// An instruction set that this machine lacks.
+    #[error("{place}{wanted}: this CPU offers {available} at most; choose that, or leave it out to take the fastest")]
     UnavailableLevel {
+        /// As above.
+        place: &'static str,
         /// The level asked for.
         wanted: &'static str,
         /// The best level present.

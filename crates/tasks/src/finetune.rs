@@ -23,6 +23,7 @@ use cloze_engine::ops::LossSum;
 use cloze_model::{Adopted, Config, Heads, Model};
 use cloze_text::Tokenizer;
 use cloze_train::checkpoint;
+use cloze_train::pretrain::run_device;
 use cloze_train::recipe::Optimizer;
 use cloze_train::run::{RunFolder, RunLog, replace_file};
 use cloze_train::schedule::Curve;
@@ -101,6 +102,8 @@ pub struct StartNews {
     pub cut_rows: usize,
     /// Tensors of the head that were drawn, tensors of the checkpoint that were left aside.
     pub adopted: Adopted,
+    /// The device in words, with the type of activations and the reason for both.
+    pub machine: String,
 }
 
 /// A step's figures.
@@ -223,13 +226,23 @@ impl<'a, T: Task> Run<'a, T> {
 
         let folder = RunFolder::new(asked.out);
         let (mut lock, mut newest) = (None, None);
+        let mut settled = (*settings).clone();
+        let mut device = (*device).clone();
         if asked.resume {
-            check_settings(&folder, settings)?;
+            let began = check_settings(&folder, settings)?;
             data.check(asked.out)?;
             lock = Some(folder.lock()?);
             checkpoint::remove_stale(&folder)?;
             newest = checkpoint::list(&folder)?.pop();
+            // A run that is resumed computes as it began.
+            settled = Settings { precision: began.precision, ..settled };
+            if began.instruction_set.as_deref().is_some_and(|began| began != device.instruction_set()) {
+                device = run_device(Some(device.threads()), None, began.instruction_set.as_deref())?;
+            }
         }
+        settled.precision = settled.precision.resolved(&device);
+        settled.instruction_set = Some(device.instruction_set().to_owned());
+        let device = &device;
         let mut adopted = Adopted::default();
         let (mut model, moments, state) = match newest {
             Some((_, path)) => {
@@ -266,7 +279,7 @@ impl<'a, T: Task> Run<'a, T> {
             clip_norm: settings.clip_norm,
             ..Optimizer::default()
         };
-        let precision = settings.precision.map_or_else(|| device.fastest_precision(), |precision| precision.dtype());
+        let precision = settled.precision.dtype(device);
         let class_weights = class_weights(&settings.class_weights, &examples, &model)?;
         let mut learner = Learner::new(model, device, precision, &optimizer, settings.seed);
         learner.recompute = settings.recompute;
@@ -278,7 +291,7 @@ impl<'a, T: Task> Run<'a, T> {
         if !asked.resume {
             folder.create()?;
             data.write(asked.out)?;
-            replace_file(&settings_file(asked.out), settings.to_toml().as_bytes())?;
+            replace_file(&settings_file(asked.out), settled.to_toml().as_bytes())?;
         }
         let lock = lock.map_or_else(|| folder.lock(), Ok)?;
         let log = RunLog::open(&folder, state.step)?;
@@ -301,7 +314,10 @@ impl<'a, T: Task> Run<'a, T> {
     }
 
     fn announce(&mut self, cut_rows: usize, adopted: Adopted) -> Result<(), TaskError> {
+        let device = self.learner.device();
+        let precision = self.learner.precision();
         let start = StartNews {
+            machine: format!("{}, {} ({})", device.describe(), precision.name(), device.explain(precision)),
             step: self.state.step,
             steps: self.steps(),
             examples: self.examples.len(),
@@ -309,7 +325,6 @@ impl<'a, T: Task> Run<'a, T> {
             cut_rows,
             adopted,
         };
-        let device = self.learner.device();
         self.log.append(&json!({
             "kind": "start",
             "step": start.step,
@@ -320,7 +335,8 @@ impl<'a, T: Task> Run<'a, T> {
             "cut_rows": cut_rows,
             "parameters": self.learner.model.parameter_count(),
             "machine": device.describe(),
-            "precision": self.learner.precision().name(),
+            "precision": precision.name(),
+            "reason": device.explain(precision),
             "threads": device.threads(),
             "version": env!("CARGO_PKG_VERSION"),
         }))?;
@@ -560,8 +576,8 @@ pub fn began_with(run: &Path) -> Result<Settings, TaskError> {
     toml::from_str(&text).map_err(|e| TaskError::File { path, problem: e.to_string() })
 }
 
-/// A run is resumed with the settings that it began with.
-fn check_settings(folder: &RunFolder, settings: &Settings) -> Result<(), TaskError> {
+/// A run is resumed with the settings that it began with; returns them.
+fn check_settings(folder: &RunFolder, settings: &Settings) -> Result<Settings, TaskError> {
     let path = settings_file(folder.root());
     if !path.is_file() {
         let problem = "no fine-tuning to resume here (no finetune.toml); start it without --resume".to_owned();
@@ -571,11 +587,12 @@ fn check_settings(folder: &RunFolder, settings: &Settings) -> Result<(), TaskErr
         let problem = "this fine-tuning has run to its end; choose another --out".to_owned();
         return Err(TaskError::Folder { path: folder.root().to_owned(), problem });
     }
-    if !began_with(folder.root())?.leads_where(settings) {
+    let began = began_with(folder.root())?;
+    if !began.leads_where(settings) {
         let problem = "the run began with other settings; give the same again, or choose another --out".to_owned();
         return Err(TaskError::File { path, problem });
     }
-    Ok(())
+    Ok(began)
 }
 
 /// Fails unless the run in a folder began with the rows that are asked for, read and scored alike.

@@ -43,12 +43,11 @@ impl Network {
     ///
     /// # Errors
     /// A folder that cannot be read, a tokenizer larger than the model's vocabulary.
-    pub fn open(dir: &Path, device: Device, precision: Option<DType>) -> Result<Network, TaskError> {
+    pub fn open(dir: &Path, device: Device, precision: DType) -> Result<Network, TaskError> {
         let mut model = Model::load(dir, &device)?;
         model.params.keep_copies();
         let tokenizer = Tokenizer::open(dir)?;
         cloze_train::checkpoint::check_vocabulary(dir, &tokenizer, &model)?;
-        let precision = precision.unwrap_or_else(|| device.fastest_precision());
         Ok(Network { model, tokenizer, device, precision })
     }
 

@@ -46,9 +46,11 @@ pub struct Settings {
     pub patience: Option<u32>,
     /// Seed of the head's first weights, the order of the rows and the dropout.
     pub seed: u64,
-    /// Type of the activations; the machine's fastest if none.
+    /// Type of the activations. A run's folder holds the type that `auto` stood for.
+    pub precision: Precision,
+    /// The instruction set that the run began with, as `CLOZE_CPU` names it: results depend on it in their last bits.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub precision: Option<Precision>,
+    pub instruction_set: Option<String>,
     /// Whether layers' activations are computed again in the backward pass instead of being kept.
     pub recompute: bool,
     /// Steps between checkpoints to resume from, beside those at evaluations.
@@ -89,7 +91,8 @@ impl Default for Settings {
             evals_per_epoch: 1,
             patience: None,
             seed: 1,
-            precision: None,
+            precision: Precision::Auto,
+            instruction_set: None,
             recompute: false,
             checkpoint_every: None,
         }
@@ -135,11 +138,19 @@ impl Settings {
         Ok(())
     }
 
-    /// Whether a run with these settings ends with the weights of one with the others: all but the checkpoints and what is
-    /// computed again are the same.
+    /// Whether a run with these settings ends with the weights of one with the others: all but the checkpoints, what is computed
+    /// again and what is left to the machine are the same.
     pub fn leads_where(&self, other: &Settings) -> bool {
-        let free = |settings: &Settings| Settings { checkpoint_every: None, recompute: false, ..settings.clone() };
-        free(self) == free(other)
+        let free = |settings: &Settings| Settings {
+            checkpoint_every: None,
+            recompute: false,
+            precision: Precision::Auto,
+            instruction_set: None,
+            ..settings.clone()
+        };
+        let types = [self.precision, other.precision];
+        let same_type = types[0] == types[1] || types.contains(&Precision::Auto);
+        same_type && free(self) == free(other)
     }
 
     /// The text of `finetune.toml`.

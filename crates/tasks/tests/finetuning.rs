@@ -12,7 +12,7 @@ use cloze_model::{Config, Heads, Model, TaskHead};
 use cloze_tasks::answer::{ExtractOptions, WindowOptions};
 use cloze_tasks::datasets::known::Metric;
 use cloze_tasks::datasets::squad::{Answer, Question};
-use cloze_tasks::finetune::{FineTuning, News, Outcome, finetune};
+use cloze_tasks::finetune::{FineTuning, News, Outcome, began_with, finetune};
 use cloze_tasks::tasks::answering::{self, Answering};
 use cloze_tasks::tasks::choose::{self, Choose};
 use cloze_tasks::tasks::classify::{self, Classify};
@@ -68,7 +68,7 @@ fn settings() -> Settings {
         batch: 8,
         lr: 2e-3,
         schedule: ScheduleKind::Constant,
-        precision: Some(Precision::F32),
+        precision: Precision::F32,
         ..Settings::default()
     }
 }
@@ -130,7 +130,7 @@ impl Bench {
     }
 
     fn network(&self, out: &str) -> Network {
-        Network::open(&self.path(out).join("model"), self.device.clone(), Some(DType::F32)).unwrap()
+        Network::open(&self.path(out).join("model"), self.device.clone(), DType::F32).unwrap()
     }
 }
 
@@ -507,6 +507,34 @@ fn a_score_that_is_no_number_is_resumed() {
     resumes_to_the_bit((task, rows), &[9]);
 }
 
+/// The type of activations is chosen when a run begins, and kept.
+#[test]
+fn a_resumed_run_keeps_the_precision_that_it_began_with() {
+    let bench = Bench::new(0.1);
+    let (task, rows) = classifier();
+    let rows: [&[classify::Row]; 2] = [&rows, &rows];
+    for precision in [Precision::F32, Precision::Bf16] {
+        let settings = Settings { epochs: 3, precision, ..settings() };
+        let [whole, halting] = ["whole", "halting"].map(|name| format!("{name}-{}", precision.name()));
+        bench.finish(&task, rows, &settings, &whole);
+        let stop = &mut |news: &News, stop: &AtomicBool| {
+            stop.store(matches!(news, News::Step(_)), Ordering::Relaxed);
+        };
+        assert!(!bench.run(&task, rows, &settings, &halting, false, stop).unwrap().finished);
+        // `auto` stands for one of the two here, but not for both.
+        let automatic = Settings { precision: Precision::Auto, ..settings };
+        assert!(bench.run(&task, rows, &automatic, &halting, true, &mut |_, _| ()).unwrap().finished);
+        let weights = |name: &str| fs::read(bench.path(name).join("model/model.safetensors")).unwrap();
+        assert!(weights(&whole) == weights(&halting), "{precision:?}");
+        let kept = began_with(&bench.path(&halting)).unwrap();
+        assert_eq!(kept.precision, precision);
+        assert_eq!(kept.instruction_set.as_deref(), Some(bench.device.instruction_set()));
+    }
+    let automatic = Settings { precision: Precision::Auto, epochs: 1, ..settings() };
+    bench.finish(&task, rows, &automatic, "automatic");
+    assert_eq!(began_with(&bench.path("automatic")).unwrap().precision, Precision::Auto.resolved(&bench.device));
+}
+
 #[test]
 fn only_the_same_run_is_resumed() {
     let bench = Bench::new(0.1);
@@ -537,6 +565,7 @@ fn only_the_same_run_is_resumed() {
         Settings { batch: 7, ..settings.clone() },
         Settings { seed: 2, ..settings.clone() },
         Settings { class_weights: ClassWeights::Balanced, ..settings.clone() },
+        Settings { precision: Precision::Bf16, ..settings.clone() },
     ] {
         let message = resume(all, &other, "run");
         assert!(message.contains("finetune.toml") && message.contains("other settings"), "{message}");

@@ -64,7 +64,7 @@ impl Default for EvaluateOptions {
             batch_sequences: 32,
             batches: None,
             masking: Masking::default(),
-            precision: Precision::Bf16,
+            precision: Precision::Auto,
             threads: None,
         }
     }
@@ -93,7 +93,7 @@ pub fn evaluate(
     let all = source.sequences_of(0).max(1);
     let most = batches.map_or(usize::MAX, |n| n as usize);
     for (done, batch) in (1..).zip(source.epoch_batches(0).take(most)) {
-        let mut pass = Pass::inference(device, &model.params, precision.dtype());
+        let mut pass = Pass::inference(device, &model.params, precision.dtype(device));
         let losses = model.loss(&mut pass, &batch, LossScale::mean(&batch));
         mlm += losses.mlm;
         nsp += losses.nsp.unwrap_or_default();

@@ -90,7 +90,7 @@ impl Filler {
             nsp_labels: Vec::new(),
             ids: ids.iter().map(|&id| id as i32).collect(),
         };
-        let mut pass = Pass::inference(&self.device, &self.model.params, self.precision.dtype());
+        let mut pass = Pass::inference(&self.device, &self.model.params, self.precision.dtype(&self.device));
         let logits = match self.model.mlm_logits(&mut pass, &batch) {
             Some(logits) => logits.value().to_vec_f32(),
             None => Vec::new(), // `new` saw the head and there is a row: not reached

@@ -14,7 +14,7 @@ use cloze_data::batch::{Batch, BatchSource};
 use cloze_data::prefetch::Prefetch;
 use cloze_data::shards::{Shards, Split};
 use cloze_data::{DataError, TokenTable};
-use cloze_engine::Device;
+use cloze_engine::{Device, EngineError};
 use cloze_model::{Adopted, Config, Heads, Model};
 use cloze_text::Tokenizer;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ use crate::TrainError;
 use crate::checkpoint;
 use crate::evaluate::{evaluate, held_out, require_tokenizer};
 use crate::progress::{News, StepNews};
-use crate::recipe::{Plan, Recipe};
+use crate::recipe::{Plan, Precision, Recipe};
 use crate::run::{EvalLine, EventLine, Line, RunFolder, RunLog, StartLine, TrainLine};
 use crate::schedule::Curve;
 use crate::step::{Learner, MOST_SKIPPED, Window, skipped};
@@ -96,7 +96,38 @@ pub fn pretrain(
     for path in std::iter::once(&mut recipe.data).chain(&mut recipe.model.init) {
         *path = std::path::absolute(&*path).map_err(|e| TrainError::io("find", path, e))?;
     }
-    Run::open(&recipe, out, resume, watch)?.train(stop)
+    let device = settle_device(&mut recipe, out, resume)?;
+    Run::open(&recipe, device, out, resume, watch)?.train(stop)
+}
+
+/// The device of a run. The recipe then says what was chosen for it: a run that is resumed computes as it began.
+fn settle_device(recipe: &mut Recipe, out: &Path, resume: bool) -> Result<Device, TrainError> {
+    let path = RunFolder::new(out).recipe();
+    let began = if resume && path.is_file() { Some(Recipe::open_unchecked(&path)?) } else { None };
+    let began_at = began.as_ref().and_then(|began| began.instruction_set.as_deref());
+    let device = run_device(recipe.threads, recipe.instruction_set.as_deref(), began_at)?;
+    if let (Precision::Auto, Some(began)) = (recipe.precision, began) {
+        recipe.precision = began.precision;
+    }
+    recipe.precision = recipe.precision.resolved(&device);
+    recipe.instruction_set = Some(device.instruction_set().to_owned());
+    Ok(device)
+}
+
+/// A device at the instruction set asked for; else at the one that a run began with, where this machine has it; else at the
+/// fastest. `CLOZE_CPU` comes first.
+///
+/// # Errors
+/// An instruction set asked for that is unknown, or that this machine lacks; a number of threads out of range.
+pub fn run_device(threads: Option<usize>, asked: Option<&str>, began: Option<&str>) -> Result<Device, EngineError> {
+    match (asked, began) {
+        (Some(name), _) => Device::cpu_at(threads, name),
+        (None, Some(name)) => match Device::cpu_at(threads, name) {
+            Err(EngineError::UnavailableLevel { .. }) => Device::cpu(threads),
+            device => device,
+        },
+        (None, None) => Device::cpu(threads),
+    }
 }
 
 /// A run in progress.
@@ -125,11 +156,11 @@ impl<'a> Run<'a> {
     /// Everything up to the first step. What can be found wrong is found before the run's folder is touched.
     fn open(
         recipe: &'a Recipe,
+        device: Device,
         out: &Path,
         resume: bool,
         watch: &'a mut dyn FnMut(&News),
     ) -> Result<Run<'a>, TrainError> {
-        let device = Device::cpu(recipe.threads)?;
         let shards = Shards::open(&recipe.data)?;
         let tokenizer = Tokenizer::open(&shards.tokenizer_dir())?;
         shards.check_tokenizer(&tokenizer.fingerprint())?;
@@ -151,7 +182,7 @@ impl<'a> Run<'a> {
             checkpoint::remove_stale(&folder)?;
             newest = checkpoint::list(&folder)?.pop();
         }
-        let precision = recipe.precision.dtype();
+        let precision = recipe.precision.dtype(&device);
         let learner = |mut model: Model| {
             rest_what_is_not_trained(&mut model, recipe);
             let mut learner = Learner::new(model, &device, precision, &recipe.optimizer, recipe.seed);
@@ -220,6 +251,7 @@ impl<'a> Run<'a> {
             step: self.state.step,
             machine: device.describe(),
             precision: self.recipe.precision.name().to_owned(),
+            reason: device.explain(self.learner.precision()),
             threads: device.threads(),
             peak_gflops: self.peak / 1e9,
             parameters: self.learner.model.parameter_count(),
@@ -317,7 +349,7 @@ impl<'a> Run<'a> {
 
     fn figures(&mut self, lr: f64) -> TrainLine {
         let device = self.learner.device();
-        let means = self.state.window.means(&mut self.peak, || device.matrix_peak(self.recipe.precision.dtype()));
+        let means = self.state.window.means(&mut self.peak, || device.matrix_peak(self.learner.precision()));
         TrainLine {
             step: self.state.step,
             tokens: self.state.tokens,

@@ -42,6 +42,9 @@ pub struct StartLine {
     pub machine: String,
     /// `bf16` or `f32`.
     pub precision: String,
+    /// Why this instruction set and this type, in words.
+    #[serde(default)]
+    pub reason: String,
     /// Threads that compute.
     pub threads: usize,
     /// The device's measured matrix peak at this precision, in GFLOP/s.
@@ -183,7 +186,8 @@ impl RunFolder {
             let began = Recipe::open_unchecked(&path)?;
             let may_change = |key: &String| {
                 let section = key.split('.').next().unwrap_or_default();
-                ["data", "threads", "recompute", "steps", "minutes", "eval", "checkpoint", "log"].contains(&section)
+                ["data", "threads", "instruction_set", "recompute", "steps", "minutes", "eval", "checkpoint", "log"]
+                    .contains(&section)
             };
             let (changed, forbidden): (Vec<String>, Vec<String>) =
                 recipe.differences(&began).into_iter().partition(may_change);

@@ -121,6 +121,50 @@ fn resuming_is_bit_exact() {
     }
 }
 
+/// `precision = "auto"` and the instruction set are chosen when a run begins, and kept: another choice would change its numbers.
+#[test]
+fn a_resumed_run_keeps_the_precision_and_instruction_set_that_it_began_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = make_shards(dir.path(), 0);
+    let automatic = recipe(&shards, &["precision=auto"]);
+    let kept = |out: &Path| Recipe::open_unchecked(&out.join("recipe.toml")).unwrap();
+
+    let out = dir.path().join("auto");
+    run_until(&automatic, &out, false, 1);
+    let device = Device::cpu(None).unwrap();
+    assert_eq!(kept(&out).precision, Precision::Auto.resolved(&device));
+    assert_ne!(kept(&out).precision, Precision::Auto);
+    assert_eq!(kept(&out).instruction_set.as_deref(), Some(device.instruction_set()));
+
+    // One of the two types is not what `auto` stands for here, and no machine finds `portable` the fastest.
+    for began_with in ["precision=f32", "precision=bf16"] {
+        let asked = recipe(&shards, &[began_with, "instruction_set=portable"]);
+        let [whole, parts] = ["whole", "parts"].map(|name| dir.path().join(format!("{name}-{began_with}")));
+        run(&asked, &whole, false).unwrap();
+        run_until(&asked, &parts, false, 3);
+        run(&automatic, &parts, true).unwrap();
+        assert_same_files(&whole.join("model"), &parts.join("model"));
+        assert_eq!(kept(&parts), kept(&whole));
+    }
+
+    // On a machine without the instruction set that it began with a run goes on with another, and says so.
+    let elsewhere = if cfg!(target_arch = "x86_64") { "neon" } else { "avx2" };
+    let text = fs::read_to_string(out.join("recipe.toml")).unwrap();
+    let here = format!("instruction_set = \"{}\"", device.instruction_set());
+    assert!(text.contains(&here), "{text}");
+    fs::write(out.join("recipe.toml"), text.replace(&here, &format!("instruction_set = \"{elsewhere}\""))).unwrap();
+    run(&automatic, &out, true).unwrap();
+    assert_eq!(kept(&out).instruction_set.as_deref(), Some(device.instruction_set()));
+    let lines = read_metrics(&out.join("metrics.jsonl")).unwrap();
+    assert!(lines.iter().any(|line| matches!(line, Line::Event(event) if event.message.contains("instruction_set"))));
+    // Asked for by the user, it is an error, unless `CLOZE_CPU` comes first.
+    if std::env::var_os("CLOZE_CPU").is_none_or(|word| word.is_empty()) {
+        let refused = run(&recipe(&shards, &[&format!("instruction_set={elsewhere}")]), &dir.path().join("no"), false);
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains(elsewhere), "{refused}");
+    }
+}
+
 #[test]
 fn a_longer_run_may_follow_but_not_another_one() {
     let dir = tempfile::tempdir().unwrap();

@@ -9,10 +9,9 @@ use cloze_tasks::embed::pooling::Pool;
 use cloze_tasks::embed::texts::{Text, Texts};
 use cloze_tasks::embed::vectors::{Format, Vectors, Writer};
 use cloze_tasks::embed::{Embedder, Options, PoolChoice, Summary};
-use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
-use super::evaluate::Type;
+use super::precision::Type;
 use crate::format;
 use crate::terminal::{Progress, Terminal};
 
@@ -75,7 +74,7 @@ pub struct VectorArguments {
     #[arg(long, value_name = "N", value_parser = crate::positive)]
     max_len: Option<usize>,
 
-    /// Type of the activations; bf16 is faster where the machine multiplies it, and changes the third digit
+    /// Type of the activations; bf16 is faster where the CPU has products for it, and changes the third digit
     #[arg(long, value_enum, default_value_t = Type::F32)]
     precision: Type,
 }
@@ -122,8 +121,9 @@ impl VectorArguments {
             normalize: self.normalize,
             max_len: self.max_len,
         };
-        let precision = Precision::from(self.precision).dtype();
-        let embedder = Embedder::open(&self.model, Device::cpu(terminal.threads)?, Some(precision), &options)?;
+        let device = Device::cpu(terminal.threads)?;
+        let precision = self.precision.settle(&device, terminal).dtype(&device);
+        let embedder = Embedder::open(&self.model, device, precision, &options)?;
         embedder.notes.iter().for_each(|note| terminal.note(note));
         Ok(embedder)
     }

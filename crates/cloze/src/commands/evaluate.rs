@@ -7,10 +7,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use cloze_data::masking::Masking;
+use cloze_engine::Device;
 use cloze_train::evaluate::{EvaluateOptions, Evaluation, evaluate_folder};
-use cloze_train::recipe::Precision;
 use serde_json::json;
 
+use super::precision::Type;
 use super::tasks::{self, Kind};
 use crate::format;
 use crate::terminal::Terminal;
@@ -73,28 +74,12 @@ pub struct Arguments {
     whole_word: bool,
 
     /// Type of the activations
-    #[arg(long, value_enum, default_value_t = Type::Bf16)]
+    #[arg(long, value_enum, default_value_t = Type::Auto)]
     precision: Type,
 
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
-}
-
-/// A type of activations as the command line names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Type {
-    F32,
-    Bf16,
-}
-
-impl From<Type> for Precision {
-    fn from(name: Type) -> Precision {
-        match name {
-            Type::F32 => Precision::F32,
-            Type::Bf16 => Precision::Bf16,
-        }
-    }
 }
 
 pub fn run(subject: &Subject, terminal: &Terminal) -> Result<()> {
@@ -112,7 +97,7 @@ pub fn run(subject: &Subject, terminal: &Terminal) -> Result<()> {
         batch_sequences: arguments.batch,
         batches: arguments.batches,
         masking: Masking { rate: arguments.rate, whole_word: arguments.whole_word, ..Masking::default() },
-        precision: arguments.precision.into(),
+        precision: arguments.precision.settle(&Device::cpu(terminal.threads)?, terminal),
         threads: terminal.threads,
     };
     let bar = terminal.progress_timed("evaluating");

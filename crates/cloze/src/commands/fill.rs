@@ -4,10 +4,11 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use cloze_engine::Device;
 use cloze_train::fill::{Candidate, Filler};
 use serde_json::json;
 
-use super::evaluate::Type;
+use super::precision::Type;
 use crate::terminal::Terminal;
 
 /// `cloze fill --model DIR TEXT…`
@@ -37,7 +38,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    let filler = Filler::open(&arguments.model, arguments.precision.into(), terminal.threads)?;
+    let precision = arguments.precision.settle(&Device::cpu(terminal.threads)?, terminal);
+    let filler = Filler::open(&arguments.model, precision, terminal.threads)?;
     if !arguments.texts.is_empty() {
         for text in &arguments.texts {
             show(&filler, text, arguments, terminal)?;

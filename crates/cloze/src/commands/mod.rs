@@ -6,6 +6,7 @@ mod embed;
 mod evaluate;
 mod fill;
 mod inspect;
+mod precision;
 mod prepare;
 mod pretrain;
 mod quickstart;

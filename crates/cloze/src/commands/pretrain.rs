@@ -108,9 +108,10 @@ pub fn pretrain_with_bar(
 fn tell(bar: &Progress, news: &News) {
     match news {
         News::Start(start) => bar.note(&format!(
-            "{}, {}: {} parameters, {} tokens of text{}",
+            "{}, {} ({}): {} parameters, {} tokens of text{}",
             start.machine,
             start.precision,
+            start.reason,
             format::count(start.parameters as u64),
             format::short(start.corpus_tokens as f64),
             if start.step > 0 { format!(", going on after step {}", format::count(start.step)) } else { String::new() },

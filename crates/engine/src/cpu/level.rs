@@ -1,4 +1,5 @@
-//! The CPU's instruction sets: what this machine has, what the user forces, and how a body gets compiled for one of them.
+//! The CPU's instruction sets: what this machine has, and how a body gets compiled for one of them. Which one computes is
+//! chosen in `choice`.
 //!
 //! Rust compiles a function for an instruction set only where it carries `#[target_feature]`, and inlines into it only code
 //! that is `#[inline(always)]`. So an element-wise body is written once as a [`Vectorized`] value whose `call` is inlined into
@@ -40,27 +41,20 @@ impl Level {
         *BEST.get_or_init(best)
     }
 
-    /// The level that the variable `CLOZE_CPU` names (`amx`, `avx512bf16`, `avx512`, `avx2`, `neon`,
-    /// `portable`), or the best one where it is unset.
+    /// The level that a word names: `amx`, `avx512bf16`, `avx512`, `avx2`, `neon` or `portable`. `place` says in errors where
+    /// the word stands.
     ///
     /// # Errors
-    /// The word is unknown, or names a level that this machine lacks.
-    pub fn from_env() -> Result<Level, EngineError> {
-        match std::env::var_os("CLOZE_CPU") {
-            None => Ok(Level::detect()),
-            Some(word) => Level::forced(&word.to_string_lossy(), Level::detect()),
-        }
-    }
-
-    fn forced(word: &str, best: Level) -> Result<Level, EngineError> {
+    /// The word is unknown, or names a level above `best`, the machine's.
+    pub fn named(word: &str, place: &'static str, best: Level) -> Result<Level, EngineError> {
         let wanted = Level::ALL
             .into_iter()
             .find(|level| level.name() == word)
-            .ok_or_else(|| EngineError::UnknownLevel { found: word.to_owned() })?;
+            .ok_or_else(|| EngineError::UnknownLevel { place, found: word.to_owned() })?;
         if wanted <= best {
             Ok(wanted)
         } else {
-            Err(EngineError::UnavailableLevel { wanted: wanted.name(), available: best.name() })
+            Err(EngineError::UnavailableLevel { place, wanted: wanted.name(), available: best.name() })
         }
     }
 
@@ -450,20 +444,20 @@ mod tests {
 
     #[test]
     fn a_forced_level_is_taken_or_refused_by_name() {
-        assert_eq!(Level::forced("avx2", Level::Amx).unwrap(), Level::Avx2);
-        assert_eq!(Level::forced("portable", Level::Portable).unwrap(), Level::Portable);
-        let unknown = Level::forced("avx1024", Level::Amx).unwrap_err().to_string();
+        assert_eq!(Level::named("avx2", "CLOZE_CPU=", Level::Amx).unwrap(), Level::Avx2);
+        assert_eq!(Level::named("portable", "CLOZE_CPU=", Level::Portable).unwrap(), Level::Portable);
+        let unknown = Level::named("avx1024", "CLOZE_CPU=", Level::Amx).unwrap_err().to_string();
         assert!(unknown.contains("avx1024") && unknown.contains("portable"), "{unknown}");
-        let lacking = Level::forced("amx", Level::Avx2).unwrap_err().to_string();
+        let lacking = Level::named("amx", "CLOZE_CPU=", Level::Avx2).unwrap_err().to_string();
         assert!(lacking.contains("amx") && lacking.contains("avx2"), "{lacking}");
     }
 
     #[test]
     fn a_level_of_another_processor_is_refused() {
-        assert_eq!(Level::forced("neon", Level::Neon).unwrap(), Level::Neon);
-        assert_eq!(Level::forced("portable", Level::Neon).unwrap(), Level::Portable);
+        assert_eq!(Level::named("neon", "CLOZE_CPU=", Level::Neon).unwrap(), Level::Neon);
+        assert_eq!(Level::named("portable", "CLOZE_CPU=", Level::Neon).unwrap(), Level::Portable);
         for (wanted, best) in [("neon", Level::Amx), ("neon", Level::Portable), ("avx2", Level::Neon)] {
-            let lacking = Level::forced(wanted, best).unwrap_err().to_string();
+            let lacking = Level::named(wanted, "CLOZE_CPU=", best).unwrap_err().to_string();
             assert!(lacking.contains(wanted) && lacking.contains(best.name()), "{lacking}");
         }
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod bandwidth;
 pub(crate) mod buffer;
+pub(crate) mod choice;
 pub mod gemm;
 pub(crate) mod lanes;
 pub mod level;
@@ -14,6 +15,7 @@ pub(crate) mod tiles;
 use crate::device::{Backend, BackendInfo};
 use crate::{DType, EngineError, Tensor};
 use bandwidth::Bandwidths;
+use choice::Choice;
 use gemm::{Mat, Precision, Slice};
 use level::Level;
 use pool::Pool;
@@ -22,23 +24,30 @@ use std::ops::Range;
 /// All cores of one host.
 pub(crate) struct Cpu {
     pub(crate) level: Level,
+    choice: Choice,
     pub(crate) pool: Pool,
 }
 
 impl Cpu {
     const MOST_THREADS: usize = 1024;
 
-    pub(crate) fn new(threads: Option<usize>) -> Result<Cpu, EngineError> {
+    /// `level` names the instruction set; without it `CLOZE_CPU` does, or measurement.
+    pub(crate) fn new(threads: Option<usize>, level: Option<&str>) -> Result<Cpu, EngineError> {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let threads = threads.unwrap_or(cores);
         if threads == 0 || threads > Self::MOST_THREADS {
             return Err(EngineError::Threads { found: threads, most: Self::MOST_THREADS });
         }
-        Ok(Cpu::at_level(Level::from_env()?, threads))
+        Ok(Cpu::of(Choice::make(level)?, threads))
     }
 
+    fn of(choice: Choice, threads: usize) -> Cpu {
+        Cpu { level: choice.level, choice, pool: Pool::new(threads) }
+    }
+
+    #[cfg(test)]
     pub(crate) fn at_level(level: Level, threads: usize) -> Cpu {
-        Cpu { level, pool: Pool::new(threads) }
+        Cpu::of(Choice::of(level), threads)
     }
 
     /// Runs `body` over `0..rows` cut into blocks of `block` rows; the cut does not depend on the threads.
@@ -85,8 +94,16 @@ impl BackendInfo for Cpu {
         format!("CPU, {}, {} threads", self.level.name(), self.pool.threads())
     }
 
-    fn prefers_bf16(&self) -> bool {
-        self.level >= Level::Avx512BF16
+    fn instruction_set(&self) -> &'static str {
+        self.level.name()
+    }
+
+    fn fastest_precision(&self) -> DType {
+        self.choice.precision()
+    }
+
+    fn explain(&self, dtype: DType) -> String {
+        self.choice.explain(dtype)
     }
 
     fn matrix_peak(&self, dtype: DType) -> f64 {

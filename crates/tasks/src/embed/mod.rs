@@ -103,12 +103,7 @@ impl Embedder {
     /// # Errors
     /// Those of [`Network::open`]; a layer or a pooler that the model lacks; a length that does not fit its positions; with
     /// [`PoolChoice::Auto`], a sentence-transformers folder that asks for what is not known here.
-    pub fn open(
-        dir: &Path,
-        device: Device,
-        precision: Option<DType>,
-        options: &Options,
-    ) -> Result<Embedder, TaskError> {
+    pub fn open(dir: &Path, device: Device, precision: DType, options: &Options) -> Result<Embedder, TaskError> {
         let said = folder::read(dir)?;
         let model_dir = said.as_ref().map_or(dir.to_owned(), |said| dir.join(&said.model));
         let network = Network::open(&model_dir, device, precision)?;

@@ -27,7 +27,7 @@ fn folder(files: &[(&str, Value)]) -> tempfile::TempDir {
 }
 
 fn open(dir: &Path, options: &Options) -> Result<Embedder, TaskError> {
-    Embedder::open(dir, Device::cpu(Some(2)).unwrap(), Some(DType::F32), options)
+    Embedder::open(dir, Device::cpu(Some(2)).unwrap(), DType::F32, options)
 }
 
 fn of(pool: Pool, layers: &[i64]) -> Options {

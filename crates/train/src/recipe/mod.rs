@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use cloze_data::batch::{BatchOptions, BatchSize};
 use cloze_data::masking::Masking;
+use cloze_engine::{DType, Device};
 use cloze_model::HiddenAct;
 use serde::{Deserialize, Serialize};
 
@@ -32,8 +33,13 @@ pub struct Recipe {
     /// Length of the run on the clock: schedule and phases then follow elapsed time / minutes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub minutes: Option<f64>,
-    /// Type of the activations and of the matrices' compute copies; weights and moments are always f32.
+    /// Type of the activations and of the matrices' compute copies; weights and moments are always f32. A run's folder holds the
+    /// type that `auto` stood for.
     pub precision: Precision,
+    /// The CPU's instruction set, as `CLOZE_CPU` names it; the fastest by measurement if absent. A run's folder holds the one that
+    /// it began with: results depend on it in their last bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instruction_set: Option<String>,
     /// CPU threads; all of them if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
@@ -62,25 +68,34 @@ pub struct Recipe {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// bfloat16 activations and compute copies, f32 accumulation and master weights.
+    /// The faster of the two on the device, by measurement.
     #[default]
+    Auto,
+    /// bfloat16 activations and compute copies, f32 accumulation and master weights.
     Bf16,
     /// f32 everywhere.
     F32,
 }
 
 impl Precision {
-    /// The engine's type.
-    pub fn dtype(self) -> cloze_engine::DType {
+    /// The engine's type on a device.
+    pub fn dtype(self, device: &Device) -> DType {
         match self {
-            Precision::Bf16 => cloze_engine::DType::BF16,
-            Precision::F32 => cloze_engine::DType::F32,
+            Precision::Auto => device.fastest_precision(),
+            Precision::Bf16 => DType::BF16,
+            Precision::F32 => DType::F32,
         }
     }
 
-    /// `"bf16"` or `"f32"`.
+    /// What it stands for on a device: not `auto`.
+    pub fn resolved(self, device: &Device) -> Precision {
+        if self.dtype(device) == DType::BF16 { Precision::Bf16 } else { Precision::F32 }
+    }
+
+    /// `"auto"`, `"bf16"` or `"f32"`.
     pub fn name(self) -> &'static str {
         match self {
+            Precision::Auto => "auto",
             Precision::Bf16 => "bf16",
             Precision::F32 => "f32",
         }

@@ -11,8 +11,10 @@ use cloze_engine::{
     AdamW, Bandwidths, Cost, DType, Device, DropoutKey, Gradients, Moments, Pass, Profile, StepSettings, adamw_step,
 };
 use cloze_model::{Config, Heads, LossScale, Model, Work as Passes};
+use cloze_train::recipe::Precision;
 use serde_json::{Map, Value, json};
 
+use crate::commands::precision::Type;
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -56,8 +58,8 @@ struct Shape {
     lengths: Lengths,
 
     /// Type of activations and of the matrices' compute copies
-    #[arg(long, value_enum, default_value_t = Precision::Bf16)]
-    precision: Precision,
+    #[arg(long, value_enum, default_value_t = Type::Auto)]
+    precision: Type,
 
     /// Compute layers' activations again in the backward pass instead of keeping them
     #[arg(long)]
@@ -112,21 +114,6 @@ enum Lengths {
     Uniform,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Precision {
-    F32,
-    Bf16,
-}
-
-impl Precision {
-    fn dtype(self) -> DType {
-        match self {
-            Precision::F32 => DType::F32,
-            Precision::Bf16 => DType::BF16,
-        }
-    }
-}
-
 /// Steps run before measuring: pages are touched, caches warm, clocks up.
 const WARM_UP: usize = 2;
 /// The share of tokens predicted in training.
@@ -149,7 +136,7 @@ pub fn run(work: &Work, terminal: &Terminal) -> Result<()> {
         writeln!(out, "{}", measured.json(if training { "train" } else { "infer" }, shape, *steps))?;
         return Ok(());
     }
-    write_figures(&mut out, &measured, shape)?;
+    write_figures(&mut out, &measured)?;
     write_profile(&mut out, &measured)?;
     Ok(())
 }
@@ -163,6 +150,9 @@ struct Measured {
     ms: f64,
     /// The device in words, and its threads.
     machine: String,
+    /// The type of activations, and why it and the instruction set were taken.
+    dtype: DType,
+    reason: String,
     threads: usize,
     parameters: usize,
     sequences: usize,
@@ -183,7 +173,7 @@ fn measure(
     watch: &mut dyn FnMut(usize, &str),
 ) -> Result<Measured> {
     let device = Device::cpu(threads)?;
-    let dtype = shape.precision.dtype();
+    let dtype = Precision::from(shape.precision).dtype(&device);
     let config = Config {
         vocab_size: shape.vocab,
         hidden_size: shape.hidden,
@@ -233,6 +223,8 @@ fn measure(
         peak_gflops: peak / 1e9,
         ms: median * 1e3,
         machine: bench.device.describe(),
+        dtype,
+        reason: bench.device.explain(dtype),
         threads: bench.device.threads(),
         parameters: bench.model.parameter_count(),
         sequences: bench.batch.sequences(),
@@ -243,15 +235,14 @@ fn measure(
     })
 }
 
-fn write_figures(out: &mut dyn Write, measured: &Measured, shape: &Shape) -> Result<()> {
-    writeln!(out, "{}", measured.machine)?;
+fn write_figures(out: &mut dyn Write, measured: &Measured) -> Result<()> {
+    writeln!(out, "{}, {} ({})", measured.machine, measured.dtype.name(), measured.reason)?;
     writeln!(
         out,
-        "{} parameters, {} sequences, {} real tokens, {}",
+        "{} parameters, {} sequences, {} real tokens",
         format::count(measured.parameters as u64),
         measured.sequences,
         format::count(measured.tokens as u64),
-        shape.precision.dtype().name(),
     )?;
     writeln!(
         out,
@@ -398,7 +389,8 @@ impl Measured {
             "batch": shape.batch,
             "seq": shape.seq,
             "lengths": if shape.lengths == Lengths::Full { "full" } else { "uniform" },
-            "precision": shape.precision.dtype().name(),
+            "precision": self.dtype.name(),
+            "reason": self.reason,
             "recompute": shape.recompute,
             "threads": self.threads,
             "steps": steps,
@@ -480,7 +472,7 @@ mod tests {
 
     fn shape(lengths: Lengths) -> Shape {
         let (layers, hidden, heads, vocab) = (1, 32, 2, 100);
-        Shape { layers, hidden, heads, batch: 40, seq: 64, lengths, precision: Precision::F32, recompute: false, vocab }
+        Shape { layers, hidden, heads, batch: 40, seq: 64, lengths, precision: Type::F32, recompute: false, vocab }
     }
 
     #[test]

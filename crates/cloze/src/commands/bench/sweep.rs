@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use cloze_engine::Device;
+use cloze_train::recipe::Precision;
 
 use super::{Measured, Shape, WARM_UP, measure};
 use crate::commands::check_out;
@@ -129,7 +130,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     );
     base.check(!infer)?;
     check_out(out)?;
-    let threads = Device::cpu(terminal.threads)?.threads();
+    let device = Device::cpu(terminal.threads)?;
+    let threads = device.threads();
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let csv = out.join("sweep.csv");
     let mut table = fs::File::create(&csv).with_context(|| format!("cannot write {}", csv.display()))?;
@@ -166,7 +168,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         base.heads,
         base.batch,
         base.seq,
-        base.precision.dtype().name(),
+        Precision::from(base.precision).dtype(&device).name(),
     );
     fs::write(&picture, svg(&title, &points)).with_context(|| format!("cannot write {}", picture.display()))?;
     if *json {
@@ -238,11 +240,13 @@ fn svg(title: &str, points: &[Point]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Lengths, Precision};
+    use super::super::Lengths;
     use super::*;
+    use crate::commands::precision::Type;
+    use cloze_engine::DType;
 
     fn base() -> Shape {
-        let (lengths, precision) = (Lengths::Full, Precision::F32);
+        let (lengths, precision) = (Lengths::Full, Type::F32);
         Shape { layers: 3, hidden: 192, heads: 4, batch: 6, seq: 48, lengths, precision, recompute: false, vocab: 100 }
     }
 
@@ -285,6 +289,8 @@ mod tests {
             peak_gflops: 100.0,
             ms: 3.5,
             machine: String::new(),
+            dtype: DType::F32,
+            reason: String::new(),
             threads: 2,
             parameters: 1,
             sequences: 6,

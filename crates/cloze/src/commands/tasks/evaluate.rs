@@ -11,7 +11,7 @@ use cloze_tasks::metrics::bootstrap::{Interval, bootstrap_all};
 use serde_json::{Value, json};
 
 use super::{DataArguments, FineTuned, ForTask, Kind, files_or_known, for_kind};
-use crate::commands::evaluate::Type;
+use crate::commands::precision::Type;
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -37,9 +37,9 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE.jsonl")]
     predictions: Option<PathBuf>,
 
-    /// Type of the activations [default: bf16 where the machine multiplies it, else f32]
-    #[arg(long, value_enum)]
-    precision: Option<Type>,
+    /// Type of the activations
+    #[arg(long, value_enum, default_value_t = Type::Auto)]
+    precision: Type,
 
     /// Print the result as one JSON object
     #[arg(long)]

@@ -18,7 +18,7 @@ use cloze_train::recipe::{OptimizerKind, ScheduleKind};
 use super::runs::{Common, Ended, Planned, run_all, run_one, summary, table};
 use super::{DataArguments, ForTask, Kind, config_of, files_or_known, for_kind, remembered};
 use crate::commands::INTERRUPTED;
-use crate::commands::evaluate::Type;
+use crate::commands::precision::Type;
 use crate::terminal::Terminal;
 
 /// `cloze finetune classify|regress|tag|answer|choose`
@@ -160,9 +160,9 @@ pub struct LearningArguments {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
-    /// Type of the activations [default: bf16 where the machine multiplies it, else f32]
-    #[arg(long, value_enum)]
-    precision: Option<Type>,
+    /// Type of the activations
+    #[arg(long, value_enum, default_value_t = Type::Auto)]
+    precision: Type,
 
     /// Compute layers again in the backward pass instead of keeping their activations
     #[arg(long)]
@@ -227,7 +227,8 @@ impl LearningArguments {
             evals_per_epoch: self.evals_per_epoch,
             patience: self.patience,
             seed: self.seed,
-            precision: self.precision.map(Into::into),
+            precision: self.precision.into(),
+            instruction_set: None,
             recompute: self.recompute,
             checkpoint_every: self.checkpoint_every,
         }

@@ -23,10 +23,9 @@ use cloze_tasks::tasks::choose::Choose;
 use cloze_tasks::tasks::classify::Classify;
 use cloze_tasks::tasks::regress::Regress;
 use cloze_tasks::tasks::tag::Tag;
-use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
-use super::evaluate::Type;
+use super::precision::Type;
 use crate::terminal::Terminal;
 
 /// A kind of task as the command line names it.
@@ -342,14 +341,15 @@ impl<T: FromFiles> FineTuned<T> {
         kind: Kind,
         model: &Path,
         read: &DataArguments,
-        precision: Option<Type>,
+        precision: Type,
         terminal: &Terminal,
     ) -> Result<FineTuned<T>> {
         if read.labels.is_some() {
             bail!("--labels: a fine-tuned model has its labels; those of {} are in its config.json", model.display());
         }
-        let precision = precision.map(|precision| Precision::from(precision).dtype());
-        let network = Network::open(model, Device::cpu(terminal.threads)?, precision)?;
+        let device = Device::cpu(terminal.threads)?;
+        let precision = precision.settle(&device, terminal).dtype(&device);
+        let network = Network::open(model, device, precision)?;
         let threads = network.device.threads();
         let options = Options { threads, ..read.options(kind, Some(&network.model.config))? };
         let task = T::of_model(&options, &network.model.config, network.head(model)?, model)?;

@@ -12,7 +12,7 @@ use cloze_tasks::{Network, TaskError};
 use serde_json::{Value, json};
 
 use super::{DataArguments, FineTuned, ForTask, Kind, for_kind};
-use crate::commands::evaluate::Type;
+use crate::commands::precision::Type;
 use crate::terminal::Terminal;
 
 /// Lines that are answered together at most, and rows of a file.
@@ -45,9 +45,9 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", default_value = "-")]
     input: PathBuf,
 
-    /// Type of the activations [default: bf16 where the machine multiplies it, else f32]
-    #[arg(long, value_enum)]
-    precision: Option<Type>,
+    /// Type of the activations
+    #[arg(long, value_enum, default_value_t = Type::Auto)]
+    precision: Type,
 
     #[command(flatten)]
     read: DataArguments,

@@ -213,6 +213,7 @@ fn train<T: Task>(
 fn tell(bar: &Progress, news: &News) {
     match news {
         News::Start(start) => {
+            bar.note(&start.machine);
             let going_on = if start.step > 0 { format!(", going on after step {}", start.step) } else { String::new() };
             bar.note(&format!(
                 "{} examples, {} tokens, {} steps{going_on}",

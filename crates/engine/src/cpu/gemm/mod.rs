@@ -30,6 +30,7 @@ use super::level::{Isa, Level};
 use super::pool::Pool;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use kernel::Rows;
+pub(crate) use peak::compare_peaks;
 pub use peak::peak;
 
 /// The elements of an operand.

@@ -10,6 +10,9 @@ use crate::cpu::pool::Pool;
 /// Slices of some 2 ms; the best one counts, since others may use the machine too.
 const SLICES: usize = 25;
 const SLICE: f64 = 2e-3;
+/// The same where levels are compared at the start of a process.
+const QUICK_SLICES: usize = 6;
+const QUICK_SLICE: f64 = 0.6e-3;
 
 /// The matrix peak in FLOP/s, all threads of the pool at work together: f32 multiply-adds, or bf16 products where `level`
 /// and `precision` allow. Takes some 50 ms.
@@ -27,49 +30,66 @@ pub fn peak(level: Level, pool: &Pool, precision: Precision) -> f64 {
     rates.into_inner().map_or(0.0, |rates| rates.iter().sum())
 }
 
-/// This thread's rate in FLOP/s.
-fn rate(level: Level, precision: Precision) -> f64 {
-    #[cfg(target_arch = "x86_64")]
-    if level == Level::Amx && precision == Precision::BF16 {
-        use crate::cpu::tiles::{Hardware, Tiles};
-        assert!(level <= Level::detect(), "the tiles' peak on a machine without");
-        // SAFETY: the machine has the tiles, as just asserted.
-        return unsafe {
-            Hardware::configure();
-            let rate = best(|rounds| {
-                Hardware::spin(rounds);
-                rounds * 4 * 16 * 16 * 32 * 2
-            });
-            Hardware::release();
-            rate
-        };
+/// One thread's peaks at several levels, in FLOP/s, measured in turn so that they can be compared. Takes some 5 ms a level.
+///
+/// # Panics
+/// The machine lacks a level.
+pub(crate) fn compare_peaks(levels: &[Level], precision: Precision) -> Vec<f64> {
+    let rounds: Vec<u64> =
+        levels.iter().map(|&level| rounds(QUICK_SLICE, &|rounds| work(level, precision, rounds))).collect();
+    let mut peaks = vec![0.0; levels.len()];
+    for _ in 0..QUICK_SLICES {
+        for ((&level, &rounds), peak) in levels.iter().zip(&rounds).zip(&mut peaks) {
+            *peak = f64::max(*peak, timed(rounds, &|rounds| work(level, precision, rounds)));
+        }
     }
-    #[cfg(target_arch = "x86_64")]
-    if level == Level::Avx512BF16 && precision == Precision::BF16 {
-        assert!(level <= Level::detect(), "the peak of bf16 dot products on a machine without");
-        // SAFETY: the machine has them, as just asserted.
-        return best(|rounds| unsafe { super::avx512::spin_bf16(rounds) });
-    }
-    let _ = precision;
-    best(|rounds| level.run(Spin(rounds)))
+    peaks
 }
 
-/// The best rate of many slices of `work(rounds)`, which returns its FLOPs.
-fn best(work: impl Fn(u64) -> u64) -> f64 {
+/// This thread's rate in FLOP/s.
+fn rate(level: Level, precision: Precision) -> f64 {
+    let work = |rounds| work(level, precision, rounds);
+    let rounds = rounds(SLICE, &work);
+    (0..SLICES).map(|_| timed(rounds, &work)).fold(0.0, f64::max)
+}
+
+/// How many rounds take at least half of so many seconds.
+fn rounds(seconds: f64, work: &dyn Fn(u64) -> u64) -> u64 {
     let mut rounds = 1000;
     while {
         let start = Instant::now();
         work(rounds);
-        start.elapsed().as_secs_f64() < SLICE / 2.0
+        start.elapsed().as_secs_f64() < seconds / 2.0
     } {
         rounds *= 2;
     }
-    (0..SLICES)
-        .map(|_| {
-            let start = Instant::now();
-            work(rounds) as f64 / start.elapsed().as_secs_f64()
-        })
-        .fold(0.0, f64::max)
+    rounds
+}
+
+/// The rate of some rounds in FLOP/s.
+fn timed(rounds: u64, work: &dyn Fn(u64) -> u64) -> f64 {
+    let start = Instant::now();
+    work(rounds) as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Multiplies for some rounds; returns the FLOPs.
+fn work(level: Level, precision: Precision, rounds: u64) -> u64 {
+    assert!(level <= Level::detect(), "the peak of {} on a machine without", level.name());
+    match (level, precision) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the machine has the tiles, as just asserted; they are configured first.
+        (Level::Amx, Precision::BF16) => unsafe {
+            use crate::cpu::tiles::{Hardware, Tiles};
+            Hardware::configure();
+            Hardware::spin(rounds);
+            Hardware::release();
+            rounds * 4 * 16 * 16 * 32 * 2
+        },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the machine has the level, as just asserted.
+        (Level::Avx512BF16, Precision::BF16) => unsafe { super::avx512::spin_bf16(rounds) },
+        _ => level.run(Spin(rounds)),
+    }
 }
 
 struct Spin(u64);

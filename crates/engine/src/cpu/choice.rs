@@ -1,0 +1,204 @@
+//! Which instruction set computes, and which type of activations is faster on it: found by measuring, once a process.
+//!
+//! The best instruction set of a CPU is not always its fastest: some Intel CPUs without AMX run the dot product of bf16 pairs
+//! at half the rate of f32 multiply-adds. There bf16 operands are multiplied in f32, which gives the same numbers.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use super::gemm::{Precision, compare_peaks};
+use super::level::Level;
+use crate::{DType, EngineError};
+
+/// A lesser instruction set, and f32, must be this much faster to be taken: measurements vary.
+const MARGIN: f64 = 1.1;
+
+/// An instruction set and the reason for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Choice {
+    pub level: Level,
+    reason: Reason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Reason {
+    /// `CLOZE_CPU` names it.
+    Variable,
+    /// The caller names it.
+    Caller,
+    /// There is nothing to compare it with.
+    Best,
+    /// It multiplies fastest; or nothing is faster by the margin.
+    Fastest,
+}
+
+impl Choice {
+    /// The level that `CLOZE_CPU` names; an empty variable counts as unset. Without it the level that `wanted` names, or else
+    /// the fastest one.
+    ///
+    /// # Errors
+    /// A word is unknown, or names a level that this machine lacks.
+    pub(crate) fn make(wanted: Option<&str>) -> Result<Choice, EngineError> {
+        let variable = std::env::var_os("CLOZE_CPU").filter(|word| !word.is_empty());
+        match (variable, wanted) {
+            (Some(word), _) => {
+                let level = Level::named(&word.to_string_lossy(), "CLOZE_CPU=", Level::detect())?;
+                Ok(Choice { level, reason: Reason::Variable })
+            }
+            (None, Some(word)) => {
+                let level = Level::named(word, "instruction set ", Level::detect())?;
+                Ok(Choice { level, reason: Reason::Caller })
+            }
+            (None, None) => Ok(Choice::fastest()),
+        }
+    }
+
+    /// The fastest level.
+    fn fastest() -> Choice {
+        match peaks() {
+            [] => Choice { level: Level::detect(), reason: Reason::Best },
+            peaks => Choice { level: fastest(peaks), reason: Reason::Fastest },
+        }
+    }
+
+    /// The level given, whatever the machine's others do.
+    #[cfg(test)]
+    pub(crate) fn of(level: Level) -> Choice {
+        Choice { level, reason: Reason::Caller }
+    }
+
+    /// The faster type of activations: bf16 if its products are faster than those of f32, else f32, which then has nothing to
+    /// convert.
+    pub(crate) fn precision(self) -> DType {
+        faster_type(self.level, peaks())
+    }
+
+    /// Why this level and this type of activations, in a few words.
+    pub(crate) fn explain(self, dtype: DType) -> String {
+        let mut why = match self.reason {
+            Reason::Variable => "CLOZE_CPU asks for this instruction set".to_owned(),
+            Reason::Caller => "the instruction set that was asked for".to_owned(),
+            Reason::Best => "the best instruction set of this CPU".to_owned(),
+            Reason::Fastest => "the fastest instruction set by measurement".to_owned(),
+        };
+        let peaks = peaks();
+        why += &match (peak_of(peaks, self.level), peak_of(peaks, Level::Avx512)) {
+            (Some(bf16), Some(f32)) if self.level > Level::Avx512 => {
+                format!("; a core multiplies {} GFLOP/s in bf16, {} in f32", Gflops(bf16), Gflops(f32))
+            }
+            _ => match slower_bf16(self.level, peaks) {
+                Some((level, bf16, f32)) => {
+                    let name = level.name();
+                    format!("; a core multiplies {} GFLOP/s in f32, {} in bf16 by {name}", Gflops(f32), Gflops(bf16))
+                }
+                None if dtype == DType::BF16 => "; it has no bf16 products: they are computed in f32".to_owned(),
+                None => "; it has no bf16 products".to_owned(),
+            },
+        };
+        why
+    }
+}
+
+/// FLOP/s as a number of GFLOP/s.
+struct Gflops(f64);
+
+impl fmt::Display for Gflops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.0}", self.0 / 1e9)
+    }
+}
+
+/// One thread's peaks for bf16 operands in FLOP/s, of the levels that could be the fastest; none where there is no choice. A
+/// level without bf16 products multiplies in f32, so its peak is that of f32 too. Measured at the first call, some 20 ms.
+fn peaks() -> &'static [(Level, f64)] {
+    static PEAKS: OnceLock<Vec<(Level, f64)>> = OnceLock::new();
+    PEAKS.get_or_init(|| {
+        let present = |level: &Level| *level >= Level::Avx2 && *level <= Level::detect();
+        let levels: Vec<Level> = Level::ALL.into_iter().filter(present).collect();
+        if levels.len() < 2 {
+            return Vec::new();
+        }
+        let peaks = compare_peaks(&levels, Precision::BF16);
+        levels.into_iter().zip(peaks).collect()
+    })
+}
+
+fn peak_of(peaks: &[(Level, f64)], level: Level) -> Option<f64> {
+    peaks.iter().find(|(of, _)| *of == level).map(|(_, peak)| *peak)
+}
+
+/// The best level, unless a lesser one is faster by the margin. `peaks` holds at least one, lesser levels first.
+fn fastest(peaks: &[(Level, f64)]) -> Level {
+    let mut chosen = peaks[peaks.len() - 1];
+    for &(level, peak) in peaks.iter().rev() {
+        if peak > MARGIN * chosen.1 {
+            chosen = (level, peak);
+        }
+    }
+    chosen.0
+}
+
+/// The faster type at a level.
+fn faster_type(level: Level, peaks: &[(Level, f64)]) -> DType {
+    let has_bf16_products = level >= Level::Avx512BF16;
+    match (peak_of(peaks, level), peak_of(peaks, Level::Avx512)) {
+        (Some(bf16), Some(f32)) if has_bf16_products && bf16 > MARGIN * f32 => DType::BF16,
+        _ => DType::F32,
+    }
+}
+
+/// The bf16 products that were passed over for a level without them: their level and peak, and the peak of f32.
+fn slower_bf16(level: Level, peaks: &[(Level, f64)]) -> Option<(Level, f64, f64)> {
+    let f32 = peak_of(peaks, level)?;
+    let (passed_over, bf16) =
+        *peaks.last().filter(|(best, _)| *best >= Level::Avx512BF16 && level < Level::Avx512BF16)?;
+    Some((passed_over, bf16, f32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use Level::{Amx, Avx2, Avx512, Avx512BF16};
+
+    /// Peaks of one core as they were measured on three kinds of CPU.
+    const SLOW_PAIRS: [(Level, f64); 3] = [(Avx2, 100e9), (Avx512, 179e9), (Avx512BF16, 93e9)];
+    const ZEN4: [(Level, f64); 3] = [(Avx2, 118e9), (Avx512, 118e9), (Avx512BF16, 236e9)];
+    const TILES: [(Level, f64); 4] = [(Avx2, 100e9), (Avx512, 210e9), (Avx512BF16, 400e9), (Amx, 3300e9)];
+
+    #[test]
+    fn slow_bf16_products_are_passed_over() {
+        assert_eq!((fastest(&SLOW_PAIRS), faster_type(Avx512, &SLOW_PAIRS)), (Avx512, DType::F32));
+        assert_eq!((fastest(&ZEN4), faster_type(Avx512BF16, &ZEN4)), (Avx512BF16, DType::BF16));
+        assert_eq!((fastest(&TILES), faster_type(Amx, &TILES)), (Amx, DType::BF16));
+        // Forced, the slow products are used for bf16, and f32 is still the faster type.
+        assert_eq!(faster_type(Avx512BF16, &SLOW_PAIRS), DType::F32);
+        assert_eq!(slower_bf16(Avx512, &SLOW_PAIRS), Some((Avx512BF16, 93e9, 179e9)));
+    }
+
+    #[test]
+    fn a_small_difference_does_not_pass_over_the_better_level() {
+        assert_eq!(fastest(&[(Avx2, 104e9), (Avx512, 100e9)]), Avx512);
+        assert_eq!(fastest(&[(Avx2, 120e9), (Avx512, 100e9)]), Avx2);
+        assert_eq!(faster_type(Avx512BF16, &[(Avx512, 100e9), (Avx512BF16, 104e9)]), DType::F32);
+    }
+
+    #[test]
+    fn what_is_chosen_here_is_explained() {
+        let choice = Choice::make(None).unwrap();
+        assert!(choice.level <= Level::detect());
+        let why = choice.explain(choice.precision());
+        assert!(why.contains("instruction set") && why.contains("bf16"), "{why}");
+        assert_eq!(Choice::make(None).unwrap(), choice, "a process chooses once");
+    }
+
+    #[test]
+    fn a_level_that_the_caller_names_is_taken_or_refused() {
+        if std::env::var_os("CLOZE_CPU").is_some_and(|word| !word.is_empty()) {
+            return; // The variable comes first.
+        }
+        assert_eq!(Choice::make(Some("portable")).unwrap().level, Level::Portable);
+        let unknown = Choice::make(Some("avx1024")).unwrap_err().to_string();
+        assert!(unknown.starts_with("instruction set avx1024"), "{unknown}");
+    }
+}
