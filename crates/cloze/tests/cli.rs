@@ -63,6 +63,7 @@ fn every_command_has_help_with_an_example() {
         &["bench", "train"],
         &["bench", "infer"],
         &["bench", "sweep"],
+        &["bench", "defaults"],
         &["report"],
     ];
     let overview = success(&["--help"]);
@@ -118,6 +119,7 @@ fn promised_flags_exist() {
         ),
         (
             &["bench", "sweep"],
+            &["bench", "defaults"],
             "--layers --hidden --heads --batch --seq --lengths --precision --threads --steps --infer --out --json",
         ),
         (&["quickstart"], "--out --json"),

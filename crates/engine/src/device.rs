@@ -2,6 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::cpu::bandwidth::Bandwidths;
+use crate::cpu::level::Level;
 use crate::ops;
 use crate::{DType, EngineError, Tensor};
 use std::sync::Arc;
@@ -78,7 +79,7 @@ impl Device {
 
     /// The host's cores at one instruction set, for checks of all of them.
     #[cfg(test)]
-    pub(crate) fn at_level(level: crate::cpu::level::Level, threads: usize) -> Device {
+    pub(crate) fn at_level(level: Level, threads: usize) -> Device {
         Device { backend: Arc::new(Cpu::at_level(level, threads)) }
     }
 
@@ -90,6 +91,12 @@ impl Device {
     /// One line for logs: kind, instruction set, threads.
     pub fn describe(&self) -> String {
         self.backend.describe()
+    }
+
+    /// The instruction sets of this CPU that [`cpu_at`](Self::cpu_at) takes, the best first.
+    pub fn instruction_sets() -> Vec<&'static str> {
+        let present = Level::ALL.into_iter().filter(|level| *level <= Level::detect());
+        present.rev().map(Level::name).collect()
     }
 
     /// The name of the instruction set that computes, as [`cpu_at`](Self::cpu_at) takes it.

@@ -1,5 +1,6 @@
 //! `cloze bench`: how fast this machine trains and infers.
 
+mod defaults;
 mod sweep;
 
 use std::io::Write;
@@ -28,6 +29,8 @@ pub enum Work {
     Infer(Arguments),
     /// Tokens/s over batch, length, width, depth and threads, as a table and a picture
     Sweep(sweep::Arguments),
+    /// Whether the default instruction set and precision are the fastest here
+    Defaults(defaults::Arguments),
 }
 
 /// The size of a model and of its batches.
@@ -124,12 +127,13 @@ pub fn run(work: &Work, terminal: &Terminal) -> Result<()> {
         Work::Train(arguments) => (arguments, true),
         Work::Infer(arguments) => (arguments, false),
         Work::Sweep(arguments) => return sweep::run(arguments, terminal),
+        Work::Defaults(arguments) => return defaults::run(arguments, terminal),
     };
     let Arguments { shape, steps, profile, json } = arguments;
     shape.check(training)?;
     let bar = terminal.progress("bench", Some((WARM_UP + steps) as u64));
-    let measured =
-        measure(shape, training, terminal.threads, *steps, *profile, &mut |step, what| bar.set(step as u64, what))?;
+    let device = Device::cpu(terminal.threads)?;
+    let measured = measure(shape, training, device, *steps, *profile, &mut |step, what| bar.set(step as u64, what))?;
     bar.finish();
     let mut out = std::io::stdout().lock();
     if *json {
@@ -150,6 +154,7 @@ struct Measured {
     ms: f64,
     /// The device in words, and its threads.
     machine: String,
+    instruction_set: &'static str,
     /// The type of activations, and why it and the instruction set were taken.
     dtype: DType,
     reason: String,
@@ -167,12 +172,11 @@ struct Measured {
 fn measure(
     shape: &Shape,
     training: bool,
-    threads: Option<usize>,
+    device: Device,
     steps: usize,
     profile: bool,
     watch: &mut dyn FnMut(usize, &str),
 ) -> Result<Measured> {
-    let device = Device::cpu(threads)?;
     let dtype = Precision::from(shape.precision).dtype(&device);
     let config = Config {
         vocab_size: shape.vocab,
@@ -223,6 +227,7 @@ fn measure(
         peak_gflops: peak / 1e9,
         ms: median * 1e3,
         machine: bench.device.describe(),
+        instruction_set: bench.device.instruction_set(),
         dtype,
         reason: bench.device.explain(dtype),
         threads: bench.device.threads(),

@@ -146,7 +146,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         let (shape, threads) = axis.moved(base, threads, value);
         let at = format!("{} {value}", axis.name());
         let mut watch = |step: usize, _: &str| bar.set((number * (WARM_UP + steps) + step) as u64, &at);
-        let measured = measure(&shape, !infer, Some(threads), *steps, false, &mut watch)?;
+        let measured = measure(&shape, !infer, Device::cpu(Some(threads))?, *steps, false, &mut watch)?;
         let line = csv_line(axis, value, &shape, &measured);
         writeln!(table, "{line}").with_context(|| format!("cannot write {}", csv.display()))?;
         if *json {
@@ -289,6 +289,7 @@ mod tests {
             peak_gflops: 100.0,
             ms: 3.5,
             machine: String::new(),
+            instruction_set: "avx2",
             dtype: DType::F32,
             reason: String::new(),
             threads: 2,
