@@ -2,7 +2,20 @@
 //!
 //! The parts, in the order in which data flows: [`text`] (vocabularies, text to ids), [`data`] (corpora, shards,
 //! masked sentence pairs), [`engine`] (tensors that learn), [`model`] (BERT itself), [`train`] (the loop, its optimizer,
-//! checkpoints), [`tasks`] (fine-tuning, predictions, scores) and [`convert`] (other programs' formats). [`sample_corpus`] is the text of the quickstart.
+//! checkpoints), [`tasks`] (fine-tuning, predictions, scores) and [`convert`] (other programs' formats). [`sample_corpus`] is the
+//! text of the quickstart.
+//!
+//! The likeliest tokens for a mask:
+//!
+//! ```no_run
+//! use cloze::train::{fill::Filler, recipe::Precision};
+//!
+//! let filler = Filler::open("runs/mini/model".as_ref(), Precision::F32, None)?;
+//! for candidate in &filler.fill("The capital of France is [MASK].", 3)?[0] {
+//!     println!("{:.3} {}", candidate.probability, candidate.token);
+//! }
+//! # Ok::<(), cloze::train::TrainError>(())
+//! ```
 #![deny(missing_docs)]
 
 pub use cloze_convert as convert;
