@@ -272,6 +272,17 @@ pub fn mark_best(folder: &RunFolder, step: u64) -> Result<(), TrainError> {
     made.and_then(|()| fs::rename(&aside, folder.best())).map_err(|e| TrainError::io("write", &folder.best(), e))
 }
 
+/// The checkpoint that `best` points at; none if nothing is marked or the checkpoint is gone.
+pub fn best(folder: &RunFolder) -> Option<PathBuf> {
+    let link = folder.best();
+    if link.is_dir() {
+        return Some(link);
+    }
+    // Where links need a privilege, a file that holds the path.
+    let target = fs::read_to_string(&link).ok()?;
+    Some(folder.root().join(target.trim())).filter(|path| path.is_dir())
+}
+
 /// A checkpoint, loaded and verified.
 pub struct Loaded<S> {
     /// The model.

@@ -10,7 +10,7 @@ use cloze_model::Model;
 use cloze_text::{Tokenizer, carry_settings};
 use serde_json::json;
 
-use super::check_out;
+use super::{check_out, model};
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -54,15 +54,16 @@ enum To {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let source = model::find_source(&arguments.source, terminal)?;
     match arguments.to {
-        To::Folder => to_folder(arguments, terminal),
-        To::Onnx => to_onnx(arguments, terminal),
+        To::Folder => to_folder(&source, arguments, terminal),
+        To::Onnx => to_onnx(&source, arguments, terminal),
     }
 }
 
-fn to_folder(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+fn to_folder(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let bar = terminal.progress("converting", None);
-    let done = cloze_convert::convert(&arguments.source, &arguments.out, &mut |stage| bar.set(0, stage))?;
+    let done = cloze_convert::convert(source, &arguments.out, &mut |stage| bar.set(0, stage))?;
     bar.finish();
     let mut out = std::io::stdout().lock();
     if arguments.json {
@@ -97,8 +98,8 @@ fn to_folder(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     Ok(())
 }
 
-fn to_onnx(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    let (source, out) = (&arguments.source, &arguments.out);
+fn to_onnx(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let out = &arguments.out;
     if !["model.safetensors", "model.safetensors.index.json"].iter().any(|file| source.join(file).is_file()) {
         bail!(
             "{}: expected a model folder with model.safetensors; convert it to one first: cloze convert {} --out DIR",

@@ -11,6 +11,7 @@ use cloze_tasks::embed::vectors::{Format, Vectors, Writer};
 use cloze_tasks::embed::{Embedder, Options, PoolChoice, Summary};
 use serde_json::{Value, json};
 
+use super::model::ModelArguments;
 use super::precision::Type;
 use crate::format;
 use crate::terminal::{Progress, Terminal};
@@ -54,9 +55,8 @@ pub struct Arguments {
 /// How a model turns texts into vectors: the options of all commands that do.
 #[derive(Debug, clap::Args)]
 pub struct VectorArguments {
-    /// Model folder, checkpoint or sentence-transformers folder
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArguments,
 
     /// How a text's tokens become one vector
     #[arg(long, value_enum, default_value_t = PoolName::Auto)]
@@ -121,9 +121,10 @@ impl VectorArguments {
             normalize: self.normalize,
             max_len: self.max_len,
         };
+        let model = self.model.find(terminal)?;
         let device = Device::cpu(terminal.threads)?;
         let precision = self.precision.settle(&device, terminal).dtype(&device);
-        let embedder = Embedder::open(&self.model, device, precision, &options)?;
+        let embedder = Embedder::open(&model, device, precision, &options)?;
         embedder.notes.iter().for_each(|note| terminal.note(note));
         Ok(embedder)
     }
@@ -131,7 +132,7 @@ impl VectorArguments {
     /// What a result says of the vectors it is from.
     pub fn describe(&self, embedder: &Embedder) -> Value {
         json!({
-            "model": self.model,
+            "model": self.model.named,
             "pooling": embedder.pooling.to_string(),
             "max_len": embedder.max_len,
             "width": embedder.width(),

@@ -11,6 +11,7 @@ use cloze_engine::Device;
 use cloze_train::evaluate::{EvaluateOptions, Evaluation, evaluate_folder};
 use serde_json::json;
 
+use super::model::ModelArguments;
 use super::precision::Type;
 use super::tasks::{self, Kind};
 use crate::format;
@@ -45,9 +46,8 @@ pub enum Subject {
         cloze evaluate pretrain --model runs/mini/best --data shards --seq-len 512 --precision f32 --json"
 )]
 pub struct Arguments {
-    /// Model folder or checkpoint
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArguments,
 
     /// Shards made by `cloze prepare` with the model's tokenizer
     #[arg(long, value_name = "SHARDS")]
@@ -92,6 +92,7 @@ pub fn run(subject: &Subject, terminal: &Terminal) -> Result<()> {
         Subject::Choose(arguments) => return tasks::evaluate::run(Kind::Choose, arguments, terminal),
         Subject::Retrieval(arguments) => return retrieval::run(arguments, terminal),
     };
+    let model = arguments.model.find(terminal)?;
     let options = EvaluateOptions {
         seq_len: arguments.seq_len,
         batch_sequences: arguments.batch,
@@ -101,15 +102,14 @@ pub fn run(subject: &Subject, terminal: &Terminal) -> Result<()> {
         threads: terminal.threads,
     };
     let bar = terminal.progress_timed("evaluating");
-    let evaluation = evaluate_folder(&arguments.model, &arguments.data, &options, |share| {
-        bar.set_share(share, "held-out documents")
-    })?;
+    let evaluation =
+        evaluate_folder(&model, &arguments.data, &options, |share| bar.set_share(share, "held-out documents"))?;
     let seconds = bar.seconds();
     bar.finish();
     let mut out = std::io::stdout().lock();
     if arguments.json {
         let mut line = json!(evaluation);
-        line["model"] = json!(arguments.model);
+        line["model"] = json!(arguments.model.named);
         line["data"] = json!(arguments.data);
         line["seconds"] = json!(seconds);
         line["peak_rss_bytes"] = json!(format::peak_memory());

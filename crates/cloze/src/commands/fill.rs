@@ -1,13 +1,13 @@
 //! `cloze fill`: text with [MASK]s → the likeliest tokens.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use cloze_engine::Device;
 use cloze_train::fill::{Candidate, Filler};
 use serde_json::json;
 
+use super::model::ModelArguments;
 use super::precision::Type;
 use crate::terminal::Terminal;
 
@@ -16,9 +16,8 @@ use crate::terminal::Terminal;
 #[command(after_help = "Examples:\n  cloze fill --model runs/mini/model \"The capital of France is [MASK].\"\n  \
         cloze fill --model runs/mini/model --top 10 --json < lines.txt")]
 pub struct Arguments {
-    /// Model folder or checkpoint
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArguments,
 
     /// Texts with at least one [MASK] each [default: the lines of standard input]
     #[arg(value_name = "TEXT")]
@@ -38,8 +37,9 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let model = arguments.model.find(terminal)?;
     let precision = arguments.precision.settle(&Device::cpu(terminal.threads)?, terminal);
-    let filler = Filler::open(&arguments.model, precision, terminal.threads)?;
+    let filler = Filler::open(&model, precision, terminal.threads)?;
     if !arguments.texts.is_empty() {
         for text in &arguments.texts {
             show(&filler, text, arguments, terminal)?;

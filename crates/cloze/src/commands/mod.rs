@@ -6,6 +6,7 @@ mod embed;
 mod evaluate;
 mod fill;
 mod inspect;
+mod model;
 mod precision;
 mod prepare;
 mod pretrain;

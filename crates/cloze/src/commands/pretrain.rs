@@ -11,7 +11,7 @@ use cloze_train::pretrain::{Outcome, pretrain};
 use cloze_train::progress::{News, StepNews};
 use serde_json::json;
 
-use super::INTERRUPTED;
+use super::{INTERRUPTED, model};
 use crate::format;
 use crate::terminal::{Progress, Terminal};
 
@@ -53,6 +53,14 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let mut recipe = Recipe::open(&arguments.recipe, &arguments.overrides)?;
     if terminal.threads.is_some() {
         recipe.threads = terminal.threads;
+    }
+    if let Some(init) = &mut recipe.model.init {
+        match model::find(init, terminal) {
+            Ok(folder) => *init = folder,
+            // A run that goes on has weights of its own: what it began with may be gone.
+            Err(_) if arguments.resume => {}
+            Err(error) => return Err(error),
+        }
     }
     let out = match &arguments.out {
         Some(out) => out.clone(),

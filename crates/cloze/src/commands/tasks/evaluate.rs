@@ -11,6 +11,7 @@ use cloze_tasks::metrics::bootstrap::{Interval, bootstrap_all};
 use serde_json::{Value, json};
 
 use super::{DataArguments, FineTuned, ForTask, Kind, files_or_known, for_kind};
+use crate::commands::model::ModelArguments;
 use crate::commands::precision::Type;
 use crate::format;
 use crate::terminal::Terminal;
@@ -21,9 +22,8 @@ use crate::terminal::Terminal;
         cloze evaluate classify --task mrpc --model runs/mrpc/model --data glue/MRPC/dev.tsv --bootstrap 1000\n  \
         cloze evaluate answer --model runs/qa/model --data dev-v1.1.json --predictions answers.jsonl")]
 pub struct Arguments {
-    /// Fine-tuned model
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArguments,
 
     /// Labelled files; or, with --task, the folder of its official files
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
@@ -65,6 +65,7 @@ impl ForTask for Evaluate<'_> {
     fn run<T: FromFiles>(self) -> Result<()> {
         let Evaluate { kind, arguments, terminal } = self;
         let Arguments { model, read, precision, .. } = arguments;
+        let model = &model.find(terminal)?;
         let FineTuned { network, task, options } = FineTuned::<T>::open(kind, model, read, *precision, terminal)?;
         let files = match &arguments.data[..] {
             [folder] if folder.is_dir() => files_or_known(&[], Some(folder), options.known.as_ref(), Split::Dev)?,
@@ -102,7 +103,7 @@ impl ForTask for Evaluate<'_> {
         if arguments.json {
             let mut line = judged.scores.to_json();
             line["loss"] = json!(judged.loss);
-            line["model"] = json!(arguments.model);
+            line["model"] = json!(arguments.model.named);
             line["data"] = json!(arguments.data);
             line["seconds"] = json!(seconds);
             line["rows_per_s"] = json!(rows.len() as f64 / seconds.max(f64::MIN_POSITIVE));

@@ -18,6 +18,7 @@ use cloze_train::recipe::{OptimizerKind, ScheduleKind};
 use super::runs::{Common, Ended, Planned, run_all, run_one, summary, table};
 use super::{DataArguments, ForTask, Kind, config_of, files_or_known, for_kind, remembered};
 use crate::commands::INTERRUPTED;
+use crate::commands::model;
 use crate::commands::precision::Type;
 use crate::terminal::Terminal;
 
@@ -41,7 +42,7 @@ pub struct Arguments {
     #[arg(value_enum, value_name = "TASK")]
     pub kind: Option<Kind>,
 
-    /// Model folder or checkpoint to start from
+    /// Model folder, checkpoint or run folder to start from
     #[arg(long, value_name = "DIR", required_unless_present = "recipe")]
     pub model: Option<PathBuf>,
 
@@ -265,6 +266,7 @@ pub fn learn(
         }
         options.layers = layers;
     }
+    let model = &model::find(model, terminal)?;
     let stop = cloze_train::interrupt::watch()?;
     for_kind(kind, Learn { kind, arguments, model, out, options, plan, stop: &stop, terminal })
 }

@@ -12,6 +12,7 @@ use cloze_tasks::{Network, TaskError};
 use serde_json::{Value, json};
 
 use super::{DataArguments, FineTuned, ForTask, Kind, for_kind};
+use crate::commands::model::ModelArguments;
 use crate::commands::precision::Type;
 use crate::terminal::Terminal;
 
@@ -37,9 +38,8 @@ pub struct Arguments {
     #[arg(value_enum, value_name = "TASK")]
     kind: Kind,
 
-    /// Fine-tuned model
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArguments,
 
     /// File of rows; `-`: the lines of standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
@@ -68,6 +68,7 @@ impl ForTask for Predict<'_> {
     fn run<T: FromFiles>(self) -> Result<()> {
         let Predict { arguments, terminal } = self;
         let Arguments { kind, model, read, precision, .. } = arguments;
+        let model = &model.find(terminal)?;
         let FineTuned { network, task, options } = FineTuned::<T>::open(*kind, model, read, *precision, terminal)?;
         let input = arguments.input.as_path();
         if is_structured(input, arguments.kind) {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::read_words;
 use super::surgery::Subject;
 use crate::commands::check_out;
+use crate::commands::model::ModelArguments;
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -40,9 +41,8 @@ const SHOWN: usize = 20;
 )]
 #[command(group(clap::ArgGroup::new("source").required(true).args(["words", "input"])))]
 pub struct Arguments {
-    /// Model folder or checkpoint, with its tokenizer
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArguments,
 
     /// Words, or files of one word a line
     #[arg(long, num_args = 1.., value_name = "FILE|WORD")]
@@ -80,7 +80,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     check_out(&arguments.out)?;
-    let subject = Subject::open(&arguments.model)?;
+    let model = arguments.model.find(terminal)?;
+    let subject = Subject::open(&model)?;
     let old = &subject.tokenizer;
     let (given, learned) = match arguments.size {
         Some(size) => {
@@ -104,7 +105,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         }
     }
     let new = old.with_words(&given.accepted)?;
-    let tally = subject.rewrite(&new, &arguments.model, arguments.seed, &arguments.out, terminal)?;
+    let tally = subject.rewrite(&new, &model, arguments.seed, &arguments.out, terminal)?;
 
     let figures = learned.as_ref().map(|learned| learned.figures(old, &new)).transpose()?;
     let mut out = std::io::stdout().lock();

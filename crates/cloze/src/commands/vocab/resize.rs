@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::surgery::Subject;
 use crate::commands::check_out;
+use crate::commands::model::ModelArguments;
 use crate::terminal::Terminal;
 
 /// `cloze vocab resize --model DIR --tokenizer DIR --out DIR`
@@ -25,9 +26,8 @@ use crate::terminal::Terminal;
         cloze vocab resize --model bert --tokenizer tokenizer-law --out bert-law"
 )]
 pub struct Arguments {
-    /// Model folder or checkpoint, with its tokenizer
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArguments,
 
     /// The tokenizer that the model is to have, as `cloze vocab` and Hugging Face write it
     #[arg(long, value_name = "DIR")]
@@ -48,7 +48,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     check_out(&arguments.out)?;
-    let subject = Subject::open(&arguments.model)?;
+    let subject = Subject::open(&arguments.model.find(terminal)?)?;
     let tokenizer = Tokenizer::open(&arguments.tokenizer)?;
     if tokenizer.is_cased() != subject.tokenizer.is_cased() {
         let cased = |tokenizer: &Tokenizer| if tokenizer.is_cased() { "cased" } else { "uncased" };
