@@ -1,0 +1,366 @@
+//! The cache's layout, as `huggingface_hub` has it.
+//!
+//! ```text
+//! CACHE/models--ORG--NAME/blobs/ETAG                 contents
+//! CACHE/models--ORG--NAME/snapshots/COMMIT/FILE      links to them; where there are no links, the files themselves
+//! CACHE/models--ORG--NAME/refs/REVISION              the commit of a branch or tag
+//! CACHE/models--ORG--NAME/.no_exist/COMMIT/FILE      empty: the commit has no such file
+//! CACHE/.locks/models--ORG--NAME/ETAG.lock           locked while a process downloads
+//! ```
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::Wanted;
+use crate::files::{self, CONFIG, MODULES, OLD_CONFIG, TOKENIZERS, Weights};
+
+/// A model's folder in the cache.
+#[derive(Debug)]
+pub(crate) struct Repository {
+    root: PathBuf,
+    #[cfg(feature = "download")]
+    locks: PathBuf,
+}
+
+/// What a snapshot lacks.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Lacks {
+    /// Files without which nothing can be done.
+    needed: Vec<String>,
+    /// Files that the commit may or may not have: nobody has asked yet.
+    unknown: Vec<String>,
+}
+
+impl Lacks {
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.is_bearable() && self.unknown.is_empty()
+    }
+
+    /// Whether the model can be used if the hub cannot be asked.
+    pub(crate) fn is_bearable(&self) -> bool {
+        self.needed.is_empty()
+    }
+}
+
+impl fmt::Display for Lacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.needed.join(", "))
+    }
+}
+
+/// Whether a revision is a commit.
+pub(crate) fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+impl Repository {
+    /// Names a model's folder; touches nothing.
+    pub(crate) fn new(cache: &Path, name: &str) -> Repository {
+        let folder = format!("models--{}", name.replace('/', "--"));
+        Repository {
+            root: cache.join(&folder),
+            #[cfg(feature = "download")]
+            locks: cache.join(".locks").join(folder),
+        }
+    }
+
+    /// The commit of a revision, if the cache knows one.
+    pub(crate) fn commit(&self, revision: &str) -> Option<String> {
+        if is_commit(revision) && self.snapshot(revision).is_dir() {
+            return Some(revision.to_owned());
+        }
+        let commit = fs::read_to_string(self.reference(revision)).ok()?.trim().to_owned();
+        is_commit(&commit).then_some(commit)
+    }
+
+    fn reference(&self, revision: &str) -> PathBuf {
+        self.root.join("refs").join(revision)
+    }
+
+    /// The folder of a commit's files.
+    pub(crate) fn snapshot(&self, commit: &str) -> PathBuf {
+        self.root.join("snapshots").join(commit)
+    }
+
+    fn absence(&self, commit: &str, file: &str) -> PathBuf {
+        self.root.join(".no_exist").join(commit).join(file)
+    }
+
+    /// What a snapshot lacks of what is wanted.
+    pub(crate) fn lacks(&self, commit: &str, wanted: Wanted) -> Lacks {
+        let folder = self.snapshot(commit);
+        let has = |name: &str| folder.join(name).is_file();
+        let is_known = |name: &str| has(name) || self.absence(commit, name).is_file();
+        let mut lacks = Lacks::default();
+        if !has(CONFIG) && !(wanted == Wanted::Source && has(OLD_CONFIG)) {
+            lacks.needed.push(CONFIG.to_owned());
+        }
+        let names: Vec<String> = fs::read_dir(&folder)
+            .map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+            .unwrap_or_default();
+        match files::weights(&has, &names, wanted) {
+            Some(Weights::Files(files)) => lacks.needed.extend(files.into_iter().filter(|file| !has(file))),
+            Some(Weights::Index(index)) => match fs::read(folder.join(index)).map(|bytes| files::shards(&bytes)) {
+                Ok(Ok(shards)) => lacks.needed.extend(shards.into_iter().filter(|shard| !has(shard))),
+                _ => lacks.needed.push(index.to_owned()),
+            },
+            None => lacks.needed.push("model.safetensors".to_owned()),
+        }
+        // A model may come without a tokenizer; then that is written down.
+        if !TOKENIZERS.iter().any(|name| has(name)) && !TOKENIZERS.iter().all(|name| is_known(name)) {
+            lacks.unknown.push(TOKENIZERS.join(" or "));
+        }
+        if wanted != Wanted::Model {
+            if !is_known(MODULES) {
+                lacks.unknown.push(MODULES.to_owned());
+            }
+            let modules = fs::read(folder.join(MODULES)).map(|text| files::modules(&text)).unwrap_or_default();
+            for module in modules.iter().filter(|module| module.has_files) {
+                let config = format!("{}/{CONFIG}", module.path);
+                if !is_known(&config) {
+                    lacks.needed.push(config);
+                }
+            }
+        }
+        lacks
+    }
+}
+
+#[cfg(feature = "download")]
+mod writing {
+    use std::fs::{self, File, TryLockError};
+    use std::io;
+    use std::path::{Path, PathBuf};
+
+    use super::{Repository, is_commit};
+    use crate::HubError;
+
+    /// The path of an error.
+    fn at(path: &Path) -> impl FnOnce(io::Error) -> HubError + use<'_> {
+        move |source| HubError::Cache { path: path.to_owned(), source }
+    }
+
+    fn create_parent(path: &Path) -> Result<(), HubError> {
+        match path.parent() {
+            Some(parent) => fs::create_dir_all(parent).map_err(at(parent)),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a file aside and renames it into place, so that nobody reads half of it.
+    fn write(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
+        create_parent(path)?;
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".{}.tmp", std::process::id()));
+        let aside = PathBuf::from(aside);
+        fs::write(&aside, bytes).and_then(|()| fs::rename(&aside, path)).map_err(at(path))
+    }
+
+    impl Repository {
+        /// Writes down that a commit lacks a file.
+        pub(crate) fn mark_absent(&self, commit: &str, file: &str) -> Result<(), HubError> {
+            write(&self.absence(commit, file), b"")
+        }
+
+        /// Writes down the commit of a branch or tag.
+        pub(crate) fn set_commit(&self, revision: &str, commit: &str) -> Result<(), HubError> {
+            if is_commit(revision) || self.commit(revision).as_deref() == Some(commit) {
+                return Ok(());
+            }
+            write(&self.reference(revision), commit.as_bytes())
+        }
+
+        /// Removes the reference of a commit to itself, which no other program writes.
+        pub(crate) fn remove_own_reference(&self, commit: &str) {
+            let _ = fs::remove_file(self.reference(commit));
+        }
+
+        /// Keeps other processes from downloading the same file for as long as what is returned lives, as
+        /// `huggingface_hub` does. `wait` is called where that takes a while.
+        pub(crate) fn lock(&self, blob: &Path, wait: impl FnOnce()) -> Result<File, HubError> {
+            let name = blob.file_name().unwrap_or_default().to_string_lossy();
+            let path = self.locks.join(format!("{name}.lock"));
+            create_parent(&path)?;
+            let file = File::options().create(true).append(true).open(&path).map_err(at(&path))?;
+            match file.try_lock() {
+                Ok(()) => Ok(file),
+                Err(TryLockError::WouldBlock) => {
+                    wait();
+                    file.lock().map_err(at(&path)).map(|()| file)
+                }
+                // Some network file systems have no locks.
+                Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => Ok(file),
+                Err(TryLockError::Error(e)) => Err(at(&path)(e)),
+            }
+        }
+
+        /// Makes a blob a file of a commit: a relative link, or a copy where the file system has no links.
+        pub(crate) fn link(&self, blob: &Path, commit: &str, file: &str) -> Result<(), HubError> {
+            let pointer = self.snapshot(commit).join(file);
+            if pointer.is_file() {
+                return Ok(());
+            }
+            create_parent(&pointer)?;
+            // A link to a blob that is gone.
+            let _ = fs::remove_file(&pointer);
+            let blob_name = blob.strip_prefix(&self.root).unwrap_or(blob);
+            let up: PathBuf = std::iter::repeat_n("..", 2 + file.matches('/').count()).collect();
+            if symlink(&up.join(blob_name), &pointer).is_ok() {
+                return Ok(());
+            }
+            // Copied aside first: a process that is killed must not leave half a file.
+            let mut aside = pointer.as_os_str().to_owned();
+            aside.push(format!(".{}.tmp", std::process::id()));
+            let aside = PathBuf::from(aside);
+            fs::copy(blob, &aside).and_then(|_| fs::rename(&aside, &pointer)).map_err(at(&pointer))
+        }
+    }
+
+    #[cfg(unix)]
+    fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+        std::os::unix::fs::symlink(target, link)
+    }
+
+    #[cfg(windows)]
+    fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+        std::os::windows::fs::symlink_file(target, link)
+    }
+
+    #[cfg(not(any(unix, windows)))]
+    fn symlink(_: &Path, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Environment, Hub, HubError, Wish};
+
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    /// A cache with one model as `huggingface_hub` leaves it: links from the snapshot into blobs, or files without links.
+    struct Cache {
+        dir: tempfile::TempDir,
+        links: bool,
+    }
+
+    impl Cache {
+        fn new(links: bool) -> Cache {
+            let cache = Cache { dir: tempfile::tempdir().unwrap(), links };
+            fs::create_dir_all(cache.model().join("refs")).unwrap();
+            fs::write(cache.model().join("refs/main"), COMMIT).unwrap();
+            cache
+        }
+
+        fn model(&self) -> PathBuf {
+            self.dir.path().join("models--org--name")
+        }
+
+        fn add(&self, file: &str, text: &str) {
+            let path = self.model().join("snapshots").join(COMMIT).join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            if self.links && cfg!(unix) {
+                let blob = self.model().join("blobs").join(format!("{:040x}", text.len()));
+                fs::create_dir_all(blob.parent().unwrap()).unwrap();
+                fs::write(&blob, text).unwrap();
+                let up = "../".repeat(2 + file.matches('/').count());
+                #[cfg(unix)]
+                std::os::unix::fs::symlink(format!("{up}blobs/{:040x}", text.len()), path).unwrap();
+                let _ = up;
+            } else {
+                fs::write(path, text).unwrap();
+            }
+        }
+
+        fn absent(&self, file: &str) {
+            let path = self.model().join(".no_exist").join(COMMIT).join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+
+        fn lacks(&self, wanted: Wanted) -> Lacks {
+            Repository::new(self.dir.path(), "org/name").lacks(COMMIT, wanted)
+        }
+
+        fn find(&self, revision: Option<&str>, wanted: Wanted) -> Result<PathBuf, HubError> {
+            let environment = Environment {
+                cache: self.dir.path().to_owned(),
+                endpoint: "http://127.0.0.1:9".into(),
+                token: None,
+                offline: true,
+            };
+            let wish = Wish { revision, ..Wish::new("org/name", wanted) };
+            Hub::new(environment).find(&wish, &mut |_| ()).map(|found| found.folder)
+        }
+    }
+
+    #[test]
+    fn a_snapshot_of_huggingface_hub_is_found_with_links_and_without() {
+        for links in [true, false] {
+            let cache = Cache::new(links);
+            cache.add("config.json", "{}");
+            cache.add("model.safetensors", "weights");
+            let error = cache.find(Some("v2"), Wanted::Model).unwrap_err().to_string();
+            assert!(error.contains("revision v2") && error.contains("--offline"), "{error}");
+            cache.add("vocab.txt", "[PAD]\n");
+            let expected = cache.model().join("snapshots").join(COMMIT);
+            for revision in [None, Some("main"), Some(COMMIT)] {
+                assert_eq!(cache.find(revision, Wanted::Model).unwrap(), expected, "{revision:?}");
+            }
+            assert_eq!(cache.lacks(Wanted::Model), Lacks::default());
+        }
+    }
+
+    #[test]
+    fn a_snapshot_with_holes_is_not_whole() {
+        let cache = Cache::new(true);
+        let missing = |cache: &Cache| cache.find(None, Wanted::Model).unwrap_err().to_string();
+        assert!(missing(&cache).contains("config.json, model.safetensors"), "{}", missing(&cache));
+        cache.add("config.json", "{}");
+        cache.add("pytorch_model.bin", "pickled");
+        assert!(missing(&cache).contains("lacks model.safetensors"));
+        assert!(cache.find(None, Wanted::Source).is_ok(), "a source may be a pickle");
+        cache.add("model.safetensors.index.json", r#"{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}"#);
+        cache.add("one.safetensors", "1");
+        assert!(missing(&cache).contains("lacks two.safetensors"), "{}", missing(&cache));
+        cache.add("two.safetensors", "22");
+        assert!(cache.find(None, Wanted::Model).is_ok());
+        // A blob that was removed leaves a link to nothing.
+        if cfg!(unix) {
+            fs::remove_file(cache.model().join("blobs").join(format!("{:040x}", 2))).unwrap();
+            assert!(missing(&cache).contains("lacks"), "{}", missing(&cache));
+        }
+    }
+
+    #[test]
+    fn what_is_known_to_be_absent_is_not_asked_for_again() {
+        let cache = Cache::new(true);
+        cache.add("config.json", "{}");
+        cache.add("model.safetensors", "weights");
+        let unknown = |wanted| cache.lacks(wanted).unknown.join("; ");
+        assert_eq!(unknown(Wanted::Model), "tokenizer.json or vocab.txt");
+        cache.absent("tokenizer.json");
+        assert!(!cache.lacks(Wanted::Model).is_nothing() && cache.lacks(Wanted::Model).is_bearable());
+        cache.absent("vocab.txt");
+        assert!(cache.lacks(Wanted::Model).is_nothing());
+        assert_eq!(unknown(Wanted::Vectors), "modules.json");
+        cache.absent("modules.json");
+        assert!(cache.lacks(Wanted::Vectors).is_nothing());
+    }
+
+    #[test]
+    fn modules_bring_their_configurations() {
+        let cache = Cache::new(true);
+        cache.add("config.json", "{}");
+        cache.add("model.safetensors", "weights");
+        cache.add("tokenizer.json", "{ }");
+        let modules = r#"[{"path": "", "type": "Transformer"}, {"path": "1_Pooling", "type": "Pooling"}, {"path": "2", "type": "Normalize"}]"#;
+        cache.add("modules.json", modules);
+        assert_eq!(cache.lacks(Wanted::Vectors).needed, ["1_Pooling/config.json"]);
+        assert!(cache.lacks(Wanted::Model).is_nothing());
+        cache.add("1_Pooling/config.json", "{  }");
+        assert!(cache.lacks(Wanted::Vectors).is_nothing());
+    }
+}

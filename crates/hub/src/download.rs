@@ -1,0 +1,393 @@
+//! The hub's API and transfers, by the `hf-hub` crate.
+//!
+//! The crate speaks the protocol: the listing, redirects, ranges, and a transfer that goes on where a `.part` file ends. What it
+//! leaves to its caller stands here: a part that is whole or too long, a blob that another revision has brought, file systems without
+//! links, a server that ignores the range, sizes and checksums, and trying again.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use hf_hub::api::Progress;
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo, Metadata};
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::cache::{Repository, is_commit};
+use crate::files::{self, CONFIG, MODULES, OLD_CONFIG, SMALL, TOKENIZERS, Weights};
+use crate::{Environment, Found, HubError, News, Wanted, Wish};
+
+/// How long the hub may take to begin its first answer. Transfers have no limit.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Pauses before a transfer that brought nothing is tried again.
+const PAUSES: [Duration; 3] = [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(3)];
+
+/// A revision as the hub's API describes it.
+#[derive(Deserialize)]
+struct Listing {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+    /// Bytes.
+    size: Option<u64>,
+    lfs: Option<Lfs>,
+}
+
+#[derive(Deserialize)]
+struct Lfs {
+    sha256: Option<String>,
+}
+
+/// Downloads what is wanted of a model into the cache.
+pub(crate) fn download(
+    environment: &Environment,
+    repository: &Repository,
+    wish: &Wish<'_>,
+    watch: &mut dyn FnMut(News<'_>),
+) -> Result<Found, HubError> {
+    let cache = Cache::new(environment.cache.clone());
+    let api = ApiBuilder::from_cache(cache.clone())
+        .with_endpoint(environment.endpoint.clone())
+        .with_token(environment.token.clone())
+        .with_progress(false)
+        .with_user_agent("cloze", env!("CARGO_PKG_VERSION"))
+        .build();
+    let context = Context { environment, wish };
+    let api = api.map_err(|error| context.explain(error))?;
+    let listing = list(&api, &context)?;
+    let repo = Repo::with_revision(wish.name.to_owned(), RepoType::Model, listing.sha.clone());
+    let names: Vec<String> = listing.siblings.iter().map(|sibling| sibling.rfilename.clone()).collect();
+    let mut work = Work {
+        context,
+        repository,
+        repo: api.repo(repo.clone()),
+        blobs: cache.repo(repo),
+        api,
+        listing: &listing,
+        done: 0,
+        total: 0,
+        downloaded: 0,
+        watch,
+    };
+    work.all(&names)?;
+    let downloaded = work.downloaded;
+    let commit = listing.sha;
+    for name in TOKENIZERS.into_iter().chain([MODULES]).filter(|name| !names.iter().any(|n| n == name)) {
+        repository.mark_absent(&commit, name)?;
+    }
+    // Last: a branch points at a commit whose files are there.
+    repository.set_commit(wish.revision(), &commit)?;
+    Ok(Found { folder: repository.snapshot(&commit), commit, downloaded, note: None })
+}
+
+/// What errors are to name.
+struct Context<'a> {
+    environment: &'a Environment,
+    wish: &'a Wish<'a>,
+}
+
+impl Context<'_> {
+    fn name(&self) -> String {
+        self.wish.name.to_owned()
+    }
+
+    fn endpoint(&self) -> String {
+        self.environment.endpoint.clone()
+    }
+
+    fn network(&self, reason: impl ToString) -> HubError {
+        HubError::Network { endpoint: self.endpoint(), reason: reason.to_string() }
+    }
+
+    fn answer(&self, reason: impl Into<String>) -> HubError {
+        HubError::Answer { endpoint: self.endpoint(), reason: reason.into() }
+    }
+
+    /// What a status that is no success means; `code` is the hub's word for it.
+    fn status(&self, status: u16, code: &str) -> HubError {
+        let with_token = self.environment.token.is_some();
+        let (name, endpoint) = (self.name(), self.endpoint());
+        match (status, code) {
+            (_, "RevisionNotFound") => {
+                HubError::NoRevision { name, revision: self.wish.revision().to_owned(), endpoint }
+            }
+            (_, "GatedRepo") | (403, _) => HubError::Gated { name, endpoint, with_token },
+            (401 | 404, _) => HubError::NoModel { name, endpoint, with_token },
+            (429 | 500.., _) => self.network(format!("it answered with status {status}")),
+            _ => self.answer(format!("status {status}")),
+        }
+    }
+
+    /// What an error of the crate means where a file was asked for that the listing names.
+    fn explain(&self, error: ApiError) -> HubError {
+        match error {
+            ApiError::RequestError(error) => match *error {
+                ureq::Error::StatusCode(401 | 403) => self.status(403, ""),
+                ureq::Error::StatusCode(status @ (429 | 500..)) => self.status(status, ""),
+                ureq::Error::StatusCode(status) => self.answer(format!("status {status} for a file that it lists")),
+                ureq::Error::Io(error) => self.explain_io(error),
+                ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
+                    self.answer(format!("{error}; check HF_ENDPOINT and the proxy's variables"))
+                }
+                error => self.network(error),
+            },
+            ApiError::IoError(error) => self.explain_io(error),
+            error => self.answer(error.to_string()),
+        }
+    }
+
+    /// The disk and the network both speak through the system's errors.
+    fn explain_io(&self, source: io::Error) -> HubError {
+        use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        match source.kind() {
+            StorageFull | QuotaExceeded | ReadOnlyFilesystem | PermissionDenied => {
+                HubError::Cache { path: self.environment.cache.clone(), source }
+            }
+            _ => self.network(source),
+        }
+    }
+}
+
+/// Asks the hub what a revision is and has.
+fn list(api: &Api, context: &Context<'_>) -> Result<Listing, HubError> {
+    let Wish { name, .. } = *context.wish;
+    let revision = context.wish.revision().to_owned();
+    let repo = api.repo(Repo::with_revision(name.to_owned(), RepoType::Model, revision));
+    // With `blobs` the hub says sizes and checksums too.
+    let request = repo.info_request().query("blobs", "true").config().http_status_as_error(false);
+    let request = request.timeout_connect(Some(PATIENCE)).timeout_recv_response(Some(PATIENCE)).build();
+    let mut response = request.call().map_err(|error| context.explain(Box::new(error).into()))?;
+    let status = response.status();
+    if !status.is_success() {
+        let code = response.headers().get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or_default();
+        return Err(context.status(status.as_u16(), code));
+    }
+    let listing: Listing =
+        response.body_mut().read_json().map_err(|error| context.answer(format!("no listing of a model: {error}")))?;
+    if !is_commit(&listing.sha) {
+        return Err(context.answer(format!("{:?} is no commit", listing.sha)));
+    }
+    Ok(listing)
+}
+
+/// A download under way.
+struct Work<'a> {
+    context: Context<'a>,
+    repository: &'a Repository,
+    api: Api,
+    repo: ApiRepo,
+    blobs: CacheRepo,
+    listing: &'a Listing,
+    done: u64,
+    total: u64,
+    downloaded: u64,
+    watch: &'a mut dyn FnMut(News<'_>),
+}
+
+impl Work<'_> {
+    fn sibling(&self, file: &str) -> Option<&Sibling> {
+        self.listing.siblings.iter().find(|sibling| sibling.rfilename == file)
+    }
+
+    fn size(&self, file: &str) -> u64 {
+        self.sibling(file).and_then(|sibling| sibling.size).unwrap_or(0)
+    }
+
+    /// All files that are wanted: those that say what others there are first, weights last.
+    fn all(&mut self, names: &[String]) -> Result<(), HubError> {
+        let wanted = self.context.wish.wanted;
+        let has = |name: &str| names.iter().any(|n| n == name);
+        if !has(CONFIG) && !(wanted == Wanted::Source && has(OLD_CONFIG)) {
+            return Err(HubError::NoConfig { name: self.context.name() });
+        }
+        let Some(weights) = files::weights(&has, names, wanted) else {
+            let found = files::other_weights(names);
+            let convertible = found.is_some_and(|(_, convertible)| convertible);
+            let found = found.map(|(file, _)| file.to_owned());
+            return Err(HubError::NoWeights { name: self.context.name(), found, convertible });
+        };
+        let small: Vec<&str> = SMALL.into_iter().filter(|name| has(name)).collect();
+        self.total = small.iter().map(|file| self.size(file)).sum();
+        self.file(small[0])?;
+        if let Some(check) = self.context.wish.check {
+            let config = self.repository.snapshot(&self.listing.sha).join(small[0]);
+            check(&config).map_err(|reason| HubError::Refused { name: self.context.name(), reason })?;
+        }
+        // The weights' size is the larger part of what there is to do.
+        let mut more = match weights {
+            Weights::Files(files) => files,
+            Weights::Index(index) => {
+                let text = self.text(index)?;
+                let shards =
+                    files::shards(&text).map_err(|reason| self.context.answer(format!("{index}: {reason}")))?;
+                shards.into_iter().collect()
+            }
+        };
+        if has(MODULES) {
+            let modules = files::modules(&self.text(MODULES)?);
+            more.splice(0..0, modules.iter().flat_map(|module| files::of_module(&module.path, names)));
+        }
+        if let Some(absent) = more.iter().find(|file| !has(file)) {
+            return Err(self.context.answer(format!("{absent} is named by the model and not listed")));
+        }
+        self.total += more.iter().map(|file| self.size(file)).sum::<u64>();
+        small[1..].iter().try_for_each(|file| self.file(file))?;
+        more.iter().try_for_each(|file| self.file(file))
+    }
+
+    /// A file that says what others there are.
+    fn text(&mut self, file: &str) -> Result<Vec<u8>, HubError> {
+        self.file(file)?;
+        let path = self.repository.snapshot(&self.listing.sha).join(file);
+        fs::read(&path).map_err(|source| HubError::Cache { path, source })
+    }
+
+    /// Makes sure that a file is in the snapshot.
+    fn file(&mut self, file: &str) -> Result<(), HubError> {
+        let commit = &self.listing.sha;
+        if self.repository.snapshot(commit).join(file).is_file() {
+            self.done += self.size(file);
+            return Ok(());
+        }
+        let metadata = self.metadata(file)?;
+        let blob = self.blobs.blob_path(metadata.etag());
+        let watch = &mut self.watch;
+        let _lock = self.repository.lock(&blob, || watch(News::Waiting { file }))?;
+        // Another revision may have brought it, or another process while this one waited.
+        if !blob.is_file() {
+            self.transfer(file, &metadata, &blob)?;
+        }
+        self.repository.link(&blob, commit, file)?;
+        self.done += metadata.size() as u64;
+        Ok(())
+    }
+
+    /// Asks for a file's ETag and size, several times if need be.
+    fn metadata(&mut self, file: &str) -> Result<Metadata, HubError> {
+        let url = self.repo.url(file);
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            match self.api.metadata(&url).map_err(|error| self.context.explain(error)) {
+                Err(HubError::Network { reason, endpoint }) => match pauses.next() {
+                    Some(pause) => self.pause(file, &reason, pause),
+                    None => return Err(HubError::Network { reason, endpoint }),
+                },
+                done => return done,
+            }
+        }
+    }
+
+    fn pause(&mut self, file: &str, reason: &str, pause: Duration) {
+        (self.watch)(News::Retry { file, reason });
+        std::thread::sleep(pause);
+    }
+
+    /// Brings a file's contents, going on where an earlier transfer broke off.
+    fn transfer(&mut self, file: &str, metadata: &Metadata, blob: &Path) -> Result<(), HubError> {
+        let expected = metadata.size() as u64;
+        let part = blob.with_extension("part");
+        let mut was_damaged = false;
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            let before = length(&part);
+            // The crate would ask for the bytes after the end of a whole part, and give up on one that is too long.
+            if before == expected && before > 0 {
+                fs::rename(&part, blob).map_err(|source| self.context.explain_io(source))?;
+            } else {
+                if before > expected {
+                    fs::remove_file(&part).map_err(|source| self.context.explain_io(source))?;
+                }
+                let result = self.repo.download_with_progress(
+                    file,
+                    Track { file, before: self.done, bytes: 0, total: self.total, watch: self.watch },
+                );
+                // The crate's own lock lies among the blobs, and its reference names a commit by itself.
+                let _ = fs::remove_file(blob.with_extension("lock"));
+                self.repository.remove_own_reference(&self.listing.sha);
+                // What fails after the contents are there is their link, which has another way.
+                if let Err(error) = result.map_err(|error| self.context.explain(error))
+                    && !blob.is_file()
+                {
+                    let HubError::Network { reason, endpoint } = error else { return Err(error) };
+                    if length(&part) > before {
+                        pauses = PAUSES.into_iter();
+                    }
+                    let Some(pause) = pauses.next() else {
+                        return Err(HubError::Network { reason, endpoint });
+                    };
+                    self.pause(file, &reason, pause);
+                    continue;
+                }
+                self.downloaded += length(blob).saturating_sub(before.min(expected));
+            }
+            let Err(reason) = self.verify(file, blob, expected)? else { return Ok(()) };
+            for path in [blob, &self.repository.snapshot(&self.listing.sha).join(file)] {
+                let _ = fs::remove_file(path);
+            }
+            // A server that knows no ranges sends everything once more; from the start it can be right.
+            if was_damaged {
+                return Err(HubError::Damaged { name: self.context.name(), file: file.to_owned(), reason });
+            }
+            was_damaged = true;
+            (self.watch)(News::Retry { file, reason: &reason });
+        }
+    }
+
+    /// Whether a blob is what the hub announced: its size and, of large files, its checksum.
+    fn verify(&self, file: &str, blob: &Path, expected: u64) -> Result<Result<(), String>, HubError> {
+        let found = length(blob);
+        if found != expected {
+            return Ok(Err(format!("{found} bytes of {expected}")));
+        }
+        let announced = self.sibling(file).and_then(|sibling| sibling.lfs.as_ref()?.sha256.as_deref());
+        let Some(announced) = announced else { return Ok(Ok(())) };
+        let found = sha256(blob).map_err(|source| HubError::Cache { path: blob.to_owned(), source })?;
+        Ok(if found == announced { Ok(()) } else { Err(format!("SHA-256 {found}, expected {announced}")) })
+    }
+}
+
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |found| found.len())
+}
+
+fn sha256(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            read => hash.update(&buffer[..read]),
+        }
+    }
+}
+
+/// Passes the crate's progress on.
+struct Track<'a> {
+    file: &'a str,
+    /// Bytes of the files before this one.
+    before: u64,
+    bytes: u64,
+    total: u64,
+    watch: &'a mut dyn FnMut(News<'_>),
+}
+
+impl Progress for Track<'_> {
+    fn init(&mut self, _: usize, _: &str) {
+        self.bytes = 0;
+    }
+
+    fn update(&mut self, size: usize) {
+        self.bytes += size as u64;
+        let done = self.before + self.bytes;
+        (self.watch)(News::Bytes { file: self.file, done, total: self.total.max(done) });
+    }
+
+    fn finish(&mut self) {}
+}

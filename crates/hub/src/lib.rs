@@ -1,0 +1,208 @@
+//! Models named on the [Hugging Face Hub](https://huggingface.co): found in the local cache that `huggingface_hub` and Transformers
+//! share, and downloaded into it.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`name`] | what can be a model's name there |
+//! | [`environment`] | cache, endpoint, token and offline mode, from the environment variables of `huggingface_hub` |
+//! | `cache` | the cache's layout; what a snapshot lacks |
+//! | `files` | which files of a repository are worth having |
+//! | `download` | the hub's API and transfers, by the `hf-hub` crate (feature `download`) |
+//! | [`error`] | what the world can cause |
+//!
+//! The cache comes first: a snapshot that holds what is wanted is used without asking the hub, so that a model does not change
+//! under a user who does not ask for it. `huggingface_hub` asks for a newer commit each time. To get one, name it as the
+//! revision, or remove the model's folder from the cache.
+//!
+//! ```no_run
+//! use cloze_hub::{Environment, Hub, News, Wanted, Wish};
+//!
+//! # fn main() -> Result<(), cloze_hub::HubError> {
+//! let hub = Hub::new(Environment::of_process());
+//! let wish = Wish::new("bert-base-uncased", Wanted::Model);
+//! let found = hub.find(&wish, &mut |news| {
+//!     if let News::Bytes { done, total, .. } = news {
+//!         println!("{done} of {total} bytes");
+//!     }
+//! })?;
+//! println!("{}", found.folder.display());
+//! # Ok(())
+//! # }
+//! ```
+#![deny(missing_docs)]
+
+mod cache;
+#[cfg(feature = "download")]
+mod download;
+pub mod environment;
+pub mod error;
+mod files;
+pub mod name;
+
+use std::path::{Path, PathBuf};
+
+pub use environment::Environment;
+pub use error::HubError;
+pub use name::is_model_name;
+
+use cache::{Lacks, Repository};
+
+/// The revision that is taken where none is named.
+pub const DEFAULT_REVISION: &str = "main";
+
+/// What is needed of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Its configuration, its weights as safetensors, its tokenizer.
+    Model,
+    /// The same, and what sentence-transformers says of how a text becomes a vector.
+    Vectors,
+    /// A model to be converted: weights of any format that `cloze convert` reads.
+    Source,
+}
+
+/// Looks at a model's configuration before its weights are downloaded; the error says why they are of no use.
+pub type Check<'a> = &'a dyn Fn(&Path) -> Result<(), String>;
+
+/// A model that somebody asks for.
+#[derive(Clone, Copy)]
+pub struct Wish<'a> {
+    /// `name` or `organisation/name`.
+    pub name: &'a str,
+    /// A branch, tag or commit; none: [`DEFAULT_REVISION`].
+    pub revision: Option<&'a str>,
+    /// What is needed of it.
+    pub wanted: Wanted,
+    /// Looks at `config.json` before the weights are downloaded.
+    pub check: Option<Check<'a>>,
+}
+
+impl<'a> Wish<'a> {
+    /// A model at the default revision.
+    pub fn new(name: &'a str, wanted: Wanted) -> Wish<'a> {
+        Wish { name, revision: None, wanted, check: None }
+    }
+
+    fn revision(&self) -> &'a str {
+        self.revision.unwrap_or(DEFAULT_REVISION)
+    }
+}
+
+/// A model's snapshot in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The commit that it is of.
+    pub commit: String,
+    /// Bytes that were downloaded for it; 0 if all was there.
+    pub downloaded: u64,
+    /// What the user should know of it.
+    pub note: Option<String>,
+}
+
+/// What happens on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News<'a> {
+    /// So much of a model's files is there.
+    Bytes {
+        /// The file in transfer.
+        file: &'a str,
+        /// Bytes that are there, of all files.
+        done: u64,
+        /// Bytes of all files.
+        total: u64,
+    },
+    /// A transfer broke off and is tried again.
+    Retry {
+        /// The file in transfer.
+        file: &'a str,
+        /// What went wrong.
+        reason: &'a str,
+    },
+    /// Another process downloads this file: it is waited for.
+    Waiting {
+        /// The file.
+        file: &'a str,
+    },
+}
+
+/// The cache and the hub behind it.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    environment: Environment,
+}
+
+impl Hub {
+    /// A hub as an environment describes it; touches nothing.
+    pub fn new(environment: Environment) -> Hub {
+        Hub { environment }
+    }
+
+    /// Finds a model in the cache, else downloads it into the cache.
+    ///
+    /// # Errors
+    /// Anything that [`HubError`] can say.
+    pub fn find(&self, wish: &Wish<'_>, watch: &mut dyn FnMut(News<'_>)) -> Result<Found, HubError> {
+        name::check(wish.name, wish.revision())?;
+        let repository = Repository::new(&self.environment.cache, wish.name);
+        let cached = repository.commit(wish.revision()).map(|commit| {
+            let lacks = repository.lacks(&commit, wish.wanted);
+            (Found { folder: repository.snapshot(&commit), commit, downloaded: 0, note: None }, lacks)
+        });
+        match cached {
+            Some((found, lacks)) if lacks.is_nothing() => Ok(found),
+            cached if self.environment.offline => self.from_cache_alone(wish, cached),
+            cached => self.from_hub(wish, &repository, cached, watch),
+        }
+    }
+
+    /// What the cache has has to do.
+    fn from_cache_alone(&self, wish: &Wish<'_>, cached: Option<(Found, Lacks)>) -> Result<Found, HubError> {
+        match cached {
+            Some((found, lacks)) if lacks.is_bearable() => Ok(found),
+            cached => Err(HubError::NotCached {
+                name: wish.name.to_owned(),
+                revision: wish.revision().to_owned(),
+                cache: self.environment.cache.clone(),
+                lacks: cached.map(|(_, lacks)| lacks.to_string()),
+            }),
+        }
+    }
+
+    #[cfg(feature = "download")]
+    fn from_hub(
+        &self,
+        wish: &Wish<'_>,
+        repository: &Repository,
+        cached: Option<(Found, Lacks)>,
+        watch: &mut dyn FnMut(News<'_>),
+    ) -> Result<Found, HubError> {
+        match download::download(&self.environment, repository, wish, watch) {
+            // What is there does without the files that only might exist.
+            Err(HubError::Network { endpoint, reason }) => match cached {
+                Some((found, lacks)) if lacks.is_bearable() => {
+                    let note =
+                        format!("{endpoint} cannot be reached ({reason}): {} is taken from the cache", wish.name);
+                    Ok(Found { note: Some(note), ..found })
+                }
+                _ => Err(HubError::Network { endpoint, reason }),
+            },
+            done => done,
+        }
+    }
+
+    #[cfg(not(feature = "download"))]
+    fn from_hub(
+        &self,
+        wish: &Wish<'_>,
+        _: &Repository,
+        cached: Option<(Found, Lacks)>,
+        _: &mut dyn FnMut(News<'_>),
+    ) -> Result<Found, HubError> {
+        self.from_cache_alone(wish, cached).map_err(|_| HubError::NoDownload {
+            name: wish.name.to_owned(),
+            cache: self.environment.cache.clone(),
+        })
+    }
+}

@@ -1,0 +1,452 @@
+//! Downloads from an imitated hub.
+
+mod server;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cloze_hub::{Environment, Found, Hub, HubError, News, Wanted, Wish};
+use server::{COMMIT, Server, etag};
+
+const NAME: &str = "org/name";
+
+/// A server and an empty cache.
+struct Bench {
+    server: Server,
+    dir: tempfile::TempDir,
+    weights: Vec<u8>,
+}
+
+impl Bench {
+    /// With a model of a small and a large file, a tokenizer, and much that nobody wants.
+    fn new() -> Bench {
+        let server = Server::start();
+        let weights: Vec<u8> = (0..50_000u32).map(|i| (i * i / 7) as u8).collect();
+        server.add(
+            NAME,
+            &[
+                ("config.json", b"{\"model_type\": \"bert\"}"),
+                ("model.safetensors", &weights),
+                ("tokenizer.json", b"{\"model\": {}}"),
+                ("vocab.txt", b"[PAD]\n"),
+                ("pytorch_model.bin", &weights[1..]),
+                ("tf_model.h5", &weights[2..]),
+                ("flax_model.msgpack", &weights[3..]),
+                ("onnx/model.onnx", &weights[4..]),
+                ("openvino/openvino_model.bin", &weights[5..]),
+                ("README.md", b"# A model"),
+                ("training/model.safetensors", &weights[6..]),
+            ],
+        );
+        Bench { server, dir: tempfile::tempdir().unwrap(), weights }
+    }
+
+    fn environment(&self) -> Environment {
+        Environment {
+            cache: self.dir.path().to_owned(),
+            endpoint: self.server.endpoint.clone(),
+            token: None,
+            offline: false,
+        }
+    }
+
+    fn find_as(&self, environment: Environment, wish: &Wish<'_>) -> Result<Found, HubError> {
+        Hub::new(environment).find(wish, &mut |_| ())
+    }
+
+    fn find(&self) -> Result<Found, HubError> {
+        self.find_as(self.environment(), &Wish::new(NAME, Wanted::Model))
+    }
+
+    fn error(&self, wish: &Wish<'_>) -> String {
+        let line = self.find_as(self.environment(), wish).unwrap_err().to_string();
+        assert!(!line.contains('\n'), "{line}");
+        line
+    }
+
+    fn model(&self) -> PathBuf {
+        self.dir.path().join("models--org--name")
+    }
+
+    fn blob(&self) -> PathBuf {
+        self.model().join("blobs").join(etag(&self.weights))
+    }
+}
+
+/// Paths of all files and links below a folder.
+fn tree(dir: &Path) -> Vec<String> {
+    fn walk(dir: &Path, root: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(dir).unwrap().flatten() {
+            match entry.file_type().unwrap().is_dir() {
+                true => walk(&entry.path(), root, found),
+                false => found.push(entry.path().strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/")),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(dir, dir, &mut found);
+    found.sort();
+    found
+}
+
+#[test]
+fn a_model_is_downloaded_once_in_the_layout_of_huggingface_hub() {
+    let bench = Bench::new();
+    let mut last = (0, 0);
+    let wish = Wish::new(NAME, Wanted::Model);
+    let found = Hub::new(bench.environment()).find(&wish, &mut |news| {
+        if let News::Bytes { done, total, .. } = news {
+            assert!(done >= last.0 && done <= total, "{done} of {total} after {last:?}");
+            last = (done, total);
+        }
+    });
+    let found = found.unwrap();
+    let wanted = ["config.json", "model.safetensors", "tokenizer.json", "vocab.txt"];
+    let files = bench.server.change(|state| state.models[NAME].files.clone());
+    let bytes: u64 = wanted.iter().map(|file| files[*file].len() as u64).sum();
+    assert_eq!((found.downloaded, last), (bytes, (bytes, bytes)));
+    assert_eq!(found.commit, COMMIT);
+    assert_eq!(found.folder, bench.model().join("snapshots").join(COMMIT));
+
+    let mut expected = vec!["refs/main".to_owned(), format!(".no_exist/{COMMIT}/modules.json")];
+    for file in wanted {
+        expected.push(format!("blobs/{}", etag(&files[file])));
+        expected.push(format!("snapshots/{COMMIT}/{file}"));
+        assert_eq!(fs::read(found.folder.join(file)).unwrap(), files[file]);
+    }
+    expected.sort();
+    assert_eq!(tree(&bench.model()), expected);
+    assert_eq!(fs::read_to_string(bench.model().join("refs/main")).unwrap(), COMMIT);
+    if cfg!(unix) {
+        let target = fs::read_link(found.folder.join("model.safetensors")).unwrap();
+        assert_eq!(target, Path::new("../../blobs").join(etag(&bench.weights)));
+    }
+
+    // Now nobody is asked, for any name of the revision.
+    bench.server.requests();
+    for revision in [None, Some("main"), Some(COMMIT)] {
+        let again = bench.find_as(bench.environment(), &Wish { revision, ..wish }).unwrap();
+        assert_eq!(again, Found { downloaded: 0, ..found.clone() });
+    }
+    assert_eq!(bench.server.requests(), []);
+}
+
+#[test]
+fn a_broken_transfer_goes_on_where_it_broke_off() {
+    let bench = Bench::new();
+    bench.server.change(|state| state.cuts.insert("model.safetensors".into(), vec![20_000, 7_000]));
+    let mut retries = 0;
+    let found = Hub::new(bench.environment())
+        .find(&Wish::new(NAME, Wanted::Model), &mut |news| retries += usize::from(matches!(news, News::Retry { .. })));
+    assert_eq!(fs::read(found.unwrap().folder.join("model.safetensors")).unwrap(), bench.weights);
+    assert_eq!(retries, 2);
+    let asked = bench.server.requests();
+    let ranges: Vec<&str> = asked
+        .iter()
+        .filter(|request| request.path.starts_with("/cdn/"))
+        .filter_map(|request| request.range.as_deref())
+        .filter(|range| *range != "bytes=0-0")
+        .collect();
+    assert_eq!(ranges, ["bytes=0-", "bytes=20000-", "bytes=27000-"]);
+}
+
+#[test]
+fn an_interrupted_download_looks_unfinished_and_the_next_one_goes_on() {
+    let bench = Bench::new();
+    // The connection breaks and the hub stays away: as for a process that is killed, what is there stays there.
+    bench.server.change(|state| state.cuts.insert("model.safetensors".into(), vec![30_000, 0, 0, 0]));
+    let error = bench.find().unwrap_err();
+    assert!(matches!(error, HubError::Network { .. }) && error.to_string().contains("is kept"), "{error}");
+    let part = bench.blob().with_extension("part");
+    assert_eq!(fs::metadata(&part).unwrap().len(), 30_000);
+    assert!(!bench.blob().exists() && !bench.model().join("refs/main").exists());
+    let offline = Environment { offline: true, ..bench.environment() };
+    let wish = Wish { revision: Some(COMMIT), ..Wish::new(NAME, Wanted::Model) };
+    let error = bench.find_as(offline, &wish).unwrap_err().to_string();
+    assert!(error.contains("lacks model.safetensors"), "{error}");
+
+    bench.server.requests();
+    let found = bench.find().unwrap();
+    assert_eq!(found.downloaded, 20_000);
+    assert_eq!(fs::read(found.folder.join("model.safetensors")).unwrap(), bench.weights);
+    let asked = bench.server.requests();
+    assert!(asked.iter().any(|request| request.range.as_deref() == Some("bytes=30000-")), "{asked:?}");
+    assert!(!asked.iter().any(|request| request.path.ends_with("config.json")), "asked again: {asked:?}");
+    assert!(!part.exists());
+}
+
+#[test]
+fn parts_that_are_whole_too_long_or_wrong_do_no_harm() {
+    for (length, flip) in [(50_000, false), (60_000, false), (40_000, true), (50_000, true)] {
+        let bench = Bench::new();
+        let mut left = bench.weights.clone();
+        left.resize(length, 0);
+        left[3] ^= u8::from(flip);
+        let part = bench.blob().with_extension("part");
+        fs::create_dir_all(part.parent().unwrap()).unwrap();
+        fs::write(&part, left).unwrap();
+        let found = bench.find().unwrap();
+        assert_eq!(fs::read(found.folder.join("model.safetensors")).unwrap(), bench.weights, "{length} {flip}");
+        assert!(!part.exists());
+    }
+}
+
+#[test]
+fn a_server_without_ranges_is_asked_for_everything() {
+    let bench = Bench::new();
+    bench.server.change(|state| {
+        state.ignores_ranges = true;
+        state.cuts.insert("model.safetensors".into(), vec![10_000]);
+    });
+    let found = bench.find().unwrap();
+    assert_eq!(fs::read(found.folder.join("model.safetensors")).unwrap(), bench.weights);
+}
+
+#[test]
+fn what_arrives_damaged_is_never_kept() {
+    let bench = Bench::new();
+    let wish = Wish { name: "large", ..Wish::new(NAME, Wanted::Model) };
+    // All files are large here, so that each has a checksum.
+    let config: Vec<u8> = [b"{}".as_slice(), &[b' '; 2000]].concat();
+    bench.server.add("large", &[("config.json", &config), ("model.safetensors", &bench.weights)]);
+    bench.server.change(|state| state.corruptions = 1);
+    assert_eq!(fs::read(bench.find_as(bench.environment(), &wish).unwrap().folder.join("config.json")).unwrap(), config);
+    fs::remove_dir_all(bench.dir.path().join("models--large")).unwrap();
+    bench.server.change(|state| state.corruptions = 2);
+    let error = bench.error(&wish);
+    assert!(error.contains("config.json") && error.contains("damaged") && error.contains("SHA-256"), "{error}");
+    assert_eq!(tree(&bench.dir.path().join("models--large")), [""; 0]);
+}
+
+#[test]
+fn a_busy_hub_is_asked_again() {
+    let bench = Bench::new();
+    let wish = Wish::new(NAME, Wanted::Model);
+    bench.server.change(|state| state.busy = 1);
+    assert!(bench.error(&wish).contains("503"));
+    // The listing came through; a file did not at first.
+    let mut hub_is_busy = |news: News<'_>| {
+        if let News::Bytes { file: "config.json", .. } = news {
+            bench.server.change(|state| state.busy = 2);
+        }
+    };
+    assert!(Hub::new(bench.environment()).find(&wish, &mut hub_is_busy).is_ok());
+}
+
+#[test]
+fn renamed_models_are_followed() {
+    let bench = Bench::new();
+    bench.server.change(|state| state.renamed.insert("old".into(), NAME.into()));
+    let found = bench.find_as(bench.environment(), &Wish::new("old", Wanted::Model)).unwrap();
+    assert_eq!(found.folder, bench.dir.path().join("models--old/snapshots").join(COMMIT));
+    assert_eq!(fs::read(found.folder.join("model.safetensors")).unwrap(), bench.weights);
+}
+
+#[test]
+fn another_revision_shares_the_blobs() {
+    let bench = Bench::new();
+    bench.find().unwrap();
+    let newer = "aaaaaaaaaabbbbbbbbbbccccccccccdddddddddd";
+    bench.server.change(|state| {
+        let model = state.models.get_mut(NAME).unwrap();
+        model.commit = newer.into();
+        model.revisions = vec!["main".into(), "refs/pr/1".into()];
+        model.files.insert("config.json".into(), b"{\"changed\": true}".to_vec());
+    });
+    // The cache comes first: main stays what it was.
+    assert_eq!(bench.find().unwrap().commit, COMMIT);
+    let wish = Wish { revision: Some("refs/pr/1"), ..Wish::new(NAME, Wanted::Model) };
+    let found = bench.find_as(bench.environment(), &wish).unwrap();
+    assert_eq!((found.commit.as_str(), found.downloaded), (newer, 17));
+    assert_eq!(fs::read_to_string(bench.model().join("refs/refs/pr/1")).unwrap(), newer);
+    let by_commit = Wish { revision: Some(newer), ..wish };
+    assert_eq!(bench.find_as(bench.environment(), &by_commit).unwrap().downloaded, 0);
+}
+
+#[test]
+fn a_commit_leaves_no_reference() {
+    let bench = Bench::new();
+    let wish = Wish { revision: Some(COMMIT), ..Wish::new(NAME, Wanted::Model) };
+    bench.find_as(bench.environment(), &wish).unwrap();
+    assert!(!tree(&bench.model()).iter().any(|path| path.starts_with("refs/")), "{:?}", tree(&bench.model()));
+}
+
+#[test]
+fn shards_and_modules_are_named_by_small_files() {
+    let bench = Bench::new();
+    let modules = br#"[{"path": "", "type": "m.Transformer"}, {"path": "1_Pooling", "type": "m.Pooling"},
+        {"path": "2_Dense", "type": "m.Dense"}, {"path": "3_Normalize", "type": "m.Normalize"}]"#;
+    bench.server.add(
+        "sharded",
+        &[
+            ("config.json", b"{}"),
+            ("model.safetensors.index.json", br#"{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}"#),
+            ("one.safetensors", &bench.weights),
+            ("two.safetensors", b"two"),
+            ("three.safetensors", b"three"),
+            ("pytorch_model.bin", b"pickled"),
+            ("vocab.txt", b"[PAD]"),
+            ("modules.json", modules),
+            ("sentence_bert_config.json", b"{\"max_seq_length\": 9}"),
+            ("1_Pooling/config.json", b"{ }"),
+            ("2_Dense/config.json", b"{  }"),
+            ("2_Dense/model.safetensors", b"dense"),
+            ("2_Dense/pytorch_model.bin", b"dense, pickled"),
+        ],
+    );
+    let found = bench.find_as(bench.environment(), &Wish::new("sharded", Wanted::Vectors)).unwrap();
+    let expected = [
+        "1_Pooling/config.json",
+        "2_Dense/config.json",
+        "2_Dense/model.safetensors",
+        "config.json",
+        "model.safetensors.index.json",
+        "modules.json",
+        "one.safetensors",
+        "sentence_bert_config.json",
+        "two.safetensors",
+        "vocab.txt",
+    ];
+    assert_eq!(tree(&found.folder), expected);
+    assert_eq!(fs::read(found.folder.join("1_Pooling/config.json")).unwrap(), b"{ }");
+    bench.server.requests();
+    bench.find_as(bench.environment(), &Wish::new("sharded", Wanted::Vectors)).unwrap();
+    assert_eq!(bench.server.requests(), []);
+}
+
+#[test]
+fn a_snapshot_of_another_program_is_completed() {
+    // Transformers takes no modules.json; without it vectors would be pooled otherwise than the model says.
+    let bench = Bench::new();
+    bench.server.change(|state| {
+        let files = &mut state.models.get_mut(NAME).unwrap().files;
+        files.insert("modules.json".into(), br#"[{"path": "1_Pooling", "type": "m.Pooling"}]"#.to_vec());
+        files.insert("1_Pooling/config.json".into(), b"{ }".to_vec());
+    });
+    let snapshot = bench.model().join("snapshots").join(COMMIT);
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::create_dir_all(bench.model().join("refs")).unwrap();
+    fs::write(bench.model().join("refs/main"), COMMIT).unwrap();
+    for (file, bytes) in [("config.json", b"{}".as_slice()), ("model.safetensors", &bench.weights), ("vocab.txt", b"")] {
+        fs::write(snapshot.join(file), bytes).unwrap();
+    }
+    assert_eq!(bench.find().unwrap().downloaded, 0);
+    assert_eq!(bench.server.requests(), [], "nothing is missing of a model");
+    let wish = Wish::new(NAME, Wanted::Vectors);
+
+    // Where the hub cannot be asked, what is there does.
+    let offline = Environment { offline: true, ..bench.environment() };
+    assert_eq!(bench.find_as(offline, &wish).unwrap().note, None);
+    bench.server.change(|state| state.is_down = true);
+    let found = bench.find_as(bench.environment(), &wish).unwrap();
+    assert!(found.note.unwrap().contains("taken from the cache"));
+
+    bench.server.change(|state| state.is_down = false);
+    let found = bench.find_as(bench.environment(), &wish).unwrap();
+    assert!(found.folder.join("1_Pooling/config.json").is_file());
+    assert!(found.downloaded < 100, "{} bytes for two small files", found.downloaded);
+}
+
+#[test]
+fn tokens_open_what_is_private_or_gated() {
+    let bench = Bench::new();
+    let wish = Wish::new(NAME, Wanted::Model);
+    let with = |token: &str| Environment { token: Some(token.into()), ..bench.environment() };
+    let fails = |environment| bench.find_as(environment, &wish).unwrap_err();
+    bench.server.change(|state| state.models.get_mut(NAME).unwrap().private = Some("key".into()));
+    let error = fails(bench.environment());
+    assert!(matches!(error, HubError::NoModel { .. }) && error.to_string().contains("set HF_TOKEN"), "{error}");
+    let error = fails(with("wrong"));
+    assert!(error.to_string().contains("may not see it"), "{error}");
+
+    bench.server.change(|state| state.models.get_mut(NAME).unwrap().gated = Some("key".into()));
+    bench.server.change(|state| state.models.get_mut(NAME).unwrap().private = None);
+    for (environment, expected) in [(bench.environment(), "and set HF_TOKEN"), (with("wrong"), "with the account")] {
+        let error = fails(environment);
+        assert!(matches!(error, HubError::Gated { .. }) && error.to_string().contains(expected), "{error}");
+    }
+    assert!(bench.find_as(with("key"), &wish).is_ok());
+}
+
+#[test]
+fn what_the_hub_has_not_is_named() {
+    let bench = Bench::new();
+    let wish = Wish::new(NAME, Wanted::Model);
+    assert!(bench.error(&Wish { name: "absent", ..wish }).contains("no model \"absent\" on http://127.0.0.1"));
+    assert!(bench.error(&Wish { revision: Some("v9"), ..wish }).contains("no revision \"v9\""));
+    assert!(bench.error(&Wish { revision: Some("../main"), ..wish }).contains("expected a branch"));
+    assert!(bench.error(&Wish { name: "a/b/c", ..wish }).contains("cannot be a model's name"));
+
+    let weights: &[u8] = &bench.weights;
+    bench.server.add("pickle", &[("config.json", b"{}"), ("pytorch_model.bin", weights), ("vocab.txt", b"x")]);
+    let error = bench.error(&Wish { name: "pickle", ..wish });
+    assert!(error.contains("cloze convert pickle --out DIR"), "{error}");
+    let found = bench.find_as(bench.environment(), &Wish::new("pickle", Wanted::Source)).unwrap();
+    assert_eq!(fs::read(found.folder.join("pytorch_model.bin")).unwrap(), weights);
+    bench.server.add("h5", &[("config.json", b"{}"), ("tf_model.h5", weights)]);
+    assert!(bench.error(&Wish { name: "h5", ..wish }).contains("tf_model.h5 is not read here"));
+    bench.server.add("empty", &[("README.md", b"{}")]);
+    assert!(bench.error(&Wish { name: "empty", ..wish }).contains("no config.json"));
+    let original = [("bert_config.json", b"{}".as_slice()), ("vocab.txt", b"x"), ("bert_model.ckpt.index", b"i")];
+    let data = ("bert_model.ckpt.data-00000-of-00001", weights);
+    bench.server.add("original", &[&original[..], &[data]].concat());
+    let found = bench.find_as(bench.environment(), &Wish::new("original", Wanted::Source)).unwrap();
+    assert!(found.folder.join("bert_model.ckpt.data-00000-of-00001").is_file());
+}
+
+#[test]
+fn a_model_of_no_use_is_refused_before_its_weights_come() {
+    let bench = Bench::new();
+    let refuse = |config: &Path| {
+        assert!(fs::read_to_string(config).unwrap().contains("model_type"));
+        Err("not of this kind".to_owned())
+    };
+    let wish = Wish { check: Some(&refuse), ..Wish::new(NAME, Wanted::Model) };
+    let error = bench.error(&wish);
+    assert!(error.contains("not downloaded") && error.contains("not of this kind"), "{error}");
+    assert!(!bench.server.requests().iter().any(|request| request.path.ends_with("model.safetensors")));
+}
+
+#[test]
+fn a_hub_that_is_away_is_one_line() {
+    let bench = Bench::new();
+    let environment = Environment { endpoint: "http://127.0.0.1:9".into(), ..bench.environment() };
+    let error = bench.find_as(environment, &Wish::new(NAME, Wanted::Model)).unwrap_err();
+    assert!(matches!(error, HubError::Network { .. }), "{error}");
+    let environment = Environment { endpoint: "no address".into(), ..bench.environment() };
+    let error = bench.find_as(environment, &Wish::new(NAME, Wanted::Model)).unwrap_err();
+    assert!(error.to_string().contains("no address"), "{error}");
+    let environment = Environment { endpoint: bench.server.endpoint.clone() + "/elsewhere", ..bench.environment() };
+    let error = bench.find_as(environment, &Wish::new(NAME, Wanted::Model)).unwrap_err();
+    assert!(error.to_string().contains("elsewhere"), "{error}");
+}
+
+#[test]
+fn two_at_a_time_download_once() {
+    let bench = Bench::new();
+    let found: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| bench.find().unwrap())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(found.windows(2).all(|pair| pair[0].folder == pair[1].folder));
+    assert_eq!(fs::read(found[0].folder.join("model.safetensors")).unwrap(), bench.weights);
+    let transfers = bench.server.requests().into_iter();
+    let transfers = transfers.filter(|request| request.path.starts_with("/cdn/"));
+    assert_eq!(transfers.filter(|request| request.range.as_deref() == Some("bytes=0-")).count(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_cache_that_cannot_be_written_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new();
+    let locked = bench.dir.path().join("locked");
+    fs::create_dir(&locked).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o500)).unwrap();
+    if fs::write(locked.join("x"), "").is_ok() {
+        return; // Whoever is root may write everywhere.
+    }
+    let environment = Environment { cache: locked, ..bench.environment() };
+    let error = bench.find_as(environment, &Wish::new(NAME, Wanted::Model)).unwrap_err();
+    assert!(matches!(error, HubError::Cache { .. }) && error.to_string().contains("locked"), "{error}");
+}
