@@ -132,6 +132,7 @@ mod writing {
     use std::fs::{self, File, TryLockError};
     use std::io;
     use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::{Repository, is_commit};
     use crate::HubError;
@@ -148,12 +149,18 @@ mod writing {
         }
     }
 
+    /// A path beside another that no other thread or process uses.
+    fn beside(path: &Path) -> PathBuf {
+        static USED: AtomicUsize = AtomicUsize::new(0);
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".{}-{}.tmp", std::process::id(), USED.fetch_add(1, Ordering::Relaxed)));
+        PathBuf::from(aside)
+    }
+
     /// Writes a file aside and renames it into place, so that nobody reads half of it.
     fn write(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
         create_parent(path)?;
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(format!(".{}.tmp", std::process::id()));
-        let aside = PathBuf::from(aside);
+        let aside = beside(path);
         fs::write(&aside, bytes).and_then(|()| fs::rename(&aside, path)).map_err(at(path))
     }
 
@@ -210,9 +217,7 @@ mod writing {
                 return Ok(());
             }
             // Copied aside first: a process that is killed must not leave half a file.
-            let mut aside = pointer.as_os_str().to_owned();
-            aside.push(format!(".{}.tmp", std::process::id()));
-            let aside = PathBuf::from(aside);
+            let aside = beside(&pointer);
             fs::copy(blob, &aside).and_then(|_| fs::rename(&aside, &pointer)).map_err(at(&pointer))
         }
     }
