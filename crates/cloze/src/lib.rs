@@ -2,8 +2,8 @@
 //!
 //! The parts, in the order in which data flows: [`text`] (vocabularies, text to ids), [`data`] (corpora, shards,
 //! masked sentence pairs), [`engine`] (tensors that learn), [`model`] (BERT itself), [`train`] (the loop, its optimizer,
-//! checkpoints), [`tasks`] (fine-tuning, predictions, scores) and [`convert`] (other programs' formats). [`sample_corpus`] is the
-//! text of the quickstart.
+//! checkpoints), [`tasks`] (fine-tuning, predictions, scores), [`convert`] (other programs' formats) and [`hub`] (models named on
+//! the Hugging Face Hub). [`sample_corpus`] is the text of the quickstart.
 //!
 //! The likeliest tokens for a mask:
 //!
@@ -21,6 +21,7 @@
 pub use cloze_convert as convert;
 pub use cloze_data as data;
 pub use cloze_engine as engine;
+pub use cloze_hub as hub;
 pub use cloze_model as model;
 pub use cloze_tasks as tasks;
 pub use cloze_text as text;

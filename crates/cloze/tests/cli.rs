@@ -104,7 +104,7 @@ fn promised_flags_exist() {
         ),
         (&["sweep"], "--batches --lrs --epochs-list --seeds --model --train --dev --data --out --resume --json"),
         (&["predict"], "--model --input --precision --max-len --n-best --null-threshold"),
-        (&["fill"], "--model --top --json"),
+        (&["fill"], "--model --revision --offline --top --json"),
         (&["embed"], "--model --input --column --out --pool --layers --normalize --max-len --precision --json"),
         (&["similar"], "--model --corpus --column --query --embeddings --top --json"),
         (&["evaluate", "retrieval"], "--model --corpus --queries --qrels --depth --json"),

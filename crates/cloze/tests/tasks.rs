@@ -775,7 +775,7 @@ fn models_that_do_not_fit_are_refused() {
         fails(&bench.finetune("classify", &file, &paths, &[]), expected);
         assert!(!Path::new(&paths[1]).exists());
     };
-    start(&bench.path("absent"), &["absent", "expected a folder with config.json"]);
+    start(&bench.path("absent"), &["absent", "config.json"]);
     start(&bench.path("texts.tsv"), &["texts.tsv", "expected a folder with config.json"]);
     let empty = bench.path("empty");
     fs::create_dir(&empty).unwrap();

@@ -327,7 +327,8 @@ mod tests {
         cache.add("pytorch_model.bin", "pickled");
         assert!(missing(&cache).contains("lacks model.safetensors"));
         assert!(cache.find(None, Wanted::Source).is_ok(), "a source may be a pickle");
-        cache.add("model.safetensors.index.json", r#"{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}"#);
+        cache
+            .add("model.safetensors.index.json", r#"{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}"#);
         cache.add("one.safetensors", "1");
         assert!(missing(&cache).contains("lacks two.safetensors"), "{}", missing(&cache));
         cache.add("two.safetensors", "22");

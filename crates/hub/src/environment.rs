@@ -43,14 +43,15 @@ impl Environment {
     pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Environment {
         let given = |name: &str| variable(name).filter(|value| !value.is_empty());
         let home = home.unwrap_or_else(|| PathBuf::from("."));
-        let folder = |name: &str| given(name).map(PathBuf::from).map(|path| match path.strip_prefix("~") {
-            Ok(rest) => home.join(rest),
-            Err(_) => path,
-        });
+        let folder = |name: &str| {
+            given(name).map(PathBuf::from).map(|path| match path.strip_prefix("~") {
+                Ok(rest) => home.join(rest),
+                Err(_) => path,
+            })
+        };
         let text = |name: &str| given(name).map(|value| value.to_string_lossy().trim().to_owned());
-        let hf_home = folder("HF_HOME").unwrap_or_else(|| {
-            folder("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache")).join("huggingface")
-        });
+        let hf_home = folder("HF_HOME")
+            .unwrap_or_else(|| folder("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache")).join("huggingface"));
         let cache = folder("HF_HUB_CACHE").or_else(|| folder("HUGGINGFACE_HUB_CACHE"));
         let token_file = folder("HF_TOKEN_PATH").unwrap_or_else(|| hf_home.join("token"));
         let token = text("HF_TOKEN")

@@ -151,7 +151,10 @@ mod tests {
         assert_eq!(chosen(&all, Wanted::Source), files(&[SAFETENSORS]));
         assert_eq!(chosen(&[PYTORCH], Wanted::Model), None);
         assert_eq!(chosen(&[PYTORCH, PYTORCH_INDEX], Wanted::Source), files(&[PYTORCH]));
-        assert_eq!(chosen(&[PYTORCH_INDEX, SAFETENSORS_INDEX], Wanted::Source), Some(Weights::Index(SAFETENSORS_INDEX)));
+        assert_eq!(
+            chosen(&[PYTORCH_INDEX, SAFETENSORS_INDEX], Wanted::Source),
+            Some(Weights::Index(SAFETENSORS_INDEX))
+        );
         assert_eq!(chosen(&[PYTORCH_INDEX], Wanted::Source), Some(Weights::Index(PYTORCH_INDEX)));
         assert_eq!(chosen(&all[2..], Wanted::Source), files(&all[3..]));
         assert_eq!(chosen(&["model.ckpt.index"], Wanted::Source), None, "its data is missing");
@@ -178,7 +181,13 @@ mod tests {
     #[cfg(feature = "download")]
     #[test]
     fn a_module_brings_its_weights_once() {
-        let names = ["2_Dense/config.json", "2_Dense/model.safetensors", "2_Dense/pytorch_model.bin", "2_Dense/onnx/a", "2_Dense2/b"];
+        let names = [
+            "2_Dense/config.json",
+            "2_Dense/model.safetensors",
+            "2_Dense/pytorch_model.bin",
+            "2_Dense/onnx/a",
+            "2_Dense2/b",
+        ];
         let names = names.map(str::to_owned);
         assert_eq!(of_module("2_Dense", &names), names[..2]);
         assert_eq!(of_module("2_Dense", &names[2..]), ["2_Dense/pytorch_model.bin"]);

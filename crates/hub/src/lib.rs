@@ -200,9 +200,7 @@ impl Hub {
         cached: Option<(Found, Lacks)>,
         _: &mut dyn FnMut(News<'_>),
     ) -> Result<Found, HubError> {
-        self.from_cache_alone(wish, cached).map_err(|_| HubError::NoDownload {
-            name: wish.name.to_owned(),
-            cache: self.environment.cache.clone(),
-        })
+        self.from_cache_alone(wish, cached)
+            .map_err(|_| HubError::NoDownload { name: wish.name.to_owned(), cache: self.environment.cache.clone() })
     }
 }

@@ -210,7 +210,10 @@ fn what_arrives_damaged_is_never_kept() {
     let config: Vec<u8> = [b"{}".as_slice(), &[b' '; 2000]].concat();
     bench.server.add("large", &[("config.json", &config), ("model.safetensors", &bench.weights)]);
     bench.server.change(|state| state.corruptions = 1);
-    assert_eq!(fs::read(bench.find_as(bench.environment(), &wish).unwrap().folder.join("config.json")).unwrap(), config);
+    assert_eq!(
+        fs::read(bench.find_as(bench.environment(), &wish).unwrap().folder.join("config.json")).unwrap(),
+        config
+    );
     fs::remove_dir_all(bench.dir.path().join("models--large")).unwrap();
     bench.server.change(|state| state.corruptions = 2);
     let error = bench.error(&wish);
@@ -327,7 +330,8 @@ fn a_snapshot_of_another_program_is_completed() {
     fs::create_dir_all(&snapshot).unwrap();
     fs::create_dir_all(bench.model().join("refs")).unwrap();
     fs::write(bench.model().join("refs/main"), COMMIT).unwrap();
-    for (file, bytes) in [("config.json", b"{}".as_slice()), ("model.safetensors", &bench.weights), ("vocab.txt", b"")] {
+    for (file, bytes) in [("config.json", b"{}".as_slice()), ("model.safetensors", &bench.weights), ("vocab.txt", b"")]
+    {
         fs::write(snapshot.join(file), bytes).unwrap();
     }
     assert_eq!(bench.find().unwrap().downloaded, 0);

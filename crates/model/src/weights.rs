@@ -60,8 +60,12 @@ impl Weights {
             let mut problem = format!("it holds neither {WEIGHTS_FILE} nor {INDEX_FILE}");
             for other in ["pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "bert_model.ckpt.index"] {
                 if dir.join(other).is_file() {
-                    problem +=
-                        &format!("; {other} is not read here: open it with Transformers and save_pretrained() it");
+                    problem += &match other {
+                        "tf_model.h5" => {
+                            format!("; {other} is not read here: open it with Transformers and save_pretrained() it")
+                        }
+                        _ => format!("; make a model folder of {other}: cloze convert {} --out NEW", dir.display()),
+                    };
                     break;
                 }
             }

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use cloze_convert::onnx::{self, OnnxOptions, TaskOutput};
 use cloze_engine::Device;
+use cloze_hub::Wanted;
 use cloze_model::Model;
 use cloze_text::{Tokenizer, carry_settings};
 use serde_json::json;
 
-use super::{check_out, model};
+use super::check_out;
+use super::model::HubArguments;
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -19,7 +21,8 @@ use crate::terminal::Terminal;
 #[command(
     after_help = "Example:\n  cloze convert uncased_L-12_H-768_A-12/bert_model.ckpt --out bert-base",
     after_long_help = "SOURCE is a Transformers folder (model.safetensors or pytorch_model.bin, sharded too, of any age), one of its \
-        files, or an original TensorFlow checkpoint: its folder, its .index file or its prefix. Nothing in a file is run: a pickle \
+        files, an original TensorFlow checkpoint (its folder, its .index file or its prefix), or a model's name on the Hugging Face Hub \
+        (see `cloze fill --help`). Nothing in a file is run: a pickle \
         that asks for more than tensors is refused. Nothing is written under --out unless all of it could be read.\n\nWith --to onnx \
         SOURCE is a model folder, and --out receives model.onnx with config.json and the tokenizer's files, as Optimum lays them \
         out; what the model computes follows from its heads.\n\nExamples:\n  \
@@ -28,9 +31,12 @@ use crate::terminal::Terminal;
         cloze convert runs/sst2/model --to onnx --out sst2-onnx"
 )]
 pub struct Arguments {
-    /// What to convert
+    /// What to convert: a folder, a file, a run's folder, or a name on the Hugging Face Hub
     #[arg(value_name = "SOURCE")]
     source: PathBuf,
+
+    #[command(flatten)]
+    hub: HubArguments,
 
     /// What to write
     #[arg(long, value_enum, default_value_t = To::Folder)]
@@ -54,7 +60,11 @@ enum To {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    let source = model::find_source(&arguments.source, terminal)?;
+    let wanted = match arguments.to {
+        To::Folder => Wanted::Source,
+        To::Onnx => Wanted::Model,
+    };
+    let source = arguments.hub.find_source(&arguments.source, wanted, terminal)?;
     match arguments.to {
         To::Folder => to_folder(&source, arguments, terminal),
         To::Onnx => to_onnx(&source, arguments, terminal),

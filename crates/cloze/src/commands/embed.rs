@@ -121,7 +121,7 @@ impl VectorArguments {
             normalize: self.normalize,
             max_len: self.max_len,
         };
-        let model = self.model.find(terminal)?;
+        let model = self.model.find_with_pooling(terminal)?;
         let device = Device::cpu(terminal.threads)?;
         let precision = self.precision.settle(&device, terminal).dtype(&device);
         let embedder = Embedder::open(&model, device, precision, &options)?;

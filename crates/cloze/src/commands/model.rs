@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use cloze_hub::{Environment, Hub, HubError, News, Wanted, Wish, is_model_name};
+use cloze_model::Config;
 use cloze_train::checkpoint;
 use cloze_train::run::RunFolder;
 
-use crate::terminal::Terminal;
+use crate::format;
+use crate::terminal::{Progress, Terminal};
 
 /// Entries of a folder that an error names.
 const SHOWN: usize = 5;
@@ -14,35 +17,161 @@ const SHOWN: usize = 5;
 /// The model of a command that needs one.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ModelArguments {
-    /// Model folder, checkpoint or run folder
-    #[arg(long = "model", value_name = "DIR")]
+    /// Model folder, checkpoint, run folder, or a name on the Hugging Face Hub such as bert-base-uncased
+    ///
+    /// What exists on this machine comes first. A run's folder stands for its model/, else its best, else its newest checkpoint.
+    /// A name is looked up in the local cache (HF_HUB_CACHE, else hub in HF_HOME, else ~/.cache/huggingface/hub); what is not
+    /// there is downloaded into it (from HF_ENDPOINT, with HF_TOKEN).
+    #[arg(long = "model", value_name = "DIR|NAME")]
     pub named: PathBuf,
+
+    #[command(flatten)]
+    hub: HubArguments,
 }
 
 impl ModelArguments {
     /// The folder of the model; says on standard error what was chosen where there was a choice.
     pub fn find(&self, terminal: &Terminal) -> Result<PathBuf> {
-        find(&self.named, terminal)
+        self.hub.find(&self.named, Wanted::Model, terminal)
+    }
+
+    /// The same, with what sentence-transformers says of how a text becomes a vector.
+    pub fn find_with_pooling(&self, terminal: &Terminal) -> Result<PathBuf> {
+        self.hub.find(&self.named, Wanted::Vectors, terminal)
     }
 }
 
-/// The folder of the model that `named` means.
-pub fn find(named: &Path, terminal: &Terminal) -> Result<PathBuf> {
-    match named.exists() {
-        true => Ok(in_folder(named)?.tell(terminal)),
-        false => bail!(
-            "{}: no such folder; expected a model's folder (config.json, model.safetensors) or a run's folder",
-            named.display()
-        ),
+/// How a model's name is looked up.
+#[derive(Debug, Clone, clap::Args)]
+pub struct HubArguments {
+    /// Branch, tag or commit of a model named on the hub [default: main]
+    #[arg(long, value_name = "REVISION")]
+    revision: Option<String>,
+
+    /// Look for named models in the local cache only (as with HF_HUB_OFFLINE=1)
+    #[arg(long)]
+    offline: bool,
+}
+
+impl HubArguments {
+    /// The folder of the model that `named` means.
+    pub fn find(&self, named: &Path, wanted: Wanted, terminal: &Terminal) -> Result<PathBuf> {
+        if named.exists() {
+            self.check_local(named)?;
+            return match on_disk(named)? {
+                OnDisk::Model(found) => Ok(found.tell(terminal)),
+                OnDisk::EmptyRun(problem) | OnDisk::Other(problem) => bail!(problem),
+            };
+        }
+        match as_name(named) {
+            Some(name) => self.download(name, wanted, terminal),
+            None => bail!(
+                "{}: no such folder; expected a model's folder (config.json, model.safetensors), a run's folder, or a name on \
+                 the Hugging Face Hub (name or organisation/name)",
+                named.display()
+            ),
+        }
+    }
+
+    /// What `cloze convert` is to read: a folder, file or prefix that it knows, the model of a run's folder, or a named model.
+    pub fn find_source(&self, named: &Path, wanted: Wanted, terminal: &Terminal) -> Result<PathBuf> {
+        let mut index = named.as_os_str().to_owned();
+        index.push(".index");
+        if named.is_dir() {
+            self.check_local(named)?;
+            match on_disk(named)? {
+                OnDisk::Model(found) => return Ok(found.tell(terminal)),
+                OnDisk::EmptyRun(problem) => bail!(problem),
+                // Other programs' folders are what it is for.
+                OnDisk::Other(_) => {}
+            }
+        } else if named.exists() || Path::new(&index).exists() {
+            self.check_local(named)?;
+        } else if let Some(name) = as_name(named) {
+            return self.download(name, wanted, terminal);
+        }
+        Ok(named.to_owned())
+    }
+
+    /// The folder of a model that is named where a path may stand as well: none if a path is meant.
+    pub fn find_if_named(&self, named: &Path, terminal: &Terminal) -> Result<Option<PathBuf>> {
+        if named.exists() {
+            self.check_local(named)?;
+            return Ok(None);
+        }
+        as_name(named).map(|name| self.download(name, Wanted::Model, terminal)).transpose()
+    }
+
+    fn check_local(&self, path: &Path) -> Result<()> {
+        match &self.revision {
+            Some(revision) => bail!(
+                "--revision {revision}: {} is on this machine; only a model named on the hub has revisions",
+                path.display()
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// A named model's folder in the cache, downloaded if need be.
+    fn download(&self, name: &str, wanted: Wanted, terminal: &Terminal) -> Result<PathBuf> {
+        let mut environment = Environment::of_process();
+        environment.offline |= self.offline;
+        let is_bert = |config: &Path| Config::read(config).map(drop).map_err(|error| error.to_string());
+        let wish = Wish {
+            name,
+            revision: self.revision.as_deref(),
+            wanted,
+            // What is to be converted may have a configuration that only convert reads.
+            check: if wanted == Wanted::Source { None } else { Some(&is_bert) },
+        };
+        let mut bar = None;
+        let found = Hub::new(environment).find(&wish, &mut |news| tell(&mut bar, news, terminal));
+        if let Some(bar) = bar {
+            bar.finish();
+        }
+        match found {
+            Ok(found) => {
+                if let Some(note) = &found.note {
+                    terminal.warn(note);
+                }
+                if found.downloaded > 0 {
+                    let size = format::bytes(found.downloaded);
+                    terminal.note(&format!("downloaded {name} ({size}) to {}", found.folder.display()));
+                }
+                Ok(found.folder)
+            }
+            // The word may have been meant for a folder.
+            Err(
+                error @ (HubError::NoModel { .. }
+                | HubError::NotCached { .. }
+                | HubError::NoDownload { .. }
+                | HubError::Network { .. }),
+            ) => bail!("{name}: no such folder here, and {error}"),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
-/// The folder, file or prefix that `cloze convert` is to read: what it reads itself, or the model of a run's folder.
-pub fn find_source(named: &Path, terminal: &Terminal) -> Result<PathBuf> {
-    match in_folder(named) {
-        Ok(found) => Ok(found.tell(terminal)),
-        // Other programs' folders are what convert is for, and it knows best what is wrong with one.
-        Err(_) => Ok(named.to_owned()),
+/// What is typed as a name on the hub, if it can be one.
+fn as_name(named: &Path) -> Option<&str> {
+    named.to_str().filter(|name| is_model_name(name))
+}
+
+fn tell(bar: &mut Option<Progress>, news: News<'_>, terminal: &Terminal) {
+    match news {
+        News::Bytes { file, done, total } => {
+            let bar = bar.get_or_insert_with(|| terminal.progress("download", Some(total)));
+            bar.set_total(total);
+            bar.set(done, &format!("{} of {}, {file}", format::bytes(done), format::bytes(total)));
+        }
+        News::Retry { file, reason } => {
+            let line = format!("{file}: {reason}; trying again");
+            match bar {
+                Some(bar) => bar.note(&line),
+                None => terminal.note(&line),
+            }
+        }
+        News::Waiting { file } => terminal.note(&format!("waiting for another process that downloads {file}")),
     }
 }
 
@@ -68,18 +197,31 @@ fn is_model(folder: &Path) -> bool {
     ["config.json", "modules.json"].iter().any(|name| folder.join(name).is_file())
 }
 
-/// The model of an existing folder: itself, or what a run has.
-fn in_folder(folder: &Path) -> Result<Found> {
-    if is_model(folder) {
-        return Ok(Found { folder: folder.to_owned(), note: None });
+/// What a path that exists is.
+#[derive(Debug, PartialEq)]
+enum OnDisk {
+    Model(Found),
+    /// A run's folder without a model, and what to say of it.
+    EmptyRun(String),
+    /// Neither, and what to say of it.
+    Other(String),
+}
+
+/// What an existing path is, and the model of a run.
+fn on_disk(path: &Path) -> Result<OnDisk> {
+    if is_model(path) {
+        return Ok(OnDisk::Model(Found { folder: path.to_owned(), note: None }));
     }
-    if folder.is_file() {
-        bail!("{}: expected a folder, found a file; give the folder that the model's files lie in", folder.display());
+    let shown = path.display();
+    if !path.is_dir() {
+        let problem =
+            format!("{shown}: expected a folder, found a file; give the folder that the model's files lie in");
+        return Ok(OnDisk::Other(problem));
     }
-    let run = RunFolder::new(folder);
+    let run = RunFolder::new(path);
     let chosen = |model: PathBuf, what: &str| {
         let note = format!("model: {} ({what})", model.display());
-        Ok(Found { folder: model, note: Some(note) })
+        Ok(OnDisk::Model(Found { folder: model, note: Some(note) }))
     };
     if is_model(&run.model()) {
         return chosen(run.model(), "the run's model");
@@ -90,22 +232,20 @@ fn in_folder(folder: &Path) -> Result<Found> {
     if let Some((_, newest)) = checkpoint::list(&run)?.pop() {
         return chosen(newest, "the run's newest checkpoint; it has no model/ yet");
     }
-    let entries = entries(folder)?;
+    let entries = entries(path)?;
     let is_run = ["recipe.toml", "finetune.toml", "results.json", "metrics.jsonl", "checkpoints"]
         .iter()
         .any(|name| entries.iter().any(|entry| entry == name));
     let found = listed(&entries);
     if is_run {
-        bail!(
-            "{}: this run has no model yet: no model/, no best, no checkpoint in checkpoints/ (found {found}); go on with it \
-             by --resume until it has saved one",
-            folder.display()
-        );
+        return Ok(OnDisk::EmptyRun(format!(
+            "{shown}: this run has no model yet: no model/, no best, no checkpoint in checkpoints/ (found {found}); let it go on \
+             with --resume until it has saved one"
+        )));
     }
-    bail!(
-        "{}: no model folder: expected config.json and model.safetensors, or a run's model/ or checkpoints/; found {found}",
-        folder.display()
-    )
+    Ok(OnDisk::Other(format!(
+        "{shown}: no model folder: expected config.json and model.safetensors, or a run's model/ or checkpoints/; found {found}"
+    )))
 }
 
 /// Names in a folder, sorted, those that start with a dot left out.
@@ -146,12 +286,15 @@ mod tests {
     fn a_run_gives_its_model_else_its_best_else_its_newest_checkpoint() {
         let dir = tempfile::tempdir().unwrap();
         let run = dir.path();
-        let found = || in_folder(run).unwrap();
+        let found = || match on_disk(run).unwrap() {
+            OnDisk::Model(found) => found,
+            other => panic!("{other:?}"),
+        };
         write(&run.join("recipe.toml"));
-        let error = in_folder(run).unwrap_err().to_string();
-        assert!(error.contains("no model yet") && error.contains("recipe.toml"), "{error}");
+        let OnDisk::EmptyRun(line) = on_disk(run).unwrap() else { panic!("a run without a model has one") };
+        assert!(line.contains("no model yet") && line.contains("recipe.toml"), "{line}");
         fs::create_dir(run.join("checkpoints")).unwrap();
-        assert!(in_folder(run).is_err());
+        assert!(matches!(on_disk(run).unwrap(), OnDisk::EmptyRun(_)));
 
         for step in [9, 10] {
             write(&run.join(format!("checkpoints/step-{step:08}/config.json")));
@@ -182,14 +325,17 @@ mod tests {
         write(&dir.path().join("b/modules.json"));
         for name in ["a", "b"] {
             let folder = dir.path().join(name);
-            assert_eq!(in_folder(&folder).unwrap(), Found { folder, note: None });
+            assert_eq!(on_disk(&folder).unwrap(), OnDisk::Model(Found { folder, note: None }));
         }
     }
 
     #[test]
     fn other_folders_and_files_are_named_with_what_is_in_them() {
         let dir = tempfile::tempdir().unwrap();
-        let error = |path: &Path| in_folder(path).unwrap_err().to_string();
+        let error = |path: &Path| match on_disk(path).unwrap() {
+            OnDisk::Other(line) => line,
+            other => panic!("{other:?}"),
+        };
         assert!(error(dir.path()).contains("found nothing"));
         (0..8).for_each(|number| write(&dir.path().join(format!("text-{number}.txt"))));
         let line = error(dir.path());

@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
+use cloze_hub::Wanted;
 use cloze_train::Recipe;
 use cloze_train::pretrain::{Outcome, pretrain};
 use cloze_train::progress::{News, StepNews};
 use serde_json::json;
 
-use super::{INTERRUPTED, model};
+use super::INTERRUPTED;
+use super::model::HubArguments;
 use crate::format;
 use crate::terminal::{Progress, Terminal};
 
@@ -40,6 +42,10 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
+    // For a recipe's model.init, which may be a run's folder or a name.
+    #[command(flatten)]
+    hub: HubArguments,
+
     /// Go on with the run in the folder from its last checkpoint
     #[arg(long)]
     resume: bool,
@@ -55,7 +61,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         recipe.threads = terminal.threads;
     }
     if let Some(init) = &mut recipe.model.init {
-        match model::find(init, terminal) {
+        match arguments.hub.find(init, Wanted::Model, terminal) {
             Ok(folder) => *init = folder,
             // A run that goes on has weights of its own: what it began with may be gone.
             Err(_) if arguments.resume => {}

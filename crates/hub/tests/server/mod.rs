@@ -38,6 +38,8 @@ pub struct State {
     pub renamed: BTreeMap<String, String>,
     /// Of these files so many bytes are sent before the connection breaks: one entry a transfer.
     pub cuts: BTreeMap<String, Vec<usize>>,
+    /// Of this file only so many bytes are sent; then the connection stays open and nothing more comes.
+    pub stall: Option<(String, usize)>,
     /// All connections are closed without an answer.
     pub is_down: bool,
     /// Ranges are ignored: everything is sent each time, except to the question for the size.
@@ -105,7 +107,8 @@ impl Server {
 fn answer(stream: TcpStream, state: &Mutex<State>, endpoint: &str) {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     let Some(Ok(first)) = lines.next() else { return };
-    let mut request = Request { path: first.split(' ').nth(1).unwrap_or_default().to_owned(), range: None, token: None };
+    let mut request =
+        Request { path: first.split(' ').nth(1).unwrap_or_default().to_owned(), range: None, token: None };
     for line in lines.map_while(Result::ok) {
         if line.is_empty() {
             break;
@@ -184,13 +187,7 @@ fn listing(stream: TcpStream, state: &State, request: &Request, name: &str, revi
     respond(stream, "200 OK", &[("Content-Type".into(), "application/json".into())], text.as_bytes(), None);
 }
 
-fn resolve(
-    stream: TcpStream,
-    state: &mut State,
-    request: &Request,
-    endpoint: &str,
-    [name, revision, file]: [&str; 3],
-) {
+fn resolve(stream: TcpStream, state: &mut State, request: &Request, endpoint: &str, [name, revision, file]: [&str; 3]) {
     if let Some(new) = state.renamed.get(name) {
         let to = format!("/{new}/resolve/{revision}/{file}");
         return respond(stream, "307 Temporary Redirect", &[("Location".into(), to)], b"", None);
@@ -241,6 +238,16 @@ fn contents(
         Some(cuts) if !question && !cuts.is_empty() => Some(cuts.remove(0)),
         _ => None,
     };
+    let stall = state.stall.as_ref().filter(|(stalled, _)| !question && stalled == file).map(|(_, bytes)| *bytes);
+    if let Some(sent) = stall {
+        let kept = stream.try_clone().unwrap();
+        std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_secs(60));
+            drop(kept);
+        });
+        headers.push(("Content-Range".into(), format!("bytes 0-{}/{total}", total - 1)));
+        return respond(stream, "206 Partial Content", &headers, &bytes, Some(sent));
+    }
     match range {
         Some((from, to)) if !state.ignores_ranges || question => {
             let from: usize = from.parse().unwrap();
@@ -263,5 +270,8 @@ fn respond(mut stream: TcpStream, status: &str, headers: &[(String, String)], bo
         head += &format!("{key}: {value}\r\n");
     }
     let sent = &body[..cut.unwrap_or(body.len()).min(body.len())];
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(b"\r\n")).and_then(|()| stream.write_all(sent));
+    let _ = stream
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.write_all(b"\r\n"))
+        .and_then(|()| stream.write_all(sent));
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use super::model::HubArguments;
 use crate::terminal::Terminal;
 
 /// `cloze inspect PATH`
@@ -29,9 +30,12 @@ use crate::terminal::Terminal;
         cloze inspect recipes/mini.toml --set data=shards --write-batches batches.arrow --steps 0..100"
 )]
 pub struct Arguments {
-    /// What to look at
-    #[arg(value_name = "PATH")]
+    /// What to look at: a file, a folder, or a model's name on the Hugging Face Hub
+    #[arg(value_name = "PATH|NAME")]
     path: PathBuf,
+
+    #[command(flatten)]
+    hub: HubArguments,
 
     /// Decoded examples to show, from shards and recipes
     #[arg(long, default_value_t = 3, value_name = "N")]
@@ -73,7 +77,8 @@ enum Kind {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    let path = arguments.path.as_path();
+    let named = arguments.hub.find_if_named(&arguments.path, terminal)?;
+    let path = named.as_deref().unwrap_or(&arguments.path);
     let kind = detect(path)?;
     if arguments.write_batches.is_some() && kind != Kind::Recipe {
         bail!("--write-batches needs a recipe; {} is none", path.display());

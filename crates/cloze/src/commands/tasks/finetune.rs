@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result, bail};
 use clap::CommandFactory;
 use cloze_engine::Device;
+use cloze_hub::Wanted;
 use cloze_tasks::datasets::Need;
 use cloze_tasks::datasets::known::Split;
 use cloze_tasks::files::{FromFiles, Notes, Options};
@@ -18,7 +19,7 @@ use cloze_train::recipe::{OptimizerKind, ScheduleKind};
 use super::runs::{Common, Ended, Planned, run_all, run_one, summary, table};
 use super::{DataArguments, ForTask, Kind, config_of, files_or_known, for_kind, remembered};
 use crate::commands::INTERRUPTED;
-use crate::commands::model;
+use crate::commands::model::HubArguments;
 use crate::commands::precision::Type;
 use crate::terminal::Terminal;
 
@@ -42,9 +43,15 @@ pub struct Arguments {
     #[arg(value_enum, value_name = "TASK")]
     pub kind: Option<Kind>,
 
-    /// Model folder, checkpoint or run folder to start from
-    #[arg(long, value_name = "DIR", required_unless_present = "recipe")]
+    /// Model folder, checkpoint, run folder, or a name on the Hugging Face Hub such as bert-base-uncased, to start from
+    ///
+    /// A name is looked up in the local cache (HF_HUB_CACHE, else hub in HF_HOME, else ~/.cache/huggingface/hub); what is not
+    /// there is downloaded into it (from HF_ENDPOINT, with HF_TOKEN).
+    #[arg(long, value_name = "DIR|NAME", required_unless_present = "recipe")]
     pub model: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub hub: HubArguments,
 
     /// Files to learn from: TSV, CSV, JSONL, Parquet; CoNLL, CoNLL-U, WikiANN; SQuAD's JSON; plain, .gz or .zst
     #[arg(long, value_name = "FILE", num_args = 1..)]
@@ -266,7 +273,7 @@ pub fn learn(
         }
         options.layers = layers;
     }
-    let model = &model::find(model, terminal)?;
+    let model = &arguments.hub.find(model, Wanted::Model, terminal)?;
     let stop = cloze_train::interrupt::watch()?;
     for_kind(kind, Learn { kind, arguments, model, out, options, plan, stop: &stop, terminal })
 }

@@ -80,7 +80,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     check_out(&arguments.out)?;
-    let model = arguments.model.find(terminal)?;
+    let model = arguments.model.find_with_pooling(terminal)?;
     let subject = Subject::open(&model)?;
     let old = &subject.tokenizer;
     let (given, learned) = match arguments.size {

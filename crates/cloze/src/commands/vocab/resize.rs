@@ -48,7 +48,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     check_out(&arguments.out)?;
-    let subject = Subject::open(&arguments.model.find(terminal)?)?;
+    let subject = Subject::open(&arguments.model.find_with_pooling(terminal)?)?;
     let tokenizer = Tokenizer::open(&arguments.tokenizer)?;
     if tokenizer.is_cased() != subject.tokenizer.is_cased() {
         let cased = |tokenizer: &Tokenizer| if tokenizer.is_cased() { "cased" } else { "uncased" };
