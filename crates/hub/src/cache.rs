@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::Wanted;
-use crate::files::{self, CONFIG, MODULES, OLD_CONFIG, TOKENIZERS, Weights};
+use crate::files::{self, CONFIG, MODULES, TOKENIZERS, Weights};
 
 /// A model's folder in the cache.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Repository {
         let has = |name: &str| folder.join(name).is_file();
         let is_known = |name: &str| has(name) || self.absence(commit, name).is_file();
         let mut lacks = Lacks::default();
-        if !has(CONFIG) && !(wanted == Wanted::Source && has(OLD_CONFIG)) {
+        if files::config(&has, wanted).is_none() {
             lacks.needed.push(CONFIG.to_owned());
         }
         let names: Vec<String> = fs::read_dir(&folder)
@@ -289,6 +289,14 @@ mod tests {
             Repository::new(self.dir.path(), "org/name").lacks(COMMIT, wanted)
         }
 
+        #[cfg(not(feature = "download"))]
+        fn find_online(&self) -> Result<PathBuf, HubError> {
+            let cache = self.dir.path().to_owned();
+            let environment = Environment { cache, endpoint: "http://127.0.0.1:9".into(), token: None, offline: false };
+            let wish = Wish::new("org/name", Wanted::Model);
+            Hub::new(environment).find(&wish, &mut |_| ()).map(|found| found.folder)
+        }
+
         fn find(&self, revision: Option<&str>, wanted: Wanted) -> Result<PathBuf, HubError> {
             let environment = Environment {
                 cache: self.dir.path().to_owned(),
@@ -354,6 +362,17 @@ mod tests {
         assert_eq!(unknown(Wanted::Vectors), "modules.json");
         cache.absent("modules.json");
         assert!(cache.lacks(Wanted::Vectors).is_nothing());
+    }
+
+    #[cfg(not(feature = "download"))]
+    #[test]
+    fn a_build_without_downloads_takes_what_is_there_and_says_how_to_get_more() {
+        let cache = Cache::new(true);
+        let error = cache.find_online().unwrap_err().to_string();
+        assert!(error.contains("hf download org/name") && error.contains("feature `hub`"), "{error}");
+        cache.add("config.json", "{}");
+        cache.add("model.safetensors", "weights");
+        assert!(cache.find_online().is_ok());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! leaves to its caller stands here: a part that is whole or too long, a blob that another revision has brought, file systems without
 //! links, a server that ignores the range, sizes and checksums, and trying again.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
@@ -16,8 +17,8 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::cache::{Repository, is_commit};
-use crate::files::{self, CONFIG, MODULES, OLD_CONFIG, SMALL, TOKENIZERS, Weights};
-use crate::{Environment, Found, HubError, News, Wanted, Wish};
+use crate::files::{self, MODULES, SMALL, TOKENIZERS, Weights};
+use crate::{Environment, Found, HubError, News, Wish};
 
 /// How long the hub may take to begin its first answer. Transfers have no limit.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,7 +46,25 @@ struct Lfs {
 }
 
 /// Downloads what is wanted of a model into the cache.
+///
+/// The token is sent only where the hub asks for one: the crate passes it on to wherever a large file lies, and one that has expired
+/// would close public models.
 pub(crate) fn download(
+    environment: &Environment,
+    repository: &Repository,
+    wish: &Wish<'_>,
+    watch: &mut dyn FnMut(News<'_>),
+) -> Result<Found, HubError> {
+    let anonymous = Environment { token: None, ..environment.clone() };
+    match attempt(&anonymous, repository, wish, watch) {
+        Err(HubError::NoModel { .. } | HubError::Gated { .. }) if environment.token.is_some() => {
+            attempt(environment, repository, wish, watch)
+        }
+        done => done,
+    }
+}
+
+fn attempt(
     environment: &Environment,
     repository: &Repository,
     wish: &Wish<'_>,
@@ -70,6 +89,7 @@ pub(crate) fn download(
         blobs: cache.repo(repo),
         api,
         listing: &listing,
+        counted: BTreeSet::new(),
         done: 0,
         total: 0,
         downloaded: 0,
@@ -184,6 +204,8 @@ struct Work<'a> {
     repo: ApiRepo,
     blobs: CacheRepo,
     listing: &'a Listing,
+    /// Files that are there, and their bytes.
+    counted: BTreeSet<String>,
     done: u64,
     total: u64,
     downloaded: u64,
@@ -203,42 +225,39 @@ impl Work<'_> {
     fn all(&mut self, names: &[String]) -> Result<(), HubError> {
         let wanted = self.context.wish.wanted;
         let has = |name: &str| names.iter().any(|n| n == name);
-        if !has(CONFIG) && !(wanted == Wanted::Source && has(OLD_CONFIG)) {
+        let Some(config) = files::config(&has, wanted) else {
             return Err(HubError::NoConfig { name: self.context.name() });
-        }
+        };
         let Some(weights) = files::weights(&has, names, wanted) else {
             let found = files::other_weights(names);
             let convertible = found.is_some_and(|(_, convertible)| convertible);
             let found = found.map(|(file, _)| file.to_owned());
             return Err(HubError::NoWeights { name: self.context.name(), found, convertible });
         };
-        let small: Vec<&str> = SMALL.into_iter().filter(|name| has(name)).collect();
-        self.total = small.iter().map(|file| self.size(file)).sum();
-        self.file(small[0])?;
+        let mut all: Vec<String> = SMALL.into_iter().filter(|name| has(name)).map(str::to_owned).collect();
+        self.total = all.iter().map(|file| self.size(file)).sum();
+        self.file(config)?;
         if let Some(check) = self.context.wish.check {
-            let config = self.repository.snapshot(&self.listing.sha).join(small[0]);
-            check(&config).map_err(|reason| HubError::Refused { name: self.context.name(), reason })?;
+            check(&self.repository.snapshot(&self.listing.sha).join(config))
+                .map_err(|reason| HubError::Refused { name: self.context.name(), reason })?;
         }
-        // The weights' size is the larger part of what there is to do.
-        let mut more = match weights {
-            Weights::Files(files) => files,
-            Weights::Index(index) => {
-                let text = self.text(index)?;
-                let shards =
-                    files::shards(&text).map_err(|reason| self.context.answer(format!("{index}: {reason}")))?;
-                shards.into_iter().collect()
-            }
-        };
         if has(MODULES) {
             let modules = files::modules(&self.text(MODULES)?);
-            more.splice(0..0, modules.iter().flat_map(|module| files::of_module(&module.path, names)));
+            all.extend(modules.iter().flat_map(|module| files::of_module(&module.path, names)));
         }
-        if let Some(absent) = more.iter().find(|file| !has(file)) {
+        match weights {
+            Weights::Files(files) => all.extend(files),
+            Weights::Index(index) => {
+                let shards = files::shards(&self.text(index)?);
+                all.push(index.to_owned());
+                all.extend(shards.map_err(|reason| self.context.answer(format!("{index}: {reason}")))?);
+            }
+        }
+        if let Some(absent) = all.iter().find(|file| !has(file)) {
             return Err(self.context.answer(format!("{absent} is named by the model and not listed")));
         }
-        self.total += more.iter().map(|file| self.size(file)).sum::<u64>();
-        small[1..].iter().try_for_each(|file| self.file(file))?;
-        more.iter().try_for_each(|file| self.file(file))
+        self.total = all.iter().map(|file| self.size(file)).sum();
+        all.iter().try_for_each(|file| self.file(file))
     }
 
     /// A file that says what others there are.
@@ -250,6 +269,9 @@ impl Work<'_> {
 
     /// Makes sure that a file is in the snapshot.
     fn file(&mut self, file: &str) -> Result<(), HubError> {
+        if !self.counted.insert(file.to_owned()) {
+            return Ok(());
+        }
         let commit = &self.listing.sha;
         if self.repository.snapshot(commit).join(file).is_file() {
             self.done += self.size(file);

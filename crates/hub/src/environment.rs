@@ -15,7 +15,7 @@ pub struct Environment {
     pub cache: PathBuf,
     /// The hub's address, without a slash at its end: `HF_ENDPOINT`.
     pub endpoint: String,
-    /// `HF_TOKEN`, else `HUGGING_FACE_HUB_TOKEN`, else what the file `HF_TOKEN_PATH` holds, else the file `token` in `HF_HOME`.
+    /// Sent where the hub asks for one: `HF_TOKEN`, else `HUGGING_FACE_HUB_TOKEN`, else what the file `HF_TOKEN_PATH` holds, else the file `token` in `HF_HOME`.
     pub token: Option<String>,
     /// The network must not be used: `HF_HUB_OFFLINE`, else `TRANSFORMERS_OFFLINE`.
     pub offline: bool,

@@ -1,16 +1,15 @@
 //! Which files of a repository are worth having.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
 use serde::Deserialize;
-use std::collections::BTreeMap;
 
 use crate::Wanted;
 
 pub(crate) const CONFIG: &str = "config.json";
 /// As the original TensorFlow release has it.
-pub(crate) const OLD_CONFIG: &str = "bert_config.json";
+const OLD_CONFIG: &str = "bert_config.json";
 /// A tokenizer is either of these.
 pub(crate) const TOKENIZERS: [&str; 2] = ["tokenizer.json", "vocab.txt"];
 pub(crate) const MODULES: &str = "modules.json";
@@ -20,6 +19,7 @@ const PYTORCH: &str = "pytorch_model.bin";
 const PYTORCH_INDEX: &str = "pytorch_model.bin.index.json";
 
 /// Small files at the top of a repository, in the order in which they are fetched.
+#[cfg(feature = "download")]
 pub(crate) const SMALL: [&str; 10] = [
     CONFIG,
     OLD_CONFIG,
@@ -32,6 +32,12 @@ pub(crate) const SMALL: [&str; 10] = [
     "vocab.txt",
     "tokenizer.json",
 ];
+
+/// The configuration among the files at the top of a repository.
+pub(crate) fn config(has: &dyn Fn(&str) -> bool, wanted: Wanted) -> Option<&'static str> {
+    let accepted: &[&str] = if wanted == Wanted::Source { &[CONFIG, OLD_CONFIG] } else { &[CONFIG] };
+    accepted.iter().copied().find(|name| has(name))
+}
 
 /// Where a model's weights are.
 #[derive(Debug, PartialEq)]

@@ -152,13 +152,13 @@ impl Hub {
         });
         match cached {
             Some((found, lacks)) if lacks.is_nothing() => Ok(found),
-            cached if self.environment.offline => self.from_cache_alone(wish, cached),
-            cached => self.from_hub(wish, &repository, cached, watch),
+            cached if self.environment.offline => self.take_cached(wish, cached),
+            cached => self.ask_hub(wish, &repository, cached, watch),
         }
     }
 
     /// What the cache has has to do.
-    fn from_cache_alone(&self, wish: &Wish<'_>, cached: Option<(Found, Lacks)>) -> Result<Found, HubError> {
+    fn take_cached(&self, wish: &Wish<'_>, cached: Option<(Found, Lacks)>) -> Result<Found, HubError> {
         match cached {
             Some((found, lacks)) if lacks.is_bearable() => Ok(found),
             cached => Err(HubError::NotCached {
@@ -171,7 +171,7 @@ impl Hub {
     }
 
     #[cfg(feature = "download")]
-    fn from_hub(
+    fn ask_hub(
         &self,
         wish: &Wish<'_>,
         repository: &Repository,
@@ -193,14 +193,14 @@ impl Hub {
     }
 
     #[cfg(not(feature = "download"))]
-    fn from_hub(
+    fn ask_hub(
         &self,
         wish: &Wish<'_>,
         _: &Repository,
         cached: Option<(Found, Lacks)>,
         _: &mut dyn FnMut(News<'_>),
     ) -> Result<Found, HubError> {
-        self.from_cache_alone(wish, cached)
+        self.take_cached(wish, cached)
             .map_err(|_| HubError::NoDownload { name: wish.name.to_owned(), cache: self.environment.cache.clone() })
     }
 }

@@ -297,7 +297,14 @@ fn shards_and_modules_are_named_by_small_files() {
             ("2_Dense/pytorch_model.bin", b"dense, pickled"),
         ],
     );
-    let found = bench.find_as(bench.environment(), &Wish::new("sharded", Wanted::Vectors)).unwrap();
+    let mut last = (0, 0);
+    let found = Hub::new(bench.environment()).find(&Wish::new("sharded", Wanted::Vectors), &mut |news| {
+        if let News::Bytes { done, total, .. } = news {
+            last = (done, total);
+        }
+    });
+    let found = found.unwrap();
+    assert_eq!(last, (found.downloaded, found.downloaded), "each file counts once");
     let expected = [
         "1_Pooling/config.json",
         "2_Dense/config.json",
@@ -370,6 +377,11 @@ fn tokens_open_what_is_private_or_gated() {
         assert!(matches!(error, HubError::Gated { .. }) && error.to_string().contains(expected), "{error}");
     }
     assert!(bench.find_as(with("key"), &wish).is_ok());
+
+    let open = Bench::new();
+    let environment = Environment { token: Some("key".into()), ..open.environment() };
+    open.find_as(environment, &wish).unwrap();
+    assert!(open.server.requests().iter().all(|request| request.token.is_none()), "a public model needs no token");
 }
 
 #[test]
