@@ -119,7 +119,6 @@ fn promised_flags_exist() {
         ),
         (
             &["bench", "sweep"],
-            &["bench", "defaults"],
             "--layers --hidden --heads --batch --seq --lengths --precision --threads --steps --infer --out --json",
         ),
         (&["quickstart"], "--out --json"),

@@ -202,8 +202,8 @@ mod writing {
             }
         }
 
-        /// Makes a blob a file of a commit: a relative link, or a copy where the file system has no links.
-        pub(crate) fn link(&self, blob: &Path, commit: &str, file: &str) -> Result<(), HubError> {
+        /// Makes a blob a file of a commit by a relative link. `is_new`: no other commit can have it yet.
+        pub(crate) fn link(&self, blob: &Path, commit: &str, file: &str, is_new: bool) -> Result<(), HubError> {
             let pointer = self.snapshot(commit).join(file);
             if pointer.is_file() {
                 return Ok(());
@@ -211,15 +211,23 @@ mod writing {
             create_parent(&pointer)?;
             // A link to a blob that is gone.
             let _ = fs::remove_file(&pointer);
-            let blob_name = blob.strip_prefix(&self.root).unwrap_or(blob);
+            let target = blob.strip_prefix(&self.root).unwrap_or(blob);
             let up: PathBuf = std::iter::repeat_n("..", 2 + file.matches('/').count()).collect();
-            if symlink(&up.join(blob_name), &pointer).is_ok() {
-                return Ok(());
+            match symlink(&up.join(target), &pointer) {
+                Ok(()) => Ok(()),
+                Err(_) => place(blob, &pointer, is_new),
             }
-            // Copied aside first: a process that is killed must not leave half a file.
-            let aside = beside(&pointer);
-            fs::copy(blob, &aside).and_then(|_| fs::rename(&aside, &pointer)).map_err(at(&pointer))
         }
+    }
+
+    /// Where the file system has no links: a new blob becomes the file itself, another is copied.
+    pub(super) fn place(blob: &Path, pointer: &Path, is_new: bool) -> Result<(), HubError> {
+        if is_new {
+            return fs::rename(blob, pointer).map_err(at(pointer));
+        }
+        // Aside first: a process that is killed must not leave half a file.
+        let aside = beside(pointer);
+        fs::copy(blob, &aside).and_then(|_| fs::rename(&aside, pointer)).map_err(at(pointer))
     }
 
     #[cfg(unix)]
@@ -373,6 +381,22 @@ mod tests {
         cache.add("config.json", "{}");
         cache.add("model.safetensors", "weights");
         assert!(cache.find_online().is_ok());
+    }
+
+    #[cfg(feature = "download")]
+    #[test]
+    fn without_links_a_new_blob_is_moved_and_another_is_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("blob"), "contents").unwrap();
+        writing::place(&path("blob"), &path("first"), false).unwrap();
+        assert!(path("blob").is_file());
+        writing::place(&path("blob"), &path("second"), true).unwrap();
+        assert!(!path("blob").exists());
+        for name in ["first", "second"] {
+            assert_eq!(fs::read_to_string(path(name)).unwrap(), "contents");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside them");
     }
 
     #[test]
