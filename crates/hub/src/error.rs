@@ -80,7 +80,7 @@ pub enum HubError {
         with_token: bool,
     },
     /// The hub cannot be reached, or a transfer broke off more than once.
-    #[error("{endpoint} cannot be reached: {reason}; what was downloaded is kept and the same command goes on with it")]
+    #[error("{endpoint} cannot be reached: {reason}; try again (what was downloaded is kept), or give a folder")]
     Network {
         /// The hub.
         endpoint: String,

@@ -214,8 +214,7 @@ fn on_disk(path: &Path) -> Result<OnDisk> {
     }
     let shown = path.display();
     if !path.is_dir() {
-        let problem =
-            format!("{shown}: expected a folder, found a file; give the folder that the model's files lie in");
+        let problem = format!("{shown}: expected a folder with config.json and model.safetensors, found a file");
         return Ok(OnDisk::Other(problem));
     }
     let run = RunFolder::new(path);
