@@ -254,3 +254,42 @@ fn a_model_that_is_no_bert_is_refused_before_its_weights_come() {
     let line = bench.failure(&["fill", "--model", "pickle", TEXT]);
     assert!(line.contains("cloze convert pickle --out DIR"), "{line}");
 }
+
+#[test]
+fn a_recipe_begins_with_a_named_model_and_with_a_run() {
+    let bench = Bench::new();
+    let sentence = |i: usize| {
+        let word =
+            |k: usize| format!("{}{}", char::from(b'a' + ((i * k) % 26) as u8), char::from(b'a' + (k % 26) as u8));
+        (1..9).map(word).collect::<Vec<_>>().join(" ") + "."
+    };
+    let text: Vec<String> = (0..60).map(|i| [sentence(i), sentence(i + 1), sentence(i + 2)].join(" ")).collect();
+    fs::write(bench.path("text.txt"), text.join("\n\n")).unwrap();
+    let recipe = "data = \"shards\"\nsteps = 1\nprecision = \"f32\"\n[model]\ninit = \"org/tiny-bert\"\n[objective]\nnsp = false\n[eval]\nevery = 0\n\
+        [[phase]]\nseq_len = 32\nbatch_sequences = 4\n";
+    fs::write(bench.path("recipe.toml"), recipe).unwrap();
+    bench.success(&["prepare", "--input", "text.txt", "--tokenizer", "saved", "--out", "shards"]);
+    bench.success(&["pretrain", "recipe.toml", "--out", "first"]);
+    let began = fs::read_to_string(bench.path("first/recipe.toml")).unwrap();
+    assert!(began.contains(COMMIT), "a run says which commit it began with: {began}");
+    let (_, said) = bench.success(&["pretrain", "recipe.toml", "--set", "model.init=first", "--out", "second"]);
+    assert!(said.contains("the run's model"), "{said}");
+    assert!(bench.path("second/model/model.safetensors").is_file());
+
+    // A run that goes on needs no more what it began with.
+    fs::rename(bench.path("first"), bench.path("moved")).unwrap();
+    let goes_on = [
+        "pretrain",
+        "recipe.toml",
+        "--set",
+        "model.init=first/model",
+        "--set",
+        "steps=2",
+        "--out",
+        "second",
+        "--resume",
+    ];
+    bench.success(&goes_on);
+    let line = bench.failure(&["pretrain", "recipe.toml", "--set", "model.init=runs/absent", "--out", "third"]);
+    assert!(line.contains("runs/absent: no such folder here"), "{line}");
+}
