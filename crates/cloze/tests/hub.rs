@@ -268,7 +268,8 @@ fn a_recipe_begins_with_a_named_model_and_with_a_run() {
     let recipe = "data = \"shards\"\nsteps = 1\nprecision = \"f32\"\n[model]\ninit = \"org/tiny-bert\"\n[objective]\nnsp = false\n[eval]\nevery = 0\n\
         [[phase]]\nseq_len = 32\nbatch_sequences = 4\n";
     fs::write(bench.path("recipe.toml"), recipe).unwrap();
-    bench.success(&["prepare", "--input", "text.txt", "--tokenizer", "saved", "--out", "shards"]);
+    bench.success(&["prepare", "--input", "text.txt", "--tokenizer", NAME, "--out", "shards"]);
+    assert!(!bench.cache().join("snapshots").join(COMMIT).join("model.safetensors").exists(), "a tokenizer is small");
     bench.success(&["pretrain", "recipe.toml", "--out", "first"]);
     let began = fs::read_to_string(bench.path("first/recipe.toml")).unwrap();
     assert!(began.contains(COMMIT), "a run says which commit it began with: {began}");

@@ -1,7 +1,7 @@
 //! The cache's layout, as `huggingface_hub` has it.
 //!
 //! ```text
-//! CACHE/models--ORG--NAME/blobs/ETAG                 contents
+//! CACHE/models--ORG--NAME/blobs/ETAG                 contents; ETAG.part while they are downloaded
 //! CACHE/models--ORG--NAME/snapshots/COMMIT/FILE      links to them; where there are no links, the files themselves
 //! CACHE/models--ORG--NAME/refs/REVISION              the commit of a branch or tag
 //! CACHE/models--ORG--NAME/.no_exist/COMMIT/FILE      empty: the commit has no such file
@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::Wanted;
-use crate::files::{self, CONFIG, MODULES, TOKENIZERS, Weights};
+use crate::files::{self, CONFIG, LIST, MODULES, TOKENIZER_CONFIG, TOKENIZERS, Weights};
 
 /// A model's folder in the cache.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Repository {
         let has = |name: &str| folder.join(name).is_file();
         let is_known = |name: &str| has(name) || self.absence(commit, name).is_file();
         let mut lacks = Lacks::default();
-        if files::config(&has, wanted).is_none() {
+        if wanted != Wanted::Tokenizer && files::config(&has, wanted).is_none() {
             lacks.needed.push(CONFIG.to_owned());
         }
         let names: Vec<String> = fs::read_dir(&folder)
@@ -107,11 +107,15 @@ impl Repository {
             },
             None => lacks.needed.push("model.safetensors".to_owned()),
         }
-        // A model may come without a tokenizer; then that is written down.
-        if !TOKENIZERS.iter().any(|name| has(name)) && !TOKENIZERS.iter().all(|name| is_known(name)) {
-            lacks.unknown.push(TOKENIZERS.join(" or "));
+        match TOKENIZERS.iter().find(|name| has(name)) {
+            Some(&LIST) if !is_known(TOKENIZER_CONFIG) => lacks.unknown.push(TOKENIZER_CONFIG.to_owned()),
+            Some(_) => {}
+            None if wanted == Wanted::Tokenizer => lacks.needed.push(TOKENIZERS.join(" or ")),
+            // A model may come without a tokenizer; then that is written down.
+            None if TOKENIZERS.iter().all(|name| is_known(name)) => {}
+            None => lacks.unknown.push(TOKENIZERS.join(" or ")),
         }
-        if wanted != Wanted::Model {
+        if matches!(wanted, Wanted::Vectors | Wanted::Source) {
             if !is_known(MODULES) {
                 lacks.unknown.push(MODULES.to_owned());
             }
@@ -326,6 +330,7 @@ mod tests {
             let error = cache.find(Some("v2"), Wanted::Model).unwrap_err().to_string();
             assert!(error.contains("revision v2") && error.contains("--offline"), "{error}");
             cache.add("vocab.txt", "[PAD]\n");
+            cache.add("tokenizer_config.json", "{ }");
             let expected = cache.model().join("snapshots").join(COMMIT);
             for revision in [None, Some("main"), Some(COMMIT)] {
                 assert_eq!(cache.find(revision, Wanted::Model).unwrap(), expected, "{revision:?}");
@@ -370,6 +375,18 @@ mod tests {
         assert_eq!(unknown(Wanted::Vectors), "modules.json");
         cache.absent("modules.json");
         assert!(cache.lacks(Wanted::Vectors).is_nothing());
+    }
+
+    #[test]
+    fn a_tokenizer_needs_no_weights() {
+        let cache = Cache::new(true);
+        assert_eq!(cache.lacks(Wanted::Tokenizer).needed, ["tokenizer.json or vocab.txt"]);
+        cache.add("vocab.txt", "[PAD]\n");
+        // Whether it is cased stands in its settings.
+        assert_eq!(cache.lacks(Wanted::Tokenizer).unknown, ["tokenizer_config.json"]);
+        cache.absent("tokenizer_config.json");
+        assert!(cache.lacks(Wanted::Tokenizer).is_nothing());
+        assert!(cache.find(None, Wanted::Model).is_err());
     }
 
     #[cfg(not(feature = "download"))]

@@ -17,8 +17,8 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::cache::{Repository, is_commit};
-use crate::files::{self, MODULES, SMALL, TOKENIZERS, Weights};
-use crate::{Environment, Found, HubError, News, Wish};
+use crate::files::{self, MODULES, SMALL, TOKENIZER_CONFIG, TOKENIZERS, Weights};
+use crate::{Environment, Found, HubError, News, Wanted, Wish};
 
 /// How long the hub may take to begin its first answer. Transfers have no limit.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -98,7 +98,9 @@ fn attempt(
     work.all(&names)?;
     let downloaded = work.downloaded;
     let commit = listing.sha;
-    for name in TOKENIZERS.into_iter().chain([MODULES]).filter(|name| !names.iter().any(|n| n == name)) {
+    for name in
+        TOKENIZERS.into_iter().chain([TOKENIZER_CONFIG, MODULES]).filter(|name| !names.iter().any(|n| n == name))
+    {
         repository.mark_absent(&commit, name)?;
     }
     // Last: a branch points at a commit whose files are there.
@@ -225,9 +227,14 @@ impl Work<'_> {
     fn all(&mut self, names: &[String]) -> Result<(), HubError> {
         let wanted = self.context.wish.wanted;
         let has = |name: &str| names.iter().any(|n| n == name);
-        let Some(config) = files::config(&has, wanted) else {
+        let config = files::config(&has, wanted);
+        if wanted == Wanted::Tokenizer {
+            if !TOKENIZERS.into_iter().any(has) {
+                return Err(HubError::NoTokenizer { name: self.context.name() });
+            }
+        } else if config.is_none() {
             return Err(HubError::NoConfig { name: self.context.name() });
-        };
+        }
         let Some(weights) = files::weights(&has, names, wanted) else {
             let found = files::other_weights(names);
             let convertible = found.is_some_and(|(_, convertible)| convertible);
@@ -236,12 +243,12 @@ impl Work<'_> {
         };
         let mut all: Vec<String> = SMALL.into_iter().filter(|name| has(name)).map(str::to_owned).collect();
         self.total = all.iter().map(|file| self.size(file)).sum();
-        self.file(config)?;
-        if let Some(check) = self.context.wish.check {
+        if let (Some(check), Some(config)) = (self.context.wish.check, config) {
+            self.file(config)?;
             check(&self.repository.snapshot(&self.listing.sha).join(config))
                 .map_err(|reason| HubError::Refused { name: self.context.name(), reason })?;
         }
-        if has(MODULES) {
+        if has(MODULES) && wanted != Wanted::Tokenizer {
             let modules = files::modules(&self.text(MODULES)?);
             all.extend(modules.iter().flat_map(|module| files::of_module(&module.path, names)));
         }

@@ -101,6 +101,12 @@ pub enum HubError {
         /// The model.
         name: String,
     },
+    /// The model has no tokenizer that is read.
+    #[error("the model {name:?} has neither tokenizer.json nor vocab.txt")]
+    NoTokenizer {
+        /// The model.
+        name: String,
+    },
     /// The model has no weights in a format that is read.
     #[error(
         "the model {name:?} has no model.safetensors{}",

@@ -10,26 +10,30 @@ use crate::Wanted;
 pub(crate) const CONFIG: &str = "config.json";
 /// As the original TensorFlow release has it.
 const OLD_CONFIG: &str = "bert_config.json";
+pub(crate) const LIST: &str = "vocab.txt";
 /// A tokenizer is either of these.
-pub(crate) const TOKENIZERS: [&str; 2] = ["tokenizer.json", "vocab.txt"];
+pub(crate) const TOKENIZERS: [&str; 2] = ["tokenizer.json", LIST];
 pub(crate) const MODULES: &str = "modules.json";
 const SAFETENSORS: &str = "model.safetensors";
 const SAFETENSORS_INDEX: &str = "model.safetensors.index.json";
 const PYTORCH: &str = "pytorch_model.bin";
 const PYTORCH_INDEX: &str = "pytorch_model.bin.index.json";
 
+/// What a tokenizer of vocab.txt alone has its settings in.
+pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+
 /// Small files at the top of a repository, in the order in which they are fetched.
 #[cfg(feature = "download")]
 pub(crate) const SMALL: [&str; 10] = [
     CONFIG,
     OLD_CONFIG,
-    "tokenizer_config.json",
+    TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     MODULES,
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
-    "vocab.txt",
+    LIST,
     "tokenizer.json",
 ];
 
@@ -50,6 +54,9 @@ pub(crate) enum Weights {
 
 /// The weights among the files at the top of a repository, in the order in which they are preferred.
 pub(crate) fn weights(has: &dyn Fn(&str) -> bool, names: &[String], wanted: Wanted) -> Option<Weights> {
+    if wanted == Wanted::Tokenizer {
+        return Some(Weights::Files(Vec::new()));
+    }
     let one = |name: &str| Some(Weights::Files(vec![name.to_owned()]));
     if has(SAFETENSORS) {
         return one(SAFETENSORS);

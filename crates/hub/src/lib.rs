@@ -53,6 +53,8 @@ pub const DEFAULT_REVISION: &str = "main";
 /// What is needed of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
+    /// Its tokenizer alone.
+    Tokenizer,
     /// Its configuration, its weights as safetensors, its tokenizer.
     Model,
     /// The same, and what sentence-transformers says of how a text becomes a vector.

@@ -108,7 +108,8 @@ fn a_model_is_downloaded_once_in_the_layout_of_huggingface_hub() {
     assert_eq!(found.commit, COMMIT);
     assert_eq!(found.folder, bench.model().join("snapshots").join(COMMIT));
 
-    let mut expected = vec!["refs/main".to_owned(), format!(".no_exist/{COMMIT}/modules.json")];
+    let mut expected = vec!["refs/main".to_owned()];
+    expected.extend(["modules.json", "tokenizer_config.json"].map(|file| format!(".no_exist/{COMMIT}/{file}")));
     for file in wanted {
         expected.push(format!("blobs/{}", etag(&files[file])));
         expected.push(format!("snapshots/{COMMIT}/{file}"));
@@ -275,6 +276,15 @@ fn a_commit_leaves_no_reference() {
 }
 
 #[test]
+fn a_tokenizer_comes_without_weights_and_the_model_after_it() {
+    let bench = Bench::new();
+    let found = bench.find_as(bench.environment(), &Wish::new(NAME, Wanted::Tokenizer)).unwrap();
+    assert_eq!(tree(&found.folder), ["config.json", "tokenizer.json", "vocab.txt"]);
+    let whole = bench.find().unwrap();
+    assert_eq!((whole.folder, whole.downloaded), (found.folder, bench.weights.len() as u64));
+}
+
+#[test]
 fn shards_and_modules_are_named_by_small_files() {
     let bench = Bench::new();
     let modules = br#"[{"path": "", "type": "m.Transformer"}, {"path": "1_Pooling", "type": "m.Pooling"},
@@ -337,7 +347,8 @@ fn a_snapshot_of_another_program_is_completed() {
     fs::create_dir_all(&snapshot).unwrap();
     fs::create_dir_all(bench.model().join("refs")).unwrap();
     fs::write(bench.model().join("refs/main"), COMMIT).unwrap();
-    for (file, bytes) in [("config.json", b"{}".as_slice()), ("model.safetensors", &bench.weights), ("vocab.txt", b"")]
+    for (file, bytes) in
+        [("config.json", b"{}".as_slice()), ("model.safetensors", &bench.weights), ("tokenizer.json", b"")]
     {
         fs::write(snapshot.join(file), bytes).unwrap();
     }
@@ -401,6 +412,9 @@ fn what_the_hub_has_not_is_named() {
     assert_eq!(fs::read(found.folder.join("pytorch_model.bin")).unwrap(), weights);
     bench.server.add("h5", &[("config.json", b"{}"), ("tf_model.h5", weights)]);
     assert!(bench.error(&Wish { name: "h5", ..wish }).contains("tf_model.h5 is not read here"));
+    assert!(
+        bench.error(&Wish { name: "h5", ..Wish::new(NAME, Wanted::Tokenizer) }).contains("neither tokenizer.json nor")
+    );
     bench.server.add("empty", &[("README.md", b"{}")]);
     assert!(bench.error(&Wish { name: "empty", ..wish }).contains("no config.json"));
     let original = [("bert_config.json", b"{}".as_slice()), ("vocab.txt", b"x"), ("bert_model.ckpt.index", b"i")];

@@ -93,6 +93,23 @@ impl HubArguments {
         Ok(named.to_owned())
     }
 
+    /// The tokenizer that `named` means: a folder or file as it is, the model of a run's folder, or that of a named model.
+    pub fn find_tokenizer(&self, named: &Path, terminal: &Terminal) -> Result<PathBuf> {
+        let has_tokenizer = ["tokenizer.json", "vocab.txt"].iter().any(|file| named.join(file).is_file());
+        if named.exists() {
+            self.check_local(named)?;
+            if named.is_dir()
+                && !has_tokenizer
+                && let OnDisk::Model(found) = on_disk(named)?
+            {
+                return Ok(found.tell(terminal));
+            }
+        } else if let Some(name) = as_name(named) {
+            return self.download(name, Wanted::Tokenizer, terminal);
+        }
+        Ok(named.to_owned())
+    }
+
     /// The folder of a model that is named where a path may stand as well: none if a path is meant.
     pub fn find_if_named(&self, named: &Path, terminal: &Terminal) -> Result<Option<PathBuf>> {
         if named.exists() {
@@ -121,8 +138,11 @@ impl HubArguments {
             name,
             revision: self.revision.as_deref(),
             wanted,
-            // What is to be converted may have a configuration that only convert reads.
-            check: if wanted == Wanted::Source { None } else { Some(&is_bert) },
+            // What is to be converted may have a configuration that only convert reads; a tokenizer is small.
+            check: match wanted {
+                Wanted::Model | Wanted::Vectors => Some(&is_bert),
+                Wanted::Source | Wanted::Tokenizer => None,
+            },
         };
         let mut bar = None;
         let found = Hub::new(environment).find(&wish, &mut |news| tell(&mut bar, news, terminal));

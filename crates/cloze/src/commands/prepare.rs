@@ -12,6 +12,7 @@ use cloze_data::report::CorpusReport;
 use cloze_text::Tokenizer;
 use serde_json::json;
 
+use super::model::HubArguments;
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -33,9 +34,12 @@ pub struct Arguments {
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     input: Vec<PathBuf>,
 
-    /// Folder of the vocabulary, as `cloze vocab` and Hugging Face write it
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the vocabulary, as `cloze vocab` and Hugging Face write it, or the name of its model on the Hugging Face Hub
+    #[arg(long, value_name = "DIR|NAME")]
     tokenizer: PathBuf,
+
+    #[command(flatten)]
+    hub: HubArguments,
 
     /// The folder to write
     #[arg(long, value_name = "DIR")]
@@ -59,7 +63,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    let tokenizer = Tokenizer::open(&arguments.tokenizer)?;
+    let tokenizer = Tokenizer::open(&arguments.hub.find_tokenizer(&arguments.tokenizer, terminal)?)?;
     let options = PrepareOptions {
         corpus: CorpusOptions { text_column: arguments.text_column.clone() },
         valid_fraction: arguments.valid_fraction,
