@@ -307,9 +307,23 @@ impl Work<'_> {
                     Some(pause) => self.pause(file, &reason, pause),
                     None => return Err(HubError::Network { reason, endpoint }),
                 },
-                done => return done,
+                done => return done.and_then(|metadata| self.check(file, metadata)),
             }
         }
+    }
+
+    /// A file's ETag and commit become paths in the cache.
+    fn check(&self, file: &str, metadata: Metadata) -> Result<Metadata, HubError> {
+        let etag = metadata.etag();
+        let name = etag.strip_prefix("W/").unwrap_or(etag);
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+            return Err(self.context.answer(format!("the ETag {etag:?} of {file} is no plain word")));
+        }
+        let (found, expected) = (metadata.commit_hash(), &self.listing.sha);
+        if found != expected {
+            return Err(self.context.answer(format!("{file} is of the commit {found:?}, expected {expected}")));
+        }
+        Ok(metadata)
     }
 
     fn pause(&mut self, file: &str, reason: &str, pause: Duration) {

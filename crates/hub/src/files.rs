@@ -76,7 +76,7 @@ pub(crate) fn weights(has: &dyn Fn(&str) -> bool, names: &[String], wanted: Want
     let index = tensorflow_index(names)?;
     let data = format!("{}.data-", index.trim_end_matches(".index"));
     let mut files = vec![index.to_owned()];
-    files.extend(names.iter().filter(|name| name.starts_with(&data)).cloned());
+    files.extend(names.iter().filter(|name| name.starts_with(&data) && !name.contains('/')).cloned());
     (files.len() > 1).then_some(Weights::Files(files))
 }
 

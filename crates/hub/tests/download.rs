@@ -452,6 +452,17 @@ fn a_hub_that_is_away_is_one_line() {
 }
 
 #[test]
+fn what_a_server_sends_cannot_lead_out_of_the_cache() {
+    for (etag, commit) in [(Some("../../../stolen"), None), (Some(""), None), (None, Some("../../stolen"))] {
+        let bench = Bench::new();
+        bench.server.change(|state| (state.etag, state.commit) = (etag.map(Into::into), commit.map(Into::into)));
+        let error = bench.find().unwrap_err();
+        assert!(matches!(error, HubError::Answer { .. }), "{error}");
+        assert_eq!(tree(bench.dir.path()), [""; 0]);
+    }
+}
+
+#[test]
 fn two_at_a_time_download_once() {
     let bench = Bench::new();
     let found: Vec<_> = std::thread::scope(|scope| {

@@ -46,6 +46,10 @@ pub struct State {
     pub ignores_ranges: bool,
     /// Another byte is sent than announced, so many times.
     pub corruptions: usize,
+    /// Sent as the ETag of small files in place of their own.
+    pub etag: Option<String>,
+    /// Sent as the commit of all files in place of their own.
+    pub commit: Option<String>,
     /// The next answers have this status, so many times.
     pub busy: usize,
     pub requests: Vec<Request>,
@@ -202,7 +206,7 @@ fn resolve(stream: TcpStream, state: &mut State, request: &Request, endpoint: &s
     let Some(bytes) = model.files.get(file).cloned() else {
         return respond(stream, "404 Not Found", &code("EntryNotFound"), b"", None);
     };
-    let commit = ("X-Repo-Commit".to_owned(), model.commit.clone());
+    let commit = ("X-Repo-Commit".to_owned(), state.commit.clone().unwrap_or_else(|| model.commit.clone()));
     if bytes.len() >= LARGE {
         let hash = sha256(&bytes);
         let headers = [
@@ -213,7 +217,7 @@ fn resolve(stream: TcpStream, state: &mut State, request: &Request, endpoint: &s
         ];
         return respond(stream, "302 Found", &headers, b"", None);
     }
-    let headers = [commit, ("ETag".into(), format!("\"{}\"", etag(&bytes)))];
+    let headers = [commit, ("ETag".into(), format!("\"{}\"", state.etag.clone().unwrap_or_else(|| etag(&bytes))))];
     contents(stream, state, request, file, bytes, &headers);
 }
 
