@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::TaskError;
 use crate::answer::{ExtractOptions, WindowOptions};
-use crate::datasets::Need;
+use crate::datasets::{Need, plain_name};
 use crate::datasets::choice::{Choice, Choices};
 use crate::datasets::classification::{LabelledTexts, TextColumns};
 use crate::datasets::known::{Known, Metric};
@@ -29,8 +29,11 @@ use crate::tasks::{Length, Text};
 pub struct Options {
     /// A task known by name: columns, labels and metrics are its own unless said otherwise.
     pub known: Option<Known>,
-    /// The columns of texts: the text (`text` if none), the second text, the label (`label` if none).
+    /// The columns of texts: the text, the second text, the label. Where none is given, those of
+    /// [`trained_on`](Self::trained_on), of the known task, or `text` and `label`.
     pub columns: [Option<Column>; 3],
+    /// How the files that a fine-tuned model learned from were read.
+    pub trained_on: TrainedOn,
     /// The labels' names, in order.
     pub labels: Option<Vec<String>>,
     /// The score that decides which model is best, if another than the task's.
@@ -55,11 +58,42 @@ pub struct Options {
     pub threads: usize,
 }
 
+/// How the files that a model learned from were read, where they were not read the usual way: the default for other files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrainedOn {
+    /// The columns of the text, the second text and the label. A line of JSON may have the plain keys instead.
+    pub columns: [Option<Column>; 3],
+    /// How tagged words were written. A file whose ending names another format is read as that.
+    pub tag_format: Option<TagFormat>,
+}
+
+impl TrainedOn {
+    /// Adds to the error about a missing column why it was looked for.
+    fn explain(&self, error: TaskError, given: &[Option<Column>; 3]) -> TaskError {
+        let names = ["--text", "--pair", "--label"];
+        let of = |n: usize| self.columns[n].as_ref().filter(|_| given[n].is_none());
+        let known: Vec<(&str, &Column)> = (0..3).filter_map(|n| Some((names[n], of(n)?))).collect();
+        match error {
+            TaskError::File { path, problem }
+                if known.iter().any(|(_, column)| problem.starts_with(&format!("no column {column}"))) =>
+            {
+                let columns: Vec<String> = known.iter().map(|(_, column)| column.to_string()).collect();
+                let options: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+                let (columns, options) = (columns.join(", "), options.join(", "));
+                let problem = format!("{problem}. The model was trained on the columns {columns}: name those of this file with {options}");
+                TaskError::File { path, problem }
+            }
+            other => other,
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Options {
         Options {
             known: None,
             columns: [None, None, None],
+            trained_on: TrainedOn::default(),
             labels: None,
             metric: None,
             max_len: 128,
@@ -83,7 +117,8 @@ impl Options {
     /// The columns of one file.
     fn columns_of(&self, path: &Path) -> TextColumns {
         let known = self.known.as_ref().and_then(|known| known.columns_of(path)).cloned();
-        let [text, pair, label] = self.columns.clone();
+        let given_or_trained = |n: usize| self.columns[n].clone().or_else(|| self.trained_on.columns[n].clone());
+        let [text, pair, label] = [0, 1, 2].map(given_or_trained);
         match known {
             Some(known) => TextColumns {
                 text: text.unwrap_or(known.text),
@@ -102,7 +137,8 @@ impl Options {
         let known = self.known.as_ref().map_or(RaggedRows::Error, |known| known.ragged);
         let ragged = if self.skip_bad { RaggedRows::Skip } else { known };
         let read = |path: &PathBuf| {
-            let texts = LabelledTexts::read(path, &self.columns_of(path), need, ragged)?;
+            let texts = LabelledTexts::read(path, &self.columns_of(path), need, ragged)
+                .map_err(|error| self.trained_on.explain(error, &self.columns))?;
             notes.count(path, texts.skipped().len(), "rows of too few or too many columns left out");
             Ok(texts)
         };
@@ -110,7 +146,19 @@ impl Options {
     }
 
     fn sentences(&self, paths: &[PathBuf], need: Need) -> Result<Vec<TaggedSentences>, TaskError> {
-        paths.iter().map(|path| TaggedSentences::read(path, self.tag_format, need)).collect()
+        paths.iter().map(|path| TaggedSentences::read(path, self.tag_format_of(path), need)).collect()
+    }
+
+    /// How a file's tagged words are written, unless that is to be found out.
+    fn tag_format_of(&self, path: &Path) -> Option<TagFormat> {
+        let name = plain_name(path);
+        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+        let fits = |format: &TagFormat| match ending {
+            "conllu" => matches!(format, TagFormat::ConllU { .. }),
+            "conll" | "bio" | "iob" => !matches!(format, TagFormat::ConllU { .. }),
+            _ => true,
+        };
+        self.tag_format.or_else(|| self.trained_on.tag_format.filter(fits))
     }
 
     /// The metrics, the deciding one first.
@@ -205,7 +253,7 @@ fn with_rows<T: FromFiles>(
 fn other_task(dir: &Path, head: TaskHead, wanted: &str) -> TaskError {
     let found = cloze_model::Heads::of(head);
     let problem =
-        format!("its head is {found}: expected a model fine-tuned to {wanted}; name the task that it was made for");
+        format!("its head is {found}: expected a model fine-tuned to {wanted}; leave the kind of task out, or name its own");
     TaskError::Folder { path: dir.to_owned(), problem }
 }
 
@@ -235,25 +283,27 @@ fn string_of(object: &serde_json::Map<String, Value>, key: &str) -> Result<Strin
     }
 }
 
+/// The key of the training files or of a known task where the line has it, else the plain one where the line has that.
+fn own_or_plain(object: &serde_json::Map<String, Value>, own: Option<&Column>, plain: &'static str) -> String {
+    let own = own.map(|column| key_of(&Some(column.clone()), plain));
+    own.filter(|key| object.contains_key(key) || !object.contains_key(plain)).unwrap_or(plain.to_owned())
+}
+
 /// A text, or a pair: JSON under the columns' names, or plain text with a tab before the second text.
 fn text_of_line(options: &Options, line: &str) -> Result<Text, TaskError> {
     let [text, pair, _] = &options.columns;
     if let Some(object) = json_line(line)? {
         let known = options.known.as_ref().and_then(|known| known.exported.as_ref());
-        // A known task's own key where the line has it, else the plain one.
-        let known_or = |known: Option<&Column>, plain: &'static str| {
-            let known = known.map(|column| key_of(&Some(column.clone()), plain));
-            known.filter(|key| object.contains_key(key) || !object.contains_key(plain)).unwrap_or(plain.to_owned())
-        };
+        let [trained_text, trained_pair, _] = &options.trained_on.columns;
         let text_key = match text {
             Some(_) => key_of(text, "text"),
-            None => known_or(known.map(|columns| &columns.text), "text"),
+            None => own_or_plain(&object, trained_text.as_ref().or(known.map(|columns| &columns.text)), "text"),
         };
-        let known_pair = known.and_then(|columns| columns.pair.as_ref());
+        let known_pair = trained_pair.as_ref().or(known.and_then(|columns| columns.pair.as_ref()));
         let pair_key = match pair {
             Some(_) => Some(key_of(pair, "pair")),
             None if known_pair.is_some() || object.get("pair").is_some_and(Value::is_string) => {
-                Some(known_or(known_pair, "pair"))
+                Some(own_or_plain(&object, known_pair, "pair"))
             }
             None => None,
         };
@@ -442,7 +492,13 @@ impl FromFiles for Tag {
             return Ok(tag::Row::of_text(line));
         };
         match object.get("words") {
-            None => Ok(tag::Row::of_text(&string_of(&object, &key_of(&options.columns[0], "text"))?)),
+            None => {
+                let key = match &options.columns[0] {
+                    Some(_) => key_of(&options.columns[0], "text"),
+                    None => own_or_plain(&object, options.trained_on.columns[0].as_ref(), "text"),
+                };
+                Ok(tag::Row::of_text(&string_of(&object, &key)?))
+            }
             Some(words) => {
                 let words: Vec<String> = serde_json::from_value(words.clone())
                     .map_err(|_| TaskError::input("\"words\"", "expected a list of strings"))?;

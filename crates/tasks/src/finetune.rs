@@ -390,10 +390,8 @@ impl<'a, T: Task> Run<'a, T> {
                 self.save()?;
             }
             if stopped && !done {
-                self.tell(format!(
-                    "interrupted after step {}; go on with the same command and --resume",
-                    self.state.step
-                ))?;
+                // The outcome says it; whoever watches need not be told twice.
+                self.log.append(&json!({"kind": "event", "step": self.state.step, "message": "interrupted"}))?;
                 return Ok(self.outcome(false));
             }
         }

@@ -29,8 +29,11 @@ pub struct Candidate {
     pub id: u32,
     /// Its probability, 0 to 1.
     pub probability: f64,
-    /// The text with this token at this \[MASK\]; other \[MASK\]s stay.
+    /// The text as it was given, with this token at this \[MASK\]; other \[MASK\]s stay.
     pub text: String,
+    /// The filled tokens decoded as Transformers' fill-mask pipeline does: lower-cased by an uncased vocabulary, no special
+    /// tokens where the text has one \[MASK\], all of them where it has several.
+    pub sequence: String,
 }
 
 impl Filler {
@@ -95,25 +98,102 @@ impl Filler {
             Some(logits) => logits.value().to_vec_f32(),
             None => Vec::new(), // `new` saw the head and there is a row: not reached
         };
-        let row = |(mask, logits): (&usize, &[f32])| self.likeliest(&ids, *mask, logits, top);
-        Ok(masks.iter().zip(logits.chunks(self.model.config.vocab_size)).map(row).collect())
+        let rows = masks.iter().zip(logits.chunks(self.model.config.vocab_size)).enumerate();
+        let text = Masked { text, ids: &ids, masks: masks.len() };
+        Ok(rows.map(|(number, (mask, logits))| self.likeliest(&text, number, *mask, logits, top)).collect())
     }
 
-    fn likeliest(&self, ids: &[u32], mask: usize, logits: &[f32], top: usize) -> Vec<Candidate> {
+    /// The likeliest tokens of the mask of this number, which stands at `position`.
+    fn likeliest(
+        &self,
+        text: &Masked<'_>,
+        number: usize,
+        position: usize,
+        logits: &[f32],
+        top: usize,
+    ) -> Vec<Candidate> {
         let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = logits.iter().map(|&l| f64::from(l - most).exp()).sum();
         let mut order: Vec<usize> = (0..self.tokenizer.vocab_size().min(logits.len())).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
         let candidate = |id: &usize| {
-            let mut filled = ids.to_vec();
-            filled[mask] = *id as u32;
+            let id = *id as u32;
+            let mut filled = text.ids.to_vec();
+            filled[position] = id;
+            let token = self.tokenizer.token(id).unwrap_or_default();
             Candidate {
-                token: self.tokenizer.token(*id as u32).unwrap_or_default().to_owned(),
-                id: *id as u32,
-                probability: f64::from(logits[*id] - most).exp() / sum,
-                text: self.tokenizer.decode(&filled),
+                token: token.to_owned(),
+                id,
+                probability: f64::from(logits[id as usize] - most).exp() / sum,
+                text: fill_in(text.text, number, token, self.tokenizer.is_continuation(id)),
+                sequence: decoded(&self.tokenizer, &filled, text.masks == 1),
             }
         };
         order.iter().take(top).map(candidate).collect()
+    }
+}
+
+/// A text with its ids and the number of its masks.
+struct Masked<'a> {
+    text: &'a str,
+    ids: &'a [u32],
+    masks: usize,
+}
+
+/// A text with a token at its mask of this number, from 0. A `##` piece goes to the end of the word before it.
+fn fill_in(text: &str, number: usize, token: &str, continues: bool) -> String {
+    let Some((start, mask)) = text.match_indices(MASK).nth(number) else { return text.to_owned() };
+    let (before, after) = (&text[..start], &text[start + mask.len()..]);
+    match token.strip_prefix(CONTINUATION).filter(|_| continues) {
+        Some(piece) => format!("{}{piece}{after}", before.trim_end()),
+        None => format!("{before}{token}{after}"),
+    }
+}
+
+const MASK: &str = "[MASK]";
+const CONTINUATION: &str = "##";
+
+/// What Transformers' `decode` makes of ids, `clean_up_tokenization_spaces` on, as for BERT's tokenizers.
+fn decoded(tokenizer: &Tokenizer, ids: &[u32], skip_special: bool) -> String {
+    let special = tokenizer.special();
+    let special = [special.pad, special.unk, special.cls, special.sep, special.mask];
+    let mut text = String::new();
+    for &id in ids.iter().filter(|id| !skip_special || !special.contains(id)) {
+        let token = tokenizer.token(id).unwrap_or_default();
+        match token.strip_prefix(CONTINUATION).filter(|_| tokenizer.is_continuation(id)) {
+            Some(piece) => text.push_str(piece),
+            None if text.is_empty() => text.push_str(token),
+            None => text.extend([" ", token]),
+        }
+    }
+    // PreTrainedTokenizerBase.clean_up_tokenization, in its order.
+    let spaced =
+        [" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're"].map(|spaced| (spaced, spaced.trim()));
+    spaced.iter().fold(text, |text, (spaced, joined)| text.replace(spaced, joined))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `fill` showed tokens joined by spaces, lower-cased: "the capital of france is paris ."
+    #[test]
+    fn the_text_as_given_is_filled() {
+        let text = "The Capital of [MASK] is [MASK]!";
+        assert_eq!(fill_in(text, 0, "france", false), "The Capital of france is [MASK]!");
+        assert_eq!(fill_in(text, 1, "paris", false), "The Capital of [MASK] is paris!");
+        assert_eq!(fill_in("He was walk [MASK].", 0, "##ing", true), "He was walking.");
+        assert_eq!(fill_in("C[MASK]", 0, "##", false), "C##");
+    }
+
+    #[test]
+    fn sequences_are_what_the_pipeline_of_transformers_returns() {
+        let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "it", "'", "s", "walk", "##ing", ",", "is", "n't", "."];
+        let tokenizer = Tokenizer::from_tokens(words.map(str::to_owned).to_vec(), false).unwrap();
+        let ids = |words: &[&str]| words.iter().map(|word| tokenizer.id(word).unwrap()).collect::<Vec<_>>();
+        let one = ids(&["[CLS]", "it", "'", "s", "walk", "##ing", ",", "[UNK]", "is", "n't", "it", ".", "[SEP]"]);
+        assert_eq!(decoded(&tokenizer, &one, true), "it's walking, isn't it.");
+        let two = ids(&["[CLS]", "it", "is", "[MASK]", ".", "[SEP]"]);
+        assert_eq!(decoded(&tokenizer, &two, false), "[CLS] it is [MASK]. [SEP]");
     }
 }

@@ -21,7 +21,9 @@ use std::path::{Path, PathBuf};
 
 use cloze_data::batch::Batch;
 use cloze_engine::{DType, Device, Pass, Var};
+use cloze_model::Config;
 
+use crate::finetune::REMEMBERED;
 use crate::network::batches_of_like_lengths;
 use crate::{Network, TaskError, parallel};
 use folder::Said;
@@ -58,8 +60,18 @@ pub struct Options {
     pub layers: Vec<i64>,
     /// Divide each vector by its length. [`PoolChoice::Auto`] may do so without.
     pub normalize: bool,
-    /// Tokens of a text at most, `[CLS]` and `[SEP]` included. None: what the folder says, else 512 or as many positions as there are.
+    /// Tokens of a text at most, `[CLS]` and `[SEP]` included. None: what the folder says, else as many as the model was fine-tuned
+    /// on, else 512 or as many positions as there are.
     pub max_len: Option<usize>,
+}
+
+/// Who says how texts become vectors where a caller leaves it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A sentence-transformers folder.
+    Folder,
+    /// Nobody: the model's folder says nothing of it, and the mean of the last layer is taken.
+    Usual,
 }
 
 /// A model that turns texts into vectors.
@@ -70,7 +82,9 @@ pub struct Embedder {
     pub pooling: Pooling,
     /// Tokens of a text at most; what is longer is cut.
     pub max_len: usize,
-    /// What was taken from where, and what a folder asks for that is not done: for people.
+    /// Who says how texts become vectors where the caller leaves it open.
+    pub source: Source,
+    /// What a folder asks for that is not done: for people.
     pub notes: Vec<String>,
     /// Whether texts are put in lower case first: a sentence-transformers folder may ask for it.
     lowercase: bool,
@@ -112,7 +126,6 @@ impl Embedder {
 
     fn new(network: Network, dir: &Path, said: Option<Said>, options: &Options) -> Result<Embedder, TaskError> {
         let (config, heads) = (&network.model.config, &network.model.heads);
-        let mut notes = Vec::new();
         let (pools, normalize) = match (options.pool, &said) {
             (PoolChoice::Auto, Some(said)) => (said.pools(dir)?, said.normalize || options.normalize),
             (PoolChoice::Auto | PoolChoice::Last4, _) => (vec![Pool::Mean], options.normalize),
@@ -145,23 +158,20 @@ impl Embedder {
         }
         let positions = config.max_position_embeddings;
         let said_len = said.as_ref().and_then(|said| said.max_len).map(|len| len.min(positions));
-        let max_len = options.max_len.or(said_len).unwrap_or(DEFAULT_LEN.min(positions));
+        let learned_len = trained_length(config).map(|len| len.min(positions));
+        let max_len = options.max_len.or(said_len).or(learned_len).unwrap_or(DEFAULT_LEN.min(positions));
         if !(SHORTEST..=positions).contains(&max_len) {
             let problem = format!("found {max_len}, expected {SHORTEST} to {positions}, the model's positions");
             return Err(TaskError::setting("--max-len", problem));
         }
         let pooling = Pooling { pools, layers, normalize };
-        if options.pool == PoolChoice::Auto {
-            let from = if said.is_some() {
-                "as its sentence-transformers folder says"
-            } else {
-                "since it is no sentence-transformers folder"
-            };
-            notes.push(format!("pooling: {pooling}, at most {max_len} tokens, {from}"));
-        }
-        notes.extend(said.as_ref().and_then(Said::prompts_note));
+        let source = match &said {
+            Some(_) => Source::Folder,
+            None => Source::Usual,
+        };
+        let notes = said.as_ref().and_then(Said::prompts_note).into_iter().collect();
         let lowercase = said.is_some_and(|said| said.lowercase);
-        Ok(Embedder { network, pooling, max_len, notes, lowercase, dir: dir.to_owned() })
+        Ok(Embedder { network, pooling, max_len, source, notes, lowercase, dir: dir.to_owned() })
     }
 
     /// Numbers of a vector.
@@ -272,6 +282,11 @@ impl Embedder {
 struct Encoded {
     ids: Vec<i32>,
     cut: bool,
+}
+
+/// Tokens of a sequence at most when the model was fine-tuned, if it was and says so.
+fn trained_length(config: &Config) -> Option<usize> {
+    config.extra.get(REMEMBERED)?.get("max_len")?.as_u64().map(|len| len as usize)
 }
 
 /// The number of a hidden state from 0, given from 0 or, negative, from the end.

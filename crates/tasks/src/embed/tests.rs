@@ -183,9 +183,7 @@ fn a_sentence_transformers_folder_is_followed() {
     let auto = open(dir.path(), &Options::default()).unwrap();
     assert_eq!((auto.pooling.pools.clone(), auto.pooling.normalize), (vec![Pool::Cls, Pool::Mean], true));
     assert_eq!((auto.max_len, auto.width()), (7, 64));
-    let note =
-        "pooling: cls and mean of layer 2, normalised, at most 7 tokens, as its sentence-transformers folder says";
-    assert_eq!(auto.notes, [note]);
+    assert!(auto.source == Source::Folder && auto.notes.is_empty());
     // Spelled out, the pooling is the caller's; the length is still the model's.
     let own = open(dir.path(), &of(Pool::Max, &[])).unwrap();
     assert_eq!((own.pooling.pools.clone(), own.pooling.normalize, own.max_len), (vec![Pool::Max], false, 7));
@@ -193,6 +191,16 @@ fn a_sentence_transformers_folder_is_followed() {
     // A plain folder: mean, as long as its positions.
     let plain = open(folder(&[]).path(), &Options::default()).unwrap();
     assert_eq!((plain.pooling.pools.clone(), plain.pooling.normalize, plain.max_len), (vec![Pool::Mean], false, 40));
+    assert_eq!(plain.source, Source::Usual);
+    // A fine-tuned model: as long as what it was trained on.
+    let dir = folder(&[]);
+    let path = dir.path().join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config[REMEMBERED] = json!({"kind": "classify", "max_len": 12});
+    std::fs::write(&path, config.to_string()).unwrap();
+    assert_eq!(open(dir.path(), &Options::default()).unwrap().max_len, 12);
+    let longer = Options { max_len: Some(30), ..Options::default() };
+    assert_eq!(open(dir.path(), &longer).unwrap().max_len, 30);
     // Text in lower case where the folder asks for it, whatever the tokenizer does.
     let dir = folder(&[
         ("modules.json", json!([module("Transformer", ""), module("Pooling", "1_Pooling")])),
