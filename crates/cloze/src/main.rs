@@ -1,40 +1,109 @@
 //! The `cloze` binary: BERT from a folder of text to a pre-trained model, with no Python.
 //!
-//! Exit codes: 0 done, 1 the work failed (one line on standard error says why), 2 the command line is wrong.
+//! Exit codes: 0 done, 1 the work failed (one line on standard error says why), 2 the command line is wrong, 130 interrupted and
+//! saved.
 
 mod commands;
 mod format;
+mod help;
 mod run_page;
 mod terminal;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
-use commands::Command;
-use terminal::Terminal;
+use commands::{Command, UsageError};
+use terminal::{ColorChoice, Terminal, Verbosity};
 
-/// BERT end to end: vocabulary, shards, pre-training, evaluation, in one binary.
+/// The version, with the commit where it is known.
+const VERSION: &str = env!("CLOZE_VERSION");
+
+/// BERT end to end: vocabulary, pre-training, fine-tuning, evaluation, in one binary.
 #[derive(Debug, Parser)]
-#[command(name = "cloze", version, about, max_term_width = 110)]
-#[command(after_help = "Start here:\n  cloze quickstart\n\nFrom your own text:\n  \
-    cloze vocab    --input texts/ --size 30522 --out tokenizer\n  \
-    cloze prepare  --input texts/ --tokenizer tokenizer --out shards --valid-fraction 0.01\n  \
-    cloze pretrain recipes/mini.toml --set data=shards --out runs/mini\n  \
-    cloze evaluate pretrain --model runs/mini/model --data shards\n  \
-    cloze fill     --model runs/mini/model \"The capital of France is [MASK].\"")]
+#[command(
+    name = "cloze",
+    version = VERSION,
+    max_term_width = 110,
+    after_help = format!("{}\n\nMore, with exit codes and environment variables: cloze --help", help::examples(&START)),
+    after_long_help = help_text()
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 
     /// Compute threads [default: all cores this process may use]
-    #[arg(long, global = true, value_name = "N", value_parser = positive)]
+    #[arg(long, global = true, value_name = "N", value_parser = positive, help_heading = GLOBAL)]
     threads: Option<usize>,
 
-    /// No progress on standard error, only results and errors
-    #[arg(long, short, global = true)]
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t, help_heading = GLOBAL)]
+    color: ColorChoice,
+
+    /// Say more on standard error: settings, paths, the device, times
+    #[arg(long, short, global = true, conflicts_with = "quiet", help_heading = GLOBAL)]
+    verbose: bool,
+
+    /// No progress on standard error, only results, warnings and errors
+    #[arg(long, short, global = true, help_heading = GLOBAL)]
     quiet: bool,
 }
+
+/// The heading of the options that every command has.
+const GLOBAL: &str = "Global options";
+
+/// Where to start.
+const START: [&str; 2] =
+    ["cloze quickstart", "cloze finetune classify --train train.tsv --dev dev.tsv --model bert-base --out runs/stars"];
+
+/// What the long help says beside the options.
+fn help_text() -> String {
+    let from_text = [
+        "cloze vocab    --input texts/ --size 30522 --out vocab",
+        "cloze prepare  --input texts/ --tokenizer vocab --out shards",
+        "cloze pretrain recipes/mini.toml --set data=shards --out runs/mini",
+        "cloze evaluate pretrain --model runs/mini --data shards",
+        "cloze fill     --model runs/mini \"The capital of France is [MASK].\"",
+    ];
+    let to_a_task = [
+        "cloze finetune classify --train train.tsv --dev dev.tsv --model runs/mini --out runs/stars",
+        "cloze evaluate --model runs/stars --data test.tsv",
+        "cloze predict  --model runs/stars --input new.txt",
+        "cloze embed    --model runs/mini --input lines.txt --out lines.npy",
+    ];
+    let section = |heading: &str, commands: &[&str]| {
+        let text = help::examples(commands);
+        format!("{heading}\n{}", text.split_once('\n').map_or("", |(_, commands)| commands))
+    };
+    [
+        section("Start here:", &START[..1]),
+        section("From your own text to a model:", &from_text),
+        section("From a model to a task, and to vectors:", &to_a_task),
+        EXIT_CODES.to_owned(),
+        ENVIRONMENT.to_owned(),
+    ]
+    .join("\n\n")
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    the work failed; one line on standard error says why
+  2    the command line is wrong
+  130  interrupted (Ctrl-C, SIGTERM) and saved: go on with --resume";
+
+const ENVIRONMENT: &str = "\
+Environment:
+  CLOZE_CPU        instruction set: amx, avx512bf16, avx512, avx2, neon or
+                   portable [default: the fastest on this machine]
+  NO_COLOR         no colours, as --color never
+  CLICOLOR_FORCE   colours in files and pipes too, as --color always
+  HF_HOME          Hugging Face's cache [default: ~/.cache/huggingface]
+  HF_HUB_CACHE     where its models are [default: $HF_HOME/hub]
+  HF_TOKEN         token for models that need one
+  HF_HUB_OFFLINE   1: never download, as --offline
+  HF_ENDPOINT      address of the hub [default: https://huggingface.co]";
 
 /// Parses a count of at least one.
 fn positive(text: &str) -> Result<usize, String> {
@@ -53,19 +122,46 @@ fn fraction(text: &str) -> Result<f64, String> {
     }
 }
 
+/// The program's commands.
+fn command() -> clap::Command {
+    help::pasteable(Arguments::command())
+}
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let terminal = Terminal::detect(arguments.quiet, arguments.threads);
-    match arguments.command.run(&terminal) {
+    let began = Instant::now();
+    // The parser prints help and errors itself, before it has read --color.
+    let color = ColorChoice::on_command_line(std::env::args_os());
+    let matches = command().color(color.into()).get_matches();
+    let arguments = match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    let verbosity = match (arguments.quiet, arguments.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (false, true) => Verbosity::Verbose,
+        (false, false) => Verbosity::Usual,
+    };
+    let terminal = Terminal::detect(arguments.color, verbosity, arguments.threads);
+    terminal.detail(&format!("cloze {VERSION}"));
+    if let Some(level) = std::env::var_os("CLOZE_CPU").filter(|level| !level.is_empty()) {
+        terminal.detail(&format!("CLOZE_CPU asks for {}", level.display()));
+    }
+    let outcome = arguments.command.run(&terminal);
+    let memory = format::peak_memory().map_or_else(String::new, |peak| format!(", {} at most", format::bytes(peak)));
+    terminal.detail(&format!("{}{memory}", format::duration(began.elapsed().as_secs_f64())));
+    match outcome {
         Ok(code) => code,
         // Whoever read our output has heard enough: `cloze inspect model | head` is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             terminal.error(&one_line(&error));
-            ExitCode::FAILURE
+            if error.is::<UsageError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
+
+/// The exit code of a command line that is wrong, as the parser has it.
+const USAGE: u8 = 2;
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
@@ -93,13 +189,11 @@ fn one_line(error: &anyhow::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn arguments_are_consistent() {
-        Arguments::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -53,8 +53,12 @@ fn every_command_has_help_with_an_example() {
         &["evaluate", "answer"],
         &["evaluate", "choose"],
         &["finetune"],
+        &["finetune", "classify"],
+        &["finetune", "answer"],
         &["sweep"],
+        &["sweep", "tag"],
         &["predict"],
+        &["predict", "choose"],
         &["fill"],
         &["convert"],
         &["embed"],
@@ -65,6 +69,8 @@ fn every_command_has_help_with_an_example() {
         &["bench", "sweep"],
         &["bench", "defaults"],
         &["report"],
+        &["completions"],
+        &["man"],
     ];
     let overview = success(&["--help"]);
     for command in commands {
@@ -74,8 +80,7 @@ fn every_command_has_help_with_an_example() {
             arguments.push(flag);
             let help = success(&arguments);
             assert!(help.contains("Usage: cloze"), "{help}");
-            let is_group = *command == ["evaluate"];
-            assert!(is_group || help.contains("Example"), "{command:?} {flag} shows no example: {help}");
+            assert!(help.contains("Example"), "{command:?} {flag} shows no example: {help}");
         }
     }
     assert!(success(&["--version"]).starts_with("cloze "));
@@ -95,15 +100,23 @@ fn promised_flags_exist() {
             "--model --data --bootstrap --predictions --precision --json --task --text --pair --label --max-len",
         ),
         (
-            &["finetune"],
-            "--model --train --dev --data --out --recipe --seeds --limit --resume --json --task --text --pair --label --labels \
-             --metric --max-len --stride --max-question --max-answer --n-best --null-threshold --tag-format --tag-column --context \
-             --skip-bad --epochs --batch --lr --accumulate --warmup --schedule --optimizer --weight-decay --clip-norm \
-             --layer-decay --freeze --features --dropout --class-weights --evals-per-epoch --patience --seed --precision \
-             --recompute --checkpoint-every",
+            &["evaluate"],
+            "--model --data --bootstrap --predictions --precision --json --task --text --pair --label --max-len",
         ),
+        (&["finetune"], "--model --train --dev --data --out --recipe --seeds --resume --json --task"),
+        (
+            &["finetune", "classify"],
+            "--model --train --dev --data --out --recipe --seeds --limit --resume --json --task --text --pair --label --labels \
+             --metric --max-len --stride --skip-bad --epochs --batch --lr --accumulate --warmup --schedule --optimizer \
+             --weight-decay --clip-norm --layer-decay --freeze --dropout --class-weights --evals-per-epoch --patience --seed \
+             --precision --recompute --checkpoint-every",
+        ),
+        (&["finetune", "tag"], "--labels --max-len --tag-format --tag-column --context --features --class-weights"),
+        (&["finetune", "answer"], "--max-len --stride --max-question --max-answer --null-threshold --skip-bad"),
         (&["sweep"], "--batches --lrs --epochs-list --seeds --model --train --dev --data --out --resume --json"),
-        (&["predict"], "--model --input --precision --max-len --n-best --null-threshold"),
+        (&["sweep", "classify"], "--batches --lrs --epochs-list --warmup --text --label"),
+        (&["predict"], "--model --input --precision --text --pair --max-len"),
+        (&["predict", "answer"], "--model --input --precision --max-len --n-best --null-threshold"),
         (&["fill"], "--model --revision --offline --top --json"),
         (&["embed"], "--model --input --column --out --pool --layers --normalize --max-len --precision --json"),
         (&["similar"], "--model --corpus --column --query --embeddings --top --json"),
@@ -154,15 +167,21 @@ fn usage_errors_exit_with_2() {
         &["evaluate", "pretrain", "--model", "x"],
         &["embed", "--model", "x", "--input", "y", "--out", "z.csv"],
         &["evaluate", "classify", "--model", "x"],
-        &["finetune", "classify", "--train", "x", "--model", "y"],
+        &["finetune", "classify", "--train", "x"],
         &["finetune", "sort", "--model", "x", "--out", "y"],
         &["finetune", "tag", "--model", "x", "--out", "y", "--features", "4", "--freeze", "1"],
         &["finetune", "classify", "--model", "x", "--out", "y", "--class-weights", "heavy"],
         &["finetune", "classify", "--model", "x", "--out", "y", "--seeds", "0"],
         &["finetune", "classify", "--model", "x", "--out", "y", "--schedule", "steep"],
         &["sweep", "classify", "--model", "x", "--out", "y", "--lrs", "fast"],
-        &["predict", "--model", "x"],
+        &["predict"],
         &["predict", "classify"],
+        &["predict", "sort", "--model", "x"],
+        &["evaluate"],
+        &["similar", "--model", "x", "--corpus", "-", "--query", "y"],
+        &["fill", "--model", "x", "text", "--color", "pink"],
+        &["fill", "--model", "x", "text", "--quiet", "--verbose"],
+        &["completions", "tcsh"],
         &["pretrain"],
         &["report"],
     ] {

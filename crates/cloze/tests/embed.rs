@@ -81,10 +81,14 @@ fn vectors(jsonl: &str) -> Vec<(String, Vec<f64>)> {
 fn texts_become_vectors() {
     let folder = Folder::new();
     let (model, lines, out) = (folder.path("model"), folder.path("lines.txt"), folder.path("out.jsonl"));
-    let (said, notes) = success(&["embed", "--model", &model, "--input", &lines, "--out", &out, "--json"], "");
+    let (said, notes) = success(&["embed", "--model", &model, "--input", &lines, "--out", &out, "--json", "-v"], "");
     let said: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&said["texts"], &said["width"], &said["blank"]), (&5.into(), &32.into(), &1.into()), "{said}");
-    assert!(notes.contains("mean of layer 2, not normalised, at most 40 tokens"), "{notes}");
+    assert!(
+        notes.contains("vectors: mean of layer 2, not normalised (the usual for a model that does not say"),
+        "{notes}"
+    );
+    assert!(notes.contains("at most 40 tokens"), "{notes}");
     assert!(notes.contains("1 of 5 texts are blank"), "{notes}");
     let found = vectors(&out);
     assert_eq!(found.iter().map(|(text, _)| &text[..]).collect::<Vec<_>>(), LINES);
@@ -94,7 +98,7 @@ fn texts_become_vectors() {
     let (npy, again) = (folder.path("out.npy"), folder.path("again.jsonl"));
     let base = ["embed", "--model", &model, "--input", "-", "--column", "words", "--normalize", "--quiet"];
     let (said, _) = success(&[&base[..], &["--out", &again]].concat(), &rows);
-    assert!(said.contains("5 vectors of 32 numbers"), "{said}");
+    assert!(said.contains("5 vectors of 32 numbers (mean of layer 2, normalised;"), "{said}");
     for ((_, raw), (_, unit)) in found.iter().zip(vectors(&again)) {
         let length = raw.iter().map(|x| x * x).sum::<f64>().sqrt();
         assert!(raw.iter().zip(&unit).all(|(raw, unit)| (raw / length - unit).abs() < 1e-6));
@@ -121,8 +125,10 @@ fn the_nearest_text_of_a_text_is_itself() {
         let score = |n: usize| results[n]["score"].as_f64().unwrap();
         assert!((score(0) - 1.0).abs() < 1e-5 && score(1) < score(0), "{answer}");
     }
-    let (shown, _) = success(&["similar", "--model", &model, "--corpus", &lines, "--query", "f g h i"], "");
+    let (shown, notes) = success(&["similar", "--model", &model, "--corpus", &lines, "--query", "f g h i"], "");
     assert!(shown.contains("  1.0000         4  f g h i"), "{shown}");
+    // How a model without sentence-transformers files pools was said each time.
+    assert!(!notes.contains("sentence-transformers"), "{notes}");
 }
 
 #[test]
@@ -156,7 +162,7 @@ fn what_does_not_fit_is_one_clear_line() {
     assert!(similar(&fewer, &wide).contains("expected 2 vectors"));
     assert!(similar(&lines, &lines).contains("lines.txt: not a .npy file"));
     assert!(failure(&["similar", "--model", &model, "--corpus", &lines, "--quiet"], 1).contains("no query"));
-    assert!(failure(&["similar", "--model", &model, "--corpus", "-", "--quiet"], 1).contains("--corpus"));
+    assert!(failure(&["similar", "--model", &model, "--corpus", "-", "--quiet"], 2).contains("--corpus"));
 }
 
 #[test]

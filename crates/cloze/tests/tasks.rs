@@ -1,167 +1,21 @@
 //! The commands about tasks as their users meet them: labelled files and a tiny model in, scores, predictions and clear errors out.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cloze_engine::Device;
-use cloze_model::{Config, Heads, Model};
-use cloze_text::Tokenizer;
+use cloze_model::Model;
 use serde_json::Value;
-use tempfile::TempDir;
 
-const WORDS: [&str; 20] = [
-    "the", "a", "fox", "owl", "anna", "otto", "paris", "rome", "sees", "paints", "leaves", "old", "red", "quiet",
-    "who", "where", "river", "tower", "in", ".",
-];
-const POSITIONS: usize = 40;
-
-/// What a tiny model needs to learn a few rows by heart in seconds.
-const LEARN: [&str; 13] = [
-    "--lr",
-    "2e-3",
-    "--batch",
-    "8",
-    "--epochs",
-    "60",
-    "--schedule",
-    "constant",
-    "--dropout",
-    "0",
-    "--precision",
-    "f32",
-    "--quiet",
-];
-
-const TEXTS: &str = "text\tlabel\n\
-    the old fox leaves .\tfox\n\
-    the owl sees a red tower in paris .\towl\n\
-    anna paints .\tperson\n\
-    a quiet owl leaves rome\towl\n\
-    otto sees the old tower\tperson\n\
-    in the river a red fox\tfox\n\
-    anna leaves paris\tperson\n\
-    otto paints a quiet river in rome .\tperson\n";
-const TAGS: &str =
-    "anna B-PER\nleaves O\nparis B-LOC\n. O\n\nthe O\nfox O\nsees O\notto B-PER\nin O\nrome B-LOC\n\nrome B-LOC\n";
-
-/// A folder with files and a pre-trained model that has learned nothing.
-struct Bench(TempDir);
-
-impl Bench {
-    fn new() -> Bench {
-        let bench = Bench(tempfile::tempdir().unwrap());
-        let config = Config {
-            vocab_size: 5 + WORDS.len(),
-            hidden_size: 32,
-            num_hidden_layers: 2,
-            num_attention_heads: 2,
-            intermediate_size: 48,
-            max_position_embeddings: POSITIONS,
-            initializer_range: 0.1,
-            ..Config::default()
-        };
-        let model = PathBuf::from(bench.path("start"));
-        Model::new(config, Heads::PRETRAINING, &Device::cpu(Some(1)).unwrap(), 7).unwrap().save(&model).unwrap();
-        tokenizer(&[]).save(&model).unwrap();
-        bench
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_string_lossy().into_owned()
-    }
-
-    fn file(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        fs::write(&path, text).unwrap();
-        path
-    }
-
-    /// `cloze finetune KIND --train FILE --dev FILE --model start --out OUT` and what makes a tiny model learn.
-    fn finetune<'a>(&'a self, kind: &'a str, file: &'a str, paths: &'a [String; 2], more: &[&'a str]) -> Vec<&'a str> {
-        let base = ["finetune", kind, "--train", file, "--dev", file, "--model", &paths[0], "--out", &paths[1]];
-        [&base[..], &LEARN, more].concat()
-    }
-
-    /// The model to start from and a run's folder.
-    fn paths(&self, out: &str) -> [String; 2] {
-        [self.path("start"), self.path(out)]
-    }
-
-    fn copy_of_start(&self, name: &str) -> String {
-        let to = self.path(name);
-        fs::create_dir(&to).unwrap();
-        for entry in fs::read_dir(self.path("start")).unwrap() {
-            let entry = entry.unwrap();
-            fs::copy(entry.path(), Path::new(&to).join(entry.file_name())).unwrap();
-        }
-        to
-    }
-}
-
-fn tokenizer(more: &[&str]) -> Tokenizer {
-    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
-    let tokens = special.iter().chain(&WORDS).chain(more).map(|token| (*token).to_owned()).collect();
-    Tokenizer::from_tokens(tokens, false).unwrap()
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cloze"));
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn cloze(arguments: &[&str], input: &str) -> Output {
-    let mut child = command(arguments).spawn().expect("the binary runs");
-    // A command that fails early does not read what it is given.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("UTF-8")
-}
-
-/// Runs a command that must succeed; returns its standard output.
-#[track_caller]
-fn success(arguments: &[&str], input: &str) -> String {
-    let output = cloze(arguments, input);
-    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
-    text(&output.stdout)
-}
-
-/// Runs a command that must fail at its work with one line that says all of `expected`.
-#[track_caller]
-fn fails(arguments: &[&str], expected: &[&str]) {
-    fails_with(arguments, "", expected);
-}
-
-#[track_caller]
-fn fails_with(arguments: &[&str], input: &str, expected: &[&str]) {
-    let output = cloze(arguments, input);
-    let line = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {line}");
-    assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
-    assert!(line.starts_with("error: ") && line.trim_end().lines().count() == 1, "{arguments:?}: {line}");
-    for part in expected {
-        assert!(line.contains(part), "{arguments:?}: {part:?} is not in: {line}");
-    }
-}
-
-#[track_caller]
-fn json(line: &str) -> Value {
-    serde_json::from_str(line.trim()).unwrap_or_else(|error| panic!("{error}: {line}"))
-}
-
-fn json_lines(lines: &str) -> Vec<Value> {
-    lines.lines().map(json).collect()
-}
-
-fn json_file(path: &str) -> Value {
-    json(&fs::read_to_string(path).unwrap())
-}
+use common::{
+    Bench, TAGS, TEXTS, cloze, command, fails, fails_with, is_refused, json, json_file, json_lines, predict, success,
+    text, tokenizer, with_epochs,
+};
 
 /// Fine-tunes on a file until it is known by heart, evaluates on it; returns the fine-tuned model's folder.
 #[track_caller]
@@ -187,11 +41,6 @@ fn learns(bench: &Bench, kind: &str, file: &str, score: &str, more: &[&str]) -> 
     let written = json_lines(&fs::read_to_string(&predictions).unwrap());
     assert_eq!(written.len() as u64, found["rows"].as_u64().unwrap());
     model
-}
-
-fn predict(kind: &str, model: &str, input: &str, lines: &str) -> Vec<Value> {
-    let arguments = ["predict", kind, "--model", model, "--input", input, "--precision", "f32", "--quiet"];
-    json_lines(&success(&arguments, lines))
 }
 
 #[test]
@@ -325,13 +174,6 @@ fn endings_are_chosen() {
     }
 }
 
-/// The options of a run of so many epochs.
-fn with_epochs<'a>(mut words: Vec<&'a str>, epochs: &'a str) -> Vec<&'a str> {
-    let at = words.iter().position(|word| *word == "--epochs").unwrap();
-    words[at + 1] = epochs;
-    words
-}
-
 #[test]
 fn seeds_are_summed_up_and_the_best_model_is_kept() {
     let bench = Bench::new();
@@ -431,7 +273,7 @@ fn a_grid_is_swept_and_resumed() {
         assert_eq!(log("batch4-lr2e-3-epochs2-seed1"), first, "the first run was made again");
         assert!(Path::new(&format!("{out}/model/config.json")).is_file());
     }
-    fails(&[&words[..], &["--resume", "--lr", "1e-3"]].concat(), &["--lr", "--lrs"]);
+    is_refused(&[&words[..], &["--resume", "--lr", "1e-3"]].concat(), &["--lr", "--lrs"]);
 }
 
 #[test]
@@ -514,7 +356,7 @@ fn lines_are_answered_as_they_come() {
     let line = text(&output.stderr);
     assert_eq!((rest.len(), output.status.code()), (1, Some(1)), "{line}");
     assert!(line.contains("standard input, line 5") && line.contains("expected a string"), "{line}");
-    fails(&["predict", "classify", "--model", &model], &["standard input", "no rows"]);
+    fails(&["predict", "classify", "--model", &model, "--quiet"], &["standard input", "no rows"]);
 }
 
 /// The files of a fine-tuned model.
@@ -724,12 +566,16 @@ fn bad_settings_are_refused_before_anything_is_written() {
         fails(&bench.finetune(kind, file, &paths, more), expected);
         assert!(!Path::new(&paths[1]).exists());
     };
+    let wrong = |kind: &str, file: &str, more: &[&str], expected: &[&str]| {
+        is_refused(&bench.finetune(kind, file, &paths, more), expected);
+        assert!(!Path::new(&paths[1]).exists());
+    };
     refused("classify", &file, &["--class-weights", "1,2"], &["class-weights", "2 numbers for 3 classes"]);
     refused("classify", &file, &["--class-weights", "1,2,nan"], &["class-weights", "numbers of 0 or more"]);
     refused("classify", &file, &["--class-weights", "0,0,0"], &["class-weights", "not all 0"]);
     refused("regress", &numbers, &["--class-weights", "balanced"], &["class-weights", "no classes"]);
     refused("classify", &file, &["--freeze", "3"], &["freeze", "3", "2 layers"]);
-    refused("classify", &file, &["--features", "2"], &["--features", "--freeze"]);
+    wrong("classify", &file, &["--features", "2"], &["--features", "--freeze"]);
     refused("tag", &tags, &["--features", "9"], &["9 layers", "1 to 3"]);
     refused("classify", &file, &["--accumulate", "9"], &["accumulate", "9", "from 1 to the batch"]);
     refused("classify", &file, &["--layer-decay", "0"], &["layer-decay", "above 0"]);
@@ -737,21 +583,19 @@ fn bad_settings_are_refused_before_anything_is_written() {
     refused("classify", &file, &["--seed", "18446744073709551615"], &["seed", "18446744073709551615"]);
     refused("classify", &file, &["--seed", "9223372036854775807", "--seeds", "2"], &["seed", "9223372036854775808"]);
     refused("classify", &file, &["--seed", "18446744073709551615", "--seeds", "2"], &["seed", "18446744073709551615"]);
-    refused("classify", &file, &["--task", "stsb"], &["stsb", "regress"]);
+    wrong("classify", &file, &["--task", "stsb"], &["stsb", "regress"]);
     refused("classify", &file, &["--task", "sst3"], &["sst3", "sst2"]);
     refused("classify", &file, &["--text", "#0"], &["#0"]);
-    refused("regress", &numbers, &["--metric", "accuracy"], &["--metric accuracy", "regress", "pearson or spearman"]);
-    refused("tag", &tags, &["--metric", "accuracy"], &["--metric", "tag"]);
-    refused("tag", &tags, &["--stride", "4"], &["--stride has no effect", "to tag", "classify, regress, answer"]);
-    refused("classify", &file, &["--context"], &["--context has no effect", "to classify", "is for tag"]);
-    let own_labels = ["evaluate", "classify", "--model", &paths[0], "--data", &file, "--labels", "a,b"];
-    fails(&own_labels, &["--labels", "a fine-tuned model has its labels"]);
+    wrong("regress", &numbers, &["--metric", "accuracy"], &["--metric accuracy", "regress", "pearson or spearman"]);
+    wrong("tag", &tags, &["--metric", "accuracy"], &["--metric", "tag"]);
+    wrong("tag", &tags, &["--stride", "4"], &["--stride has no effect", "to tag", "classify, regress, answer"]);
+    wrong("classify", &file, &["--context"], &["--context has no effect", "to classify", "is for tag"]);
     refused("classify", &file, &["--resume"], &["out", "no fine-tuning to resume", "without --resume"]);
 
     let none = ["finetune", "classify", "--model", &paths[0], "--out", &paths[1]];
-    fails(&none, &["--train", "--task"]);
+    is_refused(&none, &["--train", "--task"]);
     let no_task = ["finetune", "--train", &file, "--model", &paths[0], "--out", &paths[1]];
-    fails(&no_task, &["classify", "--task"]);
+    is_refused(&no_task, &["classify", "--task"]);
 
     // A folder in use.
     fs::create_dir(&paths[1]).unwrap();
@@ -776,7 +620,7 @@ fn models_that_do_not_fit_are_refused() {
         assert!(!Path::new(&paths[1]).exists());
     };
     start(&bench.path("absent"), &["absent", "config.json"]);
-    start(&bench.path("texts.tsv"), &["texts.tsv", "expected a folder with config.json"]);
+    start(&bench.path("texts.tsv"), &["texts.tsv", "expected a folder, found a file"]);
     let empty = bench.path("empty");
     fs::create_dir(&empty).unwrap();
     start(&empty, &["empty", "config.json"]);
@@ -830,7 +674,8 @@ fn models_that_do_not_fit_are_refused() {
     }
     fails(&["evaluate", "classify", "--model", &bench.path("absent"), "--data", &file], &["absent", "config.json"]);
     fails(&["predict", "classify", "--model", &bench.path("absent")], &["absent", "config.json"]);
-    fails(&["evaluate", "classify", "--model", &classify, "--data", &bench.path("empty")], &["empty", "--task"]);
+    let folder = ["evaluate", "classify", "--model", &classify, "--data", &bench.path("empty"), "--quiet"];
+    fails(&folder, &["empty", "--task"]);
 
     // Rows that the fine-tuned model cannot take.
     let other = bench.file("other.tsv", "text\tlabel\nanna\tperson\nan ape\tape\n");

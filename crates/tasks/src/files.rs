@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use crate::TaskError;
 use crate::answer::{ExtractOptions, WindowOptions};
-use crate::datasets::{Need, plain_name};
 use crate::datasets::choice::{Choice, Choices};
 use crate::datasets::classification::{LabelledTexts, TextColumns};
 use crate::datasets::known::{Known, Metric};
@@ -16,6 +15,7 @@ use crate::datasets::labels::Labels;
 use crate::datasets::squad::{BadAnswers, Question, Questions};
 use crate::datasets::table::{Column, RaggedRows};
 use crate::datasets::tagged::{TagFormat, TaggedSentences};
+use crate::datasets::{Need, plain_name};
 use crate::task::Task;
 use crate::tasks::answering::{self, Answering};
 use crate::tasks::choose::{self, Choose};
@@ -80,7 +80,9 @@ impl TrainedOn {
                 let columns: Vec<String> = known.iter().map(|(_, column)| column.to_string()).collect();
                 let options: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
                 let (columns, options) = (columns.join(", "), options.join(", "));
-                let problem = format!("{problem}. The model was trained on the columns {columns}: name those of this file with {options}");
+                let problem = format!(
+                    "{problem}. The model was trained on the columns {columns}: name those of this file with {options}"
+                );
                 TaskError::File { path, problem }
             }
             other => other,
@@ -252,8 +254,9 @@ fn with_rows<T: FromFiles>(
 
 fn other_task(dir: &Path, head: TaskHead, wanted: &str) -> TaskError {
     let found = cloze_model::Heads::of(head);
-    let problem =
-        format!("its head is {found}: expected a model fine-tuned to {wanted}; leave the kind of task out, or name its own");
+    let problem = format!(
+        "its head is {found}: expected a model fine-tuned to {wanted}; leave the kind of task out, or name its own"
+    );
     TaskError::Folder { path: dir.to_owned(), problem }
 }
 
@@ -372,6 +375,11 @@ impl FromFiles for Classify {
         let TaskHead::Classify { labels: count @ 2.. } = head else {
             return Err(other_task(dir, head, "classify"));
         };
+        // Its logits mean something else: independent labels, or several numbers.
+        if let Some(other) = config.problem_type().filter(|found| *found != "single_label_classification") {
+            let problem = format!("its problem_type is {other}: expected a model that gives each text one label");
+            return Err(TaskError::Folder { path: dir.to_owned(), problem });
+        }
         let labels = labels_of(config, count);
         let metrics = options.metrics(&[Metric::Accuracy, Metric::F1, Metric::Matthews]);
         Ok(Classify { labels, length: options.length(), metrics })

@@ -188,7 +188,8 @@ mod tests {
 
     #[test]
     fn sequences_are_what_the_pipeline_of_transformers_returns() {
-        let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "it", "'", "s", "walk", "##ing", ",", "is", "n't", "."];
+        let words =
+            ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "it", "'", "s", "walk", "##ing", ",", "is", "n't", "."];
         let tokenizer = Tokenizer::from_tokens(words.map(str::to_owned).to_vec(), false).unwrap();
         let ids = |words: &[&str]| words.iter().map(|word| tokenizer.id(word).unwrap()).collect::<Vec<_>>();
         let one = ids(&["[CLS]", "it", "'", "s", "walk", "##ing", ",", "[UNK]", "is", "n't", "it", ".", "[SEP]"]);

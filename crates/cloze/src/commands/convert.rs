@@ -28,7 +28,7 @@ use crate::terminal::Terminal;
         out; what the model computes follows from its heads.\n\nExamples:\n  \
         cloze convert downloads/bert-base-uncased --out bert-base\n  \
         cloze convert uncased_L-12_H-768_A-12 --out bert-base\n  \
-        cloze convert runs/sst2/model --to onnx --out sst2-onnx"
+        cloze convert runs/sst2 --to onnx --out sst2-onnx"
 )]
 pub struct Arguments {
     /// What to convert: a folder, a file, a run's folder, or a name on the Hugging Face Hub

@@ -8,28 +8,27 @@ use cloze_engine::Device;
 use cloze_tasks::embed::pooling::Pool;
 use cloze_tasks::embed::texts::{Text, Texts};
 use cloze_tasks::embed::vectors::{Format, Vectors, Writer};
-use cloze_tasks::embed::{Embedder, Options, PoolChoice, Summary};
+use cloze_tasks::embed::{Embedder, Options, PoolChoice, Source, Summary};
 use serde_json::{Value, json};
 
 use super::model::ModelArguments;
 use super::precision::Type;
-use crate::format;
 use crate::terminal::{Progress, Terminal};
+use crate::{format, help};
 
 /// `cloze embed --model DIR --input FILE --out FILE`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  cloze embed --model all-MiniLM-L6-v2 --input lines.txt --out lines.npy\n  \
-        cloze embed --model runs/mini/model --pool last4 --input rows.jsonl --column title --out rows.safetensors",
-    after_long_help = "A plain file holds one text a line, blank lines too, so that row i is line i. Of other files a column is \
-        taken. Row i of the output belongs to text i whatever batches are made.\n\n\
-        .npy          a matrix of f32: numpy.load\n\
-        .safetensors  one tensor, \"embeddings\", [texts, width], f32\n\
-        .jsonl        {\"text\": …, \"embedding\": […]} a line\n\n\
-        Examples:\n  \
-        cloze embed --model all-MiniLM-L6-v2 --input lines.txt --out lines.npy\n  \
-        cloze embed --model runs/mini/model --pool last4 --input rows.jsonl --column title --out rows.safetensors\n  \
-        zcat lines.gz | cloze embed --model runs/mini/model --input - --layers 0,-1 --normalize --out lines.jsonl"
+    after_help = help::examples(&EXAMPLES[..2]),
+    after_long_help = help::details(
+        "A plain file holds one text a line, blank lines too, so that row i is line i. Of other files a column is taken. Row i of the \
+         output belongs to text i whatever batches are made. How a text becomes a vector follows a sentence-transformers folder; of \
+         another model the mean of the last layer's tokens is taken (--pool, --layers).\n\n\
+         .npy          a matrix of f32: numpy.load\n\
+         .safetensors  one tensor, \"embeddings\", [texts, width], f32\n\
+         .jsonl        {\"text\": …, \"embedding\": […]} a line",
+        &EXAMPLES,
+    )
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -52,6 +51,13 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Examples of the command, a line each.
+const EXAMPLES: [&str; 3] = [
+    "cloze embed --model all-MiniLM-L6-v2 --input lines.txt --out lines.npy",
+    "cloze embed --model runs/mini --pool last4 --input rows.jsonl --column title --out rows.safetensors",
+    "zcat lines.gz | cloze embed --model runs/mini --input - --layers 0,-1 --normalize --out lines.jsonl",
+];
+
 /// How a model turns texts into vectors: the options of all commands that do.
 #[derive(Debug, clap::Args)]
 pub struct VectorArguments {
@@ -70,7 +76,7 @@ pub struct VectorArguments {
     #[arg(long)]
     normalize: bool,
 
-    /// Tokens of a text at most, [CLS] and [SEP] included; the rest is cut [default: the folder's, else 512]
+    /// Tokens of a text at most, [CLS] and [SEP] included; the rest is cut [default: the model's, else 512]
     #[arg(long, value_name = "N", value_parser = crate::positive)]
     max_len: Option<usize>,
 
@@ -113,7 +119,7 @@ impl From<PoolName> for PoolChoice {
 }
 
 impl VectorArguments {
-    /// Opens the model, and says what was taken for `auto`.
+    /// Opens the model.
     pub fn open(&self, terminal: &Terminal) -> Result<Embedder> {
         let options = Options {
             pool: self.pool.into(),
@@ -126,6 +132,13 @@ impl VectorArguments {
         let precision = self.precision.settle(&device, terminal).dtype(&device);
         let embedder = Embedder::open(&model, device, precision, &options)?;
         embedder.notes.iter().for_each(|note| terminal.note(note));
+        let source = match (self.pool, embedder.source) {
+            (PoolName::Auto, Source::Folder) => "as the model's sentence-transformers files say",
+            (PoolName::Auto, Source::Usual) => "the usual for a model that does not say; see --pool and --layers",
+            _ => "as asked",
+        };
+        let (pooling, max_len) = (&embedder.pooling, embedder.max_len);
+        terminal.detail(&format!("vectors: {pooling} ({source}); texts of at most {max_len} tokens"));
         Ok(embedder)
     }
 
@@ -169,10 +182,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     } else {
         writeln!(
             out,
-            "{}: {} vectors of {} numbers ({})",
+            "{}: {} vectors of {} numbers ({}; {})",
             arguments.out.display(),
             format::count(summary.texts as u64),
             embedder.width(),
+            embedder.pooling,
             format::duration(seconds),
         )?;
     }
@@ -182,7 +196,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
 /// Tells a bar how many texts are done.
 pub fn show(bar: &Progress, done: usize) {
     let rate = done as f64 / bar.seconds().max(1e-9);
-    bar.set(done as u64, &format!("{} texts, {}/s", format::count(done as u64), format::short(rate)));
+    bar.set_parts(
+        done as u64,
+        &[format!("{} texts", format::count(done as u64)), format!("{}/s", format::short(rate))],
+    );
 }
 
 /// Says which texts lost something, if any.

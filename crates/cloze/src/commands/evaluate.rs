@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 use cloze_data::masking::Masking;
 use cloze_engine::Device;
 use cloze_train::evaluate::{EvaluateOptions, Evaluation, evaluate_folder};
@@ -13,39 +14,65 @@ use serde_json::json;
 
 use super::model::ModelArguments;
 use super::precision::Type;
-use super::tasks::{self, Kind};
-use crate::format;
+use super::tasks::{self, PerKind};
 use crate::terminal::Terminal;
+use crate::{format, help};
 
-/// `cloze evaluate SUBJECT`
+/// `cloze evaluate [KIND|pretrain|retrieval]`
+#[derive(Debug)]
+pub enum Arguments {
+    /// A fine-tuned model.
+    Task(Box<PerKind<tasks::evaluate::Arguments>>),
+    Other(Other),
+}
+
+/// What is judged beside fine-tuned models.
 #[derive(Debug, clap::Subcommand)]
-pub enum Subject {
+pub enum Other {
     /// Held-out MLM loss, perplexity and accuracy, and NSP accuracy
-    Pretrain(Arguments),
-    /// Scores of a classifier: accuracy, F1, Matthews correlation, confusion matrix
-    Classify(Box<tasks::evaluate::Arguments>),
-    /// Scores of a regression: Pearson and Spearman correlation
-    Regress(Box<tasks::evaluate::Arguments>),
-    /// Scores of a tagger: entities' F1, precision, recall by type; accuracy
-    Tag(Box<tasks::evaluate::Arguments>),
-    /// Exact match and F1 of answers by SQuAD's rules
-    Answer(Box<tasks::evaluate::Arguments>),
-    /// Accuracy of choices
-    Choose(Box<tasks::evaluate::Arguments>),
+    Pretrain(PretrainArguments),
     /// nDCG@10, MAP, MRR and recall@100 of a model's vectors on a collection of documents, queries and judgements
     Retrieval(retrieval::Arguments),
+}
+
+impl clap::Args for Arguments {
+    fn augment_args(command: Command) -> Command {
+        Other::augment_subcommands(PerKind::<tasks::evaluate::Arguments>::augment_args(command))
+            .subcommand_help_heading(
+                "What to judge, if not a fine-tuned model whose kind of task is known; each has a --help",
+            )
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Arguments {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Arguments, clap::Error> {
+        match matches.subcommand_name() {
+            Some(name) if Other::has_subcommand(name) => Other::from_arg_matches(matches).map(Arguments::Other),
+            _ => Box::from_arg_matches(matches).map(Arguments::Task),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Arguments::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 /// `cloze evaluate pretrain --model DIR --data SHARDS`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  cloze evaluate pretrain --model runs/mini/model --data shards",
-    after_long_help = "Every document of the held-out split is scored once. Pairs and masks are drawn with a fixed seed, so \
-        that two models of the same vocabulary are asked the same questions.\n\nExamples:\n  \
-        cloze evaluate pretrain --model runs/mini/model --data shards\n  \
-        cloze evaluate pretrain --model runs/mini/best --data shards --seq-len 512 --precision f32 --json"
+    after_help = help::examples(&EXAMPLES[..1]),
+    after_long_help = help::details(
+        "Every document of the held-out split is scored once. Pairs and masks are drawn with a fixed seed, so that two models of \
+         the same vocabulary are asked the same questions.",
+        &EXAMPLES,
+    )
 )]
-pub struct Arguments {
+pub struct PretrainArguments {
     #[command(flatten)]
     model: ModelArguments,
 
@@ -82,16 +109,22 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn run(subject: &Subject, terminal: &Terminal) -> Result<()> {
-    let arguments = match subject {
-        Subject::Pretrain(arguments) => arguments,
-        Subject::Classify(arguments) => return tasks::evaluate::run(Kind::Classify, arguments, terminal),
-        Subject::Regress(arguments) => return tasks::evaluate::run(Kind::Regress, arguments, terminal),
-        Subject::Tag(arguments) => return tasks::evaluate::run(Kind::Tag, arguments, terminal),
-        Subject::Answer(arguments) => return tasks::evaluate::run(Kind::Answer, arguments, terminal),
-        Subject::Choose(arguments) => return tasks::evaluate::run(Kind::Choose, arguments, terminal),
-        Subject::Retrieval(arguments) => return retrieval::run(arguments, terminal),
-    };
+/// Examples of `cloze evaluate pretrain`, a line each.
+const EXAMPLES: [&str; 2] = [
+    "cloze evaluate pretrain --model runs/mini --data shards",
+    "cloze evaluate pretrain --model runs/mini/best --data shards --seq-len 512 --precision f32 --json",
+];
+
+pub fn run(arguments: Arguments, terminal: &Terminal) -> Result<()> {
+    match arguments {
+        Arguments::Task(asked) => tasks::evaluate::run(*asked, terminal),
+        Arguments::Other(Other::Pretrain(arguments)) => pretrain(&arguments, terminal),
+        Arguments::Other(Other::Retrieval(arguments)) => retrieval::run(&arguments, terminal),
+    }
+}
+
+/// Judges a pre-trained model.
+fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
     let model = arguments.model.find(terminal)?;
     let options = EvaluateOptions {
         seq_len: arguments.seq_len,

@@ -9,12 +9,15 @@ use serde_json::json;
 
 use super::model::ModelArguments;
 use super::precision::Type;
+use crate::help;
 use crate::terminal::Terminal;
 
 /// `cloze fill --model DIR TEXT…`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  cloze fill --model runs/mini/model \"The capital of France is [MASK].\"\n  \
-        cloze fill --model runs/mini/model --top 10 --json < lines.txt")]
+#[command(after_help = help::examples(&[
+    "cloze fill --model runs/mini \"The capital of France is [MASK].\"",
+    "cloze fill --model runs/mini --top 10 --json < lines.txt",
+]))]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,

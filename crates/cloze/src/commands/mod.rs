@@ -1,11 +1,13 @@
 //! The commands: each file holds one command's arguments and what it does.
 
 mod bench;
+mod completions;
 mod convert;
 mod embed;
 mod evaluate;
 mod fill;
 mod inspect;
+mod man;
 mod model;
 mod precision;
 mod prepare;
@@ -23,9 +25,27 @@ use anyhow::{Result, bail};
 use clap::Subcommand;
 
 use crate::terminal::Terminal;
+use tasks::PerKind;
 
 /// What a run that was interrupted and saved ends with, as shells mark an interrupt.
 const INTERRUPTED: u8 = 130;
+
+/// A command line that is wrong in a way that its parser does not see: the program ends with exit code 2, as for what it does see.
+#[derive(Debug)]
+pub struct UsageError(String);
+
+impl std::fmt::Display for UsageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Refuses a command line.
+pub fn usage(message: impl Into<String>) -> anyhow::Error {
+    UsageError(message.into()).into()
+}
 
 /// A folder that is to be written must not be in use.
 fn check_out(out: &Path) -> Result<()> {
@@ -48,14 +68,13 @@ pub enum Command {
     /// Pre-train a BERT as a recipe says
     Pretrain(pretrain::Arguments),
     /// Judge a model on held-out data
-    #[command(subcommand)]
-    Evaluate(evaluate::Subject),
+    Evaluate(evaluate::Arguments),
     /// Fine-tune a model on labelled rows: classify, regress, tag, answer, choose
-    Finetune(Box<tasks::finetune::Arguments>),
+    Finetune(Box<PerKind<tasks::finetune::Arguments>>),
     /// Fine-tune over a grid of settings and seeds
-    Sweep(Box<tasks::sweep::Arguments>),
+    Sweep(Box<PerKind<tasks::sweep::Arguments>>),
     /// Predict with a fine-tuned model, one JSON object a line
-    Predict(Box<tasks::predict::Arguments>),
+    Predict(Box<PerKind<tasks::predict::Arguments>>),
     /// Fill the [MASK]s of a text with the likeliest tokens
     Fill(fill::Arguments),
     /// Turn another program's checkpoint into a model folder, or a model folder into ONNX
@@ -71,6 +90,10 @@ pub enum Command {
     Bench(bench::Work),
     /// Write a run's curves, recipe and corpus report as one HTML file
     Report(report::Arguments),
+    /// Write a script for a shell that completes these commands
+    Completions(completions::Arguments),
+    /// Write the man pages
+    Man(man::Arguments),
 }
 
 impl Command {
@@ -82,10 +105,10 @@ impl Command {
             Command::Vocab(arguments) => done(vocab::run(&arguments, terminal)),
             Command::Prepare(arguments) => done(prepare::run(&arguments, terminal)),
             Command::Pretrain(arguments) => pretrain::run(&arguments, terminal),
-            Command::Evaluate(subject) => done(evaluate::run(&subject, terminal)),
-            Command::Finetune(arguments) => tasks::finetune::run(&arguments, terminal),
-            Command::Sweep(arguments) => tasks::sweep::run(&arguments, terminal),
-            Command::Predict(arguments) => done(tasks::predict::run(&arguments, terminal)),
+            Command::Evaluate(arguments) => done(evaluate::run(arguments, terminal)),
+            Command::Finetune(arguments) => tasks::finetune::run(*arguments, terminal),
+            Command::Sweep(arguments) => tasks::sweep::run(*arguments, terminal),
+            Command::Predict(arguments) => done(tasks::predict::run(*arguments, terminal)),
             Command::Fill(arguments) => done(fill::run(&arguments, terminal)),
             Command::Convert(arguments) => done(convert::run(&arguments, terminal)),
             Command::Embed(arguments) => done(embed::run(&arguments, terminal)),
@@ -93,6 +116,8 @@ impl Command {
             Command::Inspect(arguments) => done(inspect::run(&arguments, terminal)),
             Command::Bench(work) => done(bench::run(&work, terminal)),
             Command::Report(arguments) => done(report::run(&arguments, terminal)),
+            Command::Completions(arguments) => done(completions::run(&arguments)),
+            Command::Man(arguments) => done(man::run(&arguments, terminal)),
         }
     }
 }

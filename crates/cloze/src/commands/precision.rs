@@ -33,6 +33,8 @@ impl Type {
         if self == Type::Auto {
             let reason = device.explain(precision.dtype(device));
             terminal.note(&format!("{}, {} ({reason})", device.describe(), precision.name()));
+        } else {
+            terminal.detail(&format!("{}, {}", device.describe(), precision.name()));
         }
         precision
     }

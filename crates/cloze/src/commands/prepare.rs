@@ -19,14 +19,14 @@ use crate::terminal::Terminal;
 /// `cloze prepare --input PATH… --tokenizer DIR --out DIR`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  cloze prepare --input texts/ --tokenizer tokenizer --out shards",
+    after_help = "Example:\n  cloze prepare --input texts/ --tokenizer vocab --out shards",
     after_long_help = "Reads documents as a stream, splits them into sentences, tokenises them once, and writes Arrow IPC \
         files (one row a document: `tokens` and `sentence_ends`) that pyarrow opens, manifest.json with counts and \
         checksums, and a copy of the tokenizer. The bytes written do not depend on --workers. DIR appears when everything \
         in it is complete.\n\nExamples:\n  \
-        cloze prepare --input texts/ --tokenizer tokenizer --out shards --valid-fraction 0.01\n  \
-        cloze prepare --input 'wiki/*.parquet' news.jsonl.zst --text-column body --tokenizer tokenizer --out shards\n  \
-        zcat big.txt.gz | cloze prepare --input - --tokenizer tokenizer --out shards"
+        cloze prepare --input texts/ --tokenizer vocab --out shards --valid-fraction 0.01\n  \
+        cloze prepare --input 'wiki/*.parquet' news.jsonl.zst --text-column body --tokenizer vocab --out shards\n  \
+        zcat big.txt.gz | cloze prepare --input - --tokenizer vocab --out shards"
 )]
 pub struct Arguments {
     /// Files, folders or globs of .txt (blank line between documents), .jsonl or .parquet, plain, .gz or .zst; - for

@@ -11,19 +11,20 @@ use cloze_tasks::embed::vectors::{Vectors, read_npy};
 use serde_json::json;
 
 use super::embed::{VectorArguments, embed_file};
-use crate::format;
+use super::usage;
 use crate::terminal::Terminal;
+use crate::{format, help};
 
 /// `cloze similar --model DIR --corpus FILE --query TEXT`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  cloze similar --model all-MiniLM-L6-v2 --corpus lines.txt --query \"wings in wind\"\n  \
-        cloze similar --model all-MiniLM-L6-v2 --corpus lines.txt --embeddings lines.npy --top 3 --json < queries.txt",
-    after_long_help = "Every text of the corpus is compared with the query by the cosine of their vectors, which are held in memory: \
-        four bytes times the vectors' width for each text. Make them once with `cloze embed --out lines.npy` and the same --model, \
-        --pool and --layers, and give them as --embeddings.\n\nExamples:\n  \
-        cloze similar --model all-MiniLM-L6-v2 --corpus lines.txt --query \"wings in wind\"\n  \
-        cloze similar --model all-MiniLM-L6-v2 --corpus lines.txt --embeddings lines.npy --top 3 --json < queries.txt"
+    after_help = help::examples(&EXAMPLES),
+    after_long_help = help::details(
+        "Every text of the corpus is compared with the query by the cosine of their vectors, which are held in memory: four bytes \
+         times the vectors' width for each text. Make them once with `cloze embed --out lines.npy` and the same --model, --pool and \
+         --layers, and give them as --embeddings.",
+        &EXAMPLES,
+    )
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -54,9 +55,15 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Examples of the command, a line each.
+const EXAMPLES: [&str; 2] = [
+    "cloze similar --model all-MiniLM-L6-v2 --corpus lines.txt --query \"wings in wind\"",
+    "cloze similar --model all-MiniLM-L6-v2 --corpus lines.txt --embeddings lines.npy --top 3 --json < queries.txt",
+];
+
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     if arguments.corpus == Path::new("-") {
-        bail!("--corpus: expected a file; standard input is for queries");
+        return Err(usage("--corpus: expected a file; standard input is for queries"));
     }
     let texts = Texts::open(&arguments.corpus, arguments.column.as_deref())?;
     let embedder = arguments.vectors.open(terminal)?;

@@ -11,8 +11,8 @@ use cloze_tasks::retrieval::{Collection, Entry};
 use serde_json::json;
 
 use crate::commands::embed::{VectorArguments, warn};
-use crate::format;
 use crate::terminal::Terminal;
+use crate::{format, help};
 
 /// nDCG@10 and recall@100.
 const CUTOFFS: [usize; 2] = [10, 100];
@@ -20,16 +20,15 @@ const CUTOFFS: [usize; 2] = [10, 100];
 /// `cloze evaluate retrieval --model DIR --corpus FILE --queries FILE --qrels FILE`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  cloze evaluate retrieval --model all-MiniLM-L6-v2 --corpus scifact/corpus.jsonl \
-        --queries scifact/queries.jsonl --qrels scifact/qrels/test.tsv",
-    after_long_help = "Documents are ranked by the cosine of their vectors with the query's. nDCG has linear gain, as trec_eval's; \
-        means are over the queries that have a relevant document. Two layouts are read:\n\n\
-        BEIR   corpus.jsonl (_id, title, text), queries.jsonl (_id, text), qrels (query-id, corpus-id, score)\n\
-        SMART  .I, .T, .W files as Cranfield's; queries are counted from 1 in their file's order; codes 1 (best) to 4 become grades \
-        4 to 1, codes 5 and -1 grade 0\n\nExamples:\n  \
-        cloze evaluate retrieval --model all-MiniLM-L6-v2 --corpus scifact/corpus.jsonl --queries scifact/queries.jsonl \
-        --qrels scifact/qrels/test.tsv\n  \
-        cloze evaluate retrieval --model runs/mini/model --pool mean --corpus cran.all.1400 --queries cran.qry --qrels cranqrel --json"
+    after_help = help::examples(&EXAMPLES[..1]),
+    after_long_help = help::details(
+        "Documents are ranked by the cosine of their vectors with the query's. nDCG has linear gain, as trec_eval's; means are over \
+         the queries that have a relevant document. Two layouts are read:\n\n\
+         BEIR   corpus.jsonl (_id, title, text), queries.jsonl (_id, text), qrels (query-id, corpus-id, score)\n\
+         SMART  .I, .T, .W files as Cranfield's; queries are counted from 1 in their file's order; codes 1 (best) to 4 become grades \
+         4 to 1, codes 5 and -1 grade 0",
+        &EXAMPLES,
+    )
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -55,6 +54,13 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 }
+
+/// Examples of the command, a line each.
+const EXAMPLES: [&str; 2] = [
+    "cloze evaluate retrieval --model all-MiniLM-L6-v2 --corpus scifact/corpus.jsonl --queries scifact/queries.jsonl \
+     --qrels scifact/qrels/test.tsv",
+    "cloze evaluate retrieval --model runs/mini --pool mean --corpus cran.all.1400 --queries cran.qry --qrels cranqrel --json",
+];
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let collection = Collection::open(&arguments.corpus, &arguments.queries, &arguments.qrels)?;

@@ -90,6 +90,7 @@ mod tests {
     use cloze_data::batch::ExamplePiece;
 
     use super::*;
+    use crate::terminal::{ColorChoice, Verbosity};
 
     #[test]
     fn masks_read_without_colours_too() {
@@ -108,8 +109,7 @@ mod tests {
             ],
             random_next: Some(true),
         };
-        let mut plain = Terminal::detect(true, None);
-        plain.colour = false;
+        let mut plain = Terminal::detect(ColorChoice::Never, Verbosity::Quiet, None);
         assert_eq!(text(&example, &plain), "[CLS] the= [MASK]→cat [SEP] oak→sat");
         assert!(heading(1, &example, &plain).contains("3 predicted, B of another document"));
         plain.colour = true;

@@ -20,7 +20,7 @@ use cloze_tasks::tasks::tag::Tag;
 use cloze_text::Tokenizer;
 use serde::Serialize;
 
-use crate::commands::tasks::{Kind, config_of, remembered};
+use crate::commands::tasks::{Kind, Remembered, config_of};
 use crate::terminal::Terminal;
 
 /// What the stage writes, in the quickstart's folder.
@@ -112,7 +112,7 @@ impl Learn<'_> {
         let dev = task.read(&options, &[dev], Need::Required, self.tokenizer, notes)?;
         let settings =
             Settings { epochs: plan.epochs, batch: plan.batch, lr: plan.rate, seed: *seed, ..Settings::default() };
-        let remember = remembered(&options, kind);
+        let remember = Remembered::of(kind, &options).to_json()?;
         let learn = |model: &Path, out: PathBuf| {
             let asked = FineTuning {
                 task: &task,

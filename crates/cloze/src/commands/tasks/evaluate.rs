@@ -1,4 +1,4 @@
-//! `cloze evaluate classify|regress|tag|answer|choose`: a fine-tuned model and labelled rows → scores.
+//! `cloze evaluate [classify|regress|tag|answer|choose]`: a fine-tuned model and labelled rows → scores.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -6,26 +6,32 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use cloze_tasks::datasets::Need;
 use cloze_tasks::datasets::known::Split;
-use cloze_tasks::files::{FromFiles, Notes};
+use cloze_tasks::files::{FromFiles, Notes, Options};
 use cloze_tasks::metrics::bootstrap::{Interval, bootstrap_all};
 use serde_json::{Value, json};
 
+use super::per_kind::{OfTask, PerKind};
 use super::{DataArguments, FineTuned, ForTask, Kind, files_or_known, for_kind};
 use crate::commands::model::ModelArguments;
 use crate::commands::precision::Type;
-use crate::format;
 use crate::terminal::Terminal;
+use crate::{format, help};
 
-/// `cloze evaluate TASK --model DIR --data FILE`
+/// `cloze evaluate [KIND] --model DIR --data FILE`
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Examples:\n  cloze evaluate classify --model runs/sst2/model --data dev.tsv --json\n  \
-        cloze evaluate classify --task mrpc --model runs/mrpc/model --data glue/MRPC/dev.tsv --bootstrap 1000\n  \
-        cloze evaluate answer --model runs/qa/model --data dev-v1.1.json --predictions answers.jsonl")]
+#[command(
+    after_help = help::examples(&EXAMPLES[..2]),
+    after_long_help = help::details(
+        "The kind of task, the columns and the lengths are the model's; options override them. Options for one kind alone, such \
+         as --null-threshold, are in its help: cloze evaluate answer --help.",
+        &EXAMPLES,
+    )
+)]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
 
-    /// Labelled files; or, with --task, the folder of its official files
+    /// Labelled files; or the folder of a known task's official files
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     data: Vec<PathBuf>,
 
@@ -49,13 +55,79 @@ pub struct Arguments {
     read: DataArguments,
 }
 
-pub fn run(kind: Kind, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    for_kind(arguments.read.kind(Some(kind))?, Evaluate { kind, arguments, terminal })
+/// Examples of the command, a line each.
+const EXAMPLES: [&str; 4] = [
+    "cloze evaluate --model runs/stars --data test.tsv",
+    "cloze evaluate pretrain --model runs/mini --data shards",
+    "cloze evaluate --model runs/mrpc --data glue/MRPC --bootstrap 1000 --json",
+    "cloze evaluate answer --model runs/qa --data dev-v1.1.json --predictions answers.jsonl",
+];
+
+impl OfTask for Arguments {
+    const NAME: &'static str = "evaluate";
+    const OVERVIEW: &'static [&'static str] = &[
+        "named",
+        "revision",
+        "offline",
+        "data",
+        "bootstrap",
+        "predictions",
+        "precision",
+        "json",
+        "task",
+        "text",
+        "pair",
+        "label",
+        "max_len",
+    ];
+
+    fn about(kind: Kind) -> String {
+        match kind {
+            Kind::Classify => "Scores of a classifier: accuracy, F1, Matthews correlation, confusion matrix",
+            Kind::Regress => "Scores of a regression: Pearson and Spearman correlation",
+            Kind::Tag => "Scores of a tagger: entities' F1, precision, recall by type; accuracy",
+            Kind::Answer => "Exact match and F1 of answers by SQuAD's rules",
+            Kind::Choose => "Accuracy of choices",
+        }
+        .to_owned()
+    }
+
+    fn details(_: Kind) -> &'static str {
+        "The columns and the lengths are the model's; options override them. A folder of a known task's official files may be given \
+         as --data; its dev file is taken."
+    }
+
+    fn examples(kind: Kind) -> &'static [&'static str] {
+        match kind {
+            Kind::Classify => &[
+                "cloze evaluate classify --model runs/sst2 --data dev.tsv --json",
+                "cloze evaluate classify --task mrpc --model runs/mrpc --data glue/MRPC --bootstrap 1000",
+            ],
+            Kind::Regress => &["cloze evaluate regress --model runs/stsb --data glue/STS-B/dev.tsv"],
+            Kind::Tag => &["cloze evaluate tag --model runs/pos --data en.test.conllu --bootstrap 1000"],
+            Kind::Answer => &[EXAMPLES[3]],
+            Kind::Choose => &["cloze evaluate choose --model runs/swag --data val.csv"],
+        }
+    }
+
+    fn without_effect(kind: Kind) -> &'static [&'static str] {
+        if kind == Kind::Tag { &["labels", "text"] } else { &["labels"] }
+    }
+}
+
+pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
+    let PerKind { kind, arguments, .. } = asked;
+    let kind = arguments.read.kind(kind)?;
+    let named = &arguments.model.named;
+    let model = FineTuned::open(&arguments.model.find(terminal)?, arguments.precision, terminal)?;
+    let kind = model.kind(kind, named, Arguments::NAME)?;
+    for_kind(kind, Evaluate { kind, arguments: &arguments, model, terminal })
 }
 
 struct Evaluate<'a> {
     kind: Kind,
     arguments: &'a Arguments,
+    model: FineTuned,
     terminal: &'a Terminal,
 }
 
@@ -63,10 +135,9 @@ impl ForTask for Evaluate<'_> {
     type Outcome = ();
 
     fn run<T: FromFiles>(self) -> Result<()> {
-        let Evaluate { kind, arguments, terminal } = self;
-        let Arguments { model, read, precision, .. } = arguments;
-        let model = &model.find(terminal)?;
-        let FineTuned { network, task, options } = FineTuned::<T>::open(kind, model, read, *precision, terminal)?;
+        let Evaluate { kind, arguments, model, terminal } = self;
+        let (task, options): (T, Options) = model.task(kind, &arguments.read, terminal)?;
+        let network = model.network;
         let files = match &arguments.data[..] {
             [folder] if folder.is_dir() => files_or_known(&[], Some(folder), options.known.as_ref(), Split::Dev)?,
             files => files.to_vec(),

@@ -5,55 +5,51 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result, bail};
-use clap::CommandFactory;
+use anyhow::{Result, bail};
 use cloze_engine::Device;
 use cloze_hub::Wanted;
-use cloze_tasks::datasets::Need;
 use cloze_tasks::datasets::known::Split;
+use cloze_tasks::datasets::{Need, plain_name};
 use cloze_tasks::files::{FromFiles, Notes, Options};
 use cloze_tasks::{ClassWeights, Settings};
 use cloze_text::Tokenizer;
 use cloze_train::recipe::{OptimizerKind, ScheduleKind};
 
+use super::per_kind::{OfTask, PerKind};
+use super::recipe::with_recipe;
 use super::runs::{Common, Ended, Planned, run_all, run_one, summary, table};
-use super::{DataArguments, ForTask, Kind, config_of, files_or_known, for_kind, remembered};
-use crate::commands::INTERRUPTED;
+use super::{DataArguments, ForTask, Kind, Remembered, config_of, files_or_known, for_kind};
 use crate::commands::model::HubArguments;
 use crate::commands::precision::Type;
+use crate::commands::{INTERRUPTED, usage};
+use crate::help;
 use crate::terminal::Terminal;
 
-/// `cloze finetune classify|regress|tag|answer|choose`
-// Named, for `cloze sweep` has these arguments too beside its own.
+/// `cloze finetune [KIND]`
+// The group is named, for `cloze sweep` has these arguments too beside its own.
 #[derive(Debug, Clone, clap::Args)]
 #[group(id = "finetune")]
 #[command(
-    after_help = "Example:\n  cloze finetune --task sst2 --data glue/SST-2 --model runs/mini/model --out runs/sst2",
-    after_long_help = "The run's folder receives finetune.toml, data.json, metrics.jsonl, TensorBoard events, scores.json and model/, the \
-        best model by the dev rows, in Hugging Face's layout. Ctrl-C finishes the step and saves (exit code 130); the same command with \
-        --resume goes on bit-exactly. With --seeds N each seed has a folder of its own, and the best model is kept.\n\nExamples:\n  \
-        cloze finetune --task sst2 --data glue/SST-2 --model runs/mini/model --out runs/sst2 --seeds 5\n  \
-        cloze finetune classify --train train.tsv --dev dev.tsv --text review --label stars --model M --out runs/stars\n  \
-        cloze finetune tag --train en.train.conllu --dev en.dev.conllu --model M --out runs/pos\n  \
-        cloze finetune answer --train train-v1.1.json --dev dev-v1.1.json --model M --out runs/qa --lr 3e-5 --epochs 2\n  \
-        cloze finetune --recipe sst2.toml          (keys: this command's options, such as lr = 3e-5, and kind = \"tag\")"
+    after_help = help::examples(&EXAMPLES[..2]),
+    after_long_help = help::details(
+        "The kind of task is named, or follows from a known task (--task) or a recipe. Options such as --lr, --epochs and --max-len \
+         are in the help of each kind: cloze finetune classify --help. They may be given without a kind too.\n\n\
+         A recipe is a TOML file whose keys are options, such as lr = 3e-5, and kind = \"tag\". The command line comes before it.",
+        &EXAMPLES,
+    )
 )]
 pub struct Arguments {
-    /// The kind of task; known tasks (--task) know theirs
-    #[arg(value_enum, value_name = "TASK")]
-    pub kind: Option<Kind>,
-
     /// Model folder, checkpoint, run folder, or a name on the Hugging Face Hub such as bert-base-uncased, to start from
     ///
     /// A name is looked up in the local cache (HF_HUB_CACHE, else hub in HF_HOME, else ~/.cache/huggingface/hub); what is not
     /// there is downloaded into it (from HF_ENDPOINT, with HF_TOKEN).
-    #[arg(long, value_name = "DIR|NAME", required_unless_present = "recipe")]
+    #[arg(long, value_name = "DIR|NAME")]
     pub model: Option<PathBuf>,
 
     #[command(flatten)]
     pub hub: HubArguments,
 
-    /// Files to learn from: TSV, CSV, JSONL, Parquet; CoNLL, CoNLL-U, WikiANN; SQuAD's JSON; plain, .gz or .zst
+    /// Files to learn from: TSV, CSV, JSONL, Parquet; CoNLL, CoNLL-U, WikiANN; SQuAD's JSON; also .gz and .zst
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub train: Vec<PathBuf>,
 
@@ -65,11 +61,11 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// The run's folder
-    #[arg(long, value_name = "DIR", required_unless_present = "recipe")]
+    /// The run's folder [default: runs/ and the name of the task or of the data]
+    #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// A TOML file whose keys are this command's options; what the command line says comes first
+    /// A TOML file whose keys are options; the command line comes before it
     #[arg(long, value_name = "FILE.toml")]
     pub recipe: Option<PathBuf>,
 
@@ -78,7 +74,7 @@ pub struct Arguments {
     pub seeds: usize,
 
     /// Use the first N training rows only
-    #[arg(long, value_name = "N", value_parser = crate::positive)]
+    #[arg(long, hide_short_help = true, value_name = "N", value_parser = crate::positive)]
     pub limit: Option<usize>,
 
     /// Go on with the run in the folder
@@ -113,55 +109,55 @@ pub struct LearningArguments {
     pub lr: Option<f64>,
 
     /// Micro-batches that a step is cut into, to save memory
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 1)]
     accumulate: usize,
 
     /// Share of the steps over which the rate rises
-    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
-    warmup: f64,
+    #[arg(long, hide_short_help = true, value_name = "SHARE", default_value_t = 0.1)]
+    pub warmup: f64,
 
     /// What the rate does afterwards
-    #[arg(long, value_enum, default_value_t = ScheduleName::Linear)]
+    #[arg(long, hide_short_help = true, value_enum, default_value_t = ScheduleName::Linear)]
     schedule: ScheduleName,
 
     /// AdamW with bias correction, or the paper's without
-    #[arg(long, value_enum, default_value_t = OptimizerName::Adamw)]
+    #[arg(long, hide_short_help = true, value_enum, default_value_t = OptimizerName::Adamw)]
     optimizer: OptimizerName,
 
     /// Decay of the matrices
-    #[arg(long, value_name = "RATE", default_value_t = 0.01)]
+    #[arg(long, hide_short_help = true, value_name = "RATE", default_value_t = 0.01)]
     weight_decay: f64,
 
     /// Largest norm of the gradient; 0: no clipping
-    #[arg(long, value_name = "NORM", default_value_t = 1.0)]
+    #[arg(long, hide_short_help = true, value_name = "NORM", default_value_t = 1.0)]
     clip_norm: f64,
 
     /// Each layer's rate as a share of that of the layer above it
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    #[arg(long, hide_short_help = true, value_name = "SHARE", default_value_t = 1.0)]
     layer_decay: f64,
 
     /// Layers that do not learn: the embeddings (0) and so many above them
-    #[arg(long, value_name = "N")]
+    #[arg(long, hide_short_help = true, value_name = "N")]
     freeze: Option<usize>,
 
     /// The feature-based way, to tag: the whole encoder frozen, the head on its last N layers side by side (4 in the paper)
-    #[arg(long, value_name = "N", value_parser = crate::positive, conflicts_with = "freeze")]
+    #[arg(long, hide_short_help = true, value_name = "N", value_parser = crate::positive, conflicts_with = "freeze")]
     features: Option<usize>,
 
     /// Dropout of hidden states and attention weights [default: the checkpoint's]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, hide_short_help = true, value_name = "SHARE")]
     dropout: Option<f64>,
 
     /// How much each class counts: `balanced`, or a number for each label
-    #[arg(long, value_name = "balanced|W,W,…", value_parser = class_weights)]
+    #[arg(long, hide_short_help = true, value_name = "balanced|W,W,…", value_parser = class_weights)]
     class_weights: Option<ClassWeights>,
 
     /// Evaluations of an epoch
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 1)]
     evals_per_epoch: u32,
 
     /// Stop after N evaluations without a better score
-    #[arg(long, value_name = "N")]
+    #[arg(long, hide_short_help = true, value_name = "N")]
     patience: Option<u32>,
 
     /// Seed of the head, the order and the dropout
@@ -173,11 +169,11 @@ pub struct LearningArguments {
     precision: Type,
 
     /// Compute layers again in the backward pass instead of keeping their activations
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     recompute: bool,
 
     /// Steps between checkpoints, beside those at evaluations
-    #[arg(long, value_name = "N")]
+    #[arg(long, hide_short_help = true, value_name = "N")]
     checkpoint_every: Option<u64>,
 }
 
@@ -243,39 +239,124 @@ impl LearningArguments {
     }
 }
 
-pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
-    let arguments = match &arguments.recipe {
-        Some(path) => with_recipe(path, "finetune")?,
-        None => arguments.clone(),
-    };
+/// Examples of the command, a line each.
+const EXAMPLES: [&str; 5] = [
+    "cloze finetune --task sst2 --data glue/SST-2 --model runs/mini",
+    "cloze finetune classify --train stars/train.tsv --dev stars/dev.tsv --text review --label stars --model runs/mini --out runs/stars",
+    "cloze finetune tag --train en.train.conllu --dev en.dev.conllu --model runs/mini --out runs/pos",
+    "cloze finetune answer --train train-v1.1.json --dev dev-v1.1.json --model runs/mini --out runs/qa --lr 3e-5 --epochs 2",
+    "cloze finetune --recipe sst2.toml --seeds 5",
+];
+
+impl OfTask for Arguments {
+    const NAME: &'static str = "finetune";
+    const OVERVIEW: &'static [&'static str] =
+        &["model", "revision", "offline", "train", "dev", "data", "out", "recipe", "seeds", "resume", "json", "task"];
+
+    fn about(kind: Kind) -> String {
+        format!("Learn to predict {}", kind.about())
+    }
+
+    fn details(_: Kind) -> &'static str {
+        "The run's folder receives finetune.toml, data.json, metrics.jsonl, TensorBoard events, scores.json and model/, the best model \
+         by the dev rows, in Hugging Face's layout, which remembers how its rows are read: `cloze predict` and `cloze evaluate` \
+         need no more than the model. Ctrl-C finishes the step and saves (exit code 130); the same command with --resume goes on \
+         bit-exactly. With --seeds N each seed has a folder of its own, and the best model is kept."
+    }
+
+    fn examples(kind: Kind) -> &'static [&'static str] {
+        match kind {
+            Kind::Classify => &[
+                EXAMPLES[1],
+                "cloze finetune classify --task mnli --data glue/MNLI --model runs/mini --out runs/mnli --seeds 5",
+                "cloze finetune classify --train pairs.jsonl --text a --pair b --model runs/mini --class-weights balanced",
+            ],
+            Kind::Regress => &[
+                "cloze finetune regress --task stsb --data glue/STS-B --model runs/mini --out runs/stsb",
+                "cloze finetune regress --train pairs.csv --dev dev.csv --text a --pair b --label score --model runs/mini",
+            ],
+            Kind::Tag => &[
+                EXAMPLES[2],
+                "cloze finetune tag --task conll2003 --data conll --model runs/mini --out runs/ner --context",
+            ],
+            Kind::Answer => {
+                &[EXAMPLES[3], "cloze finetune answer --task squad2 --data squad --model runs/mini --out runs/squad2"]
+            }
+            Kind::Choose => &["cloze finetune choose --task swag --data swag --model runs/mini --out runs/swag"],
+        }
+    }
+
+    fn without_effect(kind: Kind) -> &'static [&'static str] {
+        // A file of tagged words has no column of texts.
+        if kind == Kind::Tag { &["n_best", "text"] } else { &["n_best"] }
+    }
+}
+
+pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<ExitCode> {
+    let (kind, arguments) = with_recipe(asked, |arguments| arguments.recipe.as_deref())?;
     let settings = |options: &Options, arguments: &Arguments| {
         let base = arguments.learn.settings(options);
         let seeds = (0..arguments.seeds as u64).map(|number| base.seed.saturating_add(number));
         let planned = |seed| Planned { name: format!("seed-{seed}"), settings: Settings { seed, ..base.clone() } };
         seeds.map(planned).collect()
     };
-    learn(&arguments, &settings, terminal)
+    learn(kind, &arguments, "", &settings, terminal)
 }
 
-/// Reads the rows, runs what is planned and shows the outcome: for `cloze finetune` and `cloze sweep` alike.
+/// Reads the rows, runs what is planned and shows the outcome: for `cloze finetune` and `cloze sweep` alike. `suffix` ends the
+/// name of a folder that is not named.
 pub fn learn(
+    kind: Option<Kind>,
     arguments: &Arguments,
+    suffix: &str,
     plan: &dyn Fn(&Options, &Arguments) -> Vec<Planned>,
     terminal: &Terminal,
 ) -> Result<ExitCode> {
-    let kind = arguments.read.kind(arguments.kind)?;
-    let model = arguments.model.as_deref().context("no model to start from: give --model DIR")?;
-    let out = arguments.out.as_deref().context("no folder for the run: give --out DIR")?;
-    let mut options = arguments.read.options(kind, None)?;
+    let kind = arguments.read.kind(kind)?;
+    let kind = kind.ok_or_else(|| usage(format!("which task? Say {}, or give --task NAME", Kind::names())))?;
+    let named = arguments.model.as_deref().ok_or_else(|| usage("no model to start from: give --model DIR"))?;
+    let mut options = arguments.read.options(kind, &Remembered::default())?;
     if let Some(layers) = arguments.learn.features {
         if kind != Kind::Tag {
-            bail!("--features: the feature-based way is for taggers; freeze layers with --freeze N instead");
+            return Err(usage(
+                "--features: the feature-based way is for taggers; freeze layers with --freeze N instead",
+            ));
+        }
+        if arguments.learn.freeze.is_some() {
+            return Err(usage("--features freezes all layers; give either it or --freeze"));
         }
         options.layers = layers;
     }
-    let model = &arguments.hub.find(model, Wanted::Model, terminal)?;
+    let model = &arguments.hub.find(named, Wanted::Model, terminal)?;
+    let out = &match &arguments.out {
+        Some(out) => out.clone(),
+        None => {
+            let out = default_out(kind, arguments, suffix);
+            terminal.note(&format!("the run's folder is {} (--out)", out.display()));
+            out
+        }
+    };
     let stop = cloze_train::interrupt::watch()?;
     for_kind(kind, Learn { kind, arguments, model, out, options, plan, stop: &stop, terminal })
+}
+
+/// The folder of a run that names none: runs/ and the name of the known task, else of the training file or of its folder, else of
+/// the kind of task.
+fn default_out(kind: Kind, arguments: &Arguments, suffix: &str) -> PathBuf {
+    let known = arguments.read.known().ok().flatten().map(|known| known.name.to_owned());
+    let name = known.or_else(|| arguments.train.first().and_then(|path| name_of_data(path)));
+    Path::new("runs").join(name.unwrap_or_else(|| kind.name().to_owned()) + suffix)
+}
+
+/// What a training file is called: "stars" of `stars.train.tsv` and of `stars/train.tsv`.
+fn name_of_data(path: &Path) -> Option<String> {
+    let name = plain_name(path);
+    let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
+    let stem = stem.strip_suffix("train").map_or(stem, |rest| rest.trim_end_matches(['.', '-', '_']));
+    if stem.is_empty() || stem.starts_with("train") {
+        return Some(path.parent()?.file_name()?.to_string_lossy().into_owned());
+    }
+    Some(stem.to_owned())
 }
 
 struct Learn<'a> {
@@ -299,7 +380,7 @@ impl ForTask for Learn<'_> {
         let train_files = files_or_known(&arguments.train, data, known, Split::Train)?;
         let dev_files = files_or_known(&arguments.dev, data, known, Split::Dev)?;
         if train_files.is_empty() {
-            bail!("nothing to learn from: give --train FILE, or --task NAME with --data DIR");
+            return Err(usage("nothing to learn from: give --train FILE, or --task NAME with --data DIR"));
         }
         let config = config_of(model)?;
         let device = Device::cpu(terminal.threads)?;
@@ -321,7 +402,17 @@ impl ForTask for Learn<'_> {
             planned.iter_mut().for_each(|run| run.settings.freeze = Some(config.num_hidden_layers));
         }
         let (train_rows, dev_rows) = (train.len(), dev.len());
-        let remember = remembered(&options, kind);
+        let remember = arguments.read.to_remember(kind, &options).to_json()?;
+        if terminal.is_verbose() {
+            let named =
+                |files: &[PathBuf]| files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+            terminal.detail(&format!("model: {}", model.display()));
+            terminal.detail(&format!("{train_rows} rows to learn from: {}", named(&train_files)));
+            terminal.detail(&format!("{dev_rows} rows to judge by: {}", named(&dev_files)));
+            terminal.detail(&format!("the model will remember {remember}"));
+            let settings = planned.first().map(|run| run.settings.to_toml()).unwrap_or_default();
+            terminal.detail(&format!("settings: {}", settings.trim_end().replace('\n', ", ")));
+        }
         let common = Common {
             task: &task,
             train: &train,
@@ -352,106 +443,45 @@ fn show(ended: &Ended, out: &Path, [train_rows, dev_rows]: [usize; 2], json: boo
     }
     write!(stdout, "{}", table(ended))?;
     match &ended.model {
-        Some(model) if ended.finished => writeln!(stdout, "model in {}", model.display())?,
+        Some(model) if ended.finished => {
+            writeln!(stdout, "model in {}", model.display())?;
+            writeln!(stdout, "try it: cloze predict --model {} --input FILE", shell_word(out))?;
+        }
         None if ended.finished => {}
-        _ => writeln!(stdout, "interrupted; go on with the same command and --resume")?,
+        _ => writeln!(stdout, "interrupted and saved; go on with the same command and --resume")?,
     }
     Ok(())
 }
 
-/// The command line once more, with the recipe's keys as options before those that it gives itself.
-pub fn with_recipe<A: clap::Args>(path: &Path, command: &'static str) -> Result<A> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let table: toml::Table = toml::from_str(&text).with_context(|| path.display().to_string())?;
-    // The global options stand on this command line too, where they have been obeyed.
-    let globals = crate::Arguments::command();
-    let globals = globals.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect::<Vec<_>>();
-    let is_global = |key: &&String| globals.iter().any(|arg| arg.get_long() == Some(key.as_str()));
-    if let Some(key) = table.keys().find(is_global) {
-        bail!("{}: `{key}` is no key of a recipe: give --{key} on the command line", path.display());
-    }
-    // What stands before the command's name is global.
-    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-    let given: Vec<String> = words.skip_while(|word| word != command).skip(1).collect();
-    let all = [from_table(&table, &given).with_context(|| path.display().to_string())?, given].concat();
-    let matches = A::augment_args(clap::Command::new(command)).args(globals);
-    let matches = matches.try_get_matches_from(std::iter::once(command.to_owned()).chain(all));
-    let matches = matches.map_err(|error| {
-        // The first paragraph says what is wrong, the others how commands are used.
-        let text = error.to_string();
-        let said = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
-        anyhow::anyhow!("{}: {said}", path.display())
-    })?;
-    Ok(A::from_arg_matches(&matches)?)
-}
-
-/// The keys of a table as options, but for those given on the command line.
-fn from_table(table: &toml::Table, given: &[String]) -> Result<Vec<String>> {
-    let mut options = Vec::new();
-    for (key, value) in table {
-        let flag = format!("--{}", key.replace('_', "-"));
-        if flag == "--recipe" {
-            bail!("`recipe`: a recipe cannot name another");
-        }
-        if given.iter().any(|word| *word == flag || word.starts_with(&format!("{flag}="))) {
-            continue;
-        }
-        let plain = |value: &toml::Value| match value {
-            toml::Value::String(text) => Ok(text.clone()),
-            toml::Value::Integer(number) => Ok(number.to_string()),
-            toml::Value::Float(number) => Ok(number.to_string()),
-            _ => bail!("`{key}` is {value}: expected a string, a number, true, false or a list of strings"),
-        };
-        match value {
-            // The kind of task is no option but the word after the command.
-            toml::Value::String(kind) if key == "kind" => {
-                if !given.iter().any(|word| Kind::is_named(word)) {
-                    options.push(kind.clone());
-                }
-            }
-            toml::Value::Boolean(true) => options.push(flag),
-            toml::Value::Boolean(false) => {}
-            // Each file with the option's name: a word that follows must not be taken for one more.
-            toml::Value::Array(values) if key == "train" || key == "dev" => {
-                for value in values {
-                    options.push(format!("{flag}={}", plain(value)?));
-                }
-            }
-            toml::Value::Array(values) => {
-                let values: Result<Vec<String>> = values.iter().map(plain).collect();
-                options.push(format!("{flag}={}", values?.join(",")));
-            }
-            other => options.push(format!("{flag}={}", plain(other)?)),
-        }
-    }
-    Ok(options)
-}
-
-impl Kind {
-    fn is_named(word: &str) -> bool {
-        <Kind as clap::ValueEnum>::from_str(word, false).is_ok()
-    }
+/// A path as a shell takes it for one word.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |letter: char| letter.is_alphanumeric() || "/._-+=:,@".contains(letter);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn options(text: &str, given: &[&str]) -> Vec<String> {
-        let given: Vec<String> = given.iter().map(|word| (*word).to_owned()).collect();
-        from_table(&toml::from_str(text).unwrap(), &given).unwrap()
+    #[test]
+    fn a_run_is_called_after_its_data() {
+        for (path, name) in [
+            ("stars/train.tsv", Some("stars")),
+            ("data/stars.train.tsv.gz", Some("stars")),
+            ("en_ewt-ud-train.conllu", Some("en_ewt-ud")),
+            ("squad/train-v1.1.json", Some("squad")),
+            ("reviews.csv", Some("reviews")),
+            ("train.tsv", None),
+        ] {
+            assert_eq!(name_of_data(Path::new(path)).as_deref(), name, "{path}");
+        }
     }
 
     #[test]
-    fn recipes_are_options_and_the_command_line_comes_first() {
-        let text = "kind = \"tag\"\nlr = 3e-5\nmax_len = 64\ncontext = true\nresume = false\nlabels = [\"a\", \"b\"]\ndev = [\"x\", \"y\"]";
-        let found = options(text, &["--max-len", "32"]);
-        assert!(found.contains(&"tag".to_owned()) && found.contains(&"--lr=0.00003".to_owned()), "{found:?}");
-        assert!(!found.iter().any(|word| word.starts_with("--max-len") || word == "--resume"));
-        assert!(found.contains(&"--labels=a,b".to_owned()), "{found:?}");
-        assert!(found.windows(2).any(|words| words == ["--dev=x", "--dev=y"]));
-        assert!(options(text, &["classify"]).iter().all(|word| word != "tag"));
-        assert!(from_table(&toml::from_str("a = { b = 1 }").unwrap(), &[]).is_err());
+    fn paths_in_commands_can_be_pasted() {
+        assert_eq!(shell_word(Path::new("runs/stars")), "runs/stars");
+        assert_eq!(shell_word(Path::new("my runs/it's")), "'my runs/it'\\''s'");
     }
 
     #[test]

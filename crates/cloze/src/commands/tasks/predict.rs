@@ -11,33 +11,29 @@ use cloze_tasks::lines::Lines;
 use cloze_tasks::{Network, TaskError};
 use serde_json::{Value, json};
 
+use super::per_kind::{OfTask, PerKind};
 use super::{DataArguments, FineTuned, ForTask, Kind, for_kind};
 use crate::commands::model::ModelArguments;
 use crate::commands::precision::Type;
+use crate::help;
 use crate::terminal::Terminal;
 
 /// Lines that are answered together at most, and rows of a file.
 const CHUNK: usize = 512;
 
-/// `cloze predict TASK --model DIR --input FILE|-`
+/// `cloze predict [KIND] --model DIR --input FILE|-`
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Example:\n  cloze predict classify --model runs/sst2/model --input reviews.txt",
-    after_long_help = "Input: a table (TSV, CSV, Parquet) or file of tagged words or SQuAD's JSON by its ending, or lines, each plain \
-        text or a JSON object: {\"text\": …, \"pair\": …} to classify and regress (a tab before the second text in plain lines), \
-        {\"text\": …} or {\"words\": […]} to tag, {\"question\": …, \"context\": …, \"id\": …} to answer, {\"context\": …, \
-        \"choices\": […]} to choose. From standard input each line is answered as soon as it is there.\n\nOutput: one JSON object a line: \
-        label and probabilities; value; tags and entities with their characters in the text; the best answer, its characters, its score \
-        and the n best; the choice.\n\nExamples:\n  \
-        echo 'a gripping film' | cloze predict classify --model runs/sst2/model --input -\n  \
-        cloze predict tag --model runs/ner/model --input articles.txt > entities.jsonl\n  \
-        cloze predict answer --model runs/qa/model --input questions.jsonl --n-best 3"
+    after_help = help::examples(&EXAMPLES[..2]),
+    after_long_help = help::details(
+        "The kind of task, the columns and the lengths are the model's; options override them. Options for one kind alone, such \
+         as --n-best, are in its help: cloze predict answer --help.\n\n\
+         Input is a table (TSV, CSV, Parquet), a file of tagged words or SQuAD's JSON, as its ending says; else lines, plain text \
+         or JSON objects. From standard input each line is answered as soon as it is there. Output is one JSON object a line.",
+        &EXAMPLES,
+    )
 )]
 pub struct Arguments {
-    /// The kind of task
-    #[arg(value_enum, value_name = "TASK")]
-    kind: Kind,
-
     #[command(flatten)]
     model: ModelArguments,
 
@@ -53,12 +49,85 @@ pub struct Arguments {
     read: DataArguments,
 }
 
-pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    for_kind(arguments.read.kind(Some(arguments.kind))?, Predict { arguments, terminal })
+/// Examples of the command, a line each.
+const EXAMPLES: [&str; 3] = [
+    "cloze predict --model runs/stars --input reviews.txt",
+    "echo 'a gripping film' | cloze predict --model runs/sst2",
+    "cloze predict answer --model runs/qa --input questions.jsonl --n-best 3",
+];
+
+impl OfTask for Arguments {
+    const NAME: &'static str = "predict";
+    const OVERVIEW: &'static [&'static str] =
+        &["named", "revision", "offline", "input", "precision", "text", "pair", "max_len"];
+
+    fn about(kind: Kind) -> String {
+        format!("Predict {}", kind.about())
+    }
+
+    fn details(kind: Kind) -> &'static str {
+        match kind {
+            Kind::Classify => {
+                "Input: a table (TSV, CSV, Parquet) by its ending; else lines, each plain text, with a tab before the second text of a \
+                 pair, or a JSON object: {\"text\": …, \"pair\": …}, or with the keys of the training files.\n\n\
+                 Output, a line for each row: label and probabilities."
+            }
+            Kind::Regress => {
+                "Input: a table (TSV, CSV, Parquet) by its ending; else lines, each plain text, with a tab before the second text of a \
+                 pair, or a JSON object: {\"text\": …, \"pair\": …}, or with the keys of the training files.\n\n\
+                 Output, a line for each row: value."
+            }
+            Kind::Tag => {
+                "Input: a file of tagged words by its ending (.conll, .conllu, .bio, .iob) or with --tag-format; else lines, each plain \
+                 text or a JSON object: {\"text\": …} or {\"words\": […]}.\n\n\
+                 Output, a line for each row: tags, and entities with their characters in the text."
+            }
+            Kind::Answer => {
+                "Input: SQuAD's .json; else lines of JSON: {\"question\": …, \"context\": …, \"id\": …}.\n\n\
+                 Output, a line for each row: the best answer with its characters and its score, and the n best."
+            }
+            Kind::Choose => {
+                "Input: a table (CSV, Parquet) by its ending; else lines of JSON: {\"context\": …, \"choices\": […]}.\n\n\
+                 Output, a line for each row: the choice, its ending and all probabilities."
+            }
+        }
+    }
+
+    fn examples(kind: Kind) -> &'static [&'static str] {
+        match kind {
+            Kind::Classify => &[
+                "echo 'a gripping film' | cloze predict classify --model runs/sst2 --input -",
+                "cloze predict classify --model runs/stars --input new.csv --text body",
+            ],
+            Kind::Regress => &["cloze predict regress --model runs/stsb --input pairs.tsv --text a --pair b"],
+            Kind::Tag => &["cloze predict tag --model runs/ner --input articles.txt > entities.jsonl"],
+            Kind::Answer => &[EXAMPLES[2]],
+            Kind::Choose => &["cloze predict choose --model runs/swag --input endings.jsonl"],
+        }
+    }
+
+    fn without_effect(kind: Kind) -> &'static [&'static str] {
+        match kind {
+            // What is right is not looked at, nor whether it is in its paragraph.
+            Kind::Answer => &["labels", "label", "metric", "skip_bad"],
+            _ => &["labels", "label", "metric"],
+        }
+    }
+}
+
+pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
+    let PerKind { kind, arguments, .. } = asked;
+    let kind = arguments.read.kind(kind)?;
+    let named = &arguments.model.named;
+    let model = FineTuned::open(&arguments.model.find(terminal)?, arguments.precision, terminal)?;
+    let kind = model.kind(kind, named, Arguments::NAME)?;
+    for_kind(kind, Predict { kind, arguments: &arguments, model, terminal })
 }
 
 struct Predict<'a> {
+    kind: Kind,
     arguments: &'a Arguments,
+    model: FineTuned,
     terminal: &'a Terminal,
 }
 
@@ -66,12 +135,12 @@ impl ForTask for Predict<'_> {
     type Outcome = ();
 
     fn run<T: FromFiles>(self) -> Result<()> {
-        let Predict { arguments, terminal } = self;
-        let Arguments { kind, model, read, precision, .. } = arguments;
-        let model = &model.find(terminal)?;
-        let FineTuned { network, task, options } = FineTuned::<T>::open(*kind, model, read, *precision, terminal)?;
+        let Predict { kind, arguments, model, terminal } = self;
+        let (task, options): (T, Options) = model.task(kind, &arguments.read, terminal)?;
+        let network = model.network;
         let input = arguments.input.as_path();
-        if is_structured(input, arguments.kind) {
+        let says_format = kind == Kind::Tag && options.tag_format.is_some() && input != Path::new("-");
+        if says_format || is_structured(input, kind) {
             let mut notes = Notes::default();
             let rows = task.read(&options, &[input.to_owned()], Need::Optional, &network.tokenizer, &mut notes)?;
             for note in &notes.0 {

@@ -205,14 +205,17 @@ fn train<T: Task>(
 ) -> Result<Outcome> {
     let asked = common.asked(planned, out, resume);
     let bar = terminal.progress_timed("training");
-    let outcome = finetune(&asked, stop, &mut |news| tell(&bar, news));
+    let mut first = 0;
+    let outcome = finetune(&asked, stop, &mut |news| tell(&bar, &mut first, news));
     bar.finish();
     Ok(outcome?)
 }
 
-fn tell(bar: &Progress, news: &News) {
+/// `first`: the step after which this session began.
+fn tell(bar: &Progress, first: &mut u64, news: &News) {
     match news {
         News::Start(start) => {
+            *first = start.step;
             bar.note(&start.machine);
             let going_on = if start.step > 0 { format!(", going on after step {}", start.step) } else { String::new() };
             bar.note(&format!(
@@ -226,16 +229,19 @@ fn tell(bar: &Progress, news: &News) {
             }
             start.adopted.notes().iter().for_each(|note| bar.note(note));
         }
-        News::Step(step) => bar.set_share(
-            step.step as f64 / step.steps as f64,
-            &format!(
-                "step {}/{} · loss {:.4} · {} tokens/s",
-                format::count(step.step),
-                format::count(step.steps),
-                step.loss,
-                format::short(step.tokens_per_s)
-            ),
-        ),
+        News::Step(step) => {
+            let done = step.step.saturating_sub(*first).max(1) as f64;
+            let left = bar.seconds() / done * step.steps.saturating_sub(step.step) as f64;
+            bar.set_share_parts(
+                step.step as f64 / step.steps as f64,
+                &[
+                    format!("{} left", format::duration(left)),
+                    format!("step {}/{}", format::count(step.step), format::count(step.steps)),
+                    format!("loss {:.4}", step.loss),
+                    format!("{} tokens/s", format::short(step.tokens_per_s)),
+                ],
+            );
+        }
         News::Eval { epoch, loss, scores, best } => {
             let values: Vec<String> = scores.values.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
             let best = if *best { " (best)" } else { "" };

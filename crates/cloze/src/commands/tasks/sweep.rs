@@ -2,50 +2,107 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use cloze_tasks::Settings;
 use cloze_tasks::files::Options;
 
-use super::finetune::{self, learn, with_recipe};
+use super::Kind;
+use super::finetune::{self, learn};
+use super::per_kind::{OfTask, PerKind};
+use super::recipe::with_recipe;
 use super::runs::Planned;
+use crate::commands::usage;
+use crate::help;
 use crate::terminal::Terminal;
 
-/// `cloze sweep`
+/// `cloze sweep [KIND]`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  cloze sweep --task mrpc --data glue/MRPC --model runs/mini/model --out runs/mrpc-grid",
-    after_long_help = "Every batch size with every learning rate and number of epochs, for every seed: the paper's grid by default \
-        (Devlin et al. 2019, section 4.1 and appendix A.3). Runs that fail or collapse are marked; the best model is kept in model/, all scores in \
-        results.json. --resume goes on where it was stopped.\n\nExamples:\n  \
-        cloze sweep --task mrpc --data glue/MRPC --model runs/mini/model --out runs/mrpc-grid\n  \
-        cloze sweep tag --train a.conllu --dev b.conllu --model M --out runs/grid --lrs 1e-4,5e-5 --batches 32 --epochs-list 3 --seeds 3"
+    after_help = help::examples(&EXAMPLES[..1]),
+    after_long_help = help::details(
+        "The options of `cloze finetune` apply to every run, but for --batch, --lr and --epochs, which are lists here; they are in \
+         the help of each kind: cloze sweep classify --help. They may be given without a kind too, with --task or --recipe.",
+        &EXAMPLES,
+    )
 )]
 pub struct Arguments {
     /// Batch sizes
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_values_t = [16, 32])]
-    batches: Vec<usize>,
+    pub batches: Vec<usize>,
 
     /// Learning rates
     #[arg(long, value_name = "RATE,RATE,…", value_delimiter = ',', default_values_t = [5e-5, 4e-5, 3e-5, 2e-5])]
-    lrs: Vec<f64>,
+    pub lrs: Vec<f64>,
 
     /// Numbers of epochs
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_values_t = [2, 3, 4])]
-    epochs_list: Vec<u32>,
+    pub epochs_list: Vec<u32>,
 
     #[command(flatten)]
-    base: finetune::Arguments,
+    pub base: finetune::Arguments,
 }
 
-pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
-    let from_recipe: Arguments;
-    let arguments = match &arguments.base.recipe {
-        Some(path) => {
-            from_recipe = with_recipe(path, "sweep")?;
-            &from_recipe
+/// Examples of the command, a line each.
+const EXAMPLES: [&str; 2] = [
+    "cloze sweep --task mrpc --data glue/MRPC --model runs/mini",
+    "cloze sweep tag --train a.conllu --dev b.conllu --model runs/mini --out runs/grid --lrs 1e-4,5e-5 --batches 32 --epochs-list 3 --seeds 3",
+];
+
+impl OfTask for Arguments {
+    const NAME: &'static str = "sweep";
+    const OVERVIEW: &'static [&'static str] = &[
+        "batches",
+        "lrs",
+        "epochs_list",
+        "model",
+        "revision",
+        "offline",
+        "train",
+        "dev",
+        "data",
+        "out",
+        "recipe",
+        "seeds",
+        "resume",
+        "json",
+        "task",
+    ];
+
+    fn about(kind: Kind) -> String {
+        format!("Learn to predict {}, with every setting of a grid", kind.about())
+    }
+
+    fn details(_: Kind) -> &'static str {
+        "Every batch size with every learning rate and number of epochs, for every seed: the paper's grid by default (Devlin et al. \
+         2019, section 4.1 and appendix A.3). Runs that fail or collapse are marked; the best model is kept in model/, all scores in \
+         results.json. --resume goes on where it was stopped."
+    }
+
+    fn examples(kind: Kind) -> &'static [&'static str] {
+        match kind {
+            Kind::Classify => {
+                &["cloze sweep classify --train a.tsv --dev b.tsv --model runs/mini --out runs/grid --seeds 3"]
+            }
+            Kind::Regress => &["cloze sweep regress --task stsb --data glue/STS-B --model runs/mini"],
+            Kind::Tag => &[EXAMPLES[1]],
+            Kind::Answer => {
+                &["cloze sweep answer --task squad1 --data squad --model runs/mini --epochs-list 2 --batches 32"]
+            }
+            Kind::Choose => &["cloze sweep choose --task swag --data swag --model runs/mini --batches 16"],
         }
-        None => arguments,
-    };
+    }
+
+    fn without_effect(kind: Kind) -> &'static [&'static str] {
+        if kind == Kind::Tag {
+            &["n_best", "lr", "batch", "epochs", "text"]
+        } else {
+            &["n_best", "lr", "batch", "epochs"]
+        }
+    }
+}
+
+pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<ExitCode> {
+    let (kind, arguments) = with_recipe(asked, |arguments| arguments.base.recipe.as_deref())?;
     let learn_with = &arguments.base.learn;
     for (given, option, list) in [
         (learn_with.lr.is_some(), "--lr", "--lrs"),
@@ -53,11 +110,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         (learn_with.epochs.is_some(), "--epochs", "--epochs-list"),
     ] {
         if given {
-            bail!("{option}: a sweep takes a list of values; give {list}");
+            return Err(usage(format!("{option}: a sweep takes a list of values; give {list}")));
         }
     }
-    let plan = |options: &Options, base: &finetune::Arguments| grid(arguments, &base.learn.settings(options));
-    learn(&arguments.base, &plan, terminal)
+    let plan = |options: &Options, base: &finetune::Arguments| grid(&arguments, &base.learn.settings(options));
+    learn(kind, &arguments.base, "-grid", &plan, terminal)
 }
 
 fn grid(arguments: &Arguments, base: &Settings) -> Vec<Planned> {

@@ -21,14 +21,14 @@ use crate::terminal::Terminal;
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Example:\n  cloze vocab --input texts/ 'more/*.jsonl.gz' --size 30522 --out tokenizer",
+    after_help = "Example:\n  cloze vocab --input texts/ 'more/*.jsonl.gz' --size 30522 --out vocab",
     after_long_help = "The pieces are learned by the `tokenizers` crate, whose WordPiece trainer merges the most frequent \
         pairs (byte-pair encoding with ## continuations) rather than by likelihood as Google's did. Words are counted in \
         bounded memory: of a corpus with very many distinct words, the rarest are forgotten on the way.\n\n\
         DIR receives vocab.txt, tokenizer.json and tokenizer_config.json, which Transformers' BertTokenizerFast opens.\n\n\
-        Examples:\n  cloze vocab --input texts/ --size 30522 --out tokenizer\n  \
-        cloze vocab --input 'wiki/*.parquet' --text-column body --size 8000 --cased --out tokenizer\n  \
-        zcat big.txt.gz | cloze vocab --input - --size 30522 --out tokenizer\n  \
+        Examples:\n  cloze vocab --input texts/ --size 30522 --out vocab\n  \
+        cloze vocab --input 'wiki/*.parquet' --text-column body --size 8000 --cased --out vocab\n  \
+        zcat big.txt.gz | cloze vocab --input - --size 30522 --out vocab\n  \
         cloze vocab extend --model bert --words glioblastoma temozolomide --out bert-onco"
 )]
 pub struct Arguments {

@@ -1,0 +1,48 @@
+//! Tells the program the commit that it is built from, for `cloze --version`.
+//!
+//! In a checkout git says it; in a package of `cargo package` the file that cargo wrote does; elsewhere (a tarball, no git at hand)
+//! the version stands alone.
+
+use std::path::Path;
+use std::process::Command;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
+    let version = match from_git().or_else(from_package) {
+        Some(commit) => format!("{version} ({commit})"),
+        None => version,
+    };
+    println!("cargo::rustc-env=CLOZE_VERSION={version}");
+}
+
+/// The commit and its date, if this folder is part of a repository: a package unpacked within another's is not.
+fn from_git() -> Option<String> {
+    git(&["ls-files", "--error-unmatch", "Cargo.toml"])?;
+    let commit = git(&["log", "-1", "--format=%h %cs"])?;
+    // What changes when the commit does. Cargo takes a missing file for a changed one.
+    let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
+    for name in ["HEAD", "logs/HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {
+        if let Some(path) = git(&["rev-parse", "--git-path", name]).filter(|path| Path::new(path).exists()) {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+    Some(commit)
+}
+
+/// The commit as `cargo package` wrote it down: `"sha1": "…"`.
+fn from_package() -> Option<String> {
+    const FILE: &str = ".cargo_vcs_info.json";
+    let text = std::fs::read_to_string(FILE).ok()?;
+    println!("cargo::rerun-if-changed={FILE}");
+    let (_, rest) = text.split_once("\"sha1\"")?;
+    let hash = rest.split('"').nth(1)?;
+    Some(hash.get(..9)?.to_owned())
+}
+
+/// What git prints, run in the package's folder; nothing if it fails.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}

@@ -1,0 +1,192 @@
+//! What the tests of the commands about tasks share: files and a tiny model, and running the binary.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use cloze_engine::Device;
+use cloze_model::{Config, Heads, Model};
+use cloze_text::Tokenizer;
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub const WORDS: [&str; 20] = [
+    "the", "a", "fox", "owl", "anna", "otto", "paris", "rome", "sees", "paints", "leaves", "old", "red", "quiet",
+    "who", "where", "river", "tower", "in", ".",
+];
+pub const POSITIONS: usize = 40;
+
+/// What a tiny model needs to learn a few rows by heart in seconds.
+pub const LEARN: [&str; 13] = [
+    "--lr",
+    "2e-3",
+    "--batch",
+    "8",
+    "--epochs",
+    "60",
+    "--schedule",
+    "constant",
+    "--dropout",
+    "0",
+    "--precision",
+    "f32",
+    "--quiet",
+];
+
+pub const TEXTS: &str = "text\tlabel\n\
+    the old fox leaves .\tfox\n\
+    the owl sees a red tower in paris .\towl\n\
+    anna paints .\tperson\n\
+    a quiet owl leaves rome\towl\n\
+    otto sees the old tower\tperson\n\
+    in the river a red fox\tfox\n\
+    anna leaves paris\tperson\n\
+    otto paints a quiet river in rome .\tperson\n";
+pub const TAGS: &str =
+    "anna B-PER\nleaves O\nparis B-LOC\n. O\n\nthe O\nfox O\nsees O\notto B-PER\nin O\nrome B-LOC\n\nrome B-LOC\n";
+
+/// A folder with files and a pre-trained model that has learned nothing.
+pub struct Bench(pub TempDir);
+
+impl Bench {
+    pub fn new() -> Bench {
+        let bench = Bench(tempfile::tempdir().unwrap());
+        let config = Config {
+            vocab_size: 5 + WORDS.len(),
+            hidden_size: 32,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 48,
+            max_position_embeddings: POSITIONS,
+            initializer_range: 0.1,
+            ..Config::default()
+        };
+        let model = PathBuf::from(bench.path("start"));
+        Model::new(config, Heads::PRETRAINING, &Device::cpu(Some(1)).unwrap(), 7).unwrap().save(&model).unwrap();
+        tokenizer(&[]).save(&model).unwrap();
+        bench
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_string_lossy().into_owned()
+    }
+
+    pub fn file(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// `cloze finetune KIND --train FILE --dev FILE --model start --out OUT` and what makes a tiny model learn.
+    pub fn finetune<'a>(
+        &'a self,
+        kind: &'a str,
+        file: &'a str,
+        paths: &'a [String; 2],
+        more: &[&'a str],
+    ) -> Vec<&'a str> {
+        let base = ["finetune", kind, "--train", file, "--dev", file, "--model", &paths[0], "--out", &paths[1]];
+        [&base[..], &LEARN, more].concat()
+    }
+
+    /// The model to start from and a run's folder.
+    pub fn paths(&self, out: &str) -> [String; 2] {
+        [self.path("start"), self.path(out)]
+    }
+
+    pub fn copy_of_start(&self, name: &str) -> String {
+        let to = self.path(name);
+        fs::create_dir(&to).unwrap();
+        for entry in fs::read_dir(self.path("start")).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), Path::new(&to).join(entry.file_name())).unwrap();
+        }
+        to
+    }
+}
+
+pub fn tokenizer(more: &[&str]) -> Tokenizer {
+    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+    let tokens = special.iter().chain(&WORDS).chain(more).map(|token| (*token).to_owned()).collect();
+    Tokenizer::from_tokens(tokens, false).unwrap()
+}
+
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cloze"));
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+pub fn cloze(arguments: &[&str], input: &str) -> Output {
+    let mut child = command(arguments).spawn().expect("the binary runs");
+    // A command that fails early does not read what it is given.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// Runs a command that must succeed; returns its standard output.
+#[track_caller]
+pub fn success(arguments: &[&str], input: &str) -> String {
+    let output = cloze(arguments, input);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Runs a command that must fail at its work with one line that says all of `expected`.
+#[track_caller]
+pub fn fails(arguments: &[&str], expected: &[&str]) {
+    fails_with(arguments, "", expected);
+}
+
+#[track_caller]
+pub fn fails_with(arguments: &[&str], input: &str, expected: &[&str]) {
+    says_one_line(&cloze(arguments, input), 1, arguments, expected);
+}
+
+/// Runs a command line that must be refused, with one line that says all of `expected`.
+#[track_caller]
+pub fn is_refused(arguments: &[&str], expected: &[&str]) {
+    says_one_line(&cloze(arguments, ""), 2, arguments, expected);
+}
+
+#[track_caller]
+fn says_one_line(output: &Output, code: i32, arguments: &[&str], expected: &[&str]) {
+    let line = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {line}");
+    assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
+    assert!(line.starts_with("error: ") && line.trim_end().lines().count() == 1, "{arguments:?}: {line}");
+    for part in expected {
+        assert!(line.contains(part), "{arguments:?}: {part:?} is not in: {line}");
+    }
+}
+
+#[track_caller]
+pub fn json(line: &str) -> Value {
+    serde_json::from_str(line.trim()).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+pub fn json_lines(lines: &str) -> Vec<Value> {
+    lines.lines().map(json).collect()
+}
+
+pub fn json_file(path: &str) -> Value {
+    json(&fs::read_to_string(path).unwrap())
+}
+
+/// The options of a run of so many epochs.
+pub fn with_epochs<'a>(mut words: Vec<&'a str>, epochs: &'a str) -> Vec<&'a str> {
+    let at = words.iter().position(|word| *word == "--epochs").unwrap();
+    words[at + 1] = epochs;
+    words
+}
+
+pub fn predict(kind: &str, model: &str, input: &str, lines: &str) -> Vec<Value> {
+    let arguments = ["predict", kind, "--model", model, "--input", input, "--precision", "f32", "--quiet"];
+    json_lines(&success(&arguments, lines))
+}

@@ -1,0 +1,73 @@
+//! What `cloze finetune` and `cloze sweep` choose and say themselves: the run's folder, the next command, an interrupt.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Bench, TEXTS, command, text};
+
+/// The words of a run in a folder of its own, without --out.
+fn words<'a>(start: &'a str, file: &'a str) -> Vec<&'a str> {
+    vec!["classify", "--train", file, "--dev", file, "--model", start, "--precision", "f32"]
+}
+
+fn run_in(bench: &Bench, words: &[&str]) -> (Option<i32>, String) {
+    let output = command(words).current_dir(bench.0.path()).output().unwrap();
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn a_run_without_a_name_is_called_after_its_data() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("stars")).unwrap();
+    bench.file("stars/train.tsv", TEXTS);
+    let words = words("start", "stars/train.tsv");
+    let finetune = [&["finetune"][..], &words, &["--epochs", "1"]].concat();
+    let (code, said) = run_in(&bench, &finetune);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(Path::new(&bench.path("runs/stars/model/config.json")).is_file());
+    assert!(said.contains("the run's folder is runs/stars"), "{said}");
+    // The next command can be pasted.
+    let next = said.lines().find_map(|line| line.strip_prefix("try it: cloze ")).unwrap();
+    let next: Vec<&str> = next.split(' ').map(|word| if word == "FILE" { "stars/train.tsv" } else { word }).collect();
+    let (code, said) = run_in(&bench, &next);
+    assert_eq!((code, said.matches("\"label\"").count()), (Some(0), 8), "{said}");
+
+    let (code, said) = run_in(&bench, &finetune);
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("runs/stars is already in use") && said.contains("--resume") && said.contains("--out"),
+        "{said}"
+    );
+
+    let grid = ["--lrs", "1e-3", "--batches", "4", "--epochs-list", "1"];
+    let (code, said) = run_in(&bench, &[&["sweep"][..], &words, &grid].concat());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(Path::new(&bench.path("runs/stars-grid/model/config.json")).is_file());
+}
+
+/// Ctrl-C was answered by the same advice three times.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_is_said_once() {
+    let bench = Bench::new();
+    let file = bench.file("texts.tsv", TEXTS);
+    let paths = bench.paths("run");
+    let more = ["--checkpoint-every", "1"];
+    let words: Vec<&str> =
+        bench.finetune("classify", &file, &paths, &more).into_iter().filter(|word| *word != "--quiet").collect();
+    let words: Vec<&str> = words.into_iter().map(|word| if word == "60" { "100000" } else { word }).collect();
+    let child = command(&words).spawn().unwrap();
+    let checkpoints = Path::new(&paths[1]).join("checkpoints");
+    for _ in 0..1200 {
+        if std::fs::read_dir(&checkpoints).is_ok_and(|mut entries| entries.next().is_some()) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert_eq!((said.matches("interrupted").count(), said.matches("--resume").count()), (1, 1), "{said}");
+}

@@ -1,0 +1,197 @@
+//! Help that shows what concerns the chosen task, completions, man pages, the version and colours.
+
+use std::process::{Command, Output, Stdio};
+
+fn cloze_in(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cloze"));
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CLOZE_CPU"] {
+        command.env_remove(name);
+    }
+    command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null()).output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+#[track_caller]
+fn success(arguments: &[&str]) -> String {
+    let output = cloze_in(arguments, &[]);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The options that a help page lists.
+fn options(help: &str) -> Vec<String> {
+    // Examples have options too.
+    let help = help.split("\nExample").next().unwrap_or_default();
+    let listed = help.lines().filter_map(|line| {
+        let line = line.trim_start();
+        let line = line.split_once(", --").map_or(line.strip_prefix("--"), |(short, long)| {
+            (short.len() == 2 && short.starts_with('-')).then_some(long)
+        })?;
+        Some(line.split([' ', ',', '[', '=']).next().unwrap_or_default().to_owned())
+    });
+    listed.collect()
+}
+
+/// The help of all kinds of tasks was the same: --stride and --n-best to classify.
+#[test]
+fn help_shows_the_options_of_the_chosen_task_alone() {
+    let all = |command: &[&str]| options(&success(&[command, &["--help"]].concat()));
+    for (command, there, absent) in [
+        (
+            &["finetune", "classify"][..],
+            "text label class-weights stride lr",
+            "n-best tag-format context max-question features",
+        ),
+        (
+            &["finetune", "tag"],
+            "tag-format tag-column context features labels",
+            "text pair label stride metric n-best skip-bad",
+        ),
+        (
+            &["finetune", "answer"],
+            "stride max-question null-threshold",
+            "text label labels metric context class-weights n-best",
+        ),
+        (&["finetune", "choose"], "max-len lr", "text label labels stride context null-threshold"),
+        (&["finetune", "regress"], "text pair label metric", "labels class-weights n-best"),
+        (&["sweep", "regress"], "lrs batches epochs-list warmup metric", "lr batch epochs labels n-best"),
+        (&["predict", "classify"], "text pair max-len stride", "label labels metric n-best context"),
+        (&["predict", "answer"], "n-best null-threshold stride", "text label skip-bad tag-format"),
+        (&["evaluate", "tag"], "tag-format bootstrap context", "labels text n-best stride"),
+        (&["finetune"], "task model train recipe out", "lr stride n-best text warmup"),
+        (&["evaluate"], "model data text label", "n-best stride tag-format labels"),
+    ] {
+        let listed = all(command);
+        let lists = |option: &str| listed.iter().any(|found| found == option);
+        assert!(there.split(' ').all(lists), "{command:?} lacks one of {there}: {listed:?}");
+        assert!(!absent.split(' ').any(lists), "{command:?} has one of {absent}: {listed:?}");
+    }
+    // Each kind is named, with what it is.
+    for command in ["finetune", "sweep", "predict", "evaluate"] {
+        let help = success(&[command, "--help"]);
+        for kind in ["classify", "regress", "tag", "answer", "choose"] {
+            assert!(help.lines().any(|line| line.trim_start().starts_with(kind)), "{command}: {help}");
+        }
+    }
+}
+
+/// `finetune --help` had 220 lines, `sweep` 229.
+#[test]
+fn help_is_short() {
+    let lines = |words: &[&str]| success(words).lines().count();
+    for (words, most) in [
+        (&["finetune", "-h"][..], 50),
+        (&["finetune", "--help"], 105),
+        (&["finetune", "classify", "-h"], 60),
+        (&["predict", "-h"], 45),
+        (&["evaluate", "-h"], 50),
+        (&["sweep", "-h"], 50),
+        (&["-h"], 55),
+    ] {
+        let found = lines(words);
+        assert!(found <= most, "{words:?}: {found} lines, {most} expected at most");
+    }
+    assert!(lines(&["finetune", "classify", "-h"]) < lines(&["finetune", "classify", "--help"]));
+}
+
+#[test]
+fn the_first_help_names_exit_codes_environment_and_the_way_to_a_task() {
+    let help = success(&["--help"]);
+    for part in [
+        "Exit codes:",
+        "130",
+        "Environment:",
+        "CLOZE_CPU",
+        "NO_COLOR",
+        "HF_HOME",
+        "HF_HUB_OFFLINE",
+        "cloze finetune classify",
+        "cloze predict",
+        "cloze embed",
+        "--color",
+        "--verbose",
+        "completions",
+        "man",
+    ] {
+        assert!(help.contains(part), "{part} is not in: {help}");
+    }
+    assert!(success(&["-h"]).contains("cloze --help"));
+}
+
+#[test]
+fn every_shell_gets_a_script_without_hidden_options() {
+    for (shell, mark) in [
+        ("bash", "complete -F _cloze"),
+        ("zsh", "#compdef cloze"),
+        ("fish", "complete -c cloze"),
+        ("powershell", "Register-ArgumentCompleter"),
+        ("elvish", "edit:completion:arg-completer[cloze]"),
+    ] {
+        let script = success(&["completions", shell]);
+        assert!(script.contains(mark) && script.contains("finetune") && script.contains("retrieval"), "{shell}");
+    }
+    let fish = success(&["completions", "fish"]);
+    let offers = |kind: &str, option: &str| {
+        let place = format!("; and __fish_seen_subcommand_from {kind}\"");
+        fish.lines()
+            .any(|line| line.contains("finetune") && line.contains(&place) && line.contains(&format!("-l {option} ")))
+    };
+    assert!(offers("classify", "stride") && offers("tag", "tag-format"));
+    assert!(!offers("tag", "stride") && !offers("classify", "tag-format"));
+}
+
+#[test]
+fn the_manual_has_a_page_for_each_command() {
+    let page = success(&["man"]);
+    assert!(page.contains(".TH cloze 1") && page.contains("CLOZE_CPU") && page.contains("Exit codes"), "{page}");
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("man1");
+    success(&["man", "--out", out.to_str().unwrap(), "--quiet"]);
+    for name in ["cloze", "cloze-finetune", "cloze-finetune-classify", "cloze-evaluate-retrieval", "cloze-bench-train"]
+    {
+        let page = std::fs::read_to_string(out.join(format!("{name}.1"))).expect(name);
+        assert!(page.contains(&format!(".TH {name} 1")), "{page}");
+    }
+    let classify = std::fs::read_to_string(out.join("cloze-finetune-classify.1")).unwrap();
+    assert!(classify.contains("class\\-weights") && !classify.contains("tag\\-format"), "{classify}");
+    // All options of the command without a kind.
+    let finetune = std::fs::read_to_string(out.join("cloze-finetune.1")).unwrap();
+    assert!(finetune.contains("class\\-weights") && finetune.contains("tag\\-format"));
+    // Options of the long help had no text.
+    assert!(classify.contains("Use the first N training rows only"), "{classify}");
+}
+
+#[test]
+fn the_version_names_the_commit_where_it_is_known() {
+    let version = success(&["--version"]);
+    let rest = version.trim_end().strip_prefix(concat!("cloze ", env!("CARGO_PKG_VERSION"))).expect("a version");
+    let Some(commit) = rest.strip_prefix(" (") else {
+        // Built outside a checkout.
+        assert_eq!(rest, "");
+        return;
+    };
+    let commit = commit.strip_suffix(')').expect("a closing bracket");
+    let (hash, date) = commit.split_once(' ').unwrap_or((commit, ""));
+    assert!(hash.len() >= 7 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{version}");
+    assert!(date.is_empty() || date.split('-').count() == 3, "{version}");
+}
+
+#[test]
+fn colours_are_as_asked_or_as_the_environment_says() {
+    let coloured = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let output = cloze_in(arguments, variables);
+        (text(&output.stdout) + &text(&output.stderr)).contains('\x1b')
+    };
+    // An error of the work, an error of the parser, help.
+    for arguments in [&["fill", "--model", "absent", "a [MASK]"][..], &["fill", "--nonsense"], &["fill", "--help"]] {
+        assert!(!coloured(arguments, &[]), "{arguments:?}: a pipe");
+        let with = |color: &'static str| [arguments, &["--color", color]].concat();
+        assert!(coloured(&[&["--color=always"], arguments].concat(), &[("NO_COLOR", "1")]), "{arguments:?}");
+        assert!(!coloured(&with("never"), &[("CLICOLOR_FORCE", "1")]), "{arguments:?}");
+        assert!(coloured(&with("auto"), &[("CLICOLOR_FORCE", "1")]), "{arguments:?}");
+        assert!(!coloured(&with("auto"), &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]), "{arguments:?}");
+    }
+}
