@@ -264,7 +264,7 @@ impl BatchSource {
             if usable.len() == 1 {
                 return refuse(
                     "sentence pairs need a second document to take random sentences from, and there is only one: \
-                     put a blank line between documents (or take a larger valid fraction), or set nsp = false",
+                     put a blank line between documents (or take a larger valid fraction), or set objective.nsp = false",
                 );
             }
             let has_pair = usable.iter().any(|&doc| {
@@ -274,7 +274,7 @@ impl BatchSource {
             if !has_pair {
                 return refuse(
                     "no document has two sentences, so that no pair would be a true continuation: put a blank line \
-                     between documents only, not after each sentence, or set nsp = false",
+                     between documents only, not after each sentence, or set objective.nsp = false",
                 );
             }
         }

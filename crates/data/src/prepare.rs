@@ -21,7 +21,7 @@ use crate::manifest::{MANIFEST, Manifest, SplitEntry, Splits, TOKENIZER, Tokeniz
 use crate::report::{CorpusReport, Repeats, Tally, VocabularyCase};
 use crate::sentences;
 use crate::shard_writer::ShardWriter;
-use crate::shards::Split;
+use crate::shards::{Documents, Split};
 
 /// Longest sentence in tokens: longer ones (lists, tables, text without punctuation) are cut between words, so that no
 /// text is out of reach of sequences of 512.
@@ -45,7 +45,8 @@ pub struct PrepareOptions {
     pub tokenizer: Tokenizer,
     /// The folder to make. Must not exist, or be empty.
     pub out: PathBuf,
-    /// Share of the documents to hold out, `0 ≤ f < 1`. Which ones depends on their numbers only.
+    /// Share of the documents to hold out, `0 ≤ f < 1`. Which ones depends on their numbers only. Of two or more documents one
+    /// at least is held out and one at least is not; 0 holds out none.
     pub valid_fraction: f64,
     /// Threads that tokenise; all cores if not given.
     pub workers: Option<usize>,
@@ -131,17 +132,25 @@ fn write_all(
     if documents == 0 {
         return Err(DataError::EmptyCorpus { path: options.inputs.first().cloned().unwrap_or_default() });
     }
+    let mut splits = Splits {
+        train: SplitEntry { shards: output.train.finish()? },
+        valid: SplitEntry { shards: output.valid.finish()? },
+    };
+    let mover = Mover { dir, vocab_size: tokenizer.vocab_size(), shard_tokens: options.shard_tokens };
+    if output.train_documents == 0 {
+        mover.move_one(Split::Valid, &mut splits)?;
+        output.valid_documents -= 1;
+    } else if output.valid_documents == 0 && documents > 1 && options.valid_fraction > 0.0 {
+        mover.move_one(Split::Train, &mut splits)?;
+        output.valid_documents += 1;
+    }
     let mut report = CorpusReport::new(&output.tally, &notes, documents);
     report.valid_documents = output.valid_documents;
     report.lines = output.lines;
     report.duplicate_documents = output.repeated_documents.repeats();
     report.duplicate_lines = output.repeated_lines.repeats();
     report.duplicates_estimated = output.repeated_documents.is_estimate() || output.repeated_lines.is_estimate();
-    report.warn(vocabulary_case(tokenizer), output.tally.letters, options.valid_fraction);
-    let splits = Splits {
-        train: SplitEntry { shards: output.train.finish()? },
-        valid: SplitEntry { shards: output.valid.finish()? },
-    };
+    report.warn(vocabulary_case(tokenizer), output.tally.letters);
     let entry = TokenizerEntry {
         fingerprint: tokenizer.fingerprint(),
         vocab_size: tokenizer.vocab_size(),
@@ -403,8 +412,70 @@ impl Output {
 
 /// A hash of the document's number decides. The first document is always trained on, so that training is never empty.
 fn is_held_out(ordinal: u64, fraction: f64) -> bool {
-    let hash = xxh3_64_with_seed(&ordinal.to_le_bytes(), 0x0063_6c6f_7a65);
-    ordinal > 0 && (hash as f64) < fraction * 2f64.powi(64)
+    ordinal > 0 && (rank(ordinal) as f64) < fraction * 2f64.powi(64)
+}
+
+/// The lower, the sooner a document is held out.
+fn rank(ordinal: u64) -> u64 {
+    xxh3_64_with_seed(&ordinal.to_le_bytes(), 0x0063_6c6f_7a65)
+}
+
+/// Moves a document to the other split where chance has left that one empty: so few documents are soon written again.
+struct Mover<'a> {
+    dir: &'a Path,
+    vocab_size: usize,
+    shard_tokens: u64,
+}
+
+impl Mover<'_> {
+    /// Takes one document from a split and makes it the whole of the other.
+    fn move_one(&self, from: Split, splits: &mut Splits) -> Result<(), DataError> {
+        let (from_entry, to, to_entry) = match from {
+            Split::Train => (&mut splits.train, Split::Valid, &mut splits.valid),
+            Split::Valid => (&mut splits.valid, Split::Train, &mut splits.train),
+        };
+        // Written beside the old files, which are mapped meanwhile.
+        let aside = self.dir.join("moving");
+        fs::create_dir(&aside).map_err(|e| DataError::io("create", &aside, e))?;
+        let old: Vec<PathBuf> = from_entry.shards.iter().map(|shard| self.dir.join(&shard.file)).collect();
+        let parts: Vec<Documents> = old.iter().map(|path| Documents::open_file(path)).collect::<Result<_, _>>()?;
+        let lengths: Vec<usize> =
+            parts.iter().flat_map(|part| (0..part.len()).map(|document| part.document_len(document))).collect();
+        let chosen = spared(&lengths);
+        let writer = |split| ShardWriter::new(&aside, split, self.vocab_size, self.shard_tokens);
+        let (mut stay, mut go) = (writer(from), writer(to));
+        let (mut number, mut ids) = (0, Vec::new());
+        for part in &parts {
+            for document in 0..part.len() {
+                ids.clear();
+                part.read(document, 0..part.sentences(document), &mut ids);
+                let target = if number == chosen { &mut go } else { &mut stay };
+                target.push(&ids, part.sentence_ends(document))?;
+                number += 1;
+            }
+        }
+        drop(parts);
+        (from_entry.shards, to_entry.shards) = (stay.finish()?, go.finish()?);
+        for path in &old {
+            fs::remove_file(path).map_err(|e| DataError::io("remove", path, e))?;
+        }
+        for shard in from_entry.shards.iter().chain(&to_entry.shards) {
+            let path = self.dir.join(&shard.file);
+            fs::rename(aside.join(&shard.file), &path).map_err(|e| DataError::io("create", &path, e))?;
+        }
+        fs::remove_dir(&aside).map_err(|e| DataError::io("remove", &aside, e))
+    }
+}
+
+/// Which of some documents, given by their lengths, to take from the others: the one that would be held out first, but none that
+/// is more than half of all text, none that is short beside the others if there is another, and not the first if there is another.
+fn spared(lengths: &[usize]) -> usize {
+    let total: usize = lengths.iter().sum();
+    let key = |&number: &usize| {
+        let length = lengths[number];
+        (2 * length > total, 2 * length * lengths.len() < total, number == 0, rank(number as u64))
+    };
+    (0..lengths.len()).min_by_key(key).unwrap_or_default()
 }
 
 fn vocabulary_case(tokenizer: &Tokenizer) -> VocabularyCase {

@@ -206,20 +206,20 @@ impl CorpusReport {
     }
 
     /// Writes the warnings.
-    pub(crate) fn warn(&mut self, case: VocabularyCase, letters: u64, valid_fraction: f64) {
+    pub(crate) fn warn(&mut self, case: VocabularyCase, letters: u64) {
         let mut warnings = Vec::new();
         if self.documents == 1 {
             warnings.push(
-                "The whole corpus is one document: no other document can give a random next sentence and nothing is \
-                 held out. Put a blank line between documents."
+                "The whole corpus is one document: it is trained on, nothing is held out. Put a blank line between documents, or \
+                 pre-train without evaluation and without sentence pairs (--set eval.every=0 --set objective.nsp=false)."
                     .into(),
             );
-        } else if valid_fraction > 0.0 && self.valid_documents == 0 {
-            warnings.push(format!(
-                "No document is held out: {} documents are too few for --valid-fraction {valid_fraction}. Raise it to \
-                 be able to evaluate.",
-                self.documents
-            ));
+        } else if self.valid_documents == 0 {
+            warnings.push(
+                "No document is held out, as asked: pre-train without evaluation (--set eval.every=0), or prepare with a \
+                 --valid-fraction above 0."
+                    .into(),
+            );
         }
         if self.missing_boundaries > 0 {
             warnings.push(format!(
@@ -232,7 +232,7 @@ impl CorpusReport {
         if self.one_sentence_documents * 5 > self.documents {
             warnings.push(format!(
                 "{:.0} % of the documents have one sentence: they give no next-sentence pair. Are there blank lines \
-                 between sentences instead of documents? Else train with nsp = false.",
+                 between sentences instead of documents? Else pre-train with objective.nsp = false.",
                 percent(self.one_sentence_documents, self.documents)
             ));
         }
@@ -424,7 +424,7 @@ mod tests {
             ..CorpusReport::default()
         };
         change(&mut report);
-        report.warn(case, 15_000, 0.01);
+        report.warn(case, 15_000);
         report.warnings.join("\n")
     }
 

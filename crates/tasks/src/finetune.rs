@@ -294,7 +294,7 @@ impl<'a, T: Task> Run<'a, T> {
             replace_file(&settings_file(asked.out), settled.to_toml().as_bytes())?;
         }
         let lock = lock.map_or_else(|| folder.lock(), Ok)?;
-        let log = RunLog::open(&folder, state.step)?;
+        let log = RunLog::open(&folder, state.step, state.window.weight > 0.0)?;
         let mut run = Run {
             asked,
             folder,

@@ -13,6 +13,23 @@ pub enum TrainError {
         /// The key, what was found, what is valid.
         message: String,
     },
+    /// A recipe that is neither a file nor built in.
+    #[error(
+        "{}: no such file, and no recipe of this name is built in; {}",
+        path.display(),
+        match suggestion {
+            Some(name) => format!("did you mean `{name}`? `cloze recipe` lists them"),
+            None => format!("there are {}", names.join(", ")),
+        }
+    )]
+    NoRecipe {
+        /// What was asked for.
+        path: PathBuf,
+        /// The nearest of the names, if any is near.
+        suggestion: Option<String>,
+        /// The names that are built in.
+        names: Vec<String>,
+    },
     /// A file or folder that could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -140,7 +157,11 @@ pub enum TrainError {
         checkpoint: Option<PathBuf>,
     },
     /// Held-out shards that hold nothing.
-    #[error("{}: the held-out split is empty; run `cloze prepare` with a larger --valid-fraction, or set eval.every = 0", .0.display())]
+    #[error(
+        "{}: the held-out split is empty: nothing to evaluate on; prepare at least two documents with a --valid-fraction above 0, \
+         or pre-train without evaluation (--set eval.every=0)",
+        .0.display()
+    )]
     NoHeldOut(PathBuf),
     /// A model without the head that a command needs.
     #[error("{}: the model has no {head} head", path.display())]

@@ -3,6 +3,8 @@
 //! A step is a pure function of the weights, the moments, the step's number, which keys dropout, and how many batches of its
 //! phase came before. So resuming needs no more than a checkpoint, and gives bit by bit what an uninterrupted run gives (on the clock, with
 //! `minutes`, the learning rate follows the time that passed, and no two runs are alike).
+//!
+//! A run's model/ is the model as the run last stood still: at its end, or where it was interrupted.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,18 +17,19 @@ use cloze_data::prefetch::Prefetch;
 use cloze_data::shards::{Shards, Split};
 use cloze_data::{DataError, TokenTable};
 use cloze_engine::{Device, EngineError};
-use cloze_model::{Adopted, Config, Heads, Model};
+use cloze_model::{Adopted, Config, Heads, Model, Work};
 use cloze_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 use crate::checkpoint;
 use crate::evaluate::{evaluate, held_out, require_tokenizer};
-use crate::progress::{News, StepNews};
+use crate::progress::{Estimate, News, PhaseEstimate, StepNews};
+use crate::recipe::plan::{End, Reached};
 use crate::recipe::{Plan, Precision, Recipe};
 use crate::run::{EvalLine, EventLine, Line, RunFolder, RunLog, StartLine, TrainLine};
 use crate::schedule::Curve;
-use crate::step::{Learner, MOST_SKIPPED, Window, skipped};
+use crate::step::{Learner, MOST_SKIPPED, StepOutcome, Window, skipped};
 
 /// Where a run stands: with the weights and moments, all that resuming needs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -71,9 +74,11 @@ pub struct Outcome {
     pub step: u64,
     /// Whether the recipe's end was reached; otherwise the run was interrupted and can be resumed.
     pub finished: bool,
+    /// What ended it, or would have: steps or time.
+    pub end: End,
     /// The last checkpoint.
     pub checkpoint: PathBuf,
-    /// The final model; none if interrupted.
+    /// The final model; none if interrupted: then the run's model/ is that of the last checkpoint.
     pub model: Option<PathBuf>,
     /// The last evaluation of this session.
     pub evaluation: Option<EvalLine>,
@@ -91,13 +96,100 @@ pub fn pretrain(
     stop: &AtomicBool,
     watch: &mut dyn FnMut(&News),
 ) -> Result<Outcome, TrainError> {
+    let mut recipe = with_absolute_paths(recipe)?;
+    let device = settle_device(&mut recipe, out, resume)?;
+    Run::open(&recipe, device, out, resume, watch)?.train(stop)
+}
+
+/// What a run would be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DryRun {
+    /// How long it takes, by real steps of each phase.
+    pub estimate: Estimate,
+    /// What will end it.
+    pub end: End,
+    /// Steps that the run in the folder has done already, if it would go on.
+    pub step: u64,
+    /// The device in words.
+    pub machine: String,
+    /// `bf16` or `f32`.
+    pub precision: String,
+    /// Why this instruction set and this type, in words.
+    pub reason: String,
+    /// Weights of the model.
+    pub parameters: usize,
+    /// Tokens of the training shards.
+    pub corpus_tokens: u64,
+    /// What the run would say before its first step.
+    pub messages: Vec<String>,
+}
+
+/// Seconds of steps by which a dry run judges a phase, if one step is not longer.
+const MEASURED_SECONDS: f64 = 1.5;
+
+/// Checks everything that [`pretrain`] checks, measures some steps of each phase and says how long the run would take. Nothing is
+/// written. The memory that the process then has held is what the run needs. None if `stop` was raised.
+///
+/// # Errors
+/// Those of `pretrain` before its first step.
+pub fn dry_run(recipe: &Recipe, out: &Path, resume: bool, stop: &AtomicBool) -> Result<Option<DryRun>, TrainError> {
+    let mut recipe = with_absolute_paths(recipe)?;
+    let device = settle_device(&mut recipe, out, resume)?;
+    let (recipe, folder) = (&recipe, RunFolder::new(out));
+    let Inputs { shards, tokenizer, mut messages } = Inputs::open(recipe)?;
+    let mut state = State::default();
+    if resume {
+        folder.check_resumed(recipe)?;
+        if let Some((_, path)) = checkpoint::list(&folder)?.pop() {
+            state = checkpoint::verify(&path)?;
+        }
+    } else {
+        folder.check_new()?;
+    }
+    let (model, adopted) = first_model(recipe, &shards, &tokenizer, &device)?;
+    messages.extend(adopted.notes());
+    let mut learner = learner(model, recipe, &device);
+    let mut costs = Vec::new();
+    for (number, phase) in recipe.phase.iter().enumerate() {
+        let source = phase_source(recipe, &shards, &tokenizer, number)?;
+        let batch = [source.batch(0)];
+        // The first step touches its memory for the first time.
+        let mut seconds = learner.step(&batch, 0, 0.0).seconds;
+        let (mut steps, mut sum) = (0, 0.0);
+        while sum < MEASURED_SECONDS && seconds < 10.0 * MEASURED_SECONDS {
+            sum += learner.step(&batch, 0, 0.0).seconds;
+            steps += 1;
+            seconds = sum / f64::from(steps);
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+        }
+        // Of a step with several micro-batches the optimizer's part comes once.
+        let optimizer = if phase.accumulate > 1 { learner.update(0, 0, 0.0, |_, _, _| 0.0).seconds } else { 0.0 };
+        let micro = (seconds - optimizer).max(0.0);
+        let count = f64::from(phase.accumulate);
+        costs.push(Cost { tokens: count * batch[0].tokens() as f64, seconds: count * micro + optimizer });
+    }
+    Ok(Some(DryRun {
+        estimate: estimate(recipe, state.step, state.seconds, &costs),
+        end: recipe.plan().end(state.step, state.seconds),
+        step: state.step,
+        machine: device.describe(),
+        precision: recipe.precision.name().to_owned(),
+        reason: device.explain(learner.precision()),
+        parameters: learner.model.parameter_count(),
+        corpus_tokens: shards.split(Split::Train).tokens(),
+        messages,
+    }))
+}
+
+/// A run must be resumable from another folder.
+fn with_absolute_paths(recipe: &Recipe) -> Result<Recipe, TrainError> {
     let mut recipe = recipe.clone();
-    // A run must be resumable from another folder.
     for path in std::iter::once(&mut recipe.data).chain(&mut recipe.model.init) {
         *path = std::path::absolute(&*path).map_err(|e| TrainError::io("find", path, e))?;
     }
-    let device = settle_device(&mut recipe, out, resume)?;
-    Run::open(&recipe, device, out, resume, watch)?.train(stop)
+    Ok(recipe)
 }
 
 /// The device of a run. The recipe then says what was chosen for it: a run that is resumed computes as it began.
@@ -130,6 +222,45 @@ pub fn run_device(threads: Option<usize>, asked: Option<&str>, began: Option<&st
     }
 }
 
+/// What a step of a phase costs.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    /// Real tokens.
+    tokens: f64,
+    seconds: f64,
+}
+
+/// What the rest of a run takes, by what a step of each phase costs.
+fn estimate(recipe: &Recipe, step: u64, seconds: f64, costs: &[Cost]) -> Estimate {
+    let plan = recipe.plan();
+    let step_seconds: Vec<f64> = costs.iter().map(|cost| cost.seconds).collect();
+    let ahead = plan.ahead(step, seconds, &step_seconds);
+    let phases: Vec<PhaseEstimate> = ahead
+        .iter()
+        .zip(costs)
+        .zip(&recipe.phase)
+        .map(|((&(steps, seconds), cost), phase)| PhaseEstimate {
+            seq_len: phase.seq_len,
+            step_tokens: cost.tokens,
+            step_seconds: cost.seconds,
+            steps,
+            seconds,
+        })
+        .collect();
+    let mut sum: f64 = phases.iter().map(|phase| phase.seconds).sum();
+    if plan.total_seconds().is_none() {
+        // An evaluation batch is a micro-batch forward alone: a third of the work. By the clock its time is the run's own.
+        let steps: f64 = phases.iter().map(|phase| phase.steps).sum();
+        let count = |step, seconds| recipe.eval.every.count(plan.reached(step, seconds));
+        let evaluations = count(step + steps as u64, seconds + sum) - count(step, seconds);
+        let longest = phases.iter().max_by(|a, b| a.seconds.total_cmp(&b.seconds));
+        let accumulate = f64::from(recipe.phase.first().map_or(1, |phase| phase.accumulate));
+        let batch = longest.map_or(0.0, |phase| phase.step_seconds / accumulate / 3.0);
+        sum += evaluations as f64 * recipe.eval.batches as f64 * batch;
+    }
+    Estimate { phases, seconds: sum }
+}
+
 /// A run in progress.
 struct Run<'a> {
     recipe: &'a Recipe,
@@ -150,6 +281,53 @@ struct Run<'a> {
     /// The evaluation batches of a phase.
     held_out: Option<(usize, BatchSource)>,
     evaluation: Option<EvalLine>,
+    /// The last step whose figures are in the log.
+    logged: Option<u64>,
+    /// Seconds of the last step of each phase; 0 where none is known.
+    step_seconds: Vec<f64>,
+}
+
+/// What a run works on, checked.
+struct Inputs {
+    shards: Shards,
+    tokenizer: Tokenizer,
+    messages: Vec<String>,
+}
+
+impl Inputs {
+    fn open(recipe: &Recipe) -> Result<Inputs, TrainError> {
+        let shards = Shards::open(&recipe.data)?;
+        let tokenizer = Tokenizer::open(&shards.tokenizer_dir())?;
+        shards.check_tokenizer(&tokenizer.fingerprint())?;
+        let evaluates = !recipe.eval.every.is_never();
+        if evaluates && shards.split(Split::Valid).tokens() == 0 {
+            return Err(TrainError::NoHeldOut(recipe.data.clone()));
+        }
+        let mut messages = Vec::new();
+        // What a phase's documents cannot give is said now, not when the phase begins.
+        for phase in 0..recipe.phase.len() {
+            phase_source(recipe, &shards, &tokenizer, phase)?;
+            if evaluates {
+                let source = phase_held_out(recipe, &shards, &tokenizer, phase)?;
+                if recipe.objective.nsp && !source.options().nsp && messages.is_empty() {
+                    messages.push(
+                        "the held-out documents give no sentence pairs (too few, or of one sentence each): evaluations \
+                         score masked tokens alone"
+                            .to_owned(),
+                    );
+                }
+            }
+        }
+        Ok(Inputs { shards, tokenizer, messages })
+    }
+}
+
+/// A model with what it needs to learn as a recipe says.
+fn learner(mut model: Model, recipe: &Recipe, device: &Device) -> Learner {
+    rest_what_is_not_trained(&mut model, recipe);
+    let mut learner = Learner::new(model, device, recipe.precision.dtype(device), &recipe.optimizer, recipe.seed);
+    learner.recompute = recipe.recompute;
+    learner
 }
 
 impl<'a> Run<'a> {
@@ -161,19 +339,7 @@ impl<'a> Run<'a> {
         resume: bool,
         watch: &'a mut dyn FnMut(&News),
     ) -> Result<Run<'a>, TrainError> {
-        let shards = Shards::open(&recipe.data)?;
-        let tokenizer = Tokenizer::open(&shards.tokenizer_dir())?;
-        shards.check_tokenizer(&tokenizer.fingerprint())?;
-        if recipe.eval.every > 0 && shards.split(Split::Valid).tokens() == 0 {
-            return Err(TrainError::NoHeldOut(recipe.data.clone()));
-        }
-        // What a phase's documents cannot give is said now, not when the phase begins.
-        for phase in 0..recipe.phase.len() {
-            phase_source(recipe, &shards, &tokenizer, phase)?;
-            if recipe.eval.every > 0 {
-                phase_held_out(recipe, &shards, &tokenizer, phase)?;
-            }
-        }
+        let Inputs { shards, tokenizer, mut messages } = Inputs::open(recipe)?;
         let fingerprint = fingerprint(&shards);
         let folder = RunFolder::new(out);
         let (mut lock, mut newest) = (None, None);
@@ -182,14 +348,7 @@ impl<'a> Run<'a> {
             checkpoint::remove_stale(&folder)?;
             newest = checkpoint::list(&folder)?.pop();
         }
-        let precision = recipe.precision.dtype(&device);
-        let learner = |mut model: Model| {
-            rest_what_is_not_trained(&mut model, recipe);
-            let mut learner = Learner::new(model, &device, precision, &recipe.optimizer, recipe.seed);
-            learner.recompute = recipe.recompute;
-            learner
-        };
-        let (learner, mut state, mut messages) = match &newest {
+        let (learner, mut state) = match &newest {
             Some((_, path)) => {
                 let loaded = checkpoint::load::<State>(path, &device)?;
                 if loaded.state.shards != fingerprint {
@@ -199,16 +358,17 @@ impl<'a> Run<'a> {
                         found: fingerprint,
                     });
                 }
-                let mut learner = learner(loaded.model);
+                let mut learner = learner(loaded.model, recipe, &device);
                 learner.moments = loaded.moments;
                 learner.updates = loaded.state.updates;
-                (learner, loaded.state, Vec::new())
+                (learner, loaded.state)
             }
             None => {
                 let (model, adopted) = first_model(recipe, &shards, &tokenizer, &device)?;
                 let batches = vec![0; recipe.phase.len()];
                 let state = State { shards: fingerprint, batches, ..State::default() };
-                (learner(model), state, adopted.notes())
+                messages.extend(adopted.notes());
+                (learner(model, recipe, &device), state)
             }
         };
         let changed = folder.begin(recipe, resume)?;
@@ -223,14 +383,16 @@ impl<'a> Run<'a> {
             }
             _ => state.best = None,
         }
-        let log = RunLog::open(&folder, state.step)?;
+        let log = RunLog::open(&folder, state.step, !state.window.is_empty())?;
         let mut run = Run {
             plan: recipe.plan(),
             curve: Curve::new(recipe),
-            peak: device.matrix_peak(precision),
+            peak: device.matrix_peak(recipe.precision.dtype(&device)),
             saved: newest.map(|(step, _)| step),
             held_out: None,
             evaluation: None,
+            logged: None,
+            step_seconds: vec![0.0; recipe.phase.len()],
             recipe,
             folder,
             _lock: lock,
@@ -275,7 +437,10 @@ impl<'a> Run<'a> {
         let (seconds_before, progress_before) = (self.state.seconds, self.progress());
         let mut ahead: Option<(usize, Prefetch)> = None;
         let mut last_step_seconds = 0.0;
-        while !self.plan.is_over(self.state.step, self.state.seconds) {
+        // Evaluation and saving take time too: intervals that end meanwhile are due after the next step.
+        let mut reached = self.reached();
+        let mut pace = Some(Pace::default());
+        while !self.is_over() {
             let phase = self.plan.phase_at(self.state.step, self.state.seconds);
             self.state.phase = phase;
             if ahead.as_ref().is_none_or(|(p, _)| *p != phase) {
@@ -294,50 +459,86 @@ impl<'a> Run<'a> {
             let outcome = self.learner.step(&batches, step, lr);
 
             last_step_seconds = outcome.seconds;
+            self.step_seconds[phase] = outcome.seconds;
             self.state.step += 1;
             self.state.updates = self.learner.updates;
             self.state.tokens += outcome.tokens;
             self.state.seconds = seconds_before + session.elapsed().as_secs_f64();
-            self.state.window.add(&outcome);
+            self.state.window.add(&outcome, lr);
             if outcome.updated {
                 self.state.skipped_in_a_row = 0;
             } else {
                 self.skip(&outcome)?;
             }
-            let figures = self.figures(lr);
-            let done = self.progress();
+            let figures = self.figures();
+            let before = std::mem::replace(&mut reached, self.reached());
             let session_seconds = self.state.seconds - seconds_before;
             (self.watch)(&News::Step(StepNews {
                 figures: figures.clone(),
-                total_steps: self.plan.total_steps(),
-                progress: done,
-                seconds_left: self.plan.seconds_left(progress_before, done, session_seconds),
+                end: self.plan.end(self.state.step, self.state.seconds),
+                progress: reached.progress,
+                seconds_left: self.plan.seconds_left(progress_before, reached.progress, session_seconds),
             }));
-            if self.is_due(self.recipe.log.every) && !self.state.window.is_empty() {
-                self.log.write(&Line::Train(figures))?;
+            if let Some(steps) = &mut pace {
+                steps.add(phase, &outcome);
+                if let Some(seconds) = steps.of_a_step() {
+                    pace = None;
+                    self.estimate(phase, seconds)?;
+                }
+            }
+            if self.recipe.log.every.is_due(before, reached) && !self.state.window.is_empty() {
+                self.log(figures)?;
                 self.state.window = Window::default();
             }
-            let improved = self.is_due(self.recipe.eval.every) && self.evaluate()?;
+            let improved = self.recipe.eval.every.is_due(before, reached) && self.evaluate()?;
             // While steps are skipped the weights are suspect: they must not push a good checkpoint out.
             let sound = self.state.skipped_in_a_row == 0;
-            if improved || sound && self.is_due(self.recipe.checkpoint.every) {
+            if improved || sound && self.recipe.checkpoint.every.is_due(before, reached) {
                 self.save()?;
             }
-            if stop.load(Ordering::Relaxed) && !self.plan.is_over(self.state.step, self.state.seconds) {
+            if stop.load(Ordering::Relaxed) && !self.is_over() {
                 return self.interrupted();
             }
             // Evaluation and saving count on the clock.
             self.state.seconds = seconds_before + session.elapsed().as_secs_f64();
         }
-        self.finish()
+        self.finish(last_step_seconds > 0.0)
+    }
+
+    fn reached(&self) -> Reached {
+        self.plan.reached(self.state.step, self.state.seconds)
     }
 
     fn progress(&self) -> f64 {
-        self.plan.progress(self.state.step, self.state.seconds)
+        self.reached().progress
     }
 
-    fn is_due(&self, every: u64) -> bool {
-        every > 0 && self.state.step.is_multiple_of(every)
+    /// Whether the run is over: also where the time that is left is less than half of what the next step would take.
+    fn is_over(&self) -> bool {
+        let (step, seconds) = (self.state.step, self.state.seconds);
+        let next = self.step_seconds[self.plan.phase_at(step, seconds)];
+        self.plan.is_over(step, seconds) || self.plan.total_seconds().is_some_and(|all| all - seconds < 0.5 * next)
+    }
+
+    /// Says how long the run will take, by what a step of this phase takes; those of later phases by their work.
+    fn estimate(&mut self, phase: usize, seconds: f64) -> Result<(), TrainError> {
+        let mut costs = vec![Cost { tokens: 0.0, seconds: 0.0 }; self.recipe.phase.len()];
+        let mut rate = 0.0;
+        for (number, cost) in costs.iter_mut().enumerate().skip(phase) {
+            let batch = phase_source(self.recipe, &self.shards, &self.tokenizer, number)?.batch(0);
+            let count = f64::from(self.recipe.phase[number].accumulate);
+            let flops = count * self.learner.model.useful_flops(&batch, Work::ForwardBackward);
+            if number == phase {
+                rate = flops / seconds.max(f64::MIN_POSITIVE);
+            }
+            *cost = Cost { tokens: count * batch.tokens() as f64, seconds: flops / rate };
+            if self.step_seconds[number] == 0.0 {
+                self.step_seconds[number] = cost.seconds;
+            }
+        }
+        let estimate = estimate(self.recipe, self.state.step, self.state.seconds, &costs);
+        (self.watch)(&News::Estimate(estimate));
+        Ok(())
     }
 
     /// The batches of a phase that are not learned yet, made ready in a thread of their own.
@@ -347,21 +548,36 @@ impl<'a> Run<'a> {
         Ok(Prefetch::start(Arc::new(source), self.state.batches[phase], accumulate as usize + 2))
     }
 
-    fn figures(&mut self, lr: f64) -> TrainLine {
+    /// Means since the last logged line.
+    fn figures(&mut self) -> TrainLine {
         let device = self.learner.device();
         let means = self.state.window.means(&mut self.peak, || device.matrix_peak(self.learner.precision()));
         TrainLine {
             step: self.state.step,
             tokens: self.state.tokens,
             seconds: self.state.seconds,
-            lr,
             phase: self.state.phase,
             ..means
         }
     }
 
+    fn log(&mut self, figures: TrainLine) -> Result<(), TrainError> {
+        self.logged = Some(figures.step);
+        self.log.write(&Line::Train(figures))
+    }
+
+    /// Logs the steps since the last line where a session ends. They stay in the window: a run that goes on drops this line and
+    /// logs them with those that complete their interval, as if it had not stopped.
+    fn log_rest(&mut self) -> Result<(), TrainError> {
+        if self.state.window.is_empty() || self.logged == Some(self.state.step) {
+            return Ok(());
+        }
+        let figures = self.figures();
+        self.log(figures)
+    }
+
     /// A step whose loss or gradient is not finite: said, counted, and after several in a row the end.
-    fn skip(&mut self, outcome: &crate::step::StepOutcome) -> Result<(), TrainError> {
+    fn skip(&mut self, outcome: &StepOutcome) -> Result<(), TrainError> {
         self.state.skipped_in_a_row += 1;
         let (step, in_a_row) = (self.state.step, self.state.skipped_in_a_row);
         self.tell(skipped(step, outcome.loss().is_finite(), in_a_row))?;
@@ -414,8 +630,19 @@ impl<'a> Run<'a> {
         Ok(improved)
     }
 
-    /// Saves a checkpoint of this step, unless it is saved; keeps the newest and the best.
+    /// Saves a checkpoint of this step, and says so, unless it is saved.
     fn save(&mut self) -> Result<PathBuf, TrainError> {
+        let step = self.state.step;
+        let is_new = self.saved != Some(step);
+        let path = self.write_checkpoint()?;
+        if is_new {
+            (self.watch)(&News::Saved { step, path: path.clone() });
+        }
+        Ok(path)
+    }
+
+    /// Saves a checkpoint of this step, unless it is saved; keeps the newest and the best.
+    fn write_checkpoint(&mut self) -> Result<PathBuf, TrainError> {
         let path = checkpoint::path_of(&self.folder, self.state.step);
         if self.saved == Some(self.state.step) {
             return Ok(path);
@@ -429,30 +656,80 @@ impl<'a> Run<'a> {
             checkpoint::mark_best(&self.folder, self.state.step)?;
         }
         checkpoint::prune(&self.folder, self.recipe.checkpoint.keep, best)?;
-        (self.watch)(&News::Saved { step: self.state.step, path: path.clone() });
         Ok(path)
     }
 
     fn interrupted(mut self) -> Result<Outcome, TrainError> {
-        let checkpoint = self.save()?;
-        self.tell(format!(
-            "interrupted after step {}; saved {}; go on with the same command and --resume",
-            self.state.step,
-            checkpoint.display()
-        ))?;
-        Ok(Outcome { step: self.state.step, finished: false, checkpoint, model: None, evaluation: self.evaluation })
+        self.log_rest()?;
+        let message = format!("interrupted after step {}; go on with the same command and --resume", self.state.step);
+        self.log.write(&Line::Event(EventLine { step: self.state.step, message }))?;
+        let checkpoint = self.write_checkpoint()?;
+        checkpoint::save_model(&self.folder, &self.learner.model, &self.tokenizer)?;
+        Ok(self.outcome(checkpoint, None))
     }
 
-    fn finish(mut self) -> Result<Outcome, TrainError> {
+    /// `trained`: whether this session took a step.
+    fn finish(mut self, trained: bool) -> Result<Outcome, TrainError> {
+        self.log_rest()?;
         let (step, evaluated) = (self.state.step, self.state.evaluated);
-        if self.recipe.eval.every > 0 && step > evaluated {
+        if !self.recipe.eval.every.is_never() && step > evaluated {
             self.evaluate()?;
             // The checkpoint of this step, if there is one, does not know of it.
             self.saved = None;
         }
+        if trained {
+            self.log.write(&Line::Event(EventLine { step, message: format!("finished after step {step}") }))?;
+        }
+        // The last step may have ended a little early: resumed, the run is over.
+        if let End::Seconds(all) = self.plan.end(step, self.state.seconds)
+            && self.state.seconds < all
+        {
+            self.state.seconds = all;
+            self.saved = None;
+        }
         let checkpoint = self.save()?;
         let model = checkpoint::save_model(&self.folder, &self.learner.model, &self.tokenizer)?;
-        Ok(Outcome { step, finished: true, checkpoint, model: Some(model), evaluation: self.evaluation })
+        Ok(self.outcome(checkpoint, Some(model)))
+    }
+
+    fn outcome(self, checkpoint: PathBuf, model: Option<PathBuf>) -> Outcome {
+        Outcome {
+            step: self.state.step,
+            finished: model.is_some(),
+            end: self.plan.end(self.state.step, self.state.seconds),
+            checkpoint,
+            model,
+            evaluation: self.evaluation,
+        }
+    }
+}
+
+/// The first steps of a session, until they show what one takes.
+#[derive(Default)]
+struct Pace {
+    phase: usize,
+    first: f64,
+    /// Steps after the first, and their seconds.
+    steps: u32,
+    seconds: f64,
+}
+
+impl Pace {
+    fn add(&mut self, phase: usize, outcome: &StepOutcome) {
+        if self.first == 0.0 || phase != self.phase {
+            *self = Pace { phase, first: outcome.seconds, ..Pace::default() };
+        } else {
+            self.steps += 1;
+            self.seconds += outcome.seconds;
+        }
+    }
+
+    /// Seconds of a step, once they are known. The first touches its memory for the first time and counts only where steps are long.
+    fn of_a_step(&self) -> Option<f64> {
+        match self.steps {
+            0 => (self.first > 5.0).then_some(self.first),
+            steps => (self.seconds > 1.0).then(|| self.seconds / f64::from(steps)),
+        }
     }
 }
 
@@ -519,22 +796,22 @@ fn phase_source(
     Ok(BatchSource::new(documents, TokenTable::from(tokenizer), recipe.batch_options(phase))?)
 }
 
-/// The batches that a phase is evaluated on.
+/// The batches that a phase is evaluated on: without sentence pairs where the held-out documents give none, as one alone does.
 fn phase_held_out(
     recipe: &Recipe,
     shards: &Shards,
     tokenizer: &Tokenizer,
     phase: usize,
 ) -> Result<BatchSource, TrainError> {
-    held_out(shards.split(Split::Valid), TokenTable::from(tokenizer), recipe.batch_options(phase)).map_err(
-        |e| match e {
-            TrainError::Data(DataError::Sampling { reason }) => {
-                let reason = format!("the held-out split: {reason}; or set eval.every = 0");
-                TrainError::Data(DataError::Sampling { reason })
-            }
-            other => other,
-        },
-    )
+    let (documents, table) = (shards.split(Split::Valid), TokenTable::from(tokenizer));
+    let options = recipe.batch_options(phase).fitting(documents, &table);
+    held_out(documents, table, options).map_err(|e| match e {
+        TrainError::Data(DataError::Sampling { reason }) => {
+            let reason = format!("the held-out split: {reason}; or set eval.every = 0");
+            TrainError::Data(DataError::Sampling { reason })
+        }
+        other => other,
+    })
 }
 
 /// What the shards are, wherever they lie: their tokenizer and every file's checksum.

@@ -6,7 +6,7 @@
 //! RUN/events.out.tfevents.*          the same figures for TensorBoard
 //! RUN/checkpoints/step-00001000/     a Hugging Face folder with its training state
 //! RUN/best                           a link to the checkpoint with the lowest held-out MLM loss
-//! RUN/model/                         the final model
+//! RUN/model/                         the final model; of an interrupted run, the model so far
 //! RUN/.lock                          locked while a process trains here
 //! ```
 
@@ -165,7 +165,7 @@ impl RunFolder {
         self.root.join("best")
     }
 
-    /// The final model.
+    /// The final model, or the model so far of a run that was interrupted.
     pub fn model(&self) -> PathBuf {
         self.root.join("model")
     }
@@ -178,28 +178,43 @@ impl RunFolder {
     /// # Errors
     /// [`TrainError::RunExists`], [`TrainError::NoRun`], [`TrainError::RecipeChanged`], or the system's.
     pub fn begin(&self, recipe: &Recipe, resume: bool) -> Result<Vec<String>, TrainError> {
-        let path = self.recipe();
-        if resume {
-            if !path.is_file() {
-                return Err(TrainError::NoRun(self.root.clone()));
+        let changed = match resume {
+            true => self.check_resumed(recipe)?,
+            false => {
+                self.create()?;
+                Vec::new()
             }
-            let began = Recipe::open_unchecked(&path)?;
-            let may_change = |key: &String| {
-                let section = key.split('.').next().unwrap_or_default();
-                ["data", "threads", "instruction_set", "recompute", "steps", "minutes", "eval", "checkpoint", "log"]
-                    .contains(&section)
-            };
-            let (changed, forbidden): (Vec<String>, Vec<String>) =
-                recipe.differences(&began).into_iter().partition(may_change);
-            if !forbidden.is_empty() {
-                return Err(TrainError::RecipeChanged { path, keys: forbidden });
-            }
-            self.write_recipe(recipe)?;
-            return Ok(changed);
-        }
-        self.create()?;
+        };
         self.write_recipe(recipe)?;
-        Ok(Vec::new())
+        Ok(changed)
+    }
+
+    /// Compares a recipe with that of the run that is to go on; returns the keys that changed.
+    ///
+    /// # Errors
+    /// [`TrainError::NoRun`], [`TrainError::RecipeChanged`], or the system's.
+    pub fn check_resumed(&self, recipe: &Recipe) -> Result<Vec<String>, TrainError> {
+        let path = self.recipe();
+        if !path.is_file() {
+            return Err(TrainError::NoRun(self.root.clone()));
+        }
+        let began = Recipe::open_unchecked(&path)?;
+        let may_change = |key: &String| {
+            let section = key.split('.').next().unwrap_or_default();
+            ["data", "threads", "instruction_set", "recompute", "steps", "minutes", "eval", "checkpoint", "log"]
+                .contains(&section)
+        };
+        let (changed, forbidden): (Vec<String>, Vec<String>) =
+            recipe.differences(&began).into_iter().partition(may_change);
+        if forbidden.is_empty() { Ok(changed) } else { Err(TrainError::RecipeChanged { path, keys: forbidden }) }
+    }
+
+    /// Fails unless the folder can be made for a new run.
+    ///
+    /// # Errors
+    /// [`TrainError::RunExists`], or the system's.
+    pub fn check_new(&self) -> Result<(), TrainError> {
+        require_unused(&self.root)
     }
 
     /// Makes the folder for a new run.
@@ -243,15 +258,17 @@ impl RunFolder {
 /// # Errors
 /// [`TrainError::RunExists`] for a folder that holds anything, or the system's.
 pub fn claim(dir: &Path) -> Result<(), TrainError> {
+    require_unused(dir)?;
+    fs::create_dir_all(dir).map_err(|e| TrainError::io("create", dir, e))
+}
+
+fn require_unused(dir: &Path) -> Result<(), TrainError> {
     let in_use = match fs::read_dir(dir) {
         Ok(mut entries) => entries.next().is_some(),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
         Err(e) => return Err(TrainError::io("open", dir, e)),
     };
-    if in_use {
-        return Err(TrainError::RunExists(dir.to_owned()));
-    }
-    fs::create_dir_all(dir).map_err(|e| TrainError::io("create", dir, e))
+    if in_use { Err(TrainError::RunExists(dir.to_owned())) } else { Ok(()) }
 }
 
 /// Writes a file aside, syncs it and renames it into place.
@@ -277,14 +294,15 @@ pub struct RunLog {
 }
 
 impl RunLog {
-    /// Opens the log to go on after `step`: lines of later steps, and a line cut short, are dropped.
+    /// Opens the log to go on after `step`: lines of later steps, and a line cut short, are dropped; so is, if the interval
+    /// between lines is not complete, the line of the steps since the last one that was written when the run stopped.
     ///
     /// # Errors
     /// The system's, with the path.
-    pub fn open(folder: &RunFolder, step: u64) -> Result<RunLog, TrainError> {
+    pub fn open(folder: &RunFolder, step: u64, incomplete: bool) -> Result<RunLog, TrainError> {
         let path = folder.metrics();
         if path.exists() {
-            let kept = lines_up_to(&path, step)?;
+            let kept = lines_up_to(&path, step, incomplete)?;
             replace_file(&path, &kept)?;
         }
         let file =
@@ -354,11 +372,16 @@ impl RunLog {
     }
 }
 
-/// The bytes of a log's lines up to a step.
-fn lines_up_to(path: &Path, step: u64) -> Result<Vec<u8>, TrainError> {
+/// The bytes of a log's lines up to a step; without the step's own figures, if its interval is not complete.
+fn lines_up_to(path: &Path, step: u64, incomplete: bool) -> Result<Vec<u8>, TrainError> {
     let failed = |e| TrainError::io("read", path, e);
     let mut reader = BufReader::new(File::open(path).map_err(failed)?);
     let (mut kept, mut line) = (Vec::new(), Vec::new());
+    let is_kept = |line: &serde_json::Value| {
+        let of = line.get("step").and_then(serde_json::Value::as_u64);
+        let is_rest = incomplete && of == Some(step) && line.get("kind").is_some_and(|kind| kind == "train");
+        of.is_some_and(|of| of <= step) && !is_rest
+    };
     loop {
         line.clear();
         let n = reader.read_until(b'\n', &mut line).map_err(failed)?;
@@ -367,7 +390,7 @@ fn lines_up_to(path: &Path, step: u64) -> Result<Vec<u8>, TrainError> {
         }
         let parsed: Option<serde_json::Value> =
             line.ends_with(b"\n").then(|| serde_json::from_slice(&line).ok()).flatten();
-        if parsed.and_then(|line| line.get("step")?.as_u64()).is_some_and(|of| of <= step) {
+        if parsed.as_ref().is_some_and(is_kept) {
             kept.extend_from_slice(&line);
         }
     }
@@ -416,17 +439,23 @@ mod tests {
     fn a_resumed_log_drops_later_and_cut_lines() {
         let dir = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(dir.path());
-        let mut log = RunLog::open(&folder, 0).unwrap();
+        let mut log = RunLog::open(&folder, 0, false).unwrap();
         for step in 1..=4 {
             log.write(&train(step)).unwrap();
         }
         log.file.write_all(b"{\"kind\":\"tra").unwrap();
         drop(log);
         assert_eq!(read_metrics(&folder.metrics()).unwrap().len(), 4);
-        let mut log = RunLog::open(&folder, 2).unwrap();
+        let mut log = RunLog::open(&folder, 2, false).unwrap();
         log.write(&train(3)).unwrap();
         let lines = read_metrics(&folder.metrics()).unwrap();
         assert_eq!(lines, [train(1), train(2), train(3)]);
+        // What stands in for an interval that was not complete goes when the run goes on; other lines of its step stay.
+        let event = Line::Event(EventLine { step: 3, message: "interrupted".into() });
+        log.write(&event).unwrap();
+        drop(log);
+        RunLog::open(&folder, 3, true).unwrap();
+        assert_eq!(read_metrics(&folder.metrics()).unwrap(), [train(1), train(2), event]);
     }
 
     #[test]

@@ -189,6 +189,9 @@ pub struct Window {
     grad_norm: f64,
     mlm: Sums,
     nsp: Sums,
+    /// Learning rate of the last step. States of checkpoints that were saved before it was kept have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lr: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -215,8 +218,9 @@ impl Sums {
 }
 
 impl Window {
-    /// Adds a step; one that was skipped does not count.
-    pub fn add(&mut self, outcome: &StepOutcome) {
+    /// Adds a step at a learning rate; one that was skipped does not count.
+    pub fn add(&mut self, outcome: &StepOutcome, lr: f64) {
+        self.lr = Some(lr);
         if !outcome.updated {
             return;
         }
@@ -255,6 +259,7 @@ impl Window {
             grad_norm: self.grad_norm / self.steps.max(1) as f64,
             tokens_per_s: self.tokens as f64 / seconds,
             share_of_peak: reached / peak.max(1.0),
+            lr: self.lr.unwrap_or_default(),
             ..TrainLine::default()
         }
     }
@@ -366,7 +371,7 @@ mod tests {
         let after: Vec<u32> = learner.model.params.flat().iter().map(|w| w.to_bits()).collect();
         assert!(before == after && learner.moments.first().iter().all(|m| *m == 0.0));
         let mut window = Window::default();
-        window.add(&outcome);
+        window.add(&outcome, 1e-3);
         assert!(window.is_empty());
     }
 
@@ -382,11 +387,11 @@ mod tests {
             seconds,
         };
         let mut window = Window::default();
-        window.add(&outcome(3.0, 1, 1.0));
-        window.add(&outcome(1.0, 3, 3.0));
+        window.add(&outcome(3.0, 1, 1.0), 2.0);
+        window.add(&outcome(1.0, 3, 3.0), 1.0);
         let line = window.means(&mut 100.0, || unreachable!("25 FLOP/s of 100"));
         assert_eq!((line.mlm_loss, line.mlm_accuracy, line.loss), (1.0, 0.5, 1.0));
-        assert_eq!((line.nsp_loss, line.grad_norm), (None, 2.0));
+        assert_eq!((line.nsp_loss, line.grad_norm, line.lr), (None, 2.0, 1.0));
         assert_eq!((line.tokens_per_s, line.share_of_peak), (50.0, 0.25));
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Recipe, ScheduleKind};
+use super::{Every, Recipe, ScheduleKind};
 use crate::schedule::Curve;
 
 /// A value that cannot work: its key, and why.
@@ -52,11 +52,22 @@ impl Recipe {
         self.check_phases()?;
         self.check_optimizer()?;
         self.check_schedule()?;
-        require(self.eval.every == 0 || self.eval.batches > 0, "eval.batches", || {
+        require(self.eval.every.is_never() || self.eval.batches > 0, "eval.batches", || {
             "is 0; expected at least 1 (or eval.every = 0 for no evaluation)".into()
         })?;
         require(self.checkpoint.keep > 0, "checkpoint.keep", || "is 0; expected at least 1".into())?;
-        require(self.log.every > 0, "log.every", || "is 0; expected at least 1".into())
+        require(!self.log.every.is_never(), "log.every", || "is 0; expected at least 1".into())?;
+        let intervals =
+            [("eval.every", self.eval.every), ("checkpoint.every", self.checkpoint.every), ("log.every", self.log.every)];
+        intervals.iter().try_for_each(|(key, every)| match *every {
+            Every::Steps(_) => Ok(()),
+            Every::Percent(percent) => require(percent > 0.0 && percent <= 100.0, key, || {
+                format!("is {percent} %; expected more than 0 % and at most 100 %")
+            }),
+            Every::Minutes(minutes) => require(minutes > 0.0 && minutes.is_finite(), key, || {
+                format!("is {minutes} min; expected a number above 0")
+            }),
+        })
     }
 
     fn check_model(&self) -> Result<(), Objection> {
@@ -297,6 +308,11 @@ mod tests {
             ("model.hidden_dropout_prob=0.99999999", "not including, 1"),
             ("checkpoint.keep=0", "at least 1"),
             ("log.every=0", "at least 1"),
+            ("log.every=0 %", "more than 0 %"),
+            ("eval.every=101 %", "at most 100 %"),
+            ("eval.every=nan %", "more than 0 %"),
+            ("checkpoint.every=-1 min", "above 0"),
+            ("checkpoint.every=inf min", "above 0"),
             ("minutes=0", "above 0"),
             ("threads=0", "at least 1"),
             ("data=", "is missing"),

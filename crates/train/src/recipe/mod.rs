@@ -5,8 +5,10 @@
 //! [`plan`] turns steps, minutes and phases into "which phase, which rate, when does it end".
 
 mod checks;
+mod every;
 pub mod plan;
 mod reading;
+mod shipped;
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +19,11 @@ use cloze_model::HiddenAct;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
+use shipped::Source;
+
+pub use every::Every;
 pub use plan::Plan;
+pub use shipped::{Shipped, shipped};
 
 /// A whole recipe. Every key has a default but `data`, the model's sizes, and one of `steps` and `minutes`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -286,6 +292,16 @@ pub enum OptimizerKind {
     Adamw,
 }
 
+impl OptimizerKind {
+    /// The name that recipes use.
+    pub fn name(self) -> &'static str {
+        match self {
+            OptimizerKind::BertAdamw => "bert-adamw",
+            OptimizerKind::Adamw => "adamw",
+        }
+    }
+}
+
 /// `[schedule]`: the learning rate as a share of the peak, over the run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -321,19 +337,31 @@ pub enum ScheduleKind {
     Trapezoid,
 }
 
+impl ScheduleKind {
+    /// The name that recipes use.
+    pub fn name(self) -> &'static str {
+        match self {
+            ScheduleKind::Linear => "linear",
+            ScheduleKind::Cosine => "cosine",
+            ScheduleKind::Constant => "constant",
+            ScheduleKind::Trapezoid => "trapezoid",
+        }
+    }
+}
+
 /// `[eval]`: how often, and on how much, the held-out shards are scored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Eval {
-    /// Steps between evaluations; 0 for none. The end of the run is always evaluated unless 0.
-    pub every: u64,
+    /// Interval between evaluations; 0 for none. The end of the run is always evaluated unless 0.
+    pub every: Every,
     /// Batches of the phase's size per evaluation, always the same ones; one epoch of the held-out shards at most.
     pub batches: u64,
 }
 
 impl Default for Eval {
     fn default() -> Self {
-        Eval { every: 1000, batches: 32 }
+        Eval { every: Every::Steps(1000), batches: 32 }
     }
 }
 
@@ -341,15 +369,15 @@ impl Default for Eval {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Saving {
-    /// Steps between checkpoints; 0 for only the last and the best.
-    pub every: u64,
+    /// Interval between checkpoints; 0 for only the last and the best.
+    pub every: Every,
     /// Checkpoints kept, the newest ones; the best is kept beyond them.
     pub keep: usize,
 }
 
 impl Default for Saving {
     fn default() -> Self {
-        Saving { every: 1000, keep: 2 }
+        Saving { every: Every::Steps(1000), keep: 2 }
     }
 }
 
@@ -357,24 +385,25 @@ impl Default for Saving {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// Steps between lines; figures are means over them.
-    pub every: u64,
+    /// Interval between lines; figures are means over it. The last step is always logged.
+    pub every: Every,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Log { every: 10 }
+        Log { every: Every::Steps(10) }
     }
 }
 
 impl Recipe {
-    /// Reads a recipe file, lays the `--set key=value` arguments over it in order, and checks the result.
+    /// Reads a recipe file, or one that is built in (see [`shipped`]; a file wins over a name), lays the `--set key=value`
+    /// arguments over it in order, and checks the result.
     ///
     /// # Errors
     /// One line that names the file and line (or the argument), the key, and the nearest valid name or the valid range.
     pub fn open(path: &Path, overrides: &[String]) -> Result<Recipe, TrainError> {
-        let text = std::fs::read_to_string(path).map_err(|source| TrainError::io("read the recipe", path, source))?;
-        Recipe::parse(&text, &path.display().to_string(), overrides)
+        let source = Source::find(path)?;
+        Recipe::parse(&source.text, &source.name, overrides)
     }
 
     /// As [`open`](Self::open), from a text; `name` is what errors call the file.
@@ -387,14 +416,14 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// Reads a recipe file for show, without asking that it be complete: unknown keys and types are checked,
+    /// As [`open`](Self::open), for show, without asking that it be complete: unknown keys and types are checked,
     /// missing and contradictory values are not.
     ///
     /// # Errors
     /// As `open`, for the checks that are made.
     pub fn open_unchecked(path: &Path) -> Result<Recipe, TrainError> {
-        let text = std::fs::read_to_string(path).map_err(|source| TrainError::io("read the recipe", path, source))?;
-        Ok(reading::read(&text, &path.display().to_string(), &[])?.0)
+        let source = Source::find(path)?;
+        Ok(reading::read(&source.text, &source.name, &[])?.0)
     }
 
     /// The recipe as TOML, as it is kept in a run's folder.
@@ -440,41 +469,5 @@ impl Recipe {
     /// Keys whose values differ between two recipes, dotted, in order.
     pub fn differences(&self, other: &Recipe) -> Vec<String> {
         reading::differences(self, other)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The recipes that ship must be readable, complete, and as large as their names say.
-    #[test]
-    fn shipped_recipes_are_valid() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
-        for (name, layers, hidden, heads) in [
-            ("tiny", 2, 128, 2),
-            ("mini", 4, 256, 4),
-            ("small", 4, 512, 8),
-            ("medium", 8, 512, 8),
-            ("base", 12, 768, 12),
-            ("large", 24, 1024, 16),
-        ] {
-            let recipe = Recipe::open(&folder.join(format!("{name}.toml")), &[]).unwrap();
-            let m = &recipe.model;
-            assert_eq!(
-                (m.num_hidden_layers, m.hidden_size, m.num_attention_heads),
-                (Some(layers), Some(hidden), Some(heads)),
-                "{name}"
-            );
-            assert_eq!(recipe.steps, Some(1_000_000));
-            let sequences: Vec<usize> =
-                recipe.phase.iter().map(|p| p.batch_sequences.unwrap() * p.accumulate as usize).collect();
-            assert_eq!(sequences, [256, 256], "{name}: the paper's batch");
-            assert_eq!(recipe.plan().phase_at(899_999, 0.0), 0);
-            assert_eq!(recipe.plan().phase_at(900_000, 0.0), 1);
-            // What a run's folder keeps is the same recipe.
-            let again = Recipe::parse(&recipe.to_toml(), "resolved", &[]).unwrap();
-            assert_eq!(again, recipe);
-        }
     }
 }

@@ -11,6 +11,26 @@ pub struct Plan {
     ends: Vec<(f64, Option<u64>)>,
 }
 
+/// A point of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reached {
+    /// Steps done.
+    pub step: u64,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// Share of the run that is done.
+    pub progress: f64,
+}
+
+/// What ends a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum End {
+    /// So many steps.
+    Steps(u64),
+    /// So many seconds of training.
+    Seconds(f64),
+}
+
 impl Recipe {
     /// The course of the run.
     pub fn plan(&self) -> Plan {
@@ -34,6 +54,40 @@ impl Plan {
     /// Steps of the run, if it is counted in steps.
     pub fn total_steps(&self) -> Option<u64> {
         self.steps
+    }
+
+    /// Seconds of the run, if it ends by the clock.
+    pub fn total_seconds(&self) -> Option<f64> {
+        self.seconds
+    }
+
+    /// The point of the run after `step` steps and `seconds` of training.
+    pub fn reached(&self, step: u64, seconds: f64) -> Reached {
+        Reached { step, seconds, progress: self.progress(step, seconds) }
+    }
+
+    /// What will end the run, judged by where it stands: where it has both, whichever of steps and time is further along.
+    pub fn end(&self, step: u64, seconds: f64) -> End {
+        match (self.steps, self.seconds) {
+            (Some(steps), Some(all)) if seconds / all > step as f64 / steps.max(1) as f64 => End::Seconds(all),
+            (Some(steps), _) => End::Steps(steps),
+            (None, all) => End::Seconds(all.unwrap_or(0.0)),
+        }
+    }
+
+    /// Steps and seconds that each phase has still to go, where a step of phase `i` takes `step_seconds[i]`.
+    pub fn ahead(&self, step: u64, seconds: f64, step_seconds: &[f64]) -> Vec<(f64, f64)> {
+        let (mut step, mut seconds) = (step as f64, seconds);
+        let mut ahead = Vec::new();
+        for (&(share, end), &each) in self.ends.iter().zip(step_seconds) {
+            let steps_left = end.map_or(f64::INFINITY, |end| (end as f64 - step).max(0.0));
+            let seconds_left = self.seconds.map_or(f64::INFINITY, |all| (share * all - seconds).max(0.0));
+            let steps = steps_left.min(seconds_left / each.max(f64::MIN_POSITIVE));
+            ahead.push((steps, steps * each));
+            step += steps;
+            seconds += steps * each;
+        }
+        ahead
     }
 
     /// Share of the run that is done after `step` steps and `seconds` of training.
@@ -72,6 +126,7 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use super::End;
     use crate::recipe::{Phase, Recipe};
 
     fn two(first: Phase, second: Phase) -> Recipe {
@@ -114,6 +169,32 @@ mod tests {
         assert_eq!(both.progress(50, 6.0), 0.5);
         assert_eq!(both.progress(5, 30.0), 0.5);
         assert_eq!(both.seconds_left(0.0, 0.5, 30.0), Some(30.0));
+    }
+
+    #[test]
+    fn what_ends_a_run_is_what_is_further_along() {
+        let mut r = two(share(0.9), share(0.1));
+        r.steps = Some(100);
+        assert_eq!(r.plan().end(0, 0.0), End::Steps(100));
+        r.minutes = Some(1.0);
+        assert_eq!(r.plan().end(20, 30.0), End::Seconds(60.0));
+        assert_eq!(r.plan().end(80, 30.0), End::Steps(100));
+        r.steps = None;
+        assert_eq!(r.plan().end(80, 0.0), End::Seconds(60.0));
+    }
+
+    #[test]
+    fn what_is_ahead_follows_from_the_steps_times() {
+        let mut r = two(share(0.9), share(0.1));
+        r.steps = Some(1000);
+        assert_eq!(r.plan().ahead(0, 0.0, &[0.1, 0.5]), [(900.0, 90.0), (100.0, 50.0)]);
+        assert_eq!(r.plan().ahead(950, 7.0, &[0.1, 0.5]), [(0.0, 0.0), (50.0, 25.0)]);
+        r.minutes = Some(1.0);
+        assert_eq!(r.plan().ahead(0, 0.0, &[0.1, 0.5]), [(540.0, 54.0), (12.0, 6.0)]);
+        r.steps = None;
+        assert_eq!(r.plan().ahead(0, 30.0, &[0.1, 0.5]), [(240.0, 24.0), (12.0, 6.0)]);
+        // A phase that is shorter than one of its steps has a fraction of one.
+        assert_eq!(r.plan().ahead(0, 0.0, &[0.1, 12.0])[1].0, 0.5);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! TOML text and `--set` arguments to a [`Recipe`], with errors that say where and what would be valid.
 
 use serde::Deserialize;
+use serde_path_to_error::Segment;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
@@ -21,12 +22,17 @@ impl Origin<'_> {
         let is_it = |argument: &&String| argument.split_once('=').is_some_and(|(k, _)| k.trim() == objection.key);
         let place = match self.overrides.iter().rev().find(is_it) {
             Some(argument) => format!("--set {argument}"),
-            None => match line_of_key(self.text, &objection.key) {
-                Some(line) => format!("{}:{line}", self.name),
-                None => self.name.to_owned(),
-            },
+            None => self.place_in_file(&objection.key),
         };
         TrainError::Recipe { place, message: objection.to_string() }
+    }
+
+    /// File and line of a dotted key.
+    fn place_in_file(&self, key: &str) -> String {
+        match line_of_key(self.text, key) {
+            Some(line) => format!("{}:{line}", self.name),
+            None => self.name.to_owned(),
+        }
     }
 }
 
@@ -36,15 +42,15 @@ pub(super) fn read<'a>(
     name: &'a str,
     overrides: &'a [String],
 ) -> Result<(Recipe, Origin<'a>), TrainError> {
-    let in_file = |e: toml::de::Error| {
-        let start = e.span().map_or(0, |s| s.start);
-        TrainError::Recipe {
-            place: format!("{name}:{}", line_of_offset(text, start)),
-            message: describe(e.message(), path_at(text, start).as_deref()),
-        }
-    };
-    let mut table: Table = toml::from_str(text).map_err(in_file)?;
-    let mut recipe: Recipe = toml::from_str(text).map_err(in_file)?;
+    let mut table: Table = toml::from_str(text).map_err(|e: toml::de::Error| TrainError::Recipe {
+        place: format!("{name}:{}", line_of_offset(text, e.span().map_or(0, |s| s.start))),
+        message: e.message().lines().next().unwrap_or_default().to_owned(),
+    })?;
+    let origin = Origin { text, name, overrides };
+    let mut recipe = deserialize(&table).map_err(|wrong| TrainError::Recipe {
+        place: origin.place_in_file(&wrong.key),
+        message: wrong.message,
+    })?;
     for argument in overrides {
         let wrong = |message: String| TrainError::Recipe { place: format!("--set {argument}"), message };
         let (key, value) = argument
@@ -53,7 +59,32 @@ pub(super) fn read<'a>(
         let key = key.trim();
         (table, recipe) = lay_over(&table, key, value.trim()).map_err(wrong)?;
     }
-    Ok((recipe, Origin { text, name, overrides }))
+    Ok((recipe, origin))
+}
+
+/// A key that a recipe cannot have, or whose value is of the wrong type.
+struct Wrong {
+    /// Dotted.
+    key: String,
+    message: String,
+}
+
+fn deserialize(table: &Table) -> Result<Recipe, Wrong> {
+    serde_path_to_error::deserialize(table.clone()).map_err(|e: serde_path_to_error::Error<toml::de::Error>| {
+        let key = dotted(e.path());
+        let message = describe(e.inner().message(), &key);
+        Wrong { key, message }
+    })
+}
+
+/// A path as `--set` writes it: `phase.0.seq_len`.
+fn dotted(path: &serde_path_to_error::Path) -> String {
+    let names = path.iter().filter_map(|segment| match segment {
+        Segment::Map { key } => Some(key.clone()),
+        Segment::Seq { index } => Some(index.to_string()),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    });
+    names.collect::<Vec<_>>().join(".")
 }
 
 /// A copy of `table` with one value replaced, and the recipe it makes.
@@ -63,8 +94,10 @@ fn lay_over(table: &Table, key: &str, value: &str) -> Result<(Table, Recipe), St
     let as_text = Value::String(value.to_owned());
     let attempt = |value: Value| {
         let mut table = table.clone();
+        // `minutes=` takes the key away.
+        let value = Some(value).filter(|value| value.as_str() != Some(""));
         put(&mut table, key, value)?;
-        let recipe = Recipe::deserialize(table.clone()).map_err(|e| describe(e.message(), Some(key)))?;
+        let recipe = deserialize(&table).map_err(|wrong| wrong.message)?;
         Ok((table, recipe))
     };
     match as_toml {
@@ -74,46 +107,54 @@ fn lay_over(table: &Table, key: &str, value: &str) -> Result<(Table, Recipe), St
     }
 }
 
-/// Sets the value at a dotted key; numbers index lists (`phase.0.seq_len`).
-fn put(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
+/// Sets the value at a dotted key, or removes it; numbers index lists (`phase.0.seq_len`).
+fn put(table: &mut Table, key: &str, value: Option<Value>) -> Result<(), String> {
     let parts: Vec<&str> = key.split('.').collect();
     if parts.iter().any(|p| p.is_empty()) {
         return Err(format!("`{key}` is not a key"));
     }
     let (last, parents) = parts.split_last().expect("split gives at least one part");
     let mut slot: &mut Table = table;
-    let mut parents = parents.iter().peekable();
+    let mut parents = parents.iter();
+    let mut path = String::new();
     while let Some(part) = parents.next() {
+        path += part;
         let entry = slot.entry(part.to_string()).or_insert_with(|| Value::Table(Table::new()));
         slot = match entry {
             Value::Table(t) => t,
             Value::Array(items) => {
                 let count = items.len();
-                let index = parents.next().and_then(|p| p.parse::<usize>().ok());
+                let part = parents.next();
+                let index = part.and_then(|p| p.parse::<usize>().ok());
                 match index.and_then(|i| items.get_mut(i)) {
                     Some(Value::Table(t)) => t,
                     _ => {
+                        // `phase.0` alone names no value of an entry, and `phase.seq_len` no entry.
+                        let inside = if last.parse::<usize>().is_ok() { "KEY" } else { last };
                         return Err(format!(
-                            "`{part}` is a list of {count}: write {part}.0.{last}{}",
-                            if count > 1 { format!(" … {part}.{}.{last}", count - 1) } else { String::new() }
+                            "`{path}` is a list of {count}: write {path}.0.{inside}{}",
+                            if count > 1 { format!(" … {path}.{}.{inside}", count - 1) } else { String::new() }
                         ));
                     }
                 }
             }
-            _ => return Err(format!("`{part}` is a value, not a section")),
+            _ => return Err(format!("`{path}` is a value, not a section")),
         };
+        path.push('.');
     }
-    slot.insert((*last).to_owned(), value);
+    match value {
+        Some(value) => slot.insert((*last).to_owned(), value),
+        None => slot.remove(*last),
+    };
     Ok(())
 }
 
 /// serde's message in the recipe's terms: the dotted key, what was expected, the nearest valid name.
-fn describe(message: &str, path: Option<&str>) -> String {
+fn describe(message: &str, key: &str) -> String {
     let message = message.lines().next().unwrap_or_default();
-    let here = path.unwrap_or_default();
     if let Some(rest) = message.strip_prefix("unknown field `") {
         let (found, expected) = rest.split_once('`').unwrap_or((rest, ""));
-        let section = match here.rsplit_once('.') {
+        let section = match key.rsplit_once('.') {
             Some((section, _)) => format!("{section}."),
             None => String::new(),
         };
@@ -129,12 +170,12 @@ fn describe(message: &str, path: Option<&str>) -> String {
         let (found, expected) = rest.split_once('`').unwrap_or((rest, ""));
         let names = quoted(expected);
         return format!(
-            "`{here}` cannot be \"{found}\"; {}expected one of {}",
+            "`{key}` cannot be \"{found}\"; {}expected one of {}",
             nearest(found, &names).map(|n| format!("did you mean \"{n}\"? ")).unwrap_or_default(),
             names.join(", ")
         );
     }
-    if here.is_empty() { message } else { format!("`{here}`: {message}") }
+    if key.is_empty() { message } else { format!("`{key}`: {message}") }
 }
 
 /// The names between backquotes.
@@ -144,7 +185,7 @@ fn quoted(text: &str) -> Vec<String> {
 }
 
 /// The closest of some names, if any is close.
-fn nearest<'a>(found: &str, names: &'a [String]) -> Option<&'a String> {
+pub(super) fn nearest<'a>(found: &str, names: &'a [String]) -> Option<&'a String> {
     let likeness = |name: &str| strsim::jaro_winkler(&found.to_lowercase(), name);
     let best = names.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) > 0.7).then_some(best)
@@ -170,41 +211,13 @@ fn section_keys(section: &str) -> Vec<String> {
     let mut table = Table::new();
     let phases = Value::Array(vec![Value::Table(Table::new())]);
     table.insert("phase".into(), phases);
-    if put(&mut table, &format!("{section}?"), Value::Boolean(true)).is_err() {
+    if put(&mut table, &format!("{section}?"), Some(Value::Boolean(true))).is_err() {
         return Vec::new();
     }
     match Recipe::deserialize(table) {
         Err(e) => quoted(e.message().split_once(',').map_or("", |(_, list)| list)),
         Ok(_) => Vec::new(),
     }
-}
-
-/// The dotted key whose name or value covers a byte of the text, the deepest one.
-fn path_at(text: &str, offset: usize) -> Option<String> {
-    fn search(table: &DeTable, offset: usize, prefix: &str) -> Option<String> {
-        for (key, value) in table {
-            let path = format!("{prefix}{}", key.get_ref());
-            if key.span().contains(&offset) {
-                // A section's header covers its own name; an unknown key is reported there too.
-                return Some(path);
-            }
-            let inside = match value.get_ref() {
-                DeValue::Table(t) => search(t, offset, &format!("{path}.")),
-                DeValue::Array(items) => items.iter().enumerate().find_map(|(i, item)| {
-                    let t = item.get_ref().as_table()?;
-                    search(t, offset, &format!("{path}.{i}."))
-                }),
-                _ => None,
-            };
-            let covers = value.span().contains(&offset);
-            let is_leaf = !matches!(value.get_ref(), DeValue::Table(_));
-            if inside.is_some() || (covers && is_leaf) {
-                return inside.or(Some(path));
-            }
-        }
-        None
-    }
-    search(DeTable::parse(text).ok()?.get_ref(), offset, "")
 }
 
 /// The line, from 1, on which a dotted key stands; of its section if it has no line of its own.
@@ -367,8 +380,73 @@ mod tests {
             error(GOOD, &["phase.seq_len=3"]),
             "--set phase.seq_len=3: `phase` is a list of 1: write phase.0.seq_len"
         );
+        assert_eq!(
+            error(&GOOD.replace("[[phase]]", "[[phase]]\nseq_len = 8\n[[phase]]"), &["phase.2.seq_len=3"]),
+            "--set phase.2.seq_len=3: `phase` is a list of 2: write phase.0.seq_len … phase.1.seq_len"
+        );
+        assert_eq!(error(GOOD, &["phase.0=3"]), "--set phase.0=3: `phase` is a list of 1: write phase.0.KEY");
         assert_eq!(error(GOOD, &["steps"]), "--set steps: expected key=value, for instance optimizer.lr=5e-4");
         assert_eq!(error(GOOD, &["steps.more=3"]), "--set steps.more=3: `steps` is a value, not a section");
+        assert_eq!(
+            error(GOOD, &["optimizer.lr.peak=3"]),
+            "--set optimizer.lr.peak=3: `optimizer.lr` is a value, not a section"
+        );
+    }
+
+    /// `optimiser.lr` was said to be the key `optimiser.optimiser`.
+    #[test]
+    fn an_unknown_section_is_named_by_its_own_path() {
+        for (argument, says) in [
+            ("optimiser.lr=1", "unknown key `optimiser`; the nearest valid name is `optimizer`"),
+            ("optimiser.lr.peak=1", "unknown key `optimiser`; the nearest valid name is `optimizer`"),
+            ("optimizer.rates.first=1", "unknown key `optimizer.rates`; valid names are kind, lr, "),
+            ("optimizer.lrr.first=1", "unknown key `optimizer.lrr`; the nearest valid name is `optimizer.lr`"),
+            ("optimizer={lrr=1}", "unknown key `optimizer.lrr`; the nearest valid name is `optimizer.lr`"),
+            ("phase.0.seq_length=1", "unknown key `phase.0.seq_length`; the nearest valid name is `phase.0.seq_len`"),
+            ("phase.0.a.b=1", "unknown key `phase.0.a`; valid names are steps, share, "),
+            ("phase=[{seq_lan=8}]", "unknown key `phase.0.seq_lan`; the nearest valid name is `phase.0.seq_len`"),
+            ("phase=[{},{seq_lan=8}]", "unknown key `phase.1.seq_lan`; the nearest valid name is `phase.1.seq_len`"),
+            ("phases.0.seq_len=8", "unknown key `phases`; the nearest valid name is `phase`"),
+            ("model.model=1", "unknown key `model.model`; "),
+            ("phase=[{seq_len=true}]", "`phase.0.seq_len`: invalid type: boolean `true`, expected a whole number"),
+        ] {
+            let line = error(GOOD, &[argument]);
+            assert!(line.starts_with(&format!("--set {argument}: {says}")), "{argument}: {line}");
+        }
+        let in_file = format!("{GOOD}[schedule.warmup]\nsteps = 3\n");
+        assert_eq!(
+            error(&in_file, &[]),
+            "r.toml:15: unknown key `schedule.warmup`; the nearest valid name is `schedule.warmup_share`"
+        );
+    }
+
+    #[test]
+    fn an_empty_value_takes_a_key_away() {
+        let overrides = ["minutes=5".to_owned(), "steps=".to_owned(), "optimizer.lr=".to_owned()];
+        let r = Recipe::parse(GOOD, "r.toml", &overrides).unwrap();
+        assert_eq!((r.steps, r.minutes, r.optimizer.lr), (None, Some(5.0), 1e-4));
+        assert!(error(GOOD, &["model.hidden_size="]).contains("`model.hidden_size` is missing"));
+    }
+
+    #[test]
+    fn intervals_are_steps_shares_or_minutes() {
+        use crate::recipe::Every;
+        for (argument, every) in [
+            ("eval.every=0", Every::Steps(0)),
+            ("eval.every=7", Every::Steps(7)),
+            ("eval.every=10%", Every::Percent(10.0)),
+            ("eval.every=2.5 min", Every::Minutes(2.5)),
+        ] {
+            assert_eq!(Recipe::parse(GOOD, "r.toml", &[argument.to_owned()]).unwrap().eval.every, every);
+        }
+        assert_eq!(
+            error(GOOD, &["checkpoint.every=often"]),
+            "--set checkpoint.every=often: `checkpoint.every`: invalid value: string \"often\", expected a number of steps \
+             (500), a share of the run (\"10 %\") or a time (\"5 min\")"
+        );
+        for bad in ["log.every=-5", "log.every=true", "log.every=1.5"] {
+            assert!(error(GOOD, &[bad]).contains("expected a number of steps (500)"), "{bad}");
+        }
     }
 
     #[test]

@@ -1,0 +1,168 @@
+//! How often something is done in a run: by steps, by shares of the run, or by the clock.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::plan::Reached;
+
+/// An interval. In a recipe it is a number of steps (`500`), a share of the run (`"10 %"`) or a time (`"5 min"`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Every {
+    /// So many steps; 0 is never.
+    Steps(u64),
+    /// So many per cent of the run.
+    Percent(f64),
+    /// So many minutes of the run.
+    Minutes(f64),
+}
+
+impl Every {
+    /// Whether it never comes.
+    pub fn is_never(self) -> bool {
+        self == Every::Steps(0)
+    }
+
+    /// Whether an interval ended with the step that took a run from `before` to `after`.
+    pub fn is_due(self, before: Reached, after: Reached) -> bool {
+        self.count(after) > self.count(before)
+    }
+
+    /// Intervals done.
+    pub(crate) fn count(self, reached: Reached) -> u64 {
+        // Where a boundary falls on a whole step, rounding must not move it to the next.
+        let whole = |intervals: f64| (intervals + 1e-9) as u64;
+        match self {
+            Every::Steps(0) => 0,
+            Every::Steps(steps) => reached.step / steps,
+            Every::Percent(percent) => whole(100.0 * reached.progress / percent),
+            Every::Minutes(minutes) => whole(reached.seconds / (60.0 * minutes)),
+        }
+    }
+}
+
+impl fmt::Display for Every {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Every::Steps(steps) => write!(f, "{steps}"),
+            Every::Percent(percent) => write!(f, "{percent} %"),
+            Every::Minutes(minutes) => write!(f, "{minutes} min"),
+        }
+    }
+}
+
+impl FromStr for Every {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Every, ()> {
+        let number = |text: &str| text.trim().parse::<f64>().map_err(|_| ());
+        let text = text.trim();
+        if let Some(percent) = text.strip_suffix('%') {
+            return number(percent).map(Every::Percent);
+        }
+        match ["minutes", "minute", "min"].iter().find_map(|unit| text.strip_suffix(unit)) {
+            Some(minutes) => number(minutes).map(Every::Minutes),
+            None => text.parse().map(Every::Steps).map_err(|_| ()),
+        }
+    }
+}
+
+impl Serialize for Every {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Every::Steps(steps) => to.serialize_u64(*steps),
+            other => to.collect_str(other),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Every {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Every, D::Error> {
+        struct Interval;
+        impl Visitor<'_> for Interval {
+            type Value = Every;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of steps (500), a share of the run (\"10 %\") or a time (\"5 min\")")
+            }
+
+            fn visit_u64<E: Error>(self, steps: u64) -> Result<Every, E> {
+                Ok(Every::Steps(steps))
+            }
+
+            fn visit_i64<E: Error>(self, steps: i64) -> Result<Every, E> {
+                u64::try_from(steps)
+                    .map(Every::Steps)
+                    .map_err(|_| E::invalid_value(Unexpected::Signed(steps), &self))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Every, E> {
+                text.parse().map_err(|()| E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+        from.deserialize_any(Interval)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::Recipe;
+
+    fn recipe(length: &str) -> Recipe {
+        let text = format!(
+            "data = \"shards\"\n{length}\n[model]\nhidden_size = 64\nnum_hidden_layers = 2\nnum_attention_heads = 2\n\
+             [[phase]]\nseq_len = 64\nbatch_sequences = 4\n"
+        );
+        Recipe::parse(&text, "r.toml", &[]).unwrap()
+    }
+
+    #[test]
+    fn intervals_read_as_they_are_written() {
+        for (text, every) in [
+            ("500", Every::Steps(500)),
+            ("10 %", Every::Percent(10.0)),
+            ("0.5%", Every::Percent(0.5)),
+            ("5 min", Every::Minutes(5.0)),
+            ("1.5minutes", Every::Minutes(1.5)),
+        ] {
+            assert_eq!(text.parse(), Ok(every));
+            assert_eq!(every.to_string().parse(), Ok(every));
+        }
+        for text in ["", "%", "ten %", "5 h", "-3", "min"] {
+            assert_eq!(text.parse::<Every>(), Err(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_of_steps_fall_on_whole_steps() {
+        for steps in [1u64, 7, 10, 30, 49, 1000] {
+            let plan = recipe(&format!("steps = {steps}")).plan();
+            let due = |every: Every| -> Vec<u64> {
+                (1..=steps).filter(|&s| every.is_due(plan.reached(s - 1, 0.0), plan.reached(s, 0.0))).collect()
+            };
+            let tenths: Vec<u64> = due(Every::Percent(10.0));
+            let mut expected: Vec<u64> = (1..=10).map(|i| (i * steps).div_ceil(10)).collect();
+            expected.dedup();
+            assert_eq!(tenths, expected, "of {steps}");
+            assert_eq!(due(Every::Steps(3)), (1..=steps / 3).map(|i| 3 * i).collect::<Vec<_>>());
+            assert!(due(Every::Steps(0)).is_empty());
+        }
+    }
+
+    #[test]
+    fn by_the_clock_each_interval_comes_once() {
+        let plan = recipe("minutes = 3").plan();
+        let every_second = |every: Every| {
+            (1..=180)
+                .filter(|&s| every.is_due(plan.reached(s - 1, (s - 1) as f64), plan.reached(s, s as f64)))
+                .collect::<Vec<u64>>()
+        };
+        assert_eq!(every_second(Every::Percent(25.0)), [45, 90, 135, 180]);
+        assert_eq!(every_second(Every::Minutes(1.0)), [60, 120, 180]);
+        // A step that is longer than several intervals ends them all.
+        assert!(Every::Percent(1.0).is_due(plan.reached(1, 10.0), plan.reached(2, 100.0)));
+    }
+}
