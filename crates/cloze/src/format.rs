@@ -38,10 +38,14 @@ pub fn short(value: f64) -> String {
     }
 }
 
-/// "0.4 s", "59 s", "2:05", "1:02:03".
+/// "0.4 s", "59 s", "2:05", "1:02:03", "12 days".
 pub fn duration(seconds: f64) -> String {
     if seconds < 10.0 {
         return format!("{seconds:.1} s");
+    }
+    let days = seconds / 86_400.0;
+    if days >= 3.0 {
+        return format!("{} days", count(days.round() as u64));
     }
     let whole = seconds.round() as u64;
     let (hours, minutes, rest) = (whole / 3600, whole / 60 % 60, whole % 60);
@@ -76,6 +80,7 @@ mod tests {
         assert_eq!(duration(0.44), "0.4 s");
         assert_eq!(duration(125.0), "2:05");
         assert_eq!(duration(3723.0), "1:02:03");
+        assert_eq!(duration(215.2 * 86_400.0), "215 days");
     }
 
     #[test]

@@ -333,6 +333,18 @@ impl Progress {
         }
     }
 
+    /// A stage of unknown length that gives no news until it ends: only the time goes on.
+    pub fn busy(&self, message: &str) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(message.to_string());
+                bar.enable_steady_tick(Duration::from_millis(125));
+            }
+            None if !self.quiet => eprintln!("{}: {message}", self.label),
+            None => {}
+        }
+    }
+
     /// Seconds since the stage began.
     pub fn seconds(&self) -> f64 {
         self.start.elapsed().as_secs_f64()

@@ -150,6 +150,25 @@ where
     Ok(tokenizer)
 }
 
+/// Counts the words of `texts` as [`learn`] does, and learns nothing: what a corpus holds, and how fast it is read. Returns the
+/// number of distinct words.
+///
+/// # Errors
+/// Those of `learn` that come before it joins pieces.
+pub fn count_words<E>(
+    options: &VocabularyOptions,
+    texts: impl Iterator<Item = Result<String, E>>,
+) -> Result<usize, TextError>
+where
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    check(options)?;
+    let words = Words::new(BertNormalizer::new(true, true, None, !options.cased));
+    let mut news = LearnProgress::START;
+    let counts = count(options.threads, options.max_words, &words, texts, &mut news, &|_| ())?;
+    if counts.is_empty() { Err(TextError::EmptyCorpus { bytes: news.bytes }) } else { Ok(counts.len()) }
+}
+
 /// Room for this many is made before the first is merged.
 const MOST_TOKENS: usize = 1 << 24;
 

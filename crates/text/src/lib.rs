@@ -35,7 +35,7 @@ pub use domain::{DomainWord, WordCounts};
 pub use error::TextError;
 pub use extend::WordProblem;
 pub use folder::carry_settings;
-pub use learn::{LearnProgress, LearnStage, VocabularyOptions, learn};
+pub use learn::{LearnProgress, LearnStage, VocabularyOptions, count_words, learn};
 pub use origin::TokenOrigin;
 pub use tokenizer::{Piece, Tokenizer};
 pub use vocabulary::{SPECIAL_TOKENS, Special};

@@ -152,23 +152,26 @@ pub fn dry_run(recipe: &Recipe, out: &Path, resume: bool, stop: &AtomicBool) -> 
     let mut costs = Vec::new();
     for (number, phase) in recipe.phase.iter().enumerate() {
         let source = phase_source(recipe, &shards, &tokenizer, number)?;
-        let batch = [source.batch(0)];
+        let micro = [source.batch(0), source.batch(1)];
+        let (batch, tokens) = (&micro[..1], micro[0].tokens() as f64);
         // The first step touches its memory for the first time.
-        let mut seconds = learner.step(&batch, 0, 0.0).seconds;
+        let mut seconds = learner.step(batch, 0, 0.0).seconds;
         let (mut steps, mut sum) = (0, 0.0);
         while sum < MEASURED_SECONDS && seconds < 10.0 * MEASURED_SECONDS {
-            sum += learner.step(&batch, 0, 0.0).seconds;
+            sum += learner.step(batch, 0, 0.0).seconds;
             steps += 1;
             seconds = sum / f64::from(steps);
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
         }
-        // Of a step with several micro-batches the optimizer's part comes once.
-        let optimizer = if phase.accumulate > 1 { learner.update(0, 0, 0.0, |_, _, _| 0.0).seconds } else { 0.0 };
-        let micro = (seconds - optimizer).max(0.0);
         let count = f64::from(phase.accumulate);
-        costs.push(Cost { tokens: count * batch[0].tokens() as f64, seconds: count * micro + optimizer });
+        if phase.accumulate > 1 {
+            // What a micro-batch adds: the optimizer's part of a step comes once.
+            let more = learner.step(&micro, 0, 0.0).seconds - seconds;
+            seconds += (count - 1.0) * more.clamp(0.5 * seconds, seconds);
+        }
+        costs.push(Cost { tokens: count * tokens, seconds });
     }
     Ok(Some(DryRun {
         estimate: estimate(recipe, state.step, state.seconds, &costs),

@@ -252,13 +252,13 @@ fn the_last_step_is_logged() {
 fn intervals_may_be_shares_of_the_run() {
     let dir = tempfile::tempdir().unwrap();
     let shards = make_shards(dir.path(), 0);
-    let recipe = recipe(&shards, &["steps=9", "eval.every=50%", "checkpoint.every=25 %", "log.every=20 %", "checkpoint.keep=9"]);
+    let recipe =
+        recipe(&shards, &["steps=9", "eval.every=50%", "checkpoint.every=25 %", "log.every=20 %", "checkpoint.keep=9"]);
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
     run(&recipe, &whole, false).unwrap();
     let lines = read_metrics(&whole.join("metrics.jsonl")).unwrap();
-    let steps = |wanted: fn(&Line) -> bool| -> Vec<u64> {
-        lines.iter().filter(|l| wanted(l)).map(Line::step).collect()
-    };
+    let steps =
+        |wanted: fn(&Line) -> bool| -> Vec<u64> { lines.iter().filter(|l| wanted(l)).map(Line::step).collect() };
     assert_eq!(steps(|l| matches!(l, Line::Train(_))), [2, 4, 6, 8, 9]);
     assert_eq!(steps(|l| matches!(l, Line::Eval(_))), [5, 9]);
     let kept: Vec<u64> = checkpoint::list(&RunFolder::new(&whole)).unwrap().into_iter().map(|(s, _)| s).collect();

@@ -13,6 +13,8 @@ mod precision;
 mod prepare;
 mod pretrain;
 mod quickstart;
+mod reading;
+mod recipe;
 mod report;
 mod similar;
 mod tasks;
@@ -67,6 +69,8 @@ pub enum Command {
     Prepare(prepare::Arguments),
     /// Pre-train a BERT as a recipe says
     Pretrain(pretrain::Arguments),
+    /// List the recipes that are built in, or print one
+    Recipe(recipe::Arguments),
     /// Judge a model on held-out data
     Evaluate(evaluate::Arguments),
     /// Fine-tune a model on labelled rows: classify, regress, tag, answer, choose
@@ -103,8 +107,9 @@ impl Command {
         match self {
             Command::Quickstart(arguments) => quickstart::run(&arguments, terminal),
             Command::Vocab(arguments) => done(vocab::run(&arguments, terminal)),
-            Command::Prepare(arguments) => done(prepare::run(&arguments, terminal)),
+            Command::Prepare(arguments) => prepare::run(&arguments, terminal),
             Command::Pretrain(arguments) => pretrain::run(&arguments, terminal),
+            Command::Recipe(arguments) => done(recipe::run(&arguments, terminal)),
             Command::Evaluate(arguments) => done(evaluate::run(arguments, terminal)),
             Command::Finetune(arguments) => tasks::finetune::run(*arguments, terminal),
             Command::Sweep(arguments) => tasks::sweep::run(*arguments, terminal),

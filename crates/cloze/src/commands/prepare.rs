@@ -1,18 +1,24 @@
 //! `cloze prepare`: text → shards.
 
+use std::fs;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use cloze_data::DataError;
 use cloze_data::corpus::CorpusOptions;
-use cloze_data::prepare::{PrepareOptions, prepare};
+use cloze_data::prepare::{PrepareOptions, PrepareProgress, prepare};
 use cloze_data::report::CorpusReport;
 use cloze_text::Tokenizer;
 use serde_json::json;
 
 use super::model::HubArguments;
+use super::reading::{Announcement, SAMPLE_SECONDS, expected_seconds, input_bytes};
+use super::{INTERRUPTED, check_out};
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -23,8 +29,11 @@ use crate::terminal::Terminal;
     after_long_help = "Reads documents as a stream, splits them into sentences, tokenises them once, and writes Arrow IPC \
         files (one row a document: `tokens` and `sentence_ends`) that pyarrow opens, manifest.json with counts and \
         checksums, and a copy of the tokenizer. The bytes written do not depend on --workers. DIR appears when everything \
-        in it is complete.\n\nExamples:\n  \
-        cloze prepare --input texts/ --tokenizer vocab --out shards --valid-fraction 0.01\n  \
+        in it is complete.\n\n\
+        Which documents are held out depends on their numbers alone. Of two or more, one at least is held out and one at least \
+        is not; --valid-fraction 0 holds out none.\n\nExamples:\n  \
+        cloze prepare --input texts/ --tokenizer vocab --out shards\n  \
+        cloze prepare --input texts/ --tokenizer vocab --out shards --dry-run\n  \
         cloze prepare --input 'wiki/*.parquet' news.jsonl.zst --text-column body --tokenizer vocab --out shards\n  \
         zcat big.txt.gz | cloze prepare --input - --tokenizer vocab --out shards"
 )]
@@ -45,7 +54,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Share of the documents held out for evaluation
+    /// Share of the documents held out for evaluation; one document at least unless 0
     #[arg(long, default_value_t = 0.01, value_name = "F", value_parser = crate::fraction)]
     valid_fraction: f64,
 
@@ -57,12 +66,16 @@ pub struct Arguments {
     #[arg(long, default_value = "text", value_name = "NAME")]
     text_column: String,
 
+    /// Say how long it would take, by the first seconds of it, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let tokenizer = Tokenizer::open(&arguments.hub.find_tokenizer(&arguments.tokenizer, terminal)?)?;
     let options = PrepareOptions {
         corpus: CorpusOptions { text_column: arguments.text_column.clone() },
@@ -71,6 +84,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         ..PrepareOptions::new(arguments.input.clone(), tokenizer, arguments.out.clone())
     };
     let stop = cloze_train::interrupt::watch()?;
+    if arguments.dry_run {
+        return dry_run(&options, arguments.json, &stop);
+    }
     let (report, seconds) = prepare_with_bar(&options, &stop, terminal)?;
 
     let peak = format::peak_memory();
@@ -85,7 +101,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             "report": report,
         });
         writeln!(out, "{line}")?;
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     write_report(&mut out, &report, terminal)?;
     writeln!(
@@ -95,7 +111,44 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         format::duration(seconds),
         peak.map_or_else(String::new, |peak| format!(", peak memory {}", format::bytes(peak))),
     )?;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prepares into a folder that goes again, for some seconds.
+fn dry_run(options: &PrepareOptions, json: bool, stop: &AtomicBool) -> Result<ExitCode> {
+    check_out(&options.out)?;
+    let total = input_bytes(&options.inputs, &options.corpus)?;
+    let aside = std::env::temp_dir().join(format!("cloze-dry-run-{}", std::process::id()));
+    let trial = PrepareOptions { out: aside.clone(), ..options.clone() };
+    let (began, mut last) = (Instant::now(), PrepareProgress::default());
+    let outcome = prepare(&trial, |news| {
+        last = *news;
+        let enough = began.elapsed().as_secs_f64() >= SAMPLE_SECONDS;
+        if enough || stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let took = began.elapsed().as_secs_f64();
+    let (seconds, whole) = match outcome {
+        Ok(_) => {
+            fs::remove_dir_all(&aside).with_context(|| format!("cannot remove {}", aside.display()))?;
+            (took, true)
+        }
+        Err(DataError::Interrupted) if stop.load(Ordering::Relaxed) => return Ok(ExitCode::from(INTERRUPTED)),
+        Err(DataError::Interrupted) => (expected_seconds(total, last.bytes_read, took), false),
+        Err(error) => return Err(error.into()),
+    };
+    let mut out = std::io::stdout().lock();
+    if json {
+        let line = json!({
+            "dry_run": true, "out": options.out, "input_bytes": total, "seconds": seconds, "all_read": whole,
+            "peak_rss_bytes": format::peak_memory(),
+        });
+        writeln!(out, "{line}")?;
+    } else {
+        let judged = if whole { "all of it was tried" } else { "judged by its first seconds" };
+        writeln!(out, "{} of input: about {} ({judged})", format::bytes(total), format::duration(seconds))?;
+        writeln!(out, "nothing was written; without --dry-run the shards go to {}", options.out.display())?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prepares shards with a progress bar; returns the report and the seconds it took.
@@ -105,6 +158,7 @@ pub fn prepare_with_bar(
     terminal: &Terminal,
 ) -> Result<(CorpusReport, f64)> {
     let bar = terminal.progress("shards", None);
+    let announcement = Announcement::default();
     let report = prepare(options, |news| {
         if let Some(total) = news.bytes_total {
             bar.set_total(total);
@@ -116,6 +170,7 @@ pub fn prepare_with_bar(
             news.text_bytes as f64 / 1e6 / bar.seconds().max(1e-3),
         );
         bar.set(news.bytes_read, &message);
+        announcement.consider(&bar, news.bytes_read, news.bytes_total, "");
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     let seconds = bar.seconds();

@@ -8,33 +8,39 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use cloze_hub::Wanted;
 use cloze_train::Recipe;
-use cloze_train::pretrain::{Outcome, pretrain};
-use cloze_train::progress::{News, StepNews};
+use cloze_train::pretrain::{DryRun, Outcome, dry_run, pretrain};
+use cloze_train::progress::{Estimate, News, StepNews};
+use cloze_train::recipe::plan::End;
+use cloze_train::run::RunFolder;
 use serde_json::json;
 
 use super::INTERRUPTED;
 use super::model::HubArguments;
-use crate::format;
 use crate::terminal::{Progress, Terminal};
+use crate::{format, program};
 
-/// `cloze pretrain RECIPE.toml`
+/// `cloze pretrain RECIPE`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  cloze pretrain recipes/mini.toml --set data=shards --out runs/mini",
-    after_long_help = "The run's folder receives recipe.toml, metrics.jsonl, TensorBoard events, checkpoints/ and, at the \
-        end, model/ in Hugging Face's layout. Ctrl-C (SIGINT) or SIGTERM finishes the step and saves, with exit code 130; \
+    after_help = "Example:\n  cloze pretrain mini --set data=shards --out runs/mini",
+    after_long_help = "RECIPE is a name that `cloze recipe` lists, or a TOML file. `mini` and its like train for half an hour \
+        (--set minutes=3 for a first look), `mini-paper` and its like for the paper's million steps.\n\n\
+        The run's folder receives recipe.toml, metrics.jsonl, TensorBoard events, checkpoints/ and model/ in Hugging Face's \
+        layout. Ctrl-C (SIGINT) or SIGTERM finishes the step and saves, with exit code 130; model/ is then the model so far, and \
         the same command with --resume goes on bit-exactly. A second Ctrl-C stops at once.\n\nExamples:\n  \
-        cloze pretrain recipes/mini.toml --set data=shards --out runs/mini\n  \
-        cloze pretrain recipes/mini.toml --set data=shards --set minutes=30 --set optimizer.lr=5e-4\n  \
-        cloze pretrain recipes/mini.toml --set data=shards --out runs/mini --resume\n  \
+        cloze pretrain mini --set data=shards --out runs/mini\n  \
+        cloze pretrain mini --set data=shards --set minutes=3 --out runs/first\n  \
+        cloze pretrain mini-paper --set data=shards --dry-run\n  \
+        cloze pretrain my.toml --set data=shards --set optimizer.lr=5e-4\n  \
+        cloze pretrain mini --set data=shards --out runs/mini --resume\n  \
         cloze report runs/mini"
 )]
 pub struct Arguments {
-    /// The recipe: see recipes/ for commented ones of every size
-    #[arg(value_name = "RECIPE.toml")]
+    /// The recipe: a name such as mini (see `cloze recipe`), or a TOML file
+    #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
 
-    /// Override a key of the recipe, such as optimizer.lr=1e-3 or phase.0.seq_len=64; may be repeated
+    /// Override a key of the recipe, such as optimizer.lr=1e-3 or phase.0.seq_len=64 (KEY= removes it); may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
 
@@ -49,6 +55,10 @@ pub struct Arguments {
     /// Go on with the run in the folder from its last checkpoint
     #[arg(long)]
     resume: bool,
+
+    /// Check everything, measure some steps, say how long the run would take, and write nothing
+    #[arg(long)]
+    dry_run: bool,
 
     /// Print the outcome as one JSON object
     #[arg(long)]
@@ -77,9 +87,15 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         }
     };
     let stop = cloze_train::interrupt::watch()?;
-    let outcome = pretrain_with_bar(&recipe, &out, arguments.resume, &stop, terminal)?;
-
     let mut stdout = std::io::stdout().lock();
+    if arguments.dry_run {
+        let Some(said) = dry_run(&recipe, &out, arguments.resume, &stop)? else {
+            return Ok(ExitCode::from(INTERRUPTED));
+        };
+        write_dry_run(&mut stdout, &said, &recipe, &out, arguments.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let outcome = pretrain_with_bar(&recipe, &out, arguments.resume, &stop, terminal)?;
     if arguments.json {
         let line = json!({
             "out": out,
@@ -92,17 +108,130 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         });
         writeln!(stdout, "{line}")?;
     } else if let Some(model) = &outcome.model {
-        writeln!(stdout, "{} steps, model in {}", format::count(outcome.step), model.display())?;
-        writeln!(stdout, "curves: cloze report {}", out.display())?;
+        writeln!(stdout, "{}, model in {}", how_it_ended(&outcome, &recipe), model.display())?;
+        writeln!(stdout, "\nWhat to type next:")?;
+        for command in next_commands(model, &recipe.data, &out, outcome.evaluation.is_some()) {
+            writeln!(stdout, "  {command}")?;
+        }
     } else {
         writeln!(
             stdout,
-            "interrupted after step {}, saved in {}; go on with --resume",
+            "interrupted after step {} and saved; the model so far is in {}. To go on:\n  {}",
             format::count(outcome.step),
-            outcome.checkpoint.display()
+            RunFolder::new(&out).model().display(),
+            resume_command(arguments, &out, terminal.threads),
         )?;
     }
     Ok(if outcome.finished { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
+}
+
+/// What a new model is good for.
+fn next_commands(model: &Path, data: &Path, out: &Path, evaluates: bool) -> Vec<String> {
+    let cloze = program::name();
+    let [model, data, out] = [model, data, out].map(|path| program::quoted(path.display()));
+    let mut commands = vec![
+        format!("{cloze} fill --model {model} \"The capital of France is [MASK].\""),
+        format!("{cloze} report {out}"),
+    ];
+    if evaluates {
+        commands.insert(0, format!("{cloze} evaluate pretrain --model {model} --data {data}"));
+    }
+    commands
+}
+
+/// The same command with --resume.
+fn resume_command(arguments: &Arguments, out: &Path, threads: Option<usize>) -> String {
+    let overrides = arguments.overrides.iter().map(|argument| format!(" --set {}", program::quoted(argument)));
+    format!(
+        "{} pretrain {}{}{} --out {} --resume",
+        program::name(),
+        program::quoted(arguments.recipe.display()),
+        overrides.collect::<String>(),
+        threads.map_or_else(String::new, |threads| format!(" --threads {threads}")),
+        program::quoted(out.display()),
+    )
+}
+
+/// The steps, and what ended the run where it has both steps and minutes.
+pub fn how_it_ended(outcome: &Outcome, recipe: &Recipe) -> String {
+    let steps = format::count(outcome.step);
+    match (outcome.end, recipe.plan().total_steps()) {
+        (End::Seconds(all), Some(total)) => {
+            format!("{steps} of {} steps, as the time was up ({})", format::count(total), format::duration(all))
+        }
+        (End::Seconds(all), None) => format!("{steps} steps in {}", format::duration(all)),
+        (End::Steps(_), _) => format!("{steps} steps"),
+    }
+}
+
+fn write_dry_run(out: &mut dyn Write, said: &DryRun, recipe: &Recipe, run: &Path, json: bool) -> Result<()> {
+    let DryRun { estimate, .. } = said;
+    let memory = format::peak_memory();
+    let epochs = estimate.tokens() / said.corpus_tokens.max(1) as f64;
+    if json {
+        let phases: Vec<_> = estimate
+            .phases
+            .iter()
+            .map(|phase| {
+                json!({
+                    "seq_len": phase.seq_len, "steps": phase.steps.round(), "step_tokens": phase.step_tokens,
+                    "step_seconds": phase.step_seconds, "seconds": phase.seconds,
+                })
+            })
+            .collect();
+        let line = json!({
+            "dry_run": true, "out": run, "machine": said.machine, "precision": said.precision, "parameters": said.parameters,
+            "corpus_tokens": said.corpus_tokens, "steps_done": said.step, "phases": phases, "seconds": estimate.seconds,
+            "steps": estimate.steps().round(), "tokens": estimate.tokens(), "epochs": epochs,
+            "tokens_per_s": estimate.tokens_per_s(), "peak_rss_bytes": memory,
+        });
+        writeln!(out, "{line}")?;
+        return Ok(());
+    }
+    let row = |out: &mut dyn Write, name: &str, value: String| writeln!(out, "{name:<12}{value}");
+    row(out, "machine", format!("{}, {} ({})", said.machine, said.precision, said.reason))?;
+    row(out, "model", format!("{} parameters", format::count(said.parameters as u64)))?;
+    row(out, "text", format!("{} tokens", format::count(said.corpus_tokens)))?;
+    if said.step > 0 {
+        row(out, "done", format!("{} steps", format::count(said.step)))?;
+    }
+    for (number, phase) in estimate.phases.iter().enumerate() {
+        row(
+            out,
+            &format!("phase {}", number + 1),
+            format!(
+                "{} steps of {} at length {}, {} tokens each: {}",
+                format::count(phase.steps.round() as u64),
+                step_time(phase.step_seconds),
+                phase.seq_len,
+                format::count(phase.step_tokens.round() as u64),
+                format::duration(phase.seconds),
+            ),
+        )?;
+    }
+    let limit = match (said.end, recipe.minutes) {
+        (End::Seconds(_), Some(minutes)) => format!(" (minutes = {minutes})"),
+        (End::Steps(steps), _) => format!(" (steps = {steps})"),
+        (End::Seconds(_), None) => String::new(),
+    };
+    row(out, "in all", format!("about {}{limit}", format::duration(estimate.seconds)))?;
+    row(
+        out,
+        "",
+        format!(
+            "{} tokens, {epochs:.1} times the text, at {} tokens/s",
+            format::short(estimate.tokens()),
+            format::short(estimate.tokens_per_s()),
+        ),
+    )?;
+    if let Some(memory) = memory {
+        row(out, "memory", format!("{} at most so far", format::bytes(memory)))?;
+    }
+    for message in &said.messages {
+        row(out, "note", message.clone())?;
+    }
+    writeln!(out, "nothing was written; without --dry-run the run's folder is {}", run.display())?;
+    Ok(())
 }
 
 /// Pre-trains with a progress bar.
@@ -130,6 +259,7 @@ fn tell(bar: &Progress, news: &News) {
             format::short(start.corpus_tokens as f64),
             if start.step > 0 { format!(", going on after step {}", format::count(start.step)) } else { String::new() },
         )),
+        News::Estimate(estimate) => bar.note(&expected(estimate)),
         News::Step(step) => bar.set_share(step.progress, &figures(step)),
         News::Eval(line) => bar.note(&format!(
             "step {}: held-out MLM loss {:.3} (perplexity {:.1}), accuracy {:.1} %{}",
@@ -146,43 +276,92 @@ fn tell(bar: &Progress, news: &News) {
     }
 }
 
-/// A step in one line.
+/// "85 ms", "1.2 s".
+fn step_time(seconds: f64) -> String {
+    if seconds < 0.995 { format!("{:.0} ms", 1e3 * seconds) } else { format::duration(seconds) }
+}
+
+/// How long it will take, in one line.
+fn expected(estimate: &Estimate) -> String {
+    let phases = estimate.phases.iter().filter(|phase| phase.steps >= 0.5).map(|phase| {
+        format!(
+            "{} steps of {} at length {}",
+            format::count(phase.steps.round() as u64),
+            step_time(phase.step_seconds),
+            phase.seq_len
+        )
+    });
+    format!(
+        "about {} to go: {}; {} tokens at {} a second",
+        format::duration(estimate.seconds),
+        phases.collect::<Vec<_>>().join(", "),
+        format::short(estimate.tokens()),
+        format::short(estimate.tokens_per_s()),
+    )
+}
+
+/// A step in one line, what matters most first: a narrow terminal cuts it.
 fn figures(news: &StepNews) -> String {
     let line = &news.figures;
-    let mut text = format!("step {}", format::count(line.step));
-    if let Some(total) = news.total_steps {
-        text += &format!("/{}", format::count(total));
+    let mut text = format!("MLM {:.2} {:.1} %", line.mlm_loss, 100.0 * line.mlm_accuracy);
+    if let Some(accuracy) = line.nsp_accuracy {
+        text += &format!(" · NSP {:.0} %", 100.0 * accuracy);
     }
     if let Some(left) = news.seconds_left {
         text += &format!(" · {} left", format::duration(left));
     }
-    text += &format!(" · MLM {:.3} {:.1} %", line.mlm_loss, 100.0 * line.mlm_accuracy);
-    if let (Some(loss), Some(accuracy)) = (line.nsp_loss, line.nsp_accuracy) {
-        text += &format!(" · NSP {loss:.3} {:.1} %", 100.0 * accuracy);
+    // What ends the run: a number of steps that it never reaches says nothing.
+    text += &match news.end {
+        End::Steps(total) => format!(" · step {}/{}", format::count(line.step), format::count(total)),
+        End::Seconds(all) => format!(" of {} · step {}", format::duration(all), format::count(line.step)),
+    };
+    text += &format!(" · {} tokens/s · {:.0} % of peak", format::short(line.tokens_per_s), 100.0 * line.share_of_peak);
+    if let Some(loss) = line.nsp_loss {
+        text += &format!(" · NSP loss {loss:.3}");
     }
-    text + &format!(
-        " · {} tokens/s · {:.0} % of peak · rate {:.1e} · gradient {:.2}",
-        format::short(line.tokens_per_s),
-        100.0 * line.share_of_peak,
-        line.lr,
-        line.grad_norm,
-    )
+    text + &format!(" · rate {:.1e} · gradient {:.2}", line.lr, line.grad_norm)
 }
 
 #[cfg(test)]
 mod tests {
+    use cloze_train::progress::PhaseEstimate;
     use cloze_train::run::TrainLine;
 
     use super::*;
 
     #[test]
-    fn a_step_fits_a_line() {
+    fn a_step_says_what_matters_first() {
         let figures = TrainLine { step: 1200, mlm_loss: 6.5, mlm_accuracy: 0.051, ..TrainLine::default() };
-        let mut news = StepNews { figures, total_steps: Some(5000), progress: 0.24, seconds_left: Some(75.0) };
+        let mut news = StepNews { figures, end: End::Steps(5000), progress: 0.24, seconds_left: Some(75.0) };
         let line = super::figures(&news);
-        assert!(line.starts_with("step 1,200/5,000 · 1:15 left · MLM 6.500 5.1 % · 0 tokens/s"), "{line}");
+        assert!(line.starts_with("MLM 6.50 5.1 % · 1:15 left · step 1,200/5,000 · 0 tokens/s"), "{line}");
         news.figures.nsp_loss = Some(0.6);
         news.figures.nsp_accuracy = Some(0.7);
-        assert!(super::figures(&news).contains("NSP 0.600 70.0 %"));
+        assert!(super::figures(&news).starts_with("MLM 6.50 5.1 % · NSP 70 % · 1:15 left · "));
+    }
+
+    /// "step 20/1,000,000" stood beside a bar that went by the clock.
+    #[test]
+    fn a_run_by_the_clock_shows_no_steps_to_come() {
+        let figures = TrainLine { step: 20, ..TrainLine::default() };
+        let news = StepNews { figures, end: End::Seconds(1800.0), progress: 0.1, seconds_left: Some(1620.0) };
+        let line = super::figures(&news);
+        assert!(line.contains(" · 27:00 left of 30:00 · step 20 · "), "{line}");
+    }
+
+    #[test]
+    fn an_estimate_leaves_out_phases_that_are_done() {
+        let phase = |seq_len, steps: f64, step_seconds| PhaseEstimate {
+            seq_len,
+            step_tokens: 4000.0,
+            step_seconds,
+            steps,
+            seconds: steps * step_seconds,
+        };
+        let estimate = Estimate { phases: vec![phase(128, 0.0, 0.5), phase(512, 100.0, 1.0)], seconds: 100.0 };
+        assert_eq!(
+            expected(&estimate),
+            "about 1:40 to go: 100 steps of 1.0 s at length 512; 400.0k tokens at 4.0k a second"
+        );
     }
 }

@@ -204,10 +204,79 @@ fn the_report_counts_and_warns() {
     assert_eq!((report.lines, report.duplicate_lines), (4, 1));
     assert_eq!(report.unknown_tokens, 2);
     let warnings = report.warnings.join("\n");
-    for expected in ["[UNK]", "documents are duplicates", "held out"] {
+    for expected in ["[UNK]", "documents are duplicates"] {
         assert!(warnings.contains(expected), "{expected}: {warnings}");
     }
     assert!(report.to_string().contains("warning: "));
+}
+
+/// Thirty texts at the default of 1 % held out none: the commands that followed refused to begin.
+#[test]
+fn one_document_at_least_is_held_out_and_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = |options: &PrepareOptions| {
+        let report = run(options).unwrap();
+        let shards = Shards::open(&options.out).unwrap();
+        let [train, valid] = [Split::Train, Split::Valid].map(|split| {
+            let documents = shards.split(split).clone();
+            let texts: Vec<Vec<u32>> = (0..documents.len())
+                .map(|d| {
+                    let mut ids = Vec::new();
+                    documents.read(d, 0..documents.sentences(d), &mut ids);
+                    ids
+                })
+                .collect();
+            texts
+        });
+        assert_eq!(
+            (report.documents, report.valid_documents),
+            ((train.len() + valid.len()) as u64, valid.len() as u64)
+        );
+        let folders = fs::read_dir(&options.out).unwrap().filter(|e| e.as_ref().unwrap().path().is_dir()).count();
+        assert_eq!(folders, 1, "only the tokenizer's");
+        (train, valid, report)
+    };
+    let in_folder = |name: &str, text: &str| {
+        let folder = dir.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        options(&folder, text)
+    };
+    let thirty = in_folder("thirty", &corpus(30));
+    let (train, valid, report) = opened(&thirty);
+    assert_eq!((train.len(), valid.len()), (29, 1));
+    assert!(!report.warnings.join("\n").contains("held out"), "{report}");
+    // All documents are there, in their order, and the choice is the same each time, whatever the shards' size.
+    let none = PrepareOptions { valid_fraction: 0.0, ..in_folder("none", &corpus(30)) };
+    let (all, nothing, report) = opened(&none);
+    assert!(nothing.is_empty() && report.warnings.join("\n").contains("eval.every=0"), "{report}");
+    let kept: Vec<&Vec<u32>> = all.iter().filter(|text| **text != valid[0]).collect();
+    assert!(kept.iter().all(|text| train.contains(text)) && is_within(&train, &all));
+    let small = PrepareOptions { shard_tokens: 40, ..in_folder("small", &corpus(30)) };
+    assert_eq!(
+        (opened(&small).0, opened(&PrepareOptions { out: dir.path().join("again"), ..small }).1),
+        (train, valid)
+    );
+
+    // The larger part of the text stays, wherever it is; of two documents one goes.
+    let long = "The cat saw a dog. ".repeat(50);
+    for (name, text) in [("first", format!("{long}\n\nThe dog ran.")), ("last", format!("The dog ran.\n\n{long}"))] {
+        let (train, valid, _) = opened(&in_folder(name, &text));
+        assert!(train.len() == 1 && valid.len() == 1 && train[0].len() > valid[0].len(), "{name}");
+    }
+    // A lone document is trained on, however large the share; so is one when chance holds out all that have text.
+    let (train, valid, report) =
+        opened(&PrepareOptions { valid_fraction: 0.99, ..in_folder("lone", "The cat saw a dog.") });
+    assert_eq!((train.len(), valid.len()), (1, 0));
+    assert!(report.warnings[0].contains("eval.every=0"), "{report}");
+    let (train, valid, _) =
+        opened(&PrepareOptions { valid_fraction: 0.999_999, ..in_folder("nearly", "\u{1}\n\nThe cat.\n\nThe dog.") });
+    assert_eq!((train.len(), valid.len()), (1, 1));
+}
+
+/// Whether `part` is `whole` with some left out.
+fn is_within<T: PartialEq>(part: &[T], whole: &[T]) -> bool {
+    let mut rest = whole.iter();
+    part.iter().all(|item| rest.any(|other| other == item))
 }
 
 #[test]

@@ -57,8 +57,11 @@ impl Recipe {
         })?;
         require(self.checkpoint.keep > 0, "checkpoint.keep", || "is 0; expected at least 1".into())?;
         require(!self.log.every.is_never(), "log.every", || "is 0; expected at least 1".into())?;
-        let intervals =
-            [("eval.every", self.eval.every), ("checkpoint.every", self.checkpoint.every), ("log.every", self.log.every)];
+        let intervals = [
+            ("eval.every", self.eval.every),
+            ("checkpoint.every", self.checkpoint.every),
+            ("log.every", self.log.every),
+        ];
         intervals.iter().try_for_each(|(key, every)| match *every {
             Every::Steps(_) => Ok(()),
             Every::Percent(percent) => require(percent > 0.0 && percent <= 100.0, key, || {

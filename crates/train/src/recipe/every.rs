@@ -93,9 +93,7 @@ impl<'de> Deserialize<'de> for Every {
             }
 
             fn visit_i64<E: Error>(self, steps: i64) -> Result<Every, E> {
-                u64::try_from(steps)
-                    .map(Every::Steps)
-                    .map_err(|_| E::invalid_value(Unexpected::Signed(steps), &self))
+                u64::try_from(steps).map(Every::Steps).map_err(|_| E::invalid_value(Unexpected::Signed(steps), &self))
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Every, E> {

@@ -47,10 +47,8 @@ pub(super) fn read<'a>(
         message: e.message().lines().next().unwrap_or_default().to_owned(),
     })?;
     let origin = Origin { text, name, overrides };
-    let mut recipe = deserialize(&table).map_err(|wrong| TrainError::Recipe {
-        place: origin.place_in_file(&wrong.key),
-        message: wrong.message,
-    })?;
+    let mut recipe = deserialize(&table)
+        .map_err(|wrong| TrainError::Recipe { place: origin.place_in_file(&wrong.key), message: wrong.message })?;
     for argument in overrides {
         let wrong = |message: String| TrainError::Recipe { place: format!("--set {argument}"), message };
         let (key, value) = argument
@@ -403,7 +401,7 @@ mod tests {
             ("optimizer.lrr.first=1", "unknown key `optimizer.lrr`; the nearest valid name is `optimizer.lr`"),
             ("optimizer={lrr=1}", "unknown key `optimizer.lrr`; the nearest valid name is `optimizer.lr`"),
             ("phase.0.seq_length=1", "unknown key `phase.0.seq_length`; the nearest valid name is `phase.0.seq_len`"),
-            ("phase.0.a.b=1", "unknown key `phase.0.a`; valid names are steps, share, "),
+            ("phase.0.xyz.b=1", "unknown key `phase.0.xyz`; valid names are steps, share, "),
             ("phase=[{seq_lan=8}]", "unknown key `phase.0.seq_lan`; the nearest valid name is `phase.0.seq_len`"),
             ("phase=[{},{seq_lan=8}]", "unknown key `phase.1.seq_lan`; the nearest valid name is `phase.1.seq_len`"),
             ("phases.0.seq_len=8", "unknown key `phases`; the nearest valid name is `phase`"),

@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(Recipe::open_unchecked(&file).unwrap().steps, Some(3));
         for (asked, says) in [
             ("minni", "did you mean `mini`?"),
-            ("recipes/mini.toml", "did you mean `mini`?"),
+            ("elsewhere/mini.toml", "did you mean `mini`?"),
             ("mini-papers", "did you mean `mini-paper`?"),
             ("zzz.toml", "tiny, mini, small, medium, base, large, tiny-paper"),
         ] {

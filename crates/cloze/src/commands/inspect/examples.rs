@@ -13,8 +13,8 @@ use crate::terminal::Terminal;
 
 /// Bold yellow: what is to be predicted.
 const LABEL: &str = "1;33";
-/// Blue and green: the segments.
-const SEGMENTS: [&str; 2] = ["34", "32"];
+/// Cyan and green: the segments. Plain blue is too dark on a black ground.
+const SEGMENTS: [&str; 2] = ["36", "32"];
 const DIM: &str = "2";
 
 /// Prints the first `count` sequences that these options draw.

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use cloze_train::recipe::shipped;
 
 use super::model::HubArguments;
 use crate::terminal::Terminal;
@@ -19,15 +20,15 @@ use crate::terminal::Terminal;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  cloze inspect runs/mini/model\n  cloze inspect shards --examples 5\n  \
-        cloze inspect recipes/mini.toml",
+        cloze inspect mini",
     after_long_help = "PATH may be a model folder or checkpoint (its sizes and parameter table), a run's folder, a \
         vocabulary (folder, vocab.txt or tokenizer.json), a folder of shards or one .arrow shard (its counts, its corpus \
-        report and examples as a model would see them), or a recipe (its model, its phases, and examples where its shards \
-        lie).\n\nIn the examples, segment A and segment B have a colour each; `[MASK]→walk` is a token to be predicted, \
+        report and examples as a model would see them), or a recipe, by its file or by its name (its model, its phases, and \
+        examples where its shards lie).\n\nIn the examples, segment A and segment B have a colour each; `[MASK]→walk` is a token to be predicted, \
         `cat→walk` one replaced by a random token, `walk=` one kept as it is.\n\n\
         Examples:\n  cloze inspect runs/mini/model --json | jq .name\n  cloze inspect shards --examples 5\n  \
-        cloze inspect recipes/mini.toml --set data=shards\n  \
-        cloze inspect recipes/mini.toml --set data=shards --write-batches batches.arrow --steps 0..100"
+        cloze inspect mini --set data=shards\n  \
+        cloze inspect mini --set data=shards --write-batches batches.arrow --steps 0..100"
 )]
 pub struct Arguments {
     /// What to look at: a file, a folder, or a model's name on the Hugging Face Hub
@@ -112,7 +113,10 @@ fn detect(path: &Path) -> Result<Kind> {
         });
     }
     if !path.exists() {
-        bail!("{}: no such file or folder", path.display());
+        if shipped().iter().any(|recipe| path == Path::new(&recipe.name)) {
+            return Ok(Kind::Recipe);
+        }
+        bail!("{}: no such file or folder, and no recipe of this name is built in", path.display());
     }
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let extension = path.extension().map(|extension| extension.to_string_lossy().into_owned()).unwrap_or_default();
@@ -170,6 +174,7 @@ mod tests {
         assert_eq!(detect(&make("c", &["recipe.toml"])).unwrap(), Kind::Run);
         assert_eq!(detect(&make("d", &["vocab.txt"])).unwrap(), Kind::Vocabulary);
         assert_eq!(detect(&dir.path().join("a/x.arrow")).unwrap(), Kind::Shard);
+        assert_eq!(detect(Path::new("mini-paper")).unwrap(), Kind::Recipe);
         assert_eq!(detect(&dir.path().join("c/recipe.toml")).unwrap(), Kind::Recipe);
         for unknown in
             [make("e", &["x"]), dir.path().join("e/x"), dir.path().join("absent"), dir.path().join("b/config.json")]

@@ -11,6 +11,7 @@ use cloze_data::manifest::Manifest;
 use cloze_data::shards::{Shards, Split};
 use cloze_text::Tokenizer;
 use cloze_train::Recipe;
+use cloze_train::recipe::Every;
 use serde_json::json;
 
 use super::{Arguments, examples};
@@ -105,8 +106,8 @@ fn write_summary(
     let optimizer = &recipe.optimizer;
     writeln!(
         out,
-        "  optimizer      {:?}, rate {}, β {} {}, ε {}, decay {}, clip {}",
-        optimizer.kind,
+        "  optimizer      {}, rate {}, β {} {}, ε {}, decay {}, clip {}",
+        optimizer.kind.name(),
         optimizer.lr,
         optimizer.beta1,
         optimizer.beta2,
@@ -114,7 +115,20 @@ fn write_summary(
         optimizer.weight_decay,
         optimizer.clip_norm
     )?;
-    writeln!(out, "  schedule       {:?}", recipe.schedule.kind)?;
+    let schedule = &recipe.schedule;
+    let warmup = match (schedule.warmup_steps, schedule.warmup_share) {
+        (Some(steps), _) => format!("{} steps", format::count(steps)),
+        (None, share) => format!("{} % of the run", 100.0 * share.unwrap_or(0.01)),
+    };
+    writeln!(out, "  schedule       {}, warmup over {warmup}", schedule.kind.name())?;
+    let often = |every: Every| match every {
+        Every::Steps(0) => "never".to_owned(),
+        Every::Steps(steps) => format!("each {} steps", format::count(steps)),
+        Every::Percent(_) => format!("each {every} of the run"),
+        Every::Minutes(_) => format!("each {every}"),
+    };
+    writeln!(out, "  evaluation     {}", often(recipe.eval.every))?;
+    writeln!(out, "  checkpoints    {}", often(recipe.checkpoint.every))?;
     writeln!(out, "  precision      {}", recipe.precision.name())?;
     if recipe.recompute {
         writeln!(out, "  recompute      each layer's activations, in the backward pass")?;

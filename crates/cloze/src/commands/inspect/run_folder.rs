@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
+use cloze_train::run::{Line, RunFolder, read_metrics};
 use serde_json::json;
 
 use super::Arguments;
@@ -16,13 +17,14 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     let model = dir.join("model").join("config.json").is_file();
     // A run that was stopped before its first line is worth showing too.
     let run = read_run(dir).ok();
+    let finished = model && !was_interrupted(dir);
     let last = run.as_ref().and_then(|run| run.train.last());
     let evaluation = run.as_ref().and_then(|run| run.evaluations.last());
     let mut out = std::io::stdout().lock();
     if arguments.json {
         let line = json!({
             "kind": "run", "path": dir, "last": last, "evaluation": evaluation, "checkpoints": checkpoints,
-            "finished": model, "bytes": super::folder_bytes(dir),
+            "finished": finished, "bytes": super::folder_bytes(dir),
         });
         writeln!(out, "{line}")?;
         return Ok(());
@@ -55,9 +57,30 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     }
     let kept = if checkpoints.is_empty() { "none".into() } else { checkpoints.join(", ") };
     writeln!(out, "  checkpoints    {kept}")?;
-    writeln!(out, "  final model    {}", if model { "model/" } else { "not yet: go on with --resume" })?;
+    let shown = match (finished, model) {
+        (true, _) => "model/, final",
+        (false, true) => "model/, as it was when the run was last interrupted: go on with --resume",
+        (false, false) => "not yet: go on with --resume",
+    };
+    writeln!(out, "  model          {shown}")?;
     writeln!(out, "  on disk        {}", format::bytes(super::folder_bytes(dir)))?;
     Ok(())
+}
+
+/// Whether the last session that took a step did not come to the run's end.
+fn was_interrupted(dir: &Path) -> bool {
+    let lines = read_metrics(&RunFolder::new(dir).metrics()).unwrap_or_default();
+    let is_end = |line: &Line| matches!(line, Line::Event(event) if event.message.starts_with("finished after step"));
+    let trained = lines.iter().rposition(|line| matches!(line, Line::Train(_)));
+    let ended = lines.iter().rposition(is_end);
+    // A run that an earlier version finished does not say so.
+    let interrupted =
+        lines.iter().any(|line| matches!(line, Line::Event(event) if event.message.starts_with("interrupted")));
+    match (trained, ended) {
+        (Some(trained), Some(ended)) => trained > ended,
+        (Some(_), None) => interrupted,
+        (None, _) => false,
+    }
 }
 
 fn folder_names(dir: &Path) -> Vec<String> {

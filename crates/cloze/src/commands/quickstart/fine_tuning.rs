@@ -21,6 +21,7 @@ use cloze_text::Tokenizer;
 use serde::Serialize;
 
 use crate::commands::tasks::{Kind, Remembered, config_of};
+use crate::program;
 use crate::terminal::Terminal;
 
 /// What the stage writes, in the quickstart's folder.
@@ -170,9 +171,11 @@ pub fn write_table(out: &mut dyn Write, comparisons: &[Comparison]) -> Result<()
 /// What to try with the models, and how one of them was made.
 pub fn next_commands(dir: &Path, pretrained: &Path, plan: &Plan) -> [String; 4] {
     let Plan { epochs, batch, rate, .. } = plan;
-    let (dir, pretrained) = (dir.display(), pretrained.display());
-    let predict =
-        |input: &str, task: &str| format!("echo '{input}' | cloze predict {task} --model {dir}/finetuned/{task}/model");
+    let cloze = program::name();
+    let [dir, pretrained] = [dir, pretrained].map(|path| program::quoted(path.display()));
+    let predict = |input: &str, task: &str| {
+        format!("echo '{input}' | {cloze} predict {task} --model {dir}/finetuned/{task}/model")
+    };
     [
         predict("She played the harp in the orchestra.", "classify"),
         predict("Ruth plays the harp in Oakham.", "tag"),
@@ -181,7 +184,7 @@ pub fn next_commands(dir: &Path, pretrained: &Path, plan: &Plan) -> [String; 4] 
             "answer",
         ),
         format!(
-            "cloze finetune classify --train {dir}/labelled/classify.train.tsv --dev {dir}/labelled/classify.dev.tsv \
+            "{cloze} finetune classify --train {dir}/labelled/classify.train.tsv --dev {dir}/labelled/classify.dev.tsv \
              --model {pretrained} --epochs {epochs} --batch {batch} --lr {rate} --out {dir}/finetuned/by-hand"
         ),
     ]

@@ -4,15 +4,18 @@ mod extend;
 mod resize;
 mod surgery;
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use cloze_data::DataError;
 use cloze_data::corpus::{CorpusOptions, open_corpus};
-use cloze_text::{LearnProgress, LearnStage, TextError, Tokenizer, VocabularyOptions, learn};
+use cloze_text::{LearnProgress, LearnStage, TextError, Tokenizer, VocabularyOptions, count_words, learn};
 use serde_json::json;
 
+use super::reading::{Announcement, SAMPLE_SECONDS, expected_seconds, input_bytes};
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -76,6 +79,10 @@ struct LearnArguments {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
+    /// Say how long it would take, by the first seconds of it, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
@@ -105,6 +112,9 @@ fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
         ..VocabularyOptions::default()
     };
     let corpus_options = CorpusOptions { text_column: arguments.text_column.clone() };
+    if arguments.dry_run {
+        return dry_run(arguments, &corpus_options, &options);
+    }
     let learned = learn_from(&arguments.input, &corpus_options, &options, terminal)?;
     learned.tokenizer.save(&arguments.out)?;
 
@@ -148,6 +158,41 @@ fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
     Ok(())
 }
 
+/// Counts words for some seconds.
+fn dry_run(arguments: &LearnArguments, corpus: &CorpusOptions, options: &VocabularyOptions) -> Result<()> {
+    let total = input_bytes(&arguments.input, corpus)?;
+    let texts = open_corpus(&arguments.input, corpus)?;
+    let reading = texts.progress();
+    let began = Instant::now();
+    let mut whole = true;
+    let sample = texts
+        .take_while(|_| {
+            whole = began.elapsed().as_secs_f64() < SAMPLE_SECONDS;
+            whole
+        })
+        .map(|document| document.map(|document| document.text));
+    let distinct = count_words(options, sample)?;
+    let seconds = expected_seconds(total, reading.bytes_read(), began.elapsed().as_secs_f64());
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        let line = json!({
+            "dry_run": true, "out": arguments.out, "input_bytes": total, "counting_seconds": seconds, "all_read": whole,
+            "distinct_words": distinct, "peak_rss_bytes": format::peak_memory(),
+        });
+        writeln!(out, "{line}")?;
+    } else {
+        let judged = if whole { "all of it was tried" } else { "judged by its first seconds" };
+        writeln!(
+            out,
+            "{} of input: about {} to count words ({judged}), then seconds to a minute to join pieces",
+            format::bytes(total),
+            format::duration(seconds)
+        )?;
+        writeln!(out, "nothing was written; without --dry-run the vocabulary goes to {}", arguments.out.display())?;
+    }
+    Ok(())
+}
+
 /// A vocabulary and what it was learned from.
 pub struct Learned {
     pub tokenizer: Tokenizer,
@@ -185,28 +230,38 @@ fn read_words<T>(
 ) -> Result<Read<T>> {
     let corpus = open_corpus(input, options)?;
     let reading = corpus.progress();
-    let bar = terminal.progress("vocabulary", reading.bytes_total());
+    let began = Instant::now();
+    let bar = RefCell::new(terminal.progress("words", reading.bytes_total()));
+    let announcement = Announcement::default();
     let (mut documents, mut text_bytes) = (0u64, 0u64);
     let mut texts = corpus.map(|document| {
         document.map(|document| {
             documents += 1;
             if documents.is_multiple_of(512) {
+                let bar = bar.borrow();
                 bar.set(reading.bytes_read(), "counting words");
+                announcement.consider(&bar, reading.bytes_read(), reading.bytes_total(), "; then pieces are joined");
             }
             text_bytes += document.text.len() as u64;
             document.text
         })
     });
     let result = take(&mut texts, &|news| {
-        let message = match news.stage {
-            LearnStage::Counting => format!("counting words: {} distinct", format::short(news.distinct as f64)),
-            LearnStage::Merging => format!("joining pieces of {} distinct words", format::short(news.distinct as f64)),
-            LearnStage::Finished => String::from("done"),
-        };
-        bar.set(reading.bytes_read(), &message);
+        let distinct = format::short(news.distinct as f64);
+        match news.stage {
+            LearnStage::Counting => {
+                bar.borrow().set(reading.bytes_read(), &format!("{distinct} distinct, counting words"));
+            }
+            // The longest stage of small corpora, of which nothing tells the progress: a bar would stand at its end.
+            LearnStage::Merging => {
+                let next = terminal.progress("pieces", None);
+                next.busy(&format!("joining pieces of {distinct} distinct words"));
+                bar.replace(next).finish();
+            }
+            LearnStage::Finished => {}
+        }
     })?;
     drop(texts);
-    let seconds = bar.seconds();
-    bar.finish();
-    Ok(Read { result, documents, text_bytes, seconds })
+    bar.into_inner().finish();
+    Ok(Read { result, documents, text_bytes, seconds: began.elapsed().as_secs_f64() })
 }

@@ -1,0 +1,64 @@
+//! `cloze recipe`: the recipes that are built in.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use cloze_train::Recipe;
+use cloze_train::recipe::shipped;
+use serde_json::json;
+
+use crate::program;
+use crate::terminal::Terminal;
+
+/// `cloze recipe [NAME]`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  cloze recipe\n  cloze recipe mini > my.toml\n  cloze pretrain my.toml --set data=shards --out runs/my",
+    after_long_help = "Without a name: the recipes, one a line. With a name: that recipe as a commented TOML file, to be kept and \
+        changed. `cloze pretrain` takes the names too; --set changes a key without a file.\n\nExamples:\n  cloze recipe\n  \
+        cloze recipe mini > my.toml\n  cloze pretrain my.toml --set data=shards --out runs/my\n  \
+        cloze pretrain mini --set data=shards --set minutes=60 --out runs/mini"
+)]
+pub struct Arguments {
+    /// The recipe to print [default: list them]
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+
+    /// Print the list as JSON, one object a line
+    #[arg(long, conflicts_with = "name")]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let all = shipped();
+    let mut out = std::io::stdout().lock();
+    if let Some(name) = &arguments.name {
+        let Some(recipe) = all.iter().find(|recipe| recipe.name == *name) else {
+            // The error names the nearest.
+            match Recipe::open_unchecked(&PathBuf::from(name)) {
+                Err(error) => return Err(error.into()),
+                Ok(_) => bail!("{name} is a file; recipes that are built in are named without a path"),
+            }
+        };
+        write!(out, "{}", recipe.text)?;
+        return Ok(());
+    }
+    for recipe in &all {
+        if arguments.json {
+            let line = json!({
+                "kind": "recipe", "name": recipe.name, "parameters": recipe.parameters, "purpose": recipe.purpose,
+            });
+            writeln!(out, "{line}")?;
+        } else {
+            let name = terminal.bold(&format!("{:<14}", recipe.name));
+            writeln!(out, "{name}{:>7} parameters   {}", recipe.parameters, recipe.purpose)?;
+        }
+    }
+    if !arguments.json {
+        let cloze = program::name();
+        writeln!(out, "\n{cloze} recipe mini > my.toml                                    prints one, with comments")?;
+        writeln!(out, "{cloze} pretrain mini --set data=shards --out runs/mini          trains by it")?;
+    }
+    Ok(())
+}
