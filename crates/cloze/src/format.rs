@@ -56,6 +56,11 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// "85 ms", "1.2 s": as [`duration`], for what may be shorter than a second.
+pub fn short_duration(seconds: f64) -> String {
+    if seconds < 0.995 { format!("{:.0} ms", 1e3 * seconds) } else { duration(seconds) }
+}
+
 /// The most memory this process has held at once, in bytes; `None` where the system does not tell.
 pub fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -78,6 +83,8 @@ mod tests {
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(short(12_345.0), "12.3k");
         assert_eq!(duration(0.44), "0.4 s");
+        assert_eq!(short_duration(0.0849), "85 ms");
+        assert_eq!(short_duration(1.24), "1.2 s");
         assert_eq!(duration(125.0), "2:05");
         assert_eq!(duration(3723.0), "1:02:03");
         assert_eq!(duration(215.2 * 86_400.0), "215 days");

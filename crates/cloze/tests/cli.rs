@@ -44,6 +44,7 @@ fn every_command_has_help_with_an_example() {
         &["vocab", "resize"],
         &["prepare"],
         &["pretrain"],
+        &["recipe"],
         &["evaluate"],
         &["evaluate", "pretrain"],
         &["evaluate", "retrieval"],
@@ -89,11 +90,12 @@ fn every_command_has_help_with_an_example() {
 #[test]
 fn promised_flags_exist() {
     for (command, flags) in [
-        (&["vocab"][..], "--input --size --cased --min-frequency --out --json --threads --quiet"),
+        (&["vocab"][..], "--input --size --cased --min-frequency --out --dry-run --json --threads --quiet"),
         (&["vocab", "extend"], "--model --words --input --size --min-count --text-column --seed --out --json"),
         (&["vocab", "resize"], "--model --tokenizer --seed --out --json"),
-        (&["prepare"], "--input --tokenizer --out --valid-fraction --workers --text-column --json"),
-        (&["pretrain"], "--set --out --resume --json"),
+        (&["prepare"], "--input --tokenizer --out --valid-fraction --workers --text-column --dry-run --json"),
+        (&["pretrain"], "--set --out --resume --dry-run --json"),
+        (&["recipe"], "--json"),
         (&["evaluate", "pretrain"], "--model --data --json"),
         (
             &["evaluate", "classify"],

@@ -14,7 +14,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use cloze_data::example_order;
@@ -70,6 +70,8 @@ pub struct FineTuning<'a, T: Task> {
 pub enum News {
     /// Training is about to start, or to go on.
     Start(StartNews),
+    /// How long it will take, as soon as some steps have shown it.
+    Estimate(Estimate),
     /// A step is done.
     Step(StepNews),
     /// The dev rows were scored.
@@ -104,6 +106,19 @@ pub struct StartNews {
     pub adopted: Adopted,
     /// The device in words, with the type of activations and the reason for both.
     pub machine: String,
+}
+
+/// How long a fine-tuning takes, or the rest of one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// Steps to go.
+    pub steps: u64,
+    /// Seconds of a step, on average.
+    pub step_seconds: f64,
+    /// Evaluations to go.
+    pub evaluations: u64,
+    /// Seconds in all, evaluations among them.
+    pub seconds: f64,
 }
 
 /// A step's figures.
@@ -179,6 +194,13 @@ struct Window {
     seconds: f64,
 }
 
+impl Window {
+    /// Mean loss, and real tokens a second.
+    fn means(&self) -> (f64, f64) {
+        (self.loss / self.weight.max(f64::MIN_POSITIVE), self.tokens as f64 / self.seconds.max(f64::MIN_POSITIVE))
+    }
+}
+
 /// Fine-tunes a model. When `stop` is raised the step is finished and saved; `watch` is told what happens.
 ///
 /// # Errors
@@ -189,6 +211,81 @@ pub fn finetune<T: Task>(
     watch: &mut dyn FnMut(&News),
 ) -> Result<Outcome, TaskError> {
     Run::open(asked, watch)?.train(stop)
+}
+
+/// Checks everything that [`finetune`] checks, takes some steps and says how long the run would take, or the rest of the run
+/// that is to go on. Nothing stays of it. None if `stop` was raised before that shows.
+///
+/// # Errors
+/// Those of `finetune` before its first evaluation.
+pub fn dry_run<T: Task>(asked: &FineTuning<'_, T>, stop: &AtomicBool) -> Result<Option<Estimate>, TaskError> {
+    let out = RunFolder::new(asked.out);
+    let done = if asked.resume {
+        check_settings(&out, asked.settings)?;
+        match checkpoint::list(&out)?.pop() {
+            Some((_, path)) => checkpoint::verify::<State>(&path)?.step,
+            None => 0,
+        }
+    } else {
+        out.check_new()?;
+        0
+    };
+    static TRIALS: AtomicU64 = AtomicU64::new(0);
+    let trial = TRIALS.fetch_add(1, Ordering::Relaxed);
+    let aside = Aside(std::env::temp_dir().join(format!("cloze-dry-run-{}-{trial}", std::process::id())));
+    let trial = FineTuning { out: &aside.0, resume: false, ..*asked };
+    let watch = &mut |_: &News| ();
+    let mut run = Run::open(&trial, watch)?;
+    let batch = asked.settings.batch;
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let chosen: Vec<usize> =
+            (0..batch.min(run.examples.len())).map(|i| (number * batch + i) % run.examples.len()).collect();
+        run.step(&chosen)?;
+        number += 1;
+        if let Some(rate) = run.pace.tokens_per_s(number as u64 >= run.steps()) {
+            return Ok(Some(run.estimate(done, rate)));
+        }
+    }
+    Ok(None)
+}
+
+/// A folder that goes again.
+struct Aside(PathBuf);
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // What is left is in the system's folder for what may go.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// How fast the steps of this session are. The first touches its memory for the first time and counts only where steps are long.
+#[derive(Default)]
+struct Pace {
+    first: Option<(u64, f64)>,
+    tokens: u64,
+    seconds: f64,
+}
+
+impl Pace {
+    fn add(&mut self, tokens: u64, seconds: f64) {
+        if self.first.is_none() {
+            self.first = Some((tokens, seconds));
+        } else {
+            self.tokens += tokens;
+            self.seconds += seconds;
+        }
+    }
+
+    /// Tokens a second, once some steps have shown them; at the end by what there is.
+    fn tokens_per_s(&self, at_end: bool) -> Option<f64> {
+        let (tokens, seconds) = self.first?;
+        if self.tokens > 0 && (self.seconds > 1.0 || at_end) {
+            return Some(self.tokens as f64 / self.seconds.max(f64::MIN_POSITIVE));
+        }
+        (seconds > 5.0 || at_end).then(|| tokens as f64 / seconds.max(f64::MIN_POSITIVE))
+    }
 }
 
 struct Run<'a, T: Task> {
@@ -204,6 +301,9 @@ struct Run<'a, T: Task> {
     state: State,
     log: RunLog,
     watch: &'a mut dyn FnMut(&News),
+    pace: Pace,
+    /// Learning rate and gradient norm of the last step.
+    last: (f64, f64),
 }
 
 impl<'a, T: Task> Run<'a, T> {
@@ -308,6 +408,8 @@ impl<'a, T: Task> Run<'a, T> {
             log,
             watch,
             examples,
+            pace: Pace::default(),
+            last: (0.0, 0.0),
         };
         run.announce(cut_rows, adopted)?;
         Ok(run)
@@ -365,8 +467,28 @@ impl<'a, T: Task> Run<'a, T> {
         within * evals / per_epoch > (within - 1) * evals / per_epoch
     }
 
+    /// What is to come after `done` steps, at so many tokens a second.
+    fn estimate(&self, done: u64, tokens_per_s: f64) -> Estimate {
+        let (all, left) = (self.steps(), self.steps().saturating_sub(done));
+        let tokens: usize = self.examples.iter().map(Example::tokens).sum();
+        let epoch = tokens as f64 / tokens_per_s;
+        let training = epoch * f64::from(self.asked.settings.epochs) * left as f64 / all.max(1) as f64;
+        let has_dev = !self.asked.dev.is_empty();
+        let evaluations = (done + 1..=all).filter(|&step| has_dev && self.is_eval_due(step)).count() as u64;
+        // Forward alone is a third of the work.
+        let dev: usize = self.dev.iter().flat_map(|row| &row.examples).map(Example::tokens).sum();
+        let evaluating = evaluations as f64 * dev as f64 / (3.0 * tokens_per_s);
+        Estimate {
+            steps: left,
+            step_seconds: training / left.max(1) as f64,
+            evaluations,
+            seconds: training + evaluating,
+        }
+    }
+
     fn train(mut self, stop: &AtomicBool) -> Result<Outcome, TaskError> {
         let settings = self.asked.settings;
+        let mut told = false;
         let (steps, per_epoch) = (self.steps(), self.steps_per_epoch());
         let mut order: Option<(u64, Vec<usize>)> = None;
         while self.state.step < steps && !self.is_out_of_patience() {
@@ -379,6 +501,10 @@ impl<'a, T: Task> Run<'a, T> {
             let chosen: Vec<usize> =
                 order.iter().flat_map(|(_, order)| order.iter().skip(first).take(settings.batch)).copied().collect();
             self.step(&chosen)?;
+            if !told && let Some(rate) = self.pace.tokens_per_s(false) {
+                told = true;
+                (self.watch)(&News::Estimate(self.estimate(self.state.step, rate)));
+            }
             let evaluated = self.is_eval_due(self.state.step);
             if evaluated {
                 self.evaluate()?;
@@ -386,6 +512,9 @@ impl<'a, T: Task> Run<'a, T> {
             let done = self.state.step >= steps || self.is_out_of_patience();
             let every = settings.checkpoint_every.is_some_and(|every| self.state.step.is_multiple_of(every));
             let stopped = stop.load(Ordering::Relaxed);
+            if done || stopped {
+                self.log_rest()?;
+            }
             if !done && (evaluated || every || stopped) && self.state.skipped_in_a_row == 0 {
                 self.save()?;
             }
@@ -439,19 +568,31 @@ impl<'a, T: Task> Run<'a, T> {
         window.weight += loss.weight;
         window.tokens += tokens as u64;
         window.seconds += update.seconds;
-        let mean = window.loss / window.weight.max(f64::MIN_POSITIVE);
-        let tokens_per_s = window.tokens as f64 / window.seconds.max(f64::MIN_POSITIVE);
-        (self.watch)(&News::Step(StepNews { step: step + 1, steps, loss: mean, tokens_per_s }));
+        let (loss, tokens_per_s) = window.means();
+        self.pace.add(tokens as u64, update.seconds);
+        self.last = (lr, update.grad_norm);
+        (self.watch)(&News::Step(StepNews { step: step + 1, steps, loss, tokens_per_s }));
         if (step + 1).is_multiple_of(LOG_EVERY) {
-            self.log.append(&json!({
-                "kind": "train", "step": step + 1, "epoch": self.epoch(), "loss": mean, "lr": lr,
-                "grad_norm": update.grad_norm, "tokens_per_s": tokens_per_s, "seconds": self.state.train_seconds,
-            }))?;
-            let figures = [("train/loss", mean), ("train/learning_rate", lr), ("speed/tokens_per_s", tokens_per_s)];
-            self.log.scalars(step + 1, &figures)?;
+            self.log_rest()?;
             self.state.window = Window::default();
         }
         Ok(())
+    }
+
+    /// Logs the steps since the last line, if there are any. At the end of a session they stay in the window: a run that goes on
+    /// drops this line and logs them with those that complete their interval, as if it had not stopped.
+    fn log_rest(&mut self) -> Result<(), TaskError> {
+        if self.state.window.weight == 0.0 {
+            return Ok(());
+        }
+        let (loss, tokens_per_s) = self.state.window.means();
+        let (step, (lr, grad_norm)) = (self.state.step, self.last);
+        self.log.append(&json!({
+            "kind": "train", "step": step, "epoch": self.epoch(), "loss": loss, "lr": lr,
+            "grad_norm": grad_norm, "tokens_per_s": tokens_per_s, "seconds": self.state.train_seconds,
+        }))?;
+        let figures = [("train/loss", loss), ("train/learning_rate", lr), ("speed/tokens_per_s", tokens_per_s)];
+        Ok(self.log.scalars(step, &figures)?)
     }
 
     /// A step whose loss or gradient is not finite: said, counted, and after several in a row the end.

@@ -12,7 +12,7 @@ use cloze_model::{Config, Heads, Model, TaskHead};
 use cloze_tasks::answer::{ExtractOptions, WindowOptions};
 use cloze_tasks::datasets::known::Metric;
 use cloze_tasks::datasets::squad::{Answer, Question};
-use cloze_tasks::finetune::{FineTuning, News, Outcome, began_with, finetune};
+use cloze_tasks::finetune::{FineTuning, News, Outcome, began_with, dry_run, finetune};
 use cloze_tasks::tasks::answering::{self, Answering};
 use cloze_tasks::tasks::choose::{self, Choose};
 use cloze_tasks::tasks::classify::{self, Classify};
@@ -456,6 +456,8 @@ fn resumes_to_the_bit<T: Task>((task, rows): (T, Vec<T::Row>), stops: &[u64]) {
         assert!(!outcome.finished);
         assert_eq!(outcome.steps, at, "the step is finished, no other begun");
         assert_eq!(names(&bench.path("halting/checkpoints")), [format!("step-{at:08}")]);
+        let logged = figures(&bench.path("halting"), &["train"]);
+        assert_eq!(logged.last().unwrap()["step"], at, "the last step is logged");
     }
     let mut went_on_after = None;
     // How often checkpoints are saved and what is recomputed may change. (Where a head reads several layers that learn, computing
@@ -533,6 +535,38 @@ fn a_resumed_run_keeps_the_precision_that_it_began_with() {
     let automatic = Settings { precision: Precision::Auto, epochs: 1, ..settings() };
     bench.finish(&task, rows, &automatic, "automatic");
     assert_eq!(began_with(&bench.path("automatic")).unwrap().precision, Precision::Auto.resolved(&bench.device));
+}
+
+#[test]
+fn a_dry_run_says_how_long_and_leaves_nothing() {
+    let bench = Bench::new(0.1);
+    let (task, rows) = classifier();
+    let settings = Settings { epochs: 3, batch: 4, evals_per_epoch: 2, ..settings() };
+    let (out, remember) = (bench.path("dry"), json!({}));
+    let mut asked = FineTuning {
+        task: &task,
+        train: &rows,
+        dev: &rows,
+        model: &bench.model,
+        settings: &settings,
+        out: &out,
+        resume: false,
+        device: &bench.device,
+        remember: &remember,
+    };
+    let said = dry_run(&asked, &AtomicBool::new(false)).unwrap().unwrap();
+    assert!(!out.exists());
+    let steps = 3 * rows.len().div_ceil(4) as u64;
+    assert_eq!((said.steps, said.evaluations), (steps, 6));
+    assert!(said.step_seconds > 0.0 && said.seconds > steps as f64 * said.step_seconds, "{said:?}");
+    assert_eq!(dry_run(&asked, &AtomicBool::new(true)).unwrap(), None);
+
+    // The rest of a run; a folder in use.
+    let stopped = finetune(&asked, &AtomicBool::new(true), &mut |_| ()).unwrap();
+    assert_eq!(stopped.steps, 1);
+    assert!(dry_run(&asked, &AtomicBool::new(false)).is_err());
+    asked.resume = true;
+    assert_eq!(dry_run(&asked, &AtomicBool::new(false)).unwrap().unwrap().steps, steps - 1);
 }
 
 #[test]

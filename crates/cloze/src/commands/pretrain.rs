@@ -202,7 +202,7 @@ fn write_dry_run(out: &mut dyn Write, said: &DryRun, recipe: &Recipe, run: &Path
             format!(
                 "{} steps of {} at length {}, {} tokens each: {}",
                 format::count(phase.steps.round() as u64),
-                step_time(phase.step_seconds),
+                format::short_duration(phase.step_seconds),
                 phase.seq_len,
                 format::count(phase.step_tokens.round() as u64),
                 format::duration(phase.seconds),
@@ -276,18 +276,13 @@ fn tell(bar: &Progress, news: &News) {
     }
 }
 
-/// "85 ms", "1.2 s".
-fn step_time(seconds: f64) -> String {
-    if seconds < 0.995 { format!("{:.0} ms", 1e3 * seconds) } else { format::duration(seconds) }
-}
-
 /// How long it will take, in one line.
 fn expected(estimate: &Estimate) -> String {
     let phases = estimate.phases.iter().filter(|phase| phase.steps >= 0.5).map(|phase| {
         format!(
             "{} steps of {} at length {}",
             format::count(phase.steps.round() as u64),
-            step_time(phase.step_seconds),
+            format::short_duration(phase.step_seconds),
             phase.seq_len
         )
     });

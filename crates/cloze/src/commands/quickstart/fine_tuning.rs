@@ -133,7 +133,7 @@ impl Learn<'_> {
                     bar.set_share(step.step as f64 / step.steps as f64, &message);
                 }
                 News::Message(message) => bar.note(message),
-                News::Start(_) | News::Eval { .. } => {}
+                News::Start(_) | News::Estimate(_) | News::Eval { .. } => {}
             });
             bar.finish();
             let outcome = outcome?;

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use cloze_engine::Device;
 use cloze_tasks::finetune::{
-    Best, FineTuning, News, Outcome, began_with, check_data, finetune, is_better, settings_file,
+    Best, Estimate, FineTuning, News, Outcome, began_with, check_data, finetune, is_better, settings_file,
 };
 use cloze_tasks::metrics::spread::spread;
 use cloze_tasks::{Settings, Task, TaskError};
@@ -251,7 +251,19 @@ fn tell(bar: &Progress, first: &mut u64, news: &News) {
             }
         }
         News::Message(message) => bar.note(message),
+        News::Estimate(estimate) => bar.note(&expected(estimate)),
     }
+}
+
+/// How long it will take, in one line.
+pub fn expected(estimate: &Estimate) -> String {
+    format!(
+        "about {} to go: {} steps of {}, {} evaluations",
+        format::duration(estimate.seconds),
+        format::count(estimate.steps),
+        format::short_duration(estimate.step_seconds),
+        format::count(estimate.evaluations),
+    )
 }
 
 /// The runs' scores as one JSON object.

@@ -1,0 +1,189 @@
+//! A newcomer's way: thirty small texts, the commands as the help shows them, then what the program says to type next.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use cloze::sample_corpus;
+use serde_json::Value;
+
+struct Newcomer {
+    dir: tempfile::TempDir,
+}
+
+impl Newcomer {
+    /// Thirty files of one paragraph each.
+    fn with_thirty_texts() -> Newcomer {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("texts")).unwrap();
+        let mut corpus = Vec::new();
+        sample_corpus::write_text(3, 30, &mut corpus).unwrap();
+        let corpus = String::from_utf8(corpus).unwrap();
+        let texts: Vec<&str> = corpus.split("\n\n").filter(|text| !text.trim().is_empty()).collect();
+        assert_eq!(texts.len(), 30);
+        for (number, text) in texts.iter().enumerate() {
+            fs::write(dir.path().join(format!("texts/{number}.txt")), text).unwrap();
+        }
+        Newcomer { dir }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Types a line, in the folder of the texts.
+    fn types(&self, line: &str) -> Output {
+        let mut words = line.split(' ');
+        assert_eq!(words.next(), Some("cloze"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cloze"));
+        command.args(words).current_dir(self.dir.path()).stdin(Stdio::null()).output().unwrap()
+    }
+
+    fn succeeds(&self, line: &str) -> String {
+        let output = self.types(line);
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn is_empty(&self, name: &str) -> bool {
+        !self.path(name).exists()
+    }
+}
+
+fn json(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))
+}
+
+/// Nothing was held out of thirty texts, and training refused to begin.
+#[test]
+fn thirty_texts_become_a_model_with_the_commands_of_the_help() {
+    let newcomer = Newcomer::with_thirty_texts();
+    let said = newcomer.succeeds("cloze vocab --input texts/ --size 900 --out vocab --dry-run");
+    assert!(said.contains("of input: about") && newcomer.is_empty("vocab"), "{said}");
+    newcomer.succeeds("cloze vocab --input texts/ --size 900 --out vocab");
+    let said = newcomer.succeeds("cloze prepare --input texts/ --tokenizer vocab --out shards --dry-run");
+    assert!(said.contains("of input: about") && newcomer.is_empty("shards"), "{said}");
+    let said = newcomer.succeeds("cloze prepare --input texts/ --tokenizer vocab --out shards");
+    assert!(said.contains("30 (1 held out)") && !said.contains("warning"), "{said}");
+
+    let said = newcomer.succeeds("cloze pretrain tiny --set data=shards --set minutes=3 --dry-run");
+    assert!(said.contains("at length 128") && said.contains("at length 512") && said.contains("3:00"), "{said}");
+    assert!(newcomer.is_empty("runs"));
+    let said = json(&newcomer.succeeds("cloze pretrain tiny-paper --set data=shards --dry-run --json"));
+    assert_eq!(said["steps"], 1_000_000.0, "{said}");
+    assert!(said["seconds"].as_f64().unwrap() > 86_400.0, "{said}");
+
+    // Steps instead of minutes, so that the test is short: the last tenth is at length 512.
+    let said = newcomer.succeeds("cloze pretrain tiny --set data=shards --set minutes= --set steps=10");
+    assert!(said.starts_with("10 steps, model in runs/tiny/model"), "{said}");
+    let logged = fs::read_to_string(newcomer.path("runs/tiny/metrics.jsonl")).unwrap();
+    let logged: Vec<Value> = logged.lines().map(json).collect();
+    let of_kind = |kind: &str| logged.iter().filter(|line| line["kind"] == kind).collect::<Vec<_>>();
+    assert_eq!(of_kind("train").len(), 10, "one at each 0.5 %");
+    assert_eq!(of_kind("eval").len(), 10, "one at each 10 %");
+    assert_eq!(of_kind("train")[9]["phase"], 1);
+
+    // What it says can be pasted.
+    let next: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+    assert_eq!(next.len(), 3, "{said}");
+    for command in next {
+        let shell = Command::new("sh").args(["-c", command]).current_dir(newcomer.dir.path()).output().unwrap();
+        assert!(shell.status.success(), "{command}: {}", String::from_utf8_lossy(&shell.stderr));
+    }
+}
+
+#[test]
+fn thirty_texts_give_sentence_pairs_too() {
+    let newcomer = Newcomer::with_thirty_texts();
+    newcomer.succeeds("cloze vocab --input texts/ --size 900 --out vocab");
+    newcomer.succeeds("cloze prepare --input texts/ --tokenizer vocab --out shards");
+    let run = "cloze pretrain tiny --set data=shards --set minutes= --set steps=5 --set objective.nsp=true \
+               --set phase.0.share=0.5 --set phase.1.share=0.5 --out runs/pairs";
+    let output = newcomer.types(run);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("score masked tokens alone"), "{said}");
+}
+
+/// One text: it is trained on, and each command says how to go on.
+#[test]
+fn one_text_is_trained_on_and_what_cannot_be_done_is_said() {
+    let newcomer = Newcomer::with_thirty_texts();
+    newcomer.succeeds("cloze vocab --input texts/0.txt texts/1.txt --size 200 --out vocab");
+    let said = newcomer.succeeds("cloze prepare --input texts/0.txt --tokenizer vocab --out shards");
+    assert!(said.contains("one document: it is trained on, nothing is held out"), "{said}");
+    let refused = newcomer.types("cloze pretrain tiny --set data=shards --set steps=2");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(1) && said.contains("--set eval.every=0"), "{said}");
+    newcomer.succeeds("cloze pretrain tiny --set data=shards --set steps=2 --set eval.every=0");
+    let unasked = newcomer.types("cloze prepare --input texts/ --tokenizer vocab --out none --valid-fraction 0");
+    let said = String::from_utf8(unasked.stdout).unwrap();
+    assert!(said.contains("30 (0 held out)") && said.contains("--set eval.every=0"), "{said}");
+}
+
+#[test]
+fn recipes_have_names_and_can_be_kept() {
+    let newcomer = Newcomer::with_thirty_texts();
+    let listed = newcomer.succeeds("cloze recipe");
+    for name in ["tiny", "mini", "small", "medium", "base", "large", "mini-paper"] {
+        assert!(listed.lines().any(|line| line.split(' ').next() == Some(name)), "{name}: {listed}");
+    }
+    let lines = newcomer.succeeds("cloze recipe --json");
+    assert!(lines.lines().map(json).any(|line| line["name"] == "mini" && line["parameters"] == "11.2 M"), "{lines}");
+    let text = newcomer.succeeds("cloze recipe mini");
+    assert!(text.starts_with("# BERT-mini") && text.contains("minutes = 30"), "{text}");
+    fs::write(newcomer.path("my.toml"), text.replace("minutes = 30", "minutes = 7")).unwrap();
+    assert!(newcomer.succeeds("cloze inspect my.toml").contains("7 minutes"));
+    // A file wins over a name.
+    fs::write(newcomer.path("mini"), "steps = 3\n").unwrap();
+    let shown = newcomer.succeeds("cloze inspect mini-paper");
+    assert!(shown.contains("bert-adamw") && shown.contains("linear") && !shown.contains("BertAdamw"), "{shown}");
+    for (asked, says) in [
+        ("cloze recipe minni", "did you mean `mini`?"),
+        ("cloze pretrain minni", "did you mean `mini`?"),
+        ("cloze pretrain recipes/mini.toml", "did you mean `mini`?"),
+        ("cloze pretrain mini", "is missing"),
+    ] {
+        let output = newcomer.types(asked);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains(says), "{asked}: {said}");
+    }
+}
+
+/// `run/model` existed only after the end of a run, and Ctrl-C was told three times.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_is_told_once_and_leaves_a_model() {
+    use std::time::{Duration, Instant};
+    let newcomer = Newcomer::with_thirty_texts();
+    newcomer.succeeds("cloze vocab --input texts/ --size 900 --out vocab");
+    newcomer.succeeds("cloze prepare --input texts/ --tokenizer vocab --out shards");
+    let child = Command::new(env!("CARGO_BIN_EXE_cloze"))
+        .args(["pretrain", "tiny", "--set", "data=shards", "--set", "log.every=1", "--set", "eval.every=0"])
+        .current_dir(newcomer.dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let metrics = newcomer.path("runs/tiny/metrics.jsonl");
+    let began = Instant::now();
+    let trains = |path: &Path| fs::read_to_string(path).is_ok_and(|text| text.contains("\"kind\":\"train\""));
+    while !trains(&metrics) && began.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let [said, noted] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert_eq!(output.status.code(), Some(130), "{said}{noted}");
+    assert_eq!(format!("{said}{noted}").matches("interrupted").count(), 1, "{said}{noted}");
+    assert!(newcomer.path("runs/tiny/model/model.safetensors").is_file());
+    assert!(newcomer.succeeds("cloze inspect runs/tiny").contains("last interrupted: go on with --resume"));
+    newcomer.succeeds("cloze fill --model runs/tiny/model --top 1 [MASK]");
+    // The command that it says goes on; made short, it ends.
+    let resume = said.lines().find_map(|line| line.strip_prefix("  ")).unwrap();
+    assert!(resume.ends_with("--out runs/tiny --resume"), "{resume}");
+    let resume = resume.replace("--out", "--set minutes= --set steps=1 --out");
+    let shell = Command::new("sh").args(["-c", &resume]).current_dir(newcomer.dir.path()).output().unwrap();
+    assert!(shell.status.success(), "{resume}: {}", String::from_utf8_lossy(&shell.stderr));
+    assert!(newcomer.succeeds("cloze inspect runs/tiny --json").contains("\"finished\":"));
+}
