@@ -503,7 +503,8 @@ impl<'a, T: Task> Run<'a, T> {
             self.step(&chosen)?;
             if !told && let Some(rate) = self.pace.tokens_per_s(false) {
                 told = true;
-                (self.watch)(&News::Estimate(self.estimate(self.state.step, rate)));
+                let estimate = self.estimate(self.state.step, rate);
+                (self.watch)(&News::Estimate(estimate));
             }
             let evaluated = self.is_eval_due(self.state.step);
             if evaluated {
