@@ -78,7 +78,11 @@ enum Kind {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    let named = arguments.hub.find_if_named(&arguments.path, terminal)?;
+    // A recipe's name is no model's.
+    let named = match is_recipe(&arguments.path) {
+        true => None,
+        false => arguments.hub.find_if_named(&arguments.path, terminal)?,
+    };
     let path = named.as_deref().unwrap_or(&arguments.path);
     let kind = detect(path)?;
     if arguments.write_batches.is_some() && kind != Kind::Recipe {
@@ -97,6 +101,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     }
 }
 
+/// Whether this names a recipe that is built in.
+fn is_recipe(path: &Path) -> bool {
+    !path.exists() && shipped().iter().any(|recipe| path == Path::new(&recipe.name))
+}
+
 fn detect(path: &Path) -> Result<Kind> {
     if path.is_dir() {
         let has = |name: &str| path.join(name).exists();
@@ -113,7 +122,7 @@ fn detect(path: &Path) -> Result<Kind> {
         });
     }
     if !path.exists() {
-        if shipped().iter().any(|recipe| path == Path::new(&recipe.name)) {
+        if is_recipe(path) {
             return Ok(Kind::Recipe);
         }
         bail!("{}: no such file or folder, and no recipe of this name is built in", path.display());
