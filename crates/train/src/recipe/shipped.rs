@@ -29,10 +29,10 @@ macro_rules! size {
 }
 
 const SIZES: [Size; 6] = [
-    size!("tiny", 128, 8, "for tests and for trying things out"),
-    size!("mini", 64, 16, "the right size for half an hour on a few cores: start here"),
-    size!("small", 32, 32, "for some hours, or more cores"),
-    size!("medium", 32, 32, "for a day, or many cores"),
+    size!("tiny", 128, 8, "tests, and trying things out"),
+    size!("mini", 64, 16, "start here: the right size for half an hour on a few cores"),
+    size!("small", 32, 32, "learns more than a mini in some hours, or on more cores"),
+    size!("medium", 32, 32, "learns more than a small in a day, or on many cores"),
     size!("base", 32, 32, "BERT-base, mostly for further pre-training of a model that exists"),
     size!("large", 16, 64, "BERT-large, mostly for further pre-training of a model that exists"),
 ];
@@ -61,13 +61,13 @@ pub fn shipped() -> Vec<Shipped> {
     let half_hour = SIZES.iter().map(|size| Shipped {
         name: size.name.to_owned(),
         parameters: size.parameters().to_owned(),
-        purpose: format!("half an hour; {}", size.purpose),
+        purpose: size.purpose.to_owned(),
         text: size.text.to_owned(),
     });
     let paper = SIZES.iter().map(|size| Shipped {
         name: format!("{}{PAPER_ENDING}", size.name),
         parameters: size.parameters().to_owned(),
-        purpose: "the paper's million steps".to_owned(),
+        purpose: "as in the paper: a million steps of 256 sequences".to_owned(),
         text: size.paper(),
     });
     half_hour.chain(paper).collect()
