@@ -63,7 +63,7 @@ fn help_text() -> String {
     let from_text = [
         "cloze vocab    --input texts/ --size 30522 --out vocab",
         "cloze prepare  --input texts/ --tokenizer vocab --out shards",
-        "cloze pretrain recipes/mini.toml --set data=shards --out runs/mini",
+        "cloze pretrain mini --set data=shards --out runs/mini",
         "cloze evaluate pretrain --model runs/mini --data shards",
         "cloze fill     --model runs/mini \"The capital of France is [MASK].\"",
     ];

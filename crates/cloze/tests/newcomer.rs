@@ -83,6 +83,16 @@ fn thirty_texts_become_a_model_with_the_commands_of_the_help() {
     assert_eq!(of_kind("eval").len(), 10, "one at each 10 %");
     assert_eq!(of_kind("train")[9]["phase"], 1);
 
+    // Fine-tuning says how long too.
+    let rows: String = (0..24).map(|i| format!("the baker opens door {i}\t{}\n", i % 2)).collect();
+    fs::write(newcomer.path("rows.tsv"), format!("text\tlabel\n{rows}")).unwrap();
+    let rows = "--train rows.tsv --dev rows.tsv --text text --label label --model runs/tiny --out runs/rows --dry-run";
+    let said_of = newcomer.succeeds(&format!("cloze finetune classify {rows} --epochs 2 --batch 8"));
+    assert!(said_of.starts_with("6 steps, 2 evaluations: about ") && newcomer.is_empty("runs/rows"), "{said_of}");
+    let sweep =
+        newcomer.succeeds(&format!("cloze sweep classify {rows} --batches 8 --lrs 1e-4,2e-4 --epochs-list 1,2"));
+    assert!(sweep.starts_with("4 runs, 18 steps, ") && newcomer.is_empty("runs/rows"), "{sweep}");
+
     // What it says can be pasted.
     let next: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("  ")).collect();
     assert_eq!(next.len(), 3, "{said}");

@@ -260,7 +260,7 @@ fn tell(bar: &Progress, news: &News) {
             if start.step > 0 { format!(", going on after step {}", format::count(start.step)) } else { String::new() },
         )),
         News::Estimate(estimate) => bar.note(&expected(estimate)),
-        News::Step(step) => bar.set_share(step.progress, &figures(step)),
+        News::Step(step) => bar.set_share_parts(step.progress, &figures(step)),
         News::Eval(line) => bar.note(&format!(
             "step {}: held-out MLM loss {:.3} (perplexity {:.1}), accuracy {:.1} %{}",
             format::count(line.step),
@@ -295,26 +295,29 @@ fn expected(estimate: &Estimate) -> String {
     )
 }
 
-/// A step in one line, what matters most first: a narrow terminal cuts it.
-fn figures(news: &StepNews) -> String {
+/// A step in parts, what matters most first: those for which a line has no room are left out.
+fn figures(news: &StepNews) -> Vec<String> {
     let line = &news.figures;
-    let mut text = format!("MLM {:.2} {:.1} %", line.mlm_loss, 100.0 * line.mlm_accuracy);
-    if let Some(accuracy) = line.nsp_accuracy {
-        text += &format!(" · NSP {:.0} %", 100.0 * accuracy);
-    }
-    if let Some(left) = news.seconds_left {
-        text += &format!(" · {} left", format::duration(left));
-    }
+    let mut parts = vec![format!("MLM {:.2} {:.1} %", line.mlm_loss, 100.0 * line.mlm_accuracy)];
+    parts.extend(line.nsp_accuracy.map(|accuracy| format!("NSP {:.0} %", 100.0 * accuracy)));
+    let left = news.seconds_left.map(|left| format!("{} left", format::duration(left)));
     // What ends the run: a number of steps that it never reaches says nothing.
-    text += &match news.end {
-        End::Steps(total) => format!(" · step {}/{}", format::count(line.step), format::count(total)),
-        End::Seconds(all) => format!(" of {} · step {}", format::duration(all), format::count(line.step)),
-    };
-    text += &format!(" · {} tokens/s · {:.0} % of peak", format::short(line.tokens_per_s), 100.0 * line.share_of_peak);
-    if let Some(loss) = line.nsp_loss {
-        text += &format!(" · NSP loss {loss:.3}");
+    match news.end {
+        End::Steps(total) => {
+            parts.extend(left);
+            parts.push(format!("step {}/{}", format::count(line.step), format::count(total)));
+        }
+        End::Seconds(all) => {
+            parts.extend(left.map(|left| format!("{left} of {}", format::duration(all))));
+            parts.push(format!("step {}", format::count(line.step)));
+        }
     }
-    text + &format!(" · rate {:.1e} · gradient {:.2}", line.lr, line.grad_norm)
+    parts.push(format!("{} tokens/s", format::short(line.tokens_per_s)));
+    parts.push(format!("{:.0} % of peak", 100.0 * line.share_of_peak));
+    parts.extend(line.nsp_loss.map(|loss| format!("NSP loss {loss:.3}")));
+    parts.push(format!("rate {:.1e}", line.lr));
+    parts.push(format!("gradient {:.2}", line.grad_norm));
+    parts
 }
 
 #[cfg(test)]
@@ -328,11 +331,11 @@ mod tests {
     fn a_step_says_what_matters_first() {
         let figures = TrainLine { step: 1200, mlm_loss: 6.5, mlm_accuracy: 0.051, ..TrainLine::default() };
         let mut news = StepNews { figures, end: End::Steps(5000), progress: 0.24, seconds_left: Some(75.0) };
-        let line = super::figures(&news);
+        let line = super::figures(&news).join(" · ");
         assert!(line.starts_with("MLM 6.50 5.1 % · 1:15 left · step 1,200/5,000 · 0 tokens/s"), "{line}");
         news.figures.nsp_loss = Some(0.6);
         news.figures.nsp_accuracy = Some(0.7);
-        assert!(super::figures(&news).starts_with("MLM 6.50 5.1 % · NSP 70 % · 1:15 left · "));
+        assert!(super::figures(&news).join(" · ").starts_with("MLM 6.50 5.1 % · NSP 70 % · 1:15 left · "));
     }
 
     /// "step 20/1,000,000" stood beside a bar that went by the clock.
@@ -340,7 +343,7 @@ mod tests {
     fn a_run_by_the_clock_shows_no_steps_to_come() {
         let figures = TrainLine { step: 20, ..TrainLine::default() };
         let news = StepNews { figures, end: End::Seconds(1800.0), progress: 0.1, seconds_left: Some(1620.0) };
-        let line = super::figures(&news);
+        let line = super::figures(&news).join(" · ");
         assert!(line.contains(" · 27:00 left of 30:00 · step 20 · "), "{line}");
     }
 

@@ -15,15 +15,17 @@ use cloze_tasks::{ClassWeights, Settings};
 use cloze_text::Tokenizer;
 use cloze_train::recipe::{OptimizerKind, ScheduleKind};
 
+use serde_json::json;
+
 use super::per_kind::{OfTask, PerKind};
 use super::recipe::with_recipe;
-use super::runs::{Common, Ended, Planned, run_all, run_one, summary, table};
+use super::runs::{Common, DryRun, Ended, Planned, dry_run_all, run_all, run_one, summary, table};
 use super::{DataArguments, ForTask, Kind, Remembered, config_of, files_or_known, for_kind};
 use crate::commands::model::HubArguments;
 use crate::commands::precision::Type;
 use crate::commands::{INTERRUPTED, usage};
-use crate::help;
 use crate::terminal::Terminal;
+use crate::{format, help};
 
 /// `cloze finetune [KIND]`
 // The group is named, for `cloze sweep` has these arguments too beside its own.
@@ -80,6 +82,10 @@ pub struct Arguments {
     /// Go on with the run in the folder
     #[arg(long)]
     pub resume: bool,
+
+    /// Check everything, measure some steps, say how long it would take, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
 
     /// Print the outcome as one JSON object
     #[arg(long)]
@@ -423,6 +429,11 @@ impl ForTask for Learn<'_> {
             device: &device,
             remember: &remember,
         };
+        if arguments.dry_run {
+            let Some(said) = dry_run_all(&common, &planned, stop)? else { return Ok(ExitCode::from(INTERRUPTED)) };
+            show_dry_run(&said, out, arguments.json)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let ended = match &planned[..] {
             [only] => run_one(&common, only, stop, terminal)?,
             several => run_all(&common, several, stop, terminal)?,
@@ -433,6 +444,29 @@ impl ForTask for Learn<'_> {
         }
         Ok(if ended.finished { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
     }
+}
+
+fn show_dry_run(said: &DryRun, out: &Path, json: bool) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let DryRun { runs, steps, evaluations, seconds } = said;
+    if json {
+        let line = json!({
+            "dry_run": true, "out": out, "runs": runs, "steps": steps, "evaluations": evaluations, "seconds": seconds,
+            "peak_rss_bytes": format::peak_memory(),
+        });
+        writeln!(stdout, "{line}")?;
+        return Ok(());
+    }
+    let of_runs = if *runs == 1 { String::new() } else { format!("{runs} runs, ") };
+    writeln!(
+        stdout,
+        "{of_runs}{} steps, {} evaluations: about {}",
+        format::count(*steps),
+        format::count(*evaluations),
+        format::duration(*seconds)
+    )?;
+    writeln!(stdout, "nothing was written; without --dry-run the run's folder is {}", out.display())?;
+    Ok(())
 }
 
 fn show(ended: &Ended, out: &Path, [train_rows, dev_rows]: [usize; 2], json: bool) -> Result<()> {

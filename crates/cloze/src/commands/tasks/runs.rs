@@ -1,5 +1,7 @@
 //! Several fine-tunings of one task, of seeds or of a grid of settings: run in turn, summed up, the best model kept.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -7,10 +9,11 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use cloze_engine::Device;
 use cloze_tasks::finetune::{
-    Best, Estimate, FineTuning, News, Outcome, began_with, check_data, finetune, is_better, settings_file,
+    Best, Estimate, FineTuning, News, Outcome, began_with, check_data, dry_run, finetune, is_better, settings_file,
 };
 use cloze_tasks::metrics::spread::spread;
 use cloze_tasks::{Settings, Task, TaskError};
+use cloze_train::run::RunFolder;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -101,6 +104,45 @@ pub fn run_one<T: Task>(
     done.train_seconds = outcome.train_seconds;
     done.best = outcome.best;
     Ok(Ended { done: vec![done], model: outcome.model, finished: outcome.finished })
+}
+
+/// What some runs would take.
+#[derive(Debug, Serialize)]
+pub struct DryRun {
+    pub runs: usize,
+    pub steps: u64,
+    pub evaluations: u64,
+    pub seconds: f64,
+}
+
+/// How long the runs would take, by real steps at each batch size; none if interrupted. Nothing stays of them.
+pub fn dry_run_all<T: Task>(common: &Common<'_, T>, plan: &[Planned], stop: &AtomicBool) -> Result<Option<DryRun>> {
+    let one = plan.len() == 1;
+    if !common.resume {
+        RunFolder::new(common.out).check_new()?;
+    }
+    // Of several runs each has a folder of its own.
+    let out = if one { common.out.to_path_buf() } else { common.out.join("dry-run") };
+    let mut measured: BTreeMap<usize, (u32, Estimate)> = BTreeMap::new();
+    let mut sum = DryRun { runs: plan.len(), steps: 0, evaluations: 0, seconds: 0.0 };
+    for planned in plan {
+        let Settings { batch, epochs, .. } = planned.settings;
+        let (of, estimate) = match measured.entry(batch) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                let Some(estimate) = dry_run(&common.asked(planned, &out, one && common.resume), stop)? else {
+                    return Ok(None);
+                };
+                *new.insert((epochs, estimate))
+            }
+        };
+        // Each epoch takes as long as the others.
+        let times = f64::from(epochs) / f64::from(of.max(1));
+        sum.steps += (estimate.steps as f64 * times).round() as u64;
+        sum.evaluations += (estimate.evaluations as f64 * times).round() as u64;
+        sum.seconds += estimate.seconds * times;
+    }
+    Ok(Some(sum))
 }
 
 /// All runs in turn, each in a folder of its own. Those that are done are not made again on resuming. The best model is moved
