@@ -51,6 +51,8 @@ pub struct FineTuning<'a, T: Task> {
     pub train: &'a [T::Row],
     /// Rows to judge by; none: the last model is kept.
     pub dev: &'a [T::Row],
+    /// The files that the rows come from, for the log: those of training, those of dev.
+    pub files: [&'a [PathBuf]; 2],
     /// The folder of the model to start from.
     pub model: &'a Path,
     /// How.
@@ -170,13 +172,26 @@ struct State {
     window: Window,
 }
 
-/// Sums since the last logged line.
+/// Sums since the last logged line, and figures of the last step.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Window {
     loss: f64,
     weight: f64,
     tokens: u64,
     seconds: f64,
+    lr: f64,
+    grad_norm: f64,
+}
+
+impl Window {
+    fn mean_loss(&self) -> f64 {
+        self.loss / self.weight.max(f64::MIN_POSITIVE)
+    }
+
+    fn tokens_per_s(&self) -> f64 {
+        self.tokens as f64 / self.seconds.max(f64::MIN_POSITIVE)
+    }
 }
 
 /// Fine-tunes a model. When `stop` is raised the step is finished and saved; `watch` is told what happens.
@@ -331,7 +346,11 @@ impl<'a, T: Task> Run<'a, T> {
             "steps": start.steps,
             "examples": start.examples,
             "tokens": start.tokens,
+            "train_rows": self.asked.train.len(),
+            "train_files": self.asked.files[0],
             "dev_rows": self.asked.dev.len(),
+            "dev_files": self.asked.files[1],
+            "model": self.asked.model,
             "cut_rows": cut_rows,
             "parameters": self.learner.model.parameter_count(),
             "machine": device.describe(),
@@ -439,19 +458,26 @@ impl<'a, T: Task> Run<'a, T> {
         window.weight += loss.weight;
         window.tokens += tokens as u64;
         window.seconds += update.seconds;
-        let mean = window.loss / window.weight.max(f64::MIN_POSITIVE);
-        let tokens_per_s = window.tokens as f64 / window.seconds.max(f64::MIN_POSITIVE);
-        (self.watch)(&News::Step(StepNews { step: step + 1, steps, loss: mean, tokens_per_s }));
-        if (step + 1).is_multiple_of(LOG_EVERY) {
-            self.log.append(&json!({
-                "kind": "train", "step": step + 1, "epoch": self.epoch(), "loss": mean, "lr": lr,
-                "grad_norm": update.grad_norm, "tokens_per_s": tokens_per_s, "seconds": self.state.train_seconds,
-            }))?;
-            let figures = [("train/loss", mean), ("train/learning_rate", lr), ("speed/tokens_per_s", tokens_per_s)];
-            self.log.scalars(step + 1, &figures)?;
-            self.state.window = Window::default();
+        window.lr = lr;
+        window.grad_norm = update.grad_norm;
+        let (loss, tokens_per_s) = (window.mean_loss(), window.tokens_per_s());
+        (self.watch)(&News::Step(StepNews { step: step + 1, steps, loss, tokens_per_s }));
+        if (step + 1).is_multiple_of(LOG_EVERY) { self.log_window() } else { Ok(()) }
+    }
+
+    /// Logs the steps since the line before, if there are any.
+    fn log_window(&mut self) -> Result<(), TaskError> {
+        let window = std::mem::take(&mut self.state.window);
+        if window.tokens == 0 {
+            return Ok(());
         }
-        Ok(())
+        let (step, loss, tokens_per_s) = (self.state.step, window.mean_loss(), window.tokens_per_s());
+        self.log.append(&json!({
+            "kind": "train", "step": step, "epoch": self.epoch(), "loss": loss, "lr": window.lr,
+            "grad_norm": window.grad_norm, "tokens_per_s": tokens_per_s, "seconds": self.state.train_seconds,
+        }))?;
+        let figures = [("train/loss", loss), ("train/learning_rate", window.lr), ("speed/tokens_per_s", tokens_per_s)];
+        Ok(self.log.scalars(step, &figures)?)
     }
 
     /// A step whose loss or gradient is not finite: said, counted, and after several in a row the end.
@@ -481,7 +507,7 @@ impl<'a, T: Task> Run<'a, T> {
         let best = is_better(score, self.state.best.as_ref().map(|best| best.score));
         self.log.append(&json!({
             "kind": "eval", "step": self.state.step, "epoch": epoch, "loss": judged.loss, "scores": scores.to_json(),
-            "eval_seconds": began.elapsed().as_secs_f64(), "best": best,
+            "seconds": self.state.train_seconds, "eval_seconds": began.elapsed().as_secs_f64(), "best": best,
         }))?;
         let names: Vec<String> = scores.values.iter().map(|(name, _)| format!("eval/{name}")).collect();
         let figures: Vec<(&str, f64)> =
@@ -518,6 +544,7 @@ impl<'a, T: Task> Run<'a, T> {
             // Too few steps to end it before, and not one that was finite.
             return Err(TaskError::NotFinite { step: self.state.step });
         }
+        self.log_window()?;
         if self.is_out_of_patience() {
             let (evals, step) = (self.state.worse, self.state.step);
             self.tell(format!("stopped after step {step}: no better score in {evals} evaluations"))?;

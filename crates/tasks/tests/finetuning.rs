@@ -107,6 +107,7 @@ impl Bench {
             task,
             train,
             dev,
+            files: [&[], &[]],
             model: &self.model,
             settings,
             out: &out,
