@@ -71,11 +71,11 @@ impl Chart {
     /// The figure element.
     pub fn figure(&self) -> String {
         let thinned: Vec<Vec<&Point>> = self.series.iter().map(|series| thin(&series.points)).collect();
-        let mut out = format!("<figure>\n<h3>{}</h3>\n", escape(&self.title));
+        let mut out = format!("<figure>\n<output></output>\n<h3>{}</h3>\n", escape(&self.title));
         for axis in 0..self.axes.len() {
             self.drawing(axis, &thinned, &mut out);
         }
-        out.push_str("<figcaption><output></output>");
+        out.push_str("<figcaption>");
         for (number, series) in self.series.iter().enumerate() {
             let (class, name) = (class_of(series), escape(&series.name));
             let _ = write!(
@@ -89,7 +89,7 @@ impl Chart {
             .iter()
             .map(|points| {
                 let steps: Vec<u64> = points.iter().map(|point| point.step).collect();
-                let texts: Vec<String> = points.iter().map(|point| self.measure.unit.text(point.value)).collect();
+                let texts: Vec<String> = points.iter().map(|point| self.measure.unit.exact(point.value)).collect();
                 serde_json::json!({"steps": steps, "values": texts})
             })
             .collect();
@@ -101,7 +101,8 @@ impl Chart {
 
     fn drawing(&self, axis: usize, thinned: &[Vec<&Point>], out: &mut String) {
         let all = || self.series.iter().flat_map(|series| &series.points);
-        let (x0, x1) = range(all().map(|point| point.at[axis]));
+        // From the beginning, so that charts under one another can be compared.
+        let (x0, x1) = range(all().map(|point| point.at[axis]).chain([0.0]));
         // A first wild step must not flatten the rest: the frame covers all but the top and bottom half percent.
         let (y0, y1) = range(trimmed(all().map(|point| point.value).collect()).into_iter());
         let margin = (y1 - y0) * 0.04;
@@ -142,6 +143,7 @@ impl Chart {
             (LEFT + WIDTH - RIGHT) / 2.0,
             HEIGHT - 10.0,
         );
+        let _ = writeln!(out, "<path class=\"axis\" d=\"M{LEFT} {}H{}\"/>", HEIGHT - BOTTOM, WIDTH - RIGHT);
         for &mark in self.marks.get(axis).into_iter().flatten() {
             let _ = writeln!(out, "<path class=\"mark\" d=\"M{:.1} {TOP}V{}\"/>", px(mark), HEIGHT - BOTTOM);
         }
@@ -282,6 +284,6 @@ mod tests {
         assert!(svg.contains("class=\"name\" x=\"4\"") && svg.contains(">nats per predicted token</text>"), "{svg}");
         assert!(svg.contains(">step</text>"), "{svg}");
         assert!(svg.contains("a &amp; b: 9.000 at step 10, 7.500 at step 20."), "{svg}");
-        assert!(svg.contains(r#"[{"steps":[10,20],"values":["9.000","7.500"]}]"#), "{svg}");
+        assert!(svg.contains(r#"[{"steps":[10,20],"values":["9","7.5"]}]"#), "{svg}");
     }
 }

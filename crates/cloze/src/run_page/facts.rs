@@ -21,11 +21,9 @@ pub fn corpus(report: &CorpusReport) -> Facts {
         0 => format::count(part),
         _ => format!("{} ({} a {unit})", format::count(part), significant(part as f64 / whole as f64, 3)),
     };
-    let share =
-        |part: u64, whole: u64| format!("{} ({})", format::count(part), percent(part as f64 / whole.max(1) as f64));
-    let duplicates = |part: u64, whole: u64| match part {
+    let share = |about: &str, part: u64, whole: u64| match part {
         0 => "none".to_owned(),
-        _ => format!("{about}{}", share(part, whole)),
+        _ => format!("{about}{} ({})", format::count(part), percent(part as f64 / whole.max(1) as f64)),
     };
     let documents = format!("{} ({} held out)", format::count(report.documents), format::count(report.valid_documents));
     let mut facts = vec![
@@ -38,9 +36,9 @@ pub fn corpus(report: &CorpusReport) -> Facts {
         ("tokens per word".to_owned(), significant(report.tokens_per_word, 4)),
         ("unknown tokens".to_owned(), percent(report.unknown_rate)),
         ("capital letters".to_owned(), percent(report.capitals_rate)),
-        ("duplicate documents".to_owned(), duplicates(report.duplicate_documents, report.documents)),
-        ("duplicate lines".to_owned(), duplicates(report.duplicate_lines, report.lines)),
-        ("documents of one sentence".to_owned(), share(report.one_sentence_documents, report.documents)),
+        ("duplicate documents".to_owned(), share(about, report.duplicate_documents, report.documents)),
+        ("duplicate lines".to_owned(), share(about, report.duplicate_lines, report.lines)),
+        ("documents of one sentence".to_owned(), share("", report.one_sentence_documents, report.documents)),
     ];
     for (label, count) in [
         ("documents without text, left out", report.empty_documents),

@@ -2,6 +2,9 @@
 
 use crate::format;
 
+/// Ticks of a vertical axis, about.
+const WANTED: usize = 6;
+
 /// How values of a measure are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -18,7 +21,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// A value as text: "7.14 %", "5.073", "5e-5", "12,345".
+    /// A value as text: "7.1 %", "5.073", "5e-5", "12,345".
     pub fn text(self, value: f64) -> String {
         match self {
             _ if !value.is_finite() => "–".into(),
@@ -30,16 +33,27 @@ impl Unit {
         }
     }
 
+    /// A value with more digits than two curves need to be told apart.
+    pub fn exact(self, value: f64) -> String {
+        match self {
+            _ if !value.is_finite() => "–".into(),
+            Unit::Percent => format!("{} %", significant(100.0 * value, 4)),
+            Unit::Rate => short_exponent(value, 4),
+            Unit::Score | Unit::Plain => significant(value, 5),
+            Unit::Count => self.text(value),
+        }
+    }
+
     /// Round values from `low` to `high` with their texts.
     pub fn ticks(self, low: f64, high: f64) -> Vec<(f64, String)> {
         match self {
             Unit::Percent => {
-                let ticks = ticks(100.0 * low, 100.0 * high, 5);
+                let ticks = ticks(100.0 * low, 100.0 * high, WANTED);
                 let places = ticks.places;
                 ticks.values().map(|value| (value / 100.0, format!("{value:.places$} %"))).collect()
             }
-            Unit::Rate => ticks(low, high, 5).values().map(|value| (value, short_exponent(value, 3))).collect(),
-            _ => self.ticks_of(low, high, 5),
+            Unit::Rate => ticks(low, high, WANTED).values().map(|value| (value, short_exponent(value, 3))).collect(),
+            _ => self.ticks_of(low, high, WANTED),
         }
     }
 
@@ -95,7 +109,7 @@ pub const MEASURES: [Measure; 22] = [
     measure("pearson", "Pearson correlation", "correlation", Unit::Score, false),
     measure("spearman", "Spearman correlation", "correlation", Unit::Score, false),
     measure("mean_squared_error", "Mean squared error", "squared error", Unit::Plain, false),
-    measure("lr", "Learning rate", "learning rate", Unit::Rate, false),
+    measure("lr", "Learning rate", "rate of the step", Unit::Rate, false),
     measure("grad_norm", "Gradient norm", "global norm before clipping", Unit::Plain, true),
     measure("tokens_per_s", "Speed", "real tokens per second", Unit::Count, true),
     measure("share_of_peak", "Share of the matrix peak", "share of the peak", Unit::Percent, true),
@@ -181,13 +195,12 @@ fn ticks(low: f64, high: f64, wanted: usize) -> Ticks {
     Ticks { first, last, step, places }
 }
 
-/// A share in percent, with as many decimals as it needs to say something: "63 %" never, but "63.1 %", "7.14 %", "0.0015 %".
+/// A share in percent as on the terminal, "7.1 %"; a small one with as many decimals as it needs: "0.0015 %".
 pub fn percent(share: f64) -> String {
     let value = 100.0 * share;
     match value.abs() {
         0.0 => "0 %".into(),
-        size if size >= 9.995 => format!("{value:.1} %"),
-        size if size >= 0.1 => format!("{value:.2} %"),
+        size if size >= 0.95 => format!("{value:.1} %"),
         _ => format!("{} %", significant(value, 2)),
     }
 }
@@ -239,7 +252,7 @@ mod tests {
     #[test]
     fn percentages_are_as_on_the_terminal() {
         let texts = [0.0, 0.0714, 0.631, 1.0, 1.48e-5, 0.0012].map(percent);
-        assert_eq!(texts, ["0 %", "7.14 %", "63.1 %", "100.0 %", "0.0015 %", "0.12 %"]);
+        assert_eq!(texts, ["0 %", "7.1 %", "63.1 %", "100.0 %", "0.0015 %", "0.12 %"]);
     }
 
     #[test]
@@ -249,6 +262,7 @@ mod tests {
         assert_eq!([1234.5, 123_456.0, 0.01234].map(|value| Unit::Plain.text(value)), ["1234", "123.5k", "0.01234"]);
         assert_eq!(Unit::Count.text(12_345.4), "12,345");
         assert_eq!(Unit::Score.text(f64::NAN), "–");
+        assert_eq!([Unit::Percent.exact(0.071428), Unit::Score.exact(5.073149)], ["7.143 %", "5.0731"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod model;
 mod pages;
 mod read;
 
-pub use measure::Measure;
+pub use measure::{Measure, Unit};
 pub use model::{Record, Subject};
 pub use pages::{differences, html};
 pub use read::{open_all, run};

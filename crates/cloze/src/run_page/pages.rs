@@ -7,7 +7,7 @@ use cloze_tasks::metrics::spread::Spread;
 use super::chart::{self, Chart, Look, Point, STYLES, Series};
 use super::facts;
 use super::html::{self, Table, escape, heading};
-use super::measure::{MEASURES, Measure, X};
+use super::measure::{MEASURES, Measure, Unit, X};
 use super::model::{Group, Kind, Part, Run, Setting, Subject};
 use crate::format;
 
@@ -63,7 +63,7 @@ fn settings_text(body: &mut String, kind: Kind, text: &str) {
             Kind::PreTraining => "Recipe (recipe.toml)",
             Kind::FineTuning => "Settings (finetune.toml)",
         };
-        let _ = write!(body, "{}<pre tabindex=\"0\">{}</pre>\n", heading(title), escape(text.trim_end()));
+        let _ = writeln!(body, "{}<pre tabindex=\"0\">{}</pre>", heading(title), escape(text.trim_end()));
     }
 }
 
@@ -292,19 +292,18 @@ fn events(run: &Run) -> String {
     if items.is_empty() { items.join("") } else { heading("Messages") + &html::list(&items) }
 }
 
-/// "85.0 % ± 7.1 %", of one run "85.0 %".
+/// "85.0 ± 7.1 %", of one run "85.0 %".
 fn spread_text(measure: &Measure, spread: Option<Spread>) -> String {
-    match spread {
-        None => NOTHING.into(),
-        Some(Spread { mean, deviation: Some(deviation), .. }) => {
-            format!("{} ± {}", measure.unit.text(mean), measure.unit.text(deviation))
-        }
-        Some(Spread { mean, deviation: None, .. }) => measure.unit.text(mean),
+    let Some(Spread { mean, deviation, .. }) = spread else { return NOTHING.into() };
+    match (measure.unit, deviation) {
+        (unit, None) => unit.text(mean),
+        (Unit::Percent, Some(deviation)) => format!("{:.1} ± {:.1} %", 100.0 * mean, 100.0 * deviation),
+        (unit, Some(deviation)) => format!("{} ± {}", unit.text(mean), unit.text(deviation)),
     }
 }
 
 fn group_body(group: &Group) -> String {
-    let (varied, scores, settings) = (group.varied(), group.scores(), group.settings());
+    let (varied, scores) = (group.varied(), group.scores());
     let deciding = scores.first();
     let what = match varied.is_empty() {
         true => "fine-tunings that differ in their seed".to_owned(),
@@ -338,8 +337,12 @@ fn group_body(group: &Group) -> String {
     tile("time of training", format::duration(group.runs.iter().filter_map(Run::seconds).sum()));
     body += &html::tiles(&tiles);
 
-    body += &heading(if varied.is_empty() { "Runs" } else { "Settings and runs" });
-    body += &group_table(group, &varied, &scores, &settings);
+    let runs = heading("Runs") + &runs_table(group, &varied, &scores);
+    body += &if varied.is_empty() {
+        runs.clone()
+    } else {
+        heading("Settings") + &settings_table(&varied, &scores, &ranked)
+    };
 
     // Of one setting its runs are drawn, of several their means.
     let (entries, of) = match varied.is_empty() {
@@ -363,6 +366,9 @@ fn group_body(group: &Group) -> String {
         let _ = writeln!(body, "<p>The {order} {} of {} {of}.</p>", drawn.len(), entries.len());
     }
     body += &charts(&axes, &overlaid);
+    if !varied.is_empty() {
+        body += &runs;
+    }
 
     if let Some(run) = group.runs.iter().find(|run| run.start().is_some()) {
         section(&mut body, "Data", &facts::rows(run));
@@ -387,48 +393,73 @@ fn ranked<'a>(group: &'a Group, deciding: Option<&Measure>) -> Vec<Setting<'a>> 
     settings
 }
 
-fn group_table(group: &Group, varied: &[&str], scores: &[Measure], settings: &[Setting<'_>]) -> String {
+/// What stands above the columns of a group's scores.
+fn score_heads(scores: &[Measure]) -> impl Iterator<Item = String> {
+    scores.iter().map(|measure| if measure.key == "loss" { "Dev loss".into() } else { measure.title.to_owned() })
+}
+
+/// A key of a run's settings.
+fn known(run: &Run, key: &str) -> String {
+    run.settings.get(key).unwrap_or(NOTHING).to_owned()
+}
+
+/// Mean and deviation of each setting of a grid.
+fn settings_table(varied: &[&str], scores: &[Measure], settings: &[Setting<'_>]) -> String {
+    let names = varied.iter().map(|key| (*key).to_owned());
+    let rest = ["seeds", "collapsed", "failed", "time"].map(str::to_owned);
+    let mut table = Table::new(names.chain(score_heads(scores)).chain(rest));
+    for (place, setting) in settings.iter().enumerate() {
+        let count = |of: &dyn Fn(&Run) -> bool| match setting.runs.iter().filter(|run| of(run)).count() {
+            0 => NOTHING.to_owned(),
+            count => format::count(count as u64),
+        };
+        let mut row: Vec<String> = varied.iter().map(|key| known(setting.runs[0], key)).collect();
+        row.extend(scores.iter().map(|measure| spread_text(measure, setting.spread(measure.key))));
+        row.push(format::count(setting.runs.len() as u64));
+        row.push(count(&|run| run.collapsed().is_some()));
+        row.push(count(&|run| run.failed.is_some()));
+        row.push(format::duration(setting.runs.iter().filter_map(|run| run.seconds()).sum()));
+        table.row(if place == 0 { "best" } else { "" }, row);
+    }
+    table.html()
+}
+
+/// Each run of a group, and below those of a single setting their mean and deviation.
+fn runs_table(group: &Group, varied: &[&str], scores: &[Measure]) -> String {
     let mut heads = vec!["run".to_owned()];
     heads.extend(varied.iter().map(|key| (*key).to_owned()));
     heads.extend(["seed", "best step", "epoch"].map(str::to_owned));
-    heads.extend(
-        scores.iter().map(|measure| if measure.key == "loss" { "Dev loss".into() } else { measure.title.to_owned() }),
-    );
+    heads.extend(score_heads(scores));
     heads.extend(["time", "remark"].map(str::to_owned));
     let mut table = Table::new(heads);
-    let deciding = scores.first();
-    let of = |run: &Run| deciding.and_then(|measure| run.final_score(measure.key));
+    let of = |run: &Run| scores.first().and_then(|measure| run.final_score(measure.key));
     let best = group.runs.iter().filter_map(of).reduce(f64::max);
-    for setting in settings {
-        for run in &setting.runs {
-            let known = |key: &str| run.settings.get(key).unwrap_or(NOTHING).to_owned();
-            let record = run.best_record();
-            let mut row = vec![run.name.clone()];
-            row.extend(varied.iter().map(|key| known(key)));
-            row.push(known("seed"));
-            row.push(record.map_or(NOTHING.into(), |record| format::count(record.step)));
-            row.push(record.and_then(|record| record.epoch).map_or(NOTHING.into(), |epoch| format!("{epoch:.2}")));
-            row.extend(scores.iter().map(|measure| value_text(measure, run.final_score(measure.key))));
-            row.push(run.seconds().map_or(NOTHING.into(), format::duration));
-            let is_best = best.is_some() && of(run) == best;
-            let (class, remark) = match (&run.failed, run.collapsed()) {
-                (Some(why), _) => ("bad", format!("failed: {why}")),
-                (None, Some(answer)) => ("bad", format!("collapsed: always {answer}")),
-                (None, None) if run.best.is_none() => ("", "not finished".to_owned()),
-                (None, None) if is_best => ("best", "best".to_owned()),
-                (None, None) => ("", String::new()),
-            };
-            row.push(remark);
-            table.row(class, row);
-        }
-        if setting.runs.len() < 2 {
-            continue;
-        }
+    for run in &group.runs {
+        let record = run.best_record();
+        let mut row = vec![run.name.clone()];
+        row.extend(varied.iter().map(|key| known(run, key)));
+        row.push(known(run, "seed"));
+        row.push(record.map_or(NOTHING.into(), |record| format::count(record.step)));
+        row.push(record.and_then(|record| record.epoch).map_or(NOTHING.into(), |epoch| format!("{epoch:.2}")));
+        row.extend(scores.iter().map(|measure| value_text(measure, run.final_score(measure.key))));
+        row.push(run.seconds().map_or(NOTHING.into(), format::duration));
+        let is_best = best.is_some() && of(run) == best;
+        let (class, remark) = match (&run.failed, run.collapsed()) {
+            (Some(why), _) => ("bad", format!("failed: {why}")),
+            (None, Some(answer)) => ("bad", format!("collapsed: always {answer}")),
+            (None, None) if run.best.is_none() => ("", "no result".to_owned()),
+            (None, None) if is_best => ("best", "best".to_owned()),
+            (None, None) => ("", String::new()),
+        };
+        row.push(remark);
+        table.row(class, row);
+    }
+    if varied.is_empty() && group.runs.len() > 1 {
+        let all = Setting { name: group.name.clone(), runs: group.runs.iter().collect() };
         let mut row = vec!["mean ± standard deviation".to_owned()];
-        row.extend(varied.iter().map(|key| setting.runs[0].settings.get(key).unwrap_or(NOTHING).to_owned()));
         row.extend(vec![String::new(); 3]);
-        row.extend(scores.iter().map(|measure| spread_text(measure, setting.spread(measure.key))));
-        row.push(format::duration(setting.runs.iter().filter_map(|run| run.seconds()).sum()));
+        row.extend(scores.iter().map(|measure| spread_text(measure, all.spread(measure.key))));
+        row.push(format::duration(group.runs.iter().filter_map(Run::seconds).sum()));
         row.push(String::new());
         table.row("mean", row);
     }
@@ -562,4 +593,158 @@ fn settings_of(entry: &Setting<'_>) -> Vec<(String, String)> {
         }
     }
     settings.into_iter().map(|(key, values)| (key, values.join(", "))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::Settings;
+    use super::super::model::tests::{finetuning, pretraining};
+    use super::*;
+
+    fn subject(run: Run) -> Subject {
+        Subject::Run(Box::new(run))
+    }
+
+    /// Every drawing names both of its axes.
+    #[track_caller]
+    fn check_axes(html: &str) {
+        let drawings: Vec<&str> =
+            html.split("<svg class=\"chart").skip(1).filter_map(|part| part.split("</svg>").next()).collect();
+        assert!(!drawings.is_empty());
+        for drawing in drawings {
+            assert_eq!(drawing.matches("class=\"name\"").count(), 2, "{drawing}");
+        }
+    }
+
+    #[test]
+    fn page_is_self_contained_and_escaped() {
+        let mut run = pretraining("mini & co", 100);
+        run.settings = Settings::new("a = \"<b>\"".into());
+        run.corpus = Some(cloze_data::report::CorpusReport {
+            documents: 1_234_567,
+            warnings: vec!["5 % of the tokens are <UNK>".into()],
+            ..Default::default()
+        });
+        run.read_metrics("{\"kind\":\"event\",\"step\":3,\"message\":\"skipped <a step>\"}\n{\"kind\":\"tr");
+        let html = html(&[subject(run)]);
+        assert!(html.starts_with("<!doctype html>"));
+        for outside in ["http:", "https:", "src=", "url(", "@import"] {
+            assert!(!html.contains(outside), "{outside}");
+        }
+        for text in [
+            "mini &amp; co",
+            "step 3: skipped &lt;a step&gt;",
+            "a = &quot;&lt;b&gt;&quot;",
+            "1,234,567",
+            "cpu &lt;avx&gt;",
+            "1 line of metrics.jsonl could not be read",
+            "<li>5 % of the tokens are &lt;UNK&gt;</li>",
+        ] {
+            assert!(html.contains(text), "{text}");
+        }
+        assert!(html.contains("<h3>MLM loss</h3>") && !html.contains("<h3>NSP loss</h3>"), "no chart without values");
+        assert!(!html.contains("NaN") && !html.contains("inf\""));
+        check_axes(&html);
+    }
+
+    #[test]
+    fn one_step_is_enough() {
+        check_axes(&html(&[subject(pretraining("r", 1))]));
+    }
+
+    #[test]
+    fn tiles_show_the_newest_line_and_percent() {
+        let html = html(&[subject(pretraining("r", 20))]);
+        for (label, value) in [("steps", "21"), ("time", "24 s"), ("held-out MLM accuracy", "12.0 %")] {
+            assert!(html.contains(&format!("<dt>{label}</dt><dd>{value}</dd>")), "{label}");
+        }
+    }
+
+    #[test]
+    fn a_fine_tuning_has_its_scores_and_none_of_pre_training() {
+        let html = html(&[subject(finetuning("stars", 0.9, "lr = 5e-5\nseed = 1"))]);
+        for text in [
+            "<dt>best dev accuracy</dt><dd>90.0 %</dd>",
+            "<dt>best model</dt><dd>step 40, epoch 2.00</dd>",
+            "<h3>Loss</h3>",
+            "<h3>Accuracy</h3>",
+            "<h3>Macro F1</h3>",
+            "collapsed: always yes",
+            "Settings (finetune.toml)",
+        ] {
+            assert!(html.contains(text), "{text}");
+        }
+        assert!(!html.contains("MLM") && !html.contains("held-out"));
+        check_axes(&html);
+    }
+
+    #[test]
+    fn comparisons_list_only_the_keys_that_differ() {
+        let with = |name: &str, settings: &str| {
+            let mut run = pretraining(name, 30);
+            run.settings = Settings::new(settings.into());
+            subject(run)
+        };
+        let runs = [
+            with("a", "seed = 1\n[optimizer]\nlr = 1e-4\nkind = \"adamw\""),
+            with("b", "seed = 1\n[optimizer]\nlr = 5e-4\nkind = \"adamw\"\nclip_norm = 1.0"),
+        ];
+        let expected = [("optimizer.lr", ["1e-4", "5e-4"]), ("optimizer.clip_norm", ["not set", "1.0"])];
+        let found = differences(&runs);
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        for (key, values) in expected {
+            assert!(found.contains(&(key.into(), values.map(str::to_owned).to_vec())), "{key}: {found:?}");
+        }
+        let html = html(&runs);
+        assert!(html.contains("<h1>a and b</h1>") && html.contains("<h3>MLM loss, held-out</h3>"));
+        let figure = html.split("<h3>MLM loss, training</h3>").nth(1).unwrap().split("</figure>").next().unwrap();
+        assert!(
+            figure.contains("line s0") && figure.contains("line s1"),
+            "a colour and dashes of its own for each run"
+        );
+        check_axes(&html);
+    }
+
+    #[test]
+    fn runs_of_other_rows_or_vocabularies_are_not_compared_in_silence() {
+        let mut runs = ["x", "y"].map(|rows| {
+            let mut run = finetuning(rows, 0.5, "");
+            run.rows = Some(rows.into());
+            run
+        });
+        assert!(html(&runs.clone().map(subject)).contains("different rows"));
+        runs[1].rows = runs[0].rows.clone();
+        assert!(!html(&runs.map(subject)).contains("different rows"));
+        let runs = ["x", "y"].map(|tokenizer| {
+            let mut run = pretraining(tokenizer, 5);
+            run.tokenizer = Some(tokenizer.into());
+            subject(run)
+        });
+        assert!(html(&runs).contains("different vocabularies"));
+    }
+
+    #[test]
+    fn seeds_have_mean_and_deviation_and_collapsed_ones_are_marked() {
+        let mut runs: Vec<Run> = [0.5, 0.6, 0.7]
+            .iter()
+            .zip(1..)
+            .map(|(score, seed)| finetuning(&format!("seed-{seed}"), *score, &format!("lr = 5e-5\nseed = {seed}")))
+            .collect();
+        let Some(best) = &mut runs[2].best else { panic!("no best") };
+        best.step = 20;
+        let html = html(&[Subject::Group(Group { name: "seeds".into(), dir: "seeds".into(), runs })]);
+        assert!(html.contains("collapsed: always yes") && html.contains("<dt>collapsed</dt><dd>1</dd>"), "{html}");
+        // The third is at its step 20: 50 %.
+        assert!(html.contains("<td>53.3 ± 5.8 %</td>"), "{html}");
+        let settings = html.split("Settings (finetune.toml)").nth(1).unwrap();
+        assert!(settings.contains("lr = 5e-5") && !settings.contains("seed ="), "what the runs have in common");
+    }
+
+    #[test]
+    fn titles_keep_their_names_in_a_sentence() {
+        assert_eq!(
+            ["Accuracy", "F1", "MLM loss", "Matthews correlation"].map(lower),
+            ["accuracy", "F1", "MLM loss", "Matthews correlation"]
+        );
+    }
 }

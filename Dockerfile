@@ -1,0 +1,22 @@
+# syntax=docker/dockerfile:1
+#
+#   docker build -t cloze .
+#   docker run --rm -v "$PWD:/work" cloze quickstart
+#
+# Files are read and written in the folder mounted at /work; --user "$(id -u):$(id -g)" makes what is written yours.
+
+FROM rust:1-slim-bookworm AS build
+WORKDIR /source
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/source/target \
+    cargo build --release --locked -p cloze && cp target/release/cloze /usr/local/bin/cloze
+
+FROM debian:bookworm-slim
+# To download models by name.
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
+COPY --from=build /usr/local/bin/cloze /usr/local/bin/cloze
+COPY recipes /usr/local/share/cloze/recipes
+WORKDIR /work
+ENTRYPOINT ["cloze"]
+CMD ["--help"]
