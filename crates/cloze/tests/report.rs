@@ -236,7 +236,7 @@ fn seeds_and_sweeps_are_summed_up_and_compared() {
 
     let (json, html) = place.report(&[&seeds, &sweep]);
     assert!(json["differences"].get("seed").is_some() && json["differences"].get("batch").is_none(), "{json}");
-    assert!(html.contains("grid: best setting, lr 1e-"), "{html}");
+    assert!(html.contains("grid: best setting, lr "), "{html}");
 }
 
 #[test]

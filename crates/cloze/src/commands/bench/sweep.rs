@@ -222,9 +222,9 @@ const ABOVE: f64 = 54.0;
 const BELOW: f64 = 44.0;
 
 const STYLE: &str = "text { font: 12px sans-serif; fill: #1c1f23 } .title { font-size: 16px } .soft { fill: #5a6270 } \
-    .back { fill: #fff } .bar { fill: #7aa6d8 } .base { fill: #0b62b0 } .grid { stroke: #dde0e5 } .axis { stroke: #1c1f23 }\n\
+    .back { fill: #fff } .over { paint-order: stroke; stroke: #fff; stroke-width: 3px } .bar { fill: #7aa6d8 } .base { fill: #0b62b0 } .grid { stroke: #dde0e5 } .axis { stroke: #1c1f23 }\n\
     @media (prefers-color-scheme: dark) { text { fill: #e6e8eb } .soft { fill: #a0a9b4 } .back { fill: #15181c } \
-    .bar { fill: #3d6ea6 } .base { fill: #6cb0ff } .grid { stroke: #323943 } .axis { stroke: #e6e8eb } }";
+    .over { stroke: #15181c } .bar { fill: #3d6ea6 } .base { fill: #6cb0ff } .grid { stroke: #323943 } .axis { stroke: #e6e8eb } }";
 
 /// A panel for each axis, each with a scale of its own: bars of tokens/s, and above each its share of the peak.
 fn svg(title: &str, points: &[Point]) -> String {
@@ -242,7 +242,7 @@ fn svg(title: &str, points: &[Point]) -> String {
         corner = ((next % 3) as f64 * PANEL.0, TOP + (next / 3) as f64 * PANEL.1);
     }
     for (line, text) in [
-        ("bar", "real tokens per second; each panel has its own scale"),
+        ("bar", "real tokens per second, to each panel's own scale"),
         ("base", "the base shape, from which each axis moves alone"),
         ("", "%: useful FLOP/s as a share of the matrix peak"),
     ]
@@ -250,7 +250,7 @@ fn svg(title: &str, points: &[Point]) -> String {
     .enumerate()
     .map(|(line, key)| (line as f64 * 22.0, key))
     {
-        let (x, y) = (corner.0 + 20.0, corner.1 + 70.0 + line);
+        let (x, y) = (corner.0 + 14.0, corner.1 + 70.0 + line);
         if !text.0.is_empty() {
             let _ = write!(out, "<rect class=\"{}\" x=\"{x}\" y=\"{}\" width=\"11\" height=\"11\"/>", text.0, y - 10.0);
         }
@@ -283,8 +283,8 @@ fn panel(axis: Axis, points: &[Point], (x0, y0): (f64, f64), out: &mut String) {
         let _ = writeln!(
             out,
             "<rect class=\"{}\" x=\"{:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{tall:.1}\"/>\
-             <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
-             <text class=\"soft\" x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{:.0} %</text>\
+             <text class=\"over\" x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
+             <text class=\"over soft\" x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{:.0} %</text>\
              <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
             if point.base { "base" } else { "bar" },
             x + 3.0,
