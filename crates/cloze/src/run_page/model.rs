@@ -92,6 +92,8 @@ pub struct Start {
     pub machine: Option<String>,
     /// `bf16` or `f32`.
     pub precision: Option<String>,
+    /// Why this instruction set and this type.
+    pub reason: Option<String>,
     /// Threads that compute.
     pub threads: Option<u64>,
     /// The measured peak of matrix products.
