@@ -172,26 +172,13 @@ struct State {
     window: Window,
 }
 
-/// Sums since the last logged line, and figures of the last step.
+/// Sums since the last logged line.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-#[serde(default)]
 struct Window {
     loss: f64,
     weight: f64,
     tokens: u64,
     seconds: f64,
-    lr: f64,
-    grad_norm: f64,
-}
-
-impl Window {
-    fn mean_loss(&self) -> f64 {
-        self.loss / self.weight.max(f64::MIN_POSITIVE)
-    }
-
-    fn tokens_per_s(&self) -> f64 {
-        self.tokens as f64 / self.seconds.max(f64::MIN_POSITIVE)
-    }
 }
 
 /// Fine-tunes a model. When `stop` is raised the step is finished and saved; `watch` is told what happens.
@@ -458,26 +445,19 @@ impl<'a, T: Task> Run<'a, T> {
         window.weight += loss.weight;
         window.tokens += tokens as u64;
         window.seconds += update.seconds;
-        window.lr = lr;
-        window.grad_norm = update.grad_norm;
-        let (loss, tokens_per_s) = (window.mean_loss(), window.tokens_per_s());
-        (self.watch)(&News::Step(StepNews { step: step + 1, steps, loss, tokens_per_s }));
-        if (step + 1).is_multiple_of(LOG_EVERY) { self.log_window() } else { Ok(()) }
-    }
-
-    /// Logs the steps since the line before, if there are any.
-    fn log_window(&mut self) -> Result<(), TaskError> {
-        let window = std::mem::take(&mut self.state.window);
-        if window.tokens == 0 {
-            return Ok(());
+        let mean = window.loss / window.weight.max(f64::MIN_POSITIVE);
+        let tokens_per_s = window.tokens as f64 / window.seconds.max(f64::MIN_POSITIVE);
+        (self.watch)(&News::Step(StepNews { step: step + 1, steps, loss: mean, tokens_per_s }));
+        if (step + 1).is_multiple_of(LOG_EVERY) {
+            self.log.append(&json!({
+                "kind": "train", "step": step + 1, "epoch": self.epoch(), "loss": mean, "lr": lr,
+                "grad_norm": update.grad_norm, "tokens_per_s": tokens_per_s, "seconds": self.state.train_seconds,
+            }))?;
+            let figures = [("train/loss", mean), ("train/learning_rate", lr), ("speed/tokens_per_s", tokens_per_s)];
+            self.log.scalars(step + 1, &figures)?;
+            self.state.window = Window::default();
         }
-        let (step, loss, tokens_per_s) = (self.state.step, window.mean_loss(), window.tokens_per_s());
-        self.log.append(&json!({
-            "kind": "train", "step": step, "epoch": self.epoch(), "loss": loss, "lr": window.lr,
-            "grad_norm": window.grad_norm, "tokens_per_s": tokens_per_s, "seconds": self.state.train_seconds,
-        }))?;
-        let figures = [("train/loss", loss), ("train/learning_rate", window.lr), ("speed/tokens_per_s", tokens_per_s)];
-        Ok(self.log.scalars(step, &figures)?)
+        Ok(())
     }
 
     /// A step whose loss or gradient is not finite: said, counted, and after several in a row the end.
@@ -544,7 +524,6 @@ impl<'a, T: Task> Run<'a, T> {
             // Too few steps to end it before, and not one that was finite.
             return Err(TaskError::NotFinite { step: self.state.step });
         }
-        self.log_window()?;
         if self.is_out_of_patience() {
             let (evals, step) = (self.state.worse, self.state.step);
             self.tell(format!("stopped after step {step}: no better score in {evals} evaluations"))?;

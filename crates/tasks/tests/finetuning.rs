@@ -502,14 +502,11 @@ fn an_interrupted_tagger_goes_on_to_the_bit() {
 
 /// A score that is no number, as a correlation with a constant, survives a checkpoint.
 #[test]
-fn the_last_step_is_logged_and_lines_say_what_was_learned_from() {
+fn the_log_says_what_was_learned_from() {
     let bench = Bench::new(0.1);
     let (task, rows) = classifier();
-    let outcome = bench.finish(&task, [&rows, &rows], &Settings { epochs: 12, batch: 4, ..settings() }, "run");
-    assert!(outcome.steps > 20 && !outcome.steps.is_multiple_of(20), "{outcome:?}");
+    bench.finish(&task, [&rows, &rows], &Settings { epochs: 2, batch: 4, ..settings() }, "run");
     let run = bench.path("run");
-    let steps: Vec<u64> = figures(&run, &["train"]).iter().map(|line| line["step"].as_u64().unwrap()).collect();
-    assert_eq!(steps, [20, outcome.steps]);
     let start = &figures(&run, &["start"])[0];
     assert_eq!((&start["train_rows"], &start["dev_rows"]), (&rows.len().into(), &rows.len().into()), "{start}");
     assert!(start["model"].is_string(), "{start}");

@@ -100,7 +100,7 @@ pub fn machine(run: &Run) -> Facts {
     add(&mut facts, "machine", start.machine.clone());
     add(&mut facts, "compute threads", start.threads.map(format::count));
     add(&mut facts, "type of the activations", start.precision.clone());
-    add(&mut facts, "chosen because", start.reason.clone());
+    add(&mut facts, "reason for this choice", start.reason.clone());
     let peak = start.peak_gflops.map(|peak| format!("{} GFLOP/s", significant(peak, 3)));
     add(&mut facts, "measured matrix peak", peak);
     add(&mut facts, "weights of the model", start.parameters.map(format::count));

@@ -29,10 +29,12 @@ for (const figure of document.querySelectorAll("figure")) {
       shown.forEach((value) => { value.textContent = ""; });
       current = -1;
     };
-    svg.addEventListener("pointermove", (event) => {
+    const point = (event) => {
       const box = svg.getBoundingClientRect();
       show((event.clientX - box.left) / box.width * svg.viewBox.baseVal.width);
-    });
+    };
+    svg.addEventListener("pointerdown", point);
+    svg.addEventListener("pointermove", point);
     svg.addEventListener("pointerleave", hide);
     svg.addEventListener("blur", hide);
     svg.addEventListener("keydown", (event) => {
