@@ -13,8 +13,6 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --release --locked -p cloze && cp target/release/cloze /usr/local/bin/cloze
 
 FROM debian:bookworm-slim
-# To download models by name.
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 COPY --from=build /usr/local/bin/cloze /usr/local/bin/cloze
 COPY recipes /usr/local/share/cloze/recipes
 WORKDIR /work
