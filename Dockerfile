@@ -14,7 +14,6 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 
 FROM debian:bookworm-slim
 COPY --from=build /usr/local/bin/cloze /usr/local/bin/cloze
-COPY recipes /usr/local/share/cloze/recipes
 WORKDIR /work
 ENTRYPOINT ["cloze"]
 CMD ["--help"]
