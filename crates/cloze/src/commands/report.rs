@@ -8,19 +8,26 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use crate::format;
+use crate::help;
 use crate::run_page::{self, Subject};
 use crate::terminal::Terminal;
 
 /// `cloze report RUN…`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  cloze report runs/mini\n  cloze report runs/mini runs/small --out compared.html",
-    after_long_help = "A run is the --out of `cloze pretrain`, `cloze finetune` (of one seed or several) or `cloze sweep`. The page \
-        has its curves, scores, settings and data in one file that loads nothing from anywhere.\n\nSeveral runs are compared: \
-        their curves drawn over one another, their final scores, the settings that differ. They must be of one kind, as the losses of \
-        pre-training and of fine-tuning have nothing in common. A folder of several seeds counts as one run, with the mean of \
-        its seeds; a sweep counts with its best setting.\n\nExamples:\n  cloze report runs/mini\n  cloze report runs/mini \
-        runs/small --out compared.html\n  cloze report runs/sst2-5-seeds"
+    after_help = help::examples(&["cloze report runs/mini", "cloze report runs/mini runs/small --out compared.html"]),
+    after_long_help = help::details(
+        "A run is the --out of `cloze pretrain`, `cloze finetune` (of one seed or several) or `cloze sweep`. The page \
+         has its curves, scores, settings and data in one file that loads nothing from anywhere.\n\n\
+         Several runs are compared: their curves drawn over one another, their final scores, the settings that differ. They \
+         must be of one kind, as the losses of pre-training and of fine-tuning have nothing in common. A folder of several \
+         seeds counts as one run, with the mean of its seeds; a sweep counts with its best setting.",
+        &[
+            "cloze report runs/mini",
+            "cloze report runs/mini runs/small --out compared.html",
+            "cloze report runs/sst2-5-seeds",
+        ],
+    )
 )]
 pub struct Arguments {
     /// Folders of runs: the --out of `cloze pretrain`, `cloze finetune` or `cloze sweep`
