@@ -10,6 +10,8 @@ use crate::corpus::CorpusNotes;
 
 /// What [`prepare`](crate::prepare::prepare) found in a corpus. Its `Display` is the text shown to a person.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+// A manifest of an earlier version may lack a count.
+#[serde(default)]
 pub struct CorpusReport {
     /// Files read.
     pub files: u64,

@@ -51,6 +51,8 @@ pub struct FineTuning<'a, T: Task> {
     pub train: &'a [T::Row],
     /// Rows to judge by; none: the last model is kept.
     pub dev: &'a [T::Row],
+    /// The files that the rows come from, for the log: those of training, those of dev.
+    pub files: [&'a [PathBuf]; 2],
     /// The folder of the model to start from.
     pub model: &'a Path,
     /// How.
@@ -433,7 +435,11 @@ impl<'a, T: Task> Run<'a, T> {
             "steps": start.steps,
             "examples": start.examples,
             "tokens": start.tokens,
+            "train_rows": self.asked.train.len(),
+            "train_files": self.asked.files[0],
             "dev_rows": self.asked.dev.len(),
+            "dev_files": self.asked.files[1],
+            "model": self.asked.model,
             "cut_rows": cut_rows,
             "parameters": self.learner.model.parameter_count(),
             "machine": device.describe(),
@@ -623,7 +629,7 @@ impl<'a, T: Task> Run<'a, T> {
         let best = is_better(score, self.state.best.as_ref().map(|best| best.score));
         self.log.append(&json!({
             "kind": "eval", "step": self.state.step, "epoch": epoch, "loss": judged.loss, "scores": scores.to_json(),
-            "eval_seconds": began.elapsed().as_secs_f64(), "best": best,
+            "seconds": self.state.train_seconds, "eval_seconds": began.elapsed().as_secs_f64(), "best": best,
         }))?;
         let names: Vec<String> = scores.values.iter().map(|(name, _)| format!("eval/{name}")).collect();
         let figures: Vec<(&str, f64)> =

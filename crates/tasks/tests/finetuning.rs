@@ -107,6 +107,7 @@ impl Bench {
             task,
             train,
             dev,
+            files: [&[], &[]],
             model: &self.model,
             settings,
             out: &out,
@@ -503,6 +504,18 @@ fn an_interrupted_tagger_goes_on_to_the_bit() {
 
 /// A score that is no number, as a correlation with a constant, survives a checkpoint.
 #[test]
+fn the_log_says_what_was_learned_from() {
+    let bench = Bench::new(0.1);
+    let (task, rows) = classifier();
+    bench.finish(&task, [&rows, &rows], &Settings { epochs: 2, batch: 4, ..settings() }, "run");
+    let run = bench.path("run");
+    let start = &figures(&run, &["start"])[0];
+    assert_eq!((&start["train_rows"], &start["dev_rows"]), (&rows.len().into(), &rows.len().into()), "{start}");
+    assert!(start["model"].is_string(), "{start}");
+    assert!(lines(&run).iter().filter(|line| line["kind"] == "eval").all(|line| line["seconds"].is_number()));
+}
+
+#[test]
 fn a_score_that_is_no_number_is_resumed() {
     let (task, mut rows) = regressor();
     rows.iter_mut().for_each(|row| row.value = Some(2.0));
@@ -547,6 +560,7 @@ fn a_dry_run_says_how_long_and_leaves_nothing() {
         task: &task,
         train: &rows,
         dev: &rows,
+        files: [&[], &[]],
         model: &bench.model,
         settings: &settings,
         out: &out,

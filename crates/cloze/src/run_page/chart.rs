@@ -1,142 +1,224 @@
-//! One chart as inline SVG.
+//! One chart as inline SVG: named axes, curves that colour and dashes tell apart, a legend, the values for pointing at.
 
 use std::fmt::Write;
 
-const WIDTH: f64 = 560.0;
-const HEIGHT: f64 = 240.0;
-const LEFT: f64 = 58.0;
-const RIGHT: f64 = 12.0;
-const TOP: f64 = 10.0;
-const BOTTOM: f64 = 26.0;
+use super::html::escape;
+use super::measure::{Measure, Unit, X};
+
+const WIDTH: f64 = 480.0;
+const HEIGHT: f64 = 270.0;
+/// Room for a tick's text at the size that phones need.
+const LEFT: f64 = 74.0;
+const RIGHT: f64 = 16.0;
+const TOP: f64 = 32.0;
+const BOTTOM: f64 = 56.0;
 /// More points than this show nothing more at the chart's width.
-const MOST_POINTS: usize = 600;
+const MOST_POINTS: usize = 400;
+/// As many colours and dashes as page.css has.
+pub const STYLES: usize = 8;
 
-/// A curve: its name in the legend, its style class, its (step, value) points by rising step.
-pub(super) struct Series {
-    pub name: &'static str,
-    pub class: &'static str,
-    pub points: Vec<(f64, f64)>,
-    pub dots: bool,
+/// How a curve is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Thin and faint: single values behind their running mean.
+    Faint,
+    /// A line.
+    Line,
+    /// A line with a dot at each value: evaluations.
+    Dots,
 }
 
-/// A titled chart of values over steps; `marks` are steps at which a dotted line stands.
-pub(super) struct Chart<'a> {
-    pub title: &'a str,
+/// A value at a step, with the step's place on each of the chart's horizontal axes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    /// The step that the value belongs to.
+    pub step: u64,
+    /// The value.
+    pub value: f64,
+    /// One place for each axis of the chart, in the same order.
+    pub at: Vec<f64>,
+}
+
+/// A curve.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Its name in the legend.
+    pub name: String,
+    /// Its colour and dashes, below [`STYLES`].
+    pub style: usize,
+    /// How it is drawn.
+    pub look: Look,
+    /// Its points by rising step.
+    pub points: Vec<Point>,
+}
+
+/// A titled chart of one measure, drawn once over each horizontal axis; the page shows one of these drawings at a time.
+#[derive(Clone, Debug)]
+pub struct Chart {
+    /// What stands above it.
+    pub title: String,
+    /// What the values are.
+    pub measure: Measure,
+    /// The horizontal axes.
+    pub axes: Vec<X>,
+    /// The curves.
     pub series: Vec<Series>,
-    pub marks: &'a [f64],
+    /// Where phases begin, on each axis.
+    pub marks: Vec<Vec<f64>>,
 }
 
-impl Chart<'_> {
+impl Chart {
     /// The figure element.
-    pub fn svg(&self) -> String {
+    pub fn figure(&self) -> String {
+        let thinned: Vec<Vec<&Point>> = self.series.iter().map(|series| thin(&series.points)).collect();
+        let mut out = format!("<figure>\n<output></output>\n<h3>{}</h3>\n", escape(&self.title));
+        for axis in 0..self.axes.len() {
+            self.drawing(axis, &thinned, &mut out);
+        }
+        out.push_str("<figcaption>");
+        for (number, series) in self.series.iter().enumerate() {
+            let (class, name) = (class_of(series), escape(&series.name));
+            let _ = write!(
+                out,
+                "<span class=\"key\"><svg viewBox=\"0 0 30 8\" aria-hidden=\"true\"><path class=\"{class}\" d=\"M0 4H30\"/>\
+                 </svg>{name} <b data-series=\"{number}\"></b></span>"
+            );
+        }
+        out.push_str("</figcaption>\n<script type=\"application/json\">");
+        let values: Vec<_> = thinned
+            .iter()
+            .map(|points| {
+                let steps: Vec<u64> = points.iter().map(|point| point.step).collect();
+                let texts: Vec<String> = points.iter().map(|point| self.measure.unit.exact(point.value)).collect();
+                serde_json::json!({"steps": steps, "values": texts})
+            })
+            .collect();
+        // No text of ours holds "</"; JSON has other ways to write it anyway.
+        out.push_str(&serde_json::json!(values).to_string().replace("</", "<\\/"));
+        out.push_str("</script>\n</figure>\n");
+        out
+    }
+
+    fn drawing(&self, axis: usize, thinned: &[Vec<&Point>], out: &mut String) {
         let all = || self.series.iter().flat_map(|series| &series.points);
-        let (x0, x1) = range(all().map(|point| point.0));
+        // From the beginning, so that charts under one another can be compared.
+        let (x0, x1) = range(all().map(|point| point.at[axis]).chain([0.0]));
         // A first wild step must not flatten the rest: the frame covers all but the top and bottom half percent.
-        let (y0, y1) = range(trimmed(all().map(|point| point.1).collect()).into_iter());
+        let (y0, y1) = range(trimmed(all().map(|point| point.value).collect()).into_iter());
         let margin = (y1 - y0) * 0.04;
         let (y0, y1) = (if y0 >= 0.0 { (y0 - margin).max(0.0) } else { y0 - margin }, y1 + margin);
         let px = |x: f64| LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT);
         let py = |y: f64| HEIGHT - BOTTOM - ((y - y0) / (y1 - y0)).clamp(0.0, 1.0) * (HEIGHT - TOP - BOTTOM);
+        let (unit, x) = (self.measure.unit, self.axes[axis]);
+        let (scale, x_name) = x.scale(x1);
 
-        let mut out = format!("<figure>\n<h3>{}</h3>\n", self.title);
         let _ = writeln!(
             out,
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{} over steps\">",
-            self.title
+            "<svg class=\"chart x-{}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" tabindex=\"0\" aria-label=\"{}\">",
+            x.key(),
+            escape(&self.summary(x_name))
         );
-        for y in ticks(y0, y1, 5) {
+        let _ = writeln!(out, "<text class=\"name\" x=\"4\" y=\"18\">{}</text>", escape(self.measure.axis));
+        for (y, text) in unit.ticks(y0, y1) {
+            let at = py(y);
             let _ = writeln!(
                 out,
-                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{1:.1}\" y2=\"{1:.1}\"/>\
-                 <text x=\"{2}\" y=\"{3:.1}\" text-anchor=\"end\">{4}</text>",
+                "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
                 WIDTH - RIGHT,
-                py(y),
-                LEFT - 6.0,
-                py(y) + 4.0,
-                number(y)
+                LEFT - 8.0,
+                at + 4.5,
             );
         }
-        for x in ticks(x0, x1, 6) {
+        for (at, text) in Unit::Plain.ticks_of(x0 / scale, x1 / scale, 5) {
             let _ = writeln!(
                 out,
-                "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-                px(x),
-                HEIGHT - 8.0,
-                number(x)
+                "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{text}</text>",
+                px(at * scale),
+                HEIGHT - BOTTOM + 20.0
             );
         }
-        for &mark in self.marks {
-            let _ = writeln!(
-                out,
-                "<line class=\"mark\" x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"{TOP}\" y2=\"{1}\"/>",
-                px(mark),
-                HEIGHT - BOTTOM
-            );
+        let _ = writeln!(
+            out,
+            "<text class=\"name\" x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{x_name}</text>",
+            (LEFT + WIDTH - RIGHT) / 2.0,
+            HEIGHT - 10.0,
+        );
+        let _ = writeln!(out, "<path class=\"axis\" d=\"M{LEFT} {}H{}\"/>", HEIGHT - BOTTOM, WIDTH - RIGHT);
+        for &mark in self.marks.get(axis).into_iter().flatten() {
+            let _ = writeln!(out, "<path class=\"mark\" d=\"M{:.1} {TOP}V{}\"/>", px(mark), HEIGHT - BOTTOM);
         }
-        let mut hover = Vec::new();
-        for series in &self.series {
-            let points = thin(&series.points);
-            let path: Vec<String> = points.iter().map(|&(x, y)| format!("{:.1},{:.1}", px(x), py(y))).collect();
-            if points.len() > 1 {
-                let _ = writeln!(out, "<polyline class=\"{}\" points=\"{}\"/>", series.class, path.join(" "));
-            }
-            if series.dots || points.len() == 1 {
-                for &(x, y) in &points {
-                    let _ = writeln!(
-                        out,
-                        "<circle class=\"{}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"/>",
-                        series.class,
-                        px(x),
-                        py(y)
-                    );
+        for (number, (series, points)) in self.series.iter().zip(thinned).enumerate() {
+            let class = class_of(series);
+            let places: Vec<(f64, f64)> = points.iter().map(|p| (px(p.at[axis]), py(p.value))).collect();
+            let path: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+            let path = path.join(" ");
+            let _ = writeln!(out, "<polyline class=\"{class}\" data-series=\"{number}\" points=\"{path}\"/>");
+            if series.look == Look::Dots || points.len() == 1 {
+                for (x, y) in &places {
+                    let _ = writeln!(out, "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>");
                 }
             }
-            let values: Vec<String> =
-                points.iter().map(|&(x, y)| format!("[{:.1},{x},\"{}\"]", px(x), number(y))).collect();
-            hover.push(format!("{{\"n\":\"{}\",\"p\":[{}]}}", series.name, values.join(",")));
         }
-        let _ =
-            writeln!(out, "<line class=\"cursor\" x1=\"0\" x2=\"0\" y1=\"{TOP}\" y2=\"{}\"/>\n</svg>", HEIGHT - BOTTOM);
-        out.push_str("<figcaption>");
-        for series in &self.series {
-            let _ = write!(out, "<span class=\"key {}\">{}</span> ", series.class, series.name);
+        let _ = writeln!(out, "<path class=\"cursor\" d=\"M0 {TOP}V{}\"/>\n</svg>", HEIGHT - BOTTOM);
+    }
+
+    /// The curves in a sentence each, for those who do not see them.
+    fn summary(&self, x_name: &str) -> String {
+        let unit = self.measure.unit;
+        let mut text = format!("{}, {}, over the {x_name}.", self.title, self.measure.axis);
+        for series in self.series.iter().filter(|series| series.look != Look::Faint) {
+            let (Some(first), Some(last)) = (series.points.first(), series.points.last()) else { continue };
+            let _ = write!(text, " {}: {} at step {}", series.name, unit.text(first.value), first.step);
+            if last.step != first.step {
+                let _ = write!(text, ", {} at step {}", unit.text(last.value), last.step);
+            }
+            text.push('.');
         }
-        let _ = writeln!(
-            out,
-            "<output></output></figcaption>\n<script type=\"application/json\">[{}]</script>\n</figure>",
-            hover.join(",")
-        );
-        out
+        text
     }
 }
 
+fn class_of(series: &Series) -> String {
+    let look = match series.look {
+        Look::Faint => "faint",
+        Look::Line => "line",
+        Look::Dots => "dots",
+    };
+    format!("{look} s{}", series.style % STYLES)
+}
+
 /// The running mean over `width` points back, so that the end of the curve is the newest value.
-pub(super) fn smooth(points: &[(f64, f64)], width: usize) -> Vec<(f64, f64)> {
+pub fn smooth(points: &[Point], width: usize) -> Vec<Point> {
     let mut sum = 0.0;
-    let mut out = Vec::with_capacity(points.len());
-    for (at, &(x, y)) in points.iter().enumerate() {
-        sum += y;
+    let mut out = points.to_vec();
+    for (at, point) in points.iter().enumerate() {
+        sum += point.value;
         if at >= width {
-            sum -= points[at - width].1;
+            sum -= points[at - width].value;
         }
-        out.push((x, sum / (at + 1).min(width) as f64));
+        out[at].value = sum / (at + 1).min(width) as f64;
     }
     out
 }
 
-/// At most `MOST_POINTS` points: means of equal runs of neighbours, the last one kept as it is.
-fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let run = points.len().div_ceil(MOST_POINTS);
-    if run <= 1 {
-        return points.to_vec();
+/// At most [`MOST_POINTS`] of the points: the lowest and the highest of equal runs of neighbours, the first and the last. No value
+/// is made up, and none that stands out is lost.
+fn thin(points: &[Point]) -> Vec<&Point> {
+    if points.len() <= MOST_POINTS {
+        return points.iter().collect();
     }
-    points
-        .chunks(run)
-        .map(|chunk| {
-            let mean = chunk.iter().map(|point| point.1).sum::<f64>() / chunk.len() as f64;
-            (chunk[chunk.len() - 1].0, mean)
-        })
-        .collect()
+    let run = points.len().div_ceil(MOST_POINTS / 2 - 1);
+    let mut kept: Vec<&Point> = points.first().into_iter().collect();
+    for chunk in points.chunks(run) {
+        let by_value = |a: &&Point, b: &&Point| a.value.total_cmp(&b.value);
+        let (low, high) = (chunk.iter().min_by(by_value), chunk.iter().max_by(by_value));
+        let mut both: Vec<&Point> = low.into_iter().chain(high).collect();
+        both.sort_by_key(|point| point.step);
+        kept.extend(both);
+    }
+    kept.extend(points.last());
+    kept.dedup_by_key(|point| point.step);
+    kept
 }
 
 fn trimmed(mut values: Vec<f64>) -> Vec<f64> {
@@ -158,66 +240,50 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     }
 }
 
-/// Round values between `low` and `high`, about `wanted` of them, 1, 2 or 5 times a power of ten apart.
-fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
-    let rough = (high - low) / wanted as f64;
-    let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|&step| step >= rough).unwrap_or(power);
-    let first = (low / step).ceil() as i64;
-    (first..).map(|n| n as f64 * step).take_while(|&value| value <= high + step * 1e-9).take(20).collect()
-}
-
-/// A value in at most four significant digits.
-pub(super) fn number(value: f64) -> String {
-    let size = value.abs();
-    if size == 0.0 {
-        return "0".into();
-    }
-    if size < 1e-3 {
-        return format!("{value:.2e}").replace(".00e", "e");
-    }
-    if size >= 1e5 {
-        return crate::format::short(value);
-    }
-    let places = (3 - size.log10().floor() as i32).clamp(0, 4) as usize;
-    let text = format!("{value:.places$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn numbers_are_short() {
-        let texts: Vec<String> =
-            [0.0, 1e-4, 0.1234567, 7.25, 1234.56, 123_456.0, 0.5].into_iter().map(number).collect();
-        assert_eq!(texts, ["0", "1e-4", "0.1235", "7.25", "1235", "123.5k", "0.5"]);
+    fn point(step: u64, value: f64) -> Point {
+        Point { step, value, at: vec![step as f64] }
     }
 
-    #[test]
-    fn ticks_are_round_and_inside() {
-        assert_eq!(ticks(0.0, 10.0, 5), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
-        assert!(ticks(7.93, 8.0, 5).iter().all(|tick| (7.93..=8.0).contains(tick)));
+    fn chart(points: Vec<Point>) -> Chart {
+        let series = vec![Series { name: "a & b".into(), style: 0, look: Look::Line, points }];
+        Chart { title: "MLM loss".into(), measure: Measure::of("mlm_loss"), axes: vec![X::Step], series, marks: vec![] }
     }
 
     #[test]
     fn smoothing_and_thinning_keep_the_end() {
-        let points: Vec<(f64, f64)> = (0..10_000).map(|x| (f64::from(x), 1.0)).collect();
+        let points: Vec<Point> = (0..10_000).map(|x| point(x, 1.0)).collect();
         assert_eq!(smooth(&points, 100), points);
         let thinned = thin(&points);
-        assert!(thinned.len() <= MOST_POINTS);
-        assert_eq!(thinned.last(), points.last());
+        assert!(thinned.len() <= MOST_POINTS + 2, "{}", thinned.len());
+        assert_eq!((thinned.first(), thinned.last()), (points.first().as_ref(), points.last().as_ref()));
+    }
+
+    #[test]
+    fn thinned_curves_keep_exact_values_and_spikes() {
+        let mut points: Vec<Point> = (0..10_000).map(|x| point(x, (x % 7) as f64)).collect();
+        points[4321].value = 100.0;
+        let thinned = thin(&points);
+        assert!(thinned.iter().any(|point| (point.step, point.value) == (4321, 100.0)));
+        assert!(thinned.iter().all(|point| points[point.step as usize] == **point));
+        assert!(thinned.is_sorted_by_key(|point| point.step));
     }
 
     #[test]
     fn equal_values_still_have_a_frame() {
-        let chart = Chart {
-            title: "t",
-            series: vec![Series { name: "s", class: "line", points: vec![(1.0, 0.0), (2.0, 0.0)], dots: false }],
-            marks: &[],
-        };
-        let svg = chart.svg();
+        let svg = chart(vec![point(1, 0.0), point(2, 0.0)]).figure();
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+
+    #[test]
+    fn axes_have_names_and_curves_have_words() {
+        let svg = chart(vec![point(10, 9.0), point(20, 7.5)]).figure();
+        assert!(svg.contains("class=\"name\" x=\"4\"") && svg.contains(">nats per predicted token</text>"), "{svg}");
+        assert!(svg.contains(">step</text>"), "{svg}");
+        assert!(svg.contains("a &amp; b: 9.000 at step 10, 7.500 at step 20."), "{svg}");
+        assert!(svg.contains(r#"[{"steps":[10,20],"values":["9","7.5"]}]"#), "{svg}");
     }
 }

@@ -12,6 +12,7 @@ use cloze_train::recipe::Precision;
 use super::{Measured, Shape, WARM_UP, measure};
 use crate::commands::check_out;
 use crate::format;
+use crate::run_page::Unit;
 use crate::terminal::Terminal;
 
 /// `cloze bench sweep`
@@ -68,17 +69,39 @@ impl Axis {
         }
     }
 
+    /// What stands at the axis.
+    fn title(self) -> &'static str {
+        match self {
+            Axis::Batch => "sequences in a batch",
+            Axis::Length => "tokens of a sequence",
+            Axis::Width => "hidden size",
+            Axis::Depth => "layers",
+            Axis::Threads => "threads",
+        }
+    }
+
+    /// Where the base lies on it.
+    fn here(self, base: &Shape, threads: usize) -> usize {
+        match self {
+            Axis::Batch => base.batch,
+            Axis::Length => base.seq,
+            Axis::Width => base.hidden,
+            Axis::Depth => base.layers,
+            Axis::Threads => threads,
+        }
+    }
+
     /// The points along the axis, the base's among them.
     fn values(self, base: &Shape, threads: usize) -> Vec<usize> {
         let head = base.hidden / base.heads;
-        let (here, mut values) = match self {
-            Axis::Batch => (base.batch, vec![1, 2, 4, 8, 16, 32, 64]),
-            Axis::Length => (base.seq, vec![32, 64, 128, 256, 512]),
-            Axis::Width => (base.hidden, [128, 256, 512, 768].map(|h: usize| h.next_multiple_of(head)).to_vec()),
-            Axis::Depth => (base.layers, vec![1, 2, 4, 8, 12]),
-            Axis::Threads => (threads, (0..).map(|power| 1 << power).take_while(|&n| n < threads).collect()),
+        let mut values: Vec<usize> = match self {
+            Axis::Batch => vec![1, 2, 4, 8, 16, 32, 64],
+            Axis::Length => vec![32, 64, 128, 256, 512],
+            Axis::Width => [128, 256, 512, 768].map(|h: usize| h.next_multiple_of(head)).to_vec(),
+            Axis::Depth => vec![1, 2, 4, 8, 12],
+            Axis::Threads => (0..).map(|power| 1 << power).take_while(|&n| n < threads).collect(),
         };
-        values.push(here);
+        values.push(self.here(base, threads));
         values.sort_unstable();
         values.dedup();
         values
@@ -107,6 +130,8 @@ struct Point {
     value: usize,
     tokens_per_s: f64,
     share_of_peak: f64,
+    /// Whether it is the base shape.
+    base: bool,
 }
 
 const HEADER: &str = "axis,value,layers,hidden,heads,batch,seq,threads,real_tokens_per_s,useful_gflops,peak_gflops,ms";
@@ -131,19 +156,19 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     base.check(!infer)?;
     check_out(out)?;
     let device = Device::cpu(terminal.threads)?;
-    let threads = device.threads();
+    let all_threads = device.threads();
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let csv = out.join("sweep.csv");
     let mut table = fs::File::create(&csv).with_context(|| format!("cannot write {}", csv.display()))?;
     writeln!(table, "{HEADER}").with_context(|| format!("cannot write {}", csv.display()))?;
     let plan: Vec<(Axis, usize)> = Axis::ALL
         .into_iter()
-        .flat_map(|axis| axis.values(base, threads).into_iter().map(move |value| (axis, value)))
+        .flat_map(|axis| axis.values(base, all_threads).into_iter().map(move |value| (axis, value)))
         .collect();
     let bar = terminal.progress("sweep", Some((plan.len() * (WARM_UP + steps)) as u64));
     let mut points = Vec::with_capacity(plan.len());
     for (number, &(axis, value)) in plan.iter().enumerate() {
-        let (shape, threads) = axis.moved(base, threads, value);
+        let (shape, threads) = axis.moved(base, all_threads, value);
         let at = format!("{} {value}", axis.name());
         let mut watch = |step: usize, _: &str| bar.set((number * (WARM_UP + steps) + step) as u64, &at);
         let measured = measure(&shape, !infer, Device::cpu(Some(threads))?, *steps, false, &mut watch)?;
@@ -156,12 +181,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             writeln!(std::io::stdout(), "{line}")?;
         }
         let share_of_peak = measured.gflops / measured.peak_gflops;
-        points.push(Point { axis, value, tokens_per_s: measured.tokens_per_s, share_of_peak });
+        let base = value == axis.here(base, all_threads);
+        points.push(Point { axis, value, tokens_per_s: measured.tokens_per_s, share_of_peak, base });
     }
     bar.finish();
     let picture = out.join("sweep.svg");
     let title = format!(
-        "{} of L{} H{} A{}, {} × {} tokens, {}, {threads} threads",
+        "{} of L{} H{} A{}, {} × {} tokens, {}, {all_threads} threads",
         if *infer { "Forward pass" } else { "Training step" },
         base.layers,
         base.hidden,
@@ -175,7 +201,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         return Ok(());
     }
     let mut stdout = std::io::stdout().lock();
-    for Point { axis, value, tokens_per_s, share_of_peak } in &points {
+    for Point { axis, value, tokens_per_s, share_of_peak, .. } in &points {
         let tokens = format::count(*tokens_per_s as u64);
         writeln!(
             stdout,
@@ -188,54 +214,97 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     Ok(())
 }
 
-const PANEL: (f64, f64) = (300.0, 190.0);
-const TOP: f64 = 34.0;
+const PANEL: (f64, f64) = (320.0, 220.0);
+const TOP: f64 = 40.0;
+/// A panel's room for the ticks' texts, above the bars, and below them.
+const LEFT: f64 = 48.0;
+const ABOVE: f64 = 54.0;
+const BELOW: f64 = 44.0;
 
-/// A panel for each axis: bars of tokens/s, and above each its share of the peak.
+const STYLE: &str = "text { font: 12px sans-serif; fill: #1c1f23 } .title { font-size: 16px } .soft { fill: #5a6270 } \
+    .back { fill: #fff } .over { paint-order: stroke; stroke: #fff; stroke-width: 3px } .bar { fill: #7aa6d8 } .base { fill: #0b62b0 } .grid { stroke: #dde0e5 } .axis { stroke: #1c1f23 }\n\
+    @media (prefers-color-scheme: dark) { text { fill: #e6e8eb } .soft { fill: #a0a9b4 } .back { fill: #15181c } \
+    .over { stroke: #15181c } .bar { fill: #3d6ea6 } .base { fill: #6cb0ff } .grid { stroke: #323943 } .axis { stroke: #e6e8eb } }";
+
+/// A panel for each axis, each with a scale of its own: bars of tokens/s, and above each its share of the peak.
 fn svg(title: &str, points: &[Point]) -> String {
-    let most = points.iter().map(|point| point.tokens_per_s).fold(f64::MIN_POSITIVE, f64::max);
     let (width, height) = (3.0 * PANEL.0, TOP + 2.0 * PANEL.1);
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
-         font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"12\" y=\"22\" font-size=\"14\">{title}: tokens/s, and % of the matrix peak</text>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n<title>{title}</title>\n\
+         <style>{STYLE}</style>\n<rect class=\"back\" width=\"100%\" height=\"100%\"/>\n\
+         <text class=\"title\" x=\"14\" y=\"26\">{title}</text>\n"
     );
-    for (number, axis) in Axis::ALL.into_iter().enumerate() {
-        let (x0, y0) = ((number % 3) as f64 * PANEL.0, TOP + (number / 3) as f64 * PANEL.1);
-        let (left, bottom, room) = (x0 + 16.0, y0 + PANEL.1 - 34.0, PANEL.1 - 70.0);
-        let here: Vec<&Point> = points.iter().filter(|point| point.axis == axis).collect();
-        let step = (PANEL.0 - 32.0) / here.len().max(1) as f64;
-        for (i, point) in here.iter().enumerate() {
-            let (x, tall) = (left + i as f64 * step, (room * point.tokens_per_s / most).max(1.0));
-            let (middle, top) = (x + step / 2.0, bottom - tall);
-            let _ = writeln!(
-                out,
-                "<rect x=\"{:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{tall:.1}\" fill=\"#4a7ab5\"/>\
-                 <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
-                 <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"#777\">{:.0} %</text>\
-                 <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-                x + 3.0,
-                step - 6.0,
-                top - 14.0,
-                format::short(point.tokens_per_s),
-                top - 3.0,
-                100.0 * point.share_of_peak,
-                bottom + 13.0,
-                point.value,
-            );
+    let axes = Axis::ALL.into_iter().filter(|axis| points.iter().any(|point| point.axis == *axis));
+    let mut corner = (0.0, TOP);
+    for (number, axis) in axes.enumerate() {
+        panel(axis, points, corner, &mut out);
+        let next = number + 1;
+        corner = ((next % 3) as f64 * PANEL.0, TOP + (next / 3) as f64 * PANEL.1);
+    }
+    for (line, text) in [
+        ("bar", "real tokens per second, to each panel's own scale"),
+        ("base", "the base shape, from which each axis moves alone"),
+        ("", "%: useful FLOP/s as a share of the matrix peak"),
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(line, key)| (line as f64 * 22.0, key))
+    {
+        let (x, y) = (corner.0 + 14.0, corner.1 + 70.0 + line);
+        if !text.0.is_empty() {
+            let _ = write!(out, "<rect class=\"{}\" x=\"{x}\" y=\"{}\" width=\"11\" height=\"11\"/>", text.0, y - 10.0);
         }
-        let _ = writeln!(
-            out,
-            "<line x1=\"{left}\" x2=\"{}\" y1=\"{bottom}\" y2=\"{bottom}\" stroke=\"#333\"/>\
-             <text x=\"{}\" y=\"{}\" text-anchor=\"middle\" font-weight=\"bold\">{}</text>",
-            x0 + PANEL.0 - 16.0,
-            x0 + PANEL.0 / 2.0,
-            bottom + 28.0,
-            axis.name(),
-        );
+        let _ = writeln!(out, "<text class=\"soft\" x=\"{}\" y=\"{y}\">{}</text>", x + 18.0, text.1);
     }
     out.push_str("</svg>\n");
     out
+}
+
+fn panel(axis: Axis, points: &[Point], (x0, y0): (f64, f64), out: &mut String) {
+    let here: Vec<&Point> = points.iter().filter(|point| point.axis == axis).collect();
+    let most = here.iter().map(|point| point.tokens_per_s).fold(f64::MIN_POSITIVE, f64::max);
+    let (left, right, bottom) = (x0 + LEFT, x0 + PANEL.0 - 14.0, y0 + PANEL.1 - BELOW);
+    let height = |value: f64| (PANEL.1 - ABOVE - BELOW) * value / most;
+    let _ = writeln!(out, "<text class=\"soft\" x=\"{}\" y=\"{}\">tokens/s</text>", x0 + 14.0, y0 + 16.0);
+    for (value, text) in Unit::Plain.ticks_of(0.0, most, 4) {
+        let y = bottom - height(value);
+        let _ = writeln!(
+            out,
+            "<path class=\"grid\" d=\"M{left} {y:.1}H{right}\"/>\
+             <text class=\"soft\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
+            left - 6.0,
+            y + 4.0
+        );
+    }
+    let step = (right - left) / here.len().max(1) as f64;
+    for (number, point) in here.iter().enumerate() {
+        let (x, tall) = (left + number as f64 * step, height(point.tokens_per_s).max(1.0));
+        let (middle, top) = (x + step / 2.0, bottom - tall);
+        let _ = writeln!(
+            out,
+            "<rect class=\"{}\" x=\"{:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{tall:.1}\"/>\
+             <text class=\"over\" x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
+             <text class=\"over soft\" x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{:.0} %</text>\
+             <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+            if point.base { "base" } else { "bar" },
+            x + 3.0,
+            step - 6.0,
+            top - 17.0,
+            format::short(point.tokens_per_s),
+            top - 4.0,
+            100.0 * point.share_of_peak,
+            bottom + 15.0,
+            point.value,
+        );
+    }
+    let _ = writeln!(
+        out,
+        "<path class=\"axis\" d=\"M{left} {bottom}H{right}\"/>\
+         <text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+        (left + right) / 2.0,
+        bottom + 34.0,
+        axis.title(),
+    );
 }
 
 #[cfg(test)]
@@ -271,14 +340,31 @@ mod tests {
 
     #[test]
     fn the_picture_shows_every_point() {
-        let point = |axis, value, tokens_per_s| Point { axis, value, tokens_per_s, share_of_peak: 0.25 };
-        let points = [point(Axis::Batch, 1, 900.0), point(Axis::Batch, 8, 20_000.0), point(Axis::Threads, 2, 1.0)];
-        let picture = svg("Training step", &points);
-        assert_eq!(picture.matches("fill=\"#4a7ab5\"").count(), 3);
-        for text in [">900<", ">20.0k<", ">25 %<", ">batch<", ">threads<"] {
+        let picture = svg("Training step", &points());
+        assert_eq!(picture.matches("<rect class=\"bar\"").count(), 2 + 1, "two bars and the key");
+        assert_eq!(picture.matches("<rect class=\"base\"").count(), 1 + 1, "one bar and the key");
+        for text in [">900<", ">20.0k<", ">25 %<", ">sequences in a batch<", ">threads<", ">tokens/s<"] {
             assert!(picture.contains(text), "{text}: {picture}");
         }
-        assert!(!picture.contains("NaN"));
+        assert!(!picture.contains("NaN") && picture.contains("prefers-color-scheme: dark"));
+    }
+
+    fn points() -> [Point; 3] {
+        let point =
+            |axis, value, tokens_per_s| Point { axis, value, tokens_per_s, share_of_peak: 0.25, base: value == 8 };
+        [point(Axis::Batch, 1, 900.0), point(Axis::Batch, 8, 20_000.0), point(Axis::Threads, 2, 1.0)]
+    }
+
+    #[test]
+    fn one_fast_axis_does_not_flatten_the_others() {
+        let picture = svg("Training step", &points());
+        let heights: Vec<f64> = picture
+            .lines()
+            .filter(|line| line.starts_with("<rect class=\"ba") && line.contains("text-anchor"))
+            .map(|line| line.split("height=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap())
+            .collect();
+        assert_eq!(heights.len(), 3);
+        assert_eq!(heights[1], heights[2], "the highest bar of each panel fills it");
     }
 
     #[test]

@@ -8,17 +8,17 @@ use cloze_train::run::{Line, RunFolder, read_metrics};
 use serde_json::json;
 
 use super::Arguments;
-use crate::commands::report::read_run;
 use crate::format;
+use crate::run_page::{self, Measure, Record};
 use crate::terminal::Terminal;
 
 pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let checkpoints = folder_names(&dir.join("checkpoints"));
     let model = dir.join("model").join("config.json").is_file();
     // A run that was stopped before its first line is worth showing too.
-    let run = read_run(dir).ok();
+    let run = run_page::run(dir, String::new()).ok();
     let finished = model && !was_interrupted(dir);
-    let last = run.as_ref().and_then(|run| run.train.last());
+    let last = run.as_ref().and_then(|run| run.training.last());
     let evaluation = run.as_ref().and_then(|run| run.evaluations.last());
     let mut out = std::io::stdout().lock();
     if arguments.json {
@@ -30,30 +30,26 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
         return Ok(());
     }
     writeln!(out, "{} {}", terminal.bold("run"), dir.display())?;
-    let field = |record: &serde_json::Value, key: &str| {
-        record[key].as_f64().map_or_else(|| "–".into(), |value| format!("{value:.4}"))
+    let figures = |record: &Record, measures: &[Measure]| -> String {
+        let known = measures.iter().filter_map(|measure| Some((measure, record.value(measure.key)?)));
+        known.map(|(measure, value)| format!(", {} {}", measure.title, measure.unit.text(value))).collect()
     };
-    match last {
-        Some(last) => writeln!(
-            out,
-            "  trained        {} steps, {} tokens, {}; MLM loss {}, NSP loss {}",
-            format::count(last["step"].as_u64().unwrap_or(0)),
-            format::short(last["tokens"].as_f64().unwrap_or(0.0)),
-            format::duration(last["seconds"].as_f64().unwrap_or(0.0)),
-            field(last, "mlm_loss"),
-            field(last, "nsp_loss"),
-        )?,
-        None => writeln!(out, "  trained        no step logged yet")?,
+    match (&run, last) {
+        (Some(run), Some(last)) => {
+            let tokens = run.tokens().map_or_else(String::new, |n| format!(", {} tokens", format::short(n as f64)));
+            writeln!(
+                out,
+                "  trained        {} steps{tokens}, {}{}",
+                format::count(run.step()),
+                format::duration(run.seconds().unwrap_or(0.0)),
+                figures(last, &run.kind.losses()),
+            )?;
+        }
+        _ => writeln!(out, "  trained        no step logged yet")?,
     }
-    if let Some(evaluation) = evaluation {
-        writeln!(
-            out,
-            "  held-out       step {}: MLM loss {}, MLM accuracy {}, NSP accuracy {}",
-            format::count(evaluation["step"].as_u64().unwrap_or(0)),
-            field(evaluation, "mlm_loss"),
-            field(evaluation, "mlm_accuracy"),
-            field(evaluation, "nsp_accuracy"),
-        )?;
+    if let (Some(run), Some(evaluation)) = (&run, evaluation) {
+        let (name, step) = (run.kind.held_out(), format::count(evaluation.step));
+        writeln!(out, "  {name:<13}  step {step}{}", figures(evaluation, &run.scores()))?;
     }
     let kept = if checkpoints.is_empty() { "none".into() } else { checkpoints.join(", ") };
     writeln!(out, "  checkpoints    {kept}")?;

@@ -106,11 +106,12 @@ impl Learn<'_> {
     ) -> Result<Comparison> {
         let Stage { dir, pretrained, plan, seed, stop, terminal } = self.stage;
         let name = kind.name();
-        let [train, dev] = write(&dir.join("labelled"), kind, files)?;
+        let [train_file, dev_file] = write(&dir.join("labelled"), kind, files)?;
         let options = Options::default();
         let (config, notes) = (config_of(pretrained)?, &mut Notes::default());
-        let (task, train) = T::learned_from(&options, &[train], &config, self.tokenizer, notes)?;
-        let dev = task.read(&options, &[dev], Need::Required, self.tokenizer, notes)?;
+        let (task, train) =
+            T::learned_from(&options, std::slice::from_ref(&train_file), &config, self.tokenizer, notes)?;
+        let dev = task.read(&options, std::slice::from_ref(&dev_file), Need::Required, self.tokenizer, notes)?;
         let settings =
             Settings { epochs: plan.epochs, batch: plan.batch, lr: plan.rate, seed: *seed, ..Settings::default() };
         let remember = Remembered::of(kind, &options).to_json()?;
@@ -119,6 +120,7 @@ impl Learn<'_> {
                 task: &task,
                 train: &train,
                 dev: &dev,
+                files: [std::slice::from_ref(&train_file), std::slice::from_ref(&dev_file)],
                 model,
                 settings: &settings,
                 out: &out,

@@ -24,9 +24,9 @@ use cloze_train::recipe::Precision;
 use serde_json::json;
 
 use self::fine_tuning::{Comparison, Stage};
-use super::{evaluate, fill, prepare, pretrain, report, vocab};
+use super::{evaluate, fill, prepare, pretrain, vocab};
 use crate::terminal::Terminal;
-use crate::{format, program};
+use crate::{format, program, run_page};
 
 /// `cloze quickstart`
 #[derive(Debug, clap::Args)]
@@ -165,7 +165,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
 
     let (evaluation, baseline) = judge(&model_dir, &shards_dir, terminal)?;
     let page = dir.join("report.html");
-    fs::write(&page, report::read_run(&run_dir)?.html()).with_context(|| format!("cannot write {}", page.display()))?;
+    let runs = run_page::open_all(std::slice::from_ref(&run_dir))?;
+    fs::write(&page, run_page::html(&runs)).with_context(|| format!("cannot write {}", page.display()))?;
     let filler = Filler::open(&model_dir, Precision::F32, terminal.threads)?;
     let filled: Vec<_> = TEXTS.iter().map(|text| filler.fill(text, 3)).collect::<Result<_, _>>()?;
     let comparisons = fine_tune(dir, &model_dir, &plan.fine_tuning, &stop, terminal)?;

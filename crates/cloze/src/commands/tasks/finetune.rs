@@ -423,6 +423,7 @@ impl ForTask for Learn<'_> {
             task: &task,
             train: &train,
             dev: &dev,
+            files: [&train_files, &dev_files],
             model,
             out,
             resume: arguments.resume,

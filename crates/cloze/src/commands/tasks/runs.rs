@@ -57,6 +57,8 @@ pub struct Common<'a, T: Task> {
     pub task: &'a T,
     pub train: &'a [T::Row],
     pub dev: &'a [T::Row],
+    /// The files that the rows come from.
+    pub files: [&'a [PathBuf]; 2],
     pub model: &'a Path,
     pub out: &'a Path,
     pub resume: bool,
@@ -72,6 +74,7 @@ impl<'a, T: Task> Common<'a, T> {
             task: self.task,
             train: self.train,
             dev: self.dev,
+            files: self.files,
             model: self.model,
             settings: &planned.settings,
             out,

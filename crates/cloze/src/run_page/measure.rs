@@ -1,0 +1,286 @@
+//! What is measured: names, units, how a value is written; and what it can be drawn over.
+
+use crate::format;
+
+/// Ticks of a vertical axis, about.
+const WANTED: usize = 6;
+
+/// How values of a measure are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// A share of one, written in percent.
+    Percent,
+    /// A loss or a correlation: four digits.
+    Score,
+    /// A learning rate: written as 5e-5.
+    Rate,
+    /// A large count.
+    Count,
+    /// Any other number.
+    Plain,
+}
+
+impl Unit {
+    /// A value as text: "7.1 %", "5.073", "5e-5", "12,345".
+    pub fn text(self, value: f64) -> String {
+        match self {
+            _ if !value.is_finite() => "–".into(),
+            Unit::Percent => percent(value),
+            Unit::Score if value.abs() < 100.0 => format!("{value:.3}"),
+            Unit::Rate => short_exponent(value, 3),
+            Unit::Count => format::count(value.round().max(0.0) as u64),
+            Unit::Score | Unit::Plain => significant(value, 4),
+        }
+    }
+
+    /// A value with more digits than two curves need to be told apart.
+    pub fn exact(self, value: f64) -> String {
+        match self {
+            _ if !value.is_finite() => "–".into(),
+            Unit::Percent => format!("{} %", significant(100.0 * value, 4)),
+            Unit::Rate => short_exponent(value, 4),
+            Unit::Score | Unit::Plain => significant(value, 5),
+            Unit::Count => self.text(value),
+        }
+    }
+
+    /// Round values from `low` to `high` with their texts.
+    pub fn ticks(self, low: f64, high: f64) -> Vec<(f64, String)> {
+        match self {
+            Unit::Percent => {
+                let ticks = ticks(100.0 * low, 100.0 * high, WANTED);
+                let places = ticks.places;
+                ticks.values().map(|value| (value / 100.0, format!("{value:.places$} %"))).collect()
+            }
+            Unit::Rate => ticks(low, high, WANTED).values().map(|value| (value, short_exponent(value, 3))).collect(),
+            _ => self.ticks_of(low, high, WANTED),
+        }
+    }
+
+    /// About `wanted` round values from `low` to `high`, written with the decimals that tell them apart.
+    pub fn ticks_of(self, low: f64, high: f64, wanted: usize) -> Vec<(f64, String)> {
+        let ticks = ticks(low, high, wanted);
+        let places = ticks.places;
+        let text = |value: f64| match value.abs() {
+            size if size >= 10_000.0 => short(value),
+            size if size > 0.0 && ticks.step < 1e-3 => short_exponent(value, 3),
+            _ => format!("{value:.places$}"),
+        };
+        ticks.values().map(|value| (value, text(value))).collect()
+    }
+}
+
+/// A measure of training or evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measure {
+    /// Its key in metrics.jsonl.
+    pub key: &'static str,
+    /// Its name.
+    pub title: &'static str,
+    /// What stands at its axis.
+    pub axis: &'static str,
+    /// How its values are written.
+    pub unit: Unit,
+    /// Whether it moves so much from step to step that a running mean tells more.
+    pub noisy: bool,
+}
+
+const fn measure(key: &'static str, title: &'static str, axis: &'static str, unit: Unit, noisy: bool) -> Measure {
+    Measure { key, title, axis, unit, noisy }
+}
+
+/// All measures in the order in which they are shown.
+pub const MEASURES: [Measure; 22] = [
+    measure("mlm_loss", "MLM loss", "nats per predicted token", Unit::Score, true),
+    measure("mlm_perplexity", "MLM perplexity", "e to the power of the loss", Unit::Plain, true),
+    measure("mlm_accuracy", "MLM accuracy", "predicted tokens that are right", Unit::Percent, true),
+    measure("nsp_loss", "NSP loss", "nats per sequence", Unit::Score, true),
+    measure("nsp_accuracy", "NSP accuracy", "sequences that are right", Unit::Percent, true),
+    measure("loss", "Loss", "mean loss", Unit::Score, true),
+    measure("best_f1", "F1 at the best threshold", "F1", Unit::Percent, false),
+    measure("best_exact_match", "Exact match at the best threshold", "exact answers", Unit::Percent, false),
+    measure("f1", "F1", "F1", Unit::Percent, false),
+    measure("exact_match", "Exact match", "exact answers", Unit::Percent, false),
+    measure("precision", "Precision", "found that are right", Unit::Percent, false),
+    measure("recall", "Recall", "right ones that are found", Unit::Percent, false),
+    measure("accuracy", "Accuracy", "right answers", Unit::Percent, false),
+    measure("macro_f1", "Macro F1", "mean F1 of the labels", Unit::Percent, false),
+    measure("matthews", "Matthews correlation", "correlation", Unit::Score, false),
+    measure("pearson", "Pearson correlation", "correlation", Unit::Score, false),
+    measure("spearman", "Spearman correlation", "correlation", Unit::Score, false),
+    measure("mean_squared_error", "Mean squared error", "squared error", Unit::Plain, false),
+    measure("lr", "Learning rate", "rate of the step", Unit::Rate, false),
+    measure("grad_norm", "Gradient norm", "global norm before clipping", Unit::Plain, true),
+    measure("tokens_per_s", "Speed", "real tokens per second", Unit::Count, true),
+    measure("share_of_peak", "Share of the matrix peak", "share of the peak", Unit::Percent, true),
+];
+
+impl Measure {
+    /// The measure of a key of metrics.jsonl, if it is one.
+    pub fn find(key: &str) -> Option<Measure> {
+        MEASURES.into_iter().find(|measure| measure.key == key)
+    }
+}
+
+#[cfg(test)]
+impl Measure {
+    pub fn of(key: &str) -> Measure {
+        Measure::find(key).unwrap()
+    }
+}
+
+/// What a curve is drawn over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum X {
+    /// Optimizer steps.
+    Step,
+    /// Passes over the training rows.
+    Epoch,
+    /// Real tokens seen.
+    Tokens,
+    /// Time of training.
+    Time,
+}
+
+impl X {
+    /// All of them in the order in which they are offered.
+    pub const ALL: [X; 4] = [X::Step, X::Epoch, X::Tokens, X::Time];
+
+    /// The word in class names.
+    pub fn key(self) -> &'static str {
+        match self {
+            X::Step => "step",
+            X::Epoch => "epoch",
+            X::Tokens => "tokens",
+            X::Time => "time",
+        }
+    }
+
+    /// What one unit of the axis is, in steps, tokens or seconds, and the axis's name, given the largest value on it.
+    pub fn scale(self, most: f64) -> (f64, &'static str) {
+        match self {
+            X::Step => (1.0, "step"),
+            X::Epoch => (1.0, "epoch"),
+            X::Tokens => (1.0, "tokens"),
+            X::Time if most < 180.0 => (1.0, "seconds"),
+            X::Time if most < 3.0 * 3600.0 => (60.0, "minutes"),
+            X::Time => (3600.0, "hours"),
+        }
+    }
+}
+
+/// Equally spaced round values.
+struct Ticks {
+    first: i64,
+    last: i64,
+    step: f64,
+    /// Decimals that tell them apart.
+    places: usize,
+}
+
+impl Ticks {
+    fn values(&self) -> impl Iterator<Item = f64> {
+        (self.first..=self.last).map(|number| number as f64 * self.step)
+    }
+}
+
+/// Round values between `low` and `high`, about `wanted` of them, 1, 2 or 5 times a power of ten apart.
+fn ticks(low: f64, high: f64, wanted: usize) -> Ticks {
+    let rough = ((high - low) / wanted as f64).max(f64::MIN_POSITIVE);
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|&step| step >= rough).unwrap_or(power);
+    let first = (low / step - 1e-9).ceil() as i64;
+    let last = ((high / step + 1e-9).floor() as i64).min(first + 20);
+    let places = (-step.log10().floor()).clamp(0.0, 6.0) as usize;
+    Ticks { first, last, step, places }
+}
+
+/// A share in percent as on the terminal, "7.1 %"; a small one with as many decimals as it needs: "0.0015 %".
+pub fn percent(share: f64) -> String {
+    let value = 100.0 * share;
+    match value.abs() {
+        0.0 => "0 %".into(),
+        size if size >= 0.95 => format!("{value:.1} %"),
+        _ => format!("{} %", significant(value, 2)),
+    }
+}
+
+/// At most `digits` significant digits, without an exponent unless the value is tiny; from 100,000 on "123.5k".
+pub fn significant(value: f64, digits: i32) -> String {
+    let size = value.abs();
+    if size == 0.0 {
+        return "0".into();
+    }
+    if size < 1e-5 {
+        return short_exponent(value, digits as usize);
+    }
+    if size >= 1e5 {
+        return short(value);
+    }
+    let places = (digits - 1 - size.log10().floor() as i32).clamp(0, 9) as usize;
+    without_zeros(&format!("{value:.places$}"))
+}
+
+/// "5e-5", "1.25e-4", "0".
+fn short_exponent(value: f64, digits: usize) -> String {
+    if value == 0.0 {
+        return "0".into();
+    }
+    if value.abs() >= 0.1 {
+        return significant(value, digits as i32);
+    }
+    let text = format!("{value:.*e}", digits.saturating_sub(1));
+    match text.split_once('e') {
+        Some((number, exponent)) => format!("{}e{exponent}", without_zeros(number)),
+        None => text,
+    }
+}
+
+/// "12.5k" without ".0".
+fn short(value: f64) -> String {
+    format::short(value).replace(".0", "")
+}
+
+fn without_zeros(text: &str) -> String {
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentages_are_as_on_the_terminal() {
+        let texts = [0.0, 0.0714, 0.631, 1.0, 1.48e-5, 0.0012].map(percent);
+        assert_eq!(texts, ["0 %", "7.1 %", "63.1 %", "100.0 %", "0.0015 %", "0.12 %"]);
+    }
+
+    #[test]
+    fn values_are_short_and_exact_enough() {
+        assert_eq!([5.0731, 0.5, -0.25].map(|value| Unit::Score.text(value)), ["5.073", "0.500", "-0.250"]);
+        assert_eq!([5e-5, 1.25e-4, 0.0].map(|value| Unit::Rate.text(value)), ["5e-5", "1.25e-4", "0"]);
+        assert_eq!([1234.5, 123_456.0, 0.01234].map(|value| Unit::Plain.text(value)), ["1234", "123.5k", "0.01234"]);
+        assert_eq!(Unit::Count.text(12_345.4), "12,345");
+        assert_eq!(Unit::Score.text(f64::NAN), "–");
+        assert_eq!([Unit::Percent.exact(0.071428), Unit::Score.exact(5.073149)], ["7.143 %", "5.0731"]);
+    }
+
+    #[test]
+    fn ticks_are_round_and_inside() {
+        let texts = |ticks: Vec<(f64, String)>| ticks.into_iter().map(|tick| tick.1).collect::<Vec<_>>();
+        assert_eq!(texts(Unit::Score.ticks(0.0, 10.0)), ["0", "2", "4", "6", "8", "10"]);
+        assert_eq!(texts(Unit::Percent.ticks(0.0, 0.08)), ["0 %", "2 %", "4 %", "6 %", "8 %"]);
+        assert_eq!(texts(Unit::Percent.ticks(0.5, 0.512)), ["50.0 %", "50.5 %", "51.0 %"]);
+        assert_eq!(texts(Unit::Rate.ticks(0.0, 5e-5)), ["0", "1e-5", "2e-5", "3e-5", "4e-5", "5e-5"]);
+        assert_eq!(texts(Unit::Plain.ticks_of(0.0, 60_000.0, 3)), ["0", "20k", "40k", "60k"]);
+        assert!(Unit::Score.ticks(7.93, 8.0).iter().all(|tick| (7.93..=8.0).contains(&tick.0)));
+    }
+
+    #[test]
+    fn time_is_in_the_unit_that_fits() {
+        assert_eq!(
+            [X::Time.scale(100.0).1, X::Time.scale(600.0).1, X::Time.scale(1e6).1],
+            ["seconds", "minutes", "hours"]
+        );
+    }
+}

@@ -1,0 +1,651 @@
+//! What a run's folder says, typed: records of training and evaluation, starts, messages, settings, the corpus.
+
+use std::path::{Path, PathBuf};
+
+use cloze_data::report::CorpusReport;
+use cloze_tasks::finetune::Best;
+use cloze_tasks::metrics::spread::{Spread, spread};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::chart::Point;
+use super::measure::{MEASURES, Measure, X};
+
+/// What a run learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Language, from text: `cloze pretrain`.
+    PreTraining,
+    /// A task, from labelled rows: `cloze finetune`.
+    FineTuning,
+}
+
+impl Kind {
+    /// "pre-training" or "fine-tuning".
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::PreTraining => "pre-training",
+            Kind::FineTuning => "fine-tuning",
+        }
+    }
+
+    /// What the data that a run is judged by are called.
+    pub fn held_out(self) -> &'static str {
+        match self {
+            Kind::PreTraining => "held-out",
+            Kind::FineTuning => "dev",
+        }
+    }
+
+    /// The losses that it minimises.
+    pub fn losses(self) -> Vec<Measure> {
+        let keys = match self {
+            Kind::PreTraining => &["mlm_loss", "nsp_loss"][..],
+            Kind::FineTuning => &["loss"],
+        };
+        keys.iter().filter_map(|key| Measure::find(key)).collect()
+    }
+}
+
+/// A line of metrics.jsonl with figures: of training steps, or of an evaluation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Steps done.
+    pub step: u64,
+    /// Passes over the training rows done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<f64>,
+    /// Real tokens seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Seconds of training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// Everything else.
+    #[serde(flatten)]
+    pub figures: Map<String, Value>,
+}
+
+impl Record {
+    /// A measure's value; of a fine-tuning's evaluation also one of its scores.
+    pub fn value(&self, key: &str) -> Option<f64> {
+        let number = |value: &Value| value.as_f64().filter(|value| value.is_finite());
+        self.figures.get(key).and_then(number).or_else(|| self.figures.get("scores")?.get(key).and_then(number))
+    }
+
+    fn x(&self, x: X) -> Option<f64> {
+        match x {
+            X::Step => Some(self.step as f64),
+            X::Epoch => self.epoch,
+            X::Tokens => self.tokens.map(|tokens| tokens as f64),
+            X::Time => self.seconds,
+        }
+    }
+}
+
+/// How a run started or went on; what a program of another version did not say is absent.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Start {
+    /// The device in words.
+    pub machine: Option<String>,
+    /// `bf16` or `f32`.
+    pub precision: Option<String>,
+    /// Why this instruction set and this type.
+    pub reason: Option<String>,
+    /// Threads that compute.
+    pub threads: Option<u64>,
+    /// The measured peak of matrix products.
+    pub peak_gflops: Option<f64>,
+    /// Weights of the model.
+    pub parameters: Option<u64>,
+    /// Tokens of the training shards.
+    pub corpus_tokens: Option<u64>,
+    /// Version of the program.
+    pub version: Option<String>,
+    /// Steps in all.
+    pub steps: Option<u64>,
+    /// Training examples: windows count each.
+    pub examples: Option<u64>,
+    /// Tokens of all training examples.
+    pub tokens: Option<u64>,
+    /// Rows learned from.
+    pub train_rows: Option<u64>,
+    /// Their files.
+    pub train_files: Vec<String>,
+    /// Rows judged by.
+    pub dev_rows: Option<u64>,
+    /// Their files.
+    pub dev_files: Vec<String>,
+    /// Rows that were too long.
+    pub cut_rows: Option<u64>,
+    /// The model that a fine-tuning began with.
+    pub model: Option<String>,
+}
+
+/// The file that says how a run was to learn.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Its text.
+    pub text: String,
+    /// Its keys, dotted, with their values as TOML writes them.
+    pub keys: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// Takes a TOML text apart; one that is damaged has no keys.
+    pub fn new(text: String) -> Settings {
+        let mut keys = Vec::new();
+        if let Ok(table) = text.parse::<toml::Table>() {
+            flatten("", &toml::Value::Table(table), &mut keys);
+        }
+        Settings { text, keys }
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.keys.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
+    }
+}
+
+fn flatten(prefix: &str, value: &toml::Value, out: &mut Vec<(String, String)>) {
+    let dotted = |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
+    match value {
+        toml::Value::Table(table) => table.iter().for_each(|(key, value)| flatten(&dotted(key), value, out)),
+        toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => {
+            items.iter().enumerate().for_each(|(number, item)| flatten(&dotted(&number.to_string()), item, out));
+        }
+        toml::Value::String(text) => out.push((prefix.to_owned(), text.clone())),
+        toml::Value::Float(value) if *value != 0.0 && value.abs() < 1e-3 => {
+            out.push((prefix.to_owned(), format!("{value:e}")));
+        }
+        other => out.push((prefix.to_owned(), other.to_string())),
+    }
+}
+
+/// A pre-training or a fine-tuning.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What it is called on the page.
+    pub name: String,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What it learns.
+    pub kind: Kind,
+    /// Figures of training by rising step.
+    pub training: Vec<Record>,
+    /// Figures of evaluations by rising step.
+    pub evaluations: Vec<Record>,
+    /// Its starts: the first, and one for each time that it was resumed.
+    pub starts: Vec<Start>,
+    /// Messages with their steps, if known.
+    pub events: Vec<(Option<u64>, String)>,
+    /// Lines that could not be read (the last one is cut when a run was killed).
+    pub unreadable: usize,
+    /// recipe.toml or finetune.toml.
+    pub settings: Settings,
+    /// What the corpus of a pre-training is made of, if its shards are still there.
+    pub corpus: Option<CorpusReport>,
+    /// What tells the shards' vocabulary from others.
+    pub tokenizer: Option<String>,
+    /// How the rows of a fine-tuning are read and scored.
+    pub reading: Map<String, Value>,
+    /// What tells the rows of a fine-tuning from others.
+    pub rows: Option<String>,
+    /// The best evaluation of a fine-tuning.
+    pub best: Option<Best>,
+    /// Why it failed, if it did: of one of several.
+    pub failed: Option<String>,
+}
+
+impl Run {
+    /// A run of which nothing is known yet.
+    pub fn new(name: String, dir: &Path, kind: Kind) -> Run {
+        Run {
+            name,
+            dir: dir.to_owned(),
+            kind,
+            training: Vec::new(),
+            evaluations: Vec::new(),
+            starts: Vec::new(),
+            events: Vec::new(),
+            unreadable: 0,
+            settings: Settings::default(),
+            corpus: None,
+            tokenizer: None,
+            reading: Map::new(),
+            rows: None,
+            best: None,
+            failed: None,
+        }
+    }
+
+    /// Takes in the lines of metrics.jsonl. Steps that a resumed run did again replace the earlier ones.
+    pub fn read_metrics(&mut self, text: &str) {
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            if self.read_line(line).is_none() {
+                self.unreadable += 1;
+            }
+        }
+    }
+
+    fn read_line(&mut self, line: &str) -> Option<()> {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let step = line["step"].as_u64();
+        match line["kind"].as_str()? {
+            "train" => push_by_step(&mut self.training, serde_json::from_value(line).ok()?),
+            "eval" => push_by_step(&mut self.evaluations, serde_json::from_value(line).ok()?),
+            "start" => self.starts.push(serde_json::from_value(line).ok()?),
+            "event" => self.events.push((step, line["message"].as_str()?.to_owned())),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// All records of the run.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.training.iter().chain(&self.evaluations)
+    }
+
+    /// Steps done, by the newest line of any kind.
+    pub fn step(&self) -> u64 {
+        self.records().map(|record| record.step).max().unwrap_or(0)
+    }
+
+    /// Real tokens seen.
+    pub fn tokens(&self) -> Option<u64> {
+        self.records().filter_map(|record| record.tokens).max()
+    }
+
+    /// Seconds of training, by the newest line of any kind.
+    pub fn seconds(&self) -> Option<f64> {
+        self.records().filter_map(|record| record.seconds).reduce(f64::max)
+    }
+
+    /// The start of the session that went furthest.
+    pub fn start(&self) -> Option<&Start> {
+        self.starts.last()
+    }
+
+    /// The steps at which second and later phases begin.
+    pub fn phases(&self) -> Vec<u64> {
+        let phase = |record: &Record| record.value("phase");
+        let pairs = self.training.windows(2).filter(|pair| phase(&pair[0]) != phase(&pair[1]));
+        pairs.map(|pair| pair[1].step).collect()
+    }
+
+    /// The horizontal axes that its curves can be drawn over.
+    pub fn axes(&self) -> Vec<X> {
+        X::ALL.into_iter().filter(|&x| self.records().any(|record| record.x(x).is_some())).collect()
+    }
+
+    /// Where a step lies on an axis: as its records say, or in between. Only for an axis of [`Run::axes`].
+    pub fn place(&self, step: u64, x: X) -> f64 {
+        let step = step as f64;
+        if x == X::Step {
+            return step;
+        }
+        let (mut before, mut after): ((f64, f64), Option<(f64, f64)>) = ((0.0, 0.0), None);
+        for known in self.records().filter_map(|record| Some((record.step as f64, record.x(x)?))) {
+            if known.0 == step {
+                return known.1;
+            }
+            if known.0 < step && known.0 > before.0 {
+                before = known;
+            }
+            if known.0 > step && after.is_none_or(|after| known.0 < after.0) {
+                after = Some(known);
+            }
+        }
+        match after {
+            Some(after) => before.1 + (after.1 - before.1) * (step - before.0) / (after.0 - before.0),
+            None if before.0 > 0.0 => before.1 * step / before.0,
+            None => 0.0,
+        }
+    }
+
+    /// A measure's curve in training, or in evaluation.
+    pub fn curve(&self, key: &str, part: Part, axes: &[X]) -> Vec<Point> {
+        let records = match part {
+            Part::Training => &self.training,
+            Part::Evaluation => &self.evaluations,
+        };
+        let point = |record: &Record| {
+            let at = axes.iter().map(|&x| record.x(x).unwrap_or_else(|| self.place(record.step, x))).collect();
+            Some(Point { step: record.step, value: record.value(key)?, at })
+        };
+        records.iter().filter_map(point).collect()
+    }
+
+    /// The measures that it was judged by, the deciding one first.
+    pub fn scores(&self) -> Vec<Measure> {
+        let deciding = self.best.as_ref().and_then(|best| Measure::find(&best.metric));
+        let known = |measure: &Measure| self.evaluations.iter().any(|record| record.value(measure.key).is_some());
+        let others = MEASURES.into_iter().filter(|measure| Some(*measure) != deciding && known(measure));
+        deciding.into_iter().chain(others).collect()
+    }
+
+    /// The final value of a measure: a fine-tuning's at its best evaluation, a pre-training's at its last.
+    pub fn final_score(&self, key: &str) -> Option<f64> {
+        match self.kind {
+            Kind::PreTraining => self.evaluations.last()?.value(key),
+            Kind::FineTuning => self.best_record()?.value(key),
+        }
+    }
+
+    /// The evaluation whose model was kept.
+    pub fn best_record(&self) -> Option<&Record> {
+        match &self.best {
+            Some(best) => self.evaluations.iter().find(|record| record.step == best.step),
+            // A run that goes on: the last evaluation that was the best so far.
+            None => self.evaluations.iter().rev().find(|record| record.figures.get("best") == Some(&Value::Bool(true))),
+        }
+    }
+
+    /// The one answer that a collapsed model gives.
+    pub fn collapsed(&self) -> Option<&str> {
+        self.best_record()?.figures.get("scores")?.get("collapsed")?.as_str()
+    }
+
+    /// A summary as JSON.
+    pub fn json(&self) -> Value {
+        json!({
+            "name": self.name, "dir": self.dir, "kind": self.kind, "steps": self.step(), "tokens": self.tokens(),
+            "seconds": self.seconds(), "evaluations": self.evaluations.len(),
+            "last_training": self.training.last(), "last_evaluation": self.evaluations.last(), "best": self.best,
+            "collapsed": self.collapsed(), "failed": self.failed,
+        })
+    }
+}
+
+/// Whether figures are of training or of evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Training steps.
+    Training,
+    /// Rows or documents that are not trained on.
+    Evaluation,
+}
+
+/// Appends a record, after dropping those at its step or later: a resumed run has done them again.
+fn push_by_step(records: &mut Vec<Record>, record: Record) {
+    while records.last().is_some_and(|last| last.step >= record.step) {
+        records.pop();
+    }
+    records.push(record);
+}
+
+/// A folder of fine-tunings of one task: of several seeds, or of a grid of settings.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// What it is called on the page.
+    pub name: String,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Its runs in order.
+    pub runs: Vec<Run>,
+}
+
+/// The runs of a group that differ in their seed only.
+#[derive(Clone, Debug)]
+pub struct Setting<'a> {
+    /// What tells it from the group's other settings; the group's name if there are none.
+    pub name: String,
+    /// Its runs.
+    pub runs: Vec<&'a Run>,
+}
+
+/// The settings that a grid changes, as they are called in finetune.toml.
+const GRID: [&str; 3] = ["batch", "lr", "epochs"];
+
+impl Group {
+    /// The measures that its runs were judged by, the deciding one first.
+    pub fn scores(&self) -> Vec<Measure> {
+        self.runs.iter().map(Run::scores).max_by_key(Vec::len).unwrap_or_default()
+    }
+
+    /// The grid's keys whose values differ between runs.
+    pub fn varied(&self) -> Vec<&'static str> {
+        let value = |run: &Run, key: &str| run.settings.get(key).map(str::to_owned);
+        let differs = |key: &&str| self.runs.windows(2).any(|pair| value(&pair[0], key) != value(&pair[1], key));
+        GRID.into_iter().filter(differs).collect()
+    }
+
+    /// The runs by setting, in order.
+    pub fn settings(&self) -> Vec<Setting<'_>> {
+        let varied = self.varied();
+        let name = |run: &Run| match varied.is_empty() {
+            true => self.name.clone(),
+            false => {
+                let part = |key: &&str| format!("{key} {}", run.settings.get(key).unwrap_or("?"));
+                varied.iter().map(part).collect::<Vec<_>>().join(", ")
+            }
+        };
+        let mut settings: Vec<Setting<'_>> = Vec::new();
+        for run in &self.runs {
+            let name = name(run);
+            match settings.iter_mut().find(|setting| setting.name == name) {
+                Some(setting) => setting.runs.push(run),
+                None => settings.push(Setting { name, runs: vec![run] }),
+            }
+        }
+        settings
+    }
+
+    /// The setting with the best mean of the deciding score.
+    pub fn best_setting(&self) -> Option<Setting<'_>> {
+        let key = self.scores().first()?.key;
+        let mean = |setting: &Setting<'_>| setting.spread(key).map_or(f64::NEG_INFINITY, |spread| spread.mean);
+        self.settings().into_iter().reduce(|best, next| if mean(&next) > mean(&best) { next } else { best })
+    }
+
+    /// A summary as JSON.
+    pub fn json(&self) -> Value {
+        let summed = |setting: &Setting<'_>| {
+            let spread = |measure: &Measure| Some((measure.key.to_owned(), json!(setting.spread(measure.key)?)));
+            json!({"name": setting.name, "runs": setting.runs.len(),
+                   "scores": self.scores().iter().filter_map(spread).collect::<Map<_, _>>()})
+        };
+        json!({
+            "name": self.name, "dir": self.dir, "kind": Kind::FineTuning,
+            "settings": self.settings().iter().map(summed).collect::<Vec<_>>(),
+            "runs": self.runs.iter().map(Run::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Setting<'_> {
+    /// Mean and deviation of a measure's final values.
+    pub fn spread(&self, key: &str) -> Option<Spread> {
+        spread(&self.runs.iter().filter_map(|run| run.final_score(key)).collect::<Vec<_>>())
+    }
+
+    /// The mean curve of its runs, at the steps that all those that have the measure logged.
+    pub fn curve(&self, key: &str, part: Part, axes: &[X]) -> Vec<Point> {
+        let curves: Vec<Vec<Point>> = self.runs.iter().map(|run| run.curve(key, part, axes)).collect();
+        let curves: Vec<Vec<Point>> = curves.into_iter().filter(|curve| !curve.is_empty()).collect();
+        let Some((first, others)) = curves.split_first() else { return Vec::new() };
+        let mean = |point: &Point| {
+            let mut points = vec![point];
+            for curve in others {
+                points.push(&curve[curve.binary_search_by_key(&point.step, |point| point.step).ok()?]);
+            }
+            let n = points.len() as f64;
+            let at = (0..axes.len()).map(|axis| points.iter().map(|point| point.at[axis]).sum::<f64>() / n).collect();
+            Some(Point { step: point.step, value: points.iter().map(|point| point.value).sum::<f64>() / n, at })
+        };
+        first.iter().filter_map(mean).collect()
+    }
+}
+
+/// What a folder that is asked for holds.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// One run.
+    Run(Box<Run>),
+    /// Several fine-tunings.
+    Group(Group),
+}
+
+impl Subject {
+    /// What it is called on the page.
+    pub fn name(&self) -> &str {
+        match self {
+            Subject::Run(run) => &run.name,
+            Subject::Group(group) => &group.name,
+        }
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        match self {
+            Subject::Run(run) => &run.dir,
+            Subject::Group(group) => &group.dir,
+        }
+    }
+
+    /// What it learns.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Subject::Run(run) => run.kind,
+            Subject::Group(_) => Kind::FineTuning,
+        }
+    }
+
+    /// What stands for it in a comparison: a grid's best setting.
+    pub fn representative(&self) -> Option<Setting<'_>> {
+        match self {
+            Subject::Run(run) => Some(Setting { name: run.name.clone(), runs: vec![run.as_ref()] }),
+            Subject::Group(group) => {
+                let best = group.best_setting()?;
+                let name = match best.name == group.name {
+                    true => best.name,
+                    false => format!("{}: best setting, {}", group.name, best.name),
+                };
+                Some(Setting { name, runs: best.runs })
+            }
+        }
+    }
+
+    /// A summary as JSON.
+    pub fn json(&self) -> Value {
+        match self {
+            Subject::Run(run) => run.json(),
+            Subject::Group(group) => group.json(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A pre-training of so many steps with an evaluation after the last.
+    pub fn pretraining(name: &str, steps: u64) -> Run {
+        let mut run = Run::new(name.into(), Path::new(name), Kind::PreTraining);
+        let mut lines = String::from(
+            "{\"kind\":\"start\",\"step\":0,\"machine\":\"cpu <avx>, 2 threads\",\"precision\":\"bf16\",\"threads\":2,\
+             \"peak_gflops\":180.4,\"parameters\":4400000,\"corpus_tokens\":1234567,\"version\":\"0.1.0\"}\n",
+        );
+        for step in 1..=steps {
+            let loss = 8.0 - step as f64 / steps as f64;
+            lines += &format!(
+                "{{\"kind\":\"train\",\"step\":{step},\"tokens\":{},\"seconds\":{step},\"mlm_loss\":{loss},\
+                 \"mlm_accuracy\":0.0714,\"nsp_loss\":null,\"nsp_accuracy\":null,\"loss\":{loss},\"lr\":1e-4,\
+                 \"grad_norm\":1.0,\"tokens_per_s\":100.0,\"share_of_peak\":0.5,\"phase\":{}}}\n",
+                step * 100,
+                u64::from(step > steps / 2),
+            );
+        }
+        lines += &format!(
+            "{{\"kind\":\"eval\",\"step\":{},\"seconds\":{},\"mlm_loss\":7.5,\"mlm_perplexity\":1808,\
+             \"mlm_accuracy\":0.12,\"nsp_loss\":null,\"nsp_accuracy\":null}}\n",
+            steps + 1,
+            steps + 4,
+        );
+        run.read_metrics(&lines);
+        run
+    }
+
+    /// A fine-tuning with two evaluations, the second the better one.
+    pub fn finetuning(name: &str, accuracy: f64, settings: &str) -> Run {
+        let mut run = Run::new(name.into(), Path::new(name), Kind::FineTuning);
+        run.read_metrics(&format!(
+            "{{\"kind\":\"start\",\"step\":0,\"steps\":40,\"train_rows\":160,\"train_files\":[\"a.tsv\"],\"dev_rows\":50}}\n\
+             {{\"kind\":\"train\",\"step\":20,\"epoch\":1,\"seconds\":10,\"loss\":0.7,\"lr\":5e-5,\"grad_norm\":2}}\n\
+             {{\"kind\":\"eval\",\"step\":20,\"epoch\":1,\"loss\":0.69,\"best\":true,\"scores\":{{\"rows\":50,\"accuracy\":0.5,\
+             \"macro_f1\":0.33,\"collapsed\":\"yes\"}}}}\n\
+             {{\"kind\":\"train\",\"step\":40,\"epoch\":2,\"seconds\":20,\"loss\":0.3,\"lr\":0,\"grad_norm\":1}}\n\
+             {{\"kind\":\"eval\",\"step\":40,\"epoch\":2,\"loss\":0.5,\"best\":true,\"scores\":{{\"rows\":50,\
+             \"accuracy\":{accuracy},\"macro_f1\":0.8,\"by_label\":{{}}}}}}\n",
+        ));
+        let best =
+            json!({"step": 40, "epoch": 2.0, "metric": "accuracy", "score": accuracy, "scores": {}, "collapsed": null});
+        run.best = serde_json::from_value(best).unwrap();
+        run.settings = Settings::new(settings.to_owned());
+        run
+    }
+
+    #[test]
+    fn resumed_steps_replace_earlier_ones() {
+        let mut run = Run::new("r".into(), Path::new("r"), Kind::PreTraining);
+        for (step, loss) in [(1, 9.0), (2, 8.0), (3, 7.0), (2, 8.5)] {
+            run.read_metrics(&json!({"kind": "train", "step": step, "mlm_loss": loss}).to_string());
+        }
+        let points: Vec<(u64, f64)> = run.training.iter().map(|r| (r.step, r.value("mlm_loss").unwrap())).collect();
+        assert_eq!(points, [(1, 9.0), (2, 8.5)]);
+    }
+
+    #[test]
+    fn the_newest_line_of_any_kind_says_how_far_a_run_came() {
+        let mut run = pretraining("r", 20);
+        assert_eq!((run.step(), run.seconds(), run.tokens()), (21, Some(24.0), Some(2000)));
+        run.read_metrics("{\"kind\":\"tr");
+        assert_eq!(run.unreadable, 1);
+        assert_eq!(run.phases(), [11]);
+    }
+
+    #[test]
+    fn places_between_records_are_worked_out() {
+        let run = pretraining("r", 20);
+        assert_eq!(run.axes(), [X::Step, X::Tokens, X::Time]);
+        assert_eq!(run.place(10, X::Tokens), 1000.0);
+        assert_eq!(run.place(21, X::Tokens), 2100.0);
+        let run = finetuning("f", 0.9, "");
+        assert_eq!((run.place(30, X::Time), run.place(30, X::Epoch)), (15.0, 1.5));
+        assert_eq!(run.place(10, X::Time), 5.0);
+    }
+
+    #[test]
+    fn a_fine_tunings_scores_are_those_of_its_best_model() {
+        let run = finetuning("f", 0.9, "");
+        let keys: Vec<&str> = run.scores().iter().map(|measure| measure.key).collect();
+        assert_eq!(keys, ["accuracy", "loss", "macro_f1"]);
+        assert_eq!((run.final_score("accuracy"), run.final_score("loss")), (Some(0.9), Some(0.5)));
+        assert_eq!(run.collapsed(), None);
+    }
+
+    #[test]
+    fn runs_that_differ_in_their_seed_are_one_setting() {
+        let run = |lr: &str, seed: u64, accuracy| {
+            finetuning(&format!("{lr}-{seed}"), accuracy, &format!("lr = {lr}\nbatch = 8\nseed = {seed}"))
+        };
+        let runs = vec![run("1e-4", 1, 0.5), run("1e-4", 2, 0.6), run("5e-5", 1, 0.8), run("5e-5", 2, 0.9)];
+        let group = Group { name: "grid".into(), dir: "grid".into(), runs };
+        assert_eq!(group.varied(), ["lr"]);
+        let best = group.best_setting().unwrap();
+        assert_eq!((best.name.as_str(), best.runs.len()), ("lr 5e-5", 2));
+        assert!((best.spread("accuracy").unwrap().mean - 0.85).abs() < 1e-12);
+        let curve = best.curve("accuracy", Part::Evaluation, &[X::Step, X::Time]);
+        assert_eq!(curve.len(), 2);
+        assert!((curve[1].value - 0.85).abs() < 1e-12 && curve[1].at == [40.0, 20.0]);
+    }
+
+    #[test]
+    fn settings_have_dotted_keys() {
+        let settings =
+            Settings::new("seed = 1\n[model]\ninit = \"x\"\n[[phase]]\nseq_len = 128\n[[phase]]\nseq_len = 512".into());
+        assert_eq!((settings.get("model.init"), settings.get("phase.1.seq_len")), (Some("x"), Some("512")));
+    }
+}

@@ -1,0 +1,259 @@
+//! `cloze report` on real runs of every kind, tiny ones: what the page shows, what the JSON says, what is refused.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use cloze::sample_corpus;
+use cloze_engine::Device;
+use cloze_model::{Config, Heads, Model};
+use cloze_text::Tokenizer;
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn cloze(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cloze")).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
+}
+
+fn success(arguments: &[&str]) -> String {
+    let output = cloze(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// The one line on standard error of a command that fails with exit code 1.
+fn failure(arguments: &[&str]) -> String {
+    let output = cloze(arguments);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    error
+}
+
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Place {
+        Place(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_string_lossy().into_owned()
+    }
+
+    /// `cloze report RUNS --out FILE --json`: its JSON and the page, which is checked for what every page has.
+    fn report(&self, runs: &[&str]) -> (Value, String) {
+        let page = self.path("page.html");
+        let line = success(&[&["report"], runs, &["--out", &page, "--json"]].concat());
+        let html = fs::read_to_string(&page).unwrap();
+        check_page(&html);
+        (serde_json::from_str(line.trim()).unwrap(), html)
+    }
+
+    /// A model that has learned nothing and a file of labelled rows, for fine-tunings of a second.
+    fn labelled(&self) -> (String, String) {
+        let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "fox", "owl", "sees", "red", "old", "river"];
+        let tokenizer = Tokenizer::from_tokens(words.map(str::to_owned).to_vec(), false).unwrap();
+        let config = Config {
+            vocab_size: words.len(),
+            hidden_size: 16,
+            num_hidden_layers: 1,
+            num_attention_heads: 2,
+            intermediate_size: 16,
+            max_position_embeddings: 16,
+            ..Config::default()
+        };
+        let (model, rows) = (self.path("start"), self.path("rows.tsv"));
+        Model::new(config, Heads::PRETRAINING, &Device::cpu(Some(1)).unwrap(), 7)
+            .unwrap()
+            .save(Path::new(&model))
+            .unwrap();
+        tokenizer.save(Path::new(&model)).unwrap();
+        let row = |number: usize| if number.is_multiple_of(2) { "old red fox\tfox\n" } else { "owl sees river\towl\n" };
+        fs::write(&rows, format!("text\tlabel\n{}", (0..24).map(row).collect::<String>())).unwrap();
+        (model, rows)
+    }
+
+    fn finetune(&self, command: &str, out: &str, more: &[&str]) -> String {
+        let ((model, rows), out) = (self.labelled(), self.path(out));
+        let base = [command, "classify", "--train", &rows, "--dev", &rows, "--model", &model, "--out", &out];
+        success(&[&base[..], &["--precision", "f32", "--threads", "1", "--quiet"], more].concat());
+        out
+    }
+}
+
+/// What every page has: it stands alone, its charts' axes have names, its values are written for people.
+fn check_page(html: &str) {
+    assert!(html.starts_with("<!doctype html>"));
+    for outside in ["http:", "https:", "src=", "url(", "@import"] {
+        assert!(!html.contains(outside), "{outside}");
+    }
+    for (open, close) in
+        [("<svg", "</svg>"), ("<table", "</table>"), ("<figure", "</figure>"), ("<script", "</script>")]
+    {
+        assert_eq!(html.matches(open).count(), html.matches(close).count(), "{open}");
+    }
+    let drawings: Vec<&str> =
+        html.split("<svg class=\"chart").skip(1).map(|part| part.split("</svg>").next().unwrap()).collect();
+    assert!(!drawings.is_empty(), "no chart");
+    for drawing in drawings {
+        assert_eq!(drawing.matches("class=\"name\"").count(), 2, "a name at each axis: {drawing}");
+        assert!(drawing.contains("aria-label=\""), "{drawing}");
+        assert!(!drawing.contains("NaN") && !drawing.contains("inf"), "{drawing}");
+    }
+    for cell in html.split("<td>").skip(1) {
+        assert!(!cell.starts_with("null") && !cell.starts_with("false"), "{}", &cell[..cell.len().min(80)]);
+    }
+}
+
+fn pretrain(place: &Place, shards: &str, name: &str, more: &[&str]) -> String {
+    let (recipe, out, data) = (place.path("recipe.toml"), place.path(name), format!("data={shards}"));
+    fs::write(
+        &recipe,
+        "data = \"shards\"\nsteps = 7\nprecision = \"f32\"\n[model]\nhidden_size = 16\nnum_hidden_layers = 1\n\
+         num_attention_heads = 2\nmax_position_embeddings = 64\n[[phase]]\nseq_len = 32\nbatch_sequences = 4\n[optimizer]\nlr = 1e-3\n\
+         [eval]\nevery = 4\nbatches = 2\n[log]\nevery = 2\n",
+    )
+    .unwrap();
+    success(&[&["pretrain", &recipe, "--set", &data, "--out", &out, "--quiet", "--threads", "1"], more].concat());
+    out
+}
+
+#[test]
+fn pre_training_runs_are_drawn_and_compared() {
+    let place = Place::new();
+    let (corpus, tokenizer, shards) = (place.path("stories.txt"), place.path("tokenizer"), place.path("shards"));
+    sample_corpus::write_text(4, 60, &mut fs::File::create(&corpus).unwrap()).unwrap();
+    success(&["vocab", "--input", &corpus, "--size", "300", "--out", &tokenizer]);
+    success(&["prepare", "--input", &corpus, "--tokenizer", &tokenizer, "--out", &shards, "--valid-fraction", "0.1"]);
+    let slow = pretrain(&place, &shards, "work/run", &[]);
+    let fast = pretrain(&place, &shards, "fast", &["--set", "optimizer.lr=5e-3"]);
+
+    let (json, html) = place.report(&[&slow]);
+    assert_eq!((&json["runs"][0]["kind"], &json["runs"][0]["steps"]), (&"pre-training".into(), &7.into()), "{json}");
+    assert!(html.contains("<h1>work/run</h1>"), "a folder called run says nothing alone");
+    // The evaluation at the run's end is step 7, which is no multiple of log.every.
+    assert!(html.contains("<dt>steps</dt><dd>7</dd>"), "the tiles are of the newest line");
+    for text in [
+        "<h3>MLM loss</h3>",
+        ">nats per predicted token</text>",
+        ">step</text>",
+        ">tokens</text>",
+        "held-out",
+        " %</dd>",
+    ] {
+        assert!(html.contains(text), "{text}");
+    }
+    for text in
+        ["unknown tokens", "tokens per word", "measured matrix peak", "Recipe (recipe.toml)", "batch_sequences = 4"]
+    {
+        assert!(html.contains(text), "{text}");
+    }
+    assert!(success(&["report", &slow]).contains("report.html") && Path::new(&slow).join("report.html").is_file());
+
+    let (json, html) = place.report(&[&slow, &fast]);
+    let differences = json["differences"].as_object().unwrap();
+    assert_eq!(differences.keys().collect::<Vec<_>>(), ["optimizer.lr"], "{json}");
+    assert_eq!(differences["optimizer.lr"]["fast"], "0.005", "{json}");
+    assert!(html.contains("<h3>MLM loss, held-out</h3>") && html.contains("<h3>MLM loss, training</h3>"));
+    assert!(html.contains("work/run") && html.contains("Final scores") && html.contains("What differs"));
+}
+
+#[test]
+fn fine_tunings_are_drawn() {
+    let place = Place::new();
+    let run = place.finetune("finetune", "stars", &["--epochs", "8", "--batch", "8"]);
+    let (json, html) = place.report(&[&run]);
+    let run = &json["runs"][0];
+    assert_eq!(
+        (&run["kind"], &run["steps"], &run["evaluations"]),
+        (&"fine-tuning".into(), &24.into(), &8.into()),
+        "{json}"
+    );
+    for text in [
+        "<h3>Loss</h3>",
+        "<h3>Accuracy</h3>",
+        "<h3>Learning rate</h3>",
+        ">epoch</text>",
+        "best dev accuracy",
+        "Evaluations on the dev rows",
+        "<th scope=\"row\">training rows</th><td>24</td>",
+        "rows.tsv",
+        "Settings (finetune.toml)",
+    ] {
+        assert!(html.contains(text), "{text}");
+    }
+    assert!(!html.contains("MLM"), "nothing of pre-training");
+}
+
+#[test]
+fn seeds_and_sweeps_are_summed_up_and_compared() {
+    let place = Place::new();
+    let seeds = place.finetune("finetune", "seeds", &["--epochs", "7", "--batch", "8", "--seeds", "3"]);
+    let (json, html) = place.report(&[&seeds]);
+    assert_eq!(json["runs"][0]["runs"].as_array().map(Vec::len), Some(3), "{json}");
+    assert_eq!(json["runs"][0]["settings"][0]["scores"]["accuracy"]["runs"], 3, "{json}");
+    for text in [
+        "mean ± standard deviation",
+        "seed-1",
+        "seed-3",
+        "<h3>Accuracy, dev</h3>",
+        "<h3>Loss, training</h3>",
+        "dev accuracy, mean",
+    ] {
+        assert!(html.contains(text), "{text}");
+    }
+
+    // A seed that collapsed is marked; one that failed too, without figures.
+    let results = Path::new(&seeds).join("results.json");
+    let mut done: Value = serde_json::from_slice(&fs::read(&results).unwrap()).unwrap();
+    done[1]["failed"] = "not finite at step 2".into();
+    done[1]["best"] = Value::Null;
+    fs::write(&results, done.to_string()).unwrap();
+    let metrics = Path::new(&seeds).join("seed-1/metrics.jsonl");
+    let collapsed = |line: &str| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        if line["kind"] == "eval" {
+            line["scores"]["collapsed"] = "owl".into();
+        }
+        format!("{line}\n")
+    };
+    let lines: String = fs::read_to_string(&metrics).unwrap().lines().map(collapsed).collect();
+    fs::write(&metrics, lines).unwrap();
+    let (_, html) = place.report(&[&seeds]);
+    assert!(html.contains("collapsed: always owl") && html.contains("failed: not finite at step 2"), "{html}");
+
+    let sweep = place.finetune(
+        "sweep",
+        "grid",
+        &["--epochs-list", "2", "--lrs", "1e-3,1e-5", "--batches", "8", "--seeds", "2"],
+    );
+    let (json, html) = place.report(&[&sweep]);
+    let settings = json["runs"][0]["settings"].as_array().unwrap();
+    assert_eq!((settings.len(), &settings[0]["runs"]), (2, &2.into()), "{json}");
+    assert!(html.contains("fine-tunings over a grid of lr") && html.contains("lr 1e-5"), "{html}");
+
+    let (json, html) = place.report(&[&seeds, &sweep]);
+    assert!(json["differences"].get("seed").is_some() && json["differences"].get("batch").is_none(), "{json}");
+    assert!(html.contains("grid: best setting, lr "), "{html}");
+}
+
+#[test]
+fn what_is_no_run_is_refused_in_one_line() {
+    let place = Place::new();
+    let run = place.finetune("finetune", "stars", &["--epochs", "1", "--batch", "8"]);
+    assert!(failure(&["report", &place.path("nothing")]).contains("No such file"));
+    assert!(failure(&["report", &place.path("rows.tsv")]).contains("is a file"));
+    assert!(failure(&["report", &place.path("start")]).contains("no metrics.jsonl"));
+    assert!(failure(&["report", &format!("{run}/model")]).contains("did you mean"));
+    assert!(failure(&["report", &run, &run]).contains("twice"));
+
+    let empty = place.path("empty");
+    fs::create_dir(&empty).unwrap();
+    fs::write(format!("{empty}/metrics.jsonl"), "{\"kind\":\"start\",\"step\":0}\n").unwrap();
+    assert!(failure(&["report", &empty]).contains("no training step"));
+    fs::write(format!("{empty}/metrics.jsonl"), "{\"kind\":\"train\",\"step\":1,\"mlm_loss\":8.0}\n").unwrap();
+    let error = failure(&["report", &run, &empty]);
+    assert!(error.contains("is a fine-tuning run") && error.contains("is a pre-training run"), "{error}");
+    assert_eq!(cloze(&["report"]).status.code(), Some(2), "no run given");
+}
