@@ -620,7 +620,7 @@ fn models_that_do_not_fit_are_refused() {
         assert!(!Path::new(&paths[1]).exists());
     };
     start(&bench.path("absent"), &["absent", "config.json"]);
-    start(&bench.path("texts.tsv"), &["texts.tsv", "expected a folder, found a file"]);
+    start(&bench.path("texts.tsv"), &["texts.tsv", "expected a folder with config.json", "found a file"]);
     let empty = bench.path("empty");
     fs::create_dir(&empty).unwrap();
     start(&empty, &["empty", "config.json"]);

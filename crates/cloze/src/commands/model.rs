@@ -204,8 +204,9 @@ struct Found {
 
 impl Found {
     fn tell(self, terminal: &Terminal) -> PathBuf {
-        if let Some(note) = &self.note {
-            terminal.note(note);
+        match &self.note {
+            Some(note) => terminal.note(note),
+            None => terminal.detail(&format!("model: {}", self.folder.display())),
         }
         self.folder
     }

@@ -27,7 +27,7 @@ impl FineTuned {
         let precision = precision.settle(&device, terminal).dtype(&device);
         let network = Network::open(dir, device, precision)?;
         let remembered = Remembered::in_config(&network.model.config, dir)?;
-        terminal.detail(&format!("model: {}, a {}", dir.display(), network.model.heads.architecture()));
+        terminal.detail(&format!("heads: {}", network.model.heads.architecture()));
         Ok(FineTuned { network, dir: dir.to_owned(), remembered })
     }
 

@@ -412,7 +412,6 @@ impl ForTask for Learn<'_> {
         if terminal.is_verbose() {
             let named =
                 |files: &[PathBuf]| files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-            terminal.detail(&format!("model: {}", model.display()));
             terminal.detail(&format!("{train_rows} rows to learn from: {}", named(&train_files)));
             terminal.detail(&format!("{dev_rows} rows to judge by: {}", named(&dev_files)));
             terminal.detail(&format!("the model will remember {remember}"));
