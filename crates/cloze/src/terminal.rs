@@ -146,6 +146,11 @@ impl Terminal {
         self.start(label, total, if total.is_some() { &BOUNDED } else { &UNBOUNDED })
     }
 
+    /// Starts a stage whose progress is a share of it.
+    pub fn progress_share(&self, label: &str) -> Progress {
+        self.start(label, Some(SHARES), &BOUNDED)
+    }
+
     /// Starts a stage whose progress is a share of it, and whose messages tell the time left.
     pub fn progress_timed(&self, label: &str) -> Progress {
         self.start(label, Some(SHARES), &TIMED)
@@ -171,6 +176,7 @@ impl Terminal {
             total: Cell::new(total),
             start: Instant::now(),
             last: Cell::new(Instant::now()),
+            announced: Cell::new(false),
         }
     }
 
@@ -192,14 +198,19 @@ struct Layout {
     before_message: &'static str,
     /// Columns of that and of the space after it.
     width: usize,
+    /// Whether the time left follows from what is done.
+    tells_time: bool,
 }
 
 // The widest times are as "59m" and "(59m left)".
-const BOUNDED: Layout = Layout { before_message: "{bar:16} {percent:>3}% {elapsed} ({eta} left)", width: 37 };
-const UNBOUNDED: Layout = Layout { before_message: "{spinner} {elapsed}", width: 6 };
-const TIMED: Layout = Layout { before_message: "{bar:16} {percent:>3}% {elapsed}", width: 26 };
+const BOUNDED: Layout =
+    Layout { before_message: "{bar:16} {percent:>3}% {elapsed} ({eta} left)", width: 37, tells_time: true };
+const UNBOUNDED: Layout = Layout { before_message: "{spinner} {elapsed}", width: 6, tells_time: false };
+const TIMED: Layout = Layout { before_message: "{bar:16} {percent:>3}% {elapsed}", width: 26, tells_time: false };
 /// Columns of a label at least.
 const LABEL: usize = 10;
+/// Shorter stages are over before it is read how long they take.
+const WORTH_ANNOUNCING: f64 = 10.0;
 /// Steps of a bar that is told shares.
 const SHARES: u64 = 1000;
 /// Columns of a terminal that does not tell its width.
@@ -274,6 +285,8 @@ pub struct Progress {
     total: Cell<Option<u64>>,
     start: Instant,
     last: Cell<Instant>,
+    /// Whether it was said how long the stage takes.
+    announced: Cell<bool>,
 }
 
 impl Progress {
@@ -285,6 +298,9 @@ impl Progress {
     /// `done` units of the total are done; the parts say more, the most important first. Those for which a line has no room
     /// are left out.
     pub fn set_parts<S: AsRef<str>>(&self, done: u64, parts: &[S]) {
+        if let Some(line) = self.announcement(done, self.seconds()) {
+            self.note(&line);
+        }
         if let Some(bar) = &self.bar {
             let columns = terminal_size_of(std::io::stderr()).map_or(USUAL_WIDTH, |(Width(columns), _)| columns.into());
             bar.set_position(done);
@@ -301,7 +317,19 @@ impl Progress {
         }
     }
 
-    /// `share` of a stage begun by [`Terminal::progress_timed`] is done; `message` says more.
+    /// How long the stage takes, once its first second shows it: said once, but not if that is over before the line is read, nor
+    /// of a stage whose messages tell the time.
+    fn announcement(&self, done: u64, seconds: f64) -> Option<String> {
+        let total = self.total.get()?;
+        if self.announced.get() || seconds < 1.0 || done == 0 || !self.layout.get().tells_time {
+            return None;
+        }
+        self.announced.set(true);
+        let all = seconds * total as f64 / done as f64;
+        (all >= WORTH_ANNOUNCING).then(|| format!("{}: about {}", self.label, format::duration(all)))
+    }
+
+    /// `share` of a stage begun by [`Terminal::progress_share`] or [`Terminal::progress_timed`] is done; `message` says more.
     pub fn set_share(&self, share: f64, message: &str) {
         self.set_share_parts(share, &[message]);
     }
@@ -313,13 +341,14 @@ impl Progress {
 
     /// Tells the total once it is known.
     pub fn set_total(&self, total: u64) {
-        if self.total.replace(Some(total)).is_none()
-            && let Some(bar) = &self.bar
-        {
+        let is_new = self.total.replace(Some(total)).is_none();
+        if is_new {
             self.layout.set(&BOUNDED);
-            bar.set_style(BOUNDED.style(self.colour));
         }
         if let Some(bar) = &self.bar {
+            if is_new {
+                bar.set_style(BOUNDED.style(self.colour));
+            }
             bar.set_length(total);
         }
     }
@@ -402,6 +431,22 @@ mod tests {
         assert_eq!(fitting(&["", "rows"], 10), "rows");
         // A terminal of 80 columns has room for what matters.
         assert_eq!(fitting(&parts, TIMED.room("training", 80)), "1:15 left · step 1,200/5,000 · loss 0.4321");
+    }
+
+    #[test]
+    fn a_long_stage_says_once_how_long_it_takes() {
+        let terminal = Terminal::detect(ColorChoice::Never, Verbosity::Quiet, None);
+        let stage = terminal.progress_share("evaluating");
+        assert_eq!(stage.announcement(100, 0.5), None, "too early to tell");
+        assert_eq!(stage.announcement(0, 2.0), None, "nothing is done");
+        assert_eq!(stage.announcement(100, 2.0), Some("evaluating: about 20 s".to_owned()));
+        assert_eq!(stage.announcement(200, 4.0), None, "said already");
+        assert_eq!(terminal.progress_share("evaluating").announcement(500, 2.0), None, "over before it is read");
+        assert_eq!(terminal.progress_timed("training").announcement(100, 2.0), None);
+        let reading = terminal.progress("shards", None);
+        assert_eq!(reading.announcement(100, 2.0), None, "of unknown length");
+        reading.set_total(1000);
+        assert_eq!(reading.announcement(100, 2.0), Some("shards: about 20 s".to_owned()));
     }
 
     #[test]

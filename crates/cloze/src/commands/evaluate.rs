@@ -134,7 +134,7 @@ fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
         precision: arguments.precision.settle(&Device::cpu(terminal.threads)?, terminal),
         threads: terminal.threads,
     };
-    let bar = terminal.progress_timed("evaluating");
+    let bar = terminal.progress_share("evaluating");
     let evaluation =
         evaluate_folder(&model, &arguments.data, &options, |share| bar.set_share(share, "held-out documents"))?;
     let seconds = bar.seconds();

@@ -17,7 +17,7 @@ use cloze_text::Tokenizer;
 use serde_json::json;
 
 use super::model::HubArguments;
-use super::reading::{Announcement, SAMPLE_SECONDS, expected_seconds, input_bytes};
+use super::reading::{SAMPLE_SECONDS, expected_seconds, input_bytes};
 use super::{INTERRUPTED, check_out};
 use crate::format;
 use crate::terminal::Terminal;
@@ -158,7 +158,6 @@ pub fn prepare_with_bar(
     terminal: &Terminal,
 ) -> Result<(CorpusReport, f64)> {
     let bar = terminal.progress("shards", None);
-    let announcement = Announcement::default();
     let report = prepare(options, |news| {
         if let Some(total) = news.bytes_total {
             bar.set_total(total);
@@ -170,7 +169,6 @@ pub fn prepare_with_bar(
             news.text_bytes as f64 / 1e6 / bar.seconds().max(1e-3),
         );
         bar.set(news.bytes_read, &message);
-        announcement.consider(&bar, news.bytes_read, news.bytes_total, "");
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     let seconds = bar.seconds();

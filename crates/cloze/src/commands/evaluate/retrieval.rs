@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         terminal.warn(&format!("{missing} judged documents are not in the corpus; nothing can find them"));
     }
     let embedder = arguments.vectors.open(terminal)?;
-    let bar = terminal.progress_timed("embedding");
+    let bar = terminal.progress_share("embedding");
     let total = (collection.documents.len() + collection.queries.len()) as f64;
     let embed = |entries: &[Entry], before: usize| -> Result<Vectors> {
         let mut vectors = Vectors::new(embedder.width(), Vec::new());

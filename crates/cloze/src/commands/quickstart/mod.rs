@@ -341,7 +341,7 @@ fn recipe(plan: &Plan) -> String {
 /// The model and the baseline on the same masks of the held-out stories.
 fn judge(model: &Path, shards: &Path, terminal: &Terminal) -> Result<(Evaluation, Baseline)> {
     let options = EvaluateOptions { seq_len: SEQ_LEN, threads: terminal.threads, ..EvaluateOptions::default() };
-    let bar = terminal.progress_timed("evaluating");
+    let bar = terminal.progress_share("evaluating");
     let evaluation = evaluate_folder(model, shards, &options, |share| bar.set_share(share, "held-out stories"))?;
     let baseline = Baseline::measure(shards, &options)?;
     terminal.note(&format!("5/6 evaluation  in {}", format::duration(bar.seconds())));

@@ -150,7 +150,7 @@ impl ForTask for Evaluate<'_> {
         for note in &notes.0 {
             terminal.warn(note);
         }
-        let bar = terminal.progress_timed("evaluating");
+        let bar = terminal.progress_share("evaluating");
         let judged = network.judge(&task, &rows, &mut |share| bar.set_share(share, "rows"))?;
         let seconds = bar.seconds();
         bar.finish();

@@ -15,7 +15,7 @@ use cloze_data::corpus::{CorpusOptions, open_corpus};
 use cloze_text::{LearnProgress, LearnStage, TextError, Tokenizer, VocabularyOptions, count_words, learn};
 use serde_json::json;
 
-use super::reading::{Announcement, SAMPLE_SECONDS, expected_seconds, input_bytes};
+use super::reading::{SAMPLE_SECONDS, expected_seconds, input_bytes};
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -232,15 +232,12 @@ fn read_words<T>(
     let reading = corpus.progress();
     let began = Instant::now();
     let bar = RefCell::new(terminal.progress("words", reading.bytes_total()));
-    let announcement = Announcement::default();
     let (mut documents, mut text_bytes) = (0u64, 0u64);
     let mut texts = corpus.map(|document| {
         document.map(|document| {
             documents += 1;
             if documents.is_multiple_of(512) {
-                let bar = bar.borrow();
-                bar.set(reading.bytes_read(), "counting words");
-                announcement.consider(&bar, reading.bytes_read(), reading.bytes_total(), "; then pieces are joined");
+                bar.borrow().set(reading.bytes_read(), "counting words");
             }
             text_bytes += document.text.len() as u64;
             document.text
