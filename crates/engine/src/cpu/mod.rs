@@ -31,7 +31,7 @@ pub(crate) struct Cpu {
 impl Cpu {
     const MOST_THREADS: usize = 1024;
 
-    /// `level` names the instruction set; without it `CLOZE_CPU` does, or measurement.
+    /// `CLOZE_CPU` names the instruction set; else `level` does, else measurement.
     pub(crate) fn new(threads: Option<usize>, level: Option<&str>) -> Result<Cpu, EngineError> {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let threads = threads.unwrap_or(cores);
