@@ -216,6 +216,22 @@ fn run_folders_give_their_model_and_say_so() {
 }
 
 #[test]
+fn embed_warns_offline_where_the_cache_does_not_know_how_a_model_pools() {
+    let bench = Bench::new();
+    fs::write(bench.path("lines.txt"), "a b c\n").unwrap();
+    bench.success(&["fill", "--model", NAME, TEXT]);
+    let embed = ["embed", "--offline", "--model", NAME, "--input", "lines.txt", "--out"];
+    let warned = |out| bench.success(&[&embed[..], &[out]].concat()).1.contains("does not say whether");
+    assert!(!warned("known.npy"));
+    // As Transformers leaves a cache: it never asks for modules.json.
+    fs::remove_file(bench.cache().join(".no_exist").join(COMMIT).join("modules.json")).unwrap();
+    let (_, said) = bench.success(&[&embed[..], &["unknown.npy", "--quiet"]].concat());
+    for part in ["warning: ", NAME, "modules.json", "mean of the tokens", "without --offline"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
 fn a_killed_download_goes_on_at_the_next_start() {
     let bench = Bench::new();
     let size = bench.server.change(|state| state.models[NAME].files["model.safetensors"].len());
@@ -223,8 +239,9 @@ fn a_killed_download_goes_on_at_the_next_start() {
     bench.server.change(|state| state.stall = Some(("model.safetensors".into(), sent)));
     let mut child = bench.command(&["fill", "--model", NAME, TEXT]).stderr(Stdio::null()).spawn().unwrap();
     let weights = bench.server.change(|state| server::etag(&state.models[NAME].files["model.safetensors"]));
-    let (blob, part) =
-        (bench.cache().join("blobs").join(&weights), bench.cache().join(format!("blobs/{weights}.part")));
+    let blob = bench.cache().join("blobs").join(&weights);
+    let incoming = bench.cache().join(".incoming").join(bench.cache().file_name().unwrap());
+    let part = incoming.join(format!("blobs/{weights}.part"));
     let began = Instant::now();
     while fs::metadata(&part).map_or(0, |part| part.len()) < sent as u64 {
         assert!(began.elapsed() < Duration::from_secs(60), "the transfer does not begin");

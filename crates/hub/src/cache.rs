@@ -1,19 +1,23 @@
 //! The cache's layout, as `huggingface_hub` has it.
 //!
 //! ```text
-//! CACHE/models--ORG--NAME/blobs/ETAG                 contents; ETAG.part while they are downloaded
+//! CACHE/models--ORG--NAME/blobs/ETAG                 contents
 //! CACHE/models--ORG--NAME/snapshots/COMMIT/FILE      links to them; where there are no links, the files themselves
 //! CACHE/models--ORG--NAME/refs/REVISION              the commit of a branch or tag
 //! CACHE/models--ORG--NAME/.no_exist/COMMIT/FILE      empty: the commit has no such file
+//! CACHE/models--ORG--NAME/.incoming                  ours: a cache of the same layout for transfers; blobs/ETAG.part is one under way
 //! CACHE/.locks/models--ORG--NAME/ETAG.lock           locked while a process downloads
 //! ```
+//!
+//! What arrives is checked in `.incoming` and moved to its place after that: a process that is killed in between leaves nothing that
+//! this or another program takes for whole.
 
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::Wanted;
-use crate::files::{self, CONFIG, LIST, MODULES, TOKENIZER_CONFIG, TOKENIZERS, Weights};
+use crate::files::{self, CONFIG, LIST, MODULES, OF_SENTENCES, TOKENIZER_CONFIG, TOKENIZERS, Weights};
 
 /// A model's folder in the cache.
 #[derive(Debug)]
@@ -40,6 +44,21 @@ impl Lacks {
     /// Whether the model can be used if the hub cannot be asked.
     pub(crate) fn is_bearable(&self) -> bool {
         self.needed.is_empty()
+    }
+
+    /// What a user should know of a model that is used all the same; `remedy` says how to get the rest.
+    pub(crate) fn caution(&self, name: &str, remedy: &str) -> Option<String> {
+        if self.unknown.is_empty() {
+            return None;
+        }
+        let pooling = match self.unknown.iter().any(|file| file == MODULES) {
+            true => " (without modules.json, vectors are the mean of the tokens)",
+            false => "",
+        };
+        let files = self.unknown.join(", ");
+        Some(format!(
+            "the cache does not say whether the model {name:?} has {files}; it is used as if it had none{pooling}; {remedy}"
+        ))
     }
 }
 
@@ -116,9 +135,8 @@ impl Repository {
             None => lacks.unknown.push(TOKENIZERS.join(" or ")),
         }
         if matches!(wanted, Wanted::Vectors | Wanted::Source) {
-            if !is_known(MODULES) {
-                lacks.unknown.push(MODULES.to_owned());
-            }
+            let of_sentences = OF_SENTENCES.into_iter().filter(|_| has(MODULES));
+            lacks.unknown.extend([MODULES].into_iter().chain(of_sentences).filter(|n| !is_known(n)).map(str::to_owned));
             let modules = fs::read(folder.join(MODULES)).map(|text| files::modules(&text)).unwrap_or_default();
             for module in modules.iter().filter(|module| module.has_files) {
                 let config = format!("{}/{CONFIG}", module.path);
@@ -182,9 +200,31 @@ mod writing {
             write(&self.reference(revision), commit.as_bytes())
         }
 
-        /// Removes the reference of a commit to itself, which no other program writes.
-        pub(crate) fn remove_own_reference(&self, commit: &str) {
-            let _ = fs::remove_file(self.reference(commit));
+        /// The contents of an ETag.
+        pub(crate) fn blob(&self, etag: &str) -> PathBuf {
+            self.root.join("blobs").join(etag)
+        }
+
+        /// The cache that transfers write to.
+        pub(crate) fn incoming(&self) -> PathBuf {
+            self.root.join(".incoming")
+        }
+
+        /// Moves what has arrived to its place.
+        pub(crate) fn accept(&self, arrived: &Path, blob: &Path) -> Result<(), HubError> {
+            create_parent(blob)?;
+            fs::rename(arrived, blob).map_err(at(blob))
+        }
+
+        /// Removes what the transfer of a file leaves in the cache of transfers, and those of its folders that become empty. A
+        /// part stays.
+        pub(crate) fn clear(&self, blob: &Path, commit: &str, file: &str) {
+            let cache = self.root.parent().unwrap_or(&self.root);
+            for leftover in [blob.to_owned(), self.snapshot(commit).join(file), self.reference(commit)] {
+                let _ = fs::remove_file(&leftover);
+                let mut folders = leftover.ancestors().skip(1).take_while(|folder| folder.starts_with(cache));
+                let _ = folders.try_for_each(fs::remove_dir);
+            }
         }
 
         /// Keeps other processes from downloading the same file for as long as what is returned lives, as
@@ -253,7 +293,7 @@ mod writing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Environment, Hub, HubError, Wish};
+    use crate::{Environment, Found, Hub, HubError, Wish};
 
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -310,6 +350,10 @@ mod tests {
         }
 
         fn find(&self, revision: Option<&str>, wanted: Wanted) -> Result<PathBuf, HubError> {
+            self.find_offline(revision, wanted).map(|found| found.folder)
+        }
+
+        fn find_offline(&self, revision: Option<&str>, wanted: Wanted) -> Result<Found, HubError> {
             let environment = Environment {
                 cache: self.dir.path().to_owned(),
                 endpoint: "http://127.0.0.1:9".into(),
@@ -317,7 +361,7 @@ mod tests {
                 offline: true,
             };
             let wish = Wish { revision, ..Wish::new("org/name", wanted) };
-            Hub::new(environment).find(&wish, &mut |_| ()).map(|found| found.folder)
+            Hub::new(environment).find(&wish, &mut |_| ())
         }
     }
 
@@ -378,6 +422,25 @@ mod tests {
     }
 
     #[test]
+    fn a_cache_that_does_not_know_of_modules_says_so_offline() {
+        // As AutoModel and AutoTokenizer of Transformers leave it.
+        let cache = Cache::new(true);
+        cache.add("config.json", "{}");
+        cache.add("model.safetensors", "weights");
+        cache.add("vocab.txt", "[PAD]\n");
+        let note = |wanted| cache.find_offline(None, wanted).unwrap().note;
+        let said = note(Wanted::Vectors).unwrap();
+        for part in ["org/name", "modules.json", "tokenizer_config.json", "mean of the tokens", "without --offline"] {
+            assert!(said.contains(part), "{said}");
+        }
+        let said = note(Wanted::Model).unwrap();
+        assert!(said.contains("tokenizer_config.json") && !said.contains("modules.json"), "{said}");
+        cache.absent("tokenizer_config.json");
+        cache.absent("modules.json");
+        assert_eq!((note(Wanted::Model), note(Wanted::Vectors)), (None, None));
+    }
+
+    #[test]
     fn a_tokenizer_needs_no_weights() {
         let cache = Cache::new(true);
         assert_eq!(cache.lacks(Wanted::Tokenizer).needed, ["tokenizer.json or vocab.txt"]);
@@ -427,6 +490,14 @@ mod tests {
         assert_eq!(cache.lacks(Wanted::Vectors).needed, ["1_Pooling/config.json"]);
         assert!(cache.lacks(Wanted::Model).is_nothing());
         cache.add("1_Pooling/config.json", "{  }");
+        // Lengths, case and prompts stand in files that a model may have.
+        let files = ["sentence_bert_config.json", "config_sentence_transformers.json"];
+        assert_eq!(
+            (cache.lacks(Wanted::Vectors).needed, cache.lacks(Wanted::Vectors).unknown),
+            (vec![], files.map(str::to_owned).to_vec())
+        );
+        cache.add(files[0], "{\"max_seq_length\": 9}");
+        cache.absent(files[1]);
         assert!(cache.lacks(Wanted::Vectors).is_nothing());
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The crate speaks the protocol: the listing, redirects, ranges, and a transfer that goes on where a `.part` file ends. What it
 //! leaves to its caller stands here: a part that is whole or too long, a blob that another revision has brought, file systems without
-//! links, a server that ignores the range, sizes and checksums, and trying again.
+//! links, a server that ignores the range, sizes and checksums, and trying again. It makes a file part of a snapshot before anybody
+//! can check it, so it works in a cache of its own, from where files are moved once they are verified.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -10,18 +11,18 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use hf_hub::api::Progress;
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo, Metadata};
-use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError, Metadata};
+use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::cache::{Repository, is_commit};
-use crate::files::{self, MODULES, SMALL, TOKENIZER_CONFIG, TOKENIZERS, Weights};
+use crate::files::{self, MODULES, OF_SENTENCES, SMALL, TOKENIZER_CONFIG, TOKENIZERS, Weights};
+use crate::patience::wait_for;
 use crate::{Environment, Found, HubError, News, Wanted, Wish};
 
-/// How long the hub may take to begin its first answer. Transfers have no limit.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long each step of the hub's first answer may take.
+const ANSWER: Duration = Duration::from_secs(30);
 /// Pauses before a transfer that brought nothing is tried again.
 const PAUSES: [Duration; 3] = [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(3)];
 
@@ -47,18 +48,23 @@ struct Lfs {
 
 /// Downloads what is wanted of a model into the cache.
 ///
-/// The token is sent only where the hub asks for one: the crate passes it on to wherever a large file lies, and one that has expired
-/// would close public models.
+/// The token is sent only where the hub refuses without one: the crate passes it on to wherever a large file lies, and one that has
+/// expired would close public models.
 pub(crate) fn download(
     environment: &Environment,
+    patience: Duration,
     repository: &Repository,
     wish: &Wish<'_>,
     watch: &mut dyn FnMut(News<'_>),
 ) -> Result<Found, HubError> {
     let anonymous = Environment { token: None, ..environment.clone() };
-    match attempt(&anonymous, repository, wish, watch) {
-        Err(HubError::NoModel { .. } | HubError::Gated { .. }) if environment.token.is_some() => {
-            attempt(environment, repository, wish, watch)
+    let mut downloaded = 0;
+    let mut attempt = |environment| attempt(environment, patience, repository, wish, &mut downloaded, watch);
+    match attempt(&anonymous) {
+        Err(HubError::NoModel { .. } | HubError::Gated { .. } | HubError::RateLimited { .. })
+            if environment.token.is_some() =>
+        {
+            attempt(environment)
         }
         done => done,
     }
@@ -66,12 +72,14 @@ pub(crate) fn download(
 
 fn attempt(
     environment: &Environment,
+    patience: Duration,
     repository: &Repository,
     wish: &Wish<'_>,
+    downloaded: &mut u64,
     watch: &mut dyn FnMut(News<'_>),
 ) -> Result<Found, HubError> {
-    let cache = Cache::new(environment.cache.clone());
-    let api = ApiBuilder::from_cache(cache.clone())
+    let incoming = repository.incoming();
+    let api = ApiBuilder::from_cache(Cache::new(incoming.clone()))
         .with_endpoint(environment.endpoint.clone())
         .with_token(environment.token.clone())
         .with_progress(false)
@@ -79,33 +87,32 @@ fn attempt(
         .build();
     let context = Context { environment, wish };
     let api = api.map_err(|error| context.explain(error))?;
-    let listing = list(&api, &context)?;
+    let listing = list(&api, &context, patience.min(ANSWER))?;
     let repo = Repo::with_revision(wish.name.to_owned(), RepoType::Model, listing.sha.clone());
     let names: Vec<String> = listing.siblings.iter().map(|sibling| sibling.rfilename.clone()).collect();
     let mut work = Work {
         context,
         repository,
-        repo: api.repo(repo.clone()),
-        blobs: cache.repo(repo),
+        incoming: Repository::new(&incoming, wish.name),
+        repo,
         api,
+        patience,
         listing: &listing,
         counted: BTreeSet::new(),
         done: 0,
         total: 0,
-        downloaded: 0,
+        downloaded,
         watch,
     };
     work.all(&names)?;
-    let downloaded = work.downloaded;
     let commit = listing.sha;
-    for name in
-        TOKENIZERS.into_iter().chain([TOKENIZER_CONFIG, MODULES]).filter(|name| !names.iter().any(|n| n == name))
-    {
+    let asked_for = TOKENIZERS.into_iter().chain([TOKENIZER_CONFIG, MODULES]).chain(OF_SENTENCES);
+    for name in asked_for.filter(|name| !names.iter().any(|n| n == name)) {
         repository.mark_absent(&commit, name)?;
     }
     // Last: a branch points at a commit whose files are there.
     repository.set_commit(wish.revision(), &commit)?;
-    Ok(Found { folder: repository.snapshot(&commit), commit, downloaded, note: None })
+    Ok(Found { folder: repository.snapshot(&commit), commit, downloaded: *downloaded, note: None })
 }
 
 /// What errors are to name.
@@ -141,7 +148,8 @@ impl Context<'_> {
             }
             (_, "GatedRepo") | (403, _) => HubError::Gated { name, endpoint, with_token },
             (401 | 404, _) => HubError::NoModel { name, endpoint, with_token },
-            (429 | 500.., _) => self.network(format!("it answered with status {status}")),
+            (429, _) => HubError::RateLimited { endpoint, with_token },
+            (500.., _) => self.network(format!("it answered with status {status}")),
             _ => self.answer(format!("status {status}")),
         }
     }
@@ -177,21 +185,23 @@ impl Context<'_> {
 }
 
 /// Asks the hub what a revision is and has.
-fn list(api: &Api, context: &Context<'_>) -> Result<Listing, HubError> {
+fn list(api: &Api, context: &Context<'_>, limit: Duration) -> Result<Listing, HubError> {
     let Wish { name, .. } = *context.wish;
     let revision = context.wish.revision().to_owned();
     let repo = api.repo(Repo::with_revision(name.to_owned(), RepoType::Model, revision));
     // With `blobs` the hub says sizes and checksums too.
     let request = repo.info_request().query("blobs", "true").config().http_status_as_error(false);
-    let request = request.timeout_connect(Some(PATIENCE)).timeout_recv_response(Some(PATIENCE)).build();
+    let request = request.timeout_resolve(Some(limit)).timeout_connect(Some(limit));
+    let request = request.timeout_recv_response(Some(limit)).timeout_recv_body(Some(limit)).build();
     let mut response = request.call().map_err(|error| context.explain(Box::new(error).into()))?;
     let status = response.status();
     if !status.is_success() {
         let code = response.headers().get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or_default();
         return Err(context.status(status.as_u16(), code));
     }
+    let text = response.body_mut().read_to_vec().map_err(|error| context.explain(Box::new(error).into()))?;
     let listing: Listing =
-        response.body_mut().read_json().map_err(|error| context.answer(format!("no listing of a model: {error}")))?;
+        serde_json::from_slice(&text).map_err(|error| context.answer(format!("no listing of a model: {error}")))?;
     if !is_commit(&listing.sha) {
         return Err(context.answer(format!("{:?} is no commit", listing.sha)));
     }
@@ -202,15 +212,17 @@ fn list(api: &Api, context: &Context<'_>) -> Result<Listing, HubError> {
 struct Work<'a> {
     context: Context<'a>,
     repository: &'a Repository,
+    /// Where transfers write to.
+    incoming: Repository,
     api: Api,
-    repo: ApiRepo,
-    blobs: CacheRepo,
+    repo: Repo,
+    patience: Duration,
     listing: &'a Listing,
     /// Files that are there, and their bytes.
     counted: BTreeSet<String>,
     done: u64,
     total: u64,
-    downloaded: u64,
+    downloaded: &'a mut u64,
     watch: &'a mut dyn FnMut(News<'_>),
 }
 
@@ -284,7 +296,7 @@ impl Work<'_> {
             return Ok(());
         }
         let metadata = self.metadata(file)?;
-        let blob = self.blobs.blob_path(metadata.etag());
+        let blob = self.repository.blob(metadata.etag());
         let watch = &mut self.watch;
         let _lock = self.repository.lock(&blob, || watch(News::Waiting { file }))?;
         // Another revision may have brought it, or another process while this one waited.
@@ -299,15 +311,14 @@ impl Work<'_> {
 
     /// Asks for a file's ETag and size, several times if need be.
     fn metadata(&mut self, file: &str) -> Result<Metadata, HubError> {
-        let url = self.repo.url(file);
+        let url = self.api.repo(self.repo.clone()).url(file);
         let mut pauses = PAUSES.into_iter();
         loop {
-            match self.api.metadata(&url).map_err(|error| self.context.explain(error)) {
-                Err(HubError::Network { reason, endpoint }) => match pauses.next() {
-                    Some(pause) => self.pause(file, &reason, pause),
-                    None => return Err(HubError::Network { reason, endpoint }),
-                },
-                done => return done.and_then(|metadata| self.check(file, metadata)),
+            let (api, url) = (self.api.clone(), url.clone());
+            let answer = wait_for(self.patience, move |_| api.metadata(&url), &mut |_| ());
+            match answer.map_err(|error| self.context.explain(error)) {
+                Err(error) => self.pause(file, error, pauses.next())?,
+                Ok(metadata) => return self.check(file, metadata),
             }
         }
     }
@@ -326,64 +337,90 @@ impl Work<'_> {
         Ok(metadata)
     }
 
-    fn pause(&mut self, file: &str, reason: &str, pause: Duration) {
-        (self.watch)(News::Retry { file, reason });
-        std::thread::sleep(pause);
+    /// Waits where trying again may help, and passes the error on where it does not or `pause` is none.
+    fn pause(&mut self, file: &str, error: HubError, pause: Option<Duration>) -> Result<(), HubError> {
+        let reason = match (&error, pause) {
+            (HubError::Network { reason, .. }, Some(_)) => reason.clone(),
+            (HubError::RateLimited { .. }, Some(_)) => "too many requests (status 429)".to_owned(),
+            _ => return Err(error),
+        };
+        (self.watch)(News::Retry { file, reason: &reason });
+        std::thread::sleep(pause.unwrap_or_default());
+        Ok(())
     }
 
     /// Brings a file's contents, going on where an earlier transfer broke off.
     fn transfer(&mut self, file: &str, metadata: &Metadata, blob: &Path) -> Result<(), HubError> {
         let expected = metadata.size() as u64;
-        let pointer = self.repository.snapshot(&self.listing.sha).join(file);
-        let part = blob.with_extension("part");
-        let mut was_damaged = false;
+        let commit = &self.listing.sha;
+        let incoming = self.incoming.blob(metadata.etag());
+        let part = incoming.with_extension("part");
+        let (mut was_damaged, mut was_too_long) = (false, false);
         let mut pauses = PAUSES.into_iter();
         loop {
             let before = length(&part);
-            // The crate would ask for the bytes after the end of a whole part, and give up on one that is too long.
+            // The crate would ask for the bytes after the end of a whole part, and give up on one that is too long. Whole contents
+            // are of a process that was killed while it checked them.
             if before == expected && before > 0 {
-                fs::rename(&part, blob).map_err(|source| self.context.explain_io(source))?;
-            } else {
+                fs::rename(&part, &incoming).map_err(|source| self.context.explain_io(source))?;
+            } else if !incoming.is_file() {
                 if before > expected {
                     fs::remove_file(&part).map_err(|source| self.context.explain_io(source))?;
+                    // A server that sends other ranges than it is asked for would do so for ever.
+                    if was_too_long {
+                        let reason = format!("{before} bytes of {expected}");
+                        return Err(HubError::Damaged { name: self.context.name(), file: file.to_owned(), reason });
+                    }
+                    was_too_long = true;
                 }
-                let result = self.repo.download_with_progress(
-                    file,
-                    Track { file, before: self.done, bytes: 0, total: self.total, watch: self.watch },
-                );
-                // The crate's own lock lies among the blobs, and its reference names a commit by itself.
-                let _ = fs::remove_file(blob.with_extension("lock"));
-                self.repository.remove_own_reference(&self.listing.sha);
-                // What fails after the contents are there is their link, which has another way.
-                if let Err(error) = result.map_err(|error| self.context.explain(error))
-                    && !blob.is_file()
-                    && !pointer.is_file()
-                {
-                    let HubError::Network { reason, endpoint } = error else { return Err(error) };
+                if let Err(error) = self.receive(file, &incoming) {
                     if length(&part) > before {
                         pauses = PAUSES.into_iter();
                     }
-                    let Some(pause) = pauses.next() else {
-                        return Err(HubError::Network { reason, endpoint });
-                    };
-                    self.pause(file, &reason, pause);
+                    self.pause(file, error, pauses.next())?;
                     continue;
                 }
                 let kept = if before > expected { 0 } else { before };
-                self.downloaded += expected - kept;
+                *self.downloaded += expected - kept;
             }
-            // Where links need a privilege, the crate has made the blob the file itself.
-            let arrived = if blob.is_file() { blob } else { &pointer };
-            let Err(reason) = self.verify(file, arrived, expected)? else { return Ok(()) };
-            for path in [blob, &pointer] {
-                let _ = fs::remove_file(path);
+            let checked = self.verify(file, &incoming, expected)?;
+            if checked.is_ok() {
+                self.repository.accept(&incoming, blob)?;
             }
+            self.incoming.clear(&incoming, commit, file);
+            let Err(reason) = checked else { return Ok(()) };
             // A server that knows no ranges sends everything once more; from the start it can be right.
             if was_damaged {
                 return Err(HubError::Damaged { name: self.context.name(), file: file.to_owned(), reason });
             }
             was_damaged = true;
             (self.watch)(News::Retry { file, reason: &reason });
+        }
+    }
+
+    /// Transfers a file, or the rest of it, to `incoming`.
+    fn receive(&mut self, file: &str, incoming: &Path) -> Result<(), HubError> {
+        let (repo, name) = (self.api.repo(self.repo.clone()), file.to_owned());
+        let (before, total, watch) = (self.done, self.total, &mut self.watch);
+        let result = wait_for(self.patience, move |pulse| repo.download_with_progress(&name, pulse), &mut |bytes| {
+            let done = before + bytes;
+            watch(News::Bytes { file, done, total: total.max(done) });
+        });
+        // Somebody else's lock is not ours to remove.
+        if let Err(ApiError::LockAcquisition(lock)) = result {
+            return Err(HubError::Locked { name: self.context.name(), file: file.to_owned(), lock });
+        }
+        // That of an abandoned transfer would close the file to the next one.
+        let _ = fs::remove_file(incoming.with_extension("lock"));
+        // Where links need a privilege, the crate has made the contents the file itself.
+        let pointer = self.incoming.snapshot(&self.listing.sha).join(file);
+        if !incoming.is_file() && pointer.is_file() {
+            return fs::rename(&pointer, incoming).map_err(|source| self.context.explain_io(source));
+        }
+        match result {
+            // What fails after the contents are there is their link, which is of no use here.
+            Err(error) if !incoming.is_file() => Err(self.context.explain(error)),
+            _ => Ok(()),
         }
     }
 
@@ -414,28 +451,4 @@ fn sha256(path: &Path) -> io::Result<String> {
             read => hash.update(&buffer[..read]),
         }
     }
-}
-
-/// Passes the crate's progress on.
-struct Track<'a> {
-    file: &'a str,
-    /// Bytes of the files before this one.
-    before: u64,
-    bytes: u64,
-    total: u64,
-    watch: &'a mut dyn FnMut(News<'_>),
-}
-
-impl Progress for Track<'_> {
-    fn init(&mut self, _: usize, _: &str) {
-        self.bytes = 0;
-    }
-
-    fn update(&mut self, size: usize) {
-        self.bytes += size as u64;
-        let done = self.before + self.bytes;
-        (self.watch)(News::Bytes { file: self.file, done, total: self.total.max(done) });
-    }
-
-    fn finish(&mut self) {}
 }

@@ -87,6 +87,32 @@ pub enum HubError {
         /// What went wrong.
         reason: String,
     },
+    /// The hub refuses requests because there were too many of them.
+    #[error(
+        "{endpoint} refuses requests for now, there were too many (status 429); try again in some minutes (what was downloaded is \
+         kept){}",
+        if *with_token { "" } else { ", or set HF_TOKEN: the limit of an account is higher" }
+    )]
+    RateLimited {
+        /// The hub.
+        endpoint: String,
+        /// Whether a token was sent.
+        with_token: bool,
+    },
+    /// Another program holds the lock of a transfer.
+    #[error(
+        "{file} of the model {name:?} cannot be downloaded: {} is locked; another program downloads the file (try again when it \
+         is done), or the file system has no locks (name another cache with HF_HUB_CACHE)",
+        lock.display()
+    )]
+    Locked {
+        /// The model.
+        name: String,
+        /// The file.
+        file: String,
+        /// The lock.
+        lock: PathBuf,
+    },
     /// The hub answered with something that it should not.
     #[error("{endpoint}: unexpected answer: {reason}")]
     Answer {

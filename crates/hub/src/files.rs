@@ -14,6 +14,8 @@ pub(crate) const LIST: &str = "vocab.txt";
 /// A tokenizer is either of these.
 pub(crate) const TOKENIZERS: [&str; 2] = ["tokenizer.json", LIST];
 pub(crate) const MODULES: &str = "modules.json";
+/// What sentence-transformers has beside its modules: lengths and case, prompts.
+pub(crate) const OF_SENTENCES: [&str; 2] = ["sentence_bert_config.json", "config_sentence_transformers.json"];
 const SAFETENSORS: &str = "model.safetensors";
 const SAFETENSORS_INDEX: &str = "model.safetensors.index.json";
 const PYTORCH: &str = "pytorch_model.bin";
@@ -31,8 +33,8 @@ pub(crate) const SMALL: [&str; 10] = [
     "special_tokens_map.json",
     "added_tokens.json",
     MODULES,
-    "sentence_bert_config.json",
-    "config_sentence_transformers.json",
+    OF_SENTENCES[0],
+    OF_SENTENCES[1],
     LIST,
     "tokenizer.json",
 ];

@@ -8,6 +8,7 @@
 //! | `cache` | the cache's layout; what a snapshot lacks |
 //! | `files` | which files of a repository are worth having |
 //! | `download` | the hub's API and transfers, by the `hf-hub` crate (feature `download`) |
+//! | `patience` | gives up on connections that bring nothing more (feature `download`) |
 //! | [`error`] | what the world can cause |
 //!
 //! The cache comes first: a snapshot that holds what is wanted is used without asking the hub, so that a model does not change
@@ -38,8 +39,12 @@ pub mod environment;
 pub mod error;
 mod files;
 pub mod name;
+#[cfg(feature = "download")]
+mod patience;
 
 use std::path::{Path, PathBuf};
+#[cfg(feature = "download")]
+use std::time::Duration;
 
 pub use environment::Environment;
 pub use error::HubError;
@@ -133,12 +138,28 @@ pub enum News<'a> {
 #[derive(Debug, Clone)]
 pub struct Hub {
     environment: Environment,
+    #[cfg(feature = "download")]
+    patience: Duration,
 }
+
+/// How long a connection may bring nothing before it counts as broken, where [`Hub::with_patience`] sets nothing else.
+#[cfg(feature = "download")]
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Hub {
     /// A hub as an environment describes it; touches nothing.
     pub fn new(environment: Environment) -> Hub {
-        Hub { environment }
+        Hub {
+            environment,
+            #[cfg(feature = "download")]
+            patience: DEFAULT_PATIENCE,
+        }
+    }
+
+    /// Sets how long a connection may bring nothing before it counts as broken.
+    #[cfg(feature = "download")]
+    pub fn with_patience(self, patience: Duration) -> Hub {
+        Hub { patience, ..self }
     }
 
     /// Finds a model in the cache, else downloads it into the cache.
@@ -154,15 +175,19 @@ impl Hub {
         });
         match cached {
             Some((found, lacks)) if lacks.is_nothing() => Ok(found),
-            cached if self.environment.offline => self.take_cached(wish, cached),
+            cached if self.environment.offline => {
+                self.take_cached(wish, cached, "run once without --offline and HF_HUB_OFFLINE to get what is missing")
+            }
             cached => self.ask_hub(wish, &repository, cached, watch),
         }
     }
 
-    /// What the cache has has to do.
-    fn take_cached(&self, wish: &Wish<'_>, cached: Option<(Found, Lacks)>) -> Result<Found, HubError> {
+    /// What the cache has has to do; `remedy` says how to get more.
+    fn take_cached(&self, wish: &Wish<'_>, cached: Option<(Found, Lacks)>, remedy: &str) -> Result<Found, HubError> {
         match cached {
-            Some((found, lacks)) if lacks.is_bearable() => Ok(found),
+            Some((found, lacks)) if lacks.is_bearable() => {
+                Ok(Found { note: lacks.caution(wish.name, remedy), ..found })
+            }
             cached => Err(HubError::NotCached {
                 name: wish.name.to_owned(),
                 revision: wish.revision().to_owned(),
@@ -180,17 +205,22 @@ impl Hub {
         cached: Option<(Found, Lacks)>,
         watch: &mut dyn FnMut(News<'_>),
     ) -> Result<Found, HubError> {
-        match download::download(&self.environment, repository, wish, watch) {
+        let error = match download::download(&self.environment, self.patience, repository, wish, watch) {
+            Err(error @ (HubError::Network { .. } | HubError::RateLimited { .. })) => error,
+            done => return done,
+        };
+        match cached {
             // What is there does without the files that only might exist.
-            Err(HubError::Network { endpoint, reason }) => match cached {
-                Some((found, lacks)) if lacks.is_bearable() => {
-                    let note =
-                        format!("{endpoint} cannot be reached ({reason}): {} is taken from the cache", wish.name);
-                    Ok(Found { note: Some(note), ..found })
-                }
-                _ => Err(HubError::Network { endpoint, reason }),
-            },
-            done => done,
+            Some((found, lacks)) if lacks.is_bearable() => {
+                let why = match &error {
+                    HubError::Network { endpoint, reason } => format!("{endpoint} cannot be reached ({reason})"),
+                    other => other.to_string(),
+                };
+                let caution = lacks.caution(wish.name, "run again when the hub answers to get what is missing");
+                let caution = caution.map_or_else(String::new, |caution| format!("; {caution}"));
+                Ok(Found { note: Some(format!("{why}: {} is taken from the cache{caution}", wish.name)), ..found })
+            }
+            _ => Err(error),
         }
     }
 
@@ -202,7 +232,8 @@ impl Hub {
         cached: Option<(Found, Lacks)>,
         _: &mut dyn FnMut(News<'_>),
     ) -> Result<Found, HubError> {
-        self.take_cached(wish, cached)
+        let remedy = format!("get what is missing with `hf download {}`: this build cannot download", wish.name);
+        self.take_cached(wish, cached, &remedy)
             .map_err(|_| HubError::NoDownload { name: wish.name.to_owned(), cache: self.environment.cache.clone() })
     }
 }

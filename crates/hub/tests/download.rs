@@ -4,6 +4,7 @@ mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cloze_hub::{Environment, Found, Hub, HubError, News, Wanted, Wish};
 use server::{COMMIT, Server, etag};
@@ -71,6 +72,15 @@ impl Bench {
     fn blob(&self) -> PathBuf {
         self.model().join("blobs").join(etag(&self.weights))
     }
+
+    /// Where the weights are until they are verified.
+    fn incoming(&self) -> PathBuf {
+        self.model().join(".incoming/models--org--name/blobs").join(etag(&self.weights))
+    }
+
+    fn part(&self) -> PathBuf {
+        self.incoming().with_extension("part")
+    }
 }
 
 /// Paths of all files and links below a folder.
@@ -109,7 +119,9 @@ fn a_model_is_downloaded_once_in_the_layout_of_huggingface_hub() {
     assert_eq!(found.folder, bench.model().join("snapshots").join(COMMIT));
 
     let mut expected = vec!["refs/main".to_owned()];
-    expected.extend(["modules.json", "tokenizer_config.json"].map(|file| format!(".no_exist/{COMMIT}/{file}")));
+    let absent =
+        ["config_sentence_transformers.json", "modules.json", "sentence_bert_config.json", "tokenizer_config.json"];
+    expected.extend(absent.map(|file| format!(".no_exist/{COMMIT}/{file}")));
     for file in wanted {
         expected.push(format!("blobs/{}", etag(&files[file])));
         expected.push(format!("snapshots/{COMMIT}/{file}"));
@@ -117,6 +129,7 @@ fn a_model_is_downloaded_once_in_the_layout_of_huggingface_hub() {
     }
     expected.sort();
     assert_eq!(tree(&bench.model()), expected);
+    assert!(!bench.model().join(".incoming").exists(), "no folder is left of the transfers");
     assert_eq!(fs::read_to_string(bench.model().join("refs/main")).unwrap(), COMMIT);
     if cfg!(unix) {
         let target = fs::read_link(found.folder.join("model.safetensors")).unwrap();
@@ -158,7 +171,7 @@ fn an_interrupted_download_looks_unfinished_and_the_next_one_goes_on() {
     bench.server.change(|state| state.cuts.insert("model.safetensors".into(), vec![30_000, 0, 0, 0]));
     let error = bench.find().unwrap_err();
     assert!(matches!(error, HubError::Network { .. }) && error.to_string().contains("is kept"), "{error}");
-    let part = bench.blob().with_extension("part");
+    let part = bench.part();
     assert_eq!(fs::metadata(&part).unwrap().len(), 30_000);
     assert!(!bench.blob().exists() && !bench.model().join("refs/main").exists());
     let offline = Environment { offline: true, ..bench.environment() };
@@ -183,7 +196,7 @@ fn parts_that_are_whole_too_long_or_wrong_do_no_harm() {
         let mut left = bench.weights.clone();
         left.resize(length, 0);
         left[3] ^= u8::from(flip);
-        let part = bench.blob().with_extension("part");
+        let part = bench.part();
         fs::create_dir_all(part.parent().unwrap()).unwrap();
         fs::write(&part, left).unwrap();
         let found = bench.find().unwrap();
@@ -220,6 +233,105 @@ fn what_arrives_damaged_is_never_kept() {
     let error = bench.error(&wish);
     assert!(error.contains("config.json") && error.contains("damaged") && error.contains("SHA-256"), "{error}");
     assert_eq!(tree(&bench.dir.path().join("models--large")), [""; 0]);
+}
+
+#[test]
+fn what_a_process_left_that_was_killed_while_it_verified_is_verified() {
+    // All bytes have come, the checksum was not compared: once they are right, once they are not.
+    for flip in [false, true] {
+        let bench = Bench::new();
+        let mut left = bench.weights.clone();
+        left[3] ^= u8::from(flip);
+        // The crate has made its link already.
+        let incoming = bench.incoming();
+        let pointer = incoming.parent().unwrap().with_file_name("snapshots").join(COMMIT).join("model.safetensors");
+        for path in [&incoming, &pointer] {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+        }
+        fs::write(&incoming, left).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(Path::new("../../blobs").join(etag(&bench.weights)), pointer).unwrap();
+        let found = bench.find().unwrap();
+        assert_eq!(fs::read(found.folder.join("model.safetensors")).unwrap(), bench.weights, "{flip}");
+        let transfers = bench.server.requests().into_iter().filter(|request| {
+            request.path.starts_with("/cdn/") && request.range.as_deref().is_some_and(|range| range != "bytes=0-0")
+        });
+        assert_eq!(transfers.count(), usize::from(flip), "what is right is not transferred again");
+        assert!(!bench.model().join(".incoming").exists());
+    }
+}
+
+#[test]
+fn the_lock_of_another_program_is_left_alone() {
+    let bench = Bench::new();
+    let path = bench.incoming().with_file_name(format!("{}.lock", etag(b"{\"model_type\": \"bert\"}")));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let lock = fs::File::create(&path).unwrap();
+    lock.lock().unwrap();
+    let error = bench.find().unwrap_err();
+    assert!(matches!(error, HubError::Locked { .. }), "{error}");
+    let line = error.to_string();
+    assert!(
+        line.contains("config.json of the model") && line.contains("try again") && line.contains(".lock"),
+        "{line}"
+    );
+    assert!(path.is_file(), "the lock of a live program was removed");
+    drop(lock);
+    bench.find().unwrap();
+}
+
+#[test]
+fn a_connection_that_brings_nothing_more_is_given_up_and_the_rest_comes_by_another() {
+    let bench = Bench::new();
+    bench.server.change(|state| state.stall = Some(("model.safetensors".into(), 20_000)));
+    let hub = Hub::new(bench.environment()).with_patience(Duration::from_millis(700));
+    let mut reasons = Vec::new();
+    let found = hub.find(&Wish::new(NAME, Wanted::Model), &mut |news| {
+        if let News::Retry { reason, .. } = news {
+            reasons.push(reason.to_owned());
+            bench.server.change(|state| state.stall = None);
+        }
+    });
+    assert_eq!(fs::read(found.unwrap().folder.join("model.safetensors")).unwrap(), bench.weights);
+    assert!(reasons.len() == 1 && reasons[0].contains("nothing arrived for 700ms"), "{reasons:?}");
+    let asked = bench.server.requests();
+    assert!(asked.iter().any(|request| request.range.as_deref() == Some("bytes=20000-")), "{asked:?}");
+}
+
+#[test]
+fn a_hub_that_stays_silent_is_an_error_and_what_came_is_kept() {
+    let bench = Bench::new();
+    let find = |endpoint: &str| {
+        let environment = Environment { endpoint: endpoint.to_owned(), ..bench.environment() };
+        let hub = Hub::new(environment).with_patience(Duration::from_millis(300));
+        hub.find(&Wish::new(NAME, Wanted::Model), &mut |_| ()).unwrap_err()
+    };
+    bench.server.change(|state| state.stall = Some(("model.safetensors".into(), 20_000)));
+    let error = find(&bench.server.endpoint);
+    assert!(matches!(error, HubError::Network { .. }) && error.to_string().contains("nothing arrived"), "{error}");
+    assert!(fs::metadata(bench.part()).unwrap().len() >= 20_000);
+    // Connections are taken and no word is said.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let error = find(&format!("http://{}", silent.local_addr().unwrap()));
+    assert!(matches!(error, HubError::Network { .. }), "{error}");
+}
+
+#[test]
+fn a_token_is_used_where_the_hub_limits_those_without_one() {
+    // Refused at once, and in the middle.
+    for answered in [0, 5] {
+        let bench = Bench::new();
+        let wish = Wish::new(NAME, Wanted::Model);
+        bench.server.change(|state| state.anonymous = Some(answered));
+        let error = bench.find().unwrap_err();
+        assert!(matches!(error, HubError::RateLimited { with_token: false, .. }), "{error}");
+        assert!(error.to_string().contains("HF_TOKEN") && error.to_string().contains("429"), "{error}");
+        bench.server.requests();
+        let environment = Environment { token: Some("key".into()), ..bench.environment() };
+        let found = bench.find_as(environment, &wish).unwrap();
+        assert_eq!(fs::read(found.folder.join("model.safetensors")).unwrap(), bench.weights);
+        assert!(bench.server.requests().iter().any(|request| request.token.as_deref() == Some("key")));
+    }
 }
 
 #[test]
@@ -358,10 +470,12 @@ fn a_snapshot_of_another_program_is_completed() {
 
     // Where the hub cannot be asked, what is there does.
     let offline = Environment { offline: true, ..bench.environment() };
-    assert_eq!(bench.find_as(offline, &wish).unwrap().note, None);
+    let note = bench.find_as(offline, &wish).unwrap().note.unwrap();
+    assert!(note.contains("modules.json") && note.contains("without --offline"), "{note}");
     bench.server.change(|state| state.is_down = true);
     let found = bench.find_as(bench.environment(), &wish).unwrap();
-    assert!(found.note.unwrap().contains("taken from the cache"));
+    let note = found.note.unwrap();
+    assert!(note.contains("taken from the cache") && note.contains("modules.json"), "{note}");
 
     bench.server.change(|state| state.is_down = false);
     let found = bench.find_as(bench.environment(), &wish).unwrap();

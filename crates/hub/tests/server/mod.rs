@@ -38,7 +38,7 @@ pub struct State {
     pub renamed: BTreeMap<String, String>,
     /// Of these files so many bytes are sent before the connection breaks: one entry a transfer.
     pub cuts: BTreeMap<String, Vec<usize>>,
-    /// Of this file only so many bytes are sent; then the connection stays open and nothing more comes.
+    /// Of this file only its first so many bytes are sent; then the connection stays open and nothing more comes.
     pub stall: Option<(String, usize)>,
     /// All connections are closed without an answer.
     pub is_down: bool,
@@ -52,6 +52,8 @@ pub struct State {
     pub commit: Option<String>,
     /// The next answers have this status, so many times.
     pub busy: usize,
+    /// So many requests without a token are answered; those after them are too many.
+    pub anonymous: Option<usize>,
     pub requests: Vec<Request>,
 }
 
@@ -132,6 +134,14 @@ fn answer(stream: TcpStream, state: &Mutex<State>, endpoint: &str) {
     if state.busy > 0 {
         state.busy -= 1;
         return respond(stream, "503 Busy", &[], b"", None);
+    }
+    if request.token.is_none()
+        && let Some(left) = &mut state.anonymous
+    {
+        let Some(fewer) = left.checked_sub(1) else {
+            return respond(stream, "429 Too Many Requests", &[], b"", None);
+        };
+        *left = fewer;
     }
     let path = request.path.split('?').next().unwrap_or_default().to_owned();
     if let Some(rest) = path.strip_prefix("/api/models/") {
@@ -249,8 +259,9 @@ fn contents(
             std::thread::sleep(std::time::Duration::from_secs(60));
             drop(kept);
         });
-        headers.push(("Content-Range".into(), format!("bytes 0-{}/{total}", total - 1)));
-        return respond(stream, "206 Partial Content", &headers, &bytes, Some(sent));
+        let from: usize = range.map_or(0, |(from, _)| from.parse().unwrap());
+        headers.push(("Content-Range".into(), format!("bytes {from}-{}/{total}", total - 1)));
+        return respond(stream, "206 Partial Content", &headers, &bytes[from..], Some(sent.saturating_sub(from)));
     }
     match range {
         Some((from, to)) if !state.ignores_ranges || question => {
