@@ -165,7 +165,8 @@ impl HubArguments {
                 error @ (HubError::NoModel { .. }
                 | HubError::NotCached { .. }
                 | HubError::NoDownload { .. }
-                | HubError::Network { .. }),
+                | HubError::Network { .. }
+                | HubError::RateLimited { .. }),
             ) => bail!("{name}: no such folder here, and {error}"),
             Err(error) => Err(error.into()),
         }
@@ -184,14 +185,18 @@ fn tell(bar: &mut Option<Progress>, news: News<'_>, terminal: &Terminal) {
             bar.set_total(total);
             bar.set(done, &format!("{} of {}, {file}", format::bytes(done), format::bytes(total)));
         }
-        News::Retry { file, reason } => {
-            let line = format!("{file}: {reason}; trying again");
-            match bar {
-                Some(bar) => bar.note(&line),
-                None => terminal.note(&line),
-            }
+        News::Retry { file, reason } => note(bar.as_ref(), &format!("{file}: {reason}; trying again"), terminal),
+        News::Waiting { file } => {
+            note(bar.as_ref(), &format!("waiting for another process that downloads {file}"), terminal);
         }
-        News::Waiting { file } => terminal.note(&format!("waiting for another process that downloads {file}")),
+    }
+}
+
+/// A line that does not write over the bar.
+fn note(bar: Option<&Progress>, line: &str, terminal: &Terminal) {
+    match bar {
+        Some(bar) => bar.note(line),
+        None => terminal.note(line),
     }
 }
 
