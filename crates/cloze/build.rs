@@ -1,7 +1,7 @@
 //! Tells the program the commit that it is built from, for `cloze --version`.
 //!
-//! In a checkout git says it; in a package of `cargo package` the file that cargo wrote does; elsewhere (a tarball, no git at hand)
-//! the version stands alone.
+//! CLOZE_COMMIT says it where it is set, as for an image, which is built without the repository; in a checkout git does; in a package
+//! of `cargo package` the file that cargo wrote does; elsewhere (a tarball, no git at hand) the version stands alone.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,11 +9,21 @@ use std::process::Command;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
-    let version = match from_git().or_else(from_package) {
+    let version = match from_environment().or_else(from_git).or_else(from_package) {
         Some(commit) => format!("{version} ({commit})"),
         None => version,
     };
     println!("cargo::rustc-env=CLOZE_VERSION={version}");
+}
+
+/// The commit as whoever builds the program gives it; a whole hash is shortened.
+fn from_environment() -> Option<String> {
+    const NAME: &str = "CLOZE_COMMIT";
+    println!("cargo::rerun-if-env-changed={NAME}");
+    let given = std::env::var(NAME).ok()?;
+    let commit = given.split_whitespace().next()?;
+    let is_hash = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Some(if is_hash { commit[..9].to_owned() } else { commit.to_owned() })
 }
 
 /// The commit and its date, if this folder is part of a repository: a package unpacked within another's is not.
