@@ -52,7 +52,10 @@ impl Unit {
                 let places = ticks.places;
                 ticks.values().map(|value| (value / 100.0, format!("{value:.places$} %"))).collect()
             }
-            Unit::Rate => ticks(low, high, WANTED).values().map(|value| (value, short_exponent(value, 3))).collect(),
+            Unit::Rate => {
+                let ticks = ticks(low, high, WANTED);
+                ticks.values().map(|value| (value, short_exponent(value, ticks.digits()))).collect()
+            }
             _ => self.ticks_of(low, high, WANTED),
         }
     }
@@ -60,10 +63,16 @@ impl Unit {
     /// About `wanted` round values from `low` to `high`, written with the decimals that tell them apart.
     pub fn ticks_of(self, low: f64, high: f64, wanted: usize) -> Vec<(f64, String)> {
         let ticks = ticks(low, high, wanted);
-        let places = ticks.places;
+        let (places, largest) = (ticks.places, ticks.largest());
+        // Short forms only where they tell each tick from the next: "13.2k" is also 13,220, and a loss of 0.6931 no 0.693.
+        let is_short = ticks.step >= 0.999 * short_step(largest);
         let text = |value: f64| match value.abs() {
-            size if size >= 10_000.0 => short(value),
-            size if size > 0.0 && ticks.step < 1e-3 => short_exponent(value, 3),
+            size if size >= 10_000.0 && is_short => short(value),
+            size if size >= 10_000.0 && places == 0 => {
+                let sign = if value < 0.0 { "-" } else { "" };
+                format!("{sign}{}", format::count(size.round() as u64))
+            }
+            size if size > 0.0 && ticks.step < 1e-3 && largest < 0.1 => short_exponent(value, ticks.digits()),
             _ => format!("{value:.places$}"),
         };
         ticks.values().map(|value| (value, text(value))).collect()
@@ -119,6 +128,11 @@ impl Measure {
     /// The measure of a key of metrics.jsonl, if it is one.
     pub fn find(key: &str) -> Option<Measure> {
         MEASURES.into_iter().find(|measure| measure.key == key)
+    }
+
+    /// Whether less is better.
+    pub fn is_loss(&self) -> bool {
+        ["mlm_loss", "mlm_perplexity", "nsp_loss", "loss", "mean_squared_error"].contains(&self.key)
     }
 }
 
@@ -182,6 +196,17 @@ impl Ticks {
     fn values(&self) -> impl Iterator<Item = f64> {
         (self.first..=self.last).map(|number| number as f64 * self.step)
     }
+
+    fn largest(&self) -> f64 {
+        self.values().map(f64::abs).fold(0.0, f64::max)
+    }
+
+    /// Significant digits that tell them apart, three or more.
+    fn digits(&self) -> usize {
+        let digits = (self.largest() / self.step).max(1.0).log10().floor() as usize + 1;
+        // One more, as the quotient's first digit may stand for less than the value's.
+        (digits + 1).max(3)
+    }
 }
 
 /// Round values between `low` and `high`, about `wanted` of them, 1, 2 or 5 times a power of ten apart.
@@ -191,7 +216,7 @@ fn ticks(low: f64, high: f64, wanted: usize) -> Ticks {
     let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|&step| step >= rough).unwrap_or(power);
     let first = (low / step - 1e-9).ceil() as i64;
     let last = ((high / step + 1e-9).floor() as i64).min(first + 20);
-    let places = (-step.log10().floor()).clamp(0.0, 6.0) as usize;
+    let places = (-step.log10().floor()).clamp(0.0, 12.0) as usize;
     Ticks { first, last, step, places }
 }
 
@@ -236,6 +261,15 @@ fn short_exponent(value: f64, digits: usize) -> String {
     }
 }
 
+/// What [`short`] tells apart, of values up to this one.
+fn short_step(largest: f64) -> f64 {
+    match largest {
+        size if size >= 1e9 => 1e8,
+        size if size >= 1e6 => 1e5,
+        _ => 100.0,
+    }
+}
+
 /// "12.5k" without ".0".
 fn short(value: f64) -> String {
     format::short(value).replace(".0", "")
@@ -273,7 +307,30 @@ mod tests {
         assert_eq!(texts(Unit::Percent.ticks(0.5, 0.512)), ["50.0 %", "50.5 %", "51.0 %"]);
         assert_eq!(texts(Unit::Rate.ticks(0.0, 5e-5)), ["0", "1e-5", "2e-5", "3e-5", "4e-5", "5e-5"]);
         assert_eq!(texts(Unit::Plain.ticks_of(0.0, 60_000.0, 3)), ["0", "20k", "40k", "60k"]);
+        assert_eq!(texts(Unit::Count.ticks(10_000.0, 30_000.0)), ["10k", "15k", "20k", "25k", "30k"]);
         assert!(Unit::Score.ticks(7.93, 8.0).iter().all(|tick| (7.93..=8.0).contains(&tick.0)));
+    }
+
+    #[test]
+    fn no_two_ticks_have_the_same_text() {
+        let texts = |ticks: Vec<(f64, String)>| ticks.into_iter().map(|tick| tick.1).collect::<Vec<_>>();
+        let speeds = ["13,200", "13,220", "13,240", "13,260", "13,280", "13,300"];
+        assert_eq!(texts(Unit::Count.ticks(13_200.0, 13_300.0)), speeds);
+        assert_eq!(texts(Unit::Score.ticks(0.6930, 0.6934)), ["0.6930", "0.6931", "0.6932", "0.6933", "0.6934"]);
+        for unit in [Unit::Percent, Unit::Score, Unit::Rate, Unit::Count, Unit::Plain] {
+            for size in [1e-8, 5e-5, 0.02, 0.11, 0.9, 7.0, 130.0, 9_990.0, 13_200.0, 999_000.0, 1.3e7, 2.1e9] {
+                if unit == Unit::Rate && size > 1.0 {
+                    continue; // No learning rate is.
+                }
+                for width in [1e-3, 0.01, 0.1, 1.0, 10.0] {
+                    let mut found = texts(unit.ticks(size, size * (1.0 + width)));
+                    assert!(found.len() > 1, "{unit:?} {size} {width}");
+                    found.dedup();
+                    let all = unit.ticks(size, size * (1.0 + width)).len();
+                    assert_eq!(found.len(), all, "{unit:?} {size} {width}: {found:?}");
+                }
+            }
+        }
     }
 
     #[test]
