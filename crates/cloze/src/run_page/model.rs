@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cloze_data::report::CorpusReport;
+use cloze_tasks::datasets::known::Known;
 use cloze_tasks::finetune::Best;
 use cloze_tasks::metrics::spread::{Spread, spread};
 use serde::{Deserialize, Serialize};
@@ -197,6 +198,8 @@ pub struct Run {
     pub best: Option<Best>,
     /// Why it failed, if it did: of one of several.
     pub failed: Option<String>,
+    /// Whether it is one of several that their results do not list yet: it runs still, or was stopped.
+    pub unfinished: bool,
 }
 
 impl Run {
@@ -218,6 +221,7 @@ impl Run {
             rows: None,
             best: None,
             failed: None,
+            unfinished: false,
         }
     }
 
@@ -318,15 +322,43 @@ impl Run {
         records.iter().filter_map(point).collect()
     }
 
-    /// The measures that it was judged by, the deciding one first.
-    pub fn scores(&self) -> Vec<Measure> {
-        let deciding = self.best.as_ref().and_then(|best| Measure::find(&best.metric));
-        let known = |measure: &Measure| self.evaluations.iter().any(|record| record.value(measure.key).is_some());
-        let others = MEASURES.into_iter().filter(|measure| Some(*measure) != deciding && known(measure));
-        deciding.into_iter().chain(others).collect()
+    /// Whether an evaluation has a value of a measure.
+    fn is_judged_by(&self, measure: &Measure) -> bool {
+        self.evaluations.iter().any(|record| record.value(measure.key).is_some())
     }
 
-    /// The final value of a measure: a fine-tuning's at its best evaluation, a pre-training's at its last.
+    /// The score that decides which evaluation of a fine-tuning is the best, never a loss: more is better.
+    pub fn deciding(&self) -> Option<Measure> {
+        if self.kind == Kind::PreTraining {
+            return None;
+        }
+        self.best.as_ref().and_then(|best| Measure::find(&best.metric)).or_else(|| self.expected_to_decide())
+    }
+
+    /// The same of a run that has no best evaluation to say it: as it was asked for, or as its kind of task has it.
+    fn expected_to_decide(&self) -> Option<Measure> {
+        let said = |key: &str| self.reading.get(key).and_then(Value::as_str);
+        let of_task = || Known::named(said("task")?).ok().map(|known| known.best.name());
+        let key = match said("kind") {
+            Some("classify") => said("metric").or_else(of_task).or(Some("accuracy")),
+            Some("regress") => said("metric").or_else(of_task),
+            _ => None,
+        };
+        // The F1 of more labels than two has a name of its own.
+        let keys = [key, key.filter(|key| *key == "f1").and(Some("macro_f1"))];
+        let asked = keys.into_iter().flatten().filter_map(Measure::find);
+        asked
+            .chain(MEASURES.into_iter().filter(|measure| !measure.is_loss()))
+            .find(|measure| self.is_judged_by(measure))
+    }
+
+    /// The measures that it was judged by, the deciding one first.
+    pub fn scores(&self) -> Vec<Measure> {
+        deciding_first(self.deciding(), |measure| self.is_judged_by(measure))
+    }
+
+    /// The final value of a measure: a fine-tuning's at its best evaluation, a pre-training's at its last. A run that failed
+    /// has none, whatever it had come to before.
     pub fn final_score(&self, key: &str) -> Option<f64> {
         match self.kind {
             Kind::PreTraining => self.evaluations.last()?.value(key),
@@ -334,9 +366,10 @@ impl Run {
         }
     }
 
-    /// The evaluation whose model was kept.
+    /// The evaluation whose model was kept; none of a run that failed.
     pub fn best_record(&self) -> Option<&Record> {
         match &self.best {
+            _ if self.failed.is_some() => None,
             Some(best) => self.evaluations.iter().find(|record| record.step == best.step),
             // A run that goes on: the last evaluation that was the best so far.
             None => self.evaluations.iter().rev().find(|record| record.figures.get("best") == Some(&Value::Bool(true))),
@@ -357,6 +390,12 @@ impl Run {
             "collapsed": self.collapsed(), "failed": self.failed,
         })
     }
+}
+
+/// The deciding measure, then the others that are known.
+fn deciding_first(deciding: Option<Measure>, known: impl Fn(&Measure) -> bool) -> Vec<Measure> {
+    let others = MEASURES.into_iter().filter(|measure| Some(*measure) != deciding && known(measure));
+    deciding.into_iter().chain(others).collect()
 }
 
 /// Whether figures are of training or of evaluation.
@@ -400,9 +439,15 @@ pub struct Setting<'a> {
 const GRID: [&str; 3] = ["batch", "lr", "epochs"];
 
 impl Group {
+    /// The score that decides which run is the best. Runs with a result know it; without one it is what is expected to decide.
+    pub fn deciding(&self) -> Option<Measure> {
+        let finished = self.runs.iter().filter(|run| run.best.is_some());
+        finished.chain(&self.runs).find_map(Run::deciding)
+    }
+
     /// The measures that its runs were judged by, the deciding one first.
     pub fn scores(&self) -> Vec<Measure> {
-        self.runs.iter().map(Run::scores).max_by_key(Vec::len).unwrap_or_default()
+        deciding_first(self.deciding(), |measure| self.runs.iter().any(|run| run.is_judged_by(measure)))
     }
 
     /// The grid's keys whose values differ between runs.
@@ -433,11 +478,14 @@ impl Group {
         settings
     }
 
-    /// The setting with the best mean of the deciding score.
-    pub fn best_setting(&self) -> Option<Setting<'_>> {
-        let key = self.scores().first()?.key;
-        let mean = |setting: &Setting<'_>| setting.spread(key).map_or(f64::NEG_INFINITY, |spread| spread.mean);
-        self.settings().into_iter().reduce(|best, next| if mean(&next) > mean(&best) { next } else { best })
+    /// The settings by falling mean of the deciding score, those without one last; in order where nothing decides.
+    pub fn ranked(&self) -> Vec<Setting<'_>> {
+        let deciding = self.deciding();
+        let spread = |setting: &Setting<'_>| setting.spread(deciding?.key);
+        let mean = |setting: &Setting<'_>| spread(setting).map_or(f64::NEG_INFINITY, |spread| spread.mean);
+        let mut settings = self.settings();
+        settings.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
+        settings
     }
 
     /// A summary as JSON.
@@ -463,8 +511,11 @@ impl Setting<'_> {
 
     /// The mean curve of its runs, at the steps that all those that have the measure logged.
     pub fn curve(&self, key: &str, part: Part, axes: &[X]) -> Vec<Point> {
-        let curves: Vec<Vec<Point>> = self.runs.iter().map(|run| run.curve(key, part, axes)).collect();
-        let curves: Vec<Vec<Point>> = curves.into_iter().filter(|curve| !curve.is_empty()).collect();
+        // Runs that failed are no part of a mean; they are drawn where there is nothing else.
+        let all_failed = self.runs.iter().all(|run| run.failed.is_some());
+        let drawn = self.runs.iter().filter(|run| all_failed || run.failed.is_none());
+        let curves = drawn.map(|run| run.curve(key, part, axes)).filter(|curve| !curve.is_empty());
+        let curves: Vec<Vec<Point>> = curves.collect();
         let Some((first, others)) = curves.split_first() else { return Vec::new() };
         let mean = |point: &Point| {
             let mut points = vec![point];
@@ -513,19 +564,21 @@ impl Subject {
         }
     }
 
-    /// What stands for it in a comparison: a grid's best setting.
-    pub fn representative(&self) -> Option<Setting<'_>> {
-        match self {
-            Subject::Run(run) => Some(Setting { name: run.name.clone(), runs: vec![run.as_ref()] }),
-            Subject::Group(group) => {
-                let best = group.best_setting()?;
-                let name = match best.name == group.name {
-                    true => best.name,
-                    false => format!("{}: best setting, {}", group.name, best.name),
-                };
-                Some(Setting { name, runs: best.runs })
-            }
-        }
+    /// What stands for it in a comparison: a grid's best setting, its first one if no score says which is the best.
+    pub fn representative(&self) -> Setting<'_> {
+        let group = match self {
+            Subject::Run(run) => return Setting { name: run.name.clone(), runs: vec![run.as_ref()] },
+            Subject::Group(group) => group,
+        };
+        let ranked = group.ranked().into_iter().next();
+        let best = ranked.unwrap_or_else(|| Setting { name: group.name.clone(), runs: Vec::new() });
+        let is_known = group.deciding().is_some_and(|measure| best.spread(measure.key).is_some());
+        let which = if is_known { "best" } else { "first" };
+        let name = match best.name == group.name {
+            true => best.name,
+            false => format!("{}: {which} setting, {}", group.name, best.name),
+        };
+        Setting { name, runs: best.runs }
     }
 
     /// A summary as JSON.
@@ -634,12 +687,76 @@ pub mod tests {
         let runs = vec![run("1e-4", 1, 0.5), run("1e-4", 2, 0.6), run("5e-5", 1, 0.8), run("5e-5", 2, 0.9)];
         let group = Group { name: "grid".into(), dir: "grid".into(), runs };
         assert_eq!(group.varied(), ["lr"]);
-        let best = group.best_setting().unwrap();
+        let best = group.ranked().swap_remove(0);
         assert_eq!((best.name.as_str(), best.runs.len()), ("lr 5e-5", 2));
         assert!((best.spread("accuracy").unwrap().mean - 0.85).abs() < 1e-12);
         let curve = best.curve("accuracy", Part::Evaluation, &[X::Step, X::Time]);
         assert_eq!(curve.len(), 2);
         assert!((curve[1].value - 0.85).abs() < 1e-12 && curve[1].at == [40.0, 20.0]);
+    }
+
+    /// A fine-tuning that has come to its first evaluation.
+    fn unfinished(name: &str, settings: &str) -> Run {
+        let mut run = finetuning(name, 0.9, settings);
+        run.best = None;
+        run.evaluations.truncate(1);
+        run.unfinished = true;
+        run
+    }
+
+    #[test]
+    fn a_group_with_an_unfinished_run_is_not_ranked_by_its_loss() {
+        let runs =
+            vec![finetuning("a", 0.7, "lr = 1e-4"), finetuning("b", 0.8, "lr = 5e-5"), unfinished("c", "lr = 1e-5")];
+        let mut group = Group { name: "grid".into(), dir: "grid".into(), runs };
+        let keys = |group: &Group| group.scores().iter().map(|measure| measure.key).collect::<Vec<_>>();
+        assert_eq!(keys(&group), ["accuracy", "loss", "macro_f1"]);
+        let names = |group: &Group| group.ranked().into_iter().map(|setting| setting.name).collect::<Vec<_>>();
+        assert_eq!(names(&group), ["lr 5e-5", "lr 1e-4", "lr 1e-5"]);
+        // Its first run is still at work: the highest score is the best, not the highest loss.
+        group.runs = vec![unfinished("a", "lr = 1e-4"), unfinished("b", "lr = 5e-5")];
+        group.runs[0].evaluations[0].figures["loss"] = 2.0.into();
+        group.runs[1].evaluations[0].figures["scores"]["accuracy"] = 0.6.into();
+        assert_eq!(names(&group), ["lr 5e-5", "lr 1e-4"]);
+        assert_eq!(keys(&group), ["accuracy", "loss", "macro_f1"]);
+    }
+
+    #[test]
+    fn an_unfinished_run_is_judged_by_what_was_asked_for() {
+        let mut run = Run::new("r".into(), Path::new("r"), Kind::FineTuning);
+        let scores = json!({"accuracy": 0.5, "f1": 0.4, "matthews": 0.1, "pearson": 0.3, "spearman": 0.2,
+            "mean_squared_error": 3.0});
+        run.read_metrics(&json!({"kind": "eval", "step": 1, "loss": 0.7, "best": true, "scores": scores}).to_string());
+        let mut deciding = |reading: Value| {
+            run.reading = reading.as_object().unwrap().clone();
+            run.deciding().unwrap().key
+        };
+        assert_eq!(deciding(json!({"kind": "classify"})), "accuracy");
+        assert_eq!(deciding(json!({"kind": "classify", "metric": "f1"})), "f1");
+        assert_eq!(deciding(json!({"kind": "classify", "task": "cola"})), "matthews");
+        assert_eq!(deciding(json!({"kind": "regress", "metric": "spearman"})), "spearman");
+        assert_eq!(deciding(json!({})), "f1");
+        for key in ["f1", "accuracy", "matthews", "pearson", "spearman"] {
+            run.evaluations[0].figures["scores"][key] = Value::Null;
+        }
+        assert_eq!(run.deciding(), None, "no loss decides");
+        assert_eq!(finetuning("f", 0.9, "").deciding(), Some(Measure::of("accuracy")));
+        assert_eq!(pretraining("p", 5).deciding(), None);
+    }
+
+    #[test]
+    fn failed_runs_are_no_part_of_a_mean() {
+        let mut runs = vec![finetuning("a", 0.7, ""), finetuning("b", 0.8, ""), finetuning("c", 0.1, "")];
+        runs[2].best = None;
+        runs[2].failed = Some("not finite at step 30".into());
+        // It ended early, too.
+        runs[2].evaluations.truncate(1);
+        assert_eq!((runs[2].final_score("accuracy"), runs[2].collapsed()), (None, None));
+        let group = Group { name: "seeds".into(), dir: "seeds".into(), runs };
+        let setting = group.ranked().swap_remove(0);
+        let spread = setting.spread("accuracy").unwrap();
+        assert_eq!((spread.runs, (spread.mean * 1e6).round()), (2, 750_000.0));
+        assert_eq!(setting.curve("accuracy", Part::Evaluation, &[X::Step]).len(), 2, "its mean curve goes on");
     }
 
     #[test]

@@ -77,8 +77,7 @@ fn run_tiles(run: &Run) -> Vec<(String, String)> {
         Kind::FineTuning => &[],
     };
     if run.kind == Kind::FineTuning {
-        let deciding = run.scores().into_iter().find(|measure| measure.key != "loss");
-        if let Some(measure) = deciding {
+        if let Some(measure) = run.deciding() {
             let value = run.final_score(measure.key).map(|value| measure.unit.text(value));
             tile(&format!("best dev {}", lower(measure.title)), value);
             let best = run.best_record();
@@ -303,8 +302,7 @@ fn spread_text(measure: &Measure, spread: Option<Spread>) -> String {
 }
 
 fn group_body(group: &Group) -> String {
-    let (varied, scores) = (group.varied(), group.scores());
-    let deciding = scores.first();
+    let (varied, scores, deciding, ranked) = (group.varied(), group.scores(), group.deciding(), group.ranked());
     let what = match varied.is_empty() {
         true => "fine-tunings that differ in their seed".to_owned(),
         false => format!("fine-tunings over a grid of {}", varied.join(", ")),
@@ -313,17 +311,18 @@ fn group_body(group: &Group) -> String {
 
     let mut tiles = Vec::new();
     let mut tile = |label: &str, value: String| tiles.push((label.to_owned(), value));
-    let ranked = ranked(group, deciding);
     if let (Some(measure), Some(best)) = (deciding, ranked.first()) {
         let title = lower(measure.title);
         let label =
             if varied.is_empty() { format!("dev {title}, mean") } else { format!("dev {title}, best setting's mean") };
-        tile(&label, spread_text(measure, best.spread(measure.key)));
-        if !varied.is_empty() {
+        let spread = best.spread(measure.key);
+        let is_known = spread.is_some();
+        tile(&label, spread_text(&measure, spread));
+        if !varied.is_empty() && is_known {
             tile("best setting", best.name.clone());
         }
         let finals = group.runs.iter().filter_map(|run| run.final_score(measure.key)).reduce(f64::max);
-        tile(&format!("dev {title}, best run"), value_text(measure, finals));
+        tile(&format!("dev {title}, best run"), value_text(&measure, finals));
     }
     tile("runs", format::count(group.runs.len() as u64));
     for (label, count) in [
@@ -337,11 +336,11 @@ fn group_body(group: &Group) -> String {
     tile("time of training", format::duration(group.runs.iter().filter_map(Run::seconds).sum()));
     body += &html::tiles(&tiles);
 
-    let runs = heading("Runs") + &runs_table(group, &varied, &scores);
+    let runs = heading("Runs") + &runs_table(group, deciding, &varied, &scores);
     body += &if varied.is_empty() {
         runs.clone()
     } else {
-        heading("Settings") + &settings_table(&varied, &scores, &ranked)
+        heading("Settings") + &settings_table(deciding, &varied, &scores, &ranked)
     };
 
     // Of one setting its runs are drawn, of several their means.
@@ -383,16 +382,6 @@ fn group_body(group: &Group) -> String {
     body
 }
 
-/// The settings, the best first.
-fn ranked<'a>(group: &'a Group, deciding: Option<&Measure>) -> Vec<Setting<'a>> {
-    let mut settings = group.settings();
-    if let Some(measure) = deciding {
-        let mean = |setting: &Setting<'_>| setting.spread(measure.key).map_or(f64::NEG_INFINITY, |spread| spread.mean);
-        settings.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
-    }
-    settings
-}
-
 /// What stands above the columns of a group's scores.
 fn score_heads(scores: &[Measure]) -> impl Iterator<Item = String> {
     scores.iter().map(|measure| if measure.key == "loss" { "Dev loss".into() } else { measure.title.to_owned() })
@@ -403,8 +392,8 @@ fn known(run: &Run, key: &str) -> String {
     run.settings.get(key).unwrap_or(NOTHING).to_owned()
 }
 
-/// Mean and deviation of each setting of a grid.
-fn settings_table(varied: &[&str], scores: &[Measure], settings: &[Setting<'_>]) -> String {
+/// Mean and deviation of each setting of a grid, the best first.
+fn settings_table(deciding: Option<Measure>, varied: &[&str], scores: &[Measure], settings: &[Setting<'_>]) -> String {
     let names = varied.iter().map(|key| (*key).to_owned());
     let rest = ["seeds", "collapsed", "failed", "time"].map(str::to_owned);
     let mut table = Table::new(names.chain(score_heads(scores)).chain(rest));
@@ -419,20 +408,21 @@ fn settings_table(varied: &[&str], scores: &[Measure], settings: &[Setting<'_>])
         row.push(count(&|run| run.collapsed().is_some()));
         row.push(count(&|run| run.failed.is_some()));
         row.push(format::duration(setting.runs.iter().filter_map(|run| run.seconds()).sum()));
-        table.row(if place == 0 { "best" } else { "" }, row);
+        let is_best = place == 0 && deciding.is_some_and(|measure| setting.spread(measure.key).is_some());
+        table.row(if is_best { "best" } else { "" }, row);
     }
     table.html()
 }
 
 /// Each run of a group, and below those of a single setting their mean and deviation.
-fn runs_table(group: &Group, varied: &[&str], scores: &[Measure]) -> String {
+fn runs_table(group: &Group, deciding: Option<Measure>, varied: &[&str], scores: &[Measure]) -> String {
     let mut heads = vec!["run".to_owned()];
     heads.extend(varied.iter().map(|key| (*key).to_owned()));
     heads.extend(["seed", "best step", "epoch"].map(str::to_owned));
     heads.extend(score_heads(scores));
     heads.extend(["time", "remark"].map(str::to_owned));
     let mut table = Table::new(heads);
-    let of = |run: &Run| scores.first().and_then(|measure| run.final_score(measure.key));
+    let of = |run: &Run| run.final_score(deciding?.key);
     let best = group.runs.iter().filter_map(of).reduce(f64::max);
     for run in &group.runs {
         let record = run.best_record();
@@ -447,7 +437,9 @@ fn runs_table(group: &Group, varied: &[&str], scores: &[Measure]) -> String {
         let (class, remark) = match (&run.failed, run.collapsed()) {
             (Some(why), _) => ("bad", format!("failed: {why}")),
             (None, Some(answer)) => ("bad", format!("collapsed: always {answer}")),
-            (None, None) if run.best.is_none() => ("", "no result".to_owned()),
+            (None, None) if run.unfinished => ("", "unfinished".to_owned()),
+            // Without dev rows nothing is scored, and a run that trained to its end is as good as any.
+            (None, None) if run.best.is_none() && run.training.is_empty() => ("", "no result".to_owned()),
             (None, None) if is_best => ("best", "best".to_owned()),
             (None, None) => ("", String::new()),
         };
@@ -468,7 +460,7 @@ fn runs_table(group: &Group, varied: &[&str], scores: &[Measure]) -> String {
 
 fn comparison_body(subjects: &[Subject]) -> String {
     let kind = subjects[0].kind();
-    let entries: Vec<Setting<'_>> = subjects.iter().filter_map(Subject::representative).collect();
+    let entries: Vec<Setting<'_>> = subjects.iter().map(Subject::representative).collect();
     let mut body = format!("<p class=\"what\">{} runs compared</p>\n", kind.name());
     body += &heading("Final scores");
     body += &final_scores(&entries, kind);
@@ -521,13 +513,18 @@ fn final_scores(entries: &[Setting<'_>], kind: Kind) -> String {
     heads.extend(["steps", "tokens", "time", "tokens per second"].map(str::to_owned));
     let mut table = Table::new(heads);
     for entry in entries {
-        let runs = &entry.runs;
-        let n = runs.len().max(1) as f64;
+        // As the scores, the means are of the runs that did not fail.
+        let runs: Vec<&Run> = entry.runs.iter().copied().filter(|run| run.failed.is_none()).collect();
         let mean = |value: &dyn Fn(&Run) -> Option<f64>| {
             let values: Vec<f64> = runs.iter().filter_map(|run| value(run)).collect();
             (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
         };
-        let mut row = vec![entry.name.clone(), if n > 1.0 { format!("{n} (mean)") } else { String::new() }];
+        let count = match (runs.len(), entry.runs.len() - runs.len()) {
+            (_, 0) if entry.runs.len() == 1 => String::new(),
+            (n, 0) => format!("{n} (mean)"),
+            (n, failed) => format!("{n} (mean), {failed} failed"),
+        };
+        let mut row = vec![entry.name.clone(), count];
         row.extend(measures.iter().map(|measure| spread_text(measure, entry.spread(measure.key))));
         row.push(mean(&|run| Some(run.step() as f64)).map_or(NOTHING.into(), |steps| format::count(steps as u64)));
         row.push(mean(&|run| run.tokens().map(|tokens| tokens as f64)).map_or(NOTHING.into(), format::short));
@@ -562,7 +559,7 @@ fn notes(entries: &[Setting<'_>], kind: Kind) -> Vec<String> {
 /// The settings whose values are not the same in all runs: key, and one value for each of the subjects.
 pub fn differences(subjects: &[Subject]) -> Vec<(String, Vec<String>)> {
     let all: Vec<Vec<(String, String)>> =
-        subjects.iter().filter_map(Subject::representative).map(|entry| settings_of(&entry)).collect();
+        subjects.iter().map(|subject| settings_of(&subject.representative())).collect();
     let mut keys: Vec<&String> = Vec::new();
     for (key, _) in all.iter().flatten() {
         if !keys.contains(&key) {
@@ -738,6 +735,55 @@ mod tests {
         assert!(html.contains("<td>53.3 ± 5.8 %</td>"), "{html}");
         let settings = html.split("Settings (finetune.toml)").nth(1).unwrap();
         assert!(settings.contains("lr = 5e-5") && !settings.contains("seed ="), "what the runs have in common");
+    }
+
+    #[test]
+    fn groups_without_scores_stay_in_comparisons() {
+        let unscored = |name: &str, settings: &str| {
+            let mut run = finetuning(name, 0.5, settings);
+            run.best = None;
+            run.evaluations.clear();
+            run
+        };
+        let group = |name: &str, runs| Subject::Group(Group { name: name.into(), dir: name.into(), runs });
+        let mut removed = unscored("seed-2", "lr = 1e-4\nseed = 2");
+        removed.training.clear();
+        let subjects = [
+            group("unscored", vec![unscored("seed-1", "lr = 1e-4\nseed = 1"), removed]),
+            group("grid", vec![unscored("a", "lr = 2e-4"), unscored("b", "lr = 3e-4")]),
+            subject(finetuning("scored", 0.9, "lr = 5e-5\nseed = 1")),
+        ];
+        let found = differences(&subjects);
+        assert!(found.contains(&("lr".into(), ["1e-4", "2e-4", "5e-5"].map(str::to_owned).to_vec())), "{found:?}");
+        assert!(found.iter().all(|(_, values)| values.len() == subjects.len()), "{found:?}");
+        let compared = html(&subjects);
+        for name in ["unscored", "grid: first setting, lr 2e-4", "scored"] {
+            assert!(compared.contains(&format!("<th scope=\"col\">{name}</th>")), "{name}");
+        }
+        let html = html(&subjects[..1]);
+        assert_eq!(html.matches("no result").count(), 1, "only of the one that has no training lines: {html}");
+    }
+
+    #[test]
+    fn unfinished_and_failed_runs_are_said_to_be() {
+        let mut runs = [0.7, 0.8, 0.6].map(|score| finetuning(&format!("run-{score}"), score, "lr = 5e-5")).to_vec();
+        runs[1].best = None;
+        runs[1].failed = Some("not finite at step 40".into());
+        runs[2].best = None;
+        runs[2].unfinished = true;
+        let group = Subject::Group(Group { name: "seeds".into(), dir: "seeds".into(), runs });
+        let page = html(std::slice::from_ref(&group));
+        assert!(page.contains("<td>unfinished</td>") && !page.contains("no result"), "{page}");
+        assert!(page.contains("<dt>dev accuracy, mean</dt><dd>65.0 ± 7.1 %</dd>"), "{page}");
+        assert!(page.contains("<dt>dev accuracy, best run</dt><dd>70.0 %</dd>"), "{page}");
+        let compared = html(&[group, subject(finetuning("other", 0.9, ""))]);
+        assert!(compared.contains("<td>2 (mean), 1 failed</td>"), "{compared}");
+    }
+
+    #[test]
+    fn a_chart_is_shown_by_browsers_that_do_not_know_has() {
+        // They drop a whole rule if one of its selectors is unknown to them.
+        assert!(include_str!("page.css").contains("\n.x-step { display: block; }\n"));
     }
 
     #[test]

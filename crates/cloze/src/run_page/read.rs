@@ -58,7 +58,7 @@ pub fn run(dir: &Path, name: String) -> Result<Run> {
         let is_run = |dir: &Path| dir.join(METRICS).is_file() || dir.join(RESULTS).is_file();
         let near = [dir.join("run"), dir.join("..")].into_iter().find(|near| is_run(near));
         if let Some(near) = near {
-            let near = if near.ends_with("..") { dir.parent().map_or(near.clone(), Path::to_owned) } else { near };
+            let near = if near.ends_with("..") { above(dir) } else { near };
             bail!("{at}: no run (no {METRICS}); did you mean {}?", near.display());
         }
         match dir.symlink_metadata() {
@@ -93,6 +93,16 @@ pub fn run(dir: &Path, name: String) -> Result<Run> {
         }
     }
     Ok(run)
+}
+
+/// The folder that a folder is in, as people write it: "." is the one that a bare name is in.
+fn above(dir: &Path) -> PathBuf {
+    match dir.parent() {
+        Some(parent) if dir.file_name().is_some() && parent.as_os_str().is_empty() => PathBuf::from("."),
+        Some(parent) if dir.file_name().is_some() => parent.to_owned(),
+        _ if dir == Path::new(".") => PathBuf::from(".."),
+        _ => dir.join(".."),
+    }
 }
 
 /// The corpus report of the shards that a run's recipe names, if they are still there.
@@ -135,7 +145,7 @@ fn group(dir: &Path, name: String) -> Result<Group> {
     others.sort();
     for path in others {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        runs.push(run(&path, name)?);
+        runs.push(Run { unfinished: true, ..run(&path, name)? });
     }
     if runs.iter().all(|run| run.records().next().is_none() && run.best.is_none()) {
         bail!("{}: no run has come to an evaluation yet", dir.display());
@@ -177,6 +187,13 @@ mod tests {
 
     fn named(dirs: &[&str]) -> Vec<String> {
         names(&dirs.iter().map(PathBuf::from).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn the_folder_above_always_has_a_name() {
+        let found =
+            ["model", "model/", "runs/mini/model", "/model", ".", "..", "a/.."].map(|dir| above(Path::new(dir)));
+        assert_eq!(found, [".", ".", "runs/mini", "/", "..", "../..", "a/../.."].map(PathBuf::from));
     }
 
     #[test]
