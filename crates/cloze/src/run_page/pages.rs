@@ -436,6 +436,7 @@ fn runs_table(group: &Group, deciding: Option<Measure>, varied: &[&str], scores:
         let is_best = best.is_some() && of(run) == best;
         let (class, remark) = match (&run.failed, run.collapsed()) {
             (Some(why), _) => ("bad", format!("failed: {why}")),
+            (None, Some(answer)) if run.unfinished => ("bad", format!("unfinished; so far collapsed: always {answer}")),
             (None, Some(answer)) => ("bad", format!("collapsed: always {answer}")),
             (None, None) if run.unfinished => ("", "unfinished".to_owned()),
             // Without dev rows nothing is scored, and a run that trained to its end is as good as any.
