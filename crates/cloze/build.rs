@@ -1,7 +1,7 @@
 //! Tells the program the commit that it is built from, for `cloze --version`.
 //!
-//! CLOZE_COMMIT says it where it is set (an image is built without the repository); in a checkout git does; in a package of `cargo package` the file that cargo wrote does; elsewhere (a tarball, no git at hand)
-//! the version stands alone.
+//! CLOZE_COMMIT says it where it is set, as for an image, which is built without the repository; in a checkout git does; in a package
+//! of `cargo package` the file that cargo wrote does; elsewhere (a tarball, no git at hand) the version stands alone.
 
 use std::path::Path;
 use std::process::Command;

@@ -220,8 +220,16 @@ fn seeds_and_sweeps_are_summed_up_and_compared() {
     };
     let lines: String = fs::read_to_string(&metrics).unwrap().lines().map(collapsed).collect();
     fs::write(&metrics, lines).unwrap();
-    let (_, html) = place.report(&[&seeds]);
+    let (json, html) = place.report(&[&seeds]);
+    assert_eq!(json["runs"][0]["settings"][0]["scores"]["accuracy"]["runs"], 2, "a failed run has no score: {json}");
     assert!(html.contains("collapsed: always owl") && html.contains("failed: not finite at step 2"), "{html}");
+
+    // Runs that the results do not list yet go on: the first one's collapse may pass.
+    let all = fs::read(&results).unwrap();
+    fs::write(&results, Value::Array(done.as_array().unwrap()[1..].to_vec()).to_string()).unwrap();
+    let (_, html) = place.report(&[&seeds]);
+    assert!(html.contains("<td>unfinished; so far collapsed: always owl</td>"), "{html}");
+    fs::write(&results, all).unwrap();
 
     let sweep = place.finetune(
         "sweep",
@@ -246,6 +254,9 @@ fn what_is_no_run_is_refused_in_one_line() {
     assert!(failure(&["report", &place.path("rows.tsv")]).contains("is a file"));
     assert!(failure(&["report", &place.path("start")]).contains("no metrics.jsonl"));
     assert!(failure(&["report", &format!("{run}/model")]).contains("did you mean"));
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_cloze")).args(["report", "model"]).current_dir(&run).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean .?"), "{output:?}");
     assert!(failure(&["report", &run, &run]).contains("twice"));
 
     let empty = place.path("empty");

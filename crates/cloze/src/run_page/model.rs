@@ -687,12 +687,76 @@ pub mod tests {
         let runs = vec![run("1e-4", 1, 0.5), run("1e-4", 2, 0.6), run("5e-5", 1, 0.8), run("5e-5", 2, 0.9)];
         let group = Group { name: "grid".into(), dir: "grid".into(), runs };
         assert_eq!(group.varied(), ["lr"]);
-        let best = group.best_setting().unwrap();
+        let best = group.ranked().swap_remove(0);
         assert_eq!((best.name.as_str(), best.runs.len()), ("lr 5e-5", 2));
         assert!((best.spread("accuracy").unwrap().mean - 0.85).abs() < 1e-12);
         let curve = best.curve("accuracy", Part::Evaluation, &[X::Step, X::Time]);
         assert_eq!(curve.len(), 2);
         assert!((curve[1].value - 0.85).abs() < 1e-12 && curve[1].at == [40.0, 20.0]);
+    }
+
+    /// A fine-tuning that has come to its first evaluation.
+    fn unfinished(name: &str, settings: &str) -> Run {
+        let mut run = finetuning(name, 0.9, settings);
+        run.best = None;
+        run.evaluations.truncate(1);
+        run.unfinished = true;
+        run
+    }
+
+    #[test]
+    fn a_group_with_an_unfinished_run_is_not_ranked_by_its_loss() {
+        let runs =
+            vec![finetuning("a", 0.7, "lr = 1e-4"), finetuning("b", 0.8, "lr = 5e-5"), unfinished("c", "lr = 1e-5")];
+        let mut group = Group { name: "grid".into(), dir: "grid".into(), runs };
+        let keys = |group: &Group| group.scores().iter().map(|measure| measure.key).collect::<Vec<_>>();
+        assert_eq!(keys(&group), ["accuracy", "loss", "macro_f1"]);
+        let names = |group: &Group| group.ranked().into_iter().map(|setting| setting.name).collect::<Vec<_>>();
+        assert_eq!(names(&group), ["lr 5e-5", "lr 1e-4", "lr 1e-5"]);
+        // Its first run is still at work: the highest score is the best, not the highest loss.
+        group.runs = vec![unfinished("a", "lr = 1e-4"), unfinished("b", "lr = 5e-5")];
+        group.runs[0].evaluations[0].figures["loss"] = 2.0.into();
+        group.runs[1].evaluations[0].figures["scores"]["accuracy"] = 0.6.into();
+        assert_eq!(names(&group), ["lr 5e-5", "lr 1e-4"]);
+        assert_eq!(keys(&group), ["accuracy", "loss", "macro_f1"]);
+    }
+
+    #[test]
+    fn an_unfinished_run_is_judged_by_what_was_asked_for() {
+        let mut run = Run::new("r".into(), Path::new("r"), Kind::FineTuning);
+        let scores = json!({"accuracy": 0.5, "f1": 0.4, "matthews": 0.1, "pearson": 0.3, "spearman": 0.2,
+            "mean_squared_error": 3.0});
+        run.read_metrics(&json!({"kind": "eval", "step": 1, "loss": 0.7, "best": true, "scores": scores}).to_string());
+        let mut deciding = |reading: Value| {
+            run.reading = reading.as_object().unwrap().clone();
+            run.deciding().unwrap().key
+        };
+        assert_eq!(deciding(json!({"kind": "classify"})), "accuracy");
+        assert_eq!(deciding(json!({"kind": "classify", "metric": "f1"})), "f1");
+        assert_eq!(deciding(json!({"kind": "classify", "task": "cola"})), "matthews");
+        assert_eq!(deciding(json!({"kind": "regress", "metric": "spearman"})), "spearman");
+        assert_eq!(deciding(json!({})), "f1");
+        for key in ["f1", "accuracy", "matthews", "pearson", "spearman"] {
+            run.evaluations[0].figures["scores"][key] = Value::Null;
+        }
+        assert_eq!(run.deciding(), None, "no loss decides");
+        assert_eq!(finetuning("f", 0.9, "").deciding(), Some(Measure::of("accuracy")));
+        assert_eq!(pretraining("p", 5).deciding(), None);
+    }
+
+    #[test]
+    fn failed_runs_are_no_part_of_a_mean() {
+        let mut runs = vec![finetuning("a", 0.7, ""), finetuning("b", 0.8, ""), finetuning("c", 0.1, "")];
+        runs[2].best = None;
+        runs[2].failed = Some("not finite at step 30".into());
+        // It ended early, too.
+        runs[2].evaluations.truncate(1);
+        assert_eq!((runs[2].final_score("accuracy"), runs[2].collapsed()), (None, None));
+        let group = Group { name: "seeds".into(), dir: "seeds".into(), runs };
+        let setting = group.ranked().swap_remove(0);
+        let spread = setting.spread("accuracy").unwrap();
+        assert_eq!((spread.runs, (spread.mean * 1e6).round()), (2, 750_000.0));
+        assert_eq!(setting.curve("accuracy", Part::Evaluation, &[X::Step]).len(), 2, "its mean curve goes on");
     }
 
     #[test]

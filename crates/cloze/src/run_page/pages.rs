@@ -436,6 +436,7 @@ fn runs_table(group: &Group, deciding: Option<Measure>, varied: &[&str], scores:
         let is_best = best.is_some() && of(run) == best;
         let (class, remark) = match (&run.failed, run.collapsed()) {
             (Some(why), _) => ("bad", format!("failed: {why}")),
+            (None, Some(answer)) if run.unfinished => ("bad", format!("unfinished; so far collapsed: always {answer}")),
             (None, Some(answer)) => ("bad", format!("collapsed: always {answer}")),
             (None, None) if run.unfinished => ("", "unfinished".to_owned()),
             // Without dev rows nothing is scored, and a run that trained to its end is as good as any.
@@ -735,6 +736,55 @@ mod tests {
         assert!(html.contains("<td>53.3 ± 5.8 %</td>"), "{html}");
         let settings = html.split("Settings (finetune.toml)").nth(1).unwrap();
         assert!(settings.contains("lr = 5e-5") && !settings.contains("seed ="), "what the runs have in common");
+    }
+
+    #[test]
+    fn groups_without_scores_stay_in_comparisons() {
+        let unscored = |name: &str, settings: &str| {
+            let mut run = finetuning(name, 0.5, settings);
+            run.best = None;
+            run.evaluations.clear();
+            run
+        };
+        let group = |name: &str, runs| Subject::Group(Group { name: name.into(), dir: name.into(), runs });
+        let mut removed = unscored("seed-2", "lr = 1e-4\nseed = 2");
+        removed.training.clear();
+        let subjects = [
+            group("unscored", vec![unscored("seed-1", "lr = 1e-4\nseed = 1"), removed]),
+            group("grid", vec![unscored("a", "lr = 2e-4"), unscored("b", "lr = 3e-4")]),
+            subject(finetuning("scored", 0.9, "lr = 5e-5\nseed = 1")),
+        ];
+        let found = differences(&subjects);
+        assert!(found.contains(&("lr".into(), ["1e-4", "2e-4", "5e-5"].map(str::to_owned).to_vec())), "{found:?}");
+        assert!(found.iter().all(|(_, values)| values.len() == subjects.len()), "{found:?}");
+        let compared = html(&subjects);
+        for name in ["unscored", "grid: first setting, lr 2e-4", "scored"] {
+            assert!(compared.contains(&format!("<th scope=\"col\">{name}</th>")), "{name}");
+        }
+        let html = html(&subjects[..1]);
+        assert_eq!(html.matches("no result").count(), 1, "only of the one that has no training lines: {html}");
+    }
+
+    #[test]
+    fn unfinished_and_failed_runs_are_said_to_be() {
+        let mut runs = [0.7, 0.8, 0.6].map(|score| finetuning(&format!("run-{score}"), score, "lr = 5e-5")).to_vec();
+        runs[1].best = None;
+        runs[1].failed = Some("not finite at step 40".into());
+        runs[2].best = None;
+        runs[2].unfinished = true;
+        let group = Subject::Group(Group { name: "seeds".into(), dir: "seeds".into(), runs });
+        let page = html(std::slice::from_ref(&group));
+        assert!(page.contains("<td>unfinished</td>") && !page.contains("no result"), "{page}");
+        assert!(page.contains("<dt>dev accuracy, mean</dt><dd>65.0 ± 7.1 %</dd>"), "{page}");
+        assert!(page.contains("<dt>dev accuracy, best run</dt><dd>70.0 %</dd>"), "{page}");
+        let compared = html(&[group, subject(finetuning("other", 0.9, ""))]);
+        assert!(compared.contains("<td>2 (mean), 1 failed</td>"), "{compared}");
+    }
+
+    #[test]
+    fn a_chart_is_shown_by_browsers_that_do_not_know_has() {
+        // They drop a whole rule if one of its selectors is unknown to them.
+        assert!(include_str!("page.css").contains("\n.x-step { display: block; }\n"));
     }
 
     #[test]
