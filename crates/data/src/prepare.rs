@@ -72,7 +72,7 @@ impl PrepareOptions {
 /// How far `prepare` has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrepareProgress {
-    /// Bytes of the files read so far, as stored (compressed).
+    /// Bytes of the files, as stored (compressed), whose text is written. Reading itself is ahead of that.
     pub bytes_read: u64,
     /// Bytes of all files, as stored; unknown with standard input.
     pub bytes_total: Option<u64>,
@@ -166,12 +166,15 @@ struct Chunk {
     number: u64,
     documents: Vec<Document>,
     bytes: usize,
+    /// Bytes of the files read up to its end.
+    read: u64,
 }
 
 /// A chunk after its worker.
 struct Tokenised {
     number: u64,
     bytes: usize,
+    read: u64,
     documents: Vec<TokenisedDocument>,
     tally: Tally,
 }
@@ -237,7 +240,7 @@ fn tokenise(
         drop((from_reader, to_writer));
         let result = write_in_order(messages, output, &gate, |output| {
             progress(&PrepareProgress {
-                bytes_read: reading.bytes_read(),
+                bytes_read: output.read,
                 bytes_total: reading.bytes_total(),
                 text_bytes: output.tally.text_bytes,
                 documents: output.train_documents + output.valid_documents,
@@ -250,6 +253,7 @@ fn tokenise(
 }
 
 fn read_chunks(mut corpus: Corpus, gate: &Gate, to_workers: &Sender<Chunk>) -> Result<CorpusNotes, DataError> {
+    let reading = corpus.progress();
     let mut number = 0;
     let mut documents = Vec::new();
     let mut bytes = 0;
@@ -261,7 +265,12 @@ fn read_chunks(mut corpus: Corpus, gate: &Gate, to_workers: &Sender<Chunk>) -> R
             documents.push(document);
         }
         if !documents.is_empty() && (ended || bytes >= CHUNK_BYTES) {
-            let chunk = Chunk { number, documents: std::mem::take(&mut documents), bytes: std::mem::take(&mut bytes) };
+            let chunk = Chunk {
+                number,
+                documents: std::mem::take(&mut documents),
+                bytes: std::mem::take(&mut bytes),
+                read: reading.bytes_read(),
+            };
             number += 1;
             if !gate.enter(chunk.bytes) || to_workers.send(chunk).is_err() {
                 break;
@@ -334,7 +343,7 @@ fn tokenise_chunk(tokenizer: &Tokenizer, chunk: Chunk) -> Tokenised {
             ends,
         });
     }
-    Tokenised { number: chunk.number, bytes: chunk.bytes, documents, tally }
+    Tokenised { number: chunk.number, bytes: chunk.bytes, read: chunk.read, documents, tally }
 }
 
 /// Pushes ends inside the sentence that begins at `start`, if it is too long; returns 1 if it was.
@@ -360,6 +369,8 @@ struct Output {
     valid_documents: u64,
     /// Documents seen, written or not.
     ordinal: u64,
+    /// Bytes of the files that they were read from.
+    read: u64,
     valid_fraction: f64,
     tally: Tally,
     lines: u64,
@@ -377,6 +388,7 @@ impl Output {
             train_documents: 0,
             valid_documents: 0,
             ordinal: 0,
+            read: 0,
             valid_fraction: options.valid_fraction,
             tally: Tally::default(),
             lines: 0,
@@ -387,6 +399,7 @@ impl Output {
 
     fn write(&mut self, chunk: Tokenised) -> Result<(), DataError> {
         self.tally.add(&chunk.tally);
+        self.read = chunk.read;
         for document in chunk.documents {
             let held_out = is_held_out(self.ordinal, self.valid_fraction);
             self.ordinal += 1;
