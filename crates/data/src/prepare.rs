@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::DataError;
 use crate::corpus::{Corpus, CorpusNotes, CorpusOptions, Document, open_corpus};
-use crate::manifest::{MANIFEST, Manifest, SplitEntry, Splits, TOKENIZER, TokenizerEntry};
+use crate::manifest::{MANIFEST, Manifest, ShardEntry, SplitEntry, Splits, TOKENIZER, TokenizerEntry};
 use crate::report::{CorpusReport, Repeats, Tally, VocabularyCase};
 use crate::sentences;
 use crate::shard_writer::ShardWriter;
@@ -136,7 +136,7 @@ fn write_all(
         train: SplitEntry { shards: output.train.finish()? },
         valid: SplitEntry { shards: output.valid.finish()? },
     };
-    let mover = Mover { dir, vocab_size: tokenizer.vocab_size(), shard_tokens: options.shard_tokens };
+    let mover = Mover { dir, vocab_size: tokenizer.vocab_size() };
     if output.train_documents == 0 {
         mover.move_one(Split::Valid, &mut splits)?;
         output.valid_documents -= 1;
@@ -433,11 +433,10 @@ fn rank(ordinal: u64) -> u64 {
     xxh3_64_with_seed(&ordinal.to_le_bytes(), 0x0063_6c6f_7a65)
 }
 
-/// Moves a document to the other split where chance has left that one empty: so few documents are soon written again.
+/// Moves a document to the other split where chance has left that one empty. Only the shard that it is in is written again.
 struct Mover<'a> {
     dir: &'a Path,
     vocab_size: usize,
-    shard_tokens: u64,
 }
 
 impl Mover<'_> {
@@ -447,36 +446,61 @@ impl Mover<'_> {
             Split::Train => (&mut splits.train, Split::Valid, &mut splits.valid),
             Split::Valid => (&mut splits.valid, Split::Train, &mut splits.train),
         };
-        // Written beside the old files, which are mapped meanwhile.
+        let shards = &mut from_entry.shards;
+        let (shard, document) = self.choose(shards)?;
+        let path = self.dir.join(&shards[shard].file);
+        // Written beside the old file, which is mapped meanwhile.
         let aside = self.dir.join("moving");
         fs::create_dir(&aside).map_err(|e| DataError::io("create", &aside, e))?;
-        let old: Vec<PathBuf> = from_entry.shards.iter().map(|shard| self.dir.join(&shard.file)).collect();
-        let parts: Vec<Documents> = old.iter().map(|path| Documents::open_file(path)).collect::<Result<_, _>>()?;
-        let lengths: Vec<usize> =
-            parts.iter().flat_map(|part| (0..part.len()).map(|document| part.document_len(document))).collect();
-        let chosen = spared(&lengths);
-        let writer = |split| ShardWriter::new(&aside, split, self.vocab_size, self.shard_tokens);
+        // It fitted one shard before.
+        let writer = |split| ShardWriter::new(&aside, split, self.vocab_size, u64::MAX);
         let (mut stay, mut go) = (writer(from), writer(to));
-        let (mut number, mut ids) = (0, Vec::new());
-        for part in &parts {
-            for document in 0..part.len() {
-                ids.clear();
-                part.read(document, 0..part.sentences(document), &mut ids);
-                let target = if number == chosen { &mut go } else { &mut stay };
-                target.push(&ids, part.sentence_ends(document))?;
-                number += 1;
+        let documents = Documents::open_file(&path)?;
+        let mut ids = Vec::new();
+        for number in 0..documents.len() {
+            ids.clear();
+            documents.read(number, 0..documents.sentences(number), &mut ids);
+            let target = if number == document { &mut go } else { &mut stay };
+            target.push(&ids, documents.sentence_ends(number))?;
+        }
+        drop(documents);
+        let (stay, go) = (stay.finish()?, go.finish()?);
+        fs::remove_file(&path).map_err(|e| DataError::io("remove", &path, e))?;
+        let place = |from: &Path, to: &Path| fs::rename(from, to).map_err(|e| DataError::io("create", to, e));
+        for moved in &go {
+            place(&aside.join(&moved.file), &self.dir.join(&moved.file))?;
+        }
+        to_entry.shards = go;
+        match stay.into_iter().next() {
+            Some(rest) => {
+                place(&aside.join(&rest.file), &path)?;
+                let file = std::mem::take(&mut shards[shard].file);
+                shards[shard] = ShardEntry { file, ..rest };
+            }
+            None => {
+                // Names without a gap: each of the later ones takes that of the one before.
+                let mut free = shards.remove(shard).file;
+                for later in &mut shards[shard..] {
+                    place(&self.dir.join(&later.file), &self.dir.join(&free))?;
+                    std::mem::swap(&mut later.file, &mut free);
+                }
             }
         }
-        drop(parts);
-        (from_entry.shards, to_entry.shards) = (stay.finish()?, go.finish()?);
-        for path in &old {
-            fs::remove_file(path).map_err(|e| DataError::io("remove", path, e))?;
-        }
-        for shard in from_entry.shards.iter().chain(&to_entry.shards) {
-            let path = self.dir.join(&shard.file);
-            fs::rename(aside.join(&shard.file), &path).map_err(|e| DataError::io("create", &path, e))?;
-        }
         fs::remove_dir(&aside).map_err(|e| DataError::io("remove", &aside, e))
+    }
+
+    /// The shard, and the document in it, that goes.
+    fn choose(&self, shards: &[ShardEntry]) -> Result<(usize, usize), DataError> {
+        let mut lengths = Vec::new();
+        let mut firsts = Vec::new();
+        for shard in shards {
+            let documents = Documents::open_file(&self.dir.join(&shard.file))?;
+            firsts.push(lengths.len());
+            lengths.extend((0..documents.len()).map(|document| documents.document_len(document)));
+        }
+        let chosen = spared(&lengths);
+        let shard = firsts.partition_point(|&first| first <= chosen) - 1;
+        Ok((shard, chosen - firsts[shard]))
     }
 }
 
