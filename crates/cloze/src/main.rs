@@ -1,11 +1,12 @@
 //! The `cloze` binary: BERT from a folder of text to a pre-trained model, with no Python.
 //!
-//! Exit codes: 0 done, 1 the work failed (one line on standard error says why), 2 the command line is wrong, 130 interrupted and
-//! saved.
+//! Exit codes: 0 done, 1 the work failed (one line on standard error says why), 2 the command line is wrong, 130 interrupted
+//! (training is saved).
 
 mod commands;
 mod format;
 mod help;
+mod pace;
 mod program;
 mod run_page;
 mod terminal;
@@ -15,7 +16,7 @@ use std::time::Instant;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 
-use commands::{Command, UsageError};
+use commands::{Command, INTERRUPTED, UsageError, is_interrupt};
 use terminal::{ColorChoice, Terminal, Verbosity};
 
 /// The version, with the commit where it is known.
@@ -92,7 +93,7 @@ Exit codes:
   0    done
   1    the work failed; one line on standard error says why
   2    the command line is wrong
-  130  interrupted (Ctrl-C, SIGTERM) and saved: go on with --resume";
+  130  interrupted (Ctrl-C, SIGTERM); training is saved: go on with --resume";
 
 const ENVIRONMENT: &str = "\
 Environment:
@@ -156,13 +157,25 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             terminal.error(&one_line(&error));
-            if error.is::<UsageError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            ExitCode::from(exit_code(&error))
         }
     }
 }
 
+/// The exit code of work that failed.
+const FAILURE: u8 = 1;
 /// The exit code of a command line that is wrong, as the parser has it.
 const USAGE: u8 = 2;
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<UsageError>() {
+        USAGE
+    } else if is_interrupt(error) {
+        INTERRUPTED
+    } else {
+        FAILURE
+    }
+}
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
@@ -201,6 +214,15 @@ mod tests {
     fn errors_fit_one_line_and_repeat_nothing() {
         let error = anyhow::anyhow!("no such\nfile").context("cannot open x: no such file").context("vocab");
         assert_eq!(one_line(&error), "vocab: cannot open x: no such file");
+    }
+
+    /// `cloze prepare` and `cloze quickstart` ended with 1 after Ctrl-C.
+    #[test]
+    fn an_interrupt_has_its_exit_code_wherever_it_is_met() {
+        assert_eq!(exit_code(&anyhow::Error::from(cloze_data::DataError::Interrupted)), 130);
+        assert_eq!(exit_code(&anyhow::Error::from(cloze_data::DataError::Interrupted).context("shards")), 130);
+        assert_eq!(exit_code(&commands::usage("no")), 2);
+        assert_eq!(exit_code(&anyhow::anyhow!("interrupted")), 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use terminal_size::{Width, terminal_size_of};
 
 use crate::format;
+use crate::pace::Pace;
 
 /// How long a plain progress line stays the last one when standard error is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -176,6 +177,7 @@ impl Terminal {
             total: Cell::new(total),
             start: Instant::now(),
             last: Cell::new(Instant::now()),
+            pace: Cell::default(),
             announced: Cell::new(false),
         }
     }
@@ -209,6 +211,8 @@ const UNBOUNDED: Layout = Layout { before_message: "{spinner} {elapsed}", width:
 const TIMED: Layout = Layout { before_message: "{bar:16} {percent:>3}% {elapsed}", width: 26, tells_time: false };
 /// Columns of a label at least.
 const LABEL: usize = 10;
+/// Seconds of a stage by which it is judged how long it takes.
+const JUDGED_BY: f64 = 2.0;
 /// Shorter stages are over before it is read how long they take.
 const WORTH_ANNOUNCING: f64 = 10.0;
 /// Steps of a bar that is told shares.
@@ -285,6 +289,7 @@ pub struct Progress {
     total: Cell<Option<u64>>,
     start: Instant,
     last: Cell<Instant>,
+    pace: Cell<Pace>,
     /// Whether it was said how long the stage takes.
     announced: Cell<bool>,
 }
@@ -317,15 +322,17 @@ impl Progress {
         }
     }
 
-    /// How long the stage takes, once its first second shows it: said once, but not if that is over before the line is read, nor
+    /// How long the stage takes, once its first seconds show it: said once, but not if that is over before the line is read, nor
     /// of a stage whose messages tell the time.
     fn announcement(&self, done: u64, seconds: f64) -> Option<String> {
-        let total = self.total.get()?;
-        if self.announced.get() || seconds < 1.0 || done == 0 || !self.layout.get().tells_time {
+        let mut pace = self.pace.get();
+        pace.add(done, seconds);
+        self.pace.set(pace);
+        if self.announced.get() || seconds < JUDGED_BY || !self.layout.get().tells_time {
             return None;
         }
+        let all = pace.whole(self.total.get()?)?;
         self.announced.set(true);
-        let all = seconds * total as f64 / done as f64;
         (all >= WORTH_ANNOUNCING).then(|| format!("{}: about {}", self.label, format::duration(all)))
     }
 
@@ -437,14 +444,18 @@ mod tests {
     fn a_long_stage_says_once_how_long_it_takes() {
         let terminal = Terminal::detect(ColorChoice::Never, Verbosity::Quiet, None);
         let stage = terminal.progress_share("evaluating");
-        assert_eq!(stage.announcement(100, 0.5), None, "too early to tell");
-        assert_eq!(stage.announcement(0, 2.0), None, "nothing is done");
-        assert_eq!(stage.announcement(100, 2.0), Some("evaluating: about 20 s".to_owned()));
+        assert_eq!(stage.announcement(50, 0.5), None, "too early to tell");
+        assert_eq!(stage.announcement(50, 2.0), None, "nothing was done meanwhile");
+        assert_eq!(stage.announcement(110, 2.5), Some("evaluating: about 32 s".to_owned()));
         assert_eq!(stage.announcement(200, 4.0), None, "said already");
-        assert_eq!(terminal.progress_share("evaluating").announcement(500, 2.0), None, "over before it is read");
-        assert_eq!(terminal.progress_timed("training").announcement(100, 2.0), None);
+        let judged = |stage: &Progress, done: u64| {
+            stage.announcement(done / 4, 0.5);
+            stage.announcement(done, 2.0)
+        };
+        assert_eq!(judged(&terminal.progress_share("evaluating"), 500), None, "over before it is read");
+        assert_eq!(judged(&terminal.progress_timed("training"), 100), None);
         let reading = terminal.progress("shards", None);
-        assert_eq!(reading.announcement(100, 2.0), None, "of unknown length");
+        assert_eq!(judged(&reading, 100), None, "of unknown length");
         reading.set_total(1000);
         assert_eq!(reading.announcement(100, 2.0), Some("shards: about 20 s".to_owned()));
     }

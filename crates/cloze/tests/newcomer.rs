@@ -130,6 +130,25 @@ fn one_text_is_trained_on_and_what_cannot_be_done_is_said() {
     assert!(said.contains("30 (0 held out)") && said.contains("--set eval.every=0"), "{said}");
 }
 
+/// A run whose named model.init is gone was refused, as if its recipe had changed.
+#[test]
+fn a_run_goes_on_without_the_model_that_it_began_with() {
+    let newcomer = Newcomer::with_thirty_texts();
+    newcomer.succeeds("cloze vocab --input texts/ --size 900 --out vocab");
+    newcomer.succeeds("cloze prepare --input texts/ --tokenizer vocab --out shards");
+    let tiny = "cloze pretrain tiny --offline --set data=shards --set minutes= --set eval.every=0";
+    newcomer.succeeds(&format!("{tiny} --set steps=1 --out runs/first"));
+    let next = format!("{tiny} --set model={{init=\"runs/first\"}} --out runs/next");
+    newcomer.succeeds(&format!("{next} --set steps=1"));
+    fs::remove_dir_all(newcomer.path("runs/first")).unwrap();
+    let said = newcomer.succeeds(&format!("{next} --set steps=3 --resume --dry-run"));
+    assert!(said.contains("to go       about") && !said.contains("in all"), "{said}");
+    newcomer.succeeds(&format!("{next} --set steps=2 --resume"));
+    let refused = newcomer.types(&format!("{next}-too --set steps=2"));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(1) && said.contains("runs/first: no such folder"), "{said}");
+}
+
 #[test]
 fn recipes_have_names_and_can_be_kept() {
     let newcomer = Newcomer::with_thirty_texts();
@@ -159,11 +178,43 @@ fn recipes_have_names_and_can_be_kept() {
     }
 }
 
+/// Sends SIGINT as soon as a step is logged.
+#[cfg(unix)]
+fn interrupted_when_it_trains(child: std::process::Child, run: &Path) -> Output {
+    use std::time::{Duration, Instant};
+    let metrics = run.join("metrics.jsonl");
+    let began = Instant::now();
+    let trains = |path: &Path| fs::read_to_string(path).is_ok_and(|text| text.contains("\"kind\":\"train\""));
+    while !trains(&metrics) && began.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// It ended with exit code 1, as if something had failed.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_quickstart_has_the_exit_code_of_an_interrupt() {
+    let dir = tempfile::tempdir().unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_cloze"))
+        .args(["quickstart", "--short", "--out", "first"])
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = interrupted_when_it_trains(child, &dir.path().join("first/run"));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("run the quickstart again"), "{said}");
+}
+
 /// `run/model` existed only after the end of a run, and Ctrl-C was told three times.
 #[cfg(unix)]
 #[test]
 fn an_interrupt_is_told_once_and_leaves_a_model() {
-    use std::time::{Duration, Instant};
     let newcomer = Newcomer::with_thirty_texts();
     newcomer.succeeds("cloze vocab --input texts/ --size 900 --out vocab");
     newcomer.succeeds("cloze prepare --input texts/ --tokenizer vocab --out shards");
@@ -175,14 +226,7 @@ fn an_interrupt_is_told_once_and_leaves_a_model() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let metrics = newcomer.path("runs/tiny/metrics.jsonl");
-    let began = Instant::now();
-    let trains = |path: &Path| fs::read_to_string(path).is_ok_and(|text| text.contains("\"kind\":\"train\""));
-    while !trains(&metrics) && began.elapsed() < Duration::from_secs(120) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = interrupted_when_it_trains(child, &newcomer.path("runs/tiny"));
     let [said, noted] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     assert_eq!(output.status.code(), Some(130), "{said}{noted}");
     assert_eq!(format!("{said}{noted}").matches("interrupted").count(), 1, "{said}{noted}");
@@ -195,5 +239,5 @@ fn an_interrupt_is_told_once_and_leaves_a_model() {
     let resume = resume.replace("--out", "--set minutes= --set steps=1 --out");
     let shell = Command::new("sh").args(["-c", &resume]).current_dir(newcomer.dir.path()).output().unwrap();
     assert!(shell.status.success(), "{resume}: {}", String::from_utf8_lossy(&shell.stderr));
-    assert!(newcomer.succeeds("cloze inspect runs/tiny --json").contains("\"finished\":"));
+    assert_eq!(json(&newcomer.succeeds("cloze inspect runs/tiny --json"))["finished"], true);
 }

@@ -428,10 +428,12 @@ fn a_killed_run_is_resumed_to_the_same_model() {
             let ended = child.wait().unwrap();
             assert_eq!(ended.code(), (signal == "INT").then_some(130), "{name} ended with {ended}");
             assert!(Path::new(&bench.path(name)).join("checkpoints").is_dir(), "the run was over before the signal");
+            assert_eq!(json(&success(&["inspect", &bench.path(name), "--json"], ""))["finished"], false);
         }
         let rest = start(name, &["--resume", "--json"]).output().unwrap();
         assert!(rest.status.success(), "{}", text(&rest.stderr));
         assert_eq!(json(&text(&rest.stdout))["finished"], true);
+        assert_eq!(json(&success(&["inspect", &bench.path(name), "--json"], ""))["finished"], true);
         let [a, b] = ["whole", name].map(|name| bench.path(name));
         assert!(model_files(&a) == model_files(&b), "{name}: another model");
         assert_eq!(losses(&a), losses(&b), "{name}");

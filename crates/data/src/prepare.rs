@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::DataError;
 use crate::corpus::{Corpus, CorpusNotes, CorpusOptions, Document, open_corpus};
-use crate::manifest::{MANIFEST, Manifest, SplitEntry, Splits, TOKENIZER, TokenizerEntry};
+use crate::manifest::{MANIFEST, Manifest, ShardEntry, SplitEntry, Splits, TOKENIZER, TokenizerEntry};
 use crate::report::{CorpusReport, Repeats, Tally, VocabularyCase};
 use crate::sentences;
 use crate::shard_writer::ShardWriter;
@@ -72,7 +72,7 @@ impl PrepareOptions {
 /// How far `prepare` has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrepareProgress {
-    /// Bytes of the files read so far, as stored (compressed).
+    /// Bytes of the files, as stored (compressed), whose text is written. Reading itself is ahead of that.
     pub bytes_read: u64,
     /// Bytes of all files, as stored; unknown with standard input.
     pub bytes_total: Option<u64>,
@@ -136,7 +136,7 @@ fn write_all(
         train: SplitEntry { shards: output.train.finish()? },
         valid: SplitEntry { shards: output.valid.finish()? },
     };
-    let mover = Mover { dir, vocab_size: tokenizer.vocab_size(), shard_tokens: options.shard_tokens };
+    let mover = Mover { dir, vocab_size: tokenizer.vocab_size() };
     if output.train_documents == 0 {
         mover.move_one(Split::Valid, &mut splits)?;
         output.valid_documents -= 1;
@@ -166,12 +166,15 @@ struct Chunk {
     number: u64,
     documents: Vec<Document>,
     bytes: usize,
+    /// Bytes of the files read up to its end.
+    read: u64,
 }
 
 /// A chunk after its worker.
 struct Tokenised {
     number: u64,
     bytes: usize,
+    read: u64,
     documents: Vec<TokenisedDocument>,
     tally: Tally,
 }
@@ -237,7 +240,7 @@ fn tokenise(
         drop((from_reader, to_writer));
         let result = write_in_order(messages, output, &gate, |output| {
             progress(&PrepareProgress {
-                bytes_read: reading.bytes_read(),
+                bytes_read: output.read,
                 bytes_total: reading.bytes_total(),
                 text_bytes: output.tally.text_bytes,
                 documents: output.train_documents + output.valid_documents,
@@ -250,6 +253,7 @@ fn tokenise(
 }
 
 fn read_chunks(mut corpus: Corpus, gate: &Gate, to_workers: &Sender<Chunk>) -> Result<CorpusNotes, DataError> {
+    let reading = corpus.progress();
     let mut number = 0;
     let mut documents = Vec::new();
     let mut bytes = 0;
@@ -261,7 +265,12 @@ fn read_chunks(mut corpus: Corpus, gate: &Gate, to_workers: &Sender<Chunk>) -> R
             documents.push(document);
         }
         if !documents.is_empty() && (ended || bytes >= CHUNK_BYTES) {
-            let chunk = Chunk { number, documents: std::mem::take(&mut documents), bytes: std::mem::take(&mut bytes) };
+            let chunk = Chunk {
+                number,
+                documents: std::mem::take(&mut documents),
+                bytes: std::mem::take(&mut bytes),
+                read: reading.bytes_read(),
+            };
             number += 1;
             if !gate.enter(chunk.bytes) || to_workers.send(chunk).is_err() {
                 break;
@@ -334,7 +343,7 @@ fn tokenise_chunk(tokenizer: &Tokenizer, chunk: Chunk) -> Tokenised {
             ends,
         });
     }
-    Tokenised { number: chunk.number, bytes: chunk.bytes, documents, tally }
+    Tokenised { number: chunk.number, bytes: chunk.bytes, read: chunk.read, documents, tally }
 }
 
 /// Pushes ends inside the sentence that begins at `start`, if it is too long; returns 1 if it was.
@@ -360,6 +369,8 @@ struct Output {
     valid_documents: u64,
     /// Documents seen, written or not.
     ordinal: u64,
+    /// Bytes of the files that they were read from.
+    read: u64,
     valid_fraction: f64,
     tally: Tally,
     lines: u64,
@@ -377,6 +388,7 @@ impl Output {
             train_documents: 0,
             valid_documents: 0,
             ordinal: 0,
+            read: 0,
             valid_fraction: options.valid_fraction,
             tally: Tally::default(),
             lines: 0,
@@ -387,6 +399,7 @@ impl Output {
 
     fn write(&mut self, chunk: Tokenised) -> Result<(), DataError> {
         self.tally.add(&chunk.tally);
+        self.read = chunk.read;
         for document in chunk.documents {
             let held_out = is_held_out(self.ordinal, self.valid_fraction);
             self.ordinal += 1;
@@ -420,11 +433,10 @@ fn rank(ordinal: u64) -> u64 {
     xxh3_64_with_seed(&ordinal.to_le_bytes(), 0x0063_6c6f_7a65)
 }
 
-/// Moves a document to the other split where chance has left that one empty: so few documents are soon written again.
+/// Moves a document to the other split where chance has left that one empty. Only the shard that it is in is written again.
 struct Mover<'a> {
     dir: &'a Path,
     vocab_size: usize,
-    shard_tokens: u64,
 }
 
 impl Mover<'_> {
@@ -434,36 +446,61 @@ impl Mover<'_> {
             Split::Train => (&mut splits.train, Split::Valid, &mut splits.valid),
             Split::Valid => (&mut splits.valid, Split::Train, &mut splits.train),
         };
-        // Written beside the old files, which are mapped meanwhile.
+        let shards = &mut from_entry.shards;
+        let (shard, document) = self.choose(shards)?;
+        let path = self.dir.join(&shards[shard].file);
+        // Written beside the old file, which is mapped meanwhile.
         let aside = self.dir.join("moving");
         fs::create_dir(&aside).map_err(|e| DataError::io("create", &aside, e))?;
-        let old: Vec<PathBuf> = from_entry.shards.iter().map(|shard| self.dir.join(&shard.file)).collect();
-        let parts: Vec<Documents> = old.iter().map(|path| Documents::open_file(path)).collect::<Result<_, _>>()?;
-        let lengths: Vec<usize> =
-            parts.iter().flat_map(|part| (0..part.len()).map(|document| part.document_len(document))).collect();
-        let chosen = spared(&lengths);
-        let writer = |split| ShardWriter::new(&aside, split, self.vocab_size, self.shard_tokens);
+        // It fitted one shard before.
+        let writer = |split| ShardWriter::new(&aside, split, self.vocab_size, u64::MAX);
         let (mut stay, mut go) = (writer(from), writer(to));
-        let (mut number, mut ids) = (0, Vec::new());
-        for part in &parts {
-            for document in 0..part.len() {
-                ids.clear();
-                part.read(document, 0..part.sentences(document), &mut ids);
-                let target = if number == chosen { &mut go } else { &mut stay };
-                target.push(&ids, part.sentence_ends(document))?;
-                number += 1;
+        let documents = Documents::open_file(&path)?;
+        let mut ids = Vec::new();
+        for number in 0..documents.len() {
+            ids.clear();
+            documents.read(number, 0..documents.sentences(number), &mut ids);
+            let target = if number == document { &mut go } else { &mut stay };
+            target.push(&ids, documents.sentence_ends(number))?;
+        }
+        drop(documents);
+        let (stay, go) = (stay.finish()?, go.finish()?);
+        fs::remove_file(&path).map_err(|e| DataError::io("remove", &path, e))?;
+        let place = |from: &Path, to: &Path| fs::rename(from, to).map_err(|e| DataError::io("create", to, e));
+        for moved in &go {
+            place(&aside.join(&moved.file), &self.dir.join(&moved.file))?;
+        }
+        to_entry.shards = go;
+        match stay.into_iter().next() {
+            Some(rest) => {
+                place(&aside.join(&rest.file), &path)?;
+                let file = std::mem::take(&mut shards[shard].file);
+                shards[shard] = ShardEntry { file, ..rest };
+            }
+            None => {
+                // Names without a gap: each of the later ones takes that of the one before.
+                let mut free = shards.remove(shard).file;
+                for later in &mut shards[shard..] {
+                    place(&self.dir.join(&later.file), &self.dir.join(&free))?;
+                    std::mem::swap(&mut later.file, &mut free);
+                }
             }
         }
-        drop(parts);
-        (from_entry.shards, to_entry.shards) = (stay.finish()?, go.finish()?);
-        for path in &old {
-            fs::remove_file(path).map_err(|e| DataError::io("remove", path, e))?;
-        }
-        for shard in from_entry.shards.iter().chain(&to_entry.shards) {
-            let path = self.dir.join(&shard.file);
-            fs::rename(aside.join(&shard.file), &path).map_err(|e| DataError::io("create", &path, e))?;
-        }
         fs::remove_dir(&aside).map_err(|e| DataError::io("remove", &aside, e))
+    }
+
+    /// The shard, and the document in it, that goes.
+    fn choose(&self, shards: &[ShardEntry]) -> Result<(usize, usize), DataError> {
+        let mut lengths = Vec::new();
+        let mut firsts = Vec::new();
+        for shard in shards {
+            let documents = Documents::open_file(&self.dir.join(&shard.file))?;
+            firsts.push(lengths.len());
+            lengths.extend((0..documents.len()).map(|document| documents.document_len(document)));
+        }
+        let chosen = spared(&lengths);
+        let shard = firsts.partition_point(|&first| first <= chosen) - 1;
+        Ok((shard, chosen - firsts[shard]))
     }
 }
 

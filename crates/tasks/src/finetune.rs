@@ -224,6 +224,7 @@ pub fn dry_run<T: Task>(asked: &FineTuning<'_, T>, stop: &AtomicBool) -> Result<
     let out = RunFolder::new(asked.out);
     let done = if asked.resume {
         check_settings(&out, asked.settings)?;
+        check_data(asked, asked.out)?;
         match checkpoint::list(&out)?.pop() {
             Some((_, path)) => checkpoint::verify::<State>(&path)?.step,
             None => 0,

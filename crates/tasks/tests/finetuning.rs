@@ -581,6 +581,11 @@ fn a_dry_run_says_how_long_and_leaves_nothing() {
     assert!(dry_run(&asked, &AtomicBool::new(false)).is_err());
     asked.resume = true;
     assert_eq!(dry_run(&asked, &AtomicBool::new(false)).unwrap().unwrap().steps, steps - 1);
+    let mut others = rows.clone();
+    others[3].label = Some(2);
+    asked.train = &others;
+    let refused = dry_run(&asked, &AtomicBool::new(false)).unwrap_err().to_string();
+    assert!(refused.contains("other rows"), "{refused}");
 }
 
 #[test]

@@ -137,18 +137,22 @@ pub fn dry_run(recipe: &Recipe, out: &Path, resume: bool, stop: &AtomicBool) -> 
     let device = settle_device(&mut recipe, out, resume)?;
     let (recipe, folder) = (&recipe, RunFolder::new(out));
     let Inputs { shards, tokenizer, mut messages } = Inputs::open(recipe)?;
-    let mut state = State::default();
+    let mut newest = None;
     if resume {
         folder.check_resumed(recipe)?;
-        if let Some((_, path)) = checkpoint::list(&folder)?.pop() {
-            state = checkpoint::verify(&path)?;
-        }
+        newest = checkpoint::list(&folder)?.pop();
     } else {
         folder.check_new()?;
     }
-    let (model, adopted) = first_model(recipe, &shards, &tokenizer, &device)?;
-    messages.extend(adopted.notes());
-    let mut learner = learner(model, recipe, &device);
+    let (mut learner, state) = match &newest {
+        Some((_, path)) => resumed(path, recipe, &shards, &device)?,
+        None => {
+            let (model, adopted) = first_model(recipe, &shards, &tokenizer, &device)?;
+            messages.extend(adopted.notes());
+            (learner(model, recipe, &device), State::default())
+        }
+    };
+    let stopped = || stop.load(Ordering::Relaxed);
     let mut costs = Vec::new();
     for (number, phase) in recipe.phase.iter().enumerate() {
         let source = phase_source(recipe, &shards, &tokenizer, number)?;
@@ -157,25 +161,30 @@ pub fn dry_run(recipe: &Recipe, out: &Path, resume: bool, stop: &AtomicBool) -> 
         // The first step touches its memory for the first time.
         let mut seconds = learner.step(batch, 0, 0.0).seconds;
         let (mut steps, mut sum) = (0, 0.0);
-        while sum < MEASURED_SECONDS && seconds < 10.0 * MEASURED_SECONDS {
+        while !stopped() && sum < MEASURED_SECONDS && seconds < 10.0 * MEASURED_SECONDS {
             sum += learner.step(batch, 0, 0.0).seconds;
             steps += 1;
             seconds = sum / f64::from(steps);
-            if stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
+        }
+        if stopped() {
+            return Ok(None);
         }
         let count = f64::from(phase.accumulate);
         if phase.accumulate > 1 {
             // What a micro-batch adds: the optimizer's part of a step comes once.
             let more = learner.step(&micro, 0, 0.0).seconds - seconds;
             seconds += (count - 1.0) * more.clamp(0.5 * seconds, seconds);
+            if stopped() {
+                return Ok(None);
+            }
         }
         costs.push(Cost { tokens: count * tokens, seconds });
     }
+    let estimate = estimate(recipe, state.step, state.seconds, &costs);
+    let last = (state.step + estimate.steps().round() as u64, state.seconds + estimate.seconds);
     Ok(Some(DryRun {
-        estimate: estimate(recipe, state.step, state.seconds, &costs),
-        end: recipe.plan().end(state.step, state.seconds),
+        end: recipe.plan().end(last.0, last.1),
+        estimate,
         step: state.step,
         machine: device.describe(),
         precision: recipe.precision.name().to_owned(),
@@ -256,9 +265,8 @@ fn estimate(recipe: &Recipe, step: u64, seconds: f64, costs: &[Cost]) -> Estimat
         let steps: f64 = phases.iter().map(|phase| phase.steps).sum();
         let count = |step, seconds| recipe.eval.every.count(plan.reached(step, seconds));
         let evaluations = count(step + steps as u64, seconds + sum) - count(step, seconds);
-        let longest = phases.iter().max_by(|a, b| a.seconds.total_cmp(&b.seconds));
-        let accumulate = f64::from(recipe.phase.first().map_or(1, |phase| phase.accumulate));
-        let batch = longest.map_or(0.0, |phase| phase.step_seconds / accumulate / 3.0);
+        let longest = phases.iter().zip(&recipe.phase).max_by(|(a, _), (b, _)| a.seconds.total_cmp(&b.seconds));
+        let batch = longest.map_or(0.0, |(cost, phase)| cost.step_seconds / f64::from(phase.accumulate) / 3.0);
         sum += evaluations as f64 * recipe.eval.batches as f64 * batch;
     }
     Estimate { phases, seconds: sum }
@@ -333,6 +341,19 @@ fn learner(mut model: Model, recipe: &Recipe, device: &Device) -> Learner {
     learner
 }
 
+/// A checkpoint's model with its moments, and where its run stood: on the same shards.
+fn resumed(path: &Path, recipe: &Recipe, shards: &Shards, device: &Device) -> Result<(Learner, State), TrainError> {
+    let loaded = checkpoint::load::<State>(path, device)?;
+    let (expected, found) = (&loaded.state.shards, fingerprint(shards));
+    if *expected != found {
+        return Err(TrainError::OtherShards { path: recipe.data.clone(), expected: expected.clone(), found });
+    }
+    let mut learner = learner(loaded.model, recipe, device);
+    learner.moments = loaded.moments;
+    learner.updates = loaded.state.updates;
+    Ok((learner, loaded.state))
+}
+
 impl<'a> Run<'a> {
     /// Everything up to the first step. What can be found wrong is found before the run's folder is touched.
     fn open(
@@ -343,7 +364,6 @@ impl<'a> Run<'a> {
         watch: &'a mut dyn FnMut(&News),
     ) -> Result<Run<'a>, TrainError> {
         let Inputs { shards, tokenizer, mut messages } = Inputs::open(recipe)?;
-        let fingerprint = fingerprint(&shards);
         let folder = RunFolder::new(out);
         let (mut lock, mut newest) = (None, None);
         if resume && folder.recipe().is_file() {
@@ -352,24 +372,11 @@ impl<'a> Run<'a> {
             newest = checkpoint::list(&folder)?.pop();
         }
         let (learner, mut state) = match &newest {
-            Some((_, path)) => {
-                let loaded = checkpoint::load::<State>(path, &device)?;
-                if loaded.state.shards != fingerprint {
-                    return Err(TrainError::OtherShards {
-                        path: recipe.data.clone(),
-                        expected: loaded.state.shards,
-                        found: fingerprint,
-                    });
-                }
-                let mut learner = learner(loaded.model, recipe, &device);
-                learner.moments = loaded.moments;
-                learner.updates = loaded.state.updates;
-                (learner, loaded.state)
-            }
+            Some((_, path)) => resumed(path, recipe, &shards, &device)?,
             None => {
                 let (model, adopted) = first_model(recipe, &shards, &tokenizer, &device)?;
                 let batches = vec![0; recipe.phase.len()];
-                let state = State { shards: fingerprint, batches, ..State::default() };
+                let state = State { shards: fingerprint(&shards), batches, ..State::default() };
                 messages.extend(adopted.notes());
                 (learner(model, recipe, &device), state)
             }
@@ -505,7 +512,7 @@ impl<'a> Run<'a> {
             // Evaluation and saving count on the clock.
             self.state.seconds = seconds_before + session.elapsed().as_secs_f64();
         }
-        self.finish(last_step_seconds > 0.0)
+        self.finish()
     }
 
     fn reached(&self) -> Reached {
@@ -671,8 +678,7 @@ impl<'a> Run<'a> {
         Ok(self.outcome(checkpoint, None))
     }
 
-    /// `trained`: whether this session took a step.
-    fn finish(mut self, trained: bool) -> Result<Outcome, TrainError> {
+    fn finish(mut self) -> Result<Outcome, TrainError> {
         self.log_rest()?;
         let (step, evaluated) = (self.state.step, self.state.evaluated);
         if !self.recipe.eval.every.is_never() && step > evaluated {
@@ -680,9 +686,8 @@ impl<'a> Run<'a> {
             // The checkpoint of this step, if there is one, does not know of it.
             self.saved = None;
         }
-        if trained {
-            self.log.write(&Line::Event(EventLine { step, message: format!("finished after step {step}") }))?;
-        }
+        // Also where this session took no step: the run may have been interrupted before, or the line above is new.
+        self.log.write(&Line::Event(EventLine { step, message: format!("finished after step {step}") }))?;
         // The last step may have ended a little early: resumed, the run is over.
         if let End::Seconds(all) = self.plan.end(step, self.state.seconds)
             && self.state.seconds < all
@@ -824,4 +829,22 @@ fn fingerprint(shards: &Shards) -> String {
     hash.update(shards.manifest.tokenizer.fingerprint.as_bytes());
     hash.update(&splits);
     format!("{:032x}", hash.digest128())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::{Every, Phase};
+
+    /// The steps of the longest phase were divided by the micro-batches of the first.
+    #[test]
+    fn evaluations_are_estimated_by_the_micro_batches_of_the_longest_phase() {
+        let phase = |share, accumulate| Phase { share: Some(share), accumulate, ..Phase::default() };
+        let mut recipe = Recipe { steps: Some(100), phase: vec![phase(0.5, 1), phase(0.5, 8)], ..Recipe::default() };
+        recipe.eval.every = Every::Steps(10);
+        recipe.eval.batches = 6;
+        let costs = [Cost { tokens: 100.0, seconds: 1.0 }, Cost { tokens: 800.0, seconds: 8.0 }];
+        // A micro-batch takes a second in both phases: 10 evaluations of 6 batches, each a third of it.
+        assert!((estimate(&recipe, 0, 0.0, &costs).seconds - (50.0 + 400.0 + 20.0)).abs() < 1e-9);
+    }
 }

@@ -220,6 +220,31 @@ fn the_last_evaluation_can_be_the_best() {
     assert_eq!(scored, 1, "a finished run is not scored again");
 }
 
+/// The figures of a finished run's last steps were logged again after "finished", and a session without a step said nothing: such
+/// runs were taken for interrupted ones.
+#[test]
+fn a_finished_run_says_so_last_however_it_came_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = make_shards(dir.path(), 0);
+    let says_so_last = |out: &Path| {
+        let lines = read_metrics(&out.join("metrics.jsonl")).unwrap();
+        matches!(lines.last(), Some(Line::Event(event)) if event.message.starts_with("finished after step"))
+    };
+    let incomplete = recipe(&shards, &["steps=5", "log.every=4", "eval.every=0"]);
+    let out = dir.path().join("incomplete");
+    run(&incomplete, &out, false).unwrap();
+    assert!(says_so_last(&out));
+    run(&incomplete, &out, true).unwrap();
+    assert!(says_so_last(&out), "resumed without a step");
+
+    // Interrupted, then made so short that it is over.
+    let out = dir.path().join("short");
+    run_until(&incomplete, &out, false, 3);
+    assert!(!says_so_last(&out));
+    let outcome = run(&recipe(&shards, &["steps=3", "log.every=4", "eval.every=0"]), &out, true).unwrap();
+    assert!(outcome.finished && outcome.step == 3 && says_so_last(&out));
+}
+
 /// Only multiples of log.every were logged: a report showed "20 steps" of a run of 21.
 #[test]
 fn the_last_step_is_logged() {
@@ -294,6 +319,15 @@ fn a_dry_run_says_how_long_and_leaves_nothing() {
     let rest = dry(&asked, true).unwrap().unwrap();
     assert_eq!((rest.step, rest.estimate.phases[0].steps), (3, 697.0));
     assert!(matches!(dry(&asked, false), Err(TrainError::RunExists(_))));
+    // Where there are both, what ends the run is what it comes to first, not what it is nearer to at its start.
+    let by_clock = dry(&recipe(&shards, &["steps=100000000", "minutes=1"]), true).unwrap().unwrap();
+    assert_eq!(by_clock.end, End::Seconds(60.0));
+    let by_steps = dry(&recipe(&shards, &["steps=10", "minutes=1000"]), true).unwrap().unwrap();
+    assert_eq!(by_steps.end, End::Steps(10));
+    let other = dir.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let refused = dry(&recipe(&make_shards(&other, 1), &["steps=1000"]), true);
+    assert!(matches!(refused, Err(TrainError::OtherShards { .. })));
     assert!(matches!(dry(&recipe(&shards, &["optimizer.lr=1"]), true), Err(TrainError::RecipeChanged { .. })));
     assert_eq!(dry_run(&asked, &dir.path().join("x"), false, &AtomicBool::new(true)).unwrap(), None);
 }
@@ -370,7 +404,14 @@ fn no_steps_write_the_first_model_and_a_run_can_start_from_it() {
     // The same weights and batches: as if it had not stopped.
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
     run(&recipe(&shards, &["steps=4"]), &a, false).unwrap();
-    run(&from(&shards, &[]), &b, false).unwrap();
+    run_until(&from(&shards, &[]), &b, false, 2);
+    // What it began with may be gone.
+    let moved = dir.path().join("moved");
+    fs::rename(&first, &moved).unwrap();
+    let rest = dry_run(&from(&shards, &[]), &b, true, &AtomicBool::new(false)).unwrap().unwrap();
+    assert_eq!(rest.estimate.steps(), 2.0);
+    run(&from(&shards, &[]), &b, true).unwrap();
+    fs::rename(&moved, &first).unwrap();
     assert_same_files(&a.join("model"), &b.join("model"));
 
     // Without a head that the objective needs, it is new.

@@ -25,12 +25,30 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
+use cloze_data::DataError;
 
 use crate::terminal::Terminal;
 use tasks::PerKind;
 
-/// What a run that was interrupted and saved ends with, as shells mark an interrupt.
-const INTERRUPTED: u8 = 130;
+/// What a command that was interrupted ends with, as shells mark an interrupt.
+pub const INTERRUPTED: u8 = 130;
+
+/// An interrupt of a command that cannot be resumed; it says what to do instead.
+#[derive(Debug)]
+pub struct Interrupted(&'static str);
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "interrupted; {}", self.0)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Whether a command failed because it was interrupted.
+pub fn is_interrupt(error: &anyhow::Error) -> bool {
+    error.is::<Interrupted>() || matches!(error.downcast_ref(), Some(DataError::Interrupted))
+}
 
 /// A command line that is wrong in a way that its parser does not see: the program ends with exit code 2, as for what it does see.
 #[derive(Debug)]

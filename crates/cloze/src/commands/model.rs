@@ -8,8 +8,8 @@ use cloze_model::Config;
 use cloze_train::checkpoint;
 use cloze_train::run::RunFolder;
 
-use crate::format;
 use crate::terminal::{Progress, Terminal};
+use crate::{format, program};
 
 /// Entries of a folder that an error names.
 const SHOWN: usize = 5;
@@ -54,6 +54,12 @@ pub struct HubArguments {
 }
 
 impl HubArguments {
+    /// The options as they were typed, each after a space.
+    pub fn as_typed(&self) -> String {
+        let revision = self.revision.as_ref().map(|revision| format!(" --revision {}", program::quoted(revision)));
+        revision.unwrap_or_default() + if self.offline { " --offline" } else { "" }
+    }
+
     /// The folder of the model that `named` means.
     pub fn find(&self, named: &Path, wanted: Wanted, terminal: &Terminal) -> Result<PathBuf> {
         if named.exists() {

@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use cloze_data::DataError;
 use cloze_data::corpus::CorpusOptions;
-use cloze_data::prepare::{PrepareOptions, PrepareProgress, prepare};
+use cloze_data::prepare::{PrepareOptions, prepare};
 use cloze_data::report::CorpusReport;
 use cloze_text::Tokenizer;
 use serde_json::json;
@@ -20,6 +20,7 @@ use super::model::HubArguments;
 use super::reading::{SAMPLE_SECONDS, expected_seconds, input_bytes};
 use super::{INTERRUPTED, check_out};
 use crate::format;
+use crate::pace::Pace;
 use crate::terminal::Terminal;
 
 /// `cloze prepare --input PATH… --tokenizer DIR --out DIR`
@@ -120,11 +121,15 @@ fn dry_run(options: &PrepareOptions, json: bool, stop: &AtomicBool) -> Result<Ex
     let total = input_bytes(&options.inputs, &options.corpus)?;
     let aside = std::env::temp_dir().join(format!("cloze-dry-run-{}", std::process::id()));
     let trial = PrepareOptions { out: aside.clone(), ..options.clone() };
-    let (began, mut last) = (Instant::now(), PrepareProgress::default());
+    let (began, mut pace, mut last) = (Instant::now(), Pace::default(), (0, 0.0));
     let outcome = prepare(&trial, |news| {
-        last = *news;
-        let enough = began.elapsed().as_secs_f64() >= SAMPLE_SECONDS;
-        if enough || stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        last = (news.bytes_read, began.elapsed().as_secs_f64());
+        pace.add(last.0, last.1);
+        if last.1 >= SAMPLE_SECONDS || stop.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
     let took = began.elapsed().as_secs_f64();
     let (seconds, whole) = match outcome {
@@ -133,7 +138,10 @@ fn dry_run(options: &PrepareOptions, json: bool, stop: &AtomicBool) -> Result<Ex
             (took, true)
         }
         Err(DataError::Interrupted) if stop.load(Ordering::Relaxed) => return Ok(ExitCode::from(INTERRUPTED)),
-        Err(DataError::Interrupted) => (expected_seconds(total, last.bytes_read, took), false),
+        // Where so little was done that there is one point only, it must do.
+        Err(DataError::Interrupted) => {
+            (pace.whole(total).unwrap_or_else(|| expected_seconds(total, last.0, last.1)), false)
+        }
         Err(error) => return Err(error.into()),
     };
     let mut out = std::io::stdout().lock();

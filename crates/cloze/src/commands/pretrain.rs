@@ -70,14 +70,6 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     if terminal.threads.is_some() {
         recipe.threads = terminal.threads;
     }
-    if let Some(init) = &mut recipe.model.init {
-        match arguments.hub.find(init, Wanted::Model, terminal) {
-            Ok(folder) => *init = folder,
-            // A run that goes on has weights of its own: what it began with may be gone.
-            Err(_) if arguments.resume => {}
-            Err(error) => return Err(error),
-        }
-    }
     let out = match &arguments.out {
         Some(out) => out.clone(),
         None => {
@@ -86,6 +78,19 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
             Path::new("runs").join(stem)
         }
     };
+    if let Some(init) = &mut recipe.model.init {
+        *init = match arguments.hub.find(init, Wanted::Model, terminal) {
+            Ok(folder) => folder,
+            // A run that goes on has weights of its own: what it began with may be gone.
+            Err(error) => match init_of(&out)?.filter(|_| arguments.resume) {
+                Some(began_with) => {
+                    terminal.note(&format!("{error:#}; model.init is taken from the run's own recipe.toml"));
+                    began_with
+                }
+                None => return Err(error),
+            },
+        };
+    }
     let stop = cloze_train::interrupt::watch()?;
     let mut stdout = std::io::stdout().lock();
     if arguments.dry_run {
@@ -125,6 +130,12 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     Ok(if outcome.finished { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
 }
 
+/// What the run in a folder began with, if there is a run and it began with a model.
+fn init_of(out: &Path) -> Result<Option<PathBuf>> {
+    let path = RunFolder::new(out).recipe();
+    Ok(if path.is_file() { Recipe::open_unchecked(&path)?.model.init } else { None })
+}
+
 /// What a new model is good for.
 fn next_commands(model: &Path, data: &Path, out: &Path, evaluates: bool) -> Vec<String> {
     let cloze = program::name();
@@ -143,10 +154,11 @@ fn next_commands(model: &Path, data: &Path, out: &Path, evaluates: bool) -> Vec<
 fn resume_command(arguments: &Arguments, out: &Path, threads: Option<usize>) -> String {
     let overrides = arguments.overrides.iter().map(|argument| format!(" --set {}", program::quoted(argument)));
     format!(
-        "{} pretrain {}{}{} --out {} --resume",
+        "{} pretrain {}{}{}{} --out {} --resume",
         program::name(),
         program::quoted(arguments.recipe.display()),
         overrides.collect::<String>(),
+        arguments.hub.as_typed(),
         threads.map_or_else(String::new, |threads| format!(" --threads {threads}")),
         program::quoted(out.display()),
     )
@@ -214,7 +226,12 @@ fn write_dry_run(out: &mut dyn Write, said: &DryRun, recipe: &Recipe, run: &Path
         (End::Steps(steps), _) => format!(" (steps = {steps})"),
         (End::Seconds(_), None) => String::new(),
     };
-    row(out, "in all", format!("about {}{limit}", format::duration(estimate.seconds)))?;
+    // Of a run that goes on, what it has done is not in it.
+    row(
+        out,
+        if said.step > 0 { "to go" } else { "in all" },
+        format!("about {}{limit}", format::duration(estimate.seconds)),
+    )?;
     row(
         out,
         "",
@@ -345,6 +362,25 @@ mod tests {
         let news = StepNews { figures, end: End::Seconds(1800.0), progress: 0.1, seconds_left: Some(1620.0) };
         let line = super::figures(&news).join(" · ");
         assert!(line.contains(" · 27:00 left of 30:00 · step 20 · "), "{line}");
+    }
+
+    /// The command to go on lacked --revision and --offline: a named model.init was then another one, or was downloaded.
+    #[test]
+    fn the_command_to_go_on_has_every_option() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            arguments: Arguments,
+        }
+        let resumed = |line: &str| {
+            let Line { arguments } = clap::Parser::parse_from(line.split(' '));
+            resume_command(&arguments, Path::new("runs/my run"), Some(2))
+        };
+        let command = resumed("pretrain my.toml --set steps=9 --revision v1;2 --offline");
+        let expected =
+            "pretrain my.toml --set steps=9 --revision 'v1;2' --offline --threads 2 --out 'runs/my run' --resume";
+        assert!(command.ends_with(expected), "{command}");
+        assert!(resumed("pretrain mini").ends_with("pretrain mini --threads 2 --out 'runs/my run' --resume"));
     }
 
     #[test]

@@ -13,6 +13,6 @@ mod pages;
 mod read;
 
 pub use measure::{Measure, Unit};
-pub use model::{Record, Subject};
+pub use model::{Kind, Record, Run, Subject};
 pub use pages::{differences, html};
 pub use read::{open_all, run};

@@ -32,9 +32,11 @@ pub(super) struct ParquetDocuments {
     rows: Vec<Option<ByteArray>>,
     /// Rows given so far.
     row: u64,
-    /// Progress in bytes of the file, by row groups; none when the bytes were counted before.
+    /// Progress in bytes of the file, by rows; none when the bytes were counted before.
     read: Option<Arc<AtomicU64>>,
     bytes: u64,
+    /// Rows decoded so far.
+    decoded: u64,
 }
 
 impl ParquetDocuments {
@@ -80,6 +82,7 @@ impl ParquetDocuments {
             row: 0,
             read,
             bytes,
+            decoded: 0,
         })
     }
 
@@ -123,14 +126,9 @@ impl ParquetDocuments {
                 .map_err(|e| format_error(&self.path, &e))?;
             if records == 0 {
                 self.values = None;
-                if let Some(read) = &self.read {
-                    // Shares that add up to the file's size.
-                    let share = |group: usize| self.bytes * group as u64 / groups as u64;
-                    let bytes = share(self.group) - share(self.group - 1);
-                    read.fetch_add(bytes, Ordering::Relaxed);
-                }
                 continue;
             }
+            self.count(records as u64);
             if leaf.max_def_level() == 0 {
                 self.rows.extend(found.into_iter().map(Some));
             } else {
@@ -140,6 +138,17 @@ impl ParquetDocuments {
             }
             self.rows.reverse();
             return Ok(true);
+        }
+    }
+
+    /// Counts the bytes of rows that were decoded: shares that add up to the file's size.
+    fn count(&mut self, rows: u64) {
+        let all = self.reader.metadata().file_metadata().num_rows().max(1) as u64;
+        let share = |rows: u64| (u128::from(self.bytes) * u128::from(rows.min(all)) / u128::from(all)) as u64;
+        let (before, now) = (share(self.decoded), share(self.decoded.saturating_add(rows)));
+        self.decoded = self.decoded.saturating_add(rows);
+        if let Some(read) = &self.read {
+            read.fetch_add(now - before, Ordering::Relaxed);
         }
     }
 

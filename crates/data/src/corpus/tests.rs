@@ -93,6 +93,16 @@ fn parquet_pages_of_every_layout() {
     }
 }
 
+/// A file of one row group showed no progress until its end.
+#[test]
+fn parquet_is_counted_by_rows() {
+    let mut corpus = open_corpus(&[fixture("zstd-plain-v2.parquet")], &CorpusOptions::default()).unwrap();
+    corpus.next().unwrap().unwrap();
+    let progress = corpus.progress();
+    let total = progress.bytes_total().unwrap();
+    assert!((total / 4..total).contains(&progress.bytes_read()), "{} of {total}", progress.bytes_read());
+}
+
 #[test]
 fn damaged_parquet_is_an_error_and_never_a_panic() {
     for name in ["zstd-dictionary-v1.parquet", "zstd-plain-v2.parquet"] {

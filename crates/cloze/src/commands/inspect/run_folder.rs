@@ -4,12 +4,11 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
-use cloze_train::run::{Line, RunFolder, read_metrics};
 use serde_json::json;
 
 use super::Arguments;
 use crate::format;
-use crate::run_page::{self, Measure, Record};
+use crate::run_page::{self, Kind, Measure, Record, Run};
 use crate::terminal::Terminal;
 
 pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
@@ -17,7 +16,8 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     let model = dir.join("model").join("config.json").is_file();
     // A run that was stopped before its first line is worth showing too.
     let run = run_page::run(dir, String::new()).ok();
-    let finished = model && !was_interrupted(dir);
+    let finished = model && run.as_ref().is_none_or(is_finished);
+    let is_fine_tuning = run.as_ref().is_some_and(|run| run.kind == Kind::FineTuning);
     let last = run.as_ref().and_then(|run| run.training.last());
     let evaluation = run.as_ref().and_then(|run| run.evaluations.last());
     let mut out = std::io::stdout().lock();
@@ -55,6 +55,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     writeln!(out, "  checkpoints    {kept}")?;
     let shown = match (finished, model) {
         (true, _) => "model/, final",
+        (false, true) if is_fine_tuning => "model/, the best so far: go on with --resume",
         (false, true) => "model/, as it was when the run was last interrupted: go on with --resume",
         (false, false) => "not yet: go on with --resume",
     };
@@ -63,19 +64,19 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     Ok(())
 }
 
-/// Whether the last session that took a step did not come to the run's end.
-fn was_interrupted(dir: &Path) -> bool {
-    let lines = read_metrics(&RunFolder::new(dir).metrics()).unwrap_or_default();
-    let is_end = |line: &Line| matches!(line, Line::Event(event) if event.message.starts_with("finished after step"));
-    let trained = lines.iter().rposition(|line| matches!(line, Line::Train(_)));
-    let ended = lines.iter().rposition(is_end);
-    // A run that an earlier version finished does not say so.
-    let interrupted =
-        lines.iter().any(|line| matches!(line, Line::Event(event) if event.message.starts_with("interrupted")));
-    match (trained, ended) {
-        (Some(trained), Some(ended)) => trained > ended,
-        (Some(_), None) => interrupted,
-        (None, _) => false,
+/// Whether a run has come to its end.
+fn is_finished(run: &Run) -> bool {
+    if run.kind == Kind::FineTuning {
+        // At its end it removes what it could be resumed from.
+        return !run.dir.join("checkpoints").is_dir();
+    }
+    let last_event = |start: &str| run.events.iter().rev().find(|(_, message)| message.starts_with(start));
+    match (run.training.last(), last_event("finished after step")) {
+        // A finished run may have been made longer since.
+        (Some(last), Some((step, _))) => step.is_some_and(|step| step >= last.step),
+        // A run that an earlier version finished does not say so.
+        (Some(_), None) => last_event("interrupted").is_none(),
+        (None, _) => true,
     }
 }
 
@@ -88,4 +89,44 @@ fn folder_names(dir: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(dir: &Path, kind: Kind, lines: &[&str]) -> bool {
+        let mut run = Run::new("run".into(), dir, kind);
+        lines.iter().for_each(|line| run.read_metrics(line));
+        assert_eq!(run.unreadable, 0);
+        is_finished(&run)
+    }
+
+    #[test]
+    fn a_run_has_come_to_its_end_or_not() {
+        let [five, nine] = [5, 9].map(|step| format!(r#"{{"kind":"train","step":{step},"mlm_loss":3.5}}"#));
+        // A loss that is no number is null in JSON.
+        let diverged = r#"{"kind":"train","step":5,"mlm_loss":null,"grad_norm":null}"#;
+        let interrupted = r#"{"kind":"event","step":5,"message":"interrupted after step 5; go on with --resume"}"#;
+        let finished = r#"{"kind":"event","step":5,"message":"finished after step 5"}"#;
+        let pretraining = |lines: &[&str]| of(Path::new("none"), Kind::PreTraining, lines);
+        assert!(pretraining(&[&five, finished]));
+        assert!(pretraining(&[finished, &five]), "resumed when it was finished, by an earlier version");
+        assert!(pretraining(&[&five, interrupted, finished]), "made so short that it was over");
+        assert!(pretraining(&[&five]), "finished by an earlier version");
+        assert!(!pretraining(&[&five, interrupted]));
+        assert!(!pretraining(&[diverged, interrupted]));
+        assert!(!pretraining(&[&five, finished, &nine]), "made longer, and not finished since");
+    }
+
+    /// The model of a fine-tuning that was interrupted was called final.
+    #[test]
+    fn a_fine_tuning_has_checkpoints_until_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines =
+            [r#"{"kind":"train","step":5,"loss":null}"#, r#"{"kind":"event","step":5,"message":"interrupted"}"#];
+        assert!(of(dir.path(), Kind::FineTuning, &lines));
+        std::fs::create_dir(dir.path().join("checkpoints")).unwrap();
+        assert!(!of(dir.path(), Kind::FineTuning, &lines[..1]));
+    }
 }

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cloze::sample_corpus::labelled::{self, Files};
 use cloze_engine::Device;
 use cloze_model::{Heads, Model};
@@ -115,7 +115,7 @@ impl Learn<'_> {
         let settings =
             Settings { epochs: plan.epochs, batch: plan.batch, lr: plan.rate, seed: *seed, ..Settings::default() };
         let remember = Remembered::of(kind, &options).to_json()?;
-        let learn = |model: &Path, out: PathBuf| {
+        let learn = |model: &Path, out: PathBuf| -> Result<f64> {
             let asked = FineTuning {
                 task: &task,
                 train: &train,
@@ -141,7 +141,7 @@ impl Learn<'_> {
             let outcome = outcome?;
             match outcome.best {
                 Some(best) if outcome.finished => Ok(best.score),
-                _ => bail!("interrupted; run the quickstart again to start over"),
+                _ => Err(super::INTERRUPTED.into()),
             }
         };
         let out = dir.join("finetuned").join(name);

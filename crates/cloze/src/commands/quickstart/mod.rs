@@ -24,7 +24,7 @@ use cloze_train::recipe::Precision;
 use serde_json::json;
 
 use self::fine_tuning::{Comparison, Stage};
-use super::{evaluate, fill, prepare, pretrain, vocab};
+use super::{Interrupted, evaluate, fill, prepare, pretrain, vocab};
 use crate::terminal::Terminal;
 use crate::{format, program, run_page};
 
@@ -53,6 +53,8 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Nothing of it can go on.
+const INTERRUPTED: Interrupted = Interrupted("run the quickstart again to start over");
 /// Marks a folder as ours to overwrite.
 const MARKER: &str = ".cloze-quickstart";
 /// What an earlier quickstart left; nothing else in its folder is touched.
@@ -281,7 +283,7 @@ fn train(
     let start = Instant::now();
     let outcome = pretrain::pretrain_with_bar(&recipe, run, false, stop, terminal)?;
     let Some(model) = outcome.model.clone() else {
-        bail!("interrupted after step {}; run the quickstart again to start over", outcome.step);
+        return Err(INTERRUPTED.into());
     };
     terminal.note(&format!(
         "4/6 training    {} in {}: {}",
