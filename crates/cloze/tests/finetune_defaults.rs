@@ -28,8 +28,10 @@ fn a_run_without_a_name_is_called_after_its_data() {
     assert!(Path::new(&bench.path("runs/stars/model/config.json")).is_file());
     assert!(said.contains("the run's folder is runs/stars"), "{said}");
     // The next command can be pasted.
-    let next = said.lines().find_map(|line| line.strip_prefix("try it: cloze ")).unwrap();
-    let next: Vec<&str> = next.split(' ').map(|word| if word == "FILE" { "stars/train.tsv" } else { word }).collect();
+    let next = said.lines().find_map(|line| line.strip_prefix("try it: ")).unwrap();
+    assert!(next.ends_with(" predict --model runs/stars --input stars/train.tsv"), "{next}");
+    let (_, options) = next.split_once(" predict ").unwrap();
+    let next: Vec<&str> = std::iter::once("predict").chain(options.split(' ')).collect();
     let (code, said) = run_in(&bench, &next);
     assert_eq!((code, said.matches("\"label\"").count()), (Some(0), 8), "{said}");
 

@@ -61,7 +61,8 @@ fn help_shows_the_options_of_the_chosen_task_alone() {
         (&["predict", "classify"], "text pair max-len stride", "label labels metric n-best context"),
         (&["predict", "answer"], "n-best null-threshold stride", "text label skip-bad tag-format"),
         (&["evaluate", "tag"], "tag-format bootstrap context", "labels text n-best stride"),
-        (&["finetune"], "task model train recipe out", "lr stride n-best text warmup"),
+        (&["finetune"], "task model train recipe out resume dry-run", "lr stride n-best text warmup"),
+        (&["sweep"], "task model lrs resume dry-run", "lr stride n-best text warmup"),
         (&["evaluate"], "model data text label", "n-best stride tag-format labels"),
     ] {
         let listed = all(command);
@@ -88,7 +89,7 @@ fn help_is_short() {
         (&["finetune", "classify", "-h"], 60),
         (&["predict", "-h"], 45),
         (&["evaluate", "-h"], 50),
-        (&["sweep", "-h"], 50),
+        (&["sweep", "-h"], 52),
         (&["-h"], 55),
     ] {
         let found = lines(words);
@@ -169,8 +170,9 @@ fn the_version_names_the_commit_where_it_is_known() {
     let version = success(&["--version"]);
     let rest = version.trim_end().strip_prefix(concat!("cloze ", env!("CARGO_PKG_VERSION"))).expect("a version");
     let Some(commit) = rest.strip_prefix(" (") else {
-        // Built outside a checkout.
         assert_eq!(rest, "");
+        let is_checkout = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.git").exists();
+        assert!(!is_checkout, "built in a checkout, but {version:?} names no commit");
         return;
     };
     let commit = commit.strip_suffix(')').expect("a closing bracket");

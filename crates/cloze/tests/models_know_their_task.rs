@@ -165,7 +165,7 @@ fn a_model_without_a_task_says_what_to_do_with_it() {
     let base = [model.as_str(), "BertForPreTraining is not fine-tuned", "cloze finetune"];
     let judging = format!("cloze evaluate pretrain --model {model} --data SHARDS");
     fails(&["evaluate", "--model", &model, "--data", &file, "--quiet"], &[&base[..], &[&judging]].concat());
-    fails(&["predict", "--model", &model, "--quiet"], &[&base[..], &["cloze fill --model"]].concat());
+    fails(&["predict", "--model", &model, "--quiet"], &[&base[..], &["cloze fill --model", "'[MASK] .'"]].concat());
 }
 
 #[test]
@@ -175,8 +175,110 @@ fn options_before_the_kind_are_refused_with_the_reason() {
         line.contains("--model stands before the kind of task") && line.contains("cloze predict tag --model"),
         "{line}"
     );
+    // What is judged beside fine-tuned models did not see them either, and went on without them.
+    for (words, expected) in [
+        ("evaluate --precision f32 --json pretrain --model m --data d", "--precision stands before `pretrain`"),
+        ("evaluate --json pretrain --model m --data d", "--json stands before `pretrain`"),
+        ("evaluate --task x retrieval --model m --corpus c --queries q --qrels r", "--task stands before `retrieval`"),
+    ] {
+        let words: Vec<&str> = words.split(' ').collect();
+        let output = cloze(&words, "");
+        let line = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        assert!(line.contains(expected) && line.contains("--help"), "{line}");
+    }
     // But for those of all commands.
+    fails(&["evaluate", "--quiet", "pretrain", "--model", "absent", "--data", "d"], &["absent"]);
     fails(&["predict", "--quiet", "tag", "--model", "absent"], &["absent"]);
+}
+
+/// They were hidden in the help, but taken without effect.
+#[test]
+fn options_without_effect_are_refused_with_the_reason() {
+    let bench = Bench::new();
+    let run = stars(&bench);
+    let tags = bench.file("tags.conll", common::TAGS);
+    let predict = ["predict", "--model", &run, "--quiet"];
+    for (words, expected) in [
+        (
+            &["finetune", "answer", "--model", &run, "--train", &tags, "--n-best", "3"][..],
+            ["--n-best:", "predict answer"],
+        ),
+        (&["finetune", "tag", "--model", &run, "--train", &tags, "--text", "x"], ["--text:", "no column of texts"]),
+        (
+            &["finetune", "--task", "conll2003", "--model", &run, "--train", &tags, "--text", "x"],
+            ["--text:", "no column"],
+        ),
+        (&["sweep", "tag", "--model", &run, "--train", &tags, "--text", "x"], ["--text:", "no column of texts"]),
+        (&["sweep", "tag", "--model", &run, "--train", &tags, "--lr", "1e-3"], ["--lr:", "--lrs"]),
+        (&[&predict[..], &["--label", "x"]].concat(), ["--label:", "does not look at labels"]),
+        (&[&predict[..], &["--metric", "f1"]].concat(), ["--metric:", "no scores"]),
+        (&[&predict[..], &["--labels", "a,b"]].concat(), ["--labels:", "config.json"]),
+        (&["predict", "answer", "--model", "absent", "--skip-bad"], ["--skip-bad:", "does not look at answers"]),
+        (&["evaluate", "tag", "--model", "absent", "--data", &tags, "--text", "x"], ["--text:", "no column of texts"]),
+    ] {
+        is_refused(words, &expected);
+    }
+    // What a command without a kind may have is fine, and so is what a recipe has for another command.
+    let recipe = bench.file("tag.toml", "kind = \"tag\"\ntext = \"x\"\nepochs = 1\n");
+    let out = bench.path("ner");
+    let words =
+        ["finetune", "--recipe", &recipe, "--train", &tags, "--model", &bench.path("start"), "--out", &out, "--quiet"];
+    success(&words, "");
+}
+
+/// Wrong command lines and files that are not there were found after a model was downloaded.
+#[test]
+fn what_is_wrong_is_found_before_the_model() {
+    let bench = Bench::new();
+    let file = bench.file("texts.tsv", TEXTS);
+    let absent = bench.path("absent.tsv");
+    let model = "organisation/none";
+    let finetune = ["finetune", "classify", "--model", model, "--offline"];
+    is_refused(&finetune, &["--train"]);
+    fails(
+        &[&finetune[..], &["--train", &absent, "--out", &bench.path("out")]].concat(),
+        &["absent.tsv", "No such file"],
+    );
+    let dev = ["--train", &file, "--dev", &absent, "--out", &bench.path("out")];
+    fails(&[&finetune[..], &dev].concat(), &["absent.tsv", "No such file"]);
+    let warmup = ["--train", &file, "--out", &bench.path("out"), "--warmup", "7"];
+    fails(&[&finetune[..], &warmup].concat(), &["warmup: is 7"]);
+    let used = ["--train", &file, "--out", &bench.path("start")];
+    fails(&[&finetune[..], &used].concat(), &["start", "already in use"]);
+    fails(&["predict", "--model", model, "--offline", "--input", &absent], &["absent.tsv", "No such file"]);
+    fails(&["evaluate", "--model", model, "--offline", "--data", &file, &absent], &["absent.tsv", "No such file"]);
+    let context = ["evaluate", "classify", "--model", model, "--offline", "--data", &file, "--context"];
+    is_refused(&context, &["--context has no effect"]);
+}
+
+/// What a model remembered could not be unset: its context, its windows, its threshold.
+#[test]
+fn what_is_remembered_can_be_unset() {
+    let bench = Bench::new();
+    let tags = bench.file("tags.conll", common::TAGS);
+    let paths = bench.paths("ner");
+    success(&with_epochs(bench.finetune("tag", &tags, &paths, &["--context", "--max-len", "20"]), "1"), "");
+    let long = format!("text\tlabel\n{}\tfox\nan owl\towl\n", "fox owl red ".repeat(20));
+    let file = bench.file("long.tsv", &long);
+    let paths = bench.paths("long");
+    success(&with_epochs(bench.finetune("classify", &file, &paths, &["--stride", "5", "--max-len", "20"]), "1"), "");
+    let loss = |run: &str, data: &str, more: &[&str]| {
+        let run = bench.path(run);
+        let base = ["evaluate", "--model", &run, "--data", data, "--precision", "f32", "--json", "--quiet"];
+        json(&success(&[&base[..], more].concat(), ""))["loss"].as_f64().unwrap()
+    };
+    let (with, without) = (loss("ner", &tags, &[]), loss("ner", &tags, &["--no-context"]));
+    assert!(with != without && loss("ner", &tags, &["--no-context", "--context"]) == with, "{with} and {without}");
+    let (windows, cut) = (loss("long", &file, &[]), loss("long", &file, &["--stride", "0"]));
+    assert!(windows != cut, "{windows}");
+    // Another task's files are not those that the model was trained on.
+    assert_eq!(loss("ner", &tags, &["--task", "conll2003"]), without);
+    let sst2 = bench.file("sst2.tsv", &long.replace("text\t", "sentence\t"));
+    assert_eq!(loss("long", &sst2, &["--task", "sst2"]), cut);
+    is_refused(&["evaluate", "answer", "--model", "m", "--data", &file, "--stride", "0"], &["--stride 0", "windows"]);
+    let context = ["evaluate", "classify", "--model", "m", "--data", &file, "--no-context"];
+    is_refused(&context, &["--no-context has no effect", "is for tag"]);
 }
 
 #[test]

@@ -276,6 +276,83 @@ fn a_grid_is_swept_and_resumed() {
     is_refused(&[&words[..], &["--resume", "--lr", "1e-3"]].concat(), &["--lr", "--lrs"]);
 }
 
+/// Changes a line of a run's settings.
+fn edit_settings(run: &str, key: &str, value: &str) {
+    let path = format!("{run}/finetune.toml");
+    let old = fs::read_to_string(&path).unwrap();
+    let line = old.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
+    fs::write(&path, old.replace(line, &format!("{key} = {value:?}"))).unwrap();
+}
+
+/// `auto` was chosen afresh for the runs that had not begun: on another machine seeds of two types were compared.
+#[test]
+fn seeds_that_are_resumed_compute_as_the_first_one_began() {
+    let bench = Bench::new();
+    let file = bench.file("texts.tsv", TEXTS);
+    let paths = bench.paths("seeds");
+    let mut words = with_epochs(bench.finetune("classify", &file, &paths, &["--seeds", "2"]), "1");
+    let at = words.iter().position(|word| *word == "--precision").unwrap();
+    words[at + 1] = "auto";
+    let run = |words: &[&str], dry: &[&str]| {
+        let output = command(&[words, dry].concat()).env_remove("CLOZE_CPU").output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    run(&words, &[]);
+    let results = bench.path("seeds/results.json");
+    let done: Vec<Value> = serde_json::from_value(json_file(&results)).unwrap();
+    words.push("--resume");
+    for precision in ["f32", "bf16"] {
+        // As if begun on a machine that chose otherwise, and stopped after the first run.
+        edit_settings(&bench.path("seeds/seed-1"), "precision", precision);
+        edit_settings(&bench.path("seeds/seed-1"), "instruction-set", "portable");
+        fs::write(&results, serde_json::to_vec(&done[..1]).unwrap()).unwrap();
+        // A dry run knows what is done.
+        let said = run(&words, &["--dry-run"]);
+        assert!(said.starts_with("1 steps, 1 evaluations"), "{said}");
+        run(&words, &[]);
+        let settings: toml::Table =
+            fs::read_to_string(bench.path("seeds/seed-2/finetune.toml")).unwrap().parse().unwrap();
+        let found = (settings["precision"].as_str(), settings["instruction-set"].as_str());
+        assert_eq!(found, (Some(precision), Some("portable")));
+    }
+    let said = run(&words, &["--dry-run"]);
+    assert!(said.starts_with("0 runs, 0 steps"), "{said}");
+}
+
+/// `--dry-run --resume` of several runs counted those that were done, and took a folder without any.
+#[test]
+fn a_dry_run_fails_as_the_runs_would() {
+    let bench = Bench::new();
+    let file = bench.file("texts.tsv", TEXTS);
+    let paths = bench.paths("none");
+    let words = bench.finetune("classify", &file, &paths, &["--seeds", "2", "--resume", "--dry-run"]);
+    fails(&words, &["none", "no runs to resume", "without --resume"]);
+    assert!(!Path::new(&paths[1]).exists());
+}
+
+/// The command that was printed could not be pasted: another program's name, `--input FILE`.
+#[cfg(unix)]
+#[test]
+fn what_is_printed_to_try_works() {
+    let bench = Bench::new();
+    let texts = bench.file("my texts.tsv", TEXTS);
+    let tags = bench.file("tags.txt", TAGS);
+    for (kind, file, expected, answer) in [
+        ("classify", &texts, "predict --model", "\"row\":8"),
+        // Its name does not say that it is a file of tagged words.
+        ("tag", &tags, "evaluate --model", "3 rows"),
+    ] {
+        let paths = bench.paths(&format!("a {kind} run"));
+        let said = success(&with_epochs(bench.finetune(kind, file, &paths, &[]), "1"), "");
+        let trial = said.lines().find_map(|line| line.strip_prefix("try it: ")).expect(&said);
+        assert!(trial.contains(expected), "{trial}");
+        let shell = Command::new("sh").args(["-c", trial]).output().unwrap();
+        assert!(shell.status.success(), "{trial}: {}", text(&shell.stderr));
+        assert!(text(&shell.stdout).contains(answer), "{}", text(&shell.stdout));
+    }
+}
+
 #[test]
 fn a_grid_whose_runs_all_fail_says_so() {
     let bench = Bench::new();

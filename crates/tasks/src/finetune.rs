@@ -14,7 +14,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use cloze_data::example_order;
@@ -24,7 +24,7 @@ use cloze_model::{Adopted, Config, Heads, Model};
 use cloze_text::Tokenizer;
 use cloze_train::checkpoint;
 use cloze_train::pretrain::run_device;
-use cloze_train::recipe::Optimizer;
+use cloze_train::recipe::{Optimizer, Precision};
 use cloze_train::run::{RunFolder, RunLog, replace_file};
 use cloze_train::schedule::Curve;
 use cloze_train::step::{Learner, MOST_SKIPPED, skipped};
@@ -222,21 +222,20 @@ pub fn finetune<T: Task>(
 /// Those of `finetune` before its first evaluation.
 pub fn dry_run<T: Task>(asked: &FineTuning<'_, T>, stop: &AtomicBool) -> Result<Option<Estimate>, TaskError> {
     let out = RunFolder::new(asked.out);
-    let done = if asked.resume {
-        check_settings(&out, asked.settings)?;
+    let (mut settings, mut device, mut done) = (asked.settings.clone(), asked.device.clone(), 0);
+    if asked.resume {
+        let began = check_settings(&out, &settings)?;
         check_data(asked, asked.out)?;
-        match checkpoint::list(&out)?.pop() {
-            Some((_, path)) => checkpoint::verify::<State>(&path)?.step,
-            None => 0,
+        (settings, device) = as_it_began(&began, &settings, &device)?;
+        if let Some((_, path)) = checkpoint::list(&out)?.pop() {
+            done = checkpoint::verify::<State>(&path)?.step;
         }
     } else {
         out.check_new()?;
-        0
-    };
-    static TRIALS: AtomicU64 = AtomicU64::new(0);
-    let trial = TRIALS.fetch_add(1, Ordering::Relaxed);
-    let aside = Aside(std::env::temp_dir().join(format!("cloze-dry-run-{}-{trial}", std::process::id())));
-    let trial = FineTuning { out: &aside.0, resume: false, ..*asked };
+    }
+    let aside = tempfile::Builder::new().prefix("cloze-dry-run-").tempdir();
+    let aside = aside.map_err(|source| TaskError::io("make a folder in", &std::env::temp_dir(), source))?;
+    let trial = FineTuning { out: aside.path(), resume: false, settings: &settings, device: &device, ..*asked };
     let watch = &mut |_: &News| ();
     let mut run = Run::open(&trial, watch)?;
     let batch = asked.settings.batch;
@@ -251,16 +250,6 @@ pub fn dry_run<T: Task>(asked: &FineTuning<'_, T>, stop: &AtomicBool) -> Result<
         }
     }
     Ok(None)
-}
-
-/// A folder that goes again.
-struct Aside(PathBuf);
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        // What is left is in the system's folder for what may go.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// How fast the steps of this session are. The first touches its memory for the first time and counts only where steps are long.
@@ -331,17 +320,15 @@ impl<'a, T: Task> Run<'a, T> {
         let (mut lock, mut newest) = (None, None);
         let mut settled = (*settings).clone();
         let mut device = (*device).clone();
+        let mut differs = None;
         if asked.resume {
             let began = check_settings(&folder, settings)?;
             data.check(asked.out)?;
             lock = Some(folder.lock()?);
             checkpoint::remove_stale(&folder)?;
             newest = checkpoint::list(&folder)?.pop();
-            // A run that is resumed computes as it began.
-            settled = Settings { precision: began.precision, ..settled };
-            if began.instruction_set.as_deref().is_some_and(|began| began != device.instruction_set()) {
-                device = run_device(Some(device.threads()), None, began.instruction_set.as_deref())?;
-            }
+            (settled, device) = as_it_began(&began, &settled, &device)?;
+            differs = computes_otherwise(&began, &device);
         }
         settled.precision = settled.precision.resolved(&device);
         settled.instruction_set = Some(device.instruction_set().to_owned());
@@ -415,6 +402,9 @@ impl<'a, T: Task> Run<'a, T> {
             last: (0.0, 0.0),
         };
         run.announce(cut_rows, adopted)?;
+        if let Some(message) = differs {
+            run.tell(message)?;
+        }
         Ok(run)
     }
 
@@ -721,6 +711,30 @@ pub fn began_with(run: &Path) -> Result<Settings, TaskError> {
     let path = settings_file(run);
     let text = fs::read_to_string(&path).map_err(|source| TaskError::io("read", &path, source))?;
     toml::from_str(&text).map_err(|e| TaskError::File { path, problem: e.to_string() })
+}
+
+/// How a run that is gone on with computes: as it began, where this machine can. The same of runs that will be compared with it.
+///
+/// # Errors
+/// An instruction set in the settings that is unknown.
+pub fn as_it_began(began: &Settings, settings: &Settings, device: &Device) -> Result<(Settings, Device), TaskError> {
+    let precision = match settings.precision {
+        Precision::Auto => began.precision,
+        asked => asked,
+    };
+    let device = match began.instruction_set.as_deref() {
+        Some(name) if name != device.instruction_set() => run_device(Some(device.threads()), None, Some(name))?,
+        _ => device.clone(),
+    };
+    Ok((Settings { precision, ..settings.clone() }, device))
+}
+
+/// That this machine lacks the instruction set that a run began with, if it does.
+pub fn computes_otherwise(began: &Settings, device: &Device) -> Option<String> {
+    let (before, now) = (began.instruction_set.as_deref()?, device.instruction_set());
+    let message =
+        || format!("the run began with {before}, this computes with {now}: results differ in their last bits");
+    (before != now).then(message)
 }
 
 /// A run is resumed with the settings that it began with; returns them.

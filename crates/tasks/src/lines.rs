@@ -3,6 +3,8 @@
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
+use cloze_data::corpus::ReadProgress;
+
 use crate::TaskError;
 
 /// The longest line in bytes: longer ones are no text.
@@ -12,6 +14,9 @@ const MAX_LINE: u64 = 64 << 20;
 pub struct Lines {
     path: PathBuf,
     input: Box<dyn BufRead + Send>,
+    stored: ReadProgress,
+    /// Bytes of the lines so far.
+    bytes_of_lines: u64,
     bytes: Vec<u8>,
     number: usize,
     /// Whether the line last read comes once more.
@@ -24,9 +29,9 @@ impl Lines {
     /// # Errors
     /// [`TaskError::Io`]; [`TaskError::File`] when its name promises a compression that it does not have.
     pub fn open(path: &Path) -> Result<Lines, TaskError> {
-        let input = cloze_data::corpus::open_file(path).map_err(|e| TaskError::data(path, e))?;
+        let (input, stored) = cloze_data::corpus::open_file(path).map_err(|e| TaskError::data(path, e))?;
         let path = if path == Path::new("-") { PathBuf::from("standard input") } else { path.to_owned() };
-        Ok(Lines { path, input, bytes: Vec::new(), number: 0, again: false })
+        Ok(Lines { path, input, stored, bytes_of_lines: 0, bytes: Vec::new(), number: 0, again: false })
     }
 
     /// Goes to the next line; false at the end.
@@ -44,6 +49,7 @@ impl Lines {
             return Ok(false);
         }
         self.number += 1;
+        self.bytes_of_lines += read as u64;
         if read as u64 == MAX_LINE && self.bytes.last() != Some(&b'\n') {
             return Err(self.problem(format!("a line of more than {} MiB; expected text", MAX_LINE >> 20)));
         }
@@ -76,6 +82,17 @@ impl Lines {
     /// Its number, from 1.
     pub fn number(&self) -> usize {
         self.number
+    }
+
+    /// Bytes of the file that are read, of the compressed one as it is stored: never more than [`bytes_total`](Self::bytes_total).
+    pub fn bytes_read(&self) -> u64 {
+        // A plain file is read ahead; of a compressed one there are more bytes of lines.
+        self.bytes_of_lines.min(self.stored.bytes_read())
+    }
+
+    /// Bytes of the file; unknown of standard input and of pipes.
+    pub fn bytes_total(&self) -> Option<u64> {
+        self.stored.bytes_total()
     }
 
     /// The file, or "standard input".

@@ -12,7 +12,7 @@ use cloze_model::{Config, Heads, Model, TaskHead};
 use cloze_tasks::answer::{ExtractOptions, WindowOptions};
 use cloze_tasks::datasets::known::Metric;
 use cloze_tasks::datasets::squad::{Answer, Question};
-use cloze_tasks::finetune::{FineTuning, News, Outcome, began_with, dry_run, finetune};
+use cloze_tasks::finetune::{FineTuning, News, Outcome, as_it_began, began_with, dry_run, finetune};
 use cloze_tasks::tasks::answering::{self, Answering};
 use cloze_tasks::tasks::choose::{self, Choose};
 use cloze_tasks::tasks::classify::{self, Classify};
@@ -502,7 +502,6 @@ fn an_interrupted_tagger_goes_on_to_the_bit() {
     resumes_to_the_bit(tagger(2), &[1, 29]);
 }
 
-/// A score that is no number, as a correlation with a constant, survives a checkpoint.
 #[test]
 fn the_log_says_what_was_learned_from() {
     let bench = Bench::new(0.1);
@@ -515,6 +514,7 @@ fn the_log_says_what_was_learned_from() {
     assert!(lines(&run).iter().filter(|line| line["kind"] == "eval").all(|line| line["seconds"].is_number()));
 }
 
+/// A score that is no number, as a correlation with a constant, survives a checkpoint.
 #[test]
 fn a_score_that_is_no_number_is_resumed() {
     let (task, mut rows) = regressor();
@@ -548,6 +548,55 @@ fn a_resumed_run_keeps_the_precision_that_it_began_with() {
     let automatic = Settings { precision: Precision::Auto, epochs: 1, ..settings() };
     bench.finish(&task, rows, &automatic, "automatic");
     assert_eq!(began_with(&bench.path("automatic")).unwrap().precision, Precision::Auto.resolved(&bench.device));
+}
+
+/// On a CPU without the run's instruction set it went on without a word.
+#[test]
+fn a_run_that_cannot_compute_as_it_began_says_so() {
+    let present = Device::instruction_sets();
+    let Some(absent) = ["amx", "avx512bf16", "avx512", "avx2", "neon"].into_iter().find(|name| !present.contains(name))
+    else {
+        return println!("skipped: this machine has every instruction set");
+    };
+    let bench = Bench::new(0.1);
+    let (task, rows) = classifier();
+    let rows: [&[classify::Row]; 2] = [&rows, &rows];
+    let settings = Settings { epochs: 2, ..settings() };
+    let stop = &mut |_: &News, stop: &AtomicBool| stop.store(true, Ordering::Relaxed);
+    assert!(!bench.run(&task, rows, &settings, "run", false, stop).unwrap().finished);
+    let elsewhere = Settings { instruction_set: Some(absent.to_owned()), ..began_with(&bench.path("run")).unwrap() };
+    fs::write(bench.path("run/finetune.toml"), elsewhere.to_toml()).unwrap();
+    let mut said = Vec::new();
+    let tell = &mut |news: &News, _: &AtomicBool| {
+        if let News::Message(message) = news {
+            said.push(message.clone());
+        }
+    };
+    assert!(bench.run(&task, rows, &settings, "run", true, tell).unwrap().finished);
+    let now = bench.device.instruction_set();
+    let expected = format!("the run began with {absent}, this computes with {now}: results differ in their last bits");
+    assert_eq!(said, [expected]);
+}
+
+/// A dry run measured the type that the machine would choose, not the run's.
+#[test]
+fn what_goes_on_computes_as_the_run_began() {
+    let device = Device::cpu(Some(1)).unwrap();
+    let automatic = settings_of(Precision::Auto);
+    for precision in [Precision::F32, Precision::Bf16] {
+        let began = Settings { instruction_set: Some("portable".to_owned()), ..settings_of(precision) };
+        let (settings, at) = as_it_began(&began, &automatic, &device).unwrap();
+        assert_eq!(settings, settings_of(precision));
+        if std::env::var_os("CLOZE_CPU").is_none_or(|word| word.is_empty()) {
+            assert_eq!(at.instruction_set(), "portable");
+        }
+    }
+    let asked = settings_of(Precision::F32);
+    assert_eq!(as_it_began(&settings_of(Precision::Bf16), &asked, &device).unwrap().0, asked);
+}
+
+fn settings_of(precision: Precision) -> Settings {
+    Settings { precision, ..settings() }
 }
 
 #[test]

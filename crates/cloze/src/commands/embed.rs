@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use cloze_engine::Device;
 use cloze_tasks::embed::pooling::Pool;
-use cloze_tasks::embed::texts::{Text, Texts};
+use cloze_tasks::embed::texts::{Reading, Text, Texts};
 use cloze_tasks::embed::vectors::{Format, Vectors, Writer};
 use cloze_tasks::embed::{Embedder, Options, PoolChoice, Source, Summary};
 use serde_json::{Value, json};
@@ -162,9 +162,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let texts = Texts::open(&arguments.input, arguments.column.as_deref())?;
     let embedder = arguments.vectors.open(terminal)?;
     let mut writer = Writer::create(&arguments.out, embedder.width())?;
-    let bar = terminal.progress("embedding", None);
-    let summary =
-        embedder.embed_stream(texts, &mut |done| show(&bar, done), |texts, vectors| writer.push(&texts, &vectors))?;
+    let reading = texts.reading();
+    let bar = start(&reading, terminal);
+    let summary = embedder
+        .embed_stream(texts, &mut |done| show(&bar, &reading, done), |texts, vectors| writer.push(&texts, &vectors))?;
     writer.finish()?;
     let seconds = bar.seconds();
     bar.finish();
@@ -193,13 +194,19 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     Ok(())
 }
 
-/// Tells a bar how many texts are done.
-pub fn show(bar: &Progress, done: usize) {
+/// A bar with the time left where it is known how much there is to read.
+fn start(reading: &Reading, terminal: &Terminal) -> Progress {
+    if reading.is_bounded() { terminal.progress_share("embedding") } else { terminal.progress("embedding", None) }
+}
+
+/// Tells a bar how many of the texts that are being read are done.
+fn show(bar: &Progress, reading: &Reading, done: usize) {
     let rate = done as f64 / bar.seconds().max(1e-9);
-    bar.set_parts(
-        done as u64,
-        &[format!("{} texts", format::count(done as u64)), format!("{}/s", format::short(rate))],
-    );
+    let parts = [format!("{} texts", format::count(done as u64)), format!("{}/s", format::short(rate))];
+    match reading.share(done) {
+        Some(share) => bar.set_share_parts(share, &parts),
+        None => bar.set_parts(done as u64, &parts),
+    }
 }
 
 /// Says which texts lost something, if any.
@@ -218,14 +225,11 @@ pub fn warn(summary: &Summary, embedder: &Embedder, terminal: &Terminal) {
 }
 
 /// The texts of a file and their vectors, all in memory.
-pub fn embed_file(
-    embedder: &Embedder,
-    texts: impl IntoIterator<Item = Result<Text, cloze_tasks::TaskError>>,
-    terminal: &Terminal,
-) -> Result<(Vec<Text>, Vectors)> {
-    let bar = terminal.progress("embedding", None);
+pub fn embed_file(embedder: &Embedder, texts: Texts, terminal: &Terminal) -> Result<(Vec<Text>, Vectors)> {
+    let reading = texts.reading();
+    let bar = start(&reading, terminal);
     let (mut all, mut vectors) = (Vec::new(), Vectors::new(embedder.width(), Vec::new()));
-    let summary = embedder.embed_stream(texts, &mut |done| show(&bar, done), |texts, more| {
+    let summary = embedder.embed_stream(texts, &mut |done| show(&bar, &reading, done), |texts, more| {
         all.extend(texts);
         vectors.append(more);
         Ok(())

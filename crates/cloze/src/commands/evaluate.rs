@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 use cloze_data::masking::Masking;
 use cloze_engine::Device;
@@ -14,7 +15,7 @@ use serde_json::json;
 
 use super::model::ModelArguments;
 use super::precision::Type;
-use super::tasks::{self, PerKind};
+use super::tasks::{self, PerKind, option_before};
 use crate::terminal::Terminal;
 use crate::{format, help};
 
@@ -51,7 +52,16 @@ impl clap::Args for Arguments {
 impl FromArgMatches for Arguments {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Arguments, clap::Error> {
         match matches.subcommand_name() {
-            Some(name) if Other::has_subcommand(name) => Other::from_arg_matches(matches).map(Arguments::Other),
+            Some(name) if Other::has_subcommand(name) => match option_before::<tasks::evaluate::Arguments>(matches) {
+                None => Other::from_arg_matches(matches).map(Arguments::Other),
+                Some(option) => {
+                    let message = format!(
+                        "--{option} stands before `{name}`: give {name} first and its options after it, as `cloze evaluate {name} \
+                         --help` lists them\n"
+                    );
+                    Err(clap::Error::raw(ErrorKind::ArgumentConflict, message))
+                }
+            },
             _ => Box::from_arg_matches(matches).map(Arguments::Task),
         }
     }

@@ -18,13 +18,14 @@ mod parquet_columns;
 mod parquet_pages;
 
 use std::collections::VecDeque;
+use std::fs::Metadata;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::DataError;
-use compression::Stream;
+use compression::{CountingReader, Stream};
 use inputs::InputFile;
 pub use parquet_columns::ParquetColumns;
 
@@ -83,7 +84,7 @@ impl ReadProgress {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Bytes of all files, as stored; unknown with standard input.
+    /// Bytes of all files, as stored; unknown with standard input and pipes.
     pub fn bytes_total(&self) -> Option<u64> {
         self.total
     }
@@ -152,12 +153,19 @@ pub fn open_corpus(paths: &[PathBuf], options: &CorpusOptions) -> Result<Corpus,
     })
 }
 
-/// A file's bytes, or standard input's for `-`, decompressed as they are read if they are gzip or zstd, whatever it is called.
+/// A file's bytes, or standard input's for `-`, decompressed as they are read if they are gzip or zstd, whatever it is called; and
+/// how far it has been read.
 ///
 /// # Errors
 /// [`DataError::Io`] when it cannot be read, [`DataError::Format`] when its name promises a compression that it does not have.
-pub fn open_file(path: &Path) -> Result<Box<dyn BufRead + Send>, DataError> {
-    Ok(Stream::open(inputs::raw(path)?, &Arc::from(path))?.into_reader())
+pub fn open_file(path: &Path) -> Result<(Box<dyn BufRead + Send>, ReadProgress), DataError> {
+    let read = Arc::default();
+    let raw = CountingReader::new(inputs::raw(path)?, Arc::clone(&read));
+    let reader = Stream::open(raw, &Arc::from(path))?.into_reader();
+    // A pipe has no length.
+    let file = (path != Path::new("-")).then(|| std::fs::metadata(path).ok()).flatten();
+    let total = file.filter(Metadata::is_file).map(|file| file.len());
+    Ok((reader, ReadProgress { read, total }))
 }
 
 /// A whole file's bytes, decompressed as by [`open_file`].

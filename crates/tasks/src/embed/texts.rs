@@ -9,6 +9,8 @@
 //! Each but Parquet may be plain, `.gz` or `.zst`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 
@@ -38,8 +40,32 @@ impl AsRef<str> for Text {
 /// The texts of a file, read as they are asked for.
 pub struct Texts {
     source: Source,
+    reading: Reading,
     ended: bool,
     found: bool,
+}
+
+/// How far texts have been read; stays when they are handed over to be read.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Bytes of a file of lines, rows of a table; unknown of standard input and of pipes.
+    total: Option<u64>,
+    read: Arc<AtomicU64>,
+    texts: Arc<AtomicU64>,
+}
+
+impl Reading {
+    /// Whether it is known how much there is to read.
+    pub fn is_bounded(&self) -> bool {
+        self.total.is_some()
+    }
+
+    /// The share of all texts that is done when `done` of those that were read are; none if it is not known how many there are.
+    pub fn share(&self, done: usize) -> Option<f64> {
+        let of = |part: f64, whole: f64| (part / whole.max(1.0)).min(1.0);
+        let read = of(self.read.load(Ordering::Relaxed) as f64, self.total? as f64);
+        Some(read * of(done as f64, self.texts.load(Ordering::Relaxed) as f64))
+    }
 }
 
 enum Source {
@@ -73,7 +99,17 @@ impl Texts {
                 None => Source::Lines(Lines::open(path)?),
             }
         };
-        Ok(Texts { source, ended: false, found: false })
+        let total = match &source {
+            Source::Lines(lines) | Source::Json(lines, _) => lines.bytes_total(),
+            Source::Table(_, rows) => Some(rows.len() as u64),
+        };
+        let reading = Reading { total, read: Arc::default(), texts: Arc::default() };
+        Ok(Texts { source, reading, ended: false, found: false })
+    }
+
+    /// How far they have been read.
+    pub fn reading(&self) -> Reading {
+        self.reading.clone()
     }
 
     fn next_text(&mut self) -> Result<Option<Text>, TaskError> {
@@ -116,6 +152,12 @@ impl Iterator for Texts {
         let next = self.next_text().transpose();
         self.found = true;
         self.ended = !matches!(next, Some(Ok(_)));
+        let texts = self.reading.texts.fetch_add(u64::from(!self.ended), Ordering::Relaxed);
+        let read = match &self.source {
+            Source::Lines(lines) | Source::Json(lines, _) => lines.bytes_read(),
+            Source::Table(..) => texts + u64::from(!self.ended),
+        };
+        self.reading.read.store(read, Ordering::Relaxed);
         next
     }
 }
@@ -176,6 +218,49 @@ mod tests {
         assert!(fails("a.jsonl", b"[1]", None).contains("expected a JSON object"));
         assert!(fails("a.jsonl", b"{", None).contains("a.jsonl:1: not JSON"));
         assert!(Texts::open(Path::new("absent.txt"), None).err().unwrap().to_string().contains("absent.txt"));
+    }
+
+    /// Embedding told no time left: the length of its input was not known.
+    #[test]
+    fn what_is_read_is_a_share_of_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows: String = (0..1000).map(|n| format!("row {n:03}\n")).collect();
+        let table = format!("text\n{rows}");
+        let json: String = (0..1000).map(|n| format!("{{\"text\": \"{n:03}\"}}\n")).collect();
+        for (name, bytes) in [("a.txt", &rows), ("a.tsv", &table), ("a.jsonl", &json)] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            let mut texts = Texts::open(&path, None).unwrap();
+            let reading = texts.reading();
+            assert!(reading.is_bounded());
+            assert_eq!(reading.share(0), Some(0.0));
+            assert_eq!(texts.by_ref().take(250).count(), 250);
+            let share = |done| (reading.share(done).unwrap() * 1000.0).round();
+            // Though the whole file is in memory: of what was read some may not be done yet.
+            assert_eq!([share(250), share(100), share(0)], [250.0, 100.0, 0.0], "{name}");
+            assert_eq!(texts.count(), 750);
+            assert_eq!(share(1000), 1000.0, "{name}");
+        }
+        let path = dir.path().join("a.gz");
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, rows.as_bytes()).unwrap();
+        std::fs::write(&path, encoder.finish().unwrap()).unwrap();
+        let mut texts = Texts::open(&path, None).unwrap();
+        let reading = texts.reading();
+        assert_eq!(texts.by_ref().count(), 1000);
+        assert_eq!(reading.share(1000), Some(1.0), "as stored");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_has_no_length() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(writer);
+        let pipe = std::os::fd::AsRawFd::as_raw_fd(&reader);
+        let path = format!("/dev/fd/{pipe}");
+        if Path::new(&path).exists() {
+            assert!(!Texts::open(Path::new(&path), None).unwrap().reading().is_bounded());
+        }
     }
 
     #[test]

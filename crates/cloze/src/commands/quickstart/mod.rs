@@ -312,7 +312,7 @@ fn recipe(plan: &Plan) -> String {
          data = \"shards\"\n\
          steps = {steps}\n\
          minutes = {minutes}          # whichever ends first: time is for slow machines\n\
-         precision = \"bf16\"\n\n\
+         precision = \"auto\"\n\n\
          [model]\n\
          hidden_size = {hidden}\n\
          num_hidden_layers = {layers}\n\
@@ -435,7 +435,7 @@ fn write_farewell(out: &mut dyn Write, dir: &Path, model: &Path, page: &Path, pl
     writeln!(out, "  {cloze} inspect {dir}/shards")?;
     writeln!(out, "  {cloze} inspect {model}")?;
     writeln!(out, "and with your own text, a folder TEXTS (half an hour; for a first look add --set minutes=3):")?;
-    writeln!(out, "  {cloze} vocab --input TEXTS --size 30522 --out vocab")?;
+    writeln!(out, "  {cloze} vocab --input TEXTS --size 8192 --out vocab")?;
     writeln!(out, "  {cloze} prepare --input TEXTS --tokenizer vocab --out shards")?;
     writeln!(out, "  {cloze} pretrain mini --set data=shards --out runs/mini")?;
     Ok(())

@@ -10,8 +10,10 @@ use cloze_tasks::files::{FromFiles, Notes, Options};
 use cloze_tasks::metrics::bootstrap::{Interval, bootstrap_all};
 use serde_json::{Value, json};
 
+use super::fine_tuned::HAS_LABELS;
+use super::kind::NO_TEXT_COLUMN;
 use super::per_kind::{OfTask, PerKind};
-use super::{DataArguments, FineTuned, ForTask, Kind, files_or_known, for_kind};
+use super::{DataArguments, FineTuned, ForTask, Kind, check_effect, check_files, files_or_known, for_kind};
 use crate::commands::model::ModelArguments;
 use crate::commands::precision::Type;
 use crate::terminal::Terminal;
@@ -110,17 +112,21 @@ impl OfTask for Arguments {
         }
     }
 
-    fn without_effect(kind: Kind) -> &'static [&'static str] {
-        if kind == Kind::Tag { &["labels", "text"] } else { &["labels"] }
+    fn without_effect(kind: Kind) -> &'static [(&'static str, &'static str)] {
+        if kind == Kind::Tag { &[HAS_LABELS, NO_TEXT_COLUMN] } else { &[HAS_LABELS] }
     }
 }
 
 pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
-    let PerKind { kind, arguments, .. } = asked;
+    let PerKind { kind, arguments, given } = asked;
+    let check = |kind| check_effect::<Arguments>(&given, kind).and_then(|()| arguments.read.check(kind));
     let kind = arguments.read.kind(kind)?;
+    kind.map_or(Ok(()), check)?;
+    check_files(&arguments.data)?;
     let named = &arguments.model.named;
     let model = FineTuned::open(&arguments.model.find(terminal)?, arguments.precision, terminal)?;
     let kind = model.kind(kind, named, Arguments::NAME)?;
+    check(kind)?;
     for_kind(kind, Evaluate { kind, arguments: &arguments, model, terminal })
 }
 

@@ -11,8 +11,11 @@ use cloze_tasks::files::{FromFiles, Options};
 use super::remembered::Remembered;
 use super::{DataArguments, Kind};
 use crate::commands::precision::Type;
-use crate::commands::usage;
+use crate::program;
 use crate::terminal::Terminal;
+
+/// Why a fine-tuned model takes no --labels.
+pub const HAS_LABELS: (&str, &str) = ("labels", "a fine-tuned model has its labels; they are in its config.json");
 
 /// A model folder that was opened, and what it remembers.
 pub struct FineTuned {
@@ -42,28 +45,25 @@ impl FineTuned {
     /// That a model has no task, and what can be done about it.
     fn not_fine_tuned(&self, named: &Path, command: &str) -> String {
         let heads = &self.network.model.heads;
-        let (model, architecture) = (named.display(), heads.architecture());
+        let (cloze, model, architecture) = (program::name(), program::quoted(named.display()), heads.architecture());
         let instead = match (command, heads.mlm) {
             ("evaluate", true) => {
-                format!("judge its pre-training: cloze evaluate pretrain --model {model} --data SHARDS")
+                format!("judge its pre-training: {cloze} evaluate pretrain --model {model} --data SHARDS")
             }
-            (_, true) => format!("fill masks with it: cloze fill --model {model} TEXT"),
-            (_, false) => format!("make vectors with it: cloze embed --model {model} --input FILE --out FILE"),
+            (_, true) => format!("fill masks with it: {cloze} fill --model {model} '[MASK] .'"),
+            (_, false) => {
+                format!("make vectors of lines with it: {cloze} embed --model {model} --input - --out vectors.npy")
+            }
         };
         format!(
-            "{model}: a {architecture} is not fine-tuned for a task; fine-tune it first (cloze finetune --help), or {instead}"
+            "{}: a {architecture} is not fine-tuned for a task; fine-tune it first ({cloze} finetune --help), or {instead}",
+            named.display()
         )
     }
 
     /// The task and how rows are read.
     pub fn task<T: FromFiles>(&self, kind: Kind, read: &DataArguments, terminal: &Terminal) -> Result<(T, Options)> {
         let (config, dir) = (&self.network.model.config, self.dir.as_path());
-        if read.labels.is_some() {
-            let dir = dir.display();
-            return Err(usage(format!(
-                "--labels: a fine-tuned model has its labels; those of {dir} are in its config.json"
-            )));
-        }
         let threads = self.network.device.threads();
         let options = Options { threads, ..read.options(kind, &self.remembered)? };
         let task = T::of_model(&options, config, self.network.head(dir)?, dir)?;

@@ -14,18 +14,21 @@ use cloze_tasks::files::{FromFiles, Notes, Options};
 use cloze_tasks::{ClassWeights, Settings};
 use cloze_text::Tokenizer;
 use cloze_train::recipe::{OptimizerKind, ScheduleKind};
+use cloze_train::run::RunFolder;
 
 use serde_json::json;
 
-use super::per_kind::{OfTask, PerKind};
+use super::kind::NO_TEXT_COLUMN;
+use super::per_kind::{OfTask, PerKind, check_effect};
+use super::predict::reads_rows_of;
 use super::recipe::with_recipe;
 use super::runs::{Common, DryRun, Ended, Planned, dry_run_all, run_all, run_one, summary, table};
-use super::{DataArguments, ForTask, Kind, Remembered, config_of, files_or_known, for_kind};
+use super::{DataArguments, ForTask, Kind, Remembered, check_files, config_of, files_or_known, for_kind};
 use crate::commands::model::HubArguments;
 use crate::commands::precision::Type;
 use crate::commands::{INTERRUPTED, usage};
 use crate::terminal::Terminal;
-use crate::{format, help};
+use crate::{format, help, program};
 
 /// `cloze finetune [KIND]`
 // The group is named, for `cloze sweep` has these arguments too beside its own.
@@ -256,8 +259,10 @@ const EXAMPLES: [&str; 5] = [
 
 impl OfTask for Arguments {
     const NAME: &'static str = "finetune";
-    const OVERVIEW: &'static [&'static str] =
-        &["model", "revision", "offline", "train", "dev", "data", "out", "recipe", "seeds", "resume", "json", "task"];
+    const OVERVIEW: &'static [&'static str] = &[
+        "model", "revision", "offline", "train", "dev", "data", "out", "recipe", "seeds", "resume", "dry_run", "json",
+        "task",
+    ];
 
     fn about(kind: Kind) -> String {
         format!("Learn to predict {}", kind.about())
@@ -292,14 +297,20 @@ impl OfTask for Arguments {
         }
     }
 
-    fn without_effect(kind: Kind) -> &'static [&'static str] {
-        // A file of tagged words has no column of texts.
-        if kind == Kind::Tag { &["n_best", "text"] } else { &["n_best"] }
+    fn without_effect(kind: Kind) -> &'static [(&'static str, &'static str)] {
+        if kind == Kind::Tag { &[NO_ANSWERS_LISTED, NO_TEXT_COLUMN] } else { &[NO_ANSWERS_LISTED] }
     }
 }
 
+/// Why learning takes no --n-best.
+pub const NO_ANSWERS_LISTED: (&str, &str) =
+    ("n_best", "answers are listed by `cloze predict answer` and `cloze evaluate answer`, not while a model learns");
+
 pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<ExitCode> {
+    let given = asked.given.clone();
     let (kind, arguments) = with_recipe(asked, |arguments| arguments.recipe.as_deref())?;
+    let kind = arguments.read.kind(kind)?;
+    kind.map_or(Ok(()), |kind| check_effect::<Arguments>(&given, kind))?;
     let settings = |options: &Options, arguments: &Arguments| {
         let base = arguments.learn.settings(options);
         let seeds = (0..arguments.seeds as u64).map(|number| base.seed.saturating_add(number));
@@ -318,7 +329,6 @@ pub fn learn(
     plan: &dyn Fn(&Options, &Arguments) -> Vec<Planned>,
     terminal: &Terminal,
 ) -> Result<ExitCode> {
-    let kind = arguments.read.kind(kind)?;
     let kind = kind.ok_or_else(|| usage(format!("which task? Say {}, or give --task NAME", Kind::names())))?;
     let named = arguments.model.as_deref().ok_or_else(|| usage("no model to start from: give --model DIR"))?;
     let mut options = arguments.read.options(kind, &Remembered::default())?;
@@ -333,7 +343,19 @@ pub fn learn(
         }
         options.layers = layers;
     }
-    let model = &arguments.hub.find(named, Wanted::Model, terminal)?;
+    // What is wrong with the command line is found before anything is downloaded.
+    let (known, data) = (options.known.as_ref(), arguments.data.as_ref());
+    let files = [
+        files_or_known(&arguments.train, data, known, Split::Train)?,
+        files_or_known(&arguments.dev, data, known, Split::Dev)?,
+    ];
+    if files[0].is_empty() {
+        return Err(usage("nothing to learn from: give --train FILE, or --task NAME with --data DIR"));
+    }
+    check_files(files.iter().flatten())?;
+    let planned = plan(&options, arguments);
+    // Before the first run, not hours later.
+    planned.iter().try_for_each(|run| run.settings.validate())?;
     let out = &match &arguments.out {
         Some(out) => out.clone(),
         None => {
@@ -342,8 +364,12 @@ pub fn learn(
             out
         }
     };
+    if !arguments.resume {
+        RunFolder::new(out).check_new()?;
+    }
+    let model = &arguments.hub.find(named, Wanted::Model, terminal)?;
     let stop = cloze_train::interrupt::watch()?;
-    for_kind(kind, Learn { kind, arguments, model, out, options, plan, stop: &stop, terminal })
+    for_kind(kind, Learn { kind, arguments, model, out, options, files, planned, stop: &stop, terminal })
 }
 
 /// The folder of a run that names none: runs/ and the name of the known task, else of the training file or of its folder, else of
@@ -371,7 +397,9 @@ struct Learn<'a> {
     model: &'a Path,
     out: &'a Path,
     options: Options,
-    plan: &'a dyn Fn(&Options, &Arguments) -> Vec<Planned>,
+    /// The files to learn from, and those to judge by.
+    files: [Vec<PathBuf>; 2],
+    planned: Vec<Planned>,
     stop: &'a AtomicBool,
     terminal: &'a Terminal,
 }
@@ -380,14 +408,8 @@ impl ForTask for Learn<'_> {
     type Outcome = ExitCode;
 
     fn run<T: FromFiles>(self) -> Result<ExitCode> {
-        let Learn { kind, arguments, model, out, options, plan, stop, terminal } = self;
-        let known = options.known.as_ref();
-        let data = arguments.data.as_ref();
-        let train_files = files_or_known(&arguments.train, data, known, Split::Train)?;
-        let dev_files = files_or_known(&arguments.dev, data, known, Split::Dev)?;
-        if train_files.is_empty() {
-            return Err(usage("nothing to learn from: give --train FILE, or --task NAME with --data DIR"));
-        }
+        let Learn { kind, arguments, model, out, options, files, mut planned, stop, terminal } = self;
+        let [train_files, dev_files] = files;
         let config = config_of(model)?;
         let device = Device::cpu(terminal.threads)?;
         let tokenizer = Tokenizer::open(model)?;
@@ -401,9 +423,6 @@ impl ForTask for Learn<'_> {
         for note in &notes.0 {
             terminal.warn(note);
         }
-        let mut planned = plan(&options, arguments);
-        // Before the first run, not hours later.
-        planned.iter().try_for_each(|run| run.settings.validate())?;
         if arguments.learn.features.is_some() {
             planned.iter_mut().for_each(|run| run.settings.freeze = Some(config.num_hidden_layers));
         }
@@ -438,7 +457,12 @@ impl ForTask for Learn<'_> {
             [only] => run_one(&common, only, stop, terminal)?,
             several => run_all(&common, several, stop, terminal)?,
         };
-        show(&ended, out, [train_rows, dev_rows], arguments.json)?;
+        if arguments.json {
+            writeln!(std::io::stdout(), "{}", summary(&ended, out, train_rows, dev_rows))?;
+        } else {
+            let example = dev_files.first().or(train_files.first());
+            show(&ended, example.map(|file| trial(kind, out, file)))?;
+        }
         if ended.finished && ended.model.is_none() {
             bail!("no run came to a model: each failed; lower --lr, or look at the data and the model");
         }
@@ -469,17 +493,16 @@ fn show_dry_run(said: &DryRun, out: &Path, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn show(ended: &Ended, out: &Path, [train_rows, dev_rows]: [usize; 2], json: bool) -> Result<()> {
+/// `trial`: a command that shows what the model can do.
+fn show(ended: &Ended, trial: Option<String>) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    if json {
-        writeln!(stdout, "{}", summary(ended, out, train_rows, dev_rows))?;
-        return Ok(());
-    }
     write!(stdout, "{}", table(ended))?;
     match &ended.model {
         Some(model) if ended.finished => {
             writeln!(stdout, "model in {}", model.display())?;
-            writeln!(stdout, "try it: cloze predict --model {} --input FILE", shell_word(out))?;
+            if let Some(trial) = trial {
+                writeln!(stdout, "try it: {trial}")?;
+            }
         }
         None if ended.finished => {}
         _ => writeln!(stdout, "interrupted and saved; go on with the same command and --resume")?,
@@ -487,11 +510,15 @@ fn show(ended: &Ended, out: &Path, [train_rows, dev_rows]: [usize; 2], json: boo
     Ok(())
 }
 
-/// A path as a shell takes it for one word.
-fn shell_word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |letter: char| letter.is_alphanumeric() || "/._-+=:,@".contains(letter);
-    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+/// A command that predicts a file's rows with the model of a run, or judges it on them where predicting takes such a file for
+/// lines of text.
+fn trial(kind: Kind, out: &Path, file: &Path) -> String {
+    let (cloze, out, quoted) = (program::name(), program::quoted(out.display()), program::quoted(file.display()));
+    if reads_rows_of(file, kind) {
+        format!("{cloze} predict --model {out} --input {quoted}")
+    } else {
+        format!("{cloze} evaluate --model {out} --data {quoted}")
+    }
 }
 
 #[cfg(test)]
@@ -510,12 +537,6 @@ mod tests {
         ] {
             assert_eq!(name_of_data(Path::new(path)).as_deref(), name, "{path}");
         }
-    }
-
-    #[test]
-    fn paths_in_commands_can_be_pasted() {
-        assert_eq!(shell_word(Path::new("runs/stars")), "runs/stars");
-        assert_eq!(shell_word(Path::new("my runs/it's")), "'my runs/it'\\''s'");
     }
 
     #[test]

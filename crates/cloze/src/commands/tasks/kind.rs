@@ -21,7 +21,7 @@ pub enum Kind {
 }
 
 /// The options that concern some kinds of tasks alone, by the parser's ids; all others concern every kind.
-const ONLY_FOR: [(&str, &[Kind]); 16] = [
+const ONLY_FOR: [(&str, &[Kind]); 17] = [
     ("text", &[Kind::Classify, Kind::Regress, Kind::Tag]),
     ("pair", &[Kind::Classify, Kind::Regress]),
     ("label", &[Kind::Classify, Kind::Regress]),
@@ -35,10 +35,15 @@ const ONLY_FOR: [(&str, &[Kind]); 16] = [
     ("tag_format", &[Kind::Tag]),
     ("tag_column", &[Kind::Tag]),
     ("context", &[Kind::Tag]),
+    ("no_context", &[Kind::Tag]),
     ("skip_bad", &[Kind::Classify, Kind::Regress, Kind::Answer]),
     ("features", &[Kind::Tag]),
     ("class_weights", &[Kind::Classify, Kind::Tag]),
 ];
+
+/// Why files of tagged words take no --text.
+pub const NO_TEXT_COLUMN: (&str, &str) =
+    ("text", "a file of tagged words has no column of texts; see --tag-format and --tag-column");
 
 impl Kind {
     pub const ALL: [Kind; 5] = [Kind::Classify, Kind::Regress, Kind::Tag, Kind::Answer, Kind::Choose];

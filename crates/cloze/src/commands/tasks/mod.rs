@@ -12,16 +12,17 @@ mod remembered;
 mod runs;
 pub mod sweep;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use cloze_tasks::datasets::known::{Known, Split};
 
 use fine_tuned::FineTuned;
 pub use fine_tuned::config_of;
 pub use kind::Kind;
 use kind::{ForTask, for_kind};
-pub use per_kind::PerKind;
+use per_kind::check_effect;
+pub use per_kind::{PerKind, option_before};
 use read::DataArguments;
 pub use remembered::Remembered;
 
@@ -36,4 +37,11 @@ fn files_or_known(
         ([], Some(folder), Some(known)) => Ok(vec![known.find(folder, split)?]),
         _ => Ok(given.to_vec()),
     }
+}
+
+/// Finds files that are not there before anything is downloaded or opened.
+fn check_files<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
+    files.into_iter().filter(|path| *path != Path::new("-")).try_for_each(|path| {
+        std::fs::metadata(path).map(drop).with_context(|| format!("cannot open {}", path.display()))
+    })
 }

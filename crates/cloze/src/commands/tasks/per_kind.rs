@@ -1,11 +1,13 @@
 //! A command about tasks: a subcommand for each kind of task, whose help shows what concerns that kind, and the command itself,
 //! which learns the kind from elsewhere (a known task, a model, a recipe).
 
+use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::Kind;
+use crate::commands::usage;
 use crate::help;
 
 /// The arguments of a command about tasks.
@@ -24,8 +26,25 @@ pub trait OfTask: Args {
     /// Examples for its help.
     fn examples(kind: Kind) -> &'static [&'static str];
 
-    /// Options that this command has for the sake of others, or for other kinds.
-    fn without_effect(kind: Kind) -> &'static [&'static str];
+    /// Options that this command has for the sake of others, or for other kinds: each with the reason why it is refused.
+    fn without_effect(kind: Kind) -> &'static [(&'static str, &'static str)];
+}
+
+/// Refuses options on the command line that have no effect on a task of this kind.
+pub fn check_effect<A: OfTask>(given: &ArgMatches, kind: Kind) -> Result<()> {
+    let mut without = A::without_effect(kind).iter();
+    match without.find(|(option, _)| given.value_source(option) == Some(ValueSource::CommandLine)) {
+        Some((option, reason)) => Err(usage(format!("--{}: {reason}", option.replace('_', "-")))),
+        None => Ok(()),
+    }
+}
+
+/// The first option of the command that stands before a subcommand, which does not see it.
+pub fn option_before<A: OfTask>(matches: &ArgMatches) -> Option<String> {
+    let own = A::augment_args(Command::new(A::NAME));
+    let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let option = own.get_arguments().find(|arg| is_given(arg.get_id().as_str()))?;
+    option.get_long().map(str::to_owned)
 }
 
 /// The arguments of a command, and the kind of task if it was named.
@@ -59,7 +78,9 @@ impl<A: OfTask> Args for PerKind<A> {
 /// The command for one kind of task.
 fn of_kind<A: OfTask>(kind: Kind) -> Command {
     let without_effect = A::without_effect(kind);
-    let concerns = |option: &str| Kind::with_option(option).contains(&kind) && !without_effect.contains(&option);
+    let concerns = |option: &str| {
+        Kind::with_option(option).contains(&kind) && !without_effect.iter().any(|(without, _)| *without == option)
+    };
     // Hidden, not absent: an option that has no effect is refused with the reason.
     let command = A::augment_args(Command::new(kind.name())).mut_args(|arg| {
         let concerned = concerns(arg.get_id().as_str());
@@ -82,15 +103,14 @@ impl<A: OfTask> FromArgMatches for PerKind<A> {
         let Some((name, of_kind)) = matches.subcommand() else {
             return Ok(PerKind { kind: None, arguments: A::from_arg_matches(matches)?, given: matches.clone() });
         };
-        let own = A::augment_args(Command::new(A::NAME));
-        let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-        if let Some(option) = own.get_arguments().find(|arg| is_given(arg.get_id().as_str())) {
-            let (command, option) = (A::NAME, option.get_long().unwrap_or_default());
+        if let Some(option) = option_before::<A>(matches) {
+            let command = A::NAME;
             let message = format!(
                 "--{option} stands before the kind of task: give the kind first, as in `cloze {command} {name} --{option} …`\n"
             );
             return Err(clap::Error::raw(ErrorKind::ArgumentConflict, message));
         }
+        let own = A::augment_args(Command::new(A::NAME));
         let missing =
             own.get_arguments().filter(|arg| arg.is_required_set() && !of_kind.contains_id(arg.get_id().as_str()));
         let missing: Vec<String> = missing.filter_map(|arg| Some(format!("  --{}\n", arg.get_long()?))).collect();

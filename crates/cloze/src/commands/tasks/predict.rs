@@ -11,8 +11,9 @@ use cloze_tasks::lines::Lines;
 use cloze_tasks::{Network, TaskError};
 use serde_json::{Value, json};
 
+use super::fine_tuned::HAS_LABELS;
 use super::per_kind::{OfTask, PerKind};
-use super::{DataArguments, FineTuned, ForTask, Kind, for_kind};
+use super::{DataArguments, FineTuned, ForTask, Kind, check_effect, check_files, for_kind};
 use crate::commands::model::ModelArguments;
 use crate::commands::precision::Type;
 use crate::help;
@@ -106,21 +107,28 @@ impl OfTask for Arguments {
         }
     }
 
-    fn without_effect(kind: Kind) -> &'static [&'static str] {
-        match kind {
-            // What is right is not looked at, nor whether it is in its paragraph.
-            Kind::Answer => &["labels", "label", "metric", "skip_bad"],
-            _ => &["labels", "label", "metric"],
-        }
+    fn without_effect(kind: Kind) -> &'static [(&'static str, &'static str)] {
+        const ALWAYS: [(&str, &str); 3] = [
+            HAS_LABELS,
+            ("label", "predicting does not look at labels; `cloze evaluate` does"),
+            ("metric", "predicting gives no scores; `cloze evaluate` does"),
+        ];
+        const ANSWER: [(&str, &str); 4] =
+            [ALWAYS[0], ALWAYS[1], ALWAYS[2], ("skip_bad", "predicting does not look at answers, so none is bad")];
+        if kind == Kind::Answer { &ANSWER } else { &ALWAYS }
     }
 }
 
 pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
-    let PerKind { kind, arguments, .. } = asked;
+    let PerKind { kind, arguments, given } = asked;
+    let check = |kind| check_effect::<Arguments>(&given, kind).and_then(|()| arguments.read.check(kind));
     let kind = arguments.read.kind(kind)?;
+    kind.map_or(Ok(()), check)?;
+    check_files([&arguments.input])?;
     let named = &arguments.model.named;
     let model = FineTuned::open(&arguments.model.find(terminal)?, arguments.precision, terminal)?;
     let kind = model.kind(kind, named, Arguments::NAME)?;
+    check(kind)?;
     for_kind(kind, Predict { kind, arguments: &arguments, model, terminal })
 }
 
@@ -158,6 +166,12 @@ impl ForTask for Predict<'_> {
         }
         answer_lines(&network, &task, &options, input)
     }
+}
+
+/// Whether a file's rows are found without being told how they are written: more than lines, or lines of JSON.
+pub fn reads_rows_of(path: &Path, kind: Kind) -> bool {
+    let name = plain_name(path);
+    is_structured(path, kind) || [".jsonl", ".ndjson"].iter().any(|ending| name.ends_with(ending))
 }
 
 /// Whether a file is more than lines: a table, a file of tagged words, SQuAD's JSON.

@@ -44,9 +44,9 @@ pub struct DataArguments {
     #[arg(long, value_name = "N", value_parser = crate::positive)]
     max_len: Option<usize>,
 
-    /// Read long texts in windows that begin N tokens apart instead of cutting them off; their logits are averaged [default to
-    /// answer: 128]
-    #[arg(long, value_name = "N", value_parser = crate::positive)]
+    /// Read long texts in windows that begin N tokens apart instead of cutting them off; their logits are averaged. 0: cut
+    /// them off though the model was trained otherwise [default: the model's; to answer 128]
+    #[arg(long, value_name = "N")]
     stride: Option<usize>,
 
     /// Tokens of a question at most
@@ -61,7 +61,8 @@ pub struct DataArguments {
     #[arg(long, value_name = "N", value_parser = crate::positive)]
     n_best: Option<usize>,
 
-    /// Questions may have no answer (SQuAD 2.0): "none" is preferred where its score exceeds the best answer's by more than this
+    /// Questions may have no answer (SQuAD 2.0): "none" is preferred where its score exceeds the best answer's by more than this;
+    /// inf: never
     #[arg(long, hide_short_help = true, value_name = "THRESHOLD", num_args = 0..=1, default_missing_value = "0", allow_negative_numbers = true)]
     null_threshold: Option<f32>,
 
@@ -74,8 +75,12 @@ pub struct DataArguments {
     pub tag_column: Option<usize>,
 
     /// A tagger sees what surrounds a sentence in its document, as far as it fits
-    #[arg(long)]
+    #[arg(long, overrides_with = "no_context")]
     context: bool,
+
+    /// A tagger sees each sentence alone, though the model was trained with --context
+    #[arg(long, hide_short_help = true, overrides_with = "context")]
+    no_context: bool,
 
     /// Leave out and count rows of too few or too many columns and answers that are not in their paragraph, instead of stopping
     #[arg(long, hide_short_help = true)]
@@ -136,7 +141,10 @@ impl DataArguments {
     }
 
     /// Refuses what cannot have an effect on a task of this kind.
-    fn check(&self, kind: Kind) -> Result<()> {
+    pub fn check(&self, kind: Kind) -> Result<()> {
+        if self.stride == Some(0) && kind == Kind::Answer {
+            return Err(usage("--stride 0: paragraphs are always read in windows to answer; give a number above 0"));
+        }
         let given = [
             ("text", self.text.is_some()),
             ("pair", self.pair.is_some()),
@@ -150,6 +158,7 @@ impl DataArguments {
             ("tag_format", self.tag_format.is_some()),
             ("tag_column", self.tag_column.is_some()),
             ("context", self.context),
+            ("no_context", self.no_context),
             ("skip_bad", self.skip_bad),
         ];
         let wrong = given.into_iter().find(|(option, given)| *given && !Kind::with_option(option).contains(&kind));
@@ -172,6 +181,9 @@ impl DataArguments {
         let default_length = if kind == Kind::Answer { 384 } else { 128 };
         let unanswerable = known.as_ref().is_some_and(|known| known.name == "squad2");
         let default = ExtractOptions::default();
+        // Another task's files have neither the documents nor the lengths of those that the model was trained on.
+        let alike = if self.is_other_task(known.as_ref(), remembered) { &Remembered::default() } else { remembered };
+        let stride = self.stride.or(alike.stride).or(settings.and_then(|settings| settings.stride));
         Ok(Options {
             columns: columns([&self.text, &self.pair, &self.label])?,
             trained_on: self.trained_on(known.as_ref(), remembered)?,
@@ -182,7 +194,7 @@ impl DataArguments {
                 .or(remembered.max_len)
                 .or(settings.map(|settings| settings.max_length))
                 .unwrap_or(default_length),
-            stride: self.stride.or(remembered.stride).or(settings.and_then(|settings| settings.stride)),
+            stride: stride.filter(|stride| *stride > 0),
             max_question: self
                 .max_question
                 .or(remembered.max_question)
@@ -191,10 +203,10 @@ impl DataArguments {
             extract: ExtractOptions {
                 n_best: self.n_best.unwrap_or(default.n_best),
                 max_answer: self.max_answer.or(remembered.max_answer).unwrap_or(default.max_answer),
-                null_threshold: self.null_threshold.or(remembered.null_threshold).or(unanswerable.then_some(0.0)),
+                null_threshold: self.null_threshold.or(alike.null_threshold).or(unanswerable.then_some(0.0)),
             },
             tag_format: self.tag_format(remembered)?,
-            context: self.context || remembered.context,
+            context: (self.context || alike.context) && !self.no_context,
             layers: 1,
             skip_bad: self.skip_bad,
             known,
@@ -215,10 +227,14 @@ impl DataArguments {
         }
     }
 
+    /// Whether the command line names another task than the model was trained on.
+    fn is_other_task(&self, known: Option<&Known>, remembered: &Remembered) -> bool {
+        self.task.is_some() && known.map(|known| known.name) != remembered.task.as_deref()
+    }
+
     /// How the training files were read, unless the command line says that these are another task's.
     fn trained_on(&self, known: Option<&Known>, remembered: &Remembered) -> Result<TrainedOn> {
-        let is_other = self.task.is_some() && known.map(|known| known.name) != remembered.task.as_deref();
-        if is_other {
+        if self.is_other_task(known, remembered) {
             return Ok(TrainedOn::default());
         }
         let format = remembered.tag_format.as_deref().and_then(TagFormatName::named);

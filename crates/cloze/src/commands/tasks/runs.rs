@@ -9,7 +9,8 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use cloze_engine::Device;
 use cloze_tasks::finetune::{
-    Best, Estimate, FineTuning, News, Outcome, began_with, check_data, dry_run, finetune, is_better, settings_file,
+    Best, Estimate, FineTuning, News, Outcome, as_it_began, began_with, check_data, computes_otherwise, dry_run,
+    finetune, is_better, settings_file,
 };
 use cloze_tasks::metrics::spread::spread;
 use cloze_tasks::{Settings, Task, TaskError};
@@ -21,6 +22,7 @@ use crate::format;
 use crate::terminal::{Progress, Terminal};
 
 /// A run to be made: its folder's name and its settings.
+#[derive(Debug, Clone)]
 pub struct Planned {
     pub name: String,
     pub settings: Settings,
@@ -120,56 +122,69 @@ pub struct DryRun {
 
 /// How long the runs would take, by real steps at each batch size; none if interrupted. Nothing stays of them.
 pub fn dry_run_all<T: Task>(common: &Common<'_, T>, plan: &[Planned], stop: &AtomicBool) -> Result<Option<DryRun>> {
-    let one = plan.len() == 1;
-    if !common.resume {
-        RunFolder::new(common.out).check_new()?;
-    }
-    // Of several runs each has a folder of its own.
-    let out = if one { common.out.to_path_buf() } else { common.out.join("dry-run") };
-    let mut measured: BTreeMap<usize, (u32, Estimate)> = BTreeMap::new();
     let mut sum = DryRun { runs: plan.len(), steps: 0, evaluations: 0, seconds: 0.0 };
-    for planned in plan {
+    let add = |sum: &mut DryRun, estimate: &Estimate, times: f64| {
+        sum.steps += (estimate.steps as f64 * times).round() as u64;
+        sum.evaluations += (estimate.evaluations as f64 * times).round() as u64;
+        sum.seconds += estimate.seconds * times;
+    };
+    if let [only] = plan {
+        let Some(estimate) = dry_run(&common.asked(only, common.out, common.resume), stop)? else { return Ok(None) };
+        add(&mut sum, &estimate, 1.0);
+        return Ok(Some(sum));
+    }
+    let done = if common.resume {
+        resumed(common, plan)?
+    } else {
+        RunFolder::new(common.out).check_new()?;
+        Vec::new()
+    };
+    let Alike { plan, device, .. } = alike(common, plan)?;
+    let common = &Common { device: &device, ..*common };
+    let ahead: Vec<&Planned> = plan.iter().filter(|planned| !is_done(&done, planned)).collect();
+    sum.runs = ahead.len();
+    let mut measured: BTreeMap<usize, (u32, Estimate)> = BTreeMap::new();
+    for planned in ahead {
+        let folder = common.out.join(&planned.name);
         let Settings { batch, epochs, .. } = planned.settings;
+        if common.resume && is_begun(&folder) {
+            let Some(rest) = dry_run(&common.asked(planned, &folder, true), stop)? else { return Ok(None) };
+            add(&mut sum, &rest, 1.0);
+            continue;
+        }
         let (of, estimate) = match measured.entry(batch) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
-                let Some(estimate) = dry_run(&common.asked(planned, &out, one && common.resume), stop)? else {
-                    return Ok(None);
-                };
+                // None of theirs: what a killed run left would count as a folder in use.
+                let out = common.out.join("dry-run");
+                let Some(estimate) = dry_run(&common.asked(planned, &out, false), stop)? else { return Ok(None) };
                 *new.insert((epochs, estimate))
             }
         };
         // Each epoch takes as long as the others.
-        let times = f64::from(epochs) / f64::from(of.max(1));
-        sum.steps += (estimate.steps as f64 * times).round() as u64;
-        sum.evaluations += (estimate.evaluations as f64 * times).round() as u64;
-        sum.seconds += estimate.seconds * times;
+        add(&mut sum, &estimate, f64::from(epochs) / f64::from(of.max(1)));
     }
     Ok(Some(sum))
 }
 
-/// All runs in turn, each in a folder of its own. Those that are done are not made again on resuming. The best model is moved
-/// to `model/`; the others' go.
-pub fn run_all<T: Task>(
-    common: &Common<'_, T>,
-    plan: &[Planned],
-    stop: &AtomicBool,
-    terminal: &Terminal,
-) -> Result<Ended> {
+fn is_done(done: &[Done], planned: &Planned) -> bool {
+    done.iter().any(|run| run.name == planned.name)
+}
+
+/// Whether a run can be gone on with.
+fn is_begun(folder: &Path) -> bool {
+    settings_file(folder).is_file() && folder.join("checkpoints").is_dir()
+}
+
+/// The runs that are done of those to resume. They will be compared with those to come: their settings and rows must be alike.
+fn resumed<T: Task>(common: &Common<'_, T>, plan: &[Planned]) -> Result<Vec<Done>> {
     let results = common.out.join(RESULTS);
-    let mut done: Vec<Done> = Vec::new();
-    if common.resume {
-        if !results.is_file() {
-            let out = common.out.display();
-            anyhow::bail!("{out}: no runs to resume here (no {RESULTS}); start them without --resume");
-        }
-        let text = fs::read(&results).with_context(|| format!("cannot read {}", results.display()))?;
-        done = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", results.display()))?;
-    } else {
-        cloze_train::run::claim(common.out)?;
-        write_results(&results, &done)?;
+    if !results.is_file() {
+        let out = common.out.display();
+        anyhow::bail!("{out}: no runs to resume here (no {RESULTS}); start them without --resume");
     }
-    // Runs that are done will be compared with those to come.
+    let text = fs::read(&results).with_context(|| format!("cannot read {}", results.display()))?;
+    let done: Vec<Done> = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", results.display()))?;
     let of_plan = |run: &Done| plan.iter().find(|planned| planned.name == run.name);
     for run in &done {
         let folder = common.out.join(&run.name);
@@ -183,13 +198,66 @@ pub fn run_all<T: Task>(
     if let (Some(run), Some(planned)) = (done.first(), plan.first()) {
         check_data(&common.asked(planned, common.out, true), &common.out.join(&run.name))?;
     }
+    Ok(done)
+}
+
+/// How runs that are compared with each other compute: all alike.
+struct Alike {
+    plan: Vec<Planned>,
+    device: Device,
+    /// What must be said of it.
+    note: Option<String>,
+}
+
+/// Those that are resumed compute as the first of them began: another machine would choose otherwise.
+fn alike<T: Task>(common: &Common<'_, T>, plan: &[Planned]) -> Result<Alike> {
+    let mut began = plan.iter().filter_map(|planned| began_with(&common.out.join(&planned.name)).ok());
+    let Some(began) = began.next().filter(|_| common.resume) else {
+        return Ok(Alike { plan: plan.to_vec(), device: common.device.clone(), note: None });
+    };
+    let mut device = common.device.clone();
+    let mut settled = Vec::new();
+    for planned in plan {
+        let (settings, at) = as_it_began(&began, &planned.settings, common.device)?;
+        device = at;
+        // What has begun goes on as it began itself.
+        let is_begun = is_begun(&common.out.join(&planned.name));
+        settled.push(if is_begun { planned.clone() } else { Planned { settings, ..planned.clone() } });
+    }
+    // A run that is gone on with says it itself.
+    let is_said = plan.iter().any(|planned| is_begun(&common.out.join(&planned.name)));
+    let note = computes_otherwise(&began, &device).filter(|_| !is_said);
+    Ok(Alike { plan: settled, device, note })
+}
+
+/// All runs in turn, each in a folder of its own. Those that are done are not made again on resuming. The best model is moved
+/// to `model/`; the others' go.
+pub fn run_all<T: Task>(
+    common: &Common<'_, T>,
+    plan: &[Planned],
+    stop: &AtomicBool,
+    terminal: &Terminal,
+) -> Result<Ended> {
+    let results = common.out.join(RESULTS);
+    let mut done: Vec<Done> = Vec::new();
+    if common.resume {
+        done = resumed(common, plan)?;
+    } else {
+        cloze_train::run::claim(common.out)?;
+        write_results(&results, &done)?;
+    }
+    let Alike { plan, device, note } = alike(common, plan)?;
+    let common = &Common { device: &device, ..*common };
+    if let Some(note) = note {
+        terminal.note(&note);
+    }
     for (number, planned) in plan.iter().enumerate() {
         let folder = common.out.join(&planned.name);
-        if done.iter().any(|run| run.name == planned.name) {
+        if is_done(&done, planned) {
             continue;
         }
         terminal.note(&format!("run {} of {}: {}", number + 1, plan.len(), planned.name));
-        let resume = common.resume && settings_file(&folder).is_file() && folder.join("checkpoints").is_dir();
+        let resume = common.resume && is_begun(&folder);
         if common.resume && !resume && folder.is_dir() {
             // Killed before it began, or between its end and its line in the results: made again.
             fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;

@@ -7,8 +7,9 @@ use cloze_tasks::Settings;
 use cloze_tasks::files::Options;
 
 use super::Kind;
-use super::finetune::{self, learn};
-use super::per_kind::{OfTask, PerKind};
+use super::finetune::{self, NO_ANSWERS_LISTED, learn};
+use super::kind::NO_TEXT_COLUMN;
+use super::per_kind::{OfTask, PerKind, check_effect};
 use super::recipe::with_recipe;
 use super::runs::Planned;
 use crate::commands::usage;
@@ -64,6 +65,7 @@ impl OfTask for Arguments {
         "recipe",
         "seeds",
         "resume",
+        "dry_run",
         "json",
         "task",
     ];
@@ -92,27 +94,31 @@ impl OfTask for Arguments {
         }
     }
 
-    fn without_effect(kind: Kind) -> &'static [&'static str] {
-        if kind == Kind::Tag {
-            &["n_best", "lr", "batch", "epochs", "text"]
-        } else {
-            &["n_best", "lr", "batch", "epochs"]
-        }
+    fn without_effect(kind: Kind) -> &'static [(&'static str, &'static str)] {
+        const ALWAYS: [(&str, &str); 4] = [NO_ANSWERS_LISTED, LISTS[0], LISTS[1], LISTS[2]];
+        const TAG: [(&str, &str); 5] = [NO_ANSWERS_LISTED, LISTS[0], LISTS[1], LISTS[2], NO_TEXT_COLUMN];
+        if kind == Kind::Tag { &TAG } else { &ALWAYS }
     }
 }
 
+/// The options of one fine-tuning that are lists here.
+const LISTS: [(&str, &str); 3] = [
+    ("lr", "a sweep takes a list of values; give --lrs"),
+    ("batch", "a sweep takes a list of values; give --batches"),
+    ("epochs", "a sweep takes a list of values; give --epochs-list"),
+];
+
 pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<ExitCode> {
+    let given = asked.given.clone();
     let (kind, arguments) = with_recipe(asked, |arguments| arguments.base.recipe.as_deref())?;
     let learn_with = &arguments.base.learn;
-    for (given, option, list) in [
-        (learn_with.lr.is_some(), "--lr", "--lrs"),
-        (learn_with.batch.is_some(), "--batch", "--batches"),
-        (learn_with.epochs.is_some(), "--epochs", "--epochs-list"),
-    ] {
-        if given {
-            return Err(usage(format!("{option}: a sweep takes a list of values; give {list}")));
-        }
+    // In a recipe they are refused too.
+    let singles = [learn_with.lr.is_some(), learn_with.batch.is_some(), learn_with.epochs.is_some()];
+    if let Some((_, (option, reason))) = singles.into_iter().zip(LISTS).find(|(given, _)| *given) {
+        return Err(usage(format!("--{option}: {reason}")));
     }
+    let kind = arguments.base.read.kind(kind)?;
+    kind.map_or(Ok(()), |kind| check_effect::<Arguments>(&given, kind))?;
     let plan = |options: &Options, base: &finetune::Arguments| grid(&arguments, &base.learn.settings(options));
     learn(kind, &arguments.base, "-grid", &plan, terminal)
 }
