@@ -1,7 +1,7 @@
 //! Tells the program the commit that it is built from, for `cloze --version`.
 //!
 //! CLOZE_COMMIT says it where it is set, as for an image, which is built without the repository; in a checkout git does; in a package
-//! of `cargo package` the file that cargo wrote does; elsewhere (a tarball, no git at hand) the version stands alone.
+//! of `cargo package` the file that cargo wrote does; elsewhere (a tarball, or a machine without git) only the version is shown.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +16,7 @@ fn main() {
     println!("cargo::rustc-env=CLOZE_VERSION={version}");
 }
 
-/// The commit as whoever builds the program gives it; a whole hash is shortened.
+/// The commit from the environment of the build; a whole hash is shortened.
 fn from_environment() -> Option<String> {
     const NAME: &str = "CLOZE_COMMIT";
     println!("cargo::rerun-if-env-changed={NAME}");

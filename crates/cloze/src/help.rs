@@ -116,7 +116,7 @@ mod tests {
         let lines =
             [format!("  cloze fill --model {} \\", "x".repeat(40)), "      --top 10 \"one 'text' in quotes\"".into()];
         assert_eq!(folded(&format!("  {command}")), lines.join("\n"));
-        // What is no example is the terminal's to wrap.
+        // Text that is not an example is wrapped by the terminal.
         let text = format!("about {command}");
         assert_eq!(folded(&text), text);
         assert_eq!(folded("  cloze quickstart"), "  cloze quickstart");

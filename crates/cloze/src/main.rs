@@ -59,7 +59,7 @@ const GLOBAL: &str = "Global options";
 const START: [&str; 2] =
     ["cloze quickstart", "cloze finetune classify --train train.tsv --dev dev.tsv --model bert-base --out runs/stars"];
 
-/// What the long help says beside the options.
+/// What the long help says in addition to the options.
 fn help_text() -> String {
     let from_text = [
         "cloze vocab    --input texts/ --size 30522 --out vocab",

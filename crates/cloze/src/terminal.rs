@@ -369,7 +369,7 @@ impl Progress {
         }
     }
 
-    /// A stage of unknown length that gives no news until it ends: only the time goes on.
+    /// A stage of unknown length without progress reports: only the elapsed time changes.
     pub fn busy(&self, message: &str) {
         match &self.bar {
             Some(bar) => {

@@ -294,7 +294,7 @@ fn a_recipe_begins_with_a_named_model_and_with_a_run() {
     assert!(said.contains("the run's model"), "{said}");
     assert!(bench.path("second/model/model.safetensors").is_file());
 
-    // A run that goes on needs no more what it began with.
+    // A resumed run no longer needs the model that it began with.
     fs::rename(bench.path("first"), bench.path("moved")).unwrap();
     let goes_on = [
         "pretrain",

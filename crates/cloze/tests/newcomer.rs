@@ -233,7 +233,7 @@ fn an_interrupt_is_told_once_and_leaves_a_model() {
     assert!(newcomer.path("runs/tiny/model/model.safetensors").is_file());
     assert!(newcomer.succeeds("cloze inspect runs/tiny").contains("last interrupted: go on with --resume"));
     newcomer.succeeds("cloze fill --model runs/tiny/model --top 1 [MASK]");
-    // The command that it says goes on; made short, it ends.
+    // The printed command continues the run, which is made short here so that it ends.
     let resume = said.lines().find_map(|line| line.strip_prefix("  ")).unwrap();
     assert!(resume.ends_with("--out runs/tiny --resume"), "{resume}");
     let resume = resume.replace("--out", "--set minutes= --set steps=1 --out");

@@ -132,7 +132,7 @@ fn pre_training_runs_are_drawn_and_compared() {
     let (json, html) = place.report(&[&slow]);
     assert_eq!((&json["runs"][0]["kind"], &json["runs"][0]["steps"]), (&"pre-training".into(), &7.into()), "{json}");
     assert!(html.contains("<h1>work/run</h1>"), "a folder called run says nothing alone");
-    // The evaluation at the run's end is step 7, which is no multiple of log.every.
+    // The evaluation at the run's end is step 7, which is not a multiple of log.every.
     assert!(html.contains("<dt>steps</dt><dd>7</dd>"), "the tiles are of the newest line");
     for text in [
         "<h3>MLM loss</h3>",

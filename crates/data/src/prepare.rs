@@ -449,7 +449,7 @@ impl Mover<'_> {
         let shards = &mut from_entry.shards;
         let (shard, document) = self.choose(shards)?;
         let path = self.dir.join(&shards[shard].file);
-        // Written beside the old file, which is mapped meanwhile.
+        // Written to another folder first: the old file is still mapped.
         let aside = self.dir.join("moving");
         fs::create_dir(&aside).map_err(|e| DataError::io("create", &aside, e))?;
         // It fitted one shard before.

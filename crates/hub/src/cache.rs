@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! CACHE/models--ORG--NAME/blobs/ETAG                 contents
-//! CACHE/models--ORG--NAME/snapshots/COMMIT/FILE      links to them; where there are no links, the files themselves
+//! CACHE/models--ORG--NAME/snapshots/COMMIT/FILE      links to them, or the files themselves where links are not possible
 //! CACHE/models--ORG--NAME/refs/REVISION              the commit of a branch or tag
 //! CACHE/models--ORG--NAME/.no_exist/COMMIT/FILE      empty: the commit has no such file
 //! CACHE/models--ORG--NAME/.incoming                  ours: a cache of the same layout for transfers; blobs/ETAG.part is one under way
@@ -171,7 +171,7 @@ mod writing {
         }
     }
 
-    /// A path beside another that no other thread or process uses.
+    /// A temporary path next to another, used by no other thread or process.
     fn beside(path: &Path) -> PathBuf {
         static USED: AtomicUsize = AtomicUsize::new(0);
         let mut aside = path.as_os_str().to_owned();

@@ -138,7 +138,7 @@ impl Context<'_> {
         HubError::Answer { endpoint: self.endpoint(), reason: reason.into() }
     }
 
-    /// What a status that is no success means; `code` is the hub's word for it.
+    /// What an unsuccessful status means; `code` is the hub's word for it.
     fn status(&self, status: u16, code: &str) -> HubError {
         let with_token = self.environment.token.is_some();
         let (name, endpoint) = (self.name(), self.endpoint());
@@ -154,7 +154,7 @@ impl Context<'_> {
         }
     }
 
-    /// What an error of the crate means where a file was asked for that the listing names.
+    /// What an error of the crate means when a file of the listing is requested.
     fn explain(&self, error: ApiError) -> HubError {
         match error {
             ApiError::RequestError(error) => match *error {
@@ -366,7 +366,7 @@ impl Work<'_> {
             } else if !incoming.is_file() {
                 if before > expected {
                     fs::remove_file(&part).map_err(|source| self.context.explain_io(source))?;
-                    // A server that sends other ranges than it is asked for would do so for ever.
+                    // A server that sends other ranges than requested would do so every time.
                     if was_too_long {
                         let reason = format!("{before} bytes of {expected}");
                         return Err(HubError::Damaged { name: self.context.name(), file: file.to_owned(), reason });

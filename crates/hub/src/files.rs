@@ -14,7 +14,7 @@ pub(crate) const LIST: &str = "vocab.txt";
 /// A tokenizer is either of these.
 pub(crate) const TOKENIZERS: [&str; 2] = ["tokenizer.json", LIST];
 pub(crate) const MODULES: &str = "modules.json";
-/// What sentence-transformers has beside its modules: lengths and case, prompts.
+/// What sentence-transformers stores in addition to its modules: lengths and case, prompts.
 pub(crate) const OF_SENTENCES: [&str; 2] = ["sentence_bert_config.json", "config_sentence_transformers.json"];
 const SAFETENSORS: &str = "model.safetensors";
 const SAFETENSORS_INDEX: &str = "model.safetensors.index.json";
@@ -102,7 +102,7 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The files that an index of weights names, all beside it.
+/// The files that an index of weights names, all in its own folder.
 pub(crate) fn shards(index: &[u8]) -> Result<BTreeSet<String>, String> {
     let parsed: Index = serde_json::from_slice(index).map_err(|e| format!("no index of weights: {e}"))?;
     let files: BTreeSet<String> = parsed.weight_map.into_values().collect();
@@ -120,7 +120,7 @@ pub(crate) struct Module {
     pub has_files: bool,
 }
 
-/// The modules that modules.json names, those at the top left out. What cannot be read is for whoever opens the model to refuse.
+/// The modules that modules.json names, those at the top left out. A file that cannot be read is refused later, when the model is opened.
 pub(crate) fn modules(text: &[u8]) -> Vec<Module> {
     #[derive(Deserialize)]
     struct Named {

@@ -210,7 +210,7 @@ impl Hub {
             done => return done,
         };
         match cached {
-            // What is there does without the files that only might exist.
+            // The cached files are enough; the missing ones may not exist at all.
             Some((found, lacks)) if lacks.is_bearable() => {
                 let why = match &error {
                     HubError::Network { endpoint, reason } => format!("{endpoint} cannot be reached ({reason})"),

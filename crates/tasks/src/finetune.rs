@@ -517,7 +517,7 @@ impl<'a, T: Task> Run<'a, T> {
                 self.save()?;
             }
             if stopped && !done {
-                // The outcome says it; whoever watches need not be told twice.
+                // The outcome says it; the watcher need not be told twice.
                 self.log.append(&json!({"kind": "event", "step": self.state.step, "message": "interrupted"}))?;
                 return Ok(self.outcome(false));
             }

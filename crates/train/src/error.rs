@@ -23,7 +23,7 @@ pub enum TrainError {
         }
     )]
     NoRecipe {
-        /// What was asked for.
+        /// The name given.
         path: PathBuf,
         /// The nearest of the names, if any is near.
         suggestion: Option<String>,

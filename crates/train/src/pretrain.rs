@@ -4,7 +4,7 @@
 //! phase came before. So resuming needs no more than a checkpoint, and gives bit by bit what an uninterrupted run gives (on the clock, with
 //! `minutes`, the learning rate follows the time that passed, and no two runs are alike).
 //!
-//! A run's model/ is the model as the run last stood still: at its end, or where it was interrupted.
+//! A run's model/ is written at its end, and where it is interrupted.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -218,11 +218,11 @@ fn settle_device(recipe: &mut Recipe, out: &Path, resume: bool) -> Result<Device
     Ok(device)
 }
 
-/// A device at the instruction set asked for; else at the one that a run began with, where this machine has it; else at the
+/// A device at the requested instruction set; else at the one that a run began with, where this machine has it; else at the
 /// fastest. `CLOZE_CPU` comes first.
 ///
 /// # Errors
-/// An instruction set asked for that is unknown, or that this machine lacks; a number of threads out of range.
+/// A requested instruction set that is unknown, or that this machine lacks; a number of threads out of range.
 pub fn run_device(threads: Option<usize>, asked: Option<&str>, began: Option<&str>) -> Result<Device, EngineError> {
     match (asked, began) {
         (Some(name), _) => Device::cpu_at(threads, name),

@@ -450,7 +450,7 @@ mod tests {
         log.write(&train(3)).unwrap();
         let lines = read_metrics(&folder.metrics()).unwrap();
         assert_eq!(lines, [train(1), train(2), train(3)]);
-        // What stands in for an interval that was not complete goes when the run goes on; other lines of its step stay.
+        // The line of an incomplete interval is dropped when the run is resumed; other lines of that step stay.
         let event = Line::Event(EventLine { step: 3, message: "interrupted".into() });
         log.write(&event).unwrap();
         drop(log);

@@ -264,7 +264,7 @@ fn the_last_step_is_logged() {
     }
     run(&recipe, &parts, true).unwrap();
     assert_eq!(losses(&whole), losses(&parts));
-    // Neither doubled nor lost where a finished run is resumed, and as in one go where it is made longer.
+    // No line is repeated or lost when a finished run is resumed; a longer run logs as an uninterrupted one.
     run(&recipe, &parts, true).unwrap();
     assert_eq!(losses(&whole), losses(&parts));
     let mut longer = recipe.clone();

@@ -293,7 +293,7 @@ fn entries(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The first of some names, and how many there are beside.
+/// The first few names, and how many more there are.
 fn listed(names: &[String]) -> String {
     match names {
         [] => "nothing".to_owned(),

@@ -81,7 +81,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     if let Some(init) = &mut recipe.model.init {
         *init = match arguments.hub.find(init, Wanted::Model, terminal) {
             Ok(folder) => folder,
-            // A run that goes on has weights of its own: what it began with may be gone.
+            // A resumed run has its own weights: the model that it began with may have been removed.
             Err(error) => match init_of(&out)?.filter(|_| arguments.resume) {
                 Some(began_with) => {
                     terminal.note(&format!("{error:#}; model.init is taken from the run's own recipe.toml"));
@@ -226,7 +226,7 @@ fn write_dry_run(out: &mut dyn Write, said: &DryRun, recipe: &Recipe, run: &Path
         (End::Steps(steps), _) => format!(" (steps = {steps})"),
         (End::Seconds(_), None) => String::new(),
     };
-    // Of a run that goes on, what it has done is not in it.
+    // For a resumed run the estimate leaves out what is already done.
     row(
         out,
         if said.step > 0 { "to go" } else { "in all" },
@@ -355,7 +355,7 @@ mod tests {
         assert!(super::figures(&news).join(" · ").starts_with("MLM 6.50 5.1 % · NSP 70 % · 1:15 left · "));
     }
 
-    /// "step 20/1,000,000" stood beside a bar that went by the clock.
+    /// "step 20/1,000,000" was shown next to a bar that followed the elapsed time.
     #[test]
     fn a_run_by_the_clock_shows_no_steps_to_come() {
         let figures = TrainLine { step: 20, ..TrainLine::default() };

@@ -1,4 +1,4 @@
-//! What is known about a run beside its curves, as labels and values for people: corpus, rows, machine.
+//! What is known about a run apart from its curves, as labels and values for people: corpus, rows, machine.
 
 use cloze_data::report::CorpusReport;
 use serde_json::Value;

@@ -335,7 +335,7 @@ impl Run {
         self.best.as_ref().and_then(|best| Measure::find(&best.metric)).or_else(|| self.expected_to_decide())
     }
 
-    /// The same of a run that has no best evaluation to say it: as it was asked for, or as its kind of task has it.
+    /// The same for a run without a best evaluation: the metric that was given, else the usual one of its kind of task.
     fn expected_to_decide(&self) -> Option<Measure> {
         let said = |key: &str| self.reading.get(key).and_then(Value::as_str);
         let of_task = || Known::named(said("task")?).ok().map(|known| known.best.name());
@@ -371,7 +371,7 @@ impl Run {
         match &self.best {
             _ if self.failed.is_some() => None,
             Some(best) => self.evaluations.iter().find(|record| record.step == best.step),
-            // A run that goes on: the last evaluation that was the best so far.
+            // An unfinished run: the last evaluation that was the best so far.
             None => self.evaluations.iter().rev().find(|record| record.figures.get("best") == Some(&Value::Bool(true))),
         }
     }
@@ -511,7 +511,7 @@ impl Setting<'_> {
 
     /// The mean curve of its runs, at the steps that all those that have the measure logged.
     pub fn curve(&self, key: &str, part: Part, axes: &[X]) -> Vec<Point> {
-        // Runs that failed are no part of a mean; they are drawn where there is nothing else.
+        // Failed runs are not part of a mean; they are drawn only where there is nothing else.
         let all_failed = self.runs.iter().all(|run| run.failed.is_some());
         let drawn = self.runs.iter().filter(|run| all_failed || run.failed.is_none());
         let curves = drawn.map(|run| run.curve(key, part, axes)).filter(|curve| !curve.is_empty());
@@ -530,7 +530,7 @@ impl Setting<'_> {
     }
 }
 
-/// What a folder that is asked for holds.
+/// What a folder given by the user holds.
 #[derive(Clone, Debug)]
 pub enum Subject {
     /// One run.

@@ -16,7 +16,7 @@ const TABLE_ROWS: usize = 20;
 /// What stands where nothing is known.
 const NOTHING: &str = "–";
 
-/// The page of what was asked for.
+/// The page for the given runs.
 pub fn html(subjects: &[Subject]) -> String {
     match subjects {
         [Subject::Run(run)] => html::page(&run.name, &run_body(run)),
@@ -212,7 +212,7 @@ fn evaluations(run: &Run) -> String {
     if run.evaluations.is_empty() {
         return String::new();
     }
-    // In the order of the charts; the deciding score is no stranger there.
+    // In the order of the charts; the deciding score is one of them.
     let measures: Vec<Measure> = MEASURES.into_iter().filter(|measure| run.scores().contains(measure)).collect();
     let mut heads = vec!["step".to_owned(), "epoch".into(), "time".into()];
     heads.extend(measures.iter().map(|measure| measure.title.to_owned()));

@@ -61,7 +61,7 @@ impl Choice {
         }
     }
 
-    /// The level given, whatever the machine's others do.
+    /// A given level, without measuring.
     #[cfg(test)]
     pub(crate) fn of(level: Level) -> Choice {
         Choice { level, reason: Reason::Caller }

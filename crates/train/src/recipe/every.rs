@@ -1,4 +1,4 @@
-//! How often something is done in a run: by steps, by shares of the run, or by the clock.
+//! How often something is done in a run: by steps, by shares of the run, or by time.
 
 use std::fmt;
 use std::str::FromStr;

@@ -56,7 +56,7 @@ impl Plan {
         self.steps
     }
 
-    /// Seconds of the run, if it ends by the clock.
+    /// Seconds of the run, if it is limited by time.
     pub fn total_seconds(&self) -> Option<f64> {
         self.seconds
     }

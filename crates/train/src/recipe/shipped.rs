@@ -130,7 +130,7 @@ impl Source {
         if let Some(recipe) = all.iter().find(|recipe| recipe.name == name) {
             return Ok(Source { text: recipe.text.clone(), name: format!("recipe {name}") });
         }
-        // `recipes/mini.toml` is asked for by those who have seen the source's folder.
+        // Users who know the folder of the sources may give `recipes/mini.toml`.
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let names: Vec<String> = all.into_iter().map(|recipe| recipe.name).collect();
         let suggestion = super::reading::nearest(&stem, &names).cloned();

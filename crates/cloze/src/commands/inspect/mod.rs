@@ -78,7 +78,7 @@ enum Kind {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    // A recipe's name is no model's.
+    // The name of a recipe is not the name of a model.
     let named = match is_recipe(&arguments.path) {
         true => None,
         false => arguments.hub.find_if_named(&arguments.path, terminal)?,

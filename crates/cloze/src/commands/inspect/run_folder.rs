@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_run_has_come_to_its_end_or_not() {
         let [five, nine] = [5, 9].map(|step| format!(r#"{{"kind":"train","step":{step},"mlm_loss":3.5}}"#));
-        // A loss that is no number is null in JSON.
+        // A loss that is not a number is null in JSON.
         let diverged = r#"{"kind":"train","step":5,"mlm_loss":null,"grad_norm":null}"#;
         let interrupted = r#"{"kind":"event","step":5,"message":"interrupted after step 5; go on with --resume"}"#;
         let finished = r#"{"kind":"event","step":5,"message":"finished after step 5"}"#;

@@ -34,7 +34,7 @@ fn without_defaults(matches: &ArgMatches) -> ArgMatches {
     given
 }
 
-/// The kind of task, which is no option of the command: taken from the table.
+/// The kind of task, taken out of the table: it is not an option of the command.
 fn kind_of(table: &mut toml::Table) -> Result<Option<Kind>> {
     let Some(value) = table.remove("kind") else { return Ok(None) };
     let kind = value.as_str().and_then(Kind::named);

@@ -205,7 +205,7 @@ fn resumed<T: Task>(common: &Common<'_, T>, plan: &[Planned]) -> Result<Vec<Done
 struct Alike {
     plan: Vec<Planned>,
     device: Device,
-    /// What must be said of it.
+    /// What the user must be told about it.
     note: Option<String>,
 }
 
@@ -220,7 +220,7 @@ fn alike<T: Task>(common: &Common<'_, T>, plan: &[Planned]) -> Result<Alike> {
     for planned in plan {
         let (settings, at) = as_it_began(&began, &planned.settings, common.device)?;
         device = at;
-        // What has begun goes on as it began itself.
+        // A run that has begun continues with its own settings.
         let is_begun = is_begun(&common.out.join(&planned.name));
         settled.push(if is_begun { planned.clone() } else { Planned { settings, ..planned.clone() } });
     }
