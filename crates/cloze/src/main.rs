@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
+use cloze_engine::Device;
 
 use commands::{Command, INTERRUPTED, UsageError, is_interrupt};
 use terminal::{ColorChoice, Terminal, Verbosity};
@@ -145,8 +146,8 @@ fn main() -> ExitCode {
     };
     let terminal = Terminal::detect(arguments.color, verbosity, arguments.threads);
     terminal.detail(&format!("cloze {VERSION}"));
-    if let Some(level) = std::env::var_os("CLOZE_CPU").filter(|level| !level.is_empty()) {
-        terminal.detail(&format!("CLOZE_CPU asks for {}", level.display()));
+    if let Some(level) = Device::forced_instruction_set() {
+        terminal.detail(&format!("CLOZE_CPU asks for {level}"));
     }
     let outcome = arguments.command.run(&terminal);
     let memory = format::peak_memory().map_or_else(String::new, |peak| format!(", {} at most", format::bytes(peak)));

@@ -25,6 +25,12 @@ impl Pace {
         let left = total.saturating_sub(done) as f64;
         (done > from).then(|| seconds + left * (seconds - began) / (done - from) as f64)
     }
+
+    /// As [`whole`](Self::whole); in proportion to the last point where there is no pace yet. Exact where all was done.
+    pub fn estimate(&self, total: u64) -> f64 {
+        let (done, seconds) = self.last;
+        self.whole(total).unwrap_or_else(|| seconds * (total as f64 / done.max(1) as f64).max(1.0))
+    }
 }
 
 #[cfg(test)]
@@ -44,5 +50,13 @@ mod tests {
         // 100 units in 2 seconds.
         assert_eq!(pace.whole(1000), Some(2.5 + 14.0));
         assert_eq!(pace.whole(0), Some(2.5), "a total that is too small");
+        assert_eq!(pace.estimate(1000), 2.5 + 14.0);
+    }
+
+    #[test]
+    fn one_point_gives_a_proportion() {
+        let mut pace = Pace::default();
+        pace.add(100, 3.0);
+        assert_eq!((pace.estimate(400), pace.estimate(100)), (12.0, 3.0));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::cpu::bandwidth::Bandwidths;
+use crate::cpu::choice;
 use crate::cpu::level::Level;
 use crate::ops;
 use crate::{DType, EngineError, Tensor};
@@ -91,6 +92,11 @@ impl Device {
     /// One line for logs: kind, instruction set, threads.
     pub fn describe(&self) -> String {
         self.backend.describe()
+    }
+
+    /// The instruction set that the environment variable `CLOZE_CPU` forces; an empty variable counts as unset.
+    pub fn forced_instruction_set() -> Option<String> {
+        choice::forced()
     }
 
     /// The instruction sets of this CPU that [`cpu_at`](Self::cpu_at) takes, the best first.

@@ -1,6 +1,5 @@
 //! `cloze prepare`: text → shards.
 
-use std::fs;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -17,7 +16,7 @@ use cloze_text::Tokenizer;
 use serde_json::json;
 
 use super::model::HubArguments;
-use super::reading::{SAMPLE_SECONDS, expected_seconds, input_bytes};
+use super::reading::{SAMPLE_SECONDS, input_bytes};
 use super::{INTERRUPTED, check_out};
 use crate::format;
 use crate::pace::Pace;
@@ -115,17 +114,18 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prepares into a folder that goes again, for some seconds.
+/// Prepares into a temporary folder, for some seconds.
 fn dry_run(options: &PrepareOptions, json: bool, stop: &AtomicBool) -> Result<ExitCode> {
     check_out(&options.out)?;
     let total = input_bytes(&options.inputs, &options.corpus)?;
-    let aside = std::env::temp_dir().join(format!("cloze-dry-run-{}", std::process::id()));
-    let trial = PrepareOptions { out: aside.clone(), ..options.clone() };
-    let (began, mut pace, mut last) = (Instant::now(), Pace::default(), (0, 0.0));
+    let aside =
+        tempfile::Builder::new().prefix("cloze-dry-run-").tempdir().context("cannot make a temporary folder")?;
+    let trial = PrepareOptions { out: aside.path().join("shards"), ..options.clone() };
+    let (began, mut pace) = (Instant::now(), Pace::default());
     let outcome = prepare(&trial, |news| {
-        last = (news.bytes_read, began.elapsed().as_secs_f64());
-        pace.add(last.0, last.1);
-        if last.1 >= SAMPLE_SECONDS || stop.load(Ordering::Relaxed) {
+        let seconds = began.elapsed().as_secs_f64();
+        pace.add(news.bytes_read, seconds);
+        if seconds >= SAMPLE_SECONDS || stop.load(Ordering::Relaxed) {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
@@ -133,15 +133,9 @@ fn dry_run(options: &PrepareOptions, json: bool, stop: &AtomicBool) -> Result<Ex
     });
     let took = began.elapsed().as_secs_f64();
     let (seconds, whole) = match outcome {
-        Ok(_) => {
-            fs::remove_dir_all(&aside).with_context(|| format!("cannot remove {}", aside.display()))?;
-            (took, true)
-        }
+        Ok(_) => (took, true),
         Err(DataError::Interrupted) if stop.load(Ordering::Relaxed) => return Ok(ExitCode::from(INTERRUPTED)),
-        // Where so little was done that there is one point only, it must do.
-        Err(DataError::Interrupted) => {
-            (pace.whole(total).unwrap_or_else(|| expected_seconds(total, last.0, last.1)), false)
-        }
+        Err(DataError::Interrupted) => (pace.estimate(total), false),
         Err(error) => return Err(error.into()),
     };
     let mut out = std::io::stdout().lock();

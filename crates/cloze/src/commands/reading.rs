@@ -15,8 +15,3 @@ pub fn input_bytes(input: &[PathBuf], options: &CorpusOptions) -> Result<u64> {
         None => bail!("--dry-run cannot measure standard input, which can be read only once; name files"),
     }
 }
-
-/// Seconds for `total` bytes where `read` of them took `seconds`; exact where all were read.
-pub fn expected_seconds(total: u64, read: u64, seconds: f64) -> f64 {
-    seconds * (total as f64 / read.max(1) as f64).max(1.0)
-}

@@ -2,15 +2,13 @@
 
 use std::marker::PhantomData;
 
+use cloze_engine::Device;
 use cloze_engine::cpu::level::Level;
 use memmap2::MmapMut;
 
 /// The level that `CLOZE_CPU` asks for, else the best present; ends the process if there is none such.
 pub fn level() -> Level {
-    let word = std::env::var("CLOZE_CPU").unwrap_or_default();
-    if word.is_empty() {
-        return Level::detect();
-    }
+    let Some(word) = Device::forced_instruction_set() else { return Level::detect() };
     match Level::named(&word, "CLOZE_CPU=", Level::detect()) {
         Ok(level) => level,
         Err(error) => {

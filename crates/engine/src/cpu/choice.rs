@@ -39,10 +39,9 @@ impl Choice {
     /// # Errors
     /// A word is unknown, or names a level that this machine lacks.
     pub(crate) fn make(wanted: Option<&str>) -> Result<Choice, EngineError> {
-        let variable = std::env::var_os("CLOZE_CPU").filter(|word| !word.is_empty());
-        match (variable, wanted) {
+        match (forced(), wanted) {
             (Some(word), _) => {
-                let level = Level::named(&word.to_string_lossy(), "CLOZE_CPU=", Level::detect())?;
+                let level = Level::named(&word, "CLOZE_CPU=", Level::detect())?;
                 Ok(Choice { level, reason: Reason::Variable })
             }
             (None, Some(word)) => {
@@ -100,6 +99,12 @@ impl Choice {
         };
         format!("{reason}; {products}")
     }
+}
+
+/// What `CLOZE_CPU` holds, unless it is empty.
+pub(crate) fn forced() -> Option<String> {
+    let word = std::env::var_os("CLOZE_CPU").filter(|word| !word.is_empty())?;
+    Some(word.to_string_lossy().into_owned())
 }
 
 /// FLOP/s as a number of GFLOP/s.
@@ -226,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_level_that_the_caller_names_is_taken_or_refused() {
-        if std::env::var_os("CLOZE_CPU").is_some_and(|word| !word.is_empty()) {
+        if forced().is_some() {
             return; // The variable comes first.
         }
         assert_eq!(Choice::make(Some("portable")).unwrap().level, Level::Portable);

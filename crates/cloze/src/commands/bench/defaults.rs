@@ -57,8 +57,8 @@ impl Setting {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let Arguments { shape, steps, rounds, json } = arguments;
     ensure!(shape.precision == Type::Auto, "--precision: every precision is measured here; leave it out");
-    let forced = std::env::var_os("CLOZE_CPU").is_some_and(|word| !word.is_empty());
-    ensure!(!forced, "CLOZE_CPU is set, so that there is no default to judge: unset it");
+    let is_chosen = Device::forced_instruction_set().is_none();
+    ensure!(is_chosen, "CLOZE_CPU is set, so that there is no default to judge: unset it");
     for training in [true, false] {
         if !training && shape.recompute {
             break;

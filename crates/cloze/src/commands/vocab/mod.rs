@@ -15,8 +15,9 @@ use cloze_data::corpus::{CorpusOptions, open_corpus};
 use cloze_text::{LearnProgress, LearnStage, TextError, Tokenizer, VocabularyOptions, count_words, learn};
 use serde_json::json;
 
-use super::reading::{SAMPLE_SECONDS, expected_seconds, input_bytes};
+use super::reading::{SAMPLE_SECONDS, input_bytes};
 use crate::format;
+use crate::pace::Pace;
 use crate::terminal::Terminal;
 
 /// `cloze vocab --input PATH… --size N --out DIR`, or a subcommand.
@@ -172,7 +173,9 @@ fn dry_run(arguments: &LearnArguments, corpus: &CorpusOptions, options: &Vocabul
         })
         .map(|document| document.map(|document| document.text));
     let distinct = count_words(options, sample)?;
-    let seconds = expected_seconds(total, reading.bytes_read(), began.elapsed().as_secs_f64());
+    let mut pace = Pace::default();
+    pace.add(reading.bytes_read(), began.elapsed().as_secs_f64());
+    let seconds = pace.estimate(total);
     let mut out = std::io::stdout().lock();
     if arguments.json {
         let line = json!({
