@@ -61,7 +61,7 @@ impl std::fmt::Debug for Device {
 impl Device {
     /// The host's cores, all of them unless `threads` says how many. The instruction set is what `CLOZE_CPU` (amx, avx512bf16,
     /// avx512, avx2, neon, portable) forces, else the fastest one: where there is a choice, the first device of a process
-    /// measures it in some 20 ms.
+    /// measures it, for a few milliseconds each.
     ///
     /// # Errors
     /// `CLOZE_CPU` names an unknown or absent level; `threads` is zero or absurd.

@@ -27,7 +27,7 @@ use cloze_train::pretrain::run_device;
 use cloze_train::recipe::{Optimizer, Precision};
 use cloze_train::run::{RunFolder, RunLog, replace_file};
 use cloze_train::schedule::Curve;
-use cloze_train::step::{Learner, MOST_SKIPPED, skipped};
+use cloze_train::step::{Learner, MOST_SKIPPED, Pace, skipped};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
@@ -245,39 +245,11 @@ pub fn dry_run<T: Task>(asked: &FineTuning<'_, T>, stop: &AtomicBool) -> Result<
             (0..batch.min(run.examples.len())).map(|i| (number * batch + i) % run.examples.len()).collect();
         run.step(&chosen)?;
         number += 1;
-        if let Some(rate) = run.pace.tokens_per_s(number as u64 >= run.steps()) {
+        if let Some(rate) = run.pace.per_second(number as u64 >= run.steps()) {
             return Ok(Some(run.estimate(done, rate)));
         }
     }
     Ok(None)
-}
-
-/// How fast the steps of this session are. The first touches its memory for the first time and counts only where steps are long.
-#[derive(Default)]
-struct Pace {
-    first: Option<(u64, f64)>,
-    tokens: u64,
-    seconds: f64,
-}
-
-impl Pace {
-    fn add(&mut self, tokens: u64, seconds: f64) {
-        if self.first.is_none() {
-            self.first = Some((tokens, seconds));
-        } else {
-            self.tokens += tokens;
-            self.seconds += seconds;
-        }
-    }
-
-    /// Tokens a second, once some steps have shown them; at the end by what there is.
-    fn tokens_per_s(&self, at_end: bool) -> Option<f64> {
-        let (tokens, seconds) = self.first?;
-        if self.tokens > 0 && (self.seconds > 1.0 || at_end) {
-            return Some(self.tokens as f64 / self.seconds.max(f64::MIN_POSITIVE));
-        }
-        (seconds > 5.0 || at_end).then(|| tokens as f64 / seconds.max(f64::MIN_POSITIVE))
-    }
 }
 
 struct Run<'a, T: Task> {
@@ -293,6 +265,7 @@ struct Run<'a, T: Task> {
     state: State,
     log: RunLog,
     watch: &'a mut dyn FnMut(&News),
+    /// In tokens.
     pace: Pace,
     /// Learning rate and gradient norm of the last step.
     last: (f64, f64),
@@ -498,7 +471,7 @@ impl<'a, T: Task> Run<'a, T> {
             let chosen: Vec<usize> =
                 order.iter().flat_map(|(_, order)| order.iter().skip(first).take(settings.batch)).copied().collect();
             self.step(&chosen)?;
-            if !told && let Some(rate) = self.pace.tokens_per_s(false) {
+            if !told && let Some(rate) = self.pace.per_second(false) {
                 told = true;
                 let estimate = self.estimate(self.state.step, rate);
                 (self.watch)(&News::Estimate(estimate));

@@ -29,7 +29,7 @@ use crate::recipe::plan::{End, Reached};
 use crate::recipe::{Plan, Precision, Recipe};
 use crate::run::{EvalLine, EventLine, Line, RunFolder, RunLog, StartLine, TrainLine};
 use crate::schedule::Curve;
-use crate::step::{Learner, MOST_SKIPPED, StepOutcome, Window, skipped};
+use crate::step::{Learner, MOST_SKIPPED, Pace, StepOutcome, Window, skipped};
 
 /// Where a run stands: with the weights and moments, all that resuming needs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -455,6 +455,8 @@ impl<'a> Run<'a> {
             self.state.phase = phase;
             if ahead.as_ref().is_none_or(|(p, _)| *p != phase) {
                 ahead = Some((phase, self.start_batches(phase)?));
+                // Another phase's steps have another pace.
+                pace = pace.map(|_| Pace::default());
             }
             let Some((_, batches)) = &mut ahead else {
                 continue;
@@ -490,10 +492,10 @@ impl<'a> Run<'a> {
                 seconds_left: self.plan.seconds_left(progress_before, reached.progress, session_seconds),
             }));
             if let Some(steps) = &mut pace {
-                steps.add(phase, &outcome);
-                if let Some(seconds) = steps.of_a_step() {
+                steps.add(1, outcome.seconds);
+                if let Some(rate) = steps.per_second(false) {
                     pace = None;
-                    self.estimate(phase, seconds)?;
+                    self.estimate(phase, 1.0 / rate)?;
                 }
             }
             if self.recipe.log.every.is_due(before, reached) && !self.state.window.is_empty() {
@@ -708,35 +710,6 @@ impl<'a> Run<'a> {
             checkpoint,
             model,
             evaluation: self.evaluation,
-        }
-    }
-}
-
-/// The first steps of a session, until they show what one takes.
-#[derive(Default)]
-struct Pace {
-    phase: usize,
-    first: f64,
-    /// Steps after the first, and their seconds.
-    steps: u32,
-    seconds: f64,
-}
-
-impl Pace {
-    fn add(&mut self, phase: usize, outcome: &StepOutcome) {
-        if self.first == 0.0 || phase != self.phase {
-            *self = Pace { phase, first: outcome.seconds, ..Pace::default() };
-        } else {
-            self.steps += 1;
-            self.seconds += outcome.seconds;
-        }
-    }
-
-    /// Seconds of a step, once they are known. The first touches its memory for the first time and counts only where steps are long.
-    fn of_a_step(&self) -> Option<f64> {
-        match self.steps {
-            0 => (self.first > 5.0).then_some(self.first),
-            steps => (self.seconds > 1.0).then(|| self.seconds / f64::from(steps)),
         }
     }
 }

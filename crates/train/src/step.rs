@@ -179,6 +179,38 @@ impl Learner {
     }
 }
 
+/// How fast the steps of a session are, in units of the caller's choice: steps, tokens. The first step touches its memory for the
+/// first time, and counts only where steps are long.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pace {
+    first: Option<(u64, f64)>,
+    /// Units of the steps after the first, and their seconds.
+    units: u64,
+    seconds: f64,
+}
+
+impl Pace {
+    /// Adds a step.
+    pub fn add(&mut self, units: u64, seconds: f64) {
+        if self.first.is_none() {
+            self.first = Some((units, seconds));
+        } else {
+            self.units += units;
+            self.seconds += seconds;
+        }
+    }
+
+    /// Units a second, once some steps have shown them; with `at_end`, by the steps there are.
+    pub fn per_second(&self, at_end: bool) -> Option<f64> {
+        let rate = |units: u64, seconds: f64| units as f64 / seconds.max(f64::MIN_POSITIVE);
+        let (units, seconds) = self.first?;
+        if self.units > 0 && (self.seconds > 1.0 || at_end) {
+            return Some(rate(self.units, self.seconds));
+        }
+        (seconds > 5.0 || at_end).then(|| rate(units, seconds))
+    }
+}
+
 /// Sums over the steps since the last logged line.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Window {
@@ -373,6 +405,21 @@ mod tests {
         let mut window = Window::default();
         window.add(&outcome, 1e-3);
         assert!(window.is_empty());
+    }
+
+    #[test]
+    fn the_first_step_is_no_part_of_the_pace_unless_steps_are_long() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.per_second(true), None, "no step yet");
+        pace.add(100, 2.0);
+        assert_eq!((pace.per_second(false), pace.per_second(true)), (None, Some(50.0)));
+        pace.add(100, 0.5);
+        assert_eq!((pace.per_second(false), pace.per_second(true)), (None, Some(200.0)));
+        pace.add(200, 1.0);
+        assert_eq!(pace.per_second(false), Some(200.0));
+        let mut long = Pace::default();
+        long.add(60, 6.0);
+        assert_eq!(long.per_second(false), Some(10.0));
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl fmt::Display for Gflops {
 }
 
 /// One thread's peaks for bf16 operands in FLOP/s, of the levels that could be the fastest; none where there is no choice. A
-/// level without bf16 products multiplies in f32, so its peak is that of f32 too. Measured at the first call, some 20 ms.
+/// level without bf16 products multiplies in f32, so its peak is that of f32 too. Measured at the first call, for a few milliseconds each.
 fn peaks() -> &'static [(Level, f64)] {
     static PEAKS: OnceLock<Vec<(Level, f64)>> = OnceLock::new();
     PEAKS.get_or_init(|| {
