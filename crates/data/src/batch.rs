@@ -30,8 +30,6 @@ use crate::tokens::TokenTable;
 pub struct Batch {
     /// `[T]` input ids, after masking.
     pub ids: Vec<i32>,
-    /// `[T]` position of each token in its sequence, from 0.
-    pub positions: Vec<i32>,
     /// `[T]` 0 for \[CLS\] A \[SEP\], 1 for B \[SEP\].
     pub segments: Vec<i32>,
     /// `[S+1]` where each sequence begins; the last is T.
@@ -366,7 +364,6 @@ impl BatchSource {
         };
         Batch {
             ids: Vec::with_capacity(tokens),
-            positions: Vec::with_capacity(tokens),
             segments: Vec::with_capacity(tokens),
             cu_seqlens: vec![0],
             ..Batch::default()
@@ -388,8 +385,6 @@ impl BatchSource {
             batch.segments.resize(batch.ids.len(), 1);
             batch.nsp_labels.push(i32::from(instance.random_next));
         }
-        let length = batch.ids.len() - base;
-        batch.positions.extend(0..length as i32);
         batch.cu_seqlens.push(batch.ids.len() as i32);
 
         let [a_key, b_key, rest] = instance.key();

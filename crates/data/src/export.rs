@@ -135,7 +135,6 @@ mod tests {
                     assert_eq!(step.as_primitive::<Int64Type>().value(row), index as i64);
                     let base = back.ids.len() as i32;
                     back.ids.extend(list("ids", row));
-                    back.positions.extend(0..back.ids.len() as i32 - base);
                     back.segments.extend(list("segments", row));
                     back.cu_seqlens.push(back.ids.len() as i32);
                     let positions = list("mlm_positions", row);

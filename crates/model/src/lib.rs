@@ -5,6 +5,8 @@
 //! | [`config`] | Hugging Face's `config.json`, the papers' sizes as presets, what makes a config impossible |
 //! | `bert` | the network: embeddings, encoder, pooler, heads; every parameter declared once; reads like the paper |
 //! | [`heads`] | what stands on the encoder: pre-training's heads, tasks' heads |
+//! | [`inputs`] | [`Inputs`]: the packed batch; pre-training's labels beside it |
+//! | [`losses`] | named sums of losses |
 //! | [`model`] | [`Model`]: configuration, heads and parameters, with losses and outputs |
 //! | [`checkpoint`] | Hugging Face folders, read and written |
 //! | [`surgery`] | a model with another vocabulary |
@@ -13,33 +15,26 @@
 //! | [`flops`] | useful work of a batch |
 //! | [`error`] | what the world can cause |
 //!
-//! The crate knows BERT and Hugging Face's layout, nothing of text or of optimizers. Batches are packed ([`Batch`](cloze_data::batch::Batch)):
+//! The crate knows BERT and Hugging Face's layout, nothing of text or of optimizers. Batches are packed ([`Inputs`]):
 //! T tokens of S sequences end to end, no padding and no attention mask.
 //!
 //! ```
-//! use cloze_data::batch::Batch;
 //! use cloze_engine::{DType, Device, Gradients, Pass};
-//! use cloze_model::{Config, Heads, LossScale, Model};
+//! use cloze_model::{Config, Heads, Inputs, LossScale, Model, PretrainLabels};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let device = Device::cpu(Some(1))?;
 //! let config = Config { vocab_size: 100, ..Config::preset("tiny")? };
 //! let model = Model::new(config, Heads::PRETRAINING, &device, 7)?;
-//! let batch = Batch {
-//!     ids: vec![2, 17, 4, 3, 23, 3], // [CLS] a [MASK] [SEP] b [SEP]
-//!     positions: vec![0, 1, 2, 3, 4, 5],
-//!     segments: vec![0, 0, 0, 0, 1, 1],
-//!     cu_seqlens: vec![0, 6],
-//!     mlm_rows: vec![2],
-//!     mlm_labels: vec![42],
-//!     nsp_labels: vec![0],
-//! };
-//! model.check(&batch)?;
+//! let mut inputs = Inputs::default();
+//! inputs.push(&[2, 17, 4, 3, 23, 3], &[0, 0, 0, 0, 1, 1]); // [CLS] a [MASK] [SEP] b [SEP]
+//! let labels = PretrainLabels { mlm_rows: vec![2], mlm_labels: vec![42], nsp_labels: vec![0] };
+//! model.check(&inputs, &labels)?;
 //! let mut gradients = Gradients::zeros_like(&model.params);
 //! let mut pass = Pass::recording(&device, &model.params, &mut gradients, DType::F32, None);
-//! let losses = model.loss(&mut pass, &batch, LossScale::mean(&batch));
+//! let losses = model.loss(&mut pass, &inputs, &labels, LossScale::mean(&labels));
 //! pass.backward();
-//! assert_eq!((losses.mlm.count, losses.nsp.map(|nsp| nsp.count)), (1, Some(1)));
+//! assert!(losses.iter().map(|(name, loss)| (name, loss.count)).eq([("mlm", 1), ("nsp", 1)]));
 //! assert!(gradients.flat().iter().any(|&gradient| gradient != 0.0));
 //! # Ok(())
 //! # }
@@ -52,6 +47,8 @@ pub mod config;
 pub mod error;
 pub mod flops;
 pub mod heads;
+pub mod inputs;
+pub mod losses;
 pub mod model;
 pub mod surgery;
 mod wanted;
@@ -62,6 +59,8 @@ pub use config::{Config, HiddenAct};
 pub use error::ModelError;
 pub use flops::{Work, useful_flops};
 pub use heads::{Heads, TaskHead};
-pub use model::{LossScale, Losses, Model, Outputs};
+pub use inputs::{Inputs, PretrainLabels};
+pub use losses::{LossScale, Losses};
+pub use model::{Model, Outputs};
 pub use surgery::NewRow;
 pub use weights::{StoredTensor, stored_tensors};

@@ -1,7 +1,6 @@
 //! The model as a user holds it: configuration, heads and parameters, with its losses and outputs.
 
-use cloze_data::batch::Batch;
-use cloze_engine::ops::{self, LossSum};
+use cloze_engine::ops;
 use cloze_engine::{Device, Parameters, Pass, Var};
 
 use crate::bert::{Bert, Declarations, Packed, Start};
@@ -9,41 +8,9 @@ use crate::config::Config;
 use crate::error::ModelError;
 use crate::flops::{Work, useful_flops};
 use crate::heads::{Heads, TaskHead};
+use crate::inputs::{Inputs, PretrainLabels};
+use crate::losses::{LossScale, Losses, MLM, NSP};
 use crate::wanted::{Asking, Wanted, indices};
-
-/// What a unit of each loss's sum weighs in the gradient. With 1 / (the step's predicted tokens) and
-/// 1 / (the step's sequences) over all micro-batches, accumulation equals the big batch.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LossScale {
-    /// Weight of one predicted token's loss.
-    pub mlm: f32,
-    /// Weight of one sequence's next-sentence loss.
-    pub nsp: f32,
-}
-
-impl LossScale {
-    /// The paper's loss of one batch: mean over its predicted tokens plus mean over its sequences.
-    pub fn mean(batch: &Batch) -> LossScale {
-        let one_over = |count: usize| 1.0 / count.max(1) as f32;
-        LossScale { mlm: one_over(batch.mlm_rows.len()), nsp: one_over(batch.nsp_labels.len()) }
-    }
-}
-
-/// The losses of a batch, as sums: divide by their counts for means.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Losses {
-    /// Masked-language-model loss; zero of zero when there is no such head or nothing to predict.
-    pub mlm: LossSum,
-    /// Next-sentence loss; none without the head or without labels in the batch.
-    pub nsp: Option<LossSum>,
-}
-
-impl Losses {
-    /// The paper's training loss: mean MLM plus mean NSP. Means over nothing are left out.
-    pub fn total(&self) -> f64 {
-        self.mlm.mean() + self.nsp.map_or(0.0, |nsp| nsp.mean())
-    }
-}
 
 /// The activations of a batch that a user may ask for.
 #[derive(Debug, Clone)]
@@ -52,7 +19,7 @@ pub struct Outputs {
     pub hidden: Vec<Var>,
     /// `[S, H]` the pooler's output.
     pub pooled: Option<Var>,
-    /// `[M, V]` logits at `mlm_rows`, when the head exists and rows are asked for.
+    /// `[M, V]` logits at the chosen tokens, when the head exists and some were chosen.
     pub mlm_logits: Option<Var>,
     /// `[S, 2]` next-sentence logits: class 0 is "is next".
     pub nsp_logits: Option<Var>,
@@ -133,14 +100,14 @@ impl Model {
 
     /// Useful floating-point operations of [`loss`](Self::loss) and its backward pass, or of [`outputs`](Self::outputs) without
     /// predictions: see [`useful_flops`].
-    pub fn useful_flops(&self, batch: &Batch, work: Work) -> f64 {
-        let lengths = batch.cu_seqlens.windows(2).map(|pair| (pair[1] - pair[0]) as usize);
+    pub fn useful_flops(&self, inputs: &Inputs, labels: &PretrainLabels, work: Work) -> f64 {
+        let lengths = inputs.lengths();
         match work {
             Work::Forward => useful_flops(&self.config, lengths.map(|length| [length; 2]), 0, work),
             Work::ForwardBackward => {
-                let wanted = self.wanted_by_losses(batch);
+                let wanted = self.wanted_by_losses(inputs, labels);
                 let wanted = wanted.ends().windows(2).map(|pair| (pair[1] - pair[0]) as usize);
-                let predicted = if self.heads.mlm { batch.mlm_rows.len() } else { 0 };
+                let predicted = if self.heads.mlm { labels.mlm_rows.len() } else { 0 };
                 useful_flops(&self.config, lengths.zip(wanted).map(|(s, r)| [s, r]), predicted, work)
             }
         }
@@ -151,36 +118,36 @@ impl Model {
     ///
     /// # Errors
     /// [`ModelError::Batch`] naming the first value that does not fit.
-    pub fn check(&self, batch: &Batch) -> Result<(), ModelError> {
-        let tokens = batch.ids.len();
+    pub fn check(&self, inputs: &Inputs, labels: &PretrainLabels) -> Result<(), ModelError> {
+        let tokens = inputs.ids.len();
         let fail = |problem: String| Err(ModelError::Batch(problem));
-        for (what, found) in [("positions", batch.positions.len()), ("segments", batch.segments.len())] {
+        for (what, found) in [("positions", inputs.positions.len()), ("segments", inputs.segments.len())] {
             if found != tokens {
                 return fail(format!("batch: {found} {what} for {tokens} ids: expected as many"));
             }
         }
-        let ends_fit = batch.cu_seqlens.first() == Some(&0) && batch.cu_seqlens.last() == Some(&(tokens as i32));
-        if !ends_fit || !batch.cu_seqlens.is_sorted_by(|a, b| a < b) {
+        let ends_fit = inputs.cu_seqlens.first() == Some(&0) && inputs.cu_seqlens.last() == Some(&(tokens as i32));
+        if !ends_fit || !inputs.cu_seqlens.is_sorted_by(|a, b| a < b) {
             return fail(format!("batch: cu_seqlens must rise from 0 to the number of tokens, {tokens}"));
         }
-        let sequences = batch.cu_seqlens.len() - 1;
-        if batch.mlm_rows.len() != batch.mlm_labels.len() {
-            let (rows, labels) = (batch.mlm_rows.len(), batch.mlm_labels.len());
-            return fail(format!("batch: {labels} labels for {rows} predicted tokens: expected as many"));
+        let sequences = inputs.cu_seqlens.len() - 1;
+        if labels.mlm_rows.len() != labels.mlm_labels.len() {
+            let (rows, found) = (labels.mlm_rows.len(), labels.mlm_labels.len());
+            return fail(format!("batch: {found} labels for {rows} predicted tokens: expected as many"));
         }
-        if !batch.nsp_labels.is_empty() && batch.nsp_labels.len() != sequences {
-            let labels = batch.nsp_labels.len();
+        if !labels.nsp_labels.is_empty() && labels.nsp_labels.len() != sequences {
+            let found = labels.nsp_labels.len();
             return fail(format!(
-                "batch: {labels} next-sentence labels for {sequences} sequences: expected as many or none"
+                "batch: {found} next-sentence labels for {sequences} sequences: expected as many or none"
             ));
         }
         let ranges = [
-            ("token id", &batch.ids, self.config.vocab_size, "the model's vocabulary"),
-            ("position", &batch.positions, self.config.max_position_embeddings, "max_position_embeddings"),
-            ("segment", &batch.segments, self.config.type_vocab_size, "type_vocab_size"),
-            ("predicted row", &batch.mlm_rows, tokens, "the batch's tokens"),
-            ("label", &batch.mlm_labels, self.config.vocab_size, "the model's vocabulary"),
-            ("next-sentence label", &batch.nsp_labels, 2, "the classes"),
+            ("token id", &inputs.ids, self.config.vocab_size, "the model's vocabulary"),
+            ("position", &inputs.positions, self.config.max_position_embeddings, "max_position_embeddings"),
+            ("segment", &inputs.segments, self.config.type_vocab_size, "type_vocab_size"),
+            ("predicted row", &labels.mlm_rows, tokens, "the batch's tokens"),
+            ("label", &labels.mlm_labels, self.config.vocab_size, "the model's vocabulary"),
+            ("next-sentence label", &labels.nsp_labels, 2, "the classes"),
         ];
         for (what, values, limit, of) in ranges {
             if let Some(found) = values.iter().find(|&&value| value < 0 || value as usize >= limit) {
@@ -193,94 +160,96 @@ impl Model {
     /// Forward through encoder and heads to the batch's losses; the heads' gradients, scaled, wait on the pass's tape.
     /// Only the tokens that a head reads go through all of the last layer, only those that are predicted through the vocabulary, and
     /// their logits are never held whole.
-    pub fn loss(&self, pass: &mut Pass, batch: &Batch, scale: LossScale) -> Losses {
-        let wanted = self.wanted_by_losses(batch);
-        let mut losses = Losses { mlm: LossSum::default(), nsp: None };
+    pub fn loss(&self, pass: &mut Pass, inputs: &Inputs, labels: &PretrainLabels, scale: LossScale) -> Losses {
+        let wanted = self.wanted_by_losses(inputs, labels);
+        let mut losses = Losses::default();
         if wanted.is_empty() {
             return losses;
         }
         let device = pass.device().clone();
-        let last = self.encode(pass, batch, Some(&wanted), |_| ());
-        if self.predicts(batch) {
-            let rows = wanted.rows(&device, &batch.mlm_rows);
-            let labels = indices(&device, &batch.mlm_labels);
-            losses.mlm = self.bert.mlm_loss(pass, &self.config, &last, [&rows, &labels], scale.mlm).unwrap_or_default();
+        let last = self.encode(pass, inputs, Some(&wanted), |_| ());
+        if self.predicts(labels) {
+            let rows = wanted.rows(&device, &labels.mlm_rows);
+            let ids = indices(&device, &labels.mlm_labels);
+            let loss = self.bert.mlm_loss(pass, &self.config, &last, [&rows, &ids], scale.mlm);
+            loss.into_iter().for_each(|loss| losses.add(MLM, loss));
         }
-        if self.tells_next(batch) {
-            let first = ops::take_rows(pass, &last, &wanted.rows(&device, firsts(batch)));
+        if self.tells_next(labels) {
+            let first = ops::take_rows(pass, &last, &wanted.rows(&device, inputs.cls_tokens()));
             let pooled = self.bert.pool(pass, &first);
-            let labels = indices(&device, &batch.nsp_labels);
+            let classes = indices(&device, &labels.nsp_labels);
             let logits = self.bert.nsp_logits(pass, pooled.as_ref());
-            losses.nsp = logits.map(|logits| ops::class_loss(pass, &logits, &labels, scale.nsp));
+            let loss = logits.map(|logits| ops::class_loss(pass, &logits, &classes, scale.nsp));
+            loss.into_iter().for_each(|loss| losses.add(NSP, loss));
         }
         losses
     }
 
     /// Whether tokens of the batch are predicted.
-    fn predicts(&self, batch: &Batch) -> bool {
-        self.heads.mlm && !batch.mlm_rows.is_empty()
+    fn predicts(&self, labels: &PretrainLabels) -> bool {
+        self.heads.mlm && !labels.mlm_rows.is_empty()
     }
 
     /// Whether the batch's sequences are told apart: next sentence or not.
-    fn tells_next(&self, batch: &Batch) -> bool {
-        self.heads.nsp && !batch.nsp_labels.is_empty()
+    fn tells_next(&self, labels: &PretrainLabels) -> bool {
+        self.heads.nsp && !labels.nsp_labels.is_empty()
     }
 
-    fn wanted_by_losses(&self, batch: &Batch) -> Wanted {
+    fn wanted_by_losses(&self, inputs: &Inputs, labels: &PretrainLabels) -> Wanted {
         let mut tokens = Vec::new();
-        if self.predicts(batch) {
-            tokens.extend(&batch.mlm_rows);
+        if self.predicts(labels) {
+            tokens.extend(&labels.mlm_rows);
         }
-        if self.tells_next(batch) {
-            tokens.extend(firsts(batch));
+        if self.tells_next(labels) {
+            tokens.extend(inputs.cls_tokens());
         }
-        Wanted::new(tokens, &batch.cu_seqlens)
+        Wanted::new(tokens, &inputs.cu_seqlens)
     }
 
-    /// Forward to every hidden state and the heads' logits. Labels are not looked at.
-    pub fn outputs(&self, pass: &mut Pass, batch: &Batch) -> Outputs {
+    /// Forward to every hidden state and the heads' logits: those of the vocabulary at the tokens `mlm_rows`, `[M]`.
+    pub fn outputs(&self, pass: &mut Pass, inputs: &Inputs, mlm_rows: &[i32]) -> Outputs {
         let device = pass.device().clone();
         let mut hidden = Vec::new();
-        let last = self.encode(pass, batch, None, |state| hidden.push(state.clone()));
-        let mlm_logits = self.predicts(batch).then(|| indices(&device, &batch.mlm_rows));
+        let last = self.encode(pass, inputs, None, |state| hidden.push(state.clone()));
+        let mlm_logits = (self.heads.mlm && !mlm_rows.is_empty()).then(|| indices(&device, mlm_rows));
         let mlm_logits = mlm_logits.and_then(|rows| self.bert.mlm_logits(pass, &self.config, &last, &rows));
-        let pooled = self.heads.pooler.then(|| ops::take_rows(pass, &last, &indices(&device, firsts(batch))));
+        let pooled = self.heads.pooler.then(|| ops::take_rows(pass, &last, &indices(&device, inputs.cls_tokens())));
         let pooled = pooled.and_then(|first| self.bert.pool(pass, &first));
         let nsp_logits = self.bert.nsp_logits(pass, pooled.as_ref());
         Outputs { hidden, pooled, mlm_logits, nsp_logits }
     }
 
-    /// Forward to the logits of the predicted tokens, `[M, V]`, alone; none without the head or a token to predict.
-    pub fn mlm_logits(&self, pass: &mut Pass, batch: &Batch) -> Option<Var> {
-        if !self.predicts(batch) {
+    /// Forward to the logits of the tokens `rows`, `[M, V]`, alone; none without the head or a token to predict.
+    pub fn mlm_logits(&self, pass: &mut Pass, inputs: &Inputs, rows: &[i32]) -> Option<Var> {
+        if !self.heads.mlm || rows.is_empty() {
             return None;
         }
-        let wanted = Wanted::new(batch.mlm_rows.clone(), &batch.cu_seqlens);
-        let last = self.encode(pass, batch, Some(&wanted), |_| ());
-        let rows = wanted.rows(pass.device(), &batch.mlm_rows);
+        let wanted = Wanted::new(rows.to_vec(), &inputs.cu_seqlens);
+        let last = self.encode(pass, inputs, Some(&wanted), |_| ());
+        let rows = wanted.rows(pass.device(), rows);
         self.bert.mlm_logits(pass, &self.config, &last, &rows)
     }
 
     /// Forward to the last hidden state of each sequence's first token, `[S, H]`, and to the pooler's output, if there is one.
-    pub fn firsts(&self, pass: &mut Pass, batch: &Batch) -> (Var, Option<Var>) {
-        let wanted = Wanted::new(firsts(batch).to_vec(), &batch.cu_seqlens);
-        let first = self.encode(pass, batch, Some(&wanted), |_| ());
+    pub fn firsts(&self, pass: &mut Pass, inputs: &Inputs) -> (Var, Option<Var>) {
+        let wanted = Wanted::new(inputs.cls_tokens().to_vec(), &inputs.cu_seqlens);
+        let first = self.encode(pass, inputs, Some(&wanted), |_| ());
         let pooled = self.bert.pool(pass, &first);
         (first, pooled)
     }
 
     /// Forward to the logits of the task's head, none without one: `[S, C]` to classify, `[R, C]` of the batch's `rows` to tag,
     /// `[T, 2]` (start, end) to answer, `[S, 1]` to choose.
-    pub fn task_logits(&self, pass: &mut Pass, batch: &Batch, rows: &[i32]) -> Option<Var> {
+    pub fn task_logits(&self, pass: &mut Pass, inputs: &Inputs, rows: &[i32]) -> Option<Var> {
         let device = pass.device().clone();
         match self.heads.task? {
             TaskHead::Classify { .. } | TaskHead::Choose => {
-                let (_, pooled) = self.firsts(pass, batch);
+                let (_, pooled) = self.firsts(pass, inputs);
                 self.bert.task_logits(pass, &pooled?, self.config.classifier_dropout())
             }
             TaskHead::Tag { layers, .. } if layers > 1 => {
                 let mut hidden = Vec::new();
-                self.encode(pass, batch, None, |state| hidden.push(state.clone()));
+                self.encode(pass, inputs, None, |state| hidden.push(state.clone()));
                 let rows = indices(&device, rows);
                 let states = hidden.iter().rev().take(layers).map(|state| ops::take_rows(pass, state, &rows));
                 let states: Vec<Var> = states.collect();
@@ -288,22 +257,22 @@ impl Model {
                 self.bert.task_logits(pass, &features, self.config.classifier_dropout())
             }
             TaskHead::Tag { .. } => {
-                let wanted = Wanted::new(rows.to_vec(), &batch.cu_seqlens);
-                let last = self.encode(pass, batch, Some(&wanted), |_| ());
+                let wanted = Wanted::new(rows.to_vec(), &inputs.cu_seqlens);
+                let last = self.encode(pass, inputs, Some(&wanted), |_| ());
                 let features = ops::take_rows(pass, &last, &wanted.rows(&device, rows));
                 self.bert.task_logits(pass, &features, self.config.classifier_dropout())
             }
             // As in Transformers and the paper's release, nothing is dropped before a span's logits.
             TaskHead::Answer => {
-                let last = self.encode(pass, batch, None, |_| ());
+                let last = self.encode(pass, inputs, None, |_| ());
                 self.bert.task_logits(pass, &last, 0.0)
             }
         }
     }
 
     /// The last layer's output, of the tokens that are wanted or of all; `visit` sees the embeddings' and then every layer's.
-    fn encode(&self, pass: &mut Pass, batch: &Batch, wanted: Option<&Wanted>, mut visit: impl FnMut(&Var)) -> Var {
-        let packed = upload(pass.device(), batch);
+    fn encode(&self, pass: &mut Pass, inputs: &Inputs, wanted: Option<&Wanted>, mut visit: impl FnMut(&Var)) -> Var {
+        let packed = upload(pass.device(), inputs);
         let asking = wanted.map(|wanted| wanted.upload(pass.device()));
         let (frozen, layers) = (self.frozen, self.config.num_hidden_layers);
         let mut run = |pass: &mut Pass, height: usize, layer: &dyn Fn(&mut Pass) -> Var| {
@@ -320,17 +289,12 @@ impl Model {
     }
 }
 
-/// The place of each sequence's first token, `[CLS]`.
-fn firsts(batch: &Batch) -> &[i32] {
-    &batch.cu_seqlens[..batch.cu_seqlens.len().saturating_sub(1)]
-}
-
-fn upload(device: &Device, batch: &Batch) -> Packed {
+fn upload(device: &Device, inputs: &Inputs) -> Packed {
     Packed {
-        ids: indices(device, &batch.ids),
-        positions: indices(device, &batch.positions),
-        segments: indices(device, &batch.segments),
-        cu_seqlens: indices(device, &batch.cu_seqlens),
+        ids: indices(device, &inputs.ids),
+        positions: indices(device, &inputs.positions),
+        segments: indices(device, &inputs.segments),
+        cu_seqlens: indices(device, &inputs.cu_seqlens),
     }
 }
 
@@ -351,16 +315,15 @@ mod tests {
         }
     }
 
-    fn batch() -> Batch {
-        Batch {
-            ids: vec![2, 9, 4, 3, 2, 4, 12, 3, 30, 3],
-            positions: vec![0, 1, 2, 3, 0, 1, 2, 3, 4, 5],
-            segments: vec![0, 0, 1, 1, 0, 0, 0, 0, 1, 1],
-            cu_seqlens: vec![0, 4, 10],
-            mlm_rows: vec![2, 5],
-            mlm_labels: vec![11, 13],
-            nsp_labels: vec![0, 1],
-        }
+    fn inputs() -> Inputs {
+        let mut inputs = Inputs::default();
+        inputs.push(&[2, 9, 4, 3], &[0, 0, 1, 1]);
+        inputs.push(&[2, 4, 12, 3, 30, 3], &[0, 0, 0, 0, 1, 1]);
+        inputs
+    }
+
+    fn labels() -> PretrainLabels {
+        PretrainLabels { mlm_rows: vec![2, 5], mlm_labels: vec![11, 13], nsp_labels: vec![0, 1] }
     }
 
     fn device() -> Device {
@@ -396,7 +359,7 @@ mod tests {
                 let key = cloze_engine::DropoutKey { seed: 3, step: 1, micro: 0 };
                 let mut pass = Pass::recording(&device, &model.params, &mut gradients, precision, Some(key));
                 pass = pass.recomputing(recomputes);
-                let losses = model.loss(&mut pass, &batch(), LossScale::mean(&batch()));
+                let losses = model.loss(&mut pass, &inputs(), &labels(), LossScale::mean(&labels()));
                 pass.backward();
                 let all: Vec<f32> = model.params.ids().flat_map(|id| gradients.get(id).to_vec()).collect();
                 (losses, all)
@@ -407,18 +370,20 @@ mod tests {
     }
 
     /// The loss by a pass that works out all of the last layer.
-    fn whole_loss(model: &Model, pass: &mut Pass, batch: &Batch, scale: LossScale) -> Losses {
-        let last = model.encode(pass, batch, None, |_| ());
+    fn whole_loss(model: &Model, pass: &mut Pass, labels: &PretrainLabels, scale: LossScale) -> Losses {
+        let inputs = inputs();
+        let last = model.encode(pass, &inputs, None, |_| ());
         let tensor = |values: &[i32]| indices(&device(), values);
-        let [rows, labels] = [&batch.mlm_rows, &batch.mlm_labels].map(|values| tensor(values));
-        let mlm = model.bert.mlm_loss(pass, &model.config, &last, [&rows, &labels], scale.mlm);
-        let nsp = (!batch.nsp_labels.is_empty()).then(|| {
-            let first = ops::take_rows(pass, &last, &tensor(firsts(batch)));
+        let [rows, ids] = [&labels.mlm_rows, &labels.mlm_labels].map(|values| tensor(values));
+        let mut losses = Losses::default();
+        losses.add(MLM, model.bert.mlm_loss(pass, &model.config, &last, [&rows, &ids], scale.mlm).unwrap());
+        if !labels.nsp_labels.is_empty() {
+            let first = ops::take_rows(pass, &last, &tensor(inputs.cls_tokens()));
             let pooled = model.bert.pool(pass, &first);
             let logits = model.bert.nsp_logits(pass, pooled.as_ref()).unwrap();
-            ops::class_loss(pass, &logits, &tensor(&batch.nsp_labels), scale.nsp)
-        });
-        Losses { mlm: mlm.unwrap(), nsp }
+            losses.add(NSP, ops::class_loss(pass, &logits, &tensor(&labels.nsp_labels), scale.nsp));
+        }
+        losses
     }
 
     #[test]
@@ -426,18 +391,18 @@ mod tests {
         let device = device();
         let mut model = Model::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
         // With next sentences each sequence's first token is read; without, the second sequence has none.
-        let one = Batch { mlm_rows: vec![2], mlm_labels: vec![11], nsp_labels: vec![], ..batch() };
-        for (batch, causal) in [(batch(), false), (one, false), (batch(), true)] {
+        let one = PretrainLabels { mlm_rows: vec![2], mlm_labels: vec![11], nsp_labels: vec![] };
+        for (labels, causal) in [(labels(), false), (one, false), (labels(), true)] {
             if causal {
                 model.bert.see_earlier_tokens_alone();
             }
-            let scale = LossScale::mean(&batch);
+            let scale = LossScale::mean(&labels);
             let [found, expected] = [false, true].map(|whole| {
                 let mut gradients = Gradients::zeros_like(&model.params);
                 let mut pass = Pass::recording(&device, &model.params, &mut gradients, DType::F32, None);
                 let losses = match whole {
-                    false => model.loss(&mut pass, &batch, scale),
-                    true => whole_loss(&model, &mut pass, &batch, scale),
+                    false => model.loss(&mut pass, &inputs(), &labels, scale),
+                    true => whole_loss(&model, &mut pass, &labels, scale),
                 };
                 pass.backward();
                 (losses.total(), gradients.flat().to_vec())
@@ -454,7 +419,7 @@ mod tests {
         let model = Model::new(small(), Heads { task: Some(task), ..Heads::NONE }, &device, 1).unwrap();
         let mut gradients = Gradients::zeros_like(&model.params);
         let mut pass = Pass::recording(&device, &model.params, &mut gradients, DType::F32, None);
-        let logits = model.task_logits(&mut pass, &batch(), &[]).unwrap();
+        let logits = model.task_logits(&mut pass, &inputs(), &[]).unwrap();
         assert_eq!(logits.value().shape(), [0, 3]);
         pass.seed_gradient(&logits, logits.value().clone());
         pass.backward();
@@ -467,10 +432,11 @@ mod tests {
         let model = Model::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
         let mut gradients = Gradients::zeros_like(&model.params);
         let mut pass = Pass::recording(&device, &model.params, &mut gradients, DType::F32, None);
-        let losses = model.loss(&mut pass, &batch(), LossScale::mean(&batch()));
+        let losses = model.loss(&mut pass, &inputs(), &labels(), LossScale::mean(&labels()));
         pass.backward();
-        assert!((losses.mlm.mean() - 50f64.ln()).abs() < 0.2, "fresh weights know nothing: {losses:?}");
-        assert!((losses.total() - losses.mlm.mean() - 2f64.ln()).abs() < 0.1, "{losses:?}");
+        let mlm = losses.get(MLM).unwrap().mean();
+        assert!((mlm - 50f64.ln()).abs() < 0.2, "fresh weights know nothing: {losses:?}");
+        assert!((losses.total() - mlm - 2f64.ln()).abs() < 0.1, "{losses:?}");
         for id in model.params.ids() {
             let name = model.params.name(id);
             // A key bias moves every score of a query alike, which softmax does not see.
@@ -483,21 +449,13 @@ mod tests {
     fn packed_sequences_equal_each_alone() {
         let device = device();
         let model = Model::new(small(), Heads::PRETRAINING, &device, 3).unwrap();
-        let both = batch();
-        let second = Batch {
-            ids: both.ids[4..].to_vec(),
-            positions: both.positions[4..].to_vec(),
-            segments: both.segments[4..].to_vec(),
-            cu_seqlens: vec![0, 6],
-            mlm_rows: vec![1],
-            mlm_labels: vec![13],
-            nsp_labels: vec![1],
-        };
-        let run = |batch: &Batch| {
+        let mut second = Inputs::default();
+        second.push(&[2, 4, 12, 3, 30, 3], &[0, 0, 0, 0, 1, 1]);
+        let run = |inputs: &Inputs, mlm_rows: &[i32]| {
             let mut pass = Pass::inference(&device, &model.params, DType::F32);
-            model.outputs(&mut pass, batch)
+            model.outputs(&mut pass, inputs, mlm_rows)
         };
-        let (together, alone) = (run(&both), run(&second));
+        let (together, alone) = (run(&inputs(), &[2, 5]), run(&second, &[1]));
         let close = |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
         let last = |outputs: &Outputs| outputs.hidden[2].value().to_vec_f32();
         assert!(close(&last(&together)[4 * 16..], &last(&alone)));
@@ -511,10 +469,10 @@ mod tests {
     fn losses_without_a_head_or_labels_are_empty() {
         let device = device();
         let model = Model::new(small(), Heads::MLM, &device, 1).unwrap();
-        let nothing = Batch { mlm_rows: vec![], mlm_labels: vec![], ..batch() };
+        let nothing = PretrainLabels { mlm_rows: vec![], mlm_labels: vec![], ..labels() };
         let mut pass = Pass::inference(&device, &model.params, DType::F32);
-        let losses = model.loss(&mut pass, &nothing, LossScale::mean(&nothing));
-        assert_eq!(losses, Losses { mlm: LossSum::default(), nsp: None });
+        let losses = model.loss(&mut pass, &inputs(), &nothing, LossScale::mean(&nothing));
+        assert_eq!(losses, Losses::default());
         assert!(matches!(
             Model::new(small(), Heads { pooler: false, ..Heads::PRETRAINING }, &device, 1),
             Err(ModelError::Heads { .. })
@@ -524,17 +482,17 @@ mod tests {
     #[test]
     fn batches_that_do_not_fit_say_why() {
         let model = Model::new(small(), Heads::PRETRAINING, &device(), 1).unwrap();
-        model.check(&batch()).unwrap();
-        let cases: [(Batch, &str); 6] = [
-            (Batch { ids: vec![50; 10], ..batch() }, "token id 50 is out of range"),
-            (Batch { positions: vec![12; 10], ..batch() }, "position 12"),
-            (Batch { segments: vec![2; 10], ..batch() }, "segment 2"),
-            (Batch { cu_seqlens: vec![0, 4, 9], ..batch() }, "cu_seqlens"),
-            (Batch { mlm_labels: vec![1], ..batch() }, "1 labels for 2 predicted tokens"),
-            (Batch { nsp_labels: vec![1], ..batch() }, "1 next-sentence labels for 2 sequences"),
+        model.check(&inputs(), &labels()).unwrap();
+        let cases: [(Inputs, PretrainLabels, &str); 6] = [
+            (Inputs { ids: vec![50; 10], ..inputs() }, labels(), "token id 50 is out of range"),
+            (Inputs { positions: vec![12; 10], ..inputs() }, labels(), "position 12"),
+            (Inputs { segments: vec![2; 10], ..inputs() }, labels(), "segment 2"),
+            (Inputs { cu_seqlens: vec![0, 4, 9], ..inputs() }, labels(), "cu_seqlens"),
+            (inputs(), PretrainLabels { mlm_labels: vec![1], ..labels() }, "1 labels for 2 predicted tokens"),
+            (inputs(), PretrainLabels { nsp_labels: vec![1], ..labels() }, "1 next-sentence labels for 2 sequences"),
         ];
-        for (batch, expected) in cases {
-            let error = model.check(&batch).unwrap_err().to_string();
+        for (inputs, labels, expected) in cases {
+            let error = model.check(&inputs, &labels).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -149,8 +149,8 @@ fn standard_normal(count: usize, seed: u64, device: &Device) -> Parameters {
 mod tests {
     use super::*;
     use crate::heads::{Heads, TaskHead};
-    use crate::model::LossScale;
-    use cloze_data::batch::Batch;
+    use crate::inputs::{Inputs, PretrainLabels};
+    use crate::losses::{LossScale, MLM, NSP};
     use cloze_engine::{DType, Gradients, Pass};
     use serde_json::Value;
 
@@ -187,16 +187,15 @@ mod tests {
         model.params.values(model.params.find(name).unwrap())
     }
 
-    fn batch() -> Batch {
-        Batch {
-            ids: vec![2, 9, 4, 3, 2, 4, 12, 3, 30, 3],
-            positions: vec![0, 1, 2, 3, 0, 1, 2, 3, 4, 5],
-            segments: vec![0, 0, 1, 1, 0, 0, 0, 0, 1, 1],
-            cu_seqlens: vec![0, 4, 10],
-            mlm_rows: vec![2, 5],
-            mlm_labels: vec![11, 13],
-            nsp_labels: vec![0, 1],
-        }
+    fn inputs() -> Inputs {
+        let mut inputs = Inputs::default();
+        inputs.push(&[2, 9, 4, 3], &[0, 0, 1, 1]);
+        inputs.push(&[2, 4, 12, 3, 30, 3], &[0, 0, 0, 0, 1, 1]);
+        inputs
+    }
+
+    fn labels() -> PretrainLabels {
+        PretrainLabels { mlm_rows: vec![2, 5], mlm_labels: vec![11, 13], nsp_labels: vec![0, 1] }
     }
 
     #[test]
@@ -282,15 +281,16 @@ mod tests {
         let fewer = old.with_vocabulary(&kept(35), 0, &device()).unwrap();
         let device = device();
         let outputs = |model: &Model| {
-            let outputs = model.outputs(&mut Pass::inference(&device, &model.params, DType::F32), &batch());
+            let outputs =
+                model.outputs(&mut Pass::inference(&device, &model.params, DType::F32), &inputs(), &labels().mlm_rows);
             let plain: Vec<Vec<f32>> = outputs.hidden.iter().map(|state| state.value().to_vec_f32()).collect();
             (plain, outputs.nsp_logits.unwrap().value().to_vec_f32(), outputs.mlm_logits.unwrap().value().to_vec_f32())
         };
         let losses = |model: &Model| {
             let mut gradients = Gradients::zeros_like(&model.params);
             let mut pass = Pass::recording(&device, &model.params, &mut gradients, DType::F32, None);
-            let losses = model.loss(&mut pass, &batch(), LossScale::mean(&batch()));
-            (losses.mlm.mean(), losses.nsp.unwrap().mean())
+            let losses = model.loss(&mut pass, &inputs(), &labels(), LossScale::mean(&labels()));
+            (losses.get(MLM).unwrap().mean(), losses.get(NSP).unwrap().mean())
         };
         let (states, nsp, logits) = outputs(&old);
         for (model, size) in [(&new, OLD + 1), (&fewer, 35)] {
@@ -301,7 +301,7 @@ mod tests {
                 assert_eq!(new[..shared], old[..shared]);
             }
             // The MLM loss is −logit + log Σ exp over the vocabulary: only the sum's tokens differ.
-            let expected = new_logits.chunks(size).zip(batch().mlm_labels).map(|(row, label)| {
+            let expected = new_logits.chunks(size).zip(labels().mlm_labels).map(|(row, label)| {
                 let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
                 sum.ln() - f64::from(row[label as usize])
             });

@@ -1,9 +1,8 @@
 //! Some examples end to end, their targets beside them; the forward pass to logits and to the loss.
 
-use cloze_data::batch::Batch;
 use cloze_engine::ops::{self, ClassLabels, LossSum};
 use cloze_engine::{Pass, Var};
-use cloze_model::Model;
+use cloze_model::{Inputs, Model};
 
 use crate::example::{Example, Target};
 
@@ -14,7 +13,7 @@ const IGNORED: i32 = -100;
 #[derive(Debug, Clone)]
 pub struct TaskBatch {
     /// The tokens of all sequences.
-    tokens: Batch,
+    inputs: Inputs,
     /// \[G+1\] first sequence of each example, then S.
     groups: Vec<i32>,
     /// The tokens whose logits are wanted: a tagger's.
@@ -50,14 +49,14 @@ impl TaskBatch {
             Some(Target::Tags { .. }) => Labels::Tags(Vec::new()),
             Some(Target::Class(_)) | None => Labels::Classes(Vec::new()),
         };
-        let tokens = Batch { cu_seqlens: vec![0], ..Batch::default() };
-        let mut batch = TaskBatch { tokens, groups: vec![0], rows: Vec::new(), rows_of: Vec::new(), labels };
+        let (inputs, groups) = (Inputs::default(), vec![0]);
+        let mut batch = TaskBatch { inputs, groups, rows: Vec::new(), rows_of: Vec::new(), labels };
         for example in examples {
-            let first = batch.tokens.ids.len() as i32;
+            let first = batch.inputs.tokens() as i32;
             for sequence in &example.sequences {
-                batch.push(&sequence.ids, &sequence.segments);
+                batch.inputs.push(&sequence.ids, &sequence.segments);
             }
-            batch.groups.push(batch.tokens.cu_seqlens.len() as i32 - 1);
+            batch.groups.push(batch.inputs.sequences() as i32);
             let mut rows_here = 0;
             match (&mut batch.labels, &example.target) {
                 (Labels::Classes(classes), Target::Class(label)) => classes.push(class(*label)),
@@ -82,17 +81,9 @@ impl TaskBatch {
         batch
     }
 
-    fn push(&mut self, ids: &[u32], segments: &[u8]) {
-        let tokens = &mut self.tokens;
-        tokens.ids.extend(ids.iter().map(|id| *id as i32));
-        tokens.positions.extend(0..ids.len() as i32);
-        tokens.segments.extend(segments.iter().map(|segment| i32::from(*segment)));
-        tokens.cu_seqlens.push(tokens.ids.len() as i32);
-    }
-
-    /// Tokens of all sequences.
-    pub fn tokens(&self) -> &Batch {
-        &self.tokens
+    /// The tokens of all sequences.
+    pub fn inputs(&self) -> &Inputs {
+        &self.inputs
     }
 
     /// The weight of what the loss counts: a mean over a step divides by the sum of its micro-batches'. Half a unit for either
@@ -114,8 +105,8 @@ impl TaskBatch {
     /// Forward to the logits: `[G, C]` of each example, `[R, C]` of each tagged token, `[T, 2]` of each token for an answer,
     /// `[S, 1]` of each choice. A long text's windows are averaged. Panics for a model without a task's head.
     pub fn logits(&self, model: &Model, pass: &mut Pass<'_>) -> Var {
-        let logits = model.task_logits(pass, &self.tokens, &self.rows).expect("a model with the head of a task");
-        let one_window_each = self.groups.len() == self.tokens.cu_seqlens.len();
+        let logits = model.task_logits(pass, &self.inputs, &self.rows).expect("a model with the head of a task");
+        let one_window_each = self.groups.len() == self.inputs.cu_seqlens.len();
         let of_examples = matches!(self.labels, Labels::Classes(_) | Labels::Values(_));
         if of_examples && !one_window_each {
             let groups = pass.device().tensor_i32(&self.groups, &[self.groups.len()]);
@@ -137,7 +128,7 @@ impl TaskBatch {
                 ops::square_loss(pass, logits, &targets, scale)
             }
             Labels::Spans(labels) => {
-                let ends = device.tensor_i32(&self.tokens.cu_seqlens, &[self.tokens.cu_seqlens.len()]);
+                let ends = device.tensor_i32(&self.inputs.cu_seqlens, &[self.inputs.cu_seqlens.len()]);
                 let labels = device.tensor_i32(labels, &[labels.len() / 2, 2]);
                 ops::position_loss(pass, logits, &ends, &labels, scale)
             }
@@ -155,7 +146,7 @@ impl TaskBatch {
         let values = logits.value().to_vec_f32();
         let sequences = self.groups.windows(2).map(|group| (group[1] - group[0]) as usize);
         let counts: Vec<usize> = match &self.labels {
-            Labels::Spans(_) => self.tokens.lengths().collect(),
+            Labels::Spans(_) => self.inputs.lengths().collect(),
             Labels::Choices(_) => sequences.collect(),
             Labels::Tags(_) => self.rows_of.clone(),
             Labels::Classes(_) | Labels::Values(_) => vec![1; self.rows_of.len()],

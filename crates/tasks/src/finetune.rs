@@ -525,7 +525,7 @@ impl<'a, T: Task> Run<'a, T> {
             loss += own;
             own.sum
         });
-        let tokens: usize = batches.iter().map(|batch| batch.tokens().tokens()).sum();
+        let tokens: usize = batches.iter().map(|batch| batch.inputs().tokens()).sum();
         let state = &mut self.state;
         state.step += 1;
         state.updates = self.learner.updates;

@@ -6,13 +6,14 @@ use cloze_data::TokenTable;
 use cloze_data::batch::{BatchOptions, BatchSize, BatchSource};
 use cloze_data::masking::Masking;
 use cloze_data::shards::{Documents, Shards, Split};
-use cloze_engine::ops::LossSum;
 use cloze_engine::{Device, Pass};
-use cloze_model::{LossScale, Model};
+use cloze_model::losses::{MLM, NSP};
+use cloze_model::{LossScale, Losses, Model};
 use cloze_text::Tokenizer;
 use serde::Serialize;
 
 use crate::TrainError;
+use crate::batch::PretrainBatch;
 use crate::checkpoint::check_vocabulary;
 use crate::recipe::Precision;
 
@@ -88,20 +89,20 @@ pub fn evaluate(
     batches: Option<u64>,
     mut progress: impl FnMut(f64),
 ) -> Evaluation {
-    let (mut mlm, mut nsp) = (LossSum::default(), LossSum::default());
+    let mut losses = Losses::default();
     let (mut sequences, mut tokens) = (0, 0);
     let all = source.sequences_of(0).max(1);
     let most = batches.map_or(usize::MAX, |n| n as usize);
     for (done, batch) in (1..).zip(source.epoch_batches(0).take(most)) {
         let mut pass = Pass::inference(device, &model.params, precision.dtype(device));
-        let losses = model.loss(&mut pass, &batch, LossScale::mean(&batch));
-        mlm += losses.mlm;
-        nsp += losses.nsp.unwrap_or_default();
-        sequences += batch.sequences() as u64;
-        tokens += batch.tokens() as u64;
+        let PretrainBatch { inputs, labels } = batch.into();
+        losses.merge(&model.loss(&mut pass, &inputs, &labels, LossScale::mean(&labels)));
+        sequences += inputs.sequences() as u64;
+        tokens += inputs.tokens() as u64;
         let share = (sequences as f64 / all as f64).max(done as f64 / most as f64);
         progress(share.min(1.0));
     }
+    let [mlm, nsp] = [MLM, NSP].map(|name| losses.get(name).unwrap_or_default());
     Evaluation {
         sequences,
         tokens,

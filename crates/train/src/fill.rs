@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use cloze_data::batch::Batch;
 use cloze_engine::{Device, Pass};
-use cloze_model::Model;
+use cloze_model::{Inputs, Model};
 use cloze_text::Tokenizer;
 use serde::Serialize;
 
@@ -84,17 +83,11 @@ impl Filler {
         if ids.len() > positions {
             return Err(TrainError::TooLong { found: ids.len(), positions });
         }
-        let batch = Batch {
-            positions: (0..ids.len() as i32).collect(),
-            segments: vec![0; ids.len()],
-            cu_seqlens: vec![0, ids.len() as i32],
-            mlm_rows: masks.iter().map(|&i| i as i32).collect(),
-            mlm_labels: vec![0; masks.len()],
-            nsp_labels: Vec::new(),
-            ids: ids.iter().map(|&id| id as i32).collect(),
-        };
+        let mut inputs = Inputs::default();
+        inputs.push(&ids, &vec![0; ids.len()]);
+        let rows: Vec<i32> = masks.iter().map(|&i| i as i32).collect();
         let mut pass = Pass::inference(&self.device, &self.model.params, self.precision.dtype(&self.device));
-        let logits = match self.model.mlm_logits(&mut pass, &batch) {
+        let logits = match self.model.mlm_logits(&mut pass, &inputs, &rows) {
             Some(logits) => logits.value().to_vec_f32(),
             None => Vec::new(), // `new` saw the head and there is a row: not reached
         };

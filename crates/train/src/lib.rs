@@ -15,6 +15,7 @@
 //! | [`interrupt`] | SIGINT and SIGTERM → a flag |
 #![deny(missing_docs)]
 
+pub mod batch;
 pub mod checkpoint;
 mod error;
 pub mod evaluate;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use cloze_data::batch::{Batch, BatchSource};
+use cloze_data::batch::BatchSource;
 use cloze_data::prefetch::Prefetch;
 use cloze_data::shards::{Shards, Split};
 use cloze_data::{DataError, TokenTable};
@@ -22,6 +22,7 @@ use cloze_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
+use crate::batch::PretrainBatch;
 use crate::checkpoint;
 use crate::evaluate::{evaluate, held_out, require_tokenizer};
 use crate::progress::{Estimate, News, PhaseEstimate, StepNews};
@@ -156,8 +157,8 @@ pub fn dry_run(recipe: &Recipe, out: &Path, resume: bool, stop: &AtomicBool) -> 
     let mut costs = Vec::new();
     for (number, phase) in recipe.phase.iter().enumerate() {
         let source = phase_source(recipe, &shards, &tokenizer, number)?;
-        let micro = [source.batch(0), source.batch(1)];
-        let (batch, tokens) = (&micro[..1], micro[0].tokens() as f64);
+        let micro = [0, 1].map(|index| PretrainBatch::from(source.batch(index)));
+        let (batch, tokens) = (&micro[..1], micro[0].inputs.tokens() as f64);
         // The first step touches its memory for the first time.
         let mut seconds = learner.step(batch, 0, 0.0).seconds;
         let (mut steps, mut sum) = (0, 0.0);
@@ -462,7 +463,7 @@ impl<'a> Run<'a> {
                 continue;
             };
             let count = self.recipe.phase[phase].accumulate;
-            let batches: Vec<Batch> = (0..count).map(|_| batches.next()).collect();
+            let batches: Vec<PretrainBatch> = (0..count).map(|_| batches.next().into()).collect();
             self.state.batches[phase] += u64::from(count);
 
             let step = self.state.step;
@@ -538,12 +539,13 @@ impl<'a> Run<'a> {
         let mut rate = 0.0;
         for (number, cost) in costs.iter_mut().enumerate().skip(phase) {
             let batch = phase_source(self.recipe, &self.shards, &self.tokenizer, number)?.batch(0);
+            let PretrainBatch { inputs, labels } = batch.into();
             let count = f64::from(self.recipe.phase[number].accumulate);
-            let flops = count * self.learner.model.useful_flops(&batch, Work::ForwardBackward);
+            let flops = count * self.learner.model.useful_flops(&inputs, &labels, Work::ForwardBackward);
             if number == phase {
                 rate = flops / seconds.max(f64::MIN_POSITIVE);
             }
-            *cost = Cost { tokens: count * batch.tokens() as f64, seconds: flops / rate };
+            *cost = Cost { tokens: count * inputs.tokens() as f64, seconds: flops / rate };
             if self.step_seconds[number] == 0.0 {
                 self.step_seconds[number] = cost.seconds;
             }

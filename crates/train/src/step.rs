@@ -6,12 +6,13 @@
 
 use std::time::Instant;
 
-use cloze_data::batch::Batch;
 use cloze_engine::ops::LossSum;
 use cloze_engine::{AdamW, DType, Device, DropoutKey, Gradients, Moments, Pass, StepSettings, adamw_step};
-use cloze_model::{LossScale, Model, Work};
+use cloze_model::losses::{MLM, NSP};
+use cloze_model::{LossScale, Losses, Model, Work};
 use serde::{Deserialize, Serialize};
 
+use crate::batch::PretrainBatch;
 use crate::recipe::{Optimizer, OptimizerKind};
 use crate::run::TrainLine;
 
@@ -56,12 +57,10 @@ pub struct Update {
 }
 
 /// What a step of pre-training found and did.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StepOutcome {
-    /// Masked-language-model loss over the step's predicted tokens.
-    pub mlm: LossSum,
-    /// Next-sentence loss over the step's sequences; none without labels.
-    pub nsp: Option<LossSum>,
+    /// The losses over all micro-batches.
+    pub losses: Losses,
     /// Real tokens.
     pub tokens: u64,
     /// Useful floating-point operations.
@@ -77,7 +76,7 @@ pub struct StepOutcome {
 impl StepOutcome {
     /// What is minimised: the sum of the mean losses.
     pub fn loss(&self) -> f64 {
-        self.mlm.mean() + self.nsp.map_or(0.0, |nsp| nsp.mean())
+        self.losses.total()
     }
 }
 
@@ -154,24 +153,21 @@ impl Learner {
     }
 
     /// One step of pre-training on some micro-batches at a learning rate: see [`update`](Self::update).
-    pub fn step(&mut self, batches: &[Batch], number: u64, lr: f64) -> StepOutcome {
-        let predicted: usize = batches.iter().map(Batch::predictions).sum();
-        let labelled: usize = batches.iter().map(|b| b.nsp_labels.len()).sum();
-        let scale = LossScale { mlm: 1.0 / predicted.max(1) as f32, nsp: 1.0 / labelled.max(1) as f32 };
-        let (mut mlm, mut nsp): (LossSum, Option<LossSum>) = (LossSum::default(), None);
+    pub fn step(&mut self, batches: &[PretrainBatch], number: u64, lr: f64) -> StepOutcome {
+        let scale = LossScale::mean_of(batches.iter().map(|batch| &batch.labels));
+        let mut losses = Losses::default();
         let update = self.update(batches.len() as u32, number, lr, |model, pass, micro| {
-            let losses = model.loss(pass, &batches[micro as usize], scale);
-            mlm += losses.mlm;
-            if let Some(loss) = losses.nsp {
-                *nsp.get_or_insert_default() += loss;
-            }
-            losses.mlm.sum + losses.nsp.map_or(0.0, |nsp| nsp.sum)
+            let PretrainBatch { inputs, labels } = &batches[micro as usize];
+            let own = model.loss(pass, inputs, labels, scale);
+            losses.merge(&own);
+            own.iter().map(|(_, loss)| loss.sum).sum()
         });
+        let flops =
+            |batch: &PretrainBatch| self.model.useful_flops(&batch.inputs, &batch.labels, Work::ForwardBackward);
         StepOutcome {
-            mlm,
-            nsp,
-            tokens: batches.iter().map(|batch| batch.tokens() as u64).sum(),
-            flops: batches.iter().map(|batch| self.model.useful_flops(batch, Work::ForwardBackward)).sum(),
+            losses,
+            tokens: batches.iter().map(|batch| batch.inputs.tokens() as u64).sum(),
+            flops: batches.iter().map(flops).sum(),
             grad_norm: update.grad_norm,
             updated: update.updated,
             seconds: update.seconds,
@@ -261,9 +257,8 @@ impl Window {
         self.tokens += outcome.tokens;
         self.flops += outcome.flops;
         self.grad_norm += outcome.grad_norm;
-        self.mlm.add(outcome.mlm);
-        if let Some(nsp) = outcome.nsp {
-            self.nsp.add(nsp);
+        for (sums, name) in [(&mut self.mlm, MLM), (&mut self.nsp, NSP)] {
+            outcome.losses.get(name).into_iter().for_each(|loss| sums.add(loss));
         }
     }
 
@@ -309,14 +304,14 @@ mod tests {
     const VOCABULARY: usize = 41;
 
     /// Batches of sequences of at most 20 tokens from sixteen documents that count up, each from its own number.
-    fn batches(sequences: usize, count: u64) -> Vec<Batch> {
+    fn batches(sequences: usize, count: u64) -> Vec<PretrainBatch> {
         let sentence = |d: u32, s: u32| (0..5).map(|i| 5 + (d * 7 + s + i) % 36).collect();
         let documents = (0..16).map(|d| (0..6).map(|s| sentence(d, s)).collect()).collect();
         let special = Special { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4 };
         let table = TokenTable { vocab_size: VOCABULARY, special, continuation: vec![false; VOCABULARY] };
         let options = BatchOptions { seq_len: 20, size: BatchSize::Sequences(sequences), ..BatchOptions::default() };
         let source = BatchSource::new(Documents::from_memory(documents), table, options).unwrap();
-        (0..count).map(|i| source.batch(i)).collect()
+        (0..count).map(|i| source.batch(i).into()).collect()
     }
 
     fn learner(dropout: f64, kind: OptimizerKind) -> Learner {
@@ -346,12 +341,13 @@ mod tests {
     fn accumulation_equals_the_big_batch() {
         let (mut big, mut small) = (learner(0.0, OptimizerKind::BertAdamw), learner(0.0, OptimizerKind::BertAdamw));
         let (one, four) = (batches(8, 1), batches(2, 4));
-        assert_eq!(one[0].predictions(), four.iter().map(Batch::predictions).sum::<usize>());
-        let counts: Vec<usize> = four.iter().map(Batch::predictions).collect();
+        let counts: Vec<usize> = four.iter().map(|batch| batch.labels.mlm_rows.len()).collect();
+        assert_eq!(one[0].labels.mlm_rows.len(), counts.iter().sum::<usize>());
         assert!(counts.windows(2).any(|c| c[0] != c[1]), "micro-batches differ in predicted tokens: {counts:?}");
         let (a, b) = (big.step(&one, 0, 1e-3), small.step(&four, 0, 1e-3));
         assert!((a.loss() - b.loss()).abs() < 1e-5 * a.loss());
-        assert_eq!((a.tokens, a.mlm.count, a.nsp.unwrap().count), (b.tokens, b.mlm.count, b.nsp.unwrap().count));
+        let counts = |outcome: &StepOutcome| [MLM, NSP].map(|name| outcome.losses.get(name).unwrap().count);
+        assert_eq!((a.tokens, counts(&a)), (b.tokens, counts(&b)));
         assert!((a.flops - b.flops).abs() < 1e-6 * a.flops);
         let scale = big.gradients().flat().iter().fold(0f32, |m, g| m.max(g.abs()));
         let apart = largest_difference(big.gradients().flat(), small.gradients().flat());
@@ -366,13 +362,14 @@ mod tests {
             let start = learner.model.params.flat().to_vec();
             let batch = batches(8, 1);
             let first = learner.step(&batch, 0, 3e-3);
-            let mut last = first;
+            let mut last = first.clone();
             for step in 1..120 {
                 last = learner.step(&batch, step, 3e-3);
             }
-            assert!(first.mlm.mean() > 3.0, "{first:?}");
-            assert!(last.mlm.mean() < 0.3 && last.mlm.accuracy() > 0.95, "{kind:?}: {last:?}");
-            assert!(last.nsp.unwrap().accuracy() > 0.95, "{kind:?}: {last:?}");
+            let [first_mlm, mlm] = [&first, &last].map(|outcome| outcome.losses.get(MLM).unwrap());
+            assert!(first_mlm.mean() > 3.0, "{first:?}");
+            assert!(mlm.mean() < 0.3 && mlm.accuracy() > 0.95, "{kind:?}: {last:?}");
+            assert!(last.losses.get(NSP).unwrap().accuracy() > 0.95, "{kind:?}: {last:?}");
             let (params, mut at) = (&learner.model.params, 0);
             for id in params.ids() {
                 let now = params.values(id);
@@ -424,14 +421,10 @@ mod tests {
 
     #[test]
     fn a_window_is_means_over_tokens() {
-        let outcome = |sum: f64, count: usize, seconds: f64| StepOutcome {
-            mlm: LossSum { sum, weight: count as f64, count, correct: 1 },
-            nsp: None,
-            tokens: 100,
-            flops: 50.0,
-            grad_norm: sum,
-            updated: true,
-            seconds,
+        let outcome = |sum: f64, count: usize, seconds: f64| {
+            let mut losses = Losses::default();
+            losses.add(MLM, LossSum { sum, weight: count as f64, count, correct: 1 });
+            StepOutcome { losses, tokens: 100, flops: 50.0, grad_norm: sum, updated: true, seconds }
         };
         let mut window = Window::default();
         window.add(&outcome(3.0, 1, 1.0), 2.0);

@@ -60,7 +60,7 @@ fn documents_of(documents: &Documents) -> HashMap<i32, usize> {
 
 fn check_layout(batch: &Batch, nsp: bool) {
     let (t, s) = (batch.tokens(), batch.sequences());
-    assert_eq!((batch.positions.len(), batch.segments.len()), (t, t));
+    assert_eq!(batch.segments.len(), t);
     assert_eq!(batch.cu_seqlens[0], 0);
     assert_eq!(batch.cu_seqlens[s], t as i32);
     assert_eq!(batch.lengths().sum::<usize>(), t);
@@ -71,8 +71,6 @@ fn check_layout(batch: &Batch, nsp: bool) {
         let rows = batch.rows(sequence);
         let n = ids.len();
         assert!(n <= 64);
-        let positions: Vec<i32> = (0..n as i32).collect();
-        assert_eq!(batch.positions[rows.clone()], positions);
         assert_eq!((ids[0], ids[n - 1]), (2, 3), "[CLS] … [SEP]");
         let separators: Vec<usize> = (0..n).filter(|&i| ids[i] == 3).collect();
         assert_eq!(separators.len(), 1 + usize::from(nsp));
@@ -323,7 +321,6 @@ fn options_that_cannot_work_are_refused_by_name() {
 fn examples_show_what_the_model_sees_and_what_it_should_say() {
     let batch = Batch {
         ids: vec![2, 10, 4, 3, 11, 3, 2, 7, 3, 8, 3],
-        positions: vec![0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4],
         segments: vec![0, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1],
         cu_seqlens: vec![0, 6, 11],
         mlm_rows: vec![2, 7],

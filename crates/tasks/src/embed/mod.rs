@@ -19,9 +19,8 @@ pub mod vectors;
 
 use std::path::{Path, PathBuf};
 
-use cloze_data::batch::Batch;
 use cloze_engine::{DType, Device, Pass, Var};
-use cloze_model::Config;
+use cloze_model::{Config, Inputs};
 
 use crate::finetune::REMEMBERED;
 use crate::network::batches_of_like_lengths;
@@ -250,37 +249,34 @@ impl Embedder {
         let tokens = if self.lowercase { tokenizer.encode(&text.to_lowercase()) } else { tokenizer.encode(text) };
         let special = tokenizer.special();
         let mut ids = Vec::with_capacity(tokens.len().min(room) + 2);
-        ids.push(special.cls as i32);
-        ids.extend(tokens.iter().take(room).map(|&id| id as i32));
-        ids.push(special.sep as i32);
+        ids.push(special.cls);
+        ids.extend(tokens.iter().take(room));
+        ids.push(special.sep);
         Encoded { ids, cut: tokens.len() > room }
     }
 
     /// The vectors of one batch, end to end.
-    fn forward<'a>(&self, sequences: impl Iterator<Item = &'a [i32]>) -> Vec<f32> {
-        let mut batch = Batch { cu_seqlens: vec![0], ..Batch::default() };
+    fn forward<'a>(&self, sequences: impl Iterator<Item = &'a [u32]>) -> Vec<f32> {
+        let mut inputs = Inputs::default();
         for ids in sequences {
-            batch.ids.extend_from_slice(ids);
-            batch.positions.extend(0..ids.len() as i32);
-            batch.cu_seqlens.push(batch.ids.len() as i32);
+            inputs.push(ids, &vec![0; ids.len()]);
         }
-        batch.segments = vec![0; batch.ids.len()];
         let Network { model, device, precision, .. } = &self.network;
         let mut pass = Pass::inference(device, &model.params, *precision);
         if self.pooling.reads_firsts_alone(model.config.num_hidden_layers) {
-            let (first, pooled) = model.firsts(&mut pass, &batch);
-            let alone: Vec<i32> = (0..batch.cu_seqlens.len() as i32).collect();
+            let (first, pooled) = model.firsts(&mut pass, &inputs);
+            let alone: Vec<i32> = (0..=inputs.sequences() as i32).collect();
             return pool(&self.pooling, &[&first], pooled.as_ref(), &alone);
         }
-        let outputs = model.outputs(&mut pass, &batch);
+        let outputs = model.outputs(&mut pass, &inputs, &[]);
         let states: Vec<&Var> = self.pooling.layers.iter().map(|&layer| &outputs.hidden[layer]).collect();
-        pool(&self.pooling, &states, outputs.pooled.as_ref(), &batch.cu_seqlens)
+        pool(&self.pooling, &states, outputs.pooled.as_ref(), &inputs.cu_seqlens)
     }
 }
 
 /// A text's ids with `[CLS]` and `[SEP]`.
 struct Encoded {
-    ids: Vec<i32>,
+    ids: Vec<u32>,
     cut: bool,
 }
 

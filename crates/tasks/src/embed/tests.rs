@@ -43,15 +43,10 @@ fn embed(embedder: &Embedder, texts: &[&str]) -> Vec<Vec<f32>> {
 /// Each hidden state `[T][H]` of one text, and the pooler's output, straight from the model.
 fn states(embedder: &Embedder, text: &str) -> (Vec<Vec<Vec<f64>>>, Vec<f64>) {
     let ids = embedder.encode_one(text).ids;
-    let batch = Batch {
-        positions: (0..ids.len() as i32).collect(),
-        segments: vec![0; ids.len()],
-        cu_seqlens: vec![0, ids.len() as i32],
-        ids,
-        ..Batch::default()
-    };
+    let mut inputs = Inputs::default();
+    inputs.push(&ids, &vec![0; ids.len()]);
     let Network { model, device, .. } = &embedder.network;
-    let outputs = model.outputs(&mut Pass::inference(device, &model.params, DType::F32), &batch);
+    let outputs = model.outputs(&mut Pass::inference(device, &model.params, DType::F32), &inputs, &[]);
     let rows = |var: &cloze_engine::Var| -> Vec<Vec<f64>> {
         let values: Vec<f64> = var.value().to_vec_f32().into_iter().map(f64::from).collect();
         values.chunks(model.config.hidden_size).map(<[f64]>::to_vec).collect()

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use cloze_data::batch::Batch;
 use cloze_engine::{DType, Device, Gradients, Pass, Tensor};
 use cloze_model::{LossScale, Model, TaskHead};
 use cloze_tasks::Example;
 use cloze_tasks::batch::TaskBatch;
 
-use crate::reference::{self, Array, Inputs};
+use crate::reference::{self, Array, Packed};
 
 /// Largest relative errors, ‖ours − theirs‖ / ‖theirs‖ of a tensor.
 #[derive(Debug, Clone, Copy, Default)]
@@ -74,7 +73,7 @@ pub fn check_folder(device: &Device, folder: &Path, precision: DType) -> Result<
     let load = || Model::load(folder, device).map_err(|error| one(format!("cannot be checked: {error}")));
     let model = load()?;
     let inputs = reference::pack(&mut reference, model.heads.task, &model.config).map_err(one)?;
-    model.check(&inputs.batch).map_err(|error| one(error.to_string()))?;
+    model.check(&inputs.tokens, &inputs.labels).map_err(|error| one(error.to_string()))?;
     let has_loss = model.heads.mlm || model.heads.nsp || model.heads.task.is_some();
     if has_loss && !reference.contains_key("output.loss") {
         return Err(one("cannot be checked: the reference lacks output.loss".to_owned()));
@@ -170,7 +169,7 @@ fn jitter(values: &mut [f32], most: f64, draw: u64) {
 }
 
 /// A reference array, `[B, S, …]` cut to the real tokens: padded rows hold what no one reads.
-fn real_rows(array: &Array, inputs: &Inputs) -> Vec<f64> {
+fn real_rows(array: &Array, inputs: &Packed) -> Vec<f64> {
     let padded = &inputs.padded;
     // Hidden states of choices come as [B·C, S, H].
     let flat = padded.len() == 3 && array.shape.len() == 3 && array.shape[..2] == [padded[0] * padded[1], padded[2]];
@@ -186,14 +185,13 @@ fn real_rows(array: &Array, inputs: &Inputs) -> Vec<f64> {
 
 /// Everything that a reference holds, as this engine computes it: hidden states, pooler and logits at every token, loss and
 /// every parameter's gradient, dropout off.
-fn compute(device: &Device, model: &Model, inputs: &Inputs, precision: DType) -> Named {
+fn compute(device: &Device, model: &Model, inputs: &Packed, precision: DType) -> Named {
     let floats = |tensor: &Tensor| tensor.to_vec_f32().into_iter().map(f64::from).collect::<Vec<f64>>();
     let mut named = Named::new();
 
-    let everywhere = (0..inputs.rows.len() as i32).collect();
-    let batch = Batch { mlm_rows: everywhere, mlm_labels: Vec::new(), ..inputs.batch.clone() };
+    let everywhere: Vec<i32> = (0..inputs.rows.len() as i32).collect();
     let mut pass = Pass::inference(device, &model.params, precision);
-    let found = model.outputs(&mut pass, &batch);
+    let found = model.outputs(&mut pass, &inputs.tokens, &everywhere);
     for (number, hidden) in found.hidden.iter().enumerate() {
         named.insert(format!("output.hidden.{number}"), floats(hidden.value()));
     }
@@ -208,7 +206,7 @@ fn compute(device: &Device, model: &Model, inputs: &Inputs, precision: DType) ->
     } else if model.heads.mlm || model.heads.nsp {
         let mut gradients = Gradients::zeros_like(&model.params);
         let mut pass = Pass::recording(device, &model.params, &mut gradients, precision, None);
-        let losses = model.loss(&mut pass, &inputs.batch, LossScale::mean(&inputs.batch));
+        let losses = model.loss(&mut pass, &inputs.tokens, &inputs.labels, LossScale::mean(&inputs.labels));
         pass.backward();
         named.insert("output.loss".to_owned(), vec![losses.total()]);
         for id in model.params.ids() {
@@ -224,7 +222,7 @@ fn compute(device: &Device, model: &Model, inputs: &Inputs, precision: DType) ->
 }
 
 /// What a task's head gives: logits, loss and every parameter's gradient.
-fn compute_task(device: &Device, model: &Model, inputs: &Inputs, precision: DType) -> Named {
+fn compute_task(device: &Device, model: &Model, inputs: &Packed, precision: DType) -> Named {
     let mut named = Named::new();
     let examples: Vec<&Example> = inputs.examples.iter().collect();
     let batch = TaskBatch::pack(&examples);
@@ -252,7 +250,7 @@ fn compute_task(device: &Device, model: &Model, inputs: &Inputs, precision: DTyp
 
 /// `BertForQuestionAnswering`'s loss of a padded batch: its softmax over a row takes in the logits of the padding, which are here
 /// the reference's.
-fn answer_loss_with_padding(ours: &Named, reference: &BTreeMap<String, Array>, inputs: &Inputs) -> f64 {
+fn answer_loss_with_padding(ours: &Named, reference: &BTreeMap<String, Array>, inputs: &Packed) -> f64 {
     let width = inputs.padded[1];
     let mut sum = 0.0;
     for (end, name) in ["output.start_logits", "output.end_logits"].into_iter().enumerate() {

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use cloze_data::batch::Batch;
-use cloze_model::{Config, TaskHead};
+use cloze_model::{Config, Inputs, PretrainLabels, TaskHead};
 use cloze_tasks::{Example, Sequence, Target};
 use safetensors::tensor::{TensorView, serialize};
 use safetensors::{Dtype, SafeTensors};
@@ -59,8 +58,10 @@ pub fn add_tensor(path: &Path, name: &str) {
 
 /// A packed batch and where each of its tokens and sequences lay in the padded one.
 #[derive(Debug)]
-pub struct Inputs {
-    pub batch: Batch,
+pub struct Packed {
+    pub tokens: Inputs,
+    /// What pre-training's heads predict of it.
+    pub labels: PretrainLabels,
     /// `[T]` row of the padded `[B·S]` arrays.
     pub rows: Vec<usize>,
     /// `[B, S]` of the padded arrays; `[B, C, S]` with choices.
@@ -77,7 +78,7 @@ pub fn pack(
     reference: &mut BTreeMap<String, Array>,
     task: Option<TaskHead>,
     config: &Config,
-) -> Result<Inputs, String> {
+) -> Result<Packed, String> {
     let mut take = |name: &str| reference.remove(&format!("input.{name}"));
     let unpadded = take("unpadded").is_some();
     let ids = take("input_ids").ok_or("the reference lacks input_ids")?;
@@ -100,30 +101,29 @@ pub fn pack(
         }
         None => {}
     }
-    let mut batch = Batch { cu_seqlens: vec![0], ..Batch::default() };
+    let (mut packed, mut labels) = (Inputs::default(), PretrainLabels::default());
     let mut rows = Vec::new();
     for sequence in 0..sequences {
         let real = mask.row(sequence).iter().take_while(|&&bit| bit == 1.0).count();
         if real == 0 || mask.row(sequence)[real..].iter().any(|&bit| bit != 0.0) {
             return Err(format!("attention_mask of row {sequence} is not some ones and then zeros"));
         }
-        for position in 0..real {
-            let row = sequence * width + position;
+        let own: Vec<usize> = (0..real).map(|position| sequence * width + position).collect();
+        for &row in &own {
             if let Some(words) = &words
                 && words.values[row] as i64 != IGNORED
             {
-                batch.mlm_rows.push(batch.ids.len() as i32);
-                batch.mlm_labels.push(words.values[row] as i32);
+                labels.mlm_rows.push(rows.len() as i32);
+                labels.mlm_labels.push(words.values[row] as i32);
             }
-            batch.ids.push(ids.values[row] as i32);
-            batch.positions.push(position as i32);
-            batch.segments.push(segments.values[row] as i32);
             rows.push(row);
         }
-        batch.cu_seqlens.push(batch.ids.len() as i32);
+        let own_ids: Vec<u32> = own.iter().map(|&row| ids.values[row] as u32).collect();
+        let own_segments: Vec<u8> = own.iter().map(|&row| segments.values[row] as u8).collect();
+        packed.push(&own_ids, &own_segments);
     }
     if let Some(pairs) = pairs {
-        batch.nsp_labels = pairs.values.iter().map(|&label| label as i32).collect();
+        labels.nsp_labels = pairs.values.iter().map(|&label| label as i32).collect();
     }
     let mut examples = Vec::new();
     let mut next = 0;
@@ -131,10 +131,10 @@ pub fn pack(
         let own = next..next + count;
         next += count;
         let sequence = |sequence: usize| {
-            let tokens = batch.rows(sequence);
+            let tokens = packed.cu_seqlens[sequence] as usize..packed.cu_seqlens[sequence + 1] as usize;
             Sequence {
-                ids: batch.ids[tokens.clone()].iter().map(|&id| id as u32).collect(),
-                segments: batch.segments[tokens].iter().map(|&segment| segment as u8).collect(),
+                ids: packed.ids[tokens.clone()].iter().map(|&id| id as u32).collect(),
+                segments: packed.segments[tokens].iter().map(|&segment| segment as u8).collect(),
             }
         };
         let sequences: Vec<Sequence> = own.map(sequence).collect();
@@ -157,5 +157,5 @@ pub fn pack(
         };
         examples.push(Example { sequences, target });
     }
-    Ok(Inputs { batch, rows, padded: ids.shape[..].to_vec(), examples, unpadded })
+    Ok(Packed { tokens: packed, labels, rows, padded: ids.shape[..].to_vec(), examples, unpadded })
 }

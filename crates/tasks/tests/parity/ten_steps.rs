@@ -3,15 +3,14 @@
 use std::path::Path;
 use std::{fmt, fs};
 
-use cloze_data::batch::Batch;
 use cloze_engine::{AdamW, DType, Gradients, Moments, Pass, StepSettings, adamw_step};
-use cloze_model::{Config, LossScale, Model};
+use cloze_model::{Config, Inputs, LossScale, Model, PretrainLabels};
 use serde_json::Value;
 
 use crate::reference;
 
 /// Packs step `number`'s batch.
-fn batch(folder: &Path, number: usize) -> Batch {
+fn batch(folder: &Path, number: usize) -> (Inputs, PretrainLabels) {
     let prefix = format!("step.{number}.");
     let arrays = reference::read(&folder.join("batches.safetensors")).unwrap();
     let mut inputs = arrays
@@ -21,7 +20,7 @@ fn batch(folder: &Path, number: usize) -> Batch {
     let config = Config::read(&folder.join("config.json")).unwrap();
     let packed = reference::pack(&mut inputs, None, &config).unwrap();
     assert!(inputs.is_empty(), "step {number}: unused inputs {:?}", inputs.keys());
-    packed.batch
+    (packed.tokens, packed.labels)
 }
 
 /// Largest relative differences over ten steps.
@@ -65,10 +64,10 @@ fn follow(run: &str, bias_correction: bool, precision: DType) -> Gaps {
     let steps = run["steps"].as_array().expect("steps in losses.json");
     assert_eq!(steps.len(), 10);
     for (index, step) in steps.iter().enumerate() {
-        let batch = batch(&folder, index + 1);
+        let (inputs, labels) = batch(&folder, index + 1);
         gradients.zero();
         let mut pass = Pass::recording(&device, &model.params, &mut gradients, precision, None);
-        let losses = model.loss(&mut pass, &batch, LossScale::mean(&batch));
+        let losses = model.loss(&mut pass, &inputs, &labels, LossScale::mean(&labels));
         pass.backward();
         let settings =
             StepSettings { adamw: optimizer, lr: number(&step["lr"]) as f32, step: index as u64 + 1, clip_norm };
@@ -80,8 +79,9 @@ fn follow(run: &str, bias_correction: bool, precision: DType) -> Gaps {
             *gap = gap.max((ours - theirs).abs() / theirs);
         };
         widen(&mut gaps.loss, losses.total(), &step["loss"]);
-        widen(&mut gaps.mlm, losses.mlm.mean(), &step["mlm_loss"]);
-        widen(&mut gaps.nsp, losses.nsp.expect("next-sentence labels").mean(), &step["nsp_loss"]);
+        let mean = |name: &str| losses.get(name).expect("labels for both heads").mean();
+        widen(&mut gaps.mlm, mean("mlm"), &step["mlm_loss"]);
+        widen(&mut gaps.nsp, mean("nsp"), &step["nsp_loss"]);
         widen(&mut gaps.norm, f64::from(report.grad_norm), &step["grad_norm"]);
     }
     let norms = run["final_norms"].as_object().expect("final norms in losses.json");

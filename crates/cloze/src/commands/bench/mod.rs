@@ -7,11 +7,10 @@ use std::io::Write;
 use std::time::Instant;
 
 use anyhow::Result;
-use cloze_data::batch::Batch;
 use cloze_engine::{
     AdamW, Bandwidths, Cost, DType, Device, DropoutKey, Gradients, Moments, Pass, Profile, StepSettings, adamw_step,
 };
-use cloze_model::{Config, Heads, LossScale, Model, Work as Passes};
+use cloze_model::{Config, Heads, Inputs, LossScale, Model, PretrainLabels, Work as Passes};
 use cloze_train::recipe::Precision;
 use serde_json::{Map, Value, json};
 
@@ -192,11 +191,12 @@ fn measure(
     if !training {
         model.params.keep_copies();
     }
-    let batch = synthetic(shape, training);
-    model.check(&batch)?;
-    let flops = model.useful_flops(&batch, if training { Passes::ForwardBackward } else { Passes::Forward });
+    let (inputs, labels) = synthetic(shape, training);
+    model.check(&inputs, &labels)?;
+    let flops = model.useful_flops(&inputs, &labels, if training { Passes::ForwardBackward } else { Passes::Forward });
 
-    let mut bench = Bench { model, device, dtype, batch, recompute: shape.recompute, training: None, profile: None };
+    let recompute = shape.recompute;
+    let mut bench = Bench { model, device, dtype, inputs, labels, recompute, training: None, profile: None };
     if training {
         let gradients = Gradients::zeros_like(&bench.model.params);
         let moments = Moments::zeros_like(&bench.model.params);
@@ -222,7 +222,7 @@ fn measure(
     let peak_memory = format::peak_memory();
     let bandwidths = profile.then(|| bench.device.bandwidths());
     Ok(Measured {
-        tokens_per_s: bench.batch.tokens() as f64 / median,
+        tokens_per_s: bench.inputs.tokens() as f64 / median,
         gflops: flops / median / 1e9,
         peak_gflops: peak / 1e9,
         ms: median * 1e3,
@@ -232,8 +232,8 @@ fn measure(
         reason: bench.device.explain(dtype),
         threads: bench.device.threads(),
         parameters: bench.model.parameter_count(),
-        sequences: bench.batch.sequences(),
-        tokens: bench.batch.tokens(),
+        sequences: bench.inputs.sequences(),
+        tokens: bench.inputs.tokens(),
         peak_memory,
         profile: bench.profile.as_ref().map(|profile| shares(profile, steps)).unwrap_or_default(),
         bandwidths,
@@ -296,7 +296,8 @@ struct Bench {
     model: Model,
     device: Device,
     dtype: DType,
-    batch: Batch,
+    inputs: Inputs,
+    labels: PretrainLabels,
     recompute: bool,
     training: Option<(Gradients, Moments)>,
     /// Where the time goes, if that is asked for.
@@ -310,7 +311,7 @@ impl Bench {
             if let Some(profile) = &mut self.profile {
                 pass = pass.profiled(profile);
             }
-            let _ = self.model.outputs(&mut pass, &self.batch);
+            let _ = self.model.outputs(&mut pass, &self.inputs, &[]);
             return;
         };
         timed(&mut self.profile, "zero gradients", Cost::default(), || gradients.zero());
@@ -320,7 +321,7 @@ impl Bench {
         if let Some(profile) = &mut self.profile {
             pass = pass.profiled(profile);
         }
-        let _ = self.model.loss(&mut pass, &self.batch, LossScale::mean(&self.batch));
+        let _ = self.model.loss(&mut pass, &self.inputs, &self.labels, LossScale::mean(&self.labels));
         pass.backward();
         let adamw = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay: 0.01, bias_correction: false };
         let settings = StepSettings { adamw, lr: 1e-4, step, clip_norm: Some(1.0) };
@@ -341,7 +342,7 @@ fn timed<T>(profile: &mut Option<Profile>, name: &str, cost: Cost, work: impl Fn
 }
 
 /// Random ids in sequences of the lengths asked for, 15 % of them predicted in training.
-fn synthetic(shape: &Shape, training: bool) -> Batch {
+fn synthetic(shape: &Shape, training: bool) -> (Inputs, PretrainLabels) {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     // xorshift64* (Vigna 2016): all that filling a batch needs.
     let mut below = |bound: usize| {
@@ -351,30 +352,27 @@ fn synthetic(shape: &Shape, training: bool) -> Batch {
         ((u128::from(state.wrapping_mul(0x2545_F491_4F6C_DD1D)) * bound as u128) >> 64) as usize
     };
     let shortest = shape.seq.min(8);
-    let mut batch = Batch { cu_seqlens: vec![0], ..Batch::default() };
+    let (mut inputs, mut labels) = (Inputs::default(), PretrainLabels::default());
     for _ in 0..shape.batch {
         let length = match shape.lengths {
             Lengths::Full => shape.seq,
             Lengths::Uniform => shortest + below(shape.seq - shortest + 1),
         };
-        for position in 0..length {
-            batch.ids.push(below(shape.vocab) as i32);
-            batch.positions.push(position as i32);
-            batch.segments.push(i32::from(position > length / 2));
-        }
-        batch.cu_seqlens.push(batch.ids.len() as i32);
+        let ids: Vec<u32> = (0..length).map(|_| below(shape.vocab) as u32).collect();
+        let segments: Vec<u8> = (0..length).map(|position| u8::from(position > length / 2)).collect();
+        inputs.push(&ids, &segments);
         if training {
-            batch.nsp_labels.push(below(2) as i32);
+            labels.nsp_labels.push(below(2) as i32);
         }
     }
     if training {
-        let tokens = batch.ids.len();
+        let tokens = inputs.tokens();
         let wanted = ((tokens as f64 * PREDICTED).round() as usize).max(1);
         // Evenly spread rows: exactly the share that the formula counts.
-        batch.mlm_rows = (0..wanted).map(|at| (at * tokens / wanted) as i32).collect();
-        batch.mlm_labels = (0..wanted).map(|_| below(shape.vocab) as i32).collect();
+        labels.mlm_rows = (0..wanted).map(|at| (at * tokens / wanted) as i32).collect();
+        labels.mlm_labels = (0..wanted).map(|_| below(shape.vocab) as i32).collect();
     }
-    batch
+    (inputs, labels)
 }
 
 fn median(seconds: &mut [f64]) -> f64 {
@@ -482,15 +480,15 @@ mod tests {
 
     #[test]
     fn batches_have_the_lengths_asked_for() {
-        let full = synthetic(&shape(Lengths::Full), true);
+        let (full, labels) = synthetic(&shape(Lengths::Full), true);
         assert_eq!((full.tokens(), full.sequences()), (40 * 64, 40));
-        assert_eq!(full.mlm_rows.len(), 384);
-        let ragged = synthetic(&shape(Lengths::Uniform), true);
+        assert_eq!(labels.mlm_rows.len(), 384);
+        let (ragged, labels) = synthetic(&shape(Lengths::Uniform), true);
         assert!(ragged.lengths().all(|length| (8..=64).contains(&length)));
         let mean = ragged.tokens() as f64 / 40.0;
         assert!((26.0..46.0).contains(&mean), "{mean}");
-        assert!(ragged.mlm_rows.is_sorted_by(|a, b| a < b));
-        assert!(synthetic(&shape(Lengths::Full), false).mlm_rows.is_empty());
+        assert!(labels.mlm_rows.is_sorted_by(|a, b| a < b));
+        assert!(synthetic(&shape(Lengths::Full), false).1.mlm_rows.is_empty());
     }
 
     #[test]

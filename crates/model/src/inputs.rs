@@ -1,0 +1,94 @@
+//! The packed batch that the network reads, and the labels of pre-training beside it.
+
+/// S sequences end to end: T tokens in all, without padding and without an attention mask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inputs {
+    /// `[T]` token ids.
+    pub ids: Vec<i32>,
+    /// `[T]` position of each token in its sequence.
+    pub positions: Vec<i32>,
+    /// `[T]` segment of each token: 0, or 1 for the second text of a pair.
+    pub segments: Vec<i32>,
+    /// `[S+1]` where each sequence begins; the last is T.
+    pub cu_seqlens: Vec<i32>,
+}
+
+impl Default for Inputs {
+    fn default() -> Inputs {
+        Inputs { ids: Vec::new(), positions: Vec::new(), segments: Vec::new(), cu_seqlens: vec![0] }
+    }
+}
+
+impl Inputs {
+    /// Adds a sequence: its ids and the segment of each. Panics if their numbers differ.
+    pub fn push(&mut self, ids: &[u32], segments: &[u8]) {
+        assert_eq!(ids.len(), segments.len(), "a segment for each id");
+        self.ids.extend(ids.iter().map(|&id| id as i32));
+        self.segments.extend(segments.iter().map(|&segment| i32::from(segment)));
+        self.end_sequence(ids.len());
+    }
+
+    /// Sequences that are already end to end: `[T]` ids, `[T]` segments, `[S+1]` beginnings. The vectors are kept, not copied.
+    pub fn packed(ids: Vec<i32>, segments: Vec<i32>, cu_seqlens: &[i32]) -> Inputs {
+        let mut inputs = Inputs { positions: Vec::with_capacity(ids.len()), ids, segments, ..Inputs::default() };
+        for pair in cu_seqlens.windows(2) {
+            inputs.end_sequence((pair[1] - pair[0]) as usize);
+        }
+        inputs
+    }
+
+    /// Positions and end of a sequence whose ids and segments are there.
+    fn end_sequence(&mut self, length: usize) {
+        self.positions.extend(0..length as i32);
+        self.cu_seqlens.push(self.positions.len() as i32);
+    }
+
+    /// Number of tokens, T.
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Number of sequences, S.
+    pub fn sequences(&self) -> usize {
+        self.cu_seqlens.len() - 1
+    }
+
+    /// Length of each sequence, `[S]`.
+    pub fn lengths(&self) -> impl Iterator<Item = usize> + '_ {
+        self.cu_seqlens.windows(2).map(|pair| (pair[1] - pair[0]) as usize)
+    }
+
+    /// The index of each sequence's first token, `[CLS]`: `[S]`.
+    pub(crate) fn cls_tokens(&self) -> &[i32] {
+        &self.cu_seqlens[..self.sequences()]
+    }
+}
+
+/// What pre-training predicts of a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PretrainLabels {
+    /// `[M]` indices in `0..T` of the tokens to predict, ascending.
+    pub mlm_rows: Vec<i32>,
+    /// `[M]` the ids to predict there.
+    pub mlm_labels: Vec<i32>,
+    /// `[S]` 0: the second text follows the first; 1: it does not. Empty when there are no pairs.
+    pub nsp_labels: Vec<i32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_begin_anew_with_each_sequence() {
+        let mut pushed = Inputs::default();
+        pushed.push(&[2, 9, 3], &[0, 0, 0]);
+        pushed.push(&[2, 4, 3, 30, 3], &[0, 0, 0, 1, 1]);
+        assert_eq!(pushed.positions, [0, 1, 2, 0, 1, 2, 3, 4]);
+        assert_eq!((pushed.tokens(), pushed.sequences(), pushed.cls_tokens()), (8, 2, &[0, 3][..]));
+        assert_eq!(pushed.lengths().collect::<Vec<_>>(), [3, 5]);
+        let packed = Inputs::packed(pushed.ids.clone(), pushed.segments.clone(), &pushed.cu_seqlens);
+        assert_eq!(packed, pushed);
+        assert_eq!(Inputs::packed(vec![], vec![], &[0]), Inputs::default());
+    }
+}

@@ -1,0 +1,77 @@
+//! The losses of a batch: a short list of named sums, which logs and reports iterate over.
+
+use cloze_engine::ops::LossSum;
+
+use crate::inputs::PretrainLabels;
+
+/// The name of the masked-language-model loss.
+pub const MLM: &str = "mlm";
+/// The name of the next-sentence loss.
+pub const NSP: &str = "nsp";
+
+/// Named losses as sums: divide by their counts for means. Each name occurs once.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Losses(Vec<(&'static str, LossSum)>);
+
+impl Losses {
+    /// Adds to the loss of this name, which enters the list if it is new.
+    pub fn add(&mut self, name: &'static str, loss: LossSum) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += loss,
+            None => self.0.push((name, loss)),
+        }
+    }
+
+    /// Adds the losses of another batch.
+    pub fn merge(&mut self, other: &Losses) {
+        other.iter().for_each(|(name, loss)| self.add(name, loss));
+    }
+
+    /// The loss of this name; none if the batch has no such labels or the model no such head.
+    pub fn get(&self, name: &str) -> Option<LossSum> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, loss)| loss)
+    }
+
+    /// Names and sums, in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, LossSum)> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// What training minimises: the sum of the means. A mean over nothing is zero.
+    pub fn total(&self) -> f64 {
+        self.iter().map(|(_, loss)| loss.mean()).sum()
+    }
+
+    /// Whether every sum is a finite number.
+    pub fn is_finite(&self) -> bool {
+        self.iter().all(|(_, loss)| loss.sum.is_finite())
+    }
+}
+
+/// What a unit of each loss's sum weighs in the gradient. With 1 / (the step's predicted tokens) and
+/// 1 / (the step's sequences) over all micro-batches, accumulation equals the big batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LossScale {
+    /// Weight of one predicted token's loss.
+    pub mlm: f32,
+    /// Weight of one sequence's next-sentence loss.
+    pub nsp: f32,
+}
+
+impl LossScale {
+    /// The paper's loss of one batch: mean over its predicted tokens plus mean over its sequences.
+    pub fn mean(labels: &PretrainLabels) -> LossScale {
+        LossScale::mean_of([labels])
+    }
+
+    /// The paper's loss of several micro-batches together.
+    pub fn mean_of<'a>(labels: impl IntoIterator<Item = &'a PretrainLabels>) -> LossScale {
+        let (mut predicted, mut sequences) = (0usize, 0usize);
+        for labels in labels {
+            predicted += labels.mlm_rows.len();
+            sequences += labels.nsp_labels.len();
+        }
+        let one_over = |count: usize| 1.0 / count.max(1) as f32;
+        LossScale { mlm: one_over(predicted), nsp: one_over(sequences) }
+    }
+}
