@@ -74,9 +74,6 @@ pub enum ConvertError {
     /// The configuration, or the finished folder, was refused by the model's loader.
     #[error(transparent)]
     Model(#[from] cloze_model::ModelError),
-    /// The finished folder could not be put in its place.
-    #[error(transparent)]
-    Folder(#[from] cloze_train::TrainError),
     /// The vocabulary was refused.
     #[error(transparent)]
     Text(#[from] cloze_text::TextError),
@@ -101,5 +98,11 @@ impl ConvertError {
 
     pub(crate) fn unsupported(path: &Path, reason: impl Into<String>) -> ConvertError {
         ConvertError::Unsupported { path: path.to_owned(), reason: reason.into() }
+    }
+}
+
+impl From<cloze_files::FileError> for ConvertError {
+    fn from(cloze_files::FileError { action, path, source }: cloze_files::FileError) -> ConvertError {
+        ConvertError::Io { action, path, source }
     }
 }

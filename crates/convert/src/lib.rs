@@ -40,15 +40,13 @@ mod source;
 mod tensorflow;
 mod tensors;
 
-use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use cloze_engine::Device;
+use cloze_files::write_folder;
 use cloze_model::checkpoint::CONFIG_FILE;
 use cloze_model::{Config, Model, ModelError};
 use cloze_text::{TextError, Tokenizer, carry_settings};
-use cloze_train::checkpoint::write_folder;
 
 pub use aside::LeftAside;
 pub use error::ConvertError;
@@ -187,8 +185,7 @@ fn open_tokenizer(folder: &Path, aside: &mut LeftAside) -> Result<Option<Tokeniz
 }
 
 fn write_config(path: &Path, config: &Config) -> Result<(), ConvertError> {
-    let written = fs::File::create(path).and_then(|mut file| file.write_all(config.to_json().as_bytes()));
-    written.map_err(ConvertError::io("write", path))
+    Ok(cloze_files::write(path, config.to_json().as_bytes())?)
 }
 
 /// Proves that the result is a model; a misfit is told of the source, for the result will be gone.

@@ -1,7 +1,7 @@
 //! Whether a folder may be written.
 
+use std::io;
 use std::path::Path;
-use std::{fs, io};
 
 use crate::ConvertError;
 
@@ -14,11 +14,10 @@ pub(crate) fn check(out: &Path) -> Result<(), ConvertError> {
     if out.file_name().is_none() {
         return refuse("expected the name of a folder to be made");
     }
-    match fs::read_dir(out).map(|mut entries| entries.next().is_some()) {
-        Ok(true) => refuse("it exists and is not empty; choose another, or remove it first"),
-        Ok(false) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotADirectory => refuse("it is a file; expected a folder"),
-        Err(e) => Err(ConvertError::io("read", out)(e)),
+    match cloze_files::is_unused(out) {
+        Ok(true) => Ok(()),
+        Ok(false) => refuse("it exists and is not empty; choose another, or remove it first"),
+        Err(e) if e.source.kind() == io::ErrorKind::NotADirectory => refuse("it is a file; expected a folder"),
+        Err(e) => Err(e.into()),
     }
 }

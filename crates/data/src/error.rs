@@ -171,3 +171,9 @@ impl DataError {
         }
     }
 }
+
+impl From<cloze_files::FileError> for DataError {
+    fn from(cloze_files::FileError { action, path, source }: cloze_files::FileError) -> DataError {
+        DataError::io(action, path, source)
+    }
+}

@@ -1,15 +1,15 @@
 //! Batches as an Arrow IPC file, so that another trainer can be given exactly ours.
 
-use std::fs::File;
-use std::io::BufWriter;
+use std::io::Write;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::builder::{Int32Builder, Int64Builder, ListBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::{ArrowError, DataType, Field, Schema};
+use cloze_files::AtomicFile;
 
 use crate::DataError;
 use crate::batch::{Batch, BatchSource};
@@ -31,40 +31,26 @@ use crate::batch::{Batch, BatchSource};
 /// # Errors
 /// [`DataError::Io`] and [`DataError::DiskFull`] when the file cannot be written.
 pub fn write_batches(source: &BatchSource, range: Range<u64>, path: &Path) -> Result<(), DataError> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let written = write_file(source, range, &partial);
-    let renamed =
-        written.and_then(|()| std::fs::rename(&partial, path).map_err(|error| DataError::io("rename", path, error)));
-    if renamed.is_err() {
-        // The reason for failing is the one to report, not that of a failed cleaning up.
-        let _ = std::fs::remove_file(&partial);
-    }
-    renamed
+    let mut file = AtomicFile::create(path)?;
+    file.write_with(|file| write_rows(source, range, file).map_err(into_io))?;
+    Ok(file.commit()?)
 }
 
-fn write_file(source: &BatchSource, range: Range<u64>, path: &Path) -> Result<(), DataError> {
-    let arrow = |error: ArrowError| {
-        let error = match error {
-            ArrowError::IoError(_, error) => error,
-            other => std::io::Error::other(other),
-        };
-        DataError::io("write", path, error)
-    };
-    let io = |error| DataError::io("write", path, error);
-    let file = File::create(path).map_err(|error| DataError::io("create", path, error))?;
+fn write_rows(source: &BatchSource, range: Range<u64>, file: &mut impl Write) -> Result<(), ArrowError> {
     let schema = Arc::new(schema());
-    let mut writer = FileWriter::try_new(BufWriter::new(file), &schema).map_err(arrow)?;
+    let mut writer = FileWriter::try_new(file, &schema)?;
     for index in range {
         let columns = columns(&source.batch(index), index);
-        let rows = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(arrow)?;
-        writer.write(&rows).map_err(arrow)?;
+        writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
     }
-    writer.finish().map_err(arrow)?;
-    let buffer = writer.into_inner().map_err(arrow)?;
-    let file = buffer.into_inner().map_err(|error| io(error.into_error()))?;
-    file.sync_all().map_err(io)
+    writer.finish()
+}
+
+fn into_io(error: ArrowError) -> std::io::Error {
+    match error {
+        ArrowError::IoError(_, error) => error,
+        other => std::io::Error::other(other),
+    }
 }
 
 fn schema() -> Schema {
@@ -108,6 +94,7 @@ mod tests {
     use arrow_array::cast::AsArray;
     use arrow_array::types::{Int32Type, Int64Type};
     use arrow_ipc::reader::FileReader;
+    use std::fs::File;
 
     #[test]
     fn the_file_holds_the_batches_and_nothing_is_left_beside_it() {

@@ -1,11 +1,8 @@
 //! `manifest.json`: what a folder of shards holds. Written last, so that a folder with a manifest is whole.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::DataError;
 use crate::report::CorpusReport;
@@ -151,36 +148,20 @@ impl ShardEntry {
     /// Compares the file's size and checksum with this entry.
     pub(crate) fn check(&self, path: &Path) -> Result<(), DataError> {
         let damaged = |reason: String| DataError::ShardDamaged { path: path.to_path_buf(), reason };
-        let mut file = match File::open(path) {
-            Ok(file) => file,
+        let bytes = match std::fs::metadata(path) {
+            Ok(metadata) => metadata.len(),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(damaged("missing".into()));
             }
             Err(e) => return Err(DataError::io("open", path, e)),
         };
-        let bytes = file.metadata().map_err(|e| DataError::io("read", path, e))?.len();
         if bytes != self.bytes {
             return Err(damaged(format!("{bytes} bytes, the manifest says {}", self.bytes)));
         }
-        // Read, not mapped: pages of a map would count as this process's memory.
-        let mut hash = Xxh3::new();
-        let mut buffer = vec![0u8; 1 << 20];
-        loop {
-            let n = file.read(&mut buffer).map_err(|e| DataError::io("read", path, e))?;
-            if n == 0 {
-                break;
-            }
-            hash.update(&buffer[..n]);
-        }
-        let found = hex(hash.digest128());
+        let found = cloze_files::digest::of_file(path)?.xxh3;
         if found != self.xxh3 {
             return Err(damaged(format!("checksum {found}, the manifest says {}", self.xxh3)));
         }
         Ok(())
     }
-}
-
-/// A checksum as the manifest writes it.
-pub(crate) fn hex(digest: u128) -> String {
-    format!("{digest:032x}")
 }

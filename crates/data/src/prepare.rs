@@ -1,12 +1,11 @@
 //! Text → shards, once: documents are read by one thread, cut into sentences and tokenised by as many as there are
 //! cores, and written in their order by the caller's thread. The bytes written do not depend on the number of workers.
 //!
-//! Everything is written into a folder beside the one asked for (`OUT.partial-…`), synced, and renamed at the very end:
+//! Everything is written into a folder `.OUT.partial` beside the output folder, synced, and renamed at the very end:
 //! a run that is interrupted leaves nothing that looks finished.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -108,10 +107,14 @@ pub fn prepare(
     }
     refuse_used(&options.out)?;
     let corpus = open_corpus(&options.inputs, &options.corpus)?;
-    let partial = Partial::create(&options.out)?;
-    let report = write_all(options, corpus, &partial.path, &mut progress)?;
-    partial.publish(&options.out)?;
-    Ok(report)
+    let mut report = None;
+    cloze_files::write_folder(&options.out, |partial| {
+        report = Some(write_all(options, corpus, partial, &mut progress)?);
+        cloze_files::folder::sync(&partial.join(TOKENIZER))?;
+        // Hours may have passed: what another program wrote meanwhile is not replaced.
+        refuse_used(&options.out)
+    })?;
+    report.ok_or(DataError::Interrupted)
 }
 
 fn write_all(
@@ -586,95 +589,18 @@ impl Drop for CloseOnPanic<'_> {
     }
 }
 
-/// The unfinished output folder. Removed on drop, unless published.
-struct Partial {
-    path: PathBuf,
-    published: bool,
-}
-
-impl Partial {
-    fn create(out: &Path) -> Result<Partial, DataError> {
-        let name = out.file_name().ok_or_else(|| DataError::Option {
-            option: "--out",
-            reason: format!("{} names no folder", out.display()),
-        })?;
-        let parent = parent_of(out);
-        fs::create_dir_all(parent).map_err(|e| DataError::io("create", parent, e))?;
-        let id = std::process::id();
-        let mut attempt = 0;
-        loop {
-            let mut partial = name.to_os_string();
-            partial.push(format!(".partial-{id}-{attempt}"));
-            let path = parent.join(partial);
-            match fs::create_dir(&path) {
-                Ok(()) => {
-                    return Ok(Partial { path, published: false });
-                }
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && attempt < 1000 => {
-                    attempt += 1;
-                }
-                Err(e) => return Err(DataError::io("create", path, e)),
-            }
-        }
-    }
-
-    /// Gives the folder its name.
-    fn publish(mut self, out: &Path) -> Result<(), DataError> {
-        sync_dir(&self.path)?;
-        refuse_used(out)?;
-        if out.exists() {
-            fs::remove_dir(out).map_err(|e| DataError::io("replace", out, e))?;
-        }
-        fs::rename(&self.path, out).map_err(|e| DataError::io("create", out, e))?;
-        self.published = true;
-        sync_dir(parent_of(out))
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.published {
-            // Already failing: what cannot be removed does not look finished anyway.
-            fs::remove_dir_all(&self.path).ok();
-        }
-    }
-}
-
-fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
-}
-
 fn refuse_used(out: &Path) -> Result<(), DataError> {
-    match fs::read_dir(out) {
-        Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) => Err(DataError::OutputExists { path: out.to_path_buf() }),
-        },
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(DataError::io("use as an output folder", out, e)),
+    if out.file_name().is_none() {
+        return Err(DataError::Option { option: "--out", reason: format!("{} names no folder", out.display()) });
     }
+    if cloze_files::is_unused(out)? { Ok(()) } else { Err(DataError::OutputExists { path: out.to_path_buf() }) }
 }
 
 fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), DataError> {
     let path = dir.join(MANIFEST);
-    let at = |e| DataError::io("write", &path, e);
-    let mut text = serde_json::to_vec_pretty(manifest).map_err(|e| at(e.into()))?;
+    let mut text = serde_json::to_vec_pretty(manifest).map_err(|e| DataError::io("write", &path, e.into()))?;
     text.push(b'\n');
-    let mut file = File::create_new(&path).map_err(at)?;
-    file.write_all(&text).map_err(at)?;
-    file.sync_all().map_err(at)
-}
-
-/// Syncs a folder's entries, where the system can.
-fn sync_dir(dir: &Path) -> Result<(), DataError> {
-    if cfg!(unix) {
-        let file = File::open(dir).map_err(|e| DataError::io("open", dir, e))?;
-        file.sync_all().map_err(|e| DataError::io("write", dir, e))?;
-    }
-    Ok(())
+    Ok(cloze_files::write(&path, &text)?)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Writes the shards of one split: Arrow IPC files, cut by their number of tokens.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use arrow_array::{ArrayRef, ListArray, RecordBatch, UInt16Array, UInt32Array};
 use arrow_buffer::OffsetBuffer;
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::{ArrowError, DataType, Field, Schema};
-use xxhash_rust::xxh3::Xxh3;
+use cloze_files::digest::{Digest, Digesting};
 
 use crate::DataError;
-use crate::manifest::{ShardEntry, hex};
+use crate::manifest::ShardEntry;
 use crate::shards::Split;
 
 /// Tokens of a record batch: what the writer holds in memory.
@@ -42,28 +42,8 @@ enum Ids {
 
 struct OpenShard {
     path: PathBuf,
-    writer: FileWriter<BufWriter<HashedFile>>,
+    writer: FileWriter<BufWriter<Digesting<File>>>,
     entry: ShardEntry,
-}
-
-/// A file whose bytes are counted and hashed as they are written.
-struct HashedFile {
-    file: File,
-    hash: Xxh3,
-    bytes: u64,
-}
-
-impl Write for HashedFile {
-    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
-        let n = self.file.write(buffer)?;
-        self.hash.update(&buffer[..n]);
-        self.bytes += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
-    }
 }
 
 impl ShardWriter {
@@ -157,7 +137,7 @@ impl ShardWriter {
         let name = format!("{}-{:05}.arrow", self.split.name(), self.entries.len());
         let path = self.dir.join(&name);
         let file = File::create_new(&path).map_err(|e| DataError::io("create", &path, e))?;
-        let file = BufWriter::with_capacity(1 << 20, HashedFile { file, hash: Xxh3::new(), bytes: 0 });
+        let file = BufWriter::with_capacity(1 << 20, Digesting::new(file));
         let writer = FileWriter::try_new(file, &self.schema).map_err(|e| arrow_error(&path, e))?;
         Ok(OpenShard {
             path,
@@ -173,10 +153,10 @@ impl ShardWriter {
         let path = &open.path;
         open.writer.finish().map_err(|e| arrow_error(path, e))?;
         let buffered = open.writer.into_inner().map_err(|e| arrow_error(path, e))?;
-        let hashed = buffered.into_inner().map_err(|e| DataError::io("write", path, e.into_error()))?;
-        hashed.file.sync_all().map_err(|e| DataError::io("write", path, e))?;
-        open.entry.bytes = hashed.bytes;
-        open.entry.xxh3 = hex(hashed.hash.digest128());
+        let digesting = buffered.into_inner().map_err(|e| DataError::io("write", path, e.into_error()))?;
+        let (file, Digest { bytes, xxh3 }) = digesting.finish();
+        file.sync_all().map_err(|e| DataError::io("write", path, e))?;
+        (open.entry.bytes, open.entry.xxh3) = (bytes, xxh3);
         self.entries.push(open.entry);
         Ok(())
     }

@@ -6,8 +6,8 @@
 //! which then takes its place: a reader never sees half a checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use cloze_engine::Device;
@@ -79,8 +79,8 @@ impl Model {
         let dtype = if config.extra.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
         config.extra.insert(dtype.to_owned(), Value::from("float32"));
         // Weights first: a folder with a config is a folder with its weights.
-        write_whole(&dir.join(WEIGHTS_FILE), |file| self.write_weights(file))?;
-        write_whole(&dir.join(CONFIG_FILE), |file| file.write_all(config.to_json().as_bytes()))
+        cloze_files::write_with(&dir.join(WEIGHTS_FILE), |file| self.write_weights(file))?;
+        Ok(cloze_files::write(&dir.join(CONFIG_FILE), config.to_json().as_bytes())?)
     }
 
     /// The safetensors form: length of the header, header, every tensor's f32 bytes in order of name.
@@ -227,23 +227,6 @@ impl Folder {
 
 /// Floats converted to bytes at a time.
 const CHUNK: usize = 1 << 16;
-
-/// Writes a file beside `path`, makes it durable and renames it there.
-fn write_whole(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), ModelError> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = Path::new(&partial);
-    let written = File::create(partial).and_then(|file| {
-        let mut file = BufWriter::new(file);
-        fill(&mut file)?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(partial, path)
-    });
-    written.map_err(|source| {
-        let _ = fs::remove_file(partial); // it is of no use to anyone; the error that matters is `source`
-        ModelError::Write { path: path.to_owned(), source }
-    })
-}
 
 /// The stored names by the names that this crate declares. Tensors that hold no weights are left out.
 fn canonical_names(weights: &Weights, report: &mut Report) -> BTreeMap<String, String> {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use cloze_files::FileError;
 use thiserror::Error;
 
 /// A model error that a user can cause and mend.
@@ -83,4 +84,10 @@ pub enum ModelError {
     /// A batch that this model cannot read: an id beyond the vocabulary, a sequence longer than the positions.
     #[error("{0}")]
     Batch(String),
+}
+
+impl From<FileError> for ModelError {
+    fn from(FileError { path, source, .. }: FileError) -> ModelError {
+        ModelError::Write { path, source }
+    }
 }

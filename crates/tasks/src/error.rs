@@ -133,3 +133,9 @@ impl TaskError {
         }
     }
 }
+
+impl From<cloze_files::FileError> for TaskError {
+    fn from(cloze_files::FileError { action, path, source }: cloze_files::FileError) -> TaskError {
+        TaskError::Io { action, path, source }
+    }
+}

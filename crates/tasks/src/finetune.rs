@@ -25,7 +25,7 @@ use cloze_text::Tokenizer;
 use cloze_train::checkpoint;
 use cloze_train::pretrain::run_device;
 use cloze_train::recipe::{Optimizer, Precision};
-use cloze_train::run::{RunFolder, RunLog, replace_file};
+use cloze_train::run::{RunFolder, RunLog};
 use cloze_train::schedule::Curve;
 use cloze_train::step::{Learner, MOST_SKIPPED, Pace, skipped};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -354,7 +354,7 @@ impl<'a, T: Task> Run<'a, T> {
         if !asked.resume {
             folder.create()?;
             data.write(asked.out)?;
-            replace_file(&settings_file(asked.out), settled.to_toml().as_bytes())?;
+            cloze_files::write(&settings_file(asked.out), settled.to_toml().as_bytes())?;
         }
         let lock = lock.map_or_else(|| folder.lock(), Ok)?;
         let log = RunLog::open(&folder, state.step, state.window.weight > 0.0)?;
@@ -643,7 +643,10 @@ impl<'a, T: Task> Run<'a, T> {
                     "best": best, "train_seconds": self.state.train_seconds, "steps": self.state.step,
                     "seed": self.asked.settings.seed,
                 }));
-                replace_file(&self.folder.root().join("scores.json"), (text.unwrap_or_default() + "\n").as_bytes())?;
+                cloze_files::write(
+                    &self.folder.root().join("scores.json"),
+                    (text.unwrap_or_default() + "\n").as_bytes(),
+                )?;
             }
         }
         self.log.sync()?;
@@ -759,7 +762,7 @@ impl Data {
 
     fn write(&self, run: &Path) -> Result<(), TaskError> {
         let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
-        Ok(replace_file(&Data::path(run), text.as_bytes())?)
+        Ok(cloze_files::write(&Data::path(run), text.as_bytes())?)
     }
 
     /// Refuses unless a run began with the same: scores of other rows, or of another kind, cannot be compared.

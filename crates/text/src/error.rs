@@ -157,3 +157,9 @@ pub enum TextError {
         reason: String,
     },
 }
+
+impl From<cloze_files::FileError> for TextError {
+    fn from(cloze_files::FileError { action, path, source }: cloze_files::FileError) -> TextError {
+        TextError::Io { action, path, source }
+    }
+}

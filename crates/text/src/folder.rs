@@ -1,8 +1,7 @@
 //! A tokenizer's files: reading whichever there are, writing all three.
 
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
@@ -161,17 +160,7 @@ pub(crate) fn save(
     });
     let config = format!("{config:#}\n");
     for (name, text) in [(LIST, list), (JSON, json), (CONFIG, config)] {
-        let (path, partial): (PathBuf, PathBuf) = (dir.join(name), dir.join(format!(".{name}.partial")));
-        let written = fs::File::create(&partial).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&partial, &path)
-        });
-        if let Err(source) = written {
-            // Best effort: the error that matters is the first.
-            let _ = fs::remove_file(&partial);
-            return Err(io("write", &path)(source));
-        }
+        cloze_files::write(&dir.join(name), text.as_bytes())?;
     }
     Ok(())
 }
@@ -202,5 +191,5 @@ pub fn carry_settings(from: &Path, to: &Path) -> Result<(), TextError> {
             .filter(|(key, value)| !of_normaliser.contains(&key.as_str()) && !is_longer(key, value)),
     );
     let text = format!("{:#}\n", Value::Object(written));
-    fs::write(&to, text).map_err(|source| TextError::Io { action: "write", path: to, source })
+    Ok(cloze_files::write(&to, text.as_bytes())?)
 }

@@ -7,18 +7,18 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use cloze_engine::{Device, Moments, Parameters};
+use cloze_files::folder::{entry_names, remove_if_there};
+use cloze_files::{Digest, digest, write_folder};
 use cloze_model::Model;
 use cloze_text::Tokenizer;
 use safetensors::{Dtype, SafeTensors, View};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::TrainError;
 use crate::run::RunFolder;
@@ -40,14 +40,8 @@ struct Version {
 struct StateFile<S> {
     version: u32,
     state: S,
-    files: BTreeMap<String, Checksum>,
+    files: BTreeMap<String, Digest>,
     /// XXH3 of everything above.
-    xxh3: String,
-}
-
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Checksum {
-    bytes: u64,
     xxh3: String,
 }
 
@@ -71,15 +65,6 @@ pub fn list(folder: &RunFolder) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     }
     found.sort();
     Ok(found)
-}
-
-fn entry_names(dir: &Path) -> Result<Vec<String>, TrainError> {
-    let failed = |e| TrainError::io("read", dir, e);
-    let entries = match fs::read_dir(dir) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect()
 }
 
 /// Saves the checkpoint of a step, `state` being all that resuming needs beside weights and moments, and makes it whole on disk
@@ -134,64 +119,6 @@ fn save_error(folder: &RunFolder, path: &Path, error: &TrainError) -> TrainError
         path: path.to_owned(),
         reason,
         previous: list(folder).ok().and_then(|mut all| all.pop()).map(|(_, path)| path),
-    }
-}
-
-/// Fills a folder aside, syncs it and renames it to `path`; an older folder of that name is replaced. Files in it are
-/// synced; those of folders in it `fill` must sync.
-///
-/// # Errors
-/// The system's, with the path, or `fill`'s. What was written is then removed, and `path` is as before.
-pub fn write_folder<E: From<TrainError>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
-    // The parent of a plain name is "", which cannot be opened.
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = parent.join(format!(".{name}.partial"));
-    let replaced = parent.join(format!(".{name}.replaced"));
-    let work = || {
-        let moved = |e| TrainError::io("rename into place", path, e);
-        if path.exists() && !path.is_dir() {
-            return Err(moved(std::io::ErrorKind::NotADirectory.into()).into());
-        }
-        remove_if_there(&aside)?;
-        fs::create_dir_all(&aside).map_err(|e| TrainError::io("create", &aside, e))?;
-        fill(&aside)?;
-        for file in entry_names(&aside)? {
-            sync(&aside.join(file))?;
-        }
-        sync(&aside)?;
-        if path.exists() {
-            remove_if_there(&replaced)?;
-            fs::rename(path, &replaced).map_err(moved)?;
-        }
-        fs::rename(&aside, path).map_err(moved)?;
-        sync(parent)?;
-        Ok(remove_if_there(&replaced)?)
-    };
-    let done = work();
-    if done.is_err() {
-        // The error is what matters; that this fails too would add nothing.
-        let _ = fs::remove_dir_all(&aside);
-        if !path.exists() && replaced.exists() {
-            let _ = fs::rename(&replaced, path);
-        }
-    }
-    done
-}
-
-fn sync(path: &Path) -> Result<(), TrainError> {
-    // Windows cannot open folders; there a rename is as lasting as it gets.
-    if cfg!(windows) && path.is_dir() {
-        return Ok(());
-    }
-    let synced = File::open(path).and_then(|f| f.sync_all());
-    synced.map_err(|e| TrainError::io("sync", path, e))
-}
-
-fn remove_if_there(path: &Path) -> Result<(), TrainError> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(TrainError::io("remove", path, e)),
-        _ => Ok(()),
     }
 }
 
@@ -323,7 +250,7 @@ pub fn verify<S: Serialize + DeserializeOwned>(dir: &Path) -> Result<S, TrainErr
     }
     for (name, expected) in &file.files {
         let path = dir.join(name);
-        let found = checksum(&path).map_err(|e| damaged(&path, e.to_string()))?;
+        let found = digest::of_file(&path).map_err(|e| damaged(&path, e.source.to_string()))?;
         if found.bytes != expected.bytes {
             let reason = format!("{} bytes, expected {}", found.bytes, expected.bytes);
             return Err(damaged(&path, reason));
@@ -340,7 +267,7 @@ fn write_state(dir: &Path, state: &impl Serialize) -> Result<(), TrainError> {
     let mut files = BTreeMap::new();
     for name in entry_names(dir)? {
         let path = dir.join(&name);
-        let sum = checksum(&path).map_err(|e| TrainError::io("read back", &path, e))?;
+        let sum = digest::of_file(&path)?;
         files.insert(name, sum);
     }
     let file = StateFile { version: VERSION, xxh3: digest_of(state, &files), state, files };
@@ -349,25 +276,9 @@ fn write_state(dir: &Path, state: &impl Serialize) -> Result<(), TrainError> {
     fs::write(&path, text).map_err(|e| TrainError::io("write", &path, e))
 }
 
-fn digest_of(state: &impl Serialize, files: &BTreeMap<String, Checksum>) -> String {
+fn digest_of(state: &impl Serialize, files: &BTreeMap<String, Digest>) -> String {
     let bytes = serde_json::to_vec(&(state, files)).unwrap_or_default();
-    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes))
-}
-
-fn checksum(path: &Path) -> std::io::Result<Checksum> {
-    let mut file = File::open(path)?;
-    let mut hash = Xxh3::new();
-    let mut buffer = vec![0u8; 1 << 20];
-    let mut bytes = 0;
-    loop {
-        let n = file.read(&mut buffer)?;
-        if n == 0 {
-            break;
-        }
-        bytes += n as u64;
-        hash.update(&buffer[..n]);
-    }
-    Ok(Checksum { bytes, xxh3: format!("{:032x}", hash.digest128()) })
+    digest::of_bytes(&bytes)
 }
 
 /// A parameter's moment on its way to a file: turned into bytes only when its turn comes.
@@ -447,30 +358,6 @@ mod tests {
 
     fn full_disk(path: &Path) -> TrainError {
         TrainError::io("write", path, std::io::ErrorKind::StorageFull.into())
-    }
-
-    #[test]
-    fn a_save_that_fails_leaves_the_earlier_one_whole() {
-        let dir = tempfile::tempdir().unwrap();
-        let target = dir.path().join("model");
-        write_folder(&target, |aside| {
-            fs::write(aside.join("a"), "first").map_err(|e| TrainError::io("write", aside, e))
-        })
-        .unwrap();
-        let e = write_folder(&target, |aside| {
-            fs::write(aside.join("a"), "second").unwrap();
-            Err(full_disk(aside))
-        })
-        .unwrap_err();
-        assert!(matches!(e, TrainError::Io { .. }));
-        assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "first");
-        assert_eq!(entry_names(dir.path()).unwrap(), ["model"]);
-        write_folder(&target, |aside| {
-            fs::write(aside.join("a"), "third").map_err(|e| TrainError::io("write", aside, e))
-        })
-        .unwrap();
-        assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "third");
-        assert_eq!(entry_names(dir.path()).unwrap(), ["model"]);
     }
 
     #[test]

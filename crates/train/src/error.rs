@@ -202,3 +202,9 @@ impl TrainError {
         TrainError::Io { action, path: path.to_owned(), source }
     }
 }
+
+impl From<cloze_files::FileError> for TrainError {
+    fn from(cloze_files::FileError { action, path, source }: cloze_files::FileError) -> TrainError {
+        TrainError::Io { action, path, source }
+    }
+}

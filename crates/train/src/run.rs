@@ -214,7 +214,7 @@ impl RunFolder {
     /// # Errors
     /// [`TrainError::RunExists`], or the system's.
     pub fn check_new(&self) -> Result<(), TrainError> {
-        require_unused(&self.root)
+        if cloze_files::is_unused(&self.root)? { Ok(()) } else { Err(TrainError::RunExists(self.root.clone())) }
     }
 
     /// Makes the folder for a new run.
@@ -222,7 +222,7 @@ impl RunFolder {
     /// # Errors
     /// [`TrainError::RunExists`] for a folder that holds anything, or the system's.
     pub fn create(&self) -> Result<(), TrainError> {
-        claim(&self.root)?;
+        self.check_new()?;
         fs::create_dir_all(self.checkpoints()).map_err(|e| TrainError::io("create", &self.root, e))
     }
 
@@ -249,40 +249,8 @@ impl RunFolder {
             env!("CARGO_PKG_VERSION"),
             recipe.to_toml()
         );
-        replace_file(&self.recipe(), text.as_bytes())
+        Ok(cloze_files::write(&self.recipe(), text.as_bytes())?)
     }
-}
-
-/// Makes a folder for something new.
-///
-/// # Errors
-/// [`TrainError::RunExists`] for a folder that holds anything, or the system's.
-pub fn claim(dir: &Path) -> Result<(), TrainError> {
-    require_unused(dir)?;
-    fs::create_dir_all(dir).map_err(|e| TrainError::io("create", dir, e))
-}
-
-fn require_unused(dir: &Path) -> Result<(), TrainError> {
-    let in_use = match fs::read_dir(dir) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
-        Err(e) => return Err(TrainError::io("open", dir, e)),
-    };
-    if in_use { Err(TrainError::RunExists(dir.to_owned())) } else { Ok(()) }
-}
-
-/// Writes a file aside, syncs it and renames it into place.
-///
-/// # Errors
-/// The system's, with the path.
-pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".partial");
-    let aside = PathBuf::from(aside);
-    let written = File::create(&aside)
-        .and_then(|mut f| f.write_all(bytes).and_then(|()| f.sync_all()))
-        .and_then(|()| fs::rename(&aside, path));
-    written.map_err(|e| TrainError::io("write", path, e))
 }
 
 /// The log of a run: metrics.jsonl and an event file side by side.
@@ -303,7 +271,7 @@ impl RunLog {
         let path = folder.metrics();
         if path.exists() {
             let kept = lines_up_to(&path, step, incomplete)?;
-            replace_file(&path, &kept)?;
+            cloze_files::write(&path, &kept)?;
         }
         let file =
             OpenOptions::new().create(true).append(true).open(&path).map_err(|e| TrainError::io("open", &path, e))?;

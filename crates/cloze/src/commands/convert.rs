@@ -121,7 +121,7 @@ fn to_onnx(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<
     let model = Model::load(source, &Device::cpu(terminal.threads)?)?;
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let report = onnx::write(&model, &out.join("model.onnx"), &OnnxOptions::new(TaskOutput::from(model.heads)))?;
-    cloze_train::run::replace_file(&out.join("config.json"), model.config.to_json().as_bytes())?;
+    cloze_files::write(&out.join("config.json"), model.config.to_json().as_bytes())?;
     save_tokenizer(source, out, terminal)?;
     let mut to = std::io::stdout().lock();
     if arguments.json {

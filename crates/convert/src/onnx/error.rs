@@ -53,3 +53,9 @@ impl OnnxError {
         OnnxError::Write { path: path.to_owned(), source }
     }
 }
+
+impl From<cloze_files::FileError> for OnnxError {
+    fn from(cloze_files::FileError { path, source, .. }: cloze_files::FileError) -> OnnxError {
+        OnnxError::Write { path, source }
+    }
+}

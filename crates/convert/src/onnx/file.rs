@@ -5,9 +5,10 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufWriter, Seek, Write};
+use std::path::Path;
 
+use cloze_files::AtomicFile;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
@@ -125,13 +126,33 @@ pub(super) fn write(graph: &Graph<'_>, path: &Path, limit: u64) -> Result<OnnxRe
     }
     let data = match &layout.external {
         None => None,
-        Some((_, offsets)) => {
-            Some(Pending::write(&data_path, |file| write_external(file, &graph.initializers, offsets))?)
+        Some((_, offsets)) => Some(written(&data_path, |file| write_external(file, &graph.initializers, offsets))?),
+    };
+    let (model, bytes) = written(path, |file| write_model(file, &header, graph, &layout))?;
+    let data = match data {
+        None => None,
+        Some((file, bytes)) => {
+            file.commit()?;
+            Some((data_path, bytes))
         }
     };
-    let model = Pending::write(path, |file| write_model(file, &header, graph, &layout))?;
-    let data = data.map(Pending::place).transpose()?;
-    Ok(OnnxReport { outputs, bytes: model.place()?.1, data })
+    model.commit()?;
+    Ok(OnnxReport { outputs, bytes, data })
+}
+
+/// A file that is whole on the disk and still lacks its name, and its size.
+fn written(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<(AtomicFile, u64), OnnxError> {
+    let (mut file, mut bytes) = (AtomicFile::create(path)?, 0);
+    file.write_with(|file| {
+        fill(file)?;
+        bytes = file.stream_position()?;
+        Ok(())
+    })?;
+    file.sync()?;
+    Ok((file, bytes))
 }
 
 fn write_model(file: &mut impl Write, header: &ModelProto, graph: &Graph<'_>, layout: &Layout) -> io::Result<()> {
@@ -166,41 +187,6 @@ fn write_external(file: &mut impl Write, initializers: &[Initializer<'_>], offse
         end = offset + initializer.bytes();
     }
     Ok(())
-}
-
-/// A file written whole beside the place that it is to take. Dropped before that, it is removed.
-struct Pending {
-    partial: PathBuf,
-    path: PathBuf,
-    bytes: u64,
-}
-
-impl Pending {
-    fn write(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<Pending, OnnxError> {
-        let partial = path.with_file_name(appended(path.file_name().unwrap_or_default(), ".partial"));
-        let file = File::create(&partial).map_err(|source| OnnxError::write(&partial, source))?;
-        let mut pending = Pending { partial, path: path.to_owned(), bytes: 0 };
-        let mut file = BufWriter::new(file);
-        let written = fill(&mut file).and_then(|()| {
-            let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-            file.sync_all()?;
-            file.metadata()
-        });
-        pending.bytes = written.map_err(|source| OnnxError::write(path, source))?.len();
-        Ok(pending)
-    }
-
-    /// Puts the file in its place; gives that and the file's size.
-    fn place(self) -> Result<(PathBuf, u64), OnnxError> {
-        fs::rename(&self.partial, &self.path).map_err(|source| OnnxError::write(&self.path, source))?;
-        Ok((self.path.clone(), self.bytes))
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.partial); // in its place already, or of no use to anyone
-    }
 }
 
 fn appended(name: &std::ffi::OsStr, suffix: &str) -> OsString {

@@ -166,7 +166,7 @@ impl ForTask for Evaluate<'_> {
                 text += &serde_json::to_string(prediction)?;
                 text.push('\n');
             }
-            cloze_train::run::replace_file(path, text.as_bytes())?;
+            cloze_files::write(path, text.as_bytes())?;
         }
         let scores_of = |indices: &[usize]| {
             let rows: Vec<&T::Row> = indices.iter().map(|&i| &rows[i]).collect();

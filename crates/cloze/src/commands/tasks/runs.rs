@@ -243,7 +243,8 @@ pub fn run_all<T: Task>(
     if common.resume {
         done = resumed(common, plan)?;
     } else {
-        cloze_train::run::claim(common.out)?;
+        RunFolder::new(common.out).check_new()?;
+        fs::create_dir_all(common.out).with_context(|| format!("cannot create {}", common.out.display()))?;
         write_results(&results, &done)?;
     }
     let Alike { plan, device, note } = alike(common, plan)?;
@@ -305,7 +306,7 @@ pub fn run_all<T: Task>(
 
 fn write_results(path: &Path, done: &[Done]) -> Result<()> {
     let text = serde_json::to_string_pretty(done)? + "\n";
-    Ok(cloze_train::run::replace_file(path, text.as_bytes())?)
+    Ok(cloze_files::write(path, text.as_bytes())?)
 }
 
 fn train<T: Task>(

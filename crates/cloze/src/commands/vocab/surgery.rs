@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use cloze_convert::carry_pooling;
 use cloze_engine::Device;
+use cloze_files::write_folder;
 use cloze_model::{Model, NewRow};
 use cloze_text::{TokenOrigin, Tokenizer, carry_settings};
-use cloze_train::checkpoint::{check_vocabulary, write_folder};
+use cloze_train::checkpoint::check_vocabulary;
 use serde_json::{Map, Value, json};
 
 use crate::format;

@@ -1,8 +1,9 @@
 //! Writing vectors as they come: aside, and renamed when all are there.
 
-use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
+
+use cloze_files::AtomicFile;
 
 use super::{Vectors, header};
 use crate::TaskError;
@@ -41,13 +42,10 @@ impl Format {
 
 /// A file of vectors being written. Dropped before [`finish`](Self::finish), it leaves nothing.
 pub struct Writer {
-    path: PathBuf,
-    aside: PathBuf,
+    file: AtomicFile,
     format: Format,
     width: usize,
     rows: u64,
-    /// None once it is finished.
-    file: Option<BufWriter<File>>,
 }
 
 impl Writer {
@@ -56,17 +54,13 @@ impl Writer {
     /// # Errors
     /// [`TaskError::Setting`] for another ending than `.npy`, `.safetensors` and `.jsonl`; [`TaskError::Io`].
     pub fn create(path: &Path, width: usize) -> Result<Writer, TaskError> {
-        let (Some(format), Some(name)) = (Format::of(path), path.file_name()) else {
+        let Some(format) = Format::of(path) else {
             let problem = format!("{}: expected a name in .npy, .safetensors or .jsonl", path.display());
             return Err(TaskError::setting("--out", problem));
         };
-        let aside = path.with_file_name(format!(".{}.partial", name.to_string_lossy()));
-        let file = File::create(&aside).map_err(|e| TaskError::io("write", path, e))?;
-        let mut writer =
-            Writer { path: path.to_owned(), aside, format, width, rows: 0, file: Some(BufWriter::new(file)) };
-        let header = format.header(0, width);
-        writer.write(|file| file.write_all(&header))?;
-        Ok(writer)
+        let mut file = AtomicFile::create(path)?;
+        file.write_with(|file| file.write_all(&format.header(0, width)))?;
+        Ok(Writer { file, format, width, rows: 0 })
     }
 
     /// Writes vectors, and their texts where the format keeps them. Panics unless there is a text a vector, of the width begun with.
@@ -76,18 +70,16 @@ impl Writer {
     pub fn push<S: AsRef<str>>(&mut self, texts: &[S], vectors: &Vectors) -> Result<(), TaskError> {
         assert_eq!((texts.len(), self.width), (vectors.len(), vectors.width()), "a text a vector, of one width");
         self.rows += texts.len() as u64;
-        match self.format {
+        self.file.write_with(|file| match self.format {
             Format::Npy | Format::Safetensors => {
-                self.write(|file| vectors.values().iter().try_for_each(|x| file.write_all(&x.to_le_bytes())))
+                vectors.values().iter().try_for_each(|x| file.write_all(&x.to_le_bytes()))
             }
-            Format::Jsonl => self.write(|file| {
-                for (text, row) in texts.iter().zip(vectors.rows()) {
-                    serde_json::to_writer(&mut *file, &Line { text: text.as_ref(), embedding: row })?;
-                    file.write_all(b"\n")?;
-                }
-                Ok(())
+            Format::Jsonl => texts.iter().zip(vectors.rows()).try_for_each(|(text, row)| {
+                serde_json::to_writer(&mut *file, &Line { text: text.as_ref(), embedding: row })?;
+                file.write_all(b"\n")
             }),
-        }
+        })?;
+        Ok(())
     }
 
     /// Tells the header how many there are, and puts the file in its place.
@@ -95,39 +87,8 @@ impl Writer {
     /// # Errors
     /// [`TaskError::Io`].
     pub fn finish(mut self) -> Result<(), TaskError> {
-        let header = self.format.header(self.rows, self.width);
-        self.write(|file| {
-            if !header.is_empty() {
-                file.seek(SeekFrom::Start(0))?;
-                file.write_all(&header)?;
-            }
-            file.flush()?;
-            file.get_ref().sync_all()
-        })?;
-        // Closed before it is renamed: some systems ask for it. From here on there is nothing to remove but on failure.
-        self.file = None;
-        let renamed = std::fs::rename(&self.aside, &self.path);
-        renamed.map_err(|e| {
-            let _ = std::fs::remove_file(&self.aside);
-            TaskError::io("rename into place", &self.path, e)
-        })
-    }
-
-    fn write(&mut self, what: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<(), TaskError> {
-        match &mut self.file {
-            Some(file) => what(file).map_err(|e| TaskError::io("write", &self.path, e)),
-            None => Ok(()), // only `finish` takes the file, and with it the writer: not reached
-        }
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
-            // What is still in the buffer is not wanted.
-            drop(file.into_parts());
-            let _ = std::fs::remove_file(&self.aside);
-        }
+        self.file.write_start(&self.format.header(self.rows, self.width))?;
+        Ok(self.file.commit()?)
     }
 }
 
