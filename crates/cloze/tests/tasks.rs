@@ -360,7 +360,7 @@ fn a_grid_whose_runs_all_fail_says_so() {
     let model = bench.path("start");
     let device = Device::cpu(Some(1)).unwrap();
     let mut broken = Model::load(Path::new(&model), &device).unwrap();
-    broken.params.flat_mut().fill(f32::NAN);
+    broken.params.edit_all(|values| values.fill(f32::NAN));
     broken.save(Path::new(&model)).unwrap();
     let paths = bench.paths("run");
     let output = cloze(&with_epochs(bench.finetune("classify", &file, &paths, &["--seeds", "2"]), "2"), "");

@@ -1,5 +1,6 @@
 //! `cloze vocab extend` and `cloze vocab resize` on a tiny model: ids, rows, reports, refusals.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -64,14 +65,14 @@ fn save_model(dir: &Path, spare: usize) -> (Model, Tokenizer) {
     };
     let mut model = Model::new(config, Heads::PRETRAINING, &device(), 9).unwrap();
     let bias = model.params.find(BIAS).unwrap();
-    model.params.values_mut(bias).iter_mut().enumerate().for_each(|(i, bias)| *bias = i as f32 * 0.25);
+    model.params.edit(bias, |bias| bias.iter_mut().enumerate().for_each(|(i, bias)| *bias = i as f32 * 0.25));
     model.save(dir).unwrap();
     tokenizer.save(dir).unwrap();
     (model, tokenizer)
 }
 
-fn values<'a>(model: &'a Model, name: &str) -> &'a [f32] {
-    model.params.values(model.params.find(name).unwrap())
+fn values<'a>(model: &'a Model, name: &str) -> Cow<'a, [f32]> {
+    model.params.read(model.params.find(name).unwrap())
 }
 
 /// A token's row of the word embeddings, and its bias.
@@ -95,7 +96,7 @@ fn assert_same_besides(new: &Model, old: &Model) {
     for id in old.params.ids() {
         let name = old.params.name(id);
         if name != WORDS && name != BIAS {
-            assert_eq!(values(new, name), old.params.values(id), "{name}");
+            assert_eq!(values(new, name), old.params.read(id), "{name}");
         }
     }
 }
@@ -242,7 +243,7 @@ fn a_model_gets_another_vocabulary() {
     // The drawn row follows the seed, and nothing else does.
     resize(&path("again"), "1");
     resize(&path("other"), "2");
-    let flat = |model: &Model| model.params.flat().to_vec();
+    let flat = |model: &Model| model.params.read_all().to_vec();
     assert_eq!(flat(&load("again")), flat(&new_model));
     let other = load("other");
     assert_ne!(row(&other, 8).0, row(&new_model, 8).0);

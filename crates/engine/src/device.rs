@@ -1,12 +1,21 @@
-//! A device: where tensors live and ops run.
+//! A device: where tensors live and ops run. The backends know this file, it knows none of them: each adds its constructors to
+//! [`Device`].
 
-use crate::cpu::Cpu;
-use crate::cpu::bandwidth::Bandwidths;
-use crate::cpu::choice;
-use crate::cpu::level::Level;
 use crate::ops;
-use crate::{DType, EngineError, Tensor};
+use crate::{DType, Tensor};
+use std::any::Any;
 use std::sync::Arc;
+
+/// Bytes a second that all threads together read.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Bandwidths {
+    /// From their L2s.
+    pub l2: f64,
+    /// From the L3, or what there is beyond L2.
+    pub l3: f64,
+    /// From memory.
+    pub dram: f64,
+}
 
 /// What every device tells about itself.
 pub trait BackendInfo: Send + Sync {
@@ -26,9 +35,26 @@ pub trait BackendInfo: Send + Sync {
     fn bandwidths(&self) -> Bandwidths;
 }
 
+/// What a backend has computed of weights that do not change; only the backend knows what it is.
+pub type WeightCache = Box<dyn Any + Send + Sync>;
+
+/// Where a device keeps its numbers.
+pub trait Memory {
+    /// A tensor with arbitrary contents, to be written whole.
+    fn empty(&self, shape: &[usize], dtype: DType) -> Tensor;
+    /// A tensor with these values; panics if they do not fill the shape.
+    fn tensor_f32(&self, values: &[f32], shape: &[usize]) -> Tensor;
+    /// A tensor with these integers; panics if they do not fill the shape.
+    fn tensor_i32(&self, values: &[i32], shape: &[usize]) -> Tensor;
+    /// An empty cache for what is computed of `slots` parameters.
+    fn weight_cache(&self, slots: usize) -> WeightCache;
+}
+
 /// The table of contents of a device: every op, forward and backward.
 pub trait Backend:
     BackendInfo
+    + Memory
+    + ops::adamw::AdamWStep
     + ops::add_norm::AddNorm
     + ops::attention::Attention
     + ops::class_loss::ClassLoss
@@ -42,7 +68,6 @@ pub trait Backend:
     + ops::sum::Sum
     + ops::take_rows::TakeRows
     + ops::vocab_loss::VocabLoss
-    + crate::adamw::AdamWStep
 {
 }
 
@@ -59,29 +84,9 @@ impl std::fmt::Debug for Device {
 }
 
 impl Device {
-    /// The host's cores, all of them unless `threads` says how many. The instruction set is what `CLOZE_CPU` (amx, avx512bf16,
-    /// avx512, avx2, neon, portable) forces, else the fastest one: where there is a choice, the first device of a process
-    /// measures it, for a few milliseconds each.
-    ///
-    /// # Errors
-    /// `CLOZE_CPU` names an unknown or absent level; `threads` is zero or absurd.
-    pub fn cpu(threads: Option<usize>) -> Result<Device, EngineError> {
-        Ok(Device { backend: Arc::new(Cpu::new(threads, None)?) })
-    }
-
-    /// As [`cpu`](Self::cpu), at a given instruction set unless `CLOZE_CPU` forces another: results depend on it in their last
-    /// bits.
-    ///
-    /// # Errors
-    /// As `cpu`; also an `instruction_set` that is unknown or absent.
-    pub fn cpu_at(threads: Option<usize>, instruction_set: &str) -> Result<Device, EngineError> {
-        Ok(Device { backend: Arc::new(Cpu::new(threads, Some(instruction_set))?) })
-    }
-
-    /// The host's cores at one instruction set, for checks of all of them.
-    #[cfg(test)]
-    pub(crate) fn at_level(level: Level, threads: usize) -> Device {
-        Device { backend: Arc::new(Cpu::at_level(level, threads)) }
+    /// A handle on what `backend` computes with.
+    pub(crate) fn of(backend: impl Backend + 'static) -> Device {
+        Device { backend: Arc::new(backend) }
     }
 
     /// Threads that compute.
@@ -94,18 +99,7 @@ impl Device {
         self.backend.describe()
     }
 
-    /// The instruction set that the environment variable `CLOZE_CPU` forces; an empty variable counts as unset.
-    pub fn forced_instruction_set() -> Option<String> {
-        choice::forced()
-    }
-
-    /// The instruction sets of this CPU that [`cpu_at`](Self::cpu_at) takes, the best first.
-    pub fn instruction_sets() -> Vec<&'static str> {
-        let present = Level::ALL.into_iter().filter(|level| *level <= Level::detect());
-        present.rev().map(Level::name).collect()
-    }
-
-    /// The name of the instruction set that computes, as [`cpu_at`](Self::cpu_at) takes it.
+    /// The name of the instruction set that computes, as [`Device::cpu_at`] takes it.
     pub fn instruction_set(&self) -> &'static str {
         self.backend.instruction_set()
     }
@@ -131,14 +125,21 @@ impl Device {
         self.backend.bandwidths()
     }
 
-    /// A tensor with these values; panics if they do not fill the shape.
+    /// A tensor with these values, in the device's memory; panics if they do not fill the shape.
     pub fn tensor_f32(&self, values: &[f32], shape: &[usize]) -> Tensor {
-        Tensor::host_from(values, shape)
+        self.backend.tensor_f32(values, shape)
     }
 
-    /// A tensor with these integers; panics if they do not fill the shape.
+    /// A tensor with these integers, in the device's memory; panics if they do not fill the shape.
     pub fn tensor_i32(&self, values: &[i32], shape: &[usize]) -> Tensor {
-        Tensor::host_from(values, shape)
+        self.backend.tensor_i32(values, shape)
+    }
+
+    /// `count` zeros in f32, in the device's memory.
+    pub(crate) fn zeros(&self, count: usize) -> Tensor {
+        let mut zeros = self.backend.empty(&[count], DType::F32);
+        zeros.zero(0..count);
+        zeros
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {

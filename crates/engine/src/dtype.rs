@@ -2,9 +2,6 @@
 
 pub use half::bf16;
 
-use crate::cpu::lanes::{LANES, Lanes};
-use crate::cpu::level::Isa;
-
 /// The type of a tensor's elements.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DType {
@@ -35,7 +32,7 @@ impl DType {
     }
 }
 
-/// A Rust type that can lie in a tensor.
+/// A Rust type that can lie in a tensor: plain numbers, of which any bits are one.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     const DTYPE: DType;
 }
@@ -54,10 +51,6 @@ impl Element for bf16 {
 pub(crate) trait Real: Element {
     fn to_f32(self) -> f32;
     fn from_f32(x: f32) -> Self;
-    /// [`Real::from_f32`] of sixteen numbers, at a level that the caller runs at.
-    fn narrow<I: Isa>(lanes: Lanes) -> [Self; LANES];
-    /// A cache line of elements from as many numbers, of which there are enough.
-    fn line<I: Isa>(from: &[f32]) -> [u32; LANES];
 }
 
 impl Real for f32 {
@@ -68,18 +61,6 @@ impl Real for f32 {
     #[inline(always)]
     fn from_f32(x: f32) -> f32 {
         x
-    }
-    #[inline(always)]
-    fn narrow<I: Isa>(lanes: Lanes) -> [f32; LANES] {
-        lanes
-    }
-    #[inline(always)]
-    fn line<I: Isa>(from: &[f32]) -> [u32; LANES] {
-        let mut line = [0; LANES];
-        for (word, x) in line.iter_mut().zip(from) {
-            *word = x.to_bits();
-        }
-        line
     }
 }
 
@@ -93,17 +74,6 @@ impl Real for bf16 {
     fn from_f32(x: f32) -> bf16 {
         bf16::from_bits((rounded_to_bf16(x) >> 16) as u16)
     }
-    #[inline(always)]
-    fn narrow<I: Isa>(lanes: Lanes) -> [bf16; LANES] {
-        // SAFETY: code that is generic over a level runs at that level only (`Isa::vectorize`).
-        unsafe { I::narrow(&lanes) }
-    }
-    #[inline(always)]
-    fn line<I: Isa>(from: &[f32]) -> [u32; LANES] {
-        let from = &from[..2 * LANES];
-        // SAFETY: as above; 32 numbers can be read. A word's lower half comes first in memory (`u32::to_le`).
-        unsafe { I::pairs(from.as_ptr()).map(u32::to_le) }
-    }
 }
 
 /// Bits whose upper half is `x` rounded to bf16: to nearest, ties to even; NaN stays NaN.
@@ -115,3 +85,21 @@ pub(crate) fn rounded_to_bf16(x: f32) -> u32 {
     let up = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
     if nan { bits | 0x0040_0000 } else { up }
 }
+
+/// Calls `$body` with the type alias `$E` bound to the Rust type of a real-valued dtype.
+macro_rules! with_real {
+    ($dtype:expr, $E:ident => $body:expr) => {
+        match $dtype {
+            $crate::DType::F32 => {
+                type $E = f32;
+                $body
+            }
+            $crate::DType::BF16 => {
+                type $E = $crate::dtype::bf16;
+                $body
+            }
+            $crate::DType::I32 => panic!("a real-valued tensor was expected, found i32"),
+        }
+    };
+}
+pub(crate) use with_real;

@@ -7,14 +7,17 @@
 //! moments are `f32` always.
 //!
 //! Shapes are checked where an op starts and panic when wrong: that is a bug, never an input error.
-#![deny(missing_docs)]
+#![deny(missing_docs, unsafe_code)]
 
-mod adamw;
-#[doc(hidden)] // for benches/gemm.rs alone
+#[doc(hidden)] // for the benches alone
+#[allow(unsafe_code)]
 pub mod cpu;
 mod device;
 mod dtype;
 mod error;
+mod gradients;
+#[allow(unsafe_code)]
+mod host;
 pub mod ops;
 mod params;
 mod profile;
@@ -22,12 +25,12 @@ mod random;
 mod tape;
 mod tensor;
 
-pub use adamw::{AdamW, Moments, StepReport, StepSettings, adamw_step};
-pub use cpu::bandwidth::Bandwidths;
-pub use device::Device;
+pub use device::{Bandwidths, Device};
 pub use dtype::DType;
 pub use error::EngineError;
-pub use params::{Gradients, Init, ParamId, Parameters, ParametersBuilder};
+pub use gradients::Gradients;
+pub use ops::adamw::{AdamW, Moments, StepReport, StepSettings, adamw_step};
+pub use params::{Init, ParamId, Parameters, ParametersBuilder};
 pub use profile::{Cost, Entry, Profile};
 pub use random::DropoutKey;
 pub use tape::{Pass, Var};

@@ -1,12 +1,12 @@
-//! Parameters in one flat `f32` arena: norms, clipping, decay and Adam are single passes over memory, and a checkpoint
+//! Parameters in one flat `f32` arena, in the memory of their device: norms, clipping, decay and Adam are single passes over memory, and a checkpoint
 //! is a walk over names.
 
-use crate::cpu::gemm::PackedB;
+use crate::device::WeightCache;
 use crate::random::{mix, truncated_normal};
-use crate::{Device, Tensor};
+use crate::{DType, Device, Tensor};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::OnceLock;
 
 /// How a parameter starts.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -24,7 +24,7 @@ pub enum Init {
 
 /// Names one parameter, or several stacked ones, of one [`Parameters`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct ParamId(usize);
+pub struct ParamId(pub(crate) usize);
 
 struct Declaration {
     name: String,
@@ -39,6 +39,10 @@ struct Declaration {
 impl Declaration {
     fn len(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.len()
     }
 }
 
@@ -84,20 +88,18 @@ impl ParametersBuilder {
 
     /// Lays out the arena and draws the initial weights, each a pure function of (seed, name, index).
     pub fn build(self, device: &Device, seed: u64) -> Parameters {
-        let mut values = Tensor::host(&[self.len], crate::DType::F32);
-        let flat = values.slice_mut::<f32>();
+        let mut arena = device.backend().empty(&[self.len], DType::F32);
         for declared in &self.declared {
-            let part = &mut flat[declared.offset..declared.offset + declared.len()];
-            match declared.init {
+            arena.edit(declared.range(), |part| match declared.init {
                 Init::Zeros => part.fill(0.0),
                 Init::Ones => part.fill(1.0),
                 Init::TruncatedNormal { std } => {
                     fill_truncated_normal(device, part, std, name_key(seed, &declared.name))
                 }
-            }
+            });
         }
         let by_name = self.declared.iter().enumerate().map(|(i, d)| (d.name.clone(), ParamId(i))).collect();
-        Parameters { declared: self.declared, stacks: self.stacks, by_name, values, copies: None }
+        Parameters { device: device.clone(), declared: self.declared, stacks: self.stacks, by_name, arena, cache: None }
     }
 }
 
@@ -130,12 +132,13 @@ pub(crate) struct LearningRun {
 
 /// All weights of a model.
 pub struct Parameters {
+    device: Device,
     declared: Vec<Declaration>,
     stacks: Vec<Declaration>,
     by_name: HashMap<String, ParamId>,
-    values: Tensor,
-    /// Compute copies of matrices, made at first use.
-    copies: Option<HashMap<ParamId, OnceLock<Option<PackedB>>>>,
+    arena: Tensor,
+    /// What the device has computed of weights that do not change.
+    cache: Option<WeightCache>,
 }
 
 impl Parameters {
@@ -148,9 +151,14 @@ impl Parameters {
         if id.0 >= FIRST_STACK { &self.stacks[id.0 - FIRST_STACK] } else { &self.declared[id.0] }
     }
 
-    pub(crate) fn range(&self, id: ParamId) -> Range<usize> {
-        let declared = self.declaration(id);
-        declared.offset..declared.offset + declared.len()
+    /// Where the arena holds one parameter: what [`Parameters::read_all`] and its like have there.
+    pub fn range(&self, id: ParamId) -> Range<usize> {
+        self.declaration(id).range()
+    }
+
+    /// The device whose memory holds the weights.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Every parameter in arena order (stacks are views and do not appear).
@@ -180,43 +188,70 @@ impl Parameters {
 
     /// Number of weights.
     pub fn count(&self) -> usize {
-        self.values.count()
+        self.arena.count()
     }
 
-    /// One parameter's weights, row-major.
-    pub fn values(&self, id: ParamId) -> &[f32] {
-        &self.flat()[self.range(id)]
+    /// Number of weights of one parameter.
+    pub fn size(&self, id: ParamId) -> usize {
+        self.declaration(id).len()
     }
 
-    /// One parameter's weights for writing.
-    pub fn values_mut(&mut self, id: ParamId) -> &mut [f32] {
+    /// One parameter's weights, row-major: borrowed where the device computes in the host's memory, else copied.
+    pub fn read(&self, id: ParamId) -> Cow<'_, [f32]> {
+        self.arena.read(self.range(id))
+    }
+
+    /// The weights of all parameters, in the order of [`Parameters::ids`]; as [`Parameters::read`].
+    pub fn read_all(&self) -> Cow<'_, [f32]> {
+        self.arena.read(0..self.count())
+    }
+
+    /// Overwrites one parameter's weights; panics if `values` are not as many.
+    pub fn write(&mut self, id: ParamId, values: &[f32]) {
         let range = self.range(id);
-        &mut self.flat_mut()[range]
+        self.arena_mut().write(range, values);
     }
 
-    /// The whole arena.
-    pub fn flat(&self) -> &[f32] {
-        self.values.slice()
+    /// Lets `edit` change one parameter's weights, row-major: where they are, or in a copy that is then written back.
+    pub fn edit<T>(&mut self, id: ParamId, edit: impl FnOnce(&mut [f32]) -> T) -> T {
+        let range = self.range(id);
+        self.arena_mut().edit(range, edit)
     }
 
-    /// The whole arena for writing. Compute copies are made anew after it.
-    pub fn flat_mut(&mut self) -> &mut [f32] {
-        if self.copies.is_some() {
-            self.keep_copies();
+    /// As [`Parameters::edit`], with the weights of all parameters.
+    pub fn edit_all<T>(&mut self, edit: impl FnOnce(&mut [f32]) -> T) -> T {
+        let count = self.count();
+        self.arena_mut().edit(0..count, edit)
+    }
+
+    /// From now on the weights seldom change: passes that do not record may keep what they compute of them, such as packed
+    /// copies of matrices (bf16 products on a CPU: half the matrices' memory again). Each write empties the cache.
+    /// (A training step uses each weight once: there it does not pay.)
+    pub fn cache_packed_weights(&mut self) {
+        self.cache = Some(self.device.backend().weight_cache(self.declared.len() + self.stacks.len()));
+    }
+
+    /// What the device has made for [`Parameters::cache_packed_weights`], if that was called.
+    pub(crate) fn cache(&self) -> Option<&WeightCache> {
+        self.cache.as_ref()
+    }
+
+    /// Where the cache has its entry for `id`.
+    pub(crate) fn cache_slot(&self, id: ParamId) -> usize {
+        if id.0 >= FIRST_STACK { self.declared.len() + id.0 - FIRST_STACK } else { id.0 }
+    }
+
+    /// The whole arena, for backends.
+    pub(crate) fn arena(&self) -> &Tensor {
+        &self.arena
+    }
+
+    /// The whole arena for writing, which empties the cache.
+    pub(crate) fn arena_mut(&mut self) -> &mut Tensor {
+        if self.cache.is_some() {
+            self.cache_packed_weights();
         }
-        self.values.slice_mut()
-    }
-
-    /// From now on passes that do not record keep, of each matrix, the packed bf16 copy that their first product makes: half the
-    /// matrix's memory again, for weights that are used many times before they change. (A training step uses them once.)
-    pub fn keep_copies(&mut self) {
-        let ids = (0..self.declared.len()).chain(FIRST_STACK..FIRST_STACK + self.stacks.len());
-        self.copies = Some(ids.map(|id| (ParamId(id), OnceLock::new())).collect());
-    }
-
-    /// The copy of a matrix that `make` makes, where copies are kept.
-    pub(crate) fn copy(&self, id: ParamId, make: impl FnOnce() -> Option<PackedB>) -> Option<&PackedB> {
-        self.copies.as_ref()?.get(&id)?.get_or_init(make).as_ref()
+        &mut self.arena
     }
 
     /// Multiplies the learning rate of one parameter by `rate`: layer-wise rates, or 0 for weights that stay as they are.
@@ -246,90 +281,11 @@ impl Parameters {
                     run.range.end += d.len();
                 }
                 _ => {
-                    let range = d.offset..d.offset + d.len();
-                    runs.push(LearningRun { range, decays: d.decay, rate: d.rate });
+                    runs.push(LearningRun { range: d.range(), decays: d.decay, rate: d.rate });
                 }
             }
         }
         runs
-    }
-}
-
-/// The gradient of every weight, laid out as its [`Parameters`].
-pub struct Gradients {
-    ranges: Vec<Range<usize>>,
-    values: Tensor,
-    /// Parameters whose gradient counts as zero, whatever lies there: the step's first one is stored, not added, which saves
-    /// a pass over the arena.
-    cleared: Vec<bool>,
-}
-
-impl Gradients {
-    /// Zeros in the layout of `params`.
-    pub fn zeros_like(params: &Parameters) -> Gradients {
-        let mut values = Tensor::host(&[params.count()], crate::DType::F32);
-        values.slice_mut::<f32>().fill(0.0);
-        let ranges: Vec<_> = params.ids().map(|id| params.range(id)).collect();
-        Gradients { cleared: vec![false; ranges.len()], ranges, values }
-    }
-
-    /// Sets every gradient to zero, before a step's first micro-batch. They can be read after a backward pass, not before.
-    pub fn zero(&mut self) {
-        self.cleared.fill(true);
-    }
-
-    /// One parameter's gradient.
-    pub fn get(&self, id: ParamId) -> &[f32] {
-        &self.flat()[self.ranges[id.0].clone()]
-    }
-
-    /// The whole arena of gradients.
-    pub fn flat(&self) -> &[f32] {
-        assert!(!self.cleared.contains(&true), "gradients are read after a backward pass");
-        self.values.slice()
-    }
-
-    /// The whole arena of gradients for writing.
-    pub fn flat_mut(&mut self) -> &mut [f32] {
-        self.settle();
-        self.values.slice_mut()
-    }
-
-    /// Writes the zeros of parameters that no gradient has reached.
-    pub(crate) fn settle(&mut self) {
-        for (range, cleared) in self.ranges.iter().zip(&mut self.cleared) {
-            if std::mem::take(cleared) {
-                self.values.slice_mut::<f32>()[range.clone()].fill(0.0);
-            }
-        }
-    }
-
-    /// Whether a gradient that covers the parameters of `range` must be added to what is there; otherwise it must be stored.
-    /// Either way it is taken as done.
-    pub(crate) fn adds(&mut self, range: Range<usize>) -> bool {
-        let first = self.ranges.partition_point(|part| part.start < range.start);
-        let count = self.ranges[first..].partition_point(|part| part.start < range.end);
-        let parts = first..first + count;
-        let adds = !self.cleared[parts.clone()].iter().all(|cleared| *cleared);
-        for part in parts {
-            if std::mem::take(&mut self.cleared[part]) && adds {
-                self.values.slice_mut::<f32>()[self.ranges[part].clone()].fill(0.0);
-            }
-        }
-        adds
-    }
-
-    /// The gradients of `range`, to be added to.
-    pub(crate) fn sums(&mut self, range: Range<usize>) -> &mut [f32] {
-        if !self.adds(range.clone()) {
-            self.part(range.clone()).fill(0.0);
-        }
-        self.part(range)
-    }
-
-    /// What lies at `range`, after [`Gradients::adds`] has said what to do with it.
-    pub(crate) fn part(&mut self, range: Range<usize>) -> &mut [f32] {
-        &mut self.values.slice_mut()[range]
     }
 }
 
@@ -351,7 +307,7 @@ mod tests {
             builder.build(&device(), seed)
         };
         let (first, second) = (build(["a", "b"], 1), build(["b", "a"], 1));
-        let values = |p: &Parameters, name: &str| p.values(p.find(name).expect("declared")).to_vec();
+        let values = |p: &Parameters, name: &str| p.read(p.find(name).expect("declared")).to_vec();
         assert_eq!(values(&first, "a"), values(&second, "a"));
         assert_ne!(values(&first, "a"), values(&first, "b"));
         assert_ne!(values(&first, "a"), values(&build(["a", "b"], 2), "a"));
@@ -366,27 +322,7 @@ mod tests {
         let both = builder.stack(&[q, k]);
         let params = builder.build(&device(), 0);
         assert_eq!(params.shape(both), [3, 3]);
-        assert_eq!(params.values(both), [0., 0., 0., 0., 0., 0., 1., 1., 1.]);
+        assert_eq!(params.read(both)[..], [0., 0., 0., 0., 0., 0., 1., 1., 1.]);
         assert_eq!(params.ids().count(), 2);
-    }
-    #[test]
-    fn a_cleared_gradient_is_stored_then_added_to() {
-        let mut builder = Parameters::builder();
-        let parts = ["a", "b", "c"].map(|name| builder.declare(name, &[2, 3], Init::Ones, true));
-        let stack = builder.stack(&parts[..2]);
-        let params = builder.build(&device(), 0);
-        let mut grads = Gradients::zeros_like(&params);
-        grads.flat_mut().fill(7.0);
-        grads.zero();
-        let [a, b, both] = [parts[0], parts[1], stack].map(|id| params.range(id));
-        assert!(!grads.adds(a.clone()) && grads.adds(a.clone()));
-        grads.part(a).fill(1.0);
-        // A stack of which one part has its gradient: the other's zeros are written.
-        assert!(grads.adds(both) && grads.adds(b));
-        grads.sums(params.range(parts[2]))[0] = 2.0;
-        assert_eq!(grads.flat(), [1., 1., 1., 1., 1., 1., 0., 0., 0., 0., 0., 0., 2., 0., 0., 0., 0., 0.]);
-        grads.zero();
-        grads.settle();
-        assert!(grads.flat().iter().all(|g| *g == 0.0));
     }
 }

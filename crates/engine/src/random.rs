@@ -3,8 +3,6 @@
 //! A mask drawn in the forward pass is drawn again in the backward pass instead of being stored, and a resumed run
 //! draws what the uninterrupted one would have drawn.
 
-use crate::cpu::lanes::{LANES, Lanes};
-
 /// What a forward pass's dropout depends on, beside the site in the model and the element's index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DropoutKey {
@@ -87,16 +85,6 @@ impl Mask {
     #[inline(always)]
     pub(crate) fn factor(self, index: usize) -> f32 {
         if self.key.word(index as u32) >= self.threshold { self.scale } else { 0.0 }
-    }
-
-    /// The factors of sixteen elements from `first` on.
-    #[inline(always)]
-    pub(crate) fn factors(self, first: usize) -> Lanes {
-        let mut lanes = [0.0; LANES];
-        for (i, lane) in lanes.iter_mut().enumerate() {
-            *lane = self.factor(first.wrapping_add(i));
-        }
-        lanes
     }
 
     /// The mask of another row of an op that indexes by (row, element): rows past 2³² elements would repeat otherwise.

@@ -103,6 +103,11 @@ impl<'a> Pass<'a> {
         Pass { laps: Some(Laps::start(profile)), ..self }
     }
 
+    /// Whether every op's time is measured.
+    pub(crate) fn is_profiled(&self) -> bool {
+        self.laps.is_some()
+    }
+
     /// Whether a backward pass will follow.
     pub fn is_recording(&self) -> bool {
         self.tape.is_some()
@@ -235,7 +240,7 @@ impl<'a> Pass<'a> {
     /// As [`Pass::backward`], returning the gradients of these activations (`None` where nothing reached one).
     pub fn backward_to(self, wanted: &[&Var]) -> Vec<Option<Tensor>> {
         let (gradients, grads) = self.run_back(wanted);
-        grads.settle();
+        grads.finish();
         gradients
     }
 

@@ -1,7 +1,9 @@
 //! Tensors: contiguous, row-major, of a run-time type, cheap to clone, immutable once shared.
 
-use crate::cpu::buffer::Buffer;
 use crate::dtype::{DType, Element, Real, bf16};
+use crate::host::Buffer;
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Dimensions, outermost first; at most four.
@@ -11,7 +13,7 @@ struct Shape {
     rank: usize,
 }
 
-/// Where the elements lie. A GPU adds a variant here.
+/// Where the elements lie. A device with a memory of its own adds a variant.
 enum Storage {
     Host(Buffer),
 }
@@ -73,22 +75,50 @@ impl Tensor {
         (*rows, *cols)
     }
 
-    /// The elements, if they lie on the host and have this type.
+    /// The elements as the host's kernels see them.
     pub(crate) fn slice<E: Element>(&self) -> &[E] {
         assert_eq!(self.dtype, E::DTYPE, "element type of {self:?}");
-        let Storage::Host(buffer) = &*self.storage;
-        debug_assert!(buffer.len() >= self.count() * self.dtype.size());
-        // SAFETY: the buffer holds `count` initialised elements of this type, aligned to 64 bytes.
-        unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast(), self.count()) }
+        match &*self.storage {
+            Storage::Host(buffer) => buffer.slice(self.count()),
+        }
     }
 
-    /// The elements for writing; panics when the tensor is shared.
+    /// As [`Tensor::slice`], for writing; panics when the tensor is shared.
     pub(crate) fn slice_mut<E: Element>(&mut self) -> &mut [E] {
         assert_eq!(self.dtype, E::DTYPE, "element type");
         let count = self.count();
-        let Storage::Host(buffer) = Arc::get_mut(&mut self.storage).expect("a tensor is written before it is shared");
-        // SAFETY: as in `slice`; `get_mut` proves that nobody else sees the buffer.
-        unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast(), count) }
+        match Arc::get_mut(&mut self.storage).expect("a tensor is written before it is shared") {
+            Storage::Host(buffer) => buffer.slice_mut(count),
+        }
+    }
+
+    /// Some elements of an f32 tensor: borrowed on the host, copied from elsewhere.
+    pub(crate) fn read(&self, range: Range<usize>) -> Cow<'_, [f32]> {
+        match &*self.storage {
+            Storage::Host(_) => Cow::Borrowed(&self.slice()[range]),
+        }
+    }
+
+    /// Lets `edit` change some elements of an f32 tensor: in place on the host, a copy elsewhere that is then written back.
+    /// Panics when the tensor is shared.
+    pub(crate) fn edit<T>(&mut self, range: Range<usize>, edit: impl FnOnce(&mut [f32]) -> T) -> T {
+        match &*self.storage {
+            Storage::Host(_) => edit(&mut self.slice_mut()[range]),
+        }
+    }
+
+    /// Overwrites some elements of an f32 tensor; panics when the tensor is shared, or the range has another length.
+    pub(crate) fn write(&mut self, range: Range<usize>, values: &[f32]) {
+        match &*self.storage {
+            Storage::Host(_) => self.slice_mut()[range].copy_from_slice(values),
+        }
+    }
+
+    /// Sets some elements of an f32 tensor to zero; panics when the tensor is shared.
+    pub(crate) fn zero(&mut self, range: Range<usize>) {
+        match &*self.storage {
+            Storage::Host(_) => self.slice_mut::<f32>()[range].fill(0.0),
+        }
     }
 
     /// The same elements in memory that nobody else holds, so that an op may write over them.
@@ -105,6 +135,13 @@ impl Tensor {
         copy
     }
 
+    /// The integers, copied to the host; panics on real numbers.
+    pub(crate) fn to_vec_i32(&self) -> Vec<i32> {
+        match &*self.storage {
+            Storage::Host(_) => self.slice().to_vec(),
+        }
+    }
+
     /// The elements as `f32`, copied to the host; panics on integers.
     pub fn to_vec_f32(&self) -> Vec<f32> {
         match self.dtype {
@@ -114,21 +151,3 @@ impl Tensor {
         }
     }
 }
-
-/// Calls `$body` with the type alias `$E` bound to the Rust type of a real-valued dtype.
-macro_rules! with_real {
-    ($dtype:expr, $E:ident => $body:expr) => {
-        match $dtype {
-            $crate::DType::F32 => {
-                type $E = f32;
-                $body
-            }
-            $crate::DType::BF16 => {
-                type $E = $crate::dtype::bf16;
-                $body
-            }
-            $crate::DType::I32 => panic!("a real-valued tensor was expected, found i32"),
-        }
-    };
-}
-pub(crate) use with_real;

@@ -95,7 +95,7 @@ impl Model {
         let mut offset = 0;
         let infos = named.iter().map(|(name, id)| {
             let start = offset;
-            offset += 4 * self.params.values(*id).len();
+            offset += 4 * self.params.size(*id);
             let shape = self.params.shape(*id).to_vec();
             (name.clone(), TensorInfo { dtype: Dtype::F32, shape, data_offsets: (start, offset) })
         });
@@ -107,7 +107,7 @@ impl Model {
         file.write_all(&header)?;
         let mut bytes = Vec::with_capacity(4 * CHUNK);
         for (_, id) in named {
-            for chunk in self.params.values(id).chunks(CHUNK) {
+            for chunk in self.params.read(id).chunks(CHUNK) {
                 bytes.clear();
                 bytes.extend(chunk.iter().flat_map(|value| value.to_le_bytes()));
                 file.write_all(&bytes)?;
@@ -218,7 +218,7 @@ impl Folder {
         let mut params = declared.builder.build(device, seed);
         for id in params.ids() {
             if let Some(from) = stored.get(params.name(id)).filter(|_| !drawn.contains(params.name(id))) {
-                weights.read_f32(from, params.values_mut(id));
+                params.edit(id, |values| weights.read_f32(from, values));
             }
         }
         Ok(Model::assemble(config, heads, params, bert))
@@ -395,7 +395,7 @@ mod tests {
             let (dir, model) = saved(heads);
             let loaded = Model::load(dir.path(), &device()).unwrap();
             assert_eq!(loaded.heads, heads);
-            assert_eq!(loaded.params.flat(), model.params.flat());
+            assert_eq!(loaded.params.read_all(), model.params.read_all());
             let architecture = loaded.config.architectures.clone().unwrap();
             assert_eq!(architecture, [heads.architecture()]);
             let prefixed = stored_names(dir.path()).iter().any(|name| name.starts_with("bert."));
@@ -428,12 +428,12 @@ mod tests {
             }
         });
         let loaded = Model::load(dir.path(), &device()).unwrap();
-        assert_eq!(loaded.params.flat(), model.params.flat());
+        assert_eq!(loaded.params.read_all(), model.params.read_all());
 
         // The decoder's bias under its other name alone.
         rewrite(dir.path(), |stored| stored.retain(|(name, ..)| name != MLM_BIAS));
         let loaded = Model::load(dir.path(), &device()).unwrap();
-        assert_eq!(loaded.params.flat(), model.params.flat());
+        assert_eq!(loaded.params.read_all(), model.params.read_all());
     }
 
     #[test]
@@ -446,7 +446,8 @@ mod tests {
     #[test]
     fn half_precision_widens() {
         let (dir, model) = saved(Heads::ENCODER);
-        let rounded: Vec<f32> = model.params.flat().iter().map(|&value| half::bf16::from_f32(value).to_f32()).collect();
+        let rounded: Vec<f32> =
+            model.params.read_all().iter().map(|&value| half::bf16::from_f32(value).to_f32()).collect();
         rewrite(dir.path(), |stored| {
             for (_, dtype, _, bytes) in stored {
                 let values = bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four));
@@ -455,7 +456,7 @@ mod tests {
             }
         });
         let loaded = Model::load(dir.path(), &device()).unwrap();
-        assert_eq!(loaded.params.flat(), rounded);
+        assert_eq!(loaded.params.read_all(), rounded);
     }
 
     #[test]
@@ -475,7 +476,7 @@ mod tests {
         };
         write_index(&map);
         let loaded = Model::load(dir.path(), &device()).unwrap();
-        assert_eq!(loaded.params.flat(), model.params.flat());
+        assert_eq!(loaded.params.read_all(), model.params.read_all());
 
         map.insert("phantom".to_owned(), Value::from("a.safetensors"));
         write_index(&map);

@@ -35,7 +35,7 @@
 //! let losses = model.loss(&mut pass, &inputs, &labels, LossScale::mean(&labels));
 //! pass.backward();
 //! assert!(losses.iter().map(|(name, loss)| (name, loss.count)).eq([("mlm", 1), ("nsp", 1)]));
-//! assert!(gradients.flat().iter().any(|&gradient| gradient != 0.0));
+//! assert!(gradients.read_all().iter().any(|&gradient| gradient != 0.0));
 //! # Ok(())
 //! # }
 //! ```

@@ -334,7 +334,7 @@ mod tests {
     fn matrices_decay_and_vectors_do_not() {
         let model = Model::new(small(), Heads::PRETRAINING, &device(), 1).unwrap();
         for id in model.params.ids() {
-            let (name, values) = (model.params.name(id), model.params.values(id));
+            let (name, values) = (model.params.name(id), model.params.read(id));
             let matrix = model.params.shape(id).len() == 2;
             assert_eq!(model.params.decays(id), matrix, "{name}");
             if matrix {
@@ -361,7 +361,7 @@ mod tests {
                 pass = pass.recomputing(recomputes);
                 let losses = model.loss(&mut pass, &inputs(), &labels(), LossScale::mean(&labels()));
                 pass.backward();
-                let all: Vec<f32> = model.params.ids().flat_map(|id| gradients.get(id).to_vec()).collect();
+                let all: Vec<f32> = model.params.ids().flat_map(|id| gradients.read(id).to_vec()).collect();
                 (losses, all)
             });
             assert_eq!(kept.0, again.0);
@@ -405,7 +405,7 @@ mod tests {
                     true => whole_loss(&model, &mut pass, &labels, scale),
                 };
                 pass.backward();
-                (losses.total(), gradients.flat().to_vec())
+                (losses.total(), gradients.read_all().to_vec())
             });
             assert!((found.0 - expected.0).abs() < 1e-6, "{} {}", found.0, expected.0);
             assert!(found.1.iter().zip(&expected.1).all(|(a, b)| (a - b).abs() < 1e-6));
@@ -423,7 +423,7 @@ mod tests {
         assert_eq!(logits.value().shape(), [0, 3]);
         pass.seed_gradient(&logits, logits.value().clone());
         pass.backward();
-        assert!(gradients.flat().iter().all(|&gradient| gradient == 0.0));
+        assert!(gradients.read_all().iter().all(|&gradient| gradient == 0.0));
     }
 
     #[test]
@@ -440,7 +440,7 @@ mod tests {
         for id in model.params.ids() {
             let name = model.params.name(id);
             // A key bias moves every score of a query alike, which softmax does not see.
-            let seen = gradients.get(id).iter().any(|&gradient| gradient != 0.0);
+            let seen = gradients.read(id).iter().any(|&gradient| gradient != 0.0);
             assert!(seen || name.ends_with("key.bias"), "{name} learns nothing");
         }
     }

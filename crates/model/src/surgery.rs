@@ -48,17 +48,12 @@ impl Model {
         let mut params = declared.builder.build(device, seed);
         // Only the vocabulary's sizes differ: the same parameters, in the same order.
         for (id, old) in params.ids().zip(self.params.ids()) {
-            let from = self.params.values(old);
-            let name = self.params.name(old);
-            match name {
-                WORDS => Table { values: from, width: config.hidden_size }.fill(
-                    rows,
-                    Some(seed),
-                    device,
-                    params.values_mut(id),
-                ),
-                MLM_BIAS => Table { values: from, width: 1 }.fill(rows, None, device, params.values_mut(id)),
-                _ => params.values_mut(id).copy_from_slice(from),
+            let from = self.params.read(old);
+            let table = |width| Table { values: &from, width };
+            match self.params.name(old) {
+                WORDS => params.edit(id, |to| table(config.hidden_size).fill(rows, Some(seed), device, to)),
+                MLM_BIAS => params.edit(id, |to| table(1).fill(rows, None, device, to)),
+                _ => params.write(id, &from),
             }
         }
         Ok(Model::assemble(config, self.heads, params, bert))
@@ -101,7 +96,8 @@ impl Table<'_> {
         let drawn = rows.iter().filter(|row| **row == NewRow::Drawn).count();
         let spread = if drawn > 0 { self.spread() } else { Vec::new() };
         let noise = seed.filter(|_| drawn > 0).map(|seed| standard_normal(drawn * self.width, seed, device));
-        let mut noise = noise.iter().flat_map(|params| params.flat());
+        let noise = noise.as_ref().map(|params| params.read_all());
+        let mut noise = noise.iter().flat_map(|noise| noise.iter());
         for (row, to) in rows.iter().zip(to.chunks_exact_mut(self.width)) {
             match row {
                 NewRow::Copied(from) => to.copy_from_slice(self.row(*from)),
@@ -153,6 +149,7 @@ mod tests {
     use crate::losses::{LossScale, MLM, NSP};
     use cloze_engine::{DType, Gradients, Pass};
     use serde_json::Value;
+    use std::borrow::Cow;
 
     const OLD: usize = 40;
 
@@ -173,9 +170,11 @@ mod tests {
         };
         config.extra.insert("surprise".to_owned(), Value::from(7));
         let mut model = Model::new(config, heads, &device(), 1).unwrap();
-        for (i, value) in model.params.flat_mut().iter_mut().enumerate() {
-            *value += ((i * 2_654_435_761) % 1000) as f32 * 1e-4 - 0.05;
-        }
+        model.params.edit_all(|values| {
+            for (i, value) in values.iter_mut().enumerate() {
+                *value += ((i * 2_654_435_761) % 1000) as f32 * 1e-4 - 0.05;
+            }
+        });
         model
     }
 
@@ -183,8 +182,8 @@ mod tests {
         (0..rows).map(NewRow::Copied).collect()
     }
 
-    fn values<'a>(model: &'a Model, name: &str) -> &'a [f32] {
-        model.params.values(model.params.find(name).unwrap())
+    fn values<'a>(model: &'a Model, name: &str) -> Cow<'a, [f32]> {
+        model.params.read(model.params.find(name).unwrap())
     }
 
     fn inputs() -> Inputs {
@@ -217,22 +216,22 @@ mod tests {
                     WORDS => 16,
                     MLM_BIAS => 1,
                     _ => {
-                        assert_eq!(new.params.values(id), values(&old, name), "{name}");
+                        assert_eq!(new.params.read(id), values(&old, name), "{name}");
                         copied += 1;
                         continue;
                     }
                 };
-                let (from, to) = (values(&old, name), new.params.values(id));
+                let (from, to) = (values(&old, name), new.params.read(id));
                 let row = |table: &[f32], number: usize| table[number * width..][..width].to_vec();
                 for number in (0..OLD).filter(|number| ![5, 6].contains(number)) {
-                    assert_eq!(row(to, number), row(from, number), "{name} {number}");
+                    assert_eq!(row(&to, number), row(&from, number), "{name} {number}");
                 }
-                assert_eq!((row(to, 5), row(to, 6)), (row(from, 6), row(from, 5)), "{name}");
+                assert_eq!((row(&to, 5), row(&to, 6)), (row(&from, 6), row(&from, 5)), "{name}");
                 for column in 0..width {
-                    let [a, b] = [7, 8].map(|number| f64::from(row(from, number)[column]));
-                    assert_eq!(row(to, OLD)[column], ((a + b + b) / 3.0) as f32, "{name}");
+                    let [a, b] = [7, 8].map(|number| f64::from(row(&from, number)[column]));
+                    assert_eq!(row(&to, OLD)[column], ((a + b + b) / 3.0) as f32, "{name}");
                 }
-                assert_eq!(row(to, OLD + 1), row(from, 9), "{name}");
+                assert_eq!(row(&to, OLD + 1), row(&from, 9), "{name}");
             }
             let tables = 1 + usize::from(heads.mlm);
             assert_eq!(copied, old.params.ids().count() - tables);
@@ -248,11 +247,13 @@ mod tests {
     fn drawn_rows_have_the_old_ones_mean_and_deviation_and_follow_the_seed() {
         let mut old = small(Heads::MLM);
         let words = old.params.find(WORDS).unwrap();
-        for (i, value) in old.params.values_mut(words).iter_mut().enumerate() {
-            // Column j lies about j with a spread that grows with it.
-            let column = (i % 16) as f32;
-            *value = column + (column + 1.0) * if (i / 16) % 2 == 0 { 0.5 } else { -0.5 };
-        }
+        old.params.edit(words, |values| {
+            for (i, value) in values.iter_mut().enumerate() {
+                // Column j lies about j with a spread that grows with it.
+                let column = (i % 16) as f32;
+                *value = column + (column + 1.0) * if (i / 16) % 2 == 0 { 0.5 } else { -0.5 };
+            }
+        });
         let count = 4000;
         let draw = |seed| {
             let model = old.with_vocabulary(&vec![NewRow::Drawn; count], seed, &device()).unwrap();

@@ -45,7 +45,7 @@ impl Network {
     /// A folder that cannot be read, a tokenizer larger than the model's vocabulary.
     pub fn open(dir: &Path, device: Device, precision: DType) -> Result<Network, TaskError> {
         let mut model = Model::load(dir, &device)?;
-        model.params.keep_copies();
+        model.params.cache_packed_weights();
         let tokenizer = Tokenizer::open(dir)?;
         cloze_train::checkpoint::check_vocabulary(dir, &tokenizer, &model)?;
         Ok(Network { model, tokenizer, device, precision })

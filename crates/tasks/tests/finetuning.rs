@@ -136,7 +136,7 @@ impl Bench {
 }
 
 fn values(model: &Model) -> BTreeMap<String, Vec<f32>> {
-    model.params.ids().map(|id| (model.params.name(id).to_owned(), model.params.values(id).to_vec())).collect()
+    model.params.ids().map(|id| (model.params.name(id).to_owned(), model.params.read(id).to_vec())).collect()
 }
 
 /// Each tensor's mean distance between two models.
@@ -422,8 +422,8 @@ fn accumulation_equals_the_big_batch() {
         assert!((a.score - b.score).abs() < 1e-4, "{a:?} and {b:?}");
         let (first, a, b) = (bench.beginning(&task, 1), bench.network("big").model, bench.network("small").model);
         let largest = |a: &Model, b: &Model| {
-            let pairs = a.params.flat().iter().zip(b.params.flat());
-            pairs.map(|(x, y)| (x - y).abs()).fold(0.0f32, f32::max)
+            let (a, b) = (a.params.read_all(), b.params.read_all());
+            a.iter().zip(b.iter()).map(|(x, y)| (x - y).abs()).fold(0.0f32, f32::max)
         };
         assert!(largest(&first, &a) > 1e-2);
         assert!(largest(&a, &b) < 1e-5, "weights differ by {}", largest(&a, &b));
@@ -779,7 +779,7 @@ fn weights_that_are_no_numbers_end_a_run_with_nothing_half_written() {
     let bench = Bench::new(0.0);
     let mut model = Model::load(&bench.model, &bench.device).unwrap();
     let id = model.params.ids().find(|id| model.params.name(*id).ends_with("layer.1.output.dense.weight")).unwrap();
-    model.params.values_mut(id)[5] = f32::NAN;
+    model.params.edit(id, |values| values[5] = f32::NAN);
     model.save(&bench.model).unwrap();
     let (task, rows) = classifier();
     let run = |epochs: u32, dev: &[classify::Row], out: &str| {

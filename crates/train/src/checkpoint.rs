@@ -302,20 +302,16 @@ impl View for &Moment<'_> {
     }
 }
 
-/// Name, shape and place in the arena of every parameter: the arena holds them in order, end to end.
+/// Name, shape and place in the arena of every parameter.
 fn layout(params: &Parameters) -> impl Iterator<Item = (&str, &[usize], Range<usize>)> {
-    let mut end = 0;
-    params.ids().map(move |id| {
-        let start = end;
-        end += params.values(id).len();
-        (params.name(id), params.shape(id), start..end)
-    })
+    params.ids().map(|id| (params.name(id), params.shape(id), params.range(id)))
 }
 
 fn save_moments(path: &Path, params: &Parameters, moments: &Moments) -> Result<(), TrainError> {
+    let (first, second) = (moments.read_first(), moments.read_second());
     let mut tensors = Vec::new();
     for (name, shape, range) in layout(params) {
-        for (what, flat) in [("exp_avg", moments.first()), ("exp_avg_sq", moments.second())] {
+        for (what, flat) in [("exp_avg", &first), ("exp_avg_sq", &second)] {
             let values = &flat[range.clone()];
             tensors.push((format!("{name}.{what}"), Moment { shape, values }));
         }
@@ -331,25 +327,26 @@ fn load_moments(path: &Path, params: &Parameters, moments: &mut Moments) -> Resu
     let damaged = |reason: String| TrainError::Damaged { path: path.to_owned(), reason };
     let bytes = fs::read(path).map_err(|e| TrainError::io("read", path, e))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
-    let (first, second) = moments.both_mut();
-    for (name, shape, range) in layout(params) {
-        for (what, flat) in [("exp_avg", &mut *first), ("exp_avg_sq", &mut *second)] {
-            let name = format!("{name}.{what}");
-            let stored = file.tensor(&name).map_err(|e| damaged(e.to_string()))?;
-            if stored.dtype() != Dtype::F32 || stored.shape() != shape {
-                return Err(damaged(format!(
-                    "{name} is {:?} {:?}, expected F32 {shape:?}",
-                    stored.dtype(),
-                    stored.shape(),
-                )));
-            }
-            let (words, _) = stored.data().as_chunks::<4>();
-            for (value, word) in flat[range.clone()].iter_mut().zip(words) {
-                *value = f32::from_le_bytes(*word);
+    moments.edit(|first, second| {
+        for (name, shape, range) in layout(params) {
+            for (what, flat) in [("exp_avg", &mut *first), ("exp_avg_sq", &mut *second)] {
+                let name = format!("{name}.{what}");
+                let stored = file.tensor(&name).map_err(|e| damaged(e.to_string()))?;
+                if stored.dtype() != Dtype::F32 || stored.shape() != shape {
+                    return Err(damaged(format!(
+                        "{name} is {:?} {:?}, expected F32 {shape:?}",
+                        stored.dtype(),
+                        stored.shape(),
+                    )));
+                }
+                let (words, _) = stored.data().as_chunks::<4>();
+                for (value, word) in flat[range.clone()].iter_mut().zip(words) {
+                    *value = f32::from_le_bytes(*word);
+                }
             }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ pub fn evaluate_folder(
     let shards = Shards::open(shards_dir)?;
     let device = Device::cpu(options.threads)?;
     let mut model = Model::load(model_dir, &device)?;
-    model.params.keep_copies();
+    model.params.cache_packed_weights();
     let tokenizer = Tokenizer::open(model_dir)?;
     require_tokenizer(&shards, model_dir, &tokenizer)?;
     check_vocabulary(model_dir, &tokenizer, &model)?;

@@ -62,7 +62,7 @@ impl Filler {
             return Err(TrainError::NoHead { path: dir.to_owned(), head: "masked-language-model" });
         }
         check_vocabulary(dir, &tokenizer, &model)?;
-        model.params.keep_copies();
+        model.params.cache_packed_weights();
         Ok(Filler { model, tokenizer, device, precision })
     }
 

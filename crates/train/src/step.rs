@@ -349,8 +349,8 @@ mod tests {
         let counts = |outcome: &StepOutcome| [MLM, NSP].map(|name| outcome.losses.get(name).unwrap().count);
         assert_eq!((a.tokens, counts(&a)), (b.tokens, counts(&b)));
         assert!((a.flops - b.flops).abs() < 1e-6 * a.flops);
-        let scale = big.gradients().flat().iter().fold(0f32, |m, g| m.max(g.abs()));
-        let apart = largest_difference(big.gradients().flat(), small.gradients().flat());
+        let scale = big.gradients().read_all().iter().fold(0f32, |m, g| m.max(g.abs()));
+        let apart = largest_difference(&big.gradients().read_all(), &small.gradients().read_all());
         assert!(apart < 1e-5 * scale, "gradients differ by {apart} of {scale}");
         assert!((a.grad_norm - b.grad_norm).abs() < 1e-5 * a.grad_norm);
     }
@@ -359,7 +359,7 @@ mod tests {
     fn a_batch_is_learned_by_heart_and_every_parameter_moves() {
         for kind in [OptimizerKind::BertAdamw, OptimizerKind::Adamw] {
             let mut learner = learner(0.0, kind);
-            let start = learner.model.params.flat().to_vec();
+            let start = learner.model.params.read_all().to_vec();
             let batch = batches(8, 1);
             let first = learner.step(&batch, 0, 3e-3);
             let mut last = first.clone();
@@ -372,8 +372,8 @@ mod tests {
             assert!(last.losses.get(NSP).unwrap().accuracy() > 0.95, "{kind:?}: {last:?}");
             let (params, mut at) = (&learner.model.params, 0);
             for id in params.ids() {
-                let now = params.values(id);
-                assert_ne!(now, &start[at..at + now.len()], "{} never moved", params.name(id));
+                let now = params.read(id);
+                assert_ne!(now[..], start[at..at + now.len()], "{} never moved", params.name(id));
                 at += now.len();
             }
         }
@@ -384,7 +384,7 @@ mod tests {
         let run = |number: u64| {
             let mut learner = learner(0.1, OptimizerKind::BertAdamw);
             let outcome = learner.step(&batches(4, 2), number, 1e-3);
-            (outcome.loss(), learner.model.params.flat().to_vec())
+            (outcome.loss(), learner.model.params.read_all().to_vec())
         };
         assert!(run(0) == run(0));
         assert_ne!(run(0).0, run(1).0);
@@ -393,12 +393,12 @@ mod tests {
     #[test]
     fn a_step_that_is_not_finite_changes_nothing() {
         let mut learner = learner(0.0, OptimizerKind::BertAdamw);
-        learner.model.params.flat_mut()[300] = f32::NAN;
-        let before: Vec<u32> = learner.model.params.flat().iter().map(|w| w.to_bits()).collect();
+        learner.model.params.edit_all(|values| values[300] = f32::NAN);
+        let before: Vec<u32> = learner.model.params.read_all().iter().map(|w| w.to_bits()).collect();
         let outcome = learner.step(&batches(4, 1), 0, 1e-3);
         assert!(!outcome.updated && learner.updates == 0);
-        let after: Vec<u32> = learner.model.params.flat().iter().map(|w| w.to_bits()).collect();
-        assert!(before == after && learner.moments.first().iter().all(|m| *m == 0.0));
+        let after: Vec<u32> = learner.model.params.read_all().iter().map(|w| w.to_bits()).collect();
+        assert!(before == after && learner.moments.read_first().iter().all(|m| *m == 0.0));
         let mut window = Window::default();
         window.add(&outcome, 1e-3);
         assert!(window.is_empty());

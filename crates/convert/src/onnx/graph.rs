@@ -1,5 +1,6 @@
 //! A graph under construction: nodes in order of execution, constants, weights by their checkpoint names.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::{self, Write};
 
@@ -27,10 +28,10 @@ pub(super) struct Initializer<'a> {
 
 enum Data<'a> {
     /// A weight as it lies in the model.
-    Weight(&'a [f32]),
+    Weight(Cow<'a, [f32]>),
     /// A matrix `[rows, columns]` of the model, written column by column.
     Transposed {
-        values: &'a [f32],
+        values: Cow<'a, [f32]>,
         rows: usize,
         columns: usize,
     },
@@ -71,7 +72,8 @@ impl Initializer<'_> {
                 }
                 Ok(())
             }
-            &Data::Transposed { values, rows, columns } => {
+            Data::Transposed { values, rows, columns } => {
+                let (rows, columns) = (*rows, *columns);
                 for first in (0..columns).step_by(COLUMNS) {
                     let width = COLUMNS.min(columns - first);
                     bytes.resize(4 * width * rows, 0);
@@ -203,14 +205,14 @@ impl<'a> GraphBuilder<'a> {
         })
     }
 
-    fn expect(&self, name: &str, shape: &[usize]) -> Result<&'a [f32], OnnxError> {
+    fn expect(&self, name: &str, shape: &[usize]) -> Result<Cow<'a, [f32]>, OnnxError> {
         let id = self.find(name)?;
         let found = self.params.shape(id);
         if found != shape {
             let problem = format!("expected the shape {shape:?}, found {found:?}");
             return Err(OnnxError::Tensor { name: name.to_owned(), problem });
         }
-        Ok(self.params.values(id))
+        Ok(self.params.read(id))
     }
 }
 
@@ -228,7 +230,7 @@ mod tests {
     fn a_matrix_wider_than_a_block_is_transposed() {
         for (rows, columns) in [(3, 2 * COLUMNS + 5), (1, COLUMNS), (7, 1)] {
             let values: Vec<f32> = (0..rows * columns).map(|value| value as f32).collect();
-            let data = Data::Transposed { values: &values, rows, columns };
+            let data = Data::Transposed { values: Cow::Borrowed(&values), rows, columns };
             let initializer = Initializer { name: "w".to_owned(), dims: vec![columns as i64, rows as i64], data };
             let mut written = Vec::new();
             initializer.write_data(&mut written).unwrap();
@@ -243,8 +245,11 @@ mod tests {
     #[test]
     fn a_weight_longer_than_a_chunk_is_whole() {
         let values: Vec<f32> = (0..2 * CHUNK + 3).map(|value| value as f32).collect();
-        let initializer =
-            Initializer { name: "w".to_owned(), dims: vec![values.len() as i64], data: Data::Weight(&values) };
+        let initializer = Initializer {
+            name: "w".to_owned(),
+            dims: vec![values.len() as i64],
+            data: Data::Weight(Cow::Borrowed(&values)),
+        };
         let mut written = Vec::new();
         initializer.write_data(&mut written).unwrap();
         let found: Vec<f32> = written.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();

@@ -204,10 +204,10 @@ fn weights_arrive_with_their_values() {
     let graph = written(&model, TaskOutput::Pretraining);
     let mut turned = 0;
     for id in model.params.ids() {
-        let (name, shape, values) = (model.params.name(id), model.params.shape(id), model.params.values(id));
+        let (name, shape, values) = (model.params.name(id), model.params.shape(id), model.params.read(id));
         if let Some(stored) = graph.initializer.iter().find(|tensor| tensor.name == name) {
             assert_eq!(stored.dims.iter().map(|&size| size as usize).collect::<Vec<_>>(), shape);
-            assert_eq!(floats(&stored.raw_data), values, "{name}");
+            assert_eq!(floats(&stored.raw_data), values[..], "{name}");
         } else {
             let stored = tensor(&graph, &format!("{name}.transposed"));
             let (out, width) = (shape[0], shape[1]);

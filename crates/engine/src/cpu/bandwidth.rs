@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
+use super::disjoint::Parts;
 use super::lanes::{LANES, Lanes, load};
 use super::level::{Isa, Level, Vectorized};
 use super::pool::Pool;
-use super::rows::Parts;
+use crate::device::Bandwidths;
 use crate::{DType, Tensor};
 
 /// Bytes that each thread reads over and over: as much as half of a small L2 holds, as what lies beyond any L2, and as what is
@@ -14,17 +15,6 @@ const READ: [usize; 3] = [256 << 10, 8 << 20, 192 << 20];
 /// Bytes a measurement reads at least; the best of several counts, since others may use the machine too.
 const ENOUGH: usize = 64 << 20;
 const REPEATS: usize = 5;
-
-/// Bytes a second that all threads together read.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Bandwidths {
-    /// From their L2s.
-    pub l2: f64,
-    /// From the L3, or what there is beyond L2.
-    pub l3: f64,
-    /// From memory.
-    pub dram: f64,
-}
 
 /// Takes about a second.
 pub(crate) fn bandwidths(level: Level, pool: &Pool) -> Bandwidths {

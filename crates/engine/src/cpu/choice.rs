@@ -121,8 +121,7 @@ impl fmt::Display for Gflops {
 fn peaks() -> &'static [(Level, f64)] {
     static PEAKS: OnceLock<Vec<(Level, f64)>> = OnceLock::new();
     PEAKS.get_or_init(|| {
-        let present = |level: &Level| *level >= Level::Avx2 && *level <= Level::detect();
-        let levels: Vec<Level> = Level::ALL.into_iter().filter(present).collect();
+        let levels: Vec<Level> = Level::present().filter(|level| *level >= Level::Avx2).collect();
         if levels.len() < 2 {
             return Vec::new();
         }

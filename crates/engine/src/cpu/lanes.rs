@@ -5,11 +5,46 @@
 //! And sums in sixteen lanes have the same order at every level.
 
 use super::level::{Isa, Vectorized};
-use crate::dtype::Real;
+pub(crate) use super::level::{LANES, Lanes};
+use crate::dtype::{Real, bf16};
+use crate::random::Mask;
 
-/// The numbers of a vector.
-pub(crate) const LANES: usize = 16;
-pub(crate) type Lanes = [f32; LANES];
+/// An element type whose vectors kernels write.
+pub(crate) trait VectorElement: Real {
+    /// [`Real::from_f32`] of sixteen numbers, at a level that the caller runs at.
+    fn narrow<I: Isa>(lanes: Lanes) -> [Self; LANES];
+    /// A cache line of elements from as many numbers, of which there are enough.
+    fn line<I: Isa>(from: &[f32]) -> [u32; LANES];
+}
+
+impl VectorElement for f32 {
+    #[inline(always)]
+    fn narrow<I: Isa>(lanes: Lanes) -> [f32; LANES] {
+        lanes
+    }
+    #[inline(always)]
+    fn line<I: Isa>(from: &[f32]) -> [u32; LANES] {
+        let mut line = [0; LANES];
+        for (word, x) in line.iter_mut().zip(from) {
+            *word = x.to_bits();
+        }
+        line
+    }
+}
+
+impl VectorElement for bf16 {
+    #[inline(always)]
+    fn narrow<I: Isa>(lanes: Lanes) -> [bf16; LANES] {
+        // SAFETY: code that is generic over a level runs at that level only (`Isa::vectorize`).
+        unsafe { I::narrow(&lanes) }
+    }
+    #[inline(always)]
+    fn line<I: Isa>(from: &[f32]) -> [u32; LANES] {
+        let from = &from[..2 * LANES];
+        // SAFETY: as above; 32 numbers can be read. A word's lower half comes first in memory (`u32::to_le`).
+        unsafe { I::pairs(from.as_ptr()).map(u32::to_le) }
+    }
+}
 
 /// Runs `$body` with `$part` bound to the ranges of sixteen that make up `0..$len`; the last may be shorter.
 ///
@@ -83,13 +118,13 @@ pub(crate) fn load<E: Real>(from: &[E]) -> Lanes {
 
 /// Fills a slice of at most sixteen.
 #[inline(always)]
-pub(crate) fn store<I: Isa, E: Real>(lanes: Lanes, to: &mut [E]) {
+pub(crate) fn store<I: Isa, E: VectorElement>(lanes: Lanes, to: &mut [E]) {
     put(E::narrow::<I>(lanes), to);
 }
 
 /// Fills a slice with numbers that are read only much later: whole cache lines go past the caches.
 #[inline(always)]
-pub(crate) fn stream<I: Isa, E: Real>(from: &[f32], to: &mut [E]) {
+pub(crate) fn stream<I: Isa, E: VectorElement>(from: &[f32], to: &mut [E]) {
     let per = 64 / size_of::<E>();
     if to.as_ptr().addr().is_multiple_of(64) && to.len().is_multiple_of(per) {
         for (from, to) in from.chunks_exact(per).zip(to.chunks_exact_mut(per)) {
@@ -153,13 +188,23 @@ pub(crate) fn add_to(sums: &mut [f32], x: Lanes) {
     put(zip(load(sums), x, |sum, x| sum + x), sums);
 }
 
+/// The factors of sixteen elements from `first` on: 0 or 1/(1 − p) each.
+#[inline(always)]
+pub(crate) fn factors(mask: Mask, first: usize) -> Lanes {
+    let mut lanes = [0.0; LANES];
+    for (i, lane) in lanes.iter_mut().enumerate() {
+        *lane = mask.factor(first.wrapping_add(i));
+    }
+    lanes
+}
+
 /// Rounds sums to the activations' type.
 pub(crate) struct Narrow<'a, E> {
     pub(crate) from: &'a [f32],
     pub(crate) to: &'a mut [E],
 }
 
-impl<E: Real> Vectorized for Narrow<'_, E> {
+impl<E: VectorElement> Vectorized for Narrow<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
@@ -173,7 +218,6 @@ mod tests {
 
     use super::*;
     use crate::cpu::level::Portable;
-    use crate::dtype::bf16;
 
     #[test]
     fn folds_look_at_what_is_there_alone() {

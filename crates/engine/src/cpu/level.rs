@@ -9,8 +9,12 @@ use std::cmp::Ordering;
 use std::sync::OnceLock;
 
 use crate::EngineError;
-use crate::cpu::lanes::{LANES, Lanes};
 use crate::dtype::{Real, bf16, rounded_to_bf16};
+
+/// The numbers of the widest vector.
+pub(crate) const LANES: usize = 16;
+/// Sixteen numbers, to be held in registers.
+pub(crate) type Lanes = [f32; LANES];
 
 /// An instruction set. One that is less than another is included in it; those of different processors are neither less nor
 /// greater.
@@ -39,6 +43,11 @@ impl Level {
     pub fn detect() -> Level {
         static BEST: OnceLock<Level> = OnceLock::new();
         *BEST.get_or_init(best)
+    }
+
+    /// The levels that this machine has, each after those that it includes.
+    pub(crate) fn present() -> impl DoubleEndedIterator<Item = Level> {
+        Level::ALL.into_iter().filter(|level| *level <= Level::detect())
     }
 
     /// The level that a word names: `amx`, `avx512bf16`, `avx512`, `avx2`, `neon` or `portable`. `place` says in errors where
@@ -126,9 +135,41 @@ fn best() -> Level {
     match wide {
         false => Level::Avx2,
         true if !is_x86_feature_detected!("avx512bf16") => Level::Avx512,
-        true if super::tiles::available() => Level::Amx,
+        true if has_tiles() => Level::Amx,
         true => Level::Avx512BF16,
     }
+}
+
+/// Whether the CPU has bf16 tiles and the operating system lets this process use them (asks it to).
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_tiles() -> bool {
+    const TILE_AND_BF16: u32 = 1 << 24 | 1 << 22;
+    let features = std::arch::x86_64::__cpuid_count(7, 0).edx;
+    features & TILE_AND_BF16 == TILE_AND_BF16 && permitted()
+}
+
+/// Asks Linux for the tile state, which it allots only on request: `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn permitted() -> bool {
+    let outcome: i64;
+    // SAFETY: system call 158 with two integers; the kernel touches no memory of ours, and clobbers rcx and r11.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") 158i64 => outcome,
+            in("rdi") 0x1023,
+            in("rsi") 18,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    outcome == 0
+}
+
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
+fn permitted() -> bool {
+    false
 }
 
 /// An element-wise body to compile for every level; like `pulp::WithSimd`.
@@ -473,7 +514,7 @@ mod tests {
 
     #[test]
     fn every_available_level_runs_the_body_compiled_for_it() {
-        for level in Level::ALL.into_iter().filter(|&level| level <= Level::detect()) {
+        for level in Level::present() {
             let (sum, ran) = level.run(Sum(&[1.0, 2.0, 3.0]));
             assert_eq!(sum, 12.0);
             assert_eq!(ran, if level == Level::Amx { Level::Avx512BF16 } else { level });
@@ -501,7 +542,7 @@ mod tests {
             x[seed % 16] = f32::NAN;
             let with_nan = Level::Portable.run(Reduce(x, y)).0;
             assert_eq!(with_nan[seed % 16], y[seed % 16], "no number is no greatest one");
-            for level in Level::ALL.into_iter().filter(|&level| level <= Level::detect()) {
+            for level in Level::present() {
                 assert_eq!(level.run(Reduce(lanes(seed), y)), expected, "{level:?}");
                 assert_eq!(level.run(Reduce(x, y)).0, with_nan, "{level:?}");
             }

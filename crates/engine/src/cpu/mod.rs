@@ -1,20 +1,19 @@
-//! The CPU device: instruction-set levels, the thread pool, matrix products, buffers and element-wise mathematics.
+//! The CPU device: instruction-set levels, the thread pool, matrix products and element-wise mathematics.
 
-pub(crate) mod bandwidth;
-pub(crate) mod buffer;
-pub(crate) mod choice;
+pub(crate) mod arena;
+mod bandwidth;
+mod choice;
+pub(crate) mod disjoint;
 pub mod gemm;
 pub(crate) mod lanes;
 pub mod level;
 pub(crate) mod math;
+pub(crate) mod packed;
 pub mod pool;
-pub(crate) mod rows;
-#[cfg(target_arch = "x86_64")]
-pub(crate) mod tiles;
+pub(crate) mod sums;
 
-use crate::device::{Backend, BackendInfo};
-use crate::{DType, EngineError, Tensor};
-use bandwidth::Bandwidths;
+use crate::device::{Backend, BackendInfo, Bandwidths, Memory, WeightCache};
+use crate::{DType, Device, EngineError, Tensor};
 use choice::Choice;
 use gemm::{Mat, Precision, Slice};
 use level::Level;
@@ -43,11 +42,6 @@ impl Cpu {
 
     fn of(choice: Choice, threads: usize) -> Cpu {
         Cpu { level: choice.level, choice, pool: Pool::new(threads) }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn at_level(level: Level, threads: usize) -> Cpu {
-        Cpu::of(Choice::of(level), threads)
     }
 
     /// Runs `body` over `0..rows` cut into blocks of `block` rows; the cut does not depend on the threads.
@@ -115,4 +109,60 @@ impl BackendInfo for Cpu {
     }
 }
 
+impl Memory for Cpu {
+    fn empty(&self, shape: &[usize], dtype: DType) -> Tensor {
+        Tensor::host(shape, dtype)
+    }
+
+    fn tensor_f32(&self, values: &[f32], shape: &[usize]) -> Tensor {
+        Tensor::host_from(values, shape)
+    }
+
+    fn tensor_i32(&self, values: &[i32], shape: &[usize]) -> Tensor {
+        Tensor::host_from(values, shape)
+    }
+
+    fn weight_cache(&self, slots: usize) -> WeightCache {
+        packed::weight_cache(slots)
+    }
+}
+
 impl Backend for Cpu {}
+
+impl Device {
+    /// The host's cores, all of them unless `threads` says how many. The instruction set is what `CLOZE_CPU` (amx, avx512bf16,
+    /// avx512, avx2, neon, portable) forces, else the fastest one: where there is a choice, the first device of a process
+    /// measures it, for a few milliseconds each.
+    ///
+    /// # Errors
+    /// `CLOZE_CPU` names an unknown or absent level; `threads` is zero or absurd.
+    pub fn cpu(threads: Option<usize>) -> Result<Device, EngineError> {
+        Ok(Device::of(Cpu::new(threads, None)?))
+    }
+
+    /// As [`cpu`](Self::cpu), at a given instruction set unless `CLOZE_CPU` forces another: results depend on it in their last
+    /// bits.
+    ///
+    /// # Errors
+    /// As `cpu`; also an `instruction_set` that is unknown or absent.
+    pub fn cpu_at(threads: Option<usize>, instruction_set: &str) -> Result<Device, EngineError> {
+        Ok(Device::of(Cpu::new(threads, Some(instruction_set))?))
+    }
+
+    /// The instruction set that the environment variable `CLOZE_CPU` forces; an empty variable counts as unset.
+    pub fn forced_instruction_set() -> Option<String> {
+        choice::forced()
+    }
+
+    /// The instruction sets of this CPU that [`cpu_at`](Self::cpu_at) takes, the best first.
+    pub fn instruction_sets() -> Vec<&'static str> {
+        Level::present().rev().map(Level::name).collect()
+    }
+
+    /// One at each instruction set of this machine, with two threads, and one at the best with one: for checks of all of them.
+    #[cfg(test)]
+    pub(crate) fn every_kind() -> Vec<Device> {
+        let at = |level, threads| Device::of(Cpu::of(Choice::of(level), threads));
+        Level::present().map(|level| at(level, 2)).chain([at(Level::detect(), 1)]).collect()
+    }
+}

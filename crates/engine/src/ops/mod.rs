@@ -1,9 +1,10 @@
 //! The differentiable operations, a folder each: `mod.rs` holds the equations, the trait with both directions, the
-//! public function and the check; `cpu.rs` the host's code.
+//! public function and the check; `cpu.rs` the host's code. Of the optimizer's step, [`adamw`], there is one direction.
 //!
 //! Shapes are written with T tokens of a packed batch, S sequences, N heads, D head width, H hidden, F feed-forward,
 //! V vocabulary, M predicted tokens, C classes.
 
+pub mod adamw;
 pub mod add_norm;
 pub mod attention;
 pub mod class_loss;

@@ -99,7 +99,7 @@ pub fn check_folder(device: &Device, folder: &Path, precision: DType) -> Result<
     let still = compute(device, &model, &inputs, DType::F32);
     for draw in 0..DRAWS {
         let mut moved = load()?;
-        jitter(moved.params.flat_mut(), rounding(precision), draw);
+        moved.params.edit_all(|values| jitter(values, rounding(precision), draw));
         let moved = compute(device, &moved, &inputs, DType::F32);
         for (name, bound) in &mut bounds {
             if let Some(moved) = moved.get(*name) {
@@ -210,7 +210,7 @@ fn compute(device: &Device, model: &Model, inputs: &Packed, precision: DType) ->
         pass.backward();
         named.insert("output.loss".to_owned(), vec![losses.total()]);
         for id in model.params.ids() {
-            let gradient = gradients.get(id).iter().copied().map(f64::from).collect();
+            let gradient = gradients.read(id).iter().copied().map(f64::from).collect();
             named.insert(format!("grad.{}", model.params.name(id)), gradient);
         }
     } else {
@@ -242,7 +242,7 @@ fn compute_task(device: &Device, model: &Model, inputs: &Packed, precision: DTyp
     }
     named.insert("output.loss".to_owned(), vec![loss.sum / weight]);
     for id in model.params.ids() {
-        let gradient = gradients.get(id).iter().copied().map(f64::from).collect();
+        let gradient = gradients.read(id).iter().copied().map(f64::from).collect();
         named.insert(format!("grad.{}", model.params.name(id)), gradient);
     }
     named

@@ -93,7 +93,7 @@ fn follow(run: &str, bias_correction: bool, precision: DType) -> Gaps {
             continue;
         }
         let theirs = number(&norms[name]);
-        let ours = model.params.values(id).iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+        let ours = model.params.read(id).iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
         gaps.weights = gaps.weights.max((ours - theirs).abs() / theirs);
     }
     gaps

@@ -189,7 +189,7 @@ fn measure(
     let heads = if training { Heads::PRETRAINING } else { Heads::NONE };
     let mut model = Model::new(config, heads, &device, 0)?;
     if !training {
-        model.params.keep_copies();
+        model.params.cache_packed_weights();
     }
     let (inputs, labels) = synthetic(shape, training);
     model.check(&inputs, &labels)?;

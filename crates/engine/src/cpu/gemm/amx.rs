@@ -3,9 +3,10 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-use super::kernel::{Kernel, LINE, Panels};
+use super::amx_tiles::{AHEAD, Tiles};
+use super::kernel::{Kernel, Panels};
+use super::layout::LINE;
 use crate::cpu::level::Avx512BF16;
-use crate::cpu::tiles::{AHEAD, Tiles};
 
 pub(super) struct Amx<T: Tiles>(PhantomData<T>);
 

@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
-use super::kernel::{Kernel, LINE, Panels};
+use super::kernel::{Kernel, Panels};
+use super::layout::LINE;
 use crate::cpu::level::Avx2;
 
 const ROWS: usize = 6;

@@ -6,7 +6,8 @@
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
-use super::kernel::{Kernel, LINE, Line, Panels, Rows};
+use super::kernel::{Kernel, Panels};
+use super::layout::{LINE, Line, Rows};
 use crate::cpu::level::{Avx512, Avx512BF16};
 
 const ROWS: usize = 8;

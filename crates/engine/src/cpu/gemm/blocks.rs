@@ -11,11 +11,13 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::kernel::{Kernel, LINE, Line, Panels, Rows};
+use super::kernel::{Kernel, Panels};
+use super::layout::{LINE, Line, Rows};
+use super::operand::{Mat, Precision};
 use super::pack::{Lines, pack};
 use super::scratch::Loan;
+use super::sink::TileSink;
 use super::transpose::transpose;
-use super::{Mat, Precision, TileSink};
 use crate::cpu::level::{Isa, Vectorized};
 use crate::cpu::pool::Pool;
 
@@ -317,8 +319,8 @@ unsafe fn block<K: Kernel, S: TileSink>(plan: &Plan, rows: Range<usize>, kept: R
         };
         // Where a panel's rows are.
         let place = |number: usize| match plan.whole {
-            true => Rows::packed::<K>(whole.at(&blocks, number)),
-            false => plan.a.in_place::<K>(plan.precision, number, blocks.start).unwrap_or(Rows::packed::<K>(panel)),
+            true => Rows::packed(whole.at(&blocks, number), K::MR),
+            false => plan.a.in_place::<K>(plan.precision, number, blocks.start).unwrap_or(Rows::packed(panel, K::MR)),
         };
         for number in rows.clone() {
             let here = place(number);

@@ -4,7 +4,8 @@
 use std::arch::aarch64::*;
 use std::hint::black_box;
 
-use super::kernel::{Kernel, LINE, Panels};
+use super::kernel::{Kernel, Panels};
+use super::layout::LINE;
 use crate::cpu::level::Neon;
 
 const ROWS: usize = 6;

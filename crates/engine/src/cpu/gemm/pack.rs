@@ -9,9 +9,10 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::kernel::{Kernel, LINE, Line, Rows};
+use super::kernel::Kernel;
+use super::layout::{LINE, Line, Rows};
+use super::operand::{Mat, Precision, Slice};
 use super::transpose::transpose;
-use super::{Mat, Precision, Slice};
 use crate::cpu::level::{Isa, Vectorized, prefetch};
 use crate::dtype::rounded_to_bf16;
 

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
-use super::Precision;
+use super::operand::Precision;
 use crate::cpu::level::{Isa, Level, Vectorized};
 use crate::cpu::pool::Pool;
 
@@ -79,7 +79,7 @@ fn work(level: Level, precision: Precision, rounds: u64) -> u64 {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the machine has the tiles, as just asserted; they are configured first.
         (Level::Amx, Precision::BF16) => unsafe {
-            use crate::cpu::tiles::{Hardware, Tiles};
+            use super::amx_tiles::{Hardware, Tiles};
             Hardware::configure();
             Hardware::spin(rounds);
             Hardware::release();

@@ -2,7 +2,8 @@
 
 use std::hint::black_box;
 
-use super::kernel::{Kernel, LINE, Panels};
+use super::kernel::{Kernel, Panels};
+use super::layout::LINE;
 use crate::cpu::level::{Isa, Portable, madd};
 
 const ROWS: usize = 4;

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::thread::LocalKey;
 
-use super::kernel::Line;
-use crate::cpu::buffer::{Buffer, MAPPED};
+use super::layout::Line;
+use crate::host::{Buffer, MAPPED};
 
 thread_local! {
     /// The operand that a product packs for all its threads.

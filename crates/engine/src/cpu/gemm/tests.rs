@@ -2,7 +2,11 @@
 
 use std::cell::UnsafeCell;
 
+use half::bf16;
+
 use super::*;
+use crate::cpu::level::{Isa, Level};
+use crate::cpu::pool::Pool;
 
 /// Numbers in −1..1 that depend on the seed alone.
 fn numbers(seed: u64, count: usize) -> Vec<f32> {
@@ -103,7 +107,7 @@ enum Kernels {
 
 impl Kernels {
     fn available() -> Vec<Kernels> {
-        let here = Level::ALL.into_iter().filter(|&level| level <= Level::detect()).map(Kernels::Of);
+        let here = Level::present().map(Kernels::Of);
         #[cfg(target_arch = "x86_64")]
         let here = here.chain((Level::detect() >= Level::Avx512).then_some(Kernels::EmulatedTiles));
         here.collect()
@@ -117,7 +121,7 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: emulated tiles need AVX-512 only, as `available` has checked.
             (Kernels::EmulatedTiles, _) => unsafe {
-                use crate::cpu::tiles::Emulated;
+                use super::amx_tiles::Emulated;
                 blocks::multiply::<amx::Amx<Emulated>, _>(pool, precision, a.mat(), b.mat(), None, &sink);
             },
         }
@@ -227,7 +231,7 @@ fn long_sums_match_and_do_not_depend_on_the_threads() {
 #[test]
 fn a_matrix_packed_once_multiplies_alike() {
     let pool = Pool::new(2);
-    for level in Level::ALL.into_iter().filter(|&level| level <= Level::detect()) {
+    for level in Level::present() {
         for (m, k, n) in [(33, 70, 65), (5, 4500, 40), (300, 64, 700)] {
             let a = Operand::new(3, m, k, false, Precision::BF16);
             let b = Operand::new(4, k, n, true, Precision::F32);
@@ -291,7 +295,7 @@ fn a_product_within_a_sink_leaves_the_outer_one_alone() {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: emulated tiles need AVX-512 only, as `available` has checked.
             Kernels::EmulatedTiles => unsafe {
-                use crate::cpu::tiles::Emulated;
+                use super::amx_tiles::Emulated;
                 blocks::multiply::<amx::Amx<Emulated>, _>(None, Precision::BF16, a.mat(), b.mat(), None, &sink);
             },
         }
@@ -303,7 +307,7 @@ fn a_product_within_a_sink_leaves_the_outer_one_alone() {
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[test]
 fn products_on_tile_instructions_equal_the_emulation() {
-    use crate::cpu::tiles::{Hardware, with_tiles};
+    use super::amx_tiles::{Hardware, with_tiles};
     if Level::detect() < Level::Avx512 {
         println!("skipped: no AVX-512");
         return;

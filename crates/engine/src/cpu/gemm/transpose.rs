@@ -1,6 +1,6 @@
 //! The transpose of a 16×16 block of 32-bit words, the heart of packing across the grain.
 
-use super::kernel::{LINE, Line};
+use super::layout::{LINE, Line};
 use crate::cpu::level::Isa;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::cpu::level::Level;

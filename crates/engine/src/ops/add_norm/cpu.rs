@@ -1,11 +1,11 @@
 use super::{AddNorm, Operands};
 use crate::cpu::Cpu;
-use crate::cpu::lanes::{self, each_part, lane_sum, load, store};
+use crate::cpu::arena::{gradient_sums, weights};
+use crate::cpu::disjoint::Parts;
+use crate::cpu::lanes::{self, VectorElement, each_part, lane_sum, load, store};
 use crate::cpu::level::{Isa, Vectorized, madd};
-use crate::cpu::rows::Parts;
-use crate::dtype::Real;
+use crate::dtype::with_real;
 use crate::random::Mask;
-use crate::tensor::with_real;
 use crate::{DType, Gradients, Tensor};
 
 /// Rows a task takes. Part of the result's definition: γ's and β's gradients are summed block by block.
@@ -62,7 +62,7 @@ impl AddNorm for Cpu {
         });
         let partial = partial.slice::<f32>();
         for (id, offset) in [(operands.norm.gamma, 0), (operands.norm.beta, hidden)] {
-            let gradient = grads.sums(operands.params.range(id));
+            let gradient = gradient_sums(grads, operands.params.range(id));
             for block in partial.chunks_exact(2 * hidden) {
                 for (g, p) in gradient.iter_mut().zip(&block[offset..offset + hidden]) {
                     *g += p;
@@ -95,13 +95,13 @@ impl<E> Clone for Rows<'_, E> {
 }
 impl<E> Copy for Rows<'_, E> {}
 
-impl<'a, E: Real> Rows<'a, E> {
+impl<'a, E: VectorElement> Rows<'a, E> {
     fn of(operands: &Operands<'a>) -> Self {
         let (_, hidden) = operands.x.matrix("add_norm");
         if let Some(r) = operands.residual {
             assert_eq!((r.shape(), r.dtype()), (operands.x.shape(), operands.x.dtype()), "add_norm: residual");
         }
-        let (gamma, beta) = (operands.params.values(operands.norm.gamma), operands.params.values(operands.norm.beta));
+        let [gamma, beta] = [operands.norm.gamma, operands.norm.beta].map(|id| weights(operands.params, id));
         assert_eq!((gamma.len(), beta.len()), (hidden, hidden), "add_norm: gain and offset");
         let residual = operands.residual.map(Tensor::slice::<E>);
         Rows { x: operands.x.slice(), residual, mask: operands.mask, gamma, beta, eps: operands.norm.eps }
@@ -116,7 +116,7 @@ impl<'a, E: Real> Rows<'a, E> {
         each_part!(s.len(), part => {
             let mut sum = load(&x[part.clone()]);
             if self.mask.active() {
-                sum = lanes::zip(sum, self.mask.factors(row.start + part.start), |x, factor| x * factor);
+                sum = lanes::zip(sum, lanes::factors(self.mask, row.start + part.start), |x, factor| x * factor);
             }
             if let Some(residual) = residual {
                 sum = lanes::zip(sum, load(&residual[part.clone()]), |x, r| x + r);
@@ -133,7 +133,7 @@ struct Forward<'a, E> {
     stats: &'a mut [f32],
 }
 
-impl<E: Real> Vectorized for Forward<'_, E> {
+impl<E: VectorElement> Vectorized for Forward<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
@@ -168,7 +168,7 @@ struct BackwardBlock<'a, E> {
     dbeta: &'a mut [f32],
 }
 
-impl<E: Real> Vectorized for BackwardBlock<'_, E> {
+impl<E: VectorElement> Vectorized for BackwardBlock<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
@@ -202,7 +202,7 @@ impl<E: Real> Vectorized for BackwardBlock<'_, E> {
                 });
                 store::<I, _>(ds, &mut g[part.clone()]);
                 if self.rows.mask.active() {
-                    ds = lanes::zip(ds, self.rows.mask.factors(first + part.start), |ds, factor| ds * factor);
+                    ds = lanes::zip(ds, lanes::factors(self.rows.mask, first + part.start), |ds, factor| ds * factor);
                 }
                 store::<I, _>(ds, &mut normed[part]);
             });

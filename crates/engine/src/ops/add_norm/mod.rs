@@ -6,6 +6,7 @@
 //! dβ += Σ dy. Nothing is stored but x, r (which others hold anyway), μ and 1/√(σ² + ε): s is cheap to add up again.
 //! Statistics are f32 whatever the activations are: ε = 1e-12 is nothing in half precision.
 
+#[allow(unsafe_code)]
 mod cpu;
 
 use crate::profile::Cost;

@@ -1,14 +1,14 @@
 use super::{Attention, Heads};
+use crate::cpu::disjoint::Parts;
 use crate::cpu::gemm::{Mat, Precision, TileSink, product_serial};
-use crate::cpu::lanes::{self, LANES, each_part, lane_max, lane_sum, load, store};
+use crate::cpu::lanes::{self, LANES, VectorElement, each_part, lane_max, lane_sum, load, store};
 use crate::cpu::level::{Isa, Vectorized, madd, prefetch};
 use crate::cpu::math::{exp_down, ln};
-use crate::cpu::rows::Parts;
+use crate::cpu::sums::Accumulate;
 use crate::cpu::{Cpu, mat_part, precision_of};
-use crate::dtype::Real;
-use crate::ops::linear::Accumulate;
+use crate::dtype::with_real;
+use crate::gradients::Write;
 use crate::random::Mask;
-use crate::tensor::with_real;
 use crate::{DType, Tensor};
 use std::ops::Range;
 
@@ -96,7 +96,7 @@ impl<'a> Head<'a> {
 
     /// Asks for what the next head needs of the tokens and the queries, a part of it while these rows of queries are worked on:
     /// its lines lie among this head's, and the hardware sees no run in them.
-    fn prefetch_next<E: Real>(&self, rows: &Range<usize>) {
+    fn prefetch_next<E: VectorElement>(&self, rows: &Range<usize>) {
         let share = |row: usize| self.tokens.start + row * self.tokens.len() / self.queries.len();
         self.prefetch::<E>(&self.inputs.tokens, share(rows.start)..share(rows.end));
         if let Some([queries, _]) = &self.inputs.queries {
@@ -105,7 +105,7 @@ impl<'a> Head<'a> {
     }
 
     /// Asks for the next head's columns of some rows.
-    fn prefetch<E: Real>(&self, of: &Tensor, rows: Range<usize>) {
+    fn prefetch<E: VectorElement>(&self, of: &Tensor, rows: Range<usize>) {
         if !self.followed {
             return;
         }
@@ -209,7 +209,7 @@ fn chunks(rows: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
     rows.clone().step_by(LANES).map(move |first| first..end.min(first + LANES))
 }
 
-fn forward<E: Real>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>) {
+fn forward<E: VectorElement>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>) {
     let level = head.cpu.level;
     for (rows, keys) in head.blocks() {
         let (mut scores, mut weights) = (scratch(&rows, keys, DType::F32), scratch(&rows, keys, E::DTYPE));
@@ -244,7 +244,13 @@ fn forward<E: Real>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>
 }
 
 /// The queries' gradients go to `dqueries`, the others to `dtokens`; they are one matrix where queries, keys and values are.
-fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqueries: &Parts<'_, E>, dtokens: &Parts<'_, E>) {
+fn backward<E: VectorElement>(
+    head: &Head<'_>,
+    log_sums: &[f32],
+    dy: &Tensor,
+    dqueries: &Parts<'_, E>,
+    dtokens: &Parts<'_, E>,
+) {
     let (width, len) = (head.width, head.tokens.len());
     let (level, precision) = (head.cpu.level, head.precision());
     let dy_part = |rows: &Range<usize>| mat_part(dy, head.rows(rows), head.columns());
@@ -276,17 +282,17 @@ fn backward<E: Real>(head: &Head<'_>, log_sums: &[f32], dy: &Tensor, dqueries: &
             level.run(SoftmaxBack { signed, slopes, dropped, ds, stride, kept, scale });
         }
         let (dropped, ds) = (mat_part(&dropped, 0..rows.len(), 0..keys), mat_part(&ds, 0..rows.len(), 0..keys));
-        let adds = rows.start > 0;
+        let write = if rows.start > 0 { Write::Add } else { Write::Store };
         // Of a causal block's keys, those it is the first to see have no sums yet.
         let (dk, dv) = sums.slice_mut::<f32>().split_at_mut(len * width);
-        if adds && head.inputs.causal {
+        if write == Write::Add && head.inputs.causal {
             let fresh = rows.start * width..keys * width;
             dk[fresh.clone()].fill(0.0);
             dv[fresh].fill(0.0);
         }
-        let sink = Accumulate { sum: Parts::new(dv), columns: width, adds, far: false };
+        let sink = Accumulate { sum: Parts::new(dv), columns: width, write, far: false };
         product_serial(level, precision, dropped.t(), dy_part(&rows), &sink);
-        let sink = Accumulate { sum: Parts::new(dk), columns: width, adds, far: false };
+        let sink = Accumulate { sum: Parts::new(dk), columns: width, write, far: false };
         product_serial(level, precision, ds.t(), head.q(&rows), &sink);
         let (_, stride) = head.inputs.queries().matrix("attention_back");
         let (first_row, first_col) = (head.rows(&rows).start, head.columns().start);
@@ -337,7 +343,7 @@ struct StoreRows<'a, E> {
     factors: Option<&'a [f32]>,
 }
 
-impl<E: Real> TileSink for StoreRows<'_, E> {
+impl<E: VectorElement> TileSink for StoreRows<'_, E> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for r in 0..rows {
@@ -385,7 +391,7 @@ impl TileSink for Signed<'_> {
             each_part!(cols, part => {
                 let mut p = lanes::map(load(&acc[part.clone()]), |s| exp_down::<I>(madd::<I>(s, self.factor, -log_sum)));
                 if mask.active() {
-                    let factors = mask.factors(col + part.start);
+                    let factors = lanes::factors(mask, col + part.start);
                     p = lanes::zip(p, factors, |p, factor| if factor > 0.0 { p } else { -p });
                 }
                 store::<I, _>(lanes::first(p, seen.saturating_sub(col + part.start), 0.0), &mut y[part]);
@@ -404,7 +410,7 @@ struct Softmax<'a, E> {
     totals: &'a mut [f32],
 }
 
-impl<E: Real> Vectorized for Softmax<'_, E> {
+impl<E: VectorElement> Vectorized for Softmax<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
@@ -423,7 +429,7 @@ impl<E: Real> Vectorized for Softmax<'_, E> {
                 let w = lanes::map(load(&scores[part.clone()]), |w| exp_down::<I>(w - greatest));
                 let w = lanes::first(w, query.seen - part.start, 0.0);
                 let kept = if query.mask.active() {
-                    lanes::zip(w, query.mask.factors(part.start), |w, factor| w * factor)
+                    lanes::zip(w, lanes::factors(query.mask, part.start), |w, factor| w * factor)
                 } else {
                     w
                 };
@@ -452,7 +458,7 @@ struct SoftmaxBack<'a, E> {
     scale: f32,
 }
 
-impl<E: Real> Vectorized for SoftmaxBack<'_, E> {
+impl<E: VectorElement> Vectorized for SoftmaxBack<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {

@@ -6,6 +6,7 @@
 //! dS = P ∘ (dP − δ)/√D; dQ = dS K; dK = dSᵀ Q. P is computed again from the saved log-sum-exp of each row, a block of
 //! rows at a time: no S×S matrix is ever kept.
 
+#[allow(unsafe_code)]
 mod cpu;
 
 use crate::profile::Cost;
@@ -78,8 +79,10 @@ pub fn attention_of(
 /// The op on the tape; the slots are those of tokens and queries.
 fn record(pass: &mut Pass<'_>, inputs: Heads, [from, queries_from]: [Option<usize>; 2]) -> Var {
     let (value, log_sums) = pass.device().backend().attention(&inputs);
-    let (forward, backward) = costs(&inputs, &value);
-    pass.costs(forward, backward);
+    if pass.is_profiled() {
+        let (forward, backward) = costs(&inputs, &value);
+        pass.costs(forward, backward);
+    }
     pass.record("attention", value, |slot| {
         Box::new(move |back| {
             let Some(dy) = back.finish(slot) else { return };
@@ -94,7 +97,7 @@ fn record(pass: &mut Pass<'_>, inputs: Heads, [from, queries_from]: [Option<usiz
 
 fn costs(inputs: &Heads, value: &Tensor) -> (Cost, Cost) {
     let lengths = |ends: &Tensor| -> Vec<usize> {
-        ends.slice::<i32>().windows(2).map(|ends| (ends[1] - ends[0]) as usize).collect()
+        ends.to_vec_i32().windows(2).map(|ends| (ends[1] - ends[0]) as usize).collect()
     };
     let pairs = lengths(inputs.query_ends()).into_iter().zip(lengths(&inputs.cu_seqlens));
     let scores: usize = pairs.map(|(queries, keys)| queries * keys).sum();

@@ -1,9 +1,8 @@
 use super::{ClassLabels, ClassLoss, IGNORED};
 use crate::Tensor;
 use crate::cpu::Cpu;
-use crate::dtype::Real;
+use crate::dtype::{Real, with_real};
 use crate::ops::LossSum;
-use crate::tensor::with_real;
 
 impl ClassLoss for Cpu {
     fn class_loss(&self, logits: &Tensor, labels: ClassLabels<'_>, scale: f32) -> (LossSum, Tensor) {

@@ -1,7 +1,7 @@
 use super::Concat;
 use crate::Tensor;
 use crate::cpu::Cpu;
-use crate::tensor::with_real;
+use crate::dtype::with_real;
 
 impl Concat for Cpu {
     fn concat(&self, parts: &[&Tensor]) -> Tensor {

@@ -1,11 +1,10 @@
 use super::Dropout;
 use crate::Tensor;
 use crate::cpu::Cpu;
+use crate::cpu::disjoint::Parts;
 use crate::cpu::level::{Isa, Vectorized};
-use crate::cpu::rows::Parts;
-use crate::dtype::Real;
+use crate::dtype::{Real, with_real};
 use crate::random::Mask;
-use crate::tensor::with_real;
 
 const BLOCK: usize = 1 << 14;
 

@@ -2,6 +2,7 @@
 //!
 //! Backward: dx = dy · m / (1 − p), with m drawn again from its counter.
 
+#[allow(unsafe_code)]
 mod cpu;
 
 use crate::profile::Cost;

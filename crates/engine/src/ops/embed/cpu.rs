@@ -1,9 +1,9 @@
 use super::{Embed, EmbedIndices, EmbedTables};
 use crate::cpu::Cpu;
+use crate::cpu::arena::{gradient_sums, weights};
+use crate::cpu::disjoint::Parts;
 use crate::cpu::level::{Isa, Vectorized};
-use crate::cpu::rows::Parts;
-use crate::dtype::Real;
-use crate::tensor::with_real;
+use crate::dtype::{Real, with_real};
 use crate::{DType, Gradients, Parameters, Tensor};
 
 /// Tokens a forward task takes.
@@ -26,8 +26,8 @@ impl Embed for Cpu {
         check(ids, params.shape(tables.word)[0], "word");
         check(positions, params.shape(tables.position)[0], "position");
         check(segments, params.shape(tables.segment)[0], "segment");
-        let (word, position, segment) =
-            (params.values(tables.word), params.values(tables.position), params.values(tables.segment));
+        let [word, position, segment] =
+            [tables.word, tables.position, tables.segment].map(|table| weights(params, table));
         let mut y = Tensor::host(&[ids.len(), hidden], dtype);
         with_real!(dtype, E => {
             let parts = Parts::new(y.slice_mut::<E>());
@@ -58,7 +58,10 @@ impl Embed for Cpu {
             (indices.positions.slice::<i32>(), params.range(tables.position)),
             (indices.segments.slice::<i32>(), params.range(tables.segment)),
         ];
-        let arena = Parts::new(grads.flat_mut());
+        for (_, table) in &columns {
+            gradient_sums(grads, table.clone());
+        }
+        let arena = Parts::new(grads.arena_mut().slice_mut::<f32>());
         with_real!(dy.dtype(), E => {
             let dy = dy.slice::<E>();
             self.for_blocks(hidden, COLUMNS, |part| {

@@ -2,6 +2,7 @@
 //!
 //! Backward: each table's row gathers the gradients of the tokens that used it.
 
+#[allow(unsafe_code)]
 mod cpu;
 
 use crate::profile::Cost;

@@ -1,30 +1,29 @@
 use super::{Activation, Layer, Linear, LinearBack};
-use crate::cpu::gemm::{Mat, PackedB, Precision, Slice, TileSink, product};
-use crate::cpu::lanes::{self, each_part, load, store};
+use crate::cpu::arena::{gradient_sums, gradients, weights};
+use crate::cpu::disjoint::Parts;
+use crate::cpu::gemm::{Mat, Precision, Slice, TileSink, product};
+use crate::cpu::lanes::{self, VectorElement, each_part, load, store};
 use crate::cpu::level::{Isa, Vectorized};
-use crate::cpu::rows::Parts;
+use crate::cpu::packed::packed;
+use crate::cpu::sums::{Accumulate, ColumnSums, Partial};
 use crate::cpu::{Cpu, mat, math, precision_of};
-use crate::dtype::Real;
-use crate::tensor::with_real;
-use crate::{DType, Gradients, Parameters, Tensor};
-use std::ops::Range;
+use crate::dtype::with_real;
+use crate::{Gradients, Parameters, Tensor};
 
 /// Rows of a tile that go through the activation together, and the most columns of one.
 const STEP: usize = 4;
 const WIDEST: usize = 64;
-/// Rows a task of the bias gradient takes. Part of the result's definition: sums of blocks are added in order.
-const ROWS: usize = 64;
 
 impl Linear for Cpu {
     fn linear(&self, x: &Tensor, params: &Parameters, layer: Layer, keep_slope: bool) -> (Tensor, Option<Tensor>) {
         let (tokens, inner) = x.matrix("linear");
         let [outer, weight_inner] = *params.shape(layer.weight) else { panic!("linear: a weight is a matrix") };
         assert_eq!(weight_inner, inner, "linear: {} against {x:?}", params.name(layer.weight));
-        let weight = Mat::new(Slice::F32(params.values(layer.weight)), outer, inner, inner);
+        let weight = Mat::new(Slice::F32(weights(params, layer.weight)), outer, inner, inner);
         let mut y = Tensor::host(&[tokens, outer], x.dtype());
         let precision = precision_of(x.dtype());
         let copy = (!keep_slope && precision == Precision::BF16)
-            .then(|| params.copy(layer.weight, || PackedB::bf16(self.level, &self.pool, weight.t())))
+            .then(|| packed(params, layer.weight, self.level, &self.pool, weight.t()))
             .flatten();
         let keep_slope = keep_slope && layer.activation != Activation::None;
         let mut slope = keep_slope.then(|| Tensor::host(&[tokens, outer], x.dtype()));
@@ -32,7 +31,7 @@ impl Linear for Cpu {
             let sink = Forward {
                 y: Parts::new(y.slice_mut::<E>()),
                 slope: slope.as_mut().map(|slope| Parts::new(slope.slice_mut::<E>())),
-                bias: layer.bias.map(|b| params.values(b)),
+                bias: layer.bias.map(|bias| weights(params, bias)),
                 outer,
                 activation: layer.activation,
             };
@@ -46,19 +45,19 @@ impl Linear for Cpu {
 
     fn linear_back(&self, args: LinearBack<'_>, grads: &mut Gradients) -> Option<Tensor> {
         let LinearBack { x, slope, dy, prior, wants_dx, params, layer } = args;
-        let sums = layer.bias.map(|bias| grads.sums(params.range(bias)));
+        let sums = layer.bias.map(|bias| gradient_sums(grads, params.range(bias)));
         let du = self.through_activation(slope, dy, sums);
         let (tokens, inner) = x.matrix("linear_back");
         let (_, outer) = du.matrix("linear_back");
         let precision = precision_of(x.dtype());
         let range = params.range(layer.weight);
-        let adds = grads.adds(range.clone());
-        let dw = Accumulate { sum: Parts::new(grads.part(range)), columns: inner, adds, far: true };
+        let write = grads.begin_write(range.clone());
+        let dw = Accumulate { sum: Parts::new(gradients(grads, range)), columns: inner, write, far: true };
         product(self.level, &self.pool, precision, mat(&du).t(), mat(x), &dw);
         if !wants_dx {
             return None;
         }
-        let weight = Mat::new(Slice::F32(params.values(layer.weight)), outer, inner, inner);
+        let weight = Mat::new(Slice::F32(weights(params, layer.weight)), outer, inner, inner);
         let mut dx = Tensor::host(&[tokens, inner], x.dtype());
         with_real!(x.dtype(), E => {
             let prior = prior.as_ref().map(Tensor::slice::<E>);
@@ -110,33 +109,6 @@ impl Cpu {
     }
 }
 
-/// Column sums of each block of rows [blocks, C], which are then added in order.
-pub(crate) struct Partial(Tensor);
-
-impl Partial {
-    pub(crate) fn new(rows: usize, columns: usize) -> Partial {
-        Partial(Tensor::host(&[rows.div_ceil(ROWS), columns], DType::F32))
-    }
-
-    /// Runs `body` for each block of rows, with zeros where its sums are to be.
-    pub(crate) fn fill(&mut self, cpu: &Cpu, rows: usize, body: impl Fn(Range<usize>, &mut [f32]) + Sync) {
-        let (_, columns) = self.0.matrix("column sums");
-        let sums = Parts::new(self.0.slice_mut::<f32>());
-        cpu.for_blocks(rows, ROWS, |range| {
-            let block = range.start / ROWS;
-            // SAFETY: each block of rows has its own sums.
-            let sums = unsafe { sums.part(block * columns..(block + 1) * columns) };
-            sums.fill(0.0);
-            body(range, sums);
-        });
-    }
-
-    /// Adds the blocks' sums to `sums`.
-    pub(crate) fn add_to(&self, cpu: &Cpu, sums: &mut [f32]) {
-        cpu.level.run(ColumnSums { d: self.0.slice::<f32>(), sums });
-    }
-}
-
 struct Forward<'a, E> {
     y: Parts<'a, E>,
     slope: Option<Parts<'a, E>>,
@@ -145,7 +117,7 @@ struct Forward<'a, E> {
     activation: Activation,
 }
 
-impl<E: Real> TileSink for Forward<'_, E> {
+impl<E: VectorElement> TileSink for Forward<'_, E> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         // A few rows at a time: a burst of all stores at once would wait for the memory.
@@ -171,7 +143,7 @@ impl<E: Real> TileSink for Forward<'_, E> {
     }
 }
 
-impl<E: Real> Forward<'_, E> {
+impl<E: VectorElement> Forward<'_, E> {
     #[inline(always)]
     fn store<I: Isa>(&self, to: &Parts<'_, E>, row: usize, col: usize, cols: usize, tile: &[f32], stride: usize) {
         for (r, values) in tile.chunks_exact(stride).enumerate() {
@@ -218,34 +190,6 @@ impl Vectorized for Activate<'_> {
     }
 }
 
-/// Stores a product in an f32 matrix, or adds it: a weight's gradient.
-pub(crate) struct Accumulate<'a> {
-    pub(crate) sum: Parts<'a, f32>,
-    pub(crate) columns: usize,
-    pub(crate) adds: bool,
-    /// Whether what is stored is read only much later.
-    pub(crate) far: bool,
-}
-
-impl TileSink for Accumulate<'_> {
-    #[inline(always)]
-    fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
-        for r in 0..rows {
-            let at = (row + r) * self.columns + col;
-            // SAFETY: tiles are disjoint.
-            let sum = unsafe { self.sum.part(at..at + cols) };
-            let acc = &acc[r * stride..r * stride + cols];
-            if self.adds {
-                each_part!(cols, part => lanes::add_to(&mut sum[part.clone()], load(&acc[part])));
-            } else if self.far {
-                lanes::stream::<I, _>(acc, sum);
-            } else {
-                sum.copy_from_slice(acc);
-            }
-        }
-    }
-}
-
 /// Stores a product plus what was there before: an input's gradient.
 struct StoreSum<'a, E> {
     y: Parts<'a, E>,
@@ -253,7 +197,7 @@ struct StoreSum<'a, E> {
     columns: usize,
 }
 
-impl<E: Real> TileSink for StoreSum<'_, E> {
+impl<E: VectorElement> TileSink for StoreSum<'_, E> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for r in 0..rows {
@@ -275,7 +219,7 @@ struct Multiply<'a, E> {
     by: &'a [E],
 }
 
-impl<E: Real> Vectorized for Multiply<'_, E> {
+impl<E: VectorElement> Vectorized for Multiply<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
@@ -284,22 +228,5 @@ impl<E: Real> Vectorized for Multiply<'_, E> {
             let product = lanes::zip(load(&d[part.clone()]), load(&by[part.clone()]), |d, by| d * by);
             store::<I, _>(product, &mut d[part]);
         });
-    }
-}
-
-/// Adds rows to `sums`, one after the other.
-struct ColumnSums<'a, E> {
-    d: &'a [E],
-    sums: &'a mut [f32],
-}
-
-impl<E: Real> Vectorized for ColumnSums<'_, E> {
-    type Output = ();
-    #[inline(always)]
-    fn call<I: Isa>(self) {
-        let ColumnSums { d, sums } = self;
-        for row in d.chunks_exact(sums.len().max(1)) {
-            each_part!(row.len(), part => lanes::add_to(&mut sums[part.clone()], load(&row[part])));
-        }
     }
 }

@@ -3,9 +3,8 @@
 //! Backward: du = dy f′(u); dx = du W; dW += duᵀ x; db += Σ du. Neither u nor y is kept but f′(u), which costs little more
 //! where f(u) has just been computed.
 
+#[allow(unsafe_code)]
 mod cpu;
-
-pub(crate) use cpu::{Accumulate, Partial};
 
 use crate::profile::Cost;
 use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};
@@ -62,7 +61,7 @@ pub fn linear(pass: &mut Pass<'_>, x: &Var, weight: ParamId, bias: Option<ParamI
     let (value, slope) = pass.device().backend().linear(x.value(), pass.parameters(), layer, pass.is_recording());
     let (x_value, x_slot) = (x.value().clone(), x.slot());
     let (x_bytes, y_bytes) = (x_value.bytes(), value.bytes());
-    let (weights, slopes) = (pass.parameters().values(weight).len(), slope.as_ref().map_or(0, Tensor::bytes));
+    let (weights, slopes) = (pass.parameters().size(weight), slope.as_ref().map_or(0, Tensor::bytes));
     let products = 2 * x_value.shape()[0] * weights;
     let inputs = usize::from(x_slot.is_some());
     pass.costs(

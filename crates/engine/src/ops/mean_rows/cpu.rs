@@ -1,9 +1,8 @@
 use super::MeanRows;
 use crate::Tensor;
 use crate::cpu::Cpu;
-use crate::dtype::Real;
+use crate::dtype::{Real, with_real};
 use crate::ops::assert_segments;
-use crate::tensor::with_real;
 
 impl MeanRows for Cpu {
     fn mean_rows(&self, x: &Tensor, ends: &Tensor) -> Tensor {

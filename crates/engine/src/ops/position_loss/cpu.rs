@@ -1,10 +1,9 @@
 use super::PositionLoss;
 use crate::Tensor;
 use crate::cpu::Cpu;
-use crate::dtype::Real;
+use crate::dtype::{Real, with_real};
 use crate::ops::class_loss::IGNORED;
 use crate::ops::{LossSum, assert_segments};
-use crate::tensor::with_real;
 
 impl PositionLoss for Cpu {
     fn position_loss(&self, z: &Tensor, ends: &Tensor, labels: &Tensor, scale: f32) -> (LossSum, Tensor) {

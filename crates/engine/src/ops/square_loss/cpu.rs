@@ -1,9 +1,8 @@
 use super::SquareLoss;
 use crate::Tensor;
 use crate::cpu::Cpu;
-use crate::dtype::Real;
+use crate::dtype::{Real, with_real};
 use crate::ops::LossSum;
-use crate::tensor::with_real;
 
 impl SquareLoss for Cpu {
     fn square_loss(&self, z: &Tensor, targets: &Tensor, scale: f32) -> (LossSum, Tensor) {

@@ -1,10 +1,9 @@
 use super::Sum;
 use crate::Tensor;
 use crate::cpu::Cpu;
+use crate::cpu::disjoint::Parts;
 use crate::cpu::level::{Isa, Vectorized};
-use crate::cpu::rows::Parts;
-use crate::dtype::Real;
-use crate::tensor::with_real;
+use crate::dtype::{Real, with_real};
 
 const BLOCK: usize = 1 << 14;
 

@@ -1,8 +1,7 @@
 use super::TakeRows;
 use crate::Tensor;
 use crate::cpu::Cpu;
-use crate::dtype::Real;
-use crate::tensor::with_real;
+use crate::dtype::{Real, with_real};
 
 impl TakeRows for Cpu {
     fn take_rows(&self, x: &Tensor, rows: &Tensor) -> Tensor {

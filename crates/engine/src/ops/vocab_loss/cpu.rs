@@ -8,16 +8,17 @@
 use std::ops::Range;
 
 use super::{Decoder, VocabLoss};
+use crate::cpu::arena::{gradient_sums, gradients, weights};
+use crate::cpu::disjoint::Parts;
 use crate::cpu::gemm::{Mat, Precision, Slice, TileSink, product};
-use crate::cpu::lanes::{self, LANES, each_part, lane_max, lane_sum, load, store};
+use crate::cpu::lanes::{self, LANES, VectorElement, each_part, lane_max, lane_sum, load, store};
 use crate::cpu::level::{Isa, Vectorized, madd};
 use crate::cpu::math::exp_down;
-use crate::cpu::rows::Parts;
+use crate::cpu::sums::{Accumulate, Partial};
 use crate::cpu::{Cpu, mat_part, precision_of};
-use crate::dtype::Real;
+use crate::dtype::with_real;
+use crate::gradients::Write;
 use crate::ops::LossSum;
-use crate::ops::linear::{Accumulate, Partial};
-use crate::tensor::with_real;
 use crate::{DType, Gradients, Parameters, Tensor};
 
 /// Numbers that a chunk of rows holds at most, and its fewest rows all the same: below that, packing W anew costs too much.
@@ -132,17 +133,17 @@ impl Outcome {
 
 impl<'a> Chunk<'a> {
     fn bias(&self) -> &'a [f32] {
-        self.params.values(self.decoder.bias)
+        weights(self.params, self.decoder.bias)
     }
 
     /// Some words' rows of W.
     fn words(&self, words: &Range<usize>) -> Mat<'a> {
-        let (weight, hidden) = (self.params.values(self.decoder.weight), self.x.cols());
+        let (weight, hidden) = (weights(self.params, self.decoder.weight), self.x.cols());
         Mat::new(Slice::F32(&weight[words.start * hidden..words.end * hidden]), words.len(), hidden, hidden)
     }
 
     /// Each row's log Σ exp z and what it takes to know it; e, if there is where to hold it.
-    fn sweep<E: Real>(&self, held: Option<&mut Held>) -> Found {
+    fn sweep<E: VectorElement>(&self, held: Option<&mut Held>) -> Found {
         let Cpu { level, pool, .. } = self.cpu;
         let (rows, vocab) = (self.labels.len(), self.bias().len());
         let (slots, count) = (vocab.div_ceil(LANES), rows.next_multiple_of(LANES));
@@ -172,14 +173,21 @@ impl<'a> Chunk<'a> {
     }
 
     /// scale · dx; the decoder's gradients are added to.
-    fn gradients<E: Real>(&self, found: &Found, mut held: Held, grads: &mut Gradients, scale: f32, dx: &mut [E]) {
+    fn gradients<E: VectorElement>(
+        &self,
+        found: &Found,
+        mut held: Held,
+        grads: &mut Gradients,
+        scale: f32,
+        dx: &mut [E],
+    ) {
         let Cpu { level, pool, .. } = self.cpu;
         let (rows, hidden, each) = (self.labels.len(), self.x.cols(), held.each);
         let (_, count) = found.greatest.matrix("vocab_loss");
         let log_sums: Vec<f32> = found.outcomes.iter().map(|outcome| outcome.log_sum() as f32).collect();
         let mut sums = Tensor::host(&[rows, hidden], DType::F32);
         let [weight, bias] = [self.decoder.weight, self.decoder.bias].map(|id| self.params.range(id));
-        let adds = grads.adds(weight.clone());
+        let write = grads.begin_write(weight.clone());
         for (number, first) in (0..self.bias().len()).step_by(each).enumerate() {
             let words = first..self.bias().len().min(first + each);
             let block = held.block(number);
@@ -201,14 +209,15 @@ impl<'a> Chunk<'a> {
                     sums,
                 });
             });
-            partial.add_to(self.cpu, &mut grads.sums(bias.clone())[words.clone()]);
+            partial.add_to(self.cpu, &mut gradient_sums(grads, bias.clone())[words.clone()]);
 
             let dz = mat_part(&held.numbers, block, 0..words.len());
             let to = Parts::new(sums.slice_mut::<f32>());
-            let dx = Accumulate { sum: to, columns: hidden, adds: first > 0, far: false };
+            let dx_write = if first > 0 { Write::Add } else { Write::Store };
+            let dx = Accumulate { sum: to, columns: hidden, write: dx_write, far: false };
             product(*level, pool, self.precision, dz, self.words(&words), &dx);
-            let dw = grads.part(weight.start + words.start * hidden..weight.start + words.end * hidden);
-            let dw = Accumulate { sum: Parts::new(dw), columns: hidden, adds, far: true };
+            let dw = gradients(grads, weight.start + words.start * hidden..weight.start + words.end * hidden);
+            let dw = Accumulate { sum: Parts::new(dw), columns: hidden, write, far: true };
             product(*level, pool, self.precision, dz.t(), self.x, &dw);
         }
         level.run(lanes::Narrow { from: sums.slice(), to: dx });
@@ -233,7 +242,7 @@ struct Statistics<'a, E> {
     held: Option<Parts<'a, E>>,
 }
 
-impl<E: Real> TileSink for Statistics<'_, E> {
+impl<E: VectorElement> TileSink for Statistics<'_, E> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         let bias = &self.bias[col..col + cols];
@@ -324,7 +333,7 @@ struct Slopes<'a, E> {
     sums: &'a mut [f32],
 }
 
-impl<E: Real> Vectorized for Slopes<'_, E> {
+impl<E: VectorElement> Vectorized for Slopes<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {

@@ -6,6 +6,7 @@
 //! turned into dz, and that into products, while it is in cache. So the weights' gradients are added in the *forward* call: their
 //! scale is known by then.
 
+#[allow(unsafe_code)]
 mod cpu;
 
 use super::LossSum;
@@ -44,7 +45,7 @@ pub fn vocab_loss(
     scale: f32,
 ) -> LossSum {
     let (device, params, decoder) = (pass.device().clone(), pass.parameters(), Decoder { weight, bias });
-    let (vocab, weights) = (params.shape(weight)[0], params.values(weight).len());
+    let (vocab, weights) = (params.shape(weight)[0], params.size(weight));
     // The logits, and their exponentials' sum; to train, a product for either gradient, and the exponentials to and fro.
     let (rows, element) = (x.value().shape()[0], x.value().dtype().size());
     let (products, held) = if pass.is_recording() { (3, 2 * rows * vocab * element) } else { (1, 0) };
@@ -62,7 +63,7 @@ pub fn vocab_loss(
 mod tests {
     use super::*;
     use crate::DType;
-    use crate::ops::check::{Numbers, Run, check_loss, devices, run};
+    use crate::ops::check::{Numbers, Run, check_loss, run};
     use crate::random::mix;
 
     #[test]
@@ -127,7 +128,7 @@ mod tests {
             (None, Some(vocab_loss(pass, &x[0], p[0], p[1], &labels, SCALE)))
         };
         let names: [(&str, &[usize]); 2] = [("weight", &[VOCAB, HIDDEN]), ("bias", &[VOCAB])];
-        for device in devices() {
+        for device in crate::Device::every_kind() {
             for (dtype, bound) in [(DType::F32, 1e-5), (DType::BF16, 5e-3)] {
                 let (found, gradients) = run(&device, dtype, &[&[ROWS, HIDDEN]], &names, &numbers, &[], op);
                 let context = format!("{}, {}", device.describe(), dtype.name());

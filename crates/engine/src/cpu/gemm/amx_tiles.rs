@@ -6,14 +6,14 @@
 //! loops get tested on any machine; and where the CPU lacks the tiles, a test runs the real instructions too, by catching the
 //! illegal-instruction trap and handing each to the emulation.
 
-use super::gemm::Rows;
+use super::layout::Rows;
 
 /// Two by two tiles of C: the unit of work that keeps all eight registers busy.
 pub(crate) trait Tiles: 'static {
     /// Gives this thread's eight tile registers 16 rows of 64 bytes each.
     ///
     /// # Safety
-    /// The machine has the tiles and the kernel has granted them ([`available`]).
+    /// The machine has the tiles and the kernel has granted them ([`has_tiles`](crate::cpu::level::has_tiles)).
     unsafe fn configure();
 
     /// Gives the tile registers back, so that the kernel need not save them.
@@ -34,43 +34,12 @@ pub(crate) trait Tiles: 'static {
 /// makes the tiles wait: 1.5 instead of 1.8 TFLOP/s a core.
 pub(crate) const AHEAD: usize = 4;
 
-pub(crate) use hardware::{Hardware, available};
+pub(crate) use hardware::Hardware;
 
 mod hardware {
     use std::arch::asm;
 
     use super::{CONFIG, Rows, Tiles};
-
-    /// Whether the CPU has bf16 tiles and the operating system lets this process use them (asks it to).
-    pub(crate) fn available() -> bool {
-        const TILE_AND_BF16: u32 = 1 << 24 | 1 << 22;
-        let features = std::arch::x86_64::__cpuid_count(7, 0).edx;
-        features & TILE_AND_BF16 == TILE_AND_BF16 && permitted()
-    }
-
-    /// Asks Linux for the tile state, which it allots only on request: `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`.
-    #[cfg(target_os = "linux")]
-    fn permitted() -> bool {
-        let outcome: i64;
-        // SAFETY: system call 158 with two integers; the kernel touches no memory of ours, and clobbers rcx and r11.
-        unsafe {
-            asm!(
-                "syscall",
-                inlateout("rax") 158i64 => outcome,
-                in("rdi") 0x1023,
-                in("rsi") 18,
-                lateout("rcx") _,
-                lateout("r11") _,
-                options(nostack),
-            );
-        }
-        outcome == 0
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn permitted() -> bool {
-        false
-    }
 
     /// The CPU's own tiles.
     pub(crate) struct Hardware;
@@ -346,8 +315,8 @@ mod emulation {
 mod trap {
     use std::sync::Mutex;
 
-    use super::available;
     use super::emulation::REGISTERS;
+    use crate::cpu::level::has_tiles;
 
     /// The general registers in the order of their numbers in machine code.
     const GENERAL: [i32; 16] = [
@@ -372,7 +341,7 @@ mod trap {
     /// Runs `body` where the tile instructions work: on the CPU's tiles if it has them, else with the trap set.
     pub(crate) fn with_tiles<T>(body: impl FnOnce() -> T) -> T {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        if available() {
+        if has_tiles() {
             return body();
         }
         let _guard = ONE_AT_A_TIME.lock();

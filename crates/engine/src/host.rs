@@ -1,4 +1,4 @@
-//! Aligned host memory, reused: a step allocates the same sizes again and again, and fresh pages are the dearest
+//! Host memory, aligned and reused: a step allocates the same sizes again and again, and fresh pages are the dearest
 //! memory there is (the kernel zeroes each on first touch).
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -8,12 +8,14 @@ use std::sync::Mutex;
 
 use memmap2::MmapMut;
 
+use crate::dtype::Element;
+
 /// Cache line, and the widest vector.
 const ALIGNMENT: usize = 64;
 /// Buffers of at least this many bytes are mapped, in huge pages where the system has them to give: a walk through 4 KB pages
 /// misses the TLB and stops the hardware's prefetching at each one.
 pub(crate) const MAPPED: usize = 1 << 21;
-/// Freed buffers kept for reuse, process-wide; all CPU devices share the one host memory.
+/// Freed buffers kept for reuse, process-wide: the host has one memory.
 static FREE: Mutex<FreeList> = Mutex::new(FreeList { blocks: Vec::new(), bytes: 0 });
 /// Bytes kept at most: past it a freed buffer goes back to the system.
 const KEPT_BYTES: usize = 8 << 30;
@@ -145,6 +147,20 @@ impl Buffer {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// The first `count` elements.
+    pub(crate) fn slice<E: Element>(&self, count: usize) -> &[E] {
+        assert!(count * size_of::<E>() <= self.len, "{count} elements in {} bytes", self.len);
+        // SAFETY: in bounds by the assertion, aligned to 64 bytes, initialised; any bits are a number.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), count) }
+    }
+
+    /// The first `count` elements, for writing.
+    pub(crate) fn slice_mut<E: Element>(&mut self, count: usize) -> &mut [E] {
+        assert!(count * size_of::<E>() <= self.len, "{count} elements in {} bytes", self.len);
+        // SAFETY: as in `slice`; nobody else sees the buffer.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), count) }
     }
 
     pub(crate) fn as_ptr(&self) -> *const u8 {

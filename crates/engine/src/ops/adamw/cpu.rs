@@ -1,0 +1,109 @@
+use super::{AdamW, AdamWStep, Moments, StepSettings};
+use crate::cpu::Cpu;
+use crate::cpu::disjoint::Parts;
+use crate::cpu::level::{Isa, Vectorized, madd};
+use crate::params::LearningRun;
+use crate::{Gradients, Parameters};
+use std::ops::Range;
+
+/// Weights a task takes.
+const BLOCK: usize = 1 << 14;
+
+impl AdamWStep for Cpu {
+    fn square_sum(&self, grads: &Gradients, range: Range<usize>) -> f64 {
+        let gradients = &grads.arena().slice::<f32>()[range];
+        let mut sums = vec![0f64; gradients.len().div_ceil(BLOCK)];
+        let parts = Parts::new(&mut sums);
+        self.for_blocks(gradients.len(), BLOCK, |range| {
+            let block = range.start / BLOCK;
+            // SAFETY: each block has its own sum.
+            let sum = unsafe { parts.part(block..block + 1) };
+            sum[0] = self.level.run(SquareSum(&gradients[range]));
+        });
+        sums.iter().sum()
+    }
+
+    fn adamw(
+        &self,
+        params: &mut Parameters,
+        grads: &Gradients,
+        moments: &mut Moments,
+        settings: &StepSettings,
+        factor: f32,
+    ) {
+        let AdamW { beta1, beta2, eps, weight_decay, bias_correction } = settings.adamw;
+        let correction = |beta: f32| {
+            if bias_correction { 1.0 - f64::from(beta).powi(settings.step.min(1 << 30) as i32) } else { 1.0 }
+        };
+        let (first_correction, root) = (correction(beta1), (1.0 / correction(beta2).sqrt()) as f32);
+        let runs = params.learning_runs();
+        let gradients = grads.arena().slice::<f32>();
+        let weights = Parts::new(params.arena_mut().slice_mut());
+        let (first, second) = (Parts::new(moments.first.slice_mut()), Parts::new(moments.second.slice_mut()));
+        for LearningRun { range: run, decays, rate } in runs {
+            let lr = f64::from(settings.lr) * f64::from(rate);
+            let keep = if decays { 1.0 - lr * f64::from(weight_decay) } else { 1.0 } as f32;
+            let update = Update { factor, beta1, beta2, eps, rate: (lr / first_correction) as f32, root, keep };
+            self.for_blocks(run.len(), BLOCK, |block| {
+                let range = run.start + block.start..run.start + block.end;
+                // SAFETY: blocks are disjoint.
+                let (w, m, v) =
+                    unsafe { (weights.part(range.clone()), first.part(range.clone()), second.part(range.clone())) };
+                self.level.run(UpdateBlock { update, w, m, v, g: &gradients[range] });
+            });
+        }
+    }
+}
+
+struct SquareSum<'a>(&'a [f32]);
+
+impl Vectorized for SquareSum<'_> {
+    type Output = f64;
+    #[inline(always)]
+    fn call<I: Isa>(self) -> f64 {
+        let mut lanes = [0f64; 16];
+        let mut chunks = self.0.chunks_exact(16);
+        for chunk in &mut chunks {
+            for (lane, g) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::from(*g) * f64::from(*g);
+            }
+        }
+        lanes.iter().sum::<f64>() + chunks.remainder().iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>()
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Update {
+    factor: f32,
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    /// lr/(1 − β₁ᵗ)
+    rate: f32,
+    /// 1/√(1 − β₂ᵗ)
+    root: f32,
+    /// 1 − lr λ
+    keep: f32,
+}
+
+struct UpdateBlock<'a> {
+    update: Update,
+    w: &'a mut [f32],
+    m: &'a mut [f32],
+    v: &'a mut [f32],
+    g: &'a [f32],
+}
+
+impl Vectorized for UpdateBlock<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn call<I: Isa>(self) {
+        let Update { factor, beta1, beta2, eps, rate, root, keep } = self.update;
+        for (((w, m), v), g) in self.w.iter_mut().zip(self.m).zip(self.v).zip(self.g) {
+            let g = g * factor;
+            *m = madd::<I>(1.0 - beta1, g - *m, *m);
+            *v = madd::<I>(beta2, *v, (1.0 - beta2) * g * g);
+            *w = madd::<I>(-rate, *m / madd::<I>(v.sqrt(), root, eps), *w * keep);
+        }
+    }
+}
