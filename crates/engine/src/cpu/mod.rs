@@ -11,6 +11,7 @@ pub(crate) mod math;
 pub(crate) mod packed;
 pub mod pool;
 pub(crate) mod sums;
+mod turns;
 
 use crate::device::{Backend, BackendInfo, Bandwidths, Memory, WeightCache};
 use crate::{DType, Device, EngineError, Tensor};

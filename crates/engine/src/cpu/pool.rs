@@ -1,6 +1,7 @@
 //! A fork-join pool: `run` hands the indices of a task to all threads and returns when all are done.
 //!
-//! A call allocates nothing and takes no lock: the task's address is published under one atomic word, threads draw indices
+//! Several threads may call: each waits for its turn, so that every call has all threads. A call that finds the pool free
+//! allocates nothing and takes no lock: the task's address is published under one atomic word, threads draw indices
 //! from one counter. Idle workers spin for some tens of microseconds, since one operation follows on the other in a training
 //! step, and then park.
 //!
@@ -9,11 +10,13 @@
 //! is not waited for.
 
 use std::any::Any;
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+
+use super::turns::Turns;
 
 /// Rounds of a spin loop (some 40 to 140 cycles each) before a worker parks.
 const SPINS: u32 = 1500;
@@ -33,17 +36,22 @@ struct Job {
 #[repr(align(128))]
 struct Apart<T>(T);
 
+thread_local! {
+    /// Whether this thread is in a task of some pool.
+    static IN_TASK: Cell<bool> = const { Cell::new(false) };
+}
+
 struct Shared {
+    turns: Turns,
     state: Apart<AtomicU64>,
     next: Apart<AtomicUsize>,
     job: UnsafeCell<Option<Job>>,
-    busy: AtomicBool,
     closing: AtomicBool,
     parked: Vec<Apart<AtomicBool>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-// SAFETY: `job` is written only by the thread that holds `busy`, while the state is closed and no worker is inside; workers
+// SAFETY: `job` is written only by the thread whose turn it is, while the state is closed and no worker is inside; workers
 // read it only after entering. The pointer inside leads to a Sync task that outlives the call.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
@@ -60,10 +68,10 @@ impl Pool {
     pub fn new(threads: usize) -> Pool {
         let workers = threads.clamp(1, INSIDE as usize) - 1;
         let shared = Arc::new(Shared {
+            turns: Turns::new(),
             state: Apart(AtomicU64::new(0)),
             next: Apart(AtomicUsize::new(0)),
             job: UnsafeCell::new(None),
-            busy: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             parked: (0..workers).map(|_| Apart(AtomicBool::new(false))).collect(),
             panic: Mutex::new(None),
@@ -83,20 +91,23 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Runs `task(i)` for each `i` in `0..tasks` over all threads, in no fixed order, and returns when all are done. A call from
-    /// within a task, or from another thread while the pool is at work, runs on its own thread alone.
+    /// Runs `task(i)` for each `i` in `0..tasks` over all threads, in no fixed order, and returns when all are done. While
+    /// another thread's call is at work, it waits for its turn: calls come in the order in which they were made.
+    ///
+    /// A call from within a task, of this pool or another one, runs on the task's own thread alone: the other threads are at
+    /// work already, and two pools whose tasks wait for each other would wait for ever.
     ///
     /// # Panics
     /// Passes on the first panic of a task, after all threads have left it; indices not yet drawn are then left out.
     pub fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
-        let alone = tasks <= 1 || self.workers.is_empty();
-        if alone || shared.busy.compare_exchange(false, true, Acquire, Relaxed).is_err() {
+        if tasks <= 1 || self.workers.is_empty() || IN_TASK.get() {
             return (0..tasks).for_each(task);
         }
+        let turn = shared.turns.take();
         // SAFETY: only the lifetime changes; no worker is inside once this call returns, so none uses the task after it.
         let task = unsafe { std::mem::transmute::<*const Task<'_>, *const Task<'static>>(task) };
-        // SAFETY: this thread holds `busy`, the state is closed and no worker is inside: nobody else looks at the job.
+        // SAFETY: it is this thread's turn, the state is closed and no worker is inside: nobody else looks at the job.
         unsafe { *shared.job.get() = Some(Job { task, tasks }) };
         shared.next.0.store(0, Relaxed);
         // SeqCst here and around `parked`: either the worker sees the new call or this thread sees it parked.
@@ -123,7 +134,7 @@ impl Pool {
             Ok(mut slot) => slot.take(),
             Err(poisoned) => poisoned.into_inner().take(),
         };
-        shared.busy.store(false, Release);
+        drop(turn);
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
@@ -144,6 +155,7 @@ impl Drop for Pool {
 impl Shared {
     /// Draws indices until none is left.
     fn draw(&self, job: Job) {
+        IN_TASK.set(true);
         let result = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: the task lives until `run` returns, which waits for all threads inside.
             let task = unsafe { &*job.task };
@@ -155,6 +167,7 @@ impl Shared {
                 task(index);
             }
         }));
+        IN_TASK.set(false);
         if let Err(panic) = result {
             self.next.0.store(job.tasks, Relaxed);
             if let Ok(mut slot) = self.panic.lock() {
@@ -205,6 +218,9 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -224,17 +240,59 @@ mod tests {
         }
     }
 
+    /// Waits in a task until as many threads as the pool has are in tasks of this call: fails if they do not all work at once.
+    fn meet(threads: usize, arrived: &AtomicUsize) {
+        let start = Instant::now();
+        arrived.fetch_add(1, SeqCst);
+        while arrived.load(SeqCst) < threads {
+            assert!(start.elapsed() < Duration::from_secs(20), "fewer than {threads} threads work");
+            std::thread::yield_now();
+        }
+    }
+
     #[test]
     fn parked_workers_wake_up() {
         let pool = Pool::new(3);
         for _ in 0..5 {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-            let sum = AtomicUsize::new(0);
-            pool.run(50, &|i| {
-                sum.fetch_add(i, Relaxed);
+            // Long enough for the workers to park.
+            std::thread::sleep(Duration::from_millis(5));
+            let (arrived, ran_on) = (AtomicUsize::new(0), Mutex::new(HashSet::new()));
+            pool.run(3, &|_| {
+                meet(3, &arrived);
+                ran_on.lock().unwrap().insert(std::thread::current().id());
             });
-            assert_eq!(sum.load(Relaxed), 1225);
+            assert_eq!(ran_on.lock().unwrap().len(), 3);
         }
+    }
+
+    /// Callers wait for each other: none falls back to its own thread, none starves.
+    #[test]
+    fn every_caller_gets_all_threads() {
+        let pool = Pool::new(2);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let arrived = AtomicUsize::new(0);
+                        pool.run(2, &|_| meet(2, &arrived));
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_call_within_a_task_runs_on_its_thread() {
+        let (pool, other) = (Pool::new(2), Pool::new(2));
+        pool.run(2, &|_| {
+            let thread = std::thread::current().id();
+            for pool in [&pool, &other] {
+                pool.run(8, &|_| assert_eq!(std::thread::current().id(), thread));
+            }
+        });
+        // Outside again: all threads.
+        let arrived = AtomicUsize::new(0);
+        other.run(2, &|_| meet(2, &arrived));
     }
 
     #[test]
