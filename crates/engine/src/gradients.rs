@@ -69,7 +69,7 @@ impl Gradients {
     }
 
     /// Writes the zeros of those parameters in a range that no gradient has reached.
-    fn zero_untouched(&mut self, range: &Range<usize>) {
+    pub(crate) fn zero_untouched(&mut self, range: &Range<usize>) {
         for part in self.parts(range) {
             if std::mem::take(&mut self.cleared[part]) {
                 self.arena.zero(self.ranges[part].clone());

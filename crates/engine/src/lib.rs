@@ -9,6 +9,7 @@
 //! Shapes are checked where an op starts and panic when wrong: that is a bug, never an input error.
 #![deny(missing_docs, unsafe_code)]
 
+mod completion;
 #[doc(hidden)] // for the benches alone
 #[allow(unsafe_code)]
 pub mod cpu;

@@ -156,6 +156,16 @@ impl Parameters {
         self.declaration(id).range()
     }
 
+    /// The declared parameters that `id` consists of, by their number in arena order: itself, or a stack's parts.
+    pub(crate) fn parts(&self, id: ParamId) -> Range<usize> {
+        let Range { start, end } = self.range(id);
+        if id.0 < FIRST_STACK {
+            return id.0..id.0 + 1;
+        }
+        let first = self.declared.partition_point(|part| part.offset < start);
+        first..first + self.declared[first..].partition_point(|part| part.offset < end)
+    }
+
     /// The device whose memory holds the weights.
     pub fn device(&self) -> &Device {
         &self.device
@@ -324,5 +334,6 @@ mod tests {
         assert_eq!(params.shape(both), [3, 3]);
         assert_eq!(params.read(both)[..], [0., 0., 0., 0., 0., 0., 1., 1., 1.]);
         assert_eq!(params.ids().count(), 2);
+        assert_eq!((params.parts(both), params.parts(k)), (0..2, 1..2));
     }
 }

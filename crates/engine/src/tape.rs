@@ -3,8 +3,11 @@
 //! The gradient rule: activations' gradients add over the uses of an activation; parameters' gradients add over
 //! micro-batches, until [`Gradients::zero`].
 
+use crate::completion::Completion;
 use crate::profile::{Cost, Laps, Profile};
-use crate::{DType, Device, DropoutKey, Gradients, Parameters, Tensor, random::Key};
+use crate::random::{Key, Mask};
+use crate::{DType, Device, DropoutKey, Gradients, ParamId, Parameters, Tensor};
+use std::ops::Range;
 
 /// An activation, and its slot on the tape if its gradient is wanted.
 #[derive(Clone, Debug)]
@@ -24,7 +27,17 @@ impl Var {
     }
 }
 
-type Step = Box<dyn FnOnce(&mut Backward<'_>)>;
+type Rule = Box<dyn FnOnce(&mut Backward<'_>)>;
+
+/// The parameters that one op uses.
+type Uses = [Option<ParamId>; 3];
+
+/// One op's part of the backward pass.
+struct Step {
+    label: Label,
+    uses: Uses,
+    rule: Rule,
+}
 
 /// What a profile says of an op: its name and its output's width, by which it tells ops apart, and what either direction costs.
 #[derive(Clone, Copy)]
@@ -43,7 +56,7 @@ impl Label {
 }
 
 struct Tape<'a> {
-    steps: Vec<(Label, Step)>,
+    steps: Vec<Step>,
     slots: Vec<Option<Tensor>>,
     grads: &'a mut Gradients,
 }
@@ -58,8 +71,11 @@ pub struct Pass<'a> {
     sites: u32,
     recomputes: bool,
     laps: Option<Laps<'a>>,
+    completion: Option<Completion<'a>>,
     /// What the op being run costs, forward and backward.
     costs: (Cost, Cost),
+    /// The parameters that the op being run uses.
+    uses: Uses,
 }
 
 impl<'a> Pass<'a> {
@@ -88,7 +104,9 @@ impl<'a> Pass<'a> {
             sites: 0,
             recomputes: false,
             laps: None,
+            completion: None,
             costs: Default::default(),
+            uses: Default::default(),
         }
     }
 
@@ -101,6 +119,19 @@ impl<'a> Pass<'a> {
     /// The same pass with every op's time added to `profile`.
     pub fn profiled(self, profile: &'a mut Profile) -> Pass<'a> {
         Pass { laps: Some(Laps::start(profile)), ..self }
+    }
+
+    /// The same pass, which reports in its backward pass when a parameter's gradient is complete: `report` gets the parameter's
+    /// range of the arena (see [`Parameters::range`]), whose gradients this pass does not touch any more. A parameter that is used
+    /// several times is complete after its last contribution; parameters that the pass does not use are reported at the end, so
+    /// that each is reported once. Meant for communication that overlaps the rest of the backward pass: of a step's several
+    /// micro-batches, let the last one report.
+    ///
+    /// Call it before any op runs. Panics in a pass that does not record.
+    pub fn reporting(self, report: &'a mut (dyn FnMut(Range<usize>, &mut Gradients) + 'a)) -> Pass<'a> {
+        assert!(self.tape.as_ref().is_some_and(|tape| tape.steps.is_empty()), "a recording pass before its first op");
+        let completion = Some(Completion::new(self.params, report));
+        Pass { completion, ..self }
     }
 
     /// Whether every op's time is measured.
@@ -129,24 +160,25 @@ impl<'a> Pass<'a> {
     }
 
     /// The probability that is in force for a dropout of `p`, and its random stream; each call is another site.
-    pub(crate) fn dropout_site(&mut self, p: f32) -> crate::random::Mask {
+    pub(crate) fn dropout_site(&mut self, p: f32) -> Mask {
         self.sites += 1;
         match self.dropout {
-            Some(key) => crate::random::Mask::new(key.site(self.sites), p),
-            None => crate::random::Mask::new(Key::new(0), 0.0),
+            Some(key) => Mask::new(key.site(self.sites), p),
+            None => Mask::new(Key::new(0), 0.0),
         }
     }
 
     /// The activation `value` made by an op whose backward rule is made by `rule` from the new activation's slot.
-    pub(crate) fn record(&mut self, op: &'static str, value: Tensor, rule: impl FnOnce(usize) -> Step) -> Var {
+    pub(crate) fn record(&mut self, op: &'static str, value: Tensor, rule: impl FnOnce(usize) -> Rule) -> Var {
         let width = value.shape().last().copied().unwrap_or(0);
         let (forward, backward) = std::mem::take(&mut self.costs);
-        let op = Label { op, width, forward, backward };
-        self.lap(op);
+        let label = Label { op, width, forward, backward };
+        self.lap(label);
+        let uses = self.take_uses();
         let slot = self.tape.as_mut().map(|tape| {
             tape.slots.push(None);
             let slot = tape.slots.len() - 1;
-            tape.steps.push((op, rule(slot)));
+            tape.steps.push(Step { label, uses, rule: rule(slot) });
             slot
         });
         Var { value, slot }
@@ -158,6 +190,7 @@ impl<'a> Pass<'a> {
         if !self.recomputes || self.tape.is_none() {
             return run(self, x);
         }
+        // The ops within count their uses of parameters here; those of the backward pass's recomputation contribute.
         let tape = self.tape.take();
         let (precision, dropout, first_site) = (self.precision, self.dropout, self.sites);
         let value = run(self, &Var { value: x.value.clone(), slot: None }).value;
@@ -167,8 +200,9 @@ impl<'a> Pass<'a> {
             Box::new(move |back| {
                 let Some(dy) = back.finish(slot) else { return };
                 let laps = back.laps.as_mut().map(Laps::share);
+                let completion = back.completion.as_mut().map(Completion::share);
                 let recording = Pass::recording(back.device, back.params, back.grads, precision, dropout);
-                let mut pass = Pass { sites: first_site, laps, ..recording };
+                let mut pass = Pass { sites: first_site, laps, completion, ..recording };
                 let x = pass.input(x_value);
                 let y = run(&mut pass, &x);
                 pass.seed_gradient(&y, dy);
@@ -186,16 +220,33 @@ impl<'a> Pass<'a> {
     /// `run`'s outcome as a constant: no gradient reaches behind it, nothing of it is kept, nothing in it dropped out.
     /// Layers that do not learn cost their forward pass alone.
     pub fn constant(&mut self, run: impl FnOnce(&mut Pass<'a>) -> Var) -> Var {
-        let (tape, dropout) = (self.tape.take(), self.dropout.take());
+        let (tape, dropout, completion) = (self.tape.take(), self.dropout.take(), self.completion.take());
         let value = run(self).value;
-        (self.tape, self.dropout) = (tape, dropout);
+        (self.tape, self.dropout, self.completion) = (tape, dropout, completion);
         Var { value, slot: None }
     }
 
     /// Adds a step that makes gradients out of nothing: a loss.
-    fn record_root(&mut self, op: Label, rule: impl FnOnce() -> Step) {
+    fn record_root(&mut self, label: Label, rule: impl FnOnce() -> Rule) {
+        let uses = self.take_uses();
         if let Some(tape) = &mut self.tape {
-            tape.steps.push((op, rule()));
+            tape.steps.push(Step { label, uses, rule: rule() });
+        }
+    }
+
+    /// The parameters of the op that is recorded now.
+    fn take_uses(&mut self) -> Uses {
+        let uses = std::mem::take(&mut self.uses);
+        if let Some(completion) = &mut self.completion {
+            uses.iter().flatten().for_each(|id| completion.expect(self.params, *id));
+        }
+        uses
+    }
+
+    /// Says which parameters the op that is recorded next contributes gradients to: three at most.
+    pub(crate) fn uses(&mut self, ids: &[ParamId]) {
+        for (place, id) in self.uses.iter_mut().zip(ids) {
+            *place = Some(*id);
         }
     }
 
@@ -226,8 +277,8 @@ impl<'a> Pass<'a> {
         assert_eq!(var.value.shape(), gradient.shape(), "a gradient has its activation's shape");
         let slot = var.slot;
         let (width, none) = (gradient.shape()[1], Cost::default());
-        let op = Label { op: "loss", width, forward: none, backward: none };
-        self.record_root(op, || Box::new(move |back| back.add(slot, gradient)));
+        let label = Label { op: "loss", width, forward: none, backward: none };
+        self.record_root(label, || Box::new(move |back| back.add(slot, gradient)));
     }
 
     /// Runs the tape in reverse; parameters' gradients are added to the [`Gradients`] given.
@@ -239,15 +290,19 @@ impl<'a> Pass<'a> {
 
     /// As [`Pass::backward`], returning the gradients of these activations (`None` where nothing reached one).
     pub fn backward_to(self, wanted: &[&Var]) -> Vec<Option<Tensor>> {
-        let (gradients, grads) = self.run_back(wanted);
+        let (gradients, grads, completion) = self.run_back(wanted);
         grads.finish();
+        if let Some(completion) = completion {
+            completion.finish(grads);
+        }
         gradients
     }
 
     /// Runs the tape in reverse; parameters that no step has added to may still hold an earlier step's gradients in what is
     /// returned second.
-    fn run_back(self, wanted: &[&Var]) -> (Vec<Option<Tensor>>, &'a mut Gradients) {
+    fn run_back(self, wanted: &[&Var]) -> (Vec<Option<Tensor>>, &'a mut Gradients, Option<Completion<'a>>) {
         let Tape { steps, slots, grads } = self.tape.expect("backward of a pass that records");
+        let mut completion = self.completion;
         let mut back = Backward {
             device: &self.device,
             params: self.params,
@@ -255,15 +310,19 @@ impl<'a> Pass<'a> {
             slots,
             wanted: wanted.iter().filter_map(|v| v.slot).collect(),
             laps: self.laps,
+            completion: completion.as_mut().map(Completion::share),
         };
-        for (op, step) in steps.into_iter().rev() {
-            step(&mut back);
+        for Step { label, uses, rule } in steps.into_iter().rev() {
+            rule(&mut back);
             if let Some(laps) = &mut back.laps {
-                op.end(laps, " back");
+                label.end(laps, " back");
+            }
+            if let Some(completion) = &mut back.completion {
+                uses.iter().flatten().for_each(|id| completion.contributed(back.params, *id, back.grads));
             }
         }
         let gradients = wanted.iter().map(|var| var.slot.and_then(|slot| back.slots[slot].take())).collect();
-        (gradients, grads)
+        (gradients, grads, completion)
     }
 }
 
@@ -275,6 +334,7 @@ pub(crate) struct Backward<'a> {
     slots: Vec<Option<Tensor>>,
     wanted: Vec<usize>,
     laps: Option<Laps<'a>>,
+    completion: Option<Completion<'a>>,
 }
 
 impl Backward<'_> {
@@ -296,5 +356,123 @@ impl Backward<'_> {
             None => gradient,
             Some(sum) => self.device.backend().sum(sum, &gradient),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Init;
+    use crate::ops::{Activation, EmbedTables, Norm, add_norm, embed, linear, vocab_loss};
+
+    const NAMES: [&str; 11] =
+        ["words", "positions", "segments", "unused", "shared", "gamma", "beta", "query", "key", "frozen", "bias"];
+
+    fn model(device: &Device) -> (Parameters, [ParamId; 11], ParamId) {
+        let shapes: [&[usize]; 11] =
+            [&[12, 8], &[5, 8], &[1, 8], &[3], &[8, 8], &[8], &[8], &[4, 8], &[4, 8], &[8, 8], &[12]];
+        let mut builder = Parameters::builder();
+        let ids: Vec<ParamId> = NAMES
+            .iter()
+            .zip(shapes)
+            .map(|(name, shape)| builder.declare(name, shape, Init::TruncatedNormal { std: 0.5 }, true))
+            .collect();
+        let stack = builder.stack(&ids[7..9]);
+        (builder.build(device, 5), ids.try_into().expect("eleven"), stack)
+    }
+
+    /// Tied word embeddings; a layer and a norm that are used twice, in segments; a layer that is frozen; a parameter without use.
+    fn forward(pass: &mut Pass<'_>, ids: [ParamId; 11], stack: ParamId) {
+        let [word, position, segment, _, shared, gamma, beta, _, _, frozen, bias] = ids;
+        let tensor = |pass: &Pass<'_>, values: [i32; 5]| pass.device().tensor_i32(&values, &[5]);
+        let indices = [[1, 7, 7, 2, 0], [0, 1, 2, 3, 4], [0; 5]].map(|values| tensor(pass, values));
+        let mut x = embed(pass, &indices[0], &indices[1], &indices[2], EmbedTables { word, position, segment });
+        pass.constant(|pass| linear(pass, &x, frozen, None, Activation::None));
+        for _ in 0..2 {
+            x = pass.segment(&x, move |pass, x| {
+                let y = linear(pass, x, shared, None, Activation::Gelu);
+                add_norm(pass, &y, Some(x), Norm { gamma, beta, eps: 1e-6 }, 0.1)
+            });
+        }
+        let x = linear(pass, &x, stack, None, Activation::None);
+        let labels = tensor(pass, [1, 2, 3, 4, 0]);
+        vocab_loss(pass, &x, word, bias, &labels, 0.2);
+    }
+
+    #[test]
+    fn a_gradient_is_reported_once_when_it_is_complete() {
+        let device = Device::cpu(Some(2)).expect("a CPU device");
+        let (params, ids, stack) = model(&device);
+        let plain = {
+            let mut grads = Gradients::zeros_like(&params);
+            let mut pass = Pass::recording(&device, &params, &mut grads, DType::F32, Some(DropoutKey::default()));
+            forward(&mut pass, ids, stack);
+            pass.backward();
+            grads.read_all().to_vec()
+        };
+        for recomputes in [false, true] {
+            let mut grads = Gradients::zeros_like(&params);
+            for micro_batches in 1..3 {
+                let mut reports: Vec<(Range<usize>, Vec<f32>)> = Vec::new();
+                let mut report = |range: Range<usize>, grads: &mut Gradients| {
+                    let complete = grads.read_range(range.clone()).to_vec();
+                    reports.push((range, complete));
+                };
+                if micro_batches == 1 {
+                    grads.zero();
+                }
+                let pass = Pass::recording(&device, &params, &mut grads, DType::F32, Some(DropoutKey::default()));
+                let mut pass = pass.recomputing(recomputes).reporting(&mut report);
+                forward(&mut pass, ids, stack);
+                pass.backward();
+                let name = |range: &Range<usize>| {
+                    params.ids().find(|id| params.range(*id) == *range).map(|id| params.name(id))
+                };
+                let order: Vec<&str> = reports.iter().filter_map(|(range, _)| name(range)).collect();
+                assert_eq!(
+                    order,
+                    // The decoder's bias with the loss; the words once they have been looked up; at the end what has no gradient.
+                    [
+                        "bias",
+                        "query",
+                        "key",
+                        "gamma",
+                        "beta",
+                        "shared",
+                        "words",
+                        "positions",
+                        "segments",
+                        "unused",
+                        "frozen"
+                    ],
+                );
+                for (range, complete) in &reports {
+                    assert_eq!(*complete, grads.read_range(range.clone())[..], "{:?} was complete", name(range));
+                }
+                if micro_batches == 1 {
+                    assert_eq!(grads.read_all()[..], plain);
+                }
+            }
+        }
+    }
+
+    /// What is reported can be changed in place, as a sum over several machines does.
+    #[test]
+    fn a_report_may_change_the_gradient() {
+        let device = Device::cpu(Some(1)).expect("a CPU device");
+        let (params, ids, stack) = model(&device);
+        let run = |factor: f32| {
+            let mut grads = Gradients::zeros_like(&params);
+            let mut report = |range: Range<usize>, grads: &mut Gradients| {
+                grads.edit_range(range, |grads| grads.iter_mut().for_each(|g| *g *= factor));
+            };
+            let pass = Pass::recording(&device, &params, &mut grads, DType::F32, None);
+            let mut pass = pass.reporting(&mut report);
+            forward(&mut pass, ids, stack);
+            pass.backward();
+            grads.read_all().to_vec()
+        };
+        let twice: Vec<f32> = run(1.0).iter().map(|g| 2.0 * g).collect();
+        assert_eq!(run(2.0), twice);
     }
 }

@@ -58,6 +58,7 @@ pub fn add_norm(pass: &mut Pass<'_>, x: &Var, residual: Option<&Var>, norm: Norm
     let inputs = 1 + usize::from(residual.is_some());
     let bytes = value.bytes();
     pass.costs(Cost::new(0, (inputs + 1) * bytes), Cost::new(0, (2 * inputs + 1) * bytes));
+    pass.uses(&[norm.gamma, norm.beta]);
     pass.record("add_norm", value, |slot| {
         Box::new(move |back| {
             let Some(dy) = back.finish(slot) else { return };

@@ -48,6 +48,7 @@ pub fn embed(pass: &mut Pass<'_>, ids: &Tensor, positions: &Tensor, segments: &T
     let value = pass.device().backend().embed(&indices, pass.parameters(), tables, pass.precision());
     let (bytes, rows) = (value.bytes(), 3 * 4 * value.count());
     pass.costs(Cost::new(0, bytes + rows), Cost::new(0, bytes + 2 * rows));
+    pass.uses(&[tables.word, tables.position, tables.segment]);
     pass.record("embed", value, |slot| {
         Box::new(move |back| {
             let Some(gradient) = back.finish(slot) else {

@@ -68,6 +68,10 @@ pub fn linear(pass: &mut Pass<'_>, x: &Var, weight: ParamId, bias: Option<ParamI
         Cost::new(products, x_bytes + y_bytes + slopes + 4 * weights),
         Cost::new((1 + inputs) * products, y_bytes + slopes + (1 + inputs) * (x_bytes + 4 * weights)),
     );
+    match bias {
+        Some(bias) => pass.uses(&[weight, bias]),
+        None => pass.uses(&[weight]),
+    }
     pass.record("linear", value, |slot| {
         Box::new(move |back| {
             let Some(dy) = back.finish(slot) else { return };

@@ -54,6 +54,7 @@ pub fn vocab_loss(
     let (loss, dx) = device.backend().vocab_loss(x.value(), params, decoder, labels, train);
     pass.lap(Label { op: "vocab_loss", width: vocab, forward: cost, backward: Cost::default() });
     if let Some(dx) = dx {
+        pass.uses(&[weight, bias]);
         pass.seed_gradient(x, dx);
     }
     loss
