@@ -1,15 +1,17 @@
-//! What batches need to know of a vocabulary.
+//! What batches need to know of a tokenizer.
 
-use cloze_text::{Special, Tokenizer};
+use cloze_text::{Special, Template, Tokenizer};
 
-/// The part of a vocabulary that sampling and masking use: its size, its special tokens, and which ids continue a
-/// word. Small enough to be cloned; needs no tokenizer, so that tests can make one by hand.
+/// The part of a tokenizer that sampling and masking use: its size, its special tokens, the layout of a sequence, and which
+/// ids continue a word. Small enough to be cloned; needs no tokenizer, so that tests can make one by hand.
 #[derive(Clone, Debug)]
 pub struct TokenTable {
     /// Number of ids, V: ids are `0..V`.
     pub vocab_size: usize,
     /// The ids of \[PAD\], \[UNK\], \[CLS\], \[SEP\] and \[MASK\].
     pub special: Special,
+    /// Which special tokens a sequence has, and where.
+    pub template: Template,
     /// `[V]`: whether the id is a piece inside a word (`##…`).
     pub continuation: Vec<bool>,
 }
@@ -33,6 +35,7 @@ impl From<&Tokenizer> for TokenTable {
         TokenTable {
             vocab_size,
             special: tokenizer.special(),
+            template: tokenizer.template().clone(),
             continuation: (0..vocab_size as u32).map(|id| tokenizer.is_continuation(id)).collect(),
         }
     }

@@ -11,12 +11,12 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, ModelWrapper};
 
-use crate::vocabulary::{CONTINUATION, SPECIAL_TOKENS, Vocabulary};
-use crate::{TextError, Tokenizer};
+use crate::vocabulary::{CONTINUATION, SPECIAL_TOKENS, Special, Vocabulary};
+use crate::{Template, TextError, Tokenizer};
 
-pub(crate) const JSON: &str = "tokenizer.json";
-pub(crate) const LIST: &str = "vocab.txt";
-pub(crate) const CONFIG: &str = "tokenizer_config.json";
+const JSON: &str = "tokenizer.json";
+const LIST: &str = "vocab.txt";
+const CONFIG: &str = "tokenizer_config.json";
 
 /// Longest word in characters, as in Transformers.
 const MAX_WORD_CHARS: usize = 100;
@@ -27,8 +27,48 @@ fn read(path: &Path) -> Result<Vec<u8>, TextError> {
     fs::read(path).map_err(|source| TextError::Io { action: "read", path: path.to_owned(), source })
 }
 
-/// Opens a folder, a `tokenizer.json` or a `vocab.txt`.
-pub(crate) fn open(path: &Path) -> Result<Tokenizer, TextError> {
+impl Tokenizer {
+    /// Opens a folder, a `tokenizer.json` or a `vocab.txt`.
+    ///
+    /// A folder's `tokenizer.json` is preferred. With only a `vocab.txt`, `do_lower_case`, `strip_accents` and
+    /// `tokenize_chinese_chars` come from the `tokenizer_config.json` beside it; where that does not say, the vocabulary
+    /// is taken as cased if any of its ordinary tokens holds a capital.
+    ///
+    /// # Errors
+    /// A missing, empty, malformed or non-UTF-8 file, a repeated token (with its line), a missing special token, a
+    /// model other than WordPiece.
+    pub fn open(path: &Path) -> Result<Tokenizer, TextError> {
+        open(path)
+    }
+
+    /// A plain BERT tokenizer over `tokens`, whose ids are their positions. Accents are stripped unless `cased`.
+    ///
+    /// # Errors
+    /// An empty list, a blank or repeated token, a missing special token.
+    pub fn from_tokens(tokens: Vec<String>, cased: bool) -> Result<Tokenizer, TextError> {
+        let vocabulary = Vocabulary::new(tokens, Path::new("vocabulary"))?;
+        build(vocabulary, BertNormalizer::new(true, true, None, !cased))
+    }
+
+    /// Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json` into `dir` (made if absent), which
+    /// Transformers' `BertTokenizerFast.from_pretrained` reads with the same ids.
+    ///
+    /// # Errors
+    /// A folder or file that cannot be written; nothing half-written is left under the three names.
+    pub fn save(&self, dir: &Path) -> Result<(), TextError> {
+        self.save_for(dir, 512)
+    }
+
+    /// As [`save`](Self::save), for a model of `longest` positions: Transformers cuts longer texts to it when asked to.
+    ///
+    /// # Errors
+    /// Those of [`save`](Self::save).
+    pub fn save_for(&self, dir: &Path, longest: usize) -> Result<(), TextError> {
+        save(self, dir, longest)
+    }
+}
+
+fn open(path: &Path) -> Result<Tokenizer, TextError> {
     if path.is_dir() {
         let (json, list) = (path.join(JSON), path.join(LIST));
         if json.is_file() {
@@ -73,7 +113,22 @@ fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
         }
     }
     let tokens = entries.into_iter().map(|(_, token)| token).collect();
-    Tokenizer::assemble(Vocabulary::new(tokens, path)?, reference)
+    let vocabulary = Vocabulary::new(tokens, path)?;
+    let template = template(&value["post_processor"], &vocabulary).map_err(|e| bad(e.to_string()))?;
+    Tokenizer::assemble(vocabulary, template, reference)
+}
+
+/// The template of a tokenizer.json: its post_processor's, else BERT's.
+fn template(processor: &Value, vocabulary: &Vocabulary) -> Result<Template, TextError> {
+    let Special { cls, sep, .. } = vocabulary.special;
+    let template = Template::of_post_processor(processor)?.unwrap_or_else(|| Template::bert(cls, sep));
+    let (largest, size) = (template.largest_id(), vocabulary.tokens.len());
+    if largest as usize >= size {
+        return Err(TextError::Template(format!(
+            "adds token {largest}; expected ids below {size}, the vocabulary's size"
+        )));
+    }
+    Ok(template)
 }
 
 fn open_list(path: &Path) -> Result<Tokenizer, TextError> {
@@ -96,7 +151,7 @@ fn open_list(path: &Path) -> Result<Tokenizer, TextError> {
 }
 
 /// A plain BERT tokenizer over `vocabulary`.
-pub(crate) fn build(vocabulary: Vocabulary, normalizer: BertNormalizer) -> Result<Tokenizer, TextError> {
+fn build(vocabulary: Vocabulary, normalizer: BertNormalizer) -> Result<Tokenizer, TextError> {
     let engine = |action: &'static str| {
         move |e: Box<dyn std::error::Error + Send + Sync>| TextError::Engine { action, reason: e.to_string() }
     };
@@ -124,27 +179,23 @@ pub(crate) fn build(vocabulary: Vocabulary, normalizer: BertNormalizer) -> Resul
         .with_decoder(Some(WordPieceDecoder::new(CONTINUATION.into(), true)))
         .add_special_tokens(SPECIAL_TOKENS.map(|token| AddedToken::from(token, true)))
         .map_err(engine("add the special tokens"))?;
-    Tokenizer::assemble(vocabulary, reference)
+    let template = Template::bert(special.cls, special.sep);
+    Tokenizer::assemble(vocabulary, template, reference)
 }
 
 /// Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`, each whole or not at all.
-pub(crate) fn save(
-    dir: &Path,
-    tokens: &[String],
-    reference: &tokenizers::Tokenizer,
-    normalizer: Option<&BertNormalizer>,
-    longest: usize,
-) -> Result<(), TextError> {
+fn save(tokenizer: &Tokenizer, dir: &Path, longest: usize) -> Result<(), TextError> {
     let io = |action: &'static str, path: &Path| {
         let path = path.to_owned();
         move |source| TextError::Io { action, path, source }
     };
     fs::create_dir_all(dir).map_err(io("create", dir))?;
-    let json = reference
+    let json = tokenizer
+        .reference()
         .to_string(true)
         .map_err(|e| TextError::Engine { action: "write tokenizer.json", reason: e.to_string() })?;
-    let mut list = tokens.join("\n");
-    list.push('\n');
+    let list: String = tokenizer.tokens().iter().flat_map(|token| [token.as_str(), "\n"]).collect();
+    let normalizer = tokenizer.normalizer();
     let config = json!({
         "clean_up_tokenization_spaces": true,
         "cls_token": "[CLS]",

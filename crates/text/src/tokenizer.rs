@@ -1,7 +1,6 @@
 //! The tokenizer: text → ids → text.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 use tokenizers::normalizers::BertNormalizer;
@@ -13,7 +12,7 @@ use tokenizers::{
 use crate::trie::Trie;
 use crate::vocabulary::{CONTINUATION, Special, Vocabulary};
 use crate::words::Words;
-use crate::{TextError, folder};
+use crate::{Template, TextError};
 
 /// A token with the place in the text that it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +33,7 @@ pub struct Tokenizer {
 
 struct Inner {
     vocabulary: Vocabulary,
+    template: Template,
     /// The `tokenizers` crate's tokenizer; special tokens in text are text to it.
     reference: tokenizers::Tokenizer,
     normalizer: Option<BertNormalizer>,
@@ -57,30 +57,9 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Opens a folder, a `tokenizer.json` or a `vocab.txt`.
-    ///
-    /// A folder's `tokenizer.json` is preferred. With only a `vocab.txt`, `do_lower_case`, `strip_accents` and
-    /// `tokenize_chinese_chars` come from the `tokenizer_config.json` beside it; where that does not say, the vocabulary
-    /// is taken as cased if any of its ordinary tokens holds a capital.
-    ///
-    /// # Errors
-    /// A missing, empty, malformed or non-UTF-8 file, a repeated token (with its line), a missing special token, a
-    /// model other than WordPiece.
-    pub fn open(path: &Path) -> Result<Tokenizer, TextError> {
-        folder::open(path)
-    }
-
-    /// A plain BERT tokenizer over `tokens`, whose ids are their positions. Accents are stripped unless `cased`.
-    ///
-    /// # Errors
-    /// An empty list, a blank or repeated token, a missing special token.
-    pub fn from_tokens(tokens: Vec<String>, cased: bool) -> Result<Tokenizer, TextError> {
-        let vocabulary = Vocabulary::new(tokens, Path::new("vocabulary"))?;
-        folder::build(vocabulary, BertNormalizer::new(true, true, None, !cased))
-    }
-
     pub(crate) fn assemble(
         vocabulary: Vocabulary,
+        template: Template,
         mut reference: tokenizers::Tokenizer,
     ) -> Result<Tokenizer, TextError> {
         reference.set_encode_special_tokens(true);
@@ -100,7 +79,7 @@ impl Tokenizer {
         reference
             .encode_fast("\u{1f9ff}\u{10348}", false)
             .map_err(|e| TextError::Engine { action: "encode", reason: e.to_string() })?;
-        Ok(Tokenizer { inner: Arc::new(Inner { vocabulary, reference, normalizer, fast }) })
+        Ok(Tokenizer { inner: Arc::new(Inner { vocabulary, template, reference, normalizer, fast }) })
     }
 
     /// Ids of `text`, no special tokens added. Special tokens written in the text are ordinary text: `[MASK]` becomes
@@ -188,6 +167,11 @@ impl Tokenizer {
         self.inner.vocabulary.tokens.len()
     }
 
+    /// All tokens, by id.
+    pub(crate) fn tokens(&self) -> &[String] {
+        &self.inner.vocabulary.tokens
+    }
+
     /// The token of an id.
     pub fn token(&self, id: u32) -> Option<&str> {
         self.inner.vocabulary.tokens.get(id as usize).map(String::as_str)
@@ -201,6 +185,11 @@ impl Tokenizer {
     /// The special tokens' ids.
     pub fn special(&self) -> Special {
         self.inner.vocabulary.special
+    }
+
+    /// How texts become sequences: which special tokens are added, and where.
+    pub fn template(&self) -> &Template {
+        &self.inner.template
     }
 
     /// Whether the token continues a word (`##ing`). The lone token `##` does not.
@@ -230,6 +219,11 @@ impl Tokenizer {
     /// The `tokenizers` crate's tokenizer behind this one.
     pub(crate) fn reference(&self) -> &tokenizers::Tokenizer {
         &self.inner.reference
+    }
+
+    /// BERT's normaliser, unless another one is used.
+    pub(crate) fn normalizer(&self) -> Option<&BertNormalizer> {
+        self.inner.normalizer.as_ref()
     }
 
     /// The two halves of our own path; none where the configuration is not plain BERT.
@@ -286,24 +280,6 @@ impl Tokenizer {
         field(settings.to_string().as_bytes());
         hash.finalize().to_hex()[..32].to_owned()
     }
-
-    /// Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json` into `dir` (made if absent), which
-    /// Transformers' `BertTokenizerFast.from_pretrained` reads with the same ids.
-    ///
-    /// # Errors
-    /// A folder or file that cannot be written; nothing half-written is left under the three names.
-    pub fn save(&self, dir: &Path) -> Result<(), TextError> {
-        self.save_for(dir, 512)
-    }
-
-    /// As [`save`](Self::save), for a model of `longest` positions: Transformers cuts longer texts to it when asked to.
-    ///
-    /// # Errors
-    /// Those of [`save`](Self::save).
-    pub fn save_for(&self, dir: &Path, longest: usize) -> Result<(), TextError> {
-        let Inner { vocabulary, reference, normalizer, .. } = &*self.inner;
-        folder::save(dir, &vocabulary.tokens, reference, normalizer.as_ref(), longest)
-    }
 }
 
 impl Fast {
@@ -346,6 +322,7 @@ mod tests {
     use super::*;
     use crate::SPECIAL_TOKENS;
     use std::fs;
+    use std::path::Path;
 
     const PLAIN: &[&str] = &[
         "the",

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cloze_engine::{Device, Pass};
 use cloze_model::{Inputs, Model};
-use cloze_text::Tokenizer;
+use cloze_text::{Sequence, Tokenizer};
 use serde::Serialize;
 
 use crate::TrainError;
@@ -71,11 +71,9 @@ impl Filler {
     /// # Errors
     /// [`TrainError::NoMask`]; [`TrainError::TooLong`] when the text does not fit the model's positions.
     pub fn fill(&self, text: &str, top: usize) -> Result<Vec<Vec<Candidate>>, TrainError> {
-        let special = self.tokenizer.special();
-        let mut ids = vec![special.cls];
-        ids.extend(self.tokenizer.encode_masked(text));
-        ids.push(special.sep);
-        let masks: Vec<usize> = (0..ids.len()).filter(|&i| ids[i] == special.mask).collect();
+        let Sequence { ids, segments } = self.tokenizer.template().sequence(&self.tokenizer.encode_masked(text), None);
+        let mask = self.tokenizer.special().mask;
+        let masks: Vec<usize> = (0..ids.len()).filter(|&i| ids[i] == mask).collect();
         if masks.is_empty() {
             return Err(TrainError::NoMask(text.to_owned()));
         }
@@ -84,7 +82,7 @@ impl Filler {
             return Err(TrainError::TooLong { found: ids.len(), positions });
         }
         let mut inputs = Inputs::default();
-        inputs.push(&ids, &vec![0; ids.len()]);
+        inputs.push(&ids, &segments);
         let rows: Vec<i32> = masks.iter().map(|&i| i as i32).collect();
         let mut pass = Pass::inference(&self.device, &self.model.params, self.precision.dtype(&self.device));
         let logits = match self.model.mlm_logits(&mut pass, &inputs, &rows) {
