@@ -164,7 +164,7 @@ mod tests {
             vocab_size: 1000,
             special: Special { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4 },
             template: Template::bert(2, 3),
-            continuation: (0..1000).map(|id| id >= 5 && id % 3 == 0).collect(),
+            continuation: Some((0..1000).map(|id| id >= 5 && id % 3 == 0).collect()),
         }
     }
 

@@ -12,20 +12,19 @@ pub struct TokenTable {
     pub special: Special,
     /// Which special tokens a sequence has, and where.
     pub template: Template,
-    /// `[V]`: whether the id is a piece inside a word (`##…`).
-    pub continuation: Vec<bool>,
+    /// `[V]`: whether the id is a piece inside a word (`##…`); none where tokens do not show it.
+    pub continuation: Option<Vec<bool>>,
 }
 
 impl TokenTable {
     /// Whether `id` is one of the five special tokens.
     pub fn is_special(&self, id: u32) -> bool {
-        let s = self.special;
-        [s.pad, s.unk, s.cls, s.sep, s.mask].contains(&id)
+        self.special.all().contains(&id)
     }
 
-    /// Whether `id` continues the word before it. False for ids outside the vocabulary.
+    /// Whether `id` continues the word before it. False for ids outside the vocabulary, and where it is not known.
     pub fn is_continuation(&self, id: u32) -> bool {
-        self.continuation.get(id as usize).copied().unwrap_or_default()
+        self.continuation.as_ref().and_then(|all| all.get(id as usize)).copied().unwrap_or_default()
     }
 }
 
@@ -36,7 +35,9 @@ impl From<&Tokenizer> for TokenTable {
             vocab_size,
             special: tokenizer.special(),
             template: tokenizer.template().clone(),
-            continuation: (0..vocab_size as u32).map(|id| tokenizer.is_continuation(id)).collect(),
+            continuation: tokenizer
+                .shows_words()
+                .then(|| (0..vocab_size as u32).map(|id| tokenizer.is_continuation(id)).collect()),
         }
     }
 }

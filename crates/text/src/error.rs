@@ -93,8 +93,8 @@ pub enum TextError {
         /// What is wrong with it.
         String,
     ),
-    /// A tokenizer is of a kind that BERT does not use.
-    #[error("{}: {found}; only WordPiece tokenizers are supported", path.display())]
+    /// A tokenizer's model is of an unknown kind.
+    #[error("{}: {found}; expected WordPiece, BPE, Unigram or WordLevel", path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,

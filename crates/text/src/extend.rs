@@ -6,6 +6,7 @@ use ahash::AHashSet;
 use tokenizers::ModelWrapper;
 use tokenizers::models::wordpiece::WordPiece;
 
+use crate::kind::Files;
 use crate::vocabulary::Vocabulary;
 use crate::{TextError, Tokenizer, WordProblem};
 
@@ -68,7 +69,7 @@ impl Tokenizer {
             .build()
             .map_err(|e| TextError::Engine { action: "build the model", reason: e.to_string() })?;
         reference.with_model(model);
-        Tokenizer::assemble(vocabulary, self.template().clone(), reference)
+        Tokenizer::assemble(vocabulary, self.special(), self.template().clone(), reference, Files::default())
     }
 }
 

@@ -44,6 +44,10 @@ impl BatchSource {
     /// pairs are asked of a single document or of documents of one sentence each.
     pub fn new(documents: Documents, vocab: TokenTable, options: BatchOptions) -> Result<BatchSource, DataError> {
         options.validate(&vocab.template)?;
+        if options.masking.whole_word && vocab.continuation.is_none() {
+            let reason = "needs a tokenizer whose tokens show where words begin (##, Ġ or ▁), and this one's do not; turn it off";
+            return Err(DataError::Option { option: "whole-word masking", reason: reason.to_string() });
+        }
         let refuse = |reason: &str| Err(DataError::Sampling { reason: reason.to_string() });
         let ordinary = (0..vocab.vocab_size as u32).any(|id| !vocab.is_special(id));
         if !ordinary {

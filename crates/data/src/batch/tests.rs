@@ -18,7 +18,7 @@ pub(crate) fn table() -> TokenTable {
         vocab_size,
         special: Special { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4 },
         template: Template::bert(2, 3),
-        continuation: (0..vocab_size).map(|id| id >= 5 && id % 4 == 0).collect(),
+        continuation: Some((0..vocab_size).map(|id| id >= 5 && id % 4 == 0).collect()),
     }
 }
 
@@ -317,6 +317,10 @@ fn options_that_cannot_work_are_refused_by_name() {
         let text = BatchSource::new(corpus(9), table(), options).unwrap_err().to_string();
         assert!(text.contains(word), "{text}");
     }
+    let whole_words = BatchOptions { masking: Masking { whole_word: true, ..Masking::default() }, ..good.clone() };
+    let unmarked = TokenTable { continuation: None, ..table() };
+    let text = BatchSource::new(corpus(9), unmarked, whole_words).unwrap_err().to_string();
+    assert!(text.starts_with("whole-word masking needs") && !text.contains('\n'), "{text}");
     // The smallest that can.
     let least = BatchOptions { seq_len: 5, size: BatchSize::Tokens(5), ..good };
     let batch = source(9, least).batch(3);

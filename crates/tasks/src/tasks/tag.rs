@@ -113,7 +113,7 @@ impl Tag {
 
     /// The pieces of each word; a word that the tokenizer sees nothing in is \[UNK\].
     fn pieces(words: &[String], tokenizer: &Tokenizer) -> Vec<Vec<u32>> {
-        let one = |word: &String| match tokenizer.encode(word) {
+        let one = |word: &String| match tokenizer.encode_word(word) {
             pieces if pieces.is_empty() => vec![tokenizer.special().unk],
             pieces => pieces,
         };
