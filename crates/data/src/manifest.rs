@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::DataError;
 use crate::report::CorpusReport;
-use crate::shards::Split;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
@@ -14,6 +13,25 @@ pub const MANIFEST: &str = "manifest.json";
 pub const TOKENIZER: &str = "tokenizer";
 /// The only version there is.
 const VERSION: u32 = 1;
+
+/// Which part of the documents: those trained on, or those held out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// Documents to train on.
+    Train,
+    /// Held-out documents.
+    Valid,
+}
+
+impl Split {
+    /// "train" or "valid": the prefix of the shards' file names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Valid => "valid",
+        }
+    }
+}
 
 /// What a folder of shards holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -156,14 +156,15 @@ pub(crate) fn hide(
 mod tests {
     use super::*;
     use crate::random::Purpose;
-    use cloze_text::Special;
+    use cloze_text::{Special, Template};
 
     /// 0..5 special, every third id from 5 on continues a word.
     fn table() -> TokenTable {
         TokenTable {
             vocab_size: 1000,
             special: Special { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4 },
-            continuation: (0..1000).map(|id| id >= 5 && id % 3 == 0).collect(),
+            template: Template::bert(2, 3),
+            continuation: Some((0..1000).map(|id| id >= 5 && id % 3 == 0).collect()),
         }
     }
 

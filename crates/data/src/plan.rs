@@ -8,6 +8,8 @@
 //! fits. As there, one target length is drawn for a document, and the part of a sentence that does not fit is lost to
 //! this epoch. `sentences` is for training without sentence pairs: whole sentences of one document, one after the other.
 
+use cloze_text::longest_first;
+
 use crate::random::{Purpose, Random};
 use crate::shards::Documents;
 
@@ -60,10 +62,9 @@ impl Instance {
         (self.b_len > 0).then_some(Run { document: self.b_document, start: self.b_start, len: self.b_len })
     }
 
-    /// Tokens of the finished sequence, with [CLS] and each [SEP].
-    pub(crate) fn len(&self) -> usize {
-        let specials = if self.b_len > 0 { 3 } else { 2 };
-        usize::from(self.a_len) + usize::from(self.b_len) + specials
+    /// Tokens of A and B together: the finished sequence without its special tokens.
+    pub(crate) fn text_tokens(&self) -> usize {
+        usize::from(self.a_len) + usize::from(self.b_len)
     }
 
     /// What the sequence is, as numbers: the key of its masks, wherever the shuffle puts it.
@@ -79,7 +80,7 @@ impl Instance {
 /// What [`pairs`] needs to know beside the lengths.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PairRule {
-    /// Tokens of A and B together at most: the sequence length without [CLS] and two [SEP]. At least 2.
+    /// Tokens of A and B together at most: the sequence length without its special tokens. At least 2.
     pub(crate) max_tokens: usize,
     /// Probability that a document is cut to a random shorter target length.
     pub(crate) short_seq_prob: f64,
@@ -185,26 +186,12 @@ fn foreign(documents: &Documents, document: u32, wanted: u32, random: &mut Rando
     Whole { document, start, end: ends.get(last).copied().unwrap_or(whole) }
 }
 
-/// Truncates the pair to `max_tokens` (Google's `truncate_seq_pair`) and writes it down.
+/// Truncates the pair to `max_tokens` and writes it down. From which text as in Google's `truncate_seq_pair`.
 fn fit(a: Whole, b: Whole, random_next: bool, max_tokens: usize, random: &mut Random) -> Instance {
-    let (a_kept, b_kept) = truncated(a.len(), b.len(), max_tokens);
+    let (a_kept, b_kept) = longest_first(a.len(), b.len(), max_tokens);
     let (a_start, a_len) = a.shortened(a.len() - a_kept, random);
     let (b_start, b_len) = b.shortened(b.len() - b_kept, random);
     Instance { a_document: a.document, a_start, b_document: b.document, b_start, a_len, b_len, random_next }
-}
-
-/// The lengths after taking tokens one by one from the longer side (from B if they are equal) until both fit.
-fn truncated(mut a: usize, mut b: usize, max_tokens: usize) -> (usize, usize) {
-    let mut excess = (a + b).saturating_sub(max_tokens);
-    let level = excess.min(a.abs_diff(b));
-    if a > b {
-        a -= level;
-    } else {
-        b -= level;
-    }
-    excess -= level;
-    // Now they are equal, or nothing is left to take: in turns, B first.
-    (a - excess / 2, b - excess.div_ceil(2))
 }
 
 /// Plans single segments of at most `max_tokens`: as many whole sentences of one document as fit, in order (the
@@ -293,7 +280,7 @@ mod tests {
                             y -= 1;
                         }
                     }
-                    assert_eq!(truncated(a, b, max), (x, y), "{a} {b} {max}");
+                    assert_eq!(longest_first(a, b, max), (x, y), "{a} {b} {max}");
                 }
             }
         }
@@ -306,7 +293,7 @@ mod tests {
         let mut random_next = 0;
         for instance in &plan {
             let (a, b) = (instance.a(), instance.b().unwrap());
-            assert!(a.len >= 1 && b.len >= 1 && instance.len() <= 64);
+            assert!(a.len >= 1 && b.len >= 1 && instance.text_tokens() + 3 <= 64);
             let (first, second) = (ids(a, &documents), ids(b, &documents));
             assert_eq!((first.len(), second.len()), (a.len.into(), b.len.into()));
             // Ids of the corpus are consecutive: a run is one stretch.
@@ -392,7 +379,7 @@ mod tests {
         // True pairs that the document's end did not cut short are 125 tokens with the full target.
         let mut shortened = vec![false; documents.len()];
         for instance in plan.iter().filter(|i| !i.random_next && i.a_start <= 875) {
-            shortened[instance.a().document as usize] |= instance.len() < 128;
+            shortened[instance.a().document as usize] |= instance.text_tokens() + 3 < 128;
         }
         let count = shortened.iter().filter(|s| **s).count();
         // Targets over 120 do not show: 10 % · 119/124 of 2000 = 192, sigma 13.
@@ -421,7 +408,7 @@ mod tests {
             assert_eq!(present.len(), lengths.len());
             for instance in plan {
                 let (a, b) = (instance.a(), instance.b().unwrap());
-                assert!(a.len >= 1 && b.len >= 1 && instance.len() <= 16);
+                assert!(a.len >= 1 && b.len >= 1 && instance.text_tokens() + 3 <= 16);
                 assert_eq!(ids(a, &documents).len(), usize::from(a.len));
                 assert_eq!(ids(b, &documents).len(), usize::from(b.len));
                 assert_eq!(instance.random_next, a.document != b.document);
@@ -436,7 +423,7 @@ mod tests {
                 corpus(&[vec![5, 9, 0, 3], vec![1000], vec![0], vec![2, 400, 2, 2], vec![60, 1, 1, 62, 63]]);
             let mut next = 0;
             for instance in sentences(&documents, &[0, 1, 3, 4], max_tokens) {
-                assert!(instance.b().is_none() && instance.len() <= max_tokens + 2);
+                assert!(instance.b().is_none() && instance.text_tokens() <= max_tokens);
                 let ids = ids(instance.a(), &documents);
                 assert!(!ids.is_empty());
                 for id in ids {
@@ -447,7 +434,7 @@ mod tests {
             assert_eq!(next as u64, documents.tokens());
         }
         let documents = corpus(&[vec![60, 1, 1, 62, 63, 10]]);
-        let lens: Vec<usize> = sentences(&documents, &[0], 62).iter().map(Instance::len).collect();
+        let lens: Vec<usize> = sentences(&documents, &[0], 62).iter().map(|i| i.text_tokens() + 2).collect();
         assert_eq!(lens, [64, 64, 64, 13]);
     }
 }

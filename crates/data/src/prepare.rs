@@ -16,11 +16,11 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::DataError;
 use crate::corpus::{Corpus, CorpusNotes, CorpusOptions, Document, open_corpus};
-use crate::manifest::{MANIFEST, Manifest, ShardEntry, SplitEntry, Splits, TOKENIZER, TokenizerEntry};
+use crate::manifest::{MANIFEST, Manifest, ShardEntry, Split, SplitEntry, Splits, TOKENIZER, TokenizerEntry};
 use crate::report::{CorpusReport, Repeats, Tally, VocabularyCase};
 use crate::sentences;
 use crate::shard_writer::ShardWriter;
-use crate::shards::{Documents, Split};
+use crate::shards::Documents;
 
 /// Longest sentence in tokens: longer ones (lists, tables, text without punctuation) are cut between words, so that no
 /// text is out of reach of sequences of 512.

@@ -7,18 +7,29 @@
 
 /// What a stream is for: the second part of every key, so that two uses of one seed never share numbers.
 #[derive(Clone, Copy, Debug)]
-#[repr(u64)]
 pub enum Purpose {
     /// Where chunks, halves and random continuations are cut.
-    Plan = 1,
+    Plan,
     /// The order of an epoch's sequences.
-    Order = 2,
+    Order,
     /// Which tokens are hidden, and behind what.
-    Mask = 3,
+    Mask,
     /// The order of a labelled set's examples in an epoch.
-    Examples = 4,
-    /// Which examples a resample of a bootstrap draws.
-    Resamples = 5,
+    Examples,
+    /// A use outside of this crate, by its number: 5 or more, each number for one use.
+    Other(u64),
+}
+
+impl Purpose {
+    fn number(self) -> u64 {
+        match self {
+            Purpose::Plan => 1,
+            Purpose::Order => 2,
+            Purpose::Mask => 3,
+            Purpose::Examples => 4,
+            Purpose::Other(number) => number,
+        }
+    }
 }
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -40,7 +51,7 @@ impl Random {
     /// The stream of this key. Its order matters: `[1, 2]` and `[2, 1]` are different streams.
     pub fn keyed(seed: u64, purpose: Purpose, parts: &[u64]) -> Random {
         let mut state = finalise(seed.wrapping_add(GOLDEN));
-        state = finalise(state.wrapping_add(GOLDEN) ^ purpose as u64);
+        state = finalise(state.wrapping_add(GOLDEN) ^ purpose.number());
         for &part in parts {
             state = finalise(state.wrapping_add(GOLDEN) ^ part);
         }

@@ -12,8 +12,7 @@ use arrow_schema::{ArrowError, DataType, Field, Schema};
 use cloze_files::digest::{Digest, Digesting};
 
 use crate::DataError;
-use crate::manifest::ShardEntry;
-use crate::shards::Split;
+use crate::manifest::{ShardEntry, Split};
 
 /// Tokens of a record batch: what the writer holds in memory.
 const BATCH_TOKENS: usize = 1 << 20;

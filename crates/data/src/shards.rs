@@ -18,25 +18,7 @@ use arrow_ipc::reader::{FileDecoder, read_footer_length};
 
 use crate::DataError;
 use crate::manifest::Manifest;
-
-/// Which part of the documents: those trained on, or those held out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Split {
-    /// Documents to train on.
-    Train,
-    /// Held-out documents.
-    Valid,
-}
-
-impl Split {
-    /// "train" or "valid": the prefix of the shards' file names.
-    pub fn name(self) -> &'static str {
-        match self {
-            Split::Train => "train",
-            Split::Valid => "valid",
-        }
-    }
-}
+pub use crate::manifest::Split;
 
 /// A folder of shards written by [`prepare`](crate::prepare::prepare), checked and mapped.
 #[derive(Clone, Debug)]

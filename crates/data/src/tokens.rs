@@ -1,29 +1,30 @@
-//! What batches need to know of a vocabulary.
+//! What batches need to know of a tokenizer.
 
-use cloze_text::{Special, Tokenizer};
+use cloze_text::{Special, Template, Tokenizer};
 
-/// The part of a vocabulary that sampling and masking use: its size, its special tokens, and which ids continue a
-/// word. Small enough to be cloned; needs no tokenizer, so that tests can make one by hand.
+/// The part of a tokenizer that sampling and masking use: its size, its special tokens, the layout of a sequence, and which
+/// ids continue a word. Small enough to be cloned; needs no tokenizer, so that tests can make one by hand.
 #[derive(Clone, Debug)]
 pub struct TokenTable {
     /// Number of ids, V: ids are `0..V`.
     pub vocab_size: usize,
     /// The ids of \[PAD\], \[UNK\], \[CLS\], \[SEP\] and \[MASK\].
     pub special: Special,
-    /// `[V]`: whether the id is a piece inside a word (`##…`).
-    pub continuation: Vec<bool>,
+    /// Which special tokens a sequence has, and where.
+    pub template: Template,
+    /// `[V]`: whether the id is a piece inside a word (`##…`); none where tokens do not show it.
+    pub continuation: Option<Vec<bool>>,
 }
 
 impl TokenTable {
     /// Whether `id` is one of the five special tokens.
     pub fn is_special(&self, id: u32) -> bool {
-        let s = self.special;
-        [s.pad, s.unk, s.cls, s.sep, s.mask].contains(&id)
+        self.special.all().contains(&id)
     }
 
-    /// Whether `id` continues the word before it. False for ids outside the vocabulary.
+    /// Whether `id` continues the word before it. False for ids outside the vocabulary, and where it is not known.
     pub fn is_continuation(&self, id: u32) -> bool {
-        self.continuation.get(id as usize).copied().unwrap_or_default()
+        self.continuation.as_ref().and_then(|all| all.get(id as usize)).copied().unwrap_or_default()
     }
 }
 
@@ -33,7 +34,10 @@ impl From<&Tokenizer> for TokenTable {
         TokenTable {
             vocab_size,
             special: tokenizer.special(),
-            continuation: (0..vocab_size as u32).map(|id| tokenizer.is_continuation(id)).collect(),
+            template: tokenizer.template().clone(),
+            continuation: tokenizer
+                .shows_words()
+                .then(|| (0..vocab_size as u32).map(|id| tokenizer.is_continuation(id)).collect()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a task's rows become: sequences of ids, and what is right.
 
-use crate::sequence::Sequence;
+use cloze_text::Sequence;
 
 /// The unit of training: some sequences that are judged together, and what is right of them.
 #[derive(Debug, Clone, PartialEq)]

@@ -601,12 +601,11 @@ impl From<&Choice> for choose::Row {
 }
 
 impl Answering {
-    fn new(options: &Options) -> Result<Answering, TaskError> {
+    fn new(options: &Options) -> Answering {
         let default = WindowOptions::default();
         let stride = options.stride.unwrap_or(default.stride);
         let windows = WindowOptions { max_len: options.max_len, stride, max_question: options.max_question };
-        windows.check()?;
-        Ok(Answering { windows, extract: options.extract })
+        Answering { windows, extract: options.extract }
     }
 }
 
@@ -618,12 +617,12 @@ impl FromFiles for Answering {
         tokenizer: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<(Answering, Vec<answering::Row>), TaskError> {
-        with_rows(Answering::new(options)?, options, train, tokenizer, notes)
+        with_rows(Answering::new(options), options, train, tokenizer, notes)
     }
 
     fn of_model(options: &Options, _: &Config, head: TaskHead, dir: &Path) -> Result<Answering, TaskError> {
         match head {
-            TaskHead::Answer => Answering::new(options),
+            TaskHead::Answer => Ok(Answering::new(options)),
             _ => Err(other_task(dir, head, "answer")),
         }
     }
@@ -636,6 +635,7 @@ impl FromFiles for Answering {
         tokenizer: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<Vec<answering::Row>, TaskError> {
+        self.windows.check(tokenizer.template())?;
         let bad = match need {
             Need::Optional => BadAnswers::Ignore,
             Need::Required if options.skip_bad => BadAnswers::Skip,

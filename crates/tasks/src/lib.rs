@@ -22,6 +22,5 @@ pub mod tasks;
 pub use error::TaskError;
 pub use example::{Example, Target};
 pub use network::Network;
-pub use sequence::Sequence;
 pub use settings::{ClassWeights, Settings};
 pub use task::{Encoded, Scores, Task};

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::WordProblem;
-
 /// An error of this crate: what was found, where, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
@@ -89,8 +87,14 @@ pub enum TextError {
         /// The parser's words, with line and column where it has them.
         reason: String,
     },
-    /// A tokenizer is of a kind that BERT does not use.
-    #[error("{}: {found}; only WordPiece tokenizers are supported", path.display())]
+    /// The layout of a sequence is none that a [`Template`](crate::Template) can hold.
+    #[error("the sequence template {0}")]
+    Template(
+        /// What is wrong with it.
+        String,
+    ),
+    /// A tokenizer's model is of an unknown kind.
+    #[error("{}: {found}; expected WordPiece, BPE, Unigram or WordLevel", path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -162,4 +166,41 @@ impl From<cloze_files::FileError> for TextError {
     fn from(cloze_files::FileError { action, path, source }: cloze_files::FileError) -> TextError {
         TextError::Io { action, path, source }
     }
+}
+
+/// Why a word cannot become a token of its own.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WordProblem {
+    /// There is nothing.
+    #[error("is empty")]
+    Empty,
+    /// A token is one word.
+    #[error("holds white space; a token is one word")]
+    WhiteSpace,
+    /// The vocabulary has it.
+    #[error("is a token already")]
+    Present,
+    /// It was given before.
+    #[error("is given twice")]
+    Repeated,
+    /// The model takes no word of this length.
+    #[error("has {chars} characters; words of more than {most} are [UNK] whatever the vocabulary")]
+    TooLong {
+        /// Its characters.
+        chars: usize,
+        /// The longest word's.
+        most: usize,
+    },
+    /// No text gives this word, since the normaliser (case, accents, control characters) changes it.
+    #[error("normalises to {to:?}, so that no text would give it; write it in that form")]
+    Normalised {
+        /// What it becomes, maybe nothing.
+        to: String,
+    },
+    /// No text gives this word, since the pre-tokeniser splits it at punctuation or between Chinese characters.
+    #[error("is split into {} before any token is looked up", .into.join(" "))]
+    Split {
+        /// Its parts.
+        into: Vec<String>,
+    },
 }

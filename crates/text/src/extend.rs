@@ -6,45 +6,9 @@ use ahash::AHashSet;
 use tokenizers::ModelWrapper;
 use tokenizers::models::wordpiece::WordPiece;
 
+use crate::kind::Files;
 use crate::vocabulary::Vocabulary;
-use crate::{TextError, Tokenizer};
-
-/// Why a word cannot become a token of its own.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WordProblem {
-    /// There is nothing.
-    #[error("is empty")]
-    Empty,
-    /// A token is one word.
-    #[error("holds white space; a token is one word")]
-    WhiteSpace,
-    /// The vocabulary has it.
-    #[error("is a token already")]
-    Present,
-    /// It was given before.
-    #[error("is given twice")]
-    Repeated,
-    /// The model takes no word of this length.
-    #[error("has {chars} characters; words of more than {most} are [UNK] whatever the vocabulary")]
-    TooLong {
-        /// Its characters.
-        chars: usize,
-        /// The longest word's.
-        most: usize,
-    },
-    /// No text gives this word, since the normaliser (case, accents, control characters) changes it.
-    #[error("normalises to {to:?}, so that no text would give it; write it in that form")]
-    Normalised {
-        /// What it becomes, maybe nothing.
-        to: String,
-    },
-    /// No text gives this word, since the pre-tokeniser splits it at punctuation or between Chinese characters.
-    #[error("is split into {} before any token is looked up", .into.join(" "))]
-    Split {
-        /// Its parts.
-        into: Vec<String>,
-    },
-}
+use crate::{TextError, Tokenizer, WordProblem};
 
 impl Tokenizer {
     /// Whether `word`, as it is, can become one token: it must be one normalised word that the vocabulary lacks.
@@ -96,8 +60,7 @@ impl Tokenizer {
             let checked = if seen.insert(word) { self.check_new_word(word) } else { Err(WordProblem::Repeated) };
             checked.map_err(|problem| TextError::NewWord { word: word.clone(), problem })?;
         }
-        let old = (0..self.vocab_size() as u32).filter_map(|id| self.token(id)).map(str::to_owned);
-        let vocabulary = Vocabulary::new(old.chain(words.iter().cloned()).collect(), Path::new("vocabulary"))?;
+        let vocabulary = Vocabulary::new([self.tokens(), words].concat(), Path::new("vocabulary"))?;
         let model = WordPiece::builder()
             .vocab(vocabulary.ids.clone())
             .unk_token(model.unk_token.clone())
@@ -106,7 +69,7 @@ impl Tokenizer {
             .build()
             .map_err(|e| TextError::Engine { action: "build the model", reason: e.to_string() })?;
         reference.with_model(model);
-        Tokenizer::assemble(vocabulary, reference)
+        Tokenizer::assemble(vocabulary, self.special(), self.template().clone(), reference, Files::default())
     }
 }
 

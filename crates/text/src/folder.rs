@@ -1,9 +1,9 @@
-//! A tokenizer's files: reading whichever there are, writing all three.
+//! A tokenizer's files: reading whichever there are, and writing them.
 
 use std::fs;
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
@@ -11,15 +11,20 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, ModelWrapper};
 
-use crate::vocabulary::{CONTINUATION, SPECIAL_TOKENS, Vocabulary};
-use crate::{TextError, Tokenizer};
+use crate::kind::Files;
+use crate::special::KEYS;
+use crate::vocabulary::{CONTINUATION, Vocabulary};
+use crate::{Special, Template, TextError, Tokenizer};
 
-pub(crate) const JSON: &str = "tokenizer.json";
-pub(crate) const LIST: &str = "vocab.txt";
-pub(crate) const CONFIG: &str = "tokenizer_config.json";
+const JSON: &str = "tokenizer.json";
+const LIST: &str = "vocab.txt";
+const CONFIG: &str = "tokenizer_config.json";
+const SPECIAL_MAP: &str = "special_tokens_map.json";
 
 /// Longest word in characters, as in Transformers.
 const MAX_WORD_CHARS: usize = 100;
+/// Tokens of a text at most, unless a model says otherwise: BERT's positions.
+const POSITIONS: usize = 512;
 /// The key of tokens of a text at most, to Transformers.
 const LONGEST: &str = "model_max_length";
 
@@ -27,8 +32,51 @@ fn read(path: &Path) -> Result<Vec<u8>, TextError> {
     fs::read(path).map_err(|source| TextError::Io { action: "read", path: path.to_owned(), source })
 }
 
-/// Opens a folder, a `tokenizer.json` or a `vocab.txt`.
-pub(crate) fn open(path: &Path) -> Result<Tokenizer, TextError> {
+impl Tokenizer {
+    /// Opens a folder, a `tokenizer.json` or a `vocab.txt`.
+    ///
+    /// A folder's `tokenizer.json` is preferred; its model may be WordPiece, BPE, Unigram or WordLevel. With only a
+    /// `vocab.txt`, `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` come from the `tokenizer_config.json` beside
+    /// it; where that does not say, the vocabulary is taken as cased if any of its ordinary tokens holds a capital.
+    ///
+    /// # Errors
+    /// A missing, empty, malformed or non-UTF-8 file, a repeated token (with its line), a missing special token, a
+    /// sequence template that [`Template`] cannot hold.
+    pub fn open(path: &Path) -> Result<Tokenizer, TextError> {
+        open(path)
+    }
+
+    /// A plain BERT tokenizer over `tokens`, whose ids are their positions. Accents are stripped unless `cased`.
+    ///
+    /// # Errors
+    /// An empty list, a blank or repeated token, a missing special token.
+    pub fn from_tokens(tokens: Vec<String>, cased: bool) -> Result<Tokenizer, TextError> {
+        let path = Path::new("vocabulary");
+        let vocabulary = Vocabulary::new(tokens, path)?;
+        let special = vocabulary.special(&[], None, path)?;
+        build(vocabulary, special, BertNormalizer::new(true, true, None, !cased))
+    }
+
+    /// Writes the tokenizer into the folder `dir` (made if absent), from which Transformers' `AutoTokenizer` reads the same ids:
+    /// a WordPiece tokenizer as `vocab.txt`, `tokenizer.json` and the `tokenizer_config.json` of a `BertTokenizer`, any other as
+    /// the files that it was read from.
+    ///
+    /// # Errors
+    /// A folder or file that cannot be written; nothing half-written is left under those names.
+    pub fn save(&self, dir: &Path) -> Result<(), TextError> {
+        save(self, dir, None)
+    }
+
+    /// As [`save`](Self::save), for a model of `longest` positions: Transformers cuts longer texts to it when asked to.
+    ///
+    /// # Errors
+    /// Those of [`save`](Self::save).
+    pub fn save_for(&self, dir: &Path, longest: usize) -> Result<(), TextError> {
+        save(self, dir, Some(longest))
+    }
+}
+
+fn open(path: &Path) -> Result<Tokenizer, TextError> {
     if path.is_dir() {
         let (json, list) = (path.join(JSON), path.join(LIST));
         if json.is_file() {
@@ -51,7 +99,7 @@ fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
     // Parsed twice, because the crate's errors for a wrong shape name neither field nor line.
     let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("not JSON: {e}")))?;
     match value["model"]["type"].as_str() {
-        Some("WordPiece") => {}
+        Some("WordPiece" | "BPE" | "Unigram" | "WordLevel") => {}
         Some(other) => {
             return Err(TextError::Unsupported { path: path.to_owned(), found: format!("its model is {other}") });
         }
@@ -59,8 +107,10 @@ fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
         None => return Err(bad("no \"model\" in it: not a tokenizer.json".into())),
     }
     let reference = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| bad(format!("not a tokenizer.json: {e}")))?;
-    if !matches!(reference.get_model(), ModelWrapper::WordPiece(_)) {
-        return Err(TextError::Unsupported { path: path.to_owned(), found: "its model is not WordPiece".into() });
+    if let ModelWrapper::BPE(model) = reference.get_model()
+        && let Some(dropout) = model.dropout
+    {
+        return Err(bad(format!("its model has \"dropout\": {dropout}, so that ids would be random; set it to null")));
     }
     let mut entries: Vec<(u32, String)> =
         reference.get_vocab(true).into_iter().map(|(token, id)| (id, token)).collect();
@@ -73,18 +123,40 @@ fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
         }
     }
     let tokens = entries.into_iter().map(|(_, token)| token).collect();
-    Tokenizer::assemble(Vocabulary::new(tokens, path)?, reference)
+    let vocabulary = match reference.get_model() {
+        ModelWrapper::WordPiece(_) => Vocabulary::new(tokens, path)?,
+        _ => Vocabulary::of_any(tokens),
+    };
+    let [config, special_map] = configs(path)?;
+    let template = Template::of_post_processor(&value["post_processor"]).map_err(|e| bad(e.to_string()))?;
+    let special = vocabulary.special(&[&config, &special_map], template.as_ref(), path)?;
+    let template = template.unwrap_or_else(|| Template::bert(special.cls, special.sep));
+    let (largest, size) = (template.largest_id(), vocabulary.tokens.len());
+    if largest as usize >= size {
+        let reason =
+            format!("the sequence template adds token {largest}; expected ids below {size}, the vocabulary's size");
+        return Err(bad(reason));
+    }
+    let files = Files { json: bytes, config, special: special_map };
+    Tokenizer::assemble(vocabulary, special, template, reference, files)
+}
+
+/// The tokenizer_config.json and the special_tokens_map.json beside `path`; null where there is none.
+fn configs(path: &Path) -> Result<[Value; 2], TextError> {
+    let open = |name: &str| {
+        let path = path.with_file_name(name);
+        if !path.is_file() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&read(&path)?).map_err(|e| TextError::BadJson { path, reason: format!("not JSON: {e}") })
+    };
+    Ok([open(CONFIG)?, open(SPECIAL_MAP)?])
 }
 
 fn open_list(path: &Path) -> Result<Tokenizer, TextError> {
     let vocabulary = Vocabulary::parse(&read(path)?, path)?;
-    let config_path = path.with_file_name(CONFIG);
-    let config: Value = if config_path.is_file() {
-        serde_json::from_slice(&read(&config_path)?)
-            .map_err(|e| TextError::BadJson { path: config_path, reason: format!("not JSON: {e}") })?
-    } else {
-        Value::Null
-    };
+    let [config, special_map] = configs(path)?;
+    let special = vocabulary.special(&[&config, &special_map], None, path)?;
     let lowercase = config["do_lower_case"].as_bool().unwrap_or_else(|| !vocabulary.has_capitals());
     let normalizer = BertNormalizer::new(
         true,
@@ -92,27 +164,28 @@ fn open_list(path: &Path) -> Result<Tokenizer, TextError> {
         config["strip_accents"].as_bool(),
         lowercase,
     );
-    build(vocabulary, normalizer)
+    build(vocabulary, special, normalizer)
 }
 
 /// A plain BERT tokenizer over `vocabulary`.
-pub(crate) fn build(vocabulary: Vocabulary, normalizer: BertNormalizer) -> Result<Tokenizer, TextError> {
+fn build(vocabulary: Vocabulary, special: Special, normalizer: BertNormalizer) -> Result<Tokenizer, TextError> {
     let engine = |action: &'static str| {
         move |e: Box<dyn std::error::Error + Send + Sync>| TextError::Engine { action, reason: e.to_string() }
     };
+    let name = |id: u32| vocabulary.tokens[id as usize].as_str();
+    let (cls, sep) = (name(special.cls), name(special.sep));
     let model = WordPiece::builder()
         .vocab(vocabulary.ids.clone())
-        .unk_token("[UNK]".into())
+        .unk_token(name(special.unk).into())
         .continuing_subword_prefix(CONTINUATION.into())
         .max_input_chars_per_word(MAX_WORD_CHARS)
         .build()
         .map_err(engine("build the model"))?;
-    let special = vocabulary.special;
     let template = TemplateProcessing::builder()
-        .try_single("[CLS]:0 $A:0 [SEP]:0")
-        .and_then(|b| b.try_pair("[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1"))
+        .try_single(format!("{cls}:0 $A:0 {sep}:0"))
+        .and_then(|b| b.try_pair(format!("{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1")))
         .map_err(|e| engine("build the template")(e.into()))?
-        .special_tokens(vec![("[CLS]", special.cls), ("[SEP]", special.sep)])
+        .special_tokens(vec![(cls, special.cls), (sep, special.sep)])
         .build()
         .map_err(|e| engine("build the template")(e.into()))?;
     let mut reference = tokenizers::Tokenizer::new(model);
@@ -122,45 +195,75 @@ pub(crate) fn build(vocabulary: Vocabulary, normalizer: BertNormalizer) -> Resul
         .with_pre_tokenizer(Some(BertPreTokenizer))
         .with_post_processor(Some(template))
         .with_decoder(Some(WordPieceDecoder::new(CONTINUATION.into(), true)))
-        .add_special_tokens(SPECIAL_TOKENS.map(|token| AddedToken::from(token, true)))
+        .add_special_tokens(special.all().map(|id| AddedToken::from(name(id), true)))
         .map_err(engine("add the special tokens"))?;
-    Tokenizer::assemble(vocabulary, reference)
+    let template = Template::bert(special.cls, special.sep);
+    Tokenizer::assemble(vocabulary, special, template, reference, Files::default())
 }
 
-/// Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`, each whole or not at all.
-pub(crate) fn save(
-    dir: &Path,
-    tokens: &[String],
-    reference: &tokenizers::Tokenizer,
-    normalizer: Option<&BertNormalizer>,
-    longest: usize,
-) -> Result<(), TextError> {
-    let io = |action: &'static str, path: &Path| {
-        let path = path.to_owned();
-        move |source| TextError::Io { action, path, source }
-    };
-    fs::create_dir_all(dir).map_err(io("create", dir))?;
-    let json = reference
+/// The files of a WordPiece tokenizer.
+fn word_piece_files(tokenizer: &Tokenizer, longest: usize) -> Result<Vec<(&'static str, Vec<u8>)>, TextError> {
+    let json = tokenizer
+        .reference()
         .to_string(true)
         .map_err(|e| TextError::Engine { action: "write tokenizer.json", reason: e.to_string() })?;
-    let mut list = tokens.join("\n");
-    list.push('\n');
-    let config = json!({
-        "clean_up_tokenization_spaces": true,
-        "cls_token": "[CLS]",
-        "do_lower_case": normalizer.is_none_or(|n| n.lowercase),
-        "mask_token": "[MASK]",
-        LONGEST: longest,
-        "pad_token": "[PAD]",
-        "sep_token": "[SEP]",
-        "strip_accents": normalizer.and_then(|n| n.strip_accents),
-        "tokenize_chinese_chars": normalizer.is_none_or(|n| n.handle_chinese_chars),
-        "tokenizer_class": "BertTokenizer",
-        "unk_token": "[UNK]",
-    });
-    let config = format!("{config:#}\n");
-    for (name, text) in [(LIST, list), (JSON, json), (CONFIG, config)] {
-        cloze_files::write(&dir.join(name), text.as_bytes())?;
+    let list: String = tokenizer.tokens().iter().flat_map(|token| [token.as_str(), "\n"]).collect();
+    let normalizer = tokenizer.normalizer();
+    let mut config = special_names(tokenizer);
+    config.extend([
+        ("clean_up_tokenization_spaces".to_owned(), true.into()),
+        ("do_lower_case".to_owned(), normalizer.is_none_or(|n| n.lowercase).into()),
+        (LONGEST.to_owned(), longest.into()),
+        ("strip_accents".to_owned(), normalizer.and_then(|n| n.strip_accents).into()),
+        ("tokenize_chinese_chars".to_owned(), normalizer.is_none_or(|n| n.handle_chinese_chars).into()),
+        ("tokenizer_class".to_owned(), "BertTokenizer".into()),
+    ]);
+    Ok(vec![(LIST, list.into_bytes()), (JSON, json.into_bytes()), (CONFIG, pretty(&config.into()))])
+}
+
+/// The files of another tokenizer: as they were read, with no text longer than `longest`.
+fn other_files(tokenizer: &Tokenizer, files: &Files, longest: Option<usize>) -> Vec<(&'static str, Vec<u8>)> {
+    let mut config = match &files.config {
+        Value::Object(config) => config.clone(),
+        // Without one, Transformers would know no special token.
+        _ => {
+            let mut config = special_names(tokenizer);
+            config.insert("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into());
+            config
+        }
+    };
+    if let Some(longest) = longest
+        && config.get(LONGEST).and_then(Value::as_f64).is_none_or(|said| said > longest as f64)
+    {
+        config.insert(LONGEST.to_owned(), longest.into());
+    }
+    let mut written = vec![(JSON, files.json.clone()), (CONFIG, pretty(&config.into()))];
+    if !files.special.is_null() {
+        written.push((SPECIAL_MAP, pretty(&files.special)));
+    }
+    written
+}
+
+/// The names of the special tokens under Transformers' keys.
+fn special_names(tokenizer: &Tokenizer) -> Map<String, Value> {
+    let names = tokenizer.special().all().map(|id| tokenizer.token(id).into());
+    KEYS.map(str::to_owned).into_iter().zip(names).collect()
+}
+
+fn pretty(value: &Value) -> Vec<u8> {
+    format!("{value:#}\n").into_bytes()
+}
+
+/// Writes a tokenizer's files, each whole or not at all.
+fn save(tokenizer: &Tokenizer, dir: &Path, longest: Option<usize>) -> Result<(), TextError> {
+    let files = match tokenizer.files() {
+        Some(files) => other_files(tokenizer, files, longest),
+        None => word_piece_files(tokenizer, longest.unwrap_or(POSITIONS))?,
+    };
+    let create = |source| TextError::Io { action: "create", path: dir.to_owned(), source };
+    fs::create_dir_all(dir).map_err(create)?;
+    for (name, bytes) in files {
+        cloze_files::write(&dir.join(name), &bytes)?;
     }
     Ok(())
 }

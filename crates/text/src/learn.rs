@@ -18,7 +18,8 @@ use tokenizers::AddedToken;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::normalizers::BertNormalizer;
 
-use crate::vocabulary::{CONTINUATION, SPECIAL_TOKENS};
+use crate::special::SPECIAL_TOKENS;
+use crate::vocabulary::CONTINUATION;
 use crate::words::Words;
 use crate::{TextError, Tokenizer};
 

@@ -1,4 +1,4 @@
-//! Text to ids: WordPiece encoding and vocabulary learning.
+//! Text to ids: tokenizers of every kind, the layout of sequences, WordPiece vocabulary learning.
 //!
 //! [`Tokenizer`] opens, applies and writes vocabularies in the layout of Hugging Face (`vocab.txt`, `tokenizer.json`,
 //! `tokenizer_config.json`); [`learn`] makes one from raw text.
@@ -12,7 +12,9 @@
 //! | text → normalised words | `words.rs`: a class a byte for ASCII, a table of 256-character pages elsewhere |
 //! | word → ids | `trie.rs`: greedy longest match over a double-array trie |
 //!
-//! Any other configuration (another normaliser, user-added tokens…) is encoded by the `tokenizers` crate itself.
+//! Any other configuration (another normaliser, user-added tokens…) and any other model (BPE, Unigram, WordLevel) is
+//! encoded by the `tokenizers` crate itself. [`Template`] says how one or two texts become the [`Sequence`] of ids that a model
+//! reads.
 //!
 //! A vocabulary changes by [`Tokenizer::with_words`] (more words at its end; [`WordCounts`] finds which are worth it), and
 //! [`Tokenizer::origins`] says what each of its tokens was under another one.
@@ -24,18 +26,23 @@ mod domain;
 mod error;
 mod extend;
 mod folder;
+mod kind;
 mod learn;
 mod origin;
+mod special;
+mod template;
 mod tokenizer;
 mod trie;
+mod truncation;
 mod vocabulary;
 mod words;
 
 pub use domain::{DomainWord, WordCounts};
-pub use error::TextError;
-pub use extend::WordProblem;
+pub use error::{TextError, WordProblem};
 pub use folder::carry_settings;
 pub use learn::{LearnProgress, LearnStage, VocabularyOptions, count_words, learn};
 pub use origin::TokenOrigin;
+pub use special::{SPECIAL_TOKENS, Special};
+pub use template::{Part, Sequence, Slot, Template};
 pub use tokenizer::{Piece, Tokenizer};
-pub use vocabulary::{SPECIAL_TOKENS, Special};
+pub use truncation::{longest_first, truncate_pair};

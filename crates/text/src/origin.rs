@@ -27,10 +27,8 @@ impl Tokenizer {
             if let Some(same) = old.id(token) {
                 return TokenOrigin::Kept(same);
             }
-            let mut pieces = match token.strip_prefix(CONTINUATION) {
-                Some(rest) if self.is_continuation(id) => old.encode_continuation(rest),
-                _ => old.encode(token),
-            };
+            let text = self.piece_text(id);
+            let mut pieces = if self.is_continuation(id) { old.encode_continuation(&text) } else { old.encode(&text) };
             pieces.retain(|&piece| piece != unk);
             if pieces.is_empty() { TokenOrigin::Unknown } else { TokenOrigin::Pieces(pieces) }
         };
@@ -39,6 +37,9 @@ impl Tokenizer {
 
     /// Ids of `text` where it continues a word: its first word is spelled by `##` tokens alone.
     fn encode_continuation(&self, text: &str) -> Vec<u32> {
+        if !self.is_word_piece() {
+            return self.encode(text);
+        }
         let words = self.words(text);
         let mut ids = Vec::new();
         for (number, word) in words.iter().enumerate() {

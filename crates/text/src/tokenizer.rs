@@ -1,19 +1,19 @@
 //! The tokenizer: text → ids → text.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::{
     ModelWrapper, Normalizer, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
-    PreTokenizerWrapper,
 };
 
+use crate::kind::{Fast, Files, Kind, Other};
+use crate::special::Special;
 use crate::trie::Trie;
-use crate::vocabulary::{CONTINUATION, Special, Vocabulary};
+use crate::vocabulary::{CONTINUATION, Vocabulary};
 use crate::words::Words;
-use crate::{TextError, folder};
+use crate::{Template, TextError};
 
 /// A token with the place in the text that it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct Piece {
     pub end: usize,
 }
 
-/// A WordPiece tokenizer. Cheap to clone (one shared allocation), and shared freely between threads.
+/// A tokenizer. Cheap to clone (one shared allocation), and shared freely between threads.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
@@ -34,21 +34,18 @@ pub struct Tokenizer {
 
 struct Inner {
     vocabulary: Vocabulary,
+    special: Special,
+    template: Template,
     /// The `tokenizers` crate's tokenizer; special tokens in text are text to it.
     reference: tokenizers::Tokenizer,
     normalizer: Option<BertNormalizer>,
-    /// Our own path; absent where the configuration is not plain BERT.
-    fast: Option<Fast>,
-}
-
-struct Fast {
-    words: Words,
-    trie: Trie,
+    kind: Kind,
 }
 
 impl fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokenizer")
+            .field("model", &self.model())
             .field("vocab_size", &self.vocab_size())
             .field("cased", &self.is_cased())
             .field("fast", &self.is_fast())
@@ -57,31 +54,13 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Opens a folder, a `tokenizer.json` or a `vocab.txt`.
-    ///
-    /// A folder's `tokenizer.json` is preferred. With only a `vocab.txt`, `do_lower_case`, `strip_accents` and
-    /// `tokenize_chinese_chars` come from the `tokenizer_config.json` beside it; where that does not say, the vocabulary
-    /// is taken as cased if any of its ordinary tokens holds a capital.
-    ///
-    /// # Errors
-    /// A missing, empty, malformed or non-UTF-8 file, a repeated token (with its line), a missing special token, a
-    /// model other than WordPiece.
-    pub fn open(path: &Path) -> Result<Tokenizer, TextError> {
-        folder::open(path)
-    }
-
-    /// A plain BERT tokenizer over `tokens`, whose ids are their positions. Accents are stripped unless `cased`.
-    ///
-    /// # Errors
-    /// An empty list, a blank or repeated token, a missing special token.
-    pub fn from_tokens(tokens: Vec<String>, cased: bool) -> Result<Tokenizer, TextError> {
-        let vocabulary = Vocabulary::new(tokens, Path::new("vocabulary"))?;
-        folder::build(vocabulary, BertNormalizer::new(true, true, None, !cased))
-    }
-
+    /// `files` are written back when a tokenizer other than WordPiece is saved.
     pub(crate) fn assemble(
         vocabulary: Vocabulary,
+        special: Special,
+        template: Template,
         mut reference: tokenizers::Tokenizer,
+        files: Files,
     ) -> Result<Tokenizer, TextError> {
         reference.set_encode_special_tokens(true);
         let engine = |e: Box<dyn std::error::Error + Send + Sync>| TextError::Engine {
@@ -95,16 +74,19 @@ impl Tokenizer {
             Some(NormalizerWrapper::BertNormalizer(n)) => Some(*n),
             _ => None,
         };
-        let fast = Fast::new(&vocabulary, &reference, normalizer);
+        let kind = match reference.get_model() {
+            ModelWrapper::WordPiece(_) => Kind::WordPiece(Fast::new(&vocabulary, &reference, normalizer)),
+            _ => Kind::Other(Other::new(&reference, files)),
+        };
         // The one failure that the model knows, an absent unknown token, shows here rather than in `encode`.
         reference
             .encode_fast("\u{1f9ff}\u{10348}", false)
             .map_err(|e| TextError::Engine { action: "encode", reason: e.to_string() })?;
-        Ok(Tokenizer { inner: Arc::new(Inner { vocabulary, reference, normalizer, fast }) })
+        Ok(Tokenizer { inner: Arc::new(Inner { vocabulary, special, template, reference, normalizer, kind }) })
     }
 
     /// Ids of `text`, no special tokens added. Special tokens written in the text are ordinary text: `[MASK]` becomes
-    /// the ids of `[`, `mask` and `]`.
+    /// the ids of `[`, `mask` and `]` in WordPiece.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         // English has about 4.5 bytes a token.
         let mut out = Vec::with_capacity(text.len() / 4 + 4);
@@ -114,11 +96,11 @@ impl Tokenizer {
 
     /// As [`encode`](Self::encode), appending to `out`.
     pub fn encode_into(&self, text: &str, out: &mut Vec<u32>) {
-        match &self.inner.fast {
-            Some(fast) => {
+        match self.fast() {
+            Some((words, trie)) => {
                 let mut buffer = String::new();
-                fast.words.split(text, &mut buffer, |word, chars| {
-                    fast.trie.encode(word, chars, out);
+                words.split(text, &mut buffer, |word, chars| {
+                    trie.encode(word, chars, out);
                 });
             }
             None => self.encode_reference(text, out),
@@ -128,17 +110,35 @@ impl Tokenizer {
     /// As [`encode_into`](Self::encode_into) but always by the `tokenizers` crate: the same ids, slowly. For checks and
     /// for the bench.
     pub fn encode_reference(&self, text: &str, out: &mut Vec<u32>) {
-        match self.inner.reference.encode_fast(text, false) {
+        self.encode_by(&self.inner.reference, text, out);
+    }
+
+    fn encode_by(&self, reference: &tokenizers::Tokenizer, text: &str, out: &mut Vec<u32>) {
+        match reference.encode_fast(text, false) {
             Ok(encoding) => out.extend_from_slice(encoding.get_ids()),
             // Cannot happen: `assemble` has tried it. An unknown text is [UNK].
             Err(_) => out.push(self.special().unk),
         }
     }
 
-    /// As [`encode`](Self::encode), except that a literal `[MASK]` in the text becomes the mask's id.
+    /// Ids of one word of a text, which stands after a space: BPE and Unigram may have other tokens for a word that nothing
+    /// stands before.
+    pub fn encode_word(&self, word: &str) -> Vec<u32> {
+        match &self.inner.kind {
+            Kind::Other(other) if other.marks_spaces() => self.encode(&format!(" {word}")),
+            Kind::Other(_) | Kind::WordPiece(_) => self.encode(word),
+        }
+    }
+
+    /// As [`encode`](Self::encode), except that the [mask](Self::mask_token) written in the text becomes the mask's id. A
+    /// tokenizer other than WordPiece takes all its special tokens in the text for what they are, as Transformers does.
     pub fn encode_masked(&self, text: &str) -> Vec<u32> {
         let mut out = Vec::new();
-        for (i, part) in text.split("[MASK]").enumerate() {
+        if let Kind::Other(other) = &self.inner.kind {
+            self.encode_by(other.finding_special(&self.inner.reference), text, &mut out);
+            return out;
+        }
+        for (i, part) in text.split(self.mask_token()).enumerate() {
             if i > 0 {
                 out.push(self.special().mask);
             }
@@ -160,16 +160,25 @@ impl Tokenizer {
         }
     }
 
-    /// Readable text of `ids`: `##` pieces joined, words separated by a space, \[PAD\], \[CLS\] and \[SEP\] left out.
-    /// An id outside the vocabulary reads as \[UNK\].
+    /// Readable text of `ids`, \[PAD\], \[CLS\] and \[SEP\] left out. An id outside the vocabulary reads as \[UNK\].
     pub fn decode(&self, ids: &[u32]) -> String {
         let Special { pad, cls, sep, .. } = self.special();
+        let kept: Vec<u32> = ids.iter().copied().filter(|id| ![pad, cls, sep].contains(id)).collect();
+        self.decode_all(&kept)
+    }
+
+    /// As [`decode`](Self::decode), with every special token. WordPiece: `##` pieces are joined, words separated by a space.
+    pub fn decode_all(&self, ids: &[u32]) -> String {
+        let unk = self.special().unk;
+        if let Kind::Other(_) = self.inner.kind {
+            let known = |&id: &u32| if self.token(id).is_some() { id } else { unk };
+            let ids: Vec<u32> = ids.iter().map(known).collect();
+            // Decoders of the crate fail on nothing that is in the vocabulary.
+            return self.inner.reference.decode(&ids, false).unwrap_or_default();
+        }
         let mut text = String::new();
         for &id in ids {
-            if id == pad || id == cls || id == sep {
-                continue;
-            }
-            let token = self.token(id).unwrap_or("[UNK]");
+            let token = self.token(id).or(self.token(unk)).unwrap_or_default();
             match token.strip_prefix(CONTINUATION) {
                 Some(rest) if self.is_continuation(id) => text.push_str(rest),
                 _ => {
@@ -183,9 +192,23 @@ impl Tokenizer {
         text
     }
 
+    /// The text of one token, without the mark of its place in a word: `ing` for `##ing`, `the` for `Ġthe` or `▁the`.
+    pub fn piece_text(&self, id: u32) -> String {
+        match (&self.inner.kind, self.token(id).unwrap_or_default()) {
+            (Kind::WordPiece(_), token) if self.is_continuation(id) => token[CONTINUATION.len()..].to_owned(),
+            (Kind::WordPiece(_), token) => token.to_owned(),
+            (Kind::Other(_), _) => self.decode_all(&[id]).trim_start().to_owned(),
+        }
+    }
+
     /// Number of tokens; ids are `0..vocab_size`.
     pub fn vocab_size(&self) -> usize {
         self.inner.vocabulary.tokens.len()
+    }
+
+    /// All tokens, by id.
+    pub(crate) fn tokens(&self) -> &[String] {
+        &self.inner.vocabulary.tokens
     }
 
     /// The token of an id.
@@ -200,12 +223,45 @@ impl Tokenizer {
 
     /// The special tokens' ids.
     pub fn special(&self) -> Special {
-        self.inner.vocabulary.special
+        self.inner.special
     }
 
-    /// Whether the token continues a word (`##ing`). The lone token `##` does not.
+    /// The mask as it is written in texts: `[MASK]`, or what stands for it.
+    pub fn mask_token(&self) -> &str {
+        self.token(self.inner.special.mask).unwrap_or_default()
+    }
+
+    /// How texts become sequences: which special tokens are added, and where.
+    pub fn template(&self) -> &Template {
+        &self.inner.template
+    }
+
+    /// Whether the token continues a word: `##ing` of WordPiece (the lone token `##` does not), a token without `Ġ` of
+    /// byte-level BPE, one without `▁` of Unigram. No token does where tokens do not [show](Self::shows_words) it.
     pub fn is_continuation(&self, id: u32) -> bool {
-        self.token(id).is_some_and(|token| token.len() > CONTINUATION.len() && token.starts_with(CONTINUATION))
+        let Some(token) = self.token(id) else { return false };
+        match &self.inner.kind {
+            Kind::WordPiece(_) => token.len() > CONTINUATION.len() && token.starts_with(CONTINUATION),
+            Kind::Other(other) => other.is_continuation(id, token),
+        }
+    }
+
+    /// Whether tokens show where words begin.
+    pub fn shows_words(&self) -> bool {
+        match &self.inner.kind {
+            Kind::WordPiece(_) => true,
+            Kind::Other(other) => other.shows_words(),
+        }
+    }
+
+    /// The kind of model: "WordPiece", "BPE", "Unigram" or "WordLevel".
+    pub fn model(&self) -> &'static str {
+        match self.inner.reference.get_model() {
+            ModelWrapper::WordPiece(_) => "WordPiece",
+            ModelWrapper::BPE(_) => "BPE",
+            ModelWrapper::Unigram(_) => "Unigram",
+            ModelWrapper::WordLevel(_) => "WordLevel",
+        }
     }
 
     /// Whether case is kept.
@@ -224,7 +280,7 @@ impl Tokenizer {
 
     /// Whether [`encode`](Self::encode) runs on our own path (plain BERT) rather than on the `tokenizers` crate.
     pub fn is_fast(&self) -> bool {
-        self.inner.fast.is_some()
+        self.fast().is_some()
     }
 
     /// The `tokenizers` crate's tokenizer behind this one.
@@ -232,9 +288,29 @@ impl Tokenizer {
         &self.inner.reference
     }
 
+    pub(crate) fn is_word_piece(&self) -> bool {
+        matches!(self.inner.kind, Kind::WordPiece(_))
+    }
+
+    /// BERT's normaliser, unless another one is used.
+    pub(crate) fn normalizer(&self) -> Option<&BertNormalizer> {
+        self.inner.normalizer.as_ref()
+    }
+
     /// The two halves of our own path; none where the configuration is not plain BERT.
     pub(crate) fn fast(&self) -> Option<(&Words, &Trie)> {
-        self.inner.fast.as_ref().map(|fast| (&fast.words, &fast.trie))
+        match &self.inner.kind {
+            Kind::WordPiece(fast) => fast.as_ref().map(|fast| (&fast.words, &fast.trie)),
+            Kind::Other(_) => None,
+        }
+    }
+
+    /// The files that it was read from, if it is not WordPiece.
+    pub(crate) fn files(&self) -> Option<&Files> {
+        match &self.inner.kind {
+            Kind::WordPiece(_) => None,
+            Kind::Other(other) => Some(&other.files),
+        }
     }
 
     /// The words that `text` consists of, normalised, as the `tokenizers` crate splits it; none where its normaliser fails.
@@ -269,10 +345,13 @@ impl Tokenizer {
             "normalizer": reference.get_normalizer(),
             "pre_tokenizer": reference.get_pre_tokenizer(),
         });
-        if let ModelWrapper::WordPiece(model) = reference.get_model() {
-            settings["max_chars"] = model.max_input_chars_per_word.into();
-            settings["prefix"] = model.continuing_subword_prefix.as_str().into();
-            settings["unk"] = model.unk_token.as_str().into();
+        match reference.get_model() {
+            ModelWrapper::WordPiece(model) => {
+                settings["max_chars"] = model.max_input_chars_per_word.into();
+                settings["prefix"] = model.continuing_subword_prefix.as_str().into();
+                settings["unk"] = model.unk_token.as_str().into();
+            }
+            model => settings["model"] = serde_json::json!(model),
         }
         let mut added: Vec<String> = reference
             .get_added_tokens_decoder()
@@ -286,59 +365,6 @@ impl Tokenizer {
         field(settings.to_string().as_bytes());
         hash.finalize().to_hex()[..32].to_owned()
     }
-
-    /// Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json` into `dir` (made if absent), which
-    /// Transformers' `BertTokenizerFast.from_pretrained` reads with the same ids.
-    ///
-    /// # Errors
-    /// A folder or file that cannot be written; nothing half-written is left under the three names.
-    pub fn save(&self, dir: &Path) -> Result<(), TextError> {
-        self.save_for(dir, 512)
-    }
-
-    /// As [`save`](Self::save), for a model of `longest` positions: Transformers cuts longer texts to it when asked to.
-    ///
-    /// # Errors
-    /// Those of [`save`](Self::save).
-    pub fn save_for(&self, dir: &Path, longest: usize) -> Result<(), TextError> {
-        let Inner { vocabulary, reference, normalizer, .. } = &*self.inner;
-        folder::save(dir, &vocabulary.tokens, reference, normalizer.as_ref(), longest)
-    }
-}
-
-impl Fast {
-    /// `None` unless everything is as in the original BERT.
-    fn new(
-        vocabulary: &Vocabulary,
-        reference: &tokenizers::Tokenizer,
-        normalizer: Option<BertNormalizer>,
-    ) -> Option<Fast> {
-        let normalizer = normalizer.filter(|n| n.clean_text)?;
-        let Some(PreTokenizerWrapper::BertPreTokenizer(_)) = reference.get_pre_tokenizer() else {
-            return None;
-        };
-        let ModelWrapper::WordPiece(model) = reference.get_model() else {
-            return None;
-        };
-        let added = reference.get_added_tokens_decoder();
-        if model.continuing_subword_prefix != CONTINUATION
-            || added.values().any(|token| !token.special)
-            // Added tokens that the model itself does not have would otherwise be reachable through the trie.
-            || reference.get_vocab_size(false) != vocabulary.tokens.len()
-        {
-            return None;
-        }
-        let unk = *vocabulary.ids.get(&model.unk_token)?;
-        Some(Fast {
-            words: Words::new(normalizer),
-            trie: Trie::new(
-                vocabulary.tokens.iter().map(String::as_str),
-                CONTINUATION,
-                unk,
-                model.max_input_chars_per_word,
-            ),
-        })
-    }
 }
 
 #[cfg(test)]
@@ -346,6 +372,7 @@ mod tests {
     use super::*;
     use crate::SPECIAL_TOKENS;
     use std::fs;
+    use std::path::Path;
 
     const PLAIN: &[&str] = &[
         "the",
@@ -611,7 +638,8 @@ mod tests {
         check("{\"model\": ", "line 1");
         check("", "not JSON");
         check("{}", "no \"model\"");
-        check(r#"{"model": {"type": "BPE"}}"#, "its model is BPE");
+        check(r#"{"model": {"type": "Morfessor"}}"#, "its model is Morfessor");
+        check(r#"{"model": {"type": "BPE"}}"#, "not a tokenizer.json");
         check(r#"{"model": {"type": "WordPiece", "vocab": 3}}"#, "not a tokenizer.json");
         plain(true).save(dir.path()).unwrap();
         let whole = fs::read_to_string(&json).unwrap();

@@ -1,38 +1,20 @@
-//! The list of tokens: reading `vocab.txt`, checking, and the five special tokens.
+//! The list of tokens: reading `vocab.txt` and checking.
 
 use std::path::Path;
 
 use ahash::AHashMap;
+use serde_json::Value;
 
-use crate::TextError;
-
-/// BERT's special tokens, in the order in which [`learn`](crate::learn) puts them first.
-pub const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+use crate::{Special, Template, TextError};
 
 /// The prefix of tokens that continue a word.
 pub(crate) const CONTINUATION: &str = "##";
 
-/// Ids of the special tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Special {
-    /// `[PAD]`
-    pub pad: u32,
-    /// `[UNK]`
-    pub unk: u32,
-    /// `[CLS]`
-    pub cls: u32,
-    /// `[SEP]`
-    pub sep: u32,
-    /// `[MASK]`
-    pub mask: u32,
-}
-
-/// Tokens by id and ids by token; unique, without holes, with the special tokens.
+/// Tokens by id and ids by token; unique, without holes.
 #[derive(Debug)]
 pub(crate) struct Vocabulary {
     pub(crate) tokens: Vec<String>,
     pub(crate) ids: AHashMap<String, u32>,
-    pub(crate) special: Special,
 }
 
 impl Vocabulary {
@@ -56,18 +38,27 @@ impl Vocabulary {
                 });
             }
         }
-        let find = |token: &str| ids.get(token).copied();
-        let found = SPECIAL_TOKENS.map(find);
-        let [Some(pad), Some(unk), Some(cls), Some(sep), Some(mask)] = found else {
-            let missing: Vec<&str> =
-                SPECIAL_TOKENS.iter().zip(found).filter(|(_, id)| id.is_none()).map(|(&token, _)| token).collect();
-            return Err(TextError::MissingSpecial {
-                path: path.to_owned(),
-                count: tokens.len(),
-                missing: missing.join(" "),
-            });
-        };
-        Ok(Vocabulary { tokens, ids, special: Special { pad, unk, cls, sep, mask } })
+        Ok(Vocabulary { tokens, ids })
+    }
+
+    /// `tokens` of a tokenizer.json, each of which may be any text.
+    pub(crate) fn of_any(tokens: Vec<String>) -> Vocabulary {
+        let ids = tokens.iter().cloned().zip(0..).collect();
+        Vocabulary { tokens, ids }
+    }
+
+    /// The special tokens among them (see [`Special::find`]); `path` is for the error.
+    pub(crate) fn special(
+        &self,
+        configs: &[&Value],
+        template: Option<&Template>,
+        path: &Path,
+    ) -> Result<Special, TextError> {
+        Special::find(&self.ids, configs, template).map_err(|missing| TextError::MissingSpecial {
+            path: path.to_owned(),
+            count: self.tokens.len(),
+            missing,
+        })
     }
 
     /// Reads the bytes of a `vocab.txt`: one token a line, ids from 0, LF or CRLF.
@@ -107,14 +98,14 @@ mod tests {
     }
 
     fn message(bytes: &[u8]) -> String {
-        parse(bytes).map(|_| ()).unwrap_err().to_string()
+        parse(bytes).and_then(|list| list.special(&[], None, Path::new("a/vocab.txt"))).unwrap_err().to_string()
     }
 
     #[test]
     fn reads_lines_of_both_kinds() {
         let vocabulary = parse(b"[PAD]\r\n[UNK]\n[CLS]\n[SEP]\n[MASK]\r\nthe\n##s").unwrap();
         assert_eq!(vocabulary.tokens[5..], ["the", "##s"]);
-        assert_eq!(vocabulary.special.mask, 4);
+        assert_eq!(vocabulary.special(&[], None, Path::new("a/vocab.txt")).unwrap().mask, 4);
         assert!(!vocabulary.has_capitals());
         let capitals = |token: &str| {
             let text = format!("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n{token}\n");

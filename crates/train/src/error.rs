@@ -172,8 +172,13 @@ pub enum TrainError {
         head: &'static str,
     },
     /// A text with nothing to fill.
-    #[error("no [MASK] in \"{0}\"; write [MASK] where a token is to be filled in")]
-    NoMask(String),
+    #[error("no {mask} in \"{text}\"; write {mask} where a token is to be filled in")]
+    NoMask {
+        /// The text.
+        text: String,
+        /// The mask as the tokenizer spells it.
+        mask: String,
+    },
     /// A text longer than the model's positions.
     #[error("the text has {found} tokens with [CLS] and [SEP], the model {positions} positions; shorten it")]
     TooLong {

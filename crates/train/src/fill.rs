@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cloze_engine::{Device, Pass};
 use cloze_model::{Inputs, Model};
-use cloze_text::Tokenizer;
+use cloze_text::{Sequence, Tokenizer};
 use serde::Serialize;
 
 use crate::TrainError;
@@ -71,20 +71,19 @@ impl Filler {
     /// # Errors
     /// [`TrainError::NoMask`]; [`TrainError::TooLong`] when the text does not fit the model's positions.
     pub fn fill(&self, text: &str, top: usize) -> Result<Vec<Vec<Candidate>>, TrainError> {
-        let special = self.tokenizer.special();
-        let mut ids = vec![special.cls];
-        ids.extend(self.tokenizer.encode_masked(text));
-        ids.push(special.sep);
-        let masks: Vec<usize> = (0..ids.len()).filter(|&i| ids[i] == special.mask).collect();
+        let Sequence { ids, segments } = self.tokenizer.template().sequence(&self.tokenizer.encode_masked(text), None);
+        let mask = self.tokenizer.special().mask;
+        let masks: Vec<usize> = (0..ids.len()).filter(|&i| ids[i] == mask).collect();
         if masks.is_empty() {
-            return Err(TrainError::NoMask(text.to_owned()));
+            let mask = self.tokenizer.mask_token().to_owned();
+            return Err(TrainError::NoMask { text: text.to_owned(), mask });
         }
         let positions = self.model.config.max_position_embeddings;
         if ids.len() > positions {
             return Err(TrainError::TooLong { found: ids.len(), positions });
         }
         let mut inputs = Inputs::default();
-        inputs.push(&ids, &vec![0; ids.len()]);
+        inputs.push(&ids, &segments);
         let rows: Vec<i32> = masks.iter().map(|&i| i as i32).collect();
         let mut pass = Pass::inference(&self.device, &self.model.params, self.precision.dtype(&self.device));
         let logits = match self.model.mlm_logits(&mut pass, &inputs, &rows) {
@@ -113,12 +112,12 @@ impl Filler {
             let id = *id as u32;
             let mut filled = text.ids.to_vec();
             filled[position] = id;
-            let token = self.tokenizer.token(id).unwrap_or_default();
+            let (piece, continues) = (self.tokenizer.piece_text(id), self.tokenizer.is_continuation(id));
             Candidate {
-                token: token.to_owned(),
+                token: self.tokenizer.token(id).unwrap_or_default().to_owned(),
                 id,
                 probability: f64::from(logits[id as usize] - most).exp() / sum,
-                text: fill_in(text.text, number, token, self.tokenizer.is_continuation(id)),
+                text: fill_in(text.text, self.tokenizer.mask_token(), number, &piece, continues),
                 sequence: decoded(&self.tokenizer, &filled, text.masks == 1),
             }
         };
@@ -133,32 +132,19 @@ struct Masked<'a> {
     masks: usize,
 }
 
-/// A text with a token at its mask of this number, from 0. A `##` piece goes to the end of the word before it.
-fn fill_in(text: &str, number: usize, token: &str, continues: bool) -> String {
-    let Some((start, mask)) = text.match_indices(MASK).nth(number) else { return text.to_owned() };
+/// A text with a piece at its mask of this number, from 0. A piece that continues a word goes to the end of the word before it.
+fn fill_in(text: &str, mask: &str, number: usize, piece: &str, continues: bool) -> String {
+    let Some((start, _)) = text.match_indices(mask).nth(number) else { return text.to_owned() };
     let (before, after) = (&text[..start], &text[start + mask.len()..]);
-    match token.strip_prefix(CONTINUATION).filter(|_| continues) {
-        Some(piece) => format!("{}{piece}{after}", before.trim_end()),
-        None => format!("{before}{token}{after}"),
-    }
+    let before = if continues { before.trim_end() } else { before };
+    format!("{before}{piece}{after}")
 }
-
-const MASK: &str = "[MASK]";
-const CONTINUATION: &str = "##";
 
 /// What Transformers' `decode` makes of ids, `clean_up_tokenization_spaces` on, as for BERT's tokenizers.
 fn decoded(tokenizer: &Tokenizer, ids: &[u32], skip_special: bool) -> String {
-    let special = tokenizer.special();
-    let special = [special.pad, special.unk, special.cls, special.sep, special.mask];
-    let mut text = String::new();
-    for &id in ids.iter().filter(|id| !skip_special || !special.contains(id)) {
-        let token = tokenizer.token(id).unwrap_or_default();
-        match token.strip_prefix(CONTINUATION).filter(|_| tokenizer.is_continuation(id)) {
-            Some(piece) => text.push_str(piece),
-            None if text.is_empty() => text.push_str(token),
-            None => text.extend([" ", token]),
-        }
-    }
+    let special = tokenizer.special().all();
+    let kept: Vec<u32> = ids.iter().copied().filter(|id| !skip_special || !special.contains(id)).collect();
+    let text = tokenizer.decode_all(&kept);
     // PreTrainedTokenizerBase.clean_up_tokenization, in its order.
     let spaced =
         [" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're"].map(|spaced| (spaced, spaced.trim()));
@@ -173,10 +159,10 @@ mod tests {
     #[test]
     fn the_text_as_given_is_filled() {
         let text = "The Capital of [MASK] is [MASK]!";
-        assert_eq!(fill_in(text, 0, "france", false), "The Capital of france is [MASK]!");
-        assert_eq!(fill_in(text, 1, "paris", false), "The Capital of [MASK] is paris!");
-        assert_eq!(fill_in("He was walk [MASK].", 0, "##ing", true), "He was walking.");
-        assert_eq!(fill_in("C[MASK]", 0, "##", false), "C##");
+        assert_eq!(fill_in(text, "[MASK]", 0, "france", false), "The Capital of france is [MASK]!");
+        assert_eq!(fill_in(text, "[MASK]", 1, "paris", false), "The Capital of [MASK] is paris!");
+        assert_eq!(fill_in("He was walk [MASK].", "[MASK]", 0, "ing", true), "He was walking.");
+        assert_eq!(fill_in("C[MASK]", "[MASK]", 0, "##", false), "C##");
     }
 
     #[test]

@@ -299,7 +299,7 @@ mod tests {
     use cloze_data::batch::{BatchOptions, BatchSize, BatchSource};
     use cloze_data::shards::Documents;
     use cloze_model::{Config, Heads};
-    use cloze_text::Special;
+    use cloze_text::{Special, Template};
 
     const VOCABULARY: usize = 41;
 
@@ -308,7 +308,8 @@ mod tests {
         let sentence = |d: u32, s: u32| (0..5).map(|i| 5 + (d * 7 + s + i) % 36).collect();
         let documents = (0..16).map(|d| (0..6).map(|s| sentence(d, s)).collect()).collect();
         let special = Special { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4 };
-        let table = TokenTable { vocab_size: VOCABULARY, special, continuation: vec![false; VOCABULARY] };
+        let (template, continuation) = (Template::bert(2, 3), Some(vec![false; VOCABULARY]));
+        let table = TokenTable { vocab_size: VOCABULARY, special, template, continuation };
         let options = BatchOptions { seq_len: 20, size: BatchSize::Sequences(sequences), ..BatchOptions::default() };
         let source = BatchSource::new(Documents::from_memory(documents), table, options).unwrap();
         (0..count).map(|i| source.batch(i).into()).collect()

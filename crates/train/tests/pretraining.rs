@@ -90,7 +90,7 @@ fn a_run_leaves_its_folder_as_documented() {
     assert_eq!((filled.len(), filled[0].len()), (2, 3));
     assert!(filled[0][0].probability >= filled[0][1].probability && filled[0][0].probability < 1.0);
     assert!(filled[0][0].text.contains(&filled[0][0].token));
-    assert!(matches!(filler.fill("no mask here", 3), Err(TrainError::NoMask(_))));
+    assert!(matches!(filler.fill("no mask here", 3), Err(TrainError::NoMask { .. })));
     let long = "the [MASK] ".repeat(40);
     assert!(matches!(filler.fill(&long, 3), Err(TrainError::TooLong { found: 82, positions: 64 })));
     let long = EvaluateOptions { seq_len: 65, ..options };

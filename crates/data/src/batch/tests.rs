@@ -1,8 +1,13 @@
 use std::collections::{HashMap, HashSet};
 
-use cloze_text::Special;
+use cloze_text::{Special, Template};
 
+use super::display::describe_with;
 use super::*;
+use crate::TokenTable;
+use crate::masking::Masking;
+use crate::random::{Purpose, Random};
+use crate::shards::Documents;
 
 const WORDS: u32 = 200_000;
 
@@ -12,7 +17,8 @@ pub(crate) fn table() -> TokenTable {
     TokenTable {
         vocab_size,
         special: Special { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4 },
-        continuation: (0..vocab_size).map(|id| id >= 5 && id % 4 == 0).collect(),
+        template: Template::bert(2, 3),
+        continuation: Some((0..vocab_size).map(|id| id >= 5 && id % 4 == 0).collect()),
     }
 }
 
@@ -311,6 +317,10 @@ fn options_that_cannot_work_are_refused_by_name() {
         let text = BatchSource::new(corpus(9), table(), options).unwrap_err().to_string();
         assert!(text.contains(word), "{text}");
     }
+    let whole_words = BatchOptions { masking: Masking { whole_word: true, ..Masking::default() }, ..good.clone() };
+    let unmarked = TokenTable { continuation: None, ..table() };
+    let text = BatchSource::new(corpus(9), unmarked, whole_words).unwrap_err().to_string();
+    assert!(text.starts_with("whole-word masking needs") && !text.contains('\n'), "{text}");
     // The smallest that can.
     let least = BatchOptions { seq_len: 5, size: BatchSize::Tokens(5), ..good };
     let batch = source(9, least).batch(3);
@@ -327,12 +337,13 @@ fn examples_show_what_the_model_sees_and_what_it_should_say() {
         mlm_labels: vec![12, 9],
         nsp_labels: vec![0, 1],
     };
-    let examples = describe_with(&batch, |id| (id != 12).then(|| format!("w{id}")));
+    let examples = describe_with(&batch, &Template::bert(2, 3), |id| (id != 12).then(|| format!("w{id}")));
     assert_eq!(examples.len(), 2);
     let pieces = &examples[0].pieces;
     assert_eq!(pieces[2].token, "w4");
     assert_eq!(pieces[2].label.as_deref(), Some("<12>"));
     assert_eq!((pieces[3].segment, pieces[4].segment), (0, 1));
+    assert_eq!((pieces[3].added, pieces[4].added), (true, false));
     assert_eq!(pieces.iter().filter(|p| p.label.is_some()).count(), 1);
     assert_eq!(examples[1].pieces[1].label.as_deref(), Some("w9"));
     assert_eq!((examples[0].random_next, examples[1].random_next), (Some(false), Some(true)));

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::compression::{Compression, CountingReader, Stream};
+use super::document::CorpusOptions;
 use super::lines::{JsonDocuments, Lines, TextDocuments};
 use super::parquet::ParquetDocuments;
-use super::{CorpusOptions, Source};
 use crate::DataError;
 
 /// One file to read.
@@ -19,6 +19,13 @@ pub(super) struct InputFile {
     pub path: Arc<Path>,
     /// Size as stored; unknown for standard input.
     pub bytes: Option<u64>,
+}
+
+/// An open file, by its format.
+pub(super) enum Source {
+    Text(TextDocuments),
+    Json(JsonDocuments),
+    Parquet(Box<ParquetDocuments>),
 }
 
 /// What the text of a file is wrapped in.

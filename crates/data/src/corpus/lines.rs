@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 
 use super::compression::Stream;
-use super::{MAX_DOCUMENT, Row, cut_point};
+use super::document::{MAX_DOCUMENT, Row, cut_point};
 use crate::DataError;
 
 /// Longest line of JSON, in bytes.

@@ -11,8 +11,8 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
+use super::document::{CorpusOptions, Row};
 use super::parquet_pages::column_pages;
-use super::{CorpusOptions, Row};
 use crate::DataError;
 
 /// Rows decoded at a time.

@@ -1,9 +1,12 @@
 use std::fs;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
+use super::document::cut;
 use super::*;
+use crate::DataError;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use cloze_text::{SPECIAL_TOKENS, Tokenizer};
+use cloze_text::{SPECIAL_TOKENS, Tokenizer, truncate_pair};
 
 use super::{EncodedContext, ExtractOptions, Logits, WindowOptions, extract, target, windows};
-use crate::sequence::{text_windows, truncate_pair};
+use crate::sequence::text_windows;
 
 /// A small vocabulary of our own: English, digits, punctuation, a few characters of other scripts.
 pub(super) fn tokenizer(cased: bool) -> Tokenizer {
@@ -212,7 +212,8 @@ fn cut_texts_are_those_of_transformers() {
 
     let text = &all["text"];
     let ids = tokenizer.encode(text["text"].as_str().unwrap());
-    let windows = text_windows(tokenizer.special(), &ids, None, read(&text["max_len"]), read(&text["stride"])).unwrap();
+    let windows =
+        text_windows(tokenizer.template(), &ids, None, read(&text["max_len"]), read(&text["stride"])).unwrap();
     let expected: Vec<Vec<u32>> = read(&text["windows"]);
     assert!(expected.len() > 3);
     assert_eq!(windows.into_iter().map(|w| w.ids).collect::<Vec<_>>(), expected);

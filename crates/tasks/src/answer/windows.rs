@@ -2,19 +2,16 @@
 
 use std::ops::Range;
 
-use cloze_text::Tokenizer;
+use cloze_text::{Sequence, Template, Tokenizer};
 
 use super::EncodedContext;
 use crate::TaskError;
-use crate::sequence::{Sequence, check_stride, spans};
-
-/// \[CLS\], and a \[SEP\] after the question and after the context.
-const FRAME: usize = 3;
+use crate::sequence::{check_stride, spans};
 
 /// How long windows are and how they overlap. The defaults are those of google-research/bert's `run_squad.py`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowOptions {
-    /// Tokens of a window at most, the frame included.
+    /// Tokens of a window at most, special ones included.
     pub max_len: usize,
     /// Tokens of the context from one window's begin to the next one's: a step, not an overlap (see
     /// [`answer`](crate::answer)). A step longer than a window's part of the context is taken for that part's length,
@@ -31,21 +28,23 @@ impl Default for WindowOptions {
 }
 
 impl WindowOptions {
-    /// Whether every question leaves room for context; to be asked before hours are spent on data.
+    /// Whether every question leaves room for context in a pair of this template; to be asked before hours are spent on data.
     ///
     /// # Errors
-    /// `stride` or `max_question` is 0; `max_len` is not greater than `max_question` + 3.
-    pub fn check(&self) -> Result<(), TaskError> {
+    /// `stride` or `max_question` is 0; `max_len` is not greater than `max_question` and the special tokens (3 of BERT's)
+    /// together.
+    pub fn check(&self, template: &Template) -> Result<(), TaskError> {
         check_stride(self.stride)?;
         if self.max_question == 0 {
             return Err(TaskError::input("max_question", "0; a question needs at least 1 token"));
         }
-        let taken = self.max_question.saturating_add(FRAME);
+        let added = template.added(true);
+        let taken = self.max_question.saturating_add(added);
         if self.max_len <= taken {
             return Err(TaskError::input(
                 "max_len",
                 format!(
-                    "{} leaves no room for context beside a question of {} tokens and {FRAME} special ones; expected \
+                    "{} leaves no room for context beside a question of {} tokens and {added} special ones; expected \
                      more than {taken}: raise max_len or lower max_question",
                     self.max_len, self.max_question
                 ),
@@ -58,7 +57,7 @@ impl WindowOptions {
 /// One row for the network: `[CLS] question [SEP] part of the context [SEP]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Token ids, the frame included.
+    /// Token ids, special ones included.
     pub ids: Vec<u32>,
     /// 0 up to the first \[SEP\], 1 after it; one for each id.
     pub segments: Vec<u8>,
@@ -77,7 +76,7 @@ impl Window {
         self.pieces.contains(&piece).then(|| self.context_start + (piece - self.pieces.start))
     }
 
-    /// Which of the context's pieces stands in a row; none for the frame and the question.
+    /// Which of the context's pieces stands in a row; none for special tokens and the question.
     pub fn piece(&self, row: usize) -> Option<usize> {
         let piece = self.pieces.start.checked_add(row.checked_sub(self.context_start)?)?;
         self.pieces.contains(&piece).then_some(piece)
@@ -106,7 +105,8 @@ pub fn windows(
     context: &EncodedContext,
     options: &WindowOptions,
 ) -> Result<Windows, TaskError> {
-    options.check()?;
+    let template = tokenizer.template();
+    options.check(template)?;
     let none = |what: &str, text: &str| {
         let problem = if text.is_empty() { "is empty" } else { "holds white space or control characters only" };
         Err(TaskError::input(what, format!("no token in it (it {problem}); expected text with at least one word")))
@@ -121,18 +121,19 @@ pub fn windows(
     let question_cut = question_ids.len().saturating_sub(options.max_question);
     question_ids.truncate(options.max_question);
 
-    let room = options.max_len - FRAME - question_ids.len(); // At least 1, by the check.
+    let room = template.room(options.max_len, true) - question_ids.len(); // At least 1, by the check.
     let ids: Vec<u32> = context.pieces().iter().map(|piece| piece.id).collect();
     let spans = spans(ids.len(), room, options.stride);
     let home = most_context(&spans, ids.len());
+    let context_start = template.start_of_second(question_ids.len());
     let windows = spans
         .into_iter()
         .enumerate()
         .map(|(i, pieces)| {
             let part = ids.get(pieces.clone()).unwrap_or_default();
-            let Sequence { ids, segments } = Sequence::framed(tokenizer.special(), &question_ids, Some(part));
+            let Sequence { ids, segments } = template.sequence(&question_ids, Some(part));
             let max_context = home.get(pieces.clone()).unwrap_or_default().iter().map(|&best| best == i).collect();
-            Window { ids, segments, context_start: question_ids.len() + 2, pieces, max_context }
+            Window { ids, segments, context_start, pieces, max_context }
         })
         .collect();
     Ok(Windows { windows, question_cut })
@@ -222,7 +223,7 @@ mod tests {
             }
             let max_question = 1 + numbers.below(6);
             let options = WindowOptions {
-                max_len: max_question + FRAME + 1 + numbers.below(20),
+                max_len: max_question + 3 + 1 + numbers.below(20),
                 stride: 1 + numbers.below(24),
                 max_question,
             };

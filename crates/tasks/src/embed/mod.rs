@@ -8,7 +8,7 @@
 //! | [`vectors`] | vectors in memory, as `.npy`, `.safetensors` and `.jsonl` |
 //! | [`search`] | vectors → the nearest to a query by cosine |
 //!
-//! A text is `[CLS] tokens [SEP]`, as in sentence-transformers (Reimers and Gurevych 2019), whose vectors these are where its folder
+//! A text is a sequence of its own (`[CLS] tokens [SEP]`), as in sentence-transformers (Reimers and Gurevych 2019), whose vectors these are where its folder
 //! is opened: see `fixtures/embed/check.py`.
 
 mod folder;
@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use cloze_engine::{DType, Device, Pass, Var};
 use cloze_model::{Config, Inputs};
+use cloze_text::Sequence;
 
 use crate::finetune::REMEMBERED;
 use crate::network::batches_of_like_lengths;
@@ -35,8 +36,6 @@ const CHUNK_TEXTS: usize = 4096;
 const CHUNK_BYTES: usize = 8 << 20;
 /// The longest text in tokens unless a folder or a caller says otherwise: as many positions as BERT has.
 const DEFAULT_LEN: usize = 512;
-/// `[CLS]`, `[SEP]` and a token.
-const SHORTEST: usize = 3;
 
 /// Which pooling a caller asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -159,8 +158,9 @@ impl Embedder {
         let said_len = said.as_ref().and_then(|said| said.max_len).map(|len| len.min(positions));
         let learned_len = trained_length(config).map(|len| len.min(positions));
         let max_len = options.max_len.or(said_len).or(learned_len).unwrap_or(DEFAULT_LEN.min(positions));
-        if !(SHORTEST..=positions).contains(&max_len) {
-            let problem = format!("found {max_len}, expected {SHORTEST} to {positions}, the model's positions");
+        let shortest = network.tokenizer.template().added(false) + 1;
+        if !(shortest..=positions).contains(&max_len) {
+            let problem = format!("found {max_len}, expected {shortest} to {positions}, the model's positions");
             return Err(TaskError::setting("--max-len", problem));
         }
         let pooling = Pooling { pools, layers, normalize };
@@ -191,11 +191,11 @@ impl Embedder {
     ) -> Result<Embedded, TaskError> {
         // On all threads.
         let encoded = parallel::map(texts, self.network.device.threads(), |text| self.encode_one(text.as_ref()));
-        let lengths: Vec<usize> = encoded.iter().map(|text| text.ids.len()).collect();
+        let lengths: Vec<usize> = encoded.iter().map(|text| text.sequence.ids.len()).collect();
         let width = self.width();
         let (mut values, mut done) = (vec![0.0; texts.len() * width], 0);
         for now in batches_of_like_lengths(&lengths) {
-            let rows = self.forward(now.iter().map(|&i| &encoded[i].ids[..]));
+            let rows = self.forward(now.iter().map(|&i| &encoded[i].sequence));
             for (&i, row) in now.iter().zip(rows.chunks_exact(width)) {
                 values[i * width..(i + 1) * width].copy_from_slice(row);
             }
@@ -245,21 +245,17 @@ impl Embedder {
     }
 
     fn encode_one(&self, text: &str) -> Encoded {
-        let (tokenizer, room) = (&self.network.tokenizer, self.max_len - 2);
+        let tokenizer = &self.network.tokenizer;
+        let (template, room) = (tokenizer.template(), tokenizer.template().room(self.max_len, false));
         let tokens = if self.lowercase { tokenizer.encode(&text.to_lowercase()) } else { tokenizer.encode(text) };
-        let special = tokenizer.special();
-        let mut ids = Vec::with_capacity(tokens.len().min(room) + 2);
-        ids.push(special.cls);
-        ids.extend(tokens.iter().take(room));
-        ids.push(special.sep);
-        Encoded { ids, cut: tokens.len() > room }
+        Encoded { sequence: template.sequence(&tokens[..tokens.len().min(room)], None), cut: tokens.len() > room }
     }
 
     /// The vectors of one batch, end to end.
-    fn forward<'a>(&self, sequences: impl Iterator<Item = &'a [u32]>) -> Vec<f32> {
+    fn forward<'a>(&self, sequences: impl Iterator<Item = &'a Sequence>) -> Vec<f32> {
         let mut inputs = Inputs::default();
-        for ids in sequences {
-            inputs.push(ids, &vec![0; ids.len()]);
+        for Sequence { ids, segments } in sequences {
+            inputs.push(ids, segments);
         }
         let Network { model, device, precision, .. } = &self.network;
         let mut pass = Pass::inference(device, &model.params, *precision);
@@ -274,9 +270,9 @@ impl Embedder {
     }
 }
 
-/// A text's ids with `[CLS]` and `[SEP]`.
+/// A text as the network reads it, and whether it was cut for that.
 struct Encoded {
-    ids: Vec<u32>,
+    sequence: Sequence,
     cut: bool,
 }
 

@@ -42,9 +42,9 @@ fn embed(embedder: &Embedder, texts: &[&str]) -> Vec<Vec<f32>> {
 
 /// Each hidden state `[T][H]` of one text, and the pooler's output, straight from the model.
 fn states(embedder: &Embedder, text: &str) -> (Vec<Vec<Vec<f64>>>, Vec<f64>) {
-    let ids = embedder.encode_one(text).ids;
+    let Sequence { ids, segments } = embedder.encode_one(text).sequence;
     let mut inputs = Inputs::default();
-    inputs.push(&ids, &vec![0; ids.len()]);
+    inputs.push(&ids, &segments);
     let Network { model, device, .. } = &embedder.network;
     let outputs = model.outputs(&mut Pass::inference(device, &model.params, DType::F32), &inputs, &[]);
     let rows = |var: &cloze_engine::Var| -> Vec<Vec<f64>> {
@@ -207,7 +207,7 @@ fn a_sentence_transformers_folder_is_followed() {
         .save(dir.path())
         .unwrap();
     let lower = open(dir.path(), &Options::default()).unwrap();
-    assert_eq!(lower.encode_one("A a").ids, lower.encode_one("a a").ids);
+    assert_eq!(lower.encode_one("A a").sequence.ids, lower.encode_one("a a").sequence.ids);
     assert_eq!(lower.max_len, 40);
 }
 

@@ -7,6 +7,9 @@
 use cloze_data::{Purpose, Random};
 use serde::Serialize;
 
+/// Which examples a resample draws.
+const RESAMPLES: Purpose = Purpose::Other(5);
+
 /// A confidence interval of a statistic.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Interval {
@@ -53,7 +56,7 @@ pub fn bootstrap_all(
     let mut indices = vec![0; n];
     let mut values: Vec<Vec<f64>> = Vec::new();
     for resample in 0..resamples {
-        let mut random = Random::keyed(seed, Purpose::Resamples, &[resample as u64]);
+        let mut random = Random::keyed(seed, RESAMPLES, &[resample as u64]);
         indices.fill_with(|| random.below(n));
         let found = statistics(&indices);
         values.resize(values.len().max(found.len()), Vec::new());

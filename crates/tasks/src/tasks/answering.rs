@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cloze_model::{Config, TaskHead};
-use cloze_text::Tokenizer;
+use cloze_text::{Sequence, Tokenizer};
 use serde::Serialize;
 use serde_json::json;
 
@@ -16,7 +16,6 @@ use crate::datasets::squad::Question;
 use crate::example::{Example, Target};
 use crate::metrics::squad::{self, NullOdds, evaluate_v1, evaluate_v2};
 use crate::parallel;
-use crate::sequence::Sequence;
 use crate::task::{Encoded, Scores, Task};
 
 /// Extractive question answering.

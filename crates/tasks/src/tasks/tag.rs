@@ -12,7 +12,6 @@ use super::{collapsed, largest, softmax};
 use crate::TaskError;
 use crate::example::{Example, Target};
 use crate::metrics::entities::{entities, entity_scores, token_accuracy};
-use crate::sequence::Sequence;
 use crate::task::{Encoded, Scores, Task};
 
 /// Tagging of words.
@@ -114,7 +113,7 @@ impl Tag {
 
     /// The pieces of each word; a word that the tokenizer sees nothing in is \[UNK\].
     fn pieces(words: &[String], tokenizer: &Tokenizer) -> Vec<Vec<u32>> {
-        let one = |word: &String| match tokenizer.encode(word) {
+        let one = |word: &String| match tokenizer.encode_word(word) {
             pieces if pieces.is_empty() => vec![tokenizer.special().unk],
             pieces => pieces,
         };
@@ -152,10 +151,11 @@ impl Task for Tag {
     }
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
-        let special = tokenizer.special();
-        let room = self.max_len.saturating_sub(2);
+        let template = tokenizer.template();
+        let room = template.room(self.max_len, false);
         if room == 0 {
-            let problem = format!("is {}: expected 3 at least, so that a token fits", self.max_len);
+            let least = template.added(false) + 1;
+            let problem = format!("is {}: expected {least} at least, so that a token fits", self.max_len);
             return Err(TaskError::setting("max-len", problem));
         }
         let mut pieces = Tag::pieces(&row.words, tokenizer);
@@ -180,18 +180,16 @@ impl Task for Tag {
             } else {
                 [Vec::new(), Vec::new()]
             };
-            let mut ids = vec![special.cls];
-            ids.extend(before);
+            let mut ids = before;
             let mut rows = Vec::with_capacity(count);
             for word in &pieces[words.clone()] {
-                rows.push(ids.len() as u32);
+                rows.push((template.start_of_first(false) + ids.len()) as u32);
                 ids.extend(word);
             }
             ids.extend(after);
-            ids.push(special.sep);
             let labels = row.labels.as_ref().map(|labels| labels[words.clone()].to_vec());
-            let sequence = Sequence { segments: vec![0; ids.len()], ids };
-            examples.push(Example { sequences: vec![sequence], target: Target::Tags { rows, labels } });
+            let sequences = vec![template.sequence(&ids, None)];
+            examples.push(Example { sequences, target: Target::Tags { rows, labels } });
             first = words.end;
         }
         Ok(Encoded { examples, cut, notes: () })

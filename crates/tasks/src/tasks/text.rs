@@ -1,10 +1,9 @@
 //! One text, or two, as sequences of ids.
 
-use cloze_text::Tokenizer;
+use cloze_text::{Sequence, Tokenizer, truncate_pair};
 
 use crate::TaskError;
-
-use crate::sequence::{Sequence, text_windows, truncate_pair};
+use crate::sequence::text_windows;
 
 /// A text, or a pair of texts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -37,13 +36,13 @@ impl Length {
     /// # Errors
     /// A length that leaves no room for a token.
     pub fn sequences(&self, tokenizer: &Tokenizer, text: &Text) -> Result<(Vec<Sequence>, usize), TaskError> {
-        let special = tokenizer.special();
+        let template = tokenizer.template();
         let mut first = tokenizer.encode(&text.text);
         let mut second = text.pair.as_ref().map(|pair| tokenizer.encode(pair));
-        let frame = if second.is_some() { 3 } else { 2 };
-        let room = self.max_len.saturating_sub(frame);
+        let room = template.room(self.max_len, second.is_some());
         if room == 0 {
-            let problem = format!("is {}: expected {} at least, so that a token fits", self.max_len, frame + 1);
+            let least = template.added(second.is_some()) + 1;
+            let problem = format!("is {}: expected {least} at least, so that a token fits", self.max_len);
             return Err(TaskError::setting("max-len", problem));
         }
         let all = first.len() + second.as_ref().map_or(0, Vec::len);
@@ -57,10 +56,10 @@ impl Length {
                 pair.truncate(most);
                 cut
             });
-            return Ok((text_windows(special, &first, second.as_deref(), self.max_len, stride)?, cut));
+            return Ok((text_windows(template, &first, second.as_deref(), self.max_len, stride)?, cut));
         }
         let mut none = Vec::new();
         let cut = truncate_pair(&mut first, second.as_mut().unwrap_or(&mut none), room);
-        Ok((vec![Sequence::framed(special, &first, second.as_deref())], cut))
+        Ok((vec![template.sequence(&first, second.as_deref())], cut))
     }
 }

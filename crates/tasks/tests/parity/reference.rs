@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use cloze_model::{Config, Inputs, PretrainLabels, TaskHead};
-use cloze_tasks::{Example, Sequence, Target};
+use cloze_tasks::{Example, Target};
+use cloze_text::Sequence;
 use safetensors::tensor::{TensorView, serialize};
 use safetensors::{Dtype, SafeTensors};
 

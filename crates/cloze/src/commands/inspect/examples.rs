@@ -77,7 +77,7 @@ fn text(example: &Example, terminal: &Terminal) -> String {
                 Some(label) => {
                     format!("{}{}", terminal.paint(DIM, &piece.token), terminal.paint(LABEL, &format!("→{label}")))
                 }
-                None if piece.token == "[CLS]" || piece.token == "[SEP]" => terminal.paint(DIM, &piece.token),
+                None if piece.added => terminal.paint(DIM, &piece.token),
                 None => terminal.paint(segment, &piece.token),
             }
         })
@@ -98,6 +98,7 @@ mod tests {
             token: token.into(),
             label: label.map(str::to_string),
             segment,
+            added: ["[CLS]", "[SEP]"].contains(&token),
         };
         let example = Example {
             pieces: vec![

@@ -15,16 +15,11 @@ use crate::terminal::Terminal;
 pub(super) fn show(path: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let tokenizer = Tokenizer::open(path)?;
     let special = tokenizer.special();
-    let specials = [special.pad, special.unk, special.cls, special.sep, special.mask];
+    let specials = special.all();
     let size = tokenizer.vocab_size();
     let ordinary = || (0..size as u32).filter(|id| !specials.contains(id));
     let continuations = ordinary().filter(|&id| tokenizer.is_continuation(id)).count();
-    let is_character = |id: u32| {
-        let text = tokenizer.token(id).unwrap_or_default();
-        let text = if tokenizer.is_continuation(id) { &text[2..] } else { text };
-        text.chars().count() == 1
-    };
-    let characters = ordinary().filter(|&id| is_character(id)).count();
+    let characters = ordinary().filter(|&id| tokenizer.piece_text(id).chars().count() == 1).count();
     let unused = ordinary().filter(|&id| tokenizer.token(id).is_some_and(|token| token.starts_with("[unused"))).count();
     let mut longest: Vec<&str> = ordinary().filter_map(|id| tokenizer.token(id)).collect();
     longest.sort_by_key(|token| std::cmp::Reverse(token.chars().count()));
@@ -49,19 +44,17 @@ pub(super) fn show(path: &Path, arguments: &Arguments, terminal: &Terminal) -> R
     writeln!(out, "  tokens         {}, {}", count(size), casing(&tokenizer))?;
     writeln!(
         out,
-        "  pieces         {} start a word, {} continue one (##), {} are single characters",
+        "  pieces         {} start a word, {} continue one{}, {} are single characters",
         count(size - specials.len() - continuations),
         count(continuations),
+        if tokenizer.model() == "WordPiece" { " (##)" } else { "" },
         count(characters)
     )?;
     if unused > 0 {
         writeln!(out, "  unused         {} placeholders", count(unused))?;
     }
-    writeln!(
-        out,
-        "  special        [PAD] {}, [UNK] {}, [CLS] {}, [SEP] {}, [MASK] {}",
-        special.pad, special.unk, special.cls, special.sep, special.mask
-    )?;
+    let named = specials.map(|id| format!("{} {id}", tokenizer.token(id).unwrap_or_default()));
+    writeln!(out, "  special        {}", named.join(", "))?;
     writeln!(out, "  fingerprint    {}", tokenizer.fingerprint())?;
     writeln!(out, "  longest        {}", longest.join(" "))?;
     writeln!(out, "  last           {}", last.join(" "))?;

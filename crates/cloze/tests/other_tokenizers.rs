@@ -1,0 +1,102 @@
+//! A model whose tokenizer is not WordPiece: the commands that read text take its ids, its sequence template and its mask.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use cloze_engine::Device;
+use cloze_model::{Config, Heads, Model};
+use cloze_text::Tokenizer;
+use serde_json::{Value, json};
+
+use common::{Bench, POSITIONS, TEXTS, WORDS, fails, json, json_file, json_lines, predict, success};
+
+/// A byte-level BPE tokenizer.json in the layout of RoBERTa: each of [`WORDS`] is one token, another word its letters.
+fn byte_level() -> Value {
+    let mut tokens: Vec<String> = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "Ġ", "."].map(str::to_owned).to_vec();
+    tokens.extend(('a'..='z').map(String::from));
+    let mut merges = Vec::new();
+    for word in WORDS {
+        let mut left = "Ġ".to_owned();
+        for letter in word.chars() {
+            let joined = format!("{left}{letter}");
+            if !tokens.contains(&joined) {
+                tokens.push(joined.clone());
+                merges.push([left, letter.to_string()]);
+            }
+            left = joined;
+        }
+    }
+    let vocab: serde_json::Map<String, Value> = tokens.iter().cloned().zip((0..).map(Value::from)).collect();
+    let added = |id: usize| {
+        json!({"id": id, "content": tokens[id], "single_word": false, "lstrip": id == 4, "rstrip": false,
+            "normalized": false, "special": true})
+    };
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "added_tokens": [0, 1, 2, 3, 4].map(added),
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "post_processor": {"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0], "trim_offsets": true,
+            "add_prefix_space": true},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
+            "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": vocab, "merges": merges}
+    })
+}
+
+#[test]
+fn a_byte_level_tokenizer_fills_embeds_and_predicts() {
+    let bench = Bench::new();
+    let model = bench.path("bpe");
+    fs::create_dir(&model).unwrap();
+    let json_text = byte_level().to_string();
+    fs::write(Path::new(&model).join("tokenizer.json"), &json_text).unwrap();
+    let tokenizer = Tokenizer::open(Path::new(&model)).unwrap();
+    assert_eq!(tokenizer.encode("the red fox .").len(), 4);
+    let config = Config {
+        vocab_size: tokenizer.vocab_size(),
+        hidden_size: 32,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        intermediate_size: 48,
+        max_position_embeddings: POSITIONS,
+        initializer_range: 0.1,
+        ..Config::default()
+    };
+    let device = Device::cpu(Some(1)).unwrap();
+    Model::new(config, Heads::PRETRAINING, &device, 7).unwrap().save(Path::new(&model)).unwrap();
+
+    let every = tokenizer.vocab_size().to_string();
+    let filled = success(&["fill", "--model", &model, "anna sees <mask> .", "--top", &every, "--json"], "");
+    let filled = json(&filled);
+    let candidates = filled["masks"][0].as_array().unwrap();
+    let of = |token: &str| candidates.iter().find(|found| found["token"] == token).unwrap();
+    assert_eq!(of("Ġrome")["text"], "anna sees rome .");
+    assert_eq!(of("Ġrome")["sequence"], " anna sees rome.");
+    assert_eq!(of("x")["text"], "anna seesx .");
+    fails(&["fill", "--model", &model, "anna sees [MASK] ."], &["no <mask> in"]);
+
+    let lines = bench.file("lines.txt", "the red fox .\n\nanna\n");
+    let out = bench.path("out.jsonl");
+    success(&["embed", "--model", &model, "--input", &lines, "--out", &out, "--quiet"], "");
+    assert_eq!(json_lines(&fs::read_to_string(&out).unwrap()).len(), 3);
+
+    let file = bench.file("texts.tsv", TEXTS);
+    let paths = [model.clone(), bench.path("run")];
+    let outcome = json(&success(&bench.finetune("classify", &file, &paths, &["--json"]), ""));
+    let tuned = outcome["model"].as_str().unwrap();
+    assert!(outcome["runs"][0]["best"]["scores"]["accuracy"].as_f64().unwrap() > 0.99, "{outcome}");
+    // The tokenizer is kept as it was read.
+    assert_eq!(fs::read_to_string(Path::new(tuned).join("tokenizer.json")).unwrap(), json_text);
+    assert!(!Path::new(tuned).join("vocab.txt").exists());
+    assert_eq!(json_file(&format!("{tuned}/tokenizer_config.json"))["mask_token"], "<mask>");
+    let found = predict("classify", tuned, "-", "the old fox leaves .\n");
+    assert_eq!(found[0]["label"], "fox", "{found:?}");
+
+    let seen = success(&["inspect", &format!("{model}/tokenizer.json")], "");
+    assert!(seen.contains("<mask> 4") && !seen.contains("##"), "{seen}");
+    let out = bench.path("extended");
+    fails(&["vocab", "extend", "--model", &model, "--words", "stent", "--out", &out], &["no plain BERT"]);
+}

@@ -1,0 +1,55 @@
+//! Batches in words, to be shown.
+
+use cloze_text::{Template, Tokenizer};
+
+use super::packed::Batch;
+
+/// One sequence of a batch, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// Its tokens in order, with \[CLS\] and \[SEP\].
+    pub pieces: Vec<ExamplePiece>,
+    /// Whether B is of another document (label 1) or continues A (label 0); `None` without pairs.
+    pub random_next: Option<bool>,
+}
+
+/// One token of an [`Example`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExamplePiece {
+    /// What the model sees: `[MASK]`, `walk`, `##ing`…
+    pub token: String,
+    /// What stood there, if it is to be predicted. The same as `token` for one chosen in ten.
+    pub label: Option<String>,
+    /// 0 for \[CLS\] A \[SEP\], 1 for B \[SEP\].
+    pub segment: u8,
+    /// Whether the tokenizer's template added it: \[CLS\] or \[SEP\].
+    pub added: bool,
+}
+
+/// Every sequence of a batch in words, to be shown. An id outside the vocabulary is written `<id>`.
+pub fn describe(batch: &Batch, tokenizer: &Tokenizer) -> Vec<Example> {
+    describe_with(batch, tokenizer.template(), |id| tokenizer.token(id).map(str::to_string))
+}
+
+pub(super) fn describe_with(batch: &Batch, template: &Template, token: impl Fn(u32) -> Option<String>) -> Vec<Example> {
+    let name = |id: i32| token(id as u32).unwrap_or_else(|| format!("<{id}>"));
+    (0..batch.sequences())
+        .map(|sequence| {
+            let rows = batch.rows(sequence);
+            let mut pieces: Vec<ExamplePiece> = rows
+                .clone()
+                .map(|row| ExamplePiece {
+                    token: name(batch.ids[row]),
+                    label: None,
+                    segment: batch.segments[row] as u8,
+                    added: template.adds(batch.ids[row] as u32),
+                })
+                .collect();
+            for at in batch.prediction_range(sequence) {
+                let row = batch.mlm_rows[at] as usize - rows.start;
+                pieces[row].label = Some(name(batch.mlm_labels[at]));
+            }
+            Example { pieces, random_next: batch.nsp_labels.get(sequence).map(|&label| label == 1) }
+        })
+        .collect()
+}

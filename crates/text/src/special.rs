@@ -1,0 +1,101 @@
+//! The five special tokens: which tokens of a vocabulary they are.
+
+use ahash::AHashMap;
+use serde_json::Value;
+
+use crate::{Slot, Template};
+
+/// BERT's special tokens, in the order in which [`learn`](crate::learn()) puts them first.
+pub const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+
+/// Ids of the special tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Special {
+    /// `[PAD]`, or the token that stands for it.
+    pub pad: u32,
+    /// `[UNK]`
+    pub unk: u32,
+    /// `[CLS]`
+    pub cls: u32,
+    /// `[SEP]`
+    pub sep: u32,
+    /// `[MASK]`
+    pub mask: u32,
+}
+
+/// The keys of tokenizer_config.json and special_tokens_map.json that name them, in the order of [`SPECIAL_TOKENS`].
+pub(crate) const KEYS: [&str; 5] = ["pad_token", "unk_token", "cls_token", "sep_token", "mask_token"];
+
+/// How RoBERTa and its relatives spell them, in the same order.
+const OTHER_NAMES: [&str; 5] = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"];
+
+impl Special {
+    /// Finds the special tokens among `ids`: by the names that `configs` give them, the first before the others; then the first
+    /// and the last that `template` adds to a text; then by the names of BERT and RoBERTa.
+    ///
+    /// # Errors
+    /// BERT's names of those that are not there, separated by spaces.
+    pub(crate) fn find(
+        ids: &AHashMap<String, u32>,
+        configs: &[&Value],
+        template: Option<&Template>,
+    ) -> Result<Special, String> {
+        let by_template = |role: &str| {
+            let mut added = template?.parts(false).iter().filter_map(|part| match part.slot {
+                Slot::Special(id) => Some(id),
+                Slot::First | Slot::Second => None,
+            });
+            match role {
+                "[CLS]" => added.next(),
+                "[SEP]" => added.next_back(),
+                _ => None,
+            }
+        };
+        let find = |role: usize| {
+            let configured = configs.iter().find_map(|config| {
+                let name = &config[KEYS[role]];
+                // As a string, or as an object with what else is known of the token.
+                ids.get(name.as_str().or(name["content"].as_str())?).copied()
+            });
+            let usual = || [SPECIAL_TOKENS[role], OTHER_NAMES[role]].iter().find_map(|&name| ids.get(name).copied());
+            configured.or_else(|| by_template(SPECIAL_TOKENS[role])).or_else(usual)
+        };
+        let found = [0, 1, 2, 3, 4].map(find);
+        let [Some(pad), Some(unk), Some(cls), Some(sep), Some(mask)] = found else {
+            let missing = SPECIAL_TOKENS.iter().zip(found).filter(|(_, id)| id.is_none()).map(|(&token, _)| token);
+            return Err(missing.collect::<Vec<_>>().join(" "));
+        };
+        Ok(Special { pad, unk, cls, sep, mask })
+    }
+
+    /// All five, in the order of [`SPECIAL_TOKENS`].
+    pub fn all(self) -> [u32; 5] {
+        [self.pad, self.unk, self.cls, self.sep, self.mask]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn special_tokens_are_found_by_configuration_then_template_then_name() {
+        let tokens = ["<s>", "<pad>", "</s>", "<unk>", "[MASK]", "<mask>", "[CLS]", "x"];
+        let ids: AHashMap<String, u32> = tokens.iter().map(|token| token.to_string()).zip(0..).collect();
+        let find = |configs: &[&Value], template: Option<&Template>| Special::find(&ids, configs, template);
+        let usual = find(&[], None).unwrap();
+        assert_eq!(usual, Special { pad: 1, unk: 3, cls: 6, sep: 2, mask: 4 });
+        assert_eq!(usual.all(), [1, 3, 6, 2, 4]);
+        let framed = find(&[], Some(&Template::bert(0, 7))).unwrap();
+        assert_eq!((framed.cls, framed.sep), (0, 7));
+        // A name that the vocabulary lacks says nothing.
+        let first =
+            json!({"mask_token": {"content": "<mask>", "lstrip": true}, "cls_token": "[BOS]", "unk_token": null});
+        let second = json!({"mask_token": "x", "sep_token": "<s>"});
+        let named = find(&[&first, &second], Some(&Template::bert(0, 7))).unwrap();
+        assert_eq!(named, Special { pad: 1, unk: 3, cls: 0, sep: 0, mask: 5 });
+        let few: AHashMap<String, u32> = [("<s>".to_owned(), 0), ("[PAD]".to_owned(), 1)].into_iter().collect();
+        assert_eq!(Special::find(&few, &[&Value::Null], None), Err("[UNK] [SEP] [MASK]".to_owned()));
+    }
+}

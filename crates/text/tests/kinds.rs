@@ -1,0 +1,255 @@
+//! Tokenizers other than WordPiece: ids, places, texts and sequences are those of the `tokenizers` crate, and survive saving.
+
+use std::fs;
+use std::path::Path;
+
+use cloze_text::{SPECIAL_TOKENS, Sequence, TextError, Tokenizer};
+use serde_json::{Value, json};
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::models::unigram::Unigram;
+use tokenizers::models::wordlevel::WordLevel;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::metaspace::Metaspace;
+use tokenizers::pre_tokenizers::whitespace::Whitespace;
+use tokenizers::processors::bert::BertProcessing;
+use tokenizers::processors::roberta::RobertaProcessing;
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{AddedToken, Model, Trainer};
+
+const CORPUS: &str = "the cats sat on the mat and the cat sat there, unaffable as ever; who sat on that mat? the naïve café owner \
+                      sat on the mat on the 3rd of May, and the cats of the café sat there with the owner";
+
+const TEXTS: [&str; 9] = [
+    "the cats sat on the mat",
+    " unaffable  cats,\nwho sat?",
+    "naïve café 日本 🙂",
+    "",
+    " ",
+    "the",
+    "a mat</s> and [SEP]",
+    "e\u{301}tait là\t\u{a0}x",
+    "zzz the qqq",
+];
+
+/// Special tokens of RoBERTa; `<mask>` takes the space before it.
+const ROBERTA: [&str; 5] = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"];
+
+fn special(name: &str) -> AddedToken {
+    AddedToken::from(name, true).lstrip(name == "<mask>")
+}
+
+/// Byte-level BPE in the layout of RoBERTa.
+fn byte_level() -> tokenizers::Tokenizer {
+    let words: Vec<String> = CORPUS.split_inclusive(' ').map(|word| format!("Ġ{}", word.trim())).collect();
+    let mut trainer = BpeTrainer::builder()
+        .special_tokens(ROBERTA[..4].iter().map(|name| special(name)).collect())
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .vocab_size(330)
+        .show_progress(false)
+        .build();
+    trainer.feed(words.iter(), |word| Ok(vec![word.to_owned()])).unwrap();
+    let mut model = BPE::default();
+    trainer.train(&mut model).unwrap();
+    let mut tokenizer = tokenizers::Tokenizer::new(model);
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    tokenizer.with_decoder(Some(ByteLevel::new(false, true, true)));
+    let roberta = RobertaProcessing::new(("</s>".into(), 2), ("<s>".into(), 0)).add_prefix_space(false);
+    tokenizer.with_post_processor(Some(roberta));
+    tokenizer.add_special_tokens(ROBERTA.map(special)).unwrap();
+    tokenizer
+}
+
+/// Unigram in the layout of XLM-R.
+fn unigram() -> tokenizers::Tokenizer {
+    let mut pieces: Vec<(String, f64)> = ROBERTA[..4].iter().map(|name| (name.to_string(), 0.0)).collect();
+    let words = ["▁the", "▁cat", "s", "▁sat", "▁on", "▁m", "at", "▁caf", "é", "▁", "un", "aff", "able", ",", "?"];
+    pieces.extend(words.iter().enumerate().map(|(i, word)| (word.to_string(), -1.5 - i as f64 / 3.0)));
+    pieces.extend(('a'..='z').map(|c| (c.to_string(), -9.1)));
+    let mut tokenizer = tokenizers::Tokenizer::new(Unigram::from(pieces, Some(3), false).unwrap());
+    tokenizer.with_pre_tokenizer(Some(Metaspace::default()));
+    tokenizer.with_decoder(Some(Metaspace::default()));
+    let template = TemplateProcessing::builder()
+        .try_single("<s> $A </s>")
+        .unwrap()
+        .try_pair("<s> $A </s> </s> $B </s>")
+        .unwrap()
+        .special_tokens(vec![("<s>", 0), ("</s>", 2)])
+        .build()
+        .unwrap();
+    tokenizer.with_post_processor(Some(template));
+    tokenizer.add_special_tokens(ROBERTA.map(special)).unwrap();
+    tokenizer
+}
+
+/// Whole words in the layout of BERT.
+fn word_level() -> tokenizers::Tokenizer {
+    let words = SPECIAL_TOKENS.iter().copied().chain(["the", "cats", "sat", "on", "mat", ",", "?"]);
+    let ids = words.map(str::to_owned).zip(0..).collect();
+    let model = WordLevel::builder().vocab(ids).unk_token("[UNK]".into()).build().unwrap();
+    let mut tokenizer = tokenizers::Tokenizer::new(model);
+    tokenizer.with_pre_tokenizer(Some(Whitespace {}));
+    tokenizer.with_post_processor(Some(BertProcessing::new(("[SEP]".into(), 3), ("[CLS]".into(), 2))));
+    tokenizer.add_special_tokens(SPECIAL_TOKENS.map(|name| AddedToken::from(name, true))).unwrap();
+    tokenizer
+}
+
+fn all() -> [(&'static str, tokenizers::Tokenizer); 3] {
+    [("BPE", byte_level()), ("Unigram", unigram()), ("WordLevel", word_level())]
+}
+
+/// The tokenizer in a folder of its own, as ours.
+fn saved(reference: &tokenizers::Tokenizer, dir: &Path) -> Tokenizer {
+    reference.save(dir.join("tokenizer.json"), true).unwrap();
+    Tokenizer::open(dir).unwrap()
+}
+
+fn check(ours: &Tokenizer, reference: &tokenizers::Tokenizer) {
+    // Special tokens in text are text here, at both.
+    let mut reference = reference.clone();
+    reference.set_encode_special_tokens(true);
+    assert_eq!(ours.vocab_size(), reference.get_vocab_size(true));
+    for text in TEXTS {
+        let expected = reference.encode(text, false).unwrap();
+        assert_eq!(ours.encode(text), expected.get_ids(), "{text:?}");
+        let pieces = ours.encode_with_offsets(text);
+        assert_eq!(pieces.iter().map(|piece| piece.id).collect::<Vec<_>>(), expected.get_ids());
+        let places: Vec<(usize, usize)> = pieces.iter().map(|piece| (piece.start, piece.end)).collect();
+        assert_eq!(places, expected.get_offsets(), "{text:?}");
+        assert_eq!(ours.decode_all(expected.get_ids()), reference.decode(expected.get_ids(), false).unwrap());
+
+        let whole = reference.encode(text, true).unwrap();
+        let segments = |encoding: &tokenizers::Encoding| encoding.get_type_ids().iter().map(|&id| id as u8).collect();
+        let expected = Sequence { ids: whole.get_ids().to_vec(), segments: segments(&whole) };
+        assert_eq!(ours.template().sequence(&ours.encode(text), None), expected, "{text:?}");
+        assert_eq!(ours.template().added(false), expected.ids.len() - ours.encode(text).len());
+        for other in TEXTS {
+            let pair = reference.encode((text, other), true).unwrap();
+            let (first, second) = (ours.encode(text), ours.encode(other));
+            let expected = Sequence { ids: pair.get_ids().to_vec(), segments: segments(&pair) };
+            assert_eq!(ours.template().sequence(&first, Some(&second)), expected, "{text:?} {other:?}");
+        }
+    }
+}
+
+#[test]
+fn ids_places_texts_and_sequences_are_the_reference_s_and_survive_saving() {
+    for (model, reference) in all() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = saved(&reference, dir.path());
+        assert_eq!((ours.model(), ours.is_fast(), ours.is_cased()), (model, false, true));
+        check(&ours, &reference);
+        let again = dir.path().join("again");
+        ours.save_for(&again, 40).unwrap();
+        let reopened = Tokenizer::open(&again).unwrap();
+        check(&reopened, &reference);
+        assert_eq!(reopened.fingerprint(), ours.fingerprint());
+        assert_eq!(reopened.special(), ours.special());
+        // What was read is written: no vocab.txt, no BertTokenizer.
+        assert!(!again.join("vocab.txt").exists());
+        assert_eq!(
+            fs::read(again.join("tokenizer.json")).unwrap(),
+            fs::read(dir.path().join("tokenizer.json")).unwrap()
+        );
+        let config: Value = serde_json::from_slice(&fs::read(again.join("tokenizer_config.json")).unwrap()).unwrap();
+        assert_eq!(config["tokenizer_class"], "PreTrainedTokenizerFast");
+        assert_eq!((&config["mask_token"], &config["model_max_length"]), (&json!(ours.mask_token()), &json!(40)));
+    }
+    let prints: Vec<String> =
+        all().iter().map(|(_, t)| saved(t, tempfile::tempdir().unwrap().path()).fingerprint()).collect();
+    assert!(prints[0] != prints[1] && prints[1] != prints[2]);
+}
+
+#[test]
+fn decoded_text_has_no_frame() {
+    let dir = tempfile::tempdir().unwrap();
+    let bpe = saved(&byte_level(), dir.path());
+    let ids = bpe.template().sequence(&bpe.encode("the cats, naïve 日"), Some(&bpe.encode(" sat"))).ids;
+    assert_eq!(bpe.decode(&ids), "the cats, naïve 日 sat");
+    assert_eq!(bpe.decode(&[0, 9999, 2, 1]), "<unk>");
+    let unigram = saved(&unigram(), dir.path());
+    let ids = unigram.template().sequence(&unigram.encode("the cats sat"), None).ids;
+    assert_eq!(unigram.decode(&ids), "the cats sat");
+}
+
+#[test]
+fn words_begin_where_tokens_show_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for (reference, mark) in [(byte_level(), 'Ġ'), (unigram(), '▁')] {
+        let ours = saved(&reference, dir.path());
+        assert!(ours.shows_words());
+        let ids = ours.encode(" the cats on a mat");
+        let begins: String =
+            ids.iter().filter(|&&id| !ours.is_continuation(id)).map(|&id| ours.token(id).unwrap()).collect();
+        assert_eq!(begins.matches(mark).count(), 5, "{begins}");
+        assert!(ids.iter().any(|&id| ours.is_continuation(id)));
+        let pieces: String = ids.iter().map(|&id| ours.piece_text(id)).collect();
+        assert_eq!(pieces, "thecatsonamat");
+        assert!(ours.special().all().iter().all(|&id| !ours.is_continuation(id)));
+        // A word of a list is the word inside of a text.
+        assert_eq!(ours.encode_word("mat"), ours.encode(" mat"));
+        assert_eq!(ours.token(ours.encode_word("the")[0]).unwrap(), format!("{mark}the"));
+    }
+    let words = saved(&word_level(), dir.path());
+    assert!(words.shows_words() && !(0..words.vocab_size() as u32).any(|id| words.is_continuation(id)));
+    // BPE over characters with nothing to show a word's begin.
+    let mut plain = byte_level();
+    plain.with_pre_tokenizer(Some(Whitespace {}));
+    assert!(!saved(&plain, dir.path()).shows_words());
+}
+
+#[test]
+fn masks_are_found_as_transformers_finds_them() {
+    let dir = tempfile::tempdir().unwrap();
+    for (_, reference) in all() {
+        let ours = saved(&reference, dir.path());
+        let mask = ours.mask_token().to_owned();
+        for text in [format!("the {mask} sat, {mask}."), format!("{mask}"), format!("the{mask} cats {mask}the")] {
+            let expected = reference.encode(text.as_str(), false).unwrap();
+            assert_eq!(ours.encode_masked(&text), expected.get_ids(), "{text}");
+            assert!(ours.encode_masked(&text).contains(&ours.special().mask));
+        }
+    }
+}
+
+#[test]
+fn special_tokens_are_named_by_the_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut reference = byte_level();
+    reference.add_special_tokens([AddedToken::from("<gap>", true)]).unwrap();
+    let gap = reference.token_to_id("<gap>");
+    assert_ne!(Some(saved(&reference, dir.path()).special().mask), gap);
+    fs::write(dir.path().join("special_tokens_map.json"), r#"{"mask_token": {"content": "<gap>"}}"#).unwrap();
+    let ours = Tokenizer::open(dir.path()).unwrap();
+    assert_eq!((Some(ours.special().mask), ours.mask_token()), (gap, "<gap>"));
+    // tokenizer_config.json comes first; both are kept.
+    fs::write(dir.path().join("tokenizer_config.json"), r#"{"mask_token": "<mask>", "model_max_length": 8, "x": [1]}"#)
+        .unwrap();
+    let ours = Tokenizer::open(dir.path()).unwrap();
+    assert_eq!(ours.mask_token(), "<mask>");
+    let again = dir.path().join("again");
+    ours.save_for(&again, 40).unwrap();
+    for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+        let read = |dir: &Path| -> Value { serde_json::from_slice(&fs::read(dir.join(name)).unwrap()).unwrap() };
+        assert_eq!(read(&again), read(dir.path()), "{name}");
+    }
+}
+
+#[test]
+fn what_is_tied_to_word_piece_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    for (_, reference) in all() {
+        let ours = saved(&reference, dir.path());
+        let error = ours.with_words(&["glioma".to_owned()]).unwrap_err();
+        assert!(matches!(error, TextError::NotPlain) && !error.to_string().contains('\n'));
+    }
+    let fails = |change: &dyn Fn(&mut Value), expected: &str| {
+        let mut json: Value = serde_json::from_str(&byte_level().to_string(false).unwrap()).unwrap();
+        change(&mut json);
+        fs::write(dir.path().join("tokenizer.json"), json.to_string()).unwrap();
+        let error = Tokenizer::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json") && error.contains(expected) && !error.contains('\n'), "{error}");
+    };
+    fails(&|json| json["model"]["dropout"] = 0.1.into(), "\"dropout\": 0.1");
+    fails(&|json| json["post_processor"]["sep"][1] = 5000.into(), "adds token 5000");
+    fails(&|json| json["added_tokens"].as_array_mut().unwrap().retain(|t| t["content"] != "<mask>"), "no [MASK]");
+}
