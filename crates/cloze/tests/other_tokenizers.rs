@@ -29,13 +29,13 @@ fn byte_level() -> Value {
         }
     }
     let vocab: serde_json::Map<String, Value> = tokens.iter().cloned().zip((0..).map(Value::from)).collect();
-    let added = |id: usize| {
+    let added = [0, 1, 2, 3, 4].map(|id: usize| {
         json!({"id": id, "content": tokens[id], "single_word": false, "lstrip": id == 4, "rstrip": false,
             "normalized": false, "special": true})
-    };
+    });
     json!({
         "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
-        "added_tokens": [0, 1, 2, 3, 4].map(added),
+        "added_tokens": added,
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
         "post_processor": {"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0], "trim_offsets": true,
             "add_prefix_space": true},

@@ -14,7 +14,7 @@ use tokenizers::pre_tokenizers::whitespace::Whitespace;
 use tokenizers::processors::bert::BertProcessing;
 use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, Model, Trainer};
+use tokenizers::{AddedToken, Trainer};
 
 const CORPUS: &str = "the cats sat on the mat and the cat sat there, unaffable as ever; who sat on that mat? the naïve café owner \
                       sat on the mat on the 3rd of May, and the cats of the café sat there with the owner";
@@ -64,7 +64,7 @@ fn unigram() -> tokenizers::Tokenizer {
     let mut pieces: Vec<(String, f64)> = ROBERTA[..4].iter().map(|name| (name.to_string(), 0.0)).collect();
     let words = ["▁the", "▁cat", "s", "▁sat", "▁on", "▁m", "at", "▁caf", "é", "▁", "un", "aff", "able", ",", "?"];
     pieces.extend(words.iter().enumerate().map(|(i, word)| (word.to_string(), -1.5 - i as f64 / 3.0)));
-    pieces.extend(('a'..='z').map(|c| (c.to_string(), -9.1)));
+    pieces.extend(('a'..='z').filter(|&c| c != 's').map(|c| (c.to_string(), -9.1)));
     let mut tokenizer = tokenizers::Tokenizer::new(Unigram::from(pieces, Some(3), false).unwrap());
     tokenizer.with_pre_tokenizer(Some(Metaspace::default()));
     tokenizer.with_decoder(Some(Metaspace::default()));
@@ -177,13 +177,13 @@ fn words_begin_where_tokens_show_it() {
     for (reference, mark) in [(byte_level(), 'Ġ'), (unigram(), '▁')] {
         let ours = saved(&reference, dir.path());
         assert!(ours.shows_words());
-        let ids = ours.encode(" the cats on a mat");
+        let ids = ours.encode(" the zcats on a mat");
         let begins: String =
             ids.iter().filter(|&&id| !ours.is_continuation(id)).map(|&id| ours.token(id).unwrap()).collect();
         assert_eq!(begins.matches(mark).count(), 5, "{begins}");
         assert!(ids.iter().any(|&id| ours.is_continuation(id)));
         let pieces: String = ids.iter().map(|&id| ours.piece_text(id)).collect();
-        assert_eq!(pieces, "thecatsonamat");
+        assert_eq!(pieces, "thezcatsonamat");
         assert!(ours.special().all().iter().all(|&id| !ours.is_continuation(id)));
         // A word of a list is the word inside of a text.
         assert_eq!(ours.encode_word("mat"), ours.encode(" mat"));
