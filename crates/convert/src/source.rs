@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cloze_model::Schema;
 use serde::Deserialize;
 
 use crate::ConvertError;
@@ -109,7 +110,11 @@ impl Weights {
     ///
     /// # Errors
     /// Those of the format.
-    pub(crate) fn open(&self, aside: &mut LeftAside) -> Result<(Format, Vec<ForeignTensor>), ConvertError> {
+    pub(crate) fn open(
+        &self,
+        schema: &Schema,
+        aside: &mut LeftAside,
+    ) -> Result<(Format, Vec<ForeignTensor>), ConvertError> {
         match self {
             Weights::Safetensors(path) => {
                 let tensors = sharded(path, safetensors::open)?;
@@ -124,7 +129,7 @@ impl Weights {
                 })?;
                 Ok((if legacy { Format::PyTorchLegacy } else { Format::PyTorch }, tensors))
             }
-            Weights::TensorFlow(prefix) => Ok((Format::TensorFlow, tensorflow::open(prefix, aside)?)),
+            Weights::TensorFlow(prefix) => Ok((Format::TensorFlow, tensorflow::open(schema, prefix, aside)?)),
         }
     }
 }
