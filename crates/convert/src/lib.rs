@@ -53,35 +53,11 @@ use cloze_text::{TextError, Tokenizer, carry_settings};
 pub use aside::LeftAside;
 pub use error::ConvertError;
 pub use pooling::carry_pooling;
+pub use source::Format;
 
 const WEIGHTS_FILE: &str = "model.safetensors";
 /// google-research/bert's name for the configuration.
 const BERT_CONFIG_FILE: &str = "bert_config.json";
-
-/// The format of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// `model.safetensors` or its shards.
-    Safetensors,
-    /// `torch.save`'s zip file or several, torch 1.6 and later.
-    PyTorch,
-    /// `torch.save`'s pickles in a row, before torch 1.6.
-    PyTorchLegacy,
-    /// `tf.train.Saver`'s index and data files.
-    TensorFlow,
-}
-
-impl std::fmt::Display for Format {
-    /// The format's name, such as `TensorFlow checkpoint`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Format::Safetensors => "safetensors",
-            Format::PyTorch => "PyTorch checkpoint",
-            Format::PyTorchLegacy => "PyTorch checkpoint (before 1.6)",
-            Format::TensorFlow => "TensorFlow checkpoint",
-        })
-    }
-}
 
 /// What a conversion read and wrote.
 #[derive(Debug, Clone, PartialEq)]

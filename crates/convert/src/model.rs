@@ -8,8 +8,8 @@ use cloze_model::{Class, Config, Head, Heads, Module, Schema};
 use safetensors::Dtype;
 use serde_json::Value;
 
-use crate::ConvertError;
 use crate::aside::LeftAside;
+use crate::error::ConvertError;
 use crate::tensors::ForeignTensor;
 
 /// What programs put before every name: DistributedDataParallel, torch.compile, Lightning.

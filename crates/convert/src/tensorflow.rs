@@ -16,8 +16,8 @@ use std::rc::Rc;
 use cloze_model::Schema;
 use safetensors::Dtype;
 
-use crate::ConvertError;
 use crate::aside::LeftAside;
+use crate::error::ConvertError;
 use crate::tensors::{Checksum, ForeignTensor, SourceFile, Sum, check_total};
 use names::is_of_training;
 use proto::Field;

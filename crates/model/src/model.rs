@@ -393,6 +393,7 @@ fn upload(device: &Device, inputs: &Inputs, first_position: usize) -> Packed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::role::{LayerPart, Module, Table};
     use cloze_engine::{DType, Gradients};
 
     fn small() -> Config {
@@ -420,6 +421,37 @@ mod tests {
 
     fn device() -> Device {
         Device::cpu(Some(1)).unwrap()
+    }
+
+    /// First and last element, recorded when parameters were declared by name.
+    #[test]
+    fn a_seed_gives_the_weights_that_it_always_gave() {
+        let classify = Heads::of(TaskHead::Classify { labels: 3 });
+        let answer = Heads::of(TaskHead::Answer);
+        let (query, key) = (Module::layer(0, LayerPart::Query), Module::layer(1, LayerPart::Key));
+        let (intermediate, output) = (Module::layer(1, LayerPart::Intermediate), Module::layer(1, LayerPart::Output));
+        let cases: [(Heads, Module, [f32; 2]); 13] = [
+            (Heads::PRETRAINING, Module::Embedding(Table::Word), [-0.033918668, 0.02975875]),
+            (Heads::PRETRAINING, Module::Embedding(Table::Position), [0.025399543, -0.007576471]),
+            (Heads::PRETRAINING, Module::Embedding(Table::Segment), [-0.021270012, -0.007069045]),
+            (Heads::PRETRAINING, query, [-0.017503459, -0.0075841956]),
+            (Heads::PRETRAINING, key, [0.011064712, 0.0042552846]),
+            (Heads::PRETRAINING, Module::layer(1, LayerPart::Value), [-0.0103698345, 0.0067578764]),
+            (Heads::PRETRAINING, Module::layer(0, LayerPart::AttentionOutput), [0.0043951413, 0.0005569221]),
+            (Heads::PRETRAINING, intermediate, [0.0135546755, 0.029991813]),
+            (Heads::PRETRAINING, output, [-0.01649121, -0.036971897]),
+            (Heads::PRETRAINING, Module::MlmTransform, [0.012355554, -0.027249971]),
+            (Heads::PRETRAINING, Module::NspHead, [-0.0006436689, -0.007897851]),
+            (classify, Module::Classifier, [-0.0056253164, 0.018469004]),
+            (answer, Module::SpanHead, [-0.01551573, 0.010391868]),
+        ];
+        for (heads, module, expected) in cases {
+            let model = Model::new(small(), heads, &Device::cpu(Some(1)).unwrap(), 7).unwrap();
+            let values = model.params.read(model.find(module.weight()).unwrap());
+            for (found, expected) in [values[0], values[values.len() - 1]].into_iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-7, "{module:?}: {found}, expected {expected}");
+            }
+        }
     }
 
     #[test]

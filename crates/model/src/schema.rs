@@ -246,7 +246,7 @@ fn at(module: Module, pattern: &str, name: &str) -> Option<Module> {
 #[derive(Debug, Default)]
 pub struct Inventory {
     /// Tensors with values of their own, in order of name.
-    pub tensors: Vec<Tensor>,
+    pub tensors: Vec<NamedTensor>,
     /// The stored names of tensors that hold no weights.
     pub buffers: Vec<String>,
     /// Copies of tied tensors that lie beside the originals.
@@ -257,7 +257,7 @@ pub struct Inventory {
 
 /// A tensor of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tensor {
+pub struct NamedTensor {
     /// Its name as stored.
     pub stored: String,
     /// Its name in Transformers' models with a head.
@@ -308,7 +308,7 @@ impl Inventory {
                 }
             }
         }
-        let tensor = |(name, stored): (String, String)| Tensor { role: schema.role(&name), name, stored };
+        let tensor = |(name, stored): (String, String)| NamedTensor { role: schema.role(&name), name, stored };
         inventory.tensors = named.into_iter().map(tensor).collect();
         inventory
     }
