@@ -137,7 +137,7 @@ fn words_become_tokens_of_a_model() {
 
     let (new_model, new) =
         (Model::load(Path::new(&out), &device()).unwrap(), Tokenizer::open(Path::new(&out)).unwrap());
-    assert_eq!((new_model.config.vocab_size, new.vocab_size()), (size + 4, size + 4));
+    assert_eq!((new_model.config().vocab_size, new.vocab_size()), (size + 4, size + 4));
     for id in 0..size as u32 {
         assert_eq!((new.token(id), row(&new_model, id)), (old.token(id), row(&old_model, id)));
     }
@@ -227,7 +227,7 @@ fn a_model_gets_another_vocabulary() {
     let new_model = load("out");
     let new = Tokenizer::open(&dir.path().join("out")).unwrap();
     assert_eq!(new.fingerprint(), other.fingerprint());
-    assert_eq!((new_model.config.vocab_size, new_model.config.pad_token_id), (11, Some(10)));
+    assert_eq!((new_model.config().vocab_size, new_model.config().pad_token_id), (11, Some(10)));
     let ids = |tokens: &[&str]| tokens.iter().map(|token| old.id(token).unwrap()).collect::<Vec<u32>>();
     for (id, token) in (0..).zip(&tokens) {
         match *token {

@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ => return Err("expected FOLDER MODEL.onnx [LARGEST_FILE_BYTES]".into()),
     };
     let model = Model::load(Path::new(dir), &Device::cpu(Some(1))?)?;
-    let options = OnnxOptions { largest_file: limit, ..OnnxOptions::new(model.heads.into()) };
+    let options = OnnxOptions { largest_file: limit, ..OnnxOptions::new(model.class()) };
     println!("{:?}", onnx::write(&model, Path::new(path), &options)?);
     Ok(())
 }

@@ -77,9 +77,6 @@ pub enum ConvertError {
     /// The vocabulary was refused.
     #[error(transparent)]
     Text(#[from] cloze_text::TextError),
-    /// The engine could not start, so that the result cannot be opened.
-    #[error("cannot open the result: {0}")]
-    Engine(String),
 }
 
 impl ConvertError {

@@ -19,7 +19,9 @@
 //! use std::path::Path;
 //!
 //! # fn main() -> Result<(), cloze_convert::ConvertError> {
-//! let done = cloze_convert::convert(Path::new("uncased_L-2_H-128_A-2"), Path::new("tiny"), &mut |stage| eprintln!("{stage}"))?;
+//! let device = cloze_engine::Device::cpu(None).expect("a CPU");
+//! let (from, to) = (Path::new("uncased_L-2_H-128_A-2"), Path::new("tiny"));
+//! let done = cloze_convert::convert(from, to, &device, &mut |stage| eprintln!("{stage}"))?;
 //! println!("{}: {} parameters", done.format, done.parameters);
 //! # Ok(())
 //! # }
@@ -51,35 +53,11 @@ use cloze_text::{TextError, Tokenizer, carry_settings};
 pub use aside::LeftAside;
 pub use error::ConvertError;
 pub use pooling::carry_pooling;
+pub use source::Format;
 
 const WEIGHTS_FILE: &str = "model.safetensors";
 /// google-research/bert's name for the configuration.
 const BERT_CONFIG_FILE: &str = "bert_config.json";
-
-/// The format of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// `model.safetensors` or its shards.
-    Safetensors,
-    /// `torch.save`'s zip file or several, torch 1.6 and later.
-    PyTorch,
-    /// `torch.save`'s pickles in a row, before torch 1.6.
-    PyTorchLegacy,
-    /// `tf.train.Saver`'s index and data files.
-    TensorFlow,
-}
-
-impl std::fmt::Display for Format {
-    /// The format's name, such as `TensorFlow checkpoint`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Format::Safetensors => "safetensors",
-            Format::PyTorch => "PyTorch checkpoint",
-            Format::PyTorchLegacy => "PyTorch checkpoint (before 1.6)",
-            Format::TensorFlow => "TensorFlow checkpoint",
-        })
-    }
-}
 
 /// What a conversion read and wrote.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,12 +86,17 @@ pub struct Converted {
 /// `.index`), or the prefix of a TensorFlow checkpoint; `config.json` or `bert_config.json` and the vocabulary lie beside. Tensors
 /// keep their element types and get Transformers' present names. `progress` is told each stage in a few words.
 ///
-/// The folder is written aside, opened if its heads are ones that `cloze` knows, and renamed: `out` is whole or not there.
+/// The folder is written aside, opened on `device` if its heads are ones that `cloze` knows, and renamed: `out` is whole or not there.
 ///
 /// # Errors
 /// [`ConvertError`]: a source that is none or damaged, a pickle that wants to run code, tensors that do not fit their
 /// configuration, an `out` that exists and is not empty, the system's errors.
-pub fn convert(source: &Path, out: &Path, progress: &mut dyn FnMut(&str)) -> Result<Converted, ConvertError> {
+pub fn convert(
+    source: &Path,
+    out: &Path,
+    device: &Device,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Converted, ConvertError> {
     output::check(out)?;
     let weights = source::find(source)?;
     let folder = weights.folder();
@@ -128,12 +111,13 @@ pub fn convert(source: &Path, out: &Path, progress: &mut dyn FnMut(&str)) -> Res
         return Err(ConvertError::Fit { path: source.to_owned(), report });
     }
     progress(&format!("reading {}", source.display()));
-    let (format, tensors) = weights.open(&mut left_aside)?;
-    let mut tensors = model::canonicalise(tensors, source, &mut left_aside)?;
-    let heads = model::Heads::of(&tensors);
-    model::complete(&mut config, heads, &tensors, format == Format::TensorFlow);
-    model::rename_for(&config, heads, &mut tensors);
-    let opened = heads.are_known();
+    let schema = config.schema();
+    let (format, tensors) = weights.open(schema, &mut left_aside)?;
+    let mut tensors = model::canonicalise(schema, tensors, source, &mut left_aside)?;
+    let found = model::Found::of(schema, &tensors);
+    model::complete(&mut config, &found, &tensors, format == Format::TensorFlow);
+    model::rename_for(&config, &found, &mut tensors);
+    let opened = found.is_known();
     write_folder(out, |aside| {
         tensors::write(&aside.join(WEIGHTS_FILE), &tensors, progress)?;
         write_config(&aside.join(CONFIG_FILE), &config)?;
@@ -144,7 +128,7 @@ pub fn convert(source: &Path, out: &Path, progress: &mut dyn FnMut(&str)) -> Res
         carry_pooling(folder, aside)?;
         if opened {
             progress("opening the result");
-            open_result(source, aside)?;
+            open_result(source, aside, device)?;
         }
         Ok::<(), ConvertError>(())
     })?;
@@ -188,10 +172,9 @@ fn write_config(path: &Path, config: &Config) -> Result<(), ConvertError> {
     Ok(cloze_files::write(path, config.to_json().as_bytes())?)
 }
 
-/// Proves that the result is a model; a misfit is told of the source, for the result will be gone.
-fn open_result(source: &Path, folder: &Path) -> Result<(), ConvertError> {
-    let device = Device::cpu(Some(1)).map_err(|e| ConvertError::Engine(e.to_string()))?;
-    match Model::load(folder, &device) {
+/// Checks that the result loads. Errors name the source, because the temporary result is deleted.
+fn open_result(source: &Path, folder: &Path, device: &Device) -> Result<(), ConvertError> {
+    match Model::load(folder, device) {
         Ok(_) => Ok(()),
         Err(ModelError::Tensors { report, .. }) => Err(ConvertError::Fit { path: source.to_owned(), report }),
         Err(e) => Err(e.into()),

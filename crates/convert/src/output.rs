@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::ConvertError;
+use crate::error::ConvertError;
 
 /// Refuses an output folder that holds something.
 ///

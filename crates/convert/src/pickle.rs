@@ -15,8 +15,8 @@ use std::rc::Rc;
 use rawzip::{CompressionMethod, RECOMMENDED_BUFFER_SIZE, ZipArchive};
 use safetensors::Dtype;
 
-use crate::ConvertError;
 use crate::aside::LeftAside;
+use crate::error::ConvertError;
 use crate::tensors::{Checksum, ForeignTensor, SourceFile, Sum, check_total, element_size};
 use machine::{Node, PickleError, Storage, Unpickled, Value, View};
 

@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 
 use serde_json::Value;
 
-use crate::ConvertError;
+use crate::error::ConvertError;
 
 const MODULES: &str = "modules.json";
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use safetensors::tensor::Metadata;
 
-use crate::ConvertError;
+use crate::error::ConvertError;
 use crate::tensors::{ForeignTensor, SourceFile};
 
 const FORMAT: &str = "safetensors file";

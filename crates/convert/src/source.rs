@@ -4,18 +4,44 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cloze_model::Schema;
 use serde::Deserialize;
 
-use crate::ConvertError;
 use crate::aside::LeftAside;
+use crate::error::ConvertError;
 use crate::tensors::ForeignTensor;
-use crate::{Format, pickle, safetensors, tensorflow};
+use crate::{pickle, safetensors, tensorflow};
 
 const SAFETENSORS: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
 const PYTORCH: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
 const TENSORFLOW: &str = "bert_model.ckpt";
 /// Names of what other programs write and nobody reads here.
 const NOT_READ: [&str; 4] = ["tf_model.h5", "flax_model.msgpack", "saved_model.pb", "model.onnx"];
+
+/// The format of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `model.safetensors` or its shards.
+    Safetensors,
+    /// `torch.save`'s zip file or several, torch 1.6 and later.
+    PyTorch,
+    /// `torch.save`'s pickles in a row, before torch 1.6.
+    PyTorchLegacy,
+    /// `tf.train.Saver`'s index and data files.
+    TensorFlow,
+}
+
+impl std::fmt::Display for Format {
+    /// The format's name, such as `TensorFlow checkpoint`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Format::Safetensors => "safetensors",
+            Format::PyTorch => "PyTorch checkpoint",
+            Format::PyTorchLegacy => "PyTorch checkpoint (before 1.6)",
+            Format::TensorFlow => "TensorFlow checkpoint",
+        })
+    }
+}
 
 /// The weights of a source, found but not opened.
 #[derive(Debug, PartialEq)]
@@ -109,7 +135,11 @@ impl Weights {
     ///
     /// # Errors
     /// Those of the format.
-    pub(crate) fn open(&self, aside: &mut LeftAside) -> Result<(Format, Vec<ForeignTensor>), ConvertError> {
+    pub(crate) fn open(
+        &self,
+        schema: &Schema,
+        aside: &mut LeftAside,
+    ) -> Result<(Format, Vec<ForeignTensor>), ConvertError> {
         match self {
             Weights::Safetensors(path) => {
                 let tensors = sharded(path, safetensors::open)?;
@@ -124,7 +154,7 @@ impl Weights {
                 })?;
                 Ok((if legacy { Format::PyTorchLegacy } else { Format::PyTorch }, tensors))
             }
-            Weights::TensorFlow(prefix) => Ok((Format::TensorFlow, tensorflow::open(prefix, aside)?)),
+            Weights::TensorFlow(prefix) => Ok((Format::TensorFlow, tensorflow::open(schema, prefix, aside)?)),
         }
     }
 }

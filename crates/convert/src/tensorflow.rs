@@ -13,12 +13,13 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use cloze_model::Schema;
 use safetensors::Dtype;
 
-use crate::ConvertError;
 use crate::aside::LeftAside;
+use crate::error::ConvertError;
 use crate::tensors::{Checksum, ForeignTensor, SourceFile, Sum, check_total};
-use names::Variable;
+use names::is_of_training;
 use proto::Field;
 
 const FORMAT: &str = "TensorFlow checkpoint";
@@ -50,7 +51,7 @@ struct BundleEntry {
 /// # Errors
 /// [`ConvertError::Damaged`], [`ConvertError::Unsupported`], [`ConvertError::Source`] for a checkpoint without BERT's
 /// variables, [`ConvertError::Io`].
-pub(crate) fn open(prefix: &Path, aside: &mut LeftAside) -> Result<Vec<ForeignTensor>, ConvertError> {
+pub(crate) fn open(schema: &Schema, prefix: &Path, aside: &mut LeftAside) -> Result<Vec<ForeignTensor>, ConvertError> {
     let path = &with_suffix(prefix, ".index");
     let damaged = |reason: String| ConvertError::damaged(path, FORMAT, reason);
     let index = SourceFile::open(path)?;
@@ -74,23 +75,20 @@ pub(crate) fn open(prefix: &Path, aside: &mut LeftAside) -> Result<Vec<ForeignTe
                           of google-research/bert (variables such as bert/embeddings/word_embeddings)";
             return Err(ConvertError::unsupported(path, reason));
         }
-        let (name, transposed) = match names::variable(&variable) {
-            Variable::Tensor { name, transposed } => (name, transposed),
-            Variable::Training => {
-                aside.put("the optimizer's or the training loop's", &variable);
-                continue;
-            }
-            Variable::Unknown => {
-                aside.put("no part of BERT", &variable);
-                continue;
-            }
+        if is_of_training(&variable) {
+            aside.put("the optimizer's or the training loop's", &variable);
+            continue;
+        }
+        let Some((role, transposed)) = schema.role_in_tensorflow(&variable) else {
+            aside.put("no part of BERT", &variable);
+            continue;
         };
         let of = |reason: String| damaged(format!("variable {variable}: {reason}"));
         let entry = entry(&value).map_err(of)?;
         if entry.sliced {
             return Err(ConvertError::unsupported(path, format!("variable {variable} is partitioned into slices")));
         }
-        let tensor = data.tensor(name, &entry)?.map_err(of)?;
+        let tensor = data.tensor(schema.name(role), &entry)?.map_err(of)?;
         if transposed && tensor.shape.len() != 2 {
             return Err(of(format!("shape {:?}: expected a matrix", tensor.shape)));
         }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use crate::ConvertError;
+use crate::error::ConvertError;
 
 /// Bytes copied or compared at a time.
 const CHUNK: usize = 1 << 20;

@@ -39,8 +39,12 @@ fn tensorflow(checkpoint: &str, shards: usize) -> TempDir {
     dir
 }
 
+fn device() -> Device {
+    Device::cpu(Some(1)).unwrap()
+}
+
 fn quiet(source: &Path, out: &Path) -> Result<Converted, ConvertError> {
-    convert(source, out, &mut |_| {})
+    convert(source, out, &device(), &mut |_| {})
 }
 
 type Tensors = Vec<(String, Dtype, Vec<usize>, Vec<u8>)>;
@@ -108,7 +112,7 @@ fn every_form_becomes_the_same_model() {
         let dir = tempdir().unwrap();
         let out = dir.path().join("a/b");
         let mut stages = Vec::new();
-        let done = convert(&source, &out, &mut |stage| stages.push(stage.to_owned())).unwrap();
+        let done = convert(&source, &out, &device(), &mut |stage| stages.push(stage.to_owned())).unwrap();
         let place = source.display();
         assert_eq!(stored(&out.join("model.safetensors")), expected(), "{place}");
         assert_eq!((done.format, done.tensors, done.opened, done.tokenizer), (format, 30, true, true), "{place}");

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use cap::Cap;
 use cloze_convert::convert;
+use cloze_engine::Device;
 
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, 256 << 20);
@@ -42,8 +43,9 @@ fn damage(files: &[(&str, &str)], victim: &str, tries: usize) {
         fs::copy(fixtures().join(from), source.join(to)).unwrap();
     }
     let out = dir.path().join("out");
+    let device = Device::cpu(Some(1)).unwrap();
     let try_it = || {
-        let done = convert(&source, &out, &mut |_| {});
+        let done = convert(&source, &out, &device, &mut |_| {});
         let left = fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(left, 1 + usize::from(done.is_ok()), "nothing half-written stays");
         if done.is_ok() {

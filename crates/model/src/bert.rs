@@ -4,17 +4,19 @@
 //! T tokens of the packed batch · S sequences · M predicted tokens · H hidden · N heads · D = H/N · F feed-forward · V words
 //! ```
 //!
-//! Every parameter is declared here once, under the name that Transformers' `BertForPreTraining` gives it, with its shape,
-//! its initialiser and whether weight decay applies: matrices decay, the embeddings among them; biases and LayerNorms do not.
+//! Every parameter is declared here once, by its role, with its shape, its initialiser and whether weight decay applies: matrices decay,
+//! the embeddings among them; biases and LayerNorms do not. Its name in checkpoints is the [`Schema`]'s business.
 
 use std::collections::BTreeSet;
 
 use cloze_engine::ops::{self, Activation, EmbedTables, LossSum, Norm};
 use cloze_engine::{Init, ParamId, ParametersBuilder, Pass, Tensor, Var};
 
-use crate::config::Config;
+use crate::architecture::Architecture;
 use crate::heads::{Heads, TaskHead};
-use crate::wanted::Asking;
+use crate::output_rows::OutputRowsTensors;
+use crate::role::{LayerPart, Module, Role, Table};
+use crate::schema::Schema;
 
 /// The parameters of a dense layer: weight `[out, in]`, bias `[out]`.
 #[derive(Clone, Copy)]
@@ -32,8 +34,12 @@ impl Dense {
 
 /// The parameters of the whole network, by their place in it.
 pub(crate) struct Bert {
+    /// Its dropouts may change, its sizes may not.
+    pub(crate) architecture: Architecture,
     tables: EmbedTables,
     embedding_norm: Norm,
+    /// E → H, where the two differ.
+    embedding_projection: Option<Dense>,
     layers: Vec<Layer>,
     pooler: Option<Dense>,
     mlm: Option<MlmHead>,
@@ -55,8 +61,6 @@ struct Layer {
     intermediate: Dense,
     output: Dense,
     output_norm: Norm,
-    /// Whether a token sees only those before it: never in BERT.
-    causal: bool,
 }
 
 /// The masked-language-model head; its decoder is the word embeddings.
@@ -68,63 +72,73 @@ struct MlmHead {
 
 // ------------------------------------------------------------------------------------------------ parameters
 
-/// Declares parameters to the engine and lists their names and shapes, which loading compares with a file's
-/// before anything is allocated.
+/// Declares parameters to the engine and lists their roles and shapes, which loading compares with a file's before anything is
+/// allocated.
 pub(crate) struct Declarations {
     pub(crate) builder: ParametersBuilder,
-    /// Name and shape, in order of declaration.
-    pub(crate) listed: Vec<(String, Vec<usize>)>,
-    start: Start,
+    /// In order of declaration.
+    pub(crate) listed: Vec<Declared>,
+    schema: &'static Schema,
+    init: InitFrom,
     std: f32,
     eps: f32,
 }
 
+/// A declared parameter.
+pub(crate) struct Declared {
+    pub(crate) role: Role,
+    pub(crate) shape: Vec<usize>,
+}
+
 /// Where the first weights come from.
-#[derive(Clone, PartialEq)]
-pub(crate) enum Start {
+pub(crate) enum InitFrom {
     /// Drawn at random.
-    Drawn,
-    /// Copied from a file, so that drawing them would be wasted; those that the file lacks are drawn.
-    Copied {
-        /// The names of those that the file lacks.
-        but: BTreeSet<String>,
+    Random,
+    /// Copied from a checkpoint, so that drawing them would be wasted; those that it lacks are drawn.
+    Checkpoint {
+        /// Those that it lacks.
+        missing: BTreeSet<Role>,
     },
 }
 
 impl Declarations {
-    /// An empty list for a model of this configuration.
-    pub(crate) fn new(builder: ParametersBuilder, config: &Config, start: Start) -> Declarations {
-        let (std, eps) = (config.initializer_range as f32, config.layer_norm_eps as f32);
-        Declarations { builder, listed: Vec::new(), start, std, eps }
+    /// An empty list for a model of this architecture, whose parameters have the schema's names.
+    pub(crate) fn new(
+        builder: ParametersBuilder,
+        schema: &'static Schema,
+        architecture: &Architecture,
+        init: InitFrom,
+    ) -> Declarations {
+        let Architecture { initializer_range: std, layer_norm_eps: eps, .. } = *architecture;
+        Declarations { builder, listed: Vec::new(), schema, init, std, eps }
     }
 
-    fn declare(&mut self, name: String, shape: &[usize], init: Init, decay: bool) -> ParamId {
-        let copied = matches!(&self.start, Start::Copied { but } if !but.contains(&name));
+    fn declare(&mut self, role: Role, shape: &[usize], init: Init, decay: bool) -> ParamId {
+        let copied = matches!(&self.init, InitFrom::Checkpoint { missing } if !missing.contains(&role));
         let init = if copied { Init::Zeros } else { init };
-        let id = self.builder.declare(&name, shape, init, decay);
-        self.listed.push((name, shape.to_vec()));
-        id
+        self.listed.push(Declared { role, shape: shape.to_vec() });
+        self.builder.declare(&self.schema.name(role), shape, init, decay)
     }
 
     /// N(0, σ²) cut at 2σ, as Google's release; Transformers draws uncut. The [PAD] row is not special.
-    fn matrix(&mut self, name: String, shape: [usize; 2]) -> ParamId {
-        self.declare(name, &shape, Init::TruncatedNormal { std: self.std }, true)
+    fn matrix(&mut self, role: Role, shape: [usize; 2]) -> ParamId {
+        self.declare(role, &shape, Init::TruncatedNormal { std: self.std }, true)
     }
 
-    fn bias(&mut self, name: String, size: usize) -> ParamId {
-        self.declare(name, &[size], Init::Zeros, false)
+    fn bias(&mut self, role: Role, size: usize) -> ParamId {
+        self.declare(role, &[size], Init::Zeros, false)
     }
 
-    fn dense(&mut self, name: &str, [outputs, inputs]: [usize; 2]) -> Dense {
-        let weight = self.matrix(format!("{name}.weight"), [outputs, inputs]);
-        let bias = self.bias(format!("{name}.bias"), outputs);
+    fn dense(&mut self, module: Module, [outputs, inputs]: [usize; 2]) -> Dense {
+        let weight = self.matrix(module.weight(), [outputs, inputs]);
+        let bias = self.bias(module.bias(), outputs);
         Dense { weight, bias }
     }
 
     /// Several dense layers on one input, whose weights follow each other, and then their biases: they can be [stacked](Self::stack).
-    fn dense_row<const N: usize>(&mut self, names: [String; N], shape: [usize; 2]) -> [Dense; N] {
-        let weights = names.each_ref().map(|name| self.matrix(format!("{name}.weight"), shape));
-        let biases = names.map(|name| self.bias(format!("{name}.bias"), shape[0]));
+    fn dense_row<const N: usize>(&mut self, modules: [Module; N], shape: [usize; 2]) -> [Dense; N] {
+        let weights = modules.map(|module| self.matrix(module.weight(), shape));
+        let biases = modules.map(|module| self.bias(module.bias(), shape[0]));
         std::array::from_fn(|i| Dense { weight: weights[i], bias: biases[i] })
     }
 
@@ -135,52 +149,50 @@ impl Declarations {
         Dense { weight: self.builder.stack(&weights), bias: self.builder.stack(&biases) }
     }
 
-    fn norm(&mut self, name: &str, size: usize) -> Norm {
-        let gamma = self.declare(format!("{name}.weight"), &[size], Init::Ones, false);
-        let beta = self.bias(format!("{name}.bias"), size);
+    fn norm(&mut self, module: Module, size: usize) -> Norm {
+        let gamma = self.declare(module.weight(), &[size], Init::Ones, false);
+        let beta = self.bias(module.bias(), size);
         Norm { gamma, beta, eps: self.eps }
     }
 }
 
 impl Bert {
-    /// Declares the network of this configuration with these heads.
-    pub(crate) fn declare(to: &mut Declarations, config: &Config, heads: Heads) -> Bert {
-        let (h, f) = (config.hidden_size, config.intermediate_size);
-        let table =
-            |to: &mut Declarations, name: &str, rows| to.matrix(format!("bert.embeddings.{name}.weight"), [rows, h]);
+    /// Declares the network of this architecture with these heads.
+    pub(crate) fn declare(to: &mut Declarations, architecture: Architecture, heads: Heads) -> Bert {
+        let Architecture { hidden_size: h, embedding_size: e, intermediate_size: f, .. } = architecture;
+        let table = |to: &mut Declarations, table, rows| to.matrix(Module::Embedding(table).weight(), [rows, e]);
         let tables = EmbedTables {
-            word: table(to, "word_embeddings", config.vocab_size),
-            position: table(to, "position_embeddings", config.max_position_embeddings),
-            segment: table(to, "token_type_embeddings", config.type_vocab_size),
+            word: table(to, Table::Word, architecture.vocab_size),
+            position: table(to, Table::Position, architecture.positions),
+            segment: table(to, Table::Segment, architecture.segments),
         };
-        let embedding_norm = to.norm("bert.embeddings.LayerNorm", h);
-        let layers = (0..config.num_hidden_layers)
+        let embedding_norm = to.norm(Module::EmbeddingNorm, e);
+        let embedding_projection = (e != h).then(|| to.dense(Module::EmbeddingProjection, [h, e]));
+        let layers = (0..architecture.layers)
             .map(|number| {
-                let at = format!("bert.encoder.layer.{number}");
-                let parts = ["query", "key", "value"].map(|part| format!("{at}.attention.self.{part}"));
-                let parts = to.dense_row(parts, [h, h]);
+                let at = |part| Module::layer(number, part);
+                let parts = to.dense_row([LayerPart::Query, LayerPart::Key, LayerPart::Value].map(at), [h, h]);
                 Layer {
                     qkv: to.stack(&parts),
                     query: parts[0],
                     key_value: to.stack(&parts[1..]),
-                    attention_output: to.dense(&format!("{at}.attention.output.dense"), [h, h]),
-                    attention_norm: to.norm(&format!("{at}.attention.output.LayerNorm"), h),
-                    intermediate: to.dense(&format!("{at}.intermediate.dense"), [f, h]),
-                    output: to.dense(&format!("{at}.output.dense"), [h, f]),
-                    output_norm: to.norm(&format!("{at}.output.LayerNorm"), h),
-                    causal: false,
+                    attention_output: to.dense(at(LayerPart::AttentionOutput), [h, h]),
+                    attention_norm: to.norm(at(LayerPart::AttentionNorm), h),
+                    intermediate: to.dense(at(LayerPart::Intermediate), [f, h]),
+                    output: to.dense(at(LayerPart::Output), [h, f]),
+                    output_norm: to.norm(at(LayerPart::OutputNorm), h),
                 }
             })
             .collect();
-        let pooler = heads.pooler.then(|| to.dense("bert.pooler.dense", [h, h]));
+        let pooler = heads.pooler.then(|| to.dense(Module::Pooler, [h, h]));
         let mlm = heads.mlm.then(|| MlmHead {
-            transform: to.dense("cls.predictions.transform.dense", [h, h]),
-            norm: to.norm("cls.predictions.transform.LayerNorm", h),
-            bias: to.bias("cls.predictions.bias".to_owned(), config.vocab_size),
+            transform: to.dense(Module::MlmTransform, [e, h]),
+            norm: to.norm(Module::MlmNorm, e),
+            bias: to.bias(Module::MlmBias.bias(), architecture.vocab_size),
         });
-        let nsp = heads.nsp.then(|| to.dense("cls.seq_relationship", [2, h]));
-        let task = heads.task.map(|task: TaskHead| to.dense(task.tensors(), task.shape(h)));
-        Bert { tables, embedding_norm, layers, pooler, mlm, nsp, task }
+        let nsp = heads.nsp.then(|| to.dense(Module::NspHead, [2, h]));
+        let task = heads.task.map(|task: TaskHead| to.dense(task.module(), task.shape(h)));
+        Bert { architecture, tables, embedding_norm, embedding_projection, layers, pooler, mlm, nsp, task }
     }
 }
 
@@ -201,74 +213,83 @@ pub(crate) struct Packed {
 
 impl Bert {
     /// x⁰ = dropout(LN(E_word[id] + E_position[position] + E_segment[segment])): section 3, figure 2. `[T, H]`
-    pub(crate) fn embed(&self, pass: &mut Pass, config: &Config, batch: &Packed) -> Var {
+    pub(crate) fn embed(&self, pass: &mut Pass, batch: &Packed) -> Var {
         let sum = ops::embed(pass, &batch.ids, &batch.positions, &batch.segments, self.tables);
         let normed = ops::add_norm(pass, &sum, None, self.embedding_norm, 0.0);
-        ops::dropout(pass, &normed, config.hidden_dropout_prob as f32)
+        let dropped = ops::dropout(pass, &normed, self.architecture.hidden_dropout);
+        match self.embedding_projection {
+            Some(projection) => projection.apply(pass, &dropped, Activation::None),
+            None => dropped,
+        }
     }
 
-    /// Layer `number` of the encoder: `[T, H]` → `[T, H]`, or `[R, H]` of the tokens that are asked for. A segment of the pass: all of
-    /// it may be computed again.
+    /// Layer `number` of the encoder: `[T, H]` → `[T, H]`, or `[R, H]` of the tokens that are read. A segment of the pass: all of it
+    /// may be computed again.
     pub(crate) fn layer(
         &self,
         pass: &mut Pass,
-        config: &Config,
         batch: &Packed,
         number: usize,
         x: &Var,
-        asking: Option<&Asking>,
+        rows: Option<&OutputRowsTensors>,
     ) -> Var {
-        let (layer, config, batch, asking) = (self.layers[number], config.clone(), batch.clone(), asking.cloned());
-        pass.segment(x, move |pass, x| layer.apply(pass, &config, &batch, x, asking.as_ref()))
-    }
-}
-
-#[cfg(test)]
-impl Bert {
-    /// As the left-to-right ablation (Devlin et al. 2019, section 5.1).
-    pub(crate) fn see_earlier_tokens_alone(&mut self) {
-        self.layers.iter_mut().for_each(|layer| layer.causal = true);
+        let (layer, architecture, batch, rows) = (self.layers[number], self.architecture, batch.clone(), rows.cloned());
+        pass.segment(x, move |pass, x| layer.apply(pass, &architecture, &batch, x, rows.as_ref()))
     }
 }
 
 impl Layer {
     /// Post-norm, as Vaswani et al. 2017 section 3.1: LN(x + sublayer(x)), twice.
-    fn apply(&self, pass: &mut Pass, config: &Config, batch: &Packed, x: &Var, asking: Option<&Asking>) -> Var {
-        let dropout = config.hidden_dropout_prob as f32;
+    fn apply(
+        &self,
+        pass: &mut Pass,
+        architecture: &Architecture,
+        batch: &Packed,
+        x: &Var,
+        rows: Option<&OutputRowsTensors>,
+    ) -> Var {
+        let dropout = architecture.hidden_dropout;
 
         // a_n = dropout(softmax(q_n·k_nᵀ / √D))·v_n within each sequence, heads side by side  [T, H]
         // y = LN(x + dropout(a·Woᵀ + bo))                                                      [T, H]
-        let (x, attended) = self.attend(pass, config, batch, x, asking);
+        let (x, attended) = self.attend(pass, architecture, batch, x, rows);
         let projected = self.attention_output.apply(pass, &attended, Activation::None);
         let y = ops::add_norm(pass, &projected, Some(&x), self.attention_norm, dropout);
 
         // z = LN(y + dropout(gelu(y·W1ᵀ + b1)·W2ᵀ + b2))                                       [T, F] → [T, H]
-        let inner = self.intermediate.apply(pass, &y, config.hidden_act.activation());
+        let inner = self.intermediate.apply(pass, &y, architecture.activation);
         let fed = self.output.apply(pass, &inner, Activation::None);
         ops::add_norm(pass, &fed, Some(&y), self.output_norm, dropout)
     }
 
-    /// x and a, of the tokens that are asked for if not of all.
-    fn attend(&self, pass: &mut Pass, config: &Config, batch: &Packed, x: &Var, asking: Option<&Asking>) -> (Var, Var) {
-        let (heads, dropout) = (config.num_attention_heads, config.attention_probs_dropout_prob as f32);
+    /// x and a, of the tokens that are read if not of all.
+    fn attend(
+        &self,
+        pass: &mut Pass,
+        architecture: &Architecture,
+        batch: &Packed,
+        x: &Var,
+        rows: Option<&OutputRowsTensors>,
+    ) -> (Var, Var) {
+        let Architecture { attention_heads: heads, attention_dropout: dropout, causal, .. } = *architecture;
 
         // q, k, v = x·Wqᵀ + bq, x·Wkᵀ + bk, x·Wvᵀ + bv                                        [T, 3H]
         let of_all = |pass: &mut Pass| {
             let qkv = self.qkv.apply(pass, x, Activation::None);
-            ops::attention(pass, &qkv, &batch.cu_seqlens, heads, dropout, self.causal)
+            ops::attention(pass, &qkv, &batch.cu_seqlens, heads, dropout, causal)
         };
-        let Some(Asking { tokens, ends }) = asking else {
+        let Some(OutputRowsTensors { tokens, ends }) = rows else {
             return (x.clone(), of_all(pass));
         };
-        if self.causal {
+        if causal {
             let attended = of_all(pass);
             return (ops::take_rows(pass, x, tokens), ops::take_rows(pass, &attended, tokens));
         }
-        let asked = ops::take_rows(pass, x, tokens);
+        let read = ops::take_rows(pass, x, tokens);
         let kv = self.key_value.apply(pass, x, Activation::None);
-        let q = self.query.apply(pass, &asked, Activation::None);
+        let q = self.query.apply(pass, &read, Activation::None);
         let attended = ops::attention_of(pass, [&q, &kv], [ends, &batch.cu_seqlens], heads, dropout);
-        (asked, attended)
+        (read, attended)
     }
 }
 
@@ -276,49 +297,94 @@ impl Layer {
 
 impl Bert {
     /// C = tanh(x_[CLS]·Wᵀ + b), the sequence's representation, from its first token's state: `[S, H]`; none without a pooler.
-    pub(crate) fn pool(&self, pass: &mut Pass, first: &Var) -> Option<Var> {
-        Some(self.pooler?.apply(pass, first, Activation::Tanh))
+    pub(crate) fn pool(&self, pass: &mut Pass, cls: &Var) -> Option<Var> {
+        Some(self.pooler?.apply(pass, cls, Activation::Tanh))
     }
 
     /// Whether B follows A (class 0) or not (class 1): C·Wᵀ + b, `[S, 2]`; none without the head.
-    pub(crate) fn nsp_logits(&self, pass: &mut Pass, pooled: Option<&Var>) -> Option<Var> {
-        Some(self.nsp?.apply(pass, pooled?, Activation::None))
+    pub(crate) fn nsp_logits(&self, pass: &mut Pass, cls: &Var) -> Option<Var> {
+        let head = self.nsp?;
+        let pooled = self.pool(pass, cls)?;
+        Some(head.apply(pass, &pooled, Activation::None))
     }
 
     /// dropout(x)·Wᵀ + b: the logits of each row, a sequence or a token; none without a task's head.
-    pub(crate) fn task_logits(&self, pass: &mut Pass, x: &Var, dropout: f64) -> Option<Var> {
+    pub(crate) fn task_logits(&self, pass: &mut Pass, x: &Var, dropout: f32) -> Option<Var> {
         let head = self.task?;
-        let dropped = ops::dropout(pass, x, dropout as f32);
+        let dropped = ops::dropout(pass, x, dropout);
         Some(head.apply(pass, &dropped, Activation::None))
     }
 
-    /// Logits of every word at the M predicted tokens: t·E_wordᵀ + b, `[M, V]`; none without the head.
-    pub(crate) fn mlm_logits(&self, pass: &mut Pass, config: &Config, last: &Var, rows: &Tensor) -> Option<Var> {
+    /// Logits of every token of the vocabulary, from the last states of M tokens: t·E_wordᵀ + b, `[M, V]`; none without the head.
+    pub(crate) fn mlm_logits(&self, pass: &mut Pass, states: &Var) -> Option<Var> {
         let head = self.mlm.as_ref()?;
-        let transformed = head.transform(pass, config, last, rows);
+        let transformed = head.transform(pass, self.architecture.activation, states);
         Some(ops::linear(pass, &transformed, self.tables.word, Some(head.bias), Activation::None))
     }
 
-    /// The sum of −log p(label) over the M predicted tokens, its gradient scaled; none without the head.
-    pub(crate) fn mlm_loss(
-        &self,
-        pass: &mut Pass,
-        config: &Config,
-        last: &Var,
-        [rows, labels]: [&Tensor; 2],
-        scale: f32,
-    ) -> Option<LossSum> {
+    /// The sum of −log p(label) over M tokens, from their last states, its gradient scaled; none without the head.
+    pub(crate) fn mlm_loss(&self, pass: &mut Pass, states: &Var, labels: &Tensor, scale: f32) -> Option<LossSum> {
         let head = self.mlm.as_ref()?;
-        let transformed = head.transform(pass, config, last, rows);
+        let transformed = head.transform(pass, self.architecture.activation, states);
         Some(ops::vocab_loss(pass, &transformed, self.tables.word, head.bias, labels, scale))
     }
 }
 
 impl MlmHead {
-    /// t = LN(gelu(x_m·Wᵀ + b)) at the predicted tokens m: `[M, H]`.
-    fn transform(&self, pass: &mut Pass, config: &Config, last: &Var, rows: &Tensor) -> Var {
-        let chosen = ops::take_rows(pass, last, rows);
-        let dense = self.transform.apply(pass, &chosen, config.hidden_act.activation());
+    /// t = LN(gelu(x_m·Wᵀ + b)) at the predicted tokens m: `[M, E]`.
+    fn transform(&self, pass: &mut Pass, activation: Activation, states: &Var) -> Var {
+        let dense = self.transform.apply(pass, states, activation);
         ops::add_norm(pass, &dense, None, self.norm, 0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use cloze_engine::{DType, Device, Gradients, Parameters};
+
+    fn small() -> Config {
+        Config {
+            vocab_size: 50,
+            hidden_size: 16,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 32,
+            max_position_embeddings: 12,
+            ..Config::default()
+        }
+    }
+
+    /// A schema with a name for the projection is another family's; what is tested here is the network.
+    #[test]
+    fn narrow_embeddings_are_widened_and_learn() {
+        let architecture = Architecture { embedding_size: 8, ..small().architecture() };
+        let device = Device::cpu(Some(1)).unwrap();
+        let mut declared =
+            Declarations::new(Parameters::builder(), &crate::schema::tests::ALBERT, &architecture, InitFrom::Random);
+        let bert = Bert::declare(&mut declared, architecture, Heads::MLM);
+        let params = declared.builder.build(&device, 3);
+        let mut gradients = Gradients::zeros_like(&params);
+        let mut pass = Pass::recording(&device, &params, &mut gradients, DType::F32, None);
+        let tensor = |values: &[i32]| device.tensor_i32(values, &[values.len()]);
+        let batch = Packed {
+            ids: tensor(&[2, 9, 4, 3]),
+            positions: tensor(&[0, 1, 2, 3]),
+            segments: tensor(&[0, 0, 1, 1]),
+            cu_seqlens: tensor(&[0, 4]),
+        };
+        let mut x = bert.embed(&mut pass, &batch);
+        assert_eq!(x.value().shape(), [4, 16]);
+        for number in 0..2 {
+            x = bert.layer(&mut pass, &batch, number, &x, None);
+        }
+        let loss = bert.mlm_loss(&mut pass, &x, &tensor(&[11, 13, 2, 30]), 0.25).unwrap();
+        pass.backward();
+        assert!((loss.mean() - 50f64.ln()).abs() < 0.2, "{loss:?}");
+        for id in params.ids() {
+            let seen = gradients.read(id).iter().any(|&gradient| gradient != 0.0);
+            assert!(seen || params.name(id).ends_with("key.bias"), "{} learns nothing", params.name(id));
+        }
     }
 }

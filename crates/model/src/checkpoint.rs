@@ -1,11 +1,11 @@
 //! Hugging Face model folders: `config.json` and `model.safetensors`, read and written under Transformers' names.
 //!
-//! Reading accepts what old and new exporters write: the `bert.` prefix or none (`BertModel`), `gamma`/`beta` for
-//! LayerNorm's weight and bias, f32, f16, bf16 or f64 elements, shards, a copy of the tied decoder, position ids.
+//! Reading accepts the names that old and new exporters write (see [`schema`](crate::schema)), f32, f16, bf16 or f64 elements, and
+//! shards.
 //! Whatever does not fit is named, all of it at once. Writing streams tensor by tensor into a file beside the final one,
 //! which then takes its place: a reader never sees half a checkpoint.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,20 +15,17 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::Value;
 
-use crate::bert::Start;
+use crate::bert::InitFrom;
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::heads::Heads;
-use crate::model::Model;
+use crate::model::{Blueprint, Model};
+use crate::role::{Head, Role};
+use crate::schema::{Inventory, TiedCopy};
 use crate::weights::{WEIGHTS_FILE, Weights};
 
 /// The name of the configuration file that is read and written.
 pub const CONFIG_FILE: &str = "config.json";
-
-pub(crate) const WORDS: &str = "bert.embeddings.word_embeddings.weight";
-const DECODER: &str = "cls.predictions.decoder.weight";
-const DECODER_BIAS: &str = "cls.predictions.decoder.bias";
-pub(crate) const MLM_BIAS: &str = "cls.predictions.bias";
 
 impl Model {
     /// Opens a Hugging Face folder. The heads are those of `architectures` in its config and those whose tensors are there.
@@ -40,7 +37,7 @@ impl Model {
     pub fn load(dir: &Path, device: &Device) -> Result<Model, ModelError> {
         let folder = Folder::open(dir)?;
         let heads = folder.heads();
-        folder.read(heads, &BTreeSet::new(), &BTreeSet::new(), device, 0)
+        folder.read(heads, BTreeSet::new(), &BTreeSet::new(), device, 0)
     }
 
     /// Opens a Hugging Face folder for other heads than those it was saved with: its encoder, and those of its heads that are
@@ -48,34 +45,39 @@ impl Model {
     ///
     /// # Errors
     /// As [`load`](Self::load); the encoder must be complete.
-    pub fn load_with(dir: &Path, heads: Heads, device: &Device, seed: u64) -> Result<(Model, Adopted), ModelError> {
+    pub fn load_with(dir: &Path, heads: Heads, device: &Device, seed: u64) -> Result<(Model, LoadReport), ModelError> {
         let folder = Folder::open(dir)?;
-        heads.validate(&folder.config)?;
-        let (declared, _) = Model::declare(&folder.config, heads, Start::Drawn)?;
-        let fits = |(name, shape): &&(String, Vec<usize>)| {
-            folder.stored.get(name).is_some_and(|from| folder.weights.shape(from) == Some(shape))
-        };
-        let drawn = declared.listed.iter().filter(|tensor| is_of_head(&tensor.0) && !fits(tensor));
-        let drawn: BTreeSet<String> = drawn.map(|(name, _)| name.clone()).collect();
-        // The copy of the tied decoder that some files hold belongs to the head.
-        let copy = |name: &str| heads.mlm && [DECODER, DECODER_BIAS].contains(&name);
-        let listed = |name: &String| declared.listed.iter().any(|(listed, _)| listed == name);
-        let kept = |name: &String| copy(name) || listed(name) && !drawn.contains(name);
-        let dropped: BTreeSet<String> =
-            folder.stored.keys().filter(|name| is_of_head(name) && !kept(name)).cloned().collect();
-        let model = folder.read(heads, &drawn, &dropped, device, seed)?;
-        Ok((model, Adopted { drawn: drawn.into_iter().collect(), dropped: dropped.into_iter().collect() }))
+        let schema = folder.config.schema();
+        let blueprint = Blueprint::new(folder.config.clone(), heads, InitFrom::Random)?;
+        let of_heads = blueprint.listed().iter().filter(|declared| declared.role.module.head().is_some());
+        let fits = |role: Role, shape: &[usize]| folder.shape(role) == Some(shape);
+        let (kept, missing): (Vec<_>, Vec<_>) = of_heads.partition(|declared| fits(declared.role, &declared.shape));
+        let kept: BTreeSet<Role> = kept.into_iter().map(|declared| declared.role).collect();
+        let missing: BTreeSet<Role> = missing.into_iter().map(|declared| declared.role).collect();
+
+        let mut report = LoadReport::default();
+        let new = missing.iter().filter_map(|role| Some((schema.name(*role), role.module.head()?)));
+        report.newly_initialized.extend(new.map(|(name, head)| HeadTensor { name, head }));
+        for tensor in
+            folder.inventory.tensors.iter().filter(|tensor| tensor.role.is_none_or(|role| !kept.contains(&role)))
+        {
+            let head = schema.head(&tensor.name).into_iter();
+            report.unused.extend(head.map(|head| HeadTensor { name: tensor.name.clone(), head }));
+        }
+        report.newly_initialized.sort();
+        let unused: BTreeSet<String> = report.unused.iter().map(|tensor| tensor.name.clone()).collect();
+        Ok((folder.read(heads, missing, &unused, device, seed)?, report))
     }
 
     /// Writes `config.json` and `model.safetensors` (f32) into `dir`, made if need be, as Transformers' `save_pretrained`
-    /// does for [`Heads::architecture`]. Both are fsynced before they replace what was there.
+    /// does for its [class](Self::class_name). Both are fsynced before they replace what was there.
     ///
     /// # Errors
     /// [`ModelError::Write`]; what was in the folder before is then still whole.
     pub fn save(&self, dir: &Path) -> Result<(), ModelError> {
         fs::create_dir_all(dir).map_err(|source| ModelError::Write { path: dir.to_owned(), source })?;
-        let mut config = self.config.clone();
-        config.architectures = Some(vec![self.heads.architecture().to_owned()]);
+        let mut config = self.config().clone();
+        config.architectures = Some(vec![self.class_name().to_owned()]);
         let dtype = if config.extra.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
         config.extra.insert(dtype.to_owned(), Value::from("float32"));
         // Weights first: a folder with a config is a folder with its weights.
@@ -85,11 +87,8 @@ impl Model {
 
     /// The safetensors form: length of the header, header, every tensor's f32 bytes in order of name.
     fn write_weights(&self, file: &mut impl Write) -> io::Result<()> {
-        let encoder_alone = self.heads.architecture() == "BertModel";
-        let stored_name = |name: &str| match name.strip_prefix("bert.") {
-            Some(rest) if encoder_alone => rest.to_owned(),
-            _ => name.to_owned(),
-        };
+        let (schema, class) = (self.schema(), self.class());
+        let stored_name = |name: &str| schema.name_in(class, name).to_owned();
         let mut named: Vec<_> = self.params.ids().map(|id| (stored_name(self.params.name(id)), id)).collect();
         named.sort_by(|a, b| a.0.cmp(&b.0));
         let mut offset = 0;
@@ -119,42 +118,34 @@ impl Model {
 
 /// What became of the heads of a folder that was opened for other heads.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Adopted {
+pub struct LoadReport {
     /// Tensors that the folder lacks, or has in another shape: drawn at random.
-    pub drawn: Vec<String>,
+    pub newly_initialized: Vec<HeadTensor>,
     /// Tensors of the folder that the model has no place for: left aside.
-    pub dropped: Vec<String>,
+    pub unused: Vec<HeadTensor>,
 }
 
-impl Adopted {
+/// A tensor of a head.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HeadTensor {
+    /// Its name in Transformers' models with a head.
+    pub name: String,
+    /// The head.
+    pub head: Head,
+}
+
+impl LoadReport {
     /// Lines that say which heads were left aside and which are new; none if the folder had just those asked for.
     pub fn notes(&self) -> Vec<String> {
-        let said = [("left aside from the checkpoint", &self.dropped), ("new, drawn at random", &self.drawn)];
-        let line = |(what, tensors): (&str, &Vec<String>)| {
-            let mut heads: Vec<&str> = tensors.iter().map(|name| head_of(name)).collect();
+        let lists =
+            [("left aside from the checkpoint", &self.unused), ("new, drawn at random", &self.newly_initialized)];
+        let line = |(what, tensors): (&str, &Vec<HeadTensor>)| {
+            let mut heads: Vec<&str> = tensors.iter().map(|tensor| tensor.head.name()).collect();
             heads.dedup();
             format!("{what}: {}", heads.join(", "))
         };
-        said.into_iter().filter(|(_, tensors)| !tensors.is_empty()).map(line).collect()
+        lists.into_iter().filter(|(_, tensors)| !tensors.is_empty()).map(line).collect()
     }
-}
-
-/// The head that a tensor belongs to.
-fn head_of(name: &str) -> &'static str {
-    if name.starts_with("bert.pooler") {
-        "pooler"
-    } else if name.starts_with("cls.predictions") {
-        "masked-language-model head"
-    } else if name.starts_with("cls.") {
-        "next-sentence head"
-    } else {
-        "task's head"
-    }
-}
-
-/// Whether a tensor belongs to a head and not to the embeddings or the encoder.
-fn is_of_head(name: &str) -> bool {
-    ["bert.pooler.", "cls.", "classifier.", "qa_outputs."].iter().any(|head| name.starts_with(head))
 }
 
 /// A model folder, opened: nothing but headers is read yet.
@@ -162,9 +153,7 @@ struct Folder {
     dir: PathBuf,
     config: Config,
     weights: Weights,
-    /// Stored names by the names that this crate declares.
-    stored: BTreeMap<String, String>,
-    report: Report,
+    inventory: Inventory,
 }
 
 impl Folder {
@@ -175,108 +164,75 @@ impl Folder {
         }
         let config = Config::read(&dir.join(CONFIG_FILE))?;
         let weights = Weights::open(dir)?;
-        let mut report = Report::default();
-        let stored = canonical_names(&weights, &mut report);
-        Ok(Folder { dir: dir.to_owned(), config, weights, stored, report })
+        let inventory = Inventory::of(config.schema(), weights.names());
+        Ok(Folder { dir: dir.to_owned(), config, weights, inventory })
+    }
+
+    /// The shape of a parameter as stored.
+    fn shape(&self, role: Role) -> Option<&[usize]> {
+        self.weights.shape(self.inventory.find(role)?)
     }
 
     fn heads(&self) -> Heads {
-        let shape_of = |name: &str| Some(self.weights.shape(self.stored.get(name)?)?.to_vec());
-        let names: Vec<&str> = self.stored.keys().map(String::as_str).collect();
-        Heads::found_in(&self.config, shape_of, &names)
+        let (config, schema) = (&self.config, self.config.schema());
+        let stored: BTreeSet<Head> =
+            self.inventory.tensors.iter().filter_map(|tensor| schema.head(&tensor.name)).collect();
+        Heads::found(
+            |class| config.is_of_class(class),
+            |head| stored.contains(&head),
+            |role| self.shape(role).map(<[usize]>::to_vec),
+            config.labels().map(|labels| labels.len()),
+            config.hidden_size,
+        )
     }
 
-    /// The model with these heads; those of its tensors in `drawn` are not taken from the folder, and those of the folder's in
-    /// `dropped` have no place in it.
+    /// The model with these heads; those of its parameters in `missing` are not taken from the folder, and the folder's tensors in
+    /// `unused` have no place in it.
     fn read(
         self,
         heads: Heads,
-        drawn: &BTreeSet<String>,
-        dropped: &BTreeSet<String>,
+        missing: BTreeSet<Role>,
+        unused: &BTreeSet<String>,
         device: &Device,
         seed: u64,
     ) -> Result<Model, ModelError> {
-        let Folder { dir, config, weights, stored, mut report } = self;
+        let Folder { dir, config, weights, inventory } = self;
         // The weights come from the file: no use in drawing random ones first.
-        let (declared, bert) = Model::declare(&config, heads, Start::Copied { but: drawn.clone() })?;
+        let blueprint = Blueprint::new(config, heads, InitFrom::Checkpoint { missing: missing.clone() })?;
 
         // Everything is compared before anything is allocated: a config of absurd sizes costs nothing.
-        for (name, expected) in declared.listed.iter().filter(|(name, _)| !drawn.contains(name)) {
-            match stored.get(name) {
-                None => report.missing(name, expected),
-                Some(from) => report.compare(from, expected, &weights),
+        let mut report = Report { lines: inventory.twice.clone() };
+        let mut known = BTreeSet::new();
+        for declared in blueprint.listed() {
+            known.insert(declared.role);
+            match inventory.find(declared.role) {
+                _ if missing.contains(&declared.role) => {}
+                None => report.missing(&blueprint.schema().name(declared.role), &declared.shape),
+                Some(from) => report.compare(from, &declared.shape, &weights),
             }
         }
-        let known: BTreeSet<&str> = declared.listed.iter().map(|(name, _)| name.as_str()).collect();
-        for (name, from) in stored.iter().filter(|(name, _)| !dropped.contains(*name)) {
-            if !known.contains(name.as_str()) && !is_tied_copy(name, &stored, &weights, &mut report) {
-                report.surplus(from, &weights);
+        for tensor in inventory.tensors.iter().filter(|tensor| !unused.contains(&tensor.name)) {
+            if !tensor.role.is_some_and(|role| known.contains(&role)) {
+                report.surplus(&tensor.stored, &weights);
             }
         }
+        let differs = |copy: &&TiedCopy| heads.mlm && !weights.same(&copy.stored, &copy.original);
+        report.lines.extend(inventory.copies.iter().filter(differs).map(TiedCopy::differs));
         report.finish(&dir)?;
 
-        let mut params = declared.builder.build(device, seed);
-        for id in params.ids() {
-            if let Some(from) = stored.get(params.name(id)).filter(|_| !drawn.contains(params.name(id))) {
-                params.edit(id, |values| weights.read_f32(from, values));
+        let mut model = blueprint.build(device, seed);
+        let roles: Vec<_> = model.roles().filter(|(_, role)| !missing.contains(role)).collect();
+        for (id, role) in roles {
+            if let Some(from) = inventory.find(role) {
+                model.params.edit(id, |values| weights.read_f32(from, values));
             }
         }
-        Ok(Model::assemble(config, heads, params, bert))
+        Ok(model)
     }
 }
 
 /// Floats converted to bytes at a time.
 const CHUNK: usize = 1 << 16;
-
-/// The stored names by the names that this crate declares. Tensors that hold no weights are left out.
-fn canonical_names(weights: &Weights, report: &mut Report) -> BTreeMap<String, String> {
-    let mut stored: BTreeMap<String, String> = BTreeMap::new();
-    for from in weights.names() {
-        if from.ends_with("embeddings.position_ids") || from.ends_with("embeddings.token_type_ids") {
-            continue; // buffers of old exporters: 0, 1, 2, … and zeros
-        }
-        let name = canonical_name(from);
-        if let Some(other) = stored.insert(name, from.to_owned()) {
-            report.twice(from, &other);
-        }
-    }
-    // Some exporters write the decoder's bias under its other name alone.
-    if !stored.contains_key(MLM_BIAS)
-        && let Some(from) = stored.remove(DECODER_BIAS)
-    {
-        stored.insert(MLM_BIAS.to_owned(), from);
-    }
-    stored
-}
-
-/// A tensor's present name in Transformers' models with a head, whichever of its names an exporter wrote: the `bert.` before an
-/// encoder's tensors, `weight` and `bias` for `gamma` and `beta`.
-pub fn canonical_name(from: &str) -> String {
-    let prefixed = ["embeddings.", "encoder.", "pooler."].iter().any(|part| from.starts_with(part));
-    let name = if prefixed { format!("bert.{from}") } else { from.to_owned() };
-    if let Some(norm) = name.strip_suffix(".gamma") {
-        format!("{norm}.weight")
-    } else if let Some(norm) = name.strip_suffix(".beta") {
-        format!("{norm}.bias")
-    } else {
-        name
-    }
-}
-
-/// Whether `name` is the decoder's copy of a tied tensor; a copy that differs is reported, for it would be lost.
-fn is_tied_copy(name: &str, stored: &BTreeMap<String, String>, weights: &Weights, report: &mut Report) -> bool {
-    let original = match name {
-        DECODER => WORDS,
-        DECODER_BIAS => MLM_BIAS,
-        _ => return false,
-    };
-    if let (Some(copy), Some(from)) = (stored.get(name), stored.get(original))
-        && !weights.same(copy, from)
-    {
-        report.untied(copy, from);
-    }
-    true
-}
 
 /// What does not fit, a line each.
 #[derive(Default)]
@@ -301,14 +257,6 @@ impl Report {
         } else if let Some(dtype) = weights.unreadable_dtype(from) {
             self.lines.push(format!("wrong type: {from}, expected F32, BF16, F16 or F64, found {dtype}"));
         }
-    }
-
-    fn twice(&mut self, a: &str, b: &str) {
-        self.lines.push(format!("twice: {a} and {b} are the same tensor"));
-    }
-
-    fn untied(&mut self, copy: &str, original: &str) {
-        self.lines.push(format!("untied: {copy} differs from {original}; only a tied decoder can be built"));
     }
 
     fn finish(self, dir: &Path) -> Result<(), ModelError> {
@@ -339,6 +287,11 @@ mod tests {
             ..Config::default()
         }
     }
+
+    const DECODER: &str = "cls.predictions.decoder.weight";
+    const DECODER_BIAS: &str = "cls.predictions.decoder.bias";
+    const MLM_BIAS: &str = "cls.predictions.bias";
+    const WORDS: &str = "bert.embeddings.word_embeddings.weight";
 
     fn device() -> Device {
         Device::cpu(Some(1)).unwrap()
@@ -396,16 +349,47 @@ mod tests {
             let loaded = Model::load(dir.path(), &device()).unwrap();
             assert_eq!(loaded.heads, heads);
             assert_eq!(loaded.params.read_all(), model.params.read_all());
-            let architecture = loaded.config.architectures.clone().unwrap();
-            assert_eq!(architecture, [heads.architecture()]);
+            let architecture = loaded.config().architectures.clone().unwrap();
+            assert_eq!(architecture, [model.class_name()]);
             let prefixed = stored_names(dir.path()).iter().any(|name| name.starts_with("bert."));
-            assert_eq!(prefixed, heads.architecture() != "BertModel");
+            assert_eq!(prefixed, model.class_name() != "BertModel");
             let files: BTreeSet<String> = fs::read_dir(dir.path())
                 .unwrap()
                 .map(|file| file.unwrap().file_name().into_string().unwrap())
                 .collect();
             assert_eq!(files, BTreeSet::from([CONFIG_FILE.to_owned(), WEIGHTS_FILE.to_owned()]));
         }
+    }
+
+    #[test]
+    fn a_causal_model_is_saved_as_transformers_opens_it() {
+        let model = Model::new(small().causal(), Heads::MLM, &device(), 5).unwrap();
+        let dir = tempdir().unwrap();
+        model.save(dir.path()).unwrap();
+        let text = fs::read_to_string(dir.path().join(CONFIG_FILE)).unwrap();
+        let config: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (&config["is_decoder"], &config["architectures"][0]),
+            (&Value::from(true), &Value::from("BertLMHeadModel"))
+        );
+        let loaded = Model::load(dir.path(), &device()).unwrap();
+        assert_eq!((loaded.heads, loaded.architecture().causal), (Heads::MLM, true));
+        assert_eq!(loaded.params.read_all(), model.params.read_all());
+        // Without is_decoder Transformers attends to both sides, and so do we.
+        fs::write(dir.path().join(CONFIG_FILE), text.replace("\"is_decoder\": true", "\"is_decoder\": false")).unwrap();
+        let loaded = Model::load(dir.path(), &device()).unwrap();
+        assert_eq!((loaded.heads, loaded.architecture().causal), (Heads::MLM, false));
+    }
+
+    /// Some exporters write a tied tensor under the copy's name alone.
+    #[test]
+    fn a_copy_stands_for_an_original_that_is_not_there() {
+        let (dir, model) = saved(Heads::MLM);
+        rewrite(dir.path(), |stored| {
+            stored.iter_mut().filter(|(name, ..)| name == WORDS).for_each(|(name, ..)| *name = DECODER.to_owned());
+        });
+        let loaded = Model::load(dir.path(), &device()).unwrap();
+        assert_eq!(loaded.params.read_all(), model.params.read_all());
     }
 
     fn stored_names(dir: &Path) -> Vec<String> {

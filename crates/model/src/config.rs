@@ -1,4 +1,5 @@
-//! The shape of a BERT: Hugging Face's `config.json`, presets with the papers' sizes, and what makes a config impossible.
+//! The file format: Hugging Face's `config.json` of a BERT, presets with the papers' sizes, and what makes a config impossible.
+//! The network reads none of it but the [`Architecture`] that is made of it here.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +8,10 @@ use cloze_engine::ops::Activation;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::architecture::Architecture;
 use crate::error::ModelError;
+use crate::heads::Class;
+use crate::schema::{BERT, Schema};
 
 /// A BERT configuration, as Transformers' `BertConfig` writes it to `config.json`.
 ///
@@ -49,7 +53,7 @@ pub struct Config {
     pub pad_token_id: Option<u32>,
     /// Whether the MLM decoder is the transposed word embeddings; only `true` can be built.
     pub tie_word_embeddings: bool,
-    /// A causal decoder; only `false` can be built.
+    /// Whether a token sees only itself and those before it: a causal language model, which Transformers opens as `BertLMHeadModel`.
     pub is_decoder: bool,
     /// Cross-attention of a decoder; only `false` can be built.
     pub add_cross_attention: bool,
@@ -92,7 +96,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             architectures: None,
-            model_type: "bert".to_owned(),
+            model_type: BERT.model_type.to_owned(),
             vocab_size: 30522,
             hidden_size: 768,
             num_hidden_layers: 12,
@@ -226,8 +230,16 @@ impl Config {
                 problems.push(format!("{key} is {found}: expected a small positive number"));
             }
         }
-        if self.is_decoder || self.add_cross_attention {
-            problems.push("is_decoder and add_cross_attention must be false: this is an encoder".to_owned());
+        if self.add_cross_attention {
+            problems
+                .push("add_cross_attention is true: expected false, no encoder stands beside this model".to_owned());
+        }
+        let causal_class = self.schema().class_name(Class::CausalLm);
+        if self.is_decoder && !self.is_of_class(Class::CausalLm) {
+            let found = self.architectures.as_deref().unwrap_or_default().join(", ");
+            problems.push(format!(
+                "is_decoder is true with architectures [{found}]: expected [{causal_class}], a causal language model, or is_decoder false"
+            ));
         }
         if !self.tie_word_embeddings {
             problems.push("tie_word_embeddings is false: the MLM decoder is always the word embeddings".to_owned());
@@ -241,6 +253,44 @@ impl Config {
             problems.push(format!("{} parameters: expected at most {MOST_PARAMETERS}", self.encoder_parameters()));
         }
         problems
+    }
+
+    /// What the network needs to know of it. The configuration must be [valid](Self::validate).
+    pub fn architecture(&self) -> Architecture {
+        Architecture {
+            vocab_size: self.vocab_size,
+            embedding_size: self.hidden_size,
+            hidden_size: self.hidden_size,
+            layers: self.num_hidden_layers,
+            attention_heads: self.num_attention_heads,
+            intermediate_size: self.intermediate_size,
+            positions: self.max_position_embeddings,
+            first_position: 0,
+            segments: self.type_vocab_size,
+            activation: self.hidden_act.activation(),
+            hidden_dropout: self.hidden_dropout_prob as f32,
+            attention_dropout: self.attention_probs_dropout_prob as f32,
+            classifier_dropout: self.classifier_dropout() as f32,
+            initializer_range: self.initializer_range as f32,
+            layer_norm_eps: self.layer_norm_eps as f32,
+            causal: self.is_decoder,
+        }
+    }
+
+    /// The names that checkpoints of this model's family use.
+    pub fn schema(&self) -> &'static Schema {
+        &BERT
+    }
+
+    /// Whether `architectures` names this class.
+    pub fn is_of_class(&self, class: Class) -> bool {
+        self.architectures.iter().flatten().any(|name| self.schema().class(name) == Some(class))
+    }
+
+    /// This configuration as that of a causal language model.
+    pub fn causal(self) -> Config {
+        let class = self.schema().class_name(Class::CausalLm);
+        Config { is_decoder: true, architectures: Some(vec![class.to_owned()]), ..self }
     }
 
     /// Parameters of the embeddings and the encoder, heads aside; cannot overflow once the sizes are in range.
@@ -258,7 +308,7 @@ impl Config {
     }
 
     /// Dropout before a task's head: `classifier_dropout`, or that of the hidden states.
-    pub fn classifier_dropout(&self) -> f64 {
+    fn classifier_dropout(&self) -> f64 {
         self.extra.get("classifier_dropout").and_then(Value::as_f64).unwrap_or(self.hidden_dropout_prob)
     }
 
@@ -280,16 +330,12 @@ impl Config {
     pub fn problem_type(&self) -> Option<&str> {
         self.extra.get("problem_type")?.as_str()
     }
-
-    /// D: the width of one attention head.
-    pub fn head_size(&self) -> usize {
-        self.hidden_size / self.num_attention_heads
-    }
 }
 
 /// Why a `model_type` cannot be read as BERT, if it cannot.
 fn foreign_model_type(found: &str) -> Option<String> {
-    (found != "bert").then(|| format!("model_type is {found:?}: expected \"bert\", the one architecture built here"))
+    let known = BERT.model_type;
+    (found != known).then(|| format!("model_type is {found:?}: expected {known:?}, the one architecture built here"))
 }
 
 #[cfg(test)]
@@ -316,7 +362,7 @@ mod tests {
     #[test]
     fn every_key_survives_reading_and_writing() {
         let config = parse(WRITTEN).unwrap();
-        assert_eq!((config.hidden_size, config.num_attention_heads, config.head_size()), (48, 3, 16));
+        assert_eq!((config.hidden_size, config.num_attention_heads, config.architecture().head_size()), (48, 3, 16));
         assert_eq!(config.hidden_act, HiddenAct::GeluNew);
         assert_eq!(config.layer_norm_eps, 1e-12);
         let written: Value = serde_json::from_str(&config.to_json()).unwrap();
@@ -360,6 +406,14 @@ mod tests {
                 "parameters: expected at most",
             ),
             (r#"{"is_decoder": true}"#, "is_decoder"),
+            (
+                r#"{"is_decoder": true, "architectures": ["BertForMaskedLM"]}"#,
+                "is_decoder is true with architectures [BertForMaskedLM]: expected [BertLMHeadModel]",
+            ),
+            (
+                r#"{"is_decoder": true, "architectures": ["BertLMHeadModel"], "add_cross_attention": true}"#,
+                "add_cross_attention is true",
+            ),
             (r#"{"tie_word_embeddings": false}"#, "tie_word_embeddings"),
             (r#"{"hidden_dropout_prob": 1.0}"#, "hidden_dropout_prob is 1"),
             (r#"{"position_embedding_type": "relative_key"}"#, "position_embedding_type is \"relative_key\""),

@@ -1,9 +1,10 @@
-//! Which heads stand on the encoder.
+//! Which heads are on the encoder, and the class of model that they make.
 
 use std::fmt;
 
-use crate::config::Config;
+use crate::architecture::Architecture;
 use crate::error::ModelError;
+use crate::role::{Head, Module, Role};
 
 /// Which heads stand on the encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,15 +41,38 @@ pub enum TaskHead {
     Choose,
 }
 
+/// What a model is for, as Transformers sorts its classes; [`Schema::class_name`](crate::Schema::class_name) gives their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Hidden states, and the pooler's output where there is one.
+    Encoder,
+    /// MLM and next sentence.
+    Pretraining,
+    /// MLM alone.
+    MaskedLm,
+    /// The next token from those before it.
+    CausalLm,
+    /// Next sentence alone.
+    NextSentence,
+    /// Labels or values of sequences.
+    Classify,
+    /// Labels of tokens.
+    Tag,
+    /// Start and end of an answer.
+    Answer,
+    /// One of several choices.
+    Choose,
+}
+
 impl TaskHead {
     /// Whether it stands on the pooler.
     pub const fn is_pooled(self) -> bool {
         matches!(self, TaskHead::Classify { .. } | TaskHead::Choose)
     }
 
-    /// The name of its tensors.
-    pub(crate) fn tensors(self) -> &'static str {
-        if self == TaskHead::Answer { "qa_outputs" } else { "classifier" }
+    /// Where its parameters are.
+    pub(crate) fn module(self) -> Module {
+        if self == TaskHead::Answer { Module::SpanHead } else { Module::Classifier }
     }
 
     /// Shape of its weight, given the encoder's width.
@@ -79,54 +103,68 @@ impl Heads {
         Heads { pooler: task.is_pooled(), task: Some(task), ..Heads::NONE }
     }
 
-    /// The Transformers class with these heads. A pooler beside the MLM head alone counts as `BertForMaskedLM`,
-    /// which leaves it aside when it opens the folder.
-    pub fn architecture(self) -> &'static str {
+    /// The class of a model with these heads. A pooler beside the MLM head alone counts as a masked language model, whose class in
+    /// Transformers leaves it aside when it opens the folder.
+    pub fn class(self, causal: bool) -> Class {
         match (self.task, self.mlm, self.nsp) {
-            (Some(TaskHead::Classify { .. }), ..) => "BertForSequenceClassification",
-            (Some(TaskHead::Tag { .. }), ..) => "BertForTokenClassification",
-            (Some(TaskHead::Answer), ..) => "BertForQuestionAnswering",
-            (Some(TaskHead::Choose), ..) => "BertForMultipleChoice",
-            (None, true, true) => "BertForPreTraining",
-            (None, true, false) => "BertForMaskedLM",
-            (None, false, true) => "BertForNextSentencePrediction",
-            (None, false, false) => "BertModel",
+            (Some(TaskHead::Classify { .. }), ..) => Class::Classify,
+            (Some(TaskHead::Tag { .. }), ..) => Class::Tag,
+            (Some(TaskHead::Answer), ..) => Class::Answer,
+            (Some(TaskHead::Choose), ..) => Class::Choose,
+            (None, true, true) => Class::Pretraining,
+            (None, true, false) if causal => Class::CausalLm,
+            (None, true, false) => Class::MaskedLm,
+            (None, false, true) => Class::NextSentence,
+            (None, false, false) => Class::Encoder,
         }
     }
 
-    /// The heads that a folder's config promises or whose tensors are there (`shape_of` gives a tensor's shape): a promised head
-    /// without tensors is then reported missing.
-    pub(crate) fn found_in(config: &Config, shape_of: impl Fn(&str) -> Option<Vec<usize>>, names: &[&str]) -> Heads {
-        let promised = |class: &str| config.architectures.iter().flatten().any(|name| name == class);
-        let some = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
-        let mlm = promised("BertForPreTraining") || promised("BertForMaskedLM") || some("cls.predictions.");
-        let pretraining = promised("BertForPreTraining") || promised("BertForNextSentencePrediction");
-        let nsp = pretraining || some("cls.seq_relationship.");
-        let pooler = some("bert.pooler.");
+    /// Whether this head is among them.
+    pub fn has(self, head: Head) -> bool {
+        match head {
+            Head::Pooler => self.pooler,
+            Head::Mlm => self.mlm,
+            Head::Nsp => self.nsp,
+            Head::Classifier | Head::Span => self.task.is_some_and(|task| task.module().head() == Some(head)),
+        }
+    }
 
-        let stored = shape_of("classifier.weight");
-        let labels = stored.as_ref().and_then(|shape| shape.first().copied());
-        let labels = labels.or(config.labels().map(|labels| labels.len())).unwrap_or(2);
-        let width = stored.as_ref().and_then(|shape| shape.get(1).copied()).unwrap_or(config.hidden_size);
-        let layers = (width / config.hidden_size.max(1)).max(1);
-        let task = if promised("BertForSequenceClassification") {
+    /// The heads that a config promises by its class (`promised`) or whose tensors are stored (`some`): a promised head without tensors
+    /// is then reported missing. `labels` are those that the config names, `shape_of` gives the shape of a stored tensor.
+    pub(crate) fn found(
+        promised: impl Fn(Class) -> bool,
+        some: impl Fn(Head) -> bool,
+        shape_of: impl Fn(Role) -> Option<Vec<usize>>,
+        labels: Option<usize>,
+        hidden: usize,
+    ) -> Heads {
+        let pretraining = promised(Class::Pretraining);
+        let mlm = pretraining || promised(Class::MaskedLm) || promised(Class::CausalLm) || some(Head::Mlm);
+        let nsp = pretraining || promised(Class::NextSentence) || some(Head::Nsp);
+        let pooler = some(Head::Pooler);
+
+        let stored = shape_of(Module::Classifier.weight());
+        let labels = stored.as_ref().and_then(|shape| shape.first().copied()).or(labels).unwrap_or(2);
+        let width = stored.as_ref().and_then(|shape| shape.get(1).copied()).unwrap_or(hidden);
+        let layers = (width / hidden.max(1)).max(1);
+        let task = if promised(Class::Classify) {
             Some(TaskHead::Classify { labels })
-        } else if promised("BertForTokenClassification") {
+        } else if promised(Class::Tag) {
             Some(TaskHead::Tag { labels, layers })
-        } else if promised("BertForQuestionAnswering") {
+        } else if promised(Class::Answer) {
             Some(TaskHead::Answer)
-        } else if promised("BertForMultipleChoice") {
+        } else if promised(Class::Choose) {
             Some(TaskHead::Choose)
         } else if stored.is_some() {
             // No class says what it is: only a sequence's logits stand on a pooler.
             Some(if pooler { TaskHead::Classify { labels } } else { TaskHead::Tag { labels, layers } })
         } else {
-            some("qa_outputs.").then_some(TaskHead::Answer)
+            some(Head::Span).then_some(TaskHead::Answer)
         };
         Heads { pooler: pooler || nsp || task.is_some_and(TaskHead::is_pooled), mlm, nsp, task }
     }
 
-    pub(crate) fn validate(self, config: &Config) -> Result<(), ModelError> {
+    pub(crate) fn validate(self, architecture: &Architecture) -> Result<(), ModelError> {
         let fail = |problem: String| Err(ModelError::Heads { found: self.to_string(), problem });
         if self.nsp && !self.pooler {
             return fail("the next-sentence head stands on the pooler; ask for both or neither".to_owned());
@@ -134,7 +172,12 @@ impl Heads {
         if self.task.is_some_and(TaskHead::is_pooled) && !self.pooler {
             return fail("the task's head stands on the pooler; ask for both".to_owned());
         }
-        let most = config.num_hidden_layers + 1;
+        if architecture.causal && (!self.mlm || self.nsp || self.task.is_some()) {
+            return fail(
+                "in a causal model (is_decoder) [CLS] sees nothing: expected the language-model head alone".to_owned(),
+            );
+        }
+        let most = architecture.layers + 1;
         match self.task {
             Some(TaskHead::Classify { labels: 0 } | TaskHead::Tag { labels: 0, .. }) => {
                 fail("a task needs at least one label".to_owned())

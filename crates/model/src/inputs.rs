@@ -59,7 +59,7 @@ impl Inputs {
     }
 
     /// The index of each sequence's first token, `[CLS]`: `[S]`.
-    pub(crate) fn cls_tokens(&self) -> &[i32] {
+    pub fn cls_tokens(&self) -> &[i32] {
         &self.cu_seqlens[..self.sequences()]
     }
 }

@@ -2,15 +2,19 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`config`] | Hugging Face's `config.json`, the papers' sizes as presets, what makes a config impossible |
-//! | `bert` | the network: embeddings, encoder, pooler, heads; every parameter declared once; reads like the paper |
-//! | [`heads`] | what stands on the encoder: pre-training's heads, tasks' heads |
+//! | [`config`] | the file format: Hugging Face's `config.json`, the papers' sizes as presets, what makes a config impossible |
+//! | [`architecture`] | what the network needs to know of a configuration |
+//! | [`role`] | what each parameter is for |
+//! | [`schema`] | a table a model family: roles ↔ names in checkpoints; the tensors of a file by what they are |
+//! | `bert` | the network: embeddings, encoder, pooler, heads; every parameter declared once, by its role; reads like the paper |
+//! | [`heads`] | what is on the encoder: pre-training's heads, tasks' heads; the class that they make |
 //! | [`inputs`] | [`Inputs`]: the packed batch; pre-training's labels beside it |
 //! | [`losses`] | named sums of losses |
 //! | [`model`] | [`Model`]: configuration, heads and parameters, with losses and outputs |
 //! | [`checkpoint`] | Hugging Face folders, read and written |
-//! | [`surgery`] | a model with another vocabulary |
-//! | `wanted` | the tokens at which heads read the last layer |
+//! | [`resize_vocab`] | a model with another vocabulary |
+//! | `rates` | how fast each parameter learns |
+//! | `output_rows` | the tokens at which heads read the last layer |
 //! | `weights` | memory-mapped safetensors and their shards |
 //! | [`flops`] | useful work of a batch |
 //! | [`error`] | what the world can cause |
@@ -41,6 +45,7 @@
 //! ```
 #![deny(missing_docs)]
 
+pub mod architecture;
 mod bert;
 pub mod checkpoint;
 pub mod config;
@@ -50,17 +55,23 @@ pub mod heads;
 pub mod inputs;
 pub mod losses;
 pub mod model;
-pub mod surgery;
-mod wanted;
+mod output_rows;
+mod rates;
+pub mod resize_vocab;
+pub mod role;
+pub mod schema;
 mod weights;
 
-pub use checkpoint::Adopted;
+pub use architecture::Architecture;
+pub use checkpoint::LoadReport;
 pub use config::{Config, HiddenAct};
 pub use error::ModelError;
-pub use flops::{Work, useful_flops};
-pub use heads::{Heads, TaskHead};
+pub use flops::{FlopsOf, useful_flops};
+pub use heads::{Class, Heads, TaskHead};
 pub use inputs::{Inputs, PretrainLabels};
 pub use losses::{LossScale, Losses};
-pub use model::{Model, Outputs};
-pub use surgery::NewRow;
+pub use model::Model;
+pub use resize_vocab::NewRow;
+pub use role::{Head, Module, Role};
+pub use schema::{Inventory, Schema};
 pub use weights::{StoredTensor, stored_tensors};

@@ -6,6 +6,8 @@ use crate::inputs::PretrainLabels;
 
 /// The name of the masked-language-model loss.
 pub const MLM: &str = "mlm";
+/// The name of the causal language model's loss.
+pub const CLM: &str = "clm";
 /// The name of the next-sentence loss.
 pub const NSP: &str = "nsp";
 

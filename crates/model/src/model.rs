@@ -1,41 +1,68 @@
 //! The model as a user holds it: configuration, heads and parameters, with its losses and outputs.
 
 use cloze_engine::ops;
-use cloze_engine::{Device, Parameters, Pass, Var};
+use cloze_engine::{Device, ParamId, Parameters, Pass, Var};
 
-use crate::bert::{Bert, Declarations, Packed, Start};
+use crate::architecture::Architecture;
+use crate::bert::{Bert, Declarations, Declared, InitFrom, Packed};
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::flops::{Work, useful_flops};
-use crate::heads::{Heads, TaskHead};
+use crate::flops::{FlopsOf, useful_flops};
+use crate::heads::{Class, Heads, TaskHead};
 use crate::inputs::{Inputs, PretrainLabels};
-use crate::losses::{LossScale, Losses, MLM, NSP};
-use crate::wanted::{Asking, Wanted, indices};
-
-/// The activations of a batch that a user may ask for.
-#[derive(Debug, Clone)]
-pub struct Outputs {
-    /// `[T, H]` after the embeddings, then after each layer: L + 1 of them.
-    pub hidden: Vec<Var>,
-    /// `[S, H]` the pooler's output.
-    pub pooled: Option<Var>,
-    /// `[M, V]` logits at the chosen tokens, when the head exists and some were chosen.
-    pub mlm_logits: Option<Var>,
-    /// `[S, 2]` next-sentence logits: class 0 is "is next".
-    pub nsp_logits: Option<Var>,
-}
+use crate::losses::{CLM, LossScale, Losses, MLM, NSP};
+use crate::output_rows::{OutputRows, OutputRowsTensors, indices};
+use crate::rates::Rates;
+use crate::role::{Head, Role};
+use crate::schema::Schema;
 
 /// A BERT with the heads that pre-train it or that it is fine-tuned with.
 pub struct Model {
-    /// Its shape. The two dropout probabilities may be changed at any time; the sizes may not.
-    pub config: Config,
+    config: Config,
     /// Its heads.
     pub heads: Heads,
     /// Its parameters, under Transformers' names (the encoder's begin with `bert.`).
     pub params: Parameters,
     bert: Bert,
-    /// The layers that do not learn, if any: the embeddings and so many above them.
-    frozen: Option<usize>,
+    /// Of each parameter, in order of declaration.
+    roles: Vec<Role>,
+    rates: Rates,
+}
+
+/// A model whose parameters are declared and not yet allocated.
+pub(crate) struct Blueprint {
+    config: Config,
+    heads: Heads,
+    bert: Bert,
+    declarations: Declarations,
+}
+
+impl Blueprint {
+    pub(crate) fn new(config: Config, heads: Heads, init: InitFrom) -> Result<Blueprint, ModelError> {
+        config.validate()?;
+        let architecture = config.architecture();
+        heads.validate(&architecture)?;
+        let mut declarations = Declarations::new(Parameters::builder(), config.schema(), &architecture, init);
+        let bert = Bert::declare(&mut declarations, architecture, heads);
+        Ok(Blueprint { config, heads, bert, declarations })
+    }
+
+    pub(crate) fn schema(&self) -> &'static Schema {
+        self.config.schema()
+    }
+
+    /// The parameters in order of declaration.
+    pub(crate) fn listed(&self) -> &[Declared] {
+        &self.declarations.listed
+    }
+
+    /// The model, its weights as the declarations say.
+    pub(crate) fn build(self, device: &Device, seed: u64) -> Model {
+        let Blueprint { config, heads, bert, declarations } = self;
+        let Declarations { builder, listed, .. } = declarations;
+        let roles = listed.into_iter().map(|declared| declared.role).collect();
+        Model { config, heads, params: builder.build(device, seed), bert, roles, rates: Rates::default() }
+    }
 }
 
 impl Model {
@@ -45,51 +72,99 @@ impl Model {
     /// # Errors
     /// [`ModelError::Config`] or [`ModelError::Heads`] for a model that cannot be built.
     pub fn new(config: Config, heads: Heads, device: &Device, seed: u64) -> Result<Model, ModelError> {
-        let (declared, bert) = Model::declare(&config, heads, Start::Drawn)?;
-        let params = declared.builder.build(device, seed);
-        Ok(Model::assemble(config, heads, params, bert))
+        Ok(Blueprint::new(config, heads, InitFrom::Random)?.build(device, seed))
     }
 
-    /// The declarations of a model, nothing allocated yet.
-    pub(crate) fn declare(config: &Config, heads: Heads, start: Start) -> Result<(Declarations, Bert), ModelError> {
+    /// Its configuration, as [`save`](Self::save) writes it, the class aside.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Replaces the configuration: labels, dropouts and keys that only other programs read may differ from today's.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] for a configuration that is not valid or that is another network's.
+    pub fn set_config(&mut self, config: Config) -> Result<(), ModelError> {
         config.validate()?;
-        heads.validate(config)?;
-        let mut declared = Declarations::new(Parameters::builder(), config, start);
-        let bert = Bert::declare(&mut declared, config, heads);
-        Ok((declared, bert))
+        let (old, new) = (self.bert.architecture, config.architecture());
+        let Architecture { hidden_dropout, attention_dropout, classifier_dropout, .. } = new;
+        if (Architecture { hidden_dropout, attention_dropout, classifier_dropout, ..old }) != new {
+            let problem = format!("a model keeps its architecture: expected {old:?}, found {new:?}");
+            return Err(ModelError::Config { path: None, problem });
+        }
+        self.bert.architecture = new;
+        self.config = config;
+        Ok(())
     }
 
-    pub(crate) fn assemble(config: Config, heads: Heads, params: Parameters, bert: Bert) -> Model {
-        Model { config, heads, params, bert, frozen: None }
+    /// Sets the dropout on the embeddings and both sublayers' outputs, and that on the attention weights.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] for a probability that is not at least 0 and less than 1.
+    pub fn set_dropout(&mut self, hidden: f64, attention: f64) -> Result<(), ModelError> {
+        self.set_config(Config {
+            hidden_dropout_prob: hidden,
+            attention_probs_dropout_prob: attention,
+            ..self.config.clone()
+        })
+    }
+
+    /// Its sizes and settings.
+    pub fn architecture(&self) -> &Architecture {
+        &self.bert.architecture
+    }
+
+    /// The names of its family.
+    pub fn schema(&self) -> &'static Schema {
+        self.config.schema()
+    }
+
+    /// Its class.
+    pub fn class(&self) -> Class {
+        self.heads.class(self.bert.architecture.causal)
+    }
+
+    /// Its class in Transformers, such as `BertForMaskedLM`.
+    pub fn class_name(&self) -> &'static str {
+        self.schema().class_name(self.class())
+    }
+
+    /// Every parameter with its role, in the order of [`Parameters::ids`].
+    pub fn roles(&self) -> impl Iterator<Item = (ParamId, Role)> + '_ {
+        self.params.ids().zip(self.roles.iter().copied())
+    }
+
+    /// The parameter of this role; none where the model lacks it.
+    pub fn find(&self, role: Role) -> Option<ParamId> {
+        self.roles().find(|(_, known)| *known == role).map(|(id, _)| id)
     }
 
     /// From now on the embeddings and the lowest `layers` layers stay as they are: they run forward alone, without dropout, and no
-    /// optimizer changes them. Replaces what [`decay_rates`](Self::decay_rates) said of them; `None` sets all of it free.
+    /// optimizer changes them. `None` lets all of them learn.
     pub fn freeze(&mut self, layers: Option<usize>) {
-        self.frozen = layers;
-        self.set_rates(1.0);
+        self.rates.frozen = layers;
+        self.apply_rates();
     }
 
     /// Layer-wise learning rates (Howard and Ruder 2018; Clark et al. 2020): the heads learn at the full rate, the top layer at
     /// `factor` of it, each layer below at `factor` of the one above, the embeddings slowest. Frozen layers stay frozen.
     pub fn decay_rates(&mut self, factor: f32) {
-        self.set_rates(factor);
+        self.rates.decay = factor;
+        self.apply_rates();
     }
 
-    fn set_rates(&mut self, factor: f32) {
-        let layers = self.config.num_hidden_layers;
-        for id in self.params.ids() {
-            let name = self.params.name(id);
-            let number = name.strip_prefix("bert.encoder.layer.").and_then(|rest| rest.split('.').next()?.parse().ok());
-            // Layers counted from the embeddings, 0.
-            let height: Option<usize> =
-                if name.starts_with("bert.embeddings.") { Some(0) } else { number.map(|number: usize| number + 1) };
-            let rate = match height {
-                Some(height) if self.frozen.is_some_and(|frozen| height <= frozen) => 0.0,
-                Some(height) => factor.powi((layers + 1 - height) as i32),
-                None => 1.0,
-            };
-            self.params.set_rate(id, rate);
+    /// Heads of this model that are not among `used` stay as they are: a head that no loss reads has no gradient, but weight decay
+    /// would shrink it.
+    pub fn freeze_unused_heads(&mut self, used: Heads) {
+        let all = [Head::Pooler, Head::Mlm, Head::Nsp, Head::Classifier, Head::Span];
+        self.rates.unused = all.into_iter().filter(|&head| !used.has(head)).collect();
+        self.apply_rates();
+    }
+
+    fn apply_rates(&mut self) {
+        let layers = self.bert.architecture.layers;
+        for (id, role) in self.params.ids().zip(&self.roles) {
+            self.params.set_rate(id, self.rates.of(role.module, layers));
         }
     }
 
@@ -98,23 +173,22 @@ impl Model {
         self.params.count()
     }
 
-    /// Useful floating-point operations of [`loss`](Self::loss) and its backward pass, or of [`outputs`](Self::outputs) without
-    /// predictions: see [`useful_flops`].
-    pub fn useful_flops(&self, inputs: &Inputs, labels: &PretrainLabels, work: Work) -> f64 {
-        let lengths = inputs.lengths();
-        match work {
-            Work::Forward => useful_flops(&self.config, lengths.map(|length| [length; 2]), 0, work),
-            Work::ForwardBackward => {
-                let wanted = self.wanted_by_losses(inputs, labels);
-                let wanted = wanted.ends().windows(2).map(|pair| (pair[1] - pair[0]) as usize);
+    /// Useful floating-point operations of [`loss`](Self::loss) and its backward pass, or of all
+    /// [hidden states](Self::hidden_states): see [`useful_flops`].
+    pub fn useful_flops(&self, inputs: &Inputs, labels: &PretrainLabels, of: FlopsOf) -> f64 {
+        let (architecture, lengths) = (self.architecture(), inputs.lengths());
+        match of {
+            FlopsOf::Forward => useful_flops(architecture, lengths.map(|length| [length; 2]), 0, of),
+            FlopsOf::ForwardBackward => {
+                let rows = self.rows_of_losses(inputs, labels);
                 let predicted = if self.heads.mlm { labels.mlm_rows.len() } else { 0 };
-                useful_flops(&self.config, lengths.zip(wanted).map(|(s, r)| [s, r]), predicted, work)
+                useful_flops(architecture, lengths.zip(rows.counts()).map(|(s, r)| [s, r]), predicted, of)
             }
         }
     }
 
     /// Checks that a batch fits this model, for callers whose batches come from elsewhere than this model's vocabulary and
-    /// recipe. [`loss`](Self::loss) and [`outputs`](Self::outputs) take it as given.
+    /// recipe. All other functions take it as given.
     ///
     /// # Errors
     /// [`ModelError::Batch`] naming the first value that does not fit.
@@ -141,12 +215,13 @@ impl Model {
                 "batch: {found} next-sentence labels for {sequences} sequences: expected as many or none"
             ));
         }
+        let Architecture { vocab_size, segments, .. } = self.bert.architecture;
         let ranges = [
-            ("token id", &inputs.ids, self.config.vocab_size, "the model's vocabulary"),
-            ("position", &inputs.positions, self.config.max_position_embeddings, "max_position_embeddings"),
-            ("segment", &inputs.segments, self.config.type_vocab_size, "type_vocab_size"),
+            ("token id", &inputs.ids, vocab_size, "the model's vocabulary"),
+            ("position", &inputs.positions, self.architecture().longest_sequence(), "max_position_embeddings"),
+            ("segment", &inputs.segments, segments, "type_vocab_size"),
             ("predicted row", &labels.mlm_rows, tokens, "the batch's tokens"),
-            ("label", &labels.mlm_labels, self.config.vocab_size, "the model's vocabulary"),
+            ("label", &labels.mlm_labels, vocab_size, "the model's vocabulary"),
             ("next-sentence label", &labels.nsp_labels, 2, "the classes"),
         ];
         for (what, values, limit, of) in ranges {
@@ -157,28 +232,27 @@ impl Model {
         Ok(())
     }
 
-    /// Forward through encoder and heads to the batch's losses; the heads' gradients, scaled, wait on the pass's tape.
+    /// Forward through encoder and heads to the batch's losses; their gradients, scaled, are recorded: call `pass.backward()`.
     /// Only the tokens that a head reads go through all of the last layer, only those that are predicted through the vocabulary, and
-    /// their logits are never held whole.
+    /// their logits are never held whole. In a causal model `mlm_rows` are the tokens whose next one is predicted.
     pub fn loss(&self, pass: &mut Pass, inputs: &Inputs, labels: &PretrainLabels, scale: LossScale) -> Losses {
-        let wanted = self.wanted_by_losses(inputs, labels);
+        let rows = self.rows_of_losses(inputs, labels);
         let mut losses = Losses::default();
-        if wanted.is_empty() {
+        if rows.is_empty() {
             return losses;
         }
-        let device = pass.device().clone();
-        let last = self.encode(pass, inputs, Some(&wanted), |_| ());
+        let last = self.last_states(pass, inputs, &rows);
         if self.predicts(labels) {
-            let rows = wanted.rows(&device, &labels.mlm_rows);
-            let ids = indices(&device, &labels.mlm_labels);
-            let loss = self.bert.mlm_loss(pass, &self.config, &last, [&rows, &ids], scale.mlm);
-            loss.into_iter().for_each(|loss| losses.add(MLM, loss));
+            let states = rows.select(pass, &last, &labels.mlm_rows);
+            let ids = indices(pass.device(), &labels.mlm_labels);
+            let name = if self.architecture().causal { CLM } else { MLM };
+            let loss = self.bert.mlm_loss(pass, &states, &ids, scale.mlm);
+            loss.into_iter().for_each(|loss| losses.add(name, loss));
         }
         if self.tells_next(labels) {
-            let first = ops::take_rows(pass, &last, &wanted.rows(&device, inputs.cls_tokens()));
-            let pooled = self.bert.pool(pass, &first);
-            let classes = indices(&device, &labels.nsp_labels);
-            let logits = self.bert.nsp_logits(pass, pooled.as_ref());
+            let cls = rows.select(pass, &last, inputs.cls_tokens());
+            let classes = indices(pass.device(), &labels.nsp_labels);
+            let logits = self.bert.nsp_logits(pass, &cls);
             let loss = logits.map(|logits| ops::class_loss(pass, &logits, &classes, scale.nsp));
             loss.into_iter().for_each(|loss| losses.add(NSP, loss));
         }
@@ -195,7 +269,7 @@ impl Model {
         self.heads.nsp && !labels.nsp_labels.is_empty()
     }
 
-    fn wanted_by_losses(&self, inputs: &Inputs, labels: &PretrainLabels) -> Wanted {
+    fn rows_of_losses(&self, inputs: &Inputs, labels: &PretrainLabels) -> OutputRows {
         let mut tokens = Vec::new();
         if self.predicts(labels) {
             tokens.extend(&labels.mlm_rows);
@@ -203,96 +277,114 @@ impl Model {
         if self.tells_next(labels) {
             tokens.extend(inputs.cls_tokens());
         }
-        Wanted::new(tokens, &inputs.cu_seqlens)
+        OutputRows::new(tokens, &inputs.cu_seqlens)
     }
 
-    /// Forward to every hidden state and the heads' logits: those of the vocabulary at the tokens `mlm_rows`, `[M]`.
-    pub fn outputs(&self, pass: &mut Pass, inputs: &Inputs, mlm_rows: &[i32]) -> Outputs {
-        let device = pass.device().clone();
-        let mut hidden = Vec::new();
-        let last = self.encode(pass, inputs, None, |state| hidden.push(state.clone()));
-        let mlm_logits = (self.heads.mlm && !mlm_rows.is_empty()).then(|| indices(&device, mlm_rows));
-        let mlm_logits = mlm_logits.and_then(|rows| self.bert.mlm_logits(pass, &self.config, &last, &rows));
-        let pooled = self.heads.pooler.then(|| ops::take_rows(pass, &last, &indices(&device, inputs.cls_tokens())));
-        let pooled = pooled.and_then(|first| self.bert.pool(pass, &first));
-        let nsp_logits = self.bert.nsp_logits(pass, pooled.as_ref());
-        Outputs { hidden, pooled, mlm_logits, nsp_logits }
+    /// Forward to some hidden states of all tokens, `[T, H]` each, in the order of their numbers: 0 is the embeddings', n that after the
+    /// n-th layer. Layers above the highest do not run, other states are not kept. Panics for a number above that of the layers.
+    pub fn hidden_states(&self, pass: &mut Pass, inputs: &Inputs, numbers: &[usize]) -> Vec<Var> {
+        let Some(&top) = numbers.iter().max() else { return Vec::new() };
+        let mut kept: Vec<Option<Var>> = vec![None; numbers.len()];
+        self.encode(pass, inputs, top, None, |number, state| {
+            let places = kept.iter_mut().zip(numbers).filter(|(_, wanted)| **wanted == number);
+            places.for_each(|(place, _)| *place = Some(state.clone()));
+        });
+        kept.into_iter().flatten().collect()
     }
 
-    /// Forward to the logits of the tokens `rows`, `[M, V]`, alone; none without the head or a token to predict.
+    /// Forward to the last hidden state of each sequence's first token, `[S, H]`.
+    pub fn cls_states(&self, pass: &mut Pass, inputs: &Inputs) -> Var {
+        self.states_at(pass, inputs, inputs.cls_tokens())
+    }
+
+    /// The pooler's output, `[S, H]`, of the first tokens' last hidden states; none without a pooler.
+    pub fn pooler_output(&self, pass: &mut Pass, cls_states: &Var) -> Option<Var> {
+        self.bert.pool(pass, cls_states)
+    }
+
+    /// Forward to the logits of the tokens `rows`, `[M, V]`; none without the head or a token to predict.
     pub fn mlm_logits(&self, pass: &mut Pass, inputs: &Inputs, rows: &[i32]) -> Option<Var> {
         if !self.heads.mlm || rows.is_empty() {
             return None;
         }
-        let wanted = Wanted::new(rows.to_vec(), &inputs.cu_seqlens);
-        let last = self.encode(pass, inputs, Some(&wanted), |_| ());
-        let rows = wanted.rows(pass.device(), rows);
-        self.bert.mlm_logits(pass, &self.config, &last, &rows)
+        let states = self.states_at(pass, inputs, rows);
+        self.bert.mlm_logits(pass, &states)
     }
 
-    /// Forward to the last hidden state of each sequence's first token, `[S, H]`, and to the pooler's output, if there is one.
-    pub fn firsts(&self, pass: &mut Pass, inputs: &Inputs) -> (Var, Option<Var>) {
-        let wanted = Wanted::new(inputs.cls_tokens().to_vec(), &inputs.cu_seqlens);
-        let first = self.encode(pass, inputs, Some(&wanted), |_| ());
-        let pooled = self.bert.pool(pass, &first);
-        (first, pooled)
+    /// Forward to the next-sentence logits, `[S, 2]`: class 0 is "is next"; none without the head.
+    pub fn nsp_logits(&self, pass: &mut Pass, inputs: &Inputs) -> Option<Var> {
+        if !self.heads.nsp {
+            return None;
+        }
+        let cls = self.cls_states(pass, inputs);
+        self.bert.nsp_logits(pass, &cls)
     }
 
     /// Forward to the logits of the task's head, none without one: `[S, C]` to classify, `[R, C]` of the batch's `rows` to tag,
     /// `[T, 2]` (start, end) to answer, `[S, 1]` to choose.
     pub fn task_logits(&self, pass: &mut Pass, inputs: &Inputs, rows: &[i32]) -> Option<Var> {
-        let device = pass.device().clone();
-        match self.heads.task? {
+        let Architecture { layers: last, classifier_dropout, .. } = self.bert.architecture;
+        let (features, dropout) = match self.heads.task? {
             TaskHead::Classify { .. } | TaskHead::Choose => {
-                let (_, pooled) = self.firsts(pass, inputs);
-                self.bert.task_logits(pass, &pooled?, self.config.classifier_dropout())
+                let cls = self.cls_states(pass, inputs);
+                (self.bert.pool(pass, &cls)?, classifier_dropout)
             }
-            TaskHead::Tag { layers, .. } if layers > 1 => {
-                let mut hidden = Vec::new();
-                self.encode(pass, inputs, None, |state| hidden.push(state.clone()));
-                let rows = indices(&device, rows);
-                let states = hidden.iter().rev().take(layers).map(|state| ops::take_rows(pass, state, &rows));
-                let states: Vec<Var> = states.collect();
-                let features = ops::concat(pass, &states);
-                self.bert.task_logits(pass, &features, self.config.classifier_dropout())
-            }
-            TaskHead::Tag { .. } => {
-                let wanted = Wanted::new(rows.to_vec(), &inputs.cu_seqlens);
-                let last = self.encode(pass, inputs, Some(&wanted), |_| ());
-                let features = ops::take_rows(pass, &last, &wanted.rows(&device, rows));
-                self.bert.task_logits(pass, &features, self.config.classifier_dropout())
+            TaskHead::Tag { layers: 1, .. } => (self.states_at(pass, inputs, rows), classifier_dropout),
+            TaskHead::Tag { layers, .. } => {
+                let numbers: Vec<usize> = (0..=last).rev().take(layers).collect();
+                let rows = indices(pass.device(), rows);
+                let states = self.hidden_states(pass, inputs, &numbers);
+                let states: Vec<Var> = states.iter().map(|state| ops::take_rows(pass, state, &rows)).collect();
+                (ops::concat(pass, &states), classifier_dropout)
             }
             // As in Transformers and the paper's release, nothing is dropped before a span's logits.
-            TaskHead::Answer => {
-                let last = self.encode(pass, inputs, None, |_| ());
-                self.bert.task_logits(pass, &last, 0.0)
-            }
-        }
+            TaskHead::Answer => (self.encode(pass, inputs, last, None, |_, _| ()), 0.0),
+        };
+        self.bert.task_logits(pass, &features, dropout)
     }
 
-    /// The last layer's output, of the tokens that are wanted or of all; `visit` sees the embeddings' and then every layer's.
-    fn encode(&self, pass: &mut Pass, inputs: &Inputs, wanted: Option<&Wanted>, mut visit: impl FnMut(&Var)) -> Var {
-        let packed = upload(pass.device(), inputs);
-        let asking = wanted.map(|wanted| wanted.upload(pass.device()));
-        let (frozen, layers) = (self.frozen, self.config.num_hidden_layers);
-        let mut run = |pass: &mut Pass, height: usize, layer: &dyn Fn(&mut Pass) -> Var| {
-            let state = if frozen.is_some_and(|frozen| height <= frozen) { pass.constant(layer) } else { layer(pass) };
-            visit(&state);
+    /// The last hidden states of some tokens in any order, `[R, H]`.
+    fn states_at(&self, pass: &mut Pass, inputs: &Inputs, tokens: &[i32]) -> Var {
+        let rows = OutputRows::new(tokens.to_vec(), &inputs.cu_seqlens);
+        let last = self.last_states(pass, inputs, &rows);
+        rows.select(pass, &last, tokens)
+    }
+
+    fn last_states(&self, pass: &mut Pass, inputs: &Inputs, rows: &OutputRows) -> Var {
+        self.encode(pass, inputs, self.bert.architecture.layers, Some(rows), |_, _| ())
+    }
+
+    /// Hidden state `top`: 0 is the embeddings', n that after the n-th layer, the last of which is worked out at `rows` alone, if there
+    /// are any. `visit` sees every state on the way with its number.
+    fn encode(
+        &self,
+        pass: &mut Pass,
+        inputs: &Inputs,
+        top: usize,
+        rows: Option<&OutputRows>,
+        mut visit: impl FnMut(usize, &Var),
+    ) -> Var {
+        let packed = upload(pass.device(), inputs, self.bert.architecture.first_position);
+        let rows = rows.map(|rows| rows.upload(pass.device()));
+        let mut run = |pass: &mut Pass, number: usize, layer: &dyn Fn(&mut Pass) -> Var| {
+            let state = if self.rates.is_frozen(number) { pass.constant(layer) } else { layer(pass) };
+            visit(number, &state);
             state
         };
-        let mut last = run(pass, 0, &|pass| self.bert.embed(pass, &self.config, &packed));
-        for number in 0..layers {
-            let asking: Option<&Asking> = asking.as_ref().filter(|_| number + 1 == layers);
-            last = run(pass, number + 1, &|pass| self.bert.layer(pass, &self.config, &packed, number, &last, asking));
+        let mut last = run(pass, 0, &|pass| self.bert.embed(pass, &packed));
+        for number in 1..=top {
+            let rows: Option<&OutputRowsTensors> = rows.as_ref().filter(|_| number == top);
+            last = run(pass, number, &|pass| self.bert.layer(pass, &packed, number - 1, &last, rows));
         }
         last
     }
 }
 
-fn upload(device: &Device, inputs: &Inputs) -> Packed {
+fn upload(device: &Device, inputs: &Inputs, first_position: usize) -> Packed {
+    let positions: Vec<i32> = inputs.positions.iter().map(|position| position + first_position as i32).collect();
     Packed {
         ids: indices(device, &inputs.ids),
-        positions: indices(device, &inputs.positions),
+        positions: indices(device, &positions),
         segments: indices(device, &inputs.segments),
         cu_seqlens: indices(device, &inputs.cu_seqlens),
     }
@@ -301,6 +393,7 @@ fn upload(device: &Device, inputs: &Inputs) -> Packed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::role::{LayerPart, Module, Table};
     use cloze_engine::{DType, Gradients};
 
     fn small() -> Config {
@@ -328,6 +421,37 @@ mod tests {
 
     fn device() -> Device {
         Device::cpu(Some(1)).unwrap()
+    }
+
+    /// First and last element, recorded when parameters were declared by name.
+    #[test]
+    fn a_seed_gives_the_weights_that_it_always_gave() {
+        let classify = Heads::of(TaskHead::Classify { labels: 3 });
+        let answer = Heads::of(TaskHead::Answer);
+        let (query, key) = (Module::layer(0, LayerPart::Query), Module::layer(1, LayerPart::Key));
+        let (intermediate, output) = (Module::layer(1, LayerPart::Intermediate), Module::layer(1, LayerPart::Output));
+        let cases: [(Heads, Module, [f32; 2]); 13] = [
+            (Heads::PRETRAINING, Module::Embedding(Table::Word), [-0.033918668, 0.02975875]),
+            (Heads::PRETRAINING, Module::Embedding(Table::Position), [0.025399543, -0.007576471]),
+            (Heads::PRETRAINING, Module::Embedding(Table::Segment), [-0.021270012, -0.007069045]),
+            (Heads::PRETRAINING, query, [-0.017503459, -0.0075841956]),
+            (Heads::PRETRAINING, key, [0.011064712, 0.0042552846]),
+            (Heads::PRETRAINING, Module::layer(1, LayerPart::Value), [-0.0103698345, 0.0067578764]),
+            (Heads::PRETRAINING, Module::layer(0, LayerPart::AttentionOutput), [0.0043951413, 0.0005569221]),
+            (Heads::PRETRAINING, intermediate, [0.0135546755, 0.029991813]),
+            (Heads::PRETRAINING, output, [-0.01649121, -0.036971897]),
+            (Heads::PRETRAINING, Module::MlmTransform, [0.012355554, -0.027249971]),
+            (Heads::PRETRAINING, Module::NspHead, [-0.0006436689, -0.007897851]),
+            (classify, Module::Classifier, [-0.0056253164, 0.018469004]),
+            (answer, Module::SpanHead, [-0.01551573, 0.010391868]),
+        ];
+        for (heads, module, expected) in cases {
+            let model = Model::new(small(), heads, &Device::cpu(Some(1)).unwrap(), 7).unwrap();
+            let values = model.params.read(model.find(module.weight()).unwrap());
+            for (found, expected) in [values[0], values[values.len() - 1]].into_iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-7, "{module:?}: {found}, expected {expected}");
+            }
+        }
     }
 
     #[test]
@@ -372,15 +496,14 @@ mod tests {
     /// The loss by a pass that works out all of the last layer.
     fn whole_loss(model: &Model, pass: &mut Pass, labels: &PretrainLabels, scale: LossScale) -> Losses {
         let inputs = inputs();
-        let last = model.encode(pass, &inputs, None, |_| ());
+        let last = model.encode(pass, &inputs, 2, None, |_, _| ());
         let tensor = |values: &[i32]| indices(&device(), values);
-        let [rows, ids] = [&labels.mlm_rows, &labels.mlm_labels].map(|values| tensor(values));
+        let states = ops::take_rows(pass, &last, &tensor(&labels.mlm_rows));
         let mut losses = Losses::default();
-        losses.add(MLM, model.bert.mlm_loss(pass, &model.config, &last, [&rows, &ids], scale.mlm).unwrap());
+        losses.add(MLM, model.bert.mlm_loss(pass, &states, &tensor(&labels.mlm_labels), scale.mlm).unwrap());
         if !labels.nsp_labels.is_empty() {
-            let first = ops::take_rows(pass, &last, &tensor(inputs.cls_tokens()));
-            let pooled = model.bert.pool(pass, &first);
-            let logits = model.bert.nsp_logits(pass, pooled.as_ref()).unwrap();
+            let cls = ops::take_rows(pass, &last, &tensor(inputs.cls_tokens()));
+            let logits = model.bert.nsp_logits(pass, &cls).unwrap();
             losses.add(NSP, ops::class_loss(pass, &logits, &tensor(&labels.nsp_labels), scale.nsp));
         }
         losses
@@ -389,20 +512,19 @@ mod tests {
     #[test]
     fn tokens_that_no_head_reads_change_nothing() {
         let device = device();
-        let mut model = Model::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
+        let encoder = Model::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
+        let causal = Model::new(small().causal(), Heads::MLM, &device, 1).unwrap();
         // With next sentences each sequence's first token is read; without, the second sequence has none.
         let one = PretrainLabels { mlm_rows: vec![2], mlm_labels: vec![11], nsp_labels: vec![] };
-        for (labels, causal) in [(labels(), false), (one, false), (labels(), true)] {
-            if causal {
-                model.bert.see_earlier_tokens_alone();
-            }
+        let two = PretrainLabels { nsp_labels: vec![], ..labels() };
+        for (model, labels) in [(&encoder, labels()), (&encoder, one.clone()), (&causal, one), (&causal, two)] {
             let scale = LossScale::mean(&labels);
             let [found, expected] = [false, true].map(|whole| {
                 let mut gradients = Gradients::zeros_like(&model.params);
                 let mut pass = Pass::recording(&device, &model.params, &mut gradients, DType::F32, None);
                 let losses = match whole {
                     false => model.loss(&mut pass, &inputs(), &labels, scale),
-                    true => whole_loss(&model, &mut pass, &labels, scale),
+                    true => whole_loss(model, &mut pass, &labels, scale),
                 };
                 pass.backward();
                 (losses.total(), gradients.read_all().to_vec())
@@ -453,16 +575,100 @@ mod tests {
         second.push(&[2, 4, 12, 3, 30, 3], &[0, 0, 0, 0, 1, 1]);
         let run = |inputs: &Inputs, mlm_rows: &[i32]| {
             let mut pass = Pass::inference(&device, &model.params, DType::F32);
-            model.outputs(&mut pass, inputs, mlm_rows)
+            let last = model.hidden_states(&mut pass, inputs, &[2]).remove(0);
+            let logits = model.mlm_logits(&mut pass, inputs, mlm_rows).unwrap();
+            let pair = model.nsp_logits(&mut pass, inputs).unwrap();
+            [last, logits, pair].map(|output| output.value().to_vec_f32())
         };
         let (together, alone) = (run(&inputs(), &[2, 5]), run(&second, &[1]));
         let close = |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
-        let last = |outputs: &Outputs| outputs.hidden[2].value().to_vec_f32();
-        assert!(close(&last(&together)[4 * 16..], &last(&alone)));
-        let logits = |outputs: &Outputs| outputs.mlm_logits.as_ref().unwrap().value().to_vec_f32();
-        assert!(close(&logits(&together)[50..], &logits(&alone)));
-        let pair = |outputs: &Outputs| outputs.nsp_logits.as_ref().unwrap().value().to_vec_f32();
-        assert!(close(&pair(&together)[2..], &pair(&alone)));
+        assert!(close(&together[0][4 * 16..], &alone[0]));
+        assert!(close(&together[1][50..], &alone[1]));
+        assert!(close(&together[2][2..], &alone[2]));
+    }
+
+    #[test]
+    fn hidden_states_are_those_asked_for_in_their_order() {
+        let device = device();
+        let model = Model::new(small(), Heads::ENCODER, &device, 3).unwrap();
+        let mut pass = Pass::inference(&device, &model.params, DType::F32);
+        let mut states = |numbers: &[usize]| -> Vec<Vec<f32>> {
+            let states = model.hidden_states(&mut pass, &inputs(), numbers);
+            states.iter().map(|state| state.value().to_vec_f32()).collect()
+        };
+        let all = states(&[0, 1, 2]);
+        assert_ne!(all[1], all[2]);
+        assert_eq!(states(&[2, 0, 2]), [all[2].clone(), all[0].clone(), all[2].clone()]);
+        assert_eq!((states(&[1]), states(&[])), (vec![all[1].clone()], vec![]));
+        let cls = model.cls_states(&mut pass, &inputs());
+        let expected = [&all[2][..16], &all[2][4 * 16..5 * 16]].concat();
+        assert!(cls.value().to_vec_f32().iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5));
+        assert_eq!(model.pooler_output(&mut pass, &cls).unwrap().value().shape(), [2, 16]);
+    }
+
+    /// What a token's state is does not depend on those after it, and what it predicts is learned.
+    #[test]
+    fn a_causal_model_sees_earlier_tokens_alone() {
+        let device = device();
+        let model = Model::new(small().causal(), Heads::MLM, &device, 1).unwrap();
+        assert_eq!(model.class_name(), "BertLMHeadModel");
+        let logits = |last: u32| {
+            let mut inputs = Inputs::default();
+            inputs.push(&[2, 9, 4, last], &[0; 4]);
+            let mut pass = Pass::inference(&device, &model.params, DType::F32);
+            model.mlm_logits(&mut pass, &inputs, &[0, 1, 2, 3]).unwrap().value().to_vec_f32()
+        };
+        let (a, b) = (logits(3), logits(30));
+        assert_eq!(a[..150], b[..150]);
+        assert_ne!(a[150..], b[150..]);
+        let mut pass = Pass::inference(&device, &model.params, DType::F32);
+        let labels = PretrainLabels { nsp_labels: vec![], ..labels() };
+        let losses = model.loss(&mut pass, &inputs(), &labels, LossScale::mean(&labels));
+        assert!(losses.iter().map(|(name, loss)| (name, loss.count)).eq([(CLM, 2)]));
+        for heads in [Heads::PRETRAINING, Heads::ENCODER, Heads::of(TaskHead::Answer)] {
+            let error = Model::new(small().causal(), heads, &device, 1).err().unwrap().to_string();
+            assert!(error.contains("expected the language-model head alone"), "{error}");
+        }
+    }
+
+    #[test]
+    fn rates_do_not_depend_on_the_order_of_calls() {
+        let steps: [fn(&mut Model); 3] = [
+            |model| model.freeze(Some(1)),
+            |model| model.decay_rates(0.5),
+            |model| model.freeze_unused_heads(Heads::MLM),
+        ];
+        let rates = |order: [usize; 3]| {
+            let mut model = Model::new(small(), Heads::PRETRAINING, &device(), 1).unwrap();
+            order.into_iter().for_each(|step| steps[step](&mut model));
+            let layers = model.architecture().layers;
+            model.roles().map(|(_, role)| (role, model.rates.of(role.module, layers))).collect::<Vec<_>>()
+        };
+        let expected = rates([0, 1, 2]);
+        for order in [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            assert_eq!(rates(order), expected, "{order:?}");
+        }
+        for (role, rate) in expected {
+            let wanted = match role.module.height() {
+                Some(0 | 1) => 0.0,
+                Some(_) => 0.5,
+                None if role.module.head() == Some(Head::Mlm) => 1.0,
+                None => 0.0,
+            };
+            assert_eq!(rate, wanted, "{role:?}");
+        }
+    }
+
+    #[test]
+    fn a_config_of_another_architecture_is_refused() {
+        let mut model = Model::new(small(), Heads::MLM, &device(), 1).unwrap();
+        model.set_dropout(0.25, 0.0).unwrap();
+        assert_eq!((model.config().hidden_dropout_prob, model.architecture().classifier_dropout), (0.25, 0.25));
+        assert!(model.set_dropout(1.0, 0.0).unwrap_err().to_string().contains("hidden_dropout_prob is 1"));
+        let impossible = Config { num_attention_heads: 3, ..model.config().clone() };
+        assert!(matches!(model.set_config(impossible), Err(ModelError::Config { .. })));
+        let other = Config { vocab_size: 51, ..model.config().clone() };
+        assert!(model.set_config(other).unwrap_err().to_string().contains("keeps its architecture"));
     }
 
     #[test]

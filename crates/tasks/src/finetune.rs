@@ -20,7 +20,7 @@ use std::time::Instant;
 use cloze_data::example_order;
 use cloze_engine::Device;
 use cloze_engine::ops::LossSum;
-use cloze_model::{Adopted, Config, Heads, Model};
+use cloze_model::{Config, Heads, LoadReport, Model};
 use cloze_text::Tokenizer;
 use cloze_train::checkpoint;
 use cloze_train::pretrain::run_device;
@@ -105,7 +105,7 @@ pub struct StartNews {
     /// Rows, of training and dev together, some of whose tokens were cut off to fit.
     pub cut_rows: usize,
     /// Tensors of the head that were drawn, tensors of the checkpoint that were left aside.
-    pub adopted: Adopted,
+    pub adopted: LoadReport,
     /// The device in words, with the type of activations and the reason for both.
     pub machine: String,
 }
@@ -306,7 +306,7 @@ impl<'a, T: Task> Run<'a, T> {
         settled.precision = settled.precision.resolved(&device);
         settled.instruction_set = Some(device.instruction_set().to_owned());
         let device = &device;
-        let mut adopted = Adopted::default();
+        let mut adopted = LoadReport::default();
         let (mut model, moments, state) = match newest {
             Some((_, path)) => {
                 let loaded = checkpoint::load::<State>(&path, device)?;
@@ -315,24 +315,25 @@ impl<'a, T: Task> Run<'a, T> {
             None => {
                 let (mut model, found) = Model::load_with(asked.model, Heads::of(task.head()), device, settings.seed)?;
                 checkpoint::check_vocabulary(asked.model, &tokenizer, &model)?;
-                task.describe(&mut model.config);
-                model.config.extra.insert(REMEMBERED.to_owned(), asked.remember.clone());
+                let mut config = model.config().clone();
+                task.describe(&mut config);
+                config.extra.insert(REMEMBERED.to_owned(), asked.remember.clone());
+                model.set_config(config)?;
                 adopted = found;
                 (model, None, State::default())
             }
         };
         check_fit(&model, examples.iter().chain(dev.iter().flat_map(|row| &row.examples)))?;
         if let Some(layers) = settings.freeze
-            && layers > model.config.num_hidden_layers
+            && layers > model.architecture().layers
         {
-            let most = model.config.num_hidden_layers;
+            let most = model.architecture().layers;
             return Err(TaskError::setting("freeze", format!("is {layers}: the model has {most} layers")));
         }
         model.freeze(settings.freeze);
         model.decay_rates(settings.layer_decay as f32);
         if let Some(dropout) = settings.dropout {
-            model.config.hidden_dropout_prob = dropout;
-            model.config.attention_probs_dropout_prob = dropout;
+            model.set_dropout(dropout, dropout)?;
         }
         let optimizer = Optimizer {
             kind: settings.optimizer,
@@ -381,7 +382,7 @@ impl<'a, T: Task> Run<'a, T> {
         Ok(run)
     }
 
-    fn announce(&mut self, cut_rows: usize, adopted: Adopted) -> Result<(), TaskError> {
+    fn announce(&mut self, cut_rows: usize, adopted: LoadReport) -> Result<(), TaskError> {
         let device = self.learner.device();
         let precision = self.learner.precision();
         let start = StartNews {

@@ -60,7 +60,7 @@ impl Network {
             path: dir.to_owned(),
             problem: format!(
                 "a {} has no task's head: expected a fine-tuned model; make one with `cloze finetune`",
-                self.model.heads.architecture()
+                self.model.class_name()
             ),
         })
     }
@@ -112,7 +112,7 @@ impl Network {
 
 /// Sequences must not be longer than the model has positions, nor pairs where it knows one segment only.
 pub(crate) fn check_fit<'a>(model: &Model, examples: impl Iterator<Item = &'a Example>) -> Result<(), TaskError> {
-    let (positions, segments) = (model.config.max_position_embeddings, model.config.type_vocab_size);
+    let (positions, segments) = (model.architecture().longest_sequence(), model.architecture().segments);
     for sequence in examples.flat_map(|example| &example.sequences) {
         let found = sequence.ids.len();
         if found > positions {

@@ -285,7 +285,7 @@ fn learns_by_heart<T: Task>((task, rows): (T, Vec<T::Row>), settings: &Settings,
         .run(&task, [&rows, &rows], settings, "run", false, &mut |news, _| {
             if let News::Start(start) = news {
                 announced = start.examples;
-                assert!(!start.adopted.drawn.is_empty(), "the head is new");
+                assert!(!start.adopted.newly_initialized.is_empty(), "the head is new");
             }
         })
         .unwrap();

@@ -83,7 +83,7 @@ pub fn save(
     let path = path_of(folder, step);
     let written = write_folder(&path, |aside| {
         model.save(aside)?;
-        tokenizer.save_for(aside, model.config.max_position_embeddings)?;
+        tokenizer.save_for(aside, model.architecture().longest_sequence())?;
         save_moments(&aside.join(OPTIMIZER), &model.params, moments)?;
         write_state(aside, state)
     });
@@ -99,7 +99,7 @@ pub fn save_model(folder: &RunFolder, model: &Model, tokenizer: &Tokenizer) -> R
     let path = folder.model();
     let written = write_folder(&path, |aside| {
         model.save(aside)?;
-        Ok(tokenizer.save_for(aside, model.config.max_position_embeddings)?)
+        Ok(tokenizer.save_for(aside, model.architecture().longest_sequence())?)
     });
     written.map_err(|e| save_error(folder, &path, &e))?;
     Ok(path)
@@ -176,7 +176,7 @@ pub fn prune(folder: &RunFolder, keep: usize, best: Option<u64>) -> Result<(), T
 /// # Errors
 /// [`TrainError::VocabularySize`], of the folder `path`.
 pub fn check_vocabulary(path: &Path, tokenizer: &Tokenizer, model: &Model) -> Result<(), TrainError> {
-    let (expected, found) = (tokenizer.vocab_size(), model.config.vocab_size);
+    let (expected, found) = (tokenizer.vocab_size(), model.architecture().vocab_size);
     if expected > found {
         return Err(TrainError::VocabularySize { path: path.to_owned(), expected, found });
     }

@@ -78,7 +78,7 @@ impl Filler {
             let mask = self.tokenizer.mask_token().to_owned();
             return Err(TrainError::NoMask { text: text.to_owned(), mask });
         }
-        let positions = self.model.config.max_position_embeddings;
+        let positions = self.model.architecture().longest_sequence();
         if ids.len() > positions {
             return Err(TrainError::TooLong { found: ids.len(), positions });
         }
@@ -90,7 +90,7 @@ impl Filler {
             Some(logits) => logits.value().to_vec_f32(),
             None => Vec::new(), // `new` saw the head and there is a row: not reached
         };
-        let rows = masks.iter().zip(logits.chunks(self.model.config.vocab_size)).enumerate();
+        let rows = masks.iter().zip(logits.chunks(self.model.architecture().vocab_size)).enumerate();
         let text = Masked { text, ids: &ids, masks: masks.len() };
         Ok(rows.map(|(number, (mask, logits))| self.likeliest(&text, number, *mask, logits, top)).collect())
     }

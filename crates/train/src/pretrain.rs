@@ -17,7 +17,7 @@ use cloze_data::prefetch::Prefetch;
 use cloze_data::shards::{Shards, Split};
 use cloze_data::{DataError, TokenTable};
 use cloze_engine::{Device, EngineError};
-use cloze_model::{Adopted, Config, Heads, Model, Work};
+use cloze_model::{Config, FlopsOf, Heads, LoadReport, Model};
 use cloze_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
@@ -336,7 +336,7 @@ impl Inputs {
 
 /// A model with what it needs to learn as a recipe says.
 fn learner(mut model: Model, recipe: &Recipe, device: &Device) -> Learner {
-    rest_what_is_not_trained(&mut model, recipe);
+    model.freeze_unused_heads(heads_of(recipe));
     let mut learner = Learner::new(model, device, recipe.precision.dtype(device), &recipe.optimizer, recipe.seed);
     learner.recompute = recipe.recompute;
     learner
@@ -541,7 +541,7 @@ impl<'a> Run<'a> {
             let batch = phase_source(self.recipe, &self.shards, &self.tokenizer, number)?.batch(0);
             let PretrainBatch { inputs, labels } = batch.into();
             let count = f64::from(self.recipe.phase[number].accumulate);
-            let flops = count * self.learner.model.useful_flops(&inputs, &labels, Work::ForwardBackward);
+            let flops = count * self.learner.model.useful_flops(&inputs, &labels, FlopsOf::ForwardBackward);
             if number == phase {
                 rate = flops / seconds.max(f64::MIN_POSITIVE);
             }
@@ -723,20 +723,16 @@ fn first_model(
     shards: &Shards,
     tokenizer: &Tokenizer,
     device: &Device,
-) -> Result<(Model, Adopted), TrainError> {
+) -> Result<(Model, LoadReport), TrainError> {
     let Some(init) = &recipe.model.init else {
         let json = recipe.model.config_json(tokenizer.vocab_size(), tokenizer.special().pad);
         let config: Config = serde_json::from_value(json)
             .map_err(|e| TrainError::Recipe { place: "recipe, [model]".into(), message: e.to_string() })?;
-        let heads = match recipe.objective.nsp {
-            true => Heads::PRETRAINING,
-            false => Heads::MLM,
-        };
-        return Ok((Model::new(config, heads, device, recipe.seed)?, Adopted::default()));
+        return Ok((Model::new(config, heads_of(recipe), device, recipe.seed)?, LoadReport::default()));
     };
     require_tokenizer(shards, init, &Tokenizer::open(init)?)?;
     let mut model = Model::load(init, device)?;
-    let mut adopted = Adopted::default();
+    let mut adopted = LoadReport::default();
     let nsp = recipe.objective.nsp;
     if !model.heads.mlm || (nsp && !model.heads.nsp) {
         let Heads { pooler, nsp: had, .. } = model.heads;
@@ -744,28 +740,17 @@ fn first_model(
         (model, adopted) = Model::load_with(init, heads, device, recipe.seed)?;
     }
     checkpoint::check_vocabulary(init, tokenizer, &model)?;
-    recipe.check_fit(model.config.max_position_embeddings, model.config.type_vocab_size)?;
-    let dropouts = &recipe.model;
-    if let Some(p) = dropouts.hidden_dropout_prob {
-        model.config.hidden_dropout_prob = p;
-    }
-    if let Some(p) = dropouts.attention_probs_dropout_prob {
-        model.config.attention_probs_dropout_prob = p;
-    }
+    recipe.check_fit(model.architecture().longest_sequence(), model.architecture().segments)?;
+    let (dropouts, config) = (&recipe.model, model.config());
+    let hidden = dropouts.hidden_dropout_prob.unwrap_or(config.hidden_dropout_prob);
+    let attention = dropouts.attention_probs_dropout_prob.unwrap_or(config.attention_probs_dropout_prob);
+    model.set_dropout(hidden, attention)?;
     Ok((model, adopted))
 }
 
-/// Heads of a checkpoint that the objective does not train stay as they are: they have no gradient, but decay would shrink them.
-fn rest_what_is_not_trained(model: &mut Model, recipe: &Recipe) {
-    if recipe.objective.nsp {
-        return;
-    }
-    for id in model.params.ids() {
-        let name = model.params.name(id);
-        if ["bert.pooler.", "cls.seq_relationship."].iter().any(|head| name.starts_with(head)) {
-            model.params.set_rate(id, 0.0);
-        }
-    }
+/// The heads that the objective trains.
+fn heads_of(recipe: &Recipe) -> Heads {
+    if recipe.objective.nsp { Heads::PRETRAINING } else { Heads::MLM }
 }
 
 /// The batches of a phase.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use cloze_engine::ops::LossSum;
 use cloze_engine::{AdamW, DType, Device, DropoutKey, Gradients, Moments, Pass, StepSettings, adamw_step};
 use cloze_model::losses::{MLM, NSP};
-use cloze_model::{LossScale, Losses, Model, Work};
+use cloze_model::{FlopsOf, LossScale, Losses, Model};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::PretrainBatch;
@@ -163,7 +163,7 @@ impl Learner {
             own.iter().map(|(_, loss)| loss.sum).sum()
         });
         let flops =
-            |batch: &PretrainBatch| self.model.useful_flops(&batch.inputs, &batch.labels, Work::ForwardBackward);
+            |batch: &PretrainBatch| self.model.useful_flops(&batch.inputs, &batch.labels, FlopsOf::ForwardBackward);
         StepOutcome {
             losses,
             tokens: batches.iter().map(|batch| batch.inputs.tokens() as u64).sum(),

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use cloze_convert::onnx::{self, OnnxOptions, TaskOutput};
+use cloze_convert::onnx::{self, OnnxOptions};
 use cloze_engine::Device;
 use cloze_hub::Wanted;
 use cloze_model::Model;
@@ -72,8 +72,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
 }
 
 fn to_folder(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let device = Device::cpu(terminal.threads)?;
     let bar = terminal.progress("converting", None);
-    let done = cloze_convert::convert(source, &arguments.out, &mut |stage| bar.set(0, stage))?;
+    let done = cloze_convert::convert(source, &arguments.out, &device, &mut |stage| bar.set(0, stage))?;
     bar.finish();
     let mut out = std::io::stdout().lock();
     if arguments.json {
@@ -120,8 +121,8 @@ fn to_onnx(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<
     check_out(out)?;
     let model = Model::load(source, &Device::cpu(terminal.threads)?)?;
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-    let report = onnx::write(&model, &out.join("model.onnx"), &OnnxOptions::new(TaskOutput::from(model.heads)))?;
-    cloze_files::write(&out.join("config.json"), model.config.to_json().as_bytes())?;
+    let report = onnx::write(&model, &out.join("model.onnx"), &OnnxOptions::new(model.class()))?;
+    cloze_files::write(&out.join("config.json"), model.config().to_json().as_bytes())?;
     save_tokenizer(source, out, terminal)?;
     let mut to = std::io::stdout().lock();
     if arguments.json {

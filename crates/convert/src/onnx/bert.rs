@@ -7,54 +7,51 @@
 //! The subgraphs are those that PyTorch's exporter makes of Transformers' `modeling_bert.py`; onnxruntime fuses GELU with its bias
 //! and the scale with the scores' product.
 
-use cloze_engine::Parameters;
 use cloze_engine::ops::Activation;
-use cloze_model::Config;
+use cloze_model::role::{LayerPart, Table};
+use cloze_model::{Architecture, Class, Model, Module};
 
-use super::TaskOutput;
 use super::error::OnnxError;
 use super::graph::{Graph, GraphBuilder};
 use super::proto::{AttributeProto, Dimension, FLOAT};
 
-const WORDS: &str = "bert.embeddings.word_embeddings.weight";
-const POOLER: &str = "bert.pooler.dense";
-const CLASSIFIER: &str = "classifier";
-const ANSWERS: &str = "qa_outputs";
-
 /// The graph of the encoder and of the head that makes `output`.
 pub(super) fn build<'a>(
-    config: &'a Config,
-    params: &'a Parameters,
-    output: TaskOutput,
+    model: &'a Model,
+    architecture: &'a Architecture,
+    output: Class,
 ) -> Result<Graph<'a>, OnnxError> {
-    let mut bert = Bert { graph: GraphBuilder::new("bert", params), config };
+    if architecture.causal {
+        return Err(OnnxError::Causal);
+    }
+    let mut bert = Bert { graph: GraphBuilder::new("bert", model), architecture };
     let inputs = bert.inputs(output);
     let mask = bert.mask(&inputs.attention_mask);
     let mut hidden = bert.embed(&inputs)?;
     let mut states = vec![hidden.clone()];
-    for number in 0..config.num_hidden_layers {
+    for number in 0..architecture.layers {
         hidden = bert.layer(number, &hidden, &mask)?;
         states.push(hidden.clone());
     }
     match output {
-        TaskOutput::Encoder => bert.encoder(&hidden)?,
-        TaskOutput::Mlm => bert.mlm(&hidden, &inputs.input_ids, "logits")?,
-        TaskOutput::Nsp => bert.nsp(&hidden, "logits")?,
-        TaskOutput::Pretraining => {
+        Class::Encoder => bert.encoder(&hidden, model.heads.pooler)?,
+        Class::MaskedLm | Class::CausalLm => bert.mlm(&hidden, &inputs.input_ids, "logits")?,
+        Class::NextSentence => bert.nsp(&hidden, "logits")?,
+        Class::Pretraining => {
             bert.mlm(&hidden, &inputs.input_ids, "prediction_logits")?;
             bert.nsp(&hidden, "seq_relationship_logits")?;
         }
-        TaskOutput::Classify => bert.classify(&hidden)?,
-        TaskOutput::Tag => bert.tag(&states)?,
-        TaskOutput::Answer => bert.answer(&hidden)?,
-        TaskOutput::Choose => bert.choose(&hidden)?,
+        Class::Classify => bert.classify(&hidden)?,
+        Class::Tag => bert.tag(&states)?,
+        Class::Answer => bert.answer(&hidden)?,
+        Class::Choose => bert.choose(&hidden)?,
     }
     Ok(bert.graph.finish())
 }
 
 struct Bert<'a> {
     graph: GraphBuilder<'a>,
-    config: &'a Config,
+    architecture: &'a Architecture,
 }
 
 /// The three inputs as `[B, S]`.
@@ -91,27 +88,29 @@ impl Bert<'_> {
         self.graph.node(op_type, name, inputs, Vec::new())
     }
 
-    /// x·Wᵀ + b with `at.weight` `[out, in]` and `at.bias`. The weight is stored as `[in, out]`, the constant operand of a
+    /// x·Wᵀ + b with the module's weight `[out, in]` and bias. The weight is stored as `[in, out]`, the constant operand of a
     /// plain MatMul: fusions and quantizers know that form, and nothing is turned when the file is opened.
-    fn dense(&mut self, at: &str, x: &str, shape: [usize; 2]) -> Result<String, OnnxError> {
-        let weight = self.graph.transposed(&format!("{at}.weight"), shape)?;
-        let bias = self.graph.weight(&format!("{at}.bias"), &shape[..1])?;
+    fn dense(&mut self, module: Module, x: &str, shape: [usize; 2]) -> Result<String, OnnxError> {
+        let at = self.graph.module_name(module);
+        let weight = self.graph.transposed(module.weight(), shape)?;
+        let bias = self.graph.weight(module.bias(), &shape[..1])?;
         let product = self.node("MatMul", format!("{at}.product"), &[x, &weight]);
-        Ok(self.node("Add", at.to_owned(), &[&product, &bias]))
+        Ok(self.node("Add", at, &[&product, &bias]))
     }
 
-    fn norm(&mut self, at: &str, x: &str) -> Result<String, OnnxError> {
-        let width = self.config.hidden_size;
-        let weight = self.graph.weight(&format!("{at}.weight"), &[width])?;
-        let bias = self.graph.weight(&format!("{at}.bias"), &[width])?;
-        let epsilon = AttributeProto::float("epsilon", self.config.layer_norm_eps as f32);
+    fn norm(&mut self, module: Module, x: &str) -> Result<String, OnnxError> {
+        let at = self.graph.module_name(module);
+        let width = self.architecture.hidden_size;
+        let weight = self.graph.weight(module.weight(), &[width])?;
+        let bias = self.graph.weight(module.bias(), &[width])?;
+        let epsilon = AttributeProto::float("epsilon", self.architecture.layer_norm_eps);
         let attributes = vec![AttributeProto::int("axis", -1), epsilon];
-        Ok(self.graph.node("LayerNormalization", at.to_owned(), &[x, &weight, &bias], attributes))
+        Ok(self.graph.node("LayerNormalization", at, &[x, &weight, &bias], attributes))
     }
 
     fn activation(&mut self, at: &str, x: &str) -> String {
         let name = |part: &str| format!("{at}.{part}");
-        match self.config.hidden_act.activation() {
+        match self.architecture.activation {
             Activation::None => x.to_owned(),
             Activation::Relu => self.node("Relu", name("relu"), &[x]),
             Activation::Tanh => self.node("Tanh", name("tanh"), &[x]),
@@ -166,15 +165,15 @@ impl Bert<'_> {
 
 impl Bert<'_> {
     /// Declares the inputs. Choices, `[B, C, S]`, become `[B·C, S]` at once: each is read for itself.
-    fn inputs(&mut self, output: TaskOutput) -> Inputs {
+    fn inputs(&mut self, output: Class) -> Inputs {
         let names = ["input_ids", "attention_mask", "token_type_ids"];
         let dims = match output {
-            TaskOutput::Choose => vec![batch(), choices(), length()],
+            Class::Choose => vec![batch(), choices(), length()],
             _ => vec![batch(), length()],
         };
         names.iter().for_each(|name| self.graph.input(name, &dims));
         let [input_ids, attention_mask, token_type_ids] = match output {
-            TaskOutput::Choose => {
+            Class::Choose => {
                 let any = self.graph.ints("any", &[-1]);
                 let length = self.shape("choices.length", "input_ids", 2, None);
                 let axis = vec![AttributeProto::int("axis", 0)];
@@ -205,11 +204,12 @@ impl Bert<'_> {
 impl Bert<'_> {
     /// x⁰ = LN(E_word[id] + E_position[position] + E_segment[segment]): `[B, S, H]`.
     fn embed(&mut self, inputs: &Inputs) -> Result<String, OnnxError> {
-        let (h, most) = (self.config.hidden_size, self.config.max_position_embeddings);
+        let (h, most) = (self.architecture.hidden_size, self.architecture.positions);
         let at = |part: &str| format!("bert.embeddings.{part}");
-        let words = self.graph.weight(WORDS, &[self.config.vocab_size, h])?;
-        let segments = self.graph.weight(&at("token_type_embeddings.weight"), &[self.config.type_vocab_size, h])?;
-        let positions = self.graph.weight(&at("position_embeddings.weight"), &[most, h])?;
+        let table = |bert: &mut Self, table, rows| bert.graph.weight(Module::Embedding(table).weight(), &[rows, h]);
+        let words = table(self, Table::Word, self.architecture.vocab_size)?;
+        let segments = table(self, Table::Segment, self.architecture.segments)?;
+        let positions = table(self, Table::Position, most)?;
 
         // Positions 0, 1, … as far as this batch goes. A longer batch than the table has rows fails at the sum.
         let all = self.graph.count("position_ids", most);
@@ -223,43 +223,45 @@ impl Bert<'_> {
         let position = self.node("Gather", at("position_embeddings"), &[&positions, &position_ids]);
         let sum = self.node("Add", at("word_and_type"), &[&word, &segment]);
         let sum = self.node("Add", at("sum"), &[&sum, &position]);
-        self.norm(&at("LayerNorm"), &sum)
+        self.norm(Module::EmbeddingNorm, &sum)
     }
 
     /// Layer `number`: LN(x + attention(x)), then LN(y + feed-forward(y)). `[B, S, H]` → `[B, S, H]`
     fn layer(&mut self, number: usize, x: &str, mask: &str) -> Result<String, OnnxError> {
-        let (h, f) = (self.config.hidden_size, self.config.intermediate_size);
+        let (h, f) = (self.architecture.hidden_size, self.architecture.intermediate_size);
         let at = |part: &str| format!("bert.encoder.layer.{number}.{part}");
+        let module = |part| Module::layer(number, part);
 
-        let attended = self.attention(&at("attention.self"), x, mask)?;
-        let projected = self.dense(&at("attention.output.dense"), &attended, [h, h])?;
+        let attended = self.attention(number, &at("attention.self"), x, mask)?;
+        let projected = self.dense(module(LayerPart::AttentionOutput), &attended, [h, h])?;
         let sum = self.node("Add", at("attention.output.sum"), &[&projected, x]);
-        let y = self.norm(&at("attention.output.LayerNorm"), &sum)?;
+        let y = self.norm(module(LayerPart::AttentionNorm), &sum)?;
 
-        let inner = self.dense(&at("intermediate.dense"), &y, [f, h])?;
+        let inner = self.dense(module(LayerPart::Intermediate), &y, [f, h])?;
         let inner = self.activation(&at("intermediate"), &inner);
-        let fed = self.dense(&at("output.dense"), &inner, [h, f])?;
+        let fed = self.dense(module(LayerPart::Output), &inner, [h, f])?;
         let sum = self.node("Add", at("output.sum"), &[&fed, &y]);
-        self.norm(&at("output.LayerNorm"), &sum)
+        self.norm(module(LayerPart::OutputNorm), &sum)
     }
 
     /// softmax(q·kᵀ / √D + mask)·v in each head, heads side by side: `[B, S, H]` → `[B, S, H]`.
-    fn attention(&mut self, at: &str, x: &str, mask: &str) -> Result<String, OnnxError> {
-        let (h, n, d) = (self.config.hidden_size, self.config.num_attention_heads, self.config.head_size());
+    fn attention(&mut self, number: usize, at: &str, x: &str, mask: &str) -> Result<String, OnnxError> {
+        let Architecture { hidden_size: h, attention_heads: n, .. } = *self.architecture;
+        let d = self.architecture.head_size();
         // Sizes of 0 are those of the input: one shape serves every batch and length.
         let split = self.graph.ints("split_heads", &[0, 0, n as i64, d as i64]);
         let join = self.graph.ints("join_heads", &[0, 0, h as i64]);
         let root = self.graph.float("sqrt_head_size", (d as f32).sqrt());
         let perm = |axes: [i64; 4]| vec![AttributeProto::ints("perm", &axes)];
 
-        let heads = |bert: &mut Self, part: &str, axes: [i64; 4]| {
-            let whole = bert.dense(&format!("{at}.{part}"), x, [h, h])?;
-            let parts = bert.node("Reshape", format!("{at}.{part}.split"), &[&whole, &split]);
-            Ok::<String, OnnxError>(bert.graph.node("Transpose", format!("{at}.{part}.heads"), &[&parts], perm(axes)))
+        let heads = |bert: &mut Self, part, axes: [i64; 4]| {
+            let whole = bert.dense(Module::layer(number, part), x, [h, h])?;
+            let parts = bert.node("Reshape", format!("{whole}.split"), &[&whole, &split]);
+            Ok::<String, OnnxError>(bert.graph.node("Transpose", format!("{whole}.heads"), &[&parts], perm(axes)))
         };
-        let q = heads(self, "query", [0, 2, 1, 3])?; //  [B, N, S, D]
-        let k = heads(self, "key", [0, 2, 3, 1])?; //    [B, N, D, S]
-        let v = heads(self, "value", [0, 2, 1, 3])?; //  [B, N, S, D]
+        let q = heads(self, LayerPart::Query, [0, 2, 1, 3])?; //  [B, N, S, D]
+        let k = heads(self, LayerPart::Key, [0, 2, 3, 1])?; //    [B, N, D, S]
+        let v = heads(self, LayerPart::Value, [0, 2, 1, 3])?; //  [B, N, S, D]
 
         let scores = self.node("MatMul", format!("{at}.scores"), &[&q, &k]);
         let scaled = self.node("Div", format!("{at}.scaled"), &[&scores, &root]);
@@ -283,18 +285,18 @@ impl Bert<'_> {
 
     /// tanh(x_[CLS]·Wᵀ + b): `[B, H]`.
     fn pool(&mut self, hidden: &str) -> Result<String, OnnxError> {
-        let h = self.config.hidden_size;
+        let h = self.architecture.hidden_size;
         let zero = self.graph.int("first", 0);
         let first = self.take("bert.pooler.first".to_owned(), hidden, &zero, 1);
-        let dense = self.dense(POOLER, &first, [h, h])?;
+        let dense = self.dense(Module::Pooler, &first, [h, h])?;
         Ok(self.node("Tanh", "bert.pooler".to_owned(), &[&dense]))
     }
 
     /// The last hidden states and, where the model has a pooler, its output.
-    fn encoder(&mut self, hidden: &str) -> Result<(), OnnxError> {
-        let h = self.config.hidden_size;
+    fn encoder(&mut self, hidden: &str, pools: bool) -> Result<(), OnnxError> {
+        let h = self.architecture.hidden_size;
         self.publish(hidden, "last_hidden_state", &[batch(), length(), fixed(h)]);
-        if self.graph.has(&format!("{POOLER}.weight")) {
+        if pools {
             let pooled = self.pool(hidden)?;
             self.publish(&pooled, "pooler_output", &[batch(), fixed(h)]);
         }
@@ -304,14 +306,14 @@ impl Bert<'_> {
     /// LN(gelu(x·Wᵀ + b))·E_wordᵀ + b at every token: `[B, S, V]`. The product turns the word embeddings as it reads them
     /// (Gemm's `transB`), so that they are stored once and no runtime makes a turned copy.
     fn mlm(&mut self, hidden: &str, input_ids: &str, output: &str) -> Result<(), OnnxError> {
-        let (h, v) = (self.config.hidden_size, self.config.vocab_size);
+        let (h, v) = (self.architecture.hidden_size, self.architecture.vocab_size);
         let at = |part: &str| format!("cls.predictions.{part}");
-        let dense = self.dense(&at("transform.dense"), hidden, [h, h])?;
+        let dense = self.dense(Module::MlmTransform, hidden, [h, h])?;
         let active = self.activation(&at("transform"), &dense);
-        let normed = self.norm(&at("transform.LayerNorm"), &active)?;
+        let normed = self.norm(Module::MlmNorm, &active)?;
 
-        let words = self.graph.weight(WORDS, &[v, h])?;
-        let bias = self.graph.weight(&at("bias"), &[v])?;
+        let words = self.graph.weight(Module::Embedding(Table::Word).weight(), &[v, h])?;
+        let bias = self.graph.weight(Module::MlmBias.bias(), &[v])?;
         // Gemm takes matrices alone: [B·S, H] in, [B·S, V] out.
         let rows = self.graph.ints("rows", &[-1, h as i64]);
         let flat = self.node("Reshape", at("rows"), &[&normed, &rows]);
@@ -329,7 +331,7 @@ impl Bert<'_> {
     /// Whether the second segment follows the first (class 0) or not (class 1): `[B, 2]`.
     fn nsp(&mut self, hidden: &str, output: &str) -> Result<(), OnnxError> {
         let pooled = self.pool(hidden)?;
-        let logits = self.dense("cls.seq_relationship", &pooled, [2, self.config.hidden_size])?;
+        let logits = self.dense(Module::NspHead, &pooled, [2, self.architecture.hidden_size])?;
         self.publish(&logits, output, &[batch(), fixed(2)]);
         Ok(())
     }
@@ -338,7 +340,7 @@ impl Bert<'_> {
     fn classify(&mut self, hidden: &str) -> Result<(), OnnxError> {
         let (labels, _) = self.classifier(1)?;
         let pooled = self.pool(hidden)?;
-        let logits = self.dense(CLASSIFIER, &pooled, [labels, self.config.hidden_size])?;
+        let logits = self.dense(Module::Classifier, &pooled, [labels, self.architecture.hidden_size])?;
         self.publish(&logits, "logits", &[batch(), fixed(labels)]);
         Ok(())
     }
@@ -352,35 +354,35 @@ impl Bert<'_> {
             &[one] => one.to_owned(),
             several => {
                 let axis = vec![AttributeProto::int("axis", -1)];
-                self.graph.node("Concat", format!("{CLASSIFIER}.features"), several, axis)
+                self.graph.node("Concat", "classifier.features".to_owned(), several, axis)
             }
         };
-        let logits = self.dense(CLASSIFIER, &features, [labels, layers * self.config.hidden_size])?;
+        let logits = self.dense(Module::Classifier, &features, [labels, layers * self.architecture.hidden_size])?;
         self.publish(&logits, "logits", &[batch(), length(), fixed(labels)]);
         Ok(())
     }
 
     /// The labels of the classifier, and how many states it reads, at most `most`.
     fn classifier(&self, most: usize) -> Result<(usize, usize), OnnxError> {
-        let (name, h) = (format!("{CLASSIFIER}.weight"), self.config.hidden_size);
-        match *self.graph.shape(&name)? {
+        let (role, h) = (Module::Classifier.weight(), self.architecture.hidden_size);
+        match *self.graph.shape(role)? {
             [labels, width] if labels > 0 && width.is_multiple_of(h) && (1..=most).contains(&(width / h)) => {
                 Ok((labels, width / h))
             }
             ref found => {
                 let states = if most > 1 { format!(" or up to {most} times as wide") } else { String::new() };
                 let problem = format!("expected the shape [labels, {h}]{states}, found {found:?}");
-                Err(OnnxError::Tensor { name, problem })
+                Err(OnnxError::Tensor { name: self.graph.name(role), problem })
             }
         }
     }
 
     /// Where the answer begins and ends: `[B, S]` each.
     fn answer(&mut self, hidden: &str) -> Result<(), OnnxError> {
-        let both = self.dense(ANSWERS, hidden, [2, self.config.hidden_size])?;
+        let both = self.dense(Module::SpanHead, hidden, [2, self.architecture.hidden_size])?;
         for (number, output) in ["start_logits", "end_logits"].into_iter().enumerate() {
             let index = self.graph.int(output, number as i64);
-            let logits = self.take(format!("{ANSWERS}.{output}"), &both, &index, 2);
+            let logits = self.take(format!("{both}.{output}"), &both, &index, 2);
             self.publish(&logits, output, &[batch(), length()]);
         }
         Ok(())
@@ -389,7 +391,7 @@ impl Bert<'_> {
     /// How well each choice fits: `[B, C]`.
     fn choose(&mut self, hidden: &str) -> Result<(), OnnxError> {
         let pooled = self.pool(hidden)?;
-        let scores = self.dense(CLASSIFIER, &pooled, [1, self.config.hidden_size])?;
+        let scores = self.dense(Module::Classifier, &pooled, [1, self.architecture.hidden_size])?;
         let whole = self.shape("choices.shape", "input_ids", 0, Some(2));
         let logits = self.node("Reshape", "choices.scores".to_owned(), &[&scores, &whole]);
         self.publish(&logits, "logits", &[batch(), choices()]);

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cloze_model::ModelError;
 use thiserror::Error;
 
 /// An error of writing ONNX.
@@ -25,9 +24,9 @@ pub enum OnnxError {
         /// What was expected, and what to do.
         problem: &'static str,
     },
-    /// A configuration of which no model can be built.
-    #[error(transparent)]
-    Config(#[from] ModelError),
+    /// A model whose tokens see only those before them.
+    #[error("a causal model (is_decoder) cannot be written as ONNX: expected an encoder")]
+    Causal,
     /// A tensor that is missing or has the wrong shape.
     #[error("{name}: {problem}")]
     Tensor {

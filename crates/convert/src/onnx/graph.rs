@@ -1,10 +1,11 @@
-//! A graph under construction: nodes in order of execution, constants, weights by their checkpoint names.
+//! A graph under construction: nodes in order of execution, constants, weights by their roles under their checkpoint names.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::{self, Write};
 
-use cloze_engine::{ParamId, Parameters};
+use cloze_engine::ParamId;
+use cloze_model::{Model, Module, Role};
 
 use super::error::OnnxError;
 use super::proto::{
@@ -98,7 +99,7 @@ impl Initializer<'_> {
 
 /// Collects nodes and initializers. A value is named by the node that makes it.
 pub(super) struct GraphBuilder<'a> {
-    params: &'a Parameters,
+    model: &'a Model,
     proto: GraphProto,
     initializers: Vec<Initializer<'a>>,
     /// The initializers that are there already.
@@ -106,9 +107,9 @@ pub(super) struct GraphBuilder<'a> {
 }
 
 impl<'a> GraphBuilder<'a> {
-    pub(super) fn new(name: &str, params: &'a Parameters) -> GraphBuilder<'a> {
+    pub(super) fn new(name: &str, model: &'a Model) -> GraphBuilder<'a> {
         let proto = GraphProto { name: name.to_owned(), ..GraphProto::default() };
-        GraphBuilder { params, proto, initializers: Vec::new(), known: HashSet::new() }
+        GraphBuilder { model, proto, initializers: Vec::new(), known: HashSet::new() }
     }
 
     pub(super) fn finish(self) -> Graph<'a> {
@@ -143,26 +144,32 @@ impl<'a> GraphBuilder<'a> {
         self.proto.output.push(value_info(name, FLOAT, dims));
     }
 
-    /// Whether the model has a tensor of this name.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.params.find(name).is_some()
+    /// The checkpoint name of a module.
+    pub(super) fn module_name(&self, module: Module) -> String {
+        self.model.schema().module_name(module)
+    }
+
+    /// The checkpoint name of a parameter.
+    pub(super) fn name(&self, role: Role) -> String {
+        self.model.schema().name(role)
     }
 
     /// The shape of a weight.
-    pub(super) fn shape(&self, name: &str) -> Result<&'a [usize], OnnxError> {
-        Ok(self.params.shape(self.find(name)?))
+    pub(super) fn shape(&self, role: Role) -> Result<&'a [usize], OnnxError> {
+        Ok(self.model.params.shape(self.find(role)?))
     }
 
     /// A weight as it lies in the model.
-    pub(super) fn weight(&mut self, name: &str, shape: &[usize]) -> Result<String, OnnxError> {
-        let values = self.expect(name, shape)?;
+    pub(super) fn weight(&mut self, role: Role, shape: &[usize]) -> Result<String, OnnxError> {
+        let values = self.expect(role, shape)?;
         let dims = shape.iter().map(|&size| size as i64).collect();
-        Ok(self.initializer(name.to_owned(), dims, Data::Weight(values)))
+        Ok(self.initializer(self.name(role), dims, Data::Weight(values)))
     }
 
     /// A matrix `[out, in]` of the model, stored as `[in, out]`.
-    pub(super) fn transposed(&mut self, name: &str, [rows, columns]: [usize; 2]) -> Result<String, OnnxError> {
-        let values = self.expect(name, &[rows, columns])?;
+    pub(super) fn transposed(&mut self, role: Role, [rows, columns]: [usize; 2]) -> Result<String, OnnxError> {
+        let values = self.expect(role, &[rows, columns])?;
+        let name = self.name(role);
         let dims = vec![columns as i64, rows as i64];
         Ok(self.initializer(format!("{name}.transposed"), dims, Data::Transposed { values, rows, columns }))
     }
@@ -196,23 +203,23 @@ impl<'a> GraphBuilder<'a> {
         name
     }
 
-    fn find(&self, name: &str) -> Result<ParamId, OnnxError> {
-        self.params.find(name).ok_or_else(|| OnnxError::Tensor {
-            name: name.to_owned(),
+    fn find(&self, role: Role) -> Result<ParamId, OnnxError> {
+        self.model.find(role).ok_or_else(|| OnnxError::Tensor {
+            name: self.name(role),
             problem:
                 "this output needs the tensor, but the model has none of that name: ask for an output whose head it has"
                     .to_owned(),
         })
     }
 
-    fn expect(&self, name: &str, shape: &[usize]) -> Result<Cow<'a, [f32]>, OnnxError> {
-        let id = self.find(name)?;
-        let found = self.params.shape(id);
+    fn expect(&self, role: Role, shape: &[usize]) -> Result<Cow<'a, [f32]>, OnnxError> {
+        let id = self.find(role)?;
+        let found = self.model.params.shape(id);
         if found != shape {
             let problem = format!("expected the shape {shape:?}, found {found:?}");
-            return Err(OnnxError::Tensor { name: name.to_owned(), problem });
+            return Err(OnnxError::Tensor { name: self.name(role), problem });
         }
-        Ok(self.params.read(id))
+        Ok(self.model.params.read(id))
     }
 }
 

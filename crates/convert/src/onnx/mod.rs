@@ -1,8 +1,20 @@
 //! ONNX files from our models, for onnxruntime and whatever else reads them.
 //!
 //! Inputs are `input_ids`, `attention_mask` and `token_type_ids`, int64 `[batch_size, sequence_length]` with both sizes
-//! free (multiple choice: `[batch_size, num_choices, sequence_length]`); outputs are floats under the names of Transformers
-//! and Optimum, see [`TaskOutput`]. Dropout is off.
+//! free (multiple choice: `[batch_size, num_choices, sequence_length]`). Dropout is off. Outputs are floats under the names of
+//! Transformers and Optimum (B sequences, S tokens, H hidden, V vocabulary, L labels, C choices):
+//!
+//! | class | outputs |
+//! | --- | --- |
+//! | [`Class::Encoder`] | `last_hidden_state` `[B, S, H]` and, where the model has a pooler, `pooler_output` `[B, H]` |
+//! | [`Class::MaskedLm`] | `logits` `[B, S, V]` of the whole vocabulary at every token |
+//! | [`Class::NextSentence`] | `logits` `[B, 2]`: class 0 is "is next" |
+//! | [`Class::Pretraining`] | `prediction_logits` `[B, S, V]` and `seq_relationship_logits` `[B, 2]` |
+//! | [`Class::Classify`] | `logits` `[B, L]`: the classifier on the pooler's output |
+//! | [`Class::Tag`] | `logits` `[B, S, L]`: the classifier on every token, on as many last layers side by side as it is wide |
+//! | [`Class::Answer`] | `start_logits` and `end_logits` `[B, S]` |
+//! | [`Class::Choose`] | `logits` `[B, C]` of C choices, the inputs being `[B, C, S]`: a classifier of one row on the pooler's output |
+//! | [`Class::CausalLm`] | none: causal models are not written |
 //!
 //! Operator set 17 with IR version 8: the first set with LayerNormalization, read since onnxruntime 1.12. Set 20 would add
 //! Gelu, but needs onnxruntime 1.17, and GELU spelt out is fused all the same.
@@ -25,55 +37,18 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use cloze_model::{Heads, Model, TaskHead};
+use cloze_model::{Class, Model};
 
 pub use error::OnnxError;
 
 const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 
-/// What the graph computes, and so which head's tensors it needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TaskOutput {
-    /// `last_hidden_state` `[B, S, H]` and, where the model has a pooler, `pooler_output` `[B, H]`.
-    Encoder,
-    /// `logits` `[B, S, V]` of every word at every token.
-    Mlm,
-    /// `logits` `[B, 2]`: class 0 is "is next".
-    Nsp,
-    /// `prediction_logits` `[B, S, V]` and `seq_relationship_logits` `[B, 2]`.
-    Pretraining,
-    /// `logits` `[B, L]`: `classifier` on the pooler's output.
-    Classify,
-    /// `logits` `[B, S, L]`: `classifier` on every token, on as many last layers side by side as it is wide.
-    Tag,
-    /// `start_logits` and `end_logits` `[B, S]`: `qa_outputs` on every token.
-    Answer,
-    /// `logits` `[B, C]` of C choices, the inputs being `[B, C, S]`: `classifier` with one row on the pooler's output.
-    Choose,
-}
-
-impl From<Heads> for TaskOutput {
-    /// Everything that a model with these heads computes; a task's head goes before those of pre-training.
-    fn from(heads: Heads) -> TaskOutput {
-        match (heads.task, heads.mlm, heads.nsp) {
-            (Some(TaskHead::Classify { .. }), ..) => TaskOutput::Classify,
-            (Some(TaskHead::Tag { .. }), ..) => TaskOutput::Tag,
-            (Some(TaskHead::Answer), ..) => TaskOutput::Answer,
-            (Some(TaskHead::Choose), ..) => TaskOutput::Choose,
-            (None, true, true) => TaskOutput::Pretraining,
-            (None, true, false) => TaskOutput::Mlm,
-            (None, false, true) => TaskOutput::Nsp,
-            (None, false, false) => TaskOutput::Encoder,
-        }
-    }
-}
-
 /// How a model is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OnnxOptions {
-    /// What the graph computes.
-    pub output: TaskOutput,
+    /// What the graph computes, and so which head's tensors it needs.
+    pub output: Class,
     /// The most bytes of one protobuf file. A model that needs more puts its weights into a second file beside it.
     pub largest_file: u64,
 }
@@ -83,7 +58,7 @@ impl OnnxOptions {
     pub const LARGEST_FILE: u64 = i32::MAX as u64;
 
     /// This output, in one file if protobuf can hold it.
-    pub fn new(output: TaskOutput) -> OnnxOptions {
+    pub fn new(output: Class) -> OnnxOptions {
         OnnxOptions { output, largest_file: OnnxOptions::LARGEST_FILE }
     }
 }
@@ -105,10 +80,9 @@ pub struct OnnxReport {
 /// followed by `_data`; the two replace older ones one after the other, the weights first.
 ///
 /// # Errors
-/// [`OnnxError::Tensor`] for an output whose head the model lacks, or for sizes in its configuration that are not its
-/// weights'; [`OnnxError::Config`]; [`OnnxError::Write`], [`OnnxError::Path`] and [`OnnxError::TooLarge`]. The file that was
-/// there before is then still whole; only if the system fails between the two renamings does an older second file not
-/// survive.
+/// [`OnnxError::Tensor`] for an output whose head the model lacks; [`OnnxError::Causal`]; [`OnnxError::Write`],
+/// [`OnnxError::Path`] and [`OnnxError::TooLarge`]. The file that was there before is then still whole; only if the system fails
+/// between the two renamings does an older second file not survive.
 ///
 /// ```
 /// use cloze_convert::onnx::{self, OnnxOptions};
@@ -119,13 +93,12 @@ pub struct OnnxReport {
 /// # let dir = tempfile::tempdir()?;
 /// let config = Config { vocab_size: 100, ..Config::preset("tiny")? };
 /// let model = Model::new(config, Heads::MLM, &Device::cpu(Some(1))?, 7)?;
-/// let report = onnx::write(&model, &dir.path().join("model.onnx"), &OnnxOptions::new(model.heads.into()))?;
+/// let report = onnx::write(&model, &dir.path().join("model.onnx"), &OnnxOptions::new(model.class()))?;
 /// assert_eq!(report.outputs, ["logits"]);
 /// # Ok(())
 /// # }
 /// ```
 pub fn write(model: &Model, path: &Path, options: &OnnxOptions) -> Result<OnnxReport, OnnxError> {
-    model.config.validate()?;
-    let graph = bert::build(&model.config, &model.params, options.output)?;
+    let graph = bert::build(model, model.architecture(), options.output)?;
     file::write(&graph, path, options.largest_file)
 }

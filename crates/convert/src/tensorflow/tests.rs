@@ -1,5 +1,6 @@
 use std::fs;
 
+use cloze_model::schema::BERT;
 use tempfile::{TempDir, tempdir};
 
 use super::table::tests::{mask, put_varint, table};
@@ -53,7 +54,7 @@ fn a_classifier_of_run_classifier_is_read() {
         [(WORDS, words), ("output_bias", bias), ("bert/pooler/dense/kernel", kernel), ("extra/thing", vec![])];
     let (_dir, prefix) = checkpoint(&field(1, 1), &entries);
     let mut aside = LeftAside::default();
-    let found = open(&prefix, &mut aside).unwrap();
+    let found = open(&BERT, &prefix, &mut aside).unwrap();
     let described: Vec<_> = found.iter().map(|t| (t.name.as_str(), t.dtype, t.shape.as_slice())).collect();
     assert_eq!(
         described,
@@ -99,7 +100,7 @@ fn entries_that_cannot_be_say_why() {
     ];
     for (header, entries, expected) in cases {
         let (_dir, prefix) = checkpoint(&header, &entries);
-        let error = open(&prefix, &mut LeftAside::default()).expect_err(expected).to_string();
+        let error = open(&BERT, &prefix, &mut LeftAside::default()).expect_err(expected).to_string();
         assert!(error.contains(expected) && error.contains("bert_model.ckpt.index"), "{error}: expected {expected}");
     }
 }
@@ -109,7 +110,7 @@ fn a_table_without_a_header_is_none() {
     let dir = tempdir().unwrap();
     let prefix = dir.path().join("bert_model.ckpt");
     fs::write(with_suffix(&prefix, ".index"), table(&[(b"a".to_vec(), vec![])], 1, false)).unwrap();
-    let error = open(&prefix, &mut LeftAside::default()).err().unwrap().to_string();
+    let error = open(&BERT, &prefix, &mut LeftAside::default()).err().unwrap().to_string();
     assert!(error.contains("it has no header"), "{error}");
     let many: Vec<(String, Vec<u8>)> = (0..200)
         .map(|i| {
@@ -120,6 +121,6 @@ fn a_table_without_a_header_is_none() {
         .collect();
     let many: Vec<(&str, Vec<u8>)> = many.iter().map(|(name, entry)| (name.as_str(), entry.clone())).collect();
     let (_dir, prefix) = checkpoint(&field(1, 1), &many);
-    let error = open(&prefix, &mut LeftAside::default()).err().unwrap().to_string();
+    let error = open(&BERT, &prefix, &mut LeftAside::default()).err().unwrap().to_string();
     assert!(error.contains("200 tensors add up to"), "{error}");
 }

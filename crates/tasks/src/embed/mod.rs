@@ -19,7 +19,7 @@ pub mod vectors;
 
 use std::path::{Path, PathBuf};
 
-use cloze_engine::{DType, Device, Pass, Var};
+use cloze_engine::{DType, Device, Pass, Var, ops};
 use cloze_model::{Config, Inputs};
 use cloze_text::Sequence;
 
@@ -123,13 +123,13 @@ impl Embedder {
     }
 
     fn new(network: Network, dir: &Path, said: Option<Said>, options: &Options) -> Result<Embedder, TaskError> {
-        let (config, heads) = (&network.model.config, &network.model.heads);
+        let (model, config) = (&network.model, network.model.config());
         let (pools, normalize) = match (options.pool, &said) {
             (PoolChoice::Auto, Some(said)) => (said.pools(dir)?, said.normalize || options.normalize),
             (PoolChoice::Auto | PoolChoice::Last4, _) => (vec![Pool::Mean], options.normalize),
             (PoolChoice::Of(pool), _) => (vec![pool], options.normalize),
         };
-        let last = config.num_hidden_layers;
+        let last = model.architecture().layers;
         let layers = match (options.pool, &options.layers[..]) {
             (PoolChoice::Last4, []) if last >= 3 => (last - 3..=last).collect(),
             (PoolChoice::Last4, []) => {
@@ -148,13 +148,13 @@ impl Embedder {
             (_, []) => vec![last],
             (_, layers) => layers.iter().map(|&layer| absolute(layer, last)).collect::<Result<_, _>>()?,
         };
-        if pools.contains(&Pool::Pooler) && !heads.pooler {
+        if pools.contains(&Pool::Pooler) && !model.heads.pooler {
             return Err(TaskError::Folder {
                 path: dir.to_owned(),
-                problem: format!("a {} has no pooler; choose another --pool", heads.architecture()),
+                problem: format!("a {} has no pooler; choose another --pool", model.class_name()),
             });
         }
-        let positions = config.max_position_embeddings;
+        let positions = model.architecture().longest_sequence();
         let said_len = said.as_ref().and_then(|said| said.max_len).map(|len| len.min(positions));
         let learned_len = trained_length(config).map(|len| len.min(positions));
         let max_len = options.max_len.or(said_len).or(learned_len).unwrap_or(DEFAULT_LEN.min(positions));
@@ -175,7 +175,7 @@ impl Embedder {
 
     /// Numbers of a vector.
     pub fn width(&self) -> usize {
-        self.pooling.width(self.network.model.config.hidden_size)
+        self.pooling.width(self.network.model.architecture().hidden_size)
     }
 
     /// The vectors of some texts, in order. `progress` is told how many are done.
@@ -259,14 +259,24 @@ impl Embedder {
         }
         let Network { model, device, precision, .. } = &self.network;
         let mut pass = Pass::inference(device, &model.params, *precision);
-        if self.pooling.reads_firsts_alone(model.config.num_hidden_layers) {
-            let (first, pooled) = model.firsts(&mut pass, &inputs);
+        let (last, pools) = (model.architecture().layers, self.pooling.pools.contains(&Pool::Pooler));
+        if self.pooling.reads_firsts_alone(last) {
+            let cls = model.cls_states(&mut pass, &inputs);
+            let pooled = if pools { model.pooler_output(&mut pass, &cls) } else { None };
             let alone: Vec<i32> = (0..=inputs.sequences() as i32).collect();
-            return pool(&self.pooling, &[&first], pooled.as_ref(), &alone);
+            return pool(&self.pooling, &[&cls], pooled.as_ref(), &alone);
         }
-        let outputs = model.outputs(&mut pass, &inputs, &[]);
-        let states: Vec<&Var> = self.pooling.layers.iter().map(|&layer| &outputs.hidden[layer]).collect();
-        pool(&self.pooling, &states, outputs.pooled.as_ref(), &inputs.cu_seqlens)
+        let mut numbers = self.pooling.layers.clone();
+        numbers.extend(pools.then_some(last));
+        let states = model.hidden_states(&mut pass, &inputs, &numbers);
+        let states: Vec<&Var> = states.iter().collect();
+        let pooled = pools.then(|| {
+            let cls = device.tensor_i32(inputs.cls_tokens(), &[inputs.sequences()]);
+            let cls = ops::take_rows(&mut pass, states[states.len() - 1], &cls);
+            model.pooler_output(&mut pass, &cls)
+        });
+        let states = &states[..self.pooling.layers.len()];
+        pool(&self.pooling, states, pooled.flatten().as_ref(), &inputs.cu_seqlens)
     }
 }
 

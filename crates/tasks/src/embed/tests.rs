@@ -46,12 +46,16 @@ fn states(embedder: &Embedder, text: &str) -> (Vec<Vec<Vec<f64>>>, Vec<f64>) {
     let mut inputs = Inputs::default();
     inputs.push(&ids, &segments);
     let Network { model, device, .. } = &embedder.network;
-    let outputs = model.outputs(&mut Pass::inference(device, &model.params, DType::F32), &inputs, &[]);
+    let mut pass = Pass::inference(device, &model.params, DType::F32);
+    let numbers: Vec<usize> = (0..=model.architecture().layers).collect();
+    let hidden = model.hidden_states(&mut pass, &inputs, &numbers);
+    let cls = model.cls_states(&mut pass, &inputs);
+    let pooled = model.pooler_output(&mut pass, &cls).unwrap();
     let rows = |var: &cloze_engine::Var| -> Vec<Vec<f64>> {
         let values: Vec<f64> = var.value().to_vec_f32().into_iter().map(f64::from).collect();
-        values.chunks(model.config.hidden_size).map(<[f64]>::to_vec).collect()
+        values.chunks(model.architecture().hidden_size).map(<[f64]>::to_vec).collect()
     };
-    (outputs.hidden.iter().map(rows).collect(), rows(&outputs.pooled.unwrap()).remove(0))
+    (hidden.iter().map(rows).collect(), rows(&pooled).remove(0))
 }
 
 #[track_caller]
@@ -100,7 +104,7 @@ fn the_last_four_lie_side_by_side() {
     let message = open(dir.path(), &last4).err().unwrap().to_string();
     assert!(message.contains("the model has 3"), "{message}");
     let Network { model, tokenizer, device, precision } = open(dir.path(), &Options::default()).unwrap().network;
-    let config = cloze_model::Config { num_hidden_layers: 3, ..model.config };
+    let config = cloze_model::Config { num_hidden_layers: 3, ..model.config().clone() };
     let model = cloze_model::Model::new(config, model.heads, &device, 5).unwrap();
     let embedder = Embedder::new(Network { model, tokenizer, device, precision }, dir.path(), None, &last4).unwrap();
     assert_eq!(embedder.width(), 4 * 32);

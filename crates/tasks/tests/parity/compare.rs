@@ -72,7 +72,7 @@ pub fn check_folder(device: &Device, folder: &Path, precision: DType) -> Result<
     let mut reference = reference::read(&folder.join("reference.safetensors")).map_err(one)?;
     let load = || Model::load(folder, device).map_err(|error| one(format!("cannot be checked: {error}")));
     let model = load()?;
-    let inputs = reference::pack(&mut reference, model.heads.task, &model.config).map_err(one)?;
+    let inputs = reference::pack(&mut reference, model.heads.task, model.config()).map_err(one)?;
     model.check(&inputs.tokens, &inputs.labels).map_err(|error| one(error.to_string()))?;
     let has_loss = model.heads.mlm || model.heads.nsp || model.heads.task.is_some();
     if has_loss && !reference.contains_key("output.loss") {
@@ -191,12 +191,15 @@ fn compute(device: &Device, model: &Model, inputs: &Packed, precision: DType) ->
 
     let everywhere: Vec<i32> = (0..inputs.rows.len() as i32).collect();
     let mut pass = Pass::inference(device, &model.params, precision);
-    let found = model.outputs(&mut pass, &inputs.tokens, &everywhere);
-    for (number, hidden) in found.hidden.iter().enumerate() {
+    let numbers: Vec<usize> = (0..=model.architecture().layers).collect();
+    let hidden = model.hidden_states(&mut pass, &inputs.tokens, &numbers);
+    let mlm_logits = model.mlm_logits(&mut pass, &inputs.tokens, &everywhere);
+    let nsp_logits = model.nsp_logits(&mut pass, &inputs.tokens);
+    for (number, hidden) in hidden.iter().enumerate() {
         named.insert(format!("output.hidden.{number}"), floats(hidden.value()));
     }
     let both = model.heads.mlm && model.heads.nsp;
-    let heads = [("prediction_logits", found.mlm_logits), ("seq_relationship_logits", found.nsp_logits)];
+    let heads = [("prediction_logits", mlm_logits), ("seq_relationship_logits", nsp_logits)];
     for (name, logits) in heads.into_iter().filter_map(|(name, logits)| Some((name, logits?))) {
         named.insert(format!("output.{}", if both { name } else { "logits" }), floats(logits.value()));
     }
@@ -215,8 +218,10 @@ fn compute(device: &Device, model: &Model, inputs: &Packed, precision: DType) ->
         }
     } else {
         // BertModel has no loss: its outputs are the last hidden state and the pooler's.
-        named.extend(found.hidden.last().map(|last| ("output.last_hidden_state".to_owned(), floats(last.value()))));
-        named.extend(found.pooled.map(|pooled| ("output.pooler_output".to_owned(), floats(pooled.value()))));
+        named.extend(hidden.last().map(|last| ("output.last_hidden_state".to_owned(), floats(last.value()))));
+        let cls = model.cls_states(&mut pass, &inputs.tokens);
+        let pooled = model.pooler_output(&mut pass, &cls);
+        named.extend(pooled.map(|pooled| ("output.pooler_output".to_owned(), floats(pooled.value()))));
     }
     named
 }

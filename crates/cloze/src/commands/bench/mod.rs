@@ -10,7 +10,7 @@ use anyhow::Result;
 use cloze_engine::{
     AdamW, Bandwidths, Cost, DType, Device, DropoutKey, Gradients, Moments, Pass, Profile, StepSettings, adamw_step,
 };
-use cloze_model::{Config, Heads, Inputs, LossScale, Model, PretrainLabels, Work as Passes};
+use cloze_model::{Config, FlopsOf, Heads, Inputs, LossScale, Model, PretrainLabels};
 use cloze_train::recipe::Precision;
 use serde_json::{Map, Value, json};
 
@@ -193,7 +193,8 @@ fn measure(
     }
     let (inputs, labels) = synthetic(shape, training);
     model.check(&inputs, &labels)?;
-    let flops = model.useful_flops(&inputs, &labels, if training { Passes::ForwardBackward } else { Passes::Forward });
+    let flops =
+        model.useful_flops(&inputs, &labels, if training { FlopsOf::ForwardBackward } else { FlopsOf::Forward });
 
     let recompute = shape.recompute;
     let mut bench = Bench { model, device, dtype, inputs, labels, recompute, training: None, profile: None };
@@ -311,7 +312,7 @@ impl Bench {
             if let Some(profile) = &mut self.profile {
                 pass = pass.profiled(profile);
             }
-            let _ = self.model.outputs(&mut pass, &self.inputs, &[]);
+            let _ = self.model.hidden_states(&mut pass, &self.inputs, &[self.model.architecture().layers]);
             return;
         };
         timed(&mut self.profile, "zero gradients", Cost::default(), || gradients.zero());

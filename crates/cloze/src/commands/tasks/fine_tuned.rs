@@ -29,8 +29,8 @@ impl FineTuned {
         let device = Device::cpu(terminal.threads)?;
         let precision = precision.settle(&device, terminal).dtype(&device);
         let network = Network::open(dir, device, precision)?;
-        let remembered = Remembered::in_config(&network.model.config, dir)?;
-        terminal.detail(&format!("heads: {}", network.model.heads.architecture()));
+        let remembered = Remembered::in_config(network.model.config(), dir)?;
+        terminal.detail(&format!("heads: {}", network.model.class_name()));
         Ok(FineTuned { network, dir: dir.to_owned(), remembered })
     }
 
@@ -44,9 +44,9 @@ impl FineTuned {
 
     /// That a model has no task, and what can be done about it.
     fn not_fine_tuned(&self, named: &Path, command: &str) -> String {
-        let heads = &self.network.model.heads;
-        let (cloze, model, architecture) = (program::name(), program::quoted(named.display()), heads.architecture());
-        let instead = match (command, heads.mlm) {
+        let found = &self.network.model;
+        let (cloze, model, class) = (program::name(), program::quoted(named.display()), found.class_name());
+        let instead = match (command, found.heads.mlm) {
             ("evaluate", true) => {
                 format!("judge its pre-training: {cloze} evaluate pretrain --model {model} --data SHARDS")
             }
@@ -56,14 +56,14 @@ impl FineTuned {
             }
         };
         format!(
-            "{}: a {architecture} is not fine-tuned for a task; fine-tune it first ({cloze} finetune --help), or {instead}",
+            "{}: a {class} is not fine-tuned for a task; fine-tune it first ({cloze} finetune --help), or {instead}",
             named.display()
         )
     }
 
     /// The task and how rows are read.
     pub fn task<T: FromFiles>(&self, kind: Kind, read: &DataArguments, terminal: &Terminal) -> Result<(T, Options)> {
-        let (config, dir) = (&self.network.model.config, self.dir.as_path());
+        let (config, dir) = (self.network.model.config(), self.dir.as_path());
         let threads = self.network.device.threads();
         let options = Options { threads, ..read.options(kind, &self.remembered)? };
         let task = T::of_model(&options, config, self.network.head(dir)?, dir)?;

@@ -11,7 +11,7 @@ use cloze_text::{DomainWord, Tokenizer, WordCounts, WordProblem};
 use serde_json::{Value, json};
 
 use super::read_words;
-use super::surgery::Subject;
+use super::rewrite::Subject;
 use crate::commands::check_out;
 use crate::commands::model::ModelArguments;
 use crate::format;

@@ -2,7 +2,7 @@
 
 mod extend;
 mod resize;
-mod surgery;
+mod rewrite;
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -37,7 +37,7 @@ use crate::terminal::Terminal;
 )]
 pub struct Arguments {
     #[command(subcommand)]
-    surgery: Option<Surgery>,
+    rewrite: Option<Rewrite>,
 
     #[command(flatten)]
     learn: Option<LearnArguments>,
@@ -45,7 +45,7 @@ pub struct Arguments {
 
 /// What becomes of a model's vocabulary.
 #[derive(Debug, clap::Subcommand)]
-enum Surgery {
+enum Rewrite {
     /// Add words to a model's vocabulary, one token each
     Extend(extend::Arguments),
     /// Give a model another vocabulary
@@ -90,9 +90,9 @@ struct LearnArguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    match (&arguments.surgery, &arguments.learn) {
-        (Some(Surgery::Extend(arguments)), _) => extend::run(arguments, terminal),
-        (Some(Surgery::Resize(arguments)), _) => resize::run(arguments, terminal),
+    match (&arguments.rewrite, &arguments.learn) {
+        (Some(Rewrite::Extend(arguments)), _) => extend::run(arguments, terminal),
+        (Some(Rewrite::Resize(arguments)), _) => resize::run(arguments, terminal),
         (None, Some(arguments)) => run_learn(arguments, terminal),
         // The parser has insisted on --input and --out.
         (None, None) => bail!("nothing to do: give --input and --out"),

@@ -7,7 +7,7 @@ use anyhow::Result;
 use cloze_text::Tokenizer;
 use serde_json::Value;
 
-use super::surgery::Subject;
+use super::rewrite::Subject;
 use crate::commands::check_out;
 use crate::commands::model::ModelArguments;
 use crate::terminal::Terminal;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use cloze_convert::carry_pooling;
 use cloze_engine::Device;
 use cloze_files::write_folder;
-use cloze_model::{Model, NewRow};
+use cloze_model::{Config, Model, NewRow};
 use cloze_text::{TokenOrigin, Tokenizer, carry_settings};
 use cloze_train::checkpoint::check_vocabulary;
 use serde_json::{Map, Value, json};
@@ -58,7 +58,7 @@ impl Subject {
         let origins = tokenizer.origins(&self.tokenizer);
         let mut tally = Tally {
             old_size,
-            old_rows: model.config.vocab_size,
+            old_rows: model.architecture().vocab_size,
             new_size: origins.len(),
             copied: 0,
             composed: 0,
@@ -79,17 +79,18 @@ impl Subject {
                 }
                 TokenOrigin::Unknown => {
                     tally.drawn.extend(tokenizer.token(id).map(str::to_owned));
-                    NewRow::Drawn
+                    NewRow::Random
                 }
             });
         }
         // Tokens are unique in both vocabularies, so that none is kept twice.
         tally.dropped = old_size - tally.copied;
         let mut model = model.with_vocabulary(&rows, seed, &device)?;
-        model.config.pad_token_id = model.config.pad_token_id.map(|_| tokenizer.special().pad);
+        let pad_token_id = model.config().pad_token_id.map(|_| tokenizer.special().pad);
+        model.set_config(Config { pad_token_id, ..model.config().clone() })?;
         write_folder(out, |aside| {
             model.save(aside)?;
-            tokenizer.save_for(aside, model.config.max_position_embeddings)?;
+            tokenizer.save_for(aside, model.architecture().longest_sequence())?;
             carry_settings(settings, aside)?;
             Ok::<(), anyhow::Error>(carry_pooling(&self.dir, aside)?)
         })?;

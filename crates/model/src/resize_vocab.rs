@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 
 use cloze_engine::{Device, Init, Parameters};
 
-use crate::bert::Start;
-use crate::checkpoint::{MLM_BIAS, WORDS};
+use crate::bert::InitFrom;
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::model::Model;
+use crate::model::{Blueprint, Model};
+use crate::role::{Module, Table as Embeddings};
 
 /// Where a row of the new vocabulary comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum NewRow {
     /// The mean of these rows, at least one.
     Mean(Vec<usize>),
     /// A draw from the rows' own distribution, each column by itself.
-    Drawn,
+    Random,
 }
 
 impl Model {
@@ -31,7 +31,7 @@ impl Model {
     /// bias, where there is that head, get the rows asked for; every other weight is copied bit for bit, and all heads and all
     /// keys of the configuration but `vocab_size` stay. Rows that no new row names are gone.
     ///
-    /// Of a [drawn](NewRow::Drawn) row, element j is the mean of column j over all old rows plus its deviation times a normal
+    /// Of a [drawn](NewRow::Random) row, element j is the mean of column j over all old rows plus its deviation times a normal
     /// number cut at 2σ (and scaled back to variance 1), a pure function of `seed`, of how many drawn rows come before, and of j;
     /// its bias is the mean bias. Learning rates and frozen layers start anew.
     ///
@@ -42,32 +42,34 @@ impl Model {
     /// [`ModelError::Vocabulary`] for a row that the model lacks or a mean of nothing, [`ModelError::Config`] for no rows at all.
     pub fn with_vocabulary(&self, rows: &[NewRow], seed: u64, device: &Device) -> Result<Model, ModelError> {
         self.check_rows(rows)?;
-        let config = Config { vocab_size: rows.len(), ..self.config.clone() };
-        let start = Start::Copied { but: BTreeSet::new() };
-        let (declared, bert) = Model::declare(&config, self.heads, start)?;
-        let mut params = declared.builder.build(device, seed);
+        let config = Config { vocab_size: rows.len(), ..self.config().clone() };
+        let start = InitFrom::Checkpoint { missing: BTreeSet::new() };
+        let mut model = Blueprint::new(config, self.heads, start)?.build(device, seed);
+        let width = self.architecture().embedding_size;
         // Only the vocabulary's sizes differ: the same parameters, in the same order.
-        for (id, old) in params.ids().zip(self.params.ids()) {
-            let from = self.params.read(old);
+        for (id, role) in self.roles() {
+            let from = self.params.read(id);
             let table = |width| Table { values: &from, width };
-            match self.params.name(old) {
-                WORDS => params.edit(id, |to| table(config.hidden_size).fill(rows, Some(seed), device, to)),
-                MLM_BIAS => params.edit(id, |to| table(1).fill(rows, None, device, to)),
-                _ => params.write(id, &from),
+            match role.module {
+                Module::Embedding(Embeddings::Word) => {
+                    model.params.edit(id, |to| table(width).fill(rows, Some(seed), device, to));
+                }
+                Module::MlmBias => model.params.edit(id, |to| table(1).fill(rows, None, device, to)),
+                _ => model.params.write(id, &from),
             }
         }
-        Ok(Model::assemble(config, self.heads, params, bert))
+        Ok(model)
     }
 
     fn check_rows(&self, rows: &[NewRow]) -> Result<(), ModelError> {
-        let size = self.config.vocab_size;
+        let size = self.architecture().vocab_size;
         for (row, source) in rows.iter().enumerate() {
             let fail = |problem| Err(ModelError::Vocabulary { row, problem });
             let named: &[usize] = match source {
                 NewRow::Copied(from) => std::slice::from_ref(from),
                 NewRow::Mean(from) if from.is_empty() => return fail("the mean of no rows".to_owned()),
                 NewRow::Mean(from) => from,
-                NewRow::Drawn => &[],
+                NewRow::Random => &[],
             };
             if let Some(absent) = named.iter().find(|&&from| from >= size) {
                 return fail(format!("it takes row {absent}, but the model's vocabulary ends before {size}"));
@@ -93,7 +95,7 @@ impl Table<'_> {
 
     /// Fills `to`; drawn rows vary by `seed`, or not at all without one.
     fn fill(&self, rows: &[NewRow], seed: Option<u64>, device: &Device, to: &mut [f32]) {
-        let drawn = rows.iter().filter(|row| **row == NewRow::Drawn).count();
+        let drawn = rows.iter().filter(|row| **row == NewRow::Random).count();
         let spread = if drawn > 0 { self.spread() } else { Vec::new() };
         let noise = seed.filter(|_| drawn > 0).map(|seed| standard_normal(drawn * self.width, seed, device));
         let noise = noise.as_ref().map(|params| params.read_all());
@@ -107,7 +109,7 @@ impl Table<'_> {
                         *value = (sum / from.len() as f64) as f32;
                     }
                 }
-                NewRow::Drawn => {
+                NewRow::Random => {
                     for (value, (mean, deviation)) in to.iter_mut().zip(&spread) {
                         let normal = noise.next().map_or(0.0, |&noise| f64::from(noise) / CUT_DEVIATION);
                         *value = (mean + deviation * normal) as f32;
@@ -152,6 +154,8 @@ mod tests {
     use std::borrow::Cow;
 
     const OLD: usize = 40;
+    const WORDS: &str = "bert.embeddings.word_embeddings.weight";
+    const MLM_BIAS: &str = "cls.predictions.bias";
 
     fn device() -> Device {
         Device::cpu(Some(1)).unwrap()
@@ -204,11 +208,11 @@ mod tests {
             let old = small(heads);
             let mut rows = kept(OLD);
             rows.swap(5, 6);
-            rows.extend([NewRow::Mean(vec![7, 8, 8]), NewRow::Mean(vec![9]), NewRow::Drawn]);
+            rows.extend([NewRow::Mean(vec![7, 8, 8]), NewRow::Mean(vec![9]), NewRow::Random]);
             let new = old.with_vocabulary(&rows, 3, &device()).unwrap();
             assert_eq!(new.heads, heads);
-            assert_eq!(new.config, Config { vocab_size: OLD + 3, ..old.config.clone() });
-            assert_eq!(new.config.extra["surprise"], 7);
+            assert_eq!(new.config(), &Config { vocab_size: OLD + 3, ..old.config().clone() });
+            assert_eq!(new.config().extra["surprise"], 7);
             let mut copied = 0;
             for id in new.params.ids() {
                 let name = new.params.name(id);
@@ -256,7 +260,7 @@ mod tests {
         });
         let count = 4000;
         let draw = |seed| {
-            let model = old.with_vocabulary(&vec![NewRow::Drawn; count], seed, &device()).unwrap();
+            let model = old.with_vocabulary(&vec![NewRow::Random; count], seed, &device()).unwrap();
             values(&model, WORDS).to_vec()
         };
         let drawn = draw(5);
@@ -282,10 +286,12 @@ mod tests {
         let fewer = old.with_vocabulary(&kept(35), 0, &device()).unwrap();
         let device = device();
         let outputs = |model: &Model| {
-            let outputs =
-                model.outputs(&mut Pass::inference(&device, &model.params, DType::F32), &inputs(), &labels().mlm_rows);
-            let plain: Vec<Vec<f32>> = outputs.hidden.iter().map(|state| state.value().to_vec_f32()).collect();
-            (plain, outputs.nsp_logits.unwrap().value().to_vec_f32(), outputs.mlm_logits.unwrap().value().to_vec_f32())
+            let mut pass = Pass::inference(&device, &model.params, DType::F32);
+            let states = model.hidden_states(&mut pass, &inputs(), &[0, 1, 2]);
+            let states: Vec<Vec<f32>> = states.iter().map(|state| state.value().to_vec_f32()).collect();
+            let nsp = model.nsp_logits(&mut pass, &inputs()).unwrap();
+            let mlm = model.mlm_logits(&mut pass, &inputs(), &labels().mlm_rows).unwrap();
+            (states, nsp.value().to_vec_f32(), mlm.value().to_vec_f32())
         };
         let losses = |model: &Model| {
             let mut gradients = Gradients::zeros_like(&model.params);
