@@ -8,13 +8,17 @@
 //! The likeliest tokens for a mask:
 //!
 //! ```no_run
-//! use cloze::train::{fill::Filler, recipe::Precision};
+//! use std::sync::Arc;
 //!
-//! let filler = Filler::open("runs/mini/model".as_ref(), Precision::F32, None)?;
+//! use cloze::engine::{DType, Device};
+//! use cloze::tasks::{Filler, Pretrained};
+//!
+//! let model = Pretrained::open("runs/mini/model".as_ref(), Device::cpu(None)?, DType::F32)?;
+//! let filler = Filler::new(Arc::new(model))?;
 //! for candidate in &filler.fill("The capital of France is [MASK].", 3)?[0] {
 //!     println!("{:.3} {}", candidate.probability, candidate.token);
 //! }
-//! # Ok::<(), cloze::train::TrainError>(())
+//! # Ok::<(), cloze::tasks::TaskError>(())
 //! ```
 #![deny(missing_docs)]
 

@@ -33,8 +33,7 @@ fn the_model_is_enough() {
     let run = stars(&bench);
     let model = run.as_str();
     let remembered = json_file(&format!("{run}/model/config.json"))["cloze"].clone();
-    let expected =
-        serde_json::json!({"kind": "classify", "text": "review", "label": "stars", "max_len": 20, "metric": "f1"});
+    let expected = serde_json::json!({"version": 1, "kind": "classify", "text": "review", "label": "stars", "max_len": 20, "metric": "f1"});
     assert_eq!(remembered, expected);
 
     let judge = |more: &[&str]| {

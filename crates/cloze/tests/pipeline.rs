@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use cloze::sample_corpus;
 use cloze_engine::{DType, Device};
 use cloze_model::TaskHead;
-use cloze_tasks::Network;
+use cloze_tasks::Pretrained;
 use serde_json::Value;
 
 fn cloze(arguments: &[&str]) -> Output {
@@ -145,8 +145,8 @@ fn the_quickstart_ends_with_models_for_three_tasks() {
         for (score, folder) in [("pretrained", task.to_owned()), ("untrained", format!("{task}-untrained"))] {
             assert!(found[score].as_f64().is_some_and(|score| (0.0..=1.0).contains(&score)), "{found}");
             let model = path(&format!("finetuned/{folder}/model"));
-            let network = Network::open(Path::new(&model), Device::cpu(Some(1)).unwrap(), DType::F32).unwrap();
-            assert_eq!(network.head(Path::new(&model)).unwrap(), head);
+            let model = Pretrained::open(Path::new(&model), Device::cpu(Some(1)).unwrap(), DType::F32).unwrap();
+            assert_eq!(model.model.heads.task.unwrap(), head);
         }
     }
     assert!(success(&["inspect", &path("untrained")]).contains("word_embeddings"));

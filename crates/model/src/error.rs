@@ -65,6 +65,19 @@ pub enum ModelError {
         /// One indented line per missing, surplus, mis-shaped or unreadable tensor.
         report: String,
     },
+    /// A model whose embedding table is smaller than its tokenizer.
+    #[error(
+        "{}: its tokenizer has {expected} tokens, the model's embeddings {found} rows: they do not belong together",
+        path.display()
+    )]
+    VocabularySize {
+        /// The model's folder.
+        path: PathBuf,
+        /// The tokenizer's size.
+        expected: usize,
+        /// The model's size.
+        found: usize,
+    },
     /// Heads that do not go together.
     #[error("heads {found}: {problem}")]
     Heads {

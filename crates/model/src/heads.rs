@@ -70,6 +70,11 @@ impl TaskHead {
         matches!(self, TaskHead::Classify { .. } | TaskHead::Choose)
     }
 
+    /// C: the logits side by side, of a sequence or of a token.
+    pub fn logits(self) -> usize {
+        self.shape(0)[0]
+    }
+
     /// Where its parameters are.
     pub(crate) fn module(self) -> Module {
         if self == TaskHead::Answer { Module::SpanHead } else { Module::Classifier }

@@ -1,5 +1,7 @@
 //! The model as a user holds it: configuration, heads and parameters, with its losses and outputs.
 
+use std::path::Path;
+
 use cloze_engine::ops;
 use cloze_engine::{Device, ParamId, Parameters, Pass, Var};
 
@@ -185,6 +187,19 @@ impl Model {
                 useful_flops(architecture, lengths.zip(rows.counts()).map(|(s, r)| [s, r]), predicted, of)
             }
         }
+    }
+
+    /// Checks that the embeddings have a row for each of a tokenizer's tokens. Spare rows are fine. `dir` is the folder that an
+    /// error names.
+    ///
+    /// # Errors
+    /// [`ModelError::VocabularySize`].
+    pub fn check_vocabulary(&self, dir: &Path, tokens: usize) -> Result<(), ModelError> {
+        let found = self.architecture().vocab_size;
+        if tokens > found {
+            return Err(ModelError::VocabularySize { path: dir.to_owned(), expected: tokens, found });
+        }
+        Ok(())
     }
 
     /// Checks that a batch fits this model, for callers whose batches come from elsewhere than this model's vocabulary and

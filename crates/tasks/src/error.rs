@@ -74,6 +74,22 @@ pub enum TaskError {
         /// The last of them.
         step: u64,
     },
+    /// A text with nothing to fill.
+    #[error("no {mask} in \"{text}\"; write {mask} where a token is to be filled in")]
+    NoMask {
+        /// The text.
+        text: String,
+        /// The mask as the tokenizer spells it.
+        mask: String,
+    },
+    /// A text longer than the model's positions.
+    #[error("the text has {found} tokens with [CLS] and [SEP], the model {positions} positions; shorten it")]
+    TooLong {
+        /// Tokens of the text.
+        found: usize,
+        /// The model's positions.
+        positions: usize,
+    },
     /// The network's answer to a row is not a number: the weights are damaged.
     #[error("{0}: the model's logits are not numbers; its weights are damaged: train or download it again")]
     Logits(String),

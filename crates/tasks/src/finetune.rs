@@ -32,25 +32,26 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use crate::TaskError;
+use crate::any_task::{AnyEncoded, AnyRows, AnyTask};
 use crate::batch::TaskBatch;
-use crate::example::{Example, Target};
-use crate::network::{check_fit, encode, judge, logits};
+use crate::example::{Example, IGNORED, Target};
+use crate::forward::{check_fit, outputs_of_model};
 use crate::settings::{ClassWeights, Settings};
-use crate::task::{Encoded, Scores, Task};
+use crate::task::Scores;
+use crate::task_settings::TaskSettings;
 
-/// The key of config.json under which a fine-tuned model says how its rows were read and scored.
-pub const REMEMBERED: &str = "cloze";
 /// Steps between lines of the log.
 const LOG_EVERY: u64 = 20;
 
 /// What a fine-tuning starts from, what it learns and where it goes.
-pub struct FineTuning<'a, T: Task> {
+#[derive(Clone, Copy)]
+pub struct FineTuning<'a> {
     /// The task.
-    pub task: &'a T,
+    pub task: &'a dyn AnyTask,
     /// Rows to learn.
-    pub train: &'a [T::Row],
+    pub train: &'a dyn AnyRows,
     /// Rows to judge by; none: the last model is kept.
-    pub dev: &'a [T::Row],
+    pub dev: &'a dyn AnyRows,
     /// The files that the rows come from, for the log: those of training, those of dev.
     pub files: [&'a [PathBuf]; 2],
     /// The folder of the model to start from.
@@ -63,8 +64,8 @@ pub struct FineTuning<'a, T: Task> {
     pub resume: bool,
     /// Where to run.
     pub device: &'a Device,
-    /// What the model's configuration says, under [`REMEMBERED`], of how its rows were read and scored.
-    pub remember: &'a Value,
+    /// What the model is to remember of how its rows are read and scored: see [`AnyTask::settings`].
+    pub task_settings: &'a TaskSettings,
 }
 
 /// What a watcher is told.
@@ -207,11 +208,7 @@ impl Window {
 ///
 /// # Errors
 /// Settings, rows or a checkpoint that cannot be used; a loss that is not finite; a disk that is full. What was saved stays whole.
-pub fn finetune<T: Task>(
-    asked: &FineTuning<'_, T>,
-    stop: &AtomicBool,
-    watch: &mut dyn FnMut(&News),
-) -> Result<Outcome, TaskError> {
+pub fn finetune(asked: &FineTuning<'_>, stop: &AtomicBool, watch: &mut dyn FnMut(&News)) -> Result<Outcome, TaskError> {
     Run::open(asked, watch)?.train(stop)
 }
 
@@ -220,7 +217,7 @@ pub fn finetune<T: Task>(
 ///
 /// # Errors
 /// Those of `finetune` before its first evaluation.
-pub fn dry_run<T: Task>(asked: &FineTuning<'_, T>, stop: &AtomicBool) -> Result<Option<Estimate>, TaskError> {
+pub fn dry_run(asked: &FineTuning<'_>, stop: &AtomicBool) -> Result<Option<Estimate>, TaskError> {
     let out = RunFolder::new(asked.out);
     let (mut settings, mut device, mut done) = (asked.settings.clone(), asked.device.clone(), 0);
     if asked.resume {
@@ -252,14 +249,14 @@ pub fn dry_run<T: Task>(asked: &FineTuning<'_, T>, stop: &AtomicBool) -> Result<
     Ok(None)
 }
 
-struct Run<'a, T: Task> {
-    asked: &'a FineTuning<'a, T>,
+struct Run<'a> {
+    asked: &'a FineTuning<'a>,
     folder: RunFolder,
     _lock: fs::File,
     tokenizer: Tokenizer,
     learner: Learner,
     examples: Vec<Example>,
-    dev: Vec<Encoded<T::Notes>>,
+    dev: Box<dyn AnyEncoded<'a> + 'a>,
     class_weights: Option<Vec<f32>>,
     curve: Curve,
     state: State,
@@ -271,20 +268,20 @@ struct Run<'a, T: Task> {
     last: (f64, f64),
 }
 
-impl<'a, T: Task> Run<'a, T> {
+impl<'a> Run<'a> {
     /// Everything up to the first step. What can be found wrong is found before the run's folder is touched.
-    fn open(asked: &'a FineTuning<'a, T>, watch: &'a mut dyn FnMut(&News)) -> Result<Run<'a, T>, TaskError> {
+    fn open(asked: &'a FineTuning<'a>, watch: &'a mut dyn FnMut(&News)) -> Result<Run<'a>, TaskError> {
         let FineTuning { task, settings, device, .. } = asked;
         settings.validate()?;
         if asked.train.is_empty() {
             return Err(TaskError::NoRows("training"));
         }
         let tokenizer = Tokenizer::open(asked.model)?;
-        let encoded = encode(*task, asked.train, &tokenizer, device.threads())?;
-        let dev = encode(*task, asked.dev, &tokenizer, device.threads())?;
-        let data = Data::new(asked, &encoded, &dev);
-        let cut_rows = encoded.iter().chain(&dev).filter(|row| row.cut > 0).count();
-        let examples: Vec<Example> = encoded.into_iter().flat_map(|row| row.examples).collect();
+        let encoded = asked.train.encode(&tokenizer, device.threads())?;
+        let dev = asked.dev.encode(&tokenizer, device.threads())?;
+        let data = Data::new(asked, [encoded.examples(), dev.examples()]);
+        let cut_rows = encoded.cut_rows() + dev.cut_rows();
+        let examples = encoded.into_examples();
         if examples.is_empty() {
             return Err(TaskError::NoRows("training"));
         }
@@ -314,16 +311,16 @@ impl<'a, T: Task> Run<'a, T> {
             }
             None => {
                 let (mut model, found) = Model::load_with(asked.model, Heads::of(task.head()), device, settings.seed)?;
-                checkpoint::check_vocabulary(asked.model, &tokenizer, &model)?;
+                model.check_vocabulary(asked.model, tokenizer.vocab_size())?;
                 let mut config = model.config().clone();
                 task.describe(&mut config);
-                config.extra.insert(REMEMBERED.to_owned(), asked.remember.clone());
+                asked.task_settings.write_to(&mut config);
                 model.set_config(config)?;
                 adopted = found;
                 (model, None, State::default())
             }
         };
-        check_fit(&model, examples.iter().chain(dev.iter().flat_map(|row| &row.examples)))?;
+        check_fit(&model, examples.iter().chain(dev.examples()))?;
         if let Some(layers) = settings.freeze
             && layers > model.architecture().layers
         {
@@ -390,7 +387,7 @@ impl<'a, T: Task> Run<'a, T> {
             step: self.state.step,
             steps: self.steps(),
             examples: self.examples.len(),
-            tokens: self.examples.iter().map(Example::tokens).sum(),
+            tokens: self.examples.iter().map(Example::length).sum(),
             cut_rows,
             adopted,
         };
@@ -441,13 +438,13 @@ impl<'a, T: Task> Run<'a, T> {
     /// What is to come after `done` steps, at so many tokens a second.
     fn estimate(&self, done: u64, tokens_per_s: f64) -> Estimate {
         let (all, left) = (self.steps(), self.steps().saturating_sub(done));
-        let tokens: usize = self.examples.iter().map(Example::tokens).sum();
+        let tokens: usize = self.examples.iter().map(Example::length).sum();
         let epoch = tokens as f64 / tokens_per_s;
         let training = epoch * f64::from(self.asked.settings.epochs) * left as f64 / all.max(1) as f64;
         let has_dev = !self.asked.dev.is_empty();
         let evaluations = (done + 1..=all).filter(|&step| has_dev && self.is_eval_due(step)).count() as u64;
         // Forward alone is a third of the work.
-        let dev: usize = self.dev.iter().flat_map(|row| &row.examples).map(Example::tokens).sum();
+        let dev: usize = self.dev.examples().into_iter().map(Example::length).sum();
         let evaluating = evaluations as f64 * dev as f64 / (3.0 * tokens_per_s);
         Estimate {
             steps: left,
@@ -507,10 +504,10 @@ impl<'a, T: Task> Run<'a, T> {
     fn step(&mut self, chosen: &[usize]) -> Result<(), TaskError> {
         let settings = self.asked.settings;
         let micro = chosen.len().div_ceil(settings.accumulate).max(1);
-        let examples = &self.examples;
+        let (head, examples) = (self.asked.task.head(), &self.examples);
         let batches: Vec<TaskBatch> = chosen
             .chunks(micro)
-            .map(|part| TaskBatch::pack(&part.iter().map(|&i| &examples[i]).collect::<Vec<_>>()))
+            .map(|part| TaskBatch::pack(head, &part.iter().map(|&i| &examples[i]).collect::<Vec<_>>()))
             .collect();
         let weights = self.class_weights.as_deref();
         let weight: f64 = batches.iter().map(|batch| batch.weight(weights)).sum();
@@ -586,14 +583,14 @@ impl<'a, T: Task> Run<'a, T> {
         }
         let began = Instant::now();
         let learner = &self.learner;
-        let judged = judge(self.asked.task, self.asked.dev, &self.dev, |examples| {
-            logits(&learner.model, learner.device(), learner.precision(), examples, &mut |_| ())
-        })?;
-        let (scores, epoch) = (judged.scores, self.epoch());
+        let (device, precision, head) = (learner.device(), learner.precision(), self.asked.task.head());
+        let (logits, loss) = outputs_of_model(&learner.model, device, precision, head, &self.dev.examples());
+        let (scores, loss) = (self.dev.predict(&logits)?.scores(), loss.mean());
+        let epoch = self.epoch();
         let score = scores.main();
         let best = is_better(score, self.state.best.as_ref().map(|best| best.score));
         self.log.append(&json!({
-            "kind": "eval", "step": self.state.step, "epoch": epoch, "loss": judged.loss, "scores": scores.to_json(),
+            "kind": "eval", "step": self.state.step, "epoch": epoch, "loss": loss, "scores": scores.to_json(),
             "seconds": self.state.train_seconds, "eval_seconds": began.elapsed().as_secs_f64(), "best": best,
         }))?;
         let names: Vec<String> = scores.values.iter().map(|(name, _)| format!("eval/{name}")).collect();
@@ -614,7 +611,7 @@ impl<'a, T: Task> Run<'a, T> {
         } else {
             self.state.worse += 1;
         }
-        (self.watch)(&News::Eval { epoch, loss: judged.loss, scores, best });
+        (self.watch)(&News::Eval { epoch, loss, scores, best });
         Ok(())
     }
 
@@ -737,10 +734,10 @@ fn check_settings(folder: &RunFolder, settings: &Settings) -> Result<Settings, T
 ///
 /// # Errors
 /// [`TaskError::OtherRows`], [`TaskError::Folder`] naming what differs; rows or a tokenizer that cannot be used.
-pub fn check_data<T: Task>(asked: &FineTuning<'_, T>, run: &Path) -> Result<(), TaskError> {
+pub fn check_data(asked: &FineTuning<'_>, run: &Path) -> Result<(), TaskError> {
     let tokenizer = Tokenizer::open(asked.model)?;
-    let encoded = |rows: &[T::Row]| encode(asked.task, rows, &tokenizer, asked.device.threads());
-    Data::new(asked, &encoded(asked.train)?, &encoded(asked.dev)?).check(run)
+    let [train, dev] = [asked.train, asked.dev].map(|rows| rows.encode(&tokenizer, asked.device.threads()));
+    Data::new(asked, [train?.examples(), dev?.examples()]).check(run)
 }
 
 /// What a run learns from and is judged by, to resume it, or to compare it with another, on the same.
@@ -753,8 +750,9 @@ struct Data {
 }
 
 impl Data {
-    fn new<T: Task>(asked: &FineTuning<'_, T>, train: &[Encoded<T::Notes>], dev: &[Encoded<T::Notes>]) -> Data {
-        Data { remember: asked.remember.clone(), rows: fingerprint(asked.task, train, dev) }
+    /// Of the examples to learn and those to judge by.
+    fn new(asked: &FineTuning<'_>, examples: [Vec<&Example>; 2]) -> Data {
+        Data { remember: asked.task_settings.to_json(), rows: fingerprint(asked.task, examples) }
     }
 
     fn path(run: &Path) -> PathBuf {
@@ -778,15 +776,18 @@ impl Data {
         })?;
         let began: Data = serde_json::from_slice(&text)
             .map_err(|e| TaskError::File { path: path.clone(), problem: format!("is damaged: {e}") })?;
+        // As this version would write them.
+        let settings = TaskSettings::from_json(&began.remember);
+        let before = settings.map_err(|problem| TaskError::file(&path, format!("\"remember\" {problem}")))?.to_json();
         let keys = |of: &Value| -> Vec<String> {
             of.as_object().map(|object| object.keys().cloned().collect()).unwrap_or_default()
         };
-        let all: Vec<String> = [keys(&began.remember), keys(&self.remember)].concat();
-        if let Some(key) = all.iter().find(|key| began.remember.get(key) != self.remember.get(key)) {
+        let all: Vec<String> = [keys(&before), keys(&self.remember)].concat();
+        if let Some(key) = all.iter().find(|key| before.get(key) != self.remember.get(key)) {
             let shown = |of: &Value| of.get(key).map_or("not given".to_owned(), Value::to_string);
             let problem = format!(
                 "the run began with {key} = {}, now it is {}; give the same again, or choose another --out",
-                shown(&began.remember),
+                shown(&before),
                 shown(&self.remember),
             );
             return Err(TaskError::Folder { path: run.to_owned(), problem });
@@ -797,9 +798,9 @@ impl Data {
 
 /// The weights of the classes, from the training examples if need be.
 fn class_weights(asked: &ClassWeights, examples: &[Example], model: &Model) -> Result<Option<Vec<f32>>, TaskError> {
-    use cloze_model::TaskHead::{Classify, Tag};
+    let has_classes = matches!(examples.first().map(|example| &example.target), Some(Target::Classes(_)));
     let classes = match model.heads.task {
-        Some(Classify { labels } | Tag { labels, .. }) if labels > 1 => labels,
+        Some(head) if has_classes => head.logits(),
         _ if *asked == ClassWeights::None => return Ok(None),
         _ => {
             return Err(TaskError::setting("class-weights", "this task has no classes to weigh"));
@@ -815,10 +816,8 @@ fn class_weights(asked: &ClassWeights, examples: &[Example], model: &Model) -> R
         ClassWeights::Balanced => {
             let mut counts = vec![0usize; classes];
             for example in examples {
-                match &example.target {
-                    Target::Class(Some(label)) => counts[*label] += 1,
-                    Target::Tags { labels: Some(labels), .. } => labels.iter().for_each(|label| counts[*label] += 1),
-                    _ => {}
+                if let Target::Classes(labels) = &example.target {
+                    labels.iter().filter(|label| **label != IGNORED).for_each(|label| counts[*label as usize] += 1);
                 }
             }
             let all: usize = counts.iter().sum();
@@ -830,20 +829,38 @@ fn class_weights(asked: &ClassWeights, examples: &[Example], model: &Model) -> R
 }
 
 /// What the rows are, wherever they came from, and the labels' names.
-fn fingerprint<T: Task>(task: &T, train: &[Encoded<T::Notes>], dev: &[Encoded<T::Notes>]) -> String {
+fn fingerprint(task: &dyn AnyTask, examples: [Vec<&Example>; 2]) -> String {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     let mut config = Config::default();
     task.describe(&mut config);
     hash.update(format!("{:?} {:?}", task.head(), config.labels()).as_bytes());
-    for (part, rows) in [(0u8, train), (1, dev)] {
+    for (part, examples) in (0u8..).zip(examples) {
         hash.update(&[part]);
-        for example in rows.iter().flat_map(|row| &row.examples) {
+        for example in examples {
             for sequence in &example.sequences {
                 sequence.ids.iter().for_each(|id| hash.update(&id.to_le_bytes()));
                 hash.update(&sequence.segments);
             }
-            hash.update(format!("{:?}", example.target).as_bytes());
+            hash.update(fingerprint_of(example).as_bytes());
         }
     }
     format!("{:032x}", hash.digest128())
+}
+
+/// What is right of an example. Runs are resumed by it: its text stays the same in all versions.
+fn fingerprint_of(example: &Example) -> String {
+    let known = |label: &i32| usize::try_from(*label).ok();
+    match (&example.target, &example.tokens[..]) {
+        (Target::Classes(classes), []) => format!("Class({:?})", classes.first().and_then(known)),
+        (Target::Classes(classes), tokens) => {
+            let labels: Option<Vec<usize>> = classes.iter().map(known).collect();
+            format!("Tags {{ rows: {tokens:?}, labels: {labels:?} }}")
+        }
+        (Target::Values(values), _) => format!("Value({:?})", values.first().filter(|value| !value.is_nan())),
+        (Target::Positions(rows), _) => match &rows[..] {
+            [row] => format!("Choice({:?})", known(row)),
+            [start, end] => format!("Span({:?})", known(start).zip(known(end))),
+            more => format!("Positions({more:?})"),
+        },
+    }
 }

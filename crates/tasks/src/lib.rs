@@ -2,25 +2,32 @@
 #![deny(missing_docs)]
 
 pub mod answer;
+pub mod any_task;
 pub mod batch;
 pub mod datasets;
 pub mod embed;
 mod error;
 pub mod example;
-pub mod files;
 pub mod finetune;
+mod forward;
+pub mod inference;
+pub mod input;
+pub mod kinds;
 pub mod lines;
 pub mod metrics;
-pub mod network;
 mod parallel;
+pub mod reading;
 pub mod retrieval;
 pub mod sequence;
 pub mod settings;
 pub mod task;
-pub mod tasks;
+pub mod task_settings;
 
+pub use any_task::{AnyRows, AnyTask, Rows};
 pub use error::TaskError;
 pub use example::{Example, Target};
-pub use network::Network;
+pub use inference::{Filler, Predictor, Pretrained};
+pub use reading::{Given, Notes, Reading};
 pub use settings::{ClassWeights, Settings};
 pub use task::{Encoded, Scores, Task};
+pub use task_settings::TaskSettings;

@@ -3,6 +3,9 @@
 /// `work` of each item, in order; each thread takes a stretch of them.
 pub(crate) fn map<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let share = items.len().div_ceil(threads.max(1)).max(1);
+    if share >= items.len() {
+        return items.iter().map(work).collect();
+    }
     std::thread::scope(|scope| {
         let work = &work;
         let run = |part| scope.spawn(move || <[T]>::iter(part).map(work).collect::<Vec<R>>());

@@ -1,4 +1,6 @@
-//! The seam between tasks and everything else: what an example, a prediction and a score are.
+//! The seam between tasks and everything else: what a row, an example, a prediction and a score are.
+
+use std::path::PathBuf;
 
 use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
@@ -6,7 +8,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::TaskError;
+use crate::datasets::Need;
 use crate::example::Example;
+use crate::input::{Input, Object};
+use crate::reading::{Notes, Reading};
 
 /// A row of a task's data as the network sees it.
 #[derive(Debug, Clone)]
@@ -20,13 +25,53 @@ pub struct Encoded<N> {
 }
 
 /// A kind of task with its labels and settings.
-pub trait Task: Sync {
+pub trait Task: Clone + Send + Sync + 'static {
     /// A row of its data: a text, a sentence of words, a question.
-    type Row: Sync;
+    type Row: Clone + Send + Sync + 'static;
     /// What a prediction needs beside the logits: where pieces lie in the text.
     type Notes: Send + Sync;
     /// What is predicted of a row.
     type Prediction: Serialize + Send + Sync;
+
+    /// The task that these files are to teach, starting from a model of this configuration, and their rows.
+    ///
+    /// # Errors
+    /// Files that cannot be read, settings that do not fit.
+    fn learned_from(
+        reading: &Reading,
+        train: &[PathBuf],
+        start: &Config,
+        tokenizer: &Tokenizer,
+        notes: &mut Notes,
+    ) -> Result<(Self, Vec<Self::Row>), TaskError>;
+
+    /// The task of a fine-tuned model whose head and configuration its kind [accepts](crate::kinds::Kind::accepts).
+    ///
+    /// # Errors
+    /// Settings that do not fit.
+    fn of_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<Self, TaskError>;
+
+    /// The settings that a fine-tuned model remembers for this kind alone.
+    fn own_settings(&self, reading: &Reading) -> Object;
+
+    /// The rows of some files.
+    ///
+    /// # Errors
+    /// Files that cannot be read, labels that the task does not know.
+    fn read(
+        &self,
+        reading: &Reading,
+        paths: &[PathBuf],
+        need: Need,
+        tokenizer: &Tokenizer,
+        notes: &mut Notes,
+    ) -> Result<Vec<Self::Row>, TaskError>;
+
+    /// A row without what is right.
+    ///
+    /// # Errors
+    /// An input that lacks something; the message says what.
+    fn row(&self, reading: &Reading, input: Input<'_>, tokenizer: &Tokenizer) -> Result<Self::Row, TaskError>;
 
     /// The network's head.
     fn head(&self) -> TaskHead;

@@ -5,21 +5,22 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloze_engine::{DType, Device};
 use cloze_model::{Config, Heads, Model, TaskHead};
 use cloze_tasks::answer::{ExtractOptions, WindowOptions};
-use cloze_tasks::datasets::known::Metric;
 use cloze_tasks::datasets::squad::{Answer, Question};
 use cloze_tasks::finetune::{FineTuning, News, Outcome, as_it_began, began_with, dry_run, finetune};
-use cloze_tasks::tasks::answering::{self, Answering};
-use cloze_tasks::tasks::choose::{self, Choose};
-use cloze_tasks::tasks::classify::{self, Classify};
-use cloze_tasks::tasks::regress::{self, Regress};
-use cloze_tasks::tasks::tag::{self, Tag};
-use cloze_tasks::tasks::{Length, Text};
-use cloze_tasks::{ClassWeights, Network, Settings, Task, TaskError};
+use cloze_tasks::inference::predictor::evaluate;
+use cloze_tasks::kinds::answer::{self, Answering};
+use cloze_tasks::kinds::choose::{self, Choose};
+use cloze_tasks::kinds::classify::{self, Classify};
+use cloze_tasks::kinds::regress::{self, Regress};
+use cloze_tasks::kinds::tag::{self, Tag};
+use cloze_tasks::kinds::text::{Length, Text};
+use cloze_tasks::{AnyRows, ClassWeights, Pretrained, Rows, Settings, Task, TaskError, TaskSettings};
 use cloze_text::Tokenizer;
 use cloze_train::recipe::{Precision, ScheduleKind};
 use serde_json::{Value, json};
@@ -79,14 +80,14 @@ struct Bench {
     model: PathBuf,
     device: Device,
     /// How its rows are said to be read.
-    remember: RefCell<Value>,
+    task_settings: RefCell<TaskSettings>,
 }
 
 impl Bench {
     fn new(dropout: f64) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let model = start(dir.path(), dropout);
-        Bench { dir, model, device: device(), remember: RefCell::new(json!({"max_len": 20})) }
+        Bench { dir, model, device: device(), task_settings: RefCell::new(stored(json!({"max_len": 20}))) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -105,15 +106,15 @@ impl Bench {
         let out = self.path(out);
         let asked = FineTuning {
             task,
-            train,
-            dev,
+            train: &Rows::new(task.clone(), train.to_vec()),
+            dev: &Rows::new(task.clone(), dev.to_vec()),
             files: [&[], &[]],
             model: &self.model,
             settings,
             out: &out,
             resume,
             device: &self.device,
-            remember: &self.remember.borrow(),
+            task_settings: &self.task_settings.borrow(),
         };
         let stop = AtomicBool::new(false);
         finetune(&asked, &stop, &mut |news| watch(news, &stop))
@@ -130,9 +131,20 @@ impl Bench {
         Model::load_with(&self.model, Heads::of(task.head()), &self.device, seed).unwrap().0
     }
 
-    fn network(&self, out: &str) -> Network {
-        Network::open(&self.path(out).join("model"), self.device.clone(), DType::F32).unwrap()
+    fn model(&self, out: &str) -> Arc<Pretrained> {
+        Arc::new(Pretrained::open(&self.path(out).join("model"), self.device.clone(), DType::F32).unwrap())
     }
+}
+
+/// What a model makes of rows that say what is right: the deciding score, and how many predictions there are.
+fn judge<T: Task>(model: &Pretrained, task: &T, rows: &[T::Row]) -> Result<(f64, usize), TaskError> {
+    let rows = Rows::new(task.clone(), rows.to_vec());
+    let found = evaluate(model, &rows, &mut |_| ())?;
+    Ok((found.scores.main(), found.predictions.to_json()?.len()))
+}
+
+fn stored(settings: Value) -> TaskSettings {
+    TaskSettings::from_json(&settings).unwrap()
 }
 
 fn values(model: &Model) -> BTreeMap<String, Vec<f32>> {
@@ -183,11 +195,8 @@ fn text(words: &str) -> Text {
 
 fn classifier() -> (Classify, Vec<classify::Row>) {
     let labels = ["fox", "owl", "person"].map(str::to_owned).to_vec();
-    let task = Classify {
-        labels,
-        length: Length { max_len: 20, stride: None },
-        metrics: vec![Metric::Accuracy, Metric::F1, Metric::Matthews],
-    };
+    let task =
+        Classify { labels, length: Length { max_len: 20, stride: None }, metrics: vec!["accuracy", "f1", "matthews"] };
     let row = |words: &str, label| classify::Row { text: text(words), label: Some(label) };
     let rows = vec![
         row("the old fox leaves .", 0),
@@ -205,7 +214,7 @@ fn classifier() -> (Classify, Vec<classify::Row>) {
 }
 
 fn regressor() -> (Regress, Vec<regress::Row>) {
-    let task = Regress { length: Length::default(), metrics: vec![Metric::Pearson, Metric::Spearman] };
+    let task = Regress { length: Length::default(), metrics: vec!["pearson", "spearman"] };
     let row = |words: &str, pair: &str, value| regress::Row {
         text: Text { text: words.to_owned(), pair: Some(pair.to_owned()) },
         value: Some(value),
@@ -239,7 +248,7 @@ fn tagger(layers: usize) -> (Tag, Vec<tag::Row>) {
     (task, rows.map(row).to_vec())
 }
 
-fn answerer() -> (Answering, Vec<answering::Row>) {
+fn answerer() -> (Answering, Vec<answer::Row>) {
     // Short windows: a paragraph is read in several.
     let windows = WindowOptions { max_len: 16, stride: 4, max_question: 4 };
     let task = Answering { windows, extract: ExtractOptions::default() };
@@ -258,7 +267,7 @@ fn answerer() -> (Answering, Vec<answering::Row>) {
         question(2, "who leaves rome", "the old fox"),
         question(3, "where sees owl", "the quiet river"),
     ];
-    (task, answering::rows(&questions, &tokenizer(), 1))
+    (task, answer::rows(&questions, &tokenizer(), 1))
 }
 
 fn chooser() -> (Choose, Vec<choose::Row>) {
@@ -295,10 +304,10 @@ fn learns_by_heart<T: Task>((task, rows): (T, Vec<T::Row>), settings: &Settings,
     assert_eq!(best.collapsed, None);
 
     // What lies in the folder is what was scored.
-    let network = bench.network("run");
-    assert_eq!(network.head(&bench.path("run/model")).unwrap(), task.head());
-    let judged = network.judge(&task, &rows, &mut |_| ()).unwrap();
-    assert!((judged.scores.main() - best.score).abs() < 1e-9, "{} and {}", judged.scores.main(), best.score);
+    let trained = bench.model("run");
+    assert_eq!(trained.model.heads.task.unwrap(), task.head());
+    let (score, _) = judge(&trained, &task, &rows).unwrap();
+    assert!((score - best.score).abs() < 1e-9, "{score} and {}", best.score);
     assert_eq!(json_of(bench.path("run/scores.json"))["best"]["score"], best.score);
     assert!(!bench.path("run/checkpoints").exists(), "a finished run keeps no checkpoints");
 
@@ -307,7 +316,7 @@ fn learns_by_heart<T: Task>((task, rows): (T, Vec<T::Row>), settings: &Settings,
     let free = |name: &str| {
         name.ends_with("key.bias") || over_places && (name == "classifier.bias" || name == "qa_outputs.bias")
     };
-    let moved = distances(&bench.beginning(&task, settings.seed), &network.model);
+    let moved = distances(&bench.beginning(&task, settings.seed), &trained.model);
     assert!(moved.len() > 16 * LAYERS);
     for (name, distance) in moved.iter().filter(|(name, _)| !free(name)) {
         assert!(*distance > 1e-5, "{name} moved by {distance} only");
@@ -358,8 +367,8 @@ fn frozen_layers_stay_to_the_bit() {
         let settings = Settings { epochs: 4, freeze: Some(freeze), ..settings() };
         bench.finish(&task, [&rows, &[]], &settings, &out);
         let beginning = bench.beginning(&task, settings.seed);
-        let end = bench.network(&out).model;
-        for (name, distance) in distances(&beginning, &end) {
+        let end = bench.model(&out);
+        for (name, distance) in distances(&beginning, &end.model) {
             match height(&name) {
                 Some(height) if height <= freeze => assert_eq!(distance, 0.0, "{name} with {freeze} layers frozen"),
                 _ => assert!(distance > 0.0 || name.ends_with("key.bias"), "{name} with {freeze} layers frozen"),
@@ -376,11 +385,11 @@ fn the_feature_based_way_moves_the_head_alone() {
     let best = bench.finish(&task, [&rows, &rows], &settings, "run").best.unwrap();
     assert_eq!(best.score, 1.0, "{best:?}");
     // The folder says by its head's width how many layers it reads.
-    let network = bench.network("run");
-    let head = network.head(&bench.path("run/model")).unwrap();
+    let trained = bench.model("run");
+    let head = trained.model.heads.task.unwrap();
     assert_eq!(head, TaskHead::Tag { labels: 3, layers: LAYERS });
-    assert_eq!(network.judge(&task, &rows, &mut |_| ()).unwrap().scores.main(), 1.0);
-    for (name, distance) in distances(&bench.beginning(&task, settings.seed), &network.model) {
+    assert_eq!(judge(&trained, &task, &rows).unwrap().0, 1.0);
+    for (name, distance) in distances(&bench.beginning(&task, settings.seed), &trained.model) {
         assert_eq!(distance > 0.0, name.starts_with("classifier."), "{name} moved by {distance}");
     }
 }
@@ -394,7 +403,7 @@ fn lower_layers_learn_more_slowly() {
         let settings =
             Settings { epochs: 1, batch: rows.len(), warmup: 0.0, weight_decay: 0.0, layer_decay: decay, ..settings() };
         bench.finish(&task, [&rows, &[]], &settings, out);
-        let moved = distances(&bench.beginning(&task, 1), &bench.network(out).model);
+        let moved = distances(&bench.beginning(&task, 1), &bench.model(out).model);
         move |name: &str| moved[name]
     };
     let (even, falling) = (one(1.0, "even"), one(0.5, "falling"));
@@ -420,13 +429,14 @@ fn accumulation_equals_the_big_batch() {
         let a = bench.finish(&task, [&rows, &rows], &big, "big").best.unwrap();
         let b = bench.finish(&task, [&rows, &rows], &small, "small").best.unwrap();
         assert!((a.score - b.score).abs() < 1e-4, "{a:?} and {b:?}");
-        let (first, a, b) = (bench.beginning(&task, 1), bench.network("big").model, bench.network("small").model);
+        let (first, a, b) = (bench.beginning(&task, 1), bench.model("big"), bench.model("small"));
         let largest = |a: &Model, b: &Model| {
             let (a, b) = (a.params.read_all(), b.params.read_all());
             a.iter().zip(b.iter()).map(|(x, y)| (x - y).abs()).fold(0.0f32, f32::max)
         };
-        assert!(largest(&first, &a) > 1e-2);
-        assert!(largest(&a, &b) < 1e-5, "weights differ by {}", largest(&a, &b));
+        assert!(largest(&first, &a.model) > 1e-2);
+        let apart = largest(&a.model, &b.model);
+        assert!(apart < 1e-5, "weights differ by {apart}");
         let loss = |out: &str| -> Vec<f64> {
             figures(&bench.path(out), &["eval"]).iter().map(|line| line["loss"].as_f64().unwrap()).collect()
         };
@@ -604,18 +614,19 @@ fn a_dry_run_says_how_long_and_leaves_nothing() {
     let bench = Bench::new(0.1);
     let (task, rows) = classifier();
     let settings = Settings { epochs: 3, batch: 4, evals_per_epoch: 2, ..settings() };
-    let (out, remember) = (bench.path("dry"), json!({}));
+    let (out, task_settings) = (bench.path("dry"), stored(json!({})));
+    let read = Rows::new(task.clone(), rows.clone());
     let mut asked = FineTuning {
         task: &task,
-        train: &rows,
-        dev: &rows,
+        train: &read,
+        dev: &read,
         files: [&[], &[]],
         model: &bench.model,
         settings: &settings,
         out: &out,
         resume: false,
         device: &bench.device,
-        remember: &remember,
+        task_settings: &task_settings,
     };
     let said = dry_run(&asked, &AtomicBool::new(false)).unwrap().unwrap();
     assert!(!out.exists());
@@ -632,6 +643,7 @@ fn a_dry_run_says_how_long_and_leaves_nothing() {
     assert_eq!(dry_run(&asked, &AtomicBool::new(false)).unwrap().unwrap().steps, steps - 1);
     let mut others = rows.clone();
     others[3].label = Some(2);
+    let others = Rows::new(task.clone(), others);
     asked.train = &others;
     let refused = dry_run(&asked, &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(refused.contains("other rows"), "{refused}");
@@ -677,9 +689,9 @@ fn only_the_same_run_is_resumed() {
         (json!({"max_len": 21}), "max_len = 20, now it is 21"),
         (json!({}), "max_len = 20, now it is not given"),
     ] {
-        let before = bench.remember.replace(other);
+        let before = bench.task_settings.replace(stored(other));
         let message = resume(all, &settings, "run");
-        bench.remember.replace(before);
+        bench.task_settings.replace(before);
         assert!(message.contains("run: ") && message.contains(expected), "{message}");
     }
     let mut renamed = task.clone();
@@ -719,24 +731,20 @@ fn the_best_model_is_kept_not_the_last() {
         .collect();
     assert!(best.score > 0.0 && *scores.last().unwrap() < best.score, "{scores:?}");
     assert_eq!(best.score, scores.iter().copied().fold(0.0, f64::max));
-    let kept = bench.network("run").judge(&task, &dev, &mut |_| ()).unwrap().scores.main();
+    let (kept, _) = judge(&bench.model("run"), &task, &dev).unwrap();
     assert_eq!(kept, best.score);
 }
 
 /// −ln of the share that a row's label has.
 fn row_losses(bench: &Bench, task: &Classify, rows: &[classify::Row]) -> Vec<(usize, f64)> {
-    let network = Network {
-        model: bench.beginning(task, 1),
-        tokenizer: tokenizer(),
-        device: bench.device.clone(),
-        precision: DType::F32,
-    };
-    let found = network.predict(task, rows, &mut |_| ()).unwrap();
-    let loss = |(row, found): (&classify::Row, &classify::Prediction)| {
+    let model = bench.beginning(task, 1);
+    let model = Pretrained::new(model, tokenizer(), bench.device.clone(), DType::F32, &bench.model).unwrap();
+    let found = Rows::new(task.clone(), rows.to_vec()).predict(0..rows.len(), &model);
+    let loss = |(row, found): (&classify::Row, Result<Value, TaskError>)| {
         let label = row.label.unwrap();
-        (label, -found.probabilities[label].1.ln())
+        (label, -found.unwrap()["probabilities"][&task.labels[label]].as_f64().unwrap().ln())
     };
-    rows.iter().zip(&found).map(loss).collect()
+    rows.iter().zip(found).map(loss).collect()
 }
 
 #[test]
@@ -825,8 +833,7 @@ fn a_long_text_is_read_in_windows() {
     assert_eq!(windows.examples[0].sequences.len(), 4, "of several sequences");
     let best = bench.finish(&task, [&rows, &rows], &settings, "windows").best.unwrap();
     assert_eq!(best.score, 1.0);
-    let judged = bench.network("windows").judge(&task, &rows, &mut |_| ()).unwrap();
-    assert_eq!((judged.predictions.len(), judged.scores.main()), (2, 1.0));
+    assert_eq!(judge(&bench.model("windows"), &task, &rows).unwrap(), (1.0, 2));
 }
 
 #[test]
@@ -846,9 +853,12 @@ fn rows_that_do_not_fit_the_model_are_refused_before_the_folder_is_made() {
         assert!(!bench.path("run").exists());
     }
     bench.finish(&task, [&rows, &[]], &Settings { epochs: 1, ..settings() }, "fits");
-    let network = bench.network("fits");
-    message(network.predict(&task, &with_long, &mut |_| ()).unwrap_err());
-    message(network.judge(&task, &with_long, &mut |_| ()).err().unwrap());
+    let trained = bench.model("fits");
+    // A row that does not fit does not keep the others from being predicted.
+    let mut found = Rows::new(task.clone(), with_long.clone()).predict(0..with_long.len(), &trained);
+    message(found.pop().unwrap().unwrap_err());
+    assert!(found.iter().all(Result::is_ok) && found.len() == rows.len());
+    message(judge(&trained, &task, &with_long).unwrap_err());
 
     let freeze = Settings { freeze: Some(LAYERS + 1), ..settings() };
     let refused = bench.run(&task, [&rows, &[]], &freeze, "run", false, &mut |_, _| ()).unwrap_err().to_string();

@@ -171,18 +171,6 @@ pub fn prune(folder: &RunFolder, keep: usize, best: Option<u64>) -> Result<(), T
     Ok(())
 }
 
-/// A model may have spare rows beyond its tokenizer's tokens, never too few.
-///
-/// # Errors
-/// [`TrainError::VocabularySize`], of the folder `path`.
-pub fn check_vocabulary(path: &Path, tokenizer: &Tokenizer, model: &Model) -> Result<(), TrainError> {
-    let (expected, found) = (tokenizer.vocab_size(), model.architecture().vocab_size);
-    if expected > found {
-        return Err(TrainError::VocabularySize { path: path.to_owned(), expected, found });
-    }
-    Ok(())
-}
-
 /// Points `best` at a step's checkpoint.
 ///
 /// # Errors

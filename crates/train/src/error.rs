@@ -127,19 +127,6 @@ pub enum TrainError {
         /// The shards' tokenizer.
         found: String,
     },
-    /// A model whose embedding table is smaller than its tokenizer.
-    #[error(
-        "{}: its tokenizer has {expected} tokens, the model's embeddings {found} rows: they do not belong together",
-        path.display()
-    )]
-    VocabularySize {
-        /// The model's folder.
-        path: PathBuf,
-        /// The tokenizer's size.
-        expected: usize,
-        /// The model's size.
-        found: usize,
-    },
     /// Several steps in a row had a loss or gradient that is not finite.
     #[error(
         "step {step}: loss or gradient not finite {in_a_row} times in a row; stopped. {}lower optimizer.lr, lengthen the warmup, or look at the data",
@@ -170,14 +157,6 @@ pub enum TrainError {
         path: PathBuf,
         /// Its name, such as "masked-language-model".
         head: &'static str,
-    },
-    /// A text with nothing to fill.
-    #[error("no {mask} in \"{text}\"; write {mask} where a token is to be filled in")]
-    NoMask {
-        /// The text.
-        text: String,
-        /// The mask as the tokenizer spells it.
-        mask: String,
     },
     /// A text longer than the model's positions.
     #[error("the text has {found} tokens with [CLS] and [SEP], the model {positions} positions; shorten it")]

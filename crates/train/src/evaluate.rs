@@ -14,7 +14,6 @@ use serde::Serialize;
 
 use crate::TrainError;
 use crate::batch::PretrainBatch;
-use crate::checkpoint::check_vocabulary;
 use crate::recipe::Precision;
 
 /// The seed of held-out pairs and masks, whatever a run's own: evaluations of different runs can be compared.
@@ -132,7 +131,7 @@ pub fn evaluate_folder(
     model.params.cache_packed_weights();
     let tokenizer = Tokenizer::open(model_dir)?;
     require_tokenizer(&shards, model_dir, &tokenizer)?;
-    check_vocabulary(model_dir, &tokenizer, &model)?;
+    model.check_vocabulary(model_dir, tokenizer.vocab_size())?;
     if !model.heads.mlm {
         return Err(TrainError::NoHead { path: model_dir.to_owned(), head: "masked-language-model" });
     }

@@ -11,7 +11,6 @@
 //! | [`tensorboard`] | event files |
 //! | [`progress`] | what a watcher of a run is told |
 //! | [`evaluate`] | held-out loss and accuracy |
-//! | [`fill`] | the likeliest tokens for each \[MASK\] of a text |
 //! | [`interrupt`] | SIGINT and SIGTERM → a flag |
 #![deny(missing_docs)]
 
@@ -19,7 +18,6 @@ pub mod batch;
 pub mod checkpoint;
 mod error;
 pub mod evaluate;
-pub mod fill;
 pub mod interrupt;
 pub mod pretrain;
 pub mod progress;

@@ -739,7 +739,7 @@ fn first_model(
         let heads = Heads { pooler: pooler || nsp, nsp: had || nsp, ..Heads::MLM };
         (model, adopted) = Model::load_with(init, heads, device, recipe.seed)?;
     }
-    checkpoint::check_vocabulary(init, tokenizer, &model)?;
+    model.check_vocabulary(init, tokenizer.vocab_size())?;
     recipe.check_fit(model.architecture().longest_sequence(), model.architecture().segments)?;
     let (dropouts, config) = (&recipe.model, model.config());
     let hidden = dropouts.hidden_dropout_prob.unwrap_or(config.hidden_dropout_prob);

@@ -12,7 +12,6 @@ use cloze_model::{Heads, Model};
 use cloze_train::TrainError;
 use cloze_train::checkpoint;
 use cloze_train::evaluate::{EvaluateOptions, evaluate_folder};
-use cloze_train::fill::Filler;
 use cloze_train::pretrain::{Outcome, State, dry_run, pretrain};
 use cloze_train::progress::News;
 use cloze_train::recipe::plan::End;
@@ -85,14 +84,6 @@ fn a_run_leaves_its_folder_as_documented() {
     let options = EvaluateOptions { precision: Precision::F32, seq_len: 32, ..EvaluateOptions::default() };
     let scores = evaluate_folder(&out.join("model"), &recipe.data, &options, |_| ()).unwrap();
     assert!(scores.mlm_loss.is_finite() && scores.nsp_accuracy.is_some() && scores.predicted > 10, "{scores:?}");
-    let filler = Filler::open(&out.join("best"), Precision::F32, Some(1)).unwrap();
-    let filled = filler.fill("The [MASK] fox sees a [MASK].", 3).unwrap();
-    assert_eq!((filled.len(), filled[0].len()), (2, 3));
-    assert!(filled[0][0].probability >= filled[0][1].probability && filled[0][0].probability < 1.0);
-    assert!(filled[0][0].text.contains(&filled[0][0].token));
-    assert!(matches!(filler.fill("no mask here", 3), Err(TrainError::NoMask { .. })));
-    let long = "the [MASK] ".repeat(40);
-    assert!(matches!(filler.fill(&long, 3), Err(TrainError::TooLong { found: 82, positions: 64 })));
     let long = EvaluateOptions { seq_len: 65, ..options };
     assert!(evaluate_folder(&out.join("model"), &recipe.data, &long, |_| ()).is_err());
 }

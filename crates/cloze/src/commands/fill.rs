@@ -1,10 +1,12 @@
 //! `cloze fill`: text with [MASK]s → the likeliest tokens.
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use cloze_engine::Device;
-use cloze_train::fill::{Candidate, Filler};
+use cloze_tasks::Pretrained;
+use cloze_tasks::inference::fill::{Candidate, Filler};
 use serde_json::json;
 
 use super::model::ModelArguments;
@@ -41,8 +43,9 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let model = arguments.model.find(terminal)?;
-    let precision = arguments.precision.settle(&Device::cpu(terminal.threads)?, terminal);
-    let filler = Filler::open(&model, precision, terminal.threads)?;
+    let device = Device::cpu(terminal.threads)?;
+    let precision = arguments.precision.settle(&device, terminal).dtype(&device);
+    let filler = Filler::new(Arc::new(Pretrained::open(&model, device, precision)?))?;
     if !arguments.texts.is_empty() {
         for text in &arguments.texts {
             show(&filler, text, arguments, terminal)?;

@@ -338,7 +338,7 @@ impl Run {
     /// The same for a run without a best evaluation: the metric that was given, else the usual one of its kind of task.
     fn expected_to_decide(&self) -> Option<Measure> {
         let said = |key: &str| self.reading.get(key).and_then(Value::as_str);
-        let of_task = || Known::named(said("task")?).ok().map(|known| known.best.name());
+        let of_task = || Known::named(said("task")?).ok().map(|known| known.best);
         let key = match said("kind") {
             Some("classify") => said("metric").or_else(of_task).or(Some("accuracy")),
             Some("regress") => said("metric").or_else(of_task),

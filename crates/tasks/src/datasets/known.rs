@@ -13,58 +13,6 @@ use super::table::{Column, RaggedRows};
 use super::{listed, suggestion};
 use crate::TaskError;
 
-/// What a model does with an example.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TaskKind {
-    /// One label for a text or pair.
-    Classify,
-    /// A number for a text or pair.
-    Regress,
-    /// A label for each word.
-    Tag,
-    /// A part of the context.
-    Answer,
-    /// One of several endings.
-    Choose,
-}
-
-/// A score that is reported; more is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metric {
-    /// Share of the examples that are right.
-    Accuracy,
-    /// F1 of label 1 (classification), of entities (tags) or of the answer's words (SQuAD).
-    F1,
-    /// Matthews correlation.
-    Matthews,
-    /// Pearson correlation.
-    Pearson,
-    /// Spearman's rank correlation.
-    Spearman,
-    /// Share of the questions answered word for word, as SQuAD normalises words.
-    ExactMatch,
-    /// Share of the entities found that are right.
-    Precision,
-    /// Share of the right entities that are found.
-    Recall,
-}
-
-impl Metric {
-    /// Its name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Metric::Accuracy => "accuracy",
-            Metric::F1 => "f1",
-            Metric::Matthews => "matthews",
-            Metric::Pearson => "pearson",
-            Metric::Spearman => "spearman",
-            Metric::ExactMatch => "exact_match",
-            Metric::Precision => "precision",
-            Metric::Recall => "recall",
-        }
-    }
-}
-
 /// A part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
@@ -133,15 +81,15 @@ const CONLL: Settings = Settings { learning_rate: 5e-5, ..GLUE };
 pub struct Known {
     /// Its name.
     pub name: &'static str,
-    /// What a model does.
-    pub kind: TaskKind,
+    /// The name of its [kind](crate::kinds::KINDS): what a model does.
+    pub kind: &'static str,
     /// The names of the labels by number; none for scores, answers and endings. Files may hold their numbers
     /// ([`Labels::given`](super::labels::Labels::given)).
     pub labels: &'static [&'static str],
-    /// What is reported, in order.
-    pub metrics: &'static [Metric],
+    /// The scores that are reported, by name, in order.
+    pub metrics: &'static [&'static str],
     /// Which of them decides the best checkpoint: the one that the paper's tables give.
-    pub best: Metric,
+    pub best: &'static str,
     /// Files of the official folder; of several for a split the first that exists is taken.
     pub files: Vec<KnownFile>,
     /// The columns of Hugging Face's exports (JSONL, Parquet), if the task is one of texts.
@@ -257,10 +205,10 @@ fn three(texts: &[&'static str], label: &'static str) -> Vec<KnownFile> {
 fn glue(name: &'static str, labels: &'static [&'static str]) -> Known {
     Known {
         name,
-        kind: TaskKind::Classify,
+        kind: "classify",
         labels,
-        metrics: &[Metric::Accuracy],
-        best: Metric::Accuracy,
+        metrics: &["accuracy"],
+        best: "accuracy",
         files: Vec::new(),
         exported: None,
         ragged: RaggedRows::Error,
@@ -280,8 +228,8 @@ fn cola() -> Known {
     // No header: source, label, the author's mark, sentence. The test file has one.
     let numbered = || Some(TextColumns { text: Column::number(4), pair: None, label: Some(Column::number(2)) });
     Known {
-        metrics: &[Metric::Matthews],
-        best: Metric::Matthews,
+        metrics: &["matthews"],
+        best: "matthews",
         files: vec![
             file(Split::Train, "train.tsv", numbered()),
             file(Split::Dev, "dev.tsv", numbered()),
@@ -298,8 +246,8 @@ fn mrpc() -> Known {
     // Microsoft's own test file, which has the labels, goes before GLUE's.
     files.insert(2, file(Split::Test, "msr_paraphrase_test.txt", columns(&texts, Some("Quality"))));
     Known {
-        metrics: &[Metric::Accuracy, Metric::F1],
-        best: Metric::F1,
+        metrics: &["accuracy", "f1"],
+        best: "f1",
         files,
         exported: columns(&["sentence1", "sentence2"], Some("label")),
         ..glue("mrpc", &["not_equivalent", "equivalent"])
@@ -322,9 +270,9 @@ fn stsb() -> Known {
     let gold = TextColumns { text: Column::number(6), pair: Some(Column::number(7)), label: Some(Column::number(5)) };
     files.insert(2, file(Split::Test, "test-gold.tsv", Some(gold)));
     Known {
-        kind: TaskKind::Regress,
-        metrics: &[Metric::Pearson, Metric::Spearman],
-        best: Metric::Spearman,
+        kind: "regress",
+        metrics: &["pearson", "spearman"],
+        best: "spearman",
         files,
         exported: columns(&texts, Some("label")),
         ..glue("stsb", &[])
@@ -359,8 +307,8 @@ fn mnli() -> Known {
 fn qqp() -> Known {
     let texts = ["question1", "question2"];
     Known {
-        metrics: &[Metric::Accuracy, Metric::F1],
-        best: Metric::F1,
+        metrics: &["accuracy", "f1"],
+        best: "f1",
         files: three(&texts, "is_duplicate"),
         exported: columns(&texts, Some("label")),
         ragged: RaggedRows::Skip,
@@ -379,9 +327,9 @@ fn wnli() -> Known {
 
 fn squad1() -> Known {
     Known {
-        kind: TaskKind::Answer,
-        metrics: &[Metric::ExactMatch, Metric::F1],
-        best: Metric::F1,
+        kind: "answer",
+        metrics: &["exact_match", "f1"],
+        best: "f1",
         files: vec![file(Split::Train, "train-v1.1.json", None), file(Split::Dev, "dev-v1.1.json", None)],
         settings: SQUAD1,
         ..glue("squad1", &[])
@@ -399,9 +347,9 @@ fn squad2() -> Known {
 
 fn conll2003() -> Known {
     Known {
-        kind: TaskKind::Tag,
-        metrics: &[Metric::Precision, Metric::Recall, Metric::F1],
-        best: Metric::F1,
+        kind: "tag",
+        metrics: &["precision", "recall", "f1"],
+        best: "f1",
         // The task's own names, then those of its common copies.
         files: vec![
             file(Split::Train, "eng.train", None),
@@ -419,7 +367,7 @@ fn conll2003() -> Known {
 
 fn swag() -> Known {
     Known {
-        kind: TaskKind::Choose,
+        kind: "choose",
         files: vec![
             file(Split::Train, "train.csv", None),
             file(Split::Dev, "val.csv", None),

@@ -18,14 +18,16 @@ pub mod texts;
 pub mod vectors;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use cloze_engine::{DType, Device, Pass, Var, ops};
+use cloze_engine::{DType, Device, Var, ops};
 use cloze_model::{Config, Inputs};
 use cloze_text::Sequence;
 
-use crate::finetune::REMEMBERED;
-use crate::network::batches_of_like_lengths;
-use crate::{Network, TaskError, parallel};
+use crate::forward::batches_of_like_lengths;
+use crate::inference::pretrained::Pretrained;
+use crate::task_settings::TaskSettings;
+use crate::{TaskError, parallel};
 use folder::Said;
 use pooling::{Pool, Pooling, pool};
 use vectors::Vectors;
@@ -74,8 +76,8 @@ pub enum Source {
 
 /// A model that turns texts into vectors.
 pub struct Embedder {
-    /// The model with its tokenizer.
-    pub network: Network,
+    /// The model.
+    pub model: Arc<Pretrained>,
     /// How a text's tokens become one vector.
     pub pooling: Pooling,
     /// Tokens of a text at most; what is longer is cut.
@@ -113,17 +115,24 @@ impl Embedder {
     /// Opens a model folder, whatever its heads; of a sentence-transformers folder also what it says of pooling and length.
     ///
     /// # Errors
-    /// Those of [`Network::open`]; a layer or a pooler that the model lacks; a length that does not fit its positions; with
+    /// Those of [`Pretrained::open`]; a layer or a pooler that the model lacks; a length that does not fit its positions; with
     /// [`PoolChoice::Auto`], a sentence-transformers folder that asks for what is not known here.
     pub fn open(dir: &Path, device: Device, precision: DType, options: &Options) -> Result<Embedder, TaskError> {
         let said = folder::read(dir)?;
         let model_dir = said.as_ref().map_or(dir.to_owned(), |said| dir.join(&said.model));
-        let network = Network::open(&model_dir, device, precision)?;
-        Embedder::new(network, dir, said, options)
+        let model = Pretrained::open(&model_dir, device, precision)?;
+        Embedder::new(Arc::new(model), dir, options)
     }
 
-    fn new(network: Network, dir: &Path, said: Option<Said>, options: &Options) -> Result<Embedder, TaskError> {
-        let (model, config) = (&network.model, network.model.config());
+    /// As [`open`](Self::open), of a model that is open already; `dir` is its folder, or the sentence-transformers folder that it lies
+    /// in.
+    ///
+    /// # Errors
+    /// A layer or a pooler that the model lacks; a length that does not fit its positions; with [`PoolChoice::Auto`], a
+    /// sentence-transformers folder that asks for what is not known here.
+    pub fn new(pretrained: Arc<Pretrained>, dir: &Path, options: &Options) -> Result<Embedder, TaskError> {
+        let said = folder::read(dir)?;
+        let (model, config) = (&pretrained.model, pretrained.model.config());
         let (pools, normalize) = match (options.pool, &said) {
             (PoolChoice::Auto, Some(said)) => (said.pools(dir)?, said.normalize || options.normalize),
             (PoolChoice::Auto | PoolChoice::Last4, _) => (vec![Pool::Mean], options.normalize),
@@ -156,9 +165,9 @@ impl Embedder {
         }
         let positions = model.architecture().longest_sequence();
         let said_len = said.as_ref().and_then(|said| said.max_len).map(|len| len.min(positions));
-        let learned_len = trained_length(config).map(|len| len.min(positions));
+        let learned_len = trained_length(config, pretrained.dir()).map(|len| len.min(positions));
         let max_len = options.max_len.or(said_len).or(learned_len).unwrap_or(DEFAULT_LEN.min(positions));
-        let shortest = network.tokenizer.template().added(false) + 1;
+        let shortest = pretrained.tokenizer.template().added(false) + 1;
         if !(shortest..=positions).contains(&max_len) {
             let problem = format!("found {max_len}, expected {shortest} to {positions}, the model's positions");
             return Err(TaskError::setting("--max-len", problem));
@@ -170,12 +179,12 @@ impl Embedder {
         };
         let notes = said.as_ref().and_then(Said::prompts_note).into_iter().collect();
         let lowercase = said.is_some_and(|said| said.lowercase);
-        Ok(Embedder { network, pooling, max_len, source, notes, lowercase, dir: dir.to_owned() })
+        Ok(Embedder { pooling, max_len, source, notes, lowercase, dir: dir.to_owned(), model: Arc::clone(&pretrained) })
     }
 
     /// Numbers of a vector.
     pub fn width(&self) -> usize {
-        self.pooling.width(self.network.model.architecture().hidden_size)
+        self.pooling.width(self.model.model.architecture().hidden_size)
     }
 
     /// The vectors of some texts, in order. `progress` is told how many are done.
@@ -190,7 +199,7 @@ impl Embedder {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Embedded, TaskError> {
         // On all threads.
-        let encoded = parallel::map(texts, self.network.device.threads(), |text| self.encode_one(text.as_ref()));
+        let encoded = parallel::map(texts, self.model.device.threads(), |text| self.encode_one(text.as_ref()));
         let lengths: Vec<usize> = encoded.iter().map(|text| text.sequence.ids.len()).collect();
         let width = self.width();
         let (mut values, mut done) = (vec![0.0; texts.len() * width], 0);
@@ -245,7 +254,7 @@ impl Embedder {
     }
 
     fn encode_one(&self, text: &str) -> Encoded {
-        let tokenizer = &self.network.tokenizer;
+        let tokenizer = &self.model.tokenizer;
         let (template, room) = (tokenizer.template(), tokenizer.template().room(self.max_len, false));
         let tokens = if self.lowercase { tokenizer.encode(&text.to_lowercase()) } else { tokenizer.encode(text) };
         Encoded { sequence: template.sequence(&tokens[..tokens.len().min(room)], None), cut: tokens.len() > room }
@@ -257,26 +266,26 @@ impl Embedder {
         for Sequence { ids, segments } in sequences {
             inputs.push(ids, segments);
         }
-        let Network { model, device, precision, .. } = &self.network;
-        let mut pass = Pass::inference(device, &model.params, *precision);
-        let (last, pools) = (model.architecture().layers, self.pooling.pools.contains(&Pool::Pooler));
-        if self.pooling.reads_firsts_alone(last) {
-            let cls = model.cls_states(&mut pass, &inputs);
-            let pooled = if pools { model.pooler_output(&mut pass, &cls) } else { None };
-            let alone: Vec<i32> = (0..=inputs.sequences() as i32).collect();
-            return pool(&self.pooling, &[&cls], pooled.as_ref(), &alone);
-        }
-        let mut numbers = self.pooling.layers.clone();
-        numbers.extend(pools.then_some(last));
-        let states = model.hidden_states(&mut pass, &inputs, &numbers);
-        let states: Vec<&Var> = states.iter().collect();
-        let pooled = pools.then(|| {
-            let cls = device.tensor_i32(inputs.cls_tokens(), &[inputs.sequences()]);
-            let cls = ops::take_rows(&mut pass, states[states.len() - 1], &cls);
-            model.pooler_output(&mut pass, &cls)
-        });
-        let states = &states[..self.pooling.layers.len()];
-        pool(&self.pooling, states, pooled.flatten().as_ref(), &inputs.cu_seqlens)
+        self.model.forward(|model, pass| {
+            let (last, pools) = (model.architecture().layers, self.pooling.pools.contains(&Pool::Pooler));
+            if self.pooling.reads_firsts_alone(last) {
+                let cls = model.cls_states(pass, &inputs);
+                let pooled = if pools { model.pooler_output(pass, &cls) } else { None };
+                let alone: Vec<i32> = (0..=inputs.sequences() as i32).collect();
+                return pool(&self.pooling, &[&cls], pooled.as_ref(), &alone);
+            }
+            let mut numbers = self.pooling.layers.clone();
+            numbers.extend(pools.then_some(last));
+            let states = model.hidden_states(pass, &inputs, &numbers);
+            let states: Vec<&Var> = states.iter().collect();
+            let pooled = pools.then(|| {
+                let cls = pass.device().tensor_i32(inputs.cls_tokens(), &[inputs.sequences()]);
+                let cls = ops::take_rows(pass, states[states.len() - 1], &cls);
+                model.pooler_output(pass, &cls)
+            });
+            let states = &states[..self.pooling.layers.len()];
+            pool(&self.pooling, states, pooled.flatten().as_ref(), &inputs.cu_seqlens)
+        })
     }
 }
 
@@ -287,8 +296,8 @@ struct Encoded {
 }
 
 /// Tokens of a sequence at most when the model was fine-tuned, if it was and says so.
-fn trained_length(config: &Config) -> Option<usize> {
-    config.extra.get(REMEMBERED)?.get("max_len")?.as_u64().map(|len| len as usize)
+fn trained_length(config: &Config, dir: &Path) -> Option<usize> {
+    TaskSettings::of_model(config, dir).ok()??.max_len
 }
 
 /// The number of a hidden state from 0, given from 0 or, negative, from the end.

@@ -4,7 +4,7 @@ use cloze_text::{SPECIAL_TOKENS, Tokenizer};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::network::BATCH_TOKENS;
+use crate::forward::BATCH_TOKENS;
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/parity/bert-base-model");
 const TEXTS: [&str; 6] = ["a b c", "", "d", "a a a a b c d e f g h", "Z a", "c b a"];
@@ -45,8 +45,8 @@ fn states(embedder: &Embedder, text: &str) -> (Vec<Vec<Vec<f64>>>, Vec<f64>) {
     let Sequence { ids, segments } = embedder.encode_one(text).sequence;
     let mut inputs = Inputs::default();
     inputs.push(&ids, &segments);
-    let Network { model, device, .. } = &embedder.network;
-    let mut pass = Pass::inference(device, &model.params, DType::F32);
+    let Pretrained { model, device, .. } = &*embedder.model;
+    let mut pass = cloze_engine::Pass::inference(device, &model.params, DType::F32);
     let numbers: Vec<usize> = (0..=model.architecture().layers).collect();
     let hidden = model.hidden_states(&mut pass, &inputs, &numbers);
     let cls = model.cls_states(&mut pass, &inputs);
@@ -103,10 +103,13 @@ fn the_last_four_lie_side_by_side() {
     let last4 = Options { pool: PoolChoice::Last4, ..Options::default() };
     let message = open(dir.path(), &last4).err().unwrap().to_string();
     assert!(message.contains("the model has 3"), "{message}");
-    let Network { model, tokenizer, device, precision } = open(dir.path(), &Options::default()).unwrap().network;
+    let opened = open(dir.path(), &Options::default()).unwrap().model;
+    let Pretrained { model, device, precision, .. } = &*opened;
     let config = cloze_model::Config { num_hidden_layers: 3, ..model.config().clone() };
-    let model = cloze_model::Model::new(config, model.heads, &device, 5).unwrap();
-    let embedder = Embedder::new(Network { model, tokenizer, device, precision }, dir.path(), None, &last4).unwrap();
+    let model = cloze_model::Model::new(config, model.heads, device, 5).unwrap();
+    let tokenizer = cloze_text::Tokenizer::open(dir.path()).unwrap();
+    let model = Pretrained::new(model, tokenizer, device.clone(), *precision, dir.path()).unwrap();
+    let embedder = Embedder::new(Arc::new(model), dir.path(), &last4).unwrap();
     assert_eq!(embedder.width(), 4 * 32);
     let found = embed(&embedder, &TEXTS[..1]).remove(0);
     let (hidden, _) = states(&embedder, TEXTS[0]);
@@ -195,7 +198,7 @@ fn a_sentence_transformers_folder_is_followed() {
     let dir = folder(&[]);
     let path = dir.path().join("config.json");
     let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    config[REMEMBERED] = json!({"kind": "classify", "max_len": 12});
+    config["cloze"] = json!({"kind": "classify", "max_len": 12});
     std::fs::write(&path, config.to_string()).unwrap();
     assert_eq!(open(dir.path(), &Options::default()).unwrap().max_len, 12);
     let longer = Options { max_len: Some(30), ..Options::default() };

@@ -230,7 +230,7 @@ fn compute(device: &Device, model: &Model, inputs: &Packed, precision: DType) ->
 fn compute_task(device: &Device, model: &Model, inputs: &Packed, precision: DType) -> Named {
     let mut named = Named::new();
     let examples: Vec<&Example> = inputs.examples.iter().collect();
-    let batch = TaskBatch::pack(&examples);
+    let batch = TaskBatch::pack(model.heads.task.expect("a task's head"), &examples);
     let mut gradients = Gradients::zeros_like(&model.params);
     let mut pass = Pass::recording(device, &model.params, &mut gradients, precision, None);
     let logits = batch.logits(model, &mut pass);
@@ -264,10 +264,10 @@ fn answer_loss_with_padding(ours: &Named, reference: &BTreeMap<String, Array>, i
             logits[row] = *value;
         }
         for (row, example) in logits.chunks(width).zip(&inputs.examples) {
-            let cloze_tasks::Target::Span(Some(span)) = example.target else {
+            let cloze_tasks::Target::Positions(rows) = &example.target else {
                 panic!("an answer's rows are known");
             };
-            let label = [span.0, span.1][end];
+            let label = rows[end] as usize;
             sum += row.iter().map(|z| z.exp()).sum::<f64>().ln() - row[label];
         }
     }

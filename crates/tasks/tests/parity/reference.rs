@@ -140,23 +140,25 @@ pub fn pack(
         };
         let sequences: Vec<Sequence> = own.map(sequence).collect();
         let label = |labels: &Option<Array>| labels.as_ref().map(|labels| labels.values[number]);
+        let class = |labels: &Option<Array>| label(labels).map(|label| label as usize);
+        let mut tokens = Vec::new();
         let target = match task {
             Some(TaskHead::Classify { .. }) if config.problem_type() == Some("regression") => {
-                Target::Value(label(&task_labels).map(|value| value as f32))
+                Target::value(label(&task_labels).map(|value| value as f32))
             }
             Some(TaskHead::Tag { .. }) => {
+                tokens = (0..sequences[0].ids.len() as u32).collect();
                 let known = task_labels.as_ref().map(|labels| &labels.values[number * width..]);
-                let tokens = 0..sequences[0].ids.len();
-                let labels = known.map(|known| tokens.clone().map(|token| known[token] as usize).collect());
-                Target::Tags { rows: tokens.map(|token| token as u32).collect(), labels }
+                let label = |token: &u32| known.map_or(IGNORED, |known| known[*token as usize] as i64) as i32;
+                Target::Classes(tokens.iter().map(label).collect())
             }
             Some(TaskHead::Answer) => {
-                Target::Span(label(&starts).zip(label(&ends)).map(|(start, end)| (start as usize, end as usize)))
+                Target::positions(class(&starts).zip(class(&ends)).map(|(start, end)| [start, end]))
             }
-            Some(TaskHead::Choose) => Target::Choice(label(&task_labels).map(|label| label as usize)),
-            _ => Target::Class(label(&task_labels).map(|label| label as usize)),
+            Some(TaskHead::Choose) => Target::positions(class(&task_labels).map(|label| [label])),
+            _ => Target::class(class(&task_labels)),
         };
-        examples.push(Example { sequences, target });
+        examples.push(Example { tokens, ..Example::new(sequences, target) });
     }
     Ok(Packed { tokens: packed, labels, rows, padded: ids.shape[..].to_vec(), examples, unpadded })
 }

@@ -83,7 +83,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     };
     let documents = embed(&collection.documents, 0)?;
     let queries = embed(&collection.queries, collection.documents.len())?;
-    let threads = embedder.network.device.threads();
+    let threads = embedder.model.device.threads();
     let scores = collection.score(documents, queries, arguments.depth, &CUTOFFS, threads);
     let Some(scores) = scores else {
         bail!("{}: no query has a relevant document; nothing can be scored", arguments.qrels.display());

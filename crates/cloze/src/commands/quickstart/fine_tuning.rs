@@ -10,22 +10,22 @@ use anyhow::{Context, Result};
 use cloze::sample_corpus::labelled::{self, Files};
 use cloze_engine::Device;
 use cloze_model::{Heads, Model};
-use cloze_tasks::Settings;
 use cloze_tasks::datasets::Need;
-use cloze_tasks::files::{FromFiles, Notes, Options};
 use cloze_tasks::finetune::{FineTuning, News, finetune};
-use cloze_tasks::tasks::answering::Answering;
-use cloze_tasks::tasks::classify::Classify;
-use cloze_tasks::tasks::tag::Tag;
+use cloze_tasks::kinds::{Kind, answer, classify, tag};
+use cloze_tasks::{Given, Notes, Reading, Settings, TaskSettings};
 use cloze_text::Tokenizer;
 use serde::Serialize;
 
-use crate::commands::tasks::{Kind, Remembered, config_of};
+use crate::commands::tasks::config_of;
 use crate::program;
 use crate::terminal::Terminal;
 
 /// What the stage writes, in the quickstart's folder.
 pub const PARTS: [&str; 3] = ["labelled", "untrained", "finetuned"];
+
+/// Tokens of a sequence at most: the models have no more positions.
+const MAX_LEN: usize = 128;
 
 /// How much is learned.
 pub struct Plan {
@@ -77,14 +77,14 @@ impl Stage<'_> {
         let files = |make: fn(u64, usize, usize) -> Files| make(self.seed + 1, train, dev);
         let learn = Learn { stage: self, device: &device, tokenizer: &tokenizer, untrained: &untrained };
         Ok(vec![
-            learn.both::<Classify>(
-                Kind::Classify,
-                "the kind of story of a sentence",
-                "accuracy",
+            learn.both(
+                &classify::KIND,
+                "tsv",
+                ["the kind of story of a sentence", "accuracy"],
                 &files(labelled::topics),
             )?,
-            learn.both::<Tag>(Kind::Tag, "people, places and things", "F1", &files(labelled::entities))?,
-            learn.both::<Answering>(Kind::Answer, "questions about a passage", "F1", &files(labelled::questions))?,
+            learn.both(&tag::KIND, "conll", ["people, places and things", "F1"], &files(labelled::entities))?,
+            learn.both(&answer::KIND, "json", ["questions about a passage", "F1"], &files(labelled::questions))?,
         ])
     }
 }
@@ -97,36 +97,37 @@ struct Learn<'a> {
 }
 
 impl Learn<'_> {
-    fn both<T: FromFiles>(
+    /// `ending`: that of the files; `what` is learned, and the score's name.
+    fn both(
         &self,
-        kind: Kind,
-        what: &'static str,
-        metric: &'static str,
+        kind: &'static Kind,
+        ending: &str,
+        [what, metric]: [&'static str; 2],
         files: &Files,
     ) -> Result<Comparison> {
         let Stage { dir, pretrained, plan, seed, stop, terminal } = self.stage;
         let name = kind.name();
-        let [train_file, dev_file] = write(&dir.join("labelled"), kind, files)?;
-        let options = Options::default();
+        let [train_file, dev_file] = write(&dir.join("labelled"), [name, ending], files)?;
+        let settings = TaskSettings { max_len: Some(MAX_LEN), ..TaskSettings::default() };
+        let reading = Reading::new(&kind.description, Given { settings, ..Given::default() }, None)?;
         let (config, notes) = (config_of(pretrained)?, &mut Notes::default());
-        let (task, train) =
-            T::learned_from(&options, std::slice::from_ref(&train_file), &config, self.tokenizer, notes)?;
-        let dev = task.read(&options, std::slice::from_ref(&dev_file), Need::Required, self.tokenizer, notes)?;
+        let (task, train) = kind.learn(&reading, std::slice::from_ref(&train_file), &config, self.tokenizer, notes)?;
+        let dev = task.read(&reading, std::slice::from_ref(&dev_file), Need::Required, self.tokenizer, notes)?;
         let settings =
             Settings { epochs: plan.epochs, batch: plan.batch, lr: plan.rate, seed: *seed, ..Settings::default() };
-        let remember = Remembered::of(kind, &options).to_json()?;
+        let task_settings = task.settings(&reading);
         let learn = |model: &Path, out: PathBuf| -> Result<f64> {
             let asked = FineTuning {
-                task: &task,
-                train: &train,
-                dev: &dev,
+                task: &*task,
+                train: &*train,
+                dev: &*dev,
                 files: [std::slice::from_ref(&train_file), std::slice::from_ref(&dev_file)],
                 model,
                 settings: &settings,
                 out: &out,
                 resume: false,
                 device: self.device,
-                remember: &remember,
+                task_settings: &task_settings,
             };
             let bar = terminal.progress_timed(name);
             let outcome = finetune(&asked, stop, &mut |news| match news {
@@ -192,14 +193,9 @@ pub fn next_commands(dir: &Path, pretrained: &Path, plan: &Plan) -> [String; 4] 
     ]
 }
 
-/// Writes a task's rows; returns the files, to learn from and to judge by.
-fn write(folder: &Path, kind: Kind, files: &Files) -> Result<[PathBuf; 2]> {
-    let ending = match kind {
-        Kind::Tag => "conll",
-        Kind::Answer => "json",
-        _ => "tsv",
-    };
-    let paths = ["train", "dev"].map(|part| folder.join(format!("{}.{part}.{ending}", kind.name())));
+/// Writes the rows of a task of this name, into files with this ending; returns those to learn from and to judge by.
+fn write(folder: &Path, [name, ending]: [&str; 2], files: &Files) -> Result<[PathBuf; 2]> {
+    let paths = ["train", "dev"].map(|part| folder.join(format!("{name}.{part}.{ending}")));
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for (path, text) in paths.iter().zip([&files.train, &files.dev]) {
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;

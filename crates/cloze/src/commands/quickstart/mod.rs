@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -16,11 +17,11 @@ use cloze_data::batch::{BatchOptions, BatchSize};
 use cloze_data::corpus::CorpusOptions;
 use cloze_data::prepare::PrepareOptions;
 use cloze_data::shards::{Documents, Shards, Split};
+use cloze_engine::{DType, Device};
+use cloze_tasks::{Filler, Pretrained};
 use cloze_text::{Tokenizer, VocabularyOptions};
 use cloze_train::Recipe;
 use cloze_train::evaluate::{EvaluateOptions, Evaluation, evaluate_folder, held_out};
-use cloze_train::fill::Filler;
-use cloze_train::recipe::Precision;
 use serde_json::json;
 
 use self::fine_tuning::{Comparison, Stage};
@@ -169,7 +170,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let page = dir.join("report.html");
     let runs = run_page::open_all(std::slice::from_ref(&run_dir))?;
     fs::write(&page, run_page::html(&runs)).with_context(|| format!("cannot write {}", page.display()))?;
-    let filler = Filler::open(&model_dir, Precision::F32, terminal.threads)?;
+    let device = Device::cpu(terminal.threads)?;
+    let filler = Filler::new(Arc::new(Pretrained::open(&model_dir, device, DType::F32)?))?;
     let filled: Vec<_> = TEXTS.iter().map(|text| filler.fill(text, 3)).collect::<Result<_, _>>()?;
     let comparisons = fine_tune(dir, &model_dir, &plan.fine_tuning, &stop, terminal)?;
     let learned_something = evaluation.mlm_loss < baseline.loss && evaluation.mlm_accuracy > baseline.accuracy;

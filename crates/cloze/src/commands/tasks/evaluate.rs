@@ -1,19 +1,19 @@
-//! `cloze evaluate [classify|regress|tag|answer|choose]`: a fine-tuned model and labelled rows → scores.
+//! `cloze evaluate [KIND]`: a fine-tuned model and labelled rows → scores.
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use cloze_tasks::Notes;
 use cloze_tasks::datasets::Need;
 use cloze_tasks::datasets::known::Split;
-use cloze_tasks::files::{FromFiles, Notes, Options};
+use cloze_tasks::kinds::Kind;
 use cloze_tasks::metrics::bootstrap::{Interval, bootstrap_all};
 use serde_json::{Value, json};
 
-use super::fine_tuned::HAS_LABELS;
-use super::kind::NO_TEXT_COLUMN;
+use super::fine_tuned::{HAS_LABELS, check, open};
 use super::per_kind::{OfTask, PerKind};
-use super::{DataArguments, FineTuned, ForTask, Kind, check_effect, check_files, files_or_known, for_kind};
+use super::{DataArguments, check_files, files_or_known};
 use crate::commands::model::ModelArguments;
 use crate::commands::precision::Type;
 use crate::terminal::Terminal;
@@ -83,131 +83,92 @@ impl OfTask for Arguments {
         "max_len",
     ];
 
-    fn about(kind: Kind) -> String {
-        match kind {
-            Kind::Classify => "Scores of a classifier: accuracy, F1, Matthews correlation, confusion matrix",
-            Kind::Regress => "Scores of a regression: Pearson and Spearman correlation",
-            Kind::Tag => "Scores of a tagger: entities' F1, precision, recall by type; accuracy",
-            Kind::Answer => "Exact match and F1 of answers by SQuAD's rules",
-            Kind::Choose => "Accuracy of choices",
-        }
-        .to_owned()
+    fn about(kind: &Kind) -> String {
+        kind.description.scores.to_owned()
     }
 
-    fn details(_: Kind) -> &'static str {
+    fn details(_: &Kind) -> String {
         "The columns and the lengths are the model's; options override them. A folder of a known task's official files may be given \
          as --data; its dev file is taken."
+            .to_owned()
     }
 
-    fn examples(kind: Kind) -> &'static [&'static str] {
-        match kind {
-            Kind::Classify => &[
-                "cloze evaluate classify --model runs/sst2 --data dev.tsv --json",
-                "cloze evaluate classify --task mrpc --model runs/mrpc --data glue/MRPC --bootstrap 1000",
-            ],
-            Kind::Regress => &["cloze evaluate regress --model runs/stsb --data glue/STS-B/dev.tsv"],
-            Kind::Tag => &["cloze evaluate tag --model runs/pos --data en.test.conllu --bootstrap 1000"],
-            Kind::Answer => &[EXAMPLES[3]],
-            Kind::Choose => &["cloze evaluate choose --model runs/swag --data val.csv"],
-        }
+    fn examples(kind: &Kind) -> &'static [&'static str] {
+        kind.description.examples.evaluate
     }
 
-    fn without_effect(kind: Kind) -> &'static [(&'static str, &'static str)] {
-        if kind == Kind::Tag { &[HAS_LABELS, NO_TEXT_COLUMN] } else { &[HAS_LABELS] }
+    fn without_effect(kind: &Kind) -> Vec<(&'static str, &'static str)> {
+        [&[HAS_LABELS][..], kind.description.refused.evaluate].concat()
     }
 }
 
 pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
     let PerKind { kind, arguments, given } = asked;
-    let check = |kind| check_effect::<Arguments>(&given, kind).and_then(|()| arguments.read.check(kind));
     let kind = arguments.read.kind(kind)?;
-    kind.map_or(Ok(()), check)?;
+    kind.map_or(Ok(()), |kind| check::<Arguments>(kind, &given, &arguments.read))?;
     check_files(&arguments.data)?;
-    let named = &arguments.model.named;
-    let model = FineTuned::open(&arguments.model.find(terminal)?, arguments.precision, terminal)?;
-    let kind = model.kind(kind, named, Arguments::NAME)?;
-    check(kind)?;
-    for_kind(kind, Evaluate { kind, arguments: &arguments, model, terminal })
-}
-
-struct Evaluate<'a> {
-    kind: Kind,
-    arguments: &'a Arguments,
-    model: FineTuned,
-    terminal: &'a Terminal,
-}
-
-impl ForTask for Evaluate<'_> {
-    type Outcome = ();
-
-    fn run<T: FromFiles>(self) -> Result<()> {
-        let Evaluate { kind, arguments, model, terminal } = self;
-        let (task, options): (T, Options) = model.task(kind, &arguments.read, terminal)?;
-        let network = model.network;
-        let files = match &arguments.data[..] {
-            [folder] if folder.is_dir() => files_or_known(&[], Some(folder), options.known.as_ref(), Split::Dev)?,
-            files => files.to_vec(),
-        };
-        if files.is_empty() {
-            bail!("{} is a folder: give files, or --task NAME to find them in it", arguments.data[0].display());
-        }
-        let mut notes = Notes::default();
-        let rows = task.read(&options, &files, Need::Required, &network.tokenizer, &mut notes)?;
-        for note in &notes.0 {
-            terminal.warn(note);
-        }
-        let bar = terminal.progress_share("evaluating");
-        let judged = network.judge(&task, &rows, &mut |share| bar.set_share(share, "rows"))?;
-        let seconds = bar.seconds();
-        bar.finish();
-        if let Some(path) = &arguments.predictions {
-            let mut text = String::new();
-            for prediction in &judged.predictions {
-                text += &serde_json::to_string(prediction)?;
-                text.push('\n');
-            }
-            cloze_files::write(path, text.as_bytes())?;
-        }
-        let scores_of = |indices: &[usize]| {
-            let rows: Vec<&T::Row> = indices.iter().map(|&i| &rows[i]).collect();
-            let found: Vec<&T::Prediction> = indices.iter().map(|&i| &judged.predictions[i]).collect();
-            task.scores(&rows, &found).values.iter().map(|(_, value)| Some(*value)).collect()
-        };
-        let intervals = bootstrap_all(rows.len(), arguments.bootstrap, 0.95, 0, scores_of);
-        let ends = |interval: Option<Interval>| interval.map_or(Value::Null, |found| json!([found.low, found.high]));
-        let intervals: Vec<Value> = intervals.into_iter().map(ends).collect();
-        let mut out = std::io::stdout().lock();
-        if arguments.json {
-            let mut line = judged.scores.to_json();
-            line["loss"] = json!(judged.loss);
-            line["model"] = json!(arguments.model.named);
-            line["data"] = json!(arguments.data);
-            line["seconds"] = json!(seconds);
-            line["rows_per_s"] = json!(rows.len() as f64 / seconds.max(f64::MIN_POSITIVE));
-            if arguments.bootstrap > 0 {
-                let names = judged.scores.values.iter().map(|(name, _)| name.clone());
-                line["interval_95"] = names.zip(intervals).collect::<serde_json::Map<_, _>>().into();
-            }
-            line["peak_rss_bytes"] = json!(format::peak_memory());
-            writeln!(out, "{line}")?;
-            return Ok(());
-        }
-        writeln!(out, "{} rows, loss {:.4}", format::count(judged.scores.rows as u64), judged.loss)?;
-        for (place, (name, value)) in judged.scores.values.iter().enumerate() {
-            let interval = match intervals.get(place).and_then(|pair| Some((pair[0].as_f64()?, pair[1].as_f64()?))) {
-                Some((low, high)) => format!("  95 % {low:.4} to {high:.4}"),
-                None => String::new(),
-            };
-            writeln!(out, "{name:<22} {value:.4}{interval}")?;
-        }
-        for (name, value) in &judged.scores.details {
-            write_detail(&mut out, name, value)?;
-        }
-        if let Some(answer) = &judged.scores.collapsed {
-            terminal.warn(&format!("every row is answered {answer:?}: the model has collapsed"));
-        }
-        Ok(())
+    let Arguments { model, precision, read, .. } = &arguments;
+    let predictor = open::<Arguments>(model, *precision, kind, &given, read, terminal)?;
+    let files = match &arguments.data[..] {
+        [folder] if folder.is_dir() => files_or_known(&[], Some(folder), predictor.reading().known(), Split::Dev)?,
+        files => files.to_vec(),
+    };
+    if files.is_empty() {
+        bail!("{} is a folder: give files, or --task NAME to find them in it", arguments.data[0].display());
     }
+    let mut notes = Notes::default();
+    let rows = predictor.read(&files, Need::Required, &mut notes)?;
+    for note in &notes.0 {
+        terminal.warn(note);
+    }
+    let bar = terminal.progress_share("evaluating");
+    let judged = predictor.evaluate(&*rows, &mut |share| bar.set_share(share, "rows"))?;
+    let seconds = bar.seconds();
+    bar.finish();
+    if let Some(path) = &arguments.predictions {
+        let mut text = String::new();
+        for prediction in judged.predictions.to_json()? {
+            text += &format!("{prediction}\n");
+        }
+        cloze_files::write(path, text.as_bytes())?;
+    }
+    let scores_of = |indices: &[usize]| {
+        judged.predictions.scores_of(indices).values.iter().map(|(_, value)| Some(*value)).collect()
+    };
+    let intervals = bootstrap_all(rows.len(), arguments.bootstrap, 0.95, 0, scores_of);
+    let ends = |interval: Option<Interval>| interval.map_or(Value::Null, |found| json!([found.low, found.high]));
+    let intervals: Vec<Value> = intervals.into_iter().map(ends).collect();
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        let mut line = judged.scores.to_json();
+        line["loss"] = json!(judged.loss);
+        line["model"] = json!(arguments.model.named);
+        line["data"] = json!(arguments.data);
+        line["seconds"] = json!(seconds);
+        line["rows_per_s"] = json!(rows.len() as f64 / seconds.max(f64::MIN_POSITIVE));
+        if arguments.bootstrap > 0 {
+            let names = judged.scores.values.iter().map(|(name, _)| name.clone());
+            line["interval_95"] = names.zip(intervals).collect::<serde_json::Map<_, _>>().into();
+        }
+        line["peak_rss_bytes"] = json!(format::peak_memory());
+        writeln!(out, "{line}")?;
+        return Ok(());
+    }
+    writeln!(out, "{} rows, loss {:.4}", format::count(judged.scores.rows as u64), judged.loss)?;
+    for (place, (name, value)) in judged.scores.values.iter().enumerate() {
+        let interval = match intervals.get(place).and_then(|pair| Some((pair[0].as_f64()?, pair[1].as_f64()?))) {
+            Some((low, high)) => format!("  95 % {low:.4} to {high:.4}"),
+            None => String::new(),
+        };
+        writeln!(out, "{name:<22} {value:.4}{interval}")?;
+    }
+    for (name, value) in &judged.scores.details {
+        write_detail(&mut out, name, value)?;
+    }
+    if let Some(answer) = &judged.scores.collapsed {
+        terminal.warn(&format!("every row is answered {answer:?}: the model has collapsed"));
+    }
+    Ok(())
 }
 
 /// Scores by type or label as a small table, a confusion matrix, a number.

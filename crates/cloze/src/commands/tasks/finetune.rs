@@ -3,27 +3,24 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, bail};
 use cloze_engine::Device;
 use cloze_hub::Wanted;
 use cloze_tasks::datasets::known::Split;
 use cloze_tasks::datasets::{Need, plain_name};
-use cloze_tasks::files::{FromFiles, Notes, Options};
-use cloze_tasks::{ClassWeights, Settings};
+use cloze_tasks::kinds::{self, Kind};
+use cloze_tasks::{ClassWeights, Notes, Reading, Settings};
 use cloze_text::Tokenizer;
 use cloze_train::recipe::{OptimizerKind, ScheduleKind};
 use cloze_train::run::RunFolder;
 
 use serde_json::json;
 
-use super::kind::NO_TEXT_COLUMN;
 use super::per_kind::{OfTask, PerKind, check_effect};
-use super::predict::reads_rows_of;
 use super::recipe::with_recipe;
 use super::runs::{Common, DryRun, Ended, Planned, dry_run_all, run_all, run_one, summary, table};
-use super::{DataArguments, ForTask, Kind, Remembered, check_files, config_of, files_or_known, for_kind};
+use super::{DataArguments, check_files, config_of, files_or_known};
 use crate::commands::model::HubArguments;
 use crate::commands::precision::Type;
 use crate::commands::{INTERRUPTED, usage};
@@ -209,8 +206,8 @@ fn class_weights(text: &str) -> Result<ClassWeights, String> {
 
 impl LearningArguments {
     /// The settings: as asked, else as the known task has them, else the usual ones.
-    pub fn settings(&self, options: &Options) -> Settings {
-        let known = options.known.as_ref().map(|known| known.settings);
+    pub fn settings(&self, reading: &Reading) -> Settings {
+        let known = reading.known().map(|known| known.settings);
         let default = Settings::default();
         Settings {
             epochs: self.epochs.or(known.map(|known| known.epochs as u32)).unwrap_or(default.epochs),
@@ -264,55 +261,34 @@ impl OfTask for Arguments {
         "task",
     ];
 
-    fn about(kind: Kind) -> String {
-        format!("Learn to predict {}", kind.about())
+    fn about(kind: &Kind) -> String {
+        format!("Learn to predict {}", kind.description.about)
     }
 
-    fn details(_: Kind) -> &'static str {
+    fn details(_: &Kind) -> String {
         "The run's folder receives finetune.toml, data.json, metrics.jsonl, TensorBoard events, scores.json and model/, the best model \
          by the dev rows, in Hugging Face's layout, which remembers how its rows are read: `cloze predict` and `cloze evaluate` \
          need no more than the model. Ctrl-C finishes the step and saves (exit code 130); the same command with --resume goes on \
          bit-exactly. With --seeds N each seed has a folder of its own, and the best model is kept."
+            .to_owned()
     }
 
-    fn examples(kind: Kind) -> &'static [&'static str] {
-        match kind {
-            Kind::Classify => &[
-                EXAMPLES[1],
-                "cloze finetune classify --task mnli --data glue/MNLI --model runs/mini --out runs/mnli --seeds 5",
-                "cloze finetune classify --train pairs.jsonl --text a --pair b --model runs/mini --class-weights balanced",
-            ],
-            Kind::Regress => &[
-                "cloze finetune regress --task stsb --data glue/STS-B --model runs/mini --out runs/stsb",
-                "cloze finetune regress --train pairs.csv --dev dev.csv --text a --pair b --label score --model runs/mini",
-            ],
-            Kind::Tag => &[
-                EXAMPLES[2],
-                "cloze finetune tag --task conll2003 --data conll --model runs/mini --out runs/ner --context",
-            ],
-            Kind::Answer => {
-                &[EXAMPLES[3], "cloze finetune answer --task squad2 --data squad --model runs/mini --out runs/squad2"]
-            }
-            Kind::Choose => &["cloze finetune choose --task swag --data swag --model runs/mini --out runs/swag"],
-        }
+    fn examples(kind: &Kind) -> &'static [&'static str] {
+        kind.description.examples.finetune
     }
 
-    fn without_effect(kind: Kind) -> &'static [(&'static str, &'static str)] {
-        if kind == Kind::Tag { &[NO_ANSWERS_LISTED, NO_TEXT_COLUMN] } else { &[NO_ANSWERS_LISTED] }
+    fn without_effect(kind: &Kind) -> Vec<(&'static str, &'static str)> {
+        kind.description.refused.finetune.to_vec()
     }
 }
-
-/// Why learning takes no --n-best.
-pub const NO_ANSWERS_LISTED: (&str, &str) =
-    ("n_best", "answers are listed by `cloze predict answer` and `cloze evaluate answer`, not while a model learns");
 
 pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<ExitCode> {
     let given = asked.given.clone();
     let (kind, arguments) = with_recipe(asked, |arguments| arguments.recipe.as_deref())?;
     let kind = arguments.read.kind(kind)?;
     kind.map_or(Ok(()), |kind| check_effect::<Arguments>(&given, kind))?;
-    let settings = |options: &Options, arguments: &Arguments| {
-        let base = arguments.learn.settings(options);
+    let settings = |reading: &Reading, arguments: &Arguments| {
+        let base = arguments.learn.settings(reading);
         let seeds = (0..arguments.seeds as u64).map(|number| base.seed.saturating_add(number));
         let planned = |seed| Planned { name: format!("seed-{seed}"), settings: Settings { seed, ..base.clone() } };
         seeds.map(planned).collect()
@@ -323,17 +299,19 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<ExitCode> {
 /// Reads the rows, runs what is planned and shows the outcome: for `cloze finetune` and `cloze sweep` alike. `suffix` ends the
 /// name of a folder that is not named.
 pub fn learn(
-    kind: Option<Kind>,
+    kind: Option<&'static Kind>,
     arguments: &Arguments,
     suffix: &str,
-    plan: &dyn Fn(&Options, &Arguments) -> Vec<Planned>,
+    plan: &dyn Fn(&Reading, &Arguments) -> Vec<Planned>,
     terminal: &Terminal,
 ) -> Result<ExitCode> {
-    let kind = kind.ok_or_else(|| usage(format!("which task? Say {}, or give --task NAME", Kind::names())))?;
+    let kind = kind.ok_or_else(|| usage(format!("which task? Say {}, or give --task NAME", kinds::names())))?;
     let named = arguments.model.as_deref().ok_or_else(|| usage("no model to start from: give --model DIR"))?;
-    let mut options = arguments.read.options(kind, &Remembered::default())?;
+    arguments.read.check(kind)?;
+    let device = Device::cpu(terminal.threads)?;
+    let mut given = arguments.read.given(device.threads())?;
     if let Some(layers) = arguments.learn.features {
-        if kind != Kind::Tag {
+        if !kind.description.has_option("features") {
             return Err(usage(
                 "--features: the feature-based way is for taggers; freeze layers with --freeze N instead",
             ));
@@ -341,10 +319,11 @@ pub fn learn(
         if arguments.learn.freeze.is_some() {
             return Err(usage("--features freezes all layers; give either it or --freeze"));
         }
-        options.layers = layers;
+        given.settings.own.insert("layers".to_owned(), layers.into());
     }
+    let reading = Reading::new(&kind.description, given, None)?;
     // What is wrong with the command line is found before anything is downloaded.
-    let (known, data) = (options.known.as_ref(), arguments.data.as_ref());
+    let (known, data) = (reading.known(), arguments.data.as_ref());
     let files = [
         files_or_known(&arguments.train, data, known, Split::Train)?,
         files_or_known(&arguments.dev, data, known, Split::Dev)?,
@@ -353,7 +332,7 @@ pub fn learn(
         return Err(usage("nothing to learn from: give --train FILE, or --task NAME with --data DIR"));
     }
     check_files(files.iter().flatten())?;
-    let planned = plan(&options, arguments);
+    let mut planned = plan(&reading, arguments);
     // Before the first run, not hours later.
     planned.iter().try_for_each(|run| run.settings.validate())?;
     let out = &match &arguments.out {
@@ -369,12 +348,66 @@ pub fn learn(
     }
     let model = &arguments.hub.find(named, Wanted::Model, terminal)?;
     let stop = cloze_train::interrupt::watch()?;
-    for_kind(kind, Learn { kind, arguments, model, out, options, files, planned, stop: &stop, terminal })
+    let config = config_of(model)?;
+    let tokenizer = Tokenizer::open(model)?;
+    let mut notes = Notes::default();
+    let (task, mut train) = kind.learn(&reading, &files[0], &config, &tokenizer, &mut notes)?;
+    let dev = task.read(&reading, &files[1], Need::Required, &tokenizer, &mut notes)?;
+    if let Some(limit) = arguments.limit {
+        train.truncate(limit);
+    }
+    for note in &notes.0 {
+        terminal.warn(note);
+    }
+    if arguments.learn.features.is_some() {
+        planned.iter_mut().for_each(|run| run.settings.freeze = Some(config.num_hidden_layers));
+    }
+    let (train_rows, dev_rows) = (train.len(), dev.len());
+    let task_settings = task.settings(&reading);
+    if terminal.is_verbose() {
+        let named =
+            |files: &[PathBuf]| files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        terminal.detail(&format!("{train_rows} rows to learn from: {}", named(&files[0])));
+        terminal.detail(&format!("{dev_rows} rows to judge by: {}", named(&files[1])));
+        terminal.detail(&format!("the model will remember {}", task_settings.to_json()));
+        let settings = planned.first().map(|run| run.settings.to_toml()).unwrap_or_default();
+        terminal.detail(&format!("settings: {}", settings.trim_end().replace('\n', ", ")));
+    }
+    let common = Common {
+        task: &*task,
+        train: &*train,
+        dev: &*dev,
+        files: [&files[0], &files[1]],
+        model,
+        out,
+        resume: arguments.resume,
+        device: &device,
+        task_settings: &task_settings,
+    };
+    if arguments.dry_run {
+        let Some(said) = dry_run_all(&common, &planned, &stop)? else { return Ok(ExitCode::from(INTERRUPTED)) };
+        show_dry_run(&said, out, arguments.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let ended = match &planned[..] {
+        [only] => run_one(&common, only, &stop, terminal)?,
+        several => run_all(&common, several, &stop, terminal)?,
+    };
+    if arguments.json {
+        writeln!(std::io::stdout(), "{}", summary(&ended, out, train_rows, dev_rows))?;
+    } else {
+        let example = files[1].first().or(files[0].first());
+        show(&ended, example.map(|file| trial(kind, out, file)))?;
+    }
+    if ended.finished && ended.model.is_none() {
+        bail!("no run came to a model: each failed; lower --lr, or look at the data and the model");
+    }
+    Ok(if ended.finished { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
 }
 
 /// The folder of a run that names none: runs/ and the name of the known task, else of the training file or of its folder, else of
 /// the kind of task.
-fn default_out(kind: Kind, arguments: &Arguments, suffix: &str) -> PathBuf {
+fn default_out(kind: &Kind, arguments: &Arguments, suffix: &str) -> PathBuf {
     let known = arguments.read.known().ok().flatten().map(|known| known.name.to_owned());
     let name = known.or_else(|| arguments.train.first().and_then(|path| name_of_data(path)));
     Path::new("runs").join(name.unwrap_or_else(|| kind.name().to_owned()) + suffix)
@@ -389,85 +422,6 @@ fn name_of_data(path: &Path) -> Option<String> {
         return Some(path.parent()?.file_name()?.to_string_lossy().into_owned());
     }
     Some(stem.to_owned())
-}
-
-struct Learn<'a> {
-    kind: Kind,
-    arguments: &'a Arguments,
-    model: &'a Path,
-    out: &'a Path,
-    options: Options,
-    /// The files to learn from, and those to judge by.
-    files: [Vec<PathBuf>; 2],
-    planned: Vec<Planned>,
-    stop: &'a AtomicBool,
-    terminal: &'a Terminal,
-}
-
-impl ForTask for Learn<'_> {
-    type Outcome = ExitCode;
-
-    fn run<T: FromFiles>(self) -> Result<ExitCode> {
-        let Learn { kind, arguments, model, out, options, files, mut planned, stop, terminal } = self;
-        let [train_files, dev_files] = files;
-        let config = config_of(model)?;
-        let device = Device::cpu(terminal.threads)?;
-        let tokenizer = Tokenizer::open(model)?;
-        let options = Options { threads: device.threads(), ..options };
-        let mut notes = Notes::default();
-        let (task, mut train) = T::learned_from(&options, &train_files, &config, &tokenizer, &mut notes)?;
-        let dev = task.read(&options, &dev_files, Need::Required, &tokenizer, &mut notes)?;
-        if let Some(limit) = arguments.limit {
-            train.truncate(limit);
-        }
-        for note in &notes.0 {
-            terminal.warn(note);
-        }
-        if arguments.learn.features.is_some() {
-            planned.iter_mut().for_each(|run| run.settings.freeze = Some(config.num_hidden_layers));
-        }
-        let (train_rows, dev_rows) = (train.len(), dev.len());
-        let remember = arguments.read.to_remember(kind, &options).to_json()?;
-        if terminal.is_verbose() {
-            let named =
-                |files: &[PathBuf]| files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-            terminal.detail(&format!("{train_rows} rows to learn from: {}", named(&train_files)));
-            terminal.detail(&format!("{dev_rows} rows to judge by: {}", named(&dev_files)));
-            terminal.detail(&format!("the model will remember {remember}"));
-            let settings = planned.first().map(|run| run.settings.to_toml()).unwrap_or_default();
-            terminal.detail(&format!("settings: {}", settings.trim_end().replace('\n', ", ")));
-        }
-        let common = Common {
-            task: &task,
-            train: &train,
-            dev: &dev,
-            files: [&train_files, &dev_files],
-            model,
-            out,
-            resume: arguments.resume,
-            device: &device,
-            remember: &remember,
-        };
-        if arguments.dry_run {
-            let Some(said) = dry_run_all(&common, &planned, stop)? else { return Ok(ExitCode::from(INTERRUPTED)) };
-            show_dry_run(&said, out, arguments.json)?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        let ended = match &planned[..] {
-            [only] => run_one(&common, only, stop, terminal)?,
-            several => run_all(&common, several, stop, terminal)?,
-        };
-        if arguments.json {
-            writeln!(std::io::stdout(), "{}", summary(&ended, out, train_rows, dev_rows))?;
-        } else {
-            let example = dev_files.first().or(train_files.first());
-            show(&ended, example.map(|file| trial(kind, out, file)))?;
-        }
-        if ended.finished && ended.model.is_none() {
-            bail!("no run came to a model: each failed; lower --lr, or look at the data and the model");
-        }
-        Ok(if ended.finished { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
-    }
 }
 
 fn show_dry_run(said: &DryRun, out: &Path, json: bool) -> Result<()> {
@@ -512,9 +466,9 @@ fn show(ended: &Ended, trial: Option<String>) -> Result<()> {
 
 /// A command that predicts a file's rows with the model of a run, or judges it on them where predicting takes such a file for
 /// lines of text.
-fn trial(kind: Kind, out: &Path, file: &Path) -> String {
+fn trial(kind: &Kind, out: &Path, file: &Path) -> String {
     let (cloze, out, quoted) = (program::name(), program::quoted(out.display()), program::quoted(file.display()));
-    if reads_rows_of(file, kind) {
+    if kind.description.reads_rows_of(file) {
         format!("{cloze} predict --model {out} --input {quoted}")
     } else {
         format!("{cloze} evaluate --model {out} --data {quoted}")

@@ -3,12 +3,10 @@
 pub mod evaluate;
 mod fine_tuned;
 pub mod finetune;
-mod kind;
 mod per_kind;
 pub mod predict;
 mod read;
 mod recipe;
-mod remembered;
 mod runs;
 pub mod sweep;
 
@@ -17,14 +15,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use cloze_tasks::datasets::known::{Known, Split};
 
-use fine_tuned::FineTuned;
 pub use fine_tuned::config_of;
-pub use kind::Kind;
-use kind::{ForTask, for_kind};
-use per_kind::check_effect;
 pub use per_kind::{PerKind, option_before};
 use read::DataArguments;
-pub use remembered::Remembered;
 
 /// Files of a split that were given, or those of the known task in its folder.
 fn files_or_known(

@@ -5,8 +5,8 @@ use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
+use cloze_tasks::kinds::{self, KINDS, Kind};
 
-use super::Kind;
 use crate::commands::usage;
 use crate::help;
 
@@ -18,21 +18,21 @@ pub trait OfTask: Args {
     const OVERVIEW: &'static [&'static str];
 
     /// What the command does where the task is of this kind.
-    fn about(kind: Kind) -> String;
+    fn about(kind: &Kind) -> String;
 
     /// What its help says in detail.
-    fn details(kind: Kind) -> &'static str;
+    fn details(kind: &Kind) -> String;
 
     /// Examples for its help.
-    fn examples(kind: Kind) -> &'static [&'static str];
+    fn examples(kind: &Kind) -> &'static [&'static str];
 
     /// Options that this command has for the sake of others, or for other kinds: each with the reason why it is refused.
-    fn without_effect(kind: Kind) -> &'static [(&'static str, &'static str)];
+    fn without_effect(kind: &Kind) -> Vec<(&'static str, &'static str)>;
 }
 
 /// Refuses options on the command line that have no effect on a task of this kind.
-pub fn check_effect<A: OfTask>(given: &ArgMatches, kind: Kind) -> Result<()> {
-    let mut without = A::without_effect(kind).iter();
+pub fn check_effect<A: OfTask>(given: &ArgMatches, kind: &Kind) -> Result<()> {
+    let mut without = A::without_effect(kind).into_iter();
     match without.find(|(option, _)| given.value_source(option) == Some(ValueSource::CommandLine)) {
         Some((option, reason)) => Err(usage(format!("--{}: {reason}", option.replace('_', "-")))),
         None => Ok(()),
@@ -50,7 +50,7 @@ pub fn option_before<A: OfTask>(matches: &ArgMatches) -> Option<String> {
 /// The arguments of a command, and the kind of task if it was named.
 #[derive(Debug)]
 pub struct PerKind<A> {
-    pub kind: Option<Kind>,
+    pub kind: Option<&'static Kind>,
     pub arguments: A,
     /// What the command line says, to tell it from defaults.
     pub given: ArgMatches,
@@ -67,7 +67,7 @@ impl<A: OfTask> Args for PerKind<A> {
             .disable_help_subcommand(true)
             .subcommand_help_heading("Kinds of tasks, each with options and a --help of its own")
             .subcommand_value_name("KIND");
-        Kind::ALL.into_iter().fold(command, |command, kind| command.subcommand(of_kind::<A>(kind)))
+        KINDS.iter().fold(command, |command, kind| command.subcommand(of_kind::<A>(kind)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -76,10 +76,11 @@ impl<A: OfTask> Args for PerKind<A> {
 }
 
 /// The command for one kind of task.
-fn of_kind<A: OfTask>(kind: Kind) -> Command {
+fn of_kind<A: OfTask>(kind: &Kind) -> Command {
     let without_effect = A::without_effect(kind);
     let concerns = |option: &str| {
-        Kind::with_option(option).contains(&kind) && !without_effect.iter().any(|(without, _)| *without == option)
+        let concerns = kind.description.has_option(option) || kinds::with_option(option).is_empty();
+        concerns && !without_effect.iter().any(|(without, _)| *without == option)
     };
     // Hidden, not absent: an option that has no effect is refused with the reason.
     let command = A::augment_args(Command::new(kind.name())).mut_args(|arg| {
@@ -95,7 +96,7 @@ fn of_kind<A: OfTask>(kind: Kind) -> Command {
         .about(about.clone())
         .long_about(about)
         .after_help(help::examples(A::examples(kind)))
-        .after_long_help(help::details(A::details(kind), A::examples(kind)))
+        .after_long_help(help::details(&A::details(kind), A::examples(kind)))
 }
 
 impl<A: OfTask> FromArgMatches for PerKind<A> {
@@ -121,7 +122,7 @@ impl<A: OfTask> FromArgMatches for PerKind<A> {
             );
             return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, message));
         }
-        Ok(PerKind { kind: Kind::named(name), arguments: A::from_arg_matches(of_kind)?, given: of_kind.clone() })
+        Ok(PerKind { kind: kinds::named(name), arguments: A::from_arg_matches(of_kind)?, given: of_kind.clone() })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context, Result, bail};
-use cloze_tasks::datasets::{Need, plain_name};
-use cloze_tasks::files::{FromFiles, Notes, Options};
+use cloze_tasks::datasets::Need;
+use cloze_tasks::input::of_line;
+use cloze_tasks::kinds::Kind;
 use cloze_tasks::lines::Lines;
-use cloze_tasks::{Network, TaskError};
+use cloze_tasks::{Notes, Predictor, TaskError};
 use serde_json::{Value, json};
 
-use super::fine_tuned::HAS_LABELS;
+use super::fine_tuned::{HAS_LABELS, check, open};
 use super::per_kind::{OfTask, PerKind};
-use super::{DataArguments, FineTuned, ForTask, Kind, check_effect, check_files, for_kind};
+use super::{DataArguments, check_files};
 use crate::commands::model::ModelArguments;
 use crate::commands::precision::Type;
 use crate::help;
@@ -62,131 +63,66 @@ impl OfTask for Arguments {
     const OVERVIEW: &'static [&'static str] =
         &["named", "revision", "offline", "input", "precision", "text", "pair", "max_len"];
 
-    fn about(kind: Kind) -> String {
-        format!("Predict {}", kind.about())
+    fn about(kind: &Kind) -> String {
+        format!("Predict {}", kind.description.about)
     }
 
-    fn details(kind: Kind) -> &'static str {
-        match kind {
-            Kind::Classify => {
-                "Input: a table (TSV, CSV, Parquet) by its ending; else lines, each plain text, with a tab before the second text of a \
-                 pair, or a JSON object: {\"text\": …, \"pair\": …}, or with the keys of the training files.\n\n\
-                 Output, a line for each row: label and probabilities."
-            }
-            Kind::Regress => {
-                "Input: a table (TSV, CSV, Parquet) by its ending; else lines, each plain text, with a tab before the second text of a \
-                 pair, or a JSON object: {\"text\": …, \"pair\": …}, or with the keys of the training files.\n\n\
-                 Output, a line for each row: value."
-            }
-            Kind::Tag => {
-                "Input: a file of tagged words by its ending (.conll, .conllu, .bio, .iob) or with --tag-format; else lines, each plain \
-                 text or a JSON object: {\"text\": …} or {\"words\": […]}.\n\n\
-                 Output, a line for each row: tags, and entities with their characters in the text."
-            }
-            Kind::Answer => {
-                "Input: SQuAD's .json; else lines of JSON: {\"question\": …, \"context\": …, \"id\": …}.\n\n\
-                 Output, a line for each row: the best answer with its characters and its score, and the n best."
-            }
-            Kind::Choose => {
-                "Input: a table (CSV, Parquet) by its ending; else lines of JSON: {\"context\": …, \"choices\": […]}.\n\n\
-                 Output, a line for each row: the choice, its ending and all probabilities."
-            }
-        }
+    fn details(kind: &Kind) -> String {
+        format!("Input: {}\n\nOutput, a line for each row: {}", kind.description.input, kind.description.output)
     }
 
-    fn examples(kind: Kind) -> &'static [&'static str] {
-        match kind {
-            Kind::Classify => &[
-                "echo 'a gripping film' | cloze predict classify --model runs/sst2 --input -",
-                "cloze predict classify --model runs/stars --input new.csv --text body",
-            ],
-            Kind::Regress => &["cloze predict regress --model runs/stsb --input pairs.tsv --text a --pair b"],
-            Kind::Tag => &["cloze predict tag --model runs/ner --input articles.txt > entities.jsonl"],
-            Kind::Answer => &[EXAMPLES[2]],
-            Kind::Choose => &["cloze predict choose --model runs/swag --input endings.jsonl"],
-        }
+    fn examples(kind: &Kind) -> &'static [&'static str] {
+        kind.description.examples.predict
     }
 
-    fn without_effect(kind: Kind) -> &'static [(&'static str, &'static str)] {
-        const ALWAYS: [(&str, &str); 3] = [
+    fn without_effect(kind: &Kind) -> Vec<(&'static str, &'static str)> {
+        let always = [
             HAS_LABELS,
             ("label", "predicting does not look at labels; `cloze evaluate` does"),
             ("metric", "predicting gives no scores; `cloze evaluate` does"),
         ];
-        const ANSWER: [(&str, &str); 4] =
-            [ALWAYS[0], ALWAYS[1], ALWAYS[2], ("skip_bad", "predicting does not look at answers, so none is bad")];
-        if kind == Kind::Answer { &ANSWER } else { &ALWAYS }
+        [&always[..], kind.description.refused.predict].concat()
     }
 }
 
 pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
     let PerKind { kind, arguments, given } = asked;
-    let check = |kind| check_effect::<Arguments>(&given, kind).and_then(|()| arguments.read.check(kind));
     let kind = arguments.read.kind(kind)?;
-    kind.map_or(Ok(()), check)?;
+    kind.map_or(Ok(()), |kind| check::<Arguments>(kind, &given, &arguments.read))?;
+    let input = arguments.input.as_path();
     check_files([&arguments.input])?;
-    let named = &arguments.model.named;
-    let model = FineTuned::open(&arguments.model.find(terminal)?, arguments.precision, terminal)?;
-    let kind = model.kind(kind, named, Arguments::NAME)?;
-    check(kind)?;
-    for_kind(kind, Predict { kind, arguments: &arguments, model, terminal })
-}
-
-struct Predict<'a> {
-    kind: Kind,
-    arguments: &'a Arguments,
-    model: FineTuned,
-    terminal: &'a Terminal,
-}
-
-impl ForTask for Predict<'_> {
-    type Outcome = ();
-
-    fn run<T: FromFiles>(self) -> Result<()> {
-        let Predict { kind, arguments, model, terminal } = self;
-        let (task, options): (T, Options) = model.task(kind, &arguments.read, terminal)?;
-        let network = model.network;
-        let input = arguments.input.as_path();
-        let says_format = kind == Kind::Tag && options.tag_format.is_some() && input != Path::new("-");
-        if says_format || is_structured(input, kind) {
-            let mut notes = Notes::default();
-            let rows = task.read(&options, &[input.to_owned()], Need::Optional, &network.tokenizer, &mut notes)?;
-            for note in &notes.0 {
-                terminal.warn(note);
-            }
-            let bar = terminal.progress("predicting", Some(rows.len() as u64));
-            let mut done = 0;
-            for part in rows.chunks(CHUNK) {
-                print(&network.predict(&task, part, &mut |_| ())?, done)?;
-                done += part.len();
-                bar.set(done as u64, "rows");
-            }
-            bar.finish();
-            return Ok(());
+    let Arguments { model, precision, read, .. } = &arguments;
+    let predictor = open::<Arguments>(model, *precision, kind, &given, read, terminal)?;
+    let description = &predictor.kind().description;
+    let own = &predictor.reading().given().settings.own;
+    let is_written_so = description.format_options.iter().any(|option| own.contains_key(*option));
+    if !(is_written_so && input != Path::new("-")) && !description.is_table(input) {
+        return answer_lines(&predictor, input);
+    }
+    let mut notes = Notes::default();
+    let rows = predictor.read(&[input.to_owned()], Need::Optional, &mut notes)?;
+    for note in &notes.0 {
+        terminal.warn(note);
+    }
+    let bar = terminal.progress("predicting", Some(rows.len() as u64));
+    let mut done = 0;
+    while done < rows.len() {
+        let next = rows.len().min(done + CHUNK);
+        let mut out = std::io::stdout().lock();
+        for (row, prediction) in (done + 1..).zip(predictor.predict_rows(&*rows, done..next)) {
+            write_line(&mut out, prediction?, "row", row)?;
         }
-        answer_lines(&network, &task, &options, input)
+        out.flush()?;
+        done = next;
+        bar.set(done as u64, "rows");
     }
+    bar.finish();
+    Ok(())
 }
 
-/// Whether a file's rows are found without being told how they are written: more than lines, or lines of JSON.
-pub fn reads_rows_of(path: &Path, kind: Kind) -> bool {
-    let name = plain_name(path);
-    is_structured(path, kind) || [".jsonl", ".ndjson"].iter().any(|ending| name.ends_with(ending))
-}
-
-/// Whether a file is more than lines: a table, a file of tagged words, SQuAD's JSON.
-fn is_structured(path: &Path, kind: Kind) -> bool {
-    let name = plain_name(path);
-    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    match kind {
-        Kind::Tag => matches!(ending, "conll" | "conllu" | "bio" | "iob"),
-        Kind::Answer => ending == "json",
-        Kind::Classify | Kind::Regress | Kind::Choose => matches!(ending, "tsv" | "csv" | "parquet" | "pq"),
-    }
-}
-
-/// Answers lines in their order, as many together as are there.
-fn answer_lines<T: FromFiles>(network: &Network, task: &T, options: &Options, input: &Path) -> Result<()> {
+/// Answers lines in their order, as many together as are there. A line that cannot be answered ends the work, but those before it are
+/// answered.
+fn answer_lines(predictor: &Predictor, input: &Path) -> Result<()> {
     let lines = Lines::open(input)?;
     let name = lines.path().display().to_string();
     let lines = read_ahead(lines);
@@ -198,16 +134,13 @@ fn answer_lines<T: FromFiles>(network: &Network, task: &T, options: &Options, in
         {
             chunk.push(line);
         }
-        let mut parsed = Vec::new();
-        let mut places = Vec::new();
-        // A line that cannot be read ends the work, but those before it are answered.
+        let (mut parsed, mut places) = (Vec::new(), Vec::new());
         let mut wrong = None;
         for line in chunk {
             let row = match line {
                 Ok((_, line)) if line.trim().is_empty() => continue,
                 Ok((number, line)) => {
-                    let row = task.parse_line(options, &line, &network.tokenizer);
-                    row.map(|row| (number, row)).with_context(|| format!("{name}, line {number}"))
+                    of_line(&line).map(|row| (number, row)).with_context(|| format!("{name}, line {number}"))
                 }
                 Err(error) => Err(error.into()),
             };
@@ -222,16 +155,16 @@ fn answer_lines<T: FromFiles>(network: &Network, task: &T, options: &Options, in
                 }
             }
         }
-        let found = network.predict(task, &parsed, &mut |_| ());
-        // A row that cannot be answered is one of these lines.
-        let found = found.with_context(|| match (places.first(), places.last()) {
-            (Some(first), Some(last)) if first != last => format!("{name}, lines {first} to {last}"),
-            (place, _) => format!("{name}, line {}", place.copied().unwrap_or_default()),
-        })?;
-        rows += found.len();
         let mut out = std::io::stdout().lock();
-        for (prediction, line) in found.iter().zip(places) {
-            write_line(&mut out, prediction, "line", line)?;
+        for (prediction, line) in predictor.predict(&parsed).into_iter().zip(places) {
+            match prediction {
+                Ok(prediction) => write_line(&mut out, prediction, "line", line)?,
+                Err(error) => {
+                    wrong = Some(anyhow::Error::from(error).context(format!("{name}, line {line}")));
+                    break;
+                }
+            }
+            rows += 1;
         }
         out.flush()?;
         if let Some(error) = wrong {
@@ -263,19 +196,11 @@ fn read_ahead(mut lines: Lines) -> Receiver<Result<(usize, String), TaskError>> 
     ahead
 }
 
-fn print<P: serde::Serialize>(predictions: &[P], before: usize) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    for (number, prediction) in predictions.iter().enumerate() {
-        write_line(&mut out, prediction, "row", before + number + 1)?;
-    }
-    Ok(out.flush()?)
-}
-
 /// One prediction with the place of its row.
-fn write_line<P: serde::Serialize>(out: &mut impl Write, prediction: &P, key: &str, place: usize) -> Result<()> {
+fn write_line(out: &mut impl Write, prediction: Value, key: &str, place: usize) -> Result<()> {
     let mut line = serde_json::Map::new();
     line.insert(key.to_owned(), json!(place));
-    if let Value::Object(rest) = serde_json::to_value(prediction)? {
+    if let Value::Object(rest) = prediction {
         line.extend(rest);
     }
     writeln!(out, "{}", Value::Object(line))?;

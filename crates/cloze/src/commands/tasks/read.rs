@@ -1,20 +1,39 @@
-//! How the files of a task are read: as the command line says, as a fine-tuned model was trained, as the known task has it.
+//! How the files of a task are read, as the command line says.
 
 use anyhow::Result;
-use cloze_tasks::answer::ExtractOptions;
-use cloze_tasks::datasets::known::{Known, Metric};
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use cloze_tasks::datasets::known::Known;
 use cloze_tasks::datasets::table::Column;
-use cloze_tasks::datasets::tagged::TagFormat;
-use cloze_tasks::files::{Options, TrainedOn};
+use cloze_tasks::kinds::description::{TaskOption, Values, alternatives};
+use cloze_tasks::kinds::{self, KINDS, Kind};
+use cloze_tasks::{Given, TaskError, TaskSettings};
+use serde_json::Value;
 
-use super::Kind;
-use super::remembered::Remembered;
 use crate::commands::usage;
 
-/// How the files of a task are read.
+/// How the files of a task are read: options that concern several kinds of tasks, and those that one kind has for itself.
+#[derive(Debug, Clone, Default)]
+pub struct DataArguments {
+    pub common: CommonArguments,
+    own: Vec<OwnArgument>,
+}
+
+/// An option of one kind of task, as it was given.
+#[derive(Debug, Clone)]
+struct OwnArgument {
+    /// The option's name.
+    option: &'static str,
+    /// The setting.
+    key: &'static str,
+    value: Value,
+}
+
+/// How the files of a task are read: what concerns several kinds of tasks.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Data")]
-pub struct DataArguments {
+pub struct CommonArguments {
     /// A task known by name, with its columns, labels, metrics and the paper's settings: sst2, cola, mrpc, rte, stsb, qnli, mnli,
     /// qqp, wnli, squad1, squad2, conll2003, swag
     #[arg(long, value_name = "NAME")]
@@ -36,9 +55,9 @@ pub struct DataArguments {
     #[arg(long, hide_short_help = true, value_name = "A,B,…", value_delimiter = ',')]
     pub labels: Option<Vec<String>>,
 
-    /// The score that decides which model is best: accuracy, f1 or matthews to classify, pearson or spearman to regress
-    #[arg(long, hide_short_help = true, value_enum, value_name = "SCORE")]
-    metric: Option<MetricName>,
+    /// The score that decides which model is best
+    #[arg(long, hide_short_help = true, value_name = "SCORE", help = metric_help(), value_parser = metrics())]
+    metric: Option<String>,
 
     /// Tokens of a sequence at most [default: the model's or the task's; 128, to answer 384]
     #[arg(long, value_name = "N", value_parser = crate::positive)]
@@ -49,254 +68,164 @@ pub struct DataArguments {
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
 
-    /// Tokens of a question at most
-    #[arg(long, hide_short_help = true, value_name = "N", value_parser = crate::positive)]
-    max_question: Option<usize>,
-
-    /// Tokens of an answer at most
-    #[arg(long, hide_short_help = true, value_name = "N", value_parser = crate::positive)]
-    max_answer: Option<usize>,
-
-    /// Answers listed for each question
-    #[arg(long, value_name = "N", value_parser = crate::positive)]
-    n_best: Option<usize>,
-
-    /// Questions may have no answer (SQuAD 2.0): "none" is preferred where its score exceeds the best answer's by more than this;
-    /// inf: never
-    #[arg(long, hide_short_help = true, value_name = "THRESHOLD", num_args = 0..=1, default_missing_value = "0", allow_negative_numbers = true)]
-    null_threshold: Option<f32>,
-
-    /// How tagged words are written [default: found out]
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub tag_format: Option<TagFormatName>,
-
-    /// Column of the tag, from 1 [default: the last one; of CoNLL-U the fourth, UPOS]
-    #[arg(long, hide_short_help = true, value_name = "N", value_parser = crate::positive)]
-    pub tag_column: Option<usize>,
-
-    /// A tagger sees what surrounds a sentence in its document, as far as it fits
-    #[arg(long, overrides_with = "no_context")]
-    context: bool,
-
-    /// A tagger sees each sentence alone, though the model was trained with --context
-    #[arg(long, hide_short_help = true, overrides_with = "context")]
-    no_context: bool,
-
     /// Leave out and count rows of too few or too many columns and answers that are not in their paragraph, instead of stopping
     #[arg(long, hide_short_help = true)]
     skip_bad: bool,
 }
 
-/// A score as the command line names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum MetricName {
-    Accuracy,
-    F1,
-    Matthews,
-    Pearson,
-    Spearman,
-}
-
-/// A way to write tagged words as the command line names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum TagFormatName {
-    /// Columns between white space, one word a line (CoNLL-2003)
-    Columns,
-    /// `en:word`, a tab, the tag
-    Wikiann,
-    /// CoNLL-U
-    Conllu,
-}
-
-impl TagFormatName {
-    fn name(self) -> &'static str {
-        match self {
-            TagFormatName::Columns => "columns",
-            TagFormatName::Wikiann => "wikiann",
-            TagFormatName::Conllu => "conllu",
+/// The scores that may decide, of any kind of task.
+fn metrics() -> PossibleValuesParser {
+    let mut names: Vec<&str> = Vec::new();
+    for name in KINDS.iter().flat_map(|kind| kind.description.metrics) {
+        if !names.contains(name) {
+            names.push(name);
         }
     }
+    PossibleValuesParser::new(names)
+}
 
-    fn named(name: &str) -> Option<TagFormatName> {
-        <TagFormatName as clap::ValueEnum>::from_str(name, false).ok()
+fn metric_help() -> String {
+    let of = |kind: &&Kind| {
+        let metrics = kind.description.metrics;
+        (!metrics.is_empty()).then(|| format!("{} to {}", alternatives(metrics), kind.name()))
+    };
+    let names: Vec<String> = KINDS.iter().filter_map(of).collect();
+    format!("The score that decides which model is best: {}", names.join(", "))
+}
+
+fn own_options() -> impl Iterator<Item = &'static TaskOption> {
+    KINDS.iter().flat_map(|kind| kind.description.own_options)
+}
+
+/// An option of one kind of task for the parser.
+fn own_arg(option: &'static TaskOption) -> Arg {
+    let arg = Arg::new(option.name)
+        .long(option.name.replace('_', "-"))
+        .help(option.help)
+        .help_heading("Data")
+        .hide_short_help(option.rare);
+    match option.values {
+        Values::Switch { against, .. } => arg.action(ArgAction::SetTrue).overrides_with(against),
+        Values::OneOf { placeholder, names } => {
+            let values = names.iter().map(|(name, help)| PossibleValue::new(*name).help(*help));
+            arg.value_name(placeholder).value_parser(PossibleValuesParser::new(values))
+        }
+        Values::Parsed { placeholder, parse, missing } => {
+            let arg = arg.value_name(placeholder).value_parser(parse).allow_negative_numbers(true);
+            match missing {
+                Some(missing) => arg.num_args(0..=1).default_missing_value(missing),
+                None => arg,
+            }
+        }
+    }
+}
+
+/// The options of single kinds of tasks that the command line has.
+fn own_of(matches: &ArgMatches) -> Vec<OwnArgument> {
+    let given = |option: &&TaskOption| matches.value_source(option.name) == Some(ValueSource::CommandLine);
+    let argument = |option: &'static TaskOption| {
+        let (key, value) = match option.values {
+            Values::Switch { key, to, .. } => (key, matches.get_flag(option.name).then_some(to.into())),
+            Values::OneOf { .. } => {
+                (option.name, matches.get_one::<String>(option.name).map(|name| name.as_str().into()))
+            }
+            Values::Parsed { .. } => (option.name, matches.get_one::<Value>(option.name).cloned()),
+        };
+        Some(OwnArgument { option: option.name, key, value: value? })
+    };
+    own_options().filter(given).filter_map(argument).collect()
+}
+
+impl Args for DataArguments {
+    fn augment_args(command: Command) -> Command {
+        own_options().fold(CommonArguments::augment_args(command), |command, option| command.arg(own_arg(option)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        let common = CommonArguments::augment_args_for_update(command);
+        own_options().fold(common, |command, option| command.arg(own_arg(option)))
+    }
+}
+
+impl FromArgMatches for DataArguments {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<DataArguments, clap::Error> {
+        Ok(DataArguments { common: CommonArguments::from_arg_matches(matches)?, own: own_of(matches) })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.common.update_from_arg_matches(matches)?;
+        let given = own_of(matches);
+        self.own.retain(|before| given.iter().all(|now| now.key != before.key));
+        self.own.extend(given);
+        Ok(())
     }
 }
 
 impl DataArguments {
     /// The task known by the name given.
     pub fn known(&self) -> Result<Option<Known>> {
-        Ok(self.task.as_deref().map(Known::named).transpose()?)
+        Ok(self.common.task.as_deref().map(Known::named).transpose()?)
     }
 
-    /// The kind of task: as asked, as the known task is; none if neither says.
-    pub fn kind(&self, asked: Option<Kind>) -> Result<Option<Kind>> {
-        let known = self.known()?.map(|known| Kind::from(known.kind));
-        match (asked, known) {
-            (Some(asked), Some(known)) if asked != known => {
-                let name = self.task.as_deref().unwrap_or_default();
-                Err(usage(format!("{name} is a task to {}, not to {}", known.name(), asked.name())))
+    /// The kind of task: as named, or as the known task is; none if neither is given.
+    pub fn kind(&self, named: Option<&'static Kind>) -> Result<Option<&'static Kind>> {
+        let known = self.known()?.and_then(|known| kinds::named(known.kind));
+        match (named, known) {
+            (Some(named), Some(known)) if named != known => {
+                let name = self.common.task.as_deref().unwrap_or_default();
+                Err(usage(format!("{name} is a task to {}, not to {}", known.name(), named.name())))
             }
-            _ => Ok(asked.or(known)),
+            _ => Ok(named.or(known)),
         }
     }
 
     /// Refuses what cannot have an effect on a task of this kind.
-    pub fn check(&self, kind: Kind) -> Result<()> {
-        if self.stride == Some(0) && kind == Kind::Answer {
-            return Err(usage("--stride 0: paragraphs are always read in windows to answer; give a number above 0"));
-        }
-        let given = [
-            ("text", self.text.is_some()),
-            ("pair", self.pair.is_some()),
-            ("label", self.label.is_some()),
-            ("labels", self.labels.is_some()),
-            ("stride", self.stride.is_some()),
-            ("max_question", self.max_question.is_some()),
-            ("max_answer", self.max_answer.is_some()),
-            ("n_best", self.n_best.is_some()),
-            ("null_threshold", self.null_threshold.is_some()),
-            ("tag_format", self.tag_format.is_some()),
-            ("tag_column", self.tag_column.is_some()),
-            ("context", self.context),
-            ("no_context", self.no_context),
-            ("skip_bad", self.skip_bad),
+    pub fn check(&self, kind: &Kind) -> Result<()> {
+        let CommonArguments { text, pair, label, labels, stride, skip_bad, .. } = &self.common;
+        let common = [
+            ("text", text.is_some()),
+            ("pair", pair.is_some()),
+            ("label", label.is_some()),
+            ("labels", labels.is_some()),
+            ("stride", stride.is_some()),
+            ("skip_bad", *skip_bad),
         ];
-        let wrong = given.into_iter().find(|(option, given)| *given && !Kind::with_option(option).contains(&kind));
-        let Some((option, _)) = wrong else { return Ok(()) };
-        let names: Vec<&str> = Kind::with_option(option).iter().map(|kind| kind.name()).collect();
-        Err(usage(format!(
-            "--{} has no effect where the task is to {}; it is for {}",
-            option.replace('_', "-"),
-            kind.name(),
-            names.join(", ")
-        )))
-    }
-
-    /// How rows are read: as asked, else as a fine-tuned model remembers, else as the known task and the paper have it.
-    pub fn options(&self, kind: Kind, remembered: &Remembered) -> Result<Options> {
-        self.check(kind)?;
-        let named = self.task.as_deref().or(remembered.task.as_deref());
-        let known = named.map(Known::named).transpose()?.filter(|known| Kind::from(known.kind) == kind);
-        let settings = known.as_ref().map(|known| known.settings);
-        let default_length = if kind == Kind::Answer { 384 } else { 128 };
-        let unanswerable = known.as_ref().is_some_and(|known| known.name == "squad2");
-        let default = ExtractOptions::default();
-        // Another task's files have neither the documents nor the lengths of those that the model was trained on.
-        let alike = if self.is_other_task(known.as_ref(), remembered) { &Remembered::default() } else { remembered };
-        let stride = self.stride.or(alike.stride).or(settings.and_then(|settings| settings.stride));
-        Ok(Options {
-            columns: columns([&self.text, &self.pair, &self.label])?,
-            trained_on: self.trained_on(known.as_ref(), remembered)?,
-            labels: self.labels.clone(),
-            metric: self.metric(kind, remembered.metric.as_deref())?,
-            max_len: self
-                .max_len
-                .or(remembered.max_len)
-                .or(settings.map(|settings| settings.max_length))
-                .unwrap_or(default_length),
-            stride: stride.filter(|stride| *stride > 0),
-            max_question: self
-                .max_question
-                .or(remembered.max_question)
-                .or(settings.and_then(|settings| settings.max_question))
-                .unwrap_or(64),
-            extract: ExtractOptions {
-                n_best: self.n_best.unwrap_or(default.n_best),
-                max_answer: self.max_answer.or(remembered.max_answer).unwrap_or(default.max_answer),
-                null_threshold: self.null_threshold.or(alike.null_threshold).or(unanswerable.then_some(0.0)),
-            },
-            tag_format: self.tag_format(remembered)?,
-            context: (self.context || alike.context) && !self.no_context,
-            layers: 1,
-            skip_bad: self.skip_bad,
-            known,
-            ..Options::default()
+        let common = common.into_iter().filter(|(_, is_given)| *is_given).map(|(option, _)| option);
+        let mut given = common.chain(self.own.iter().map(|own| own.option));
+        if let Some(option) = given.find(|option| !kind.description.has_option(option)) {
+            let names: Vec<&str> = kinds::with_option(option).iter().map(|kind| kind.name()).collect();
+            return Err(usage(format!(
+                "--{} has no effect where the task is to {}; it is for {}",
+                option.replace('_', "-"),
+                kind.name(),
+                names.join(", ")
+            )));
+        }
+        kind.description.check(&self.settings()?).map_err(|error| match error {
+            TaskError::Setting { name, problem } => usage(format!("--{name} {problem}")),
+            other => other.into(),
         })
     }
 
-    /// What a fine-tuned model is to remember of how its rows were read and scored: what predicting and evaluating take for their
-    /// defaults. --skip-bad is not among it: a row is left out of other files only where somebody asks for it.
-    pub fn to_remember(&self, kind: Kind, options: &Options) -> Remembered {
-        Remembered {
-            text: self.text.clone(),
-            pair: self.pair.clone(),
-            label: self.label.clone(),
-            tag_format: self.tag_format.map(|format| format.name().to_owned()),
-            tag_column: self.tag_column,
-            ..Remembered::of(kind, options)
-        }
-    }
-
-    /// Whether the command line names another task than the model was trained on.
-    fn is_other_task(&self, known: Option<&Known>, remembered: &Remembered) -> bool {
-        self.task.is_some() && known.map(|known| known.name) != remembered.task.as_deref()
-    }
-
-    /// How the training files were read, unless the command line says that these are another task's.
-    fn trained_on(&self, known: Option<&Known>, remembered: &Remembered) -> Result<TrainedOn> {
-        if self.is_other_task(known, remembered) {
-            return Ok(TrainedOn::default());
-        }
-        let format = remembered.tag_format.as_deref().and_then(TagFormatName::named);
-        Ok(TrainedOn {
-            columns: columns([&remembered.text, &remembered.pair, &remembered.label])?,
-            tag_format: tag_format(format, remembered.tag_column)?,
+    fn settings(&self) -> Result<TaskSettings> {
+        let CommonArguments { task, text, pair, label, metric, max_len, stride, .. } = self.common.clone();
+        let column = |name: Option<String>| name.as_deref().map(Column::parse).transpose();
+        Ok(TaskSettings {
+            kind: None,
+            task,
+            text: column(text)?,
+            pair: column(pair)?,
+            label: column(label)?,
+            metric,
+            max_len,
+            stride,
+            own: self.own.iter().map(|own| (own.key.to_owned(), own.value.clone())).collect(),
         })
     }
 
-    /// The score that decides: the one that was asked for, if the task has it; else the one that chose a fine-tuned model.
-    fn metric(&self, kind: Kind, remembered: Option<&str>) -> Result<Option<Metric>> {
-        let fits = match kind {
-            Kind::Classify => &[Metric::Accuracy, Metric::F1, Metric::Matthews][..],
-            Kind::Regress => &[Metric::Pearson, Metric::Spearman],
-            Kind::Tag | Kind::Answer | Kind::Choose => &[],
-        };
-        let metric = match self.metric {
-            None => return Ok(fits.iter().copied().find(|fit| remembered == Some(fit.name()))),
-            Some(MetricName::Accuracy) => Metric::Accuracy,
-            Some(MetricName::F1) => Metric::F1,
-            Some(MetricName::Matthews) => Metric::Matthews,
-            Some(MetricName::Pearson) => Metric::Pearson,
-            Some(MetricName::Spearman) => Metric::Spearman,
-        };
-        if fits.is_empty() {
-            let kind = kind.name();
-            let problem =
-                format!("--metric is for classify and regress; a task to {kind} is judged by the field's own score");
-            return Err(usage(problem));
-        }
-        if !fits.contains(&metric) {
-            let names: Vec<&str> = fits.iter().map(|fit| fit.name()).collect();
-            let (metric, kind, names) = (metric.name(), kind.name(), names.join(" or "));
-            return Err(usage(format!("--metric {metric}: a task to {kind} is judged by {names}")));
-        }
-        Ok(Some(metric))
+    /// What is given of how rows are read.
+    pub fn given(&self, threads: usize) -> Result<Given> {
+        let CommonArguments { labels, skip_bad, .. } = &self.common;
+        Ok(Given { settings: self.settings()?, labels: labels.clone(), skip_bad: *skip_bad, threads })
     }
-
-    /// How tagged words are written, if the command line says anything of it: a column alone is one of the model's format.
-    fn tag_format(&self, remembered: &Remembered) -> Result<Option<TagFormat>> {
-        let trained = || remembered.tag_format.as_deref().and_then(TagFormatName::named);
-        let name = self.tag_format.or_else(|| self.tag_column.and_then(|_| trained()));
-        tag_format(name, self.tag_column)
-    }
-}
-
-fn columns(names: [&Option<String>; 3]) -> Result<[Option<Column>; 3]> {
-    let mut columns = [None, None, None];
-    for (column, name) in columns.iter_mut().zip(names) {
-        *column = name.as_deref().map(Column::parse).transpose()?;
-    }
-    Ok(columns)
-}
-
-fn tag_format(name: Option<TagFormatName>, column: Option<usize>) -> Result<Option<TagFormat>> {
-    Ok(match (name, column) {
-        (None, None) => None,
-        (Some(TagFormatName::Wikiann), None) => Some(TagFormat::WikiAnn),
-        (Some(TagFormatName::Wikiann), Some(_)) => {
-            return Err(usage("--tag-column: WikiANN's lines have one tag only"));
-        }
-        (Some(TagFormatName::Conllu), column) => Some(column.map_or(TagFormat::UPOS, |tag| TagFormat::ConllU { tag })),
-        (Some(TagFormatName::Columns) | None, tag) => Some(TagFormat::Columns { word: 1, tag }),
-    })
 }

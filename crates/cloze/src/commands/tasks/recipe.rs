@@ -5,12 +5,15 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command};
+use cloze_tasks::kinds::{self, Kind};
 
-use super::Kind;
 use super::per_kind::{OfTask, PerKind};
 
 /// The arguments of a command, from its recipe where there is one, and the kind of task if one is named.
-pub fn with_recipe<A: OfTask>(asked: PerKind<A>, recipe: impl Fn(&A) -> Option<&Path>) -> Result<(Option<Kind>, A)> {
+pub fn with_recipe<A: OfTask>(
+    asked: PerKind<A>,
+    recipe: impl Fn(&A) -> Option<&Path>,
+) -> Result<(Option<&'static Kind>, A)> {
     let Some(path) = recipe(&asked.arguments) else { return Ok((asked.kind, asked.arguments)) };
     let place = || path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -35,10 +38,10 @@ fn without_defaults(matches: &ArgMatches) -> ArgMatches {
 }
 
 /// The kind of task, taken out of the table: it is not an option of the command.
-fn kind_of(table: &mut toml::Table) -> Result<Option<Kind>> {
+fn kind_of(table: &mut toml::Table) -> Result<Option<&'static Kind>> {
     let Some(value) = table.remove("kind") else { return Ok(None) };
-    let kind = value.as_str().and_then(Kind::named);
-    kind.map(Some).with_context(|| format!("`kind` is {value}: expected {}", Kind::names()))
+    let kind = value.as_str().and_then(kinds::named);
+    kind.map(Some).with_context(|| format!("`kind` is {value}: expected {}", kinds::names()))
 }
 
 /// The arguments that a table gives.
@@ -102,7 +105,11 @@ mod tests {
     }
 
     /// A recipe and a command line, read together.
-    fn read<A: OfTask>(recipe: &str, line: &str, path: impl Fn(&A) -> Option<&Path>) -> Result<(Option<Kind>, A)> {
+    fn read<A: OfTask>(
+        recipe: &str,
+        line: &str,
+        path: impl Fn(&A) -> Option<&Path>,
+    ) -> Result<(Option<&'static Kind>, A)> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), recipe).unwrap();
         let words = format!("cloze {line} --recipe {}", file.path().display());
@@ -110,7 +117,7 @@ mod tests {
         with_recipe(program.asked, path)
     }
 
-    fn finetune(recipe: &str, line: &str) -> Result<(Option<Kind>, finetune::Arguments)> {
+    fn finetune(recipe: &str, line: &str) -> Result<(Option<&'static Kind>, finetune::Arguments)> {
         read(recipe, line, |arguments: &finetune::Arguments| arguments.recipe.as_deref())
     }
 
@@ -120,14 +127,14 @@ mod tests {
         let (kind, found) = finetune(recipe, "--lr 1e-4 --warmup 0.1 --train a b").unwrap();
         assert_eq!(
             (kind, found.learn.lr, found.seeds, found.json, found.resume),
-            (Some(Kind::Tag), Some(1e-4), 3, true, false)
+            (kinds::named("tag"), Some(1e-4), 3, true, false)
         );
         // As given, though it is the default too.
         assert_eq!(found.learn.warmup, 0.1);
         assert_eq!(found.model.as_deref(), Some(Path::new("m")));
         assert_eq!((found.train.len(), found.dev), (2, vec!["x".into(), "y,z".into()]));
         let (kind, found) = finetune(recipe, "classify").unwrap();
-        assert_eq!((kind, found.learn.lr, found.learn.warmup), (Some(Kind::Classify), Some(3e-5), 0.2));
+        assert_eq!((kind, found.learn.lr, found.learn.warmup), (kinds::named("classify"), Some(3e-5), 0.2));
 
         let recipe = "lrs = [1e-3, 1e-4]\nbatches = [2]\nlabels = [\"a\", \"b\"]";
         let (_, found) =

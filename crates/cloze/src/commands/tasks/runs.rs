@@ -13,7 +13,7 @@ use cloze_tasks::finetune::{
     finetune, is_better, settings_file,
 };
 use cloze_tasks::metrics::spread::spread;
-use cloze_tasks::{Settings, Task, TaskError};
+use cloze_tasks::{AnyRows, AnyTask, Settings, TaskError, TaskSettings};
 use cloze_train::run::RunFolder;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -55,23 +55,24 @@ impl Done {
 }
 
 /// What all runs have in common.
-pub struct Common<'a, T: Task> {
-    pub task: &'a T,
-    pub train: &'a [T::Row],
-    pub dev: &'a [T::Row],
+#[derive(Clone, Copy)]
+pub struct Common<'a> {
+    pub task: &'a dyn AnyTask,
+    pub train: &'a dyn AnyRows,
+    pub dev: &'a dyn AnyRows,
     /// The files that the rows come from.
     pub files: [&'a [PathBuf]; 2],
     pub model: &'a Path,
     pub out: &'a Path,
     pub resume: bool,
     pub device: &'a Device,
-    /// What the model's configuration is to remember.
-    pub remember: &'a Value,
+    /// What the model is to remember of its task.
+    pub task_settings: &'a TaskSettings,
 }
 
-impl<'a, T: Task> Common<'a, T> {
+impl<'a> Common<'a> {
     /// A run of the plan in a folder.
-    fn asked(&self, planned: &'a Planned, out: &'a Path, resume: bool) -> FineTuning<'a, T> {
+    fn asked(&self, planned: &'a Planned, out: &'a Path, resume: bool) -> FineTuning<'a> {
         FineTuning {
             task: self.task,
             train: self.train,
@@ -82,7 +83,7 @@ impl<'a, T: Task> Common<'a, T> {
             out,
             resume,
             device: self.device,
-            remember: self.remember,
+            task_settings: self.task_settings,
         }
     }
 }
@@ -98,12 +99,7 @@ pub struct Ended {
 const RESULTS: &str = "results.json";
 
 /// One run, in the folder itself.
-pub fn run_one<T: Task>(
-    common: &Common<'_, T>,
-    planned: &Planned,
-    stop: &AtomicBool,
-    terminal: &Terminal,
-) -> Result<Ended> {
+pub fn run_one(common: &Common<'_>, planned: &Planned, stop: &AtomicBool, terminal: &Terminal) -> Result<Ended> {
     let outcome = train(common, common.out, planned, common.resume, stop, terminal)?;
     let mut done = Done::new(&planned.settings, &planned.name);
     done.train_seconds = outcome.train_seconds;
@@ -121,7 +117,7 @@ pub struct DryRun {
 }
 
 /// How long the runs would take, by real steps at each batch size; none if interrupted. Nothing stays of them.
-pub fn dry_run_all<T: Task>(common: &Common<'_, T>, plan: &[Planned], stop: &AtomicBool) -> Result<Option<DryRun>> {
+pub fn dry_run_all(common: &Common<'_>, plan: &[Planned], stop: &AtomicBool) -> Result<Option<DryRun>> {
     let mut sum = DryRun { runs: plan.len(), steps: 0, evaluations: 0, seconds: 0.0 };
     let add = |sum: &mut DryRun, estimate: &Estimate, times: f64| {
         sum.steps += (estimate.steps as f64 * times).round() as u64;
@@ -177,7 +173,7 @@ fn is_begun(folder: &Path) -> bool {
 }
 
 /// The runs that are done of those to resume. They will be compared with those to come: their settings and rows must be alike.
-fn resumed<T: Task>(common: &Common<'_, T>, plan: &[Planned]) -> Result<Vec<Done>> {
+fn resumed(common: &Common<'_>, plan: &[Planned]) -> Result<Vec<Done>> {
     let results = common.out.join(RESULTS);
     if !results.is_file() {
         let out = common.out.display();
@@ -210,7 +206,7 @@ struct Alike {
 }
 
 /// Those that are resumed compute as the first of them began: another machine would choose otherwise.
-fn alike<T: Task>(common: &Common<'_, T>, plan: &[Planned]) -> Result<Alike> {
+fn alike(common: &Common<'_>, plan: &[Planned]) -> Result<Alike> {
     let mut began = plan.iter().filter_map(|planned| began_with(&common.out.join(&planned.name)).ok());
     let Some(began) = began.next().filter(|_| common.resume) else {
         return Ok(Alike { plan: plan.to_vec(), device: common.device.clone(), note: None });
@@ -232,12 +228,7 @@ fn alike<T: Task>(common: &Common<'_, T>, plan: &[Planned]) -> Result<Alike> {
 
 /// All runs in turn, each in a folder of its own. Those that are done are not made again on resuming. The best model is moved
 /// to `model/`; the others' go.
-pub fn run_all<T: Task>(
-    common: &Common<'_, T>,
-    plan: &[Planned],
-    stop: &AtomicBool,
-    terminal: &Terminal,
-) -> Result<Ended> {
+pub fn run_all(common: &Common<'_>, plan: &[Planned], stop: &AtomicBool, terminal: &Terminal) -> Result<Ended> {
     let results = common.out.join(RESULTS);
     let mut done: Vec<Done> = Vec::new();
     if common.resume {
@@ -309,8 +300,8 @@ fn write_results(path: &Path, done: &[Done]) -> Result<()> {
     Ok(cloze_files::write(path, text.as_bytes())?)
 }
 
-fn train<T: Task>(
-    common: &Common<'_, T>,
+fn train(
+    common: &Common<'_>,
     out: &Path,
     planned: &Planned,
     resume: bool,

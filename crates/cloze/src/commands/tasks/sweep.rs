@@ -3,12 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use cloze_tasks::Settings;
-use cloze_tasks::files::Options;
+use cloze_tasks::kinds::Kind;
+use cloze_tasks::{Reading, Settings};
 
-use super::Kind;
-use super::finetune::{self, NO_ANSWERS_LISTED, learn};
-use super::kind::NO_TEXT_COLUMN;
+use super::finetune::{self, learn};
 use super::per_kind::{OfTask, PerKind, check_effect};
 use super::recipe::with_recipe;
 use super::runs::Planned;
@@ -70,34 +68,23 @@ impl OfTask for Arguments {
         "task",
     ];
 
-    fn about(kind: Kind) -> String {
-        format!("Learn to predict {}, with every setting of a grid", kind.about())
+    fn about(kind: &Kind) -> String {
+        format!("Learn to predict {}, with every setting of a grid", kind.description.about)
     }
 
-    fn details(_: Kind) -> &'static str {
+    fn details(_: &Kind) -> String {
         "Every batch size with every learning rate and number of epochs, for every seed: the paper's grid by default (Devlin et al. \
          2019, section 4.1 and appendix A.3). Runs that fail or collapse are marked; the best model is kept in model/, all scores in \
          results.json. --resume goes on where it was stopped."
+            .to_owned()
     }
 
-    fn examples(kind: Kind) -> &'static [&'static str] {
-        match kind {
-            Kind::Classify => {
-                &["cloze sweep classify --train a.tsv --dev b.tsv --model runs/mini --out runs/grid --seeds 3"]
-            }
-            Kind::Regress => &["cloze sweep regress --task stsb --data glue/STS-B --model runs/mini"],
-            Kind::Tag => &[EXAMPLES[1]],
-            Kind::Answer => {
-                &["cloze sweep answer --task squad1 --data squad --model runs/mini --epochs-list 2 --batches 32"]
-            }
-            Kind::Choose => &["cloze sweep choose --task swag --data swag --model runs/mini --batches 16"],
-        }
+    fn examples(kind: &Kind) -> &'static [&'static str] {
+        kind.description.examples.sweep
     }
 
-    fn without_effect(kind: Kind) -> &'static [(&'static str, &'static str)] {
-        const ALWAYS: [(&str, &str); 4] = [NO_ANSWERS_LISTED, LISTS[0], LISTS[1], LISTS[2]];
-        const TAG: [(&str, &str); 5] = [NO_ANSWERS_LISTED, LISTS[0], LISTS[1], LISTS[2], NO_TEXT_COLUMN];
-        if kind == Kind::Tag { &TAG } else { &ALWAYS }
+    fn without_effect(kind: &Kind) -> Vec<(&'static str, &'static str)> {
+        [&LISTS[..], kind.description.refused.finetune].concat()
     }
 }
 
@@ -119,7 +106,7 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<ExitCode> {
     }
     let kind = arguments.base.read.kind(kind)?;
     kind.map_or(Ok(()), |kind| check_effect::<Arguments>(&given, kind))?;
-    let plan = |options: &Options, base: &finetune::Arguments| grid(&arguments, &base.learn.settings(options));
+    let plan = |reading: &Reading, base: &finetune::Arguments| grid(&arguments, &base.learn.settings(reading));
     learn(kind, &arguments.base, "-grid", &plan, terminal)
 }
 

@@ -8,7 +8,6 @@ use cloze_engine::Device;
 use cloze_files::write_folder;
 use cloze_model::{Config, Model, NewRow};
 use cloze_text::{TokenOrigin, Tokenizer, carry_settings};
-use cloze_train::checkpoint::check_vocabulary;
 use serde_json::{Map, Value, json};
 
 use crate::format;
@@ -53,7 +52,7 @@ impl Subject {
     ) -> Result<Tally> {
         let device = Device::cpu(terminal.threads)?;
         let model = Model::load(&self.dir, &device)?;
-        check_vocabulary(&self.dir, &self.tokenizer, &model)?;
+        model.check_vocabulary(&self.dir, self.tokenizer.vocab_size())?;
         let old_size = self.tokenizer.vocab_size();
         let origins = tokenizer.origins(&self.tokenizer);
         let mut tally = Tally {

@@ -10,15 +10,15 @@ fn every_name_is_a_task_and_its_settings_are_whole() {
         let task = Known::named(name).unwrap();
         assert_eq!(task.name, name);
         assert!(task.metrics.contains(&task.best), "{name}");
-        let texts = matches!(task.kind, TaskKind::Classify | TaskKind::Regress);
-        let labelled = matches!(task.kind, TaskKind::Classify | TaskKind::Tag);
+        let texts = matches!(task.kind, "classify" | "regress");
+        let labelled = matches!(task.kind, "classify" | "tag");
         assert_eq!(labelled, Labels::given(task.labels.iter().copied()).is_ok(), "{name}");
         assert_eq!(texts, task.exported.is_some(), "{name}");
         for split in [Split::Train, Split::Dev] {
             let file = task.files.iter().find(|file| file.split == split).unwrap();
             assert_eq!(texts, file.columns.as_ref().is_some_and(|columns| columns.label.is_some()), "{name}");
         }
-        assert_eq!(task.kind == TaskKind::Answer, task.settings.stride.is_some(), "{name}");
+        assert_eq!(task.kind == "answer", task.settings.stride.is_some(), "{name}");
     }
     assert_eq!(Known::named("SST-2").unwrap().name, "sst2");
     assert_eq!(Known::named("STS_B").unwrap().name, "stsb");
@@ -90,7 +90,7 @@ fn glue_as_published() {
             assert!((rows - short..=rows).contains(&texts.examples().len()), "{name} {split:?}");
             assert!(texts.skipped().is_empty());
             assert!(texts.examples().iter().all(|example| !example.text.is_empty()));
-            if task.kind == TaskKind::Regress {
+            if task.kind == "regress" {
                 let scores = texts.scores().unwrap();
                 assert!(scores.iter().all(|score| (0.0..=5.0).contains(score)), "{name}");
                 assert!(texts.examples().iter().all(|example| example.pair.is_some()));

@@ -5,6 +5,10 @@ use cloze_text::{Sequence, Tokenizer, truncate_pair};
 use crate::TaskError;
 use crate::sequence::text_windows;
 
+/// What rows of texts to predict look like.
+pub(super) const INPUT: &str = "a table (TSV, CSV, Parquet) by its ending; else lines, each plain text, with a tab before the second text of a \
+                                pair, or a JSON object: {\"text\": …, \"pair\": …}, or with the keys of the training files.";
+
 /// A text, or a pair of texts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Text {

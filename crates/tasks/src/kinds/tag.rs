@@ -1,18 +1,135 @@
 //! A label for each word: its first piece's hidden state through one dense layer; entities of the labels, if they are such.
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use unicode_categories::UnicodeCategories;
 
-use super::{collapsed, largest, softmax};
+use super::description::{Description, Examples, Refused, TaskOption, Values, positive};
+use super::kind::{Kind, Misfit};
+use super::labelled_texts::{found_in, labels_of};
+use super::probabilities::{collapsed, largest, softmax};
 use crate::TaskError;
-use crate::example::{Example, Target};
+use crate::datasets::labels::Labels;
+use crate::datasets::tagged::{TagFormat, TaggedSentence, TaggedSentences};
+use crate::datasets::{Need, plain_name};
+use crate::example::{Example, IGNORED, Target};
+use crate::input::{Input, Object, string_of, text_key};
 use crate::metrics::entities::{entities, entity_scores, token_accuracy};
+use crate::reading::{Notes, Reading};
 use crate::task::{Encoded, Scores, Task};
+use crate::task_settings::TaskSettings;
+
+/// Why files of tagged words take no column of texts.
+const NO_TEXT_COLUMN: (&str, &str) =
+    ("text", "a file of tagged words has no column of texts; see --tag-format and --tag-column");
+
+/// A label for each word.
+pub static KIND: Kind = Kind::of::<Tag>(
+    Description {
+        name: "tag",
+        about: "a label for each word: names, parts of speech",
+        scores: "Scores of a tagger: entities' F1, precision, recall by type; accuracy",
+        input: "a file of tagged words by its ending (.conll, .conllu, .bio, .iob) or with --tag-format; else lines, each plain text \
+                or a JSON object: {\"text\": …} or {\"words\": […]}.",
+        output: "tags, and entities with their characters in the text.",
+        max_len: 128,
+        metrics: &[],
+        options: &["text", "labels", "features", "class_weights"],
+        own_options: &[
+            TaskOption {
+                name: "tag_format",
+                help: "How tagged words are written [default: found out]",
+                rare: false,
+                values: Values::OneOf {
+                    placeholder: "FORMAT",
+                    names: &[
+                        ("columns", "Columns between white space, one word a line (CoNLL-2003)"),
+                        ("wikiann", "`en:word`, a tab, the tag"),
+                        ("conllu", "CoNLL-U"),
+                    ],
+                },
+            },
+            TaskOption {
+                name: "tag_column",
+                help: "Column of the tag, from 1 [default: the last one; of CoNLL-U the fourth, UPOS]",
+                rare: true,
+                values: Values::Parsed { placeholder: "N", parse: positive, missing: None },
+            },
+            TaskOption {
+                name: "context",
+                help: "A tagger sees what surrounds a sentence in its document, as far as it fits",
+                rare: false,
+                values: Values::Switch { key: "context", to: true, against: "no_context" },
+            },
+            TaskOption {
+                name: "no_context",
+                help: "A tagger sees each sentence alone, though the model was trained with --context",
+                rare: true,
+                values: Values::Switch { key: "context", to: false, against: "context" },
+            },
+        ],
+        check: |given| given.own::<TagSettings>()?.format().map(drop),
+        table_endings: &["conll", "conllu", "bio", "iob"],
+        format_options: &["tag_format", "tag_column"],
+        refused: Refused { finetune: &[NO_TEXT_COLUMN], predict: &[], evaluate: &[NO_TEXT_COLUMN] },
+        examples: Examples {
+            finetune: &[
+                "cloze finetune tag --train en.train.conllu --dev en.dev.conllu --model runs/mini --out runs/pos",
+                "cloze finetune tag --task conll2003 --data conll --model runs/mini --out runs/ner --context",
+            ],
+            sweep: &[
+                "cloze sweep tag --train a.conllu --dev b.conllu --model runs/mini --out runs/grid --lrs 1e-4,5e-5 --batches 32 --epochs-list 3 --seeds 3",
+            ],
+            predict: &["cloze predict tag --model runs/ner --input articles.txt > entities.jsonl"],
+            evaluate: &["cloze evaluate tag --model runs/pos --data en.test.conllu --bootstrap 1000"],
+        },
+    },
+    |_, head| match head {
+        TaskHead::Tag { .. } => Ok(()),
+        _ => Err(Misfit::Head),
+    },
+);
+
+/// The settings that taggers have for themselves.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct TagSettings {
+    /// How tagged words are written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag_format: Option<String>,
+    /// The column of the tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag_column: Option<usize>,
+    /// Whether a tagger sees what surrounds a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<bool>,
+    /// Last layers that a tagger reads; not remembered: the head's width tells it.
+    #[serde(skip_serializing)]
+    layers: Option<usize>,
+}
+
+impl TagSettings {
+    /// How tagged words are written, if anything is said of it.
+    fn format(&self) -> Result<Option<TagFormat>, TaskError> {
+        Ok(match (self.tag_format.as_deref(), self.tag_column) {
+            (None, None) => None,
+            (Some("wikiann"), None) => Some(TagFormat::WikiAnn),
+            (Some("wikiann"), Some(column)) => {
+                return Err(TaskError::setting("tag-column", format!("{column}: WikiANN's lines have one tag only")));
+            }
+            (Some("conllu"), column) => Some(column.map_or(TagFormat::UPOS, |tag| TagFormat::ConllU { tag })),
+            (Some("columns") | None, tag) => Some(TagFormat::Columns { word: 1, tag }),
+            (Some(other), _) => {
+                return Err(TaskError::setting("tag-format", format!("{other}: expected columns, wikiann or conllu")));
+            }
+        })
+    }
+}
 
 /// Tagging of words.
 #[derive(Debug, Clone)]
@@ -106,6 +223,27 @@ pub struct Entity {
 }
 
 impl Tag {
+    fn new(labels: Vec<String>, layers: Option<usize>, reading: &Reading) -> Result<Tag, TaskError> {
+        let [given, stored] = settings_of(reading)?;
+        let context = given.context.or(stored.context).unwrap_or(false);
+        Ok(Tag { labels, max_len: reading.max_len(), layers: layers.or(given.layers).unwrap_or(1), context })
+    }
+
+    fn rows(&self, files: &[TaggedSentences], need: Need) -> Result<Vec<Row>, TaskError> {
+        let labels = Labels::given(self.labels.iter().cloned())?;
+        let mut rows = Vec::new();
+        for file in files {
+            let known = (need == Need::Required).then(|| file.tag_ids(&labels)).transpose()?;
+            let sentences = file.sentences();
+            for (number, sentence) in sentences.iter().enumerate() {
+                let around = if self.context { around(sentences, number, self.max_len) } else { Default::default() };
+                let labels = known.as_ref().map(|known| known[number].clone());
+                rows.push(Row { words: sentence.words.clone(), labels, around, text: None });
+            }
+        }
+        Ok(rows)
+    }
+
     /// Whether the labels are those of entities (B-PER, I-PER, …).
     pub fn has_entities(&self) -> bool {
         self.labels.iter().any(|label| ["B-", "I-", "S-", "E-"].iter().any(|part| label.starts_with(part)))
@@ -136,10 +274,118 @@ fn nearest<'a>(words: impl Iterator<Item = &'a Vec<u32>>, room: usize) -> (usize
     (count, used)
 }
 
+/// What is given, and what a model remembers of files like its own.
+fn settings_of(reading: &Reading) -> Result<[TagSettings; 2], TaskError> {
+    let own = |settings: &TaskSettings| settings.own::<TagSettings>();
+    Ok([own(&reading.given().settings)?, own(&reading.stored_of_files())?])
+}
+
+/// The sentences of some files.
+fn sentences(reading: &Reading, paths: &[PathBuf], need: Need) -> Result<Vec<TaggedSentences>, TaskError> {
+    let [given, stored] = settings_of(reading)?;
+    // A column alone is one of the model's format.
+    let given = match given.tag_column {
+        Some(_) => {
+            let of_model: TagSettings = reading.stored().own()?;
+            TagSettings { tag_format: given.tag_format.or(of_model.tag_format), ..given }
+        }
+        None => given,
+    };
+    let (given, stored) = (given.format()?, stored.format()?);
+    // A file whose ending names another format than the training files' is read as that.
+    let fits = |path: &Path, format: &TagFormat| {
+        let name = plain_name(path);
+        match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
+            "conllu" => matches!(format, TagFormat::ConllU { .. }),
+            "conll" | "bio" | "iob" => !matches!(format, TagFormat::ConllU { .. }),
+            _ => true,
+        }
+    };
+    let format = |path: &Path| given.or_else(|| stored.filter(|format| fits(path, format)));
+    paths.iter().map(|path| TaggedSentences::read(path, format(path), need)).collect()
+}
+
+/// The words around a sentence in its document, more than a sequence can hold on neither side.
+fn around(sentences: &[TaggedSentence], number: usize, most: usize) -> [Vec<String>; 2] {
+    let document = sentences[number].document;
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for sentence in sentences[..number].iter().rev().take_while(|sentence| sentence.document == document) {
+        before.extend(sentence.words.iter().rev().cloned());
+        if before.len() >= most {
+            break;
+        }
+    }
+    before.reverse();
+    for sentence in sentences[number + 1..].iter().take_while(|sentence| sentence.document == document) {
+        after.extend(sentence.words.iter().cloned());
+        if after.len() >= most {
+            break;
+        }
+    }
+    [before, after]
+}
+
 impl Task for Tag {
     type Row = Row;
     type Notes = ();
     type Prediction = Prediction;
+
+    fn learned_from(
+        reading: &Reading,
+        train: &[PathBuf],
+        start: &Config,
+        _: &Tokenizer,
+        _: &mut Notes,
+    ) -> Result<(Tag, Vec<Row>), TaskError> {
+        let files = sentences(reading, train, Need::Required)?;
+        let found = found_in(files.iter().map(TaggedSentences::labels))?;
+        let labels = reading.labels(found, start, "BertForTokenClassification")?;
+        let task = Tag::new(labels, None, reading)?;
+        let rows = task.rows(&files, Need::Required)?;
+        Ok((task, rows))
+    }
+
+    fn of_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<Tag, TaskError> {
+        let layers = if let TaskHead::Tag { layers, .. } = head { Some(layers) } else { None };
+        Tag::new(labels_of(config, head.logits()), layers, reading)
+    }
+
+    fn own_settings(&self, reading: &Reading) -> Object {
+        // What was given of the files' format; a format that was found out is found out again.
+        let mut own = reading.given().settings.own.clone();
+        own.retain(|name, _| name == "tag_format" || name == "tag_column");
+        if self.context {
+            own.insert("context".to_owned(), true.into());
+        }
+        own
+    }
+
+    fn read(
+        &self,
+        reading: &Reading,
+        paths: &[PathBuf],
+        need: Need,
+        _: &Tokenizer,
+        _: &mut Notes,
+    ) -> Result<Vec<Row>, TaskError> {
+        self.rows(&sentences(reading, paths, need)?, need)
+    }
+
+    /// Plain text, or an object with a `text` or a list of `words`.
+    fn row(&self, reading: &Reading, input: Input<'_>, _: &Tokenizer) -> Result<Row, TaskError> {
+        let object = match input {
+            Input::Text(text) => return Ok(Row::of_text(text)),
+            Input::Object(object) => object,
+        };
+        if let Some(words) = object.get("words") {
+            let words: Vec<String> = serde_json::from_value(words.clone())
+                .map_err(|_| TaskError::input("\"words\"", "expected a list of strings"))?;
+            return Ok(Row { words, ..Row::default() });
+        }
+        let stored = reading.stored_of_files().text;
+        let key = text_key(object, reading.given().settings.text.as_ref(), stored.as_ref(), "text");
+        Ok(Row::of_text(&string_of(object, &key)?))
+    }
 
     fn head(&self) -> TaskHead {
         TaskHead::Tag { labels: self.labels.len(), layers: self.layers }
@@ -181,15 +427,18 @@ impl Task for Tag {
                 [Vec::new(), Vec::new()]
             };
             let mut ids = before;
-            let mut rows = Vec::with_capacity(count);
+            let mut tokens = Vec::with_capacity(count);
             for word in &pieces[words.clone()] {
-                rows.push((template.start_of_first(false) + ids.len()) as u32);
+                tokens.push((template.start_of_first(false) + ids.len()) as u32);
                 ids.extend(word);
             }
             ids.extend(after);
-            let labels = row.labels.as_ref().map(|labels| labels[words.clone()].to_vec());
+            let labels = match &row.labels {
+                Some(labels) => labels[words.clone()].iter().map(|label| *label as i32).collect(),
+                None => vec![IGNORED; count],
+            };
             let sequences = vec![template.sequence(&ids, None)];
-            examples.push(Example { sequences, target: Target::Tags { rows, labels } });
+            examples.push(Example { tokens, ..Example::new(sequences, Target::Classes(labels)) });
             first = words.end;
         }
         Ok(Encoded { examples, cut, notes: () })
@@ -289,8 +538,7 @@ mod tests {
         assert_eq!(encoded.examples.len(), 1);
         let example = &encoded.examples[0];
         assert_eq!(example.sequences[0].ids, [2, 7, 8, 9, 10, 1, 11, 3]);
-        let target = Target::Tags { rows: vec![1, 4, 5, 6], labels: Some(vec![1, 0, 0, 0]) };
-        assert_eq!(example.target, target);
+        assert_eq!((&example.tokens, &example.target), (&vec![1, 4, 5, 6], &Target::Classes(vec![1, 0, 0, 0])));
     }
 
     #[test]
@@ -316,8 +564,7 @@ mod tests {
         let encoded = task(6, true).encode(&sentence, &t).unwrap();
         // Room for four: the sentence, and of what is around it one word before and two after, or two and one.
         assert_eq!(encoded.examples[0].sequences[0].ids, [2, 11, 5, 10, 12, 3]);
-        let Target::Tags { rows, .. } = &encoded.examples[0].target else { panic!("tags") };
-        assert_eq!(rows, &[3]);
+        assert_eq!(encoded.examples[0].tokens, [3]);
     }
 
     #[test]

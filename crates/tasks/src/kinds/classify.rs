@@ -1,16 +1,74 @@
 //! One label for a text or a pair: \[CLS\] through the pooler to a softmax over the labels.
 
+use std::path::PathBuf;
+
 use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
-use super::{Length, Text, collapsed, largest, softmax};
+use super::description::{Description, Examples, Refused};
+use super::kind::{Kind, Misfit};
+use super::labelled_texts::{found_in, labels_of, texts_of};
+use super::probabilities::{collapsed, largest, softmax};
+use super::text::{Length, Text};
 use crate::TaskError;
-use crate::datasets::known::Metric;
+use crate::datasets::Need;
+use crate::datasets::classification::LabelledTexts;
+use crate::datasets::labels::Labels;
 use crate::example::{Example, Target};
+use crate::input::{Input, Object};
 use crate::metrics::classes::{ConfusionMatrix, accuracy, macro_average, matthews, of_class};
+use crate::reading::{Notes, Reading};
 use crate::task::{Encoded, Scores, Task};
+
+/// The value of `problem_type` in a model's configuration.
+const PROBLEM: &str = "single_label_classification";
+
+/// A label for each text.
+pub static KIND: Kind = Kind::of::<Classify>(
+    Description {
+        name: "classify",
+        about: "a label for each text or pair of texts",
+        scores: "Scores of a classifier: accuracy, F1, Matthews correlation, confusion matrix",
+        input: super::text::INPUT,
+        output: "label and probabilities.",
+        max_len: 128,
+        metrics: &["accuracy", "f1", "matthews"],
+        options: &["text", "pair", "label", "labels", "metric", "stride", "skip_bad", "class_weights"],
+        own_options: &[],
+        check: |_| Ok(()),
+        table_endings: &["tsv", "csv", "parquet", "pq"],
+        format_options: &[],
+        refused: Refused::NOTHING,
+        examples: Examples {
+            finetune: &[
+                "cloze finetune classify --train stars/train.tsv --dev stars/dev.tsv --text review --label stars --model runs/mini --out runs/stars",
+                "cloze finetune classify --task mnli --data glue/MNLI --model runs/mini --out runs/mnli --seeds 5",
+                "cloze finetune classify --train pairs.jsonl --text a --pair b --model runs/mini --class-weights balanced",
+            ],
+            sweep: &["cloze sweep classify --train a.tsv --dev b.tsv --model runs/mini --out runs/grid --seeds 3"],
+            predict: &[
+                "echo 'a gripping film' | cloze predict classify --model runs/sst2 --input -",
+                "cloze predict classify --model runs/stars --input new.csv --text body",
+            ],
+            evaluate: &[
+                "cloze evaluate classify --model runs/sst2 --data dev.tsv --json",
+                "cloze evaluate classify --task mrpc --model runs/mrpc --data glue/MRPC --bootstrap 1000",
+            ],
+        },
+    },
+    |config, head| match head {
+        TaskHead::Classify { labels: 2.. } => match config.problem_type() {
+            // Its logits mean something else: independent labels, or several numbers.
+            Some(other) if other != PROBLEM => Err(Misfit::Meaning(format!(
+                "its problem_type is {other}: expected a model that gives each text one label"
+            ))),
+            _ => Ok(()),
+        },
+        _ => Err(Misfit::Head),
+    },
+);
 
 /// Classification of texts.
 #[derive(Debug, Clone)]
@@ -19,8 +77,8 @@ pub struct Classify {
     pub labels: Vec<String>,
     /// What is done with long texts.
     pub length: Length,
-    /// What is reported; the first decides which model is best.
-    pub metrics: Vec<Metric>,
+    /// The scores that are reported; the first decides which model is best.
+    pub metrics: Vec<&'static str>,
 }
 
 /// A text with its label.
@@ -49,10 +107,61 @@ fn as_map<S: Serializer>(pairs: &[(String, f64)], to: S) -> Result<S::Ok, S::Err
     to.collect_map(pairs.iter().map(|(name, value)| (name, value)))
 }
 
+impl Classify {
+    fn rows(&self, files: &[LabelledTexts], need: Need) -> Result<Vec<Row>, TaskError> {
+        let labels = Labels::given(self.labels.iter().cloned())?;
+        let texts = texts_of(files, need, |file| file.class_ids(&labels))?;
+        Ok(texts.into_iter().map(|(text, label)| Row { text, label }).collect())
+    }
+}
+
 impl Task for Classify {
     type Row = Row;
     type Notes = ();
     type Prediction = Prediction;
+
+    fn learned_from(
+        reading: &Reading,
+        train: &[PathBuf],
+        start: &Config,
+        _: &Tokenizer,
+        notes: &mut Notes,
+    ) -> Result<(Classify, Vec<Row>), TaskError> {
+        let files = reading.texts(train, Need::Required, notes)?;
+        let found = found_in(files.iter().map(LabelledTexts::labels))?;
+        let labels = reading.labels(found, start, "BertForSequenceClassification")?;
+        if labels.len() < 2 {
+            let problem = format!("all rows have the label {:?}: expected two labels at least", labels.join(", "));
+            return Err(TaskError::setting("labels", problem));
+        }
+        let task = Classify { labels, length: reading.length(), metrics: reading.metrics() };
+        let rows = task.rows(&files, Need::Required)?;
+        Ok((task, rows))
+    }
+
+    fn of_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<Classify, TaskError> {
+        let labels = labels_of(config, head.logits());
+        Ok(Classify { labels, length: reading.length(), metrics: reading.metrics() })
+    }
+
+    fn own_settings(&self, _: &Reading) -> Object {
+        Object::new()
+    }
+
+    fn read(
+        &self,
+        reading: &Reading,
+        paths: &[PathBuf],
+        need: Need,
+        _: &Tokenizer,
+        notes: &mut Notes,
+    ) -> Result<Vec<Row>, TaskError> {
+        self.rows(&reading.texts(paths, need, notes)?, need)
+    }
+
+    fn row(&self, reading: &Reading, input: Input<'_>, _: &Tokenizer) -> Result<Row, TaskError> {
+        Ok(Row { text: reading.text_of(input)?, label: None })
+    }
 
     fn head(&self) -> TaskHead {
         TaskHead::Classify { labels: self.labels.len() }
@@ -60,12 +169,12 @@ impl Task for Classify {
 
     fn describe(&self, config: &mut Config) {
         config.set_labels(&self.labels);
-        config.extra.insert("problem_type".to_owned(), "single_label_classification".into());
+        config.extra.insert("problem_type".to_owned(), PROBLEM.into());
     }
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
         let (sequences, cut) = self.length.sequences(tokenizer, &row.text)?;
-        Ok(Encoded { examples: vec![Example { sequences, target: Target::Class(row.label) }], cut, notes: () })
+        Ok(Encoded { examples: vec![Example::new(sequences, Target::class(row.label))], cut, notes: () })
     }
 
     fn predict(&self, row: &Row, _: &Encoded<()>, logits: &[Vec<f32>]) -> Result<Prediction, TaskError> {
@@ -81,11 +190,11 @@ impl Task for Classify {
         let known = rows.iter().zip(predictions).filter_map(|(row, found)| Some((row.label?, found.class)));
         let (gold, predicted): (Vec<usize>, Vec<usize>) = known.unzip();
         let classes = self.labels.len();
-        let value = |metric: &Metric| match metric {
-            Metric::Matthews => ("matthews", matthews(&gold, &predicted, classes)),
+        let value = |metric: &&str| match *metric {
+            "matthews" => ("matthews", matthews(&gold, &predicted, classes)),
             // GLUE's F1 is that of label 1; of more labels, the mean of theirs.
-            Metric::F1 if classes == 2 => ("f1", of_class(&gold, &predicted, 1).f1),
-            Metric::F1 => ("macro_f1", macro_average(&gold, &predicted, classes).f1),
+            "f1" if classes == 2 => ("f1", of_class(&gold, &predicted, 1).f1),
+            "f1" => ("macro_f1", macro_average(&gold, &predicted, classes).f1),
             _ => ("accuracy", accuracy(&gold, &predicted)),
         };
         let mut values: Vec<(String, f64)> = Vec::new();
@@ -119,7 +228,7 @@ mod tests {
         Classify {
             labels: vec!["no".to_owned(), "yes".to_owned()],
             length: Length::default(),
-            metrics: vec![Metric::F1, Metric::Accuracy, Metric::Matthews],
+            metrics: vec!["f1", "accuracy", "matthews"],
         }
     }
 

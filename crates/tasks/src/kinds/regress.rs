@@ -1,23 +1,63 @@
 //! A number for a text or a pair: \[CLS\] through the pooler to one output, learned by squared error.
 
+use std::path::PathBuf;
+
 use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
 use serde::Serialize;
 
-use super::{Length, Text};
+use super::description::{Description, Examples, Refused};
+use super::kind::{Kind, Misfit};
+use super::labelled_texts::texts_of;
+use super::text::{Length, Text};
 use crate::TaskError;
-use crate::datasets::known::Metric;
+use crate::datasets::Need;
+use crate::datasets::classification::LabelledTexts;
 use crate::example::{Example, Target};
+use crate::input::{Input, Object};
 use crate::metrics::correlation::{pearson, spearman};
+use crate::reading::{Notes, Reading};
 use crate::task::{Encoded, Scores, Task};
+
+/// A number for each text.
+pub static KIND: Kind = Kind::of::<Regress>(
+    Description {
+        name: "regress",
+        about: "a number for each text or pair of texts",
+        scores: "Scores of a regression: Pearson and Spearman correlation",
+        input: super::text::INPUT,
+        output: "value.",
+        max_len: 128,
+        metrics: &["pearson", "spearman"],
+        options: &["text", "pair", "label", "metric", "stride", "skip_bad"],
+        own_options: &[],
+        check: |_| Ok(()),
+        table_endings: &["tsv", "csv", "parquet", "pq"],
+        format_options: &[],
+        refused: Refused::NOTHING,
+        examples: Examples {
+            finetune: &[
+                "cloze finetune regress --task stsb --data glue/STS-B --model runs/mini --out runs/stsb",
+                "cloze finetune regress --train pairs.csv --dev dev.csv --text a --pair b --label score --model runs/mini",
+            ],
+            sweep: &["cloze sweep regress --task stsb --data glue/STS-B --model runs/mini"],
+            predict: &["cloze predict regress --model runs/stsb --input pairs.tsv --text a --pair b"],
+            evaluate: &["cloze evaluate regress --model runs/stsb --data glue/STS-B/dev.tsv"],
+        },
+    },
+    |_, head| match head {
+        TaskHead::Classify { labels: 1 } => Ok(()),
+        _ => Err(Misfit::Head),
+    },
+);
 
 /// Regression on texts.
 #[derive(Debug, Clone)]
 pub struct Regress {
     /// What is done with long texts.
     pub length: Length,
-    /// What is reported beside the mean squared error; the first decides which model is best.
-    pub metrics: Vec<Metric>,
+    /// The scores that are reported beside the mean squared error; the first decides which model is best.
+    pub metrics: Vec<&'static str>,
 }
 
 /// A text with its number.
@@ -41,6 +81,42 @@ impl Task for Regress {
     type Notes = ();
     type Prediction = Prediction;
 
+    fn learned_from(
+        reading: &Reading,
+        train: &[PathBuf],
+        _: &Config,
+        tokenizer: &Tokenizer,
+        notes: &mut Notes,
+    ) -> Result<(Regress, Vec<Row>), TaskError> {
+        let task = Regress { length: reading.length(), metrics: reading.metrics() };
+        let rows = task.read(reading, train, Need::Required, tokenizer, notes)?;
+        Ok((task, rows))
+    }
+
+    fn of_model(reading: &Reading, _: &Config, _: TaskHead) -> Result<Regress, TaskError> {
+        Ok(Regress { length: reading.length(), metrics: reading.metrics() })
+    }
+
+    fn own_settings(&self, _: &Reading) -> Object {
+        Object::new()
+    }
+
+    fn read(
+        &self,
+        reading: &Reading,
+        paths: &[PathBuf],
+        need: Need,
+        _: &Tokenizer,
+        notes: &mut Notes,
+    ) -> Result<Vec<Row>, TaskError> {
+        let texts = texts_of(&reading.texts(paths, need, notes)?, need, LabelledTexts::scores)?;
+        Ok(texts.into_iter().map(|(text, value)| Row { text, value }).collect())
+    }
+
+    fn row(&self, reading: &Reading, input: Input<'_>, _: &Tokenizer) -> Result<Row, TaskError> {
+        Ok(Row { text: reading.text_of(input)?, value: None })
+    }
+
     fn head(&self) -> TaskHead {
         TaskHead::Classify { labels: 1 }
     }
@@ -53,7 +129,7 @@ impl Task for Regress {
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
         let (sequences, cut) = self.length.sequences(tokenizer, &row.text)?;
-        Ok(Encoded { examples: vec![Example { sequences, target: Target::Value(row.value) }], cut, notes: () })
+        Ok(Encoded { examples: vec![Example::new(sequences, Target::value(row.value))], cut, notes: () })
     }
 
     fn predict(&self, row: &Row, _: &Encoded<()>, logits: &[Vec<f32>]) -> Result<Prediction, TaskError> {
@@ -69,8 +145,8 @@ impl Task for Regress {
             .zip(predictions)
             .filter_map(|(row, found)| Some((f64::from(row.value?), f64::from(found.value))));
         let (gold, predicted): (Vec<f64>, Vec<f64>) = known.unzip();
-        let value = |metric: &Metric| match metric {
-            Metric::Spearman => ("spearman", spearman(&gold, &predicted)),
+        let value = |metric: &&str| match *metric {
+            "spearman" => ("spearman", spearman(&gold, &predicted)),
             _ => ("pearson", pearson(&gold, &predicted)),
         };
         // A correlation with a constant is no number.
@@ -94,7 +170,7 @@ mod tests {
 
     #[test]
     fn correlations_decide() {
-        let task = Regress { length: Length::default(), metrics: vec![Metric::Spearman, Metric::Pearson] };
+        let task = Regress { length: Length::default(), metrics: vec!["spearman", "pearson"] };
         let rows: Vec<Row> = [1.0, 2.0, 3.0].map(|v| Row { text: Text::default(), value: Some(v) }).to_vec();
         let rows: Vec<&Row> = rows.iter().collect();
         let found = [0.0, 1.0, 10.0].map(|value| Prediction { value });

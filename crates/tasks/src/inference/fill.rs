@@ -1,22 +1,17 @@
 //! The likeliest tokens for each \[MASK\] of a text.
 
-use std::path::Path;
+use std::sync::Arc;
 
-use cloze_engine::{Device, Pass};
-use cloze_model::{Inputs, Model};
+use cloze_model::Inputs;
 use cloze_text::{Sequence, Tokenizer};
 use serde::Serialize;
 
-use crate::TrainError;
-use crate::checkpoint::check_vocabulary;
-use crate::recipe::Precision;
+use crate::TaskError;
+use crate::inference::pretrained::Pretrained;
 
-/// A model ready to fill masks.
+/// A model that fills masks.
 pub struct Filler {
-    model: Model,
-    tokenizer: Tokenizer,
-    device: Device,
-    precision: Precision,
+    model: Arc<Pretrained>,
 }
 
 /// A token that may stand at a \[MASK\].
@@ -36,93 +31,75 @@ pub struct Candidate {
 }
 
 impl Filler {
-    /// Opens a Hugging Face folder with an MLM head.
+    /// A model with a masked-language-model head.
     ///
     /// # Errors
-    /// A folder that cannot be read, no MLM head, a tokenizer larger than the model's vocabulary.
-    pub fn open(dir: &Path, precision: Precision, threads: Option<usize>) -> Result<Filler, TrainError> {
-        let device = Device::cpu(threads)?;
-        let model = Model::load(dir, &device)?;
-        let tokenizer = Tokenizer::open(dir)?;
-        Filler::new(model, tokenizer, device, precision, dir)
-    }
-
-    /// As [`open`](Self::open), of a model at hand; `dir` is what errors call it.
-    ///
-    /// # Errors
-    /// As `open`.
-    pub fn new(
-        mut model: Model,
-        tokenizer: Tokenizer,
-        device: Device,
-        precision: Precision,
-        dir: &Path,
-    ) -> Result<Filler, TrainError> {
-        if !model.heads.mlm {
-            return Err(TrainError::NoHead { path: dir.to_owned(), head: "masked-language-model" });
+    /// [`TaskError::Folder`] for a model without that head.
+    pub fn new(model: Arc<Pretrained>) -> Result<Filler, TaskError> {
+        if !model.model.heads.mlm {
+            let problem = "the model has no masked-language-model head".to_owned();
+            return Err(TaskError::Folder { path: model.dir().to_owned(), problem });
         }
-        check_vocabulary(dir, &tokenizer, &model)?;
-        model.params.cache_packed_weights();
-        Ok(Filler { model, tokenizer, device, precision })
+        Ok(Filler { model })
     }
 
     /// For each \[MASK\] of the text, in order, its `top` likeliest tokens, likeliest first.
     ///
     /// # Errors
-    /// [`TrainError::NoMask`]; [`TrainError::TooLong`] when the text does not fit the model's positions.
-    pub fn fill(&self, text: &str, top: usize) -> Result<Vec<Vec<Candidate>>, TrainError> {
-        let Sequence { ids, segments } = self.tokenizer.template().sequence(&self.tokenizer.encode_masked(text), None);
-        let mask = self.tokenizer.special().mask;
+    /// [`TaskError::NoMask`]; [`TaskError::TooLong`] when the text does not fit the model's positions.
+    pub fn fill(&self, text: &str, top: usize) -> Result<Vec<Vec<Candidate>>, TaskError> {
+        let Pretrained { model, tokenizer, .. } = &*self.model;
+        let Sequence { ids, segments } = tokenizer.template().sequence(&tokenizer.encode_masked(text), None);
+        let mask = tokenizer.special().mask;
         let masks: Vec<usize> = (0..ids.len()).filter(|&i| ids[i] == mask).collect();
         if masks.is_empty() {
-            let mask = self.tokenizer.mask_token().to_owned();
-            return Err(TrainError::NoMask { text: text.to_owned(), mask });
+            return Err(TaskError::NoMask { text: text.to_owned(), mask: tokenizer.mask_token().to_owned() });
         }
-        let positions = self.model.architecture().longest_sequence();
+        let positions = model.architecture().longest_sequence();
         if ids.len() > positions {
-            return Err(TrainError::TooLong { found: ids.len(), positions });
+            return Err(TaskError::TooLong { found: ids.len(), positions });
         }
         let mut inputs = Inputs::default();
         inputs.push(&ids, &segments);
         let rows: Vec<i32> = masks.iter().map(|&i| i as i32).collect();
-        let mut pass = Pass::inference(&self.device, &self.model.params, self.precision.dtype(&self.device));
-        let logits = match self.model.mlm_logits(&mut pass, &inputs, &rows) {
-            Some(logits) => logits.value().to_vec_f32(),
-            None => Vec::new(), // `new` saw the head and there is a row: not reached
-        };
-        let rows = masks.iter().zip(logits.chunks(self.model.architecture().vocab_size)).enumerate();
+        let logits = self.model.forward(|model, pass| {
+            let logits = model.mlm_logits(pass, &inputs, &rows);
+            // `new` saw the head and there is a row: there are logits.
+            logits.map(|logits| logits.value().to_vec_f32()).unwrap_or_default()
+        });
+        let rows = masks.iter().zip(logits.chunks(model.architecture().vocab_size)).enumerate();
         let text = Masked { text, ids: &ids, masks: masks.len() };
-        Ok(rows.map(|(number, (mask, logits))| self.likeliest(&text, number, *mask, logits, top)).collect())
+        Ok(rows.map(|(number, (mask, logits))| likeliest(tokenizer, &text, number, *mask, logits, top)).collect())
     }
+}
 
-    /// The likeliest tokens of the mask of this number, which stands at `position`.
-    fn likeliest(
-        &self,
-        text: &Masked<'_>,
-        number: usize,
-        position: usize,
-        logits: &[f32],
-        top: usize,
-    ) -> Vec<Candidate> {
-        let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = logits.iter().map(|&l| f64::from(l - most).exp()).sum();
-        let mut order: Vec<usize> = (0..self.tokenizer.vocab_size().min(logits.len())).collect();
-        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
-        let candidate = |id: &usize| {
-            let id = *id as u32;
-            let mut filled = text.ids.to_vec();
-            filled[position] = id;
-            let (piece, continues) = (self.tokenizer.piece_text(id), self.tokenizer.is_continuation(id));
-            Candidate {
-                token: self.tokenizer.token(id).unwrap_or_default().to_owned(),
-                id,
-                probability: f64::from(logits[id as usize] - most).exp() / sum,
-                text: fill_in(text.text, self.tokenizer.mask_token(), number, &piece, continues),
-                sequence: decoded(&self.tokenizer, &filled, text.masks == 1),
-            }
-        };
-        order.iter().take(top).map(candidate).collect()
-    }
+/// The likeliest tokens of the mask of this number, which stands at `position`.
+fn likeliest(
+    tokenizer: &Tokenizer,
+    text: &Masked<'_>,
+    number: usize,
+    position: usize,
+    logits: &[f32],
+    top: usize,
+) -> Vec<Candidate> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&l| f64::from(l - most).exp()).sum();
+    let mut order: Vec<usize> = (0..tokenizer.vocab_size().min(logits.len())).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+    let candidate = |id: &usize| {
+        let id = *id as u32;
+        let mut filled = text.ids.to_vec();
+        filled[position] = id;
+        let (piece, continues) = (tokenizer.piece_text(id), tokenizer.is_continuation(id));
+        Candidate {
+            token: tokenizer.token(id).unwrap_or_default().to_owned(),
+            id,
+            probability: f64::from(logits[id as usize] - most).exp() / sum,
+            text: fill_in(text.text, tokenizer.mask_token(), number, &piece, continues),
+            sequence: decoded(tokenizer, &filled, text.masks == 1),
+        }
+    };
+    order.iter().take(top).map(candidate).collect()
 }
 
 /// A text with its ids and the number of its masks.

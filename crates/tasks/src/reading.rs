@@ -1,0 +1,273 @@
+//! How a task's rows are read and scored: what a caller gives, else what the model remembers, else what the known task has, else the
+//! usual.
+
+use std::path::{Path, PathBuf};
+
+use cloze_model::Config;
+
+use crate::TaskError;
+use crate::datasets::Need;
+use crate::datasets::classification::{LabelledTexts, TextColumns};
+use crate::datasets::known::Known;
+use crate::datasets::labels::Labels;
+use crate::datasets::table::{Column, RaggedRows};
+use crate::input::{Input, string_of, text_key};
+use crate::kinds::description::Description;
+use crate::kinds::text::{Length, Text};
+use crate::task_settings::TaskSettings;
+
+/// What a caller says of a task and of how its files are read.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// The settings.
+    pub settings: TaskSettings,
+    /// The labels' names in order, of a model to be fine-tuned.
+    pub labels: Option<Vec<String>>,
+    /// Whether rows that cannot be used are left out and counted instead of being an error.
+    pub skip_bad: bool,
+    /// Threads that read.
+    pub threads: usize,
+}
+
+impl Default for Given {
+    fn default() -> Given {
+        Given {
+            settings: TaskSettings::default(),
+            labels: None,
+            skip_bad: false,
+            threads: std::thread::available_parallelism().map_or(1, |threads| threads.get()),
+        }
+    }
+}
+
+/// How a task's rows are read and scored.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    description: &'static Description,
+    known: Option<Known>,
+    given: Given,
+    /// What the model remembers.
+    stored: TaskSettings,
+}
+
+impl Reading {
+    /// What is given for a task, and what a fine-tuned model remembers of it.
+    ///
+    /// # Errors
+    /// A known task's name that is not known; settings that a task of this kind cannot have.
+    pub fn new(
+        description: &'static Description,
+        given: Given,
+        stored: Option<TaskSettings>,
+    ) -> Result<Reading, TaskError> {
+        description.check(&given.settings)?;
+        let stored = stored.unwrap_or_default();
+        let named = given.settings.task.as_deref().or(stored.task.as_deref());
+        let known = named.map(Known::named).transpose()?.filter(|known| known.kind == description.name);
+        Ok(Reading { description, known, given, stored })
+    }
+
+    /// The known task.
+    pub fn known(&self) -> Option<&Known> {
+        self.known.as_ref()
+    }
+
+    /// What the caller gave.
+    pub fn given(&self) -> &Given {
+        &self.given
+    }
+
+    /// What the model remembers.
+    pub fn stored(&self) -> &TaskSettings {
+        &self.stored
+    }
+
+    /// What the model remembers of how files like its training files are read; nothing if the caller names another known task, whose
+    /// files have neither the columns nor the documents nor the lengths of those.
+    pub fn stored_of_files(&self) -> TaskSettings {
+        let name = self.known.as_ref().map(|known| known.name);
+        let is_other = self.given.settings.task.is_some() && name != self.stored.task.as_deref();
+        if is_other { TaskSettings::default() } else { self.stored.clone() }
+    }
+
+    /// Tokens of a sequence at most.
+    pub fn max_len(&self) -> usize {
+        let known = self.known.as_ref().map(|known| known.settings.max_length);
+        self.given.settings.max_len.or(self.stored.max_len).or(known).unwrap_or(self.description.max_len)
+    }
+
+    /// The step from one window of a long text to the next; none: long texts are cut.
+    pub fn stride(&self) -> Option<usize> {
+        let known = self.known.as_ref().and_then(|known| known.settings.stride);
+        let stride = self.given.settings.stride.or(self.stored_of_files().stride).or(known);
+        stride.filter(|stride| *stride > 0)
+    }
+
+    /// What becomes of long texts.
+    pub(crate) fn length(&self) -> Length {
+        Length { max_len: self.max_len(), stride: self.stride() }
+    }
+
+    /// The score that decides, if it is not the usual one: the caller's, else the one that chose the model.
+    fn metric(&self) -> Option<&'static str> {
+        let name = self.given.settings.metric.as_deref().or(self.stored.metric.as_deref())?;
+        self.description.metrics.iter().copied().find(|metric| *metric == name)
+    }
+
+    /// The scores to report, the deciding one first.
+    pub(crate) fn metrics(&self) -> Vec<&'static str> {
+        let known = self.known.as_ref();
+        let first = self.metric().or(known.map(|known| known.best));
+        let all = known.map_or(self.description.metrics, |known| known.metrics);
+        first.into_iter().chain(all.iter().copied().filter(|metric| Some(*metric) != first)).collect()
+    }
+
+    /// What a model fine-tuned so is to remember, but for the settings that its kind has for itself. `skip_bad` is not among it: a
+    /// row is left out of other files only where somebody asks for it.
+    pub(crate) fn settings(&self) -> TaskSettings {
+        let TaskSettings { text, pair, label, .. } = self.given.settings.clone();
+        TaskSettings {
+            kind: Some(self.description.name.to_owned()),
+            task: self.known.as_ref().map(|known| known.name.to_owned()),
+            text,
+            pair,
+            label,
+            metric: self.metric().map(str::to_owned),
+            max_len: Some(self.max_len()),
+            stride: self.stride(),
+            own: Default::default(),
+        }
+    }
+
+    /// The labels of a task to learn: as given, as known, as the checkpoint has them if it has such a head for them all, or as
+    /// found.
+    pub(crate) fn labels(&self, found: Labels, start: &Config, class: &str) -> Result<Vec<String>, TaskError> {
+        if let Some(labels) = &self.given.labels {
+            return Ok(Labels::given(labels.iter().cloned())?.names().to_vec());
+        }
+        if let Some(known) = self.known.as_ref().filter(|known| !known.labels.is_empty()) {
+            return Ok(known.labels.iter().map(|label| (*label).to_owned()).collect());
+        }
+        let same_head = start.architectures.iter().flatten().any(|name| name == class);
+        match start.labels().filter(|labels| same_head && found.names().iter().all(|name| labels.contains(name))) {
+            Some(labels) => Ok(labels),
+            None => Ok(found.names().to_vec()),
+        }
+    }
+
+    /// The columns of one file.
+    pub(crate) fn columns_of(&self, path: &Path) -> TextColumns {
+        let known = self.known.as_ref().and_then(|known| known.columns_of(path)).cloned();
+        let (given, stored) = (&self.given.settings, self.stored_of_files());
+        let text = given.text.clone().or(stored.text);
+        let pair = given.pair.clone().or(stored.pair);
+        let label = given.label.clone().or(stored.label);
+        match known {
+            Some(known) => TextColumns {
+                text: text.unwrap_or(known.text),
+                pair: pair.or(known.pair),
+                label: label.or(known.label),
+            },
+            None => TextColumns {
+                text: text.unwrap_or(Column::name("text")),
+                pair,
+                label: Some(label.unwrap_or(Column::name("label"))),
+            },
+        }
+    }
+
+    /// What becomes of rows of too few or too many columns.
+    pub(crate) fn ragged_rows(&self) -> RaggedRows {
+        match &self.known {
+            _ if self.given.skip_bad => RaggedRows::Skip,
+            Some(known) => known.ragged,
+            None => RaggedRows::Error,
+        }
+    }
+
+    /// The texts of some files with a label each.
+    pub(crate) fn texts(
+        &self,
+        paths: &[PathBuf],
+        need: Need,
+        notes: &mut Notes,
+    ) -> Result<Vec<LabelledTexts>, TaskError> {
+        let read = |path: &PathBuf| {
+            let texts = LabelledTexts::read(path, &self.columns_of(path), need, self.ragged_rows());
+            let texts = texts.map_err(|error| self.explain(error))?;
+            notes.skipped(path, texts.skipped().len());
+            Ok(texts)
+        };
+        paths.iter().map(read).collect()
+    }
+
+    /// Adds to the error about a missing column why it was looked for: the model was trained on it.
+    pub(crate) fn explain(&self, error: TaskError) -> TaskError {
+        let (given, stored) = (&self.given.settings, self.stored_of_files());
+        let of =
+            |name, stored: Option<Column>, given: &Option<Column>| Some((name, stored.filter(|_| given.is_none())?));
+        let columns: Vec<(&str, Column)> = [
+            of("--text", stored.text, &given.text),
+            of("--pair", stored.pair, &given.pair),
+            of("--label", stored.label, &given.label),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        match error {
+            TaskError::File { path, problem }
+                if columns.iter().any(|(_, column)| problem.starts_with(&format!("no column {column}"))) =>
+            {
+                let names: Vec<String> = columns.iter().map(|(_, column)| column.to_string()).collect();
+                let options: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+                let (names, options) = (names.join(", "), options.join(", "));
+                let problem = format!(
+                    "{problem}. The model was trained on the columns {names}: name those of this file with {options}"
+                );
+                TaskError::File { path, problem }
+            }
+            other => other,
+        }
+    }
+
+    /// A text, or a pair, of a row: an object under the columns' names, or plain text with a tab before the second text.
+    pub(crate) fn text_of(&self, input: Input<'_>) -> Result<Text, TaskError> {
+        let object = match input {
+            Input::Object(object) => object,
+            Input::Text(text) => {
+                return Ok(match text.split_once('\t') {
+                    Some((text, pair)) => Text { text: text.to_owned(), pair: Some(pair.to_owned()) },
+                    None => Text { text: text.to_owned(), pair: None },
+                });
+            }
+        };
+        let (given, stored) = (&self.given.settings, self.stored_of_files());
+        let known = self.known.as_ref().and_then(|known| known.exported.as_ref());
+        let own_text = stored.text.as_ref().or(known.map(|columns| &columns.text));
+        let own_pair = stored.pair.as_ref().or(known.and_then(|columns| columns.pair.as_ref()));
+        let is_pair =
+            given.pair.is_some() || own_pair.is_some() || object.get("pair").is_some_and(|pair| pair.is_string());
+        let pair = is_pair.then(|| string_of(object, &text_key(object, given.pair.as_ref(), own_pair, "pair")));
+        let pair = pair.transpose()?;
+        let text = string_of(object, &text_key(object, given.text.as_ref(), own_text, "text"))?;
+        Ok(Text { text, pair })
+    }
+}
+
+/// What reading files mended or left out, in words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notes(pub Vec<String>);
+
+impl Notes {
+    /// Notes that something happened in a file, if it did.
+    pub(crate) fn count(&mut self, path: &Path, count: usize, what: &str) {
+        if count > 0 {
+            self.0.push(format!("{}: {count} {what}", path.display()));
+        }
+    }
+
+    /// Notes rows that were left out of a file.
+    pub(crate) fn skipped(&mut self, path: &Path, count: usize) {
+        self.count(path, count, "rows of too few or too many columns left out");
+    }
+}

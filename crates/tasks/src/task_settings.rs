@@ -1,0 +1,164 @@
+//! How a fine-tuned model's rows are read and scored: written into its config.json by [`finetune`](crate::finetune::finetune), read
+//! back wherever the model is opened. The same structure holds what a caller gives instead.
+
+use std::path::Path;
+
+use cloze_model::Config;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::TaskError;
+use crate::datasets::table::Column;
+
+/// The key of config.json that holds the settings.
+const KEY: &str = "cloze";
+/// The newest version of the settings: 1 since they have one, 0 before.
+const VERSION: u32 = 1;
+
+/// Settings of a task. Each has the name of its option; what is not given is the default of the model, of the known task, or of the
+/// kind of task.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskSettings {
+    /// The kind of task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The known task, by its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// The column of the text.
+    #[serde(skip_serializing_if = "Option::is_none", with = "column")]
+    pub text: Option<Column>,
+    /// The column of the second text.
+    #[serde(skip_serializing_if = "Option::is_none", with = "column")]
+    pub pair: Option<Column>,
+    /// The column of the label.
+    #[serde(skip_serializing_if = "Option::is_none", with = "column")]
+    pub label: Option<Column>,
+    /// The score that decides which model is best.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<String>,
+    /// Tokens of a sequence at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_len: Option<usize>,
+    /// Tokens from one window of a long text to the next; 0: long texts are cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stride: Option<usize>,
+    /// The settings that one kind of task has for itself, by the names of its options.
+    #[serde(flatten)]
+    pub own: Map<String, Value>,
+}
+
+impl TaskSettings {
+    /// The settings of a model; none if it was not fine-tuned here. `dir` is the model's folder.
+    ///
+    /// # Errors
+    /// [`TaskError::File`] for settings that cannot be read, or that a later version of this program wrote.
+    pub fn of_model(config: &Config, dir: &Path) -> Result<Option<TaskSettings>, TaskError> {
+        let Some(value) = config.extra.get(KEY) else { return Ok(None) };
+        let path = dir.join("config.json");
+        TaskSettings::from_json(value)
+            .map(Some)
+            .map_err(|problem| TaskError::file(&path, format!("\"{KEY}\" {problem}")))
+    }
+
+    /// Writes the settings into a model's configuration.
+    pub fn write_to(&self, config: &mut Config) {
+        config.extra.insert(KEY.to_owned(), self.to_json());
+    }
+
+    /// As stored, with the version.
+    pub fn to_json(&self) -> Value {
+        // Strings, numbers and maps with string keys alone: all of them can be written.
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        value["version"] = VERSION.into();
+        value
+    }
+
+    /// Reads stored settings of any version up to this one's. Those without a version have the same keys.
+    ///
+    /// # Errors
+    /// What is wrong, as the end of a sentence.
+    pub fn from_json(value: &Value) -> Result<TaskSettings, String> {
+        let damaged = |e: String| format!("is not what `cloze finetune` writes: {e}");
+        let mut object = value.as_object().cloned().ok_or_else(|| damaged("expected an object".to_owned()))?;
+        match object.remove("version").as_ref().map(|version| version.as_u64()) {
+            None => {}
+            Some(Some(version)) if version <= u64::from(VERSION) => {}
+            Some(Some(version)) => {
+                return Err(format!(
+                    "is of version {version}; expected {VERSION} at most: the model is from a later version of cloze, which can read it"
+                ));
+            }
+            Some(None) => return Err(damaged("\"version\" is not a number".to_owned())),
+        }
+        serde_json::from_value(Value::Object(object)).map_err(|e| damaged(e.to_string()))
+    }
+
+    /// The settings that one kind of task has for itself, as its own type.
+    ///
+    /// # Errors
+    /// [`TaskError::Setting`] for a value of another type than expected.
+    pub fn own<'de, T: Deserialize<'de>>(&self) -> Result<T, TaskError> {
+        T::deserialize(Value::Object(self.own.clone())).map_err(|e| TaskError::setting("task settings", e.to_string()))
+    }
+}
+
+/// A column as a string: its name, or `#` and its number.
+mod column {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::datasets::table::Column;
+
+    pub(super) fn serialize<S: Serializer>(column: &Option<Column>, to: S) -> Result<S::Ok, S::Error> {
+        match column {
+            None => to.serialize_none(),
+            Some(Column::Name(name)) => to.serialize_str(name),
+            Some(Column::Number(number)) => to.serialize_str(&format!("#{number}")),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Column>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| Column::parse(&text)).transpose().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What folders from before there was a version hold.
+    fn before_versions() -> Value {
+        json!({"kind": "answer", "task": "squad2", "max_len": 384, "stride": 128, "max_question": 64, "null_threshold": 0.5})
+    }
+
+    #[test]
+    fn settings_without_a_version_mean_the_same() {
+        let old = TaskSettings::from_json(&before_versions()).unwrap();
+        let new = TaskSettings::from_json(&old.to_json()).unwrap();
+        assert_eq!((old.clone(), old.max_len, old.stride), (new, Some(384), Some(128)));
+        assert_eq!(old.own["null_threshold"], 0.5);
+        let mut written = before_versions();
+        written["version"] = 1.into();
+        assert_eq!(old.to_json(), written);
+        let columns = json!({"text": "#2", "pair": "b"});
+        let read = TaskSettings::from_json(&columns).unwrap();
+        assert_eq!((read.text, read.pair), (Some(Column::number(2)), Some(Column::name("b"))));
+    }
+
+    #[test]
+    fn settings_that_cannot_be_read_say_why() {
+        let fails = |value: Value| TaskSettings::from_json(&value).unwrap_err();
+        assert!(fails(json!({"version": 2})).contains("version 2; expected 1 at most"));
+        assert!(fails(json!({"version": "1"})).contains("not a number"));
+        assert!(fails(json!("classify")).contains("expected an object"));
+        assert!(fails(json!({"max_len": "long"})).contains("long"));
+        assert!(fails(json!({"text": "#0"})).contains("#0"));
+        let config = Config { extra: json!({"cloze": 3}).as_object().unwrap().clone(), ..Config::default() };
+        let line = TaskSettings::of_model(&config, Path::new("m")).unwrap_err().to_string();
+        assert!(line.contains("config.json: \"cloze\" is not what `cloze finetune` writes"), "{line}");
+    }
+}
