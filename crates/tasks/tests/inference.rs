@@ -1,0 +1,128 @@
+//! One model behind several uses, from several threads.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use cloze_engine::{DType, Device};
+use cloze_model::{Config, Heads, Model, TaskHead};
+use cloze_tasks::embed::{Embedder, Options};
+use cloze_tasks::{Filler, Given, Predictor, Pretrained, TaskError};
+use cloze_text::Tokenizer;
+use serde_json::{Value, json};
+
+const POSITIONS: usize = 64;
+const WORDS: [&str; 12] = ["the", "a", "fox", "owl", "anna", "otto", "sees", "paints", "old", "red", "quiet", "."];
+
+/// A model with a head of each sort, which has learned nothing.
+fn pretrained(dir: &Path) -> Arc<Pretrained> {
+    let device = Device::cpu(Some(2)).unwrap();
+    let mut config = Config {
+        vocab_size: 5 + WORDS.len(),
+        hidden_size: 32,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        intermediate_size: 48,
+        max_position_embeddings: POSITIONS,
+        initializer_range: 0.3,
+        ..Config::default()
+    };
+    config.set_labels(&["fox", "owl", "person"].map(str::to_owned));
+    let heads = Heads { task: Some(TaskHead::Classify { labels: 3 }), ..Heads::PRETRAINING };
+    let model = Model::new(config, heads, &device, 7).unwrap();
+    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+    let tokens = special.into_iter().chain(WORDS).map(str::to_owned).collect();
+    let tokenizer = Tokenizer::from_tokens(tokens, false).unwrap();
+    Arc::new(Pretrained::new(model, tokenizer, device, DType::F32, dir).unwrap())
+}
+
+/// A text of `length` words; each number gives another one.
+fn text(number: usize, length: usize) -> String {
+    (0..length).map(|i| WORDS[(number * 7 + i * (number + 3)) % WORDS.len()]).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn eight_threads_give_the_bits_of_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = pretrained(dir.path());
+    let predictor = Predictor::new(Arc::clone(&model), None, Given::default()).unwrap();
+    let filler = Filler::new(Arc::clone(&model)).unwrap();
+    let embedder = Embedder::new(Arc::clone(&model), dir.path(), &Options::default()).unwrap();
+    // One model, not copies.
+    assert_eq!(Arc::strong_count(&model), 4);
+    let outputs = |number: usize| -> (Value, Value, Vec<f32>) {
+        let rows = [json!(text(number, 1 + number % 40)), json!({"text": text(number + 1, 5)})];
+        let predicted: Vec<Value> = predictor.predict(&rows).into_iter().map(Result::unwrap).collect();
+        let filled = filler.fill(&format!("{} [MASK] .", text(number, 6)), 3).unwrap();
+        let vectors = embedder.embed(&[text(number, 9)], &mut |_| ()).unwrap().vectors;
+        (json!(predicted), json!(filled), vectors.values().to_vec())
+    };
+    let expected: Vec<_> = (0..100).map(outputs).collect();
+    assert!(expected.windows(2).all(|pair| pair[0] != pair[1]), "the texts differ");
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (expected, outputs) = (&expected, &outputs);
+            scope.spawn(move || {
+                for number in (0..100).map(|number| (number + 13 * thread) % 100) {
+                    let (predicted, filled, vector) = outputs(number);
+                    let (expected_rows, expected_fill, expected_vector) = &expected[number];
+                    assert_eq!((&predicted, &filled), (expected_rows, expected_fill), "{number}");
+                    let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                    assert_eq!(bits(&vector), bits(expected_vector), "{number}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_row_that_cannot_be_predicted_does_not_lose_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let predictor = Predictor::new(pretrained(dir.path()), None, Given::default()).unwrap();
+    let rows =
+        [json!("the fox"), json!(3), json!({"title": "a"}), json!({"text": "an owl ."}), json!("red ".repeat(80))];
+    let found = predictor.predict(&rows);
+    let expected =
+        [None, Some("expected a string or an object, found 3"), Some("\"text\": missing"), None, Some("64 positions")];
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        match (found, expected) {
+            (Ok(found), None) => assert!(found["label"].is_string(), "{found}"),
+            (Err(error), Some(expected)) => assert!(error.to_string().contains(expected), "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(predictor.predict(&rows[..1])[0].as_ref().unwrap(), found[0].as_ref().unwrap());
+    assert!(predictor.predict(&[]).is_empty());
+}
+
+#[test]
+fn masks_are_filled() {
+    let dir = tempfile::tempdir().unwrap();
+    let filler = Filler::new(pretrained(dir.path())).unwrap();
+    let filled = filler.fill("The [MASK] fox sees a [MASK].", 3).unwrap();
+    assert_eq!((filled.len(), filled[0].len()), (2, 3));
+    assert!(filled[0][0].probability >= filled[0][1].probability && filled[0][0].probability < 1.0);
+    assert!(filled[0][0].text.contains(&filled[0][0].token));
+    assert!(matches!(filler.fill("no mask here", 3), Err(TaskError::NoMask { .. })));
+    let long = "the [MASK] ".repeat(40);
+    assert!(matches!(filler.fill(&long, 3), Err(TaskError::TooLong { found: 82, positions: 64 })));
+}
+
+#[test]
+fn a_model_without_the_head_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let device = Device::cpu(Some(1)).unwrap();
+    let base = pretrained(dir.path());
+    let model = Model::new(base.model.config.clone(), Heads::ENCODER, &device, 1).unwrap();
+    model.save(dir.path()).unwrap();
+    base.tokenizer.save(dir.path()).unwrap();
+    let encoder = Arc::new(Pretrained::open(dir.path(), device.clone(), DType::F32).unwrap());
+    let no_fill = Filler::new(Arc::clone(&encoder)).err().unwrap().to_string();
+    assert!(no_fill.contains("no masked-language-model head"), "{no_fill}");
+    let no_task = Predictor::new(encoder, None, Given::default()).err().unwrap().to_string();
+    assert!(no_task.contains("BertModel has no task's head"), "{no_task}");
+    let few = Config { vocab_size: 9, ..base.model.config.clone() };
+    Model::new(few, Heads::ENCODER, &device, 1).unwrap().save(dir.path()).unwrap();
+    let misfit = Pretrained::open(dir.path(), device, DType::F32).err().unwrap().to_string();
+    assert!(misfit.contains("its tokenizer has 17 tokens, the model's embeddings 9 rows"), "{misfit}");
+}
