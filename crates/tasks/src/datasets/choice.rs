@@ -127,7 +127,7 @@ fn rows_of_columns(
     // The start phrase holds the prefix.
     let prefix = if context == "sent1" { "sent2" } else { "ending_prefix" };
     let optional = [Column::name(prefix), Column::name("label")];
-    let table = file.table(&required, &optional, RaggedRows::Error)?;
+    let table = file.table(&required, &optional, &[], RaggedRows::Error)?;
     let mut choices = Vec::with_capacity(table.rows().len());
     for row in table.into_rows() {
         let mut cells = row.cells.into_iter();

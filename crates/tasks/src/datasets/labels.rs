@@ -88,7 +88,7 @@ impl Labels {
     }
 
     /// The number of a label, or what is wrong with it and which labels there are.
-    pub(super) fn id_or_problem(&self, name: &str) -> Result<usize, String> {
+    pub(crate) fn id_or_problem(&self, name: &str) -> Result<usize, String> {
         let known = || self.names.iter().map(String::as_str);
         self.id(name).ok_or_else(|| {
             let near = suggestion(name, known());

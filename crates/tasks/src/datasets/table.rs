@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `.tsv`, `.txt` | a line cut at its tabs, without any quoting, as in GLUE's files | the first line's names, or numbers |
 //! | `.csv` | a record of RFC 4180: quoted cells may hold commas and lines | the first line's names, or numbers |
-//! | `.jsonl`, `.ndjson`, `.json` | an object a line; strings, numbers and booleans | keys |
+//! | `.jsonl`, `.ndjson`, `.json` | an object a line; strings, numbers and booleans, lists where they are asked for | keys |
 //! | `.parquet`, `.pq` | a row; strings, integers, floats and booleans | names, or numbers |
 //!
 //! Names and numbers are not mixed in TSV and CSV: with names the first line is a header, with numbers it is a row.
@@ -136,7 +136,29 @@ impl Table {
         optional: &[Column],
         ragged: RaggedRows,
     ) -> Result<Table, TaskError> {
-        TableFile::open(path)?.table(required, optional, ragged)
+        Table::open_with_lists(path, required, optional, &[], ragged)
+    }
+
+    /// As [`open_with`](Self::open_with); of a file of JSON objects the columns `lists` may hold lists, which are given as JSON.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn open_with_lists(
+        path: &Path,
+        required: &[Column],
+        optional: &[Column],
+        lists: &[Column],
+        ragged: RaggedRows,
+    ) -> Result<Table, TaskError> {
+        TableFile::open(path)?.table(required, optional, lists, ragged)
+    }
+
+    /// The names of a file's columns: of the header, the first object's keys, the schema.
+    ///
+    /// # Errors
+    /// [`TaskError::Io`] when it cannot be read, [`TaskError::File`] when its ending tells no format or it is empty.
+    pub fn names(path: &Path) -> Result<Vec<String>, TaskError> {
+        TableFile::open(path)?.names()
     }
 
     /// The file.
@@ -205,10 +227,16 @@ impl TableFile {
         }
     }
 
-    pub fn table(&self, required: &[Column], optional: &[Column], ragged: RaggedRows) -> Result<Table, TaskError> {
+    pub fn table(
+        &self,
+        required: &[Column],
+        optional: &[Column],
+        lists: &[Column],
+        ragged: RaggedRows,
+    ) -> Result<Table, TaskError> {
         let mut skipped = Vec::new();
         let path = &self.path;
-        let wanted = Wanted { path, required, optional };
+        let wanted = Wanted { path, required, optional, lists };
         let rows = match &self.content {
             Content::Delimited(kind, text) => delimited::rows(&wanted, *kind, text, ragged, &mut skipped)?,
             Content::Json(text) => json::rows(&wanted, text)?,
@@ -230,6 +258,8 @@ struct Wanted<'a> {
     path: &'a Path,
     required: &'a [Column],
     optional: &'a [Column],
+    /// Those of them whose cells may be lists.
+    lists: &'a [Column],
 }
 
 impl Wanted<'_> {

@@ -58,7 +58,7 @@ pub(super) fn rows(wanted: &Wanted<'_>, text: &str) -> Result<Vec<Row>, TaskErro
         };
         columns.iter().map(name).collect()
     };
-    let (required, optional) = (names(wanted.required)?, names(wanted.optional)?);
+    let (required, optional, lists) = (names(wanted.required)?, names(wanted.optional)?, names(wanted.lists)?);
     let mut rows = Vec::new();
     for object in objects(wanted.path, text) {
         let (line, object) = object?;
@@ -68,6 +68,7 @@ pub(super) fn rows(wanted: &Wanted<'_>, text: &str) -> Result<Vec<Row>, TaskErro
                 Some(Value::String(text)) => Ok(Some(text.clone())),
                 Some(Value::Number(number)) => Ok(Some(number.to_string())),
                 Some(Value::Bool(flag)) => Ok(Some(flag.to_string())),
+                Some(list @ Value::Array(_)) if lists.contains(name) => Ok(Some(list.to_string())),
                 Some(other) => {
                     let problem = format!("\"{name}\" is {}, expected a string, number or boolean", kind(other));
                     Err(TaskError::line(wanted.path, line, problem))

@@ -97,6 +97,18 @@ fn jsonl_takes_scalars() {
 }
 
 #[test]
+fn jsonl_takes_lists_where_they_are_asked_for() {
+    let at = file("a.jsonl", "{\"text\": \"a\", \"labels\": [1, \"b\"]}\n{\"text\": \"b\", \"labels\": \"c\"}\n");
+    let [text, labels] = ["text", "labels"].map(Column::name);
+    let both = [text.clone(), labels.clone()];
+    let table = Table::open_with_lists(&at.path, &both, &[], &[labels], RaggedRows::Error).unwrap();
+    assert_eq!(rows(&table), [(1, vec!["a", "[1,\"b\"]"]), (2, vec!["b", "c"])]);
+    fails(Table::open_with_lists(&at.path, &both, &[], &[text], RaggedRows::Error), &["\"labels\" is a list"]);
+    assert_eq!(Table::names(&at.path).unwrap(), ["labels", "text"]);
+    assert_eq!(Table::names(&file("a.csv", "id,text\n1,a\n").path).unwrap(), ["id", "text"]);
+}
+
+#[test]
 fn parquet_takes_scalars() {
     let columns = |names: &[&str]| names.iter().map(|name| Column::parse(name).unwrap()).collect::<Vec<_>>();
     let table = Table::open(&fixture(), &columns(&["sentence", "label", "kept"])).unwrap();
