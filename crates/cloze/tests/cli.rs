@@ -49,6 +49,7 @@ fn every_command_has_help_with_an_example() {
         &["evaluate", "pretrain"],
         &["evaluate", "retrieval"],
         &["evaluate", "classify"],
+        &["evaluate", "multi-label"],
         &["evaluate", "regress"],
         &["evaluate", "tag"],
         &["evaluate", "answer"],

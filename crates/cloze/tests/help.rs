@@ -73,7 +73,7 @@ fn help_shows_the_options_of_the_chosen_task_alone() {
     // Each kind is named, with what it is.
     for command in ["finetune", "sweep", "predict", "evaluate"] {
         let help = success(&[command, "--help"]);
-        for kind in ["classify", "regress", "tag", "answer", "choose"] {
+        for kind in ["classify", "multi-label", "regress", "tag", "answer", "choose"] {
             assert!(help.lines().any(|line| line.trim_start().starts_with(kind)), "{command}: {help}");
         }
     }

@@ -89,9 +89,14 @@ fn the_model_is_enough() {
     });
     let found = json_lines(&success(&["predict", "--model", model, "--quiet"], "anna paints .\n"));
     assert_eq!(found[0]["label"], "person");
-    // A head that looks alike, but whose logits are labels of their own.
+    // A head that looks alike, but whose logits are labels of their own: each has a probability of its own.
     edit_config(&format!("{run}/model"), &|config| config["problem_type"] = "multi_label_classification".into());
-    fails(&["predict", "--model", model, "--quiet"], &["stars/model", "problem_type is multi_label_classification"]);
+    let found = json_lines(&success(&["predict", "--model", model, "--quiet"], "anna paints .\n"));
+    assert!(found[0]["labels"].is_array(), "{}", found[0]);
+    let other = ["predict", "classify", "--model", model, "--quiet"];
+    fails_with(&other, "anna\n", &["stars/model", "problem_type is multi_label_classification"]);
+    edit_config(&format!("{run}/model"), &|config| config["problem_type"] = "regression".into());
+    fails(&["predict", "--model", model, "--quiet"], &["stars/model", "problem_type is regression"]);
     edit_config(&format!("{run}/model"), &|config| config["cloze"] = "classify".into());
     fails(&["predict", "--model", model, "--quiet"], &["config.json", "\"cloze\"", "finetune"]);
 }

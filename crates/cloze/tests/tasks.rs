@@ -66,6 +66,68 @@ fn texts_are_classified() {
     assert_eq!(predict("classify", &model, &unknown, "")[0]["label"], "owl");
 }
 
+/// Labels in lists, between bars and in columns of their own; thresholds; models of Transformers.
+#[test]
+fn texts_are_given_any_number_of_labels() {
+    let bench = Bench::new();
+    let rows = [
+        ("the fox sees anna", "[\"fox\", \"person\"]"),
+        ("an owl leaves rome", "[\"owl\", \"place\"]"),
+        ("anna paints in paris", "[\"person\", \"place\"]"),
+        ("the quiet river", "[]"),
+        ("a fox in rome sees the owl", "[\"fox\", \"owl\", \"place\"]"),
+        ("otto", "[\"person\"]"),
+    ];
+    let jsonl: String =
+        rows.iter().map(|(text, labels)| format!("{{\"text\": \"{text}\", \"labels\": {labels}}}\n")).collect();
+    let file = bench.file("texts.jsonl", &jsonl);
+    let model = learns(&bench, "multi-label", &file, "micro_f1", &["--epochs", "200", "--threshold", "fox=0.6"]);
+    let config = json_file(&format!("{model}/config.json"));
+    assert_eq!(
+        (&config["problem_type"], &config["id2label"]["0"]),
+        (&"multi_label_classification".into(), &"fox".into())
+    );
+    assert_eq!(config["architectures"][0], "BertForSequenceClassification");
+    assert_eq!(config["cloze"]["threshold"]["fox"], 0.6);
+    let lines = "the fox sees anna\nthe quiet river\n";
+    let found = predict("multi-label", &model, "-", lines);
+    assert_eq!(found[0]["labels"], serde_json::json!(["fox", "person"]), "{found:?}");
+    assert_eq!(found[1]["labels"], serde_json::json!([]));
+    assert!(found[0]["probabilities"]["fox"].as_f64().unwrap() > 0.6);
+    let predict_with = |more: &[&str], lines: &str| {
+        json_lines(&success(
+            &[&["predict", "--model", &model, "--precision", "f32", "--quiet"][..], more].concat(),
+            lines,
+        ))
+    };
+    // The model's kind; a threshold that every label reaches.
+    assert_eq!(predict_with(&["--threshold", "0"], "otto\n")[0]["labels"].as_array().unwrap().len(), 4);
+    // The same labels, each in its column or between bars.
+    let evaluate = |file: &str, more: &[&str]| {
+        let base = ["evaluate", "--model", &model, "--data", file, "--precision", "f32", "--quiet", "--json"];
+        json(&success(&[&base[..], more].concat(), ""))
+    };
+    let apart = bench.file("apart.csv", "text,fox,owl,person,place\nthe fox sees anna,1,0,1,0\notto,0,0,1,-1\n");
+    let found = evaluate(&apart, &[]);
+    assert_eq!(
+        (&found["micro_f1"], &found["exact_match"], &found["rows"]),
+        (&1.0.into(), &1.0.into(), &2.into()),
+        "{found}"
+    );
+    let bars = bench.file("bars.tsv", "body\tmarks\nthe fox sees anna\tperson|fox\nan owl leaves rome\towl|place\n");
+    let found = evaluate(&bars, &["--text", "body", "--label", "marks", "--metric", "exact_match"]);
+    assert_eq!((&found["exact_match"], &found["by_label"]["place"]["support"]), (&1.0.into(), &1.into()), "{found}");
+    // What Transformers writes says no more than the problem's type.
+    let mut plain = config.clone();
+    plain.as_object_mut().unwrap().remove("cloze");
+    fs::write(format!("{model}/config.json"), plain.to_string()).unwrap();
+    assert_eq!(predict_with(&[], "otto\n")[0]["labels"], serde_json::json!(["person"]));
+    let base = ["predict", "classify", "--model", &model, "--quiet"];
+    fails_with(&base, "otto\n", &["problem_type is multi_label_classification", "one label"]);
+    let unknown = ["predict", "multi-label", "--model", &model, "--quiet", "--threshold", "hope=0.1"];
+    fails_with(&unknown, "otto\n", &["hope: not a label", "fox, owl, person, place"]);
+}
+
 /// A known task's columns are called otherwise in exports than the keys that `predict --help` names.
 #[test]
 fn a_known_tasks_lines_may_have_the_plain_keys() {

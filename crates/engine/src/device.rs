@@ -57,6 +57,7 @@ pub trait Backend:
     + ops::adamw::AdamWStep
     + ops::add_norm::AddNorm
     + ops::attention::Attention
+    + ops::binary_cross_entropy::BinaryCrossEntropy
     + ops::class_loss::ClassLoss
     + ops::concat::Concat
     + ops::dropout::Dropout

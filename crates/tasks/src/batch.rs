@@ -92,6 +92,10 @@ impl TaskBatch {
                 let targets = device.tensor_f32(values, logits.value().shape());
                 ops::square_loss(pass, logits, &targets, scale)
             }
+            Target::Binary(labels) => {
+                let targets = device.tensor_f32(labels, logits.value().shape());
+                ops::binary_cross_entropy(pass, logits, &targets, scale)
+            }
             Target::Positions(labels) => {
                 let ends = device.tensor_i32(&self.rows, &[self.rows.len()]);
                 let examples = self.rows.len() - 1;

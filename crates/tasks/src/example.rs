@@ -35,6 +35,8 @@ pub enum Target {
     Classes(Vec<i32>),
     /// Squared error: a number for each logit; not a number where it is not known.
     Values(Vec<f32>),
+    /// Binary cross-entropy of each logit on its own: 1 or 0; not a number where it is not known.
+    Binary(Vec<f32>),
     /// Cross-entropy over an example's rows: for each column of logits the right row, from the example's first; [`IGNORED`] where it
     /// is not known.
     Positions(Vec<i32>),
@@ -65,7 +67,7 @@ impl Target {
             Target::Classes(labels) | Target::Positions(labels) => {
                 labels.iter().filter(|label| **label != IGNORED).count()
             }
-            Target::Values(values) => values.iter().filter(|value| !value.is_nan()).count(),
+            Target::Values(values) | Target::Binary(values) => values.iter().filter(|value| !value.is_nan()).count(),
         }
     }
 
@@ -75,7 +77,9 @@ impl Target {
             (Target::Classes(all), Target::Classes(more)) | (Target::Positions(all), Target::Positions(more)) => {
                 all.extend(more);
             }
-            (Target::Values(all), Target::Values(more)) => all.extend(more),
+            (Target::Values(all), Target::Values(more)) | (Target::Binary(all), Target::Binary(more)) => {
+                all.extend(more)
+            }
             (_, other) => panic!("a batch of one loss, found {other:?} among others"),
         }
     }

@@ -857,6 +857,7 @@ fn fingerprint_of(example: &Example) -> String {
             format!("Tags {{ rows: {tokens:?}, labels: {labels:?} }}")
         }
         (Target::Values(values), _) => format!("Value({:?})", values.first().filter(|value| !value.is_nan())),
+        (Target::Binary(labels), _) => format!("Binary({labels:?})"),
         (Target::Positions(rows), _) => match &rows[..] {
             [row] => format!("Choice({:?})", known(row)),
             [start, end] => format!("Span({:?})", known(start).zip(known(end))),

@@ -7,6 +7,7 @@
 pub mod adamw;
 pub mod add_norm;
 pub mod attention;
+pub mod binary_cross_entropy;
 pub mod class_loss;
 pub mod concat;
 pub mod dropout;
@@ -21,6 +22,7 @@ pub mod vocab_loss;
 
 pub use add_norm::{Norm, add_norm};
 pub use attention::{attention, attention_of};
+pub use binary_cross_entropy::binary_cross_entropy;
 pub use class_loss::{ClassLabels, class_loss};
 pub use concat::concat;
 pub use dropout::dropout;

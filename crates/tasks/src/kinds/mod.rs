@@ -4,6 +4,7 @@
 //! | module | a row → what is predicted | source |
 //! | --- | --- | --- |
 //! | [`classify`] | a text or pair → a label | Devlin et al. 2019, 4.1 |
+//! | [`multi_label`] | a text or pair → any number of labels | `BCEWithLogitsLoss`, as in Transformers |
 //! | [`regress`] | a text or pair → a number | 4.1 (STS-B) |
 //! | [`tag`] | words → a label for each; entities | 5.3 |
 //! | [`answer`] | a question and a paragraph → a part of the paragraph | 4.2, 4.3 |
@@ -17,6 +18,7 @@ pub mod classify;
 pub mod description;
 pub mod kind;
 mod labelled_texts;
+pub mod multi_label;
 mod probabilities;
 pub mod regress;
 pub mod tag;
@@ -33,7 +35,8 @@ use kind::Misfit;
 use crate::TaskError;
 
 /// All kinds, in the order in which they are listed. Of a model that does not name its kind it is the first that accepts it.
-pub const KINDS: &[&Kind] = &[&classify::KIND, &regress::KIND, &tag::KIND, &answer::KIND, &choose::KIND];
+pub const KINDS: &[&Kind] =
+    &[&classify::KIND, &multi_label::KIND, &regress::KIND, &tag::KIND, &answer::KIND, &choose::KIND];
 
 /// The kind of this name.
 pub fn named(name: &str) -> Option<&'static Kind> {

@@ -3,6 +3,7 @@
 //! | module | what | equal to |
 //! | --- | --- | --- |
 //! | [`classes`] | accuracy, precision, recall, F1, Matthews, confusion | scikit-learn |
+//! | [`multi_label`] | micro and macro F1, exact match of several labels an example | scikit-learn |
 //! | [`correlation`] | Pearson, Spearman | scipy |
 //! | [`entities`] | entities of BIO, IOB1 and BIOES tags and their scores | seqeval, default mode |
 //! | [`squad`] | exact match and F1 of answers, with and without unanswerable questions | the official SQuAD scripts |
@@ -17,6 +18,7 @@ pub mod bootstrap;
 pub mod classes;
 pub mod correlation;
 pub mod entities;
+pub mod multi_label;
 pub mod retrieval;
 pub mod spread;
 pub mod squad;

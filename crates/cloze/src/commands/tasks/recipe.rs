@@ -146,7 +146,7 @@ mod tests {
     fn what_is_no_recipe_is_refused() {
         for (recipe, expected) in [
             ("a = { b = 1 }", "`a` is { b = 1 }"),
-            ("kind = \"sort\"", "expected classify, regress, tag, answer or choose"),
+            ("kind = \"sort\"", "expected classify, multi-label, regress, tag, answer or choose"),
             ("recipe = \"x\"", "cannot name another"),
             ("threads = 1", "--threads on the command line"),
             ("lrr = 1", "--lrr"),
