@@ -1,0 +1,65 @@
+//! How long eight threads with a hundred predictions each take, over one thread with all of them: the threads take turns batch by
+//! batch, so that the quotient is 1 at best, and every prediction has the bits of the sequential one.
+//!
+//! ```text
+//! cargo run --release -p cloze-tasks --example threads -- [FOLDER OF A FINE-TUNED MODEL]
+//! ```
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use cloze_engine::{DType, Device};
+use cloze_model::{Config, Heads, Model, TaskHead};
+use cloze_tasks::{Given, Predictor, Pretrained};
+use cloze_text::{SPECIAL_TOKENS, Tokenizer};
+use serde_json::Value;
+
+const THREADS: usize = 8;
+const PREDICTIONS: usize = 100;
+/// Words of a text.
+const LENGTH: usize = 60;
+
+/// A classifier of BERT-mini's size with random weights.
+fn random(device: Device) -> Result<Pretrained, Box<dyn Error>> {
+    let words = (0..1000).map(|number| format!("w{number}"));
+    let tokens: Vec<String> = SPECIAL_TOKENS.iter().map(|token| token.to_string()).chain(words).collect();
+    let config = Config { vocab_size: tokens.len(), ..Config::preset("mini")? };
+    let model = Model::new(config, Heads::of(TaskHead::Classify { labels: 3 }), &device, 1)?;
+    Ok(Pretrained::new(model, Tokenizer::from_tokens(tokens, false)?, device, DType::F32, Path::new("random"))?)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let device = Device::cpu(None)?;
+    let model = match std::env::args_os().nth(1) {
+        Some(folder) => Pretrained::open(Path::new(&folder), device, DType::F32)?,
+        None => random(device)?,
+    };
+    let predictor = Predictor::new(Arc::new(model), None, Given::default())?;
+    let text =
+        |number: usize| (0..LENGTH).map(|i| format!("w{}", (number * 31 + i * 7) % 1000)).collect::<Vec<_>>().join(" ");
+    let rows: Vec<[Value; 1]> = (0..PREDICTIONS).map(|number| [Value::String(text(number))]).collect();
+    let predict = |number: usize| predictor.predict(&rows[number]).remove(0);
+    let expected: Vec<Value> = (0..PREDICTIONS).map(predict).collect::<Result<_, _>>()?;
+
+    let began = Instant::now();
+    for number in (0..THREADS).flat_map(|_| 0..PREDICTIONS) {
+        predict(number)?;
+    }
+    let sequential = began.elapsed().as_secs_f64();
+    let began = Instant::now();
+    let wrong: usize = std::thread::scope(|scope| {
+        let work =
+            || (0..PREDICTIONS).filter(|&number| predict(number).ok().as_ref() != Some(&expected[number])).count();
+        let running: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        running.into_iter().map(|thread| thread.join().unwrap_or(PREDICTIONS)).sum()
+    });
+    let together = began.elapsed().as_secs_f64();
+    println!(
+        "{} predictions: {sequential:.3} s by one thread, {together:.3} s by {THREADS} at once: {:.3} times; {wrong} differ",
+        THREADS * PREDICTIONS,
+        together / sequential
+    );
+    Ok(())
+}
