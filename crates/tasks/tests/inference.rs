@@ -113,7 +113,7 @@ fn a_model_without_the_head_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let device = Device::cpu(Some(1)).unwrap();
     let base = pretrained(dir.path());
-    let model = Model::new(base.model.config.clone(), Heads::ENCODER, &device, 1).unwrap();
+    let model = Model::new(base.model.config().clone(), Heads::ENCODER, &device, 1).unwrap();
     model.save(dir.path()).unwrap();
     base.tokenizer.save(dir.path()).unwrap();
     let encoder = Arc::new(Pretrained::open(dir.path(), device.clone(), DType::F32).unwrap());
@@ -121,7 +121,7 @@ fn a_model_without_the_head_says_so() {
     assert!(no_fill.contains("no masked-language-model head"), "{no_fill}");
     let no_task = Predictor::new(encoder, None, Given::default()).err().unwrap().to_string();
     assert!(no_task.contains("BertModel has no task's head"), "{no_task}");
-    let few = Config { vocab_size: 9, ..base.model.config.clone() };
+    let few = Config { vocab_size: 9, ..base.model.config().clone() };
     Model::new(few, Heads::ENCODER, &device, 1).unwrap().save(dir.path()).unwrap();
     let misfit = Pretrained::open(dir.path(), device, DType::F32).err().unwrap().to_string();
     assert!(misfit.contains("its tokenizer has 17 tokens, the model's embeddings 9 rows"), "{misfit}");
