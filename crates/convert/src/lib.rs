@@ -155,13 +155,13 @@ fn read_config(folder: &Path) -> Result<Config, ConvertError> {
     }
 }
 
-/// The folder's tokenizer, if it has one of a kind that BERT uses.
+/// The folder's tokenizer, if it has one of a kind that is known.
 fn open_tokenizer(folder: &Path, aside: &mut LeftAside) -> Result<Option<Tokenizer>, ConvertError> {
     match Tokenizer::open(folder) {
         Ok(tokenizer) => Ok(Some(tokenizer)),
         Err(TextError::NoTokenizer(_)) => Ok(None),
         Err(TextError::Unsupported { path, .. }) => {
-            aside.put("a tokenizer that is not WordPiece", &path.display().to_string());
+            aside.put("a tokenizer of an unknown kind", &path.display().to_string());
             Ok(None)
         }
         Err(e) => Err(e.into()),

@@ -6,14 +6,14 @@ use crate::architecture::Architecture;
 use crate::error::ModelError;
 use crate::role::{Head, Module, Role};
 
-/// Which heads stand on the encoder.
+/// The heads of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Heads {
     /// tanh dense on `[CLS]`.
     pub pooler: bool,
     /// Masked-language-model head, its decoder tied to the word embeddings.
     pub mlm: bool,
-    /// Next-sentence head on the pooler.
+    /// Next-sentence head on the pooler's output.
     pub nsp: bool,
     /// The head of a task to fine-tune on.
     pub task: Option<TaskHead>,
@@ -31,8 +31,8 @@ pub enum TaskHead {
     Tag {
         /// C: the logits of a token.
         labels: usize,
-        /// How many last layers lie side by side under the head: 1, or more for the feature-based way (section 5.3), which
-        /// Transformers has no class for.
+        /// How many last layers' states the head reads, concatenated: 1, or more for the feature-based approach (section 5.3), for
+        /// which Transformers has no class.
         layers: usize,
     },
     /// A start and an end logit for each token. `BertForQuestionAnswering`.
@@ -65,7 +65,7 @@ pub enum Class {
 }
 
 impl TaskHead {
-    /// Whether it stands on the pooler.
+    /// Whether it reads the pooler's output.
     pub const fn is_pooled(self) -> bool {
         matches!(self, TaskHead::Classify { .. } | TaskHead::Choose)
     }
@@ -103,7 +103,7 @@ impl Heads {
     /// Encoder and pooler: `BertModel`.
     pub const ENCODER: Heads = Heads { pooler: true, ..Heads::NONE };
 
-    /// The head of a task, with the pooler if it stands on that.
+    /// The head of a task, with the pooler if it reads its output.
     pub const fn of(task: TaskHead) -> Heads {
         Heads { pooler: task.is_pooled(), task: Some(task), ..Heads::NONE }
     }
