@@ -6,6 +6,7 @@
 mod commands;
 mod format;
 mod help;
+mod interrupt;
 mod pace;
 mod program;
 mod run_page;

@@ -19,15 +19,19 @@ use std::time::Instant;
 
 use cloze_data::example_order;
 use cloze_engine::Device;
-use cloze_engine::ops::LossSum;
-use cloze_model::{Config, Heads, LoadReport, Model};
+use cloze_model::{Config, Heads, LoadReport, Losses, Model};
 use cloze_text::Tokenizer;
 use cloze_train::checkpoint;
-use cloze_train::pretrain::run_device;
-use cloze_train::recipe::{Optimizer, Precision};
+use cloze_train::device::run_device;
+use cloze_train::objective::Term;
+use cloze_train::pace::measure;
+use cloze_train::plan::{Plan, Reached};
+use cloze_train::recipe::{Every, Optimizer, Precision};
 use cloze_train::run::{RunFolder, RunLog};
 use cloze_train::schedule::Curve;
-use cloze_train::step::{Learner, MOST_SKIPPED, Pace, skipped};
+use cloze_train::step::{StepOutcome, Trainer};
+use cloze_train::train_loop::{Due, Event, Job, Keep, Standing, TrainLoop};
+use cloze_train::window::Window;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
@@ -41,7 +45,9 @@ use crate::task::Scores;
 use crate::task_settings::TaskSettings;
 
 /// Steps between lines of the log.
-const LOG_EVERY: u64 = 20;
+const LOG_EVERY: Every = Every::Steps(20);
+/// The one loss.
+const TERMS: [Term; 1] = [Term { name: "task", weight: 1.0, has_perplexity: false }];
 
 /// What a fine-tuning starts from, what it learns and where it goes.
 #[derive(Clone, Copy)]
@@ -62,39 +68,18 @@ pub struct FineTuning<'a> {
     pub out: &'a Path,
     /// Whether to go on with the run that is there.
     pub resume: bool,
-    /// Where to run.
+    /// Where to run; of a run to resume that of [`device_of_run`].
     pub device: &'a Device,
     /// What the model is to remember of how its rows are read and scored: see [`AnyTask::settings`].
     pub task_settings: &'a TaskSettings,
 }
 
-/// What a watcher is told.
-#[derive(Debug, Clone)]
-pub enum News {
-    /// Training is about to start, or to go on.
-    Start(StartNews),
-    /// How long it will take, as soon as some steps have shown it.
-    Estimate(Estimate),
-    /// A step is done.
-    Step(StepNews),
-    /// The dev rows were scored.
-    Eval {
-        /// Epochs done.
-        epoch: f64,
-        /// Mean loss of the dev rows.
-        loss: f64,
-        /// Their scores.
-        scores: Scores,
-        /// Whether they are the best so far.
-        best: bool,
-    },
-    /// Anything else worth a line.
-    Message(String),
-}
+/// What happens in a fine-tuning.
+pub type FineTuneEvent = Event<Start, Estimate, Figures, Evaluation>;
 
 /// What a run starts with.
 #[derive(Debug, Clone)]
-pub struct StartNews {
+pub struct Start {
     /// Steps done before.
     pub step: u64,
     /// Steps in all.
@@ -124,17 +109,36 @@ pub struct Estimate {
     pub seconds: f64,
 }
 
-/// A step's figures.
-#[derive(Debug, Clone)]
-pub struct StepNews {
+/// Means since the last logged line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figures {
     /// Steps done.
     pub step: u64,
-    /// Steps in all.
-    pub steps: u64,
-    /// Mean loss since the last logged line.
+    /// Epochs done.
+    pub epoch: f64,
+    /// Mean loss.
     pub loss: f64,
-    /// Real tokens per second since the last logged line.
+    /// Real tokens per second.
     pub tokens_per_s: f64,
+    /// Learning rate of the last step.
+    pub lr: f64,
+    /// Global norm of the last step's gradient before clipping.
+    pub grad_norm: f64,
+    /// Seconds of training, evaluation left out, over all sessions.
+    pub train_seconds: f64,
+}
+
+/// How well the model does on the dev rows.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// Epochs done.
+    pub epoch: f64,
+    /// Mean loss of the dev rows.
+    pub loss: f64,
+    /// Their scores.
+    pub scores: Scores,
+    /// Seconds that it took.
+    pub seconds: f64,
 }
 
 /// How a fine-tuning ended.
@@ -185,266 +189,296 @@ struct State {
     /// Evaluations since the best.
     worse: u32,
     best: Option<Best>,
-    window: Window,
+    window: WindowState,
 }
 
 /// Sums since the last logged line.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct Window {
+struct WindowState {
     loss: f64,
     weight: f64,
     tokens: u64,
     seconds: f64,
 }
 
-impl Window {
-    /// Mean loss, and real tokens a second.
-    fn means(&self) -> (f64, f64) {
-        (self.loss / self.weight.max(f64::MIN_POSITIVE), self.tokens as f64 / self.seconds.max(f64::MIN_POSITIVE))
-    }
-}
-
-/// Fine-tunes a model. When `stop` is raised the step is finished and saved; `watch` is told what happens.
+/// Fine-tunes a model. When `stop` is raised the step is finished and saved; `on_event` is called for what happens.
 ///
 /// # Errors
 /// Settings, rows or a checkpoint that cannot be used; a loss that is not finite; a disk that is full. What was saved stays whole.
-pub fn finetune(asked: &FineTuning<'_>, stop: &AtomicBool, watch: &mut dyn FnMut(&News)) -> Result<Outcome, TaskError> {
-    Run::open(asked, watch)?.train(stop)
+pub fn finetune(
+    asked: &FineTuning<'_>,
+    stop: &AtomicBool,
+    on_event: &mut dyn FnMut(&FineTuneEvent),
+) -> Result<Outcome, TaskError> {
+    // What can be found wrong is found before the run's folder is touched.
+    let rows = EncodedRows::new(asked)?;
+    let (folder, device) = (RunFolder::new(asked.out), asked.device);
+    let mut settings = asked.settings.clone();
+    let (mut lock, mut newest, mut messages) = (None, None, Vec::new());
+    if asked.resume {
+        let began = check_settings(&folder, &settings)?;
+        rows.data.check(asked.out)?;
+        let (held, found) = checkpoint::resume(&folder)?;
+        (lock, newest) = (Some(held), found);
+        settings.precision = precision_as_it_began(&began, &settings);
+        messages.extend(computes_otherwise(&began, device));
+    } else {
+        folder.check_new()?;
+    }
+    settings.precision = settings.precision.resolved(device);
+    settings.instruction_set = Some(device.instruction_set().to_owned());
+    let newest = newest.as_ref().map(|(_, path)| path.as_path());
+    let Prepared { job, trainer, at, adopted } = prepare(asked, &rows, &settings, newest)?;
+
+    if !asked.resume {
+        folder.create()?;
+        rows.data.write(asked.out)?;
+        cloze_files::write(&settings_file(asked.out), settings.to_toml()?.as_bytes())?;
+    }
+    let lock = lock.map_or_else(|| folder.lock(), Ok)?;
+    let precision = trainer.precision();
+    let start = Start {
+        machine: format!("{}, {} ({})", device.describe(), precision.name(), device.explain(precision)),
+        step: at.step,
+        steps: job.steps(),
+        examples: rows.examples.len(),
+        tokens: rows.examples.iter().map(Example::length).sum(),
+        cut_rows: rows.cut_rows,
+        adopted,
+    };
+    let line = json!({
+        "kind": "start",
+        "step": start.step,
+        "steps": start.steps,
+        "examples": start.examples,
+        "tokens": start.tokens,
+        "train_rows": asked.train.len(),
+        "train_files": asked.files[0],
+        "dev_rows": asked.dev.len(),
+        "dev_files": asked.files[1],
+        "model": asked.model,
+        "cut_rows": start.cut_rows,
+        "parameters": trainer.network.parameter_count(),
+        "machine": device.describe(),
+        "precision": precision.name(),
+        "reason": device.explain(precision),
+        "threads": device.threads(),
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    let mut run = TrainLoop::open(job, trainer, &rows.tokenizer, (folder.clone(), lock), at, on_event)?;
+    run.announce(&line, start, messages)?;
+    let ended = run.run(stop)?;
+    let model = folder.model();
+    Ok(Outcome {
+        finished: ended.finished,
+        model: model.is_dir().then_some(model),
+        best: ended.job.best,
+        train_seconds: ended.job.train_seconds,
+        steps: ended.at.step,
+    })
 }
 
 /// Checks everything that [`finetune`] checks, takes some steps and says how long the run would take, or the rest of the run
-/// that is to go on. Nothing stays of it. None if `stop` was raised before that shows.
+/// that is to go on. Nothing is written. None if `stop` was raised before that shows.
 ///
 /// # Errors
 /// Those of `finetune` before its first evaluation.
 pub fn dry_run(asked: &FineTuning<'_>, stop: &AtomicBool) -> Result<Option<Estimate>, TaskError> {
-    let out = RunFolder::new(asked.out);
-    let (mut settings, mut device, mut done) = (asked.settings.clone(), asked.device.clone(), 0);
+    let folder = RunFolder::new(asked.out);
+    let rows = EncodedRows::new(asked)?;
+    let (mut settings, mut done) = (asked.settings.clone(), 0);
     if asked.resume {
-        let began = check_settings(&out, &settings)?;
-        check_data(asked, asked.out)?;
-        (settings, device) = as_it_began(&began, &settings, &device)?;
-        if let Some((_, path)) = checkpoint::list(&out)?.pop() {
+        let began = check_settings(&folder, &settings)?;
+        rows.data.check(asked.out)?;
+        settings.precision = precision_as_it_began(&began, &settings);
+        if let Some((_, path)) = checkpoint::list(&folder)?.pop() {
             done = checkpoint::verify::<State>(&path)?.step;
         }
     } else {
-        out.check_new()?;
+        folder.check_new()?;
     }
-    let aside = tempfile::Builder::new().prefix("cloze-dry-run-").tempdir();
-    let aside = aside.map_err(|source| TaskError::io("make a folder in", &std::env::temp_dir(), source))?;
-    let trial = FineTuning { out: aside.path(), resume: false, settings: &settings, device: &device, ..*asked };
-    let watch = &mut |_: &News| ();
-    let mut run = Run::open(&trial, watch)?;
-    let batch = asked.settings.batch;
-    let mut number = 0;
-    while !stop.load(Ordering::Relaxed) {
-        let chosen: Vec<usize> =
-            (0..batch.min(run.examples.len())).map(|i| (number * batch + i) % run.examples.len()).collect();
-        run.step(&chosen)?;
-        number += 1;
-        if let Some(rate) = run.pace.per_second(number as u64 >= run.steps()) {
-            return Ok(Some(run.estimate(done, rate)));
-        }
-    }
-    Ok(None)
+    let Prepared { job, mut trainer, .. } = prepare(asked, &rows, &settings, None)?;
+    let (batch, count) = (settings.batch, rows.examples.len());
+    let rate = measure(
+        job.steps(),
+        || stop.load(Ordering::Relaxed),
+        |number| {
+            let chosen: Vec<usize> = (0..batch.min(count)).map(|i| (number as usize * batch + i) % count).collect();
+            let outcome = job.learn(&mut trainer, &chosen, number, job.lr_of(number));
+            if outcome.update.losses.is_finite() {
+                Ok((outcome.tokens, outcome.update.seconds))
+            } else {
+                Err(TaskError::NotFinite { step: number + 1 })
+            }
+        },
+    )?;
+    Ok(rate.map(|rate| job.ahead(done, rate)))
 }
 
-struct Run<'a> {
-    asked: &'a FineTuning<'a>,
-    folder: RunFolder,
-    _lock: fs::File,
+/// The rows of a fine-tuning as the network reads them.
+struct EncodedRows<'a> {
     tokenizer: Tokenizer,
-    learner: Learner,
     examples: Vec<Example>,
     dev: Box<dyn AnyEncoded<'a> + 'a>,
-    class_weights: Option<Vec<f32>>,
-    curve: Curve,
-    state: State,
-    log: RunLog,
-    watch: &'a mut dyn FnMut(&News),
-    /// In tokens.
-    pace: Pace,
-    /// Learning rate and gradient norm of the last step.
-    last: (f64, f64),
+    data: Data,
+    /// Rows some of whose tokens were cut off.
+    cut_rows: usize,
 }
 
-impl<'a> Run<'a> {
-    /// Everything up to the first step. What can be found wrong is found before the run's folder is touched.
-    fn open(asked: &'a FineTuning<'a>, watch: &'a mut dyn FnMut(&News)) -> Result<Run<'a>, TaskError> {
-        let FineTuning { task, settings, device, .. } = asked;
-        settings.validate()?;
+impl<'a> EncodedRows<'a> {
+    fn new(asked: &FineTuning<'a>) -> Result<EncodedRows<'a>, TaskError> {
+        asked.settings.validate()?;
         if asked.train.is_empty() {
             return Err(TaskError::NoRows("training"));
         }
         let tokenizer = Tokenizer::open(asked.model)?;
-        let encoded = asked.train.encode(&tokenizer, device.threads())?;
-        let dev = asked.dev.encode(&tokenizer, device.threads())?;
+        let encoded = asked.train.encode(&tokenizer, asked.device.threads())?;
+        let dev = asked.dev.encode(&tokenizer, asked.device.threads())?;
         let data = Data::new(asked, [encoded.examples(), dev.examples()]);
         let cut_rows = encoded.cut_rows() + dev.cut_rows();
         let examples = encoded.into_examples();
         if examples.is_empty() {
             return Err(TaskError::NoRows("training"));
         }
-
-        let folder = RunFolder::new(asked.out);
-        let (mut lock, mut newest) = (None, None);
-        let mut settled = (*settings).clone();
-        let mut device = (*device).clone();
-        let mut differs = None;
-        if asked.resume {
-            let began = check_settings(&folder, settings)?;
-            data.check(asked.out)?;
-            lock = Some(folder.lock()?);
-            checkpoint::remove_stale(&folder)?;
-            newest = checkpoint::list(&folder)?.pop();
-            (settled, device) = as_it_began(&began, &settled, &device)?;
-            differs = computes_otherwise(&began, &device);
-        }
-        settled.precision = settled.precision.resolved(&device);
-        settled.instruction_set = Some(device.instruction_set().to_owned());
-        let device = &device;
-        let mut adopted = LoadReport::default();
-        let (mut model, moments, state) = match newest {
-            Some((_, path)) => {
-                let loaded = checkpoint::load::<State>(&path, device)?;
-                (loaded.model, Some(loaded.moments), loaded.state)
-            }
-            None => {
-                let (mut model, found) = Model::load_with(asked.model, Heads::of(task.head()), device, settings.seed)?;
-                model.check_vocabulary(asked.model, tokenizer.vocab_size())?;
-                let mut config = model.config().clone();
-                task.describe(&mut config);
-                asked.task_settings.write_to(&mut config);
-                model.set_config(config)?;
-                adopted = found;
-                (model, None, State::default())
-            }
-        };
-        check_fit(&model, examples.iter().chain(dev.examples()))?;
-        if let Some(layers) = settings.freeze
-            && layers > model.architecture().layers
-        {
-            let most = model.architecture().layers;
-            return Err(TaskError::setting("freeze", format!("is {layers}: the model has {most} layers")));
-        }
-        model.freeze(settings.freeze);
-        model.decay_rates(settings.layer_decay as f32);
-        if let Some(dropout) = settings.dropout {
-            model.set_dropout(dropout, dropout)?;
-        }
-        let optimizer = Optimizer {
-            kind: settings.optimizer,
-            lr: settings.lr,
-            eps: settings.eps,
-            weight_decay: settings.weight_decay,
-            clip_norm: settings.clip_norm,
-            ..Optimizer::default()
-        };
-        let precision = settled.precision.dtype(device);
-        let class_weights = class_weights(&settings.class_weights, &examples, &model)?;
-        let mut learner = Learner::new(model, device, precision, &optimizer, settings.seed);
-        learner.recompute = settings.recompute;
-        learner.updates = state.updates;
-        if let Some(moments) = moments {
-            learner.moments = moments;
-        }
-
-        if !asked.resume {
-            folder.create()?;
-            data.write(asked.out)?;
-            cloze_files::write(&settings_file(asked.out), settled.to_toml().as_bytes())?;
-        }
-        let lock = lock.map_or_else(|| folder.lock(), Ok)?;
-        let log = RunLog::open(&folder, state.step, state.window.weight > 0.0)?;
-        let mut run = Run {
-            asked,
-            folder,
-            _lock: lock,
-            tokenizer,
-            learner,
-            dev,
-            class_weights,
-            curve: Curve::after_warmup(settings.schedule, settings.warmup),
-            state,
-            log,
-            watch,
-            examples,
-            pace: Pace::default(),
-            last: (0.0, 0.0),
-        };
-        run.announce(cut_rows, adopted)?;
-        if let Some(message) = differs {
-            run.tell(message)?;
-        }
-        Ok(run)
+        Ok(EncodedRows { tokenizer, examples, dev, data, cut_rows })
     }
+}
 
-    fn announce(&mut self, cut_rows: usize, adopted: LoadReport) -> Result<(), TaskError> {
-        let device = self.learner.device();
-        let precision = self.learner.precision();
-        let start = StartNews {
-            machine: format!("{}, {} ({})", device.describe(), precision.name(), device.explain(precision)),
-            step: self.state.step,
-            steps: self.steps(),
-            examples: self.examples.len(),
-            tokens: self.examples.iter().map(Example::length).sum(),
-            cut_rows,
-            adopted,
-        };
-        self.log.append(&json!({
-            "kind": "start",
-            "step": start.step,
-            "steps": start.steps,
-            "examples": start.examples,
-            "tokens": start.tokens,
-            "train_rows": self.asked.train.len(),
-            "train_files": self.asked.files[0],
-            "dev_rows": self.asked.dev.len(),
-            "dev_files": self.asked.files[1],
-            "model": self.asked.model,
-            "cut_rows": cut_rows,
-            "parameters": self.learner.model.parameter_count(),
-            "machine": device.describe(),
-            "precision": precision.name(),
-            "reason": device.explain(precision),
-            "threads": device.threads(),
-            "version": env!("CARGO_PKG_VERSION"),
-        }))?;
-        (self.watch)(&News::Start(start));
-        Ok(())
+/// A fine-tuning before its first step.
+struct Prepared<'a, 'r> {
+    job: FineTuningJob<'a, 'r>,
+    trainer: Trainer<Model>,
+    at: Standing,
+    adopted: LoadReport,
+}
+
+/// Loads the checkpoint `newest`, or else the model to start from, and makes it learn as the settings say.
+fn prepare<'a, 'r>(
+    asked: &'r FineTuning<'a>,
+    rows: &'r EncodedRows<'a>,
+    settings: &Settings,
+    newest: Option<&Path>,
+) -> Result<Prepared<'a, 'r>, TaskError> {
+    let (task, device) = (asked.task, asked.device);
+    let mut adopted = LoadReport::default();
+    let (mut model, moments, state) = match newest {
+        Some(path) => {
+            let loaded = checkpoint::load::<Model, State>(path, device)?;
+            (loaded.network, Some(loaded.moments), loaded.state)
+        }
+        None => {
+            let (mut model, found) = Model::load_with(asked.model, Heads::of(task.head()), device, settings.seed)?;
+            model.check_vocabulary(asked.model, rows.tokenizer.vocab_size())?;
+            let mut config = model.config().clone();
+            task.describe(&mut config);
+            asked.task_settings.write_to(&mut config);
+            model.set_config(config)?;
+            adopted = found;
+            (model, None, State::default())
+        }
+    };
+    check_fit(&model, rows.examples.iter().chain(rows.dev.examples()))?;
+    if let Some(layers) = settings.freeze
+        && layers > model.architecture().layers
+    {
+        let most = model.architecture().layers;
+        return Err(TaskError::setting("freeze", format!("is {layers}: the model has {most} layers")));
     }
-
-    fn tell(&mut self, message: String) -> Result<(), TaskError> {
-        self.log.append(&json!({"kind": "event", "step": self.state.step, "message": message}))?;
-        (self.watch)(&News::Message(message));
-        Ok(())
+    model.freeze(settings.freeze);
+    model.decay_rates(settings.layer_decay as f32);
+    if let Some(dropout) = settings.dropout {
+        model.set_dropout(dropout, dropout)?;
     }
-
-    fn steps_per_epoch(&self) -> u64 {
-        self.examples.len().div_ceil(self.asked.settings.batch) as u64
+    let optimizer = Optimizer {
+        kind: settings.optimizer,
+        lr: settings.lr,
+        eps: settings.eps,
+        weight_decay: settings.weight_decay,
+        clip_norm: settings.clip_norm,
+        ..Optimizer::default()
+    };
+    let class_weights = class_weights(&settings.class_weights, &rows.examples, &model)?;
+    let mut trainer = Trainer::new(model, device, settings.precision.dtype(device), &optimizer, settings.seed);
+    trainer.recompute = settings.recompute;
+    trainer.updates = state.updates;
+    if let Some(moments) = moments {
+        trainer.moments = moments;
     }
+    let per_epoch = rows.examples.len().div_ceil(settings.batch) as u64;
+    let WindowState { loss, weight, tokens, seconds } = state.window;
+    let at = Standing {
+        step: state.step,
+        updates: state.updates,
+        seconds: state.train_seconds,
+        skipped_in_a_row: state.skipped_in_a_row,
+        best: state.best.as_ref().map(|best| (best.step, best.score)),
+        worse: state.worse,
+        window: Window::restored(&TERMS[0], loss, weight, tokens, seconds),
+        ..Standing::default()
+    };
+    let job = FineTuningJob {
+        asked,
+        rows,
+        class_weights,
+        plan: Plan::of_steps(per_epoch * u64::from(settings.epochs)),
+        per_epoch,
+        curve: Curve::after_warmup(settings.schedule, settings.warmup),
+        order: None,
+        train_seconds: state.train_seconds,
+        best: state.best,
+        last: (0.0, 0.0),
+    };
+    Ok(Prepared { job, trainer, at, adopted })
+}
 
+/// A fine-tuning as a job of the training loop.
+struct FineTuningJob<'a, 'r> {
+    asked: &'r FineTuning<'a>,
+    rows: &'r EncodedRows<'a>,
+    class_weights: Option<Vec<f32>>,
+    plan: Plan,
+    /// Steps of an epoch.
+    per_epoch: u64,
+    curve: Curve,
+    /// The order of the examples in an epoch.
+    order: Option<(u64, Vec<usize>)>,
+    /// Seconds of training, evaluation left out, over all sessions.
+    train_seconds: f64,
+    best: Option<Best>,
+    /// Learning rate and gradient norm of the last step.
+    last: (f64, f64),
+}
+
+impl FineTuningJob<'_, '_> {
     fn steps(&self) -> u64 {
-        self.steps_per_epoch() * u64::from(self.asked.settings.epochs)
+        self.per_epoch * u64::from(self.asked.settings.epochs)
+    }
+
+    fn epoch(&self, step: u64) -> f64 {
+        step as f64 / self.per_epoch as f64
+    }
+
+    /// The learning rate of the step after `step` done ones.
+    fn lr_of(&self, step: u64) -> f64 {
+        self.lr(self.plan.progress(step, 0.0), self.plan.progress(step + 1, 0.0))
     }
 
     /// Whether the dev rows are due after `step` steps: that many times an epoch, the last at its end.
     fn is_eval_due(&self, step: u64) -> bool {
-        let (per_epoch, evals) = (self.steps_per_epoch(), u64::from(self.asked.settings.evals_per_epoch));
+        let (per_epoch, evals) = (self.per_epoch, u64::from(self.asked.settings.evals_per_epoch));
         let within = (step - 1) % per_epoch + 1;
         within * evals / per_epoch > (within - 1) * evals / per_epoch
     }
 
     /// What is to come after `done` steps, at so many tokens a second.
-    fn estimate(&self, done: u64, tokens_per_s: f64) -> Estimate {
+    fn ahead(&self, done: u64, tokens_per_s: f64) -> Estimate {
         let (all, left) = (self.steps(), self.steps().saturating_sub(done));
-        let tokens: usize = self.examples.iter().map(Example::length).sum();
+        let tokens: usize = self.rows.examples.iter().map(Example::length).sum();
         let epoch = tokens as f64 / tokens_per_s;
         let training = epoch * f64::from(self.asked.settings.epochs) * left as f64 / all.max(1) as f64;
-        let has_dev = !self.asked.dev.is_empty();
-        let evaluations = (done + 1..=all).filter(|&step| has_dev && self.is_eval_due(step)).count() as u64;
+        let evaluations = (done + 1..=all).filter(|&step| self.evaluates() && self.is_eval_due(step)).count() as u64;
         // Forward alone is a third of the work.
-        let dev: usize = self.dev.examples().into_iter().map(Example::length).sum();
+        let dev: usize = self.rows.dev.examples().into_iter().map(Example::length).sum();
         let evaluating = evaluations as f64 * dev as f64 / (3.0 * tokens_per_s);
         Estimate {
             steps: left,
@@ -454,57 +488,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn train(mut self, stop: &AtomicBool) -> Result<Outcome, TaskError> {
-        let settings = self.asked.settings;
-        let mut told = false;
-        let (steps, per_epoch) = (self.steps(), self.steps_per_epoch());
-        let mut order: Option<(u64, Vec<usize>)> = None;
-        while self.state.step < steps && !self.is_out_of_patience() {
-            let step = self.state.step;
-            let epoch = step / per_epoch;
-            if order.as_ref().is_none_or(|(of, _)| *of != epoch) {
-                order = Some((epoch, example_order(self.examples.len(), settings.seed, epoch)));
-            }
-            let first = (step % per_epoch) as usize * settings.batch;
-            let chosen: Vec<usize> =
-                order.iter().flat_map(|(_, order)| order.iter().skip(first).take(settings.batch)).copied().collect();
-            self.step(&chosen)?;
-            if !told && let Some(rate) = self.pace.per_second(false) {
-                told = true;
-                let estimate = self.estimate(self.state.step, rate);
-                (self.watch)(&News::Estimate(estimate));
-            }
-            let evaluated = self.is_eval_due(self.state.step);
-            if evaluated {
-                self.evaluate()?;
-            }
-            let done = self.state.step >= steps || self.is_out_of_patience();
-            let every = settings.checkpoint_every.is_some_and(|every| self.state.step.is_multiple_of(every));
-            let stopped = stop.load(Ordering::Relaxed);
-            if done || stopped {
-                self.log_rest()?;
-            }
-            if !done && (evaluated || every || stopped) && self.state.skipped_in_a_row == 0 {
-                self.save()?;
-            }
-            if stopped && !done {
-                // The outcome says it; the watcher need not be told twice.
-                self.log.append(&json!({"kind": "event", "step": self.state.step, "message": "interrupted"}))?;
-                return Ok(self.outcome(false));
-            }
-        }
-        self.finish()
-    }
-
-    fn is_out_of_patience(&self) -> bool {
-        self.asked.settings.patience.is_some_and(|most| self.state.worse >= most)
-    }
-
     /// One optimizer step on these examples.
-    fn step(&mut self, chosen: &[usize]) -> Result<(), TaskError> {
-        let settings = self.asked.settings;
-        let micro = chosen.len().div_ceil(settings.accumulate).max(1);
-        let (head, examples) = (self.asked.task.head(), &self.examples);
+    fn learn(&self, trainer: &mut Trainer<Model>, chosen: &[usize], number: u64, lr: f64) -> StepOutcome {
+        let micro = chosen.len().div_ceil(self.asked.settings.accumulate).max(1);
+        let (head, examples) = (self.asked.task.head(), &self.rows.examples);
         let batches: Vec<TaskBatch> = chosen
             .chunks(micro)
             .map(|part| TaskBatch::pack(head, &part.iter().map(|&i| &examples[i]).collect::<Vec<_>>()))
@@ -512,164 +499,202 @@ impl<'a> Run<'a> {
         let weights = self.class_weights.as_deref();
         let weight: f64 = batches.iter().map(|batch| batch.weight(weights)).sum();
         let scale = if weight > 0.0 { (1.0 / weight) as f32 } else { 0.0 };
-        let (step, steps) = (self.state.step, self.steps());
-        let progress = |step: u64| step as f64 / steps as f64;
-        let lr = settings.lr * self.curve.share(progress(step), progress(step + 1));
-        let mut loss = LossSum::default();
-        let update = self.learner.update(batches.len() as u32, step, lr, |model, pass, number| {
-            let batch = &batches[number as usize];
+        let update = trainer.step(batches.len(), number, lr, |model, pass, key| {
+            let batch = &batches[key.micro as usize];
             let logits = batch.logits(model, pass);
-            let own = batch.loss(pass, &logits, weights, scale);
-            loss += own;
-            own.sum
+            let mut losses = Losses::default();
+            losses.add(TERMS[0].name, batch.loss(pass, &logits, weights, scale));
+            losses
         });
-        let tokens: usize = batches.iter().map(|batch| batch.inputs().tokens()).sum();
-        let state = &mut self.state;
-        state.step += 1;
-        state.updates = self.learner.updates;
-        state.train_seconds += update.seconds;
-        if !update.updated {
-            return self.skip(update.loss_is_finite);
-        }
-        state.skipped_in_a_row = 0;
-        let window = &mut state.window;
-        window.loss += loss.sum;
-        window.weight += loss.weight;
-        window.tokens += tokens as u64;
-        window.seconds += update.seconds;
-        let (loss, tokens_per_s) = window.means();
-        self.pace.add(tokens as u64, update.seconds);
-        self.last = (lr, update.grad_norm);
-        (self.watch)(&News::Step(StepNews { step: step + 1, steps, loss, tokens_per_s }));
-        if (step + 1).is_multiple_of(LOG_EVERY) {
-            self.log_rest()?;
-            self.state.window = Window::default();
-        }
-        Ok(())
-    }
-
-    /// Logs the steps since the last line, if there are any. At the end of a session they stay in the window: a run that goes on
-    /// drops this line and logs them with those that complete their interval, as if it had not stopped.
-    fn log_rest(&mut self) -> Result<(), TaskError> {
-        if self.state.window.weight == 0.0 {
-            return Ok(());
-        }
-        let (loss, tokens_per_s) = self.state.window.means();
-        let (step, (lr, grad_norm)) = (self.state.step, self.last);
-        self.log.append(&json!({
-            "kind": "train", "step": step, "epoch": self.epoch(), "loss": loss, "lr": lr,
-            "grad_norm": grad_norm, "tokens_per_s": tokens_per_s, "seconds": self.state.train_seconds,
-        }))?;
-        let figures = [("train/loss", loss), ("train/learning_rate", lr), ("speed/tokens_per_s", tokens_per_s)];
-        Ok(self.log.scalars(step, &figures)?)
-    }
-
-    /// A step whose loss or gradient is not finite: said, counted, and after several in a row the end.
-    fn skip(&mut self, loss_is_finite: bool) -> Result<(), TaskError> {
-        self.state.skipped_in_a_row += 1;
-        let (step, in_a_row) = (self.state.step, self.state.skipped_in_a_row);
-        self.tell(skipped(step, loss_is_finite, in_a_row))?;
-        if in_a_row < MOST_SKIPPED { Ok(()) } else { Err(TaskError::NotFinite { step }) }
-    }
-
-    fn epoch(&self) -> f64 {
-        self.state.step as f64 / self.steps_per_epoch() as f64
-    }
-
-    /// Scores the dev rows; saves the model if it is the best so far.
-    fn evaluate(&mut self) -> Result<(), TaskError> {
-        if self.asked.dev.is_empty() {
-            return Ok(());
-        }
-        let began = Instant::now();
-        let learner = &self.learner;
-        let (device, precision, head) = (learner.device(), learner.precision(), self.asked.task.head());
-        let (logits, loss) = outputs_of_model(&learner.model, device, precision, head, &self.dev.examples());
-        let (scores, loss) = (self.dev.predict(&logits)?.scores(), loss.mean());
-        let epoch = self.epoch();
-        let score = scores.main();
-        let best = is_better(score, self.state.best.as_ref().map(|best| best.score));
-        self.log.append(&json!({
-            "kind": "eval", "step": self.state.step, "epoch": epoch, "loss": loss, "scores": scores.to_json(),
-            "seconds": self.state.train_seconds, "eval_seconds": began.elapsed().as_secs_f64(), "best": best,
-        }))?;
-        let names: Vec<String> = scores.values.iter().map(|(name, _)| format!("eval/{name}")).collect();
-        let figures: Vec<(&str, f64)> =
-            names.iter().map(String::as_str).zip(scores.values.iter().map(|(_, value)| *value)).collect();
-        self.log.scalars(self.state.step, &figures)?;
-        if best {
-            checkpoint::save_model(&self.folder, &self.learner.model, &self.tokenizer)?;
-            self.state.best = Some(Best {
-                step: self.state.step,
-                epoch,
-                metric: scores.main_name().to_owned(),
-                score,
-                scores: scores.to_json(),
-                collapsed: scores.collapsed.clone(),
-            });
-            self.state.worse = 0;
-        } else {
-            self.state.worse += 1;
-        }
-        (self.watch)(&News::Eval { epoch, loss, scores, best });
-        Ok(())
-    }
-
-    /// Saves a checkpoint to go on from; the one before it goes.
-    fn save(&mut self) -> Result<(), TaskError> {
-        self.log.sync()?;
-        let Learner { model, moments, .. } = &self.learner;
-        checkpoint::save(&self.folder, self.state.step, model, moments, &self.tokenizer, &self.state)?;
-        Ok(checkpoint::prune(&self.folder, 1, None)?)
-    }
-
-    fn finish(mut self) -> Result<Outcome, TaskError> {
-        if self.state.updates == 0 {
-            // Too few steps to end it before, and not one that was finite.
-            return Err(TaskError::NotFinite { step: self.state.step });
-        }
-        if self.is_out_of_patience() {
-            let (evals, step) = (self.state.worse, self.state.step);
-            self.tell(format!("stopped after step {step}: no better score in {evals} evaluations"))?;
-        }
-        match &self.state.best {
-            None => {
-                checkpoint::save_model(&self.folder, &self.learner.model, &self.tokenizer)?;
-            }
-            Some(best) => {
-                let text = serde_json::to_string_pretty(&json!({
-                    "best": best, "train_seconds": self.state.train_seconds, "steps": self.state.step,
-                    "seed": self.asked.settings.seed,
-                }));
-                cloze_files::write(
-                    &self.folder.root().join("scores.json"),
-                    (text.unwrap_or_default() + "\n").as_bytes(),
-                )?;
-            }
-        }
-        self.log.sync()?;
-        // The run is over: what it could be resumed from is only in the way. Renamed first: a run killed now is over or is not.
-        let (checkpoints, aside) = (self.folder.checkpoints(), self.folder.root().join(".checkpoints"));
-        let removed = fs::rename(&checkpoints, &aside).and_then(|()| fs::remove_dir_all(&aside));
-        removed.map_err(|source| TaskError::io("remove", &checkpoints, source))?;
-        Ok(self.outcome(true))
-    }
-
-    fn outcome(self, finished: bool) -> Outcome {
-        let model = self.folder.model();
-        Outcome {
-            finished,
-            model: model.is_dir().then_some(model),
-            best: self.state.best,
-            train_seconds: self.state.train_seconds,
-            steps: self.state.step,
-        }
+        let tokens = batches.iter().map(|batch| batch.inputs().tokens() as u64).sum();
+        StepOutcome { update, tokens, flops: 0.0 }
     }
 }
 
-/// Whether a score is the best so far. One that is not a number, such as a correlation with a constant, is worse than any.
-pub fn is_better(score: f64, before: Option<f64>) -> bool {
-    before.is_none_or(|before| score > before || before.is_nan() && !score.is_nan())
+impl Job for FineTuningJob<'_, '_> {
+    type Network = Model;
+    type Error = TaskError;
+    type State = State;
+    type Start = Start;
+    type Estimate = Estimate;
+    type Figures = Figures;
+    type Evaluation = Evaluation;
+
+    const KEEP: Keep = Keep::Best;
+
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn terms(&self) -> &'static [Term] {
+        &TERMS
+    }
+
+    fn lr(&self, before: f64, after: f64) -> f64 {
+        self.asked.settings.lr * self.curve.share(before, after)
+    }
+
+    fn step(&mut self, trainer: &mut Trainer<Model>, at: &Standing, lr: f64) -> Result<StepOutcome, TaskError> {
+        let settings = self.asked.settings;
+        let epoch = at.step / self.per_epoch;
+        let (of, order) = match self.order.take() {
+            Some(order) if order.0 == epoch => order,
+            _ => (epoch, example_order(self.rows.examples.len(), settings.seed, epoch)),
+        };
+        let first = (at.step % self.per_epoch) as usize * settings.batch;
+        let chosen: Vec<usize> = order.iter().skip(first).take(settings.batch).copied().collect();
+        self.order = Some((of, order));
+        let outcome = self.learn(trainer, &chosen, at.step, lr);
+        self.train_seconds += outcome.update.seconds;
+        if outcome.update.updated {
+            self.last = (lr, outcome.update.grad_norm);
+        }
+        Ok(outcome)
+    }
+
+    /// Steps differ in their tokens.
+    fn units(&self, outcome: &StepOutcome) -> u64 {
+        outcome.tokens
+    }
+
+    fn estimate(
+        &self,
+        _: &Trainer<Model>,
+        at: &Standing,
+        tokens_per_s: f64,
+    ) -> Result<(Estimate, Vec<f64>), TaskError> {
+        let estimate = self.ahead(at.step, tokens_per_s);
+        Ok((estimate, vec![estimate.step_seconds]))
+    }
+
+    fn due(&self, before: Reached, after: Reached) -> Due {
+        let every = Every::Steps(self.asked.settings.checkpoint_every.unwrap_or(0));
+        Due {
+            log: LOG_EVERY.is_due(before, after),
+            evaluation: self.is_eval_due(after.step),
+            checkpoint: every.is_due(before, after),
+        }
+    }
+
+    fn figures(&mut self, _: &Trainer<Model>, at: &Standing) -> Figures {
+        Figures {
+            step: at.step,
+            epoch: self.epoch(at.step),
+            loss: at.window.loss(TERMS[0].name).mean(),
+            tokens_per_s: at.window.tokens_per_s(),
+            lr: self.last.0,
+            grad_norm: self.last.1,
+            train_seconds: self.train_seconds,
+        }
+    }
+
+    fn log_figures(&self, log: &mut RunLog, figures: &Figures) -> Result<(), TaskError> {
+        let Figures { step, epoch, loss, tokens_per_s, lr, grad_norm, train_seconds } = figures;
+        log.append(&json!({
+            "kind": "train", "step": step, "epoch": epoch, "loss": loss, "lr": lr,
+            "grad_norm": grad_norm, "tokens_per_s": tokens_per_s, "seconds": train_seconds,
+        }))?;
+        let figures = [("train/loss", *loss), ("train/learning_rate", *lr), ("speed/tokens_per_s", *tokens_per_s)];
+        Ok(log.scalars(*step, &figures.map(|(tag, value)| (tag.to_owned(), value)))?)
+    }
+
+    fn evaluates(&self) -> bool {
+        !self.asked.dev.is_empty()
+    }
+
+    fn evaluate(&mut self, trainer: &Trainer<Model>, at: &Standing) -> Result<Evaluation, TaskError> {
+        let began = Instant::now();
+        let (device, precision, head) = (trainer.device(), trainer.precision(), self.asked.task.head());
+        let (logits, loss) = outputs_of_model(&trainer.network, device, precision, head, &self.rows.dev.examples());
+        let scores = self.rows.dev.predict(&logits)?.scores();
+        let (epoch, loss) = (self.epoch(at.step), loss.mean());
+        Ok(Evaluation { epoch, loss, scores, seconds: began.elapsed().as_secs_f64() })
+    }
+
+    fn score(evaluation: &Evaluation) -> Option<f64> {
+        Some(evaluation.scores.main())
+    }
+
+    fn log_evaluation(
+        &mut self,
+        log: &mut RunLog,
+        at: &Standing,
+        evaluation: &Evaluation,
+        is_best: bool,
+    ) -> Result<(), TaskError> {
+        let Evaluation { epoch, loss, scores, seconds } = evaluation;
+        log.append(&json!({
+            "kind": "eval", "step": at.step, "epoch": epoch, "loss": loss, "scores": scores.to_json(),
+            "seconds": self.train_seconds, "eval_seconds": seconds, "best": is_best,
+        }))?;
+        let figures: Vec<(String, f64)> =
+            scores.values.iter().map(|(name, value)| (format!("eval/{name}"), *value)).collect();
+        log.scalars(at.step, &figures)?;
+        if is_best {
+            self.best = Some(Best {
+                step: at.step,
+                epoch: *epoch,
+                metric: scores.main_name().to_owned(),
+                score: scores.main(),
+                scores: scores.to_json(),
+                collapsed: scores.collapsed.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn patience(&self) -> Option<u32> {
+        self.asked.settings.patience
+    }
+
+    fn checkpoints_kept(&self) -> usize {
+        1
+    }
+
+    fn state(&self, at: &Standing) -> State {
+        let loss = at.window.loss(TERMS[0].name);
+        State {
+            step: at.step,
+            updates: at.updates,
+            train_seconds: self.train_seconds,
+            skipped_in_a_row: at.skipped_in_a_row,
+            worse: at.worse,
+            best: self.best.clone(),
+            window: WindowState {
+                loss: loss.sum,
+                weight: loss.weight,
+                tokens: at.window.tokens(),
+                seconds: at.window.seconds(),
+            },
+        }
+    }
+
+    fn interruption(&self, _: &Standing) -> String {
+        "interrupted".to_owned()
+    }
+
+    fn not_finite(&self, at: &Standing, _: Option<PathBuf>) -> TaskError {
+        TaskError::NotFinite { step: at.step }
+    }
+
+    fn finish(&mut self, folder: &RunFolder, at: &Standing) -> Result<(), TaskError> {
+        if at.updates == 0 {
+            // Too few steps to end it before, and not one that was finite.
+            return Err(TaskError::NotFinite { step: at.step });
+        }
+        let Some(best) = &self.best else { return Ok(()) };
+        let path = folder.root().join("scores.json");
+        let scores = json!({
+            "best": best, "train_seconds": self.train_seconds, "steps": at.step, "seed": self.asked.settings.seed,
+        });
+        Ok(cloze_files::write(&path, &pretty(&path, &scores)?)?)
+    }
+}
+
+/// JSON for people, with a newline at its end.
+fn pretty(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, TaskError> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| TaskError::io("write", path, e.into()))?;
+    Ok((text + "\n").into_bytes())
 }
 
 /// Where a run's settings lie.
@@ -692,15 +717,31 @@ pub fn began_with(run: &Path) -> Result<Settings, TaskError> {
 /// # Errors
 /// An instruction set in the settings that is unknown.
 pub fn as_it_began(began: &Settings, settings: &Settings, device: &Device) -> Result<(Settings, Device), TaskError> {
-    let precision = match settings.precision {
-        Precision::Auto => began.precision,
-        asked => asked,
-    };
+    let precision = precision_as_it_began(began, settings);
     let device = match began.instruction_set.as_deref() {
         Some(name) if name != device.instruction_set() => run_device(Some(device.threads()), None, Some(name))?,
         _ => device.clone(),
     };
     Ok((Settings { precision, ..settings.clone() }, device))
+}
+
+/// The device of a run to resume, given one at the fastest instruction set: the caller hands it to [`finetune`].
+///
+/// # Errors
+/// As [`as_it_began`].
+pub fn device_of_run(run: &Path, device: &Device) -> Result<Device, TaskError> {
+    if !settings_file(run).is_file() {
+        return Ok(device.clone());
+    }
+    let began = began_with(run)?;
+    Ok(as_it_began(&began, &began, device)?.1)
+}
+
+fn precision_as_it_began(began: &Settings, settings: &Settings) -> Precision {
+    match settings.precision {
+        Precision::Auto => began.precision,
+        given => given,
+    }
 }
 
 /// That this machine lacks the instruction set that a run began with, if it does.
@@ -760,8 +801,8 @@ impl Data {
     }
 
     fn write(&self, run: &Path) -> Result<(), TaskError> {
-        let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
-        Ok(cloze_files::write(&Data::path(run), text.as_bytes())?)
+        let path = Data::path(run);
+        Ok(cloze_files::write(&path, &pretty(&path, self)?)?)
     }
 
     /// Refuses unless a run began with the same: scores of other rows, or of another kind, cannot be compared.

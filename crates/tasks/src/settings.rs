@@ -154,7 +154,10 @@ impl Settings {
     }
 
     /// The text of `finetune.toml`.
-    pub fn to_toml(&self) -> String {
-        toml::to_string(self).unwrap_or_default()
+    ///
+    /// # Errors
+    /// A value that TOML cannot hold.
+    pub fn to_toml(&self) -> Result<String, TaskError> {
+        toml::to_string(self).map_err(|e| TaskError::setting("settings", format!("cannot be written as TOML: {e}")))
     }
 }

@@ -12,7 +12,7 @@ use cloze_engine::{DType, Device};
 use cloze_model::{Config, Heads, Model, TaskHead};
 use cloze_tasks::answer::{ExtractOptions, WindowOptions};
 use cloze_tasks::datasets::squad::{Answer, Question};
-use cloze_tasks::finetune::{FineTuning, News, Outcome, as_it_began, began_with, dry_run, finetune};
+use cloze_tasks::finetune::{FineTuneEvent, FineTuning, Outcome, as_it_began, began_with, dry_run, finetune};
 use cloze_tasks::inference::predictor::evaluate;
 use cloze_tasks::kinds::answer::{self, Answering};
 use cloze_tasks::kinds::choose::{self, Choose};
@@ -23,6 +23,7 @@ use cloze_tasks::kinds::text::{Length, Text};
 use cloze_tasks::{AnyRows, ClassWeights, Pretrained, Rows, Settings, Task, TaskError, TaskSettings};
 use cloze_text::Tokenizer;
 use cloze_train::recipe::{Precision, ScheduleKind};
+use cloze_train::train_loop::Event;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -101,7 +102,7 @@ impl Bench {
         settings: &Settings,
         out: &str,
         resume: bool,
-        watch: &mut dyn FnMut(&News, &AtomicBool),
+        watch: &mut dyn FnMut(&FineTuneEvent, &AtomicBool),
     ) -> Result<Outcome, TaskError> {
         let out = self.path(out);
         let asked = FineTuning {
@@ -292,7 +293,7 @@ fn learns_by_heart<T: Task>((task, rows): (T, Vec<T::Row>), settings: &Settings,
     let mut announced = 0;
     let outcome = bench
         .run(&task, [&rows, &rows], settings, "run", false, &mut |news, _| {
-            if let News::Start(start) = news {
+            if let Event::Start(start) = news {
                 announced = start.examples;
                 assert!(!start.adopted.newly_initialized.is_empty(), "the head is new");
             }
@@ -459,7 +460,7 @@ fn resumes_to_the_bit<T: Task>((task, rows): (T, Vec<T::Row>), stops: &[u64]) {
 
     for (number, &at) in stops.iter().enumerate() {
         let outcome = bench.run(&task, rows, &settings, "halting", number > 0, &mut |news, stop| {
-            if matches!(news, News::Step(step) if step.step == at) {
+            if matches!(news, Event::Step(step) if step.figures.step == at) {
                 stop.store(true, Ordering::Relaxed);
             }
         });
@@ -476,7 +477,7 @@ fn resumes_to_the_bit<T: Task>((task, rows): (T, Vec<T::Row>), stops: &[u64]) {
     let recompute = !matches!(task.head(), TaskHead::Tag { layers: 2.., .. });
     let settings = Settings { checkpoint_every: Some(1), recompute, ..settings };
     let outcome = bench.run(&task, rows, &settings, "halting", true, &mut |news, _| {
-        if let News::Start(start) = news {
+        if let Event::Start(start) = news {
             went_on_after = Some(start.step);
         }
     });
@@ -542,8 +543,8 @@ fn a_resumed_run_keeps_the_precision_that_it_began_with() {
         let settings = Settings { epochs: 3, precision, ..settings() };
         let [whole, halting] = ["whole", "halting"].map(|name| format!("{name}-{}", precision.name()));
         bench.finish(&task, rows, &settings, &whole);
-        let stop = &mut |news: &News, stop: &AtomicBool| {
-            stop.store(matches!(news, News::Step(_)), Ordering::Relaxed);
+        let stop = &mut |news: &FineTuneEvent, stop: &AtomicBool| {
+            stop.store(matches!(news, Event::Step(_)), Ordering::Relaxed);
         };
         assert!(!bench.run(&task, rows, &settings, &halting, false, stop).unwrap().finished);
         // `auto` stands for one of the two here, but not for both.
@@ -572,13 +573,13 @@ fn a_run_that_cannot_compute_as_it_began_says_so() {
     let (task, rows) = classifier();
     let rows: [&[classify::Row]; 2] = [&rows, &rows];
     let settings = Settings { epochs: 2, ..settings() };
-    let stop = &mut |_: &News, stop: &AtomicBool| stop.store(true, Ordering::Relaxed);
+    let stop = &mut |_: &FineTuneEvent, stop: &AtomicBool| stop.store(true, Ordering::Relaxed);
     assert!(!bench.run(&task, rows, &settings, "run", false, stop).unwrap().finished);
     let elsewhere = Settings { instruction_set: Some(absent.to_owned()), ..began_with(&bench.path("run")).unwrap() };
-    fs::write(bench.path("run/finetune.toml"), elsewhere.to_toml()).unwrap();
+    fs::write(bench.path("run/finetune.toml"), elsewhere.to_toml().unwrap()).unwrap();
     let mut said = Vec::new();
-    let tell = &mut |news: &News, _: &AtomicBool| {
-        if let News::Message(message) = news {
+    let tell = &mut |news: &FineTuneEvent, _: &AtomicBool| {
+        if let Event::Message(message) = news {
             said.push(message.clone());
         }
     };
@@ -654,7 +655,7 @@ fn only_the_same_run_is_resumed() {
     let bench = Bench::new(0.1);
     let (task, rows) = classifier();
     let settings = Settings { epochs: 4, ..settings() };
-    let stop_at_once = &mut |_: &News, stop: &AtomicBool| stop.store(true, Ordering::Relaxed);
+    let stop_at_once = &mut |_: &FineTuneEvent, stop: &AtomicBool| stop.store(true, Ordering::Relaxed);
     let resume = |rows: [&[classify::Row]; 2], settings: &Settings, out: &str| {
         bench.run(&task, rows, settings, out, true, &mut |_, _| ()).unwrap_err().to_string()
     };
@@ -772,8 +773,8 @@ fn class_weights_weigh_the_loss() {
             let out = format!("run-{number}-{accumulate}");
             bench
                 .run(&task, [&rows, &[]], &settings, &out, false, &mut |news, _| {
-                    if let News::Step(step) = news {
-                        found = step.loss;
+                    if let Event::Step(step) = news {
+                        found = step.figures.loss;
                     }
                 })
                 .unwrap();

@@ -6,15 +6,17 @@ use cloze_data::TokenTable;
 use cloze_data::batch::{BatchOptions, BatchSize, BatchSource};
 use cloze_data::masking::Masking;
 use cloze_data::shards::{Documents, Shards, Split};
-use cloze_engine::{Device, Pass};
-use cloze_model::losses::{MLM, NSP};
-use cloze_model::{LossScale, Losses, Model};
+use cloze_engine::{DType, Device, DropoutKey, Pass};
+use cloze_model::{Losses, Model};
 use cloze_text::Tokenizer;
 use serde::Serialize;
 
 use crate::TrainError;
-use crate::batch::PretrainBatch;
+use crate::network::Network;
+use crate::objective::{CausalLm, MaskedLm, Objective, figures};
 use crate::recipe::Precision;
+use crate::run::LossFigures;
+use crate::vocabulary::require_tokenizer;
 
 /// The seed of held-out pairs and masks, whatever a run's own: evaluations of different runs can be compared.
 const SEED: u64 = 0xe7a1;
@@ -26,18 +28,11 @@ pub struct Evaluation {
     pub sequences: u64,
     /// Real tokens scored.
     pub tokens: u64,
-    /// Tokens predicted.
+    /// Predictions that count in the first loss: tokens.
     pub predicted: u64,
-    /// Mean loss of a predicted token, in nats.
-    pub mlm_loss: f64,
-    /// e to the power of the loss.
-    pub mlm_perplexity: f64,
-    /// Share of the predicted tokens that were right.
-    pub mlm_accuracy: f64,
-    /// Mean next-sentence loss of a sequence; none without the head or without pairs.
-    pub nsp_loss: Option<f64>,
-    /// Share of the sequences whose next-sentence label was right.
-    pub nsp_accuracy: Option<f64>,
+    /// The objective's losses: `mlm_loss`, `mlm_perplexity`, `mlm_accuracy`, and so on.
+    #[serde(flatten)]
+    pub losses: LossFigures,
 }
 
 /// How to evaluate a model folder.
@@ -49,12 +44,10 @@ pub struct EvaluateOptions {
     pub batch_sequences: usize,
     /// Batches at most; the whole split, once, if none.
     pub batches: Option<u64>,
-    /// What is hidden.
+    /// What is masked of a masked language model's text.
     pub masking: Masking,
     /// Type of the activations.
     pub precision: Precision,
-    /// CPU threads; all if none.
-    pub threads: Option<usize>,
 }
 
 impl Default for EvaluateOptions {
@@ -65,7 +58,6 @@ impl Default for EvaluateOptions {
             batches: None,
             masking: Masking::default(),
             precision: Precision::Auto,
-            threads: None,
         }
     }
 }
@@ -79,11 +71,12 @@ pub fn held_out(documents: &Documents, table: TokenTable, options: BatchOptions)
     Ok(BatchSource::new(documents.clone(), table, options)?)
 }
 
-/// Scores a model on one pass over the source's documents, or on its first `batches`. `progress` is told the share done.
-pub fn evaluate(
-    model: &Model,
+/// Scores a network on one pass over the source's documents, or on its first `batches`. `progress` is told the share done.
+pub fn evaluate<O: Objective>(
+    objective: &O,
+    network: &O::Network,
     device: &Device,
-    precision: Precision,
+    precision: DType,
     source: &BatchSource,
     batches: Option<u64>,
     mut progress: impl FnMut(f64),
@@ -92,29 +85,29 @@ pub fn evaluate(
     let (mut sequences, mut tokens) = (0, 0);
     let all = source.sequences_of(0).max(1);
     let most = batches.map_or(usize::MAX, |n| n as usize);
-    for (done, batch) in (1..).zip(source.epoch_batches(0).take(most)) {
-        let mut pass = Pass::inference(device, &model.params, precision.dtype(device));
-        let PretrainBatch { inputs, labels } = batch.into();
-        losses.merge(&model.loss(&mut pass, &inputs, &labels, LossScale::mean(&labels)));
-        sequences += inputs.sequences() as u64;
-        tokens += inputs.tokens() as u64;
-        let share = (sequences as f64 / all as f64).max(done as f64 / most as f64);
+    let terms = objective.terms();
+    let scales = vec![1.0; terms.len()];
+    for (done, drawn) in (1..).zip(source.epoch_batches(0).take(most)) {
+        let batch = objective.batch(drawn);
+        let mut pass = Pass::inference(device, network.params(), precision);
+        let key = DropoutKey { seed: SEED, step: 0, micro: done };
+        losses.merge(&objective.loss(network, &mut pass, &batch, &scales, key));
+        sequences += objective.inputs(&batch).sequences() as u64;
+        tokens += objective.inputs(&batch).tokens() as u64;
+        let share = (sequences as f64 / all as f64).max(f64::from(done) / most as f64);
         progress(share.min(1.0));
     }
-    let [mlm, nsp] = [MLM, NSP].map(|name| losses.get(name).unwrap_or_default());
+    let sum = |name: &str| losses.get(name).unwrap_or_default();
     Evaluation {
         sequences,
         tokens,
-        predicted: mlm.count as u64,
-        mlm_loss: mlm.mean(),
-        mlm_perplexity: mlm.mean().exp(),
-        mlm_accuracy: mlm.accuracy(),
-        nsp_loss: (nsp.count > 0).then(|| nsp.mean()),
-        nsp_accuracy: (nsp.count > 0).then(|| nsp.accuracy()),
+        predicted: terms.first().map_or(0, |term| sum(term.name).count as u64),
+        losses: figures(terms, sum, true),
     }
 }
 
-/// Scores a model folder on the held-out split of a folder of shards.
+/// Scores a model folder on the held-out split of a folder of shards: a causal language model by its next tokens, others by masked
+/// tokens and, with the head, sentence pairs.
 ///
 /// # Errors
 /// A folder that cannot be read, a model without the MLM head, shards made with another tokenizer than the model's,
@@ -122,12 +115,12 @@ pub fn evaluate(
 pub fn evaluate_folder(
     model_dir: &Path,
     shards_dir: &Path,
+    device: &Device,
     options: &EvaluateOptions,
     progress: impl FnMut(f64),
 ) -> Result<Evaluation, TrainError> {
     let shards = Shards::open(shards_dir)?;
-    let device = Device::cpu(options.threads)?;
-    let mut model = Model::load(model_dir, &device)?;
+    let mut model = Model::load(model_dir, device)?;
     model.params.cache_packed_weights();
     let tokenizer = Tokenizer::open(model_dir)?;
     require_tokenizer(&shards, model_dir, &tokenizer)?;
@@ -139,34 +132,36 @@ pub fn evaluate_folder(
     if options.seq_len > positions {
         return Err(TrainError::TooLong { found: options.seq_len, positions });
     }
-    let documents = shards.split(Split::Valid);
-    if documents.tokens() == 0 {
+    if shards.split(Split::Valid).tokens() == 0 {
         return Err(TrainError::NoHeldOut(shards_dir.to_owned()));
     }
     let table = TokenTable::from(&tokenizer);
-    let batches = BatchOptions {
+    if model.architecture().causal {
+        evaluate_model(&CausalLm, &model, device, shards.split(Split::Valid), table, options, progress)
+    } else {
+        let objective = MaskedLm { nsp: model.heads.nsp };
+        evaluate_model(&objective, &model, device, shards.split(Split::Valid), table, options, progress)
+    }
+}
+
+fn evaluate_model<O: Objective<Network = Model>>(
+    objective: &O,
+    model: &Model,
+    device: &Device,
+    documents: &Documents,
+    table: TokenTable,
+    options: &EvaluateOptions,
+    progress: impl FnMut(f64),
+) -> Result<Evaluation, TrainError> {
+    let batches = objective.batch_options(BatchOptions {
         seq_len: options.seq_len,
         size: BatchSize::Sequences(options.batch_sequences),
-        nsp: model.heads.nsp,
-        masking: options.masking.clone(),
+        masking: Some(options.masking.clone()),
         ..BatchOptions::default()
-    };
+    });
     // Documents that give no pairs have no next-sentence score; the other scores they have.
     let batches = batches.fitting(documents, &table);
     let source = held_out(documents, table, batches)?;
-    Ok(evaluate(&model, &device, options.precision, &source, options.batches, progress))
-}
-
-/// Fails unless the shards were made with the model's tokenizer.
-pub(crate) fn require_tokenizer(shards: &Shards, model_dir: &Path, tokenizer: &Tokenizer) -> Result<(), TrainError> {
-    let (expected, found) = (tokenizer.fingerprint(), &shards.manifest.tokenizer.fingerprint);
-    if expected == *found {
-        return Ok(());
-    }
-    Err(TrainError::OtherTokenizer {
-        shards: shards.dir().to_owned(),
-        model: model_dir.to_owned(),
-        found: found.clone(),
-        expected,
-    })
+    let precision = options.precision.dtype(device);
+    Ok(evaluate(objective, model, device, precision, &source, options.batches, progress))
 }

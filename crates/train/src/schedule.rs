@@ -6,7 +6,34 @@
 //! & Hutter 2017, eq. 5), constant 1, trapezoid 1 until the last `decay_share`, then straight down. Unlike Google's code,
 //! the fall starts at the warmup's end, so that the rate does not jump there.
 
-use crate::recipe::{Recipe, ScheduleKind};
+use serde::{Deserialize, Serialize};
+
+/// Curves of the learning rate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleKind {
+    /// Straight down to the end: BERT's.
+    #[default]
+    Linear,
+    /// Half a cosine down to the end.
+    Cosine,
+    /// Flat after the warmup.
+    Constant,
+    /// Flat, then straight down over the last `decay_share` (warmup-stable-decay).
+    Trapezoid,
+}
+
+impl ScheduleKind {
+    /// The name that recipes use.
+    pub fn name(self) -> &'static str {
+        match self {
+            ScheduleKind::Linear => "linear",
+            ScheduleKind::Cosine => "cosine",
+            ScheduleKind::Constant => "constant",
+            ScheduleKind::Trapezoid => "trapezoid",
+        }
+    }
+}
 
 /// The curve of one run.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,20 +45,15 @@ pub struct Curve {
 }
 
 impl Curve {
-    /// The curve that a recipe describes.
-    pub fn new(recipe: &Recipe) -> Curve {
-        let s = &recipe.schedule;
-        let warmup = match (s.warmup_steps, recipe.plan().total_steps()) {
-            (Some(steps), Some(all)) if all > 0 => steps as f64 / all as f64,
-            (Some(_), _) => 0.0,
-            (None, _) => s.warmup_share.unwrap_or(0.01),
-        };
-        Curve { kind: s.kind, warmup, decay: s.decay_share.unwrap_or(0.2), end: s.final_share.unwrap_or(0.0) }
+    /// A curve of this kind whose warmup takes the share `warmup` of the run; `decay` is the share over which a trapezoid falls at
+    /// the end, `end` where linear, cosine and trapezoid end, as a share of the peak.
+    pub fn new(kind: ScheduleKind, warmup: f64, decay: f64, end: f64) -> Curve {
+        Curve { kind, warmup, decay, end }
     }
 
     /// The curve of a fine-tuning: a warmup over this share of the run, then as `kind` says, down to zero.
     pub fn after_warmup(kind: ScheduleKind, warmup: f64) -> Curve {
-        Curve { kind, warmup, decay: 0.2, end: 0.0 }
+        Curve::new(kind, warmup, 0.2, 0.0)
     }
 
     /// The warmup's share of the run.
@@ -60,11 +82,11 @@ impl Curve {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::{Phase, Schedule};
+    use crate::recipe::{Phase, Recipe, Schedule};
 
     fn shares(schedule: Schedule, steps: u64) -> Vec<f64> {
         let recipe = Recipe { steps: Some(steps), schedule, phase: vec![Phase::default()], ..Recipe::default() };
-        let (plan, curve) = (recipe.plan(), Curve::new(&recipe));
+        let (plan, curve) = (recipe.plan(), recipe.curve());
         (0..steps).map(|s| curve.share(plan.progress(s, 0.0), plan.progress(s + 1, 0.0))).collect()
     }
 
@@ -109,7 +131,7 @@ mod tests {
             schedule: Schedule { warmup_share: Some(0.1), ..Schedule::default() },
             ..Recipe::default()
         };
-        let (plan, curve) = (recipe.plan(), Curve::new(&recipe));
+        let (plan, curve) = (recipe.plan(), recipe.curve());
         let at = |seconds: f64| curve.share(plan.progress(7, seconds), plan.progress(8, seconds));
         assert!((at(3.0) - 0.5).abs() < 1e-9);
         assert!((at(33.0) - 0.5).abs() < 1e-9);

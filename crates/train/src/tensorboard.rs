@@ -11,6 +11,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crc32c::crc32c;
+
 use crate::TrainError;
 
 /// An event file being written.
@@ -48,7 +50,7 @@ impl EventFile {
     ///
     /// # Errors
     /// The system's, with the path.
-    pub fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<(), TrainError> {
+    pub fn scalars(&mut self, step: u64, values: &[(String, f64)]) -> Result<(), TrainError> {
         let mut bytes = event(wall_time(), step);
         let mut summary = Vec::new();
         for (tag, value) in values.iter().filter(|(_, v)| v.is_finite()) {
@@ -111,13 +113,6 @@ fn masked(crc: u32) -> u32 {
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// CRC-32C (Castagnoli), reflected polynomial 0x82f63b78; bit by bit, for a few hundred bytes per line.
-fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0u32, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,7 +150,7 @@ mod tests {
     fn a_file_reads_back() {
         let folder = tempfile::tempdir().unwrap();
         let mut events = EventFile::create(folder.path(), 7).unwrap();
-        events.scalars(8, &[("train/loss", 1.25), ("bad", f64::NAN)]).unwrap();
+        events.scalars(8, &[("train/loss".to_owned(), 1.25), ("bad".to_owned(), f64::NAN)]).unwrap();
         EventFile::create(folder.path(), 9).unwrap(); // a second in the same second gets a name of its own
         let bytes = std::fs::read(&events.path).unwrap();
         let mut rest = &bytes[..];

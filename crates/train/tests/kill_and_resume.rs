@@ -30,14 +30,19 @@ fn main() {
 /// `child SHARDS OUT STEPS new|resume`
 #[cfg(unix)]
 fn child(arguments: &[String]) {
-    use cloze_train::pretrain::pretrain;
+    use cloze_train::pretrain::{device_of_run, pretrain};
     use std::path::Path;
     let [shards, out, steps, how] = arguments else { panic!("child SHARDS OUT STEPS new|resume") };
     let steps = format!("steps={steps}");
     let every_step = ["checkpoint.every=1", "eval.every=0", "log.every=1", "model.hidden_size=64"];
     let recipe = corpus::recipe(Path::new(shards), &[&[steps.as_str()], every_step.as_slice()].concat());
-    let stop = cloze_train::interrupt::watch().unwrap();
-    match pretrain(&recipe, Path::new(out), how == "resume", &stop, &mut |_| ()) {
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, std::sync::Arc::clone(&stop)).unwrap();
+    }
+    let (out, resume) = (Path::new(out), how == "resume");
+    let device = device_of_run(&recipe, out, resume).unwrap();
+    match pretrain(&recipe, &device, out, resume, &stop, &mut |_| ()) {
         Ok(outcome) => println!("{} steps, finished: {}", outcome.step, outcome.finished),
         Err(e) => {
             eprintln!("{e}");

@@ -12,26 +12,41 @@ use cloze_model::{Heads, Model};
 use cloze_train::TrainError;
 use cloze_train::checkpoint;
 use cloze_train::evaluate::{EvaluateOptions, evaluate_folder};
-use cloze_train::pretrain::{Outcome, State, dry_run, pretrain};
-use cloze_train::progress::News;
-use cloze_train::recipe::plan::End;
+use cloze_train::plan::End;
+use cloze_train::pretrain::{DryRun, Outcome, PretrainEvent, State, device_of_run, dry_run, pretrain};
 use cloze_train::recipe::{Precision, Recipe};
 use cloze_train::run::{Line, RunFolder, read_metrics};
+use cloze_train::train_loop::Event;
 use corpus::{assert_same_files, losses, make_shards, make_shards_holding_out, recipe};
 
 fn run(recipe: &Recipe, out: &Path, resume: bool) -> Result<Outcome, TrainError> {
-    pretrain(recipe, out, resume, &AtomicBool::new(false), &mut |_| ())
+    run_watched(recipe, out, resume, &AtomicBool::new(false), &mut |_| ())
+}
+
+/// On the device that the binary would make for the run.
+fn run_watched(
+    recipe: &Recipe,
+    out: &Path,
+    resume: bool,
+    stop: &AtomicBool,
+    on_event: &mut dyn FnMut(&PretrainEvent),
+) -> Result<Outcome, TrainError> {
+    pretrain(recipe, &device_of_run(recipe, out, resume)?, out, resume, stop, on_event)
+}
+
+fn dry(recipe: &Recipe, out: &Path, resume: bool, stop: &AtomicBool) -> Result<Option<DryRun>, TrainError> {
+    dry_run(recipe, &device_of_run(recipe, out, resume)?, out, resume, stop)
 }
 
 /// Runs until a step is done, then raises the flag that a signal would raise.
 fn run_until(recipe: &Recipe, out: &Path, resume: bool, last: u64) -> Outcome {
     let stop = AtomicBool::new(false);
-    let mut watch = |news: &News| {
-        if matches!(news, News::Step(s) if s.figures.step == last) {
+    let mut watch = |event: &PretrainEvent| {
+        if matches!(event, Event::Step(s) if s.figures.step == last) {
             stop.store(true, Ordering::Relaxed);
         }
     };
-    pretrain(recipe, out, resume, &stop, &mut watch).unwrap()
+    run_watched(recipe, out, resume, &stop, &mut watch).unwrap()
 }
 
 #[test]
@@ -41,8 +56,8 @@ fn a_run_leaves_its_folder_as_documented() {
     let out = dir.path().join("run");
     let mut phases = Vec::new();
     let stop = AtomicBool::new(false);
-    let outcome = pretrain(&recipe, &out, false, &stop, &mut |news| {
-        if let News::Step(s) = news {
+    let outcome = run_watched(&recipe, &out, false, &stop, &mut |event| {
+        if let Event::Step(s) = event {
             phases.push(s.figures.phase);
         }
     })
@@ -55,7 +70,8 @@ fn a_run_leaves_its_folder_as_documented() {
     assert_eq!((trained, scored), (vec![2, 4, 6, 8, 10], vec![4, 8, 10]));
     assert!(matches!(&lines[0], Line::Start(s) if s.parameters > 1000 && s.threads == 1 && s.precision == "f32"));
     assert!(lines.iter().all(|l| match l {
-        Line::Train(t) => t.tokens_per_s > 0.0 && t.share_of_peak > 0.0 && t.nsp_loss.is_some() && t.grad_norm > 0.0,
+        Line::Train(t) =>
+            t.tokens_per_s > 0.0 && t.share_of_peak > 0.0 && t.losses.loss("nsp").is_some() && t.grad_norm > 0.0,
         _ => true,
     }));
     // The last two of 3, 4, 6, 8, 9, 10 (saves at multiples of 3 and at each best), and the best.
@@ -82,10 +98,16 @@ fn a_run_leaves_its_folder_as_documented() {
 
     // The folder serves the commands that follow.
     let options = EvaluateOptions { precision: Precision::F32, seq_len: 32, ..EvaluateOptions::default() };
-    let scores = evaluate_folder(&out.join("model"), &recipe.data, &options, |_| ()).unwrap();
-    assert!(scores.mlm_loss.is_finite() && scores.nsp_accuracy.is_some() && scores.predicted > 10, "{scores:?}");
+    let device = Device::cpu(Some(1)).unwrap();
+    let scores = evaluate_folder(&out.join("model"), &recipe.data, &device, &options, |_| ()).unwrap();
+    assert!(
+        scores.losses.loss("mlm").unwrap().is_finite()
+            && scores.losses.accuracy("nsp").is_some()
+            && scores.predicted > 10,
+        "{scores:?}"
+    );
     let long = EvaluateOptions { seq_len: 65, ..options };
-    assert!(evaluate_folder(&out.join("model"), &recipe.data, &long, |_| ()).is_err());
+    assert!(evaluate_folder(&out.join("model"), &recipe.data, &device, &long, |_| ()).is_err());
 }
 
 #[test]
@@ -293,9 +315,9 @@ fn a_dry_run_says_how_long_and_leaves_nothing() {
     let shards = make_shards(dir.path(), 0);
     let out = dir.path().join("run");
     let go = AtomicBool::new(false);
-    let dry = |recipe: &Recipe, resume: bool| dry_run(recipe, &out, resume, &go);
+    let dry_here = |recipe: &Recipe, resume: bool| dry(recipe, &out, resume, &go);
     let asked = recipe(&shards, &["steps=1000", "eval.every=100"]);
-    let said = dry(&asked, false).unwrap().unwrap();
+    let said = dry_here(&asked, false).unwrap().unwrap();
     assert!(!out.exists());
     assert_eq!((said.end, said.step), (End::Steps(1000), 0));
     let phases = &said.estimate.phases;
@@ -307,20 +329,20 @@ fn a_dry_run_says_how_long_and_leaves_nothing() {
 
     // The rest of a run; a folder in use; what the run itself would refuse; an interrupt.
     run_until(&asked, &out, false, 3);
-    let rest = dry(&asked, true).unwrap().unwrap();
+    let rest = dry_here(&asked, true).unwrap().unwrap();
     assert_eq!((rest.step, rest.estimate.phases[0].steps), (3, 697.0));
-    assert!(matches!(dry(&asked, false), Err(TrainError::RunExists(_))));
+    assert!(matches!(dry_here(&asked, false), Err(TrainError::RunExists(_))));
     // Where there are both, what ends the run is what it comes to first, not what it is nearer to at its start.
-    let by_clock = dry(&recipe(&shards, &["steps=100000000", "minutes=1"]), true).unwrap().unwrap();
+    let by_clock = dry_here(&recipe(&shards, &["steps=100000000", "minutes=1"]), true).unwrap().unwrap();
     assert_eq!(by_clock.end, End::Seconds(60.0));
-    let by_steps = dry(&recipe(&shards, &["steps=10", "minutes=1000"]), true).unwrap().unwrap();
+    let by_steps = dry_here(&recipe(&shards, &["steps=10", "minutes=1000"]), true).unwrap().unwrap();
     assert_eq!(by_steps.end, End::Steps(10));
     let other = dir.path().join("other");
     fs::create_dir(&other).unwrap();
-    let refused = dry(&recipe(&make_shards(&other, 1), &["steps=1000"]), true);
+    let refused = dry_here(&recipe(&make_shards(&other, 1), &["steps=1000"]), true);
     assert!(matches!(refused, Err(TrainError::OtherShards { .. })));
-    assert!(matches!(dry(&recipe(&shards, &["optimizer.lr=1"]), true), Err(TrainError::RecipeChanged { .. })));
-    assert_eq!(dry_run(&asked, &dir.path().join("x"), false, &AtomicBool::new(true)).unwrap(), None);
+    assert!(matches!(dry_here(&recipe(&shards, &["optimizer.lr=1"]), true), Err(TrainError::RecipeChanged { .. })));
+    assert_eq!(dry(&asked, &dir.path().join("x"), false, &AtomicBool::new(true)).unwrap(), None);
 }
 
 /// With several documents of which one is held out, pre-training with sentence pairs refused to begin; before that, it died at
@@ -338,8 +360,8 @@ fn one_held_out_document_is_scored_without_sentence_pairs() {
         .expect("a share that holds out one document");
     let out = dir.path().join("run");
     let mut messages = Vec::new();
-    pretrain(&recipe(&one, &["steps=2", "eval.every=1"]), &out, false, &AtomicBool::new(false), &mut |news| {
-        if let News::Message(m) = news {
+    run_watched(&recipe(&one, &["steps=2", "eval.every=1"]), &out, false, &AtomicBool::new(false), &mut |event| {
+        if let Event::Message(m) = event {
             messages.push(m.clone());
         }
     })
@@ -347,11 +369,18 @@ fn one_held_out_document_is_scored_without_sentence_pairs() {
     assert!(messages.len() == 1 && messages[0].contains("score masked tokens alone"), "{messages:?}");
     let lines = read_metrics(&out.join("metrics.jsonl")).unwrap();
     let evals: Vec<_> = lines.iter().filter_map(|l| if let Line::Eval(e) = l { Some(e) } else { None }).collect();
-    assert!(evals.len() == 2 && evals.iter().all(|e| e.mlm_loss.is_finite() && e.nsp_loss.is_none()), "{evals:?}");
-    assert!(lines.iter().all(|l| if let Line::Train(t) = l { t.nsp_loss.is_some() } else { true }));
+    assert!(
+        evals.len() == 2
+            && evals.iter().all(|e| e.losses.loss("mlm").unwrap().is_finite() && e.losses.loss("nsp").is_none()),
+        "{evals:?}"
+    );
+    assert!(lines.iter().all(|l| if let Line::Train(t) = l { t.losses.loss("nsp").is_some() } else { true }));
     let options = EvaluateOptions { precision: Precision::F32, seq_len: 32, ..EvaluateOptions::default() };
-    let scores = evaluate_folder(&out.join("model"), &one, &options, |_| ()).unwrap();
-    assert!(scores.mlm_loss.is_finite() && scores.predicted > 0 && scores.nsp_loss.is_none(), "{scores:?}");
+    let scores = evaluate_folder(&out.join("model"), &one, &Device::cpu(Some(1)).unwrap(), &options, |_| ()).unwrap();
+    assert!(
+        scores.losses.loss("mlm").unwrap().is_finite() && scores.predicted > 0 && scores.losses.loss("nsp").is_none(),
+        "{scores:?}"
+    );
 }
 
 /// Weight decay shrank the heads of a checkpoint that the objective leaves alone.
@@ -388,7 +417,7 @@ fn no_steps_write_the_first_model_and_a_run_can_start_from_it() {
         let mut recipe = recipe(data, &["steps=4"]);
         recipe.model = Default::default();
         recipe.model.init = Some(init.clone().into());
-        let text = recipe.to_toml();
+        let text = recipe.to_toml().unwrap();
         let more: Vec<String> = more.iter().map(|s| s.to_string()).collect();
         Recipe::parse(&text, "from", &more).unwrap()
     };
@@ -399,7 +428,7 @@ fn no_steps_write_the_first_model_and_a_run_can_start_from_it() {
     // What it began with may be gone.
     let moved = dir.path().join("moved");
     fs::rename(&first, &moved).unwrap();
-    let rest = dry_run(&from(&shards, &[]), &b, true, &AtomicBool::new(false)).unwrap().unwrap();
+    let rest = dry(&from(&shards, &[]), &b, true, &AtomicBool::new(false)).unwrap().unwrap();
     assert_eq!(rest.estimate.steps(), 2.0);
     run(&from(&shards, &[]), &b, true).unwrap();
     fs::rename(&moved, &first).unwrap();
@@ -411,8 +440,8 @@ fn no_steps_write_the_first_model_and_a_run_can_start_from_it() {
     let mut with_nsp = from(&shards, &[]);
     with_nsp.model.init = Some(alone.join("model"));
     let mut messages = Vec::new();
-    pretrain(&with_nsp, &both, false, &AtomicBool::new(false), &mut |news| {
-        if let News::Message(m) = news {
+    run_watched(&with_nsp, &both, false, &AtomicBool::new(false), &mut |event| {
+        if let Event::Message(m) = event {
             messages.push(m.clone());
         }
     })
@@ -430,6 +459,55 @@ fn no_steps_write_the_first_model_and_a_run_can_start_from_it() {
 }
 
 #[test]
+fn a_causal_language_model_is_trained_resumed_evaluated_and_continued() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = make_shards(dir.path(), 0);
+    let causal = recipe(&shards, &["objective.kind=causal-lm"]);
+    let [whole, parts] = ["whole", "parts"].map(|name| dir.path().join(name));
+    let outcome = run(&causal, &whole, false).unwrap();
+    for (i, last) in [3, 8].into_iter().enumerate() {
+        run_until(&causal, &parts, i > 0, last);
+    }
+    run(&causal, &parts, true).unwrap();
+    assert_same_files(&whole.join("model"), &parts.join("model"));
+    assert_eq!(losses(&whole), losses(&parts));
+
+    let text = fs::read_to_string(whole.join("metrics.jsonl")).unwrap();
+    assert!(text.contains("\"clm_loss\":") && text.contains("\"clm_perplexity\":"), "{text}");
+    assert!(!text.contains("mlm_") && !text.contains("nsp_"), "{text}");
+    let best = checkpoint::verify::<State>(&outcome.checkpoint).unwrap().best.unwrap();
+    assert_eq!(best.loss.keys().collect::<Vec<_>>(), ["clm_loss"]);
+    let config: serde_json::Value =
+        serde_json::from_slice(&fs::read(whole.join("model/config.json")).unwrap()).unwrap();
+    assert_eq!((&config["is_decoder"], &config["architectures"][0]), (&true.into(), &"BertLMHeadModel".into()));
+
+    let device = Device::cpu(Some(1)).unwrap();
+    let options = EvaluateOptions { precision: Precision::F32, seq_len: 32, ..EvaluateOptions::default() };
+    let scores = evaluate_folder(&whole.join("model"), &shards, &device, &options, |_| ()).unwrap();
+    let clm = scores.losses.get("clm").unwrap();
+    assert_eq!(clm.perplexity, clm.loss.map(f64::exp));
+    assert_eq!((scores.losses.iter().count(), scores.predicted), (1, scores.tokens - scores.sequences));
+
+    // It can be continued, by its own objective alone.
+    let continued = |kind: &str, init: &Path| {
+        let mut recipe = recipe(&shards, &["steps=2", kind]);
+        recipe.model = Default::default();
+        recipe.model.init = Some(init.to_owned());
+        recipe
+    };
+    run(&continued("objective.kind=causal-lm", &whole.join("model")), &dir.path().join("next"), false).unwrap();
+    let refused = run(&continued("objective.kind=masked-lm", &whole.join("model")), &dir.path().join("no"), false);
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("model.init") && refused.contains("is a causal language model"), "{refused}");
+    let bert = dir.path().join("bert");
+    run(&recipe(&shards, &["steps=0"]), &bert, false).unwrap();
+    let refused = run(&continued("objective.kind=causal-lm", &bert.join("model")), &dir.path().join("no"), false);
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("is not a causal language model (BertLMHeadModel)"), "{refused}");
+    assert!(!dir.path().join("no").exists());
+}
+
+#[test]
 fn steps_that_are_not_finite_are_skipped_then_stop_the_run() {
     let dir = tempfile::tempdir().unwrap();
     let shards = make_shards(dir.path(), 0);
@@ -440,15 +518,15 @@ fn steps_that_are_not_finite_are_skipped_then_stop_the_run() {
     let folder = RunFolder::new(&out);
     let device = Device::cpu(Some(1)).unwrap();
     let (_, path) = checkpoint::list(&folder).unwrap().pop().unwrap();
-    let mut loaded = checkpoint::load::<State>(&path, &device).unwrap();
-    loaded.model.params.edit_all(|values| values[40] = f32::NAN);
+    let mut loaded = checkpoint::load::<Model, State>(&path, &device).unwrap();
+    loaded.network.params.edit_all(|values| values[40] = f32::NAN);
     let tokenizer = cloze_text::Tokenizer::open(&path).unwrap();
     loaded.state.step = 5;
-    checkpoint::save(&folder, loaded.state.step, &loaded.model, &loaded.moments, &tokenizer, &loaded.state).unwrap();
+    checkpoint::save(&folder, loaded.state.step, &loaded.network, &loaded.moments, &tokenizer, &loaded.state).unwrap();
     let mut messages = Vec::new();
     let stop = AtomicBool::new(false);
-    let e = pretrain(&recipe(&shards, &options), &out, true, &stop, &mut |news| {
-        if let News::Message(m) = news {
+    let e = run_watched(&recipe(&shards, &options), &out, true, &stop, &mut |event| {
+        if let Event::Message(m) = event {
             messages.push(m.clone());
         }
     })
@@ -499,8 +577,8 @@ fn by_the_clock_the_run_ends_on_time() {
     let began = std::time::Instant::now();
     let mut figures = Vec::new();
     let stop = AtomicBool::new(false);
-    let outcome = pretrain(&recipe, &dir.path().join("run"), false, &stop, &mut |news| {
-        if let News::Step(s) = news {
+    let outcome = run_watched(&recipe, &dir.path().join("run"), false, &stop, &mut |event| {
+        if let Event::Step(s) = event {
             figures.push((s.progress, s.figures.lr, s.figures.phase));
         }
     })

@@ -11,6 +11,7 @@ use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 use cloze_data::masking::Masking;
 use cloze_engine::Device;
 use cloze_train::evaluate::{EvaluateOptions, Evaluation, evaluate_folder};
+use cloze_train::run::LossFigure;
 use serde_json::json;
 
 use super::model::ModelArguments;
@@ -136,17 +137,17 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Result<()> {
 /// Judges a pre-trained model.
 fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
     let model = arguments.model.find(terminal)?;
+    let device = Device::cpu(terminal.threads)?;
     let options = EvaluateOptions {
         seq_len: arguments.seq_len,
         batch_sequences: arguments.batch,
         batches: arguments.batches,
         masking: Masking { rate: arguments.rate, whole_word: arguments.whole_word, ..Masking::default() },
-        precision: arguments.precision.settle(&Device::cpu(terminal.threads)?, terminal),
-        threads: terminal.threads,
+        precision: arguments.precision.settle(&device, terminal),
     };
     let bar = terminal.progress_share("evaluating");
-    let evaluation =
-        evaluate_folder(&model, &arguments.data, &options, |share| bar.set_share(share, "held-out documents"))?;
+    let progress = |share: f64| bar.set_share(share, "held-out documents");
+    let evaluation = evaluate_folder(&model, &arguments.data, &device, &options, progress)?;
     let seconds = bar.seconds();
     bar.finish();
     let mut out = std::io::stdout().lock();
@@ -164,22 +165,23 @@ fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
 
 /// An evaluation as people read it.
 pub fn write_evaluation(out: &mut dyn Write, evaluation: &Evaluation) -> Result<()> {
-    writeln!(
-        out,
-        "MLM loss {:.4}, perplexity {:.2}, accuracy {:.2} % ({} predicted tokens)",
-        evaluation.mlm_loss,
-        evaluation.mlm_perplexity,
-        100.0 * evaluation.mlm_accuracy,
-        format::count(evaluation.predicted),
-    )?;
-    match (evaluation.nsp_loss, evaluation.nsp_accuracy) {
-        (Some(loss), Some(accuracy)) => writeln!(
-            out,
-            "NSP loss {loss:.4}, accuracy {:.2} % ({} pairs)",
-            100.0 * accuracy,
-            format::count(evaluation.sequences),
-        )?,
-        _ => writeln!(out, "NSP none: the model has no next-sentence head, or the documents give no sentence pairs")?,
+    for (number, figure) in evaluation.losses.iter().enumerate() {
+        let LossFigure { name, loss, perplexity, accuracy } = figure;
+        let title = figure.title();
+        let (Some(loss), Some(accuracy)) = (loss, accuracy) else {
+            let why = match name.as_str() {
+                "nsp" => ": the model has no next-sentence head, or the documents give no sentence pairs",
+                _ => "",
+            };
+            writeln!(out, "{title} none{why}")?;
+            continue;
+        };
+        let perplexity = perplexity.map_or_else(String::new, |value| format!(", perplexity {value:.2}"));
+        let count = match number {
+            0 => format!("{} predicted tokens", format::count(evaluation.predicted)),
+            _ => format!("{} pairs", format::count(evaluation.sequences)),
+        };
+        writeln!(out, "{title} loss {loss:.4}{perplexity}, accuracy {:.2} % ({count})", 100.0 * accuracy)?;
     }
     Ok(())
 }

@@ -83,7 +83,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         workers: arguments.workers.or(terminal.threads),
         ..PrepareOptions::new(arguments.input.clone(), tokenizer, arguments.out.clone())
     };
-    let stop = cloze_train::interrupt::watch()?;
+    let stop = crate::interrupt::watch()?;
     if arguments.dry_run {
         return dry_run(&options, arguments.json, &stop);
     }

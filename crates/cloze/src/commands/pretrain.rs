@@ -8,10 +8,11 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use cloze_hub::Wanted;
 use cloze_train::Recipe;
-use cloze_train::pretrain::{DryRun, Outcome, dry_run, pretrain};
-use cloze_train::progress::{Estimate, News, StepNews};
-use cloze_train::recipe::plan::End;
-use cloze_train::run::RunFolder;
+use cloze_train::plan::End;
+use cloze_train::pretrain::{DryRun, Estimate, Outcome, PretrainEvent, device_of_run, dry_run, pretrain};
+use cloze_train::recipe::ObjectiveKind;
+use cloze_train::run::{EvalLine, LossFigure, RunFolder, TrainLine};
+use cloze_train::train_loop::{Event, StepEvent};
 use serde_json::json;
 
 use super::INTERRUPTED;
@@ -91,10 +92,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
             },
         };
     }
-    let stop = cloze_train::interrupt::watch()?;
+    let stop = crate::interrupt::watch()?;
     let mut stdout = std::io::stdout().lock();
     if arguments.dry_run {
-        let Some(said) = dry_run(&recipe, &out, arguments.resume, &stop)? else {
+        let device = device_of_run(&recipe, &out, arguments.resume)?;
+        let Some(said) = dry_run(&recipe, &device, &out, arguments.resume, &stop)? else {
             return Ok(ExitCode::from(INTERRUPTED));
         };
         write_dry_run(&mut stdout, &said, &recipe, &out, arguments.json)?;
@@ -115,7 +117,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     } else if let Some(model) = &outcome.model {
         writeln!(stdout, "{}, model in {}", how_it_ended(&outcome, &recipe), model.display())?;
         writeln!(stdout, "\nWhat to type next:")?;
-        for command in next_commands(model, &recipe.data, &out, outcome.evaluation.is_some()) {
+        for command in next_commands(model, &recipe, &out, outcome.evaluation.is_some()) {
             writeln!(stdout, "  {command}")?;
         }
     } else {
@@ -137,16 +139,17 @@ fn init_of(out: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// What a new model is good for.
-fn next_commands(model: &Path, data: &Path, out: &Path, evaluates: bool) -> Vec<String> {
+fn next_commands(model: &Path, recipe: &Recipe, out: &Path, evaluates: bool) -> Vec<String> {
     let cloze = program::name();
-    let [model, data, out] = [model, data, out].map(|path| program::quoted(path.display()));
-    let mut commands = vec![
-        format!("{cloze} fill --model {model} \"The capital of France is [MASK].\""),
-        format!("{cloze} report {out}"),
-    ];
+    let [model, data, out] = [model, &recipe.data, out].map(|path| program::quoted(path.display()));
+    let mut commands = Vec::new();
     if evaluates {
-        commands.insert(0, format!("{cloze} evaluate pretrain --model {model} --data {data}"));
+        commands.push(format!("{cloze} evaluate pretrain --model {model} --data {data}"));
     }
+    if recipe.objective.kind == ObjectiveKind::MaskedLm {
+        commands.push(format!("{cloze} fill --model {model} \"The capital of France is [MASK].\""));
+    }
+    commands.push(format!("{cloze} report {out}"));
     commands
 }
 
@@ -260,14 +263,15 @@ pub fn pretrain_with_bar(
     terminal: &Terminal,
 ) -> Result<Outcome> {
     let bar = terminal.progress_timed("training");
-    let outcome = pretrain(recipe, out, resume, stop, &mut |news| tell(&bar, news))?;
+    let device = device_of_run(recipe, out, resume)?;
+    let outcome = pretrain(recipe, &device, out, resume, stop, &mut |event| show(&bar, event))?;
     bar.finish();
     Ok(outcome)
 }
 
-fn tell(bar: &Progress, news: &News) {
-    match news {
-        News::Start(start) => bar.note(&format!(
+fn show(bar: &Progress, event: &PretrainEvent) {
+    match event {
+        Event::Start(start) => bar.note(&format!(
             "{}, {} ({}): {} parameters, {} tokens of text{}",
             start.machine,
             start.precision,
@@ -276,21 +280,32 @@ fn tell(bar: &Progress, news: &News) {
             format::short(start.corpus_tokens as f64),
             if start.step > 0 { format!(", going on after step {}", format::count(start.step)) } else { String::new() },
         )),
-        News::Estimate(estimate) => bar.note(&expected(estimate)),
-        News::Step(step) => bar.set_share_parts(step.progress, &figures(step)),
-        News::Eval(line) => bar.note(&format!(
-            "step {}: held-out MLM loss {:.3} (perplexity {:.1}), accuracy {:.1} %{}",
-            format::count(line.step),
-            line.mlm_loss,
-            line.mlm_perplexity,
-            100.0 * line.mlm_accuracy,
-            line.nsp_accuracy.map_or_else(String::new, |share| format!("; NSP accuracy {:.1} %", 100.0 * share)),
-        )),
-        News::Saved { step, path } => {
+        Event::Estimate(estimate) => bar.note(&expected(estimate)),
+        Event::Step(step) => bar.set_share_parts(step.progress, &figures(step)),
+        Event::Eval { evaluation, .. } => bar.note(&held_out(evaluation)),
+        Event::Saved { step, path } => {
             bar.note(&format!("step {}: saved {}", format::count(*step), path.display()));
         }
-        News::Message(message) => bar.note(message),
+        Event::Message(message) => bar.note(message),
     }
+}
+
+/// An evaluation in one line: the loss that decides, then the accuracy of the others.
+fn held_out(line: &EvalLine) -> String {
+    let mut text = format!("step {}: held-out", format::count(line.step));
+    for (number, figure) in line.losses.iter().enumerate() {
+        let (title, accuracy) =
+            (figure.title(), figure.accuracy.map(|share| format!("accuracy {:.1} %", 100.0 * share)));
+        if number == 0 {
+            let loss = figure.loss.map_or_else(|| "none".to_owned(), |loss| format!("{loss:.3}"));
+            let perplexity = figure.perplexity.map(|value| format!(" (perplexity {value:.1})")).unwrap_or_default();
+            text += &format!(" {title} loss {loss}{perplexity}");
+            text.extend(accuracy.map(|accuracy| format!(", {accuracy}")));
+        } else {
+            text.extend(accuracy.map(|accuracy| format!("; {title} {accuracy}")));
+        }
+    }
+    text
 }
 
 /// How long it will take, in one line.
@@ -313,13 +328,20 @@ fn expected(estimate: &Estimate) -> String {
 }
 
 /// A step in parts, what matters most first: those for which a line has no room are left out.
-fn figures(news: &StepNews) -> Vec<String> {
-    let line = &news.figures;
-    let mut parts = vec![format!("MLM {:.2} {:.1} %", line.mlm_loss, 100.0 * line.mlm_accuracy)];
-    parts.extend(line.nsp_accuracy.map(|accuracy| format!("NSP {:.0} %", 100.0 * accuracy)));
-    let left = news.seconds_left.map(|left| format!("{} left", format::duration(left)));
+fn figures(event: &StepEvent<TrainLine>) -> Vec<String> {
+    let line = &event.figures;
+    let mut parts = Vec::new();
+    parts.extend(line.losses.deciding().map(|figure| {
+        let LossFigure { loss, accuracy, .. } = figure;
+        let [loss, accuracy] = [loss, accuracy].map(|value| value.unwrap_or(f64::NAN));
+        format!("{} {loss:.2} {:.1} %", figure.title(), 100.0 * accuracy)
+    }));
+    let others = || line.losses.iter().skip(1);
+    let accuracy = |figure: &LossFigure| Some(format!("{} {:.0} %", figure.title(), 100.0 * figure.accuracy?));
+    parts.extend(others().filter_map(accuracy));
+    let left = event.seconds_left.map(|left| format!("{} left", format::duration(left)));
     // What ends the run: a number of steps that it never reaches says nothing.
-    match news.end {
+    match event.end {
         End::Steps(total) => {
             parts.extend(left);
             parts.push(format!("step {}/{}", format::count(line.step), format::count(total)));
@@ -331,7 +353,7 @@ fn figures(news: &StepNews) -> Vec<String> {
     }
     parts.push(format!("{} tokens/s", format::short(line.tokens_per_s)));
     parts.push(format!("{:.0} % of peak", 100.0 * line.share_of_peak));
-    parts.extend(line.nsp_loss.map(|loss| format!("NSP loss {loss:.3}")));
+    parts.extend(others().filter_map(|figure| Some(format!("{} loss {:.3}", figure.title(), figure.loss?))));
     parts.push(format!("rate {:.1e}", line.lr));
     parts.push(format!("gradient {:.2}", line.grad_norm));
     parts
@@ -339,28 +361,44 @@ fn figures(news: &StepNews) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use cloze_train::progress::PhaseEstimate;
-    use cloze_train::run::TrainLine;
+    use cloze_train::pretrain::PhaseEstimate;
 
     use super::*;
 
+    fn step(step: u64, nsp: Option<(f64, f64)>, end: End, progress: f64, left: f64) -> StepEvent<TrainLine> {
+        let mlm = LossFigure { loss: Some(6.5), accuracy: Some(0.051), ..LossFigure::named("mlm") };
+        let (loss, accuracy) = nsp.unzip();
+        let nsp = LossFigure { loss, accuracy, ..LossFigure::named("nsp") };
+        let figures = TrainLine { step, losses: [mlm, nsp].into_iter().collect(), ..TrainLine::default() };
+        StepEvent { figures, end, progress, seconds_left: Some(left) }
+    }
+
     #[test]
     fn a_step_says_what_matters_first() {
-        let figures = TrainLine { step: 1200, mlm_loss: 6.5, mlm_accuracy: 0.051, ..TrainLine::default() };
-        let mut news = StepNews { figures, end: End::Steps(5000), progress: 0.24, seconds_left: Some(75.0) };
-        let line = super::figures(&news).join(" · ");
+        let line = super::figures(&step(1200, None, End::Steps(5000), 0.24, 75.0)).join(" · ");
         assert!(line.starts_with("MLM 6.50 5.1 % · 1:15 left · step 1,200/5,000 · 0 tokens/s"), "{line}");
-        news.figures.nsp_loss = Some(0.6);
-        news.figures.nsp_accuracy = Some(0.7);
-        assert!(super::figures(&news).join(" · ").starts_with("MLM 6.50 5.1 % · NSP 70 % · 1:15 left · "));
+        let line = super::figures(&step(1200, Some((0.6, 0.7)), End::Steps(5000), 0.24, 75.0)).join(" · ");
+        assert!(line.starts_with("MLM 6.50 5.1 % · NSP 70 % · 1:15 left · "), "{line}");
+        assert!(line.contains(" · NSP loss 0.600 · "), "{line}");
+    }
+
+    #[test]
+    fn an_evaluation_says_each_loss() {
+        let text = r#"{"step":1500,"seconds":2.5,"mlm_loss":7.5,"mlm_perplexity":1808.04,"mlm_accuracy":0.125,"nsp_loss":0.75,"nsp_accuracy":0.5}"#;
+        let said = held_out(&serde_json::from_str(text).unwrap());
+        assert_eq!(
+            said,
+            "step 1,500: held-out MLM loss 7.500 (perplexity 1808.0), accuracy 12.5 %; NSP accuracy 50.0 %"
+        );
+        let alone = text.replace("0.75", "null").replace(":0.5}", ":null}").replace("mlm", "clm");
+        let said = held_out(&serde_json::from_str(&alone).unwrap());
+        assert_eq!(said, "step 1,500: held-out CLM loss 7.500 (perplexity 1808.0), accuracy 12.5 %");
     }
 
     /// "step 20/1,000,000" was shown next to a bar that followed the elapsed time.
     #[test]
     fn a_run_by_the_clock_shows_no_steps_to_come() {
-        let figures = TrainLine { step: 20, ..TrainLine::default() };
-        let news = StepNews { figures, end: End::Seconds(1800.0), progress: 0.1, seconds_left: Some(1620.0) };
-        let line = super::figures(&news).join(" · ");
+        let line = super::figures(&step(20, None, End::Seconds(1800.0), 0.1, 1620.0)).join(" · ");
         assert!(line.contains(" · 27:00 left of 30:00 · step 20 · "), "{line}");
     }
 

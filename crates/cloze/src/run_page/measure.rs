@@ -99,10 +99,13 @@ const fn measure(key: &'static str, title: &'static str, axis: &'static str, uni
 }
 
 /// All measures in the order in which they are shown.
-pub const MEASURES: [Measure; 22] = [
+pub const MEASURES: [Measure; 25] = [
     measure("mlm_loss", "MLM loss", "nats per predicted token", Unit::Score, true),
     measure("mlm_perplexity", "MLM perplexity", "e to the power of the loss", Unit::Plain, true),
     measure("mlm_accuracy", "MLM accuracy", "predicted tokens that are right", Unit::Percent, true),
+    measure("clm_loss", "CLM loss", "nats per token", Unit::Score, true),
+    measure("clm_perplexity", "CLM perplexity", "e to the power of the loss", Unit::Plain, true),
+    measure("clm_accuracy", "CLM accuracy", "tokens that are right", Unit::Percent, true),
     measure("nsp_loss", "NSP loss", "nats per sequence", Unit::Score, true),
     measure("nsp_accuracy", "NSP accuracy", "sequences that are right", Unit::Percent, true),
     measure("loss", "Loss", "mean loss", Unit::Score, true),
@@ -132,7 +135,17 @@ impl Measure {
 
     /// Whether less is better.
     pub fn is_loss(&self) -> bool {
-        ["mlm_loss", "mlm_perplexity", "nsp_loss", "loss", "mean_squared_error"].contains(&self.key)
+        self.loss_name().is_some() || self.is_perplexity() || ["loss", "mean_squared_error"].contains(&self.key)
+    }
+
+    /// The name of the loss of pre-training that this is, such as `mlm`.
+    pub fn loss_name(&self) -> Option<&'static str> {
+        self.key.strip_suffix("_loss")
+    }
+
+    /// Whether it is a loss told otherwise.
+    pub fn is_perplexity(&self) -> bool {
+        self.key.ends_with("_perplexity")
     }
 }
 

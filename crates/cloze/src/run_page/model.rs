@@ -38,15 +38,6 @@ impl Kind {
             Kind::FineTuning => "dev",
         }
     }
-
-    /// The losses that it minimises.
-    pub fn losses(self) -> Vec<Measure> {
-        let keys = match self {
-            Kind::PreTraining => &["mlm_loss", "nsp_loss"][..],
-            Kind::FineTuning => &["loss"],
-        };
-        keys.iter().filter_map(|key| Measure::find(key)).collect()
-    }
 }
 
 /// A line of metrics.jsonl with figures: of training steps, or of an evaluation.
@@ -320,6 +311,16 @@ impl Run {
             Some(Point { step: record.step, value: record.value(key)?, at })
         };
         records.iter().filter_map(point).collect()
+    }
+
+    /// The losses that it minimises, of which it has figures. The first one of a pre-training decides which evaluation is the best.
+    pub fn losses(&self) -> Vec<Measure> {
+        let is_loss = |measure: &Measure| match self.kind {
+            Kind::PreTraining => measure.loss_name().is_some(),
+            Kind::FineTuning => measure.key == "loss",
+        };
+        let is_known = |measure: &Measure| self.records().any(|record| record.value(measure.key).is_some());
+        MEASURES.into_iter().filter(|measure| is_loss(measure) && is_known(measure)).collect()
     }
 
     /// Whether an evaluation has a value of a measure.

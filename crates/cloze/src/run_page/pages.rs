@@ -72,10 +72,6 @@ fn run_tiles(run: &Run) -> Vec<(String, String)> {
     let mut tile = |label: &str, value: Option<String>| tiles.extend(value.map(|value| (label.to_owned(), value)));
     let planned = run.start().and_then(|start| start.steps).filter(|steps| *steps > run.step());
     let of = planned.map_or_else(String::new, |steps| format!(" of {}", format::count(steps)));
-    let scores = match run.kind {
-        Kind::PreTraining => &["mlm_loss", "mlm_accuracy", "nsp_accuracy"][..],
-        Kind::FineTuning => &[],
-    };
     if run.kind == Kind::FineTuning {
         if let Some(measure) = run.deciding() {
             let value = run.final_score(measure.key).map(|value| measure.unit.text(value));
@@ -87,10 +83,15 @@ fn run_tiles(run: &Run) -> Vec<(String, String)> {
         }
         tile("collapsed", run.collapsed().map(|answer| format!("always {answer}")));
     }
-    for key in scores {
-        let Some(measure) = Measure::find(key) else { continue };
-        let value = run.final_score(key).map(|value| measure.unit.text(value));
-        tile(&format!("held-out {}", measure.title), value);
+    if run.kind == Kind::PreTraining {
+        // The loss that decides, and the accuracy of each.
+        let losses = run.losses();
+        let accuracies = losses.iter().filter_map(Measure::loss_name).map(|name| format!("{name}_accuracy"));
+        let accuracies = accuracies.filter_map(|key| Measure::find(&key));
+        for measure in losses.iter().copied().take(1).chain(accuracies) {
+            let value = run.final_score(measure.key).map(|value| measure.unit.text(value));
+            tile(&format!("held-out {}", measure.title), value);
+        }
     }
     tile("steps", Some(format!("{}{of}", format::count(run.step()))));
     tile("tokens", run.tokens().map(|tokens| format::short(tokens as f64)));
@@ -133,7 +134,7 @@ fn charts(axes: &[X], charts: &[Chart]) -> String {
 
 /// Measures without a chart of their own: the sum of two that have one, and a loss told otherwise.
 fn has_chart(measure: &Measure, kind: Kind) -> bool {
-    kind == Kind::FineTuning || !["loss", "mlm_perplexity"].contains(&measure.key)
+    kind == Kind::FineTuning || measure.key != "loss" && !measure.is_perplexity()
 }
 
 fn is_smoothed(measure: &Measure, points: &[Point]) -> bool {
@@ -221,7 +222,8 @@ fn evaluations(run: &Run) -> String {
     let best = match run.kind {
         Kind::FineTuning => run.best_record().map(|record| record.step),
         Kind::PreTraining => {
-            let loss = |step: u64| run.evaluations.iter().find(|record| record.step == step)?.value("mlm_loss");
+            let deciding = run.losses().first().map_or("", |measure| measure.key);
+            let loss = |step: u64| run.evaluations.iter().find(|record| record.step == step)?.value(deciding);
             let steps = run.evaluations.iter().map(|record| record.step).filter(|step| loss(*step).is_some());
             steps.min_by(|a, b| loss(*a).unwrap_or(f64::INFINITY).total_cmp(&loss(*b).unwrap_or(f64::INFINITY)))
         }

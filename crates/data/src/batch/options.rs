@@ -25,8 +25,8 @@ pub struct BatchOptions {
     pub nsp: bool,
     /// Probability that a document's pairs aim at a random shorter length (pairs only).
     pub short_seq_prob: f64,
-    /// What is hidden.
-    pub masking: Masking,
+    /// What is hidden; `None`: nothing, and nothing is to be predicted.
+    pub masking: Option<Masking>,
     /// `None`: pairs and masks are new in each epoch. `Some(n)`: those of n epochs, again and again.
     pub duplicates: Option<u32>,
     /// The seed of everything random here.
@@ -41,7 +41,7 @@ impl Default for BatchOptions {
             size: BatchSize::Sequences(32),
             nsp: true,
             short_seq_prob: 0.1,
-            masking: Masking::default(),
+            masking: Some(Masking::default()),
             duplicates: None,
             seed: 0,
         }
@@ -92,7 +92,7 @@ impl BatchOptions {
             }
             BatchSize::Sequences(_) | BatchSize::Tokens(_) => {}
         }
-        self.masking.validate()
+        self.masking.as_ref().map_or(Ok(()), Masking::validate)
     }
 
     /// What a sequence of `len` tokens takes of a batch's [capacity](Self::capacity).

@@ -44,7 +44,7 @@ impl BatchSource {
     /// pairs are asked of a single document or of documents of one sentence each.
     pub fn new(documents: Documents, vocab: TokenTable, options: BatchOptions) -> Result<BatchSource, DataError> {
         options.validate(&vocab.template)?;
-        if options.masking.whole_word && vocab.continuation.is_none() {
+        if options.masking.as_ref().is_some_and(|masking| masking.whole_word) && vocab.continuation.is_none() {
             let reason = "needs a tokenizer whose tokens show where words begin (##, Ġ or ▁), and this one's do not; turn it off";
             return Err(DataError::Option { option: "whole-word masking", reason: reason.to_string() });
         }
@@ -187,16 +187,11 @@ impl BatchSource {
         }
         batch.cu_seqlens.push(batch.ids.len() as i32);
 
+        let Some(masking) = &self.epochs.options.masking else { return };
         let [a_key, b_key, rest] = instance.key();
         let key = [self.epochs.mask_round(epoch), a_key, b_key, rest];
         let mut random = Random::keyed(self.epochs.options.seed, Purpose::Mask, &key);
-        masking::hide(
-            &mut batch.ids[base..],
-            &self.table,
-            &self.epochs.options.masking,
-            &mut random,
-            &mut scratch.mask,
-        );
+        masking::hide(&mut batch.ids[base..], &self.table, masking, &mut random, &mut scratch.mask);
         for &(at, label) in &scratch.mask.chosen {
             batch.mlm_rows.push(base as i32 + at as i32);
             batch.mlm_labels.push(label);

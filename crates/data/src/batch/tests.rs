@@ -311,13 +311,14 @@ fn options_that_cannot_work_are_refused_by_name() {
         (BatchOptions { size: BatchSize::Sequences(usize::MAX), ..good.clone() }, "smaller"),
         (BatchOptions { short_seq_prob: 1.1, ..good.clone() }, "short_seq_prob"),
         (BatchOptions { duplicates: Some(0), ..good.clone() }, "duplicates"),
-        (BatchOptions { masking: Masking { rate: 2.0, ..Masking::default() }, ..good.clone() }, "masking rate"),
+        (BatchOptions { masking: Some(Masking { rate: 2.0, ..Masking::default() }), ..good.clone() }, "masking rate"),
     ];
     for (options, word) in bad {
         let text = BatchSource::new(corpus(9), table(), options).unwrap_err().to_string();
         assert!(text.contains(word), "{text}");
     }
-    let whole_words = BatchOptions { masking: Masking { whole_word: true, ..Masking::default() }, ..good.clone() };
+    let whole_words =
+        BatchOptions { masking: Some(Masking { whole_word: true, ..Masking::default() }), ..good.clone() };
     let unmarked = TokenTable { continuation: None, ..table() };
     let text = BatchSource::new(corpus(9), unmarked, whole_words).unwrap_err().to_string();
     assert!(text.starts_with("whole-word masking needs") && !text.contains('\n'), "{text}");

@@ -34,8 +34,15 @@ impl Filler {
     /// A model with a masked-language-model head.
     ///
     /// # Errors
-    /// [`TaskError::Folder`] for a model without that head.
+    /// [`TaskError::Folder`] for a model without that head, and for a causal language model.
     pub fn new(model: Arc<Pretrained>) -> Result<Filler, TaskError> {
+        if model.model.architecture().causal {
+            let problem = format!(
+                "a causal language model ({}) predicts next tokens: it fills no masks",
+                model.model.class_name()
+            );
+            return Err(TaskError::Folder { path: model.dir().to_owned(), problem });
+        }
         if !model.model.heads.mlm {
             let problem = "the model has no masked-language-model head".to_owned();
             return Err(TaskError::Folder { path: model.dir().to_owned(), problem });

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use cloze_engine::{DType, Device};
 use compare::{Worst, check_folder};
 
-const GOLDENS: [&str; 9] = [
+const GOLDENS: [&str; 10] = [
     "bert-pretraining",
     "bert-mlm",
     "bert-nsp",
@@ -23,6 +23,7 @@ const GOLDENS: [&str; 9] = [
     "bert-tag",
     "bert-answer",
     "bert-choose",
+    "bert-causal",
 ];
 
 fn fixtures() -> PathBuf {

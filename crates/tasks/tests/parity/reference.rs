@@ -7,6 +7,7 @@ use std::path::Path;
 use cloze_model::{Config, Inputs, PretrainLabels, TaskHead};
 use cloze_tasks::{Example, Target};
 use cloze_text::Sequence;
+use cloze_train::objective::next_tokens;
 use safetensors::tensor::{TensorView, serialize};
 use safetensors::{Dtype, SafeTensors};
 
@@ -122,6 +123,13 @@ pub fn pack(
         let own_ids: Vec<u32> = own.iter().map(|&row| ids.values[row] as u32).collect();
         let own_segments: Vec<u8> = own.iter().map(|&row| segments.values[row] as u8).collect();
         packed.push(&own_ids, &own_segments);
+    }
+    if config.is_decoder {
+        // The class shifts its labels, which are the ids, by one: the next token of each.
+        if labels.mlm_labels != packed.ids {
+            return Err("labels of a causal model: expected the ids".to_owned());
+        }
+        labels = next_tokens(&packed);
     }
     if let Some(pairs) = pairs {
         labels.nsp_labels = pairs.values.iter().map(|&label| label as i32).collect();

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use super::{Every, Recipe, ScheduleKind};
-use crate::schedule::Curve;
+use super::every::Every;
+use super::sections::{ObjectiveKind, ObjectiveSection, Recipe};
+use crate::TrainError;
+use crate::schedule::ScheduleKind;
 
 /// A value that cannot work: its key, and why.
 #[derive(Debug)]
@@ -129,6 +131,21 @@ impl Recipe {
 
     fn check_objective(&self) -> Result<(), Objection> {
         let o = &self.objective;
+        if o.kind == ObjectiveKind::CausalLm {
+            let default = ObjectiveSection::default();
+            let given = [
+                ("objective.rate", o.rate != default.rate),
+                ("objective.mask", o.mask != default.mask),
+                ("objective.random", o.random != default.random),
+                ("objective.whole_word", o.whole_word),
+                ("objective.max_predictions", o.max_predictions.is_some()),
+                ("objective.short_seq_prob", o.short_seq_prob != default.short_seq_prob),
+                ("objective.duplicates", o.duplicates.is_some()),
+            ];
+            for (key, given) in given {
+                require(!given, key, || "has no effect with objective.kind = \"causal-lm\"".into())?;
+            }
+        }
         require_positive(o.rate, "objective.rate")?;
         require_within(o.rate, 0.0, 1.0, "objective.rate")?;
         require_within(o.mask, 0.0, 1.0, "objective.mask")?;
@@ -241,16 +258,27 @@ impl Recipe {
         require(s.kind != ScheduleKind::Constant || s.final_share.is_none(), "schedule.final_share", || {
             "has no effect with schedule.kind = \"constant\"".into()
         })?;
-        let (warmup, decay) = (Curve::new(self).warmup(), s.decay_share.unwrap_or(0.2));
+        let (warmup, decay) = (self.curve().warmup(), s.decay_share.unwrap_or(0.2));
         require(!is_trapezoid || warmup + decay <= 1.0, "schedule.decay_share", || {
             format!("+ the warmup's share is {}; expected at most 1", warmup + decay)
         })
     }
 }
 
+impl Recipe {
+    /// Fails where a phase's sequences, or sentence pairs, do not fit a model of so many positions and segments.
+    ///
+    /// # Errors
+    /// [`TrainError::Recipe`].
+    pub fn check_fit(&self, positions: usize, segments: usize) -> Result<(), TrainError> {
+        check_fit(self, positions, segments)
+            .map_err(|e| TrainError::Recipe { place: String::from("recipe"), message: e.to_string() })
+    }
+}
+
 /// Sentence pairs need two segments, and every phase's sequences must fit the positions.
-pub(super) fn check_fit(recipe: &Recipe, positions: usize, segments: usize) -> Result<(), Objection> {
-    require(!recipe.objective.nsp || segments >= 2, "model.type_vocab_size", || {
+fn check_fit(recipe: &Recipe, positions: usize, segments: usize) -> Result<(), Objection> {
+    require(!recipe.has_pairs() || segments >= 2, "model.type_vocab_size", || {
         format!("is {segments}; next-sentence prediction needs 2 segments (or objective.nsp = false)")
     })?;
     for (i, p) in recipe.phase.iter().enumerate() {
@@ -328,6 +356,8 @@ mod tests {
         let trapezoid = ["schedule.kind=trapezoid", "schedule.warmup_steps=6", "schedule.decay_share=0.6"];
         assert!(error(&trapezoid).contains("expected at most 1"));
         assert!(error(&["schedule.kind=constant", "schedule.final_share=0.5"]).contains("no effect"));
+        let causal = error(&["objective.kind=causal-lm", "objective.whole_word=true"]);
+        assert!(causal.contains("`objective.whole_word` has no effect with objective.kind"), "{causal}");
         assert!(error(&["minutes=1", "schedule.warmup_steps=1"]).contains("by the clock"));
         assert!(
             error(&["minutes=1", "schedule.warmup_steps=1", "phase=[{steps=10,batch_sequences=1}]"])

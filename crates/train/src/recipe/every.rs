@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::plan::Reached;
+use crate::plan::Reached;
 
 /// An interval. In a recipe it is a number of steps (`500`), a share of the run (`"10 %"`) or a time (`"5 min"`).
 #[derive(Debug, Clone, Copy, PartialEq)]

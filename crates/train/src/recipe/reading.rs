@@ -1,16 +1,93 @@
 //! TOML text and `--set` arguments to a [`Recipe`], with errors that say where and what would be valid.
 
+use std::path::Path;
+
 use serde::Deserialize;
 use serde_path_to_error::Segment;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::Recipe;
 use super::checks::Objection;
+use super::sections::Recipe;
+use super::shipped::{Source, nearest};
 use crate::TrainError;
 
+impl Recipe {
+    /// Reads a recipe file, or one that is built in (see [`shipped`](super::shipped()); a file wins over a name), lays the `--set key=value`
+    /// arguments over it in order, and checks the result.
+    ///
+    /// # Errors
+    /// One line that names the file and line (or the argument), the key, and the nearest valid name or the valid range.
+    pub fn open(path: &Path, overrides: &[String]) -> Result<Recipe, TrainError> {
+        let source = Source::find(path)?;
+        Recipe::parse(&source.text, &source.name, overrides)
+    }
+
+    /// As [`open`](Self::open), from a text; `name` is what errors call the file.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn parse(text: &str, name: &str, overrides: &[String]) -> Result<Recipe, TrainError> {
+        let (recipe, origin) = read(text, name, overrides)?;
+        recipe.check().map_err(|e| origin.locate(e))?;
+        Ok(recipe)
+    }
+
+    /// As [`open`](Self::open), for show, without asking that it be complete: unknown keys and types are checked,
+    /// missing and contradictory values are not.
+    ///
+    /// # Errors
+    /// As `open`, for the checks that are made.
+    pub fn open_unchecked(path: &Path) -> Result<Recipe, TrainError> {
+        let source = Source::find(path)?;
+        Ok(read(&source.text, &source.name, &[])?.0)
+    }
+
+    /// The recipe as TOML, as it is kept in a run's folder.
+    ///
+    /// # Errors
+    /// [`TrainError::Recipe`] for a path that is not UTF-8, which TOML cannot hold.
+    pub fn to_toml(&self) -> Result<String, TrainError> {
+        toml::to_string(self).map_err(not_toml)
+    }
+
+    /// Keys whose values differ between two recipes, dotted, in order.
+    ///
+    /// # Errors
+    /// As [`to_toml`](Self::to_toml).
+    pub fn differences(&self, other: &Recipe) -> Result<Vec<String>, TrainError> {
+        fn walk(a: Option<&Value>, b: Option<&Value>, path: &str, out: &mut Vec<String>) {
+            if a == b {
+                return;
+            }
+            let (Some(Value::Table(x)), Some(Value::Table(y))) = (a, b) else {
+                out.push(path.to_owned());
+                return;
+            };
+            let mut keys: Vec<&String> = x.keys().chain(y.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            for key in keys {
+                let deeper = match path {
+                    "" => key.clone(),
+                    _ => format!("{path}.{key}"),
+                };
+                walk(x.get(key), y.get(key), &deeper, out);
+            }
+        }
+        let table = |recipe: &Recipe| Table::try_from(recipe).map(Value::Table).map_err(not_toml);
+        let mut out = Vec::new();
+        walk(Some(&table(self)?), Some(&table(other)?), "", &mut out);
+        Ok(out)
+    }
+}
+
+fn not_toml(error: toml::ser::Error) -> TrainError {
+    TrainError::Recipe { place: "recipe".to_owned(), message: format!("cannot be written as TOML: {error}") }
+}
+
 /// Where a recipe's values came from, to point at them later.
-pub(super) struct Origin<'a> {
+struct Origin<'a> {
     text: &'a str,
     name: &'a str,
     overrides: &'a [String],
@@ -18,7 +95,7 @@ pub(super) struct Origin<'a> {
 
 impl Origin<'_> {
     /// Puts file and line (or the `--set` argument) before an objection to a key's value.
-    pub(super) fn locate(&self, objection: Objection) -> TrainError {
+    fn locate(&self, objection: Objection) -> TrainError {
         let is_it = |argument: &&String| argument.split_once('=').is_some_and(|(k, _)| k.trim() == objection.key);
         let place = match self.overrides.iter().rev().find(is_it) {
             Some(argument) => format!("--set {argument}"),
@@ -37,11 +114,7 @@ impl Origin<'_> {
 }
 
 /// Reads the text, then lays each override over it; both are checked for unknown keys and types.
-pub(super) fn read<'a>(
-    text: &'a str,
-    name: &'a str,
-    overrides: &'a [String],
-) -> Result<(Recipe, Origin<'a>), TrainError> {
+fn read<'a>(text: &'a str, name: &'a str, overrides: &'a [String]) -> Result<(Recipe, Origin<'a>), TrainError> {
     let mut table: Table = toml::from_str(text).map_err(|e: toml::de::Error| TrainError::Recipe {
         place: format!("{name}:{}", line_of_offset(text, e.span().map_or(0, |s| s.start))),
         message: e.message().lines().next().unwrap_or_default().to_owned(),
@@ -182,13 +255,6 @@ fn quoted(text: &str) -> Vec<String> {
     inside.map(str::to_owned).collect()
 }
 
-/// The closest of some names, if any is close.
-pub(super) fn nearest<'a>(found: &str, names: &'a [String]) -> Option<&'a String> {
-    let likeness = |name: &str| strsim::jaro_winkler(&found.to_lowercase(), name);
-    let best = names.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) > 0.7).then_some(best)
-}
-
 /// What to write instead of an unknown key: the same name in another section, else the nearest here, else all of them.
 fn nearest_key(section: &str, found: &str, names: &[String]) -> String {
     let elsewhere = SECTIONS.iter().filter(|s| **s != section).find(|s| section_keys(s).iter().any(|k| k == found));
@@ -254,33 +320,6 @@ fn key_continues(table: &DeTable, part: Option<&str>) -> bool {
 
 fn line_of_offset(text: &str, offset: usize) -> usize {
     1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|&&b| b == b'\n').count()
-}
-
-/// Dotted keys whose values differ between two recipes.
-pub(super) fn differences(a: &Recipe, b: &Recipe) -> Vec<String> {
-    fn walk(a: Option<&Value>, b: Option<&Value>, path: &str, out: &mut Vec<String>) {
-        if a == b {
-            return;
-        }
-        let (Some(Value::Table(x)), Some(Value::Table(y))) = (a, b) else {
-            out.push(path.to_owned());
-            return;
-        };
-        let mut keys: Vec<&String> = x.keys().chain(y.keys()).collect();
-        keys.sort();
-        keys.dedup();
-        for key in keys {
-            let deeper = match path {
-                "" => key.clone(),
-                _ => format!("{path}.{key}"),
-            };
-            walk(x.get(key), y.get(key), &deeper, out);
-        }
-    }
-    let table = |r: &Recipe| Table::try_from(r).ok().map(Value::Table);
-    let mut out = Vec::new();
-    walk(table(a).as_ref(), table(b).as_ref(), "", &mut out);
-    out
 }
 
 #[cfg(test)]
@@ -453,7 +492,7 @@ mod tests {
         let mut b = a.clone();
         b.optimizer.lr = 1.0;
         b.threads = Some(1);
-        assert_eq!(a.differences(&b), ["optimizer.lr", "threads"]);
-        assert!(a.differences(&a.clone()).is_empty());
+        assert_eq!(a.differences(&b).unwrap(), ["optimizer.lr", "threads"]);
+        assert!(a.differences(&a.clone()).unwrap().is_empty());
     }
 }

@@ -133,9 +133,16 @@ impl Source {
         // Users who know the folder of the sources may give `recipes/mini.toml`.
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let names: Vec<String> = all.into_iter().map(|recipe| recipe.name).collect();
-        let suggestion = super::reading::nearest(&stem, &names).cloned();
+        let suggestion = nearest(&stem, &names).cloned();
         Err(TrainError::NoRecipe { path: path.to_owned(), suggestion, names })
     }
+}
+
+/// The closest of some names, if any is close.
+pub(crate) fn nearest<'a>(found: &str, names: &'a [String]) -> Option<&'a String> {
+    let likeness = |name: &str| strsim::jaro_winkler(&found.to_lowercase(), name);
+    let best = names.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) > 0.7).then_some(best)
 }
 
 #[cfg(test)]
@@ -168,7 +175,7 @@ mod tests {
                 );
                 assert_eq!(recipe.data, Path::new("shards"));
                 // What a run's folder keeps is the same recipe.
-                assert_eq!(&Recipe::parse(&recipe.to_toml(), "resolved", &[]).unwrap(), recipe);
+                assert_eq!(&Recipe::parse(&recipe.to_toml().unwrap(), "resolved", &[]).unwrap(), recipe);
             }
             assert_eq!((half_hour.steps, half_hour.minutes), (None, Some(30.0)));
             assert!(half_hour.phase.iter().all(|p| p.batch_sequences.unwrap() * p.seq_len <= 4096), "{name}");

@@ -128,11 +128,8 @@ pub fn assert_same_files(a: &Path, b: &Path) {
 pub fn losses(run: &Path) -> Vec<(u64, String)> {
     use cloze_train::run::{Line, read_metrics};
     let figures = |line: Line| match line {
-        Line::Train(l) => Some((
-            l.step,
-            format!("train {} {:?} {:?} {} {}", l.mlm_loss, l.nsp_loss, l.nsp_accuracy, l.lr, l.grad_norm),
-        )),
-        Line::Eval(l) => Some((l.step, format!("eval {} {:?} {}", l.mlm_loss, l.nsp_loss, l.mlm_accuracy))),
+        Line::Train(l) => Some((l.step, format!("train {:?} {} {}", l.losses, l.lr, l.grad_norm))),
+        Line::Eval(l) => Some((l.step, format!("eval {:?}", l.losses))),
         Line::Start(_) | Line::Event(_) => None,
     };
     read_metrics(&run.join("metrics.jsonl")).unwrap().into_iter().filter_map(figures).collect()

@@ -11,7 +11,7 @@ use cloze_data::manifest::Manifest;
 use cloze_data::shards::{Shards, Split};
 use cloze_text::Tokenizer;
 use cloze_train::Recipe;
-use cloze_train::recipe::Every;
+use cloze_train::recipe::{Every, ObjectiveKind};
 use serde_json::json;
 
 use super::{Arguments, examples};
@@ -75,13 +75,16 @@ fn write_summary(
         )?,
     }
     let objective = &recipe.objective;
-    writeln!(
-        out,
-        "  objective      MLM on {:.0} % of the tokens{}{}",
-        100.0 * objective.rate,
-        if objective.whole_word { ", whole words" } else { "" },
-        if objective.nsp { ", next sentence" } else { ", full sentences without next-sentence prediction" },
-    )?;
+    match objective.kind {
+        ObjectiveKind::MaskedLm => writeln!(
+            out,
+            "  objective      MLM on {:.0} % of the tokens{}{}",
+            100.0 * objective.rate,
+            if objective.whole_word { ", whole words" } else { "" },
+            if objective.nsp { ", next sentence" } else { ", full sentences without next-sentence prediction" },
+        )?,
+        ObjectiveKind::CausalLm => writeln!(out, "  objective      CLM: every token from those before it")?,
+    }
     let length = match (recipe.plan().total_steps(), recipe.minutes) {
         (Some(steps), Some(minutes)) => format!("{} steps or {minutes} minutes", format::count(steps)),
         (Some(steps), None) => format!("{} steps", format::count(steps)),
@@ -151,7 +154,7 @@ fn parameters(recipe: &Recipe) -> Option<usize> {
     let norm = 2 * hidden;
     let layer = 4 * square + norm + (2 * hidden * inner + inner + hidden) + norm;
     let mlm = square + norm + vocabulary;
-    let nsp = if recipe.objective.nsp { square + 2 * hidden + 2 } else { 0 };
+    let nsp = if recipe.has_pairs() { square + 2 * hidden + 2 } else { 0 };
     Some(rows * hidden + norm + layers * layer + mlm + nsp)
 }
 

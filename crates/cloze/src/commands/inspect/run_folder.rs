@@ -42,7 +42,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
                 "  trained        {} steps{tokens}, {}{}",
                 format::count(run.step()),
                 format::duration(run.seconds().unwrap_or(0.0)),
-                figures(last, &run.kind.losses()),
+                figures(last, &run.losses()),
             )?;
         }
         _ => writeln!(out, "  trained        no step logged yet")?,

@@ -11,10 +11,11 @@ use cloze::sample_corpus::labelled::{self, Files};
 use cloze_engine::Device;
 use cloze_model::{Heads, Model};
 use cloze_tasks::datasets::Need;
-use cloze_tasks::finetune::{FineTuning, News, finetune};
+use cloze_tasks::finetune::{Figures, FineTuning, finetune};
 use cloze_tasks::kinds::{Kind, answer, classify, tag};
 use cloze_tasks::{Given, Notes, Reading, Settings, TaskSettings};
 use cloze_text::Tokenizer;
+use cloze_train::train_loop::Event;
 use serde::Serialize;
 
 use crate::commands::tasks::config_of;
@@ -130,13 +131,13 @@ impl Learn<'_> {
                 task_settings: &task_settings,
             };
             let bar = terminal.progress_timed(name);
-            let outcome = finetune(&asked, stop, &mut |news| match news {
-                News::Step(step) => {
-                    let message = format!("step {}/{} · loss {:.4}", step.step, step.steps, step.loss);
-                    bar.set_share(step.step as f64 / step.steps as f64, &message);
+            let outcome = finetune(&asked, stop, &mut |event| match event {
+                Event::Step(step) => {
+                    let Figures { step: done, loss, .. } = step.figures;
+                    bar.set_share(step.progress, &format!("step {done}/{} · loss {loss:.4}", step.end.steps()));
                 }
-                News::Message(message) => bar.note(message),
-                News::Start(_) | News::Estimate(_) | News::Eval { .. } => {}
+                Event::Message(message) => bar.note(message),
+                Event::Start(_) | Event::Estimate(_) | Event::Eval { .. } | Event::Saved { .. } => {}
             });
             bar.finish();
             let outcome = outcome?;

@@ -118,7 +118,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let plan = if arguments.short { &SHORT } else { &FULL };
     let dir = arguments.out.as_path();
     claim(dir)?;
-    let stop = cloze_train::interrupt::watch()?;
+    let stop = crate::interrupt::watch()?;
 
     let corpus = dir.join("corpus").join("stories.txt");
     let bytes = write_corpus(&corpus, plan)?;
@@ -174,7 +174,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let filler = Filler::new(Arc::new(Pretrained::open(&model_dir, device, DType::F32)?))?;
     let filled: Vec<_> = TEXTS.iter().map(|text| filler.fill(text, 3)).collect::<Result<_, _>>()?;
     let comparisons = fine_tune(dir, &model_dir, &plan.fine_tuning, &stop, terminal)?;
-    let learned_something = evaluation.mlm_loss < baseline.loss && evaluation.mlm_accuracy > baseline.accuracy;
+    let [loss, accuracy] = [evaluation.losses.loss("mlm"), evaluation.losses.accuracy("mlm")];
+    let loss = loss.unwrap_or(f64::INFINITY);
+    let learned_something = loss < baseline.loss && accuracy.unwrap_or(0.0) > baseline.accuracy;
 
     let mut out = std::io::stdout().lock();
     let seconds = start.elapsed().as_secs_f64();
@@ -217,7 +219,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     if !learned_something {
         bail!(
             "the model learned no more than token frequencies (held-out MLM loss {:.3}, baseline {:.3}){}",
-            evaluation.mlm_loss,
+            loss,
             baseline.loss,
             if arguments.short { "; --short stops early, and a slow machine earlier still" } else { "" }
         );
@@ -344,9 +346,11 @@ fn recipe(plan: &Plan) -> String {
 
 /// The model and the baseline on the same masks of the held-out stories.
 fn judge(model: &Path, shards: &Path, terminal: &Terminal) -> Result<(Evaluation, Baseline)> {
-    let options = EvaluateOptions { seq_len: SEQ_LEN, threads: terminal.threads, ..EvaluateOptions::default() };
+    let options = EvaluateOptions { seq_len: SEQ_LEN, ..EvaluateOptions::default() };
+    let device = Device::cpu(terminal.threads)?;
     let bar = terminal.progress_share("evaluating");
-    let evaluation = evaluate_folder(model, shards, &options, |share| bar.set_share(share, "held-out stories"))?;
+    let evaluation =
+        evaluate_folder(model, shards, &device, &options, |share| bar.set_share(share, "held-out stories"))?;
     let baseline = Baseline::measure(shards, &options)?;
     terminal.note(&format!("5/6 evaluation  in {}", format::duration(bar.seconds())));
     bar.finish();
@@ -387,7 +391,7 @@ impl Baseline {
         let batches = BatchOptions {
             seq_len: options.seq_len,
             size: BatchSize::Sequences(options.batch_sequences),
-            masking: options.masking.clone(),
+            masking: Some(options.masking.clone()),
             ..BatchOptions::default()
         };
         let source = held_out(shards.split(Split::Valid), TokenTable::from(&tokenizer), batches)?;

@@ -347,7 +347,7 @@ pub fn learn(
         RunFolder::new(out).check_new()?;
     }
     let model = &arguments.hub.find(named, Wanted::Model, terminal)?;
-    let stop = cloze_train::interrupt::watch()?;
+    let stop = crate::interrupt::watch()?;
     let config = config_of(model)?;
     let tokenizer = Tokenizer::open(model)?;
     let mut notes = Notes::default();
@@ -370,7 +370,7 @@ pub fn learn(
         terminal.detail(&format!("{train_rows} rows to learn from: {}", named(&files[0])));
         terminal.detail(&format!("{dev_rows} rows to judge by: {}", named(&files[1])));
         terminal.detail(&format!("the model will remember {}", task_settings.to_json()));
-        let settings = planned.first().map(|run| run.settings.to_toml()).unwrap_or_default();
+        let settings = planned.first().map_or(Ok(String::new()), |run| run.settings.to_toml())?;
         terminal.detail(&format!("settings: {}", settings.trim_end().replace('\n', ", ")));
     }
     let common = Common {

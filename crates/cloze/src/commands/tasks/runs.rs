@@ -9,12 +9,13 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use cloze_engine::Device;
 use cloze_tasks::finetune::{
-    Best, Estimate, FineTuning, News, Outcome, as_it_began, began_with, check_data, computes_otherwise, dry_run,
-    finetune, is_better, settings_file,
+    Best, Estimate, Evaluation, Figures, FineTuneEvent, FineTuning, Outcome, as_it_began, began_with, check_data,
+    computes_otherwise, device_of_run, dry_run, finetune, settings_file,
 };
 use cloze_tasks::metrics::spread::spread;
 use cloze_tasks::{AnyRows, AnyTask, Settings, TaskError, TaskSettings};
 use cloze_train::run::RunFolder;
+use cloze_train::train_loop::{Event, is_better};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -125,6 +126,8 @@ pub fn dry_run_all(common: &Common<'_>, plan: &[Planned], stop: &AtomicBool) -> 
         sum.seconds += estimate.seconds * times;
     };
     if let [only] = plan {
+        let device = device_of(common, common.out, common.resume)?;
+        let common = &Common { device: &device, ..*common };
         let Some(estimate) = dry_run(&common.asked(only, common.out, common.resume), stop)? else { return Ok(None) };
         add(&mut sum, &estimate, 1.0);
         return Ok(Some(sum));
@@ -144,6 +147,8 @@ pub fn dry_run_all(common: &Common<'_>, plan: &[Planned], stop: &AtomicBool) -> 
         let folder = common.out.join(&planned.name);
         let Settings { batch, epochs, .. } = planned.settings;
         if common.resume && is_begun(&folder) {
+            let device = device_of(common, &folder, true)?;
+            let common = &Common { device: &device, ..*common };
             let Some(rest) = dry_run(&common.asked(planned, &folder, true), stop)? else { return Ok(None) };
             add(&mut sum, &rest, 1.0);
             continue;
@@ -300,6 +305,11 @@ fn write_results(path: &Path, done: &[Done]) -> Result<()> {
     Ok(cloze_files::write(path, text.as_bytes())?)
 }
 
+/// The device of a run: one that is resumed computes as it began.
+fn device_of(common: &Common<'_>, out: &Path, resume: bool) -> Result<Device> {
+    Ok(if resume { device_of_run(out, common.device)? } else { common.device.clone() })
+}
+
 fn train(
     common: &Common<'_>,
     out: &Path,
@@ -308,19 +318,18 @@ fn train(
     stop: &AtomicBool,
     terminal: &Terminal,
 ) -> Result<Outcome> {
+    let device = device_of(common, out, resume)?;
+    let common = &Common { device: &device, ..*common };
     let asked = common.asked(planned, out, resume);
     let bar = terminal.progress_timed("training");
-    let mut first = 0;
-    let outcome = finetune(&asked, stop, &mut |news| tell(&bar, &mut first, news));
+    let outcome = finetune(&asked, stop, &mut |event| show(&bar, event));
     bar.finish();
     Ok(outcome?)
 }
 
-/// `first`: the step after which this session began.
-fn tell(bar: &Progress, first: &mut u64, news: &News) {
-    match news {
-        News::Start(start) => {
-            *first = start.step;
+fn show(bar: &Progress, event: &FineTuneEvent) {
+    match event {
+        Event::Start(start) => {
             bar.note(&start.machine);
             let going_on = if start.step > 0 { format!(", going on after step {}", start.step) } else { String::new() };
             bar.note(&format!(
@@ -334,20 +343,16 @@ fn tell(bar: &Progress, first: &mut u64, news: &News) {
             }
             start.adopted.notes().iter().for_each(|note| bar.note(note));
         }
-        News::Step(step) => {
-            let done = step.step.saturating_sub(*first).max(1) as f64;
-            let left = bar.seconds() / done * step.steps.saturating_sub(step.step) as f64;
-            bar.set_share_parts(
-                step.step as f64 / step.steps as f64,
-                &[
-                    format!("{} left", format::duration(left)),
-                    format!("step {}/{}", format::count(step.step), format::count(step.steps)),
-                    format!("loss {:.4}", step.loss),
-                    format!("{} tokens/s", format::short(step.tokens_per_s)),
-                ],
-            );
+        Event::Step(event) => {
+            let Figures { step, loss, tokens_per_s, .. } = event.figures;
+            let mut parts = Vec::new();
+            parts.extend(event.seconds_left.map(|left| format!("{} left", format::duration(left))));
+            parts.push(format!("step {}/{}", format::count(step), format::count(event.end.steps())));
+            parts.push(format!("loss {loss:.4}"));
+            parts.push(format!("{} tokens/s", format::short(tokens_per_s)));
+            bar.set_share_parts(event.progress, &parts);
         }
-        News::Eval { epoch, loss, scores, best } => {
+        Event::Eval { evaluation: Evaluation { epoch, loss, scores, .. }, best } => {
             let values: Vec<String> = scores.values.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
             let best = if *best { " (best)" } else { "" };
             bar.note(&format!("epoch {epoch:.2}: dev loss {loss:.4}, {}{best}", values.join(", ")));
@@ -355,8 +360,9 @@ fn tell(bar: &Progress, first: &mut u64, news: &News) {
                 bar.note(&format!("every row is answered {answer:?}: the model has collapsed (so far)"));
             }
         }
-        News::Message(message) => bar.note(message),
-        News::Estimate(estimate) => bar.note(&expected(estimate)),
+        Event::Message(message) => bar.note(message),
+        Event::Estimate(estimate) => bar.note(&expected(estimate)),
+        Event::Saved { .. } => {}
     }
 }
 

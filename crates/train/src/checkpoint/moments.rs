@@ -1,0 +1,79 @@
+//! optimizer.safetensors: Adam's moments, of each parameter under its name.
+
+use std::borrow::Cow;
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+
+use cloze_engine::{Moments, Parameters};
+use safetensors::{Dtype, SafeTensors, View};
+
+use crate::TrainError;
+
+/// A parameter's moment on its way to a file: turned into bytes only when its turn comes.
+struct Moment<'a> {
+    shape: &'a [usize],
+    values: &'a [f32],
+}
+
+impl View for &Moment<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+    fn data_len(&self) -> usize {
+        4 * self.values.len()
+    }
+}
+
+/// Name, shape and place in the arena of every parameter.
+fn layout(params: &Parameters) -> impl Iterator<Item = (&str, &[usize], Range<usize>)> {
+    params.ids().map(|id| (params.name(id), params.shape(id), params.range(id)))
+}
+
+pub(super) fn save_moments(path: &Path, params: &Parameters, moments: &Moments) -> Result<(), TrainError> {
+    let (first, second) = (moments.read_first(), moments.read_second());
+    let mut tensors = Vec::new();
+    for (name, shape, range) in layout(params) {
+        for (what, flat) in [("exp_avg", &first), ("exp_avg_sq", &second)] {
+            let values = &flat[range.clone()];
+            tensors.push((format!("{name}.{what}"), Moment { shape, values }));
+        }
+    }
+    let views = tensors.iter().map(|(name, moment)| (name.as_str(), moment));
+    safetensors::serialize_to_file(views, None, path).map_err(|e| match e {
+        safetensors::SafeTensorError::IoError(e) => TrainError::io("write", path, e),
+        other => TrainError::io("write", path, std::io::Error::other(other.to_string())),
+    })
+}
+
+pub(super) fn load_moments(path: &Path, params: &Parameters, moments: &mut Moments) -> Result<(), TrainError> {
+    let damaged = |reason: String| TrainError::Damaged { path: path.to_owned(), reason };
+    let bytes = fs::read(path).map_err(|e| TrainError::io("read", path, e))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
+    moments.edit(|first, second| {
+        for (name, shape, range) in layout(params) {
+            for (what, flat) in [("exp_avg", &mut *first), ("exp_avg_sq", &mut *second)] {
+                let name = format!("{name}.{what}");
+                let stored = file.tensor(&name).map_err(|e| damaged(e.to_string()))?;
+                if stored.dtype() != Dtype::F32 || stored.shape() != shape {
+                    return Err(damaged(format!(
+                        "{name} is {:?} {:?}, expected F32 {shape:?}",
+                        stored.dtype(),
+                        stored.shape(),
+                    )));
+                }
+                let (words, _) = stored.data().as_chunks::<4>();
+                for (value, word) in flat[range.clone()].iter_mut().zip(words) {
+                    *value = f32::from_le_bytes(*word);
+                }
+            }
+        }
+        Ok(())
+    })
+}

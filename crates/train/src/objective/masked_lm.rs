@@ -1,0 +1,77 @@
+//! Masked language modelling, with next-sentence prediction or without (Devlin et al. 2019, section 3.1 and appendix A.2).
+
+use cloze_data::batch::{Batch, BatchOptions};
+use cloze_engine::{DropoutKey, Pass};
+use cloze_model::losses::{MLM, NSP};
+use cloze_model::{FlopsOf, Heads, Inputs, LoadReport, LossScale, Losses, Model};
+
+use super::learn::Objective;
+use super::start::{Start, first_model};
+use super::term::Term;
+use crate::TrainError;
+use crate::batch::PretrainBatch;
+
+/// BERT's objective: the mean loss of the masked tokens, and with `nsp` that of the sentence pairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaskedLm {
+    /// Whether sequences are sentence pairs whose second sentence is told to be the next or a random one.
+    pub nsp: bool,
+}
+
+/// Both, also where there are no pairs: the second is then counted over nothing, and shown as absent.
+const TERMS: [Term; 2] =
+    [Term { name: MLM, weight: 1.0, has_perplexity: true }, Term { name: NSP, weight: 1.0, has_perplexity: false }];
+
+impl MaskedLm {
+    /// The heads that it trains.
+    fn heads(self) -> Heads {
+        if self.nsp { Heads::PRETRAINING } else { Heads::MLM }
+    }
+}
+
+impl Objective for MaskedLm {
+    type Network = Model;
+    type Batch = PretrainBatch;
+
+    fn terms(&self) -> &'static [Term] {
+        &TERMS
+    }
+
+    fn batch_options(&self, common: BatchOptions) -> BatchOptions {
+        BatchOptions { nsp: self.nsp, ..common }
+    }
+
+    fn batch(&self, drawn: Batch) -> PretrainBatch {
+        drawn.into()
+    }
+
+    fn inputs<'b>(&self, batch: &'b PretrainBatch) -> &'b Inputs {
+        &batch.inputs
+    }
+
+    /// Heads that the objective needs and the checkpoint lacks are new; others that it has stay.
+    fn first_network(&self, start: &Start<'_>) -> Result<(Model, LoadReport), TrainError> {
+        let nsp = self.nsp;
+        first_model(start, false, self.heads(), |found| {
+            let needed = found.mlm && (found.nsp || !nsp);
+            let Heads { pooler, nsp: had, .. } = found;
+            (!needed).then_some(Heads { pooler: pooler || nsp, nsp: had || nsp, ..Heads::MLM })
+        })
+    }
+
+    fn freeze(&self, model: &mut Model) {
+        model.freeze_unused_heads(self.heads());
+    }
+
+    fn counts(&self, batch: &PretrainBatch) -> Vec<f64> {
+        vec![batch.labels.mlm_rows.len() as f64, batch.labels.nsp_labels.len() as f64]
+    }
+
+    fn loss(&self, model: &Model, pass: &mut Pass<'_>, batch: &PretrainBatch, scales: &[f32], _: DropoutKey) -> Losses {
+        model.loss(pass, &batch.inputs, &batch.labels, LossScale { mlm: scales[0], nsp: scales[1] })
+    }
+
+    fn flops(&self, model: &Model, batch: &PretrainBatch) -> f64 {
+        model.useful_flops(&batch.inputs, &batch.labels, FlopsOf::ForwardBackward)
+    }
+}

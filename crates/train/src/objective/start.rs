@@ -1,0 +1,64 @@
+//! The model that a run starts from: fresh by the recipe's sizes, or a checkpoint.
+
+use cloze_data::shards::Shards;
+use cloze_engine::Device;
+use cloze_model::{Class, Config, Heads, LoadReport, Model};
+use cloze_text::Tokenizer;
+
+use crate::TrainError;
+use crate::recipe::Recipe;
+use crate::vocabulary::require_tokenizer;
+
+/// What a run starts with.
+pub struct Start<'a> {
+    /// Its recipe.
+    pub recipe: &'a Recipe,
+    /// Its text.
+    pub shards: &'a Shards,
+    /// The text's tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// Where it computes.
+    pub device: &'a Device,
+}
+
+/// A model with the heads `fresh`, or the checkpoint that the recipe names with other heads, if `heads` wants others than it has.
+/// `causal`: whether a token sees only those before it.
+pub(super) fn first_model(
+    start: &Start<'_>,
+    causal: bool,
+    fresh: Heads,
+    heads: impl FnOnce(Heads) -> Option<Heads>,
+) -> Result<(Model, LoadReport), TrainError> {
+    let Start { recipe, shards, tokenizer, device } = *start;
+    let Some(init) = &recipe.model.init else {
+        let json = recipe.model.config_json(tokenizer.vocab_size(), tokenizer.special().pad);
+        let config: Config = serde_json::from_value(json)
+            .map_err(|e| TrainError::Recipe { place: "recipe, [model]".into(), message: e.to_string() })?;
+        let config = if causal { config.causal() } else { config };
+        return Ok((Model::new(config, fresh, device, recipe.seed)?, LoadReport::default()));
+    };
+    require_tokenizer(shards, init, &Tokenizer::open(init)?)?;
+    let mut model = Model::load(init, device)?;
+    if model.architecture().causal != causal {
+        let kind = if causal { "is not" } else { "is" };
+        let class = model.schema().class_name(Class::CausalLm);
+        return Err(TrainError::Recipe {
+            place: "recipe".into(),
+            message: format!(
+                "`model.init`: {} {kind} a causal language model ({class}); `objective.kind` = \"causal-lm\" trains those and no others",
+                init.display()
+            ),
+        });
+    }
+    let mut report = LoadReport::default();
+    if let Some(heads) = heads(model.heads) {
+        (model, report) = Model::load_with(init, heads, device, recipe.seed)?;
+    }
+    model.check_vocabulary(init, tokenizer.vocab_size())?;
+    recipe.check_fit(model.architecture().longest_sequence(), model.architecture().segments)?;
+    let (dropouts, config) = (&recipe.model, model.config());
+    let hidden = dropouts.hidden_dropout_prob.unwrap_or(config.hidden_dropout_prob);
+    let attention = dropouts.attention_probs_dropout_prob.unwrap_or(config.attention_probs_dropout_prob);
+    model.set_dropout(hidden, attention)?;
+    Ok((model, report))
+}

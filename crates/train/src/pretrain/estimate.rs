@@ -1,0 +1,101 @@
+//! How long a run takes, or the rest of one.
+
+use crate::recipe::Recipe;
+
+/// How long a run takes, or the rest of one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Estimate {
+    /// Each phase.
+    pub phases: Vec<PhaseEstimate>,
+    /// Seconds in all, evaluations among them.
+    pub seconds: f64,
+}
+
+/// What a phase has still to go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PhaseEstimate {
+    /// Tokens of a sequence at most.
+    pub seq_len: usize,
+    /// Real tokens of a step.
+    pub step_tokens: f64,
+    /// Seconds of a step.
+    pub step_seconds: f64,
+    /// Steps.
+    pub steps: f64,
+    /// Seconds of all its steps.
+    pub seconds: f64,
+}
+
+impl Estimate {
+    /// Steps in all.
+    pub fn steps(&self) -> f64 {
+        self.phases.iter().map(|phase| phase.steps).sum()
+    }
+
+    /// Real tokens in all.
+    pub fn tokens(&self) -> f64 {
+        self.phases.iter().map(|phase| phase.steps * phase.step_tokens).sum()
+    }
+
+    /// Real tokens a second of training.
+    pub fn tokens_per_s(&self) -> f64 {
+        let seconds: f64 = self.phases.iter().map(|phase| phase.seconds).sum();
+        self.tokens() / seconds.max(f64::MIN_POSITIVE)
+    }
+}
+
+/// What a step of a phase costs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cost {
+    /// Real tokens.
+    pub tokens: f64,
+    pub seconds: f64,
+}
+
+/// What the rest of a run takes, by what a step of each phase costs.
+pub(super) fn estimate(recipe: &Recipe, step: u64, seconds: f64, costs: &[Cost]) -> Estimate {
+    let plan = recipe.plan();
+    let step_seconds: Vec<f64> = costs.iter().map(|cost| cost.seconds).collect();
+    let ahead = plan.ahead(step, seconds, &step_seconds);
+    let phases: Vec<PhaseEstimate> = ahead
+        .iter()
+        .zip(costs)
+        .zip(&recipe.phase)
+        .map(|((&(steps, seconds), cost), phase)| PhaseEstimate {
+            seq_len: phase.seq_len,
+            step_tokens: cost.tokens,
+            step_seconds: cost.seconds,
+            steps,
+            seconds,
+        })
+        .collect();
+    let mut sum: f64 = phases.iter().map(|phase| phase.seconds).sum();
+    if plan.total_seconds().is_none() {
+        // An evaluation batch is a micro-batch forward alone: a third of the work. By the clock its time is the run's own.
+        let steps: f64 = phases.iter().map(|phase| phase.steps).sum();
+        let count = |step, seconds| recipe.eval.every.count(plan.reached(step, seconds));
+        let evaluations = count(step + steps as u64, seconds + sum) - count(step, seconds);
+        let longest = phases.iter().zip(&recipe.phase).max_by(|(a, _), (b, _)| a.seconds.total_cmp(&b.seconds));
+        let batch = longest.map_or(0.0, |(cost, phase)| cost.step_seconds / f64::from(phase.accumulate) / 3.0);
+        sum += evaluations as f64 * recipe.eval.batches as f64 * batch;
+    }
+    Estimate { phases, seconds: sum }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::{Every, Phase};
+
+    /// The steps of the longest phase were divided by the micro-batches of the first.
+    #[test]
+    fn evaluations_are_estimated_by_the_micro_batches_of_the_longest_phase() {
+        let phase = |share, accumulate| Phase { share: Some(share), accumulate, ..Phase::default() };
+        let mut recipe = Recipe { steps: Some(100), phase: vec![phase(0.5, 1), phase(0.5, 8)], ..Recipe::default() };
+        recipe.eval.every = Every::Steps(10);
+        recipe.eval.batches = 6;
+        let costs = [Cost { tokens: 100.0, seconds: 1.0 }, Cost { tokens: 800.0, seconds: 8.0 }];
+        // A micro-batch takes a second in both phases: 10 evaluations of 6 batches, each a third of it.
+        assert!((estimate(&recipe, 0, 0.0, &costs).seconds - (50.0 + 400.0 + 20.0)).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,414 @@
+//! Pre-training as a job of the training loop.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use cloze_data::batch::BatchSource;
+use cloze_data::prefetch::Prefetch;
+use cloze_data::shards::Split;
+use cloze_engine::Device;
+use serde::{Deserialize, Serialize};
+
+use super::corpus::Corpus;
+use super::estimate::{Cost, Estimate, estimate};
+use super::settled::{check_resumed, write_recipe};
+use crate::TrainError;
+use crate::checkpoint;
+use crate::evaluate::evaluate;
+use crate::network::Network;
+use crate::objective::{Objective, Start, Term, learn};
+use crate::plan::{End, Plan, Reached};
+use crate::recipe::Recipe;
+use crate::run::{EvalLine, Line, RunFolder, RunLog, StartLine, TrainLine};
+use crate::schedule::Curve;
+use crate::step::{StepOutcome, Trainer};
+use crate::train_loop::{Due, Event, Job, Keep, Standing, TrainLoop};
+use crate::window::Window;
+
+/// What happens in a pre-training.
+pub type PretrainEvent = Event<StartLine, Estimate, TrainLine, EvalLine>;
+
+/// Where a run stands: with the weights and moments, all that resuming needs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Steps done, skipped ones included: the position in the data.
+    pub step: u64,
+    /// Optimizer updates done: Adam's t.
+    pub updates: u64,
+    /// Phase of the last step, from 0.
+    pub phase: usize,
+    /// Batches learned in each phase: micro-batches, where steps have several. A run that is made longer goes on with the next.
+    pub batches: Vec<u64>,
+    /// Seconds of training on the clock.
+    pub seconds: f64,
+    /// Real tokens seen.
+    pub tokens: u64,
+    /// Steps skipped in a row, up to now.
+    pub skipped_in_a_row: u32,
+    /// Step of the last evaluation; 0 before the first.
+    pub evaluated: u64,
+    /// The best evaluation so far.
+    pub best: Option<Best>,
+    /// Sums since the last logged line.
+    pub window: Window,
+    /// What the shards are, to resume on the same.
+    pub shards: String,
+}
+
+/// The best evaluation of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Its step.
+    pub step: u64,
+    /// The held-out loss that decided, under its key: `mlm_loss`.
+    #[serde(flatten)]
+    pub loss: BTreeMap<String, f64>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Steps done.
+    pub step: u64,
+    /// Whether the recipe's end was reached; otherwise the run was interrupted and can be resumed.
+    pub finished: bool,
+    /// What ended it, or would have: steps or time.
+    pub end: End,
+    /// The last checkpoint.
+    pub checkpoint: PathBuf,
+    /// The final model; none if interrupted: then the run's model/ is that of the last checkpoint.
+    pub model: Option<PathBuf>,
+    /// The last evaluation of this session.
+    pub evaluation: Option<EvalLine>,
+}
+
+/// What a run begins with: fresh, or from a checkpoint.
+pub(super) struct Beginning<O: Objective> {
+    pub trainer: Trainer<O::Network>,
+    pub at: Standing,
+    /// Batches learned in each phase.
+    batches: Vec<u64>,
+    /// Real tokens seen.
+    tokens: u64,
+    /// What there is to say of its weights.
+    pub messages: Vec<String>,
+}
+
+/// The network of a run on this corpus, ready to train: that of the checkpoint `newest` with its moments, or the recipe's first one.
+pub(super) fn begin<O: Objective>(
+    objective: &O,
+    recipe: &Recipe,
+    corpus: &Corpus,
+    device: &Device,
+    newest: Option<&Path>,
+) -> Result<Beginning<O>, TrainError> {
+    let (network, moments, state, messages) = match newest {
+        Some(path) => {
+            let checkpoint::Loaded { network, moments, state } = checkpoint::load::<O::Network, State>(path, device)?;
+            corpus.require(&state.shards, &recipe.data)?;
+            (network, Some(moments), state, Vec::new())
+        }
+        None => {
+            let Corpus { shards, tokenizer } = corpus;
+            let (network, report) = objective.first_network(&Start { recipe, shards, tokenizer, device })?;
+            let window = Window::new(objective.terms());
+            let state = State { batches: vec![0; recipe.phase.len()], window, ..State::default() };
+            (network, None, state, report.notes())
+        }
+    };
+    let mut network = network;
+    objective.freeze(&mut network);
+    let mut trainer = Trainer::new(network, device, recipe.precision.dtype(device), &recipe.optimizer, recipe.seed);
+    trainer.recompute = recipe.recompute;
+    trainer.updates = state.updates;
+    if let Some(moments) = moments {
+        trainer.moments = moments;
+    }
+    let State { step, updates, phase, batches, seconds, tokens, skipped_in_a_row, evaluated, best, window, .. } = state;
+    let best = best.and_then(|best| Some((best.step, -best.loss.values().next()?)));
+    let at = Standing { step, updates, phase, seconds, skipped_in_a_row, evaluated, best, worse: 0, window };
+    Ok(Beginning { trainer, at, batches, tokens, messages })
+}
+
+/// Pre-trains by an objective. `recipe` is settled.
+pub(super) fn pretrain<O: Objective>(
+    objective: O,
+    recipe: &Recipe,
+    device: &Device,
+    folder: RunFolder,
+    resume: bool,
+    stop: &AtomicBool,
+    on_event: &mut dyn FnMut(&PretrainEvent),
+) -> Result<Outcome, TrainError> {
+    // What can be found wrong is found before the run's folder is touched.
+    let corpus = Corpus::open(recipe)?;
+    let mut messages = corpus.check(recipe, &objective)?;
+    let (mut lock, mut newest, mut changed) = (None, None, Vec::new());
+    if resume {
+        changed = check_resumed(&folder, recipe)?;
+        let (held, found) = checkpoint::resume(&folder)?;
+        (lock, newest) = (Some(held), found);
+    } else {
+        folder.check_new()?;
+    }
+    let newest = newest.as_ref().map(|(_, path)| path.as_path());
+    let beginning = begin(&objective, recipe, &corpus, device, newest)?;
+    messages.extend(beginning.messages);
+    if !changed.is_empty() {
+        messages.push(format!("resumed with other values of {}", changed.join(", ")));
+    }
+    if !resume {
+        folder.create()?;
+    }
+    write_recipe(&folder, recipe)?;
+    let lock = lock.map_or_else(|| folder.lock(), Ok)?;
+
+    let Beginning { trainer, at, batches, tokens, .. } = beginning;
+    let peak = device.matrix_peak(trainer.precision());
+    let start = StartLine {
+        step: at.step,
+        machine: device.describe(),
+        precision: recipe.precision.name().to_owned(),
+        reason: device.explain(trainer.precision()),
+        threads: device.threads(),
+        peak_gflops: peak / 1e9,
+        parameters: trainer.network.params().count(),
+        corpus_tokens: corpus.shards.split(Split::Train).tokens(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let job = Pretraining {
+        plan: recipe.plan(),
+        curve: recipe.curve(),
+        shards: corpus.fingerprint()?,
+        recipe,
+        objective,
+        corpus: &corpus,
+        batches,
+        tokens,
+        peak,
+        ahead: None,
+        held_out: None,
+    };
+    let mut run = TrainLoop::open(job, trainer, &corpus.tokenizer, (folder.clone(), lock), at, on_event)?;
+    run.announce(&Line::Start(start.clone()), start, messages)?;
+    let ended = run.run(stop)?;
+    let step = ended.at.step;
+    Ok(Outcome {
+        step,
+        finished: ended.finished,
+        end: ended.job.plan.end(step, ended.at.seconds),
+        checkpoint: ended.checkpoint.unwrap_or_else(|| checkpoint::path_of(&folder, step)),
+        model: ended.finished.then(|| folder.model()),
+        evaluation: ended.evaluation,
+    })
+}
+
+/// A pre-training in progress.
+struct Pretraining<'a, O> {
+    recipe: &'a Recipe,
+    objective: O,
+    corpus: &'a Corpus,
+    plan: Plan,
+    curve: Curve,
+    /// What the shards are.
+    shards: String,
+    /// Batches learned in each phase.
+    batches: Vec<u64>,
+    /// Real tokens seen.
+    tokens: u64,
+    /// FLOP/s of the device's matrix unit.
+    peak: f64,
+    /// The batches of a phase that are not learned yet, made ready in a thread of their own.
+    ahead: Option<(usize, Prefetch)>,
+    /// The evaluation batches of a phase.
+    held_out: Option<(usize, BatchSource)>,
+}
+
+impl<O: Objective> Pretraining<'_, O> {
+    fn start_batches(&self, phase: usize) -> Result<Prefetch, TrainError> {
+        let source = self.corpus.phase_source(self.recipe, &self.objective, phase)?;
+        let accumulate = self.recipe.phase[phase].accumulate;
+        Ok(Prefetch::start(Arc::new(source), self.batches[phase], accumulate as usize + 2))
+    }
+}
+
+impl<O: Objective> Job for Pretraining<'_, O> {
+    type Network = O::Network;
+    type Error = TrainError;
+    type State = State;
+    type Start = StartLine;
+    type Estimate = Estimate;
+    type Figures = TrainLine;
+    type Evaluation = EvalLine;
+
+    const KEEP: Keep = Keep::Last;
+
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn terms(&self) -> &'static [Term] {
+        self.objective.terms()
+    }
+
+    fn lr(&self, before: f64, after: f64) -> f64 {
+        self.recipe.optimizer.lr * self.curve.share(before, after)
+    }
+
+    fn step(&mut self, trainer: &mut Trainer<O::Network>, at: &Standing, lr: f64) -> Result<StepOutcome, TrainError> {
+        let phase = at.phase;
+        let (of, mut drawn) = match self.ahead.take() {
+            Some(ahead) if ahead.0 == phase => ahead,
+            _ => (phase, self.start_batches(phase)?),
+        };
+        let count = self.recipe.phase[phase].accumulate;
+        let batches: Vec<O::Batch> = (0..count).map(|_| self.objective.batch(drawn.next())).collect();
+        self.ahead = Some((of, drawn));
+        self.batches[phase] += u64::from(count);
+        let outcome = learn(&self.objective, trainer, &batches, at.step, lr);
+        self.tokens += outcome.tokens;
+        Ok(outcome)
+    }
+
+    fn units(&self, _: &StepOutcome) -> u64 {
+        1
+    }
+
+    /// By what a step of this phase takes; those of later phases by their work.
+    fn estimate(
+        &self,
+        trainer: &Trainer<O::Network>,
+        at: &Standing,
+        steps_per_s: f64,
+    ) -> Result<(Estimate, Vec<f64>), TrainError> {
+        let mut costs = vec![Cost { tokens: 0.0, seconds: 0.0 }; self.recipe.phase.len()];
+        let mut rate = 0.0;
+        for (number, cost) in costs.iter_mut().enumerate().skip(at.phase) {
+            let source = self.corpus.phase_source(self.recipe, &self.objective, number)?;
+            let batch = self.objective.batch(source.batch(0));
+            let count = f64::from(self.recipe.phase[number].accumulate);
+            let flops = count * self.objective.flops(&trainer.network, &batch);
+            if number == at.phase {
+                rate = flops * steps_per_s;
+            }
+            let tokens = count * self.objective.inputs(&batch).tokens() as f64;
+            *cost = Cost { tokens, seconds: flops / rate.max(f64::MIN_POSITIVE) };
+        }
+        let step_seconds = costs.iter().map(|cost| cost.seconds).collect();
+        Ok((estimate(self.recipe, at.step, at.seconds, &costs), step_seconds))
+    }
+
+    fn due(&self, before: Reached, after: Reached) -> Due {
+        let Recipe { log, eval, checkpoint, .. } = self.recipe;
+        Due {
+            log: log.every.is_due(before, after),
+            evaluation: eval.every.is_due(before, after),
+            checkpoint: checkpoint.every.is_due(before, after),
+        }
+    }
+
+    fn figures(&mut self, trainer: &Trainer<O::Network>, at: &Standing) -> TrainLine {
+        let measure = || trainer.device().matrix_peak(trainer.precision());
+        self.peak = peak_beside(self.peak, at.window.flops_per_s(), measure);
+        let means = at.window.means(self.objective.terms(), self.peak);
+        TrainLine { step: at.step, tokens: self.tokens, seconds: at.seconds, phase: at.phase, ..means }
+    }
+
+    fn log_figures(&self, log: &mut RunLog, figures: &TrainLine) -> Result<(), TrainError> {
+        log.write(&Line::Train(figures.clone()))
+    }
+
+    fn evaluates(&self) -> bool {
+        !self.recipe.eval.every.is_never()
+    }
+
+    fn evaluate(&mut self, trainer: &Trainer<O::Network>, at: &Standing) -> Result<EvalLine, TrainError> {
+        let (of, source) = match self.held_out.take() {
+            Some(held_out) if held_out.0 == at.phase => held_out,
+            _ => (at.phase, self.corpus.phase_held_out(self.recipe, &self.objective, at.phase)?),
+        };
+        let batches = Some(self.recipe.eval.batches);
+        let (device, precision) = (trainer.device(), trainer.precision());
+        let scores = evaluate(&self.objective, &trainer.network, device, precision, &source, batches, |_| ());
+        self.held_out = Some((of, source));
+        Ok(EvalLine { step: at.step, seconds: at.seconds, losses: scores.losses })
+    }
+
+    fn score(line: &EvalLine) -> Option<f64> {
+        line.losses.deciding()?.loss.filter(|loss| loss.is_finite()).map(|loss| -loss)
+    }
+
+    fn log_evaluation(&mut self, log: &mut RunLog, _: &Standing, line: &EvalLine, _: bool) -> Result<(), TrainError> {
+        log.write(&Line::Eval(line.clone()))
+    }
+
+    fn patience(&self) -> Option<u32> {
+        None
+    }
+
+    fn checkpoints_kept(&self) -> usize {
+        self.recipe.checkpoint.keep
+    }
+
+    fn state(&self, at: &Standing) -> State {
+        let key = self.objective.terms().first().map_or(String::new(), |term| format!("{}_loss", term.name));
+        State {
+            step: at.step,
+            updates: at.updates,
+            phase: at.phase,
+            batches: self.batches.clone(),
+            seconds: at.seconds,
+            tokens: self.tokens,
+            skipped_in_a_row: at.skipped_in_a_row,
+            evaluated: at.evaluated,
+            best: at.best.map(|(step, score)| Best { step, loss: BTreeMap::from([(key, -score)]) }),
+            window: at.window.clone(),
+            shards: self.shards.clone(),
+        }
+    }
+
+    fn interruption(&self, at: &Standing) -> String {
+        format!("interrupted after step {}; go on with the same command and --resume", at.step)
+    }
+
+    fn not_finite(&self, at: &Standing, checkpoint: Option<PathBuf>) -> TrainError {
+        TrainError::NotFinite { step: at.step, in_a_row: at.skipped_in_a_row, checkpoint }
+    }
+
+    fn finish(&mut self, _: &RunFolder, _: &Standing) -> Result<(), TrainError> {
+        Ok(())
+    }
+}
+
+/// The device's matrix peak beside what steps reached. It was too low if they beat it, as it is where others kept the machine busy when
+/// it was measured: then it is measured anew.
+fn peak_beside(peak: f64, reached: f64, measure: impl FnOnce() -> f64) -> f64 {
+    if reached > peak { reached.max(measure()) } else { peak }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_share_of_a_peak_measured_on_a_busy_machine_is_over_one() {
+        assert_eq!(peak_beside(100.0, 25.0, || unreachable!("25 FLOP/s of 100")), 100.0);
+        assert_eq!(peak_beside(100.0, 150.0, || 200.0), 200.0);
+        assert_eq!(peak_beside(200.0, 300.0, || 90.0), 300.0, "still busy: what was reached is a peak");
+    }
+
+    /// The state of a checkpoint of before losses were a list, byte for byte: its checksum is of these bytes.
+    #[test]
+    fn states_of_earlier_checkpoints_are_kept_to_the_byte() {
+        let text = concat!(
+            r#"{"step":6,"updates":6,"phase":0,"batches":[12,0],"seconds":0.25,"tokens":900,"skipped_in_a_row":0,"#,
+            r#""evaluated":4,"best":{"step":4,"mlm_loss":3.25},"window":{"steps":0,"seconds":0.0,"tokens":0,"flops":0.0,"#,
+            r#""grad_norm":0.0,"mlm":{"sum":0.0,"count":0,"correct":0},"nsp":{"sum":0.0,"count":0,"correct":0}},"#,
+            r#""shards":"ab"}"#
+        );
+        let state: State = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&state).unwrap(), text);
+    }
+}

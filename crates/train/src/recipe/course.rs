@@ -1,0 +1,151 @@
+//! The course of a recipe's run: its plan, its learning rate, the batches of its phases.
+
+use cloze_data::batch::{BatchOptions, BatchSize};
+use cloze_data::masking::Masking;
+
+use super::sections::{ObjectiveKind, Recipe};
+use crate::plan::Plan;
+use crate::schedule::Curve;
+
+impl Recipe {
+    /// The course of the run.
+    pub fn plan(&self) -> Plan {
+        let of_phases: Option<u64> = self.phase.iter().map(|p| p.steps).sum();
+        let steps = self.steps.or(of_phases.filter(|_| !self.phase.is_empty()));
+        let mut done = 0.0;
+        let mut ends = Vec::new();
+        for p in &self.phase {
+            done += match (p.share, p.steps, steps) {
+                (Some(share), ..) => share,
+                (None, Some(own), Some(all)) => own as f64 / all.max(1) as f64,
+                _ => 1.0,
+            };
+            ends.push((done, steps.map(|all| (done * all as f64).round() as u64)));
+        }
+        Plan::new(steps, self.minutes.map(|m| m * 60.0), ends)
+    }
+
+    /// The learning rate over the run, as a share of its peak.
+    pub fn curve(&self) -> Curve {
+        let s = &self.schedule;
+        let warmup = match (s.warmup_steps, self.plan().total_steps()) {
+            (Some(steps), Some(all)) if all > 0 => steps as f64 / all as f64,
+            (Some(_), _) => 0.0,
+            (None, _) => s.warmup_share.unwrap_or(0.01),
+        };
+        Curve::new(s.kind, warmup, s.decay_share.unwrap_or(0.2), s.final_share.unwrap_or(0.0))
+    }
+
+    /// Whether sequences are sentence pairs.
+    pub fn has_pairs(&self) -> bool {
+        self.objective.kind == ObjectiveKind::MaskedLm && self.objective.nsp
+    }
+
+    /// How batches of a phase are drawn. `phase` counts from 0.
+    ///
+    /// Each phase samples with a seed of its own, so that the second does not replay the first's pairs.
+    pub fn batch_options(&self, phase: usize) -> BatchOptions {
+        let p = &self.phase[phase];
+        let o = &self.objective;
+        BatchOptions {
+            seq_len: p.seq_len,
+            size: match (p.batch_sequences, p.batch_tokens) {
+                (_, Some(tokens)) => BatchSize::Tokens(tokens),
+                (sequences, None) => BatchSize::Sequences(sequences.unwrap_or(32)),
+            },
+            nsp: self.has_pairs(),
+            short_seq_prob: o.short_seq_prob,
+            masking: (o.kind == ObjectiveKind::MaskedLm).then(|| Masking {
+                rate: o.rate,
+                mask: o.mask,
+                random: o.random,
+                whole_word: o.whole_word,
+                max_predictions: o.max_predictions,
+            }),
+            duplicates: o.duplicates,
+            seed: self.seed.wrapping_add((phase as u64) << 32),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::End;
+    use crate::recipe::{Phase, Recipe};
+
+    fn two(first: Phase, second: Phase) -> Recipe {
+        Recipe { phase: vec![first, second], ..Recipe::default() }
+    }
+
+    fn share(share: f64) -> Phase {
+        Phase { share: Some(share), ..Phase::default() }
+    }
+
+    #[test]
+    fn shares_of_steps() {
+        let mut r = two(share(0.9), share(0.1));
+        r.steps = Some(10);
+        let plan = r.plan();
+        let phases: Vec<usize> = (0..10).map(|s| plan.phase_at(s, 1e9)).collect();
+        assert_eq!(phases, [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert!(plan.is_over(10, 0.0) && !plan.is_over(9, 1e9));
+    }
+
+    #[test]
+    fn phases_in_steps_sum_up() {
+        let steps = |n| Phase { steps: Some(n), ..Phase::default() };
+        let plan = two(steps(3), steps(4)).plan();
+        assert_eq!(plan.total_steps(), Some(7));
+        assert_eq!((plan.phase_at(2, 0.0), plan.phase_at(3, 0.0)), (0, 1));
+    }
+
+    #[test]
+    fn by_the_clock_and_whichever_first() {
+        let mut r = two(share(0.5), share(0.5));
+        r.minutes = Some(1.0);
+        let plan = r.plan();
+        assert_eq!(plan.phase_at(5000, 29.9), 0);
+        assert_eq!(plan.phase_at(5000, 30.0), 1);
+        assert!(plan.is_over(1, 60.0) && !plan.is_over(1_000_000, 59.0));
+        r.steps = Some(100);
+        let both = r.plan();
+        assert!(both.is_over(100, 0.0) && both.is_over(0, 60.0));
+        assert_eq!(both.progress(50, 6.0), 0.5);
+        assert_eq!(both.progress(5, 30.0), 0.5);
+        assert_eq!(both.seconds_left(0.0, 0.5, 30.0), Some(30.0));
+    }
+
+    #[test]
+    fn what_ends_a_run_is_what_is_further_along() {
+        let mut r = two(share(0.9), share(0.1));
+        r.steps = Some(100);
+        assert_eq!(r.plan().end(0, 0.0), End::Steps(100));
+        r.minutes = Some(1.0);
+        assert_eq!(r.plan().end(20, 30.0), End::Seconds(60.0));
+        assert_eq!(r.plan().end(80, 30.0), End::Steps(100));
+        r.steps = None;
+        assert_eq!(r.plan().end(80, 0.0), End::Seconds(60.0));
+    }
+
+    #[test]
+    fn what_is_ahead_follows_from_the_steps_times() {
+        let mut r = two(share(0.9), share(0.1));
+        r.steps = Some(1000);
+        assert_eq!(r.plan().ahead(0, 0.0, &[0.1, 0.5]), [(900.0, 90.0), (100.0, 50.0)]);
+        assert_eq!(r.plan().ahead(950, 7.0, &[0.1, 0.5]), [(0.0, 0.0), (50.0, 25.0)]);
+        r.minutes = Some(1.0);
+        assert_eq!(r.plan().ahead(0, 0.0, &[0.1, 0.5]), [(540.0, 54.0), (12.0, 6.0)]);
+        r.steps = None;
+        assert_eq!(r.plan().ahead(0, 30.0, &[0.1, 0.5]), [(240.0, 24.0), (12.0, 6.0)]);
+        // A phase that is shorter than one of its steps has a fraction of one.
+        assert_eq!(r.plan().ahead(0, 0.0, &[0.1, 12.0])[1].0, 0.5);
+    }
+
+    #[test]
+    fn zero_steps_is_over_at_once() {
+        let mut r = two(share(0.5), share(0.5));
+        r.steps = Some(0);
+        assert!(r.plan().is_over(0, 0.0));
+        assert_eq!(r.plan().progress(0, 0.0), 1.0);
+    }
+}

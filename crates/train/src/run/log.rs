@@ -1,0 +1,149 @@
+//! Writing a run's log: metrics.jsonl and an event file side by side.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::folder::RunFolder;
+use super::lines::Line;
+use super::losses::{LossFigure, LossFigures};
+use crate::TrainError;
+use crate::tensorboard::EventFile;
+
+/// The log of a run: metrics.jsonl and an event file side by side.
+#[derive(Debug)]
+pub struct RunLog {
+    file: File,
+    path: PathBuf,
+    events: EventFile,
+}
+
+impl RunLog {
+    /// Opens the log to go on after `step`: lines of later steps, and a line cut short, are dropped; so is, if the interval
+    /// between lines is not complete, the line of the steps since the last one that was written when the run stopped.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn open(folder: &RunFolder, step: u64, incomplete: bool) -> Result<RunLog, TrainError> {
+        let path = folder.metrics();
+        if path.exists() {
+            let kept = lines_up_to(&path, step, incomplete)?;
+            cloze_files::write(&path, &kept)?;
+        }
+        let file =
+            OpenOptions::new().create(true).append(true).open(&path).map_err(|e| TrainError::io("open", &path, e))?;
+        Ok(RunLog { file, path, events: EventFile::create(folder.root(), step + 1)? })
+    }
+
+    /// Adds a line: a JSON object with the key `step`.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn append(&mut self, line: &impl Serialize) -> Result<(), TrainError> {
+        let mut text = serde_json::to_string(line).map_err(|e| TrainError::io("write", &self.path, e.into()))?;
+        text.push('\n');
+        self.file.write_all(text.as_bytes()).map_err(|e| TrainError::io("write", &self.path, e))
+    }
+
+    /// Adds figures of a step for TensorBoard.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn scalars(&mut self, step: u64, figures: &[(String, f64)]) -> Result<(), TrainError> {
+        self.events.scalars(step, figures)
+    }
+
+    /// Adds a line of pre-training, and its figures for TensorBoard.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn write(&mut self, line: &Line) -> Result<(), TrainError> {
+        self.append(line)?;
+        let mut figures: Vec<(String, f64)> = Vec::new();
+        match line {
+            Line::Train(l) => {
+                figures.push(("train/loss".to_owned(), l.loss));
+                figures.extend(tagged("train", &l.losses));
+                let rest = [
+                    ("train/learning_rate", l.lr),
+                    ("train/gradient_norm", l.grad_norm),
+                    ("speed/tokens_per_s", l.tokens_per_s),
+                    ("speed/share_of_peak", l.share_of_peak),
+                ];
+                figures.extend(rest.map(|(tag, value)| (tag.to_owned(), value)));
+            }
+            Line::Eval(l) => figures.extend(tagged("eval", &l.losses)),
+            Line::Start(_) | Line::Event(_) => return Ok(()),
+        }
+        self.scalars(line.step(), &figures)
+    }
+
+    /// Makes sure that what was written survives a power cut; before a checkpoint is named.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn sync(&self) -> Result<(), TrainError> {
+        self.file.sync_data().map_err(|e| TrainError::io("write", &self.path, e))
+    }
+}
+
+/// The figures of losses under TensorBoard's tags: `eval/mlm_loss`.
+fn tagged<'a>(group: &'a str, losses: &'a LossFigures) -> impl Iterator<Item = (String, f64)> + 'a {
+    losses.iter().flat_map(LossFigure::figures).map(move |(key, value)| (format!("{group}/{key}"), value))
+}
+
+/// The bytes of a log's lines up to a step; without the step's own figures, if its interval is not complete.
+fn lines_up_to(path: &Path, step: u64, incomplete: bool) -> Result<Vec<u8>, TrainError> {
+    let failed = |e| TrainError::io("read", path, e);
+    let mut reader = BufReader::new(File::open(path).map_err(failed)?);
+    let (mut kept, mut line) = (Vec::new(), Vec::new());
+    let is_kept = |line: &serde_json::Value| {
+        let of = line.get("step").and_then(serde_json::Value::as_u64);
+        let is_rest = incomplete && of == Some(step) && line.get("kind").is_some_and(|kind| kind == "train");
+        of.is_some_and(|of| of <= step) && !is_rest
+    };
+    loop {
+        line.clear();
+        let n = reader.read_until(b'\n', &mut line).map_err(failed)?;
+        if n == 0 {
+            return Ok(kept);
+        }
+        let parsed: Option<serde_json::Value> =
+            line.ends_with(b"\n").then(|| serde_json::from_slice(&line).ok()).flatten();
+        if parsed.as_ref().is_some_and(is_kept) {
+            kept.extend_from_slice(&line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::lines::tests::train;
+    use crate::run::{EventLine, read_metrics};
+
+    #[test]
+    fn a_resumed_log_drops_later_and_cut_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(dir.path());
+        let mut log = RunLog::open(&folder, 0, false).unwrap();
+        for step in 1..=4 {
+            log.write(&train(step)).unwrap();
+        }
+        log.file.write_all(b"{\"kind\":\"tra").unwrap();
+        drop(log);
+        assert_eq!(read_metrics(&folder.metrics()).unwrap().len(), 4);
+        let mut log = RunLog::open(&folder, 2, false).unwrap();
+        log.write(&train(3)).unwrap();
+        let lines = read_metrics(&folder.metrics()).unwrap();
+        assert_eq!(lines, [train(1), train(2), train(3)]);
+        // The line of an incomplete interval is dropped when the run is resumed; other lines of that step stay.
+        let event = Line::Event(EventLine { step: 3, message: "interrupted".into() });
+        log.write(&event).unwrap();
+        drop(log);
+        RunLog::open(&folder, 3, true).unwrap();
+        assert_eq!(read_metrics(&folder.metrics()).unwrap(), [train(1), train(2), event]);
+    }
+}

@@ -1,0 +1,22 @@
+//! Whether shards were made with a model's tokenizer.
+
+use std::path::Path;
+
+use cloze_data::shards::Shards;
+use cloze_text::Tokenizer;
+
+use crate::TrainError;
+
+/// Fails unless the shards were made with the model's tokenizer.
+pub(crate) fn require_tokenizer(shards: &Shards, model_dir: &Path, tokenizer: &Tokenizer) -> Result<(), TrainError> {
+    let (expected, found) = (tokenizer.fingerprint(), &shards.manifest.tokenizer.fingerprint);
+    if expected == *found {
+        return Ok(());
+    }
+    Err(TrainError::OtherTokenizer {
+        shards: shards.dir().to_owned(),
+        model: model_dir.to_owned(),
+        found: found.clone(),
+        expected,
+    })
+}
