@@ -81,7 +81,7 @@ fn texts_are_given_any_number_of_labels() {
     let jsonl: String =
         rows.iter().map(|(text, labels)| format!("{{\"text\": \"{text}\", \"labels\": {labels}}}\n")).collect();
     let file = bench.file("texts.jsonl", &jsonl);
-    let model = learns(&bench, "multi-label", &file, "micro_f1", &["--epochs", "200", "--threshold", "fox=0.6"]);
+    let model = learns(&bench, "multi-label", &file, "micro_f1", &["--threshold", "fox=0.6"]);
     let config = json_file(&format!("{model}/config.json"));
     assert_eq!(
         (&config["problem_type"], &config["id2label"]["0"]),
@@ -729,7 +729,7 @@ fn bad_settings_are_refused_before_anything_is_written() {
     refused("classify", &file, &["--text", "#0"], &["#0"]);
     wrong("regress", &numbers, &["--metric", "accuracy"], &["--metric accuracy", "regress", "pearson or spearman"]);
     wrong("tag", &tags, &["--metric", "accuracy"], &["--metric", "tag"]);
-    wrong("tag", &tags, &["--stride", "4"], &["--stride has no effect", "to tag", "classify, regress, answer"]);
+    wrong("tag", &tags, &["--stride", "4"], &["--stride has no effect", "to tag", "classify, multi-label, regress, answer"]);
     wrong("classify", &file, &["--context"], &["--context has no effect", "to classify", "is for tag"]);
     refused("classify", &file, &["--resume"], &["out", "no fine-tuning to resume", "without --resume"]);
 

@@ -69,7 +69,7 @@ impl OfTask for Arguments {
     ];
 
     fn about(kind: &Kind) -> String {
-        format!("Learn to predict {}, with every setting of a grid", kind.description.about)
+        format!("Learn to predict {}, over a grid", kind.description.about)
     }
 
     fn details(_: &Kind) -> String {
