@@ -4,13 +4,16 @@
 //! (training is saved).
 
 mod commands;
+mod failure;
 mod format;
+mod global;
 mod help;
 mod interrupt;
 mod pace;
 mod program;
 mod run_page;
 mod terminal;
+mod values;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -18,7 +21,9 @@ use std::time::Instant;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use cloze_engine::Device;
 
-use commands::{Command, INTERRUPTED, UsageError, is_interrupt};
+use commands::Command;
+use failure::{INTERRUPTED, UsageError, is_interrupt};
+use global::GlobalOptions;
 use terminal::{ColorChoice, Terminal, Verbosity};
 
 /// The version, with the commit where it is known.
@@ -37,25 +42,9 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
 
-    /// Compute threads [default: all cores this process may use]
-    #[arg(long, global = true, value_name = "N", value_parser = positive, help_heading = GLOBAL)]
-    threads: Option<usize>,
-
-    /// When to use colours
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t, help_heading = GLOBAL)]
-    color: ColorChoice,
-
-    /// Say more on standard error: settings, paths, the device, times
-    #[arg(long, short, global = true, conflicts_with = "quiet", help_heading = GLOBAL)]
-    verbose: bool,
-
-    /// No progress on standard error, only results, warnings and errors
-    #[arg(long, short, global = true, help_heading = GLOBAL)]
-    quiet: bool,
+    #[command(flatten)]
+    global: GlobalOptions,
 }
-
-/// The heading of the options that every command has.
-const GLOBAL: &str = "Global options";
 
 /// Where to start.
 const START: [&str; 2] =
@@ -109,23 +98,6 @@ Environment:
   HF_HUB_OFFLINE   1: never download, as --offline
   HF_ENDPOINT      address of the hub [default: https://huggingface.co]";
 
-/// Parses a count of at least one.
-fn positive(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(0) => Err("must be at least 1".into()),
-        Ok(value) => Ok(value),
-        Err(_) => Err("must be a whole number of at least 1".into()),
-    }
-}
-
-/// Parses a share from 0 to below 1.
-fn fraction(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
-        _ => Err("must be a number of at least 0 and below 1".into()),
-    }
-}
-
 /// The program's commands.
 fn command() -> clap::Command {
     help::pasteable(Arguments::command())
@@ -140,17 +112,18 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
-    let verbosity = match (arguments.quiet, arguments.verbose) {
+    let GlobalOptions { threads, color, verbose, quiet } = arguments.global;
+    let verbosity = match (quiet, verbose) {
         (true, _) => Verbosity::Quiet,
         (false, true) => Verbosity::Verbose,
         (false, false) => Verbosity::Usual,
     };
-    let terminal = Terminal::detect(arguments.color, verbosity, arguments.threads);
+    let terminal = Terminal::detect(color, verbosity, threads);
     terminal.detail(&format!("cloze {VERSION}"));
     if let Some(level) = Device::forced_instruction_set() {
         terminal.detail(&format!("CLOZE_CPU asks for {level}"));
     }
-    let outcome = arguments.command.run(&terminal);
+    let outcome = arguments.command.run(command(), &terminal);
     let memory = format::peak_memory().map_or_else(String::new, |peak| format!(", {} at most", format::bytes(peak)));
     terminal.detail(&format!("{}{memory}", format::duration(began.elapsed().as_secs_f64())));
     match outcome {
@@ -223,7 +196,7 @@ mod tests {
     fn an_interrupt_has_its_exit_code_wherever_it_is_met() {
         assert_eq!(exit_code(&anyhow::Error::from(cloze_data::DataError::Interrupted)), 130);
         assert_eq!(exit_code(&anyhow::Error::from(cloze_data::DataError::Interrupted).context("shards")), 130);
-        assert_eq!(exit_code(&commands::usage("no")), 2);
+        assert_eq!(exit_code(&failure::usage("no")), 2);
         assert_eq!(exit_code(&anyhow::anyhow!("interrupted")), 1);
     }
 
@@ -232,13 +205,5 @@ mod tests {
         let pipe = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         assert!(is_broken_pipe(&anyhow::Error::from(pipe).context("writing")));
         assert!(!is_broken_pipe(&anyhow::anyhow!("other")));
-    }
-
-    #[test]
-    fn counts_and_shares_are_checked() {
-        assert_eq!(positive("3"), Ok(3));
-        assert!(positive("0").is_err() && positive("-1").is_err() && positive("x").is_err());
-        assert_eq!(fraction("0.05"), Ok(0.05));
-        assert!(fraction("1").is_err() && fraction("-0.1").is_err() && fraction("NaN").is_err());
     }
 }

@@ -729,7 +729,12 @@ fn bad_settings_are_refused_before_anything_is_written() {
     refused("classify", &file, &["--text", "#0"], &["#0"]);
     wrong("regress", &numbers, &["--metric", "accuracy"], &["--metric accuracy", "regress", "pearson or spearman"]);
     wrong("tag", &tags, &["--metric", "accuracy"], &["--metric", "tag"]);
-    wrong("tag", &tags, &["--stride", "4"], &["--stride has no effect", "to tag", "classify, multi-label, regress, answer"]);
+    wrong(
+        "tag",
+        &tags,
+        &["--stride", "4"],
+        &["--stride has no effect", "to tag", "classify, multi-label, regress, answer"],
+    );
     wrong("classify", &file, &["--context"], &["--context has no effect", "to classify", "is for tag"]);
     refused("classify", &file, &["--resume"], &["out", "no fine-tuning to resume", "without --resume"]);
 

@@ -28,9 +28,9 @@ pub struct Arguments {
     shell: Shell,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
+pub fn run(arguments: &Arguments, program: &Command) -> Result<()> {
     let mut script = Vec::new();
-    generate(arguments.shell, &mut visible(&crate::command()), "cloze", &mut script);
+    generate(arguments.shell, &mut visible(program), "cloze", &mut script);
     Ok(std::io::stdout().lock().write_all(&script)?)
 }
 

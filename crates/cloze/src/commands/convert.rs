@@ -11,8 +11,8 @@ use cloze_model::Model;
 use cloze_text::{Tokenizer, carry_settings};
 use serde_json::json;
 
-use super::check_out;
 use super::model::HubArguments;
+use crate::failure::check_out;
 use crate::format;
 use crate::terminal::Terminal;
 

@@ -77,7 +77,7 @@ pub struct VectorArguments {
     normalize: bool,
 
     /// Tokens of a text at most, [CLS] and [SEP] included; the rest is cut [default: the model's, else 512]
-    #[arg(long, value_name = "N", value_parser = crate::positive)]
+    #[arg(long, value_name = "N", value_parser = crate::values::positive)]
     max_len: Option<usize>,
 
     /// Type of the activations; bf16 is faster where the CPU has products for it, and changes the third digit

@@ -92,11 +92,11 @@ pub struct PretrainArguments {
     data: PathBuf,
 
     /// Tokens of a sequence at most
-    #[arg(long, default_value_t = 128, value_name = "N", value_parser = crate::positive)]
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = crate::values::positive)]
     seq_len: usize,
 
     /// Sequences of a batch: changes speed and memory only
-    #[arg(long, default_value_t = 32, value_name = "N", value_parser = crate::positive)]
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = crate::values::positive)]
     batch: usize,
 
     /// Stop after this many batches [default: the whole split]
@@ -104,7 +104,7 @@ pub struct PretrainArguments {
     batches: Option<u64>,
 
     /// Share of the tokens to be predicted
-    #[arg(long, default_value_t = 0.15, value_name = "F", value_parser = crate::fraction)]
+    #[arg(long, default_value_t = 0.15, value_name = "F", value_parser = crate::values::fraction)]
     rate: f64,
 
     /// Choose whole words

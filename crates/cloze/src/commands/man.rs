@@ -26,8 +26,8 @@ pub struct Arguments {
     out: Option<PathBuf>,
 }
 
-pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    let command = complete(crate::command()).disable_help_subcommand(true);
+pub fn run(arguments: &Arguments, program: Command, terminal: &Terminal) -> Result<()> {
+    let command = complete(program).disable_help_subcommand(true);
     let Some(out) = &arguments.out else {
         let mut page = Vec::new();
         Man::new(command).render(&mut page)?;

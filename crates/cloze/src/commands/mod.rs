@@ -20,61 +20,13 @@ mod similar;
 mod tasks;
 mod vocab;
 
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
-use cloze_data::DataError;
 
 use crate::terminal::Terminal;
 use tasks::PerKind;
-
-/// What a command that was interrupted ends with, as shells mark an interrupt.
-pub const INTERRUPTED: u8 = 130;
-
-/// An interrupt of a command that cannot be resumed; it says what to do instead.
-#[derive(Debug)]
-pub struct Interrupted(&'static str);
-
-impl std::fmt::Display for Interrupted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "interrupted; {}", self.0)
-    }
-}
-
-impl std::error::Error for Interrupted {}
-
-/// Whether a command failed because it was interrupted.
-pub fn is_interrupt(error: &anyhow::Error) -> bool {
-    error.is::<Interrupted>() || matches!(error.downcast_ref(), Some(DataError::Interrupted))
-}
-
-/// A command line that is wrong in a way that its parser does not see: the program ends with exit code 2, as for what it does see.
-#[derive(Debug)]
-pub struct UsageError(String);
-
-impl std::fmt::Display for UsageError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for UsageError {}
-
-/// Refuses a command line.
-pub fn usage(message: impl Into<String>) -> anyhow::Error {
-    UsageError(message.into()).into()
-}
-
-/// A folder that is to be written must not be in use.
-fn check_out(out: &Path) -> Result<()> {
-    let is_empty_folder = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
-    if out.symlink_metadata().is_ok() && !is_empty_folder {
-        bail!("{} exists and is no empty folder; choose another --out, or remove it first", out.display());
-    }
-    Ok(())
-}
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -119,8 +71,8 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs the command; its results go to standard output.
-    pub fn run(self, terminal: &Terminal) -> Result<ExitCode> {
+    /// Runs the command; its results go to standard output. `program`: all commands, for those that describe them.
+    pub fn run(self, program: clap::Command, terminal: &Terminal) -> Result<ExitCode> {
         let done = |result: Result<()>| result.map(|()| ExitCode::SUCCESS);
         match self {
             Command::Quickstart(arguments) => quickstart::run(&arguments, terminal),
@@ -139,8 +91,8 @@ impl Command {
             Command::Inspect(arguments) => done(inspect::run(&arguments, terminal)),
             Command::Bench(work) => done(bench::run(&work, terminal)),
             Command::Report(arguments) => done(report::run(&arguments, terminal)),
-            Command::Completions(arguments) => done(completions::run(&arguments)),
-            Command::Man(arguments) => done(man::run(&arguments, terminal)),
+            Command::Completions(arguments) => done(completions::run(&arguments, &program)),
+            Command::Man(arguments) => done(man::run(&arguments, program, terminal)),
         }
     }
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::model::HubArguments;
 use super::reading::{SAMPLE_SECONDS, input_bytes};
-use super::{INTERRUPTED, check_out};
+use crate::failure::{INTERRUPTED, check_out};
 use crate::format;
 use crate::pace::Pace;
 use crate::terminal::Terminal;
@@ -55,11 +55,11 @@ pub struct Arguments {
     out: PathBuf,
 
     /// Share of the documents held out for evaluation; one document at least unless 0
-    #[arg(long, default_value_t = 0.01, value_name = "F", value_parser = crate::fraction)]
+    #[arg(long, default_value_t = 0.01, value_name = "F", value_parser = crate::values::fraction)]
     valid_fraction: f64,
 
     /// Threads that tokenise [default: --threads, else all cores]
-    #[arg(long, value_name = "N", value_parser = crate::positive)]
+    #[arg(long, value_name = "N", value_parser = crate::values::positive)]
     workers: Option<usize>,
 
     /// The column or key that holds the text, in .parquet and .jsonl

@@ -15,8 +15,8 @@ use cloze_train::run::{EvalLine, LossFigure, RunFolder, TrainLine};
 use cloze_train::train_loop::{Event, StepEvent};
 use serde_json::json;
 
-use super::INTERRUPTED;
 use super::model::HubArguments;
+use crate::failure::INTERRUPTED;
 use crate::terminal::{Progress, Terminal};
 use crate::{format, program};
 

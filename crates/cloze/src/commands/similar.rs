@@ -11,7 +11,7 @@ use cloze_tasks::embed::vectors::{Vectors, read_npy};
 use serde_json::json;
 
 use super::embed::{VectorArguments, embed_file};
-use super::usage;
+use crate::failure::usage;
 use crate::terminal::Terminal;
 use crate::{format, help};
 
@@ -47,7 +47,7 @@ pub struct Arguments {
     queries: Vec<String>,
 
     /// Texts to show for each query
-    #[arg(long, default_value_t = 10, value_name = "N", value_parser = crate::positive)]
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = crate::values::positive)]
     top: usize,
 
     /// Print one JSON object for each query

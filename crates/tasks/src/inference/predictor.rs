@@ -44,8 +44,7 @@ impl Predictor {
         Predictor::new(Arc::new(Pretrained::open(dir, device, precision)?), None, Given::default())
     }
 
-    /// The task of a fine-tuned model: of the kind that is asked for, else of the model's. What is given comes before what the model
-    /// remembers.
+    /// The task of a fine-tuned model: of this kind, else of the model's own. What is given comes before what the model remembers.
     ///
     /// # Errors
     /// A model that was not fine-tuned or is of another kind; settings that do not fit; settings in its folder that cannot be read.
@@ -132,19 +131,19 @@ fn head_of(model: &Pretrained) -> Result<TaskHead, TaskError> {
     })
 }
 
-/// The kind of task of a fine-tuned model, as asked for, as the model names it, or as its head and configuration have it; and what
-/// the model remembers. Whether a model can do what is asked for is seen when the task is opened.
+/// The kind of task of a fine-tuned model: the named one, else the one that the model names, else the one that accepts its head and
+/// configuration; and what the model remembers. A named kind that does not accept the model is refused when the task is opened.
 ///
 /// # Errors
 /// A model that was not fine-tuned, or is of no kind; settings in its folder that cannot be read.
 pub fn kind_of(
     model: &Pretrained,
-    asked: Option<&'static Kind>,
+    named: Option<&'static Kind>,
 ) -> Result<(&'static Kind, Option<TaskSettings>), TaskError> {
     let (config, dir, head) = (model.model.config(), model.dir(), head_of(model)?);
     let stored = TaskSettings::of_model(config, dir)?;
-    let named = stored.as_ref().and_then(|stored| kinds::named(stored.kind.as_deref()?));
-    let kind = match asked.or(named) {
+    let own = stored.as_ref().and_then(|stored| kinds::named(stored.kind.as_deref()?));
+    let kind = match named.or(own) {
         Some(kind) => kind,
         None => kinds::of_model(config, head, dir)?,
     };

@@ -11,6 +11,9 @@ use crate::any_task::{AnyRows, AnyTask, Rows};
 use crate::reading::{Notes, Reading};
 use crate::task::Task;
 
+/// A task to learn, and the rows that teach it.
+pub type Learned = (Box<dyn AnyTask>, Box<dyn AnyRows>);
+
 /// A kind of task. [`KINDS`](crate::kinds::KINDS) lists all of them.
 #[derive(Debug)]
 pub struct Kind {
@@ -21,13 +24,7 @@ pub struct Kind {
     open: Open,
 }
 
-type Learn = fn(
-    &Reading,
-    &[PathBuf],
-    &Config,
-    &Tokenizer,
-    &mut Notes,
-) -> Result<(Box<dyn AnyTask>, Box<dyn AnyRows>), TaskError>;
+type Learn = fn(&Reading, &[PathBuf], &Config, &Tokenizer, &mut Notes) -> Result<Learned, TaskError>;
 type Open = fn(&Reading, &Config, TaskHead) -> Result<Box<dyn AnyTask>, TaskError>;
 
 /// Why a model is not of a kind.
@@ -76,7 +73,7 @@ impl Kind {
         start: &Config,
         tokenizer: &Tokenizer,
         notes: &mut Notes,
-    ) -> Result<(Box<dyn AnyTask>, Box<dyn AnyRows>), TaskError> {
+    ) -> Result<Learned, TaskError> {
         (self.learn)(reading, train, start, tokenizer, notes)
     }
 
@@ -115,7 +112,7 @@ fn learn<T: Task>(
     start: &Config,
     tokenizer: &Tokenizer,
     notes: &mut Notes,
-) -> Result<(Box<dyn AnyTask>, Box<dyn AnyRows>), TaskError> {
+) -> Result<Learned, TaskError> {
     let (task, rows) = T::learned_from(reading, train, start, tokenizer, notes)?;
     Ok((Box::new(task.clone()), Box::new(Rows::new(task, rows))))
 }

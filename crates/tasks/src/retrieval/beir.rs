@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Entries, Entry};
+use super::entries::{Entries, Entry};
 use crate::TaskError;
 use crate::lines::Lines;
 

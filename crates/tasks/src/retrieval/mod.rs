@@ -25,6 +25,7 @@
 //! are numbers that agree by chance, so there all are.
 
 mod beir;
+mod entries;
 mod judgements;
 mod smart;
 
@@ -36,22 +37,8 @@ use crate::embed::search::Index;
 use crate::embed::vectors::Vectors;
 use crate::lines::Lines;
 use crate::metrics::retrieval::{RetrievalScores, evaluate};
+pub use entries::Entry;
 use judgements::{Judgement, Scale};
-
-/// A document or a query.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// What judgements call it.
-    pub id: String,
-    /// What it says.
-    pub text: String,
-}
-
-impl AsRef<str> for Entry {
-    fn as_ref(&self) -> &str {
-        &self.text
-    }
-}
 
 /// How a collection's files are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -191,24 +178,6 @@ fn layout_of(lines: &mut Lines) -> Result<Layout, TaskError> {
         return Ok(layout);
     }
     Err(TaskError::file(lines.path(), "holds nothing; expected documents or queries"))
-}
-
-/// Entries as they are read: an id comes once.
-#[derive(Default)]
-struct Entries {
-    list: Vec<Entry>,
-    lines: HashMap<String, usize>,
-}
-
-impl Entries {
-    /// Adds one that begins at a line; what is wrong otherwise.
-    fn push(&mut self, line: usize, id: String, text: String) -> Result<(), String> {
-        if let Some(before) = self.lines.insert(id.clone(), line) {
-            return Err(format!("id {id:?} came in line {before} already"));
-        }
-        self.list.push(Entry { id, text });
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The SMART system's files: `.I` number, then fields that each begin with a line of a point and a letter.
 
-use super::{Entries, Entry};
+use super::entries::{Entries, Entry};
 use crate::TaskError;
 use crate::lines::Lines;
 

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use cloze_engine::Device;
 use serde_json::{Value, json};
 
-use super::{Shape, WARM_UP, measure, median};
+use super::measure::{Shape, WARM_UP, measure, median};
 use crate::commands::precision::Type;
 use crate::format;
 use crate::terminal::Terminal;
@@ -26,11 +26,11 @@ pub struct Arguments {
     shape: Shape,
 
     /// Steps measured in a round
-    #[arg(long, default_value_t = 3, value_name = "K", value_parser = crate::positive)]
+    #[arg(long, default_value_t = 3, value_name = "K", value_parser = crate::values::positive)]
     steps: usize,
 
     /// Times that each setting is measured
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = crate::positive)]
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = crate::values::positive)]
     rounds: usize,
 
     /// Print one JSON object for each setting

@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use cloze_engine::Device;
 use cloze_train::recipe::Precision;
 
-use super::{Measured, Shape, WARM_UP, measure};
-use crate::commands::check_out;
+use super::measure::{Measured, Shape, WARM_UP, measure};
+use crate::failure::check_out;
 use crate::format;
 use crate::run_page::Unit;
 use crate::terminal::Terminal;
@@ -34,7 +34,7 @@ pub struct Arguments {
     infer: bool,
 
     /// Steps measured at each point
-    #[arg(long, default_value_t = 3, value_name = "K", value_parser = crate::positive)]
+    #[arg(long, default_value_t = 3, value_name = "K", value_parser = crate::values::positive)]
     steps: usize,
 
     /// The folder to write, which must not hold anything
@@ -309,7 +309,7 @@ fn panel(axis: Axis, points: &[Point], (x0, y0): (f64, f64), out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Lengths;
+    use super::super::measure::Lengths;
     use super::*;
     use crate::commands::precision::Type;
     use cloze_engine::DType;

@@ -47,7 +47,7 @@ pub struct Arguments {
     qrels: PathBuf,
 
     /// Documents ranked for each query: MAP and MRR look at no more
-    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = crate::positive)]
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = crate::values::positive)]
     depth: usize,
 
     /// Print the result as one JSON object

@@ -8,7 +8,7 @@ use cloze_model::{Config, stored_tensors};
 use cloze_text::Tokenizer;
 use serde_json::json;
 
-use super::Arguments;
+use super::arguments::Arguments;
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -19,7 +19,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     let tokenizer = Tokenizer::open(dir).ok();
     let kind = if dir.join("training_state.json").exists() { "checkpoint" } else { "model" };
     let class = config.architectures.as_deref().unwrap_or_default().join(", ");
-    let bytes = super::folder_bytes(dir);
+    let bytes = super::arguments::folder_bytes(dir);
 
     let mut out = std::io::stdout().lock();
     if arguments.json {

@@ -14,7 +14,8 @@ use cloze_train::Recipe;
 use cloze_train::recipe::{Every, ObjectiveKind};
 use serde_json::json;
 
-use super::{Arguments, examples};
+use super::arguments::Arguments;
+use super::examples;
 use crate::format;
 use crate::terminal::Terminal;
 

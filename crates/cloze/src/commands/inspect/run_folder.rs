@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::json;
 
-use super::Arguments;
+use super::arguments::Arguments;
 use crate::format;
 use crate::run_page::{self, Kind, Measure, Record, Run};
 use crate::terminal::Terminal;
@@ -24,7 +24,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     if arguments.json {
         let line = json!({
             "kind": "run", "path": dir, "last": last, "evaluation": evaluation, "checkpoints": checkpoints,
-            "finished": finished, "bytes": super::folder_bytes(dir),
+            "finished": finished, "bytes": super::arguments::folder_bytes(dir),
         });
         writeln!(out, "{line}")?;
         return Ok(());
@@ -60,7 +60,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
         (false, false) => "not yet: go on with --resume",
     };
     writeln!(out, "  model          {shown}")?;
-    writeln!(out, "  on disk        {}", format::bytes(super::folder_bytes(dir)))?;
+    writeln!(out, "  on disk        {}", format::bytes(super::arguments::folder_bytes(dir)))?;
     Ok(())
 }
 

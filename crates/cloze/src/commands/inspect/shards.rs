@@ -10,7 +10,8 @@ use cloze_data::shards::{Documents, Shards, Split};
 use cloze_text::Tokenizer;
 use serde_json::json;
 
-use super::{Arguments, examples};
+use super::arguments::Arguments;
+use super::examples;
 use crate::commands::prepare::write_report;
 use crate::format;
 use crate::terminal::Terminal;

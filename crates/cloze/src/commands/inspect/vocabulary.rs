@@ -7,7 +7,7 @@ use anyhow::Result;
 use cloze_text::Tokenizer;
 use serde_json::json;
 
-use super::Arguments;
+use super::arguments::Arguments;
 use super::model::casing;
 use crate::format;
 use crate::terminal::Terminal;

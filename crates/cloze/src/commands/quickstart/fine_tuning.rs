@@ -19,8 +19,12 @@ use cloze_train::train_loop::Event;
 use serde::Serialize;
 
 use crate::commands::tasks::config_of;
+use crate::failure::Interrupted;
 use crate::program;
 use crate::terminal::Terminal;
+
+/// Nothing of a quickstart can go on.
+pub const INTERRUPTED: Interrupted = Interrupted("run the quickstart again to start over");
 
 /// What the stage writes, in the quickstart's folder.
 pub const PARTS: [&str; 3] = ["labelled", "untrained", "finetuned"];
@@ -143,7 +147,7 @@ impl Learn<'_> {
             let outcome = outcome?;
             match outcome.best {
                 Some(best) if outcome.finished => Ok(best.score),
-                _ => Err(super::INTERRUPTED.into()),
+                _ => Err(INTERRUPTED.into()),
             }
         };
         let out = dir.join("finetuned").join(name);

@@ -24,8 +24,8 @@ use cloze_train::Recipe;
 use cloze_train::evaluate::{EvaluateOptions, Evaluation, evaluate_folder, held_out};
 use serde_json::json;
 
-use self::fine_tuning::{Comparison, Stage};
-use super::{Interrupted, evaluate, fill, prepare, pretrain, vocab};
+use self::fine_tuning::{Comparison, INTERRUPTED, Stage};
+use super::{evaluate, fill, prepare, pretrain, vocab};
 use crate::terminal::Terminal;
 use crate::{format, program, run_page};
 
@@ -54,8 +54,6 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Nothing of it can go on.
-const INTERRUPTED: Interrupted = Interrupted("run the quickstart again to start over");
 /// Marks a folder as ours to overwrite.
 const MARKER: &str = ".cloze-quickstart";
 /// What an earlier quickstart left; nothing else in its folder is touched.

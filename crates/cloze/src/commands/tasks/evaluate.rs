@@ -11,9 +11,10 @@ use cloze_tasks::kinds::Kind;
 use cloze_tasks::metrics::bootstrap::{Interval, bootstrap_all};
 use serde_json::{Value, json};
 
+use super::files::{check_files, files_or_known};
 use super::fine_tuned::{HAS_LABELS, check, open};
 use super::per_kind::{OfTask, PerKind};
-use super::{DataArguments, check_files, files_or_known};
+use super::read::DataArguments;
 use crate::commands::model::ModelArguments;
 use crate::commands::precision::Type;
 use crate::terminal::Terminal;

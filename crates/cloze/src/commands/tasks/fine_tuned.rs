@@ -11,8 +11,8 @@ use cloze_tasks::inference::predictor::kind_of;
 use cloze_tasks::kinds::Kind;
 use cloze_tasks::{Predictor, Pretrained};
 
-use super::DataArguments;
 use super::per_kind::{OfTask, check_effect};
+use super::read::DataArguments;
 use crate::commands::model::ModelArguments;
 use crate::commands::precision::Type;
 use crate::program;

@@ -17,13 +17,15 @@ use cloze_train::run::RunFolder;
 
 use serde_json::json;
 
+use super::files::{check_files, files_or_known};
+use super::fine_tuned::config_of;
 use super::per_kind::{OfTask, PerKind, check_effect};
+use super::read::DataArguments;
 use super::recipe::with_recipe;
 use super::runs::{Common, DryRun, Ended, Planned, dry_run_all, run_all, run_one, summary, table};
-use super::{DataArguments, check_files, config_of, files_or_known};
 use crate::commands::model::HubArguments;
 use crate::commands::precision::Type;
-use crate::commands::{INTERRUPTED, usage};
+use crate::failure::{INTERRUPTED, usage};
 use crate::terminal::Terminal;
 use crate::{format, help, program};
 
@@ -72,11 +74,11 @@ pub struct Arguments {
     pub recipe: Option<PathBuf>,
 
     /// Seeds to run, from --seed up
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = crate::positive)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = crate::values::positive)]
     pub seeds: usize,
 
     /// Use the first N training rows only
-    #[arg(long, hide_short_help = true, value_name = "N", value_parser = crate::positive)]
+    #[arg(long, hide_short_help = true, value_name = "N", value_parser = crate::values::positive)]
     pub limit: Option<usize>,
 
     /// Go on with the run in the folder
@@ -147,7 +149,7 @@ pub struct LearningArguments {
     freeze: Option<usize>,
 
     /// The feature-based way, to tag: the whole encoder frozen, the head on its last N layers side by side (4 in the paper)
-    #[arg(long, hide_short_help = true, value_name = "N", value_parser = crate::positive, conflicts_with = "freeze")]
+    #[arg(long, hide_short_help = true, value_name = "N", value_parser = crate::values::positive, conflicts_with = "freeze")]
     features: Option<usize>,
 
     /// Dropout of hidden states and attention weights [default: the checkpoint's]

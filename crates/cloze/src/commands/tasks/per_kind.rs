@@ -7,7 +7,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use cloze_tasks::kinds::{self, KINDS, Kind};
 
-use crate::commands::usage;
+use crate::failure::usage;
 use crate::help;
 
 /// The arguments of a command about tasks.

@@ -12,9 +12,10 @@ use cloze_tasks::lines::Lines;
 use cloze_tasks::{Notes, Predictor, TaskError};
 use serde_json::{Value, json};
 
+use super::files::check_files;
 use super::fine_tuned::{HAS_LABELS, check, open};
 use super::per_kind::{OfTask, PerKind};
-use super::{DataArguments, check_files};
+use super::read::DataArguments;
 use crate::commands::model::ModelArguments;
 use crate::commands::precision::Type;
 use crate::help;
@@ -95,8 +96,9 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
     let predictor = open::<Arguments>(model, *precision, kind, &given, read, terminal)?;
     let description = &predictor.kind().description;
     let own = &predictor.reading().given().settings.own;
-    let is_written_so = description.format_options.iter().any(|option| own.contains_key(*option));
-    if !(is_written_so && input != Path::new("-")) && !description.is_table(input) {
+    let says_format = description.format_options.iter().any(|option| own.contains_key(*option));
+    let is_table = description.is_table(input) || says_format && input != Path::new("-");
+    if !is_table {
         return answer_lines(&predictor, input);
     }
     let mut notes = Notes::default();

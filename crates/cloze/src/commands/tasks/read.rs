@@ -11,7 +11,7 @@ use cloze_tasks::kinds::{self, KINDS, Kind};
 use cloze_tasks::{Given, TaskError, TaskSettings};
 use serde_json::Value;
 
-use crate::commands::usage;
+use crate::failure::usage;
 
 /// How the files of a task are read: options that concern several kinds of tasks, and those that one kind has for itself.
 #[derive(Debug, Clone, Default)]
@@ -60,7 +60,7 @@ pub struct CommonArguments {
     metric: Option<String>,
 
     /// Tokens of a sequence at most [default: the model's or the task's; 128, to answer 384]
-    #[arg(long, value_name = "N", value_parser = crate::positive)]
+    #[arg(long, value_name = "N", value_parser = crate::values::positive)]
     max_len: Option<usize>,
 
     /// Read long texts in windows that begin N tokens apart instead of cutting them off; their logits are averaged. 0: cut

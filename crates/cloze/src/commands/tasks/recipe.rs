@@ -8,6 +8,7 @@ use clap::{ArgMatches, Args, Command};
 use cloze_tasks::kinds::{self, Kind};
 
 use super::per_kind::{OfTask, PerKind};
+use crate::global::GlobalOptions;
 
 /// The arguments of a command, from its recipe where there is one, and the kind of task if one is named.
 pub fn with_recipe<A: OfTask>(
@@ -46,8 +47,8 @@ fn kind_of(table: &mut toml::Table) -> Result<Option<&'static Kind>> {
 
 /// The arguments that a table gives.
 fn of_table<A: Args>(command: &'static str, table: &toml::Table) -> Result<A> {
-    let global = crate::command();
-    let mut global = global.get_arguments().filter(|arg| arg.is_global_set()).filter_map(|arg| arg.get_long());
+    let global = GlobalOptions::augment_args(Command::new(command));
+    let mut global = global.get_arguments().filter_map(|arg| arg.get_long());
     if let Some(key) = global.find(|name| table.keys().any(|key| key.replace('_', "-") == *name)) {
         bail!("`{key}` is no key of a recipe: give --{key} on the command line");
     }

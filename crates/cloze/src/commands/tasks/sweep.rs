@@ -10,7 +10,7 @@ use super::finetune::{self, learn};
 use super::per_kind::{OfTask, PerKind, check_effect};
 use super::recipe::with_recipe;
 use super::runs::Planned;
-use crate::commands::usage;
+use crate::failure::usage;
 use crate::help;
 use crate::terminal::Terminal;
 

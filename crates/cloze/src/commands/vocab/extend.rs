@@ -10,10 +10,10 @@ use cloze_data::corpus::CorpusOptions;
 use cloze_text::{DomainWord, Tokenizer, WordCounts, WordProblem};
 use serde_json::{Value, json};
 
-use super::read_words;
 use super::rewrite::Subject;
-use crate::commands::check_out;
+use super::words::read_words;
 use crate::commands::model::ModelArguments;
+use crate::failure::check_out;
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -54,7 +54,7 @@ pub struct Arguments {
     input: Vec<PathBuf>,
 
     /// Number of words to learn from --input
-    #[arg(long, value_name = "N", value_parser = crate::positive, requires = "input", conflicts_with = "words")]
+    #[arg(long, value_name = "N", value_parser = crate::values::positive, requires = "input", conflicts_with = "words")]
     size: Option<usize>,
 
     /// Learn only words that --input has this often

@@ -8,8 +8,8 @@ use cloze_text::Tokenizer;
 use serde_json::Value;
 
 use super::rewrite::Subject;
-use crate::commands::check_out;
 use crate::commands::model::ModelArguments;
+use crate::failure::check_out;
 use crate::terminal::Terminal;
 
 /// `cloze vocab resize --model DIR --tokenizer DIR --out DIR`

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Column, RaggedRows, Row, Wanted};
+use super::columns::{Column, RaggedRows, Row, Wanted};
 use crate::TaskError;
 use crate::datasets::file::lines;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{Column, Row, Wanted};
+use super::columns::{Column, Row, Wanted};
 use crate::TaskError;
 use crate::datasets::file::lines;
 use crate::datasets::{listed, suggestion};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cloze_data::corpus::ParquetColumns;
 
-use super::{Row, Wanted};
+use super::columns::{Row, Wanted};
 use crate::TaskError;
 
 pub(super) fn open(path: &Path) -> Result<ParquetColumns, TaskError> {

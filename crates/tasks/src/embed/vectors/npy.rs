@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Vectors;
+use super::memory::Vectors;
 use crate::TaskError;
 
 /// Reads a matrix of f32.

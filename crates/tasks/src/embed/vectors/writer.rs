@@ -5,7 +5,8 @@ use std::path::Path;
 
 use cloze_files::AtomicFile;
 
-use super::{Vectors, header};
+use super::header;
+use super::memory::Vectors;
 use crate::TaskError;
 
 /// A kind of file.

@@ -8,6 +8,7 @@
 
 mod normalise;
 mod odds;
+mod scored;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,8 @@ pub use self::normalise::normalise;
 use self::normalise::words;
 use self::odds::best_thresholds;
 pub use self::odds::{BestThresholds, NullOdds};
+pub use self::scored::AnswerScore;
+use self::scored::Scored;
 
 /// A question and what is right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,20 +30,6 @@ pub struct Question<'a> {
     pub id: &'a str,
     /// All gold answers, as they stand in the file; none of an unanswerable question.
     pub answers: Vec<&'a str>,
-}
-
-/// How well one prediction answers one question, from 0 to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct AnswerScore {
-    /// 1 if it equals a gold answer, both normalised, else 0.
-    pub exact: f64,
-    /// The largest F1 of its words with those of a gold answer.
-    pub f1: f64,
-}
-
-impl AnswerScore {
-    const WRONG: AnswerScore = AnswerScore { exact: 0.0, f1: 0.0 };
-    const RIGHT: AnswerScore = AnswerScore { exact: 1.0, f1: 1.0 };
 }
 
 /// Means over questions, in percent.
@@ -143,35 +132,6 @@ pub fn evaluate_v1<'a>(
         });
     }
     Some(SquadV1 { all: mean(scores)?, missing })
-}
-
-/// A question of v2.0 with what the scores and the search for thresholds need of it.
-struct Scored {
-    /// Whether it has gold answers.
-    answerable: bool,
-    /// Whether the prediction is an answer: not the empty text, as it stands.
-    answered: bool,
-    /// The score of the prediction, before any threshold; none without a prediction.
-    raw: Option<AnswerScore>,
-    /// Its odds, if there are any.
-    odds: Option<f64>,
-}
-
-impl Scored {
-    /// Its score when a question whose odds exceed the threshold is taken as not answered, whatever the prediction.
-    fn at(&self, threshold: f64) -> AnswerScore {
-        match (self.raw, self.odds) {
-            (None, _) => AnswerScore::WRONG,
-            (Some(_), Some(odds)) if odds > threshold => {
-                if self.answerable {
-                    AnswerScore::WRONG
-                } else {
-                    AnswerScore::RIGHT
-                }
-            }
-            (Some(raw), _) => raw,
-        }
-    }
 }
 
 /// Scores predictions by the rules of v2.0; none if there are no questions. The empty text says that there is no answer.

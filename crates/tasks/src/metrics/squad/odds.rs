@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::Scored;
+use super::scored::Scored;
 
 /// How sure a model is, of each question, that it has no answer.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,478 @@
+//! `cloze bench train` and `infer`: a model of some size with random weights, measured step by step.
+
+use std::io::Write;
+use std::time::Instant;
+
+use anyhow::Result;
+use cloze_engine::{
+    AdamW, Bandwidths, Cost, DType, Device, DropoutKey, Gradients, Moments, Pass, Profile, StepSettings, adamw_step,
+};
+use cloze_model::{Config, FlopsOf, Heads, Inputs, LossScale, Model, PretrainLabels};
+use cloze_train::recipe::Precision;
+use serde_json::{Map, Value, json};
+
+use crate::commands::precision::Type;
+use crate::format;
+use crate::terminal::Terminal;
+
+/// The size of a model and of its batches.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Shape {
+    /// Encoder layers
+    #[arg(long, default_value_t = 12, value_name = "L", value_parser = crate::values::positive)]
+    pub layers: usize,
+
+    /// Hidden size; the feed-forward is four times as wide
+    #[arg(long, default_value_t = 768, value_name = "H", value_parser = crate::values::positive)]
+    pub hidden: usize,
+
+    /// Attention heads
+    #[arg(long, default_value_t = 12, value_name = "A", value_parser = crate::values::positive)]
+    pub heads: usize,
+
+    /// Sequences in a batch
+    #[arg(long, default_value_t = 16, value_name = "B", value_parser = crate::values::positive)]
+    pub batch: usize,
+
+    /// Longest sequence in tokens
+    #[arg(long, default_value_t = 128, value_name = "S", value_parser = crate::values::positive)]
+    pub seq: usize,
+
+    /// full: every sequence has --seq tokens; uniform: lengths drawn from 8 to --seq
+    #[arg(long, value_enum, default_value_t = Lengths::Full)]
+    pub lengths: Lengths,
+
+    /// Type of activations and of the matrices' compute copies
+    #[arg(long, value_enum, default_value_t = Type::Auto)]
+    pub precision: Type,
+
+    /// Compute layers' activations again in the backward pass instead of keeping them
+    #[arg(long)]
+    pub recompute: bool,
+
+    /// Rows of the word embeddings
+    #[arg(long, default_value_t = 30522, value_name = "V", value_parser = crate::values::positive)]
+    pub vocab: usize,
+}
+
+impl Shape {
+    /// Refuses what has no effect.
+    pub fn check(&self, training: bool) -> Result<()> {
+        anyhow::ensure!(training || !self.recompute, "--recompute is for training: a forward pass alone keeps nothing");
+        Ok(())
+    }
+}
+
+/// What is measured.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  cloze bench train --layers 12 --hidden 768 --heads 12 --batch 16 --seq 128 --json",
+    after_long_help = "Prints the median step of --steps after two to warm up. Only real tokens count, and only useful \
+        work. Inference: 2·L(4h²+2hf) + 4·L·h·s FLOP per real token, with s = Σs²/Σs over the batch's lengths. \
+        Training, forward and backward: three times that, and 6·p·(h²+hV) for the share p of tokens that is predicted \
+        (0.15), less the last layer's work on outputs that nobody reads: all but the predicted tokens' and [CLS]'s. \
+        The machine's matrix peak is measured in the same run by multiplying matrices that stay in cache.\n\n\
+        Examples:\n  cloze bench train --layers 12 --hidden 768 --heads 12 --batch 16 --seq 128 --json\n  \
+        cloze bench train --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128 --precision f32 --profile\n  \
+        cloze bench infer --batch 8 --seq 512 --lengths uniform --threads 1"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    shape: Shape,
+
+    /// Steps measured
+    #[arg(long, default_value_t = 5, value_name = "K", value_parser = crate::values::positive)]
+    steps: usize,
+
+    /// Print by operation the time, GFLOP/s, GB/s, and what bounds it
+    #[arg(long)]
+    profile: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Lengths {
+    Full,
+    Uniform,
+}
+
+/// Steps run before measuring: pages are touched, caches warm, clocks up.
+pub const WARM_UP: usize = 2;
+/// The share of tokens predicted in training.
+const PREDICTED: f64 = 0.15;
+
+/// Measures training, or inference.
+pub fn run(arguments: &Arguments, training: bool, terminal: &Terminal) -> Result<()> {
+    let Arguments { shape, steps, profile, json } = arguments;
+    shape.check(training)?;
+    let bar = terminal.progress("bench", Some((WARM_UP + steps) as u64));
+    let device = Device::cpu(terminal.threads)?;
+    let measured = measure(shape, training, device, *steps, *profile, &mut |step, what| bar.set(step as u64, what))?;
+    bar.finish();
+    let mut out = std::io::stdout().lock();
+    if *json {
+        writeln!(out, "{}", measured.json(if training { "train" } else { "infer" }, shape, *steps))?;
+        return Ok(());
+    }
+    write_figures(&mut out, &measured)?;
+    write_profile(&mut out, &measured)?;
+    Ok(())
+}
+
+/// What a measurement found.
+pub struct Measured {
+    /// Real tokens per second of the median step.
+    pub tokens_per_s: f64,
+    pub gflops: f64,
+    pub peak_gflops: f64,
+    pub ms: f64,
+    /// The device in words, and its threads.
+    pub machine: String,
+    pub instruction_set: &'static str,
+    /// The type of activations, and why it and the instruction set were taken.
+    pub dtype: DType,
+    pub reason: String,
+    pub threads: usize,
+    pub parameters: usize,
+    pub sequences: usize,
+    pub tokens: usize,
+    pub peak_memory: Option<u64>,
+    pub profile: Vec<Share>,
+    /// Measured for a profile.
+    pub bandwidths: Option<Bandwidths>,
+}
+
+/// Runs `steps` steps after those that warm up; `watch` is told each one's number and kind before it runs.
+pub fn measure(
+    shape: &Shape,
+    training: bool,
+    device: Device,
+    steps: usize,
+    profile: bool,
+    watch: &mut dyn FnMut(usize, &str),
+) -> Result<Measured> {
+    let dtype = Precision::from(shape.precision).dtype(&device);
+    let config = Config {
+        vocab_size: shape.vocab,
+        hidden_size: shape.hidden,
+        num_hidden_layers: shape.layers,
+        num_attention_heads: shape.heads,
+        intermediate_size: 4 * shape.hidden,
+        max_position_embeddings: shape.seq.max(512),
+        ..Config::default()
+    };
+    let heads = if training { Heads::PRETRAINING } else { Heads::NONE };
+    let mut model = Model::new(config, heads, &device, 0)?;
+    if !training {
+        model.params.cache_packed_weights();
+    }
+    let (inputs, labels) = synthetic(shape, training);
+    model.check(&inputs, &labels)?;
+    let flops =
+        model.useful_flops(&inputs, &labels, if training { FlopsOf::ForwardBackward } else { FlopsOf::Forward });
+
+    let recompute = shape.recompute;
+    let mut bench = Bench { model, device, dtype, inputs, labels, recompute, training: None, profile: None };
+    if training {
+        let gradients = Gradients::zeros_like(&bench.model.params);
+        let moments = Moments::zeros_like(&bench.model.params);
+        bench.training = Some((gradients, moments));
+    }
+    for step in 0..WARM_UP {
+        watch(step, "warming up");
+        bench.step(step as u64 + 1);
+    }
+    let peak = bench.device.matrix_peak(dtype);
+    bench.profile = profile.then(Profile::default);
+    let mut seconds = Vec::with_capacity(steps);
+    for step in WARM_UP..WARM_UP + steps {
+        watch(step, "measuring");
+        let start = Instant::now();
+        bench.step(step as u64 + 1);
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    let median = median(&mut seconds);
+    // Others may have kept the machine busy: of two moments' peaks the greater is the nearer.
+    let peak = peak.max(bench.device.matrix_peak(dtype));
+    // Before the bandwidths, which take memory of their own.
+    let peak_memory = format::peak_memory();
+    let bandwidths = profile.then(|| bench.device.bandwidths());
+    Ok(Measured {
+        tokens_per_s: bench.inputs.tokens() as f64 / median,
+        gflops: flops / median / 1e9,
+        peak_gflops: peak / 1e9,
+        ms: median * 1e3,
+        machine: bench.device.describe(),
+        instruction_set: bench.device.instruction_set(),
+        dtype,
+        reason: bench.device.explain(dtype),
+        threads: bench.device.threads(),
+        parameters: bench.model.parameter_count(),
+        sequences: bench.inputs.sequences(),
+        tokens: bench.inputs.tokens(),
+        peak_memory,
+        profile: bench.profile.as_ref().map(|profile| shares(profile, steps)).unwrap_or_default(),
+        bandwidths,
+    })
+}
+
+fn write_figures(out: &mut dyn Write, measured: &Measured) -> Result<()> {
+    writeln!(out, "{}, {} ({})", measured.machine, measured.dtype.name(), measured.reason)?;
+    writeln!(
+        out,
+        "{} parameters, {} sequences, {} real tokens",
+        format::count(measured.parameters as u64),
+        measured.sequences,
+        format::count(measured.tokens as u64),
+    )?;
+    writeln!(
+        out,
+        "{} real tokens/s   {:.1} useful GFLOP/s = {:.1} % of the matrix peak of {:.1}   {:.1} ms a step{}",
+        format::count(measured.tokens_per_s as u64),
+        measured.gflops,
+        100.0 * measured.gflops / measured.peak_gflops,
+        measured.peak_gflops,
+        measured.ms,
+        measured.peak_memory.map_or_else(String::new, |peak| format!("   peak memory {}", format::bytes(peak))),
+    )?;
+    Ok(())
+}
+
+fn write_profile(out: &mut dyn Write, measured: &Measured) -> Result<()> {
+    let (profile, Some(bandwidths)) = (&measured.profile, &measured.bandwidths) else {
+        return Ok(());
+    };
+    let width = profile.iter().map(|share| share.name.len()).max().unwrap_or(0);
+    let gb = |rate: f64| format::count((rate / 1e9).round() as u64);
+    let Bandwidths { l2, l3, dram } = *bandwidths;
+    writeln!(out, "\nread from L2 at {} GB/s, from L3 at {}, from memory at {}", gb(l2), gb(l3), gb(dram))?;
+    writeln!(
+        out,
+        "\n{:width$}  {:>9}  {:>7}  {:>5}  {:>7}  {:>6}  bound, and its share of the time",
+        "operation", "ms a step", "share", "calls", "GFLOP/s", "GB/s"
+    )?;
+    for share in profile {
+        let Share { name, ms, calls, cost } = share;
+        let percent = 100.0 * ms / measured.ms;
+        let rate = |work: f64| if work > 0.0 { format!("{:.0}", work / ms / 1e6) } else { "–".to_owned() };
+        let bound = share.bound(measured.peak_gflops * 1e9, bandwidths);
+        let bound = bound.map_or_else(|| "–".to_owned(), |(what, part)| format!("{what} {:.0} %", 100.0 * part));
+        writeln!(
+            out,
+            "{name:width$}  {ms:>9.2}  {percent:>5.1} %  {calls:>5}  {:>7}  {:>6}  {bound}",
+            rate(cost.flops),
+            rate(cost.bytes)
+        )?;
+    }
+    Ok(())
+}
+
+/// The model with what a step needs.
+struct Bench {
+    model: Model,
+    device: Device,
+    dtype: DType,
+    inputs: Inputs,
+    labels: PretrainLabels,
+    recompute: bool,
+    training: Option<(Gradients, Moments)>,
+    /// Where the time goes, if that is asked for.
+    profile: Option<Profile>,
+}
+
+impl Bench {
+    fn step(&mut self, step: u64) {
+        let Some((gradients, moments)) = &mut self.training else {
+            let mut pass = Pass::inference(&self.device, &self.model.params, self.dtype);
+            if let Some(profile) = &mut self.profile {
+                pass = pass.profiled(profile);
+            }
+            let _ = self.model.hidden_states(&mut pass, &self.inputs, &[self.model.architecture().layers]);
+            return;
+        };
+        timed(&mut self.profile, "zero gradients", Cost::default(), || gradients.zero());
+        let key = DropoutKey { seed: 0, step, micro: 0 };
+        let mut pass = Pass::recording(&self.device, &self.model.params, gradients, self.dtype, Some(key));
+        pass = pass.recomputing(self.recompute);
+        if let Some(profile) = &mut self.profile {
+            pass = pass.profiled(profile);
+        }
+        let _ = self.model.loss(&mut pass, &self.inputs, &self.labels, LossScale::mean(&self.labels));
+        pass.backward();
+        let adamw = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay: 0.01, bias_correction: false };
+        let settings = StepSettings { adamw, lr: 1e-4, step, clip_norm: Some(1.0) };
+        // The norm reads the gradients; the update reads them with weights and moments, and writes the latter three.
+        let cost = Cost::new(0, (4 + 16 + 12) * self.model.parameter_count());
+        timed(&mut self.profile, "optimizer", cost, || {
+            adamw_step(&self.device, &mut self.model.params, gradients, moments, &settings)
+        });
+    }
+}
+
+/// Runs `work`, as a call of `name` in the profile if there is one.
+fn timed<T>(profile: &mut Option<Profile>, name: &str, cost: Cost, work: impl FnOnce() -> T) -> T {
+    match profile {
+        Some(profile) => profile.time(name, cost, work),
+        None => work(),
+    }
+}
+
+/// Random ids in sequences of the lengths asked for, 15 % of them predicted in training.
+fn synthetic(shape: &Shape, training: bool) -> (Inputs, PretrainLabels) {
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    // xorshift64* (Vigna 2016): all that filling a batch needs.
+    let mut below = |bound: usize| {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        ((u128::from(state.wrapping_mul(0x2545_F491_4F6C_DD1D)) * bound as u128) >> 64) as usize
+    };
+    let shortest = shape.seq.min(8);
+    let (mut inputs, mut labels) = (Inputs::default(), PretrainLabels::default());
+    for _ in 0..shape.batch {
+        let length = match shape.lengths {
+            Lengths::Full => shape.seq,
+            Lengths::Uniform => shortest + below(shape.seq - shortest + 1),
+        };
+        let ids: Vec<u32> = (0..length).map(|_| below(shape.vocab) as u32).collect();
+        let segments: Vec<u8> = (0..length).map(|position| u8::from(position > length / 2)).collect();
+        inputs.push(&ids, &segments);
+        if training {
+            labels.nsp_labels.push(below(2) as i32);
+        }
+    }
+    if training {
+        let tokens = inputs.tokens();
+        let wanted = ((tokens as f64 * PREDICTED).round() as usize).max(1);
+        // Evenly spread rows: exactly the share that the formula counts.
+        labels.mlm_rows = (0..wanted).map(|at| (at * tokens / wanted) as i32).collect();
+        labels.mlm_labels = (0..wanted).map(|_| below(shape.vocab) as i32).collect();
+    }
+    (inputs, labels)
+}
+
+pub fn median(seconds: &mut [f64]) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    let middle = seconds.len() / 2;
+    if seconds.len().is_multiple_of(2) { (seconds[middle - 1] + seconds[middle]) / 2.0 } else { seconds[middle] }
+}
+
+impl Measured {
+    pub fn json(&self, kind: &str, shape: &Shape, steps: usize) -> Value {
+        let mut line = json!({
+            "bench": kind,
+            "layers": shape.layers,
+            "hidden": shape.hidden,
+            "heads": shape.heads,
+            "vocab": shape.vocab,
+            "batch": shape.batch,
+            "seq": shape.seq,
+            "lengths": if shape.lengths == Lengths::Full { "full" } else { "uniform" },
+            "precision": self.dtype.name(),
+            "reason": self.reason,
+            "recompute": shape.recompute,
+            "threads": self.threads,
+            "steps": steps,
+            "machine": self.machine,
+            "parameters": self.parameters,
+            "real_tokens_per_s": self.tokens_per_s,
+            "useful_gflops": self.gflops,
+            "peak_gflops": self.peak_gflops,
+            "share_of_peak": self.gflops / self.peak_gflops,
+            "ms": self.ms,
+            "peak_rss_bytes": self.peak_memory,
+        });
+        if !self.profile.is_empty() {
+            let by_operation: Map<String, Value> = self
+                .profile
+                .iter()
+                .map(|share| {
+                    let Share { name, ms, calls, cost } = share;
+                    (name.clone(), json!({"ms": ms, "calls": calls, "flops": cost.flops, "bytes": cost.bytes}))
+                })
+                .collect();
+            line["profile"] = Value::Object(by_operation);
+        }
+        if let Some(Bandwidths { l2, l3, dram }) = self.bandwidths {
+            line["bytes_per_s"] = json!({"l2": l2, "l3": l3, "dram": dram});
+        }
+        line
+    }
+}
+
+/// An operation's part of a step.
+pub struct Share {
+    pub name: String,
+    pub ms: f64,
+    pub calls: u64,
+    /// What all its calls in a step must do at least.
+    pub cost: Cost,
+}
+
+/// Bytes of one call that a machine's L2s and L3 may still hold.
+const IN_L2: f64 = (1 << 20) as f64;
+const IN_L3: f64 = (32 << 20) as f64;
+
+impl Share {
+    /// What the operation would wait for if it did everything else at no cost, and that wait's share of its time: arithmetic at
+    /// the matrix unit's peak, or its operands and results once, from the nearest memory that can hold them all.
+    fn bound(&self, peak: f64, bandwidths: &Bandwidths) -> Option<(&'static str, f64)> {
+        let Cost { flops, bytes } = self.cost;
+        let (memory, rate) = match bytes / self.calls.max(1) as f64 {
+            call if call <= IN_L2 => ("L2", bandwidths.l2),
+            call if call <= IN_L3 => ("L3", bandwidths.l3),
+            _ => ("memory", bandwidths.dram),
+        };
+        let (compute, wait) = (flops / peak, bytes / rate);
+        let (what, seconds) = if compute >= wait { ("compute", compute) } else { (memory, wait) };
+        (seconds > 0.0 && self.ms > 0.0).then_some((what, seconds * 1e3 / self.ms))
+    }
+}
+
+/// The operations by time, the longest first.
+fn shares(profile: &Profile, steps: usize) -> Vec<Share> {
+    let mut shares: Vec<Share> = profile
+        .entries()
+        .iter()
+        .map(|entry| Share {
+            name: entry.name.clone(),
+            ms: entry.seconds * 1e3 / steps as f64,
+            calls: entry.calls / steps as u64,
+            cost: Cost { flops: entry.cost.flops / steps as f64, bytes: entry.cost.bytes / steps as f64 },
+        })
+        .collect();
+    shares.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(lengths: Lengths) -> Shape {
+        let (layers, hidden, heads, vocab) = (1, 32, 2, 100);
+        Shape { layers, hidden, heads, batch: 40, seq: 64, lengths, precision: Type::F32, recompute: false, vocab }
+    }
+
+    #[test]
+    fn batches_have_the_lengths_asked_for() {
+        let (full, labels) = synthetic(&shape(Lengths::Full), true);
+        assert_eq!((full.tokens(), full.sequences()), (40 * 64, 40));
+        assert_eq!(labels.mlm_rows.len(), 384);
+        let (ragged, labels) = synthetic(&shape(Lengths::Uniform), true);
+        assert!(ragged.lengths().all(|length| (8..=64).contains(&length)));
+        let mean = ragged.tokens() as f64 / 40.0;
+        assert!((26.0..46.0).contains(&mean), "{mean}");
+        assert!(labels.mlm_rows.is_sorted_by(|a, b| a < b));
+        assert!(synthetic(&shape(Lengths::Full), false).1.mlm_rows.is_empty());
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+}
