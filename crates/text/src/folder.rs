@@ -13,7 +13,7 @@ use tokenizers::{AddedToken, ModelWrapper};
 
 use crate::kind::Files;
 use crate::special::KEYS;
-use crate::vocabulary::{CONTINUATION, Vocabulary};
+use crate::vocabulary::{CONTINUATION, MAX_WORD_CHARS, Vocabulary};
 use crate::{Special, Template, TextError, Tokenizer};
 
 const JSON: &str = "tokenizer.json";
@@ -21,8 +21,6 @@ const LIST: &str = "vocab.txt";
 const CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_MAP: &str = "special_tokens_map.json";
 
-/// Longest word in characters, as in Transformers.
-const MAX_WORD_CHARS: usize = 100;
 /// Tokens of a text at most, unless a model says otherwise: BERT's positions.
 const POSITIONS: usize = 512;
 /// The key of tokens of a text at most, to Transformers.

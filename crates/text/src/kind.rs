@@ -14,9 +14,9 @@ use crate::words::Words;
 /// The kind of a tokenizer.
 pub(crate) enum Kind {
     /// `##` continues a word; our own path where the configuration is plain BERT.
-    WordPiece(Option<Fast>),
+    WordPiece(Option<Box<Fast>>),
     /// Any other model of the `tokenizers` crate, which does all the work.
-    Other(Other),
+    Other(Box<Other>),
 }
 
 /// Our own path.

@@ -19,7 +19,7 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::normalizers::BertNormalizer;
 
 use crate::special::SPECIAL_TOKENS;
-use crate::vocabulary::CONTINUATION;
+use crate::vocabulary::{CONTINUATION, MAX_WORD_CHARS};
 use crate::words::Words;
 use crate::{TextError, Tokenizer};
 
@@ -95,8 +95,6 @@ impl LearnProgress {
     };
 }
 
-/// Words longer than this are \[UNK\] anyway.
-const MAX_WORD_CHARS: usize = 100;
 /// Distinct words held, unless an option says otherwise.
 pub(crate) const MAX_WORDS: usize = 2_000_000;
 /// Text counted between two looks at the number of distinct words; what makes the pruning independent of threads.

@@ -75,8 +75,8 @@ impl Tokenizer {
             _ => None,
         };
         let kind = match reference.get_model() {
-            ModelWrapper::WordPiece(_) => Kind::WordPiece(Fast::new(&vocabulary, &reference, normalizer)),
-            _ => Kind::Other(Other::new(&reference, files)),
+            ModelWrapper::WordPiece(_) => Kind::WordPiece(Fast::new(&vocabulary, &reference, normalizer).map(Box::new)),
+            _ => Kind::Other(Box::new(Other::new(&reference, files))),
         };
         // The one failure that the model knows, an absent unknown token, shows here rather than in `encode`.
         reference

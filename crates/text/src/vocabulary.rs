@@ -10,6 +10,9 @@ use crate::{Special, Template, TextError};
 /// The prefix of tokens that continue a word.
 pub(crate) const CONTINUATION: &str = "##";
 
+/// Longest word in characters, as in Transformers: longer ones are \[UNK\].
+pub(crate) const MAX_WORD_CHARS: usize = 100;
+
 /// Tokens by id and ids by token; unique, without holes.
 #[derive(Debug)]
 pub(crate) struct Vocabulary {
