@@ -6,19 +6,32 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cloze_files::AtomicFile;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
-use super::OnnxReport;
 use super::error::OnnxError;
 use super::graph::{Graph, Initializer};
 use super::proto::{
     EXTERNAL, GRAPH_INITIALIZER, MODEL_GRAPH, ModelProto, OperatorSetIdProto, StringStringEntryProto, TENSOR_RAW_DATA,
     TensorProto,
 };
+
+const OPSET: i64 = 17;
+const IR_VERSION: i64 = 8;
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnnxReport {
+    /// The names of the outputs, in order.
+    pub outputs: Vec<String>,
+    /// The size of the model's file.
+    pub bytes: u64,
+    /// The file of weights beside it and its size, where there is one: the two belong together and keep their names.
+    pub data: Option<(PathBuf, u64)>,
+}
 
 /// Tensors below this many bytes stay in the graph: runtimes need shapes and axes when they analyse it. The same bound as
 /// `onnx.save_model`'s `size_threshold`.
@@ -86,11 +99,11 @@ fn delimited(tag: u32, len: u64) -> u64 {
 /// Everything of the model but its graph.
 fn header() -> ModelProto {
     ModelProto {
-        ir_version: super::IR_VERSION,
+        ir_version: IR_VERSION,
         producer_name: "cloze".to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
         graph: None,
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: super::OPSET }],
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
     }
 }
 

@@ -35,14 +35,12 @@ mod proto;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cloze_model::{Class, Model};
 
 pub use error::OnnxError;
-
-const OPSET: i64 = 17;
-const IR_VERSION: i64 = 8;
+pub use file::OnnxReport;
 
 /// How a model is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,17 +59,6 @@ impl OnnxOptions {
     pub fn new(output: Class) -> OnnxOptions {
         OnnxOptions { output, largest_file: OnnxOptions::LARGEST_FILE }
     }
-}
-
-/// What was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OnnxReport {
-    /// The names of the outputs, in order.
-    pub outputs: Vec<String>,
-    /// The size of the model's file.
-    pub bytes: u64,
-    /// The file of weights beside it and its size, where there is one: the two belong together and keep their names.
-    pub data: Option<(PathBuf, u64)>,
 }
 
 /// Writes a model. The file appears under its name when it is whole; a file of that name is replaced.
