@@ -55,7 +55,7 @@ impl Recipe {
             },
             nsp: self.has_pairs(),
             short_seq_prob: o.short_seq_prob,
-            masking: (o.kind == ObjectiveKind::MaskedLm).then(|| Masking {
+            masking: (o.kind == ObjectiveKind::MaskedLm).then_some(Masking {
                 rate: o.rate,
                 mask: o.mask,
                 random: o.random,
