@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cloze_data::corpus::CorpusOptions;
-use cloze_text::{DomainWord, Tokenizer, WordCounts, WordProblem};
+use cloze_text::{DomainWord, TextError, Tokenizer, WordCounts, WordProblem};
 use serde_json::{Value, json};
 
 use super::rewrite::Subject;
@@ -83,6 +83,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let model = arguments.model.find_with_pooling(terminal)?;
     let subject = Subject::open(&model)?;
     let old = &subject.tokenizer;
+    if !old.is_fast() {
+        // Before any word is judged by rules that are WordPiece's.
+        return Err(TextError::NotPlain.into());
+    }
     let (given, learned) = match arguments.size {
         Some(size) => {
             let learned = learn_words(arguments, old, size, terminal)?;
