@@ -344,7 +344,7 @@ impl Default for Eval {
     }
 }
 
-/// `[checkpoint]`: what is saved while training; the best by held-out MLM loss is kept beside the last.
+/// `[checkpoint]`: what is saved while training; the best by held-out loss is kept beside the last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Saving {

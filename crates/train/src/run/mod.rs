@@ -5,7 +5,7 @@
 //! RUN/metrics.jsonl                  one JSON object a line: [`Line`]
 //! RUN/events.out.tfevents.*          the same figures for TensorBoard
 //! RUN/checkpoints/step-00001000/     a Hugging Face folder with its training state
-//! RUN/best                           a link to the checkpoint with the lowest held-out MLM loss
+//! RUN/best                           a link to the checkpoint with the lowest held-out loss (the first of the objective)
 //! RUN/model/                         the final model; of an interrupted run, the model so far
 //! RUN/.lock                          locked while a process trains here
 //! ```
