@@ -99,7 +99,7 @@ const fn measure(key: &'static str, title: &'static str, axis: &'static str, uni
 }
 
 /// All measures in the order in which they are shown.
-pub const MEASURES: [Measure; 25] = [
+pub const MEASURES: [Measure; 26] = [
     measure("mlm_loss", "MLM loss", "nats per predicted token", Unit::Score, true),
     measure("mlm_perplexity", "MLM perplexity", "e to the power of the loss", Unit::Plain, true),
     measure("mlm_accuracy", "MLM accuracy", "predicted tokens that are right", Unit::Percent, true),
@@ -116,6 +116,7 @@ pub const MEASURES: [Measure; 25] = [
     measure("precision", "Precision", "found that are right", Unit::Percent, false),
     measure("recall", "Recall", "right ones that are found", Unit::Percent, false),
     measure("accuracy", "Accuracy", "right answers", Unit::Percent, false),
+    measure("micro_f1", "Micro F1", "F1 of all labels of all texts", Unit::Percent, false),
     measure("macro_f1", "Macro F1", "mean F1 of the labels", Unit::Percent, false),
     measure("matthews", "Matthews correlation", "correlation", Unit::Score, false),
     measure("pearson", "Pearson correlation", "correlation", Unit::Score, false),

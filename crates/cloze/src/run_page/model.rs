@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use cloze_data::report::CorpusReport;
 use cloze_tasks::datasets::known::Known;
 use cloze_tasks::finetune::Best;
+use cloze_tasks::kinds;
 use cloze_tasks::metrics::spread::{Spread, spread};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -340,11 +341,8 @@ impl Run {
     fn expected_to_decide(&self) -> Option<Measure> {
         let said = |key: &str| self.reading.get(key).and_then(Value::as_str);
         let of_task = || Known::named(said("task")?).ok().map(|known| known.best);
-        let key = match said("kind") {
-            Some("classify") => said("metric").or_else(of_task).or(Some("accuracy")),
-            Some("regress") => said("metric").or_else(of_task),
-            _ => None,
-        };
+        let of_kind = || kinds::named(said("kind")?)?.description.metrics.first().copied();
+        let key = of_kind().and_then(|usual| said("metric").or_else(of_task).or(Some(usual)));
         // The F1 of more labels than two has a name of its own.
         let keys = [key, key.filter(|key| *key == "f1").and(Some("macro_f1"))];
         let asked = keys.into_iter().flatten().filter_map(Measure::find);
@@ -726,7 +724,7 @@ pub mod tests {
     fn an_unfinished_run_is_judged_by_what_was_asked_for() {
         let mut run = Run::new("r".into(), Path::new("r"), Kind::FineTuning);
         let scores = json!({"accuracy": 0.5, "f1": 0.4, "matthews": 0.1, "pearson": 0.3, "spearman": 0.2,
-            "mean_squared_error": 3.0});
+            "mean_squared_error": 3.0, "micro_f1": 0.6});
         run.read_metrics(&json!({"kind": "eval", "step": 1, "loss": 0.7, "best": true, "scores": scores}).to_string());
         let mut deciding = |reading: Value| {
             run.reading = reading.as_object().unwrap().clone();
@@ -736,8 +734,9 @@ pub mod tests {
         assert_eq!(deciding(json!({"kind": "classify", "metric": "f1"})), "f1");
         assert_eq!(deciding(json!({"kind": "classify", "task": "cola"})), "matthews");
         assert_eq!(deciding(json!({"kind": "regress", "metric": "spearman"})), "spearman");
+        assert_eq!(deciding(json!({"kind": "multi-label"})), "micro_f1");
         assert_eq!(deciding(json!({})), "f1");
-        for key in ["f1", "accuracy", "matthews", "pearson", "spearman"] {
+        for key in ["f1", "micro_f1", "accuracy", "matthews", "pearson", "spearman"] {
             run.evaluations[0].figures["scores"][key] = Value::Null;
         }
         assert_eq!(run.deciding(), None, "no loss decides");
