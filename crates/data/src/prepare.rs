@@ -110,7 +110,6 @@ pub fn prepare(
     let mut report = None;
     cloze_files::write_folder(&options.out, |partial| {
         report = Some(write_all(options, corpus, partial, &mut progress)?);
-        cloze_files::folder::sync(&partial.join(TOKENIZER))?;
         // Hours may have passed: what another program wrote meanwhile is not replaced.
         refuse_used(&options.out)
     })?;
@@ -600,7 +599,8 @@ fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), DataError> {
     let path = dir.join(MANIFEST);
     let mut text = serde_json::to_vec_pretty(manifest).map_err(|e| DataError::io("write", &path, e.into()))?;
     text.push(b'\n');
-    Ok(cloze_files::write(&path, &text)?)
+    // The folder is not there yet for anyone else, and is made durable as a whole.
+    fs::write(&path, text).map_err(|e| DataError::io("write", &path, e))
 }
 
 #[cfg(test)]

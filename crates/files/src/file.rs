@@ -26,6 +26,20 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Re
     file.commit()
 }
 
+/// Writes or replaces several files of one folder, each whole. Their names are made durable together, which takes less time than one by
+/// one.
+///
+/// # Errors
+/// [`FileError`]; files before the one that failed are new, the others as they were.
+pub fn write_several(dir: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), FileError> {
+    for (name, bytes) in files {
+        let mut file = AtomicFile::create(&dir.join(name))?;
+        file.write_with(|file| file.write_all(bytes))?;
+        file.rename()?;
+    }
+    sync(dir)
+}
+
 /// A file that is being written under the name `.NAME.partial`. Dropped before [`commit`](Self::commit), it is removed.
 #[derive(Debug)]
 pub struct AtomicFile {
@@ -84,10 +98,16 @@ impl AtomicFile {
     /// # Errors
     /// [`FileError`]; an older file of this name is then as it was.
     pub fn commit(mut self) -> Result<(), FileError> {
+        self.rename()?;
+        sync(parent_of(&self.path))
+    }
+
+    /// Gives the file, whole on the disk, its name.
+    fn rename(&mut self) -> Result<(), FileError> {
         self.sync()?;
         fs::rename(&self.partial, &self.path).map_err(FileError::new("write", &self.path))?;
         self.partial = PathBuf::new();
-        sync(parent_of(&self.path))
+        Ok(())
     }
 }
 
@@ -141,5 +161,8 @@ mod tests {
         assert_eq!(names(dir.path()), [".rows.partial"]);
         file.commit().unwrap();
         assert_eq!((fs::read(&path).unwrap(), names(dir.path())), (b"2 rows|a|b".to_vec(), vec!["rows".to_owned()]));
+        write_several(dir.path(), &[("a", b"1".to_vec()), ("rows", b"2".to_vec())]).unwrap();
+        assert_eq!(["a", "rows"].map(|name| fs::read(dir.path().join(name)).unwrap()), [b"1", b"2"]);
+        assert_eq!(names(dir.path()), ["a", "rows"]);
     }
 }

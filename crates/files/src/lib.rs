@@ -26,5 +26,5 @@ pub mod folder;
 
 pub use digest::Digest;
 pub use error::FileError;
-pub use file::{AtomicFile, write, write_with};
+pub use file::{AtomicFile, write, write_several, write_with};
 pub use folder::{is_unused, write_folder};

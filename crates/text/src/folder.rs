@@ -260,10 +260,7 @@ fn save(tokenizer: &Tokenizer, dir: &Path, longest: Option<usize>) -> Result<(),
     };
     let create = |source| TextError::Io { action: "create", path: dir.to_owned(), source };
     fs::create_dir_all(dir).map_err(create)?;
-    for (name, bytes) in files {
-        cloze_files::write(&dir.join(name), &bytes)?;
-    }
-    Ok(())
+    Ok(cloze_files::write_several(dir, &files)?)
 }
 
 /// Takes over the keys of the tokenizer_config.json in or beside `from` into that of the folder `to`, which was just written: all but

@@ -9,6 +9,7 @@ use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::schema::types::{ColumnDescPtr, ColumnDescriptor};
 
 use super::parquet::format_error;
 use super::parquet_pages::column_pages;
@@ -17,8 +18,8 @@ use crate::DataError;
 /// Records decoded at a time.
 const RECORDS: usize = 1024;
 
-/// A parquet file whose columns of strings, integers, floats and booleans can be read as texts; plain or compressed by
-/// snappy, gzip, lz4 or zstd.
+/// A parquet file whose columns of strings, integers, floats and booleans, and of lists of them, can be read as texts; plain or
+/// compressed by snappy, gzip, lz4 or zstd.
 pub struct ParquetColumns {
     path: PathBuf,
     file: Arc<File>,
@@ -44,6 +45,16 @@ impl ParquetColumns {
         schema.columns().iter().map(|column| column.path().string()).collect()
     }
 
+    /// The name of the list whose elements a column of [`names`](Self::names) holds: `labels` of `labels.list.element`. None for columns
+    /// that are not in a list, or in more than one.
+    pub fn list_name(&self, column: usize) -> Option<&str> {
+        let schema = self.reader.metadata().file_metadata().schema_descr();
+        let leaf = schema.columns().get(column).filter(|leaf| leaf.max_rep_level() == 1)?;
+        // A list is a group of a repeated group of its elements; older writers leave the inner group out.
+        let ([name, _] | [name, _, _]) = leaf.path().parts() else { return None };
+        Some(name)
+    }
+
     /// The values of a column of [`names`](Self::names), a text a row; `None` for null. Numbers are written with as
     /// many digits as tell them from their neighbours, booleans as `true` and `false`.
     ///
@@ -51,25 +62,65 @@ impl ParquetColumns {
     /// [`DataError::Input`] when there is no such column, or it holds lists, dates or decimals; [`DataError::Record`]
     /// for a string that is not UTF-8; [`DataError::Format`] when the file is damaged.
     pub fn read(&self, column: usize) -> Result<Vec<Option<String>>, DataError> {
-        let input = |reason: String| DataError::Input { path: self.path.clone(), reason };
+        let leaf = self.leaf(column)?;
+        if leaf.max_rep_level() > 0 {
+            return Err(self.refused(&leaf, "lists"));
+        }
+        Ok(self.entries(column, &leaf)?.into_iter().map(|entry| entry.value).collect())
+    }
+
+    /// The lists of a column that has a [`list_name`](Self::list_name), each as a JSON array; `None` for null.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); [`DataError::Input`] for a column that does not hold lists.
+    pub fn read_lists(&self, column: usize) -> Result<Vec<Option<String>>, DataError> {
+        let leaf = self.leaf(column)?;
+        if self.list_name(column).is_none() {
+            return Err(self.refused(&leaf, "no lists of plain values"));
+        }
+        let is_text = leaf.physical_type() == Type::BYTE_ARRAY;
+        // From this definition level on there is an element, from the level below it on a list.
+        let element = leaf.max_def_level() - i16::from(leaf.self_type().is_optional());
+        let mut rows: Vec<Option<Vec<String>>> = Vec::new();
+        for Entry { definition, repetition, value } in self.entries(column, &leaf)? {
+            if repetition == 0 {
+                rows.push((definition >= element - 1).then(Vec::new));
+            }
+            if definition >= element
+                && let Some(Some(list)) = rows.last_mut()
+            {
+                list.push(match value {
+                    Some(text) if is_text => serde_json::Value::from(text).to_string(),
+                    Some(number) => number,
+                    None => "null".to_owned(),
+                });
+            }
+        }
+        Ok(rows.into_iter().map(|row| row.map(|list| format!("[{}]", list.join(",")))).collect())
+    }
+
+    fn leaf(&self, column: usize) -> Result<ColumnDescPtr, DataError> {
         let schema = self.reader.metadata().file_metadata().schema_descr();
         let count = schema.num_columns();
         if column >= count {
-            return Err(input(format!("no column {}; it has {count}", column + 1)));
+            let reason = format!("no column {}; it has {count}", column + 1);
+            return Err(DataError::Input { path: self.path.clone(), reason });
         }
-        let leaf = schema.column(column);
-        let refused = |kind: String| {
-            let name = leaf.path().string();
-            Err(input(format!("column \"{name}\" holds {kind}; expected strings, integers, floats or booleans")))
-        };
-        if leaf.max_rep_level() > 0 {
-            return refused("lists".into());
-        }
+        Ok(schema.column(column))
+    }
+
+    fn refused(&self, leaf: &ColumnDescriptor, kind: &str) -> DataError {
+        let name = leaf.path().string();
+        let reason = format!("column \"{name}\" holds {kind}; expected strings, integers, floats or booleans");
+        DataError::Input { path: self.path.clone(), reason }
+    }
+
+    fn entries(&self, column: usize, leaf: &ColumnDescriptor) -> Result<Vec<Entry>, DataError> {
         let mut signed = true;
         match leaf.logical_type_ref() {
             None | Some(LogicalType::String | LogicalType::Enum | LogicalType::Json) => {}
             Some(LogicalType::Integer(kind)) => signed = kind.is_signed,
-            Some(other) => return refused(format!("{other:?}")),
+            Some(other) => return Err(self.refused(leaf, &format!("{other:?}"))),
         }
         match leaf.physical_type() {
             Type::BYTE_ARRAY => self.values::<ByteArrayType>(column, |value: &ByteArray| {
@@ -85,7 +136,7 @@ impl ParquetColumns {
             Type::INT32 => self.values::<Int32Type>(column, |value| Ok(value.cast_unsigned().to_string())),
             Type::INT64 if signed => self.values::<Int64Type>(column, |value| Ok(value.to_string())),
             Type::INT64 => self.values::<Int64Type>(column, |value| Ok(value.cast_unsigned().to_string())),
-            other => refused(format!("{other:?}")),
+            other => Err(self.refused(leaf, &format!("{other:?}"))),
         }
     }
 
@@ -93,39 +144,52 @@ impl ParquetColumns {
         &self,
         column: usize,
         text: impl Fn(&D::T) -> Result<String, String>,
-    ) -> Result<Vec<Option<String>>, DataError> {
+    ) -> Result<Vec<Entry>, DataError> {
         let damaged = |e: &ParquetError| format_error(&self.path, e);
-        let mut rows: Vec<Option<String>> = Vec::new();
+        let (mut entries, mut rows) = (Vec::new(), 0);
         for group in 0..self.reader.num_row_groups() {
             let group = self.reader.get_row_group(group).map_err(|e| damaged(&e))?;
-            let expected = rows.len() as u64 + group.metadata().num_rows().unsigned_abs();
+            let expected = rows + group.metadata().num_rows().unsigned_abs();
             let leaf = group.metadata().column(column).column_descr_ptr();
-            let full = leaf.max_def_level();
+            let (full, has_lists) = (leaf.max_def_level(), leaf.max_rep_level() > 0);
             let pages = column_pages(&self.file, &*group, column).map_err(|e| damaged(&e))?;
             let mut reader = ColumnReaderImpl::<D>::new(leaf, pages);
             loop {
-                let mut levels = Vec::new();
-                let mut found = Vec::new();
-                let (records, ..) =
-                    reader.read_records(RECORDS, Some(&mut levels), None, &mut found).map_err(|e| damaged(&e))?;
+                let (mut definitions, mut repetitions, mut found) = (Vec::new(), Vec::new(), Vec::new());
+                let repeated = has_lists.then_some(&mut repetitions);
+                let (records, _, levels) = reader
+                    .read_records(RECORDS, Some(&mut definitions), repeated, &mut found)
+                    .map_err(|e| damaged(&e))?;
                 if records == 0 {
                     break;
                 }
                 let mut found = found.iter();
-                for record in 0..records {
-                    let present = full == 0 || levels.get(record) == Some(&full);
-                    let value = if present { found.next().map(&text).transpose() } else { Ok(None) };
-                    let line = rows.len() as u64 + 1;
-                    let value = value.map_err(|reason| DataError::Record { path: self.path.clone(), line, reason })?;
-                    rows.push(value);
+                // Columns without nulls and lists have no levels.
+                for number in 0..if full == 0 { records } else { levels } {
+                    let definition = definitions.get(number).copied().unwrap_or(0);
+                    let repetition = repetitions.get(number).copied().unwrap_or(0);
+                    rows += u64::from(repetition == 0);
+                    let value = if definition == full { found.next().map(&text).transpose() } else { Ok(None) };
+                    let value =
+                        value.map_err(|reason| DataError::Record { path: self.path.clone(), line: rows, reason })?;
+                    entries.push(Entry { definition, repetition, value });
                 }
             }
-            if rows.len() as u64 != expected {
-                let (column, found) = (column + 1, rows.len());
-                let reason = format!("{found} rows of column {column}, expected {expected}");
+            if rows != expected {
+                let column = column + 1;
+                let reason = format!("{rows} rows of column {column}, expected {expected}");
                 return Err(damaged(&ParquetError::General(reason)));
             }
         }
-        Ok(rows)
+        Ok(entries)
     }
+}
+
+/// A value of a column, or the place where one is missing.
+struct Entry {
+    /// How many of the optional and repeated groups around it there are.
+    definition: i16,
+    /// 0 where a row begins.
+    repetition: i16,
+    value: Option<String>,
 }

@@ -264,6 +264,11 @@ fn parquet_columns_of_each_type_as_texts() {
         assert!(error.contains("columns.parquet") && error.contains(name) && error.contains(kind), "{error}");
     }
     assert!(columns.read(names.len()).unwrap_err().to_string().contains("no column 11"));
+    let list = names.iter().position(|name| name == "list.list.element").unwrap();
+    assert_eq!((columns.list_name(list), columns.list_name(0), columns.list_name(99)), (Some("list"), None, None));
+    let lists = [Some("[\"a\"]"), Some("[]"), None, Some("[\"b\",\"c\"]")];
+    assert_eq!(columns.read_lists(list).unwrap(), lists.map(|list| list.map(String::from)));
+    assert!(columns.read_lists(0).unwrap_err().to_string().contains("no lists"));
     assert!(ParquetColumns::open(&fixture("make.py")).is_err());
 }
 
@@ -278,7 +283,11 @@ fn damaged_parquet_columns_are_an_error_and_never_a_panic() {
         bytes[at] ^= 0x55;
         fs::write(&path, bytes).unwrap();
         match ParquetColumns::open(&path) {
-            Ok(columns) => errors += (0..columns.names().len()).filter(|&column| columns.read(column).is_err()).count(),
+            Ok(columns) => {
+                let all = 0..columns.names().len();
+                errors += all.clone().filter(|&column| columns.read(column).is_err()).count();
+                all.for_each(|column| drop(columns.read_lists(column)));
+            }
             Err(error) => {
                 assert!(error.to_string().contains("x.parquet"), "{error}");
                 errors += 1;

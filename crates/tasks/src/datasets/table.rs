@@ -5,7 +5,7 @@
 //! | `.tsv`, `.txt` | a line cut at its tabs, without any quoting, as in GLUE's files | the first line's names, or numbers |
 //! | `.csv` | a record of RFC 4180: quoted cells may hold commas and lines | the first line's names, or numbers |
 //! | `.jsonl`, `.ndjson`, `.json` | an object a line; strings, numbers and booleans, lists where they are asked for | keys |
-//! | `.parquet`, `.pq` | a row; strings, integers, floats and booleans | names, or numbers |
+//! | `.parquet`, `.pq` | a row; strings, integers, floats and booleans, lists of them where they are asked for | names, or numbers |
 //!
 //! Names and numbers are not mixed in TSV and CSV: with names the first line is a header, with numbers it is a row.
 
@@ -65,7 +65,7 @@ impl Table {
         Table::open_with_lists(path, required, optional, &[], ragged)
     }
 
-    /// As [`open_with`](Self::open_with); of a file of JSON objects the columns `lists` may hold lists, which are given as JSON.
+    /// As [`open_with`](Self::open_with); in files of JSON objects and of Parquet the columns `lists` may hold lists, which are given as JSON.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
@@ -141,7 +141,7 @@ impl TableFile {
         match &self.content {
             Content::Delimited(kind, text) => delimited::header(&self.path, *kind, text),
             Content::Json(text) => json::first_keys(&self.path, text),
-            Content::Parquet(file) => Ok(file.names()),
+            Content::Parquet(file) => Ok(parquet::names(file)),
         }
     }
 

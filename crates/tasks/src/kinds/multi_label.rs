@@ -4,7 +4,7 @@
 //!
 //! | | column | cells |
 //! | --- | --- | --- |
-//! | lists | `--label`, else `label` or `labels` | a JSON list of names or numbers (JSONL; in other tables as text) |
+//! | lists | `--label`, else `label` or `labels` | a list of names or numbers (JSONL, Parquet; in other tables as JSON) |
 //! | names | the same | names or numbers between `\|`, or between commas where there is no `\|`; empty: no label |
 //! | a column for each label | the names of `--labels`, where the file has no label column | 1 or `true`, 0 or `false`; empty or −1: not known |
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use cloze_engine::{DType, Device};
 use compare::{Worst, check_folder};
 
-const GOLDENS: [&str; 10] = [
+const GOLDENS: [&str; 11] = [
     "bert-pretraining",
     "bert-mlm",
     "bert-nsp",
@@ -24,6 +24,7 @@ const GOLDENS: [&str; 10] = [
     "bert-answer",
     "bert-choose",
     "bert-causal",
+    "bert-multi-label",
 ];
 
 fn fixtures() -> PathBuf {

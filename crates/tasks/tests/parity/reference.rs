@@ -154,6 +154,10 @@ pub fn pack(
             Some(TaskHead::Classify { .. }) if config.problem_type() == Some("regression") => {
                 Target::value(label(&task_labels).map(|value| value as f32))
             }
+            Some(TaskHead::Classify { labels }) if config.problem_type() == Some("multi_label_classification") => {
+                let known = task_labels.as_ref().map(|all| &all.values[number * labels..(number + 1) * labels]);
+                Target::Binary(known.map_or(vec![f32::NAN; labels], |known| known.iter().map(|&x| x as f32).collect()))
+            }
             Some(TaskHead::Tag { .. }) => {
                 tokens = (0..sequences[0].ids.len() as u32).collect();
                 let known = task_labels.as_ref().map(|labels| &labels.values[number * width..]);

@@ -4,17 +4,32 @@ use std::path::Path;
 
 use cloze_data::corpus::ParquetColumns;
 
-use super::columns::{Row, Wanted};
+use super::columns::{Column, Row, Wanted};
 use crate::TaskError;
 
 pub(super) fn open(path: &Path) -> Result<ParquetColumns, TaskError> {
     ParquetColumns::open(path).map_err(|e| TaskError::data(path, e))
 }
 
+/// The names of the columns, of lists those that other programs show.
+pub(super) fn names(file: &ParquetColumns) -> Vec<String> {
+    let own = file.names().into_iter().enumerate();
+    own.map(|(index, name)| file.list_name(index).map_or(name, str::to_owned)).collect()
+}
+
 pub(super) fn rows(wanted: &Wanted<'_>, file: &ParquetColumns) -> Result<Vec<Row>, TaskError> {
-    let names = file.names();
+    // A column that may hold lists is named as other programs name it.
+    let may_be_list = |name: &&str| {
+        wanted.lists.iter().any(|column| matches!(column, Column::Name(known) if known.as_ref() == *name))
+    };
+    let list_name = |index: usize| file.list_name(index).filter(may_be_list);
+    let own = file.names().into_iter().enumerate();
+    let names: Vec<String> = own.map(|(index, name)| list_name(index).map_or(name, str::to_owned)).collect();
     let (required, optional) = wanted.find(&names)?;
-    let read = |index: usize| file.read(index).map_err(|e| TaskError::data(wanted.path, e));
+    let read = |index: usize| {
+        let read = if list_name(index).is_some() { file.read_lists(index) } else { file.read(index) };
+        read.map_err(|e| TaskError::data(wanted.path, e))
+    };
     let mut columns = Vec::new();
     for index in required {
         columns.push(read(index)?);

@@ -121,6 +121,10 @@ fn parquet_takes_scalars() {
     let some = |text: &str| Some(text.to_owned());
     let expected = [[some("0.5"), None, some("1")], [None, None, some("1")], [some("-2.25"), None, some("0")]];
     assert_eq!(scores, expected);
+    let lists = columns(&["tokens", "label"]);
+    let table = Table::open_with_lists(&fixture(), &lists, &[], &lists, RaggedRows::Error).unwrap();
+    assert_eq!(rows(&table), [(1, vec!["[\"It\"]", "1"]), (2, vec!["[]", "1"]), (3, vec!["[\"It\"]", "0"])]);
+    assert!(Table::names(&fixture()).unwrap().contains(&"tokens".to_owned()));
     fails(Table::open(&fixture(), &columns(&["score"])), &["labelled.parquet:2:", "null"]);
     fails(Table::open(&fixture(), &columns(&["tokens.list.element"])), &["lists", "expected strings"]);
     fails(Table::open(&fixture(), &columns(&["lable"])), &["did you mean \"label\"?", "\"kept\""]);

@@ -1,0 +1,402 @@
+//! Fine-tuning as a job of the training loop.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use cloze_data::example_order;
+use cloze_model::{Heads, LoadReport, Losses, Model};
+use cloze_train::checkpoint;
+use cloze_train::objective::Term;
+use cloze_train::plan::{Plan, Reached};
+use cloze_train::recipe::{Every, Optimizer};
+use cloze_train::run::{RunFolder, RunLog};
+use cloze_train::schedule::Curve;
+use cloze_train::step::{StepOutcome, Trainer};
+use cloze_train::train_loop::{Due, Job, Keep, Standing};
+use cloze_train::window::Window;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::class_weights::class_weights;
+use super::events::{Best, Estimate, Evaluation, Figures, Start};
+use super::fine_tuning::FineTuning;
+use super::rows::{EncodedRows, pretty};
+use crate::TaskError;
+use crate::batch::TaskBatch;
+use crate::example::Example;
+use crate::forward::{check_fit, outputs_of_model};
+use crate::settings::Settings;
+
+/// Steps between lines of the log.
+const LOG_EVERY: Every = Every::Steps(20);
+/// The one loss.
+const TERMS: [Term; 1] = [Term { name: "task", weight: 1.0, has_perplexity: false }];
+
+/// Where a run stands.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct State {
+    pub(super) step: u64,
+    updates: u64,
+    train_seconds: f64,
+    skipped_in_a_row: u32,
+    /// Evaluations since the best.
+    worse: u32,
+    best: Option<Best>,
+    window: WindowState,
+}
+
+/// Sums since the last logged line.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct WindowState {
+    loss: f64,
+    weight: f64,
+    tokens: u64,
+    seconds: f64,
+}
+
+/// A fine-tuning before its first step.
+pub(super) struct Prepared<'a, 'r> {
+    pub(super) job: FineTuningJob<'a, 'r>,
+    pub(super) trainer: Trainer<Model>,
+    pub(super) at: Standing,
+    pub(super) adopted: LoadReport,
+}
+
+/// Loads the checkpoint `newest`, or else the model to start from, and makes it learn as the settings say.
+pub(super) fn prepare<'a, 'r>(
+    asked: &'r FineTuning<'a>,
+    rows: &'r EncodedRows<'a>,
+    settings: &Settings,
+    newest: Option<&Path>,
+) -> Result<Prepared<'a, 'r>, TaskError> {
+    let (task, device) = (asked.task, asked.device);
+    let mut adopted = LoadReport::default();
+    let (mut model, moments, state) = match newest {
+        Some(path) => {
+            let loaded = checkpoint::load::<Model, State>(path, device)?;
+            (loaded.network, Some(loaded.moments), loaded.state)
+        }
+        None => {
+            let (mut model, found) = Model::load_with(asked.model, Heads::of(task.head()), device, settings.seed)?;
+            model.check_vocabulary(asked.model, rows.tokenizer.vocab_size())?;
+            let mut config = model.config().clone();
+            task.describe(&mut config);
+            asked.task_settings.write_to(&mut config);
+            model.set_config(config)?;
+            adopted = found;
+            (model, None, State::default())
+        }
+    };
+    check_fit(&model, rows.examples.iter().chain(rows.dev.examples()))?;
+    if let Some(layers) = settings.freeze
+        && layers > model.architecture().layers
+    {
+        let most = model.architecture().layers;
+        return Err(TaskError::setting("freeze", format!("is {layers}: the model has {most} layers")));
+    }
+    model.freeze(settings.freeze);
+    model.decay_rates(settings.layer_decay as f32);
+    if let Some(dropout) = settings.dropout {
+        model.set_dropout(dropout, dropout)?;
+    }
+    let optimizer = Optimizer {
+        kind: settings.optimizer,
+        lr: settings.lr,
+        eps: settings.eps,
+        weight_decay: settings.weight_decay,
+        clip_norm: settings.clip_norm,
+        ..Optimizer::default()
+    };
+    let class_weights = class_weights(&settings.class_weights, &rows.examples, &model)?;
+    let mut trainer = Trainer::new(model, device, settings.precision.dtype(device), &optimizer, settings.seed);
+    trainer.recompute = settings.recompute;
+    trainer.updates = state.updates;
+    if let Some(moments) = moments {
+        trainer.moments = moments;
+    }
+    let per_epoch = rows.examples.len().div_ceil(settings.batch) as u64;
+    let WindowState { loss, weight, tokens, seconds } = state.window;
+    let at = Standing {
+        step: state.step,
+        updates: state.updates,
+        seconds: state.train_seconds,
+        skipped_in_a_row: state.skipped_in_a_row,
+        best: state.best.as_ref().map(|best| (best.step, best.score)),
+        worse: state.worse,
+        window: Window::restored(&TERMS[0], loss, weight, tokens, seconds),
+        ..Standing::default()
+    };
+    let job = FineTuningJob {
+        asked,
+        rows,
+        class_weights,
+        plan: Plan::of_steps(per_epoch * u64::from(settings.epochs)),
+        per_epoch,
+        curve: Curve::after_warmup(settings.schedule, settings.warmup),
+        order: None,
+        train_seconds: state.train_seconds,
+        best: state.best,
+        last: (0.0, 0.0),
+    };
+    Ok(Prepared { job, trainer, at, adopted })
+}
+
+/// A fine-tuning as a job of the training loop.
+pub(super) struct FineTuningJob<'a, 'r> {
+    asked: &'r FineTuning<'a>,
+    rows: &'r EncodedRows<'a>,
+    class_weights: Option<Vec<f32>>,
+    plan: Plan,
+    /// Steps of an epoch.
+    per_epoch: u64,
+    curve: Curve,
+    /// The order of the examples in an epoch.
+    order: Option<(u64, Vec<usize>)>,
+    /// Seconds of training, evaluation left out, over all sessions.
+    pub(super) train_seconds: f64,
+    pub(super) best: Option<Best>,
+    /// Learning rate and gradient norm of the last step.
+    last: (f64, f64),
+}
+
+impl FineTuningJob<'_, '_> {
+    pub(super) fn steps(&self) -> u64 {
+        self.per_epoch * u64::from(self.asked.settings.epochs)
+    }
+
+    fn epoch(&self, step: u64) -> f64 {
+        step as f64 / self.per_epoch as f64
+    }
+
+    /// The learning rate of the step after `step` done ones.
+    pub(super) fn lr_of(&self, step: u64) -> f64 {
+        self.lr(self.plan.progress(step, 0.0), self.plan.progress(step + 1, 0.0))
+    }
+
+    /// Whether the dev rows are due after `step` steps: that many times an epoch, the last at its end.
+    fn is_eval_due(&self, step: u64) -> bool {
+        let (per_epoch, evals) = (self.per_epoch, u64::from(self.asked.settings.evals_per_epoch));
+        let within = (step - 1) % per_epoch + 1;
+        within * evals / per_epoch > (within - 1) * evals / per_epoch
+    }
+
+    /// What is to come after `done` steps, at so many tokens a second.
+    pub(super) fn ahead(&self, done: u64, tokens_per_s: f64) -> Estimate {
+        let (all, left) = (self.steps(), self.steps().saturating_sub(done));
+        let tokens: usize = self.rows.examples.iter().map(Example::length).sum();
+        let epoch = tokens as f64 / tokens_per_s;
+        let training = epoch * f64::from(self.asked.settings.epochs) * left as f64 / all.max(1) as f64;
+        let evaluations = (done + 1..=all).filter(|&step| self.evaluates() && self.is_eval_due(step)).count() as u64;
+        // Forward alone is a third of the work.
+        let dev: usize = self.rows.dev.examples().into_iter().map(Example::length).sum();
+        let evaluating = evaluations as f64 * dev as f64 / (3.0 * tokens_per_s);
+        Estimate {
+            steps: left,
+            step_seconds: training / left.max(1) as f64,
+            evaluations,
+            seconds: training + evaluating,
+        }
+    }
+
+    /// One optimizer step on these examples.
+    pub(super) fn learn(&self, trainer: &mut Trainer<Model>, chosen: &[usize], number: u64, lr: f64) -> StepOutcome {
+        let micro = chosen.len().div_ceil(self.asked.settings.accumulate).max(1);
+        let (head, examples) = (self.asked.task.head(), &self.rows.examples);
+        let batches: Vec<TaskBatch> = chosen
+            .chunks(micro)
+            .map(|part| TaskBatch::pack(head, &part.iter().map(|&i| &examples[i]).collect::<Vec<_>>()))
+            .collect();
+        let weights = self.class_weights.as_deref();
+        let weight: f64 = batches.iter().map(|batch| batch.weight(weights)).sum();
+        let scale = if weight > 0.0 { (1.0 / weight) as f32 } else { 0.0 };
+        let update = trainer.step(batches.len(), number, lr, |model, pass, key| {
+            let batch = &batches[key.micro as usize];
+            let logits = batch.logits(model, pass);
+            let mut losses = Losses::default();
+            losses.add(TERMS[0].name, batch.loss(pass, &logits, weights, scale));
+            losses
+        });
+        let tokens = batches.iter().map(|batch| batch.inputs().tokens() as u64).sum();
+        StepOutcome { update, tokens, flops: 0.0 }
+    }
+}
+
+impl Job for FineTuningJob<'_, '_> {
+    type Network = Model;
+    type Error = TaskError;
+    type State = State;
+    type Start = Start;
+    type Estimate = Estimate;
+    type Figures = Figures;
+    type Evaluation = Evaluation;
+
+    const KEEP: Keep = Keep::Best;
+
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn terms(&self) -> &'static [Term] {
+        &TERMS
+    }
+
+    fn lr(&self, before: f64, after: f64) -> f64 {
+        self.asked.settings.lr * self.curve.share(before, after)
+    }
+
+    fn step(&mut self, trainer: &mut Trainer<Model>, at: &Standing, lr: f64) -> Result<StepOutcome, TaskError> {
+        let settings = self.asked.settings;
+        let epoch = at.step / self.per_epoch;
+        let (of, order) = match self.order.take() {
+            Some(order) if order.0 == epoch => order,
+            _ => (epoch, example_order(self.rows.examples.len(), settings.seed, epoch)),
+        };
+        let first = (at.step % self.per_epoch) as usize * settings.batch;
+        let chosen: Vec<usize> = order.iter().skip(first).take(settings.batch).copied().collect();
+        self.order = Some((of, order));
+        let outcome = self.learn(trainer, &chosen, at.step, lr);
+        self.train_seconds += outcome.update.seconds;
+        if outcome.update.updated {
+            self.last = (lr, outcome.update.grad_norm);
+        }
+        Ok(outcome)
+    }
+
+    /// Steps differ in their tokens.
+    fn units(&self, outcome: &StepOutcome) -> u64 {
+        outcome.tokens
+    }
+
+    fn estimate(
+        &self,
+        _: &Trainer<Model>,
+        at: &Standing,
+        tokens_per_s: f64,
+    ) -> Result<(Estimate, Vec<f64>), TaskError> {
+        let estimate = self.ahead(at.step, tokens_per_s);
+        Ok((estimate, vec![estimate.step_seconds]))
+    }
+
+    fn due(&self, before: Reached, after: Reached) -> Due {
+        let every = Every::Steps(self.asked.settings.checkpoint_every.unwrap_or(0));
+        Due {
+            log: LOG_EVERY.is_due(before, after),
+            evaluation: self.is_eval_due(after.step),
+            checkpoint: every.is_due(before, after),
+        }
+    }
+
+    fn figures(&mut self, _: &Trainer<Model>, at: &Standing) -> Figures {
+        Figures {
+            step: at.step,
+            epoch: self.epoch(at.step),
+            loss: at.window.loss(TERMS[0].name).mean(),
+            tokens_per_s: at.window.tokens_per_s(),
+            lr: self.last.0,
+            grad_norm: self.last.1,
+            train_seconds: self.train_seconds,
+        }
+    }
+
+    fn log_figures(&self, log: &mut RunLog, figures: &Figures) -> Result<(), TaskError> {
+        let Figures { step, epoch, loss, tokens_per_s, lr, grad_norm, train_seconds } = figures;
+        log.append(&json!({
+            "kind": "train", "step": step, "epoch": epoch, "loss": loss, "lr": lr,
+            "grad_norm": grad_norm, "tokens_per_s": tokens_per_s, "seconds": train_seconds,
+        }))?;
+        let figures = [("train/loss", *loss), ("train/learning_rate", *lr), ("speed/tokens_per_s", *tokens_per_s)];
+        Ok(log.scalars(*step, &figures.map(|(tag, value)| (tag.to_owned(), value)))?)
+    }
+
+    fn evaluates(&self) -> bool {
+        !self.asked.dev.is_empty()
+    }
+
+    fn evaluate(&mut self, trainer: &Trainer<Model>, at: &Standing) -> Result<Evaluation, TaskError> {
+        let began = Instant::now();
+        let (device, precision, head) = (trainer.device(), trainer.precision(), self.asked.task.head());
+        let (logits, loss) = outputs_of_model(&trainer.network, device, precision, head, &self.rows.dev.examples());
+        let scores = self.rows.dev.predict(&logits)?.scores();
+        let (epoch, loss) = (self.epoch(at.step), loss.mean());
+        Ok(Evaluation { epoch, loss, scores, seconds: began.elapsed().as_secs_f64() })
+    }
+
+    fn score(evaluation: &Evaluation) -> Option<f64> {
+        Some(evaluation.scores.main())
+    }
+
+    fn log_evaluation(
+        &mut self,
+        log: &mut RunLog,
+        at: &Standing,
+        evaluation: &Evaluation,
+        is_best: bool,
+    ) -> Result<(), TaskError> {
+        let Evaluation { epoch, loss, scores, seconds } = evaluation;
+        log.append(&json!({
+            "kind": "eval", "step": at.step, "epoch": epoch, "loss": loss, "scores": scores.to_json(),
+            "seconds": self.train_seconds, "eval_seconds": seconds, "best": is_best,
+        }))?;
+        let figures: Vec<(String, f64)> =
+            scores.values.iter().map(|(name, value)| (format!("eval/{name}"), *value)).collect();
+        log.scalars(at.step, &figures)?;
+        if is_best {
+            self.best = Some(Best {
+                step: at.step,
+                epoch: *epoch,
+                metric: scores.main_name().to_owned(),
+                score: scores.main(),
+                scores: scores.to_json(),
+                collapsed: scores.collapsed.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn patience(&self) -> Option<u32> {
+        self.asked.settings.patience
+    }
+
+    fn checkpoints_kept(&self) -> usize {
+        1
+    }
+
+    fn state(&self, at: &Standing) -> State {
+        let loss = at.window.loss(TERMS[0].name);
+        State {
+            step: at.step,
+            updates: at.updates,
+            train_seconds: self.train_seconds,
+            skipped_in_a_row: at.skipped_in_a_row,
+            worse: at.worse,
+            best: self.best.clone(),
+            window: WindowState {
+                loss: loss.sum,
+                weight: loss.weight,
+                tokens: at.window.tokens(),
+                seconds: at.window.seconds(),
+            },
+        }
+    }
+
+    fn interruption(&self, _: &Standing) -> String {
+        "interrupted".to_owned()
+    }
+
+    fn not_finite(&self, at: &Standing, _: Option<PathBuf>) -> TaskError {
+        TaskError::NotFinite { step: at.step }
+    }
+
+    fn finish(&mut self, folder: &RunFolder, at: &Standing) -> Result<(), TaskError> {
+        if at.updates == 0 {
+            // Too few steps to end it before, and not one that was finite.
+            return Err(TaskError::NotFinite { step: at.step });
+        }
+        let Some(best) = &self.best else { return Ok(()) };
+        let path = folder.root().join("scores.json");
+        let scores = json!({
+            "best": best, "train_seconds": self.train_seconds, "steps": at.step, "seed": self.asked.settings.seed,
+        });
+        Ok(cloze_files::write(&path, &pretty(&path, &scores)?)?)
+    }
+}

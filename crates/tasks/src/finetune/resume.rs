@@ -1,0 +1,86 @@
+//! finetune.toml: with which settings, and computing how, a run is resumed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cloze_engine::Device;
+use cloze_train::device::run_device;
+use cloze_train::recipe::Precision;
+use cloze_train::run::RunFolder;
+
+use crate::TaskError;
+use crate::settings::Settings;
+
+/// Where a run's settings lie.
+pub fn settings_file(run: &Path) -> PathBuf {
+    run.join("finetune.toml")
+}
+
+/// The settings that a run began with.
+///
+/// # Errors
+/// A file that is not there, or none of settings.
+pub fn began_with(run: &Path) -> Result<Settings, TaskError> {
+    let path = settings_file(run);
+    let text = fs::read_to_string(&path).map_err(|source| TaskError::io("read", &path, source))?;
+    toml::from_str(&text).map_err(|e| TaskError::File { path, problem: e.to_string() })
+}
+
+/// How a run that is gone on with computes: as it began, where this machine can. The same of runs that will be compared with it.
+///
+/// # Errors
+/// An instruction set in the settings that is unknown.
+pub fn as_it_began(began: &Settings, settings: &Settings, device: &Device) -> Result<(Settings, Device), TaskError> {
+    let precision = precision_as_it_began(began, settings);
+    let device = match began.instruction_set.as_deref() {
+        Some(name) if name != device.instruction_set() => run_device(Some(device.threads()), None, Some(name))?,
+        _ => device.clone(),
+    };
+    Ok((Settings { precision, ..settings.clone() }, device))
+}
+
+/// The device of a run to resume, given one at the fastest instruction set: the caller hands it to [`finetune`].
+///
+/// # Errors
+/// As [`as_it_began`].
+pub fn device_of_run(run: &Path, device: &Device) -> Result<Device, TaskError> {
+    if !settings_file(run).is_file() {
+        return Ok(device.clone());
+    }
+    let began = began_with(run)?;
+    Ok(as_it_began(&began, &began, device)?.1)
+}
+
+pub(super) fn precision_as_it_began(began: &Settings, settings: &Settings) -> Precision {
+    match settings.precision {
+        Precision::Auto => began.precision,
+        given => given,
+    }
+}
+
+/// That this machine lacks the instruction set that a run began with, if it does.
+pub fn computes_otherwise(began: &Settings, device: &Device) -> Option<String> {
+    let (before, now) = (began.instruction_set.as_deref()?, device.instruction_set());
+    let message =
+        || format!("the run began with {before}, this computes with {now}: results differ in their last bits");
+    (before != now).then(message)
+}
+
+/// A run is resumed with the settings that it began with; returns them.
+pub(super) fn check_settings(folder: &RunFolder, settings: &Settings) -> Result<Settings, TaskError> {
+    let path = settings_file(folder.root());
+    if !path.is_file() {
+        let problem = "no fine-tuning to resume here (no finetune.toml); start it without --resume".to_owned();
+        return Err(TaskError::Folder { path: folder.root().to_owned(), problem });
+    }
+    if !folder.checkpoints().is_dir() {
+        let problem = "this fine-tuning has run to its end; choose another --out".to_owned();
+        return Err(TaskError::Folder { path: folder.root().to_owned(), problem });
+    }
+    let began = began_with(folder.root())?;
+    if !began.leads_where(settings) {
+        let problem = "the run began with other settings; give the same again, or choose another --out".to_owned();
+        return Err(TaskError::File { path, problem });
+    }
+    Ok(began)
+}

@@ -1,0 +1,131 @@
+//! A fine-tuning run, and its dry run.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cloze_train::checkpoint;
+use cloze_train::pace::measure;
+use cloze_train::run::RunFolder;
+use cloze_train::train_loop::TrainLoop;
+use serde_json::json;
+
+use super::events::{Estimate, FineTuneEvent, Outcome, Start};
+use super::fine_tuning::FineTuning;
+use super::job::{Prepared, State, prepare};
+use super::resume::{check_settings, computes_otherwise, precision_as_it_began, settings_file};
+use super::rows::EncodedRows;
+use crate::TaskError;
+use crate::example::Example;
+
+/// Fine-tunes a model. When `stop` is raised the step is finished and saved; `on_event` is called for what happens.
+///
+/// # Errors
+/// Settings, rows or a checkpoint that cannot be used; a loss that is not finite; a disk that is full. What was saved stays whole.
+pub fn finetune(
+    asked: &FineTuning<'_>,
+    stop: &AtomicBool,
+    on_event: &mut dyn FnMut(&FineTuneEvent),
+) -> Result<Outcome, TaskError> {
+    // What can be found wrong is found before the run's folder is touched.
+    let rows = EncodedRows::new(asked)?;
+    let (folder, device) = (RunFolder::new(asked.out), asked.device);
+    let mut settings = asked.settings.clone();
+    let (mut lock, mut newest, mut messages) = (None, None, Vec::new());
+    if asked.resume {
+        let began = check_settings(&folder, &settings)?;
+        rows.data.check(asked.out)?;
+        let (held, found) = checkpoint::resume(&folder)?;
+        (lock, newest) = (Some(held), found);
+        settings.precision = precision_as_it_began(&began, &settings);
+        messages.extend(computes_otherwise(&began, device));
+    } else {
+        folder.check_new()?;
+    }
+    settings.precision = settings.precision.resolved(device);
+    settings.instruction_set = Some(device.instruction_set().to_owned());
+    let newest = newest.as_ref().map(|(_, path)| path.as_path());
+    let Prepared { job, trainer, at, adopted } = prepare(asked, &rows, &settings, newest)?;
+
+    if !asked.resume {
+        folder.create()?;
+        rows.data.write(asked.out)?;
+        cloze_files::write(&settings_file(asked.out), settings.to_toml()?.as_bytes())?;
+    }
+    let lock = lock.map_or_else(|| folder.lock(), Ok)?;
+    let precision = trainer.precision();
+    let start = Start {
+        machine: format!("{}, {} ({})", device.describe(), precision.name(), device.explain(precision)),
+        step: at.step,
+        steps: job.steps(),
+        examples: rows.examples.len(),
+        tokens: rows.examples.iter().map(Example::length).sum(),
+        cut_rows: rows.cut_rows,
+        adopted,
+    };
+    let line = json!({
+        "kind": "start",
+        "step": start.step,
+        "steps": start.steps,
+        "examples": start.examples,
+        "tokens": start.tokens,
+        "train_rows": asked.train.len(),
+        "train_files": asked.files[0],
+        "dev_rows": asked.dev.len(),
+        "dev_files": asked.files[1],
+        "model": asked.model,
+        "cut_rows": start.cut_rows,
+        "parameters": trainer.network.parameter_count(),
+        "machine": device.describe(),
+        "precision": precision.name(),
+        "reason": device.explain(precision),
+        "threads": device.threads(),
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    let mut run = TrainLoop::open(job, trainer, &rows.tokenizer, (folder.clone(), lock), at, on_event)?;
+    run.announce(&line, start, messages)?;
+    let ended = run.run(stop)?;
+    let model = folder.model();
+    Ok(Outcome {
+        finished: ended.finished,
+        model: model.is_dir().then_some(model),
+        best: ended.job.best,
+        train_seconds: ended.job.train_seconds,
+        steps: ended.at.step,
+    })
+}
+
+/// Checks everything that [`finetune`] checks, takes some steps and says how long the run would take, or the rest of the run
+/// that is to go on. Nothing is written. None if `stop` was raised before that shows.
+///
+/// # Errors
+/// Those of `finetune` before its first evaluation.
+pub fn dry_run(asked: &FineTuning<'_>, stop: &AtomicBool) -> Result<Option<Estimate>, TaskError> {
+    let folder = RunFolder::new(asked.out);
+    let rows = EncodedRows::new(asked)?;
+    let (mut settings, mut done) = (asked.settings.clone(), 0);
+    if asked.resume {
+        let began = check_settings(&folder, &settings)?;
+        rows.data.check(asked.out)?;
+        settings.precision = precision_as_it_began(&began, &settings);
+        if let Some((_, path)) = checkpoint::list(&folder)?.pop() {
+            done = checkpoint::verify::<State>(&path)?.step;
+        }
+    } else {
+        folder.check_new()?;
+    }
+    let Prepared { job, mut trainer, .. } = prepare(asked, &rows, &settings, None)?;
+    let (batch, count) = (settings.batch, rows.examples.len());
+    let rate = measure(
+        job.steps(),
+        || stop.load(Ordering::Relaxed),
+        |number| {
+            let chosen: Vec<usize> = (0..batch.min(count)).map(|i| (number as usize * batch + i) % count).collect();
+            let outcome = job.learn(&mut trainer, &chosen, number, job.lr_of(number));
+            if outcome.update.losses.is_finite() {
+                Ok((outcome.tokens, outcome.update.seconds))
+            } else {
+                Err(TaskError::NotFinite { step: number + 1 })
+            }
+        },
+    )?;
+    Ok(rate.map(|rate| job.ahead(done, rate)))
+}
