@@ -1,6 +1,6 @@
 //! What checkpoints of a model family call its parameters: one table a family, and the only place that takes names apart.
 //!
-//! A row of [`ModuleNames`] is a module with its name in Transformers' models with a head, and in google-research's TensorFlow code. To
+//! A row of `ModuleNames` is a module with its name in Transformers' models with a head, and in google-research's TensorFlow code. To
 //! these names [`Inventory`] brings whatever an exporter wrote: no `bert.` before an encoder alone, `gamma` and `beta`, copies of tied
 //! tensors, buffers without weights.
 

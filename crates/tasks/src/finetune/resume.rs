@@ -39,7 +39,7 @@ pub fn as_it_began(began: &Settings, settings: &Settings, device: &Device) -> Re
     Ok((Settings { precision, ..settings.clone() }, device))
 }
 
-/// The device of a run to resume, given one at the fastest instruction set: the caller hands it to [`finetune`].
+/// The device of a run to resume, given one at the fastest instruction set: the caller hands it to [`finetune`](super::finetune()).
 ///
 /// # Errors
 /// As [`as_it_began`].
