@@ -18,6 +18,8 @@ use serde_json::Value;
 
 const THREADS: usize = 8;
 const PREDICTIONS: usize = 100;
+/// How often either is timed, in turn.
+const ROUNDS: usize = 9;
 /// Words of a text.
 const LENGTH: usize = 60;
 
@@ -43,23 +45,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     let predict = |number: usize| predictor.predict(&rows[number]).remove(0);
     let expected: Vec<Value> = (0..PREDICTIONS).map(predict).collect::<Result<_, _>>()?;
 
-    let began = Instant::now();
-    for number in (0..THREADS).flat_map(|_| 0..PREDICTIONS) {
-        predict(number)?;
+    let mut ratios = Vec::new();
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        for number in (0..THREADS).flat_map(|_| 0..PREDICTIONS) {
+            predict(number)?;
+        }
+        let sequential = began.elapsed().as_secs_f64();
+        let began = Instant::now();
+        let wrong: usize = std::thread::scope(|scope| {
+            let work =
+                || (0..PREDICTIONS).filter(|&number| predict(number).ok().as_ref() != Some(&expected[number])).count();
+            let running: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+            running.into_iter().map(|thread| thread.join().unwrap_or(PREDICTIONS)).sum()
+        });
+        let together = began.elapsed().as_secs_f64();
+        ratios.push(together / sequential);
+        println!(
+            "{} predictions: {sequential:.3} s by one thread, {together:.3} s by {THREADS} at once; {wrong} differ",
+            THREADS * PREDICTIONS
+        );
     }
-    let sequential = began.elapsed().as_secs_f64();
-    let began = Instant::now();
-    let wrong: usize = std::thread::scope(|scope| {
-        let work =
-            || (0..PREDICTIONS).filter(|&number| predict(number).ok().as_ref() != Some(&expected[number])).count();
-        let running: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
-        running.into_iter().map(|thread| thread.join().unwrap_or(PREDICTIONS)).sum()
-    });
-    let together = began.elapsed().as_secs_f64();
-    println!(
-        "{} predictions: {sequential:.3} s by one thread, {together:.3} s by {THREADS} at once: {:.3} times; {wrong} differ",
-        THREADS * PREDICTIONS,
-        together / sequential
-    );
+    ratios.sort_by(f64::total_cmp);
+    println!("{:.3} times as long (median; {:.3} to {:.3})", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
     Ok(())
 }
