@@ -139,7 +139,8 @@ impl Recipe {
                 ("objective.random", o.random != default.random),
                 ("objective.whole_word", o.whole_word),
                 ("objective.max_predictions", o.max_predictions.is_some()),
-                ("objective.short_seq_prob", o.short_seq_prob != default.short_seq_prob),
+                // 0 says that there are none, which is so.
+                ("objective.short_seq_prob", o.short_seq_prob != default.short_seq_prob && o.short_seq_prob != 0.0),
                 ("objective.duplicates", o.duplicates.is_some()),
             ];
             for (key, given) in given {
@@ -358,6 +359,7 @@ mod tests {
         assert!(error(&["schedule.kind=constant", "schedule.final_share=0.5"]).contains("no effect"));
         let causal = error(&["objective.kind=causal-lm", "objective.whole_word=true"]);
         assert!(causal.contains("`objective.whole_word` has no effect with objective.kind"), "{causal}");
+        assert!(error(&["objective.kind=causal-lm", "objective.short_seq_prob=0.3"]).contains("short_seq_prob"));
         assert!(error(&["minutes=1", "schedule.warmup_steps=1"]).contains("by the clock"));
         assert!(
             error(&["minutes=1", "schedule.warmup_steps=1", "phase=[{steps=10,batch_sequences=1}]"])

@@ -207,6 +207,16 @@ mod tests {
         }
     }
 
+    /// They were refused for the `short_seq_prob = 0.0` that half of them have.
+    #[test]
+    fn every_recipe_can_train_a_causal_language_model() {
+        for recipe in shipped() {
+            let causal = ["data=shards", "objective.kind=causal-lm"].map(str::to_owned);
+            let opened = Recipe::open(Path::new(&recipe.name), &causal);
+            assert!(opened.is_ok(), "{}: {:?}", recipe.name, opened.err().map(|e| e.to_string()));
+        }
+    }
+
     #[test]
     fn a_file_wins_over_a_name_and_unknown_names_get_the_nearest() {
         let dir = tempfile::tempdir().unwrap();
