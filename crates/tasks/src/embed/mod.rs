@@ -165,7 +165,7 @@ impl Embedder {
         }
         let positions = model.architecture().longest_sequence();
         let said_len = said.as_ref().and_then(|said| said.max_len).map(|len| len.min(positions));
-        let learned_len = trained_length(config, pretrained.dir()).map(|len| len.min(positions));
+        let learned_len = trained_length(config, pretrained.dir())?.map(|len| len.min(positions));
         let max_len = options.max_len.or(said_len).or(learned_len).unwrap_or(DEFAULT_LEN.min(positions));
         let shortest = pretrained.tokenizer.template().added(false) + 1;
         if !(shortest..=positions).contains(&max_len) {
@@ -295,9 +295,9 @@ struct Encoded {
     cut: bool,
 }
 
-/// Tokens of a sequence at most when the model was fine-tuned, if it was and says so.
-fn trained_length(config: &Config, dir: &Path) -> Option<usize> {
-    TaskSettings::of_model(config, dir).ok()??.max_len
+/// Tokens of a sequence at most when the model was fine-tuned, if it was and its settings have that.
+fn trained_length(config: &Config, dir: &Path) -> Result<Option<usize>, TaskError> {
+    Ok(TaskSettings::of_model(config, dir)?.and_then(|settings| settings.max_len))
 }
 
 /// The number of a hidden state from 0, given from 0 or, negative, from the end.

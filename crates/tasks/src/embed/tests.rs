@@ -203,6 +203,11 @@ fn a_sentence_transformers_folder_is_followed() {
     assert_eq!(open(dir.path(), &Options::default()).unwrap().max_len, 12);
     let longer = Options { max_len: Some(30), ..Options::default() };
     assert_eq!(open(dir.path(), &longer).unwrap().max_len, 30);
+    // Settings of a later version were passed over, and with them the length.
+    config["cloze"]["version"] = 99.into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let error = open(dir.path(), &Options::default()).err().unwrap().to_string();
+    assert!(error.contains("version 99"), "{error}");
     // Text in lower case where the folder asks for it, whatever the tokenizer does.
     let dir = folder(&[
         ("modules.json", json!([module("Transformer", ""), module("Pooling", "1_Pooling")])),
