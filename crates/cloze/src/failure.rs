@@ -44,8 +44,7 @@ pub fn usage(message: impl Into<String>) -> anyhow::Error {
 
 /// A folder that is to be written must not be in use.
 pub fn check_out(out: &Path) -> Result<()> {
-    let is_empty_folder = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
-    if out.symlink_metadata().is_ok() && !is_empty_folder {
+    if !cloze_files::is_unused(out).unwrap_or(false) {
         bail!("{} exists and is no empty folder; choose another --out, or remove it first", out.display());
     }
     Ok(())

@@ -99,7 +99,8 @@ fn lock(path: &Path, target: &Path) -> Result<Option<File>, FileError> {
 pub fn is_unused(dir: &Path) -> Result<bool, FileError> {
     match fs::read_dir(dir) {
         Ok(mut entries) => Ok(entries.next().is_none()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+        // A link that leads nowhere is there, too.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(dir.symlink_metadata().is_err()),
         Err(e) => Err(FileError::new("open", dir)(e)),
     }
 }
@@ -203,5 +204,11 @@ mod tests {
         assert!(write_folder(&target, fill("x")).unwrap_err().to_string().contains("rename into place"));
         assert!(is_unused(&target).is_err());
         assert!(is_unused(&dir.path().join("absent")).unwrap() && !is_unused(dir.path()).unwrap());
+        #[cfg(unix)]
+        {
+            let link = dir.path().join("link");
+            std::os::unix::fs::symlink(dir.path().join("absent"), &link).unwrap();
+            assert!(!is_unused(&link).unwrap(), "a link that leads nowhere");
+        }
     }
 }

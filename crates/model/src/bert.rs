@@ -341,20 +341,8 @@ impl MlmHead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::testing::small;
     use cloze_engine::{DType, Device, Gradients, Parameters};
-
-    fn small() -> Config {
-        Config {
-            vocab_size: 50,
-            hidden_size: 16,
-            num_hidden_layers: 2,
-            num_attention_heads: 2,
-            intermediate_size: 32,
-            max_position_embeddings: 12,
-            ..Config::default()
-        }
-    }
 
     /// A schema with a name for the projection is another family's; what is tested here is the network.
     #[test]

@@ -272,6 +272,7 @@ impl Report {
 mod tests {
     use super::*;
     use crate::heads::TaskHead;
+    use crate::testing::device;
     use safetensors::tensor::{TensorView, serialize};
     use std::path::PathBuf;
     use tempfile::{TempDir, tempdir};
@@ -292,10 +293,6 @@ mod tests {
     const DECODER_BIAS: &str = "cls.predictions.decoder.bias";
     const MLM_BIAS: &str = "cls.predictions.bias";
     const WORDS: &str = "bert.embeddings.word_embeddings.weight";
-
-    fn device() -> Device {
-        Device::cpu(Some(1)).unwrap()
-    }
 
     fn saved(heads: Heads) -> (TempDir, Model) {
         let model = Model::new(small(), heads, &device(), 5).unwrap();

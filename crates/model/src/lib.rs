@@ -60,6 +60,8 @@ mod rates;
 pub mod resize_vocab;
 pub mod role;
 pub mod schema;
+#[cfg(test)]
+mod testing;
 mod weights;
 
 pub use architecture::Architecture;

@@ -409,34 +409,8 @@ fn upload(device: &Device, inputs: &Inputs, first_position: usize) -> Packed {
 mod tests {
     use super::*;
     use crate::role::{LayerPart, Module, Table};
+    use crate::testing::{device, inputs, labels, small};
     use cloze_engine::{DType, Gradients};
-
-    fn small() -> Config {
-        Config {
-            vocab_size: 50,
-            hidden_size: 16,
-            num_hidden_layers: 2,
-            num_attention_heads: 2,
-            intermediate_size: 32,
-            max_position_embeddings: 12,
-            ..Config::default()
-        }
-    }
-
-    fn inputs() -> Inputs {
-        let mut inputs = Inputs::default();
-        inputs.push(&[2, 9, 4, 3], &[0, 0, 1, 1]);
-        inputs.push(&[2, 4, 12, 3, 30, 3], &[0, 0, 0, 0, 1, 1]);
-        inputs
-    }
-
-    fn labels() -> PretrainLabels {
-        PretrainLabels { mlm_rows: vec![2, 5], mlm_labels: vec![11, 13], nsp_labels: vec![0, 1] }
-    }
-
-    fn device() -> Device {
-        Device::cpu(Some(1)).unwrap()
-    }
 
     /// First and last element, recorded when parameters were declared by name.
     #[test]

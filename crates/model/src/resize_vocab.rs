@@ -147,8 +147,8 @@ fn standard_normal(count: usize, seed: u64, device: &Device) -> Parameters {
 mod tests {
     use super::*;
     use crate::heads::{Heads, TaskHead};
-    use crate::inputs::{Inputs, PretrainLabels};
     use crate::losses::{LossScale, MLM, NSP};
+    use crate::testing::{self, device, inputs, labels};
     use cloze_engine::{DType, Gradients, Pass};
     use serde_json::Value;
     use std::borrow::Cow;
@@ -157,21 +157,9 @@ mod tests {
     const WORDS: &str = "bert.embeddings.word_embeddings.weight";
     const MLM_BIAS: &str = "cls.predictions.bias";
 
-    fn device() -> Device {
-        Device::cpu(Some(1)).unwrap()
-    }
-
     /// A tiny model, none of whose parameters is uniform.
     fn small(heads: Heads) -> Model {
-        let mut config = Config {
-            vocab_size: OLD,
-            hidden_size: 16,
-            num_hidden_layers: 2,
-            num_attention_heads: 2,
-            intermediate_size: 32,
-            max_position_embeddings: 12,
-            ..Config::default()
-        };
+        let mut config = Config { vocab_size: OLD, ..testing::small() };
         config.extra.insert("surprise".to_owned(), Value::from(7));
         let mut model = Model::new(config, heads, &device(), 1).unwrap();
         model.params.edit_all(|values| {
@@ -188,17 +176,6 @@ mod tests {
 
     fn values<'a>(model: &'a Model, name: &str) -> Cow<'a, [f32]> {
         model.params.read(model.params.find(name).unwrap())
-    }
-
-    fn inputs() -> Inputs {
-        let mut inputs = Inputs::default();
-        inputs.push(&[2, 9, 4, 3], &[0, 0, 1, 1]);
-        inputs.push(&[2, 4, 12, 3, 30, 3], &[0, 0, 0, 0, 1, 1]);
-        inputs
-    }
-
-    fn labels() -> PretrainLabels {
-        PretrainLabels { mlm_rows: vec![2, 5], mlm_labels: vec![11, 13], nsp_labels: vec![0, 1] }
     }
 
     #[test]

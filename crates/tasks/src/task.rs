@@ -52,7 +52,9 @@ pub trait Task: Clone + Send + Sync + 'static {
     fn of_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<Self, TaskError>;
 
     /// The settings that a fine-tuned model remembers for this kind alone.
-    fn own_settings(&self, reading: &Reading) -> Object;
+    fn own_settings(&self, _: &Reading) -> Object {
+        Object::new()
+    }
 
     /// The rows of some files.
     ///

@@ -14,7 +14,7 @@ use crate::TaskError;
 use crate::datasets::Need;
 use crate::datasets::choice::{Choice, Choices};
 use crate::example::{Example, Target};
-use crate::input::{Input, Object};
+use crate::input::Input;
 use crate::metrics::classes::accuracy;
 use crate::reading::{Notes, Reading};
 use crate::task::{Encoded, Scores, Task};
@@ -116,10 +116,6 @@ impl Task for Choose {
 
     fn of_model(reading: &Reading, _: &Config, _: TaskHead) -> Result<Choose, TaskError> {
         Ok(Choose { max_len: reading.max_len() })
-    }
-
-    fn own_settings(&self, _: &Reading) -> Object {
-        Object::new()
     }
 
     fn read(

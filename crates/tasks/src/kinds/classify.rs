@@ -4,20 +4,20 @@ use std::path::PathBuf;
 
 use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::json;
 
 use super::description::{Description, Examples, Refused};
 use super::kind::{Kind, Misfit};
 use super::labelled_texts::{found_in, labels_of, texts_of};
-use super::probabilities::{collapsed, largest, softmax};
+use super::probabilities::{as_map, collapsed, largest, softmax};
 use super::text::{Length, Text};
 use crate::TaskError;
 use crate::datasets::Need;
 use crate::datasets::classification::LabelledTexts;
 use crate::datasets::labels::Labels;
 use crate::example::{Example, Target};
-use crate::input::{Input, Object};
+use crate::input::Input;
 use crate::metrics::classes::{ConfusionMatrix, accuracy, macro_average, matthews, of_class};
 use crate::reading::{Notes, Reading};
 use crate::task::{Encoded, Scores, Task};
@@ -103,10 +103,6 @@ pub struct Prediction {
     pub class: usize,
 }
 
-fn as_map<S: Serializer>(pairs: &[(String, f64)], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_map(pairs.iter().map(|(name, value)| (name, value)))
-}
-
 impl Classify {
     fn rows(&self, files: &[LabelledTexts], need: Need) -> Result<Vec<Row>, TaskError> {
         let labels = Labels::given(self.labels.iter().cloned())?;
@@ -142,10 +138,6 @@ impl Task for Classify {
     fn of_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<Classify, TaskError> {
         let labels = labels_of(config, head.logits());
         Ok(Classify { labels, length: reading.length(), metrics: reading.metrics() })
-    }
-
-    fn own_settings(&self, _: &Reading) -> Object {
-        Object::new()
     }
 
     fn read(

@@ -1,6 +1,6 @@
 //! Any number of labels for a text or a pair: \[CLS\] through the pooler to a sigmoid for each label.
 //!
-//! What is right of a row stands in one of three ways:
+//! Files have the labels of a row in one of three forms:
 //!
 //! | | column | cells |
 //! | --- | --- | --- |
@@ -13,13 +13,13 @@ use std::path::{Path, PathBuf};
 
 use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::description::{Description, Examples, Refused, TaskOption, Values};
 use super::kind::{Kind, Misfit};
 use super::labelled_texts::labels_of;
-use super::probabilities::collapsed;
+use super::probabilities::{as_map, collapsed};
 use super::text::{Length, Text};
 use crate::TaskError;
 use crate::datasets::Need;
@@ -166,10 +166,6 @@ pub struct Prediction {
     pub present: Vec<bool>,
 }
 
-fn as_map<S: Serializer>(pairs: &[(String, f64)], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_map(pairs.iter().map(|(name, value)| (name, value)))
-}
-
 /// How the labels of a file are written.
 enum Written {
     /// All in one column.
@@ -198,7 +194,7 @@ fn written(reading: &Reading, path: &Path, columns: &TextColumns, labels: &[Stri
     }
 }
 
-/// A file's texts with the names of their labels, or with what is known of each label, which stands in a column of its own.
+/// A file's texts with the names of their labels; or, where each label has a column, with whether the text has it, if known.
 struct Labelled {
     path: PathBuf,
     texts: Vec<Text>,
@@ -431,7 +427,7 @@ impl Task for MultiLabel {
         let by_label: Object =
             self.labels.iter().cloned().zip(counts.iter().map(|counts| json!(counts.score()))).collect();
         let details = [("by_label", json!(by_label)), ("micro_average", json!(micro)), ("macro_average", json!(mean))];
-        // Of labels that are not known none is said.
+        // A label that is not known counts as absent here.
         let sure: Vec<Vec<bool>> =
             gold.iter().map(|gold| gold.iter().map(|gold| *gold == Some(true)).collect()).collect();
         let predicted: Vec<Vec<bool>> = predicted.into_iter().cloned().collect();

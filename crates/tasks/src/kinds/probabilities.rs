@@ -1,5 +1,12 @@
 //! What all kinds of tasks make of logits and of predictions.
 
+use serde::Serializer;
+
+/// Writes names and their probabilities as an object, in their order.
+pub(super) fn as_map<S: Serializer>(pairs: &[(String, f64)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(pairs.iter().map(|(name, value)| (name, value)))
+}
+
 /// exp(zᵢ − max) / Σ: probabilities of logits, in f64; `None` if one is not a number.
 pub(super) fn softmax(logits: &[f32]) -> Option<Vec<f64>> {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

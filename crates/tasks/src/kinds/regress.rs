@@ -14,7 +14,7 @@ use crate::TaskError;
 use crate::datasets::Need;
 use crate::datasets::classification::LabelledTexts;
 use crate::example::{Example, Target};
-use crate::input::{Input, Object};
+use crate::input::Input;
 use crate::metrics::correlation::{pearson, spearman};
 use crate::reading::{Notes, Reading};
 use crate::task::{Encoded, Scores, Task};
@@ -95,10 +95,6 @@ impl Task for Regress {
 
     fn of_model(reading: &Reading, _: &Config, _: TaskHead) -> Result<Regress, TaskError> {
         Ok(Regress { length: reading.length(), metrics: reading.metrics() })
-    }
-
-    fn own_settings(&self, _: &Reading) -> Object {
-        Object::new()
     }
 
     fn read(

@@ -80,15 +80,12 @@ impl Corpus {
         })
     }
 
-    /// What the shards are, wherever they lie: their tokenizer and every file's checksum.
+    /// What the shards are, whatever their path: their tokenizer and every file's checksum.
     pub fn fingerprint(&self) -> Result<String, TrainError> {
         let manifest = &self.shards.manifest;
         let splits = serde_json::to_vec(&manifest.splits)
             .map_err(|e| TrainError::io("take the fingerprint of", self.shards.dir(), e.into()))?;
-        let mut hash = xxhash_rust::xxh3::Xxh3::new();
-        hash.update(manifest.tokenizer.fingerprint.as_bytes());
-        hash.update(&splits);
-        Ok(format!("{:032x}", hash.digest128()))
+        Ok(cloze_files::digest::of_bytes(&[manifest.tokenizer.fingerprint.as_bytes(), &splits].concat()))
     }
 
     /// Fails unless a run began with these shards, whose fingerprint it kept.

@@ -228,11 +228,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
 /// Makes the folder ours, or empties an earlier quickstart's of what that wrote.
 fn claim(dir: &Path) -> Result<()> {
     let marker = dir.join(MARKER);
-    let in_use = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
     if dir.exists() && !dir.is_dir() {
         bail!("{} is a file; choose another folder with --out", dir.display());
     }
-    if in_use && !marker.is_file() {
+    if !cloze_files::is_unused(dir)? && !marker.is_file() {
         bail!(
             "{} is not empty and no quickstart made it; choose another folder with --out, or empty this one",
             dir.display()

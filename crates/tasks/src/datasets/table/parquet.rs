@@ -13,8 +13,13 @@ pub(super) fn open(path: &Path) -> Result<ParquetColumns, TaskError> {
 
 /// The names of the columns, of lists those that other programs show.
 pub(super) fn names(file: &ParquetColumns) -> Vec<String> {
+    names_with(file, |index| file.list_name(index))
+}
+
+/// The names of the columns; those of some lists are given.
+fn names_with<'a>(file: &ParquetColumns, list_name: impl Fn(usize) -> Option<&'a str>) -> Vec<String> {
     let own = file.names().into_iter().enumerate();
-    own.map(|(index, name)| file.list_name(index).map_or(name, str::to_owned)).collect()
+    own.map(|(index, name)| list_name(index).map_or(name, str::to_owned)).collect()
 }
 
 pub(super) fn rows(wanted: &Wanted<'_>, file: &ParquetColumns) -> Result<Vec<Row>, TaskError> {
@@ -23,8 +28,7 @@ pub(super) fn rows(wanted: &Wanted<'_>, file: &ParquetColumns) -> Result<Vec<Row
         wanted.lists.iter().any(|column| matches!(column, Column::Name(known) if known.as_ref() == *name))
     };
     let list_name = |index: usize| file.list_name(index).filter(may_be_list);
-    let own = file.names().into_iter().enumerate();
-    let names: Vec<String> = own.map(|(index, name)| list_name(index).map_or(name, str::to_owned)).collect();
+    let names = names_with(file, list_name);
     let (required, optional) = wanted.find(&names)?;
     let read = |index: usize| {
         let read = if list_name(index).is_some() { file.read_lists(index) } else { file.read(index) };

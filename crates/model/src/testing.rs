@@ -1,0 +1,33 @@
+//! What the tests of several files share: a tiny model's configuration, and a batch that it reads.
+
+use cloze_engine::Device;
+
+use crate::config::Config;
+use crate::inputs::{Inputs, PretrainLabels};
+
+pub(crate) fn device() -> Device {
+    Device::cpu(Some(1)).unwrap()
+}
+
+pub(crate) fn small() -> Config {
+    Config {
+        vocab_size: 50,
+        hidden_size: 16,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        intermediate_size: 32,
+        max_position_embeddings: 12,
+        ..Config::default()
+    }
+}
+
+pub(crate) fn inputs() -> Inputs {
+    let mut inputs = Inputs::default();
+    inputs.push(&[2, 9, 4, 3], &[0, 0, 1, 1]);
+    inputs.push(&[2, 4, 12, 3, 30, 3], &[0, 0, 0, 0, 1, 1]);
+    inputs
+}
+
+pub(crate) fn labels() -> PretrainLabels {
+    PretrainLabels { mlm_rows: vec![2, 5], mlm_labels: vec![11, 13], nsp_labels: vec![0, 1] }
+}
