@@ -32,7 +32,7 @@ impl DType {
     }
 }
 
-/// A Rust type that can lie in a tensor: plain numbers, of which any bits are one.
+/// A Rust type that a tensor can hold: a plain number, for which all bit patterns are valid.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     const DTYPE: DType;
 }

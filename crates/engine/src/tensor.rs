@@ -13,7 +13,7 @@ struct Shape {
     rank: usize,
 }
 
-/// Where the elements lie. A device with a memory of its own adds a variant.
+/// Where the elements are. A device with memory of its own adds a variant.
 enum Storage {
     Host(Buffer),
 }

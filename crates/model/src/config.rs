@@ -231,8 +231,10 @@ impl Config {
             }
         }
         if self.add_cross_attention {
-            problems
-                .push("add_cross_attention is true: expected false, no encoder stands beside this model".to_owned());
+            problems.push(
+                "add_cross_attention is true: expected false, because this model has no second encoder to attend to"
+                    .to_owned(),
+            );
         }
         let causal_class = self.schema().class_name(Class::CausalLm);
         if self.is_decoder && !self.is_of_class(Class::CausalLm) {

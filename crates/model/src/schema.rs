@@ -249,7 +249,7 @@ pub struct Inventory {
     pub tensors: Vec<NamedTensor>,
     /// The stored names of tensors that hold no weights.
     pub buffers: Vec<String>,
-    /// Copies of tied tensors that lie beside the originals.
+    /// Copies of tied tensors whose originals are there, too.
     pub copies: Vec<TiedCopy>,
     /// A line for each two tensors that are the same one.
     pub twice: Vec<String>,
@@ -280,7 +280,7 @@ pub struct TiedCopy {
 }
 
 impl Inventory {
-    /// Sorts the tensors of these names. A tied tensor whose original is not there stands for it.
+    /// Sorts the tensors of these names. A copy of a tied tensor takes the original's place if that is missing.
     pub fn of<'a>(schema: &Schema, stored: impl IntoIterator<Item = &'a str>) -> Inventory {
         let mut inventory = Inventory::default();
         let mut named: BTreeMap<String, String> = BTreeMap::new();

@@ -11,7 +11,7 @@ pub type Object = Map<String, Value>;
 /// A row without what is right.
 #[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
-    /// Plain text, read as a line of a file: where a kind of task has pairs, a tab stands before the second text.
+    /// Plain text, read as a line of a file: where a kind of task has pairs, a tab separates the two texts.
     Text(&'a str),
     /// Texts by their names.
     Object(&'a Object),

@@ -11,7 +11,7 @@ pub const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MAS
 /// Ids of the special tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Special {
-    /// `[PAD]`, or the token that stands for it.
+    /// `[PAD]`, or the token in its role.
     pub pad: u32,
     /// `[UNK]`
     pub unk: u32,

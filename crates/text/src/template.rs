@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::TextError;
 
-/// What stands at a place of a template.
+/// What a place of a template holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
     /// The special token of this id.
@@ -23,7 +23,7 @@ pub enum Slot {
 /// A place of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// What stands there.
+    /// What it holds.
     pub slot: Slot,
     /// The segment (token type) of its tokens.
     pub segment: u8,

@@ -121,8 +121,7 @@ impl Tokenizer {
         }
     }
 
-    /// Ids of one word of a text, which stands after a space: BPE and Unigram may have other tokens for a word that nothing
-    /// stands before.
+    /// Ids of one word of a text, as after a space: BPE and Unigram may have other tokens for a word at the beginning of a text.
     pub fn encode_word(&self, word: &str) -> Vec<u32> {
         match &self.inner.kind {
             Kind::Other(other) if other.marks_spaces() => self.encode(&format!(" {word}")),
@@ -226,7 +225,7 @@ impl Tokenizer {
         self.inner.special
     }
 
-    /// The mask as it is written in texts: `[MASK]`, or what stands for it.
+    /// The mask as it is written in texts: `[MASK]`, or the tokenizer's own.
     pub fn mask_token(&self) -> &str {
         self.token(self.inner.special.mask).unwrap_or_default()
     }

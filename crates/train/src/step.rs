@@ -49,7 +49,7 @@ pub struct StepOutcome {
     pub update: Update,
     /// Real tokens.
     pub tokens: u64,
-    /// Useful floating-point operations; 0 where nobody counts them.
+    /// Useful floating-point operations; 0 where they are not counted.
     pub flops: f64,
 }
 

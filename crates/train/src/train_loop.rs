@@ -224,7 +224,7 @@ pub type EventOf<J> = Event<<J as Job>::Start, <J as Job>::Estimate, <J as Job>:
 pub struct Ended<J: Job> {
     /// The job.
     pub job: J,
-    /// Where it stands.
+    /// The state that it reached.
     pub at: Standing,
     /// Whether its end was reached; otherwise it was interrupted and can be resumed.
     pub finished: bool,

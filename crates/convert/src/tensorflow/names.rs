@@ -1,4 +1,4 @@
-//! Variables of a TensorFlow checkpoint that are no part of the model.
+//! Variables of a TensorFlow checkpoint that are not part of the model.
 
 /// What optimizers keep beside each variable, under its name and a slash.
 const SLOTS: [&str; 11] = [

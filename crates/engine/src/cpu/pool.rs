@@ -107,7 +107,7 @@ impl Pool {
         let turn = shared.turns.take();
         // SAFETY: only the lifetime changes; no worker is inside once this call returns, so none uses the task after it.
         let task = unsafe { std::mem::transmute::<*const Task<'_>, *const Task<'static>>(task) };
-        // SAFETY: it is this thread's turn, the state is closed and no worker is inside: nobody else looks at the job.
+        // SAFETY: it is this thread's turn, the state is closed and no worker is inside: no other thread reads the job.
         unsafe { *shared.job.get() = Some(Job { task, tasks }) };
         shared.next.0.store(0, Relaxed);
         // SeqCst here and around `parked`: either the worker sees the new call or this thread sees it parked.

@@ -71,7 +71,7 @@ impl Predictor {
         &self.reading
     }
 
-    /// The prediction of each row, in their order. A row is a string (a text; a tab stands before the second text of a pair) or an
+    /// The prediction of each row, in their order. A row is a string (a text, or two texts with a tab between them) or an
     /// object, as a line of a file that `cloze predict` reads. A row that cannot be predicted does not keep the others from it.
     pub fn predict(&self, rows: &[Value]) -> Vec<Result<Value, TaskError>> {
         self.task.predict(&self.reading, rows, &self.model)

@@ -16,7 +16,7 @@ use crate::forward::{check_fit, outputs_of};
 /// [`Arc`](std::sync::Arc): fill-mask, embeddings and every task borrow the same weights, from as many threads as there are.
 ///
 /// Forward passes of one `Pretrained` take turns, batch by batch: each uses all threads of the device, which is faster than several
-/// passes that share them. Encoding text goes on meanwhile. No output depends on what else is computed.
+/// passes that share them. Meanwhile other threads can encode text. No output depends on what else is computed.
 pub struct Pretrained {
     /// The model. Its packed copies of the weights are made when it is opened.
     pub model: Model,

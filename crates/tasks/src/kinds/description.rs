@@ -21,7 +21,7 @@ pub struct Description {
     pub input: &'static str,
     /// What is predicted of a row.
     pub output: &'static str,
-    /// Tokens of a sequence at most, unless anything else is said.
+    /// Tokens of a sequence at most, by default.
     pub max_len: usize,
     /// The scores that may decide which model is best, the usual one first; none: the field's own score decides.
     pub metrics: &'static [&'static str],

@@ -114,7 +114,7 @@ struct TagSettings {
 }
 
 impl TagSettings {
-    /// How tagged words are written, if anything is said of it.
+    /// How tagged words are written, if that is given.
     fn format(&self) -> Result<Option<TagFormat>, TaskError> {
         Ok(match (self.tag_format.as_deref(), self.tag_column) {
             (None, None) => None,

@@ -61,7 +61,7 @@ impl Objective for CausalLm {
     }
 }
 
-/// What stands after each token: ids shifted by one within each sequence. Nothing is predicted of a sequence's last token.
+/// The token after each token: ids shifted by one within each sequence. Nothing is predicted of a sequence's last token.
 pub fn next_tokens(inputs: &Inputs) -> PretrainLabels {
     let mut labels = PretrainLabels::default();
     for pair in inputs.cu_seqlens.windows(2) {

@@ -14,7 +14,7 @@ use crate::batch::PretrainBatch;
 /// BERT's objective: the mean loss of the masked tokens, and with `nsp` that of the sentence pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaskedLm {
-    /// Whether sequences are sentence pairs whose second sentence is told to be the next or a random one.
+    /// Whether sequences are sentence pairs and the model learns whether the second sentence follows the first.
     pub nsp: bool,
 }
 

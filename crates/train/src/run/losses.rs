@@ -18,7 +18,7 @@ pub struct LossFigure {
     pub name: String,
     /// The mean loss, in nats; none where nothing was counted.
     pub loss: Option<f64>,
-    /// e to the power of the loss; none of a loss that is not of tokens, and where it is not asked for.
+    /// e to the power of the loss; none if the loss is not one of tokens, or if perplexities are not wanted.
     pub perplexity: Option<f64>,
     /// Share of the predictions that were right; none where nothing was counted.
     pub accuracy: Option<f64>,

@@ -1,4 +1,4 @@
-//! How packed operands lie in memory: lines of words, and rows of lines.
+//! The layout of packed operands in memory: lines of words, and rows of lines.
 
 /// Words (32-bit) in a line, and lines in a square block: packed operands consist of 16×16 blocks, 1 KB each.
 pub(super) const LINE: usize = 16;

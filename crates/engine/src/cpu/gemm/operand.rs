@@ -1,4 +1,4 @@
-//! What a product multiplies: matrices where they lie, and what their elements are rounded to.
+//! What a product multiplies: matrices in place, and what their elements are rounded to.
 
 use half::bf16;
 
