@@ -97,6 +97,22 @@ fn a_byte_level_tokenizer_fills_embeds_and_predicts() {
 
     let seen = success(&["inspect", &format!("{model}/tokenizer.json")], "");
     assert!(seen.contains("<mask> 4") && !seen.contains("##"), "{seen}");
+    // A sequence template with more segments than the model: the network would look up a row that is not there.
+    let mut other: Value = serde_json::from_str(&json_text).unwrap();
+    other["post_processor"] = json!({
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 4}}],
+        "pair": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+            {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}},
+    });
+    let kept = fs::read(Path::new(&model).join("tokenizer.json")).unwrap();
+    fs::write(Path::new(&model).join("tokenizer.json"), other.to_string()).unwrap();
+    let says = ["sequences have 5 segments, the model has 2 (type_vocab_size)"];
+    fails(&["fill", "--model", &model, "anna sees <mask> ."], &says);
+    fails(&["embed", "--model", &model, "--input", &lines, "--out", &bench.path("other.jsonl")], &says);
+    fs::write(Path::new(&model).join("tokenizer.json"), kept).unwrap();
+
     let out = bench.path("extended");
     fails(&["vocab", "extend", "--model", &model, "--words", "stent", "--out", &out], &["no plain BERT"]);
 }

@@ -78,6 +78,19 @@ pub enum ModelError {
         /// The model's size.
         found: usize,
     },
+    /// A model with fewer segments than its tokenizer's sequences.
+    #[error(
+        "{}: its tokenizer's sequences have {expected} segments, the model has {found} (type_vocab_size): they do not belong together",
+        path.display()
+    )]
+    Segments {
+        /// The model's folder.
+        path: PathBuf,
+        /// The segments of the tokenizer's sequence template.
+        expected: usize,
+        /// The model's.
+        found: usize,
+    },
     /// Heads that do not go together.
     #[error("heads {found}: {problem}")]
     Heads {

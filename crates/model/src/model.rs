@@ -189,17 +189,22 @@ impl Model {
         }
     }
 
-    /// Checks that the embeddings have a row for each of a tokenizer's tokens. Spare rows are fine. `dir` is the folder that an
-    /// error names.
+    /// Checks that the embeddings have a row for each of a tokenizer's tokens, and for each segment of its sequences. Spare rows are
+    /// fine. `dir` is the folder that an error names.
     ///
     /// # Errors
-    /// [`ModelError::VocabularySize`].
-    pub fn check_vocabulary(&self, dir: &Path, tokens: usize) -> Result<(), ModelError> {
-        let found = self.architecture().vocab_size;
-        if tokens > found {
-            return Err(ModelError::VocabularySize { path: dir.to_owned(), expected: tokens, found });
+    /// [`ModelError::VocabularySize`], [`ModelError::Segments`].
+    pub fn check_tokenizer(&self, dir: &Path, tokens: usize, segments: usize) -> Result<(), ModelError> {
+        let path = dir.to_owned();
+        match *self.architecture() {
+            Architecture { vocab_size: found, .. } if tokens > found => {
+                Err(ModelError::VocabularySize { path, expected: tokens, found })
+            }
+            Architecture { segments: found, .. } if segments > found => {
+                Err(ModelError::Segments { path, expected: segments, found })
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Checks that a batch fits this model, for callers whose batches come from elsewhere than this model's vocabulary and

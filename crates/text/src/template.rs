@@ -124,6 +124,11 @@ impl Template {
         if pair { &self.pair } else { &self.single }
     }
 
+    /// Number of segments of a sequence of one text or of a pair: the greatest, and 1.
+    pub fn segments(&self, pair: bool) -> usize {
+        self.parts(pair).iter().map(|part| usize::from(part.segment) + 1).max().unwrap_or(1)
+    }
+
     /// Number of tokens that are added to one text or to a pair: at least 1.
     pub fn added(&self, pair: bool) -> usize {
         self.parts(pair).len() - 1 - usize::from(pair)
@@ -227,6 +232,7 @@ mod tests {
         // An empty pair is a pair.
         assert_eq!(bert.sequence(&[], Some(&[])).segments, [0, 0, 1]);
         assert_eq!((bert.added(false), bert.added(true)), (2, 3));
+        assert_eq!((bert.segments(false), bert.segments(true)), (1, 2));
         assert_eq!((bert.room(8, false), bert.room(8, true), bert.room(2, true)), (6, 5, 0));
         assert_eq!((bert.start_of_first(false), bert.start_of_first(true), bert.start_of_second(2)), (1, 1, 4));
         assert_eq!([1, 2, 3, 4].map(|id| bert.adds(id)), [false, true, true, false]);

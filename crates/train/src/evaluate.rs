@@ -124,7 +124,8 @@ pub fn evaluate_folder(
     model.params.cache_packed_weights();
     let tokenizer = Tokenizer::open(model_dir)?;
     require_tokenizer(&shards, model_dir, &tokenizer)?;
-    model.check_vocabulary(model_dir, tokenizer.vocab_size())?;
+    let segments = tokenizer.template().segments(model.heads.nsp);
+    model.check_tokenizer(model_dir, tokenizer.vocab_size(), segments)?;
     if !model.heads.mlm {
         return Err(TrainError::NoHead { path: model_dir.to_owned(), head: "masked-language-model" });
     }

@@ -78,7 +78,8 @@ pub(super) fn prepare<'a, 'r>(
         }
         None => {
             let (mut model, found) = Model::load_with(asked.model, Heads::of(task.head()), device, settings.seed)?;
-            model.check_vocabulary(asked.model, rows.tokenizer.vocab_size())?;
+            let segments = rows.tokenizer.template().segments(false);
+            model.check_tokenizer(asked.model, rows.tokenizer.vocab_size(), segments)?;
             let mut config = model.config().clone();
             task.describe(&mut config);
             asked.task_settings.write_to(&mut config);

@@ -58,7 +58,7 @@ impl Pretrained {
         precision: DType,
         dir: &Path,
     ) -> Result<Pretrained, TaskError> {
-        model.check_vocabulary(dir, tokenizer.vocab_size())?;
+        model.check_tokenizer(dir, tokenizer.vocab_size(), tokenizer.template().segments(false))?;
         model.params.cache_packed_weights();
         Ok(Pretrained { model, tokenizer, device, precision, dir: dir.to_owned(), turn: Mutex::new(()) })
     }

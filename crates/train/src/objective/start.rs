@@ -30,12 +30,15 @@ pub(super) fn first_model(
     heads: impl FnOnce(Heads) -> Option<Heads>,
 ) -> Result<(Model, LoadReport), TrainError> {
     let Start { recipe, shards, tokenizer, device } = *start;
+    let (tokens, segments) = (tokenizer.vocab_size(), tokenizer.template().segments(recipe.has_pairs()));
     let Some(init) = &recipe.model.init else {
         let json = recipe.model.config_json(tokenizer.vocab_size(), tokenizer.special().pad);
         let config: Config = serde_json::from_value(json)
             .map_err(|e| TrainError::Recipe { place: "recipe, [model]".into(), message: e.to_string() })?;
         let config = if causal { config.causal() } else { config };
-        return Ok((Model::new(config, fresh, device, recipe.seed)?, LoadReport::default()));
+        let model = Model::new(config, fresh, device, recipe.seed)?;
+        model.check_tokenizer(shards.dir(), tokens, segments)?;
+        return Ok((model, LoadReport::default()));
     };
     require_tokenizer(shards, init, &Tokenizer::open(init)?)?;
     let mut model = Model::load(init, device)?;
@@ -54,8 +57,8 @@ pub(super) fn first_model(
     if let Some(heads) = heads(model.heads) {
         (model, report) = Model::load_with(init, heads, device, recipe.seed)?;
     }
-    model.check_vocabulary(init, tokenizer.vocab_size())?;
     recipe.check_fit(model.architecture().longest_sequence(), model.architecture().segments)?;
+    model.check_tokenizer(init, tokens, segments)?;
     let (dropouts, config) = (&recipe.model, model.config());
     let hidden = dropouts.hidden_dropout_prob.unwrap_or(config.hidden_dropout_prob);
     let attention = dropouts.attention_probs_dropout_prob.unwrap_or(config.attention_probs_dropout_prob);

@@ -52,7 +52,8 @@ impl Subject {
     ) -> Result<Tally> {
         let device = Device::cpu(terminal.threads)?;
         let model = Model::load(&self.dir, &device)?;
-        model.check_vocabulary(&self.dir, self.tokenizer.vocab_size())?;
+        let segments = self.tokenizer.template().segments(false);
+        model.check_tokenizer(&self.dir, self.tokenizer.vocab_size(), segments)?;
         let old_size = self.tokenizer.vocab_size();
         let origins = tokenizer.origins(&self.tokenizer);
         let mut tally = Tally {
