@@ -52,7 +52,7 @@ impl Tokenizer {
         let path = Path::new("vocabulary");
         let vocabulary = Vocabulary::new(tokens, path)?;
         let special = vocabulary.special(&[], None, path)?;
-        build(vocabulary, special, BertNormalizer::new(true, true, None, !cased))
+        build(vocabulary, special, BertNormalizer::new(true, true, None, !cased), Files::default())
     }
 
     /// Writes the tokenizer into the folder `dir` (made if absent), from which Transformers' `AutoTokenizer` reads the same ids:
@@ -162,11 +162,16 @@ fn open_list(path: &Path) -> Result<Tokenizer, TextError> {
         config["strip_accents"].as_bool(),
         lowercase,
     );
-    build(vocabulary, special, normalizer)
+    build(vocabulary, special, normalizer, Files { json: Vec::new(), config, special: special_map })
 }
 
 /// A plain BERT tokenizer over `vocabulary`.
-fn build(vocabulary: Vocabulary, special: Special, normalizer: BertNormalizer) -> Result<Tokenizer, TextError> {
+fn build(
+    vocabulary: Vocabulary,
+    special: Special,
+    normalizer: BertNormalizer,
+    files: Files,
+) -> Result<Tokenizer, TextError> {
     let engine = |action: &'static str| {
         move |e: Box<dyn std::error::Error + Send + Sync>| TextError::Engine { action, reason: e.to_string() }
     };
@@ -196,7 +201,7 @@ fn build(vocabulary: Vocabulary, special: Special, normalizer: BertNormalizer) -
         .add_special_tokens(special.all().map(|id| AddedToken::from(name(id), true)))
         .map_err(engine("add the special tokens"))?;
     let template = Template::bert(special.cls, special.sep);
-    Tokenizer::assemble(vocabulary, special, template, reference, Files::default())
+    Tokenizer::assemble(vocabulary, special, template, reference, files)
 }
 
 /// The files of a WordPiece tokenizer.

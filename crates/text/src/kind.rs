@@ -47,6 +47,17 @@ pub(crate) struct Files {
     pub(crate) special: Value,
 }
 
+impl Files {
+    /// Tokens of a sequence at most, unless the number means that there is no limit.
+    pub(crate) fn longest(&self) -> Option<usize> {
+        /// Transformers writes 10³⁰ where it knows no limit.
+        const UNLIMITED: f64 = 1e9;
+        let said = if self.config["model_max_length"].is_null() { "max_len" } else { "model_max_length" };
+        let longest = self.config[said].as_f64().filter(|longest| (1.0..UNLIMITED).contains(longest))?;
+        Some(longest as usize)
+    }
+}
+
 /// How tokens show where words begin.
 #[derive(Debug, PartialEq)]
 enum Boundaries {

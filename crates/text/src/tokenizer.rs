@@ -39,6 +39,8 @@ struct Inner {
     /// The `tokenizers` crate's tokenizer; special tokens in text are text to it.
     reference: tokenizers::Tokenizer,
     normalizer: Option<BertNormalizer>,
+    /// Tokens of a sequence at most, if its configuration says so.
+    longest: Option<usize>,
     kind: Kind,
 }
 
@@ -74,6 +76,7 @@ impl Tokenizer {
             Some(NormalizerWrapper::BertNormalizer(n)) => Some(*n),
             _ => None,
         };
+        let longest = files.longest();
         let kind = match reference.get_model() {
             ModelWrapper::WordPiece(_) => Kind::WordPiece(Fast::new(&vocabulary, &reference, normalizer).map(Box::new)),
             _ => Kind::Other(Box::new(Other::new(&reference, files))),
@@ -82,7 +85,7 @@ impl Tokenizer {
         reference
             .encode_fast("\u{1f9ff}\u{10348}", false)
             .map_err(|e| TextError::Engine { action: "encode", reason: e.to_string() })?;
-        Ok(Tokenizer { inner: Arc::new(Inner { vocabulary, special, template, reference, normalizer, kind }) })
+        Ok(Tokenizer { inner: Arc::new(Inner { vocabulary, special, template, reference, normalizer, longest, kind }) })
     }
 
     /// Ids of `text`, no special tokens added. Special tokens written in the text are ordinary text: `[MASK]` becomes
@@ -233,6 +236,12 @@ impl Tokenizer {
     /// How texts become sequences: which special tokens are added, and where.
     pub fn template(&self) -> &Template {
         &self.inner.template
+    }
+
+    /// Tokens of a sequence at most, special tokens included, as its configuration says (`model_max_length` of
+    /// tokenizer_config.json). None where it says nothing, or a number so large that it means no limit, as Transformers writes.
+    pub fn model_max_length(&self) -> Option<usize> {
+        self.inner.longest
     }
 
     /// Whether the token continues a word: `##ing` of WordPiece (the lone token `##` does not), a token without `Ġ` of
@@ -601,6 +610,23 @@ mod tests {
             assert!(Tokenizer::open(&out).unwrap().is_cased());
         }
         assert_ne!(plain(true).fingerprint(), plain(false).fingerprint());
+    }
+
+    #[test]
+    fn r13_the_limit_in_tokenizer_config_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        plain(false).save(dir.path()).unwrap();
+        let config = dir.path().join("tokenizer_config.json");
+        let longest = |text: &str| {
+            fs::write(&config, text).unwrap();
+            ["", "vocab.txt", "tokenizer.json"]
+                .map(|name| Tokenizer::open(&dir.path().join(name)).unwrap().model_max_length())
+        };
+        assert_eq!(longest(r#"{"model_max_length": 16}"#), [Some(16); 3]);
+        assert_eq!(longest(r#"{"max_len": 24, "model_max_length": null}"#), [Some(24); 3]);
+        // What Transformers writes where there is no limit.
+        assert_eq!(longest(r#"{"model_max_length": 1000000000000000019884624838656}"#), [None; 3]);
+        assert_eq!(longest("{}"), [None; 3]);
     }
 
     #[test]
