@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`file`](mod@file) | a file that is written under another name, made durable and renamed |
 //! | [`folder`] | the same of a folder; folders that must be empty |
+//! | `unfinished.rs` | what has its temporary name now, removed where a signal ends the process |
 //! | [`digest`] | checksums (xxh3, 128 bits) of files and bytes |
 //!
 //! ```
@@ -23,8 +24,10 @@ pub mod digest;
 mod error;
 pub mod file;
 pub mod folder;
+mod unfinished;
 
 pub use digest::Digest;
 pub use error::FileError;
 pub use file::{AtomicFile, write, write_several, write_with};
 pub use folder::{is_unused, write_folder};
+pub use unfinished::remove_unfinished;
