@@ -165,12 +165,15 @@ fn remove_left(dir: &Path, name: &OsStr) {
     let is_left = |found: &OsStr| {
         let rest = found.as_encoded_bytes().strip_prefix(begin.as_encoded_bytes());
         // Earlier versions had no number.
-        let rest = rest.and_then(|rest| rest.strip_suffix(PARTIAL.as_bytes()).or((rest == &PARTIAL.as_bytes()[1..]).then_some(b"")));
+        let rest = rest.and_then(|rest| {
+            rest.strip_suffix(PARTIAL.as_bytes()).or((rest == &PARTIAL.as_bytes()[1..]).then_some(b""))
+        });
         rest.is_some_and(|number| number.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-'))
     };
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if is_file && is_left(&entry.file_name()) && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+        if is_file && is_left(&entry.file_name()) && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+        {
             let _ = fs::remove_file(entry.path());
         }
     }

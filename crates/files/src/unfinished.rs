@@ -31,10 +31,7 @@ pub(crate) struct Unfinished {
 
 impl Unfinished {
     /// Creates it by `create`.
-    pub(crate) fn begin<T, E>(
-        path: &Path,
-        create: impl FnOnce(&Path) -> Result<T, E>,
-    ) -> Result<(Unfinished, T), E> {
+    pub(crate) fn begin<T, E>(path: &Path, create: impl FnOnce(&Path) -> Result<T, E>) -> Result<(Unfinished, T), E> {
         let mut paths = all();
         let created = create(path)?;
         paths.insert(path.to_owned());
