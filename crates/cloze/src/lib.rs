@@ -20,6 +20,7 @@
 //! }
 //! # Ok::<(), cloze::tasks::TaskError>(())
 //! ```
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 #![deny(missing_docs)]
 
 pub use cloze_convert as convert;

@@ -3,19 +3,24 @@
 //! Exit codes: 0 done, 1 the work failed (one line on standard error says why), 2 the command line is wrong, 130 interrupted
 //! (training is saved).
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod commands;
 mod failure;
 mod format;
 mod global;
 mod help;
 mod interrupt;
+mod output;
 mod pace;
 mod program;
 mod run_page;
 mod terminal;
 mod values;
 
+use std::io::Write;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -84,7 +89,7 @@ Exit codes:
   0    done
   1    the work failed; one line on standard error says why
   2    the command line is wrong
-  130  interrupted (Ctrl-C, SIGTERM); training is saved: go on with --resume";
+  130  interrupted (Ctrl-C, SIGTERM, SIGHUP); training is saved: go on with --resume";
 
 const ENVIRONMENT: &str = "\
 Environment:
@@ -107,10 +112,10 @@ fn main() -> ExitCode {
     let began = Instant::now();
     // The parser prints help and errors itself, before it has read --color.
     let color = ColorChoice::on_command_line(std::env::args_os());
-    let matches = command().color(color.into()).get_matches();
-    let arguments = match Arguments::from_arg_matches(&matches) {
+    let parsed = command().color(color.into()).try_get_matches();
+    let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
-        Err(error) => error.exit(),
+        Err(error) => return show(&error, &Terminal::detect(color, Verbosity::Usual, None)),
     };
     let GlobalOptions { threads, color, verbose, quiet } = arguments.global;
     let verbosity = match (quiet, verbose) {
@@ -123,18 +128,34 @@ fn main() -> ExitCode {
     if let Some(level) = Device::forced_instruction_set() {
         terminal.detail(&format!("CLOZE_CPU asks for {level}"));
     }
-    let outcome = arguments.command.run(command(), &terminal);
+    let watched = interrupt::watch(arguments.command.lost()).map_err(anyhow::Error::from);
+    let outcome = watched.and_then(|()| arguments.command.run(command(), &terminal)).and_then(|code| {
+        // What is still in its buffer.
+        output::results().flush()?;
+        Ok(code)
+    });
     let memory = format::peak_memory().map_or_else(String::new, |peak| format!(", {} at most", format::bytes(peak)));
     terminal.detail(&format!("{}{memory}", format::duration(began.elapsed().as_secs_f64())));
-    match outcome {
-        Ok(code) => code,
-        // Whoever read our output has heard enough: `cloze inspect model | head` is no failure.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            terminal.error(&one_line(&error));
-            ExitCode::from(exit_code(&error))
-        }
+    outcome.unwrap_or_else(|error| fail(&error, &terminal))
+}
+
+/// Shows the help, or what is wrong with the command line.
+fn show(error: &clap::Error, terminal: &Terminal) -> ExitCode {
+    let shown = error.print().and_then(|()| output::results().flush());
+    match shown {
+        Err(unwritable) if !error.use_stderr() => fail(&output::unwritable(unwritable).into(), terminal),
+        _ => ExitCode::from(error.exit_code() as u8),
     }
+}
+
+/// Says why the work failed.
+fn fail(error: &anyhow::Error, terminal: &Terminal) -> ExitCode {
+    // Whoever read our output has heard enough: `cloze inspect model | head` is no failure.
+    if output::is_closed(error) {
+        return ExitCode::from(if interrupt::stop().load(Ordering::Relaxed) { INTERRUPTED } else { 0 });
+    }
+    terminal.error(&one_line(error));
+    ExitCode::from(exit_code(error))
 }
 
 /// The exit code of work that failed.
@@ -150,13 +171,6 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     } else {
         FAILURE
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// The chain of causes in one line; a cause that its parent already quotes is not repeated.
@@ -198,12 +212,5 @@ mod tests {
         assert_eq!(exit_code(&anyhow::Error::from(cloze_data::DataError::Interrupted).context("shards")), 130);
         assert_eq!(exit_code(&failure::usage("no")), 2);
         assert_eq!(exit_code(&anyhow::anyhow!("interrupted")), 1);
-    }
-
-    #[test]
-    fn broken_pipe_is_found_below_context() {
-        let pipe = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        assert!(is_broken_pipe(&anyhow::Error::from(pipe).context("writing")));
-        assert!(!is_broken_pipe(&anyhow::anyhow!("other")));
     }
 }

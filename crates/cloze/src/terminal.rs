@@ -2,13 +2,12 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use terminal_size::{Width, terminal_size_of};
 
 use crate::format;
+use crate::output::{self, say};
 use crate::pace::Pace;
 
 /// How long a plain progress line stays the last one when standard error is no terminal.
@@ -94,10 +93,10 @@ pub struct Terminal {
 impl Terminal {
     /// Looks at the standard streams and at the environment.
     pub fn detect(color: ColorChoice, verbosity: Verbosity, threads: Option<usize>) -> Terminal {
-        let is_terminal = std::io::stderr().is_terminal();
+        let [output_is_terminal, is_terminal] = output::are_terminals();
         let variable = |name: &str| std::env::var_os(name);
         Terminal {
-            colour: color.applies(std::io::stdout().is_terminal(), variable),
+            colour: color.applies(output_is_terminal, variable),
             threads,
             verbosity,
             bars: is_terminal && verbosity > Verbosity::Quiet,
@@ -108,16 +107,16 @@ impl Terminal {
     /// The one line with which a failed command ends.
     pub fn error(&self, line: &str) {
         if self.error_colour {
-            eprintln!("\x1b[1;31merror:\x1b[0m {line}");
+            say(format_args!("\x1b[1;31merror:\x1b[0m {line}"));
         } else {
-            eprintln!("error: {line}");
+            say(format_args!("error: {line}"));
         }
     }
 
     /// A line for people on standard error, unless `--quiet`.
     pub fn note(&self, line: &str) {
         if self.verbosity > Verbosity::Quiet {
-            eprintln!("{line}");
+            say(line);
         }
     }
 
@@ -129,16 +128,16 @@ impl Terminal {
     /// A line on standard error that only `--verbose` shows.
     pub fn detail(&self, line: &str) {
         if self.is_verbose() {
-            eprintln!("{line}");
+            say(line);
         }
     }
 
     /// A warning on standard error; shown also under `--quiet`, since it is about the result.
     pub fn warn(&self, line: &str) {
         if self.error_colour {
-            eprintln!("\x1b[1;33mwarning:\x1b[0m {line}");
+            say(format_args!("\x1b[1;33mwarning:\x1b[0m {line}"));
         } else {
-            eprintln!("warning: {line}");
+            say(format_args!("warning: {line}"));
         }
     }
 
@@ -307,7 +306,7 @@ impl Progress {
             self.note(&line);
         }
         if let Some(bar) = &self.bar {
-            let columns = terminal_size_of(std::io::stderr()).map_or(USUAL_WIDTH, |(Width(columns), _)| columns.into());
+            let columns = output::columns().unwrap_or(USUAL_WIDTH);
             bar.set_position(done);
             bar.set_message(fitting(parts, self.layout.get().room(&self.label, columns)));
         } else if !self.quiet && self.last.get().elapsed() >= PLAIN_INTERVAL {
@@ -318,7 +317,8 @@ impl Progress {
             };
             // Nothing cuts a line of a file.
             let message = fitting(parts, usize::MAX);
-            eprintln!("{}:{share} {message} ({})", self.label, format::duration(self.start.elapsed().as_secs_f64()));
+            let elapsed = format::duration(self.start.elapsed().as_secs_f64());
+            say(format_args!("{}:{share} {message} ({elapsed})", self.label));
         }
     }
 
@@ -363,8 +363,8 @@ impl Progress {
     /// A line above the bar.
     pub fn note(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None if !self.quiet => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| say(line)),
+            None if !self.quiet => say(line),
             None => {}
         }
     }
@@ -374,9 +374,16 @@ impl Progress {
         match &self.bar {
             Some(bar) => {
                 bar.set_message(message.to_string());
-                bar.enable_steady_tick(Duration::from_millis(125));
+                let bar = bar.downgrade();
+                // Where the system gives no thread, the time stays as it is.
+                let _ = std::thread::Builder::new().spawn(move || {
+                    while let Some(bar) = bar.upgrade().filter(|bar| !bar.is_finished()) {
+                        bar.tick();
+                        std::thread::sleep(Duration::from_millis(125));
+                    }
+                });
             }
-            None if !self.quiet => eprintln!("{}: {message}", self.label),
+            None if !self.quiet => say(format_args!("{}: {message}", self.label)),
             None => {}
         }
     }

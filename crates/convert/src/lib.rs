@@ -27,6 +27,7 @@
 //! # }
 //! ```
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 

@@ -1,12 +1,14 @@
 //! A file that is written under another name, made durable and renamed: readers see the old file or the new one, never a part.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IntoInnerError, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::FileError;
 use crate::folder::{parent_of, sync};
+use crate::unfinished::Unfinished;
+use crate::{FileError, digest};
 
 /// Writes a whole file, or replaces it.
 ///
@@ -40,27 +42,48 @@ pub fn write_several(dir: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), FileEr
     sync(dir)
 }
 
-/// A file that is being written under the name `.NAME.partial`. Dropped before [`commit`](Self::commit), it is removed.
+/// A file that is being written under a name of its own, `.NAME.PROCESS-NUMBER.partial`, so that two writers of one file do not meet:
+/// each replaces it by a whole one. Dropped before [`commit`](Self::commit), it is removed.
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,
-    partial: PathBuf,
+    partial: Unfinished,
     /// None once it is whole on the disk.
     file: Option<BufWriter<File>>,
+    /// The same file, open and locked until it has its name: otherwise another process would take it for what a killed one left.
+    _locked: File,
 }
 
+/// Counts the files of this process.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
 impl AtomicFile {
-    /// Begins a file that is to become `path`.
+    /// Begins a file that is to become `path`. What a killed process left of it is removed.
     ///
     /// # Errors
     /// [`FileError`]: no such folder, no permission.
     pub fn create(path: &Path) -> Result<AtomicFile, FileError> {
-        let mut name = OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(".partial");
-        let partial = path.with_file_name(name);
-        let file = File::create(&partial).map_err(FileError::new("write", path))?;
-        Ok(AtomicFile { path: path.to_owned(), partial, file: Some(BufWriter::new(file)) })
+        let failed = || FileError::new("write", path);
+        let name = path.file_name().unwrap_or_default();
+        remove_left(parent_of(path), name);
+        loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let mut partial = before(name);
+            partial.push(format!("{}-{number}{PARTIAL}", std::process::id()));
+            let partial = path.with_file_name(partial);
+            let (partial, file) = match Unfinished::begin(&partial, |partial| File::create_new(partial)) {
+                // Of a killed process of the same number, on a disk without locks.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                begun => begun.map_err(failed())?,
+            };
+            // Some network file systems have no locks. There nothing is removed either.
+            let _ = file.try_lock();
+            // Another process may have removed it before it was locked.
+            if partial.path().exists() {
+                let _locked = file.try_clone().map_err(failed())?;
+                return Ok(AtomicFile { path: path.to_owned(), partial, file: Some(BufWriter::new(file)), _locked });
+            }
+        }
     }
 
     /// Writes a part of it.
@@ -105,9 +128,8 @@ impl AtomicFile {
     /// Gives the file, whole on the disk, its name.
     fn rename(&mut self) -> Result<(), FileError> {
         self.sync()?;
-        fs::rename(&self.partial, &self.path).map_err(FileError::new("write", &self.path))?;
-        self.partial = PathBuf::new();
-        Ok(())
+        let path = &self.path;
+        self.partial.finish(|partial| fs::rename(partial, path)).map_err(FileError::new("write", path))
     }
 }
 
@@ -117,9 +139,42 @@ impl Drop for AtomicFile {
             // What is still in the buffer is not wanted.
             drop(file.into_parts());
         }
-        if self.partial != Path::new("") {
-            // The error that led here matters more than a failure to clean up.
-            let _ = fs::remove_file(&self.partial);
+    }
+}
+
+/// How the name of a file that is being written ends.
+const PARTIAL: &str = ".partial";
+/// Bytes of a name that its temporary names hold: file systems take 255 at most.
+const LONGEST: usize = 200;
+
+/// How temporary names of a file begin.
+fn before(name: &OsStr) -> OsString {
+    let mut begin = OsString::from(".");
+    if name.len() <= LONGEST {
+        begin.push(name);
+    } else {
+        begin.push(digest::of_bytes(name.as_encoded_bytes()));
+    }
+    begin.push(".");
+    begin
+}
+
+/// Removes what killed processes left of a file: what nobody holds a lock on. Whatever cannot be looked at stays.
+fn remove_left(dir: &Path, name: &OsStr) {
+    let begin = before(name);
+    let is_left = |found: &OsStr| {
+        let rest = found.as_encoded_bytes().strip_prefix(begin.as_encoded_bytes());
+        // Earlier versions had no number.
+        let rest = rest.and_then(|rest| {
+            rest.strip_suffix(PARTIAL.as_bytes()).or((rest == &PARTIAL.as_bytes()[1..]).then_some(b""))
+        });
+        rest.is_some_and(|number| number.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-'))
+    };
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_file && is_left(&entry.file_name()) && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+        {
+            let _ = fs::remove_file(entry.path());
         }
     }
 }
@@ -158,11 +213,51 @@ mod tests {
         file.write_with(|file| file.write_all(b"0 rows|a|b")).unwrap();
         file.write_start(b"2").unwrap();
         file.sync().unwrap();
-        assert_eq!(names(dir.path()), [".rows.partial"]);
+        let partial = names(dir.path());
+        assert!(partial.len() == 1 && partial[0].starts_with(&format!(".rows.{}-", std::process::id())), "{partial:?}");
         file.commit().unwrap();
         assert_eq!((fs::read(&path).unwrap(), names(dir.path())), (b"2 rows|a|b".to_vec(), vec!["rows".to_owned()]));
         write_several(dir.path(), &[("a", b"1".to_vec()), ("rows", b"2".to_vec())]).unwrap();
         assert_eq!(["a", "rows"].map(|name| fs::read(dir.path().join(name)).unwrap()), [b"1", b"2"]);
         assert_eq!(names(dir.path()), ["a", "rows"]);
+    }
+
+    /// Two writers of one file shared the name of its temporary one: the first to finish published the other's rows.
+    #[test]
+    fn two_writers_of_one_file_each_publish_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vectors.npy");
+        let mut first = AtomicFile::create(&path).unwrap();
+        first.write_with(|file| file.write_all(b"first, ")).unwrap();
+        let mut second = AtomicFile::create(&path).unwrap();
+        second.write_with(|file| file.write_all(b"second")).unwrap();
+        second.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        first.write_with(|file| file.write_all(b"whole")).unwrap();
+        first.sync().unwrap();
+        // Another one begins while the first is whole and has not its name yet.
+        drop(AtomicFile::create(&path).unwrap());
+        first.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"first, whole");
+        assert_eq!(names(dir.path()), ["vectors.npy"]);
+    }
+
+    #[test]
+    fn what_killed_writers_left_is_removed_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let (left, others) = ([".a.partial", ".a.77-0.partial"], [".a.b.partial", ".b.77-0.partial", "a.77-0.partial"]);
+        for name in left.iter().chain(&others) {
+            fs::write(dir.path().join(name), "half").unwrap();
+        }
+        write(&dir.path().join("a"), b"whole").unwrap();
+        assert_eq!(names(dir.path()), [&others[..2], &["a"], &others[2..]].concat());
+    }
+
+    #[test]
+    fn the_longest_names_can_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = "n".repeat(255);
+        write(&dir.path().join(&name), b"whole").unwrap();
+        assert_eq!(names(dir.path()), [name]);
     }
 }

@@ -1,10 +1,12 @@
 //! A folder that is filled under another name, made durable and renamed; folders that must be empty.
 
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::FileError;
+use crate::unfinished::Unfinished;
 
 /// Fills a folder under the name `.NAME.partial`, syncs it and renames it to `path`; an older folder of that name is replaced. Files
 /// in it are synced; those of folders in it `fill` must sync. Folders above it are made where they are missing.
@@ -14,66 +16,64 @@ use crate::FileError;
 /// filling the same folder.
 pub fn write_folder<E: From<FileError>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
     let moved = || FileError::new("rename into place", path);
-    let Some(name) = path.file_name().map(|name| name.to_string_lossy()) else {
+    let Some(name) = path.file_name() else {
         return Err(moved()(io::ErrorKind::InvalidFilename.into()).into());
+    };
+    let aside = |end: &str| {
+        let mut aside = OsString::from(".");
+        aside.push(name);
+        aside.push(end);
+        aside
     };
     if path.exists() && !path.is_dir() {
         return Err(moved()(io::ErrorKind::NotADirectory.into()).into());
     }
     let parent = parent_of(path);
-    let partial = Partial::create(parent.join(format!(".{name}.partial")), path)?;
-    fill(&partial.path)?;
-    for file in entry_names(&partial.path)? {
-        sync(&partial.path.join(file))?;
+    let mut partial = Partial::create(&parent.join(aside(".partial")), path)?;
+    let filled = partial.unfinished.path();
+    fill(filled)?;
+    for entry in fs::read_dir(filled).map_err(FileError::new("read", filled))? {
+        sync(&entry.map_err(FileError::new("read", filled))?.path())?;
     }
-    sync(&partial.path)?;
-    let replaced = parent.join(format!(".{name}.replaced"));
+    sync(filled)?;
+    let replaced = parent.join(aside(".replaced"));
     if path.exists() {
         remove_if_there(&replaced)?;
-        fs::rename(path, &replaced).map_err(moved())?;
     }
-    if let Err(error) = fs::rename(&partial.path, path) {
-        if replaced.exists() {
-            let _ = fs::rename(&replaced, path); // the first error matters more
+    partial.unfinished.finish(|partial| {
+        if path.exists() {
+            fs::rename(path, &replaced).map_err(moved())?;
         }
-        return Err(moved()(error).into());
-    }
-    partial.keep();
+        fs::rename(partial, path).map_err(|error| {
+            if replaced.exists() {
+                let _ = fs::rename(&replaced, path); // the first error matters more
+            }
+            moved()(error)
+        })
+    })?;
     sync(parent)?;
     Ok(remove_if_there(&replaced)?)
 }
 
-/// A folder that is being filled. Dropped before [`keep`](Self::keep), it is removed.
+/// A folder that is being filled. Dropped before it has its name, it is removed.
 struct Partial {
-    path: PathBuf,
-    kept: bool,
+    unfinished: Unfinished,
     /// Held so that another process does not take the folder for one that a killed process left.
     _lock: Option<File>,
 }
 
 impl Partial {
     /// Makes the folder anew. What a killed process left of it is removed.
-    fn create(path: PathBuf, target: &Path) -> Result<Partial, FileError> {
+    fn create(path: &Path, target: &Path) -> Result<Partial, FileError> {
         if path.exists() {
-            lock(&path, target)?;
-            remove_if_there(&path)?;
+            lock(path, target)?;
+            remove_if_there(path)?;
         }
-        fs::create_dir_all(&path).map_err(FileError::new("create", &path))?;
-        let _lock = lock(&path, target)?;
-        Ok(Partial { path, kept: false, _lock })
-    }
-
-    /// Leaves the folder, which has its final name by now.
-    fn keep(mut self) {
-        self.kept = true;
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = fs::remove_dir_all(&self.path); // the error that led here matters more
-        }
+        let (unfinished, _lock) = Unfinished::begin(path, |path| {
+            fs::create_dir_all(path).map_err(FileError::new("create", path))?;
+            lock(path, target)
+        })?;
+        Ok(Partial { unfinished, _lock })
     }
 }
 

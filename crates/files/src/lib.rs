@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`file`](mod@file) | a file that is written under another name, made durable and renamed |
 //! | [`folder`] | the same of a folder; folders that must be empty |
+//! | `unfinished.rs` | what has its temporary name now, removed where a signal ends the process |
 //! | [`digest`] | checksums (xxh3, 128 bits) of files and bytes |
 //!
 //! ```
@@ -16,6 +17,7 @@
 //! # Ok(())
 //! # }
 //! ```
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
@@ -23,8 +25,10 @@ pub mod digest;
 mod error;
 pub mod file;
 pub mod folder;
+mod unfinished;
 
 pub use digest::Digest;
 pub use error::FileError;
 pub use file::{AtomicFile, write, write_several, write_with};
 pub use folder::{is_unused, write_folder};
+pub use unfinished::remove_unfinished;

@@ -43,6 +43,7 @@
 //! # Ok(())
 //! # }
 //! ```
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 #![deny(missing_docs)]
 
 pub mod architecture;

@@ -31,7 +31,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, program: &Command) -> Result<()> {
     let mut script = Vec::new();
     generate(arguments.shell, &mut visible(program), "cloze", &mut script);
-    Ok(std::io::stdout().lock().write_all(&script)?)
+    Ok(crate::output::results().write_all(&script)?)
 }
 
 /// A command without what its help hides: the generators would offer that too.

@@ -76,7 +76,7 @@ fn to_folder(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Resul
     let bar = terminal.progress("converting", None);
     let done = cloze_convert::convert(source, &arguments.out, &device, &mut |stage| bar.set(0, stage))?;
     bar.finish();
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if arguments.json {
         let aside: serde_json::Map<_, _> =
             done.left_aside.groups().map(|(reason, names)| (reason.to_owned(), json!(names))).collect();
@@ -124,7 +124,7 @@ fn to_onnx(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<
     let report = onnx::write(&model, &out.join("model.onnx"), &OnnxOptions::new(model.class()))?;
     cloze_files::write(&out.join("config.json"), model.config().to_json().as_bytes())?;
     save_tokenizer(source, out, terminal)?;
-    let mut to = std::io::stdout().lock();
+    let mut to = crate::output::results();
     if arguments.json {
         let data = report.data.as_ref().map(|(path, bytes)| json!({"path": path, "bytes": bytes}));
         let line =

@@ -170,7 +170,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let seconds = bar.seconds();
     bar.finish();
     warn(&summary, &embedder, terminal);
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if arguments.json {
         let mut line = arguments.vectors.describe(&embedder);
         line["out"] = json!(arguments.out);

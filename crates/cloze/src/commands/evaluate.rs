@@ -150,7 +150,7 @@ fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
     let evaluation = evaluate_folder(&model, &arguments.data, &device, &options, progress)?;
     let seconds = bar.seconds();
     bar.finish();
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if arguments.json {
         let mut line = json!(evaluation);
         line["model"] = json!(arguments.model.named);

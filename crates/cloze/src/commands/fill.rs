@@ -74,7 +74,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
 fn show(filler: &Filler, text: &str, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let masks = filler.fill(text, arguments.top)?;
     // Taken anew for each line: whoever reads a pipe gets each answer when it is there.
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if arguments.json {
         writeln!(out, "{}", json!({"text": text, "masks": masks}))?;
     } else {

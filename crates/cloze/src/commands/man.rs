@@ -31,7 +31,7 @@ pub fn run(arguments: &Arguments, program: Command, terminal: &Terminal) -> Resu
     let Some(out) = &arguments.out else {
         let mut page = Vec::new();
         Man::new(command).render(&mut page)?;
-        return Ok(std::io::stdout().lock().write_all(&page)?);
+        return Ok(crate::output::results().write_all(&page)?);
     };
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     clap_mangen::generate_to(command, out).with_context(|| format!("cannot write to {}", out.display()))?;

@@ -71,6 +71,30 @@ pub enum Command {
 }
 
 impl Command {
+    /// What is lost where a signal ends the command.
+    pub fn lost(&self) -> &'static str {
+        match self {
+            Command::Quickstart(_) => "run the quickstart again to start over",
+            Command::Pretrain(_) | Command::Finetune(_) | Command::Sweep(_) => {
+                "no step was being taken; what was saved before is whole"
+            }
+            Command::Predict(_) => "rows after the last line printed have no answer",
+            Command::Vocab(_)
+            | Command::Prepare(_)
+            | Command::Convert(_)
+            | Command::Embed(_)
+            | Command::Report(_)
+            | Command::Man(_) => "nothing was written",
+            Command::Recipe(_)
+            | Command::Evaluate(_)
+            | Command::Fill(_)
+            | Command::Similar(_)
+            | Command::Inspect(_)
+            | Command::Bench(_)
+            | Command::Completions(_) => "there is no result",
+        }
+    }
+
     /// Runs the command; its results go to standard output. `program`: all commands, for those that describe them.
     pub fn run(self, program: clap::Command, terminal: &Terminal) -> Result<ExitCode> {
         let done = |result: Result<()>| result.map(|()| ExitCode::SUCCESS);

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -19,6 +19,7 @@ use super::model::HubArguments;
 use super::reading::{SAMPLE_SECONDS, input_bytes};
 use crate::failure::{INTERRUPTED, check_out};
 use crate::format;
+use crate::interrupt::Polling;
 use crate::pace::Pace;
 use crate::terminal::Terminal;
 
@@ -83,15 +84,14 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         workers: arguments.workers.or(terminal.threads),
         ..PrepareOptions::new(arguments.input.clone(), tokenizer, arguments.out.clone())
     };
-    let stop = crate::interrupt::watch()?;
     if arguments.dry_run {
-        return dry_run(&options, arguments.json, &stop);
+        return dry_run(&options, arguments.json);
     }
-    let (report, seconds) = prepare_with_bar(&options, &stop, terminal)?;
+    let (report, seconds) = prepare_with_bar(&options, terminal)?;
 
     let peak = format::peak_memory();
     let speed = report.text_bytes as f64 / 1e6 / seconds;
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if arguments.json {
         let line = json!({
             "out": arguments.out,
@@ -115,7 +115,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
 }
 
 /// Prepares into a temporary folder, for some seconds.
-fn dry_run(options: &PrepareOptions, json: bool, stop: &AtomicBool) -> Result<ExitCode> {
+fn dry_run(options: &PrepareOptions, json: bool) -> Result<ExitCode> {
+    // The temporary folder is removed where this function ends.
+    let (_polling, stop) = (Polling::begin(), crate::interrupt::stop());
     check_out(&options.out)?;
     let total = input_bytes(&options.inputs, &options.corpus)?;
     let aside =
@@ -138,7 +140,7 @@ fn dry_run(options: &PrepareOptions, json: bool, stop: &AtomicBool) -> Result<Ex
         Err(DataError::Interrupted) => (pace.estimate(total), false),
         Err(error) => return Err(error.into()),
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if json {
         let line = json!({
             "dry_run": true, "out": options.out, "input_bytes": total, "seconds": seconds, "all_read": whole,
@@ -154,11 +156,7 @@ fn dry_run(options: &PrepareOptions, json: bool, stop: &AtomicBool) -> Result<Ex
 }
 
 /// Prepares shards with a progress bar; returns the report and the seconds it took.
-pub fn prepare_with_bar(
-    options: &PrepareOptions,
-    stop: &AtomicBool,
-    terminal: &Terminal,
-) -> Result<(CorpusReport, f64)> {
+pub fn prepare_with_bar(options: &PrepareOptions, terminal: &Terminal) -> Result<(CorpusReport, f64)> {
     let bar = terminal.progress("shards", None);
     let report = prepare(options, |news| {
         if let Some(total) = news.bytes_total {
@@ -171,7 +169,7 @@ pub fn prepare_with_bar(
             news.text_bytes as f64 / 1e6 / bar.seconds().max(1e-3),
         );
         bar.set(news.bytes_read, &message);
-        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        ControlFlow::Continue(())
     })?;
     let seconds = bar.seconds();
     bar.finish();

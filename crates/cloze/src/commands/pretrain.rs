@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::model::HubArguments;
 use crate::failure::INTERRUPTED;
+use crate::interrupt::Polling;
 use crate::terminal::{Progress, Terminal};
 use crate::{format, program};
 
@@ -92,17 +93,17 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
             },
         };
     }
-    let stop = crate::interrupt::watch()?;
-    let mut stdout = std::io::stdout().lock();
+    let stop = crate::interrupt::stop();
+    let mut stdout = crate::output::results();
     if arguments.dry_run {
         let device = device_of_run(&recipe, &out, arguments.resume)?;
-        let Some(said) = dry_run(&recipe, &device, &out, arguments.resume, &stop)? else {
+        let Some(said) = dry_run(&recipe, &device, &out, arguments.resume, stop)? else {
             return Ok(ExitCode::from(INTERRUPTED));
         };
         write_dry_run(&mut stdout, &said, &recipe, &out, arguments.json)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let outcome = pretrain_with_bar(&recipe, &out, arguments.resume, &stop, terminal)?;
+    let outcome = pretrain_with_bar(&recipe, &out, arguments.resume, stop, terminal)?;
     if arguments.json {
         let line = json!({
             "out": out,
@@ -264,7 +265,13 @@ pub fn pretrain_with_bar(
 ) -> Result<Outcome> {
     let bar = terminal.progress_timed("training");
     let device = device_of_run(recipe, out, resume)?;
-    let outcome = pretrain(recipe, &device, out, resume, stop, &mut |event| show(&bar, event))?;
+    let mut polling = None;
+    let outcome = pretrain(recipe, &device, out, resume, stop, &mut |event| {
+        if let Event::Start(_) = event {
+            polling = Some(Polling::begin());
+        }
+        show(&bar, event);
+    })?;
     bar.finish();
     Ok(outcome)
 }

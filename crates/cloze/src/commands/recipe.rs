@@ -32,7 +32,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let all = shipped();
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if let Some(name) = &arguments.name {
         let Some(recipe) = all.iter().find(|recipe| recipe.name == *name) else {
             // The error names the nearest.

@@ -51,7 +51,7 @@ pub fn run(arguments: &Arguments, _terminal: &Terminal) -> Result<()> {
     });
     let html = run_page::html(&subjects);
     fs::write(&path, &html).with_context(|| format!("cannot write {}", path.display()))?;
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if arguments.json {
         let names: Vec<&str> = subjects.iter().map(Subject::name).collect();
         let by_name = |values: Vec<String>| -> Map<String, Value> {

@@ -135,7 +135,7 @@ impl Search<'_> {
         let hits = self.index.nearest(embedded.vectors, self.arguments.top, 1, |_, _| true).into_iter().flatten();
         let found: Vec<(Hit, &Text)> = hits.filter_map(|hit| Some((hit, self.texts.get(hit.row)?))).collect();
         // Taken anew for each query: whoever reads a pipe gets each answer when it is there.
-        let mut out = std::io::stdout().lock();
+        let mut out = crate::output::results();
         if self.arguments.json {
             let one = |(hit, text): &(Hit, &Text)| json!({"score": hit.score, "line": text.line, "text": text.text});
             let results: Vec<_> = found.iter().map(one).collect();

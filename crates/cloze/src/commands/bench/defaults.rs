@@ -108,7 +108,7 @@ fn ratios(default: &[f64], other: &[f64]) -> [f64; 3] {
 }
 
 fn write(settings: &[Setting], label: &str, json: bool) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     let (default, others) = (&settings[0], &settings[1..]);
     if !json {
         let rate = median(&mut default.rates.clone());

@@ -112,7 +112,7 @@ pub fn run(arguments: &Arguments, training: bool, terminal: &Terminal) -> Result
     let device = Device::cpu(terminal.threads)?;
     let measured = measure(shape, training, device, *steps, *profile, &mut |step, what| bar.set(step as u64, what))?;
     bar.finish();
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if *json {
         writeln!(out, "{}", measured.json(if training { "train" } else { "infer" }, shape, *steps))?;
         return Ok(());

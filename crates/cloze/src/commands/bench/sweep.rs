@@ -178,7 +178,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             let mut line = measured.json(if *infer { "infer" } else { "train" }, &shape, *steps);
             line["axis"] = axis.name().into();
             line["value"] = value.into();
-            writeln!(std::io::stdout(), "{line}")?;
+            writeln!(crate::output::results(), "{line}")?;
         }
         let share_of_peak = measured.gflops / measured.peak_gflops;
         let base = value == axis.here(base, all_threads);
@@ -200,7 +200,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     if *json {
         return Ok(());
     }
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = crate::output::results();
     for Point { axis, value, tokens_per_s, share_of_peak, .. } in &points {
         let tokens = format::count(*tokens_per_s as u64);
         writeln!(

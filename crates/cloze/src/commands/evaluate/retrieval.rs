@@ -100,7 +100,7 @@ fn write(
     scores: &RetrievalScores,
     seconds: f64,
 ) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     let [at_10, at_100] = &scores.at[..] else { bail!("two cutoffs were asked for") };
     if arguments.json {
         let mut line = arguments.vectors.describe(embedder);

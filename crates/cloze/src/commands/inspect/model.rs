@@ -21,7 +21,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     let class = config.architectures.as_deref().unwrap_or_default().join(", ");
     let bytes = super::arguments::folder_bytes(dir);
 
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if arguments.json {
         let head = json!({
             "kind": kind,

@@ -35,7 +35,7 @@ pub(super) fn show(path: &Path, arguments: &Arguments, terminal: &Terminal) -> R
         }
         return write(&recipe, file, steps.clone(), arguments.json);
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     let parameters = parameters(&recipe);
     if arguments.json {
         let line = json!({"kind": "recipe", "path": path, "recipe": recipe, "parameters": parameters});
@@ -171,7 +171,7 @@ fn write(recipe: &Recipe, file: &Path, steps: std::ops::Range<u64>, json: bool) 
     let end = end.with_context(|| format!("--steps {}..{}: no such batches", steps.start, steps.end))?;
     let range = steps.start * accumulate..end;
     write_batches(&source, range.clone(), file)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     let batches = range.end - range.start;
     if json {
         let line = json!({"kind": "batches", "file": file, "steps": steps.end - steps.start, "batches": batches});

@@ -20,7 +20,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     let is_fine_tuning = run.as_ref().is_some_and(|run| run.kind == Kind::FineTuning);
     let last = run.as_ref().and_then(|run| run.training.last());
     let evaluation = run.as_ref().and_then(|run| run.evaluations.last());
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if arguments.json {
         let line = json!({
             "kind": "run", "path": dir, "last": last, "evaluation": evaluation, "checkpoints": checkpoints,

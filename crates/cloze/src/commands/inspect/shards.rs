@@ -20,7 +20,7 @@ pub(super) fn show_folder(dir: &Path, arguments: &Arguments, terminal: &Terminal
     let shards = Shards::open(dir)?;
     let tokenizer = Tokenizer::open(&shards.tokenizer_dir())?;
     let manifest = &shards.manifest;
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if arguments.json {
         writeln!(out, "{}", json!({"kind": "shards", "path": dir, "manifest": manifest}))?;
     } else {
@@ -56,7 +56,7 @@ pub(super) fn show_folder(dir: &Path, arguments: &Arguments, terminal: &Terminal
 
 pub(super) fn show_file(path: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let documents = Documents::open_file(path)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     let sentences = documents.total_sentences();
     if arguments.json {
         let line = json!({

@@ -27,7 +27,7 @@ pub(super) fn show(path: &Path, arguments: &Arguments, terminal: &Terminal) -> R
     // The last words to be learned are the rarest: they tell whether the size suits the corpus.
     let last: Vec<&str> = (size.saturating_sub(10)..size).filter_map(|id| tokenizer.token(id as u32)).collect();
 
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if arguments.json {
         let line = json!({
             "kind": "vocabulary", "path": path, "vocab_size": size, "cased": tokenizer.is_cased(),

@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::commands::tasks::config_of;
 use crate::failure::Interrupted;
+use crate::interrupt::Polling;
 use crate::program;
 use crate::terminal::Terminal;
 
@@ -135,13 +136,15 @@ impl Learn<'_> {
                 task_settings: &task_settings,
             };
             let bar = terminal.progress_timed(name);
+            let mut polling = None;
             let outcome = finetune(&asked, stop, &mut |event| match event {
                 Event::Step(step) => {
                     let Figures { step: done, loss, .. } = step.figures;
                     bar.set_share(step.progress, &format!("step {done}/{} · loss {loss:.4}", step.end.steps()));
                 }
                 Event::Message(message) => bar.note(message),
-                Event::Start(_) | Event::Estimate(_) | Event::Eval { .. } | Event::Saved { .. } => {}
+                Event::Start(_) => polling = Some(Polling::begin()),
+                Event::Estimate(_) | Event::Eval { .. } | Event::Saved { .. } => {}
             });
             bar.finish();
             let outcome = outcome?;

@@ -116,7 +116,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let plan = if arguments.short { &SHORT } else { &FULL };
     let dir = arguments.out.as_path();
     claim(dir)?;
-    let stop = crate::interrupt::watch()?;
+    let stop = crate::interrupt::stop();
 
     let corpus = dir.join("corpus").join("stories.txt");
     let bytes = write_corpus(&corpus, plan)?;
@@ -148,7 +148,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         workers: terminal.threads,
         ..PrepareOptions::new(vec![corpus], Tokenizer::open(&tokenizer_dir)?, shards_dir.clone())
     };
-    let (corpus_report, seconds) = prepare::prepare_with_bar(&options, &stop, terminal)?;
+    let (corpus_report, seconds) = prepare::prepare_with_bar(&options, terminal)?;
     terminal.note(&format!(
         "3/6 shards      {} tokens, {} of {} stories held out, in {}: {}",
         format::count(corpus_report.tokens),
@@ -162,7 +162,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     }
 
     let run_dir = dir.join("run");
-    let (model_dir, steps) = train(dir, &shards_dir, &run_dir, plan, &stop, terminal)?;
+    let (model_dir, steps) = train(dir, &shards_dir, &run_dir, plan, stop, terminal)?;
 
     let (evaluation, baseline) = judge(&model_dir, &shards_dir, terminal)?;
     let page = dir.join("report.html");
@@ -171,12 +171,12 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let device = Device::cpu(terminal.threads)?;
     let filler = Filler::new(Arc::new(Pretrained::open(&model_dir, device, DType::F32)?))?;
     let filled: Vec<_> = TEXTS.iter().map(|text| filler.fill(text, 3)).collect::<Result<_, _>>()?;
-    let comparisons = fine_tune(dir, &model_dir, &plan.fine_tuning, &stop, terminal)?;
+    let comparisons = fine_tune(dir, &model_dir, &plan.fine_tuning, stop, terminal)?;
     let [loss, accuracy] = [evaluation.losses.loss("mlm"), evaluation.losses.accuracy("mlm")];
     let loss = loss.unwrap_or(f64::INFINITY);
     let learned_something = loss < baseline.loss && accuracy.unwrap_or(0.0) > baseline.accuracy;
 
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     let seconds = start.elapsed().as_secs_f64();
     if arguments.json {
         let fills: Vec<_> =

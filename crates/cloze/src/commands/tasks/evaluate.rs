@@ -139,7 +139,7 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
     let intervals = bootstrap_all(rows.len(), arguments.bootstrap, 0.95, 0, scores_of);
     let ends = |interval: Option<Interval>| interval.map_or(Value::Null, |found| json!([found.low, found.high]));
     let intervals: Vec<Value> = intervals.into_iter().map(ends).collect();
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if arguments.json {
         let mut line = judged.scores.to_json();
         line["loss"] = json!(judged.loss);

@@ -349,7 +349,7 @@ pub fn learn(
         RunFolder::new(out).check_new()?;
     }
     let model = &arguments.hub.find(named, Wanted::Model, terminal)?;
-    let stop = crate::interrupt::watch()?;
+    let stop = crate::interrupt::stop();
     let config = config_of(model)?;
     let tokenizer = Tokenizer::open(model)?;
     let mut notes = Notes::default();
@@ -387,16 +387,16 @@ pub fn learn(
         task_settings: &task_settings,
     };
     if arguments.dry_run {
-        let Some(said) = dry_run_all(&common, &planned, &stop)? else { return Ok(ExitCode::from(INTERRUPTED)) };
+        let Some(said) = dry_run_all(&common, &planned, stop)? else { return Ok(ExitCode::from(INTERRUPTED)) };
         show_dry_run(&said, out, arguments.json)?;
         return Ok(ExitCode::SUCCESS);
     }
     let ended = match &planned[..] {
-        [only] => run_one(&common, only, &stop, terminal)?,
-        several => run_all(&common, several, &stop, terminal)?,
+        [only] => run_one(&common, only, stop, terminal)?,
+        several => run_all(&common, several, stop, terminal)?,
     };
     if arguments.json {
-        writeln!(std::io::stdout(), "{}", summary(&ended, out, train_rows, dev_rows))?;
+        writeln!(crate::output::results(), "{}", summary(&ended, out, train_rows, dev_rows))?;
     } else {
         let example = files[1].first().or(files[0].first());
         show(&ended, example.map(|file| trial(kind, out, file)))?;
@@ -427,7 +427,7 @@ fn name_of_data(path: &Path) -> Option<String> {
 }
 
 fn show_dry_run(said: &DryRun, out: &Path, json: bool) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = crate::output::results();
     let DryRun { runs, steps, evaluations, seconds } = said;
     if json {
         let line = json!({
@@ -451,7 +451,7 @@ fn show_dry_run(said: &DryRun, out: &Path, json: bool) -> Result<()> {
 
 /// `trial`: a command that shows what the model can do.
 fn show(ended: &Ended, trial: Option<String>) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = crate::output::results();
     write!(stdout, "{}", table(ended))?;
     match &ended.model {
         Some(model) if ended.finished => {

@@ -110,7 +110,7 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
     let mut done = 0;
     while done < rows.len() {
         let next = rows.len().min(done + CHUNK);
-        let mut out = std::io::stdout().lock();
+        let mut out = crate::output::results();
         for (row, prediction) in (done + 1..).zip(predictor.predict_rows(&*rows, done..next)) {
             write_line(&mut out, prediction?, "row", row)?;
         }
@@ -157,7 +157,7 @@ fn answer_lines(predictor: &Predictor, input: &Path) -> Result<()> {
                 }
             }
         }
-        let mut out = std::io::stdout().lock();
+        let mut out = crate::output::results();
         for (prediction, line) in predictor.predict(&parsed).into_iter().zip(places) {
             match prediction {
                 Ok(prediction) => write_line(&mut out, prediction, "line", line)?,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use cloze_engine::Device;
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::format;
+use crate::interrupt::Polling;
 use crate::terminal::{Progress, Terminal};
 
 /// A run to be made: its folder's name and its settings.
@@ -253,6 +254,9 @@ pub fn run_all(common: &Common<'_>, plan: &[Planned], stop: &AtomicBool, termina
         if is_done(&done, planned) {
             continue;
         }
+        if stop.load(Ordering::Relaxed) {
+            return Ok(Ended { done, model: None, finished: false });
+        }
         terminal.note(&format!("run {} of {}: {}", number + 1, plan.len(), planned.name));
         let resume = common.resume && is_begun(&folder);
         if common.resume && !resume && folder.is_dir() {
@@ -322,7 +326,13 @@ fn train(
     let common = &Common { device: &device, ..*common };
     let asked = common.asked(planned, out, resume);
     let bar = terminal.progress_timed("training");
-    let outcome = finetune(&asked, stop, &mut |event| show(&bar, event));
+    let mut polling = None;
+    let outcome = finetune(&asked, stop, &mut |event| {
+        if let Event::Start(_) = event {
+            polling = Some(Polling::begin());
+        }
+        show(&bar, event);
+    });
     bar.finish();
     Ok(outcome?)
 }

@@ -121,7 +121,7 @@ fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
 
     let peak = format::peak_memory();
     let size = learned.tokenizer.vocab_size();
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if arguments.json {
         let result = json!({
             "out": arguments.out,
@@ -176,7 +176,7 @@ fn dry_run(arguments: &LearnArguments, corpus: &CorpusOptions, options: &Vocabul
     let mut pace = Pace::default();
     pace.add(reading.bytes_read(), began.elapsed().as_secs_f64());
     let seconds = pace.estimate(total);
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if arguments.json {
         let line = json!({
             "dry_run": true, "out": arguments.out, "input_bytes": total, "counting_seconds": seconds, "all_read": whole,

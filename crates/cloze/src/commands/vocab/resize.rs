@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         ));
     }
     let tally = subject.rewrite(&tokenizer, &arguments.tokenizer, arguments.seed, &arguments.out, terminal)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::output::results();
     if arguments.json {
         let mut result = tally.json();
         result.insert("out".to_owned(), arguments.out.to_string_lossy().into());
