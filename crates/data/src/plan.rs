@@ -8,8 +8,6 @@
 //! fits. As there, one target length is drawn for a document, and the part of a sentence that does not fit is lost to
 //! this epoch. `sentences` is for training without sentence pairs: whole sentences of one document, one after the other.
 
-use cloze_text::longest_first;
-
 use crate::random::{Purpose, Random};
 use crate::shards::Documents;
 
@@ -184,6 +182,21 @@ fn foreign(documents: &Documents, document: u32, wanted: u32, random: &mut Rando
     let enough = start.saturating_add(wanted.max(1));
     let last = ends.partition_point(|&end| end < enough);
     Whole { document, start, end: ends.get(last).copied().unwrap_or(whole) }
+}
+
+/// How many tokens of two texts of `a` and `b` tokens stay, so that both together have at most `room`: the longer text loses tokens one
+/// by one, of two equally long texts the second (google-research/bert's `truncate_seq_pair`).
+fn longest_first(mut a: usize, mut b: usize, room: usize) -> (usize, usize) {
+    let mut excess = (a + b).saturating_sub(room);
+    let level = excess.min(a.abs_diff(b));
+    if a > b {
+        a -= level;
+    } else {
+        b -= level;
+    }
+    excess -= level;
+    // Now they are equal, or nothing is left to take: in turns, B first.
+    (a - excess / 2, b - excess.div_ceil(2))
 }
 
 /// Truncates the pair to `max_tokens` and writes it down. From which text as in Google's `truncate_seq_pair`.

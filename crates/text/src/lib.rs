@@ -46,4 +46,4 @@ pub use origin::TokenOrigin;
 pub use special::{SPECIAL_TOKENS, Special};
 pub use template::{Part, Sequence, Slot, Template};
 pub use tokenizer::{Piece, Tokenizer};
-pub use truncation::{longest_first, truncate_pair};
+pub use truncation::truncate_pair;
