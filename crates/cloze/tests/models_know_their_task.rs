@@ -218,7 +218,7 @@ fn options_without_effect_are_refused_with_the_reason() {
         (&[&predict[..], &["--label", "x"]].concat(), ["--label:", "does not look at labels"]),
         (&[&predict[..], &["--metric", "f1"]].concat(), ["--metric:", "no scores"]),
         (&[&predict[..], &["--labels", "a,b"]].concat(), ["--labels:", "config.json"]),
-        (&["predict", "answer", "--model", "absent", "--skip-bad"], ["--skip-bad:", "does not look at answers"]),
+        (&["predict", "answer", "--model", "absent", "--skip-bad"], ["--skip-bad:", "--strict"]),
         (&["evaluate", "tag", "--model", "absent", "--data", &tags, "--text", "x"], ["--text:", "no column of texts"]),
     ] {
         is_refused(words, &expected);

@@ -52,9 +52,9 @@ fn texts_are_classified() {
     assert_eq!(config["id2label"]["1"], "owl", "{config}");
     assert_eq!(config["architectures"][0], "BertForSequenceClassification");
 
-    let found = predict("classify", &model, "-", "anna paints .\n\n{\"text\": \"the old fox leaves .\"}\n");
+    let found = predict("classify", &model, "-", "anna paints .\n{\"text\": \"the old fox leaves .\"}\n");
     let told: Vec<(&Value, &Value)> = found.iter().map(|line| (&line["line"], &line["label"])).collect();
-    assert_eq!(told, [(&1.into(), &"person".into()), (&3.into(), &"fox".into())]);
+    assert_eq!(told, [(&1.into(), &"person".into()), (&2.into(), &"fox".into())]);
     let shares: f64 =
         found[0]["probabilities"].as_object().unwrap().values().map(|share| share.as_f64().unwrap()).sum();
     assert!((shares - 1.0).abs() < 1e-6);
@@ -487,14 +487,32 @@ fn lines_are_answered_as_they_come() {
         let answer = json(&answers.recv_timeout(Duration::from_secs(60)).expect("an answer"));
         assert_eq!(answer["line"], number, "{answer}");
     }
-    // A line that cannot be read: those before it are answered, it is named.
-    write!(input, "anna paints .\n{{\"text\": 1}}\nanna paints .\n").unwrap();
+    // A line that cannot be read keeps its place, and those after it are answered.
+    write!(input, "anna paints .\n{{\"text\": 1}}\n\nanna paints .\n").unwrap();
     drop(input);
-    let rest: Vec<String> = answers.iter().collect();
+    let rest: Vec<Value> = answers.iter().map(|line| json(&line)).collect();
     let output = child.wait_with_output().unwrap();
     let line = text(&output.stderr);
-    assert_eq!((rest.len(), output.status.code()), (1, Some(1)), "{line}");
-    assert!(line.contains("standard input, line 5") && line.contains("expected a string"), "{line}");
+    assert_eq!((rest.len(), output.status.code()), (4, Some(1)), "{line}");
+    assert_eq!((&rest[1]["line"], &rest[2]["line"], &rest[3]["label"]), (&5.into(), &6.into(), &rest[0]["label"]));
+    assert!(rest[1]["error"].as_str().unwrap().contains("expected a string"), "{rest:?}");
+    assert!(rest[2]["error"].as_str().unwrap().contains("blank"), "{rest:?}");
+    assert!(line.contains("2 of 7 lines") && line.contains("standard input, line 5"), "{line}");
+    let strict = ["predict", "classify", "--model", &model, "--quiet", "--strict"];
+    fails_with(&strict, "{\"text\": 1}\nanna\n", &["standard input, line 1", "expected a string"]);
+    // A table's rows keep their places too, and a run that is to leave bad rows out counts all of them.
+    let rows = "text\tlabel\nanna\tperson\nanna\nan owl\towl\nan ape\tape\n";
+    let table = bench.file("ragged.tsv", rows);
+    let output = cloze(&["predict", "classify", "--model", &model, "--quiet", "--input", &table], "");
+    let found = json_lines(&text(&output.stdout));
+    assert_eq!((found.len(), output.status.code()), (4, Some(1)));
+    assert!(found[1]["error"].as_str().unwrap().contains("ragged.tsv:3: has 1 col"), "{found:?}");
+    let judge = ["evaluate", "classify", "--model", &model, "--data", &table];
+    fails(&judge, &["ragged.tsv:3:"]);
+    let output = cloze(&[&judge[..], &["--skip-bad", "--json"]].concat(), "");
+    assert_eq!(json(&text(&output.stdout))["rows"], 2);
+    let said = text(&output.stderr);
+    assert!(said.contains("2 rows left out; the first: ") && said.contains("ragged.tsv:3:"), "{said}");
     fails(&["predict", "classify", "--model", &model, "--quiet"], &["standard input", "no rows"]);
 }
 

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
@@ -13,7 +14,7 @@ use crate::example::Example;
 use crate::inference::pretrained::Pretrained;
 use crate::input::Input;
 use crate::reading::{Notes, Reading};
-use crate::task::{Encoded, Scores, Task};
+use crate::task::{Encoded, FileRows, Scores, Task};
 use crate::task_settings::TaskSettings;
 use crate::{TaskError, parallel};
 
@@ -28,10 +29,11 @@ pub trait AnyTask: Send + Sync {
     /// What a model fine-tuned for this task is to remember.
     fn settings(&self, reading: &Reading) -> TaskSettings;
 
-    /// The rows of some files.
+    /// The rows of some files. Where what is right is needed, rows that cannot be used are left out and counted if `reading` says so.
+    /// Where it is not, they keep their places and have an error for a prediction.
     ///
     /// # Errors
-    /// Files that cannot be read, labels that the task does not know.
+    /// Files that cannot be read; where what is right is needed, that of the first row that cannot be used, unless it is left out.
     fn read(
         &self,
         reading: &Reading,
@@ -124,7 +126,10 @@ impl<T: Task> AnyTask for T {
         notes: &mut Notes,
     ) -> Result<Box<dyn AnyRows>, TaskError> {
         let rows = Task::read(self, reading, paths, need, tokenizer, notes)?;
-        Ok(Box::new(Rows::new(self.clone(), rows)))
+        Ok(Box::new(match need {
+            Need::Required => Rows::new(self.clone(), reading.usable(rows, notes)?),
+            Need::Optional => Rows::of_files(self.clone(), rows),
+        }))
     }
 
     fn predict(&self, reading: &Reading, inputs: &[Value], model: &Pretrained) -> Vec<Result<Value, TaskError>> {
@@ -137,14 +142,25 @@ impl<T: Task> AnyTask for T {
 #[derive(Debug, Clone)]
 pub struct Rows<T: Task> {
     task: T,
-    rows: Vec<T::Row>,
+    /// Shared, because an error cannot be copied for each who asks for the row's prediction.
+    rows: Vec<Result<T::Row, Arc<TaskError>>>,
 }
 
 impl<T: Task> Rows<T> {
     /// Rows with their task.
     pub fn new(task: T, rows: Vec<T::Row>) -> Rows<T> {
-        Rows { task, rows }
+        Rows { task, rows: rows.into_iter().map(Ok).collect() }
     }
+
+    /// Rows of files, those that cannot be used in their places.
+    pub fn of_files(task: T, rows: FileRows<T::Row>) -> Rows<T> {
+        Rows { task, rows: rows.into_iter().map(|row| row.map_err(Arc::new)).collect() }
+    }
+}
+
+/// A row, or why it is none.
+fn usable<R>(row: &Result<R, Arc<TaskError>>) -> Result<&R, TaskError> {
+    row.as_ref().map_err(|error| TaskError::Row(Arc::clone(error)))
 }
 
 impl<T: Task> AnyRows for Rows<T> {
@@ -157,12 +173,13 @@ impl<T: Task> AnyRows for Rows<T> {
     }
 
     fn predict(&self, range: Range<usize>, model: &Pretrained) -> Vec<Result<Value, TaskError>> {
-        predict_each(&self.task, self.rows[range].iter().map(Ok).collect(), model)
+        predict_each(&self.task, self.rows[range].iter().map(usable).collect(), model)
     }
 
     fn encode(&self, tokenizer: &Tokenizer, threads: usize) -> Result<Box<dyn AnyEncoded<'_> + '_>, TaskError> {
         let Rows { task, rows } = self;
-        let encoded = parallel::map(rows, threads, |row| task.encode(row, tokenizer));
+        let rows: Vec<&T::Row> = rows.iter().map(usable).collect::<Result<_, _>>()?;
+        let encoded = parallel::map(&rows, threads, |row| task.encode(row, tokenizer));
         let encoded = encoded.into_iter().collect::<Result<_, _>>()?;
         Ok(Box::new(EncodedRows { task, rows, encoded }))
     }
@@ -207,7 +224,7 @@ fn to_json(prediction: &impl serde::Serialize) -> Result<Value, TaskError> {
 
 struct EncodedRows<'a, T: Task> {
     task: &'a T,
-    rows: &'a [T::Row],
+    rows: Vec<&'a T::Row>,
     encoded: Vec<Encoded<T::Notes>>,
 }
 
@@ -228,18 +245,18 @@ impl<'a, T: Task> AnyEncoded<'a> for EncodedRows<'a, T> {
         let EncodedRows { task, rows, encoded } = self;
         let mut rest = logits;
         let mut found = Vec::with_capacity(rows.len());
-        for (row, encoded) in rows.iter().zip(encoded) {
+        for (row, encoded) in rows.iter().copied().zip(encoded) {
             let (own, others) = rest.split_at(encoded.examples.len());
             rest = others;
             found.push(task.predict(row, encoded, own)?);
         }
-        Ok(Box::new(Predictions { task: *task, rows, found }))
+        Ok(Box::new(Predictions { task: *task, rows: rows.clone(), found }))
     }
 }
 
 struct Predictions<'a, T: Task> {
     task: &'a T,
-    rows: &'a [T::Row],
+    rows: Vec<&'a T::Row>,
     found: Vec<T::Prediction>,
 }
 
@@ -249,12 +266,11 @@ impl<T: Task> AnyPredictions for Predictions<'_, T> {
     }
 
     fn scores(&self) -> Scores {
-        let rows: Vec<&T::Row> = self.rows.iter().collect();
-        self.task.scores(&rows, &self.found.iter().collect::<Vec<_>>())
+        self.task.scores(&self.rows, &self.found.iter().collect::<Vec<_>>())
     }
 
     fn scores_of(&self, indices: &[usize]) -> Scores {
-        let rows: Vec<&T::Row> = indices.iter().map(|&i| &self.rows[i]).collect();
+        let rows: Vec<&T::Row> = indices.iter().map(|&i| self.rows[i]).collect();
         let found: Vec<&T::Prediction> = indices.iter().map(|&i| &self.found[i]).collect();
         self.task.scores(&rows, &found)
     }

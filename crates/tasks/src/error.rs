@@ -1,6 +1,7 @@
 //! The one error type of this crate: what was expected, what was found, where, what to do.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cloze_data::DataError;
 
@@ -43,6 +44,9 @@ pub enum TaskError {
         /// What was expected, what was found, what to do.
         problem: String,
     },
+    /// An error of a row of a file, which is kept with the file's rows.
+    #[error(transparent)]
+    Row(Arc<TaskError>),
     /// A value given by the caller, not by a file: a task's or column's name, a list of labels, a rate.
     #[error("{name}: {problem}")]
     Setting {

@@ -14,6 +14,7 @@ use crate::datasets::table::{Column, RaggedRows};
 use crate::input::{Input, string_of, text_key};
 use crate::kinds::description::Description;
 use crate::kinds::text::{Length, Text};
+use crate::task::FileRows;
 use crate::task_settings::TaskSettings;
 
 /// What a caller says of a task and of how its files are read.
@@ -178,11 +179,31 @@ impl Reading {
 
     /// What becomes of rows of too few or too many columns.
     pub(crate) fn ragged_rows(&self) -> RaggedRows {
-        match &self.known {
-            _ if self.given.skip_bad => RaggedRows::Skip,
-            Some(known) => known.ragged,
-            None => RaggedRows::Error,
+        self.known.as_ref().map_or(RaggedRows::Error, |known| known.ragged)
+    }
+
+    /// The rows of files to learn from or to judge by, without those that cannot be used where they are to be left out.
+    ///
+    /// # Errors
+    /// That of the first row that cannot be used, unless it is left out; also if no row is left.
+    pub(crate) fn usable<R>(&self, rows: FileRows<R>, notes: &mut Notes) -> Result<Vec<R>, TaskError> {
+        if !self.given.skip_bad {
+            return rows.into_iter().collect();
         }
+        let (mut usable, mut bad) = (Vec::with_capacity(rows.len()), Vec::new());
+        for row in rows {
+            match row {
+                Ok(row) => usable.push(row),
+                Err(error) => bad.push(error),
+            }
+        }
+        let count = bad.len();
+        match bad.into_iter().next() {
+            Some(error) if usable.is_empty() => return Err(error),
+            Some(first) => notes.0.push(format!("{count} rows left out; the first: {first}")),
+            None => {}
+        }
+        Ok(usable)
     }
 
     /// The texts of some files with a label each.

@@ -24,6 +24,9 @@ pub struct Encoded<N> {
     pub notes: N,
 }
 
+/// The rows of files in their order, those that cannot be used as errors in their places.
+pub type FileRows<R> = Vec<Result<R, TaskError>>;
+
 /// A kind of task with its labels and settings.
 pub trait Task: Clone + Send + Sync + 'static {
     /// A row of its data: a text, a sentence of words, a question.
@@ -33,7 +36,8 @@ pub trait Task: Clone + Send + Sync + 'static {
     /// What is predicted of a row.
     type Prediction: Serialize + Send + Sync;
 
-    /// The task that these files are to teach, starting from a model of this configuration, and their rows.
+    /// The task that these files are to teach, starting from a model of this configuration, and their rows. A row that cannot be used
+    /// is an error in its place.
     ///
     /// # Errors
     /// Files that cannot be read, settings that do not fit.
@@ -43,7 +47,7 @@ pub trait Task: Clone + Send + Sync + 'static {
         start: &Config,
         tokenizer: &Tokenizer,
         notes: &mut Notes,
-    ) -> Result<(Self, Vec<Self::Row>), TaskError>;
+    ) -> Result<(Self, FileRows<Self::Row>), TaskError>;
 
     /// The task of a fine-tuned model whose head and configuration its kind [accepts](crate::kinds::Kind::accepts).
     ///
@@ -56,10 +60,11 @@ pub trait Task: Clone + Send + Sync + 'static {
         Object::new()
     }
 
-    /// The rows of some files.
+    /// The rows of some files. A row that cannot be used, for example because the task does not know its label, is an error in its
+    /// place.
     ///
     /// # Errors
-    /// Files that cannot be read, labels that the task does not know.
+    /// Files that cannot be read.
     fn read(
         &self,
         reading: &Reading,
@@ -67,7 +72,7 @@ pub trait Task: Clone + Send + Sync + 'static {
         need: Need,
         tokenizer: &Tokenizer,
         notes: &mut Notes,
-    ) -> Result<Vec<Self::Row>, TaskError>;
+    ) -> Result<FileRows<Self::Row>, TaskError>;
 
     /// A row without what is right.
     ///

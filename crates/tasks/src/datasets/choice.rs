@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::table::{Column, RaggedRows, TableFile, kind, objects};
+use super::table::{Column, RaggedRows, Row, TableFile, kind, objects};
 use super::{Need, listed};
 use crate::TaskError;
+use crate::task::FileRows;
 
 /// One context with its endings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,11 +41,11 @@ impl Choice {
     }
 }
 
-/// The choices of one file, at least one.
-#[derive(Clone, Debug)]
+/// The choices of one file, at least one row.
+#[derive(Debug)]
 pub struct Choices {
     path: PathBuf,
-    choices: Vec<Choice>,
+    rows: FileRows<Choice>,
 }
 
 /// Keys of the first text, in order of preference.
@@ -55,33 +56,33 @@ const ENDINGS: [&str; 2] = ["choices", "endings"];
 impl Choices {
     /// Reads a table with SWAG's columns (`sent1` or, without it, `startphrase`; `sent2`, `ending0`, `ending1`, …,
     /// `label`; any [`table`](super::table) with names), or JSON objects with a list: `context`, `question` or `ctx`;
-    /// `choices` or `endings`; `ending_prefix` and `label`. With [`Need::Optional`] labels may be missing.
+    /// `choices` or `endings`; `ending_prefix` and `label`. With [`Need::Optional`] labels may be missing. Fewer than two endings,
+    /// another number than the first row's, and a label that is no index of an ending or missing where it is required are a
+    /// [`TaskError::Line`] in the row's place.
     ///
     /// # Errors
-    /// Those of [`Table::open`](super::table::Table::open); [`TaskError::File`] for a table without endings;
-    /// [`TaskError::Line`] for fewer than two endings, another number than the first row's, and a label that is no
-    /// index of an ending or missing where it is required.
+    /// Those of [`Table::open`](super::table::Table::open); [`TaskError::File`] for a table without endings.
     pub fn read(path: &Path, need: Need) -> Result<Choices, TaskError> {
         let file = TableFile::open(path)?;
         let names = file.names()?;
         let flat: Vec<String> =
             (0..).map(|index| format!("ending{index}")).take_while(|name| names.contains(name)).collect();
-        let choices = match file.json_text() {
-            Some(text) if flat.is_empty() => rows_of_lists(path, text, need)?,
+        let rows = match file.json_text() {
+            Some(text) if flat.is_empty() => rows_of_lists(path, text, need),
             _ => rows_of_columns(path, &file, &names, flat, need)?,
         };
-        let expected = choices.first().map_or(0, |first| first.endings.len());
-        for choice in &choices {
+        let expected = rows.iter().flatten().next().map_or(0, |first| first.endings.len());
+        let check = |row: Result<Choice, TaskError>| {
+            let choice = row?;
             let found = choice.endings.len();
-            if found < 2 || found != expected {
-                let problem = match found {
-                    0 | 1 => format!("has {found} endings, expected at least two"),
-                    _ => format!("has {found} endings, expected {expected} as in the first row"),
-                };
-                return Err(TaskError::line(path, choice.line, problem));
-            }
-        }
-        Ok(Choices { path: path.to_owned(), choices })
+            let problem = match found {
+                0 | 1 => format!("has {found} endings, expected at least two"),
+                _ if found != expected => format!("has {found} endings, expected {expected} as in the first row"),
+                _ => return Ok(choice),
+            };
+            Err(TaskError::line(path, choice.line, problem))
+        };
+        Ok(Choices { path: path.to_owned(), rows: rows.into_iter().map(check).collect() })
     }
 
     /// The file.
@@ -90,18 +91,8 @@ impl Choices {
     }
 
     /// The choices, in order.
-    pub fn choices(&self) -> &[Choice] {
-        &self.choices
-    }
-
-    /// How many endings each has, at least two.
-    pub fn endings(&self) -> usize {
-        self.choices.first().map_or(0, |first| first.endings.len())
-    }
-
-    /// Whether each has a label.
-    pub fn is_labelled(&self) -> bool {
-        self.choices.iter().all(|choice| choice.label.is_some())
+    pub fn into_rows(self) -> FileRows<Choice> {
+        self.rows
     }
 }
 
@@ -111,7 +102,7 @@ fn rows_of_columns(
     names: &[String],
     endings: Vec<String>,
     need: Need,
-) -> Result<Vec<Choice>, TaskError> {
+) -> Result<FileRows<Choice>, TaskError> {
     if endings.is_empty() {
         let names = listed(names.iter().map(String::as_str));
         return Err(TaskError::file(
@@ -128,8 +119,8 @@ fn rows_of_columns(
     let prefix = if context == "sent1" { "sent2" } else { "ending_prefix" };
     let optional = [Column::name(prefix), Column::name("label")];
     let table = file.table(&required, &optional, &[], RaggedRows::Error)?;
-    let mut choices = Vec::with_capacity(table.rows().len());
-    for row in table.into_rows() {
+    let choice = |row: Result<Row, TaskError>| {
+        let row = row?;
         let mut cells = row.cells.into_iter();
         let context = cells.next().unwrap_or_default();
         let endings: Vec<String> = cells.collect();
@@ -137,19 +128,17 @@ fn rows_of_columns(
         let ending_prefix = optional.next().flatten().unwrap_or_default();
         let label = label(optional.next().flatten().as_deref(), count, need)
             .map_err(|problem| TaskError::line(path, row.line, problem))?;
-        choices.push(Choice { context, ending_prefix, endings, label, line: row.line });
-    }
-    Ok(choices)
+        Ok(Choice { context, ending_prefix, endings, label, line: row.line })
+    };
+    Ok(table.into_rows().into_iter().map(choice).collect())
 }
 
-fn rows_of_lists(path: &Path, text: &str, need: Need) -> Result<Vec<Choice>, TaskError> {
-    let mut choices = Vec::new();
-    for object in objects(path, text) {
+fn rows_of_lists(path: &Path, text: &str, need: Need) -> FileRows<Choice> {
+    let choice = |object: Result<(usize, Map<String, Value>), TaskError>| {
         let (line, object) = object?;
-        let choice = choice_of_lists(object, line, need).map_err(|problem| TaskError::line(path, line, problem))?;
-        choices.push(choice);
-    }
-    Ok(choices)
+        choice_of_lists(object, line, need).map_err(|problem| TaskError::line(path, line, problem))
+    };
+    objects(path, text).map(choice).collect()
 }
 
 fn choice_of_lists(mut object: Map<String, Value>, line: usize, need: Need) -> Result<Choice, String> {

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::Need;
 use super::labels::Labels;
-use super::table::{Column, RaggedRows, Table};
+use super::table::{Column, RaggedRows, Row, Table};
 use crate::TaskError;
+use crate::task::FileRows;
 
 /// The columns of a table that hold the texts and the label.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,21 +32,21 @@ pub struct LabelledText {
     pub line: usize,
 }
 
-/// The texts of one file, at least one.
-#[derive(Clone, Debug)]
+/// The texts of one file, at least one row.
+#[derive(Debug)]
 pub struct LabelledTexts {
     path: PathBuf,
     label: Option<Column>,
-    examples: Vec<LabelledText>,
+    rows: FileRows<LabelledText>,
     skipped: Vec<usize>,
 }
 
 impl LabelledTexts {
-    /// Reads a table's texts; with [`Need::Optional`] the label's column may be missing, and labels empty or null.
+    /// Reads a table's texts; with [`Need::Optional`] the label's column may be missing, and labels empty or null. An empty label
+    /// where labels are required is a [`TaskError::Line`] in the row's place.
     ///
     /// # Errors
-    /// Those of [`Table::open`]; [`TaskError::Line`] for an empty label and [`TaskError::Setting`] for no label column
-    /// where labels are required.
+    /// Those of [`Table::open`]; [`TaskError::Setting`] for no label column where labels are required.
     pub fn read(
         path: &Path,
         columns: &TextColumns,
@@ -68,8 +69,8 @@ impl LabelledTexts {
         };
         let table = Table::open_with(path, &required, optional, ragged)?;
         let skipped = table.skipped().to_vec();
-        let mut examples = Vec::with_capacity(table.rows().len());
-        for row in table.into_rows() {
+        let text_of = |row: Result<Row, TaskError>| {
+            let row = row?;
             let mut cells = row.cells.into_iter();
             let text = cells.next().unwrap_or_default();
             let pair = columns.pair.as_ref().and_then(|_| cells.next());
@@ -78,9 +79,10 @@ impl LabelledTexts {
             if let (None, Need::Required, Some(column)) = (&label, need, &columns.label) {
                 return Err(TaskError::line(path, row.line, format!("column {column} is empty, expected a label")));
             }
-            examples.push(LabelledText { text, pair, label, line: row.line });
-        }
-        Ok(LabelledTexts { path: path.to_owned(), label: columns.label.clone(), examples, skipped })
+            Ok(LabelledText { text, pair, label, line: row.line })
+        };
+        let rows = table.into_rows().into_iter().map(text_of).collect();
+        Ok(LabelledTexts { path: path.to_owned(), label: columns.label.clone(), rows, skipped })
     }
 
     /// The file.
@@ -89,8 +91,13 @@ impl LabelledTexts {
     }
 
     /// The texts, in order.
-    pub fn examples(&self) -> &[LabelledText] {
-        &self.examples
+    pub fn rows(&self) -> &[Result<LabelledText, TaskError>] {
+        &self.rows
+    }
+
+    /// The texts that can be used.
+    fn usable(&self) -> impl Iterator<Item = &LabelledText> {
+        self.rows.iter().flatten()
     }
 
     /// The lines of rows that were left out under [`RaggedRows::Skip`].
@@ -100,7 +107,7 @@ impl LabelledTexts {
 
     /// Whether every text has a label.
     pub fn is_labelled(&self) -> bool {
-        self.examples.iter().all(|example| example.label.is_some())
+        self.usable().all(|text| text.label.is_some())
     }
 
     /// The labels that occur, sorted as [`Labels::found`] says.
@@ -108,39 +115,42 @@ impl LabelledTexts {
     /// # Errors
     /// [`TaskError::File`] when there are none.
     pub fn labels(&self) -> Result<Labels, TaskError> {
-        let found = Labels::found(self.examples.iter().filter_map(|example| example.label.as_deref()));
+        let found = Labels::found(self.usable().filter_map(|text| text.label.as_deref()));
         found.map_err(|_| TaskError::file(&self.path, "has no labels; expected one on each row"))
     }
 
-    /// The number of each text's label.
-    ///
-    /// # Errors
-    /// [`TaskError::Line`] for a label that is not known or missing.
-    pub fn class_ids(&self, labels: &Labels) -> Result<Vec<usize>, TaskError> {
-        self.each_label(|label| labels.id_or_problem(label))
-    }
-
-    /// Each text's label as a number.
-    ///
-    /// # Errors
-    /// [`TaskError::Line`] for a label that is not a finite number or missing.
-    pub fn scores(&self) -> Result<Vec<f32>, TaskError> {
-        self.each_label(|label| match label.parse::<f32>() {
-            Ok(score) if score.is_finite() => Ok(score),
-            _ => Err(format!("\"{label}\" is not a finite number; expected a score such as 3.5")),
-        })
-    }
-
-    fn each_label<T>(&self, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, TaskError> {
+    /// The texts, each with what `read` makes of its label; a label that is missing, or of which `read` makes a problem, is a
+    /// [`TaskError::Line`] in the row's place.
+    pub fn with_labels<L>(self, read: impl Fn(&str) -> Result<L, String>) -> FileRows<(LabelledText, L)> {
         let column = self.label.as_ref().map_or("label".into(), |column| format!("column {column}"));
-        let one = |example: &LabelledText| {
-            let value = match &example.label {
+        let one = |row: Result<LabelledText, TaskError>| {
+            let text = row?;
+            let value = match &text.label {
                 Some(label) => read(label),
                 None => Err("no label; expected one".into()),
             };
-            value.map_err(|problem| TaskError::line(&self.path, example.line, format!("{column}: {problem}")))
+            match value {
+                Ok(value) => Ok((text, value)),
+                Err(problem) => Err(TaskError::line(&self.path, text.line, format!("{column}: {problem}"))),
+            }
         };
-        self.examples.iter().map(one).collect()
+        self.rows.into_iter().map(one).collect()
+    }
+
+    /// The texts without their labels.
+    pub fn without_labels(self) -> FileRows<LabelledText> {
+        self.rows
+    }
+}
+
+/// A label as a number.
+///
+/// # Errors
+/// The problem of a label that is not a finite number.
+pub fn score(label: &str) -> Result<f32, String> {
+    match label.parse::<f32>() {
+        Ok(score) if score.is_finite() => Ok(score),
+        _ => Err(format!("\"{label}\" is not a finite number; expected a score such as 3.5")),
     }
 }
 

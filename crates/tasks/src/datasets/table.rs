@@ -18,25 +18,26 @@ use std::path::{Path, PathBuf};
 
 use super::file::{plain_name, read_text};
 use crate::TaskError;
+use crate::task::FileRows;
 use columns::Wanted;
 pub use columns::{Column, RaggedRows, Row};
 pub(super) use json::{kind, objects};
 
 /// The rows of a file, by the columns asked for; at least one row.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Table {
     path: PathBuf,
-    rows: Vec<Row>,
+    rows: FileRows<Row>,
     skipped: Vec<usize>,
 }
 
 impl Table {
-    /// Reads a file's rows by columns that it must have.
+    /// Reads a file's rows by columns that it must have. A row of too few or too many cells, a cell that is null or no scalar, broken
+    /// JSON and an unclosed quote are a [`TaskError::Line`] in the row's place.
     ///
     /// # Errors
     /// [`TaskError::Io`] when it cannot be read. [`TaskError::File`] when its ending tells no format, a column is
-    /// missing or it holds no rows. [`TaskError::Line`] for a row of too few or too many cells, a cell that is null or
-    /// no scalar, broken JSON, an unclosed quote and bytes that are not UTF-8.
+    /// missing or it holds no rows. [`TaskError::Line`] for bytes that are not UTF-8.
     ///
     /// ```
     /// use cloze_tasks::datasets::table::{Column, Table};
@@ -44,8 +45,8 @@ impl Table {
     /// let path = dir.path().join("train.tsv");
     /// std::fs::write(&path, "sentence\tlabel\nIt said \"yes.\t1\n")?;
     /// let table = Table::open(&path, &[Column::name("label"), Column::name("sentence")])?;
-    /// assert_eq!(table.rows()[0].cells, ["1", "It said \"yes."]);
-    /// assert_eq!(table.rows()[0].line, 2);
+    /// let first = table.into_rows().remove(0)?;
+    /// assert_eq!((first.line, first.cells), (2, vec!["1".to_owned(), "It said \"yes.".to_owned()]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(path: &Path, columns: &[Column]) -> Result<Table, TaskError> {
@@ -93,12 +94,7 @@ impl Table {
     }
 
     /// Its rows, in order.
-    pub fn rows(&self) -> &[Row] {
-        &self.rows
-    }
-
-    /// The rows, in order, to keep.
-    pub fn into_rows(self) -> Vec<Row> {
+    pub fn into_rows(self) -> FileRows<Row> {
         self.rows
     }
 

@@ -158,21 +158,18 @@ impl TaggedSentences {
         Labels::found(tags).map_err(|_| TaskError::file(&self.path, "has no tags; expected one beside each word"))
     }
 
-    /// The number of each word's tag; empty for sentences without.
+    /// The number of each word's tag of one of its sentences; empty for a sentence without tags.
     ///
     /// # Errors
     /// [`TaskError::Line`] for a tag that is not known.
-    pub fn tag_ids(&self, labels: &Labels) -> Result<Vec<Vec<usize>>, TaskError> {
-        let of_sentence = |sentence: &TaggedSentence| {
-            let id = |(index, (word, tag)): (usize, (&String, &String))| {
-                labels.id_or_problem(tag).map_err(|problem| {
-                    let problem = format!("word {} of the sentence (\"{word}\"): {problem}", index + 1);
-                    TaskError::line(&self.path, sentence.line, problem)
-                })
-            };
-            sentence.words.iter().zip(&sentence.tags).enumerate().map(id).collect()
+    pub fn tag_ids(&self, sentence: &TaggedSentence, labels: &Labels) -> Result<Vec<usize>, TaskError> {
+        let id = |(index, (word, tag)): (usize, (&String, &String))| {
+            labels.id_or_problem(tag).map_err(|problem| {
+                let problem = format!("word {} of the sentence (\"{word}\"): {problem}", index + 1);
+                TaskError::line(&self.path, sentence.line, problem)
+            })
         };
-        self.sentences.iter().map(of_sentence).collect()
+        sentence.words.iter().zip(&sentence.tags).enumerate().map(id).collect()
     }
 }
 

@@ -72,7 +72,7 @@ enum Source {
     Lines(Lines),
     /// Objects, and the key that is wanted.
     Json(Lines, String),
-    Table(PathBuf, std::vec::IntoIter<Row>),
+    Table(PathBuf, std::vec::IntoIter<Result<Row, TaskError>>),
 }
 
 impl Texts {
@@ -131,6 +131,7 @@ impl Texts {
             }
             Source::Table(path, rows) => {
                 if let Some(row) = rows.next() {
+                    let row = row?;
                     let text = row.cells.into_iter().next().unwrap_or_default();
                     return Ok(Some(Text { line: row.line, text }));
                 }

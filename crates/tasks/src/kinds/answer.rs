@@ -23,7 +23,7 @@ use crate::input::{Input, Object, string_of};
 use crate::metrics::squad::{self, NullOdds, evaluate_v1, evaluate_v2};
 use crate::parallel;
 use crate::reading::{Notes, Reading};
-use crate::task::{Encoded, Scores, Task};
+use crate::task::{Encoded, FileRows, Scores, Task};
 
 /// The part of a paragraph that answers each question.
 pub static KIND: Kind = Kind::of::<Answering>(
@@ -77,7 +77,7 @@ pub static KIND: Kind = Kind::of::<Answering>(
                 "n_best",
                 "answers are listed by `cloze predict answer` and `cloze evaluate answer`, not while a model learns",
             )],
-            predict: &[("skip_bad", "predicting does not look at answers, so none is bad")],
+            predict: &[],
             evaluate: &[],
         },
         examples: Examples {
@@ -227,7 +227,7 @@ impl Task for Answering {
         _: &Config,
         tokenizer: &Tokenizer,
         notes: &mut Notes,
-    ) -> Result<(Answering, Vec<Row>), TaskError> {
+    ) -> Result<(Answering, FileRows<Row>), TaskError> {
         let task = Answering::new(reading)?;
         let rows = task.read(reading, train, Need::Required, tokenizer, notes)?;
         Ok((task, rows))
@@ -254,7 +254,7 @@ impl Task for Answering {
         need: Need,
         tokenizer: &Tokenizer,
         notes: &mut Notes,
-    ) -> Result<Vec<Row>, TaskError> {
+    ) -> Result<FileRows<Row>, TaskError> {
         self.windows.check(tokenizer.template())?;
         let bad = match need {
             Need::Optional => BadAnswers::Ignore,
@@ -280,7 +280,7 @@ impl Task for Answering {
                     format!("question {} has no answers: expected \"answers\", empty if there is none", row.id);
                 return Err(TaskError::File { path: path.clone(), problem });
             }
-            rows.extend(found);
+            rows.extend(found.into_iter().map(Ok));
         }
         Ok(rows)
     }

@@ -17,7 +17,7 @@ use crate::example::{Example, Target};
 use crate::input::Input;
 use crate::metrics::classes::accuracy;
 use crate::reading::{Notes, Reading};
-use crate::task::{Encoded, Scores, Task};
+use crate::task::{Encoded, FileRows, Scores, Task};
 
 /// The ending of each context.
 pub static KIND: Kind = Kind::of::<Choose>(
@@ -29,7 +29,7 @@ pub static KIND: Kind = Kind::of::<Choose>(
         output: "the choice, its ending and all probabilities.",
         max_len: 128,
         metrics: &[],
-        options: &[],
+        options: &["skip_bad"],
         own_options: &[],
         check: |_| Ok(()),
         table_endings: &["tsv", "csv", "parquet", "pq"],
@@ -108,7 +108,7 @@ impl Task for Choose {
         _: &Config,
         tokenizer: &Tokenizer,
         notes: &mut Notes,
-    ) -> Result<(Choose, Vec<Row>), TaskError> {
+    ) -> Result<(Choose, FileRows<Row>), TaskError> {
         let task = Choose { max_len: reading.max_len() };
         let rows = task.read(reading, train, Need::Required, tokenizer, notes)?;
         Ok((task, rows))
@@ -125,11 +125,11 @@ impl Task for Choose {
         need: Need,
         _: &Tokenizer,
         _: &mut Notes,
-    ) -> Result<Vec<Row>, TaskError> {
+    ) -> Result<FileRows<Row>, TaskError> {
         let mut rows = Vec::new();
         for path in paths {
             let file = Choices::read(path, need)?;
-            rows.extend(file.choices().iter().map(Row::from));
+            rows.extend(file.into_rows().into_iter().map(|row| row.map(|choice| Row::from(&choice))));
         }
         Ok(rows)
     }

@@ -20,7 +20,7 @@ use crate::example::{Example, Target};
 use crate::input::Input;
 use crate::metrics::classes::{ConfusionMatrix, accuracy, macro_average, matthews, of_class};
 use crate::reading::{Notes, Reading};
-use crate::task::{Encoded, Scores, Task};
+use crate::task::{Encoded, FileRows, Scores, Task};
 
 /// The value of `problem_type` in a model's configuration.
 const PROBLEM: &str = "single_label_classification";
@@ -104,10 +104,10 @@ pub struct Prediction {
 }
 
 impl Classify {
-    fn rows(&self, files: &[LabelledTexts], need: Need) -> Result<Vec<Row>, TaskError> {
+    fn rows(&self, files: Vec<LabelledTexts>, need: Need) -> Result<FileRows<Row>, TaskError> {
         let labels = Labels::given(self.labels.iter().cloned())?;
-        let texts = texts_of(files, need, |file| file.class_ids(&labels))?;
-        Ok(texts.into_iter().map(|(text, label)| Row { text, label }).collect())
+        let texts = texts_of(files, need, |label| labels.id_or_problem(label));
+        Ok(texts.into_iter().map(|row| row.map(|(text, label)| Row { text, label })).collect())
     }
 }
 
@@ -122,7 +122,7 @@ impl Task for Classify {
         start: &Config,
         _: &Tokenizer,
         notes: &mut Notes,
-    ) -> Result<(Classify, Vec<Row>), TaskError> {
+    ) -> Result<(Classify, FileRows<Row>), TaskError> {
         let files = reading.texts(train, Need::Required, notes)?;
         let found = found_in(files.iter().map(LabelledTexts::labels))?;
         let labels = reading.labels(found, start, "BertForSequenceClassification")?;
@@ -131,7 +131,7 @@ impl Task for Classify {
             return Err(TaskError::setting("labels", problem));
         }
         let task = Classify { labels, length: reading.length(), metrics: reading.metrics() };
-        let rows = task.rows(&files, Need::Required)?;
+        let rows = task.rows(files, Need::Required)?;
         Ok((task, rows))
     }
 
@@ -147,8 +147,8 @@ impl Task for Classify {
         need: Need,
         _: &Tokenizer,
         notes: &mut Notes,
-    ) -> Result<Vec<Row>, TaskError> {
-        self.rows(&reading.texts(paths, need, notes)?, need)
+    ) -> Result<FileRows<Row>, TaskError> {
+        self.rows(reading.texts(paths, need, notes)?, need)
     }
 
     fn row(&self, reading: &Reading, input: Input<'_>, _: &Tokenizer) -> Result<Row, TaskError> {

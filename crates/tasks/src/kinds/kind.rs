@@ -114,6 +114,7 @@ fn learn<T: Task>(
     notes: &mut Notes,
 ) -> Result<Learned, TaskError> {
     let (task, rows) = T::learned_from(reading, train, start, tokenizer, notes)?;
+    let rows = reading.usable(rows, notes)?;
     Ok((Box::new(task.clone()), Box::new(Rows::new(task, rows))))
 }
 

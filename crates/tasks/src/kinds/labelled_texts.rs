@@ -2,25 +2,28 @@
 
 use crate::TaskError;
 use crate::datasets::Need;
-use crate::datasets::classification::LabelledTexts;
+use crate::datasets::classification::{LabelledText, LabelledTexts};
 use crate::datasets::labels::Labels;
 use crate::kinds::text::Text;
+use crate::task::FileRows;
 
-/// The texts of some files, each with what `labels` makes of its label if labels are needed: of others a prediction's rows may have any.
-pub(super) fn texts_of<L: Clone>(
-    files: &[LabelledTexts],
+/// The texts of some files, each with what `read` makes of its label if labels are needed: rows to be predicted may have any.
+pub(super) fn texts_of<L>(
+    files: Vec<LabelledTexts>,
     need: Need,
-    labels: impl Fn(&LabelledTexts) -> Result<Vec<L>, TaskError>,
-) -> Result<Vec<(Text, Option<L>)>, TaskError> {
-    let mut rows = Vec::new();
-    for file in files {
-        let known = (need == Need::Required).then(|| labels(file)).transpose()?;
-        rows.extend(file.examples().iter().enumerate().map(|(number, row)| {
-            let text = Text { text: row.text.clone(), pair: row.pair.clone() };
-            (text, known.as_ref().map(|known| known[number].clone()))
-        }));
-    }
-    Ok(rows)
+    read: impl Fn(&str) -> Result<L, String>,
+) -> FileRows<(Text, Option<L>)> {
+    let text = |row: LabelledText| Text { text: row.text, pair: row.pair };
+    let of_file = |file: LabelledTexts| -> FileRows<(Text, Option<L>)> {
+        match need {
+            Need::Required => {
+                let rows = file.with_labels(&read).into_iter();
+                rows.map(|row| row.map(|(row, label)| (text(row), Some(label)))).collect()
+            }
+            Need::Optional => file.without_labels().into_iter().map(|row| row.map(|row| (text(row), None))).collect(),
+        }
+    };
+    files.into_iter().flat_map(of_file).collect()
 }
 
 /// All labels that some files hold.

@@ -30,7 +30,7 @@ use crate::example::{Example, Target};
 use crate::input::{Input, Object};
 use crate::metrics::multi_label::{Gold, counts, exact_match, macro_average, micro};
 use crate::reading::{Notes, Reading};
-use crate::task::{Encoded, Scores, Task};
+use crate::task::{Encoded, FileRows, Scores, Task};
 
 /// The value of `problem_type` in a model's configuration.
 const PROBLEM: &str = "multi_label_classification";
@@ -197,15 +197,19 @@ fn written(reading: &Reading, path: &Path, columns: &TextColumns, labels: &[Stri
 /// A file's texts with the names of their labels; or, where each label has a column, with whether the text has it, if known.
 struct Labelled {
     path: PathBuf,
-    texts: Vec<Text>,
-    lines: Vec<usize>,
+    rows: FileRows<LabelledRow>,
+}
+
+struct LabelledRow {
+    text: Text,
+    line: usize,
     marks: Marks,
 }
 
 enum Marks {
     None,
-    Names(Vec<Vec<String>>),
-    Flags(Vec<Gold>),
+    Names(Vec<String>),
+    Flags(Gold),
 }
 
 impl Labelled {
@@ -219,7 +223,6 @@ impl Labelled {
         let columns = reading.columns_of(path);
         let mut required = vec![columns.text.clone()];
         required.extend(columns.pair.clone());
-        let texts = required.len();
         let written = match need {
             Need::Optional => None,
             Need::Required => Some(written(reading, path, &columns, labels)?),
@@ -236,54 +239,47 @@ impl Labelled {
         let table = Table::open_with_lists(path, &required, &optional, &lists, reading.ragged_rows());
         let table = table.map_err(|error| reading.explain(error))?;
         notes.skipped(path, table.skipped().len());
-        let rows = table.into_rows();
-        let in_line = |row: &TableRow, problem: String| TaskError::line(path, row.line, problem);
-        let marks = match &written {
-            None => Marks::None,
-            Some(Written::Together(_)) => {
-                Marks::Names(rows.iter().map(|row| names_of(row.cells.get(texts).map_or("", String::as_str))).collect())
-            }
-            Some(Written::Apart(columns)) => {
-                let flags = |row: &TableRow| -> Result<Gold, TaskError> {
-                    let cells = row.optional.iter().zip(columns);
-                    cells
-                        .map(|(cell, column)| {
-                            flag_of(cell.as_deref().unwrap_or_default())
-                                .map_err(|problem| in_line(row, format!("column {column}: {problem}")))
-                        })
-                        .collect()
-                };
-                Marks::Flags(rows.iter().map(flags).collect::<Result<_, _>>()?)
-            }
+        let row = |row: Result<TableRow, TaskError>| {
+            let TableRow { line, cells, optional } = row?;
+            let mut cells = cells.into_iter();
+            let text = cells.next().unwrap_or_default();
+            let pair = columns.pair.as_ref().and_then(|_| cells.next());
+            let marks = match &written {
+                None => Marks::None,
+                Some(Written::Together(_)) => Marks::Names(names_of(&cells.next().unwrap_or_default())),
+                Some(Written::Apart(columns)) => {
+                    let flag = |(cell, column): (&Option<String>, &Column)| {
+                        let flag = flag_of(cell.as_deref().unwrap_or_default());
+                        flag.map_err(|problem| TaskError::line(path, line, format!("column {column}: {problem}")))
+                    };
+                    Marks::Flags(optional.iter().zip(columns).map(flag).collect::<Result<_, _>>()?)
+                }
+            };
+            Ok(LabelledRow { text: Text { text, pair }, line, marks })
         };
-        let lines = rows.iter().map(|row| row.line).collect();
-        let text = |row: TableRow| {
-            let mut cells = row.cells.into_iter();
-            let (text, pair) = (cells.next().unwrap_or_default(), cells.next().filter(|_| columns.pair.is_some()));
-            Text { text, pair }
-        };
-        Ok(Labelled { path: path.to_owned(), texts: rows.into_iter().map(text).collect(), lines, marks })
+        Ok(Labelled { path: path.to_owned(), rows: table.into_rows().into_iter().map(row).collect() })
     }
 
     /// The rows, given the task's labels.
-    fn rows(self, labels: &Labels) -> Result<Vec<Row>, TaskError> {
-        let Labelled { path, texts, lines, marks } = self;
-        let golds: Vec<Option<Gold>> = match marks {
-            Marks::None => vec![None; texts.len()],
-            Marks::Flags(flags) => flags.into_iter().map(Some).collect(),
-            Marks::Names(all) => {
-                let gold = |(names, line): (Vec<String>, &usize)| {
+    fn rows(self, labels: &Labels) -> FileRows<Row> {
+        let Labelled { path, rows } = self;
+        let row = |row: Result<LabelledRow, TaskError>| {
+            let LabelledRow { text, line, marks } = row?;
+            let labels = match marks {
+                Marks::None => None,
+                Marks::Flags(flags) => Some(flags),
+                Marks::Names(names) => {
                     let mut gold = vec![Some(false); labels.len()];
                     for name in names {
                         let id = labels.id_or_problem(&name);
-                        gold[id.map_err(|problem| TaskError::line(&path, *line, problem))?] = Some(true);
+                        gold[id.map_err(|problem| TaskError::line(&path, line, problem))?] = Some(true);
                     }
-                    Ok(Some(gold))
-                };
-                all.into_iter().zip(&lines).map(gold).collect::<Result<_, TaskError>>()?
-            }
+                    Some(gold)
+                }
+            };
+            Ok(Row { text, labels })
         };
-        Ok(texts.into_iter().zip(golds).map(|(text, labels)| Row { text, labels }).collect())
+        rows.into_iter().map(row).collect()
     }
 }
 
@@ -331,13 +327,13 @@ impl Task for MultiLabel {
         start: &Config,
         _: &Tokenizer,
         notes: &mut Notes,
-    ) -> Result<(MultiLabel, Vec<Row>), TaskError> {
+    ) -> Result<(MultiLabel, FileRows<Row>), TaskError> {
         let named = reading.given().labels.clone().unwrap_or_default();
         let read = |path: &PathBuf| Labelled::read(reading, path, Need::Required, &named, notes);
         let files: Vec<Labelled> = train.iter().map(read).collect::<Result<_, _>>()?;
-        let names =
-            files.iter().filter_map(|file| if let Marks::Names(names) = &file.marks { Some(names) } else { None });
-        let found: Vec<&str> = names.flatten().flatten().map(String::as_str).collect();
+        let rows = files.iter().flat_map(|file| file.rows.iter().flatten());
+        let names = rows.filter_map(|row| if let Marks::Names(names) = &row.marks { Some(names) } else { None });
+        let found: Vec<&str> = names.flatten().map(String::as_str).collect();
         let labels = match (found.is_empty(), named.is_empty()) {
             (true, true) => {
                 let problem = "no row has one; expected a column of labels (--label), or a column for each of --labels";
@@ -348,8 +344,8 @@ impl Task for MultiLabel {
         };
         let task = MultiLabel::new(labels, reading)?;
         let labels = Labels::given(task.labels.iter().cloned())?;
-        let rows: Vec<Vec<Row>> = files.into_iter().map(|file| file.rows(&labels)).collect::<Result<_, _>>()?;
-        Ok((task, rows.concat()))
+        let rows = files.into_iter().flat_map(|file| file.rows(&labels)).collect();
+        Ok((task, rows))
     }
 
     fn of_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<MultiLabel, TaskError> {
@@ -369,11 +365,11 @@ impl Task for MultiLabel {
         need: Need,
         _: &Tokenizer,
         notes: &mut Notes,
-    ) -> Result<Vec<Row>, TaskError> {
+    ) -> Result<FileRows<Row>, TaskError> {
         let labels = Labels::given(self.labels.iter().cloned())?;
         let mut rows = Vec::new();
         for path in paths {
-            rows.extend(Labelled::read(reading, path, need, &self.labels, notes)?.rows(&labels)?);
+            rows.extend(Labelled::read(reading, path, need, &self.labels, notes)?.rows(&labels));
         }
         Ok(rows)
     }
@@ -524,7 +520,9 @@ mod tests {
         let reading = Reading::new(&KIND.description, Given { labels, settings, ..Given::default() }, None).unwrap();
         let tokens = cloze_text::SPECIAL_TOKENS.iter().map(|token| token.to_string()).collect();
         let tokenizer = Tokenizer::from_tokens(tokens, false).unwrap();
-        MultiLabel::learned_from(&reading, &[path], &Config::default(), &tokenizer, &mut Notes::default())
+        let start = Config::default();
+        let (task, rows) = MultiLabel::learned_from(&reading, &[path], &start, &tokenizer, &mut Notes::default())?;
+        Ok((task, rows.into_iter().collect::<Result<_, _>>()?))
     }
 
     #[test]

@@ -12,12 +12,12 @@ use super::labelled_texts::texts_of;
 use super::text::{Length, Text};
 use crate::TaskError;
 use crate::datasets::Need;
-use crate::datasets::classification::LabelledTexts;
+use crate::datasets::classification::score;
 use crate::example::{Example, Target};
 use crate::input::Input;
 use crate::metrics::correlation::{pearson, spearman};
 use crate::reading::{Notes, Reading};
-use crate::task::{Encoded, Scores, Task};
+use crate::task::{Encoded, FileRows, Scores, Task};
 
 /// A number for each text.
 pub static KIND: Kind = Kind::of::<Regress>(
@@ -87,7 +87,7 @@ impl Task for Regress {
         _: &Config,
         tokenizer: &Tokenizer,
         notes: &mut Notes,
-    ) -> Result<(Regress, Vec<Row>), TaskError> {
+    ) -> Result<(Regress, FileRows<Row>), TaskError> {
         let task = Regress { length: reading.length(), metrics: reading.metrics() };
         let rows = task.read(reading, train, Need::Required, tokenizer, notes)?;
         Ok((task, rows))
@@ -104,9 +104,9 @@ impl Task for Regress {
         need: Need,
         _: &Tokenizer,
         notes: &mut Notes,
-    ) -> Result<Vec<Row>, TaskError> {
-        let texts = texts_of(&reading.texts(paths, need, notes)?, need, LabelledTexts::scores)?;
-        Ok(texts.into_iter().map(|(text, value)| Row { text, value }).collect())
+    ) -> Result<FileRows<Row>, TaskError> {
+        let texts = texts_of(reading.texts(paths, need, notes)?, need, score);
+        Ok(texts.into_iter().map(|row| row.map(|(text, value)| Row { text, value })).collect())
     }
 
     fn row(&self, reading: &Reading, input: Input<'_>, _: &Tokenizer) -> Result<Row, TaskError> {

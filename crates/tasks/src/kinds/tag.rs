@@ -21,7 +21,7 @@ use crate::example::{Example, IGNORED, Target};
 use crate::input::{Input, Object, string_of, text_key};
 use crate::metrics::entities::{entities, entity_scores, token_accuracy};
 use crate::reading::{Notes, Reading};
-use crate::task::{Encoded, Scores, Task};
+use crate::task::{Encoded, FileRows, Scores, Task};
 use crate::task_settings::TaskSettings;
 
 /// Why files of tagged words take no column of texts.
@@ -39,7 +39,7 @@ pub static KIND: Kind = Kind::of::<Tag>(
         output: "tags, and entities with their characters in the text.",
         max_len: 128,
         metrics: &[],
-        options: &["text", "labels", "features", "class_weights"],
+        options: &["text", "labels", "features", "class_weights", "skip_bad"],
         own_options: &[
             TaskOption {
                 name: "tag_format",
@@ -229,16 +229,15 @@ impl Tag {
         Ok(Tag { labels, max_len: reading.max_len(), layers: layers.or(given.layers).unwrap_or(1), context })
     }
 
-    fn rows(&self, files: &[TaggedSentences], need: Need) -> Result<Vec<Row>, TaskError> {
+    fn rows(&self, files: &[TaggedSentences], need: Need) -> Result<FileRows<Row>, TaskError> {
         let labels = Labels::given(self.labels.iter().cloned())?;
         let mut rows = Vec::new();
         for file in files {
-            let known = (need == Need::Required).then(|| file.tag_ids(&labels)).transpose()?;
             let sentences = file.sentences();
             for (number, sentence) in sentences.iter().enumerate() {
                 let around = if self.context { around(sentences, number, self.max_len) } else { Default::default() };
-                let labels = known.as_ref().map(|known| known[number].clone());
-                rows.push(Row { words: sentence.words.clone(), labels, around, text: None });
+                let known = (need == Need::Required).then(|| file.tag_ids(sentence, &labels)).transpose();
+                rows.push(known.map(|labels| Row { words: sentence.words.clone(), labels, around, text: None }));
             }
         }
         Ok(rows)
@@ -336,7 +335,7 @@ impl Task for Tag {
         start: &Config,
         _: &Tokenizer,
         _: &mut Notes,
-    ) -> Result<(Tag, Vec<Row>), TaskError> {
+    ) -> Result<(Tag, FileRows<Row>), TaskError> {
         let files = sentences(reading, train, Need::Required)?;
         let found = found_in(files.iter().map(TaggedSentences::labels))?;
         let labels = reading.labels(found, start, "BertForTokenClassification")?;
@@ -367,7 +366,7 @@ impl Task for Tag {
         need: Need,
         _: &Tokenizer,
         _: &mut Notes,
-    ) -> Result<Vec<Row>, TaskError> {
+    ) -> Result<FileRows<Row>, TaskError> {
         self.rows(&sentences(reading, paths, need)?, need)
     }
 

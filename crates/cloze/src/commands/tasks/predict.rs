@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use cloze_tasks::datasets::Need;
 use cloze_tasks::input::of_line;
 use cloze_tasks::kinds::Kind;
@@ -32,7 +32,9 @@ const CHUNK: usize = 512;
         "The kind of task, the columns and the lengths are the model's; options override them. Options for one kind alone, such \
          as --n-best, are in its help: cloze predict answer --help.\n\n\
          Input is a table (TSV, CSV, Parquet), a file of tagged words or SQuAD's JSON, as its ending says; else lines, plain text \
-         or JSON objects. From standard input each line is answered as soon as it is there. Output is one JSON object a line.",
+         or JSON objects. From standard input each line is answered as soon as it is there. Output is one JSON object a line.\n\n\
+         A row that cannot be read or predicted gets {\"row\": N, \"error\": …} in its place, and the command ends with exit code 1; \
+         with --strict it stops there.",
         &EXAMPLES,
     )
 )]
@@ -43,6 +45,10 @@ pub struct Arguments {
     /// File of rows; `-`: the lines of standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     input: PathBuf,
+
+    /// Stop at the first row that cannot be predicted, instead of writing an "error" in its place
+    #[arg(long)]
+    strict: bool,
 
     /// Type of the activations
     #[arg(long, value_enum, default_value_t = Type::Auto)]
@@ -62,7 +68,7 @@ const EXAMPLES: [&str; 3] = [
 impl OfTask for Arguments {
     const NAME: &'static str = "predict";
     const OVERVIEW: &'static [&'static str] =
-        &["named", "revision", "offline", "input", "precision", "text", "pair", "max_len"];
+        &["named", "revision", "offline", "input", "strict", "precision", "text", "pair", "max_len"];
 
     fn about(kind: &Kind) -> String {
         format!("Predict {}", kind.description.about)
@@ -81,6 +87,7 @@ impl OfTask for Arguments {
             HAS_LABELS,
             ("label", "predicting does not look at labels; `cloze evaluate` does"),
             ("metric", "predicting gives no scores; `cloze evaluate` does"),
+            ("skip_bad", "a row that cannot be predicted gets an \"error\" in its place; see --strict"),
         ];
         [&always[..], kind.description.refused.predict].concat()
     }
@@ -98,37 +105,31 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
     let own = &predictor.reading().given().settings.own;
     let says_format = description.format_options.iter().any(|option| own.contains_key(*option));
     let is_table = description.is_table(input) || says_format && input != Path::new("-");
-    if !is_table {
-        return answer_lines(&predictor, input);
-    }
-    let mut notes = Notes::default();
-    let rows = predictor.read(&[input.to_owned()], Need::Optional, &mut notes)?;
-    for note in &notes.0 {
-        terminal.warn(note);
-    }
-    let bar = terminal.progress("predicting", Some(rows.len() as u64));
-    let mut done = 0;
-    while done < rows.len() {
-        let next = rows.len().min(done + CHUNK);
-        let mut out = crate::output::results();
-        for (row, prediction) in (done + 1..).zip(predictor.predict_rows(&*rows, done..next)) {
-            write_line(&mut out, prediction?, "row", row)?;
+    let name = if input == Path::new("-") { "standard input".to_owned() } else { input.display().to_string() };
+    let key = if is_table { "row" } else { "line" };
+    let mut answers = Answers { name, key, strict: arguments.strict, rows: 0, failed: 0, first: None };
+    if is_table {
+        let mut notes = Notes::default();
+        let rows = predictor.read(&[input.to_owned()], Need::Optional, &mut notes)?;
+        notes.0.iter().for_each(|note| terminal.warn(note));
+        let bar = terminal.progress("predicting", Some(rows.len() as u64));
+        let mut done = 0;
+        while done < rows.len() {
+            let next = rows.len().min(done + CHUNK);
+            answers.write((done + 1..).zip(predictor.predict_rows(&*rows, done..next)))?;
+            done = next;
+            bar.set(done as u64, "rows");
         }
-        out.flush()?;
-        done = next;
-        bar.set(done as u64, "rows");
+        bar.finish();
+    } else {
+        answer_lines(&predictor, input, &mut answers)?;
     }
-    bar.finish();
-    Ok(())
+    answers.end()
 }
 
-/// Answers lines in their order, as many together as are there. A line that cannot be answered ends the work, but those before it are
-/// answered.
-fn answer_lines(predictor: &Predictor, input: &Path) -> Result<()> {
-    let lines = Lines::open(input)?;
-    let name = lines.path().display().to_string();
-    let lines = read_ahead(lines);
-    let mut rows = 0;
+/// Answers lines in their order, as many together as are there.
+fn answer_lines(predictor: &Predictor, input: &Path, answers: &mut Answers) -> Result<()> {
+    let lines = read_ahead(Lines::open(input)?);
     while let Ok(first) = lines.recv() {
         let mut chunk = vec![first];
         while chunk.len() < CHUNK
@@ -136,47 +137,94 @@ fn answer_lines(predictor: &Predictor, input: &Path) -> Result<()> {
         {
             chunk.push(line);
         }
-        let (mut parsed, mut places) = (Vec::new(), Vec::new());
-        let mut wrong = None;
+        let (mut parsed, mut places, mut end) = (Vec::new(), Vec::new(), None);
         for line in chunk {
-            let row = match line {
-                Ok((_, line)) if line.trim().is_empty() => continue,
+            match line {
                 Ok((number, line)) => {
-                    of_line(&line).map(|row| (number, row)).with_context(|| format!("{name}, line {number}"))
-                }
-                Err(error) => Err(error.into()),
-            };
-            match row {
-                Ok((number, row)) => {
+                    parsed.push(row_of(&line));
                     places.push(number);
-                    parsed.push(row);
                 }
-                Err(error) => {
-                    wrong = Some(error);
-                    break;
-                }
+                Err(error) => end = Some(error),
             }
         }
-        let mut out = crate::output::results();
-        for (prediction, line) in predictor.predict(&parsed).into_iter().zip(places) {
-            match prediction {
-                Ok(prediction) => write_line(&mut out, prediction, "line", line)?,
-                Err(error) => {
-                    wrong = Some(anyhow::Error::from(error).context(format!("{name}, line {line}")));
-                    break;
-                }
-            }
-            rows += 1;
+        let good: Vec<Value> = parsed.iter().flatten().cloned().collect();
+        let mut predicted = predictor.predict(&good).into_iter();
+        let found = parsed.into_iter().map(|row| row.and_then(|_| predicted.next().unwrap_or(Ok(Value::Null))));
+        answers.write(places.into_iter().zip(found))?;
+        if let Some(error) = end {
+            return Err(error.into());
         }
-        out.flush()?;
-        if let Some(error) = wrong {
-            return Err(error);
-        }
-    }
-    if rows == 0 {
-        bail!("{name} holds no rows");
     }
     Ok(())
+}
+
+/// A line's row.
+fn row_of(line: &str) -> Result<Value, TaskError> {
+    match line.trim() {
+        "" => Err(TaskError::Input { what: "line".to_owned(), problem: "is blank, expected a text".to_owned() }),
+        _ => of_line(line),
+    }
+}
+
+/// Predictions and errors, written in the order of their rows.
+struct Answers {
+    /// The input.
+    name: String,
+    /// What a row's place is called: "row" or "line".
+    key: &'static str,
+    /// Whether the first error ends the work.
+    strict: bool,
+    /// How many are written.
+    rows: usize,
+    /// How many of them are errors, and the first.
+    failed: usize,
+    first: Option<String>,
+}
+
+impl Answers {
+    fn write(&mut self, found: impl Iterator<Item = (usize, Result<Value, TaskError>)>) -> Result<()> {
+        let mut out = crate::output::results();
+        for (place, found) in found {
+            let mut line = serde_json::Map::new();
+            line.insert(self.key.to_owned(), json!(place));
+            match found {
+                Ok(Value::Object(rest)) => line.extend(rest),
+                Ok(_) => {}
+                // Every row would fail alike.
+                Err(error @ TaskError::Setting { .. }) => {
+                    out.flush()?;
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    let says_where = text.starts_with(&format!("{}:", self.name));
+                    let full =
+                        if says_where { text.clone() } else { format!("{}, {} {place}: {text}", self.name, self.key) };
+                    if self.strict {
+                        out.flush()?;
+                        bail!(full);
+                    }
+                    line.insert("error".to_owned(), text.into());
+                    self.failed += 1;
+                    self.first.get_or_insert(full);
+                }
+            }
+            writeln!(out, "{}", Value::Object(line))?;
+            self.rows += 1;
+        }
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Fails if a row did, or if there was none.
+    fn end(self) -> Result<()> {
+        let Answers { name, key, rows, failed, .. } = self;
+        match self.first {
+            None if rows == 0 => bail!("{name} holds no rows"),
+            None => Ok(()),
+            Some(first) => bail!("{failed} of {rows} {key}s could not be predicted; the first: {first}"),
+        }
+    }
 }
 
 /// Lines with their numbers, read ahead by a thread, so that those that are there can be answered together.
@@ -196,15 +244,4 @@ fn read_ahead(mut lines: Lines) -> Receiver<Result<(usize, String), TaskError>> 
         }
     });
     ahead
-}
-
-/// One prediction with the place of its row.
-fn write_line(out: &mut impl Write, prediction: Value, key: &str, place: usize) -> Result<()> {
-    let mut line = serde_json::Map::new();
-    line.insert(key.to_owned(), json!(place));
-    if let Value::Object(rest) = prediction {
-        line.extend(rest);
-    }
-    writeln!(out, "{}", Value::Object(line))?;
-    Ok(())
 }

@@ -68,7 +68,7 @@ pub struct CommonArguments {
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
 
-    /// Leave out and count rows of too few or too many columns and answers that are not in their paragraph, instead of stopping
+    /// Leave out and count rows that cannot be used and answers that are not in their paragraph, instead of stopping
     #[arg(long, hide_short_help = true)]
     skip_bad: bool,
 }

@@ -6,7 +6,19 @@ fn columns(pair: bool) -> TextColumns {
 }
 
 fn read(text: &str, columns: &TextColumns, need: Need) -> Result<LabelledTexts, TaskError> {
-    LabelledTexts::read(&file("x.tsv", text).path, columns, need, RaggedRows::Error)
+    let texts = LabelledTexts::read(&file("x.tsv", text).path, columns, need, RaggedRows::Error)?;
+    let rows: Vec<LabelledText> = texts.rows.into_iter().collect::<Result<_, _>>()?;
+    Ok(LabelledTexts { rows: rows.into_iter().map(Ok).collect(), ..texts })
+}
+
+/// Its rows, all of which can be used.
+fn rows(texts: &LabelledTexts) -> Vec<&LabelledText> {
+    texts.rows().iter().map(|row| row.as_ref().unwrap()).collect()
+}
+
+/// What is made of its labels; the error of the first of which nothing can be made.
+fn labels<L>(texts: LabelledTexts, read: impl Fn(&str) -> Result<L, String>) -> Result<Vec<L>, TaskError> {
+    texts.with_labels(read).into_iter().map(|row| row.map(|(_, label)| label)).collect()
 }
 
 #[test]
@@ -17,44 +29,45 @@ fn texts_and_pairs_with_labels() {
         LabelledText { text: "x ".into(), pair: Some(" y".into()), label: Some("pos".into()), line: 2 },
         LabelledText { text: "z".into(), pair: Some("".into()), label: Some("neg".into()), line: 3 },
     ];
-    assert_eq!(pairs.examples(), expected);
+    assert_eq!(rows(&pairs), expected.iter().collect::<Vec<_>>());
     assert!(pairs.is_labelled() && pairs.skipped().is_empty());
-    let labels = pairs.labels().unwrap();
-    assert_eq!(labels.names(), ["neg", "pos"]);
-    assert_eq!(pairs.class_ids(&labels).unwrap(), [1, 0]);
+    let found = pairs.labels().unwrap();
+    assert_eq!(found.names(), ["neg", "pos"]);
+    assert_eq!(labels(pairs, |label| found.id_or_problem(label)).unwrap(), [1, 0]);
     let single = read(text, &columns(false), Need::Optional).unwrap();
-    assert_eq!(single.examples()[0], LabelledText { pair: None, ..expected[0].clone() });
+    assert_eq!(*rows(&single)[0], LabelledText { pair: None, ..expected[0].clone() });
 }
 
 #[test]
 fn labels_may_be_missing_only_in_prediction() {
     let text = "a\nx\n";
     let texts = read(text, &columns(false), Need::Optional).unwrap();
-    assert_eq!(texts.examples()[0].label, None);
+    assert_eq!(rows(&texts)[0].label, None);
     assert!(!texts.is_labelled());
     fails(texts.labels(), &["x.tsv", "no labels"]);
-    fails(texts.class_ids(&Labels::given(["p"]).unwrap()), &["x.tsv:2:", "no label"]);
+    let known = Labels::given(["p"]).unwrap();
+    fails(labels(texts, |label| known.id_or_problem(label)), &["x.tsv:2:", "no label"]);
     fails(read(text, &columns(false), Need::Required), &["x.tsv", "no column \"label\""]);
     fails(read("a\tlabel\nx\t \n", &columns(false), Need::Required), &["x.tsv:2:", "\"label\" is empty"]);
-    assert_eq!(read("a\tlabel\nx\t \n", &columns(false), Need::Optional).unwrap().examples()[0].label, None);
+    assert_eq!(rows(&read("a\tlabel\nx\t \n", &columns(false), Need::Optional).unwrap())[0].label, None);
     let unlabelled = TextColumns { label: None, ..columns(false) };
     fails(read(text, &unlabelled, Need::Required), &["label column"]);
-    assert_eq!(read(text, &unlabelled, Need::Optional).unwrap().examples().len(), 1);
+    assert_eq!(read(text, &unlabelled, Need::Optional).unwrap().rows().len(), 1);
 }
 
 #[test]
 fn unknown_labels_name_their_place_and_the_known_ones() {
     let dev = read("a\tlabel\nx\tpos\ny\tpso\n", &columns(false), Need::Required).unwrap();
-    let labels = Labels::found(["neg", "pos"]).unwrap();
+    let known = Labels::found(["neg", "pos"]).unwrap();
     let parts = ["x.tsv:3:", "column \"label\"", "unknown label \"pso\"", "\"neg\", \"pos\"", "did you mean \"pos\""];
-    fails(dev.class_ids(&labels), &parts);
+    fails(labels(dev, |label| known.id_or_problem(label)), &parts);
 }
 
 #[test]
 fn scores_are_finite_numbers() {
     let scores = |label: &str| read(&format!("a\tlabel\nx\t5.000\ny\t{label}\n"), &columns(false), Need::Required);
-    assert_eq!(scores("-1e-2").unwrap().scores().unwrap(), [5.0, -0.01]);
+    assert_eq!(labels(scores("-1e-2").unwrap(), score).unwrap(), [5.0, -0.01]);
     for wrong in ["NaN", "inf", "-infinity", "1e39", "3,5", "high"] {
-        fails(scores(wrong).unwrap().scores(), &["x.tsv:3:", "column \"label\"", wrong, "finite"]);
+        fails(labels(scores(wrong).unwrap(), score), &["x.tsv:3:", "column \"label\"", wrong, "finite"]);
     }
 }

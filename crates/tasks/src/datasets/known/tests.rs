@@ -1,6 +1,7 @@
 use super::*;
 use crate::datasets::Need;
 use crate::datasets::classification::LabelledTexts;
+use crate::datasets::classification::{LabelledText, score};
 use crate::datasets::labels::Labels;
 use crate::datasets::testing::{fails, shared_data};
 
@@ -87,30 +88,32 @@ fn glue_as_published() {
             let texts = read(&task, folder, split, Need::Required);
             // Copies of MRPC's training file without one of its rows are about.
             let short = usize::from((name, split) == ("mrpc", Split::Train));
-            assert!((rows - short..=rows).contains(&texts.examples().len()), "{name} {split:?}");
+            assert!((rows - short..=rows).contains(&texts.rows().len()), "{name} {split:?}");
             assert!(texts.skipped().is_empty());
-            assert!(texts.examples().iter().all(|example| !example.text.is_empty()));
+            assert!(texts.rows().iter().all(|row| !row.as_ref().unwrap().text.is_empty()));
             if task.kind == "regress" {
-                let scores = texts.scores().unwrap();
-                assert!(scores.iter().all(|score| (0.0..=5.0).contains(score)), "{name}");
-                assert!(texts.examples().iter().all(|example| example.pair.is_some()));
+                assert!(texts.rows().iter().flatten().all(|row| row.pair.is_some()));
+                let rows = texts.with_labels(score);
+                assert!(rows.iter().all(|row| (0.0..=5.0).contains(&row.as_ref().unwrap().1)), "{name}");
             } else {
                 let labels = Labels::given(task.labels.iter().copied()).unwrap();
                 assert_eq!(texts.labels().unwrap().names(), ["0", "1"]);
-                let ids = texts.class_ids(&labels).unwrap();
+                let rows = texts.with_labels(|label| labels.id_or_problem(label));
+                let ids: Vec<usize> = rows.into_iter().map(|row| row.unwrap().1).collect();
                 assert!((0..2).all(|id| ids.contains(&id)), "{name}");
             }
         }
         let test_texts = read(&task, folder, Split::Test, Need::Optional);
-        assert_eq!(test_texts.examples().len(), test, "{name}");
+        assert_eq!(test_texts.rows().len(), test, "{name}");
         // MRPC's and STS-B's gold files are found first.
         assert_eq!(test_texts.is_labelled(), ["mrpc", "stsb"].contains(&name), "{name}");
     }
     let stsb = Known::named("stsb").unwrap();
     let gold = read(&stsb, "STS-B", Split::Test, Need::Required);
-    assert_eq!(gold.scores().unwrap()[..3], [2.5, 3.6, 5.0]);
-    assert_eq!(gold.examples()[0].text, "A girl is styling her hair.");
-    assert_eq!(gold.examples()[0].pair.as_deref(), Some("A girl is brushing her hair."));
+    let gold: Vec<(LabelledText, f32)> = gold.with_labels(score).into_iter().map(Result::unwrap).collect();
+    assert_eq!(gold.iter().map(|(_, score)| *score).take(3).collect::<Vec<_>>(), [2.5, 3.6, 5.0]);
+    assert_eq!(gold[0].0.text, "A girl is styling her hair.");
+    assert_eq!(gold[0].0.pair.as_deref(), Some("A girl is brushing her hair."));
     // The unlabelled test files have the same sentences in the same order.
     for (task, folder, name) in [(&stsb, "STS-B", "test.tsv"), (&Known::named("mrpc").unwrap(), "MRPC", "test.tsv")] {
         let path = data.join("glue").join(folder).join(name);
@@ -120,8 +123,9 @@ fn glue_as_published() {
             // STS-B's gold file has spaces at some ends.
             let trimmed = |text: &String| text.trim().to_owned();
             texts
-                .examples()
+                .rows()
                 .iter()
+                .flatten()
                 .map(|example| (trimmed(&example.text), example.pair.as_ref().map(trimmed)))
                 .collect()
         };
@@ -129,5 +133,5 @@ fn glue_as_published() {
     }
     let cola = Known::named("cola").unwrap();
     let dev = read(&cola, "CoLA", Split::Dev, Need::Required);
-    assert_eq!(dev.examples()[0].line, 1);
+    assert_eq!(dev.rows()[0].as_ref().unwrap().line, 1);
 }

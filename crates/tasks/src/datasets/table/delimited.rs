@@ -5,6 +5,7 @@ use std::path::Path;
 use super::columns::{Column, RaggedRows, Row, Wanted};
 use crate::TaskError;
 use crate::datasets::file::lines;
+use crate::task::FileRows;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -26,7 +27,7 @@ pub(super) fn rows(
     text: &str,
     ragged: RaggedRows,
     skipped: &mut Vec<usize>,
-) -> Result<Vec<Row>, TaskError> {
+) -> Result<FileRows<Row>, TaskError> {
     let asked = || wanted.required.iter().chain(wanted.optional);
     let name = asked().find(|column| matches!(column, Column::Name(_)));
     let number = asked().find(|column| matches!(column, Column::Number(_)));
@@ -59,13 +60,19 @@ pub(super) fn rows(
     let least = required.iter().chain(optional.iter().flatten()).map(|&index| index + 1).max().unwrap_or(0);
     let mut rows = Vec::new();
     for record in records {
-        let (line, cells) = record?;
+        let (line, cells) = match record {
+            Ok(record) => record,
+            Err(error) => {
+                rows.push(Err(error));
+                continue;
+            }
+        };
         let cell = |index: usize| cells.get(index).map(|cell| cell.to_string());
         let found: Option<Vec<String>> = required.iter().map(|&index| cell(index)).collect();
         match found {
             Some(found) if cells.len() >= least && width.is_none_or(|width| width == cells.len()) => {
                 let optional = optional.iter().map(|index| index.and_then(cell)).collect();
-                rows.push(Row { line, cells: found, optional });
+                rows.push(Ok(Row { line, cells: found, optional }));
             }
             _ if ragged == RaggedRows::Skip => skipped.push(line),
             _ => {
@@ -79,7 +86,7 @@ pub(super) fn rows(
                 };
                 let found = cells.len();
                 let problem = format!("has {found} columns between {separator}, expected {expected} ({hint})");
-                return Err(TaskError::line(wanted.path, line, problem));
+                rows.push(Err(TaskError::line(wanted.path, line, problem)));
             }
         }
     }

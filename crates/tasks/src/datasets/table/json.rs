@@ -8,6 +8,7 @@ use super::columns::{Column, Row, Wanted};
 use crate::TaskError;
 use crate::datasets::file::lines;
 use crate::datasets::{listed, suggestion};
+use crate::task::FileRows;
 
 /// The objects of a text with their lines; blank lines are skipped.
 pub(in crate::datasets) fn objects<'a>(
@@ -47,7 +48,7 @@ pub(super) fn first_keys(path: &Path, text: &str) -> Result<Vec<String>, TaskErr
     }
 }
 
-pub(super) fn rows(wanted: &Wanted<'_>, text: &str) -> Result<Vec<Row>, TaskError> {
+pub(super) fn rows(wanted: &Wanted<'_>, text: &str) -> Result<FileRows<Row>, TaskError> {
     let names = |columns: &[Column]| -> Result<Vec<String>, TaskError> {
         let name = |column: &Column| match column {
             Column::Name(name) => Ok(name.to_string()),
@@ -59,8 +60,7 @@ pub(super) fn rows(wanted: &Wanted<'_>, text: &str) -> Result<Vec<Row>, TaskErro
         columns.iter().map(name).collect()
     };
     let (required, optional, lists) = (names(wanted.required)?, names(wanted.optional)?, names(wanted.lists)?);
-    let mut rows = Vec::new();
-    for object in objects(wanted.path, text) {
+    let row = |object: Result<(usize, Map<String, Value>), TaskError>| -> Result<Row, TaskError> {
         let (line, object) = object?;
         let cell = |name: &String| -> Result<Option<String>, TaskError> {
             match object.get(name) {
@@ -87,7 +87,7 @@ pub(super) fn rows(wanted: &Wanted<'_>, text: &str) -> Result<Vec<Row>, TaskErro
             };
             return Err(TaskError::line(wanted.path, line, problem));
         }
-        rows.push(Row { line, cells: cells.into_iter().flatten().collect(), optional });
-    }
-    Ok(rows)
+        Ok(Row { line, cells: cells.into_iter().flatten().collect(), optional })
+    };
+    Ok(objects(wanted.path, text).map(row).collect())
 }

@@ -6,6 +6,7 @@ use cloze_data::corpus::ParquetColumns;
 
 use super::columns::{Column, Row, Wanted};
 use crate::TaskError;
+use crate::task::FileRows;
 
 pub(super) fn open(path: &Path) -> Result<ParquetColumns, TaskError> {
     ParquetColumns::open(path).map_err(|e| TaskError::data(path, e))
@@ -22,7 +23,7 @@ fn names_with<'a>(file: &ParquetColumns, list_name: impl Fn(usize) -> Option<&'a
     own.map(|(index, name)| list_name(index).map_or(name, str::to_owned)).collect()
 }
 
-pub(super) fn rows(wanted: &Wanted<'_>, file: &ParquetColumns) -> Result<Vec<Row>, TaskError> {
+pub(super) fn rows(wanted: &Wanted<'_>, file: &ParquetColumns) -> Result<FileRows<Row>, TaskError> {
     // A column that may hold lists is named as other programs name it.
     let may_be_list = |name: &&str| {
         wanted.lists.iter().any(|column| matches!(column, Column::Name(known) if known.as_ref() == *name))
@@ -49,22 +50,19 @@ pub(super) fn rows(wanted: &Wanted<'_>, file: &ParquetColumns) -> Result<Vec<Row
         let problem = format!("has columns of {least} and of {most} rows; the file is damaged");
         return Err(TaskError::file(wanted.path, problem));
     }
-    let row = |line| Row { line, cells: Vec::new(), optional: Vec::new() };
-    let mut rows: Vec<Row> = (1..=most).map(row).collect();
-    for (column, asked) in columns.into_iter().zip(wanted.required) {
-        for (row, cell) in rows.iter_mut().zip(column) {
-            let Some(cell) = cell else {
-                let problem = format!("column {asked} is null, expected a value");
-                return Err(TaskError::line(wanted.path, row.line, problem));
-            };
-            row.cells.push(cell);
+    let (mut columns, mut others): (Vec<_>, Vec<_>) = (
+        columns.into_iter().map(Vec::into_iter).collect(),
+        others.into_iter().map(|column| column.map(Vec::into_iter)).collect(),
+    );
+    let row = |line| {
+        let cells: Vec<Option<String>> = columns.iter_mut().map(|column| column.next().flatten()).collect();
+        let optional = others.iter_mut().map(|column| column.as_mut().and_then(Iterator::next).flatten()).collect();
+        match cells.iter().zip(wanted.required).find(|(cell, _)| cell.is_none()) {
+            Some((_, asked)) => {
+                Err(TaskError::line(wanted.path, line, format!("column {asked} is null, expected a value")))
+            }
+            None => Ok(Row { line, cells: cells.into_iter().flatten().collect(), optional }),
         }
-    }
-    for column in others {
-        match column {
-            Some(column) => rows.iter_mut().zip(column).for_each(|(row, cell)| row.optional.push(cell)),
-            None => rows.iter_mut().for_each(|row| row.optional.push(None)),
-        }
-    }
-    Ok(rows)
+    };
+    Ok((1..=most).map(row).collect())
 }

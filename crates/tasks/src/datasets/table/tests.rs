@@ -5,12 +5,19 @@ use crate::datasets::testing::{TempFile, fails, file};
 
 fn open(name: &str, bytes: impl AsRef<[u8]>, columns: &[&str]) -> Result<Table, TaskError> {
     let columns: Vec<Column> = columns.iter().map(|column| Column::parse(column).unwrap()).collect();
-    Table::open(&file(name, bytes).path, &columns)
+    whole(Table::open(&file(name, bytes).path, &columns)?)
 }
 
-/// Lines and cells.
+/// The table, or the error of its first row that has one.
+fn whole(table: Table) -> Result<Table, TaskError> {
+    let rows: Vec<Row> = table.rows.into_iter().collect::<Result<_, _>>()?;
+    Ok(Table { rows: rows.into_iter().map(Ok).collect(), ..table })
+}
+
+/// Lines and cells of the rows that can be used.
 fn rows(table: &Table) -> Vec<(usize, Vec<&str>)> {
-    table.rows().iter().map(|row| (row.line, row.cells.iter().map(String::as_str).collect())).collect()
+    let rows = table.rows.iter().flatten();
+    rows.map(|row| (row.line, row.cells.iter().map(String::as_str).collect())).collect()
 }
 
 fn fixture() -> PathBuf {
@@ -35,7 +42,7 @@ fn tsv_has_no_quotes_and_may_begin_with_a_mark() {
     let table = open("a.tsv", text, &["label", "sentence"]).unwrap();
     assert_eq!(rows(&table), [(2, vec!["1", "\"Yes\", he said "]), (4, vec!["0", "\"no"])]);
     let table = open("a.txt", text, &["sentence"]).unwrap();
-    assert_eq!(table.rows().len(), 2);
+    assert_eq!(table.rows.len(), 2);
 }
 
 #[test]
@@ -75,7 +82,7 @@ fn csv_that_ends_within_quotes_is_an_error() {
     fails(open("a.csv", "a,b\n1,2\n\n3,\"4\n5,6\n", &["a", "b"]), &["a.csv:4:", "never closed"]);
     fails(open("a.csv", "a\n\"x\"\"\n", &["a"]), &["a.csv:2:", "never closed"]);
     for closed in ["a,b\n1,\"x\"", "a,b\n1,\"x\"\"\"\n", "a,b\n1,x\"\n", "a,b\n\"1\"x,\"\"\n\n"] {
-        assert_eq!(open("a.csv", closed, &["a", "b"]).unwrap().rows().len(), 1, "{closed:?}");
+        assert_eq!(open("a.csv", closed, &["a", "b"]).unwrap().rows.len(), 1, "{closed:?}");
     }
 }
 
@@ -103,7 +110,10 @@ fn jsonl_takes_lists_where_they_are_asked_for() {
     let both = [text.clone(), labels.clone()];
     let table = Table::open_with_lists(&at.path, &both, &[], &[labels], RaggedRows::Error).unwrap();
     assert_eq!(rows(&table), [(1, vec!["a", "[1,\"b\"]"]), (2, vec!["b", "c"])]);
-    fails(Table::open_with_lists(&at.path, &both, &[], &[text], RaggedRows::Error), &["\"labels\" is a list"]);
+    fails(
+        whole(Table::open_with_lists(&at.path, &both, &[], &[text], RaggedRows::Error).unwrap()),
+        &["\"labels\" is a list"],
+    );
     assert_eq!(Table::names(&at.path).unwrap(), ["labels", "text"]);
     assert_eq!(Table::names(&file("a.csv", "id,text\n1,a\n").path).unwrap(), ["id", "text"]);
 }
@@ -117,7 +127,7 @@ fn parquet_takes_scalars() {
     assert_eq!(rows(&table), expected);
     let optional = columns(&["score", "none", "#2"]);
     let table = Table::open_with(&fixture(), &columns(&["#1"]), &optional, RaggedRows::Error).unwrap();
-    let scores: Vec<_> = table.rows().iter().map(|row| row.optional.clone()).collect();
+    let scores: Vec<_> = table.rows.iter().flatten().map(|row| row.optional.clone()).collect();
     let some = |text: &str| Some(text.to_owned());
     let expected = [[some("0.5"), None, some("1")], [None, None, some("1")], [some("-2.25"), None, some("0")]];
     assert_eq!(scores, expected);
@@ -125,7 +135,7 @@ fn parquet_takes_scalars() {
     let table = Table::open_with_lists(&fixture(), &lists, &[], &lists, RaggedRows::Error).unwrap();
     assert_eq!(rows(&table), [(1, vec!["[\"It\"]", "1"]), (2, vec!["[]", "1"]), (3, vec!["[\"It\"]", "0"])]);
     assert!(Table::names(&fixture()).unwrap().contains(&"tokens".to_owned()));
-    fails(Table::open(&fixture(), &columns(&["score"])), &["labelled.parquet:2:", "null"]);
+    fails(whole(Table::open(&fixture(), &columns(&["score"])).unwrap()), &["labelled.parquet:2:", "null"]);
     fails(Table::open(&fixture(), &columns(&["tokens.list.element"])), &["lists", "expected strings"]);
     fails(Table::open(&fixture(), &columns(&["lable"])), &["did you mean \"label\"?", "\"kept\""]);
     fails(open("a.parquet", "PAR1", &["a"]), &["a.parquet", "not readable as parquet"]);
@@ -136,8 +146,8 @@ fn optional_columns_may_be_missing() {
     let optional = |name: &str, text: &str, column: &str, other: &str| {
         let at: TempFile = file(name, text);
         let (column, other) = (Column::parse(column).unwrap(), Column::parse(other).unwrap());
-        let table = Table::open_with(&at.path, &[column], &[other], RaggedRows::Error)?;
-        Ok(table.rows().iter().map(|row| row.optional[0].clone()).collect::<Vec<_>>())
+        let table = whole(Table::open_with(&at.path, &[column], &[other], RaggedRows::Error)?)?;
+        Ok(table.rows.iter().flatten().map(|row| row.optional[0].clone()).collect::<Vec<_>>())
     };
     let some = |text: &str| Some(text.to_owned());
     for (name, with, without) in
@@ -193,4 +203,27 @@ fn bytes_that_are_no_text() {
     fails(open("a.tsv", b"a\n1\nab\xe9\n", &["a"]), &parts);
     fails(open("a.csv", b"a\n1\n\xff", &["a"]), &["a.csv:3:", "not UTF-8"]);
     fails(open("a.jsonl", b"\n{\"a\": \"\xe9\"}", &["a"]), &["a.jsonl:2:", "not UTF-8"]);
+}
+
+#[test]
+fn a_bad_row_keeps_its_place() {
+    let at = |name: &str, text: &str, column: &str| {
+        let table = Table::open(&file(name, text).path, &[Column::parse(column).unwrap()]).unwrap();
+        let shown =
+            |row: Result<Row, TaskError>| row.map_or_else(|error| error.to_string(), |row| row.cells[0].clone());
+        table
+            .into_rows()
+            .into_iter()
+            .map(shown)
+            .map(|text| text.rsplit('/').next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let found = at("a.tsv", "a\tb\n1\t2\n3\n4\t5\n", "a");
+    assert_eq!((found.len(), &*found[0], &*found[2]), (3, "1", "4"));
+    assert!(found[1].starts_with("a.tsv:3: has 1 column"), "{found:?}");
+    let found = at("a.jsonl", "{\"a\": \"x\"}\n{\"a\": null}\n{\n{\"a\": 2}\n", "a");
+    assert_eq!((found.len(), &*found[0], &*found[3]), (4, "x", "2"));
+    assert!(found[1].starts_with("a.jsonl:2: \"a\" is null") && found[2].starts_with("a.jsonl:3:"), "{found:?}");
+    let rows = Table::open(&fixture(), &[Column::name("score")]).unwrap().into_rows();
+    assert_eq!(rows.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
 }
