@@ -9,9 +9,10 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
 
 use cloze_text::Tokenizer;
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, bounded, unbounded};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::DataError;
@@ -28,6 +29,8 @@ pub const MAX_SENTENCE: usize = 512;
 
 /// Text handed to a worker at a time, in bytes.
 const CHUNK_BYTES: usize = 256 << 10;
+/// What a document takes beside its text while it is handed on, in bytes.
+const DOCUMENT_BYTES: usize = 256;
 /// Text between the reader and the writer, in bytes.
 const IN_FLIGHT_BYTES: usize = 24 << 20;
 /// Hashes kept to count duplicates: 36 MB each.
@@ -204,29 +207,28 @@ fn tokenise(
 ) -> Result<CorpusNotes, DataError> {
     let workers =
         options.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
-    let reading = corpus.progress();
-    let gate = Gate::default();
-    std::thread::scope(|scope| {
+    let (reading, gate) = (corpus.progress(), Gate::default());
+    let mut progress = |output: &Output| {
+        progress(&PrepareProgress {
+            bytes_read: output.read,
+            bytes_total: reading.bytes_total(),
+            text_bytes: output.tally.text_bytes,
+            documents: output.train_documents + output.valid_documents,
+            tokens: output.tally.tokens,
+        })
+    };
+    // Taken by the thread that reads: the caller's where the system starts no other.
+    let corpus = Mutex::new(Some(corpus));
+    let take = || corpus.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let by_threads = std::thread::scope(|scope| {
         // Bounded by the gate, which counts bytes.
         let (to_workers, from_reader) = unbounded::<Chunk>();
         let (to_writer, messages) = bounded::<Message>(workers * 4);
-        {
-            let to_writer = to_writer.clone();
-            let gate = &gate;
-            scope.spawn(move || {
-                let _close = CloseOnPanic(gate);
-                let end = match read_chunks(corpus, gate, &to_workers) {
-                    Ok(notes) => Message::Read(notes),
-                    Err(error) => Message::Failed(error),
-                };
-                // The writer has gone only if it failed itself.
-                to_writer.send(end).ok();
-            });
-        }
+        let mut is_worked = false;
         for _ in 0..workers {
             let (from_reader, to_writer) = (from_reader.clone(), to_writer.clone());
             let (tokenizer, gate) = (&options.tokenizer, &gate);
-            scope.spawn(move || {
+            let started = Builder::new().spawn_scoped(scope, move || {
                 let _close = CloseOnPanic(gate);
                 for chunk in from_reader {
                     if gate.is_closed() {
@@ -238,23 +240,46 @@ fn tokenise(
                     }
                 }
             });
+            if started.is_err() {
+                break;
+            }
+            is_worked = true;
         }
-        drop((from_reader, to_writer));
-        let result = write_in_order(messages, output, &gate, |output| {
-            progress(&PrepareProgress {
-                bytes_read: output.read,
-                bytes_total: reading.bytes_total(),
-                text_bytes: output.tally.text_bytes,
-                documents: output.train_documents + output.valid_documents,
-                tokens: output.tally.tokens,
-            })
+        drop(from_reader);
+        if !is_worked {
+            return None;
+        }
+        let (take, gate) = (&take, &gate);
+        let reader = Builder::new().spawn_scoped(scope, move || {
+            let _close = CloseOnPanic(gate);
+            let Some(corpus) = take() else { return };
+            let hand_on = |chunk: Chunk| Ok(gate.enter(chunk.bytes) && to_workers.send(chunk).is_ok());
+            let end = match read_chunks(corpus, hand_on) {
+                Ok(notes) => Message::Read(notes),
+                Err(error) => Message::Failed(error),
+            };
+            // The writer has gone only if it failed itself.
+            to_writer.send(end).ok();
         });
+        reader.ok()?;
+        let result = write_in_order(messages, output, gate, &mut progress);
         gate.close();
-        result
-    })
+        Some(result)
+    });
+    match (by_threads, take()) {
+        (None, Some(corpus)) => read_chunks(corpus, |chunk| {
+            output.write(tokenise_chunk(&options.tokenizer, chunk))?;
+            if progress(output).is_break() { Err(DataError::Interrupted) } else { Ok(true) }
+        }),
+        (result, _) => result.unwrap_or(Err(DataError::Interrupted)),
+    }
 }
 
-fn read_chunks(mut corpus: Corpus, gate: &Gate, to_workers: &Sender<Chunk>) -> Result<CorpusNotes, DataError> {
+/// Hands the documents on in chunks, as long as `hand_on` takes them.
+fn read_chunks(
+    mut corpus: Corpus,
+    mut hand_on: impl FnMut(Chunk) -> Result<bool, DataError>,
+) -> Result<CorpusNotes, DataError> {
     let reading = corpus.progress();
     let mut number = 0;
     let mut documents = Vec::new();
@@ -263,7 +288,7 @@ fn read_chunks(mut corpus: Corpus, gate: &Gate, to_workers: &Sender<Chunk>) -> R
         let document = corpus.next().transpose()?;
         let ended = document.is_none();
         if let Some(document) = document {
-            bytes += document.text.len();
+            bytes += document.text.len() + DOCUMENT_BYTES;
             documents.push(document);
         }
         if !documents.is_empty() && (ended || bytes >= CHUNK_BYTES) {
@@ -274,7 +299,7 @@ fn read_chunks(mut corpus: Corpus, gate: &Gate, to_workers: &Sender<Chunk>) -> R
                 read: reading.bytes_read(),
             };
             number += 1;
-            if !gate.enter(chunk.bytes) || to_workers.send(chunk).is_err() {
+            if !hand_on(chunk)? {
                 break;
             }
         }
@@ -457,7 +482,7 @@ impl Mover<'_> {
         // It fitted one shard before.
         let writer = |split| ShardWriter::new(&aside, split, self.vocab_size, u64::MAX);
         let (mut stay, mut go) = (writer(from), writer(to));
-        let documents = Documents::open_file(&path)?;
+        let documents = Documents::open_file(&path, None)?;
         let mut ids = Vec::new();
         for number in 0..documents.len() {
             ids.clear();
@@ -496,7 +521,7 @@ impl Mover<'_> {
         let mut lengths = Vec::new();
         let mut firsts = Vec::new();
         for shard in shards {
-            let documents = Documents::open_file(&self.dir.join(&shard.file))?;
+            let documents = Documents::open_file(&self.dir.join(&shard.file), None)?;
             firsts.push(lengths.len());
             lengths.extend((0..documents.len()).map(|document| documents.document_len(document)));
         }

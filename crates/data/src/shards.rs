@@ -5,6 +5,7 @@
 //! when the folder is opened; a file that is cut short *while* it is mapped ends the process (SIGBUS), as with any map.
 
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
@@ -15,6 +16,7 @@ use arrow_array::types::{UInt16Type, UInt32Type};
 use arrow_array::{Array, RecordBatch};
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_ipc::reader::{FileDecoder, read_footer_length};
+use cloze_text::Tokenizer;
 
 use crate::DataError;
 use crate::manifest::Manifest;
@@ -35,7 +37,7 @@ impl Shards {
     ///
     /// # Errors
     /// [`DataError::NotShards`] for a folder without a readable manifest, [`DataError::ShardDamaged`] naming the
-    /// first shard that is missing, cut short or altered.
+    /// first shard that is missing, cut short or altered, or that holds an id which the vocabulary lacks.
     pub fn open(dir: &Path) -> Result<Shards, DataError> {
         let manifest = Manifest::read(dir)?;
         let open = |split: Split| -> Result<Documents, DataError> {
@@ -44,7 +46,7 @@ impl Shards {
             for entry in &listed.shards {
                 let path = dir.join(&entry.file);
                 entry.check(&path)?;
-                parts.extend(map_chunks(&path)?);
+                parts.extend(map_chunks(&path, Some(manifest.tokenizer.vocab_size))?);
             }
             let documents = Documents::from_chunks(parts);
             for (what, expected, found) in [
@@ -85,20 +87,22 @@ impl Shards {
         self.dir.join(crate::manifest::TOKENIZER)
     }
 
-    /// Compares a tokenizer's fingerprint with that of the tokenizer that made these shards.
+    /// Compares a tokenizer with the one that made these shards.
     ///
     /// # Errors
-    /// [`DataError::OtherTokenizer`] when they differ.
-    pub fn check_tokenizer(&self, fingerprint: &str) -> Result<(), DataError> {
-        let expected = &self.manifest.tokenizer.fingerprint;
-        if expected == fingerprint {
-            return Ok(());
+    /// [`DataError::OtherTokenizer`] when their fingerprints differ; [`DataError::NotShards`] where the manifest counts its tokens wrong.
+    pub fn check_tokenizer(&self, tokenizer: &Tokenizer) -> Result<(), DataError> {
+        let (expected, found) = (&self.manifest.tokenizer, tokenizer.fingerprint());
+        if expected.fingerprint != found {
+            let expected = expected.fingerprint.clone();
+            return Err(DataError::OtherTokenizer { path: self.dir.clone(), expected, found });
         }
-        Err(DataError::OtherTokenizer {
-            path: self.dir.clone(),
-            expected: expected.clone(),
-            found: fingerprint.to_string(),
-        })
+        if expected.vocab_size != tokenizer.vocab_size() {
+            let (counted, tokens) = (expected.vocab_size, tokenizer.vocab_size());
+            let reason = format!("the manifest says that the tokenizer has {counted} tokens, it has {tokens}");
+            return Err(DataError::NotShards { path: self.dir.clone(), reason });
+        }
+        Ok(())
     }
 }
 
@@ -160,6 +164,49 @@ impl Chunk {
     }
 }
 
+/// Bytes of a file that are looked at together.
+const BLOCK: usize = 1 << 20;
+
+impl Chunk {
+    /// The first id that a vocabulary of this size lacks, and its row. The file is read, not its map: pages of a map would count as
+    /// memory of this process.
+    fn foreign_id(&self, file: &mut File, map: &Buffer, vocab_size: usize) -> io::Result<Option<(u32, usize)>> {
+        let (ids, width) = match &self.tokens {
+            Tokens::U16(_) if vocab_size > u16::MAX.into() => return Ok(None),
+            Tokens::U16(ids) => (ids.inner(), 2),
+            Tokens::U32(ids) => (ids.inner(), 4),
+        };
+        // The ids point into the map.
+        let start = ids.as_ptr().addr() - map.as_ptr().addr();
+        let [mut first, end] = [self.token_offsets[0], self.token_offsets[self.documents()]].map(|id| id as usize);
+        file.seek(SeekFrom::Start((start + first * width) as u64))?;
+        let mut block = vec![0; BLOCK.min((end - first) * width)];
+        while first < end {
+            let bytes = &mut block[..BLOCK.min((end - first) * width)];
+            file.read_exact(bytes)?;
+            let foreign = match width {
+                2 => beyond(bytes.as_chunks().0, |id| u16::from_le_bytes(id).into(), vocab_size),
+                _ => beyond(bytes.as_chunks().0, u32::from_le_bytes, vocab_size),
+            };
+            if let Some((place, id)) = foreign {
+                let row = self.token_offsets.partition_point(|&offset| offset as usize <= first + place) - 1;
+                return Ok(Some((id, row)));
+            }
+            first += bytes.len() / width;
+        }
+        Ok(None)
+    }
+}
+
+/// The first id that a vocabulary of this size lacks, and its place.
+fn beyond<const N: usize>(ids: &[[u8; N]], read: impl Fn([u8; N]) -> u32, vocab_size: usize) -> Option<(usize, u32)> {
+    let greatest = ids.iter().map(|&id| read(id)).max()?;
+    if (greatest as usize) < vocab_size {
+        return None;
+    }
+    ids.iter().map(|&id| read(id)).enumerate().find(|&(_, id)| id as usize >= vocab_size)
+}
+
 impl Documents {
     /// Documents held in memory: `docs[document][sentence]` is a list of ids.
     pub fn from_memory(docs: Vec<Vec<Vec<u32>>>) -> Documents {
@@ -196,12 +243,13 @@ impl Documents {
         Documents::from_chunks(chunks)
     }
 
-    /// Maps one shard file. Its structure is checked; its checksum is not (see [`Shards::open`]).
+    /// Maps one shard file. Its structure is checked, and its ids where the size of the vocabulary is given; its checksum is not (see
+    /// [`Shards::open`]).
     ///
     /// # Errors
-    /// [`DataError::ShardDamaged`] when the file is not a shard.
-    pub fn open_file(path: &Path) -> Result<Documents, DataError> {
-        Ok(Documents::from_chunks(map_chunks(path)?))
+    /// [`DataError::ShardDamaged`] when the file is not a shard, or holds an id which the vocabulary lacks.
+    pub fn open_file(path: &Path, vocab_size: Option<usize>) -> Result<Documents, DataError> {
+        Ok(Documents::from_chunks(map_chunks(path, vocab_size)?))
     }
 
     fn from_chunks(chunks: Vec<Chunk>) -> Documents {
@@ -288,9 +336,9 @@ fn start_of(ends: &[u32], sentence: usize) -> u32 {
 }
 
 /// Maps a shard and decodes its record batches without copying.
-fn map_chunks(path: &Path) -> Result<Vec<Chunk>, DataError> {
+fn map_chunks(path: &Path, vocab_size: Option<usize>) -> Result<Vec<Chunk>, DataError> {
     let damaged = |reason: String| DataError::ShardDamaged { path: path.to_path_buf(), reason };
-    let file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
+    let mut file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
     let length = file.metadata().map_err(|e| DataError::io("read", path, e))?.len() as usize;
     if length < 22 {
         return Err(damaged(format!("{length} bytes, too short for an Arrow file")));
@@ -312,7 +360,7 @@ fn map_chunks(path: &Path) -> Result<Vec<Chunk>, DataError> {
     let schema = footer.schema().ok_or_else(|| damaged("it has no schema".into()))?;
     let schema = arrow_ipc::convert::try_fb_to_schema(schema).map_err(|e| damaged(e.to_string()))?;
     let decoder = FileDecoder::new(Arc::new(schema), footer.version()).with_require_alignment(true);
-    let mut chunks = Vec::new();
+    let (mut chunks, mut documents) = (Vec::new(), 0);
     for block in footer.recordBatches().into_iter().flatten() {
         let bytes = block_bytes(&buffer, footer_start, block).map_err(&damaged)?;
         let batch = decoder
@@ -321,6 +369,16 @@ fn map_chunks(path: &Path) -> Result<Vec<Chunk>, DataError> {
             .ok_or_else(|| damaged("a block that is no record batch".into()))?;
         let chunk = chunk_of(&batch).map_err(&damaged)?;
         chunk.check().map_err(&damaged)?;
+        if let Some(vocab_size) = vocab_size {
+            let foreign = chunk.foreign_id(&mut file, &buffer, vocab_size);
+            if let Some((id, row)) = foreign.map_err(|e| DataError::io("read", path, e))? {
+                let document = documents + row + 1;
+                return Err(damaged(format!(
+                    "document {document} holds the id {id}: the vocabulary has {vocab_size} tokens"
+                )));
+            }
+        }
+        documents += chunk.documents();
         chunks.push(chunk);
     }
     Ok(chunks)
@@ -412,7 +470,7 @@ mod tests {
         let path = dir.path().join("x.arrow");
         for bytes in [&b"short"[..], &[b'x'; 100][..]] {
             std::fs::write(&path, bytes).unwrap();
-            let error = Documents::open_file(&path).unwrap_err().to_string();
+            let error = Documents::open_file(&path, None).unwrap_err().to_string();
             assert!(error.contains("x.arrow"), "{error}");
         }
     }

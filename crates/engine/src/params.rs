@@ -7,6 +7,7 @@ use crate::{DType, Device, Tensor};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// How a parameter starts.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -110,15 +111,24 @@ fn name_key(seed: u64, name: &str) -> u64 {
 fn fill_truncated_normal(device: &Device, part: &mut [f32], std: f32, key: u64) {
     const BLOCK: usize = 1 << 16;
     let threads = device.threads().clamp(1, part.len().div_ceil(BLOCK).max(1));
-    let share = part.len().div_ceil(threads).max(1);
-    std::thread::scope(|scope| {
-        for (i, chunk) in part.chunks_mut(share).enumerate() {
-            scope.spawn(move || {
-                for (j, x) in chunk.iter_mut().enumerate() {
-                    *x = (f64::from(std) * truncated_normal(key, (i * share + j) as u64)) as f32;
-                }
-            });
+    let blocks = Mutex::new(part.chunks_mut(BLOCK).enumerate());
+    let draw = || {
+        loop {
+            let next = blocks.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((i, block)) = next else { return };
+            for (j, x) in block.iter_mut().enumerate() {
+                *x = (f64::from(std) * truncated_normal(key, (i * BLOCK + j) as u64)) as f32;
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            // Where the system starts no more threads, those that there are draw all.
+            if std::thread::Builder::new().spawn_scoped(scope, draw).is_err() {
+                break;
+            }
+        }
+        draw();
     });
 }
 

@@ -5,6 +5,7 @@
 //! | [`file`](mod@file) | a file that is written under another name, made durable and renamed |
 //! | [`folder`] | the same of a folder; folders that must be empty |
 //! | `unfinished.rs` | what has its temporary name now, removed where a signal ends the process |
+//! | [`machine`] | what the machine gives a process: threads and memory |
 //! | [`digest`] | checksums (xxh3, 128 bits) of files and bytes |
 //!
 //! ```
@@ -25,6 +26,7 @@ pub mod digest;
 mod error;
 pub mod file;
 pub mod folder;
+pub mod machine;
 mod unfinished;
 
 pub use digest::Digest;

@@ -1,20 +1,28 @@
 //! Work on several threads whose outcome does not depend on how many.
 
-/// `work` of each item, in order; each thread takes a stretch of them.
+use std::sync::{Mutex, PoisonError};
+
+use cloze_files::machine::on_threads;
+
+/// `work` of each item, in order; each thread takes a stretch of them at a time.
 pub(crate) fn map<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let share = items.len().div_ceil(threads.max(1)).max(1);
     if share >= items.len() {
         return items.iter().map(work).collect();
     }
-    std::thread::scope(|scope| {
-        let work = &work;
-        let run = |part| scope.spawn(move || <[T]>::iter(part).map(work).collect::<Vec<R>>());
-        let running: Vec<_> = items.chunks(share).map(run).collect();
-        let join = |part: std::thread::ScopedJoinHandle<'_, Vec<R>>| {
-            part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        running.into_iter().flat_map(join).collect()
-    })
+    let stretches = Mutex::new(items.chunks(share).enumerate());
+    let done = Mutex::new(Vec::new());
+    on_threads(threads, || {
+        loop {
+            let next = stretches.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((number, stretch)) = next else { return };
+            let results: Vec<R> = stretch.iter().map(&work).collect();
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((number, results));
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().flat_map(|(_, results)| results).collect()
 }
 
 #[cfg(test)]

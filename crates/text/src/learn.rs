@@ -10,9 +10,11 @@
 
 use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use ahash::AHashMap;
+use cloze_files::machine::on_threads;
 use compact_str::CompactString;
 use tokenizers::AddedToken;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -99,6 +101,8 @@ impl LearnProgress {
 pub(crate) const MAX_WORDS: usize = 2_000_000;
 /// Text counted between two looks at the number of distinct words; what makes the pruning independent of threads.
 const ROUND_BYTES: usize = 32 << 20;
+/// What a text takes beside its bytes.
+const TEXT_BYTES: usize = 64;
 /// Longest stretch of text that one thread takes at a time.
 const SLICE_BYTES: usize = 256 << 10;
 /// The most words that the trainer is given, the most frequent ones: it needs some 500 bytes for each.
@@ -223,22 +227,23 @@ where
     };
     progress(*news);
     thread::scope(|scope| {
-        let mut counting: Option<thread::ScopedJoinHandle<'_, (Counts, u64)>> = None;
+        let mut counting: Option<Counting<'_>> = None;
         let mut total = Counts::new();
         loop {
-            let (mut round, mut bytes) = (Vec::new(), 0);
+            let (mut round, mut bytes, mut text_bytes) = (Vec::new(), 0, 0);
             while bytes < ROUND_BYTES {
                 match texts.next() {
                     Some(Ok(text)) => {
-                        bytes += text.len();
+                        bytes += text.len() + TEXT_BYTES;
+                        text_bytes += text.len();
                         round.push(text);
                     }
                     Some(Err(error)) => return Err(TextError::Input(error.into())),
                     None => break,
                 }
             }
-            if let Some(handle) = counting.take() {
-                let (counts, seen) = handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            if let Some(counting) = counting.take() {
+                let (counts, seen) = counting.finish();
                 total = counts;
                 news.words += seen;
                 news.distinct = total.len();
@@ -247,33 +252,61 @@ where
             if round.is_empty() {
                 return Ok(total);
             }
-            news.bytes += bytes as u64;
+            news.bytes += text_bytes as u64;
             let before = std::mem::take(&mut total);
-            counting = Some(scope.spawn(move || count_round(words, before, &round, threads, max_words)));
+            // Given to the thread once it runs: where the system starts none, this thread counts.
+            let work = Arc::new(Mutex::new(Some((before, round))));
+            let count = {
+                let work = Arc::clone(&work);
+                move || {
+                    let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    work.map(|(before, round)| count_round(words, before, &round, threads, max_words))
+                        .unwrap_or_default()
+                }
+            };
+            counting = Some(match thread::Builder::new().spawn_scoped(scope, count.clone()) {
+                Ok(thread) => Counting::Thread(thread),
+                Err(_) => Counting::Done(count()),
+            });
         }
     })
+}
+
+/// A round that is counted in a thread of its own, or was counted at once.
+enum Counting<'scope> {
+    Thread(thread::ScopedJoinHandle<'scope, (Counts, u64)>),
+    Done((Counts, u64)),
+}
+
+impl Counting<'_> {
+    fn finish(self) -> (Counts, u64) {
+        match self {
+            Counting::Thread(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Counting::Done(counted) => counted,
+        }
+    }
 }
 
 /// Adds the words of `round` to `total`; returns it, pruned, and the number of words seen.
 fn count_round(words: &Words, mut total: Counts, round: &[String], threads: usize, max_words: usize) -> (Counts, u64) {
     let slices: Vec<&str> = round.iter().flat_map(|text| Slices(text)).collect();
     let next = AtomicUsize::new(0);
+    let counted = Mutex::new(Vec::new());
+    on_threads(threads.min(slices.len()), || {
+        let own = count_slices(words, &slices, &next);
+        counted.lock().unwrap_or_else(PoisonError::into_inner).push(own);
+    });
     let mut seen = 0;
-    thread::scope(|scope| {
-        let handles: Vec<_> =
-            (0..threads.min(slices.len())).map(|_| scope.spawn(|| count_slices(words, &slices, &next))).collect();
-        for handle in handles {
-            let (counts, n) = handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            seen += n;
-            if total.is_empty() {
-                total = counts;
-            } else {
-                for (word, count) in counts {
-                    *total.entry(word).or_default() += count;
-                }
+    for (counts, n) in counted.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        seen += n;
+        if total.is_empty() {
+            total = counts;
+        } else {
+            for (word, count) in counts {
+                *total.entry(word).or_default() += count;
             }
         }
-    });
+    }
     if total.len() > max_words {
         total = most_frequent(total, max_words / 2).into_iter().collect();
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cloze_data::DataError;
 use cloze_data::shards::Shards;
 use cloze_text::Tokenizer;
 
@@ -9,14 +10,15 @@ use crate::TrainError;
 
 /// Fails unless the shards were made with the model's tokenizer.
 pub(crate) fn require_tokenizer(shards: &Shards, model_dir: &Path, tokenizer: &Tokenizer) -> Result<(), TrainError> {
-    let (expected, found) = (tokenizer.fingerprint(), &shards.manifest.tokenizer.fingerprint);
-    if expected == *found {
-        return Ok(());
+    match shards.check_tokenizer(tokenizer) {
+        Err(DataError::OtherTokenizer { expected: of_shards, found: of_model, .. }) => {
+            Err(TrainError::OtherTokenizer {
+                shards: shards.dir().to_owned(),
+                model: model_dir.to_owned(),
+                found: of_shards,
+                expected: of_model,
+            })
+        }
+        checked => Ok(checked?),
     }
-    Err(TrainError::OtherTokenizer {
-        shards: shards.dir().to_owned(),
-        model: model_dir.to_owned(),
-        found: found.clone(),
-        expected,
-    })
 }

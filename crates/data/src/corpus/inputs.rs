@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead, Seek};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+
+use glob::{MatchOptions, Pattern};
 
 use super::compression::{Compression, CountingReader, Stream};
 use super::document::CorpusOptions;
@@ -45,110 +47,149 @@ fn is_stdin(path: &Path) -> bool {
 }
 
 /// The files that `paths` mean.
-pub(super) fn expand(paths: &[PathBuf]) -> Result<Vec<InputFile>, DataError> {
-    let mut files = Vec::new();
-    let mut seen = HashSet::new();
+#[derive(Debug, Default)]
+pub(super) struct Inputs {
+    pub files: Vec<InputFile>,
+    /// Entries of folders that are called like corpus files and are none: pipes, for which a reader would wait for ever.
+    pub skipped: Vec<PathBuf>,
+    /// Files met, by their real paths.
+    seen: HashSet<PathBuf>,
+}
+
+/// Finds the files that `paths` mean.
+pub(super) fn expand(paths: &[PathBuf]) -> Result<Inputs, DataError> {
+    let mut inputs = Inputs::default();
     for path in paths {
         if is_stdin(path) {
-            files.push(InputFile { path: Arc::from(path.as_path()), bytes: None });
+            inputs.files.push(InputFile { path: Arc::from(path.as_path()), bytes: None });
             continue;
         }
         let refuse = |reason: String| DataError::Input { path: path.clone(), reason };
         match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => {
-                if !walk(path, &mut HashSet::new(), &mut seen, &mut files)? {
+                if !inputs.walk(path, &mut HashSet::new())? {
                     return Err(refuse(format!("the folder holds no corpus file; expected files ending in {ENDINGS}")));
                 }
             }
-            Ok(_) => add(path, &mut seen, &mut files)?,
+            Ok(_) => inputs.add(path)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let pattern = path.to_str().filter(|p| p.contains(['*', '?', '[']));
                 let Some(pattern) = pattern else {
                     return Err(refuse("no such file or folder".into()));
                 };
-                let matches = glob::glob(pattern).map_err(|e| refuse(format!("not a valid pattern: {e}")))?;
-                let mut found: Vec<PathBuf> = Vec::new();
-                for entry in matches {
-                    found.push(entry.map_err(|e| {
-                        let path = e.path().to_path_buf();
-                        DataError::io("read", path, e.into())
-                    })?);
-                }
+                let pattern = Pattern::new(pattern).map_err(|e| refuse(format!("not a valid pattern: {e}")))?;
+                let mut found = matching(path, &pattern)?;
                 if found.is_empty() {
                     return Err(refuse("the pattern matches no file".into()));
                 }
                 found.sort();
                 for path in found {
                     if path.is_dir() {
-                        walk(&path, &mut HashSet::new(), &mut seen, &mut files)?;
+                        inputs.walk(&path, &mut HashSet::new())?;
                     } else {
-                        add(&path, &mut seen, &mut files)?;
+                        inputs.add(&path)?;
                     }
                 }
             }
             Err(e) => return Err(DataError::io("open", path, e)),
         }
     }
-    if files.is_empty() {
+    if inputs.files.is_empty() {
         return Err(DataError::Input {
             path: paths.first().cloned().unwrap_or_default(),
             reason: format!("nothing to read; expected files ending in {ENDINGS}"),
         });
     }
-    Ok(files)
+    Ok(inputs)
 }
 
-fn add(path: &Path, seen: &mut HashSet<PathBuf>, files: &mut Vec<InputFile>) -> Result<(), DataError> {
-    let canonical = fs::canonicalize(path).map_err(|e| DataError::io("open", path, e))?;
-    if seen.insert(canonical) {
-        let meta = fs::metadata(path).map_err(|e| DataError::io("open", path, e))?;
-        files.push(InputFile {
-            path: Arc::from(path),
-            // A pipe's length says nothing.
-            bytes: meta.is_file().then_some(meta.len()),
-        });
+/// The paths that match a pattern, however their names are encoded: a byte that is no UTF-8 counts as one character.
+fn matching(typed: &Path, pattern: &Pattern) -> Result<Vec<PathBuf>, DataError> {
+    let is_literal = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
+    let start: PathBuf = typed.components().take_while(is_literal).collect();
+    // As the pattern writes it: a plain name stands for an entry of the working folder.
+    let is_relative = start.as_os_str().is_empty();
+    let parts = typed.components().count();
+    let depth = if pattern.as_str().contains("**") { usize::MAX } else { parts };
+    let options = MatchOptions { require_literal_separator: true, ..MatchOptions::default() };
+    let mut found = Vec::new();
+    let mut folders = vec![start];
+    while let Some(folder) = folders.pop() {
+        let opened = if is_relative && folder.as_os_str().is_empty() { Path::new(".") } else { &folder };
+        let at = |e| DataError::io("read", opened, e);
+        let entries = match fs::read_dir(opened) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+            entries => entries.map_err(at)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(at)?;
+            let path = folder.join(entry.file_name());
+            if pattern.matches_with(&path.to_string_lossy(), options) {
+                found.push(path.clone());
+            }
+            // Links to folders are followed as far as the pattern names each folder; ** follows none, for they may lead in a circle.
+            let is_folder = if depth == usize::MAX { entry.file_type().map_err(at)?.is_dir() } else { path.is_dir() };
+            if is_folder && path.components().count() < depth {
+                folders.push(path);
+            }
+        }
     }
-    Ok(())
+    Ok(found)
 }
 
-/// Adds the corpus files of a folder and its folders, sorted by name, hidden ones left out; whether there are any, new or not.
-fn walk(
-    dir: &Path,
-    above: &mut HashSet<PathBuf>,
-    seen: &mut HashSet<PathBuf>,
-    files: &mut Vec<InputFile>,
-) -> Result<bool, DataError> {
-    let at = |e| DataError::io("read", dir, e);
-    let canonical = fs::canonicalize(dir).map_err(at)?;
-    // A link to a folder above would never end.
-    if !above.insert(canonical.clone()) {
-        return Ok(false);
-    }
-    let mut any = false;
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(dir).map_err(at)? {
-        entries.push(entry.map_err(at)?.path());
-    }
-    entries.sort();
-    for path in entries {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') {
-            continue;
+impl Inputs {
+    fn add(&mut self, path: &Path) -> Result<(), DataError> {
+        let canonical = fs::canonicalize(path).map_err(|e| DataError::io("open", path, e))?;
+        if self.seen.insert(canonical) {
+            let meta = fs::metadata(path).map_err(|e| DataError::io("open", path, e))?;
+            self.files.push(InputFile {
+                path: Arc::from(path),
+                // A pipe's length says nothing.
+                bytes: meta.is_file().then_some(meta.len()),
+            });
         }
-        if path.is_dir() {
-            any |= walk(&path, above, seen, files)?;
-        } else if format_of_name(&path).is_some() {
-            add(&path, seen, files)?;
-            any = true;
-        }
+        Ok(())
     }
-    above.remove(&canonical);
-    Ok(any)
+
+    /// Adds the corpus files of a folder and its folders, sorted by name, hidden ones left out; whether there are any, new or not.
+    fn walk(&mut self, dir: &Path, above: &mut HashSet<PathBuf>) -> Result<bool, DataError> {
+        let at = |e| DataError::io("read", dir, e);
+        let canonical = fs::canonicalize(dir).map_err(at)?;
+        // A link to a folder above would never end.
+        if !above.insert(canonical.clone()) {
+            return Ok(false);
+        }
+        let mut any = false;
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(dir).map_err(at)? {
+            entries.push(entry.map_err(at)?.path());
+        }
+        entries.sort();
+        for path in entries {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with('.') {
+                continue;
+            }
+            if path.is_dir() {
+                any |= self.walk(&path, above)?;
+            } else if format_of_name(&path).is_some() {
+                let is_pipe = fs::metadata(&path).is_ok_and(|meta| !meta.is_file());
+                if is_pipe {
+                    self.skipped.push(path);
+                    continue;
+                }
+                self.add(&path)?;
+                any = true;
+            }
+        }
+        above.remove(&canonical);
+        Ok(any)
+    }
 }
 
 /// The format that a file's name tells, its compression's ending left aside.
 fn format_of_name(path: &Path) -> Option<Format> {
-    let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+    let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
     let stem = [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name);
     match stem.rsplit_once('.')?.1 {
         "txt" | "text" => Some(Format::Text),

@@ -17,7 +17,7 @@ use crate::DataError;
 pub struct CorpusNotes {
     /// Files read to their end.
     pub files: u64,
-    /// Files without any text.
+    /// Files without any text, pipes in folders among them, which are not read.
     pub empty_files: Vec<PathBuf>,
     /// Text files of many lines without one blank line: each is one document.
     pub no_boundaries: Vec<PathBuf>,
@@ -78,7 +78,7 @@ pub struct Corpus {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn open_corpus(paths: &[PathBuf], options: &CorpusOptions) -> Result<Corpus, DataError> {
-    let files = inputs::expand(paths)?;
+    let inputs::Inputs { files, skipped, .. } = inputs::expand(paths)?;
     let total = files.iter().map(|file| file.bytes).sum();
     Ok(Corpus {
         options: options.clone(),
@@ -88,7 +88,7 @@ pub fn open_corpus(paths: &[PathBuf], options: &CorpusOptions) -> Result<Corpus,
         documents_of_file: 0,
         documents: 0,
         progress: ReadProgress { read: Arc::default(), total },
-        notes: CorpusNotes::default(),
+        notes: CorpusNotes { empty_files: skipped, ..CorpusNotes::default() },
         ended: false,
     })
 }

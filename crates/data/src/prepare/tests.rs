@@ -64,8 +64,8 @@ fn shards_hold_the_sentences_in_order() {
 
     let shards = Shards::open(&options.out).unwrap();
     assert_eq!(shards.manifest.report, report);
-    shards.check_tokenizer(&options.tokenizer.fingerprint()).unwrap();
-    assert!(shards.check_tokenizer("another").is_err());
+    shards.check_tokenizer(&options.tokenizer).unwrap();
+    assert!(matches!(shards.check_tokenizer(&tokenizer(1)), Err(DataError::OtherTokenizer { .. })));
     assert!(shards.manifest.splits.train.shards.len() > 2);
     let copy = Tokenizer::open(&shards.tokenizer_dir()).unwrap();
     assert_eq!(copy.fingerprint(), options.tokenizer.fingerprint());
@@ -199,7 +199,7 @@ fn a_damaged_shard_is_named() {
         fs::write(&path, &bytes).unwrap();
         refused(&options.out, "checksum");
         // Without its checksum it may or may not be seen; it must never panic.
-        if let Ok(documents) = Documents::open_file(&path) {
+        if let Ok(documents) = Documents::open_file(&path, None) {
             let mut ids = Vec::new();
             for doc in 0..documents.len() {
                 documents.read(doc, 0..documents.sentences(doc), &mut ids);
@@ -213,6 +213,37 @@ fn a_damaged_shard_is_named() {
     fs::remove_file(options.out.join(MANIFEST)).unwrap();
     let error = Shards::open(&options.out).unwrap_err().to_string();
     assert!(error.contains("no manifest.json"), "{error}");
+}
+
+/// An id beyond the vocabulary, with right checksums, ended in a panic of the network ("word index 60000 of a table of 200 rows").
+#[test]
+fn reliability_7a_ids_beyond_the_vocabulary_are_refused() {
+    for extra in [10, 70_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = options(dir.path(), "the cat saw a dog\n\nthe dogs ran\n\nthe cat saw a bird\n");
+        (options.tokenizer, options.valid_fraction) = (tokenizer(extra), 0.0);
+        run(&options).unwrap();
+        let documents = Documents::open_file(&options.out.join("train-00000.arrow"), None).unwrap();
+        let greatest = (0..3).map(|doc| {
+            let mut ids = Vec::new();
+            documents.read(doc, 0..1, &mut ids);
+            ids.into_iter().max().unwrap()
+        });
+        let greatest: Vec<u32> = greatest.collect();
+        let size = *greatest.iter().max().unwrap();
+        let first = greatest.iter().position(|id| *id == size).unwrap() + 1;
+        let path = options.out.join(MANIFEST);
+        let manifest = fs::read_to_string(&path).unwrap();
+        let before = format!("\"vocab_size\": {}", options.tokenizer.vocab_size());
+        assert!(manifest.contains(&before), "{manifest}");
+        fs::write(&path, manifest.replace(&before, &format!("\"vocab_size\": {}", size + 1))).unwrap();
+        let error = Shards::open(&options.out).unwrap().check_tokenizer(&options.tokenizer).unwrap_err().to_string();
+        assert!(error.contains("the manifest says"), "{error}");
+        fs::write(&path, manifest.replace(&before, &format!("\"vocab_size\": {size}"))).unwrap();
+        let error = Shards::open(&options.out).unwrap_err().to_string();
+        let expected = format!("document {first} holds the id {size}: the vocabulary has {size} tokens");
+        assert!(error.contains("train-00000.arrow") && error.contains(&expected), "{error}");
+    }
 }
 
 #[test]

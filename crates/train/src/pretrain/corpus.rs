@@ -23,7 +23,7 @@ impl Corpus {
     pub fn open(recipe: &Recipe) -> Result<Corpus, TrainError> {
         let shards = Shards::open(&recipe.data)?;
         let tokenizer = Tokenizer::open(&shards.tokenizer_dir())?;
-        shards.check_tokenizer(&tokenizer.fingerprint())?;
+        shards.check_tokenizer(&tokenizer)?;
         let evaluates = !recipe.eval.every.is_never();
         if evaluates && shards.split(Split::Valid).tokens() == 0 {
             return Err(TrainError::NoHeldOut(recipe.data.clone()));

@@ -55,7 +55,8 @@ pub(super) fn show_folder(dir: &Path, arguments: &Arguments, terminal: &Terminal
 }
 
 pub(super) fn show_file(path: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    let documents = Documents::open_file(path)?;
+    let tokenizer = Tokenizer::open(&path.parent().unwrap_or(Path::new(".")).join("tokenizer"));
+    let documents = Documents::open_file(path, tokenizer.as_ref().ok().map(Tokenizer::vocab_size))?;
     let mut out = crate::output::results();
     let sentences = documents.total_sentences();
     if arguments.json {
@@ -76,8 +77,7 @@ pub(super) fn show_file(path: &Path, arguments: &Arguments, terminal: &Terminal)
     if arguments.examples == 0 {
         return Ok(());
     }
-    let folder = path.parent().unwrap_or(Path::new(".")).join("tokenizer");
-    let tokenizer = match Tokenizer::open(&folder) {
+    let tokenizer = match tokenizer {
         Ok(tokenizer) => tokenizer,
         Err(_) if arguments.json => return Ok(()),
         Err(error) => bail!("no examples without the tokenizer that lies beside a shard: {error}"),

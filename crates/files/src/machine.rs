@@ -1,0 +1,63 @@
+//! What the machine gives a process: threads and memory.
+
+use std::fs;
+use std::thread::{self, Builder};
+
+/// Runs `work` on this thread and on up to `threads` − 1 others at once, and returns when all are done. Where the system starts fewer,
+/// those that there are do all of it: `work` takes its parts from what the threads share.
+pub fn on_threads(threads: usize, work: impl Fn() + Sync) {
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            if Builder::new().spawn_scoped(scope, &work).is_err() {
+                break;
+            }
+        }
+        work();
+    });
+}
+
+/// Bytes of memory that this process can have at most, swap included: those of the machine, or of its container. None where the system
+/// does not tell.
+pub fn memory() -> Option<u64> {
+    let info = fs::read_to_string("/proc/meminfo").ok()?;
+    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limit = limits.iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok()).min();
+    limit.into_iter().chain(of_machine(&info)).min()
+}
+
+fn of_machine(info: &str) -> Option<u64> {
+    let kibibytes = |name: &str| -> Option<u64> {
+        let line = info.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix("kB")?.trim().parse().ok()
+    };
+    Some(1024 * (kibibytes("MemTotal:")? + kibibytes("SwapTotal:").unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn work_is_done_whatever_threads_there_are() {
+        for threads in [0, 1, 3] {
+            let (left, sum) = (AtomicUsize::new(100), AtomicUsize::new(0));
+            on_threads(threads, || {
+                while let Ok(part) = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                {
+                    sum.fetch_add(part, Ordering::Relaxed);
+                }
+            });
+            assert_eq!(sum.into_inner(), 5050, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn memory_is_that_of_the_machine_with_its_swap() {
+        let info = "MemTotal:       16384 kB\nMemFree:         1000 kB\nSwapTotal:       1024 kB\n";
+        assert_eq!(of_machine(info), Some(17408 * 1024));
+        assert_eq!(of_machine("SwapTotal: 1 kB"), None);
+        assert!(memory().is_none_or(|bytes| bytes > 1 << 20));
+    }
+}
