@@ -6,6 +6,9 @@ use std::thread::JoinHandle;
 
 use crate::batch::{Batch, BatchSource};
 
+/// Batches ready at most.
+const MOST_AHEAD: usize = 64;
+
 /// Consecutive batches of a source, a few of them made ahead of time. Ends its thread when dropped.
 #[derive(Debug)]
 pub struct Prefetch {
@@ -21,7 +24,7 @@ impl Prefetch {
     /// Begins to make batches from `first` on, at most `depth` of them ahead (at least one).
     pub fn start(source: Arc<BatchSource>, first: u64, depth: usize) -> Prefetch {
         // One more than the queue holds waits in the thread's hand.
-        let (sender, receiver) = sync_channel(depth.saturating_sub(1));
+        let (sender, receiver) = sync_channel(depth.saturating_sub(1).min(MOST_AHEAD));
         let from = Arc::clone(&source);
         let thread = std::thread::Builder::new()
             .name("batches".into())

@@ -5,14 +5,16 @@
 //! Whatever does not fit is named, all of it at once. Writing streams tensor by tensor into a file beside the final one,
 //! which then takes its place: a reader never sees half a checkpoint.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use cloze_engine::Device;
+use cloze_engine::{Device, ParamId};
+use cloze_files::digest::Digesting;
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::TensorInfo;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::bert::InitFrom;
@@ -22,7 +24,7 @@ use crate::heads::Heads;
 use crate::model::{Blueprint, Model};
 use crate::role::{Head, Role};
 use crate::schema::{Inventory, TiedCopy};
-use crate::weights::{WEIGHTS_FILE, Weights};
+use crate::weights::{CHECKSUM, WEIGHTS_FILE, Weights};
 
 /// The name of the configuration file that is read and written.
 pub const CONFIG_FILE: &str = "config.json";
@@ -98,22 +100,40 @@ impl Model {
             let shape = self.params.shape(*id).to_vec();
             (name.clone(), TensorInfo { dtype: Dtype::F32, shape, data_offsets: (start, offset) })
         });
-        let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let metadata = Metadata::new(Some(format), infos.collect()).map_err(io::Error::other)?;
-        let mut header = serde_json::to_vec(&metadata)?;
+        let tensors: BTreeMap<String, TensorInfo> = infos.collect();
+        let ids = || named.iter().map(|(_, id)| *id);
+        let mut digest = Digesting::new(io::sink());
+        self.write_values(ids(), &mut digest)?;
+        let checksum = digest.finish().1.xxh3;
+        let about = BTreeMap::from([("format", "pt"), (CHECKSUM, checksum.as_str())]);
+        let mut header = serde_json::to_vec(&Header { about, tensors })?;
         header.resize(header.len().next_multiple_of(8), b' ');
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
+        self.write_values(ids(), file)
+    }
+
+    /// The f32 bytes of some parameters.
+    fn write_values(&self, ids: impl Iterator<Item = ParamId>, to: &mut impl Write) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(4 * CHUNK);
-        for (_, id) in named {
+        for id in ids {
             for chunk in self.params.read(id).chunks(CHUNK) {
                 bytes.clear();
                 bytes.extend(chunk.iter().flat_map(|value| value.to_le_bytes()));
-                file.write_all(&bytes)?;
+                to.write_all(&bytes)?;
             }
         }
         Ok(())
     }
+}
+
+/// A safetensors header, its keys in the order of their names: files of equal weights are equal.
+#[derive(Serialize)]
+struct Header<'a> {
+    #[serde(rename = "__metadata__")]
+    about: BTreeMap<&'static str, &'a str>,
+    #[serde(flatten)]
+    tensors: BTreeMap<String, TensorInfo>,
 }
 
 /// What became of the heads of a folder that was opened for other heads.
@@ -224,7 +244,15 @@ impl Folder {
         let roles: Vec<_> = model.roles().filter(|(_, role)| !missing.contains(role)).collect();
         for (id, role) in roles {
             if let Some(from) = inventory.find(role) {
-                model.params.edit(id, |values| weights.read_f32(from, values));
+                let mut is_damaged = false;
+                model.params.edit(id, |values| {
+                    weights.read_f32(from, values);
+                    // Not `any`, which looks at one number at a time.
+                    is_damaged = values.iter().fold(false, |found, value| found | value.is_nan());
+                });
+                if is_damaged {
+                    return Err(ModelError::NotNumbers { path: dir, tensor: from.to_owned() });
+                }
             }
         }
         Ok(model)

@@ -57,6 +57,14 @@ pub enum ModelError {
         /// What was expected and found.
         problem: String,
     },
+    /// Weights that are not numbers.
+    #[error("{}: {tensor} holds values that are not numbers: its weights are damaged", path.display())]
+    NotNumbers {
+        /// The folder.
+        path: PathBuf,
+        /// The tensor's name as stored.
+        tensor: String,
+    },
     /// Tensors that do not fit the configuration: the report names every one, a line each.
     #[error("the weights in {} do not fit its config.json:\n{report}", path.display())]
     Tensors {

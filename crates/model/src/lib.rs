@@ -77,4 +77,4 @@ pub use model::Model;
 pub use resize_vocab::NewRow;
 pub use role::{Head, Module, Role};
 pub use schema::{Inventory, Schema};
-pub use weights::{StoredTensor, stored_tensors};
+pub use weights::{StoredTensor, stored_tensors, verify_weights};

@@ -77,6 +77,15 @@ impl Model {
         Ok(Blueprint::new(config, heads, InitFrom::Random)?.build(device, seed))
     }
 
+    /// The number of weights of such a model. Nothing is allocated for them.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn parameters_of(config: &Config, heads: Heads) -> Result<usize, ModelError> {
+        let blueprint = Blueprint::new(config.clone(), heads, InitFrom::Random)?;
+        Ok(blueprint.listed().iter().map(|declared| declared.shape.iter().product::<usize>()).sum())
+    }
+
     /// Its configuration, as [`save`](Self::save) writes it, the class aside.
     pub fn config(&self) -> &Config {
         &self.config

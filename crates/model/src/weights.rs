@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use cloze_files::digest;
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
@@ -15,6 +16,9 @@ use crate::error::ModelError;
 
 /// The name of the weights file that is read and written.
 pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
+/// The key of a safetensors file's metadata that holds the XXH3 (128 bits, hexadecimal) of its tensors' bytes. Other programs pass over it,
+/// and write none where they write the file anew.
+pub(crate) const CHECKSUM: &str = "xxh3";
 const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// What a safetensors header says of one tensor.
@@ -186,6 +190,29 @@ fn explain(bytes: &[u8], error: &safetensors::SafeTensorError) -> String {
         }
         other => other.to_string(),
     }
+}
+
+/// Compares the weights of a model folder with the checksum that [`Model::save`](crate::Model::save) wrote into their file; whether there
+/// is one. All of the file is read.
+///
+/// # Errors
+/// [`ModelError::Weights`] where they differ; a file that cannot be read.
+pub fn verify_weights(dir: &Path) -> Result<bool, ModelError> {
+    let path = dir.join(WEIGHTS_FILE);
+    let mut weights = Weights { maps: Vec::new(), entries: BTreeMap::new() };
+    if !path.is_file() {
+        return Ok(false);
+    }
+    weights.map_file(path.clone())?;
+    let [map] = &weights.maps[..] else { return Ok(false) };
+    let damaged = |problem: String| ModelError::Weights { path: path.clone(), problem };
+    let (header, metadata) = SafeTensors::read_metadata(map).map_err(|error| damaged(explain(map, &error)))?;
+    let Some(expected) = metadata.metadata().as_ref().and_then(|about| about.get(CHECKSUM)) else { return Ok(false) };
+    let found = digest::of_bytes(&map[8 + header..]);
+    if found == *expected {
+        return Ok(true);
+    }
+    Err(damaged(format!("the checksum of its weights is {found}, it was saved with {expected}")))
 }
 
 /// The tensors stored in a model folder, in order of name, from the headers alone.

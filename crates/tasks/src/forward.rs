@@ -1,5 +1,8 @@
 //! Work in batches of like lengths, so that little is computed at a time and memory does not grow with the work.
 
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use cloze_engine::ops::LossSum;
 use cloze_engine::{DType, Device, Pass};
 use cloze_model::{Model, TaskHead};
@@ -31,13 +34,13 @@ pub(crate) fn batches_of_like_lengths(lengths: &[usize]) -> Vec<Vec<usize>> {
 }
 
 /// What `outputs` gives for batches of like lengths, in the order of the examples: each example's logits, and the summed loss of those
-/// with a target. `progress` receives the share that is done.
+/// with a target. `progress` receives the share that is done; none if it breaks.
 pub(crate) fn outputs_of(
     head: TaskHead,
     examples: &[&Example],
-    progress: &mut dyn FnMut(f64),
+    progress: &mut dyn FnMut(f64) -> ControlFlow<()>,
     mut outputs: impl FnMut(&TaskBatch) -> (Vec<Vec<f32>>, LossSum),
-) -> (Vec<Vec<f32>>, LossSum) {
+) -> Option<(Vec<Vec<f32>>, LossSum)> {
     let lengths: Vec<usize> = examples.iter().map(|example| example.length()).collect();
     let total: usize = lengths.iter().sum();
     let (mut found, mut loss, mut done) = (vec![Vec::new(); examples.len()], LossSum::default(), 0);
@@ -49,20 +52,24 @@ pub(crate) fn outputs_of(
             found[i] = own;
         }
         done += now.iter().map(|&i| lengths[i]).sum::<usize>();
-        progress(done as f64 / total.max(1) as f64);
+        if progress(done as f64 / total.max(1) as f64).is_break() {
+            return None;
+        }
     }
-    (found, loss)
+    Some((found, loss))
 }
 
-/// As [`outputs_of`], of a model that may still be learning.
+/// As [`outputs_of`], of a model that may still be learning; none if `stop` was raised.
 pub(crate) fn outputs_of_model(
     model: &Model,
     device: &Device,
     precision: DType,
     head: TaskHead,
     examples: &[&Example],
-) -> (Vec<Vec<f32>>, LossSum) {
-    outputs_of(head, examples, &mut |_| (), |batch| {
+    stop: &AtomicBool,
+) -> Option<(Vec<Vec<f32>>, LossSum)> {
+    let mut go_on = |_| if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    outputs_of(head, examples, &mut go_on, |batch| {
         batch.outputs(model, &mut Pass::inference(device, &model.params, precision))
     })
 }

@@ -45,7 +45,7 @@ pub enum TrainError {
         "cannot save {}: {reason}; nothing half-written was left, {}",
         path.display(),
         match previous {
-            Some(p) => format!("{} is intact: free some space, then go on with --resume", p.display()),
+            Some(p) => format!("{} is intact: go on with --resume when this is mended", p.display()),
             None => "no earlier checkpoint exists".to_owned(),
         }
     )]
@@ -143,6 +143,22 @@ pub enum TrainError {
         /// What to go back to.
         checkpoint: Option<PathBuf>,
     },
+    /// A model whose losses are not numbers.
+    #[error("{}: its loss is not a number: its weights are damaged", .0.display())]
+    NoNumbers(PathBuf),
+    /// A run that needs more memory than there is.
+    #[error(
+        "`model`: {parameters} parameters take {} to train, 16 bytes each, and this machine has {}; choose smaller sizes",
+        gigabytes(*needed), gigabytes(*available)
+    )]
+    Memory {
+        /// Weights of the model.
+        parameters: u64,
+        /// Bytes for weights, gradients and moments.
+        needed: u64,
+        /// Bytes of memory.
+        available: u64,
+    },
     /// Held-out shards that hold nothing.
     #[error(
         "{}: the held-out split is empty: nothing to evaluate on; prepare at least two documents with a --valid-fraction above 0, \
@@ -178,6 +194,11 @@ pub enum TrainError {
     /// Tokenizers.
     #[error(transparent)]
     Text(#[from] cloze_text::TextError),
+}
+
+/// An amount of memory for people.
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
 impl TrainError {

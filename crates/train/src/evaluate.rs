@@ -1,5 +1,6 @@
 //! Held-out loss and accuracy, on the same examples with the same masks every time.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use cloze_data::TokenTable;
@@ -71,7 +72,8 @@ pub fn held_out(documents: &Documents, table: TokenTable, options: BatchOptions)
     Ok(BatchSource::new(documents.clone(), table, options)?)
 }
 
-/// Scores a network on one pass over the source's documents, or on its first `batches`. `progress` is told the share done.
+/// Scores a network on one pass over the source's documents, or on its first `batches`. `progress` is told the share done; none if it
+/// breaks.
 pub fn evaluate<O: Objective>(
     objective: &O,
     network: &O::Network,
@@ -79,8 +81,8 @@ pub fn evaluate<O: Objective>(
     precision: DType,
     source: &BatchSource,
     batches: Option<u64>,
-    mut progress: impl FnMut(f64),
-) -> Evaluation {
+    mut progress: impl FnMut(f64) -> ControlFlow<()>,
+) -> Option<Evaluation> {
     let mut losses = Losses::default();
     let (mut sequences, mut tokens) = (0, 0);
     let all = source.sequences_of(0).max(1);
@@ -95,15 +97,17 @@ pub fn evaluate<O: Objective>(
         sequences += objective.inputs(&batch).sequences() as u64;
         tokens += objective.inputs(&batch).tokens() as u64;
         let share = (sequences as f64 / all as f64).max(f64::from(done) / most as f64);
-        progress(share.min(1.0));
+        if progress(share.min(1.0)).is_break() {
+            return None;
+        }
     }
     let sum = |name: &str| losses.get(name).unwrap_or_default();
-    Evaluation {
+    Some(Evaluation {
         sequences,
         tokens,
         predicted: terms.first().map_or(0, |term| sum(term.name).count as u64),
         losses: figures(terms, sum, true),
-    }
+    })
 }
 
 /// Scores a model folder on the held-out split of a folder of shards: a causal language model by its next tokens, others by masked
@@ -111,7 +115,7 @@ pub fn evaluate<O: Objective>(
 ///
 /// # Errors
 /// A folder that cannot be read, a model without the MLM head, shards made with another tokenizer than the model's,
-/// sequences longer than the model's positions, an empty split.
+/// sequences longer than the model's positions, an empty split; [`TrainError::NoNumbers`] for losses that are not numbers.
 pub fn evaluate_folder(
     model_dir: &Path,
     shards_dir: &Path,
@@ -137,12 +141,16 @@ pub fn evaluate_folder(
         return Err(TrainError::NoHeldOut(shards_dir.to_owned()));
     }
     let table = TokenTable::from(&tokenizer);
-    if model.architecture().causal {
-        evaluate_model(&CausalLm, &model, device, shards.split(Split::Valid), table, options, progress)
+    let evaluation = if model.architecture().causal {
+        evaluate_model(&CausalLm, &model, device, shards.split(Split::Valid), table, options, progress)?
     } else {
         let objective = MaskedLm { nsp: model.heads.nsp };
-        evaluate_model(&objective, &model, device, shards.split(Split::Valid), table, options, progress)
+        evaluate_model(&objective, &model, device, shards.split(Split::Valid), table, options, progress)?
+    };
+    if evaluation.losses.iter().any(|figure| figure.loss.is_some_and(|loss| !loss.is_finite())) {
+        return Err(TrainError::NoNumbers(model_dir.to_owned()));
     }
+    Ok(evaluation)
 }
 
 fn evaluate_model<O: Objective<Network = Model>>(
@@ -152,7 +160,7 @@ fn evaluate_model<O: Objective<Network = Model>>(
     documents: &Documents,
     table: TokenTable,
     options: &EvaluateOptions,
-    progress: impl FnMut(f64),
+    mut progress: impl FnMut(f64),
 ) -> Result<Evaluation, TrainError> {
     let batches = objective.batch_options(BatchOptions {
         seq_len: options.seq_len,
@@ -164,5 +172,10 @@ fn evaluate_model<O: Objective<Network = Model>>(
     let batches = batches.fitting(documents, &table);
     let source = held_out(documents, table, batches)?;
     let precision = options.precision.dtype(device);
-    Ok(evaluate(objective, model, device, precision, &source, options.batches, progress))
+    let progress = |share: f64| {
+        progress(share);
+        ControlFlow::Continue(())
+    };
+    let evaluation = evaluate(objective, model, device, precision, &source, options.batches, progress);
+    Ok(evaluation.expect("nothing breaks it"))
 }

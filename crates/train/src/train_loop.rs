@@ -91,11 +91,16 @@ pub trait Job {
     /// Whether there is anything to evaluate on.
     fn evaluates(&self) -> bool;
 
-    /// Evaluates the network.
+    /// Evaluates the network. None if `stop` was raised before the end.
     ///
     /// # Errors
     /// Outputs that are not numbers.
-    fn evaluate(&mut self, trainer: &Trainer<Self::Network>, at: &Standing) -> Result<Self::Evaluation, Self::Error>;
+    fn evaluate(
+        &mut self,
+        trainer: &Trainer<Self::Network>,
+        at: &Standing,
+        stop: &AtomicBool,
+    ) -> Result<Option<Self::Evaluation>, Self::Error>;
 
     /// What decides which evaluation is the best: more is better. None of one that cannot be the best.
     fn score(evaluation: &Self::Evaluation) -> Option<f64>;
@@ -134,6 +139,9 @@ pub trait Job {
     fn finish(&mut self, folder: &RunFolder, at: &Standing) -> Result<(), Self::Error>;
 }
 
+/// What the checkpoints of a run that is over are called while they are removed, if they go: see [`Keep::Best`].
+pub const CHECKPOINTS_ASIDE: &str = ".checkpoints";
+
 /// Which model a run leaves in its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
@@ -169,6 +177,8 @@ pub struct Standing {
     pub skipped_in_a_row: u32,
     /// Step of the last evaluation; 0 before the first.
     pub evaluated: u64,
+    /// Whether the evaluation that was due after this step was interrupted.
+    pub owes_evaluation: bool,
     /// Step and score of the best evaluation.
     pub best: Option<(u64, f64)>,
     /// Evaluations since the best.
@@ -309,7 +319,8 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         messages.into_iter().try_for_each(|message| self.tell(message))
     }
 
-    /// Trains to the end. When `stop` is raised the step is finished and saved.
+    /// Trains to the end. When `stop` is raised the step is finished and saved; an evaluation in progress is given up, and done when the
+    /// run is resumed.
     ///
     /// # Errors
     /// The job's. Checkpoints already saved stay whole.
@@ -320,12 +331,20 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         // Evaluation and saving take time too: intervals that end meanwhile are due after the next step.
         let mut reached = self.reached();
         let mut pace = Some(Pace::default());
+        if self.at.owes_evaluation {
+            if self.evaluate(stop)?.is_none() {
+                return self.interrupted();
+            }
+            // The checkpoint of this step does not know of it.
+            self.saved = None;
+            self.write_checkpoint()?;
+        }
         loop {
             // The one reading of the clock for a step: it decides whether the run is over, the phase and the learning rate. After the
             // step the time is this reading plus the step's seconds. (Machines that train together must all go by one of them.)
             self.at.seconds = seconds_before + session.elapsed().as_secs_f64();
             if self.is_over() {
-                return self.finish();
+                return self.finish(stop);
             }
             let phase = self.job.plan().phase_at(self.at.step, self.at.seconds);
             if std::mem::replace(&mut self.at.phase, phase) != phase {
@@ -373,7 +392,13 @@ impl<'a, J: Job> TrainLoop<'a, J> {
                     self.estimate(rate)?;
                 }
             }
-            let is_best = due.evaluation && self.job.evaluates() && self.evaluate()?;
+            let mut is_best = false;
+            if due.evaluation && self.job.evaluates() {
+                match self.evaluate(stop)? {
+                    Some(best) => is_best = best,
+                    None => return self.interrupted(),
+                }
+            }
             let stopped = stop.load(Ordering::Relaxed);
             if self.is_over() {
                 continue;
@@ -459,9 +484,13 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         Err(self.job.not_finite(&self.at, last))
     }
 
-    /// Evaluates; whether this is the best so far.
-    fn evaluate(&mut self) -> Result<bool, J::Error> {
-        let evaluation = self.job.evaluate(&self.trainer, &self.at)?;
+    /// Evaluates; whether this is the best so far. None if `stop` was raised.
+    fn evaluate(&mut self, stop: &AtomicBool) -> Result<Option<bool>, J::Error> {
+        let Some(evaluation) = self.job.evaluate(&self.trainer, &self.at, stop)? else {
+            self.at.owes_evaluation = true;
+            return Ok(None);
+        };
+        self.at.owes_evaluation = false;
         self.at.evaluated = self.at.step;
         let score = J::score(&evaluation);
         let best = score.is_some_and(|score| is_better(score, self.at.best.map(|(_, score)| score)));
@@ -480,7 +509,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         if let Event::Eval { evaluation, .. } = event {
             self.evaluation = Some(evaluation);
         }
-        Ok(best)
+        Ok(Some(best))
     }
 
     /// Saves a checkpoint of this step, and says so, unless it is saved.
@@ -523,6 +552,10 @@ impl<'a, J: Job> TrainLoop<'a, J> {
     fn interrupted(mut self) -> Result<Ended<J>, J::Error> {
         self.log_rest()?;
         self.note(self.job.interruption(&self.at))?;
+        if self.at.owes_evaluation {
+            // The checkpoint of this step, if there is one, does not know of it.
+            self.saved = None;
+        }
         let checkpoint = self.write_checkpoint()?;
         if J::KEEP == Keep::Last {
             self.save_model()?;
@@ -530,13 +563,16 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         Ok(self.ended(false, Some(checkpoint)))
     }
 
-    fn finish(mut self) -> Result<Ended<J>, J::Error> {
-        self.log_rest()?;
+    fn finish(mut self, stop: &AtomicBool) -> Result<Ended<J>, J::Error> {
         if self.job.evaluates() && self.at.step > self.at.evaluated {
-            self.evaluate()?;
+            self.log_rest()?;
+            if self.evaluate(stop)?.is_none() {
+                return self.interrupted();
+            }
             // The checkpoint of this step, if there is one, does not know of it.
             self.saved = None;
         }
+        self.log_rest()?;
         if self.is_out_of_patience() {
             let (step, worse) = (self.at.step, self.at.worse);
             self.tell(format!("stopped after step {step}: no better score in {worse} evaluations"))?;
@@ -563,7 +599,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
                 }
                 self.log.sync()?;
                 // What the run could be resumed from is only in the way. Renamed first: a run killed now is over or is not.
-                let (checkpoints, aside) = (self.folder.checkpoints(), self.folder.root().join(".checkpoints"));
+                let (checkpoints, aside) = (self.folder.checkpoints(), self.folder.root().join(CHECKPOINTS_ASIDE));
                 fs::rename(&checkpoints, &aside)
                     .and_then(|()| fs::remove_dir_all(&aside))
                     .map_err(|e| TrainError::io("remove", &checkpoints, e))?;

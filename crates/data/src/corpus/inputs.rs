@@ -73,11 +73,13 @@ pub(super) fn expand(paths: &[PathBuf]) -> Result<Inputs, DataError> {
             }
             Ok(_) => inputs.add(path)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let pattern = path.to_str().filter(|p| p.contains(['*', '?', '[']));
-                let Some(pattern) = pattern else {
+                // Without what the paths that are found do not have: "a//*.txt".
+                let plain: PathBuf = path.components().collect();
+                let pattern = plain.to_string_lossy();
+                if !pattern.contains(['*', '?', '[']) {
                     return Err(refuse("no such file or folder".into()));
-                };
-                let pattern = Pattern::new(pattern).map_err(|e| refuse(format!("not a valid pattern: {e}")))?;
+                }
+                let pattern = Pattern::new(&pattern).map_err(|e| refuse(format!("not a valid pattern: {e}")))?;
                 let mut found = matching(path, &pattern)?;
                 if found.is_empty() {
                     return Err(refuse("the pattern matches no file".into()));

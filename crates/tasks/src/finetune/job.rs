@@ -1,6 +1,8 @@
 //! Fine-tuning as a job of the training loop.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use cloze_data::example_order;
@@ -41,6 +43,9 @@ pub(super) struct State {
     skipped_in_a_row: u32,
     /// Evaluations since the best.
     worse: u32,
+    /// Whether the evaluation that was due after this step was interrupted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    owes_evaluation: bool,
     best: Option<Best>,
     window: WindowState,
 }
@@ -124,6 +129,7 @@ pub(super) fn prepare<'a, 'r>(
         skipped_in_a_row: state.skipped_in_a_row,
         best: state.best.as_ref().map(|best| (best.step, best.score)),
         worse: state.worse,
+        owes_evaluation: state.owes_evaluation,
         window: Window::restored(&TERMS[0], loss, weight, tokens, seconds),
         ..Standing::default()
     };
@@ -313,13 +319,20 @@ impl Job for FineTuningJob<'_, '_> {
         !self.asked.dev.is_empty()
     }
 
-    fn evaluate(&mut self, trainer: &Trainer<Model>, at: &Standing) -> Result<Evaluation, TaskError> {
+    fn evaluate(
+        &mut self,
+        trainer: &Trainer<Model>,
+        at: &Standing,
+        stop: &AtomicBool,
+    ) -> Result<Option<Evaluation>, TaskError> {
         let began = Instant::now();
         let (device, precision, head) = (trainer.device(), trainer.precision(), self.asked.task.head());
-        let (logits, loss) = outputs_of_model(&trainer.network, device, precision, head, &self.rows.dev.examples());
+        let examples = self.rows.dev.examples();
+        let outputs = outputs_of_model(&trainer.network, device, precision, head, &examples, stop);
+        let Some((logits, loss)) = outputs else { return Ok(None) };
         let scores = self.rows.dev.predict(&logits)?.scores();
         let (epoch, loss) = (self.epoch(at.step), loss.mean());
-        Ok(Evaluation { epoch, loss, scores, seconds: began.elapsed().as_secs_f64() })
+        Ok(Some(Evaluation { epoch, loss, scores, seconds: began.elapsed().as_secs_f64() }))
     }
 
     fn score(evaluation: &Evaluation) -> Option<f64> {
@@ -370,6 +383,7 @@ impl Job for FineTuningJob<'_, '_> {
             train_seconds: self.train_seconds,
             skipped_in_a_row: at.skipped_in_a_row,
             worse: at.worse,
+            owes_evaluation: at.owes_evaluation,
             best: self.best.clone(),
             window: WindowState {
                 loss: loss.sum,
@@ -394,10 +408,37 @@ impl Job for FineTuningJob<'_, '_> {
             return Err(TaskError::NotFinite { step: at.step });
         }
         let Some(best) = &self.best else { return Ok(()) };
-        let path = folder.root().join("scores.json");
+        let path = scores_file(folder);
         let scores = json!({
             "best": best, "train_seconds": self.train_seconds, "steps": at.step, "seed": self.asked.settings.seed,
         });
         Ok(cloze_files::write(&path, &pretty(&path, &scores)?)?)
+    }
+}
+
+/// Where a run's scores lie.
+fn scores_file(folder: &RunFolder) -> PathBuf {
+    folder.root().join("scores.json")
+}
+
+/// How a run that is over has ended.
+#[derive(Default, Deserialize)]
+pub(super) struct Scores {
+    pub(super) best: Option<Best>,
+    pub(super) train_seconds: f64,
+    pub(super) steps: u64,
+}
+
+impl Scores {
+    /// Of a run's folder; nothing is known of a run without dev rows.
+    pub(super) fn read(folder: &RunFolder) -> Result<Scores, TaskError> {
+        let path = scores_file(folder);
+        match fs::read(&path) {
+            Ok(text) => {
+                serde_json::from_slice(&text).map_err(|e| TaskError::File { path, problem: format!("is damaged: {e}") })
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Scores::default()),
+            Err(source) => Err(TaskError::io("read", &path, source)),
+        }
     }
 }

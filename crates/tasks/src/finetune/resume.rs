@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cloze_engine::Device;
+use cloze_files::folder::remove_if_there;
 use cloze_train::device::run_device;
 use cloze_train::recipe::Precision;
 use cloze_train::run::RunFolder;
+use cloze_train::train_loop;
 
 use crate::TaskError;
 use crate::settings::Settings;
@@ -66,6 +68,16 @@ pub fn computes_otherwise(began: &Settings, device: &Device) -> Option<String> {
     (before != now).then(message)
 }
 
+/// Whether a run has come to its end: then there is nothing left to resume it from.
+pub(super) fn is_over(folder: &RunFolder) -> bool {
+    settings_file(folder.root()).is_file() && !folder.checkpoints().is_dir()
+}
+
+/// Where a run that is over moves its checkpoints to remove them.
+pub(super) fn remove_rest(folder: &RunFolder) -> Result<(), TaskError> {
+    Ok(remove_if_there(&folder.root().join(train_loop::CHECKPOINTS_ASIDE))?)
+}
+
 /// A run is resumed with the settings that it began with; returns them.
 pub(super) fn check_settings(folder: &RunFolder, settings: &Settings) -> Result<Settings, TaskError> {
     let path = settings_file(folder.root());
@@ -73,13 +85,10 @@ pub(super) fn check_settings(folder: &RunFolder, settings: &Settings) -> Result<
         let problem = "no fine-tuning to resume here (no finetune.toml); start it without --resume".to_owned();
         return Err(TaskError::Folder { path: folder.root().to_owned(), problem });
     }
-    if !folder.checkpoints().is_dir() {
-        let problem = "this fine-tuning has run to its end; choose another --out".to_owned();
-        return Err(TaskError::Folder { path: folder.root().to_owned(), problem });
-    }
     let began = began_with(folder.root())?;
     if !began.leads_where(settings) {
-        let problem = "the run began with other settings; give the same again, or choose another --out".to_owned();
+        let differ = began.differences(settings)?.join(", ");
+        let problem = format!("the run began with {differ}; give the same again, or choose another --out");
         return Err(TaskError::File { path, problem });
     }
     Ok(began)

@@ -1,5 +1,6 @@
 //! A fine-tuning run, and its dry run.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloze_train::checkpoint;
@@ -10,11 +11,16 @@ use serde_json::json;
 
 use super::events::{Estimate, FineTuneEvent, Outcome, Start};
 use super::fine_tuning::FineTuning;
-use super::job::{Prepared, State, prepare};
-use super::resume::{check_settings, computes_otherwise, precision_as_it_began, settings_file};
+use super::job::{Prepared, Scores, State, prepare};
+use super::resume::{check_settings, computes_otherwise, is_over, precision_as_it_began, remove_rest, settings_file};
 use super::rows::EncodedRows;
 use crate::TaskError;
 use crate::example::Example;
+
+/// Paths as JSON has them, whose strings are Unicode.
+fn shown(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.display().to_string()).collect()
+}
 
 /// Fine-tunes a model. When `stop` is raised the step is finished and saved; `on_event` is called for what happens.
 ///
@@ -33,6 +39,9 @@ pub fn finetune(
     if asked.resume {
         let began = check_settings(&folder, &settings)?;
         rows.data.check(asked.out)?;
+        if is_over(&folder) {
+            return outcome_of(&folder);
+        }
         let (held, found) = checkpoint::resume(&folder)?;
         (lock, newest) = (Some(held), found);
         settings.precision = precision_as_it_began(&began, &settings);
@@ -45,12 +54,15 @@ pub fn finetune(
     let newest = newest.as_ref().map(|(_, path)| path.as_path());
     let Prepared { job, trainer, at, adopted } = prepare(asked, &rows, &settings, newest)?;
 
-    if !asked.resume {
-        folder.create()?;
-        rows.data.write(asked.out)?;
-        cloze_files::write(&settings_file(asked.out), settings.to_toml()?.as_bytes())?;
-    }
-    let lock = lock.map_or_else(|| folder.lock(), Ok)?;
+    let lock = match lock {
+        Some(lock) => lock,
+        None => {
+            let lock = folder.create()?;
+            rows.data.write(asked.out)?;
+            cloze_files::write(&settings_file(asked.out), settings.to_toml()?.as_bytes())?;
+            lock
+        }
+    };
     let precision = trainer.precision();
     let start = Start {
         machine: format!("{}, {} ({})", device.describe(), precision.name(), device.explain(precision)),
@@ -68,10 +80,10 @@ pub fn finetune(
         "examples": start.examples,
         "tokens": start.tokens,
         "train_rows": asked.train.len(),
-        "train_files": asked.files[0],
+        "train_files": shown(asked.files[0]),
         "dev_rows": asked.dev.len(),
-        "dev_files": asked.files[1],
-        "model": asked.model,
+        "dev_files": shown(asked.files[1]),
+        "model": asked.model.display().to_string(),
         "cut_rows": start.cut_rows,
         "parameters": trainer.network.parameter_count(),
         "machine": device.describe(),
@@ -93,6 +105,15 @@ pub fn finetune(
     })
 }
 
+/// How a run that is over has ended. It may have been killed before its checkpoints were removed.
+fn outcome_of(folder: &RunFolder) -> Result<Outcome, TaskError> {
+    let _lock = folder.lock()?;
+    remove_rest(folder)?;
+    let Scores { best, train_seconds, steps } = Scores::read(folder)?;
+    let model = folder.model();
+    Ok(Outcome { finished: true, model: model.is_dir().then_some(model), best, train_seconds, steps })
+}
+
 /// Checks everything that [`finetune`] checks, takes some steps and says how long the run would take, or the rest of the run
 /// that is to go on. Nothing is written. None if `stop` was raised before that shows.
 ///
@@ -106,6 +127,10 @@ pub fn dry_run(asked: &FineTuning<'_>, stop: &AtomicBool) -> Result<Option<Estim
         let began = check_settings(&folder, &settings)?;
         rows.data.check(asked.out)?;
         settings.precision = precision_as_it_began(&began, &settings);
+        if is_over(&folder) {
+            let nothing = Estimate { steps: 0, step_seconds: 0.0, evaluations: 0, seconds: 0.0 };
+            return Ok(Some(nothing));
+        }
         if let Some((_, path)) = checkpoint::list(&folder)?.pop() {
             done = checkpoint::verify::<State>(&path)?.step;
         }

@@ -74,6 +74,9 @@ impl Filler {
             // `new` saw the head and there is a row: there are logits.
             logits.map(|logits| logits.value().to_vec_f32()).unwrap_or_default()
         });
+        if logits.iter().any(|logit| logit.is_nan()) {
+            return Err(TaskError::Logits(format!("the text {text:?}")));
+        }
         let rows = masks.iter().zip(logits.chunks(model.architecture().vocab_size)).enumerate();
         let text = Masked { text, ids: &ids, masks: masks.len() };
         Ok(rows.map(|(number, (mask, logits))| likeliest(tokenizer, &text, number, *mask, logits, top)).collect())

@@ -1,5 +1,6 @@
 //! A model with its tokenizer and its device, ready to compute and to be shared.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -79,7 +80,13 @@ impl Pretrained {
     /// Panics without examples of the model's head.
     pub(crate) fn logits(&self, examples: &[&Example], progress: &mut dyn FnMut(f64)) -> (Vec<Vec<f32>>, LossSum) {
         let Some(head) = self.model.heads.task else { return Default::default() };
-        outputs_of(head, examples, progress, |batch| self.forward(|model, pass| batch.outputs(model, pass)))
+        let mut progress = |share| {
+            progress(share);
+            ControlFlow::Continue(())
+        };
+        let outputs =
+            outputs_of(head, examples, &mut progress, |batch| self.forward(|model, pass| batch.outputs(model, pass)));
+        outputs.unwrap_or_default()
     }
 
     /// Checks that the model can read some examples.

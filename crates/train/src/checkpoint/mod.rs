@@ -19,4 +19,4 @@ mod state;
 
 pub use listing::{best, list, mark_best, path_of, prune, remove_stale, resume};
 pub use saved::{Loaded, load, save, save_model};
-pub use state::verify;
+pub use state::{verify, verify_model};

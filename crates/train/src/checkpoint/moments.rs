@@ -10,6 +10,9 @@ use safetensors::{Dtype, SafeTensors, View};
 
 use crate::TrainError;
 
+/// The file's name.
+pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
+
 /// A parameter's moment on its way to a file: turned into bytes only when its turn comes.
 struct Moment<'a> {
     shape: &'a [usize],
@@ -46,10 +49,14 @@ pub(super) fn save_moments(path: &Path, params: &Parameters, moments: &Moments) 
         }
     }
     let views = tensors.iter().map(|(name, moment)| (name.as_str(), moment));
+    let failed = |e| TrainError::io("write", path, e);
+    // The library's file can be read by its owner alone: it gets the mode of any other new file.
+    let usual = fs::write(path, "").and_then(|()| fs::metadata(path)).map_err(failed)?.permissions();
     safetensors::serialize_to_file(views, None, path).map_err(|e| match e {
-        safetensors::SafeTensorError::IoError(e) => TrainError::io("write", path, e),
-        other => TrainError::io("write", path, std::io::Error::other(other.to_string())),
-    })
+        safetensors::SafeTensorError::IoError(e) => failed(e),
+        other => failed(std::io::Error::other(other.to_string())),
+    })?;
+    fs::set_permissions(path, usual).map_err(failed)
 }
 
 pub(super) fn load_moments(path: &Path, params: &Parameters, moments: &mut Moments) -> Result<(), TrainError> {

@@ -9,13 +9,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::listing::{list, path_of};
-use super::moments::{load_moments, save_moments};
+use super::moments::{OPTIMIZER, load_moments, save_moments};
 use super::state::{verify, write_state};
 use crate::TrainError;
 use crate::network::Network;
 use crate::run::RunFolder;
-
-const OPTIMIZER: &str = "optimizer.safetensors";
 
 /// Saves the checkpoint of a step, `state` being all that resuming needs beside weights and moments, and makes it whole on disk
 /// before naming it.
@@ -61,7 +59,7 @@ fn save_error(folder: &RunFolder, path: &Path, error: &TrainError) -> TrainError
     while let Some(e) = source {
         let io = e.downcast_ref::<std::io::Error>();
         if io.is_some_and(|e| e.kind() == std::io::ErrorKind::StorageFull) {
-            reason = format!("the disk is full ({reason})");
+            reason = format!("the disk is full: free some space ({reason})");
         }
         source = e.source();
     }
@@ -113,6 +111,12 @@ mod tests {
         let folder = RunFolder::new(dir.path());
         fs::create_dir_all(path_of(&folder, 7)).unwrap();
         let said = save_error(&folder, &path_of(&folder, 9), &full_disk(Path::new("x"))).to_string();
-        assert!(said.contains("the disk is full") && said.contains("step-00000007 is intact"), "{said}");
+        assert!(
+            said.contains("the disk is full: free some space") && said.contains("step-00000007 is intact"),
+            "{said}"
+        );
+        let denied = TrainError::io("write", Path::new("x"), std::io::ErrorKind::PermissionDenied.into());
+        let said = save_error(&folder, &path_of(&folder, 9), &denied).to_string();
+        assert!(!said.contains("space") && said.contains("step-00000007 is intact"), "{said}");
     }
 }

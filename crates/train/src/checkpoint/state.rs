@@ -6,9 +6,11 @@ use std::path::Path;
 
 use cloze_files::folder::entry_names;
 use cloze_files::{Digest, digest};
+use cloze_model::verify_weights;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::moments::OPTIMIZER;
 use crate::TrainError;
 
 const STATE: &str = "training_state.json";
@@ -48,19 +50,46 @@ pub fn verify<S: Serialize + DeserializeOwned>(dir: &Path) -> Result<S, TrainErr
     if file.xxh3 != digest_of(&path, &file.state, &file.files)? {
         return Err(damaged(&path, "does not match its own checksum".into()));
     }
-    for (name, expected) in &file.files {
+    verify_files(dir, &file.files)?;
+    Ok(file.state)
+}
+
+/// Compares the files of a model with their checksums: those of a checkpoint with its training state, moments aside; the weights of another
+/// model with the checksum that was saved with them. Whether there are checksums.
+///
+/// # Errors
+/// [`TrainError::Damaged`] or [`TrainError::Model`] naming the file.
+pub fn verify_model(dir: &Path) -> Result<bool, TrainError> {
+    #[derive(Deserialize)]
+    struct Files {
+        files: BTreeMap<String, Digest>,
+    }
+    let path = dir.join(STATE);
+    if !path.is_file() {
+        return Ok(verify_weights(dir)?);
+    }
+    let text = fs::read(&path).map_err(|e| TrainError::io("read", &path, e))?;
+    let Files { mut files } =
+        serde_json::from_slice(&text).map_err(|e| TrainError::Damaged { path, reason: e.to_string() })?;
+    files.remove(OPTIMIZER);
+    verify_files(dir, &files)?;
+    Ok(true)
+}
+
+/// Compares files with their checksums.
+fn verify_files(dir: &Path, files: &BTreeMap<String, Digest>) -> Result<(), TrainError> {
+    for (name, expected) in files {
         let path = dir.join(name);
-        let found = digest::of_file(&path).map_err(|e| damaged(&path, e.source.to_string()))?;
+        let damaged = |reason: String| TrainError::Damaged { path: path.clone(), reason };
+        let found = digest::of_file(&path).map_err(|e| damaged(e.source.to_string()))?;
         if found.bytes != expected.bytes {
-            let reason = format!("{} bytes, expected {}", found.bytes, expected.bytes);
-            return Err(damaged(&path, reason));
+            return Err(damaged(format!("{} bytes, expected {}", found.bytes, expected.bytes)));
         }
         if found != *expected {
-            let reason = format!("checksum {}, expected {}", found.xxh3, expected.xxh3);
-            return Err(damaged(&path, reason));
+            return Err(damaged(format!("checksum {}, expected {}", found.xxh3, expected.xxh3)));
         }
     }
-    Ok(file.state)
+    Ok(())
 }
 
 /// Writes the state beside the files that it holds the checksums of.

@@ -2,6 +2,7 @@
 
 use cloze_data::shards::Shards;
 use cloze_engine::Device;
+use cloze_files::machine;
 use cloze_model::{Class, Config, Heads, LoadReport, Model};
 use cloze_text::Tokenizer;
 
@@ -36,6 +37,7 @@ pub(super) fn first_model(
         let config: Config = serde_json::from_value(json)
             .map_err(|e| TrainError::Recipe { place: "recipe, [model]".into(), message: e.to_string() })?;
         let config = if causal { config.causal() } else { config };
+        check_memory(Model::parameters_of(&config, fresh)? as u64, machine::memory())?;
         let model = Model::new(config, fresh, device, recipe.seed)?;
         model.check_tokenizer(shards.dir(), tokens, segments)?;
         return Ok((model, LoadReport::default()));
@@ -64,4 +66,29 @@ pub(super) fn first_model(
     let attention = dropouts.attention_probs_dropout_prob.unwrap_or(config.attention_probs_dropout_prob);
     model.set_dropout(hidden, attention)?;
     Ok((model, report))
+}
+
+/// Weights, gradients and two moments of a weight, in bytes.
+const BYTES_OF_A_WEIGHT: u64 = 16;
+
+/// Refuses a model that cannot be trained here, before the memory is asked for.
+fn check_memory(parameters: u64, available: Option<u64>) -> Result<(), TrainError> {
+    let needed = BYTES_OF_A_WEIGHT.saturating_mul(parameters);
+    match available {
+        Some(available) if needed > available => Err(TrainError::Memory { parameters, needed, available }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `--set model.hidden_size=65536` ended in an abort of the allocator.
+    #[test]
+    fn reliability_7b_a_model_beyond_the_memory_is_refused_with_the_figure() {
+        assert!(check_memory(1 << 20, Some(1 << 24)).is_ok() && check_memory(1 << 60, None).is_ok());
+        let error = check_memory(2_000_000_000, Some(16_000_000_000)).unwrap_err().to_string();
+        assert!(error.contains("32.0 GB to train") && error.contains("this machine has 16.0 GB"), "{error}");
+    }
 }

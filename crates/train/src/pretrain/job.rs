@@ -1,9 +1,10 @@
 //! Pre-training as a job of the training loop.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloze_data::batch::BatchSource;
 use cloze_data::prefetch::Prefetch;
@@ -49,6 +50,9 @@ pub struct State {
     pub skipped_in_a_row: u32,
     /// Step of the last evaluation; 0 before the first.
     pub evaluated: u64,
+    /// Whether the evaluation that was due after this step was interrupted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub owes_evaluation: bool,
     /// The best evaluation so far.
     pub best: Option<Best>,
     /// Sums since the last logged line.
@@ -126,9 +130,12 @@ pub(super) fn begin<O: Objective>(
     if let Some(moments) = moments {
         trainer.moments = moments;
     }
-    let State { step, updates, phase, batches, seconds, tokens, skipped_in_a_row, evaluated, best, window, .. } = state;
+    let State { step, updates, phase, batches, seconds, tokens, skipped_in_a_row, best, window, .. } = state;
+    let State { evaluated, owes_evaluation, .. } = state;
     let best = best.and_then(|best| Some((best.step, -best.loss.values().next()?)));
-    let at = Standing { step, updates, phase, seconds, skipped_in_a_row, evaluated, best, worse: 0, window };
+    let worse = 0;
+    let at =
+        Standing { step, updates, phase, seconds, skipped_in_a_row, evaluated, owes_evaluation, best, worse, window };
     Ok(Beginning { trainer, at, batches, tokens, messages })
 }
 
@@ -159,11 +166,8 @@ pub(super) fn pretrain<O: Objective>(
     if !changed.is_empty() {
         messages.push(format!("resumed with other values of {}", changed.join(", ")));
     }
-    if !resume {
-        folder.create()?;
-    }
+    let lock = lock.map_or_else(|| folder.create(), Ok)?;
     write_recipe(&folder, recipe)?;
-    let lock = lock.map_or_else(|| folder.lock(), Ok)?;
 
     let Beginning { trainer, at, batches, tokens, .. } = beginning;
     let peak = device.matrix_peak(trainer.precision());
@@ -324,16 +328,22 @@ impl<O: Objective> Job for Pretraining<'_, O> {
         !self.recipe.eval.every.is_never()
     }
 
-    fn evaluate(&mut self, trainer: &Trainer<O::Network>, at: &Standing) -> Result<EvalLine, TrainError> {
+    fn evaluate(
+        &mut self,
+        trainer: &Trainer<O::Network>,
+        at: &Standing,
+        stop: &AtomicBool,
+    ) -> Result<Option<EvalLine>, TrainError> {
         let (of, source) = match self.held_out.take() {
             Some(held_out) if held_out.0 == at.phase => held_out,
             _ => (at.phase, self.corpus.phase_held_out(self.recipe, &self.objective, at.phase)?),
         };
         let batches = Some(self.recipe.eval.batches);
         let (device, precision) = (trainer.device(), trainer.precision());
-        let scores = evaluate(&self.objective, &trainer.network, device, precision, &source, batches, |_| ());
+        let go_on = |_| if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let scores = evaluate(&self.objective, &trainer.network, device, precision, &source, batches, go_on);
         self.held_out = Some((of, source));
-        Ok(EvalLine { step: at.step, seconds: at.seconds, losses: scores.losses })
+        Ok(scores.map(|scores| EvalLine { step: at.step, seconds: at.seconds, losses: scores.losses }))
     }
 
     fn score(line: &EvalLine) -> Option<f64> {
@@ -363,6 +373,7 @@ impl<O: Objective> Job for Pretraining<'_, O> {
             tokens: self.tokens,
             skipped_in_a_row: at.skipped_in_a_row,
             evaluated: at.evaluated,
+            owes_evaluation: at.owes_evaluation,
             best: at.best.map(|(step, score)| Best { step, loss: BTreeMap::from([(key, -score)]) }),
             window: at.window.clone(),
             shards: self.shards.clone(),

@@ -90,7 +90,7 @@ mod tests {
         let mut recipe = Recipe::default();
         let e = check_resumed(&folder, &recipe).unwrap_err();
         assert!(matches!(e, TrainError::NoRun(_)), "{e}");
-        folder.create().unwrap();
+        drop(folder.create().unwrap());
         write_recipe(&folder, &recipe).unwrap();
         let e = folder.create().unwrap_err();
         assert!(e.to_string().contains("--resume"), "{e}");

@@ -7,6 +7,11 @@ use super::sections::{ObjectiveKind, ObjectiveSection, Recipe};
 use crate::TrainError;
 use crate::schedule::ScheduleKind;
 
+/// Micro-batches of a step at most; they are held in memory together.
+const MOST_ACCUMULATED: u32 = 1 << 16;
+/// Tokens of a batch at most: no machine holds the activations of more.
+const MOST_TOKENS: usize = 1 << 24;
+
 /// A value that cannot work: its key, and why.
 #[derive(Debug)]
 pub(super) struct Objection {
@@ -46,7 +51,12 @@ impl Recipe {
         if let Some(minutes) = self.minutes {
             require_positive(minutes, "minutes")?;
         }
-        require(self.threads != Some(0), "threads", || "is 0; expected at least 1, or no such key for all".into())?;
+        require(self.threads.is_none_or(|n| (1..=1024).contains(&n)), "threads", || {
+            format!(
+                "is {}; expected at least 1, at most 1024, or no such key for all",
+                self.threads.unwrap_or_default()
+            )
+        })?;
         // TOML's integers are signed: a larger seed could not be written to the run's folder.
         require(self.seed <= i64::MAX as u64, "seed", || format!("is {}; expected at most {}", self.seed, i64::MAX))?;
         self.check_model()?;
@@ -182,7 +192,16 @@ impl Recipe {
             require(p.batch_tokens.is_none_or(|t| t >= p.seq_len), &key("batch_tokens"), || {
                 format!("is less than one sequence of seq_len = {}", p.seq_len)
             })?;
-            require(p.accumulate > 0, &key("accumulate"), || "is 0; expected at least 1".into())?;
+            require((1..=MOST_ACCUMULATED).contains(&p.accumulate), &key("accumulate"), || {
+                format!("is {}; expected at least 1, at most {MOST_ACCUMULATED}", p.accumulate)
+            })?;
+            let tokens = p.batch_tokens.or(p.batch_sequences.map(|count| count.saturating_mul(p.seq_len)));
+            require(tokens.is_none_or(|tokens| tokens <= MOST_TOKENS), &key("batch_sequences"), || {
+                format!(
+                    "and seq_len give batches of {} tokens; expected at most {MOST_TOKENS}",
+                    tokens.unwrap_or_default()
+                )
+            })?;
             require(p.steps.is_none() || p.share.is_none(), &key("share"), || {
                 "is given beside steps; expected one of the two".into()
             })?;
