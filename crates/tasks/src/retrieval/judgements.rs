@@ -27,7 +27,8 @@ pub(super) enum Scale {
 const GRADES: &str = "grades as they stand, those below 0 as 0";
 const CODES: &str = "Cleverdon's codes 1 (complete answer), 2, 3, 4 (minimum interest) as grades 4, 3, 2, 1; 5 (no interest) and -1 \
                      (not explained) as 0";
-const LISTED: &str = "query, document and two zeros, as in SMART's collections: every document listed is relevant, of grade 1";
+const LISTED: &str =
+    "query, document and two zeros, as in SMART's collections: every document listed is relevant, of grade 1";
 
 /// A line's cells.
 enum Cells {
@@ -75,7 +76,16 @@ pub(super) fn read(path: &Path, scale: Scale) -> Result<(Vec<Judgement>, &'stati
         Ok(Judgement { line, query, document, grade })
     };
     let list = found.into_iter().map(judgement).collect::<Result<_, TaskError>>()?;
-    Ok((list, if is_smart { LISTED } else if as_codes { CODES } else { GRADES }))
+    Ok((
+        list,
+        if is_smart {
+            LISTED
+        } else if as_codes {
+            CODES
+        } else {
+            GRADES
+        },
+    ))
 }
 
 fn cells_of(line: &str, scale: Scale) -> Result<Cells, String> {
@@ -99,8 +109,8 @@ fn cells_of(line: &str, scale: Scale) -> Result<Cells, String> {
 
 /// A judgement as a JSON object, as Hugging Face's collections have it.
 fn object_of(line: &str) -> Result<Cells, String> {
-    let object: Map<String, Value> =
-        serde_json::from_str(line).map_err(|e| format!("expected a JSON object with query-id, corpus-id and score: {e}"))?;
+    let object: Map<String, Value> = serde_json::from_str(line)
+        .map_err(|e| format!("expected a JSON object with query-id, corpus-id and score: {e}"))?;
     let cell = |names: [&str; 2]| match names.iter().find_map(|name| object.get(*name)) {
         Some(Value::String(text)) => Ok(text.trim().to_owned()),
         Some(Value::Number(number)) => Ok(number.to_string()),
@@ -130,9 +140,7 @@ fn grade_of(number: i64, as_codes: bool) -> Result<u32, String> {
     match number {
         1..=4 if as_codes => Ok(5 - number as u32),
         5 | -1 if as_codes => Ok(0),
-        code if as_codes => {
-            Err(format!("expected a code from 1 (best) to 5, or -1, as in Cranfield; found {code}"))
-        }
+        code if as_codes => Err(format!("expected a code from 1 (best) to 5, or -1, as in Cranfield; found {code}")),
         grade => Ok(u32::try_from(grade).unwrap_or(0)),
     }
 }

@@ -81,7 +81,8 @@ fn r49_judgements_are_read_as_collections_publish_them() {
     let collection = Files::of(CORPUS, QUERIES, "q8\ta\t1\nq3\ta\t2\nq8\t7\t1\nq9\ta\t1\n").open().unwrap();
     assert_eq!((collection.unknown, collection.missing, collection.judgements()), (2, 0, 1));
     // CISI's form and CACM's.
-    let collection = Files::of(SMART, SMART_QUERIES, "     1     2\t0\t0.000000\n     2    10\t0\t0.000000\n").open().unwrap();
+    let collection =
+        Files::of(SMART, SMART_QUERIES, "     1     2\t0\t0.000000\n     2    10\t0\t0.000000\n").open().unwrap();
     assert_eq!(collection.grades, [HashMap::from([(1, 1)]), HashMap::from([(3, 1)])]);
     assert!(collection.grading.contains("every document listed"), "{}", collection.grading);
     let collection = Files::of(SMART, SMART_QUERIES, "01 0002  0 0\n").open().unwrap();
@@ -111,7 +112,8 @@ fn r49_a_document_of_the_same_id_is_left_out_unless_it_is_relevant() {
 #[test]
 fn documents_of_equal_similarity_are_ranked_as_trec_eval_ranks_them() {
     // pytrec_eval of {"a": 0.5, "b": 0.5, "c": 0.1} with a relevant: reciprocal rank 0.5.
-    let corpus = "{\"_id\": \"a\", \"text\": \"x\"}\n{\"_id\": \"b\", \"text\": \"x\"}\n{\"_id\": \"c\", \"text\": \"y\"}\n";
+    let corpus =
+        "{\"_id\": \"a\", \"text\": \"x\"}\n{\"_id\": \"b\", \"text\": \"x\"}\n{\"_id\": \"c\", \"text\": \"y\"}\n";
     let collection = Files::of(corpus, QUERIES, "q1\ta\t1\n").open().unwrap();
     let documents = Vectors::new(2, vec![1.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
     let scores = collection.score(documents, Vectors::new(2, vec![1.0, 0.2]), true, 10, &[10], 1).unwrap();
@@ -148,7 +150,9 @@ fn bad_files_say_where_and_what() {
         beir("{\"id\": \"a\", \"text\": \"x\"}", QUERIES, QRELS).contains("corpus:1: no \"_id\" in it, only id, text")
     );
     assert!(beir("{\"_id\": null, \"text\": \"x\"}", QUERIES, QRELS).contains("\"_id\" is null"));
-    assert!(beir("{\"_id\": \"a\", \"text\": [1]}", QUERIES, QRELS).contains("expected a string in \"text\", found [1]"));
+    assert!(
+        beir("{\"_id\": \"a\", \"text\": [1]}", QUERIES, QRELS).contains("expected a string in \"text\", found [1]")
+    );
     assert!(
         beir(&format!("{CORPUS}{{\"_id\": \"a\", \"text\": \"\"}}"), QUERIES, QRELS)
             .contains("corpus:5: id \"a\" came in line 1")
@@ -157,9 +161,13 @@ fn bad_files_say_where_and_what() {
     assert!(beir(CORPUS, QUERIES, "h\th\th\n").contains("qrels: holds no judgements"));
     assert!(beir(CORPUS, QUERIES, "h\th\th\nq1\ta\tx\n").contains("qrels:2: expected a whole number"));
     assert!(beir(CORPUS, QUERIES, "q1\ta\n").contains("found 2 cells"));
-    assert!(beir(CORPUS, QUERIES, "q1\ta\t1\nq1\t7\t0.5\n").contains("qrels:2: expected a whole number as the last cell"));
+    assert!(
+        beir(CORPUS, QUERIES, "q1\ta\t1\nq1\t7\t0.5\n").contains("qrels:2: expected a whole number as the last cell")
+    );
     assert!(beir(CORPUS, QUERIES, "q9\ta\t1\n").contains("qrels: no query is called \"q9\""));
-    assert!(beir(CORPUS, QUERIES, "{\"query-id\": \"q1\", \"score\": 1}\n").contains("qrels:1: no \"corpus-id\" in it"));
+    assert!(
+        beir(CORPUS, QUERIES, "{\"query-id\": \"q1\", \"score\": 1}\n").contains("qrels:1: no \"corpus-id\" in it")
+    );
     assert!(beir(CORPUS, QUERIES, "q1\ta\t1\nq1\ta\t2\n").contains("qrels:2: query \"q1\" has this document twice"));
     assert!(beir(CORPUS, QUERIES, "q1\tgone\t1\n").contains("names no document"));
     let smart = |corpus: &str, qrels: &str| Files::of(corpus, SMART_QUERIES, qrels).error();
