@@ -460,6 +460,14 @@ impl Task for Answering {
         Ok(Encoded { examples, cut: found.question_cut, notes: found.windows })
     }
 
+    fn shown(&self, row: &Row) -> Object {
+        let gold: Vec<&str> = row.answers.iter().map(|(_, text)| text.as_str()).collect();
+        Object::from_iter([
+            ("question".to_owned(), row.question.as_str().into()),
+            ("gold".to_owned(), row.answered.then_some(gold).into()),
+        ])
+    }
+
     fn predict(&self, row: &Row, encoded: &Encoded<Vec<Window>>, logits: &[Vec<f32>]) -> Result<Prediction, TaskError> {
         if row.blank {
             let found = Extraction { best: Answer::default(), n_best: Vec::new(), null_odds: None };

@@ -155,12 +155,17 @@ impl Collection {
         }
         let unjudged = grades.iter().filter(|grades| grades.is_empty()).count();
         let judged = asked.into_iter().zip(own).zip(grades).filter(|(_, grades)| !grades.is_empty());
-        let ((queries, own), grades): ((Vec<Entry>, Vec<Option<usize>>), Vec<HashMap<usize, u32>>) = judged.unzip();
+        let (mut queries, mut own, mut grades) = (Vec::new(), Vec::new(), Vec::new());
+        for ((query, same), judged) in judged {
+            queries.push(query);
+            own.push(same);
+            grades.push(judged);
+        }
         let same_id = own.iter().flatten().count();
-        let is_relevant = |(own, grades): &(&Option<usize>, &HashMap<usize, u32>)| {
-            own.is_some_and(|row| grades.get(&row).is_some_and(|grade| *grade > 0))
+        let is_relevant = |(row, grades): (&Option<usize>, &HashMap<usize, u32>)| {
+            grades.get(&(*row)?).filter(|grade| **grade > 0).copied()
         };
-        let same_id_relevant = own.iter().zip(&grades).filter(is_relevant).count();
+        let same_id_relevant = own.iter().zip(&grades).filter_map(is_relevant).count();
         let unknown = unknown.len();
         Ok(Collection {
             layout,
