@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use cloze_engine::Device;
 use cloze_model::Model;
-use serde_json::Value;
+use serde_json::{Value, json as value};
 
 use common::{
     Bench, TAGS, TEXTS, cloze, command, fails, fails_with, is_refused, json, json_file, json_lines, predict, success,
@@ -40,6 +40,12 @@ fn learns(bench: &Bench, kind: &str, file: &str, score: &str, more: &[&str]) -> 
     assert!(shown.contains("rows, loss") && shown.contains(score), "{shown}");
     let written = json_lines(&fs::read_to_string(&predictions).unwrap());
     assert_eq!(written.len() as u64, found["rows"].as_u64().unwrap());
+    // R33: a prediction says of which row it is and what would be right.
+    for (number, line) in (1..).zip(&written) {
+        assert_eq!((&line["row"], &line["file"]), (&value!(number), &value!(file)), "{line}");
+        let names_row = ["text", "words", "id", "context"].iter().any(|key| line.get(*key).is_some());
+        assert!(names_row && !line["gold"].is_null(), "{line}");
+    }
     model
 }
 

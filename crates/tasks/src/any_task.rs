@@ -2,7 +2,7 @@
 //! (the fine-tuning loop, the commands, a server) uses these interfaces; [`Task`] is what one kind implements.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cloze_model::{Config, TaskHead};
@@ -91,7 +91,8 @@ pub trait AnyEncoded<'a>: Send + Sync {
 
 /// Predictions of rows of a task.
 pub trait AnyPredictions: Send + Sync {
-    /// Each as a JSON object.
+    /// Each as a JSON object, with what tells its row from others (its text or id; of files also the file and the row's number) and
+    /// what is right.
     ///
     /// # Errors
     /// A prediction that JSON cannot hold.
@@ -125,10 +126,23 @@ impl<T: Task> AnyTask for T {
         tokenizer: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<Box<dyn AnyRows>, TaskError> {
-        let rows = Task::read(self, reading, paths, need, tokenizer, notes)?;
+        let mut placed: FileRows<(T::Row, Place)> = Vec::new();
+        for path in paths {
+            let file: Arc<Path> = path.as_path().into();
+            let found = Task::read(self, reading, std::slice::from_ref(path), need, tokenizer, notes)?;
+            let place = |(number, row): (usize, Result<T::Row, TaskError>)| {
+                row.map(|row| (row, Place { file: Arc::clone(&file), number }))
+            };
+            placed.extend((1..).zip(found).map(place));
+        }
         Ok(Box::new(match need {
-            Need::Required => Rows::new(self.clone(), reading.usable(rows, notes)?),
-            Need::Optional => Rows::of_files(self.clone(), rows),
+            Need::Required => {
+                let (rows, places): (Vec<T::Row>, Vec<Place>) = reading.usable(placed, notes)?.into_iter().unzip();
+                Rows { places, ..Rows::new(self.clone(), rows) }
+            }
+            Need::Optional => {
+                Rows::of_files(self.clone(), placed.into_iter().map(|row| row.map(|(row, _)| row)).collect())
+            }
         }))
     }
 
@@ -138,23 +152,34 @@ impl<T: Task> AnyTask for T {
     }
 }
 
+/// Where a row of a file comes from.
+#[derive(Debug, Clone)]
+struct Place {
+    file: Arc<Path>,
+    /// The row's number in the file, from 1.
+    number: usize,
+}
+
 /// Some rows of a task.
 #[derive(Debug, Clone)]
 pub struct Rows<T: Task> {
     task: T,
     /// Shared, because an error cannot be copied for each who asks for the row's prediction.
     rows: Vec<Result<T::Row, Arc<TaskError>>>,
+    /// Where the rows come from, if they are of files.
+    places: Vec<Place>,
 }
 
 impl<T: Task> Rows<T> {
     /// Rows with their task.
     pub fn new(task: T, rows: Vec<T::Row>) -> Rows<T> {
-        Rows { task, rows: rows.into_iter().map(Ok).collect() }
+        Rows { task, rows: rows.into_iter().map(Ok).collect(), places: Vec::new() }
     }
 
     /// Rows of files, those that cannot be used in their places.
     pub fn of_files(task: T, rows: FileRows<T::Row>) -> Rows<T> {
-        Rows { task, rows: rows.into_iter().map(|row| row.map_err(Arc::new)).collect() }
+        let rows = rows.into_iter().map(|row| row.map_err(Arc::new)).collect();
+        Rows { task, rows, places: Vec::new() }
     }
 }
 
@@ -177,11 +202,11 @@ impl<T: Task> AnyRows for Rows<T> {
     }
 
     fn encode(&self, tokenizer: &Tokenizer, threads: usize) -> Result<Box<dyn AnyEncoded<'_> + '_>, TaskError> {
-        let Rows { task, rows } = self;
+        let Rows { task, rows, places } = self;
         let rows: Vec<&T::Row> = rows.iter().map(usable).collect::<Result<_, _>>()?;
         let encoded = parallel::map(&rows, threads, |row| task.encode(row, tokenizer));
         let encoded = encoded.into_iter().collect::<Result<_, _>>()?;
-        Ok(Box::new(EncodedRows { task, rows, encoded }))
+        Ok(Box::new(EncodedRows { task, rows, places, encoded }))
     }
 }
 
@@ -225,6 +250,7 @@ fn to_json(prediction: &impl serde::Serialize) -> Result<Value, TaskError> {
 struct EncodedRows<'a, T: Task> {
     task: &'a T,
     rows: Vec<&'a T::Row>,
+    places: &'a [Place],
     encoded: Vec<Encoded<T::Notes>>,
 }
 
@@ -242,7 +268,7 @@ impl<'a, T: Task> AnyEncoded<'a> for EncodedRows<'a, T> {
     }
 
     fn predict(&self, logits: &[Vec<f32>]) -> Result<Box<dyn AnyPredictions + 'a>, TaskError> {
-        let EncodedRows { task, rows, encoded } = self;
+        let EncodedRows { task, rows, places, encoded } = self;
         let mut rest = logits;
         let mut found = Vec::with_capacity(rows.len());
         for (row, encoded) in rows.iter().copied().zip(encoded) {
@@ -250,19 +276,31 @@ impl<'a, T: Task> AnyEncoded<'a> for EncodedRows<'a, T> {
             rest = others;
             found.push(task.predict(row, encoded, own)?);
         }
-        Ok(Box::new(Predictions { task: *task, rows: rows.clone(), found }))
+        Ok(Box::new(Predictions { task: *task, rows: rows.clone(), places, found }))
     }
 }
 
 struct Predictions<'a, T: Task> {
     task: &'a T,
     rows: Vec<&'a T::Row>,
+    places: &'a [Place],
     found: Vec<T::Prediction>,
 }
 
 impl<T: Task> AnyPredictions for Predictions<'_, T> {
     fn to_json(&self) -> Result<Vec<Value>, TaskError> {
-        self.found.iter().map(to_json).collect()
+        let line = |(at, (row, found)): (usize, (&&T::Row, &T::Prediction))| {
+            let mut line = self.task.shown(row);
+            if let Some(Place { file, number }) = self.places.get(at) {
+                line.insert("file".to_owned(), file.display().to_string().into());
+                line.insert("row".to_owned(), (*number).into());
+            }
+            if let Value::Object(found) = to_json(found)? {
+                line.extend(found);
+            }
+            Ok(Value::Object(line))
+        };
+        self.rows.iter().zip(&self.found).enumerate().map(line).collect()
     }
 
     fn scores(&self) -> Scores {

@@ -97,11 +97,19 @@ impl Reading {
         self.given.settings.max_len.or(self.stored.max_len).or(known).unwrap_or(self.description.max_len)
     }
 
-    /// The step from one window of a long text to the next; none: long texts are cut.
+    /// The step from one window of a long text to the next; none: long texts are cut. The model's own changes in proportion where a
+    /// caller gives another length of windows.
     pub fn stride(&self) -> Option<usize> {
         let known = self.known.as_ref().and_then(|known| known.settings.stride);
-        let stride = self.given.settings.stride.or(self.stored_of_files().stride).or(known);
-        stride.filter(|stride| *stride > 0)
+        let stored = self.stored_of_files();
+        // A step chosen for short windows makes long ones overlap nearly whole.
+        let stored = match (stored.stride, stored.max_len, self.given.settings.max_len) {
+            (Some(stride), Some(before), Some(now)) if stride > 0 && before > 0 => {
+                Some((stride.saturating_mul(now) / before).max(1))
+            }
+            (stride, ..) => stride,
+        };
+        self.given.settings.stride.or(stored).or(known).filter(|stride| *stride > 0)
     }
 
     /// What becomes of long texts.

@@ -74,6 +74,10 @@ pub trait Task: Clone + Send + Sync + 'static {
         notes: &mut Notes,
     ) -> Result<FileRows<Self::Row>, TaskError>;
 
+    /// What a reader of predictions needs of a row: its text, or what tells it from others, and what is right as `gold`; null if that is
+    /// not known.
+    fn shown(&self, row: &Self::Row) -> Object;
+
     /// A row without what is right.
     ///
     /// # Errors

@@ -1,10 +1,9 @@
 //! `cloze report`: one or several runs as one HTML file.
 
-use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use crate::format;
@@ -50,7 +49,7 @@ pub fn run(arguments: &Arguments, _terminal: &Terminal) -> Result<()> {
         _ => PathBuf::from("comparison.html"),
     });
     let html = run_page::html(&subjects);
-    fs::write(&path, &html).with_context(|| format!("cannot write {}", path.display()))?;
+    cloze_files::write(&path, html.as_bytes())?;
     let mut out = crate::output::results();
     if arguments.json {
         let names: Vec<&str> = subjects.iter().map(Subject::name).collect();

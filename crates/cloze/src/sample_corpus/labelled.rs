@@ -362,7 +362,7 @@ mod tests {
             let questions = Questions::read(path, BadAnswers::Error).unwrap();
             // The reader looks for an answer elsewhere if it is not where the file says.
             assert_eq!(questions.notes(), Default::default());
-            questions.questions().to_vec()
+            questions.into_questions().into_iter().collect::<Result<Vec<_>, _>>().unwrap()
         });
         let texts: Vec<Vec<String>> = rows
             .iter()

@@ -33,7 +33,7 @@ impl EncodedContext {
     }
 
     /// The pieces that share at least a byte with these bytes; none if they are white space.
-    pub(super) fn covering(&self, bytes: Range<usize>) -> Range<usize> {
+    pub(crate) fn covering(&self, bytes: Range<usize>) -> Range<usize> {
         let first = self.pieces.partition_point(|piece| piece.end <= bytes.start);
         let last = self.pieces.partition_point(|piece| piece.start < bytes.end);
         first..last.max(first)

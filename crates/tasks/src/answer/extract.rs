@@ -28,7 +28,9 @@ pub struct Logits<'a> {
 /// How answers are searched. The defaults are those of google-research/bert's `run_squad.py` for SQuAD 1.1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ExtractOptions {
-    /// Begins and ends considered in each window (the best of all its rows), and answers listed.
+    /// Begins and ends considered in each window: the best of all its rows (`n_best_size` of Google's code and of Transformers).
+    pub candidates: usize,
+    /// Answers listed. The best answer does not depend on it.
     pub n_best: usize,
     /// Tokens of an answer at most.
     pub max_answer: usize,
@@ -40,7 +42,7 @@ pub struct ExtractOptions {
 
 impl Default for ExtractOptions {
     fn default() -> ExtractOptions {
-        ExtractOptions { n_best: 20, max_answer: 30, null_threshold: None }
+        ExtractOptions { candidates: 20, n_best: 20, max_answer: 30, null_threshold: None }
     }
 }
 
@@ -49,17 +51,18 @@ impl Default for ExtractOptions {
 pub struct Answer {
     /// The context's own characters; empty for the null answer.
     pub text: String,
-    /// Its first byte in the context; 0 for the null answer.
-    pub start: usize,
-    /// One past its last byte.
-    pub end: usize,
-    /// Its first character (Unicode scalar value: an index into Python's strings) in the context.
+    /// Its first character (Unicode scalar value: an index into Python's strings) in the context; 0 for the null answer.
     pub start_char: usize,
     /// One past its last character.
     pub end_char: usize,
+    /// Its first byte in the context; 0 for the null answer.
+    pub start_byte: usize,
+    /// One past its last byte.
+    pub end_byte: usize,
     /// Start logit + end logit.
     pub score: f32,
-    /// Its share among the answers listed: the softmax of their scores.
+    /// Its share among the best answers: the softmax of the scores of as many as there are [candidates](ExtractOptions::candidates),
+    /// or as are listed if that is more.
     pub probability: f64,
 }
 
@@ -101,13 +104,13 @@ impl Candidate {
 
 /// Finds the best answers to a question in the logits of all its windows.
 ///
-/// A candidate begins at one of the `n_best` rows with the greatest start logits of its window and ends at one of those
+/// A candidate begins at one of the `candidates` rows with the greatest start logits of its window and ends at one of those
 /// with the greatest end logits, both in the context, the begin where it has most of the context around it, not after
 /// the end, and at most `max_answer` tokens long. The null answer's score is the least, over the windows, of \[CLS\]'s
 /// start and end logit: every window must want it (Devlin et al. 2019, section 4.3, as in Google's code).
 ///
 /// # Errors
-/// `n_best` or `max_answer` is 0, a threshold that is no number; no windows; logits that are not one for each row or
+/// `candidates`, `n_best` or `max_answer` is 0, a threshold that is no number; no windows; logits that are not one for each row or
 /// not finite; windows of another context.
 pub fn extract(
     context: &EncodedContext,
@@ -130,15 +133,21 @@ pub fn extract(
     // Stable: equals stay in the order of windows, begins and ends, the null answer last.
     candidates.sort_by(|a, b| descending(a.score, b.score));
 
-    let listed = list(context, &candidates, options.n_best);
-    let n_best = answers(context, &listed);
-    let best_of = |null: bool| listed.iter().position(|c| c.is_null() == null);
+    // The list is cut at the end, so that neither the best answer nor its probability depends on the list's length.
+    let considered = list(context, &candidates, options.candidates.max(options.n_best));
+    let mut n_best = answers(context, &considered);
+    let best_of = |null: bool| considered.iter().position(|c| c.is_null() == null);
     let (null, other) = (best_of(true), best_of(false));
-    let score_of = |at: Option<usize>| at.and_then(|at| listed.get(at)).map(|c| c.score);
+    let score_of = |at: Option<usize>| at.and_then(|at| considered.get(at)).map(|c| c.score);
     let null_odds = score_of(null).zip(score_of(other)).map(|(null, other)| (null - other) as f32);
     let prefers_null = null_odds.zip(options.null_threshold).is_some_and(|(odds, threshold)| odds > threshold);
     let chosen = if prefers_null { null } else { other.or(null) };
     let best = chosen.and_then(|at| n_best.get(at)).cloned().unwrap_or_default();
+    let mut place = 0;
+    n_best.retain(|_| {
+        place += 1;
+        place <= options.n_best || [null, other].contains(&Some(place - 1))
+    });
     Ok(Extraction { best, n_best, null_odds })
 }
 
@@ -151,8 +160,8 @@ fn collect(
     out: &mut Vec<Candidate>,
 ) {
     let ends: Vec<usize> =
-        top(logits.end, options.n_best).into_iter().filter(|&row| window.piece(row).is_some()).collect();
-    for start in top(logits.start, options.n_best) {
+        top(logits.end, options.candidates).into_iter().filter(|&row| window.piece(row).is_some()).collect();
+    for start in top(logits.start, options.candidates) {
         let Some(first) = window.piece(start) else {
             continue;
         };
@@ -192,13 +201,13 @@ fn descending(a: f64, b: f64) -> Ordering {
     b.partial_cmp(&a).unwrap_or(Ordering::Equal)
 }
 
-/// The first `n_best` different texts of the sorted candidates, and the best null and the best other answer if they are
+/// The first `most` different texts of the sorted candidates, and the best null and the best other answer if they are
 /// not among these.
-fn list(context: &EncodedContext, candidates: &[Candidate], n_best: usize) -> Vec<Candidate> {
+fn list(context: &EncodedContext, candidates: &[Candidate], most: usize) -> Vec<Candidate> {
     let mut seen = HashSet::new();
     let mut listed: Vec<Candidate> = Vec::new();
     for candidate in candidates {
-        if listed.len() >= n_best {
+        if listed.len() >= most {
             break;
         }
         if seen.insert(context.text().get(candidate.start..candidate.end).unwrap_or_default()) {
@@ -226,10 +235,10 @@ fn answers(context: &EncodedContext, listed: &[Candidate]) -> Vec<Answer> {
             let start_char = characters(text.get(..c.start).unwrap_or_default());
             Answer {
                 text: answer.to_owned(),
-                start: c.start,
-                end: c.end,
                 start_char,
                 end_char: start_char + characters(answer),
+                start_byte: c.start,
+                end_byte: c.end,
                 score: c.score as f32,
                 probability: (c.score - greatest).exp() / total,
             }
@@ -243,7 +252,8 @@ fn check(
     logits: &[Logits<'_>],
     options: &ExtractOptions,
 ) -> Result<(), TaskError> {
-    for (name, value) in [("n_best", options.n_best), ("max_answer", options.max_answer)] {
+    let counts = [("candidates", options.candidates), ("n_best", options.n_best), ("max_answer", options.max_answer)];
+    for (name, value) in counts {
         if value == 0 {
             return Err(TaskError::input(name, "0; expected at least 1"));
         }
@@ -331,14 +341,14 @@ mod tests {
         let context = context(text);
         let found = one(&context, &[(5, 3.0), (9, 2.0)], &[(7, 4.0), (10, 1.0)], ExtractOptions::default());
         assert_eq!(found.best.text, "CATS sat");
-        assert_eq!((found.best.start, found.best.end), (5, 13));
+        assert_eq!((found.best.start_byte, found.best.end_byte), (5, 13));
         assert_eq!(found.best.score, 7.0);
         assert!(found.null_odds.is_none());
         let second = &found.n_best[1];
         assert_eq!((second.text.as_str(), second.score), ("CATS sat\non 日本", 4.0));
         assert_eq!((second.start_char, second.end_char), (5, 19));
         for answer in &found.n_best {
-            assert_eq!(answer.text, text[answer.start..answer.end]);
+            assert_eq!(answer.text, text[answer.start_byte..answer.end_byte]);
             let characters: String =
                 text.chars().skip(answer.start_char).take(answer.end_char - answer.start_char).collect();
             assert_eq!(answer.text, characters);
@@ -362,8 +372,8 @@ mod tests {
         // Rows 4 to 5, and 7 to 8; the frame's rows and 7 to 5 are passed over.
         assert_eq!(found.best.text, "the cat");
         assert_eq!(found.n_best[1].text, "on the");
-        // In Google's code the n best rows are those of all rows, so that of two none may be in the context.
-        let none = one(&context, &start, &end, ExtractOptions { n_best: 2, ..ExtractOptions::default() });
+        // In Google's code the candidates are of all rows, so that of two none may be in the context.
+        let none = one(&context, &start, &end, ExtractOptions { candidates: 2, ..ExtractOptions::default() });
         assert_eq!((none.best, none.n_best, none.null_odds), (Answer::default(), vec![], None));
     }
 
@@ -381,10 +391,10 @@ mod tests {
         let context = context("cat sat cat");
         let found = one(&context, &[(4, 1.0), (6, 2.0)], &[(4, 1.0), (6, 2.0)], ExtractOptions::default());
         assert_eq!(found.n_best.iter().filter(|a| a.text == "cat").count(), 1);
-        assert_eq!((found.best.text.as_str(), found.best.start, found.best.score), ("cat", 8, 4.0));
+        assert_eq!((found.best.text.as_str(), found.best.start_byte, found.best.score), ("cat", 8, 4.0));
         // Of equals the first place.
         let tied = one(&context, &[(4, 1.0), (6, 1.0)], &[(4, 1.0), (6, 1.0)], ExtractOptions::default());
-        assert_eq!((tied.best.text.as_str(), tied.best.start), ("cat", 0));
+        assert_eq!((tied.best.text.as_str(), tied.best.start_byte), ("cat", 0));
     }
 
     #[test]
@@ -417,13 +427,13 @@ mod tests {
     #[test]
     fn null_and_best_are_always_listed() {
         let context = context("the cat sat on the mat");
-        let options = ExtractOptions { n_best: 3, max_answer: 30, null_threshold: Some(0.0) };
+        let options = ExtractOptions { candidates: 3, n_best: 3, max_answer: 30, null_threshold: Some(0.0) };
         let low = one(&context, &[(4, 5.0), (5, 4.0), (6, 3.0)], &[(7, 5.0), (8, 4.0), (9, 3.0)], options);
         assert_eq!(low.n_best.len(), 4);
         assert!(low.n_best[3].is_empty() && low.n_best[3].score == -18.0);
         assert_eq!(low.null_odds, Some(-28.0));
         // A list of one, whose only row is [CLS]: no other answer, so no odds, and the null answer.
-        let single = ExtractOptions { n_best: 1, ..options };
+        let single = ExtractOptions { candidates: 1, n_best: 1, ..options };
         let only = one(&context, &[(0, 5.0)], &[(0, 5.0)], single);
         assert!(only.best.is_empty() && only.n_best == [only.best.clone()] && only.null_odds.is_none());
         assert_eq!((only.best.score, only.best.probability), (10.0, 1.0));
@@ -460,7 +470,7 @@ mod tests {
                     if !within(first) || !within(last) || last - first + 1 > options.max_answer {
                         continue;
                     }
-                    if rank(start, first) >= options.n_best || rank(end, last) >= options.n_best {
+                    if rank(start, first) >= options.candidates || rank(end, last) >= options.candidates {
                         continue;
                     }
                     if !w.max_context[first - w.context_start] {
@@ -495,8 +505,8 @@ mod tests {
             }
             let windows = made(&context, 6 + numbers.below(20), 1 + numbers.below(16));
             let null_threshold = (numbers.below(2) == 0).then_some(numbers.below(9) as f32 - 4.0);
-            let options =
-                ExtractOptions { n_best: 1 + numbers.below(24), max_answer: 1 + numbers.below(12), null_threshold };
+            let (candidates, n_best) = (1 + numbers.below(24), 1 + numbers.below(24));
+            let options = ExtractOptions { candidates, n_best, max_answer: 1 + numbers.below(12), null_threshold };
             // Coarse values make ties, of which texts of equal score must come out in any order.
             let coarse = if numbers.below(2) == 0 { 4 } else { 1 << 20 };
             let mut draw = |n: usize| -> Vec<f32> {
@@ -516,7 +526,7 @@ mod tests {
             for (answer, (_, score)) in texts.iter().zip(&expected) {
                 assert_eq!(f64::from(answer.score), *score as f32 as f64);
                 assert!(expected.iter().any(|(text, s)| *text == answer.text && *s as f32 == answer.score));
-                assert_eq!(answer.text, text[answer.start..answer.end]);
+                assert_eq!(answer.text, text[answer.start_byte..answer.end_byte]);
             }
             let different: HashSet<_> = texts.iter().map(|a| &a.text).collect();
             assert_eq!(different.len(), texts.len());
@@ -533,10 +543,8 @@ mod tests {
                     nulls += usize::from(found.best.is_empty());
                 }
             }
-            if !found.n_best.is_empty() {
-                let total: f64 = found.n_best.iter().map(|a| a.probability).sum();
-                assert!((total - 1.0).abs() < 1e-9);
-            }
+            let total: f64 = found.n_best.iter().map(|a| a.probability).sum();
+            assert!(found.n_best.is_empty() || total < 1.0 + 1e-9 && (n_best < candidates || total > 1.0 - 1e-9));
             checked += 1;
             some += usize::from(texts.len() > 3);
             several += usize::from(windows.len() > 2);
@@ -553,7 +561,7 @@ mod tests {
             let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| numbers.below(1 << 20) as f32 / 65536.0).collect() };
             let logits: Vec<_> = windows.iter().map(|w| (draw(w.ids.len()), draw(w.ids.len()))).collect();
             let rows: Vec<_> = logits.iter().map(|(start, end)| Logits { start, end }).collect();
-            let options = ExtractOptions { n_best: 1000, max_answer: 1000, null_threshold: None };
+            let options = ExtractOptions { candidates: 1000, n_best: 1000, max_answer: 1000, null_threshold: None };
             let found = extract(&context, &windows, &rows, &options).unwrap();
             let best = oracle(&context, &windows, &logits, &options);
             assert_eq!(found.n_best.len(), best.len());
@@ -581,6 +589,7 @@ mod tests {
             refuse(&good[1..], &good, defaults).contains(&format!("{}; expected one for each of {rows}", rows - 1))
         );
         assert!(refuse(&good, &[], defaults).contains("0; expected"));
+        assert!(refuse(&good, &good, ExtractOptions { candidates: 0, ..defaults }).starts_with("candidates"));
         assert!(refuse(&good, &good, ExtractOptions { n_best: 0, ..defaults }).starts_with("n_best"));
         assert!(refuse(&good, &good, ExtractOptions { max_answer: 0, ..defaults }).starts_with("max_answer"));
         let nan = ExtractOptions { null_threshold: Some(f32::NAN), ..defaults };
@@ -605,8 +614,8 @@ mod tests {
         let found = one(&context, &[(6, 2.0)], &[(6, 1.5)], options);
         let json = serde_json::to_value(&found).unwrap();
         assert_eq!(json["best"]["text"], "cat");
-        assert_eq!((&json["best"]["start"], &json["best"]["start_char"]), (&7.into(), &3.into()));
-        assert_eq!((&json["best"]["end"], &json["best"]["end_char"]), (&10.into(), &6.into()));
+        assert_eq!((&json["best"]["start_byte"], &json["best"]["start_char"]), (&7.into(), &3.into()));
+        assert_eq!((&json["best"]["end_byte"], &json["best"]["end_char"]), (&10.into(), &6.into()));
         assert_eq!(json["best"]["score"], 3.5);
         assert_eq!(json["null_odds"], -21.5);
         assert_eq!(json["n_best"].as_array().unwrap().len(), found.n_best.len());

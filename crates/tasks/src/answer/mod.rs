@@ -27,9 +27,10 @@ mod target;
 mod windows;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use context::EncodedContext;
 pub use extract::{Answer, ExtractOptions, Extraction, Logits, extract};
 pub use target::target;
+pub(crate) use windows::no_tokens;
 pub use windows::{Window, WindowOptions, Windows, windows};

@@ -9,7 +9,7 @@ use super::{EncodedContext, ExtractOptions, Logits, WindowOptions, extract, targ
 use crate::sequence::text_windows;
 
 /// A small vocabulary of our own: English, digits, punctuation, a few characters of other scripts.
-pub(super) fn tokenizer(cased: bool) -> Tokenizer {
+pub(crate) fn tokenizer(cased: bool) -> Tokenizer {
     const WORDS: &[&str] = &[
         "the", "cat", "##s", "sat", "on", "mat", "who", "left", "cafe", "##a", "a", "##e", "e", "1895", "1943", ".",
         ",", "?", "(", ")", "-", "日", "本", "ᄀ", "##ᅡ", "🙂", "\u{2764}", "\u{3099}", "x", "##x", "The",
@@ -136,7 +136,7 @@ struct Search {
 fn windows_targets_and_answers_are_those_of_transformers() {
     let (tokenizer, all) = cases();
     let cases: Vec<Case> = read(&all["cases"]);
-    let (mut found_targets, mut nulls, mut answers, mut cut) = (0, 0, 0, 0);
+    let (mut found_targets, mut nulls, mut answers, mut cut, mut x1_cut) = (0, 0, 0, 0, 0);
     for case in &cases {
         let context = EncodedContext::new(&tokenizer, case.context.as_str());
         let options = WindowOptions { max_len: case.max_len, stride: case.stride, max_question: case.max_question };
@@ -166,6 +166,7 @@ fn windows_targets_and_answers_are_those_of_transformers() {
         let logits: Vec<_> = logits.iter().map(|(start, end)| Logits { start, end }).collect();
         for search in &case.searches {
             let options = ExtractOptions {
+                candidates: search.n_best,
                 n_best: search.n_best,
                 max_answer: search.max_answer,
                 null_threshold: search.null_threshold,
@@ -192,10 +193,19 @@ fn windows_targets_and_answers_are_those_of_transformers() {
                 nulls += usize::from(text.is_empty());
                 expected = rest;
             }
+            // X1: a shorter list is the same list cut off, behind the same best answer.
+            for n_best in 1..search.n_best {
+                let shorter = extract(&context, &made.windows, &logits, &ExtractOptions { n_best, ..options }).unwrap();
+                assert_eq!((&shorter.best, shorter.null_odds), (&found.best, found.null_odds), "{name}, {n_best}");
+                let same = n_best.min(found.n_best.len());
+                assert_eq!(shorter.n_best[..same], found.n_best[..same], "{name}, {n_best}");
+                assert!(shorter.n_best.len() <= n_best + 1, "{name}, {n_best}");
+                x1_cut += usize::from(shorter.n_best.len() < found.n_best.len());
+            }
         }
     }
     // Each kind of case is there.
-    assert!(cases.len() > 10 && found_targets > 10 && answers > 600 && nulls > 30 && cut > 0);
+    assert!(x1_cut > 100 && cases.len() > 10 && found_targets > 10 && answers > 600 && nulls > 30 && cut > 0);
     assert!(cases.iter().flat_map(|c| &c.searches).any(|s| s.null_threshold.is_some() && s.prediction.is_empty()));
 }
 

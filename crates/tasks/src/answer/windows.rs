@@ -107,16 +107,12 @@ pub fn windows(
 ) -> Result<Windows, TaskError> {
     let template = tokenizer.template();
     options.check(template)?;
-    let none = |what: &str, text: &str| {
-        let problem = if text.is_empty() { "is empty" } else { "holds white space or control characters only" };
-        Err(TaskError::input(what, format!("no token in it (it {problem}); expected text with at least one word")))
-    };
     let mut question_ids = tokenizer.encode(question);
     if question_ids.is_empty() {
-        return none("question", question);
+        return Err(no_tokens("question", question));
     }
     if context.pieces().is_empty() {
-        return none("context", context.text());
+        return Err(no_tokens("context", context.text()));
     }
     let question_cut = question_ids.len().saturating_sub(options.max_question);
     question_ids.truncate(options.max_question);
@@ -137,6 +133,12 @@ pub fn windows(
         })
         .collect();
     Ok(Windows { windows, question_cut })
+}
+
+/// The error of a question or a context without tokens.
+pub(crate) fn no_tokens(what: &str, text: &str) -> TaskError {
+    let problem = if text.is_empty() { "is empty" } else { "holds white space or control characters only" };
+    TaskError::input(what, format!("no token in it (it {problem}); expected text with at least one word"))
 }
 
 /// For each token, the span that shows most of its surroundings: the greatest of min(tokens before it, tokens after

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Need;
 use super::labels::Labels;
 use super::table::{Column, RaggedRows, Row, Table};
+use super::{Need, listed};
 use crate::TaskError;
 use crate::task::FileRows;
 
@@ -59,8 +59,10 @@ impl LabelledTexts {
         let optional = match need {
             Need::Optional => label,
             Need::Required if label.is_empty() => {
-                let problem = "none given; expected the name or number of the column that holds the labels".to_owned();
-                return Err(TaskError::Setting { name: "label column", problem });
+                let names = Table::names(path)?;
+                let names = listed(names.iter().map(String::as_str));
+                let problem = format!("has no column known to hold labels; name it with --label; the file has {names}");
+                return Err(TaskError::file(path, problem));
             }
             Need::Required => {
                 required.extend(columns.label.clone());

@@ -1,7 +1,7 @@
 //! A part of a paragraph that answers a question: start and end logits of every token, over overlapping windows.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cloze_model::{Config, TaskHead};
@@ -14,13 +14,14 @@ use super::description::{Description, Examples, Refused, TaskOption, Values, pos
 use super::kind::{Kind, Misfit};
 use crate::TaskError;
 use crate::answer::{
-    EncodedContext, ExtractOptions, Extraction, Logits, Window, WindowOptions, extract, target, windows,
+    Answer, EncodedContext, ExtractOptions, Extraction, Logits, Window, WindowOptions, extract, no_tokens, target,
+    windows,
 };
 use crate::datasets::Need;
-use crate::datasets::squad::{BadAnswers, Question, Questions};
+use crate::datasets::squad::{BadAnswers, Question, Questions, SquadNotes};
 use crate::example::{Example, Target};
 use crate::input::{Input, Object, string_of};
-use crate::metrics::squad::{self, NullOdds, evaluate_v1, evaluate_v2};
+use crate::metrics::squad::{self, NullOdds, SquadV2, evaluate_v1, evaluate_v2};
 use crate::parallel;
 use crate::reading::{Notes, Reading};
 use crate::task::{Encoded, FileRows, Scores, Task};
@@ -32,7 +33,8 @@ pub static KIND: Kind = Kind::of::<Answering>(
         about: "the part of a paragraph that answers a question",
         scores: "Exact match and F1 of answers by SQuAD's rules",
         input: "SQuAD's .json; else lines of JSON: {\"question\": …, \"context\": …, \"id\": …}.",
-        output: "the best answer with its characters and its score, and the n best.",
+        output: "the best answer, its score, and the n best. start_char and end_char count Unicode characters, as Transformers and \
+                 Python do; start_byte and end_byte count bytes of UTF-8.",
         max_len: 384,
         metrics: &[],
         options: &["stride", "skip_bad"],
@@ -51,14 +53,15 @@ pub static KIND: Kind = Kind::of::<Answering>(
             },
             TaskOption {
                 name: "n_best",
-                help: "Answers listed for each question",
+                help: "Answers listed for each question; the best one is the same for every N",
                 rare: false,
                 values: Values::Parsed { placeholder: "N", parse: positive, missing: None },
             },
             TaskOption {
                 name: "null_threshold",
                 help: "Questions may have no answer (SQuAD 2.0): \"none\" is preferred where its score exceeds the best answer's by \
-                       more than this; inf: never",
+                       more than this; inf: never [default: the model's; 0 if training questions have no answer; else every question \
+                       is answered]",
                 rare: true,
                 values: Values::Parsed { placeholder: "THRESHOLD", parse: threshold, missing: Some("0") },
             },
@@ -151,6 +154,37 @@ pub struct Row {
     pub answers: Vec<(usize, String)>,
     /// Whether the answers are known.
     pub answered: bool,
+    /// Whether the question or the paragraph has no token, so that nothing can be asked.
+    pub blank: bool,
+}
+
+impl Row {
+    /// The first answer that has tokens: of several, it is the one to learn.
+    fn target(&self) -> Option<(usize, &str)> {
+        let has_tokens =
+            |(start, text): &&(usize, String)| !self.context.covering(*start..*start + text.len()).is_empty();
+        self.answers.iter().find(has_tokens).map(|(start, text)| (*start, text.as_str()))
+    }
+
+    /// Why nothing can be asked.
+    fn blank_error(&self) -> TaskError {
+        let (what, text) = if self.context.pieces().is_empty() {
+            ("context", self.context.text())
+        } else {
+            ("question", self.question.as_str())
+        };
+        self.name(no_tokens(what, text))
+    }
+
+    /// Names the question in an error.
+    fn name(&self, error: TaskError) -> TaskError {
+        match error {
+            TaskError::Input { what, problem } if !self.id.is_empty() => {
+                TaskError::Input { what: format!("question \"{}\": {what}", self.id), problem }
+            }
+            other => other,
+        }
+    }
 }
 
 impl Answering {
@@ -168,34 +202,113 @@ impl Answering {
             max_question: given.max_question.or(stored.max_question).or(known_question).unwrap_or(window.max_question),
         };
         let extract = ExtractOptions {
+            candidates: extract.candidates,
             n_best: given.n_best.unwrap_or(extract.n_best),
             max_answer: given.max_answer.or(stored.max_answer).unwrap_or(extract.max_answer),
             null_threshold: given.null_threshold.or(of_files.null_threshold).or(unanswerable.then_some(0.0)),
         };
         Ok(Answering { windows, extract })
     }
+
+    /// The rows of some files, those that cannot be used as errors in their places, and how many questions have no answer.
+    fn files(
+        &self,
+        reading: &Reading,
+        paths: &[PathBuf],
+        need: Need,
+        tokenizer: &Tokenizer,
+        notes: &mut Notes,
+    ) -> Result<(FileRows<Row>, usize), TaskError> {
+        self.windows.check(tokenizer.template())?;
+        let bad = match need {
+            Need::Optional => BadAnswers::Ignore,
+            Need::Required if reading.given().skip_bad => BadAnswers::Skip,
+            Need::Required => BadAnswers::Error,
+        };
+        let (mut rows, mut impossible) = (Vec::new(), 0);
+        for path in paths {
+            let file = Questions::read(path, bad)?;
+            note(path, file.notes(), notes);
+            impossible += file.notes().impossible;
+            let (mut good, mut places) = (Vec::new(), Vec::new());
+            for question in file.into_questions() {
+                places.push(question.map(|question| good.push(question)));
+            }
+            let mut found = self::rows(&good, tokenizer, reading.given().threads).into_iter();
+            let row = |place: Result<(), TaskError>| {
+                let row = place.map(|()| found.next())?;
+                let row = row.ok_or_else(|| TaskError::file(path, "holds fewer questions than places"))?;
+                match need {
+                    Need::Required if !row.answered => {
+                        let problem = "no answers: expected \"answers\", empty if there is none";
+                        Err(TaskError::file(path, format!("question \"{}\": {problem}", row.id)))
+                    }
+                    Need::Optional if row.blank => Err(row.blank_error()),
+                    _ => Ok(row),
+                }
+            };
+            rows.extend(places.into_iter().map(row));
+        }
+        Ok((rows, impossible))
+    }
 }
 
 /// Questions as rows: every paragraph is encoded once, on all threads.
 pub fn rows(questions: &[Question], tokenizer: &Tokenizer, threads: usize) -> Vec<Row> {
     let mut distinct: Vec<&Arc<str>> = Vec::new();
-    let mut place: HashMap<*const u8, usize> = HashMap::new();
+    let mut place: HashMap<usize, usize> = HashMap::new();
     for question in questions {
-        place.entry(question.context.as_ptr()).or_insert_with(|| {
+        place.entry(question.context.as_ptr().addr()).or_insert_with(|| {
             distinct.push(&question.context);
             distinct.len() - 1
         });
     }
     let encode = |text: &&Arc<str>| Arc::new(EncodedContext::new(tokenizer, text.to_string()));
     let contexts = parallel::map(&distinct, threads, encode);
-    let row = |question: &Question| Row {
-        id: question.id.clone(),
-        question: question.question.clone(),
-        context: Arc::clone(&contexts[place[&question.context.as_ptr()]]),
-        answers: question.answers.iter().map(|answer| (answer.start, answer.text.clone())).collect(),
-        answered: question.impossible || !question.answers.is_empty(),
+    let row = |question: &Question| {
+        let context = Arc::clone(&contexts[place[&question.context.as_ptr().addr()]]);
+        Row {
+            id: question.id.clone(),
+            question: question.question.clone(),
+            blank: context.pieces().is_empty() || tokenizer.encode(&question.question).is_empty(),
+            context,
+            answers: question.answers.iter().map(|answer| (answer.start, answer.text.clone())).collect(),
+            answered: question.impossible || !question.answers.is_empty(),
+        }
     };
-    questions.iter().map(row).collect()
+    parallel::map(questions, threads, row)
+}
+
+/// Notes what reading a file changed, made up or found out.
+fn note(path: &Path, found: SquadNotes, notes: &mut Notes) {
+    let SquadNotes { moved_answers, in_utf16, in_bytes, without_start, without_id, skipped_answers, impossible: _ } =
+        found;
+    for (count, what) in [
+        (moved_answers, "answers stand elsewhere than answer_start says: the nearest place was taken"),
+        (
+            in_utf16,
+            "answers stand where answer_start says only if it counts UTF-16 units (as JavaScript and Java do): that place was taken; \
+             SQuAD counts Unicode characters",
+        ),
+        (
+            in_bytes,
+            "answers stand where answer_start says only if it counts bytes: that place was taken; SQuAD counts Unicode characters",
+        ),
+        (without_start, "answers have no answer_start: their first place in the paragraph was taken"),
+        (without_id, "questions have no id: their line, or their number in the file, is taken"),
+        (skipped_answers, "answers that are not in their paragraph left out"),
+    ] {
+        notes.count(path, count, what);
+    }
+}
+
+/// Whether a text is of a script that is written without spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Chinese, Japanese.
+fn is_without_spaces(text: &str) -> bool {
+    text.chars().any(|c| {
+        matches!(c,
+            '\u{0e00}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' | '\u{3040}'..='\u{30ff}' | '\u{31f0}'..='\u{31ff}'
+            | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{ff66}'..='\u{ff9d}' | '\u{20000}'..='\u{3ffff}')
+    })
 }
 
 /// The answer to a question.
@@ -228,8 +341,28 @@ impl Task for Answering {
         tokenizer: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<(Answering, FileRows<Row>), TaskError> {
-        let task = Answering::new(reading)?;
-        let rows = task.read(reading, train, Need::Required, tokenizer, notes)?;
+        let mut task = Answering::new(reading)?;
+        let (mut rows, impossible) = task.files(reading, train, Need::Required, tokenizer, notes)?;
+        if impossible > 0 && task.extract.null_threshold.is_none() {
+            task.extract.null_threshold = Some(0.0);
+            notes.0.push(format!(
+                "{impossible} training questions have no answer (SQuAD 2.0): the model may answer \"none\", at a null threshold of 0; \
+                 --null-threshold sets another"
+            ));
+        }
+        let all = rows.len();
+        rows.retain(|row| row.as_ref().map_or(true, |row| !row.blank));
+        let blank = all - rows.len();
+        rows.retain(|row| row.as_ref().map_or(true, |row| row.answers.is_empty() || row.target().is_some()));
+        let unlearnable = all - blank - rows.len();
+        for (count, what) in [
+            (blank, "training questions left out: no word in the question or in its paragraph"),
+            (unlearnable, "training questions left out: no word in their answers"),
+        ] {
+            if count > 0 {
+                notes.0.push(format!("{count} {what}"));
+            }
+        }
         Ok((task, rows))
     }
 
@@ -255,32 +388,29 @@ impl Task for Answering {
         tokenizer: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<FileRows<Row>, TaskError> {
-        self.windows.check(tokenizer.template())?;
-        let bad = match need {
-            Need::Optional => BadAnswers::Ignore,
-            Need::Required if reading.given().skip_bad => BadAnswers::Skip,
-            Need::Required => BadAnswers::Error,
-        };
-        let mut rows = Vec::new();
-        for path in paths {
-            let file = Questions::read(path, bad)?;
-            let counts = file.notes();
-            notes.count(
-                path,
-                counts.moved_answers,
-                "answers stand elsewhere than answer_start says: the nearest place was taken",
-            );
-            notes.count(path, counts.skipped_answers, "answers that are not in their paragraph left out");
-            notes.count(path, counts.skipped_questions, "questions left without an answer left out");
-            let found = self::rows(file.questions(), tokenizer, reading.given().threads);
-            if need == Need::Required
-                && let Some(row) = found.iter().find(|row| !row.answered)
-            {
-                let problem =
-                    format!("question {} has no answers: expected \"answers\", empty if there is none", row.id);
-                return Err(TaskError::File { path: path.clone(), problem });
+        let (rows, impossible) = self.files(reading, paths, need, tokenizer, notes)?;
+        if impossible > 0 && self.extract.null_threshold.is_none() {
+            notes.0.push(format!(
+                "{impossible} questions have no answer (SQuAD 2.0), but this model gives one to every question: --null-threshold 0 lets \
+                 it answer \"none\""
+            ));
+        }
+        if need == Need::Required {
+            let usable = || rows.iter().flatten();
+            let blank = usable().filter(|row| row.blank).count();
+            if blank > 0 {
+                let problem = "questions without a word, or with a paragraph without one, are answered with nothing";
+                notes.0.push(format!("{blank} {problem}"));
             }
-            rows.extend(found.into_iter().map(Ok));
+            let gold = || usable().filter_map(|row| row.answers.first());
+            let without_spaces = gold().filter(|(_, text)| is_without_spaces(text)).count();
+            if 2 * without_spaces > gold().count() {
+                notes.0.push(
+                    "most answers are of a script without spaces between words: SQuAD's F1 compares whole words, so that it hardly \
+                     differs from exact match"
+                        .to_owned(),
+                );
+            }
         }
         Ok(rows)
     }
@@ -297,7 +427,9 @@ impl Task for Answering {
             answers: Vec::new(),
             impossible: false,
         };
-        self::rows(&[question], tokenizer, 1).pop().ok_or_else(|| TaskError::input("line", "no question"))
+        let row = self::rows(&[question], tokenizer, 1).pop();
+        let row = row.ok_or_else(|| TaskError::input("line", "no question"))?;
+        if row.blank { Err(row.blank_error()) } else { Ok(row) }
     }
 
     fn head(&self) -> TaskHead {
@@ -312,28 +444,35 @@ impl Task for Answering {
     }
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<Vec<Window>>, TaskError> {
-        let in_question = |error| match error {
-            TaskError::Input { what, problem } => {
-                TaskError::Input { what: format!("question {}: {what}", row.id), problem }
-            }
-            other => other,
-        };
-        let found = windows(tokenizer, &row.question, &row.context, &self.windows).map_err(in_question)?;
-        // Of several gold answers, the first is learned.
-        let gold = row.answers.first().map(|(start, text)| (*start, text.as_str()));
+        if row.blank {
+            return Ok(Encoded { examples: Vec::new(), cut: 0, notes: Vec::new() });
+        }
+        let found = windows(tokenizer, &row.question, &row.context, &self.windows).map_err(|error| row.name(error))?;
+        let gold = row.target();
+        let is_known = row.answered && (gold.is_some() || row.answers.is_empty());
         let mut examples = Vec::with_capacity(found.windows.len());
         for window in &found.windows {
-            let span = match row.answered {
-                true => Some(target(window, &row.context, gold).map_err(in_question)?),
-                false => None,
-            };
+            let span = is_known.then(|| target(window, &row.context, gold)).transpose();
+            let span = span.map_err(|error| row.name(error))?;
             let sequence = Sequence { ids: window.ids.clone(), segments: window.segments.clone() };
             examples.push(Example::new(vec![sequence], Target::positions(span.map(|(start, end)| [start, end]))));
         }
         Ok(Encoded { examples, cut: found.question_cut, notes: found.windows })
     }
 
+    fn shown(&self, row: &Row) -> Object {
+        let gold: Vec<&str> = row.answers.iter().map(|(_, text)| text.as_str()).collect();
+        Object::from_iter([
+            ("question".to_owned(), row.question.as_str().into()),
+            ("gold".to_owned(), row.answered.then_some(gold).into()),
+        ])
+    }
+
     fn predict(&self, row: &Row, encoded: &Encoded<Vec<Window>>, logits: &[Vec<f32>]) -> Result<Prediction, TaskError> {
+        if row.blank {
+            let found = Extraction { best: Answer::default(), n_best: Vec::new(), null_odds: None };
+            return Ok(Prediction { id: row.id.clone(), found });
+        }
         let column =
             |logits: &Vec<f32>, column: usize| -> Vec<f32> { logits.iter().skip(column).step_by(2).copied().collect() };
         let both: Vec<[Vec<f32>; 2]> = logits.iter().map(|logits| [column(logits, 0), column(logits, 1)]).collect();
@@ -360,15 +499,30 @@ impl Task for Answering {
         };
         let share = |percent: f64| percent / 100.0;
         let mut scores = Scores { rows: known().count(), ..Scores::default() };
-        if self.extract.null_threshold.is_none() {
+        let parts = |scores: &mut Scores, found: &SquadV2| {
+            for (name, part) in [("answerable", found.has_answer), ("unanswerable", found.no_answer)] {
+                if let Some(part) = part {
+                    let part = json!({"f1": share(part.f1), "exact_match": share(part.exact), "questions": part.total});
+                    scores.details.insert(name.to_owned(), part);
+                }
+            }
+        };
+        let Some(threshold) = self.extract.null_threshold.map(f64::from) else {
             let texts = text_of(&|found| found.found.best.text.clone());
-            if let Some(found) = evaluate_v1(questions(), &texts) {
-                scores.values.push(("f1".to_owned(), share(found.all.f1)));
-                scores.values.push(("exact_match".to_owned(), share(found.all.exact)));
+            // Questions without an answer are counted as in SQuAD 2.0, though every question was answered.
+            let all = if known().any(|(row, _)| row.answers.is_empty()) {
+                let found = evaluate_v2(questions(), &texts, None);
+                found.iter().for_each(|found| parts(&mut scores, found));
+                found.map(|found| found.all)
+            } else {
+                evaluate_v1(questions(), &texts).map(|found| found.all)
+            };
+            if let Some(all) = all {
+                scores.values.push(("f1".to_owned(), share(all.f1)));
+                scores.values.push(("exact_match".to_owned(), share(all.exact)));
             }
             return scores;
-        }
-        let threshold = self.extract.null_threshold.map_or(0.0, f64::from);
+        };
         // Without odds there is no answer but the null one.
         let odds: HashMap<String, f64> = places
             .iter()
@@ -388,15 +542,175 @@ impl Task for Answering {
         scores.values.push(("f1".to_owned(), share(found.all.f1)));
         scores.values.push(("exact_match".to_owned(), share(found.all.exact)));
         scores.details.insert("threshold".to_owned(), json!(threshold));
-        for (name, part) in [("answerable", found.has_answer), ("unanswerable", found.no_answer)] {
-            if let Some(part) = part {
-                let part = json!({"f1": share(part.f1), "exact_match": share(part.exact), "questions": part.total});
-                scores.details.insert(name.to_owned(), part);
-            }
-        }
+        parts(&mut scores, &found);
         let none = predictions.iter().all(|found| found.found.best.is_empty());
         let some_answers = known().any(|(row, _)| !row.answers.is_empty());
         scores.collapsed = (none && some_answers && !predictions.is_empty()).then(|| "no answer".to_owned());
         scores
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answer::tests::tokenizer;
+    use crate::reading::Given;
+    use crate::task_settings::TaskSettings;
+
+    /// A file of questions about one text, "The cats sat on the mat.".
+    fn squad(qas: &[&str]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("questions.json");
+        let context = "The cats sat on the mat.";
+        let text = format!(
+            "{{\"data\": [{{\"paragraphs\": [{{\"context\": \"{context}\", \"qas\": [{}]}}]}}]}}",
+            qas.join(",")
+        );
+        std::fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    const CATS: &str = r#"{"id": "cats", "question": "who sat", "answers": [{"text": "cats", "answer_start": 4}]}"#;
+    const NOBODY: &str = r#"{"id": "nobody", "question": "who left", "answers": [], "is_impossible": true}"#;
+    const BLANK: &str = r#"{"id": "blank", "question": " ", "answers": [{"text": "cats", "answer_start": 4}]}"#;
+
+    fn reading(given: Given) -> Reading {
+        Reading::new(&KIND.description, given, None).unwrap()
+    }
+
+    fn read(task: &Answering, path: &Path, need: Need) -> (FileRows<Row>, Vec<String>) {
+        let (mut notes, reading) = (Notes::default(), reading(Given::default()));
+        let rows = Task::read(task, &reading, &[path.to_owned()], need, &tokenizer(false), &mut notes).unwrap();
+        (rows, notes.0)
+    }
+
+    fn learned_from(path: &Path) -> (Answering, FileRows<Row>, Vec<String>) {
+        let (mut notes, reading, start) = (Notes::default(), reading(Given::default()), Config::default());
+        let (task, rows) =
+            Answering::learned_from(&reading, &[path.to_owned()], &start, &tokenizer(false), &mut notes).unwrap();
+        (task, rows, notes.0)
+    }
+
+    fn found(text: &str) -> Prediction {
+        let best = Answer { text: text.to_owned(), score: 1.0, ..Answer::default() };
+        let found = Extraction { n_best: vec![best.clone()], best, null_odds: None };
+        Prediction { id: String::new(), found }
+    }
+
+    #[test]
+    fn x4_questions_without_an_answer_are_noticed() {
+        let (_dir, path) = squad(&[CATS, NOBODY]);
+        let (task, _, notes) = learned_from(&path);
+        assert_eq!(task.extract.null_threshold, Some(0.0));
+        assert_eq!(task.own_settings(&reading(Given::default()))["null_threshold"], json!(0.0));
+        assert!(matches!(&notes[..], [note] if note.starts_with("1 training questions have no answer")), "{notes:?}");
+        assert!(read(&task, &path, Need::Required).1.is_empty(), "the model may answer none");
+
+        // A model that learned from SQuAD 1.1 answers all, and is told of it, also where it is not judged.
+        let task = Answering::new(&reading(Given::default())).unwrap();
+        for need in [Need::Required, Need::Optional] {
+            let (_, notes) = read(&task, &path, need);
+            assert!(matches!(&notes[..], [note] if note.contains("--null-threshold 0")), "{notes:?}");
+        }
+        let (rows, _) = read(&task, &path, Need::Required);
+        let rows: Vec<&Row> = rows.iter().flatten().collect();
+        let scores = task.scores(&rows, &[&found("cats"), &found("mat")]);
+        assert_eq!(scores.get("f1"), Some(0.5));
+        assert_eq!(scores.details["answerable"], json!({"f1": 1.0, "exact_match": 1.0, "questions": 1}));
+        assert_eq!(scores.details["unanswerable"], json!({"f1": 0.0, "exact_match": 0.0, "questions": 1}));
+        // As where all have an answer: scores of version 1.1.
+        let scores = task.scores(&rows[..1], &[&found("cats")]);
+        assert!(scores.get("f1") == Some(1.0) && scores.details.is_empty());
+    }
+
+    #[test]
+    fn r41_a_blank_question_costs_only_its_own_row() {
+        let (_dir, path) = squad(&[
+            CATS,
+            BLANK,
+            r#"{"id": "mat", "question": "on", "answers": [{"text": "mat", "answer_start": 20}]}"#,
+        ]);
+        let (task, rows, notes) = learned_from(&path);
+        let ids = |rows: &[Result<Row, TaskError>]| -> Vec<String> {
+            rows.iter().map(|row| row.as_ref().map_or_else(TaskError::to_string, |row| row.id.clone())).collect()
+        };
+        assert_eq!(ids(&rows), ["cats", "mat"]);
+        assert!(matches!(&notes[..], [note] if note.starts_with("1 training questions left out")), "{notes:?}");
+
+        // To be judged it is answered with nothing, which is wrong.
+        let (rows, notes) = read(&task, &path, Need::Required);
+        assert_eq!(ids(&rows), ["cats", "blank", "mat"]);
+        assert!(matches!(&notes[..], [note] if note.starts_with("1 questions without a word")), "{notes:?}");
+        let blank = rows[1].as_ref().unwrap();
+        let encoded = task.encode(blank, &tokenizer(false)).unwrap();
+        assert!(encoded.examples.is_empty());
+        let predicted = task.predict(blank, &encoded, &[]).unwrap();
+        assert!(predicted.id == "blank" && predicted.found.best.is_empty());
+        assert_eq!(task.scores(&[blank], &[&predicted]).get("f1"), Some(0.0));
+
+        // To be answered it is an error in its place.
+        let (rows, _) = read(&task, &path, Need::Optional);
+        let ids = ids(&rows);
+        assert_eq!((ids.len(), &*ids[0], &*ids[2]), (3, "cats", "mat"));
+        assert!(ids[1].starts_with("question \"blank\": question: no token in it"), "{ids:?}");
+        let row = |line: &str| {
+            let object: Object = serde_json::from_str(line).unwrap();
+            task.row(&reading(Given::default()), Input::Object(&object), &tokenizer(false))
+        };
+        let error = row(r#"{"question": "who", "context": "\u200b"}"#).unwrap_err().to_string();
+        assert!(error.starts_with("context: no token in it"), "{error}");
+        assert!(row(r#"{"question": "who", "context": "cats"}"#).is_ok());
+    }
+
+    #[test]
+    fn r44_f1_of_text_without_spaces_is_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        let row = |text: &str| {
+            format!(
+                "{{\"question\": \"who\", \"context\": \"日本 cat\", \"answers\": [{{\"text\": \"{text}\", \"answer_start\": -1}}]}}\n"
+            )
+        };
+        let task = Answering::new(&reading(Given::default())).unwrap();
+        let noted = |rows: &[&str]| {
+            std::fs::write(&path, rows.iter().map(|text| row(text)).collect::<String>()).unwrap();
+            read(&task, &path, Need::Required).1.iter().any(|note| note.contains("without spaces"))
+        };
+        assert!(noted(&["日本", "本", "cat"]));
+        assert!(!noted(&["日本", "cat", "cat"]));
+    }
+
+    #[test]
+    fn an_answer_without_a_word_is_not_learned_and_still_scored() {
+        let mark = r#"{"id": "1", "question": "who", "context": "cat \u200b mat", "answers": [{"text": "\u200b", "answer_start": 4}]}"#;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        std::fs::write(
+            &path,
+            format!("{mark}\n{{\"question\": \"who\", \"context\": \"cat\", \"answers\": [\"cat\"]}}\n"),
+        )
+        .unwrap();
+        let (task, rows, notes) = learned_from(&path);
+        assert_eq!(rows.len(), 1);
+        assert!(notes.iter().any(|note| note.contains("no word in their answers")), "{notes:?}");
+        let (rows, _) = read(&task, &path, Need::Required);
+        let encoded = task.encode(rows[0].as_ref().unwrap(), &tokenizer(false)).unwrap();
+        assert_eq!(encoded.examples[0].target.known(), 0);
+    }
+
+    #[test]
+    fn part_3_8_the_models_stride_grows_with_max_len() {
+        let windows = |max_len: Option<usize>, stride: Option<usize>| {
+            let stored = TaskSettings { max_len: Some(128), stride: Some(64), ..TaskSettings::default() };
+            let settings = TaskSettings { max_len, stride, ..TaskSettings::default() };
+            let given = Given { settings, ..Given::default() };
+            let reading = Reading::new(&KIND.description, given, Some(stored)).unwrap();
+            let windows = Answering::new(&reading).unwrap().windows;
+            (windows.max_len, windows.stride)
+        };
+        assert_eq!(windows(None, None), (128, 64));
+        assert_eq!(windows(Some(384), None), (384, 192));
+        assert_eq!(windows(Some(64), None), (64, 32));
+        assert_eq!(windows(Some(384), Some(64)), (384, 64));
     }
 }

@@ -14,7 +14,7 @@ use crate::TaskError;
 use crate::datasets::Need;
 use crate::datasets::choice::{Choice, Choices};
 use crate::example::{Example, Target};
-use crate::input::Input;
+use crate::input::{Input, Object};
 use crate::metrics::classes::accuracy;
 use crate::reading::{Notes, Reading};
 use crate::task::{Encoded, FileRows, Scores, Task};
@@ -168,6 +168,14 @@ impl Task for Choose {
             cut,
             notes: (),
         })
+    }
+
+    fn shown(&self, row: &Row) -> Object {
+        Object::from_iter([
+            ("context".to_owned(), row.context.as_str().into()),
+            ("endings".to_owned(), row.endings.as_slice().into()),
+            ("gold".to_owned(), row.label.into()),
+        ])
     }
 
     fn predict(&self, row: &Row, _: &Encoded<()>, logits: &[Vec<f32>]) -> Result<Prediction, TaskError> {

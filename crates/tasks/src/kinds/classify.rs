@@ -17,7 +17,7 @@ use crate::datasets::Need;
 use crate::datasets::classification::LabelledTexts;
 use crate::datasets::labels::Labels;
 use crate::example::{Example, Target};
-use crate::input::Input;
+use crate::input::{Input, Object};
 use crate::metrics::classes::{ConfusionMatrix, accuracy, macro_average, matthews, of_class};
 use crate::reading::{Notes, Reading};
 use crate::task::{Encoded, FileRows, Scores, Task};
@@ -167,6 +167,10 @@ impl Task for Classify {
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
         let (sequences, cut) = self.length.sequences(tokenizer, &row.text)?;
         Ok(Encoded { examples: vec![Example::new(sequences, Target::class(row.label))], cut, notes: () })
+    }
+
+    fn shown(&self, row: &Row) -> Object {
+        row.text.shown(row.label.map(|label| self.labels[label].as_str()))
     }
 
     fn predict(&self, row: &Row, _: &Encoded<()>, logits: &[Vec<f32>]) -> Result<Prediction, TaskError> {

@@ -397,6 +397,14 @@ impl Task for MultiLabel {
         Ok(Encoded { examples: vec![Example::new(sequences, Target::Binary(targets))], cut, notes: () })
     }
 
+    fn shown(&self, row: &Row) -> Object {
+        let named = |gold: &Gold| -> Vec<&str> {
+            let present = self.labels.iter().zip(gold).filter(|(_, gold)| **gold == Some(true));
+            present.map(|(label, _)| label.as_str()).collect()
+        };
+        row.text.shown(row.labels.as_ref().map(named))
+    }
+
     fn predict(&self, row: &Row, _: &Encoded<()>, logits: &[Vec<f32>]) -> Result<Prediction, TaskError> {
         let logits = logits.first().filter(|logits| logits.len() == self.labels.len());
         let logits = logits.filter(|logits| !logits.iter().any(|z| z.is_nan()));

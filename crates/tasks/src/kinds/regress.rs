@@ -14,7 +14,7 @@ use crate::TaskError;
 use crate::datasets::Need;
 use crate::datasets::classification::score;
 use crate::example::{Example, Target};
-use crate::input::Input;
+use crate::input::{Input, Object};
 use crate::metrics::correlation::{pearson, spearman};
 use crate::reading::{Notes, Reading};
 use crate::task::{Encoded, FileRows, Scores, Task};
@@ -126,6 +126,10 @@ impl Task for Regress {
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
         let (sequences, cut) = self.length.sequences(tokenizer, &row.text)?;
         Ok(Encoded { examples: vec![Example::new(sequences, Target::value(row.value))], cut, notes: () })
+    }
+
+    fn shown(&self, row: &Row) -> Object {
+        row.text.shown(row.value)
     }
 
     fn predict(&self, row: &Row, _: &Encoded<()>, logits: &[Vec<f32>]) -> Result<Prediction, TaskError> {

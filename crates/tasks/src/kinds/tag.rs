@@ -443,6 +443,14 @@ impl Task for Tag {
         Ok(Encoded { examples, cut, notes: () })
     }
 
+    /// The prediction has the words.
+    fn shown(&self, row: &Row) -> Object {
+        let labels = row.labels.as_ref();
+        let gold: Option<Vec<&str>> =
+            labels.map(|labels| labels.iter().map(|label| self.labels[*label].as_str()).collect());
+        Object::from_iter([("gold".to_owned(), gold.into())])
+    }
+
     fn predict(&self, row: &Row, _: &Encoded<()>, logits: &[Vec<f32>]) -> Result<Prediction, TaskError> {
         let mut prediction =
             Prediction { words: row.words.clone(), tags: Vec::new(), probabilities: Vec::new(), entities: None };

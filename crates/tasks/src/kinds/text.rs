@@ -2,7 +2,10 @@
 
 use cloze_text::{Sequence, Tokenizer, truncate_pair};
 
+use serde_json::Value;
+
 use crate::TaskError;
+use crate::input::Object;
 use crate::sequence::text_windows;
 
 /// What rows of texts to predict look like.
@@ -16,6 +19,19 @@ pub struct Text {
     pub text: String,
     /// The second text.
     pub pair: Option<String>,
+}
+
+impl Text {
+    /// The text and what is right of it, for readers of predictions.
+    pub(super) fn shown(&self, gold: impl Into<Value>) -> Object {
+        let mut shown = Object::new();
+        shown.insert("text".to_owned(), self.text.as_str().into());
+        if let Some(pair) = &self.pair {
+            shown.insert("pair".to_owned(), pair.as_str().into());
+        }
+        shown.insert("gold".to_owned(), gold.into());
+        shown
+    }
 }
 
 /// What becomes of texts that are longer than a sequence may be.

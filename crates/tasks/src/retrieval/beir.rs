@@ -9,14 +9,17 @@ use crate::lines::Lines;
 /// Title, a space, text.
 pub(super) fn documents(lines: Lines) -> Result<Vec<Entry>, TaskError> {
     read(lines, |object| {
-        let text = string(object, "text")?;
-        let title = if object.contains_key("title") { string(object, "title")? } else { "" };
-        Ok(format!("{title} {text}").trim().to_owned())
+        let title = object.contains_key("title").then(|| string(object, "title")).transpose()?;
+        let text = match title {
+            Some(_) if !object.contains_key("text") => String::new(),
+            _ => string(object, "text")?,
+        };
+        Ok(format!("{} {text}", title.unwrap_or_default()).trim().to_owned())
     })
 }
 
 pub(super) fn queries(lines: Lines) -> Result<Vec<Entry>, TaskError> {
-    read(lines, |object| Ok(string(object, "text")?.to_owned()))
+    read(lines, |object| string(object, "text"))
 }
 
 fn read(
@@ -40,14 +43,17 @@ fn read(
 
 fn id(object: &Map<String, Value>) -> Result<String, String> {
     match object.get("_id") {
-        Some(Value::Number(number)) => Ok(number.to_string()),
-        _ => Ok(string(object, "_id")?.to_owned()),
+        Some(Value::Null) => Err("\"_id\" is null; expected a string or a number".to_owned()),
+        _ => string(object, "_id"),
     }
 }
 
-fn string<'a>(object: &'a Map<String, Value>, key: &str) -> Result<&'a str, String> {
+/// A text; null is none, and a number is its digits: a title may be a year.
+fn string(object: &Map<String, Value>, key: &str) -> Result<String, String> {
     match object.get(key) {
-        Some(Value::String(text)) => Ok(text),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Null) => Ok(String::new()),
+        Some(Value::Number(number)) => Ok(number.to_string()),
         Some(other) => Err(format!("expected a string in \"{key}\", found {other}")),
         None => {
             let keys: Vec<&str> = object.keys().map(String::as_str).collect();

@@ -4,10 +4,11 @@
 //!
 //! | layout | corpus and queries | judgements (qrels) |
 //! | --- | --- | --- |
-//! | BEIR (Thakur et al. 2021) | JSON lines: `_id`, `text`, of documents also `title` | `query-id`, `corpus-id`, `score`: cells between tabs, the first line a header |
+//! | BEIR (Thakur et al. 2021) | JSON lines: `_id`, `text`, of documents also `title` | `query-id`, `corpus-id`, `score`: cells between tabs, the first line a header; or JSON lines |
 //! | SMART, as Cranfield, CISI, MED | `.I` number, then fields `.T` title, `.A`, `.B`, `.W` words | query, document, code |
 //!
-//! Judgements of four cells are TREC's, in either: query, a cell that means nothing, document, grade.
+//! Judgements of four cells are TREC's, in either: query, a cell that means nothing, document, grade. CISI's and CACM's are query,
+//! document and two zeros: the documents listed are the relevant ones. A grade may have decimals (1.0), but must be whole.
 //!
 //! **A document's text** is its title, a space and its text, as in BEIR's own encoder; in SMART files the words alone where they
 //! begin with the title, as most of Cranfield's do.
@@ -21,19 +22,22 @@
 //! query's than those of any code (most likely the paper whose author asked the question, which Cleverdon did not count as an
 //! answer), and trec_eval too takes negative grades as not relevant.
 //!
-//! As in BEIR, a document with the query's own id is not looked at (in Quora and ArguAna queries are documents too); SMART's ids
-//! are numbers that agree by chance, so there all are.
+//! As in BEIR, a document with the query's own id is not looked at (in Quora and ArguAna queries are documents too), unless such a
+//! document is judged relevant to its query: then the two are only numbered alike. SMART's ids are numbers that agree by chance, so
+//! there all are looked at.
+//!
+//! Documents of equal similarity are ranked as trec_eval ranks them: the greater id first.
 
 mod beir;
 mod entries;
 mod judgements;
 mod smart;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use crate::TaskError;
-use crate::embed::search::Index;
+use crate::embed::search::{Hit, Index};
 use crate::embed::vectors::Vectors;
 use crate::lines::Lines;
 use crate::metrics::retrieval::{RetrievalScores, evaluate};
@@ -63,6 +67,12 @@ pub struct Collection {
     pub unjudged: usize,
     /// Judged documents that the corpus lacks: nobody can find them.
     pub missing: usize,
+    /// Judged queries that the file of queries lacks, left out.
+    pub unknown: usize,
+    /// Queries that have a document of the same id.
+    pub same_id: usize,
+    /// Those of them whose document of the same id is relevant to them.
+    pub same_id_relevant: usize,
     /// What the judgements' numbers were taken for.
     pub grading: &'static str,
     /// Of each query the grades of documents, by their rows; missing documents have rows behind the last.
@@ -75,9 +85,9 @@ impl Collection {
     /// Reads a collection.
     ///
     /// # Errors
-    /// [`TaskError::Io`]. [`TaskError::Line`] for what is not as the layout asks, an id that comes twice, a judgement of an unknown
-    /// query, two judgements of one document for one query that differ. [`TaskError::File`] for a file that holds nothing, or
-    /// judgements of which no document is known.
+    /// [`TaskError::Io`]. [`TaskError::Line`] for what is not as the layout asks, an id that comes twice, two judgements of one
+    /// document for one query that differ. [`TaskError::File`] for a file that holds nothing, or judgements of which no query or no
+    /// document is known.
     pub fn open(corpus: &Path, queries: &Path, qrels: &Path) -> Result<Collection, TaskError> {
         let (mut corpus, mut queries) = (Lines::open(corpus)?, Lines::open(queries)?);
         let layout = layout_of(&mut corpus)?;
@@ -109,22 +119,34 @@ impl Collection {
         let same_id = |query: &Entry| if layout == Layout::Beir { document_rows.get(&query.id).copied() } else { None };
         let own: Vec<Option<usize>> = asked.iter().map(same_id).collect();
         let mut grades = vec![HashMap::new(); asked.len()];
+        let mut unknown = BTreeSet::new();
+        // CACM's judgements have numbers such as 01.
+        let id = |cell: String| match layout {
+            Layout::Beir => cell,
+            Layout::Smart => smart::number(&cell).to_owned(),
+        };
         for Judgement { line, query, document, grade } in judged {
-            let fail = |problem: String| TaskError::line(qrels, line, problem);
+            let (query, document) = (id(query), id(document));
             let Some(&asked) = query_rows.get(&query) else {
-                let known = match layout {
-                    Layout::Beir => String::new(),
-                    Layout::Smart => format!(": there are {}, counted from 1", query_rows.len()),
-                };
-                return Err(fail(format!("no query is called {query:?}{known}; give the qrels of these queries")));
+                unknown.insert(query);
+                continue;
             };
             let behind = document_rows.len();
             let row = *document_rows.entry(document).or_insert(behind);
             if let Some(before) = grades[asked].insert(row, grade)
                 && before != grade
             {
-                return Err(fail(format!("query {query:?} has this document twice, with grades {before} and {grade}")));
+                let problem = format!("query {query:?} has this document twice, with grades {before} and {grade}");
+                return Err(TaskError::line(qrels, line, problem));
             }
+        }
+        if let Some(first) = unknown.first().filter(|_| grades.iter().all(HashMap::is_empty)) {
+            let known = match layout {
+                Layout::Beir => String::new(),
+                Layout::Smart => format!(": there are {}, counted from 1", query_rows.len()),
+            };
+            let problem = format!("no query is called {first:?}{known}; give the qrels of these queries");
+            return Err(TaskError::file(qrels, problem));
         }
         let missing = document_rows.len() - documents.len();
         let found = |of: &HashMap<usize, u32>| of.keys().any(|&row| row < documents.len());
@@ -133,8 +155,37 @@ impl Collection {
         }
         let unjudged = grades.iter().filter(|grades| grades.is_empty()).count();
         let judged = asked.into_iter().zip(own).zip(grades).filter(|(_, grades)| !grades.is_empty());
-        let ((queries, own), grades) = judged.unzip();
-        Ok(Collection { layout, documents, queries, unjudged, missing, grading, grades, own })
+        let (mut queries, mut own, mut grades) = (Vec::new(), Vec::new(), Vec::new());
+        for ((query, same), judged) in judged {
+            queries.push(query);
+            own.push(same);
+            grades.push(judged);
+        }
+        let same_id = own.iter().flatten().count();
+        let is_relevant = |(row, grades): (&Option<usize>, &HashMap<usize, u32>)| {
+            grades.get(&(*row)?).filter(|grade| **grade > 0).copied()
+        };
+        let same_id_relevant = own.iter().zip(&grades).filter_map(is_relevant).count();
+        let unknown = unknown.len();
+        Ok(Collection {
+            layout,
+            documents,
+            queries,
+            unjudged,
+            missing,
+            unknown,
+            same_id,
+            same_id_relevant,
+            grading,
+            grades,
+            own,
+        })
+    }
+
+    /// Whether the document with a query's own id is left out of its ranking unless somebody asks for another rule: BEIR's rule, but
+    /// not where such documents are relevant.
+    pub fn leaves_out_same_id(&self) -> bool {
+        self.same_id > 0 && self.same_id_relevant == 0
     }
 
     /// Judgements of all queries.
@@ -142,20 +193,25 @@ impl Collection {
         self.grades.iter().map(HashMap::len).sum()
     }
 
-    /// Ranks the documents for each query by cosine, the first `depth` of them, and scores the rankings. None if no query has a
-    /// relevant document. Panics unless there is a vector a document and a vector a query.
+    /// Ranks the documents for each query by cosine, the first `depth` of them, and scores the rankings; with `leave_out` without the
+    /// document of the query's own id. None if no query has a relevant document. Panics unless there is a vector a document and a vector a query.
     pub fn score(
         &self,
         documents: Vectors,
         queries: Vectors,
+        leave_out: bool,
         depth: usize,
         cutoffs: &[usize],
         threads: usize,
     ) -> Option<RetrievalScores> {
         let counts = (documents.len(), queries.len());
         assert_eq!(counts, (self.documents.len(), self.queries.len()), "a vector a document and a query");
-        let keep = |query: usize, row: usize| self.own[query] != Some(row);
-        let hits = Index::new(documents).nearest(queries, depth, threads, keep);
+        let keep = |query: usize, row: usize| !leave_out || self.own[query] != Some(row);
+        let mut hits = Index::new(documents).nearest(queries, depth, threads, keep);
+        let id = |hit: &Hit| &self.documents[hit.row].id;
+        for hits in &mut hits {
+            hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| id(b).cmp(id(a))));
+        }
         let ranked: Vec<Vec<usize>> = hits.iter().map(|hits| hits.iter().map(|hit| hit.row).collect()).collect();
         evaluate(ranked.iter().map(Vec::as_slice).zip(&self.grades), cutoffs)
     }

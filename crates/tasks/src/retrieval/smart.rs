@@ -25,9 +25,17 @@ impl Fields {
     }
 }
 
+/// A number without leading zeros.
+pub(super) fn number(text: &str) -> &str {
+    match text.trim_start_matches('0') {
+        "" => "0",
+        digits => digits,
+    }
+}
+
 /// Documents by their `.I` numbers.
 pub(super) fn documents(lines: Lines) -> Result<Vec<Entry>, TaskError> {
-    read(lines, |number, _| number)
+    read(lines, |id, _| number(&id).to_owned())
 }
 
 /// Queries by their place in the file, from 1.

@@ -45,7 +45,7 @@ fn beir() {
     // the other comes second.
     let documents = Vectors::new(2, vec![1.0, 0.0, 1.0, 2.0, 0.0, 3.0]);
     let queries = Vectors::new(2, vec![0.5, 1.0, 0.2, 9.0]);
-    let scores = collection.score(documents, queries, 10, &[1, 10], 2).unwrap();
+    let scores = collection.score(documents, queries, true, 10, &[1, 10], 2).unwrap();
     assert_eq!((scores.queries, scores.without_relevant), (2, 0));
     let (first, second) = (1.0 / 2.0, 1.0 / 2.0);
     assert!((scores.mrr - (first + second) / 2.0).abs() < 1e-12, "{scores:?}");
@@ -59,6 +59,65 @@ fn trec_judgements_and_files_without_a_header() {
     assert_eq!(collection.grades, [HashMap::from([(0, 2), (1, 0)])]);
     let collection = Files::of(CORPUS, QUERIES, "q3\ta\t2\n").open().unwrap();
     assert_eq!(collection.grades, [HashMap::from([(0, 2)])]);
+}
+
+#[test]
+fn r49_null_titles_and_documents_of_a_title_alone_are_read() {
+    let corpus = "{\"_id\": \"a\", \"title\": null, \"text\": \"first\"}\n{\"_id\": \"b\", \"title\": 1984}\n\
+                  {\"_id\": \"c\", \"title\": \"Three\", \"text\": null}\n";
+    let collection = Files::of(corpus, QUERIES, "q3\ta\t2\n").open().unwrap();
+    assert_eq!(texts(&collection.documents), [("a", "first"), ("b", "1984"), ("c", "Three")]);
+}
+
+#[test]
+fn r49_judgements_are_read_as_collections_publish_them() {
+    let grades = |qrels: &str| Files::of(CORPUS, QUERIES, qrels).open().unwrap().grades;
+    let expected = [HashMap::from([(0, 2), (1, 0)])];
+    assert_eq!(grades("query-id\tcorpus-id\tscore\nq3\ta\t2.0\nq3\t7\t0.0\n"), expected);
+    assert_eq!(grades("q3 0 a 2.000\nq3 0 7 -1\n"), expected);
+    let objects = "{\"query-id\": \"q3\", \"corpus-id\": \"a\", \"score\": 2}\n{\"query-id\": \"q3\", \"corpus-id\": 7, \"score\": 0.0}\n";
+    assert_eq!(grades(objects), expected);
+    // Queries that the file of queries lacks are counted.
+    let collection = Files::of(CORPUS, QUERIES, "q8\ta\t1\nq3\ta\t2\nq8\t7\t1\nq9\ta\t1\n").open().unwrap();
+    assert_eq!((collection.unknown, collection.missing, collection.judgements()), (2, 0, 1));
+    // CISI's form and CACM's.
+    let collection =
+        Files::of(SMART, SMART_QUERIES, "     1     2\t0\t0.000000\n     2    10\t0\t0.000000\n").open().unwrap();
+    assert_eq!(collection.grades, [HashMap::from([(1, 1)]), HashMap::from([(3, 1)])]);
+    assert!(collection.grading.contains("every document listed"), "{}", collection.grading);
+    let collection = Files::of(SMART, SMART_QUERIES, "01 0002  0 0\n").open().unwrap();
+    assert_eq!(collection.grades, [HashMap::from([(1, 1)])]);
+}
+
+#[test]
+fn r49_a_document_of_the_same_id_is_left_out_unless_it_is_relevant() {
+    let queries = "{\"_id\": \"1\", \"text\": \"?\"}\n{\"_id\": \"2\", \"text\": \"??\"}\n";
+    let corpus = "{\"_id\": \"1\", \"text\": \"one\"}\n{\"_id\": \"2\", \"text\": \"two\"}\n{\"_id\": \"3\", \"text\": \"three\"}\n";
+    let open = |qrels: &str| Files::of(corpus, queries, qrels).open().unwrap();
+    let score = |of: &Collection, leave_out| {
+        let documents = Vectors::new(2, vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
+        let queries = Vectors::new(2, vec![3.0, 1.0, 1.0, 3.0]);
+        of.score(documents, queries, leave_out, 10, &[10], 1).unwrap().mrr
+    };
+    // Queries are documents too: theirs are passed over. BEIR's means are 1 and, with ignore_identical_ids=False, 0.5.
+    let quora = open("1\t3\t1\n2\t3\t1\n");
+    assert_eq!((quora.same_id, quora.same_id_relevant, quora.leaves_out_same_id()), (2, 0, true));
+    assert_eq!((score(&quora, true), score(&quora, false)), (1.0, 0.5));
+    // Numbered alike.
+    let numbered = open("1\t1\t1\n2\t3\t1\n");
+    assert_eq!((numbered.same_id, numbered.same_id_relevant, numbered.leaves_out_same_id()), (2, 1, false));
+    assert_eq!((score(&numbered, true), score(&numbered, false)), (0.5, 0.75));
+}
+
+#[test]
+fn documents_of_equal_similarity_are_ranked_as_trec_eval_ranks_them() {
+    // pytrec_eval of {"a": 0.5, "b": 0.5, "c": 0.1} with a relevant: reciprocal rank 0.5.
+    let corpus =
+        "{\"_id\": \"a\", \"text\": \"x\"}\n{\"_id\": \"b\", \"text\": \"x\"}\n{\"_id\": \"c\", \"text\": \"y\"}\n";
+    let collection = Files::of(corpus, QUERIES, "q1\ta\t1\n").open().unwrap();
+    let documents = Vectors::new(2, vec![1.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
+    let scores = collection.score(documents, Vectors::new(2, vec![1.0, 0.2]), true, 10, &[10], 1).unwrap();
+    assert_eq!(scores.mrr, 0.5);
 }
 
 const SMART: &str = ".I 1\r\n.T\r\nwings  in\r\nwind .\r\n.A\r\nsomebody\r\n.B\r\n1958\r\n.W\r\nwings in wind .\r\n  are .short\r\n\
@@ -90,7 +149,10 @@ fn bad_files_say_where_and_what() {
     assert!(
         beir("{\"id\": \"a\", \"text\": \"x\"}", QUERIES, QRELS).contains("corpus:1: no \"_id\" in it, only id, text")
     );
-    assert!(beir("{\"_id\": \"a\", \"text\": null}", QUERIES, QRELS).contains("found null"));
+    assert!(beir("{\"_id\": null, \"text\": \"x\"}", QUERIES, QRELS).contains("\"_id\" is null"));
+    assert!(
+        beir("{\"_id\": \"a\", \"text\": [1]}", QUERIES, QRELS).contains("expected a string in \"text\", found [1]")
+    );
     assert!(
         beir(&format!("{CORPUS}{{\"_id\": \"a\", \"text\": \"\"}}"), QUERIES, QRELS)
             .contains("corpus:5: id \"a\" came in line 1")
@@ -99,7 +161,13 @@ fn bad_files_say_where_and_what() {
     assert!(beir(CORPUS, QUERIES, "h\th\th\n").contains("qrels: holds no judgements"));
     assert!(beir(CORPUS, QUERIES, "h\th\th\nq1\ta\tx\n").contains("qrels:2: expected a whole number"));
     assert!(beir(CORPUS, QUERIES, "q1\ta\n").contains("found 2 cells"));
-    assert!(beir(CORPUS, QUERIES, "q1\ta\t1\nq9\ta\t1\n").contains("qrels:2: no query is called \"q9\""));
+    assert!(
+        beir(CORPUS, QUERIES, "q1\ta\t1\nq1\t7\t0.5\n").contains("qrels:2: expected a whole number as the last cell")
+    );
+    assert!(beir(CORPUS, QUERIES, "q9\ta\t1\n").contains("qrels: no query is called \"q9\""));
+    assert!(
+        beir(CORPUS, QUERIES, "{\"query-id\": \"q1\", \"score\": 1}\n").contains("qrels:1: no \"corpus-id\" in it")
+    );
     assert!(beir(CORPUS, QUERIES, "q1\ta\t1\nq1\ta\t2\n").contains("qrels:2: query \"q1\" has this document twice"));
     assert!(beir(CORPUS, QUERIES, "q1\tgone\t1\n").contains("names no document"));
     let smart = |corpus: &str, qrels: &str| Files::of(corpus, SMART_QUERIES, qrels).error();
@@ -107,7 +175,7 @@ fn bad_files_say_where_and_what() {
     assert!(smart(".I\n.W\nx\n", "1 1 1").contains("expected JSON"));
     assert!(smart(".I 1\n.W\nx\n.I\n", "1 1 1").contains("corpus:4: expected a number after .I"));
     assert!(smart(".I 1\n.W\nx\n.I 1\n.W\ny\n", "1 1 1").contains("corpus:4: id \"1\" came in line 1"));
-    assert!(smart(SMART, "4 1 1").contains("qrels:1: no query is called \"4\": there are 2, counted from 1"));
+    assert!(smart(SMART, "4 1 1").contains("qrels: no query is called \"4\": there are 2, counted from 1"));
     assert!(smart(SMART, "1 1 6").contains("qrels:1: expected a code"));
     assert!(Collection::open(&PathBuf::from("absent"), &PathBuf::from("x"), &PathBuf::from("y")).is_err());
 }

@@ -26,7 +26,8 @@ const CUTOFFS: [usize; 2] = [10, 100];
          the queries that have a relevant document. Two layouts are read:\n\n\
          BEIR   corpus.jsonl (_id, title, text), queries.jsonl (_id, text), qrels (query-id, corpus-id, score)\n\
          SMART  .I, .T, .W files as Cranfield's; queries are counted from 1 in their file's order; codes 1 (best) to 4 become grades \
-         4 to 1, codes 5 and -1 grade 0",
+         4 to 1, codes 5 and -1 grade 0\n\n\
+         Judgements of either may have TREC's four columns (query, 0, document, grade).",
         &EXAMPLES,
     )
 )]
@@ -50,9 +51,23 @@ pub struct Arguments {
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = crate::values::positive)]
     depth: usize,
 
+    /// Whether the document of a query's own id is ranked for it [default: left out, as in BEIR, unless such documents are judged
+    /// relevant; ranked in SMART's layout]
+    #[arg(long, value_enum, value_name = "RULE", hide_short_help = true)]
+    same_id: Option<SameId>,
+
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// What becomes of the document of a query's own id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum SameId {
+    /// It is not ranked for the query: queries are documents, too
+    LeaveOut,
+    /// It is ranked like any other: queries and documents are only numbered alike
+    Keep,
 }
 
 /// Examples of the command, a line each.
@@ -67,6 +82,23 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     if collection.missing > 0 {
         let missing = format::count(collection.missing as u64);
         terminal.warn(&format!("{missing} judged documents are not in the corpus; nothing can find them"));
+    }
+    if collection.unknown > 0 {
+        let unknown = format::count(collection.unknown as u64);
+        terminal.warn(&format!("{unknown} judged queries are not in {}; left out", arguments.queries.display()));
+    }
+    let leave_out = arguments.same_id.map_or(collection.leaves_out_same_id(), |rule| rule == SameId::LeaveOut);
+    if collection.same_id > 0 && arguments.same_id.is_none() {
+        let (queries, relevant) = (format::count(collection.same_id as u64), collection.same_id_relevant);
+        terminal.warn(&match leave_out {
+            true => format!(
+                "{queries} queries have a document of the same id, which is not ranked for them (as in BEIR); --same-id keep ranks it"
+            ),
+            false => format!(
+                "{queries} queries have a document of the same id, which is ranked for them, since {relevant} are judged relevant; \
+                 --same-id leave-out leaves it out (as in BEIR)"
+            ),
+        });
     }
     let embedder = arguments.vectors.open(terminal)?;
     let bar = terminal.progress_share("embedding");
@@ -84,18 +116,25 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let documents = embed(&collection.documents, 0)?;
     let queries = embed(&collection.queries, collection.documents.len())?;
     let threads = embedder.model.device.threads();
-    let scores = collection.score(documents, queries, arguments.depth, &CUTOFFS, threads);
+    let scores = collection.score(documents, queries, leave_out, arguments.depth, &CUTOFFS, threads);
     let Some(scores) = scores else {
         bail!("{}: no query has a relevant document; nothing can be scored", arguments.qrels.display());
     };
     let seconds = bar.seconds();
     bar.finish();
-    write(arguments, &collection, &embedder, &scores, seconds)
+    if scores.without_relevant > 0 {
+        let without = format::count(scores.without_relevant as u64);
+        terminal.warn(&format!(
+            "{without} judged queries have no relevant document and are left out of the means (pytrec_eval counts them as 0)"
+        ));
+    }
+    write(arguments, &collection, leave_out, &embedder, &scores, seconds)
 }
 
 fn write(
     arguments: &Arguments,
     collection: &Collection,
+    leave_out: bool,
     embedder: &Embedder,
     scores: &RetrievalScores,
     seconds: f64,
@@ -114,6 +153,9 @@ fn write(
             ("queries_unjudged", json!(collection.unjudged)),
             ("documents", json!(collection.documents.len())),
             ("judgements", json!(collection.judgements())),
+            ("queries_unknown", json!(collection.unknown)),
+            ("queries_with_document_of_same_id", json!(collection.same_id)),
+            ("same_id_left_out", json!(leave_out)),
             ("judged_documents_missing", json!(collection.missing)),
             ("depth", json!(arguments.depth)),
             ("layout", json!(collection.layout)),

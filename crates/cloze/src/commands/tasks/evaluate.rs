@@ -42,7 +42,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0)]
     bootstrap: usize,
 
-    /// Write the predictions too, one JSON object a line
+    /// Write the predictions too, one JSON object a line, each with its file, row, text or id, and what is right ("gold")
     #[arg(long, value_name = "FILE.jsonl")]
     predictions: Option<PathBuf>,
 

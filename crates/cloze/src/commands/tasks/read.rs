@@ -64,7 +64,7 @@ pub struct CommonArguments {
     max_len: Option<usize>,
 
     /// Read long texts in windows that begin N tokens apart instead of cutting them off; their logits are averaged. 0: cut
-    /// them off though the model was trained otherwise [default: the model's; to answer 128]
+    /// them off though the model was trained otherwise [default: the model's, in proportion to --max-len; to answer 128]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
 

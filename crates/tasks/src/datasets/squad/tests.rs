@@ -19,8 +19,18 @@ fn read(name: &str, text: &str) -> Result<Questions, TaskError> {
     Questions::read(&file(name, text).path, BadAnswers::Error)
 }
 
+/// The questions that can be used.
+fn good(questions: &Questions) -> Vec<&Question> {
+    questions.questions.iter().flatten().collect()
+}
+
+/// The first question that cannot be used.
+fn refused(read: Result<Questions, TaskError>) -> Result<(), TaskError> {
+    read?.into_questions().into_iter().find_map(Result::err).map_or(Ok(()), Err)
+}
+
 fn starts(questions: &Questions) -> Vec<usize> {
-    questions.questions().iter().flat_map(|q| q.answers.iter().map(|a| a.start)).collect()
+    good(questions).iter().flat_map(|q| q.answers.iter().map(|a| a.start)).collect()
 }
 
 #[test]
@@ -30,12 +40,12 @@ fn starts_are_bytes_of_the_context() {
     let found = read("a.json", &text).unwrap();
     assert_eq!(found.notes(), SquadNotes::default());
     assert_eq!(starts(&found), [15, 20, 10]);
-    for question in found.questions() {
+    for question in good(&found) {
         let answer = &question.answers[0];
         assert!(question.context[answer.start..].starts_with(&answer.text));
         assert_eq!((&*question.title, &*question.question, &*question.context), ("T", "Q?", context));
         assert!(!question.impossible);
-        assert!(Arc::ptr_eq(&question.context, &found.questions()[0].context));
+        assert!(Arc::ptr_eq(&question.context, &good(&found)[0].context));
     }
 }
 
@@ -53,13 +63,14 @@ fn an_answer_elsewhere_is_moved_to_the_nearest_place() {
 #[test]
 fn an_answer_nowhere_is_an_error_or_counted() {
     let both = "{\"id\": \"2\", \"question\": \"Q?\", \"answers\": [{\"text\": \"c\", \"answer_start\": 0}, {\"text\": \"a\", \"answer_start\": 0}]}";
-    let text = squad("a b", &[qa("1", "c", 0), both.to_owned(), qa("3", "", 0)].join(","));
-    fails(read("a.json", &text), &["a.json", "question \"1\"", "\"c\" is not in its context"]);
+    let text = squad("a b", &[qa("1", "c", 0), both.to_owned(), qa("3", " ", 1)].join(","));
+    fails(refused(read("a.json", &text)), &["a.json", "question \"1\"", "\"c\" is not in its context"]);
     let found = Questions::read(&file("a.json", &text).path, BadAnswers::Skip).unwrap();
-    assert_eq!(found.questions().len(), 1);
-    assert_eq!(found.questions()[0].answers, [Answer { text: "a".into(), start: 0 }]);
-    assert_eq!(found.notes(), SquadNotes { moved_answers: 0, skipped_answers: 3, skipped_questions: 2 });
-    assert!(!found.questions()[0].impossible);
+    let [Err(_), Ok(second), Err(third)] = &found.questions[..] else { panic!("{found:?}") };
+    assert_eq!(second.answers, [Answer { text: "a".into(), start: 0 }]);
+    assert_eq!(found.notes(), SquadNotes { skipped_answers: 1, ..SquadNotes::default() });
+    assert!(!second.impossible);
+    assert!(third.to_string().contains("question \"3\": its answer \" \" is white space alone"), "{third}");
 }
 
 #[test]
@@ -72,10 +83,11 @@ fn impossible_questions() {
         "{\"id\": \"5\", \"question\": \"Q?\", \"answers\": [], \"is_impossible\": false}",
     ];
     let found = read("a.json", &squad("a", &qas.join(","))).unwrap();
-    let impossible: Vec<bool> = found.questions().iter().map(|q| q.impossible).collect();
+    let impossible: Vec<bool> = good(&found).iter().map(|q| q.impossible).collect();
     assert_eq!(impossible, [true, false, true, false, true]);
+    assert_eq!(found.notes().impossible, 3);
     let both = qa("9", "a", 0).replace("\"id\"", "\"is_impossible\": true, \"id\"");
-    fails(read("a.json", &squad("a", &both)), &["question \"9\"", "is_impossible"]);
+    fails(refused(read("a.json", &squad("a", &both))), &["question \"9\"", "is_impossible"]);
 }
 
 #[test]
@@ -83,26 +95,26 @@ fn rows_as_hugging_face_exports_them() {
     let text = "{\"id\": \"x\", \"title\": \"T\", \"context\": \"é b\", \"question\": \"Q?\", \"answers\": {\"text\": [\"b\", \"é\"], \"answer_start\": [2, 0]}}\n\n{\"context\": \"é b\", \"question\": \"R?\", \"answers\": {\"text\": [], \"answer_start\": []}}\n{\"context\": \"c\", \"question\": \"S?\"}\n{\"context\": \"c\", \"question\": \"S?\", \"answers\": [{\"text\": \"c\", \"answer_start\": 0}]}\n";
     for name in ["a.jsonl", "a.json"] {
         let found = read(name, text).unwrap();
-        let ids: Vec<&str> = found.questions().iter().map(|q| q.id.as_str()).collect();
+        let ids: Vec<&str> = good(&found).iter().map(|q| q.id.as_str()).collect();
         assert_eq!(ids, ["x", "3", "4", "5"]);
         assert_eq!(starts(&found), [3, 0, 0]);
-        let impossible: Vec<bool> = found.questions().iter().map(|q| q.impossible).collect();
+        let impossible: Vec<bool> = good(&found).iter().map(|q| q.impossible).collect();
         assert_eq!(impossible, [false, true, false, false]);
-        assert!(Arc::ptr_eq(&found.questions()[0].context, &found.questions()[1].context));
+        assert!(Arc::ptr_eq(&good(&found)[0].context, &good(&found)[1].context));
     }
     let row = |rest: &str| format!("{{\"context\": \"a\", \"question\": \"b\"}}\n{{{rest}}}\n");
     for (rest, parts) in [
         ("\"context\": \"a\"", ["\"question\"", "expected the keys"]),
         ("\"context\": 1, \"question\": \"b\"", ["\"context\" is a number", "string"]),
-        ("\"context\": \"a\", \"question\": \"b\", \"answers\": 3", ["\"answers\"", "integer"]),
+        ("\"context\": \"a\", \"question\": \"b\", \"answers\": 3", ["\"answers\" is a number", "answer_start"]),
         (
             "\"context\": \"a\", \"question\": \"b\", \"answers\": {\"text\": [\"a\"], \"answer_start\": []}",
             ["1 of", "0 of"],
         ),
-        ("\"context\": \"a\", \"question\": \"b\", \"is_impossible\": 1", ["\"is_impossible\"", "boolean"]),
+        ("\"context\": \"a\", \"question\": \"b\", \"is_impossible\": 2", ["\"is_impossible\"", "boolean"]),
         ("\"context\": \"a\", ", ["one JSON object", "column"]),
     ] {
-        fails(read("a.jsonl", &row(rest)), &["a.jsonl:2:", parts[0], parts[1]]);
+        fails(refused(read("a.jsonl", &row(rest))), &["a.jsonl:2:", parts[0], parts[1]]);
     }
 }
 
@@ -110,13 +122,181 @@ fn rows_as_hugging_face_exports_them() {
 fn broken_files() {
     let whole = squad("a", &qa("1", "a", 0));
     fails(read("a.json", &whole[..whole.len() - 3]), &["a.json:2:", "not SQuAD's JSON", "EOF"]);
-    fails(read("a.json", &whole.replace("\"id\"", "\"di\"")), &["a.json:2:", "missing field `id`"]);
-    fails(read("a.json", &whole.replace(": 0", ": -1")), &["a.json:2:", "-1"]);
+    fails(
+        refused(read("a.json", &whole.replace(": 0", ": 0.5"))),
+        &["a.json", "question \"1\"", "0.5", "whole number"],
+    );
+    fails(refused(read("a.json", "{\"rows\": [1]}\n")), &["a.json:1:", "question", "context"]);
+    fails(read("a.json", "{\"rows\":\n[1]}\n"), &["a.json", "an object with the keys rows"]);
+    fails(read("a.json", "{\"data\":\n{\"id\": [1]}}\n"), &["a.json", "\"data\" is an object, expected a list"]);
     fails(read("a.json", &squad("a", "")), &["a.json", "no questions"]);
     fails(read("a.json", ""), &["a.json", "empty"]);
     fails(read("a.jsonl", "\n"), &["a.jsonl", "empty"]);
     let twice = squad("a", &[qa("1", "a", 0), qa("1", "a", 0)].join(","));
-    fails(read("a.json", &twice), &["question \"1\"", "twice"]);
+    fails(refused(read("a.json", &twice)), &["question \"1\"", "twice"]);
+    // A label that is not looked at keeps no question from being answered.
+    let found = Questions::read(&file("a.json", &twice).path, BadAnswers::Ignore).unwrap();
+    assert_eq!(good(&found).len(), 2);
+}
+
+#[test]
+fn r40_variants_of_squad_are_read_as_they_are_meant() {
+    // Each question begins at byte 3 of its context, or has no answer.
+    let whole = |qas: &str| squad("é b", qas);
+    let at = "\"question\": \"Q?\", \"answers\"";
+    for (name, text, ids, answered) in [
+        ("integer ids", whole(&format!("{{\"id\": 7, {at}: [{{\"text\": \"b\", \"answer_start\": 2}}]}}")), "7", true),
+        ("MRQA's ids", whole(&format!("{{\"qid\": \"q\", {at}: [\"b\"]}}")), "q", true),
+        ("no id", whole(&format!("{{{at}: [{{\"text\": \"b\", \"answer_start\": 2}}]}}")), "1", true),
+        ("a null id", whole(&format!("{{\"id\": null, {at}: [{{\"text\": \"b\", \"answer_start\": 2}}]}}")), "1", true),
+        (
+            "start as a string",
+            whole(&format!("{{\"id\": 1, {at}: [{{\"text\": \"b\", \"answer_start\": \"2\"}}]}}")),
+            "1",
+            true,
+        ),
+        (
+            "start as a float",
+            whole(&format!("{{\"id\": 1, {at}: [{{\"text\": \"b\", \"answer_start\": 2.0}}]}}")),
+            "1",
+            true,
+        ),
+        (
+            "start unknown",
+            whole(&format!("{{\"id\": 1, {at}: [{{\"text\": \"b\", \"answer_start\": -1}}]}}")),
+            "1",
+            true,
+        ),
+        ("lists", whole(&format!("{{\"id\": 1, {at}: {{\"text\": [\"b\"], \"answer_start\": [2]}}}}")), "1", true),
+        ("one answer", whole(&format!("{{\"id\": 1, {at}: {{\"text\": \"b\", \"answer_start\": 2}}}}")), "1", true),
+        (
+            "an empty text",
+            whole(&format!("{{\"id\": 1, {at}: [{{\"text\": \"\", \"answer_start\": -1}}], \"is_impossible\": true}}")),
+            "1",
+            false,
+        ),
+        (
+            "an empty text alone",
+            whole(&format!("{{\"id\": 1, {at}: {{\"text\": [\"\"], \"answer_start\": [-1]}}}}")),
+            "1",
+            false,
+        ),
+        (
+            "impossible alone",
+            whole("{\"id\": 1, \"question\": \"Q?\", \"answers\": null, \"is_impossible\": \"True\"}"),
+            "1",
+            false,
+        ),
+        ("impossible as a number", whole("{\"id\": 1, \"question\": \"Q?\", \"is_impossible\": 1}"), "1", false),
+        (
+            "rows in a list",
+            format!("[\n{{\"id\": 1, \"context\": \"é b\", {at}: {{\"text\": [\"b\"], \"answer_start\": [2]}}}}]"),
+            "1",
+            true,
+        ),
+        (
+            "rows as data",
+            format!(
+                "{{\"data\":\n[{{\"id\": 1, \"context\": \"é b\", {at}: {{\"text\": [\"b\"], \"answer_start\": [2]}}}}]}}"
+            ),
+            "1",
+            true,
+        ),
+        (
+            "paragraphs in a list",
+            format!("[{{\"context\": \"é b\",\n\"qas\": [{{\"id\": 1, {at}: [\"b\"]}}]}}]"),
+            "1",
+            true,
+        ),
+        (
+            "one article",
+            format!("{{\"paragraphs\":\n[{{\"context\": \"é b\", \"qas\": [{{\"id\": 1, {at}: [\"b\"]}}]}}]}}"),
+            "1",
+            true,
+        ),
+        (
+            "a paragraph a line",
+            format!(
+                "{{\"header\": {{\"split\": \"dev\"}}}}\n{{\"context\": \"é b\", \"qas\": [{{\"qid\": \"1\", {at}: [\"b\"]}}]}}\n"
+            ),
+            "1",
+            true,
+        ),
+    ] {
+        for bad in [BadAnswers::Error, BadAnswers::Skip, BadAnswers::Ignore] {
+            let found = Questions::read(&file("a.json", &text).path, bad).unwrap();
+            let [Ok(question)] = &found.questions[..] else { panic!("{name}: {found:?}") };
+            assert_eq!((&*question.id, &*question.context), (ids, "é b"), "{name}");
+            assert_eq!(question.impossible, !answered, "{name}");
+            let starts: Vec<usize> = question.answers.iter().map(|answer| answer.start).collect();
+            let expected = if answered && bad != BadAnswers::Ignore { vec![3] } else { Vec::new() };
+            assert_eq!(starts, expected, "{name}");
+        }
+    }
+    let found = read("a.json", &whole(&format!("{{{at}: [{{\"text\": \"b\"}}]}}"))).unwrap();
+    assert_eq!((found.notes().without_id, found.notes().without_start), (1, 1));
+}
+
+#[test]
+fn r40_what_cannot_be_read_names_its_question_and_costs_only_that() {
+    let good = qa("good", "b", 2);
+    for (bad, parts) in [
+        ("{\"id\": \"x\", \"question\": null, \"answers\": []}", ["question \"x\"", "\"question\" is null"]),
+        ("{\"id\": 7, \"answers\": []}", ["question \"7\"", "no \"question\""]),
+        ("{\"id\": \"x\", \"question\": \"Q?\", \"answers\": true}", ["question \"x\"", "\"answers\" is a boolean"]),
+        ("{\"id\": \"x\", \"question\": \"Q?\", \"answers\": [3]}", ["question \"x\"", "an answer is a number"]),
+        (
+            "{\"id\": \"x\", \"question\": \"Q?\", \"answers\": [{\"text\": null}]}",
+            ["question \"x\"", "\"text\" of an answer is null"],
+        ),
+        (
+            "{\"id\": \"x\", \"question\": \"Q?\", \"answers\": [{\"text\": \"b\", \"answer_start\": \"two\"}]}",
+            ["question \"x\"", "\"two\""],
+        ),
+        ("{\"id\": [1], \"question\": \"Q?\"}", ["question 2", "\"id\" is a list"]),
+        ("17", ["question 2", "found a number"]),
+    ] {
+        let found = read("a.json", &squad("a b", &[good.as_str(), bad, &qa("last", "a", 0)].join(","))).unwrap();
+        let [Ok(_), Err(error), Ok(last)] = &found.questions[..] else { panic!("{bad}: {found:?}") };
+        assert!(parts.iter().all(|part| error.to_string().contains(part)), "{error}");
+        assert_eq!(last.id, "last");
+    }
+    let whole = squad("a", &qa("1", "a", 0)).replace("\"context\": \"a\"", "\"context\": null");
+    fails(refused(read("a.json", &whole)), &["question \"1\"", "\"context\" is null"]);
+    let found = read(
+        "a.jsonl",
+        "{\"question\": \"Q?\", \"context\": \"a\"}\n{\"question\"\n{\"question\": \"Q?\", \"context\": \"a\"}\n",
+    )
+    .unwrap();
+    let [Ok(_), Err(error), Ok(last)] = &found.questions[..] else { panic!("{found:?}") };
+    assert!(error.to_string().contains("a.jsonl:2: not one JSON object"), "{error}");
+    assert_eq!(last.id, "3");
+}
+
+#[test]
+fn r43_places_counted_in_other_units_are_taken_and_named() {
+    let utf16 = "🦀🦀 one two";
+    let found = read("a.json", &squad(utf16, &qa("1", "two", 9))).unwrap();
+    assert_eq!((starts(&found), found.notes()), (vec![13], SquadNotes { in_utf16: 1, ..SquadNotes::default() }));
+    let bytes = "é é é one two one two";
+    let found = read("a.json", &squad(bytes, &qa("1", "two", 13))).unwrap();
+    assert_eq!((starts(&found), found.notes()), (vec![13], SquadNotes { in_bytes: 1, ..SquadNotes::default() }));
+    let found = read("a.json", &squad(bytes, &qa("1", "two", 12))).unwrap();
+    assert_eq!(found.notes(), SquadNotes { moved_answers: 1, ..SquadNotes::default() });
+}
+
+#[test]
+fn r23_an_answer_that_only_looks_the_same_is_named() {
+    for (context, answer, part) in [
+        ("the cafe\u{301}", "café", "composed otherwise"),
+        ("the café", "cafe\u{301}", "composed otherwise"),
+        ("the Cafe\u{301}", "café", "capital letters"),
+        ("the old  café", "old café", "white space"),
+    ] {
+        let text = squad(context, &qa("1", answer, 4));
+        fails(refused(read("a.json", &text)), &["question \"1\"", "is not in its context", part]);
+    }
+    fails(refused(read("a.json", &squad("the tea", &qa("1", "café", 4)))), &["is not in its context; correct it"]);
 }
 
 #[test]
@@ -131,10 +311,10 @@ fn squad_as_published() {
         ("v2-learn-dev", 2_329, 1_218),
     ] {
         let found = read_shared(&data.join(format!("squad/{name}.json")));
-        assert_eq!(found.questions().len(), questions, "{name}");
-        assert_eq!(found.questions().iter().filter(|q| q.impossible).count(), impossible, "{name}");
-        assert_eq!(found.notes(), SquadNotes::default(), "{name}");
-        for question in found.questions() {
+        assert_eq!((found.questions.len(), good(&found).len()), (questions, questions), "{name}");
+        assert_eq!(good(&found).iter().filter(|q| q.impossible).count(), impossible, "{name}");
+        assert_eq!(found.notes(), SquadNotes { impossible, ..SquadNotes::default() }, "{name}");
+        for question in good(&found) {
             assert_eq!(question.answers.is_empty(), question.impossible, "{name} {}", question.id);
             for answer in &question.answers {
                 assert!(question.context[answer.start..].starts_with(&answer.text), "{name} {}", question.id);
