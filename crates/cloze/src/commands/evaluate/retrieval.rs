@@ -47,7 +47,7 @@ pub struct Arguments {
     qrels: PathBuf,
 
     /// Documents ranked for each query: MAP and MRR look at no more
-    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = crate::values::positive)]
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = crate::values::items)]
     depth: usize,
 
     /// Print the result as one JSON object
@@ -118,7 +118,7 @@ fn write(
             ("depth", json!(arguments.depth)),
             ("layout", json!(collection.layout)),
             ("grading", json!(collection.grading)),
-            ("corpus", json!(arguments.corpus)),
+            ("corpus", json!(format::path(&arguments.corpus))),
             ("seconds", json!(seconds)),
             ("peak_rss_bytes", json!(format::peak_memory())),
         ] {
