@@ -1,4 +1,6 @@
-//! Numbers as people read them.
+//! Numbers and paths as people read them.
+
+use std::path::{Path, PathBuf};
 
 /// "512 B", "1.5 kB", "304.2 MB", "1.25 GB" (powers of 1000).
 pub fn bytes(count: u64) -> String {
@@ -67,6 +69,16 @@ pub fn peak_memory() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+/// A path for JSON, whose strings are Unicode: what is not stands as U+FFFD.
+pub fn path(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// As [`path`], of several.
+pub fn paths(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|one| path(one)).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The options that every command has.
 
 use crate::terminal::ColorChoice;
-use crate::values::positive;
 
 /// The heading of these options.
 const GLOBAL: &str = "Global options";
@@ -10,7 +9,7 @@ const GLOBAL: &str = "Global options";
 #[derive(Debug, clap::Args)]
 pub struct GlobalOptions {
     /// Compute threads [default: all cores this process may use]
-    #[arg(long, global = true, value_name = "N", value_parser = positive, help_heading = GLOBAL)]
+    #[arg(long, global = true, value_name = "N", value_parser = crate::values::threads, help_heading = GLOBAL)]
     pub threads: Option<usize>,
 
     /// When to use colours

@@ -157,16 +157,19 @@ impl Settings {
     ///
     /// # Errors
     /// As [`to_toml`](Self::to_toml).
-    pub fn differences(&self, now: &Settings) -> Result<Vec<String>, TaskError> {
+    pub fn differences(&self, other: &Settings) -> Result<Vec<String>, TaskError> {
         let table = |settings: &Settings| -> Result<toml::Table, TaskError> {
             let problem = |e: toml::de::Error| TaskError::setting("settings", e.to_string());
             toml::from_str(&settings.to_toml()?).map_err(problem)
         };
-        let (began, now) = (table(self)?, table(now)?);
+        let (began, now) = (table(self)?, table(other)?);
         let mut keys: Vec<&String> = began.keys().chain(now.keys()).collect();
         keys.sort();
         keys.dedup();
-        let is_free = |key: &str| ["checkpoint_every", "recompute", "instruction_set"].contains(&key);
+        let any_type = [self.precision, other.precision].contains(&Precision::Auto);
+        let is_free = |key: &str| {
+            ["checkpoint_every", "recompute", "instruction_set"].contains(&key) || key == "precision" && any_type
+        };
         let shown = |of: &toml::Table, key: &str| of.get(key).map_or("not given".to_owned(), ToString::to_string);
         let differ = keys.into_iter().filter(|key| !is_free(key.as_str()) && began.get(*key) != now.get(*key));
         Ok(differ.map(|key| format!("{key} = {}, now {}", shown(&began, key), shown(&now, key))).collect())

@@ -683,7 +683,7 @@ fn only_the_same_run_is_resumed() {
         Settings { precision: Precision::Bf16, ..settings.clone() },
     ] {
         let message = resume(all, &other, "run");
-        assert!(message.contains("finetune.toml") && message.contains("other settings"), "{message}");
+        assert!(message.contains("finetune.toml") && message.contains("the run began with "), "{message}");
     }
     for (other, expected) in [
         (json!({"max_len": 20, "metric": "f1"}), "metric = not given, now it is \"f1\""),
@@ -700,8 +700,16 @@ fn only_the_same_run_is_resumed() {
     let message = bench.run(&renamed, all, &settings, "run", true, &mut |_, _| ()).unwrap_err().to_string();
     assert!(message.contains("other rows"), "{message}");
     assert!(bench.run(&task, all, &settings, "run", true, &mut |_, _| ()).unwrap().finished);
-    let over = resume(all, &settings, "run");
-    assert!(over.contains("has run to its end"), "{over}");
+    // A run that is over has nothing left to do; killed while it removed its checkpoints, it removes the rest.
+    let rest = bench.path("run/.checkpoints/step-00000009");
+    std::fs::create_dir_all(&rest).unwrap();
+    let over = bench.run(&task, all, &settings, "run", true, &mut |_, _| ()).unwrap();
+    assert!(over.finished && over.model.is_some() && !rest.parent().unwrap().exists());
+    let scores = json_of(bench.path("run/scores.json"));
+    assert_eq!(
+        (over.steps, over.best.map(|best| best.score)),
+        (scores["steps"].as_u64().unwrap(), scores["best"]["score"].as_f64())
+    );
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn to_folder(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Resul
         let aside: serde_json::Map<_, _> =
             done.left_aside.groups().map(|(reason, names)| (reason.to_owned(), json!(names))).collect();
         let line = json!({
-            "source": arguments.source, "format": done.format.to_string(), "out": arguments.out, "tensors": done.tensors,
+            "source": format::path(&arguments.source), "format": done.format.to_string(), "out": format::path(&arguments.out), "tensors": done.tensors,
             "parameters": done.parameters, "bytes": done.bytes, "architectures": done.architectures,
             "opened": done.opened, "tokenizer": done.tokenizer, "left_aside": aside,
         });
@@ -120,15 +120,17 @@ fn to_onnx(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<
     }
     check_out(out)?;
     let model = Model::load(source, &Device::cpu(terminal.threads)?)?;
-    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-    let report = onnx::write(&model, &out.join("model.onnx"), &OnnxOptions::new(model.class()))?;
-    cloze_files::write(&out.join("config.json"), model.config().to_json().as_bytes())?;
-    save_tokenizer(source, out, terminal)?;
+    let mut written = None;
+    cloze_files::write_folder(out, |aside| {
+        written = Some(onnx::write(&model, &aside.join("model.onnx"), &OnnxOptions::new(model.class()))?);
+        cloze_files::write(&aside.join("config.json"), model.config().to_json().as_bytes())?;
+        save_tokenizer(source, aside, terminal)
+    })?;
+    let report = written.context("nothing was written")?;
     let mut to = crate::output::results();
     if arguments.json {
-        let data = report.data.as_ref().map(|(path, bytes)| json!({"path": path, "bytes": bytes}));
-        let line =
-            json!({"source": source, "out": out, "outputs": report.outputs, "bytes": report.bytes, "data": data});
+        let data = report.data.as_ref().map(|(path, bytes)| json!({"path": format::path(path), "bytes": bytes}));
+        let line = json!({"source": format::path(source), "out": format::path(out), "outputs": report.outputs, "bytes": report.bytes, "data": data});
         writeln!(to, "{line}")?;
         return Ok(());
     }

@@ -1,9 +1,10 @@
 //! `cloze embed`: texts → vectors.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use cloze_engine::Device;
 use cloze_tasks::embed::pooling::Pool;
 use cloze_tasks::embed::texts::{Reading, Text, Texts};
@@ -43,7 +44,7 @@ pub struct Arguments {
     column: Option<String>,
 
     /// Where to: .npy, .safetensors or .jsonl; replaced if it is there
-    #[arg(long, value_name = "FILE", value_parser = vector_file)]
+    #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(vector_file))]
     out: PathBuf,
 
     /// Print what was done as one JSON object
@@ -145,7 +146,7 @@ impl VectorArguments {
     /// What a result says of the vectors it is from.
     pub fn describe(&self, embedder: &Embedder) -> Value {
         json!({
-            "model": self.model.named,
+            "model": format::path(&self.model.named),
             "pooling": embedder.pooling.to_string(),
             "max_len": embedder.max_len,
             "width": embedder.width(),
@@ -153,9 +154,11 @@ impl VectorArguments {
     }
 }
 
-fn vector_file(name: &str) -> Result<PathBuf, String> {
-    let path = Path::new(name);
-    Format::of(path).map(|_| path.to_owned()).ok_or_else(|| "expected a name in .npy, .safetensors or .jsonl".into())
+fn vector_file(path: PathBuf) -> Result<PathBuf, String> {
+    match Format::of(&path) {
+        Some(_) => Ok(path),
+        None => Err("expected a name in .npy, .safetensors or .jsonl".to_owned()),
+    }
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
@@ -173,7 +176,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let mut out = crate::output::results();
     if arguments.json {
         let mut line = arguments.vectors.describe(&embedder);
-        line["out"] = json!(arguments.out);
+        line["out"] = json!(format::path(&arguments.out));
         line["texts"] = json!(summary.texts);
         line["cut"] = json!(summary.cut);
         line["blank"] = json!(summary.blank);

@@ -92,11 +92,11 @@ pub struct PretrainArguments {
     data: PathBuf,
 
     /// Tokens of a sequence at most
-    #[arg(long, default_value_t = 128, value_name = "N", value_parser = crate::values::positive)]
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = crate::values::items)]
     seq_len: usize,
 
     /// Sequences of a batch: changes speed and memory only
-    #[arg(long, default_value_t = 32, value_name = "N", value_parser = crate::values::positive)]
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = crate::values::items)]
     batch: usize,
 
     /// Stop after this many batches [default: the whole split]
@@ -153,8 +153,8 @@ fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
     let mut out = crate::output::results();
     if arguments.json {
         let mut line = json!(evaluation);
-        line["model"] = json!(arguments.model.named);
-        line["data"] = json!(arguments.data);
+        line["model"] = json!(format::path(&arguments.model.named));
+        line["data"] = json!(format::path(&arguments.data));
         line["seconds"] = json!(seconds);
         line["peak_rss_bytes"] = json!(format::peak_memory());
         writeln!(out, "{line}")?;

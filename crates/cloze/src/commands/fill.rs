@@ -29,7 +29,7 @@ pub struct Arguments {
     texts: Vec<String>,
 
     /// Tokens to show for each mask
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = crate::values::positive)]
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = crate::values::items)]
     top: usize,
 
     /// Type of the activations

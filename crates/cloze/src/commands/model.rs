@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use cloze_hub::{Environment, Hub, HubError, News, Wanted, Wish, is_model_name};
 use cloze_model::Config;
 use cloze_train::checkpoint;
@@ -51,13 +51,18 @@ pub struct HubArguments {
     /// Look for named models in the local cache only (as with HF_HUB_OFFLINE=1)
     #[arg(long)]
     offline: bool,
+
+    /// Use a model whose files differ from the checksums saved with them
+    #[arg(long, hide_short_help = true)]
+    no_verify: bool,
 }
 
 impl HubArguments {
     /// The options as they were typed, each after a space.
     pub fn as_typed(&self) -> String {
         let revision = self.revision.as_ref().map(|revision| format!(" --revision {}", program::quoted(revision)));
-        revision.unwrap_or_default() + if self.offline { " --offline" } else { "" }
+        let flag = |is_set: bool, flag: &'static str| if is_set { flag } else { "" };
+        revision.unwrap_or_default() + flag(self.offline, " --offline") + flag(self.no_verify, " --no-verify")
     }
 
     /// The folder of the model that `named` means.
@@ -65,7 +70,7 @@ impl HubArguments {
         if named.exists() {
             self.check_local(named)?;
             return match on_disk(named)? {
-                OnDisk::Model(found) => Ok(found.tell(terminal)),
+                OnDisk::Model(found) => self.verified(found.tell(terminal)),
                 OnDisk::EmptyRun(problem) | OnDisk::Other(problem) => bail!(problem),
             };
         }
@@ -86,7 +91,7 @@ impl HubArguments {
         if named.is_dir() {
             self.check_local(named)?;
             match on_disk(named)? {
-                OnDisk::Model(found) => return Ok(found.tell(terminal)),
+                OnDisk::Model(found) => return self.verified(found.tell(terminal)),
                 OnDisk::EmptyRun(problem) => bail!(problem),
                 // Other programs' folders are what it is for.
                 OnDisk::Other(_) => {}
@@ -108,7 +113,10 @@ impl HubArguments {
                 && !has_tokenizer
                 && let OnDisk::Model(found) = on_disk(named)?
             {
-                return Ok(found.tell(terminal));
+                return self.verified(found.tell(terminal));
+            }
+            if is_model(named) {
+                return self.verified(named.to_owned());
             }
         } else if let Some(name) = as_name(named) {
             return self.download(name, Wanted::Tokenizer, terminal);
@@ -116,10 +124,21 @@ impl HubArguments {
         Ok(named.to_owned())
     }
 
+    /// The folder, whose files must be as they were saved where there are checksums of them.
+    fn verified(&self, folder: PathBuf) -> Result<PathBuf> {
+        if !self.no_verify {
+            checkpoint::verify_model(&folder).map_err(|error| anyhow!("{error} (--no-verify uses it as it is)"))?;
+        }
+        Ok(folder)
+    }
+
     /// The folder of a model that is named where a path may stand as well: none if a path is meant.
     pub fn find_if_named(&self, named: &Path, terminal: &Terminal) -> Result<Option<PathBuf>> {
         if named.exists() {
             self.check_local(named)?;
+            if is_model(named) {
+                self.verified(named.to_owned())?;
+            }
             return Ok(None);
         }
         as_name(named).map(|name| self.download(name, Wanted::Model, terminal)).transpose()

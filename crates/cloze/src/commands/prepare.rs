@@ -60,7 +60,7 @@ pub struct Arguments {
     valid_fraction: f64,
 
     /// Threads that tokenise [default: --threads, else all cores]
-    #[arg(long, value_name = "N", value_parser = crate::values::positive)]
+    #[arg(long, value_name = "N", value_parser = crate::values::threads)]
     workers: Option<usize>,
 
     /// The column or key that holds the text, in .parquet and .jsonl
@@ -94,7 +94,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let mut out = crate::output::results();
     if arguments.json {
         let line = json!({
-            "out": arguments.out,
+            "out": format::path(&arguments.out),
             "seconds": seconds,
             "mb_per_s": speed,
             "peak_rss_bytes": peak,
@@ -143,7 +143,7 @@ fn dry_run(options: &PrepareOptions, json: bool) -> Result<ExitCode> {
     let mut out = crate::output::results();
     if json {
         let line = json!({
-            "dry_run": true, "out": options.out, "input_bytes": total, "seconds": seconds, "all_read": whole,
+            "dry_run": true, "out": format::path(&options.out), "input_bytes": total, "seconds": seconds, "all_read": whole,
             "peak_rss_bytes": format::peak_memory(),
         });
         writeln!(out, "{line}")?;

@@ -106,11 +106,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let outcome = pretrain_with_bar(&recipe, &out, arguments.resume, stop, terminal)?;
     if arguments.json {
         let line = json!({
-            "out": out,
+            "out": format::path(&out),
             "step": outcome.step,
             "finished": outcome.finished,
-            "checkpoint": outcome.checkpoint,
-            "model": outcome.model,
+            "checkpoint": format::path(&outcome.checkpoint),
+            "model": outcome.model.as_deref().map(format::path),
             "evaluation": outcome.evaluation,
             "peak_rss_bytes": format::peak_memory(),
         });
@@ -196,7 +196,7 @@ fn write_dry_run(out: &mut dyn Write, said: &DryRun, recipe: &Recipe, run: &Path
             })
             .collect();
         let line = json!({
-            "dry_run": true, "out": run, "machine": said.machine, "precision": said.precision, "parameters": said.parameters,
+            "dry_run": true, "out": format::path(run), "machine": said.machine, "precision": said.precision, "parameters": said.parameters,
             "corpus_tokens": said.corpus_tokens, "steps_done": said.step, "phases": phases, "seconds": estimate.seconds,
             "steps": estimate.steps().round(), "tokens": estimate.tokens(), "epochs": epochs,
             "tokens_per_s": estimate.tokens_per_s(), "peak_rss_bytes": memory,

@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments, _terminal: &Terminal) -> Result<()> {
         let differences: Map<String, Value> =
             run_page::differences(&subjects).into_iter().map(|(key, values)| (key, by_name(values).into())).collect();
         let result = json!({
-            "file": path,
+            "file": format::path(&path),
             "bytes": html.len(),
             "runs": subjects.iter().map(Subject::json).collect::<Vec<_>>(),
             "differences": differences,

@@ -47,7 +47,7 @@ pub struct Arguments {
     queries: Vec<String>,
 
     /// Texts to show for each query
-    #[arg(long, default_value_t = 10, value_name = "N", value_parser = crate::values::positive)]
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = crate::values::items)]
     top: usize,
 
     /// Print one JSON object for each query

@@ -19,19 +19,19 @@ use crate::terminal::Terminal;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Shape {
     /// Encoder layers
-    #[arg(long, default_value_t = 12, value_name = "L", value_parser = crate::values::positive)]
+    #[arg(long, default_value_t = 12, value_name = "L", value_parser = crate::values::items)]
     pub layers: usize,
 
     /// Hidden size; the feed-forward is four times as wide
-    #[arg(long, default_value_t = 768, value_name = "H", value_parser = crate::values::positive)]
+    #[arg(long, default_value_t = 768, value_name = "H", value_parser = crate::values::items)]
     pub hidden: usize,
 
     /// Attention heads
-    #[arg(long, default_value_t = 12, value_name = "A", value_parser = crate::values::positive)]
+    #[arg(long, default_value_t = 12, value_name = "A", value_parser = crate::values::items)]
     pub heads: usize,
 
     /// Sequences in a batch
-    #[arg(long, default_value_t = 16, value_name = "B", value_parser = crate::values::positive)]
+    #[arg(long, default_value_t = 16, value_name = "B", value_parser = crate::values::items)]
     pub batch: usize,
 
     /// Longest sequence in tokens

@@ -48,7 +48,7 @@ pub struct Arguments {
     qrels: PathBuf,
 
     /// Documents ranked for each query: MAP and MRR look at no more
-    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = crate::values::positive)]
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = crate::values::items)]
     depth: usize,
 
     /// Whether the document of a query's own id is ranked for it [default: left out, as in BEIR, unless such documents are judged
@@ -160,7 +160,7 @@ fn write(
             ("depth", json!(arguments.depth)),
             ("layout", json!(collection.layout)),
             ("grading", json!(collection.grading)),
-            ("corpus", json!(arguments.corpus)),
+            ("corpus", json!(format::path(&arguments.corpus))),
             ("seconds", json!(seconds)),
             ("peak_rss_bytes", json!(format::peak_memory())),
         ] {

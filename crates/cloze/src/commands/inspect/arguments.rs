@@ -28,7 +28,7 @@ pub struct Arguments {
     pub hub: HubArguments,
 
     /// Decoded examples to show, from shards and recipes
-    #[arg(long, default_value_t = 3, value_name = "N")]
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = crate::values::items_or_none)]
     pub examples: usize,
 
     /// Override a recipe's key, as in `cloze pretrain`; may be repeated

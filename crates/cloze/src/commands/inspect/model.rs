@@ -25,7 +25,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     if arguments.json {
         let head = json!({
             "kind": kind,
-            "path": dir,
+            "path": format::path(dir),
             "architectures": config.architectures,
             "parameters": parameters,
             "bytes": bytes,

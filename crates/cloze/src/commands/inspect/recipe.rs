@@ -38,7 +38,7 @@ pub(super) fn show(path: &Path, arguments: &Arguments, terminal: &Terminal) -> R
     let mut out = crate::output::results();
     let parameters = parameters(&recipe);
     if arguments.json {
-        let line = json!({"kind": "recipe", "path": path, "recipe": recipe, "parameters": parameters});
+        let line = json!({"kind": "recipe", "path": format::path(path), "recipe": recipe, "parameters": parameters});
         writeln!(out, "{line}")?;
     } else {
         write_summary(&mut out, path, &recipe, parameters, terminal)?;
@@ -174,7 +174,7 @@ fn write(recipe: &Recipe, file: &Path, steps: std::ops::Range<u64>, json: bool) 
     let mut out = crate::output::results();
     let batches = range.end - range.start;
     if json {
-        let line = json!({"kind": "batches", "file": file, "steps": steps.end - steps.start, "batches": batches});
+        let line = json!({"kind": "batches", "file": format::path(file), "steps": steps.end - steps.start, "batches": batches});
         writeln!(out, "{line}")?;
     } else {
         writeln!(out, "{}: {batches} batches of steps {}..{}", file.display(), steps.start, steps.end)?;

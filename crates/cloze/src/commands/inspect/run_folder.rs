@@ -23,7 +23,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     let mut out = crate::output::results();
     if arguments.json {
         let line = json!({
-            "kind": "run", "path": dir, "last": last, "evaluation": evaluation, "checkpoints": checkpoints,
+            "kind": "run", "path": format::path(dir), "last": last, "evaluation": evaluation, "checkpoints": checkpoints,
             "finished": finished, "bytes": super::arguments::folder_bytes(dir),
         });
         writeln!(out, "{line}")?;

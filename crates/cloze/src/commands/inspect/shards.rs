@@ -22,7 +22,7 @@ pub(super) fn show_folder(dir: &Path, arguments: &Arguments, terminal: &Terminal
     let manifest = &shards.manifest;
     let mut out = crate::output::results();
     if arguments.json {
-        writeln!(out, "{}", json!({"kind": "shards", "path": dir, "manifest": manifest}))?;
+        writeln!(out, "{}", json!({"kind": "shards", "path": format::path(dir), "manifest": manifest}))?;
     } else {
         writeln!(out, "{} {} (sizes and checksums are right)", terminal.bold("shards"), dir.display())?;
         writeln!(
@@ -61,7 +61,7 @@ pub(super) fn show_file(path: &Path, arguments: &Arguments, terminal: &Terminal)
     let sentences = documents.total_sentences();
     if arguments.json {
         let line = json!({
-            "kind": "shard", "path": path, "documents": documents.len(), "sentences": sentences, "tokens": documents.tokens(),
+            "kind": "shard", "path": format::path(path), "documents": documents.len(), "sentences": sentences, "tokens": documents.tokens(),
         });
         writeln!(out, "{line}")?;
     } else {

@@ -30,7 +30,7 @@ pub(super) fn show(path: &Path, arguments: &Arguments, terminal: &Terminal) -> R
     let mut out = crate::output::results();
     if arguments.json {
         let line = json!({
-            "kind": "vocabulary", "path": path, "vocab_size": size, "cased": tokenizer.is_cased(),
+            "kind": "vocabulary", "path": format::path(path), "vocab_size": size, "cased": tokenizer.is_cased(),
             "fingerprint": tokenizer.fingerprint(),
             "special": {"pad": special.pad, "unk": special.unk, "cls": special.cls, "sep": special.sep, "mask": special.mask},
             "words": size - specials.len() - continuations, "continuations": continuations, "characters": characters,

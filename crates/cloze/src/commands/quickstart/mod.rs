@@ -182,9 +182,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         let fills: Vec<_> =
             TEXTS.iter().zip(&filled).map(|(text, masks)| json!({"text": text, "masks": masks})).collect();
         let line = json!({
-            "out": dir,
+            "out": format::path(dir),
             "seconds": seconds,
-            "model": model_dir,
+            "model": format::path(&model_dir),
             "steps": steps,
             "planned_steps": plan.steps,
             "evaluation": evaluation,

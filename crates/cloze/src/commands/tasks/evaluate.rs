@@ -39,7 +39,7 @@ pub struct Arguments {
     data: Vec<PathBuf>,
 
     /// Confidence intervals of 95 % from so many resamples
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = crate::values::items_or_none)]
     bootstrap: usize,
 
     /// Write the predictions too, one JSON object a line, each with its file, row, text or id, and what is right ("gold")
@@ -143,8 +143,8 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
     if arguments.json {
         let mut line = judged.scores.to_json();
         line["loss"] = json!(judged.loss);
-        line["model"] = json!(arguments.model.named);
-        line["data"] = json!(arguments.data);
+        line["model"] = json!(format::path(&arguments.model.named));
+        line["data"] = json!(format::paths(&arguments.data));
         line["seconds"] = json!(seconds);
         line["rows_per_s"] = json!(rows.len() as f64 / seconds.max(f64::MIN_POSITIVE));
         if arguments.bootstrap > 0 {

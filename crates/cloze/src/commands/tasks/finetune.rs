@@ -74,7 +74,7 @@ pub struct Arguments {
     pub recipe: Option<PathBuf>,
 
     /// Seeds to run, from --seed up
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = crate::values::positive)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = crate::values::seeds)]
     pub seeds: usize,
 
     /// Use the first N training rows only
@@ -431,7 +431,7 @@ fn show_dry_run(said: &DryRun, out: &Path, json: bool) -> Result<()> {
     let DryRun { runs, steps, evaluations, seconds } = said;
     if json {
         let line = json!({
-            "dry_run": true, "out": out, "runs": runs, "steps": steps, "evaluations": evaluations, "seconds": seconds,
+            "dry_run": true, "out": format::path(out), "runs": runs, "steps": steps, "evaluations": evaluations, "seconds": seconds,
             "peak_rss_bytes": format::peak_memory(),
         });
         writeln!(stdout, "{line}")?;

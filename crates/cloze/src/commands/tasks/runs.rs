@@ -193,8 +193,9 @@ fn resumed(common: &Common<'_>, plan: &[Planned]) -> Result<Vec<Done>> {
         let (Some(planned), Ok(began)) = (of_plan(run), began_with(&folder)) else { continue };
         if !began.leads_where(&planned.settings) {
             let place = settings_file(&folder);
-            let what = "was run with other settings; give the same again, or choose another --out";
-            anyhow::bail!("{}: {} {what}", place.display(), run.name);
+            let differ = began.differences(&planned.settings)?.join(", ");
+            let what = "give the same again, or choose another --out";
+            anyhow::bail!("{}: {} was run with {differ}; {what}", place.display(), run.name);
         }
     }
     if let (Some(run), Some(planned)) = (done.first(), plan.first()) {
@@ -391,9 +392,9 @@ pub fn expected(estimate: &Estimate) -> String {
 pub fn summary(ended: &Ended, out: &Path, train_rows: usize, dev_rows: usize) -> Value {
     let scores: Vec<f64> = ended.done.iter().map(Done::score).filter(|score| !score.is_nan()).collect();
     json!({
-        "out": out,
+        "out": format::path(out),
         "finished": ended.finished,
-        "model": ended.model,
+        "model": ended.model.as_deref().map(format::path),
         "train_rows": train_rows,
         "dev_rows": dev_rows,
         "runs": ended.done,

@@ -117,14 +117,19 @@ fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
         return dry_run(arguments, &corpus_options, &options);
     }
     let learned = learn_from(&arguments.input, &corpus_options, &options, terminal)?;
-    learned.tokenizer.save(&arguments.out)?;
+    if cloze_files::is_unused(&arguments.out)? {
+        cloze_files::write_folder(&arguments.out, |aside| learned.tokenizer.save(aside))?;
+    } else {
+        // Beside other files, which stay.
+        learned.tokenizer.save(&arguments.out)?;
+    }
 
     let peak = format::peak_memory();
     let size = learned.tokenizer.vocab_size();
     let mut out = crate::output::results();
     if arguments.json {
         let result = json!({
-            "out": arguments.out,
+            "out": format::path(&arguments.out),
             "vocab_size": size,
             "asked_size": arguments.size,
             "cased": arguments.cased,
@@ -179,7 +184,7 @@ fn dry_run(arguments: &LearnArguments, corpus: &CorpusOptions, options: &Vocabul
     let mut out = crate::output::results();
     if arguments.json {
         let line = json!({
-            "dry_run": true, "out": arguments.out, "input_bytes": total, "counting_seconds": seconds, "all_read": whole,
+            "dry_run": true, "out": format::path(&arguments.out), "input_bytes": total, "counting_seconds": seconds, "all_read": whole,
             "distinct_words": distinct, "peak_rss_bytes": format::peak_memory(),
         });
         writeln!(out, "{line}")?;
