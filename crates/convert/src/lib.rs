@@ -9,7 +9,7 @@
 //! | `tensors` | the common form: places in files, copied when they are written |
 //! | `model` | names and configuration |
 //! | `output` | whether a folder may be written |
-//! | `pooling` | what sentence-transformers says beside a model |
+//! | `modules` | what sentence-transformers says beside a model |
 //! | [`onnx`] | the other direction: a model as an ONNX file |
 //!
 //! Files are taken for hostile: sizes are compared with the file before anything is allocated, checksums before anything
@@ -34,10 +34,10 @@
 mod aside;
 mod error;
 mod model;
+mod modules;
 pub mod onnx;
 mod output;
 mod pickle;
-mod pooling;
 mod safetensors;
 mod source;
 mod tensorflow;
@@ -48,12 +48,12 @@ use std::path::Path;
 use cloze_engine::Device;
 use cloze_files::write_folder;
 use cloze_model::checkpoint::CONFIG_FILE;
-use cloze_model::{Config, Model, ModelError};
+use cloze_model::{Config, Layout, Model, ModelError};
 use cloze_text::{TextError, Tokenizer, carry_settings};
 
 pub use aside::LeftAside;
 pub use error::ConvertError;
-pub use pooling::carry_pooling;
+pub use modules::carry_modules;
 pub use source::Format;
 
 const WEIGHTS_FILE: &str = "model.safetensors";
@@ -77,6 +77,8 @@ pub struct Converted {
     pub opened: bool,
     /// Whether the source had a vocabulary; its files were written as `cloze vocab` writes them.
     pub tokenizer: bool,
+    /// The classes of sentence-transformers' modules that were written with it, in order; empty for a plain model.
+    pub modules: Vec<String>,
     /// What was not converted, and why.
     pub left_aside: LeftAside,
 }
@@ -84,7 +86,8 @@ pub struct Converted {
 /// Reads `source` and writes it to `out` as `config.json`, `model.safetensors` and the tokenizer's files.
 ///
 /// `source` is a folder, one file of it (`.safetensors`, `.bin`, `.pt`, `.pth`, an `.index.json` of shards, a TensorFlow
-/// `.index`), or the prefix of a TensorFlow checkpoint; `config.json` or `bert_config.json` and the vocabulary lie beside. Tensors
+/// `.index`), or the prefix of a TensorFlow checkpoint; `config.json` or `bert_config.json` and the vocabulary are beside it. A
+/// sentence-transformers folder, or the model in one, keeps its modules. Tensors
 /// keep their element types and get Transformers' present names. `progress` is told each stage in a few words.
 ///
 /// The folder is written aside, opened on `device` if its heads are ones that `cloze` knows, and renamed: `out` is whole or not there.
@@ -114,11 +117,14 @@ pub fn convert(
     progress(&format!("reading {}", source.display()));
     let schema = config.schema();
     let (format, tensors) = weights.open(schema, &mut left_aside)?;
-    let mut tensors = model::canonicalise(schema, tensors, source, &mut left_aside)?;
+    let mut tensors = model::canonicalise(&mut config, tensors, source, &mut left_aside)?;
     let found = model::Found::of(schema, &tensors);
     model::complete(&mut config, &found, &tensors, format == Format::TensorFlow);
     model::rename_for(&config, &found, &mut tensors);
     let opened = found.is_known();
+    // The settings of vectors may be beside the weights or above them.
+    let layout = Layout::above(folder).map_or_else(|| Layout::of(folder), Ok)?;
+    let mut modules = Vec::new();
     write_folder(out, |aside| {
         tensors::write(&aside.join(WEIGHTS_FILE), &tensors, progress)?;
         write_config(&aside.join(CONFIG_FILE), &config)?;
@@ -126,7 +132,7 @@ pub fn convert(
             tokenizer.save_for(aside, config.max_position_embeddings)?;
             carry_settings(folder, aside)?;
         }
-        carry_pooling(folder, aside)?;
+        modules = carry_modules(&layout, aside)?;
         if opened {
             progress("opening the result");
             open_result(source, aside, device)?;
@@ -141,6 +147,7 @@ pub fn convert(
         architectures: config.architectures.unwrap_or_default(),
         opened,
         tokenizer: tokenizer.is_some(),
+        modules,
         left_aside,
     })
 }

@@ -12,41 +12,47 @@ use crate::aside::LeftAside;
 use crate::error::ConvertError;
 use crate::tensors::ForeignTensor;
 
-/// What programs put before every name: DistributedDataParallel, torch.compile, Lightning.
-const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "model."];
-
 /// Gives every tensor its name in Transformers' models with a head (unknown heads keep theirs) and leaves aside what holds no weights
-/// of its own: buffers of old exporters, copies of tied tensors.
+/// of its own: buffers of old exporters, copies of tied tensors. A decoder with other values than the embeddings' stays, and `config`
+/// then says that it is not tied.
 ///
 /// # Errors
-/// [`ConvertError::Fit`] for two tensors of one name, and for a decoder that is not tied.
+/// [`ConvertError::Fit`] for two tensors of one name, and for tensors of several models.
 pub(crate) fn canonicalise(
-    schema: &Schema,
-    mut tensors: Vec<ForeignTensor>,
+    config: &mut Config,
+    tensors: Vec<ForeignTensor>,
     source: &Path,
     aside: &mut LeftAside,
 ) -> Result<Vec<ForeignTensor>, ConvertError> {
-    while let Some(wrapper) =
-        WRAPPERS.iter().find(|wrapper| !tensors.is_empty() && tensors.iter().all(|t| t.name.starts_with(**wrapper)))
-    {
-        for tensor in &mut tensors {
-            tensor.name.drain(..wrapper.len());
-        }
-    }
-    let inventory = Inventory::of(schema, tensors.iter().map(|tensor| tensor.name.as_str()));
+    let schema = config.schema();
+    let mut inventory = Inventory::of(schema, tensors.iter().map(|tensor| tensor.name.as_str()));
     let mut stored: HashMap<String, ForeignTensor> =
         tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
     for buffer in &inventory.buffers {
         aside.put("a buffer of old exporters, no weight", buffer);
     }
     let mut report: Vec<String> = inventory.twice.iter().map(|line| format!("  {line}")).collect();
+    let decoder = Module::MlmDecoder.weight();
+    let mut untied = false;
     for copy in &inventory.copies {
-        match (stored.get(&copy.stored), stored.get(&copy.original)) {
-            (Some(a), Some(b)) if a.same(b)? => aside.put("a copy of the tensor that it is tied to", &copy.name),
-            _ => report.push(format!("  {}", copy.differs())),
+        let same = match (stored.get(&copy.stored), stored.get(&copy.original)) {
+            (Some(a), Some(b)) => a.same(b)?,
+            _ => false,
+        };
+        untied |= copy.role == decoder && !(same && config.tie_word_embeddings);
+        match same {
+            true => aside.put("a copy of the tensor that it is tied to", &copy.name),
+            false if copy.role == decoder => {}
+            false => aside.put("a bias in whose place another one is added", &copy.stored),
         }
     }
-    if inventory.tensors.is_empty() {
+    if untied {
+        inventory.untie(decoder);
+        config.tie_word_embeddings = false;
+    }
+    if !inventory.models.is_empty() {
+        report.push(format!("  tensors of several models; their names begin with {}", inventory.models.join(", ")));
+    } else if inventory.tensors.is_empty() {
         report.push("  no tensor in it".to_owned());
     } else if !inventory.tensors.iter().any(|tensor| schema.is_of_encoder(&tensor.name)) {
         let some: Vec<&str> = inventory.tensors.iter().map(|tensor| tensor.name.as_str()).take(4).collect();
@@ -60,7 +66,14 @@ pub(crate) fn canonicalise(
         tensor.name = found.name;
         Some(tensor)
     });
-    Ok(renamed.collect())
+    let mut renamed: Vec<ForeignTensor> = renamed.collect();
+    // Where nothing is tied, Transformers reads the decoder's bias under its own name.
+    let bias = schema.name(Module::MlmBias.bias());
+    if untied && let Some(mut bias) = renamed.iter().find(|tensor| tensor.name == bias).cloned() {
+        bias.name = schema.name(Module::MlmDecoder.bias());
+        renamed.push(bias);
+    }
+    Ok(renamed)
 }
 
 /// What the tensors tell of a model.

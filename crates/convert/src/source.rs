@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cloze_model::Schema;
+use cloze_model::{Layout, Schema};
 use serde::Deserialize;
 
 use crate::aside::LeftAside;
@@ -60,7 +60,7 @@ pub(crate) enum Weights {
 /// [`ConvertError::Source`] with what was looked for.
 pub(crate) fn find(source: &Path) -> Result<Weights, ConvertError> {
     if source.is_dir() {
-        return in_folder(source);
+        return in_folder(&Layout::of(source)?.model);
     }
     let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if source.is_file() {

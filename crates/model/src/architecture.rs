@@ -5,7 +5,7 @@ use cloze_engine::ops::Activation;
 /// Sizes and settings of a network; [`Config::architecture`](crate::Config::architecture) makes it of a configuration.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Architecture {
-    /// V: rows of the word embeddings, to which the MLM decoder is tied.
+    /// V: rows of the word embeddings.
     pub vocab_size: usize,
     /// E: width of the embeddings. Where it is not H, a dense layer follows them.
     pub embedding_size: usize,
@@ -37,6 +37,8 @@ pub struct Architecture {
     pub layer_norm_eps: f32,
     /// Whether a token sees only itself and those before it.
     pub causal: bool,
+    /// Whether the MLM decoder is the word embeddings; else it has a matrix of its own.
+    pub tied_decoder: bool,
 }
 
 impl Architecture {

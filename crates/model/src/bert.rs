@@ -63,10 +63,12 @@ struct Layer {
     output_norm: Norm,
 }
 
-/// The masked-language-model head; its decoder is the word embeddings.
+/// The masked-language-model head.
 struct MlmHead {
     transform: Dense,
     norm: Norm,
+    /// The word embeddings, unless it has a matrix of its own.
+    decoder: ParamId,
     bias: ParamId,
 }
 
@@ -188,6 +190,10 @@ impl Bert {
         let mlm = heads.mlm.then(|| MlmHead {
             transform: to.dense(Module::MlmTransform, [e, h]),
             norm: to.norm(Module::MlmNorm, e),
+            decoder: match architecture.tied_decoder {
+                true => tables.word,
+                false => to.matrix(Module::MlmDecoder.weight(), [architecture.vocab_size, e]),
+            },
             bias: to.bias(Module::MlmBias.bias(), architecture.vocab_size),
         });
         let nsp = heads.nsp.then(|| to.dense(Module::NspHead, [2, h]));
@@ -315,18 +321,18 @@ impl Bert {
         Some(head.apply(pass, &dropped, Activation::None))
     }
 
-    /// Logits of every token of the vocabulary, from the last states of M tokens: t·E_wordᵀ + b, `[M, V]`; none without the head.
+    /// Logits of every token of the vocabulary, from the last states of M tokens: t·Wᵀ + b, W the word embeddings or a matrix of its own, `[M, V]`; none without the head.
     pub(crate) fn mlm_logits(&self, pass: &mut Pass, states: &Var) -> Option<Var> {
         let head = self.mlm.as_ref()?;
         let transformed = head.transform(pass, self.architecture.activation, states);
-        Some(ops::linear(pass, &transformed, self.tables.word, Some(head.bias), Activation::None))
+        Some(ops::linear(pass, &transformed, head.decoder, Some(head.bias), Activation::None))
     }
 
     /// The sum of −log p(label) over M tokens, from their last states, its gradient scaled; none without the head.
     pub(crate) fn mlm_loss(&self, pass: &mut Pass, states: &Var, labels: &Tensor, scale: f32) -> Option<LossSum> {
         let head = self.mlm.as_ref()?;
         let transformed = head.transform(pass, self.architecture.activation, states);
-        Some(ops::vocab_loss(pass, &transformed, self.tables.word, head.bias, labels, scale))
+        Some(ops::vocab_loss(pass, &transformed, head.decoder, head.bias, labels, scale))
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Reading accepts the names that old and new exporters write (see [`schema`](crate::schema)), f32, f16, bf16 or f64 elements, and
 //! shards.
-//! Whatever does not fit is named, all of it at once. Writing streams tensor by tensor into a file beside the final one,
-//! which then takes its place: a reader never sees half a checkpoint.
+//! Whatever does not fit is reported, all of it at once, a few tensors of each kind by name. Writing streams tensor by tensor into a
+//! file beside the final one, which then takes its place: a reader never sees half a checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,20 +22,22 @@ use crate::config::Config;
 use crate::error::ModelError;
 use crate::heads::Heads;
 use crate::model::{Blueprint, Model};
-use crate::role::{Head, Role};
-use crate::schema::{Inventory, TiedCopy};
+use crate::role::{Head, Module, Role};
+use crate::schema::{Inventory, NamedTensor};
 use crate::weights::{CHECKSUM, WEIGHTS_FILE, Weights};
 
 /// The name of the configuration file that is read and written.
 pub const CONFIG_FILE: &str = "config.json";
+/// What PEFT writes beside an adapter's weights.
+const ADAPTER_FILE: &str = "adapter_config.json";
 
 impl Model {
     /// Opens a Hugging Face folder. The heads are those of `architectures` in its config and those whose tensors are there.
     ///
     /// # Errors
     /// [`ModelError::Read`], [`ModelError::Json`] and [`ModelError::Config`] for `config.json`; [`ModelError::Folder`]
-    /// without weights; [`ModelError::Weights`] for a damaged file; [`ModelError::Tensors`] naming every missing, surplus,
-    /// mis-shaped or unreadable tensor with the shapes expected and found.
+    /// without weights; [`ModelError::Weights`] for a damaged file; [`ModelError::Tensors`] for tensors that are
+    /// missing, surplus, mis-shaped or unreadable, with the shapes expected and found.
     pub fn load(dir: &Path, device: &Device) -> Result<Model, ModelError> {
         let folder = Folder::open(dir)?;
         let heads = folder.heads();
@@ -43,32 +45,24 @@ impl Model {
     }
 
     /// Opens a Hugging Face folder for other heads than those it was saved with: its encoder, and those of its heads that are
-    /// asked for. Heads that it lacks, or that have other shapes there, are drawn by `seed`; its other heads are left aside.
+    /// asked for. Heads that it lacks, or that have other shapes there, are drawn by `seed`; its other heads are left aside, those that
+    /// nobody here knows among them.
     ///
     /// # Errors
     /// As [`load`](Self::load); the encoder must be complete.
     pub fn load_with(dir: &Path, heads: Heads, device: &Device, seed: u64) -> Result<(Model, LoadReport), ModelError> {
-        let folder = Folder::open(dir)?;
-        let schema = folder.config.schema();
-        let blueprint = Blueprint::new(folder.config.clone(), heads, InitFrom::Random)?;
-        let of_heads = blueprint.listed().iter().filter(|declared| declared.role.module.head().is_some());
-        let fits = |role: Role, shape: &[usize]| folder.shape(role) == Some(shape);
-        let (kept, missing): (Vec<_>, Vec<_>) = of_heads.partition(|declared| fits(declared.role, &declared.shape));
-        let kept: BTreeSet<Role> = kept.into_iter().map(|declared| declared.role).collect();
-        let missing: BTreeSet<Role> = missing.into_iter().map(|declared| declared.role).collect();
+        Folder::open(dir)?.read_with(heads, device, seed)
+    }
 
-        let mut report = LoadReport::default();
-        let new = missing.iter().filter_map(|role| Some((schema.name(*role), role.module.head()?)));
-        report.newly_initialized.extend(new.map(|(name, head)| HeadTensor { name, head }));
-        for tensor in
-            folder.inventory.tensors.iter().filter(|tensor| tensor.role.is_none_or(|role| !kept.contains(&role)))
-        {
-            let head = schema.head(&tensor.name).into_iter();
-            report.unused.extend(head.map(|head| HeadTensor { name: tensor.name.clone(), head }));
-        }
-        report.newly_initialized.sort();
-        let unused: BTreeSet<String> = report.unused.iter().map(|tensor| tensor.name.clone()).collect();
-        Ok((folder.read(heads, missing, &unused, device, seed)?, report))
+    /// Opens a Hugging Face folder for its encoder, with its pooler if that is there. Whatever is wrong with its other heads does not
+    /// count.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_encoder(dir: &Path, device: &Device) -> Result<Model, ModelError> {
+        let folder = Folder::open(dir)?;
+        let pooler = folder.heads().pooler && folder.shape(Module::Pooler.weight()).is_some();
+        Ok(folder.read_with(Heads { pooler, ..Heads::NONE }, device, 0)?.0)
     }
 
     /// Writes `config.json` and `model.safetensors` (f32) into `dir`, made if need be, as Transformers' `save_pretrained`
@@ -92,6 +86,12 @@ impl Model {
         let (schema, class) = (self.schema(), self.class());
         let stored_name = |name: &str| schema.name_in(class, name).to_owned();
         let mut named: Vec<_> = self.params.ids().map(|id| (stored_name(self.params.name(id)), id)).collect();
+        // Where nothing is tied, Transformers reads the decoder's bias under its own name, and under the head's as well.
+        if self.find(Module::MlmDecoder.weight()).is_some()
+            && let Some(bias) = self.find(Module::MlmBias.bias())
+        {
+            named.push((schema.name(Module::MlmDecoder.bias()), bias));
+        }
         named.sort_by(|a, b| a.0.cmp(&b.0));
         let mut offset = 0;
         let infos = named.iter().map(|(name, id)| {
@@ -141,8 +141,10 @@ struct Header<'a> {
 pub struct LoadReport {
     /// Tensors that the folder lacks, or has in another shape: drawn at random.
     pub newly_initialized: Vec<HeadTensor>,
-    /// Tensors of the folder that the model has no place for: left aside.
+    /// Tensors of the folder's heads that the model has no place for: left aside.
     pub unused: Vec<HeadTensor>,
+    /// The names of others that are no part of the encoder nor of a head that is known here: left aside, too.
+    pub unknown: Vec<String>,
 }
 
 /// A tensor of a head.
@@ -164,9 +166,23 @@ impl LoadReport {
             heads.dedup();
             format!("{what}: {}", heads.join(", "))
         };
-        lists.into_iter().filter(|(_, tensors)| !tensors.is_empty()).map(line).collect()
+        let mut lines: Vec<String> = lists.into_iter().filter(|(_, tensors)| !tensors.is_empty()).map(line).collect();
+        if !self.unknown.is_empty() {
+            lines.push(format!("left aside from the checkpoint, no head known here: {}", shortened(&self.unknown)));
+        }
+        lines
     }
 }
+
+/// Names in an error or a note: the first few, and how many more there are.
+fn shortened(names: &[String]) -> String {
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
+    let more = names.len().saturating_sub(SHOWN);
+    if more > 0 { format!("{shown}; and {more} more") } else { shown }
+}
+
+/// Tensors that an error names of each kind.
+const SHOWN: usize = 4;
 
 /// A model folder, opened: nothing but headers is read yet.
 struct Folder {
@@ -182,9 +198,24 @@ impl Folder {
             let problem = "expected a folder with config.json and model.safetensors".to_owned();
             return Err(ModelError::Folder { path: dir.to_owned(), problem });
         }
-        let config = Config::read(&dir.join(CONFIG_FILE))?;
+        if dir.join(ADAPTER_FILE).is_file() {
+            let problem = format!(
+                "it holds an adapter ({ADAPTER_FILE}), which changes a model's weights; expected the whole model: merge_and_unload() it \
+                 with PEFT and save_pretrained() it"
+            );
+            return Err(ModelError::Folder { path: dir.to_owned(), problem });
+        }
+        let mut config = Config::read(&dir.join(CONFIG_FILE))?;
         let weights = Weights::open(dir)?;
-        let inventory = Inventory::of(config.schema(), weights.names());
+        let mut inventory = Inventory::of(config.schema(), weights.names());
+        // As Transformers: what is stored twice with other values is not tied, whatever the config says.
+        let decoder = Module::MlmDecoder.weight();
+        if let Some(copy) = inventory.copies.iter().find(|copy| copy.role == decoder)
+            && !(config.tie_word_embeddings && weights.same(&copy.stored, &copy.original))
+        {
+            inventory.untie(decoder);
+            config.tie_word_embeddings = false;
+        }
         Ok(Folder { dir: dir.to_owned(), config, weights, inventory })
     }
 
@@ -206,6 +237,32 @@ impl Folder {
         )
     }
 
+    /// The encoder with these heads, those that fit from the folder, the others drawn by `seed`.
+    fn read_with(self, heads: Heads, device: &Device, seed: u64) -> Result<(Model, LoadReport), ModelError> {
+        let schema = self.config.schema();
+        let blueprint = Blueprint::new(self.config.clone(), heads, InitFrom::Random)?;
+        let of_heads = blueprint.listed().iter().filter(|declared| declared.role.module.head().is_some());
+        let fits = |role: Role, shape: &[usize]| self.shape(role) == Some(shape);
+        let (kept, missing): (Vec<_>, Vec<_>) = of_heads.partition(|declared| fits(declared.role, &declared.shape));
+        let kept: BTreeSet<Role> = kept.into_iter().map(|declared| declared.role).collect();
+        let missing: BTreeSet<Role> = missing.into_iter().map(|declared| declared.role).collect();
+
+        let mut report = LoadReport::default();
+        let new = missing.iter().filter_map(|role| Some((schema.name(*role), role.module.head()?)));
+        report.newly_initialized.extend(new.map(|(name, head)| HeadTensor { name, head }));
+        let has_place = |tensor: &&NamedTensor| tensor.role.is_some_and(|role| kept.contains(&role));
+        for NamedTensor { name, .. } in self.inventory.tensors.iter().filter(|tensor| !has_place(tensor)) {
+            match schema.head(name) {
+                Some(head) => report.unused.push(HeadTensor { name: name.clone(), head }),
+                None if schema.is_of_encoder(name) => {}
+                None => report.unknown.push(name.clone()),
+            }
+        }
+        report.newly_initialized.sort();
+        let unused = report.unused.iter().map(|tensor| &tensor.name).chain(&report.unknown).cloned().collect();
+        Ok((self.read(heads, missing, &unused, device, seed)?, report))
+    }
+
     /// The model with these heads; those of its parameters in `missing` are not taken from the folder, and the folder's tensors in
     /// `unused` have no place in it.
     fn read(
@@ -221,7 +278,7 @@ impl Folder {
         let blueprint = Blueprint::new(config, heads, InitFrom::Checkpoint { missing: missing.clone() })?;
 
         // Everything is compared before anything is allocated: a config of absurd sizes costs nothing.
-        let mut report = Report { lines: inventory.twice.clone() };
+        let mut report = Report { twice: inventory.twice.clone(), ..Report::default() };
         let mut known = BTreeSet::new();
         for declared in blueprint.listed() {
             known.insert(declared.role);
@@ -236,8 +293,12 @@ impl Folder {
                 report.surplus(&tensor.stored, &weights);
             }
         }
-        let differs = |copy: &&TiedCopy| heads.mlm && !weights.same(&copy.stored, &copy.original);
-        report.lines.extend(inventory.copies.iter().filter(differs).map(TiedCopy::differs));
+        if !inventory.models.is_empty() {
+            report.models = format!(
+                "its tensors are those of several models; their names begin with {}: save one of them alone",
+                shortened(&inventory.models)
+            );
+        }
         report.finish(&dir)?;
 
         let mut model = blueprint.build(device, seed);
@@ -259,40 +320,86 @@ impl Folder {
     }
 }
 
+/// The tensors of a module beside the network, such as sentence-transformers' `Dense`: those of these names and shapes, as f32, in
+/// this order. `dir` holds a model.safetensors of them and nothing else.
+///
+/// # Errors
+/// [`ModelError::Folder`], [`ModelError::Read`], [`ModelError::Weights`]. [`ModelError::Tensors`] for tensors that are missing, surplus
+/// or of another shape or type; nothing is allocated then.
+pub fn read_tensors(dir: &Path, expected: &[(&str, &[usize])]) -> Result<Vec<Vec<f32>>, ModelError> {
+    let weights = Weights::open(dir)?;
+    let mut report = Report::default();
+    for (name, shape) in expected {
+        match weights.shape(name) {
+            None => report.missing(name, shape),
+            Some(_) => report.compare(name, shape, &weights),
+        }
+    }
+    for stored in weights.names().filter(|stored| expected.iter().all(|(name, _)| name != stored)) {
+        report.surplus(stored, &weights);
+    }
+    report.finish(dir)?;
+    let read = |(name, shape): &(&str, &[usize])| {
+        let mut values = vec![0.0; shape.iter().product()];
+        weights.read_f32(name, &mut values);
+        values
+    };
+    Ok(expected.iter().map(read).collect())
+}
+
 /// Floats converted to bytes at a time.
 const CHUNK: usize = 1 << 16;
 
-/// What does not fit, a line each.
+/// What does not fit.
 #[derive(Default)]
 struct Report {
-    lines: Vec<String>,
+    missing: Vec<String>,
+    shapes: Vec<String>,
+    types: Vec<String>,
+    surplus: Vec<String>,
+    twice: Vec<String>,
+    /// Where there are several models, a line that says so.
+    models: String,
 }
 
 impl Report {
     fn missing(&mut self, name: &str, expected: &[usize]) {
-        self.lines.push(format!("missing: {name}, expected {expected:?}"));
+        self.missing.push(format!("{name}, expected {expected:?}"));
     }
 
     fn surplus(&mut self, from: &str, weights: &Weights) {
         let found = weights.shape(from).unwrap_or_default();
-        self.lines.push(format!("surplus: {from} {found:?} has no place in this model"));
+        self.surplus.push(format!("{from} {found:?} has no place in this model"));
     }
 
     fn compare(&mut self, from: &str, expected: &[usize], weights: &Weights) {
         let found = weights.shape(from).unwrap_or_default();
         if found != expected {
-            self.lines.push(format!("wrong shape: {from}, expected {expected:?}, found {found:?}"));
+            self.shapes.push(format!("{from}, expected {expected:?}, found {found:?}"));
         } else if let Some(dtype) = weights.unreadable_dtype(from) {
-            self.lines.push(format!("wrong type: {from}, expected F32, BF16, F16 or F64, found {dtype}"));
+            self.types.push(format!("{from}, expected F32, BF16, F16 or F64, found {dtype}"));
         }
     }
 
+    /// An error with a line for each kind of misfit, which names a few tensors.
     fn finish(self, dir: &Path) -> Result<(), ModelError> {
-        if self.lines.is_empty() {
+        let kinds = [
+            ("missing", &self.missing),
+            ("wrong shape", &self.shapes),
+            ("wrong type", &self.types),
+            ("surplus", &self.surplus),
+            ("twice", &self.twice),
+        ];
+        let misfits = kinds.into_iter().filter(|(_, tensors)| !tensors.is_empty());
+        let mut lines: Vec<String> =
+            misfits.map(|(kind, tensors)| format!("  {kind}: {}", shortened(tensors))).collect();
+        if !self.models.is_empty() {
+            lines = vec![format!("  {}", self.models)];
+        }
+        if lines.is_empty() {
             return Ok(());
         }
-        let report = self.lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n");
-        Err(ModelError::Tensors { path: dir.to_owned(), report })
+        Err(ModelError::Tensors { path: dir.to_owned(), report: lines.join("\n") })
     }
 }
 
@@ -445,11 +552,113 @@ mod tests {
         assert_eq!(loaded.params.read_all(), model.params.read_all());
     }
 
+    fn set(dir: &Path, key: &str, value: Value) {
+        let path = dir.join(CONFIG_FILE);
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        config[key] = value;
+        fs::write(path, config.to_string()).unwrap();
+    }
+
     #[test]
-    fn untied_decoder_is_refused() {
-        let (dir, _) = saved(Heads::MLM);
-        rewrite(dir.path(), |stored| stored.push((DECODER.to_owned(), Dtype::F32, vec![20, 8], vec![1; 640])));
-        assert!(load_error(dir.path()).contains("untied: cls.predictions.decoder.weight differs"));
+    fn r10_a_decoder_that_is_not_tied_is_one_of_its_own() {
+        for tied in [true, false] {
+            let (dir, model) = saved(Heads::PRETRAINING);
+            set(dir.path(), "tie_word_embeddings", tied.into());
+            let ones: Vec<u8> = [1f32; 160].iter().flat_map(|one| one.to_le_bytes()).collect();
+            let bias: Vec<u8> = [3f32; 20].iter().flat_map(|three| three.to_le_bytes()).collect();
+            rewrite(dir.path(), |stored| {
+                stored.push((DECODER.to_owned(), Dtype::F32, vec![20, 8], ones));
+                // Transformers adds this one, and not that of the head.
+                stored.push((DECODER_BIAS.to_owned(), Dtype::F32, vec![20], bias));
+            });
+            let loaded = Model::load(dir.path(), &device()).unwrap();
+            let values = |model: &Model, name: &str| model.params.read(model.params.find(name).unwrap()).into_owned();
+            assert_eq!(loaded.heads, Heads::PRETRAINING);
+            assert_eq!((values(&loaded, DECODER), values(&loaded, MLM_BIAS)), (vec![1.0; 160], vec![3.0; 20]));
+            assert_eq!(values(&loaded, WORDS), values(&model, WORDS));
+            let again = tempdir().unwrap();
+            loaded.save(again.path()).unwrap();
+            assert!(stored_names(again.path()).contains(&DECODER_BIAS.to_owned()), "as Transformers reads it");
+            let again = Model::load(again.path(), &device()).unwrap();
+            assert!(!again.config().tie_word_embeddings);
+            assert_eq!(again.params.read_all(), loaded.params.read_all());
+        }
+    }
+
+    #[test]
+    fn r10_a_part_that_is_not_needed_does_not_count() {
+        // The flag of a model without a decoder.
+        for heads in [Heads::ENCODER, Heads::of(TaskHead::Answer), Heads::of(TaskHead::Classify { labels: 2 })] {
+            let (dir, model) = saved(heads);
+            set(dir.path(), "tie_word_embeddings", false.into());
+            assert_eq!(Model::load(dir.path(), &device()).unwrap().params.read_all(), model.params.read_all());
+        }
+        // A decoder that is promised and missing, a damaged head, tensors of a head that nobody knows.
+        let (dir, model) = saved(Heads::MLM);
+        set(dir.path(), "tie_word_embeddings", false.into());
+        assert!(load_error(dir.path()).contains("missing: cls.predictions.decoder.weight, expected [20, 8]"));
+        rewrite(dir.path(), |stored| {
+            stored.retain(|(name, ..)| name != MLM_BIAS);
+            stored.push(("linear.weight".to_owned(), Dtype::F32, vec![1], vec![0; 4]));
+        });
+        let encoder = Model::load_encoder(dir.path(), &device()).unwrap();
+        assert_eq!(encoder.heads, Heads::NONE);
+        let count = encoder.parameter_count();
+        assert_eq!(encoder.params.read_all()[..], model.params.read_all()[..count]);
+        let (_, report) = Model::load_with(dir.path(), Heads::of(TaskHead::Answer), &device(), 1).unwrap();
+        assert_eq!(report.unknown, ["linear.weight"]);
+        assert!(
+            report.notes().contains(&"left aside from the checkpoint, no head known here: linear.weight".to_owned())
+        );
+        // A causal model's states are wanted without its head.
+        let model = Model::new(small().causal(), Heads::MLM, &device(), 5).unwrap();
+        model.save(dir.path()).unwrap();
+        assert!(Model::load_encoder(dir.path(), &device()).unwrap().architecture().causal);
+    }
+
+    #[test]
+    fn n2_whatever_stands_before_all_names_is_passed_over() {
+        for wrapper in ["module.", "model.", "_orig_mod.", "bert.", "module.model.", "encoder.", "sbert."] {
+            let (dir, model) = saved(Heads::PRETRAINING);
+            rewrite(dir.path(), |stored| stored.iter_mut().for_each(|(name, ..)| *name = format!("{wrapper}{name}")));
+            let loaded = Model::load(dir.path(), &device()).unwrap();
+            assert_eq!(loaded.params.read_all(), model.params.read_all(), "{wrapper}");
+            // The encoder alone, and a head beside what was put before it.
+            let (dir, model) = saved(Heads::ENCODER);
+            rewrite(dir.path(), |stored| {
+                stored.iter_mut().for_each(|(name, ..)| *name = format!("{wrapper}{name}"));
+                stored.push(("proj.weight".to_owned(), Dtype::F32, vec![1], vec![0; 4]));
+            });
+            let loaded = Model::load_encoder(dir.path(), &device()).unwrap();
+            assert_eq!(loaded.params.read_all(), model.params.read_all(), "{wrapper}");
+        }
+        // Two models in a file: which one?
+        let (dir, _) = saved(Heads::ENCODER);
+        rewrite(dir.path(), |stored| {
+            let queries: Vec<Stored> =
+                stored.iter().map(|(name, t, s, b)| (format!("query.{name}"), *t, s.clone(), b.clone())).collect();
+            stored.iter_mut().for_each(|(name, ..)| *name = format!("document.{name}"));
+            stored.extend(queries);
+        });
+        let error = load_error(dir.path());
+        assert!(error.contains("several models; their names begin with document.; query.: save one"), "{error}");
+        assert_eq!(error.lines().count(), 2, "{error}");
+    }
+
+    #[test]
+    fn n2_long_lists_are_cut_with_a_count() {
+        let (dir, _) = saved(Heads::PRETRAINING);
+        rewrite(dir.path(), |stored| stored.iter_mut().for_each(|(name, ..)| *name = name.replace("bert.", "tower-")));
+        let error = load_error(dir.path());
+        assert!(error.contains("expected [20, 8]; ") && error.contains("; and 35 more"), "{error}");
+        assert!(error.lines().count() == 3 && error.len() < 1000, "{error}");
+    }
+
+    #[test]
+    fn adapters_are_not_taken_for_the_model_they_change() {
+        let (dir, _) = saved(Heads::ENCODER);
+        fs::write(dir.path().join(ADAPTER_FILE), "{}").unwrap();
+        assert!(load_error(dir.path()).contains("merge_and_unload()"));
     }
 
     #[test]
@@ -530,7 +739,11 @@ mod tests {
         let (dir, _) = saved(Heads::MLM);
         let config = fs::read_to_string(dir.path().join(CONFIG_FILE)).unwrap();
         fs::write(dir.path().join(CONFIG_FILE), config.replace("BertForMaskedLM", "BertForPreTraining")).unwrap();
-        assert!(load_error(dir.path()).contains("missing: cls.seq_relationship.weight, expected [2, 8]"));
+        let error = load_error(dir.path());
+        assert!(
+            error.contains("missing: ") && error.contains("cls.seq_relationship.weight, expected [2, 8]"),
+            "{error}"
+        );
     }
 
     #[test]

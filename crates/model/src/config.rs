@@ -51,7 +51,7 @@ pub struct Config {
     pub layer_norm_eps: f64,
     /// The id of `[PAD]`. Packed batches hold none; kept for other readers.
     pub pad_token_id: Option<u32>,
-    /// Whether the MLM decoder is the transposed word embeddings; only `true` can be built.
+    /// Whether the MLM decoder is the transposed word embeddings.
     pub tie_word_embeddings: bool,
     /// Whether a token sees only itself and those before it: a causal language model, which Transformers opens as `BertLMHeadModel`.
     pub is_decoder: bool,
@@ -67,8 +67,10 @@ pub struct Config {
 #[serde(rename_all = "snake_case")]
 pub enum HiddenAct {
     /// GELU by the error function: x·Φ(x). The paper's release.
+    #[serde(alias = "gelu_python")]
     Gelu,
     /// The tanh form of GELU, as in later Google code.
+    #[serde(alias = "gelu_fast", alias = "gelu_python_tanh", alias = "gelu_accurate")]
     GeluNew,
     /// The tanh form of GELU under PyTorch's name.
     GeluPytorchTanh,
@@ -164,6 +166,10 @@ impl Config {
         if let Some(problem) = value.get("model_type").and_then(Value::as_str).and_then(foreign_model_type) {
             return Err(in_file(problem));
         }
+        // An object would read as a variant of that name.
+        if let Some(found) = value.get("hidden_act").filter(|found| !found.is_string()) {
+            return Err(in_file(format!("hidden_act is {found}: expected a name such as \"gelu\"")));
+        }
         let config: Config = serde_json::from_slice(&bytes).map_err(json)?;
         match config.problems() {
             problems if problems.is_empty() => Ok(config),
@@ -237,14 +243,18 @@ impl Config {
             );
         }
         let causal_class = self.schema().class_name(Class::CausalLm);
-        if self.is_decoder && !self.is_of_class(Class::CausalLm) {
-            let found = self.architectures.as_deref().unwrap_or_default().join(", ");
+        let other = |name: &&String| !matches!(self.schema().class(name), Some(Class::CausalLm | Class::Encoder));
+        if let (true, Some(found)) = (self.is_decoder, self.architectures.iter().flatten().find(other)) {
             problems.push(format!(
                 "is_decoder is true with architectures [{found}]: expected [{causal_class}], a causal language model, or is_decoder false"
             ));
         }
-        if !self.tie_word_embeddings {
-            problems.push("tie_word_embeddings is false: the MLM decoder is always the word embeddings".to_owned());
+        if let Some(Value::Object(quantized)) = self.extra.get("quantization_config") {
+            let method = quantized.get("quant_method").and_then(Value::as_str).unwrap_or("an unknown method");
+            problems.push(format!(
+                "quantization_config: the weights are quantized ({method}), expected floats; dequantize and save the model in the program \
+                 that made it"
+            ));
         }
         if let Some(kind) = self.extra.get("position_embedding_type")
             && kind.as_str().is_some_and(|kind| kind != "absolute")
@@ -276,6 +286,7 @@ impl Config {
             initializer_range: self.initializer_range as f32,
             layer_norm_eps: self.layer_norm_eps as f32,
             causal: self.is_decoder,
+            tied_decoder: self.tie_word_embeddings,
         }
     }
 
@@ -407,7 +418,7 @@ mod tests {
                 r#"{"vocab_size": 16777216, "hidden_size": 16777216, "num_attention_heads": 1}"#,
                 "parameters: expected at most",
             ),
-            (r#"{"is_decoder": true}"#, "is_decoder"),
+            (r#"{"is_decoder": true, "architectures": ["BertForSequenceClassification"]}"#, "is_decoder"),
             (
                 r#"{"is_decoder": true, "architectures": ["BertForMaskedLM"]}"#,
                 "is_decoder is true with architectures [BertForMaskedLM]: expected [BertLMHeadModel]",
@@ -416,7 +427,8 @@ mod tests {
                 r#"{"is_decoder": true, "architectures": ["BertLMHeadModel"], "add_cross_attention": true}"#,
                 "add_cross_attention is true",
             ),
-            (r#"{"tie_word_embeddings": false}"#, "tie_word_embeddings"),
+            (r#"{"hidden_act": {"type": "gelu"}}"#, r#"hidden_act is {"type":"gelu"}: expected a name such as "gelu""#),
+            (r#"{"quantization_config": {"quant_method": "fp8"}}"#, "the weights are quantized (fp8), expected floats"),
             (r#"{"hidden_dropout_prob": 1.0}"#, "hidden_dropout_prob is 1"),
             (r#"{"position_embedding_type": "relative_key"}"#, "position_embedding_type is \"relative_key\""),
             ("{\n\"hidden_size\": \"wide\"}", "expected usize at line 2"),

@@ -65,12 +65,12 @@ pub enum ModelError {
         /// The tensor's name as stored.
         tensor: String,
     },
-    /// Tensors that do not fit the configuration: the report names every one, a line each.
+    /// Tensors that do not fit the configuration: the report has a line for each kind of misfit.
     #[error("the weights in {} do not fit its config.json:\n{report}", path.display())]
     Tensors {
         /// The folder.
         path: PathBuf,
-        /// One indented line per missing, surplus, mis-shaped or unreadable tensor.
+        /// Indented lines for missing, surplus, mis-shaped and unreadable tensors, which name a few of each.
         report: String,
     },
     /// A model whose embedding table is smaller than its tokenizer.

@@ -11,7 +11,7 @@ use crate::role::{Head, Module, Role};
 pub struct Heads {
     /// tanh dense on `[CLS]`.
     pub pooler: bool,
-    /// Masked-language-model head, its decoder tied to the word embeddings.
+    /// Masked-language-model head, its decoder tied to the word embeddings as a rule.
     pub mlm: bool,
     /// Next-sentence head on the pooler's output.
     pub nsp: bool,
@@ -177,9 +177,10 @@ impl Heads {
         if self.task.is_some_and(TaskHead::is_pooled) && !self.pooler {
             return fail("the task's head stands on the pooler; ask for both".to_owned());
         }
-        if architecture.causal && (!self.mlm || self.nsp || self.task.is_some()) {
+        if architecture.causal && (self.nsp || self.task.is_some()) {
             return fail(
-                "in a causal model (is_decoder) [CLS] sees nothing: expected the language-model head alone".to_owned(),
+                "in a causal model (is_decoder) [CLS] sees nothing: expected the language-model head or none"
+                    .to_owned(),
             );
         }
         let most = architecture.layers + 1;

@@ -11,6 +11,7 @@
 //! | [`inputs`] | [`Inputs`]: the packed batch; pre-training's labels beside it |
 //! | [`losses`] | named sums of losses |
 //! | [`model`] | [`Model`]: configuration, heads and parameters, with losses and outputs |
+//! | [`layout`] | where a folder has the model and its modules: Transformers' layout, sentence-transformers' |
 //! | [`checkpoint`] | Hugging Face folders, read and written |
 //! | [`resize_vocab`] | a model with another vocabulary |
 //! | `rates` | how fast each parameter learns |
@@ -54,6 +55,7 @@ pub mod error;
 pub mod flops;
 pub mod heads;
 pub mod inputs;
+pub mod layout;
 pub mod losses;
 pub mod model;
 mod output_rows;
@@ -66,12 +68,13 @@ mod testing;
 mod weights;
 
 pub use architecture::Architecture;
-pub use checkpoint::LoadReport;
+pub use checkpoint::{LoadReport, read_tensors};
 pub use config::{Config, HiddenAct};
 pub use error::ModelError;
 pub use flops::{FlopsOf, useful_flops};
 pub use heads::{Class, Heads, TaskHead};
 pub use inputs::{Inputs, PretrainLabels};
+pub use layout::{Layout, ModuleEntry};
 pub use losses::{LossScale, Losses};
 pub use model::Model;
 pub use resize_vocab::NewRow;

@@ -27,8 +27,8 @@ pub enum NewRow {
 }
 
 impl Model {
-    /// This model with a vocabulary of `rows.len()` tokens. The word embeddings, to which the MLM decoder is tied, and the MLM
-    /// bias, where there is that head, get the rows asked for; every other weight is copied bit for bit, and all heads and all
+    /// This model with a vocabulary of `rows.len()` tokens. The word embeddings, the MLM decoder where it is not tied to
+    /// them, and the MLM bias, where there is that head, get the rows asked for; every other weight is copied bit for bit, and all heads and all
     /// keys of the configuration but `vocab_size` stay. Rows that no new row names are gone.
     ///
     /// Of a [drawn](NewRow::Random) row, element j is the mean of column j over all old rows plus its deviation times a normal
@@ -51,7 +51,7 @@ impl Model {
             let from = self.params.read(id);
             let table = |width| Table { values: &from, width };
             match role.module {
-                Module::Embedding(Embeddings::Word) => {
+                Module::Embedding(Embeddings::Word) | Module::MlmDecoder => {
                     model.params.edit(id, |to| table(width).fill(rows, Some(seed), device, to));
                 }
                 Module::MlmBias => model.params.edit(id, |to| table(1).fill(rows, None, device, to)),

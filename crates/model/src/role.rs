@@ -24,8 +24,8 @@ pub enum Module {
     MlmNorm,
     /// What is added to the MLM head's logits: a bias alone.
     MlmBias,
-    /// The MLM head's last product. The network declares none, because both its tensors are [tied](Role::tied_to); some checkpoints
-    /// hold copies of them.
+    /// The MLM head's last product. Its bias is [tied](Role::tied_to), and as a rule its weight, too; some checkpoints hold copies of them.
+    /// The network declares a weight where it is not tied.
     MlmDecoder,
     /// Next sentence or not.
     NspHead,
@@ -148,7 +148,7 @@ impl Module {
 }
 
 impl Role {
-    /// The parameter whose values this one shares, if it has none of its own.
+    /// The parameter whose values this one shares, as a rule.
     pub fn tied_to(self) -> Option<Role> {
         match (self.module, self.kind) {
             (Module::MlmDecoder, Kind::Weight) => Some(Module::Embedding(Table::Word).weight()),

@@ -1,11 +1,11 @@
 //! What checkpoints of a model family call its parameters: one table a family, and the only place that takes names apart.
 //!
 //! A row of `ModuleNames` is a module with its name in Transformers' models with a head, and in google-research's TensorFlow code. To
-//! these names [`Inventory`] brings whatever an exporter wrote: no `bert.` before an encoder alone, `gamma` and `beta`, copies of tied
-//! tensors, buffers without weights.
+//! these names [`Inventory`] brings whatever an exporter wrote: no `bert.` before an encoder alone, something else before every name,
+//! `gamma` and `beta`, copies of tied tensors, buffers without weights.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::heads::Class;
 use crate::role::{Head, Kind, LayerPart, Module, Role, Table};
@@ -217,6 +217,25 @@ impl Schema {
         self.classes.iter().find(|(_, known)| *known == name).map(|(class, _)| *class)
     }
 
+    /// What an exporter put before the names of the encoder and of its heads, beyond what Transformers puts there: `module.` of
+    /// DistributedDataParallel, `model.` of Lightning, the attribute of a class around the encoder. It is what is before the position
+    /// embeddings, of which a model has one table. Empty where there are several of them; they are then listed.
+    fn wrapper<'a>(&self, stored: &[&'a str]) -> (&'a str, Vec<&'a str>) {
+        let table = self.name(Module::Embedding(Table::Position).weight());
+        let table = table.strip_prefix(self.prefix).unwrap_or(&table);
+        let before = |name: &&'a str| {
+            let before = name.strip_suffix(table).filter(|before| before.is_empty() || before.ends_with('.'))?;
+            let shorter = before.strip_suffix(self.prefix).filter(|rest| rest.is_empty() || rest.ends_with('.'));
+            Some(shorter.unwrap_or(before))
+        };
+        let found: BTreeSet<&str> = stored.iter().filter_map(before).collect();
+        match found.len() {
+            1 => (found.first().copied().unwrap_or_default(), Vec::new()),
+            _ if found.contains("") => ("", Vec::new()),
+            _ => ("", found.into_iter().collect()),
+        }
+    }
+
     /// The name in Transformers' models with a head of a tensor, whichever of its names an exporter wrote.
     fn present_name(&self, stored: &str) -> String {
         let alone = self.encoder.iter().any(|start| stored.starts_with(start));
@@ -253,6 +272,8 @@ pub struct Inventory {
     pub copies: Vec<TiedCopy>,
     /// A line for each two tensors that are the same one.
     pub twice: Vec<String>,
+    /// Where the tensors are those of several models: what is before the names of each.
+    pub models: Vec<String>,
 }
 
 /// A tensor of a checkpoint.
@@ -280,14 +301,19 @@ pub struct TiedCopy {
 }
 
 impl Inventory {
-    /// Sorts the tensors of these names. A copy of a tied tensor takes the original's place if that is missing.
+    /// Sorts the tensors of these names. A copy of a tied tensor takes the original's place if that is missing. The decoder's bias
+    /// always does: it is the one that PyTorch's layer adds.
     pub fn of<'a>(schema: &Schema, stored: impl IntoIterator<Item = &'a str>) -> Inventory {
-        let mut inventory = Inventory::default();
+        let stored: Vec<&str> = stored.into_iter().collect();
+        let (wrapper, models) = schema.wrapper(&stored);
+        let models = models.into_iter().map(str::to_owned).collect();
+        let mut inventory = Inventory { models, ..Inventory::default() };
         let mut named: BTreeMap<String, String> = BTreeMap::new();
         for from in stored {
+            let name = schema.present_name(from.strip_prefix(wrapper).unwrap_or(from));
             if schema.buffers.iter().any(|end| from.ends_with(end)) {
                 inventory.buffers.push(from.to_owned());
-            } else if let Some(other) = named.insert(schema.present_name(from), from.to_owned()) {
+            } else if let Some(other) = named.insert(name, from.to_owned()) {
                 inventory.twice.push(format!("twice: {from} and {other} are the same tensor"));
             }
         }
@@ -300,7 +326,8 @@ impl Inventory {
         for (name, role, original) in copies {
             let Some(stored) = named.remove(&name) else { continue };
             match named.entry(schema.name(original)) {
-                Entry::Occupied(original) => {
+                Entry::Occupied(mut original) => {
+                    let stored = if role.kind == Kind::Bias { original.insert(stored) } else { stored };
                     inventory.copies.push(TiedCopy { stored, name, role, original: original.get().clone() });
                 }
                 Entry::Vacant(place) => {
@@ -313,16 +340,18 @@ impl Inventory {
         inventory
     }
 
+    /// Gives a copy of a tied tensor a place of its own: it has other values.
+    pub fn untie(&mut self, role: Role) {
+        if let Some(number) = self.copies.iter().position(|copy| copy.role == role) {
+            let TiedCopy { stored, name, role, .. } = self.copies.remove(number);
+            self.tensors.push(NamedTensor { stored, name, role: Some(role) });
+            self.tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+    }
+
     /// The stored name of a parameter.
     pub fn find(&self, role: Role) -> Option<&str> {
         self.tensors.iter().find(|tensor| tensor.role == Some(role)).map(|tensor| tensor.stored.as_str())
-    }
-}
-
-impl TiedCopy {
-    /// The line that reports a copy with other values than its original's, which would be lost.
-    pub fn differs(&self) -> String {
-        format!("untied: {} differs from {}; only a tied decoder can be built", self.stored, self.original)
     }
 }
 
@@ -515,5 +544,21 @@ pub(crate) mod tests {
             .map(|tensor| tensor.name.as_str())
             .collect();
         assert_eq!(unknown, ["adapter.weight"]);
+    }
+
+    #[test]
+    fn the_bias_that_the_decoder_adds_is_taken_and_an_untied_decoder_has_a_place() {
+        let names = [
+            "cls.predictions.bias",
+            "cls.predictions.decoder.bias",
+            "cls.predictions.decoder.weight",
+            "bert.embeddings.word_embeddings.weight",
+        ];
+        let mut inventory = Inventory::of(&BERT, names);
+        assert_eq!(inventory.find(Module::MlmBias.bias()), Some("cls.predictions.decoder.bias"));
+        let decoder = Module::MlmDecoder.weight();
+        assert_eq!((inventory.find(decoder), inventory.copies.len()), (None, 2));
+        inventory.untie(decoder);
+        assert_eq!((inventory.find(decoder), inventory.copies.len()), (Some("cls.predictions.decoder.weight"), 1));
     }
 }

@@ -89,12 +89,17 @@ impl Weights {
                 let problem = format!("shard {file:?} is no plain file name");
                 return Err(ModelError::Weights { path: index.to_owned(), problem });
             }
+            if !dir.join(file).is_file() {
+                let problem = format!("it names {file}, which is missing");
+                return Err(ModelError::Weights { path: index.to_owned(), problem });
+            }
             self.map_file(dir.join(file))?;
         }
-        let absent: Vec<&str> =
-            parsed.weight_map.keys().filter(|name| !self.entries.contains_key(*name)).map(String::as_str).collect();
-        if !absent.is_empty() {
-            let problem = format!("no shard holds {}", absent.join(", "));
+        let mut absent = parsed.weight_map.keys().filter(|name| !self.entries.contains_key(*name));
+        if let Some(first) = absent.next() {
+            let more = absent.count();
+            let others = if more > 0 { format!(" and {more} other tensors") } else { String::new() };
+            let problem = format!("no shard holds {first}{others}");
             return Err(ModelError::Weights { path: index.to_owned(), problem });
         }
         Ok(())

@@ -22,7 +22,7 @@ use crate::terminal::Terminal;
     after_help = "Example:\n  cloze convert uncased_L-12_H-768_A-12/bert_model.ckpt --out bert-base",
     after_long_help = "SOURCE is a Transformers folder (model.safetensors or pytorch_model.bin, sharded too, of any age), one of its \
         files, an original TensorFlow checkpoint (its folder, its .index file or its prefix), or a model's name on the Hugging Face Hub \
-        (see `cloze fill --help`). Nothing in a file is run: a pickle \
+        (see `cloze fill --help`). A sentence-transformers folder of any age, or the model in it, keeps its modules. Nothing in a file is run: a pickle \
         that asks for more than tensors is refused. Nothing is written under --out unless all of it could be read.\n\nWith --to onnx \
         SOURCE is a model folder, and --out receives model.onnx with config.json and the tokenizer's files, as Optimum lays them \
         out; what the model computes follows from its heads.\n\nExamples:\n  \
@@ -83,7 +83,7 @@ fn to_folder(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Resul
         let line = json!({
             "source": format::path(&arguments.source), "format": done.format.to_string(), "out": format::path(&arguments.out), "tensors": done.tensors,
             "parameters": done.parameters, "bytes": done.bytes, "architectures": done.architectures,
-            "opened": done.opened, "tokenizer": done.tokenizer, "left_aside": aside,
+            "opened": done.opened, "tokenizer": done.tokenizer, "modules": done.modules, "left_aside": aside,
         });
         writeln!(out, "{line}")?;
         return Ok(());
@@ -98,6 +98,9 @@ fn to_folder(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Resul
         done.tensors,
         arguments.out.display()
     )?;
+    if !done.modules.is_empty() {
+        writeln!(out, "with sentence-transformers' modules: {}", done.modules.join(", "))?;
+    }
     for (reason, names) in done.left_aside.groups() {
         let shown: Vec<&str> = names.iter().take(3).map(String::as_str).collect();
         let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use cloze_hub::{Environment, Hub, HubError, News, Wanted, Wish, is_model_name};
-use cloze_model::Config;
+use cloze_model::{Config, Layout};
 use cloze_train::checkpoint;
 use cloze_train::run::RunFolder;
 
@@ -65,8 +65,16 @@ impl HubArguments {
         revision.unwrap_or_default() + flag(self.offline, " --offline") + flag(self.no_verify, " --no-verify")
     }
 
-    /// The folder of the model that `named` means.
+    /// The folder of the model that `named` means: for vectors the sentence-transformers folder, if it is one, else the folder of the
+    /// weights.
     pub fn find(&self, named: &Path, wanted: Wanted, terminal: &Terminal) -> Result<PathBuf> {
+        let folder = self.find_folder(named, wanted, terminal)?;
+        // Transformers looks for no modules.
+        let is_model = wanted == Wanted::Vectors || folder.join("config.json").is_file();
+        if is_model { Ok(folder) } else { Ok(Layout::of(&folder)?.model) }
+    }
+
+    fn find_folder(&self, named: &Path, wanted: Wanted, terminal: &Terminal) -> Result<PathBuf> {
         if named.exists() {
             self.check_local(named)?;
             return match on_disk(named)? {

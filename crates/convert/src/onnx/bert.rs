@@ -312,7 +312,11 @@ impl Bert<'_> {
         let active = self.activation(&at("transform"), &dense);
         let normed = self.norm(Module::MlmNorm, &active)?;
 
-        let words = self.graph.weight(Module::Embedding(Table::Word).weight(), &[v, h])?;
+        let decoder = match self.architecture.tied_decoder {
+            true => Module::Embedding(Table::Word),
+            false => Module::MlmDecoder,
+        };
+        let words = self.graph.weight(decoder.weight(), &[v, h])?;
         let bias = self.graph.weight(Module::MlmBias.bias(), &[v])?;
         // Gemm takes matrices alone: [B·S, H] in, [B·S, V] out.
         let rows = self.graph.ints("rows", &[-1, h as i64]);

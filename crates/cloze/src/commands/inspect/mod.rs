@@ -11,6 +11,7 @@ mod vocabulary;
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use cloze_model::layout::MODULES_FILE;
 use cloze_train::recipe::shipped;
 
 use crate::terminal::Terminal;
@@ -61,7 +62,7 @@ fn detect(path: &Path) -> Result<Kind> {
         let has = |name: &str| path.join(name).exists();
         return Ok(match () {
             () if has("manifest.json") => Kind::Shards,
-            () if has("config.json") => Kind::Model,
+            () if has("config.json") || has(MODULES_FILE) => Kind::Model,
             () if has("metrics.jsonl") || has("recipe.toml") => Kind::Run,
             () if has("tokenizer.json") || has("vocab.txt") => Kind::Vocabulary,
             () => bail!(
@@ -109,6 +110,7 @@ mod tests {
         };
         assert_eq!(detect(&make("a", &["manifest.json", "x.arrow"])).unwrap(), Kind::Shards);
         assert_eq!(detect(&make("b", &["config.json", "vocab.txt"])).unwrap(), Kind::Model);
+        assert_eq!(detect(&make("old", &["modules.json"])).unwrap(), Kind::Model, "r12");
         assert_eq!(detect(&make("c", &["recipe.toml"])).unwrap(), Kind::Run);
         assert_eq!(detect(&make("d", &["vocab.txt"])).unwrap(), Kind::Vocabulary);
         assert_eq!(detect(&dir.path().join("a/x.arrow")).unwrap(), Kind::Shard);

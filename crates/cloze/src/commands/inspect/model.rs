@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
-use cloze_model::{Config, stored_tensors};
+use cloze_model::{Config, Layout, stored_tensors};
 use cloze_text::Tokenizer;
 use serde_json::json;
 
@@ -13,6 +13,9 @@ use crate::format;
 use crate::terminal::Terminal;
 
 pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let layout = Layout::of(dir)?;
+    let modules: Vec<&str> = layout.modules.iter().map(|module| module.class().unwrap_or(&module.kind)).collect();
+    let dir = layout.model.as_path();
     let config = Config::read(&dir.join("config.json"))?;
     let tensors = stored_tensors(dir)?;
     let parameters: usize = tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
@@ -29,6 +32,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
             "architectures": config.architectures,
             "parameters": parameters,
             "bytes": bytes,
+            "modules": modules,
             "config": config,
             "tokenizer": tokenizer.as_ref().map(|tokenizer| json!({
                 "vocab_size": tokenizer.vocab_size(),
@@ -69,6 +73,9 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
         "  dropout        {} hidden, {} attention",
         config.hidden_dropout_prob, config.attention_probs_dropout_prob
     )?;
+    if !modules.is_empty() {
+        writeln!(out, "  modules        {}", modules.join(", "))?;
+    }
     match &tokenizer {
         Some(tokenizer) => writeln!(
             out,

@@ -109,7 +109,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         }
     }
     let new = old.with_words(&given.accepted)?;
-    let tally = subject.rewrite(&new, &model, arguments.seed, &arguments.out, terminal)?;
+    let tally = subject.rewrite(&new, &subject.layout.model, arguments.seed, &arguments.out, terminal)?;
 
     let figures = learned.as_ref().map(|learned| learned.figures(old, &new)).transpose()?;
     let mut out = crate::output::results();

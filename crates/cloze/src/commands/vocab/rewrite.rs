@@ -1,12 +1,12 @@
 //! What `cloze vocab extend` and `cloze vocab resize` share: a model folder → one with another vocabulary.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
-use cloze_convert::carry_pooling;
+use cloze_convert::carry_modules;
 use cloze_engine::Device;
 use cloze_files::write_folder;
-use cloze_model::{Config, Model, NewRow};
+use cloze_model::{Config, Layout, Model, NewRow};
 use cloze_text::{TokenOrigin, Tokenizer, carry_settings};
 use serde_json::{Map, Value, json};
 
@@ -31,14 +31,15 @@ pub struct Tally {
 
 /// A model with its tokenizer.
 pub struct Subject {
-    dir: PathBuf,
+    pub layout: Layout,
     pub tokenizer: Tokenizer,
 }
 
 impl Subject {
     /// Opens the tokenizer of a model folder. The weights wait: what can go wrong before costs nothing.
     pub fn open(dir: &Path) -> Result<Subject> {
-        Ok(Subject { dir: dir.to_owned(), tokenizer: Tokenizer::open(dir)? })
+        let layout = Layout::of(dir)?;
+        Ok(Subject { tokenizer: Tokenizer::open(&layout.model)?, layout })
     }
 
     /// Writes the model with the vocabulary of `tokenizer`, whose own settings lie in or beside `settings`, to `out`.
@@ -51,9 +52,9 @@ impl Subject {
         terminal: &Terminal,
     ) -> Result<Tally> {
         let device = Device::cpu(terminal.threads)?;
-        let model = Model::load(&self.dir, &device)?;
+        let model = Model::load(&self.layout.model, &device)?;
         let segments = self.tokenizer.template().segments(false);
-        model.check_tokenizer(&self.dir, self.tokenizer.vocab_size(), segments)?;
+        model.check_tokenizer(&self.layout.model, self.tokenizer.vocab_size(), segments)?;
         let old_size = self.tokenizer.vocab_size();
         let origins = tokenizer.origins(&self.tokenizer);
         let mut tally = Tally {
@@ -92,7 +93,8 @@ impl Subject {
             model.save(aside)?;
             tokenizer.save_for(aside, model.architecture().longest_sequence())?;
             carry_settings(settings, aside)?;
-            Ok::<(), anyhow::Error>(carry_pooling(&self.dir, aside)?)
+            carry_modules(&self.layout, aside)?;
+            Ok::<(), anyhow::Error>(())
         })?;
         Ok(tally)
     }
