@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cloze_engine::{DType, Device};
 use cloze_model::{Config, Heads, Model, TaskHead};
+use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::{Embedder, Options};
 use cloze_tasks::{Filler, Given, Predictor, Pretrained, TaskError};
 use cloze_text::Tokenizer;
@@ -53,7 +54,7 @@ fn eight_threads_give_the_bits_of_one() {
         let rows = [json!(text(number, 1 + number % 40)), json!({"text": text(number + 1, 5)})];
         let predicted: Vec<Value> = predictor.predict(&rows).into_iter().map(Result::unwrap).collect();
         let filled = filler.fill(&format!("{} [MASK] .", text(number, 6)), 3).unwrap();
-        let vectors = embedder.embed(&[text(number, 9)], &mut |_| ()).unwrap().vectors;
+        let vectors = embedder.embed(&[text(number, 9)], Purpose::Text, &mut |_| ()).unwrap().vectors;
         (json!(predicted), json!(filled), vectors.values().to_vec())
     };
     let expected: Vec<_> = (0..100).map(outputs).collect();

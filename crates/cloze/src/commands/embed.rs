@@ -1,5 +1,6 @@
 //! `cloze embed`: texts → vectors.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -7,9 +8,11 @@ use anyhow::Result;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use cloze_engine::Device;
 use cloze_tasks::embed::pooling::Pool;
+use cloze_tasks::embed::prompts::{Prompt, Purpose};
+use cloze_tasks::embed::search::Similarity;
 use cloze_tasks::embed::texts::{Reading, Text, Texts};
 use cloze_tasks::embed::vectors::{Format, Vectors, Writer};
-use cloze_tasks::embed::{Embedder, Options, PoolChoice, Source, Summary};
+use cloze_tasks::embed::{Embedder, Options, PoolChoice, Prompts, Source, Summary};
 use serde_json::{Value, json};
 
 use super::model::ModelArguments;
@@ -23,8 +26,10 @@ use crate::{format, help};
     after_help = help::examples(&EXAMPLES[..2]),
     after_long_help = help::details(
         "A plain file holds one text a line, blank lines too, so that row i is line i. Of other files a column is taken. Row i of the \
-         output belongs to text i whatever batches are made. How a text becomes a vector follows a sentence-transformers folder; of \
-         another model the mean of the last layer's tokens is taken (--pool, --layers).\n\n\
+         output belongs to text i whatever batches are made. Vectors are those of sentence-transformers' encode(): a sentence-transformers \
+         folder says how texts are pooled, changed by modules, cut, and put after a prompt; of another model the mean of the last \
+         layer's tokens is taken (--pool, --layers). The vectors that `cloze similar` takes for documents have the folder's document \
+         prompt: --prompt-name document.\n\n\
          .npy          a matrix of f32: numpy.load\n\
          .safetensors  one tensor, \"embeddings\", [texts, width], f32\n\
          .jsonl        {\"text\": …, \"embedding\": […]} a line",
@@ -34,6 +39,14 @@ use crate::{format, help};
 pub struct Arguments {
     #[command(flatten)]
     vectors: VectorArguments,
+
+    /// Put this before each text; "" for nothing [default: the model's default prompt]
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+
+    /// Put the model's prompt of this name before each text
+    #[arg(long, value_name = "NAME", conflicts_with = "prompt")]
+    prompt_name: Option<String>,
 
     /// Texts: a file of lines, .jsonl, .tsv, .csv or .parquet; - for standard input
     #[arg(long, value_name = "FILE")]
@@ -73,11 +86,11 @@ pub struct VectorArguments {
     #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true)]
     layers: Vec<i64>,
 
-    /// Divide each vector by its length
+    /// Divide each vector by its length, after everything else
     #[arg(long)]
     normalize: bool,
 
-    /// Tokens of a text at most, [CLS] and [SEP] included; the rest is cut [default: the model's, else 512]
+    /// Tokens of a text at most, prompt, [CLS] and [SEP] included; the rest is cut [default: the model's]
     #[arg(long, value_name = "N", value_parser = crate::values::positive)]
     max_len: Option<usize>,
 
@@ -89,7 +102,7 @@ pub struct VectorArguments {
 /// A pooling as the command line names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum PoolName {
-    /// What a sentence-transformers folder says, else the mean
+    /// What a sentence-transformers folder says, with its modules, else the mean
     Auto,
     /// The first token, [CLS]
     Cls,
@@ -97,8 +110,12 @@ pub enum PoolName {
     Mean,
     /// The sum of all tokens over the square root of their number
     MeanSqrtLen,
+    /// The mean of all tokens, the n-th with weight n
+    WeightedMean,
     /// The largest of each number over all tokens
     Max,
+    /// The last token, [SEP]
+    LastToken,
     /// The mean of the last four hidden states side by side: four times as wide
     Last4,
     /// The pooler's output
@@ -112,45 +129,151 @@ impl From<PoolName> for PoolChoice {
             PoolName::Cls => PoolChoice::Of(Pool::Cls),
             PoolName::Mean => PoolChoice::Of(Pool::Mean),
             PoolName::MeanSqrtLen => PoolChoice::Of(Pool::MeanSqrtLen),
+            PoolName::WeightedMean => PoolChoice::Of(Pool::WeightedMean),
             PoolName::Max => PoolChoice::Of(Pool::Max),
+            PoolName::LastToken => PoolChoice::Of(Pool::LastToken),
             PoolName::Last4 => PoolChoice::Last4,
             PoolName::Pooler => PoolChoice::Of(Pool::Pooler),
         }
     }
 }
 
+/// What is put before queries and documents, and how their vectors are compared: the options of commands that search.
+#[derive(Debug, clap::Args)]
+pub struct SearchArguments {
+    /// Put this before each query; "" for nothing [default: the model's prompt "query"]
+    #[arg(long, value_name = "TEXT")]
+    query_prompt: Option<String>,
+
+    /// Put the model's prompt of this name before each query
+    #[arg(long, value_name = "NAME", conflicts_with = "query_prompt")]
+    query_prompt_name: Option<String>,
+
+    /// Put this before each document; "" for nothing [default: the model's prompt "document"]
+    #[arg(long, value_name = "TEXT")]
+    document_prompt: Option<String>,
+
+    /// Put the model's prompt of this name before each document
+    #[arg(long, value_name = "NAME", conflicts_with = "document_prompt")]
+    document_prompt_name: Option<String>,
+
+    /// How vectors are compared [default: as the model says, else cosine]
+    #[arg(long, value_enum)]
+    similarity: Option<SimilarityName>,
+}
+
+/// A similarity as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum SimilarityName {
+    /// The cosine of the angle between them
+    Cosine,
+    /// The sum of the products
+    Dot,
+    /// The distance, negative
+    Euclidean,
+    /// The sum of the absolute differences, negative
+    Manhattan,
+}
+
+impl From<SimilarityName> for Similarity {
+    fn from(name: SimilarityName) -> Similarity {
+        match name {
+            SimilarityName::Cosine => Similarity::Cosine,
+            SimilarityName::Dot => Similarity::Dot,
+            SimilarityName::Euclidean => Similarity::Euclidean,
+            SimilarityName::Manhattan => Similarity::Manhattan,
+        }
+    }
+}
+
+/// A prompt as it was given, as a text or by name.
+fn prompt(text: Option<&String>, name: Option<&String>) -> Prompt {
+    match (text, name) {
+        (Some(text), _) => Prompt::Text(text.clone()),
+        (None, Some(name)) => Prompt::Named(name.clone()),
+        (None, None) => Prompt::Auto,
+    }
+}
+
 impl VectorArguments {
-    /// Opens the model.
-    pub fn open(&self, terminal: &Terminal) -> Result<Embedder> {
+    /// Opens the model for texts that are neither queries nor documents.
+    fn open_for_texts(&self, text: Prompt, terminal: &Terminal) -> Result<Embedder> {
+        let prompts = Prompts { text, ..Prompts::default() };
+        self.open(Options { prompts, ..Options::default() }, &[Purpose::Text], terminal)
+    }
+
+    /// Opens the model to search.
+    pub fn open_to_search(&self, search: &SearchArguments, terminal: &Terminal) -> Result<Embedder> {
+        let query = prompt(search.query_prompt.as_ref(), search.query_prompt_name.as_ref());
+        let document = prompt(search.document_prompt.as_ref(), search.document_prompt_name.as_ref());
+        let prompts = Prompts { query, document, ..Prompts::default() };
+        let similarity = search.similarity.map(Similarity::from);
+        let options = Options { prompts, similarity, ..Options::default() };
+        let embedder = self.open(options, &[Purpose::Query, Purpose::Document], terminal)?;
+        let (compared, source) =
+            (embedder.similarity, if similarity.is_some() { "as asked" } else { "as the model says" });
+        match compared {
+            Similarity::Cosine => terminal.detail("vectors are compared by cosine"),
+            _ => terminal.note(&format!("vectors are compared by {compared} ({source})")),
+        }
+        Ok(embedder)
+    }
+
+    fn open(&self, options: Options, purposes: &[Purpose], terminal: &Terminal) -> Result<Embedder> {
         let options = Options {
             pool: self.pool.into(),
             layers: self.layers.clone(),
             normalize: self.normalize,
             max_len: self.max_len,
+            ..options
         };
         let model = self.model.find_with_pooling(terminal)?;
         let device = Device::cpu(terminal.threads)?;
         let precision = self.precision.settle(&device, terminal).dtype(&device);
         let embedder = Embedder::open(&model, device, precision, &options)?;
-        embedder.notes.iter().for_each(|note| terminal.note(note));
+        let of_prompts = purposes.iter().filter_map(|&purpose| embedder.prompt_note(purpose));
+        embedder.notes.iter().map(String::as_str).chain(of_prompts).for_each(|note| terminal.note(note));
         let source = match (self.pool, embedder.source) {
             (PoolName::Auto, Source::Folder) => "as the model's sentence-transformers files say",
             (PoolName::Auto, Source::Usual) => "the usual for a model that does not say; see --pool and --layers",
             _ => "as asked",
         };
-        let (pooling, max_len) = (&embedder.pooling, embedder.max_len);
-        terminal.detail(&format!("vectors: {pooling} ({source}); texts of at most {max_len} tokens"));
+        let lengths: BTreeSet<usize> = purposes.iter().map(|&purpose| embedder.max_len(purpose)).collect();
+        let lengths: Vec<String> = lengths.iter().map(usize::to_string).collect();
+        let (vectors, lengths) = (embedder.describe(), lengths.join(" or "));
+        terminal.detail(&format!("vectors: {vectors} ({source}); texts of at most {lengths} tokens"));
         Ok(embedder)
     }
 
     /// What a result says of the vectors it is from.
-    pub fn describe(&self, embedder: &Embedder) -> Value {
+    fn describe(&self, embedder: &Embedder) -> Value {
         json!({
             "model": format::path(&self.model.named),
-            "pooling": embedder.pooling.to_string(),
-            "max_len": embedder.max_len,
+            "pooling": embedder.describe(),
             "width": embedder.width(),
         })
+    }
+
+    /// What a result says of the vectors of texts that are neither queries nor documents.
+    fn describe_texts(&self, embedder: &Embedder) -> Value {
+        let mut value = self.describe(embedder);
+        value["max_len"] = json!(embedder.max_len(Purpose::Text));
+        value["prompt"] = json!(embedder.prompt(Purpose::Text));
+        value
+    }
+
+    /// What a result says of the vectors of queries and documents.
+    pub fn describe_search(&self, embedder: &Embedder) -> Value {
+        let mut value = self.describe(embedder);
+        // One number as long as queries and documents have the same.
+        value["max_len"] = json!(embedder.max_len(Purpose::Document));
+        if embedder.max_len(Purpose::Query) != embedder.max_len(Purpose::Document) {
+            value["query_max_len"] = json!(embedder.max_len(Purpose::Query));
+        }
+        value["query_prompt"] = json!(embedder.prompt(Purpose::Query));
+        value["document_prompt"] = json!(embedder.prompt(Purpose::Document));
+        value["similarity"] = json!(embedder.similarity);
+        value
     }
 }
 
@@ -163,19 +286,21 @@ fn vector_file(path: PathBuf) -> Result<PathBuf, String> {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let texts = Texts::open(&arguments.input, arguments.column.as_deref())?;
-    let embedder = arguments.vectors.open(terminal)?;
+    let given = prompt(arguments.prompt.as_ref(), arguments.prompt_name.as_ref());
+    let embedder = arguments.vectors.open_for_texts(given, terminal)?;
     let mut writer = Writer::create(&arguments.out, embedder.width())?;
     let reading = texts.reading();
     let bar = start(&reading, terminal);
-    let summary = embedder
-        .embed_stream(texts, &mut |done| show(&bar, &reading, done), |texts, vectors| writer.push(&texts, &vectors))?;
+    let mut progress = |done| show(&bar, &reading, done);
+    let summary =
+        embedder.embed_stream(texts, Purpose::Text, &mut progress, |texts, vectors| writer.push(&texts, &vectors))?;
     writer.finish()?;
     let seconds = bar.seconds();
     bar.finish();
-    warn(&summary, &embedder, terminal);
+    warn(&summary, &embedder, Purpose::Text, terminal);
     let mut out = crate::output::results();
     if arguments.json {
-        let mut line = arguments.vectors.describe(&embedder);
+        let mut line = arguments.vectors.describe_texts(&embedder);
         line["out"] = json!(format::path(&arguments.out));
         line["texts"] = json!(summary.texts);
         line["cut"] = json!(summary.cut);
@@ -190,7 +315,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             arguments.out.display(),
             format::count(summary.texts as u64),
             embedder.width(),
-            embedder.pooling,
+            embedder.describe(),
             format::duration(seconds),
         )?;
     }
@@ -213,10 +338,10 @@ fn show(bar: &Progress, reading: &Reading, done: usize) {
 }
 
 /// Says which texts lost something, if any.
-pub fn warn(summary: &Summary, embedder: &Embedder, terminal: &Terminal) {
+pub fn warn(summary: &Summary, embedder: &Embedder, purpose: Purpose, terminal: &Terminal) {
     let of = format::count(summary.texts as u64);
     if summary.cut > 0 {
-        let (cut, max_len) = (format::count(summary.cut as u64), embedder.max_len);
+        let (cut, max_len) = (format::count(summary.cut as u64), embedder.max_len(purpose));
         terminal.warn(&format!("{cut} of {of} texts were longer than {max_len} tokens and were cut (see --max-len)"));
     }
     if summary.blank > 0 {
@@ -227,17 +352,18 @@ pub fn warn(summary: &Summary, embedder: &Embedder, terminal: &Terminal) {
     }
 }
 
-/// The texts of a file and their vectors, all in memory.
+/// The documents of a file and their vectors, all in memory.
 pub fn embed_file(embedder: &Embedder, texts: Texts, terminal: &Terminal) -> Result<(Vec<Text>, Vectors)> {
     let reading = texts.reading();
     let bar = start(&reading, terminal);
     let (mut all, mut vectors) = (Vec::new(), Vectors::new(embedder.width(), Vec::new()));
-    let summary = embedder.embed_stream(texts, &mut |done| show(&bar, &reading, done), |texts, more| {
+    let mut progress = |done| show(&bar, &reading, done);
+    let summary = embedder.embed_stream(texts, Purpose::Document, &mut progress, |texts, more| {
         all.extend(texts);
         vectors.append(more);
         Ok(())
     })?;
     bar.finish();
-    warn(&summary, embedder, terminal);
+    warn(&summary, embedder, Purpose::Document, terminal);
     Ok((all, vectors))
 }

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cloze_tasks::embed::Embedder;
+use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::search::{Hit, Index};
 use cloze_tasks::embed::texts::{Text, Texts};
 use cloze_tasks::embed::vectors::{Vectors, read_npy};
 use serde_json::json;
 
-use super::embed::{VectorArguments, embed_file};
+use super::embed::{SearchArguments, VectorArguments, embed_file};
 use crate::failure::usage;
 use crate::terminal::Terminal;
 use crate::{format, help};
@@ -20,15 +21,19 @@ use crate::{format, help};
 #[command(
     after_help = help::examples(&EXAMPLES),
     after_long_help = help::details(
-        "Every text of the corpus is compared with the query by the cosine of their vectors, which are held in memory: four bytes \
-         times the vectors' width for each text. Make them once with `cloze embed --out lines.npy` and the same --model, --pool and \
-         --layers, and give them as --embeddings.",
+        "Every text of the corpus is compared with the query by their vectors, which are held in memory: four bytes times the \
+         vectors' width for each text. Prompts and similarity are those of sentence-transformers' encode_query(), encode_document() \
+         and similarity(). Make the vectors once with `cloze embed --out lines.npy` and the same --model, --pool and --layers, and \
+         give them as --embeddings; of a model with a prompt for documents make them with --prompt-name document.",
         &EXAMPLES,
     )
 )]
 pub struct Arguments {
     #[command(flatten)]
     vectors: VectorArguments,
+
+    #[command(flatten)]
+    search: SearchArguments,
 
     /// Texts to search: a file of lines, .jsonl, .tsv, .csv or .parquet
     #[arg(long, value_name = "FILE")]
@@ -66,17 +71,30 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         return Err(usage("--corpus: expected a file; standard input is for queries"));
     }
     let texts = Texts::open(&arguments.corpus, arguments.column.as_deref())?;
-    let embedder = arguments.vectors.open(terminal)?;
+    let embedder = arguments.vectors.open_to_search(&arguments.search, terminal)?;
     let (texts, vectors) = match &arguments.embeddings {
         None => embed_file(&embedder, texts, terminal)?,
         Some(path) => {
             let texts: Vec<Text> = texts.collect::<Result<_, _>>()?;
             let vectors = read_npy(path)?;
             check(path, &vectors, texts.len(), &embedder)?;
+            let prompt = embedder.prompt(Purpose::Document);
+            if !prompt.is_empty() {
+                let path = path.display();
+                terminal.note(&format!(
+                    "{path} is taken as made with the document prompt (cloze embed --prompt {prompt:?})"
+                ));
+            }
             (texts, vectors)
         }
     };
-    let search = Search { arguments, texts: &texts, index: Index::new(vectors), embedder: &embedder, terminal };
+    let search = Search {
+        arguments,
+        texts: &texts,
+        index: Index::new(vectors, embedder.similarity),
+        embedder: &embedder,
+        terminal,
+    };
     if !arguments.queries.is_empty() {
         return arguments.queries.iter().try_for_each(|query| search.answer(query));
     }
@@ -127,9 +145,9 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn answer(&self, query: &str) -> Result<()> {
-        let embedded = self.embedder.embed(&[query], &mut |_| ())?;
+        let embedded = self.embedder.embed(&[query], Purpose::Query, &mut |_| ())?;
         if embedded.cut > 0 {
-            let max_len = self.embedder.max_len;
+            let max_len = self.embedder.max_len(Purpose::Query);
             self.terminal.warn(&format!("the query was longer than {max_len} tokens and was cut (see --max-len)"));
         }
         let hits = self.index.nearest(embedded.vectors, self.arguments.top, 1, |_, _| true).into_iter().flatten();
@@ -139,7 +157,7 @@ impl Search<'_> {
         if self.arguments.json {
             let one = |(hit, text): &(Hit, &Text)| json!({"score": hit.score, "line": text.line, "text": text.text});
             let results: Vec<_> = found.iter().map(one).collect();
-            writeln!(out, "{}", json!({"query": query, "results": results}))?;
+            writeln!(out, "{}", json!({"query": query, "similarity": self.embedder.similarity, "results": results}))?;
         } else {
             writeln!(out, "{}", self.terminal.bold(query))?;
             for (hit, text) in &found {

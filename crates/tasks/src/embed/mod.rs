@@ -3,46 +3,54 @@
 //! | module | in → out |
 //! | --- | --- |
 //! | [`texts`] | a file of lines or of JSON objects → a stream of texts |
+//! | `folder` | a folder → what it says of prompts, lengths, pooling, modules and similarity |
+//! | [`prompts`] | what a text is embedded as → what is put before it |
 //! | [`pooling`] | hidden states of a text's tokens → one vector |
-//! | `folder` | a sentence-transformers folder → what it says of pooling and length |
+//! | [`modules`] | that vector → the one that the folder's modules make of it |
 //! | [`vectors`] | vectors in memory, as `.npy`, `.safetensors` and `.jsonl` |
-//! | [`search`] | vectors → the nearest to a query by cosine |
+//! | [`search`] | vectors → the nearest to a query |
+//! | `arithmetic` | vectors → sums of products, lengths |
 //!
-//! A text is a sequence of its own (`[CLS] tokens [SEP]`), as in sentence-transformers (Reimers and Gurevych 2019), whose vectors these are where its folder
-//! is opened: see `fixtures/embed/check.py`.
+//! A text is a sequence of its own (`[CLS] tokens [SEP]`), as in sentence-transformers (Reimers and Gurevych 2019). Vectors are those of
+//! sentence-transformers 6.2 for every folder: see `fixtures/embed`.
 
+mod arithmetic;
 mod folder;
+pub mod modules;
 pub mod pooling;
+pub mod prompts;
 pub mod search;
 pub mod texts;
 pub mod vectors;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cloze_engine::{DType, Device, Var, ops};
-use cloze_model::{Config, Inputs};
+use cloze_model::Inputs;
 use cloze_text::Sequence;
 
 use crate::forward::batches_of_like_lengths;
 use crate::inference::pretrained::Pretrained;
-use crate::task_settings::TaskSettings;
 use crate::{TaskError, parallel};
-use folder::Said;
+use arithmetic::normalize;
+use folder::{Chain, Said};
+use modules::Module;
 use pooling::{Pool, Pooling, pool};
+use prompts::{Prompt, Purpose};
+use search::Similarity;
 use vectors::Vectors;
 
 /// Texts that are looked at together, so that batches are of like lengths.
 const CHUNK_TEXTS: usize = 4096;
 /// Bytes of text that are looked at together, so that long texts do not fill the memory.
 const CHUNK_BYTES: usize = 8 << 20;
-/// The longest text in tokens unless a folder or a caller says otherwise: as many positions as BERT has.
-const DEFAULT_LEN: usize = 512;
 
 /// Which pooling a caller asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PoolChoice {
-    /// What a sentence-transformers folder says, else [`Pool::Mean`] without normalisation.
+    /// What a sentence-transformers folder says, with its modules; else [`Pool::Mean`].
     #[default]
     Auto,
     /// This, of the last layer or of [`Options::layers`].
@@ -58,11 +66,25 @@ pub struct Options {
     pub pool: PoolChoice,
     /// The hidden states to take, set side by side in this order: 0 is the embeddings', 1 … L a layer's, −1 the last. Empty: the last.
     pub layers: Vec<i64>,
-    /// Divide each vector by its length. [`PoolChoice::Auto`] may do so without.
+    /// Divide each vector by its length, after everything else. A folder's modules may do so without.
     pub normalize: bool,
-    /// Tokens of a text at most, `[CLS]` and `[SEP]` included. None: what the folder says, else as many as the model was fine-tuned
-    /// on, else 512 or as many positions as there are.
+    /// Tokens of a text at most, prompt, `[CLS]` and `[SEP]` included. None: what the folder says, else as many as there are positions.
     pub max_len: Option<usize>,
+    /// What is put before a text, a query and a document.
+    pub prompts: Prompts,
+    /// How vectors are compared. None: as the folder says, else by their cosine.
+    pub similarity: Option<Similarity>,
+}
+
+/// What a caller wants to be put before texts, by their [`Purpose`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prompts {
+    /// Before a text that is neither of these.
+    pub text: Prompt,
+    /// Before a query.
+    pub query: Prompt,
+    /// Before a document.
+    pub document: Prompt,
 }
 
 /// Who says how texts become vectors where a caller leaves it open.
@@ -80,15 +102,37 @@ pub struct Embedder {
     pub model: Arc<Pretrained>,
     /// How a text's tokens become one vector.
     pub pooling: Pooling,
-    /// Tokens of a text at most; what is longer is cut.
-    pub max_len: usize,
+    /// What then changes the vector, in order.
+    pub modules: Vec<Module>,
+    /// How vectors are compared.
+    pub similarity: Similarity,
     /// Who says how texts become vectors where the caller leaves it open.
     pub source: Source,
-    /// What a folder asks for that is not done: for people.
+    /// What a folder asks for that is done in another way: for people.
     pub notes: Vec<String>,
+    /// Numbers of a vector that are kept after the modules.
+    truncate: Option<usize>,
+    /// Whether each vector is at last divided by its length.
+    normalize: bool,
+    /// How a text, a query and a document are read.
+    inputs: [Input; 3],
     /// Whether texts are put in lower case first: a sentence-transformers folder may ask for it.
     lowercase: bool,
+    /// Whether a long text loses its start and not its end.
+    cut_left: bool,
     dir: PathBuf,
+}
+
+/// How texts of one purpose are read.
+struct Input {
+    /// What is put before each.
+    prompt: String,
+    /// What a user must know of it, where the caller left it to the folder.
+    note: Option<String>,
+    /// Tokens of the prompt that are left out of the pooling, `[CLS]` among them.
+    left_out: usize,
+    /// Tokens at most; what is longer is cut.
+    max_len: usize,
 }
 
 /// What [`Embedder::embed`] made.
@@ -96,7 +140,7 @@ pub struct Embedder {
 pub struct Embedded {
     /// One vector a text, in order.
     pub vectors: Vectors,
-    /// Texts that were longer than [`Embedder::max_len`].
+    /// Texts that were longer than [`Embedder::max_len`] and were cut.
     pub cut: usize,
 }
 
@@ -112,32 +156,47 @@ pub struct Summary {
 }
 
 impl Embedder {
-    /// Opens a model folder, whatever its heads; of a sentence-transformers folder also what it says of pooling and length.
+    /// Opens a model folder, whatever its heads, or a sentence-transformers folder with all that it says.
     ///
     /// # Errors
-    /// Those of [`Pretrained::open`]; a layer or a pooler that the model lacks; a length that does not fit its positions; with
-    /// [`PoolChoice::Auto`], a sentence-transformers folder that asks for what is not known here.
+    /// Those of [`Pretrained::open_encoder`] and of [`new`](Self::new).
     pub fn open(dir: &Path, device: Device, precision: DType, options: &Options) -> Result<Embedder, TaskError> {
         let said = folder::read(dir)?;
-        let model_dir = said.as_ref().map_or(dir.to_owned(), |said| dir.join(&said.model));
-        let model = Pretrained::open(&model_dir, device, precision)?;
-        Embedder::new(Arc::new(model), dir, options)
+        // A folder that cannot be followed says so before its weights are read.
+        let chain = chain(&said, options)?;
+        let model = Pretrained::open_encoder(&said.layout.model, device, precision)?;
+        Embedder::assemble(Arc::new(model), said, chain, options)
     }
 
     /// As [`open`](Self::open), of a model that is open already; `dir` is its folder, or the sentence-transformers folder that it lies
     /// in.
     ///
     /// # Errors
-    /// A layer or a pooler that the model lacks; a length that does not fit its positions; with [`PoolChoice::Auto`], a
-    /// sentence-transformers folder that asks for what is not known here.
+    /// A layer or a pooler that the model lacks; a length that does not fit its positions; a prompt's name that the folder lacks; with
+    /// [`PoolChoice::Auto`], a sentence-transformers folder that asks for what is not known here.
     pub fn new(pretrained: Arc<Pretrained>, dir: &Path, options: &Options) -> Result<Embedder, TaskError> {
         let said = folder::read(dir)?;
-        let (model, config) = (&pretrained.model, pretrained.model.config());
-        let (pools, normalize) = match (options.pool, &said) {
-            (PoolChoice::Auto, Some(said)) => (said.pools(dir)?, said.normalize || options.normalize),
-            (PoolChoice::Auto | PoolChoice::Last4, _) => (vec![Pool::Mean], options.normalize),
-            (PoolChoice::Of(pool), _) => (vec![pool], options.normalize),
+        let chain = chain(&said, options)?;
+        Embedder::assemble(pretrained, said, chain, options)
+    }
+
+    fn assemble(
+        pretrained: Arc<Pretrained>,
+        said: Said,
+        chain: Option<Chain>,
+        options: &Options,
+    ) -> Result<Embedder, TaskError> {
+        let model = &pretrained.model;
+        let dir = said.layout.root.clone();
+        let folder = |problem: String| TaskError::Folder { path: dir.clone(), problem };
+        let chosen = match options.pool {
+            PoolChoice::Of(pool) => vec![pool],
+            PoolChoice::Auto | PoolChoice::Last4 => vec![Pool::Mean],
         };
+        // Someone who pools in another way has other vectors to begin with.
+        let truncate = said.truncate.filter(|_| chain.is_some());
+        let Chain { pools, include_prompt, modules, notes } =
+            chain.unwrap_or(Chain { pools: chosen, include_prompt: true, modules: Vec::new(), notes: Vec::new() });
         let last = model.architecture().layers;
         let layers = match (options.pool, &options.layers[..]) {
             (PoolChoice::Last4, []) if last >= 3 => (last - 3..=last).collect(),
@@ -158,33 +217,80 @@ impl Embedder {
             (_, layers) => layers.iter().map(|&layer| absolute(layer, last)).collect::<Result<_, _>>()?,
         };
         if pools.contains(&Pool::Pooler) && !model.heads.pooler {
-            return Err(TaskError::Folder {
-                path: dir.to_owned(),
-                problem: format!("a {} has no pooler; choose another --pool", model.class_name()),
-            });
+            return Err(folder("the model has no pooler; choose another --pool".to_owned()));
         }
-        let positions = model.architecture().longest_sequence();
-        let said_len = said.as_ref().and_then(|said| said.max_len).map(|len| len.min(positions));
-        let learned_len = trained_length(config, pretrained.dir())?.map(|len| len.min(positions));
-        let max_len = options.max_len.or(said_len).or(learned_len).unwrap_or(DEFAULT_LEN.min(positions));
-        let shortest = pretrained.tokenizer.template().added(false) + 1;
-        if !(shortest..=positions).contains(&max_len) {
-            let problem = format!("found {max_len}, expected {shortest} to {positions}, the model's positions");
-            return Err(TaskError::setting("--max-len", problem));
-        }
-        let pooling = Pooling { pools, layers, normalize };
-        let source = match &said {
-            Some(_) => Source::Folder,
-            None => Source::Usual,
+        let pooling = Pooling { pools, layers, include_prompt };
+        let before = pooling.width(model.architecture().hidden_size);
+        modules.iter().try_fold(before, |width, module| module.width(width)).map_err(folder)?;
+
+        let input = |purpose: Purpose| -> Result<Input, TaskError> {
+            let prompt = options.prompts.of(purpose);
+            let note = (*prompt == Prompt::Auto).then(|| said.prompts.note(purpose)).flatten();
+            let prompt = said.prompts.resolve(prompt, purpose)?.to_owned();
+            Ok(Input { prompt, note, left_out: 0, max_len: longest(&pretrained, &said, options, purpose)? })
         };
-        let notes = said.as_ref().and_then(Said::prompts_note).into_iter().collect();
-        let lowercase = said.is_some_and(|said| said.lowercase);
-        Ok(Embedder { pooling, max_len, source, notes, lowercase, dir: dir.to_owned(), model: Arc::clone(&pretrained) })
+        let inputs = [input(Purpose::Text)?, input(Purpose::Query)?, input(Purpose::Document)?];
+        let mut embedder = Embedder {
+            modules,
+            similarity: options.similarity.unwrap_or(said.similarity),
+            source: if said.is_of_sentences() { Source::Folder } else { Source::Usual },
+            notes: said.notes.into_iter().chain(notes).collect(),
+            truncate,
+            normalize: options.normalize,
+            inputs,
+            // The same letters if the tokenizer does it, too.
+            lowercase: said.lowercase && pretrained.tokenizer.is_cased(),
+            cut_left: said.cut_left,
+            pooling,
+            dir,
+            model: pretrained,
+        };
+        if !embedder.pooling.include_prompt {
+            for purpose in Purpose::ALL {
+                embedder.inputs[purpose as usize].left_out = embedder.prompt_tokens(purpose);
+            }
+        }
+        Ok(embedder)
     }
 
     /// Numbers of a vector.
     pub fn width(&self) -> usize {
-        self.pooling.width(self.model.model.architecture().hidden_size)
+        let pooled = self.pooling.width(self.model.model.architecture().hidden_size);
+        let width = self.modules.iter().fold(pooled, |width, module| module.width(width).unwrap_or(width));
+        self.truncate.map_or(width, |kept| kept.min(width))
+    }
+
+    /// Tokens of a text at most, prompt and special tokens included; what is longer is cut.
+    pub fn max_len(&self, purpose: Purpose) -> usize {
+        self.input(purpose).max_len
+    }
+
+    /// What is put before each text.
+    pub fn prompt(&self, purpose: Purpose) -> &str {
+        &self.input(purpose).prompt
+    }
+
+    /// What a user must know of the folder's prompts, where the caller left them to it.
+    pub fn prompt_note(&self, purpose: Purpose) -> Option<&str> {
+        self.input(purpose).note.as_deref()
+    }
+
+    /// How a text's tokens become a vector, in words: `mean of layer 12, Dense 768 → 256 (Tanh), normalised`.
+    pub fn describe(&self) -> String {
+        let mut parts = vec![self.pooling.to_string()];
+        let mut modules = &self.modules[..];
+        let mut normalised = self.normalize;
+        if let ([before @ .., Module::Normalize], None) = (modules, self.truncate) {
+            (modules, normalised) = (before, true);
+        }
+        parts.extend(modules.iter().map(Module::to_string));
+        parts.extend(self.truncate.map(|kept| format!("the first {kept} numbers")));
+        parts.push(if normalised { "normalised" } else { "not normalised" }.to_owned());
+        parts.join(", ")
+    }
+
+    fn input(&self, purpose: Purpose) -> &Input {
+        &self.inputs[purpose as usize]
     }
 
     /// The vectors of some texts, in order. `progress` is told how many are done.
@@ -196,17 +302,26 @@ impl Embedder {
     pub fn embed<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
+        purpose: Purpose,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Embedded, TaskError> {
         // On all threads.
-        let encoded = parallel::map(texts, self.model.device.threads(), |text| self.encode_one(text.as_ref()));
+        let threads = self.model.device.threads();
+        let encoded = parallel::map(texts, threads, |text| self.encode_one(text.as_ref(), purpose));
         let lengths: Vec<usize> = encoded.iter().map(|text| text.sequence.ids.len()).collect();
-        let width = self.width();
+        let left_out = self.input(purpose).left_out;
+        if self.pooling.pools.contains(&Pool::Max) && lengths.iter().any(|&length| length <= left_out) {
+            let problem =
+                "a text's tokens are all of its prompt's, which the folder leaves out, and it has no largest number";
+            return Err(TaskError::Folder { path: self.dir.clone(), problem: problem.to_owned() });
+        }
+        let (width, pooled) = (self.width(), self.pooling.width(self.model.model.architecture().hidden_size));
         let (mut values, mut done) = (vec![0.0; texts.len() * width], 0);
         for now in batches_of_like_lengths(&lengths) {
-            let rows = self.forward(now.iter().map(|&i| &encoded[i].sequence));
-            for (&i, row) in now.iter().zip(rows.chunks_exact(width)) {
-                values[i * width..(i + 1) * width].copy_from_slice(row);
+            let rows = self.forward(now.iter().map(|&i| &encoded[i].sequence), left_out);
+            let rows: Vec<&[f32]> = rows.chunks_exact(pooled).collect();
+            for (&i, row) in now.iter().zip(parallel::map(&rows, threads, |row| self.finish(row))) {
+                values[i * width..(i + 1) * width].copy_from_slice(&row);
             }
             done += now.len();
             progress(done);
@@ -230,6 +345,7 @@ impl Embedder {
     pub fn embed_stream<S: AsRef<str> + Sync>(
         &self,
         texts: impl IntoIterator<Item = Result<S, TaskError>>,
+        purpose: Purpose,
         progress: &mut dyn FnMut(usize),
         mut sink: impl FnMut(Vec<S>, Vectors) -> Result<(), TaskError>,
     ) -> Result<Summary, TaskError> {
@@ -246,33 +362,67 @@ impl Embedder {
                 return Ok(summary);
             }
             let before = summary.texts;
-            let Embedded { vectors, cut } = self.embed(&chunk, &mut |done| progress(before + done))?;
+            let Embedded { vectors, cut } = self.embed(&chunk, purpose, &mut |done| progress(before + done))?;
             summary.texts += chunk.len();
             summary.cut += cut;
             sink(chunk, vectors)?;
         }
     }
 
-    fn encode_one(&self, text: &str) -> Encoded {
-        let tokenizer = &self.model.tokenizer;
-        let (template, room) = (tokenizer.template(), tokenizer.template().room(self.max_len, false));
-        let tokens = if self.lowercase { tokenizer.encode(&text.to_lowercase()) } else { tokenizer.encode(text) };
-        Encoded { sequence: template.sequence(&tokens[..tokens.len().min(room)], None), cut: tokens.len() > room }
+    fn encode_one(&self, text: &str, purpose: Purpose) -> Encoded {
+        let Input { prompt, max_len, .. } = self.input(purpose);
+        let (template, room) = (self.model.tokenizer.template(), self.model.tokenizer.template().room(*max_len, false));
+        let tokens =
+            self.tokens(if prompt.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(format!("{prompt}{text}")) });
+        let kept = match tokens.len().checked_sub(room) {
+            Some(beyond) if self.cut_left => &tokens[beyond..],
+            Some(_) => &tokens[..room],
+            None => &tokens[..],
+        };
+        Encoded { sequence: template.sequence(kept, None), cut: tokens.len() > room }
     }
 
-    /// The vectors of one batch, end to end.
-    fn forward<'a>(&self, sequences: impl Iterator<Item = &'a Sequence>) -> Vec<f32> {
+    fn tokens(&self, text: Cow<'_, str>) -> Vec<u32> {
+        match self.lowercase {
+            // Letter by letter: a sigma is the same at a word's end.
+            true => self.model.tokenizer.encode(&text.chars().flat_map(char::to_lowercase).collect::<String>()),
+            false => self.model.tokenizer.encode(&text),
+        }
+    }
+
+    /// Tokens of a prompt that stands alone, the special ones before it included; 0 without a prompt.
+    fn prompt_tokens(&self, purpose: Purpose) -> usize {
+        if self.prompt(purpose).is_empty() {
+            return 0;
+        }
+        let Encoded { sequence: Sequence { ids, .. }, .. } = self.encode_one("", purpose);
+        let special = self.model.tokenizer.special().all();
+        ids.len() - usize::from(ids.last().is_some_and(|last| special.contains(last)))
+    }
+
+    /// What the modules make of a pooled vector.
+    fn finish(&self, pooled: &[f32]) -> Vec<f32> {
+        let mut vector = self.modules.iter().fold(pooled.to_vec(), |vector, module| module.apply(vector));
+        vector.truncate(self.truncate.unwrap_or(vector.len()));
+        if self.normalize {
+            normalize(&mut vector);
+        }
+        vector
+    }
+
+    /// The pooled vectors of one batch, end to end; the first `left_out` tokens of each sequence do not count.
+    fn forward<'a>(&self, sequences: impl Iterator<Item = &'a Sequence>, left_out: usize) -> Vec<f32> {
         let mut inputs = Inputs::default();
         for Sequence { ids, segments } in sequences {
             inputs.push(ids, segments);
         }
         self.model.forward(|model, pass| {
             let (last, pools) = (model.architecture().layers, self.pooling.pools.contains(&Pool::Pooler));
-            if self.pooling.reads_firsts_alone(last) {
+            if left_out == 0 && self.pooling.reads_firsts_alone(last) {
                 let cls = model.cls_states(pass, &inputs);
                 let pooled = if pools { model.pooler_output(pass, &cls) } else { None };
                 let alone: Vec<i32> = (0..=inputs.sequences() as i32).collect();
-                return pool(&self.pooling, &[&cls], pooled.as_ref(), &alone);
+                return pool(&self.pooling, &[&cls], pooled.as_ref(), &alone, 0);
             }
             let mut numbers = self.pooling.layers.clone();
             numbers.extend(pools.then_some(last));
@@ -284,7 +434,7 @@ impl Embedder {
                 model.pooler_output(pass, &cls)
             });
             let states = &states[..self.pooling.layers.len()];
-            pool(&self.pooling, states, pooled.flatten().as_ref(), &inputs.cu_seqlens)
+            pool(&self.pooling, states, pooled.flatten().as_ref(), &inputs.cu_seqlens, left_out)
         })
     }
 }
@@ -295,9 +445,39 @@ struct Encoded {
     cut: bool,
 }
 
-/// Tokens of a sequence at most when the model was fine-tuned, if it was and its settings have that.
-fn trained_length(config: &Config, dir: &Path) -> Result<Option<usize>, TaskError> {
-    Ok(TaskSettings::of_model(config, dir)?.and_then(|settings| settings.max_len))
+impl Prompts {
+    fn of(&self, purpose: Purpose) -> &Prompt {
+        match purpose {
+            Purpose::Text => &self.text,
+            Purpose::Query => &self.query,
+            Purpose::Document => &self.document,
+        }
+    }
+}
+
+/// Pooling and modules as the folder says, if the caller wants that.
+fn chain(said: &Said, options: &Options) -> Result<Option<Chain>, TaskError> {
+    (options.pool == PoolChoice::Auto).then(|| said.chain()).transpose()
+}
+
+/// Tokens of a text at most.
+fn longest(model: &Pretrained, said: &Said, options: &Options, purpose: Purpose) -> Result<usize, TaskError> {
+    let positions = model.model.architecture().longest_sequence();
+    let special = model.tokenizer.template().added(false);
+    match (options.max_len, said.longest(purpose)) {
+        (Some(found), _) if !(special + 1..=positions).contains(&found) => {
+            let problem = format!("found {found}, expected {} to {positions}, the model's positions", special + 1);
+            Err(TaskError::setting("--max-len", problem))
+        }
+        (Some(found), _) => Ok(found),
+        (None, Some(found)) if found < special => {
+            let problem = format!(
+                "its texts have {found} tokens at most, expected {special}, the special ones alone; see --max-len"
+            );
+            Err(TaskError::Folder { path: said.layout.model.clone(), problem })
+        }
+        (None, found) => Ok(found.unwrap_or(positions).min(positions)),
+    }
 }
 
 /// The number of a hidden state from 0, given from 0 or, negative, from the end.

@@ -1,27 +1,94 @@
-//! The vectors nearest to a query, by cosine.
+//! The vectors nearest to a query.
 
+use std::fmt;
+
+use super::arithmetic::{dot, sum_of_pairs};
 use super::vectors::Vectors;
 use crate::parallel;
+
+/// How two vectors are compared; the larger, the nearer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Similarity {
+    /// The cosine of the angle between them, −1 to 1; 0 if one of both is all zeros.
+    #[default]
+    Cosine,
+    /// The sum of the products.
+    Dot,
+    /// The distance, negative.
+    Euclidean,
+    /// The sum of the absolute differences, negative.
+    Manhattan,
+}
+
+impl Similarity {
+    /// All of them.
+    pub const ALL: [Similarity; 4] =
+        [Similarity::Cosine, Similarity::Dot, Similarity::Euclidean, Similarity::Manhattan];
+
+    /// Its name in sentence-transformers and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Similarity::Cosine => "cosine",
+            Similarity::Dot => "dot",
+            Similarity::Euclidean => "euclidean",
+            Similarity::Manhattan => "manhattan",
+        }
+    }
+
+    /// The score of two vectors, which are of length 1 where it is the cosine that counts.
+    fn score(self, a: &[f32], b: &[f32]) -> f32 {
+        match self {
+            Similarity::Cosine | Similarity::Dot => dot(a, b),
+            // From zero, so that equal vectors have a score without a sign.
+            Similarity::Euclidean => 0.0 - sum_of_pairs(a, b, |a, b| (a - b) * (a - b)).sqrt(),
+            Similarity::Manhattan => 0.0 - sum_of_pairs(a, b, |a, b| (a - b).abs()),
+        }
+    }
+}
+
+impl fmt::Display for Similarity {
+    /// As the object of "compared by".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Similarity::Cosine => "cosine",
+            Similarity::Dot => "dot product",
+            Similarity::Euclidean => "negative Euclidean distance",
+            Similarity::Manhattan => "negative Manhattan distance",
+        })
+    }
+}
 
 /// A vector that was found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hit {
     /// Its row, from 0.
     pub row: usize,
-    /// Cosine of the angle to the query, −1 to 1; 0 if one of both is all zeros.
+    /// Its [`Similarity`] to the query.
     pub score: f32,
 }
 
 /// Vectors to search among: all are compared, exactly.
 pub struct Index {
-    /// Of length 1.
+    /// Of length 1 where it is the cosine that counts.
     vectors: Vectors,
+    similarity: Similarity,
 }
 
 impl Index {
     /// Takes vectors of any length.
-    pub fn new(vectors: Vectors) -> Index {
-        Index { vectors: vectors.normalized() }
+    pub fn new(vectors: Vectors, similarity: Similarity) -> Index {
+        Index { vectors: prepared(vectors, similarity), similarity }
+    }
+
+    /// How many vectors there are.
+    pub fn len(&self) -> usize {
+        self.vectors.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.vectors.is_empty()
     }
 
     /// For each query its `top` nearest, nearest first, the lower row first among equals; `keep(query, row)` may leave some out.
@@ -34,14 +101,15 @@ impl Index {
         keep: impl Fn(usize, usize) -> bool + Sync,
     ) -> Vec<Vec<Hit>> {
         assert_eq!(queries.width(), self.vectors.width(), "queries as wide as what is searched");
-        let queries = queries.normalized();
+        let queries = prepared(queries, self.similarity);
         let rows: Vec<(usize, &[f32])> = queries.rows().enumerate().collect();
         parallel::map(&rows, threads, |&(number, query)| self.nearest_one(query, top, |row| keep(number, row)))
     }
 
     fn nearest_one(&self, query: &[f32], top: usize, keep: impl Fn(usize) -> bool) -> Vec<Hit> {
         let scored = self.vectors.rows().enumerate().filter(|&(row, _)| keep(row));
-        let mut hits: Vec<Hit> = scored.map(|(row, vector)| Hit { row, score: dot(query, vector) }).collect();
+        let score = |vector: &[f32]| self.similarity.score(query, vector);
+        let mut hits: Vec<Hit> = scored.map(|(row, vector)| Hit { row, score: score(vector) }).collect();
         let nearer = |a: &Hit, b: &Hit| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row));
         if top < hits.len() {
             if top > 0 {
@@ -54,17 +122,9 @@ impl Index {
     }
 }
 
-/// The products' sum, in sixteen partial sums, which a vector register can hold.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0f32; LANES];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    for (a, b) in a.iter().zip(b) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
+/// Vectors in the form whose [`Similarity::score`] is computed.
+fn prepared(vectors: Vectors, similarity: Similarity) -> Vectors {
+    if similarity == Similarity::Cosine { vectors.normalized() } else { vectors }
 }
 
 #[cfg(test)]
@@ -73,7 +133,8 @@ mod tests {
 
     #[test]
     fn the_nearest_come_first_whatever_their_length() {
-        let index = Index::new(Vectors::new(2, vec![0.0, 3.0, 5.0, 5.0, -1.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 1.0]));
+        let vectors = Vectors::new(2, vec![0.0, 3.0, 5.0, 5.0, -1.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 1.0]);
+        let index = Index::new(vectors, Similarity::Cosine);
         let query = || Vectors::new(2, vec![0.0, 2.0, 7.0, 0.0]);
         let found = index.nearest(query(), 10, 2, |_, _| true);
         let rows: Vec<Vec<usize>> = found.iter().map(|hits| hits.iter().map(|hit| hit.row).collect()).collect();
@@ -93,12 +154,17 @@ mod tests {
     }
 
     #[test]
-    fn sums_of_any_width_are_right() {
-        for width in [1, 15, 16, 17, 384, 385] {
-            let a: Vec<f32> = (0..width).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
-            let b: Vec<f32> = (0..width).map(|i| ((i * 53 % 97) as f32 - 48.0) / 48.0).collect();
-            let expected: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-            assert!((f64::from(dot(&a, &b)) - expected).abs() < 1e-4, "{width}");
-        }
+    fn each_similarity_ranks_in_its_own_way() {
+        let order = |similarity: Similarity| -> Vec<usize> {
+            let vectors = Vectors::new(2, vec![1.0, 1.0, 4.0, 0.5, 0.0, 2.0]);
+            let hits = Index::new(vectors, similarity).nearest(Vectors::new(2, vec![1.0, 0.9]), 3, 1, |_, _| true);
+            hits[0].iter().map(|hit| hit.row).collect()
+        };
+        assert_eq!(order(Similarity::Cosine), [0, 1, 2]);
+        assert_eq!(order(Similarity::Dot), [1, 0, 2]);
+        assert_eq!(order(Similarity::Euclidean), [0, 2, 1]);
+        let same = Index::new(Vectors::new(1, vec![3.0]), Similarity::Manhattan);
+        let hit = same.nearest(Vectors::new(1, vec![3.0]), 1, 1, |_, _| true)[0][0];
+        assert!(hit.score == 0.0 && hit.score.is_sign_positive(), "{hit:?}");
     }
 }

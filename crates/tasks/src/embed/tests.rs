@@ -35,14 +35,14 @@ fn of(pool: Pool, layers: &[i64]) -> Options {
 }
 
 fn embed(embedder: &Embedder, texts: &[&str]) -> Vec<Vec<f32>> {
-    let embedded = embedder.embed(texts, &mut |_| ()).unwrap();
+    let embedded = embedder.embed(texts, Purpose::Text, &mut |_| ()).unwrap();
     assert_eq!(embedded.vectors.width(), embedder.width());
     embedded.vectors.rows().map(<[f32]>::to_vec).collect()
 }
 
 /// Each hidden state `[T][H]` of one text, and the pooler's output, straight from the model.
 fn states(embedder: &Embedder, text: &str) -> (Vec<Vec<Vec<f64>>>, Vec<f64>) {
-    let Sequence { ids, segments } = embedder.encode_one(text).sequence;
+    let Sequence { ids, segments } = embedder.encode_one(text, Purpose::Text).sequence;
     let mut inputs = Inputs::default();
     inputs.push(&ids, &segments);
     let Pretrained { model, device, .. } = &*embedder.model;
@@ -70,11 +70,16 @@ fn assert_close(found: &[f32], expected: &[f64], what: &str) {
 fn each_pooling_is_what_a_plain_loop_gives() {
     let dir = folder(&[]);
     type Loop = fn(&[Vec<f64>], usize) -> f64;
-    let loops: [(Pool, Loop); 4] = [
+    let loops: [(Pool, Loop); 6] = [
         (Pool::Cls, |tokens, i| tokens[0][i]),
         (Pool::Mean, |tokens, i| tokens.iter().map(|x| x[i]).sum::<f64>() / tokens.len() as f64),
         (Pool::MeanSqrtLen, |tokens, i| tokens.iter().map(|x| x[i]).sum::<f64>() / (tokens.len() as f64).sqrt()),
         (Pool::Max, |tokens, i| tokens.iter().map(|x| x[i]).fold(f64::NEG_INFINITY, f64::max)),
+        (Pool::LastToken, |tokens, i| tokens[tokens.len() - 1][i]),
+        (Pool::WeightedMean, |tokens, i| {
+            let weighted = tokens.iter().enumerate().map(|(t, x)| (t + 1) as f64 * x[i]).sum::<f64>();
+            weighted / (tokens.len() * (tokens.len() + 1) / 2) as f64
+        }),
     ];
     for (pool, one) in loops {
         for (layers, wanted) in [(&[][..], &[2usize][..]), (&[0], &[0]), (&[-1, 1, -3], &[2, 1, 0])] {
@@ -150,6 +155,7 @@ fn a_stream_is_cut_into_chunks_and_counted() {
     let summary = embedder
         .embed_stream(
             texts(n).map(Ok),
+            Purpose::Text,
             &mut |done| {
                 rises &= done > last;
                 last = done;
@@ -171,7 +177,7 @@ fn a_stream_is_cut_into_chunks_and_counted() {
     assert_close(&found[1], &found[0].iter().map(|&x| f64::from(x)).collect::<Vec<_>>(), "cut");
     // An error of the stream ends it.
     let broken = [Ok("a".to_owned()), Err(TaskError::NoRows("test"))];
-    assert!(embedder.embed_stream(broken, &mut |_| (), |_, _| Ok(())).is_err());
+    assert!(embedder.embed_stream(broken, Purpose::Text, &mut |_| (), |_, _| Ok(())).is_err());
 }
 
 #[test]
@@ -183,44 +189,182 @@ fn a_sentence_transformers_folder_is_followed() {
         ("sentence_bert_config.json", json!({"max_seq_length": 7})),
     ]);
     let auto = open(dir.path(), &Options::default()).unwrap();
-    assert_eq!((auto.pooling.pools.clone(), auto.pooling.normalize), (vec![Pool::Cls, Pool::Mean], true));
-    assert_eq!((auto.max_len, auto.width()), (7, 64));
+    assert_eq!(auto.describe(), "cls and mean of layer 2, normalised");
+    assert_eq!((auto.max_len(Purpose::Query), auto.width()), (7, 64));
     assert!(auto.source == Source::Folder && auto.notes.is_empty());
     // Spelled out, the pooling is the caller's; the length is still the model's.
     let own = open(dir.path(), &of(Pool::Max, &[])).unwrap();
-    assert_eq!((own.pooling.pools.clone(), own.pooling.normalize, own.max_len), (vec![Pool::Max], false, 7));
+    assert_eq!((own.describe().as_str(), own.max_len(Purpose::Text)), ("max of layer 2, not normalised", 7));
     assert!(own.notes.is_empty());
     // A plain folder: mean, as long as its positions.
     let plain = open(folder(&[]).path(), &Options::default()).unwrap();
-    assert_eq!((plain.pooling.pools.clone(), plain.pooling.normalize, plain.max_len), (vec![Pool::Mean], false, 40));
+    assert_eq!((plain.describe().as_str(), plain.max_len(Purpose::Text)), ("mean of layer 2, not normalised", 40));
     assert_eq!(plain.source, Source::Usual);
-    // A fine-tuned model: as long as what it was trained on.
-    let dir = folder(&[]);
-    let path = dir.path().join("config.json");
-    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    config["cloze"] = json!({"kind": "classify", "max_len": 12});
-    std::fs::write(&path, config.to_string()).unwrap();
-    assert_eq!(open(dir.path(), &Options::default()).unwrap().max_len, 12);
-    let longer = Options { max_len: Some(30), ..Options::default() };
-    assert_eq!(open(dir.path(), &longer).unwrap().max_len, 30);
-    // Settings of a later version were passed over, and with them the length.
-    config["cloze"]["version"] = 99.into();
-    std::fs::write(&path, config.to_string()).unwrap();
-    let error = open(dir.path(), &Options::default()).err().unwrap().to_string();
-    assert!(error.contains("version 99"), "{error}");
-    // Text in lower case where the folder asks for it, whatever the tokenizer does.
-    let dir = folder(&[
-        ("modules.json", json!([module("Transformer", ""), module("Pooling", "1_Pooling")])),
-        ("1_Pooling/config.json", json!({"pooling_mode": "mean"})),
-        ("sentence_bert_config.json", json!({"max_seq_length": null, "do_lower_case": true})),
-    ]);
-    Tokenizer::from_tokens(SPECIAL_TOKENS.iter().map(|t| t.to_string()).chain(["a".into()]).collect(), true)
-        .unwrap()
-        .save(dir.path())
+}
+
+/// What sentence-transformers makes of small folders: see fixtures/embed/make.py.
+struct Reference {
+    texts: Vec<String>,
+    cases: Vec<Value>,
+}
+
+const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/embed");
+
+impl Reference {
+    /// The cases whose names begin so.
+    fn of(start: &str) -> Reference {
+        let text = std::fs::read(Path::new(REFERENCE).join("cases.json")).unwrap();
+        let file: Value = serde_json::from_slice(&text).unwrap();
+        let texts = file["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect();
+        let cases = file["cases"].as_array().unwrap().iter();
+        Reference {
+            texts,
+            cases: cases.filter(|case| case["name"].as_str().unwrap().starts_with(start)).cloned().collect(),
+        }
+    }
+}
+
+/// A case's folder.
+fn case_folder(case: &Value) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let model = case["model"].as_str().unwrap();
+    let write = |path: &str, bytes: &[u8]| {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    let in_model = |name: &str| if model.is_empty() { name.to_owned() } else { format!("{model}/{name}") };
+    for name in ["config.json", "model.safetensors", "vocab.txt"] {
+        write(&in_model(name), &std::fs::read(Path::new(REFERENCE).join("model").join(name)).unwrap());
+    }
+    for (name, value) in case["files"].as_object().unwrap() {
+        let path = if name == "tokenizer_config.json" { in_model(name) } else { name.clone() };
+        write(&path, value.to_string().as_bytes());
+    }
+    for (path, tensors) in case["tensors"].as_object().into_iter().flatten() {
+        let numbers = |value: &Value| value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>();
+        let stored: Vec<(&String, Vec<usize>, Vec<u8>)> = tensors
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, tensor)| {
+                let shape = numbers(&tensor["shape"]).into_iter().map(|size| size as usize).collect();
+                (name, shape, numbers(&tensor["values"]).into_iter().flat_map(|x| (x as f32).to_le_bytes()).collect())
+            })
+            .collect();
+        let views = stored.iter().map(|(name, shape, bytes)| {
+            (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
+        });
+        write(path, &safetensors::serialize(views, None).unwrap());
+    }
+    dir
+}
+
+/// Every vector of every case within 1e-5 of sentence-transformers'.
+#[track_caller]
+fn equals_sentence_transformers(start: &str) {
+    let Reference { texts, cases } = Reference::of(start);
+    assert!(!cases.is_empty());
+    for case in &cases {
+        let (dir, name) = (case_folder(case), &case["name"]);
+        let mut made = Vec::new();
+        for call in case["calls"].as_array().unwrap() {
+            let given = match (call["prompt"].as_str(), call["prompt_name"].as_str()) {
+                (Some(prompt), _) => Prompt::Text(prompt.to_owned()),
+                (None, Some(name)) => Prompt::Named(name.to_owned()),
+                (None, None) => Prompt::Auto,
+            };
+            let mut prompts = Prompts::default();
+            let (purpose, place) = match call["role"].as_str().unwrap() {
+                "query" => (Purpose::Query, &mut prompts.query),
+                "document" => (Purpose::Document, &mut prompts.document),
+                _ => (Purpose::Text, &mut prompts.text),
+            };
+            *place = given;
+            let embedder = open(dir.path(), &Options { prompts, ..Options::default() }).unwrap();
+            let texts = &texts[..call["vectors"].as_array().unwrap().len()];
+            let found = embedder.embed(texts, purpose, &mut |_| ()).unwrap().vectors;
+            let expected = |row: usize| call["vectors"][row].as_array().unwrap().iter().map(|x| x.as_f64().unwrap());
+            for (row, vector) in found.rows().enumerate() {
+                assert_eq!(vector.len(), expected(row).len(), "{name} {call}");
+                let gap = vector.iter().zip(expected(row)).map(|(x, y)| (f64::from(*x) - y).abs()).fold(0.0, f64::max);
+                assert!(gap < 1e-5, "{name}, {}, text {row}: {gap}", call["role"]);
+            }
+            made.push((embedder.similarity, found));
+        }
+        if let (Some(scores), [(similarity, queries), (_, documents)]) = (case["scores"].as_array(), &made[..]) {
+            assert_eq!(case["similarity"], similarity.name(), "{name}");
+            let index = search::Index::new(documents.clone(), *similarity);
+            for (row, hits) in index.nearest(queries.clone(), 99, 1, |_, _| true).into_iter().enumerate() {
+                assert!(hits.is_sorted_by(|a, b| a.score >= b.score));
+                for hit in hits {
+                    let expected = scores[row][hit.row].as_f64().unwrap();
+                    assert!((f64::from(hit.score) - expected).abs() < 2e-5, "{name}: {hit:?}, expected {expected}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn r12_layouts_and_modules_are_those_of_sentence_transformers() {
+    equals_sentence_transformers("r12");
+}
+
+#[test]
+fn r13_the_limit_in_tokenizer_config_counts() {
+    equals_sentence_transformers("r13");
+}
+
+#[test]
+fn r14_prompts_are_put_before_texts_queries_and_documents() {
+    equals_sentence_transformers("r14");
+}
+
+#[test]
+fn r15_vectors_are_compared_as_the_folder_says() {
+    equals_sentence_transformers("r15");
+}
+
+#[test]
+fn do_lower_case_goes_by_the_letter() {
+    equals_sentence_transformers("do_lower_case");
+}
+
+#[test]
+fn r13_texts_that_are_cut_are_counted() {
+    let Reference { texts, cases } = Reference::of("r13 lengths of queries");
+    let embedder = open(case_folder(&cases[0]).path(), &Options::default()).unwrap();
+    assert_eq!(Purpose::ALL.map(|purpose| embedder.max_len(purpose)), [20, 5, 11]);
+    let cut = |purpose: Purpose| embedder.embed(&texts, purpose, &mut |_| ()).unwrap().cut;
+    assert_eq!(Purpose::ALL.map(cut), [1, 2, 1], "ab cd zz is six pieces");
+}
+
+#[test]
+fn r12_modules_that_do_not_fit_are_refused() {
+    let Reference { cases, .. } = Reference::of("r12 Dense without bias");
+    let fails = |change: &dyn Fn(&mut Value)| {
+        let mut case = cases[0].clone();
+        change(&mut case);
+        let line = open(case_folder(&case).path(), &Options::default()).err().unwrap().to_string();
+        assert!(line.lines().count() <= 3, "{line}");
+        line
+    };
+    let config = "2_Dense/config.json";
+    let set = |key: &'static str, value: Value| move |case: &mut Value| case["files"][config][key] = value.clone();
+    assert!(fails(&set("in_features", json!(9))).contains("linear.weight, expected [5, 9], found [5, 8]"));
+    assert!(fails(&set("out_features", json!(1u64 << 62))).contains("found [5, 8]"), "nothing is allocated");
+    assert!(fails(&set("bias", json!(true))).contains("missing: linear.bias, expected [5]"));
+    let concatenated = fails(&|case| case["files"]["1_Pooling/config.json"] = json!({"pooling_mode": ["mean", "cls"]}));
+    assert!(
+        concatenated.contains("Dense 8 → 5 (Tanh): it takes vectors of 8 numbers, and they have 16"),
+        "{concatenated}"
+    );
+    let dir = case_folder(&cases[0]);
+    std::fs::rename(dir.path().join("2_Dense/model.safetensors"), dir.path().join("2_Dense/pytorch_model.bin"))
         .unwrap();
-    let lower = open(dir.path(), &Options::default()).unwrap();
-    assert_eq!(lower.encode_one("A a").sequence.ids, lower.encode_one("a a").sequence.ids);
-    assert_eq!(lower.max_len, 40);
+    let line = open(dir.path(), &Options::default()).err().unwrap().to_string();
+    assert!(line.contains(&format!("cloze convert {} --out NEW", dir.path().display())), "{line}");
 }
 
 #[test]
@@ -243,7 +387,7 @@ fn what_the_model_lacks_is_refused() {
         std::fs::copy(mlm.join(name), dir.path().join(name)).unwrap();
     }
     let message = open(dir.path(), &of(Pool::Pooler, &[])).err().unwrap().to_string();
-    assert!(message.contains("a BertForMaskedLM has no pooler"), "{message}");
+    assert!(message.contains("the model has no pooler"), "{message}");
 }
 
 #[test]
@@ -255,7 +399,7 @@ fn damaged_weights_are_no_vectors() {
     std::fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
     for pool in [Pool::Mean, Pool::Max] {
         let embedder = open(dir.path(), &of(pool, &[])).unwrap();
-        let message = embedder.embed(&TEXTS, &mut |_| ()).unwrap_err().to_string();
+        let message = embedder.embed(&TEXTS, Purpose::Text, &mut |_| ()).unwrap_err().to_string();
         assert!(message.contains("not finite"), "{message}");
     }
 }

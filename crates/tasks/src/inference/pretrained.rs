@@ -48,6 +48,16 @@ impl Pretrained {
         Pretrained::new(model, Tokenizer::open(dir)?, device, precision, dir)
     }
 
+    /// Opens a model folder for its encoder, and its pooler if it has one: hidden states need no other head, nor anything that does not
+    /// fit of one.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_encoder(dir: &Path, device: Device, precision: DType) -> Result<Pretrained, TaskError> {
+        let model = Model::load_encoder(dir, &device)?;
+        Pretrained::new(model, Tokenizer::open(dir)?, device, precision, dir)
+    }
+
     /// As [`open`](Self::open), of a model at hand; `dir` is the folder that errors name.
     ///
     /// # Errors

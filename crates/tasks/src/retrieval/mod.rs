@@ -193,11 +193,11 @@ impl Collection {
         self.grades.iter().map(HashMap::len).sum()
     }
 
-    /// Ranks the documents for each query by cosine, the first `depth` of them, and scores the rankings; with `leave_out` without the
+    /// Ranks the documents for each query by similarity, the first `depth` of them, and scores the rankings; with `leave_out` without the
     /// document of the query's own id. None if no query has a relevant document. Panics unless there is a vector a document and a vector a query.
     pub fn score(
         &self,
-        documents: Vectors,
+        documents: &Index,
         queries: Vectors,
         leave_out: bool,
         depth: usize,
@@ -207,7 +207,7 @@ impl Collection {
         let counts = (documents.len(), queries.len());
         assert_eq!(counts, (self.documents.len(), self.queries.len()), "a vector a document and a query");
         let keep = |query: usize, row: usize| !leave_out || self.own[query] != Some(row);
-        let mut hits = Index::new(documents).nearest(queries, depth, threads, keep);
+        let mut hits = documents.nearest(queries, depth, threads, keep);
         let id = |hit: &Hit| &self.documents[hit.row].id;
         for hits in &mut hits {
             hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| id(b).cmp(id(a))));

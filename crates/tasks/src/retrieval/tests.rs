@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::embed::search::Similarity;
 
 struct Files {
     dir: tempfile::TempDir,
@@ -45,7 +46,8 @@ fn beir() {
     // the other comes second.
     let documents = Vectors::new(2, vec![1.0, 0.0, 1.0, 2.0, 0.0, 3.0]);
     let queries = Vectors::new(2, vec![0.5, 1.0, 0.2, 9.0]);
-    let scores = collection.score(documents, queries, true, 10, &[1, 10], 2).unwrap();
+    let documents = Index::new(documents, Similarity::Cosine);
+    let scores = collection.score(&documents, queries, true, 10, &[1, 10], 2).unwrap();
     assert_eq!((scores.queries, scores.without_relevant), (2, 0));
     let (first, second) = (1.0 / 2.0, 1.0 / 2.0);
     assert!((scores.mrr - (first + second) / 2.0).abs() < 1e-12, "{scores:?}");
@@ -95,9 +97,9 @@ fn r49_a_document_of_the_same_id_is_left_out_unless_it_is_relevant() {
     let corpus = "{\"_id\": \"1\", \"text\": \"one\"}\n{\"_id\": \"2\", \"text\": \"two\"}\n{\"_id\": \"3\", \"text\": \"three\"}\n";
     let open = |qrels: &str| Files::of(corpus, queries, qrels).open().unwrap();
     let score = |of: &Collection, leave_out| {
-        let documents = Vectors::new(2, vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
+        let documents = Index::new(Vectors::new(2, vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0]), Similarity::Cosine);
         let queries = Vectors::new(2, vec![3.0, 1.0, 1.0, 3.0]);
-        of.score(documents, queries, leave_out, 10, &[10], 1).unwrap().mrr
+        of.score(&documents, queries, leave_out, 10, &[10], 1).unwrap().mrr
     };
     // Queries are documents too: theirs are passed over. BEIR's means are 1 and, with ignore_identical_ids=False, 0.5.
     let quora = open("1\t3\t1\n2\t3\t1\n");
@@ -115,8 +117,8 @@ fn documents_of_equal_similarity_are_ranked_as_trec_eval_ranks_them() {
     let corpus =
         "{\"_id\": \"a\", \"text\": \"x\"}\n{\"_id\": \"b\", \"text\": \"x\"}\n{\"_id\": \"c\", \"text\": \"y\"}\n";
     let collection = Files::of(corpus, QUERIES, "q1\ta\t1\n").open().unwrap();
-    let documents = Vectors::new(2, vec![1.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
-    let scores = collection.score(documents, Vectors::new(2, vec![1.0, 0.2]), true, 10, &[10], 1).unwrap();
+    let documents = Index::new(Vectors::new(2, vec![1.0, 0.0, 1.0, 0.0, 0.0, 1.0]), Similarity::Cosine);
+    let scores = collection.score(&documents, Vectors::new(2, vec![1.0, 0.2]), true, 10, &[10], 1).unwrap();
     assert_eq!(scores.mrr, 0.5);
 }
 

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use cloze_tasks::embed::Embedder;
+use cloze_tasks::embed::prompts::Purpose;
+use cloze_tasks::embed::search::Index;
 use cloze_tasks::embed::vectors::Vectors;
 use cloze_tasks::metrics::retrieval::RetrievalScores;
 use cloze_tasks::retrieval::{Collection, Entry};
 use serde_json::json;
 
-use crate::commands::embed::{VectorArguments, warn};
+use crate::commands::embed::{SearchArguments, VectorArguments, warn};
 use crate::terminal::Terminal;
 use crate::{format, help};
 
@@ -22,7 +24,8 @@ const CUTOFFS: [usize; 2] = [10, 100];
 #[command(
     after_help = help::examples(&EXAMPLES[..1]),
     after_long_help = help::details(
-        "Documents are ranked by the cosine of their vectors with the query's. nDCG has linear gain, as trec_eval's; means are over \
+        "Documents are ranked by the similarity of their vectors with the query's, as sentence-transformers does: by cosine unless the \
+         model says otherwise, with its prompts for queries and documents. nDCG has linear gain, as trec_eval's; means are over \
          the queries that have a relevant document. Two layouts are read:\n\n\
          BEIR   corpus.jsonl (_id, title, text), queries.jsonl (_id, text), qrels (query-id, corpus-id, score)\n\
          SMART  .I, .T, .W files as Cranfield's; queries are counted from 1 in their file's order; codes 1 (best) to 4 become grades \
@@ -34,6 +37,9 @@ const CUTOFFS: [usize; 2] = [10, 100];
 pub struct Arguments {
     #[command(flatten)]
     vectors: VectorArguments,
+
+    #[command(flatten)]
+    search: SearchArguments,
 
     /// Documents
     #[arg(long, value_name = "FILE")]
@@ -100,23 +106,24 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             ),
         });
     }
-    let embedder = arguments.vectors.open(terminal)?;
+    let embedder = arguments.vectors.open_to_search(&arguments.search, terminal)?;
     let bar = terminal.progress_share("embedding");
     let total = (collection.documents.len() + collection.queries.len()) as f64;
-    let embed = |entries: &[Entry], before: usize| -> Result<Vectors> {
+    let embed = |entries: &[Entry], purpose: Purpose, before: usize| -> Result<Vectors> {
         let mut vectors = Vectors::new(embedder.width(), Vec::new());
         let mut progress = |done: usize| bar.set_share((before + done) as f64 / total, "documents and queries");
-        let summary = embedder.embed_stream(entries.iter().map(Ok), &mut progress, |_, more| {
+        let summary = embedder.embed_stream(entries.iter().map(Ok), purpose, &mut progress, |_, more| {
             vectors.append(more);
             Ok(())
         })?;
-        warn(&summary, &embedder, terminal);
+        warn(&summary, &embedder, purpose, terminal);
         Ok(vectors)
     };
-    let documents = embed(&collection.documents, 0)?;
-    let queries = embed(&collection.queries, collection.documents.len())?;
+    let documents = embed(&collection.documents, Purpose::Document, 0)?;
+    let queries = embed(&collection.queries, Purpose::Query, collection.documents.len())?;
     let threads = embedder.model.device.threads();
-    let scores = collection.score(documents, queries, leave_out, arguments.depth, &CUTOFFS, threads);
+    let documents = Index::new(documents, embedder.similarity);
+    let scores = collection.score(&documents, queries, leave_out, arguments.depth, &CUTOFFS, threads);
     let Some(scores) = scores else {
         bail!("{}: no query has a relevant document; nothing can be scored", arguments.qrels.display());
     };
@@ -142,7 +149,7 @@ fn write(
     let mut out = crate::output::results();
     let [at_10, at_100] = &scores.at[..] else { bail!("two cutoffs were asked for") };
     if arguments.json {
-        let mut line = arguments.vectors.describe(embedder);
+        let mut line = arguments.vectors.describe_search(embedder);
         for (key, value) in [
             ("ndcg_at_10", json!(at_10.ndcg)),
             ("map", json!(scores.map)),

@@ -1,6 +1,6 @@
 //! Vectors in memory.
 
-use crate::embed::pooling::normalize;
+use crate::embed::arithmetic::normalize;
 
 /// Rows of equally many f32.
 #[derive(Clone, Debug, PartialEq)]
