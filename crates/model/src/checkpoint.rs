@@ -43,16 +43,25 @@ impl Model {
     }
 
     /// Opens a Hugging Face folder for other heads than those it was saved with: its encoder, and those of its heads that are
-    /// asked for. Heads that it lacks, or that have other shapes there, are drawn by `seed`; its other heads are left aside.
+    /// asked for. Heads that it lacks, that have other shapes there, or that are among `anew` are drawn by `seed`; its other heads are
+    /// left aside.
     ///
     /// # Errors
     /// As [`load`](Self::load); the encoder must be complete.
-    pub fn load_with(dir: &Path, heads: Heads, device: &Device, seed: u64) -> Result<(Model, LoadReport), ModelError> {
+    pub fn load_with(
+        dir: &Path,
+        heads: Heads,
+        anew: &[Head],
+        device: &Device,
+        seed: u64,
+    ) -> Result<(Model, LoadReport), ModelError> {
         let folder = Folder::open(dir)?;
         let schema = folder.config.schema();
         let blueprint = Blueprint::new(folder.config.clone(), heads, InitFrom::Random)?;
         let of_heads = blueprint.listed().iter().filter(|declared| declared.role.module.head().is_some());
-        let fits = |role: Role, shape: &[usize]| folder.shape(role) == Some(shape);
+        let fits = |role: Role, shape: &[usize]| {
+            folder.shape(role) == Some(shape) && role.module.head().is_none_or(|head| !anew.contains(&head))
+        };
         let (kept, missing): (Vec<_>, Vec<_>) = of_heads.partition(|declared| fits(declared.role, &declared.shape));
         let kept: BTreeSet<Role> = kept.into_iter().map(|declared| declared.role).collect();
         let missing: BTreeSet<Role> = missing.into_iter().map(|declared| declared.role).collect();

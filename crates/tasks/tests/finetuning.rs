@@ -129,7 +129,7 @@ impl Bench {
 
     /// The model with a task's head as a run with this seed starts from it.
     fn beginning<T: Task>(&self, task: &T, seed: u64) -> Model {
-        Model::load_with(&self.model, Heads::of(task.head()), &self.device, seed).unwrap().0
+        Model::load_with(&self.model, Heads::of(task.head()), &[], &self.device, seed).unwrap().0
     }
 
     fn model(&self, out: &str) -> Arc<Pretrained> {
@@ -197,7 +197,7 @@ fn text(words: &str) -> Text {
 fn classifier() -> (Classify, Vec<classify::Row>) {
     let labels = ["fox", "owl", "person"].map(str::to_owned).to_vec();
     let task =
-        Classify { labels, length: Length { max_len: 20, stride: None }, metrics: vec!["accuracy", "f1", "matthews"] };
+        Classify { labels, positive: 1, length: Length { max_len: 20, stride: None }, metrics: vec!["accuracy", "f1", "matthews"] };
     let row = |words: &str, label| classify::Row { text: text(words), label: Some(label) };
     let rows = vec![
         row("the old fox leaves .", 0),
@@ -283,7 +283,7 @@ fn chooser() -> (Choose, Vec<choose::Row>) {
         row("otto sees", ["old", "where who", "the quiet river"], 2),
         row("the owl", ["sees a red fox", "in", "rome anna otto"], 0),
     ];
-    (Choose { max_len: 20 }, rows)
+    (Choose { max_len: 20, first_number: 0 }, rows)
 }
 
 /// Trains on a few rows until they are known, with the whole network learning.

@@ -2,7 +2,7 @@ use super::*;
 use crate::datasets::testing::{fails, file};
 
 fn read(name: &str, text: &str, need: Need) -> Result<Vec<Choice>, TaskError> {
-    Choices::read(&file(name, text).path, need)?.into_rows().into_iter().collect()
+    Choices::read(&file(name, text).path, need)?.into_rows(0).into_iter().collect()
 }
 
 const SWAG: &str = ",video-id,fold-ind,startphrase,sent1,sent2,gold-source,ending0,ending1,ending2,ending3,label\n0,a,1,\"He sits, then. He\",\"He sits, then.\",He,gold,runs.,\"says \"\"no\"\".\",eats.,sleeps.,2\n1,a,2,She is. It,She is.,It,gold,a,b,c,d,0\n";

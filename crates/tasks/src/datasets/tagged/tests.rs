@@ -14,7 +14,7 @@ const CONLL: &str = "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP
 
 /// The numbers of all tags.
 fn ids(file: &TaggedSentences, labels: &Labels) -> Result<Vec<Vec<usize>>, TaskError> {
-    file.sentences().iter().map(|sentence| file.tag_ids(sentence, labels)).collect()
+    file.sentences().iter().map(|sentence| file.tag_ids(sentence, labels, |_| None)).collect()
 }
 
 #[test]
