@@ -56,7 +56,7 @@ const QUESTIONS: [&str; 2] = ["question", "question_stem"];
 /// Keys of the list of choices, in order of preference.
 const ENDINGS: [&str; 3] = ["choices", "endings", "options"];
 /// Keys of the right choice, in order of preference.
-const LABELS: [&str; 3] = ["label", "answerKey", "answer"];
+const LABELS: [&str; 3] = ["answerKey", "label", "answer"];
 /// Beginnings of the names of columns with a choice each, and the number of the first.
 const FLAT: [(&str, usize); 5] = [("ending", 0), ("choice", 0), ("choice", 1), ("option", 0), ("option", 1)];
 
@@ -65,7 +65,7 @@ impl Choices {
     /// `sent2`; `choice1`, …; `option1`, …), or objects of JSON, or rows of Parquet, with a list: `context` (or `ctx`, `article`,
     /// `passage`) or `question`; `choices`, `endings` or `options`; `ending_prefix`. Rows may differ in how many choices they have.
     ///
-    /// The right choice is under `label`, `answerKey` or `answer`: what the file calls the choice (ARC's `choices.label`), its letter
+    /// The right choice is under `answerKey`, `label` or `answer`: what the file calls the choice (ARC's `choices.label`), its letter
     /// (A is the first), its number (see [`first_number`](Self::first_number)) or its text. With [`Need::Optional`] it may be missing.
     /// Fewer than two choices are a [`TaskError::Line`] in the row's place.
     ///
@@ -90,16 +90,20 @@ impl Choices {
             }
             None => {
                 let names = listed(names.iter().map(String::as_str));
-                let problem = format!("no column \"ending0\" (SWAG's: sent1, sent2, ending0, …) and no list of choices; it has {names}");
+                let problem = format!(
+                    "no column \"ending0\" (SWAG's: sent1, sent2, ending0, …) and no list of choices; it has {names}"
+                );
                 return Err(TaskError::file(path, problem));
             }
         };
         let check = |row: Result<Written, TaskError>| {
             let written = row?;
             match written.choice.endings.len() {
-                found @ 0..2 => {
-                    Err(TaskError::line(path, written.choice.line, format!("has {found} choices, expected at least two")))
-                }
+                found @ 0..2 => Err(TaskError::line(
+                    path,
+                    written.choice.line,
+                    format!("has {found} choices, expected at least two"),
+                )),
                 _ => Ok(written),
             }
         };
@@ -192,10 +196,14 @@ impl Written {
             (Some(context), question) => (context, question),
             (None, Some(question)) => (question, None),
             (None, None) => {
-                return Err(format!("no context; expected one of the keys {}", listed([&CONTEXTS[..], &QUESTIONS].concat())));
+                return Err(format!(
+                    "no context; expected one of the keys {}",
+                    listed([&CONTEXTS[..], &QUESTIONS].concat())
+                ));
             }
         };
-        let ending_prefix = before.into_iter().chain(prefix).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ");
+        let ending_prefix =
+            before.into_iter().chain(prefix).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ");
         let Some((key, value)) = take(&ENDINGS) else {
             return Err(format!("no choices; expected a list under one of the keys {}", listed(ENDINGS)));
         };
@@ -204,14 +212,18 @@ impl Written {
             None => None,
             Some((_, Value::String(text))) => Some(text),
             Some((_, Value::Number(number))) => Some(number.to_string()),
-            Some((key, other)) => return Err(format!("\"{key}\" is {}, expected a choice's number, letter or text", kind(&other))),
+            Some((key, other)) => {
+                return Err(format!("\"{key}\" is {}, expected a choice's number, letter or text", kind(&other)));
+            }
         };
         Ok(Written { choice: Choice { context, ending_prefix, endings, label: None, line }, keys, label })
     }
 
     /// The index of the right choice, where numbers count from `first`.
     fn place(&self, first: usize) -> Result<Option<usize>, String> {
-        let Some(label) = self.label.as_deref().map(str::trim).filter(|label| !is_missing(label)) else { return Ok(None) };
+        let Some(label) = self.label.as_deref().map(str::trim).filter(|label| !is_missing(label)) else {
+            return Ok(None);
+        };
         let endings = &self.choice.endings;
         if let Some(place) = self.keys.iter().position(|key| key.trim().eq_ignore_ascii_case(label)) {
             return Ok(Some(place));
@@ -224,9 +236,9 @@ impl Written {
         let by_place = number.or(letter).filter(|place| *place < endings.len() && self.keys.is_empty());
         let by_text: Vec<usize> = (0..endings.len()).filter(|place| endings[*place].trim() == label).collect();
         match (by_place, &by_text[..]) {
-            (Some(place), [text]) if place != *text => {
-                Err(format!("label \"{label}\" is one choice's place and another one's text; expected a letter, or the text alone"))
-            }
+            (Some(place), [text]) if place != *text => Err(format!(
+                "label \"{label}\" is one choice's place and another one's text; expected a letter, or the text alone"
+            )),
             (Some(place), _) | (None, &[place]) => Ok(Some(place)),
             (None, []) if !self.keys.is_empty() => {
                 let keys = listed(self.keys.iter().map(String::as_str));
@@ -234,9 +246,13 @@ impl Written {
             }
             (None, []) => {
                 let last = first + endings.len() - 1;
-                Err(format!("label \"{label}\": expected the number of a choice, {first} to {last}, its letter or its text"))
+                Err(format!(
+                    "label \"{label}\": expected the number of a choice, {first} to {last}, its letter or its text"
+                ))
             }
-            (None, _) => Err(format!("label \"{label}\" is the text of several choices; expected a number or a letter")),
+            (None, _) => {
+                Err(format!("label \"{label}\" is the text of several choices; expected a number or a letter"))
+            }
         }
     }
 }
@@ -244,7 +260,8 @@ impl Written {
 /// The names of columns with a choice each, if there are such.
 fn flat_of(has: impl Fn(&str) -> bool) -> Option<Vec<String>> {
     FLAT.into_iter().find_map(|(name, first)| {
-        let names: Vec<String> = (first..).map(|number| format!("{name}{number}")).take_while(|name| has(name)).collect();
+        let names: Vec<String> =
+            (first..).map(|number| format!("{name}{number}")).take_while(|name| has(name)).collect();
         (!names.is_empty()).then_some(names)
     })
 }
@@ -258,7 +275,10 @@ fn choices_of(key: &str, value: Value) -> Result<(Vec<String>, Vec<String>), Str
     let mut lists = match value {
         Value::Array(list) if list.first().is_some_and(Value::is_object) => {
             let column = |name: &str| list.iter().map(|choice| choice.get(name).cloned().unwrap_or_default()).collect();
-            [("text", Value::Array(column("text"))), ("label", Value::Array(column("label")))].map(|(n, v)| (n.to_owned(), v)).into_iter().collect()
+            [("text", Value::Array(column("text"))), ("label", Value::Array(column("label")))]
+                .map(|(n, v)| (n.to_owned(), v))
+                .into_iter()
+                .collect()
         }
         Value::Object(lists) => lists,
         list => return Ok((texts(list)?, Vec::new())),
@@ -271,12 +291,9 @@ fn choices_of(key: &str, value: Value) -> Result<(Vec<String>, Vec<String>), Str
     Ok((endings, keys))
 }
 
-fn rows_of_columns(
-    file: &TableFile,
-    names: &[String],
-    endings: Vec<String>,
-) -> Result<FileRows<Written>, TaskError> {
-    let first_of = |wanted: &[&'static str]| wanted.iter().copied().find(|name| names.iter().any(|other| other == name));
+fn rows_of_columns(file: &TableFile, names: &[String], endings: Vec<String>) -> Result<FileRows<Written>, TaskError> {
+    let first_of =
+        |wanted: &[&'static str]| wanted.iter().copied().find(|name| names.iter().any(|other| other == name));
     let swag = first_of(&["sent1", "startphrase"]);
     let others = [&CONTEXTS[..], &QUESTIONS].concat();
     let context = swag.or_else(|| first_of(&others)).unwrap_or("sent1");

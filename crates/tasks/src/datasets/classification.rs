@@ -73,7 +73,8 @@ impl LabelledTexts {
         };
         let table = Table::open_with(path, &required, optional, ragged)?;
         let skipped = table.skipped().to_vec();
-        let class_names: Vec<String> = columns.label.as_ref().map_or(&[][..], |column| table.class_names(column)).to_vec();
+        let class_names: Vec<String> =
+            columns.label.as_ref().map_or(&[][..], |column| table.class_names(column)).to_vec();
         let text_of = |row: Result<Row, TaskError>| {
             let row = row?;
             let mut cells = row.cells.into_iter();
@@ -139,7 +140,8 @@ impl LabelledTexts {
     pub fn with_labels<L>(self, read: impl Fn(&str) -> Result<L, String>) -> FileRows<(LabelledText, L)> {
         let column = self.label.as_ref().map_or("label".into(), |column| format!("column {column}"));
         // The file's name of a number is no label of a model that learned the numbers.
-        let number = |label: &str| self.class_names.iter().position(|name| name == label).map(|number| number.to_string());
+        let number =
+            |label: &str| self.class_names.iter().position(|name| name == label).map(|number| number.to_string());
         let value = |label: &str| {
             read(label).or_else(|problem| number(label).and_then(|number| read(&number).ok()).ok_or(problem))
         };

@@ -57,9 +57,10 @@ impl Labels {
         let order = (0..names.len()).collect();
         let labels = Labels::new(names, Numbers::Order(order))?;
         match labels.names.iter().find(|name| labels.spelled.get(&spelling(name)) == Some(&None)) {
-            Some(name) => {
-                Err(TaskError::setting("labels", format!("\"{name}\" occurs twice, as the same number; expected each once")))
-            }
+            Some(name) => Err(TaskError::setting(
+                "labels",
+                format!("\"{name}\" occurs twice, as the same number; expected each once"),
+            )),
             None => Ok(labels),
         }
     }

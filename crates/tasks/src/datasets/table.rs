@@ -161,7 +161,9 @@ impl TableFile {
         match &self.content {
             Content::Json(text) => Ok(objects(&self.path, text).collect()),
             Content::Parquet(file) => parquet::objects(&self.path, file, keys),
-            Content::Delimited(..) => Err(TaskError::file(&self.path, "a table without lists; expected JSON or Parquet")),
+            Content::Delimited(..) => {
+                Err(TaskError::file(&self.path, "a table without lists; expected JSON or Parquet"))
+            }
         }
     }
 
@@ -197,7 +199,9 @@ impl TableFile {
         }
         let class_names = |column: &Column| match column {
             Column::Name(name) => Some((column.clone(), self.class_names(name)?)),
-            Column::Number(number) => Some((column.clone(), self.class_names(self.names().ok()?.get(number.get() - 1)?)?)),
+            Column::Number(number) => {
+                Some((column.clone(), self.class_names(self.names().ok()?.get(number.get() - 1)?)?))
+            }
         };
         let class_names = required.iter().chain(optional).filter_map(class_names).collect();
         Ok(Table { path: path.clone(), rows, skipped, class_names })

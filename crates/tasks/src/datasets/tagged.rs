@@ -59,7 +59,8 @@ impl TagFormat {
             return TagFormat::UPOS;
         }
         let is_json = |line: &str| serde_json::from_str::<Map<String, Value>>(line).is_ok();
-        let begins_list = |text: &str| text.trim_start().strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{'));
+        let begins_list =
+            |text: &str| text.trim_start().strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{'));
         let says_json = [".json", ".jsonl", ".ndjson"].iter().any(|ending| name.ends_with(ending));
         if says_json || begins_list(text) || token_lines.clone().next().is_some_and(is_json) {
             return TagFormat::Objects;
@@ -279,9 +280,8 @@ fn tag_of<'a>(cells: &[&'a str], (word, tag): (usize, usize)) -> Option<&'a str>
 /// First cells of headers: of words, of whole texts.
 const WORD_HEADERS: [&str; 5] = ["token", "tokens", "word", "words", "form"];
 const TEXT_HEADERS: [&str; 6] = ["text", "sentence", "sentence1", "premise", "question", "review"];
-const TAG_HEADERS: [&str; 12] = [
-    "tag", "tags", "label", "labels", "ner", "ner_tag", "ner_tags", "ner-tag", "pos", "pos_tag", "pos_tags", "upos",
-];
+const TAG_HEADERS: [&str; 12] =
+    ["tag", "tags", "label", "labels", "ner", "ner_tag", "ner_tags", "ner-tag", "pos", "pos_tag", "pos_tags", "upos"];
 
 impl Reader<'_> {
     fn columns(&mut self, text: &str, word: usize, tag: Option<usize>) -> Result<(), TaskError> {
@@ -404,7 +404,8 @@ impl Reader<'_> {
         let Some(words) = words else {
             return Err(wrong(format!("no list of words ({}); it has {keys}", listed(WORDS))));
         };
-        let present: Vec<&str> = TAGS.into_iter().filter(|tags| object.get(*tags).is_some_and(|tags| !tags.is_null())).collect();
+        let present: Vec<&str> =
+            TAGS.into_iter().filter(|tags| object.get(*tags).is_some_and(|tags| !tags.is_null())).collect();
         let tags_key = key.or(present.first().copied());
         let tags = tags_key.map(|key| list(&mut object, key)).transpose()?.flatten();
         if let (Some(key), None) = (key, &tags)
@@ -413,13 +414,21 @@ impl Reader<'_> {
             return Err(wrong(format!("no list \"{key}\"; it has {keys}")));
         }
         if self.sentences.is_empty() && key.is_none() && present.len() > 1 {
-            self.remarks.push(format!("tags are those of \"{}\"; --label chooses another of {}", present[0], listed(present.iter().copied())));
+            self.remarks.push(format!(
+                "tags are those of \"{}\"; --label chooses another of {}",
+                present[0],
+                listed(present.iter().copied())
+            ));
         }
         if let Some(tags) = &tags
             && tags.len() != words.len()
         {
             let key = tags_key.unwrap_or_default();
-            return Err(wrong(format!("{} words and {} entries of \"{key}\"; expected as many", words.len(), tags.len())));
+            return Err(wrong(format!(
+                "{} words and {} entries of \"{key}\"; expected as many",
+                words.len(),
+                tags.len()
+            )));
         }
         let names = tags_key.zip(class_names).and_then(|(key, names)| names(key));
         for (number, word) in words.iter().enumerate() {
@@ -436,11 +445,19 @@ impl Reader<'_> {
                     }
                     (Some(names), Some(id)) if (id as usize) < names.len() => names[id as usize].clone(),
                     (Some(names), _) => {
-                        return Err(wrong(format!("word {}: tag {id} has no name among the file's {}", number + 1, names.len())));
+                        return Err(wrong(format!(
+                            "word {}: tag {id} has no name among the file's {}",
+                            number + 1,
+                            names.len()
+                        )));
                     }
                 }),
                 Some(other) => {
-                    return Err(wrong(format!("the tag of word {} is {}, expected a name or a number", number + 1, kind(other))));
+                    return Err(wrong(format!(
+                        "the tag of word {} is {}, expected a name or a number",
+                        number + 1,
+                        kind(other)
+                    )));
                 }
             };
             self.add(line, word, tag.as_deref())?;

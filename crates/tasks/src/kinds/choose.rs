@@ -134,7 +134,8 @@ impl Task for Choose {
         tokenizer: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<(Choose, FileRows<Row>), TaskError> {
-        let files: Vec<Choices> = train.iter().map(|path| Choices::read(path, Need::Required)).collect::<Result<_, _>>()?;
+        let files: Vec<Choices> =
+            train.iter().map(|path| Choices::read(path, Need::Required)).collect::<Result<_, _>>()?;
         let mut task = Choose { max_len: reading.max_len(), first_number: 0 };
         task.first_number = task.first_number_of(&files, notes);
         let rows = task.read(reading, train, Need::Required, tokenizer, notes)?;

@@ -139,7 +139,8 @@ impl Task for Classify {
         let found = found_in(files.iter().map(LabelledTexts::labels))?;
         let labels = reading.labels(found, start, Class::Classify)?;
         if labels.len() < 2 {
-            let problem = format!("all rows have the label {:?}: expected two labels at least", labels.names().join(", "));
+            let problem =
+                format!("all rows have the label {:?}: expected two labels at least", labels.names().join(", "));
             return Err(TaskError::setting("labels", problem));
         }
         let task = Classify::new(labels.names().to_vec(), reading);

@@ -250,7 +250,8 @@ impl Labelled {
                 Some(Written::Together(_)) => {
                     let names = names_of(&cells.next().unwrap_or_default());
                     // Numbers that the file itself names.
-                    let named = |name: String| position(&name).and_then(|id| class_names.get(id).cloned()).unwrap_or(name);
+                    let named =
+                        |name: String| position(&name).and_then(|id| class_names.get(id).cloned()).unwrap_or(name);
                     Marks::Names(names.into_iter().map(named).collect())
                 }
                 Some(Written::Apart(columns)) => {
@@ -403,9 +404,8 @@ impl Task for MultiLabel {
     }
 
     fn summary(&self, rows: &[&Row]) -> Vec<String> {
-        let present = |labels: &Gold| -> Vec<usize> {
-            (0..labels.len()).filter(|label| labels[*label] == Some(true)).collect()
-        };
+        let present =
+            |labels: &Gold| -> Vec<usize> { (0..labels.len()).filter(|label| labels[*label] == Some(true)).collect() };
         counted(&self.labels, rows.iter().filter_map(|row| row.labels.as_ref()).flat_map(present))
     }
 

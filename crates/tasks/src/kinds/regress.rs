@@ -111,7 +111,9 @@ impl Task for Regress {
             && texts.iter().flatten().all(|(_, value)| value.is_none_or(|value| value == first))
         {
             let files: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-            notes.0.push(format!("{}: all numbers are {first}; a correlation with them is not defined", files.join(", ")));
+            notes
+                .0
+                .push(format!("{}: all numbers are {first}; a correlation with them is not defined", files.join(", ")));
         }
         Ok(texts.into_iter().map(|row| row.map(|(text, value)| Row { text, value })).collect())
     }

@@ -54,7 +54,10 @@ pub static KIND: Kind = Kind::of::<Tag>(
                         ("columns", "Columns between white space, one word a line (CoNLL-2003)"),
                         ("wikiann", "`en:word`, a tab, the tag"),
                         ("conllu", "CoNLL-U"),
-                        ("objects", "JSON with lists: {\"tokens\": […], \"tags\": […]}; --label names the list of tags"),
+                        (
+                            "objects",
+                            "JSON with lists: {\"tokens\": […], \"tags\": […]}; --label names the list of tags",
+                        ),
                     ],
                 },
             },
@@ -70,7 +73,10 @@ pub static KIND: Kind = Kind::of::<Tag>(
                 rare: true,
                 values: Values::OneOf {
                     placeholder: "WHAT",
-                    names: &[("refuse", "An error (default)"), ("wrong", "Words that the model has tagged wrongly, as seqeval counts them")],
+                    names: &[
+                        ("refuse", "An error (default)"),
+                        ("wrong", "Words that the model has tagged wrongly, as seqeval counts them"),
+                    ],
                 },
             },
             TaskOption {
@@ -150,7 +156,10 @@ impl TagSettings {
                 return Err(TaskError::setting("tag-column", problem));
             }
             (Some(other), _) => {
-                return Err(TaskError::setting("tag-format", format!("{other}: expected columns, wikiann, conllu or objects")));
+                return Err(TaskError::setting(
+                    "tag-format",
+                    format!("{other}: expected columns, wikiann, conllu or objects"),
+                ));
             }
         })
     }
@@ -273,18 +282,26 @@ impl Tag {
                 let mut number_of = |tag: &str| {
                     takes_unknown.then(|| {
                         let known = unknown.iter().position(|known| known == tag);
-                        labels.len() + known.unwrap_or_else(|| {
-                            unknown.push(tag.to_owned());
-                            unknown.len() - 1
-                        })
+                        labels.len()
+                            + known.unwrap_or_else(|| {
+                                unknown.push(tag.to_owned());
+                                unknown.len() - 1
+                            })
                     })
                 };
-                let known = (need == Need::Required).then(|| file.tag_ids(sentence, labels, &mut number_of)).transpose();
+                let known =
+                    (need == Need::Required).then(|| file.tag_ids(sentence, labels, &mut number_of)).transpose();
                 not_known.extend(unknown.iter().cloned());
                 if need == Need::Required {
                     notes.assumed(labels, sentence.tags.iter().map(String::as_str));
                 }
-                rows.push(known.map(|labels| Row { words: sentence.words.clone(), labels, unknown, around, text: None }));
+                rows.push(known.map(|labels| Row {
+                    words: sentence.words.clone(),
+                    labels,
+                    unknown,
+                    around,
+                    text: None,
+                }));
             }
         }
         if !not_known.is_empty() {
@@ -364,7 +381,10 @@ fn sentences(
     let key = match &reading.given().settings.label {
         Some(Column::Name(name)) => Some(name.as_ref()),
         Some(Column::Number(number)) => {
-            return Err(TaskError::setting("label", format!("#{number}: expected the name of a list of tags; see --tag-column")));
+            return Err(TaskError::setting(
+                "label",
+                format!("#{number}: expected the name of a list of tags; see --tag-column"),
+            ));
         }
         None => None,
     };
@@ -479,7 +499,8 @@ impl Task for Tag {
     }
 
     fn summary(&self, rows: &[&Row]) -> Vec<String> {
-        let known: Vec<(&Row, &Vec<usize>)> = rows.iter().filter_map(|row| Some((*row, row.labels.as_ref()?))).collect();
+        let known: Vec<(&Row, &Vec<usize>)> =
+            rows.iter().filter_map(|row| Some((*row, row.labels.as_ref()?))).collect();
         let mut lines = counted(&self.labels, known.iter().flat_map(|(_, labels)| labels.iter().copied()));
         if lines.is_empty() {
             return lines;
@@ -588,8 +609,11 @@ impl Task for Tag {
     }
 
     fn scores(&self, rows: &[&Row], predictions: &[&Prediction]) -> Scores {
-        let known: Vec<(&Row, &Vec<usize>, &Prediction)> =
-            rows.iter().zip(predictions).filter_map(|(row, found)| Some((*row, row.labels.as_ref()?, *found))).collect();
+        let known: Vec<(&Row, &Vec<usize>, &Prediction)> = rows
+            .iter()
+            .zip(predictions)
+            .filter_map(|(row, found)| Some((*row, row.labels.as_ref()?, *found)))
+            .collect();
         let gold: Vec<Vec<&str>> = known
             .iter()
             .map(|(row, labels, _)| labels.iter().map(|label| self.tag_of(row, *label)).collect())

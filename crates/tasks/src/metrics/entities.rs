@@ -110,7 +110,8 @@ pub fn entity_scores<S: AsRef<str>, P: AsRef<str>>(gold: &[Vec<S>], predicted: &
         assert_paired(gold.len(), predicted.len());
     }
     // Sets, as seqeval's: a tag that no scheme knows can yield the same entity twice.
-    let [gold, predicted] = [joined(gold), joined(predicted)].map(|all| all.into_iter().map(|entity| (0, entity)).collect());
+    let [gold, predicted] =
+        [joined(gold), joined(predicted)].map(|all| all.into_iter().map(|entity| (0, entity)).collect());
     scores_of(&gold, &predicted)
 }
 

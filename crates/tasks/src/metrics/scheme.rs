@@ -55,14 +55,18 @@ const SEPARATORS: [char; 5] = ['-', '_', ':', '.', '/'];
 
 /// Universal and Penn Treebank's parts of speech that are longer than a letter: never types of entities.
 const PARTS_OF_SPEECH: [&str; 44] = [
-    "ADJ", "ADP", "ADV", "AUX", "CCONJ", "CONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM",
-    "VERB", "CC", "CD", "DT", "EX", "FW", "IN", "JJ", "JJR", "JJS", "LS", "MD", "NN", "NNS", "NNP", "NNPS", "PDT", "POS", "PRP",
-    "RB", "RBR", "RBS", "RP", "TO", "UH", "VB", "VBZ", "WDT",
+    "ADJ", "ADP", "ADV", "AUX", "CCONJ", "CONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT",
+    "SCONJ", "SYM", "VERB", "CC", "CD", "DT", "EX", "FW", "IN", "JJ", "JJR", "JJS", "LS", "MD", "NN", "NNS", "NNP",
+    "NNPS", "PDT", "POS", "PRP", "RB", "RBR", "RBS", "RP", "TO", "UH", "VB", "VBZ", "WDT",
 ];
 
 impl Layout {
     fn all() -> impl Iterator<Item = Layout> {
-        SEPARATORS.into_iter().map(Layout::Before).chain(SEPARATORS.into_iter().map(Layout::After)).chain([Layout::Alone])
+        SEPARATORS
+            .into_iter()
+            .map(Layout::Before)
+            .chain(SEPARATORS.into_iter().map(Layout::After))
+            .chain([Layout::Alone])
     }
 
     /// A tag's letter in upper case and its type.

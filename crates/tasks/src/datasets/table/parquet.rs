@@ -43,9 +43,11 @@ pub(super) fn objects(
 ) -> Result<FileRows<(usize, Map<String, Value>)>, TaskError> {
     let names = names(file);
     let is_wanted = |name: &String| keys.contains(&name.split('.').next().unwrap_or_default());
-    let columns: Vec<Column> = names.iter().filter(|name| is_wanted(name)).map(|name| Column::Name(name.clone().into())).collect();
+    let columns: Vec<Column> =
+        names.iter().filter(|name| is_wanted(name)).map(|name| Column::Name(name.clone().into())).collect();
     if columns.is_empty() {
-        let problem = format!("no column {}; it has {}", listed(keys.iter().copied()), listed(names.iter().map(String::as_str)));
+        let problem =
+            format!("no column {}; it has {}", listed(keys.iter().copied()), listed(names.iter().map(String::as_str)));
         return Err(TaskError::file(path, problem));
     }
     let rows = rows(&Wanted { path, required: &[], optional: &columns, lists: &columns }, file)?;
