@@ -45,13 +45,19 @@ impl Model {
     }
 
     /// Opens a Hugging Face folder for other heads than those it was saved with: its encoder, and those of its heads that are
-    /// asked for. Heads that it lacks, or that have other shapes there, are drawn by `seed`; its other heads are left aside, those that
-    /// nobody here knows among them.
+    /// asked for. Heads that it lacks, that have other shapes there, or that are among `anew` are drawn by `seed`; its other heads are
+    /// left aside, unknown ones too.
     ///
     /// # Errors
     /// As [`load`](Self::load); the encoder must be complete.
-    pub fn load_with(dir: &Path, heads: Heads, device: &Device, seed: u64) -> Result<(Model, LoadReport), ModelError> {
-        Folder::open(dir)?.read_with(heads, device, seed)
+    pub fn load_with(
+        dir: &Path,
+        heads: Heads,
+        anew: &[Head],
+        device: &Device,
+        seed: u64,
+    ) -> Result<(Model, LoadReport), ModelError> {
+        Folder::open(dir)?.read_with(heads, anew, device, seed)
     }
 
     /// Opens a Hugging Face folder for its encoder, with its pooler if that is there. Whatever is wrong with its other heads does not
@@ -62,7 +68,7 @@ impl Model {
     pub fn load_encoder(dir: &Path, device: &Device) -> Result<Model, ModelError> {
         let folder = Folder::open(dir)?;
         let pooler = folder.heads().pooler && folder.shape(Module::Pooler.weight()).is_some();
-        Ok(folder.read_with(Heads { pooler, ..Heads::NONE }, device, 0)?.0)
+        Ok(folder.read_with(Heads { pooler, ..Heads::NONE }, &[], device, 0)?.0)
     }
 
     /// Writes `config.json` and `model.safetensors` (f32) into `dir`, made if need be, as Transformers' `save_pretrained`
@@ -238,11 +244,19 @@ impl Folder {
     }
 
     /// The encoder with these heads, those that fit from the folder, the others drawn by `seed`.
-    fn read_with(self, heads: Heads, device: &Device, seed: u64) -> Result<(Model, LoadReport), ModelError> {
+    fn read_with(
+        self,
+        heads: Heads,
+        anew: &[Head],
+        device: &Device,
+        seed: u64,
+    ) -> Result<(Model, LoadReport), ModelError> {
         let schema = self.config.schema();
         let blueprint = Blueprint::new(self.config.clone(), heads, InitFrom::Random)?;
         let of_heads = blueprint.listed().iter().filter(|declared| declared.role.module.head().is_some());
-        let fits = |role: Role, shape: &[usize]| self.shape(role) == Some(shape);
+        let fits = |role: Role, shape: &[usize]| {
+            self.shape(role) == Some(shape) && role.module.head().is_none_or(|head| !anew.contains(&head))
+        };
         let (kept, missing): (Vec<_>, Vec<_>) = of_heads.partition(|declared| fits(declared.role, &declared.shape));
         let kept: BTreeSet<Role> = kept.into_iter().map(|declared| declared.role).collect();
         let missing: BTreeSet<Role> = missing.into_iter().map(|declared| declared.role).collect();
@@ -605,7 +619,7 @@ mod tests {
         assert_eq!(encoder.heads, Heads::NONE);
         let count = encoder.parameter_count();
         assert_eq!(encoder.params.read_all()[..], model.params.read_all()[..count]);
-        let (_, report) = Model::load_with(dir.path(), Heads::of(TaskHead::Answer), &device(), 1).unwrap();
+        let (_, report) = Model::load_with(dir.path(), Heads::of(TaskHead::Answer), &[], &device(), 1).unwrap();
         assert_eq!(report.unknown, ["linear.weight"]);
         assert!(
             report.notes().contains(&"left aside from the checkpoint, no head known here: linear.weight".to_owned())

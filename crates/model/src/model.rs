@@ -15,7 +15,7 @@ use crate::inputs::{Inputs, PretrainLabels};
 use crate::losses::{CLM, LossScale, Losses, MLM, NSP};
 use crate::output_rows::{OutputRows, OutputRowsTensors, indices};
 use crate::rates::Rates;
-use crate::role::{Head, Role};
+use crate::role::{Head, Module, Role};
 use crate::schema::Schema;
 
 /// A BERT with the heads that pre-train it or that it is fine-tuned with.
@@ -148,6 +148,19 @@ impl Model {
     /// The parameter of this role; none where the model lacks it.
     pub fn find(&self, role: Role) -> Option<ParamId> {
         self.roles().find(|(_, known)| *known == role).map(|(id, _)| id)
+    }
+
+    /// Puts the classifier's outputs into another order: output `i` becomes what output `from[i]` was. Nothing happens without a
+    /// classifier; panics unless `from` names each output once.
+    pub fn reorder_outputs(&mut self, from: &[usize]) {
+        for role in [Module::Classifier.weight(), Module::Classifier.bias()] {
+            let Some(id) = self.find(role) else { continue };
+            let old = self.params.read(id).into_owned();
+            let width = old.len() / from.len().max(1);
+            assert_eq!(self.params.shape(id)[0], from.len(), "a place for each output");
+            let rows: Vec<f32> = from.iter().flat_map(|&row| &old[row * width..][..width]).copied().collect();
+            self.params.write(id, &rows);
+        }
     }
 
     /// From now on the embeddings and the lowest `layers` layers stay as they are: they run forward alone, without dropout, and no

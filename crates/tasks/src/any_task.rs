@@ -14,7 +14,7 @@ use crate::example::Example;
 use crate::inference::pretrained::Pretrained;
 use crate::input::Input;
 use crate::reading::{Notes, Reading};
-use crate::task::{Encoded, FileRows, Scores, Task};
+use crate::task::{Encoded, FileRows, HeadStart, Scores, Task};
 use crate::task_settings::TaskSettings;
 use crate::{TaskError, parallel};
 
@@ -25,6 +25,9 @@ pub trait AnyTask: Send + Sync {
 
     /// Writes what readers of the model need to know into its configuration: the labels' names.
     fn describe(&self, config: &mut Config);
+
+    /// How the head starts when the model to start from has a head of the same class: see [`Task::head_start`].
+    fn head_start(&self, start: &Config, is_known: bool) -> HeadStart;
 
     /// What a model fine-tuned for this task is to remember.
     fn settings(&self, reading: &Reading) -> TaskSettings;
@@ -60,6 +63,9 @@ pub trait AnyRows: Send + Sync {
 
     /// Drops all rows but the first.
     fn truncate(&mut self, most: usize);
+
+    /// What the rows say is right, for people: see [`Task::summary`].
+    fn summary(&self) -> Vec<String>;
 
     /// The prediction of each row of a range, in their order. A row that cannot be predicted does not keep the others from it.
     fn predict(&self, range: Range<usize>, model: &Pretrained) -> Vec<Result<Value, TaskError>>;
@@ -112,6 +118,10 @@ impl<T: Task> AnyTask for T {
 
     fn describe(&self, config: &mut Config) {
         Task::describe(self, config);
+    }
+
+    fn head_start(&self, start: &Config, is_known: bool) -> HeadStart {
+        Task::head_start(self, start, is_known)
     }
 
     fn settings(&self, reading: &Reading) -> TaskSettings {
@@ -195,6 +205,10 @@ impl<T: Task> AnyRows for Rows<T> {
 
     fn truncate(&mut self, most: usize) {
         self.rows.truncate(most);
+    }
+
+    fn summary(&self) -> Vec<String> {
+        self.task.summary(&self.rows.iter().flatten().collect::<Vec<_>>())
     }
 
     fn predict(&self, range: Range<usize>, model: &Pretrained) -> Vec<Result<Value, TaskError>> {

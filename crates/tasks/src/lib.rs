@@ -30,5 +30,5 @@ pub use example::{Example, Target};
 pub use inference::{Filler, Predictor, Pretrained};
 pub use reading::{Given, Notes, Reading};
 pub use settings::{ClassWeights, Settings};
-pub use task::{Encoded, FileRows, Scores, Task};
+pub use task::{Encoded, FileRows, HeadStart, Scores, Task};
 pub use task_settings::TaskSettings;

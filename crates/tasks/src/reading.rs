@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cloze_model::Config;
+use cloze_model::{Class, Config};
 
 use crate::TaskError;
 use crate::datasets::Need;
@@ -148,19 +148,34 @@ impl Reading {
         }
     }
 
-    /// The labels of a task to learn: as given, as known, as the checkpoint has them if it has such a head for them all, or as
-    /// found.
-    pub(crate) fn labels(&self, found: Labels, start: &Config, class: &str) -> Result<Vec<String>, TaskError> {
+    /// The labels of a task to learn: as given, as known, as the checkpoint has them, or as found. Those of the checkpoint are taken if
+    /// it has a head of this class with a label for each that was found, by name, or if the data number as many labels as it has.
+    pub(crate) fn labels(&self, found: Labels, start: &Config, class: Class) -> Result<Labels, TaskError> {
         if let Some(labels) = &self.given.labels {
-            return Ok(Labels::given(labels.iter().cloned())?.names().to_vec());
+            return Labels::given(labels.iter().cloned());
         }
         if let Some(known) = self.known.as_ref().filter(|known| !known.labels.is_empty()) {
-            return Ok(known.labels.iter().map(|label| (*label).to_owned()).collect());
+            return Labels::given(known.labels.iter().copied());
         }
-        let same_head = start.architectures.iter().flatten().any(|name| name == class);
-        match start.labels().filter(|labels| same_head && found.names().iter().all(|name| labels.contains(name))) {
-            Some(labels) => Ok(labels),
-            None => Ok(found.names().to_vec()),
+        let before = start.labels().filter(|_| start.is_of_class(class));
+        // Labels of a checkpoint that are no list of labels are not its names.
+        let before = before.and_then(|names| Labels::of_model(&names, &[]).ok());
+        let of_checkpoint = before.filter(|before| {
+            let names = || found.names().iter();
+            names().all(|name| before.has_name(name))
+                || found.len() == before.len() && names().all(|name| before.is_assumed(name))
+        });
+        Ok(of_checkpoint.unwrap_or(found))
+    }
+
+    /// The labels of a task with these names, for reading more rows.
+    ///
+    /// # Errors
+    /// Names that are no list of labels.
+    pub(crate) fn labels_of(&self, names: &[String]) -> Result<Labels, TaskError> {
+        match &self.given.labels {
+            Some(_) => Labels::given(names.iter().cloned()),
+            None => Labels::of_model(names, self.known.as_ref().map_or(&[], |known| known.labels)),
         }
     }
 
@@ -292,6 +307,26 @@ impl Notes {
     pub(crate) fn count(&mut self, path: &Path, count: usize, what: &str) {
         if count > 0 {
             self.0.push(format!("{}: {count} {what}", path.display()));
+        }
+    }
+
+    /// Notes, once, that numbers are assumed to be labels' positions, if one of the labels as written is.
+    pub(crate) fn assumed<'a>(&mut self, labels: &Labels, written: impl IntoIterator<Item = &'a str>) {
+        let note = || {
+            format!(
+                "labels that are numbers are assumed to be positions in the model's order: {}; --task NAME applies a data set's own order",
+                labels.positions()
+            )
+        };
+        if written.into_iter().any(|label| labels.is_assumed(label)) {
+            self.once(note());
+        }
+    }
+
+    /// Adds a note, unless it is there.
+    pub(crate) fn once(&mut self, note: String) {
+        if !self.0.contains(&note) {
+            self.0.push(note);
         }
     }
 

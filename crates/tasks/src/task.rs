@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::TaskError;
-use crate::datasets::Need;
+use crate::datasets::labels::{placeholder, same_labels};
+use crate::datasets::{Need, listed};
 use crate::example::Example;
 use crate::input::{Input, Object};
 use crate::reading::{Notes, Reading};
@@ -90,6 +91,17 @@ pub trait Task: Clone + Send + Sync + 'static {
     /// Writes what readers of the model need to know into its configuration: the labels' names.
     fn describe(&self, config: &mut Config);
 
+    /// How the head starts when the model to start from has a head of the same class. `is_known`: whether the labels are in the order
+    /// of a known task, which labels without names follow.
+    fn head_start(&self, _start: &Config, _is_known: bool) -> HeadStart {
+        HeadStart::Kept { rows: None, what: String::new() }
+    }
+
+    /// What rows say is right, for people: which labels there are, how many of each, the tagging scheme. A line each.
+    fn summary(&self, _rows: &[&Self::Row]) -> Vec<String> {
+        Vec::new()
+    }
+
     /// A row as examples, with its targets where it has them.
     ///
     /// # Errors
@@ -109,6 +121,43 @@ pub trait Task: Clone + Send + Sync + 'static {
 
     /// The scores of predictions whose rows say what is right.
     fn scores(&self, rows: &[&Self::Row], predictions: &[&Self::Prediction]) -> Scores;
+}
+
+/// How the head of a new model starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeadStart {
+    /// As the checkpoint's head.
+    Kept {
+        /// Which of the checkpoint's outputs each output is, if their order changes.
+        rows: Option<Vec<usize>>,
+        /// What a user is to know of it, as the end of a sentence with the mark that begins it; may be empty.
+        what: String,
+    },
+    /// Drawn at random.
+    New {
+        /// Why, as the end of a sentence.
+        why: String,
+    },
+}
+
+impl HeadStart {
+    /// How a head with these labels starts from a checkpoint of the same class: its outputs follow the names of the labels. Other labels
+    /// than the checkpoint's have a new head. `is_known`: whether labels without names are in the order of these.
+    pub fn of_labels(labels: &[String], start: &Config, is_known: bool) -> HeadStart {
+        let placeholders = || (0..labels.len()).map(|id| format!("LABEL_{id}")).collect();
+        let before = start.labels().unwrap_or_else(placeholders);
+        let shown = |labels: &[String]| listed(labels.iter().map(String::as_str));
+        if let Some(rows) = same_labels(&before, labels) {
+            let is_same = rows.iter().enumerate().all(|(place, row)| place == *row);
+            let what = if is_same { "" } else { ", its outputs put in the order of the labels" };
+            return HeadStart::Kept { rows: (!is_same).then_some(rows), what: what.to_owned() };
+        }
+        if is_known && before.len() == labels.len() && before.iter().all(|name| placeholder(name).is_some()) {
+            let what = format!("; it is assumed that its outputs, which have no names, are {}", shown(labels));
+            return HeadStart::Kept { rows: None, what };
+        }
+        HeadStart::New { why: format!("its labels are {}", shown(&before)) }
+    }
 }
 
 /// Scores of a set of predictions.

@@ -20,7 +20,7 @@ use cloze_tasks::kinds::classify::{self, Classify};
 use cloze_tasks::kinds::regress::{self, Regress};
 use cloze_tasks::kinds::tag::{self, Tag};
 use cloze_tasks::kinds::text::{Length, Text};
-use cloze_tasks::{AnyRows, ClassWeights, Pretrained, Rows, Settings, Task, TaskError, TaskSettings};
+use cloze_tasks::{AnyRows, ClassWeights, HeadStart, Pretrained, Rows, Settings, Task, TaskError, TaskSettings};
 use cloze_text::Tokenizer;
 use cloze_train::recipe::{Precision, ScheduleKind};
 use cloze_train::train_loop::Event;
@@ -129,7 +129,7 @@ impl Bench {
 
     /// The model with a task's head as a run with this seed starts from it.
     fn beginning<T: Task>(&self, task: &T, seed: u64) -> Model {
-        Model::load_with(&self.model, Heads::of(task.head()), &self.device, seed).unwrap().0
+        Model::load_with(&self.model, Heads::of(task.head()), &[], &self.device, seed).unwrap().0
     }
 
     fn model(&self, out: &str) -> Arc<Pretrained> {
@@ -196,8 +196,12 @@ fn text(words: &str) -> Text {
 
 fn classifier() -> (Classify, Vec<classify::Row>) {
     let labels = ["fox", "owl", "person"].map(str::to_owned).to_vec();
-    let task =
-        Classify { labels, length: Length { max_len: 20, stride: None }, metrics: vec!["accuracy", "f1", "matthews"] };
+    let task = Classify {
+        labels,
+        positive: 1,
+        length: Length { max_len: 20, stride: None },
+        metrics: vec!["accuracy", "f1", "matthews"],
+    };
     let row = |words: &str, label| classify::Row { text: text(words), label: Some(label) };
     let rows = vec![
         row("the old fox leaves .", 0),
@@ -283,7 +287,7 @@ fn chooser() -> (Choose, Vec<choose::Row>) {
         row("otto sees", ["old", "where who", "the quiet river"], 2),
         row("the owl", ["sees a red fox", "in", "rome anna otto"], 0),
     ];
-    (Choose { max_len: 20 }, rows)
+    (Choose { max_len: 20, first_number: 0 }, rows)
 }
 
 /// Trains on a few rows until they are known, with the whole network learning.
@@ -878,4 +882,129 @@ fn rows_that_do_not_fit_the_model_are_refused_before_the_folder_is_made() {
     let none = bench.run(&task, [&[], &rows], &settings(), "run", false, &mut |_, _| ()).unwrap_err().to_string();
     assert!(none.contains("no training rows"), "{none}");
     assert!(!bench.path("run").exists());
+}
+
+/// A checkpoint of the task with these labels, in a folder of its own.
+fn checkpoint(bench: &Bench, task: &Classify) -> PathBuf {
+    let mut model = bench.beginning(task, 5);
+    let mut config = model.config().clone();
+    task.describe(&mut config);
+    model.set_config(config).unwrap();
+    let path = bench.path("checkpoint");
+    model.save(&path).unwrap();
+    tokenizer().save(&path).unwrap();
+    path
+}
+
+/// What a run says at its start.
+fn notes_of<T: Task>(bench: &Bench, task: &T, rows: &[T::Row], settings: &Settings, out: &str) -> Vec<String> {
+    let mut notes = Vec::new();
+    let watch = &mut |news: &FineTuneEvent, _: &AtomicBool| {
+        if let Event::Start(start) = news {
+            notes.clone_from(&start.notes);
+        }
+    };
+    assert!(bench.run(task, [rows, &[]], settings, out, false, watch).unwrap().finished);
+    notes
+}
+
+#[test]
+fn n1_a_kept_head_follows_the_names_of_the_labels() {
+    let mut bench = Bench::new(0.0);
+    let (task, rows) = classifier();
+    let named = |labels: [&str; 3]| Classify { labels: labels.map(str::to_owned).to_vec(), ..task.clone() };
+    let before = named(["OWL", "person", "fox"]);
+    bench.model = checkpoint(&bench, &before);
+    // A rate that changes nothing.
+    let settings = Settings { epochs: 1, lr: 1e-12, ..settings() };
+    let shares = |task: &Classify, model: &Pretrained| -> Vec<BTreeMap<String, f64>> {
+        let found = Rows::new(task.clone(), rows.clone()).predict(0..rows.len(), model);
+        let of_row = |found: Result<Value, TaskError>| {
+            let shares: BTreeMap<String, f64> =
+                serde_json::from_value(found.unwrap()["probabilities"].clone()).unwrap();
+            shares.into_iter().map(|(name, share)| (name.to_lowercase(), share)).collect()
+        };
+        found.into_iter().map(of_row).collect()
+    };
+    let expected = shares(&before, &Pretrained::open(&bench.model, bench.device.clone(), DType::F32).unwrap());
+    let close = |found: &[BTreeMap<String, f64>]| {
+        found.iter().zip(&expected).all(|(a, b)| a.iter().all(|(name, share)| (share - b[name]).abs() < 1e-6))
+    };
+    for (number, (labels, said)) in [
+        (["OWL", "person", "fox"], "task's head kept from the checkpoint"),
+        (["fox", "owl", "person"], "task's head kept from the checkpoint, its outputs put in the order of the labels"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (task, out) = (named(labels), format!("kept-{number}"));
+        assert_eq!(notes_of(&bench, &task, &rows, &settings, &out), [said]);
+        let found = shares(&task, &bench.model(&out));
+        assert!(close(&found), "{labels:?}: {found:?}, expected {expected:?}");
+    }
+    // Other names: another head.
+    let others = named(["fox", "owl", "wolf"]);
+    let notes = notes_of(&bench, &others, &rows, &settings, "new");
+    assert_eq!(
+        notes.last().unwrap(),
+        "task's head not kept from the checkpoint: its labels are \"OWL\", \"person\", \"fox\""
+    );
+    assert!(notes.iter().any(|note| note == "new, drawn at random: task's head"), "{notes:?}");
+    let weight = |model: &Model| values(model)["classifier.weight"].clone();
+    let (old, new) = (Model::load(&bench.model, &bench.device).unwrap(), bench.model("new"));
+    let apart = weight(&old).iter().zip(weight(&new.model)).filter(|(a, b)| *a != b).count();
+    assert_eq!(apart, 3 * 32, "all of it is new");
+    // A class that means something else by its one output.
+    let (chooser, rows) = chooser();
+    let notes = notes_of(&bench, &chooser, &rows, &settings, "other-class");
+    assert!(notes.last().unwrap().ends_with("the checkpoint is a BertForSequenceClassification"), "{notes:?}");
+}
+
+#[test]
+fn outputs_without_names_are_numbers_or_in_a_known_order() {
+    let labels = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let mut start = Config::default();
+    start.set_labels(&labels(&["LABEL_0", "LABEL_1"]));
+    let begins = |names: &[&str], is_known| HeadStart::of_labels(&labels(names), &start, is_known);
+    assert_eq!(begins(&["0", "1"], false), HeadStart::Kept { rows: None, what: String::new() });
+    assert!(matches!(begins(&["1", "0"], false), HeadStart::Kept { rows: Some(rows), .. } if rows == [1, 0]));
+    assert!(matches!(begins(&["negative", "positive"], false), HeadStart::New { .. }));
+    let HeadStart::Kept { rows: None, what } = begins(&["negative", "positive"], true) else { panic!("kept") };
+    assert!(what.contains("assumed") && what.contains("\"negative\", \"positive\""), "{what}");
+}
+
+#[test]
+fn a_regression_starts_at_the_mean_of_its_targets() {
+    let bench = Bench::new(0.0);
+    let (task, mut rows) = regressor();
+    rows.iter_mut().for_each(|row| row.value = row.value.map(|value| 100.0 + 10.0 * value));
+    let settings = Settings { epochs: 1, lr: 1e-12, ..settings() };
+    let notes = notes_of(&bench, &task, &rows, &settings, "run");
+    let said = "task's head starts at the mean 123.3333 and standard deviation 16.2447 of its targets";
+    assert_eq!(notes.last().unwrap(), said);
+    let (found, fresh) = (values(&bench.model("run").model), values(&bench.beginning(&task, settings.seed)));
+    assert!((found["classifier.bias"][0] - 123.33333).abs() < 1e-4);
+    let stretched = found["classifier.weight"].iter().zip(&fresh["classifier.weight"]);
+    assert!(stretched.into_iter().all(|(a, b)| (a - 16.2447 * b).abs() < 1e-4));
+    // A head that has learned stays as it is.
+    let (model, loss) = (bench.path("run/model"), |out: &str| figures(&bench.path(out), &["train"])[0]["loss"].clone());
+    let again = Bench { model, ..Bench::new(0.0) };
+    assert_eq!(notes_of(&again, &task, &rows, &settings, "again"), ["task's head kept from the checkpoint"]);
+    assert!(loss("run").as_f64().unwrap() < 2.0 * 16.2447f64.powi(2));
+}
+
+#[test]
+fn r29_where_no_score_is_a_number_the_loss_chooses() {
+    let bench = Bench::new(0.0);
+    let (task, rows) = regressor();
+    let mut dev = rows.clone();
+    dev.iter_mut().for_each(|row| row.value = Some(2.0));
+    let settings = Settings { epochs: 12, patience: Some(2), ..settings() };
+    let best = bench.finish(&task, [&rows, &dev], &settings, "run").best.unwrap();
+    let losses: Vec<f64> =
+        figures(&bench.path("run"), &["eval"]).iter().map(|line| line["loss"].as_f64().unwrap()).collect();
+    let least = losses.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(best.score.is_nan() && best.loss == least, "{best:?}, {losses:?}");
+    let place = losses.iter().position(|loss| *loss == least).unwrap();
+    assert!(losses.len() == 12 || losses.len() == place + 3, "two evaluations without a lower loss end it: {losses:?}");
 }

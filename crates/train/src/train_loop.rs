@@ -102,8 +102,8 @@ pub trait Job {
         stop: &AtomicBool,
     ) -> Result<Option<Self::Evaluation>, Self::Error>;
 
-    /// What decides which evaluation is the best: more is better. None of one that cannot be the best.
-    fn score(evaluation: &Self::Evaluation) -> Option<f64>;
+    /// What decides which evaluation is the best. None of one that cannot be the best.
+    fn score(evaluation: &Self::Evaluation) -> Option<Score>;
 
     /// Logs an evaluation, and whether it is the best so far; remembers it if it is.
     ///
@@ -180,7 +180,7 @@ pub struct Standing {
     /// Whether the evaluation that was due after this step was interrupted.
     pub owes_evaluation: bool,
     /// Step and score of the best evaluation.
-    pub best: Option<(u64, f64)>,
+    pub best: Option<(u64, Score)>,
     /// Evaluations since the best.
     pub worse: u32,
     /// Sums since the last logged line.
@@ -244,9 +244,23 @@ pub struct Ended<J: Job> {
     pub evaluation: Option<J::Evaluation>,
 }
 
-/// Whether a score is the best so far. One that is not a number, such as a correlation with a constant, is worse than any.
-pub fn is_better(score: f64, before: Option<f64>) -> bool {
-    before.is_none_or(|before| score > before || before.is_nan() && !score.is_nan())
+/// What decides which evaluation is the best.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score {
+    /// More is better. Not a number where it is not defined, such as a correlation with a constant.
+    pub value: f64,
+    /// Decides between evaluations whose value is not a number: less is better.
+    pub loss: f64,
+}
+
+/// Whether a score is the best so far. One whose value is not a number is worse than any other.
+pub fn is_better(score: Score, before: Option<Score>) -> bool {
+    // What is not a number is worse than what is.
+    let more = |a: f64, b: f64| a > b || b.is_nan() && !a.is_nan();
+    before.is_none_or(|before| match (score.value.is_nan(), before.value.is_nan()) {
+        (true, true) => more(-score.loss, -before.loss),
+        _ => more(score.value, before.value),
+    })
 }
 
 /// A run in progress.
@@ -610,5 +624,29 @@ impl<'a, J: Job> TrainLoop<'a, J> {
 
     fn ended(self, finished: bool, checkpoint: Option<PathBuf>) -> Ended<J> {
         Ended { job: self.job, at: self.at, finished, checkpoint, evaluation: self.evaluation }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r29_the_loss_decides_where_no_score_is_a_number() {
+        let score = |value, loss| Score { value, loss };
+        let nan = f64::NAN;
+        for (now, before, expected) in [
+            (score(0.5, 9.0), score(0.4, 1.0), true),
+            (score(0.4, 1.0), score(0.4, 9.0), false),
+            (score(nan, 1.0), score(nan, 2.0), true),
+            (score(nan, 2.0), score(nan, 2.0), false),
+            (score(nan, nan), score(nan, 2.0), false),
+            (score(nan, 2.0), score(nan, nan), true),
+            (score(-1.0, 9.0), score(nan, 1.0), true),
+            (score(nan, 1.0), score(-1.0, 9.0), false),
+        ] {
+            assert_eq!(is_better(now, Some(before)), expected, "{now:?} after {before:?}");
+        }
+        assert!(is_better(score(nan, nan), None));
     }
 }

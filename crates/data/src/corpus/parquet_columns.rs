@@ -45,14 +45,25 @@ impl ParquetColumns {
         schema.columns().iter().map(|column| column.path().string()).collect()
     }
 
-    /// The name of the list whose elements a column of [`names`](Self::names) holds: `labels` of `labels.list.element`. None for columns
-    /// that are not in a list, or in more than one.
-    pub fn list_name(&self, column: usize) -> Option<&str> {
+    /// The name of the list whose elements a column of [`names`](Self::names) holds: `labels` of `labels.list.element`, and
+    /// `choices.text` of `choices.text.list.element`. None for columns that are not in a list, or in more than one.
+    pub fn list_name(&self, column: usize) -> Option<String> {
         let schema = self.reader.metadata().file_metadata().schema_descr();
         let leaf = schema.columns().get(column).filter(|leaf| leaf.max_rep_level() == 1)?;
         // A list is a group of a repeated group of its elements; older writers leave the inner group out.
-        let ([name, _] | [name, _, _]) = leaf.path().parts() else { return None };
-        Some(name)
+        match leaf.path().parts() {
+            [name, _] | [name, _, _] => Some(name.clone()),
+            [name @ .., list, element] if list == "list" && (element == "element" || element == "item") => {
+                Some(name.join("."))
+            }
+            _ => None,
+        }
+    }
+
+    /// What the file says under a key beside its columns, such as the `huggingface` of the library `datasets`.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        let entries = self.reader.metadata().file_metadata().key_value_metadata()?;
+        entries.iter().find(|entry| entry.key == key)?.value.as_deref()
     }
 
     /// The values of a column of [`names`](Self::names), a text a row; `None` for null. Numbers are written with as

@@ -265,7 +265,7 @@ fn parquet_columns_of_each_type_as_texts() {
     }
     assert!(columns.read(names.len()).unwrap_err().to_string().contains("no column 11"));
     let list = names.iter().position(|name| name == "list.list.element").unwrap();
-    assert_eq!((columns.list_name(list), columns.list_name(0), columns.list_name(99)), (Some("list"), None, None));
+    assert_eq!([list, 0, 99].map(|column| columns.list_name(column)), [Some("list".to_owned()), None, None]);
     let lists = [Some("[\"a\"]"), Some("[]"), None, Some("[\"b\",\"c\"]")];
     assert_eq!(columns.read_lists(list).unwrap(), lists.map(|list| list.map(String::from)));
     assert!(columns.read_lists(0).unwrap_err().to_string().contains("no lists"));

@@ -1,43 +1,43 @@
-//! A context and several endings, of which one is right.
+//! A context and several choices, of which one is right.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::table::{Column, RaggedRows, Row, TableFile, kind, objects};
+use super::labels::{is_missing, position};
+use super::table::{Column, RaggedRows, Row, TableFile, kind};
 use super::{Need, listed};
 use crate::TaskError;
 use crate::task::FileRows;
 
-/// One context with its endings.
+/// One context with its choices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// What comes first (SWAG's `sent1`), or the question.
+    /// What comes first (SWAG's `sent1`, a paragraph), or the question.
     pub context: String,
-    /// What each ending begins with (SWAG's `sent2`); may be empty.
+    /// What each choice begins with (SWAG's `sent2`, the question about a paragraph); may be empty.
     pub ending_prefix: String,
-    /// The endings, without the prefix; as many in each row of a file.
+    /// The choices, without the prefix.
     pub endings: Vec<String>,
-    /// The index of the right ending; none if the file has no labels.
+    /// The index of the right choice; none if the file has no labels.
     pub label: Option<usize>,
     /// The line where it begins, from 1; in a Parquet file the row.
     pub line: usize,
 }
 
+/// A choice whose label is as the file writes it.
+#[derive(Clone, Debug)]
+struct Written {
+    choice: Choice,
+    /// What the file calls the choices, if it does: ARC's `choices.label`.
+    keys: Vec<String>,
+    label: Option<String>,
+}
+
 impl Choice {
-    /// The choice of one JSON object without regard to labels: with a list of endings, or with SWAG's columns as its keys.
-    pub(crate) fn of_object(mut object: Map<String, Value>) -> Result<Choice, String> {
-        let flat: Vec<Value> = (0..).map_while(|index| object.remove(&format!("ending{index}"))).collect();
-        if !flat.is_empty() {
-            // As in a table: the start phrase holds the prefix.
-            let moved = match object.remove("sent1") {
-                Some(context) => [("context", Some(context)), ("ending_prefix", object.remove("sent2"))],
-                None => [("context", object.remove("startphrase")), ("choices", None)],
-            };
-            let choices = ("choices", Some(flat.into()));
-            object.extend(moved.into_iter().chain([choices]).filter_map(|(key, value)| Some((key.to_owned(), value?))));
-        }
-        choice_of_lists(object, 1, Need::Optional)
+    /// The choice of one JSON object without regard to labels.
+    pub(crate) fn of_object(object: Map<String, Value>) -> Result<Choice, String> {
+        Ok(Written::of_object(object, 1)?.choice)
     }
 }
 
@@ -45,44 +45,69 @@ impl Choice {
 #[derive(Debug)]
 pub struct Choices {
     path: PathBuf,
-    rows: FileRows<Choice>,
+    need: Need,
+    rows: FileRows<Written>,
 }
 
 /// Keys of the first text, in order of preference.
-const CONTEXTS: [&str; 3] = ["context", "question", "ctx"];
-/// Keys of the list of endings, in order of preference.
-const ENDINGS: [&str; 2] = ["choices", "endings"];
+const CONTEXTS: [&str; 4] = ["context", "ctx", "article", "passage"];
+/// Keys of a question, which comes first where there is no context, and else before each choice.
+const QUESTIONS: [&str; 2] = ["question", "question_stem"];
+/// Keys of the list of choices, in order of preference.
+const ENDINGS: [&str; 3] = ["choices", "endings", "options"];
+/// Keys of the right choice, in order of preference.
+const LABELS: [&str; 3] = ["answerKey", "label", "answer"];
+/// Beginnings of the names of columns with a choice each, and the number of the first.
+const FLAT: [(&str, usize); 5] = [("ending", 0), ("choice", 0), ("choice", 1), ("option", 0), ("option", 1)];
 
 impl Choices {
-    /// Reads a table with SWAG's columns (`sent1` or, without it, `startphrase`; `sent2`, `ending0`, `ending1`, …,
-    /// `label`; any [`table`](super::table) with names), or JSON objects with a list: `context`, `question` or `ctx`;
-    /// `choices` or `endings`; `ending_prefix` and `label`. With [`Need::Optional`] labels may be missing. Fewer than two endings,
-    /// another number than the first row's, and a label that is no index of an ending or missing where it is required are a
-    /// [`TaskError::Line`] in the row's place.
+    /// Reads a table with a column for each choice (`ending0`, `ending1`, … of SWAG with `sent1` or, without it, `startphrase`, and
+    /// `sent2`; `choice1`, …; `option1`, …), or objects of JSON, or rows of Parquet, with a list: `context` (or `ctx`, `article`,
+    /// `passage`) or `question`; `choices`, `endings` or `options`; `ending_prefix`. Rows may differ in how many choices they have.
+    ///
+    /// The right choice is under `answerKey`, `label` or `answer`: what the file calls the choice (ARC's `choices.label`), its letter
+    /// (A is the first), its number (see [`first_number`](Self::first_number)) or its text. With [`Need::Optional`] it may be missing.
+    /// Fewer than two choices are a [`TaskError::Line`] in the row's place.
     ///
     /// # Errors
-    /// Those of [`Table::open`](super::table::Table::open); [`TaskError::File`] for a table without endings.
+    /// Those of [`Table::open`](super::table::Table::open); [`TaskError::File`] for a table without choices.
     pub fn read(path: &Path, need: Need) -> Result<Choices, TaskError> {
         let file = TableFile::open(path)?;
         let names = file.names()?;
-        let flat: Vec<String> =
-            (0..).map(|index| format!("ending{index}")).take_while(|name| names.contains(name)).collect();
-        let rows = match file.json_text() {
-            Some(text) if flat.is_empty() => rows_of_lists(path, text, need),
-            _ => rows_of_columns(path, &file, &names, flat, need)?,
+        let has_list = names.iter().any(|name| {
+            let name = name.split('.').next().unwrap_or_default();
+            ENDINGS.contains(&name) || QUESTIONS.contains(&name)
+        });
+        let rows = match flat_of(|name| names.iter().any(|other| other == name)) {
+            Some(flat) => rows_of_columns(&file, &names, flat)?,
+            None if has_list || file.is_json() => {
+                let keys = [&CONTEXTS[..], &QUESTIONS, &ENDINGS, &LABELS, &["ending_prefix"]].concat();
+                let written = |row: Result<(usize, Map<String, Value>), TaskError>| {
+                    let (line, object) = row?;
+                    Written::of_object(object, line).map_err(|problem| TaskError::line(path, line, problem))
+                };
+                file.objects(&keys)?.into_iter().map(written).collect()
+            }
+            None => {
+                let names = listed(names.iter().map(String::as_str));
+                let problem = format!(
+                    "no column \"ending0\" (SWAG's: sent1, sent2, ending0, …) and no list of choices; it has {names}"
+                );
+                return Err(TaskError::file(path, problem));
+            }
         };
-        let expected = rows.iter().flatten().next().map_or(0, |first| first.endings.len());
-        let check = |row: Result<Choice, TaskError>| {
-            let choice = row?;
-            let found = choice.endings.len();
-            let problem = match found {
-                0 | 1 => format!("has {found} endings, expected at least two"),
-                _ if found != expected => format!("has {found} endings, expected {expected} as in the first row"),
-                _ => return Ok(choice),
-            };
-            Err(TaskError::line(path, choice.line, problem))
+        let check = |row: Result<Written, TaskError>| {
+            let written = row?;
+            match written.choice.endings.len() {
+                found @ 0..2 => Err(TaskError::line(
+                    path,
+                    written.choice.line,
+                    format!("has {found} choices, expected at least two"),
+                )),
+                _ => Ok(written),
+            }
         };
-        Ok(Choices { path: path.to_owned(), rows: rows.into_iter().map(check).collect() })
+        Ok(Choices { path: path.to_owned(), need, rows: rows.into_iter().map(check).collect() })
     }
 
     /// The file.
@@ -90,98 +115,214 @@ impl Choices {
         &self.path
     }
 
-    /// The choices, in order.
-    pub fn into_rows(self) -> FileRows<Choice> {
-        self.rows
+    /// The number of the first choice in labels that are numbers: 0 if a label is 0; 1 if none is and a row's is as large as its number
+    /// of choices. None if the labels do not tell, or are no numbers.
+    pub fn first_number(&self) -> Option<usize> {
+        let labels = || self.numbers();
+        if labels().any(|(number, _)| number == 0) {
+            Some(0)
+        } else {
+            labels().any(|(number, choices)| number == choices).then_some(1)
+        }
+    }
+
+    /// Whether labels are numbers.
+    pub fn has_numbers(&self) -> bool {
+        self.numbers().next().is_some()
+    }
+
+    /// The labels that are numbers, each with the number of choices.
+    fn numbers(&self) -> impl Iterator<Item = (usize, usize)> {
+        let number = |written: &Written| {
+            let number = position(written.label.as_deref().filter(|_| written.keys.is_empty())?)?;
+            Some((number, written.choice.endings.len()))
+        };
+        self.rows.iter().flatten().filter_map(number)
+    }
+
+    /// The choices, in order; `first` is the number of the first choice where labels are numbers. A label that is none of the choices,
+    /// or is missing where it is required, is a [`TaskError::Line`] in the row's place.
+    pub fn into_rows(self, first: usize) -> FileRows<Choice> {
+        let Choices { path, need, rows } = self;
+        let choice = |row: Result<Written, TaskError>| {
+            let written = row?;
+            let label = match written.place(first) {
+                Ok(label) => label,
+                // It may be anything where it is not needed, such as the -1 of Hugging Face's test sets.
+                Err(_) if need == Need::Optional => None,
+                Err(problem) => return Err(TaskError::line(&path, written.choice.line, problem)),
+            };
+            if label.is_none() && need == Need::Required {
+                let problem = "no label; expected the right choice's number, letter or text";
+                return Err(TaskError::line(&path, written.choice.line, problem));
+            }
+            Ok(Choice { label, ..written.choice })
+        };
+        rows.into_iter().map(choice).collect()
     }
 }
 
-fn rows_of_columns(
-    path: &Path,
-    file: &TableFile,
-    names: &[String],
-    endings: Vec<String>,
-    need: Need,
-) -> Result<FileRows<Choice>, TaskError> {
-    if endings.is_empty() {
-        let names = listed(names.iter().map(String::as_str));
-        return Err(TaskError::file(
-            path,
-            format!("no column \"ending0\" (SWAG's: sent1, sent2, ending0, …); it has {names}"),
-        ));
+impl Written {
+    /// Of an object with a list of choices, or with a key for each.
+    fn of_object(mut object: Map<String, Value>, line: usize) -> Result<Written, String> {
+        if let Some(flat) = flat_of(|name| object.contains_key(name)) {
+            let endings: Vec<Value> = flat.iter().filter_map(|name| object.remove(name)).collect();
+            // As in a table: the start phrase holds the prefix.
+            let moved = match object.remove("sent1") {
+                Some(context) => [("context", Some(context)), ("ending_prefix", object.remove("sent2"))],
+                None => [("context", object.remove("startphrase")), ("choices", None)],
+            };
+            let choices = ("choices", Some(endings.into()));
+            object.extend(moved.into_iter().chain([choices]).filter_map(|(key, value)| Some((key.to_owned(), value?))));
+        }
+        // CommonsenseQA's own files have the choices in the question.
+        let question = object.get_mut("question").and_then(Value::as_object_mut).map(std::mem::take);
+        if let Some(mut question) = question {
+            object.insert("question".to_owned(), question.remove("stem").unwrap_or_default());
+            object.extend(question.remove("choices").map(|choices| ("choices".to_owned(), choices)));
+        }
+        let mut take = |keys: &[&'static str]| {
+            let key = keys.iter().find(|key| object.get(**key).is_some_and(|value| !value.is_null()))?;
+            object.remove(*key).map(|value| (*key, value))
+        };
+        let string = |found: Option<(&str, Value)>| match found {
+            None => Ok(None),
+            Some((_, Value::String(text))) => Ok(Some(text)),
+            Some((key, other)) => Err(format!("\"{key}\" is {}, expected a string", kind(&other))),
+        };
+        let (context, question) = (string(take(&CONTEXTS))?, string(take(&QUESTIONS))?);
+        let prefix = string(take(&["ending_prefix"]))?;
+        let (context, before) = match (context, question) {
+            (Some(context), question) => (context, question),
+            (None, Some(question)) => (question, None),
+            (None, None) => {
+                return Err(format!(
+                    "no context; expected one of the keys {}",
+                    listed([&CONTEXTS[..], &QUESTIONS].concat())
+                ));
+            }
+        };
+        let ending_prefix =
+            before.into_iter().chain(prefix).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ");
+        let Some((key, value)) = take(&ENDINGS) else {
+            return Err(format!("no choices; expected a list under one of the keys {}", listed(ENDINGS)));
+        };
+        let (endings, keys) = choices_of(key, value)?;
+        let label = match take(&LABELS) {
+            None => None,
+            Some((_, Value::String(text))) => Some(text),
+            Some((_, Value::Number(number))) => Some(number.to_string()),
+            Some((key, other)) => {
+                return Err(format!("\"{key}\" is {}, expected a choice's number, letter or text", kind(&other)));
+            }
+        };
+        Ok(Written { choice: Choice { context, ending_prefix, endings, label: None, line }, keys, label })
     }
-    let has = |name: &str| names.iter().any(|other| other == name);
-    let context = if !has("sent1") && has("startphrase") { "startphrase" } else { "sent1" };
-    let count = endings.len();
+
+    /// The index of the right choice, where numbers count from `first`.
+    fn place(&self, first: usize) -> Result<Option<usize>, String> {
+        let Some(label) = self.label.as_deref().map(str::trim).filter(|label| !is_missing(label)) else {
+            return Ok(None);
+        };
+        let endings = &self.choice.endings;
+        if let Some(place) = self.keys.iter().position(|key| key.trim().eq_ignore_ascii_case(label)) {
+            return Ok(Some(place));
+        }
+        let letter = match label.as_bytes() {
+            [letter] if letter.is_ascii_alphabetic() => Some(usize::from(letter.to_ascii_uppercase() - b'A')),
+            _ => None,
+        };
+        let number = position(label).and_then(|number| number.checked_sub(first));
+        let by_place = number.or(letter).filter(|place| *place < endings.len() && self.keys.is_empty());
+        let by_text: Vec<usize> = (0..endings.len()).filter(|place| endings[*place].trim() == label).collect();
+        match (by_place, &by_text[..]) {
+            (Some(place), [text]) if place != *text => Err(format!(
+                "label \"{label}\" is one choice's place and another one's text; expected a letter, or the text alone"
+            )),
+            (Some(place), _) | (None, &[place]) => Ok(Some(place)),
+            (None, []) if !self.keys.is_empty() => {
+                let keys = listed(self.keys.iter().map(String::as_str));
+                Err(format!("label \"{label}\": expected one of the choices' own, {keys}, or a choice's text"))
+            }
+            (None, []) => {
+                let last = first + endings.len() - 1;
+                Err(format!(
+                    "label \"{label}\": expected the number of a choice, {first} to {last}, its letter or its text"
+                ))
+            }
+            (None, _) => {
+                Err(format!("label \"{label}\" is the text of several choices; expected a number or a letter"))
+            }
+        }
+    }
+}
+
+/// The names of columns with a choice each, if there are such.
+fn flat_of(has: impl Fn(&str) -> bool) -> Option<Vec<String>> {
+    FLAT.into_iter().find_map(|(name, first)| {
+        let names: Vec<String> =
+            (first..).map(|number| format!("{name}{number}")).take_while(|name| has(name)).collect();
+        (!names.is_empty()).then_some(names)
+    })
+}
+
+/// The texts of choices and what the file calls them: a list of texts, `{"text": […], "label": […]}`, or a list of
+/// `{"text": …, "label": …}`.
+fn choices_of(key: &str, value: Value) -> Result<(Vec<String>, Vec<String>), String> {
+    let texts = |value: Value| -> Result<Vec<String>, String> {
+        serde_json::from_value(value).map_err(|e| format!("\"{key}\": {e}; expected a list of strings"))
+    };
+    let mut lists = match value {
+        Value::Array(list) if list.first().is_some_and(Value::is_object) => {
+            let column = |name: &str| list.iter().map(|choice| choice.get(name).cloned().unwrap_or_default()).collect();
+            [("text", Value::Array(column("text"))), ("label", Value::Array(column("label")))]
+                .map(|(n, v)| (n.to_owned(), v))
+                .into_iter()
+                .collect()
+        }
+        Value::Object(lists) => lists,
+        list => return Ok((texts(list)?, Vec::new())),
+    };
+    let (endings, keys) = (texts(lists.remove("text").unwrap_or_default())?, lists.remove("label"));
+    let keys = keys.map(texts).transpose()?.unwrap_or_default();
+    if !keys.is_empty() && keys.len() != endings.len() {
+        return Err(format!("\"{key}\" has {} texts and {} labels; expected as many", endings.len(), keys.len()));
+    }
+    Ok((endings, keys))
+}
+
+fn rows_of_columns(file: &TableFile, names: &[String], endings: Vec<String>) -> Result<FileRows<Written>, TaskError> {
+    let first_of =
+        |wanted: &[&'static str]| wanted.iter().copied().find(|name| names.iter().any(|other| other == name));
+    let swag = first_of(&["sent1", "startphrase"]);
+    let others = [&CONTEXTS[..], &QUESTIONS].concat();
+    let context = swag.or_else(|| first_of(&others)).unwrap_or("sent1");
     let mut required = vec![Column::name(context)];
     required.extend(endings.into_iter().map(|name| Column::Name(name.into())));
-    // The start phrase holds the prefix.
-    let prefix = if context == "sent1" { "sent2" } else { "ending_prefix" };
-    let optional = [Column::name(prefix), Column::name("label")];
+    // The start phrase holds the prefix; a question about a context is one.
+    let prefix = match context {
+        "sent1" => "sent2",
+        _ if CONTEXTS.contains(&context) => first_of(&QUESTIONS).unwrap_or("ending_prefix"),
+        _ => "ending_prefix",
+    };
+    let optional = [Column::name(prefix), Column::name(first_of(&LABELS).unwrap_or("label"))];
     let table = file.table(&required, &optional, &[], RaggedRows::Error)?;
-    let choice = |row: Result<Row, TaskError>| {
+    let written = |row: Result<Row, TaskError>| {
         let row = row?;
         let mut cells = row.cells.into_iter();
         let context = cells.next().unwrap_or_default();
-        let endings: Vec<String> = cells.collect();
+        // Rows of fewer choices than others leave cells empty at the end.
+        let mut endings: Vec<String> = cells.collect();
+        while endings.last().is_some_and(|ending| ending.trim().is_empty()) {
+            endings.pop();
+        }
         let mut optional = row.optional.into_iter();
         let ending_prefix = optional.next().flatten().unwrap_or_default();
-        let label = label(optional.next().flatten().as_deref(), count, need)
-            .map_err(|problem| TaskError::line(path, row.line, problem))?;
-        Ok(Choice { context, ending_prefix, endings, label, line: row.line })
+        let label = optional.next().flatten();
+        let choice = Choice { context, ending_prefix, endings, label: None, line: row.line };
+        Ok(Written { choice, keys: Vec::new(), label })
     };
-    Ok(table.into_rows().into_iter().map(choice).collect())
-}
-
-fn rows_of_lists(path: &Path, text: &str, need: Need) -> FileRows<Choice> {
-    let choice = |object: Result<(usize, Map<String, Value>), TaskError>| {
-        let (line, object) = object?;
-        choice_of_lists(object, line, need).map_err(|problem| TaskError::line(path, line, problem))
-    };
-    objects(path, text).map(choice).collect()
-}
-
-fn choice_of_lists(mut object: Map<String, Value>, line: usize, need: Need) -> Result<Choice, String> {
-    let mut take = |keys: &[&'static str]| {
-        let key = keys.iter().find(|key| object.contains_key(**key))?;
-        object.remove(*key).filter(|value| !value.is_null()).map(|value| (*key, value))
-    };
-    let string = |found: Option<(&str, Value)>| match found {
-        None => Ok(None),
-        Some((_, Value::String(text))) => Ok(Some(text)),
-        Some((key, other)) => Err(format!("\"{key}\" is {}, expected a string", kind(&other))),
-    };
-    let Some(context) = string(take(&CONTEXTS))? else {
-        return Err(format!("no context; expected one of the keys {}", listed(CONTEXTS)));
-    };
-    let ending_prefix = string(take(&["ending_prefix"]))?.unwrap_or_default();
-    let endings: Vec<String> = match take(&ENDINGS) {
-        None => return Err(format!("no endings; expected a list under one of the keys {}", listed(ENDINGS))),
-        Some((key, value)) => {
-            serde_json::from_value(value).map_err(|e| format!("\"{key}\": {e}; expected a list of strings"))?
-        }
-    };
-    let written = match take(&["label"]) {
-        None => None,
-        Some((_, Value::String(text))) => Some(text),
-        Some((_, Value::Number(number))) => Some(number.to_string()),
-        Some((_, other)) => return Err(format!("\"label\" is {}, expected an ending's index", kind(&other))),
-    };
-    let label = label(written.as_deref(), endings.len(), need)?;
-    Ok(Choice { context, ending_prefix, endings, label, line })
-}
-
-/// The index of the right ending. Where it is not needed it may be anything: empty, or -1 as in Hugging Face's test sets.
-fn label(written: Option<&str>, endings: usize, need: Need) -> Result<Option<usize>, String> {
-    let written = written.map(str::trim).filter(|written| !written.is_empty());
-    match (written.map(|written| (written, written.parse::<usize>())), need) {
-        (Some((_, Ok(index))), _) if index < endings => Ok(Some(index)),
-        (Some((written, _)), Need::Required) => {
-            Err(format!("label \"{written}\": expected the index of an ending, 0 to {}", endings.saturating_sub(1)))
-        }
-        (None, Need::Required) => Err("no label; expected the index of the right ending".into()),
-        (_, Need::Optional) => Ok(None),
-    }
+    Ok(table.into_rows().into_iter().map(written).collect())
 }
 
 #[cfg(test)]

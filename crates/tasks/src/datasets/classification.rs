@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::labels::Labels;
+use super::labels::{Labels, position};
 use super::table::{Column, RaggedRows, Row, Table};
 use super::{Need, listed};
 use crate::TaskError;
@@ -39,6 +39,8 @@ pub struct LabelledTexts {
     label: Option<Column>,
     rows: FileRows<LabelledText>,
     skipped: Vec<usize>,
+    /// The names that the file gives its labels' numbers.
+    class_names: Vec<String>,
 }
 
 impl LabelledTexts {
@@ -71,6 +73,8 @@ impl LabelledTexts {
         };
         let table = Table::open_with(path, &required, optional, ragged)?;
         let skipped = table.skipped().to_vec();
+        let class_names: Vec<String> =
+            columns.label.as_ref().map_or(&[][..], |column| table.class_names(column)).to_vec();
         let text_of = |row: Result<Row, TaskError>| {
             let row = row?;
             let mut cells = row.cells.into_iter();
@@ -78,13 +82,18 @@ impl LabelledTexts {
             let pair = columns.pair.as_ref().and_then(|_| cells.next());
             let label = cells.next().or_else(|| row.optional.into_iter().next().flatten());
             let label = label.map(|label| label.trim().to_owned()).filter(|label| !label.is_empty());
+            // A number without a name is Hugging Face's for a label that is not known.
+            let label = match class_names.is_empty() {
+                true => label,
+                false => label.and_then(|label| class_names.get(position(&label)?).cloned()),
+            };
             if let (None, Need::Required, Some(column)) = (&label, need, &columns.label) {
                 return Err(TaskError::line(path, row.line, format!("column {column} is empty, expected a label")));
             }
             Ok(LabelledText { text, pair, label, line: row.line })
         };
         let rows = table.into_rows().into_iter().map(text_of).collect();
-        Ok(LabelledTexts { path: path.to_owned(), label: columns.label.clone(), rows, skipped })
+        Ok(LabelledTexts { path: path.to_owned(), label: columns.label.clone(), rows, skipped, class_names })
     }
 
     /// The file.
@@ -112,23 +121,34 @@ impl LabelledTexts {
         self.usable().all(|text| text.label.is_some())
     }
 
+    /// The labels that occur, as they are written.
+    pub fn written(&self) -> impl Iterator<Item = &str> {
+        self.usable().filter_map(|text| text.label.as_deref())
+    }
+
     /// The labels that occur, sorted as [`Labels::found`] says.
     ///
     /// # Errors
     /// [`TaskError::File`] when there are none.
     pub fn labels(&self) -> Result<Labels, TaskError> {
-        let found = Labels::found(self.usable().filter_map(|text| text.label.as_deref()));
-        found.map_err(|_| TaskError::file(&self.path, "has no labels; expected one on each row"))
+        Labels::found(self.written())
+            .map_err(|_| TaskError::file(&self.path, "has no labels; expected one on each row"))
     }
 
     /// The texts, each with what `read` makes of its label; a label that is missing, or of which `read` makes a problem, is a
     /// [`TaskError::Line`] in the row's place.
     pub fn with_labels<L>(self, read: impl Fn(&str) -> Result<L, String>) -> FileRows<(LabelledText, L)> {
         let column = self.label.as_ref().map_or("label".into(), |column| format!("column {column}"));
+        // The file's name of a number is no label of a model that learned the numbers.
+        let number =
+            |label: &str| self.class_names.iter().position(|name| name == label).map(|number| number.to_string());
+        let value = |label: &str| {
+            read(label).or_else(|problem| number(label).and_then(|number| read(&number).ok()).ok_or(problem))
+        };
         let one = |row: Result<LabelledText, TaskError>| {
             let text = row?;
             let value = match &text.label {
-                Some(label) => read(label),
+                Some(label) => value(label),
                 None => Err("no label; expected one".into()),
             };
             match value {

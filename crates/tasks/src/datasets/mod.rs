@@ -48,7 +48,7 @@ fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Strin
 }
 
 /// Names for a message, in quotes and joined by commas, cut after forty.
-fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut names = names.into_iter().map(|name| format!("\"{name}\""));
     let mut list: Vec<String> = names.by_ref().take(40).collect();
     let more = names.count();

@@ -16,6 +16,8 @@ mod parquet;
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value};
+
 use super::file::{plain_name, read_text};
 use crate::TaskError;
 use crate::task::FileRows;
@@ -29,6 +31,8 @@ pub struct Table {
     path: PathBuf,
     rows: FileRows<Row>,
     skipped: Vec<usize>,
+    /// The names that the file gives the numbers of some columns.
+    class_names: Vec<(Column, Vec<String>)>,
 }
 
 impl Table {
@@ -98,6 +102,12 @@ impl Table {
         self.rows
     }
 
+    /// The names that the file itself gives the numbers of a column that was asked for (Hugging Face's `ClassLabel` in Parquet); none
+    /// where it gives none.
+    pub fn class_names(&self, column: &Column) -> &[String] {
+        self.class_names.iter().find(|(known, _)| known == column).map_or(&[], |(_, names)| names)
+    }
+
     /// The lines of the rows that were left out under [`RaggedRows::Skip`].
     pub fn skipped(&self) -> &[usize] {
         &self.skipped
@@ -141,10 +151,26 @@ impl TableFile {
         }
     }
 
-    /// Its text, if it is one object a line.
-    pub fn json_text(&self) -> Option<&str> {
+    /// Whether it is one object a line.
+    pub fn is_json(&self) -> bool {
+        matches!(self.content, Content::Json(_))
+    }
+
+    /// The rows as objects: all of an object of JSON; of Parquet the columns with these names. Lists are lists.
+    pub fn objects(&self, keys: &[&str]) -> Result<FileRows<(usize, Map<String, Value>)>, TaskError> {
         match &self.content {
-            Content::Json(text) => Some(text),
+            Content::Json(text) => Ok(objects(&self.path, text).collect()),
+            Content::Parquet(file) => parquet::objects(&self.path, file, keys),
+            Content::Delimited(..) => {
+                Err(TaskError::file(&self.path, "a table without lists; expected JSON or Parquet"))
+            }
+        }
+    }
+
+    /// The names that the file itself gives the numbers of a column: Hugging Face's of a Parquet file.
+    pub fn class_names(&self, column: &str) -> Option<Vec<String>> {
+        match &self.content {
+            Content::Parquet(file) => parquet::class_names(file, column),
             _ => None,
         }
     }
@@ -171,7 +197,14 @@ impl TableFile {
             };
             return Err(TaskError::file(path, problem));
         }
-        Ok(Table { path: path.clone(), rows, skipped })
+        let class_names = |column: &Column| match column {
+            Column::Name(name) => Some((column.clone(), self.class_names(name)?)),
+            Column::Number(number) => {
+                Some((column.clone(), self.class_names(self.names().ok()?.get(number.get() - 1)?)?))
+            }
+        };
+        let class_names = required.iter().chain(optional).filter_map(class_names).collect();
+        Ok(Table { path: path.clone(), rows, skipped, class_names })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cloze_model::LoadReport;
-use cloze_train::train_loop::Event;
+use cloze_train::train_loop::{Event, Score};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -27,6 +27,8 @@ pub struct Start {
     pub cut_rows: usize,
     /// Tensors of the head that were drawn, tensors of the checkpoint that were left aside.
     pub adopted: LoadReport,
+    /// Which heads are new, and how the task's head starts, in words.
+    pub notes: Vec<String>,
     /// The device in words, with the type of activations and the reason for both.
     pub machine: String,
 }
@@ -103,10 +105,20 @@ pub struct Best {
     /// The deciding score; not a number for a correlation with a constant, for instance.
     #[serde(deserialize_with = "number_or_nan")]
     pub score: f64,
+    /// The mean loss of the dev rows, which decides where the score is not a number.
+    #[serde(deserialize_with = "number_or_nan")]
+    pub loss: f64,
     /// All scores as one JSON object.
     pub scores: Value,
     /// The one answer given to every row, if the model had collapsed.
     pub collapsed: Option<String>,
+}
+
+impl Best {
+    /// What decides which evaluation is the best.
+    pub fn decides(&self) -> Score {
+        Score { value: self.score, loss: self.loss }
+    }
 }
 
 /// JSON has no NaN: it is written as null.

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use cloze_data::example_order;
-use cloze_model::{Heads, LoadReport, Losses, Model};
+use cloze_model::{LoadReport, Losses, Model};
 use cloze_train::checkpoint;
 use cloze_train::objective::Term;
 use cloze_train::plan::{Plan, Reached};
@@ -14,7 +14,7 @@ use cloze_train::recipe::{Every, Optimizer};
 use cloze_train::run::{RunFolder, RunLog};
 use cloze_train::schedule::Curve;
 use cloze_train::step::{StepOutcome, Trainer};
-use cloze_train::train_loop::{Due, Job, Keep, Standing};
+use cloze_train::train_loop::{Due, Job, Keep, Score, Standing};
 use cloze_train::window::Window;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -22,6 +22,7 @@ use serde_json::json;
 use super::class_weights::class_weights;
 use super::events::{Best, Estimate, Evaluation, Figures, Start};
 use super::fine_tuning::FineTuning;
+use super::head::{Begun, begin};
 use super::rows::{EncodedRows, pretty};
 use crate::TaskError;
 use crate::batch::TaskBatch;
@@ -65,6 +66,7 @@ pub(super) struct Prepared<'a, 'r> {
     pub(super) trainer: Trainer<Model>,
     pub(super) at: Standing,
     pub(super) adopted: LoadReport,
+    pub(super) notes: Vec<String>,
 }
 
 /// Loads the checkpoint `newest`, or else the model to start from, and makes it learn as the settings say.
@@ -75,21 +77,21 @@ pub(super) fn prepare<'a, 'r>(
     newest: Option<&Path>,
 ) -> Result<Prepared<'a, 'r>, TaskError> {
     let (task, device) = (asked.task, asked.device);
-    let mut adopted = LoadReport::default();
+    let (mut adopted, mut notes) = (LoadReport::default(), Vec::new());
     let (mut model, moments, state) = match newest {
         Some(path) => {
             let loaded = checkpoint::load::<Model, State>(path, device)?;
             (loaded.network, Some(loaded.moments), loaded.state)
         }
         None => {
-            let (mut model, found) = Model::load_with(asked.model, Heads::of(task.head()), device, settings.seed)?;
+            let Begun { mut model, adopted: found, notes: said } = begin(asked, &rows.examples, settings.seed)?;
             let segments = rows.tokenizer.template().segments(false);
             model.check_tokenizer(asked.model, rows.tokenizer.vocab_size(), segments)?;
             let mut config = model.config().clone();
             task.describe(&mut config);
             asked.task_settings.write_to(&mut config);
             model.set_config(config)?;
-            adopted = found;
+            (adopted, notes) = (found, said);
             (model, None, State::default())
         }
     };
@@ -127,7 +129,7 @@ pub(super) fn prepare<'a, 'r>(
         updates: state.updates,
         seconds: state.train_seconds,
         skipped_in_a_row: state.skipped_in_a_row,
-        best: state.best.as_ref().map(|best| (best.step, best.score)),
+        best: state.best.as_ref().map(|best| (best.step, best.decides())),
         worse: state.worse,
         owes_evaluation: state.owes_evaluation,
         window: Window::restored(&TERMS[0], loss, weight, tokens, seconds),
@@ -145,7 +147,7 @@ pub(super) fn prepare<'a, 'r>(
         best: state.best,
         last: (0.0, 0.0),
     };
-    Ok(Prepared { job, trainer, at, adopted })
+    Ok(Prepared { job, trainer, at, adopted, notes })
 }
 
 /// A fine-tuning as a job of the training loop.
@@ -335,8 +337,8 @@ impl Job for FineTuningJob<'_, '_> {
         Ok(Some(Evaluation { epoch, loss, scores, seconds: began.elapsed().as_secs_f64() }))
     }
 
-    fn score(evaluation: &Evaluation) -> Option<f64> {
-        Some(evaluation.scores.main())
+    fn score(evaluation: &Evaluation) -> Option<Score> {
+        Some(Score { value: evaluation.scores.main(), loss: evaluation.loss })
     }
 
     fn log_evaluation(
@@ -360,6 +362,7 @@ impl Job for FineTuningJob<'_, '_> {
                 epoch: *epoch,
                 metric: scores.main_name().to_owned(),
                 score: scores.main(),
+                loss: *loss,
                 scores: scores.to_json(),
                 collapsed: scores.collapsed.clone(),
             });

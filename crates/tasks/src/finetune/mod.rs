@@ -16,6 +16,7 @@
 //! | --- | --- |
 //! | `fine_tuning.rs` | what a fine-tuning starts from |
 //! | `run.rs` | a run, and its dry run |
+//! | `head.rs` | how the head of a new model starts |
 //! | `job.rs` | fine-tuning as a job of the training loop |
 //! | `events.rs` | what happens in a run, and how it ends |
 //! | `rows.rs` | the encoded rows, and data.json, by which a run is resumed on the same rows |
@@ -25,6 +26,7 @@
 mod class_weights;
 mod events;
 mod fine_tuning;
+mod head;
 mod job;
 mod resume;
 mod rows;

@@ -52,7 +52,7 @@ pub fn finetune(
     settings.precision = settings.precision.resolved(device);
     settings.instruction_set = Some(device.instruction_set().to_owned());
     let newest = newest.as_ref().map(|(_, path)| path.as_path());
-    let Prepared { job, trainer, at, adopted } = prepare(asked, &rows, &settings, newest)?;
+    let Prepared { job, trainer, at, adopted, notes } = prepare(asked, &rows, &settings, newest)?;
 
     let lock = match lock {
         Some(lock) => lock,
@@ -72,6 +72,7 @@ pub fn finetune(
         tokens: rows.examples.iter().map(Example::length).sum(),
         cut_rows: rows.cut_rows,
         adopted,
+        notes,
     };
     let line = json!({
         "kind": "start",

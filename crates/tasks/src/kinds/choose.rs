@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::description::{Description, Examples, Refused};
 use super::kind::{Kind, Misfit};
@@ -25,7 +25,8 @@ pub static KIND: Kind = Kind::of::<Choose>(
         name: "choose",
         about: "the right one of several endings",
         scores: "Accuracy of choices",
-        input: "a table (CSV, Parquet) by its ending; else lines of JSON: {\"context\": …, \"choices\": […]}.",
+        input: "a table (CSV, Parquet) by its ending; else lines of JSON: {\"context\": …, \"choices\": […]}. Rows may differ in how many \
+                choices they have. The right one is its number, its letter or its text, under label, answerKey or answer.",
         output: "the choice, its ending and all probabilities.",
         max_len: 128,
         metrics: &[],
@@ -59,6 +60,30 @@ pub static KIND: Kind = Kind::of::<Choose>(
 pub struct Choose {
     /// Tokens of a context with one ending at most; what does not fit is cut off the longer of the two.
     pub max_len: usize,
+    /// The number of the first choice in labels that are numbers, as the training files have it: 0 or 1.
+    pub first_number: usize,
+}
+
+/// The settings that the kind has for itself.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Settings {
+    first_number: usize,
+}
+
+impl Choose {
+    /// The number of the first choice in the labels of some files: as they tell, else as the training files had it.
+    fn first_number_of(&self, files: &[Choices], notes: &mut Notes) -> usize {
+        let told: Vec<usize> = files.iter().filter_map(Choices::first_number).collect();
+        let first = told.iter().copied().min();
+        if first == Some(1) && self.first_number == 0 {
+            notes.once("labels are numbers from 1: none is 0, and one is that of a last choice".to_owned());
+        }
+        if first.is_none() && self.first_number == 0 && files.iter().any(Choices::has_numbers) {
+            notes.once("no row has the label 0: labels are taken for numbers from 0".to_owned());
+        }
+        first.unwrap_or(self.first_number)
+    }
 }
 
 /// A context with its endings.
@@ -109,13 +134,22 @@ impl Task for Choose {
         tokenizer: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<(Choose, FileRows<Row>), TaskError> {
-        let task = Choose { max_len: reading.max_len() };
+        let files: Vec<Choices> =
+            train.iter().map(|path| Choices::read(path, Need::Required)).collect::<Result<_, _>>()?;
+        let mut task = Choose { max_len: reading.max_len(), first_number: 0 };
+        task.first_number = task.first_number_of(&files, notes);
         let rows = task.read(reading, train, Need::Required, tokenizer, notes)?;
         Ok((task, rows))
     }
 
     fn of_model(reading: &Reading, _: &Config, _: TaskHead) -> Result<Choose, TaskError> {
-        Ok(Choose { max_len: reading.max_len() })
+        let stored: Settings = reading.stored_of_files().own()?;
+        Ok(Choose { max_len: reading.max_len(), first_number: stored.first_number })
+    }
+
+    fn own_settings(&self, _: &Reading) -> Object {
+        let own = (self.first_number != 0).then(|| ("first_number".to_owned(), self.first_number.into()));
+        own.into_iter().collect()
     }
 
     fn read(
@@ -124,14 +158,12 @@ impl Task for Choose {
         paths: &[PathBuf],
         need: Need,
         _: &Tokenizer,
-        _: &mut Notes,
+        notes: &mut Notes,
     ) -> Result<FileRows<Row>, TaskError> {
-        let mut rows = Vec::new();
-        for path in paths {
-            let file = Choices::read(path, need)?;
-            rows.extend(file.into_rows().into_iter().map(|row| row.map(|choice| Row::from(&choice))));
-        }
-        Ok(rows)
+        let files: Vec<Choices> = paths.iter().map(|path| Choices::read(path, need)).collect::<Result<_, _>>()?;
+        let first = self.first_number_of(&files, notes);
+        let rows = files.into_iter().flat_map(|file| file.into_rows(first));
+        Ok(rows.map(|row| row.map(|choice| Row::from(&choice))).collect())
     }
 
     /// An object under the keys of a file's rows.

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use cloze_model::{Config, TaskHead};
+use cloze_model::{Class, Config, TaskHead};
 use cloze_text::Tokenizer;
 use serde::Serialize;
 use serde_json::json;
 
 use super::description::{Description, Examples, Refused};
 use super::kind::{Kind, Misfit};
-use super::labelled_texts::{found_in, labels_of, texts_of};
+use super::labelled_texts::{counted, found_in, labels_of, texts_of};
 use super::probabilities::{as_map, collapsed, largest, softmax};
 use super::text::{Length, Text};
 use crate::TaskError;
@@ -20,7 +20,7 @@ use crate::example::{Example, Target};
 use crate::input::{Input, Object};
 use crate::metrics::classes::{ConfusionMatrix, accuracy, macro_average, matthews, of_class};
 use crate::reading::{Notes, Reading};
-use crate::task::{Encoded, FileRows, Scores, Task};
+use crate::task::{Encoded, FileRows, HeadStart, Scores, Task};
 
 /// The value of `problem_type` in a model's configuration.
 const PROBLEM: &str = "single_label_classification";
@@ -75,6 +75,8 @@ pub static KIND: Kind = Kind::of::<Classify>(
 pub struct Classify {
     /// The labels' names by their numbers.
     pub labels: Vec<String>,
+    /// The number of the label whose F1 is reported where there are two: that of a known task's label 1.
+    pub positive: usize,
     /// What is done with long texts.
     pub length: Length,
     /// The scores that are reported; the first decides which model is best.
@@ -104,11 +106,21 @@ pub struct Prediction {
 }
 
 impl Classify {
-    fn rows(&self, files: Vec<LabelledTexts>, need: Need) -> Result<FileRows<Row>, TaskError> {
-        let labels = Labels::given(self.labels.iter().cloned())?;
-        let texts = texts_of(files, need, |label| labels.id_or_problem(label));
-        Ok(texts.into_iter().map(|row| row.map(|(text, label)| Row { text, label })).collect())
+    fn new(labels: Vec<String>, reading: &Reading) -> Classify {
+        // A model may have a known task's labels in another order.
+        let known = reading.known().and_then(|known| known.labels.get(1));
+        let positive = known.and_then(|name| labels.iter().position(|label| label.eq_ignore_ascii_case(name)));
+        let (length, metrics) = (reading.length(), reading.metrics());
+        Classify { positive: positive.unwrap_or(1), labels, length, metrics }
     }
+}
+
+fn rows(files: Vec<LabelledTexts>, labels: &Labels, need: Need, notes: &mut Notes) -> FileRows<Row> {
+    if need == Need::Required {
+        notes.assumed(labels, files.iter().flat_map(LabelledTexts::written));
+    }
+    let texts = texts_of(files, need, |label| labels.id_or_problem(label));
+    texts.into_iter().map(|row| row.map(|(text, label)| Row { text, label })).collect()
 }
 
 impl Task for Classify {
@@ -125,19 +137,18 @@ impl Task for Classify {
     ) -> Result<(Classify, FileRows<Row>), TaskError> {
         let files = reading.texts(train, Need::Required, notes)?;
         let found = found_in(files.iter().map(LabelledTexts::labels))?;
-        let labels = reading.labels(found, start, "BertForSequenceClassification")?;
+        let labels = reading.labels(found, start, Class::Classify)?;
         if labels.len() < 2 {
-            let problem = format!("all rows have the label {:?}: expected two labels at least", labels.join(", "));
+            let problem =
+                format!("all rows have the label {:?}: expected two labels at least", labels.names().join(", "));
             return Err(TaskError::setting("labels", problem));
         }
-        let task = Classify { labels, length: reading.length(), metrics: reading.metrics() };
-        let rows = task.rows(files, Need::Required)?;
-        Ok((task, rows))
+        let task = Classify::new(labels.names().to_vec(), reading);
+        Ok((task, rows(files, &labels, Need::Required, notes)))
     }
 
     fn of_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<Classify, TaskError> {
-        let labels = labels_of(config, head.logits());
-        Ok(Classify { labels, length: reading.length(), metrics: reading.metrics() })
+        Ok(Classify::new(labels_of(config, head.logits()), reading))
     }
 
     fn read(
@@ -148,7 +159,7 @@ impl Task for Classify {
         _: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<FileRows<Row>, TaskError> {
-        self.rows(reading.texts(paths, need, notes)?, need)
+        Ok(rows(reading.texts(paths, need, notes)?, &reading.labels_of(&self.labels)?, need, notes))
     }
 
     fn row(&self, reading: &Reading, input: Input<'_>, _: &Tokenizer) -> Result<Row, TaskError> {
@@ -162,6 +173,14 @@ impl Task for Classify {
     fn describe(&self, config: &mut Config) {
         config.set_labels(&self.labels);
         config.extra.insert("problem_type".to_owned(), PROBLEM.into());
+    }
+
+    fn head_start(&self, start: &Config, is_known: bool) -> HeadStart {
+        HeadStart::of_labels(&self.labels, start, is_known)
+    }
+
+    fn summary(&self, rows: &[&Row]) -> Vec<String> {
+        counted(&self.labels, rows.iter().filter_map(|row| row.label))
     }
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
@@ -189,7 +208,7 @@ impl Task for Classify {
         let value = |metric: &&str| match *metric {
             "matthews" => ("matthews", matthews(&gold, &predicted, classes)),
             // GLUE's F1 is that of label 1; of more labels, the mean of theirs.
-            "f1" if classes == 2 => ("f1", of_class(&gold, &predicted, 1).f1),
+            "f1" if classes == 2 => ("f1", of_class(&gold, &predicted, self.positive).f1),
             "f1" => ("macro_f1", macro_average(&gold, &predicted, classes).f1),
             _ => ("accuracy", accuracy(&gold, &predicted)),
         };
@@ -223,6 +242,7 @@ mod tests {
     fn task() -> Classify {
         Classify {
             labels: vec!["no".to_owned(), "yes".to_owned()],
+            positive: 1,
             length: Length::default(),
             metrics: vec!["f1", "accuracy", "matthews"],
         }

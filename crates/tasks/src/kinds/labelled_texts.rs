@@ -37,3 +37,28 @@ pub(super) fn labels_of(config: &cloze_model::Config, count: usize) -> Vec<Strin
     let named = config.labels().filter(|labels| labels.len() == count);
     named.unwrap_or_else(|| (0..count).map(|id| format!("LABEL_{id}")).collect())
 }
+
+/// The labels with how many there are of each, in one line; none of no labels.
+pub(super) fn counted(labels: &[String], ids: impl Iterator<Item = usize>) -> Vec<String> {
+    /// Labels that are shown.
+    const SHOWN: usize = 12;
+    let mut counts = vec![0usize; labels.len()];
+    ids.filter(|id| *id < labels.len()).for_each(|id| counts[id] += 1);
+    if counts.iter().all(|count| *count == 0) {
+        return Vec::new();
+    }
+    let mut shown: Vec<String> =
+        labels.iter().zip(&counts).take(SHOWN).map(|(label, count)| format!("{label} {count}")).collect();
+    if labels.len() > SHOWN {
+        shown.push(format!("and {} more", labels.len() - SHOWN));
+    }
+    let mut lines = vec![format!("{} labels: {}", labels.len(), shown.join(", "))];
+    let alike = labels.iter().enumerate().find_map(|(id, label)| {
+        let other = labels[..id].iter().find(|other| other.to_lowercase() == label.to_lowercase())?;
+        Some((other, label))
+    });
+    if let Some((a, b)) = alike {
+        lines.push(format!("the labels \"{a}\" and \"{b}\" differ in case alone"));
+    }
+    lines
+}

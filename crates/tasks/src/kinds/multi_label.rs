@@ -11,26 +11,26 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cloze_model::{Config, TaskHead};
+use cloze_model::{Class, Config, TaskHead};
 use cloze_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::description::{Description, Examples, Refused, TaskOption, Values};
 use super::kind::{Kind, Misfit};
-use super::labelled_texts::labels_of;
+use super::labelled_texts::{counted, labels_of};
 use super::probabilities::{as_map, collapsed};
 use super::text::{Length, Text};
 use crate::TaskError;
 use crate::datasets::Need;
 use crate::datasets::classification::TextColumns;
-use crate::datasets::labels::Labels;
+use crate::datasets::labels::{Labels, is_missing, position, spelling};
 use crate::datasets::table::{Column, Row as TableRow, Table};
 use crate::example::{Example, Target};
 use crate::input::{Input, Object};
 use crate::metrics::multi_label::{Gold, counts, exact_match, macro_average, micro};
 use crate::reading::{Notes, Reading};
-use crate::task::{Encoded, FileRows, Scores, Task};
+use crate::task::{Encoded, FileRows, HeadStart, Scores, Task};
 
 /// The value of `problem_type` in a model's configuration.
 const PROBLEM: &str = "multi_label_classification";
@@ -239,6 +239,7 @@ impl Labelled {
         let table = Table::open_with_lists(path, &required, &optional, &lists, reading.ragged_rows());
         let table = table.map_err(|error| reading.explain(error))?;
         notes.skipped(path, table.skipped().len());
+        let class_names: Vec<String> = lists.first().map_or(&[][..], |column| table.class_names(column)).to_vec();
         let row = |row: Result<TableRow, TaskError>| {
             let TableRow { line, cells, optional } = row?;
             let mut cells = cells.into_iter();
@@ -246,7 +247,13 @@ impl Labelled {
             let pair = columns.pair.as_ref().and_then(|_| cells.next());
             let marks = match &written {
                 None => Marks::None,
-                Some(Written::Together(_)) => Marks::Names(names_of(&cells.next().unwrap_or_default())),
+                Some(Written::Together(_)) => {
+                    let names = names_of(&cells.next().unwrap_or_default());
+                    // Numbers that the file itself names.
+                    let named =
+                        |name: String| position(&name).and_then(|id| class_names.get(id).cloned()).unwrap_or(name);
+                    Marks::Names(names.into_iter().map(named).collect())
+                }
                 Some(Written::Apart(columns)) => {
                     let flag = |(cell, column): (&Option<String>, &Column)| {
                         let flag = flag_of(cell.as_deref().unwrap_or_default());
@@ -261,7 +268,12 @@ impl Labelled {
     }
 
     /// The rows, given the task's labels.
-    fn rows(self, labels: &Labels) -> FileRows<Row> {
+    fn rows(self, labels: &Labels, notes: &mut Notes) -> FileRows<Row> {
+        for row in self.rows.iter().flatten() {
+            if let Marks::Names(names) = &row.marks {
+                notes.assumed(labels, names.iter().map(String::as_str));
+            }
+        }
         let Labelled { path, rows } = self;
         let row = |row: Result<LabelledRow, TaskError>| {
             let LabelledRow { text, line, marks } = row?;
@@ -299,10 +311,11 @@ fn names_of(cell: &str) -> Vec<String> {
 
 /// A label's own cell.
 fn flag_of(cell: &str) -> Result<Option<bool>, String> {
-    match cell.trim() {
-        "1" | "1.0" | "true" | "True" => Ok(Some(true)),
-        "0" | "0.0" | "false" | "False" => Ok(Some(false)),
-        "" | "-1" => Ok(None),
+    match spelling(cell).as_str() {
+        "1" | "true" => Ok(Some(true)),
+        "0" | "false" => Ok(Some(false)),
+        "-1" => Ok(None),
+        other if is_missing(other) => Ok(None),
         other => Err(format!("\"{other}\": expected 1 or 0, or nothing where it is not known")),
     }
 }
@@ -339,12 +352,11 @@ impl Task for MultiLabel {
                 let problem = "no row has one; expected a column of labels (--label), or a column for each of --labels";
                 return Err(TaskError::setting("labels", problem));
             }
-            (true, false) => Labels::given(named)?.names().to_vec(),
-            (false, _) => reading.labels(Labels::found(found)?, start, "BertForSequenceClassification")?,
+            (true, false) => Labels::given(named)?,
+            (false, _) => reading.labels(Labels::found(found)?, start, Class::Classify)?,
         };
-        let task = MultiLabel::new(labels, reading)?;
-        let labels = Labels::given(task.labels.iter().cloned())?;
-        let rows = files.into_iter().flat_map(|file| file.rows(&labels)).collect();
+        let task = MultiLabel::new(labels.names().to_vec(), reading)?;
+        let rows = files.into_iter().flat_map(|file| file.rows(&labels, notes)).collect();
         Ok((task, rows))
     }
 
@@ -366,10 +378,10 @@ impl Task for MultiLabel {
         _: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<FileRows<Row>, TaskError> {
-        let labels = Labels::given(self.labels.iter().cloned())?;
+        let labels = reading.labels_of(&self.labels)?;
         let mut rows = Vec::new();
         for path in paths {
-            rows.extend(Labelled::read(reading, path, need, &self.labels, notes)?.rows(&labels));
+            rows.extend(Labelled::read(reading, path, need, &self.labels, notes)?.rows(&labels, notes));
         }
         Ok(rows)
     }
@@ -385,6 +397,16 @@ impl Task for MultiLabel {
     fn describe(&self, config: &mut Config) {
         config.set_labels(&self.labels);
         config.extra.insert("problem_type".to_owned(), PROBLEM.into());
+    }
+
+    fn head_start(&self, start: &Config, is_known: bool) -> HeadStart {
+        HeadStart::of_labels(&self.labels, start, is_known)
+    }
+
+    fn summary(&self, rows: &[&Row]) -> Vec<String> {
+        let present =
+            |labels: &Gold| -> Vec<usize> { (0..labels.len()).filter(|label| labels[*label] == Some(true)).collect() };
+        counted(&self.labels, rows.iter().filter_map(|row| row.labels.as_ref()).flat_map(present))
     }
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {

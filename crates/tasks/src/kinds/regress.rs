@@ -17,7 +17,7 @@ use crate::example::{Example, Target};
 use crate::input::{Input, Object};
 use crate::metrics::correlation::{pearson, spearman};
 use crate::reading::{Notes, Reading};
-use crate::task::{Encoded, FileRows, Scores, Task};
+use crate::task::{Encoded, FileRows, HeadStart, Scores, Task};
 
 /// A number for each text.
 pub static KIND: Kind = Kind::of::<Regress>(
@@ -106,6 +106,15 @@ impl Task for Regress {
         notes: &mut Notes,
     ) -> Result<FileRows<Row>, TaskError> {
         let texts = texts_of(reading.texts(paths, need, notes)?, need, score);
+        let mut values = texts.iter().flatten().filter_map(|(_, value)| *value);
+        if let (Some(first), Some(_)) = (values.next(), values.next())
+            && texts.iter().flatten().all(|(_, value)| value.is_none_or(|value| value == first))
+        {
+            let files: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+            notes
+                .0
+                .push(format!("{}: all numbers are {first}; a correlation with them is not defined", files.join(", ")));
+        }
         Ok(texts.into_iter().map(|row| row.map(|(text, value)| Row { text, value })).collect())
     }
 
@@ -121,6 +130,14 @@ impl Task for Regress {
         // What Transformers gives a single label.
         config.set_labels(&["LABEL_0".to_owned()]);
         config.extra.insert("problem_type".to_owned(), "regression".into());
+    }
+
+    fn head_start(&self, start: &Config, _: bool) -> HeadStart {
+        match start.problem_type() {
+            // Transformers takes one output without a problem type for a regression.
+            None | Some("regression") => HeadStart::Kept { rows: None, what: String::new() },
+            Some(other) => HeadStart::New { why: format!("its problem_type is {other}") },
+        }
     }
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {

@@ -1,9 +1,10 @@
 //! A label for each word: its first piece's hidden state through one dense layer; entities of the labels, if they are such.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use cloze_model::{Config, TaskHead};
+use cloze_model::{Class, Config, TaskHead};
 use cloze_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -11,17 +12,19 @@ use unicode_categories::UnicodeCategories;
 
 use super::description::{Description, Examples, Refused, TaskOption, Values, positive};
 use super::kind::{Kind, Misfit};
-use super::labelled_texts::{found_in, labels_of};
+use super::labelled_texts::{counted, found_in, labels_of};
 use super::probabilities::{collapsed, largest, softmax};
 use crate::TaskError;
 use crate::datasets::labels::Labels;
+use crate::datasets::table::Column;
 use crate::datasets::tagged::{TagFormat, TaggedSentence, TaggedSentences};
-use crate::datasets::{Need, plain_name};
+use crate::datasets::{Need, listed, plain_name};
 use crate::example::{Example, IGNORED, Target};
 use crate::input::{Input, Object, string_of, text_key};
-use crate::metrics::entities::{entities, entity_scores, token_accuracy};
+use crate::metrics::entities::token_accuracy;
+use crate::metrics::scheme::Scheme;
 use crate::reading::{Notes, Reading};
-use crate::task::{Encoded, FileRows, Scores, Task};
+use crate::task::{Encoded, FileRows, HeadStart, Scores, Task};
 use crate::task_settings::TaskSettings;
 
 /// Why files of tagged words take no column of texts.
@@ -34,12 +37,12 @@ pub static KIND: Kind = Kind::of::<Tag>(
         name: "tag",
         about: "a label for each word: names, parts of speech",
         scores: "Scores of a tagger: entities' F1, precision, recall by type; accuracy",
-        input: "a file of tagged words by its ending (.conll, .conllu, .bio, .iob) or with --tag-format; else lines, each plain text \
-                or a JSON object: {\"text\": …} or {\"words\": […]}.",
+        input: "a file of tagged words by its ending (.conll, .conllu, .bio, .iob, .parquet) or with --tag-format; else lines, each \
+                plain text or a JSON object: {\"text\": …}, {\"words\": […]} or {\"tokens\": […]}.",
         output: "tags, and entities with their characters in the text.",
         max_len: 128,
         metrics: &[],
-        options: &["text", "labels", "features", "class_weights", "skip_bad"],
+        options: &["text", "label", "labels", "features", "class_weights", "skip_bad"],
         own_options: &[
             TaskOption {
                 name: "tag_format",
@@ -51,6 +54,10 @@ pub static KIND: Kind = Kind::of::<Tag>(
                         ("columns", "Columns between white space, one word a line (CoNLL-2003)"),
                         ("wikiann", "`en:word`, a tab, the tag"),
                         ("conllu", "CoNLL-U"),
+                        (
+                            "objects",
+                            "JSON with lists: {\"tokens\": […], \"tags\": […]}; --label names the list of tags",
+                        ),
                     ],
                 },
             },
@@ -59,6 +66,18 @@ pub static KIND: Kind = Kind::of::<Tag>(
                 help: "Column of the tag, from 1 [default: the last one; of CoNLL-U the fourth, UPOS]",
                 rare: true,
                 values: Values::Parsed { placeholder: "N", parse: positive, missing: None },
+            },
+            TaskOption {
+                name: "unknown_tags",
+                help: "Tags that the model does not know",
+                rare: true,
+                values: Values::OneOf {
+                    placeholder: "WHAT",
+                    names: &[
+                        ("refuse", "An error (default)"),
+                        ("wrong", "Words that the model has tagged wrongly, as seqeval counts them"),
+                    ],
+                },
             },
             TaskOption {
                 name: "context",
@@ -74,9 +93,13 @@ pub static KIND: Kind = Kind::of::<Tag>(
             },
         ],
         check: |given| given.own::<TagSettings>()?.format().map(drop),
-        table_endings: &["conll", "conllu", "bio", "iob"],
+        table_endings: &["conll", "conllu", "bio", "iob", "parquet", "pq"],
         format_options: &["tag_format", "tag_column"],
-        refused: Refused { finetune: &[NO_TEXT_COLUMN], predict: &[], evaluate: &[NO_TEXT_COLUMN] },
+        refused: Refused {
+            finetune: &[NO_TEXT_COLUMN],
+            predict: &[("unknown_tags", "predicting does not look at tags")],
+            evaluate: &[NO_TEXT_COLUMN],
+        },
         examples: Examples {
             finetune: &[
                 "cloze finetune tag --train en.train.conllu --dev en.dev.conllu --model runs/mini --out runs/pos",
@@ -108,6 +131,9 @@ struct TagSettings {
     /// Whether a tagger sees what surrounds a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     context: Option<bool>,
+    /// What becomes of tags that the task does not know; not remembered.
+    #[serde(skip_serializing)]
+    unknown_tags: Option<String>,
     /// Last layers that a tagger reads; not remembered: the head's width tells it.
     #[serde(skip_serializing)]
     layers: Option<usize>,
@@ -124,8 +150,16 @@ impl TagSettings {
             }
             (Some("conllu"), column) => Some(column.map_or(TagFormat::UPOS, |tag| TagFormat::ConllU { tag })),
             (Some("columns") | None, tag) => Some(TagFormat::Columns { word: 1, tag }),
+            (Some("objects"), None) => Some(TagFormat::Objects),
+            (Some("objects"), Some(column)) => {
+                let problem = format!("{column}: lists of tags have names; expected --label NAME");
+                return Err(TaskError::setting("tag-column", problem));
+            }
             (Some(other), _) => {
-                return Err(TaskError::setting("tag-format", format!("{other}: expected columns, wikiann or conllu")));
+                return Err(TaskError::setting(
+                    "tag-format",
+                    format!("{other}: expected columns, wikiann, conllu or objects"),
+                ));
             }
         })
     }
@@ -149,8 +183,10 @@ pub struct Tag {
 pub struct Row {
     /// Its words.
     pub words: Vec<String>,
-    /// Their labels' numbers, if known.
+    /// Their labels' numbers, if known. A number beyond the labels is that of one of the tags `unknown`.
     pub labels: Option<Vec<usize>>,
+    /// Tags of the sentence that the task does not know: the first has the number after the last label's.
+    pub unknown: Vec<String>,
     /// The words before it in its document, the nearest last, and those after it.
     pub around: [Vec<String>; 2],
     /// Where the words lie in a text, in bytes, if they come from one.
@@ -229,23 +265,58 @@ impl Tag {
         Ok(Tag { labels, max_len: reading.max_len(), layers: layers.or(given.layers).unwrap_or(1), context })
     }
 
-    fn rows(&self, files: &[TaggedSentences], need: Need) -> Result<FileRows<Row>, TaskError> {
-        let labels = Labels::given(self.labels.iter().cloned())?;
-        let mut rows = Vec::new();
+    fn rows(
+        &self,
+        files: &[TaggedSentences],
+        labels: &Labels,
+        (reading, need): (&Reading, Need),
+        notes: &mut Notes,
+    ) -> Result<FileRows<Row>, TaskError> {
+        let takes_unknown = settings_of(reading)?[0].unknown_tags.as_deref() == Some("wrong");
+        let (mut rows, mut not_known) = (Vec::new(), BTreeSet::new());
         for file in files {
             let sentences = file.sentences();
             for (number, sentence) in sentences.iter().enumerate() {
                 let around = if self.context { around(sentences, number, self.max_len) } else { Default::default() };
-                let known = (need == Need::Required).then(|| file.tag_ids(sentence, &labels)).transpose();
-                rows.push(known.map(|labels| Row { words: sentence.words.clone(), labels, around, text: None }));
+                let mut unknown = Vec::new();
+                let mut number_of = |tag: &str| {
+                    takes_unknown.then(|| {
+                        let known = unknown.iter().position(|known| known == tag);
+                        labels.len()
+                            + known.unwrap_or_else(|| {
+                                unknown.push(tag.to_owned());
+                                unknown.len() - 1
+                            })
+                    })
+                };
+                let known =
+                    (need == Need::Required).then(|| file.tag_ids(sentence, labels, &mut number_of)).transpose();
+                not_known.extend(unknown.iter().cloned());
+                if need == Need::Required {
+                    notes.assumed(labels, sentence.tags.iter().map(String::as_str));
+                }
+                rows.push(known.map(|labels| Row {
+                    words: sentence.words.clone(),
+                    labels,
+                    unknown,
+                    around,
+                    text: None,
+                }));
             }
+        }
+        if !not_known.is_empty() {
+            let tags = listed(not_known.iter().map(String::as_str));
+            notes.once(format!("the model does not know the tags {tags}: words with them count as wrong"));
         }
         Ok(rows)
     }
 
-    /// Whether the labels are those of entities (B-PER, I-PER, …).
-    pub fn has_entities(&self) -> bool {
-        self.labels.iter().any(|label| ["B-", "I-", "S-", "E-"].iter().any(|part| label.starts_with(part)))
+    /// The tag of this number in a row.
+    fn tag_of<'a>(&'a self, row: &'a Row, label: usize) -> &'a str {
+        match self.labels.get(label) {
+            Some(label) => label,
+            None => row.unknown.get(label - self.labels.len()).map_or("", String::as_str),
+        }
     }
 
     /// The pieces of each word; a word that the tokenizer sees nothing in is \[UNK\].
@@ -280,7 +351,12 @@ fn settings_of(reading: &Reading) -> Result<[TagSettings; 2], TaskError> {
 }
 
 /// The sentences of some files.
-fn sentences(reading: &Reading, paths: &[PathBuf], need: Need) -> Result<Vec<TaggedSentences>, TaskError> {
+fn sentences(
+    reading: &Reading,
+    paths: &[PathBuf],
+    need: Need,
+    notes: &mut Notes,
+) -> Result<Vec<TaggedSentences>, TaskError> {
     let [given, stored] = settings_of(reading)?;
     // A column alone is one of the model's format.
     let given = match given.tag_column {
@@ -296,12 +372,30 @@ fn sentences(reading: &Reading, paths: &[PathBuf], need: Need) -> Result<Vec<Tag
         let name = plain_name(path);
         match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
             "conllu" => matches!(format, TagFormat::ConllU { .. }),
-            "conll" | "bio" | "iob" => !matches!(format, TagFormat::ConllU { .. }),
+            "conll" | "bio" | "iob" => !matches!(format, TagFormat::ConllU { .. } | TagFormat::Objects),
+            "json" | "jsonl" | "ndjson" => matches!(format, TagFormat::Objects),
             _ => true,
         }
     };
     let format = |path: &Path| given.or_else(|| stored.filter(|format| fits(path, format)));
-    paths.iter().map(|path| TaggedSentences::read(path, format(path), need)).collect()
+    let key = match &reading.given().settings.label {
+        Some(Column::Name(name)) => Some(name.as_ref()),
+        Some(Column::Number(number)) => {
+            return Err(TaskError::setting(
+                "label",
+                format!("#{number}: expected the name of a list of tags; see --tag-column"),
+            ));
+        }
+        None => None,
+    };
+    let read = |path: &PathBuf| {
+        let file = TaggedSentences::read_key(path, format(path), key, need)?;
+        for remark in file.remarks() {
+            notes.once(format!("{}: {remark}", path.display()));
+        }
+        Ok(file)
+    };
+    paths.iter().map(read).collect()
 }
 
 /// The words around a sentence in its document, more than a sequence can hold on neither side.
@@ -334,13 +428,17 @@ impl Task for Tag {
         train: &[PathBuf],
         start: &Config,
         _: &Tokenizer,
-        _: &mut Notes,
+        notes: &mut Notes,
     ) -> Result<(Tag, FileRows<Row>), TaskError> {
-        let files = sentences(reading, train, Need::Required)?;
+        let files = sentences(reading, train, Need::Required, notes)?;
         let found = found_in(files.iter().map(TaggedSentences::labels))?;
-        let labels = reading.labels(found, start, "BertForTokenClassification")?;
-        let task = Tag::new(labels, None, reading)?;
-        let rows = task.rows(&files, Need::Required)?;
+        let labels = reading.labels(found.clone(), start, Class::Tag)?;
+        if files.iter().any(TaggedSentences::has_numbers) && labels == found {
+            let problem = "the tags are numbers without names; expected the names in the order of the numbers: --labels O,B-PER,I-PER";
+            return Err(TaskError::setting("labels", problem));
+        }
+        let task = Tag::new(labels.names().to_vec(), None, reading)?;
+        let rows = task.rows(&files, &labels, (reading, Need::Required), notes)?;
         Ok((task, rows))
     }
 
@@ -365,9 +463,10 @@ impl Task for Tag {
         paths: &[PathBuf],
         need: Need,
         _: &Tokenizer,
-        _: &mut Notes,
+        notes: &mut Notes,
     ) -> Result<FileRows<Row>, TaskError> {
-        self.rows(&sentences(reading, paths, need)?, need)
+        let files = sentences(reading, paths, need, notes)?;
+        self.rows(&files, &reading.labels_of(&self.labels)?, (reading, need), notes)
     }
 
     /// Plain text, or an object with a `text` or a list of `words`.
@@ -376,9 +475,9 @@ impl Task for Tag {
             Input::Text(text) => return Ok(Row::of_text(text)),
             Input::Object(object) => object,
         };
-        if let Some(words) = object.get("words") {
-            let words: Vec<String> = serde_json::from_value(words.clone())
-                .map_err(|_| TaskError::input("\"words\"", "expected a list of strings"))?;
+        if let Some(key) = ["words", "tokens"].into_iter().find(|key| object.contains_key(*key)) {
+            let words: Vec<String> = serde_json::from_value(object[key].clone())
+                .map_err(|_| TaskError::input(format!("\"{key}\""), "expected a list of strings"))?;
             return Ok(Row { words, ..Row::default() });
         }
         let stored = reading.stored_of_files().text;
@@ -393,6 +492,30 @@ impl Task for Tag {
     fn describe(&self, config: &mut Config) {
         config.set_labels(&self.labels);
         config.extra.remove("problem_type");
+    }
+
+    fn head_start(&self, start: &Config, is_known: bool) -> HeadStart {
+        HeadStart::of_labels(&self.labels, start, is_known)
+    }
+
+    fn summary(&self, rows: &[&Row]) -> Vec<String> {
+        let known: Vec<(&Row, &Vec<usize>)> =
+            rows.iter().filter_map(|row| Some((*row, row.labels.as_ref()?))).collect();
+        let mut lines = counted(&self.labels, known.iter().flat_map(|(_, labels)| labels.iter().copied()));
+        if lines.is_empty() {
+            return lines;
+        }
+        lines.push(match Scheme::of(&self.labels) {
+            Some(scheme) => {
+                let tags: Vec<Vec<&str>> = known
+                    .iter()
+                    .map(|(row, labels)| labels.iter().map(|label| self.tag_of(row, *label)).collect())
+                    .collect();
+                scheme.describe(tags.iter().map(Vec::as_slice))
+            }
+            None => "tags of no scheme for entities, such as parts of speech: accuracy alone is scored".to_owned(),
+        });
+        lines
     }
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
@@ -433,7 +556,10 @@ impl Task for Tag {
             }
             ids.extend(after);
             let labels = match &row.labels {
-                Some(labels) => labels[words.clone()].iter().map(|label| *label as i32).collect(),
+                Some(labels) => {
+                    let target = |label: &usize| if *label < self.labels.len() { *label as i32 } else { IGNORED };
+                    labels[words.clone()].iter().map(target).collect()
+                }
                 None => vec![IGNORED; count],
             };
             let sequences = vec![template.sequence(&ids, None)];
@@ -461,7 +587,7 @@ impl Task for Tag {
             prediction.tags.push(self.labels[class].clone());
             prediction.probabilities.push(shares[class]);
         }
-        if self.has_entities() {
+        if let Some(scheme) = Scheme::of(&self.labels) {
             let entity = |found: crate::metrics::entities::Entity| {
                 let words = found.start..found.end;
                 let place = row.text.as_ref().and_then(|(text, places)| {
@@ -477,21 +603,26 @@ impl Task for Tag {
                 let score = shares.iter().sum::<f64>() / shares.len().max(1) as f64;
                 Entity { kind: found.kind, text, words: [words.start, words.end], characters, score }
             };
-            prediction.entities = Some(entities(&prediction.tags).into_iter().map(entity).collect());
+            prediction.entities = Some(scheme.entities(&prediction.tags).into_iter().map(entity).collect());
         }
         Ok(prediction)
     }
 
     fn scores(&self, rows: &[&Row], predictions: &[&Prediction]) -> Scores {
-        let known: Vec<(&Vec<usize>, &Prediction)> =
-            rows.iter().zip(predictions).filter_map(|(row, found)| Some((row.labels.as_ref()?, *found))).collect();
-        let name = |label: &usize| self.labels[*label].as_str();
-        let gold: Vec<Vec<&str>> = known.iter().map(|(labels, _)| labels.iter().map(name).collect()).collect();
+        let known: Vec<(&Row, &Vec<usize>, &Prediction)> = rows
+            .iter()
+            .zip(predictions)
+            .filter_map(|(row, found)| Some((*row, row.labels.as_ref()?, *found)))
+            .collect();
+        let gold: Vec<Vec<&str>> = known
+            .iter()
+            .map(|(row, labels, _)| labels.iter().map(|label| self.tag_of(row, *label)).collect())
+            .collect();
         let found: Vec<Vec<&str>> =
-            known.iter().map(|(_, found)| found.tags.iter().map(String::as_str).collect()).collect();
+            known.iter().map(|(.., found)| found.tags.iter().map(String::as_str).collect()).collect();
         let mut scores = Scores { rows: known.len(), ..Scores::default() };
-        if self.has_entities() {
-            let of_entities = entity_scores(&gold, &found);
+        if let Some(scheme) = Scheme::of(&self.labels) {
+            let of_entities = scheme.scores(&gold, &found);
             let micro = of_entities.micro;
             let named = [("f1", micro.f1), ("precision", micro.precision), ("recall", micro.recall)];
             scores.values.extend(named.map(|(name, value)| (name.to_owned(), value)));

@@ -1,7 +1,7 @@
 //! Entities of a tag sequence and their scores.
 //!
 //! Reference: seqeval 1.2 in its default mode, which is CoNLL's `conlleval`: tags of any of the schemes BIO (IOB2), IOB1,
-//! BIOES and IOBES are read by one set of rules, and a sequence that no scheme allows is read as far as it makes sense
+//! BIOES and IOBES, written as `B-PER` ([`scheme`](super::scheme) sees to that), are read by one set of rules, and a sequence that no scheme allows is read as far as it makes sense
 //! (`I-PER` after `O` begins an entity) rather than refused.
 
 use std::collections::{BTreeMap, HashSet};
@@ -105,41 +105,41 @@ pub struct EntityScores {
 /// # Panics
 /// If there are not as many predicted as gold sentences, or a sentence's numbers of tags differ.
 pub fn entity_scores<S: AsRef<str>, P: AsRef<str>>(gold: &[Vec<S>], predicted: &[Vec<P>]) -> EntityScores {
-    let by_type = counts(gold, predicted);
+    assert_paired(gold.len(), predicted.len());
+    for (gold, predicted) in gold.iter().zip(predicted) {
+        assert_paired(gold.len(), predicted.len());
+    }
+    // Sets, as seqeval's: a tag that no scheme knows can yield the same entity twice.
+    let [gold, predicted] =
+        [joined(gold), joined(predicted)].map(|all| all.into_iter().map(|entity| (0, entity)).collect());
+    scores_of(&gold, &predicted)
+}
+
+/// The scores of predicted entities against gold ones, each with the number of its sentence.
+pub(super) fn scores_of(gold: &HashSet<(usize, Entity)>, predicted: &HashSet<(usize, Entity)>) -> EntityScores {
+    let mut by_type = BTreeMap::<String, Counts>::new();
+    for (_, entity) in gold {
+        by_type.entry(entity.kind.clone()).or_default().gold += 1;
+    }
+    for found in predicted {
+        let counts = by_type.entry(found.1.kind.clone()).or_default();
+        counts.predicted += 1;
+        counts.correct += usize::from(gold.contains(found));
+    }
     let mut all = Counts::default();
     by_type.values().for_each(|&counts| all += counts);
     let by_type: BTreeMap<String, Score> = by_type.into_iter().map(|(kind, counts)| (kind, counts.score())).collect();
     EntityScores { micro: all.score(), macro_average: Score::macro_average(by_type.values().copied()), by_type }
 }
 
-/// The counts of each type.
-fn counts<S: AsRef<str>, P: AsRef<str>>(gold: &[Vec<S>], predicted: &[Vec<P>]) -> BTreeMap<String, Counts> {
-    assert_paired(gold.len(), predicted.len());
-    for (gold, predicted) in gold.iter().zip(predicted) {
-        assert_paired(gold.len(), predicted.len());
-    }
-    // Sets, as seqeval's: a tag that no scheme knows can yield the same entity twice.
-    let (gold, predicted): (HashSet<Entity>, HashSet<Entity>) = (joined(gold), joined(predicted));
-    let mut counts = BTreeMap::<String, Counts>::new();
-    for entity in &gold {
-        counts.entry(entity.kind.clone()).or_default().gold += 1;
-    }
-    for entity in &predicted {
-        let counts = counts.entry(entity.kind.clone()).or_default();
-        counts.predicted += 1;
-        counts.correct += usize::from(gold.contains(entity));
-    }
-    counts
-}
-
 /// The entities of all sentences, read as one sequence with an `O` after each sentence, which is how seqeval reads them.
-fn joined<S: AsRef<str>>(sentences: &[Vec<S>]) -> HashSet<Entity> {
+fn joined<S: AsRef<str>>(sentences: &[Vec<S>]) -> Vec<Entity> {
     let mut reader = Reader::default();
     for sentence in sentences {
         sentence.iter().for_each(|tag| reader.read(tag.as_ref()));
         reader.read("O");
     }
-    reader.finish().into_iter().collect()
+    reader.finish()
 }
 
 /// Share of the tokens whose tag is right, `O` included; 0 of none.

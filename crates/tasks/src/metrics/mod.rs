@@ -6,6 +6,7 @@
 //! | [`multi_label`] | micro and macro F1, exact match of several labels an example | scikit-learn |
 //! | [`correlation`] | Pearson, Spearman | scipy |
 //! | [`entities`] | entities of BIO, IOB1 and BIOES tags and their scores | seqeval, default mode |
+//! | [`scheme`] | tagging schemes and their spellings, found out from the tags | seqeval, strict mode for BILOU |
 //! | [`squad`] | exact match and F1 of answers, with and without unanswerable questions | the official SQuAD scripts |
 //! | [`retrieval`] | nDCG, MAP, MRR, recall of rankings | trec_eval |
 //! | [`bootstrap`] | how far a score may be from the truth, given so many examples | scipy |
@@ -20,6 +21,7 @@ pub mod correlation;
 pub mod entities;
 pub mod multi_label;
 pub mod retrieval;
+pub mod scheme;
 pub mod spread;
 pub mod squad;
 

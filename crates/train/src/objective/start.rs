@@ -57,7 +57,7 @@ pub(super) fn first_model(
     }
     let mut report = LoadReport::default();
     if let Some(heads) = heads(model.heads) {
-        (model, report) = Model::load_with(init, heads, device, recipe.seed)?;
+        (model, report) = Model::load_with(init, heads, &[], device, recipe.seed)?;
     }
     recipe.check_fit(model.architecture().longest_sequence(), model.architecture().segments)?;
     model.check_tokenizer(init, tokens, segments)?;

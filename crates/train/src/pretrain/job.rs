@@ -25,7 +25,7 @@ use crate::recipe::Recipe;
 use crate::run::{EvalLine, Line, RunFolder, RunLog, StartLine, TrainLine};
 use crate::schedule::Curve;
 use crate::step::{StepOutcome, Trainer};
-use crate::train_loop::{Due, Event, Job, Keep, Standing, TrainLoop};
+use crate::train_loop::{Due, Event, Job, Keep, Score, Standing, TrainLoop};
 use crate::window::Window;
 
 /// What happens in a pre-training.
@@ -59,6 +59,11 @@ pub struct State {
     pub window: Window,
     /// What the shards are, to resume on the same.
     pub shards: String,
+}
+
+/// The lower the loss, the better.
+fn score_of(loss: f64) -> Score {
+    Score { value: -loss, loss }
 }
 
 /// The best evaluation of a run.
@@ -132,7 +137,7 @@ pub(super) fn begin<O: Objective>(
     }
     let State { step, updates, phase, batches, seconds, tokens, skipped_in_a_row, best, window, .. } = state;
     let State { evaluated, owes_evaluation, .. } = state;
-    let best = best.and_then(|best| Some((best.step, -best.loss.values().next()?)));
+    let best = best.and_then(|best| Some((best.step, score_of(*best.loss.values().next()?))));
     let worse = 0;
     let at =
         Standing { step, updates, phase, seconds, skipped_in_a_row, evaluated, owes_evaluation, best, worse, window };
@@ -346,8 +351,8 @@ impl<O: Objective> Job for Pretraining<'_, O> {
         Ok(scores.map(|scores| EvalLine { step: at.step, seconds: at.seconds, losses: scores.losses }))
     }
 
-    fn score(line: &EvalLine) -> Option<f64> {
-        line.losses.deciding()?.loss.filter(|loss| loss.is_finite()).map(|loss| -loss)
+    fn score(line: &EvalLine) -> Option<Score> {
+        line.losses.deciding()?.loss.filter(|loss| loss.is_finite()).map(score_of)
     }
 
     fn log_evaluation(&mut self, log: &mut RunLog, _: &Standing, line: &EvalLine, _: bool) -> Result<(), TrainError> {
@@ -374,7 +379,7 @@ impl<O: Objective> Job for Pretraining<'_, O> {
             skipped_in_a_row: at.skipped_in_a_row,
             evaluated: at.evaluated,
             owes_evaluation: at.owes_evaluation,
-            best: at.best.map(|(step, score)| Best { step, loss: BTreeMap::from([(key, -score)]) }),
+            best: at.best.map(|(step, score)| Best { step, loss: BTreeMap::from([(key, score.loss)]) }),
             window: at.window.clone(),
             shards: self.shards.clone(),
         }

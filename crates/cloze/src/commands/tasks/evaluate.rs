@@ -122,6 +122,7 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
     for note in &notes.0 {
         terminal.warn(note);
     }
+    rows.summary().iter().for_each(|line| terminal.note(line));
     let bar = terminal.progress_share("evaluating");
     let judged = predictor.evaluate(&*rows, &mut |share| bar.set_share(share, "rows"))?;
     let seconds = bar.seconds();

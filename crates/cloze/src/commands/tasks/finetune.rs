@@ -361,6 +361,7 @@ pub fn learn(
     for note in &notes.0 {
         terminal.warn(note);
     }
+    train.summary().iter().for_each(|line| terminal.note(line));
     if arguments.learn.features.is_some() {
         planned.iter_mut().for_each(|run| run.settings.freeze = Some(config.num_hidden_layers));
     }

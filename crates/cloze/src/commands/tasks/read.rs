@@ -47,11 +47,13 @@ pub struct CommonArguments {
     #[arg(long, value_name = "COLUMN")]
     pub pair: Option<String>,
 
-    /// Column of the label or number [default: the model's, or label]
+    /// Column of the label or number; of tagged words in JSON or Parquet the list of tags [default: the model's, or label]
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
 
-    /// The labels in order [default: those of the checkpoint, or those found in the training rows, sorted]
+    /// The labels in order [default: those of the checkpoint if it has all of them, or those found in the training rows, sorted]
+    ///
+    /// A head of the checkpoint with the same labels is kept, whatever their order; else the head is new. A line says which.
     #[arg(long, hide_short_help = true, value_name = "A,B,…", value_delimiter = ',')]
     pub labels: Option<Vec<String>>,
 

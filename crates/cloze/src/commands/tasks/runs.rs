@@ -15,7 +15,7 @@ use cloze_tasks::finetune::{
 use cloze_tasks::metrics::spread::spread;
 use cloze_tasks::{AnyRows, AnyTask, Settings, TaskError, TaskSettings};
 use cloze_train::run::RunFolder;
-use cloze_train::train_loop::{Event, is_better};
+use cloze_train::train_loop::{Event, Score, is_better};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -52,7 +52,12 @@ impl Done {
     }
 
     pub fn score(&self) -> f64 {
-        self.best.as_ref().map_or(f64::NAN, |best| best.score)
+        self.decides().value
+    }
+
+    /// What decides whether this run is the best.
+    fn decides(&self) -> Score {
+        self.best.as_ref().map_or(Score { value: f64::NAN, loss: f64::NAN }, Best::decides)
     }
 }
 
@@ -285,8 +290,12 @@ pub fn run_all(common: &Common<'_>, plan: &[Planned], stop: &AtomicBool, termina
             },
         }
         // Without scores the first is kept.
-        let before = done.iter().filter(|run| run.failed.is_none()).map(Done::score).reduce(f64::max);
-        let is_best = entry.failed.is_none() && is_better(entry.score(), before);
+        let better = |best: Option<Score>, run: &Done| {
+            let score = run.decides();
+            if is_better(score, best) { Some(score) } else { best }
+        };
+        let before = done.iter().filter(|run| run.failed.is_none()).fold(None, better);
+        let is_best = entry.failed.is_none() && is_better(entry.decides(), before);
         done.push(entry);
         let (model, kept) = (folder.join("model"), common.out.join("model"));
         if model.is_dir() {
@@ -352,7 +361,7 @@ fn show(bar: &Progress, event: &FineTuneEvent) {
             if start.cut_rows > 0 {
                 bar.note(&format!("{} rows were too long and were cut", format::count(start.cut_rows as u64)));
             }
-            start.adopted.notes().iter().for_each(|note| bar.note(note));
+            start.notes.iter().for_each(|note| bar.note(note));
         }
         Event::Step(event) => {
             let Figures { step, loss, tokens_per_s, .. } = event.figures;

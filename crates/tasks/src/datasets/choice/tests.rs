@@ -2,7 +2,7 @@ use super::*;
 use crate::datasets::testing::{fails, file};
 
 fn read(name: &str, text: &str, need: Need) -> Result<Vec<Choice>, TaskError> {
-    Choices::read(&file(name, text).path, need)?.into_rows().into_iter().collect()
+    Choices::read(&file(name, text).path, need)?.into_rows(0).into_iter().collect()
 }
 
 const SWAG: &str = ",video-id,fold-ind,startphrase,sent1,sent2,gold-source,ending0,ending1,ending2,ending3,label\n0,a,1,\"He sits, then. He\",\"He sits, then.\",He,gold,runs.,\"says \"\"no\"\".\",eats.,sleeps.,2\n1,a,2,She is. It,She is.,It,gold,a,b,c,d,0\n";
@@ -28,9 +28,9 @@ fn labels_are_indices_and_may_be_missing_in_prediction() {
     let found = read("test.csv", test, Need::Optional).unwrap();
     assert_eq!((found[0].label, &*found[0].context), (None, "He"));
     fails(read("test.csv", test, Need::Required), &["test.csv:2:", "no label"]);
-    for wrong in ["2", "-2", "x", "1.0"] {
-        let text = format!("sent1,ending0,ending1,label\nHe,a,b,{wrong}\n");
-        fails(read("a.csv", &text, Need::Required), &["a.csv:2:", wrong, "0 to 1"]);
+    for wrong in ["2", "-2", "x", "1.5"] {
+        let text = format!("sent1,ending0,ending1,label\nHe,a,b,0\nHe,a,b,{wrong}\n");
+        fails(read("a.csv", &text, Need::Required), &["a.csv:3:", wrong, "0 to 1"]);
     }
     let unlabelled = "sent1,ending0,ending1,label\nHe,a,b,-1\n";
     assert_eq!(read("a.csv", unlabelled, Need::Optional).unwrap()[0].label, None);
@@ -52,16 +52,18 @@ fn lists_of_endings() {
 
 #[test]
 fn broken_rows() {
-    let first = "{\"context\": \"C\", \"endings\": [\"a\", \"b\"], \"label\": 1}\n";
+    let first = "{\"context\": \"C\", \"endings\": [\"a\", \"b\"], \"label\": 0}\n";
     for (row, parts) in [
-        ("{\"context\": \"C\", \"endings\": [\"a\", \"b\", \"c\"], \"label\": 1}", ["3 endings", "expected 2"]),
         ("{\"context\": \"C\", \"endings\": \"a\", \"label\": 1}", ["\"endings\"", "list of strings"]),
         ("{\"context\": \"C\", \"endings\": [1, 2], \"label\": 1}", ["\"endings\"", "list of strings"]),
-        ("{\"context\": \"C\", \"label\": 1}", ["no endings", "\"choices\""]),
+        ("{\"context\": \"C\", \"label\": 1}", ["no choices", "\"choices\""]),
         ("{\"context\": 1, \"endings\": [\"a\", \"b\"], \"label\": 1}", ["\"context\" is a number", "string"]),
         ("{\"endings\": [\"a\", \"b\"], \"label\": 1}", ["no context", "\"question\""]),
         ("{\"context\": \"C\", \"endings\": [\"a\", \"b\"], \"label\": 2}", ["label \"2\"", "0 to 1"]),
-        ("{\"context\": \"C\", \"endings\": [\"a\", \"b\"], \"label\": [1]}", ["\"label\" is a list", "index"]),
+        (
+            "{\"context\": \"C\", \"endings\": [\"a\", \"b\"], \"label\": [1]}",
+            ["\"label\" is a list", "number, letter or text"],
+        ),
         ("{\"context\": \"C\", \"endings\": [\"a\", \"b\"], \"label\": -1}", ["label \"-1\"", "0 to 1"]),
     ] {
         fails(read("a.jsonl", &format!("{first}{row}"), Need::Required), &["a.jsonl:2:", parts[0], parts[1]]);
@@ -74,4 +76,66 @@ fn broken_rows() {
     fails(read("a.csv", "sent1,label\nHe,0\n", Need::Required), &["a.csv", "ending0", "\"sent1\""]);
     fails(read("a.csv", "sen1,ending0,ending1\nHe,0,1\n", Need::Optional), &["no column \"sent1\"", "\"sen1\"?"]);
     fails(read("a.jsonl", "", Need::Optional), &["a.jsonl", "empty"]);
+}
+
+fn labels(text: &str) -> Vec<Option<usize>> {
+    let choices = Choices::read(&file("a.jsonl", text).path, Need::Required).unwrap();
+    let first = choices.first_number().unwrap_or(0);
+    choices.into_rows(first).into_iter().map(|row| row.unwrap().label).collect()
+}
+
+/// Rows with these choices and labels, as JSON.
+fn lines(rows: &[(&str, &str)]) -> String {
+    rows.iter()
+        .map(|(choices, label)| format!("{{\"question\": \"Q\", \"options\": {choices}, \"answerKey\": {label}}}\n"))
+        .collect()
+}
+
+#[test]
+fn r46_labels_are_numbers_letters_or_texts() {
+    let (two, three, four) = ("[\"w\", \"x\"]", "[\"w\", \"x\", \"y\"]", "[\"w\", \"x\", \"y\", \"z\"]");
+    // Rows of several numbers of choices.
+    let rows = [(four, "\"A\""), (three, "\"c\""), (two, "\"x\""), (four, "\"D\"")];
+    assert_eq!(labels(&lines(&rows)), [0, 2, 1, 3].map(Some));
+    assert_eq!(labels(&lines(&[(two, "0"), (three, "2"), (four, "\"1.0\"")])), [0, 2, 1].map(Some), "from 0");
+    assert_eq!(labels(&lines(&[(four, "1"), (three, "3"), (four, "4")])), [0, 2, 3].map(Some), "from 1");
+    let told = |rows: &[(&str, &str)]| {
+        let choices = Choices::read(&file("a.jsonl", lines(rows)).path, Need::Required).unwrap();
+        (choices.first_number(), choices.has_numbers())
+    };
+    assert_eq!(told(&[(four, "1"), (four, "3")]), (None, true));
+    assert_eq!(told(&[(four, "\"B\"")]), (None, false));
+    for (row, parts) in [
+        ((two, "\"E\""), ["label \"E\"", "0 to 1"]),
+        ((two, "null"), ["no label", "expected"]),
+        ((two, "\"nan\""), ["no label", "expected"]),
+        (("[\"b\", \"a\"]", "\"a\""), ["one choice's place", "another one's text"]),
+        (("[\"s\", \"s\", \"t\"]", "\"s\""), ["several choices", "a letter"]),
+    ] {
+        let rows = lines(&[(two, "0"), row]);
+        fails(read("a.jsonl", &rows, Need::Required), &["a.jsonl:2:", parts[0], parts[1]]);
+    }
+}
+
+#[test]
+fn r46_published_forms_of_questions() {
+    let arc = "{\"question\": \"Q\", \"choices\": {\"text\": [\"a\", \"b\", \"c\"], \"label\": [\"1\", \"2\", \"3\"]}, \"answerKey\": \"2\"}";
+    let list = "{\"question\": \"Q\", \"choices\": [{\"label\": \"A\", \"text\": \"a\"}, {\"label\": \"B\", \"text\": \"b\"}], \"answerKey\": \"B\"}";
+    let stem = "{\"question\": {\"stem\": \"Q\", \"choices\": [{\"label\": \"A\", \"text\": \"a\"}, {\"label\": \"B\", \"text\": \"b\"}]}, \"answerKey\": \"B\"}";
+    let race = "{\"article\": \"A\", \"question\": \"Q\", \"options\": [\"a\", \"b\"], \"answer\": \"B\"}";
+    let found = read("a.jsonl", &[arc, list, stem, race].join("\n"), Need::Required).unwrap();
+    assert!(found.iter().all(|choice| choice.label == Some(1)), "{found:?}");
+    assert_eq!((&*found[2].context, &*found[2].endings[1], found[0].endings.len()), ("Q", "b", 3));
+    // A question about a text comes before each choice.
+    assert_eq!((&*found[3].context, &*found[3].ending_prefix), ("A", "Q"));
+    let wrong = arc.replace("\"answerKey\": \"2\"", "\"answerKey\": \"0\"");
+    fails(read("a.jsonl", &wrong, Need::Required), &["a.jsonl:1:", "the choices' own", "\"1\", \"2\", \"3\""]);
+    let csv = "question,choice1,choice2,choice3,label\nQ,a,b,c,0\nQ,a,b,,1\n";
+    let found = read("a.csv", csv, Need::Required).unwrap();
+    assert_eq!(found.iter().map(|choice| choice.endings.len()).collect::<Vec<_>>(), [3, 2]);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/huggingface.parquet");
+    let found: Vec<Choice> =
+        Choices::read(&path, Need::Required).unwrap().into_rows(0).into_iter().map(Result::unwrap).collect();
+    assert_eq!(found.iter().map(|choice| choice.label).collect::<Vec<_>>(), [0, 2, 1].map(Some));
+    assert_eq!((&*found[1].context, &*found[1].endings[2]), ("What is Jupiter made of?", "gas"));
 }

@@ -71,3 +71,62 @@ fn scores_are_finite_numbers() {
         fails(labels(scores(wrong).unwrap(), score), &["x.tsv:3:", "column \"label\"", wrong, "finite"]);
     }
 }
+
+#[test]
+fn r25_numbers_of_all_formats_are_the_same_labels() {
+    let found = |name: &str, text: &str| {
+        let columns = TextColumns { text: Column::name("a"), pair: None, label: Some(Column::name("label")) };
+        let texts = LabelledTexts::read(&file(name, text).path, &columns, Need::Required, RaggedRows::Error).unwrap();
+        texts.labels().unwrap().names().to_vec()
+    };
+    let written = ["1", "1.0", "01", "1e0", "-0.0", "0"];
+    let rows = |row: fn(&str) -> String| written.map(row).concat();
+    for (name, text) in [
+        ("x.tsv", "a\tlabel\n".to_owned() + &rows(|label| format!("x\t{label}\n"))),
+        ("x.csv", "a,label\n".to_owned() + &rows(|label| format!("x,{label}\n"))),
+        ("x.jsonl", rows(|label| format!("{{\"a\": \"x\", \"label\": \"{label}\"}}\n"))),
+        (
+            "x.jsonl",
+            ["1", "1.0", "1e0", "-0.0", "0"].map(|label| format!("{{\"a\": \"x\", \"label\": {label}}}\n")).concat(),
+        ),
+    ] {
+        assert_eq!(found(name, &text), ["0", "1"], "{name}");
+    }
+    assert_eq!(found("x.jsonl", "{\"a\": \"x\", \"label\": true}\n{\"a\": \"x\", \"label\": \"True\"}\n"), ["true"]);
+}
+
+#[test]
+fn r27_a_missing_value_is_an_error_in_its_place() {
+    for missing in ["NaN", "null", "None", "<NA>"] {
+        let text = format!("a\tlabel\nx\tpos\ny\t{missing}\nz\tneg\n");
+        let texts = read(&text, &columns(false), Need::Required).unwrap();
+        let known = texts.labels().unwrap();
+        assert_eq!(known.names(), ["neg", "pos"]);
+        let rows = texts.with_labels(|label| known.id_or_problem(label));
+        assert_eq!(rows.iter().filter(|row| row.is_ok()).count(), 2);
+        fails(rows.into_iter().nth(1).unwrap(), &["x.tsv:3:", "column \"label\"", missing, "missing value"]);
+    }
+}
+
+#[test]
+fn a_parquet_files_own_names_of_numbers_are_the_labels() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/huggingface.parquet");
+    let read = |label: Column| {
+        let columns = TextColumns { text: Column::name("text"), pair: None, label: Some(label) };
+        LabelledTexts::read(&path, &columns, Need::Required, RaggedRows::Error).unwrap()
+    };
+    let texts = read(Column::name("label"));
+    assert_eq!(texts.labels().unwrap().names(), ["contradiction", "entailment"]);
+    // Numbers of another model's order are not taken for positions.
+    let known = Labels::given(["contradiction", "entailment", "neutral"]).unwrap();
+    let ids: Vec<_> = texts
+        .with_labels(|label| known.id_or_problem(label))
+        .into_iter()
+        .map(|row| row.ok().map(|(_, id)| id))
+        .collect();
+    assert_eq!(ids, [Some(1), Some(0), None], "-1 is Hugging Face's for no label");
+    // A model that learned the numbers knows them.
+    let numbers = Labels::given(["0", "1", "2"]).unwrap();
+    let ids: Vec<_> = read(Column::number(2)).with_labels(|label| numbers.id_or_problem(label));
+    assert_eq!(ids[1].as_ref().unwrap().1, 2);
+}

@@ -4,8 +4,11 @@ use std::path::Path;
 
 use cloze_data::corpus::ParquetColumns;
 
+use serde_json::{Map, Value};
+
 use super::columns::{Column, Row, Wanted};
 use crate::TaskError;
+use crate::datasets::listed;
 use crate::task::FileRows;
 
 pub(super) fn open(path: &Path) -> Result<ParquetColumns, TaskError> {
@@ -18,15 +21,62 @@ pub(super) fn names(file: &ParquetColumns) -> Vec<String> {
 }
 
 /// The names of the columns; those of some lists are given.
-fn names_with<'a>(file: &ParquetColumns, list_name: impl Fn(usize) -> Option<&'a str>) -> Vec<String> {
+fn names_with(file: &ParquetColumns, list_name: impl Fn(usize) -> Option<String>) -> Vec<String> {
     let own = file.names().into_iter().enumerate();
-    own.map(|(index, name)| list_name(index).map_or(name, str::to_owned)).collect()
+    own.map(|(index, name)| list_name(index).unwrap_or(name)).collect()
+}
+
+/// The names that Hugging Face's `datasets` gives the numbers of a column (`ClassLabel`), or those of the lists in it.
+pub(super) fn class_names(file: &ParquetColumns, column: &str) -> Option<Vec<String>> {
+    let metadata: Value = serde_json::from_str(file.metadata("huggingface")?).ok()?;
+    let feature = &metadata["info"]["features"][column];
+    let own = [feature, &feature["feature"], &feature[0]];
+    let class_label = own.into_iter().find(|feature| feature["_type"] == "ClassLabel")?;
+    serde_json::from_value(class_label["names"].clone()).ok()
+}
+
+/// The rows as objects of their columns with these names: texts and lists. A column `choices.text` is a part of `choices`.
+pub(super) fn objects(
+    path: &Path,
+    file: &ParquetColumns,
+    keys: &[&str],
+) -> Result<FileRows<(usize, Map<String, Value>)>, TaskError> {
+    let names = names(file);
+    let is_wanted = |name: &String| keys.contains(&name.split('.').next().unwrap_or_default());
+    let columns: Vec<Column> =
+        names.iter().filter(|name| is_wanted(name)).map(|name| Column::Name(name.clone().into())).collect();
+    if columns.is_empty() {
+        let problem =
+            format!("no column {}; it has {}", listed(keys.iter().copied()), listed(names.iter().map(String::as_str)));
+        return Err(TaskError::file(path, problem));
+    }
+    let rows = rows(&Wanted { path, required: &[], optional: &columns, lists: &columns }, file)?;
+    let is_list = |name: &str| (0..names.len()).any(|index| names[index] == name && file.list_name(index).is_some());
+    let lists: Vec<bool> = names.iter().filter(|name| is_wanted(name)).map(|name| is_list(name)).collect();
+    let object = |row: Row| {
+        let mut object = Map::new();
+        for ((name, cell), is_list) in names.iter().filter(|name| is_wanted(name)).zip(row.optional).zip(&lists) {
+            let Some(cell) = cell else { continue };
+            let value = if *is_list { serde_json::from_str(&cell).unwrap_or_default() } else { Value::from(cell) };
+            match name.split_once('.') {
+                Some((whole, part)) => {
+                    let whole = object.entry(whole).or_insert_with(|| Value::Object(Map::new()));
+                    whole[part] = value;
+                }
+                None => {
+                    object.insert(name.clone(), value);
+                }
+            }
+        }
+        (row.line, object)
+    };
+    Ok(rows.into_iter().map(|row| row.map(object)).collect())
 }
 
 pub(super) fn rows(wanted: &Wanted<'_>, file: &ParquetColumns) -> Result<FileRows<Row>, TaskError> {
     // A column that may hold lists is named as other programs name it.
-    let may_be_list = |name: &&str| {
-        wanted.lists.iter().any(|column| matches!(column, Column::Name(known) if known.as_ref() == *name))
+    let may_be_list = |name: &String| {
+        wanted.lists.iter().any(|column| matches!(column, Column::Name(known) if known.as_ref() == name))
     };
     let list_name = |index: usize| file.list_name(index).filter(may_be_list);
     let names = names_with(file, list_name);

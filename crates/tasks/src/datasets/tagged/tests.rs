@@ -14,7 +14,7 @@ const CONLL: &str = "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP
 
 /// The numbers of all tags.
 fn ids(file: &TaggedSentences, labels: &Labels) -> Result<Vec<Vec<usize>>, TaskError> {
-    file.sentences().iter().map(|sentence| file.tag_ids(sentence, labels)).collect()
+    file.sentences().iter().map(|sentence| file.tag_ids(sentence, labels, |_| None)).collect()
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn wikiann_loses_its_language() {
     fails(wikiann("en:a\tO\nb\tO\n", Need::Required), &["a:2:", "language:word"]);
     fails(wikiann("en:a\tx\tO\n", Need::Required), &["a:1:", "language:word"]);
     fails(wikiann("en:\tO\n", Need::Required), &["a:1:", "word is empty"]);
-    fails(wikiann("en:a\t\n", Need::Required), &["a:1:", "tag is empty"]);
+    fails(wikiann("en:a\t\n", Need::Required), &["a:1:", "has no tag"]);
 }
 
 /// A line of CoNLL-U.
@@ -133,7 +133,7 @@ fn words_and_tags_that_do_not_align() {
     fails(read("a.txt", "one O\ntwo\n", Need::Required), &["a.txt:2:", "1 columns", "expected 2"]);
     fails(read("a.txt", "one\ntwo O\n", Need::Optional), &["a.txt:2:", "2 columns", "expected 1"]);
     fails(read("a.txt", "a b O\n\nc d e O\n", Need::Required), &["a.txt:3:", "4 columns"]);
-    fails(read("a.txt", "a\t\n", Need::Required), &["a.txt:1:", "tag is empty"]);
+    fails(read("a.txt", "a\t\n", Need::Required), &["a.txt:1:", "has no tag"]);
     for (word, tag) in [(0, None), (1, Some(0))] {
         let format = Some(TagFormat::Columns { word, tag });
         fails(TaggedSentences::read(&file("a", "a O").path, format, Need::Required), &["column: 0"]);
@@ -185,4 +185,126 @@ fn ud_english_ewt_as_published() {
         assert_eq!(tags.filter(|tag| *tag == "NOUN").count(), nouns, "{split}");
         assert_eq!(found.labels().unwrap().len(), 17, "{split}");
     }
+}
+
+fn whole(name: &str, text: &str) -> Vec<(Vec<String>, Vec<String>)> {
+    let found = read(name, text, Need::Required).unwrap();
+    found.sentences().iter().map(|sentence| (sentence.words.clone(), sentence.tags.clone())).collect()
+}
+
+fn pair(words: &str, tags: &str) -> (Vec<String>, Vec<String>) {
+    let split = |text: &str| text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    (split(words), split(tags))
+}
+
+#[test]
+fn r37_json_is_not_read_as_columns() {
+    let expected = [pair("EU rejects", "B-ORG O"), pair("{", "O")];
+    for (name, text) in [
+        (
+            "a.jsonl",
+            "{\"words\": [\"EU\", \"rejects\"], \"tags\": [\"B-ORG \", \"O\"]}\n\n{\"tokens\": [\"{\"], \"tags\": [\"O\"]}\n",
+        ),
+        (
+            "a.txt",
+            "{\"words\": [\"EU\", \"rejects\"], \"labels\": [\"B-ORG\", \"O\"]}\n{\"tokens\": [\"{\"], \"labels\": [\"O\"]}\n",
+        ),
+        (
+            "a.json",
+            "[{\"tokens\": [\"EU\", \"rejects\"], \"ner_tags\": [\"B-ORG\", \"O\"]},\n {\"tokens\": [\"{\"], \"ner_tags\": [\"O\"]}]",
+        ),
+    ] {
+        assert_eq!(whole(name, text), expected, "{name}");
+        assert_eq!(read(name, text, Need::Required).unwrap().format(), TagFormat::Objects);
+    }
+    // A brace may be a word.
+    assert_eq!(whole("a.txt", "{ O\n} O\n"), [pair("{ }", "O O")]);
+    for (row, parts) in [
+        ("{\"words\": [\"a\", \"b\"], \"tags\": \"B-PER O\"}", ["\"tags\" is a string", "expected a list"]),
+        ("{\"words\": \"a b\", \"tags\": [\"O\"]}", ["\"words\" is a string", "expected a list"]),
+        ("{\"words\": [\"a\", \"b\"], \"tags\": [\"O\"]}", ["2 words and 1 entries", "as many"]),
+        ("{\"words\": [\"a\"]}", ["has no tag", "expected"]),
+        ("{\"words\": [1], \"tags\": [\"O\"]}", ["word 1 is a number", "string"]),
+        ("{\"words\": [\"a\"], \"tags\": [null]}", ["the tag of word 1 is null", "name or a number"]),
+        ("{\"text\": \"a\"}", ["no list of words", "\"text\""]),
+        ("\"words\"", ["object", "a string"]),
+    ] {
+        let text = format!("{{\"words\": [\"x\"], \"tags\": [\"O\"]}}\n{row}\n");
+        fails(read("a.jsonl", &text, Need::Required), &["a.jsonl:2:", parts[0], parts[1]]);
+    }
+    let both = "{\"tokens\": [\"a\"], \"pos_tags\": [\"NOUN\"], \"ner_tags\": [\"O\"]}\n";
+    let found = read("a.jsonl", both, Need::Required).unwrap();
+    assert_eq!(found.sentences()[0].tags, ["O"]);
+    assert!(
+        found.remarks()[0].contains("\"ner_tags\"") && found.remarks()[0].contains("--label"),
+        "{:?}",
+        found.remarks()
+    );
+    let pos = TaggedSentences::read_key(&file("a.jsonl", both).path, None, Some("pos_tags"), Need::Required).unwrap();
+    assert_eq!((&*pos.sentences()[0].tags, pos.remarks().len()), (&["NOUN".to_owned()][..], 0));
+    fails(
+        TaggedSentences::read_key(&file("a.jsonl", both).path, None, Some("upos"), Need::Required),
+        &["a.jsonl:1:", "no list \"upos\""],
+    );
+    fails(TaggedSentences::read_key(&file("a.txt", "a O").path, None, Some("tags"), Need::Required), &["--tag-column"]);
+    // Numbers say nothing of their own.
+    let numbers = read("a.jsonl", "{\"tokens\": [\"a\"], \"tags\": [3]}\n", Need::Required).unwrap();
+    assert!(numbers.has_numbers() && numbers.sentences()[0].tags == ["3"]);
+    assert_eq!(read("a.jsonl", "{\"tokens\": [\"a\"]}\n", Need::Optional).unwrap().sentences()[0].words, ["a"]);
+}
+
+#[test]
+fn parquet_of_tags_has_the_files_own_names() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/huggingface.parquet");
+    let found = TaggedSentences::read_key(&path, None, Some("ner_tags"), Need::Required).unwrap();
+    let seen: Vec<_> = found.sentences().iter().map(|s| (s.words.clone(), s.tags.clone())).collect();
+    assert_eq!(seen, [pair("Ada Lovelace wrote", "B-PER I-PER O"), pair("London", "B-LOC")]);
+    assert!(!found.has_numbers());
+    let pos = TaggedSentences::read_key(&path, None, Some("pos_tags"), Need::Required).unwrap();
+    assert_eq!(pos.sentences()[1].tags, ["PROPN"]);
+}
+
+#[test]
+fn r38_white_space_comments_and_headers_are_no_tags() {
+    let expected = [pair("Paris is", "B-LOC O"), pair("Paris", "B-LOC")];
+    for text in [
+        "Paris\tB-LOC \nis\tO\n\nParis\tB-LOC\n",
+        "Paris\tB-LOC\t \nis\tO\t \n\nParis\tB-LOC\t\n",
+        "Paris \t B-LOC\nis\tO  \n\nParis\tB-LOC\n",
+        "token\ttag\nParis\tB-LOC\nis\tO\n\nParis\tB-LOC\n",
+        "Word Label\n\nParis B-LOC\nis O\n\nParis B-LOC\n",
+        "# id 1\nParis B-LOC\nis O\n\n# a comment of its own\nParis B-LOC\n",
+        "# id 1\tdomain=dev\nParis\tB-LOC\nis\tO\n\n# id 2\tdomain=dev\nParis\tB-LOC\n",
+    ] {
+        assert_eq!(whole("a.txt", text), expected, "{text:?}");
+    }
+    let multiconer = "# id f423 domain=dev\nParis _ _ B-LOC\nis _ _ O\n\n# id f424 domain=dev\nParis _ _ B-LOC\n";
+    assert_eq!(whole("a.conll", multiconer), expected);
+    assert!(
+        read("a.txt", "token tag\na O\n", Need::Required).unwrap().remarks()[0]
+            .contains("line 1 (\"token tag\") is a header")
+    );
+    // A tag of its own, on other lines too, makes it a word; so does a tab after the mark.
+    assert_eq!(whole("a.txt", "#\tSYM\n1\tNUM\n"), [pair("# 1", "SYM NUM")]);
+    assert_eq!(whole("a.txt", "# O\n1 O\n"), [pair("# 1", "O O")]);
+    assert_eq!(whole("a.txt", "word O\ntag O\n"), [pair("word tag", "O O")]);
+    // A word of two is not cut because its tag is missing.
+    fails(read("a.txt", "a\tO\nNew York\t\n", Need::Required), &["a.txt:2:", "1 columns", "expected 2"]);
+    let conllu = token("1", " a ", "AUX ", "_");
+    assert_eq!(whole("a.conllu", &conllu), [pair("a", "AUX")]);
+    assert_eq!(whole("a.txt", "en:ab\tB-PER \nen:cd\tO\t\n"), [pair("ab cd", "B-PER O")]);
+}
+
+#[test]
+fn a_table_of_texts_is_not_read_as_words() {
+    for (name, text) in [
+        ("a.tsv", "sentence\tlabel\nA fine film .\tpos\nbad\tneg\n"),
+        ("a.tsv", "A fine film .\tpos\nA bad one .\tneg\n"),
+        ("a.csv", "text,label\nA fine film.,pos\n"),
+    ] {
+        fails(read(name, text, Need::Required), &[name, "table", "word"]);
+    }
+    let columns = Some(TagFormat::COLUMNS);
+    let given = TaggedSentences::read(&file("a.tsv", "New York\tB-LOC\n").path, columns, Need::Required).unwrap();
+    assert_eq!(given.sentences()[0].words, ["New York"]);
 }
