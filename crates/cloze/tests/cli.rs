@@ -313,3 +313,122 @@ fn a_reader_that_leaves_is_no_failure() {
     assert!(output.status.success(), "{:?}", output.status);
     assert_eq!(text(&output.stderr), "");
 }
+
+/// A standard error that could not be written ended every command in a panic, exit code 101; a full standard output was not named.
+#[cfg(target_os = "linux")]
+#[test]
+fn reliability_1_streams_that_cannot_be_written() {
+    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let run = |arguments: &[&str], out: Stdio, err: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cloze"));
+        command.args(arguments).stdin(Stdio::null()).stdout(out).stderr(err).output().unwrap()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (corpus, vocab) = (path("stories.txt"), path("vocab"));
+    write_corpus(Path::new(&corpus), 50);
+    for (arguments, code) in [
+        (&["inspect", "/nonexistent"][..], 1),
+        (&["nonsense"], 2),
+        (&["recipe", "--verbose"], 0),
+        (&["vocab", "--input", &corpus, "--size", "500", "--out", &vocab], 0),
+    ] {
+        assert_eq!(run(arguments, Stdio::piped(), full()).status.code(), Some(code), "{arguments:?}");
+    }
+    for arguments in
+        [&["recipe"][..], &["--help"], &["inspect", "--help"], &["inspect", &vocab], &["completions", "bash"]]
+    {
+        let output = run(arguments, full(), Stdio::piped());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.starts_with("error: cannot write to standard output: ") && said.lines().count() == 1, "{said}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = run(arguments, writer.into(), Stdio::piped());
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+/// Files whose names are not UTF-8 were left out of folders and patterns without a word, and could not be named as outputs.
+#[cfg(target_os = "linux")]
+#[test]
+fn reliability_3_names_in_any_encoding() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let odd = |text: &[u8]| dir.path().join(std::ffi::OsStr::from_bytes(text));
+    let (folder, vocab) = (odd(b"d\xfe"), odd(b"v\xff"));
+    std::fs::create_dir(&folder).unwrap();
+    write_corpus(&folder.join("a.txt"), 30);
+    write_corpus(&folder.join(std::ffi::OsStr::from_bytes(b"b\xff.txt")), 40);
+    let run = |mut command: Command| {
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let new = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cloze"));
+        command.args(words);
+        command
+    };
+    let mut learn = new(&["vocab", "--size", "500", "--json", "--input"]);
+    learn.arg(&folder).arg("--out").arg(&vocab);
+    let said = run(learn);
+    assert!(said.contains("\"documents\":70") && said.contains("v\u{fffd}"), "{said}");
+    for (number, input) in [folder.clone(), folder.join("*.txt"), odd(b"d?/*.txt")].into_iter().enumerate() {
+        let mut prepare = new(&["prepare", "--json", "--tokenizer"]);
+        prepare.arg(&vocab).arg("--input").arg(input).arg("--out").arg(odd(format!("shards{number}").as_bytes()));
+        let said = run(prepare);
+        assert!(said.contains("\"files\":2"), "{said}");
+    }
+}
+
+/// A pipe in a folder blocked for ever.
+#[cfg(unix)]
+#[test]
+fn reliability_10_a_pipe_in_a_folder_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    write_corpus(Path::new(&path("a.txt")), 50);
+    assert!(Command::new("mkfifo").arg(path("b.txt")).status().unwrap().success());
+    success(&["vocab", "--input", &path("a.txt"), "--size", "500", "--out", &path("vocab")]);
+    let folder = dir.path().to_string_lossy().into_owned();
+    let said = success(&["prepare", "--input", &folder, "--tokenizer", &path("vocab"), "--out", &path("shards")]);
+    assert!(said.contains("Files without text: ") && said.contains("b.txt"), "{said}");
+}
+
+/// A signal ended `prepare` with exit code 1, and what `embed` and others had begun to write stayed. It did nothing while a command
+/// waited for its input.
+#[cfg(unix)]
+#[test]
+fn reliability_11_a_signal_ends_a_command_at_once_and_removes_what_it_was_writing() {
+    use std::io::Write;
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    write_corpus(Path::new(&path("a.txt")), 50);
+    success(&["vocab", "--input", &path("a.txt"), "--size", "500", "--out", &path("vocab")]);
+    for signal in ["INT", "TERM", "HUP"] {
+        let out = path(signal);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_cloze"))
+            .args(["prepare", "--input", "-", "--tokenizer", &path("vocab"), "--out", &out])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(b"one two\n\nthree").unwrap();
+        // It waits for the rest once its folder is there.
+        let partial = dir.path().join(format!(".{signal}.partial"));
+        while !partial.is_dir() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let sent = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let output = child.wait_with_output().unwrap();
+        drop(input);
+        assert_eq!(output.status.code(), Some(130), "{signal}: {:?}", output.status);
+        assert_eq!(text(&output.stderr).lines().last(), Some("interrupted; nothing was written"));
+        assert!(!partial.exists() && !Path::new(&out).exists(), "{signal}");
+    }
+}

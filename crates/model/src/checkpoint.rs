@@ -422,6 +422,7 @@ mod tests {
     use super::*;
     use crate::heads::TaskHead;
     use crate::testing::device;
+    use crate::weights::verify_weights;
     use safetensors::tensor::{TensorView, serialize};
     use std::path::PathBuf;
     use tempfile::{TempDir, tempdir};
@@ -789,5 +790,38 @@ mod tests {
         let (dir, model) = saved(Heads::MLM);
         let error = model.save(&dir.path().join(CONFIG_FILE)).unwrap_err().to_string();
         assert!(error.contains("cannot write"), "{error}");
+    }
+
+    /// A model with a flipped byte gave other numbers and exit code 0.
+    #[test]
+    fn reliability_2_saved_weights_carry_their_checksum() {
+        let (dir, model) = saved(Heads::PRETRAINING);
+        let path = dir.path().join(WEIGHTS_FILE);
+        let whole = fs::read(&path).unwrap();
+        assert!(verify_weights(dir.path()).unwrap());
+        model.save(dir.path()).unwrap();
+        assert!(whole == fs::read(&path).unwrap(), "equal weights are equal files");
+        let mut altered = whole.clone();
+        let middle = altered.len() / 2;
+        altered[middle] ^= 0x40;
+        fs::write(&path, altered).unwrap();
+        let error = verify_weights(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors is damaged") && error.contains("it was saved with"), "{error}");
+        // Written by another program there is nothing to compare with.
+        fs::write(&path, whole).unwrap();
+        rewrite(dir.path(), |_| ());
+        assert!(!verify_weights(dir.path()).unwrap());
+    }
+
+    /// `cloze fill` printed "NaN %", `cloze evaluate pretrain` "MLM loss NaN", both with exit code 0.
+    #[test]
+    fn reliability_9_weights_that_are_not_numbers_are_refused_by_name() {
+        let (dir, _) = saved(Heads::PRETRAINING);
+        rewrite(dir.path(), |stored| {
+            let (.., bytes) = stored.iter_mut().find(|(name, ..)| name == WORDS).unwrap();
+            bytes[40..44].copy_from_slice(&f32::NAN.to_le_bytes());
+        });
+        let error = load_error(dir.path());
+        assert!(error.contains(WORDS) && error.contains("its weights are damaged"), "{error}");
     }
 }

@@ -68,8 +68,16 @@ pub enum TaskError {
     #[error("there are no {0} rows; give a file with at least one")]
     NoRows(&'static str),
     /// The rows of a run to resume are not those that it began with.
-    #[error("{}: the run began with other rows or labels; give the same files and options again, or choose another --out", .0.display())]
-    OtherRows(PathBuf),
+    #[error(
+        "{}: the run began with other rows or labels{}{differ}; give the same files and options again, or choose another --out",
+        run.display(), if differ.is_empty() { "" } else { ": " }
+    )]
+    OtherRows {
+        /// The run's folder.
+        run: PathBuf,
+        /// Which of them differ, as far as it is known.
+        differ: String,
+    },
     /// Several steps in a row, or all of a short run, had a loss or gradient that is not finite.
     #[error(
         "step {step}: loss or gradient not finite in the last steps; stopped. Lower --lr, or look at the data and the model"

@@ -675,9 +675,14 @@ fn only_the_same_run_is_resumed() {
 
     let mut others = rows.clone();
     others[3].label = Some(2);
-    for (train, dev) in [(&others, &rows), (&rows, &others), (&rows[1..].to_vec(), &rows)] {
+    let (fewer, count) = (rows[..rows.len() - 1].to_vec(), rows.len());
+    for (train, dev, which) in [
+        (&others, &rows, "example 4 of the training rows is another one".to_owned()),
+        (&rows, &others, "example 4 of the dev rows is another one".to_owned()),
+        (&fewer, &rows, format!("there were {count} examples of the training rows, now there are {}", count - 1)),
+    ] {
         let message = resume([train, dev], &settings, "run");
-        assert!(message.contains("run") && message.contains("other rows"), "{message}");
+        assert!(message.contains("run") && message.contains("other rows") && message.contains(&which), "{message}");
     }
     for other in [
         Settings { lr: 1e-3, ..settings.clone() },
@@ -688,6 +693,7 @@ fn only_the_same_run_is_resumed() {
     ] {
         let message = resume(all, &other, "run");
         assert!(message.contains("finetune.toml") && message.contains("the run began with "), "{message}");
+        assert!(message.contains(", now "), "{message}");
     }
     for (other, expected) in [
         (json!({"max_len": 20, "metric": "f1"}), "metric = not given, now it is \"f1\""),

@@ -19,6 +19,7 @@ use compact_str::CompactString;
 use tokenizers::AddedToken;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::normalizers::BertNormalizer;
+use tokenizers::utils::parallelism::set_parallelism;
 
 use crate::special::SPECIAL_TOKENS;
 use crate::vocabulary::{CONTINUATION, MAX_WORD_CHARS};
@@ -272,6 +273,16 @@ where
     })
 }
 
+/// Whether the system starts so many threads now.
+fn can_start(threads: usize) -> bool {
+    let gate = Mutex::new(());
+    thread::scope(|scope| {
+        // They all wait, so that they are there at the same time.
+        let _closed = gate.lock();
+        (0..threads).all(|_| thread::Builder::new().spawn_scoped(scope, || drop(gate.lock())).is_ok())
+    })
+}
+
 /// A round that is counted in a thread of its own, or was counted at once.
 enum Counting<'scope> {
     Thread(thread::ScopedJoinHandle<'scope, (Counts, u64)>),
@@ -430,6 +441,10 @@ fn merge(options: &VocabularyOptions, counts: Counts, alphabet: &Alphabet) -> Re
         .chain(alphabet.continuations.iter().map(|c| format!("{CONTINUATION}{c}")))
         .map(|token| AddedToken::from(token, true))
         .collect();
+    if !can_start(thread::available_parallelism().map_or(1, |n| n.get())) {
+        // The trainer's own threads would end in a panic.
+        set_parallelism(false);
+    }
     let trainer = BpeTrainer::builder()
         .continuing_subword_prefix(CONTINUATION.into())
         .special_tokens(first)

@@ -118,9 +118,10 @@ fn resuming_is_bit_exact() {
         let recipe = recipe(&shards, &[&format!("precision={precision}")]);
         let whole = dir.path().join(format!("whole-{precision}"));
         run(&recipe, &whole, false).unwrap();
-        // Interrupted between two logged lines, in each phase, and on a phase's last step.
+        // Interrupted between two logged lines, in each phase, on a phase's last step, in an evaluation and in the last one: those were
+        // finished first, whatever time they took.
         let parts = dir.path().join(format!("parts-{precision}"));
-        for (i, last) in [3, 7, 8].into_iter().enumerate() {
+        for (i, last) in [3, 7, 8, 10].into_iter().enumerate() {
             let outcome = run_until(&recipe, &parts, i > 0, last);
             assert!(!outcome.finished && outcome.step == last && outcome.model.is_none());
             // What can be used meanwhile is the model so far.
@@ -131,6 +132,10 @@ fn resuming_is_bit_exact() {
             let lines = read_metrics(&parts.join("metrics.jsonl")).unwrap();
             let logged = lines.iter().filter(|l| matches!(l, Line::Train(_))).map(Line::step).max();
             assert_eq!(logged, Some(last), "the last step is logged");
+            assert!(
+                !lines.iter().any(|l| matches!(l, Line::Eval(eval) if eval.step == last)),
+                "an evaluation at step {last}"
+            );
         }
         run(&recipe, &parts, true).unwrap();
         assert_same_files(&whole.join("model"), &parts.join("model"));

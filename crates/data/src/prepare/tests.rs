@@ -174,7 +174,7 @@ fn progress_is_of_what_is_written() {
     for progress in told {
         // Plain text: a byte read is a byte of text, but for the blank lines and the reader's buffer.
         let ahead = progress.bytes_read - progress.text_bytes;
-        assert!(ahead < total / 8, "{ahead} of {total}: {progress:?}");
+        assert!(ahead < total / 6, "{ahead} of {total}: {progress:?}");
     }
 }
 

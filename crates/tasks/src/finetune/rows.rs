@@ -7,6 +7,7 @@ use cloze_model::Config;
 use cloze_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::fine_tuning::FineTuning;
 use crate::TaskError;
@@ -60,12 +61,54 @@ pub(super) struct Data {
     remember: Value,
     /// What the rows are.
     rows: String,
+    /// What each of them is, those to learn and those to judge by: to say which one is another. Early versions had none.
+    #[serde(default)]
+    examples: [Examples; 2],
+}
+
+/// Examples whose fingerprints are kept, of either part.
+const MOST_KEPT: usize = 10_000;
+
+/// The examples of a part.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Examples {
+    count: usize,
+    /// The fingerprints of the first, eight hexadecimal digits each.
+    first: String,
+}
+
+impl Examples {
+    fn new(examples: &[&Example]) -> Examples {
+        let first = examples.iter().take(MOST_KEPT).map(|example| {
+            let mut hash = Xxh3::new();
+            add(&mut hash, example);
+            format!("{:08x}", hash.digest() as u32)
+        });
+        Examples { count: examples.len(), first: first.collect() }
+    }
+
+    /// How these differ from those that a run began with, if that shows.
+    fn difference(&self, began: &Examples, name: &str) -> Option<String> {
+        let of = |examples: &Examples| -> Vec<String> {
+            examples.first.as_bytes().chunks(8).map(|digits| String::from_utf8_lossy(digits).into_owned()).collect()
+        };
+        let (now, before) = (of(self), of(began));
+        let other = now.iter().zip(&before).position(|(now, before)| now != before);
+        match other {
+            Some(number) => Some(format!("example {} of the {name} rows is another one", number + 1)),
+            None if self.count != began.count => {
+                Some(format!("there were {} examples of the {name} rows, now there are {}", began.count, self.count))
+            }
+            None => None,
+        }
+    }
 }
 
 impl Data {
     /// Of the examples to learn and those to judge by.
     fn new(asked: &FineTuning<'_>, examples: [Vec<&Example>; 2]) -> Data {
-        Data { remember: asked.task_settings.to_json(), rows: fingerprint(asked.task, examples) }
+        let each = [Examples::new(&examples[0]), Examples::new(&examples[1])];
+        Data { remember: asked.task_settings.to_json(), examples: each, rows: fingerprint(asked.task, examples) }
     }
 
     fn path(run: &Path) -> PathBuf {
@@ -105,27 +148,36 @@ impl Data {
             );
             return Err(TaskError::Folder { path: run.to_owned(), problem });
         }
-        if began.rows != self.rows { Err(TaskError::OtherRows(run.to_owned())) } else { Ok(()) }
+        if began.rows == self.rows {
+            return Ok(());
+        }
+        let is_known = began.examples != <[Examples; 2]>::default();
+        let parts = self.examples.iter().zip(&began.examples).zip(["training", "dev"]);
+        let differ = parts.filter_map(|((now, before), name)| now.difference(before, name)).filter(|_| is_known);
+        Err(TaskError::OtherRows { run: run.to_owned(), differ: differ.collect::<Vec<_>>().join("; ") })
     }
 }
 
 /// What the rows are, wherever they came from, and the labels' names.
 fn fingerprint(task: &dyn AnyTask, examples: [Vec<&Example>; 2]) -> String {
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    let mut hash = Xxh3::new();
     let mut config = Config::default();
     task.describe(&mut config);
     hash.update(format!("{:?} {:?}", task.head(), config.labels()).as_bytes());
     for (part, examples) in (0u8..).zip(examples) {
         hash.update(&[part]);
-        for example in examples {
-            for sequence in &example.sequences {
-                sequence.ids.iter().for_each(|id| hash.update(&id.to_le_bytes()));
-                hash.update(&sequence.segments);
-            }
-            hash.update(fingerprint_of(example).as_bytes());
-        }
+        examples.into_iter().for_each(|example| add(&mut hash, example));
     }
     format!("{:032x}", hash.digest128())
+}
+
+/// Adds an example to what tells rows from others.
+fn add(hash: &mut Xxh3, example: &Example) {
+    for sequence in &example.sequences {
+        sequence.ids.iter().for_each(|id| hash.update(&id.to_le_bytes()));
+        hash.update(&sequence.segments);
+    }
+    hash.update(fingerprint_of(example).as_bytes());
 }
 
 /// What is right of an example. Runs are resumed by it: its text stays the same in all versions.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use cloze_tasks::datasets::Need;
 use cloze_tasks::input::of_line;
 use cloze_tasks::kinds::Kind;
@@ -129,7 +129,7 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
 
 /// Answers lines in their order, as many together as are there.
 fn answer_lines(predictor: &Predictor, input: &Path, answers: &mut Answers) -> Result<()> {
-    let lines = read_ahead(Lines::open(input)?);
+    let lines = read_ahead(Lines::open(input)?).context("cannot start a thread that reads ahead")?;
     while let Ok(first) = lines.recv() {
         let mut chunk = vec![first];
         while chunk.len() < CHUNK
@@ -228,9 +228,9 @@ impl Answers {
 }
 
 /// Lines with their numbers, read ahead by a thread, so that those that are there can be answered together.
-fn read_ahead(mut lines: Lines) -> Receiver<Result<(usize, String), TaskError>> {
+fn read_ahead(mut lines: Lines) -> std::io::Result<Receiver<Result<(usize, String), TaskError>>> {
     let (to, ahead) = sync_channel(CHUNK);
-    std::thread::spawn(move || {
+    std::thread::Builder::new().spawn(move || {
         loop {
             let line = match lines.advance() {
                 Ok(false) => return,
@@ -242,6 +242,6 @@ fn read_ahead(mut lines: Lines) -> Receiver<Result<(usize, String), TaskError>> 
                 return;
             }
         }
-    });
-    ahead
+    })?;
+    Ok(ahead)
 }
