@@ -298,6 +298,11 @@ impl Reading {
     }
 }
 
+/// How many there are of something: "1 question", "2 questions".
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// What reading files mended or left out, in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notes(pub Vec<String>);

@@ -23,7 +23,7 @@ use crate::example::{Example, Target};
 use crate::input::{Input, Object, string_of};
 use crate::metrics::squad::{self, NullOdds, SquadV2, evaluate_v1, evaluate_v2};
 use crate::parallel;
-use crate::reading::{Notes, Reading};
+use crate::reading::{Notes, Reading, counted};
 use crate::task::{Encoded, FileRows, Scores, Task};
 
 /// The part of a paragraph that answers each question.
@@ -283,22 +283,26 @@ pub fn rows(questions: &[Question], tokenizer: &Tokenizer, threads: usize) -> Ve
 fn note(path: &Path, found: SquadNotes, notes: &mut Notes) {
     let SquadNotes { moved_answers, in_utf16, in_bytes, without_start, without_id, skipped_answers, impossible: _ } =
         found;
-    for (count, what) in [
-        (moved_answers, "answers stand elsewhere than answer_start says: the nearest place was taken"),
+    for (count, noun, what) in [
+        (moved_answers, "answer", "not at answer_start: the nearest place was taken"),
         (
             in_utf16,
-            "answers stand where answer_start says only if it counts UTF-16 units (as JavaScript and Java do): that place was taken; \
-             SQuAD counts Unicode characters",
+            "answer",
+            "at answer_start only if it counts UTF-16 units (as JavaScript and Java do): that place was taken; SQuAD counts Unicode \
+             characters",
         ),
         (
             in_bytes,
-            "answers stand where answer_start says only if it counts bytes: that place was taken; SQuAD counts Unicode characters",
+            "answer",
+            "at answer_start only if it counts bytes: that place was taken; SQuAD counts Unicode characters",
         ),
-        (without_start, "answers have no answer_start: their first place in the paragraph was taken"),
-        (without_id, "questions have no id: their line, or their number in the file, is taken"),
-        (skipped_answers, "answers that are not in their paragraph left out"),
+        (without_start, "answer", "without answer_start: the first place in the paragraph was taken"),
+        (without_id, "question", "without an id: the line, or the number in the file, is taken"),
+        (skipped_answers, "answer", "left out: not in the paragraph"),
     ] {
-        notes.count(path, count, what);
+        if count > 0 {
+            notes.0.push(format!("{}: {} {what}", path.display(), counted(count, noun)));
+        }
     }
 }
 
@@ -346,8 +350,8 @@ impl Task for Answering {
         if impossible > 0 && task.extract.null_threshold.is_none() {
             task.extract.null_threshold = Some(0.0);
             notes.0.push(format!(
-                "{impossible} training questions have no answer (SQuAD 2.0): the model may answer \"none\", at a null threshold of 0; \
-                 --null-threshold sets another"
+                "{} without an answer (SQuAD 2.0): the model may answer \"none\", at a null threshold of 0; --null-threshold sets another",
+                counted(impossible, "training question")
             ));
         }
         let all = rows.len();
@@ -355,12 +359,9 @@ impl Task for Answering {
         let blank = all - rows.len();
         rows.retain(|row| row.as_ref().map_or(true, |row| row.answers.is_empty() || row.target().is_some()));
         let unlearnable = all - blank - rows.len();
-        for (count, what) in [
-            (blank, "training questions left out: no word in the question or in its paragraph"),
-            (unlearnable, "training questions left out: no word in their answers"),
-        ] {
+        for (count, what) in [(blank, "the question or in its paragraph"), (unlearnable, "the answers")] {
             if count > 0 {
-                notes.0.push(format!("{count} {what}"));
+                notes.0.push(format!("{} left out: no word in {what}", counted(count, "training question")));
             }
         }
         Ok((task, rows))
@@ -391,16 +392,18 @@ impl Task for Answering {
         let (rows, impossible) = self.files(reading, paths, need, tokenizer, notes)?;
         if impossible > 0 && self.extract.null_threshold.is_none() {
             notes.0.push(format!(
-                "{impossible} questions have no answer (SQuAD 2.0), but this model gives one to every question: --null-threshold 0 lets \
-                 it answer \"none\""
+                "{} without an answer (SQuAD 2.0): this model gives one to every question; --null-threshold 0 lets it answer \"none\"",
+                counted(impossible, "question")
             ));
         }
         if need == Need::Required {
             let usable = || rows.iter().flatten();
             let blank = usable().filter(|row| row.blank).count();
             if blank > 0 {
-                let problem = "questions without a word, or with a paragraph without one, are answered with nothing";
-                notes.0.push(format!("{blank} {problem}"));
+                let blank = counted(blank, "question");
+                notes
+                    .0
+                    .push(format!("{blank} without a word in the question or in its paragraph: answered with nothing"));
             }
             let gold = || usable().filter_map(|row| row.answers.first());
             let without_spaces = gold().filter(|(_, text)| is_without_spaces(text)).count();
@@ -603,7 +606,7 @@ mod tests {
         let (task, _, notes) = learned_from(&path);
         assert_eq!(task.extract.null_threshold, Some(0.0));
         assert_eq!(task.own_settings(&reading(Given::default()))["null_threshold"], json!(0.0));
-        assert!(matches!(&notes[..], [note] if note.starts_with("1 training questions have no answer")), "{notes:?}");
+        assert!(matches!(&notes[..], [note] if note.starts_with("1 training question without an answer")), "{notes:?}");
         assert!(read(&task, &path, Need::Required).1.is_empty(), "the model may answer none");
 
         // A model that learned from SQuAD 1.1 answers all, and is told of it, also where it is not judged.
@@ -635,12 +638,12 @@ mod tests {
             rows.iter().map(|row| row.as_ref().map_or_else(TaskError::to_string, |row| row.id.clone())).collect()
         };
         assert_eq!(ids(&rows), ["cats", "mat"]);
-        assert!(matches!(&notes[..], [note] if note.starts_with("1 training questions left out")), "{notes:?}");
+        assert!(matches!(&notes[..], [note] if note.starts_with("1 training question left out")), "{notes:?}");
 
         // To be judged it is answered with nothing, which is wrong.
         let (rows, notes) = read(&task, &path, Need::Required);
         assert_eq!(ids(&rows), ["cats", "blank", "mat"]);
-        assert!(matches!(&notes[..], [note] if note.starts_with("1 questions without a word")), "{notes:?}");
+        assert!(matches!(&notes[..], [note] if note.starts_with("1 question without a word")), "{notes:?}");
         let blank = rows[1].as_ref().unwrap();
         let encoded = task.encode(blank, &tokenizer(false)).unwrap();
         assert!(encoded.examples.is_empty());
@@ -692,7 +695,7 @@ mod tests {
         .unwrap();
         let (task, rows, notes) = learned_from(&path);
         assert_eq!(rows.len(), 1);
-        assert!(notes.iter().any(|note| note.contains("no word in their answers")), "{notes:?}");
+        assert!(notes.iter().any(|note| note.contains("no word in the answers")), "{notes:?}");
         let (rows, _) = read(&task, &path, Need::Required);
         let encoded = task.encode(rows[0].as_ref().unwrap(), &tokenizer(false)).unwrap();
         assert_eq!(encoded.examples[0].target.known(), 0);

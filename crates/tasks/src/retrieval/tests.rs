@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::*;
@@ -109,6 +110,44 @@ fn r49_a_document_of_the_same_id_is_left_out_unless_it_is_relevant() {
     let numbered = open("1\t1\t1\n2\t3\t1\n");
     assert_eq!((numbered.same_id, numbered.same_id_relevant, numbered.leaves_out_same_id()), (2, 1, false));
     assert_eq!((score(&numbered, true), score(&numbered, false)), (0.5, 0.75));
+}
+
+#[test]
+fn a_collection_scores_as_beir_says() {
+    #[derive(serde::Deserialize)]
+    struct Expected {
+        documents: BTreeMap<String, Vec<f32>>,
+        queries: BTreeMap<String, Vec<f32>>,
+        qrels: BTreeMap<String, BTreeMap<String, i32>>,
+        scored: usize,
+        map: f64,
+        mrr: f64,
+        ndcg: BTreeMap<String, f64>,
+        recall: BTreeMap<String, f64>,
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/retrieval/collection.json");
+    let expected: Expected = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let lines = |of: &BTreeMap<String, Vec<f32>>| -> String {
+        of.keys().map(|id| format!("{{\"_id\": \"{id}\", \"text\": \"x\"}}\n")).collect()
+    };
+    let vectors = |of: &BTreeMap<String, Vec<f32>>| Vectors::new(4, of.values().flatten().copied().collect());
+    let mut qrels = "query-id\tcorpus-id\tscore\n".to_owned();
+    for (query, judged) in &expected.qrels {
+        judged.iter().for_each(|(document, grade)| qrels += &format!("{query}\t{document}\t{grade}.0\n"));
+    }
+    let collection = Files::of(&lines(&expected.documents), &lines(&expected.queries), &qrels).open().unwrap();
+    assert_eq!((collection.unknown, collection.missing), (1, 1));
+    assert_eq!((collection.same_id, collection.leaves_out_same_id()), (2, true));
+    let (documents, queries) = (vectors(&expected.documents), vectors(&expected.queries));
+    let found = collection.score(documents, queries, true, 1000, &[5, 10], 2).unwrap();
+    assert_eq!((found.queries, found.without_relevant), (expected.scored, 1));
+    let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}: {found:?}");
+    close(found.map, expected.map);
+    close(found.mrr, expected.mrr);
+    for at in &found.at {
+        close(at.ndcg, expected.ndcg[&at.k.to_string()]);
+        close(at.recall, expected.recall[&at.k.to_string()]);
+    }
 }
 
 #[test]

@@ -91,18 +91,18 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     }
     if collection.unknown > 0 {
         let unknown = format::count(collection.unknown as u64);
-        terminal.warn(&format!("{unknown} judged queries are not in {}; left out", arguments.queries.display()));
+        terminal.warn(&format!("judged queries left out that are not in {}: {unknown}", arguments.queries.display()));
     }
     let leave_out = arguments.same_id.map_or(collection.leaves_out_same_id(), |rule| rule == SameId::LeaveOut);
     if collection.same_id > 0 && arguments.same_id.is_none() {
         let (queries, relevant) = (format::count(collection.same_id as u64), collection.same_id_relevant);
         terminal.warn(&match leave_out {
             true => format!(
-                "{queries} queries have a document of the same id, which is not ranked for them (as in BEIR); --same-id keep ranks it"
+                "queries whose document of the same id is not ranked for them, as in BEIR: {queries}; --same-id keep ranks it"
             ),
             false => format!(
-                "{queries} queries have a document of the same id, which is ranked for them, since {relevant} are judged relevant; \
-                 --same-id leave-out leaves it out (as in BEIR)"
+                "queries whose document of the same id is ranked for them: {queries}, since {relevant} of these documents are judged \
+                 relevant; --same-id leave-out leaves them out, as in BEIR"
             ),
         });
     }
@@ -132,7 +132,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     if scores.without_relevant > 0 {
         let without = format::count(scores.without_relevant as u64);
         terminal.warn(&format!(
-            "{without} judged queries have no relevant document and are left out of the means (pytrec_eval counts them as 0)"
+            "judged queries without a relevant document, left out of the means (pytrec_eval counts them as 0): {without}"
         ));
     }
     write(arguments, &collection, leave_out, &embedder, &scores, seconds)
