@@ -49,7 +49,7 @@ use cloze_engine::Device;
 use cloze_files::write_folder;
 use cloze_model::checkpoint::CONFIG_FILE;
 use cloze_model::{Config, Layout, Model, ModelError};
-use cloze_text::{TextError, Tokenizer, carry_settings};
+use cloze_text::{TextError, Tokenizer};
 
 pub use aside::LeftAside;
 pub use error::ConvertError;
@@ -130,7 +130,6 @@ pub fn convert(
         write_config(&aside.join(CONFIG_FILE), &config)?;
         if let Some(tokenizer) = &tokenizer {
             tokenizer.save_for(aside, config.max_position_embeddings)?;
-            carry_settings(folder, aside)?;
         }
         modules = carry_modules(&layout, aside)?;
         if opened {

@@ -1,5 +1,6 @@
 //! How a model is fine-tuned: a handful of numbers, the paper's by default.
 
+use cloze_text::SpecialTokens;
 use cloze_train::recipe::{OptimizerKind, Precision, ScheduleKind};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,9 @@ pub struct Settings {
     pub instruction_set: Option<String>,
     /// Whether layers' activations are computed again in the backward pass instead of being kept.
     pub recompute: bool,
+    /// How names of special tokens in texts are read, if not as the model's folder says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub special_tokens: Option<SpecialTokens>,
     /// Steps between checkpoints to resume from, beside those at evaluations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<u64>,
@@ -94,6 +98,7 @@ impl Default for Settings {
             precision: Precision::Auto,
             instruction_set: None,
             recompute: false,
+            special_tokens: None,
             checkpoint_every: None,
         }
     }

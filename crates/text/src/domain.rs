@@ -49,7 +49,7 @@ impl WordCounts {
     where
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let (words, _) = tokenizer.fast().ok_or(TextError::NotPlain)?;
+        let words = &tokenizer.fast().ok_or(TextError::NotPlain)?.words;
         let mut news = LearnProgress::START;
         let counts = count(threads, MAX_WORDS, words, texts, &mut news, progress)?;
         if counts.is_empty() {
@@ -72,7 +72,7 @@ impl WordCounts {
     /// # Errors
     /// [`TextError::NotPlain`].
     pub fn tokens(&self, tokenizer: &Tokenizer) -> Result<u64, TextError> {
-        let (_, trie) = tokenizer.fast().ok_or(TextError::NotPlain)?;
+        let trie = &tokenizer.fast().ok_or(TextError::NotPlain)?.trie;
         let (mut ids, mut tokens) = (Vec::new(), 0);
         for (word, count) in &self.counts {
             ids.clear();
@@ -96,7 +96,7 @@ impl WordCounts {
         size: usize,
         min_count: u64,
     ) -> Result<Vec<DomainWord>, TextError> {
-        let (_, trie) = tokenizer.fast().ok_or(TextError::NotPlain)?;
+        let trie = &tokenizer.fast().ok_or(TextError::NotPlain)?.trie;
         let mut found = Vec::new();
         for (word, count) in self.counts.iter().take_while(|(_, count)| *count >= min_count) {
             let mut pieces = Vec::new();

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use ahash::AHashSet;
 use tokenizers::ModelWrapper;
-use tokenizers::models::wordpiece::WordPiece;
 
-use crate::kind::Files;
+use crate::folder::word_piece;
+use crate::source::Source;
 use crate::vocabulary::Vocabulary;
 use crate::{TextError, Tokenizer, WordProblem};
 
@@ -25,14 +25,17 @@ impl Tokenizer {
         if self.id(word).is_some() {
             return Err(WordProblem::Present);
         }
-        if let ModelWrapper::WordPiece(model) = self.reference().get_model() {
+        if let ModelWrapper::WordPiece(model) = self.exact().get_model() {
             let (chars, most) = (word.chars().count(), model.max_input_chars_per_word);
             if chars > most {
                 return Err(WordProblem::TooLong { chars, most });
             }
         }
         match self.words(word).as_slice() {
-            [same] if same == word => Ok(()),
+            [same] if same == word => match self.cut_at_added(word).as_slice() {
+                [_] => Ok(()),
+                parts => Err(WordProblem::Split { into: parts.to_vec() }),
+            },
             [other] => Err(WordProblem::Normalised { to: other.clone() }),
             [] => Err(WordProblem::Normalised { to: String::new() }),
             parts => Err(WordProblem::Split { into: parts.to_vec() }),
@@ -47,12 +50,16 @@ impl Tokenizer {
     /// with a new token and whose rest no `##` tokens can spell becomes \[UNK\]; vocabularies that hold each character in its
     /// `##` form, as BERT's and those of [`learn`](crate::learn) do, can spell any rest of the same characters.)
     ///
+    /// Added tokens become part of the model's vocabulary, and are still found before any word is spelled. (Only one that is a
+    /// word by itself and is looked for in a stricter form than words are, by case or as a whole, can be met as the beginning of
+    /// another word from then on.)
+    ///
     /// # Errors
     /// [`TextError::NotPlain`] for a tokenizer that is not [fast](Self::is_fast), [`TextError::NewWord`] for the first word that
     /// cannot be added.
     pub fn with_words(&self, words: &[String]) -> Result<Tokenizer, TextError> {
-        let mut reference = self.reference().clone();
-        let (true, ModelWrapper::WordPiece(model)) = (self.is_fast(), reference.get_model()) else {
+        let mut exact = self.exact().clone();
+        let (true, ModelWrapper::WordPiece(model)) = (self.is_fast(), exact.get_model()) else {
             return Err(TextError::NotPlain);
         };
         let mut seen = AHashSet::new();
@@ -61,15 +68,12 @@ impl Tokenizer {
             checked.map_err(|problem| TextError::NewWord { word: word.clone(), problem })?;
         }
         let vocabulary = Vocabulary::new([self.tokens(), words].concat(), Path::new("vocabulary"))?;
-        let model = WordPiece::builder()
-            .vocab(vocabulary.ids.clone())
-            .unk_token(model.unk_token.clone())
-            .continuing_subword_prefix(model.continuing_subword_prefix.clone())
-            .max_input_chars_per_word(model.max_input_chars_per_word)
-            .build()
-            .map_err(|e| TextError::Engine { action: "build the model", reason: e.to_string() })?;
-        reference.with_model(model);
-        Tokenizer::assemble(vocabulary, self.special(), self.template().clone(), reference, Files::default())
+        let (unk, prefix) = (model.unk_token.clone(), model.continuing_subword_prefix.clone());
+        let model = word_piece(&vocabulary, &unk, &prefix, model.max_input_chars_per_word)?;
+        exact.with_model(model);
+        let source = Source { json: None, ..self.source().clone() };
+        let new = Tokenizer::assemble(vocabulary, self.special(), self.template().clone(), exact, source)?;
+        Ok(new.with_special_tokens(self.special_tokens()))
     }
 }
 
@@ -203,6 +207,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let old = small(false);
         old.save(dir.path()).unwrap();
+        let config = r#"{"tokenizer_class": "PreTrainedTokenizerFast"}"#;
+        std::fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
         let path = dir.path().join("tokenizer.json");
         let whole: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let open = |change: &dyn Fn(&mut serde_json::Value)| {
@@ -220,13 +226,37 @@ mod tests {
         assert_eq!(new.encode("abcabcabcabcabc"), [new.special().unk]);
         let foreign = open(&|json| json["normalizer"] = serde_json::json!({"type": "Lowercase"}));
         assert!(matches!(foreign.with_words(&list(&["glioma"])), Err(TextError::NotPlain)));
-        // A token beside the model's: further ids would collide with its own.
-        let added = open(&|json| {
-            let token = serde_json::json!({"id": old.vocab_size(), "content": "[E1]", "single_word": false,
-                "lstrip": false, "rstrip": false, "normalized": false, "special": true});
-            json["added_tokens"].as_array_mut().unwrap().push(token);
-        });
-        assert_eq!(added.id("[E1]"), Some(old.vocab_size() as u32));
-        assert!(matches!(added.with_words(&list(&["glioma"])), Err(TextError::NotPlain)));
+    }
+
+    #[test]
+    fn r3_words_come_after_added_tokens_which_keep_their_ids() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = small(false);
+        old.save(dir.path()).unwrap();
+        let config = r#"{"tokenizer_class": "BertTokenizer", "do_lower_case": true, "model_max_length": 77, "added_tokens_decoder": {
+            "900": {"content": "[E1]", "special": true}, "901": {"content": "<Ver>", "special": false}}}"#;
+        std::fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
+        let size = old.vocab_size() as u32;
+        let old = Tokenizer::open(dir.path()).unwrap();
+        assert_eq!(old.encode("[E1]the<ver>"), [size, old.id("the").unwrap(), size + 1]);
+        let new = old.with_words(&list(&["glioma"])).unwrap();
+        assert_eq!(new.encode("[E1]glioma<vER> [e1]").first_chunk(), Some(&[size, size + 2, size + 1]));
+        assert_eq!(new.check_new_word("x<ver>y"), Err(WordProblem::Split { into: list(&["x", "<", "ver", ">", "y"]) }));
+        let out = dir.path().join("out");
+        new.save(&out).unwrap();
+        for name in ["", "vocab.txt", "tokenizer.json"] {
+            let again = Tokenizer::open(&out.join(name)).unwrap();
+            assert_eq!((again.fingerprint(), again.model_max_length()), (new.fingerprint(), Some(77)), "{name}");
+        }
+    }
+
+    #[test]
+    fn words_that_an_added_token_would_cut_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        small(false).save(dir.path()).unwrap();
+        std::fs::write(dir.path().join("added_tokens.json"), r#"{"covid": 900}"#).unwrap();
+        let tokenizer = Tokenizer::open(dir.path()).unwrap();
+        assert_eq!(tokenizer.check_new_word("xcovidy"), Err(WordProblem::Split { into: list(&["x", "covid", "y"]) }));
+        assert_eq!(tokenizer.check_new_word("covid"), Err(WordProblem::Present));
     }
 }

@@ -1,94 +1,109 @@
-//! A tokenizer's files: reading whichever there are, and writing them.
+//! A tokenizer's files: reading whichever there are.
 
 use std::fs;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, ModelWrapper};
+use tokenizers::{Model, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
 
-use crate::kind::Files;
-use crate::special::KEYS;
+use crate::settings::{AddedTokens, Class, JSON, LIST, Settings, added_token};
+use crate::source::Source;
+use crate::special::{KEYS, OTHER_NAMES};
 use crate::vocabulary::{CONTINUATION, MAX_WORD_CHARS, Vocabulary};
-use crate::{Special, Template, TextError, Tokenizer};
-
-const JSON: &str = "tokenizer.json";
-const LIST: &str = "vocab.txt";
-const CONFIG: &str = "tokenizer_config.json";
-const SPECIAL_MAP: &str = "special_tokens_map.json";
-
-/// Tokens of a text at most, unless a model says otherwise: BERT's positions.
-const POSITIONS: usize = 512;
-/// The key of tokens of a text at most, to Transformers.
-const LONGEST: &str = "model_max_length";
+use crate::{SPECIAL_TOKENS, Template, TextError, Tokenizer};
 
 fn read(path: &Path) -> Result<Vec<u8>, TextError> {
     fs::read(path).map_err(|source| TextError::Io { action: "read", path: path.to_owned(), source })
 }
 
+fn engine(action: &'static str) -> impl Fn(Box<dyn std::error::Error + Send + Sync>) -> TextError {
+    move |e| TextError::Engine { action, reason: e.to_string() }
+}
+
 impl Tokenizer {
-    /// Opens a folder, a `tokenizer.json` or a `vocab.txt`.
+    /// Opens a folder, a `tokenizer.json` or a `vocab.txt`, as `AutoTokenizer` of Transformers 5 does.
     ///
-    /// A folder's `tokenizer.json` is preferred; its model may be WordPiece, BPE, Unigram or WordLevel. With only a
-    /// `vocab.txt`, `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` come from the `tokenizer_config.json` beside
-    /// it; where that does not say, the vocabulary is taken as cased if any of its ordinary tokens holds a capital.
+    /// A folder's `tokenizer.json` is preferred; its model may be WordPiece, BPE, Unigram or WordLevel. Where the class is
+    /// `BertTokenizer` (tokenizer_config.json or config.json says so), only its vocabulary and its added tokens count, and
+    /// `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` of tokenizer_config.json say what the normaliser does. With
+    /// other classes it is taken as it is.
+    ///
+    /// One thing is done otherwise, and [`notes`](Self::notes) says so: where nothing says `do_lower_case`, Transformers
+    /// lower-cases; here a vocabulary with capitals is taken as cased.
     ///
     /// # Errors
     /// A missing, empty, malformed or non-UTF-8 file, a repeated token (with its line), a missing special token, a
     /// sequence template that [`Template`] cannot hold.
     pub fn open(path: &Path) -> Result<Tokenizer, TextError> {
-        open(path)
+        if path.is_dir() {
+            let (json, list) = (path.join(JSON), path.join(LIST));
+            if json.is_file() {
+                open_json(&json)
+            } else if list.is_file() {
+                open_list(&list)
+            } else {
+                Err(TextError::NoTokenizer(path.to_owned()))
+            }
+        } else if path.extension().is_some_and(|e| e == "json") {
+            open_json(path)
+        } else {
+            open_list(path)
+        }
     }
 
     /// A plain BERT tokenizer over `tokens`, whose ids are their positions. Accents are stripped unless `cased`.
     ///
     /// # Errors
-    /// An empty list, a blank or repeated token, a missing special token.
+    /// An empty list, a repeated token, a missing special token.
     pub fn from_tokens(tokens: Vec<String>, cased: bool) -> Result<Tokenizer, TextError> {
+        Tokenizer::from_tokens_normalized(tokens, BertNormalizer::new(true, true, None, !cased))
+    }
+
+    /// As [`from_tokens`](Self::from_tokens), with any normaliser of BERT's.
+    pub(crate) fn from_tokens_normalized(
+        tokens: Vec<String>,
+        normalizer: BertNormalizer,
+    ) -> Result<Tokenizer, TextError> {
         let path = Path::new("vocabulary");
         let vocabulary = Vocabulary::new(tokens, path)?;
-        let special = vocabulary.special(&[], None, path)?;
-        build(vocabulary, special, BertNormalizer::new(true, true, None, !cased), Files::default())
+        bert(vocabulary, false, AddedTokens::default(), normalizer, Source::plain(), path)
     }
 
-    /// Writes the tokenizer into the folder `dir` (made if absent), from which Transformers' `AutoTokenizer` reads the same ids:
-    /// a WordPiece tokenizer as `vocab.txt`, `tokenizer.json` and the `tokenizer_config.json` of a `BertTokenizer`, any other as
-    /// the files that it was read from.
+    /// This tokenizer with accents and all other marks kept, whether it lower-cases or not.
     ///
     /// # Errors
-    /// A folder or file that cannot be written; nothing half-written is left under those names.
-    pub fn save(&self, dir: &Path) -> Result<(), TextError> {
-        save(self, dir, None)
-    }
-
-    /// As [`save`](Self::save), for a model of `longest` positions: Transformers cuts longer texts to it when asked to.
-    ///
-    /// # Errors
-    /// Those of [`save`](Self::save).
-    pub fn save_for(&self, dir: &Path, longest: usize) -> Result<(), TextError> {
-        save(self, dir, Some(longest))
+    /// [`TextError::NotPlain`] for a tokenizer without BERT's normaliser.
+    pub fn keeping_accents(&self) -> Result<Tokenizer, TextError> {
+        let BertNormalizer { clean_text, handle_chinese_chars, lowercase, .. } =
+            *self.normalizer().ok_or(TextError::NotPlain)?;
+        let normalizer = BertNormalizer::new(clean_text, handle_chinese_chars, Some(false), lowercase);
+        let mut exact = self.exact().clone();
+        exact.with_normalizer(Some(normalizer)).map_err(engine("set the normaliser"))?;
+        let source = Source { json: None, ..self.source().clone() };
+        let vocabulary = Vocabulary::of_any(self.tokens().to_vec());
+        let changed = Tokenizer::assemble(vocabulary, self.special(), self.template().clone(), exact, source)?;
+        Ok(changed.with_special_tokens(self.special_tokens()))
     }
 }
 
-fn open(path: &Path) -> Result<Tokenizer, TextError> {
-    if path.is_dir() {
-        let (json, list) = (path.join(JSON), path.join(LIST));
-        if json.is_file() {
-            open_json(&json)
-        } else if list.is_file() {
-            open_list(&list)
-        } else {
-            Err(TextError::NoTokenizer(path.to_owned()))
+/// The tokens of a vocabulary by their ids, which must run from 0.
+fn in_order(vocabulary: impl IntoIterator<Item = (String, u32)>, path: &Path) -> Result<Vec<String>, TextError> {
+    let mut entries: Vec<(u32, String)> = vocabulary.into_iter().map(|(token, id)| (id, token)).collect();
+    entries.sort_unstable();
+    for (expected, (id, token)) in entries.iter().enumerate() {
+        if *id as usize != expected {
+            let reason = format!(
+                "token {token:?} has id {id}, expected {expected}: ids must run from 0 without holes or repeats"
+            );
+            return Err(TextError::BadJson { path: path.to_owned(), reason });
         }
-    } else if path.extension().is_some_and(|e| e == "json") {
-        open_json(path)
-    } else {
-        open_list(path)
     }
+    Ok(entries.into_iter().map(|(_, token)| token).collect())
 }
 
 fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
@@ -104,30 +119,87 @@ fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
         None if value["model"].is_object() => {}
         None => return Err(bad("no \"model\" in it: not a tokenizer.json".into())),
     }
-    let reference = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| bad(format!("not a tokenizer.json: {e}")))?;
-    if let ModelWrapper::BPE(model) = reference.get_model()
+    let written = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| bad(format!("not a tokenizer.json: {e}")))?;
+    if let ModelWrapper::BPE(model) = written.get_model()
         && let Some(dropout) = model.dropout
     {
         return Err(bad(format!("its model has \"dropout\": {dropout}, so that ids would be random; set it to null")));
     }
-    let mut entries: Vec<(u32, String)> =
-        reference.get_vocab(true).into_iter().map(|(token, id)| (id, token)).collect();
-    entries.sort_unstable();
-    for (expected, (id, token)) in entries.iter().enumerate() {
-        if *id as usize != expected {
-            return Err(bad(format!(
-                "token {token:?} has id {id}, expected {expected}: ids must run from 0 without holes or repeats"
-            )));
+    let settings = Settings::read(path.parent().unwrap_or(Path::new("")))?;
+    let mut in_json = Vec::new();
+    for token in value["added_tokens"].as_array().into_iter().flatten() {
+        let id =
+            token["id"].as_u64().ok_or_else(|| bad(format!("expected an added token with an id, found {token}")))?;
+        in_json.push((id, added_token(token).ok_or_else(|| bad(format!("expected an added token, found {token}")))?));
+    }
+    let added = settings.added_tokens(path, &in_json)?;
+    let template = Template::of_post_processor(&value["post_processor"]).map_err(|e| bad(e.to_string()))?;
+    let source = Source {
+        class: settings.class(),
+        settings,
+        truncation: written.get_truncation().cloned(),
+        padding: written.get_padding().cloned(),
+        ..Source::plain()
+    };
+    let normalizer = match written.get_normalizer() {
+        Some(NormalizerWrapper::BertNormalizer(normalizer)) => Some(*normalizer),
+        _ => None,
+    };
+    if let ModelWrapper::WordPiece(model) = written.get_model() {
+        let normalizer = match (source.class, normalizer) {
+            (Class::Bert, normalizer) => Some((None, normalizer.map(|normalizer| normalizer.lowercase))),
+            (Class::Unnamed, Some(normalizer)) if is_bert(&written, model, template.as_ref(), &normalizer) => {
+                Some((Some(normalizer), None))
+            }
+            _ => None,
+        };
+        if let Some((normalizer, written_lowercase)) = normalizer {
+            let vocabulary = Vocabulary::new(in_order(model.get_vocab(), path)?, path)?;
+            let source = Source { class: Class::Bert, ..source };
+            let (normalizer, source) = match normalizer {
+                Some(normalizer) => (normalizer, source),
+                None => normalizer_of(&vocabulary, &added, written_lowercase, source),
+            };
+            return bert(vocabulary, false, added, normalizer, source, path);
         }
     }
-    let tokens = entries.into_iter().map(|(_, token)| token).collect();
-    let vocabulary = match reference.get_model() {
+    as_written(bytes, written, added, template, source, path)
+}
+
+/// Whether a tokenizer.json describes what `BertTokenizer` would build of it.
+fn is_bert(
+    written: &tokenizers::Tokenizer,
+    model: &WordPiece,
+    template: Option<&Template>,
+    normalizer: &BertNormalizer,
+) -> bool {
+    let id = |token: &str| written.token_to_id(token);
+    let [_, unk, cls, sep, _] = SPECIAL_TOKENS;
+    normalizer.clean_text
+        && matches!(written.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)))
+        && (model.unk_token == unk && model.continuing_subword_prefix == CONTINUATION)
+        && model.max_input_chars_per_word == MAX_WORD_CHARS
+        && id(cls).zip(id(sep)).map(|(cls, sep)| Template::bert(cls, sep)).as_ref() == template
+}
+
+/// A tokenizer.json that is taken as it is, with what other files add to it.
+fn as_written(
+    bytes: Vec<u8>,
+    mut written: tokenizers::Tokenizer,
+    added: AddedTokens,
+    template: Option<Template>,
+    mut source: Source,
+    path: &Path,
+) -> Result<Tokenizer, TextError> {
+    let bad = |reason: String| TextError::BadJson { path: path.to_owned(), reason };
+    let present = written.get_added_tokens_decoder().into_values().map(|token| token.content);
+    written.add_tokens(added.in_order(present)).map_err(engine("add the added tokens"))?;
+    let tokens = in_order(written.get_vocab(true), path)?;
+    let vocabulary = match written.get_model() {
         ModelWrapper::WordPiece(_) => Vocabulary::new(tokens, path)?,
         _ => Vocabulary::of_any(tokens),
     };
-    let [config, special_map] = configs(path)?;
-    let template = Template::of_post_processor(&value["post_processor"]).map_err(|e| bad(e.to_string()))?;
-    let special = vocabulary.special(&[&config, &special_map], template.as_ref(), path)?;
+    let special = vocabulary.special(|key| added.named(key), template.as_ref(), path)?;
     let template = template.unwrap_or_else(|| Template::bert(special.cls, special.sep));
     let (largest, size) = (template.largest_id(), vocabulary.tokens.len());
     if largest as usize >= size {
@@ -135,55 +207,91 @@ fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
             format!("the sequence template adds token {largest}; expected ids below {size}, the vocabulary's size");
         return Err(bad(reason));
     }
-    let files = Files { json: bytes, config, special: special_map };
-    Tokenizer::assemble(vocabulary, special, template, reference, files)
-}
-
-/// The tokenizer_config.json and the special_tokens_map.json beside `path`; null where there is none.
-fn configs(path: &Path) -> Result<[Value; 2], TextError> {
-    let open = |name: &str| {
-        let path = path.with_file_name(name);
-        if !path.is_file() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&read(&path)?).map_err(|e| TextError::BadJson { path, reason: format!("not JSON: {e}") })
-    };
-    Ok([open(CONFIG)?, open(SPECIAL_MAP)?])
+    if source.class == Class::Bert {
+        source.class = Class::AsWritten;
+        source.notes.push(format!(
+            "{} is read as it is: Transformers would take its vocabulary for WordPiece's, since tokenizer_config.json names no \
+             class for it (\"tokenizer_class\": \"PreTrainedTokenizerFast\")",
+            path.display()
+        ));
+    }
+    source.json = Some(bytes);
+    Tokenizer::assemble(vocabulary, special, template, written, source)
 }
 
 fn open_list(path: &Path) -> Result<Tokenizer, TextError> {
-    let vocabulary = Vocabulary::parse(&read(path)?, path)?;
-    let [config, special_map] = configs(path)?;
-    let special = vocabulary.special(&[&config, &special_map], None, path)?;
-    let lowercase = config["do_lower_case"].as_bool().unwrap_or_else(|| !vocabulary.has_capitals());
-    let normalizer = BertNormalizer::new(
-        true,
-        config["tokenize_chinese_chars"].as_bool().unwrap_or(true),
-        config["strip_accents"].as_bool(),
-        lowercase,
-    );
-    build(vocabulary, special, normalizer, Files { json: Vec::new(), config, special: special_map })
+    let (vocabulary, has_blank_end) = Vocabulary::parse(&read(path)?, path)?;
+    let settings = Settings::read(path.parent().unwrap_or(Path::new("")))?;
+    let added = settings.added_tokens(path, &[])?;
+    let (normalizer, source) = normalizer_of(&vocabulary, &added, None, Source { settings, ..Source::plain() });
+    bert(vocabulary, has_blank_end, added, normalizer, source, path)
 }
 
-/// A plain BERT tokenizer over `vocabulary`.
-fn build(
-    vocabulary: Vocabulary,
-    special: Special,
+/// The normaliser of a `BertTokenizer`; `written` is whether tokenizer.json says that it lower-cases.
+fn normalizer_of(
+    vocabulary: &Vocabulary,
+    added: &AddedTokens,
+    written: Option<bool>,
+    mut source: Source,
+) -> (BertNormalizer, Source) {
+    let flag = |key: &str| source.settings.get(key).as_bool();
+    let lowercase = flag("do_lower_case").unwrap_or_else(|| {
+        let cased = written != Some(true) && vocabulary.has_capitals(|token| added.has(token));
+        if cased {
+            source.notes.push(
+                "the vocabulary has capitals and nothing beside it says do_lower_case: its texts are read as they are, while \
+                 Transformers would lower-case them; \"do_lower_case\": false in tokenizer_config.json makes both do the same"
+                    .to_owned(),
+            );
+        }
+        !cased
+    });
+    let chinese = source.settings.get("tokenize_chinese_chars").as_bool().unwrap_or(true);
+    let accents = source.settings.get("strip_accents").as_bool();
+    (BertNormalizer::new(true, chinese, accents, lowercase), source)
+}
+
+/// Transformers' `BertTokenizer` over `vocabulary`; `has_blank_end` is whether its file ends in blank lines.
+fn bert(
+    mut vocabulary: Vocabulary,
+    has_blank_end: bool,
+    mut added: AddedTokens,
     normalizer: BertNormalizer,
-    files: Files,
+    source: Source,
+    path: &Path,
 ) -> Result<Tokenizer, TextError> {
-    let engine = |action: &'static str| {
-        move |e: Box<dyn std::error::Error + Send + Sync>| TextError::Engine { action, reason: e.to_string() }
-    };
-    let name = |id: u32| vocabulary.tokens[id as usize].as_str();
-    let (cls, sep) = (name(special.cls), name(special.sep));
-    let model = WordPiece::builder()
-        .vocab(vocabulary.ids.clone())
-        .unk_token(name(special.unk).into())
-        .continuing_subword_prefix(CONTINUATION.into())
-        .max_input_chars_per_word(MAX_WORD_CHARS)
-        .build()
-        .map_err(engine("build the model"))?;
+    let mut missing = Vec::new();
+    for ((key, usual), other) in KEYS.into_iter().zip(SPECIAL_TOKENS).zip(OTHER_NAMES) {
+        let is_there = |name: &&str| vocabulary.ids.contains_key(*name) || added.has(name);
+        match added.named(key).map(str::to_owned).or([usual, other].into_iter().find(is_there).map(str::to_owned)) {
+            Some(name) => added.name(key, &name),
+            None => missing.push(usual),
+        }
+    }
+    if !missing.is_empty() {
+        return Err(TextError::MissingSpecial {
+            path: path.to_owned(),
+            count: vocabulary.tokens.len(),
+            missing: missing.join(" "),
+        });
+    }
+    let tokens = added.in_order(std::iter::empty());
+    if has_blank_end && tokens.iter().any(|token| !vocabulary.ids.contains_key(&token.content)) {
+        // To Transformers a blank line at the end is an empty token, which moves those that are added.
+        vocabulary.ids.insert(String::new(), vocabulary.tokens.len() as u32);
+    }
+    let name = |role: usize| added.named(KEYS[role]).unwrap_or_default();
+    let [unk, cls, sep] = [1, 2, 3].map(name);
+    let mut exact = tokenizers::Tokenizer::new(word_piece(&vocabulary, unk, CONTINUATION, MAX_WORD_CHARS)?);
+    exact
+        .with_normalizer(Some(normalizer))
+        .map_err(engine("set the normaliser"))?
+        .with_pre_tokenizer(Some(BertPreTokenizer))
+        .with_decoder(Some(WordPieceDecoder::new(CONTINUATION.into(), true)))
+        .add_tokens(tokens)
+        .map_err(engine("add the special tokens"))?;
+    let vocabulary = Vocabulary::new(in_order(exact.get_vocab(true), path)?, path)?;
+    let special = vocabulary.special(|key| added.named(key), None, path)?;
     let template = TemplateProcessing::builder()
         .try_single(format!("{cls}:0 $A:0 {sep}:0"))
         .and_then(|b| b.try_pair(format!("{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1")))
@@ -191,108 +299,22 @@ fn build(
         .special_tokens(vec![(cls, special.cls), (sep, special.sep)])
         .build()
         .map_err(|e| engine("build the template")(e.into()))?;
-    let mut reference = tokenizers::Tokenizer::new(model);
-    reference
-        .with_normalizer(Some(normalizer))
-        .map_err(engine("set the normaliser"))?
-        .with_pre_tokenizer(Some(BertPreTokenizer))
-        .with_post_processor(Some(template))
-        .with_decoder(Some(WordPieceDecoder::new(CONTINUATION.into(), true)))
-        .add_special_tokens(special.all().map(|id| AddedToken::from(name(id), true)))
-        .map_err(engine("add the special tokens"))?;
-    let template = Template::bert(special.cls, special.sep);
-    Tokenizer::assemble(vocabulary, special, template, reference, files)
+    exact.with_post_processor(Some(template));
+    Tokenizer::assemble(vocabulary, special, Template::bert(special.cls, special.sep), exact, source)
 }
 
-/// The files of a WordPiece tokenizer.
-fn word_piece_files(tokenizer: &Tokenizer, longest: usize) -> Result<Vec<(&'static str, Vec<u8>)>, TextError> {
-    let json = tokenizer
-        .reference()
-        .to_string(true)
-        .map_err(|e| TextError::Engine { action: "write tokenizer.json", reason: e.to_string() })?;
-    let list: String = tokenizer.tokens().iter().flat_map(|token| [token.as_str(), "\n"]).collect();
-    let normalizer = tokenizer.normalizer();
-    let mut config = special_names(tokenizer);
-    config.extend([
-        ("clean_up_tokenization_spaces".to_owned(), true.into()),
-        ("do_lower_case".to_owned(), normalizer.is_none_or(|n| n.lowercase).into()),
-        (LONGEST.to_owned(), longest.into()),
-        ("strip_accents".to_owned(), normalizer.and_then(|n| n.strip_accents).into()),
-        ("tokenize_chinese_chars".to_owned(), normalizer.is_none_or(|n| n.handle_chinese_chars).into()),
-        ("tokenizer_class".to_owned(), "BertTokenizer".into()),
-    ]);
-    Ok(vec![(LIST, list.into_bytes()), (JSON, json.into_bytes()), (CONFIG, pretty(&config.into()))])
-}
-
-/// The files of another tokenizer: as they were read, with no text longer than `longest`.
-fn other_files(tokenizer: &Tokenizer, files: &Files, longest: Option<usize>) -> Vec<(&'static str, Vec<u8>)> {
-    let mut config = match &files.config {
-        Value::Object(config) => config.clone(),
-        // Without one, Transformers would know no special token.
-        _ => {
-            let mut config = special_names(tokenizer);
-            config.insert("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into());
-            config
-        }
-    };
-    if let Some(longest) = longest
-        && config.get(LONGEST).and_then(Value::as_f64).is_none_or(|said| said > longest as f64)
-    {
-        config.insert(LONGEST.to_owned(), longest.into());
-    }
-    let mut written = vec![(JSON, files.json.clone()), (CONFIG, pretty(&config.into()))];
-    if !files.special.is_null() {
-        written.push((SPECIAL_MAP, pretty(&files.special)));
-    }
-    written
-}
-
-/// The names of the special tokens under Transformers' keys.
-fn special_names(tokenizer: &Tokenizer) -> Map<String, Value> {
-    let names = tokenizer.special().all().map(|id| tokenizer.token(id).into());
-    KEYS.map(str::to_owned).into_iter().zip(names).collect()
-}
-
-fn pretty(value: &Value) -> Vec<u8> {
-    format!("{value:#}\n").into_bytes()
-}
-
-/// Writes a tokenizer's files, each whole or not at all.
-fn save(tokenizer: &Tokenizer, dir: &Path, longest: Option<usize>) -> Result<(), TextError> {
-    let files = match tokenizer.files() {
-        Some(files) => other_files(tokenizer, files, longest),
-        None => word_piece_files(tokenizer, longest.unwrap_or(POSITIONS))?,
-    };
-    let create = |source| TextError::Io { action: "create", path: dir.to_owned(), source };
-    fs::create_dir_all(dir).map_err(create)?;
-    Ok(cloze_files::write_several(dir, &files)?)
-}
-
-/// Takes over the keys of the tokenizer_config.json in or beside `from` into that of the folder `to`, which was just written: all but
-/// those that say what the normaliser does, where the other may leave to defaults what this one says. Of both lengths the shorter stays.
-///
-/// # Errors
-/// [`TextError::Io`], [`TextError::BadJson`].
-pub fn carry_settings(from: &Path, to: &Path) -> Result<(), TextError> {
-    let from = if from.is_dir() { from.join(CONFIG) } else { from.with_file_name(CONFIG) };
-    if !from.is_file() {
-        return Ok(());
-    }
-    let read = |path: &Path| -> Result<Map<String, Value>, TextError> {
-        let text = fs::read(path).map_err(|source| TextError::Io { action: "read", path: path.to_owned(), source })?;
-        let bad = |e| TextError::BadJson { path: path.to_owned(), reason: format!("expected a JSON object: {e}") };
-        serde_json::from_slice(&text).map_err(bad)
-    };
-    let to = to.join(CONFIG);
-    let mut written = read(&to)?;
-    let of_normaliser = ["do_lower_case", "strip_accents", "tokenize_chinese_chars"];
-    let longest = written.get(LONGEST).and_then(Value::as_f64).unwrap_or(f64::INFINITY);
-    let is_longer = |key: &str, value: &Value| key == LONGEST && value.as_f64().is_none_or(|length| length > longest);
-    written.extend(
-        read(&from)?
-            .into_iter()
-            .filter(|(key, value)| !of_normaliser.contains(&key.as_str()) && !is_longer(key, value)),
-    );
-    let text = format!("{:#}\n", Value::Object(written));
-    Ok(cloze_files::write(&to, text.as_bytes())?)
+/// A WordPiece model over `vocabulary`.
+pub(crate) fn word_piece(
+    vocabulary: &Vocabulary,
+    unk: &str,
+    prefix: &str,
+    max_chars: usize,
+) -> Result<WordPiece, TextError> {
+    WordPiece::builder()
+        .vocab(vocabulary.ids.clone())
+        .unk_token(unk.to_owned())
+        .continuing_subword_prefix(prefix.to_owned())
+        .max_input_chars_per_word(max_chars)
+        .build()
+        .map_err(engine("build the model"))
 }

@@ -3,9 +3,8 @@
 use std::sync::OnceLock;
 
 use ahash::AHashSet;
-use serde_json::Value;
 use tokenizers::normalizers::BertNormalizer;
-use tokenizers::{ModelWrapper, PreTokenizerWrapper};
+use tokenizers::{Model, ModelWrapper, PreTokenizerWrapper};
 
 use crate::trie::Trie;
 use crate::vocabulary::{CONTINUATION, Vocabulary};
@@ -13,7 +12,7 @@ use crate::words::Words;
 
 /// The kind of a tokenizer.
 pub(crate) enum Kind {
-    /// `##` continues a word; our own path where the configuration is plain BERT.
+    /// `##` continues a word; our own path where the configuration is BERT's.
     WordPiece(Option<Box<Fast>>),
     /// Any other model of the `tokenizers` crate, which does all the work.
     Other(Box<Other>),
@@ -30,32 +29,8 @@ pub(crate) struct Other {
     boundaries: Boundaries,
     /// Ids of special and added tokens.
     added: AHashSet<u32>,
-    /// What it was read from, to be written again.
-    pub(crate) files: Files,
-    /// A copy that finds special tokens in text; made on first use.
-    finds_special: OnceLock<tokenizers::Tokenizer>,
-}
-
-/// The files of a tokenizer as they were read.
-#[derive(Default)]
-pub(crate) struct Files {
-    /// tokenizer.json.
-    pub(crate) json: Vec<u8>,
-    /// tokenizer_config.json; null if there was none.
-    pub(crate) config: Value,
-    /// special_tokens_map.json; null if there was none.
-    pub(crate) special: Value,
-}
-
-impl Files {
-    /// Tokens of a sequence at most, unless the number means that there is no limit.
-    pub(crate) fn longest(&self) -> Option<usize> {
-        /// Transformers writes 10³⁰ where it knows no limit.
-        const UNLIMITED: f64 = 1e9;
-        let said = if self.config["model_max_length"].is_null() { "max_len" } else { "model_max_length" };
-        let longest = self.config[said].as_f64().filter(|longest| (1.0..UNLIMITED).contains(longest))?;
-        Some(longest as usize)
-    }
+    /// A copy that finds the mask in text and no other of BERT's special tokens; made on first use.
+    finds_mask: OnceLock<tokenizers::Tokenizer>,
 }
 
 /// How tokens show where words begin.
@@ -72,7 +47,7 @@ enum Boundaries {
 }
 
 impl Fast {
-    /// `None` unless everything is as in the original BERT.
+    /// `None` unless everything but the added tokens is as in the original BERT.
     pub(crate) fn new(
         vocabulary: &Vocabulary,
         reference: &tokenizers::Tokenizer,
@@ -85,40 +60,29 @@ impl Fast {
         let ModelWrapper::WordPiece(model) = reference.get_model() else {
             return None;
         };
-        let added = reference.get_added_tokens_decoder();
-        if model.continuing_subword_prefix != CONTINUATION
-            || added.values().any(|token| !token.special)
-            // Added tokens that the model itself does not have would otherwise be reachable through the trie.
-            || reference.get_vocab_size(false) != vocabulary.tokens.len()
+        // Added tokens that the model itself does not have come after its own, and no word is spelled with them.
+        let own = vocabulary.tokens.get(..reference.get_vocab_size(false))?;
+        if model.continuing_subword_prefix != CONTINUATION || own.iter().any(|token| model.token_to_id(token).is_none())
         {
             return None;
         }
         let unk = *vocabulary.ids.get(&model.unk_token)?;
         Some(Fast {
             words: Words::new(normalizer),
-            trie: Trie::new(
-                vocabulary.tokens.iter().map(String::as_str),
-                CONTINUATION,
-                unk,
-                model.max_input_chars_per_word,
-            ),
+            trie: Trie::new(own.iter().map(String::as_str), CONTINUATION, unk, model.max_input_chars_per_word),
         })
     }
 }
 
 impl Other {
-    pub(crate) fn new(reference: &tokenizers::Tokenizer, files: Files) -> Other {
+    pub(crate) fn new(reference: &tokenizers::Tokenizer) -> Other {
         let added = reference.get_added_tokens_decoder().into_keys().collect();
-        Other { boundaries: Boundaries::of(reference), added, files, finds_special: OnceLock::new() }
+        Other { boundaries: Boundaries::of(reference), added, finds_mask: OnceLock::new() }
     }
 
-    /// `reference`, with special tokens in text taken for what they are.
-    pub(crate) fn finding_special(&self, reference: &tokenizers::Tokenizer) -> &tokenizers::Tokenizer {
-        self.finds_special.get_or_init(|| {
-            let mut copy = reference.clone();
-            copy.set_encode_special_tokens(false);
-            copy
-        })
+    /// The copy of the tokenizer that finds the mask; `make` makes it.
+    pub(crate) fn finding_mask(&self, make: impl FnOnce() -> tokenizers::Tokenizer) -> &tokenizers::Tokenizer {
+        self.finds_mask.get_or_init(make)
     }
 
     /// Whether tokens show where words begin.

@@ -11,8 +11,9 @@
 //! | --- | --- |
 //! | text → normalised words | `words.rs`: a class a byte for ASCII, a table of 256-character pages elsewhere |
 //! | word → ids | `trie.rs`: greedy longest match over a double-array trie |
+//! | added tokens in a text | `added.rs` |
 //!
-//! Any other configuration (another normaliser, user-added tokens…) and any other model (BPE, Unigram, WordLevel) is
+//! Any other configuration (another normaliser, another pre-tokeniser) and any other model (BPE, Unigram, WordLevel) is
 //! encoded by the `tokenizers` crate itself. [`Template`] says how one or two texts become the [`Sequence`] of ids that a model
 //! reads.
 //!
@@ -23,6 +24,7 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod added;
 mod domain;
 mod error;
 mod extend;
@@ -30,6 +32,9 @@ mod folder;
 mod kind;
 mod learn;
 mod origin;
+mod save;
+mod settings;
+mod source;
 mod special;
 mod template;
 mod tokenizer;
@@ -38,12 +43,12 @@ mod truncation;
 mod vocabulary;
 mod words;
 
+pub use added::SpecialTokens;
 pub use domain::{DomainWord, WordCounts};
 pub use error::{TextError, WordProblem};
-pub use folder::carry_settings;
 pub use learn::{LearnProgress, LearnStage, VocabularyOptions, count_words, learn};
 pub use origin::TokenOrigin;
 pub use special::{SPECIAL_TOKENS, Special};
 pub use template::{Part, Sequence, Slot, Template};
-pub use tokenizer::{Piece, Tokenizer};
+pub use tokenizer::{AddedToken, Piece, Tokenizer};
 pub use truncation::truncate_pair;

@@ -17,14 +17,14 @@ pub enum TokenOrigin {
 impl Tokenizer {
     /// For each of this tokenizer's tokens, in the order of ids, what it was under `old`.
     ///
-    /// Tokens are the same when their text is, `##` included; so the special tokens are those of the same role, since every
-    /// tokenizer calls them `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]` and `[MASK]`. Another token's text is normalised and split as
+    /// Special tokens are those of the same role, other tokens the same when their text is, `##` included. Another token's text is normalised and split as
     /// `old` does with any text, a `##` token's as what continues a word. Pieces that are \[UNK\] are left out.
     pub fn origins(&self, old: &Tokenizer) -> Vec<TokenOrigin> {
         let unk = old.special().unk;
+        let (own, old_own) = (self.special().all(), old.special().all());
         let origin = |id: u32| {
-            let token = self.token(id).unwrap_or_default();
-            if let Some(same) = old.id(token) {
+            let role = own.iter().position(|&own| own == id).map(|role| old_own[role]);
+            if let Some(same) = role.or_else(|| old.id(self.token(id).unwrap_or_default())) {
                 return TokenOrigin::Kept(same);
             }
             let text = self.piece_text(id);

@@ -1,7 +1,6 @@
 //! The five special tokens: which tokens of a vocabulary they are.
 
 use ahash::AHashMap;
-use serde_json::Value;
 
 use crate::{Slot, Template};
 
@@ -23,21 +22,21 @@ pub struct Special {
     pub mask: u32,
 }
 
-/// The keys of tokenizer_config.json and special_tokens_map.json that name them, in the order of [`SPECIAL_TOKENS`].
+/// The keys of tokenizer_config.json that name them, in the order of [`SPECIAL_TOKENS`].
 pub(crate) const KEYS: [&str; 5] = ["pad_token", "unk_token", "cls_token", "sep_token", "mask_token"];
 
 /// How RoBERTa and its relatives spell them, in the same order.
-const OTHER_NAMES: [&str; 5] = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"];
+pub(crate) const OTHER_NAMES: [&str; 5] = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"];
 
 impl Special {
-    /// Finds the special tokens among `ids`: by the names that `configs` give them, the first before the others; then the first
-    /// and the last that `template` adds to a text; then by the names of BERT and RoBERTa.
+    /// Finds the special tokens among `ids`: by the name that `named` gives to a key of [`KEYS`]; then the first and the last that
+    /// `template` adds to a text; then by the names of BERT and RoBERTa.
     ///
     /// # Errors
     /// BERT's names of those that are not there, separated by spaces.
-    pub(crate) fn find(
+    pub(crate) fn find<'a>(
         ids: &AHashMap<String, u32>,
-        configs: &[&Value],
+        named: impl Fn(&str) -> Option<&'a str>,
         template: Option<&Template>,
     ) -> Result<Special, String> {
         let by_template = |role: &str| {
@@ -52,11 +51,7 @@ impl Special {
             }
         };
         let find = |role: usize| {
-            let configured = configs.iter().find_map(|config| {
-                let name = &config[KEYS[role]];
-                // As a string, or as an object with what else is known of the token.
-                ids.get(name.as_str().or(name["content"].as_str())?).copied()
-            });
+            let configured = named(KEYS[role]).and_then(|name| ids.get(name).copied());
             let usual = || [SPECIAL_TOKENS[role], OTHER_NAMES[role]].iter().find_map(|&name| ids.get(name).copied());
             configured.or_else(|| by_template(SPECIAL_TOKENS[role])).or_else(usual)
         };
@@ -77,25 +72,24 @@ impl Special {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
-    fn special_tokens_are_found_by_configuration_then_template_then_name() {
+    fn special_tokens_are_found_by_name_then_template_then_usual_name() {
         let tokens = ["<s>", "<pad>", "</s>", "<unk>", "[MASK]", "<mask>", "[CLS]", "x"];
         let ids: AHashMap<String, u32> = tokens.iter().map(|token| token.to_string()).zip(0..).collect();
-        let find = |configs: &[&Value], template: Option<&Template>| Special::find(&ids, configs, template);
+        let find = |named: &[(&str, &'static str)], template: Option<&Template>| {
+            Special::find(&ids, |key| named.iter().find(|(name, _)| *name == key).map(|(_, token)| *token), template)
+        };
         let usual = find(&[], None).unwrap();
         assert_eq!(usual, Special { pad: 1, unk: 3, cls: 6, sep: 2, mask: 4 });
         assert_eq!(usual.all(), [1, 3, 6, 2, 4]);
         let framed = find(&[], Some(&Template::bert(0, 7))).unwrap();
         assert_eq!((framed.cls, framed.sep), (0, 7));
         // A name that the vocabulary lacks says nothing.
-        let first =
-            json!({"mask_token": {"content": "<mask>", "lstrip": true}, "cls_token": "[BOS]", "unk_token": null});
-        let second = json!({"mask_token": "x", "sep_token": "<s>"});
-        let named = find(&[&first, &second], Some(&Template::bert(0, 7))).unwrap();
+        let named = [("mask_token", "<mask>"), ("cls_token", "[BOS]"), ("sep_token", "<s>")];
+        let named = find(&named, Some(&Template::bert(0, 7))).unwrap();
         assert_eq!(named, Special { pad: 1, unk: 3, cls: 0, sep: 0, mask: 5 });
         let few: AHashMap<String, u32> = [("<s>".to_owned(), 0), ("[PAD]".to_owned(), 1)].into_iter().collect();
-        assert_eq!(Special::find(&few, &[&Value::Null], None), Err("[UNK] [SEP] [MASK]".to_owned()));
+        assert_eq!(Special::find(&few, |_| None, None), Err("[UNK] [SEP] [MASK]".to_owned()));
     }
 }

@@ -1,16 +1,20 @@
 //! The tokenizer: text → ids → text.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use ahash::{AHashMap, AHashSet};
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::{
-    ModelWrapper, Normalizer, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+    ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString,
+    PreTokenizer,
 };
 
-use crate::kind::{Fast, Files, Kind, Other};
+use crate::added::{Added, SpecialTokens, Stretch};
+use crate::kind::{Fast, Kind, Other};
+use crate::source::Source;
 use crate::special::Special;
-use crate::trie::Trie;
 use crate::vocabulary::{CONTINUATION, Vocabulary};
 use crate::words::Words;
 use crate::{Template, TextError};
@@ -26,22 +30,38 @@ pub struct Piece {
     pub end: usize,
 }
 
+/// A special or added token beside the vocabulary's ordinary ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddedToken {
+    /// Its text.
+    pub text: String,
+    /// Its id.
+    pub id: u32,
+    /// Whether decoding for people leaves it out.
+    pub special: bool,
+}
+
 /// A tokenizer. Cheap to clone (one shared allocation), and shared freely between threads.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
+    special_tokens: SpecialTokens,
 }
 
 struct Inner {
     vocabulary: Vocabulary,
     special: Special,
     template: Template,
-    /// The `tokenizers` crate's tokenizer; special tokens in text are text to it.
-    reference: tokenizers::Tokenizer,
+    /// The `tokenizers` crate's tokenizer, which reads as Transformers' does.
+    exact: tokenizers::Tokenizer,
+    /// The same with BERT's own special tokens in texts as text; made when it is needed.
+    text: OnceLock<tokenizers::Tokenizer>,
+    added: Added,
     normalizer: Option<BertNormalizer>,
-    /// Tokens of a sequence at most, if its configuration says so.
-    longest: Option<usize>,
     kind: Kind,
+    source: Source,
+    /// How often texts had the names of BERT's own special tokens.
+    own_names: AtomicU64,
 }
 
 impl fmt::Debug for Tokenizer {
@@ -55,41 +75,130 @@ impl fmt::Debug for Tokenizer {
     }
 }
 
+/// `tokenizer` with these special tokens, and none that it takes for one in a text.
+fn passing_over(
+    tokenizer: &tokenizers::Tokenizer,
+    special: &AHashSet<&str>,
+) -> Result<tokenizers::Tokenizer, TextError> {
+    let engine = |reason: String| TextError::Engine { action: "set its special tokens", reason };
+    let json = tokenizer.to_string(false).map_err(|e| engine(e.to_string()))?;
+    let mut json: serde_json::Value = serde_json::from_str(&json).map_err(|e| engine(e.to_string()))?;
+    for token in json["added_tokens"].as_array_mut().into_iter().flatten() {
+        token["special"] = token["content"].as_str().is_some_and(|content| special.contains(content)).into();
+    }
+    let mut copy: tokenizers::Tokenizer = json.to_string().parse().map_err(|e: Box<_>| engine(format!("{e}")))?;
+    copy.set_encode_special_tokens(true);
+    Ok(copy)
+}
+
 impl Tokenizer {
-    /// `files` are written back when a tokenizer other than WordPiece is saved.
+    /// `source` is what it was read from, to be written again.
     pub(crate) fn assemble(
         vocabulary: Vocabulary,
         special: Special,
         template: Template,
-        mut reference: tokenizers::Tokenizer,
-        files: Files,
+        mut exact: tokenizers::Tokenizer,
+        source: Source,
     ) -> Result<Tokenizer, TextError> {
-        reference.set_encode_special_tokens(true);
+        let splits_special = source.settings.splits_special();
+        exact.set_encode_special_tokens(splits_special);
         let engine = |e: Box<dyn std::error::Error + Send + Sync>| TextError::Engine {
             action: "set truncation",
             reason: e.to_string(),
         };
         // Length is the business of whoever makes batches.
-        reference.with_truncation(None).map_err(engine)?;
-        reference.with_padding(None);
-        let normalizer = match reference.get_normalizer() {
+        exact.with_truncation(None).map_err(engine)?;
+        exact.with_padding(None);
+        let normalizer = match exact.get_normalizer() {
             Some(NormalizerWrapper::BertNormalizer(n)) => Some(*n),
             _ => None,
         };
-        let longest = files.longest();
-        let kind = match reference.get_model() {
-            ModelWrapper::WordPiece(_) => Kind::WordPiece(Fast::new(&vocabulary, &reference, normalizer).map(Box::new)),
-            _ => Kind::Other(Box::new(Other::new(&reference, files))),
+        let kind = match exact.get_model() {
+            ModelWrapper::WordPiece(_) => Kind::WordPiece(Fast::new(&vocabulary, &exact, normalizer).map(Box::new)),
+            _ => Kind::Other(Box::new(Other::new(&exact))),
         };
+        let tokens: AHashMap<u32, tokenizers::AddedToken> = exact.get_added_tokens_decoder().into_iter().collect();
+        let own = special.all();
+        let text = OnceLock::new();
+        if !splits_special && tokens.iter().any(|(id, token)| token.special != own.contains(id)) {
+            let names = own.iter().filter_map(|&id| vocabulary.tokens.get(id as usize)).map(String::as_str).collect();
+            let _ = text.set(passing_over(&exact, &names)?);
+        }
+        let added = Added::new(tokens, |content| {
+            let mut content = NormalizedString::from(content);
+            let done = exact.get_normalizer().map(|normalizer| normalizer.normalize(&mut content));
+            if matches!(done, Some(Err(_))) { String::new() } else { content.get().to_owned() }
+        })?;
         // The one failure that the model knows, an absent unknown token, shows here rather than in `encode`.
-        reference
+        exact
             .encode_fast("\u{1f9ff}\u{10348}", false)
             .map_err(|e| TextError::Engine { action: "encode", reason: e.to_string() })?;
-        Ok(Tokenizer { inner: Arc::new(Inner { vocabulary, special, template, reference, normalizer, longest, kind }) })
+        let special_tokens = source.special_tokens();
+        let own_names = AtomicU64::new(0);
+        let inner = Inner { vocabulary, special, template, exact, text, added, normalizer, kind, source, own_names };
+        Ok(Tokenizer { inner: Arc::new(inner), special_tokens })
     }
 
-    /// Ids of `text`, no special tokens added. Special tokens written in the text are ordinary text: `[MASK]` becomes
-    /// the ids of `[`, `mask` and `]` in WordPiece.
+    /// This tokenizer with another reading of BERT's own special tokens in texts. [`save`](Self::save) writes it down, and
+    /// [`open`](Self::open) reads it.
+    pub fn with_special_tokens(&self, special_tokens: SpecialTokens) -> Tokenizer {
+        Tokenizer { special_tokens, inner: Arc::clone(&self.inner) }
+    }
+
+    /// How it reads BERT's own special tokens in texts.
+    pub fn special_tokens(&self) -> SpecialTokens {
+        self.special_tokens
+    }
+
+    /// How often the texts encoded so far, by this tokenizer and its clones, had the names of BERT's own special tokens (that of the
+    /// mask not counted where [`encode_masked`](Self::encode_masked) looks for it).
+    pub fn special_names_seen(&self) -> u64 {
+        self.inner.own_names.load(Ordering::Relaxed)
+    }
+
+    /// A sentence about [them](Self::special_names_seen), if there were any.
+    pub fn special_names_note(&self) -> Option<String> {
+        let times = match self.special_names_seen() {
+            0 => return None,
+            1 => "once".to_owned(),
+            seen => format!("{seen} times"),
+        };
+        let read = match self.special_tokens {
+            SpecialTokens::Text => {
+                "were read as ordinary text; --special-tokens parse reads them as those tokens, as Transformers does"
+            }
+            SpecialTokens::Parse => "were read as those tokens",
+        };
+        let name = self.token(self.special().sep).unwrap_or_default();
+        Some(format!("names of special tokens, such as {name}, are in the texts {times} and {read}"))
+    }
+
+    /// What somebody who uses it must know about how it was read: sentences.
+    pub fn notes(&self) -> &[String] {
+        &self.inner.source.notes
+    }
+
+    /// Whether a token in a text is passed over.
+    fn passes_over(&self, id: u32) -> bool {
+        match (self.inner.source.settings.splits_special(), self.special_tokens) {
+            (true, _) => self.inner.added.token(id).is_some_and(|token| token.special),
+            (false, SpecialTokens::Text) => self.inner.special.all().contains(&id),
+            (false, SpecialTokens::Parse) => false,
+        }
+    }
+
+    /// Counts the names of BERT's own special tokens in a text, but that of `found`.
+    fn count_names(&self, text: &str, found: Option<u32>) {
+        let own = self.inner.special.all();
+        let seen = self.inner.added.occurrences(text, |id| own.contains(&id) && Some(id) != found);
+        if seen > 0 {
+            self.inner.own_names.fetch_add(seen, Ordering::Relaxed);
+        }
+    }
+
+    /// Ids of `text`, no special tokens added. BERT's own special tokens written in the text are ordinary text (`[MASK]` becomes
+    /// the ids of `[`, `mask` and `]` in WordPiece) unless [`special_tokens`](Self::special_tokens) says otherwise; other special
+    /// and added tokens are one token each.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         // English has about 4.5 bytes a token.
         let mut out = Vec::with_capacity(text.len() / 4 + 4);
@@ -99,21 +208,43 @@ impl Tokenizer {
 
     /// As [`encode`](Self::encode), appending to `out`.
     pub fn encode_into(&self, text: &str, out: &mut Vec<u32>) {
+        self.count_names(text, None);
         match self.fast() {
-            Some((words, trie)) => {
-                let mut buffer = String::new();
-                words.split(text, &mut buffer, |word, chars| {
-                    trie.encode(word, chars, out);
-                });
-            }
+            Some(fast) => self.encode_fast(fast, text, out),
             None => self.encode_reference(text, out),
         }
+    }
+
+    /// As [`encode_into`](Self::encode_into) by our own path.
+    fn encode_fast(&self, fast: &Fast, text: &str, out: &mut Vec<u32>) {
+        let (Fast { words, trie }, added) = (fast, &self.inner.added);
+        let mut buffer = String::new();
+        added.cut(
+            text,
+            |id| self.passes_over(id),
+            |stretch| match stretch {
+                Stretch::Token(id) => out.push(id),
+                Stretch::Text(text) if added.has_normalized() => {
+                    added.cut_normalized(
+                        &words.normalize(text),
+                        |id| self.passes_over(id),
+                        |stretch| match stretch {
+                            Stretch::Token(id) => out.push(id),
+                            Stretch::Text(text) => {
+                                Words::split_normalized(text, |word, chars| trie.encode(word, chars, out))
+                            }
+                        },
+                    );
+                }
+                Stretch::Text(text) => words.split(text, &mut buffer, |word, chars| trie.encode(word, chars, out)),
+            },
+        );
     }
 
     /// As [`encode_into`](Self::encode_into) but always by the `tokenizers` crate: the same ids, slowly. For checks and
     /// for the bench.
     pub fn encode_reference(&self, text: &str, out: &mut Vec<u32>) {
-        self.encode_by(&self.inner.reference, text, out);
+        self.encode_by(self.reference(), text, out);
     }
 
     fn encode_by(&self, reference: &tokenizers::Tokenizer, text: &str, out: &mut Vec<u32>) {
@@ -132,26 +263,44 @@ impl Tokenizer {
         }
     }
 
-    /// As [`encode`](Self::encode), except that the [mask](Self::mask_token) written in the text becomes the mask's id. A
-    /// tokenizer other than WordPiece takes all its special tokens in the text for what they are, as Transformers does.
+    /// As [`encode`](Self::encode), except that the [mask](Self::mask_token) written in the text becomes the mask's id.
     pub fn encode_masked(&self, text: &str) -> Vec<u32> {
+        let mask = self.special().mask;
         let mut out = Vec::new();
-        if let Kind::Other(other) = &self.inner.kind {
-            self.encode_by(other.finding_special(&self.inner.reference), text, &mut out);
-            return out;
-        }
-        for (i, part) in text.split(self.mask_token()).enumerate() {
-            if i > 0 {
-                out.push(self.special().mask);
+        self.count_names(text, Some(mask));
+        match (&self.inner.kind, self.special_tokens) {
+            (_, SpecialTokens::Parse) if !self.inner.source.settings.splits_special() => {
+                self.encode_by(&self.inner.exact, text, &mut out);
             }
-            self.encode_into(part, &mut out);
+            (Kind::Other(other), _) => self.encode_by(other.finding_mask(|| self.finding_mask()), text, &mut out),
+            (Kind::WordPiece(fast), _) => {
+                for (i, part) in text.split(self.mask_token()).enumerate() {
+                    if i > 0 {
+                        out.push(mask);
+                    }
+                    match fast {
+                        Some(fast) => self.encode_fast(fast, part, &mut out),
+                        None => self.encode_reference(part, &mut out),
+                    }
+                }
+            }
         }
         out
     }
 
+    /// A copy of the crate's tokenizer that finds the mask in a text and none of BERT's other special tokens.
+    fn finding_mask(&self) -> tokenizers::Tokenizer {
+        let mask = self.special().mask;
+        let passed_over = (0..self.vocab_size() as u32).filter(|&id| id != mask && self.passes_over(id));
+        let passed_over = passed_over.filter_map(|id| self.token(id)).collect();
+        // It was read from a text like the one that is written and read here.
+        passing_over(&self.inner.exact, &passed_over).unwrap_or_else(|_| self.inner.exact.clone())
+    }
+
     /// Ids of `text` with the bytes of the original text that each stands for. Runs on the `tokenizers` crate.
     pub fn encode_with_offsets(&self, text: &str) -> Vec<Piece> {
-        match self.inner.reference.encode(text, false) {
+        self.count_names(text, None);
+        match self.reference().encode(text, false) {
             Ok(encoding) => encoding
                 .get_ids()
                 .iter()
@@ -176,7 +325,7 @@ impl Tokenizer {
             let known = |&id: &u32| if self.token(id).is_some() { id } else { unk };
             let ids: Vec<u32> = ids.iter().map(known).collect();
             // Decoders of the crate fail on nothing that is in the vocabulary.
-            return self.inner.reference.decode(&ids, false).unwrap_or_default();
+            return self.inner.exact.decode(&ids, false).unwrap_or_default();
         }
         let mut text = String::new();
         for &id in ids {
@@ -228,6 +377,28 @@ impl Tokenizer {
         self.inner.special
     }
 
+    /// Whether a token is one of the [special tokens](Self::special) or an added one that is marked as special.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.inner.special.all().contains(&id) || self.inner.added.token(id).is_some_and(|token| token.special)
+    }
+
+    /// The special and added tokens beside BERT's own, by id. Each is a single token wherever a text has it.
+    pub fn added_tokens(&self) -> Vec<AddedToken> {
+        let own = self.inner.special.all();
+        let all = self.inner.added.sorted().into_iter().filter(|(id, _)| !own.contains(id));
+        all.map(|(id, token)| AddedToken { text: token.content.clone(), id, special: token.special }).collect()
+    }
+
+    /// Tokens of its model, without those that were only added: ids below it.
+    pub(crate) fn model_size(&self) -> usize {
+        self.inner.exact.get_vocab_size(false)
+    }
+
+    /// The special and added tokens with all that is known of them, by id.
+    pub(crate) fn all_added(&self) -> Vec<(u32, &tokenizers::AddedToken)> {
+        self.inner.added.sorted()
+    }
+
     /// The mask as it is written in texts: `[MASK]`, or the tokenizer's own.
     pub fn mask_token(&self) -> &str {
         self.token(self.inner.special.mask).unwrap_or_default()
@@ -241,7 +412,7 @@ impl Tokenizer {
     /// Tokens of a sequence at most, special tokens included, as its configuration says (`model_max_length` of
     /// tokenizer_config.json). None where it says nothing, or a number so large that it means no limit, as Transformers writes.
     pub fn model_max_length(&self) -> Option<usize> {
-        self.inner.longest
+        self.inner.source.settings.longest()
     }
 
     /// Whether the token continues a word: `##ing` of WordPiece (the lone token `##` does not), a token without `Ġ` of
@@ -264,7 +435,7 @@ impl Tokenizer {
 
     /// The kind of model: "WordPiece", "BPE", "Unigram" or "WordLevel".
     pub fn model(&self) -> &'static str {
-        match self.inner.reference.get_model() {
+        match self.inner.exact.get_model() {
             ModelWrapper::WordPiece(_) => "WordPiece",
             ModelWrapper::BPE(_) => "BPE",
             ModelWrapper::Unigram(_) => "Unigram",
@@ -278,7 +449,7 @@ impl Tokenizer {
             Some(normalizer) => !normalizer.lowercase,
             // Any other normaliser: see what it does.
             None => {
-                let normalizer = self.inner.reference.get_normalizer();
+                let normalizer = self.inner.exact.get_normalizer();
                 let mut text = tokenizers::NormalizedString::from("A");
                 let done = normalizer.map(|n| n.normalize(&mut text));
                 !matches!(done, Some(Ok(()))) || text.get() != "a"
@@ -286,14 +457,42 @@ impl Tokenizer {
         }
     }
 
-    /// Whether [`encode`](Self::encode) runs on our own path (plain BERT) rather than on the `tokenizers` crate.
+    /// Whether accents and other marks above and below letters are stripped, as far as BERT's normaliser decides it.
+    pub fn strips_accents(&self) -> bool {
+        self.inner.normalizer.is_some_and(|normalizer| normalizer.strip_accents.unwrap_or(normalizer.lowercase))
+    }
+
+    /// The class of Transformers that reads it, such as "BertTokenizer".
+    pub fn class_name(&self) -> &str {
+        self.inner.source.class_name()
+    }
+
+    /// Whether [`encode`](Self::encode) runs on our own path (BERT's normaliser, pre-tokeniser and WordPiece) rather than on the
+    /// `tokenizers` crate.
     pub fn is_fast(&self) -> bool {
         self.fast().is_some()
     }
 
-    /// The `tokenizers` crate's tokenizer behind this one.
+    /// The `tokenizers` crate's tokenizer that reads special tokens in texts as this one does.
     pub(crate) fn reference(&self) -> &tokenizers::Tokenizer {
-        &self.inner.reference
+        match self.special_tokens {
+            SpecialTokens::Parse => &self.inner.exact,
+            SpecialTokens::Text => self.inner.text.get_or_init(|| {
+                let mut copy = self.inner.exact.clone();
+                copy.set_encode_special_tokens(true);
+                copy
+            }),
+        }
+    }
+
+    /// The `tokenizers` crate's tokenizer that reads as Transformers' does.
+    pub(crate) fn exact(&self) -> &tokenizers::Tokenizer {
+        &self.inner.exact
+    }
+
+    /// What it was read from.
+    pub(crate) fn source(&self) -> &Source {
+        &self.inner.source
     }
 
     pub(crate) fn is_word_piece(&self) -> bool {
@@ -305,25 +504,17 @@ impl Tokenizer {
         self.inner.normalizer.as_ref()
     }
 
-    /// The two halves of our own path; none where the configuration is not plain BERT.
-    pub(crate) fn fast(&self) -> Option<(&Words, &Trie)> {
+    /// Our own path; none where the configuration is not BERT's.
+    pub(crate) fn fast(&self) -> Option<&Fast> {
         match &self.inner.kind {
-            Kind::WordPiece(fast) => fast.as_ref().map(|fast| (&fast.words, &fast.trie)),
+            Kind::WordPiece(fast) => fast.as_deref(),
             Kind::Other(_) => None,
-        }
-    }
-
-    /// The files that it was read from, if it is not WordPiece.
-    pub(crate) fn files(&self) -> Option<&Files> {
-        match &self.inner.kind {
-            Kind::WordPiece(_) => None,
-            Kind::Other(other) => Some(&other.files),
         }
     }
 
     /// The words that `text` consists of, normalised, as the `tokenizers` crate splits it; none where its normaliser fails.
     pub(crate) fn words(&self, text: &str) -> Vec<String> {
-        let reference = &self.inner.reference;
+        let reference = &self.inner.exact;
         let mut split = PreTokenizedString::from(text);
         let normalized = split.normalize(|part| reference.get_normalizer().map_or(Ok(()), |n| n.normalize(part)));
         let done = normalized.and_then(|()| match reference.get_pre_tokenizer() {
@@ -337,8 +528,28 @@ impl Tokenizer {
         words.into_iter().map(|(word, ..)| word.to_owned()).filter(|word| !word.is_empty()).collect()
     }
 
+    /// The stretches of a normalised word that its added tokens cut it into, the tokens among them.
+    pub(crate) fn cut_at_added(&self, word: &str) -> Vec<String> {
+        let mut parts = Vec::new();
+        let text_of = |stretch: Stretch<'_>| match stretch {
+            Stretch::Token(id) => self.token(id).unwrap_or_default().to_owned(),
+            Stretch::Text(text) => text.to_owned(),
+        };
+        self.inner.added.cut(
+            word,
+            |id| self.passes_over(id),
+            |stretch| match stretch {
+                Stretch::Text(text) => {
+                    self.inner.added.cut_normalized(text, |id| self.passes_over(id), |part| parts.push(text_of(part)));
+                }
+                token => parts.push(text_of(token)),
+            },
+        );
+        parts
+    }
+
     /// 32 hexadecimal digits that change with anything that changes ids: the tokens in their order, the normaliser, the
-    /// pre-tokeniser, the model's settings, non-special added tokens. The same whichever of the files was opened.
+    /// pre-tokeniser, the model's settings, added tokens but BERT's own. The same whichever of the files was opened.
     pub fn fingerprint(&self) -> String {
         let mut hash = blake3::Hasher::new();
         let mut field = |bytes: &[u8]| {
@@ -348,7 +559,7 @@ impl Tokenizer {
         for token in &self.inner.vocabulary.tokens {
             field(token.as_bytes());
         }
-        let reference = &self.inner.reference;
+        let reference = &self.inner.exact;
         let mut settings = serde_json::json!({
             "normalizer": reference.get_normalizer(),
             "pre_tokenizer": reference.get_pre_tokenizer(),
@@ -361,12 +572,9 @@ impl Tokenizer {
             }
             model => settings["model"] = serde_json::json!(model),
         }
-        let mut added: Vec<String> = reference
-            .get_added_tokens_decoder()
-            .values()
-            .filter(|token| !token.special)
-            .map(|token| format!("{token:?}"))
-            .collect();
+        let own = self.inner.special.all();
+        let added = self.inner.added.sorted().into_iter().filter(|(id, token)| !token.special || !own.contains(id));
+        let mut added: Vec<String> = added.map(|(_, token)| format!("{token:?}")).collect();
         added.sort_unstable();
         settings["added"] = added.into();
         // serde_json's maps are sorted, so equal settings give equal text.
@@ -623,7 +831,8 @@ mod tests {
                 .map(|name| Tokenizer::open(&dir.path().join(name)).unwrap().model_max_length())
         };
         assert_eq!(longest(r#"{"model_max_length": 16}"#), [Some(16); 3]);
-        assert_eq!(longest(r#"{"max_len": 24, "model_max_length": null}"#), [Some(24); 3]);
+        assert_eq!(longest(r#"{"max_len": 24}"#), [Some(24); 3]);
+        assert_eq!(longest(r#"{"max_len": 24, "model_max_length": null}"#), [None; 3]);
         // What Transformers writes where there is no limit.
         assert_eq!(longest(r#"{"model_max_length": 1000000000000000019884624838656}"#), [None; 3]);
         assert_eq!(longest("{}"), [None; 3]);
@@ -633,6 +842,8 @@ mod tests {
     fn other_configurations_go_to_the_reference() {
         let dir = tempfile::tempdir().unwrap();
         plain(false).save(dir.path()).unwrap();
+        fs::write(dir.path().join("tokenizer_config.json"), r#"{"tokenizer_class": "PreTrainedTokenizerFast"}"#)
+            .unwrap();
         let path = dir.path().join("tokenizer.json");
         let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         json["normalizer"] = serde_json::json!({"type": "Lowercase"});

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use ahash::AHashMap;
-use serde_json::Value;
 
 use crate::{Special, Template, TextError};
 
@@ -28,10 +27,6 @@ impl Vocabulary {
         }
         let mut ids: AHashMap<String, u32> = AHashMap::with_capacity(tokens.len());
         for (id, token) in tokens.iter().enumerate() {
-            // U+2028 alone is a token of bert-base-chinese: only ASCII's blanks are a mistake.
-            if token.bytes().all(|b| b.is_ascii_whitespace()) {
-                return Err(TextError::BlankLine { path: path.to_owned(), line: id + 1 });
-            }
             if let Some(first) = ids.insert(token.clone(), id as u32) {
                 return Err(TextError::DuplicateToken {
                     path: path.to_owned(),
@@ -51,21 +46,22 @@ impl Vocabulary {
     }
 
     /// The special tokens among them (see [`Special::find`]); `path` is for the error.
-    pub(crate) fn special(
+    pub(crate) fn special<'a>(
         &self,
-        configs: &[&Value],
+        named: impl Fn(&str) -> Option<&'a str>,
         template: Option<&Template>,
         path: &Path,
     ) -> Result<Special, TextError> {
-        Special::find(&self.ids, configs, template).map_err(|missing| TextError::MissingSpecial {
+        Special::find(&self.ids, named, template).map_err(|missing| TextError::MissingSpecial {
             path: path.to_owned(),
             count: self.tokens.len(),
             missing,
         })
     }
 
-    /// Reads the bytes of a `vocab.txt`: one token a line, ids from 0, LF or CRLF.
-    pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Vocabulary, TextError> {
+    /// Reads the bytes of a `vocab.txt`: one token a line without the blanks at its end, ids from 0, LF or CRLF. Blank lines at the
+    /// end are left out; the flag is whether there are any.
+    pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<(Vocabulary, bool), TextError> {
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let byte = error.valid_up_to();
             TextError::NotUtf8 {
@@ -75,20 +71,29 @@ impl Vocabulary {
             }
         })?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        // Not `lines()`, and no trimming: a token may be any character, also one that Unicode counts as a space.
-        let mut lines: Vec<&str> = text.split('\n').collect();
-        if lines.last().is_some_and(|last| last.is_empty()) {
+        // Not `lines()`: a token may be any character, also one that ends a line elsewhere.
+        let mut lines: Vec<&str> = text.strip_suffix('\n').unwrap_or(text).split('\n').collect();
+        let all = lines.len();
+        let is_blank = |line: &str| line.bytes().all(|b| b.is_ascii_whitespace());
+        while lines.last().is_some_and(|last| is_blank(last)) {
             lines.pop();
         }
-        let tokens = lines.into_iter().map(|line| line.strip_suffix('\r').unwrap_or(line).to_owned()).collect();
-        Vocabulary::new(tokens, path)
+        let has_blank_end = lines.len() < all && !lines.is_empty();
+        if let Some(line) = lines.iter().position(|line| is_blank(line)) {
+            return Err(TextError::BlankLine { path: path.to_owned(), line: line + 1 });
+        }
+        // As the reader of the `tokenizers` crate does. Blanks alone, such as U+2028, are a token of bert-base-chinese.
+        let token = |line: &str| if line.trim_end().is_empty() { line } else { line.trim_end() }.to_owned();
+        Ok((Vocabulary::new(lines.into_iter().map(token).collect(), path)?, has_blank_end))
     }
 
-    /// Whether ordinary tokens hold capitals: what casing a vocabulary is for when nothing beside it says so.
-    pub(crate) fn has_capitals(&self) -> bool {
+    /// Whether tokens hold capitals, those left out that `is_special` says are no ordinary ones: what casing a vocabulary is for
+    /// when nothing beside it says so.
+    pub(crate) fn has_capitals(&self, is_special: impl Fn(&str) -> bool) -> bool {
         // ℝ, a token of bert-base-uncased, counts as upper case but has no lower one: only what lowercasing changes tells.
         let is_capital = |c: char| c.to_lowercase().ne([c]);
-        self.tokens.iter().any(|token| !token.starts_with('[') && token.chars().any(is_capital))
+        let is_ordinary = |token: &str| !token.starts_with('[') && !is_special(token);
+        self.tokens.iter().any(|token| token.chars().any(is_capital) && is_ordinary(token))
     }
 }
 
@@ -97,32 +102,41 @@ mod tests {
     use super::*;
 
     fn parse(bytes: &[u8]) -> Result<Vocabulary, TextError> {
-        Vocabulary::parse(bytes, Path::new("a/vocab.txt"))
+        Vocabulary::parse(bytes, Path::new("a/vocab.txt")).map(|(vocabulary, _)| vocabulary)
     }
 
     fn message(bytes: &[u8]) -> String {
-        parse(bytes).and_then(|list| list.special(&[], None, Path::new("a/vocab.txt"))).unwrap_err().to_string()
+        parse(bytes).and_then(|list| list.special(|_| None, None, Path::new("a/vocab.txt"))).unwrap_err().to_string()
     }
 
     #[test]
     fn reads_lines_of_both_kinds() {
         let vocabulary = parse(b"[PAD]\r\n[UNK]\n[CLS]\n[SEP]\n[MASK]\r\nthe\n##s").unwrap();
         assert_eq!(vocabulary.tokens[5..], ["the", "##s"]);
-        assert_eq!(vocabulary.special(&[], None, Path::new("a/vocab.txt")).unwrap().mask, 4);
-        assert!(!vocabulary.has_capitals());
+        assert_eq!(vocabulary.special(|_| None, None, Path::new("a/vocab.txt")).unwrap().mask, 4);
         let capitals = |token: &str| {
             let text = format!("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n{token}\n");
-            parse(text.as_bytes()).unwrap().has_capitals()
+            parse(text.as_bytes()).unwrap().has_capitals(|token| token == "<E1>")
         };
-        assert_eq!(["the", "ℝ", "##ℝ", "The", "##É"].map(capitals), [false, false, false, true, true]);
+        let tokens = ["the", "ℝ", "##ℝ", "<E1>", "The", "##É"];
+        assert_eq!(tokens.map(capitals), [false, false, false, false, true, true]);
         let odd = parse("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n\u{2028}\n".as_bytes()).unwrap();
         assert_eq!(odd.tokens[5], "\u{2028}");
     }
 
     #[test]
+    fn r6_blank_lines_at_the_end_are_no_tokens() {
+        for (end, blank) in [("", false), ("\n", false), ("\n\n", true), ("\r\n\r\n \n", true)] {
+            let text = format!("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe \u{3000}{end}");
+            let (vocabulary, found) = Vocabulary::parse(text.as_bytes(), Path::new("a/vocab.txt")).unwrap();
+            assert_eq!((&vocabulary.tokens[5..], found), (&["the".to_owned()][..], blank), "{end:?}");
+        }
+    }
+
+    #[test]
     fn malformed_vocabularies_name_file_and_line() {
         assert!(message(b"").contains("a/vocab.txt is empty"));
-        let duplicate = message(b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nof\nthe\n");
+        let duplicate = message(b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nof\nthe \n");
         assert!(duplicate.contains("a/vocab.txt, line 8: token \"the\""), "{duplicate}");
         assert!(duplicate.contains("line 6"), "{duplicate}");
         let missing = message(b"[PAD]\n[CLS]\n[SEP]\nthe\n");

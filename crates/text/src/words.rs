@@ -81,7 +81,7 @@ impl Words {
     }
 
     /// The reference's normalisation. Its `Result` is always `Ok` for this normaliser.
-    fn normalize(&self, text: &str) -> String {
+    pub(crate) fn normalize(&self, text: &str) -> String {
         let mut normalized = NormalizedString::from(text);
         match self.normalizer.normalize(&mut normalized) {
             Ok(()) => normalized.get().to_owned(),
@@ -225,6 +225,24 @@ impl Words {
         flush!();
         // The last flush's reset is not read.
         let _ = chars;
+    }
+
+    /// As [`split`](Self::split), of a text that has been normalised.
+    pub(crate) fn split_normalized(text: &str, mut each: impl FnMut(&str, usize)) {
+        for mut rest in text.split_whitespace() {
+            while let Some(at) = rest.find(is_punctuation) {
+                let (before, mark) = rest.split_at(at);
+                if !before.is_empty() {
+                    each(before, before.chars().count());
+                }
+                let end = mark.chars().next().map_or(0, char::len_utf8);
+                each(&mark[..end], 1);
+                rest = &mark[end..];
+            }
+            if !rest.is_empty() {
+                each(rest, rest.chars().count());
+            }
+        }
     }
 
     /// Where the first space at or after `from` begins: before it, the normaliser cannot see what lies behind it.

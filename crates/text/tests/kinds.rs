@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use cloze_text::{SPECIAL_TOKENS, Sequence, TextError, Tokenizer};
+use cloze_text::{SPECIAL_TOKENS, Sequence, SpecialTokens, TextError, Tokenizer};
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::models::unigram::Unigram;
@@ -221,17 +221,94 @@ fn special_tokens_are_named_by_the_configuration() {
     fs::write(dir.path().join("special_tokens_map.json"), r#"{"mask_token": {"content": "<gap>"}}"#).unwrap();
     let ours = Tokenizer::open(dir.path()).unwrap();
     assert_eq!((Some(ours.special().mask), ours.mask_token()), (gap, "<gap>"));
-    // tokenizer_config.json comes first; both are kept.
-    fs::write(dir.path().join("tokenizer_config.json"), r#"{"mask_token": "<mask>", "model_max_length": 8, "x": [1]}"#)
-        .unwrap();
-    let ours = Tokenizer::open(dir.path()).unwrap();
-    assert_eq!(ours.mask_token(), "<mask>");
-    let again = dir.path().join("again");
-    ours.save_for(&again, 40).unwrap();
-    for name in ["tokenizer_config.json", "special_tokens_map.json"] {
-        let read = |dir: &Path| -> Value { serde_json::from_slice(&fs::read(dir.join(name)).unwrap()).unwrap() };
-        assert_eq!(read(&again), read(dir.path()), "{name}");
+    // It wins over tokenizer_config.json, unless that one lists all added tokens; both are kept.
+    let check = |config: &str, mask: &str| {
+        fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
+        let ours = Tokenizer::open(dir.path()).unwrap();
+        assert_eq!(ours.mask_token(), mask);
+        let again = dir.path().join("again");
+        ours.save_for(&again, 40).unwrap();
+        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+            let read = |dir: &Path| -> Value { serde_json::from_slice(&fs::read(dir.join(name)).unwrap()).unwrap() };
+            assert_eq!(read(&again), read(dir.path()), "{name}");
+        }
+        fs::remove_dir_all(again).unwrap();
+    };
+    let class = r#""tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 8, "x": [1]"#;
+    check(&format!(r#"{{"mask_token": "<mask>", {class}}}"#), "<gap>");
+    check(&format!(r#"{{"mask_token": "<mask>", "added_tokens_decoder": {{}}, {class}}}"#), "<mask>");
+}
+
+/// A folder of the fixture, whose generator says what its keys are.
+fn write_case(dir: &Path, fixture: &Value, case: &Value) {
+    let vocabulary = fixture["vocabularies"][case["vocab"].as_u64().unwrap() as usize].as_array().unwrap();
+    let tokens: Vec<&str> = vocabulary.iter().map(|token| token.as_str().unwrap()).collect();
+    if let Some(own) = case["json"].as_object() {
+        let mut whole = fixture["base"].clone();
+        for (key, value) in own {
+            match value.as_array().filter(|_| key == "added_tokens") {
+                Some(more) => whole[key].as_array_mut().unwrap().extend(more.iter().cloned()),
+                None => whole[key] = value.clone(),
+            }
+        }
+        whole["model"]["vocab"] = tokens.iter().zip(0..).map(|(token, id)| (token.to_string(), json!(id))).collect();
+        fs::write(dir.join("tokenizer.json"), whole.to_string()).unwrap();
+    } else {
+        fs::write(dir.join("vocab.txt"), tokens.iter().flat_map(|token| [token, "\n"]).collect::<String>()).unwrap();
     }
+    for (name, content) in case["files"].as_object().unwrap() {
+        fs::write(dir.join(name), content.to_string()).unwrap();
+    }
+}
+
+/// R2, R3, R4: folders of many kinds are read as AutoTokenizer of Transformers reads them, and so are the folders written of them.
+#[test]
+fn r2_r3_r4_folders_are_read_as_auto_tokenizer_reads_them() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tokenizers/cases.json");
+    let fixture: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let texts: Vec<&str> = fixture["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    let mut wrong = Vec::new();
+    for case in fixture["cases"].as_array().unwrap() {
+        let name = case["name"].as_str().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        write_case(dir.path(), &fixture, case);
+        let read = Tokenizer::open(dir.path()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(!read.notes().is_empty(), case["guessed"].as_bool().unwrap(), "{name}: {:?}", read.notes());
+        let out = dir.path().join("out");
+        read.save_for(&out, 512).unwrap();
+        let again = Tokenizer::open(&out).unwrap_or_else(|e| panic!("{name}, saved: {e}"));
+        assert!(again.notes().is_empty(), "{name}: {:?}", again.notes());
+        let limit = case["limit"].as_f64().map(|limit| limit as usize);
+        assert_eq!((read.model_max_length(), again.model_max_length()), (limit, limit.or(Some(512))), "{name}");
+        assert_eq!((again.fingerprint(), again.special()), (read.fingerprint(), read.special()), "{name}");
+        for (text, expected) in texts.iter().zip(case["ids"].as_array().unwrap()) {
+            let expected: Vec<u32> =
+                expected.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+            for (which, tokenizer) in [("read", &read), ("saved", &again)] {
+                let parsing = tokenizer.with_special_tokens(SpecialTokens::Parse);
+                let ids = parsing.template().sequence(&parsing.encode(text), None).ids;
+                if ids != expected {
+                    wrong.push(format!("{name}, {which}, {text:?}: {ids:?}, expected {expected:?}"));
+                }
+                for reading in [tokenizer, &parsing] {
+                    let mut by_reference = Vec::new();
+                    reading.encode_reference(text, &mut by_reference);
+                    let pieces = reading.encode_with_offsets(text);
+                    assert_eq!(reading.encode(text), by_reference, "{name}, {which}: {text:?}");
+                    assert_eq!(
+                        pieces.iter().map(|piece| piece.id).collect::<Vec<_>>(),
+                        by_reference,
+                        "{name}: {text:?}"
+                    );
+                }
+                let is_own = |id: &u32| tokenizer.special().all().contains(id) && *id != tokenizer.special().unk;
+                assert!(!tokenizer.encode(text).iter().any(|id| is_own(id)), "{name}: {text:?}");
+            }
+        }
+        let size = case["size"].as_u64().unwrap() as usize;
+        assert_eq!((read.vocab_size(), again.vocab_size()), (size, size), "{name}");
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use cloze_convert::onnx::{self, OnnxOptions};
 use cloze_engine::Device;
 use cloze_hub::Wanted;
 use cloze_model::Model;
-use cloze_text::{Tokenizer, carry_settings};
+use cloze_text::Tokenizer;
 use serde_json::json;
 
 use super::model::HubArguments;
@@ -154,10 +154,7 @@ fn to_onnx(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<
 /// The tokenizer's files beside the model, if the source has any.
 fn save_tokenizer(source: &Path, out: &Path, terminal: &Terminal) -> Result<()> {
     match Tokenizer::open(source) {
-        Ok(tokenizer) => {
-            tokenizer.save(out)?;
-            Ok(carry_settings(source, out)?)
-        }
+        Ok(tokenizer) => Ok(tokenizer.save(out)?),
         Err(error) => {
             terminal.warn(&format!("no tokenizer written: {error}"));
             Ok(())

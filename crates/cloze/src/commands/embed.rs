@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::model::ModelArguments;
 use super::precision::Type;
+use super::tokenizer::{SpecialTokensArgument, tell_notes, tell_special_names};
 use crate::terminal::{Progress, Terminal};
 use crate::{format, help};
 
@@ -93,6 +94,9 @@ pub struct VectorArguments {
     /// Tokens of a text at most, prompt, [CLS] and [SEP] included; the rest is cut [default: the model's]
     #[arg(long, value_name = "N", value_parser = crate::values::positive)]
     max_len: Option<usize>,
+
+    #[command(flatten)]
+    special_tokens: SpecialTokensArgument,
 
     /// Type of the activations; bf16 is faster where the CPU has products for it, and changes the third digit
     #[arg(long, value_enum, default_value_t = Type::F32)]
@@ -225,6 +229,7 @@ impl VectorArguments {
             layers: self.layers.clone(),
             normalize: self.normalize,
             max_len: self.max_len,
+            special_tokens: self.special_tokens.given(),
             ..options
         };
         let model = self.model.find_with_pooling(terminal)?;
@@ -233,6 +238,7 @@ impl VectorArguments {
         let embedder = Embedder::open(&model, device, precision, &options)?;
         let of_prompts = purposes.iter().filter_map(|&purpose| embedder.prompt_note(purpose));
         embedder.notes.iter().map(String::as_str).chain(of_prompts).for_each(|note| terminal.note(note));
+        tell_notes(&embedder.model.tokenizer, terminal);
         let source = match (self.pool, embedder.source) {
             (PoolName::Auto, Source::Folder) => "as the model's sentence-transformers files say",
             (PoolName::Auto, Source::Usual) => "the usual for a model that does not say; see --pool and --layers",
@@ -298,6 +304,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let seconds = bar.seconds();
     bar.finish();
     warn(&summary, &embedder, Purpose::Text, terminal);
+    tell_special_names(&embedder.model.tokenizer, terminal);
     let mut out = crate::output::results();
     if arguments.json {
         let mut line = arguments.vectors.describe_texts(&embedder);

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::model::ModelArguments;
 use super::precision::Type;
+use super::tokenizer::{SpecialTokensArgument, tell_notes, tell_special_names};
 use crate::help;
 use crate::terminal::Terminal;
 
@@ -32,6 +33,9 @@ pub struct Arguments {
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = crate::values::items)]
     top: usize,
 
+    #[command(flatten)]
+    special_tokens: SpecialTokensArgument,
+
     /// Type of the activations
     #[arg(long, value_enum, default_value_t = Type::F32)]
     precision: Type,
@@ -45,12 +49,21 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let model = arguments.model.find(terminal)?;
     let device = Device::cpu(terminal.threads)?;
     let precision = arguments.precision.settle(&device, terminal).dtype(&device);
-    let filler = Filler::new(Arc::new(Pretrained::open(&model, device, precision)?))?;
+    let mut pretrained = Pretrained::open(&model, device, precision)?;
+    if let Some(how) = arguments.special_tokens.given() {
+        pretrained.tokenizer = pretrained.tokenizer.with_special_tokens(how);
+    }
+    let tokenizer = pretrained.tokenizer.clone();
+    tell_notes(&tokenizer, terminal);
+    let filler = Filler::new(Arc::new(pretrained))?;
+    let done = fill_all(&filler, arguments, terminal);
+    tell_special_names(&tokenizer, terminal);
+    done
+}
+
+fn fill_all(filler: &Filler, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     if !arguments.texts.is_empty() {
-        for text in &arguments.texts {
-            show(&filler, text, arguments, terminal)?;
-        }
-        return Ok(());
+        return arguments.texts.iter().try_for_each(|text| show(filler, text, arguments, terminal));
     }
     if std::io::stdin().is_terminal() {
         terminal.note("reading lines with [MASK]s from the terminal; end with Ctrl-D");
@@ -62,7 +75,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         if line.trim().is_empty() {
             continue;
         }
-        show(&filler, &line, arguments, terminal).with_context(place)?;
+        show(filler, &line, arguments, terminal).with_context(place)?;
         lines += 1;
     }
     if lines == 0 {

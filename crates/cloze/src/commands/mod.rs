@@ -18,6 +18,7 @@ mod recipe;
 mod report;
 mod similar;
 mod tasks;
+mod tokenizer;
 mod vocab;
 
 use std::process::ExitCode;

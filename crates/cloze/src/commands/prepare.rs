@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::model::HubArguments;
 use super::reading::{SAMPLE_SECONDS, input_bytes};
+use super::tokenizer::{SpecialTokensArgument, tell_notes, tell_special_names};
 use crate::failure::{INTERRUPTED, check_out};
 use crate::format;
 use crate::interrupt::Polling;
@@ -51,6 +52,13 @@ pub struct Arguments {
     #[command(flatten)]
     hub: HubArguments,
 
+    #[command(flatten)]
+    special_tokens: SpecialTokensArgument,
+
+    /// Keep accents, vowel marks and tone marks even if the vocabulary's settings strip them
+    #[arg(long)]
+    keep_accents: bool,
+
     /// The folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -77,7 +85,14 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
-    let tokenizer = Tokenizer::open(&arguments.hub.find_tokenizer(&arguments.tokenizer, terminal)?)?;
+    let mut tokenizer = Tokenizer::open(&arguments.hub.find_tokenizer(&arguments.tokenizer, terminal)?)?;
+    tell_notes(&tokenizer, terminal);
+    if let Some(how) = arguments.special_tokens.given() {
+        tokenizer = tokenizer.with_special_tokens(how);
+    }
+    if arguments.keep_accents {
+        tokenizer = tokenizer.keeping_accents()?;
+    }
     let options = PrepareOptions {
         corpus: CorpusOptions { text_column: arguments.text_column.clone() },
         valid_fraction: arguments.valid_fraction,
@@ -88,6 +103,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         return dry_run(&options, arguments.json);
     }
     let (report, seconds) = prepare_with_bar(&options, terminal)?;
+    tell_special_names(&options.tokenizer, terminal);
 
     let peak = format::peak_memory();
     let speed = report.text_bytes as f64 / 1e6 / seconds;

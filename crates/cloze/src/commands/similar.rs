@@ -12,6 +12,7 @@ use cloze_tasks::embed::vectors::{Vectors, read_npy};
 use serde_json::json;
 
 use super::embed::{SearchArguments, VectorArguments, embed_file};
+use super::tokenizer::tell_special_names;
 use crate::failure::usage;
 use crate::terminal::Terminal;
 use crate::{format, help};
@@ -95,6 +96,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         embedder: &embedder,
         terminal,
     };
+    let done = answer_all(&search);
+    tell_special_names(&embedder.model.tokenizer, terminal);
+    done
+}
+
+fn answer_all(search: &Search<'_>) -> Result<()> {
+    let Search { arguments, terminal, .. } = search;
     if !arguments.queries.is_empty() {
         return arguments.queries.iter().try_for_each(|query| search.answer(query));
     }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use cloze_engine::{DType, Device, Var, ops};
 use cloze_model::Inputs;
-use cloze_text::Sequence;
+use cloze_text::{Sequence, SpecialTokens};
 
 use crate::forward::batches_of_like_lengths;
 use crate::inference::pretrained::Pretrained;
@@ -74,6 +74,8 @@ pub struct Options {
     pub prompts: Prompts,
     /// How vectors are compared. None: as the folder says, else by their cosine.
     pub similarity: Option<Similarity>,
+    /// How names of special tokens in texts are read, if not as the model's folder says.
+    pub special_tokens: Option<SpecialTokens>,
 }
 
 /// What a caller wants to be put before texts, by their [`Purpose`].
@@ -164,7 +166,10 @@ impl Embedder {
         let said = folder::read(dir)?;
         // A folder that cannot be followed says so before its weights are read.
         let chain = chain(&said, options)?;
-        let model = Pretrained::open_encoder(&said.layout.model, device, precision)?;
+        let mut model = Pretrained::open_encoder(&said.layout.model, device, precision)?;
+        if let Some(how) = options.special_tokens {
+            model.tokenizer = model.tokenizer.with_special_tokens(how);
+        }
         Embedder::assemble(Arc::new(model), said, chain, options)
     }
 

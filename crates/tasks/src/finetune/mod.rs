@@ -35,5 +35,5 @@ mod run;
 pub use events::{Best, Estimate, Evaluation, Figures, FineTuneEvent, Outcome, Start};
 pub use fine_tuning::FineTuning;
 pub use resume::{as_it_began, began_with, computes_otherwise, device_of_run, settings_file};
-pub use rows::check_data;
+pub use rows::{check_data, read_tokenizer};
 pub use run::{dry_run, finetune};

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cloze_model::Config;
-use cloze_text::Tokenizer;
+use cloze_text::{SpecialTokens, TextError, Tokenizer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xxhash_rust::xxh3::Xxh3;
@@ -31,7 +31,7 @@ impl<'a> EncodedRows<'a> {
         if asked.train.is_empty() {
             return Err(TaskError::NoRows("training"));
         }
-        let tokenizer = Tokenizer::open(asked.model)?;
+        let tokenizer = read_tokenizer(asked.model, asked.settings.special_tokens)?;
         let encoded = asked.train.encode(&tokenizer, asked.device.threads())?;
         let dev = asked.dev.encode(&tokenizer, asked.device.threads())?;
         let data = Data::new(asked, [encoded.examples(), dev.examples()]);
@@ -44,12 +44,21 @@ impl<'a> EncodedRows<'a> {
     }
 }
 
+/// The tokenizer of a model, which reads the names of special tokens in texts as `how` says, else as its folder does.
+///
+/// # Errors
+/// Those of [`Tokenizer::open`].
+pub fn read_tokenizer(model: &Path, how: Option<SpecialTokens>) -> Result<Tokenizer, TextError> {
+    let tokenizer = Tokenizer::open(model)?;
+    Ok(how.map_or_else(|| tokenizer.clone(), |how| tokenizer.with_special_tokens(how)))
+}
+
 /// Fails unless the run in a folder began with the rows that are asked for, read and scored alike.
 ///
 /// # Errors
 /// [`TaskError::OtherRows`], [`TaskError::Folder`] naming what differs; rows or a tokenizer that cannot be used.
 pub fn check_data(asked: &FineTuning<'_>, run: &Path) -> Result<(), TaskError> {
-    let tokenizer = Tokenizer::open(asked.model)?;
+    let tokenizer = read_tokenizer(asked.model, asked.settings.special_tokens)?;
     let [train, dev] = [asked.train, asked.dev].map(|rows| rows.encode(&tokenizer, asked.device.threads()));
     Data::new(asked, [train?.examples(), dev?.examples()]).check(run)
 }

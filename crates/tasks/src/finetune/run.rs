@@ -36,6 +36,7 @@ pub fn finetune(
     let (folder, device) = (RunFolder::new(asked.out), asked.device);
     let mut settings = asked.settings.clone();
     let (mut lock, mut newest, mut messages) = (None, None, Vec::new());
+    messages.extend(rows.tokenizer.special_names_note());
     if asked.resume {
         let began = check_settings(&folder, &settings)?;
         rows.data.check(asked.out)?;

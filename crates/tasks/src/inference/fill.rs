@@ -129,8 +129,7 @@ fn fill_in(text: &str, mask: &str, number: usize, piece: &str, continues: bool) 
 
 /// What Transformers' `decode` makes of ids, `clean_up_tokenization_spaces` on, as for BERT's tokenizers.
 fn decoded(tokenizer: &Tokenizer, ids: &[u32], skip_special: bool) -> String {
-    let special = tokenizer.special().all();
-    let kept: Vec<u32> = ids.iter().copied().filter(|id| !skip_special || !special.contains(id)).collect();
+    let kept: Vec<u32> = ids.iter().copied().filter(|&id| !skip_special || !tokenizer.is_special(id)).collect();
     let text = tokenizer.decode_all(&kept);
     // PreTrainedTokenizerBase.clean_up_tokenization, in its order.
     let spaced =

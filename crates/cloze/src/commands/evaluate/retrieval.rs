@@ -13,6 +13,7 @@ use cloze_tasks::retrieval::{Collection, Entry};
 use serde_json::json;
 
 use crate::commands::embed::{SearchArguments, VectorArguments, warn};
+use crate::commands::tokenizer::tell_special_names;
 use crate::terminal::Terminal;
 use crate::{format, help};
 
@@ -135,6 +136,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             "judged queries without a relevant document, left out of the means (pytrec_eval counts them as 0): {without}"
         ));
     }
+    tell_special_names(&embedder.model.tokenizer, terminal);
     write(arguments, &collection, leave_out, &embedder, &scores, seconds)
 }
 

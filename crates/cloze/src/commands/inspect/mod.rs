@@ -6,6 +6,7 @@ mod model;
 mod recipe;
 mod run_folder;
 mod shards;
+mod tokenizer;
 mod vocabulary;
 
 use std::path::Path;

@@ -5,10 +5,12 @@ use std::path::Path;
 
 use anyhow::Result;
 use cloze_model::{Config, Layout, stored_tensors};
-use cloze_text::Tokenizer;
-use serde_json::json;
+use cloze_text::{TextError, Tokenizer};
+use serde_json::{Value, json};
 
 use super::arguments::Arguments;
+use super::tokenizer::{as_json, casing, details};
+use crate::commands::tokenizer::tell_notes;
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -19,7 +21,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     let config = Config::read(&dir.join("config.json"))?;
     let tensors = stored_tensors(dir)?;
     let parameters: usize = tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
-    let tokenizer = Tokenizer::open(dir).ok();
+    let tokenizer = Tokenizer::open(dir);
     let kind = if dir.join("training_state.json").exists() { "checkpoint" } else { "model" };
     let class = config.architectures.as_deref().unwrap_or_default().join(", ");
     let bytes = super::arguments::folder_bytes(dir);
@@ -34,11 +36,11 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
             "bytes": bytes,
             "modules": modules,
             "config": config,
-            "tokenizer": tokenizer.as_ref().map(|tokenizer| json!({
-                "vocab_size": tokenizer.vocab_size(),
-                "cased": tokenizer.is_cased(),
-                "fingerprint": tokenizer.fingerprint(),
-            })),
+            "tokenizer": match &tokenizer {
+                Ok(tokenizer) => as_json(tokenizer),
+                Err(TextError::NoTokenizer(_)) => Value::Null,
+                Err(error) => json!({"error": error.to_string()}),
+            },
         });
         writeln!(out, "{head}")?;
         for tensor in &tensors {
@@ -77,14 +79,20 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
         writeln!(out, "  modules        {}", modules.join(", "))?;
     }
     match &tokenizer {
-        Some(tokenizer) => writeln!(
-            out,
-            "  tokenizer      {} tokens, {}, fingerprint {}",
-            format::count(tokenizer.vocab_size() as u64),
-            casing(tokenizer),
-            tokenizer.fingerprint()
-        )?,
-        None => writeln!(out, "  tokenizer      none in this folder")?,
+        Ok(tokenizer) => {
+            writeln!(
+                out,
+                "  tokenizer      {} tokens, {}, fingerprint {}",
+                format::count(tokenizer.vocab_size() as u64),
+                casing(tokenizer),
+                tokenizer.fingerprint()
+            )?;
+            for (name, line) in details(tokenizer) {
+                writeln!(out, "    {name:<13}{line}")?;
+            }
+        }
+        Err(TextError::NoTokenizer(_)) => writeln!(out, "  tokenizer      none in this folder")?,
+        Err(error) => writeln!(out, "  tokenizer      cannot be opened: {error}")?,
     }
     writeln!(out, "  parameters     {}", format::count(parameters as u64))?;
     writeln!(out, "  on disk        {}", format::bytes(bytes))?;
@@ -103,9 +111,9 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
             tensor.dtype.to_lowercase()
         )?;
     }
-    if let Some(tokenizer) = tokenizer
-        && tokenizer.vocab_size() != config.vocab_size
-    {
+    let Ok(tokenizer) = tokenizer else { return Ok(()) };
+    tell_notes(&tokenizer, terminal);
+    if tokenizer.vocab_size() != config.vocab_size {
         terminal.warn(&format!(
             "the tokenizer has {} tokens, the model {} rows for them",
             tokenizer.vocab_size(),
@@ -113,9 +121,4 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
         ));
     }
     Ok(())
-}
-
-/// "cased" or "uncased".
-pub(super) fn casing(tokenizer: &Tokenizer) -> &'static str {
-    if tokenizer.is_cased() { "cased" } else { "uncased" }
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::arguments::Arguments;
 use super::examples;
+use super::tokenizer::{casing, details};
 use crate::commands::prepare::write_report;
 use crate::format;
 use crate::terminal::Terminal;
@@ -29,9 +30,12 @@ pub(super) fn show_folder(dir: &Path, arguments: &Arguments, terminal: &Terminal
             out,
             "  tokenizer      {} tokens, {}, fingerprint {}",
             format::count(manifest.tokenizer.vocab_size as u64),
-            if manifest.tokenizer.cased { "cased" } else { "uncased" },
+            casing(&tokenizer),
             manifest.tokenizer.fingerprint
         )?;
+        for (name, line) in details(&tokenizer) {
+            writeln!(out, "    {name:<13}{line}")?;
+        }
         for split in [Split::Train, Split::Valid] {
             let entry = manifest.split(split);
             let bytes: u64 = entry.shards.iter().map(|shard| shard.bytes).sum();

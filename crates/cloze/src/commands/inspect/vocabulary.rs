@@ -8,7 +8,8 @@ use cloze_text::Tokenizer;
 use serde_json::json;
 
 use super::arguments::Arguments;
-use super::model::casing;
+use super::tokenizer::{as_json, casing, details};
+use crate::commands::tokenizer::tell_notes;
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -30,7 +31,7 @@ pub(super) fn show(path: &Path, arguments: &Arguments, terminal: &Terminal) -> R
     let mut out = crate::output::results();
     if arguments.json {
         let line = json!({
-            "kind": "vocabulary", "path": format::path(path), "vocab_size": size, "cased": tokenizer.is_cased(),
+            "kind": "vocabulary", "path": format::path(path), "tokenizer": as_json(&tokenizer), "vocab_size": size, "cased": tokenizer.is_cased(),
             "fingerprint": tokenizer.fingerprint(),
             "special": {"pad": special.pad, "unk": special.unk, "cls": special.cls, "sep": special.sep, "mask": special.mask},
             "words": size - specials.len() - continuations, "continuations": continuations, "characters": characters,
@@ -42,6 +43,9 @@ pub(super) fn show(path: &Path, arguments: &Arguments, terminal: &Terminal) -> R
     let count = |value: usize| format::count(value as u64);
     writeln!(out, "{} {}", terminal.bold("vocabulary"), path.display())?;
     writeln!(out, "  tokens         {}, {}", count(size), casing(&tokenizer))?;
+    for (name, line) in details(&tokenizer) {
+        writeln!(out, "  {name:<13}  {line}")?;
+    }
     writeln!(
         out,
         "  pieces         {} start a word, {} continue one{}, {} are single characters",
@@ -58,5 +62,6 @@ pub(super) fn show(path: &Path, arguments: &Arguments, terminal: &Terminal) -> R
     writeln!(out, "  fingerprint    {}", tokenizer.fingerprint())?;
     writeln!(out, "  longest        {}", longest.join(" "))?;
     writeln!(out, "  last           {}", last.join(" "))?;
+    tell_notes(&tokenizer, terminal);
     Ok(())
 }

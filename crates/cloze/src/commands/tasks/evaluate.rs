@@ -17,6 +17,7 @@ use super::per_kind::{OfTask, PerKind};
 use super::read::DataArguments;
 use crate::commands::model::ModelArguments;
 use crate::commands::precision::Type;
+use crate::commands::tokenizer::tell_special_names;
 use crate::terminal::Terminal;
 use crate::{format, help};
 
@@ -127,6 +128,7 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
     let judged = predictor.evaluate(&*rows, &mut |share| bar.set_share(share, "rows"))?;
     let seconds = bar.seconds();
     bar.finish();
+    tell_special_names(&predictor.model().tokenizer, terminal);
     if let Some(path) = &arguments.predictions {
         let mut text = String::new();
         for prediction in judged.predictions.to_json()? {

@@ -15,6 +15,7 @@ use super::per_kind::{OfTask, check_effect};
 use super::read::DataArguments;
 use crate::commands::model::ModelArguments;
 use crate::commands::precision::Type;
+use crate::commands::tokenizer::tell_notes;
 use crate::program;
 use crate::terminal::Terminal;
 
@@ -39,7 +40,12 @@ pub fn open<A: OfTask>(
     let dir = model.find(terminal)?;
     let device = Device::cpu(terminal.threads)?;
     let precision = precision.settle(&device, terminal).dtype(&device);
-    let pretrained = Arc::new(Pretrained::open(&dir, device, precision)?);
+    let mut pretrained = Pretrained::open(&dir, device, precision)?;
+    if let Some(how) = read.common.special_tokens.given() {
+        pretrained.tokenizer = pretrained.tokenizer.with_special_tokens(how);
+    }
+    tell_notes(&pretrained.tokenizer, terminal);
+    let pretrained = Arc::new(pretrained);
     terminal.detail(&format!("heads: {}", pretrained.model.class_name()));
     if pretrained.model.heads.task.is_none() {
         bail!("{}", not_fine_tuned(&pretrained, &model.named, A::NAME));

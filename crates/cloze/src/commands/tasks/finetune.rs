@@ -9,9 +9,9 @@ use cloze_engine::Device;
 use cloze_hub::Wanted;
 use cloze_tasks::datasets::known::Split;
 use cloze_tasks::datasets::{Need, plain_name};
+use cloze_tasks::finetune::read_tokenizer;
 use cloze_tasks::kinds::{self, Kind};
 use cloze_tasks::{ClassWeights, Notes, Reading, Settings};
-use cloze_text::Tokenizer;
 use cloze_train::recipe::{OptimizerKind, ScheduleKind};
 use cloze_train::run::RunFolder;
 
@@ -25,6 +25,7 @@ use super::recipe::with_recipe;
 use super::runs::{Common, DryRun, Ended, Planned, dry_run_all, run_all, run_one, summary, table};
 use crate::commands::model::HubArguments;
 use crate::commands::precision::Type;
+use crate::commands::tokenizer::{tell_notes, tell_special_names};
 use crate::failure::{INTERRUPTED, usage};
 use crate::terminal::Terminal;
 use crate::{format, help, program};
@@ -242,6 +243,7 @@ impl LearningArguments {
             precision: self.precision.into(),
             instruction_set: None,
             recompute: self.recompute,
+            special_tokens: None,
             checkpoint_every: self.checkpoint_every,
         }
     }
@@ -337,6 +339,8 @@ pub fn learn(
     let mut planned = plan(&reading, arguments);
     // Before the first run, not hours later.
     planned.iter().try_for_each(|run| run.settings.validate())?;
+    let special_tokens = arguments.read.common.special_tokens.given();
+    planned.iter_mut().for_each(|run| run.settings.special_tokens = special_tokens);
     let out = &match &arguments.out {
         Some(out) => out.clone(),
         None => {
@@ -351,7 +355,8 @@ pub fn learn(
     let model = &arguments.hub.find(named, Wanted::Model, terminal)?;
     let stop = crate::interrupt::stop();
     let config = config_of(model)?;
-    let tokenizer = Tokenizer::open(model)?;
+    let tokenizer = read_tokenizer(model, special_tokens)?;
+    tell_notes(&tokenizer, terminal);
     let mut notes = Notes::default();
     let (task, mut train) = kind.learn(&reading, &files[0], &config, &tokenizer, &mut notes)?;
     let dev = task.read(&reading, &files[1], Need::Required, &tokenizer, &mut notes)?;
@@ -362,6 +367,7 @@ pub fn learn(
         terminal.warn(note);
     }
     train.summary().iter().for_each(|line| terminal.note(line));
+    tell_special_names(&tokenizer, terminal);
     if arguments.learn.features.is_some() {
         planned.iter_mut().for_each(|run| run.settings.freeze = Some(config.num_hidden_layers));
     }

@@ -18,6 +18,7 @@ use super::per_kind::{OfTask, PerKind};
 use super::read::DataArguments;
 use crate::commands::model::ModelArguments;
 use crate::commands::precision::Type;
+use crate::commands::tokenizer::tell_special_names;
 use crate::help;
 use crate::terminal::Terminal;
 
@@ -101,13 +102,19 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
     check_files([&arguments.input])?;
     let Arguments { model, precision, read, .. } = &arguments;
     let predictor = open::<Arguments>(model, *precision, kind, &given, read, terminal)?;
+    let done = answer(&predictor, input, arguments.strict, terminal);
+    tell_special_names(&predictor.model().tokenizer, terminal);
+    done
+}
+
+fn answer(predictor: &Predictor, input: &Path, strict: bool, terminal: &Terminal) -> Result<()> {
     let description = &predictor.kind().description;
     let own = &predictor.reading().given().settings.own;
     let says_format = description.format_options.iter().any(|option| own.contains_key(*option));
     let is_table = description.is_table(input) || says_format && input != Path::new("-");
     let name = if input == Path::new("-") { "standard input".to_owned() } else { input.display().to_string() };
     let key = if is_table { "row" } else { "line" };
-    let mut answers = Answers { name, key, strict: arguments.strict, rows: 0, failed: 0, first: None };
+    let mut answers = Answers { name, key, strict, rows: 0, failed: 0, first: None };
     if is_table {
         let mut notes = Notes::default();
         let rows = predictor.read(&[input.to_owned()], Need::Optional, &mut notes)?;
@@ -122,7 +129,7 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
         }
         bar.finish();
     } else {
-        answer_lines(&predictor, input, &mut answers)?;
+        answer_lines(predictor, input, &mut answers)?;
     }
     answers.end()
 }

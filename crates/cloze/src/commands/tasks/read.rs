@@ -11,6 +11,7 @@ use cloze_tasks::kinds::{self, KINDS, Kind};
 use cloze_tasks::{Given, TaskError, TaskSettings};
 use serde_json::Value;
 
+use crate::commands::tokenizer::SpecialTokensArgument;
 use crate::failure::usage;
 
 /// How the files of a task are read: options that concern several kinds of tasks, and those that one kind has for itself.
@@ -73,6 +74,9 @@ pub struct CommonArguments {
     /// Leave out and count rows that cannot be used and answers that are not in their paragraph, instead of stopping
     #[arg(long, hide_short_help = true)]
     skip_bad: bool,
+
+    #[command(flatten)]
+    pub special_tokens: SpecialTokensArgument,
 }
 
 /// The scores that may decide, of any kind of task.

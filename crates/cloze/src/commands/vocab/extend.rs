@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::rewrite::Subject;
 use super::words::read_words;
 use crate::commands::model::ModelArguments;
+use crate::commands::tokenizer::tell_notes;
 use crate::failure::check_out;
 use crate::format;
 use crate::terminal::Terminal;
@@ -83,6 +84,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let model = arguments.model.find_with_pooling(terminal)?;
     let subject = Subject::open(&model)?;
     let old = &subject.tokenizer;
+    tell_notes(old, terminal);
     if !old.is_fast() {
         // Before any word is judged by rules that are WordPiece's.
         return Err(TextError::NotPlain.into());
@@ -109,7 +111,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         }
     }
     let new = old.with_words(&given.accepted)?;
-    let tally = subject.rewrite(&new, &subject.layout.model, arguments.seed, &arguments.out, terminal)?;
+    let tally = subject.rewrite(&new, arguments.seed, &arguments.out, terminal)?;
 
     let figures = learned.as_ref().map(|learned| learned.figures(old, &new)).transpose()?;
     let mut out = crate::output::results();
@@ -131,7 +133,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         tally.write(&mut out)?;
         let ids = old.vocab_size()..new.vocab_size();
         let (added, skipped) = (format::count(given.accepted.len() as u64), format::count(given.skipped.len() as u64));
-        writeln!(out, "{added} words added (ids {} to {}), {skipped} skipped", ids.start, ids.end - 1)?;
+        match ids.len() {
+            1 => writeln!(out, "{added} word added (id {}), {skipped} skipped", ids.start)?,
+            _ => writeln!(out, "{added} words added (ids {} to {}), {skipped} skipped", ids.start, ids.end - 1)?,
+        }
         if let (Some(Figures { words, before, after }), Some(learned)) = (figures, &learned) {
             let words = format::count(words);
             writeln!(out, "tokens per word {before:.3} → {after:.3} ({words} words, punctuation marks among them)")?;

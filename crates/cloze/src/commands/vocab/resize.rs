@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::rewrite::Subject;
 use crate::commands::model::ModelArguments;
+use crate::commands::tokenizer::tell_notes;
 use crate::failure::check_out;
 use crate::terminal::Terminal;
 
@@ -50,6 +51,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     check_out(&arguments.out)?;
     let subject = Subject::open(&arguments.model.find_with_pooling(terminal)?)?;
     let tokenizer = Tokenizer::open(&arguments.tokenizer)?;
+    [&subject.tokenizer, &tokenizer].into_iter().for_each(|tokenizer| tell_notes(tokenizer, terminal));
     if tokenizer.is_cased() != subject.tokenizer.is_cased() {
         let cased = |tokenizer: &Tokenizer| if tokenizer.is_cased() { "cased" } else { "uncased" };
         terminal.warn(&format!(
@@ -58,7 +60,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             cased(&tokenizer)
         ));
     }
-    let tally = subject.rewrite(&tokenizer, &arguments.tokenizer, arguments.seed, &arguments.out, terminal)?;
+    let tally = subject.rewrite(&tokenizer, arguments.seed, &arguments.out, terminal)?;
     let mut out = crate::output::results();
     if arguments.json {
         let mut result = tally.json();

@@ -7,7 +7,7 @@ use cloze_convert::carry_modules;
 use cloze_engine::Device;
 use cloze_files::write_folder;
 use cloze_model::{Config, Layout, Model, NewRow};
-use cloze_text::{TokenOrigin, Tokenizer, carry_settings};
+use cloze_text::{TokenOrigin, Tokenizer};
 use serde_json::{Map, Value, json};
 
 use crate::format;
@@ -42,15 +42,8 @@ impl Subject {
         Ok(Subject { tokenizer: Tokenizer::open(&layout.model)?, layout })
     }
 
-    /// Writes the model with the vocabulary of `tokenizer`, whose own settings lie in or beside `settings`, to `out`.
-    pub fn rewrite(
-        &self,
-        tokenizer: &Tokenizer,
-        settings: &Path,
-        seed: u64,
-        out: &Path,
-        terminal: &Terminal,
-    ) -> Result<Tally> {
+    /// Writes the model with the vocabulary of `tokenizer` to `out`.
+    pub fn rewrite(&self, tokenizer: &Tokenizer, seed: u64, out: &Path, terminal: &Terminal) -> Result<Tally> {
         let device = Device::cpu(terminal.threads)?;
         let model = Model::load(&self.layout.model, &device)?;
         let segments = self.tokenizer.template().segments(false);
@@ -92,7 +85,6 @@ impl Subject {
         write_folder(out, |aside| {
             model.save(aside)?;
             tokenizer.save_for(aside, model.architecture().longest_sequence())?;
-            carry_settings(settings, aside)?;
             carry_modules(&self.layout, aside)?;
             Ok::<(), anyhow::Error>(())
         })?;

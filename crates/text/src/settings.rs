@@ -1,0 +1,336 @@
+//! What the files beside a vocabulary say, as `AutoTokenizer` of Transformers 5 reads them.
+//!
+//! tokenizer_config.json names the tokenizer's class, the normaliser's settings and special tokens. Added tokens are listed in its
+//! `added_tokens_decoder`; only where it has none, special_tokens_map.json (which then wins over tokenizer_config.json),
+//! added_tokens.json and the `added_tokens` of tokenizer.json are read (`PreTrainedTokenizerBase._from_pretrained`).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use ahash::AHashSet;
+use serde_json::{Map, Value};
+use tokenizers::AddedToken;
+
+use crate::TextError;
+
+pub(crate) const JSON: &str = "tokenizer.json";
+pub(crate) const LIST: &str = "vocab.txt";
+pub(crate) const CONFIG: &str = "tokenizer_config.json";
+pub(crate) const SPECIAL_MAP: &str = "special_tokens_map.json";
+pub(crate) const ADDED: &str = "added_tokens.json";
+const MODEL_CONFIG: &str = "config.json";
+
+/// Keys of tokenizer_config.json.
+pub(crate) const CLASS: &str = "tokenizer_class";
+pub(crate) const DECODER: &str = "added_tokens_decoder";
+pub(crate) const EXTRA: &str = "extra_special_tokens";
+/// What Transformers 4 called [`EXTRA`].
+pub(crate) const ADDITIONAL: &str = "additional_special_tokens";
+pub(crate) const LONGEST: &str = "model_max_length";
+pub(crate) const OLD_LONGEST: &str = "max_len";
+
+/// The named special tokens of every tokenizer, in the order in which Transformers adds them.
+const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// Tokenizer classes of Transformers that are its `BertTokenizer` (without the `Fast` that old files have).
+const BERT_CLASSES: [&str; 11] = [
+    "BertTokenizer",
+    "ConvBertTokenizer",
+    "DPRContextEncoderTokenizer",
+    "DPRQuestionEncoderTokenizer",
+    "DPRReaderTokenizer",
+    "DistilBertTokenizer",
+    "ElectraTokenizer",
+    "LayoutLMTokenizer",
+    "LxmertTokenizer",
+    "MobileBertTokenizer",
+    "SqueezeBertTokenizer",
+];
+
+/// Values of config.json's `model_type` whose tokenizer is one of [`BERT_CLASSES`] where no class is named.
+const BERT_MODELS: [&str; 16] = [
+    "bert",
+    "convbert",
+    "distilbert",
+    "dpr",
+    "electra",
+    "ernie",
+    "layoutlm",
+    "lxmert",
+    "megatron-bert",
+    "mobilebert",
+    "nezha",
+    "nomic_bert",
+    "qdqbert",
+    "realm",
+    "retribert",
+    "squeezebert",
+];
+
+/// Who decides what a tokenizer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// `BertTokenizer`: the vocabulary is the file's, everything else is built anew from tokenizer_config.json.
+    Bert,
+    /// Another class is named: tokenizer.json is taken as it is.
+    AsWritten,
+    /// Nothing is named: tokenizer.json is taken as it is.
+    Unnamed,
+}
+
+/// The files beside a vocabulary.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    /// tokenizer_config.json; none if there is none.
+    pub(crate) config: Option<Map<String, Value>>,
+    /// special_tokens_map.json.
+    pub(crate) special_map: Option<Map<String, Value>>,
+    /// added_tokens.json.
+    pub(crate) added_file: Option<Map<String, Value>>,
+    /// `tokenizer_class` and `model_type` of config.json.
+    model: [Option<String>; 2],
+}
+
+/// All that is said of special and added tokens.
+#[derive(Debug, Default)]
+pub(crate) struct AddedTokens {
+    /// Those that are listed with an id, in the order of ids. The ids themselves mean nothing to Transformers.
+    listed: Vec<AddedToken>,
+    /// Named special tokens, by their key.
+    named: Vec<(String, AddedToken)>,
+    /// Special tokens without a name.
+    extra: Vec<AddedToken>,
+}
+
+/// A JSON object from a file; none if there is no such file.
+fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, TextError> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let bytes = fs::read(path).map_err(|source| TextError::Io { action: "read", path: path.to_owned(), source })?;
+    let bad = |reason| TextError::BadJson { path: path.to_owned(), reason };
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(object)) => Ok(Some(object)),
+        Ok(other) => Err(bad(format!("expected a JSON object, found {}", short(&other)))),
+        Err(error) => Err(bad(format!("not JSON: {error}"))),
+    }
+}
+
+/// A value in a message.
+fn short(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() > 60 { text.chars().take(60).chain(['…']).collect() } else { text }
+}
+
+impl Settings {
+    /// Reads the files of `folder`.
+    pub(crate) fn read(folder: &Path) -> Result<Settings, TextError> {
+        let open = |name: &str| read_object(&folder.join(name));
+        // What is wrong with it is reported by whoever reads the model.
+        let model = open(MODEL_CONFIG).ok().flatten().unwrap_or_default();
+        Ok(Settings {
+            config: open(CONFIG)?,
+            special_map: open(SPECIAL_MAP)?,
+            added_file: open(ADDED)?,
+            model: [CLASS, "model_type"].map(|key| model.get(key).and_then(Value::as_str).map(str::to_owned)),
+        })
+    }
+
+    /// A key of tokenizer_config.json; null where it is not there.
+    pub(crate) fn get(&self, key: &str) -> &Value {
+        self.config.as_ref().and_then(|config| config.get(key)).unwrap_or(&Value::Null)
+    }
+
+    /// The class that tokenizer_config.json or config.json names.
+    pub(crate) fn class_name(&self) -> Option<&str> {
+        self.get(CLASS).as_str().or(self.model[0].as_deref())
+    }
+
+    pub(crate) fn class(&self) -> Class {
+        match (self.class_name(), self.model[1].as_deref()) {
+            (Some(name), _) if BERT_CLASSES.contains(&name.strip_suffix("Fast").unwrap_or(name)) => Class::Bert,
+            (Some(_), _) => Class::AsWritten,
+            (None, Some(model)) if BERT_MODELS.contains(&model) => Class::Bert,
+            (None, Some(_)) => Class::AsWritten,
+            (None, None) => Class::Unnamed,
+        }
+    }
+
+    /// Whether special tokens in texts are always text (`split_special_tokens`).
+    pub(crate) fn splits_special(&self) -> bool {
+        self.get("split_special_tokens").as_bool().unwrap_or_default()
+    }
+
+    /// Tokens of a sequence at most, unless the number means that there is no limit.
+    pub(crate) fn longest(&self) -> Option<usize> {
+        /// Transformers writes 10³⁰ where it knows no limit.
+        const UNLIMITED: f64 = 1e9;
+        let says = self.config.as_ref().is_some_and(|config| config.contains_key(LONGEST));
+        let key = if says { LONGEST } else { OLD_LONGEST };
+        let longest = self.get(key).as_f64().filter(|longest| (1.0..UNLIMITED).contains(longest))?;
+        Some(longest as usize)
+    }
+
+    /// The special and added tokens; `in_json` are those of tokenizer.json with their ids, none if there is none.
+    pub(crate) fn added_tokens(&self, path: &Path, in_json: &[(u64, AddedToken)]) -> Result<AddedTokens, TextError> {
+        let mut keys = self.config.clone().unwrap_or_default();
+        let is_empty = |value: Option<&Value>| match value {
+            None | Some(Value::Null | Value::Bool(false)) => true,
+            Some(Value::Array(list)) => list.is_empty(),
+            Some(Value::Object(map)) => map.is_empty(),
+            Some(_) => false,
+        };
+        if is_empty(keys.get(EXTRA))
+            && let Some(additional) = keys.remove(ADDITIONAL)
+        {
+            keys.insert(EXTRA.to_owned(), additional);
+        }
+        // Tokens of a model's own, such as `image_token`, have names like the usual ones.
+        let mut own: Vec<(String, Value)> = keys
+            .iter()
+            .filter(|(key, value)| key.ends_with("_token") && !NAMED.contains(&key.as_str()) && value.is_string())
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        own.iter().for_each(|(key, _)| drop(keys.remove(key)));
+        let mut take_names = |keys: &mut Map<String, Value>| {
+            if let Some(Value::Object(names)) = keys.get(EXTRA).cloned() {
+                keys.remove(EXTRA);
+                own.extend(names);
+            }
+        };
+        take_names(&mut keys);
+        let bad = |file: &str, reason: String| TextError::BadJson { path: path.with_file_name(file), reason };
+        let token = |file: &str, value: &Value| {
+            added_token(value).ok_or_else(|| bad(file, format!("expected a token, found {}", short(value))))
+        };
+        let mut listed: BTreeMap<u64, AddedToken> = BTreeMap::new();
+        if let Some(decoder) = keys.remove(DECODER) {
+            for (id, value) in decoder.as_object().into_iter().flatten() {
+                let id = id.parse().map_err(|_| bad(CONFIG, format!("{DECODER}: expected an id, found {id:?}")))?;
+                listed.insert(id, token(CONFIG, value)?);
+            }
+        } else {
+            for (key, value) in self.special_map.iter().flatten() {
+                match (value, keys.get_mut(EXTRA)) {
+                    (Value::Array(more), Some(Value::Array(list))) if key == EXTRA => {
+                        let new: Vec<Value> = more.iter().filter(|token| !list.contains(token)).cloned().collect();
+                        list.extend(new);
+                    }
+                    _ => drop(keys.insert(key.clone(), special_object(value))),
+                }
+            }
+            take_names(&mut keys);
+            self.listed_elsewhere(&keys, in_json, &mut listed, &bad)?;
+        }
+        if !keys.contains_key(EXTRA)
+            && let Some(additional) = keys.remove(ADDITIONAL)
+        {
+            keys.insert(EXTRA.to_owned(), additional);
+        }
+        let mut added = AddedTokens { listed: listed.into_values().collect(), ..AddedTokens::default() };
+        let named = NAMED.iter().filter_map(|&key| Some((key.to_owned(), keys.get(key)?.clone())));
+        // Names that are objects, not strings, come before the other names of a model's own.
+        let objects = keys.iter().filter(|(key, value)| {
+            key.ends_with("_token") && !NAMED.contains(&key.as_str()) && (value.is_object() || value.is_string())
+        });
+        let objects: Vec<(String, Value)> = objects.map(|(key, value)| (key.clone(), value.clone())).collect();
+        for (key, value) in named.chain(objects).chain(own).filter(|(_, value)| !value.is_null()) {
+            let token = AddedToken { special: true, ..token(CONFIG, &value)? };
+            added.named.push((key, token));
+        }
+        for value in keys.get(EXTRA).and_then(Value::as_array).into_iter().flatten() {
+            added.extra.push(token(CONFIG, value)?);
+        }
+        Ok(added)
+    }
+
+    /// Adds the tokens of added_tokens.json and tokenizer.json.
+    fn listed_elsewhere(
+        &self,
+        keys: &Map<String, Value>,
+        in_json: &[(u64, AddedToken)],
+        listed: &mut BTreeMap<u64, AddedToken>,
+        bad: &dyn Fn(&str, String) -> TextError,
+    ) -> Result<(), TextError> {
+        // Objects of tokenizer_config.json, which have a `__type`, are not yet known by their text there.
+        let name = |value: &Value| match value {
+            Value::Object(token) if token.contains_key("__type") => None,
+            _ => value.as_str().or(value["content"].as_str()).map(str::to_owned),
+        };
+        let mut special: AHashSet<String> = NAMED.iter().filter_map(|&key| name(keys.get(key)?)).collect();
+        // Not `additional_special_tokens` of special_tokens_map.json: Transformers looks at it later.
+        special.extend(keys.get(EXTRA).and_then(Value::as_array).into_iter().flatten().filter_map(name));
+        for (content, id) in self.added_file.iter().flatten() {
+            let id =
+                id.as_u64().ok_or_else(|| bad(ADDED, format!("{content:?}: expected an id, found {}", short(id))))?;
+            listed.insert(id, AddedToken::from(content.as_str(), special.contains(content)));
+        }
+        listed.extend(in_json.iter().map(|(id, token)| (*id, token.clone())));
+        Ok(())
+    }
+}
+
+/// The token that a value describes: its text, or an object with its text and its flags.
+pub(crate) fn added_token(value: &Value) -> Option<AddedToken> {
+    if let Some(text) = value.as_str() {
+        return Some(AddedToken::from(text, true));
+    }
+    let flag = |name: &str| value[name].as_bool();
+    let special = flag("special").unwrap_or_default();
+    Some(AddedToken {
+        content: value["content"].as_str()?.to_owned(),
+        single_word: flag("single_word").unwrap_or_default(),
+        lstrip: flag("lstrip").unwrap_or_default(),
+        rstrip: flag("rstrip").unwrap_or_default(),
+        normalized: flag("normalized").unwrap_or(!special),
+        special,
+    })
+}
+
+/// A value of special_tokens_map.json, where every token is special.
+fn special_object(value: &Value) -> Value {
+    match value {
+        Value::Object(token) if token.contains_key("content") => {
+            let mut token = token.clone();
+            token.insert("special".to_owned(), true.into());
+            Value::Object(token)
+        }
+        Value::Array(list) => list.iter().map(special_object).collect(),
+        other => other.clone(),
+    }
+}
+
+impl AddedTokens {
+    /// The token of a named role, such as `mask_token`.
+    pub(crate) fn named(&self, key: &str) -> Option<&str> {
+        self.named.iter().find(|(name, _)| name == key).map(|(_, token)| token.content.as_str())
+    }
+
+    /// Gives a role to a token if it has none.
+    pub(crate) fn name(&mut self, key: &str, content: &str) {
+        if self.named(key).is_none() {
+            let place = NAMED.iter().position(|&name| name == key).unwrap_or(NAMED.len());
+            let rank = |name: &str| NAMED.iter().position(|&other| other == name).unwrap_or(NAMED.len());
+            let at = self.named.iter().position(|(name, _)| rank(name) > place).unwrap_or(self.named.len());
+            self.named.insert(at, (key.to_owned(), AddedToken::from(content, true)));
+        }
+    }
+
+    /// Whether a token of this text is among them.
+    pub(crate) fn has(&self, content: &str) -> bool {
+        let named = self.named.iter().map(|(_, token)| token);
+        self.listed.iter().chain(named).chain(&self.extra).any(|token| token.content == content)
+    }
+
+    /// All of them in the order in which Transformers adds them, to a tokenizer that has the added tokens `present` already.
+    pub(crate) fn in_order(&self, present: impl Iterator<Item = String>) -> Vec<AddedToken> {
+        let names: AHashSet<&str> = self.named.iter().map(|(_, token)| token.content.as_str()).collect();
+        let mut known: AHashSet<String> = present.collect();
+        known.extend(self.listed.iter().map(|token| token.content.clone()));
+        let later = self.named.iter().map(|(_, token)| token).chain(&self.extra);
+        let later = later.filter(|token| !known.contains(&token.content));
+        let special = |token: &AddedToken| token.special || names.contains(token.content.as_str());
+        self.listed.iter().chain(later).map(|token| AddedToken { special: special(token), ..token.clone() }).collect()
+    }
+}
