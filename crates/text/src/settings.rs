@@ -162,6 +162,17 @@ impl Settings {
         self.get("split_special_tokens").as_bool().unwrap_or_default()
     }
 
+    /// Whether texts that are too long lose their beginning (`truncation_side`).
+    pub(crate) fn truncates_left(&self) -> bool {
+        self.get("truncation_side") == "left"
+    }
+
+    /// Whether `model_input_names` leaves `token_type_ids` out: then the network is not given segments.
+    pub(crate) fn hides_segments(&self) -> bool {
+        let names = self.get("model_input_names").as_array();
+        names.is_some_and(|names| names.iter().all(|name| name != "token_type_ids"))
+    }
+
     /// Tokens of a sequence at most, unless the number means that there is no limit.
     pub(crate) fn longest(&self) -> Option<usize> {
         /// Transformers writes 10³⁰ where it knows no limit.

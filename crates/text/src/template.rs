@@ -139,6 +139,12 @@ impl Template {
         max_len.saturating_sub(self.added(pair))
     }
 
+    /// The same layout, all of it in segment 0.
+    pub(crate) fn in_one_segment(mut self) -> Template {
+        self.single.iter_mut().chain(&mut self.pair).for_each(|part| part.segment = 0);
+        self
+    }
+
     /// The place in the sequence of the first token of the text, or of the first text of a pair.
     pub fn start_of_first(&self, pair: bool) -> usize {
         self.before(pair, Slot::First)

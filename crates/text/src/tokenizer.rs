@@ -15,6 +15,7 @@ use crate::added::{Added, SpecialTokens, Stretch};
 use crate::kind::{Fast, Kind, Other};
 use crate::source::Source;
 use crate::special::Special;
+use crate::truncation::truncate_pair;
 use crate::vocabulary::{CONTINUATION, Vocabulary};
 use crate::words::Words;
 use crate::{Template, TextError};
@@ -135,6 +136,7 @@ impl Tokenizer {
             .map_err(|e| TextError::Engine { action: "encode", reason: e.to_string() })?;
         let special_tokens = source.special_tokens();
         let own_names = AtomicU64::new(0);
+        let template = if source.settings.hides_segments() { template.in_one_segment() } else { template };
         let inner = Inner { vocabulary, special, template, exact, text, added, normalizer, kind, source, own_names };
         Ok(Tokenizer { inner: Arc::new(inner), special_tokens })
     }
@@ -407,6 +409,23 @@ impl Tokenizer {
     /// How texts become sequences: which special tokens are added, and where.
     pub fn template(&self) -> &Template {
         &self.inner.template
+    }
+
+    /// Cuts two texts so that both together have at most `room` tokens, by [`truncate_pair`]: the ends, or the beginnings where
+    /// tokenizer_config.json says so (`truncation_side`). Returns how many tokens were cut.
+    pub fn truncate_pair(&self, first: &mut Vec<u32>, second: &mut Vec<u32>, room: usize) -> usize {
+        if !self.truncates_left() {
+            return truncate_pair(first, second, room);
+        }
+        [&mut *first, &mut *second].into_iter().for_each(|ids| ids.reverse());
+        let cut = truncate_pair(first, second, room);
+        [first, second].into_iter().for_each(|ids| ids.reverse());
+        cut
+    }
+
+    /// Whether texts that are too long lose their beginning (`truncation_side` of tokenizer_config.json).
+    pub fn truncates_left(&self) -> bool {
+        self.inner.source.settings.truncates_left()
     }
 
     /// Tokens of a sequence at most, special tokens included, as its configuration says (`model_max_length` of
@@ -836,6 +855,30 @@ mod tests {
         // What Transformers writes where there is no limit.
         assert_eq!(longest(r#"{"model_max_length": 1000000000000000019884624838656}"#), [None; 3]);
         assert_eq!(longest("{}"), [None; 3]);
+    }
+
+    /// The values are those of BertTokenizerFast with these settings.
+    #[test]
+    fn truncation_side_and_model_input_names_count() {
+        let dir = tempfile::tempdir().unwrap();
+        plain(false).save(dir.path()).unwrap();
+        let open = |config: &str| {
+            fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
+            Tokenizer::open(dir.path()).unwrap()
+        };
+        let cut = |tokenizer: &Tokenizer| {
+            let (mut first, mut second) = ((10..15).collect(), (20..25).collect());
+            let cut = tokenizer.truncate_pair(&mut first, &mut second, 5);
+            (cut, first, second)
+        };
+        let usual = open("{}");
+        assert_eq!(cut(&usual), (5, vec![10, 11], vec![20, 21, 22]));
+        assert_eq!(usual.template().sequence(&[7], Some(&[8])).segments, [0, 0, 0, 1, 1]);
+        let left = open(r#"{"truncation_side": "left", "model_input_names": ["input_ids", "attention_mask"]}"#);
+        assert_eq!(cut(&left), (5, vec![13, 14], vec![22, 23, 24]));
+        assert_eq!(left.template().sequence(&[7], Some(&[8])).segments, [0; 5]);
+        let named = open(r#"{"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}"#);
+        assert_eq!(named.template(), usual.template());
     }
 
     #[test]

@@ -48,8 +48,6 @@ pub(super) struct Said {
     /// Numbers of a vector that are kept.
     pub(super) truncate: Option<usize>,
     pub(super) lowercase: bool,
-    /// Whether a long text loses its start and not its end.
-    pub(super) cut_left: bool,
     /// Tokens of any text at most.
     longest: Option<usize>,
     /// Of a query and a document where that differs.
@@ -159,7 +157,6 @@ pub(super) fn read(dir: &Path) -> Result<Said, TaskError> {
         similarity: Similarity::default(),
         truncate: None,
         lowercase: false,
-        cut_left: false,
         longest: None,
         longest_of: [None; 2],
         foreign: None,
@@ -169,7 +166,6 @@ pub(super) fn read(dir: &Path) -> Result<Said, TaskError> {
     let tokenizer = said.layout.model.join(TOKENIZER);
     if let Some(config) = json(&tokenizer)? {
         let bad = |problem: String| TaskError::file(&tokenizer, problem);
-        said.cut_left = config["truncation_side"] == "left";
         let key = if config.get("model_max_length").is_some() { "model_max_length" } else { "max_len" };
         said.longest = length(&config, key).map_err(bad)?;
     }

@@ -120,8 +120,6 @@ pub struct Embedder {
     inputs: [Input; 3],
     /// Whether texts are put in lower case first: a sentence-transformers folder may ask for it.
     lowercase: bool,
-    /// Whether a long text loses its start and not its end.
-    cut_left: bool,
     dir: PathBuf,
 }
 
@@ -245,7 +243,6 @@ impl Embedder {
             inputs,
             // The same letters if the tokenizer does it, too.
             lowercase: said.lowercase && pretrained.tokenizer.is_cased(),
-            cut_left: said.cut_left,
             pooling,
             dir,
             model: pretrained,
@@ -380,7 +377,7 @@ impl Embedder {
         let tokens =
             self.tokens(if prompt.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(format!("{prompt}{text}")) });
         let kept = match tokens.len().checked_sub(room) {
-            Some(beyond) if self.cut_left => &tokens[beyond..],
+            Some(beyond) if self.model.tokenizer.truncates_left() => &tokens[beyond..],
             Some(_) => &tokens[..room],
             None => &tokens[..],
         };

@@ -1,6 +1,6 @@
 //! One text, or two, as sequences of ids.
 
-use cloze_text::{Sequence, Tokenizer, truncate_pair};
+use cloze_text::{Sequence, Tokenizer};
 
 use serde_json::Value;
 
@@ -79,7 +79,7 @@ impl Length {
             return Ok((text_windows(template, &first, second.as_deref(), self.max_len, stride)?, cut));
         }
         let mut none = Vec::new();
-        let cut = truncate_pair(&mut first, second.as_mut().unwrap_or(&mut none), room);
+        let cut = tokenizer.truncate_pair(&mut first, second.as_mut().unwrap_or(&mut none), room);
         Ok((vec![template.sequence(&first, second.as_deref())], cut))
     }
 }
