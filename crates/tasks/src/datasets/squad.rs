@@ -7,10 +7,11 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
+use unicode_categories::UnicodeCategories;
 use unicode_normalization_alignments::UnicodeNormalization;
 
 use super::file::{plain_name, read_text};
-use super::table::{kind, objects};
+use super::table::{TableFile, kind, objects};
 use crate::TaskError;
 use crate::task::FileRows;
 
@@ -19,7 +20,7 @@ use crate::task::FileRows;
 pub struct Answer {
     /// Its text.
     pub text: String,
-    /// The byte of the context where it begins (files count Unicode characters).
+    /// The byte of the context where it begins (files count Unicode characters); 0 in a context without a character that is seen.
     pub start: usize,
 }
 
@@ -80,7 +81,8 @@ pub struct Questions {
 
 impl Questions {
     /// Reads SQuAD's JSON (version 1.1 or 2.0: articles of paragraphs of questions) or rows of `id`, `title`, `question`, `context` and
-    /// `answers`, as Hugging Face exports them: one JSON object a line, or a list of them, alone or as `data`. The content tells which.
+    /// `answers`, as Hugging Face exports them: one JSON object a line, or a list of them, alone or as `data`; the content tells which. A
+    /// Parquet file has such rows, too.
     /// Parts of SQuAD's JSON are read alone, too: a list of articles or of paragraphs, or one of them a line.
     ///
     /// `answers` is a list of `{text, answer_start}`, one such object, an object of two lists, or texts alone. An `answer_start` may be
@@ -96,13 +98,6 @@ impl Questions {
     /// [`TaskError::Io`] when the file cannot be read; [`TaskError::Line`] for broken JSON; [`TaskError::File`] for JSON of another
     /// kind or without questions.
     pub fn read(path: &Path, bad: BadAnswers) -> Result<Questions, TaskError> {
-        let text = read_text(path)?;
-        if text.trim().is_empty() {
-            return Err(TaskError::file(
-                path,
-                "is empty; expected questions as SQuAD's JSON or one JSON object a line",
-            ));
-        }
         let mut reader = Reader {
             path,
             bad,
@@ -111,17 +106,19 @@ impl Questions {
             questions: Vec::new(),
             notes: SquadNotes::default(),
         };
-        if is_flat(path, &text) {
-            for object in objects(path, &text) {
-                match object {
-                    // MRQA's first line says what the file is.
-                    Ok((_, object)) if object.contains_key("header") && object.len() == 1 => {}
-                    Ok((line, object)) => reader.walk(Value::Object(object), "", Some(line))?,
-                    Err(error) => reader.questions.push(Err(error)),
-                }
-            }
+        let name = plain_name(path);
+        if name.ends_with(".parquet") || name.ends_with(".pq") {
+            reader.rows(TableFile::open(path)?.objects(&COLUMNS)?)?;
         } else {
-            reader.whole(&text)?;
+            let text = read_text(path)?;
+            if text.trim().is_empty() {
+                let problem = "is empty; expected questions as SQuAD's JSON or one JSON object a line";
+                return Err(TaskError::file(path, problem));
+            }
+            match is_flat(path, &text) {
+                true => reader.rows(objects(path, &text))?,
+                false => reader.whole(&text)?,
+            }
         }
         if reader.questions.is_empty() {
             return Err(TaskError::file(path, "holds no questions; expected at least one"));
@@ -154,6 +151,9 @@ fn is_flat(path: &Path, text: &str) -> bool {
     matches!(serde_json::from_str(first), Ok(Probe { data: None }))
 }
 
+/// The columns of rows.
+const COLUMNS: [&str; 6] = ["id", "title", "question", "context", "answers", "is_impossible"];
+
 /// The shapes that are read, for messages.
 const EXPECTED: &str = "expected {\"data\": [{\"paragraphs\": [{\"context\", \"qas\": [{\"id\", \"question\", \"answers\"}]}]}]}, \
                         or rows of \"question\", \"context\" and \"answers\"";
@@ -176,6 +176,22 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// Adds the questions of rows with their lines.
+    fn rows(
+        &mut self,
+        rows: impl IntoIterator<Item = Result<(usize, Map<String, Value>), TaskError>>,
+    ) -> Result<(), TaskError> {
+        for row in rows {
+            match row {
+                // MRQA's first line says what the file is.
+                Ok((_, object)) if object.contains_key("header") && object.len() == 1 => {}
+                Ok((line, object)) => self.walk(Value::Object(object), "", Some(line))?,
+                Err(error) => self.questions.push(Err(error)),
+            }
+        }
+        Ok(())
+    }
+
     fn whole(&mut self, text: &str) -> Result<(), TaskError> {
         let value: Value = serde_json::from_str(text).map_err(|e| {
             let reason = e.to_string().replace(&format!(" at line {} column {}", e.line(), e.column()), "");
@@ -310,8 +326,11 @@ impl Reader<'_> {
         let mut answers = Vec::with_capacity(asked);
         let mut counts = self.notes;
         let mut first_problem = None;
+        // A blank context cannot hold its answers: nobody can answer the question, which is no fault of theirs.
+        let is_blank = context.chars().all(|c| c.is_whitespace() || c.is_other());
         for Given { text, start } in given {
-            match place(&context, &text, start) {
+            let found = if is_blank { Ok(Place { byte: 0, how: How::AsSaid }) } else { place(&context, &text, start) };
+            match found {
                 Ok(Place { byte, how }) => {
                     match how {
                         How::AsSaid => {}

@@ -32,7 +32,7 @@ pub static KIND: Kind = Kind::of::<Answering>(
         name: "answer",
         about: "the part of a paragraph that answers a question",
         scores: "Exact match and F1 of answers by SQuAD's rules",
-        input: "SQuAD's .json; else lines of JSON: {\"question\": …, \"context\": …, \"id\": …}.",
+        input: "SQuAD's .json, or .parquet; else lines of JSON: {\"question\": …, \"context\": …, \"id\": …}.",
         output: "the best answer, its score, and the n best. start_char and end_char count Unicode characters, as Transformers and \
                  Python do; start_byte and end_byte count bytes of UTF-8.",
         max_len: 384,
@@ -73,7 +73,7 @@ pub static KIND: Kind = Kind::of::<Answering>(
             )),
             _ => Ok(()),
         },
-        table_endings: &["json"],
+        table_endings: &["json", "parquet", "pq"],
         format_options: &[],
         refused: Refused {
             finetune: &[(
@@ -628,6 +628,24 @@ mod tests {
 
     #[test]
     fn r41_a_blank_question_costs_only_its_own_row() {
+        // A blank paragraph cannot hold its answers.
+        let file = |paragraph: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.jsonl");
+            let row = |context: &str| {
+                format!("{{\"question\": \"who\", \"context\": \"{context}\", \"answers\": [\"cat\"]}}\n")
+            };
+            std::fs::write(&path, row("cat") + &row(paragraph)).unwrap();
+            (dir, path)
+        };
+        for paragraph in ["", "  ", "\u{200b}"] {
+            let (_dir, path) = file(paragraph);
+            let (task, rows, _) = learned_from(&path);
+            assert_eq!(rows.len(), 1, "{paragraph:?}");
+            let (rows, _) = read(&task, &path, Need::Required);
+            assert!(rows[1].as_ref().is_ok_and(|row| row.blank), "{paragraph:?}");
+        }
+
         let (_dir, path) = squad(&[
             CATS,
             BLANK,

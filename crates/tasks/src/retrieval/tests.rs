@@ -139,7 +139,7 @@ fn a_collection_scores_as_beir_says() {
     assert_eq!((collection.unknown, collection.missing), (1, 1));
     assert_eq!((collection.same_id, collection.leaves_out_same_id()), (2, true));
     let (documents, queries) = (vectors(&expected.documents), vectors(&expected.queries));
-    let found = collection.score(documents, queries, true, 1000, &[5, 10], 2).unwrap();
+    let found = collection.score(&Index::new(documents, Similarity::Cosine), queries, true, 1000, &[5, 10], 2).unwrap();
     assert_eq!((found.queries, found.without_relevant), (expected.scored, 1));
     let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}: {found:?}");
     close(found.map, expected.map);

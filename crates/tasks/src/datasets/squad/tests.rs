@@ -274,6 +274,18 @@ fn r40_what_cannot_be_read_names_its_question_and_costs_only_that() {
 }
 
 #[test]
+fn r40_parquet_has_rows_as_hugging_face_has_them() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/squad.parquet");
+    let found = Questions::read(&path, BadAnswers::Error).unwrap();
+    let ids: Vec<&str> = good(&found).iter().map(|q| &*q.id).collect();
+    assert_eq!((ids, starts(&found)), (vec!["1", "2", "3", "4"], vec![4, 4, 9]));
+    let impossible: Vec<bool> = good(&found).iter().map(|q| q.impossible).collect();
+    assert_eq!(impossible, [false, true, false, false]);
+    assert_eq!((&*good(&found)[0].title, &*good(&found)[1].title), ("Mill", ""));
+    assert_eq!(found.notes(), SquadNotes { without_start: 1, impossible: 1, ..SquadNotes::default() });
+}
+
+#[test]
 fn r43_places_counted_in_other_units_are_taken_and_named() {
     let utf16 = "🦀🦀 one two";
     let found = read("a.json", &squad(utf16, &qa("1", "two", 9))).unwrap();
