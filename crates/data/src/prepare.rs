@@ -347,6 +347,9 @@ fn tokenise_chunk(tokenizer: &Tokenizer, chunk: Chunk) -> Tokenised {
     for document in &chunk.documents {
         let text = document.text.trim();
         tally.count_text(text);
+        if tokenizer.strips_accents() {
+            tally.marks.count(text);
+        }
         let mut ids = Vec::with_capacity(text.len() / 4);
         let mut ends = Vec::new();
         for sentence in sentences::split(text) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use cloze_text::{MarkCounts, ScriptMarks};
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::CorpusNotes;
@@ -53,6 +54,8 @@ pub struct CorpusReport {
     pub cut_sentences: u64,
     /// Share of capital letters among the Latin letters without accents.
     pub capitals_rate: f64,
+    /// What the tokenizer's normalisation takes out of the text: accents, vowel signs and tone marks, by script, most first.
+    pub dropped_marks: Vec<ScriptMarks>,
     /// Long text files without one blank line: each was read as one document. At most ten are named.
     pub files_without_boundaries: Vec<String>,
     /// How many such files there are.
@@ -75,6 +78,8 @@ pub(crate) struct Tally {
     pub letters: u64,
     pub one_sentence_documents: u64,
     pub cut_sentences: u64,
+    /// Marks that normalisation drops.
+    pub marks: MarkCounts,
 }
 
 impl Tally {
@@ -88,6 +93,7 @@ impl Tally {
         self.letters += other.letters;
         self.one_sentence_documents += other.one_sentence_documents;
         self.cut_sentences += other.cut_sentences;
+        self.marks.add(&other.marks);
     }
 
     /// Counts the words and the ASCII letters of a text.
@@ -200,6 +206,7 @@ impl CorpusReport {
             cut_documents: notes.cut_documents,
             cut_sentences: tally.cut_sentences,
             capitals_rate: tally.capitals as f64 / tally.letters.max(1) as f64,
+            dropped_marks: tally.marks.scripts(),
             files_without_boundaries: names(&notes.no_boundaries),
             missing_boundaries: notes.no_boundaries.len() as u64,
             empty_files: names(&notes.empty_files),
@@ -281,6 +288,7 @@ impl CorpusReport {
                 100.0 * case.capital_tokens
             ));
         }
+        warnings.extend(ScriptMarks::warning(&self.dropped_marks));
         if self.duplicate_documents * 100 > self.documents {
             warnings.push(format!(
                 "{:.1} % of the documents are duplicates: the model will learn them by heart, and held-out documents \
@@ -356,6 +364,9 @@ impl fmt::Display for CorpusReport {
             },
         )?;
         row("capital letters", format!("{:.2} %", 100.0 * self.capitals_rate))?;
+        if !self.dropped_marks.is_empty() {
+            row("marks dropped", self.dropped_marks.iter().map(ScriptMarks::describe).collect::<Vec<_>>().join(", "))?;
+        }
         for (name, count) in [
             ("rows without text", self.empty_documents),
             ("documents cut", self.cut_documents),

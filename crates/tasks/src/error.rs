@@ -87,7 +87,7 @@ pub enum TaskError {
         step: u64,
     },
     /// A text with nothing to fill.
-    #[error("no {mask} in \"{text}\"; write {mask} where a token is to be filled in")]
+    #[error("no {mask} in \"{text}\"; write {mask}{} where a token is to be filled in", other_mask(text))]
     NoMask {
         /// The text.
         text: String,
@@ -166,4 +166,10 @@ impl From<cloze_files::FileError> for TaskError {
     fn from(cloze_files::FileError { action, path, source }: cloze_files::FileError) -> TaskError {
         TaskError::Io { action, path, source }
     }
+}
+
+/// What a text has in the place of a mask, if it is one that other models or people use.
+fn other_mask(text: &str) -> String {
+    let others = ["[MASK]", "<mask>", "[mask]", "<MASK>", "{mask}", "___"];
+    others.iter().find(|other| text.contains(**other)).map_or_else(String::new, |other| format!(" instead of {other}"))
 }

@@ -33,6 +33,8 @@ pub struct VocabularyOptions {
     pub size: usize,
     /// Keep case and accents; otherwise text is lower-cased and its accents are stripped.
     pub cased: bool,
+    /// Keep accents, vowel signs and tone marks though text is lower-cased. With `cased` they are kept anyway.
+    pub keep_accents: bool,
     /// Pairs seen fewer times than this are not joined.
     pub min_frequency: u64,
     /// Share of the corpus's characters that the vocabulary must be able to spell, in (0, 1]. The rarest characters
@@ -51,11 +53,23 @@ impl Default for VocabularyOptions {
         VocabularyOptions {
             size: 30_522,
             cased: false,
+            keep_accents: false,
             min_frequency: 2,
             character_coverage: 0.999_99,
             max_words: MAX_WORDS,
             threads: 0,
         }
+    }
+}
+
+impl VocabularyOptions {
+    fn normalizer(&self) -> BertNormalizer {
+        BertNormalizer::new(true, true, self.keep_accents.then_some(false), !self.cased)
+    }
+
+    /// Whether accents and other marks are stripped.
+    pub fn strips_accents(&self) -> bool {
+        !self.cased && !self.keep_accents
     }
 }
 
@@ -85,6 +99,10 @@ pub struct LearnProgress {
     pub characters: usize,
     /// Distinct characters left without a token (see [`VocabularyOptions::character_coverage`]); 0 while counting.
     pub characters_left_out: usize,
+    /// Words of more than 100 characters, which are left out.
+    pub long_words: u64,
+    /// Distinct words that were forgotten, the rarest, to bound memory.
+    pub forgotten: u64,
 }
 
 impl LearnProgress {
@@ -95,6 +113,8 @@ impl LearnProgress {
         distinct: 0,
         characters: 0,
         characters_left_out: 0,
+        long_words: 0,
+        forgotten: 0,
     };
 }
 
@@ -108,6 +128,10 @@ const TEXT_BYTES: usize = 64;
 const SLICE_BYTES: usize = 256 << 10;
 /// The most words that the trainer is given, the most frequent ones: it needs some 500 bytes for each.
 const TRAINED_WORDS: usize = 500_000;
+/// The most characters of all of them: lines of data such as base64 are words of up to a hundred.
+const TRAINED_CHARS: usize = 8_000_000;
+/// Bytes of the distinct words held, for each word of the bound on their number.
+const WORD_BYTES: usize = 24;
 /// The trainer counts pairs in `i32`.
 const MAX_PAIR_COUNT: u64 = 1 << 30;
 
@@ -131,8 +155,7 @@ where
     E: Into<Box<dyn Error + Send + Sync>>,
 {
     check(options)?;
-    let normalizer = BertNormalizer::new(true, true, None, !options.cased);
-    let words = Words::new(normalizer);
+    let words = Words::new(options.normalizer());
     let mut news = LearnProgress::START;
     let counts = count(options.threads, options.max_words, &words, texts, &mut news, progress)?;
     if counts.is_empty() {
@@ -148,7 +171,7 @@ where
     news.stage = LearnStage::Merging;
     progress(news);
     let tokens = merge(options, counts, &alphabet)?;
-    let tokenizer = Tokenizer::from_tokens(tokens, options.cased)?;
+    let tokenizer = Tokenizer::from_tokens_normalized(tokens, options.normalizer())?;
     news.stage = LearnStage::Finished;
     progress(news);
     Ok(tokenizer)
@@ -167,7 +190,7 @@ where
     E: Into<Box<dyn Error + Send + Sync>>,
 {
     check(options)?;
-    let words = Words::new(BertNormalizer::new(true, true, None, !options.cased));
+    let words = Words::new(options.normalizer());
     let mut news = LearnProgress::START;
     let counts = count(options.threads, options.max_words, &words, texts, &mut news, &|_| ())?;
     if counts.is_empty() { Err(TextError::EmptyCorpus { bytes: news.bytes }) } else { Ok(counts.len()) }
@@ -244,9 +267,11 @@ where
                 }
             }
             if let Some(counting) = counting.take() {
-                let (counts, seen) = counting.finish();
-                total = counts;
-                news.words += seen;
+                let counted = counting.finish();
+                total = counted.counts;
+                news.words += counted.seen;
+                news.long_words += counted.long;
+                news.forgotten += counted.forgotten;
                 news.distinct = total.len();
                 progress(*news);
             }
@@ -285,12 +310,12 @@ fn can_start(threads: usize) -> bool {
 
 /// A round that is counted in a thread of its own, or was counted at once.
 enum Counting<'scope> {
-    Thread(thread::ScopedJoinHandle<'scope, (Counts, u64)>),
-    Done((Counts, u64)),
+    Thread(thread::ScopedJoinHandle<'scope, Counted>),
+    Done(Counted),
 }
 
 impl Counting<'_> {
-    fn finish(self) -> (Counts, u64) {
+    fn finish(self) -> Counted {
         match self {
             Counting::Thread(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
             Counting::Done(counted) => counted,
@@ -298,8 +323,21 @@ impl Counting<'_> {
     }
 }
 
-/// Adds the words of `round` to `total`; returns it, pruned, and the number of words seen.
-fn count_round(words: &Words, mut total: Counts, round: &[String], threads: usize, max_words: usize) -> (Counts, u64) {
+/// What a round of counting found.
+#[derive(Default)]
+struct Counted {
+    /// All words so far, pruned.
+    counts: Counts,
+    /// Words of the round.
+    seen: u64,
+    /// Those that were left out because they are too long.
+    long: u64,
+    /// Distinct words that were forgotten.
+    forgotten: u64,
+}
+
+/// Adds the words of `round` to `total`.
+fn count_round(words: &Words, mut total: Counts, round: &[String], threads: usize, max_words: usize) -> Counted {
     let slices: Vec<&str> = round.iter().flat_map(|text| Slices(text)).collect();
     let next = AtomicUsize::new(0);
     let counted = Mutex::new(Vec::new());
@@ -307,9 +345,11 @@ fn count_round(words: &Words, mut total: Counts, round: &[String], threads: usiz
         let own = count_slices(words, &slices, &next);
         counted.lock().unwrap_or_else(PoisonError::into_inner).push(own);
     });
-    let mut seen = 0;
-    for (counts, n) in counted.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        seen += n;
+    let (mut seen, mut long) = (0, 0);
+    for own in counted.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        seen += own.seen;
+        long += own.long;
+        let counts = own.counts;
         if total.is_empty() {
             total = counts;
         } else {
@@ -318,18 +358,23 @@ fn count_round(words: &Words, mut total: Counts, round: &[String], threads: usiz
             }
         }
     }
-    if total.len() > max_words {
-        total = most_frequent(total, max_words / 2).into_iter().collect();
+    let before = total.len();
+    let bytes = |total: &Counts| total.keys().map(|word| word.len()).sum::<usize>();
+    if before > max_words || bytes(&total) > max_words * WORD_BYTES {
+        let kept = most_frequent(total, max_words / 2);
+        total = within(kept, max_words * WORD_BYTES / 2, str::len).into_iter().collect();
     }
-    (total, seen)
+    let forgotten = (before - total.len()) as u64;
+    Counted { counts: total, seen, long, forgotten }
 }
 
-fn count_slices(words: &Words, slices: &[&str], next: &AtomicUsize) -> (Counts, u64) {
+fn count_slices(words: &Words, slices: &[&str], next: &AtomicUsize) -> Counted {
     let mut counts = Counts::new();
-    let (mut seen, mut buffer) = (0, String::new());
+    let (mut seen, mut long, mut buffer) = (0, 0, String::new());
     while let Some(slice) = slices.get(next.fetch_add(1, Ordering::Relaxed)) {
         words.split(slice, &mut buffer, |word, chars| {
             if chars > MAX_WORD_CHARS {
+                long += 1;
                 return;
             }
             seen += 1;
@@ -341,7 +386,7 @@ fn count_slices(words: &Words, slices: &[&str], next: &AtomicUsize) -> (Counts, 
             }
         });
     }
-    (counts, seen)
+    Counted { counts, seen, long, forgotten: 0 }
 }
 
 /// A text in stretches of about [`SLICE_BYTES`], cut at spaces, where no word can be split.
@@ -375,6 +420,23 @@ fn most_frequent(counts: Counts, n: usize) -> Vec<(CompactString, u64)> {
         all.truncate(n);
     }
     all
+}
+
+/// Those of some words that are together at most so long, the most frequent ones, of equally frequent ones the shortest.
+fn within(
+    mut words: Vec<(CompactString, u64)>,
+    most: usize,
+    length: impl Fn(&str) -> usize,
+) -> Vec<(CompactString, u64)> {
+    let mut total = 0;
+    if words.iter().map(|(word, _)| length(word)).sum::<usize>() > most {
+        words.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.len().cmp(&b.0.len())).then_with(|| a.0.cmp(&b.0)));
+        words.retain(|(word, _)| {
+            total += length(word);
+            total <= most
+        });
+    }
+    words
 }
 
 /// The characters that get tokens, by code point.
@@ -423,7 +485,8 @@ fn merge(options: &VocabularyOptions, counts: Counts, alphabet: &Alphabet) -> Re
         .into_iter()
         .filter(|(word, _)| word.chars().all(|c| alphabet.starts.binary_search(&c).is_ok()))
         .collect();
-    let mut counts: Counts = most_frequent(spelled, TRAINED_WORDS).into_iter().collect();
+    let trained = within(most_frequent(spelled, TRAINED_WORDS), TRAINED_CHARS, |word| word.chars().count());
+    let mut counts: Counts = trained.into_iter().collect();
     let mut min_frequency = options.min_frequency;
     let divisor = count_divisor(&counts);
     if divisor > 1 {
@@ -584,11 +647,46 @@ mod tests {
         counts.insert("frequent".into(), 9);
         let text = "frequent other other".to_owned();
         let words = Words::new(BertNormalizer::default());
-        let (total, seen) = count_round(&words, counts, &[text], 2, 1000);
-        assert_eq!((seen, total.len()), (3, 500));
+        let Counted { counts: total, seen, forgotten, .. } = count_round(&words, counts, &[text], 2, 1000);
+        assert_eq!((seen, total.len(), forgotten), (3, 500, 4502));
         assert_eq!(total["frequent"], 10);
         assert_eq!(total["other"], 2);
         assert!(total.contains_key("w0000") && !total.contains_key("w4999"));
+    }
+
+    /// 8b: lines of base64 are words of up to a hundred letters, each seen once.
+    #[test]
+    fn long_words_seen_once_are_bounded_and_reported() {
+        let words = Words::new(BertNormalizer::default());
+        let mut state = 1u64;
+        let mut text = "word ".repeat(50);
+        for number in 0..900 {
+            let mut word = format!("{number}");
+            for _ in 0..80 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                word.push(char::from(b'a' + (state >> 40) as u8 % 26));
+            }
+            text += &format!("{word} ");
+        }
+        text += &"x".repeat(500);
+        let counted = count_round(&words, Counts::new(), &[text], 2, 1000);
+        let bytes: usize = counted.counts.keys().map(|word| word.len()).sum();
+        assert!(bytes <= 1000 * WORD_BYTES / 2, "{bytes}");
+        assert_eq!((counted.counts["word"], counted.seen, counted.long), (50, 950, 1));
+        assert_eq!(counted.forgotten, 901 - counted.counts.len() as u64);
+        assert!(counted.forgotten > 500);
+    }
+
+    #[test]
+    fn r22_marks_can_be_kept_when_text_is_lower_cased() {
+        let options = VocabularyOptions { keep_accents: true, ..options(60) };
+        let learned = learn(&options, texts(&["Möchte möchte MÖCHTE हिन्दी हिन्दी"]), &quiet).unwrap();
+        assert!(!learned.is_cased() && !learned.strips_accents());
+        assert_eq!(learned.decode(&learned.encode("MÖCHTE हिन्दी")), "möchte हिन्दी");
+        let dir = tempfile::tempdir().unwrap();
+        learned.save(dir.path()).unwrap();
+        let again = Tokenizer::open(dir.path()).unwrap();
+        assert_eq!((again.fingerprint(), again.strips_accents()), (learned.fingerprint(), false));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use cloze_data::corpus::{CorpusOptions, open_corpus};
-use cloze_text::{Tokenizer, VocabularyOptions, count_words, learn};
+use cloze_text::{ScriptMarks, Tokenizer, VocabularyOptions, count_words, learn};
 use serde_json::json;
 
 use self::words::{Read, read_words};
@@ -68,6 +68,10 @@ struct LearnArguments {
     #[arg(long)]
     cased: bool,
 
+    /// Lower-case everything, but keep accents, vowel signs and tone marks (Hindi, Thai, Vietnamese)
+    #[arg(long, conflicts_with = "cased")]
+    keep_accents: bool,
+
     /// Merge only pairs seen this often
     #[arg(long, default_value_t = 2, value_name = "N")]
     min_frequency: u64,
@@ -108,6 +112,7 @@ fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
     let options = VocabularyOptions {
         size: arguments.size,
         cased: arguments.cased,
+        keep_accents: arguments.keep_accents,
         min_frequency: arguments.min_frequency,
         threads: terminal.threads.unwrap_or(0),
         ..VocabularyOptions::default()
@@ -133,6 +138,10 @@ fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
             "vocab_size": size,
             "asked_size": arguments.size,
             "cased": arguments.cased,
+            "keep_accents": arguments.keep_accents,
+            "dropped_marks": learned.dropped_marks,
+            "long_words": learned.long_words,
+            "forgotten_words": learned.forgotten,
             "fingerprint": learned.tokenizer.fingerprint(),
             "documents": learned.documents,
             "text_bytes": learned.text_bytes,
@@ -155,6 +164,7 @@ fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
         )?;
         writeln!(out, "written to {}", arguments.out.display())?;
     }
+    learned.tell(terminal);
     if size < arguments.size {
         terminal.warn(&format!(
             "the corpus gave only {size} of the {} tokens asked for; more text or a lower --min-frequency gives more",
@@ -207,6 +217,32 @@ pub struct Learned {
     pub documents: u64,
     pub text_bytes: u64,
     pub seconds: f64,
+    /// What normalisation takes out of the text.
+    dropped_marks: Vec<ScriptMarks>,
+    long_words: u64,
+    forgotten: u64,
+}
+
+impl Learned {
+    /// What the vocabulary cannot know of the text.
+    fn tell(&self, terminal: &Terminal) {
+        match ScriptMarks::warning(&self.dropped_marks) {
+            Some(warning) => terminal.warn(&warning),
+            None if self.dropped_marks.is_empty() => {}
+            None => {
+                let marks: Vec<String> = self.dropped_marks.iter().map(ScriptMarks::describe).collect();
+                terminal.note(&format!("normalisation drops marks: {} (--keep-accents keeps them)", marks.join(", ")));
+            }
+        }
+        if self.long_words > 0 {
+            let words = format::count(self.long_words);
+            terminal.note(&format!("{words} words of more than 100 characters were left out (data, such as base64?)"));
+        }
+        if self.forgotten > 0 {
+            let words = format::count(self.forgotten);
+            terminal.note(&format!("{words} distinct words, the rarest, were forgotten on the way: memory is bounded"));
+        }
+    }
 }
 
 /// Learns a vocabulary with a progress bar.
@@ -216,7 +252,11 @@ pub fn learn_from(
     options: &VocabularyOptions,
     terminal: &Terminal,
 ) -> Result<Learned> {
-    let read = read_words(input, corpus_options, terminal, |texts, progress| learn(options, texts, progress))?;
-    let Read { result, documents, text_bytes, seconds } = read;
-    Ok(Learned { tokenizer: result, documents, text_bytes, seconds })
+    let strips_accents = options.strips_accents();
+    let learn = |texts: &mut dyn Iterator<Item = _>, progress: &dyn Fn(_)| learn(options, texts, progress);
+    let read = read_words(input, corpus_options, strips_accents, terminal, learn)?;
+    let Read { result, documents, text_bytes, seconds, marks, news } = read;
+    let (long_words, forgotten) = news.map_or((0, 0), |news| (news.long_words, news.forgotten));
+    let dropped_marks = marks.scripts();
+    Ok(Learned { tokenizer: result, documents, text_bytes, seconds, dropped_marks, long_words, forgotten })
 }

@@ -1,0 +1,156 @@
+//! What stripping accents takes out of a text, script by script.
+//!
+//! BERT's normaliser decomposes text (NFD) and drops nonspacing marks (Mn): the accents of Latin, but also vowel signs and tone
+//! marks without which words of Devanagari, Thai or Vietnamese are other words.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use unicode_categories::UnicodeCategories;
+use unicode_normalization_alignments::UnicodeNormalization;
+use unicode_script::{Script, UnicodeScript};
+
+/// Letters of a script in a text, and the marks that stripping accents takes from them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptMarks {
+    /// The script, as Unicode calls it: "Latin", "Devanagari".
+    pub script: String,
+    /// Its letters.
+    pub letters: u64,
+    /// Marks on them, whether composed with a letter or characters of their own.
+    pub marks: u64,
+}
+
+/// Counts letters and the marks on them.
+#[derive(Clone, Debug, Default)]
+pub struct MarkCounts {
+    /// Letters and marks of each script.
+    scripts: BTreeMap<&'static str, [u64; 2]>,
+}
+
+/// A share of marks that is no longer a few accents.
+const CONSIDERABLE: f64 = 0.05;
+
+impl MarkCounts {
+    /// Counts those of a text.
+    pub fn count(&mut self, text: &str) {
+        let (mut ascii, mut latest) = (0, Script::Latin);
+        for c in text.chars() {
+            if c.is_ascii() {
+                let is_letter = c.is_ascii_alphabetic();
+                ascii += u64::from(is_letter);
+                if is_letter {
+                    latest = Script::Latin;
+                }
+                continue;
+            }
+            let is_mark = c.is_mark_nonspacing();
+            if !is_mark && !c.is_alphabetic() {
+                continue;
+            }
+            let script = match c.script() {
+                // A mark of many scripts is on a letter of the script before it.
+                Script::Inherited | Script::Common => latest,
+                other => other,
+            };
+            latest = script;
+            let counts = self.scripts.entry(script.full_name()).or_default();
+            if is_mark {
+                counts[1] += 1;
+            } else {
+                counts[0] += 1;
+                counts[1] += std::iter::once(c).nfd().filter(|(c, _)| c.is_mark_nonspacing()).count() as u64;
+            }
+        }
+        if ascii > 0 {
+            self.scripts.entry(Script::Latin.full_name()).or_default()[0] += ascii;
+        }
+    }
+
+    /// Adds the counts of other texts.
+    pub fn add(&mut self, other: &MarkCounts) {
+        for (script, [letters, marks]) in &other.scripts {
+            let counts = self.scripts.entry(script).or_default();
+            counts[0] += letters;
+            counts[1] += marks;
+        }
+    }
+
+    /// The scripts with marks, most marks first.
+    pub fn scripts(&self) -> Vec<ScriptMarks> {
+        let mut scripts: Vec<ScriptMarks> = self
+            .scripts
+            .iter()
+            .filter(|(_, [_, marks])| *marks > 0)
+            .map(|(script, &[letters, marks])| ScriptMarks { script: (*script).to_owned(), letters, marks })
+            .collect();
+        scripts.sort_by(|a, b| b.marks.cmp(&a.marks).then_with(|| a.script.cmp(&b.script)));
+        scripts
+    }
+}
+
+impl ScriptMarks {
+    /// Marks for each letter.
+    pub fn share(&self) -> f64 {
+        self.marks as f64 / self.letters.max(1) as f64
+    }
+
+    /// "Thai 1234 (21.0 % of its letters)".
+    pub fn describe(&self) -> String {
+        format!("{} {} ({:.1} % of its letters)", self.script, self.marks, 100.0 * self.share())
+    }
+
+    /// A sentence that warns of the scripts among `of` that lose more than a few accents, if there are any.
+    pub fn warning(of: &[ScriptMarks]) -> Option<String> {
+        let lost = of.iter().filter(|script| script.share() >= CONSIDERABLE);
+        let lost: Vec<String> = lost.map(ScriptMarks::describe).collect();
+        let what = lost.join(", ");
+        (!lost.is_empty()).then(|| {
+            format!(
+                "Normalisation drops marks that tell words apart: {what}. A vocabulary that keeps them: `cloze vocab \
+                 --keep-accents`, or --cased."
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokenizers::normalizers::BertNormalizer;
+    use tokenizers::{NormalizedString, Normalizer};
+
+    fn counted(text: &str) -> Vec<(String, u64, u64)> {
+        let mut counts = MarkCounts::default();
+        counts.count(text);
+        counts.scripts().into_iter().map(|s| (s.script, s.letters, s.marks)).collect()
+    }
+
+    #[test]
+    fn r22_marks_are_counted_by_script_as_the_normaliser_drops_them() {
+        let text = "हिन्दी น้ำ ごはん Việt möchte caf\u{65}\u{301} 한국 日本";
+        let found = counted(text);
+        let marks: u64 = found.iter().map(|(_, _, marks)| marks).sum();
+        // Only what stripping drops: the letters stay.
+        let mut kept = NormalizedString::from(text);
+        BertNormalizer::new(true, false, Some(true), false).normalize(&mut kept).unwrap();
+        let decomposed = text.nfd().count() as u64;
+        assert_eq!(marks, decomposed - kept.get().chars().count() as u64);
+        let of = |script: &str| found.iter().find(|(name, ..)| name == script).map(|(_, _, marks)| *marks);
+        assert_eq!((of("Latin"), of("Devanagari"), of("Thai"), of("Hiragana")), (Some(4), Some(1), Some(1), Some(1)));
+        assert_eq!((of("Hangul"), of("Han")), (None, None));
+        assert_eq!(counted("plain text"), []);
+    }
+
+    #[test]
+    fn a_few_accents_are_no_warning() {
+        let scripts = |text: &str| {
+            let mut counts = MarkCounts::default();
+            counts.count(text);
+            counts.scripts()
+        };
+        assert_eq!(ScriptMarks::warning(&scripts("Das möchte ich nicht so gerne haben, sagte er zu ihr.")), None);
+        let warning = ScriptMarks::warning(&scripts("हिन्दी में लिखें")).unwrap();
+        assert!(warning.contains("Devanagari") && warning.contains("--keep-accents"), "{warning}");
+    }
+}
