@@ -131,6 +131,69 @@ fn the_nearest_text_of_a_text_is_itself() {
     assert!(!notes.contains("sentence-transformers"), "{notes}");
 }
 
+/// The scores of these are sentence-transformers' in the tests of the library; here they reach the command line.
+#[test]
+fn prompts_similarity_and_old_layouts_reach_the_commands() {
+    let folder = Folder::new();
+    let (model, lines, out) = (folder.path("old/0_Transformer"), folder.path("lines.txt"), folder.path("out.jsonl"));
+    std::fs::create_dir_all(folder.path("old/1_Pooling")).unwrap();
+    std::fs::rename(folder.path("model"), &model).unwrap();
+    let module =
+        |class: &str, path: &str| format!(r#"{{"type": "sentence_transformers.models.{class}", "path": "{path}"}}"#);
+    folder.write(
+        "old/modules.json",
+        &format!("[{}, {}]", module("Transformer", "0_Transformer"), module("Pooling", "1_Pooling")),
+    );
+    folder.write("old/1_Pooling/config.json", r#"{"pooling_mode_cls_token": true}"#);
+    folder.write(
+        "old/config_sentence_transformers.json",
+        r#"{"prompts": {"query": "q ", "document": "d "}, "default_prompt_name": "document", "similarity_fn_name": "dot"}"#,
+    );
+    let old = folder.path("old");
+    let embed = |model: &str, more: &[&str]| {
+        let (said, notes) =
+            success(&[&["embed", "--model", model, "--input", &lines, "--out", &out, "--json"], more].concat(), "");
+        (serde_json::from_str::<Value>(&said).unwrap(), notes, vectors(&out))
+    };
+    let (said, notes, with_default) = embed(&old, &[]);
+    assert_eq!((&said["pooling"], &said["prompt"]), (&"cls of layer 2, not normalised".into(), &"d ".into()), "{said}");
+    assert!(notes.contains("each text is put after \"d \", the folder's default prompt (document)"), "{notes}");
+    let (_, notes, named) = embed(&old, &["--prompt-name", "document"]);
+    assert!(with_default == named && !notes.contains("each text"), "{notes}");
+    assert_eq!(with_default, embed(&old, &["--prompt", "d "]).2);
+    assert_ne!(with_default, embed(&old, &["--prompt", ""]).2);
+    let conflict =
+        ["embed", "--model", &old, "--input", &lines, "--out", &out, "--prompt", "a", "--prompt-name", "query"];
+    assert!(failure(&conflict, 2).contains("cannot be used with"));
+    let unknown = ["embed", "--model", &old, "--input", &lines, "--out", &out, "--prompt-name", "x", "--quiet"];
+    assert!(failure(&unknown, 1).contains("known: query \"q \", document \"d \""));
+
+    let search = |more: &[&str]| {
+        let base = ["similar", "--model", &old, "--corpus", &lines, "--query", "d e", "--json", "--top", "1"];
+        let (said, notes) = success(&[&base, more].concat(), "");
+        (serde_json::from_str::<Value>(&said).unwrap(), notes)
+    };
+    let (said, notes) = search(&[]);
+    assert!(
+        said["similarity"] == "dot" && notes.contains("compared by dot product (as the model says)"),
+        "{said} {notes}"
+    );
+    let (said, _) = search(&["--similarity", "euclidean", "--query-prompt", "", "--document-prompt", ""]);
+    let nearest = &said["results"][0];
+    assert!(nearest["line"] == 2 && nearest["score"].as_f64().unwrap().abs() < 1e-4, "{said}");
+
+    // All commands know the layout, and what convert writes pools as before, given either folder.
+    assert!(success(&["inspect", &old], "").0.contains("modules        Transformer, Pooling"));
+    for (source, name) in [(&old, "a"), (&model, "b")] {
+        let to = folder.path(name);
+        let (said, _) = success(&["convert", source, "--out", &to], "");
+        assert!(said.contains("modules: Transformer, Pooling"), "{said}");
+        assert_eq!(with_default, embed(&to, &[]).2);
+    }
+    let (_, notes, _) = embed(&model, &[]);
+    assert!(notes.contains("is the model of a sentence-transformers folder"), "{notes}");
+}
+
 #[test]
 fn what_does_not_fit_is_one_clear_line() {
     let folder = Folder::new();

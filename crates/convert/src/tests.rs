@@ -294,6 +294,35 @@ fn an_output_that_holds_something_is_refused_and_an_empty_one_is_used() {
 }
 
 #[test]
+fn r12_an_old_sentence_transformers_folder_keeps_its_modules_from_wherever_it_is_named() {
+    let source = tempdir().unwrap();
+    let model = source.path().join("0_Transformer");
+    fs::rename(torch("zip.bin").keep(), &model).unwrap();
+    let module =
+        |class: &str, path: &str| json!({"type": format!("sentence_transformers.models.{class}"), "path": path});
+    let modules = [module("Transformer", "0_Transformer"), module("Pooling", "1_Pooling"), module("Dense", "2_Dense")];
+    fs::write(source.path().join("modules.json"), json!(modules).to_string()).unwrap();
+    for folder in ["1_Pooling", "2_Dense"] {
+        fs::create_dir(source.path().join(folder)).unwrap();
+        fs::write(source.path().join(folder).join("config.json"), folder).unwrap();
+    }
+    // What is in the pickle of a module is nobody's business here.
+    fs::copy(fixtures().join("torch/unsummed.bin"), source.path().join("2_Dense/pytorch_model.bin")).unwrap();
+    for given in [source.path().to_owned(), model.clone(), model.join("pytorch_model.bin")] {
+        let dir = tempdir().unwrap();
+        let out = dir.path().join("out");
+        let done = quiet(&given, &out).unwrap();
+        assert_eq!(done.modules, ["Transformer", "Pooling", "Dense"], "{}", given.display());
+        assert_eq!(stored(&out.join("model.safetensors")), expected());
+        let layout = cloze_model::Layout::of(&out).unwrap();
+        assert_eq!((&layout.model, layout.modules[2].path.as_str()), (&out, "2_Dense"));
+        assert_eq!(fs::read_to_string(out.join("1_Pooling/config.json")).unwrap(), "1_Pooling");
+        assert_eq!(names(&out.join("2_Dense")), ["config.json", "model.safetensors"]);
+        assert!(stored(&out.join("2_Dense/model.safetensors")).len() > 30, "with the copies that a model would lose");
+    }
+}
+
+#[test]
 fn sources_that_are_none_say_what_was_looked_for() {
     fails(Path::new("nowhere"), "no such file or folder");
     let empty = folder(&[]);

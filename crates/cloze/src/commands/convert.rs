@@ -11,7 +11,7 @@ use cloze_model::Model;
 use cloze_text::Tokenizer;
 use serde_json::json;
 
-use super::model::HubArguments;
+use super::model::{HubArguments, model_in};
 use crate::failure::check_out;
 use crate::format;
 use crate::terminal::Terminal;
@@ -67,7 +67,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let source = arguments.hub.find_source(&arguments.source, wanted, terminal)?;
     match arguments.to {
         To::Folder => to_folder(&source, arguments, terminal),
-        To::Onnx => to_onnx(&source, arguments, terminal),
+        To::Onnx => to_onnx(&model_in(&source)?, arguments, terminal),
     }
 }
 

@@ -69,9 +69,7 @@ impl HubArguments {
     /// weights.
     pub fn find(&self, named: &Path, wanted: Wanted, terminal: &Terminal) -> Result<PathBuf> {
         let folder = self.find_folder(named, wanted, terminal)?;
-        // Transformers looks for no modules.
-        let is_model = wanted == Wanted::Vectors || folder.join("config.json").is_file();
-        if is_model { Ok(folder) } else { Ok(Layout::of(&folder)?.model) }
+        if wanted == Wanted::Vectors { Ok(folder) } else { model_in(&folder) }
     }
 
     fn find_folder(&self, named: &Path, wanted: Wanted, terminal: &Terminal) -> Result<PathBuf> {
@@ -121,7 +119,7 @@ impl HubArguments {
                 && !has_tokenizer
                 && let OnDisk::Model(found) = on_disk(named)?
             {
-                return self.verified(found.tell(terminal));
+                return model_in(&self.verified(found.tell(terminal))?);
             }
             if is_model(named) {
                 return self.verified(named.to_owned());
@@ -135,7 +133,8 @@ impl HubArguments {
     /// The folder, whose files must be as they were saved where there are checksums of them.
     fn verified(&self, folder: PathBuf) -> Result<PathBuf> {
         if !self.no_verify {
-            checkpoint::verify_model(&folder).map_err(|error| anyhow!("{error} (--no-verify uses it as it is)"))?;
+            checkpoint::verify_model(&model_in(&folder)?)
+                .map_err(|error| anyhow!("{error} (--no-verify uses it as it is)"))?;
         }
         Ok(folder)
     }
@@ -204,6 +203,11 @@ impl HubArguments {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The folder of the weights in a model's folder. Transformers looks for no modules.json, and what has a config.json is its own.
+pub fn model_in(folder: &Path) -> Result<PathBuf> {
+    if folder.join("config.json").is_file() { Ok(folder.to_owned()) } else { Ok(Layout::of(folder)?.model) }
 }
 
 /// What is typed as a name on the hub, if it can be one.

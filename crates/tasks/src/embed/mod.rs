@@ -164,11 +164,13 @@ impl Embedder {
         let said = folder::read(dir)?;
         // A folder that cannot be followed says so before its weights are read.
         let chain = chain(&said, options)?;
-        let mut model = Pretrained::open_encoder(&said.layout.model, device, precision)?;
+        let (mut model, note) = Pretrained::open_encoder(&said.layout.model, device, precision)?;
         if let Some(how) = options.special_tokens {
             model.tokenizer = model.tokenizer.with_special_tokens(how);
         }
-        Embedder::assemble(Arc::new(model), said, chain, options)
+        let mut embedder = Embedder::assemble(Arc::new(model), said, chain, options)?;
+        embedder.notes.extend(note);
+        Ok(embedder)
     }
 
     /// As [`open`](Self::open), of a model that is open already; `dir` is its folder, or the sentence-transformers folder that it lies
@@ -317,16 +319,19 @@ impl Embedder {
                 "a text's tokens are all of its prompt's, which the folder leaves out, and it has no largest number";
             return Err(TaskError::Folder { path: self.dir.clone(), problem: problem.to_owned() });
         }
-        let (width, pooled) = (self.width(), self.pooling.width(self.model.model.architecture().hidden_size));
+        let width = self.pooling.width(self.model.model.architecture().hidden_size);
         let (mut values, mut done) = (vec![0.0; texts.len() * width], 0);
         for now in batches_of_like_lengths(&lengths) {
             let rows = self.forward(now.iter().map(|&i| &encoded[i].sequence), left_out);
-            let rows: Vec<&[f32]> = rows.chunks_exact(pooled).collect();
-            for (&i, row) in now.iter().zip(parallel::map(&rows, threads, |row| self.finish(row))) {
-                values[i * width..(i + 1) * width].copy_from_slice(&row);
+            for (&i, row) in now.iter().zip(rows.chunks_exact(width)) {
+                values[i * width..(i + 1) * width].copy_from_slice(row);
             }
             done += now.len();
             progress(done);
+        }
+        if !self.modules.is_empty() || self.truncate.is_some() || self.normalize {
+            let pooled: Vec<&[f32]> = values.chunks_exact(width).collect();
+            values = parallel::map(&pooled, threads, |pooled| self.finish(pooled)).concat();
         }
         if values.iter().any(|value| !value.is_finite()) {
             return Err(TaskError::Folder {
@@ -336,7 +341,7 @@ impl Embedder {
             });
         }
         let cut = encoded.iter().filter(|text| text.cut).count();
-        Ok(Embedded { vectors: Vectors::new(width, values), cut })
+        Ok(Embedded { vectors: Vectors::new(self.width(), values), cut })
     }
 
     /// The vectors of a stream of texts, some thousand at a time, in order: `sink` is given the texts and their vectors. Memory does

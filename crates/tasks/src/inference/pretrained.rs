@@ -49,13 +49,18 @@ impl Pretrained {
     }
 
     /// Opens a model folder for its encoder, and its pooler if it has one: hidden states need no other head, nor anything that does not
-    /// fit of one.
+    /// fit of one. With a note for people where something is left aside that no head known here has.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_encoder(dir: &Path, device: Device, precision: DType) -> Result<Pretrained, TaskError> {
-        let model = Model::load_encoder(dir, &device)?;
-        Pretrained::new(model, Tokenizer::open(dir)?, device, precision, dir)
+    pub fn open_encoder(
+        dir: &Path,
+        device: Device,
+        precision: DType,
+    ) -> Result<(Pretrained, Option<String>), TaskError> {
+        let (model, report) = Model::load_encoder(dir, &device)?;
+        let pretrained = Pretrained::new(model, Tokenizer::open(dir)?, device, precision, dir)?;
+        Ok((pretrained, report.unknown_note()))
     }
 
     /// As [`open`](Self::open), of a model at hand; `dir` is the folder that errors name.
