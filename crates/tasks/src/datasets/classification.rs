@@ -135,20 +135,27 @@ impl LabelledTexts {
             .map_err(|_| TaskError::file(&self.path, "has no labels; expected one on each row"))
     }
 
+    /// The texts with numbers for labels again, if the file's own names of the numbers are none of the labels: a model may have learned
+    /// the numbers.
+    pub fn known_by(mut self, labels: &Labels) -> LabelledTexts {
+        if self.class_names.iter().any(|name| labels.has_name(name)) {
+            return self;
+        }
+        for text in self.rows.iter_mut().flatten() {
+            let number = text.label.as_ref().and_then(|label| self.class_names.iter().position(|name| name == label));
+            text.label = number.map(|number| number.to_string()).or(text.label.take());
+        }
+        self
+    }
+
     /// The texts, each with what `read` makes of its label; a label that is missing, or of which `read` makes a problem, is a
     /// [`TaskError::Line`] in the row's place.
     pub fn with_labels<L>(self, read: impl Fn(&str) -> Result<L, String>) -> FileRows<(LabelledText, L)> {
         let column = self.label.as_ref().map_or("label".into(), |column| format!("column {column}"));
-        // The file's name of a number is no label of a model that learned the numbers.
-        let number =
-            |label: &str| self.class_names.iter().position(|name| name == label).map(|number| number.to_string());
-        let value = |label: &str| {
-            read(label).or_else(|problem| number(label).and_then(|number| read(&number).ok()).ok_or(problem))
-        };
         let one = |row: Result<LabelledText, TaskError>| {
             let text = row?;
             let value = match &text.label {
-                Some(label) => value(label),
+                Some(label) => read(label),
                 None => Err("no label; expected one".into()),
             };
             match value {

@@ -169,9 +169,15 @@ impl Labels {
             if self.spelled.get(&spelling(written)) == Some(&None) {
                 return format!("\"{written}\" is the same number as several labels; known are {}", listed(known()));
             }
-            let near = suggestion(written, known());
-            format!("unknown label \"{written}\"{near}; known are {}", listed(known()))
+            self.unknown(written)
         })
+    }
+
+    /// That a label is not known, and which are.
+    pub(crate) fn unknown(&self, written: &str) -> String {
+        let known = || self.names.iter().map(String::as_str);
+        let near = suggestion(written, known());
+        format!("unknown label \"{written}\"{near}; known are {}", listed(known()))
     }
 
     /// The first labels with the numbers that data write for them, for a note: `0 = neg, 1 = pos`.

@@ -16,13 +16,12 @@ mod parquet;
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
-
 use super::file::{plain_name, read_text};
 use crate::TaskError;
 use crate::task::FileRows;
 use columns::Wanted;
 pub use columns::{Column, RaggedRows, Row};
+use json::Objects;
 pub(super) use json::{kind, objects};
 
 /// The rows of a file, by the columns asked for; at least one row.
@@ -157,7 +156,7 @@ impl TableFile {
     }
 
     /// The rows as objects: all of an object of JSON; of Parquet the columns with these names. Lists are lists.
-    pub fn objects(&self, keys: &[&str]) -> Result<FileRows<(usize, Map<String, Value>)>, TaskError> {
+    pub fn objects(&self, keys: &[&str]) -> Result<Objects, TaskError> {
         match &self.content {
             Content::Json(text) => Ok(objects(&self.path, text).collect()),
             Content::Parquet(file) => parquet::objects(&self.path, file, keys),

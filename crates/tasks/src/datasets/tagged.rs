@@ -231,7 +231,12 @@ impl TaggedSentences {
         labels: &Labels,
         mut unknown: impl FnMut(&str) -> Option<usize>,
     ) -> Result<Vec<usize>, TaskError> {
-        let mut id = |(index, (word, tag)): (usize, (&String, &String))| match labels.id_or_problem(tag) {
+        let read = |tag: &str| match labels.id_or_problem(tag) {
+            // A 0 among names is one for O, not the position of a label.
+            Ok(_) if !self.has_numbers && labels.is_assumed(tag) => Err(labels.unknown(tag)),
+            found => found,
+        };
+        let mut id = |(index, (word, tag)): (usize, (&String, &String))| match read(tag) {
             Ok(id) => Ok(id),
             Err(problem) => unknown(tag).ok_or_else(|| {
                 let problem = format!("word {} of the sentence (\"{word}\"): {problem}", index + 1);
@@ -375,20 +380,19 @@ impl Reader<'_> {
     fn parquet(&mut self, key: Option<&str>) -> Result<(), TaskError> {
         let file = TableFile::open(self.path)?;
         let keys: Vec<&str> = WORDS.into_iter().chain(TAGS).chain(key).collect();
-        let class_names = |name: &str| file.class_names(name);
         file.objects(&keys)?.into_iter().try_for_each(|row| {
             let (line, object) = row?;
-            self.object(line, object, key, Some(&class_names))
+            self.object(line, object, key, Some(&file))
         })
     }
 
-    /// A sentence as an object; `class_names` are those that the file gives the numbers of a column.
+    /// A sentence as an object; the table that it is from may name the numbers of a column.
     fn object(
         &mut self,
         line: usize,
         mut object: Map<String, Value>,
         key: Option<&str>,
-        class_names: Option<&dyn Fn(&str) -> Option<Vec<String>>>,
+        file: Option<&TableFile>,
     ) -> Result<(), TaskError> {
         let path = self.path;
         let wrong = |problem: String| TaskError::line(path, line, problem);
@@ -430,7 +434,7 @@ impl Reader<'_> {
                 tags.len()
             )));
         }
-        let names = tags_key.zip(class_names).and_then(|(key, names)| names(key));
+        let names = tags_key.zip(file).and_then(|(key, file)| file.class_names(key));
         for (number, word) in words.iter().enumerate() {
             let Value::String(word) = word else {
                 return Err(wrong(format!("word {} is {}, expected a string", number + 1, kind(word))));

@@ -116,6 +116,7 @@ impl Classify {
 }
 
 fn rows(files: Vec<LabelledTexts>, labels: &Labels, need: Need, notes: &mut Notes) -> FileRows<Row> {
+    let files: Vec<LabelledTexts> = files.into_iter().map(|file| file.known_by(labels)).collect();
     if need == Need::Required {
         notes.assumed(labels, files.iter().flat_map(LabelledTexts::written));
     }

@@ -292,7 +292,7 @@ impl Tag {
                 let known =
                     (need == Need::Required).then(|| file.tag_ids(sentence, labels, &mut number_of)).transpose();
                 not_known.extend(unknown.iter().cloned());
-                if need == Need::Required {
+                if need == Need::Required && file.has_numbers() {
                     notes.assumed(labels, sentence.tags.iter().map(String::as_str));
                 }
                 rows.push(known.map(|labels| Row {

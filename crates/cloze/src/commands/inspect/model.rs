@@ -54,6 +54,17 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     }
     writeln!(out, "{} {}", terminal.bold(kind), dir.display())?;
     writeln!(out, "  class          {}", if class.is_empty() { "not said" } else { &class })?;
+    if let Some(labels) = config.labels() {
+        /// Labels that are shown.
+        const SHOWN: usize = 12;
+        let more = labels.len().saturating_sub(SHOWN);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let shown = &labels[..labels.len().min(SHOWN)];
+        writeln!(out, "  labels         {} in this order: {}{more}", labels.len(), shown.join(", "))?;
+    }
+    if let Some(problem) = config.problem_type() {
+        writeln!(out, "  problem type   {problem}")?;
+    }
     writeln!(
         out,
         "  encoder        {} layers, hidden {}, {} heads of {}, feed-forward {}",

@@ -127,6 +127,6 @@ fn a_parquet_files_own_names_of_numbers_are_the_labels() {
     assert_eq!(ids, [Some(1), Some(0), None], "-1 is Hugging Face's for no label");
     // A model that learned the numbers knows them.
     let numbers = Labels::given(["0", "1", "2"]).unwrap();
-    let ids: Vec<_> = read(Column::number(2)).with_labels(|label| numbers.id_or_problem(label));
+    let ids: Vec<_> = read(Column::number(2)).known_by(&numbers).with_labels(|label| numbers.id_or_problem(label));
     assert_eq!(ids[1].as_ref().unwrap().1, 2);
 }

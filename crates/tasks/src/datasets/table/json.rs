@@ -10,6 +10,9 @@ use crate::datasets::file::lines;
 use crate::datasets::{listed, suggestion};
 use crate::task::FileRows;
 
+/// Rows as objects, with their lines.
+pub(in crate::datasets) type Objects = FileRows<(usize, Map<String, Value>)>;
+
 /// The objects of a text with their lines; blank lines are skipped.
 pub(in crate::datasets) fn objects<'a>(
     path: &'a Path,

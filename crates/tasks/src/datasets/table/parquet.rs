@@ -7,6 +7,7 @@ use cloze_data::corpus::ParquetColumns;
 use serde_json::{Map, Value};
 
 use super::columns::{Column, Row, Wanted};
+use super::json::Objects;
 use crate::TaskError;
 use crate::datasets::listed;
 use crate::task::FileRows;
@@ -36,11 +37,7 @@ pub(super) fn class_names(file: &ParquetColumns, column: &str) -> Option<Vec<Str
 }
 
 /// The rows as objects of their columns with these names: texts and lists. A column `choices.text` is a part of `choices`.
-pub(super) fn objects(
-    path: &Path,
-    file: &ParquetColumns,
-    keys: &[&str],
-) -> Result<FileRows<(usize, Map<String, Value>)>, TaskError> {
+pub(super) fn objects(path: &Path, file: &ParquetColumns, keys: &[&str]) -> Result<Objects, TaskError> {
     let names = names(file);
     let is_wanted = |name: &String| keys.contains(&name.split('.').next().unwrap_or_default());
     let columns: Vec<Column> =

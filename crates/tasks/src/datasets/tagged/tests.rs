@@ -247,6 +247,11 @@ fn r37_json_is_not_read_as_columns() {
         &["a.jsonl:1:", "no list \"upos\""],
     );
     fails(TaggedSentences::read_key(&file("a.txt", "a O").path, None, Some("tags"), Need::Required), &["--tag-column"]);
+    // A 0 in columns is no position.
+    let labels = Labels::of_model(&["B-LOC".to_owned(), "O".to_owned()], &[]).unwrap();
+    fails(ids(&read("a.txt", "a 0\n", Need::Required).unwrap(), &labels), &["a.txt:1:", "unknown label \"0\""]);
+    let objects = read("a.jsonl", "{\"tokens\": [\"a\"], \"tags\": [1]}\n", Need::Required).unwrap();
+    assert_eq!(ids(&objects, &labels).unwrap(), [[1]]);
     // Numbers say nothing of their own.
     let numbers = read("a.jsonl", "{\"tokens\": [\"a\"], \"tags\": [3]}\n", Need::Required).unwrap();
     assert!(numbers.has_numbers() && numbers.sentences()[0].tags == ["3"]);
