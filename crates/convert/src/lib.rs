@@ -77,6 +77,8 @@ pub struct Converted {
     pub opened: bool,
     /// Whether the source had a vocabulary; its files were written as `cloze vocab` writes them.
     pub tokenizer: bool,
+    /// What must be known of how the vocabulary was read: sentences.
+    pub tokenizer_notes: Vec<String>,
     /// The classes of sentence-transformers' modules that were written with it, in order; empty for a plain model.
     pub modules: Vec<String>,
     /// What was not converted, and why.
@@ -146,6 +148,7 @@ pub fn convert(
         architectures: config.architectures.unwrap_or_default(),
         opened,
         tokenizer: tokenizer.is_some(),
+        tokenizer_notes: tokenizer.map(|tokenizer| tokenizer.notes().to_vec()).unwrap_or_default(),
         modules,
         left_aside,
     })

@@ -17,7 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::Wanted;
-use crate::files::{self, CONFIG, LIST, MODULES, OF_SENTENCES, TOKENIZER_CONFIG, TOKENIZERS, Weights};
+use crate::files::{self, CONFIG, MODULES, OF_SENTENCES, TOKENIZER_CONFIG, TOKENIZERS, Weights};
 
 /// A model's folder in the cache.
 #[derive(Debug)]
@@ -127,7 +127,8 @@ impl Repository {
             None => lacks.needed.push("model.safetensors".to_owned()),
         }
         match TOKENIZERS.iter().find(|name| has(name)) {
-            Some(&LIST) if !is_known(TOKENIZER_CONFIG) => lacks.unknown.push(TOKENIZER_CONFIG.to_owned()),
+            // It decides how a tokenizer.json is read, too.
+            Some(_) if !is_known(TOKENIZER_CONFIG) => lacks.unknown.push(TOKENIZER_CONFIG.to_owned()),
             Some(_) => {}
             None if wanted == Wanted::Tokenizer => lacks.needed.push(TOKENIZERS.join(" or ")),
             // A model may come without a tokenizer; then that is written down.
@@ -447,6 +448,12 @@ mod tests {
         cache.add("vocab.txt", "[PAD]\n");
         // Whether it is cased stands in its settings.
         assert_eq!(cache.lacks(Wanted::Tokenizer).unknown, ["tokenizer_config.json"]);
+        cache.add("tokenizer.json", "{ }");
+        assert_eq!(
+            cache.lacks(Wanted::Tokenizer).unknown,
+            ["tokenizer_config.json"],
+            "r2: it decides of that file too"
+        );
         cache.absent("tokenizer_config.json");
         assert!(cache.lacks(Wanted::Tokenizer).is_nothing());
         assert!(cache.find(None, Wanted::Model).is_err());
@@ -485,6 +492,7 @@ mod tests {
         cache.add("config.json", "{}");
         cache.add("model.safetensors", "weights");
         cache.add("tokenizer.json", "{ }");
+        cache.absent("tokenizer_config.json");
         let modules = r#"[{"path": "", "type": "Transformer"}, {"path": "1_Pooling", "type": "Pooling"}, {"path": "2", "type": "Normalize"}]"#;
         cache.add("modules.json", modules);
         assert_eq!(cache.lacks(Wanted::Vectors).needed, ["1_Pooling/config.json"]);

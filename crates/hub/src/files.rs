@@ -21,7 +21,7 @@ const SAFETENSORS_INDEX: &str = "model.safetensors.index.json";
 const PYTORCH: &str = "pytorch_model.bin";
 const PYTORCH_INDEX: &str = "pytorch_model.bin.index.json";
 
-/// What a tokenizer of vocab.txt alone has its settings in.
+/// What a tokenizer has its settings in, whichever file its vocabulary is in.
 pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// Small files at the top of a repository, in the order in which they are fetched.

@@ -459,9 +459,13 @@ fn a_snapshot_of_another_program_is_completed() {
     fs::create_dir_all(&snapshot).unwrap();
     fs::create_dir_all(bench.model().join("refs")).unwrap();
     fs::write(bench.model().join("refs/main"), COMMIT).unwrap();
-    for (file, bytes) in
-        [("config.json", b"{}".as_slice()), ("model.safetensors", &bench.weights), ("tokenizer.json", b"")]
-    {
+    let files = [
+        ("config.json", b"{}".as_slice()),
+        ("model.safetensors", &bench.weights),
+        ("tokenizer.json", b""),
+        ("tokenizer_config.json", b"{ }"),
+    ];
+    for (file, bytes) in files {
         fs::write(snapshot.join(file), bytes).unwrap();
     }
     assert_eq!(bench.find().unwrap().downloaded, 0);

@@ -76,6 +76,7 @@ fn to_folder(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Resul
     let bar = terminal.progress("converting", None);
     let done = cloze_convert::convert(source, &arguments.out, &device, &mut |stage| bar.set(0, stage))?;
     bar.finish();
+    done.tokenizer_notes.iter().for_each(|note| terminal.note(note));
     let mut out = crate::output::results();
     if arguments.json {
         let aside: serde_json::Map<_, _> =
