@@ -34,7 +34,7 @@ pub enum Other {
     /// Held-out MLM loss, perplexity and accuracy, and NSP accuracy
     Pretrain(PretrainArguments),
     /// nDCG@10, MAP, MRR and recall@100 of a model's vectors on a collection of documents, queries and judgements
-    Retrieval(retrieval::Arguments),
+    Retrieval(Box<retrieval::Arguments>),
 }
 
 impl clap::Args for Arguments {

@@ -1,5 +1,5 @@
 //! What a folder says of how its texts become vectors: sentence-transformers' `modules.json` with the modules' settings,
-//! `sentence_bert_config.json` and `config_sentence_transformers.json`; the tokenizer's `tokenizer_config.json`.
+//! `sentence_bert_config.json` and `config_sentence_transformers.json`.
 //!
 //! All of it is read as sentence-transformers 6.2 reads it. What it would read and is not done here is refused.
 
@@ -25,7 +25,6 @@ const SETTINGS: [&str; 7] = [
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 ];
-const TOKENIZER: &str = "tokenizer_config.json";
 /// A longer length than this is none, to Transformers.
 const ENDLESS: f64 = 1e20;
 
@@ -73,7 +72,7 @@ impl Said {
         !self.layout.modules.is_empty()
     }
 
-    /// Tokens of a text at most, as far as the folder says.
+    /// Tokens of a text at most, as far as the sentence-transformers files say.
     pub(super) fn longest(&self, purpose: Purpose) -> Option<usize> {
         let own = match purpose {
             Purpose::Text => None,
@@ -163,12 +162,6 @@ pub(super) fn read(dir: &Path) -> Result<Said, TaskError> {
         notes: Vec::new(),
         layout,
     };
-    let tokenizer = said.layout.model.join(TOKENIZER);
-    if let Some(config) = json(&tokenizer)? {
-        let bad = |problem: String| TaskError::file(&tokenizer, problem);
-        let key = if config.get("model_max_length").is_some() { "model_max_length" } else { "max_len" };
-        said.longest = length(&config, key).map_err(bad)?;
-    }
     if said.is_of_sentences() {
         said.read_sentences()?;
         said.read_settings()?;
@@ -428,6 +421,5 @@ mod tests {
             "become \"pooler_output\"",
         );
         refused(&settings(json!({"max_seq_length": "128"})), "max_seq_length is \"128\", expected a number from 1");
-        refused(&[(TOKENIZER, json!({"model_max_length": 0}))], "model_max_length is 0");
     }
 }

@@ -471,7 +471,8 @@ fn chain(said: &Said, options: &Options) -> Result<Option<Chain>, TaskError> {
 fn longest(model: &Pretrained, said: &Said, options: &Options, purpose: Purpose) -> Result<usize, TaskError> {
     let positions = model.model.architecture().longest_sequence();
     let special = model.tokenizer.template().added(false);
-    match (options.max_len, said.longest(purpose)) {
+    // The tokenizer's own limit is read where nothing else sets one.
+    match (options.max_len, said.longest(purpose).or(model.tokenizer.model_max_length())) {
         (Some(found), _) if !(special + 1..=positions).contains(&found) => {
             let problem = format!("found {found}, expected {} to {positions}, the model's positions", special + 1);
             Err(TaskError::setting("--max-len", problem))
