@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use cloze_engine::{DType, Device};
 use cloze_tasks::datasets::Need;
-use cloze_tasks::input::of_line;
+use cloze_tasks::input::object_of_line;
 use cloze_tasks::{Notes, Predictor};
 use common::{Bench, TAGS, TEXTS, fails, json_file, predict, with_epochs};
 use serde_json::Value;
@@ -39,7 +39,8 @@ fn check(bench: &Bench, kind: &str, file: &str, line: &str, more: &[&str]) -> St
     let model = fine_tuned(bench, kind, file, more);
     let predictor = open(&model);
     assert_eq!(predictor.kind().name(), kind);
-    let by_library: Vec<Value> = predictor.predict(&[of_line(line).unwrap()]).into_iter().map(Result::unwrap).collect();
+    let row = if line.starts_with('{') { object_of_line(line).unwrap() } else { Value::String(line.to_owned()) };
+    let by_library: Vec<Value> = predictor.predict(&[row]).into_iter().map(Result::unwrap).collect();
     assert_eq!(by_library, commanded(kind, &model, "-", &format!("{line}\n")), "{kind}: a line");
     let rows = predictor.read(&[PathBuf::from(file)], Need::Optional, &mut Notes::default()).unwrap();
     let by_library: Vec<Value> =

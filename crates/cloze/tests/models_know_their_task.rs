@@ -57,8 +57,8 @@ fn the_model_is_enough() {
     assert_eq!(labels(&new, "", &[]), ["owl", "person"]);
     let other = bench.file("other.csv", "body\nanna paints .\n");
     assert_eq!(labels(&other, "", &["--text", "body"]), ["person"]);
-    // Lines: plain, and JSON with the training files' key or the plain one.
-    let lines = "anna paints .\n{\"review\": \"a quiet owl leaves rome\"}\n{\"text\": \"the old fox leaves .\"}\n\
+    // Lines of JSON with the training files' key or the plain one.
+    let lines = "{\"text\": \"anna paints .\"}\n{\"review\": \"a quiet owl leaves rome\"}\n{\"text\": \"the old fox leaves .\"}\n\
                  {\"review\": \"anna paints .\", \"text\": \"a fox\"}\n";
     assert_eq!(labels("-", lines, &[]), ["person", "owl", "fox", "person"]);
 
@@ -123,13 +123,16 @@ fn a_tagger_remembers_how_its_words_are_written() {
     // A format that the command line gives has its own usual column.
     let plain = bench.file("plain.txt", "anna B-PER\nleaves O\nparis B-LOC\n");
     assert_eq!(judge(&plain, &["--tag-format", "columns"]), 1.0);
-    // Lines of a text are predicted all the same, unless the command line says how words are written.
+    // Predicting reads tagged words as judging does, whatever the file is called.
     let predict = |more: &[&str]| {
         let model = bench.path("ner");
         json_lines(&success(&[&["predict", "--model", &model, "--input", &plain, "--quiet"], more].concat(), ""))
     };
-    assert_eq!(predict(&[])[0]["line"], 1);
-    assert_eq!(predict(&["--tag-format", "columns"])[0]["row"], 1);
+    for more in [&[][..], &["--tag-format", "columns"], &["--format", "columns"]] {
+        let found = predict(more);
+        assert_eq!((found.len(), &found[0]["row"], &found[0]["words"][2]), (1, &1.into(), &"paris".into()), "{more:?}");
+    }
+    assert_eq!(predict(&["--format", "lines"])[0]["line"], 1);
 }
 
 #[test]

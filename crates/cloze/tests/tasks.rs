@@ -58,7 +58,8 @@ fn texts_are_classified() {
     assert_eq!(config["id2label"]["1"], "owl", "{config}");
     assert_eq!(config["architectures"][0], "BertForSequenceClassification");
 
-    let found = predict("classify", &model, "-", "anna paints .\n{\"text\": \"the old fox leaves .\"}\n");
+    let found =
+        predict("classify", &model, "-", "{\"text\": \"anna paints .\"}\n{\"text\": \"the old fox leaves .\"}\n");
     let told: Vec<(&Value, &Value)> = found.iter().map(|line| (&line["line"], &line["label"])).collect();
     assert_eq!(told, [(&1.into(), &"person".into()), (&2.into(), &"fox".into())]);
     let shares: f64 =
@@ -178,8 +179,12 @@ fn words_are_tagged() {
     let bench = Bench::new();
     let file = bench.file("tags.conll", TAGS);
     let model = learns(&bench, "tag", &file, "f1", &[]);
-    let found =
-        predict("tag", &model, "-", "anna leaves paris .\n{\"words\": [\"the\", \"fox\", \"sees\", \"otto\"]}\n");
+    let found = predict(
+        "tag",
+        &model,
+        "-",
+        "{\"text\": \"anna leaves paris .\"}\n{\"words\": [\"the\", \"fox\", \"sees\", \"otto\"]}\n",
+    );
     let entity = &found[0]["entities"][1];
     assert_eq!((&entity["type"], &entity["text"]), (&"LOC".into(), &"paris".into()), "{found:?}");
     assert_eq!(entity["characters"], serde_json::json!([12, 17]));
@@ -488,13 +493,13 @@ fn lines_are_answered_as_they_come() {
     let output = BufReader::new(child.stdout.take().unwrap());
     std::thread::spawn(move || output.lines().for_each(|line| to.send(line.unwrap()).unwrap()));
     for number in 1..=3 {
-        writeln!(input, "anna paints .").unwrap();
+        writeln!(input, "{{\"text\": \"anna paints .\"}}").unwrap();
         // Nothing more is written before the answer is there.
         let answer = json(&answers.recv_timeout(Duration::from_secs(60)).expect("an answer"));
         assert_eq!(answer["line"], number, "{answer}");
     }
     // A line that cannot be read keeps its place, and those after it are answered.
-    write!(input, "anna paints .\n{{\"text\": 1}}\n\nanna paints .\n").unwrap();
+    write!(input, "{{\"text\": \"a\"}}\n{{\"text\": null}}\n\n{{\"text\": \"anna paints .\"}}\n").unwrap();
     drop(input);
     let rest: Vec<Value> = answers.iter().map(|line| json(&line)).collect();
     let output = child.wait_with_output().unwrap();
@@ -505,7 +510,7 @@ fn lines_are_answered_as_they_come() {
     assert!(rest[2]["error"].as_str().unwrap().contains("blank"), "{rest:?}");
     assert!(line.contains("2 of 7 lines") && line.contains("standard input, line 5"), "{line}");
     let strict = ["predict", "classify", "--model", &model, "--quiet", "--strict"];
-    fails_with(&strict, "{\"text\": 1}\nanna\n", &["standard input, line 1", "expected a string"]);
+    fails_with(&strict, "{\"text\": null}\nanna\n", &["standard input, line 1", "expected a string"]);
     // A table's rows keep their places too, and a run that is to leave bad rows out counts all of them.
     let rows = "text\tlabel\nanna\tperson\nanna\nan owl\towl\nan ape\tape\n";
     let table = bench.file("ragged.tsv", rows);
@@ -855,9 +860,12 @@ fn models_that_do_not_fit_are_refused() {
     let fit = ["102 tokens", "40 positions", "lower --max-len to 40"];
     fails(&[&judge[..], &[long.as_str(), "--max-len", "600"]].concat(), &fit);
     let words = ["predict", "classify", "--model", &classify, "--quiet", "--max-len", "600"];
+    let words = [&words[..], &["--strict"]].concat();
     fails_with(&words, &"fox ".repeat(100), &["standard input, line 1", fit[0], fit[1], fit[2]]);
     fails(&[&words[..], &["--input", &long]].concat(), &fit);
-    fails_with(&words[..5], "{\"text\": }\n", &["standard input, line 1", "column 10"]);
-    fails_with(&words[..5], "\n{\"title\": \"anna\"}\n", &["standard input, line 2", "\"text\"", "the line has title"]);
-    fails(&[&words[..5], &["--input", &bench.path("absent.txt")]].concat(), &["absent.txt"]);
+    let words = [&words[..5], &["--strict"]].concat();
+    let json = [&words[..], &["--format", "jsonl"]].concat();
+    fails_with(&json, "{\"text\": }\n", &["standard input, line 1", "column 10"]);
+    fails_with(&words, "{\"title\": \"anna\"}\n", &["standard input, line 1", "\"text\"", "the row has \"title\""]);
+    fails(&[&words[..], &["--input", &bench.path("absent.txt")]].concat(), &["absent.txt"]);
 }

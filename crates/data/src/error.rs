@@ -38,33 +38,15 @@ pub enum DataError {
         /// The file, or the inputs joined by commas.
         path: PathBuf,
     },
-    /// A NUL byte in what should be text.
-    #[error(
-        "{}: byte {offset} is NUL: a binary file, expected UTF-8 text (as .txt, .jsonl or .parquet, plain, .gz or .zst)",
-        path.display()
-    )]
-    Binary {
+    /// A file that should be text and is not, as its beginning or its growth shows.
+    #[error("{}: {reason}", path.display())]
+    NotText {
         /// The file.
         path: PathBuf,
-        /// Offset of the byte, counted after decompression.
-        offset: u64,
+        /// What it is, what was expected, what to do.
+        reason: String,
     },
-    /// A byte that is not UTF-8.
-    #[error(
-        "{}: byte {offset} (0x{byte:02x}, line {line}) is not UTF-8; convert the file first, e.g. iconv -f latin1 -t utf-8",
-        path.display()
-    )]
-    NotUtf8 {
-        /// The file.
-        path: PathBuf,
-        /// Offset of the first bad byte, counted after decompression.
-        offset: u64,
-        /// The line it is on, from 1.
-        line: u64,
-        /// The byte.
-        byte: u8,
-    },
-    /// A line of a .jsonl file, or a row of a .parquet file, that cannot be used.
+    /// A line of a text, or a row of a .parquet file, that cannot be used.
     #[error("{}:{line}: {reason}", path.display())]
     Record {
         /// The file.

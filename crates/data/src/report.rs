@@ -49,6 +49,12 @@ pub struct CorpusReport {
     /// Documents that were cut because they were longer than
     /// [`MAX_DOCUMENT`](crate::corpus::MAX_DOCUMENT) bytes.
     pub cut_documents: u64,
+    /// NUL bytes that were dropped.
+    #[serde(default)]
+    pub nuls: u64,
+    /// Escaped surrogates without their other half that were read as U+FFFD.
+    #[serde(default)]
+    pub lone_surrogates: u64,
     /// Sentences that were cut because they were longer than
     /// [`MAX_SENTENCE`](crate::prepare::MAX_SENTENCE) tokens.
     pub cut_sentences: u64,
@@ -204,6 +210,8 @@ impl CorpusReport {
             one_sentence_documents: tally.one_sentence_documents,
             empty_documents: notes.empty_documents,
             cut_documents: notes.cut_documents,
+            nuls: notes.nuls,
+            lone_surrogates: notes.lone_surrogates,
             cut_sentences: tally.cut_sentences,
             capitals_rate: tally.capitals as f64 / tally.letters.max(1) as f64,
             dropped_marks: tally.marks.scripts(),
@@ -371,6 +379,8 @@ impl fmt::Display for CorpusReport {
             ("rows without text", self.empty_documents),
             ("documents cut", self.cut_documents),
             ("sentences cut", self.cut_sentences),
+            ("NUL bytes dropped", self.nuls),
+            ("lone surrogates read as U+FFFD", self.lone_surrogates),
         ] {
             if count > 0 {
                 row(name, grouped(count))?;

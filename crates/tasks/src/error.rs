@@ -152,7 +152,9 @@ impl TaskError {
             DataError::Record { path, line, reason } => {
                 TaskError::Line { path, line: usize::try_from(line).unwrap_or(usize::MAX), problem: reason }
             }
-            DataError::Input { path, reason } => TaskError::File { path, problem: reason },
+            DataError::Input { path, reason } | DataError::NotText { path, reason } => {
+                TaskError::File { path, problem: reason }
+            }
             DataError::Format { path, format, reason } => TaskError::File {
                 path,
                 problem: format!("not readable as {format}: {reason}; the file is damaged or was cut short"),

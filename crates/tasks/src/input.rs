@@ -1,9 +1,11 @@
 //! One row to predict, as JSON: a string, or an object with the texts under the names of columns.
 
+use cloze_data::corpus::text::parse_json;
 use serde_json::{Map, Value};
 
 use crate::TaskError;
-use crate::datasets::table::Column;
+use crate::datasets::listed;
+use crate::datasets::table::{Column, kind};
 
 /// The object of a row.
 pub type Object = Map<String, Value>;
@@ -42,16 +44,19 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A line as a row: one that begins with a brace is an object, any other is plain text.
+/// A line of JSON as a row.
 ///
 /// # Errors
-/// A brace at the beginning of what is not JSON.
-pub fn of_line(line: &str) -> Result<Value, TaskError> {
-    if !line.trim_start().starts_with('{') {
-        return Ok(Value::String(line.to_owned()));
+/// What is not a JSON object.
+pub fn object_of_line(line: &str) -> Result<Value, TaskError> {
+    match parse_json(line, &mut 0) {
+        Ok(object @ Value::Object(_)) => Ok(object),
+        Ok(other) => Err(TaskError::input("line", format!("expected a JSON object, found {}", kind(&other)))),
+        Err(e) => {
+            let reason = e.to_string().replace(&format!(" at line {} column {}", e.line(), e.column()), "");
+            Err(TaskError::input("line", format!("not JSON: {reason} (column {})", e.column())))
+        }
     }
-    let object: Object = serde_json::from_str(line).map_err(|e| TaskError::input("JSON", e.to_string()))?;
-    Ok(Value::Object(object))
 }
 
 /// The key of a column, which the plain one stands for where the column is not named.
@@ -72,17 +77,18 @@ pub(crate) fn text_key(object: &Object, given: Option<&Column>, own: Option<&Col
     own.filter(|key| object.contains_key(key) || !object.contains_key(plain)).unwrap_or_else(|| plain.to_owned())
 }
 
-/// A string of a row.
+/// A text of a row: a string; a number or a boolean as it is written, as in tables.
 ///
 /// # Errors
 /// A key that is missing, a value of another type.
 pub(crate) fn string_of(object: &Object, key: &str) -> Result<String, TaskError> {
     match object.get(key) {
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => Err(TaskError::input(format!("\"{key}\""), format!("expected a string, found {other}"))),
+        Some(scalar @ (Value::Number(_) | Value::Bool(_))) => Ok(scalar.to_string()),
+        Some(other) => Err(TaskError::input(format!("\"{key}\""), format!("expected a string, found {}", kind(other)))),
         None => {
-            let keys: Vec<&str> = object.keys().map(String::as_str).collect();
-            Err(TaskError::input(format!("\"{key}\""), format!("missing; the line has {}", keys.join(", "))))
+            let keys = listed(object.keys().map(String::as_str));
+            Err(TaskError::input(format!("\"{key}\""), format!("missing; the row has {keys}")))
         }
     }
 }

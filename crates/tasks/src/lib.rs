@@ -28,7 +28,7 @@ pub use any_task::{AnyRows, AnyTask, Rows};
 pub use error::TaskError;
 pub use example::{Example, Target};
 pub use inference::{Filler, Predictor, Pretrained};
-pub use reading::{Given, Notes, Reading};
+pub use reading::{Given, Notes, Reading, Tabs};
 pub use settings::{ClassWeights, Settings};
 pub use task::{Encoded, FileRows, HeadStart, Scores, Task};
 pub use task_settings::TaskSettings;

@@ -4,13 +4,11 @@ use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use cloze_data::corpus::ReadProgress;
+use cloze_data::corpus::text::{Beginning, MAX_LINE, clean_line, too_long};
 
 use crate::TaskError;
 
-/// The longest line in bytes: longer ones are no text.
-const MAX_LINE: u64 = 64 << 20;
-
-/// A reader of lines. A byte-order mark and the lines' ends are taken away.
+/// A reader of lines, by the rules of [`cloze_data::corpus::text`]. The lines' ends are taken away.
 pub struct Lines {
     path: PathBuf,
     input: Box<dyn BufRead + Send>,
@@ -19,6 +17,9 @@ pub struct Lines {
     bytes_of_lines: u64,
     bytes: Vec<u8>,
     number: usize,
+    /// What ends a line; not known before the first.
+    line_end: Option<u8>,
+    nuls: usize,
     /// Whether the line last read comes once more.
     again: bool,
 }
@@ -31,41 +32,60 @@ impl Lines {
     pub fn open(path: &Path) -> Result<Lines, TaskError> {
         let (input, stored) = cloze_data::corpus::open_file(path).map_err(|e| TaskError::data(path, e))?;
         let path = if path == Path::new("-") { PathBuf::from("standard input") } else { path.to_owned() };
-        Ok(Lines { path, input, stored, bytes_of_lines: 0, bytes: Vec::new(), number: 0, again: false })
+        Ok(Lines {
+            path,
+            input,
+            stored,
+            bytes_of_lines: 0,
+            bytes: Vec::new(),
+            number: 0,
+            line_end: None,
+            nuls: 0,
+            again: false,
+        })
     }
 
     /// Goes to the next line; false at the end.
     ///
     /// # Errors
-    /// [`TaskError::Io`]; [`TaskError::Line`] for what is not UTF-8 or far too long to be text.
+    /// [`TaskError::Io`]; [`TaskError::File`] for what is not text from its beginning; [`TaskError::Line`] for a line that is not UTF-8,
+    /// after which the next line may be read.
     pub fn advance(&mut self) -> Result<bool, TaskError> {
         if std::mem::take(&mut self.again) {
             return Ok(true);
         }
         self.bytes.clear();
-        let read = (&mut self.input).take(MAX_LINE).read_until(b'\n', &mut self.bytes);
+        let line_end = match self.line_end {
+            Some(line_end) => line_end,
+            None => {
+                let start = self.input.fill_buf().map_err(|e| TaskError::io("read", &self.path, e))?;
+                Beginning::of(start).map_err(|problem| TaskError::file(&self.path, problem))?.line_end
+            }
+        };
+        self.line_end = Some(line_end);
+        let read = (&mut self.input).take(MAX_LINE as u64).read_until(line_end, &mut self.bytes);
         let read = read.map_err(|e| TaskError::io("read", &self.path, e))?;
         if read == 0 {
             return Ok(false);
         }
         self.number += 1;
         self.bytes_of_lines += read as u64;
-        if read as u64 == MAX_LINE && self.bytes.last() != Some(&b'\n') {
-            return Err(self.problem(format!("a line of more than {} MiB; expected text", MAX_LINE >> 20)));
-        }
-        if self.number == 1 && self.bytes.starts_with(b"\xef\xbb\xbf") {
-            self.bytes.drain(..3);
+        if read == MAX_LINE && self.bytes.last() != Some(&line_end) {
+            return Err(TaskError::file(&self.path, format!("line {}: {}", self.number, too_long("line"))));
         }
         for end in [b'\n', b'\r'] {
             self.bytes.pop_if(|byte| *byte == end);
         }
-        if let Err(e) = std::str::from_utf8(&self.bytes) {
-            let (column, byte) = (e.valid_up_to() + 1, self.bytes.get(e.valid_up_to()).copied().unwrap_or_default());
-            return Err(self.problem(format!(
-                "byte {column} of the line (0x{byte:02x}) is not UTF-8; convert the file first, e.g. iconv -f latin1 -t utf-8"
-            )));
+        match clean_line(&mut self.bytes, 0) {
+            Ok(nuls) => self.nuls += nuls,
+            Err(problem) => return Err(self.problem(problem)),
         }
         Ok(true)
+    }
+
+    /// NUL bytes that were dropped so far.
+    pub fn nuls(&self) -> usize {
+        self.nuls
     }
 
     /// Lets the line last read come once more.

@@ -8,11 +8,12 @@ use cloze_model::{Class, Config};
 use crate::TaskError;
 use crate::datasets::Need;
 use crate::datasets::classification::{LabelledTexts, TextColumns};
+use crate::datasets::format::{DataFile, Format, Found, shown};
 use crate::datasets::known::Known;
 use crate::datasets::labels::Labels;
 use crate::datasets::table::{Column, RaggedRows};
 use crate::input::{Input, string_of, text_key};
-use crate::kinds::description::Description;
+use crate::kinds::description::{Description, Rows};
 use crate::kinds::text::{Length, Text};
 use crate::task::FileRows;
 use crate::task_settings::TaskSettings;
@@ -24,6 +25,8 @@ pub struct Given {
     pub settings: TaskSettings,
     /// The labels' names in order, of a model to be fine-tuned.
     pub labels: Option<Vec<String>>,
+    /// How the files are written; none: found out.
+    pub format: Option<Format>,
     /// Whether rows that cannot be used are left out and counted instead of being an error.
     pub skip_bad: bool,
     /// Threads that read.
@@ -35,6 +38,7 @@ impl Default for Given {
         Given {
             settings: TaskSettings::default(),
             labels: None,
+            format: None,
             skip_bad: false,
             threads: std::thread::available_parallelism().map_or(1, |threads| threads.get()),
         }
@@ -179,6 +183,61 @@ impl Reading {
         }
     }
 
+    /// A file, and how it is written if that is given.
+    pub fn file<'a>(&self, path: &'a Path) -> DataFile<'a> {
+        DataFile { path, format: self.given.format }
+    }
+
+    /// How a file of rows to predict is written; `labels`: those of the model.
+    ///
+    /// # Errors
+    /// A file that cannot be read; [`TaskError::File`] for a format that this kind of task cannot read.
+    pub fn format_of(&self, path: &Path, labels: &[String]) -> Result<Found, TaskError> {
+        use Format::{Csv, Json, Jsonl, Lines, Parquet, Squad, Tsv};
+        let (file, (column, is_given)) = (self.file(path), self.text_column(path));
+        let rows = self.description.rows;
+        let found = match rows {
+            Rows::Texts => file.texts_format(&column, is_given)?,
+            Rows::Words => file.words_format(&column, is_given, labels)?,
+            Rows::Questions => file.rows_format()?,
+            // A table may be called .txt; lines of JSON, too.
+            Rows::Choices => match file.rows_format()? {
+                found @ Found { format: Jsonl, by_content: true } if path != Path::new("-") => {
+                    Found { format: file.table_format().unwrap_or(Jsonl), ..found }
+                }
+                found => found,
+            },
+        };
+        let is_readable = match (rows, found.format) {
+            (Rows::Texts, format) => matches!(format, Lines | Tsv | Csv | Jsonl | Json | Parquet),
+            (Rows::Words, format) => format != Squad,
+            (Rows::Questions, format) => matches!(format, Jsonl | Json | Squad | Parquet),
+            (Rows::Choices, format) => matches!(format, Tsv | Csv | Jsonl | Json | Parquet),
+        };
+        if is_readable {
+            return Ok(found);
+        }
+        let (format, kind) = (found.format.name(), self.description.name);
+        let problem = format!("is read as {format}, of which rows to {kind} cannot be made; see --format");
+        Err(TaskError::file(Path::new(&shown(path)), problem))
+    }
+
+    /// The column of a file's texts, and whether the caller named columns.
+    pub(crate) fn text_column(&self, path: &Path) -> (Column, bool) {
+        let given = &self.given.settings;
+        (self.columns_of(path).text, given.text.is_some() || given.pair.is_some())
+    }
+
+    /// What a tab in a line of plain text is.
+    pub fn tabs(&self) -> Tabs {
+        let is_known =
+            self.known.as_ref().is_some_and(|known| known.exported.as_ref().is_some_and(|c| c.pair.is_some()));
+        if self.given.settings.pair.is_some() || self.stored.pair.is_some() || is_known {
+            return Tabs::Pair;
+        }
+        if self.stored == TaskSettings::default() { Tabs::Unsure } else { Tabs::Space }
+    }
+
     /// The columns of one file.
     pub(crate) fn columns_of(&self, path: &Path) -> TextColumns {
         let known = self.known.as_ref().and_then(|known| known.columns_of(path)).cloned();
@@ -237,9 +296,10 @@ impl Reading {
         notes: &mut Notes,
     ) -> Result<Vec<LabelledTexts>, TaskError> {
         let read = |path: &PathBuf| {
-            let texts = LabelledTexts::read(path, &self.columns_of(path), need, self.ragged_rows());
+            let texts = LabelledTexts::read(self.file(path), &self.columns_of(path), need, self.ragged_rows());
             let texts = texts.map_err(|error| self.explain(error))?;
             notes.skipped(path, texts.skipped().len());
+            notes.remarks(path, texts.remarks());
             Ok(texts)
         };
         paths.iter().map(read).collect()
@@ -279,28 +339,51 @@ impl Reading {
         let object = match input {
             Input::Object(object) => object,
             Input::Text(text) => {
-                return Ok(match text.split_once('\t') {
-                    Some((text, pair)) => Text { text: text.to_owned(), pair: Some(pair.to_owned()) },
-                    None => Text { text: text.to_owned(), pair: None },
-                });
+                let halves = text.split_once('\t').filter(|_| self.tabs() != Tabs::Space);
+                let (text, pair) = halves.map_or((text, None), |(text, pair)| (text, Some(pair.to_owned())));
+                return whole(Text { text: text.to_owned(), pair });
             }
         };
         let (given, stored) = (&self.given.settings, self.stored_of_files());
         let known = self.known.as_ref().and_then(|known| known.exported.as_ref());
         let own_text = stored.text.as_ref().or(known.map(|columns| &columns.text));
         let own_pair = stored.pair.as_ref().or(known.and_then(|columns| columns.pair.as_ref()));
-        let is_pair =
-            given.pair.is_some() || own_pair.is_some() || object.get("pair").is_some_and(|pair| pair.is_string());
+        let is_pair = given.pair.is_some()
+            || own_pair.is_some()
+            || object.get("pair").is_some_and(|pair| pair.is_string() || pair.is_number());
         let pair = is_pair.then(|| string_of(object, &text_key(object, given.pair.as_ref(), own_pair, "pair")));
         let pair = pair.transpose()?;
         let text = string_of(object, &text_key(object, given.text.as_ref(), own_text, "text"))?;
-        Ok(Text { text, pair })
+        whole(Text { text, pair })
     }
 }
 
 /// How many there are of something: "1 question", "2 questions".
 pub(crate) fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A text that is not blank.
+///
+/// # Errors
+/// A blank one: a prediction would say nothing.
+pub(crate) fn whole(text: Text) -> Result<Text, TaskError> {
+    let is_blank = |text: &str| text.trim().is_empty();
+    if is_blank(&text.text) && text.pair.as_deref().is_none_or(is_blank) {
+        return Err(TaskError::input("text", "is blank, expected a text"));
+    }
+    Ok(text)
+}
+
+/// What a tab in a line of plain text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tabs {
+    /// The border between two texts: the model learned pairs.
+    Pair,
+    /// White space: the model learned single texts.
+    Space,
+    /// The border between two texts, though the model does not say what it learned.
+    Unsure,
 }
 
 /// What reading files mended or left out, in words.
@@ -335,8 +418,14 @@ impl Notes {
         }
     }
 
+    /// Notes what a person should know of how a file was read.
+    pub(crate) fn remarks(&mut self, path: &Path, remarks: &[String]) {
+        self.0.extend(remarks.iter().map(|remark| format!("{}: {remark}", path.display())));
+    }
+
     /// Notes rows that were left out of a file.
     pub(crate) fn skipped(&mut self, path: &Path, count: usize) {
-        self.count(path, count, "rows of too few or too many columns left out");
+        let what = if count == 1 { "row" } else { "rows" };
+        self.count(path, count, &format!("{what} of too few or too many columns left out"));
     }
 }

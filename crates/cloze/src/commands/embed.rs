@@ -7,14 +7,18 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use cloze_engine::Device;
+use cloze_tasks::TaskError;
+use cloze_tasks::datasets::format::{Format, shown};
 use cloze_tasks::embed::pooling::Pool;
 use cloze_tasks::embed::prompts::{Prompt, Purpose};
 use cloze_tasks::embed::search::Similarity;
 use cloze_tasks::embed::texts::{Reading, Text, Texts};
-use cloze_tasks::embed::vectors::{Format, Vectors, Writer};
+use cloze_tasks::embed::vectors::{self, Vectors, Writer};
 use cloze_tasks::embed::{Embedder, Options, PoolChoice, Prompts, Source, Summary};
 use serde_json::{Value, json};
 
+use super::data_format;
+use super::failures::Failures;
 use super::model::ModelArguments;
 use super::precision::Type;
 use super::tokenizer::{SpecialTokensArgument, tell_notes, tell_special_names};
@@ -26,7 +30,9 @@ use crate::{format, help};
 #[command(
     after_help = help::examples(&EXAMPLES[..2]),
     after_long_help = help::details(
-        "A plain file holds one text a line, blank lines too, so that row i is line i. Of other files a column is taken. Row i of the \
+        "A plain file holds one text a line, blank lines too, so that row i is line i. Of tables and JSON a column is taken (--column). \
+         --format says how the input is written, else its ending, else its beginning. A row whose text cannot be read has a vector of \
+         zeros, and the command ends with exit code 1. Row i of the \
          output belongs to text i whatever batches are made. Vectors are those of sentence-transformers' encode(): a sentence-transformers \
          folder says how texts are pooled, changed by modules, cut, and put after a prompt; of another model the mean of the last \
          layer's tokens is taken (--pool, --layers). The vectors that `cloze similar` takes for documents have the folder's document \
@@ -56,6 +62,14 @@ pub struct Arguments {
     /// Column of a .jsonl, .tsv, .csv or .parquet file: a name or a number as #2 [default: text]
     #[arg(long, value_name = "NAME")]
     column: Option<String>,
+
+    /// How the input is written: lines, tsv, csv, jsonl, json, parquet [default: as its ending says, else as it begins]
+    #[arg(long, hide_possible_values = true, value_name = "FORMAT", value_parser = data_format::parser())]
+    format: Option<Format>,
+
+    /// Stop at the first row without a text, instead of giving it a vector of zeros
+    #[arg(long)]
+    strict: bool,
 
     /// Where to: .npy, .safetensors or .jsonl; replaced if it is there
     #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(vector_file))]
@@ -284,22 +298,40 @@ impl VectorArguments {
 }
 
 fn vector_file(path: PathBuf) -> Result<PathBuf, String> {
-    match Format::of(&path) {
+    match vectors::Format::of(&path) {
         Some(_) => Ok(path),
         None => Err("expected a name in .npy, .safetensors or .jsonl".to_owned()),
     }
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    let texts = Texts::open(&arguments.input, arguments.column.as_deref())?;
+    let texts = Texts::open(&arguments.input, arguments.column.as_deref(), arguments.format)?;
+    texts.note().iter().for_each(|note| terminal.note(note));
     let given = prompt(arguments.prompt.as_ref(), arguments.prompt_name.as_ref());
     let embedder = arguments.vectors.open_for_texts(given, terminal)?;
     let mut writer = Writer::create(&arguments.out, embedder.width())?;
     let reading = texts.reading();
     let bar = start(&reading, terminal);
     let mut progress = |done| show(&bar, &reading, done);
-    let summary =
-        embedder.embed_stream(texts, Purpose::Text, &mut progress, |texts, vectors| writer.push(&texts, &vectors))?;
+    let mut failures = Failures::new(shown(&arguments.input), "row", arguments.strict);
+    let mut rows = 0;
+    let texts = texts.map(|text| match text? {
+        Text { line, problem: Some(problem), .. } if arguments.strict => {
+            Err(TaskError::Input { what: format!("{}, line {line}", shown(&arguments.input)), problem })
+        }
+        text => Ok(text),
+    });
+    let summary = embedder.embed_stream(texts, Purpose::Text, &mut progress, |texts, vectors| {
+        let vectors = without_unreadable(&texts, vectors);
+        for text in &texts {
+            rows += 1;
+            match &text.problem {
+                None => failures.answered(),
+                Some(problem) => failures.count(rows, problem),
+            }
+        }
+        writer.push(&texts, &vectors)
+    })?;
     writer.finish()?;
     let seconds = bar.seconds();
     bar.finish();
@@ -326,7 +358,22 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             format::duration(seconds),
         )?;
     }
-    Ok(())
+    failures.end("read; their vectors are zeros")
+}
+
+/// Vectors, those of texts that cannot be read as zeros.
+fn without_unreadable(texts: &[Text], vectors: Vectors) -> Vectors {
+    if texts.iter().all(|text| text.problem.is_none()) {
+        return vectors;
+    }
+    let width = vectors.width();
+    let mut values = vectors.values().to_vec();
+    for (text, row) in texts.iter().zip(values.chunks_exact_mut(width)) {
+        if text.problem.is_some() {
+            row.fill(0.0);
+        }
+    }
+    Vectors::new(width, values)
 }
 
 /// A bar with the time left where it is known how much there is to read.

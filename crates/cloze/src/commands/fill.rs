@@ -1,14 +1,18 @@
 //! `cloze fill`: text with [MASK]s → the likeliest tokens.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use cloze_engine::Device;
-use cloze_tasks::Pretrained;
+use cloze_tasks::datasets::format::shown;
 use cloze_tasks::inference::fill::{Candidate, Filler};
+use cloze_tasks::lines::Lines;
+use cloze_tasks::{Pretrained, TaskError};
 use serde_json::json;
 
+use super::failures::{Failures, blank, next_line, write_failure};
 use super::model::ModelArguments;
 use super::precision::Type;
 use super::tokenizer::{SpecialTokensArgument, tell_notes, tell_special_names};
@@ -43,6 +47,10 @@ pub struct Arguments {
     /// Print one JSON object for each text
     #[arg(long)]
     json: bool,
+
+    /// Stop at the first line that cannot be filled, instead of writing an error in its place
+    #[arg(long)]
+    strict: bool,
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
@@ -63,29 +71,43 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
 
 fn fill_all(filler: &Filler, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     if !arguments.texts.is_empty() {
-        return arguments.texts.iter().try_for_each(|text| show(filler, text, arguments, terminal));
+        for text in &arguments.texts {
+            show(filler, text, arguments, terminal)??;
+        }
+        return Ok(());
     }
     if std::io::stdin().is_terminal() {
         terminal.note("reading lines with [MASK]s from the terminal; end with Ctrl-D");
     }
-    let mut lines = 0;
-    for (number, line) in std::io::stdin().lock().lines().enumerate() {
-        let place = || format!("standard input, line {}", number + 1);
-        let line = line.with_context(place)?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        show(filler, &line, arguments, terminal).with_context(place)?;
-        lines += 1;
+    let mut answers = Failures::new(shown(Path::new("-")), "line", arguments.strict);
+    let mut lines = Lines::open(Path::new("-"))?;
+    while let Some(line) = next_line(&mut lines)? {
+        let failed = match line {
+            Ok(()) if lines.text().trim().is_empty() && !arguments.json => continue,
+            Ok(()) if lines.text().trim().is_empty() => blank(),
+            Ok(()) => match show(filler, lines.text(), arguments, terminal)? {
+                Ok(()) => {
+                    answers.answered();
+                    continue;
+                }
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        write_failure(&mut answers, lines.number(), failed, arguments.json)?;
     }
-    if lines == 0 {
+    if answers.is_empty() {
         bail!("no text: give one as an argument, or lines on standard input");
     }
-    Ok(())
+    answers.end("filled")
 }
 
-fn show(filler: &Filler, text: &str, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    let masks = filler.fill(text, arguments.top)?;
+/// Writes what fills a text's masks; the inner error is the text's.
+fn show(filler: &Filler, text: &str, arguments: &Arguments, terminal: &Terminal) -> Result<Result<(), TaskError>> {
+    let masks = match filler.fill(text, arguments.top) {
+        Ok(masks) => masks,
+        Err(error) => return Ok(Err(error)),
+    };
     // Taken anew for each line: whoever reads a pipe gets each answer when it is there.
     let mut out = crate::output::results();
     if arguments.json {
@@ -94,7 +116,7 @@ fn show(filler: &Filler, text: &str, arguments: &Arguments, terminal: &Terminal)
         write_masks(&mut out, text, &masks, terminal)?;
     }
     out.flush()?;
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// The candidates of each mask of a text, a line each.

@@ -3,8 +3,10 @@
 mod bench;
 mod completions;
 mod convert;
+mod data_format;
 mod embed;
 mod evaluate;
+mod failures;
 mod fill;
 mod inspect;
 mod man;

@@ -1,17 +1,21 @@
 //! `cloze similar`: queries → the texts nearest to them.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use cloze_tasks::datasets::format::{Format, shown};
 use cloze_tasks::embed::Embedder;
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::search::{Hit, Index};
 use cloze_tasks::embed::texts::{Text, Texts};
 use cloze_tasks::embed::vectors::{Vectors, read_npy};
+use cloze_tasks::lines::Lines;
 use serde_json::json;
 
+use super::data_format;
 use super::embed::{SearchArguments, VectorArguments, embed_file};
+use super::failures::{Failures, blank, next_line, write_failure};
 use super::tokenizer::tell_special_names;
 use crate::failure::usage;
 use crate::terminal::Terminal;
@@ -44,6 +48,10 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME")]
     column: Option<String>,
 
+    /// How the corpus is written: lines, tsv, csv, jsonl, json, parquet [default: as its ending says, else as it begins]
+    #[arg(long, hide_possible_values = true, value_name = "FORMAT", value_parser = data_format::parser())]
+    format: Option<Format>,
+
     /// The corpus's vectors, as `cloze embed` wrote them [default: they are computed]
     #[arg(long, value_name = "FILE.npy")]
     embeddings: Option<PathBuf>,
@@ -71,7 +79,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     if arguments.corpus == Path::new("-") {
         return Err(usage("--corpus: expected a file; standard input is for queries"));
     }
-    let texts = Texts::open(&arguments.corpus, arguments.column.as_deref())?;
+    let texts = Texts::open(&arguments.corpus, arguments.column.as_deref(), arguments.format)?;
+    texts.note().iter().for_each(|note| terminal.note(note));
     let embedder = arguments.vectors.open_to_search(&arguments.search, terminal)?;
     let (texts, vectors) = match &arguments.embeddings {
         None => embed_file(&embedder, texts, terminal)?,
@@ -103,24 +112,40 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
 
 fn answer_all(search: &Search<'_>) -> Result<()> {
     let Search { arguments, terminal, .. } = search;
+    let mut unreadable = Failures::new(shown(&arguments.corpus), "row", false);
+    for (row, text) in (1..).zip(search.texts) {
+        match &text.problem {
+            None => unreadable.answered(),
+            Some(problem) => unreadable.count(row, problem),
+        }
+    }
     if !arguments.queries.is_empty() {
-        return arguments.queries.iter().try_for_each(|query| search.answer(query));
+        arguments.queries.iter().try_for_each(|query| search.answer(query))?;
+        return unreadable.end("read; they are left out of the search");
     }
     if std::io::stdin().is_terminal() {
         terminal.note("reading queries from the terminal, one a line; end with Ctrl-D");
     }
-    let mut queries = 0;
-    for (number, line) in std::io::stdin().lock().lines().enumerate() {
-        let line = line.with_context(|| format!("standard input, line {}", number + 1))?;
-        if !line.trim().is_empty() {
-            search.answer(&line)?;
-            queries += 1;
-        }
+    let mut queries = Failures::new(shown(Path::new("-")), "line", false);
+    let mut lines = Lines::open(Path::new("-"))?;
+    while let Some(line) = next_line(&mut lines)? {
+        let failed = match line {
+            Ok(()) if lines.text().trim().is_empty() && !arguments.json => continue,
+            Ok(()) if lines.text().trim().is_empty() => blank(),
+            Ok(()) => {
+                search.answer(lines.text())?;
+                queries.answered();
+                continue;
+            }
+            Err(error) => error,
+        };
+        write_failure(&mut queries, lines.number(), failed, arguments.json)?;
     }
-    if queries == 0 {
+    if queries.is_empty() {
         bail!("no query: give one with --query, or lines on standard input");
     }
-    Ok(())
+    queries.end("answered")?;
+    unreadable.end("read; they are left out of the search")
 }
 
 /// Vectors must be those of the corpus and of this model.
@@ -158,7 +183,9 @@ impl Search<'_> {
             let max_len = self.embedder.max_len(Purpose::Query);
             self.terminal.warn(&format!("the query was longer than {max_len} tokens and was cut (see --max-len)"));
         }
-        let hits = self.index.nearest(embedded.vectors, self.arguments.top, 1, |_, _| true).into_iter().flatten();
+        // A row of the corpus without a text has no vector.
+        let is_text = |_, row: usize| self.texts.get(row).is_none_or(|text| text.problem.is_none());
+        let hits = self.index.nearest(embedded.vectors, self.arguments.top, 1, is_text).into_iter().flatten();
         let found: Vec<(Hit, &Text)> = hits.filter_map(|hit| Some((hit, self.texts.get(hit.row)?))).collect();
         // Taken anew for each query: whoever reads a pipe gets each answer when it is there.
         let mut out = crate::output::results();

@@ -116,6 +116,12 @@ impl Stream {
         self.reader.consume(n);
     }
 
+    /// The stream with bytes that were taken from it before the others again.
+    pub fn put_back(self, bytes: Vec<u8>) -> Stream {
+        let reader = Box::new(io::Cursor::new(bytes).chain(self.reader));
+        Stream { reader, ..self }
+    }
+
     /// The bytes as any reader gives them; what cannot be decompressed is an error of input.
     pub fn into_reader(self) -> Box<dyn BufRead + Send> {
         self.reader

@@ -6,24 +6,27 @@ use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 
 use super::compression::Stream;
 use super::document::{MAX_DOCUMENT, Row, cut_point};
+use super::text::{Beginning, MAX_LINE, clean_line, too_long, without_lone_surrogates};
 use crate::DataError;
 
-/// Longest line of JSON, in bytes.
-const MAX_JSON_LINE: usize = 64 << 20;
 /// A text file of so many lines without a blank one is reported: it may hold many documents.
 const MANY_LINES: u64 = 10_000;
 
-/// Lines of a stream, without their ends; a byte-order mark is skipped.
+/// Lines of a stream, without their ends, as [`super::text`] has them.
 pub(super) struct Lines {
     stream: Stream,
     bytes: Vec<u8>,
     /// What was read of the next line already, when a line longer than the limit was cut.
     carried: Vec<u8>,
-    /// Of the first byte of `bytes`, after decompression.
-    offset: u64,
-    next_offset: u64,
+    /// What ends a line; not known before the first.
+    line_end: Option<u8>,
     /// Number of the line in `bytes`, from 1.
     line: u64,
+    /// Bytes of the line that come before those in `bytes`, and how many those were when they were read.
+    before: usize,
+    read: usize,
+    /// NULs that were dropped.
+    nuls: usize,
     /// Whether `bytes` ends inside its line.
     cut: bool,
     /// Whether `bytes` begins inside its line.
@@ -36,9 +39,11 @@ impl Lines {
             stream,
             bytes: Vec::new(),
             carried: Vec::new(),
-            offset: 0,
-            next_offset: 0,
+            line_end: None,
             line: 0,
+            before: 0,
+            read: 0,
+            nuls: 0,
             cut: false,
             continued: false,
         }
@@ -46,10 +51,21 @@ impl Lines {
 
     /// Goes to the next line, or to the next part of one longer than `limit` bytes; false at the end.
     fn advance(&mut self, limit: usize) -> Result<bool, DataError> {
-        self.offset = self.next_offset;
+        let line_end = match self.line_end {
+            Some(line_end) => line_end,
+            None => {
+                let beginning = Beginning::of(self.stream.fill()?);
+                let path = || self.stream.path().to_path_buf();
+                beginning.map_err(|reason| DataError::NotText { path: path(), reason })?.line_end
+            }
+        };
+        self.line_end = Some(line_end);
         self.continued = std::mem::take(&mut self.cut);
-        if !self.continued {
+        if self.continued {
+            self.before += self.read;
+        } else {
             self.line += 1;
+            self.before = 0;
         }
         std::mem::swap(&mut self.bytes, &mut self.carried);
         self.carried.clear();
@@ -60,7 +76,7 @@ impl Lines {
                 ended = true;
                 break;
             }
-            let newline = memchr::memchr(b'\n', ready);
+            let newline = memchr::memchr(line_end, ready);
             let n = newline.map_or(ready.len(), |at| at + 1);
             self.bytes.extend_from_slice(&ready[..n]);
             self.stream.consume(n);
@@ -75,36 +91,26 @@ impl Lines {
             self.carried.extend_from_slice(&self.bytes[end..]);
             self.bytes.truncate(end);
         }
-        self.next_offset += self.bytes.len() as u64;
+        self.read = self.bytes.len();
         if self.bytes.is_empty() {
             return Ok(false);
         }
-        self.check()?;
-        if self.offset == 0 && self.bytes.starts_with(b"\xef\xbb\xbf") {
-            self.bytes.drain(..3);
-        }
+        let nuls = clean_line(&mut self.bytes, self.before).map_err(|reason| self.record(reason))?;
+        self.nuls += nuls;
         while matches!(self.bytes.last(), Some(b'\n' | b'\r')) {
             self.bytes.pop();
         }
         Ok(true)
     }
 
-    /// Refuses NUL bytes and what is not UTF-8.
-    fn check(&self) -> Result<(), DataError> {
-        let path = || self.stream.path().to_path_buf();
-        if let Some(at) = memchr::memchr(0, &self.bytes) {
-            return Err(DataError::Binary { path: path(), offset: self.offset + at as u64 });
-        }
-        if let Err(e) = std::str::from_utf8(&self.bytes) {
-            let at = e.valid_up_to();
-            return Err(DataError::NotUtf8 {
-                path: path(),
-                offset: self.offset + at as u64,
-                line: self.line,
-                byte: self.bytes[at],
-            });
-        }
-        Ok(())
+    /// An error of the line.
+    fn record(&self, reason: String) -> DataError {
+        DataError::Record { path: self.stream.path().to_path_buf(), line: self.line, reason }
+    }
+
+    /// NULs that were dropped so far.
+    pub fn nuls(&self) -> usize {
+        self.nuls
     }
 
     fn text(&self) -> &str {
@@ -182,6 +188,11 @@ impl TextDocuments {
         Ok(Row::Document(text, begin))
     }
 
+    /// Its lines, for what was dropped of them.
+    pub fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
     /// Documents that were cut because they were too long.
     pub fn cut_documents(&self) -> u64 {
         self.cut_documents
@@ -205,31 +216,49 @@ fn is_title(line: &str) -> bool {
 pub(super) struct JsonDocuments {
     lines: Lines,
     column: Arc<str>,
+    /// Escaped surrogates without their other half.
+    mended: usize,
 }
 
 impl JsonDocuments {
     pub fn new(lines: Lines, column: &str) -> JsonDocuments {
-        JsonDocuments { lines, column: Arc::from(column) }
+        JsonDocuments { lines, column: Arc::from(column), mended: 0 }
+    }
+
+    fn read(&self, text: &str) -> serde_json::Result<Found> {
+        let mut json = serde_json::Deserializer::from_str(text);
+        let found = TextColumn { name: &self.column }.deserialize(&mut json)?;
+        json.end()?;
+        Ok(found)
+    }
+
+    /// Lines, for what was dropped of them; escaped surrogates that were mended.
+    pub fn mended(&self) -> (&Lines, usize) {
+        (&self.lines, self.mended)
     }
 
     pub fn next_row(&mut self) -> Result<Row, DataError> {
         loop {
-            if !self.lines.advance(MAX_JSON_LINE)? {
+            if !self.lines.advance(MAX_LINE)? {
                 return Ok(Row::End);
             }
             let line = self.lines.line;
-            let record =
-                |reason: String| DataError::Record { path: self.lines.stream.path().to_path_buf(), line, reason };
+            let record = |reason: String| self.lines.record(reason);
             if self.lines.cut {
-                return Err(record(format!("longer than {} MB; expected one JSON object a line", MAX_JSON_LINE >> 20)));
+                return Err(record(too_long("line")));
             }
             let text = self.lines.text();
             if text.trim().is_empty() {
                 continue;
             }
-            let mut json = serde_json::Deserializer::from_str(text);
-            let column = TextColumn { name: &self.column };
-            let found = column.deserialize(&mut json).and_then(|found| json.end().map(|()| found)).map_err(|e| {
+            let mut found = self.read(text);
+            if found.is_err()
+                && let Some((text, count)) = without_lone_surrogates(text)
+            {
+                found = self.read(&text);
+                self.mended += count;
+            }
+            let found = found.map_err(|e| {
                 // serde_json says "line 1": of this one line. Ours is said before.
                 let at = format!(" at line 1 column {}", e.column());
                 record(format!(

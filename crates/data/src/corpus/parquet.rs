@@ -13,6 +13,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::document::{CorpusOptions, Row};
 use super::parquet_pages::column_pages;
+use super::text::{MAX_LINE, too_long};
 use crate::DataError;
 
 /// Rows decoded at a time.
@@ -37,6 +38,8 @@ pub(super) struct ParquetDocuments {
     bytes: u64,
     /// Rows decoded so far.
     decoded: u64,
+    /// NULs that were dropped.
+    nuls: u64,
 }
 
 impl ParquetDocuments {
@@ -83,7 +86,13 @@ impl ParquetDocuments {
             read,
             bytes,
             decoded: 0,
+            nuls: 0,
         })
+    }
+
+    /// NULs that were dropped so far.
+    pub fn nuls(&self) -> u64 {
+        self.nuls
     }
 
     pub fn next_row(&mut self) -> Result<Row, DataError> {
@@ -96,14 +105,17 @@ impl ParquetDocuments {
         };
         let record = |reason: String| DataError::Record { path: self.path.to_path_buf(), line: self.row, reason };
         let text = std::str::from_utf8(value.data())
-            .map_err(|e| record(format!("byte {} of this row's text is not UTF-8", e.valid_up_to())))?;
-        if let Some(at) = memchr::memchr(0, text.as_bytes()) {
-            return Err(record(format!("byte {at} of this row's text is NUL: binary")));
+            .map_err(|e| record(format!("byte {} of this row's text is not UTF-8", e.valid_up_to() + 1)))?;
+        if text.len() > MAX_LINE {
+            return Err(record(too_long("text")));
         }
+        let found = memchr::memchr_iter(0, text.as_bytes()).count() as u64;
+        let text = if found > 0 { text.replace('\0', "") } else { text.to_owned() };
+        self.nuls += found;
         if text.trim().is_empty() {
             return Ok(Row::Blank);
         }
-        Ok(Row::Document(text.to_string(), self.row))
+        Ok(Row::Document(text, self.row))
     }
 
     /// Decodes the next rows; false at the end.

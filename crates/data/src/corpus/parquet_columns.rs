@@ -13,6 +13,8 @@ use parquet::schema::types::{ColumnDescPtr, ColumnDescriptor};
 
 use super::parquet::format_error;
 use super::parquet_pages::column_pages;
+use super::reader::spooled;
+use super::text::{MAX_LINE, too_long};
 use crate::DataError;
 
 /// Records decoded at a time.
@@ -33,7 +35,8 @@ impl ParquetColumns {
     /// [`DataError::Io`] when the file cannot be read, [`DataError::Format`] when it is no parquet file.
     pub fn open(path: &Path) -> Result<ParquetColumns, DataError> {
         let at = |e| DataError::io("open", path, e);
-        let file = File::open(path).map_err(at)?;
+        let is_file = path != Path::new("-") && std::fs::metadata(path).map_err(at)?.is_file();
+        let file = if is_file { File::open(path).map_err(at)? } else { spooled(path)? };
         let copy = file.try_clone().map_err(at)?;
         let reader = SerializedFileReader::new(copy).map_err(|e| format_error(path, &e))?;
         Ok(ParquetColumns { path: path.to_owned(), file: Arc::new(file), reader })
@@ -135,9 +138,12 @@ impl ParquetColumns {
         }
         match leaf.physical_type() {
             Type::BYTE_ARRAY => self.values::<ByteArrayType>(column, |value: &ByteArray| {
+                if value.len() > MAX_LINE {
+                    return Err(too_long("cell"));
+                }
                 std::str::from_utf8(value.data())
                     .map(str::to_owned)
-                    .map_err(|e| format!("byte {} of this row's text is not UTF-8", e.valid_up_to()))
+                    .map_err(|e| format!("byte {} of this row's text is not UTF-8", e.valid_up_to() + 1))
             }),
             Type::BOOLEAN => self.values::<BoolType>(column, |value| Ok(value.to_string())),
             Type::FLOAT => self.values::<FloatType>(column, |value| Ok(value.to_string())),

@@ -1,16 +1,24 @@
 //! Files, one after another, as one stream of documents.
 
 use std::collections::VecDeque;
-use std::fs::Metadata;
-use std::io::BufRead;
+use std::fs::{File, Metadata};
+use std::io::{BufRead, Seek};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::compression::{CountingReader, Stream};
 use super::document::{CorpusOptions, Document, MAX_DOCUMENT, Row, cut};
 use super::inputs::{self, InputFile, Source};
+use super::text::WholeText;
 use crate::DataError;
+
+/// Bytes that are looked at.
+const LOOK: usize = 64 << 10;
+/// A file may grow as it likes by decompression up to so many bytes.
+const SMALL: u64 = 64 << 20;
+/// How many times a file may grow by decompression beyond that. Text grows five times, the most regular log perhaps fifty times.
+const MAX_GROWTH: u64 = 200;
 
 /// What reading found that is no error, but that a person should know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +33,10 @@ pub struct CorpusNotes {
     pub empty_documents: u64,
     /// Documents that were longer than [`MAX_DOCUMENT`] and were cut.
     pub cut_documents: u64,
+    /// NUL bytes that were dropped.
+    pub nuls: u64,
+    /// Escaped surrogates without their other half that were read as U+FFFD.
+    pub lone_surrogates: u64,
 }
 
 /// How far a corpus has been read, shared with the thread that reads it.
@@ -93,29 +105,137 @@ pub fn open_corpus(paths: &[PathBuf], options: &CorpusOptions) -> Result<Corpus,
     })
 }
 
+/// Pipes and standard input whose beginning was looked at, until they are opened to be read: they can be read once only.
+static LOOKED_AT: Mutex<Vec<(PathBuf, Opened)>> = Mutex::new(Vec::new());
+
+/// An open file.
+type Opened = (Stream, ReadProgress);
+
+fn open(path: &Path) -> Result<Opened, DataError> {
+    let mut looked_at = LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(place) = looked_at.iter().position(|(known, _)| known == path) {
+        return Ok(looked_at.swap_remove(place).1);
+    }
+    let read = Arc::default();
+    let raw = CountingReader::new(inputs::raw(path)?, Arc::clone(&read));
+    let stream = Stream::open(raw, &Arc::from(path))?;
+    // A pipe has no length.
+    let file = (path != Path::new("-")).then(|| std::fs::metadata(path).ok()).flatten();
+    let total = file.filter(Metadata::is_file).map(|file| file.len());
+    Ok((stream, ReadProgress { read, total }))
+}
+
+/// The beginning of a file, which is still read from its first byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Its first bytes, decompressed: some 64 kB of a file, the lines up to the first that is not blank of a pipe.
+    pub bytes: Vec<u8>,
+    /// Whether it is a pipe or standard input.
+    pub is_pipe: bool,
+}
+
+/// Looks at the beginning of a file, or of standard input for `-`, decompressed. Of a pipe no more is awaited than one line.
+///
+/// # Errors
+/// Those of [`open_file`]; [`DataError::Format`] when it cannot be decompressed.
+pub fn look(path: &Path) -> Result<Start, DataError> {
+    let (mut stream, progress) = open(path)?;
+    let is_pipe = progress.total.is_none();
+    let mut bytes = Vec::new();
+    while bytes.len() < LOOK {
+        let ready = stream.fill()?;
+        if ready.is_empty() {
+            break;
+        }
+        let taken = ready.len().min(LOOK);
+        bytes.extend_from_slice(&ready[..taken]);
+        stream.consume(taken);
+        let ends = |text: &[u8]| text.trim_ascii_start().iter().any(|byte| matches!(byte, b'\n' | b'\r'));
+        if is_pipe && ends(&bytes) {
+            break;
+        }
+    }
+    if is_pipe {
+        let mut looked_at = LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner);
+        looked_at.push((path.to_owned(), (stream.put_back(bytes.clone()), progress)));
+        // As much as one read gives depends on who writes.
+        let start = bytes.len() - bytes.trim_ascii_start().len();
+        let end = bytes[start..].iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+        bytes.truncate(end.map_or(bytes.len(), |end| start + end + 1));
+    }
+    Ok(Start { bytes, is_pipe })
+}
+
 /// A file's bytes, or standard input's for `-`, decompressed as they are read if they are gzip or zstd, whatever it is called; and
 /// how far it has been read.
 ///
 /// # Errors
 /// [`DataError::Io`] when it cannot be read, [`DataError::Format`] when its name promises a compression that it does not have.
 pub fn open_file(path: &Path) -> Result<(Box<dyn BufRead + Send>, ReadProgress), DataError> {
-    let read = Arc::default();
-    let raw = CountingReader::new(inputs::raw(path)?, Arc::clone(&read));
-    let reader = Stream::open(raw, &Arc::from(path))?.into_reader();
-    // A pipe has no length.
-    let file = (path != Path::new("-")).then(|| std::fs::metadata(path).ok()).flatten();
-    let total = file.filter(Metadata::is_file).map(|file| file.len());
-    Ok((reader, ReadProgress { read, total }))
+    let (stream, progress) = open(path)?;
+    Ok((stream.into_reader(), progress))
+}
+
+/// A whole file's bytes, decompressed as by [`open_file`], a piece at a time.
+///
+/// # Errors
+/// Those of [`open_file`] and of `take`; [`DataError::Format`] when it cannot be decompressed, or grows so much by it that it is not
+/// data of people.
+fn read_pieces(path: &Path, mut take: impl FnMut(&[u8]) -> Result<(), DataError>) -> Result<(), DataError> {
+    let (mut stream, progress) = open(path)?;
+    let mut whole = 0;
+    loop {
+        let bytes = stream.fill()?;
+        let taken = bytes.len();
+        if taken == 0 {
+            return Ok(());
+        }
+        take(bytes)?;
+        stream.consume(taken);
+        whole += taken as u64;
+        if whole > SMALL && whole / MAX_GROWTH > progress.bytes_read() {
+            let problem = format!("grows more than {MAX_GROWTH} times when it is decompressed, which no data do");
+            return Err(DataError::NotText { path: path.to_owned(), reason: problem });
+        }
+    }
+}
+
+/// An unnamed copy of a pipe's bytes, decompressed: for what is read from its end.
+pub(super) fn spooled(path: &Path) -> Result<File, DataError> {
+    let at = |e| DataError::io("create a temporary file for", path, e);
+    let mut spool = tempfile::tempfile().map_err(at)?;
+    open(path)?.0.copy_to(&mut spool)?;
+    spool.rewind().map_err(at)?;
+    Ok(spool)
 }
 
 /// A whole file's bytes, decompressed as by [`open_file`].
 ///
 /// # Errors
-/// Those of [`open_file`]; [`DataError::Format`] when it cannot be decompressed.
+/// Those of [`open_file`]; [`DataError::Format`] when it cannot be decompressed; [`DataError::NotText`] when it grows beyond measure
+/// by it.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::new();
-    Stream::open(inputs::raw(path)?, &Arc::from(path))?.copy_to(&mut bytes)?;
+    read_pieces(path, |piece| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    })?;
     Ok(bytes)
+}
+
+/// A whole file as text, by the rules of [`text`](super::text), and how many NULs were dropped.
+///
+/// # Errors
+/// Those of [`read_file`]; [`DataError::Record`] for a line that is not UTF-8 or too long, [`DataError::NotText`] for what is not text
+/// from its beginning.
+pub fn read_text(path: &Path) -> Result<(String, usize), DataError> {
+    let wrong = |(line, reason): (usize, String)| match line {
+        0 => DataError::NotText { path: path.to_owned(), reason },
+        line => DataError::Record { path: path.to_owned(), line: line as u64, reason },
+    };
+    let mut text = WholeText::default();
+    read_pieces(path, |piece| text.push(piece).map_err(wrong))?;
+    text.finish().map_err(wrong)
 }
 
 impl Corpus {
@@ -167,6 +287,15 @@ impl Corpus {
                     self.notes.files += 1;
                     if self.documents_of_file == 0 {
                         self.notes.empty_files.push(path.to_path_buf());
+                    }
+                    match source {
+                        Source::Text(source) => self.notes.nuls += source.lines().nuls() as u64,
+                        Source::Json(source) => {
+                            let (lines, mended) = source.mended();
+                            self.notes.nuls += lines.nuls() as u64;
+                            self.notes.lone_surrogates += mended as u64;
+                        }
+                        Source::Parquet(source) => self.notes.nuls += source.nuls(),
                     }
                     if let Source::Text(source) = source {
                         self.notes.cut_documents += source.cut_documents();

@@ -150,7 +150,7 @@ fn a_run_that_fails_or_is_interrupted_leaves_nothing() {
     text.push(0xff);
     fs::write(&input, &text).unwrap();
     options.workers = Some(1);
-    assert!(matches!(run(&options), Err(DataError::NotUtf8 { .. })));
+    assert!(matches!(run(&options), Err(DataError::Record { .. })));
     fs::write(&input, "").unwrap();
     assert!(matches!(run(&options), Err(DataError::EmptyCorpus { .. })));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

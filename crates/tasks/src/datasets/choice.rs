@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::format::DataFile;
 use super::labels::{is_missing, position};
 use super::table::{Column, RaggedRows, Row, TableFile, kind};
 use super::{Need, listed};
@@ -71,8 +72,10 @@ impl Choices {
     ///
     /// # Errors
     /// Those of [`Table::open`](super::table::Table::open); [`TaskError::File`] for a table without choices.
-    pub fn read(path: &Path, need: Need) -> Result<Choices, TaskError> {
-        let file = TableFile::open(path)?;
+    pub fn read<'a>(file: impl Into<DataFile<'a>>, need: Need) -> Result<Choices, TaskError> {
+        let file = file.into();
+        let path = file.path;
+        let file = TableFile::open(file)?;
         let names = file.names()?;
         let has_list = names.iter().any(|name| {
             let name = name.split('.').next().unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::format::DataFile;
 use super::labels::{Labels, position};
 use super::table::{Column, RaggedRows, Row, Table};
 use super::{Need, listed};
@@ -41,6 +42,7 @@ pub struct LabelledTexts {
     skipped: Vec<usize>,
     /// The names that the file gives its labels' numbers.
     class_names: Vec<String>,
+    remarks: Vec<String>,
 }
 
 impl LabelledTexts {
@@ -48,20 +50,27 @@ impl LabelledTexts {
     /// where labels are required is a [`TaskError::Line`] in the row's place.
     ///
     /// # Errors
-    /// Those of [`Table::open`]; [`TaskError::Setting`] for no label column where labels are required.
-    pub fn read(
-        path: &Path,
+    /// Those of [`Table::open`]; [`TaskError::File`] for no label column where labels are required.
+    pub fn read<'a>(
+        file: impl Into<DataFile<'a>>,
         columns: &TextColumns,
         need: Need,
         ragged: RaggedRows,
     ) -> Result<LabelledTexts, TaskError> {
+        let file = file.into();
+        let path = file.path;
         let mut required = vec![columns.text.clone()];
         required.extend(columns.pair.clone());
-        let label = columns.label.as_slice();
+        // A name means a header, a number none: a label that nobody needs does not decide that.
+        let mixes = |label: &&Column| matches!((label, &columns.text), (Column::Name(_), Column::Number(_)));
+        let label = match columns.label.as_ref().filter(mixes) {
+            Some(_) if need == Need::Optional => &[],
+            _ => columns.label.as_slice(),
+        };
         let optional = match need {
             Need::Optional => label,
             Need::Required if label.is_empty() => {
-                let names = Table::names(path)?;
+                let names = Table::names(file)?;
                 let names = listed(names.iter().map(String::as_str));
                 let problem = format!("has no column known to hold labels; name it with --label; the file has {names}");
                 return Err(TaskError::file(path, problem));
@@ -71,8 +80,8 @@ impl LabelledTexts {
                 &[]
             }
         };
-        let table = Table::open_with(path, &required, optional, ragged)?;
-        let skipped = table.skipped().to_vec();
+        let table = Table::open_with(file, &required, optional, ragged)?;
+        let (skipped, remarks) = (table.skipped().to_vec(), table.remarks().to_vec());
         let class_names: Vec<String> =
             columns.label.as_ref().map_or(&[][..], |column| table.class_names(column)).to_vec();
         let text_of = |row: Result<Row, TaskError>| {
@@ -93,7 +102,7 @@ impl LabelledTexts {
             Ok(LabelledText { text, pair, label, line: row.line })
         };
         let rows = table.into_rows().into_iter().map(text_of).collect();
-        Ok(LabelledTexts { path: path.to_owned(), label: columns.label.clone(), rows, skipped, class_names })
+        Ok(LabelledTexts { path: path.to_owned(), label: columns.label.clone(), rows, skipped, class_names, remarks })
     }
 
     /// The file.
@@ -114,6 +123,11 @@ impl LabelledTexts {
     /// The lines of rows that were left out under [`RaggedRows::Skip`].
     pub fn skipped(&self) -> &[usize] {
         &self.skipped
+    }
+
+    /// What a person should know of how they were read.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// Whether every text has a label.

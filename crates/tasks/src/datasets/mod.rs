@@ -3,6 +3,7 @@
 //!
 //! | module | in → out |
 //! | --- | --- |
+//! | [`format`](mod@format) | a file's option, name and beginning → how it is written |
 //! | [`table`] | TSV, CSV, JSONL, Parquet → rows of the columns asked for |
 //! | [`classification`] | a table → texts or pairs of texts with labels or scores |
 //! | [`labels`] | labels ↔ their numbers |
@@ -16,6 +17,7 @@
 pub mod choice;
 pub mod classification;
 mod file;
+pub mod format;
 pub mod known;
 pub mod labels;
 pub mod squad;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use cloze_data::corpus::text::parse_json;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
@@ -193,7 +194,7 @@ impl Reader<'_> {
     }
 
     fn whole(&mut self, text: &str) -> Result<(), TaskError> {
-        let value: Value = serde_json::from_str(text).map_err(|e| {
+        let value: Value = parse_json(text, &mut 0).map_err(|e| {
             let reason = e.to_string().replace(&format!(" at line {} column {}", e.line(), e.column()), "");
             let problem = format!("not SQuAD's JSON: {reason} (column {}); {EXPECTED}", e.column());
             TaskError::line(self.path, e.line(), problem)

@@ -1,11 +1,13 @@
 //! Rows of a table, of which some columns are asked for.
 //!
-//! | ending | a row is | columns |
+//! How a file is written decides [`format`](super::format).
+//!
+//! | format | a row is | columns |
 //! | --- | --- | --- |
-//! | `.tsv`, `.txt` | a line cut at its tabs, without any quoting, as in GLUE's files | the first line's names, or numbers |
-//! | `.csv` | a record of RFC 4180: quoted cells may hold commas and lines | the first line's names, or numbers |
-//! | `.jsonl`, `.ndjson`, `.json` | an object a line; strings, numbers and booleans, lists where they are asked for | keys |
-//! | `.parquet`, `.pq` | a row; strings, integers, floats and booleans, lists of them where they are asked for | names, or numbers |
+//! | `tsv` | a line cut at its tabs, without any quoting, as in GLUE's files; with quoting where it is recognised | the first line's names, or numbers |
+//! | `csv` | a record of RFC 4180: quoted cells may hold commas and lines | the first line's names, or numbers |
+//! | `jsonl`, `json` | an object a line, or of a list; strings, numbers and booleans, lists where they are asked for | keys |
+//! | `parquet` | a row; strings, integers, floats and booleans, lists of them where they are asked for | names, or numbers |
 //!
 //! Names and numbers are not mixed in TSV and CSV: with names the first line is a header, with numbers it is a row.
 
@@ -16,13 +18,15 @@ mod parquet;
 
 use std::path::{Path, PathBuf};
 
-use super::file::{plain_name, read_text};
+use super::file::read_text;
+use super::format::{DataFile, Format};
 use crate::TaskError;
 use crate::task::FileRows;
 use columns::Wanted;
 pub use columns::{Column, RaggedRows, Row};
 use json::Objects;
-pub(super) use json::{kind, objects};
+pub(crate) use json::kind;
+pub(super) use json::objects;
 
 /// The rows of a file, by the columns asked for; at least one row.
 #[derive(Debug)]
@@ -32,6 +36,7 @@ pub struct Table {
     skipped: Vec<usize>,
     /// The names that the file gives the numbers of some columns.
     class_names: Vec<(Column, Vec<String>)>,
+    remarks: Vec<String>,
 }
 
 impl Table {
@@ -52,43 +57,43 @@ impl Table {
     /// assert_eq!((first.line, first.cells), (2, vec!["1".to_owned(), "It said \"yes.".to_owned()]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn open(path: &Path, columns: &[Column]) -> Result<Table, TaskError> {
-        Table::open_with(path, columns, &[], RaggedRows::Error)
+    pub fn open<'a>(file: impl Into<DataFile<'a>>, columns: &[Column]) -> Result<Table, TaskError> {
+        Table::open_with(file, columns, &[], RaggedRows::Error)
     }
 
     /// Reads a file's rows by columns that it must have and columns that it may have.
     ///
     /// # Errors
     /// Those of [`open`](Self::open); a ragged row is none if they are to be skipped.
-    pub fn open_with(
-        path: &Path,
+    pub fn open_with<'a>(
+        file: impl Into<DataFile<'a>>,
         required: &[Column],
         optional: &[Column],
         ragged: RaggedRows,
     ) -> Result<Table, TaskError> {
-        Table::open_with_lists(path, required, optional, &[], ragged)
+        Table::open_with_lists(file, required, optional, &[], ragged)
     }
 
     /// As [`open_with`](Self::open_with); in files of JSON objects and of Parquet the columns `lists` may hold lists, which are given as JSON.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
-    pub fn open_with_lists(
-        path: &Path,
+    pub fn open_with_lists<'a>(
+        file: impl Into<DataFile<'a>>,
         required: &[Column],
         optional: &[Column],
         lists: &[Column],
         ragged: RaggedRows,
     ) -> Result<Table, TaskError> {
-        TableFile::open(path)?.table(required, optional, lists, ragged)
+        TableFile::open(file)?.table(required, optional, lists, ragged)
     }
 
     /// The names of a file's columns: of the header, the first object's keys, the schema.
     ///
     /// # Errors
     /// [`TaskError::Io`] when it cannot be read, [`TaskError::File`] when its ending tells no format or it is empty.
-    pub fn names(path: &Path) -> Result<Vec<String>, TaskError> {
-        TableFile::open(path)?.names()
+    pub fn names<'a>(file: impl Into<DataFile<'a>>) -> Result<Vec<String>, TaskError> {
+        TableFile::open(file)?.names()
     }
 
     /// The file.
@@ -111,6 +116,11 @@ impl Table {
     pub fn skipped(&self) -> &[usize] {
         &self.skipped
     }
+
+    /// What a person should know of how it was read.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
 }
 
 /// A file that was read, before it is known which columns are wanted.
@@ -126,17 +136,17 @@ enum Content {
 }
 
 impl TableFile {
-    pub fn open(path: &Path) -> Result<TableFile, TaskError> {
-        let name = plain_name(path);
-        let content = match name.rsplit_once('.').map(|(_, ending)| ending) {
-            Some("tsv" | "txt") => Content::Delimited(delimited::Kind::Tsv, read_text(path)?),
-            Some("csv") => Content::Delimited(delimited::Kind::Csv, read_text(path)?),
-            Some("jsonl" | "ndjson" | "json") => Content::Json(read_text(path)?),
-            Some("parquet" | "pq") => Content::Parquet(parquet::open(path)?),
-            _ => {
-                let problem = "a table of an unknown kind; expected a name ending in .tsv, .txt, .csv, .jsonl or .parquet (.gz or .zst may follow)";
-                return Err(TaskError::file(path, problem));
+    pub fn open<'a>(file: impl Into<DataFile<'a>>) -> Result<TableFile, TaskError> {
+        let file = file.into();
+        let path = file.path;
+        let content = match file.table_format()? {
+            Format::Parquet => Content::Parquet(parquet::open(path)?),
+            Format::Csv => Content::Delimited(delimited::Kind::Csv, read_text(path)?),
+            Format::Tsv => {
+                let text = read_text(path)?;
+                Content::Delimited(delimited::Kind::of_tsv(&text), text)
             }
+            _ => Content::Json(read_text(path)?),
         };
         Ok(TableFile { path: path.to_owned(), content })
     }
@@ -181,11 +191,13 @@ impl TableFile {
         lists: &[Column],
         ragged: RaggedRows,
     ) -> Result<Table, TaskError> {
-        let mut skipped = Vec::new();
+        let (mut skipped, mut remarks) = (Vec::new(), Vec::new());
         let path = &self.path;
         let wanted = Wanted { path, required, optional, lists };
         let rows = match &self.content {
-            Content::Delimited(kind, text) => delimited::rows(&wanted, *kind, text, ragged, &mut skipped)?,
+            Content::Delimited(kind, text) => {
+                delimited::rows(&wanted, *kind, text, ragged, &mut skipped, &mut remarks)?
+            }
             Content::Json(text) => json::rows(&wanted, text)?,
             Content::Parquet(file) => parquet::rows(&wanted, file)?,
         };
@@ -203,7 +215,7 @@ impl TableFile {
             }
         };
         let class_names = required.iter().chain(optional).filter_map(class_names).collect();
-        Ok(Table { path: path.clone(), rows, skipped, class_names })
+        Ok(Table { path: path.clone(), rows, skipped, class_names, remarks })
     }
 }
 

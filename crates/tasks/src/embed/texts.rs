@@ -1,12 +1,14 @@
 //! Texts of a file, one after another.
 //!
-//! | ending | a text is |
-//! | --- | --- |
-//! | `.jsonl`, `.ndjson`, `.json` | a column, `text` unless another is named, of one object a line; blank lines are passed over |
-//! | `.tsv`, `.csv`, `.parquet` | a column, `text` unless another is named, of a row; read whole ([`crate::datasets::table`]) |
-//! | any other, and standard input | a line, blank ones too, so that text and line numbers agree; of standard input, with a column named, as `.jsonl` |
+//! How a file is written decides [`crate::datasets::format`].
 //!
-//! Each but Parquet may be plain, `.gz` or `.zst`.
+//! | format | a text is |
+//! | --- | --- |
+//! | `jsonl` | a column, `text` unless another is named, of one object a line; blank lines are passed over |
+//! | `tsv`, `csv`, `json`, `parquet` | a column, `text` unless another is named, of a row; read whole ([`crate::datasets::table`]) |
+//! | `lines` | a line, blank ones too, so that text and line numbers agree |
+//!
+//! A row without a text that can be read is a blank text with a [`problem`](Text::problem), so that rows and vectors agree.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,8 +17,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::Value;
 
 use crate::TaskError;
-use crate::datasets::plain_name;
+use crate::datasets::format::{DataFile, Format, shown};
+use crate::datasets::listed;
 use crate::datasets::table::{Column, Row, Table};
+use crate::input::{Object, object_of_line, string_of};
 use crate::lines::Lines;
 
 /// The column unless another is named.
@@ -27,8 +31,19 @@ const COLUMN: &str = "text";
 pub struct Text {
     /// The line, from 1.
     pub line: usize,
-    /// What it says.
+    /// What it says; blank where it cannot be read.
     pub text: String,
+    /// Why it cannot be read, if it cannot.
+    pub problem: Option<String>,
+}
+
+impl Text {
+    fn of(line: usize, text: Result<String, TaskError>) -> Text {
+        match text {
+            Ok(text) => Text { line, text, problem: None },
+            Err(error) => Text { line, text: String::new(), problem: Some(error.to_string()) },
+        }
+    }
 }
 
 impl AsRef<str> for Text {
@@ -41,6 +56,7 @@ impl AsRef<str> for Text {
 pub struct Texts {
     source: Source,
     reading: Reading,
+    note: Option<String>,
     ended: bool,
     found: bool,
 }
@@ -72,39 +88,49 @@ enum Source {
     Lines(Lines),
     /// Objects, and the key that is wanted.
     Json(Lines, String),
-    Table(PathBuf, std::vec::IntoIter<Result<Row, TaskError>>),
+    /// The file, the rows that are left, and how many were given.
+    Table(PathBuf, std::vec::IntoIter<Result<Row, TaskError>>, usize),
 }
 
 impl Texts {
-    /// Opens a file, or standard input for `-`.
+    /// Opens a file, or standard input for `-`. `column` is that of the texts, `format` how the file is written if that is given.
     ///
     /// # Errors
-    /// [`TaskError::Io`]; [`TaskError::Setting`] for a column of plain text; of a table, those of [`Table::open`].
-    pub fn open(path: &Path, column: Option<&str>) -> Result<Texts, TaskError> {
-        let name = plain_name(path);
-        let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
-        let is_stdin = path == Path::new("-");
-        let source = if ends(&[".tsv", ".csv", ".parquet", ".pq"]) {
-            let table = Table::open(path, &[Column::parse(column.unwrap_or(COLUMN))?])?;
-            Source::Table(path.to_owned(), table.into_rows().into_iter())
-        } else if ends(&[".jsonl", ".ndjson", ".json"]) {
-            Source::Json(Lines::open(path)?, column.unwrap_or(COLUMN).to_owned())
-        } else {
-            match column {
-                Some(column) if is_stdin => Source::Json(Lines::open(path)?, column.to_owned()),
-                Some(_) => {
-                    let problem = format!("{} is read as plain lines, which have no columns", path.display());
-                    return Err(TaskError::setting("--column", problem));
-                }
-                None => Source::Lines(Lines::open(path)?),
+    /// [`TaskError::Io`]; [`TaskError::Setting`] for a column of plain text; [`TaskError::File`] for a file of tagged words or of
+    /// questions; of a table, those of [`Table::open`].
+    pub fn open(path: &Path, column: Option<&str>, format: Option<Format>) -> Result<Texts, TaskError> {
+        let file = DataFile { path, format };
+        let wanted = Column::parse(column.unwrap_or(COLUMN))?;
+        let found = file.texts_format(&wanted, column.is_some())?;
+        let source = match found.format {
+            Format::Lines if column.is_some() => {
+                let problem = format!("{} is read as plain lines, which have no columns; see --format", shown(path));
+                return Err(TaskError::setting("--column", problem));
+            }
+            Format::Lines => Source::Lines(Lines::open(path)?),
+            Format::Jsonl => Source::Json(Lines::open(path)?, column.unwrap_or(COLUMN).to_owned()),
+            Format::Tsv | Format::Csv | Format::Json | Format::Parquet => {
+                let table = Table::open(DataFile { path, format: Some(found.format) }, &[wanted])?;
+                Source::Table(path.to_owned(), table.into_rows().into_iter(), 0)
+            }
+            Format::Columns | Format::ConllU | Format::WikiAnn | Format::Squad => {
+                let name = found.format.name();
+                let problem = format!("is read as {name}, which has no column of texts; see --format");
+                return Err(TaskError::file(path, problem));
             }
         };
         let total = match &source {
             Source::Lines(lines) | Source::Json(lines, _) => lines.bytes_total(),
-            Source::Table(_, rows) => Some(rows.len() as u64),
+            Source::Table(_, rows, _) => Some(rows.len() as u64),
         };
+        let note = found.note(path);
         let reading = Reading { total, read: Arc::default(), texts: Arc::default() };
-        Ok(Texts { source, reading, ended: false, found: false })
+        Ok(Texts { source, reading, note, ended: false, found: false })
+    }
+
+    /// What a person should know of how the file is read.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// How far they have been read.
@@ -115,25 +141,33 @@ impl Texts {
     fn next_text(&mut self) -> Result<Option<Text>, TaskError> {
         let path = match &mut self.source {
             Source::Lines(lines) => {
-                if lines.advance()? {
-                    return Ok(Some(Text { line: lines.number(), text: lines.text().to_owned() }));
+                match lines.advance() {
+                    Ok(true) => return Ok(Some(Text::of(lines.number(), Ok(lines.text().to_owned())))),
+                    // The line after it can be read.
+                    Err(error @ TaskError::Line { .. }) => return Ok(Some(Text::of(lines.number(), Err(error)))),
+                    Err(error) => return Err(error),
+                    Ok(false) => {}
                 }
                 lines.path()
             }
             Source::Json(lines, column) => {
-                while lines.advance()? {
-                    if !lines.text().trim().is_empty() {
-                        let text = cell(lines.text(), column).map_err(|problem| lines.problem(problem))?;
-                        return Ok(Some(Text { line: lines.number(), text }));
-                    }
+                loop {
+                    let text = match lines.advance() {
+                        Ok(false) => break,
+                        Ok(true) if lines.text().trim().is_empty() => continue,
+                        Ok(true) => cell(lines.text(), column).map_err(|problem| lines.problem(problem)),
+                        Err(error @ TaskError::Line { .. }) => Err(error),
+                        Err(error) => return Err(error),
+                    };
+                    return Ok(Some(Text::of(lines.number(), text)));
                 }
                 lines.path()
             }
-            Source::Table(path, rows) => {
+            Source::Table(path, rows, given) => {
                 if let Some(row) = rows.next() {
-                    let row = row?;
-                    let text = row.cells.into_iter().next().unwrap_or_default();
-                    return Ok(Some(Text { line: row.line, text }));
+                    *given += 1;
+                    let line = row.as_ref().map_or(*given, |row| row.line);
+                    return Ok(Some(Text::of(line, row.map(|row| row.cells.into_iter().next().unwrap_or_default()))));
                 }
                 path.as_path()
             }
@@ -163,18 +197,21 @@ impl Iterator for Texts {
     }
 }
 
-/// A string of a line's JSON object.
+/// A text of a line's JSON object.
 fn cell(line: &str, column: &str) -> Result<String, String> {
-    let object: Value = serde_json::from_str(line).map_err(|e| format!("not JSON: {e}"))?;
-    let Value::Object(mut object) = object else { return Err("expected a JSON object on each line".into()) };
-    match object.remove(column) {
-        Some(Value::String(text)) => Ok(text),
-        Some(other) => Err(format!("expected a string in \"{column}\", found {other}")),
-        None => {
-            let keys: Vec<&str> = object.keys().map(String::as_str).collect();
-            Err(format!("no \"{column}\" in it, only {}; name a column with --column", keys.join(", ")))
+    let object = match object_of_line(line) {
+        Ok(Value::Object(object)) => object,
+        Ok(_) => Object::new(),
+        Err(TaskError::Input { problem, .. }) => return Err(problem),
+        Err(error) => return Err(error.to_string()),
+    };
+    string_of(&object, column).map_err(|error| match object.contains_key(column) {
+        true => error.to_string(),
+        false => {
+            let keys = listed(object.keys().map(String::as_str));
+            format!("no \"{column}\" in it; it has {keys}: name a column with --column")
         }
-    }
+    })
 }
 
 #[cfg(test)]
@@ -185,8 +222,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        let texts = Texts::open(&path, column).map_err(|e| e.to_string())?;
-        texts.map(|text| text.map(|text| (text.line, text.text)).map_err(|e| e.to_string())).collect()
+        let texts = Texts::open(&path, column, None).map_err(|e| e.to_string())?;
+        let one = |text: Result<Text, TaskError>| match text.map_err(|e| e.to_string())? {
+            Text { problem: Some(problem), .. } => Err(problem),
+            Text { line, text, .. } => Ok((line, text)),
+        };
+        texts.map(one).collect()
     }
 
     fn pairs(expected: &[(usize, &str)]) -> Result<Vec<(usize, String)>, String> {
@@ -210,15 +251,17 @@ mod tests {
         assert!(fails("a.txt", b"", None).contains("a.txt: holds no text"));
         assert!(fails("a.jsonl", b"\n\n", None).contains("holds no text"));
         assert!(fails("a.txt", b"good\nb\xe4d", None).contains("a.txt:2: byte 2 of the line (0xe4)"));
-        assert!(fails("a.txt", b"x", Some("text")).contains("--column"));
+        assert!(fails("a.txt", b"x", Some("text")).contains("no column \"text\""));
+        assert!(fails("a.conll", b"a O\n", None).contains("is read as columns"));
         assert!(fails("a.csv", b"x,y\n1,2\n", None).contains("a.csv: no column \"text\"; it has "));
         assert!(fails("a.csv", b"text\n", None).contains("holds no rows"));
         let missing = fails("a.jsonl", b"{\"a\": \"x\", \"text\": \"y\"}\n{\"a\": 1, \"b\": 2}", None);
-        assert!(missing.contains("a.jsonl:2: no \"text\" in it, only a, b"), "{missing}");
-        assert!(fails("a.jsonl", b"{\"text\": 7}", None).contains("expected a string in \"text\", found 7"));
+        assert!(missing.contains("a.jsonl:2: no \"text\" in it; it has \"a\", \"b\""), "{missing}");
+        assert_eq!(read("a.jsonl", b"{\"text\": 7}", None), pairs(&[(1, "7")]));
+        assert!(fails("a.jsonl", b"{\"text\": null}", None).contains("\"text\": expected a string, found null"));
         assert!(fails("a.jsonl", b"[1]", None).contains("expected a JSON object"));
         assert!(fails("a.jsonl", b"{", None).contains("a.jsonl:1: not JSON"));
-        assert!(Texts::open(Path::new("absent.txt"), None).err().unwrap().to_string().contains("absent.txt"));
+        assert!(Texts::open(Path::new("absent.txt"), None, None).err().unwrap().to_string().contains("absent.txt"));
     }
 
     /// Embedding told no time left: the length of its input was not known.
@@ -231,7 +274,7 @@ mod tests {
         for (name, bytes) in [("a.txt", &rows), ("a.tsv", &table), ("a.jsonl", &json)] {
             let path = dir.path().join(name);
             std::fs::write(&path, bytes).unwrap();
-            let mut texts = Texts::open(&path, None).unwrap();
+            let mut texts = Texts::open(&path, None, None).unwrap();
             let reading = texts.reading();
             assert!(reading.is_bounded());
             assert_eq!(reading.share(0), Some(0.0));
@@ -246,7 +289,7 @@ mod tests {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         std::io::Write::write_all(&mut encoder, rows.as_bytes()).unwrap();
         std::fs::write(&path, encoder.finish().unwrap()).unwrap();
-        let mut texts = Texts::open(&path, None).unwrap();
+        let mut texts = Texts::open(&path, None, None).unwrap();
         let reading = texts.reading();
         assert_eq!(texts.by_ref().count(), 1000);
         assert_eq!(reading.share(1000), Some(1.0), "as stored");
@@ -260,17 +303,24 @@ mod tests {
         let pipe = std::os::fd::AsRawFd::as_raw_fd(&reader);
         let path = format!("/dev/fd/{pipe}");
         if Path::new(&path).exists() {
-            assert!(!Texts::open(Path::new(&path), None).unwrap().reading().is_bounded());
+            assert!(!Texts::open(Path::new(&path), None, None).unwrap().reading().is_bounded());
         }
     }
 
+    /// One row of thousands that was null ended `embed`.
     #[test]
-    fn nothing_follows_an_error() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.jsonl");
-        std::fs::write(&path, "{}\n{\"text\": \"good\"}\n").unwrap();
-        let mut texts = Texts::open(&path, None).unwrap();
-        assert!(texts.next().unwrap().is_err());
-        assert!(texts.next().is_none());
+    fn r32_a_bad_row_keeps_its_place() {
+        let found = |name: &str, bytes: &[u8]| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            let texts = Texts::open(&path, None, None).unwrap();
+            texts.map(Result::unwrap).map(|text| (text.line, text.text, text.problem.is_some())).collect::<Vec<_>>()
+        };
+        let expected = [(1, "a", false), (2, "", true), (3, "b", false)].map(|(n, s, bad)| (n, s.to_owned(), bad));
+        assert_eq!(found("x.jsonl", b"{\"text\": \"a\"}\n{\"text\": null}\n{\"text\": \"b\"}\n"), expected);
+        assert_eq!(found("x.txt", b"a\n\xff\nb\n"), expected);
+        let json = b"[{\"text\": \"a\"},\n{},\n{\"text\": \"b\"}]";
+        assert_eq!(found("x.json", json), expected);
     }
 }

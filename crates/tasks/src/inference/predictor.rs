@@ -11,6 +11,8 @@ use serde_json::Value;
 use crate::TaskError;
 use crate::any_task::{AnyPredictions, AnyRows, AnyTask};
 use crate::datasets::Need;
+use crate::datasets::format::{DataFile, Format, Found};
+use crate::datasets::table::{Row, Table};
 use crate::inference::pretrained::Pretrained;
 use crate::kinds::{self, Kind};
 use crate::reading::{Given, Notes, Reading};
@@ -83,6 +85,26 @@ impl Predictor {
     /// Files that cannot be read; where what is right is needed, labels that the task does not know.
     pub fn read(&self, paths: &[PathBuf], need: Need, notes: &mut Notes) -> Result<Box<dyn AnyRows>, TaskError> {
         self.task.read(&self.reading, paths, need, &self.model.tokenizer, notes)
+    }
+
+    /// How a file of rows to predict is written.
+    ///
+    /// # Errors
+    /// A file that cannot be read; a format that this kind of task cannot read.
+    pub fn format_of(&self, path: &Path) -> Result<Found, TaskError> {
+        self.reading.format_of(path, &self.model.model.config().labels().unwrap_or_default())
+    }
+
+    /// The texts of a table as rows to [`predict`](Self::predict): for kinds of tasks whose files are no tables.
+    ///
+    /// # Errors
+    /// Those of [`Table::open`].
+    pub fn texts_of_table(&self, path: &Path, format: Format) -> Result<Vec<Result<Value, TaskError>>, TaskError> {
+        let (column, _) = self.reading.text_column(path);
+        let table = Table::open(DataFile { path, format: Some(format) }, std::slice::from_ref(&column));
+        let table = table.map_err(|error| self.reading.explain(error))?;
+        let text = |row: Result<Row, TaskError>| Ok(Value::String(row?.cells.into_iter().next().unwrap_or_default()));
+        Ok(table.into_rows().into_iter().map(text).collect())
     }
 
     /// The prediction of each row of a range of a file's, in their order.

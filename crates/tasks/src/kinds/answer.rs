@@ -10,7 +10,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
-use super::description::{Description, Examples, Refused, TaskOption, Values, positive};
+use super::description::{Description, Examples, Refused, Rows, TaskOption, Values, positive};
 use super::kind::{Kind, Misfit};
 use crate::TaskError;
 use crate::answer::{
@@ -73,8 +73,7 @@ pub static KIND: Kind = Kind::of::<Answering>(
             )),
             _ => Ok(()),
         },
-        table_endings: &["json", "parquet", "pq"],
-        format_options: &[],
+        rows: Rows::Questions,
         refused: Refused {
             finetune: &[(
                 "n_best",

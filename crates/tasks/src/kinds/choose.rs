@@ -6,7 +6,7 @@ use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
-use super::description::{Description, Examples, Refused};
+use super::description::{Description, Examples, Refused, Rows};
 use super::kind::{Kind, Misfit};
 use super::probabilities::{collapsed, largest, softmax};
 use super::text::{Length, Text};
@@ -33,8 +33,7 @@ pub static KIND: Kind = Kind::of::<Choose>(
         options: &["skip_bad"],
         own_options: &[],
         check: |_| Ok(()),
-        table_endings: &["tsv", "csv", "parquet", "pq"],
-        format_options: &[],
+        rows: Rows::Choices,
         refused: Refused::NOTHING,
         examples: Examples {
             finetune: &["cloze finetune choose --task swag --data swag --model runs/mini --out runs/swag"],
@@ -154,13 +153,14 @@ impl Task for Choose {
 
     fn read(
         &self,
-        _: &Reading,
+        reading: &Reading,
         paths: &[PathBuf],
         need: Need,
         _: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<FileRows<Row>, TaskError> {
-        let files: Vec<Choices> = paths.iter().map(|path| Choices::read(path, need)).collect::<Result<_, _>>()?;
+        let read = |path: &PathBuf| Choices::read(reading.file(path), need);
+        let files: Vec<Choices> = paths.iter().map(read).collect::<Result<_, _>>()?;
         let first = self.first_number_of(&files, notes);
         let rows = files.into_iter().flat_map(|file| file.into_rows(first));
         Ok(rows.map(|row| row.map(|choice| Row::from(&choice))).collect())

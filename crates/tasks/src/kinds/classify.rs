@@ -7,7 +7,7 @@ use cloze_text::Tokenizer;
 use serde::Serialize;
 use serde_json::json;
 
-use super::description::{Description, Examples, Refused};
+use super::description::{Description, Examples, Refused, Rows};
 use super::kind::{Kind, Misfit};
 use super::labelled_texts::{counted, found_in, labels_of, texts_of};
 use super::probabilities::{as_map, collapsed, largest, softmax};
@@ -38,8 +38,7 @@ pub static KIND: Kind = Kind::of::<Classify>(
         options: &["text", "pair", "label", "labels", "metric", "stride", "skip_bad", "class_weights"],
         own_options: &[],
         check: |_| Ok(()),
-        table_endings: &["tsv", "csv", "parquet", "pq"],
-        format_options: &[],
+        rows: Rows::Texts,
         refused: Refused::NOTHING,
         examples: Examples {
             finetune: &[

@@ -1,11 +1,8 @@
 //! What a kind of task is to those who offer it: its name, the options that concern it, texts for its help.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use crate::TaskError;
-use crate::datasets::plain_name;
 use crate::task_settings::TaskSettings;
 
 /// A kind of task in data: what a command line, a server or a binding needs to offer it.
@@ -31,14 +28,25 @@ pub struct Description {
     pub own_options: &'static [TaskOption],
     /// Refuses values that this kind cannot have.
     pub check: fn(&TaskSettings) -> Result<(), TaskError>,
-    /// Endings of files that hold more than a row a line.
-    pub table_endings: &'static [&'static str],
-    /// Own options that say how a file is written: with one of them every file is read as more than lines.
-    pub format_options: &'static [&'static str],
+    /// What the rows of its files are, which tells how a file may be written.
+    pub rows: Rows,
     /// Options without effect in a command, each with the reason.
     pub refused: Refused,
     /// Examples for help pages.
     pub examples: Examples,
+}
+
+/// What rows are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// Texts or pairs of texts: lines, tables, JSON.
+    Texts,
+    /// Sentences of words: tagged words in lines, or texts.
+    Words,
+    /// Questions about a text: SQuAD's JSON, objects a line.
+    Questions,
+    /// Choices between texts: tables, JSON.
+    Choices,
 }
 
 /// Options that a command refuses where the task is of this kind, each with the reason.
@@ -114,19 +122,6 @@ pub enum Values {
 }
 
 impl Description {
-    /// Whether a file is more than a row a line, by its ending.
-    pub fn is_table(&self, path: &Path) -> bool {
-        let name = plain_name(path);
-        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-        self.table_endings.contains(&ending)
-    }
-
-    /// Whether a file's rows are found without being told how they are written: more than lines, or lines of JSON.
-    pub fn reads_rows_of(&self, path: &Path) -> bool {
-        let name = plain_name(path);
-        self.is_table(path) || [".jsonl", ".ndjson"].iter().any(|ending| name.ends_with(ending))
-    }
-
     /// Whether an option that concerns some kinds of tasks alone concerns this one.
     pub fn has_option(&self, name: &str) -> bool {
         self.options.contains(&name) || self.own_options.iter().any(|option| option.name == name)

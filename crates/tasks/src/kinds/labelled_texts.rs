@@ -5,6 +5,7 @@ use crate::datasets::Need;
 use crate::datasets::classification::{LabelledText, LabelledTexts};
 use crate::datasets::labels::Labels;
 use crate::kinds::text::Text;
+use crate::reading::whole;
 use crate::task::FileRows;
 
 /// The texts of some files, each with what `read` makes of its label if labels are needed: rows to be predicted may have any.
@@ -20,7 +21,10 @@ pub(super) fn texts_of<L>(
                 let rows = file.with_labels(&read).into_iter();
                 rows.map(|row| row.map(|(row, label)| (text(row), Some(label)))).collect()
             }
-            Need::Optional => file.without_labels().into_iter().map(|row| row.map(|row| (text(row), None))).collect(),
+            Need::Optional => {
+                let rows = file.without_labels().into_iter();
+                rows.map(|row| Ok((whole(text(row?))?, None))).collect()
+            }
         }
     };
     files.into_iter().flat_map(of_file).collect()

@@ -16,7 +16,7 @@ use cloze_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::description::{Description, Examples, Refused, TaskOption, Values};
+use super::description::{Description, Examples, Refused, Rows, TaskOption, Values};
 use super::kind::{Kind, Misfit};
 use super::labelled_texts::{counted, labels_of};
 use super::probabilities::{as_map, collapsed};
@@ -29,7 +29,7 @@ use crate::datasets::table::{Column, Row as TableRow, Table};
 use crate::example::{Example, Target};
 use crate::input::{Input, Object};
 use crate::metrics::multi_label::{Gold, counts, exact_match, macro_average, micro};
-use crate::reading::{Notes, Reading};
+use crate::reading::{Notes, Reading, whole};
 use crate::task::{Encoded, FileRows, HeadStart, Scores, Task};
 
 /// The value of `problem_type` in a model's configuration.
@@ -56,8 +56,7 @@ pub static KIND: Kind = Kind::of::<MultiLabel>(
             values: Values::Parsed { placeholder: "P|LABEL=P,…", parse: thresholds, missing: None },
         }],
         check: |_| Ok(()),
-        table_endings: &["tsv", "csv", "parquet", "pq"],
-        format_options: &[],
+        rows: Rows::Texts,
         refused: Refused::NOTHING,
         examples: Examples {
             finetune: &[
@@ -182,7 +181,7 @@ fn written(reading: &Reading, path: &Path, columns: &TextColumns, labels: &[Stri
         return Ok(Written::Together(column));
     }
     let names = match columns.text {
-        Column::Name(_) => Table::names(path)?,
+        Column::Name(_) => Table::names(reading.file(path))?,
         Column::Number(_) => Vec::new(),
     };
     let has = |name: &str| names.iter().any(|other| other == name);
@@ -236,10 +235,11 @@ impl Labelled {
             Some(Written::Apart(columns)) => optional = columns.clone(),
             None => {}
         }
-        let table = Table::open_with_lists(path, &required, &optional, &lists, reading.ragged_rows());
+        let table = Table::open_with_lists(reading.file(path), &required, &optional, &lists, reading.ragged_rows());
         let table = table.map_err(|error| reading.explain(error))?;
         notes.skipped(path, table.skipped().len());
         let class_names: Vec<String> = lists.first().map_or(&[][..], |column| table.class_names(column)).to_vec();
+        notes.remarks(path, table.remarks());
         let row = |row: Result<TableRow, TaskError>| {
             let TableRow { line, cells, optional } = row?;
             let mut cells = cells.into_iter();
@@ -262,7 +262,9 @@ impl Labelled {
                     Marks::Flags(optional.iter().zip(columns).map(flag).collect::<Result<_, _>>()?)
                 }
             };
-            Ok(LabelledRow { text: Text { text, pair }, line, marks })
+            let text = Text { text, pair };
+            let text = if need == Need::Optional { whole(text)? } else { text };
+            Ok(LabelledRow { text, line, marks })
         };
         Ok(Labelled { path: path.to_owned(), rows: table.into_rows().into_iter().map(row).collect() })
     }

@@ -6,7 +6,7 @@ use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
 use serde::Serialize;
 
-use super::description::{Description, Examples, Refused};
+use super::description::{Description, Examples, Refused, Rows};
 use super::kind::{Kind, Misfit};
 use super::labelled_texts::texts_of;
 use super::text::{Length, Text};
@@ -32,8 +32,7 @@ pub static KIND: Kind = Kind::of::<Regress>(
         options: &["text", "pair", "label", "metric", "stride", "skip_bad"],
         own_options: &[],
         check: |_| Ok(()),
-        table_endings: &["tsv", "csv", "parquet", "pq"],
-        format_options: &[],
+        rows: Rows::Texts,
         refused: Refused::NOTHING,
         examples: Examples {
             finetune: &[

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use unicode_categories::UnicodeCategories;
 
-use super::description::{Description, Examples, Refused, TaskOption, Values, positive};
+use super::description::{Description, Examples, Refused, Rows, TaskOption, Values, positive};
 use super::kind::{Kind, Misfit};
 use super::labelled_texts::{counted, found_in, labels_of};
 use super::probabilities::{collapsed, largest, softmax};
@@ -93,8 +93,7 @@ pub static KIND: Kind = Kind::of::<Tag>(
             },
         ],
         check: |given| given.own::<TagSettings>()?.format().map(drop),
-        table_endings: &["conll", "conllu", "bio", "iob", "parquet", "pq"],
-        format_options: &["tag_format", "tag_column"],
+        rows: Rows::Words,
         refused: Refused {
             finetune: &[NO_TEXT_COLUMN],
             predict: &[("unknown_tags", "predicting does not look at tags")],

@@ -1,5 +1,6 @@
 //! BEIR's `corpus.jsonl` and `queries.jsonl`.
 
+use cloze_data::corpus::text::parse_json;
 use serde_json::{Map, Value};
 
 use super::entries::{Entries, Entry};
@@ -32,7 +33,7 @@ fn read(
         if line.trim().is_empty() {
             continue;
         }
-        let object = serde_json::from_str::<Map<String, Value>>(line);
+        let object = parse_json::<Map<String, Value>>(line, &mut 0);
         let object = object.map_err(|e| lines.problem(format!("expected a JSON object: {e}")))?;
         let entry = id(&object).and_then(|id| Ok((id, text(&object)?)));
         let (id, text) = entry.map_err(|problem| lines.problem(problem))?;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cloze_data::corpus::text::parse_json;
 use serde_json::{Map, Value};
 
 use crate::TaskError;
@@ -109,7 +110,7 @@ fn cells_of(line: &str, scale: Scale) -> Result<Cells, String> {
 
 /// A judgement as a JSON object, as Hugging Face's collections have it.
 fn object_of(line: &str) -> Result<Cells, String> {
-    let object: Map<String, Value> = serde_json::from_str(line)
+    let object: Map<String, Value> = parse_json(line, &mut 0)
         .map_err(|e| format!("expected a JSON object with query-id, corpus-id and score: {e}"))?;
     let cell = |names: [&str; 2]| match names.iter().find_map(|name| object.get(*name)) {
         Some(Value::String(text)) => Ok(text.trim().to_owned()),

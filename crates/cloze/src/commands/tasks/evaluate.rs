@@ -78,6 +78,7 @@ impl OfTask for Arguments {
         "predictions",
         "precision",
         "json",
+        "format",
         "task",
         "text",
         "pair",

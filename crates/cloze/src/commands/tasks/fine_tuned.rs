@@ -25,7 +25,7 @@ pub const HAS_LABELS: (&str, &str) = ("labels", "a fine-tuned model has its labe
 /// Refuses options without effect on a task of this kind.
 pub fn check<A: OfTask>(kind: &Kind, given: &ArgMatches, read: &DataArguments) -> Result<()> {
     check_effect::<A>(given, kind)?;
-    read.check(kind)
+    read.check(kind, A::NAME == "predict")
 }
 
 /// Opens a fine-tuned model for the command `A`. What is wrong with the command line for its kind of task is found too.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use cloze_engine::Device;
 use cloze_hub::Wanted;
+use cloze_tasks::datasets::format::DataFile;
 use cloze_tasks::datasets::known::Split;
 use cloze_tasks::datasets::{Need, plain_name};
 use cloze_tasks::finetune::read_tokenizer;
@@ -311,7 +312,7 @@ pub fn learn(
 ) -> Result<ExitCode> {
     let kind = kind.ok_or_else(|| usage(format!("which task? Say {}, or give --task NAME", kinds::names())))?;
     let named = arguments.model.as_deref().ok_or_else(|| usage("no model to start from: give --model DIR"))?;
-    arguments.read.check(kind)?;
+    arguments.read.check(kind, false)?;
     let device = Device::cpu(terminal.threads)?;
     let mut given = arguments.read.given(device.threads())?;
     if let Some(layers) = arguments.learn.features {
@@ -406,7 +407,7 @@ pub fn learn(
         writeln!(crate::output::results(), "{}", summary(&ended, out, train_rows, dev_rows))?;
     } else {
         let example = files[1].first().or(files[0].first());
-        show(&ended, example.map(|file| trial(kind, out, file)))?;
+        show(&ended, example.map(|file| trial(out, file)))?;
     }
     if ended.finished && ended.model.is_none() {
         bail!("no run came to a model: each failed; lower --lr, or look at the data and the model");
@@ -473,11 +474,11 @@ fn show(ended: &Ended, trial: Option<String>) -> Result<()> {
     Ok(())
 }
 
-/// A command that predicts a file's rows with the model of a run, or judges it on them where predicting takes such a file for
-/// lines of text.
-fn trial(kind: &Kind, out: &Path, file: &Path) -> String {
+/// A command that predicts a file's rows with the model of a run, or judges it on them where the file's name does not say how it is
+/// written.
+fn trial(out: &Path, file: &Path) -> String {
     let (cloze, out, quoted) = (program::name(), program::quoted(out.display()), program::quoted(file.display()));
-    if kind.description.reads_rows_of(file) {
+    if DataFile::from(file).is_named() {
         format!("{cloze} predict --model {out} --input {quoted}")
     } else {
         format!("{cloze} evaluate --model {out} --data {quoted}")

@@ -6,19 +6,23 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context, Result, bail};
 use cloze_tasks::datasets::Need;
-use cloze_tasks::input::of_line;
+use cloze_tasks::datasets::format::{Format, shown};
+use cloze_tasks::input::object_of_line;
 use cloze_tasks::kinds::Kind;
+use cloze_tasks::kinds::description::Rows;
 use cloze_tasks::lines::Lines;
-use cloze_tasks::{Notes, Predictor, TaskError};
+use cloze_tasks::{Notes, Predictor, Tabs, TaskError};
 use serde_json::{Value, json};
 
 use super::files::check_files;
 use super::fine_tuned::{HAS_LABELS, check, open};
 use super::per_kind::{OfTask, PerKind};
 use super::read::DataArguments;
+use crate::commands::failures::Failures;
 use crate::commands::model::ModelArguments;
 use crate::commands::precision::Type;
 use crate::commands::tokenizer::tell_special_names;
+use crate::failure::usage;
 use crate::help;
 use crate::terminal::Terminal;
 
@@ -32,8 +36,9 @@ const CHUNK: usize = 512;
     after_long_help = help::details(
         "The kind of task, the columns and the lengths are the model's; options override them. Options for one kind alone, such \
          as --n-best, are in its help: cloze predict answer --help.\n\n\
-         Input is a table (TSV, CSV, Parquet), a file of tagged words or SQuAD's JSON, as its ending says; else lines, plain text \
-         or JSON objects. From standard input each line is answered as soon as it is there. Output is one JSON object a line.\n\n\
+         Input is read as evaluate reads it: --format says how it is written, else its ending (.tsv, .csv, .jsonl, .parquet, .conll, \
+         …), else its beginning, for the whole file: JSON, tagged words, or a table whose first line names the column of the texts; \
+         all else is plain text, a row a line. From standard input each line is answered as soon as it is there. Output is one JSON object a line.\n\n\
          A row that cannot be read or predicted gets {\"row\": N, \"error\": …} in its place, and the command ends with exit code 1; \
          with --strict it stops there.",
         &EXAMPLES,
@@ -69,7 +74,7 @@ const EXAMPLES: [&str; 3] = [
 impl OfTask for Arguments {
     const NAME: &'static str = "predict";
     const OVERVIEW: &'static [&'static str] =
-        &["named", "revision", "offline", "input", "strict", "precision", "text", "pair", "max_len"];
+        &["named", "revision", "offline", "input", "format", "strict", "precision", "text", "pair", "max_len"];
 
     fn about(kind: &Kind) -> String {
         format!("Predict {}", kind.description.about)
@@ -108,34 +113,93 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
 }
 
 fn answer(predictor: &Predictor, input: &Path, strict: bool, terminal: &Terminal) -> Result<()> {
-    let description = &predictor.kind().description;
-    let own = &predictor.reading().given().settings.own;
-    let says_format = description.format_options.iter().any(|option| own.contains_key(*option));
-    let is_table = description.is_table(input) || says_format && input != Path::new("-");
-    let name = if input == Path::new("-") { "standard input".to_owned() } else { input.display().to_string() };
-    let key = if is_table { "row" } else { "line" };
-    let mut answers = Answers { name, key, strict, rows: 0, failed: 0, first: None };
-    if is_table {
-        let mut notes = Notes::default();
-        let rows = predictor.read(&[input.to_owned()], Need::Optional, &mut notes)?;
-        notes.0.iter().for_each(|note| terminal.warn(note));
-        let bar = terminal.progress("predicting", Some(rows.len() as u64));
-        let mut done = 0;
-        while done < rows.len() {
-            let next = rows.len().min(done + CHUNK);
-            answers.write((done + 1..).zip(predictor.predict_rows(&*rows, done..next)))?;
-            done = next;
-            bar.set(done as u64, "rows");
-        }
-        bar.finish();
+    let found = predictor.format_of(input)?;
+    check_columns(predictor, found.format, input)?;
+    found.note(input).iter().for_each(|note| terminal.note(note));
+    let is_streamed = matches!(found.format, Format::Lines | Format::Jsonl);
+    let key = if is_streamed { "line" } else { "row" };
+    let mut answers = Failures::new(shown(input), key, strict);
+    if is_streamed {
+        answer_lines(predictor, input, found.format, &mut answers, terminal)?;
     } else {
-        answer_lines(predictor, input, &mut answers)?;
+        answer_rows(predictor, input, found.format, &mut answers, terminal)?;
     }
-    answers.end()
+    if answers.is_empty() {
+        bail!("{} holds no rows", shown(input));
+    }
+    answers.end("predicted")
+}
+
+/// Refuses columns where a file has none.
+fn check_columns(predictor: &Predictor, format: Format, input: &Path) -> Result<()> {
+    let given = &predictor.reading().given().settings;
+    let options = [("--text", &given.text), ("--pair", &given.pair)];
+    let option = options.iter().find(|(_, column)| column.is_some());
+    match option.filter(|_| format == Format::Lines || format.is_tagged()) {
+        Some((option, _)) => Err(usage(format!(
+            "{option}: {} is read as {}, which has no columns of texts; see --format",
+            shown(input),
+            format.name()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Answers the rows of a file that is read whole.
+fn answer_rows(
+    predictor: &Predictor,
+    input: &Path,
+    format: Format,
+    answers: &mut Failures,
+    terminal: &Terminal,
+) -> Result<()> {
+    if predictor.kind().description.rows == Rows::Words && matches!(format, Format::Tsv | Format::Csv) {
+        let rows = predictor.texts_of_table(input, format)?;
+        let mut place = 1;
+        let mut rows = rows.into_iter().peekable();
+        while rows.peek().is_some() {
+            let chunk: Vec<_> = rows.by_ref().take(CHUNK).collect();
+            let count = chunk.len();
+            write(answers, (place..).zip(predict_each(predictor, chunk)))?;
+            place += count;
+        }
+        return Ok(());
+    }
+    let mut notes = Notes::default();
+    let rows = predictor.read(&[input.to_owned()], Need::Optional, &mut notes)?;
+    notes.0.iter().for_each(|note| terminal.warn(note));
+    let bar = terminal.progress("predicting", Some(rows.len() as u64));
+    let mut done = 0;
+    while done < rows.len() {
+        let next = rows.len().min(done + CHUNK);
+        write(answers, (done + 1..).zip(predictor.predict_rows(&*rows, done..next)))?;
+        done = next;
+        bar.set(done as u64, "rows");
+    }
+    bar.finish();
+    Ok(())
 }
 
 /// Answers lines in their order, as many together as are there.
-fn answer_lines(predictor: &Predictor, input: &Path, answers: &mut Answers) -> Result<()> {
+fn answer_lines(
+    predictor: &Predictor,
+    input: &Path,
+    format: Format,
+    answers: &mut Failures,
+    terminal: &Terminal,
+) -> Result<()> {
+    // Rows of a file are the same for all commands, so that its blank lines are none; who writes into a pipe waits for an answer.
+    let passes_blank = format == Format::Jsonl && input.is_file();
+    let mut tabs = match (format, predictor.kind().description.rows, predictor.reading().tabs()) {
+        (Format::Lines, Rows::Texts, Tabs::Space) => {
+            Some("tabs are read as white space: the model learned single texts, not pairs")
+        }
+        (Format::Lines, Rows::Texts, Tabs::Unsure) => {
+            Some("a tab separates the two texts of a pair: the model does not say whether it learned pairs")
+        }
+        _ => None,
+    };
+    let mut objects = 0;
     let lines = read_ahead(Lines::open(input)?).context("cannot start a thread that reads ahead")?;
     while let Ok(first) = lines.recv() {
         let mut chunk = vec![first];
@@ -144,108 +208,97 @@ fn answer_lines(predictor: &Predictor, input: &Path, answers: &mut Answers) -> R
         {
             chunk.push(line);
         }
-        let (mut parsed, mut places, mut end) = (Vec::new(), Vec::new(), None);
-        for line in chunk {
+        let (mut rows, mut places, mut end) = (Vec::new(), Vec::new(), None);
+        for (number, line) in chunk {
             match line {
-                Ok((number, line)) => {
-                    parsed.push(row_of(&line));
-                    places.push(number);
+                Ok(line) if passes_blank && line.trim().is_empty() => continue,
+                Err(error) if !matches!(error, TaskError::Line { .. }) => {
+                    end = Some(error);
+                    continue;
                 }
-                Err(error) => end = Some(error),
+                line => rows.push(line.and_then(|line| {
+                    if line.contains('\t')
+                        && let Some(note) = tabs.take()
+                    {
+                        terminal.note(note);
+                    }
+                    let looks_like_json =
+                        format == Format::Lines && line.starts_with('{') && line.trim_end().ends_with('}');
+                    objects += usize::from(looks_like_json && object_of_line(&line).is_ok());
+                    row_of(line, format)
+                })),
             }
+            places.push(number);
         }
-        let good: Vec<Value> = parsed.iter().flatten().cloned().collect();
-        let mut predicted = predictor.predict(&good).into_iter();
-        let found = parsed.into_iter().map(|row| row.and_then(|_| predicted.next().unwrap_or(Ok(Value::Null))));
-        answers.write(places.into_iter().zip(found))?;
+        write(answers, places.into_iter().zip(predict_each(predictor, rows)))?;
         if let Some(error) = end {
             return Err(error.into());
         }
+    }
+    if objects > 0 {
+        let (name, are) = (shown(input), if objects == 1 { "line is a JSON object" } else { "lines are JSON objects" });
+        terminal.warn(&format!(
+            "{objects} {are} and read as plain text, as {name} begins with plain text; see --format jsonl"
+        ));
     }
     Ok(())
 }
 
 /// A line's row.
-fn row_of(line: &str) -> Result<Value, TaskError> {
-    match line.trim() {
-        "" => Err(TaskError::Input { what: "line".to_owned(), problem: "is blank, expected a text".to_owned() }),
-        _ => of_line(line),
+fn row_of(line: String, format: Format) -> Result<Value, TaskError> {
+    if line.trim().is_empty() {
+        return Err(TaskError::Input { what: "line".to_owned(), problem: "is blank, expected a row".to_owned() });
     }
+    if format == Format::Jsonl { object_of_line(&line) } else { Ok(Value::String(line)) }
 }
 
-/// Predictions and errors, written in the order of their rows.
-struct Answers {
-    /// The input.
-    name: String,
-    /// What a row's place is called: "row" or "line".
-    key: &'static str,
-    /// Whether the first error ends the work.
-    strict: bool,
-    /// How many are written.
-    rows: usize,
-    /// How many of them are errors, and the first.
-    failed: usize,
-    first: Option<String>,
+/// The predictions of those that are rows, in their places.
+fn predict_each(predictor: &Predictor, rows: Vec<Result<Value, TaskError>>) -> Vec<Result<Value, TaskError>> {
+    let good: Vec<Value> = rows.iter().flatten().cloned().collect();
+    let mut predicted = predictor.predict(&good).into_iter();
+    rows.into_iter().map(|row| row.and_then(|_| predicted.next().unwrap_or(Ok(Value::Null)))).collect()
 }
 
-impl Answers {
-    fn write(&mut self, found: impl Iterator<Item = (usize, Result<Value, TaskError>)>) -> Result<()> {
-        let mut out = crate::output::results();
-        for (place, found) in found {
-            let mut line = serde_json::Map::new();
-            line.insert(self.key.to_owned(), json!(place));
-            match found {
-                Ok(Value::Object(rest)) => line.extend(rest),
-                Ok(_) => {}
-                // Every row would fail alike.
-                Err(error @ TaskError::Setting { .. }) => {
-                    out.flush()?;
-                    return Err(error.into());
+/// Writes predictions and errors in the order of their rows.
+fn write(answers: &mut Failures, found: impl IntoIterator<Item = (usize, Result<Value, TaskError>)>) -> Result<()> {
+    let mut out = crate::output::results();
+    for (place, found) in found {
+        let mut line = serde_json::Map::new();
+        line.insert(answers.key().to_owned(), json!(place));
+        match found {
+            Ok(prediction) => {
+                if let Value::Object(rest) = prediction {
+                    line.extend(rest);
                 }
-                Err(error) => {
-                    let text = error.to_string();
-                    let says_where = text.starts_with(&format!("{}:", self.name));
-                    let full =
-                        if says_where { text.clone() } else { format!("{}, {} {place}: {text}", self.name, self.key) };
-                    if self.strict {
-                        out.flush()?;
-                        bail!(full);
-                    }
-                    line.insert("error".to_owned(), text.into());
-                    self.failed += 1;
-                    self.first.get_or_insert(full);
-                }
+                answers.answered();
             }
-            writeln!(out, "{}", Value::Object(line))?;
-            self.rows += 1;
+            Err(error) => match answers.add(place, error) {
+                Ok(text) => drop(line.insert("error".to_owned(), text.into())),
+                Err(error) => {
+                    out.flush()?;
+                    return Err(error);
+                }
+            },
         }
-        out.flush()?;
-        Ok(())
+        writeln!(out, "{}", Value::Object(line))?;
     }
-
-    /// Fails if a row did, or if there was none.
-    fn end(self) -> Result<()> {
-        let Answers { name, key, rows, failed, .. } = self;
-        match self.first {
-            None if rows == 0 => bail!("{name} holds no rows"),
-            None => Ok(()),
-            Some(first) => bail!("{failed} of {rows} {key}s could not be predicted; the first: {first}"),
-        }
-    }
+    out.flush()?;
+    Ok(())
 }
 
-/// Lines with their numbers, read ahead by a thread, so that those that are there can be answered together.
-fn read_ahead(mut lines: Lines) -> std::io::Result<Receiver<Result<(usize, String), TaskError>>> {
+/// Lines with their numbers, read ahead by a thread, so that those that are there can be answered together. The last may be an error.
+fn read_ahead(mut lines: Lines) -> std::io::Result<Receiver<(usize, Result<String, TaskError>)>> {
     let (to, ahead) = sync_channel(CHUNK);
     std::thread::Builder::new().spawn(move || {
         loop {
             let line = match lines.advance() {
                 Ok(false) => return,
-                Ok(true) => Ok((lines.number(), lines.text().to_owned())),
+                Ok(true) => Ok(lines.text().to_owned()),
                 Err(error) => Err(error),
             };
-            let failed = line.is_err();
-            if to.send(line).is_err() || failed {
+            // After a line that cannot be read the next one can.
+            let is_last = matches!(&line, Err(error) if !matches!(error, TaskError::Line { .. }));
+            if to.send((lines.number(), line)).is_err() || is_last {
                 return;
             }
         }

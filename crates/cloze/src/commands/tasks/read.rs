@@ -4,13 +4,16 @@ use anyhow::Result;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use cloze_tasks::datasets::format::{FORMATS, Format};
 use cloze_tasks::datasets::known::Known;
 use cloze_tasks::datasets::table::Column;
-use cloze_tasks::kinds::description::{TaskOption, Values, alternatives};
+use cloze_tasks::input::Object;
+use cloze_tasks::kinds::description::{Rows, TaskOption, Values, alternatives};
 use cloze_tasks::kinds::{self, KINDS, Kind};
 use cloze_tasks::{Given, TaskError, TaskSettings};
 use serde_json::Value;
 
+use crate::commands::data_format;
 use crate::commands::tokenizer::SpecialTokensArgument;
 use crate::failure::usage;
 
@@ -71,12 +74,21 @@ pub struct CommonArguments {
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
 
+    /// How the files are written [default: as their endings say, else as their beginnings show]
+    #[arg(long, hide_possible_values = true, value_name = "FORMAT", help = format_help(), value_parser = data_format::parser())]
+    pub format: Option<Format>,
+
     /// Leave out and count rows that cannot be used and answers that are not in their paragraph, instead of stopping
     #[arg(long, hide_short_help = true)]
     skip_bad: bool,
 
     #[command(flatten)]
     pub special_tokens: SpecialTokensArgument,
+}
+
+fn format_help() -> String {
+    let names: Vec<&str> = FORMATS.iter().map(|(_, name, _)| *name).collect();
+    format!("How the files are written: {} [default: as their endings say, else as they begin]", names.join(", "))
 }
 
 /// The scores that may decide, of any kind of task.
@@ -185,8 +197,11 @@ impl DataArguments {
         }
     }
 
-    /// Refuses what cannot have an effect on a task of this kind.
-    pub fn check(&self, kind: &Kind) -> Result<()> {
+    /// Refuses what cannot have an effect on a task of this kind; rows that are only predicted may be plain lines.
+    pub fn check(&self, kind: &Kind, predicts: bool) -> Result<()> {
+        if let Some(format) = self.common.format {
+            self.check_format(format, kind, predicts)?;
+        }
         let CommonArguments { text, pair, label, labels, stride, skip_bad, .. } = &self.common;
         let common = [
             ("text", text.is_some()),
@@ -213,9 +228,36 @@ impl DataArguments {
         })
     }
 
+    fn check_format(&self, format: Format, kind: &Kind, predicts: bool) -> Result<()> {
+        let is_table = matches!(format, Format::Tsv | Format::Csv | Format::Parquet | Format::Jsonl | Format::Json);
+        let is_readable = match kind.description.rows {
+            Rows::Texts | Rows::Words if format == Format::Lines => predicts,
+            Rows::Texts | Rows::Choices => is_table,
+            Rows::Words => format.is_tagged() || is_table && (predicts || !matches!(format, Format::Tsv | Format::Csv)),
+            Rows::Questions => matches!(format, Format::Squad | Format::Jsonl | Format::Json | Format::Parquet),
+        };
+        let name = format.name();
+        if !is_readable {
+            return Err(usage(format!("--format {name}: files of rows to {} are not written so", kind.name())));
+        }
+        let own = self.own.iter().find(|own| own.key == "tag_format" || own.key == "tag_column");
+        match own.filter(|_| !format.is_tagged()) {
+            Some(own) => {
+                let option = own.option.replace('_', "-");
+                Err(usage(format!("--{option} has no effect with --format {name}; give one of them")))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn settings(&self) -> Result<TaskSettings> {
         let CommonArguments { task, text, pair, label, metric, max_len, stride, .. } = self.common.clone();
         let column = |name: Option<String>| name.as_deref().map(Column::parse).transpose();
+        let mut own: Object = self.own.iter().map(|own| (own.key.to_owned(), own.value.clone())).collect();
+        // One option for all formats; taggers remember theirs.
+        if let Some(format) = self.common.format.filter(|format| format.is_tagged()) {
+            own.insert("tag_format".to_owned(), format.name().into());
+        }
         Ok(TaskSettings {
             kind: None,
             task,
@@ -225,13 +267,13 @@ impl DataArguments {
             metric,
             max_len,
             stride,
-            own: self.own.iter().map(|own| (own.key.to_owned(), own.value.clone())).collect(),
+            own,
         })
     }
 
     /// What is given of how rows are read.
     pub fn given(&self, threads: usize) -> Result<Given> {
-        let CommonArguments { labels, skip_bad, .. } = &self.common;
-        Ok(Given { settings: self.settings()?, labels: labels.clone(), skip_bad: *skip_bad, threads })
+        let CommonArguments { labels, skip_bad, format, .. } = &self.common;
+        Ok(Given { settings: self.settings()?, labels: labels.clone(), format: *format, skip_bad: *skip_bad, threads })
     }
 }

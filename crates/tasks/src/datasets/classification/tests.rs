@@ -51,7 +51,7 @@ fn labels_may_be_missing_only_in_prediction() {
     fails(read("a\tlabel\nx\t \n", &columns(false), Need::Required), &["x.tsv:2:", "\"label\" is empty"]);
     assert_eq!(rows(&read("a\tlabel\nx\t \n", &columns(false), Need::Optional).unwrap())[0].label, None);
     let unlabelled = TextColumns { label: None, ..columns(false) };
-    fails(read(text, &unlabelled, Need::Required), &["label column"]);
+    fails(read(text, &unlabelled, Need::Required), &["x.tsv: no label column", "--label", "it has \"a\""]);
     assert_eq!(read(text, &unlabelled, Need::Optional).unwrap().rows().len(), 1);
 }
 
@@ -129,4 +129,12 @@ fn a_parquet_files_own_names_of_numbers_are_the_labels() {
     let numbers = Labels::given(["0", "1", "2"]).unwrap();
     let ids: Vec<_> = read(Column::number(2)).known_by(&numbers).with_labels(|label| numbers.id_or_problem(label));
     assert_eq!(ids[1].as_ref().unwrap().1, 2);
+}
+
+/// A table without a header was refused because of a label that predicting does not need.
+#[test]
+fn r33_no_header_and_no_label() {
+    let headless = TextColumns { text: Column::number(1), ..columns(false) };
+    let texts = read("ab\ncd\n", &headless, Need::Optional).unwrap();
+    assert_eq!(rows(&texts).iter().map(|row| row.text.as_str()).collect::<Vec<_>>(), ["ab", "cd"]);
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cloze_data::corpus::text::parse_json;
 use serde_json::{Map, Value};
 
 use super::columns::{Column, Row, Wanted};
@@ -13,27 +14,46 @@ use crate::task::FileRows;
 /// Rows as objects, with their lines.
 pub(in crate::datasets) type Objects = FileRows<(usize, Map<String, Value>)>;
 
-/// The objects of a text with their lines; blank lines are skipped.
+/// The objects of a text with their lines, blank lines passed over; or of a list of objects, with their numbers from 1.
 pub(in crate::datasets) fn objects<'a>(
     path: &'a Path,
     text: &'a str,
-) -> impl Iterator<Item = Result<(usize, Map<String, Value>), TaskError>> + 'a {
-    lines(text).filter(|(_, text)| !text.trim().is_empty()).map(move |(line, text)| {
-        let wrong = |problem: String| Err(TaskError::line(path, line, problem));
-        match serde_json::from_str(text) {
-            Ok(Value::Object(object)) => Ok((line, object)),
-            Ok(other) => wrong(format!("expected one JSON object a line, found {}", kind(&other))),
+) -> Box<dyn Iterator<Item = Result<(usize, Map<String, Value>), TaskError>> + 'a> {
+    let is_list = |text: &str| text.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{'));
+    if is_list(text.trim_start()) {
+        let list: Vec<Value> = match parse_json(text, &mut 0) {
+            Ok(list) => list,
             Err(e) => {
-                // serde_json says "line 1": of this one line. Ours is said before.
-                let reason = e.to_string().replace(&format!(" at line {} column {}", e.line(), e.column()), "");
-                wrong(format!("not one JSON object a line: {reason} (column {})", e.column()))
+                let problem = format!("not a list of JSON objects: {} (column {})", reason(&e), e.column());
+                return Box::new(std::iter::once(Err(TaskError::line(path, e.line(), problem))));
             }
+        };
+        return Box::new((1..).zip(list).map(move |(number, value)| object(path, number, value)));
+    }
+    let of_line = move |(line, text): (usize, &str)| match parse_json(text, &mut 0) {
+        Ok(value) => object(path, line, value),
+        Err(e) => {
+            let problem = format!("not one JSON object a line: {} (column {})", reason(&e), e.column());
+            Err(TaskError::line(path, line, problem))
         }
-    })
+    };
+    Box::new(lines(text).filter(|(_, text)| !text.trim().is_empty()).map(of_line))
+}
+
+fn object(path: &Path, line: usize, value: Value) -> Result<(usize, Map<String, Value>), TaskError> {
+    match value {
+        Value::Object(object) => Ok((line, object)),
+        other => Err(TaskError::line(path, line, format!("expected one JSON object a line, found {}", kind(&other)))),
+    }
+}
+
+/// What is wrong, without serde_json's place: it counts from the beginning of what it was given.
+fn reason(error: &serde_json::Error) -> String {
+    error.to_string().replace(&format!(" at line {} column {}", error.line(), error.column()), "")
 }
 
 /// What a value is, for a message.
-pub(in crate::datasets) fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

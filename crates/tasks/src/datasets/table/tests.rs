@@ -227,3 +227,43 @@ fn a_bad_row_keeps_its_place() {
     let rows = Table::open(&fixture(), &[Column::name("score")]).unwrap().into_rows();
     assert_eq!(rows.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
 }
+
+/// Quotes of tables that R and pandas write stayed in texts and labels. The values are those of Python's csv with a tab.
+#[test]
+fn r30_quoted_tsv_is_read_without_its_quotes() {
+    let all = |text: &str| {
+        let table = open("a.tsv", text, &["#1", "#2"]).unwrap();
+        let cells = rows(&table).into_iter().map(|(_, cells)| cells.join("|")).collect::<Vec<_>>();
+        (cells, table.remarks().len())
+    };
+    // Quoted throughout; where needed alone; the header alone tells.
+    assert_eq!(all("text\tlabel\n\"ab cd\"\t\"0\"\n\"ef \"\"gh\"\"\"\t\"1\"\n").0[1..], ["ab cd|0", "ef \"gh\"|1"]);
+    assert_eq!(
+        all("ab\t0\n\"c \"\"d\"\"\"\t1\n\"e\nf\"\t0\n"),
+        (vec!["ab|0".into(), "c \"d\"|1".into(), "e\nf|0".into()], 1)
+    );
+    assert_eq!(all("\"text\"\t\"label\"\n\"ab\"\t0\n").0, ["text|label", "ab|0"]);
+    // GLUE's: quotes are parts of the texts.
+    for text in ["a\tb\n\"Yes\", he said\t1\n\"no\t0\n", "a\tb\n\"It works.\"\t1\nno\t0\n", "a\tb\nsay \"x\"\t1\n"] {
+        assert_eq!(all(text).1, 0, "{text}");
+        assert!(all(text).0[1].contains('"'), "{text}");
+    }
+}
+
+#[test]
+fn r30_what_may_be_a_mistake_is_said() {
+    // Python's csv gives the same three texts.
+    let table = open("a.csv", "text,label\nx,0\n\"un,1\ny,0\n\"z,1\nw,0\n", &["text"]).unwrap();
+    assert_eq!(table.rows.len(), 3);
+    assert!(
+        table.remarks()[0].contains("1 row has characters after a closing quote, the first in line 3"),
+        "{:?}",
+        table.remarks()
+    );
+    fails(open("a.csv", "text;label\nab;0\n", &["text"]), &["a.csv", "semicolons"]);
+    fails(open("a.tsv", "ab\t0\ncd\t1\n", &["text"]), &["it has \"ab\", \"0\"", "by number, such as #1"]);
+    assert_eq!(
+        rows(&open("a.tsv", "text\tlabel\rab\t0\rcd\t1", &["text"]).unwrap()),
+        [(2, vec!["ab"]), (3, vec!["cd"])]
+    );
+}
