@@ -173,7 +173,7 @@ impl Settings {
         keys.dedup();
         let any_type = [self.precision, other.precision].contains(&Precision::Auto);
         let is_free = |key: &str| {
-            ["checkpoint_every", "recompute", "instruction_set"].contains(&key) || key == "precision" && any_type
+            ["checkpoint-every", "recompute", "instruction-set"].contains(&key) || key == "precision" && any_type
         };
         let shown = |of: &toml::Table, key: &str| of.get(key).map_or("not given".to_owned(), ToString::to_string);
         let differ = keys.into_iter().filter(|key| !is_free(key.as_str()) && began.get(*key) != now.get(*key));
