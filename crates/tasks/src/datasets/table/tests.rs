@@ -98,7 +98,10 @@ fn jsonl_takes_scalars() {
     fails(open("a.jsonl", "{\"a\": null}", &["a"]), &["a.jsonl:1:", "\"a\" is null"]);
     fails(open("a.jsonl", "{\"a\": 1}\n{\"a\": 1, }\n", &["a"]), &["a.jsonl:2:", "column 10"]);
     fails(open("a.jsonl", "{\"a\": 1}{\"a\": 1}", &["a"]), &["a.jsonl:1:"]);
-    fails(open("a.json", "[{\"a\": 1}]", &["a"]), &["a.json:1:", "one JSON object a line", "a list"]);
+    fails(open("a.jsonl", "[1]", &["a"]), &["a.jsonl:1:", "one JSON object a line", "a list"]);
+    // A list of objects is a table, too; its rows are numbered.
+    let list = open("a.json", "[{\"a\": 1},\n\n {\"a\": \"x\\ud83d\"}]", &["a"]).unwrap();
+    assert_eq!(rows(&list), [(1, vec!["1"]), (2, vec!["x\u{fffd}"])]);
     fails(open("a.jsonl", "{\"a\": 1}", &["#1"]), &["#1", "no numbers"]);
     fails(open("a.jsonl", "{\"sentence\": 1}", &["sentense"]), &["did you mean \"sentence\"?"]);
 }
