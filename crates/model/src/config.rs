@@ -159,6 +159,11 @@ impl Config {
         let json = |source| ModelError::Json { path: path.to_owned(), source };
         let in_file = |problem| ModelError::Config { path: Some(path.to_owned()), problem };
         // Another architecture's file may hold values that fail below with a puzzling message: its name comes first.
+        if bytes.starts_with(b"\xef\xbb\xbf") {
+            return Err(in_file(
+                "begins with a byte-order mark, which JSON does not allow; save it as UTF-8 without one".to_owned(),
+            ));
+        }
         let value: Value = serde_json::from_slice(&bytes).map_err(json)?;
         if !value.is_object() {
             return Err(in_file("expected a JSON object such as {\"model_type\": \"bert\", ...}".to_owned()));

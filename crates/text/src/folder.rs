@@ -11,7 +11,7 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{Model, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
 
-use crate::settings::{AddedTokens, Class, JSON, LIST, Settings, added_token};
+use crate::settings::{AddedTokens, CONFIG, Class, JSON, LIST, Settings, added_token};
 use crate::source::Source;
 use crate::special::{KEYS, OTHER_NAMES};
 use crate::vocabulary::{CONTINUATION, MAX_WORD_CHARS, Vocabulary};
@@ -222,6 +222,13 @@ fn as_written(
 fn open_list(path: &Path) -> Result<Tokenizer, TextError> {
     let (vocabulary, has_blank_end) = Vocabulary::parse(&read(path)?, path)?;
     let settings = Settings::read(path.parent().unwrap_or(Path::new("")))?;
+    if let Some(class) = settings.foreign_class() {
+        let reason = format!(
+            "tokenizer_class is {class}, which a vocab.txt alone does not describe; expected a class of BERT such as BertTokenizer, or a \
+             {JSON}"
+        );
+        return Err(TextError::BadJson { path: path.with_file_name(CONFIG), reason });
+    }
     let added = settings.added_tokens(path, &[])?;
     let (normalizer, source) = normalizer_of(&vocabulary, &added, None, Source { settings, ..Source::plain() });
     bert(vocabulary, has_blank_end, added, normalizer, source, path)

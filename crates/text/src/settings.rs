@@ -113,6 +113,9 @@ fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, TextError> {
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(Some(object)),
         Ok(other) => Err(bad(format!("expected a JSON object, found {}", short(&other)))),
+        Err(_) if bytes.starts_with(b"\xef\xbb\xbf") => Err(bad(
+            "begins with a byte-order mark, which JSON does not allow; save it as UTF-8 without one".to_owned(),
+        )),
         Err(error) => Err(bad(format!("not JSON: {error}"))),
     }
 }
@@ -155,6 +158,12 @@ impl Settings {
             (None, Some(_)) => Class::AsWritten,
             (None, None) => Class::Unnamed,
         }
+    }
+
+    /// The class that is named, if it is neither one of BERT's nor one that every tokenizer.json may have.
+    pub(crate) fn foreign_class(&self) -> Option<&str> {
+        let name = self.class_name().filter(|_| self.class() == Class::AsWritten)?;
+        (!["PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend"].contains(&name)).then_some(name)
     }
 
     /// Whether special tokens in texts are always text (`split_special_tokens`).

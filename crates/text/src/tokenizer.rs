@@ -881,6 +881,23 @@ mod tests {
         assert_eq!(named.template(), usual.template());
     }
 
+    /// A vocab.txt beside `BertJapaneseTokenizer` was read as BERT's, with other words than MeCab gives.
+    #[test]
+    fn a_list_of_tokens_of_another_class_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        plain(false).save(dir.path()).unwrap();
+        fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
+        let open = |config: &[u8]| {
+            fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
+            Tokenizer::open(dir.path()).map_err(|e| e.to_string())
+        };
+        let refused = open(br#"{"tokenizer_class": "BertJapaneseTokenizer"}"#).err().unwrap();
+        assert!(refused.contains("tokenizer_config.json: tokenizer_class is BertJapaneseTokenizer"), "{refused}");
+        assert!(open(br#"{"tokenizer_class": "ElectraTokenizerFast"}"#).is_ok());
+        let marked = open(b"\xef\xbb\xbf{}").err().unwrap();
+        assert!(marked.contains("byte-order mark"), "{marked}");
+    }
+
     #[test]
     fn other_configurations_go_to_the_reference() {
         let dir = tempfile::tempdir().unwrap();

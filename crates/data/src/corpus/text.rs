@@ -31,8 +31,10 @@ impl Beginning {
             let name = encoding.to_uppercase();
             return Err(format!("is {name}, expected UTF-8; convert it first: iconv -f {encoding} -t utf-8"));
         }
-        let has = |byte| memchr::memchr(byte, start).is_some();
-        Ok(Beginning { line_end: if has(b'\r') && !has(b'\n') && !start.ends_with(b"\r") { b'\r' } else { b'\n' } })
+        // The last byte may be the first half of a line's end.
+        let has_return = start.split_last().is_some_and(|(_, before)| memchr::memchr(b'\r', before).is_some());
+        let has_feed = memchr::memchr(b'\n', start).is_some();
+        Ok(Beginning { line_end: if has_return && !has_feed { b'\r' } else { b'\n' } })
     }
 }
 

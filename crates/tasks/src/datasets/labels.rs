@@ -4,7 +4,7 @@
 //!
 //! - **One spelling.** White space around a label does not count. Numbers are compared by value: `1`, `1.0`, `01` and `1e0` are one
 //!   label, and so are `0` and `-0.0`. `true`, `True` and `TRUE` are one label; they are not 1.
-//! - **Missing values are not labels**: nothing, `NaN`, `null`, `None`, `<NA>` and `NaT`, unless a label of this name is given or the
+//! - **Missing values are not labels**: nothing, `NaN`, `null`, `None`, `NA`, `N/A`, `<NA>` and `NaT`, unless a label of this name is given or the
 //!   model has one.
 //! - **Numbers for names.** If a label's name is a number, numbers in the data are names. Else the number `i` is the label `i` of the
 //!   known task's order (GLUE's), or of the order that was given with the labels; of `LABEL_0`, `LABEL_1`, … it is the one with that
@@ -164,7 +164,7 @@ impl Labels {
         let known = || self.names.iter().map(String::as_str);
         self.id(written).ok_or_else(|| {
             if is_missing(written) {
-                return format!("\"{written}\" is a missing value; expected a label: {}", listed(known()));
+                return format!("\"{written}\" is a missing value; expected a label: {} (if it is one, name all labels with --labels)", listed(known()));
             }
             if self.spelled.get(&spelling(written)) == Some(&None) {
                 return format!("\"{written}\" is the same number as several labels; known are {}", listed(known()));
@@ -195,7 +195,8 @@ impl Labels {
 pub fn is_missing(written: &str) -> bool {
     let written = written.trim();
     let unsigned = written.strip_prefix(['-', '+']).unwrap_or(written);
-    unsigned.eq_ignore_ascii_case("nan") || ["", "null", "Null", "NULL", "None", "<NA>", "NaT"].contains(&written)
+    unsigned.eq_ignore_ascii_case("nan")
+        || ["", "null", "Null", "NULL", "None", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT"].contains(&written)
 }
 
 /// The one spelling of a label: without white space around it; numbers as briefly as their value can be written.
@@ -366,10 +367,10 @@ mod tests {
 
     #[test]
     fn r27_missing_values_are_not_labels() {
-        for missing in ["", " ", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>"] {
+        for missing in ["", " ", "NaN", "nan", "-nan", "null", "NULL", "None", "NA", "N/A", "<NA>"] {
             assert!(is_missing(missing), "{missing}");
         }
-        for label in ["none", "NONE", "NA", "na", "0", "nano"] {
+        for label in ["none", "NONE", "na", "0", "nano"] {
             assert!(!is_missing(label), "{label}");
         }
         let labels = Labels::found(["pos", "NaN", "null", "neg"]).unwrap();

@@ -64,7 +64,8 @@ impl RunFolder {
         let is_begun = |name: &String| match name.as_str() {
             ".lock" => false,
             "checkpoints" | "data.json" => !self.checkpoints().is_dir(),
-            name => !(name.starts_with('.') && name.ends_with(".partial")),
+            // Earlier versions put no dot before it.
+            name => !name.ends_with(".partial"),
         };
         let is_unused = entry_names(&self.checkpoints())?.is_empty();
         Ok(is_unused && !entry_names(&self.root)?.iter().any(is_begun))

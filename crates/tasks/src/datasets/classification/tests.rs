@@ -51,7 +51,10 @@ fn labels_may_be_missing_only_in_prediction() {
     fails(read("a\tlabel\nx\t \n", &columns(false), Need::Required), &["x.tsv:2:", "\"label\" is empty"]);
     assert_eq!(rows(&read("a\tlabel\nx\t \n", &columns(false), Need::Optional).unwrap())[0].label, None);
     let unlabelled = TextColumns { label: None, ..columns(false) };
-    fails(read(text, &unlabelled, Need::Required), &["x.tsv: has no column known to hold labels", "--label", "has \"a\""]);
+    fails(
+        read(text, &unlabelled, Need::Required),
+        &["x.tsv: has no column known to hold labels", "--label", "has \"a\""],
+    );
     assert_eq!(read(text, &unlabelled, Need::Optional).unwrap().rows().len(), 1);
 }
 
