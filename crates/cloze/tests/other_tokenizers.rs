@@ -53,6 +53,9 @@ fn a_byte_level_tokenizer_fills_embeds_and_predicts() {
     fs::create_dir(&model).unwrap();
     let json_text = byte_level().to_string();
     fs::write(Path::new(&model).join("tokenizer.json"), &json_text).unwrap();
+    // Without its class, the folder of a BERT is said to be read otherwise by Transformers.
+    let class = r#"{"tokenizer_class": "PreTrainedTokenizerFast", "mask_token": "<mask>"}"#;
+    fs::write(Path::new(&model).join("tokenizer_config.json"), class).unwrap();
     let tokenizer = Tokenizer::open(Path::new(&model)).unwrap();
     assert_eq!(tokenizer.encode("the red fox .").len(), 4);
     let config = Config {

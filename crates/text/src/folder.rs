@@ -200,7 +200,13 @@ fn as_written(
         _ => Vocabulary::of_any(tokens),
     };
     let special = vocabulary.special(|key| added.named(key), template.as_ref(), path)?;
-    let template = template.unwrap_or_else(|| Template::bert(special.cls, special.sep));
+    let template = template.unwrap_or_else(|| {
+        source.notes.push(format!(
+            "{} has no post_processor: a text gets its first and last special token as with BERT, while Transformers adds none",
+            path.display()
+        ));
+        Template::bert(special.cls, special.sep)
+    });
     let (largest, size) = (template.largest_id(), vocabulary.tokens.len());
     if largest as usize >= size {
         let reason =

@@ -22,7 +22,7 @@ pub fn casing(tokenizer: &Tokenizer) -> &'static str {
 pub fn details(tokenizer: &Tokenizer) -> Vec<(&'static str, String)> {
     let mut lines = vec![("kind", format!("{} as {} of Transformers", tokenizer.model(), tokenizer.class_name()))];
     let added = tokenizer.added_tokens();
-    for (name, special) in [("added", false), ("added special", true)] {
+    for (name, special) in [("added", false), ("own special", true)] {
         let all: Vec<&AddedToken> = added.iter().filter(|token| token.special == special).collect();
         if !all.is_empty() {
             let shown = all.iter().take(SHOWN).map(|token| format!("{} {}", token.text, token.id));
@@ -41,8 +41,8 @@ pub fn details(tokenizer: &Tokenizer) -> Vec<(&'static str, String)> {
     lines.push((
         "names in text",
         match tokenizer.special_tokens() {
-            SpecialTokens::Text => "of special tokens are text (--special-tokens text)".to_owned(),
-            SpecialTokens::Parse => "of special tokens are those tokens (--special-tokens parse)".to_owned(),
+            SpecialTokens::Text => "names of special tokens are text (--special-tokens text)".to_owned(),
+            SpecialTokens::Parse => "names of special tokens are those tokens (--special-tokens parse)".to_owned(),
         },
     ));
     lines
