@@ -302,7 +302,7 @@ fn r2_r3_r4_folders_are_read_as_auto_tokenizer_reads_them() {
                     );
                 }
                 let is_own = |id: &u32| tokenizer.special().all().contains(id) && *id != tokenizer.special().unk;
-                assert!(!tokenizer.encode(text).iter().any(|id| is_own(id)), "{name}: {text:?}");
+                assert!(!tokenizer.encode(text).iter().any(is_own), "{name}: {text:?}");
             }
         }
         let size = case["size"].as_u64().unwrap() as usize;
