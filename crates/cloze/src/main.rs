@@ -89,7 +89,7 @@ Exit codes:
   0    done
   1    the work failed; one line on standard error says why
   2    the command line is wrong
-  130  interrupted (Ctrl-C, SIGTERM, SIGHUP); training is saved: go on with --resume";
+  130  interrupted (Ctrl-C, SIGTERM, SIGHUP); training is saved: --resume";
 
 const ENVIRONMENT: &str = "\
 Environment:

@@ -200,12 +200,12 @@ fn failures_exit_with_1_and_one_line() {
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     let (absent, empty, binary, out) = (path("absent"), path("empty.txt"), path("binary.txt"), path("out"));
     std::fs::write(&empty, "").unwrap();
-    std::fs::write(&binary, b"good text\n\0more").unwrap();
+    std::fs::write(&binary, b"good text\n\0m\0\0o\0r\0\0e\0").unwrap();
 
     assert!(failure(&["inspect", &absent]).contains("absent"));
     assert!(failure(&["vocab", "--input", &absent, "--out", &out]).contains("absent"));
     assert!(failure(&["vocab", "--input", &empty, "--out", &out]).contains("empty.txt"));
-    assert!(failure(&["vocab", "--input", &binary, "--out", &out]).contains("byte 10"));
+    assert!(failure(&["vocab", "--input", &binary, "--out", &out]).contains("holds many NUL bytes"));
     assert!(failure(&["prepare", "--input", &empty, "--tokenizer", &absent, "--out", &out]).contains("absent"));
     assert!(failure(&["pretrain", &absent]).contains("absent"));
     assert!(failure(&["report", &path(".")]).contains("metrics.jsonl"));

@@ -114,7 +114,7 @@ fn the_nearest_text_of_a_text_is_itself() {
     success(&["embed", "--model", &model, "--input", &lines, "--out", &npy, "--quiet"], "");
     let base = ["similar", "--model", &model, "--corpus", &lines, "--json", "--top", "2", "--quiet"];
     let (computed, _) = success(&[&base[..], &["--query", "d e", "--query", "a b c d"]].concat(), "");
-    let (reused, _) = success(&[&base[..], &["--embeddings", &npy]].concat(), "d e\n\na b c d\n");
+    let (reused, _) = success(&[&base[..], &["--embeddings", &npy]].concat(), "d e\na b c d\n");
     assert_eq!(computed, reused);
     let answers: Vec<Value> = computed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(answers.len(), 2);
@@ -204,7 +204,9 @@ fn what_does_not_fit_is_one_clear_line() {
         failure(&[&["embed", "--model", &model, "--input", input, "--out", &out, "--quiet"], more].concat(), 1)
     };
     assert!(embed(&empty, &[]).contains("empty.txt: holds no text"));
-    assert!(embed(&rows, &[]).contains("rows.jsonl:1: no \"text\" in it, only a; name a column with --column"));
+    assert!(
+        embed(&rows, &["--strict"]).contains("rows.jsonl:1: no \"text\" in it, only a; name a column with --column")
+    );
     assert!(embed(&lines, &["--layers", "7"]).contains("--layers: found 7"));
     assert!(embed(&lines, &["--max-len", "41"]).contains("3 to 40"));
     let left: Vec<_> = std::fs::read_dir(folder.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();

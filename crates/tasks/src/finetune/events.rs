@@ -105,8 +105,8 @@ pub struct Best {
     /// The deciding score; not a number for a correlation with a constant, for instance.
     #[serde(deserialize_with = "number_or_nan")]
     pub score: f64,
-    /// The mean loss of the dev rows, which decides where the score is not a number.
-    #[serde(deserialize_with = "number_or_nan")]
+    /// The mean loss of the dev rows, which decides where the score is not a number. Earlier versions did not write it.
+    #[serde(default = "not_a_number", deserialize_with = "number_or_nan")]
     pub loss: f64,
     /// All scores as one JSON object.
     pub scores: Value,
@@ -122,6 +122,10 @@ impl Best {
 }
 
 /// JSON has no NaN: it is written as null.
+fn not_a_number() -> f64 {
+    f64::NAN
+}
+
 fn number_or_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
 }

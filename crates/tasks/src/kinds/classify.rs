@@ -139,6 +139,11 @@ impl Task for Classify {
         let found = found_in(files.iter().map(LabelledTexts::labels))?;
         let labels = reading.labels(found, start, Class::Classify)?;
         if labels.len() < 2 {
+            // A row that cannot be read may be why.
+            let mut failed = files.into_iter().flat_map(LabelledTexts::without_labels).filter_map(Result::err);
+            if let Some(error) = failed.next().filter(|_| !reading.given().skip_bad) {
+                return Err(error);
+            }
             let problem =
                 format!("all rows have the label {:?}: expected two labels at least", labels.names().join(", "));
             return Err(TaskError::setting("labels", problem));
