@@ -45,11 +45,7 @@ fn help_shows_the_options_of_the_chosen_task_alone() {
             "text label class-weights stride lr",
             "n-best tag-format context max-question features",
         ),
-        (
-            &["finetune", "tag"],
-            "tag-format tag-column context features labels",
-            "text pair label stride metric n-best skip-bad",
-        ),
+        (&["finetune", "tag"], "tag-format tag-column context features labels", "text pair stride metric n-best"),
         (
             &["finetune", "answer"],
             "stride max-question null-threshold",

@@ -230,14 +230,14 @@ impl Cells<'_> {
 /// The records of a text with the lines where they begin; empty lines are none.
 enum Records<'a> {
     Tsv(Box<dyn Iterator<Item = (usize, &'a str)> + 'a>),
-    Csv(CsvRecords<'a>),
+    Csv(Box<CsvRecords<'a>>),
 }
 
 impl<'a> Records<'a> {
     fn new(path: &'a Path, kind: Kind, text: &'a str) -> Records<'a> {
         match kind {
             Kind::Tsv => Records::Tsv(Box::new(lines(text).filter(|(_, line)| !line.is_empty()))),
-            Kind::Csv | Kind::QuotedTsv => Records::Csv(CsvRecords::new(path, text, kind.delimiter())),
+            Kind::Csv | Kind::QuotedTsv => Records::Csv(Box::new(CsvRecords::new(path, text, kind.delimiter()))),
         }
     }
 }

@@ -14,11 +14,11 @@ use crate::task::FileRows;
 /// Rows as objects, with their lines.
 pub(in crate::datasets) type Objects = FileRows<(usize, Map<String, Value>)>;
 
+/// An object with its line, or what is wrong there.
+type NumberedObject = Result<(usize, Map<String, Value>), TaskError>;
+
 /// The objects of a text with their lines, blank lines passed over; or of a list of objects, with their numbers from 1.
-pub(in crate::datasets) fn objects<'a>(
-    path: &'a Path,
-    text: &'a str,
-) -> Box<dyn Iterator<Item = Result<(usize, Map<String, Value>), TaskError>> + 'a> {
+pub(in crate::datasets) fn objects<'a>(path: &'a Path, text: &'a str) -> Box<dyn Iterator<Item = NumberedObject> + 'a> {
     let is_list = |text: &str| text.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{'));
     if is_list(text.trim_start()) {
         let list: Vec<Value> = match parse_json(text, &mut 0) {
