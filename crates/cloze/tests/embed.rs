@@ -205,7 +205,8 @@ fn what_does_not_fit_is_one_clear_line() {
     };
     assert!(embed(&empty, &[]).contains("empty.txt: holds no text"));
     assert!(
-        embed(&rows, &["--strict"]).contains("rows.jsonl:1: no \"text\" in it, only a; name a column with --column")
+        embed(&rows, &["--strict"])
+            .contains("rows.jsonl:1: no \"text\" in it; it has \"a\": name a column with --column")
     );
     assert!(embed(&lines, &["--layers", "7"]).contains("--layers: found 7"));
     assert!(embed(&lines, &["--max-len", "41"]).contains("3 to 40"));

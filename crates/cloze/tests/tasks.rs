@@ -687,7 +687,7 @@ fn bad_rows_are_named_with_file_line_and_column() {
     );
     both("answer", &nested, &["nested.json", "question \"9\"", "\"otto\" is not in its context"]);
     let unanswered = bench.file("unanswered.jsonl", &format!("{row}null}}\n"));
-    both("answer", &unanswered, &["unanswered.jsonl", "question 7", "answers"]);
+    both("answer", &unanswered, &["unanswered.jsonl", "question \"7\"", "answers"]);
     let broken = bench.file("broken.jsonl", "{\"question\": \"who\",\n");
     both("answer", &broken, &["broken.jsonl:1:"]);
 

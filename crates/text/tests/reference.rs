@@ -30,6 +30,7 @@ fn published_vocabularies_give_the_reference_ids() {
         assert_eq!(tokenizer.encode(&text), expected, "{name}");
         let list = Tokenizer::open(&folder.join("vocab.txt")).unwrap();
         assert_eq!(list.encode(&text), expected, "{name}: vocab.txt");
-        assert_eq!(list.fingerprint(), tokenizer.fingerprint(), "{name}");
+        // The Chinese list has a token that ends in U+2028, which BertTokenizer takes from the end of a line.
+        assert_eq!(list.fingerprint() == tokenizer.fingerprint(), name != "chinese", "{name}");
     }
 }

@@ -317,7 +317,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let mut rows = 0;
     let texts = texts.map(|text| match text? {
         Text { line, problem: Some(problem), .. } if arguments.strict => {
-            Err(TaskError::Input { what: format!("{}, line {line}", shown(&arguments.input)), problem })
+            let name = shown(&arguments.input);
+            let problem = problem.strip_prefix(&format!("{name}:{line}: ")).unwrap_or(&problem).to_owned();
+            Err(TaskError::Line { path: name.into(), line, problem })
         }
         text => Ok(text),
     });

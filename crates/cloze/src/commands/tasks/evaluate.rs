@@ -43,7 +43,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = crate::values::items_or_none)]
     bootstrap: usize,
 
-    /// Write the predictions too, one JSON object a line, each with its file, row, text or id, and what is right ("gold")
+    /// Write each row's prediction, file, number, text and gold as a JSON object
     #[arg(long, value_name = "FILE.jsonl")]
     predictions: Option<PathBuf>,
 

@@ -51,7 +51,7 @@ pub struct CommonArguments {
     #[arg(long, value_name = "COLUMN")]
     pub pair: Option<String>,
 
-    /// Column of the label or number; of tagged words in JSON or Parquet the list of tags [default: the model's, or label]
+    /// Column of the label, number or tags [default: the model's, or label]
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
 
