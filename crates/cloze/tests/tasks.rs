@@ -691,10 +691,10 @@ fn bad_rows_are_named_with_file_line_and_column() {
     let broken = bench.file("broken.jsonl", "{\"question\": \"who\",\n");
     both("answer", &broken, &["broken.jsonl:1:"]);
 
-    let choices = bench.file("choices.jsonl", "{\"context\": \"anna\", \"choices\": [\"a\", \"b\"], \"label\": 2}\n");
-    both("choose", &choices, &["choices.jsonl:1:", "label \"2\"", "0 to 1"]);
+    let choices = bench.file("choices.jsonl", "{\"context\": \"anna\", \"choices\": [\"a\", \"b\"], \"label\": 3}\n");
+    both("choose", &choices, &["choices.jsonl:1:", "label \"3\"", "0 to 1"]);
     let single = bench.file("single.jsonl", "{\"context\": \"anna\", \"choices\": [\"a\"], \"label\": 0}\n");
-    both("choose", &single, &["single.jsonl:1:", "1 endings", "at least two"]);
+    both("choose", &single, &["single.jsonl:1:", "1 choices", "at least two"]);
     let no_choices = bench.file("none.jsonl", "{\"context\": \"anna\", \"label\": 0}\n");
     both("choose", &no_choices, &["none.jsonl", "\"choices\""]);
 
