@@ -71,7 +71,7 @@ pub fn peak_memory() -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// A path for JSON, whose strings are Unicode: what is not stands as U+FFFD.
+/// A path for JSON, whose strings are Unicode: what is not Unicode becomes U+FFFD.
 pub fn path(path: &Path) -> String {
     path.display().to_string()
 }

@@ -110,7 +110,7 @@ impl Drop for Polling {
 mod tests {
     use super::*;
 
-    /// `nohup cloze pretrain …` goes on when its terminal is closed.
+    /// `nohup cloze pretrain …` continues when its terminal is closed.
     #[test]
     fn a_signal_that_is_ignored_from_the_start_stays_so() {
         let status = |mask: &str| format!("Name:\tcloze\nSigBlk:\t0000000000000001\nSigIgn:\t{mask}\n");

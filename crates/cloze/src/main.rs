@@ -150,7 +150,7 @@ fn show(error: &clap::Error, terminal: &Terminal) -> ExitCode {
 
 /// Says why the work failed.
 fn fail(error: &anyhow::Error, terminal: &Terminal) -> ExitCode {
-    // Whoever read our output has heard enough: `cloze inspect model | head` is no failure.
+    // The reader closed the pipe: `cloze inspect model | head` is not a failure.
     if output::is_closed(error) {
         return ExitCode::from(if interrupt::stop().load(Ordering::Relaxed) { INTERRUPTED } else { 0 });
     }

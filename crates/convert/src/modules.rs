@@ -14,7 +14,7 @@ use crate::{WEIGHTS_FILE, pickle, tensors};
 const PYTORCH_FILE: &str = "pytorch_model.bin";
 
 /// Copies sentence-transformers' files beside a model, if there are any, to the folder `to`: the model's new form pools, normalises and
-/// cuts texts as the old one. The model then lies at the top, as in folders of today, the other modules in folders of their own; weights
+/// cuts texts as the old one. The model is then at the top, as in newer folders, the other modules in folders of their own; weights
 /// of theirs in `pytorch_model.bin` become safetensors. Returns the classes of the modules.
 ///
 /// # Errors

@@ -49,7 +49,7 @@ impl Layout {
     /// The layout of the folder `dir`.
     ///
     /// # Errors
-    /// [`ModelError::Read`]. [`ModelError::Json`] and [`ModelError::Config`] for a modules.json that is no list of modules, or whose
+    /// [`ModelError::Read`]. [`ModelError::Json`] and [`ModelError::Config`] for a modules.json that is not a list of modules, or whose
     /// paths lead out of the folder.
     pub fn of(dir: &Path) -> Result<Layout, ModelError> {
         let path = dir.join(MODULES_FILE);
@@ -79,7 +79,7 @@ impl Layout {
         Ok(Layout { root: dir.to_owned(), model, modules })
     }
 
-    /// The sentence-transformers folder above `dir` whose model lies in `dir`; none if there is no such folder.
+    /// The sentence-transformers folder above `dir` whose model is in `dir`; none if there is no such folder.
     pub fn above(dir: &Path) -> Option<Layout> {
         let model = fs::canonicalize(dir).ok()?;
         let layout = Layout::of(model.parent()?).ok()?;

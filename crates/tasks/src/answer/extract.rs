@@ -110,7 +110,7 @@ impl Candidate {
 /// start and end logit: every window must want it (Devlin et al. 2019, section 4.3, as in Google's code).
 ///
 /// # Errors
-/// `candidates`, `n_best` or `max_answer` is 0, a threshold that is no number; no windows; logits that are not one for each row or
+/// `candidates`, `n_best` or `max_answer` is 0, a threshold that is not a number; no windows; logits that are not one for each row or
 /// not finite; windows of another context.
 pub fn extract(
     context: &EncodedContext,

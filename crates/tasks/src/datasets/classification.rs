@@ -61,7 +61,7 @@ impl LabelledTexts {
         let path = file.path;
         let mut required = vec![columns.text.clone()];
         required.extend(columns.pair.clone());
-        // A name means a header, a number none: a label that nobody needs does not decide that.
+        // A name means a header, a number none: a label that is not needed does not decide that.
         let mixes = |label: &&Column| matches!((label, &columns.text), (Column::Name(_), Column::Number(_)));
         let label = match columns.label.as_ref().filter(mixes) {
             Some(_) if need == Need::Optional => &[],

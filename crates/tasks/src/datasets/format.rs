@@ -2,7 +2,7 @@
 //!
 //! 1. `--format` decides if it is given.
 //! 2. Else the name's ending: `.tsv`, `.csv`, `.jsonl` (`.ndjson`), `.parquet` (`.pq`), `.conllu`, and `.conll`, `.bio`, `.iob`, `.iob2`,
-//!    `.conllx` for columns; an ending for compression (`.gz`, `.zst`) is passed over. `.json` is told by the content.
+//!    `.conllx` for columns; an ending for compression (`.gz`, `.zst`) is passed over. For `.json` the content decides.
 //! 3. Else, that is for `.txt`, other names, pipes and standard input, the beginning decides for the whole file: JSON if the first line
 //!    that is not blank is an object (`jsonl`) or begins a list of objects (`json`) or SQuAD's object; Parquet by its first bytes; where
 //!    tagged words are looked for, columns of them; a table if a column was given, or if the first line has tabs and names the column

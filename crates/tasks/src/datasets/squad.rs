@@ -327,7 +327,7 @@ impl Reader<'_> {
         let mut answers = Vec::with_capacity(asked);
         let mut counts = self.notes;
         let mut first_problem = None;
-        // A blank context cannot hold its answers: nobody can answer the question, which is no fault of theirs.
+        // A blank context cannot hold its answers: the question cannot be answered, and its answers are not wrong.
         let is_blank = context.chars().all(|c| c.is_whitespace() || c.is_other());
         for Given { text, start } in given {
             let found = if is_blank { Ok(Place { byte: 0, how: How::AsSaid }) } else { place(&context, &text, start) };

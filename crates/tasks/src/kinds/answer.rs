@@ -608,7 +608,7 @@ mod tests {
         assert!(matches!(&notes[..], [note] if note.starts_with("1 training question without an answer")), "{notes:?}");
         assert!(read(&task, &path, Need::Required).1.is_empty(), "the model may answer none");
 
-        // A model that learned from SQuAD 1.1 answers all, and is told of it, also where it is not judged.
+        // A model that learned from SQuAD 1.1 answers every question; a warning says so, also where nothing is judged.
         let task = Answering::new(&reading(Given::default())).unwrap();
         for need in [Need::Required, Need::Optional] {
             let (_, notes) = read(&task, &path, need);

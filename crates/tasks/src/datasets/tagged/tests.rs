@@ -247,7 +247,7 @@ fn r37_json_is_not_read_as_columns() {
         &["a.jsonl:1:", "no list \"upos\""],
     );
     fails(TaggedSentences::read_key(&file("a.txt", "a O").path, None, Some("tags"), Need::Required), &["--tag-column"]);
-    // A 0 in columns is no position.
+    // A 0 in columns is not a position.
     let labels = Labels::of_model(&["B-LOC".to_owned(), "O".to_owned()], &[]).unwrap();
     fails(ids(&read("a.txt", "a 0\n", Need::Required).unwrap(), &labels), &["a.txt:1:", "unknown label \"0\""]);
     let objects = read("a.jsonl", "{\"tokens\": [\"a\"], \"tags\": [1]}\n", Need::Required).unwrap();
