@@ -61,6 +61,7 @@ pub struct CorpusReport {
     /// Share of capital letters among the Latin letters without accents.
     pub capitals_rate: f64,
     /// What the tokenizer's normalisation takes out of the text: accents, vowel signs and tone marks, by script, most first.
+    #[serde(default)]
     pub dropped_marks: Vec<ScriptMarks>,
     /// Long text files without one blank line: each was read as one document. At most ten are named.
     pub files_without_boundaries: Vec<String>,
