@@ -35,15 +35,17 @@ impl MarkCounts {
     /// Counts those of a text.
     pub fn count(&mut self, text: &str) {
         let (mut ascii, mut latest) = (0, Script::Latin);
-        for c in text.chars() {
-            if c.is_ascii() {
-                let is_letter = c.is_ascii_alphabetic();
-                ascii += u64::from(is_letter);
-                if is_letter {
-                    latest = Script::Latin;
-                }
-                continue;
+        let mut rest = text;
+        loop {
+            // Most of most texts is ASCII, which has no marks: a run of it is counted as bytes.
+            let (run, after) = rest.split_at(rest.bytes().position(|byte| !byte.is_ascii()).unwrap_or(rest.len()));
+            let letters = run.bytes().filter(u8::is_ascii_alphabetic).count() as u64;
+            ascii += letters;
+            if letters > 0 {
+                latest = Script::Latin;
             }
+            let Some(c) = after.chars().next() else { break };
+            rest = &after[c.len_utf8()..];
             let is_mark = c.is_mark_nonspacing();
             if !is_mark && !c.is_alphabetic() {
                 continue;
