@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cloze_engine::{DType, Device};
-use cloze_tasks::datasets::Need;
+use cloze_tasks::datasets::LabelsNeeded;
 use cloze_tasks::input::object_of_line;
 use cloze_tasks::{Notes, Predictor};
 use common::{Bench, TAGS, TEXTS, fails, json_file, predict, with_epochs};
@@ -42,7 +42,7 @@ fn check(bench: &Bench, kind: &str, file: &str, line: &str, more: &[&str]) -> St
     let row = if line.starts_with('{') { object_of_line(line).unwrap() } else { Value::String(line.to_owned()) };
     let by_library: Vec<Value> = predictor.predict(&[row]).into_iter().map(Result::unwrap).collect();
     assert_eq!(by_library, commanded(kind, &model, "-", &format!("{line}\n")), "{kind}: a line");
-    let rows = predictor.read(&[PathBuf::from(file)], Need::Optional, &mut Notes::default()).unwrap();
+    let rows = predictor.read(&[PathBuf::from(file)], LabelsNeeded::Optional, &mut Notes::default()).unwrap();
     let by_library: Vec<Value> =
         predictor.predict_rows(&*rows, 0..rows.len()).into_iter().map(Result::unwrap).collect();
     assert!(by_library.len() > 1 && by_library == commanded(kind, &model, file, ""), "{kind}: a file");

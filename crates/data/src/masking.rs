@@ -84,7 +84,7 @@ pub(crate) struct MaskScratch {
 
 /// Chooses tokens of one sequence `ids` and hides them in place; `scratch.chosen` then says which, and what they were.
 /// Empty only if the sequence holds nothing but special tokens.
-pub(crate) fn hide(
+pub(crate) fn apply_mask(
     ids: &mut [i32],
     table: &TokenTable,
     masking: &Masking,
@@ -188,7 +188,7 @@ mod tests {
             let mut random = Random::keyed(5, Purpose::Mask, &[time]);
             let before = sequence(&mut random);
             let mut after = before.clone();
-            hide(&mut after, &table, masking, &mut random, &mut scratch);
+            apply_mask(&mut after, &table, masking, &mut random, &mut scratch);
             look(&before, &after, &scratch.chosen);
         }
     }
@@ -269,10 +269,10 @@ mod tests {
         let mut scratch = MaskScratch::default();
         let mut random = Random::keyed(1, Purpose::Mask, &[]);
         let mut ids = vec![2, 7, 9, 12, 3];
-        hide(&mut ids, &table(), &masking, &mut random, &mut scratch);
+        apply_mask(&mut ids, &table(), &masking, &mut random, &mut scratch);
         assert_eq!(scratch.chosen, [(1, 7), (2, 9), (3, 12)]);
         let mut ids = vec![2, 1, 1, 3];
-        hide(&mut ids, &table(), &masking, &mut random, &mut scratch);
+        apply_mask(&mut ids, &table(), &masking, &mut random, &mut scratch);
         assert!(scratch.chosen.is_empty());
         assert_eq!(ids, [2, 1, 1, 3]);
     }

@@ -120,16 +120,16 @@ pub(crate) fn pairs(documents: &Documents, usable: &[u32], rule: PairRule) -> Ve
                 }
                 let middle = ends[first + a_sentences - 1];
                 let random_next = middle == end || random.chance(0.5);
-                let a = Whole { document, start, end: middle };
+                let a = Span { document, start, end: middle };
                 let b = if random_next {
                     // A's sentences are used; the others go back.
                     next = first + a_sentences;
                     let pick = random.below(usable.len() - 1);
                     let other = usable[pick + usize::from(pick >= rank)];
                     let wanted = target.saturating_sub(middle - start);
-                    foreign(documents, other, wanted, &mut random)
+                    random_next_segment(documents, other, wanted, &mut random)
                 } else {
-                    Whole { document, start: middle, end }
+                    Span { document, start: middle, end }
                 };
                 plan.push(fit(a, b, random_next, rule.max_tokens, &mut random));
             }
@@ -141,13 +141,13 @@ pub(crate) fn pairs(documents: &Documents, usable: &[u32], rule: PairRule) -> Ve
 
 /// Tokens `start..end` of a document, before truncation.
 #[derive(Clone, Copy)]
-struct Whole {
+struct Span {
     document: u32,
     start: u32,
     end: u32,
 }
 
-impl Whole {
+impl Span {
     fn len(self) -> usize {
         (self.end - self.start) as usize
     }
@@ -171,7 +171,7 @@ fn estimate(documents: &Documents, max_tokens: usize) -> usize {
 }
 
 /// Sentences of `document` from a random one on, until `wanted` tokens or the document's end: at least one token.
-fn foreign(documents: &Documents, document: u32, wanted: u32, random: &mut Random) -> Whole {
+fn random_next_segment(documents: &Documents, document: u32, wanted: u32, random: &mut Random) -> Span {
     let ends = documents.sentence_ends(document as usize);
     let whole = ends[ends.len() - 1];
     let mut start = start_of(ends, random.below(ends.len()));
@@ -181,7 +181,7 @@ fn foreign(documents: &Documents, document: u32, wanted: u32, random: &mut Rando
     }
     let enough = start.saturating_add(wanted.max(1));
     let last = ends.partition_point(|&end| end < enough);
-    Whole { document, start, end: ends.get(last).copied().unwrap_or(whole) }
+    Span { document, start, end: ends.get(last).copied().unwrap_or(whole) }
 }
 
 /// How many tokens of two texts of `a` and `b` tokens stay, so that both together have at most `room`: the longer text loses tokens one
@@ -200,7 +200,7 @@ fn longest_first(mut a: usize, mut b: usize, room: usize) -> (usize, usize) {
 }
 
 /// Truncates the pair to `max_tokens` and writes it down. From which text as in Google's `truncate_seq_pair`.
-fn fit(a: Whole, b: Whole, random_next: bool, max_tokens: usize, random: &mut Random) -> Instance {
+fn fit(a: Span, b: Span, random_next: bool, max_tokens: usize, random: &mut Random) -> Instance {
     let (a_kept, b_kept) = longest_first(a.len(), b.len(), max_tokens);
     let (a_start, a_len) = a.shortened(a.len() - a_kept, random);
     let (b_start, b_len) = b.shortened(b.len() - b_kept, random);

@@ -6,7 +6,7 @@ mod shared;
 
 use std::time::Instant;
 
-use cloze_engine::cpu::gemm::{Mat, Precision, Slice, TileSink, peak, product, product_serial};
+use cloze_engine::cpu::gemm::{Epilogue, Mat, Precision, Slice, peak, product, product_serial};
 use cloze_engine::cpu::level::{Isa, Level};
 use cloze_engine::cpu::pool::Pool;
 use half::bf16;
@@ -40,7 +40,7 @@ impl Stored for bf16 {
     }
 }
 
-impl<T: Stored> TileSink for Store<T> {
+impl<T: Stored> Epilogue for Store<T> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for i in 0..rows {

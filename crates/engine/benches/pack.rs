@@ -7,7 +7,7 @@ mod shared;
 use std::hint::black_box;
 use std::time::Instant;
 
-use cloze_engine::cpu::gemm::{Mat, Precision, Slice, TileSink, product};
+use cloze_engine::cpu::gemm::{Epilogue, Mat, Precision, Slice, product};
 use cloze_engine::cpu::level::Isa;
 use cloze_engine::cpu::pool::Pool;
 use half::bf16;
@@ -21,7 +21,7 @@ const REPEATS: usize = 5;
 /// Takes no notice.
 struct Nowhere;
 
-impl TileSink for Nowhere {
+impl Epilogue for Nowhere {
     #[inline(always)]
     fn tile<I: Isa>(&self, _: usize, _: usize, _: usize, _: usize, acc: &mut [f32], _: usize) {
         black_box(acc);

@@ -58,17 +58,17 @@ pub trait Backend:
     + ops::add_norm::AddNorm
     + ops::attention::Attention
     + ops::binary_cross_entropy::BinaryCrossEntropy
-    + ops::class_loss::ClassLoss
+    + ops::cross_entropy::CrossEntropy
     + ops::concat::Concat
     + ops::dropout::Dropout
     + ops::embed::Embed
     + ops::linear::Linear
-    + ops::mean_rows::MeanRows
-    + ops::position_loss::PositionLoss
-    + ops::square_loss::SquareLoss
+    + ops::segment_mean::SegmentMean
+    + ops::segment_cross_entropy::SegmentCrossEntropy
+    + ops::mse_loss::MseLoss
     + ops::sum::Sum
-    + ops::take_rows::TakeRows
-    + ops::vocab_loss::VocabLoss
+    + ops::index_select::IndexSelect
+    + ops::linear_cross_entropy::LinearCrossEntropy
 {
 }
 

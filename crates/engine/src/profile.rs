@@ -66,19 +66,19 @@ impl Profile {
 }
 
 /// Splits a pass's time into laps: ops run one after the other, so that the time between two ends is the later one's.
-pub(crate) struct Laps<'a> {
+pub(crate) struct Stopwatch<'a> {
     profile: &'a mut Profile,
     last: Instant,
 }
 
-impl<'a> Laps<'a> {
-    pub(crate) fn start(profile: &'a mut Profile) -> Laps<'a> {
-        Laps { profile, last: Instant::now() }
+impl<'a> Stopwatch<'a> {
+    pub(crate) fn start(profile: &'a mut Profile) -> Stopwatch<'a> {
+        Stopwatch { profile, last: Instant::now() }
     }
 
-    /// Laps of a pass within an op.
-    pub(crate) fn share(&mut self) -> Laps<'_> {
-        Laps { profile: self.profile, last: self.last }
+    /// Stopwatch of a pass within an op.
+    pub(crate) fn share(&mut self) -> Stopwatch<'_> {
+        Stopwatch { profile: self.profile, last: self.last }
     }
 
     /// Goes on from now: what came before has been counted.

@@ -4,7 +4,7 @@
 //! micro-batches, until [`Gradients::zero`].
 
 use crate::completion::Completion;
-use crate::profile::{Cost, Laps, Profile};
+use crate::profile::{Cost, Profile, Stopwatch};
 use crate::random::{Key, Mask};
 use crate::{DType, Device, DropoutKey, Gradients, ParamId, Parameters, Tensor};
 use std::ops::Range;
@@ -49,7 +49,7 @@ pub(crate) struct Label {
 }
 
 impl Label {
-    fn end(self, laps: &mut Laps, direction: &str) {
+    fn end(self, laps: &mut Stopwatch, direction: &str) {
         let Label { op, width, forward, backward } = self;
         laps.end(format!("{op} {width}{direction}"), if direction.is_empty() { forward } else { backward });
     }
@@ -69,8 +69,8 @@ pub struct Pass<'a> {
     tape: Option<Tape<'a>>,
     dropout: Option<DropoutKey>,
     sites: u32,
-    recomputes: bool,
-    laps: Option<Laps<'a>>,
+    checkpoints: bool,
+    laps: Option<Stopwatch<'a>>,
     completion: Option<Completion<'a>>,
     /// What the op being run costs, forward and backward.
     costs: (Cost, Cost),
@@ -102,7 +102,7 @@ impl<'a> Pass<'a> {
             tape: None,
             dropout: None,
             sites: 0,
-            recomputes: false,
+            checkpoints: false,
             laps: None,
             completion: None,
             costs: Default::default(),
@@ -110,15 +110,15 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The same pass, keeping of each [`Pass::segment`] its input alone: the rest is computed again in the backward pass
+    /// The same pass, keeping of each [`Pass::checkpoint`] its input alone: the rest is computed again in the backward pass
     /// (Chen et al. 2016, "Training deep nets with sublinear memory cost").
-    pub fn recomputing(self, recomputes: bool) -> Pass<'a> {
-        Pass { recomputes, ..self }
+    pub fn checkpointing(self, checkpoints: bool) -> Pass<'a> {
+        Pass { checkpoints, ..self }
     }
 
     /// The same pass with every op's time added to `profile`.
     pub fn profiled(self, profile: &'a mut Profile) -> Pass<'a> {
-        Pass { laps: Some(Laps::start(profile)), ..self }
+        Pass { laps: Some(Stopwatch::start(profile)), ..self }
     }
 
     /// The same pass, which reports in its backward pass when a parameter's gradient is complete: `report` gets the parameter's
@@ -184,10 +184,10 @@ impl<'a> Pass<'a> {
         Var { value, slot }
     }
 
-    /// `run(x)`, whose activations are not kept but computed again when their gradients are wanted, in a pass that recomputes.
+    /// `run(x)`, whose activations are not kept but computed again when their gradients are wanted, in a pass that checkpoints.
     /// The same numbers either way: dropout is a function of its place.
-    pub fn segment(&mut self, x: &Var, run: impl Fn(&mut Pass<'_>, &Var) -> Var + 'static) -> Var {
-        if !self.recomputes || self.tape.is_none() {
+    pub fn checkpoint(&mut self, x: &Var, run: impl Fn(&mut Pass<'_>, &Var) -> Var + 'static) -> Var {
+        if !self.checkpoints || self.tape.is_none() {
             return run(self, x);
         }
         // The ops within count their uses of parameters here; those of the backward pass's recomputation contribute.
@@ -196,17 +196,17 @@ impl<'a> Pass<'a> {
         let value = run(self, &Var { value: x.value.clone(), slot: None }).value;
         self.tape = tape;
         let (x_value, x_slot) = (x.value.clone(), x.slot);
-        self.record("segment", value, |slot| {
+        self.record("checkpoint", value, |slot| {
             Box::new(move |back| {
                 let Some(dy) = back.finish(slot) else { return };
-                let laps = back.laps.as_mut().map(Laps::share);
+                let laps = back.laps.as_mut().map(Stopwatch::share);
                 let completion = back.completion.as_mut().map(Completion::share);
                 let recording = Pass::recording(back.device, back.params, back.grads, precision, dropout);
                 let mut pass = Pass { sites: first_site, laps, completion, ..recording };
                 let x = pass.input(x_value);
                 let y = run(&mut pass, &x);
                 pass.seed_gradient(&y, dy);
-                let dx = pass.run_back(&[&x]).0.pop().flatten();
+                let dx = pass.run_backward(&[&x]).0.pop().flatten();
                 if let Some(laps) = &mut back.laps {
                     laps.restart();
                 }
@@ -219,7 +219,7 @@ impl<'a> Pass<'a> {
 
     /// `run`'s outcome as a constant: no gradient reaches behind it, nothing of it is kept, nothing in it dropped out.
     /// Layers that do not learn cost their forward pass alone.
-    pub fn constant(&mut self, run: impl FnOnce(&mut Pass<'a>) -> Var) -> Var {
+    pub fn no_grad(&mut self, run: impl FnOnce(&mut Pass<'a>) -> Var) -> Var {
         let (tape, dropout, completion) = (self.tape.take(), self.dropout.take(), self.completion.take());
         let value = run(self).value;
         (self.tape, self.dropout, self.completion) = (tape, dropout, completion);
@@ -290,7 +290,7 @@ impl<'a> Pass<'a> {
 
     /// As [`Pass::backward`], returning the gradients of these activations (`None` where nothing reached one).
     pub fn backward_to(self, wanted: &[&Var]) -> Vec<Option<Tensor>> {
-        let (gradients, grads, completion) = self.run_back(wanted);
+        let (gradients, grads, completion) = self.run_backward(wanted);
         grads.finish();
         if let Some(completion) = completion {
             completion.finish(grads);
@@ -300,7 +300,7 @@ impl<'a> Pass<'a> {
 
     /// Runs the tape in reverse; parameters that no step has added to may still hold an earlier step's gradients in what is
     /// returned second.
-    fn run_back(self, wanted: &[&Var]) -> (Vec<Option<Tensor>>, &'a mut Gradients, Option<Completion<'a>>) {
+    fn run_backward(self, wanted: &[&Var]) -> (Vec<Option<Tensor>>, &'a mut Gradients, Option<Completion<'a>>) {
         let Tape { steps, slots, grads } = self.tape.expect("backward of a pass that records");
         let mut completion = self.completion;
         let mut back = Backward {
@@ -333,7 +333,7 @@ pub(crate) struct Backward<'a> {
     pub(crate) grads: &'a mut Gradients,
     slots: Vec<Option<Tensor>>,
     wanted: Vec<usize>,
-    laps: Option<Laps<'a>>,
+    laps: Option<Stopwatch<'a>>,
     completion: Option<Completion<'a>>,
 }
 
@@ -363,7 +363,7 @@ impl Backward<'_> {
 mod tests {
     use super::*;
     use crate::Init;
-    use crate::ops::{Activation, EmbedTables, Norm, add_norm, embed, linear, vocab_loss};
+    use crate::ops::{Activation, EmbedTables, Norm, add_norm, embed, linear, linear_cross_entropy};
 
     const NAMES: [&str; 11] =
         ["words", "positions", "segments", "unused", "shared", "gamma", "beta", "query", "key", "frozen", "bias"];
@@ -387,16 +387,16 @@ mod tests {
         let tensor = |pass: &Pass<'_>, values: [i32; 5]| pass.device().tensor_i32(&values, &[5]);
         let indices = [[1, 7, 7, 2, 0], [0, 1, 2, 3, 4], [0; 5]].map(|values| tensor(pass, values));
         let mut x = embed(pass, &indices[0], &indices[1], &indices[2], EmbedTables { word, position, segment });
-        pass.constant(|pass| linear(pass, &x, frozen, None, Activation::None));
+        pass.no_grad(|pass| linear(pass, &x, frozen, None, Activation::None));
         for _ in 0..2 {
-            x = pass.segment(&x, move |pass, x| {
+            x = pass.checkpoint(&x, move |pass, x| {
                 let y = linear(pass, x, shared, None, Activation::Gelu);
                 add_norm(pass, &y, Some(x), Norm { gamma, beta, eps: 1e-6 }, 0.1)
             });
         }
         let x = linear(pass, &x, stack, None, Activation::None);
         let labels = tensor(pass, [1, 2, 3, 4, 0]);
-        vocab_loss(pass, &x, word, bias, &labels, 0.2);
+        linear_cross_entropy(pass, &x, word, bias, &labels, 0.2);
     }
 
     #[test]
@@ -410,7 +410,7 @@ mod tests {
             pass.backward();
             grads.read_all().to_vec()
         };
-        for recomputes in [false, true] {
+        for checkpoints in [false, true] {
             let mut grads = Gradients::zeros_like(&params);
             for micro_batches in 1..3 {
                 let mut reports: Vec<(Range<usize>, Vec<f32>)> = Vec::new();
@@ -422,7 +422,7 @@ mod tests {
                     grads.zero();
                 }
                 let pass = Pass::recording(&device, &params, &mut grads, DType::F32, Some(DropoutKey::default()));
-                let mut pass = pass.recomputing(recomputes).reporting(&mut report);
+                let mut pass = pass.checkpointing(checkpoints).reporting(&mut report);
                 forward(&mut pass, ids, stack);
                 pass.backward();
                 let name = |range: &Range<usize>| {

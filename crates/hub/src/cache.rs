@@ -16,7 +16,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::Wanted;
+use crate::Contents;
 use crate::files::{self, CONFIG, MODULES, OF_SENTENCES, TOKENIZER_CONFIG, TOKENIZERS, Weights};
 
 /// A model's folder in the cache.
@@ -107,12 +107,12 @@ impl Repository {
     }
 
     /// What a snapshot lacks of what is wanted.
-    pub(crate) fn lacks(&self, commit: &str, wanted: Wanted) -> Lacks {
+    pub(crate) fn lacks(&self, commit: &str, wanted: Contents) -> Lacks {
         let folder = self.snapshot(commit);
         let has = |name: &str| folder.join(name).is_file();
         let is_known = |name: &str| has(name) || self.absence(commit, name).is_file();
         let mut lacks = Lacks::default();
-        if wanted != Wanted::Tokenizer && files::config(&has, wanted).is_none() {
+        if wanted != Contents::Tokenizer && files::config(&has, wanted).is_none() {
             lacks.needed.push(CONFIG.to_owned());
         }
         let names: Vec<String> = fs::read_dir(&folder)
@@ -130,12 +130,12 @@ impl Repository {
             // It decides how a tokenizer.json is read, too.
             Some(_) if !is_known(TOKENIZER_CONFIG) => lacks.unknown.push(TOKENIZER_CONFIG.to_owned()),
             Some(_) => {}
-            None if wanted == Wanted::Tokenizer => lacks.needed.push(TOKENIZERS.join(" or ")),
+            None if wanted == Contents::Tokenizer => lacks.needed.push(TOKENIZERS.join(" or ")),
             // A model may come without a tokenizer; then that is written down.
             None if TOKENIZERS.iter().all(|name| is_known(name)) => {}
             None => lacks.unknown.push(TOKENIZERS.join(" or ")),
         }
-        if matches!(wanted, Wanted::Vectors | Wanted::Source) {
+        if matches!(wanted, Contents::Vectors | Contents::Source) {
             let of_sentences = OF_SENTENCES.into_iter().filter(|_| has(MODULES));
             lacks.unknown.extend([MODULES].into_iter().chain(of_sentences).filter(|n| !is_known(n)).map(str::to_owned));
             let modules = fs::read(folder.join(MODULES)).map(|text| files::modules(&text)).unwrap_or_default();
@@ -294,7 +294,7 @@ mod writing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Environment, Found, Hub, HubError, Wish};
+    use crate::{Environment, Found, Hub, HubError, Request};
 
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -338,7 +338,7 @@ mod tests {
             fs::write(path, "").unwrap();
         }
 
-        fn lacks(&self, wanted: Wanted) -> Lacks {
+        fn lacks(&self, wanted: Contents) -> Lacks {
             Repository::new(self.dir.path(), "org/name").lacks(COMMIT, wanted)
         }
 
@@ -346,22 +346,22 @@ mod tests {
         fn find_online(&self) -> Result<PathBuf, HubError> {
             let cache = self.dir.path().to_owned();
             let environment = Environment { cache, endpoint: "http://127.0.0.1:9".into(), token: None, offline: false };
-            let wish = Wish::new("org/name", Wanted::Model);
+            let wish = Request::new("org/name", Contents::Model);
             Hub::new(environment).find(&wish, &mut |_| ()).map(|found| found.folder)
         }
 
-        fn find(&self, revision: Option<&str>, wanted: Wanted) -> Result<PathBuf, HubError> {
+        fn find(&self, revision: Option<&str>, wanted: Contents) -> Result<PathBuf, HubError> {
             self.find_offline(revision, wanted).map(|found| found.folder)
         }
 
-        fn find_offline(&self, revision: Option<&str>, wanted: Wanted) -> Result<Found, HubError> {
+        fn find_offline(&self, revision: Option<&str>, wanted: Contents) -> Result<Found, HubError> {
             let environment = Environment {
                 cache: self.dir.path().to_owned(),
                 endpoint: "http://127.0.0.1:9".into(),
                 token: None,
                 offline: true,
             };
-            let wish = Wish { revision, ..Wish::new("org/name", wanted) };
+            let wish = Request { revision, ..Request::new("org/name", wanted) };
             Hub::new(environment).find(&wish, &mut |_| ())
         }
     }
@@ -372,33 +372,33 @@ mod tests {
             let cache = Cache::new(links);
             cache.add("config.json", "{}");
             cache.add("model.safetensors", "weights");
-            let error = cache.find(Some("v2"), Wanted::Model).unwrap_err().to_string();
+            let error = cache.find(Some("v2"), Contents::Model).unwrap_err().to_string();
             assert!(error.contains("revision v2") && error.contains("--offline"), "{error}");
             cache.add("vocab.txt", "[PAD]\n");
             cache.add("tokenizer_config.json", "{ }");
             let expected = cache.model().join("snapshots").join(COMMIT);
             for revision in [None, Some("main"), Some(COMMIT)] {
-                assert_eq!(cache.find(revision, Wanted::Model).unwrap(), expected, "{revision:?}");
+                assert_eq!(cache.find(revision, Contents::Model).unwrap(), expected, "{revision:?}");
             }
-            assert_eq!(cache.lacks(Wanted::Model), Lacks::default());
+            assert_eq!(cache.lacks(Contents::Model), Lacks::default());
         }
     }
 
     #[test]
     fn a_snapshot_with_holes_is_not_whole() {
         let cache = Cache::new(true);
-        let missing = |cache: &Cache| cache.find(None, Wanted::Model).unwrap_err().to_string();
+        let missing = |cache: &Cache| cache.find(None, Contents::Model).unwrap_err().to_string();
         assert!(missing(&cache).contains("config.json, model.safetensors"), "{}", missing(&cache));
         cache.add("config.json", "{}");
         cache.add("pytorch_model.bin", "pickled");
         assert!(missing(&cache).contains("lacks model.safetensors"));
-        assert!(cache.find(None, Wanted::Source).is_ok(), "a source may be a pickle");
+        assert!(cache.find(None, Contents::Source).is_ok(), "a source may be a pickle");
         cache
             .add("model.safetensors.index.json", r#"{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}"#);
         cache.add("one.safetensors", "1");
         assert!(missing(&cache).contains("lacks two.safetensors"), "{}", missing(&cache));
         cache.add("two.safetensors", "22");
-        assert!(cache.find(None, Wanted::Model).is_ok());
+        assert!(cache.find(None, Contents::Model).is_ok());
         // A blob that was removed leaves a link to nothing.
         if cfg!(unix) {
             fs::remove_file(cache.model().join("blobs").join(format!("{:040x}", 2))).unwrap();
@@ -412,14 +412,14 @@ mod tests {
         cache.add("config.json", "{}");
         cache.add("model.safetensors", "weights");
         let unknown = |wanted| cache.lacks(wanted).unknown.join("; ");
-        assert_eq!(unknown(Wanted::Model), "tokenizer.json or vocab.txt");
+        assert_eq!(unknown(Contents::Model), "tokenizer.json or vocab.txt");
         cache.absent("tokenizer.json");
-        assert!(!cache.lacks(Wanted::Model).is_nothing() && cache.lacks(Wanted::Model).is_bearable());
+        assert!(!cache.lacks(Contents::Model).is_nothing() && cache.lacks(Contents::Model).is_bearable());
         cache.absent("vocab.txt");
-        assert!(cache.lacks(Wanted::Model).is_nothing());
-        assert_eq!(unknown(Wanted::Vectors), "modules.json");
+        assert!(cache.lacks(Contents::Model).is_nothing());
+        assert_eq!(unknown(Contents::Vectors), "modules.json");
         cache.absent("modules.json");
-        assert!(cache.lacks(Wanted::Vectors).is_nothing());
+        assert!(cache.lacks(Contents::Vectors).is_nothing());
     }
 
     #[test]
@@ -430,33 +430,33 @@ mod tests {
         cache.add("model.safetensors", "weights");
         cache.add("vocab.txt", "[PAD]\n");
         let note = |wanted| cache.find_offline(None, wanted).unwrap().note;
-        let said = note(Wanted::Vectors).unwrap();
+        let said = note(Contents::Vectors).unwrap();
         for part in ["org/name", "modules.json", "tokenizer_config.json", "mean of the tokens", "without --offline"] {
             assert!(said.contains(part), "{said}");
         }
-        let said = note(Wanted::Model).unwrap();
+        let said = note(Contents::Model).unwrap();
         assert!(said.contains("tokenizer_config.json") && !said.contains("modules.json"), "{said}");
         cache.absent("tokenizer_config.json");
         cache.absent("modules.json");
-        assert_eq!((note(Wanted::Model), note(Wanted::Vectors)), (None, None));
+        assert_eq!((note(Contents::Model), note(Contents::Vectors)), (None, None));
     }
 
     #[test]
     fn a_tokenizer_needs_no_weights() {
         let cache = Cache::new(true);
-        assert_eq!(cache.lacks(Wanted::Tokenizer).needed, ["tokenizer.json or vocab.txt"]);
+        assert_eq!(cache.lacks(Contents::Tokenizer).needed, ["tokenizer.json or vocab.txt"]);
         cache.add("vocab.txt", "[PAD]\n");
         // Whether it is cased stands in its settings.
-        assert_eq!(cache.lacks(Wanted::Tokenizer).unknown, ["tokenizer_config.json"]);
+        assert_eq!(cache.lacks(Contents::Tokenizer).unknown, ["tokenizer_config.json"]);
         cache.add("tokenizer.json", "{ }");
         assert_eq!(
-            cache.lacks(Wanted::Tokenizer).unknown,
+            cache.lacks(Contents::Tokenizer).unknown,
             ["tokenizer_config.json"],
             "r2: it decides of that file too"
         );
         cache.absent("tokenizer_config.json");
-        assert!(cache.lacks(Wanted::Tokenizer).is_nothing());
-        assert!(cache.find(None, Wanted::Model).is_err());
+        assert!(cache.lacks(Contents::Tokenizer).is_nothing());
+        assert!(cache.find(None, Contents::Model).is_err());
     }
 
     #[cfg(not(feature = "download"))]
@@ -495,17 +495,17 @@ mod tests {
         cache.absent("tokenizer_config.json");
         let modules = r#"[{"path": "", "type": "Transformer"}, {"path": "1_Pooling", "type": "Pooling"}, {"path": "2", "type": "Normalize"}]"#;
         cache.add("modules.json", modules);
-        assert_eq!(cache.lacks(Wanted::Vectors).needed, ["1_Pooling/config.json"]);
-        assert!(cache.lacks(Wanted::Model).is_nothing());
+        assert_eq!(cache.lacks(Contents::Vectors).needed, ["1_Pooling/config.json"]);
+        assert!(cache.lacks(Contents::Model).is_nothing());
         cache.add("1_Pooling/config.json", "{  }");
         // Lengths, case and prompts stand in files that a model may have.
         let files = ["sentence_bert_config.json", "config_sentence_transformers.json"];
         assert_eq!(
-            (cache.lacks(Wanted::Vectors).needed, cache.lacks(Wanted::Vectors).unknown),
+            (cache.lacks(Contents::Vectors).needed, cache.lacks(Contents::Vectors).unknown),
             (vec![], files.map(str::to_owned).to_vec())
         );
         cache.add(files[0], "{\"max_seq_length\": 9}");
         cache.absent(files[1]);
-        assert!(cache.lacks(Wanted::Vectors).is_nothing());
+        assert!(cache.lacks(Contents::Vectors).is_nothing());
     }
 }

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::cache::{Repository, is_commit};
 use crate::files::{self, MODULES, OF_SENTENCES, SMALL, TOKENIZER_CONFIG, TOKENIZERS, Weights};
 use crate::patience::wait_for;
-use crate::{Environment, Found, HubError, News, Wanted, Wish};
+use crate::{Contents, Environment, Event, Found, HubError, Request};
 
 /// How long each step of the hub's first answer may take.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -54,8 +54,8 @@ pub(crate) fn download(
     environment: &Environment,
     patience: Duration,
     repository: &Repository,
-    wish: &Wish<'_>,
-    watch: &mut dyn FnMut(News<'_>),
+    wish: &Request<'_>,
+    watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<Found, HubError> {
     let anonymous = Environment { token: None, ..environment.clone() };
     let mut downloaded = 0;
@@ -74,9 +74,9 @@ fn attempt(
     environment: &Environment,
     patience: Duration,
     repository: &Repository,
-    wish: &Wish<'_>,
+    wish: &Request<'_>,
     downloaded: &mut u64,
-    watch: &mut dyn FnMut(News<'_>),
+    watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<Found, HubError> {
     let incoming = repository.incoming();
     let api = ApiBuilder::from_cache(Cache::new(incoming.clone()))
@@ -90,7 +90,7 @@ fn attempt(
     let listing = list(&api, &context, patience.min(ANSWER))?;
     let repo = Repo::with_revision(wish.name.to_owned(), RepoType::Model, listing.sha.clone());
     let names: Vec<String> = listing.siblings.iter().map(|sibling| sibling.rfilename.clone()).collect();
-    let mut work = Work {
+    let mut work = Transfer {
         context,
         repository,
         incoming: Repository::new(&incoming, wish.name),
@@ -118,7 +118,7 @@ fn attempt(
 /// What errors are to name.
 struct Context<'a> {
     environment: &'a Environment,
-    wish: &'a Wish<'a>,
+    wish: &'a Request<'a>,
 }
 
 impl Context<'_> {
@@ -186,7 +186,7 @@ impl Context<'_> {
 
 /// Asks the hub what a revision is and has.
 fn list(api: &Api, context: &Context<'_>, limit: Duration) -> Result<Listing, HubError> {
-    let Wish { name, .. } = *context.wish;
+    let Request { name, .. } = *context.wish;
     let revision = context.wish.revision().to_owned();
     let repo = api.repo(Repo::with_revision(name.to_owned(), RepoType::Model, revision));
     // With `blobs` the hub says sizes and checksums too.
@@ -209,7 +209,7 @@ fn list(api: &Api, context: &Context<'_>, limit: Duration) -> Result<Listing, Hu
 }
 
 /// A download under way.
-struct Work<'a> {
+struct Transfer<'a> {
     context: Context<'a>,
     repository: &'a Repository,
     /// Where transfers write to.
@@ -223,10 +223,10 @@ struct Work<'a> {
     done: u64,
     total: u64,
     downloaded: &'a mut u64,
-    watch: &'a mut dyn FnMut(News<'_>),
+    watch: &'a mut dyn FnMut(Event<'_>),
 }
 
-impl Work<'_> {
+impl Transfer<'_> {
     fn sibling(&self, file: &str) -> Option<&Sibling> {
         self.listing.siblings.iter().find(|sibling| sibling.rfilename == file)
     }
@@ -240,7 +240,7 @@ impl Work<'_> {
         let wanted = self.context.wish.wanted;
         let has = |name: &str| names.iter().any(|n| n == name);
         let config = files::config(&has, wanted);
-        if wanted == Wanted::Tokenizer {
+        if wanted == Contents::Tokenizer {
             if !TOKENIZERS.into_iter().any(has) {
                 return Err(HubError::NoTokenizer { name: self.context.name() });
             }
@@ -260,7 +260,7 @@ impl Work<'_> {
             check(&self.repository.snapshot(&self.listing.sha).join(config))
                 .map_err(|reason| HubError::Refused { name: self.context.name(), reason })?;
         }
-        if has(MODULES) && wanted != Wanted::Tokenizer {
+        if has(MODULES) && wanted != Contents::Tokenizer {
             let modules = files::modules(&self.text(MODULES)?);
             all.extend(modules.iter().flat_map(|module| files::of_module(&module.path, names)));
         }
@@ -298,7 +298,7 @@ impl Work<'_> {
         let metadata = self.metadata(file)?;
         let blob = self.repository.blob(metadata.etag());
         let watch = &mut self.watch;
-        let _lock = self.repository.lock(&blob, || watch(News::Waiting { file }))?;
+        let _lock = self.repository.lock(&blob, || watch(Event::Waiting { file }))?;
         // Another revision may have brought it, or another process while this one waited.
         let is_new = !blob.is_file();
         if is_new {
@@ -344,7 +344,7 @@ impl Work<'_> {
             (HubError::RateLimited { .. }, Some(_)) => "too many requests (status 429)".to_owned(),
             _ => return Err(error),
         };
-        (self.watch)(News::Retry { file, reason: &reason });
+        (self.watch)(Event::Retry { file, reason: &reason });
         std::thread::sleep(pause.unwrap_or_default());
         Ok(())
     }
@@ -394,7 +394,7 @@ impl Work<'_> {
                 return Err(HubError::Damaged { name: self.context.name(), file: file.to_owned(), reason });
             }
             was_damaged = true;
-            (self.watch)(News::Retry { file, reason: &reason });
+            (self.watch)(Event::Retry { file, reason: &reason });
         }
     }
 
@@ -404,7 +404,7 @@ impl Work<'_> {
         let (before, total, watch) = (self.done, self.total, &mut self.watch);
         let result = wait_for(self.patience, move |pulse| repo.download_with_progress(&name, pulse), &mut |bytes| {
             let done = before + bytes;
-            watch(News::Bytes { file, done, total: total.max(done) });
+            watch(Event::Bytes { file, done, total: total.max(done) });
         });
         // Somebody else's lock is not ours to remove.
         if let Err(ApiError::LockAcquisition(lock)) = result {

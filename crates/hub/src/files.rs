@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 
 use serde::Deserialize;
 
-use crate::Wanted;
+use crate::Contents;
 
 pub(crate) const CONFIG: &str = "config.json";
 /// As the original TensorFlow release has it.
@@ -40,8 +40,8 @@ pub(crate) const SMALL: [&str; 10] = [
 ];
 
 /// The configuration among the files at the top of a repository.
-pub(crate) fn config(has: &dyn Fn(&str) -> bool, wanted: Wanted) -> Option<&'static str> {
-    let accepted: &[&str] = if wanted == Wanted::Source { &[CONFIG, OLD_CONFIG] } else { &[CONFIG] };
+pub(crate) fn config(has: &dyn Fn(&str) -> bool, wanted: Contents) -> Option<&'static str> {
+    let accepted: &[&str] = if wanted == Contents::Source { &[CONFIG, OLD_CONFIG] } else { &[CONFIG] };
     accepted.iter().copied().find(|name| has(name))
 }
 
@@ -55,8 +55,8 @@ pub(crate) enum Weights {
 }
 
 /// The weights among the files at the top of a repository, in the order in which they are preferred.
-pub(crate) fn weights(has: &dyn Fn(&str) -> bool, names: &[String], wanted: Wanted) -> Option<Weights> {
-    if wanted == Wanted::Tokenizer {
+pub(crate) fn weights(has: &dyn Fn(&str) -> bool, names: &[String], wanted: Contents) -> Option<Weights> {
+    if wanted == Contents::Tokenizer {
         return Some(Weights::Files(Vec::new()));
     }
     let one = |name: &str| Some(Weights::Files(vec![name.to_owned()]));
@@ -66,7 +66,7 @@ pub(crate) fn weights(has: &dyn Fn(&str) -> bool, names: &[String], wanted: Want
     if has(SAFETENSORS_INDEX) {
         return Some(Weights::Index(SAFETENSORS_INDEX));
     }
-    if wanted != Wanted::Source {
+    if wanted != Contents::Source {
         return None;
     }
     if has(PYTORCH) {
@@ -153,7 +153,7 @@ pub(crate) fn of_module(path: &str, names: &[String]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn chosen(names: &[&str], wanted: Wanted) -> Option<Weights> {
+    fn chosen(names: &[&str], wanted: Contents) -> Option<Weights> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         weights(&|name| names.iter().any(|n| n == name), &names, wanted)
     }
@@ -162,18 +162,18 @@ mod tests {
     fn safetensors_come_first_and_others_only_to_convert() {
         let files = |names: &[&str]| Some(Weights::Files(names.iter().map(|name| (*name).to_owned()).collect()));
         let all = [PYTORCH, SAFETENSORS, "tf_model.h5", "model.ckpt.index", "model.ckpt.data-00000-of-00001"];
-        assert_eq!(chosen(&all, Wanted::Model), files(&[SAFETENSORS]));
-        assert_eq!(chosen(&all, Wanted::Source), files(&[SAFETENSORS]));
-        assert_eq!(chosen(&[PYTORCH], Wanted::Model), None);
-        assert_eq!(chosen(&[PYTORCH, PYTORCH_INDEX], Wanted::Source), files(&[PYTORCH]));
+        assert_eq!(chosen(&all, Contents::Model), files(&[SAFETENSORS]));
+        assert_eq!(chosen(&all, Contents::Source), files(&[SAFETENSORS]));
+        assert_eq!(chosen(&[PYTORCH], Contents::Model), None);
+        assert_eq!(chosen(&[PYTORCH, PYTORCH_INDEX], Contents::Source), files(&[PYTORCH]));
         assert_eq!(
-            chosen(&[PYTORCH_INDEX, SAFETENSORS_INDEX], Wanted::Source),
+            chosen(&[PYTORCH_INDEX, SAFETENSORS_INDEX], Contents::Source),
             Some(Weights::Index(SAFETENSORS_INDEX))
         );
-        assert_eq!(chosen(&[PYTORCH_INDEX], Wanted::Source), Some(Weights::Index(PYTORCH_INDEX)));
-        assert_eq!(chosen(&all[2..], Wanted::Source), files(&all[3..]));
-        assert_eq!(chosen(&["model.ckpt.index"], Wanted::Source), None, "its data is missing");
-        assert_eq!(chosen(&["tf_model.h5"], Wanted::Source), None);
+        assert_eq!(chosen(&[PYTORCH_INDEX], Contents::Source), Some(Weights::Index(PYTORCH_INDEX)));
+        assert_eq!(chosen(&all[2..], Contents::Source), files(&all[3..]));
+        assert_eq!(chosen(&["model.ckpt.index"], Contents::Source), None, "its data is missing");
+        assert_eq!(chosen(&["tf_model.h5"], Contents::Source), None);
     }
 
     #[test]

@@ -16,13 +16,13 @@
 //! revision, or remove the model's folder from the cache.
 //!
 //! ```no_run
-//! use cloze_hub::{Environment, Hub, News, Wanted, Wish};
+//! use cloze_hub::{Environment, Hub, Event, Contents, Request};
 //!
 //! # fn main() -> Result<(), cloze_hub::HubError> {
 //! let hub = Hub::new(Environment::of_process());
-//! let wish = Wish::new("bert-base-uncased", Wanted::Model);
+//! let wish = Request::new("bert-base-uncased", Contents::Model);
 //! let found = hub.find(&wish, &mut |news| {
-//!     if let News::Bytes { done, total, .. } = news {
+//!     if let Event::Bytes { done, total, .. } = news {
 //!         println!("{done} of {total} bytes");
 //!     }
 //! })?;
@@ -58,7 +58,7 @@ pub const DEFAULT_REVISION: &str = "main";
 
 /// What is needed of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum Contents {
     /// Its tokenizer alone.
     Tokenizer,
     /// Its configuration, its weights as safetensors, its tokenizer.
@@ -74,21 +74,21 @@ pub type Check<'a> = &'a dyn Fn(&Path) -> Result<(), String>;
 
 /// A model that somebody asks for.
 #[derive(Clone, Copy)]
-pub struct Wish<'a> {
+pub struct Request<'a> {
     /// `name` or `organisation/name`.
     pub name: &'a str,
     /// A branch, tag or commit; none: [`DEFAULT_REVISION`].
     pub revision: Option<&'a str>,
     /// What is needed of it.
-    pub wanted: Wanted,
+    pub wanted: Contents,
     /// Looks at `config.json` before the weights are downloaded.
     pub check: Option<Check<'a>>,
 }
 
-impl<'a> Wish<'a> {
+impl<'a> Request<'a> {
     /// A model at the default revision.
-    pub fn new(name: &'a str, wanted: Wanted) -> Wish<'a> {
-        Wish { name, revision: None, wanted, check: None }
+    pub fn new(name: &'a str, wanted: Contents) -> Request<'a> {
+        Request { name, revision: None, wanted, check: None }
     }
 
     fn revision(&self) -> &'a str {
@@ -111,7 +111,7 @@ pub struct Found {
 
 /// What happens on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News<'a> {
+pub enum Event<'a> {
     /// So much of a model's files is there.
     Bytes {
         /// The file in transfer.
@@ -167,7 +167,7 @@ impl Hub {
     ///
     /// # Errors
     /// Anything that [`HubError`] can say.
-    pub fn find(&self, wish: &Wish<'_>, watch: &mut dyn FnMut(News<'_>)) -> Result<Found, HubError> {
+    pub fn find(&self, wish: &Request<'_>, watch: &mut dyn FnMut(Event<'_>)) -> Result<Found, HubError> {
         name::check(wish.name, wish.revision())?;
         let repository = Repository::new(&self.environment.cache, wish.name);
         let cached = repository.commit(wish.revision()).map(|commit| {
@@ -184,7 +184,7 @@ impl Hub {
     }
 
     /// What the cache has has to do; `remedy` says how to get more.
-    fn take_cached(&self, wish: &Wish<'_>, cached: Option<(Found, Lacks)>, remedy: &str) -> Result<Found, HubError> {
+    fn take_cached(&self, wish: &Request<'_>, cached: Option<(Found, Lacks)>, remedy: &str) -> Result<Found, HubError> {
         match cached {
             Some((found, lacks)) if lacks.is_bearable() => {
                 Ok(Found { note: lacks.caution(wish.name, remedy), ..found })
@@ -201,10 +201,10 @@ impl Hub {
     #[cfg(feature = "download")]
     fn ask_hub(
         &self,
-        wish: &Wish<'_>,
+        wish: &Request<'_>,
         repository: &Repository,
         cached: Option<(Found, Lacks)>,
-        watch: &mut dyn FnMut(News<'_>),
+        watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<Found, HubError> {
         let error = match download::download(&self.environment, self.patience, repository, wish, watch) {
             Err(error @ (HubError::Network { .. } | HubError::RateLimited { .. })) => error,
@@ -228,10 +228,10 @@ impl Hub {
     #[cfg(not(feature = "download"))]
     fn ask_hub(
         &self,
-        wish: &Wish<'_>,
+        wish: &Request<'_>,
         _: &Repository,
         cached: Option<(Found, Lacks)>,
-        _: &mut dyn FnMut(News<'_>),
+        _: &mut dyn FnMut(Event<'_>),
     ) -> Result<Found, HubError> {
         let remedy = format!("get what is missing with `hf download {}`: this build cannot download", wish.name);
         self.take_cached(wish, cached, &remedy)

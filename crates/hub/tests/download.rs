@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cloze_hub::{Environment, Found, Hub, HubError, News, Wanted, Wish};
+use cloze_hub::{Contents, Environment, Event, Found, Hub, HubError, Request};
 use server::{COMMIT, Server, etag};
 
 const NAME: &str = "org/name";
@@ -51,15 +51,15 @@ impl Bench {
         }
     }
 
-    fn find_as(&self, environment: Environment, wish: &Wish<'_>) -> Result<Found, HubError> {
+    fn find_as(&self, environment: Environment, wish: &Request<'_>) -> Result<Found, HubError> {
         Hub::new(environment).find(wish, &mut |_| ())
     }
 
     fn find(&self) -> Result<Found, HubError> {
-        self.find_as(self.environment(), &Wish::new(NAME, Wanted::Model))
+        self.find_as(self.environment(), &Request::new(NAME, Contents::Model))
     }
 
-    fn error(&self, wish: &Wish<'_>) -> String {
+    fn error(&self, wish: &Request<'_>) -> String {
         let line = self.find_as(self.environment(), wish).unwrap_err().to_string();
         assert!(!line.contains('\n'), "{line}");
         line
@@ -103,9 +103,9 @@ fn tree(dir: &Path) -> Vec<String> {
 fn a_model_is_downloaded_once_in_the_layout_of_huggingface_hub() {
     let bench = Bench::new();
     let mut last = (0, 0);
-    let wish = Wish::new(NAME, Wanted::Model);
+    let wish = Request::new(NAME, Contents::Model);
     let found = Hub::new(bench.environment()).find(&wish, &mut |news| {
-        if let News::Bytes { done, total, .. } = news {
+        if let Event::Bytes { done, total, .. } = news {
             assert!(done >= last.0 && done <= total, "{done} of {total} after {last:?}");
             last = (done, total);
         }
@@ -139,7 +139,7 @@ fn a_model_is_downloaded_once_in_the_layout_of_huggingface_hub() {
     // Now nobody is asked, for any name of the revision.
     bench.server.requests();
     for revision in [None, Some("main"), Some(COMMIT)] {
-        let again = bench.find_as(bench.environment(), &Wish { revision, ..wish }).unwrap();
+        let again = bench.find_as(bench.environment(), &Request { revision, ..wish }).unwrap();
         assert_eq!(again, Found { downloaded: 0, ..found.clone() });
     }
     assert_eq!(bench.server.requests(), []);
@@ -150,8 +150,9 @@ fn a_broken_transfer_goes_on_where_it_broke_off() {
     let bench = Bench::new();
     bench.server.change(|state| state.cuts.insert("model.safetensors".into(), vec![20_000, 7_000]));
     let mut retries = 0;
-    let found = Hub::new(bench.environment())
-        .find(&Wish::new(NAME, Wanted::Model), &mut |news| retries += usize::from(matches!(news, News::Retry { .. })));
+    let found = Hub::new(bench.environment()).find(&Request::new(NAME, Contents::Model), &mut |news| {
+        retries += usize::from(matches!(news, Event::Retry { .. }))
+    });
     assert_eq!(fs::read(found.unwrap().folder.join("model.safetensors")).unwrap(), bench.weights);
     assert_eq!(retries, 2);
     let asked = bench.server.requests();
@@ -175,7 +176,7 @@ fn an_interrupted_download_looks_unfinished_and_the_next_one_goes_on() {
     assert_eq!(fs::metadata(&part).unwrap().len(), 30_000);
     assert!(!bench.blob().exists() && !bench.model().join("refs/main").exists());
     let offline = Environment { offline: true, ..bench.environment() };
-    let wish = Wish { revision: Some(COMMIT), ..Wish::new(NAME, Wanted::Model) };
+    let wish = Request { revision: Some(COMMIT), ..Request::new(NAME, Contents::Model) };
     let error = bench.find_as(offline, &wish).unwrap_err().to_string();
     assert!(error.contains("lacks model.safetensors"), "{error}");
 
@@ -219,7 +220,7 @@ fn a_server_without_ranges_is_asked_for_everything() {
 #[test]
 fn what_arrives_damaged_is_never_kept() {
     let bench = Bench::new();
-    let wish = Wish { name: "large", ..Wish::new(NAME, Wanted::Model) };
+    let wish = Request { name: "large", ..Request::new(NAME, Contents::Model) };
     // All files are large here, so that each has a checksum.
     let config: Vec<u8> = [b"{}".as_slice(), &[b' '; 2000]].concat();
     bench.server.add("large", &[("config.json", &config), ("model.safetensors", &bench.weights)]);
@@ -286,8 +287,8 @@ fn a_connection_that_brings_nothing_more_is_given_up_and_the_rest_comes_by_anoth
     bench.server.change(|state| state.stall = Some(("model.safetensors".into(), 20_000)));
     let hub = Hub::new(bench.environment()).with_patience(Duration::from_millis(700));
     let mut reasons = Vec::new();
-    let found = hub.find(&Wish::new(NAME, Wanted::Model), &mut |news| {
-        if let News::Retry { reason, .. } = news {
+    let found = hub.find(&Request::new(NAME, Contents::Model), &mut |news| {
+        if let Event::Retry { reason, .. } = news {
             reasons.push(reason.to_owned());
             bench.server.change(|state| state.stall = None);
         }
@@ -304,7 +305,7 @@ fn a_hub_that_stays_silent_is_an_error_and_what_came_is_kept() {
     let find = |endpoint: &str| {
         let environment = Environment { endpoint: endpoint.to_owned(), ..bench.environment() };
         let hub = Hub::new(environment).with_patience(Duration::from_millis(300));
-        hub.find(&Wish::new(NAME, Wanted::Model), &mut |_| ()).unwrap_err()
+        hub.find(&Request::new(NAME, Contents::Model), &mut |_| ()).unwrap_err()
     };
     bench.server.change(|state| state.stall = Some(("model.safetensors".into(), 20_000)));
     let error = find(&bench.server.endpoint);
@@ -321,7 +322,7 @@ fn a_token_is_used_where_the_hub_limits_those_without_one() {
     // Refused at once, and in the middle.
     for answered in [0, 5] {
         let bench = Bench::new();
-        let wish = Wish::new(NAME, Wanted::Model);
+        let wish = Request::new(NAME, Contents::Model);
         bench.server.change(|state| state.anonymous = Some(answered));
         let error = bench.find().unwrap_err();
         assert!(matches!(error, HubError::RateLimited { with_token: false, .. }), "{error}");
@@ -337,12 +338,12 @@ fn a_token_is_used_where_the_hub_limits_those_without_one() {
 #[test]
 fn a_busy_hub_is_asked_again() {
     let bench = Bench::new();
-    let wish = Wish::new(NAME, Wanted::Model);
+    let wish = Request::new(NAME, Contents::Model);
     bench.server.change(|state| state.busy = 1);
     assert!(bench.error(&wish).contains("503"));
     // The listing came through; a file did not at first.
-    let mut hub_is_busy = |news: News<'_>| {
-        if let News::Bytes { file: "config.json", .. } = news {
+    let mut hub_is_busy = |news: Event<'_>| {
+        if let Event::Bytes { file: "config.json", .. } = news {
             bench.server.change(|state| state.busy = 2);
         }
     };
@@ -353,7 +354,7 @@ fn a_busy_hub_is_asked_again() {
 fn renamed_models_are_followed() {
     let bench = Bench::new();
     bench.server.change(|state| state.renamed.insert("old".into(), NAME.into()));
-    let found = bench.find_as(bench.environment(), &Wish::new("old", Wanted::Model)).unwrap();
+    let found = bench.find_as(bench.environment(), &Request::new("old", Contents::Model)).unwrap();
     assert_eq!(found.folder, bench.dir.path().join("models--old/snapshots").join(COMMIT));
     assert_eq!(fs::read(found.folder.join("model.safetensors")).unwrap(), bench.weights);
 }
@@ -371,18 +372,18 @@ fn another_revision_shares_the_blobs() {
     });
     // The cache comes first: main stays what it was.
     assert_eq!(bench.find().unwrap().commit, COMMIT);
-    let wish = Wish { revision: Some("refs/pr/1"), ..Wish::new(NAME, Wanted::Model) };
+    let wish = Request { revision: Some("refs/pr/1"), ..Request::new(NAME, Contents::Model) };
     let found = bench.find_as(bench.environment(), &wish).unwrap();
     assert_eq!((found.commit.as_str(), found.downloaded), (newer, 17));
     assert_eq!(fs::read_to_string(bench.model().join("refs/refs/pr/1")).unwrap(), newer);
-    let by_commit = Wish { revision: Some(newer), ..wish };
+    let by_commit = Request { revision: Some(newer), ..wish };
     assert_eq!(bench.find_as(bench.environment(), &by_commit).unwrap().downloaded, 0);
 }
 
 #[test]
 fn a_commit_leaves_no_reference() {
     let bench = Bench::new();
-    let wish = Wish { revision: Some(COMMIT), ..Wish::new(NAME, Wanted::Model) };
+    let wish = Request { revision: Some(COMMIT), ..Request::new(NAME, Contents::Model) };
     bench.find_as(bench.environment(), &wish).unwrap();
     assert!(!tree(&bench.model()).iter().any(|path| path.starts_with("refs/")), "{:?}", tree(&bench.model()));
 }
@@ -390,7 +391,7 @@ fn a_commit_leaves_no_reference() {
 #[test]
 fn a_tokenizer_comes_without_weights_and_the_model_after_it() {
     let bench = Bench::new();
-    let found = bench.find_as(bench.environment(), &Wish::new(NAME, Wanted::Tokenizer)).unwrap();
+    let found = bench.find_as(bench.environment(), &Request::new(NAME, Contents::Tokenizer)).unwrap();
     assert_eq!(tree(&found.folder), ["config.json", "tokenizer.json", "vocab.txt"]);
     let whole = bench.find().unwrap();
     assert_eq!((whole.folder, whole.downloaded), (found.folder, bench.weights.len() as u64));
@@ -420,8 +421,8 @@ fn shards_and_modules_are_named_by_small_files() {
         ],
     );
     let mut last = (0, 0);
-    let found = Hub::new(bench.environment()).find(&Wish::new("sharded", Wanted::Vectors), &mut |news| {
-        if let News::Bytes { done, total, .. } = news {
+    let found = Hub::new(bench.environment()).find(&Request::new("sharded", Contents::Vectors), &mut |news| {
+        if let Event::Bytes { done, total, .. } = news {
             last = (done, total);
         }
     });
@@ -442,7 +443,7 @@ fn shards_and_modules_are_named_by_small_files() {
     assert_eq!(tree(&found.folder), expected);
     assert_eq!(fs::read(found.folder.join("1_Pooling/config.json")).unwrap(), b"{ }");
     bench.server.requests();
-    bench.find_as(bench.environment(), &Wish::new("sharded", Wanted::Vectors)).unwrap();
+    bench.find_as(bench.environment(), &Request::new("sharded", Contents::Vectors)).unwrap();
     assert_eq!(bench.server.requests(), []);
 }
 
@@ -470,7 +471,7 @@ fn a_snapshot_of_another_program_is_completed() {
     }
     assert_eq!(bench.find().unwrap().downloaded, 0);
     assert_eq!(bench.server.requests(), [], "nothing is missing of a model");
-    let wish = Wish::new(NAME, Wanted::Vectors);
+    let wish = Request::new(NAME, Contents::Vectors);
 
     // Where the hub cannot be asked, what is there does.
     let offline = Environment { offline: true, ..bench.environment() };
@@ -490,7 +491,7 @@ fn a_snapshot_of_another_program_is_completed() {
 #[test]
 fn tokens_open_what_is_private_or_gated() {
     let bench = Bench::new();
-    let wish = Wish::new(NAME, Wanted::Model);
+    let wish = Request::new(NAME, Contents::Model);
     let with = |token: &str| Environment { token: Some(token.into()), ..bench.environment() };
     let fails = |environment| bench.find_as(environment, &wish).unwrap_err();
     bench.server.change(|state| state.models.get_mut(NAME).unwrap().private = Some("key".into()));
@@ -516,29 +517,31 @@ fn tokens_open_what_is_private_or_gated() {
 #[test]
 fn what_the_hub_has_not_is_named() {
     let bench = Bench::new();
-    let wish = Wish::new(NAME, Wanted::Model);
-    assert!(bench.error(&Wish { name: "absent", ..wish }).contains("no model \"absent\" on http://127.0.0.1"));
-    assert!(bench.error(&Wish { revision: Some("v9"), ..wish }).contains("no revision \"v9\""));
-    assert!(bench.error(&Wish { revision: Some("../main"), ..wish }).contains("expected a branch"));
-    assert!(bench.error(&Wish { name: "a/b/c", ..wish }).contains("cannot be a model's name"));
+    let wish = Request::new(NAME, Contents::Model);
+    assert!(bench.error(&Request { name: "absent", ..wish }).contains("no model \"absent\" on http://127.0.0.1"));
+    assert!(bench.error(&Request { revision: Some("v9"), ..wish }).contains("no revision \"v9\""));
+    assert!(bench.error(&Request { revision: Some("../main"), ..wish }).contains("expected a branch"));
+    assert!(bench.error(&Request { name: "a/b/c", ..wish }).contains("cannot be a model's name"));
 
     let weights: &[u8] = &bench.weights;
     bench.server.add("pickle", &[("config.json", b"{}"), ("pytorch_model.bin", weights), ("vocab.txt", b"x")]);
-    let error = bench.error(&Wish { name: "pickle", ..wish });
+    let error = bench.error(&Request { name: "pickle", ..wish });
     assert!(error.contains("cloze convert pickle --out DIR"), "{error}");
-    let found = bench.find_as(bench.environment(), &Wish::new("pickle", Wanted::Source)).unwrap();
+    let found = bench.find_as(bench.environment(), &Request::new("pickle", Contents::Source)).unwrap();
     assert_eq!(fs::read(found.folder.join("pytorch_model.bin")).unwrap(), weights);
     bench.server.add("h5", &[("config.json", b"{}"), ("tf_model.h5", weights)]);
-    assert!(bench.error(&Wish { name: "h5", ..wish }).contains("tf_model.h5 is not read here"));
+    assert!(bench.error(&Request { name: "h5", ..wish }).contains("tf_model.h5 is not read here"));
     assert!(
-        bench.error(&Wish { name: "h5", ..Wish::new(NAME, Wanted::Tokenizer) }).contains("neither tokenizer.json nor")
+        bench
+            .error(&Request { name: "h5", ..Request::new(NAME, Contents::Tokenizer) })
+            .contains("neither tokenizer.json nor")
     );
     bench.server.add("empty", &[("README.md", b"{}")]);
-    assert!(bench.error(&Wish { name: "empty", ..wish }).contains("no config.json"));
+    assert!(bench.error(&Request { name: "empty", ..wish }).contains("no config.json"));
     let original = [("bert_config.json", b"{}".as_slice()), ("vocab.txt", b"x"), ("bert_model.ckpt.index", b"i")];
     let data = ("bert_model.ckpt.data-00000-of-00001", weights);
     bench.server.add("original", &[&original[..], &[data]].concat());
-    let found = bench.find_as(bench.environment(), &Wish::new("original", Wanted::Source)).unwrap();
+    let found = bench.find_as(bench.environment(), &Request::new("original", Contents::Source)).unwrap();
     assert!(found.folder.join("bert_model.ckpt.data-00000-of-00001").is_file());
 }
 
@@ -549,7 +552,7 @@ fn a_model_of_no_use_is_refused_before_its_weights_come() {
         assert!(fs::read_to_string(config).unwrap().contains("model_type"));
         Err("not of this kind".to_owned())
     };
-    let wish = Wish { check: Some(&refuse), ..Wish::new(NAME, Wanted::Model) };
+    let wish = Request { check: Some(&refuse), ..Request::new(NAME, Contents::Model) };
     let error = bench.error(&wish);
     assert!(error.contains("not downloaded") && error.contains("not of this kind"), "{error}");
     assert!(!bench.server.requests().iter().any(|request| request.path.ends_with("model.safetensors")));
@@ -559,13 +562,13 @@ fn a_model_of_no_use_is_refused_before_its_weights_come() {
 fn a_hub_that_is_away_is_one_line() {
     let bench = Bench::new();
     let environment = Environment { endpoint: "http://127.0.0.1:9".into(), ..bench.environment() };
-    let error = bench.find_as(environment, &Wish::new(NAME, Wanted::Model)).unwrap_err();
+    let error = bench.find_as(environment, &Request::new(NAME, Contents::Model)).unwrap_err();
     assert!(matches!(error, HubError::Network { .. }), "{error}");
     let environment = Environment { endpoint: "no address".into(), ..bench.environment() };
-    let error = bench.find_as(environment, &Wish::new(NAME, Wanted::Model)).unwrap_err();
+    let error = bench.find_as(environment, &Request::new(NAME, Contents::Model)).unwrap_err();
     assert!(error.to_string().contains("no address"), "{error}");
     let environment = Environment { endpoint: bench.server.endpoint.clone() + "/elsewhere", ..bench.environment() };
-    let error = bench.find_as(environment, &Wish::new(NAME, Wanted::Model)).unwrap_err();
+    let error = bench.find_as(environment, &Request::new(NAME, Contents::Model)).unwrap_err();
     assert!(error.to_string().contains("elsewhere"), "{error}");
 }
 
@@ -606,6 +609,6 @@ fn a_cache_that_cannot_be_written_is_named() {
         return; // Whoever is root may write everywhere.
     }
     let environment = Environment { cache: locked, ..bench.environment() };
-    let error = bench.find_as(environment, &Wish::new(NAME, Wanted::Model)).unwrap_err();
+    let error = bench.find_as(environment, &Request::new(NAME, Contents::Model)).unwrap_err();
     assert!(matches!(error, HubError::Cache { .. }) && error.to_string().contains("locked"), "{error}");
 }

@@ -240,7 +240,7 @@ impl Bert {
         rows: Option<&OutputRowsTensors>,
     ) -> Var {
         let (layer, architecture, batch, rows) = (self.layers[number], self.architecture, batch.clone(), rows.cloned());
-        pass.segment(x, move |pass, x| layer.apply(pass, &architecture, &batch, x, rows.as_ref()))
+        pass.checkpoint(x, move |pass, x| layer.apply(pass, &architecture, &batch, x, rows.as_ref()))
     }
 }
 
@@ -289,12 +289,12 @@ impl Layer {
         };
         if causal {
             let attended = of_all(pass);
-            return (ops::take_rows(pass, x, tokens), ops::take_rows(pass, &attended, tokens));
+            return (ops::index_select(pass, x, tokens), ops::index_select(pass, &attended, tokens));
         }
-        let read = ops::take_rows(pass, x, tokens);
+        let read = ops::index_select(pass, x, tokens);
         let kv = self.key_value.apply(pass, x, Activation::None);
         let q = self.query.apply(pass, &read, Activation::None);
-        let attended = ops::attention_of(pass, [&q, &kv], [ends, &batch.cu_seqlens], heads, dropout);
+        let attended = ops::attention_queries(pass, [&q, &kv], [ends, &batch.cu_seqlens], heads, dropout);
         (read, attended)
     }
 }
@@ -332,7 +332,7 @@ impl Bert {
     pub(crate) fn mlm_loss(&self, pass: &mut Pass, states: &Var, labels: &Tensor, scale: f32) -> Option<LossSum> {
         let head = self.mlm.as_ref()?;
         let transformed = head.transform(pass, self.architecture.activation, states);
-        Some(ops::vocab_loss(pass, &transformed, head.decoder, head.bias, labels, scale))
+        Some(ops::linear_cross_entropy(pass, &transformed, head.decoder, head.bias, labels, scale))
     }
 }
 

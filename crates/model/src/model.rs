@@ -295,7 +295,7 @@ impl Model {
             let cls = rows.select(pass, &last, inputs.cls_tokens());
             let classes = indices(pass.device(), &labels.nsp_labels);
             let logits = self.bert.nsp_logits(pass, &cls);
-            let loss = logits.map(|logits| ops::class_loss(pass, &logits, &classes, scale.nsp));
+            let loss = logits.map(|logits| ops::cross_entropy(pass, &logits, &classes, scale.nsp));
             loss.into_iter().for_each(|loss| losses.add(NSP, loss));
         }
         losses
@@ -376,7 +376,7 @@ impl Model {
                 let numbers: Vec<usize> = (0..=last).rev().take(layers).collect();
                 let rows = indices(pass.device(), rows);
                 let states = self.hidden_states(pass, inputs, &numbers);
-                let states: Vec<Var> = states.iter().map(|state| ops::take_rows(pass, state, &rows)).collect();
+                let states: Vec<Var> = states.iter().map(|state| ops::index_select(pass, state, &rows)).collect();
                 (ops::concat(pass, &states), classifier_dropout)
             }
             // As in Transformers and the paper's release, nothing is dropped before a span's logits.
@@ -409,7 +409,7 @@ impl Model {
         let packed = upload(pass.device(), inputs, self.bert.architecture.first_position);
         let rows = rows.map(|rows| rows.upload(pass.device()));
         let mut run = |pass: &mut Pass, number: usize, layer: &dyn Fn(&mut Pass) -> Var| {
-            let state = if self.rates.is_frozen(number) { pass.constant(layer) } else { layer(pass) };
+            let state = if self.rates.is_frozen(number) { pass.no_grad(layer) } else { layer(pass) };
             visit(number, &state);
             state
         };
@@ -498,7 +498,7 @@ mod tests {
                 let mut gradients = Gradients::zeros_like(&model.params);
                 let key = cloze_engine::DropoutKey { seed: 3, step: 1, micro: 0 };
                 let mut pass = Pass::recording(&device, &model.params, &mut gradients, precision, Some(key));
-                pass = pass.recomputing(recomputes);
+                pass = pass.checkpointing(recomputes);
                 let losses = model.loss(&mut pass, &inputs(), &labels(), LossScale::mean(&labels()));
                 pass.backward();
                 let all: Vec<f32> = model.params.ids().flat_map(|id| gradients.read(id).to_vec()).collect();
@@ -514,13 +514,13 @@ mod tests {
         let inputs = inputs();
         let last = model.encode(pass, &inputs, 2, None, |_, _| ());
         let tensor = |values: &[i32]| indices(&device(), values);
-        let states = ops::take_rows(pass, &last, &tensor(&labels.mlm_rows));
+        let states = ops::index_select(pass, &last, &tensor(&labels.mlm_rows));
         let mut losses = Losses::default();
         losses.add(MLM, model.bert.mlm_loss(pass, &states, &tensor(&labels.mlm_labels), scale.mlm).unwrap());
         if !labels.nsp_labels.is_empty() {
-            let cls = ops::take_rows(pass, &last, &tensor(inputs.cls_tokens()));
+            let cls = ops::index_select(pass, &last, &tensor(inputs.cls_tokens()));
             let logits = model.bert.nsp_logits(pass, &cls).unwrap();
-            losses.add(NSP, ops::class_loss(pass, &logits, &tensor(&labels.nsp_labels), scale.nsp));
+            losses.add(NSP, ops::cross_entropy(pass, &logits, &tensor(&labels.nsp_labels), scale.nsp));
         }
         losses
     }

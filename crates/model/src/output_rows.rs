@@ -43,7 +43,7 @@ impl OutputRows {
         }
         let place = |token: &i32| self.tokens.binary_search(token).expect("a token that is read") as i32;
         let places = indices(pass.device(), &tokens.iter().map(place).collect::<Vec<i32>>());
-        ops::take_rows(pass, states, &places)
+        ops::index_select(pass, states, &places)
     }
 
     pub(crate) fn upload(&self, device: &Device) -> OutputRowsTensors {

@@ -9,7 +9,7 @@ use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
 use serde_json::Value;
 
-use crate::datasets::Need;
+use crate::datasets::LabelsNeeded;
 use crate::example::Example;
 use crate::inference::pretrained::Pretrained;
 use crate::input::Input;
@@ -41,7 +41,7 @@ pub trait AnyTask: Send + Sync {
         &self,
         reading: &Reading,
         paths: &[PathBuf],
-        need: Need,
+        need: LabelsNeeded,
         tokenizer: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<Box<dyn AnyRows>, TaskError>;
@@ -132,7 +132,7 @@ impl<T: Task> AnyTask for T {
         &self,
         reading: &Reading,
         paths: &[PathBuf],
-        need: Need,
+        need: LabelsNeeded,
         tokenizer: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<Box<dyn AnyRows>, TaskError> {
@@ -146,11 +146,11 @@ impl<T: Task> AnyTask for T {
             placed.extend((1..).zip(found).map(place));
         }
         Ok(Box::new(match need {
-            Need::Required => {
+            LabelsNeeded::Required => {
                 let (rows, places): (Vec<T::Row>, Vec<Place>) = reading.usable(placed, notes)?.into_iter().unzip();
                 Rows { places, ..Rows::new(self.clone(), rows) }
             }
-            Need::Optional => {
+            LabelsNeeded::Optional => {
                 Rows::of_files(self.clone(), placed.into_iter().map(|row| row.map(|(row, _)| row)).collect())
             }
         }))

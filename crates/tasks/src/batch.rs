@@ -75,7 +75,7 @@ impl TaskBatch {
         let logits = model.task_logits(pass, &self.inputs, &self.tokens).expect("a model with the head of a task");
         if self.averaged {
             let groups = pass.device().tensor_i32(&self.groups, &[self.groups.len()]);
-            return ops::mean_rows(pass, &logits, &groups);
+            return ops::segment_mean(pass, &logits, &groups);
         }
         logits
     }
@@ -86,11 +86,11 @@ impl TaskBatch {
         match &self.target {
             Target::Classes(labels) => {
                 let labels = &device.tensor_i32(labels, &[labels.len()]);
-                ops::class_loss(pass, logits, ClassLabels { labels, weights: classes }, scale)
+                ops::cross_entropy(pass, logits, ClassLabels { labels, weights: classes }, scale)
             }
             Target::Values(values) => {
                 let targets = device.tensor_f32(values, logits.value().shape());
-                ops::square_loss(pass, logits, &targets, scale)
+                ops::mse_loss(pass, logits, &targets, scale)
             }
             Target::Binary(labels) => {
                 let targets = device.tensor_f32(labels, logits.value().shape());
@@ -100,7 +100,7 @@ impl TaskBatch {
                 let ends = device.tensor_i32(&self.rows, &[self.rows.len()]);
                 let examples = self.rows.len() - 1;
                 let labels = device.tensor_i32(labels, &[examples, labels.len() / examples.max(1)]);
-                ops::position_loss(pass, logits, &ends, &labels, scale)
+                ops::segment_cross_entropy(pass, logits, &ends, &labels, scale)
             }
         }
     }

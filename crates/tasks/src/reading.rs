@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use cloze_model::{Class, Config};
 
 use crate::TaskError;
-use crate::datasets::Need;
+use crate::datasets::LabelsNeeded;
 use crate::datasets::classification::{LabelledTexts, TextColumns};
 use crate::datasets::format::{DataFile, Format, Found, shown};
-use crate::datasets::known::Known;
 use crate::datasets::labels::Labels;
+use crate::datasets::preset::DatasetPreset;
 use crate::datasets::table::{Column, RaggedRows};
 use crate::input::{Input, string_of, text_key};
 use crate::kinds::description::{Description, Rows};
@@ -49,7 +49,7 @@ impl Default for Given {
 #[derive(Debug, Clone)]
 pub struct Reading {
     description: &'static Description,
-    known: Option<Known>,
+    known: Option<DatasetPreset>,
     given: Given,
     /// What the model remembers.
     stored: TaskSettings,
@@ -68,12 +68,12 @@ impl Reading {
         description.check(&given.settings)?;
         let stored = stored.unwrap_or_default();
         let named = given.settings.task.as_deref().or(stored.task.as_deref());
-        let known = named.map(Known::named).transpose()?.filter(|known| known.kind == description.name);
+        let known = named.map(DatasetPreset::named).transpose()?.filter(|known| known.kind == description.name);
         Ok(Reading { description, known, given, stored })
     }
 
     /// The known task.
-    pub fn known(&self) -> Option<&Known> {
+    pub fn known(&self) -> Option<&DatasetPreset> {
         self.known.as_ref()
     }
 
@@ -292,7 +292,7 @@ impl Reading {
     pub(crate) fn texts(
         &self,
         paths: &[PathBuf],
-        need: Need,
+        need: LabelsNeeded,
         notes: &mut Notes,
     ) -> Result<Vec<LabelledTexts>, TaskError> {
         let read = |path: &PathBuf| {

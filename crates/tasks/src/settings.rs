@@ -145,7 +145,7 @@ impl Settings {
 
     /// Whether a run with these settings ends with the weights of one with the others: all but the checkpoints, what is computed
     /// again and what is left to the machine are the same.
-    pub fn leads_where(&self, other: &Settings) -> bool {
+    pub fn same_trajectory(&self, other: &Settings) -> bool {
         let free = |settings: &Settings| Settings {
             checkpoint_every: None,
             recompute: false,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::TaskError;
 use crate::datasets::labels::{placeholder, same_labels};
-use crate::datasets::{Need, listed};
+use crate::datasets::{LabelsNeeded, listed};
 use crate::example::Example;
 use crate::input::{Input, Object};
 use crate::reading::{Notes, Reading};
@@ -70,7 +70,7 @@ pub trait Task: Clone + Send + Sync + 'static {
         &self,
         reading: &Reading,
         paths: &[PathBuf],
-        need: Need,
+        need: LabelsNeeded,
         tokenizer: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<FileRows<Self::Row>, TaskError>;

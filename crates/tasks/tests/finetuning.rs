@@ -12,7 +12,7 @@ use cloze_engine::{DType, Device};
 use cloze_model::{Config, Heads, Model, TaskHead};
 use cloze_tasks::answer::{ExtractOptions, WindowOptions};
 use cloze_tasks::datasets::squad::{Answer, Question};
-use cloze_tasks::finetune::{FineTuneEvent, FineTuning, Outcome, as_it_began, began_with, dry_run, finetune};
+use cloze_tasks::finetune::{FineTuneConfig, FineTuneEvent, Outcome, as_it_began, dry_run, finetune, read_settings};
 use cloze_tasks::inference::predictor::evaluate;
 use cloze_tasks::kinds::answer::{self, Answering};
 use cloze_tasks::kinds::choose::{self, Choose};
@@ -105,7 +105,7 @@ impl Bench {
         watch: &mut dyn FnMut(&FineTuneEvent, &AtomicBool),
     ) -> Result<Outcome, TaskError> {
         let out = self.path(out);
-        let asked = FineTuning {
+        let asked = FineTuneConfig {
             task,
             train: &Rows::new(task.clone(), train.to_vec()),
             dev: &Rows::new(task.clone(), dev.to_vec()),
@@ -556,13 +556,13 @@ fn a_resumed_run_keeps_the_precision_that_it_began_with() {
         assert!(bench.run(&task, rows, &automatic, &halting, true, &mut |_, _| ()).unwrap().finished);
         let weights = |name: &str| fs::read(bench.path(name).join("model/model.safetensors")).unwrap();
         assert!(weights(&whole) == weights(&halting), "{precision:?}");
-        let kept = began_with(&bench.path(&halting)).unwrap();
+        let kept = read_settings(&bench.path(&halting)).unwrap();
         assert_eq!(kept.precision, precision);
         assert_eq!(kept.instruction_set.as_deref(), Some(bench.device.instruction_set()));
     }
     let automatic = Settings { precision: Precision::Auto, epochs: 1, ..settings() };
     bench.finish(&task, rows, &automatic, "automatic");
-    assert_eq!(began_with(&bench.path("automatic")).unwrap().precision, Precision::Auto.resolved(&bench.device));
+    assert_eq!(read_settings(&bench.path("automatic")).unwrap().precision, Precision::Auto.resolved(&bench.device));
 }
 
 /// On a CPU without the run's instruction set it went on without a word.
@@ -579,7 +579,7 @@ fn a_run_that_cannot_compute_as_it_began_says_so() {
     let settings = Settings { epochs: 2, ..settings() };
     let stop = &mut |_: &FineTuneEvent, stop: &AtomicBool| stop.store(true, Ordering::Relaxed);
     assert!(!bench.run(&task, rows, &settings, "run", false, stop).unwrap().finished);
-    let elsewhere = Settings { instruction_set: Some(absent.to_owned()), ..began_with(&bench.path("run")).unwrap() };
+    let elsewhere = Settings { instruction_set: Some(absent.to_owned()), ..read_settings(&bench.path("run")).unwrap() };
     fs::write(bench.path("run/finetune.toml"), elsewhere.to_toml().unwrap()).unwrap();
     let mut said = Vec::new();
     let tell = &mut |news: &FineTuneEvent, _: &AtomicBool| {
@@ -621,7 +621,7 @@ fn a_dry_run_says_how_long_and_leaves_nothing() {
     let settings = Settings { epochs: 3, batch: 4, evals_per_epoch: 2, ..settings() };
     let (out, task_settings) = (bench.path("dry"), stored(json!({})));
     let read = Rows::new(task.clone(), rows.clone());
-    let mut asked = FineTuning {
+    let mut asked = FineTuneConfig {
         task: &task,
         train: &read,
         dev: &read,

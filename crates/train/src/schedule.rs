@@ -37,23 +37,23 @@ impl ScheduleKind {
 
 /// The curve of one run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Curve {
+pub struct LrSchedule {
     kind: ScheduleKind,
     warmup: f64,
     decay: f64,
     end: f64,
 }
 
-impl Curve {
+impl LrSchedule {
     /// A curve of this kind whose warmup takes the share `warmup` of the run; `decay` is the share over which a trapezoid falls at
     /// the end, `end` where linear, cosine and trapezoid end, as a share of the peak.
-    pub fn new(kind: ScheduleKind, warmup: f64, decay: f64, end: f64) -> Curve {
-        Curve { kind, warmup, decay, end }
+    pub fn new(kind: ScheduleKind, warmup: f64, decay: f64, end: f64) -> LrSchedule {
+        LrSchedule { kind, warmup, decay, end }
     }
 
     /// The curve of a fine-tuning: a warmup over this share of the run, then as `kind` says, down to zero.
-    pub fn after_warmup(kind: ScheduleKind, warmup: f64) -> Curve {
-        Curve::new(kind, warmup, 0.2, 0.0)
+    pub fn after_warmup(kind: ScheduleKind, warmup: f64) -> LrSchedule {
+        LrSchedule::new(kind, warmup, 0.2, 0.0)
     }
 
     /// The warmup's share of the run.
@@ -62,7 +62,7 @@ impl Curve {
     }
 
     /// The share of the peak at a step that takes the run's progress from `before` to `after` (0 to 1).
-    pub fn share(&self, before: f64, after: f64) -> f64 {
+    pub fn factor(&self, before: f64, after: f64) -> f64 {
         // Rounding must not turn the warmup's last step into the first of the fall.
         if before + 1e-12 < self.warmup {
             return (after / self.warmup).min(1.0);
@@ -86,8 +86,8 @@ mod tests {
 
     fn shares(schedule: Schedule, steps: u64) -> Vec<f64> {
         let recipe = Recipe { steps: Some(steps), schedule, phase: vec![Phase::default()], ..Recipe::default() };
-        let (plan, curve) = (recipe.plan(), recipe.curve());
-        (0..steps).map(|s| curve.share(plan.progress(s, 0.0), plan.progress(s + 1, 0.0))).collect()
+        let (plan, curve) = (recipe.plan(), recipe.lr_schedule());
+        (0..steps).map(|s| curve.factor(plan.progress(s, 0.0), plan.progress(s + 1, 0.0))).collect()
     }
 
     fn close(found: &[f64], expected: &[f64]) {
@@ -131,8 +131,8 @@ mod tests {
             schedule: Schedule { warmup_share: Some(0.1), ..Schedule::default() },
             ..Recipe::default()
         };
-        let (plan, curve) = (recipe.plan(), recipe.curve());
-        let at = |seconds: f64| curve.share(plan.progress(7, seconds), plan.progress(8, seconds));
+        let (plan, curve) = (recipe.plan(), recipe.lr_schedule());
+        let at = |seconds: f64| curve.factor(plan.progress(7, seconds), plan.progress(8, seconds));
         assert!((at(3.0) - 0.5).abs() < 1e-9);
         assert!((at(33.0) - 0.5).abs() < 1e-9);
     }

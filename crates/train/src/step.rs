@@ -108,7 +108,7 @@ impl<N: Network> Trainer<N> {
             let key = DropoutKey { seed: self.seed, step: number, micro: micro as u32 };
             let params = self.network.params();
             let mut pass = Pass::recording(&self.device, params, &mut self.gradients, self.precision, Some(key));
-            pass = pass.recomputing(self.recompute);
+            pass = pass.checkpointing(self.recompute);
             losses.merge(&loss(&self.network, &mut pass, key));
             pass.backward();
         }

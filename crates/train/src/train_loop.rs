@@ -327,10 +327,10 @@ impl<'a, J: Job> TrainLoop<'a, J> {
     ///
     /// # Errors
     /// The system's.
-    pub fn announce(&mut self, line: &impl Serialize, start: J::Start, messages: Vec<String>) -> Result<(), J::Error> {
+    pub fn log_start(&mut self, line: &impl Serialize, start: J::Start, messages: Vec<String>) -> Result<(), J::Error> {
         self.log.append(line)?;
         (self.on_event)(&Event::Start(start));
-        messages.into_iter().try_for_each(|message| self.tell(message))
+        messages.into_iter().try_for_each(|message| self.log_message(message))
     }
 
     /// Trains to the end. When `stop` is raised the step is finished and saved; an evaluation in progress is given up, and done when the
@@ -446,7 +446,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
     }
 
     /// Logs a message and says it.
-    fn tell(&mut self, message: String) -> Result<(), J::Error> {
+    fn log_message(&mut self, message: String) -> Result<(), J::Error> {
         self.note(message.clone())?;
         (self.on_event)(&Event::Message(message));
         Ok(())
@@ -488,7 +488,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         self.at.skipped_in_a_row += 1;
         let (step, in_a_row) = (self.at.step, self.at.skipped_in_a_row);
         let what = if outcome.update.losses.is_finite() { "gradient" } else { "loss" };
-        self.tell(format!(
+        self.log_message(format!(
             "step {step}: the {what} is not finite: skipped ({in_a_row} of at most {MOST_SKIPPED} in a row)"
         ))?;
         if in_a_row < MOST_SKIPPED {
@@ -589,7 +589,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         self.log_rest()?;
         if self.is_out_of_patience() {
             let (step, worse) = (self.at.step, self.at.worse);
-            self.tell(format!("stopped after step {step}: no better score in {worse} evaluations"))?;
+            self.log_message(format!("stopped after step {step}: no better score in {worse} evaluations"))?;
         }
         self.job.finish(&self.folder, &self.at)?;
         match J::KEEP {

@@ -164,9 +164,9 @@ fn a_resumed_run_keeps_the_precision_and_instruction_set_that_it_began_with() {
     assert_eq!(kept(&out).instruction_set.as_deref(), Some(device.instruction_set()));
 
     // One of the two types is not what `auto` stands for here, and no machine finds `portable` the fastest.
-    for began_with in ["precision=f32", "precision=bf16"] {
-        let asked = recipe(&shards, &[began_with, "instruction_set=portable"]);
-        let [whole, parts] = ["whole", "parts"].map(|name| dir.path().join(format!("{name}-{began_with}")));
+    for read_settings in ["precision=f32", "precision=bf16"] {
+        let asked = recipe(&shards, &[read_settings, "instruction_set=portable"]);
+        let [whole, parts] = ["whole", "parts"].map(|name| dir.path().join(format!("{name}-{read_settings}")));
         run(&asked, &whole, false).unwrap();
         run_until(&asked, &parts, false, 3);
         run(&automatic, &parts, true).unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use cloze_convert::onnx::{self, OnnxOptions};
 use cloze_engine::Device;
-use cloze_hub::Wanted;
+use cloze_hub::Contents;
 use cloze_model::Model;
 use cloze_text::Tokenizer;
 use serde_json::json;
@@ -61,8 +61,8 @@ enum To {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let wanted = match arguments.to {
-        To::Folder => Wanted::Source,
-        To::Onnx => Wanted::Model,
+        To::Folder => Contents::Source,
+        To::Onnx => Contents::Model,
     };
     let source = arguments.hub.find_source(&arguments.source, wanted, terminal)?;
     match arguments.to {

@@ -64,7 +64,7 @@ pub enum Command {
     Inspect(inspect::Arguments),
     /// Measure real tokens per second and our share of the machine's matrix peak
     #[command(subcommand)]
-    Bench(bench::Work),
+    Bench(bench::Benchmark),
     /// Write a run's curves, recipe and corpus report as one HTML file
     Report(report::Arguments),
     /// Write a script for a shell that completes these commands

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
-use cloze_hub::{Environment, Hub, HubError, News, Wanted, Wish, is_model_name};
+use cloze_hub::{Contents, Environment, Event, Hub, HubError, Request, is_model_name};
 use cloze_model::{Config, Layout};
 use cloze_train::checkpoint;
 use cloze_train::run::RunFolder;
@@ -32,12 +32,12 @@ pub struct ModelArguments {
 impl ModelArguments {
     /// The folder of the model; says on standard error what was chosen where there was a choice.
     pub fn find(&self, terminal: &Terminal) -> Result<PathBuf> {
-        self.hub.find(&self.named, Wanted::Model, terminal)
+        self.hub.find(&self.named, Contents::Model, terminal)
     }
 
     /// The same, with what sentence-transformers says of how a text becomes a vector.
     pub fn find_with_pooling(&self, terminal: &Terminal) -> Result<PathBuf> {
-        self.hub.find(&self.named, Wanted::Vectors, terminal)
+        self.hub.find(&self.named, Contents::Vectors, terminal)
     }
 }
 
@@ -67,12 +67,12 @@ impl HubArguments {
 
     /// The folder of the model that `named` means: for vectors the sentence-transformers folder, if it is one, else the folder of the
     /// weights.
-    pub fn find(&self, named: &Path, wanted: Wanted, terminal: &Terminal) -> Result<PathBuf> {
+    pub fn find(&self, named: &Path, wanted: Contents, terminal: &Terminal) -> Result<PathBuf> {
         let folder = self.find_folder(named, wanted, terminal)?;
-        if wanted == Wanted::Vectors { Ok(folder) } else { model_in(&folder) }
+        if wanted == Contents::Vectors { Ok(folder) } else { model_in(&folder) }
     }
 
-    fn find_folder(&self, named: &Path, wanted: Wanted, terminal: &Terminal) -> Result<PathBuf> {
+    fn find_folder(&self, named: &Path, wanted: Contents, terminal: &Terminal) -> Result<PathBuf> {
         if named.exists() {
             self.check_local(named)?;
             return match on_disk(named)? {
@@ -91,7 +91,7 @@ impl HubArguments {
     }
 
     /// What `cloze convert` is to read: a folder, file or prefix that it knows, the model of a run's folder, or a named model.
-    pub fn find_source(&self, named: &Path, wanted: Wanted, terminal: &Terminal) -> Result<PathBuf> {
+    pub fn find_source(&self, named: &Path, wanted: Contents, terminal: &Terminal) -> Result<PathBuf> {
         let mut index = named.as_os_str().to_owned();
         index.push(".index");
         if named.is_dir() {
@@ -125,7 +125,7 @@ impl HubArguments {
                 return self.verified(named.to_owned());
             }
         } else if let Some(name) = as_name(named) {
-            return self.download(name, Wanted::Tokenizer, terminal);
+            return self.download(name, Contents::Tokenizer, terminal);
         }
         Ok(named.to_owned())
     }
@@ -148,7 +148,7 @@ impl HubArguments {
             }
             return Ok(None);
         }
-        as_name(named).map(|name| self.download(name, Wanted::Model, terminal)).transpose()
+        as_name(named).map(|name| self.download(name, Contents::Model, terminal)).transpose()
     }
 
     fn check_local(&self, path: &Path) -> Result<()> {
@@ -162,18 +162,18 @@ impl HubArguments {
     }
 
     /// A named model's folder in the cache, downloaded if need be.
-    fn download(&self, name: &str, wanted: Wanted, terminal: &Terminal) -> Result<PathBuf> {
+    fn download(&self, name: &str, wanted: Contents, terminal: &Terminal) -> Result<PathBuf> {
         let mut environment = Environment::of_process();
         environment.offline |= self.offline;
         let is_bert = |config: &Path| Config::read(config).map(drop).map_err(|error| error.to_string());
-        let wish = Wish {
+        let wish = Request {
             name,
             revision: self.revision.as_deref(),
             wanted,
             // What is to be converted may have a configuration that only convert reads; a tokenizer is small.
             check: match wanted {
-                Wanted::Model | Wanted::Vectors => Some(&is_bert),
-                Wanted::Source | Wanted::Tokenizer => None,
+                Contents::Model | Contents::Vectors => Some(&is_bert),
+                Contents::Source | Contents::Tokenizer => None,
             },
         };
         let mut bar = None;
@@ -215,15 +215,15 @@ fn as_name(named: &Path) -> Option<&str> {
     named.to_str().filter(|name| is_model_name(name))
 }
 
-fn tell(bar: &mut Option<Progress>, news: News<'_>, terminal: &Terminal) {
+fn tell(bar: &mut Option<Progress>, news: Event<'_>, terminal: &Terminal) {
     match news {
-        News::Bytes { file, done, total } => {
+        Event::Bytes { file, done, total } => {
             let bar = bar.get_or_insert_with(|| terminal.progress("download", Some(total)));
             bar.set_total(total);
             bar.set(done, &format!("{} of {}, {file}", format::bytes(done), format::bytes(total)));
         }
-        News::Retry { file, reason } => note(bar.as_ref(), &format!("{file}: {reason}; trying again"), terminal),
-        News::Waiting { file } => {
+        Event::Retry { file, reason } => note(bar.as_ref(), &format!("{file}: {reason}; trying again"), terminal),
+        Event::Waiting { file } => {
             note(bar.as_ref(), &format!("waiting for another process that downloads {file}"), terminal);
         }
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
-use cloze_hub::Wanted;
+use cloze_hub::Contents;
 use cloze_train::Recipe;
 use cloze_train::plan::End;
 use cloze_train::pretrain::{DryRun, Estimate, Outcome, PretrainEvent, device_of_run, dry_run, pretrain};
@@ -81,13 +81,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         }
     };
     if let Some(init) = &mut recipe.model.init {
-        *init = match arguments.hub.find(init, Wanted::Model, terminal) {
+        *init = match arguments.hub.find(init, Contents::Model, terminal) {
             Ok(folder) => folder,
             // A resumed run has its own weights: the model that it began with may have been removed.
             Err(error) => match init_of(&out)?.filter(|_| arguments.resume) {
-                Some(began_with) => {
+                Some(read_settings) => {
                     terminal.note(&format!("{error:#}; model.init is taken from the run's own recipe.toml"));
-                    began_with
+                    read_settings
                 }
                 None => return Err(error),
             },

@@ -106,7 +106,7 @@ pub fn machine(run: &Run) -> Facts {
     add(&mut facts, "weights of the model", start.parameters.map(format::count));
     match run.kind {
         Kind::PreTraining => add(&mut facts, "tokens of the training shards", start.corpus_tokens.map(format::count)),
-        Kind::FineTuning => add(&mut facts, "model at the start", start.model.clone()),
+        Kind::FineTuneConfig => add(&mut facts, "model at the start", start.model.clone()),
     }
     let resumed = run.starts.len() - 1;
     add(

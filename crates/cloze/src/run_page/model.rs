@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cloze_data::report::CorpusReport;
-use cloze_tasks::datasets::known::Known;
+use cloze_tasks::datasets::preset::DatasetPreset;
 use cloze_tasks::finetune::Best;
 use cloze_tasks::kinds;
 use cloze_tasks::metrics::spread::{Spread, spread};
@@ -20,7 +20,7 @@ pub enum Kind {
     /// Language, from text: `cloze pretrain`.
     PreTraining,
     /// A task, from labelled rows: `cloze finetune`.
-    FineTuning,
+    FineTuneConfig,
 }
 
 impl Kind {
@@ -28,7 +28,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::PreTraining => "pre-training",
-            Kind::FineTuning => "fine-tuning",
+            Kind::FineTuneConfig => "fine-tuning",
         }
     }
 
@@ -36,7 +36,7 @@ impl Kind {
     pub fn held_out(self) -> &'static str {
         match self {
             Kind::PreTraining => "held-out",
-            Kind::FineTuning => "dev",
+            Kind::FineTuneConfig => "dev",
         }
     }
 }
@@ -318,7 +318,7 @@ impl Run {
     pub fn losses(&self) -> Vec<Measure> {
         let is_loss = |measure: &Measure| match self.kind {
             Kind::PreTraining => measure.loss_name().is_some(),
-            Kind::FineTuning => measure.key == "loss",
+            Kind::FineTuneConfig => measure.key == "loss",
         };
         let is_known = |measure: &Measure| self.records().any(|record| record.value(measure.key).is_some());
         MEASURES.into_iter().filter(|measure| is_loss(measure) && is_known(measure)).collect()
@@ -340,7 +340,7 @@ impl Run {
     /// The same for a run without a best evaluation: the metric that was given, else the usual one of its kind of task.
     fn expected_to_decide(&self) -> Option<Measure> {
         let said = |key: &str| self.reading.get(key).and_then(Value::as_str);
-        let of_task = || Known::named(said("task")?).ok().map(|known| known.best);
+        let of_task = || DatasetPreset::named(said("task")?).ok().map(|known| known.best);
         let of_kind = || kinds::named(said("kind")?)?.description.metrics.first().copied();
         let key = of_kind().and_then(|usual| said("metric").or_else(of_task).or(Some(usual)));
         // The F1 of more labels than two has a name of its own.
@@ -361,7 +361,7 @@ impl Run {
     pub fn final_score(&self, key: &str) -> Option<f64> {
         match self.kind {
             Kind::PreTraining => self.evaluations.last()?.value(key),
-            Kind::FineTuning => self.best_record()?.value(key),
+            Kind::FineTuneConfig => self.best_record()?.value(key),
         }
     }
 
@@ -495,7 +495,7 @@ impl Group {
                    "scores": self.scores().iter().filter_map(spread).collect::<Map<_, _>>()})
         };
         json!({
-            "name": self.name, "dir": self.dir, "kind": Kind::FineTuning,
+            "name": self.name, "dir": self.dir, "kind": Kind::FineTuneConfig,
             "settings": self.settings().iter().map(summed).collect::<Vec<_>>(),
             "runs": self.runs.iter().map(Run::json).collect::<Vec<_>>(),
         })
@@ -559,7 +559,7 @@ impl Subject {
     pub fn kind(&self) -> Kind {
         match self {
             Subject::Run(run) => run.kind,
-            Subject::Group(_) => Kind::FineTuning,
+            Subject::Group(_) => Kind::FineTuneConfig,
         }
     }
 
@@ -622,7 +622,7 @@ pub mod tests {
 
     /// A fine-tuning with two evaluations, the second the better one.
     pub fn finetuning(name: &str, accuracy: f64, settings: &str) -> Run {
-        let mut run = Run::new(name.into(), Path::new(name), Kind::FineTuning);
+        let mut run = Run::new(name.into(), Path::new(name), Kind::FineTuneConfig);
         run.read_metrics(&format!(
             "{{\"kind\":\"start\",\"step\":0,\"steps\":40,\"train_rows\":160,\"train_files\":[\"a.tsv\"],\"dev_rows\":50}}\n\
              {{\"kind\":\"train\",\"step\":20,\"epoch\":1,\"seconds\":10,\"loss\":0.7,\"lr\":5e-5,\"grad_norm\":2}}\n\
@@ -722,7 +722,7 @@ pub mod tests {
 
     #[test]
     fn an_unfinished_run_is_judged_by_what_was_asked_for() {
-        let mut run = Run::new("r".into(), Path::new("r"), Kind::FineTuning);
+        let mut run = Run::new("r".into(), Path::new("r"), Kind::FineTuneConfig);
         let scores = json!({"accuracy": 0.5, "f1": 0.4, "matthews": 0.1, "pearson": 0.3, "spearman": 0.2,
             "mean_squared_error": 3.0, "micro_f1": 0.6});
         run.read_metrics(&json!({"kind": "eval", "step": 1, "loss": 0.7, "best": true, "scores": scores}).to_string());

@@ -36,7 +36,7 @@ fn run_body(run: &Run) -> String {
     body += &evaluations(run);
     body += &training_values(run);
     body += &events(run);
-    if run.kind == Kind::FineTuning {
+    if run.kind == Kind::FineTuneConfig {
         section(&mut body, "Data", &facts::rows(run));
     }
     if let Some(corpus) = &run.corpus {
@@ -61,7 +61,7 @@ fn settings_text(body: &mut String, kind: Kind, text: &str) {
     if !text.trim().is_empty() {
         let title = match kind {
             Kind::PreTraining => "Recipe (recipe.toml)",
-            Kind::FineTuning => "Settings (finetune.toml)",
+            Kind::FineTuneConfig => "Settings (finetune.toml)",
         };
         let _ = writeln!(body, "{}<pre tabindex=\"0\">{}</pre>", heading(title), escape(text.trim_end()));
     }
@@ -72,7 +72,7 @@ fn run_tiles(run: &Run) -> Vec<(String, String)> {
     let mut tile = |label: &str, value: Option<String>| tiles.extend(value.map(|value| (label.to_owned(), value)));
     let planned = run.start().and_then(|start| start.steps).filter(|steps| *steps > run.step());
     let of = planned.map_or_else(String::new, |steps| format!(" of {}", format::count(steps)));
-    if run.kind == Kind::FineTuning {
+    if run.kind == Kind::FineTuneConfig {
         if let Some(measure) = run.deciding() {
             let value = run.final_score(measure.key).map(|value| measure.unit.text(value));
             tile(&format!("best dev {}", lower(measure.title)), value);
@@ -134,7 +134,7 @@ fn charts(axes: &[X], charts: &[Chart]) -> String {
 
 /// Measures without a chart of their own: the sum of two that have one, and a loss told otherwise.
 fn has_chart(measure: &Measure, kind: Kind) -> bool {
-    kind == Kind::FineTuning || measure.key != "loss" && !measure.is_perplexity()
+    kind == Kind::FineTuneConfig || measure.key != "loss" && !measure.is_perplexity()
 }
 
 fn is_smoothed(measure: &Measure, points: &[Point]) -> bool {
@@ -220,7 +220,7 @@ fn evaluations(run: &Run) -> String {
     heads.push("remark".into());
     let mut table = Table::new(heads);
     let best = match run.kind {
-        Kind::FineTuning => run.best_record().map(|record| record.step),
+        Kind::FineTuneConfig => run.best_record().map(|record| record.step),
         Kind::PreTraining => {
             let deciding = run.losses().first().map_or("", |measure| measure.key);
             let loss = |step: u64| run.evaluations.iter().find(|record| record.step == step)?.value(deciding);
@@ -245,7 +245,7 @@ fn evaluations(run: &Run) -> String {
     }
     let title = match run.kind {
         Kind::PreTraining => "Evaluations on held-out documents",
-        Kind::FineTuning => "Evaluations on the dev rows",
+        Kind::FineTuneConfig => "Evaluations on the dev rows",
     };
     heading(title) + &table.html()
 }
@@ -360,7 +360,7 @@ fn group_body(group: &Group) -> String {
             scores.contains(measure) || measure.key == "loss" || measure.key == "lr" && !varied.is_empty()
         })
         .collect();
-    let (axes, overlaid) = overlaid_charts(drawn, Kind::FineTuning, &measures);
+    let (axes, overlaid) = overlaid_charts(drawn, Kind::FineTuneConfig, &measures);
     body += &heading("Curves");
     if drawn.len() < entries.len() {
         let order = if varied.is_empty() { "first" } else { "best" };
@@ -379,7 +379,7 @@ fn group_body(group: &Group) -> String {
             group.runs.iter().all(|other| other.settings.get(key) == run.settings.get(key))
         };
         let common: Vec<&str> = run.settings.text.lines().filter(same).collect();
-        settings_text(&mut body, Kind::FineTuning, &common.join("\n"));
+        settings_text(&mut body, Kind::FineTuneConfig, &common.join("\n"));
     }
     body
 }
@@ -552,7 +552,7 @@ fn notes(entries: &[Setting<'_>], kind: Kind) -> Vec<String> {
                     .into(),
             ]
         }
-        Kind::FineTuning if differ(&|run| run.rows.clone()) => {
+        Kind::FineTuneConfig if differ(&|run| run.rows.clone()) => {
             vec!["The runs learned from, or were scored on, different rows, or read them otherwise: mind this in comparing.".into()]
         }
         _ => Vec::new(),
@@ -580,7 +580,7 @@ pub fn differences(subjects: &[Subject]) -> Vec<(String, Vec<String>)> {
 fn settings_of(entry: &Setting<'_>) -> Vec<(String, String)> {
     let mut settings: Vec<(String, Vec<String>)> = Vec::new();
     for run in &entry.runs {
-        let of_data = if run.kind == Kind::FineTuning { facts::rows(run) } else { Vec::new() };
+        let of_data = if run.kind == Kind::FineTuneConfig { facts::rows(run) } else { Vec::new() };
         let machine = facts::machine(run).into_iter().filter(|(label, _)| {
             ["machine", "program", "model at the start", "weights of the model"].contains(&label.as_str())
         });

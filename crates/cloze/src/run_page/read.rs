@@ -70,7 +70,7 @@ pub fn run(dir: &Path, name: String) -> Result<Run> {
             ),
         }
     }
-    let kind = if dir.join(FINETUNE).is_file() { Kind::FineTuning } else { Kind::PreTraining };
+    let kind = if dir.join(FINETUNE).is_file() { Kind::FineTuneConfig } else { Kind::PreTraining };
     let mut run = Run::new(name, dir, kind);
     let bytes = fs::read(&metrics).with_context(|| format!("cannot read {}", metrics.display()))?;
     run.read_metrics(&String::from_utf8_lossy(&bytes));
@@ -80,7 +80,7 @@ pub fn run(dir: &Path, name: String) -> Result<Run> {
             run.settings = Settings::new(text(RECIPE));
             read_shards(&mut run);
         }
-        Kind::FineTuning => {
+        Kind::FineTuneConfig => {
             run.settings = Settings::new(text(FINETUNE));
             // A run that has not ended has no scores, one of an early version no data.json: the page shows what there is.
             if let Ok(data) = serde_json::from_str::<Value>(&text("data.json")) {
@@ -133,7 +133,7 @@ fn group(dir: &Path, name: String) -> Result<Group> {
     for Done { name, best, failed } in done {
         let folder = dir.join(&name);
         // Its folder may have been removed to save room: the results stay.
-        let mut run = run(&folder, name.clone()).unwrap_or_else(|_| Run::new(name, &folder, Kind::FineTuning));
+        let mut run = run(&folder, name.clone()).unwrap_or_else(|_| Run::new(name, &folder, Kind::FineTuneConfig));
         run.best = best;
         run.failed = failed;
         runs.push(run);

@@ -262,7 +262,7 @@ mod tests {
     use std::collections::{HashMap, HashSet};
     use std::path::PathBuf;
 
-    use cloze_tasks::datasets::Need;
+    use cloze_tasks::datasets::LabelsNeeded;
     use cloze_tasks::datasets::classification::{LabelledTexts, TextColumns};
     use cloze_tasks::datasets::squad::{BadAnswers, Questions};
     use cloze_tasks::datasets::table::{Column, RaggedRows};
@@ -302,7 +302,7 @@ mod tests {
         let files = topics(5, 200, 300);
         let columns = TextColumns { text: Column::name("text"), pair: None, label: Some(Column::name("label")) };
         let rows = read(&files, "tsv", |path| {
-            let texts = LabelledTexts::read(path, &columns, Need::Required, RaggedRows::Error).unwrap();
+            let texts = LabelledTexts::read(path, &columns, LabelsNeeded::Required, RaggedRows::Error).unwrap();
             assert_eq!(texts.labels().unwrap().names().len(), STORIES.len());
             texts.without_labels().into_iter().map(Result::unwrap).collect::<Vec<_>>()
         });
@@ -316,7 +316,7 @@ mod tests {
     fn tags_are_of_whole_words_and_name_what_they_should() {
         let files = entities(5, 150, 150);
         let rows = read(&files, "conll", |path| {
-            TaggedSentences::read(path, None, Need::Required).unwrap().sentences().to_vec()
+            TaggedSentences::read(path, None, LabelsNeeded::Required).unwrap().sentences().to_vec()
         });
         let texts: Vec<Vec<String>> =
             rows.iter().map(|rows| rows.iter().map(|row| row.words.join(" ")).collect()).collect();

@@ -17,12 +17,12 @@ pub(super) struct Epochs {
     usable: Vec<u32>,
     /// Special tokens of a sequence.
     added: usize,
-    calendar: Mutex<Calendar>,
+    calendar: Mutex<EpochIndex>,
 }
 
 /// What is known of the epochs so far.
 #[derive(Debug)]
-struct Calendar {
+struct EpochIndex {
     /// Where each epoch starts, as far as known; one more than there are epochs whose size is known.
     starts: Vec<EpochStart>,
     /// Number of sequences of each round planned so far.
@@ -52,7 +52,7 @@ pub(super) struct Epoch {
 impl Epochs {
     /// Of the documents named by `usable`, each with at least one token; `added` is the number of special tokens of a sequence.
     pub(super) fn new(documents: Documents, usable: Vec<u32>, options: BatchOptions, added: usize) -> Epochs {
-        let calendar = Calendar {
+        let calendar = EpochIndex {
             starts: vec![EpochStart { sequences: 0, batches: 0, open: 0 }],
             counts: HashMap::new(),
             recent: VecDeque::new(),
@@ -112,13 +112,13 @@ impl Epochs {
         self.fetch(&mut calendar, epoch)
     }
 
-    fn calendar(&self) -> MutexGuard<'_, Calendar> {
+    fn calendar(&self) -> MutexGuard<'_, EpochIndex> {
         // Nothing is left half-done in the calendar by a panic: each push is whole.
         self.calendar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds the start of the epoch after the last one known.
-    fn extend(&self, calendar: &mut Calendar) {
+    fn extend(&self, calendar: &mut EpochIndex) {
         let epoch = calendar.starts.len() as u64 - 1;
         let start = calendar.last();
         let next = match self.options.size {
@@ -145,7 +145,7 @@ impl Epochs {
     }
 
     /// The plan of an epoch whose start is known: remembered, or made.
-    fn fetch(&self, calendar: &mut Calendar, epoch: u64) -> Arc<Epoch> {
+    fn fetch(&self, calendar: &mut EpochIndex, epoch: u64) -> Arc<Epoch> {
         if let Some(at) = calendar.recent.iter().position(|kept| kept.0 == epoch)
             && let Some(kept) = calendar.recent.remove(at)
         {
@@ -194,7 +194,7 @@ impl Epochs {
     }
 }
 
-impl Calendar {
+impl EpochIndex {
     fn last(&self) -> EpochStart {
         self.starts[self.starts.len() - 1]
     }

@@ -191,7 +191,7 @@ impl BatchSource {
         let [a_key, b_key, rest] = instance.key();
         let key = [self.epochs.mask_round(epoch), a_key, b_key, rest];
         let mut random = Random::keyed(self.epochs.options.seed, Purpose::Mask, &key);
-        masking::hide(&mut batch.ids[base..], &self.table, masking, &mut random, &mut scratch.mask);
+        masking::apply_mask(&mut batch.ids[base..], &self.table, masking, &mut random, &mut scratch.mask);
         for &(at, label) in &scratch.mask.chosen {
             batch.mlm_rows.push(base as i32 + at as i32);
             batch.mlm_labels.push(label);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::disjoint::Parts;
+use super::disjoint::DisjointSlice;
 use super::lanes::{LANES, Lanes, load};
 use super::level::{Isa, Level, Vectorized};
 use super::pool::Pool;
@@ -21,7 +21,7 @@ pub(crate) fn bandwidths(level: Level, pool: &Pool) -> Bandwidths {
     let [l2, l3, dram] = READ.map(|bytes| {
         let count = bytes / size_of::<f32>();
         let mut memory = Tensor::host(&[pool.threads(), count], DType::F32);
-        let parts = Parts::new(memory.slice_mut::<f32>());
+        let parts = DisjointSlice::new(memory.slice_mut::<f32>());
         let passes = ENOUGH.div_ceil(bytes);
         // A task for each thread; one that drew two would only read its share twice.
         let read = |task: &(dyn Fn(&mut [f32]) + Sync)| {

@@ -4,19 +4,19 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 /// A mutable slice whose disjoint parts several tasks write at once.
-pub(crate) struct Parts<'a, T> {
+pub(crate) struct DisjointSlice<'a, T> {
     start: *mut T,
     len: usize,
     slice: PhantomData<&'a mut [T]>,
 }
 // SAFETY: the only access is `part`, whose contract makes concurrent parts disjoint.
-unsafe impl<T: Send> Send for Parts<'_, T> {}
+unsafe impl<T: Send> Send for DisjointSlice<'_, T> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Sync for Parts<'_, T> {}
+unsafe impl<T: Send> Sync for DisjointSlice<'_, T> {}
 
-impl<'a, T> Parts<'a, T> {
+impl<'a, T> DisjointSlice<'a, T> {
     pub(crate) fn new(slice: &'a mut [T]) -> Self {
-        Parts { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
+        DisjointSlice { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
     }
 
     /// The elements of `range`, bounds-checked.

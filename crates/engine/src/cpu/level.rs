@@ -462,7 +462,7 @@ impl Isa for Avx512BF16 {
 
 /// `a·b + c`, fused where that is one instruction (where it is not, `mul_add` is a slow library call).
 #[inline(always)]
-pub fn madd<I: Isa>(a: f32, b: f32, c: f32) -> f32 {
+pub fn mul_add<I: Isa>(a: f32, b: f32, c: f32) -> f32 {
     if I::FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
@@ -508,7 +508,7 @@ mod tests {
         type Output = (f32, Level);
         #[inline(always)]
         fn call<I: Isa>(self) -> (f32, Level) {
-            (self.0.iter().fold(0.0, |sum, &x| madd::<I>(x, 2.0, sum)), I::LEVEL)
+            (self.0.iter().fold(0.0, |sum, &x| mul_add::<I>(x, 2.0, sum)), I::LEVEL)
         }
     }
 

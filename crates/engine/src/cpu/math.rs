@@ -1,6 +1,6 @@
 //! Element-wise functions, branch-free so that they vectorise at every level; accuracy is stated and tested.
 
-use super::level::{Isa, madd};
+use super::level::{Isa, mul_add};
 
 /// 1.5·2²³: adding it rounds to the nearest integer and leaves that in the low bits.
 const ROUNDER: f32 = 12_582_912.0;
@@ -10,7 +10,7 @@ const ROUNDER: f32 = 12_582_912.0;
 fn polynomial<I: Isa, const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
     let mut sum = coefficients[0];
     for coefficient in &coefficients[1..] {
-        sum = madd::<I>(sum, x, *coefficient);
+        sum = mul_add::<I>(sum, x, *coefficient);
     }
     sum
 }
@@ -24,11 +24,11 @@ pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
     const LN2_LOW: f32 = -2.121_944_4e-4;
     // At n = 128 the scale below is infinite by itself.
     let clamped = x.clamp(-87.3, 89.0);
-    let shifted = madd::<I>(clamped, LOG2_E, ROUNDER);
+    let shifted = mul_add::<I>(clamped, LOG2_E, ROUNDER);
     let n = shifted - ROUNDER;
-    let r = madd::<I>(n, -LN2_LOW, madd::<I>(n, -LN2_HIGH, clamped));
+    let r = mul_add::<I>(n, -LN2_LOW, mul_add::<I>(n, -LN2_HIGH, clamped));
     let p = polynomial::<I, _>(r, [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1]);
-    let e = madd::<I>(p, r * r, r) + 1.0;
+    let e = mul_add::<I>(p, r * r, r) + 1.0;
     let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
     // Not a tiny number, whose products would be subnormal, and slow.
     if x < -87.3 { 0.0 } else { e * scale }
@@ -38,13 +38,13 @@ pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
 /// for weights beside a greatest one of 1.
 #[inline(always)]
 #[expect(clippy::approx_constant)] // a coefficient of the polynomial, not ln 2
-pub(crate) fn exp_down<I: Isa>(x: f32) -> f32 {
+pub(crate) fn exp_nonpositive<I: Isa>(x: f32) -> f32 {
     const LEAST: f32 = -41.0;
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     let x = if LEAST > x { LEAST } else { x };
     // 2ⁿ 2ʳ, |r| ≤ ½; the rounding is that of `exp`. 2ʳ is a minimax polynomial.
-    let shifted = madd::<I>(x, LOG2_E, ROUNDER);
-    let r = madd::<I>(x, LOG2_E, ROUNDER - shifted);
+    let shifted = mul_add::<I>(x, LOG2_E, ROUNDER);
+    let r = mul_add::<I>(x, LOG2_E, ROUNDER - shifted);
     let p = polynomial::<I, _>(r, [1.326_472_7e-3, 9.671_513e-3, 5.550_733_6e-2, 2.402_224_2e-1, 6.931_47e-1, 1.0]);
     p * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
 }
@@ -71,9 +71,9 @@ pub(crate) fn ln<I: Isa>(x: f32) -> f32 {
         ],
     );
     let square = m * m;
-    let tail = madd::<I>(-0.5, square, madd::<I>(n, -2.121_944_4e-4, square * m * p));
+    let tail = mul_add::<I>(-0.5, square, mul_add::<I>(n, -2.121_944_4e-4, square * m * p));
     // Nought times x is nought, unless x is not finite.
-    madd::<I>(n, 0.693_359_4, madd::<I>(0.0, x, m + tail))
+    mul_add::<I>(n, 0.693_359_4, mul_add::<I>(0.0, x, m + tail))
 }
 
 /// tanh x, absolute error below 1e-6.
@@ -95,7 +95,7 @@ pub(crate) fn tanh<I: Isa>(x: f32) -> f32 {
 pub(crate) fn erf<I: Isa>(x: f32) -> f32 {
     let x = x.clamp(-3.8, 3.8);
     // x² brought to [−1, 1], where the coefficients stay small.
-    let s = madd::<I>(x * x, 2.0 / (3.8 * 3.8), -1.0);
+    let s = mul_add::<I>(x * x, 2.0 / (3.8 * 3.8), -1.0);
     let p = polynomial::<I, _>(
         s,
         [
@@ -131,9 +131,9 @@ pub(crate) fn gelu<I: Isa>(x: f32) -> f32 {
 
 /// Φ(x) + x φ(x).
 #[inline(always)]
-pub(crate) fn gelu_back<I: Isa>(x: f32) -> f32 {
+pub(crate) fn gelu_backward<I: Isa>(x: f32) -> f32 {
     let cdf = 0.5 * (1.0 + erf::<I>(x * FRAC_1_SQRT_2));
-    madd::<I>(x * FRAC_1_SQRT_TAU, exp_down::<I>(-0.5 * x * x), cdf)
+    mul_add::<I>(x * FRAC_1_SQRT_TAU, exp_nonpositive::<I>(-0.5 * x * x), cdf)
 }
 
 /// √(2/π) and the cubic's coefficient of the tanh form.
@@ -142,16 +142,16 @@ const GELU_TANH: (f32, f32) = (0.797_884_6, 0.044_715);
 /// x/2 (1 + tanh(√(2/π)(x + 0.044715 x³))).
 #[inline(always)]
 pub(crate) fn gelu_tanh<I: Isa>(x: f32) -> f32 {
-    let inner = GELU_TANH.0 * madd::<I>(GELU_TANH.1 * x, x * x, x);
+    let inner = GELU_TANH.0 * mul_add::<I>(GELU_TANH.1 * x, x * x, x);
     0.5 * x * (1.0 + tanh::<I>(inner))
 }
 
 /// The derivative of [`gelu_tanh`].
 #[inline(always)]
-pub(crate) fn gelu_tanh_back<I: Isa>(x: f32) -> f32 {
-    let inner = GELU_TANH.0 * madd::<I>(GELU_TANH.1 * x, x * x, x);
+pub(crate) fn gelu_tanh_backward<I: Isa>(x: f32) -> f32 {
+    let inner = GELU_TANH.0 * mul_add::<I>(GELU_TANH.1 * x, x * x, x);
     let t = tanh::<I>(inner);
-    let slope = GELU_TANH.0 * madd::<I>(3.0 * GELU_TANH.1 * x, x, 1.0);
+    let slope = GELU_TANH.0 * mul_add::<I>(3.0 * GELU_TANH.1 * x, x, 1.0);
     0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope
 }
 
@@ -163,13 +163,13 @@ pub(crate) fn relu(x: f32) -> f32 {
 
 /// The derivative of [`relu`].
 #[inline(always)]
-pub(crate) fn relu_back(x: f32) -> f32 {
+pub(crate) fn relu_backward(x: f32) -> f32 {
     if x > 0.0 { 1.0 } else { 0.0 }
 }
 
 /// The derivative of [`tanh`].
 #[inline(always)]
-pub(crate) fn tanh_back<I: Isa>(x: f32) -> f32 {
+pub(crate) fn tanh_backward<I: Isa>(x: f32) -> f32 {
     let y = tanh::<I>(x);
     1.0 - y * y
 }
@@ -182,7 +182,7 @@ pub(crate) fn silu<I: Isa>(x: f32) -> f32 {
 
 /// s + x s (1 − s) with s = 1/(1 + e⁻ˣ).
 #[inline(always)]
-pub(crate) fn silu_back<I: Isa>(x: f32) -> f32 {
+pub(crate) fn silu_backward<I: Isa>(x: f32) -> f32 {
     let s = sigmoid::<I>(x);
     s * (1.0 + x * (1.0 - s))
 }
@@ -224,11 +224,11 @@ mod tests {
                     Function::Tanh => tanh::<I>(*x),
                     Function::Erf => erf::<I>(*x),
                     Function::Gelu => gelu::<I>(*x),
-                    Function::GeluBack => gelu_back::<I>(*x),
+                    Function::GeluBack => gelu_backward::<I>(*x),
                     Function::GeluTanh => gelu_tanh::<I>(*x),
-                    Function::GeluTanhBack => gelu_tanh_back::<I>(*x),
+                    Function::GeluTanhBack => gelu_tanh_backward::<I>(*x),
                     Function::Ln => ln::<I>(*x),
-                    Function::ExpDown => exp_down::<I>(*x),
+                    Function::ExpDown => exp_nonpositive::<I>(*x),
                 };
             }
         }

@@ -34,7 +34,7 @@ struct Job {
 
 /// Keeps what one side writes often off the cache line that the other side polls.
 #[repr(align(128))]
-struct Apart<T>(T);
+struct CachePadded<T>(T);
 
 thread_local! {
     /// Whether this thread is in a task of some pool.
@@ -43,11 +43,11 @@ thread_local! {
 
 struct Shared {
     turns: Turns,
-    state: Apart<AtomicU64>,
-    next: Apart<AtomicUsize>,
+    state: CachePadded<AtomicU64>,
+    next: CachePadded<AtomicUsize>,
     job: UnsafeCell<Option<Job>>,
     closing: AtomicBool,
-    parked: Vec<Apart<AtomicBool>>,
+    parked: Vec<CachePadded<AtomicBool>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -69,11 +69,11 @@ impl Pool {
         let workers = threads.clamp(1, INSIDE as usize) - 1;
         let shared = Arc::new(Shared {
             turns: Turns::new(),
-            state: Apart(AtomicU64::new(0)),
-            next: Apart(AtomicUsize::new(0)),
+            state: CachePadded(AtomicU64::new(0)),
+            next: CachePadded(AtomicUsize::new(0)),
             job: UnsafeCell::new(None),
             closing: AtomicBool::new(false),
-            parked: (0..workers).map(|_| Apart(AtomicBool::new(false))).collect(),
+            parked: (0..workers).map(|_| CachePadded(AtomicBool::new(false))).collect(),
             panic: Mutex::new(None),
         });
         let workers = (0..workers)

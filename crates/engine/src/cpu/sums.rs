@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::Cpu;
-use super::disjoint::Parts;
-use super::gemm::TileSink;
+use super::disjoint::DisjointSlice;
+use super::gemm::Epilogue;
 use super::lanes::{self, each_part, load};
 use super::level::{Isa, Vectorized};
 use crate::dtype::Real;
@@ -25,7 +25,7 @@ impl Partial {
     /// Runs `body` for each block of rows, with zeros where its sums are to be.
     pub(crate) fn fill(&mut self, cpu: &Cpu, rows: usize, body: impl Fn(Range<usize>, &mut [f32]) + Sync) {
         let (_, columns) = self.0.matrix("column sums");
-        let sums = Parts::new(self.0.slice_mut::<f32>());
+        let sums = DisjointSlice::new(self.0.slice_mut::<f32>());
         cpu.for_blocks(rows, ROWS, |range| {
             let block = range.start / ROWS;
             // SAFETY: each block of rows has its own sums.
@@ -60,14 +60,14 @@ impl<E: Real> Vectorized for ColumnSums<'_, E> {
 
 /// Stores a product in an f32 matrix, or adds it: a weight's gradient.
 pub(crate) struct Accumulate<'a> {
-    pub(crate) sum: Parts<'a, f32>,
+    pub(crate) sum: DisjointSlice<'a, f32>,
     pub(crate) columns: usize,
     pub(crate) write: Write,
     /// Whether what is stored is read only much later.
     pub(crate) far: bool,
 }
 
-impl TileSink for Accumulate<'_> {
+impl Epilogue for Accumulate<'_> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for r in 0..rows {

@@ -8,31 +8,31 @@ pub mod adamw;
 pub mod add_norm;
 pub mod attention;
 pub mod binary_cross_entropy;
-pub mod class_loss;
 pub mod concat;
+pub mod cross_entropy;
 pub mod dropout;
 pub mod embed;
+pub mod index_select;
 pub mod linear;
-pub mod mean_rows;
-pub mod position_loss;
-pub mod square_loss;
+pub mod linear_cross_entropy;
+pub mod mse_loss;
+pub mod segment_cross_entropy;
+pub mod segment_mean;
 pub mod sum;
-pub mod take_rows;
-pub mod vocab_loss;
 
 pub use add_norm::{Norm, add_norm};
-pub use attention::{attention, attention_of};
+pub use attention::{attention, attention_queries};
 pub use binary_cross_entropy::binary_cross_entropy;
-pub use class_loss::{ClassLabels, class_loss};
 pub use concat::concat;
+pub use cross_entropy::{ClassLabels, cross_entropy};
 pub use dropout::dropout;
 pub use embed::{EmbedTables, embed};
+pub use index_select::index_select;
 pub use linear::{Activation, linear};
-pub use mean_rows::mean_rows;
-pub use position_loss::position_loss;
-pub use square_loss::square_loss;
-pub use take_rows::take_rows;
-pub use vocab_loss::vocab_loss;
+pub use linear_cross_entropy::linear_cross_entropy;
+pub use mse_loss::mse_loss;
+pub use segment_cross_entropy::segment_cross_entropy;
+pub use segment_mean::segment_mean;
 
 /// A summed loss and how often the largest logit was the label.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]

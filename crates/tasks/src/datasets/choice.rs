@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::format::DataFile;
 use super::labels::{is_missing, position};
 use super::table::{Column, RaggedRows, Row, TableFile, kind};
-use super::{Need, listed};
+use super::{LabelsNeeded, listed};
 use crate::TaskError;
 use crate::task::FileRows;
 
@@ -46,7 +46,7 @@ impl Choice {
 #[derive(Debug)]
 pub struct Choices {
     path: PathBuf,
-    need: Need,
+    need: LabelsNeeded,
     rows: FileRows<Written>,
 }
 
@@ -67,12 +67,12 @@ impl Choices {
     /// `passage`) or `question`; `choices`, `endings` or `options`; `ending_prefix`. Rows may differ in how many choices they have.
     ///
     /// The right choice is under `answerKey`, `label` or `answer`: what the file calls the choice (ARC's `choices.label`), its letter
-    /// (A is the first), its number (see [`first_number`](Self::first_number)) or its text. With [`Need::Optional`] it may be missing.
+    /// (A is the first), its number (see [`first_number`](Self::first_number)) or its text. With [`LabelsNeeded::Optional`] it may be missing.
     /// Fewer than two choices are a [`TaskError::Line`] in the row's place.
     ///
     /// # Errors
     /// Those of [`Table::open`](super::table::Table::open); [`TaskError::File`] for a table without choices.
-    pub fn read<'a>(file: impl Into<DataFile<'a>>, need: Need) -> Result<Choices, TaskError> {
+    pub fn read<'a>(file: impl Into<DataFile<'a>>, need: LabelsNeeded) -> Result<Choices, TaskError> {
         let file = file.into();
         let path = file.path;
         let file = TableFile::open(file)?;
@@ -152,10 +152,10 @@ impl Choices {
             let label = match written.place(first) {
                 Ok(label) => label,
                 // It may be anything where it is not needed, such as the -1 of Hugging Face's test sets.
-                Err(_) if need == Need::Optional => None,
+                Err(_) if need == LabelsNeeded::Optional => None,
                 Err(problem) => return Err(TaskError::line(&path, written.choice.line, problem)),
             };
-            if label.is_none() && need == Need::Required {
+            if label.is_none() && need == LabelsNeeded::Required {
                 let problem = "no label; expected the right choice's number, letter or text";
                 return Err(TaskError::line(&path, written.choice.line, problem));
             }

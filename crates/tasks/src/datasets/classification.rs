@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::format::DataFile;
 use super::labels::{Labels, position};
 use super::table::{Column, RaggedRows, Row, Table};
-use super::{Need, listed};
+use super::{LabelsNeeded, listed};
 use crate::TaskError;
 use crate::task::FileRows;
 
@@ -46,7 +46,7 @@ pub struct LabelledTexts {
 }
 
 impl LabelledTexts {
-    /// Reads a table's texts; with [`Need::Optional`] the label's column may be missing, and labels empty or null. An empty label
+    /// Reads a table's texts; with [`LabelsNeeded::Optional`] the label's column may be missing, and labels empty or null. An empty label
     /// where labels are required is a [`TaskError::Line`] in the row's place.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl LabelledTexts {
     pub fn read<'a>(
         file: impl Into<DataFile<'a>>,
         columns: &TextColumns,
-        need: Need,
+        need: LabelsNeeded,
         ragged: RaggedRows,
     ) -> Result<LabelledTexts, TaskError> {
         let file = file.into();
@@ -64,18 +64,18 @@ impl LabelledTexts {
         // A name means a header, a number none: a label that is not needed does not decide that.
         let mixes = |label: &&Column| matches!((label, &columns.text), (Column::Name(_), Column::Number(_)));
         let label = match columns.label.as_ref().filter(mixes) {
-            Some(_) if need == Need::Optional => &[],
+            Some(_) if need == LabelsNeeded::Optional => &[],
             _ => columns.label.as_slice(),
         };
         let optional = match need {
-            Need::Optional => label,
-            Need::Required if label.is_empty() => {
+            LabelsNeeded::Optional => label,
+            LabelsNeeded::Required if label.is_empty() => {
                 let names = Table::names(file)?;
                 let names = listed(names.iter().map(String::as_str));
                 let problem = format!("has no column known to hold labels; name it with --label; the file has {names}");
                 return Err(TaskError::file(path, problem));
             }
-            Need::Required => {
+            LabelsNeeded::Required => {
                 required.extend(columns.label.clone());
                 &[]
             }
@@ -96,7 +96,7 @@ impl LabelledTexts {
                 true => label,
                 false => label.and_then(|label| class_names.get(position(&label)?).cloned()),
             };
-            if let (None, Need::Required, Some(column)) = (&label, need, &columns.label) {
+            if let (None, LabelsNeeded::Required, Some(column)) = (&label, need, &columns.label) {
                 return Err(TaskError::line(path, row.line, format!("column {column} is empty, expected a label")));
             }
             Ok(LabelledText { text, pair, label, line: row.line })

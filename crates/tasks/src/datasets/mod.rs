@@ -18,8 +18,8 @@ pub mod choice;
 pub mod classification;
 mod file;
 pub mod format;
-pub mod known;
 pub mod labels;
+pub mod preset;
 pub mod squad;
 pub mod table;
 pub mod tagged;
@@ -31,7 +31,7 @@ mod testing;
 
 /// Whether a file must hold what a model is to learn, or may leave it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum LabelsNeeded {
     /// Every example must have it: training, evaluation.
     Required,
     /// Examples may be without: prediction.

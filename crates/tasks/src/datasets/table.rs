@@ -22,7 +22,7 @@ use super::file::read_text;
 use super::format::{DataFile, Format};
 use crate::TaskError;
 use crate::task::FileRows;
-use columns::Wanted;
+use columns::ColumnSelection;
 pub use columns::{Column, RaggedRows, Row};
 use json::Objects;
 pub(crate) use json::kind;
@@ -193,7 +193,7 @@ impl TableFile {
     ) -> Result<Table, TaskError> {
         let (mut skipped, mut remarks) = (Vec::new(), Vec::new());
         let path = &self.path;
-        let wanted = Wanted { path, required, optional, lists };
+        let wanted = ColumnSelection { path, required, optional, lists };
         let rows = match &self.content {
             Content::Delimited(kind, text) => {
                 delimited::rows(&wanted, *kind, text, ragged, &mut skipped, &mut remarks)?

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::file::{lines, plain_name, read_text};
 use super::labels::Labels;
 use super::table::{TableFile, kind, objects};
-use super::{Need, listed};
+use super::{LabelsNeeded, listed};
 use crate::TaskError;
 
 /// How a file of tagged words is written. In all but objects, a blank line ends a sentence.
@@ -116,16 +116,16 @@ impl TaggedSentences {
     /// where tags are required; [`TaskError::Setting`] for a column that the format cannot have.
     ///
     /// ```
-    /// use cloze_tasks::datasets::{Need, tagged::TaggedSentences};
+    /// use cloze_tasks::datasets::{LabelsNeeded, tagged::TaggedSentences};
     /// let dir = tempfile::tempdir()?;
     /// let path = dir.path().join("train.txt");
     /// std::fs::write(&path, "-DOCSTART- -X- O O\n\nU.N. NNP I-NP B-ORG\nofficial NN I-NP O\n")?;
-    /// let file = TaggedSentences::read(&path, None, Need::Required)?;
+    /// let file = TaggedSentences::read(&path, None, LabelsNeeded::Required)?;
     /// assert_eq!(file.sentences()[0].words, ["U.N.", "official"]);
     /// assert_eq!(file.sentences()[0].tags, ["B-ORG", "O"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn read(path: &Path, format: Option<TagFormat>, need: Need) -> Result<TaggedSentences, TaskError> {
+    pub fn read(path: &Path, format: Option<TagFormat>, need: LabelsNeeded) -> Result<TaggedSentences, TaskError> {
         TaggedSentences::read_key(path, format, None, need)
     }
 
@@ -137,7 +137,7 @@ impl TaggedSentences {
         path: &Path,
         format: Option<TagFormat>,
         key: Option<&str>,
-        need: Need,
+        need: LabelsNeeded,
     ) -> Result<TaggedSentences, TaskError> {
         let name = plain_name(path);
         let mut reader = Reader {
@@ -249,7 +249,7 @@ impl TaggedSentences {
 
 struct Reader<'a> {
     path: &'a Path,
-    need: Need,
+    need: LabelsNeeded,
     /// Whether somebody said how the file is written.
     is_given: bool,
     /// Whether words have tags: all as the first.
@@ -413,7 +413,7 @@ impl Reader<'_> {
         let tags_key = key.or(present.first().copied());
         let tags = tags_key.map(|key| list(&mut object, key)).transpose()?.flatten();
         if let (Some(key), None) = (key, &tags)
-            && self.need == Need::Required
+            && self.need == LabelsNeeded::Required
         {
             return Err(wrong(format!("no list \"{key}\"; it has {keys}")));
         }
@@ -536,7 +536,7 @@ impl Reader<'_> {
         if word.is_empty() || tag == Some("") {
             return wrong(format!("the {} is empty", if word.is_empty() { "word" } else { "tag" }));
         }
-        if tag.is_none() && self.need == Need::Required {
+        if tag.is_none() && self.need == LabelsNeeded::Required {
             return wrong(format!("\"{word}\" has no tag; expected one beside each word"));
         }
         match (*self.tagged.get_or_insert(tag.is_some()), tag) {

@@ -40,7 +40,7 @@ const MODES: [(&str, &str, Pool); 6] = [
 ];
 
 /// What a folder says.
-pub(super) struct Said {
+pub(super) struct FolderSettings {
     pub(super) layout: Layout,
     pub(super) prompts: Prompts,
     pub(super) similarity: Similarity,
@@ -66,7 +66,7 @@ pub(super) struct Chain {
     pub(super) notes: Vec<String>,
 }
 
-impl Said {
+impl FolderSettings {
     /// Whether it is a sentence-transformers folder.
     pub(super) fn is_of_sentences(&self) -> bool {
         !self.layout.modules.is_empty()
@@ -149,9 +149,9 @@ impl Said {
 }
 
 /// Reads what a folder says.
-pub(super) fn read(dir: &Path) -> Result<Said, TaskError> {
+pub(super) fn read(dir: &Path) -> Result<FolderSettings, TaskError> {
     let layout = Layout::of(dir)?;
-    let mut said = Said {
+    let mut said = FolderSettings {
         prompts: Prompts::default(),
         similarity: Similarity::default(),
         truncate: None,
@@ -175,7 +175,7 @@ pub(super) fn read(dir: &Path) -> Result<Said, TaskError> {
     Ok(said)
 }
 
-impl Said {
+impl FolderSettings {
     /// `config_sentence_transformers.json`.
     fn read_sentences(&mut self) -> Result<(), TaskError> {
         let path = self.layout.root.join(SENTENCES);

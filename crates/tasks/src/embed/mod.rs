@@ -35,7 +35,7 @@ use crate::forward::batches_of_like_lengths;
 use crate::inference::pretrained::Pretrained;
 use crate::{TaskError, parallel};
 use arithmetic::normalize;
-use folder::{Chain, Said};
+use folder::{Chain, FolderSettings};
 use modules::Module;
 use pooling::{Pool, Pooling, pool};
 use prompts::{Prompt, Purpose};
@@ -187,7 +187,7 @@ impl Embedder {
 
     fn assemble(
         pretrained: Arc<Pretrained>,
-        said: Said,
+        said: FolderSettings,
         chain: Option<Chain>,
         options: &Options,
     ) -> Result<Embedder, TaskError> {
@@ -437,7 +437,7 @@ impl Embedder {
             let states: Vec<&Var> = states.iter().collect();
             let pooled = pools.then(|| {
                 let cls = pass.device().tensor_i32(inputs.cls_tokens(), &[inputs.sequences()]);
-                let cls = ops::take_rows(pass, states[states.len() - 1], &cls);
+                let cls = ops::index_select(pass, states[states.len() - 1], &cls);
                 model.pooler_output(pass, &cls)
             });
             let states = &states[..self.pooling.layers.len()];
@@ -463,12 +463,12 @@ impl Prompts {
 }
 
 /// Pooling and modules as the folder says, if the caller wants that.
-fn chain(said: &Said, options: &Options) -> Result<Option<Chain>, TaskError> {
+fn chain(said: &FolderSettings, options: &Options) -> Result<Option<Chain>, TaskError> {
     (options.pool == PoolChoice::Auto).then(|| said.chain()).transpose()
 }
 
 /// Tokens of a text at most.
-fn longest(model: &Pretrained, said: &Said, options: &Options, purpose: Purpose) -> Result<usize, TaskError> {
+fn longest(model: &Pretrained, said: &FolderSettings, options: &Options, purpose: Purpose) -> Result<usize, TaskError> {
     let positions = model.model.architecture().longest_sequence();
     let special = model.tokenizer.template().added(false);
     // The tokenizer's own limit is read where nothing else sets one.

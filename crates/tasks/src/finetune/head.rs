@@ -4,7 +4,7 @@
 use cloze_model::checkpoint::CONFIG_FILE;
 use cloze_model::{Config, Head, Heads, LoadReport, Model, Module, TaskHead};
 
-use super::fine_tuning::FineTuning;
+use super::config::FineTuneConfig;
 use crate::TaskError;
 use crate::example::{Example, Target};
 use crate::task::HeadStart;
@@ -18,7 +18,7 @@ pub(super) struct Begun {
 }
 
 /// Opens the model to start from with the task's head.
-pub(super) fn begin(asked: &FineTuning<'_>, examples: &[Example], seed: u64) -> Result<Begun, TaskError> {
+pub(super) fn begin(asked: &FineTuneConfig<'_>, examples: &[Example], seed: u64) -> Result<Begun, TaskError> {
     let (task, heads) = (asked.task, Heads::of(asked.task.head()));
     let start = Config::read(&asked.model.join(CONFIG_FILE))?;
     let class = heads.class(false);

@@ -12,7 +12,7 @@ use cloze_train::objective::Term;
 use cloze_train::plan::{Plan, Reached};
 use cloze_train::recipe::{Every, Optimizer};
 use cloze_train::run::{RunFolder, RunLog};
-use cloze_train::schedule::Curve;
+use cloze_train::schedule::LrSchedule;
 use cloze_train::step::{StepOutcome, Trainer};
 use cloze_train::train_loop::{Due, Job, Keep, Score, Standing};
 use cloze_train::window::Window;
@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::class_weights::class_weights;
+use super::config::FineTuneConfig;
 use super::events::{Best, Estimate, Evaluation, Figures, Start};
-use super::fine_tuning::FineTuning;
 use super::head::{Begun, begin};
 use super::rows::{EncodedRows, pretty};
 use crate::TaskError;
@@ -71,7 +71,7 @@ pub(super) struct Prepared<'a, 'r> {
 
 /// Loads the checkpoint `newest`, or else the model to start from, and makes it learn as the settings say.
 pub(super) fn prepare<'a, 'r>(
-    asked: &'r FineTuning<'a>,
+    asked: &'r FineTuneConfig<'a>,
     rows: &'r EncodedRows<'a>,
     settings: &Settings,
     newest: Option<&Path>,
@@ -141,7 +141,7 @@ pub(super) fn prepare<'a, 'r>(
         class_weights,
         plan: Plan::of_steps(per_epoch * u64::from(settings.epochs)),
         per_epoch,
-        curve: Curve::after_warmup(settings.schedule, settings.warmup),
+        lr_schedule: LrSchedule::after_warmup(settings.schedule, settings.warmup),
         order: None,
         train_seconds: state.train_seconds,
         best: state.best,
@@ -152,13 +152,13 @@ pub(super) fn prepare<'a, 'r>(
 
 /// A fine-tuning as a job of the training loop.
 pub(super) struct FineTuningJob<'a, 'r> {
-    asked: &'r FineTuning<'a>,
+    asked: &'r FineTuneConfig<'a>,
     rows: &'r EncodedRows<'a>,
     class_weights: Option<Vec<f32>>,
     plan: Plan,
     /// Steps of an epoch.
     per_epoch: u64,
-    curve: Curve,
+    lr_schedule: LrSchedule,
     /// The order of the examples in an epoch.
     order: Option<(u64, Vec<usize>)>,
     /// Seconds of training, evaluation left out, over all sessions.
@@ -250,7 +250,7 @@ impl Job for FineTuningJob<'_, '_> {
     }
 
     fn lr(&self, before: f64, after: f64) -> f64 {
-        self.asked.settings.lr * self.curve.share(before, after)
+        self.asked.settings.lr * self.lr_schedule.factor(before, after)
     }
 
     fn step(&mut self, trainer: &mut Trainer<Model>, at: &Standing, lr: f64) -> Result<StepOutcome, TaskError> {

@@ -14,7 +14,7 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `fine_tuning.rs` | what a fine-tuning starts from |
+//! | `config.rs` | what a fine-tuning starts from |
 //! | `run.rs` | a run, and its dry run |
 //! | `head.rs` | how the head of a new model starts |
 //! | `job.rs` | fine-tuning as a job of the training loop |
@@ -24,16 +24,16 @@
 //! | `class_weights.rs` | how much each class counts |
 
 mod class_weights;
+mod config;
 mod events;
-mod fine_tuning;
 mod head;
 mod job;
 mod resume;
 mod rows;
 mod run;
 
+pub use config::FineTuneConfig;
 pub use events::{Best, Estimate, Evaluation, Figures, FineTuneEvent, Outcome, Start};
-pub use fine_tuning::FineTuning;
-pub use resume::{as_it_began, began_with, computes_otherwise, device_of_run, settings_file};
+pub use resume::{as_it_began, computes_otherwise, device_of_run, read_settings, settings_file};
 pub use rows::{check_data, read_tokenizer};
 pub use run::{dry_run, finetune};

@@ -22,7 +22,7 @@ pub fn settings_file(run: &Path) -> PathBuf {
 ///
 /// # Errors
 /// A file that is not there, or none of settings.
-pub fn began_with(run: &Path) -> Result<Settings, TaskError> {
+pub fn read_settings(run: &Path) -> Result<Settings, TaskError> {
     let path = settings_file(run);
     let text = fs::read_to_string(&path).map_err(|source| TaskError::io("read", &path, source))?;
     toml::from_str(&text).map_err(|e| TaskError::File { path, problem: e.to_string() })
@@ -49,7 +49,7 @@ pub fn device_of_run(run: &Path, device: &Device) -> Result<Device, TaskError> {
     if !settings_file(run).is_file() {
         return Ok(device.clone());
     }
-    let began = began_with(run)?;
+    let began = read_settings(run)?;
     Ok(as_it_began(&began, &began, device)?.1)
 }
 
@@ -85,8 +85,8 @@ pub(super) fn check_settings(folder: &RunFolder, settings: &Settings) -> Result<
         let problem = "no fine-tuning to resume here (no finetune.toml); start it without --resume".to_owned();
         return Err(TaskError::Folder { path: folder.root().to_owned(), problem });
     }
-    let began = began_with(folder.root())?;
-    if !began.leads_where(settings) {
+    let began = read_settings(folder.root())?;
+    if !began.same_trajectory(settings) {
         let differ = began.differences(settings)?.join(", ");
         let problem = format!("the run began with {differ}; give the same again, or choose another --out");
         return Err(TaskError::File { path, problem });

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::fine_tuning::FineTuning;
+use super::config::FineTuneConfig;
 use crate::TaskError;
 use crate::any_task::{AnyEncoded, AnyTask};
 use crate::example::{Example, Target};
@@ -26,7 +26,7 @@ pub(super) struct EncodedRows<'a> {
 }
 
 impl<'a> EncodedRows<'a> {
-    pub(super) fn new(asked: &FineTuning<'a>) -> Result<EncodedRows<'a>, TaskError> {
+    pub(super) fn new(asked: &FineTuneConfig<'a>) -> Result<EncodedRows<'a>, TaskError> {
         asked.settings.validate()?;
         if asked.train.is_empty() {
             return Err(TaskError::NoRows("training"));
@@ -57,7 +57,7 @@ pub fn read_tokenizer(model: &Path, how: Option<SpecialTokens>) -> Result<Tokeni
 ///
 /// # Errors
 /// [`TaskError::OtherRows`], [`TaskError::Folder`] naming what differs; rows or a tokenizer that cannot be used.
-pub fn check_data(asked: &FineTuning<'_>, run: &Path) -> Result<(), TaskError> {
+pub fn check_data(asked: &FineTuneConfig<'_>, run: &Path) -> Result<(), TaskError> {
     let tokenizer = read_tokenizer(asked.model, asked.settings.special_tokens)?;
     let [train, dev] = [asked.train, asked.dev].map(|rows| rows.encode(&tokenizer, asked.device.threads()));
     Data::new(asked, [train?.examples(), dev?.examples()]).check(run)
@@ -115,7 +115,7 @@ impl Examples {
 
 impl Data {
     /// Of the examples to learn and those to judge by.
-    fn new(asked: &FineTuning<'_>, examples: [Vec<&Example>; 2]) -> Data {
+    fn new(asked: &FineTuneConfig<'_>, examples: [Vec<&Example>; 2]) -> Data {
         let each = [Examples::new(&examples[0]), Examples::new(&examples[1])];
         Data { remember: asked.task_settings.to_json(), examples: each, rows: fingerprint(asked.task, examples) }
     }

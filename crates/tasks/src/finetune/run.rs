@@ -9,8 +9,8 @@ use cloze_train::run::RunFolder;
 use cloze_train::train_loop::TrainLoop;
 use serde_json::json;
 
+use super::config::FineTuneConfig;
 use super::events::{Estimate, FineTuneEvent, Outcome, Start};
-use super::fine_tuning::FineTuning;
 use super::job::{Prepared, Scores, State, prepare};
 use super::resume::{check_settings, computes_otherwise, is_over, precision_as_it_began, remove_rest, settings_file};
 use super::rows::EncodedRows;
@@ -27,7 +27,7 @@ fn shown(paths: &[PathBuf]) -> Vec<String> {
 /// # Errors
 /// Settings, rows or a checkpoint that cannot be used; a loss that is not finite; a disk that is full. What was saved stays whole.
 pub fn finetune(
-    asked: &FineTuning<'_>,
+    asked: &FineTuneConfig<'_>,
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(&FineTuneEvent),
 ) -> Result<Outcome, TaskError> {
@@ -95,7 +95,7 @@ pub fn finetune(
         "version": env!("CARGO_PKG_VERSION"),
     });
     let mut run = TrainLoop::open(job, trainer, &rows.tokenizer, (folder.clone(), lock), at, on_event)?;
-    run.announce(&line, start, messages)?;
+    run.log_start(&line, start, messages)?;
     let ended = run.run(stop)?;
     let model = folder.model();
     Ok(Outcome {
@@ -121,7 +121,7 @@ fn outcome_of(folder: &RunFolder) -> Result<Outcome, TaskError> {
 ///
 /// # Errors
 /// Those of `finetune` before its first evaluation.
-pub fn dry_run(asked: &FineTuning<'_>, stop: &AtomicBool) -> Result<Option<Estimate>, TaskError> {
+pub fn dry_run(asked: &FineTuneConfig<'_>, stop: &AtomicBool) -> Result<Option<Estimate>, TaskError> {
     let folder = RunFolder::new(asked.out);
     let rows = EncodedRows::new(asked)?;
     let (mut settings, mut done) = (asked.settings.clone(), 0);

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::TaskError;
 use crate::any_task::{AnyPredictions, AnyRows, AnyTask};
-use crate::datasets::Need;
+use crate::datasets::LabelsNeeded;
 use crate::datasets::format::{DataFile, Format, Found};
 use crate::datasets::table::{Row, Table};
 use crate::inference::pretrained::Pretrained;
@@ -83,7 +83,12 @@ impl Predictor {
     ///
     /// # Errors
     /// Files that cannot be read; where what is right is needed, labels that the task does not know.
-    pub fn read(&self, paths: &[PathBuf], need: Need, notes: &mut Notes) -> Result<Box<dyn AnyRows>, TaskError> {
+    pub fn read(
+        &self,
+        paths: &[PathBuf],
+        need: LabelsNeeded,
+        notes: &mut Notes,
+    ) -> Result<Box<dyn AnyRows>, TaskError> {
         self.task.read(&self.reading, paths, need, &self.model.tokenizer, notes)
     }
 

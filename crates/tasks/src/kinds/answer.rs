@@ -17,7 +17,7 @@ use crate::answer::{
     Answer, EncodedContext, ExtractOptions, Extraction, Logits, Window, WindowOptions, extract, no_tokens, target,
     windows,
 };
-use crate::datasets::Need;
+use crate::datasets::LabelsNeeded;
 use crate::datasets::squad::{BadAnswers, Question, Questions, SquadNotes};
 use crate::example::{Example, Target};
 use crate::input::{Input, Object, string_of};
@@ -214,15 +214,15 @@ impl Answering {
         &self,
         reading: &Reading,
         paths: &[PathBuf],
-        need: Need,
+        need: LabelsNeeded,
         tokenizer: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<(FileRows<Row>, usize), TaskError> {
         self.windows.check(tokenizer.template())?;
         let bad = match need {
-            Need::Optional => BadAnswers::Ignore,
-            Need::Required if reading.given().skip_bad => BadAnswers::Skip,
-            Need::Required => BadAnswers::Error,
+            LabelsNeeded::Optional => BadAnswers::Ignore,
+            LabelsNeeded::Required if reading.given().skip_bad => BadAnswers::Skip,
+            LabelsNeeded::Required => BadAnswers::Error,
         };
         let (mut rows, mut impossible) = (Vec::new(), 0);
         for path in paths {
@@ -238,11 +238,11 @@ impl Answering {
                 let row = place.map(|()| found.next())?;
                 let row = row.ok_or_else(|| TaskError::file(path, "holds fewer questions than places"))?;
                 match need {
-                    Need::Required if !row.answered => {
+                    LabelsNeeded::Required if !row.answered => {
                         let problem = "no answers: expected \"answers\", empty if there is none";
                         Err(TaskError::file(path, format!("question \"{}\": {problem}", row.id)))
                     }
-                    Need::Optional if row.blank => Err(row.blank_error()),
+                    LabelsNeeded::Optional if row.blank => Err(row.blank_error()),
                     _ => Ok(row),
                 }
             };
@@ -345,7 +345,7 @@ impl Task for Answering {
         notes: &mut Notes,
     ) -> Result<(Answering, FileRows<Row>), TaskError> {
         let mut task = Answering::new(reading)?;
-        let (mut rows, impossible) = task.files(reading, train, Need::Required, tokenizer, notes)?;
+        let (mut rows, impossible) = task.files(reading, train, LabelsNeeded::Required, tokenizer, notes)?;
         if impossible > 0 && task.extract.null_threshold.is_none() {
             task.extract.null_threshold = Some(0.0);
             notes.0.push(format!(
@@ -384,7 +384,7 @@ impl Task for Answering {
         &self,
         reading: &Reading,
         paths: &[PathBuf],
-        need: Need,
+        need: LabelsNeeded,
         tokenizer: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<FileRows<Row>, TaskError> {
@@ -395,7 +395,7 @@ impl Task for Answering {
                 counted(impossible, "question")
             ));
         }
-        if need == Need::Required {
+        if need == LabelsNeeded::Required {
             let usable = || rows.iter().flatten();
             let blank = usable().filter(|row| row.blank).count();
             if blank > 0 {
@@ -580,7 +580,7 @@ mod tests {
         Reading::new(&KIND.description, given, None).unwrap()
     }
 
-    fn read(task: &Answering, path: &Path, need: Need) -> (FileRows<Row>, Vec<String>) {
+    fn read(task: &Answering, path: &Path, need: LabelsNeeded) -> (FileRows<Row>, Vec<String>) {
         let (mut notes, reading) = (Notes::default(), reading(Given::default()));
         let rows = Task::read(task, &reading, &[path.to_owned()], need, &tokenizer(false), &mut notes).unwrap();
         (rows, notes.0)
@@ -606,15 +606,15 @@ mod tests {
         assert_eq!(task.extract.null_threshold, Some(0.0));
         assert_eq!(task.own_settings(&reading(Given::default()))["null_threshold"], json!(0.0));
         assert!(matches!(&notes[..], [note] if note.starts_with("1 training question without an answer")), "{notes:?}");
-        assert!(read(&task, &path, Need::Required).1.is_empty(), "the model may answer none");
+        assert!(read(&task, &path, LabelsNeeded::Required).1.is_empty(), "the model may answer none");
 
         // A model that learned from SQuAD 1.1 answers every question; a warning says so, also where nothing is judged.
         let task = Answering::new(&reading(Given::default())).unwrap();
-        for need in [Need::Required, Need::Optional] {
+        for need in [LabelsNeeded::Required, LabelsNeeded::Optional] {
             let (_, notes) = read(&task, &path, need);
             assert!(matches!(&notes[..], [note] if note.contains("--null-threshold 0")), "{notes:?}");
         }
-        let (rows, _) = read(&task, &path, Need::Required);
+        let (rows, _) = read(&task, &path, LabelsNeeded::Required);
         let rows: Vec<&Row> = rows.iter().flatten().collect();
         let scores = task.scores(&rows, &[&found("cats"), &found("mat")]);
         assert_eq!(scores.get("f1"), Some(0.5));
@@ -641,7 +641,7 @@ mod tests {
             let (_dir, path) = file(paragraph);
             let (task, rows, _) = learned_from(&path);
             assert_eq!(rows.len(), 1, "{paragraph:?}");
-            let (rows, _) = read(&task, &path, Need::Required);
+            let (rows, _) = read(&task, &path, LabelsNeeded::Required);
             assert!(rows[1].as_ref().is_ok_and(|row| row.blank), "{paragraph:?}");
         }
 
@@ -658,7 +658,7 @@ mod tests {
         assert!(matches!(&notes[..], [note] if note.starts_with("1 training question left out")), "{notes:?}");
 
         // To be judged it is answered with nothing, which is wrong.
-        let (rows, notes) = read(&task, &path, Need::Required);
+        let (rows, notes) = read(&task, &path, LabelsNeeded::Required);
         assert_eq!(ids(&rows), ["cats", "blank", "mat"]);
         assert!(matches!(&notes[..], [note] if note.starts_with("1 question without a word")), "{notes:?}");
         let blank = rows[1].as_ref().unwrap();
@@ -669,7 +669,7 @@ mod tests {
         assert_eq!(task.scores(&[blank], &[&predicted]).get("f1"), Some(0.0));
 
         // To be answered it is an error in its place.
-        let (rows, _) = read(&task, &path, Need::Optional);
+        let (rows, _) = read(&task, &path, LabelsNeeded::Optional);
         let ids = ids(&rows);
         assert_eq!((ids.len(), &*ids[0], &*ids[2]), (3, "cats", "mat"));
         assert!(ids[1].starts_with("question \"blank\": question: no token in it"), "{ids:?}");
@@ -694,7 +694,7 @@ mod tests {
         let task = Answering::new(&reading(Given::default())).unwrap();
         let noted = |rows: &[&str]| {
             std::fs::write(&path, rows.iter().map(|text| row(text)).collect::<String>()).unwrap();
-            read(&task, &path, Need::Required).1.iter().any(|note| note.contains("without spaces"))
+            read(&task, &path, LabelsNeeded::Required).1.iter().any(|note| note.contains("without spaces"))
         };
         assert!(noted(&["日本", "本", "cat"]));
         assert!(!noted(&["日本", "cat", "cat"]));
@@ -713,7 +713,7 @@ mod tests {
         let (task, rows, notes) = learned_from(&path);
         assert_eq!(rows.len(), 1);
         assert!(notes.iter().any(|note| note.contains("no word in the answers")), "{notes:?}");
-        let (rows, _) = read(&task, &path, Need::Required);
+        let (rows, _) = read(&task, &path, LabelsNeeded::Required);
         let encoded = task.encode(rows[0].as_ref().unwrap(), &tokenizer(false)).unwrap();
         assert_eq!(encoded.examples[0].target.known(), 0);
     }

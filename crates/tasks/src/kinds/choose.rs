@@ -11,7 +11,7 @@ use super::kind::{Kind, Misfit};
 use super::probabilities::{collapsed, largest, softmax};
 use super::text::{Length, Text};
 use crate::TaskError;
-use crate::datasets::Need;
+use crate::datasets::LabelsNeeded;
 use crate::datasets::choice::{Choice, Choices};
 use crate::example::{Example, Target};
 use crate::input::{Input, Object};
@@ -134,10 +134,10 @@ impl Task for Choose {
         notes: &mut Notes,
     ) -> Result<(Choose, FileRows<Row>), TaskError> {
         let files: Vec<Choices> =
-            train.iter().map(|path| Choices::read(path, Need::Required)).collect::<Result<_, _>>()?;
+            train.iter().map(|path| Choices::read(path, LabelsNeeded::Required)).collect::<Result<_, _>>()?;
         let mut task = Choose { max_len: reading.max_len(), first_number: 0 };
         task.first_number = task.first_number_of(&files, notes);
-        let rows = task.read(reading, train, Need::Required, tokenizer, notes)?;
+        let rows = task.read(reading, train, LabelsNeeded::Required, tokenizer, notes)?;
         Ok((task, rows))
     }
 
@@ -155,7 +155,7 @@ impl Task for Choose {
         &self,
         reading: &Reading,
         paths: &[PathBuf],
-        need: Need,
+        need: LabelsNeeded,
         _: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<FileRows<Row>, TaskError> {

@@ -13,7 +13,7 @@ use super::labelled_texts::{counted, found_in, labels_of, texts_of};
 use super::probabilities::{as_map, collapsed, largest, softmax};
 use super::text::{Length, Text};
 use crate::TaskError;
-use crate::datasets::Need;
+use crate::datasets::LabelsNeeded;
 use crate::datasets::classification::LabelledTexts;
 use crate::datasets::labels::Labels;
 use crate::example::{Example, Target};
@@ -114,9 +114,9 @@ impl Classify {
     }
 }
 
-fn rows(files: Vec<LabelledTexts>, labels: &Labels, need: Need, notes: &mut Notes) -> FileRows<Row> {
+fn rows(files: Vec<LabelledTexts>, labels: &Labels, need: LabelsNeeded, notes: &mut Notes) -> FileRows<Row> {
     let files: Vec<LabelledTexts> = files.into_iter().map(|file| file.known_by(labels)).collect();
-    if need == Need::Required {
+    if need == LabelsNeeded::Required {
         notes.assumed(labels, files.iter().flat_map(LabelledTexts::written));
     }
     let texts = texts_of(files, need, |label| labels.id_or_problem(label));
@@ -135,7 +135,7 @@ impl Task for Classify {
         _: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<(Classify, FileRows<Row>), TaskError> {
-        let files = reading.texts(train, Need::Required, notes)?;
+        let files = reading.texts(train, LabelsNeeded::Required, notes)?;
         let found = found_in(files.iter().map(LabelledTexts::labels))?;
         let labels = reading.labels(found, start, Class::Classify)?;
         if labels.len() < 2 {
@@ -149,7 +149,7 @@ impl Task for Classify {
             return Err(TaskError::setting("labels", problem));
         }
         let task = Classify::new(labels.names().to_vec(), reading);
-        Ok((task, rows(files, &labels, Need::Required, notes)))
+        Ok((task, rows(files, &labels, LabelsNeeded::Required, notes)))
     }
 
     fn of_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<Classify, TaskError> {
@@ -160,7 +160,7 @@ impl Task for Classify {
         &self,
         reading: &Reading,
         paths: &[PathBuf],
-        need: Need,
+        need: LabelsNeeded,
         _: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<FileRows<Row>, TaskError> {

@@ -1,7 +1,7 @@
 //! What the kinds that read texts with a label have in common.
 
 use crate::TaskError;
-use crate::datasets::Need;
+use crate::datasets::LabelsNeeded;
 use crate::datasets::classification::{LabelledText, LabelledTexts};
 use crate::datasets::labels::Labels;
 use crate::kinds::text::Text;
@@ -11,17 +11,17 @@ use crate::task::FileRows;
 /// The texts of some files, each with what `read` makes of its label if labels are needed: rows to be predicted may have any.
 pub(super) fn texts_of<L>(
     files: Vec<LabelledTexts>,
-    need: Need,
+    need: LabelsNeeded,
     read: impl Fn(&str) -> Result<L, String>,
 ) -> FileRows<(Text, Option<L>)> {
     let text = |row: LabelledText| Text { text: row.text, pair: row.pair };
     let of_file = |file: LabelledTexts| -> FileRows<(Text, Option<L>)> {
         match need {
-            Need::Required => {
+            LabelsNeeded::Required => {
                 let rows = file.with_labels(&read).into_iter();
                 rows.map(|row| row.map(|(row, label)| (text(row), Some(label)))).collect()
             }
-            Need::Optional => {
+            LabelsNeeded::Optional => {
                 let rows = file.without_labels().into_iter();
                 rows.map(|row| Ok((whole(text(row?))?, None))).collect()
             }

@@ -76,12 +76,12 @@ pub fn of_model(config: &Config, head: TaskHead, dir: &Path) -> Result<&'static 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datasets::known::{Known, NAMES};
+    use crate::datasets::preset::{DatasetPreset, NAMES};
 
     #[test]
     fn every_known_task_is_of_a_kind() {
         for name in NAMES {
-            let known = Known::named(name).unwrap();
+            let known = DatasetPreset::named(name).unwrap();
             let kind = named(known.kind).unwrap();
             let decides = kind.description.metrics;
             assert!(decides.is_empty() || decides.contains(&known.best), "{name}");

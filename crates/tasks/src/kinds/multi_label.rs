@@ -22,7 +22,7 @@ use super::labelled_texts::{counted, labels_of};
 use super::probabilities::{as_map, collapsed};
 use super::text::{Length, Text};
 use crate::TaskError;
-use crate::datasets::Need;
+use crate::datasets::LabelsNeeded;
 use crate::datasets::classification::TextColumns;
 use crate::datasets::labels::{Labels, is_missing, position, spelling};
 use crate::datasets::table::{Column, Row as TableRow, Table};
@@ -215,7 +215,7 @@ impl Labelled {
     fn read(
         reading: &Reading,
         path: &Path,
-        need: Need,
+        need: LabelsNeeded,
         labels: &[String],
         notes: &mut Notes,
     ) -> Result<Labelled, TaskError> {
@@ -223,8 +223,8 @@ impl Labelled {
         let mut required = vec![columns.text.clone()];
         required.extend(columns.pair.clone());
         let written = match need {
-            Need::Optional => None,
-            Need::Required => Some(written(reading, path, &columns, labels)?),
+            LabelsNeeded::Optional => None,
+            LabelsNeeded::Required => Some(written(reading, path, &columns, labels)?),
         };
         let (mut optional, mut lists) = (Vec::new(), Vec::new());
         match &written {
@@ -263,7 +263,7 @@ impl Labelled {
                 }
             };
             let text = Text { text, pair };
-            let text = if need == Need::Optional { whole(text)? } else { text };
+            let text = if need == LabelsNeeded::Optional { whole(text)? } else { text };
             Ok(LabelledRow { text, line, marks })
         };
         Ok(Labelled { path: path.to_owned(), rows: table.into_rows().into_iter().map(row).collect() })
@@ -344,7 +344,7 @@ impl Task for MultiLabel {
         notes: &mut Notes,
     ) -> Result<(MultiLabel, FileRows<Row>), TaskError> {
         let named = reading.given().labels.clone().unwrap_or_default();
-        let read = |path: &PathBuf| Labelled::read(reading, path, Need::Required, &named, notes);
+        let read = |path: &PathBuf| Labelled::read(reading, path, LabelsNeeded::Required, &named, notes);
         let files: Vec<Labelled> = train.iter().map(read).collect::<Result<_, _>>()?;
         let rows = files.iter().flat_map(|file| file.rows.iter().flatten());
         let names = rows.filter_map(|row| if let Marks::Names(names) = &row.marks { Some(names) } else { None });
@@ -376,7 +376,7 @@ impl Task for MultiLabel {
         &self,
         reading: &Reading,
         paths: &[PathBuf],
-        need: Need,
+        need: LabelsNeeded,
         _: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<FileRows<Row>, TaskError> {

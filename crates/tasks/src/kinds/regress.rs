@@ -11,7 +11,7 @@ use super::kind::{Kind, Misfit};
 use super::labelled_texts::texts_of;
 use super::text::{Length, Text};
 use crate::TaskError;
-use crate::datasets::Need;
+use crate::datasets::LabelsNeeded;
 use crate::datasets::classification::score;
 use crate::example::{Example, Target};
 use crate::input::{Input, Object};
@@ -88,7 +88,7 @@ impl Task for Regress {
         notes: &mut Notes,
     ) -> Result<(Regress, FileRows<Row>), TaskError> {
         let task = Regress { length: reading.length(), metrics: reading.metrics() };
-        let rows = task.read(reading, train, Need::Required, tokenizer, notes)?;
+        let rows = task.read(reading, train, LabelsNeeded::Required, tokenizer, notes)?;
         Ok((task, rows))
     }
 
@@ -100,7 +100,7 @@ impl Task for Regress {
         &self,
         reading: &Reading,
         paths: &[PathBuf],
-        need: Need,
+        need: LabelsNeeded,
         _: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<FileRows<Row>, TaskError> {

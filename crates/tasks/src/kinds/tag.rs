@@ -18,7 +18,7 @@ use crate::TaskError;
 use crate::datasets::labels::Labels;
 use crate::datasets::table::Column;
 use crate::datasets::tagged::{TagFormat, TaggedSentence, TaggedSentences};
-use crate::datasets::{Need, listed, plain_name};
+use crate::datasets::{LabelsNeeded, listed, plain_name};
 use crate::example::{Example, IGNORED, Target};
 use crate::input::{Input, Object, string_of, text_key};
 use crate::metrics::entities::token_accuracy;
@@ -268,7 +268,7 @@ impl Tag {
         &self,
         files: &[TaggedSentences],
         labels: &Labels,
-        (reading, need): (&Reading, Need),
+        (reading, need): (&Reading, LabelsNeeded),
         notes: &mut Notes,
     ) -> Result<FileRows<Row>, TaskError> {
         let takes_unknown = settings_of(reading)?[0].unknown_tags.as_deref() == Some("wrong");
@@ -288,10 +288,11 @@ impl Tag {
                             })
                     })
                 };
-                let known =
-                    (need == Need::Required).then(|| file.tag_ids(sentence, labels, &mut number_of)).transpose();
+                let known = (need == LabelsNeeded::Required)
+                    .then(|| file.tag_ids(sentence, labels, &mut number_of))
+                    .transpose();
                 not_known.extend(unknown.iter().cloned());
-                if need == Need::Required && file.has_numbers() {
+                if need == LabelsNeeded::Required && file.has_numbers() {
                     notes.assumed(labels, sentence.tags.iter().map(String::as_str));
                 }
                 rows.push(known.map(|labels| Row {
@@ -353,7 +354,7 @@ fn settings_of(reading: &Reading) -> Result<[TagSettings; 2], TaskError> {
 fn sentences(
     reading: &Reading,
     paths: &[PathBuf],
-    need: Need,
+    need: LabelsNeeded,
     notes: &mut Notes,
 ) -> Result<Vec<TaggedSentences>, TaskError> {
     let [given, stored] = settings_of(reading)?;
@@ -429,7 +430,7 @@ impl Task for Tag {
         _: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<(Tag, FileRows<Row>), TaskError> {
-        let files = sentences(reading, train, Need::Required, notes)?;
+        let files = sentences(reading, train, LabelsNeeded::Required, notes)?;
         let found = found_in(files.iter().map(TaggedSentences::labels))?;
         let labels = reading.labels(found.clone(), start, Class::Tag)?;
         if files.iter().any(TaggedSentences::has_numbers) && labels == found {
@@ -437,7 +438,7 @@ impl Task for Tag {
             return Err(TaskError::setting("labels", problem));
         }
         let task = Tag::new(labels.names().to_vec(), None, reading)?;
-        let rows = task.rows(&files, &labels, (reading, Need::Required), notes)?;
+        let rows = task.rows(&files, &labels, (reading, LabelsNeeded::Required), notes)?;
         Ok((task, rows))
     }
 
@@ -460,7 +461,7 @@ impl Task for Tag {
         &self,
         reading: &Reading,
         paths: &[PathBuf],
-        need: Need,
+        need: LabelsNeeded,
         _: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<FileRows<Row>, TaskError> {

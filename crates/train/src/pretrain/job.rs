@@ -23,7 +23,7 @@ use crate::objective::{Objective, Start, Term, learn};
 use crate::plan::{End, Plan, Reached};
 use crate::recipe::Recipe;
 use crate::run::{EvalLine, Line, RunFolder, RunLog, StartLine, TrainLine};
-use crate::schedule::Curve;
+use crate::schedule::LrSchedule;
 use crate::step::{StepOutcome, Trainer};
 use crate::train_loop::{Due, Event, Job, Keep, Score, Standing, TrainLoop};
 use crate::window::Window;
@@ -189,7 +189,7 @@ pub(super) fn pretrain<O: Objective>(
     };
     let job = Pretraining {
         plan: recipe.plan(),
-        curve: recipe.curve(),
+        lr_schedule: recipe.lr_schedule(),
         shards: corpus.fingerprint()?,
         recipe,
         objective,
@@ -201,7 +201,7 @@ pub(super) fn pretrain<O: Objective>(
         held_out: None,
     };
     let mut run = TrainLoop::open(job, trainer, &corpus.tokenizer, (folder.clone(), lock), at, on_event)?;
-    run.announce(&Line::Start(start.clone()), start, messages)?;
+    run.log_start(&Line::Start(start.clone()), start, messages)?;
     let ended = run.run(stop)?;
     let step = ended.at.step;
     Ok(Outcome {
@@ -220,7 +220,7 @@ struct Pretraining<'a, O> {
     objective: O,
     corpus: &'a Corpus,
     plan: Plan,
-    curve: Curve,
+    lr_schedule: LrSchedule,
     /// What the shards are.
     shards: String,
     /// Batches learned in each phase.
@@ -263,7 +263,7 @@ impl<O: Objective> Job for Pretraining<'_, O> {
     }
 
     fn lr(&self, before: f64, after: f64) -> f64 {
-        self.recipe.optimizer.lr * self.curve.share(before, after)
+        self.recipe.optimizer.lr * self.lr_schedule.factor(before, after)
     }
 
     fn step(&mut self, trainer: &mut Trainer<O::Network>, at: &Standing, lr: f64) -> Result<StepOutcome, TrainError> {

@@ -14,37 +14,37 @@ const MOST_TOKENS: usize = 1 << 24;
 
 /// A value that cannot work: its key, and why.
 #[derive(Debug)]
-pub(super) struct Objection {
+pub(super) struct InvalidValue {
     /// Dotted key.
     pub key: String,
     /// What was found and what was expected.
     pub reason: String,
 }
 
-impl fmt::Display for Objection {
+impl fmt::Display for InvalidValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` {}", self.key, self.reason)
     }
 }
 
-/// Fails with an [`Objection`] unless the condition holds.
-fn require(holds: bool, key: &str, reason: impl FnOnce() -> String) -> Result<(), Objection> {
+/// Fails with an [`InvalidValue`] unless the condition holds.
+fn require(holds: bool, key: &str, reason: impl FnOnce() -> String) -> Result<(), InvalidValue> {
     if holds {
         return Ok(());
     }
-    Err(Objection { key: key.to_owned(), reason: reason() })
+    Err(InvalidValue { key: key.to_owned(), reason: reason() })
 }
 
-fn require_within(value: f64, low: f64, high: f64, key: &str) -> Result<(), Objection> {
+fn require_within(value: f64, low: f64, high: f64, key: &str) -> Result<(), InvalidValue> {
     require((low..=high).contains(&value), key, || format!("is {value}; expected a number from {low} to {high}"))
 }
 
-fn require_positive(value: f64, key: &str) -> Result<(), Objection> {
+fn require_positive(value: f64, key: &str) -> Result<(), InvalidValue> {
     require(value > 0.0 && value.is_finite(), key, || format!("is {value}; expected a number above 0"))
 }
 
 impl Recipe {
-    pub(super) fn check(&self) -> Result<(), Objection> {
+    pub(super) fn check(&self) -> Result<(), InvalidValue> {
         require(!self.data.as_os_str().is_empty(), "data", || {
             "is missing; expected the folder of shards that `cloze prepare` wrote (data = \"…\" or --set data=…)".into()
         })?;
@@ -85,7 +85,7 @@ impl Recipe {
         })
     }
 
-    fn check_model(&self) -> Result<(), Objection> {
+    fn check_model(&self) -> Result<(), InvalidValue> {
         let m = &self.model;
         for (key, p) in [
             ("model.hidden_dropout_prob", m.hidden_dropout_prob),
@@ -139,7 +139,7 @@ impl Recipe {
         check_fit(self, m.positions().unwrap_or(512), m.type_vocab_size.unwrap_or(2))
     }
 
-    fn check_objective(&self) -> Result<(), Objection> {
+    fn check_objective(&self) -> Result<(), InvalidValue> {
         let o = &self.objective;
         if o.kind == ObjectiveKind::CausalLm {
             let default = ObjectiveSection::default();
@@ -173,7 +173,7 @@ impl Recipe {
         })
     }
 
-    fn check_phases(&self) -> Result<(), Objection> {
+    fn check_phases(&self) -> Result<(), InvalidValue> {
         let phases = &self.phase;
         require(!phases.is_empty(), "phase", || {
             "is missing; expected at least one [[phase]] with seq_len and batch_sequences or batch_tokens".into()
@@ -235,7 +235,7 @@ impl Recipe {
         Ok(())
     }
 
-    fn check_optimizer(&self) -> Result<(), Objection> {
+    fn check_optimizer(&self) -> Result<(), InvalidValue> {
         let o = &self.optimizer;
         require_positive(o.lr, "optimizer.lr")?;
         for (key, beta) in [("optimizer.beta1", o.beta1), ("optimizer.beta2", o.beta2)] {
@@ -250,7 +250,7 @@ impl Recipe {
         })
     }
 
-    fn check_schedule(&self) -> Result<(), Objection> {
+    fn check_schedule(&self) -> Result<(), InvalidValue> {
         let s = &self.schedule;
         require(s.warmup_steps.is_none() || s.warmup_share.is_none(), "schedule.warmup_steps", || {
             "is given beside schedule.warmup_share; expected one of the two".into()
@@ -278,7 +278,7 @@ impl Recipe {
         require(s.kind != ScheduleKind::Constant || s.final_share.is_none(), "schedule.final_share", || {
             "has no effect with schedule.kind = \"constant\"".into()
         })?;
-        let (warmup, decay) = (self.curve().warmup(), s.decay_share.unwrap_or(0.2));
+        let (warmup, decay) = (self.lr_schedule().warmup(), s.decay_share.unwrap_or(0.2));
         require(!is_trapezoid || warmup + decay <= 1.0, "schedule.decay_share", || {
             format!("+ the warmup's share is {}; expected at most 1", warmup + decay)
         })
@@ -297,7 +297,7 @@ impl Recipe {
 }
 
 /// Sentence pairs need two segments, and every phase's sequences must fit the positions.
-fn check_fit(recipe: &Recipe, positions: usize, segments: usize) -> Result<(), Objection> {
+fn check_fit(recipe: &Recipe, positions: usize, segments: usize) -> Result<(), InvalidValue> {
     require(!recipe.has_pairs() || segments >= 2, "model.type_vocab_size", || {
         format!("is {segments}; next-sentence prediction needs 2 segments (or objective.nsp = false)")
     })?;

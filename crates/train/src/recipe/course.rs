@@ -5,7 +5,7 @@ use cloze_data::masking::Masking;
 
 use super::sections::{ObjectiveKind, Recipe};
 use crate::plan::Plan;
-use crate::schedule::Curve;
+use crate::schedule::LrSchedule;
 
 impl Recipe {
     /// The course of the run.
@@ -26,14 +26,14 @@ impl Recipe {
     }
 
     /// The learning rate over the run, as a share of its peak.
-    pub fn curve(&self) -> Curve {
+    pub fn lr_schedule(&self) -> LrSchedule {
         let s = &self.schedule;
         let warmup = match (s.warmup_steps, self.plan().total_steps()) {
             (Some(steps), Some(all)) if all > 0 => steps as f64 / all as f64,
             (Some(_), _) => 0.0,
             (None, _) => s.warmup_share.unwrap_or(0.01),
         };
-        Curve::new(s.kind, warmup, s.decay_share.unwrap_or(0.2), s.final_share.unwrap_or(0.0))
+        LrSchedule::new(s.kind, warmup, s.decay_share.unwrap_or(0.2), s.final_share.unwrap_or(0.0))
     }
 
     /// Whether sequences are sentence pairs.

@@ -7,7 +7,7 @@ use serde_path_to_error::Segment;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::checks::Objection;
+use super::checks::InvalidValue;
 use super::sections::Recipe;
 use super::shipped::{Source, nearest};
 use crate::TrainError;
@@ -95,7 +95,7 @@ struct Origin<'a> {
 
 impl Origin<'_> {
     /// Puts file and line (or the `--set` argument) before an objection to a key's value.
-    fn locate(&self, objection: Objection) -> TrainError {
+    fn locate(&self, objection: InvalidValue) -> TrainError {
         let is_it = |argument: &&String| argument.split_once('=').is_some_and(|(k, _)| k.trim() == objection.key);
         let place = match self.overrides.iter().rev().find(is_it) {
             Some(argument) => format!("--set {argument}"),

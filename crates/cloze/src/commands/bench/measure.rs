@@ -296,7 +296,7 @@ impl Bench {
         timed(&mut self.profile, "zero gradients", Cost::default(), || gradients.zero());
         let key = DropoutKey { seed: 0, step, micro: 0 };
         let mut pass = Pass::recording(&self.device, &self.model.params, gradients, self.dtype, Some(key));
-        pass = pass.recomputing(self.recompute);
+        pass = pass.checkpointing(self.recompute);
         if let Some(profile) = &mut self.profile {
             pass = pass.profiled(profile);
         }

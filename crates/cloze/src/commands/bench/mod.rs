@@ -11,7 +11,7 @@ use crate::terminal::Terminal;
 /// `cloze bench train|infer|sweep`
 #[derive(Debug, clap::Subcommand)]
 #[command(after_help = "Example:\n  cloze bench train --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128 --json")]
-pub enum Work {
+pub enum Benchmark {
     /// A pre-training step: MLM + NSP forward and backward with dropout, clipping, AdamW
     Train(measure::Arguments),
     /// The encoder's forward pass
@@ -22,11 +22,11 @@ pub enum Work {
     Defaults(defaults::Arguments),
 }
 
-pub fn run(work: &Work, terminal: &Terminal) -> Result<()> {
+pub fn run(work: &Benchmark, terminal: &Terminal) -> Result<()> {
     match work {
-        Work::Train(arguments) => measure::run(arguments, true, terminal),
-        Work::Infer(arguments) => measure::run(arguments, false, terminal),
-        Work::Sweep(arguments) => sweep::run(arguments, terminal),
-        Work::Defaults(arguments) => defaults::run(arguments, terminal),
+        Benchmark::Train(arguments) => measure::run(arguments, true, terminal),
+        Benchmark::Infer(arguments) => measure::run(arguments, false, terminal),
+        Benchmark::Sweep(arguments) => sweep::run(arguments, terminal),
+        Benchmark::Defaults(arguments) => defaults::run(arguments, terminal),
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     // A run that was stopped before its first line is worth showing too.
     let run = run_page::run(dir, String::new()).ok();
     let finished = model && run.as_ref().is_none_or(is_finished);
-    let is_fine_tuning = run.as_ref().is_some_and(|run| run.kind == Kind::FineTuning);
+    let is_fine_tuning = run.as_ref().is_some_and(|run| run.kind == Kind::FineTuneConfig);
     let last = run.as_ref().and_then(|run| run.training.last());
     let evaluation = run.as_ref().and_then(|run| run.evaluations.last());
     let mut out = crate::output::results();
@@ -66,7 +66,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
 
 /// Whether a run has come to its end.
 fn is_finished(run: &Run) -> bool {
-    if run.kind == Kind::FineTuning {
+    if run.kind == Kind::FineTuneConfig {
         // At its end it removes what it could be resumed from.
         return !run.dir.join("checkpoints").is_dir();
     }
@@ -125,8 +125,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let lines =
             [r#"{"kind":"train","step":5,"loss":null}"#, r#"{"kind":"event","step":5,"message":"interrupted"}"#];
-        assert!(of(dir.path(), Kind::FineTuning, &lines));
+        assert!(of(dir.path(), Kind::FineTuneConfig, &lines));
         std::fs::create_dir(dir.path().join("checkpoints")).unwrap();
-        assert!(!of(dir.path(), Kind::FineTuning, &lines[..1]));
+        assert!(!of(dir.path(), Kind::FineTuneConfig, &lines[..1]));
     }
 }

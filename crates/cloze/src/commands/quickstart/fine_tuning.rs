@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use cloze::sample_corpus::labelled::{self, Files};
 use cloze_engine::Device;
 use cloze_model::{Heads, Model};
-use cloze_tasks::datasets::Need;
-use cloze_tasks::finetune::{Figures, FineTuning, finetune};
+use cloze_tasks::datasets::LabelsNeeded;
+use cloze_tasks::finetune::{Figures, FineTuneConfig, finetune};
 use cloze_tasks::kinds::{Kind, answer, classify, tag};
 use cloze_tasks::{Given, Notes, Reading, Settings, TaskSettings};
 use cloze_text::Tokenizer;
@@ -118,12 +118,13 @@ impl Learn<'_> {
         let reading = Reading::new(&kind.description, Given { settings, ..Given::default() }, None)?;
         let (config, notes) = (config_of(pretrained)?, &mut Notes::default());
         let (task, train) = kind.learn(&reading, std::slice::from_ref(&train_file), &config, self.tokenizer, notes)?;
-        let dev = task.read(&reading, std::slice::from_ref(&dev_file), Need::Required, self.tokenizer, notes)?;
+        let dev =
+            task.read(&reading, std::slice::from_ref(&dev_file), LabelsNeeded::Required, self.tokenizer, notes)?;
         let settings =
             Settings { epochs: plan.epochs, batch: plan.batch, lr: plan.rate, seed: *seed, ..Settings::default() };
         let task_settings = task.settings(&reading);
         let learn = |model: &Path, out: PathBuf| -> Result<f64> {
-            let asked = FineTuning {
+            let asked = FineTuneConfig {
                 task: &*task,
                 train: &*train,
                 dev: &*dev,

@@ -115,7 +115,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let start = Instant::now();
     let plan = if arguments.short { &SHORT } else { &FULL };
     let dir = arguments.out.as_path();
-    claim(dir)?;
+    create_run_dir(dir)?;
     let stop = crate::interrupt::stop();
 
     let corpus = dir.join("corpus").join("stories.txt");
@@ -164,7 +164,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let run_dir = dir.join("run");
     let (model_dir, steps) = train(dir, &shards_dir, &run_dir, plan, stop, terminal)?;
 
-    let (evaluation, baseline) = judge(&model_dir, &shards_dir, terminal)?;
+    let (evaluation, baseline) = evaluate_model(&model_dir, &shards_dir, terminal)?;
     let page = dir.join("report.html");
     let runs = run_page::open_all(std::slice::from_ref(&run_dir))?;
     fs::write(&page, run_page::html(&runs)).with_context(|| format!("cannot write {}", page.display()))?;
@@ -226,7 +226,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
 }
 
 /// Makes the folder ours, or empties an earlier quickstart's of what that wrote.
-fn claim(dir: &Path) -> Result<()> {
+fn create_run_dir(dir: &Path) -> Result<()> {
     let marker = dir.join(MARKER);
     if dir.exists() && !dir.is_dir() {
         bail!("{} is a file; choose another folder with --out", dir.display());
@@ -342,7 +342,7 @@ fn recipe(plan: &Plan) -> String {
 }
 
 /// The model and the baseline on the same masks of the held-out stories.
-fn judge(model: &Path, shards: &Path, terminal: &Terminal) -> Result<(Evaluation, Baseline)> {
+fn evaluate_model(model: &Path, shards: &Path, terminal: &Terminal) -> Result<(Evaluation, Baseline)> {
     let options = EvaluateOptions { seq_len: SEQ_LEN, ..EvaluateOptions::default() };
     let device = Device::cpu(terminal.threads)?;
     let bar = terminal.progress_share("evaluating");
@@ -470,16 +470,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let theirs = dir.path().join("theirs");
         fs::create_dir_all(theirs.join("corpus")).unwrap();
-        assert!(claim(&theirs).unwrap_err().to_string().contains("--out"));
+        assert!(create_run_dir(&theirs).unwrap_err().to_string().contains("--out"));
         assert!(theirs.join("corpus").is_dir());
         fs::write(dir.path().join("file"), "x").unwrap();
-        assert!(claim(&dir.path().join("file")).is_err());
+        assert!(create_run_dir(&dir.path().join("file")).is_err());
 
         let ours = dir.path().join("ours");
-        claim(&ours).unwrap();
+        create_run_dir(&ours).unwrap();
         fs::create_dir_all(ours.join("run/model")).unwrap();
         fs::write(ours.join("notes.txt"), "mine").unwrap();
-        claim(&ours).unwrap();
+        create_run_dir(&ours).unwrap();
         assert!(!ours.join("run").exists() && ours.join("notes.txt").is_file());
     }
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use cloze_tasks::Notes;
-use cloze_tasks::datasets::Need;
-use cloze_tasks::datasets::known::Split;
+use cloze_tasks::datasets::LabelsNeeded;
+use cloze_tasks::datasets::preset::Split;
 use cloze_tasks::kinds::Kind;
 use cloze_tasks::metrics::bootstrap::{Interval, bootstrap_all};
 use serde_json::{Value, json};
@@ -120,7 +120,7 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
         bail!("{} is a folder: give files, or --task NAME to find them in it", arguments.data[0].display());
     }
     let mut notes = Notes::default();
-    let rows = predictor.read(&files, Need::Required, &mut notes)?;
+    let rows = predictor.read(&files, LabelsNeeded::Required, &mut notes)?;
     for note in &notes.0 {
         terminal.warn(note);
     }

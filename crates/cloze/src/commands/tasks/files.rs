@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use cloze_tasks::datasets::known::{Known, Split};
+use cloze_tasks::datasets::preset::{DatasetPreset, Split};
 
 /// Files of a split that were given, or those of the known task in its folder.
 pub fn files_or_known(
     given: &[PathBuf],
     data: Option<&PathBuf>,
-    known: Option<&Known>,
+    known: Option<&DatasetPreset>,
     split: Split,
 ) -> Result<Vec<PathBuf>> {
     match (given, data, known) {

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use cloze_engine::Device;
-use cloze_hub::Wanted;
+use cloze_hub::Contents;
 use cloze_tasks::datasets::format::DataFile;
-use cloze_tasks::datasets::known::Split;
-use cloze_tasks::datasets::{Need, plain_name};
+use cloze_tasks::datasets::preset::Split;
+use cloze_tasks::datasets::{LabelsNeeded, plain_name};
 use cloze_tasks::finetune::read_tokenizer;
 use cloze_tasks::kinds::{self, Kind};
 use cloze_tasks::{ClassWeights, Notes, Reading, Settings};
@@ -353,14 +353,14 @@ pub fn learn(
     if !arguments.resume {
         RunFolder::new(out).check_new()?;
     }
-    let model = &arguments.hub.find(named, Wanted::Model, terminal)?;
+    let model = &arguments.hub.find(named, Contents::Model, terminal)?;
     let stop = crate::interrupt::stop();
     let config = config_of(model)?;
     let tokenizer = read_tokenizer(model, special_tokens)?;
     tell_notes(&tokenizer, terminal);
     let mut notes = Notes::default();
     let (task, mut train) = kind.learn(&reading, &files[0], &config, &tokenizer, &mut notes)?;
-    let dev = task.read(&reading, &files[1], Need::Required, &tokenizer, &mut notes)?;
+    let dev = task.read(&reading, &files[1], LabelsNeeded::Required, &tokenizer, &mut notes)?;
     if let Some(limit) = arguments.limit {
         train.truncate(limit);
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context, Result, bail};
-use cloze_tasks::datasets::Need;
+use cloze_tasks::datasets::LabelsNeeded;
 use cloze_tasks::datasets::format::{Format, shown};
 use cloze_tasks::input::object_of_line;
 use cloze_tasks::kinds::Kind;
@@ -166,7 +166,7 @@ fn answer_rows(
         return Ok(());
     }
     let mut notes = Notes::default();
-    let rows = predictor.read(&[input.to_owned()], Need::Optional, &mut notes)?;
+    let rows = predictor.read(&[input.to_owned()], LabelsNeeded::Optional, &mut notes)?;
     notes.0.iter().for_each(|note| terminal.warn(note));
     let bar = terminal.progress("predicting", Some(rows.len() as u64));
     let mut done = 0;

@@ -5,7 +5,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use cloze_tasks::datasets::format::{FORMATS, Format};
-use cloze_tasks::datasets::known::Known;
+use cloze_tasks::datasets::preset::DatasetPreset;
 use cloze_tasks::datasets::table::Column;
 use cloze_tasks::input::Object;
 use cloze_tasks::kinds::description::{Rows, TaskOption, Values, alternatives};
@@ -181,8 +181,8 @@ impl FromArgMatches for DataArguments {
 
 impl DataArguments {
     /// The task known by the name given.
-    pub fn known(&self) -> Result<Option<Known>> {
-        Ok(self.common.task.as_deref().map(Known::named).transpose()?)
+    pub fn known(&self) -> Result<Option<DatasetPreset>> {
+        Ok(self.common.task.as_deref().map(DatasetPreset::named).transpose()?)
     }
 
     /// The kind of task: as named, or as the known task is; none if neither is given.

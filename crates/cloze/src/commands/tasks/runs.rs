@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use cloze_engine::Device;
 use cloze_tasks::finetune::{
-    Best, Estimate, Evaluation, Figures, FineTuneEvent, FineTuning, Outcome, as_it_began, began_with, check_data,
-    computes_otherwise, device_of_run, dry_run, finetune, settings_file,
+    Best, Estimate, Evaluation, Figures, FineTuneConfig, FineTuneEvent, Outcome, as_it_began, check_data,
+    computes_otherwise, device_of_run, dry_run, finetune, read_settings, settings_file,
 };
 use cloze_tasks::metrics::spread::spread;
 use cloze_tasks::{AnyRows, AnyTask, Settings, TaskError, TaskSettings};
@@ -79,8 +79,8 @@ pub struct Common<'a> {
 
 impl<'a> Common<'a> {
     /// A run of the plan in a folder.
-    fn asked(&self, planned: &'a Planned, out: &'a Path, resume: bool) -> FineTuning<'a> {
-        FineTuning {
+    fn asked(&self, planned: &'a Planned, out: &'a Path, resume: bool) -> FineTuneConfig<'a> {
+        FineTuneConfig {
             task: self.task,
             train: self.train,
             dev: self.dev,
@@ -195,8 +195,8 @@ fn resumed(common: &Common<'_>, plan: &[Planned]) -> Result<Vec<Done>> {
     let of_plan = |run: &Done| plan.iter().find(|planned| planned.name == run.name);
     for run in &done {
         let folder = common.out.join(&run.name);
-        let (Some(planned), Ok(began)) = (of_plan(run), began_with(&folder)) else { continue };
-        if !began.leads_where(&planned.settings) {
+        let (Some(planned), Ok(began)) = (of_plan(run), read_settings(&folder)) else { continue };
+        if !began.same_trajectory(&planned.settings) {
             let place = settings_file(&folder);
             let differ = began.differences(&planned.settings)?.join(", ");
             let what = "give the same again, or choose another --out";
@@ -219,7 +219,7 @@ struct Alike {
 
 /// Those that are resumed compute as the first of them began: another machine would choose otherwise.
 fn alike(common: &Common<'_>, plan: &[Planned]) -> Result<Alike> {
-    let mut began = plan.iter().filter_map(|planned| began_with(&common.out.join(&planned.name)).ok());
+    let mut began = plan.iter().filter_map(|planned| read_settings(&common.out.join(&planned.name)).ok());
     let Some(began) = began.next().filter(|_| common.resume) else {
         return Ok(Alike { plan: plan.to_vec(), device: common.device.clone(), note: None });
     };

@@ -98,7 +98,7 @@ unsafe fn sum_bf16<const R: usize, const V: usize>(words: usize, panels: Panels,
     }
 }
 
-/// The loop over k; `madd(x, row, sum)` is one word of each lane. Inlined into functions that have its instructions.
+/// The loop over k; `mul_add(x, row, sum)` is one word of each lane. Inlined into functions that have its instructions.
 ///
 /// # Safety
 /// As [`Kernel::run`].
@@ -108,7 +108,7 @@ unsafe fn sum<const R: usize, const V: usize>(
     panels: Panels,
     acc: *mut f32,
     accumulate: bool,
-    madd: impl Fn(__m512, __m512, __m512) -> __m512,
+    mul_add: impl Fn(__m512, __m512, __m512) -> __m512,
 ) {
     // SAFETY: `acc` is 8×48; a panel of A has R lines a block, of B `width`. Prefetching is harmless beyond them.
     unsafe {
@@ -141,14 +141,14 @@ unsafe fn sum<const R: usize, const V: usize>(
                             );
                         }
                     }
-                    step(&mut sums, a.cast::<f32>().add(word), row, b.add(word * LINE), &madd);
+                    step(&mut sums, a.cast::<f32>().add(word), row, b.add(word * LINE), &mul_add);
                 }
             }
             a = a.wrapping_add(next);
             b = b.add(block);
         }
         for word in 0..words % LINE {
-            step(&mut sums, a.cast::<f32>().add(word), row, b.add(word * LINE), &madd);
+            step(&mut sums, a.cast::<f32>().add(word), row, b.add(word * LINE), &mul_add);
         }
         for (i, sums) in sums.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate() {
@@ -168,7 +168,7 @@ unsafe fn step<const R: usize, const V: usize>(
     a: *const f32,
     row: usize,
     b: *const f32,
-    madd: &impl Fn(__m512, __m512, __m512) -> __m512,
+    mul_add: &impl Fn(__m512, __m512, __m512) -> __m512,
 ) {
     // SAFETY: the caller vouches for the blocks.
     unsafe {
@@ -179,7 +179,7 @@ unsafe fn step<const R: usize, const V: usize>(
         for (i, sums) in sums.iter_mut().enumerate() {
             let x = _mm512_set1_ps(a.byte_add(i * row).read_unaligned());
             for (sum, y) in sums.iter_mut().zip(ys) {
-                *sum = madd(x, y, *sum);
+                *sum = mul_add(x, y, *sum);
             }
         }
     }

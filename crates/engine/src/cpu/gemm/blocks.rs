@@ -11,12 +11,12 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::epilogue::Epilogue;
 use super::kernel::{Kernel, Panels};
 use super::layout::{LINE, Line, Rows};
 use super::operand::{Mat, Precision};
 use super::pack::{Lines, pack};
 use super::scratch::Loan;
-use super::sink::TileSink;
 use super::transpose::transpose;
 use crate::cpu::level::{Isa, Vectorized};
 use crate::cpu::pool::Pool;
@@ -178,7 +178,7 @@ fn even(total: usize, most: usize) -> usize {
 ///
 /// # Safety
 /// The machine has what `K` needs; at `ready` is what [`pack_b`] packed of this very B.
-pub(super) unsafe fn multiply<K: Kernel, S: TileSink>(
+pub(super) unsafe fn multiply<K: Kernel, S: Epilogue>(
     pool: Option<&Pool>,
     precision: Precision,
     a: Mat,
@@ -291,7 +291,7 @@ pub(super) unsafe fn pack_b<K: Kernel>(pool: &Pool, precision: Precision, b: Mat
 ///
 /// # Safety
 /// The machine has what `K` needs; A is packed where it is to be.
-unsafe fn block<K: Kernel, S: TileSink>(plan: &Plan, rows: Range<usize>, kept: Range<usize>, whole: Whole, sink: &S) {
+unsafe fn block<K: Kernel, S: Epilogue>(plan: &Plan, rows: Range<usize>, kept: Range<usize>, whole: Whole, sink: &S) {
     let stacked = plan.chunks() > 1;
     let aside = match (stacked, plan.near < plan.chunk) {
         (true, _) => rows.len() * kept.len(),
@@ -358,7 +358,7 @@ const fn tile_lines<K: Kernel>() -> usize {
 }
 
 /// One panel of A times all kept ones of B, over one chunk of k.
-struct Sweep<'a, K: Kernel, S: TileSink> {
+struct Sweep<'a, K: Kernel, S: Epilogue> {
     plan: &'a Plan<'a>,
     row: usize,
     rows: Rows,
@@ -378,7 +378,7 @@ struct Sweep<'a, K: Kernel, S: TileSink> {
     kernel: PhantomData<K>,
 }
 
-impl<K: Kernel, S: TileSink> Vectorized for Sweep<'_, K, S> {
+impl<K: Kernel, S: Epilogue> Vectorized for Sweep<'_, K, S> {
     type Output = ();
 
     #[inline(always)]
@@ -392,7 +392,7 @@ impl<K: Kernel, S: TileSink> Vectorized for Sweep<'_, K, S> {
     }
 }
 
-impl<K: Kernel, S: TileSink> Sweep<'_, K, S> {
+impl<K: Kernel, S: Epilogue> Sweep<'_, K, S> {
     /// All kept panels over one stretch of k; `apart` says that each one's tile waits for the next stretch or chunk, otherwise
     /// one tile serves all.
     #[inline(always)]

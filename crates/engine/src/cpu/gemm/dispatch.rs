@@ -1,12 +1,12 @@
 //! A product's way to the kernels of its level.
 
+use super::epilogue::Epilogue;
 #[cfg(target_arch = "x86_64")]
 use super::kernel::Kernel;
 use super::layout::Line;
 #[cfg(target_arch = "aarch64")]
 use super::neon;
 use super::operand::{Mat, Precision};
-use super::sink::TileSink;
 #[cfg(target_arch = "x86_64")]
 use super::{amx, amx_tiles, avx2, avx512};
 use super::{blocks, portable};
@@ -20,12 +20,12 @@ use crate::host::Buffer;
 ///
 /// # Panics
 /// `a` has not as many columns as `b` has rows, or the machine lacks `level`.
-pub fn product<S: TileSink>(level: Level, pool: &Pool, precision: Precision, a: Mat, b: Mat, sink: &S) {
+pub fn product<S: Epilogue>(level: Level, pool: &Pool, precision: Precision, a: Mat, b: Mat, sink: &S) {
     dispatch(level, Some(pool), precision, a, b, None, sink);
 }
 
 /// As [`product`], on the calling thread alone: for small matrices within a task.
-pub fn product_serial<S: TileSink>(level: Level, precision: Precision, a: Mat, b: Mat, sink: &S) {
+pub fn product_serial<S: Epilogue>(level: Level, precision: Precision, a: Mat, b: Mat, sink: &S) {
     dispatch(level, None, precision, a, b, None, sink);
 }
 
@@ -68,7 +68,7 @@ impl PackedB {
     ///
     /// # Panics
     /// `b` is not the matrix that was packed, by its size, or `level` another.
-    pub(crate) fn product<S: TileSink>(&self, level: Level, pool: &Pool, a: Mat, b: Mat, sink: &S) {
+    pub(crate) fn product<S: Epilogue>(&self, level: Level, pool: &Pool, a: Mat, b: Mat, sink: &S) {
         assert_eq!((self.level, self.rows, self.cols), (level, b.rows, b.cols), "a packed matrix");
         // The product only reads it.
         let ready = self.lines.as_ptr().cast_mut().cast();
@@ -76,7 +76,7 @@ impl PackedB {
     }
 }
 
-fn dispatch<S: TileSink>(
+fn dispatch<S: Epilogue>(
     level: Level,
     pool: Option<&Pool>,
     precision: Precision,

@@ -3,7 +3,7 @@
 //! In the order of the data: a [`Mat`] names an operand where it lies; `pack` copies it, converted, into panels as wide as
 //! the micro-kernel's tile; `blocks` cuts C into blocks whose panels stay in L2 and shares them among threads; a
 //! `kernel::Kernel` multiplies two panels into one tile of C held in registers; the tile, still in L1, goes to the caller's
-//! [`TileSink`], which adds biases, applies functions, rounds and stores. C itself is nobody's business but the sink's.
+//! [`Epilogue`], which adds biases, applies functions, rounds and stores. C itself is nobody's business but the sink's.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -15,6 +15,7 @@ mod avx2;
 mod avx512;
 mod blocks;
 mod dispatch;
+mod epilogue;
 mod kernel;
 mod layout;
 #[cfg(target_arch = "aarch64")]
@@ -24,14 +25,13 @@ mod pack;
 mod peak;
 mod portable;
 mod scratch;
-mod sink;
 #[cfg(test)]
 mod tests;
 mod transpose;
 
 pub(crate) use dispatch::PackedB;
 pub use dispatch::{product, product_serial};
+pub use epilogue::Epilogue;
 pub use operand::{Mat, Precision, Slice};
 pub(crate) use peak::compare_peaks;
 pub use peak::peak;
-pub use sink::TileSink;

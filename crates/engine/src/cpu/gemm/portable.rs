@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use super::kernel::{Kernel, Panels};
 use super::layout::LINE;
-use crate::cpu::level::{Isa, Portable, madd};
+use crate::cpu::level::{Isa, Portable, mul_add};
 
 const ROWS: usize = 4;
 const WIDTH: usize = if cfg!(target_arch = "x86_64") { 8 } else { 16 };
@@ -61,7 +61,7 @@ fn sum<I: Isa>(
             row.copy_from_slice(&b[word][first..first + WIDTH]);
             for (sums, a) in sums.iter_mut().zip(a) {
                 for (sum, b) in sums.iter_mut().zip(row) {
-                    *sum = madd::<I>(a[word], b, *sum);
+                    *sum = mul_add::<I>(a[word], b, *sum);
                 }
             }
         }
@@ -81,7 +81,7 @@ pub(super) unsafe fn spin(rounds: u64) -> u64 {
     for _ in 0..rounds {
         for sums in &mut sums {
             for lane in 0..4 {
-                sums[lane] = madd::<Portable>(sums[lane], x[lane], y[lane]);
+                sums[lane] = mul_add::<Portable>(sums[lane], x[lane], y[lane]);
             }
         }
     }

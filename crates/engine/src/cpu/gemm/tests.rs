@@ -83,7 +83,7 @@ impl Store {
     }
 }
 
-impl TileSink for Store {
+impl Epilogue for Store {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         assert!(col + cols <= self.cols && acc.as_ptr().addr().is_multiple_of(64));
@@ -277,7 +277,7 @@ fn a_product_within_a_sink_leaves_the_outer_one_alone() {
     }
     // SAFETY: used with one thread only.
     unsafe impl Sync for Outer<'_> {}
-    impl TileSink for Outer<'_> {
+    impl Epilogue for Outer<'_> {
         #[inline(always)]
         fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
             (self.inner)();

@@ -1,7 +1,7 @@
 use super::{AdamW, AdamWStep, Moments, StepSettings};
 use crate::cpu::Cpu;
-use crate::cpu::disjoint::Parts;
-use crate::cpu::level::{Isa, Vectorized, madd};
+use crate::cpu::disjoint::DisjointSlice;
+use crate::cpu::level::{Isa, Vectorized, mul_add};
 use crate::params::LearningRun;
 use crate::{Gradients, Parameters};
 use std::ops::Range;
@@ -13,7 +13,7 @@ impl AdamWStep for Cpu {
     fn square_sum(&self, grads: &Gradients, range: Range<usize>) -> f64 {
         let gradients = &grads.arena().slice::<f32>()[range];
         let mut sums = vec![0f64; gradients.len().div_ceil(BLOCK)];
-        let parts = Parts::new(&mut sums);
+        let parts = DisjointSlice::new(&mut sums);
         self.for_blocks(gradients.len(), BLOCK, |range| {
             let block = range.start / BLOCK;
             // SAFETY: each block has its own sum.
@@ -38,8 +38,9 @@ impl AdamWStep for Cpu {
         let (first_correction, root) = (correction(beta1), (1.0 / correction(beta2).sqrt()) as f32);
         let runs = params.learning_runs();
         let gradients = grads.arena().slice::<f32>();
-        let weights = Parts::new(params.arena_mut().slice_mut());
-        let (first, second) = (Parts::new(moments.first.slice_mut()), Parts::new(moments.second.slice_mut()));
+        let weights = DisjointSlice::new(params.arena_mut().slice_mut());
+        let (first, second) =
+            (DisjointSlice::new(moments.first.slice_mut()), DisjointSlice::new(moments.second.slice_mut()));
         for LearningRun { range: run, decays, rate } in runs {
             let lr = f64::from(settings.lr) * f64::from(rate);
             let keep = if decays { 1.0 - lr * f64::from(weight_decay) } else { 1.0 } as f32;
@@ -101,9 +102,9 @@ impl Vectorized for UpdateBlock<'_> {
         let Update { factor, beta1, beta2, eps, rate, root, keep } = self.update;
         for (((w, m), v), g) in self.w.iter_mut().zip(self.m).zip(self.v).zip(self.g) {
             let g = g * factor;
-            *m = madd::<I>(1.0 - beta1, g - *m, *m);
-            *v = madd::<I>(beta2, *v, (1.0 - beta2) * g * g);
-            *w = madd::<I>(-rate, *m / madd::<I>(v.sqrt(), root, eps), *w * keep);
+            *m = mul_add::<I>(1.0 - beta1, g - *m, *m);
+            *v = mul_add::<I>(beta2, *v, (1.0 - beta2) * g * g);
+            *w = mul_add::<I>(-rate, *m / mul_add::<I>(v.sqrt(), root, eps), *w * keep);
         }
     }
 }

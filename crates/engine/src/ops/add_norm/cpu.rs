@@ -1,9 +1,9 @@
 use super::{AddNorm, Operands};
 use crate::cpu::Cpu;
 use crate::cpu::arena::{gradient_sums, weights};
-use crate::cpu::disjoint::Parts;
+use crate::cpu::disjoint::DisjointSlice;
 use crate::cpu::lanes::{self, VectorElement, each_part, lane_sum, load, store};
-use crate::cpu::level::{Isa, Vectorized, madd};
+use crate::cpu::level::{Isa, Vectorized, mul_add};
 use crate::dtype::with_real;
 use crate::random::Mask;
 use crate::{DType, Gradients, Tensor};
@@ -17,7 +17,7 @@ impl AddNorm for Cpu {
         let mut y = Tensor::host(&[tokens, hidden], operands.x.dtype());
         let mut stats = Tensor::host(&[tokens, 2], DType::F32);
         with_real!(operands.x.dtype(), E => {
-            let (y, stats) = (Parts::new(y.slice_mut::<E>()), Parts::new(stats.slice_mut::<f32>()));
+            let (y, stats) = (DisjointSlice::new(y.slice_mut::<E>()), DisjointSlice::new(stats.slice_mut::<f32>()));
             let rows = Rows::<E>::of(operands);
             self.for_blocks(tokens, BLOCK, |range| {
                 // SAFETY: blocks of rows are disjoint.
@@ -30,14 +30,14 @@ impl AddNorm for Cpu {
         (y, stats)
     }
 
-    fn add_norm_back(
+    fn add_norm_backward(
         &self,
         operands: &Operands<'_>,
         stats: &Tensor,
         dy: &Tensor,
         grads: &mut Gradients,
     ) -> (Tensor, Option<Tensor>) {
-        let (tokens, hidden) = operands.x.matrix("add_norm_back");
+        let (tokens, hidden) = operands.x.matrix("add_norm_backward");
         let separate = operands.mask.active() && operands.residual.is_some();
         let dtype = operands.x.dtype();
         let mut dx = Tensor::host(&[tokens, hidden], dtype);
@@ -45,8 +45,8 @@ impl AddNorm for Cpu {
         let blocks = tokens.div_ceil(BLOCK);
         let mut partial = Tensor::host(&[blocks, 2, hidden], DType::F32);
         with_real!(dtype, E => {
-            let (dx, dr) = (Parts::new(dx.slice_mut::<E>()), Parts::new(dr.slice_mut::<E>()));
-            let (partial, stats, dy) = (Parts::new(partial.slice_mut::<f32>()), stats.slice::<f32>(), dy.slice::<E>());
+            let (dx, dr) = (DisjointSlice::new(dx.slice_mut::<E>()), DisjointSlice::new(dr.slice_mut::<E>()));
+            let (partial, stats, dy) = (DisjointSlice::new(partial.slice_mut::<f32>()), stats.slice::<f32>(), dy.slice::<E>());
             let rows = Rows::<E>::of(operands);
             self.for_blocks(tokens, BLOCK, |range| {
                 let (elements, block) = (range.start * hidden..range.end * hidden, range.start / BLOCK);
@@ -149,7 +149,7 @@ impl<E: VectorElement> Vectorized for Forward<'_, E> {
             stats[1] = scale;
             each_part!(hidden, part => {
                 let (x, gamma, beta) = (load(&s[part.clone()]), load(&gamma[part.clone()]), load(&beta[part.clone()]));
-                let normed = lanes::zip3(x, gamma, beta, |x, g, b| madd::<I>((x - mean) * scale, g, b));
+                let normed = lanes::zip3(x, gamma, beta, |x, g, b| mul_add::<I>((x - mean) * scale, g, b));
                 store::<I, _>(normed, &mut s[part]);
             });
             lanes::stream::<I, _>(&s, y);
@@ -187,7 +187,7 @@ impl<E: VectorElement> Vectorized for BackwardBlock<'_, E> {
                 store::<I, _>(n, &mut normed[part.clone()]);
                 store::<I, _>(lanes::zip(d, load(&gamma[part.clone()]), |d, gamma| d * gamma), &mut g[part.clone()]);
                 let gain = &mut dgamma[part.clone()];
-                store::<I, _>(lanes::zip3(d, n, load(gain), |d, n, sum| madd::<I>(d, n, sum)), gain);
+                store::<I, _>(lanes::zip3(d, n, load(gain), |d, n, sum| mul_add::<I>(d, n, sum)), gain);
                 lanes::add_to(&mut dbeta[part], d);
             });
             let mean_g = lane_sum!(I, hidden, part => load(&g[part])) / hidden as f32;
@@ -198,7 +198,7 @@ impl<E: VectorElement> Vectorized for BackwardBlock<'_, E> {
             let first = (self.first + row) * hidden;
             each_part!(hidden, part => {
                 let mut ds = lanes::zip(load(&g[part.clone()]), load(&normed[part.clone()]), |g, n| {
-                    (madd::<I>(-n, mean_gx, g) - mean_g) * scale
+                    (mul_add::<I>(-n, mean_gx, g) - mean_g) * scale
                 });
                 store::<I, _>(ds, &mut g[part.clone()]);
                 if self.rows.mask.active() {

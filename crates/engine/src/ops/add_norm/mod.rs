@@ -39,7 +39,7 @@ pub trait AddNorm {
     /// → y [T, H] and the statistics [T, 2] (μ, 1/√(σ² + ε)).
     fn add_norm(&self, operands: &Operands<'_>) -> (Tensor, Tensor);
     /// → (dx, dr): dr is `None` without a residual; γ's and β's gradients are added to.
-    fn add_norm_back(
+    fn add_norm_backward(
         &self,
         operands: &Operands<'_>,
         stats: &Tensor,
@@ -63,7 +63,7 @@ pub fn add_norm(pass: &mut Pass<'_>, x: &Var, residual: Option<&Var>, norm: Norm
         Box::new(move |back| {
             let Some(dy) = back.finish(slot) else { return };
             let operands = Operands { x: &x_value, residual: residual_value.as_ref(), mask, params: back.params, norm };
-            let (dx, dr) = back.device.backend().add_norm_back(&operands, &stats, &dy, back.grads);
+            let (dx, dr) = back.device.backend().add_norm_backward(&operands, &stats, &dy, back.grads);
             if let Some(dr) = dr {
                 back.add(residual_slot, dr);
             }

@@ -1,9 +1,9 @@
 use super::{Attention, Heads};
-use crate::cpu::disjoint::Parts;
-use crate::cpu::gemm::{Mat, Precision, TileSink, product_serial};
+use crate::cpu::disjoint::DisjointSlice;
+use crate::cpu::gemm::{Epilogue, Mat, Precision, product_serial};
 use crate::cpu::lanes::{self, LANES, VectorElement, each_part, lane_max, lane_sum, load, store};
-use crate::cpu::level::{Isa, Vectorized, madd, prefetch};
-use crate::cpu::math::{exp_down, ln};
+use crate::cpu::level::{Isa, Vectorized, mul_add, prefetch};
+use crate::cpu::math::{exp_nonpositive, ln};
 use crate::cpu::sums::Accumulate;
 use crate::cpu::{Cpu, mat_part, precision_of};
 use crate::dtype::with_real;
@@ -177,18 +177,18 @@ impl Attention for Cpu {
         let mut y = Tensor::host(&[queries, inputs.hidden()], inputs.tokens.dtype());
         let mut log_sums = Tensor::host(&[queries, inputs.heads], DType::F32);
         with_real!(inputs.tokens.dtype(), E => {
-            let (y, log_sums) = (Parts::new(y.slice_mut::<E>()), Parts::new(log_sums.slice_mut::<f32>()));
+            let (y, log_sums) = (DisjointSlice::new(y.slice_mut::<E>()), DisjointSlice::new(log_sums.slice_mut::<f32>()));
             self.for_heads(inputs, |head| forward(&head, &y, &log_sums));
         });
         (y, log_sums)
     }
 
-    fn attention_back(&self, inputs: &Heads, log_sums: &Tensor, dy: &Tensor) -> (Tensor, Option<Tensor>) {
+    fn attention_backward(&self, inputs: &Heads, log_sums: &Tensor, dy: &Tensor) -> (Tensor, Option<Tensor>) {
         let mut dtokens = Tensor::host(inputs.tokens.shape(), inputs.tokens.dtype());
         let mut dqueries = inputs.queries.as_ref().map(|[queries, _]| Tensor::host(queries.shape(), queries.dtype()));
         with_real!(inputs.tokens.dtype(), E => {
-            let dtokens = Parts::new(dtokens.slice_mut::<E>());
-            let dqueries = dqueries.as_mut().map(|dqueries| Parts::new(dqueries.slice_mut::<E>()));
+            let dtokens = DisjointSlice::new(dtokens.slice_mut::<E>());
+            let dqueries = dqueries.as_mut().map(|dqueries| DisjointSlice::new(dqueries.slice_mut::<E>()));
             self.for_heads(inputs, |head| {
                 backward::<E>(&head, log_sums.slice(), dy, dqueries.as_ref().unwrap_or(&dtokens), &dtokens);
             });
@@ -209,13 +209,13 @@ fn chunks(rows: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
     rows.clone().step_by(LANES).map(move |first| first..end.min(first + LANES))
 }
 
-fn forward<E: VectorElement>(head: &Head<'_>, y: &Parts<'_, E>, log_sums: &Parts<'_, f32>) {
+fn forward<E: VectorElement>(head: &Head<'_>, y: &DisjointSlice<'_, E>, log_sums: &DisjointSlice<'_, f32>) {
     let level = head.cpu.level;
     for (rows, keys) in head.blocks() {
         let (mut scores, mut weights) = (scratch(&rows, keys, DType::F32), scratch(&rows, keys, E::DTYPE));
         let mut totals = Tensor::host(&[rows.len()], DType::F32);
         let (_, stride) = scores.matrix("attention");
-        let sink = Store { y: Parts::new(scores.slice_mut()), stride, factor: head.scale() };
+        let sink = Store { y: DisjointSlice::new(scores.slice_mut()), stride, factor: head.scale() };
         product_serial(level, head.precision(), head.q(&rows), head.k(keys).t(), &sink);
         let mut queries = head.settings(&rows, keys);
         let weighed =
@@ -248,8 +248,8 @@ fn backward<E: VectorElement>(
     head: &Head<'_>,
     log_sums: &[f32],
     dy: &Tensor,
-    dqueries: &Parts<'_, E>,
-    dtokens: &Parts<'_, E>,
+    dqueries: &DisjointSlice<'_, E>,
+    dtokens: &DisjointSlice<'_, E>,
 ) {
     let (width, len) = (head.width, head.tokens.len());
     let (level, precision) = (head.cpu.level, head.precision());
@@ -266,9 +266,10 @@ fn backward<E: VectorElement>(
         for (row, query) in rows.clone().zip(&mut queries) {
             query.log_sum = log_sums[head.log_sum_at(row)];
         }
-        let sink = Signed { y: Parts::new(signed.slice_mut()), stride, factor: head.scale(), queries: &queries };
+        let sink =
+            Signed { y: DisjointSlice::new(signed.slice_mut()), stride, factor: head.scale(), queries: &queries };
         product_serial(level, precision, head.q(&rows), head.k(keys).t(), &sink);
-        let sink = Store { y: Parts::new(slopes.slice_mut()), stride, factor: 1.0 };
+        let sink = Store { y: DisjointSlice::new(slopes.slice_mut()), stride, factor: 1.0 };
         product_serial(level, precision, dy_part(&rows), head.v(keys).t(), &sink);
 
         let (mut dropped, mut ds) = (scratch(&rows, keys, E::DTYPE), scratch(&rows, keys, E::DTYPE));
@@ -290,16 +291,16 @@ fn backward<E: VectorElement>(
             dk[fresh.clone()].fill(0.0);
             dv[fresh].fill(0.0);
         }
-        let sink = Accumulate { sum: Parts::new(dv), columns: width, write, far: false };
+        let sink = Accumulate { sum: DisjointSlice::new(dv), columns: width, write, far: false };
         product_serial(level, precision, dropped.t(), dy_part(&rows), &sink);
-        let sink = Accumulate { sum: Parts::new(dk), columns: width, write, far: false };
+        let sink = Accumulate { sum: DisjointSlice::new(dk), columns: width, write, far: false };
         product_serial(level, precision, ds.t(), head.q(&rows), &sink);
-        let (_, stride) = head.inputs.queries().matrix("attention_back");
+        let (_, stride) = head.inputs.queries().matrix("attention_backward");
         let (first_row, first_col) = (head.rows(&rows).start, head.columns().start);
         let sink = StoreRows { y: dqueries, first_row, first_col, stride, factors: None };
         product_serial(level, precision, ds, head.k(keys), &sink);
     }
-    let (_, stride) = head.inputs.tokens.matrix("attention_back");
+    let (_, stride) = head.inputs.tokens.matrix("attention_backward");
     let sums = sums.slice::<f32>().chunks_exact((len * width).max(1));
     for (first, sums) in [head.key_column(), head.value_column()].into_iter().zip(sums) {
         for (row, sums) in sums.chunks_exact(width).enumerate() {
@@ -313,12 +314,12 @@ fn backward<E: VectorElement>(
 
 /// Stores factor · C in an f32 matrix with rows of whole vectors.
 struct Store<'a> {
-    y: Parts<'a, f32>,
+    y: DisjointSlice<'a, f32>,
     stride: usize,
     factor: f32,
 }
 
-impl TileSink for Store<'_> {
+impl Epilogue for Store<'_> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         let cols = cols.next_multiple_of(LANES);
@@ -336,14 +337,14 @@ impl TileSink for Store<'_> {
 
 /// Stores C in some columns of a matrix that the tasks share, each row divided by its total.
 struct StoreRows<'a, E> {
-    y: &'a Parts<'a, E>,
+    y: &'a DisjointSlice<'a, E>,
     first_row: usize,
     first_col: usize,
     stride: usize,
     factors: Option<&'a [f32]>,
 }
 
-impl<E: VectorElement> TileSink for StoreRows<'_, E> {
+impl<E: VectorElement> Epilogue for StoreRows<'_, E> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for r in 0..rows {
@@ -372,13 +373,13 @@ struct Query {
 
 /// Turns scores into P, with rows of whole vectors. The sign of a weight remembers whether it was dropped.
 struct Signed<'a> {
-    y: Parts<'a, f32>,
+    y: DisjointSlice<'a, f32>,
     stride: usize,
     factor: f32,
     queries: &'a [Query],
 }
 
-impl TileSink for Signed<'_> {
+impl Epilogue for Signed<'_> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         let cols = cols.next_multiple_of(LANES);
@@ -389,7 +390,7 @@ impl TileSink for Signed<'_> {
             let acc = &acc[r * stride..r * stride + cols];
             let Query { log_sum, mask, seen } = self.queries[row + r];
             each_part!(cols, part => {
-                let mut p = lanes::map(load(&acc[part.clone()]), |s| exp_down::<I>(madd::<I>(s, self.factor, -log_sum)));
+                let mut p = lanes::map(load(&acc[part.clone()]), |s| exp_nonpositive::<I>(mul_add::<I>(s, self.factor, -log_sum)));
                 if mask.active() {
                     let factors = lanes::factors(mask, col + part.start);
                     p = lanes::zip(p, factors, |p, factor| if factor > 0.0 { p } else { -p });
@@ -426,7 +427,7 @@ impl<E: VectorElement> Vectorized for Softmax<'_, E> {
             });
             // The sum is that of all weights, the dropped ones too.
             *sum = lane_sum!(I, whole, part => {
-                let w = lanes::map(load(&scores[part.clone()]), |w| exp_down::<I>(w - greatest));
+                let w = lanes::map(load(&scores[part.clone()]), |w| exp_nonpositive::<I>(w - greatest));
                 let w = lanes::first(w, query.seen - part.start, 0.0);
                 let kept = if query.mask.active() {
                     lanes::zip(w, lanes::factors(query.mask, part.start), |w, factor| w * factor)

@@ -49,7 +49,7 @@ pub trait Attention {
     /// → O [R, H] and the rows' log-sum-exp [R, N], R being the number of queries.
     fn attention(&self, heads: &Heads) -> (Tensor, Tensor);
     /// → the gradients of `tokens` and, where they are apart, of the queries.
-    fn attention_back(&self, heads: &Heads, log_sums: &Tensor, dy: &Tensor) -> (Tensor, Option<Tensor>);
+    fn attention_backward(&self, heads: &Heads, log_sums: &Tensor, dy: &Tensor) -> (Tensor, Option<Tensor>);
 }
 
 /// Attention within each sequence: `qkv` [T, 3H] holds queries, keys and values side by side, `cu_seqlens` [S + 1] the
@@ -62,7 +62,7 @@ pub fn attention(pass: &mut Pass<'_>, qkv: &Var, cu_seqlens: &Tensor, heads: usi
 
 /// Attention of some tokens alone: `queries` [R, H] are theirs, sequence by sequence, and `ends` [S + 1] says how many there are
 /// before the end of each sequence, from 0; `kv` [T, 2H] holds the keys and values of all; → [R, H].
-pub fn attention_of(
+pub fn attention_queries(
     pass: &mut Pass<'_>,
     [queries, kv]: [&Var; 2],
     [ends, cu_seqlens]: [&Tensor; 2],
@@ -86,7 +86,7 @@ fn record(pass: &mut Pass<'_>, inputs: Heads, [from, queries_from]: [Option<usiz
     pass.record("attention", value, |slot| {
         Box::new(move |back| {
             let Some(dy) = back.finish(slot) else { return };
-            let (dtokens, dqueries) = back.device.backend().attention_back(&inputs, &log_sums, &dy);
+            let (dtokens, dqueries) = back.device.backend().attention_backward(&inputs, &log_sums, &dy);
             back.add(from, dtokens);
             if let Some(dqueries) = dqueries {
                 back.add(queries_from, dqueries);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn attention_of_some_tokens_matches_its_oracle() {
+    fn attention_queries_some_tokens_matches_its_oracle() {
         // Sequences of which all tokens ask, some, the last alone, or none.
         for (lengths, asking, heads, width, p) in [
             (vec![4], vec![2], 1, 4, 0.0),
@@ -209,7 +209,7 @@ mod tests {
                 &[],
                 |pass, x, _| {
                     let ends = [&asking_ends, &cu_seqlens].map(|ends| pass.device().tensor_i32(ends, &[ends.len()]));
-                    attention_of(pass, [&x[0], &x[1]], [&ends[0], &ends[1]], heads, p)
+                    attention_queries(pass, [&x[0], &x[1]], [&ends[0], &ends[1]], heads, p)
                 },
                 |x, _| {
                     let [k, v] = [0, 1].map(|part| columns(&x[1], 2 * hidden, part * hidden..(part + 1) * hidden));

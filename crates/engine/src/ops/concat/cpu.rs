@@ -23,8 +23,8 @@ impl Concat for Cpu {
         y
     }
 
-    fn concat_back(&self, dy: &Tensor, widths: &[usize]) -> Vec<Tensor> {
-        let (tokens, width) = dy.matrix("concat_back");
+    fn concat_backward(&self, dy: &Tensor, widths: &[usize]) -> Vec<Tensor> {
+        let (tokens, width) = dy.matrix("concat_backward");
         let mut first = 0;
         let part = |columns: &usize| {
             let mut dx = Tensor::host(&[tokens, *columns], dy.dtype());

@@ -12,7 +12,7 @@ pub trait Concat {
     /// parts [T, Hᵢ] → [T, Σ Hᵢ].
     fn concat(&self, parts: &[&Tensor]) -> Tensor;
     /// The columns of dy [T, Σ Hᵢ] that are the parts', each [T, Hᵢ].
-    fn concat_back(&self, dy: &Tensor, widths: &[usize]) -> Vec<Tensor>;
+    fn concat_backward(&self, dy: &Tensor, widths: &[usize]) -> Vec<Tensor>;
 }
 
 /// The columns of all `parts` [T, Hᵢ], in order, as [T, Σ Hᵢ].
@@ -28,7 +28,7 @@ pub fn concat(pass: &mut Pass<'_>, parts: &[Var]) -> Var {
             let Some(gradient) = back.finish(slot) else {
                 return;
             };
-            for (slot, part) in slots.into_iter().zip(back.device.backend().concat_back(&gradient, &widths)) {
+            for (slot, part) in slots.into_iter().zip(back.device.backend().concat_backward(&gradient, &widths)) {
                 back.add(slot, part);
             }
         })

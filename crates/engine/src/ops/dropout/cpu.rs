@@ -1,7 +1,7 @@
 use super::Dropout;
 use crate::Tensor;
 use crate::cpu::Cpu;
-use crate::cpu::disjoint::Parts;
+use crate::cpu::disjoint::DisjointSlice;
 use crate::cpu::level::{Isa, Vectorized};
 use crate::dtype::{Real, with_real};
 use crate::random::Mask;
@@ -12,7 +12,7 @@ impl Dropout for Cpu {
     fn dropout(&self, x: Tensor, mask: Mask) -> Tensor {
         let mut y = Tensor::host(x.shape(), x.dtype());
         with_real!(x.dtype(), E => {
-            let (x, parts) = (x.slice::<E>(), Parts::new(y.slice_mut::<E>()));
+            let (x, parts) = (x.slice::<E>(), DisjointSlice::new(y.slice_mut::<E>()));
             self.for_blocks(x.len(), BLOCK, |range| {
                 // SAFETY: blocks are disjoint.
                 let y = unsafe { parts.part(range.clone()) };

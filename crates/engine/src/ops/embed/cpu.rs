@@ -1,7 +1,7 @@
 use super::{Embed, EmbedIndices, EmbedTables};
 use crate::cpu::Cpu;
 use crate::cpu::arena::{gradient_sums, weights};
-use crate::cpu::disjoint::Parts;
+use crate::cpu::disjoint::DisjointSlice;
 use crate::cpu::level::{Isa, Vectorized};
 use crate::dtype::{Real, with_real};
 use crate::{DType, Gradients, Parameters, Tensor};
@@ -30,7 +30,7 @@ impl Embed for Cpu {
             [tables.word, tables.position, tables.segment].map(|table| weights(params, table));
         let mut y = Tensor::host(&[ids.len(), hidden], dtype);
         with_real!(dtype, E => {
-            let parts = Parts::new(y.slice_mut::<E>());
+            let parts = DisjointSlice::new(y.slice_mut::<E>());
             self.for_blocks(ids.len(), TOKENS, |tokens| {
                 for t in tokens {
                     let rows = |index: i32| index as usize * hidden..(index as usize + 1) * hidden;
@@ -44,7 +44,7 @@ impl Embed for Cpu {
         y
     }
 
-    fn embed_back(
+    fn embed_backward(
         &self,
         indices: &EmbedIndices,
         dy: &Tensor,
@@ -52,7 +52,7 @@ impl Embed for Cpu {
         tables: EmbedTables,
         grads: &mut Gradients,
     ) {
-        let (tokens, hidden) = dy.matrix("embed_back");
+        let (tokens, hidden) = dy.matrix("embed_backward");
         let columns = [
             (indices.ids.slice::<i32>(), params.range(tables.word)),
             (indices.positions.slice::<i32>(), params.range(tables.position)),
@@ -61,7 +61,7 @@ impl Embed for Cpu {
         for (_, table) in &columns {
             gradient_sums(grads, table.clone());
         }
-        let arena = Parts::new(grads.arena_mut().slice_mut::<f32>());
+        let arena = DisjointSlice::new(grads.arena_mut().slice_mut::<f32>());
         with_real!(dy.dtype(), E => {
             let dy = dy.slice::<E>();
             self.for_blocks(hidden, COLUMNS, |part| {

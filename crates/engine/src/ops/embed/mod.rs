@@ -32,7 +32,7 @@ pub trait Embed {
     /// → [T, H] of type `dtype`.
     fn embed(&self, indices: &EmbedIndices, params: &Parameters, tables: EmbedTables, dtype: DType) -> Tensor;
     /// dy [T, H] adds into the tables' gradients.
-    fn embed_back(
+    fn embed_backward(
         &self,
         indices: &EmbedIndices,
         dy: &Tensor,
@@ -54,7 +54,7 @@ pub fn embed(pass: &mut Pass<'_>, ids: &Tensor, positions: &Tensor, segments: &T
             let Some(gradient) = back.finish(slot) else {
                 return;
             };
-            back.device.backend().embed_back(&indices, &gradient, back.params, tables, back.grads);
+            back.device.backend().embed_backward(&indices, &gradient, back.params, tables, back.grads);
         })
     })
 }

@@ -1,7 +1,7 @@
-use super::{Activation, Layer, Linear, LinearBack};
+use super::{Activation, Layer, Linear, LinearBackward};
 use crate::cpu::arena::{gradient_sums, gradients, weights};
-use crate::cpu::disjoint::Parts;
-use crate::cpu::gemm::{Mat, Precision, Slice, TileSink, product};
+use crate::cpu::disjoint::DisjointSlice;
+use crate::cpu::gemm::{Epilogue, Mat, Precision, Slice, product};
 use crate::cpu::lanes::{self, VectorElement, each_part, load, store};
 use crate::cpu::level::{Isa, Vectorized};
 use crate::cpu::packed::packed;
@@ -29,8 +29,8 @@ impl Linear for Cpu {
         let mut slope = keep_slope.then(|| Tensor::host(&[tokens, outer], x.dtype()));
         with_real!(x.dtype(), E => {
             let sink = Forward {
-                y: Parts::new(y.slice_mut::<E>()),
-                slope: slope.as_mut().map(|slope| Parts::new(slope.slice_mut::<E>())),
+                y: DisjointSlice::new(y.slice_mut::<E>()),
+                slope: slope.as_mut().map(|slope| DisjointSlice::new(slope.slice_mut::<E>())),
                 bias: layer.bias.map(|bias| weights(params, bias)),
                 outer,
                 activation: layer.activation,
@@ -43,16 +43,16 @@ impl Linear for Cpu {
         (y, slope)
     }
 
-    fn linear_back(&self, args: LinearBack<'_>, grads: &mut Gradients) -> Option<Tensor> {
-        let LinearBack { x, slope, dy, prior, wants_dx, params, layer } = args;
+    fn linear_backward(&self, args: LinearBackward<'_>, grads: &mut Gradients) -> Option<Tensor> {
+        let LinearBackward { x, slope, dy, prior, wants_dx, params, layer } = args;
         let sums = layer.bias.map(|bias| gradient_sums(grads, params.range(bias)));
         let du = self.through_activation(slope, dy, sums);
-        let (tokens, inner) = x.matrix("linear_back");
-        let (_, outer) = du.matrix("linear_back");
+        let (tokens, inner) = x.matrix("linear_backward");
+        let (_, outer) = du.matrix("linear_backward");
         let precision = precision_of(x.dtype());
         let range = params.range(layer.weight);
         let write = grads.begin_write(range.clone());
-        let dw = Accumulate { sum: Parts::new(gradients(grads, range)), columns: inner, write, far: true };
+        let dw = Accumulate { sum: DisjointSlice::new(gradients(grads, range)), columns: inner, write, far: true };
         product(self.level, &self.pool, precision, mat(&du).t(), mat(x), &dw);
         if !wants_dx {
             return None;
@@ -61,7 +61,7 @@ impl Linear for Cpu {
         let mut dx = Tensor::host(&[tokens, inner], x.dtype());
         with_real!(x.dtype(), E => {
             let prior = prior.as_ref().map(Tensor::slice::<E>);
-            let sink = StoreSum { y: Parts::new(dx.slice_mut::<E>()), prior, columns: inner };
+            let sink = StoreSum { y: DisjointSlice::new(dx.slice_mut::<E>()), prior, columns: inner };
             product(self.level, &self.pool, precision, mat(&du), weight, &sink);
         });
         Some(dx)
@@ -75,11 +75,11 @@ impl Cpu {
             sums.into_iter().for_each(|sums| self.add_column_sums(&dy, sums));
             return dy;
         };
-        let (rows, columns) = slope.matrix("linear_back");
+        let (rows, columns) = slope.matrix("linear_backward");
         let mut du = dy.into_unique();
         let mut partial = Partial::new(rows, columns);
         with_real!(slope.dtype(), E => {
-            let (slope, du) = (slope.slice::<E>(), Parts::new(du.slice_mut::<E>()));
+            let (slope, du) = (slope.slice::<E>(), DisjointSlice::new(du.slice_mut::<E>()));
             partial.fill(self, rows, |range, sums| {
                 let elements = range.start * columns..range.end * columns;
                 // SAFETY: blocks are disjoint.
@@ -110,14 +110,14 @@ impl Cpu {
 }
 
 struct Forward<'a, E> {
-    y: Parts<'a, E>,
-    slope: Option<Parts<'a, E>>,
+    y: DisjointSlice<'a, E>,
+    slope: Option<DisjointSlice<'a, E>>,
     bias: Option<&'a [f32]>,
     outer: usize,
     activation: Activation,
 }
 
-impl<E: VectorElement> TileSink for Forward<'_, E> {
+impl<E: VectorElement> Epilogue for Forward<'_, E> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         // A few rows at a time: a burst of all stores at once would wait for the memory.
@@ -145,7 +145,15 @@ impl<E: VectorElement> TileSink for Forward<'_, E> {
 
 impl<E: VectorElement> Forward<'_, E> {
     #[inline(always)]
-    fn store<I: Isa>(&self, to: &Parts<'_, E>, row: usize, col: usize, cols: usize, tile: &[f32], stride: usize) {
+    fn store<I: Isa>(
+        &self,
+        to: &DisjointSlice<'_, E>,
+        row: usize,
+        col: usize,
+        cols: usize,
+        tile: &[f32],
+        stride: usize,
+    ) {
         for (r, values) in tile.chunks_exact(stride).enumerate() {
             let at = (row + r) * self.outer + col;
             // SAFETY: tiles are disjoint.
@@ -154,7 +162,7 @@ impl<E: VectorElement> Forward<'_, E> {
     }
 }
 
-/// u ← f(u), and f′(u) where there is room for it. Apart from the sink, which would grow too large for the compiler to vectorise.
+/// u ← f(u), and f′(u) where there is room for it. A function of its own: the epilogue as one function would grow too large for the compiler to vectorise.
 struct Activate<'a> {
     activation: Activation,
     u: &'a mut [f32],
@@ -181,23 +189,23 @@ impl Vectorized for Activate<'_> {
         }
         match activation {
             Activation::None => slopes.fill(1.0),
-            Activation::Gelu => each!(math::gelu::<I>, math::gelu_back::<I>),
-            Activation::GeluTanh => each!(math::gelu_tanh::<I>, math::gelu_tanh_back::<I>),
-            Activation::Relu => each!(math::relu, math::relu_back),
-            Activation::Silu => each!(math::silu::<I>, math::silu_back::<I>),
-            Activation::Tanh => each!(math::tanh::<I>, math::tanh_back::<I>),
+            Activation::Gelu => each!(math::gelu::<I>, math::gelu_backward::<I>),
+            Activation::GeluTanh => each!(math::gelu_tanh::<I>, math::gelu_tanh_backward::<I>),
+            Activation::Relu => each!(math::relu, math::relu_backward),
+            Activation::Silu => each!(math::silu::<I>, math::silu_backward::<I>),
+            Activation::Tanh => each!(math::tanh::<I>, math::tanh_backward::<I>),
         }
     }
 }
 
 /// Stores a product plus what was there before: an input's gradient.
 struct StoreSum<'a, E> {
-    y: Parts<'a, E>,
+    y: DisjointSlice<'a, E>,
     prior: Option<&'a [E]>,
     columns: usize,
 }
 
-impl<E: VectorElement> TileSink for StoreSum<'_, E> {
+impl<E: VectorElement> Epilogue for StoreSum<'_, E> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for r in 0..rows {

@@ -40,12 +40,12 @@ pub trait Linear {
     fn linear(&self, x: &Tensor, params: &Parameters, layer: Layer, keep_slope: bool) -> (Tensor, Option<Tensor>);
     /// dy [T, out] → dx [T, in], added to `prior` if given, unless the input wants none; the weight's and bias's gradients
     /// are added to.
-    fn linear_back(&self, args: LinearBack<'_>, grads: &mut Gradients) -> Option<Tensor>;
+    fn linear_backward(&self, args: LinearBackward<'_>, grads: &mut Gradients) -> Option<Tensor>;
 }
 
 /// What a linear layer's backward pass starts from.
 #[doc(hidden)]
-pub struct LinearBack<'a> {
+pub struct LinearBackward<'a> {
     pub(crate) x: &'a Tensor,
     pub(crate) slope: Option<&'a Tensor>,
     pub(crate) dy: Tensor,
@@ -76,7 +76,7 @@ pub fn linear(pass: &mut Pass<'_>, x: &Var, weight: ParamId, bias: Option<ParamI
         Box::new(move |back| {
             let Some(dy) = back.finish(slot) else { return };
             let prior = back.take(x_slot);
-            let args = LinearBack {
+            let args = LinearBackward {
                 x: &x_value,
                 slope: slope.as_ref(),
                 dy,
@@ -85,7 +85,7 @@ pub fn linear(pass: &mut Pass<'_>, x: &Var, weight: ParamId, bias: Option<ParamI
                 params: back.params,
                 layer,
             };
-            if let Some(dx) = back.device.backend().linear_back(args, back.grads) {
+            if let Some(dx) = back.device.backend().linear_backward(args, back.grads) {
                 back.add(x_slot, dx);
             }
         })

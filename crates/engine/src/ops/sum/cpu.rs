@@ -1,7 +1,7 @@
 use super::Sum;
 use crate::Tensor;
 use crate::cpu::Cpu;
-use crate::cpu::disjoint::Parts;
+use crate::cpu::disjoint::DisjointSlice;
 use crate::cpu::level::{Isa, Vectorized};
 use crate::dtype::{Real, with_real};
 
@@ -13,7 +13,7 @@ impl Sum for Cpu {
         assert_eq!((a.shape(), a.dtype()), (b.shape(), b.dtype()), "sum of two tensors");
         with_real!(a.dtype(), E => {
             let count = a.count();
-            let (sum, b) = (Parts::new(a.slice_mut::<E>()), b.slice::<E>());
+            let (sum, b) = (DisjointSlice::new(a.slice_mut::<E>()), b.slice::<E>());
             self.for_blocks(count, BLOCK, |range| {
                 // SAFETY: blocks are disjoint.
                 let sum = unsafe { sum.part(range.clone()) };

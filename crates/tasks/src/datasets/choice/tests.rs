@@ -1,7 +1,7 @@
 use super::*;
 use crate::datasets::testing::{fails, file};
 
-fn read(name: &str, text: &str, need: Need) -> Result<Vec<Choice>, TaskError> {
+fn read(name: &str, text: &str, need: LabelsNeeded) -> Result<Vec<Choice>, TaskError> {
     Choices::read(&file(name, text).path, need)?.into_rows(0).into_iter().collect()
 }
 
@@ -9,7 +9,7 @@ const SWAG: &str = ",video-id,fold-ind,startphrase,sent1,sent2,gold-source,endin
 
 #[test]
 fn swag_as_published() {
-    let found = read("train.csv", SWAG, Need::Required).unwrap();
+    let found = read("train.csv", SWAG, LabelsNeeded::Required).unwrap();
     assert_eq!((found.len(), found[0].endings.len()), (2, 4));
     let first = Choice {
         context: "He sits, then.".into(),
@@ -25,28 +25,28 @@ fn swag_as_published() {
 #[test]
 fn labels_are_indices_and_may_be_missing_in_prediction() {
     let test = "startphrase,ending0,ending1\nHe,a,b\n";
-    let found = read("test.csv", test, Need::Optional).unwrap();
+    let found = read("test.csv", test, LabelsNeeded::Optional).unwrap();
     assert_eq!((found[0].label, &*found[0].context), (None, "He"));
-    fails(read("test.csv", test, Need::Required), &["test.csv:2:", "no label"]);
+    fails(read("test.csv", test, LabelsNeeded::Required), &["test.csv:2:", "no label"]);
     for wrong in ["2", "-2", "x", "1.5"] {
         let text = format!("sent1,ending0,ending1,label\nHe,a,b,0\nHe,a,b,{wrong}\n");
-        fails(read("a.csv", &text, Need::Required), &["a.csv:3:", wrong, "0 to 1"]);
+        fails(read("a.csv", &text, LabelsNeeded::Required), &["a.csv:3:", wrong, "0 to 1"]);
     }
     let unlabelled = "sent1,ending0,ending1,label\nHe,a,b,-1\n";
-    assert_eq!(read("a.csv", unlabelled, Need::Optional).unwrap()[0].label, None);
-    fails(read("a.csv", unlabelled, Need::Required), &["\"-1\""]);
+    assert_eq!(read("a.csv", unlabelled, LabelsNeeded::Optional).unwrap()[0].label, None);
+    fails(read("a.csv", unlabelled, LabelsNeeded::Required), &["\"-1\""]);
 }
 
 #[test]
 fn lists_of_endings() {
     let text = "{\"context\": \"C\", \"endings\": [\"a\", \"b\", \"c\"], \"label\": 1, \"ending_prefix\": \"P\"}\n{\"question\": \"Q\", \"choices\": [\"d\", \"e\", \"f\"], \"label\": \"2\"}\n{\"ctx\": \"X\", \"endings\": [\"g\", \"h\", \"i\"], \"label\": \"\"}\n";
-    let found = read("a.jsonl", text, Need::Optional).unwrap();
+    let found = read("a.jsonl", text, LabelsNeeded::Optional).unwrap();
     let seen: Vec<_> = found.iter().map(|c| (&*c.context, &*c.endings[0], c.label, c.line)).collect();
     assert_eq!(seen, [("C", "a", Some(1), 1), ("Q", "d", Some(2), 2), ("X", "g", None, 3)]);
     assert_eq!((&*found[0].ending_prefix, found[0].endings.len()), ("P", 3));
-    fails(read("a.jsonl", text, Need::Required), &["a.jsonl:3:", "no label"]);
+    fails(read("a.jsonl", text, LabelsNeeded::Required), &["a.jsonl:3:", "no label"]);
     let flat = "{\"sent1\": \"C\", \"sent2\": \"P\", \"ending0\": \"a\", \"ending1\": \"b\", \"label\": 1}\n";
-    let found = read("a.jsonl", flat, Need::Required).unwrap();
+    let found = read("a.jsonl", flat, LabelsNeeded::Required).unwrap();
     assert_eq!((&*found[0].ending_prefix, found[0].endings.len()), ("P", 2));
 }
 
@@ -66,20 +66,23 @@ fn broken_rows() {
         ),
         ("{\"context\": \"C\", \"endings\": [\"a\", \"b\"], \"label\": -1}", ["label \"-1\"", "0 to 1"]),
     ] {
-        fails(read("a.jsonl", &format!("{first}{row}"), Need::Required), &["a.jsonl:2:", parts[0], parts[1]]);
+        fails(read("a.jsonl", &format!("{first}{row}"), LabelsNeeded::Required), &["a.jsonl:2:", parts[0], parts[1]]);
     }
     fails(
-        read("a.jsonl", "{\"context\": \"C\", \"endings\": [\"a\"]}", Need::Optional),
+        read("a.jsonl", "{\"context\": \"C\", \"endings\": [\"a\"]}", LabelsNeeded::Optional),
         &["a.jsonl:1:", "at least two"],
     );
-    fails(read("a.csv", "sent1,ending0,label\nHe,a,0\n", Need::Required), &["a.csv:2:", "at least two"]);
-    fails(read("a.csv", "sent1,label\nHe,0\n", Need::Required), &["a.csv", "ending0", "\"sent1\""]);
-    fails(read("a.csv", "sen1,ending0,ending1\nHe,0,1\n", Need::Optional), &["no column \"sent1\"", "\"sen1\"?"]);
-    fails(read("a.jsonl", "", Need::Optional), &["a.jsonl", "empty"]);
+    fails(read("a.csv", "sent1,ending0,label\nHe,a,0\n", LabelsNeeded::Required), &["a.csv:2:", "at least two"]);
+    fails(read("a.csv", "sent1,label\nHe,0\n", LabelsNeeded::Required), &["a.csv", "ending0", "\"sent1\""]);
+    fails(
+        read("a.csv", "sen1,ending0,ending1\nHe,0,1\n", LabelsNeeded::Optional),
+        &["no column \"sent1\"", "\"sen1\"?"],
+    );
+    fails(read("a.jsonl", "", LabelsNeeded::Optional), &["a.jsonl", "empty"]);
 }
 
 fn labels(text: &str) -> Vec<Option<usize>> {
-    let choices = Choices::read(&file("a.jsonl", text).path, Need::Required).unwrap();
+    let choices = Choices::read(&file("a.jsonl", text).path, LabelsNeeded::Required).unwrap();
     let first = choices.first_number().unwrap_or(0);
     choices.into_rows(first).into_iter().map(|row| row.unwrap().label).collect()
 }
@@ -100,7 +103,7 @@ fn r46_labels_are_numbers_letters_or_texts() {
     assert_eq!(labels(&lines(&[(two, "0"), (three, "2"), (four, "\"1.0\"")])), [0, 2, 1].map(Some), "from 0");
     assert_eq!(labels(&lines(&[(four, "1"), (three, "3"), (four, "4")])), [0, 2, 3].map(Some), "from 1");
     let told = |rows: &[(&str, &str)]| {
-        let choices = Choices::read(&file("a.jsonl", lines(rows)).path, Need::Required).unwrap();
+        let choices = Choices::read(&file("a.jsonl", lines(rows)).path, LabelsNeeded::Required).unwrap();
         (choices.first_number(), choices.has_numbers())
     };
     assert_eq!(told(&[(four, "1"), (four, "3")]), (None, true));
@@ -113,7 +116,7 @@ fn r46_labels_are_numbers_letters_or_texts() {
         (("[\"s\", \"s\", \"t\"]", "\"s\""), ["several choices", "a letter"]),
     ] {
         let rows = lines(&[(two, "0"), row]);
-        fails(read("a.jsonl", &rows, Need::Required), &["a.jsonl:2:", parts[0], parts[1]]);
+        fails(read("a.jsonl", &rows, LabelsNeeded::Required), &["a.jsonl:2:", parts[0], parts[1]]);
     }
 }
 
@@ -123,19 +126,19 @@ fn r46_published_forms_of_questions() {
     let list = "{\"question\": \"Q\", \"choices\": [{\"label\": \"A\", \"text\": \"a\"}, {\"label\": \"B\", \"text\": \"b\"}], \"answerKey\": \"B\"}";
     let stem = "{\"question\": {\"stem\": \"Q\", \"choices\": [{\"label\": \"A\", \"text\": \"a\"}, {\"label\": \"B\", \"text\": \"b\"}]}, \"answerKey\": \"B\"}";
     let race = "{\"article\": \"A\", \"question\": \"Q\", \"options\": [\"a\", \"b\"], \"answer\": \"B\"}";
-    let found = read("a.jsonl", &[arc, list, stem, race].join("\n"), Need::Required).unwrap();
+    let found = read("a.jsonl", &[arc, list, stem, race].join("\n"), LabelsNeeded::Required).unwrap();
     assert!(found.iter().all(|choice| choice.label == Some(1)), "{found:?}");
     assert_eq!((&*found[2].context, &*found[2].endings[1], found[0].endings.len()), ("Q", "b", 3));
     // A question about a text comes before each choice.
     assert_eq!((&*found[3].context, &*found[3].ending_prefix), ("A", "Q"));
     let wrong = arc.replace("\"answerKey\": \"2\"", "\"answerKey\": \"0\"");
-    fails(read("a.jsonl", &wrong, Need::Required), &["a.jsonl:1:", "the choices' own", "\"1\", \"2\", \"3\""]);
+    fails(read("a.jsonl", &wrong, LabelsNeeded::Required), &["a.jsonl:1:", "the choices' own", "\"1\", \"2\", \"3\""]);
     let csv = "question,choice1,choice2,choice3,label\nQ,a,b,c,0\nQ,a,b,,1\n";
-    let found = read("a.csv", csv, Need::Required).unwrap();
+    let found = read("a.csv", csv, LabelsNeeded::Required).unwrap();
     assert_eq!(found.iter().map(|choice| choice.endings.len()).collect::<Vec<_>>(), [3, 2]);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/huggingface.parquet");
     let found: Vec<Choice> =
-        Choices::read(&path, Need::Required).unwrap().into_rows(0).into_iter().map(Result::unwrap).collect();
+        Choices::read(&path, LabelsNeeded::Required).unwrap().into_rows(0).into_iter().map(Result::unwrap).collect();
     assert_eq!(found.iter().map(|choice| choice.label).collect::<Vec<_>>(), [0, 2, 1].map(Some));
     assert_eq!((&*found[1].context, &*found[1].endings[2]), ("What is Jupiter made of?", "gas"));
 }

@@ -5,7 +5,7 @@ fn columns(pair: bool) -> TextColumns {
     TextColumns { text: Column::name("a"), pair: pair.then(|| Column::name("b")), label: Some(Column::name("label")) }
 }
 
-fn read(text: &str, columns: &TextColumns, need: Need) -> Result<LabelledTexts, TaskError> {
+fn read(text: &str, columns: &TextColumns, need: LabelsNeeded) -> Result<LabelledTexts, TaskError> {
     let texts = LabelledTexts::read(&file("x.tsv", text).path, columns, need, RaggedRows::Error)?;
     let rows: Vec<LabelledText> = texts.rows.into_iter().collect::<Result<_, _>>()?;
     Ok(LabelledTexts { rows: rows.into_iter().map(Ok).collect(), ..texts })
@@ -24,7 +24,7 @@ fn labels<L>(texts: LabelledTexts, read: impl Fn(&str) -> Result<L, String>) -> 
 #[test]
 fn texts_and_pairs_with_labels() {
     let text = "a\tlabel\tb\nx \tpos \t y\nz\tneg\t\n";
-    let pairs = read(text, &columns(true), Need::Required).unwrap();
+    let pairs = read(text, &columns(true), LabelsNeeded::Required).unwrap();
     let expected = [
         LabelledText { text: "x ".into(), pair: Some(" y".into()), label: Some("pos".into()), line: 2 },
         LabelledText { text: "z".into(), pair: Some("".into()), label: Some("neg".into()), line: 3 },
@@ -34,33 +34,33 @@ fn texts_and_pairs_with_labels() {
     let found = pairs.labels().unwrap();
     assert_eq!(found.names(), ["neg", "pos"]);
     assert_eq!(labels(pairs, |label| found.id_or_problem(label)).unwrap(), [1, 0]);
-    let single = read(text, &columns(false), Need::Optional).unwrap();
+    let single = read(text, &columns(false), LabelsNeeded::Optional).unwrap();
     assert_eq!(*rows(&single)[0], LabelledText { pair: None, ..expected[0].clone() });
 }
 
 #[test]
 fn labels_may_be_missing_only_in_prediction() {
     let text = "a\nx\n";
-    let texts = read(text, &columns(false), Need::Optional).unwrap();
+    let texts = read(text, &columns(false), LabelsNeeded::Optional).unwrap();
     assert_eq!(rows(&texts)[0].label, None);
     assert!(!texts.is_labelled());
     fails(texts.labels(), &["x.tsv", "no labels"]);
     let known = Labels::given(["p"]).unwrap();
     fails(labels(texts, |label| known.id_or_problem(label)), &["x.tsv:2:", "no label"]);
-    fails(read(text, &columns(false), Need::Required), &["x.tsv", "no column \"label\""]);
-    fails(read("a\tlabel\nx\t \n", &columns(false), Need::Required), &["x.tsv:2:", "\"label\" is empty"]);
-    assert_eq!(rows(&read("a\tlabel\nx\t \n", &columns(false), Need::Optional).unwrap())[0].label, None);
+    fails(read(text, &columns(false), LabelsNeeded::Required), &["x.tsv", "no column \"label\""]);
+    fails(read("a\tlabel\nx\t \n", &columns(false), LabelsNeeded::Required), &["x.tsv:2:", "\"label\" is empty"]);
+    assert_eq!(rows(&read("a\tlabel\nx\t \n", &columns(false), LabelsNeeded::Optional).unwrap())[0].label, None);
     let unlabelled = TextColumns { label: None, ..columns(false) };
     fails(
-        read(text, &unlabelled, Need::Required),
+        read(text, &unlabelled, LabelsNeeded::Required),
         &["x.tsv: has no column known to hold labels", "--label", "has \"a\""],
     );
-    assert_eq!(read(text, &unlabelled, Need::Optional).unwrap().rows().len(), 1);
+    assert_eq!(read(text, &unlabelled, LabelsNeeded::Optional).unwrap().rows().len(), 1);
 }
 
 #[test]
 fn unknown_labels_name_their_place_and_the_known_ones() {
-    let dev = read("a\tlabel\nx\tpos\ny\tpso\n", &columns(false), Need::Required).unwrap();
+    let dev = read("a\tlabel\nx\tpos\ny\tpso\n", &columns(false), LabelsNeeded::Required).unwrap();
     let known = Labels::found(["neg", "pos"]).unwrap();
     let parts = ["x.tsv:3:", "column \"label\"", "unknown label \"pso\"", "\"neg\", \"pos\"", "did you mean \"pos\""];
     fails(labels(dev, |label| known.id_or_problem(label)), &parts);
@@ -68,7 +68,8 @@ fn unknown_labels_name_their_place_and_the_known_ones() {
 
 #[test]
 fn scores_are_finite_numbers() {
-    let scores = |label: &str| read(&format!("a\tlabel\nx\t5.000\ny\t{label}\n"), &columns(false), Need::Required);
+    let scores =
+        |label: &str| read(&format!("a\tlabel\nx\t5.000\ny\t{label}\n"), &columns(false), LabelsNeeded::Required);
     assert_eq!(labels(scores("-1e-2").unwrap(), score).unwrap(), [5.0, -0.01]);
     for wrong in ["NaN", "inf", "-infinity", "1e39", "3,5", "high"] {
         fails(labels(scores(wrong).unwrap(), score), &["x.tsv:3:", "column \"label\"", wrong, "finite"]);
@@ -79,7 +80,8 @@ fn scores_are_finite_numbers() {
 fn r25_numbers_of_all_formats_are_the_same_labels() {
     let found = |name: &str, text: &str| {
         let columns = TextColumns { text: Column::name("a"), pair: None, label: Some(Column::name("label")) };
-        let texts = LabelledTexts::read(&file(name, text).path, &columns, Need::Required, RaggedRows::Error).unwrap();
+        let texts =
+            LabelledTexts::read(&file(name, text).path, &columns, LabelsNeeded::Required, RaggedRows::Error).unwrap();
         texts.labels().unwrap().names().to_vec()
     };
     let written = ["1", "1.0", "01", "1e0", "-0.0", "0"];
@@ -102,7 +104,7 @@ fn r25_numbers_of_all_formats_are_the_same_labels() {
 fn r27_a_missing_value_is_an_error_in_its_place() {
     for missing in ["NaN", "null", "None", "<NA>"] {
         let text = format!("a\tlabel\nx\tpos\ny\t{missing}\nz\tneg\n");
-        let texts = read(&text, &columns(false), Need::Required).unwrap();
+        let texts = read(&text, &columns(false), LabelsNeeded::Required).unwrap();
         let known = texts.labels().unwrap();
         assert_eq!(known.names(), ["neg", "pos"]);
         let rows = texts.with_labels(|label| known.id_or_problem(label));
@@ -116,7 +118,7 @@ fn a_parquet_files_own_names_of_numbers_are_the_labels() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/huggingface.parquet");
     let read = |label: Column| {
         let columns = TextColumns { text: Column::name("text"), pair: None, label: Some(label) };
-        LabelledTexts::read(&path, &columns, Need::Required, RaggedRows::Error).unwrap()
+        LabelledTexts::read(&path, &columns, LabelsNeeded::Required, RaggedRows::Error).unwrap()
     };
     let texts = read(Column::name("label"));
     assert_eq!(texts.labels().unwrap().names(), ["contradiction", "entailment"]);
@@ -138,6 +140,6 @@ fn a_parquet_files_own_names_of_numbers_are_the_labels() {
 #[test]
 fn r33_no_header_and_no_label() {
     let headless = TextColumns { text: Column::number(1), ..columns(false) };
-    let texts = read("ab\ncd\n", &headless, Need::Optional).unwrap();
+    let texts = read("ab\ncd\n", &headless, LabelsNeeded::Optional).unwrap();
     assert_eq!(rows(&texts).iter().map(|row| row.text.as_str()).collect::<Vec<_>>(), ["ab", "cd"]);
 }

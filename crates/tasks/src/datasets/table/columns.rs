@@ -82,7 +82,7 @@ pub struct Row {
 }
 
 /// The columns asked for, and of which file.
-pub(super) struct Wanted<'a> {
+pub(super) struct ColumnSelection<'a> {
     pub(super) path: &'a Path,
     pub(super) required: &'a [Column],
     pub(super) optional: &'a [Column],
@@ -90,7 +90,7 @@ pub(super) struct Wanted<'a> {
     pub(super) lists: &'a [Column],
 }
 
-impl Wanted<'_> {
+impl ColumnSelection<'_> {
     /// Where each column is among names; for the optional ones, if it is.
     pub(super) fn find(&self, names: &[String]) -> Result<(Vec<usize>, Vec<Option<usize>>), TaskError> {
         let required: Result<_, _> = self.required.iter().map(|column| self.find_one(column, names)).collect();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::columns::{Column, RaggedRows, Row, Wanted};
+use super::columns::{Column, ColumnSelection, RaggedRows, Row};
 use cloze_data::corpus::text::{MAX_LINE, too_long};
 
 use crate::TaskError;
@@ -99,7 +99,7 @@ pub(super) fn header(path: &Path, kind: Kind, text: &str) -> Result<Vec<String>,
 }
 
 pub(super) fn rows(
-    wanted: &Wanted<'_>,
+    wanted: &ColumnSelection<'_>,
     kind: Kind,
     text: &str,
     ragged: RaggedRows,

@@ -5,7 +5,7 @@ use std::path::Path;
 use cloze_data::corpus::text::parse_json;
 use serde_json::{Map, Value};
 
-use super::columns::{Column, Row, Wanted};
+use super::columns::{Column, ColumnSelection, Row};
 use crate::TaskError;
 use crate::datasets::file::lines;
 use crate::datasets::{listed, suggestion};
@@ -71,7 +71,7 @@ pub(super) fn first_keys(path: &Path, text: &str) -> Result<Vec<String>, TaskErr
     }
 }
 
-pub(super) fn rows(wanted: &Wanted<'_>, text: &str) -> Result<FileRows<Row>, TaskError> {
+pub(super) fn rows(wanted: &ColumnSelection<'_>, text: &str) -> Result<FileRows<Row>, TaskError> {
     let names = |columns: &[Column]| -> Result<Vec<String>, TaskError> {
         let name = |column: &Column| match column {
             Column::Name(name) => Ok(name.to_string()),

@@ -6,7 +6,7 @@ use cloze_data::corpus::ParquetColumns;
 
 use serde_json::{Map, Value};
 
-use super::columns::{Column, Row, Wanted};
+use super::columns::{Column, ColumnSelection, Row};
 use super::json::Objects;
 use crate::TaskError;
 use crate::datasets::listed;
@@ -47,7 +47,7 @@ pub(super) fn objects(path: &Path, file: &ParquetColumns, keys: &[&str]) -> Resu
             format!("no column {}; it has {}", listed(keys.iter().copied()), listed(names.iter().map(String::as_str)));
         return Err(TaskError::file(path, problem));
     }
-    let rows = rows(&Wanted { path, required: &[], optional: &columns, lists: &columns }, file)?;
+    let rows = rows(&ColumnSelection { path, required: &[], optional: &columns, lists: &columns }, file)?;
     let is_list = |name: &str| (0..names.len()).any(|index| names[index] == name && file.list_name(index).is_some());
     let lists: Vec<bool> = names.iter().filter(|name| is_wanted(name)).map(|name| is_list(name)).collect();
     let object = |row: Row| {
@@ -70,7 +70,7 @@ pub(super) fn objects(path: &Path, file: &ParquetColumns, keys: &[&str]) -> Resu
     Ok(rows.into_iter().map(|row| row.map(object)).collect())
 }
 
-pub(super) fn rows(wanted: &Wanted<'_>, file: &ParquetColumns) -> Result<FileRows<Row>, TaskError> {
+pub(super) fn rows(wanted: &ColumnSelection<'_>, file: &ParquetColumns) -> Result<FileRows<Row>, TaskError> {
     // A column that may hold lists is named as other programs name it.
     let may_be_list = |name: &String| {
         wanted.lists.iter().any(|column| matches!(column, Column::Name(known) if known.as_ref() == name))

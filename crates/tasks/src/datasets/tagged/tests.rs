@@ -1,7 +1,7 @@
 use super::*;
 use crate::datasets::testing::{fails, file, shared_data};
 
-fn read(name: &str, text: &str, need: Need) -> Result<TaggedSentences, TaskError> {
+fn read(name: &str, text: &str, need: LabelsNeeded) -> Result<TaggedSentences, TaskError> {
     TaggedSentences::read(&file(name, text).path, None, need)
 }
 
@@ -19,7 +19,7 @@ fn ids(file: &TaggedSentences, labels: &Labels) -> Result<Vec<Vec<usize>>, TaskE
 
 #[test]
 fn conll_columns_and_documents() {
-    let file_ = read("eng.train", CONLL, Need::Required).unwrap();
+    let file_ = read("eng.train", CONLL, LabelsNeeded::Required).unwrap();
     let expected = [
         sentence(&["EU", "rejects"], &["B-ORG", "O"], 0, 3),
         sentence(&["Peter"], &["B-PER"], 0, 7),
@@ -32,7 +32,7 @@ fn conll_columns_and_documents() {
     assert_eq!(labels.names(), ["B-ORG", "B-PER", "O"]);
     assert_eq!(ids(&file_, &labels).unwrap(), [vec![0, 2], vec![1], vec![2]]);
     let chosen = Some(TagFormat::Columns { word: 1, tag: Some(2) });
-    let tags = TaggedSentences::read(&file("a", CONLL).path, chosen, Need::Required).unwrap();
+    let tags = TaggedSentences::read(&file("a", CONLL).path, chosen, LabelsNeeded::Required).unwrap();
     assert_eq!(tags.sentences()[0].tags, ["NNP", "VBZ"]);
 }
 
@@ -40,26 +40,26 @@ fn conll_columns_and_documents() {
 fn columns_between_tabs_and_marks_and_line_ends() {
     let text = "\u{feff}New\u{a0}York\tB-LOC\r\nis\tO\r\n \r\nbig  O\r\n";
     let expected = [sentence(&["New\u{a0}York", "is"], &["B-LOC", "O"], 0, 1), sentence(&["big"], &["O"], 0, 4)];
-    assert_eq!(read("a.txt", text, Need::Required).unwrap().sentences(), expected);
+    assert_eq!(read("a.txt", text, LabelsNeeded::Required).unwrap().sentences(), expected);
 }
 
 #[test]
 fn wikiann_loses_its_language() {
     let text = "en:10:30\tO\nen::\tO\nen:Paris\tB-LOC\n\nen:x\tO\n";
-    let file_ = read("a.txt", text, Need::Required).unwrap();
+    let file_ = read("a.txt", text, LabelsNeeded::Required).unwrap();
     assert_eq!(file_.format(), TagFormat::WikiAnn);
     let expected = [sentence(&["10:30", ":", "Paris"], &["O", "O", "B-LOC"], 0, 1), sentence(&["x"], &["O"], 0, 5)];
     assert_eq!(file_.sentences(), expected);
     // One other line and the colon is a part of the word.
-    let other = read("a.txt", &format!("{text}yes\tO\n"), Need::Required).unwrap();
+    let other = read("a.txt", &format!("{text}yes\tO\n"), LabelsNeeded::Required).unwrap();
     assert_eq!(other.format(), TagFormat::COLUMNS);
     assert_eq!(other.sentences()[1].words, ["en:x", "yes"]);
     let wikiann = |text: &str, need| TaggedSentences::read(&file("a", text).path, Some(TagFormat::WikiAnn), need);
-    assert_eq!(wikiann("en:a\nen:b\n", Need::Optional).unwrap().sentences()[0].words, ["a", "b"]);
-    fails(wikiann("en:a\tO\nb\tO\n", Need::Required), &["a:2:", "language:word"]);
-    fails(wikiann("en:a\tx\tO\n", Need::Required), &["a:1:", "language:word"]);
-    fails(wikiann("en:\tO\n", Need::Required), &["a:1:", "word is empty"]);
-    fails(wikiann("en:a\t\n", Need::Required), &["a:1:", "has no tag"]);
+    assert_eq!(wikiann("en:a\nen:b\n", LabelsNeeded::Optional).unwrap().sentences()[0].words, ["a", "b"]);
+    fails(wikiann("en:a\tO\nb\tO\n", LabelsNeeded::Required), &["a:2:", "language:word"]);
+    fails(wikiann("en:a\tx\tO\n", LabelsNeeded::Required), &["a:1:", "language:word"]);
+    fails(wikiann("en:\tO\n", LabelsNeeded::Required), &["a:1:", "word is empty"]);
+    fails(wikiann("en:a\t\n", LabelsNeeded::Required), &["a:1:", "has no tag"]);
 }
 
 /// A line of CoNLL-U.
@@ -90,68 +90,71 @@ fn conllu_leaves_out_ranges_and_empty_nodes() {
         sentence(&["#"], &["SYM"], 1, 13),
     ];
     for name in ["a.conllu", "a.txt"] {
-        let file_ = read(name, &conllu(), Need::Required).unwrap();
+        let file_ = read(name, &conllu(), LabelsNeeded::Required).unwrap();
         assert_eq!(file_.format(), TagFormat::UPOS);
         assert_eq!(file_.sentences(), expected, "{name}");
     }
-    let xpos = TaggedSentences::read(&file("a.conllu", conllu()).path, Some(TagFormat::XPOS), Need::Required);
+    let xpos = TaggedSentences::read(&file("a.conllu", conllu()).path, Some(TagFormat::XPOS), LabelsNeeded::Required);
     assert_eq!(xpos.unwrap().sentences()[0].tags, ["V", "P"]);
 }
 
 #[test]
 fn broken_conllu() {
-    fails(read("a.conllu", "1\tword\tNOUN\n", Need::Required), &["a.conllu:1:", "3 columns", "expected 10"]);
+    fails(read("a.conllu", "1\tword\tNOUN\n", LabelsNeeded::Required), &["a.conllu:1:", "3 columns", "expected 10"]);
     let eleven = token("1", "a", "X", "_").replace('\n', "\tmore\n");
-    fails(read("a.conllu", &eleven, Need::Required), &["a.conllu:1:", "11 columns"]);
+    fails(read("a.conllu", &eleven, LabelsNeeded::Required), &["a.conllu:1:", "11 columns"]);
     let no_blank = token("1", "a", "X", "_") + &token("1", "b", "X", "_");
-    fails(read("a.conllu", &no_blank, Need::Required), &["a.conllu:2:", "expected 2", "blank line"]);
+    fails(read("a.conllu", &no_blank, LabelsNeeded::Required), &["a.conllu:2:", "expected 2", "blank line"]);
     let gap = token("1", "a", "X", "_") + &token("2", "b", "_", "_");
-    fails(read("a.conllu", &gap, Need::Required), &["a.conllu:2:", "no tag"]);
-    fails(read("a.conllu", &gap, Need::Optional), &["a.conllu:2:", "words before have"]);
+    fails(read("a.conllu", &gap, LabelsNeeded::Required), &["a.conllu:2:", "no tag"]);
+    fails(read("a.conllu", &gap, LabelsNeeded::Optional), &["a.conllu:2:", "words before have"]);
     for tag in [0, 11] {
         let format = Some(TagFormat::ConllU { tag });
-        fails(TaggedSentences::read(&file("a.conllu", conllu()).path, format, Need::Required), &["column"]);
+        fails(TaggedSentences::read(&file("a.conllu", conllu()).path, format, LabelsNeeded::Required), &["column"]);
     }
 }
 
 #[test]
 fn words_without_tags_only_for_prediction() {
     let text = "One\nword\n\na\nline\n";
-    let file_ = read("a.txt", text, Need::Optional).unwrap();
+    let file_ = read("a.txt", text, LabelsNeeded::Optional).unwrap();
     assert_eq!(file_.sentences(), [sentence(&["One", "word"], &[], 0, 1), sentence(&["a", "line"], &[], 0, 4)]);
     assert!(!file_.is_tagged());
     assert_eq!(ids(&file_, &Labels::given(["O"]).unwrap()).unwrap(), [vec![0usize; 0], vec![]]);
     fails(file_.labels(), &["no tags"]);
-    fails(read("a.txt", text, Need::Required), &["a.txt:1:", "\"One\" has no tag"]);
+    fails(read("a.txt", text, LabelsNeeded::Required), &["a.txt:1:", "\"One\" has no tag"]);
     let bare = token("1", "a", "_", "_") + &token("2", "b", "_", "_");
-    assert_eq!(read("a.conllu", &bare, Need::Optional).unwrap().sentences()[0].words, ["a", "b"]);
-    fails(read("a.conllu", &(bare + &token("3", "c", "X", "_")), Need::Optional), &["a.conllu:3:", "before have none"]);
+    assert_eq!(read("a.conllu", &bare, LabelsNeeded::Optional).unwrap().sentences()[0].words, ["a", "b"]);
+    fails(
+        read("a.conllu", &(bare + &token("3", "c", "X", "_")), LabelsNeeded::Optional),
+        &["a.conllu:3:", "before have none"],
+    );
 }
 
 #[test]
 fn words_and_tags_that_do_not_align() {
-    fails(read("a.txt", "one O\ntwo\n", Need::Required), &["a.txt:2:", "1 columns", "expected 2"]);
-    fails(read("a.txt", "one\ntwo O\n", Need::Optional), &["a.txt:2:", "2 columns", "expected 1"]);
-    fails(read("a.txt", "a b O\n\nc d e O\n", Need::Required), &["a.txt:3:", "4 columns"]);
-    fails(read("a.txt", "a\t\n", Need::Required), &["a.txt:1:", "has no tag"]);
+    fails(read("a.txt", "one O\ntwo\n", LabelsNeeded::Required), &["a.txt:2:", "1 columns", "expected 2"]);
+    fails(read("a.txt", "one\ntwo O\n", LabelsNeeded::Optional), &["a.txt:2:", "2 columns", "expected 1"]);
+    fails(read("a.txt", "a b O\n\nc d e O\n", LabelsNeeded::Required), &["a.txt:3:", "4 columns"]);
+    fails(read("a.txt", "a\t\n", LabelsNeeded::Required), &["a.txt:1:", "has no tag"]);
     for (word, tag) in [(0, None), (1, Some(0))] {
         let format = Some(TagFormat::Columns { word, tag });
-        fails(TaggedSentences::read(&file("a", "a O").path, format, Need::Required), &["column: 0"]);
+        fails(TaggedSentences::read(&file("a", "a O").path, format, LabelsNeeded::Required), &["column: 0"]);
     }
     let format = Some(TagFormat::Columns { word: 3, tag: None });
-    fails(TaggedSentences::read(&file("a", "a O").path, format, Need::Required), &["a:1:", "word in column 3"]);
+    fails(TaggedSentences::read(&file("a", "a O").path, format, LabelsNeeded::Required), &["a:1:", "word in column 3"]);
     let format = Some(TagFormat::Columns { word: 1, tag: Some(3) });
-    fails(TaggedSentences::read(&file("a", "a O").path, format, Need::Required), &["a:1:", "no tag"]);
+    fails(TaggedSentences::read(&file("a", "a O").path, format, LabelsNeeded::Required), &["a:1:", "no tag"]);
 }
 
 #[test]
 fn unknown_tags_and_empty_files() {
-    let dev = read("a.txt", "one O\n\ntwo O\nthree B-LOK\n", Need::Required).unwrap();
+    let dev = read("a.txt", "one O\n\ntwo O\nthree B-LOK\n", LabelsNeeded::Required).unwrap();
     let labels = Labels::found(["O", "B-LOC"]).unwrap();
     let parts = ["a.txt:3:", "word 2", "\"three\"", "unknown label \"B-LOK\"", "did you mean \"B-LOC\"?"];
     fails(ids(&dev, &labels), &parts);
     for text in ["", "\n\n", "-DOCSTART- O\n"] {
-        fails(read("a.txt", text, Need::Optional), &["a.txt", "no words"]);
+        fails(read("a.txt", text, LabelsNeeded::Optional), &["a.txt", "no words"]);
     }
 }
 
@@ -160,7 +163,7 @@ fn wikiann_as_published() {
     let Some(data) = shared_data() else { return };
     for (split, sentences, words) in [("train", 20_000, 160_394), ("dev", 10_000, 80_536), ("test", 10_000, 80_326)] {
         let path = data.join(format!("ner/wikiann-en.{split}.txt"));
-        let found = TaggedSentences::read(&path, None, Need::Required).unwrap();
+        let found = TaggedSentences::read(&path, None, LabelsNeeded::Required).unwrap();
         assert_eq!(found.format(), TagFormat::WikiAnn);
         assert_eq!(found.sentences().len(), sentences, "{split}");
         assert_eq!(found.sentences().iter().map(|s| s.words.len()).sum::<usize>(), words, "{split}");
@@ -178,7 +181,7 @@ fn ud_english_ewt_as_published() {
         [("train", 12_544, 540, 34_751), ("dev", 2_001, 318, 4_210), ("test", 2_077, 316, 4_123)]
     {
         let path = data.join(format!("ud-ewt/en_ewt-ud-{split}.conllu"));
-        let found = TaggedSentences::read(&path, None, Need::Required).unwrap();
+        let found = TaggedSentences::read(&path, None, LabelsNeeded::Required).unwrap();
         assert_eq!(found.sentences().len(), sentences, "{split}");
         assert_eq!(found.sentences().last().unwrap().document + 1, documents, "{split}");
         let tags = found.sentences().iter().flat_map(|sentence| &sentence.tags);
@@ -188,7 +191,7 @@ fn ud_english_ewt_as_published() {
 }
 
 fn whole(name: &str, text: &str) -> Vec<(Vec<String>, Vec<String>)> {
-    let found = read(name, text, Need::Required).unwrap();
+    let found = read(name, text, LabelsNeeded::Required).unwrap();
     found.sentences().iter().map(|sentence| (sentence.words.clone(), sentence.tags.clone())).collect()
 }
 
@@ -215,7 +218,7 @@ fn r37_json_is_not_read_as_columns() {
         ),
     ] {
         assert_eq!(whole(name, text), expected, "{name}");
-        assert_eq!(read(name, text, Need::Required).unwrap().format(), TagFormat::Objects);
+        assert_eq!(read(name, text, LabelsNeeded::Required).unwrap().format(), TagFormat::Objects);
     }
     // A brace may be a word.
     assert_eq!(whole("a.txt", "{ O\n} O\n"), [pair("{ }", "O O")]);
@@ -230,42 +233,46 @@ fn r37_json_is_not_read_as_columns() {
         ("\"words\"", ["object", "a string"]),
     ] {
         let text = format!("{{\"words\": [\"x\"], \"tags\": [\"O\"]}}\n{row}\n");
-        fails(read("a.jsonl", &text, Need::Required), &["a.jsonl:2:", parts[0], parts[1]]);
+        fails(read("a.jsonl", &text, LabelsNeeded::Required), &["a.jsonl:2:", parts[0], parts[1]]);
     }
     let both = "{\"tokens\": [\"a\"], \"pos_tags\": [\"NOUN\"], \"ner_tags\": [\"O\"]}\n";
-    let found = read("a.jsonl", both, Need::Required).unwrap();
+    let found = read("a.jsonl", both, LabelsNeeded::Required).unwrap();
     assert_eq!(found.sentences()[0].tags, ["O"]);
     assert!(
         found.remarks()[0].contains("\"ner_tags\"") && found.remarks()[0].contains("--label"),
         "{:?}",
         found.remarks()
     );
-    let pos = TaggedSentences::read_key(&file("a.jsonl", both).path, None, Some("pos_tags"), Need::Required).unwrap();
+    let pos =
+        TaggedSentences::read_key(&file("a.jsonl", both).path, None, Some("pos_tags"), LabelsNeeded::Required).unwrap();
     assert_eq!((&*pos.sentences()[0].tags, pos.remarks().len()), (&["NOUN".to_owned()][..], 0));
     fails(
-        TaggedSentences::read_key(&file("a.jsonl", both).path, None, Some("upos"), Need::Required),
+        TaggedSentences::read_key(&file("a.jsonl", both).path, None, Some("upos"), LabelsNeeded::Required),
         &["a.jsonl:1:", "no list \"upos\""],
     );
-    fails(TaggedSentences::read_key(&file("a.txt", "a O").path, None, Some("tags"), Need::Required), &["--tag-column"]);
+    fails(
+        TaggedSentences::read_key(&file("a.txt", "a O").path, None, Some("tags"), LabelsNeeded::Required),
+        &["--tag-column"],
+    );
     // A 0 in columns is not a position.
     let labels = Labels::of_model(&["B-LOC".to_owned(), "O".to_owned()], &[]).unwrap();
-    fails(ids(&read("a.txt", "a 0\n", Need::Required).unwrap(), &labels), &["a.txt:1:", "unknown label \"0\""]);
-    let objects = read("a.jsonl", "{\"tokens\": [\"a\"], \"tags\": [1]}\n", Need::Required).unwrap();
+    fails(ids(&read("a.txt", "a 0\n", LabelsNeeded::Required).unwrap(), &labels), &["a.txt:1:", "unknown label \"0\""]);
+    let objects = read("a.jsonl", "{\"tokens\": [\"a\"], \"tags\": [1]}\n", LabelsNeeded::Required).unwrap();
     assert_eq!(ids(&objects, &labels).unwrap(), [[1]]);
     // Numbers say nothing of their own.
-    let numbers = read("a.jsonl", "{\"tokens\": [\"a\"], \"tags\": [3]}\n", Need::Required).unwrap();
+    let numbers = read("a.jsonl", "{\"tokens\": [\"a\"], \"tags\": [3]}\n", LabelsNeeded::Required).unwrap();
     assert!(numbers.has_numbers() && numbers.sentences()[0].tags == ["3"]);
-    assert_eq!(read("a.jsonl", "{\"tokens\": [\"a\"]}\n", Need::Optional).unwrap().sentences()[0].words, ["a"]);
+    assert_eq!(read("a.jsonl", "{\"tokens\": [\"a\"]}\n", LabelsNeeded::Optional).unwrap().sentences()[0].words, ["a"]);
 }
 
 #[test]
 fn parquet_of_tags_has_the_files_own_names() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/huggingface.parquet");
-    let found = TaggedSentences::read_key(&path, None, Some("ner_tags"), Need::Required).unwrap();
+    let found = TaggedSentences::read_key(&path, None, Some("ner_tags"), LabelsNeeded::Required).unwrap();
     let seen: Vec<_> = found.sentences().iter().map(|s| (s.words.clone(), s.tags.clone())).collect();
     assert_eq!(seen, [pair("Ada Lovelace wrote", "B-PER I-PER O"), pair("London", "B-LOC")]);
     assert!(!found.has_numbers());
-    let pos = TaggedSentences::read_key(&path, None, Some("pos_tags"), Need::Required).unwrap();
+    let pos = TaggedSentences::read_key(&path, None, Some("pos_tags"), LabelsNeeded::Required).unwrap();
     assert_eq!(pos.sentences()[1].tags, ["PROPN"]);
 }
 
@@ -286,7 +293,7 @@ fn r38_white_space_comments_and_headers_are_no_tags() {
     let multiconer = "# id f423 domain=dev\nParis _ _ B-LOC\nis _ _ O\n\n# id f424 domain=dev\nParis _ _ B-LOC\n";
     assert_eq!(whole("a.conll", multiconer), expected);
     assert!(
-        read("a.txt", "token tag\na O\n", Need::Required).unwrap().remarks()[0]
+        read("a.txt", "token tag\na O\n", LabelsNeeded::Required).unwrap().remarks()[0]
             .contains("line 1 (\"token tag\") is a header")
     );
     // A tag of its own, on other lines too, makes it a word; so does a tab after the mark.
@@ -294,7 +301,7 @@ fn r38_white_space_comments_and_headers_are_no_tags() {
     assert_eq!(whole("a.txt", "# O\n1 O\n"), [pair("# 1", "O O")]);
     assert_eq!(whole("a.txt", "word O\ntag O\n"), [pair("word tag", "O O")]);
     // A word of two is not cut because its tag is missing.
-    fails(read("a.txt", "a\tO\nNew York\t\n", Need::Required), &["a.txt:2:", "1 columns", "expected 2"]);
+    fails(read("a.txt", "a\tO\nNew York\t\n", LabelsNeeded::Required), &["a.txt:2:", "1 columns", "expected 2"]);
     let conllu = token("1", " a ", "AUX ", "_");
     assert_eq!(whole("a.conllu", &conllu), [pair("a", "AUX")]);
     assert_eq!(whole("a.txt", "en:ab\tB-PER \nen:cd\tO\t\n"), [pair("ab cd", "B-PER O")]);
@@ -307,9 +314,10 @@ fn a_table_of_texts_is_not_read_as_words() {
         ("a.tsv", "A fine film .\tpos\nA bad one .\tneg\n"),
         ("a.csv", "text,label\nA fine film.,pos\n"),
     ] {
-        fails(read(name, text, Need::Required), &[name, "table", "word"]);
+        fails(read(name, text, LabelsNeeded::Required), &[name, "table", "word"]);
     }
     let columns = Some(TagFormat::COLUMNS);
-    let given = TaggedSentences::read(&file("a.tsv", "New York\tB-LOC\n").path, columns, Need::Required).unwrap();
+    let given =
+        TaggedSentences::read(&file("a.tsv", "New York\tB-LOC\n").path, columns, LabelsNeeded::Required).unwrap();
     assert_eq!(given.sentences()[0].words, ["New York"]);
 }

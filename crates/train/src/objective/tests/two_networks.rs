@@ -136,12 +136,12 @@ impl Objective for ReplacedTokens {
         let tensor = |values: &[i32]| device.tensor_i32(values, &[values.len()]);
 
         let states = pair.states(pass, inputs, &inputs.ids, pair.generator);
-        let chosen = ops::take_rows(pass, &states, &tensor(&labels.mlm_rows));
+        let chosen = ops::index_select(pass, &states, &tensor(&labels.mlm_rows));
         let (word, bias) = (pair.tables.word, pair.vocabulary_bias);
-        let mlm = ops::vocab_loss(pass, &chosen, word, bias, &tensor(&labels.mlm_labels), scales[0]);
+        let mlm = ops::linear_cross_entropy(pass, &chosen, word, bias, &tensor(&labels.mlm_labels), scales[0]);
 
         // No gradient flows through the sample.
-        let logits = pass.constant(|pass| ops::linear(pass, &chosen, word, Some(bias), Activation::None));
+        let logits = pass.no_grad(|pass| ops::linear(pass, &chosen, word, Some(bias), Activation::None));
         let logits = logits.value().to_vec_f32();
         let (mut ids, mut replaced) = (inputs.ids.clone(), vec![0; inputs.tokens()]);
         for (number, (&row, &label)) in labels.mlm_rows.iter().zip(&labels.mlm_labels).enumerate() {
@@ -153,7 +153,7 @@ impl Objective for ReplacedTokens {
         let states = pair.states(pass, inputs, &ids, pair.discriminator);
         let [weight, bias] = pair.original;
         let verdicts = ops::linear(pass, &states, weight, Some(bias), Activation::None);
-        let rtd = ops::class_loss(pass, &verdicts, &tensor(&replaced), scales[1]);
+        let rtd = ops::cross_entropy(pass, &verdicts, &tensor(&replaced), scales[1]);
         let mut losses = Losses::default();
         losses.add("mlm", mlm);
         losses.add("rtd", rtd);

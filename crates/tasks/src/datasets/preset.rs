@@ -30,7 +30,7 @@ pub enum Split {
 
 /// A file of a data set's official folder.
 #[derive(Clone, Debug)]
-pub struct KnownFile {
+pub struct PresetFile {
     /// What it is for.
     pub split: Split,
     /// Its name.
@@ -78,7 +78,7 @@ const CONLL: Settings = Settings { learning_rate: 5e-5, ..GLUE };
 
 /// A task known by name.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct DatasetPreset {
     /// Its name.
     pub name: &'static str,
     /// The name of its [kind](crate::kinds::KINDS): what a model does.
@@ -91,7 +91,7 @@ pub struct Known {
     /// Which of them decides the best checkpoint: the one that the paper's tables give.
     pub best: &'static str,
     /// Files of the official folder; of several for a split the first that exists is taken.
-    pub files: Vec<KnownFile>,
+    pub files: Vec<PresetFile>,
     /// The columns of Hugging Face's exports (JSONL, Parquet), if the task is one of texts.
     pub exported: Option<TextColumns>,
     /// Whether the official files are known to hold lines of too few columns.
@@ -104,12 +104,12 @@ pub struct Known {
 pub const NAMES: [&str; 13] =
     ["sst2", "cola", "mrpc", "rte", "stsb", "qnli", "mnli", "qqp", "wnli", "squad1", "squad2", "conll2003", "swag"];
 
-impl Known {
+impl DatasetPreset {
     /// The task of a name of [`NAMES`]; case, `-` and `_` do not matter (`SST-2`).
     ///
     /// # Errors
     /// [`TaskError::Setting`] for any other name.
-    pub fn named(name: &str) -> Result<Known, TaskError> {
+    pub fn named(name: &str) -> Result<DatasetPreset, TaskError> {
         let plain = name.to_lowercase().replace(['-', '_'], "");
         let task = match plain.as_str() {
             "sst2" => sst2(),
@@ -188,12 +188,12 @@ fn columns(texts: &[&'static str], label: Option<&'static str>) -> Option<TextCo
     })
 }
 
-fn file(split: Split, name: &'static str, columns: Option<TextColumns>) -> KnownFile {
-    KnownFile { split, name, columns }
+fn file(split: Split, name: &'static str, columns: Option<TextColumns>) -> PresetFile {
+    PresetFile { split, name, columns }
 }
 
 /// GLUE's usual three files: labelled train and dev, unlabelled test.
-fn three(texts: &[&'static str], label: &'static str) -> Vec<KnownFile> {
+fn three(texts: &[&'static str], label: &'static str) -> Vec<PresetFile> {
     vec![
         file(Split::Train, "train.tsv", columns(texts, Some(label))),
         file(Split::Dev, "dev.tsv", columns(texts, Some(label))),
@@ -202,8 +202,8 @@ fn three(texts: &[&'static str], label: &'static str) -> Vec<KnownFile> {
 }
 
 /// What GLUE's classification tasks have in common: the rest is given by each.
-fn glue(name: &'static str, labels: &'static [&'static str]) -> Known {
-    Known {
+fn glue(name: &'static str, labels: &'static [&'static str]) -> DatasetPreset {
+    DatasetPreset {
         name,
         kind: "classify",
         labels,
@@ -216,18 +216,18 @@ fn glue(name: &'static str, labels: &'static [&'static str]) -> Known {
     }
 }
 
-fn sst2() -> Known {
-    Known {
+fn sst2() -> DatasetPreset {
+    DatasetPreset {
         files: three(&["sentence"], "label"),
         exported: columns(&["sentence"], Some("label")),
         ..glue("sst2", &["negative", "positive"])
     }
 }
 
-fn cola() -> Known {
+fn cola() -> DatasetPreset {
     // No header: source, label, the author's mark, sentence. The test file has one.
     let numbered = || Some(TextColumns { text: Column::number(4), pair: None, label: Some(Column::number(2)) });
-    Known {
+    DatasetPreset {
         metrics: &["matthews"],
         best: "matthews",
         files: vec![
@@ -240,12 +240,12 @@ fn cola() -> Known {
     }
 }
 
-fn mrpc() -> Known {
+fn mrpc() -> DatasetPreset {
     let texts = ["#1 String", "#2 String"];
     let mut files = three(&texts, "Quality");
     // Microsoft's own test file, which has the labels, goes before GLUE's.
     files.insert(2, file(Split::Test, "msr_paraphrase_test.txt", columns(&texts, Some("Quality"))));
-    Known {
+    DatasetPreset {
         metrics: &["accuracy", "f1"],
         best: "f1",
         files,
@@ -254,22 +254,22 @@ fn mrpc() -> Known {
     }
 }
 
-fn rte() -> Known {
+fn rte() -> DatasetPreset {
     let texts = ["sentence1", "sentence2"];
-    Known {
+    DatasetPreset {
         files: three(&texts, "label"),
         exported: columns(&texts, Some("label")),
         ..glue("rte", &["entailment", "not_entailment"])
     }
 }
 
-fn stsb() -> Known {
+fn stsb() -> DatasetPreset {
     let texts = ["sentence1", "sentence2"];
     let mut files = three(&texts, "score");
     // The published gold file has no header: genre, file, year, index, score, sentences, and sources on some lines.
     let gold = TextColumns { text: Column::number(6), pair: Some(Column::number(7)), label: Some(Column::number(5)) };
     files.insert(2, file(Split::Test, "test-gold.tsv", Some(gold)));
-    Known {
+    DatasetPreset {
         kind: "regress",
         metrics: &["pearson", "spearman"],
         best: "spearman",
@@ -279,19 +279,19 @@ fn stsb() -> Known {
     }
 }
 
-fn qnli() -> Known {
+fn qnli() -> DatasetPreset {
     let texts = ["question", "sentence"];
-    Known {
+    DatasetPreset {
         files: three(&texts, "label"),
         exported: columns(&texts, Some("label")),
         ..glue("qnli", &["entailment", "not_entailment"])
     }
 }
 
-fn mnli() -> Known {
+fn mnli() -> DatasetPreset {
     let texts = ["sentence1", "sentence2"];
     let labelled = || columns(&texts, Some("gold_label"));
-    Known {
+    DatasetPreset {
         files: vec![
             file(Split::Train, "train.tsv", labelled()),
             file(Split::Dev, "dev_matched.tsv", labelled()),
@@ -304,9 +304,9 @@ fn mnli() -> Known {
     }
 }
 
-fn qqp() -> Known {
+fn qqp() -> DatasetPreset {
     let texts = ["question1", "question2"];
-    Known {
+    DatasetPreset {
         metrics: &["accuracy", "f1"],
         best: "f1",
         files: three(&texts, "is_duplicate"),
@@ -316,17 +316,17 @@ fn qqp() -> Known {
     }
 }
 
-fn wnli() -> Known {
+fn wnli() -> DatasetPreset {
     let texts = ["sentence1", "sentence2"];
-    Known {
+    DatasetPreset {
         files: three(&texts, "label"),
         exported: columns(&texts, Some("label")),
         ..glue("wnli", &["not_entailment", "entailment"])
     }
 }
 
-fn squad1() -> Known {
-    Known {
+fn squad1() -> DatasetPreset {
+    DatasetPreset {
         kind: "answer",
         metrics: &["exact_match", "f1"],
         best: "f1",
@@ -336,8 +336,8 @@ fn squad1() -> Known {
     }
 }
 
-fn squad2() -> Known {
-    Known {
+fn squad2() -> DatasetPreset {
+    DatasetPreset {
         name: "squad2",
         files: vec![file(Split::Train, "train-v2.0.json", None), file(Split::Dev, "dev-v2.0.json", None)],
         settings: SQUAD2,
@@ -345,8 +345,8 @@ fn squad2() -> Known {
     }
 }
 
-fn conll2003() -> Known {
-    Known {
+fn conll2003() -> DatasetPreset {
+    DatasetPreset {
         kind: "tag",
         metrics: &["precision", "recall", "f1"],
         best: "f1",
@@ -365,8 +365,8 @@ fn conll2003() -> Known {
     }
 }
 
-fn swag() -> Known {
-    Known {
+fn swag() -> DatasetPreset {
+    DatasetPreset {
         kind: "choose",
         files: vec![
             file(Split::Train, "train.csv", None),

@@ -11,17 +11,17 @@ use crate::tape::Label;
 use crate::{Pass, Tensor, Var};
 
 /// The loss and, with a scale, its gradient.
-pub trait PositionLoss {
+pub trait SegmentCrossEntropy {
     /// z [R, C], ends \[G+1\], labels [G, C]: rows within their segment (−100: not counted) → the sum and scale · dz.
-    fn position_loss(&self, z: &Tensor, ends: &Tensor, labels: &Tensor, scale: f32) -> (LossSum, Tensor);
+    fn segment_cross_entropy(&self, z: &Tensor, ends: &Tensor, labels: &Tensor, scale: f32) -> (LossSum, Tensor);
 }
 
 /// Cross-entropy of the row `labels` [G, C] (−100: not counted) among each segment's rows of `z` [R, C], every column on its
 /// own, summed; `scale` times its gradient goes back. `ends` \[G+1\] rises from 0 to R. Panics on a label outside its segment.
-pub fn position_loss(pass: &mut Pass<'_>, z: &Var, ends: &Tensor, labels: &Tensor, scale: f32) -> LossSum {
-    let (loss, gradient) = pass.device().backend().position_loss(z.value(), ends, labels, scale);
+pub fn segment_cross_entropy(pass: &mut Pass<'_>, z: &Var, ends: &Tensor, labels: &Tensor, scale: f32) -> LossSum {
+    let (loss, gradient) = pass.device().backend().segment_cross_entropy(z.value(), ends, labels, scale);
     let none = Cost::default();
-    pass.lap(Label { op: "position_loss", width: z.value().shape()[1], forward: none, backward: none });
+    pass.lap(Label { op: "segment_cross_entropy", width: z.value().shape()[1], forward: none, backward: none });
     pass.seed_gradient(z, gradient);
     loss
 }
@@ -32,7 +32,7 @@ mod tests {
     use crate::ops::check::check_loss;
 
     #[test]
-    fn position_loss_matches_its_oracle() {
+    fn segment_cross_entropy_matches_its_oracle() {
         let cases: [(usize, Vec<usize>, Vec<i32>); 3] = [
             (2, vec![0, 5, 6, 39], vec![4, 0, 0, 0, 31, -100]),
             (1, vec![0, 4, 8], vec![3, 1]),
@@ -42,13 +42,13 @@ mod tests {
             let indices: Vec<i32> = ends.iter().map(|e| *e as i32).collect();
             let (rows, groups) = (ends[ends.len() - 1], ends.len() - 1);
             check_loss(
-                "position_loss",
+                "segment_cross_entropy",
                 &[&[rows, columns]],
                 &[],
                 |pass, z, _, scale| {
                     let ends = pass.device().tensor_i32(&indices, &[indices.len()]);
                     let labels = pass.device().tensor_i32(&labels, &[groups, columns]);
-                    position_loss(pass, &z[0], &ends, &labels, scale)
+                    segment_cross_entropy(pass, &z[0], &ends, &labels, scale)
                 },
                 |z, _| {
                     let one = |i: usize| {

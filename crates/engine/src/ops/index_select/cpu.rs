@@ -1,17 +1,17 @@
-use super::TakeRows;
+use super::IndexSelect;
 use crate::Tensor;
 use crate::cpu::Cpu;
 use crate::dtype::{Real, with_real};
 
-impl TakeRows for Cpu {
-    fn take_rows(&self, x: &Tensor, rows: &Tensor) -> Tensor {
-        let (tokens, hidden) = x.matrix("take_rows");
+impl IndexSelect for Cpu {
+    fn index_select(&self, x: &Tensor, rows: &Tensor) -> Tensor {
+        let (tokens, hidden) = x.matrix("index_select");
         let rows = rows.slice::<i32>();
         let mut y = Tensor::host(&[rows.len(), hidden], x.dtype());
         with_real!(x.dtype(), E => {
             let x = x.slice::<E>();
             for (y, row) in y.slice_mut::<E>().chunks_exact_mut(hidden).zip(rows) {
-                assert!((0..tokens as i32).contains(row), "take_rows: row {row} of {tokens}");
+                assert!((0..tokens as i32).contains(row), "index_select: row {row} of {tokens}");
                 let start = *row as usize * hidden;
                 y.copy_from_slice(&x[start..start + hidden]);
             }
@@ -19,8 +19,8 @@ impl TakeRows for Cpu {
         y
     }
 
-    fn take_rows_back(&self, dy: &Tensor, rows: &Tensor, tokens: usize, prior: Option<Tensor>) -> Tensor {
-        let (_, hidden) = dy.matrix("take_rows_back");
+    fn index_select_backward(&self, dy: &Tensor, rows: &Tensor, tokens: usize, prior: Option<Tensor>) -> Tensor {
+        let (_, hidden) = dy.matrix("index_select_backward");
         let mut dx = match prior {
             Some(prior) => prior.into_unique(),
             None => {

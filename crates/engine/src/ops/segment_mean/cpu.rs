@@ -1,14 +1,14 @@
-use super::MeanRows;
+use super::SegmentMean;
 use crate::Tensor;
 use crate::cpu::Cpu;
 use crate::dtype::{Real, with_real};
 use crate::ops::assert_segments;
 
-impl MeanRows for Cpu {
-    fn mean_rows(&self, x: &Tensor, ends: &Tensor) -> Tensor {
-        let (rows, hidden) = x.matrix("mean_rows");
+impl SegmentMean for Cpu {
+    fn segment_mean(&self, x: &Tensor, ends: &Tensor) -> Tensor {
+        let (rows, hidden) = x.matrix("segment_mean");
         let ends = ends.slice::<i32>();
-        assert_segments("mean_rows", ends, rows);
+        assert_segments("segment_mean", ends, rows);
         let mut y = Tensor::host(&[ends.len() - 1, hidden], x.dtype());
         with_real!(x.dtype(), E => {
             let x = x.slice::<E>();
@@ -29,8 +29,8 @@ impl MeanRows for Cpu {
         y
     }
 
-    fn mean_rows_back(&self, dy: &Tensor, ends: &Tensor, rows: usize) -> Tensor {
-        let (_, hidden) = dy.matrix("mean_rows_back");
+    fn segment_mean_backward(&self, dy: &Tensor, ends: &Tensor, rows: usize) -> Tensor {
+        let (_, hidden) = dy.matrix("segment_mean_backward");
         let mut dx = Tensor::host(&[rows, hidden], dy.dtype());
         with_real!(dy.dtype(), E => {
             let dx = dx.slice_mut::<E>();

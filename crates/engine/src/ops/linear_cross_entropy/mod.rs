@@ -22,9 +22,9 @@ pub struct Decoder {
 }
 
 /// The loss and, where gradients are given, all of its backward pass.
-pub trait VocabLoss {
+pub trait LinearCrossEntropy {
     /// x [M, H], labels \[M\] → the sum and scale · dx.
-    fn vocab_loss(
+    fn linear_cross_entropy(
         &self,
         x: &Tensor,
         params: &Parameters,
@@ -36,7 +36,7 @@ pub trait VocabLoss {
 
 /// Cross-entropy of `labels` \[M\] under `x` [M, H] decoded by `weight` [V, H] and `bias` \[V\], summed; `scale` times its
 /// gradient goes back. Panics on a label outside 0..V.
-pub fn vocab_loss(
+pub fn linear_cross_entropy(
     pass: &mut Pass<'_>,
     x: &Var,
     weight: ParamId,
@@ -51,8 +51,8 @@ pub fn vocab_loss(
     let (products, held) = if pass.is_recording() { (3, 2 * rows * vocab * element) } else { (1, 0) };
     let cost = Cost::new(products * 2 * rows * weights, products * 4 * weights + 2 * x.value().bytes() + held);
     let train = pass.gradients().map(|grads| (grads, scale));
-    let (loss, dx) = device.backend().vocab_loss(x.value(), params, decoder, labels, train);
-    pass.lap(Label { op: "vocab_loss", width: vocab, forward: cost, backward: Cost::default() });
+    let (loss, dx) = device.backend().linear_cross_entropy(x.value(), params, decoder, labels, train);
+    pass.lap(Label { op: "linear_cross_entropy", width: vocab, forward: cost, backward: Cost::default() });
     if let Some(dx) = dx {
         pass.uses(&[weight, bias]);
         pass.seed_gradient(x, dx);
@@ -68,16 +68,16 @@ mod tests {
     use crate::random::mix;
 
     #[test]
-    fn vocab_loss_matches_its_oracle() {
+    fn linear_cross_entropy_matches_its_oracle() {
         for (rows, hidden, vocab) in [(1, 1, 3), (33, 31, 99), (130, 16, 301)] {
             let labels: Vec<i32> = (0..rows).map(|r| ((r * 31 + 7) % vocab) as i32).collect();
             check_loss(
-                "vocab_loss",
+                "linear_cross_entropy",
                 &[&[rows, hidden]],
                 &[("weight", &[vocab, hidden]), ("bias", &[vocab])],
                 |pass, x, p, scale| {
                     let labels = pass.device().tensor_i32(&labels, &[rows]);
-                    vocab_loss(pass, &x[0], p[0], p[1], &labels, scale)
+                    linear_cross_entropy(pass, &x[0], p[0], p[1], &labels, scale)
                 },
                 |x, p| {
                     let row = |m: usize| -> f64 {
@@ -126,7 +126,7 @@ mod tests {
         let numbers = Numbers { inputs: vec![x], params: vec![weight, bias] };
         let op: Run<'_> = &|pass, x, p| {
             let labels = pass.device().tensor_i32(&labels, &[ROWS]);
-            (None, Some(vocab_loss(pass, &x[0], p[0], p[1], &labels, SCALE)))
+            (None, Some(linear_cross_entropy(pass, &x[0], p[0], p[1], &labels, SCALE)))
         };
         let names: [(&str, &[usize]); 2] = [("weight", &[VOCAB, HIDDEN]), ("bias", &[VOCAB])];
         for device in crate::Device::every_kind() {

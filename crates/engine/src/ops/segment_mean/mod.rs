@@ -9,25 +9,25 @@ use crate::profile::Cost;
 use crate::{Pass, Tensor, Var};
 
 /// Both directions.
-pub trait MeanRows {
+pub trait SegmentMean {
     /// x [R, H], ends \[S+1\] (the segments' first rows, then R) → [S, H].
-    fn mean_rows(&self, x: &Tensor, ends: &Tensor) -> Tensor;
+    fn segment_mean(&self, x: &Tensor, ends: &Tensor) -> Tensor;
     /// dy [S, H] → dx [R, H].
-    fn mean_rows_back(&self, dy: &Tensor, ends: &Tensor, rows: usize) -> Tensor;
+    fn segment_mean_backward(&self, dy: &Tensor, ends: &Tensor, rows: usize) -> Tensor;
 }
 
 /// The mean of each segment's rows of `x` [R, H], as [S, H]; `ends` \[S+1\] rises from 0 to R, no segment is empty.
-pub fn mean_rows(pass: &mut Pass<'_>, x: &Var, ends: &Tensor) -> Var {
-    let value = pass.device().backend().mean_rows(x.value(), ends);
+pub fn segment_mean(pass: &mut Pass<'_>, x: &Var, ends: &Tensor) -> Var {
+    let value = pass.device().backend().segment_mean(x.value(), ends);
     let (from, ends, rows) = (x.slot(), ends.clone(), x.value().shape()[0]);
     let cost = Cost::new(x.value().count(), x.value().bytes() + value.bytes());
     pass.costs(cost, cost);
-    pass.record("mean_rows", value, |slot| {
+    pass.record("segment_mean", value, |slot| {
         Box::new(move |back| {
             let Some(gradient) = back.finish(slot) else {
                 return;
             };
-            let share = back.device.backend().mean_rows_back(&gradient, &ends, rows);
+            let share = back.device.backend().segment_mean_backward(&gradient, &ends, rows);
             back.add(from, share);
         })
     })
@@ -39,17 +39,17 @@ mod tests {
     use crate::ops::check::check_op;
 
     #[test]
-    fn mean_rows_matches_its_oracle() {
+    fn segment_mean_matches_its_oracle() {
         for ends in [vec![0, 1], vec![0, 3, 4, 9], vec![0, 31]] {
             let indices: Vec<i32> = ends.iter().map(|e| *e as i32).collect();
             let rows = ends[ends.len() - 1];
             check_op(
-                "mean_rows",
+                "segment_mean",
                 &[&[rows, 33]],
                 &[],
                 |pass, x, _| {
                     let ends = pass.device().tensor_i32(&indices, &[indices.len()]);
-                    mean_rows(pass, &x[0], &ends)
+                    segment_mean(pass, &x[0], &ends)
                 },
                 |x, _| {
                     let mean = |s: usize, h: usize| {

@@ -28,17 +28,17 @@ impl<'a> From<&'a Tensor> for ClassLabels<'a> {
 }
 
 /// The loss and, with a scale, its gradient.
-pub trait ClassLoss {
+pub trait CrossEntropy {
     /// logits [S, C], labels \[S\] → the sum and scale · dz.
-    fn class_loss(&self, logits: &Tensor, labels: ClassLabels<'_>, scale: f32) -> (LossSum, Tensor);
+    fn cross_entropy(&self, logits: &Tensor, labels: ClassLabels<'_>, scale: f32) -> (LossSum, Tensor);
 }
 
 /// Cross-entropy of `logits` [S, C] with `labels` \[S\] (each times its class's weight, if given), summed over the rows whose label is not −100; `scale` times its
 /// gradient goes back. Panics on a label outside 0..C.
-pub fn class_loss<'a>(pass: &mut Pass<'_>, logits: &Var, labels: impl Into<ClassLabels<'a>>, scale: f32) -> LossSum {
-    let (loss, gradient) = pass.device().backend().class_loss(logits.value(), labels.into(), scale);
+pub fn cross_entropy<'a>(pass: &mut Pass<'_>, logits: &Var, labels: impl Into<ClassLabels<'a>>, scale: f32) -> LossSum {
+    let (loss, gradient) = pass.device().backend().cross_entropy(logits.value(), labels.into(), scale);
     let none = Cost::default();
-    pass.lap(Label { op: "class_loss", width: logits.value().shape()[1], forward: none, backward: none });
+    pass.lap(Label { op: "cross_entropy", width: logits.value().shape()[1], forward: none, backward: none });
     pass.seed_gradient(logits, gradient);
     loss
 }
@@ -47,19 +47,19 @@ pub fn class_loss<'a>(pass: &mut Pass<'_>, logits: &Var, labels: impl Into<Class
 mod tests {
     use super::*;
     use crate::ops::check::{check_loss, check_op};
-    use crate::ops::take_rows;
+    use crate::ops::index_select;
 
     #[test]
-    fn class_loss_matches_its_oracle() {
+    fn cross_entropy_matches_its_oracle() {
         for (rows, classes) in [(1, 2), (33, 5), (4, 1)] {
             let labels: Vec<i32> = (0..rows).map(|r| if r == 2 { -100 } else { (r * 7 % classes) as i32 }).collect();
             check_loss(
-                "class_loss",
+                "cross_entropy",
                 &[&[rows, classes]],
                 &[],
                 |pass, z, _, scale| {
                     let labels = pass.device().tensor_i32(&labels, &[rows]);
-                    class_loss(pass, &z[0], &labels, scale)
+                    cross_entropy(pass, &z[0], &labels, scale)
                 },
                 |z, _| {
                     z[0].chunks(classes)
@@ -73,15 +73,15 @@ mod tests {
     }
 
     #[test]
-    fn weighted_class_loss_matches_its_oracle() {
+    fn weighted_cross_entropy_matches_its_oracle() {
         let (labels, weights) = ([0, 2, 1, -100, 2], [0.5, 2.0, 3.0]);
         check_loss(
-            "class_loss, weighted",
+            "cross_entropy, weighted",
             &[&[5, 3]],
             &[],
             |pass, z, _, scale| {
                 let labels = &pass.device().tensor_i32(&labels, &[5]);
-                class_loss(pass, &z[0], ClassLabels { labels, weights: Some(&weights) }, scale)
+                cross_entropy(pass, &z[0], ClassLabels { labels, weights: Some(&weights) }, scale)
             },
             |z, _| {
                 let row = |(z, label): (&[f64], &i32)| {
@@ -99,20 +99,20 @@ mod tests {
         let params = crate::Parameters::builder().build(&device, 0);
         let mut pass = Pass::inference(&device, &params, crate::DType::F32);
         let logits = pass.input(device.tensor_f32(&[1., 2., 3., 0., 5., 4.], &[3, 2]));
-        let loss = class_loss(&mut pass, &logits, &device.tensor_i32(&[1, 1, -100], &[3]), 1.0);
+        let loss = cross_entropy(&mut pass, &logits, &device.tensor_i32(&[1, 1, -100], &[3]), 1.0);
         assert_eq!((loss.count, loss.correct), (2, 1));
     }
 
     /// A loss of some rows only, behind another op.
     #[test]
-    fn class_loss_reaches_through_take_rows() {
+    fn cross_entropy_reaches_through_index_select() {
         check_op(
-            "take_rows before a loss",
+            "index_select before a loss",
             &[&[4, 3]],
             &[],
             |pass, x, _| {
                 let rows = pass.device().tensor_i32(&[2, 0], &[2]);
-                take_rows(pass, &x[0], &rows)
+                index_select(pass, &x[0], &rows)
             },
             |x, _| [&x[0][6..9], &x[0][0..3]].concat(),
         );

@@ -1,16 +1,21 @@
-use super::PositionLoss;
+use super::SegmentCrossEntropy;
 use crate::Tensor;
 use crate::cpu::Cpu;
 use crate::dtype::{Real, with_real};
-use crate::ops::class_loss::IGNORED;
+use crate::ops::cross_entropy::IGNORED;
 use crate::ops::{LossSum, assert_segments};
 
-impl PositionLoss for Cpu {
-    fn position_loss(&self, z: &Tensor, ends: &Tensor, labels: &Tensor, scale: f32) -> (LossSum, Tensor) {
-        let (rows, columns) = z.matrix("position_loss");
+impl SegmentCrossEntropy for Cpu {
+    fn segment_cross_entropy(&self, z: &Tensor, ends: &Tensor, labels: &Tensor, scale: f32) -> (LossSum, Tensor) {
+        let (rows, columns) = z.matrix("segment_cross_entropy");
         let (ends, labels) = (ends.slice::<i32>(), labels.slice::<i32>());
-        assert_segments("position_loss", ends, rows);
-        assert_eq!(labels.len(), (ends.len() - 1) * columns, "position_loss: labels of {} segments", ends.len() - 1);
+        assert_segments("segment_cross_entropy", ends, rows);
+        assert_eq!(
+            labels.len(),
+            (ends.len() - 1) * columns,
+            "segment_cross_entropy: labels of {} segments",
+            ends.len() - 1
+        );
         let mut gradient = Tensor::host(&[rows, columns], z.dtype());
         let mut loss = LossSum::default();
         with_real!(z.dtype(), E => {
@@ -23,7 +28,7 @@ impl PositionLoss for Cpu {
                         (first..end).for_each(|row| dz[at(row)] = E::from_f32(0.0));
                         continue;
                     }
-                    assert!((0..(end - first) as i32).contains(label), "position_loss: label {label} of {} rows", end - first);
+                    assert!((0..(end - first) as i32).contains(label), "segment_cross_entropy: label {label} of {} rows", end - first);
                     let label = first + *label as usize;
                     let value = |row: usize| f64::from(z[at(row)].to_f32());
                     let best = (first..end).fold(first, |best, row| if value(row) > value(best) { row } else { best });

@@ -1,16 +1,16 @@
-use super::{ClassLabels, ClassLoss, IGNORED};
+use super::{ClassLabels, CrossEntropy, IGNORED};
 use crate::Tensor;
 use crate::cpu::Cpu;
 use crate::dtype::{Real, with_real};
 use crate::ops::LossSum;
 
-impl ClassLoss for Cpu {
-    fn class_loss(&self, logits: &Tensor, labels: ClassLabels<'_>, scale: f32) -> (LossSum, Tensor) {
-        let (rows, classes) = logits.matrix("class_loss");
+impl CrossEntropy for Cpu {
+    fn cross_entropy(&self, logits: &Tensor, labels: ClassLabels<'_>, scale: f32) -> (LossSum, Tensor) {
+        let (rows, classes) = logits.matrix("cross_entropy");
         let ClassLabels { labels, weights } = labels;
         let labels = labels.slice::<i32>();
-        assert!(weights.is_none_or(|w| w.len() == classes), "class_loss: a weight for each of {classes} classes");
-        assert_eq!(labels.len(), rows, "class_loss: labels of {rows} rows");
+        assert!(weights.is_none_or(|w| w.len() == classes), "cross_entropy: a weight for each of {classes} classes");
+        assert_eq!(labels.len(), rows, "cross_entropy: labels of {rows} rows");
         let mut gradient = Tensor::host(&[rows, classes], logits.dtype());
         let mut loss = LossSum::default();
         with_real!(logits.dtype(), E => {
@@ -20,7 +20,7 @@ impl ClassLoss for Cpu {
                     dz.fill(E::from_f32(0.0));
                     continue;
                 }
-                assert!((0..classes as i32).contains(label), "class_loss: label {label} of {classes} classes");
+                assert!((0..classes as i32).contains(label), "cross_entropy: label {label} of {classes} classes");
                 let label = *label as usize;
                 let weight = weights.map_or(1.0, |weights| weights[label]);
                 let z: Vec<f64> = z.iter().map(|z| f64::from(z.to_f32())).collect();

@@ -10,7 +10,7 @@ use crate::task_settings::TaskSettings;
 
 /// What a fine-tuning starts from, what it learns and where it goes.
 #[derive(Clone, Copy)]
-pub struct FineTuning<'a> {
+pub struct FineTuneConfig<'a> {
     /// The task.
     pub task: &'a dyn AnyTask,
     /// Rows to learn.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::datasets::Need;
+use crate::datasets::LabelsNeeded;
 use crate::datasets::classification::LabelledTexts;
 use crate::datasets::classification::{LabelledText, score};
 use crate::datasets::labels::Labels;
@@ -8,7 +8,7 @@ use crate::datasets::testing::{fails, shared_data};
 #[test]
 fn every_name_is_a_task_and_its_settings_are_whole() {
     for name in NAMES {
-        let task = Known::named(name).unwrap();
+        let task = DatasetPreset::named(name).unwrap();
         assert_eq!(task.name, name);
         assert!(task.metrics.contains(&task.best), "{name}");
         let texts = matches!(task.kind, "classify" | "regress");
@@ -21,14 +21,14 @@ fn every_name_is_a_task_and_its_settings_are_whole() {
         }
         assert_eq!(task.kind == "answer", task.settings.stride.is_some(), "{name}");
     }
-    assert_eq!(Known::named("SST-2").unwrap().name, "sst2");
-    assert_eq!(Known::named("STS_B").unwrap().name, "stsb");
-    fails(Known::named("mnlii"), &["task", "\"mnlii\"", "did you mean \"mnli\"?", "\"squad2\""]);
+    assert_eq!(DatasetPreset::named("SST-2").unwrap().name, "sst2");
+    assert_eq!(DatasetPreset::named("STS_B").unwrap().name, "stsb");
+    fails(DatasetPreset::named("mnlii"), &["task", "\"mnlii\"", "did you mean \"mnli\"?", "\"squad2\""]);
 }
 
 #[test]
 fn the_papers_numbers() {
-    let of = |name| Known::named(name).unwrap().settings;
+    let of = |name| DatasetPreset::named(name).unwrap().settings;
     let triple = |s: Settings| (s.batch_size, s.epochs, s.learning_rate);
     assert_eq!(triple(of("rte")), (32, 3, 2e-5));
     assert_eq!(triple(of("squad1")), (32, 3, 5e-5));
@@ -40,12 +40,12 @@ fn the_papers_numbers() {
 #[test]
 fn files_are_found_in_the_official_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let mnli = Known::named("mnli").unwrap();
+    let mnli = DatasetPreset::named("mnli").unwrap();
     fails(mnli.find(folder.path(), Split::Dev), &["Dev file of mnli", "dev_matched.tsv", "holds none"]);
     for name in ["dev_matched.tsv.gz", "dev_mismatched.tsv", "train.csv", "valid.txt", "test.tsv"] {
         std::fs::write(folder.path().join(name), "").unwrap();
     }
-    let find = |task: &str, split| Known::named(task).unwrap().find(folder.path(), split);
+    let find = |task: &str, split| DatasetPreset::named(task).unwrap().find(folder.path(), split);
     assert!(find("mnli", Split::Dev).unwrap().ends_with("dev_matched.tsv.gz"));
     assert!(find("mnli", Split::DevMismatched).unwrap().ends_with("dev_mismatched.tsv"));
     assert!(find("conll2003", Split::Dev).unwrap().ends_with("valid.txt"));
@@ -58,7 +58,7 @@ fn files_are_found_in_the_official_folder() {
 #[test]
 fn columns_follow_the_file() {
     let label = |task: &str, name: &str| {
-        let task = Known::named(task).unwrap();
+        let task = DatasetPreset::named(task).unwrap();
         task.columns_of(Path::new(name)).map(|columns| columns.label.clone())
     };
     assert_eq!(label("cola", "x/train.tsv.gz"), Some(Some(Column::number(2))));
@@ -73,7 +73,7 @@ fn columns_follow_the_file() {
 #[test]
 fn glue_as_published() {
     let Some(data) = shared_data() else { return };
-    let read = |task: &Known, folder: &str, split, need| {
+    let read = |task: &DatasetPreset, folder: &str, split, need| {
         let path = task.find(&data.join("glue").join(folder), split).unwrap();
         LabelledTexts::read(&path, task.columns_of(&path).unwrap(), need, task.ragged).unwrap()
     };
@@ -83,9 +83,9 @@ fn glue_as_published() {
         ("mrpc", "MRPC", 3_668, 408, 1_725),
         ("stsb", "STS-B", 5_749, 1_500, 1_379),
     ] {
-        let task = Known::named(name).unwrap();
+        let task = DatasetPreset::named(name).unwrap();
         for (split, rows) in [(Split::Train, train), (Split::Dev, dev)] {
-            let texts = read(&task, folder, split, Need::Required);
+            let texts = read(&task, folder, split, LabelsNeeded::Required);
             // Copies of MRPC's training file without one of its rows are about.
             let short = usize::from((name, split) == ("mrpc", Split::Train));
             assert!((rows - short..=rows).contains(&texts.rows().len()), "{name} {split:?}");
@@ -103,22 +103,25 @@ fn glue_as_published() {
                 assert!((0..2).all(|id| ids.contains(&id)), "{name}");
             }
         }
-        let test_texts = read(&task, folder, Split::Test, Need::Optional);
+        let test_texts = read(&task, folder, Split::Test, LabelsNeeded::Optional);
         assert_eq!(test_texts.rows().len(), test, "{name}");
         // MRPC's and STS-B's gold files are found first.
         assert_eq!(test_texts.is_labelled(), ["mrpc", "stsb"].contains(&name), "{name}");
     }
-    let stsb = Known::named("stsb").unwrap();
-    let gold = read(&stsb, "STS-B", Split::Test, Need::Required);
+    let stsb = DatasetPreset::named("stsb").unwrap();
+    let gold = read(&stsb, "STS-B", Split::Test, LabelsNeeded::Required);
     let gold: Vec<(LabelledText, f32)> = gold.with_labels(score).into_iter().map(Result::unwrap).collect();
     assert_eq!(gold.iter().map(|(_, score)| *score).take(3).collect::<Vec<_>>(), [2.5, 3.6, 5.0]);
     assert_eq!(gold[0].0.text, "A girl is styling her hair.");
     assert_eq!(gold[0].0.pair.as_deref(), Some("A girl is brushing her hair."));
     // The unlabelled test files have the same sentences in the same order.
-    for (task, folder, name) in [(&stsb, "STS-B", "test.tsv"), (&Known::named("mrpc").unwrap(), "MRPC", "test.tsv")] {
+    for (task, folder, name) in
+        [(&stsb, "STS-B", "test.tsv"), (&DatasetPreset::named("mrpc").unwrap(), "MRPC", "test.tsv")]
+    {
         let path = data.join("glue").join(folder).join(name);
-        let bare = LabelledTexts::read(&path, task.columns_of(&path).unwrap(), Need::Optional, task.ragged).unwrap();
-        let gold = read(task, folder, Split::Test, Need::Required);
+        let bare =
+            LabelledTexts::read(&path, task.columns_of(&path).unwrap(), LabelsNeeded::Optional, task.ragged).unwrap();
+        let gold = read(task, folder, Split::Test, LabelsNeeded::Required);
         let texts = |texts: &LabelledTexts| -> Vec<(String, Option<String>)> {
             // STS-B's gold file has spaces at some ends.
             let trimmed = |text: &String| text.trim().to_owned();
@@ -131,7 +134,7 @@ fn glue_as_published() {
         };
         assert!(texts(&bare) == texts(&gold), "{folder}");
     }
-    let cola = Known::named("cola").unwrap();
-    let dev = read(&cola, "CoLA", Split::Dev, Need::Required);
+    let cola = DatasetPreset::named("cola").unwrap();
+    let dev = read(&cola, "CoLA", Split::Dev, LabelsNeeded::Required);
     assert_eq!(dev.rows()[0].as_ref().unwrap().line, 1);
 }

@@ -7,13 +7,13 @@
 
 use std::ops::Range;
 
-use super::{Decoder, VocabLoss};
+use super::{Decoder, LinearCrossEntropy};
 use crate::cpu::arena::{gradient_sums, gradients, weights};
-use crate::cpu::disjoint::Parts;
-use crate::cpu::gemm::{Mat, Precision, Slice, TileSink, product};
+use crate::cpu::disjoint::DisjointSlice;
+use crate::cpu::gemm::{Epilogue, Mat, Precision, Slice, product};
 use crate::cpu::lanes::{self, LANES, VectorElement, each_part, lane_max, lane_sum, load, store};
-use crate::cpu::level::{Isa, Vectorized, madd};
-use crate::cpu::math::exp_down;
+use crate::cpu::level::{Isa, Vectorized, mul_add};
+use crate::cpu::math::exp_nonpositive;
 use crate::cpu::sums::{Accumulate, Partial};
 use crate::cpu::{Cpu, mat_part, precision_of};
 use crate::dtype::with_real;
@@ -29,8 +29,8 @@ const LEAST_ROWS: usize = 256;
 const BLOCK: usize = 1 << 20;
 const LEAST_WORDS: usize = 480;
 
-impl VocabLoss for Cpu {
-    fn vocab_loss(
+impl LinearCrossEntropy for Cpu {
+    fn linear_cross_entropy(
         &self,
         x: &Tensor,
         params: &Parameters,
@@ -38,13 +38,15 @@ impl VocabLoss for Cpu {
         labels: &Tensor,
         mut train: Option<(&mut Gradients, f32)>,
     ) -> (LossSum, Option<Tensor>) {
-        let (rows, hidden) = x.matrix("vocab_loss");
-        let [vocab, inner] = *params.shape(decoder.weight) else { panic!("vocab_loss: a decoder is a matrix") };
-        assert_eq!(inner, hidden, "vocab_loss: {} against {x:?}", params.name(decoder.weight));
+        let (rows, hidden) = x.matrix("linear_cross_entropy");
+        let [vocab, inner] = *params.shape(decoder.weight) else {
+            panic!("linear_cross_entropy: a decoder is a matrix")
+        };
+        assert_eq!(inner, hidden, "linear_cross_entropy: {} against {x:?}", params.name(decoder.weight));
         let labels = labels.slice::<i32>();
-        assert_eq!(labels.len(), rows, "vocab_loss: labels of {rows} rows");
+        assert_eq!(labels.len(), rows, "linear_cross_entropy: labels of {rows} rows");
         if let Some(bad) = labels.iter().find(|l| !(0..vocab as i32).contains(*l)) {
-            panic!("vocab_loss: label {bad} of a vocabulary of {vocab}");
+            panic!("linear_cross_entropy: label {bad} of a vocabulary of {vocab}");
         }
         let mut loss = LossSum::default();
         let mut dx = train.is_some().then(|| Tensor::host(&[rows, hidden], x.dtype()));
@@ -150,17 +152,17 @@ impl<'a> Chunk<'a> {
         let mut greatest = Tensor::host(&[slots, count], DType::F32);
         let mut sums = Tensor::host(&[slots, count], DType::F32);
         let mut outcomes = vec![Outcome::default(); rows];
-        let parts = Parts::new(&mut outcomes);
+        let parts = DisjointSlice::new(&mut outcomes);
         let sink = Statistics {
-            greatest: Parts::new(greatest.slice_mut::<f32>()),
-            sums: Parts::new(sums.slice_mut::<f32>()),
+            greatest: DisjointSlice::new(greatest.slice_mut::<f32>()),
+            sums: DisjointSlice::new(sums.slice_mut::<f32>()),
             count,
             outcomes: &parts,
             bias: self.bias(),
             labels: self.labels,
             each: held.as_ref().map_or(vocab, |held| held.each),
             rows,
-            held: held.map(|held| Parts::new(held.numbers.slice_mut::<E>())),
+            held: held.map(|held| DisjointSlice::new(held.numbers.slice_mut::<E>())),
         };
         product(*level, pool, self.precision, self.x, self.words(&(0..vocab)).t(), &sink);
         let (all, sums) = (greatest.slice::<f32>(), sums.slice::<f32>());
@@ -183,7 +185,7 @@ impl<'a> Chunk<'a> {
     ) {
         let Cpu { level, pool, .. } = self.cpu;
         let (rows, hidden, each) = (self.labels.len(), self.x.cols(), held.each);
-        let (_, count) = found.greatest.matrix("vocab_loss");
+        let (_, count) = found.greatest.matrix("linear_cross_entropy");
         let log_sums: Vec<f32> = found.outcomes.iter().map(|outcome| outcome.log_sum() as f32).collect();
         let mut sums = Tensor::host(&[rows, hidden], DType::F32);
         let [weight, bias] = [self.decoder.weight, self.decoder.bias].map(|id| self.params.range(id));
@@ -192,7 +194,7 @@ impl<'a> Chunk<'a> {
             let words = first..self.bias().len().min(first + each);
             let block = held.block(number);
             let mut partial = Partial::new(rows, words.len());
-            let numbers = Parts::new(&mut held.numbers.slice_mut::<E>()[block.start * each..block.end * each]);
+            let numbers = DisjointSlice::new(&mut held.numbers.slice_mut::<E>()[block.start * each..block.end * each]);
             partial.fill(self.cpu, rows, |rows, sums| {
                 level.run(Slopes {
                     // SAFETY: blocks of rows are disjoint.
@@ -212,12 +214,12 @@ impl<'a> Chunk<'a> {
             partial.add_to(self.cpu, &mut gradient_sums(grads, bias.clone())[words.clone()]);
 
             let dz = mat_part(&held.numbers, block, 0..words.len());
-            let to = Parts::new(sums.slice_mut::<f32>());
+            let to = DisjointSlice::new(sums.slice_mut::<f32>());
             let dx_write = if first > 0 { Write::Add } else { Write::Store };
             let dx = Accumulate { sum: to, columns: hidden, write: dx_write, far: false };
             product(*level, pool, self.precision, dz, self.words(&words), &dx);
             let dw = gradients(grads, weight.start + words.start * hidden..weight.start + words.end * hidden);
-            let dw = Accumulate { sum: Parts::new(dw), columns: hidden, write, far: true };
+            let dw = Accumulate { sum: DisjointSlice::new(dw), columns: hidden, write, far: true };
             product(*level, pool, self.precision, dz.t(), self.x, &dw);
         }
         level.run(lanes::Narrow { from: sums.slice(), to: dx });
@@ -229,20 +231,20 @@ impl<'a> Chunk<'a> {
 /// Maxima and sums lie in slots of sixteen columns, row by row (of which a slot has room for a multiple of sixteen): a wider tile
 /// has the same maxima in all of its slots, and its sums in the first.
 struct Statistics<'a, E> {
-    greatest: Parts<'a, f32>,
-    sums: Parts<'a, f32>,
+    greatest: DisjointSlice<'a, f32>,
+    sums: DisjointSlice<'a, f32>,
     /// Rows in a slot.
     count: usize,
-    outcomes: &'a Parts<'a, Outcome>,
+    outcomes: &'a DisjointSlice<'a, Outcome>,
     bias: &'a [f32],
     labels: &'a [i32],
     /// Words in a block, and all rows.
     each: usize,
     rows: usize,
-    held: Option<Parts<'a, E>>,
+    held: Option<DisjointSlice<'a, E>>,
 }
 
-impl<E: VectorElement> TileSink for Statistics<'_, E> {
+impl<E: VectorElement> Epilogue for Statistics<'_, E> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         let bias = &self.bias[col..col + cols];
@@ -264,7 +266,7 @@ impl<E: VectorElement> TileSink for Statistics<'_, E> {
                 unsafe { self.outcomes.part(row + r..row + r + 1)[0].at_label = *z };
             }
             sums[r] = lane_sum!(I, cols, part => {
-                let e = lanes::map(load(&z[part.clone()]), |z| exp_down::<I>(z - greatest[r]));
+                let e = lanes::map(load(&z[part.clone()]), |z| exp_nonpositive::<I>(z - greatest[r]));
                 store::<I, _>(e, &mut z[part]);
                 e
             });
@@ -306,8 +308,8 @@ impl<'a> Vectorized for Combine<'a> {
         }
         let mut sums = [0.0; LANES];
         for (slot, sum) in of(self.greatest).zip(of(self.sums)) {
-            let scales = lanes::zip(*slot, greatest, |z, most| exp_down::<I>(z - most));
-            sums = lanes::zip3(scales, *sum, sums, |scale, sum, sums| madd::<I>(scale, sum, sums));
+            let scales = lanes::zip(*slot, greatest, |z, most| exp_nonpositive::<I>(z - most));
+            sums = lanes::zip3(scales, *sum, sums, |scale, sum, sums| mul_add::<I>(scale, sum, sums));
         }
         for (outcome, (greatest, sum)) in self.outcomes.iter_mut().zip(greatest.into_iter().zip(sums)) {
             (outcome.greatest, outcome.sum) = (greatest, sum);
@@ -344,7 +346,7 @@ impl<E: VectorElement> Vectorized for Slopes<'_, E> {
             each_part!(words.len(), part => {
                 let at = (words.start + part.start) / LANES * count + first + group * LANES;
                 // e exp(greatest − log Σ) = p
-                let factors = lanes::zip(load(&greatest[at..at + LANES]), log_sums, |z, sum| exp_down::<I>(z - sum) * scale);
+                let factors = lanes::zip(load(&greatest[at..at + LANES]), log_sums, |z, sum| exp_nonpositive::<I>(z - sum) * scale);
                 let mut total = load(&sums[part.clone()]);
                 for (row, factor) in numbers.chunks_exact_mut(each).zip(factors) {
                     let row = &mut row[part.clone()];
@@ -359,7 +361,7 @@ impl<E: VectorElement> Vectorized for Slopes<'_, E> {
         for ((row, (outcome, log_sum)), label) in rows {
             let label = (*label as usize).wrapping_sub(words.start);
             if label < words.len() {
-                row[label] = E::from_f32((exp_down::<I>(outcome.at_label - log_sum) - 1.0) * scale);
+                row[label] = E::from_f32((exp_nonpositive::<I>(outcome.at_label - log_sum) - 1.0) * scale);
                 sums[label] -= scale;
             }
         }

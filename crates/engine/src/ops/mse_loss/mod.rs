@@ -10,16 +10,16 @@ use crate::tape::Label;
 use crate::{Pass, Tensor, Var};
 
 /// The loss and, with a scale, its gradient.
-pub trait SquareLoss {
+pub trait MseLoss {
     /// z [R, C], targets [R, C] (f32) → the sum over all elements and scale · dz.
-    fn square_loss(&self, z: &Tensor, targets: &Tensor, scale: f32) -> (LossSum, Tensor);
+    fn mse_loss(&self, z: &Tensor, targets: &Tensor, scale: f32) -> (LossSum, Tensor);
 }
 
 /// The squared error of `z` [R, C] against `targets` [R, C] (f32), summed; `scale` times its gradient goes back.
-pub fn square_loss(pass: &mut Pass<'_>, z: &Var, targets: &Tensor, scale: f32) -> LossSum {
-    let (loss, gradient) = pass.device().backend().square_loss(z.value(), targets, scale);
+pub fn mse_loss(pass: &mut Pass<'_>, z: &Var, targets: &Tensor, scale: f32) -> LossSum {
+    let (loss, gradient) = pass.device().backend().mse_loss(z.value(), targets, scale);
     let none = Cost::default();
-    pass.lap(Label { op: "square_loss", width: z.value().shape()[1], forward: none, backward: none });
+    pass.lap(Label { op: "mse_loss", width: z.value().shape()[1], forward: none, backward: none });
     pass.seed_gradient(z, gradient);
     loss
 }
@@ -30,16 +30,16 @@ mod tests {
     use crate::ops::check::check_loss;
 
     #[test]
-    fn square_loss_matches_its_oracle() {
+    fn mse_loss_matches_its_oracle() {
         for (rows, columns) in [(1, 1), (33, 1), (5, 3)] {
             let targets: Vec<f32> = (0..rows * columns).map(|i| (i * 7 % 11) as f32 / 8.0).collect();
             check_loss(
-                "square_loss",
+                "mse_loss",
                 &[&[rows, columns]],
                 &[],
                 |pass, z, _, scale| {
                     let targets = pass.device().tensor_f32(&targets, &[rows, columns]);
-                    square_loss(pass, &z[0], &targets, scale)
+                    mse_loss(pass, &z[0], &targets, scale)
                 },
                 |z, _| z[0].iter().zip(&targets).map(|(z, t)| (z - f64::from(*t)).powi(2)).sum(),
             );

@@ -8,26 +8,26 @@ use crate::profile::Cost;
 use crate::{Pass, Tensor, Var};
 
 /// Both directions.
-pub trait TakeRows {
+pub trait IndexSelect {
     /// x [T, H], rows \[R\] → [R, H].
-    fn take_rows(&self, x: &Tensor, rows: &Tensor) -> Tensor;
+    fn index_select(&self, x: &Tensor, rows: &Tensor) -> Tensor;
     /// dy [R, H] → dx [T, H], added to `prior` if given.
-    fn take_rows_back(&self, dy: &Tensor, rows: &Tensor, tokens: usize, prior: Option<Tensor>) -> Tensor;
+    fn index_select_backward(&self, dy: &Tensor, rows: &Tensor, tokens: usize, prior: Option<Tensor>) -> Tensor;
 }
 
 /// The rows of `x` [T, H] at the indices `rows` \[R\], as [R, H]; panics on an index outside x.
-pub fn take_rows(pass: &mut Pass<'_>, x: &Var, rows: &Tensor) -> Var {
-    let value = pass.device().backend().take_rows(x.value(), rows);
+pub fn index_select(pass: &mut Pass<'_>, x: &Var, rows: &Tensor) -> Var {
+    let value = pass.device().backend().index_select(x.value(), rows);
     let (from, rows, tokens) = (x.slot(), rows.clone(), x.value().shape()[0]);
     let cost = Cost::new(0, 2 * value.bytes());
     pass.costs(cost, cost);
-    pass.record("take_rows", value, |slot| {
+    pass.record("index_select", value, |slot| {
         Box::new(move |back| {
             let Some(gradient) = back.finish(slot) else {
                 return;
             };
             let prior = back.take(from);
-            let sum = back.device.backend().take_rows_back(&gradient, &rows, tokens, prior);
+            let sum = back.device.backend().index_select_backward(&gradient, &rows, tokens, prior);
             back.add(from, sum);
         })
     })
@@ -39,16 +39,16 @@ mod tests {
     use crate::ops::check::check_op;
 
     #[test]
-    fn take_rows_matches_its_oracle() {
+    fn index_select_matches_its_oracle() {
         for rows in [vec![0], vec![3, 1, 3], vec![], vec![4, 0, 1, 2, 3, 2]] {
             let indices: Vec<i32> = rows.iter().map(|r| *r as i32).collect();
             check_op(
-                "take_rows",
+                "index_select",
                 &[&[5, 33]],
                 &[],
                 |pass, x, _| {
                     let rows = pass.device().tensor_i32(&indices, &[indices.len()]);
-                    take_rows(pass, &x[0], &rows)
+                    index_select(pass, &x[0], &rows)
                 },
                 |x, _| rows.iter().flat_map(|r| x[0][r * 33..(r + 1) * 33].to_vec()).collect(),
             );

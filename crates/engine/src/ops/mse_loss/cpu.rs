@@ -1,12 +1,12 @@
-use super::SquareLoss;
+use super::MseLoss;
 use crate::Tensor;
 use crate::cpu::Cpu;
 use crate::dtype::{Real, with_real};
 use crate::ops::LossSum;
 
-impl SquareLoss for Cpu {
-    fn square_loss(&self, z: &Tensor, targets: &Tensor, scale: f32) -> (LossSum, Tensor) {
-        assert_eq!(z.shape(), targets.shape(), "square_loss: targets have the shape of what is compared");
+impl MseLoss for Cpu {
+    fn mse_loss(&self, z: &Tensor, targets: &Tensor, scale: f32) -> (LossSum, Tensor) {
+        assert_eq!(z.shape(), targets.shape(), "mse_loss: targets have the shape of what is compared");
         let mut gradient = Tensor::host(z.shape(), z.dtype());
         let mut loss = LossSum::default();
         with_real!(z.dtype(), E => {
