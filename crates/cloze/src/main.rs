@@ -7,6 +7,7 @@
 
 mod commands;
 mod failure;
+mod flags;
 mod format;
 mod global;
 mod help;
@@ -112,8 +113,12 @@ fn main() -> ExitCode {
     let began = Instant::now();
     // The parser prints help and errors itself, before it has read --color.
     let color = ColorChoice::on_command_line(std::env::args_os());
-    let parsed = command().color(color.into()).try_get_matches();
-    let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
+    let mut program = command().color(color.into());
+    let parsed = program.try_get_matches_from_mut(std::env::args_os());
+    let arguments = match parsed.and_then(|matches| {
+        flags::set(&program, &matches);
+        Arguments::from_arg_matches(&matches)
+    }) {
         Ok(arguments) => arguments,
         Err(error) => return show(&error, &Terminal::detect(color, Verbosity::Usual, None)),
     };

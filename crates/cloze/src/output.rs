@@ -7,6 +7,8 @@ use std::io::{self, ErrorKind, IsTerminal, StdoutLock, Write};
 
 use terminal_size::{Width, terminal_size_of};
 
+use crate::flags;
+
 /// Standard output, for results. Its errors say what cannot be written.
 pub struct Output(StdoutLock<'static>);
 
@@ -25,9 +27,11 @@ impl Write for Output {
     }
 }
 
-/// Writes a line to standard error. One that cannot be written is lost: no work ends for that.
+/// Writes a line to standard error, in which options are named as the command's flags. A line that cannot be written is lost: no
+/// work ends for that.
 pub fn say(line: impl Display) {
-    let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+    let line = format!("{line}\n");
+    let _ = io::stderr().lock().write_all(flags::in_message(&line).as_bytes());
 }
 
 /// Whether standard output and standard error are terminals.

@@ -7,6 +7,8 @@ use cloze_tasks::TaskError;
 use cloze_tasks::lines::Lines;
 use serde_json::json;
 
+use crate::flags;
+
 /// The rows of an input that were answered, and those that could not be.
 #[derive(Debug)]
 pub struct Failures {
@@ -44,7 +46,7 @@ impl Failures {
         if matches!(error, TaskError::Setting { .. }) {
             return Err(error.into());
         }
-        let text = error.to_string();
+        let text = flags::in_message(&error.to_string()).into_owned();
         if self.strict {
             bail!(self.placed(place, &text));
         }
