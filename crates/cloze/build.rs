@@ -8,6 +8,10 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    // The library has no use for the commit.
+    if std::env::var_os("CARGO_FEATURE_CLI").is_none() {
+        return;
+    }
     let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
     let version = match from_environment().or_else(from_git).or_else(from_package) {
         Some(commit) => format!("{version} ({commit})"),

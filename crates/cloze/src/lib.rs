@@ -3,7 +3,7 @@
 //! The parts, in the order in which data flows: [`text`] (vocabularies, text to ids), [`data`] (corpora, shards,
 //! masked sentence pairs), [`engine`] (tensors that learn), [`model`] (BERT itself), [`train`] (the loop, its optimizer,
 //! checkpoints), [`tasks`] (fine-tuning, predictions, scores), [`convert`] (other programs' formats) and [`hub`] (models named on
-//! the Hugging Face Hub). [`sample_corpus`] is the text of the quickstart.
+//! the Hugging Face Hub).
 //!
 //! The likeliest tokens for a mask:
 //!
@@ -31,5 +31,3 @@ pub use cloze_model as model;
 pub use cloze_tasks as tasks;
 pub use cloze_text as text;
 pub use cloze_train as train;
-
-pub mod sample_corpus;

@@ -1,4 +1,5 @@
 //! Texts to vectors, nearest texts and retrieval scores, through the command line, with the fixtures' random model.
+#![cfg(feature = "cli")]
 
 use std::io::Write;
 use std::path::Path;

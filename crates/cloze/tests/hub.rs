@@ -1,4 +1,5 @@
 //! `--model` with names on the hub and with run folders, against an imitated hub.
+#![cfg(all(feature = "cli", feature = "hub"))]
 
 #[path = "../../hub/tests/server/mod.rs"]
 mod server;

@@ -1,4 +1,5 @@
 //! A model whose tokenizer is not WordPiece: the commands that read text take its ids, its sequence template and its mask.
+#![cfg(feature = "cli")]
 
 mod common;
 

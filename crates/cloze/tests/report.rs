@@ -1,10 +1,12 @@
 //! `cloze report` on real runs of every kind, tiny ones: what the page shows, what the JSON says, what is refused.
+#![cfg(feature = "cli")]
+
+mod common;
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use cloze::sample_corpus;
 use cloze_engine::Device;
 use cloze_model::{Config, Heads, Model};
 use cloze_text::Tokenizer;
@@ -123,7 +125,7 @@ fn pretrain(place: &Place, shards: &str, name: &str, more: &[&str]) -> String {
 fn pre_training_runs_are_drawn_and_compared() {
     let place = Place::new();
     let (corpus, tokenizer, shards) = (place.path("stories.txt"), place.path("tokenizer"), place.path("shards"));
-    sample_corpus::write_text(4, 60, &mut fs::File::create(&corpus).unwrap()).unwrap();
+    fs::write(&corpus, common::corpus(60)).unwrap();
     success(&["vocab", "--input", &corpus, "--size", "300", "--out", &tokenizer]);
     success(&["prepare", "--input", &corpus, "--tokenizer", &tokenizer, "--out", &shards, "--valid-fraction", "0.1"]);
     let slow = pretrain(&place, &shards, "work/run", &[]);

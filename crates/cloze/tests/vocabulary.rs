@@ -1,4 +1,5 @@
 //! `cloze vocab extend` and `cloze vocab resize` on a tiny model: ids, rows, reports, refusals.
+#![cfg(feature = "cli")]
 
 use std::borrow::Cow;
 use std::path::Path;

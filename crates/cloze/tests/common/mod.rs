@@ -113,6 +113,43 @@ pub fn tokenizer(more: &[&str]) -> Tokenizer {
     Tokenizer::from_tokens(tokens, false).unwrap()
 }
 
+/// Documents of four sentences each, with a blank line between them. Their 3,000 words are made of syllables, and low numbers are
+/// frequent, so that a vocabulary and a model find something to learn.
+pub fn corpus(documents: usize) -> String {
+    const SYLLABLES: [&str; 20] = [
+        "an", "bel", "cor", "dim", "el", "fu", "gar", "hil", "is", "jo", "ka", "lum", "mo", "nor", "pa", "qui", "ros",
+        "tev", "wy", "zu",
+    ];
+    let mut random = Random(7);
+    let mut sentence = || {
+        let words: Vec<String> = (0..6 + random.below(6))
+            .map(|_| {
+                let mut number = random.below(60) * random.below(50);
+                let mut word = String::new();
+                for _ in 0..3 {
+                    word += SYLLABLES[number % SYLLABLES.len()];
+                    number /= SYLLABLES.len();
+                }
+                word
+            })
+            .collect();
+        format!("The {}.", words.join(" "))
+    };
+    let documents: Vec<String> =
+        (0..documents).map(|_| (0..4).map(|_| sentence()).collect::<Vec<_>>().join(" ")).collect();
+    documents.join("\n\n")
+}
+
+/// A linear congruential generator (Knuth's MMIX), of which the upper half is used.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 32) as usize % bound
+    }
+}
+
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cloze"));
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

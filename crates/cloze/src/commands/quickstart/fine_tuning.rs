@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
-use cloze::sample_corpus::labelled::{self, Files};
 use cloze_engine::Device;
 use cloze_model::{Heads, Model};
 use cloze_tasks::datasets::LabelsNeeded;
@@ -18,6 +17,7 @@ use cloze_text::Tokenizer;
 use cloze_train::train_loop::Event;
 use serde::Serialize;
 
+use super::sample_corpus::labelled::{self, Files};
 use crate::commands::tasks::config_of;
 use crate::failure::Interrupted;
 use crate::interrupt::Polling;

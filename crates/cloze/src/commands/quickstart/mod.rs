@@ -1,6 +1,7 @@
 //! `cloze quickstart`: everything once, small, from nothing.
 
 mod fine_tuning;
+mod sample_corpus;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -11,7 +12,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use cloze::sample_corpus;
 use cloze_data::TokenTable;
 use cloze_data::batch::{BatchOptions, BatchSize};
 use cloze_data::corpus::CorpusOptions;
