@@ -2,6 +2,7 @@
 //!
 //! CLOZE_COMMIT says it where it is set, as for an image, which is built without the repository; in a checkout git does; in a package
 //! of `cargo package` the file that cargo wrote does; elsewhere (a tarball, or a machine without git) only the version is shown.
+#![allow(clippy::print_stdout, reason = "talks to cargo by its standard output")]
 
 use std::path::Path;
 use std::process::Command;

@@ -27,8 +27,6 @@
 //! # }
 //! ```
 
-#![deny(clippy::print_stdout, clippy::print_stderr)]
-#![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
 mod aside;

@@ -30,8 +30,7 @@
 //! # Ok(())
 //! # }
 //! ```
-#![deny(clippy::print_stdout, clippy::print_stderr)]
-#![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 mod cache;
 #[cfg(feature = "download")]

@@ -44,8 +44,6 @@
 //! # Ok(())
 //! # }
 //! ```
-#![deny(clippy::print_stdout, clippy::print_stderr)]
-#![deny(missing_docs)]
 
 pub mod architecture;
 mod bert;

@@ -105,6 +105,7 @@ impl Weights {
         Ok(())
     }
 
+    #[allow(unsafe_code)]
     fn map_file(&mut self, path: PathBuf) -> Result<(), ModelError> {
         let read = |source| ModelError::Read { path: path.clone(), source };
         let damaged = |problem: String| ModelError::Weights { path: path.clone(), problem };

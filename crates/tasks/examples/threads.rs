@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --release -p cloze-tasks --example threads -- [FOLDER OF A FINE-TUNED MODEL]
 //! ```
+#![allow(clippy::print_stdout, reason = "a program")]
 
 use std::error::Error;
 use std::path::Path;

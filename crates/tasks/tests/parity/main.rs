@@ -2,6 +2,7 @@
 //!
 //! The goldens lie in `fixtures/` with their generator. Each model folder in the directory that `CLOZE_PARITY` names is
 //! checked as well, whatever its sizes; a folder that cannot be checked is a failure.
+#![allow(clippy::print_stdout, reason = "prints the differences")]
 
 mod compare;
 mod reference;
