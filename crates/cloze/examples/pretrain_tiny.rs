@@ -59,27 +59,29 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect();
 
     // Vocabulary: WordPiece, learned from the text. It starts with [PAD], [UNK], [CLS], [SEP] and [MASK].
-    let options = VocabularyOptions { size: 300, ..VocabularyOptions::default() };
+    let mut options = VocabularyOptions::default();
+    options.size = 300;
     let tokenizer = learn(&options, texts.iter().cloned().map(Ok::<_, Infallible>), &|_| ())?;
     println!("{} tokens; {:?} is {:?}", tokenizer.vocab_size(), texts[0], tokenizer.encode(&texts[0]));
 
     // Batches: documents of sentences of ids. Each epoch, 15 % of the tokens are chosen anew; of those 80 % become [MASK], 10 % a random
     // token, and 10 % stay. Batch number i is a pure function of the seed and i.
     let documents = Documents::from_memory(texts.iter().map(|text| vec![tokenizer.encode(text)]).collect());
-    let options = BatchOptions { seq_len: 32, size: BatchSize::Sequences(16), nsp: false, ..BatchOptions::default() };
+    let mut options = BatchOptions::default();
+    options.seq_len = 32;
+    options.size = BatchSize::Sequences(16);
+    options.nsp = false;
     let batches = BatchSource::new(documents, TokenTable::from(&tokenizer), options)?;
 
     // Model: BERT with 2 layers, C = 64, and the head that predicts masked tokens. Its weights are random.
     let device = Device::cpu(None)?;
-    let config = Config {
-        vocab_size: tokenizer.vocab_size(), // V
-        hidden_size: 64,                    // C
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        intermediate_size: 256,
-        max_position_embeddings: 32,
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.vocab_size = tokenizer.vocab_size(); // V
+    config.hidden_size = 64; // C
+    config.num_hidden_layers = 2;
+    config.num_attention_heads = 2;
+    config.intermediate_size = 256;
+    config.max_position_embeddings = 32;
     let mut model = Model::new(config, Heads::MLM, &device, 1)?;
     println!("{} parameters", model.params.count());
 

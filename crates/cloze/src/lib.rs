@@ -17,7 +17,8 @@
 //! # let folder = temporary.path();
 //! # let words = SPECIAL_TOKENS.iter().chain(&["the", "capital", "of", "france", "is", "paris", "."]);
 //! # let tokenizer = Tokenizer::from_tokens(words.map(|word| word.to_string()).collect(), false)?;
-//! # let config = Config { vocab_size: tokenizer.vocab_size(), ..Config::preset("tiny")? };
+//! # let mut config = Config::preset("tiny")?;
+//! # config.vocab_size = tokenizer.vocab_size();
 //! # Model::new(config, Heads::MLM, &Device::cpu(Some(1))?, 1)?.save(folder)?;
 //! # tokenizer.save(folder)?;
 //! let model = Pretrained::open(folder, Device::cpu(None)?, DType::F32)?;
@@ -44,7 +45,8 @@
 //! # let folder = temporary.path();
 //! # let words = SPECIAL_TOKENS.iter().chain(&["a", "red", "fox", "an", "old", "owl"]);
 //! # let tokenizer = Tokenizer::from_tokens(words.map(|word| word.to_string()).collect(), false)?;
-//! # let config = Config { vocab_size: tokenizer.vocab_size(), ..Config::preset("tiny")? };
+//! # let mut config = Config::preset("tiny")?;
+//! # config.vocab_size = tokenizer.vocab_size();
 //! # Model::new(config, Heads::ENCODER, &Device::cpu(Some(1))?, 1)?.save(folder)?;
 //! # tokenizer.save(folder)?;
 //! let embedder = Embedder::open(folder, Device::cpu(None)?, DType::F32, &Options::default())?;
@@ -70,7 +72,8 @@
 //! # let folder = temporary.path();
 //! # let words = SPECIAL_TOKENS.iter().chain(&["a", "fine", "film", "dull"]);
 //! # let tokenizer = Tokenizer::from_tokens(words.map(|word| word.to_string()).collect(), false)?;
-//! # let mut config = Config { vocab_size: tokenizer.vocab_size(), ..Config::preset("tiny")? };
+//! # let mut config = Config::preset("tiny")?;
+//! # config.vocab_size = tokenizer.vocab_size();
 //! # config.set_labels(&["bad".to_owned(), "good".to_owned()]);
 //! # let heads = Heads::of(TaskHead::Classify { labels: 2 });
 //! # Model::new(config, heads, &Device::cpu(Some(1))?, 1)?.save(folder)?;
@@ -98,6 +101,11 @@
 //! | [`tasks`] | weights → predictions and scores: fine-tuning, inference, metrics |
 //! | [`convert`] | other programs' formats → a model's folder, and ONNX |
 //! | [`hub`] | a name on the Hugging Face Hub → a model's folder |
+//!
+//! # Versions
+//!
+//! Options, settings, reports, events and errors may get more fields and variants in a later version, and are `#[non_exhaustive]`: make them with
+//! `default()`, `new()` or `preset()` and set the fields that matter.
 //!
 //! # Features
 //!

@@ -50,16 +50,14 @@ impl Folder {
         let model = folder.dir.path().join("model");
         let tokens =
             SPECIAL_TOKENS.iter().map(|token| token.to_string()).chain(('a'..='y').map(String::from)).collect();
-        let config = Config {
-            vocab_size: 99,
-            hidden_size: 32,
-            num_hidden_layers: 2,
-            num_attention_heads: 4,
-            intermediate_size: 64,
-            max_position_embeddings: 40,
-            initializer_range: 0.2,
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        config.vocab_size = 99;
+        config.hidden_size = 32;
+        config.num_hidden_layers = 2;
+        config.num_attention_heads = 4;
+        config.intermediate_size = 64;
+        config.max_position_embeddings = 40;
+        config.initializer_range = 0.2;
         Model::new(config, Heads::ENCODER, &Device::cpu(Some(1)).unwrap(), 3).unwrap().save(&model).unwrap();
         Tokenizer::from_tokens(tokens, false).unwrap().save(&model).unwrap();
         folder.write("lines.txt", &LINES.map(|line| format!("{line}\n")).concat());

@@ -56,15 +56,13 @@ impl Place {
     fn labelled(&self) -> (String, String) {
         let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "fox", "owl", "sees", "red", "old", "river"];
         let tokenizer = Tokenizer::from_tokens(words.map(str::to_owned).to_vec(), false).unwrap();
-        let config = Config {
-            vocab_size: words.len(),
-            hidden_size: 16,
-            num_hidden_layers: 1,
-            num_attention_heads: 2,
-            intermediate_size: 16,
-            max_position_embeddings: 16,
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        config.vocab_size = words.len();
+        config.hidden_size = 16;
+        config.num_hidden_layers = 1;
+        config.num_attention_heads = 2;
+        config.intermediate_size = 16;
+        config.max_position_embeddings = 16;
         let (model, rows) = (self.path("start"), self.path("rows.tsv"));
         Model::new(config, Heads::PRETRAINING, &Device::cpu(Some(1)).unwrap(), 7)
             .unwrap()

@@ -60,6 +60,7 @@ const BERT_CONFIG_FILE: &str = "bert_config.json";
 
 /// What a conversion read and wrote.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Converted {
     /// The source's format.
     pub format: Format,

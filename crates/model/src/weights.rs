@@ -23,6 +23,7 @@ const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// What a safetensors header says of one tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StoredTensor {
     /// Its name as stored.
     pub name: String,

@@ -53,16 +53,14 @@ pub struct Bench(pub TempDir);
 impl Bench {
     pub fn new() -> Bench {
         let bench = Bench(tempfile::tempdir().unwrap());
-        let config = Config {
-            vocab_size: 5 + WORDS.len(),
-            hidden_size: 32,
-            num_hidden_layers: 2,
-            num_attention_heads: 2,
-            intermediate_size: 48,
-            max_position_embeddings: POSITIONS,
-            initializer_range: 0.1,
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        config.vocab_size = 5 + WORDS.len();
+        config.hidden_size = 32;
+        config.num_hidden_layers = 2;
+        config.num_attention_heads = 2;
+        config.intermediate_size = 48;
+        config.max_position_embeddings = POSITIONS;
+        config.initializer_range = 0.1;
         let model = PathBuf::from(bench.path("start"));
         Model::new(config, Heads::PRETRAINING, &Device::cpu(Some(1)).unwrap(), 7).unwrap().save(&model).unwrap();
         tokenizer(&[]).save(&model).unwrap();

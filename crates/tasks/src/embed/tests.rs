@@ -17,16 +17,14 @@ fn folder(files: &[(&str, Value)]) -> tempfile::TempDir {
 /// The same with these heads.
 fn folder_of(heads: Heads, files: &[(&str, Value)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config {
-        vocab_size: 99,
-        hidden_size: 32,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        intermediate_size: 64,
-        max_position_embeddings: 40,
-        initializer_range: 0.2,
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.vocab_size = 99;
+    config.hidden_size = 32;
+    config.num_hidden_layers = 2;
+    config.num_attention_heads = 4;
+    config.intermediate_size = 64;
+    config.max_position_embeddings = 40;
+    config.initializer_range = 0.2;
     Model::new(config, heads, &Device::cpu(Some(1)).unwrap(), 3).unwrap().save(dir.path()).unwrap();
     let letters = ('a'..='y').map(String::from);
     let tokens = SPECIAL_TOKENS.iter().map(|token| token.to_string()).chain(letters).collect();
@@ -123,7 +121,8 @@ fn the_last_four_lie_side_by_side() {
     assert!(message.contains("the model has 3"), "{message}");
     let opened = open(dir.path(), &Options::default()).unwrap().model;
     let Pretrained { model, device, precision, .. } = &*opened;
-    let config = Config { num_hidden_layers: 3, ..model.config().clone() };
+    let mut config = model.config().clone();
+    config.num_hidden_layers = 3;
     let model = Model::new(config, model.heads, device, 5).unwrap();
     let tokenizer = cloze_text::Tokenizer::open(dir.path()).unwrap();
     let model = Pretrained::new(model, tokenizer, device.clone(), *precision, dir.path()).unwrap();
