@@ -2,12 +2,17 @@
 //!
 //! CLOZE_COMMIT says it where it is set, as for an image, which is built without the repository; in a checkout git does; in a package
 //! of `cargo package` the file that cargo wrote does; elsewhere (a tarball, or a machine without git) only the version is shown.
+#![allow(clippy::print_stdout, reason = "talks to cargo by its standard output")]
 
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    // The library has no use for the commit.
+    if std::env::var_os("CARGO_FEATURE_CLI").is_none() {
+        return;
+    }
     let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
     let version = match from_environment().or_else(from_git).or_else(from_package) {
         Some(commit) => format!("{version} ({commit})"),

@@ -2,8 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 the work failed (one line on standard error says why), 2 the command line is wrong, 130 interrupted
 //! (training is saved).
-
-#![deny(clippy::print_stdout, clippy::print_stderr)]
+#![forbid(unsafe_code)]
 
 mod commands;
 mod failure;

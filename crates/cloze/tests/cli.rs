@@ -1,9 +1,10 @@
 //! The command line as its users meet it: help, exit codes, one clear line for what goes wrong.
+#![cfg(feature = "cli")]
+
+mod common;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-
-use cloze::sample_corpus;
 
 fn cloze(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cloze")).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
@@ -31,8 +32,7 @@ fn success(arguments: &[&str]) -> String {
 }
 
 fn write_corpus(path: &Path, documents: usize) {
-    let mut file = std::fs::File::create(path).unwrap();
-    sample_corpus::write_text(3, documents, &mut file).unwrap();
+    std::fs::write(path, common::corpus(documents)).unwrap();
 }
 
 #[test]

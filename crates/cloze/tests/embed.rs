@@ -1,9 +1,11 @@
-//! Texts to vectors, nearest texts and retrieval scores, through the command line, with the fixtures' random model.
+//! Texts to vectors, nearest texts and retrieval scores, through the command line, with a random model.
+#![cfg(feature = "cli")]
 
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use cloze::engine::Device;
+use cloze::model::{Config, Heads, Model};
 use cloze::text::{SPECIAL_TOKENS, Tokenizer};
 use serde_json::Value;
 
@@ -45,14 +47,19 @@ impl Folder {
     /// A model with a tokenizer of letters, and `lines.txt`.
     fn new() -> Folder {
         let folder = Folder { dir: tempfile::tempdir().unwrap() };
-        let fixture = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/parity/bert-base-model"));
         let model = folder.dir.path().join("model");
         let tokens =
             SPECIAL_TOKENS.iter().map(|token| token.to_string()).chain(('a'..='y').map(String::from)).collect();
+        let mut config = Config::default();
+        config.vocab_size = 99;
+        config.hidden_size = 32;
+        config.num_hidden_layers = 2;
+        config.num_attention_heads = 4;
+        config.intermediate_size = 64;
+        config.max_position_embeddings = 40;
+        config.initializer_range = 0.2;
+        Model::new(config, Heads::ENCODER, &Device::cpu(Some(1)).unwrap(), 3).unwrap().save(&model).unwrap();
         Tokenizer::from_tokens(tokens, false).unwrap().save(&model).unwrap();
-        for name in ["config.json", "model.safetensors"] {
-            std::fs::copy(fixture.join(name), model.join(name)).unwrap();
-        }
         folder.write("lines.txt", &LINES.map(|line| format!("{line}\n")).concat());
         folder
     }

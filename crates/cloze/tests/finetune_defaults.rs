@@ -1,4 +1,5 @@
 //! What `cloze finetune` and `cloze sweep` choose and say themselves: the run's folder, the next command, an interrupt.
+#![cfg(feature = "cli")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Help that shows what concerns the chosen task, completions, man pages, the version and colours.
+#![cfg(feature = "cli")]
 
 use std::process::{Command, Output, Stdio};
 

@@ -1,4 +1,5 @@
 //! `--model` with names on the hub and with run folders, against an imitated hub.
+#![cfg(all(feature = "cli", feature = "hub"))]
 
 #[path = "../../hub/tests/server/mod.rs"]
 mod server;
@@ -89,15 +90,13 @@ fn save_model(dir: &Path) {
     let mut tokens: Vec<String> = SPECIAL_TOKENS.iter().map(|token| token.to_string()).collect();
     tokens.extend(('a'..='z').flat_map(|c| [c.to_string(), format!("##{c}")]));
     let tokenizer = Tokenizer::from_tokens(tokens, false).unwrap();
-    let config = Config {
-        vocab_size: tokenizer.vocab_size(),
-        hidden_size: 16,
-        num_hidden_layers: 1,
-        num_attention_heads: 2,
-        intermediate_size: 32,
-        max_position_embeddings: 32,
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.vocab_size = tokenizer.vocab_size();
+    config.hidden_size = 16;
+    config.num_hidden_layers = 1;
+    config.num_attention_heads = 2;
+    config.intermediate_size = 32;
+    config.max_position_embeddings = 32;
     let model = Model::new(config, Heads::PRETRAINING, &Device::cpu(Some(1)).unwrap(), 7).unwrap();
     fs::create_dir_all(dir).unwrap();
     model.save(dir).unwrap();

@@ -1,4 +1,5 @@
 //! The library predicts what `cloze predict` predicts: whoever opens a fine-tuned folder needs to know nothing of how it was made.
+#![cfg(feature = "cli")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! `predict`, `evaluate` and `embed` take the kind of task, the columns and the lengths from the model.
+#![cfg(feature = "cli")]
 
 mod common;
 

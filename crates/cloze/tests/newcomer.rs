@@ -1,10 +1,12 @@
 //! A newcomer's way: thirty small texts, the commands as the help shows them, then what the program says to type next.
+#![cfg(feature = "cli")]
+
+mod common;
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use cloze::sample_corpus;
 use serde_json::Value;
 
 struct Newcomer {
@@ -16,10 +18,8 @@ impl Newcomer {
     fn with_thirty_texts() -> Newcomer {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("texts")).unwrap();
-        let mut corpus = Vec::new();
-        sample_corpus::write_text(3, 30, &mut corpus).unwrap();
-        let corpus = String::from_utf8(corpus).unwrap();
-        let texts: Vec<&str> = corpus.split("\n\n").filter(|text| !text.trim().is_empty()).collect();
+        let corpus = common::corpus(30);
+        let texts: Vec<&str> = corpus.split("\n\n").collect();
         assert_eq!(texts.len(), 30);
         for (number, text) in texts.iter().enumerate() {
             fs::write(dir.path().join(format!("texts/{number}.txt")), text).unwrap();

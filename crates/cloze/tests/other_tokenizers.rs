@@ -1,4 +1,5 @@
 //! A model whose tokenizer is not WordPiece: the commands that read text take its ids, its sequence template and its mask.
+#![cfg(feature = "cli")]
 
 mod common;
 
@@ -58,16 +59,14 @@ fn a_byte_level_tokenizer_fills_embeds_and_predicts() {
     fs::write(Path::new(&model).join("tokenizer_config.json"), class).unwrap();
     let tokenizer = Tokenizer::open(Path::new(&model)).unwrap();
     assert_eq!(tokenizer.encode("the red fox .").len(), 4);
-    let config = Config {
-        vocab_size: tokenizer.vocab_size(),
-        hidden_size: 32,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        intermediate_size: 48,
-        max_position_embeddings: POSITIONS,
-        initializer_range: 0.1,
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.vocab_size = tokenizer.vocab_size();
+    config.hidden_size = 32;
+    config.num_hidden_layers = 2;
+    config.num_attention_heads = 2;
+    config.intermediate_size = 48;
+    config.max_position_embeddings = POSITIONS;
+    config.initializer_range = 0.1;
     let device = Device::cpu(Some(1)).unwrap();
     Model::new(config, Heads::PRETRAINING, &device, 7).unwrap().save(Path::new(&model)).unwrap();
 

@@ -1,4 +1,5 @@
 //! The instruction set and the precision as users meet them: what is chosen, what is said, what can be forced.
+#![cfg(feature = "cli")]
 
 use std::process::{Command, Output};
 

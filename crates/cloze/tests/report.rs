@@ -1,10 +1,12 @@
 //! `cloze report` on real runs of every kind, tiny ones: what the page shows, what the JSON says, what is refused.
+#![cfg(feature = "cli")]
+
+mod common;
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use cloze::sample_corpus;
 use cloze_engine::Device;
 use cloze_model::{Config, Heads, Model};
 use cloze_text::Tokenizer;
@@ -54,15 +56,13 @@ impl Place {
     fn labelled(&self) -> (String, String) {
         let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "fox", "owl", "sees", "red", "old", "river"];
         let tokenizer = Tokenizer::from_tokens(words.map(str::to_owned).to_vec(), false).unwrap();
-        let config = Config {
-            vocab_size: words.len(),
-            hidden_size: 16,
-            num_hidden_layers: 1,
-            num_attention_heads: 2,
-            intermediate_size: 16,
-            max_position_embeddings: 16,
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        config.vocab_size = words.len();
+        config.hidden_size = 16;
+        config.num_hidden_layers = 1;
+        config.num_attention_heads = 2;
+        config.intermediate_size = 16;
+        config.max_position_embeddings = 16;
         let (model, rows) = (self.path("start"), self.path("rows.tsv"));
         Model::new(config, Heads::PRETRAINING, &Device::cpu(Some(1)).unwrap(), 7)
             .unwrap()
@@ -123,7 +123,7 @@ fn pretrain(place: &Place, shards: &str, name: &str, more: &[&str]) -> String {
 fn pre_training_runs_are_drawn_and_compared() {
     let place = Place::new();
     let (corpus, tokenizer, shards) = (place.path("stories.txt"), place.path("tokenizer"), place.path("shards"));
-    sample_corpus::write_text(4, 60, &mut fs::File::create(&corpus).unwrap()).unwrap();
+    fs::write(&corpus, common::corpus(60)).unwrap();
     success(&["vocab", "--input", &corpus, "--size", "300", "--out", &tokenizer]);
     success(&["prepare", "--input", &corpus, "--tokenizer", &tokenizer, "--out", &shards, "--valid-fraction", "0.1"]);
     let slow = pretrain(&place, &shards, "work/run", &[]);

@@ -1,4 +1,5 @@
 //! The commands about tasks as their users meet them: labelled files and a tiny model in, scores, predictions and clear errors out.
+#![cfg(feature = "cli")]
 
 mod common;
 

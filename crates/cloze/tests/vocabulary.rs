@@ -1,4 +1,5 @@
 //! `cloze vocab extend` and `cloze vocab resize` on a tiny model: ids, rows, reports, refusals.
+#![cfg(feature = "cli")]
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -54,15 +55,13 @@ fn tokenizer(words: &[&str]) -> Tokenizer {
 /// A model of `spare` more rows than its tokenizer has tokens, saved in `dir`.
 fn save_model(dir: &Path, spare: usize) -> (Model, Tokenizer) {
     let tokenizer = tokenizer(&["the", "gl", "##io", "##blast", "##oma", "##s", ".", "-"]);
-    let config = Config {
-        vocab_size: tokenizer.vocab_size() + spare,
-        hidden_size: HIDDEN,
-        num_hidden_layers: 1,
-        num_attention_heads: 2,
-        intermediate_size: 24,
-        max_position_embeddings: 32,
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.vocab_size = tokenizer.vocab_size() + spare;
+    config.hidden_size = HIDDEN;
+    config.num_hidden_layers = 1;
+    config.num_attention_heads = 2;
+    config.intermediate_size = 24;
+    config.max_position_embeddings = 32;
     let mut model = Model::new(config, Heads::PRETRAINING, &device(), 9).unwrap();
     let bias = model.params.find(BIAS).unwrap();
     model.params.edit(bias, |bias| bias.iter_mut().enumerate().for_each(|(i, bias)| *bias = i as f32 * 0.25));

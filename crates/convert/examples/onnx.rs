@@ -1,4 +1,5 @@
 //! A Hugging Face folder as an ONNX file: `onnx FOLDER MODEL.onnx [LARGEST_FILE_BYTES]`. Drives `fixtures/onnx/check.py`.
+#![allow(clippy::print_stdout, reason = "a program")]
 
 use std::error::Error;
 use std::path::Path;
@@ -15,7 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ => return Err("expected FOLDER MODEL.onnx [LARGEST_FILE_BYTES]".into()),
     };
     let model = Model::load(Path::new(dir), &Device::cpu(Some(1))?)?;
-    let options = OnnxOptions { largest_file: limit, ..OnnxOptions::new(model.class()) };
+    let mut options = OnnxOptions::new(model.class());
+    options.largest_file = limit;
     println!("{:?}", onnx::write(&model, Path::new(path), &options)?);
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Everything that a foreign checkpoint, its folder or the disk can do wrong.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConvertError {
     /// A file could not be opened, read, written or renamed.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -99,7 +100,7 @@ impl ConvertError {
 }
 
 impl From<cloze_files::FileError> for ConvertError {
-    fn from(cloze_files::FileError { action, path, source }: cloze_files::FileError) -> ConvertError {
+    fn from(cloze_files::FileError { action, path, source, .. }: cloze_files::FileError) -> ConvertError {
         ConvertError::Io { action, path, source }
     }
 }

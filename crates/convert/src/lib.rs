@@ -27,8 +27,6 @@
 //! # }
 //! ```
 
-#![deny(clippy::print_stdout, clippy::print_stderr)]
-#![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
 mod aside;
@@ -62,6 +60,7 @@ const BERT_CONFIG_FILE: &str = "bert_config.json";
 
 /// What a conversion read and wrote.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Converted {
     /// The source's format.
     pub format: Format,

@@ -101,7 +101,10 @@ impl Found {
     /// Transformers' class, where the tensors tell: a classifier's do not tell what it classifies.
     fn class(&self) -> Option<Class> {
         let has = |head| self.heads.contains(&head);
-        let heads = Heads { pooler: has(Head::Pooler), mlm: has(Head::Mlm), nsp: has(Head::Nsp), task: None };
+        let mut heads = Heads::NONE;
+        heads.pooler = has(Head::Pooler);
+        heads.mlm = has(Head::Mlm);
+        heads.nsp = has(Head::Nsp);
         match () {
             () if self.other || has(Head::Classifier) => None,
             () if has(Head::Span) => Some(Class::Answer),

@@ -20,6 +20,7 @@ const NOT_READ: [&str; 4] = ["tf_model.h5", "flax_model.msgpack", "saved_model.p
 
 /// The format of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Format {
     /// `model.safetensors` or its shards.
     Safetensors,

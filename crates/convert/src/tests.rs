@@ -11,7 +11,7 @@ use tempfile::{TempDir, tempdir};
 use super::*;
 
 fn fixtures() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/convert"))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures"))
 }
 
 /// A folder with these fixtures, under new names where given, beside the configuration and the vocabulary.

@@ -31,7 +31,7 @@ impl Random {
 }
 
 fn fixtures() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/convert"))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures"))
 }
 
 /// Converts `tries` damaged forms of `victim`, one of `files` (fixture, name in the folder).

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 /// Everything that the world can do wrong to corpora, shards and batches.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DataError {
     /// A file could not be opened, read, written or renamed.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -155,7 +156,7 @@ impl DataError {
 }
 
 impl From<cloze_files::FileError> for DataError {
-    fn from(cloze_files::FileError { action, path, source }: cloze_files::FileError) -> DataError {
+    fn from(cloze_files::FileError { action, path, source, .. }: cloze_files::FileError) -> DataError {
         DataError::io(action, path, source)
     }
 }

@@ -14,8 +14,6 @@
 //! | [`batch`] | documents → packed batches, each a pure function of (seed, index) |
 //! | [`export`] | batches → an Arrow file for other trainers |
 //! | [`prefetch`] | batches made ready in a background thread |
-#![deny(clippy::print_stdout, clippy::print_stderr)]
-#![deny(missing_docs)]
 
 pub mod batch;
 pub mod corpus;

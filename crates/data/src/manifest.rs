@@ -36,6 +36,7 @@ impl Split {
 /// What a folder of shards holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Manifest {
     /// Version of this layout: 1.
     pub version: u32,
@@ -50,6 +51,7 @@ pub struct Manifest {
 /// The tokenizer that made the ids.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TokenizerEntry {
     /// Hash of the vocabulary in id order and of the settings.
     pub fingerprint: String,
@@ -62,6 +64,7 @@ pub struct TokenizerEntry {
 /// The shards of both splits.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Splits {
     /// Documents to train on.
     pub train: SplitEntry,
@@ -72,6 +75,7 @@ pub struct Splits {
 /// The shards of one split, in order.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct SplitEntry {
     /// One entry a file.
     pub shards: Vec<ShardEntry>,
@@ -80,6 +84,7 @@ pub struct SplitEntry {
 /// One shard file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ShardEntry {
     /// File name, relative to the manifest.
     pub file: String,

@@ -15,6 +15,7 @@ use crate::tokens::TokenTable;
 
 /// How many tokens are predicted, and what is shown in their place.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Masking {
     /// Share of a sequence's tokens that are chosen, in (0, 1].
     pub rate: f64,

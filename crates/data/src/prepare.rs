@@ -38,6 +38,7 @@ const REPEATS: usize = 1_800_000;
 
 /// What to prepare, and how.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct PrepareOptions {
     /// Files, folders, globs or `-`: see [`corpus`](crate::corpus).
     pub inputs: Vec<PathBuf>,
@@ -73,6 +74,7 @@ impl PrepareOptions {
 
 /// How far `prepare` has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PrepareProgress {
     /// Bytes of the files, as stored (compressed), whose text is written. Reading itself is ahead of that.
     pub bytes_read: u64,

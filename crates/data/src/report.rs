@@ -13,6 +13,7 @@ use crate::corpus::CorpusNotes;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 // A manifest of an earlier version may lack a count.
 #[serde(default)]
+#[non_exhaustive]
 pub struct CorpusReport {
     /// Files read.
     pub files: u64,

@@ -336,6 +336,7 @@ fn start_of(ends: &[u32], sentence: usize) -> u32 {
 }
 
 /// Maps a shard and decodes its record batches without copying.
+#[allow(unsafe_code)]
 fn map_chunks(path: &Path, vocab_size: Option<usize>) -> Result<Vec<Chunk>, DataError> {
     let damaged = |reason: String| DataError::ShardDamaged { path: path.to_path_buf(), reason };
     let mut file = File::open(path).map_err(|e| DataError::io("open", path, e))?;

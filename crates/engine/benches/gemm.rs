@@ -1,6 +1,7 @@
 //! Matrix products: GFLOP/s and the share of the peak measured in the same moment, on one thread and on two. In bf16 the
 //! operands lie as in a training step: activations in bf16, weights and their gradients in f32.
 //! `cargo bench -p cloze-engine --bench gemm [-- FILTER]`; `CLOZE_CPU` forces a level.
+#![allow(clippy::print_stderr, clippy::print_stdout, unsafe_code, reason = "a program that measures kernels")]
 
 mod shared;
 

@@ -1,7 +1,9 @@
 //! Packing from memory: GB/s at which products of eight rows, which are little but packing, go through matrices that no cache holds,
 //! beside the rate at which the same memory is read from one end to the other.
 //! `cargo bench -p cloze-engine --bench pack`; `CLOZE_CPU` forces a level, `CLOZE_THREADS` a number of threads (2).
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a program")]
 
+#[allow(unsafe_code)]
 mod shared;
 
 use std::hint::black_box;

@@ -4,6 +4,7 @@ use thiserror::Error;
 
 /// An engine error that a user can cause and mend. Shape mismatches are bugs and panic instead.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum EngineError {
     /// A word that names no level.
     #[error("{place}{found}: expected one of amx, avx512bf16, avx512, avx2, neon, portable")]

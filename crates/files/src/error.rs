@@ -6,6 +6,7 @@ use thiserror::Error;
 /// A system error, with what was attempted and where.
 #[derive(Debug, Error)]
 #[error("cannot {action} {}: {source}", path.display())]
+#[non_exhaustive]
 pub struct FileError {
     /// What was attempted: "read", "write", "rename into place", …
     pub action: &'static str,

@@ -9,6 +9,7 @@ const ENDPOINT: &str = "https://huggingface.co";
 
 /// What `huggingface_hub` reads from environment variables.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Environment {
     /// The cache: `HF_HUB_CACHE`, else `HUGGINGFACE_HUB_CACHE`, else `hub` in `HF_HOME`, else in `huggingface` of `XDG_CACHE_HOME`,
     /// else of `~/.cache`.

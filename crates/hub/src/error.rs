@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 /// Why a model is not to be had. Each is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HubError {
     /// No name that a model on the hub can have.
     #[error(

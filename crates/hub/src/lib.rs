@@ -30,8 +30,7 @@
 //! # Ok(())
 //! # }
 //! ```
-#![deny(clippy::print_stdout, clippy::print_stderr)]
-#![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 mod cache;
 #[cfg(feature = "download")]
@@ -58,6 +57,7 @@ pub const DEFAULT_REVISION: &str = "main";
 
 /// What is needed of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Contents {
     /// Its tokenizer alone.
     Tokenizer,
@@ -74,6 +74,7 @@ pub type Check<'a> = &'a dyn Fn(&Path) -> Result<(), String>;
 
 /// A model that somebody asks for.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct Request<'a> {
     /// `name` or `organisation/name`.
     pub name: &'a str,
@@ -98,6 +99,7 @@ impl<'a> Request<'a> {
 
 /// A model's snapshot in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Found {
     /// Its folder.
     pub folder: PathBuf,
@@ -111,6 +113,7 @@ pub struct Found {
 
 /// What happens on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event<'a> {
     /// So much of a model's files is there.
     Bytes {

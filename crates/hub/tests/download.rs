@@ -11,6 +11,12 @@ use server::{COMMIT, Server, etag};
 
 const NAME: &str = "org/name";
 
+/// A value after a change.
+fn but<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
+    change(&mut value);
+    value
+}
+
 /// A server and an empty cache.
 struct Bench {
     server: Server,
@@ -43,12 +49,11 @@ impl Bench {
     }
 
     fn environment(&self) -> Environment {
-        Environment {
-            cache: self.dir.path().to_owned(),
-            endpoint: self.server.endpoint.clone(),
-            token: None,
-            offline: false,
-        }
+        let mut environment = Environment::from_variables(|_| None, None);
+        environment.cache = self.dir.path().to_owned();
+        environment.endpoint = self.server.endpoint.clone();
+        environment.token = None;
+        environment
     }
 
     fn find_as(&self, environment: Environment, wish: &Request<'_>) -> Result<Found, HubError> {
@@ -139,8 +144,8 @@ fn a_model_is_downloaded_once_in_the_layout_of_huggingface_hub() {
     // Now nobody is asked, for any name of the revision.
     bench.server.requests();
     for revision in [None, Some("main"), Some(COMMIT)] {
-        let again = bench.find_as(bench.environment(), &Request { revision, ..wish }).unwrap();
-        assert_eq!(again, Found { downloaded: 0, ..found.clone() });
+        let again = bench.find_as(bench.environment(), &but(wish, |it| it.revision = revision)).unwrap();
+        assert_eq!(again, but(found.clone(), |it| it.downloaded = 0));
     }
     assert_eq!(bench.server.requests(), []);
 }
@@ -175,8 +180,8 @@ fn an_interrupted_download_looks_unfinished_and_the_next_one_goes_on() {
     let part = bench.part();
     assert_eq!(fs::metadata(&part).unwrap().len(), 30_000);
     assert!(!bench.blob().exists() && !bench.model().join("refs/main").exists());
-    let offline = Environment { offline: true, ..bench.environment() };
-    let wish = Request { revision: Some(COMMIT), ..Request::new(NAME, Contents::Model) };
+    let offline = but(bench.environment(), |it| it.offline = true);
+    let wish = but(Request::new(NAME, Contents::Model), |it| it.revision = Some(COMMIT));
     let error = bench.find_as(offline, &wish).unwrap_err().to_string();
     assert!(error.contains("lacks model.safetensors"), "{error}");
 
@@ -220,7 +225,7 @@ fn a_server_without_ranges_is_asked_for_everything() {
 #[test]
 fn what_arrives_damaged_is_never_kept() {
     let bench = Bench::new();
-    let wish = Request { name: "large", ..Request::new(NAME, Contents::Model) };
+    let wish = but(Request::new(NAME, Contents::Model), |it| it.name = "large");
     // All files are large here, so that each has a checksum.
     let config: Vec<u8> = [b"{}".as_slice(), &[b' '; 2000]].concat();
     bench.server.add("large", &[("config.json", &config), ("model.safetensors", &bench.weights)]);
@@ -303,7 +308,7 @@ fn a_connection_that_brings_nothing_more_is_given_up_and_the_rest_comes_by_anoth
 fn a_hub_that_stays_silent_is_an_error_and_what_came_is_kept() {
     let bench = Bench::new();
     let find = |endpoint: &str| {
-        let environment = Environment { endpoint: endpoint.to_owned(), ..bench.environment() };
+        let environment = but(bench.environment(), |it| it.endpoint = endpoint.to_owned());
         let hub = Hub::new(environment).with_patience(Duration::from_millis(300));
         hub.find(&Request::new(NAME, Contents::Model), &mut |_| ()).unwrap_err()
     };
@@ -328,7 +333,7 @@ fn a_token_is_used_where_the_hub_limits_those_without_one() {
         assert!(matches!(error, HubError::RateLimited { with_token: false, .. }), "{error}");
         assert!(error.to_string().contains("HF_TOKEN") && error.to_string().contains("429"), "{error}");
         bench.server.requests();
-        let environment = Environment { token: Some("key".into()), ..bench.environment() };
+        let environment = but(bench.environment(), |it| it.token = Some("key".into()));
         let found = bench.find_as(environment, &wish).unwrap();
         assert_eq!(fs::read(found.folder.join("model.safetensors")).unwrap(), bench.weights);
         assert!(bench.server.requests().iter().any(|request| request.token.as_deref() == Some("key")));
@@ -372,18 +377,18 @@ fn another_revision_shares_the_blobs() {
     });
     // The cache comes first: main stays what it was.
     assert_eq!(bench.find().unwrap().commit, COMMIT);
-    let wish = Request { revision: Some("refs/pr/1"), ..Request::new(NAME, Contents::Model) };
+    let wish = but(Request::new(NAME, Contents::Model), |it| it.revision = Some("refs/pr/1"));
     let found = bench.find_as(bench.environment(), &wish).unwrap();
     assert_eq!((found.commit.as_str(), found.downloaded), (newer, 17));
     assert_eq!(fs::read_to_string(bench.model().join("refs/refs/pr/1")).unwrap(), newer);
-    let by_commit = Request { revision: Some(newer), ..wish };
+    let by_commit = but(wish, |it| it.revision = Some(newer));
     assert_eq!(bench.find_as(bench.environment(), &by_commit).unwrap().downloaded, 0);
 }
 
 #[test]
 fn a_commit_leaves_no_reference() {
     let bench = Bench::new();
-    let wish = Request { revision: Some(COMMIT), ..Request::new(NAME, Contents::Model) };
+    let wish = but(Request::new(NAME, Contents::Model), |it| it.revision = Some(COMMIT));
     bench.find_as(bench.environment(), &wish).unwrap();
     assert!(!tree(&bench.model()).iter().any(|path| path.starts_with("refs/")), "{:?}", tree(&bench.model()));
 }
@@ -474,7 +479,7 @@ fn a_snapshot_of_another_program_is_completed() {
     let wish = Request::new(NAME, Contents::Vectors);
 
     // Where the hub cannot be asked, what is there does.
-    let offline = Environment { offline: true, ..bench.environment() };
+    let offline = but(bench.environment(), |it| it.offline = true);
     let note = bench.find_as(offline, &wish).unwrap().note.unwrap();
     assert!(note.contains("modules.json") && note.contains("without --offline"), "{note}");
     bench.server.change(|state| state.is_down = true);
@@ -492,7 +497,7 @@ fn a_snapshot_of_another_program_is_completed() {
 fn tokens_open_what_is_private_or_gated() {
     let bench = Bench::new();
     let wish = Request::new(NAME, Contents::Model);
-    let with = |token: &str| Environment { token: Some(token.into()), ..bench.environment() };
+    let with = |token: &str| but(bench.environment(), |it| it.token = Some(token.into()));
     let fails = |environment| bench.find_as(environment, &wish).unwrap_err();
     bench.server.change(|state| state.models.get_mut(NAME).unwrap().private = Some("key".into()));
     let error = fails(bench.environment());
@@ -509,7 +514,7 @@ fn tokens_open_what_is_private_or_gated() {
     assert!(bench.find_as(with("key"), &wish).is_ok());
 
     let open = Bench::new();
-    let environment = Environment { token: Some("key".into()), ..open.environment() };
+    let environment = but(open.environment(), |it| it.token = Some("key".into()));
     open.find_as(environment, &wish).unwrap();
     assert!(open.server.requests().iter().all(|request| request.token.is_none()), "a public model needs no token");
 }
@@ -518,26 +523,26 @@ fn tokens_open_what_is_private_or_gated() {
 fn what_the_hub_has_not_is_named() {
     let bench = Bench::new();
     let wish = Request::new(NAME, Contents::Model);
-    assert!(bench.error(&Request { name: "absent", ..wish }).contains("no model \"absent\" on http://127.0.0.1"));
-    assert!(bench.error(&Request { revision: Some("v9"), ..wish }).contains("no revision \"v9\""));
-    assert!(bench.error(&Request { revision: Some("../main"), ..wish }).contains("expected a branch"));
-    assert!(bench.error(&Request { name: "a/b/c", ..wish }).contains("cannot be a model's name"));
+    assert!(bench.error(&but(wish, |it| it.name = "absent")).contains("no model \"absent\" on http://127.0.0.1"));
+    assert!(bench.error(&but(wish, |it| it.revision = Some("v9"))).contains("no revision \"v9\""));
+    assert!(bench.error(&but(wish, |it| it.revision = Some("../main"))).contains("expected a branch"));
+    assert!(bench.error(&but(wish, |it| it.name = "a/b/c")).contains("cannot be a model's name"));
 
     let weights: &[u8] = &bench.weights;
     bench.server.add("pickle", &[("config.json", b"{}"), ("pytorch_model.bin", weights), ("vocab.txt", b"x")]);
-    let error = bench.error(&Request { name: "pickle", ..wish });
+    let error = bench.error(&but(wish, |it| it.name = "pickle"));
     assert!(error.contains("cloze convert pickle --out DIR"), "{error}");
     let found = bench.find_as(bench.environment(), &Request::new("pickle", Contents::Source)).unwrap();
     assert_eq!(fs::read(found.folder.join("pytorch_model.bin")).unwrap(), weights);
     bench.server.add("h5", &[("config.json", b"{}"), ("tf_model.h5", weights)]);
-    assert!(bench.error(&Request { name: "h5", ..wish }).contains("tf_model.h5 is not read here"));
+    assert!(bench.error(&but(wish, |it| it.name = "h5")).contains("tf_model.h5 is not read here"));
     assert!(
         bench
-            .error(&Request { name: "h5", ..Request::new(NAME, Contents::Tokenizer) })
+            .error(&but(Request::new(NAME, Contents::Tokenizer), |it| it.name = "h5"))
             .contains("neither tokenizer.json nor")
     );
     bench.server.add("empty", &[("README.md", b"{}")]);
-    assert!(bench.error(&Request { name: "empty", ..wish }).contains("no config.json"));
+    assert!(bench.error(&but(wish, |it| it.name = "empty")).contains("no config.json"));
     let original = [("bert_config.json", b"{}".as_slice()), ("vocab.txt", b"x"), ("bert_model.ckpt.index", b"i")];
     let data = ("bert_model.ckpt.data-00000-of-00001", weights);
     bench.server.add("original", &[&original[..], &[data]].concat());
@@ -552,7 +557,7 @@ fn a_model_of_no_use_is_refused_before_its_weights_come() {
         assert!(fs::read_to_string(config).unwrap().contains("model_type"));
         Err("not of this kind".to_owned())
     };
-    let wish = Request { check: Some(&refuse), ..Request::new(NAME, Contents::Model) };
+    let wish = but(Request::new(NAME, Contents::Model), |it| it.check = Some(&refuse));
     let error = bench.error(&wish);
     assert!(error.contains("not downloaded") && error.contains("not of this kind"), "{error}");
     assert!(!bench.server.requests().iter().any(|request| request.path.ends_with("model.safetensors")));
@@ -561,13 +566,13 @@ fn a_model_of_no_use_is_refused_before_its_weights_come() {
 #[test]
 fn a_hub_that_is_away_is_one_line() {
     let bench = Bench::new();
-    let environment = Environment { endpoint: "http://127.0.0.1:9".into(), ..bench.environment() };
+    let environment = but(bench.environment(), |it| it.endpoint = "http://127.0.0.1:9".into());
     let error = bench.find_as(environment, &Request::new(NAME, Contents::Model)).unwrap_err();
     assert!(matches!(error, HubError::Network { .. }), "{error}");
-    let environment = Environment { endpoint: "no address".into(), ..bench.environment() };
+    let environment = but(bench.environment(), |it| it.endpoint = "no address".into());
     let error = bench.find_as(environment, &Request::new(NAME, Contents::Model)).unwrap_err();
     assert!(error.to_string().contains("no address"), "{error}");
-    let environment = Environment { endpoint: bench.server.endpoint.clone() + "/elsewhere", ..bench.environment() };
+    let environment = but(bench.environment(), |it| it.endpoint = bench.server.endpoint.clone() + "/elsewhere");
     let error = bench.find_as(environment, &Request::new(NAME, Contents::Model)).unwrap_err();
     assert!(error.to_string().contains("elsewhere"), "{error}");
 }
@@ -608,7 +613,7 @@ fn a_cache_that_cannot_be_written_is_named() {
     if fs::write(locked.join("x"), "").is_ok() {
         return; // Whoever is root may write everywhere.
     }
-    let environment = Environment { cache: locked, ..bench.environment() };
+    let environment = but(bench.environment(), |it| it.cache = locked);
     let error = bench.find_as(environment, &Request::new(NAME, Contents::Model)).unwrap_err();
     assert!(matches!(error, HubError::Cache { .. }) && error.to_string().contains("locked"), "{error}");
 }

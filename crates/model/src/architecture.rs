@@ -4,6 +4,7 @@ use cloze_engine::ops::Activation;
 
 /// Sizes and settings of a network; [`Config::architecture`](crate::Config::architecture) makes it of a configuration.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Architecture {
     /// V: rows of the word embeddings.
     pub vocab_size: usize,

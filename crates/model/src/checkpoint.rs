@@ -144,6 +144,7 @@ struct Header<'a> {
 
 /// What became of the heads of a folder that was opened for other heads.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct LoadReport {
     /// Tensors that the folder lacks, or has in another shape: drawn at random.
     pub newly_initialized: Vec<HeadTensor>,
@@ -155,6 +156,7 @@ pub struct LoadReport {
 
 /// A tensor of a head.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct HeadTensor {
     /// Its name in Transformers' models with a head.
     pub name: String,

@@ -19,6 +19,7 @@ use crate::schema::{BERT, Schema};
 /// [`extra`](Config::extra) and written back unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Config {
     /// The Transformers class whose tensors lie beside the config, such as `BertForPreTraining`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,6 +66,7 @@ pub struct Config {
 /// `hidden_act`: the activations that `config.json` may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum HiddenAct {
     /// GELU by the error function: x·Φ(x). The paper's release.
     #[serde(alias = "gelu_python")]

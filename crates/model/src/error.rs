@@ -8,6 +8,7 @@ use thiserror::Error;
 
 /// A model error that a user can cause and mend.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ModelError {
     /// A file that cannot be read.
     #[error("cannot read {}: {source}", path.display())]

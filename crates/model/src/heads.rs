@@ -8,6 +8,7 @@ use crate::role::{Head, Module, Role};
 
 /// The heads of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Heads {
     /// tanh dense on `[CLS]`.
     pub pooler: bool,

@@ -263,6 +263,7 @@ fn at(module: Module, pattern: &str, name: &str) -> Option<Module> {
 
 /// The tensors of a checkpoint by what they are, whichever exporter wrote them.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Inventory {
     /// Tensors with values of their own, in order of name.
     pub tensors: Vec<NamedTensor>,
@@ -278,6 +279,7 @@ pub struct Inventory {
 
 /// A tensor of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NamedTensor {
     /// Its name as stored.
     pub stored: String,
@@ -289,6 +291,7 @@ pub struct NamedTensor {
 
 /// A tensor that must equal another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TiedCopy {
     /// Its name as stored.
     pub stored: String,

@@ -23,6 +23,7 @@ const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// What a safetensors header says of one tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StoredTensor {
     /// Its name as stored.
     pub name: String,
@@ -105,6 +106,7 @@ impl Weights {
         Ok(())
     }
 
+    #[allow(unsafe_code)]
     fn map_file(&mut self, path: PathBuf) -> Result<(), ModelError> {
         let read = |source| ModelError::Read { path: path.clone(), source };
         let damaged = |problem: String| ModelError::Weights { path: path.clone(), problem };

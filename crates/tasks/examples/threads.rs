@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --release -p cloze-tasks --example threads -- [FOLDER OF A FINE-TUNED MODEL]
 //! ```
+#![allow(clippy::print_stdout, reason = "a program")]
 
 use std::error::Error;
 use std::path::Path;
@@ -27,7 +28,8 @@ const LENGTH: usize = 60;
 fn random(device: Device) -> Result<Pretrained, Box<dyn Error>> {
     let words = (0..1000).map(|number| format!("w{number}"));
     let tokens: Vec<String> = SPECIAL_TOKENS.iter().map(|token| token.to_string()).chain(words).collect();
-    let config = Config { vocab_size: tokens.len(), ..Config::preset("mini")? };
+    let mut config = Config::preset("mini")?;
+    config.vocab_size = tokens.len();
     let model = Model::new(config, Heads::of(TaskHead::Classify { labels: 3 }), &device, 1)?;
     Ok(Pretrained::new(model, Tokenizer::from_tokens(tokens, false)?, device, DType::F32, Path::new("random"))?)
 }

@@ -7,6 +7,7 @@ use cloze_data::DataError;
 
 /// Everything that the world can do wrong to a task's data, models and predictions.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TaskError {
     /// A file or folder that could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -165,7 +166,7 @@ impl TaskError {
 }
 
 impl From<cloze_files::FileError> for TaskError {
-    fn from(cloze_files::FileError { action, path, source }: cloze_files::FileError) -> TaskError {
+    fn from(cloze_files::FileError { action, path, source, .. }: cloze_files::FileError) -> TaskError {
         TaskError::Io { action, path, source }
     }
 }

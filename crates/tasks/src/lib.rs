@@ -1,6 +1,5 @@
 //! From weights to scores: one fine-tuning loop, and tasks that say what an example, a loss and a metric are.
-#![deny(clippy::print_stdout, clippy::print_stderr)]
-#![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 pub mod answer;
 pub mod any_task;

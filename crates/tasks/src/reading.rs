@@ -20,6 +20,7 @@ use crate::task_settings::TaskSettings;
 
 /// What a caller says of a task and of how its files are read.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Given {
     /// The settings.
     pub settings: TaskSettings,

@@ -9,6 +9,7 @@ use crate::TaskError;
 /// The settings of a fine-tuning (Devlin et al. 2019, appendix A.3). Written to `finetune.toml` of the run's folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct Settings {
     /// Passes over the training rows.
     pub epochs: u32,
@@ -65,6 +66,7 @@ pub struct Settings {
 /// How much each class counts in the loss.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum ClassWeights {
     /// Every row alike.
     #[default]

@@ -19,6 +19,7 @@ const VERSION: u32 = 1;
 /// kind of task.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct TaskSettings {
     /// The kind of task.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,7 +158,8 @@ mod tests {
         assert!(fails(json!("classify")).contains("expected an object"));
         assert!(fails(json!({"max_len": "long"})).contains("long"));
         assert!(fails(json!({"text": "#0"})).contains("#0"));
-        let config = Config { extra: json!({"cloze": 3}).as_object().unwrap().clone(), ..Config::default() };
+        let mut config = Config::default();
+        config.extra = json!({"cloze": 3}).as_object().unwrap().clone();
         let line = TaskSettings::of_model(&config, Path::new("m")).unwrap_err().to_string();
         assert!(line.contains("config.json: \"cloze\" is not what `cloze finetune` writes"), "{line}");
     }

@@ -45,34 +45,34 @@ fn tokenizer() -> Tokenizer {
 
 /// A pre-trained model that has learned nothing; its dropout is `dropout`.
 fn start(dir: &Path, dropout: f64) -> PathBuf {
-    let config = Config {
-        vocab_size: 5 + WORDS.len(),
-        hidden_size: 32,
-        num_hidden_layers: LAYERS,
-        num_attention_heads: 2,
-        intermediate_size: 48,
-        max_position_embeddings: POSITIONS,
-        hidden_dropout_prob: dropout,
-        attention_probs_dropout_prob: dropout,
-        // Larger than BERT's: a network as narrow as this learns faster from it.
-        initializer_range: 0.1,
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.vocab_size = 5 + WORDS.len();
+    config.hidden_size = 32;
+    config.num_hidden_layers = LAYERS;
+    config.num_attention_heads = 2;
+    config.intermediate_size = 48;
+    config.max_position_embeddings = POSITIONS;
+    config.hidden_dropout_prob = dropout;
+    config.attention_probs_dropout_prob = dropout;
+    // Larger than BERT's: a network as narrow as this learns faster from it.
+    config.initializer_range = 0.1;
     let path = dir.join("start");
     Model::new(config, Heads::PRETRAINING, &device(), 7).unwrap().save(&path).unwrap();
     tokenizer().save(&path).unwrap();
     path
 }
 
+/// Settings with other values of some of them.
+macro_rules! with {
+    ($settings:expr, $($name:ident: $value:expr),+ $(,)?) => {{
+        let mut settings: Settings = $settings;
+        $(settings.$name = $value;)+
+        settings
+    }};
+}
+
 fn settings() -> Settings {
-    Settings {
-        epochs: 60,
-        batch: 8,
-        lr: 2e-3,
-        schedule: ScheduleKind::Constant,
-        precision: Precision::F32,
-        ..Settings::default()
-    }
+    with!(Settings::default(), epochs: 60, batch: 8, lr: 2e-3, schedule: ScheduleKind::Constant, precision: Precision::F32)
 }
 
 /// A folder for a test, with a model to start from, and what is asked of a run in it.
@@ -335,7 +335,7 @@ fn classes_are_learned_by_heart() {
 
 #[test]
 fn numbers_are_learned_by_heart() {
-    learns_by_heart(regressor(), &Settings { epochs: 150, ..settings() }, 0.99);
+    learns_by_heart(regressor(), &with!(settings(), epochs: 150), 0.99);
 }
 
 #[test]
@@ -369,7 +369,7 @@ fn frozen_layers_stay_to_the_bit() {
     let (task, rows) = classifier();
     for freeze in [0, 2] {
         let out = format!("freeze-{freeze}");
-        let settings = Settings { epochs: 4, freeze: Some(freeze), ..settings() };
+        let settings = with!(settings(), epochs: 4, freeze: Some(freeze));
         bench.finish(&task, [&rows, &[]], &settings, &out);
         let beginning = bench.beginning(&task, settings.seed);
         let end = bench.model(&out);
@@ -386,7 +386,7 @@ fn frozen_layers_stay_to_the_bit() {
 fn the_feature_based_way_moves_the_head_alone() {
     let bench = Bench::new(0.1);
     let (task, rows) = tagger(LAYERS);
-    let settings = Settings { epochs: 150, lr: 1e-2, freeze: Some(LAYERS), ..settings() };
+    let settings = with!(settings(), epochs: 150, lr: 1e-2, freeze: Some(LAYERS));
     let best = bench.finish(&task, [&rows, &rows], &settings, "run").best.unwrap();
     assert_eq!(best.score, 1.0, "{best:?}");
     // The folder says by its head's width how many layers it reads.
@@ -406,7 +406,7 @@ fn lower_layers_learn_more_slowly() {
     // AdamW's first step has the size of the rate, whatever the gradient: distances are rates.
     let one = |decay: f64, out: &str| {
         let settings =
-            Settings { epochs: 1, batch: rows.len(), warmup: 0.0, weight_decay: 0.0, layer_decay: decay, ..settings() };
+            with!(settings(), epochs: 1, batch: rows.len(), warmup: 0.0, weight_decay: 0.0, layer_decay: decay);
         bench.finish(&task, [&rows, &[]], &settings, out);
         let moved = distances(&bench.beginning(&task, 1), &bench.model(out).model);
         move |name: &str| moved[name]
@@ -429,8 +429,8 @@ fn accumulation_equals_the_big_batch() {
     fn check<T: Task>((task, rows): (T, Vec<T::Row>), class_weights: ClassWeights) {
         let bench = Bench::new(0.0);
         // A large ε, so that a gradient that is nothing but rounding moves nothing.
-        let big = Settings { epochs: 5, lr: 1e-2, eps: 1e-3, class_weights, ..settings() };
-        let small = Settings { accumulate: 3, ..big.clone() };
+        let big = with!(settings(), epochs: 5, lr: 1e-2, eps: 1e-3, class_weights: class_weights);
+        let small = with!(big.clone(), accumulate: 3);
         let a = bench.finish(&task, [&rows, &rows], &big, "big").best.unwrap();
         let b = bench.finish(&task, [&rows, &rows], &small, "small").best.unwrap();
         assert!((a.score - b.score).abs() < 1e-4, "{a:?} and {b:?}");
@@ -457,7 +457,7 @@ fn accumulation_equals_the_big_batch() {
 #[track_caller]
 fn resumes_to_the_bit<T: Task>((task, rows): (T, Vec<T::Row>), stops: &[u64]) {
     let bench = Bench::new(0.1);
-    let settings = Settings { epochs: 24, batch: 4, evals_per_epoch: 2, lr: 1e-3, ..settings() };
+    let settings = with!(settings(), epochs: 24, batch: 4, evals_per_epoch: 2, lr: 1e-3);
     let rows: [&[T::Row]; 2] = [&rows, &rows];
     let whole = bench.finish(&task, rows, &settings, "whole");
     assert!(whole.steps > *stops.last().unwrap() + 1);
@@ -479,7 +479,7 @@ fn resumes_to_the_bit<T: Task>((task, rows): (T, Vec<T::Row>), stops: &[u64]) {
     // How often checkpoints are saved and what is recomputed may change. (Where a head reads several layers that learn, computing
     // them again adds their gradients in another order.)
     let recompute = !matches!(task.head(), TaskHead::Tag { layers: 2.., .. });
-    let settings = Settings { checkpoint_every: Some(1), recompute, ..settings };
+    let settings = with!(settings, checkpoint_every: Some(1), recompute: recompute);
     let outcome = bench.run(&task, rows, &settings, "halting", true, &mut |news, _| {
         if let Event::Start(start) = news {
             went_on_after = Some(start.step);
@@ -521,7 +521,7 @@ fn an_interrupted_tagger_goes_on_to_the_bit() {
 fn the_log_says_what_was_learned_from() {
     let bench = Bench::new(0.1);
     let (task, rows) = classifier();
-    bench.finish(&task, [&rows, &rows], &Settings { epochs: 2, batch: 4, ..settings() }, "run");
+    bench.finish(&task, [&rows, &rows], &with!(settings(), epochs: 2, batch: 4), "run");
     let run = bench.path("run");
     let start = &figures(&run, &["start"])[0];
     assert_eq!((&start["train_rows"], &start["dev_rows"]), (&rows.len().into(), &rows.len().into()), "{start}");
@@ -544,7 +544,7 @@ fn a_resumed_run_keeps_the_precision_that_it_began_with() {
     let (task, rows) = classifier();
     let rows: [&[classify::Row]; 2] = [&rows, &rows];
     for precision in [Precision::F32, Precision::Bf16] {
-        let settings = Settings { epochs: 3, precision, ..settings() };
+        let settings = with!(settings(), epochs: 3, precision: precision);
         let [whole, halting] = ["whole", "halting"].map(|name| format!("{name}-{}", precision.name()));
         bench.finish(&task, rows, &settings, &whole);
         let stop = &mut |news: &FineTuneEvent, stop: &AtomicBool| {
@@ -552,7 +552,7 @@ fn a_resumed_run_keeps_the_precision_that_it_began_with() {
         };
         assert!(!bench.run(&task, rows, &settings, &halting, false, stop).unwrap().finished);
         // `auto` stands for one of the two here, but not for both.
-        let automatic = Settings { precision: Precision::Auto, ..settings };
+        let automatic = with!(settings, precision: Precision::Auto);
         assert!(bench.run(&task, rows, &automatic, &halting, true, &mut |_, _| ()).unwrap().finished);
         let weights = |name: &str| fs::read(bench.path(name).join("model/model.safetensors")).unwrap();
         assert!(weights(&whole) == weights(&halting), "{precision:?}");
@@ -560,7 +560,7 @@ fn a_resumed_run_keeps_the_precision_that_it_began_with() {
         assert_eq!(kept.precision, precision);
         assert_eq!(kept.instruction_set.as_deref(), Some(bench.device.instruction_set()));
     }
-    let automatic = Settings { precision: Precision::Auto, epochs: 1, ..settings() };
+    let automatic = with!(settings(), precision: Precision::Auto, epochs: 1);
     bench.finish(&task, rows, &automatic, "automatic");
     assert_eq!(read_settings(&bench.path("automatic")).unwrap().precision, Precision::Auto.resolved(&bench.device));
 }
@@ -576,10 +576,10 @@ fn a_run_that_cannot_compute_as_it_began_says_so() {
     let bench = Bench::new(0.1);
     let (task, rows) = classifier();
     let rows: [&[classify::Row]; 2] = [&rows, &rows];
-    let settings = Settings { epochs: 2, ..settings() };
+    let settings = with!(settings(), epochs: 2);
     let stop = &mut |_: &FineTuneEvent, stop: &AtomicBool| stop.store(true, Ordering::Relaxed);
     assert!(!bench.run(&task, rows, &settings, "run", false, stop).unwrap().finished);
-    let elsewhere = Settings { instruction_set: Some(absent.to_owned()), ..read_settings(&bench.path("run")).unwrap() };
+    let elsewhere = with!(read_settings(&bench.path("run")).unwrap(), instruction_set: Some(absent.to_owned()));
     fs::write(bench.path("run/finetune.toml"), elsewhere.to_toml().unwrap()).unwrap();
     let mut said = Vec::new();
     let tell = &mut |news: &FineTuneEvent, _: &AtomicBool| {
@@ -599,7 +599,7 @@ fn what_goes_on_computes_as_the_run_began() {
     let device = Device::cpu(Some(1)).unwrap();
     let automatic = settings_of(Precision::Auto);
     for precision in [Precision::F32, Precision::Bf16] {
-        let began = Settings { instruction_set: Some("portable".to_owned()), ..settings_of(precision) };
+        let began = with!(settings_of(precision), instruction_set: Some("portable".to_owned()));
         let (settings, at) = as_it_began(&began, &automatic, &device).unwrap();
         assert_eq!(settings, settings_of(precision));
         if std::env::var_os("CLOZE_CPU").is_none_or(|word| word.is_empty()) {
@@ -611,14 +611,14 @@ fn what_goes_on_computes_as_the_run_began() {
 }
 
 fn settings_of(precision: Precision) -> Settings {
-    Settings { precision, ..settings() }
+    with!(settings(), precision: precision)
 }
 
 #[test]
 fn a_dry_run_says_how_long_and_leaves_nothing() {
     let bench = Bench::new(0.1);
     let (task, rows) = classifier();
-    let settings = Settings { epochs: 3, batch: 4, evals_per_epoch: 2, ..settings() };
+    let settings = with!(settings(), epochs: 3, batch: 4, evals_per_epoch: 2);
     let (out, task_settings) = (bench.path("dry"), stored(json!({})));
     let read = Rows::new(task.clone(), rows.clone());
     let mut asked = FineTuneConfig {
@@ -658,7 +658,7 @@ fn a_dry_run_says_how_long_and_leaves_nothing() {
 fn only_the_same_run_is_resumed() {
     let bench = Bench::new(0.1);
     let (task, rows) = classifier();
-    let settings = Settings { epochs: 4, ..settings() };
+    let settings = with!(settings(), epochs: 4);
     let stop_at_once = &mut |_: &FineTuneEvent, stop: &AtomicBool| stop.store(true, Ordering::Relaxed);
     let resume = |rows: [&[classify::Row]; 2], settings: &Settings, out: &str| {
         bench.run(&task, rows, settings, out, true, &mut |_, _| ()).unwrap_err().to_string()
@@ -685,11 +685,11 @@ fn only_the_same_run_is_resumed() {
         assert!(message.contains("run") && message.contains("other rows") && message.contains(&which), "{message}");
     }
     for other in [
-        Settings { lr: 1e-3, ..settings.clone() },
-        Settings { batch: 7, ..settings.clone() },
-        Settings { seed: 2, ..settings.clone() },
-        Settings { class_weights: ClassWeights::Balanced, ..settings.clone() },
-        Settings { precision: Precision::Bf16, ..settings.clone() },
+        with!(settings.clone(), lr: 1e-3),
+        with!(settings.clone(), batch: 7),
+        with!(settings.clone(), seed: 2),
+        with!(settings.clone(), class_weights: ClassWeights::Balanced),
+        with!(settings.clone(), precision: Precision::Bf16),
     ] {
         let message = resume(all, &other, "run");
         assert!(message.contains("finetune.toml") && message.contains("the run began with "), "{message}");
@@ -727,7 +727,7 @@ fn without_better_scores_training_stops() {
     let bench = Bench::new(0.0);
     let (task, rows) = classifier();
     // A rate that changes nothing: the first evaluation stays the best.
-    let settings = Settings { epochs: 50, lr: 1e-12, patience: Some(3), ..settings() };
+    let settings = with!(settings(), epochs: 50, lr: 1e-12, patience: Some(3));
     let outcome = bench.finish(&task, [&rows, &rows], &settings, "run");
     // Two steps an epoch; the first evaluation and three that are no better.
     assert_eq!((outcome.steps, outcome.best.unwrap().step), (8, 2));
@@ -786,7 +786,8 @@ fn class_weights_weigh_the_loss() {
         let weight: f64 = losses.iter().map(|(label, _)| weights[*label]).sum();
         let expected = losses.iter().map(|(label, loss)| weights[*label] * loss).sum::<f64>() / weight;
         for accumulate in [1, 3] {
-            let settings = Settings { epochs: 1, batch: 10, accumulate, class_weights: asked.clone(), ..settings() };
+            let settings =
+                with!(settings(), epochs: 1, batch: 10, accumulate: accumulate, class_weights: asked.clone());
             let mut found = f64::NAN;
             let out = format!("run-{number}-{accumulate}");
             bench
@@ -810,7 +811,7 @@ fn weights_that_are_no_numbers_end_a_run_with_nothing_half_written() {
     model.save(&bench.model).unwrap();
     let (task, rows) = classifier();
     let run = |epochs: u32, dev: &[classify::Row], out: &str| {
-        let settings = Settings { epochs, checkpoint_every: Some(1), ..settings() };
+        let settings = with!(settings(), epochs: epochs, checkpoint_every: Some(1));
         let error = bench.run(&task, [&rows, dev], &settings, out, false, &mut |_, _| ()).unwrap_err();
         let left = names(&bench.path(out));
         assert!(left.iter().all(|name| name != "model" && !name.contains("partial")), "{left:?}");
@@ -842,7 +843,7 @@ fn a_long_text_is_read_in_windows() {
     task.length = Length { max_len: 8, stride: None };
     let cut = task.encode(&rows[0], &tokenizer()).unwrap();
     assert_eq!((cut.examples[0].sequences.len(), cut.cut), (1, 8));
-    let settings = Settings { epochs: 40, ..settings() };
+    let settings = with!(settings(), epochs: 40);
     let best = bench.finish(&task, [&rows, &rows], &settings, "cut").best.unwrap();
     assert_eq!(best.score, 0.5, "what was cut off cannot be told apart");
 
@@ -871,7 +872,7 @@ fn rows_that_do_not_fit_the_model_are_refused_before_the_folder_is_made() {
         message(bench.run(&task, rows, &settings(), "run", false, &mut |_, _| ()).unwrap_err());
         assert!(!bench.path("run").exists());
     }
-    bench.finish(&task, [&rows, &[]], &Settings { epochs: 1, ..settings() }, "fits");
+    bench.finish(&task, [&rows, &[]], &with!(settings(), epochs: 1), "fits");
     let trained = bench.model("fits");
     // A row that does not fit does not keep the others from being predicted.
     let mut found = Rows::new(task.clone(), with_long.clone()).predict(0..with_long.len(), &trained);
@@ -879,10 +880,10 @@ fn rows_that_do_not_fit_the_model_are_refused_before_the_folder_is_made() {
     assert!(found.iter().all(Result::is_ok) && found.len() == rows.len());
     message(judge(&trained, &task, &with_long).unwrap_err());
 
-    let freeze = Settings { freeze: Some(LAYERS + 1), ..settings() };
+    let freeze = with!(settings(), freeze: Some(LAYERS + 1));
     let refused = bench.run(&task, [&rows, &[]], &freeze, "run", false, &mut |_, _| ()).unwrap_err().to_string();
     assert!(refused.contains("freeze") && refused.contains("3 layers"), "{refused}");
-    let weights = Settings { class_weights: ClassWeights::Given(vec![1.0, 2.0]), ..settings() };
+    let weights = with!(settings(), class_weights: ClassWeights::Given(vec![1.0, 2.0]));
     let refused = bench.run(&task, [&rows, &[]], &weights, "run", false, &mut |_, _| ()).unwrap_err().to_string();
     assert!(refused.contains("2 numbers for 3 classes"), "{refused}");
     let none = bench.run(&task, [&[], &rows], &settings(), "run", false, &mut |_, _| ()).unwrap_err().to_string();
@@ -922,7 +923,7 @@ fn n1_a_kept_head_follows_the_names_of_the_labels() {
     let before = named(["OWL", "person", "fox"]);
     bench.model = checkpoint(&bench, &before);
     // A rate that changes nothing.
-    let settings = Settings { epochs: 1, lr: 1e-12, ..settings() };
+    let settings = with!(settings(), epochs: 1, lr: 1e-12);
     let shares = |task: &Classify, model: &Pretrained| -> Vec<BTreeMap<String, f64>> {
         let found = Rows::new(task.clone(), rows.clone()).predict(0..rows.len(), model);
         let of_row = |found: Result<Value, TaskError>| {
@@ -984,7 +985,7 @@ fn a_regression_starts_at_the_mean_of_its_targets() {
     let bench = Bench::new(0.0);
     let (task, mut rows) = regressor();
     rows.iter_mut().for_each(|row| row.value = row.value.map(|value| 100.0 + 10.0 * value));
-    let settings = Settings { epochs: 1, lr: 1e-12, ..settings() };
+    let settings = with!(settings(), epochs: 1, lr: 1e-12);
     let notes = notes_of(&bench, &task, &rows, &settings, "run");
     let said = "task's head starts at the mean 123.3333 and standard deviation 16.2447 of its targets";
     assert_eq!(notes.last().unwrap(), said);
@@ -1005,7 +1006,7 @@ fn r29_where_no_score_is_a_number_the_loss_chooses() {
     let (task, rows) = regressor();
     let mut dev = rows.clone();
     dev.iter_mut().for_each(|row| row.value = Some(2.0));
-    let settings = Settings { epochs: 12, patience: Some(2), ..settings() };
+    let settings = with!(settings(), epochs: 12, patience: Some(2));
     let best = bench.finish(&task, [&rows, &dev], &settings, "run").best.unwrap();
     let losses: Vec<f64> =
         figures(&bench.path("run"), &["eval"]).iter().map(|line| line["loss"].as_f64().unwrap()).collect();

@@ -17,18 +17,17 @@ const WORDS: [&str; 12] = ["the", "a", "fox", "owl", "anna", "otto", "sees", "pa
 /// A model with a head of each sort, which has learned nothing.
 fn pretrained(dir: &Path) -> Arc<Pretrained> {
     let device = Device::cpu(Some(2)).unwrap();
-    let mut config = Config {
-        vocab_size: 5 + WORDS.len(),
-        hidden_size: 32,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        intermediate_size: 48,
-        max_position_embeddings: POSITIONS,
-        initializer_range: 0.3,
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.vocab_size = 5 + WORDS.len();
+    config.hidden_size = 32;
+    config.num_hidden_layers = 2;
+    config.num_attention_heads = 2;
+    config.intermediate_size = 48;
+    config.max_position_embeddings = POSITIONS;
+    config.initializer_range = 0.3;
     config.set_labels(&["fox", "owl", "person"].map(str::to_owned));
-    let heads = Heads { task: Some(TaskHead::Classify { labels: 3 }), ..Heads::PRETRAINING };
+    let mut heads = Heads::PRETRAINING;
+    heads.task = Some(TaskHead::Classify { labels: 3 });
     let model = Model::new(config, heads, &device, 7).unwrap();
     let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
     let tokens = special.into_iter().chain(WORDS).map(str::to_owned).collect();
@@ -122,7 +121,8 @@ fn a_model_without_the_head_says_so() {
     assert!(no_fill.contains("no masked-language-model head"), "{no_fill}");
     let no_task = Predictor::new(encoder, None, Given::default()).err().unwrap().to_string();
     assert!(no_task.contains("BertModel has no task's head"), "{no_task}");
-    let few = Config { vocab_size: 9, ..base.model.config().clone() };
+    let mut few = base.model.config().clone();
+    few.vocab_size = 9;
     Model::new(few, Heads::ENCODER, &device, 1).unwrap().save(dir.path()).unwrap();
     let misfit = Pretrained::open(dir.path(), device, DType::F32).err().unwrap().to_string();
     assert!(misfit.contains("its tokenizer has 17 tokens, the model's embeddings 9 rows"), "{misfit}");

@@ -1,4 +1,5 @@
 //! Tokens a second of both paths on one thread: `cargo bench -p cloze-text -- TOKENIZER TEXT.txt`.
+#![allow(clippy::print_stdout, reason = "a program")]
 
 use std::hint::black_box;
 use std::path::Path;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 /// An error of this crate: what was found, where, and what to do about it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TextError {
     /// A file could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -163,13 +164,14 @@ pub enum TextError {
 }
 
 impl From<cloze_files::FileError> for TextError {
-    fn from(cloze_files::FileError { action, path, source }: cloze_files::FileError) -> TextError {
+    fn from(cloze_files::FileError { action, path, source, .. }: cloze_files::FileError) -> TextError {
         TextError::Io { action, path, source }
     }
 }
 
 /// Why a word cannot become a token of its own.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WordProblem {
     /// There is nothing.
     #[error("is empty")]

@@ -28,6 +28,7 @@ use crate::{TextError, Tokenizer};
 
 /// What vocabulary to learn.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct VocabularyOptions {
     /// Number of tokens wanted, special tokens included. Fewer come back when the corpus has no more pairs to join.
     pub size: usize,
@@ -75,6 +76,7 @@ impl VocabularyOptions {
 
 /// What [`learn`] is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LearnStage {
     /// Reading text and counting words.
     Counting,
@@ -86,6 +88,7 @@ pub enum LearnStage {
 
 /// News of [`learn`], given after every 32 MB of text and at each change of stage.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct LearnProgress {
     /// What is being done.
     pub stage: LearnStage,

@@ -20,8 +20,6 @@
 //! A vocabulary changes by [`Tokenizer::with_words`] (more words at its end; [`WordCounts`] finds which are worth it), and
 //! [`Tokenizer::origins`] says what each of its tokens was under another one.
 
-#![deny(clippy::print_stdout, clippy::print_stderr)]
-#![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
 mod added;

@@ -23,7 +23,7 @@ pub fn truncate_pair<T>(a: &mut Vec<T>, b: &mut Vec<T>, room: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// The values are those of BertTokenizerFast; fixtures/answer/make_answers.py has more of them.
+    /// The values are those of BertTokenizerFast; crates/tasks/fixtures/answer/make_answers.py has more of them.
     #[test]
     fn the_longer_text_is_cut_and_the_first_of_equal_ones() {
         let cut = |a: usize, b: usize, room: usize| {

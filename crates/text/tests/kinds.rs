@@ -264,7 +264,7 @@ fn write_case(dir: &Path, fixture: &Value, case: &Value) {
 /// R2, R3, R4: folders of many kinds are read as AutoTokenizer of Transformers reads them, and so are the folders written of them.
 #[test]
 fn r2_r3_r4_folders_are_read_as_auto_tokenizer_reads_them() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tokenizers/cases.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tokenizers/cases.json");
     let fixture: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     let texts: Vec<&str> = fixture["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
     let mut wrong = Vec::new();

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Everything that the world can do wrong to a recipe, a run, a checkpoint or a text to fill.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TrainError {
     /// A recipe, or a `--set` argument, that cannot be used.
     #[error("{place}: {message}")]
@@ -209,7 +210,7 @@ impl TrainError {
 }
 
 impl From<cloze_files::FileError> for TrainError {
-    fn from(cloze_files::FileError { action, path, source }: cloze_files::FileError) -> TrainError {
+    fn from(cloze_files::FileError { action, path, source, .. }: cloze_files::FileError) -> TrainError {
         TrainError::Io { action, path, source }
     }
 }

@@ -24,6 +24,7 @@ const SEED: u64 = 0xe7a1;
 
 /// What a model achieves on held-out documents.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Evaluation {
     /// Sequences scored.
     pub sequences: u64,
@@ -38,6 +39,7 @@ pub struct Evaluation {
 
 /// How to evaluate a model folder.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct EvaluateOptions {
     /// Tokens of a sequence at most.
     pub seq_len: usize,
@@ -67,8 +69,13 @@ impl Default for EvaluateOptions {
 ///
 /// # Errors
 /// Those of [`BatchSource::new`].
-pub fn held_out(documents: &Documents, table: TokenTable, options: BatchOptions) -> Result<BatchSource, TrainError> {
-    let options = BatchOptions { seed: SEED, duplicates: None, ..options };
+pub fn held_out(
+    documents: &Documents,
+    table: TokenTable,
+    mut options: BatchOptions,
+) -> Result<BatchSource, TrainError> {
+    options.seed = SEED;
+    options.duplicates = None;
     Ok(BatchSource::new(documents.clone(), table, options)?)
 }
 
@@ -162,12 +169,11 @@ fn evaluate_model<O: Objective<Network = Model>>(
     options: &EvaluateOptions,
     mut progress: impl FnMut(f64),
 ) -> Result<Evaluation, TrainError> {
-    let batches = objective.batch_options(BatchOptions {
-        seq_len: options.seq_len,
-        size: BatchSize::Sequences(options.batch_sequences),
-        masking: Some(options.masking.clone()),
-        ..BatchOptions::default()
-    });
+    let mut batches = BatchOptions::default();
+    batches.seq_len = options.seq_len;
+    batches.size = BatchSize::Sequences(options.batch_sequences);
+    batches.masking = Some(options.masking.clone());
+    let batches = objective.batch_options(batches);
     // Documents that give no pairs have no next-sentence score; the other scores they have.
     let batches = batches.fitting(documents, &table);
     let source = held_out(documents, table, batches)?;

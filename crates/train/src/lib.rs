@@ -15,8 +15,7 @@
 //! | [`device`] | the device of a run |
 //! | [`tensorboard`] | event files |
 //! | [`evaluate`](mod@evaluate) | held-out loss and accuracy |
-#![deny(clippy::print_stdout, clippy::print_stderr)]
-#![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 pub mod batch;
 pub mod checkpoint;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Curves of the learning rate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum ScheduleKind {
     /// Straight down to the end: BERT's.
     #[default]

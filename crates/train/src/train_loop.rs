@@ -189,6 +189,7 @@ pub struct Standing {
 
 /// Something that happened in a run, for bars and messages. Everything that matters is in the logs too.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Event<Start, Estimate, Figures, Evaluation> {
     /// Training is about to start, or to go on.
     Start(Start),

@@ -2,6 +2,7 @@
 //! with the weights of an uninterrupted run.
 //!
 //! This binary is its own child: with the first argument `child` it trains, else it is the test.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its own test harness")]
 
 #[cfg(unix)]
 mod corpus;

@@ -97,7 +97,9 @@ fn a_run_leaves_its_folder_as_documented() {
     }
 
     // The folder serves the commands that follow.
-    let options = EvaluateOptions { precision: Precision::F32, seq_len: 32, ..EvaluateOptions::default() };
+    let mut options = EvaluateOptions::default();
+    options.precision = Precision::F32;
+    options.seq_len = 32;
     let device = Device::cpu(Some(1)).unwrap();
     let scores = evaluate_folder(&out.join("model"), &recipe.data, &device, &options, |_| ()).unwrap();
     assert!(
@@ -106,7 +108,8 @@ fn a_run_leaves_its_folder_as_documented() {
             && scores.predicted > 10,
         "{scores:?}"
     );
-    let long = EvaluateOptions { seq_len: 65, ..options };
+    let mut long = options;
+    long.seq_len = 65;
     assert!(evaluate_folder(&out.join("model"), &recipe.data, &device, &long, |_| ()).is_err());
 }
 
@@ -380,7 +383,9 @@ fn one_held_out_document_is_scored_without_sentence_pairs() {
         "{evals:?}"
     );
     assert!(lines.iter().all(|l| if let Line::Train(t) = l { t.losses.loss("nsp").is_some() } else { true }));
-    let options = EvaluateOptions { precision: Precision::F32, seq_len: 32, ..EvaluateOptions::default() };
+    let mut options = EvaluateOptions::default();
+    options.precision = Precision::F32;
+    options.seq_len = 32;
     let scores = evaluate_folder(&out.join("model"), &one, &Device::cpu(Some(1)).unwrap(), &options, |_| ()).unwrap();
     assert!(
         scores.losses.loss("mlm").unwrap().is_finite() && scores.predicted > 0 && scores.losses.loss("nsp").is_none(),
@@ -487,7 +492,9 @@ fn a_causal_language_model_is_trained_resumed_evaluated_and_continued() {
     assert_eq!((&config["is_decoder"], &config["architectures"][0]), (&true.into(), &"BertLMHeadModel".into()));
 
     let device = Device::cpu(Some(1)).unwrap();
-    let options = EvaluateOptions { precision: Precision::F32, seq_len: 32, ..EvaluateOptions::default() };
+    let mut options = EvaluateOptions::default();
+    options.precision = Precision::F32;
+    options.seq_len = 32;
     let scores = evaluate_folder(&whole.join("model"), &shards, &device, &options, |_| ()).unwrap();
     let clm = scores.losses.get("clm").unwrap();
     assert_eq!(clm.perplexity, clm.loss.map(f64::exp));

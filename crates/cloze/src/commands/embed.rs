@@ -14,7 +14,7 @@ use cloze_tasks::embed::prompts::{Prompt, Purpose};
 use cloze_tasks::embed::search::Similarity;
 use cloze_tasks::embed::texts::{Reading, Text, Texts};
 use cloze_tasks::embed::vectors::{self, Vectors, Writer};
-use cloze_tasks::embed::{Embedder, Options, PoolChoice, Prompts, Source, Summary};
+use cloze_tasks::embed::{Embedder, Options, PoolChoice, Source, Summary};
 use serde_json::{Value, json};
 
 use super::data_format;
@@ -216,17 +216,20 @@ fn prompt(text: Option<&String>, name: Option<&String>) -> Prompt {
 impl VectorArguments {
     /// Opens the model for texts that are neither queries nor documents.
     fn open_for_texts(&self, text: Prompt, terminal: &Terminal) -> Result<Embedder> {
-        let prompts = Prompts { text, ..Prompts::default() };
-        self.open(Options { prompts, ..Options::default() }, &[Purpose::Text], terminal)
+        let mut options = Options::default();
+        options.prompts.text = text;
+        self.open(options, &[Purpose::Text], terminal)
     }
 
     /// Opens the model to search.
     pub fn open_to_search(&self, search: &SearchArguments, terminal: &Terminal) -> Result<Embedder> {
         let query = prompt(search.query_prompt.as_ref(), search.query_prompt_name.as_ref());
         let document = prompt(search.document_prompt.as_ref(), search.document_prompt_name.as_ref());
-        let prompts = Prompts { query, document, ..Prompts::default() };
         let similarity = search.similarity.map(Similarity::from);
-        let options = Options { prompts, similarity, ..Options::default() };
+        let mut options = Options::default();
+        options.prompts.query = query;
+        options.prompts.document = document;
+        options.similarity = similarity;
         let embedder = self.open(options, &[Purpose::Query, Purpose::Document], terminal)?;
         let (compared, source) =
             (embedder.similarity, if similarity.is_some() { "as asked" } else { "as the model says" });
@@ -237,15 +240,12 @@ impl VectorArguments {
         Ok(embedder)
     }
 
-    fn open(&self, options: Options, purposes: &[Purpose], terminal: &Terminal) -> Result<Embedder> {
-        let options = Options {
-            pool: self.pool.into(),
-            layers: self.layers.clone(),
-            normalize: self.normalize,
-            max_len: self.max_len,
-            special_tokens: self.special_tokens.given(),
-            ..options
-        };
+    fn open(&self, mut options: Options, purposes: &[Purpose], terminal: &Terminal) -> Result<Embedder> {
+        options.pool = self.pool.into();
+        options.layers = self.layers.clone();
+        options.normalize = self.normalize;
+        options.max_len = self.max_len;
+        options.special_tokens = self.special_tokens.given();
         let model = self.model.find_with_pooling(terminal)?;
         let device = Device::cpu(terminal.threads)?;
         let precision = self.precision.settle(&device, terminal).dtype(&device);

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
-use cloze_data::masking::Masking;
 use cloze_engine::Device;
 use cloze_train::evaluate::{EvaluateOptions, Evaluation, evaluate_folder};
 use cloze_train::run::LossFigure;
@@ -138,13 +137,13 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Result<()> {
 fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
     let model = arguments.model.find(terminal)?;
     let device = Device::cpu(terminal.threads)?;
-    let options = EvaluateOptions {
-        seq_len: arguments.seq_len,
-        batch_sequences: arguments.batch,
-        batches: arguments.batches,
-        masking: Masking { rate: arguments.rate, whole_word: arguments.whole_word, ..Masking::default() },
-        precision: arguments.precision.settle(&device, terminal),
-    };
+    let mut options = EvaluateOptions::default();
+    options.seq_len = arguments.seq_len;
+    options.batch_sequences = arguments.batch;
+    options.batches = arguments.batches;
+    options.masking.rate = arguments.rate;
+    options.masking.whole_word = arguments.whole_word;
+    options.precision = arguments.precision.settle(&device, terminal);
     let bar = terminal.progress_share("evaluating");
     let progress = |share: f64| bar.set_share(share, "held-out documents");
     let evaluation = evaluate_folder(&model, &arguments.data, &device, &options, progress)?;
@@ -166,7 +165,7 @@ fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
 /// An evaluation as people read it.
 pub fn write_evaluation(out: &mut dyn Write, evaluation: &Evaluation) -> Result<()> {
     for (number, figure) in evaluation.losses.iter().enumerate() {
-        let LossFigure { name, loss, perplexity, accuracy } = figure;
+        let LossFigure { name, loss, perplexity, accuracy, .. } = figure;
         let title = figure.title();
         let (Some(loss), Some(accuracy)) = (loss, accuracy) else {
             let why = match name.as_str() {

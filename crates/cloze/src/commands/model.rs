@@ -166,16 +166,12 @@ impl HubArguments {
         let mut environment = Environment::of_process();
         environment.offline |= self.offline;
         let is_bert = |config: &Path| Config::read(config).map(drop).map_err(|error| error.to_string());
-        let wish = Request {
-            name,
-            revision: self.revision.as_deref(),
-            wanted,
-            // What is to be converted may have a configuration that only convert reads; a tokenizer is small.
-            check: match wanted {
-                Contents::Model | Contents::Vectors => Some(&is_bert),
-                Contents::Source | Contents::Tokenizer => None,
-            },
-        };
+        let mut wish = Request::new(name, wanted);
+        wish.revision = self.revision.as_deref();
+        // What is to be converted may have a configuration that only convert reads; a tokenizer is small.
+        if matches!(wanted, Contents::Model | Contents::Vectors) {
+            wish.check = Some(&is_bert);
+        }
         let mut bar = None;
         let found = Hub::new(environment).find(&wish, &mut |news| tell(&mut bar, news, terminal));
         if let Some(bar) = bar {
@@ -226,6 +222,7 @@ fn tell(bar: &mut Option<Progress>, news: Event<'_>, terminal: &Terminal) {
         Event::Waiting { file } => {
             note(bar.as_ref(), &format!("waiting for another process that downloads {file}"), terminal);
         }
+        _ => {}
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use cloze_data::DataError;
-use cloze_data::corpus::CorpusOptions;
 use cloze_data::prepare::{PrepareOptions, prepare};
 use cloze_data::report::CorpusReport;
 use cloze_text::Tokenizer;
@@ -93,12 +92,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     if arguments.keep_accents {
         tokenizer = tokenizer.keeping_accents()?;
     }
-    let options = PrepareOptions {
-        corpus: CorpusOptions { text_column: arguments.text_column.clone() },
-        valid_fraction: arguments.valid_fraction,
-        workers: arguments.workers.or(terminal.threads),
-        ..PrepareOptions::new(arguments.input.clone(), tokenizer, arguments.out.clone())
-    };
+    let mut options = PrepareOptions::new(arguments.input.clone(), tokenizer, arguments.out.clone());
+    options.corpus.text_column = arguments.text_column.clone();
+    options.valid_fraction = arguments.valid_fraction;
+    options.workers = arguments.workers.or(terminal.threads);
     if arguments.dry_run {
         return dry_run(&options, arguments.json);
     }
@@ -138,7 +135,8 @@ fn dry_run(options: &PrepareOptions, json: bool) -> Result<ExitCode> {
     let total = input_bytes(&options.inputs, &options.corpus)?;
     let aside =
         tempfile::Builder::new().prefix("cloze-dry-run-").tempdir().context("cannot make a temporary folder")?;
-    let trial = PrepareOptions { out: aside.path().join("shards"), ..options.clone() };
+    let mut trial = options.clone();
+    trial.out = aside.path().join("shards");
     let (began, mut pace) = (Instant::now(), Pace::default());
     let outcome = prepare(&trial, |news| {
         let seconds = began.elapsed().as_secs_f64();

@@ -294,6 +294,7 @@ fn show(bar: &Progress, event: &PretrainEvent) {
             bar.note(&format!("step {}: saved {}", format::count(*step), path.display()));
         }
         Event::Message(message) => bar.note(message),
+        _ => {}
     }
 }
 
@@ -373,10 +374,15 @@ mod tests {
     use super::*;
 
     fn step(step: u64, nsp: Option<(f64, f64)>, end: End, progress: f64, left: f64) -> StepEvent<TrainLine> {
-        let mlm = LossFigure { loss: Some(6.5), accuracy: Some(0.051), ..LossFigure::named("mlm") };
+        let figure = |name, loss, accuracy| {
+            let mut figure = LossFigure::named(name);
+            (figure.loss, figure.accuracy) = (loss, accuracy);
+            figure
+        };
         let (loss, accuracy) = nsp.unzip();
-        let nsp = LossFigure { loss, accuracy, ..LossFigure::named("nsp") };
-        let figures = TrainLine { step, losses: [mlm, nsp].into_iter().collect(), ..TrainLine::default() };
+        let mut figures = TrainLine::default();
+        figures.step = step;
+        figures.losses = [figure("mlm", Some(6.5), Some(0.051)), figure("nsp", loss, accuracy)].into_iter().collect();
         StepEvent { figures, end, progress, seconds_left: Some(left) }
     }
 

@@ -620,11 +620,10 @@ mod tests {
     fn page_is_self_contained_and_escaped() {
         let mut run = pretraining("mini & co", 100);
         run.settings = Settings::new("a = \"<b>\"".into());
-        run.corpus = Some(cloze_data::report::CorpusReport {
-            documents: 1_234_567,
-            warnings: vec!["5 % of the tokens are <UNK>".into()],
-            ..Default::default()
-        });
+        let mut report = cloze_data::report::CorpusReport::default();
+        report.documents = 1_234_567;
+        report.warnings.push("5 % of the tokens are <UNK>".into());
+        run.corpus = Some(report);
         run.read_metrics("{\"kind\":\"event\",\"step\":3,\"message\":\"skipped <a step>\"}\n{\"kind\":\"tr");
         let html = html(&[subject(run)]);
         assert!(html.starts_with("<!doctype html>"));

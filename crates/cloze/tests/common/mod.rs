@@ -53,16 +53,14 @@ pub struct Bench(pub TempDir);
 impl Bench {
     pub fn new() -> Bench {
         let bench = Bench(tempfile::tempdir().unwrap());
-        let config = Config {
-            vocab_size: 5 + WORDS.len(),
-            hidden_size: 32,
-            num_hidden_layers: 2,
-            num_attention_heads: 2,
-            intermediate_size: 48,
-            max_position_embeddings: POSITIONS,
-            initializer_range: 0.1,
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        config.vocab_size = 5 + WORDS.len();
+        config.hidden_size = 32;
+        config.num_hidden_layers = 2;
+        config.num_attention_heads = 2;
+        config.intermediate_size = 48;
+        config.max_position_embeddings = POSITIONS;
+        config.initializer_range = 0.1;
         let model = PathBuf::from(bench.path("start"));
         Model::new(config, Heads::PRETRAINING, &Device::cpu(Some(1)).unwrap(), 7).unwrap().save(&model).unwrap();
         tokenizer(&[]).save(&model).unwrap();
@@ -111,6 +109,43 @@ pub fn tokenizer(more: &[&str]) -> Tokenizer {
     let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
     let tokens = special.iter().chain(&WORDS).chain(more).map(|token| (*token).to_owned()).collect();
     Tokenizer::from_tokens(tokens, false).unwrap()
+}
+
+/// Documents of four sentences each, with a blank line between them. Their 3,000 words are made of syllables, and low numbers are
+/// frequent, so that a vocabulary and a model find something to learn.
+pub fn corpus(documents: usize) -> String {
+    const SYLLABLES: [&str; 20] = [
+        "an", "bel", "cor", "dim", "el", "fu", "gar", "hil", "is", "jo", "ka", "lum", "mo", "nor", "pa", "qui", "ros",
+        "tev", "wy", "zu",
+    ];
+    let mut random = Random(7);
+    let mut sentence = || {
+        let words: Vec<String> = (0..6 + random.below(6))
+            .map(|_| {
+                let mut number = random.below(60) * random.below(50);
+                let mut word = String::new();
+                for _ in 0..3 {
+                    word += SYLLABLES[number % SYLLABLES.len()];
+                    number /= SYLLABLES.len();
+                }
+                word
+            })
+            .collect();
+        format!("The {}.", words.join(" "))
+    };
+    let documents: Vec<String> =
+        (0..documents).map(|_| (0..4).map(|_| sentence()).collect::<Vec<_>>().join(" ")).collect();
+    documents.join("\n\n")
+}
+
+/// A linear congruential generator (Knuth's MMIX), of which the upper half is used.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 32) as usize % bound
+    }
 }
 
 pub fn command(arguments: &[&str]) -> Command {

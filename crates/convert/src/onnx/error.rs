@@ -7,6 +7,7 @@ use thiserror::Error;
 
 /// An error of writing ONNX.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum OnnxError {
     /// A file that cannot be written: no space, no permission, no such folder.
     #[error("cannot write {}: {source}", path.display())]

@@ -24,6 +24,7 @@ const IR_VERSION: i64 = 8;
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OnnxReport {
     /// The names of the outputs, in order.
     pub outputs: Vec<String>,

@@ -44,6 +44,7 @@ pub use file::OnnxReport;
 
 /// How a model is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OnnxOptions {
     /// What the graph computes, and so which head's tensors it needs.
     pub output: Class,
@@ -78,7 +79,8 @@ impl OnnxOptions {
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
-/// let config = Config { vocab_size: 100, ..Config::preset("tiny")? };
+/// let mut config = Config::preset("tiny")?;
+/// config.vocab_size = 100;
 /// let model = Model::new(config, Heads::MLM, &Device::cpu(Some(1))?, 7)?;
 /// let report = onnx::write(&model, &dir.path().join("model.onnx"), &OnnxOptions::new(model.class()))?;
 /// assert_eq!(report.outputs, ["logits"]);

@@ -13,15 +13,14 @@ use super::proto::{Dimension, EXTERNAL, FLOAT, GraphProto, INT64, ModelProto, No
 use super::*;
 
 fn small() -> Config {
-    Config {
-        vocab_size: 50,
-        hidden_size: 16,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        intermediate_size: 24,
-        max_position_embeddings: 12,
-        ..Config::default()
-    }
+    let mut config = Config::default();
+    config.vocab_size = 50;
+    config.hidden_size = 16;
+    config.num_hidden_layers = 2;
+    config.num_attention_heads = 2;
+    config.intermediate_size = 24;
+    config.max_position_embeddings = 12;
+    config
 }
 
 fn model(config: Config, heads: Heads) -> Model {
@@ -223,7 +222,9 @@ fn config_decides_activation_and_epsilon() {
     ];
     let all = BTreeSet::from(["Erf", "Pow", "Relu", "Sigmoid"]);
     for (hidden_act, op, times) in cases {
-        let config = Config { hidden_act, layer_norm_eps: 1e-5, ..small() };
+        let mut config = small();
+        config.hidden_act = hidden_act;
+        config.layer_norm_eps = 1e-5;
         let model = model(config, Heads::MLM);
         let graph = written(&model, Class::MaskedLm);
         let counts = counted(&graph);
@@ -300,7 +301,8 @@ fn a_head_that_is_not_there_is_named() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("model.onnx");
     let two_labels = Heads::of(TaskHead::Classify { labels: 2 });
-    let wide = Heads { pooler: true, ..Heads::of(TaskHead::Tag { labels: 4, layers: 2 }) };
+    let mut wide = Heads::of(TaskHead::Tag { labels: 4, layers: 2 });
+    wide.pooler = true;
     let cases = [
         (Heads::ENCODER, Class::MaskedLm, "cls.predictions.transform.dense.weight: this output needs"),
         (Heads::NONE, Class::NextSentence, "bert.pooler.dense.weight: this output needs"),
@@ -315,7 +317,8 @@ fn a_head_that_is_not_there_is_named() {
         assert!(error.contains(expected), "{expected}: {error}");
     }
     let model = model(small(), Heads::ENCODER);
-    let wider = Architecture { intermediate_size: 25, ..*model.architecture() };
+    let mut wider = *model.architecture();
+    wider.intermediate_size = 25;
     let error = bert::build(&model, &wider, Class::Encoder).err().unwrap().to_string();
     assert!(error.contains("intermediate.dense.weight: expected the shape [25, 16], found [24, 16]"), "{error}");
     assert!(!path.exists());

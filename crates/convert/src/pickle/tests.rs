@@ -6,7 +6,7 @@ use super::*;
 use crate::tensors;
 
 fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/convert/torch")).join(name)
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/torch")).join(name)
 }
 
 fn open_error(path: &Path) -> String {

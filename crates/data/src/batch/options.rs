@@ -16,6 +16,7 @@ pub enum BatchSize {
 
 /// How batches are made of documents.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct BatchOptions {
     /// Tokens of a sequence at most, special ones included: 5 to 65535 with BERT's \[CLS\] and \[SEP\] (3 without pairs).
     pub seq_len: usize,

@@ -8,6 +8,7 @@ pub const MAX_DOCUMENT: usize = 4 << 20;
 
 /// How a corpus is read.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct CorpusOptions {
     /// The column that holds the text, in .jsonl and .parquet files.
     pub text_column: String,

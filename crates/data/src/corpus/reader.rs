@@ -22,6 +22,7 @@ const MAX_GROWTH: u64 = 200;
 
 /// What reading found that is no error, but that a person should know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CorpusNotes {
     /// Files read to their end.
     pub files: u64,

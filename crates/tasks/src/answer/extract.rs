@@ -27,6 +27,7 @@ pub struct Logits<'a> {
 
 /// How answers are searched. The defaults are those of google-research/bert's `run_squad.py` for SQuAD 1.1.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ExtractOptions {
     /// Begins and ends considered in each window: the best of all its rows (`n_best_size` of Google's code and of Transformers).
     pub candidates: usize,
@@ -48,6 +49,7 @@ impl Default for ExtractOptions {
 
 /// A part of the context, or nothing: "there is no answer".
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Answer {
     /// The context's own characters; empty for the null answer.
     pub text: String,
@@ -75,6 +77,7 @@ impl Answer {
 
 /// The answers to one question.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Extraction {
     /// The answer. Empty if the null answer is preferred, and if no span is possible: then, without a null answer to
     /// score, its score and probability are 0.

@@ -77,7 +77,7 @@ pub(super) fn random_text(numbers: &mut Numbers, parts: usize) -> String {
 }
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/answer")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/answer")
 }
 
 /// `cases.json`; see its generator.

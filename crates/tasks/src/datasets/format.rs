@@ -24,6 +24,7 @@ use crate::input::Object;
 
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Format {
     /// A text a line.
     Lines,
@@ -135,6 +136,7 @@ impl<'a> From<&'a PathBuf> for DataFile<'a> {
 
 /// How a file is written, and how that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Found {
     /// The format.
     pub format: Format,

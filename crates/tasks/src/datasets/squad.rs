@@ -56,6 +56,7 @@ pub enum BadAnswers {
 
 /// What reading changed, made up or found out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SquadNotes {
     /// Answers that stand elsewhere in the context than the file says: the nearest place was taken.
     pub moved_answers: usize,

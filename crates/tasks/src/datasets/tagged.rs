@@ -13,6 +13,7 @@ use crate::TaskError;
 
 /// How a file of tagged words is written. In all but objects, a blank line ends a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TagFormat {
     /// CoNLL-2003 and its kin: a word a line, columns between spaces or tabs, as many on each line; a line that begins
     /// with `-DOCSTART-` begins a document. Comments (`# …` before a sentence) and a header (`token tag`) are left out.

@@ -49,6 +49,7 @@ const CHUNK_BYTES: usize = 8 << 20;
 
 /// Which pooling a caller asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PoolChoice {
     /// What a sentence-transformers folder says, with its modules; else [`Pool::Mean`].
     #[default]
@@ -61,6 +62,7 @@ pub enum PoolChoice {
 
 /// How texts become vectors, as a caller asks for it.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Options {
     /// How a text's tokens become one vector.
     pub pool: PoolChoice,
@@ -80,6 +82,7 @@ pub struct Options {
 
 /// What a caller wants to be put before texts, by their [`Purpose`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Prompts {
     /// Before a text that is neither of these.
     pub text: Prompt,
@@ -137,6 +140,7 @@ struct Input {
 
 /// What [`Embedder::embed`] made.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Embedded {
     /// One vector a text, in order.
     pub vectors: Vectors,
@@ -146,6 +150,7 @@ pub struct Embedded {
 
 /// What [`Embedder::embed_stream`] saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct Summary {
     /// Texts.
     pub texts: usize,

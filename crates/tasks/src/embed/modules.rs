@@ -20,6 +20,7 @@ const VECTOR: &str = "sentence_embedding";
 
 /// A module.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Module {
     /// A linear layer and an activation.
     Dense(Dense),

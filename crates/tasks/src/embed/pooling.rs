@@ -15,6 +15,7 @@ use cloze_engine::Var;
 
 /// How tokens become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Pool {
     /// The first token, `[CLS]`.
     Cls,

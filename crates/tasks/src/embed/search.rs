@@ -9,6 +9,7 @@ use crate::parallel;
 /// How two vectors are compared; the larger, the nearer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Similarity {
     /// The cosine of the angle between them, −1 to 1; 0 if one of both is all zeros.
     #[default]
@@ -61,6 +62,7 @@ impl fmt::Display for Similarity {
 
 /// A vector that was found.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Hit {
     /// Its row, from 0.
     pub row: usize,

@@ -1,20 +1,31 @@
 use std::path::Path;
 
+use cloze_model::{Config, Heads, Model};
 use cloze_text::{SPECIAL_TOKENS, Tokenizer};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::forward::BATCH_TOKENS;
 
-const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/parity/bert-base-model");
 const TEXTS: [&str; 6] = ["a b c", "", "d", "a a a a b c d e f g h", "Z a", "c b a"];
 
-/// The fixture's random model with a tokenizer of letters, as a folder; files beside it.
+/// A random encoder with a tokenizer of letters, as a folder; files beside it.
 fn folder(files: &[(&str, Value)]) -> tempfile::TempDir {
+    folder_of(Heads::ENCODER, files)
+}
+
+/// The same with these heads.
+fn folder_of(heads: Heads, files: &[(&str, Value)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["config.json", "model.safetensors"] {
-        std::fs::copy(Path::new(FIXTURE).join(name), dir.path().join(name)).unwrap();
-    }
+    let mut config = Config::default();
+    config.vocab_size = 99;
+    config.hidden_size = 32;
+    config.num_hidden_layers = 2;
+    config.num_attention_heads = 4;
+    config.intermediate_size = 64;
+    config.max_position_embeddings = 40;
+    config.initializer_range = 0.2;
+    Model::new(config, heads, &Device::cpu(Some(1)).unwrap(), 3).unwrap().save(dir.path()).unwrap();
     let letters = ('a'..='y').map(String::from);
     let tokens = SPECIAL_TOKENS.iter().map(|token| token.to_string()).chain(letters).collect();
     Tokenizer::from_tokens(tokens, false).unwrap().save(dir.path()).unwrap();
@@ -103,15 +114,16 @@ fn each_pooling_is_what_a_plain_loop_gives() {
 
 #[test]
 fn the_last_four_lie_side_by_side() {
-    // The fixture has three hidden states; with a third layer it has four.
+    // The model has three hidden states; with a third layer it has four.
     let dir = folder(&[]);
     let last4 = Options { pool: PoolChoice::Last4, ..Options::default() };
     let message = open(dir.path(), &last4).err().unwrap().to_string();
     assert!(message.contains("the model has 3"), "{message}");
     let opened = open(dir.path(), &Options::default()).unwrap().model;
     let Pretrained { model, device, precision, .. } = &*opened;
-    let config = cloze_model::Config { num_hidden_layers: 3, ..model.config().clone() };
-    let model = cloze_model::Model::new(config, model.heads, device, 5).unwrap();
+    let mut config = model.config().clone();
+    config.num_hidden_layers = 3;
+    let model = Model::new(config, model.heads, device, 5).unwrap();
     let tokenizer = cloze_text::Tokenizer::open(dir.path()).unwrap();
     let model = Pretrained::new(model, tokenizer, device.clone(), *precision, dir.path()).unwrap();
     let embedder = Embedder::new(Arc::new(model), dir.path(), &last4).unwrap();
@@ -208,7 +220,7 @@ struct Reference {
     cases: Vec<Value>,
 }
 
-const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/embed");
+const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/embed");
 
 impl Reference {
     /// The cases whose names begin so.
@@ -381,11 +393,7 @@ fn what_the_model_lacks_is_refused() {
         let message = fails(&Options { max_len: Some(max_len), ..Options::default() });
         assert!(message.contains(&format!("found {max_len}, expected 3 to 40")), "{message}");
     }
-    let mlm = Path::new(FIXTURE).with_file_name("bert-mlm");
-    let dir = folder(&[]);
-    for name in ["config.json", "model.safetensors"] {
-        std::fs::copy(mlm.join(name), dir.path().join(name)).unwrap();
-    }
+    let dir = folder_of(Heads::MLM, &[]);
     let message = open(dir.path(), &of(Pool::Pooler, &[])).err().unwrap().to_string();
     assert!(message.contains("the model has no pooler"), "{message}");
 }

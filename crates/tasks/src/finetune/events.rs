@@ -14,6 +14,7 @@ pub type FineTuneEvent = Event<Start, Estimate, Figures, Evaluation>;
 
 /// What a run starts with.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Start {
     /// Steps done before.
     pub step: u64,
@@ -35,6 +36,7 @@ pub struct Start {
 
 /// How long a fine-tuning takes, or the rest of one.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Estimate {
     /// Steps to go.
     pub steps: u64,
@@ -48,6 +50,7 @@ pub struct Estimate {
 
 /// Means since the last logged line.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Figures {
     /// Steps done.
     pub step: u64,
@@ -67,6 +70,7 @@ pub struct Figures {
 
 /// How well the model does on the dev rows.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Evaluation {
     /// Epochs done.
     pub epoch: f64,
@@ -80,6 +84,7 @@ pub struct Evaluation {
 
 /// How a fine-tuning ended.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Outcome {
     /// Whether it ran to its end; otherwise it was interrupted and can be resumed.
     pub finished: bool,
@@ -95,6 +100,7 @@ pub struct Outcome {
 
 /// The best evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Best {
     /// After this step.
     pub step: u64,

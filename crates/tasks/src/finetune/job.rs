@@ -107,14 +107,12 @@ pub(super) fn prepare<'a, 'r>(
     if let Some(dropout) = settings.dropout {
         model.set_dropout(dropout, dropout)?;
     }
-    let optimizer = Optimizer {
-        kind: settings.optimizer,
-        lr: settings.lr,
-        eps: settings.eps,
-        weight_decay: settings.weight_decay,
-        clip_norm: settings.clip_norm,
-        ..Optimizer::default()
-    };
+    let mut optimizer = Optimizer::default();
+    optimizer.kind = settings.optimizer;
+    optimizer.lr = settings.lr;
+    optimizer.eps = settings.eps;
+    optimizer.weight_decay = settings.weight_decay;
+    optimizer.clip_norm = settings.clip_norm;
     let class_weights = class_weights(&settings.class_weights, &rows.examples, &model)?;
     let mut trainer = Trainer::new(model, device, settings.precision.dtype(device), &optimizer, settings.seed);
     trainer.recompute = settings.recompute;

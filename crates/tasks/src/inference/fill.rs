@@ -16,6 +16,7 @@ pub struct Filler {
 
 /// A token that may stand at a \[MASK\].
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Candidate {
     /// The token as the vocabulary has it.
     pub token: String,

@@ -28,6 +28,7 @@ pub struct Predictor {
 }
 
 /// Predictions of rows that say what is right, and their scores.
+#[non_exhaustive]
 pub struct Evaluation<'a> {
     /// One of each row.
     pub predictions: Box<dyn AnyPredictions + 'a>,

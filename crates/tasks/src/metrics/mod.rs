@@ -113,7 +113,7 @@ mod fixtures {
 
     /// Reads `fixtures/metrics/NAME.json`; `make.py` beside it says how it came about.
     pub fn read<T: DeserializeOwned>(name: &str) -> T {
-        let path = format!("{}/../../fixtures/metrics/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/fixtures/metrics/{name}.json", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}"))
     }

@@ -125,7 +125,7 @@ fn a_collection_scores_as_beir_says() {
         ndcg: BTreeMap<String, f64>,
         recall: BTreeMap<String, f64>,
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/retrieval/collection.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/retrieval/collection.json");
     let expected: Expected = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let lines = |of: &BTreeMap<String, Vec<f32>>| -> String {
         of.keys().map(|id| format!("{{\"_id\": \"{id}\", \"text\": \"x\"}}\n")).collect()

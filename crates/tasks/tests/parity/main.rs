@@ -2,6 +2,7 @@
 //!
 //! The goldens lie in `fixtures/` with their generator. Each model folder in the directory that `CLOZE_PARITY` names is
 //! checked as well, whatever its sizes; a folder that cannot be checked is a failure.
+#![allow(clippy::print_stdout, reason = "prints the differences")]
 
 mod compare;
 mod reference;
@@ -28,7 +29,7 @@ const GOLDENS: [&str; 11] = [
 ];
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
 fn device() -> Device {

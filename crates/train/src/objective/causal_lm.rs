@@ -28,8 +28,10 @@ impl Objective for CausalLm {
     }
 
     /// Whole sentences of one document; nothing is masked.
-    fn batch_options(&self, common: BatchOptions) -> BatchOptions {
-        BatchOptions { nsp: false, masking: None, ..common }
+    fn batch_options(&self, mut options: BatchOptions) -> BatchOptions {
+        options.nsp = false;
+        options.masking = None;
+        options
     }
 
     fn batch(&self, drawn: Batch) -> PretrainBatch {

@@ -37,8 +37,9 @@ impl Objective for MaskedLm {
         &TERMS
     }
 
-    fn batch_options(&self, common: BatchOptions) -> BatchOptions {
-        BatchOptions { nsp: self.nsp, ..common }
+    fn batch_options(&self, mut options: BatchOptions) -> BatchOptions {
+        options.nsp = self.nsp;
+        options
     }
 
     fn batch(&self, drawn: Batch) -> PretrainBatch {
@@ -54,8 +55,10 @@ impl Objective for MaskedLm {
         let nsp = self.nsp;
         first_model(start, false, self.heads(), |found| {
             let needed = found.mlm && (found.nsp || !nsp);
-            let Heads { pooler, nsp: had, .. } = found;
-            (!needed).then_some(Heads { pooler: pooler || nsp, nsp: had || nsp, ..Heads::MLM })
+            let mut heads = Heads::MLM;
+            heads.pooler = found.pooler || nsp;
+            heads.nsp = found.nsp || nsp;
+            (!needed).then_some(heads)
         })
     }
 

@@ -20,6 +20,7 @@ use crate::run::RunFolder;
 
 /// What a run would be.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct DryRun {
     /// How long it takes, by real steps of each phase.
     pub estimate: Estimate,

@@ -78,6 +78,7 @@ pub struct Best {
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Outcome {
     /// Steps done.
     pub step: u64,

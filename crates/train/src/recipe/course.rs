@@ -47,24 +47,24 @@ impl Recipe {
     pub fn batch_options(&self, phase: usize) -> BatchOptions {
         let p = &self.phase[phase];
         let o = &self.objective;
-        BatchOptions {
-            seq_len: p.seq_len,
-            size: match (p.batch_sequences, p.batch_tokens) {
-                (_, Some(tokens)) => BatchSize::Tokens(tokens),
-                (sequences, None) => BatchSize::Sequences(sequences.unwrap_or(32)),
-            },
-            nsp: self.has_pairs(),
-            short_seq_prob: o.short_seq_prob,
-            masking: (o.kind == ObjectiveKind::MaskedLm).then_some(Masking {
-                rate: o.rate,
-                mask: o.mask,
-                random: o.random,
-                whole_word: o.whole_word,
-                max_predictions: o.max_predictions,
-            }),
-            duplicates: o.duplicates,
-            seed: self.seed.wrapping_add((phase as u64) << 32),
-        }
+        let mut masking = Masking::default();
+        masking.rate = o.rate;
+        masking.mask = o.mask;
+        masking.random = o.random;
+        masking.whole_word = o.whole_word;
+        masking.max_predictions = o.max_predictions;
+        let mut options = BatchOptions::default();
+        options.seq_len = p.seq_len;
+        options.size = match (p.batch_sequences, p.batch_tokens) {
+            (_, Some(tokens)) => BatchSize::Tokens(tokens),
+            (sequences, None) => BatchSize::Sequences(sequences.unwrap_or(32)),
+        };
+        options.nsp = self.has_pairs();
+        options.short_seq_prob = o.short_seq_prob;
+        options.masking = (o.kind == ObjectiveKind::MaskedLm).then_some(masking);
+        options.duplicates = o.duplicates;
+        options.seed = self.seed.wrapping_add((phase as u64) << 32);
+        options
     }
 }
 

@@ -12,6 +12,7 @@ use crate::schedule::ScheduleKind;
 /// A whole recipe. Every key has a default but `data`, the model's sizes, and one of `steps` and `minutes`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Recipe {
     /// Seed of the initial weights, the sampling, the masks and the dropout.
     pub seed: u64,
@@ -57,6 +58,7 @@ pub struct Recipe {
 /// Type of the activations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Precision {
     /// The faster of the two on the device, by measurement.
     #[default]
@@ -95,6 +97,7 @@ impl Precision {
 /// `[model]`: sizes under the names of Hugging Face's config.json, or `init` alone (with dropouts, if they should differ).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct ModelSection {
     /// A Hugging Face folder whose weights and sizes the run starts from.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,6 +171,7 @@ impl ModelSection {
 /// `[objective]`: masked language modelling, and next-sentence prediction unless `nsp = false`; or causal language modelling.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct ObjectiveSection {
     /// What is predicted. With `causal-lm` the keys below have no effect.
     #[serde(skip_serializing_if = "ObjectiveKind::is_default")]
@@ -229,6 +233,7 @@ impl ObjectiveKind {
 /// One `[[phase]]`: a stretch of the run with its own sequence length and batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Phase {
     /// Steps of the phase. Every phase has `steps`, or every phase has `share`; a lone phase needs neither.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -257,6 +262,7 @@ impl Default for Phase {
 /// `[optimizer]`: AdamW; the defaults are the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Optimizer {
     /// With or without bias correction.
     pub kind: OptimizerKind,
@@ -291,6 +297,7 @@ impl Default for Optimizer {
 /// The two forms of AdamW.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum OptimizerKind {
     /// As BERT was trained: no bias correction.
     BertAdamw,
@@ -311,6 +318,7 @@ impl OptimizerKind {
 /// `[schedule]`: the learning rate as a share of the peak, over the run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Schedule {
     /// The curve after the warmup.
     pub kind: ScheduleKind,
@@ -331,6 +339,7 @@ pub struct Schedule {
 /// `[eval]`: how often, and on how much, the held-out shards are scored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Eval {
     /// Interval between evaluations; 0 for none. The end of the run is always evaluated unless 0.
     pub every: Every,
@@ -347,6 +356,7 @@ impl Default for Eval {
 /// `[checkpoint]`: what is saved while training; the best by held-out loss is kept beside the last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Saving {
     /// Interval between checkpoints; 0 for only the last and the best.
     pub every: Every,
@@ -363,6 +373,7 @@ impl Default for Saving {
 /// `[log]`: how often a line is written to metrics.jsonl and TensorBoard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Log {
     /// Interval between lines; figures are means over it. The last step is always logged.
     pub every: Every,

@@ -7,6 +7,7 @@ use super::losses::LossFigures;
 /// One line of metrics.jsonl.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Line {
     /// A run starts or goes on.
     Start(StartLine),
@@ -20,6 +21,7 @@ pub enum Line {
 
 /// Where and how a run starts or goes on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StartLine {
     /// Steps done before.
     pub step: u64,
@@ -44,6 +46,7 @@ pub struct StartLine {
 
 /// Means over the steps since the line before.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TrainLine {
     /// Steps done.
     pub step: u64,
@@ -70,6 +73,7 @@ pub struct TrainLine {
 
 /// Figures of the held-out shards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct EvalLine {
     /// Steps done.
     pub step: u64,
@@ -82,6 +86,7 @@ pub struct EvalLine {
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct EventLine {
     /// Steps done.
     pub step: u64,

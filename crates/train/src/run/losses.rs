@@ -13,6 +13,7 @@ const ACCURACY: &str = "_accuracy";
 
 /// The figures of one loss.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct LossFigure {
     /// Its name, such as `mlm`.
     pub name: String,

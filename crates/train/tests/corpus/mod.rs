@@ -130,7 +130,7 @@ pub fn losses(run: &Path) -> Vec<(u64, String)> {
     let figures = |line: Line| match line {
         Line::Train(l) => Some((l.step, format!("train {:?} {} {}", l.losses, l.lr, l.grad_norm))),
         Line::Eval(l) => Some((l.step, format!("eval {:?}", l.losses))),
-        Line::Start(_) | Line::Event(_) => None,
+        _ => None,
     };
     read_metrics(&run.join("metrics.jsonl")).unwrap().into_iter().filter_map(figures).collect()
 }

@@ -155,15 +155,13 @@ pub fn measure(
     watch: &mut dyn FnMut(usize, &str),
 ) -> Result<Measured> {
     let dtype = Precision::from(shape.precision).dtype(&device);
-    let config = Config {
-        vocab_size: shape.vocab,
-        hidden_size: shape.hidden,
-        num_hidden_layers: shape.layers,
-        num_attention_heads: shape.heads,
-        intermediate_size: 4 * shape.hidden,
-        max_position_embeddings: shape.seq.max(512),
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.vocab_size = shape.vocab;
+    config.hidden_size = shape.hidden;
+    config.num_hidden_layers = shape.layers;
+    config.num_attention_heads = shape.heads;
+    config.intermediate_size = 4 * shape.hidden;
+    config.max_position_embeddings = shape.seq.max(512);
     let heads = if training { Heads::PRETRAINING } else { Heads::NONE };
     let mut model = Model::new(config, heads, &device, 0)?;
     if !training {

@@ -30,7 +30,8 @@ pub(super) fn show(
     if count == 0 || documents.is_empty() {
         return Ok(());
     }
-    let options = BatchOptions { size: BatchSize::Sequences(count), ..options.clone() };
+    let mut options = options.clone();
+    options.size = BatchSize::Sequences(count);
     let source = BatchSource::new(documents.clone(), TokenTable::from(tokenizer), options)?;
     for (number, example) in describe(&source.batch(0), tokenizer).iter().enumerate() {
         if json {

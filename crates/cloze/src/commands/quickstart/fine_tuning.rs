@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
-use cloze::sample_corpus::labelled::{self, Files};
 use cloze_engine::Device;
 use cloze_model::{Heads, Model};
 use cloze_tasks::datasets::LabelsNeeded;
 use cloze_tasks::finetune::{Figures, FineTuneConfig, finetune};
 use cloze_tasks::kinds::{Kind, answer, classify, tag};
-use cloze_tasks::{Given, Notes, Reading, Settings, TaskSettings};
+use cloze_tasks::{Given, Notes, Reading, Settings};
 use cloze_text::Tokenizer;
 use cloze_train::train_loop::Event;
 use serde::Serialize;
 
+use super::sample_corpus::labelled::{self, Files};
 use crate::commands::tasks::config_of;
 use crate::failure::Interrupted;
 use crate::interrupt::Polling;
@@ -114,14 +114,18 @@ impl Learn<'_> {
         let Stage { dir, pretrained, plan, seed, stop, terminal } = self.stage;
         let name = kind.name();
         let [train_file, dev_file] = write(&dir.join("labelled"), [name, ending], files)?;
-        let settings = TaskSettings { max_len: Some(MAX_LEN), ..TaskSettings::default() };
-        let reading = Reading::new(&kind.description, Given { settings, ..Given::default() }, None)?;
+        let mut given = Given::default();
+        given.settings.max_len = Some(MAX_LEN);
+        let reading = Reading::new(&kind.description, given, None)?;
         let (config, notes) = (config_of(pretrained)?, &mut Notes::default());
         let (task, train) = kind.learn(&reading, std::slice::from_ref(&train_file), &config, self.tokenizer, notes)?;
         let dev =
             task.read(&reading, std::slice::from_ref(&dev_file), LabelsNeeded::Required, self.tokenizer, notes)?;
-        let settings =
-            Settings { epochs: plan.epochs, batch: plan.batch, lr: plan.rate, seed: *seed, ..Settings::default() };
+        let mut settings = Settings::default();
+        settings.epochs = plan.epochs;
+        settings.batch = plan.batch;
+        settings.lr = plan.rate;
+        settings.seed = *seed;
         let task_settings = task.settings(&reading);
         let learn = |model: &Path, out: PathBuf| -> Result<f64> {
             let asked = FineTuneConfig {
@@ -145,7 +149,7 @@ impl Learn<'_> {
                 }
                 Event::Message(message) => bar.note(message),
                 Event::Start(_) => polling = Some(Polling::begin()),
-                Event::Estimate(_) | Event::Eval { .. } | Event::Saved { .. } => {}
+                _ => {}
             });
             bar.finish();
             let outcome = outcome?;

@@ -1,6 +1,7 @@
 //! `cloze quickstart`: everything once, small, from nothing.
 
 mod fine_tuning;
+mod sample_corpus;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -11,7 +12,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use cloze::sample_corpus;
 use cloze_data::TokenTable;
 use cloze_data::batch::{BatchOptions, BatchSize};
 use cloze_data::corpus::CorpusOptions;
@@ -128,11 +128,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     ));
 
     let tokenizer_dir = dir.join("vocab");
-    let options = VocabularyOptions {
-        size: plan.vocabulary,
-        threads: terminal.threads.unwrap_or(0),
-        ..VocabularyOptions::default()
-    };
+    let mut options = VocabularyOptions::default();
+    options.size = plan.vocabulary;
+    options.threads = terminal.threads.unwrap_or(0);
     let learned = vocab::learn_from(std::slice::from_ref(&corpus), &CorpusOptions::default(), &options, terminal)?;
     learned.tokenizer.save(&tokenizer_dir)?;
     terminal.note(&format!(
@@ -143,11 +141,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     ));
 
     let shards_dir = dir.join("shards");
-    let options = PrepareOptions {
-        valid_fraction: VALID_FRACTION,
-        workers: terminal.threads,
-        ..PrepareOptions::new(vec![corpus], Tokenizer::open(&tokenizer_dir)?, shards_dir.clone())
-    };
+    let mut options = PrepareOptions::new(vec![corpus], Tokenizer::open(&tokenizer_dir)?, shards_dir.clone());
+    options.valid_fraction = VALID_FRACTION;
+    options.workers = terminal.threads;
     let (corpus_report, seconds) = prepare::prepare_with_bar(&options, terminal)?;
     terminal.note(&format!(
         "3/6 shards      {} tokens, {} of {} stories held out, in {}: {}",
@@ -343,7 +339,8 @@ fn recipe(plan: &Plan) -> String {
 
 /// The model and the baseline on the same masks of the held-out stories.
 fn evaluate_model(model: &Path, shards: &Path, terminal: &Terminal) -> Result<(Evaluation, Baseline)> {
-    let options = EvaluateOptions { seq_len: SEQ_LEN, ..EvaluateOptions::default() };
+    let mut options = EvaluateOptions::default();
+    options.seq_len = SEQ_LEN;
     let device = Device::cpu(terminal.threads)?;
     let bar = terminal.progress_share("evaluating");
     let evaluation =
@@ -385,12 +382,10 @@ impl Baseline {
         let shards = Shards::open(shards)?;
         let tokenizer = Tokenizer::open(&shards.tokenizer_dir())?;
         let counts = frequencies(shards.split(Split::Train), tokenizer.vocab_size());
-        let batches = BatchOptions {
-            seq_len: options.seq_len,
-            size: BatchSize::Sequences(options.batch_sequences),
-            masking: Some(options.masking.clone()),
-            ..BatchOptions::default()
-        };
+        let mut batches = BatchOptions::default();
+        batches.seq_len = options.seq_len;
+        batches.size = BatchSize::Sequences(options.batch_sequences);
+        batches.masking = Some(options.masking.clone());
         let source = held_out(shards.split(Split::Valid), TokenTable::from(&tokenizer), batches)?;
         let labels: Vec<i32> = source.epoch_batches(0).flat_map(|batch| batch.mlm_labels).collect();
         Ok(Baseline::of(&counts, &labels))

@@ -212,41 +212,38 @@ impl LearningArguments {
     /// The settings: as asked, else as the known task has them, else the usual ones.
     pub fn settings(&self, reading: &Reading) -> Settings {
         let known = reading.known().map(|known| known.settings);
-        let default = Settings::default();
-        Settings {
-            epochs: self.epochs.or(known.map(|known| known.epochs as u32)).unwrap_or(default.epochs),
-            batch: self.batch.or(known.map(|known| known.batch_size)).unwrap_or(default.batch),
-            lr: self.lr.or(known.map(|known| known.learning_rate)).unwrap_or(default.lr),
-            accumulate: self.accumulate,
-            warmup: self.warmup,
-            schedule: match self.schedule {
-                ScheduleName::Linear => ScheduleKind::Linear,
-                ScheduleName::Cosine => ScheduleKind::Cosine,
-                ScheduleName::Constant => ScheduleKind::Constant,
-            },
-            optimizer: match self.optimizer {
-                OptimizerName::Adamw => OptimizerKind::Adamw,
-                OptimizerName::BertAdamw => OptimizerKind::BertAdamw,
-            },
-            eps: match self.optimizer {
-                OptimizerName::Adamw => default.eps,
-                OptimizerName::BertAdamw => 1e-6,
-            },
-            weight_decay: self.weight_decay,
-            clip_norm: self.clip_norm,
-            layer_decay: self.layer_decay,
-            freeze: self.freeze,
-            dropout: self.dropout,
-            class_weights: self.class_weights.clone().unwrap_or_default(),
-            evals_per_epoch: self.evals_per_epoch,
-            patience: self.patience,
-            seed: self.seed,
-            precision: self.precision.into(),
-            instruction_set: None,
-            recompute: self.recompute,
-            special_tokens: None,
-            checkpoint_every: self.checkpoint_every,
-        }
+        let mut settings = Settings::default();
+        settings.epochs = self.epochs.or(known.map(|known| known.epochs as u32)).unwrap_or(settings.epochs);
+        settings.batch = self.batch.or(known.map(|known| known.batch_size)).unwrap_or(settings.batch);
+        settings.lr = self.lr.or(known.map(|known| known.learning_rate)).unwrap_or(settings.lr);
+        settings.accumulate = self.accumulate;
+        settings.warmup = self.warmup;
+        settings.schedule = match self.schedule {
+            ScheduleName::Linear => ScheduleKind::Linear,
+            ScheduleName::Cosine => ScheduleKind::Cosine,
+            ScheduleName::Constant => ScheduleKind::Constant,
+        };
+        settings.optimizer = match self.optimizer {
+            OptimizerName::Adamw => OptimizerKind::Adamw,
+            OptimizerName::BertAdamw => OptimizerKind::BertAdamw,
+        };
+        settings.eps = match self.optimizer {
+            OptimizerName::Adamw => settings.eps,
+            OptimizerName::BertAdamw => 1e-6,
+        };
+        settings.weight_decay = self.weight_decay;
+        settings.clip_norm = self.clip_norm;
+        settings.layer_decay = self.layer_decay;
+        settings.freeze = self.freeze;
+        settings.dropout = self.dropout;
+        settings.class_weights = self.class_weights.clone().unwrap_or_default();
+        settings.evals_per_epoch = self.evals_per_epoch;
+        settings.patience = self.patience;
+        settings.seed = self.seed;
+        settings.precision = self.precision.into();
+        settings.recompute = self.recompute;
+        settings.checkpoint_every = self.checkpoint_every;
+        settings
     }
 }
 
@@ -295,7 +292,11 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<ExitCode> {
     let settings = |reading: &Reading, arguments: &Arguments| {
         let base = arguments.learn.settings(reading);
         let seeds = (0..arguments.seeds as u64).map(|number| base.seed.saturating_add(number));
-        let planned = |seed| Planned { name: format!("seed-{seed}"), settings: Settings { seed, ..base.clone() } };
+        let planned = |seed| {
+            let mut settings = base.clone();
+            settings.seed = seed;
+            Planned { name: format!("seed-{seed}"), settings }
+        };
         seeds.map(planned).collect()
     };
     learn(kind, &arguments, "", &settings, terminal)

@@ -258,22 +258,27 @@ impl DataArguments {
         if let Some(format) = self.common.format.filter(|format| format.is_tagged()) {
             own.insert("tag_format".to_owned(), format.name().into());
         }
-        Ok(TaskSettings {
-            kind: None,
-            task,
-            text: column(text)?,
-            pair: column(pair)?,
-            label: column(label)?,
-            metric,
-            max_len,
-            stride,
-            own,
-        })
+        let mut settings = TaskSettings::default();
+        settings.task = task;
+        settings.text = column(text)?;
+        settings.pair = column(pair)?;
+        settings.label = column(label)?;
+        settings.metric = metric;
+        settings.max_len = max_len;
+        settings.stride = stride;
+        settings.own = own;
+        Ok(settings)
     }
 
     /// What is given of how rows are read.
     pub fn given(&self, threads: usize) -> Result<Given> {
         let CommonArguments { labels, skip_bad, format, .. } = &self.common;
-        Ok(Given { settings: self.settings()?, labels: labels.clone(), format: *format, skip_bad: *skip_bad, threads })
+        let mut given = Given::default();
+        given.settings = self.settings()?;
+        given.labels = labels.clone();
+        given.format = *format;
+        given.skip_bad = *skip_bad;
+        given.threads = threads;
+        Ok(given)
     }
 }

@@ -382,7 +382,7 @@ fn show(bar: &Progress, event: &FineTuneEvent) {
         }
         Event::Message(message) => bar.note(message),
         Event::Estimate(estimate) => bar.note(&expected(estimate)),
-        Event::Saved { .. } => {}
+        _ => {}
     }
 }
 

@@ -117,7 +117,12 @@ fn grid(arguments: &Arguments, base: &Settings) -> Vec<Planned> {
             for &epochs in &arguments.epochs_list {
                 for seed in (0..arguments.base.seeds as u64).map(|number| base.seed.saturating_add(number)) {
                     let name = format!("batch{batch}-lr{lr:e}-epochs{epochs}-seed{seed}");
-                    planned.push(Planned { name, settings: Settings { batch, lr, epochs, seed, ..base.clone() } });
+                    let mut settings = base.clone();
+                    settings.batch = batch;
+                    settings.lr = lr;
+                    settings.epochs = epochs;
+                    settings.seed = seed;
+                    planned.push(Planned { name, settings });
                 }
             }
         }

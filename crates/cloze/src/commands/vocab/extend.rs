@@ -235,7 +235,8 @@ struct Figures {
 }
 
 fn learn_words(arguments: &Arguments, tokenizer: &Tokenizer, size: usize, terminal: &Terminal) -> Result<Learned> {
-    let options = CorpusOptions { text_column: arguments.text_column.clone() };
+    let mut options = CorpusOptions::default();
+    options.text_column = arguments.text_column.clone();
     let threads = terminal.threads.unwrap_or(0);
     let read = read_words(&arguments.input, &options, false, terminal, |texts, progress| {
         WordCounts::of(tokenizer, threads, texts, progress)

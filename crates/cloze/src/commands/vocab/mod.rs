@@ -109,15 +109,14 @@ fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
             bail!("{} already holds a {file}; choose another --out, or remove it first", arguments.out.display());
         }
     }
-    let options = VocabularyOptions {
-        size: arguments.size,
-        cased: arguments.cased,
-        keep_accents: arguments.keep_accents,
-        min_frequency: arguments.min_frequency,
-        threads: terminal.threads.unwrap_or(0),
-        ..VocabularyOptions::default()
-    };
-    let corpus_options = CorpusOptions { text_column: arguments.text_column.clone() };
+    let mut options = VocabularyOptions::default();
+    options.size = arguments.size;
+    options.cased = arguments.cased;
+    options.keep_accents = arguments.keep_accents;
+    options.min_frequency = arguments.min_frequency;
+    options.threads = terminal.threads.unwrap_or(0);
+    let mut corpus_options = CorpusOptions::default();
+    corpus_options.text_column = arguments.text_column.clone();
     if arguments.dry_run {
         return dry_run(arguments, &corpus_options, &options);
     }

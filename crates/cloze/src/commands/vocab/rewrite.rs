@@ -6,7 +6,7 @@ use anyhow::Result;
 use cloze_convert::carry_modules;
 use cloze_engine::Device;
 use cloze_files::write_folder;
-use cloze_model::{Config, Layout, Model, NewRow};
+use cloze_model::{Layout, Model, NewRow};
 use cloze_text::{TokenOrigin, Tokenizer};
 use serde_json::{Map, Value, json};
 
@@ -80,8 +80,9 @@ impl Subject {
         // Tokens are unique in both vocabularies, so that none is kept twice.
         tally.dropped = old_size - tally.copied;
         let mut model = model.with_vocabulary(&rows, seed, &device)?;
-        let pad_token_id = model.config().pad_token_id.map(|_| tokenizer.special().pad);
-        model.set_config(Config { pad_token_id, ..model.config().clone() })?;
+        let mut config = model.config().clone();
+        config.pad_token_id = config.pad_token_id.map(|_| tokenizer.special().pad);
+        model.set_config(config)?;
         write_folder(out, |aside| {
             model.save(aside)?;
             tokenizer.save_for(aside, model.architecture().longest_sequence())?;

@@ -65,7 +65,7 @@ pub fn read_words<T>(
                 next.busy(&format!("joining pieces of {distinct} distinct words"));
                 bar.replace(next).finish();
             }
-            LearnStage::Finished => {}
+            _ => {}
         }
     })?;
     drop(texts);

@@ -61,6 +61,7 @@ impl Moments {
 
 /// What a step found.
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
 pub struct StepReport {
     /// The gradient's Euclidean norm before clipping.
     pub grad_norm: f32,

@@ -11,6 +11,7 @@ use crate::TaskError;
 
 /// A kind of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Format {
     /// NumPy's: a matrix of little-endian f32.
     Npy,

@@ -31,7 +31,9 @@ fn drawn(objective: &impl Objective, sequences: usize, count: u64) -> Vec<Batch>
     let special = Special { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4 };
     let (template, continuation) = (Template::bert(2, 3), Some(vec![false; VOCABULARY]));
     let table = TokenTable { vocab_size: VOCABULARY, special, template, continuation };
-    let options = BatchOptions { seq_len: 20, size: BatchSize::Sequences(sequences), ..BatchOptions::default() };
+    let mut options = BatchOptions::default();
+    options.seq_len = 20;
+    options.size = BatchSize::Sequences(sequences);
     let options = objective.batch_options(options);
     let source = BatchSource::new(Documents::from_memory(documents), table, options).unwrap();
     (0..count).map(|i| source.batch(i)).collect()
@@ -42,17 +44,16 @@ fn batches(sequences: usize, count: u64) -> Vec<PretrainBatch> {
 }
 
 fn config(dropout: f64) -> Config {
-    Config {
-        vocab_size: VOCABULARY,
-        hidden_size: 32,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        intermediate_size: 48,
-        max_position_embeddings: 20,
-        hidden_dropout_prob: dropout,
-        attention_probs_dropout_prob: dropout,
-        ..Config::default()
-    }
+    let mut config = Config::default();
+    config.vocab_size = VOCABULARY;
+    config.hidden_size = 32;
+    config.num_hidden_layers = 2;
+    config.num_attention_heads = 2;
+    config.intermediate_size = 48;
+    config.max_position_embeddings = 20;
+    config.hidden_dropout_prob = dropout;
+    config.attention_probs_dropout_prob = dropout;
+    config
 }
 
 fn trainer(dropout: f64, kind: OptimizerKind) -> Trainer<Model> {

@@ -108,8 +108,9 @@ impl Objective for ReplacedTokens {
         &TERMS
     }
 
-    fn batch_options(&self, common: BatchOptions) -> BatchOptions {
-        BatchOptions { nsp: false, ..common }
+    fn batch_options(&self, mut options: BatchOptions) -> BatchOptions {
+        options.nsp = false;
+        options
     }
 
     fn batch(&self, drawn: Batch) -> PretrainBatch {
