@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 
 use cloze::sample_corpus;
 use cloze_engine::{DType, Device};
@@ -10,20 +9,7 @@ use cloze_model::TaskHead;
 use cloze_tasks::Pretrained;
 use serde_json::Value;
 
-fn cloze(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_cloze")).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
-}
-
-fn success(arguments: &[&str]) -> String {
-    let output = cloze(arguments);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {error}");
-    String::from_utf8(output.stdout).expect("UTF-8")
-}
-
-fn json(line: &str) -> Value {
-    serde_json::from_str(line.trim()).unwrap_or_else(|error| panic!("{error}: {line}"))
-}
+use crate::common::{cloze, json, success};
 
 #[test]
 fn text_becomes_a_model() {

@@ -1,7 +1,5 @@
 //! The library predicts what `cloze predict` predicts: whoever opens a fine-tuned folder needs to know nothing of how it was made.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +7,7 @@ use cloze_engine::{DType, Device};
 use cloze_tasks::datasets::LabelsNeeded;
 use cloze_tasks::input::object_of_line;
 use cloze_tasks::{Notes, Predictor};
-use common::{Bench, TAGS, TEXTS, fails, json_file, predict, with_epochs};
+use crate::common::{Bench, TAGS, TEXTS, fails, json_file, predict, with_epochs};
 use serde_json::Value;
 
 fn open(model: &str) -> Predictor {

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use cloze::sample_corpus;
-use serde_json::Value;
+
+use crate::common::json;
 
 struct Newcomer {
     dir: tempfile::TempDir,
@@ -48,10 +49,6 @@ impl Newcomer {
     fn is_empty(&self, name: &str) -> bool {
         !self.path(name).exists()
     }
-}
-
-fn json(line: &str) -> Value {
-    serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))
 }
 
 /// Nothing was held out of thirty texts, and training refused to begin.

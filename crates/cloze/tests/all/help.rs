@@ -2,16 +2,14 @@
 
 use std::process::{Command, Output, Stdio};
 
+use crate::common::text;
+
 fn cloze_in(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cloze"));
     for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CLOZE_CPU"] {
         command.env_remove(name);
     }
     command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null()).output().expect("the binary runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
 #[track_caller]
