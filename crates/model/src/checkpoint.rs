@@ -771,8 +771,7 @@ mod tests {
             assert_eq!(count, model.params.ids().count());
             for id in loaded.params.ids() {
                 let found: Vec<u32> = loaded.params.read(id).iter().map(|value| value.to_bits()).collect();
-                let expected: Vec<u32> =
-                    elements.iter().map(|(_, bits)| *bits).cycle().take(found.len()).collect();
+                let expected: Vec<u32> = elements.iter().map(|(_, bits)| *bits).cycle().take(found.len()).collect();
                 assert_eq!(found, expected, "{dtype:?}, {}", loaded.params.name(id));
             }
         }

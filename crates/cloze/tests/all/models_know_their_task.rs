@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::common::{
-    Bench, TEXTS, cloze, fails, fails_with, is_refused, json, json_file, json_lines, success, text, with_epochs,
+    Bench, TAGS, TEXTS, cloze, cloze_with, fails, fails_with, is_refused, json, json_file, json_lines, success,
+    success_with, text, with_epochs,
 };
 use serde_json::Value;
 
@@ -137,7 +138,7 @@ fn a_tagger_remembers_how_its_words_are_written() {
 fn heads_tell_the_kind_of_task_where_the_model_says_nothing() {
     let bench = Bench::new();
     let numbers = bench.file("numbers.tsv", "text\tlabel\na fox\t1.5\nan owl\t2\n");
-    let tags = bench.file("tags.conll", common::TAGS);
+    let tags = bench.file("tags.conll", TAGS);
     let choices = bench.file("choices.jsonl", "{\"context\": \"anna\", \"choices\": [\"a\", \"the\"], \"label\": 1}\n");
     let questions = bench.file(
         "questions.jsonl",
@@ -202,7 +203,7 @@ fn options_before_the_kind_are_refused_with_the_reason() {
 fn options_without_effect_are_refused_with_the_reason() {
     let bench = Bench::new();
     let run = stars(&bench);
-    let tags = bench.file("tags.conll", common::TAGS);
+    let tags = bench.file("tags.conll", TAGS);
     let predict = ["predict", "--model", &run, "--quiet"];
     for (words, expected) in [
         (
@@ -261,7 +262,7 @@ fn what_is_wrong_is_found_before_the_model() {
 #[test]
 fn what_is_remembered_can_be_unset() {
     let bench = Bench::new();
-    let tags = bench.file("tags.conll", common::TAGS);
+    let tags = bench.file("tags.conll", TAGS);
     let paths = bench.paths("ner");
     success(&with_epochs(bench.finetune("tag", &tags, &paths, &["--context", "--max-len", "20"]), "1"));
     let long = format!("text\tlabel\n{}\tfox\nan owl\towl\n", "fox owl red ".repeat(20));

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use cloze::sample_corpus;
+use serde_json::Value;
 
 use crate::common::json;
 

@@ -7,7 +7,6 @@ use cloze::sample_corpus;
 use cloze_engine::{DType, Device};
 use cloze_model::TaskHead;
 use cloze_tasks::Pretrained;
-use serde_json::Value;
 
 use crate::common::{cloze, json, success};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cloze_engine::Device;
 use cloze_model::Model;
@@ -12,8 +12,9 @@ use serde_json::{Value, json as value};
 
 use crate::common::{
     Bench, TAGS, TEXTS, cloze, command, fails, fails_with, is_refused, json, json_file, json_lines, predict, success,
-    text, tokenizer, with_epochs,
+    success_with, text, with_epochs,
 };
+use cloze_testing::tokenizer;
 
 /// Fine-tunes on a file until it is known by heart, evaluates on it; returns the fine-tuned model's folder.
 #[track_caller]
@@ -102,7 +103,8 @@ fn texts_are_given_any_number_of_labels() {
     let predict_with = |more: &[&str], lines: &str| {
         json_lines(&success_with(
             &[&["predict", "--model", &model, "--precision", "f32", "--quiet"][..], more].concat(),
-            lines))
+            lines,
+        ))
     };
     // The model's kind; a threshold that every label reaches.
     assert_eq!(predict_with(&["--threshold", "0"], "otto\n")[0]["labels"].as_array().unwrap().len(), 4);

@@ -25,4 +25,3 @@ pub(super) fn fails<T>(result: Result<T, TaskError>, parts: &[&str]) {
         assert!(error.contains(part), "{part:?} is not in {error:?}");
     }
 }
-

@@ -146,9 +146,8 @@ mod tests {
         assert!(bits(&loaded.read_first()) == bits(&moments.read_first()));
         assert!(bits(&loaded.read_second()) == bits(&moments.read_second()));
 
-        let fails = |model: &Parameters| {
-            load_moments(&path, model, &mut Moments::zeros_like(model)).unwrap_err().to_string()
-        };
+        let fails =
+            |model: &Parameters| load_moments(&path, model, &mut Moments::zeros_like(model)).unwrap_err().to_string();
         let misfit = fails(&params(&device, [&[40_000, 3], &[7]]));
         assert!(misfit.contains("b.exp_avg is F32 [3, 40000], expected F32 [40000, 3]"), "{misfit}");
         let bytes = fs::read(&path).unwrap();

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::corpus::{assert_same_files, losses, make_shards, make_shards_holding_out, recipe};
 use cloze_data::shards::{Shards, Split};
 use cloze_engine::Device;
 use cloze_model::{Heads, Model};
@@ -15,7 +16,6 @@ use cloze_train::pretrain::{DryRun, Outcome, PretrainEvent, State, device_of_run
 use cloze_train::recipe::{Precision, Recipe};
 use cloze_train::run::{Line, RunFolder, read_metrics};
 use cloze_train::train_loop::Event;
-use crate::corpus::{assert_same_files, losses, make_shards, make_shards_holding_out, recipe};
 
 pub fn run(recipe: &Recipe, out: &Path, resume: bool) -> Result<Outcome, TrainError> {
     run_watched(recipe, out, resume, &AtomicBool::new(false), &mut |_| ())

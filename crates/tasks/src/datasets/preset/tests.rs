@@ -73,7 +73,7 @@ fn columns_follow_the_file() {
 #[test]
 fn glue_as_published() {
     let Some(data) = cloze_testing::real_data("glue") else { return };
-    let read = |task: &Known, folder: &str, split, need| {
+    let read = |task: &DatasetPreset, folder: &str, split, need| {
         let path = task.find(&data.join(folder), split).unwrap();
         LabelledTexts::read(&path, task.columns_of(&path).unwrap(), need, task.ragged).unwrap()
     };

@@ -163,7 +163,7 @@ fn wikiann_as_published() {
     let Some(data) = cloze_testing::real_data("ner") else { return };
     for (split, sentences, words) in [("train", 20_000, 160_394), ("dev", 10_000, 80_536), ("test", 10_000, 80_326)] {
         let path = data.join(format!("wikiann-en.{split}.txt"));
-        let found = TaggedSentences::read(&path, None, Need::Required).unwrap();
+        let found = TaggedSentences::read(&path, None, LabelsNeeded::Required).unwrap();
         assert_eq!(found.format(), TagFormat::WikiAnn);
         assert_eq!(found.sentences().len(), sentences, "{split}");
         assert_eq!(found.sentences().iter().map(|s| s.words.len()).sum::<usize>(), words, "{split}");
@@ -181,7 +181,7 @@ fn ud_english_ewt_as_published() {
         [("train", 12_544, 540, 34_751), ("dev", 2_001, 318, 4_210), ("test", 2_077, 316, 4_123)]
     {
         let path = data.join(format!("en_ewt-ud-{split}.conllu"));
-        let found = TaggedSentences::read(&path, None, Need::Required).unwrap();
+        let found = TaggedSentences::read(&path, None, LabelsNeeded::Required).unwrap();
         assert_eq!(found.sentences().len(), sentences, "{split}");
         assert_eq!(found.sentences().last().unwrap().document + 1, documents, "{split}");
         let tags = found.sentences().iter().flat_map(|sentence| &sentence.tags);
