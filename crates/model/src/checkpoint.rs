@@ -689,20 +689,94 @@ mod tests {
         assert!(load_error(dir.path()).contains("merge_and_unload()"));
     }
 
+    /// Every element type that is read, to the bit: what each element stands for in f32, among them the ends of each type's range.
     #[test]
-    fn half_precision_widens() {
-        let (dir, model) = saved(Heads::ENCODER);
-        let rounded: Vec<f32> =
-            model.params.read_all().iter().map(|&value| half::bf16::from_f32(value).to_f32()).collect();
-        rewrite(dir.path(), |stored| {
-            for (_, dtype, _, bytes) in stored {
-                let values = bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four));
-                *bytes = values.flat_map(|value| half::bf16::from_f32(value).to_le_bytes()).collect();
-                *dtype = Dtype::BF16;
+    fn elements_of_every_type_are_read_to_the_bit() {
+        let narrow = |pairs: &[(u16, u32)]| -> Vec<(Vec<u8>, u32)> {
+            pairs.iter().map(|(stored, read)| (stored.to_le_bytes().to_vec(), *read)).collect()
+        };
+        let wide = |pairs: &[(f64, u32)]| -> Vec<(Vec<u8>, u32)> {
+            pairs.iter().map(|(stored, read)| (stored.to_le_bytes().to_vec(), *read)).collect()
+        };
+        const INF: u32 = 0x7f80_0000;
+        const NAN: u32 = 0x7fc0_0000;
+        const MINUS: u32 = 0x8000_0000;
+        let same = [1.5f32.to_bits(), 1, 0x007f_ffff, 0x0080_0000, 0x7f7f_ffff, INF, MINUS | INF, NAN | 0x1234, MINUS];
+        // The least subnormal of f32, 2^-149.
+        let least = f64::from(f32::from_bits(1));
+        let cases = [
+            (Dtype::F32, same.iter().map(|bits| (bits.to_le_bytes().to_vec(), *bits)).collect()),
+            (
+                Dtype::F16,
+                narrow(&[
+                    (0x3c00, 0x3f80_0000),         // 1
+                    (0xc001, 0xc000_2000),         // −(2 + 2^-9)
+                    (0x0001, (127 - 24) << 23),    // the least subnormal, 2^-24
+                    (0x83ff, MINUS | 0x387f_c000), // the greatest subnormal, −(2^-14 − 2^-24)
+                    (0x0400, (127 - 14) << 23),    // the least normal number
+                    (0x7bff, 0x477f_e000),         // the greatest number, 65504
+                    (0x7c00, INF),
+                    (0xfc00, MINUS | INF),
+                    (0x7e00, NAN),
+                    (0x8000, MINUS),
+                ]),
+            ),
+            (
+                Dtype::BF16,
+                narrow(&[
+                    (0x3f80, 0x3f80_0000),
+                    (0xc049, 0xc049_0000),
+                    (0x0001, 0x0001_0000), // subnormals of both types
+                    (0x807f, 0x807f_0000),
+                    (0x7f7f, 0x7f7f_0000),
+                    (0x7f80, INF),
+                    (0xff80, MINUS | INF),
+                    (0x7fc0, NAN),
+                    (0x8000, MINUS),
+                ]),
+            ),
+            (
+                Dtype::F64,
+                wide(&[
+                    (1.0, 0x3f80_0000),
+                    (-std::f64::consts::PI, 0xc049_0fdb),
+                    // To the nearest, of two as near the even one.
+                    (1.0 + 2f64.powi(-24), 0x3f80_0000),
+                    (1.0 + 3.0 * 2f64.powi(-24), 0x3f80_0002),
+                    (1.0 + 2f64.powi(-24) + f64::EPSILON, 0x3f80_0001),
+                    (least, 1),
+                    (0.5 * least, 0),
+                    (-0.75 * least, MINUS | 1),
+                    (1.5 * least, 2),
+                    (5e-324, 0),
+                    (f64::from(f32::MAX), 0x7f7f_ffff),
+                    (f64::MAX, INF),
+                    (f64::NEG_INFINITY, MINUS | INF),
+                    (f64::NAN, NAN),
+                    (-0.0, MINUS),
+                ]),
+            ),
+        ];
+        for (dtype, elements) in cases {
+            let elements: Vec<(Vec<u8>, u32)> = elements;
+            let (dir, model) = saved(Heads::ENCODER);
+            let mut count = 0;
+            rewrite(dir.path(), |stored| {
+                for (_, old, _, bytes) in stored {
+                    assert_eq!(*old, Dtype::F32);
+                    let repeated = elements.iter().cycle().take(bytes.len() / 4);
+                    (*old, *bytes) = (dtype, repeated.flat_map(|(bytes, _)| bytes.clone()).collect());
+                    count += 1;
+                }
+            });
+            let loaded = Model::load(dir.path(), &device()).unwrap();
+            assert_eq!(count, model.params.ids().count());
+            for id in loaded.params.ids() {
+                let found: Vec<u32> = loaded.params.read(id).iter().map(|value| value.to_bits()).collect();
+                let expected: Vec<u32> = elements.iter().map(|(_, bits)| *bits).cycle().take(found.len()).collect();
+                assert_eq!(found, expected, "{dtype:?}, {}", loaded.params.name(id));
             }
-        });
-        let loaded = Model::load(dir.path(), &device()).unwrap();
-        assert_eq!(loaded.params.read_all(), rounded);
+        }
     }
 
     #[test]

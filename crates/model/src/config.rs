@@ -186,7 +186,7 @@ impl Config {
 
     /// The text of `config.json`: two-space indent and a final newline, keys sorted, as Transformers writes it.
     pub fn to_json(&self) -> String {
-        let value = serde_json::to_value(self).unwrap_or_default();
+        let value = serde_json::to_value(self).expect("all keys are strings");
         let mut keys: Vec<(String, Value)> = match value {
             Value::Object(map) => map.into_iter().collect(),
             _ => Vec::new(),

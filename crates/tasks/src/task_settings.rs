@@ -70,8 +70,7 @@ impl TaskSettings {
 
     /// As stored, with the version.
     pub fn to_json(&self) -> Value {
-        // Strings, numbers and maps with string keys alone: all of them can be written.
-        let mut value = serde_json::to_value(self).unwrap_or_default();
+        let mut value = serde_json::to_value(self).expect("all keys are strings");
         value["version"] = VERSION.into();
         value
     }

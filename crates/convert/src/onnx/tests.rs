@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use cloze_engine::Device;
-use cloze_model::{Architecture, Config, Heads, HiddenAct, TaskHead};
+use cloze_model::{Config, Heads, HiddenAct, TaskHead};
 use prost::Message;
 use tempfile::tempdir;
 

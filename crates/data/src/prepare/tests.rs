@@ -387,15 +387,10 @@ fn a_full_disk_has_its_own_error() {
 /// Real text, where there is any: a novel and the parquet file.
 #[test]
 fn real_text() {
-    let data = std::env::var_os("CLOZE_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from);
-    let vocabulary = data.join("tokenizers/bert-base-uncased");
-    if !vocabulary.exists() {
-        println!("skipped: no data at {}; set CLOZE_DATA", data.display());
-        return;
-    }
+    let Some(vocabulary) = cloze_testing::real_data("tokenizers/bert-base-uncased") else { return };
+    let Some(data) = cloze_testing::real_data("pretrain") else { return };
     let dir = tempfile::tempdir().unwrap();
-    let inputs = ["pretrain/novels/ENG18400_Trollope.txt.gz", "pretrain/wikitext-2.valid.tokens"];
+    let inputs = ["novels/ENG18400_Trollope.txt.gz", "wikitext-2.valid.tokens"];
     let tokenizer = Tokenizer::open(&vocabulary).unwrap();
     let inputs = inputs.iter().map(|path| data.join(path)).collect();
     let options = PrepareOptions::new(inputs, tokenizer, dir.path().join("out"));
@@ -403,7 +398,7 @@ fn real_text() {
     assert_eq!((report.documents, report.missing_boundaries), (61, 0), "{report}");
     assert!(report.unknown_rate < 0.01, "{report}");
     assert!((1.1..1.5).contains(&report.tokens_per_word), "{report}");
-    let parquet = data.join("pretrain/wikipedia-good.parquet");
+    let parquet = data.join("wikipedia-good.parquet");
     let rows = open_corpus(&[parquet], &CorpusOptions::default()).unwrap();
     assert_eq!(rows.filter(|row| row.is_ok()).count(), 1981);
 }

@@ -1,5 +1,5 @@
 //! The one check of every op: its forward pass against an f64 oracle, its backward pass against central differences of
-//! that oracle, for each level this machine has, one and two threads, both precisions.
+//! that oracle, for each level this machine has, on one and on two threads, in both precisions.
 
 use crate::ops::LossSum;
 use crate::random::{DropoutKey, Mask, mix};
@@ -12,14 +12,14 @@ pub(crate) fn masked(site: u32, p: f32) -> Mask {
     Mask::new(KEY.site(site), p)
 }
 
-/// erf by its Taylor series.
+/// erf by a series whose terms have one sign (Abramowitz and Stegun 7.1.6): nothing cancels, so that differences are exact.
 pub(crate) fn erf(x: f64) -> f64 {
     let (mut sum, mut term) = (x, x);
     for n in 1..200 {
-        term *= -x * x / f64::from(n);
-        sum += term / f64::from(2 * n + 1);
+        term *= 2.0 * x * x / f64::from(2 * n + 1);
+        sum += term;
     }
-    if x.abs() > 4.5 { x.signum() } else { sum * 2.0 / std::f64::consts::PI.sqrt() }
+    if x.abs() > 6.0 { x.signum() } else { sum * 2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() }
 }
 
 /// A number in (−1, 1), exact in bf16, so that both precisions start from the same inputs.
@@ -57,11 +57,42 @@ impl Numbers {
     }
 }
 
-fn bounds(dtype: DType) -> f64 {
+/// The relative error of one rounding to a type.
+fn rounding(dtype: DType) -> f64 {
     match dtype {
-        DType::BF16 => 0.03,
-        _ => 5e-5,
+        DType::BF16 => 2f64.powi(-8),
+        _ => 2f64.powi(-24),
     }
+}
+
+/// The error that is allowed, in roundings. A sum of k terms, each rounded, errs by about √k roundings of a term; the sum itself is about √k
+/// terms. So an error is compared with the result and with the root mean square of the results of its kind.
+fn roundings(dtype: DType) -> f64 {
+    match dtype {
+        DType::BF16 => 4.0,
+        // Exponentials and the like are polynomials, good to a few roundings.
+        _ => 32.0,
+    }
+}
+
+/// What differences of an oracle err by.
+const NOISE: f64 = 1e-8;
+
+/// A number of the op beside the oracle's, and the usual size of such numbers.
+struct Pair {
+    found: f64,
+    wanted: f64,
+    size: f64,
+}
+
+/// The first pair whose numbers differ by more than rounding explains, if what is wanted is multiplied by `factor`.
+fn misfit(pairs: &[Pair], factor: f64, dtype: DType) -> Option<usize> {
+    let tolerance = roundings(dtype) * rounding(dtype);
+    pairs.iter().position(|pair| {
+        let wanted = factor * pair.wanted;
+        // Written so that a NaN does not fit.
+        !((pair.found - wanted).abs() <= tolerance * (pair.size + wanted.abs()) + NOISE)
+    })
 }
 
 /// The op's output (or loss) and the gradients of all tensors, inputs first.
@@ -122,6 +153,10 @@ fn norm(v: &[f64]) -> f64 {
     v.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
+fn root_mean_square(v: &[f64]) -> f64 {
+    norm(v) / (v.len().max(1) as f64).sqrt()
+}
+
 #[allow(clippy::too_many_arguments)]
 fn check(
     name: &str,
@@ -151,24 +186,29 @@ fn check(
     }
     for device in Device::every_kind() {
         for dtype in [DType::F32, DType::BF16] {
-            let bound = bounds(dtype);
             let context = format!("{name}, {}, {}", device.describe(), dtype.name());
             let (found, gradients) = run(&device, dtype, shapes, names, &numbers, &seed, op);
             assert_eq!(found.len(), wanted.len(), "{context}: outputs");
-            let scale = norm(&wanted) / (wanted.len().max(1) as f64).sqrt() + 1e-3;
-            for (i, (f, w)) in found.iter().zip(&wanted).enumerate() {
-                assert!((f - w).abs() <= 4.0 * bound * (scale + w.abs()), "{context}: output {i} is {f}, expected {w}");
+            let size = root_mean_square(&wanted);
+            let outputs = found.iter().zip(&wanted).map(|(&found, &wanted)| Pair { found, wanted, size }).collect();
+            let mut all: Vec<(String, Vec<Pair>)> = vec![("outputs".to_owned(), outputs)];
+            for (which, gradient) in gradients.iter().enumerate() {
+                let of_tensor = slopes.iter().filter(|(of, ..)| *of == which);
+                let pairs = of_tensor.map(|(_, direction, slope)| {
+                    assert_eq!(gradient.len(), direction.len(), "{context}: gradient of tensor {which}");
+                    let found = gradient.iter().zip(direction).map(|(g, d)| g * d).sum();
+                    Pair { found, wanted: *slope, size: root_mean_square(gradient) * norm(direction) }
+                });
+                all.push((format!("slopes of tensor {which}"), pairs.collect()));
             }
-            for (which, direction, slope) in &slopes {
-                let gradient = &gradients[*which];
-                assert_eq!(gradient.len(), direction.len(), "{context}: gradient of tensor {which}");
-                let dot: f64 = gradient.iter().zip(direction).map(|(g, d)| g * d).sum();
-                let allowed = bound
-                    * (4.0 * norm(gradient) * norm(direction) / (direction.len() as f64).sqrt() + slope.abs() + 1e-2);
-                assert!(
-                    (dot - slope).abs() <= allowed,
-                    "{context}: slope of tensor {which} is {dot}, expected {slope} ± {allowed}"
-                );
+            for (kind, pairs) in &all {
+                if let Some(place) = misfit(pairs, 1.0, dtype) {
+                    let Pair { found, wanted, .. } = pairs[place];
+                    panic!("{context}: number {place} of the {kind} is {found}, expected {wanted}");
+                }
+                // The check would see an error of 5 %.
+                let is_zero = pairs.iter().all(|pair| pair.wanted.abs() < NOISE);
+                assert!(is_zero || misfit(pairs, 1.05, dtype).is_some(), "{context}: any {kind} would do");
             }
         }
     }

@@ -232,14 +232,8 @@ fn cut_texts_are_those_of_transformers() {
 /// Every question of a SQuAD file: targets, given back as logits, come out as texts that hold the answer.
 #[test]
 fn squad_answers_survive_the_round_trip() {
-    let data = std::env::var("CLOZE_DATA")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data").to_owned());
-    let data = Path::new(&data);
-    let (file, folder) = (data.join("squad/dev-v1.1.json"), data.join("tokenizers/bert-base-uncased"));
-    if !file.exists() || !folder.exists() {
-        println!("skipped: no shared data");
-        return;
-    }
+    let Some(file) = cloze_testing::real_data("squad/dev-v1.1.json") else { return };
+    let Some(folder) = cloze_testing::real_data("tokenizers/bert-base-uncased") else { return };
     let tokenizer = Tokenizer::open(&folder).unwrap();
     let squad: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     let (mut questions, mut exact, mut several, mut cut) = (0, 0, 0, 0);

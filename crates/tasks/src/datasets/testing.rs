@@ -1,6 +1,6 @@
 //! What the tests of this folder share.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::TaskError;
 
@@ -24,15 +24,4 @@ pub(super) fn fails<T>(result: Result<T, TaskError>, parts: &[&str]) {
     for part in parts {
         assert!(error.contains(part), "{part:?} is not in {error:?}");
     }
-}
-
-/// The shared data's folder, if this machine has it.
-pub(super) fn shared_data() -> Option<PathBuf> {
-    let folder = std::env::var_os("CLOZE_DATA")
-        .map_or_else(|| Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).into(), PathBuf::from);
-    if !folder.is_dir() {
-        println!("skipped: no shared data");
-        return None;
-    }
-    Some(folder)
 }

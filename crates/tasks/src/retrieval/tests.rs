@@ -223,13 +223,7 @@ fn bad_files_say_where_and_what() {
 
 #[test]
 fn cranfield_is_read_whole() {
-    let data = std::env::var("CLOZE_DATA")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data").into());
-    let dir = Path::new(&data).join("retrieval/cranfield");
-    if !dir.is_dir() {
-        eprintln!("skipped: no shared data");
-        return;
-    }
+    let Some(dir) = cloze_testing::real_data("retrieval/cranfield") else { return };
     let path = |name| dir.join(name);
     let collection = Collection::open(&path("cran.all.1400"), &path("cran.qry"), &path("cranqrel")).unwrap();
     let counts = (collection.documents.len(), collection.queries.len(), collection.judgements());

@@ -1,12 +1,14 @@
 //! optimizer.safetensors: Adam's moments, of each parameter under its name.
 
 use std::borrow::Cow;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
 use cloze_engine::{Moments, Parameters};
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::tensor::Metadata;
+use safetensors::{Dtype, View};
 
 use crate::TrainError;
 
@@ -61,26 +63,106 @@ pub(super) fn save_moments(path: &Path, params: &Parameters, moments: &Moments) 
 
 pub(super) fn load_moments(path: &Path, params: &Parameters, moments: &mut Moments) -> Result<(), TrainError> {
     let damaged = |reason: String| TrainError::Damaged { path: path.to_owned(), reason };
-    let bytes = fs::read(path).map_err(|e| TrainError::io("read", path, e))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
+    let mut file = File::open(path).map_err(|e| TrainError::io("read", path, e))?;
+    let (start, header) = read_header(&mut file).map_err(|e| damaged(e.to_string()))?;
     moments.edit(|first, second| {
         for (name, shape, range) in layout(params) {
             for (what, flat) in [("exp_avg", &mut *first), ("exp_avg_sq", &mut *second)] {
                 let name = format!("{name}.{what}");
-                let stored = file.tensor(&name).map_err(|e| damaged(e.to_string()))?;
-                if stored.dtype() != Dtype::F32 || stored.shape() != shape {
+                let stored = header.info(&name).ok_or_else(|| damaged(format!("{name} is missing")))?;
+                if stored.dtype != Dtype::F32 || stored.shape != shape {
                     return Err(damaged(format!(
                         "{name} is {:?} {:?}, expected F32 {shape:?}",
-                        stored.dtype(),
-                        stored.shape(),
+                        stored.dtype, stored.shape,
                     )));
                 }
-                let (words, _) = stored.data().as_chunks::<4>();
-                for (value, word) in flat[range.clone()].iter_mut().zip(words) {
-                    *value = f32::from_le_bytes(*word);
-                }
+                let place = SeekFrom::Start(start + stored.data_offsets.0 as u64);
+                file.seek(place)
+                    .and_then(|_| read_numbers(&mut file, &mut flat[range.clone()]))
+                    .map_err(|e| damaged(format!("{name}: {e}")))?;
             }
         }
         Ok(())
     })
+}
+
+/// Where the tensors' bytes start, and the header.
+fn read_header(file: &mut File) -> io::Result<(u64, Metadata)> {
+    let length = file.metadata()?.len();
+    let mut size = [0; 8];
+    file.read_exact(&mut size)?;
+    let size = u64::from_le_bytes(size);
+    if size > length.saturating_sub(8) {
+        return Err(io::Error::other(format!("a header of {size} bytes is announced in a file of {length}")));
+    }
+    let mut header = vec![0; size as usize];
+    file.read_exact(&mut header)?;
+    Ok((8 + size, serde_json::from_slice(&header)?))
+}
+
+/// Fills `numbers` through a small buffer: the moments of a large model are twice its weights, and are in memory once.
+fn read_numbers(file: &mut File, numbers: &mut [f32]) -> io::Result<()> {
+    let mut buffer = [0; 1 << 16];
+    for part in numbers.chunks_mut(buffer.len() / 4) {
+        let bytes = &mut buffer[..4 * part.len()];
+        file.read_exact(bytes)?;
+        for (number, word) in part.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *number = f32::from_le_bytes(*word);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use cloze_engine::{Device, Init};
+
+    use super::*;
+
+    fn params(device: &Device, shapes: [&[usize]; 2]) -> Parameters {
+        let mut builder = Parameters::builder();
+        builder.declare("b", shapes[0], Init::Zeros, true);
+        builder.declare("a", shapes[1], Init::Zeros, true);
+        builder.build(device, 0)
+    }
+
+    #[test]
+    fn moments_are_read_to_the_bit_and_misfits_are_named() {
+        let device = Device::cpu(Some(1)).unwrap();
+        // More numbers than the buffer holds.
+        let model = params(&device, [&[3, 40_000], &[7]]);
+        let mut moments = Moments::zeros_like(&model);
+        moments.edit(|first, second| {
+            for (i, (m, v)) in first.iter_mut().zip(second).enumerate() {
+                (*m, *v) = (f32::from_bits(i as u32 * 7919), -(i as f32));
+            }
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(OPTIMIZER);
+        save_moments(&path, &model, &moments).unwrap();
+        let mut loaded = Moments::zeros_like(&model);
+        load_moments(&path, &model, &mut loaded).unwrap();
+        let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert!(bits(&loaded.read_first()) == bits(&moments.read_first()));
+        assert!(bits(&loaded.read_second()) == bits(&moments.read_second()));
+
+        let fails =
+            |model: &Parameters| load_moments(&path, model, &mut Moments::zeros_like(model)).unwrap_err().to_string();
+        let misfit = fails(&params(&device, [&[40_000, 3], &[7]]));
+        assert!(misfit.contains("b.exp_avg is F32 [3, 40000], expected F32 [40000, 3]"), "{misfit}");
+        let bytes = fs::read(&path).unwrap();
+        let (start, _) = read_header(&mut File::open(&path).unwrap()).unwrap();
+        for (part, expected) in [
+            (&bytes[..bytes.len() - 1], "fill whole buffer"),
+            (&bytes[..start as usize - 1], "bytes is announced in a file of"),
+            (&bytes[..5], "fill whole buffer"),
+        ] {
+            fs::write(&path, part).unwrap();
+            let found = fails(&model);
+            assert!(found.contains(expected) && found.contains(OPTIMIZER), "{found}");
+        }
+        let other = String::from_utf8_lossy(&bytes[8..start as usize]).replace("\"a.exp_avg\"", "\"c.exp_avg\"");
+        fs::write(&path, [&bytes[..8], other.as_bytes(), &bytes[start as usize..]].concat()).unwrap();
+        assert!(fails(&model).contains("a.exp_avg is missing"));
+    }
 }

@@ -192,6 +192,7 @@ enum ScheduleName {
     Linear,
     Cosine,
     Constant,
+    Trapezoid,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -222,6 +223,7 @@ impl LearningArguments {
             ScheduleName::Linear => ScheduleKind::Linear,
             ScheduleName::Cosine => ScheduleKind::Cosine,
             ScheduleName::Constant => ScheduleKind::Constant,
+            ScheduleName::Trapezoid => ScheduleKind::Trapezoid,
         };
         settings.optimizer = match self.optimizer {
             OptimizerName::Adamw => OptimizerKind::Adamw,

@@ -91,4 +91,30 @@ mod tests {
             );
         }
     }
+
+    /// Indices in place of 1: below the table and past its end, in each table.
+    #[test]
+    fn an_index_outside_its_table_panics() {
+        let device = crate::Device::cpu(Some(1)).expect("a CPU device");
+        let mut builder = crate::Parameters::builder();
+        let [word, position, segment] =
+            ["word", "position", "segment"].map(|name| builder.declare(name, &[3, 4], crate::Init::Zeros, true));
+        let params = builder.build(&device, 0);
+        let run = |[word_index, position_index, segment_index]: [i32; 3]| {
+            let mut pass = Pass::inference(&device, &params, crate::DType::F32);
+            let [ids, positions, segments] =
+                [word_index, position_index, segment_index].map(|index| device.tensor_i32(&[0, index, 2], &[3]));
+            embed(&mut pass, &ids, &positions, &segments, EmbedTables { word, position, segment });
+        };
+        run([1, 1, 1]);
+        for table in 0..3 {
+            for bad in [-1, 3] {
+                let mut indices = [1; 3];
+                indices[table] = bad;
+                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(indices)));
+                let message = *outcome.expect_err("it should panic").downcast::<String>().expect("a message");
+                assert!(message.ends_with(&format!("index {bad} of a table of 3 rows")), "{message}");
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@ use crate::datasets::LabelsNeeded;
 use crate::datasets::classification::LabelledTexts;
 use crate::datasets::classification::{LabelledText, score};
 use crate::datasets::labels::Labels;
-use crate::datasets::testing::{fails, shared_data};
+use crate::datasets::testing::fails;
 
 #[test]
 fn every_name_is_a_task_and_its_settings_are_whole() {
@@ -72,9 +72,9 @@ fn columns_follow_the_file() {
 
 #[test]
 fn glue_as_published() {
-    let Some(data) = shared_data() else { return };
+    let Some(data) = cloze_testing::real_data("glue") else { return };
     let read = |task: &DatasetPreset, folder: &str, split, need| {
-        let path = task.find(&data.join("glue").join(folder), split).unwrap();
+        let path = task.find(&data.join(folder), split).unwrap();
         LabelledTexts::read(&path, task.columns_of(&path).unwrap(), need, task.ragged).unwrap()
     };
     for (name, folder, train, dev, test) in [

@@ -1,5 +1,5 @@
 use super::*;
-use crate::datasets::testing::{fails, file, shared_data};
+use crate::datasets::testing::{fails, file};
 
 /// A SQuAD file of one paragraph.
 fn squad(context: &str, qas: &str) -> String {
@@ -313,7 +313,7 @@ fn r23_an_answer_that_only_looks_the_same_is_named() {
 
 #[test]
 fn squad_as_published() {
-    let Some(data) = shared_data() else { return };
+    let Some(data) = cloze_testing::real_data("squad") else { return };
     for (name, questions, impossible) in [
         ("dev-v1.1", 10_570, 0),
         ("dev-v2.0", 11_873, 5_945),
@@ -322,7 +322,7 @@ fn squad_as_published() {
         ("v2-learn-train", 9_544, 4_727),
         ("v2-learn-dev", 2_329, 1_218),
     ] {
-        let found = read_shared(&data.join(format!("squad/{name}.json")));
+        let found = read_shared(&data.join(format!("{name}.json")));
         assert_eq!((found.questions.len(), good(&found).len()), (questions, questions), "{name}");
         assert_eq!(good(&found).iter().filter(|q| q.impossible).count(), impossible, "{name}");
         assert_eq!(found.notes(), SquadNotes { impossible, ..SquadNotes::default() }, "{name}");

@@ -1,5 +1,5 @@
 use super::*;
-use crate::datasets::testing::{fails, file, shared_data};
+use crate::datasets::testing::{fails, file};
 
 fn read(name: &str, text: &str, need: LabelsNeeded) -> Result<TaggedSentences, TaskError> {
     TaggedSentences::read(&file(name, text).path, None, need)
@@ -160,9 +160,9 @@ fn unknown_tags_and_empty_files() {
 
 #[test]
 fn wikiann_as_published() {
-    let Some(data) = shared_data() else { return };
+    let Some(data) = cloze_testing::real_data("ner") else { return };
     for (split, sentences, words) in [("train", 20_000, 160_394), ("dev", 10_000, 80_536), ("test", 10_000, 80_326)] {
-        let path = data.join(format!("ner/wikiann-en.{split}.txt"));
+        let path = data.join(format!("wikiann-en.{split}.txt"));
         let found = TaggedSentences::read(&path, None, LabelsNeeded::Required).unwrap();
         assert_eq!(found.format(), TagFormat::WikiAnn);
         assert_eq!(found.sentences().len(), sentences, "{split}");
@@ -175,12 +175,12 @@ fn wikiann_as_published() {
 
 #[test]
 fn ud_english_ewt_as_published() {
-    let Some(data) = shared_data() else { return };
+    let Some(data) = cloze_testing::real_data("ud-ewt") else { return };
     // Counted with grep and cut: sentences by blank lines, documents by # newdoc, nouns by lines.
     for (split, sentences, documents, nouns) in
         [("train", 12_544, 540, 34_751), ("dev", 2_001, 318, 4_210), ("test", 2_077, 316, 4_123)]
     {
-        let path = data.join(format!("ud-ewt/en_ewt-ud-{split}.conllu"));
+        let path = data.join(format!("en_ewt-ud-{split}.conllu"));
         let found = TaggedSentences::read(&path, None, LabelsNeeded::Required).unwrap();
         assert_eq!(found.sentences().len(), sentences, "{split}");
         assert_eq!(found.sentences().last().unwrap().document + 1, documents, "{split}");

@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use serde::Deserialize;
 
 use super::super::fixtures::{assert_close, read};
@@ -166,13 +164,7 @@ struct Answer {
 type Submission = (Vec<(String, Vec<String>)>, HashMap<String, String>);
 
 fn submission(version: &str) -> Option<Submission> {
-    let folder = std::env::var_os("CLOZE_DATA")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")), PathBuf::from)
-        .join("squad");
-    if !folder.is_dir() {
-        println!("skipped: no shared data");
-        return None;
-    }
+    let folder = cloze_testing::real_data("squad")?;
     let text = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
     let data: Data = serde_json::from_str(&text(&format!("dev-{version}.json"))).unwrap();
     let predictions = serde_json::from_str(&text(&format!("bert-predictions-{version}.json"))).unwrap();

@@ -4,35 +4,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cloze_engine::{DType, Device};
-use cloze_model::{Config, Heads, Model, TaskHead};
+use cloze_model::{Heads, Model, TaskHead};
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::{Embedder, Options};
 use cloze_tasks::{Filler, Given, Predictor, Pretrained, TaskError};
-use cloze_text::Tokenizer;
+use cloze_testing::WORDS;
 use serde_json::{Value, json};
-
-const POSITIONS: usize = 64;
-const WORDS: [&str; 12] = ["the", "a", "fox", "owl", "anna", "otto", "sees", "paints", "old", "red", "quiet", "."];
 
 /// A model with a head of each sort, which has learned nothing.
 fn pretrained(dir: &Path) -> Arc<Pretrained> {
     let device = Device::cpu(Some(2)).unwrap();
-    let mut config = Config::default();
-    config.vocab_size = 5 + WORDS.len();
-    config.hidden_size = 32;
-    config.num_hidden_layers = 2;
-    config.num_attention_heads = 2;
-    config.intermediate_size = 48;
-    config.max_position_embeddings = POSITIONS;
+    let mut config = cloze_testing::config();
+    config.max_position_embeddings = 64;
     config.initializer_range = 0.3;
     config.set_labels(&["fox", "owl", "person"].map(str::to_owned));
     let mut heads = Heads::PRETRAINING;
     heads.task = Some(TaskHead::Classify { labels: 3 });
     let model = Model::new(config, heads, &device, 7).unwrap();
-    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
-    let tokens = special.into_iter().chain(WORDS).map(str::to_owned).collect();
-    let tokenizer = Tokenizer::from_tokens(tokens, false).unwrap();
-    Arc::new(Pretrained::new(model, tokenizer, device, DType::F32, dir).unwrap())
+    Arc::new(Pretrained::new(model, cloze_testing::tokenizer(&[]), device, DType::F32, dir).unwrap())
 }
 
 /// A text of `length` words; each number gives another one.
@@ -125,5 +114,5 @@ fn a_model_without_the_head_says_so() {
     few.vocab_size = 9;
     Model::new(few, Heads::ENCODER, &device, 1).unwrap().save(dir.path()).unwrap();
     let misfit = Pretrained::open(dir.path(), device, DType::F32).err().unwrap().to_string();
-    assert!(misfit.contains("its tokenizer has 17 tokens, the model's embeddings 9 rows"), "{misfit}");
+    assert!(misfit.contains("its tokenizer has 25 tokens, the model's embeddings 9 rows"), "{misfit}");
 }

@@ -1,11 +1,10 @@
 //! The loop, in this process: what a run leaves, resuming, refusing, stopping.
 
-mod corpus;
-
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::corpus::{assert_same_files, losses, make_shards, make_shards_holding_out, recipe};
 use cloze_data::shards::{Shards, Split};
 use cloze_engine::Device;
 use cloze_model::{Heads, Model};
@@ -17,9 +16,8 @@ use cloze_train::pretrain::{DryRun, Outcome, PretrainEvent, State, device_of_run
 use cloze_train::recipe::{Precision, Recipe};
 use cloze_train::run::{Line, RunFolder, read_metrics};
 use cloze_train::train_loop::Event;
-use corpus::{assert_same_files, losses, make_shards, make_shards_holding_out, recipe};
 
-fn run(recipe: &Recipe, out: &Path, resume: bool) -> Result<Outcome, TrainError> {
+pub fn run(recipe: &Recipe, out: &Path, resume: bool) -> Result<Outcome, TrainError> {
     run_watched(recipe, out, resume, &AtomicBool::new(false), &mut |_| ())
 }
 
@@ -39,7 +37,7 @@ fn dry(recipe: &Recipe, out: &Path, resume: bool, stop: &AtomicBool) -> Result<O
 }
 
 /// Runs until a step is done, then raises the flag that a signal would raise.
-fn run_until(recipe: &Recipe, out: &Path, resume: bool, last: u64) -> Outcome {
+pub fn run_until(recipe: &Recipe, out: &Path, resume: bool, last: u64) -> Outcome {
     let stop = AtomicBool::new(false);
     let mut watch = |event: &PretrainEvent| {
         if matches!(event, Event::Step(s) if s.figures.step == last) {

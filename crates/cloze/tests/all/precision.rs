@@ -1,5 +1,4 @@
 //! The instruction set and the precision as users meet them: what is chosen, what is said, what can be forced.
-#![cfg(feature = "cli")]
 
 use std::process::{Command, Output};
 

@@ -1,26 +1,18 @@
 //! `cloze vocab extend` and `cloze vocab resize` on a tiny model: ids, rows, reports, refusals.
-#![cfg(feature = "cli")]
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 
 use cloze_engine::Device;
 use cloze_model::{Config, Heads, Model};
 use cloze_text::{SPECIAL_TOKENS, Tokenizer};
 use serde_json::Value;
 
+use crate::common::{cloze, failure, text};
+
 const HIDDEN: usize = 16;
 const WORDS: &str = "bert.embeddings.word_embeddings.weight";
 const BIAS: &str = "cls.predictions.bias";
-
-fn cloze(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_cloze")).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("UTF-8")
-}
 
 /// Runs a command that must succeed with `--json`; returns its result and what it said beside.
 fn success(arguments: &[&str]) -> (Value, String) {
@@ -28,13 +20,6 @@ fn success(arguments: &[&str]) -> (Value, String) {
     let said = text(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {said}");
     (serde_json::from_slice(&output.stdout).unwrap(), said)
-}
-
-/// Runs a command that must fail at its work; returns what it said.
-fn failure(arguments: &[&str]) -> String {
-    let output = cloze(arguments);
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-    text(&output.stderr)
 }
 
 fn device() -> Device {

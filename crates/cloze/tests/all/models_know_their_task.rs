@@ -1,12 +1,10 @@
 //! `predict`, `evaluate` and `embed` take the kind of task, the columns and the lengths from the model.
-#![cfg(feature = "cli")]
-
-mod common;
 
 use std::fs;
 
-use common::{
-    Bench, TEXTS, cloze, fails, fails_with, is_refused, json, json_file, json_lines, success, text, with_epochs,
+use crate::common::{
+    Bench, TAGS, TEXTS, cloze, cloze_with, fails, fails_with, is_refused, json, json_file, json_lines, success,
+    success_with, text, with_epochs,
 };
 use serde_json::Value;
 
@@ -16,7 +14,7 @@ fn stars(bench: &Bench) -> String {
     let file = bench.file("reviews.tsv", &rows);
     let paths = bench.paths("stars");
     let columns = ["--text", "review", "--label", "stars", "--max-len", "20", "--metric", "f1"];
-    success(&bench.finetune("classify", &file, &paths, &columns), "");
+    success(&bench.finetune("classify", &file, &paths, &columns));
     bench.path("stars")
 }
 
@@ -39,7 +37,7 @@ fn the_model_is_enough() {
 
     let judge = |more: &[&str]| {
         let base = ["evaluate", "--model", model, "--precision", "f32", "--json", "--quiet", "--data"];
-        json(&success(&[&base[..], more].concat(), ""))
+        json(&success(&[&base[..], more].concat()))
     };
     let found = judge(&[&bench.path("reviews.tsv")]);
     assert_eq!((&found["accuracy"], &found["rows"]), (&1.0.into(), &8.into()), "{found}");
@@ -50,7 +48,7 @@ fn the_model_is_enough() {
 
     let labels = |input: &str, lines: &str, more: &[&str]| -> Vec<String> {
         let base = ["predict", "--model", model, "--input", input, "--precision", "f32", "--quiet"];
-        let lines = json_lines(&success(&[&base[..], more].concat(), lines));
+        let lines = json_lines(&success_with(&[&base[..], more].concat(), lines));
         lines.iter().map(|line| line["label"].as_str().unwrap().to_owned()).collect()
     };
     // A table without labels, of which the columns of texts are taken.
@@ -70,7 +68,7 @@ fn the_model_is_enough() {
     fails(&["evaluate", "--model", model, "--data", &unlabelled, "--quiet"], &["no column \"stars\"", "--label"]);
     // Where the column is given, nothing is remembered of it.
     let given = ["evaluate", "--model", model, "--data", &unlabelled, "--label", "mark", "--quiet"];
-    let line = text(&cloze(&given, "").stderr);
+    let line = text(&cloze(&given).stderr);
     assert!(line.contains("no column \"mark\"") && !line.contains("trained on"), "{line}");
     // Another known task has columns of its own.
     let sst2 = bench.file("sst2.tsv", "sentence\tlabel\nanna paints .\tperson\n");
@@ -88,11 +86,11 @@ fn the_model_is_enough() {
     edit_config(&format!("{run}/model"), &|config| {
         config.as_object_mut().unwrap().remove("cloze");
     });
-    let found = json_lines(&success(&["predict", "--model", model, "--quiet"], "anna paints .\n"));
+    let found = json_lines(&success_with(&["predict", "--model", model, "--quiet"], "anna paints .\n"));
     assert_eq!(found[0]["label"], "person");
     // A head that looks alike, but whose logits are labels of their own: each has a probability of its own.
     edit_config(&format!("{run}/model"), &|config| config["problem_type"] = "multi_label_classification".into());
-    let found = json_lines(&success(&["predict", "--model", model, "--quiet"], "anna paints .\n"));
+    let found = json_lines(&success_with(&["predict", "--model", model, "--quiet"], "anna paints .\n"));
     assert!(found[0]["labels"].is_array(), "{}", found[0]);
     let other = ["predict", "classify", "--model", model, "--quiet"];
     fails_with(&other, "anna\n", &["stars/model", "problem_type is multi_label_classification"]);
@@ -109,11 +107,11 @@ fn a_tagger_remembers_how_its_words_are_written() {
     let file = bench.file("tags.txt", rows);
     let paths = bench.paths("ner");
     let format = ["--tag-format", "columns", "--tag-column", "2"];
-    success(&bench.finetune("tag", &file, &paths, &format), "");
+    success(&bench.finetune("tag", &file, &paths, &format));
     let judge = |data: &str, more: &[&str]| {
         let model = bench.path("ner");
         let base = ["evaluate", "--model", &model, "--data", data, "--precision", "f32", "--json", "--quiet"];
-        json(&success(&[&base[..], more].concat(), ""))["f1"].as_f64().unwrap()
+        json(&success(&[&base[..], more].concat()))["f1"].as_f64().unwrap()
     };
     assert_eq!(judge(&file, &[]), 1.0);
     // A file that is of another format by its ending is read as that.
@@ -127,7 +125,7 @@ fn a_tagger_remembers_how_its_words_are_written() {
     // Predicting reads tagged words as judging does, whatever the file is called.
     let predict = |more: &[&str]| {
         let model = bench.path("ner");
-        json_lines(&success(&[&["predict", "--model", &model, "--input", &plain, "--quiet"], more].concat(), ""))
+        json_lines(&success(&[&["predict", "--model", &model, "--input", &plain, "--quiet"], more].concat()))
     };
     for more in [&[][..], &["--tag-format", "columns"], &["--format", "columns"]] {
         let found = predict(more);
@@ -140,7 +138,7 @@ fn a_tagger_remembers_how_its_words_are_written() {
 fn heads_tell_the_kind_of_task_where_the_model_says_nothing() {
     let bench = Bench::new();
     let numbers = bench.file("numbers.tsv", "text\tlabel\na fox\t1.5\nan owl\t2\n");
-    let tags = bench.file("tags.conll", common::TAGS);
+    let tags = bench.file("tags.conll", TAGS);
     let choices = bench.file("choices.jsonl", "{\"context\": \"anna\", \"choices\": [\"a\", \"the\"], \"label\": 1}\n");
     let questions = bench.file(
         "questions.jsonl",
@@ -154,13 +152,13 @@ fn heads_tell_the_kind_of_task_where_the_model_says_nothing() {
         ("answer", &questions, &answering, "exact_match"),
     ] {
         let paths = bench.paths(kind);
-        success(&with_epochs(bench.finetune(kind, file, &paths, options), "1"), "");
+        success(&with_epochs(bench.finetune(kind, file, &paths, options), "1"));
         edit_config(&format!("{}/model", paths[1]), &|config| {
             config.as_object_mut().unwrap().remove("cloze");
         });
         let model = bench.path(kind);
         let base = ["evaluate", "--model", &model, "--data", file, "--json", "--quiet"];
-        let found = json(&success(&[&base[..], options].concat(), ""));
+        let found = json(&success(&[&base[..], options].concat()));
         assert!(found[score].is_number(), "{kind}: {found}");
     }
 }
@@ -178,7 +176,7 @@ fn a_model_without_a_task_says_what_to_do_with_it() {
 
 #[test]
 fn options_before_the_kind_are_refused_with_the_reason() {
-    let line = text(&cloze(&["predict", "--model", "m", "tag", "--input", "x"], "").stderr);
+    let line = text(&cloze(&["predict", "--model", "m", "tag", "--input", "x"]).stderr);
     assert!(
         line.contains("--model stands before the kind of task") && line.contains("cloze predict tag --model"),
         "{line}"
@@ -190,7 +188,7 @@ fn options_before_the_kind_are_refused_with_the_reason() {
         ("evaluate --task x retrieval --model m --corpus c --queries q --qrels r", "--task stands before `retrieval`"),
     ] {
         let words: Vec<&str> = words.split(' ').collect();
-        let output = cloze(&words, "");
+        let output = cloze(&words);
         let line = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{line}");
         assert!(line.contains(expected) && line.contains("--help"), "{line}");
@@ -205,7 +203,7 @@ fn options_before_the_kind_are_refused_with_the_reason() {
 fn options_without_effect_are_refused_with_the_reason() {
     let bench = Bench::new();
     let run = stars(&bench);
-    let tags = bench.file("tags.conll", common::TAGS);
+    let tags = bench.file("tags.conll", TAGS);
     let predict = ["predict", "--model", &run, "--quiet"];
     for (words, expected) in [
         (
@@ -232,7 +230,7 @@ fn options_without_effect_are_refused_with_the_reason() {
     let out = bench.path("ner");
     let words =
         ["finetune", "--recipe", &recipe, "--train", &tags, "--model", &bench.path("start"), "--out", &out, "--quiet"];
-    success(&words, "");
+    success(&words);
 }
 
 /// Wrong command lines and files that are not there were found after a model was downloaded.
@@ -264,17 +262,17 @@ fn what_is_wrong_is_found_before_the_model() {
 #[test]
 fn what_is_remembered_can_be_unset() {
     let bench = Bench::new();
-    let tags = bench.file("tags.conll", common::TAGS);
+    let tags = bench.file("tags.conll", TAGS);
     let paths = bench.paths("ner");
-    success(&with_epochs(bench.finetune("tag", &tags, &paths, &["--context", "--max-len", "20"]), "1"), "");
+    success(&with_epochs(bench.finetune("tag", &tags, &paths, &["--context", "--max-len", "20"]), "1"));
     let long = format!("text\tlabel\n{}\tfox\nan owl\towl\n", "fox owl red ".repeat(20));
     let file = bench.file("long.tsv", &long);
     let paths = bench.paths("long");
-    success(&with_epochs(bench.finetune("classify", &file, &paths, &["--stride", "5", "--max-len", "20"]), "1"), "");
+    success(&with_epochs(bench.finetune("classify", &file, &paths, &["--stride", "5", "--max-len", "20"]), "1"));
     let loss = |run: &str, data: &str, more: &[&str]| {
         let run = bench.path(run);
         let base = ["evaluate", "--model", &run, "--data", data, "--precision", "f32", "--json", "--quiet"];
-        json(&success(&[&base[..], more].concat(), ""))["loss"].as_f64().unwrap()
+        json(&success(&[&base[..], more].concat()))["loss"].as_f64().unwrap()
     };
     let (with, without) = (loss("ner", &tags, &[]), loss("ner", &tags, &["--no-context"]));
     assert!(with != without && loss("ner", &tags, &["--no-context", "--context"]) == with, "{with} and {without}");
@@ -294,7 +292,7 @@ fn verbose_says_what_was_chosen() {
     let bench = Bench::new();
     let model = stars(&bench);
     let said = |words: &[&str]| {
-        let output = cloze(words, "anna paints .\n");
+        let output = cloze_with(words, "anna paints .\n");
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stderr)
     };

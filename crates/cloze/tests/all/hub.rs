@@ -1,7 +1,7 @@
 //! `--model` with names on the hub and with run folders, against an imitated hub.
 #![cfg(all(feature = "cli", feature = "hub"))]
 
-#[path = "../../hub/tests/server/mod.rs"]
+#[path = "../../../hub/tests/server/mod.rs"]
 mod server;
 
 use std::fs;
@@ -13,6 +13,8 @@ use cloze_engine::Device;
 use cloze_model::{Config, Heads, Model};
 use cloze_text::{SPECIAL_TOKENS, Tokenizer};
 use server::{COMMIT, Server};
+
+use crate::common::text;
 
 const NAME: &str = "org/tiny-bert";
 const TEXT: &str = "a b [MASK] d";
@@ -80,10 +82,6 @@ fn one_line(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{line}");
     assert!(line.starts_with("error: ") && line.trim_end().lines().count() == 1, "{line}");
     line
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
 fn save_model(dir: &Path) {

@@ -1,16 +1,13 @@
 //! The library predicts what `cloze predict` predicts: whoever opens a fine-tuned folder needs to know nothing of how it was made.
-#![cfg(feature = "cli")]
-
-mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::common::{Bench, TAGS, TEXTS, fails, json_file, predict, success, with_epochs};
 use cloze_engine::{DType, Device};
 use cloze_tasks::datasets::LabelsNeeded;
 use cloze_tasks::input::object_of_line;
 use cloze_tasks::{Notes, Predictor};
-use common::{Bench, TAGS, TEXTS, fails, json_file, predict, with_epochs};
 use serde_json::Value;
 
 fn open(model: &str) -> Predictor {
@@ -31,7 +28,7 @@ fn commanded(kind: &str, model: &str, input: &str, lines: &str) -> Vec<Value> {
 /// Fine-tunes with settings that are not the usual ones; returns the model's folder.
 fn fine_tuned(bench: &Bench, kind: &str, file: &str, more: &[&str]) -> String {
     let paths = bench.paths(&format!("{kind}-run"));
-    common::success(&with_epochs(bench.finetune(kind, file, &paths, more), "2"), "");
+    success(&with_epochs(bench.finetune(kind, file, &paths, more), "2"));
     bench.path(&format!("{kind}-run/model"))
 }
 

@@ -1,17 +1,13 @@
 //! A model whose tokenizer is not WordPiece: the commands that read text take its ids, its sequence template and its mask.
-#![cfg(feature = "cli")]
-
-mod common;
 
 use std::fs;
 use std::path::Path;
 
-use cloze_engine::Device;
-use cloze_model::{Config, Heads, Model};
+use cloze_testing::WORDS;
 use cloze_text::Tokenizer;
 use serde_json::{Value, json};
 
-use common::{Bench, POSITIONS, TEXTS, WORDS, fails, json, json_file, json_lines, predict, success};
+use crate::common::{Bench, TEXTS, fails, json, json_file, json_lines, predict, success};
 
 /// A byte-level BPE tokenizer.json in the layout of RoBERTa: each of [`WORDS`] is one token, another word its letters.
 fn byte_level() -> Value {
@@ -59,19 +55,12 @@ fn a_byte_level_tokenizer_fills_embeds_and_predicts() {
     fs::write(Path::new(&model).join("tokenizer_config.json"), class).unwrap();
     let tokenizer = Tokenizer::open(Path::new(&model)).unwrap();
     assert_eq!(tokenizer.encode("the red fox .").len(), 4);
-    let mut config = Config::default();
+    let mut config = cloze_testing::config();
     config.vocab_size = tokenizer.vocab_size();
-    config.hidden_size = 32;
-    config.num_hidden_layers = 2;
-    config.num_attention_heads = 2;
-    config.intermediate_size = 48;
-    config.max_position_embeddings = POSITIONS;
-    config.initializer_range = 0.1;
-    let device = Device::cpu(Some(1)).unwrap();
-    Model::new(config, Heads::PRETRAINING, &device, 7).unwrap().save(Path::new(&model)).unwrap();
+    cloze_testing::save_model(config, Path::new(&model));
 
     let every = tokenizer.vocab_size().to_string();
-    let filled = success(&["fill", "--model", &model, "anna sees <mask> .", "--top", &every, "--json"], "");
+    let filled = success(&["fill", "--model", &model, "anna sees <mask> .", "--top", &every, "--json"]);
     let filled = json(&filled);
     let candidates = filled["masks"][0].as_array().unwrap();
     let of = |token: &str| candidates.iter().find(|found| found["token"] == token).unwrap();
@@ -82,12 +71,12 @@ fn a_byte_level_tokenizer_fills_embeds_and_predicts() {
 
     let lines = bench.file("lines.txt", "the red fox .\n\nanna\n");
     let out = bench.path("out.jsonl");
-    success(&["embed", "--model", &model, "--input", &lines, "--out", &out, "--quiet"], "");
+    success(&["embed", "--model", &model, "--input", &lines, "--out", &out, "--quiet"]);
     assert_eq!(json_lines(&fs::read_to_string(&out).unwrap()).len(), 3);
 
     let file = bench.file("texts.tsv", TEXTS);
     let paths = [model.clone(), bench.path("run")];
-    let outcome = json(&success(&bench.finetune("classify", &file, &paths, &["--json"]), ""));
+    let outcome = json(&success(&bench.finetune("classify", &file, &paths, &["--json"])));
     let tuned = outcome["model"].as_str().unwrap();
     assert!(outcome["runs"][0]["best"]["scores"]["accuracy"].as_f64().unwrap() > 0.99, "{outcome}");
     // The tokenizer is kept as it was read.
@@ -97,7 +86,7 @@ fn a_byte_level_tokenizer_fills_embeds_and_predicts() {
     let found = predict("classify", tuned, "-", "the old fox leaves .\n");
     assert_eq!(found[0]["label"], "fox", "{found:?}");
 
-    let seen = success(&["inspect", &format!("{model}/tokenizer.json")], "");
+    let seen = success(&["inspect", &format!("{model}/tokenizer.json")]);
     assert!(seen.contains("<mask> 4") && !seen.contains("##"), "{seen}");
     // A sequence template with more segments than the model: the network would look up a row that is not there.
     let mut other: Value = serde_json::from_str(&json_text).unwrap();

@@ -1,7 +1,8 @@
 //! Help that shows what concerns the chosen task, completions, man pages, the version and colours.
-#![cfg(feature = "cli")]
 
 use std::process::{Command, Output, Stdio};
+
+use crate::common::text;
 
 fn cloze_in(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cloze"));
@@ -9,10 +10,6 @@ fn cloze_in(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         command.env_remove(name);
     }
     command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null()).output().expect("the binary runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
 #[track_caller]

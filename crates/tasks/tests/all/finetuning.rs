@@ -21,44 +21,27 @@ use cloze_tasks::kinds::regress::{self, Regress};
 use cloze_tasks::kinds::tag::{self, Tag};
 use cloze_tasks::kinds::text::{Length, Text};
 use cloze_tasks::{AnyRows, ClassWeights, HeadStart, Pretrained, Rows, Settings, Task, TaskError, TaskSettings};
-use cloze_text::Tokenizer;
+use cloze_testing::tokenizer;
 use cloze_train::recipe::{Precision, ScheduleKind};
 use cloze_train::train_loop::Event;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const LAYERS: usize = 3;
-const POSITIONS: usize = 40;
-const WORDS: [&str; 20] = [
-    "the", "a", "fox", "owl", "anna", "otto", "paris", "rome", "sees", "paints", "leaves", "old", "red", "quiet",
-    "who", "where", "river", "tower", "in", ".",
-];
 
 fn device() -> Device {
     Device::cpu(Some(2)).unwrap()
 }
 
-fn tokenizer() -> Tokenizer {
-    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
-    Tokenizer::from_tokens(special.into_iter().chain(WORDS).map(str::to_owned).collect(), false).unwrap()
-}
-
 /// A pre-trained model that has learned nothing; its dropout is `dropout`.
 fn start(dir: &Path, dropout: f64) -> PathBuf {
-    let mut config = Config::default();
-    config.vocab_size = 5 + WORDS.len();
-    config.hidden_size = 32;
+    let mut config = cloze_testing::config();
     config.num_hidden_layers = LAYERS;
-    config.num_attention_heads = 2;
-    config.intermediate_size = 48;
-    config.max_position_embeddings = POSITIONS;
     config.hidden_dropout_prob = dropout;
     config.attention_probs_dropout_prob = dropout;
-    // Larger than BERT's: a network as narrow as this learns faster from it.
-    config.initializer_range = 0.1;
     let path = dir.join("start");
-    Model::new(config, Heads::PRETRAINING, &device(), 7).unwrap().save(&path).unwrap();
-    tokenizer().save(&path).unwrap();
+    cloze_testing::save_model(config, &path);
+    tokenizer(&[]).save(&path).unwrap();
     path
 }
 
@@ -272,7 +255,7 @@ fn answerer() -> (Answering, Vec<answer::Row>) {
         question(2, "who leaves rome", "the old fox"),
         question(3, "where sees owl", "the quiet river"),
     ];
-    (task, answer::rows(&questions, &tokenizer(), 1))
+    (task, answer::rows(&questions, &tokenizer(&[]), 1))
 }
 
 fn chooser() -> (Choose, Vec<choose::Row>) {
@@ -757,7 +740,7 @@ fn the_best_model_is_kept_not_the_last() {
 /// −ln of the share that a row's label has.
 fn row_losses(bench: &Bench, task: &Classify, rows: &[classify::Row]) -> Vec<(usize, f64)> {
     let model = bench.beginning(task, 1);
-    let model = Pretrained::new(model, tokenizer(), bench.device.clone(), DType::F32, &bench.model).unwrap();
+    let model = Pretrained::new(model, tokenizer(&[]), bench.device.clone(), DType::F32, &bench.model).unwrap();
     let found = Rows::new(task.clone(), rows.to_vec()).predict(0..rows.len(), &model);
     let loss = |(row, found): (&classify::Row, Result<Value, TaskError>)| {
         let label = row.label.unwrap();
@@ -841,14 +824,14 @@ fn a_long_text_is_read_in_windows() {
         .map(|(label, end)| classify::Row { text: text(&format!("{begin} {end}")), label: Some(label) })
         .collect();
     task.length = Length { max_len: 8, stride: None };
-    let cut = task.encode(&rows[0], &tokenizer()).unwrap();
+    let cut = task.encode(&rows[0], &tokenizer(&[])).unwrap();
     assert_eq!((cut.examples[0].sequences.len(), cut.cut), (1, 8));
     let settings = with!(settings(), epochs: 40);
     let best = bench.finish(&task, [&rows, &rows], &settings, "cut").best.unwrap();
     assert_eq!(best.score, 0.5, "what was cut off cannot be told apart");
 
     task.length = Length { max_len: 8, stride: Some(3) };
-    let windows = task.encode(&rows[0], &tokenizer()).unwrap();
+    let windows = task.encode(&rows[0], &tokenizer(&[])).unwrap();
     assert_eq!((windows.examples.len(), windows.cut), (1, 0), "one example");
     assert_eq!(windows.examples[0].sequences.len(), 4, "of several sequences");
     let best = bench.finish(&task, [&rows, &rows], &settings, "windows").best.unwrap();
@@ -899,7 +882,7 @@ fn checkpoint(bench: &Bench, task: &Classify) -> PathBuf {
     model.set_config(config).unwrap();
     let path = bench.path("checkpoint");
     model.save(&path).unwrap();
-    tokenizer().save(&path).unwrap();
+    tokenizer(&[]).save(&path).unwrap();
     path
 }
 

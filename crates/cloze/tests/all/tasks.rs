@@ -1,28 +1,26 @@
 //! The commands about tasks as their users meet them: labelled files and a tiny model in, scores, predictions and clear errors out.
-#![cfg(feature = "cli")]
-
-mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cloze_engine::Device;
 use cloze_model::Model;
 use serde_json::{Value, json as value};
 
-use common::{
+use crate::common::{
     Bench, TAGS, TEXTS, cloze, command, fails, fails_with, is_refused, json, json_file, json_lines, predict, success,
-    text, tokenizer, with_epochs,
+    success_with, text, with_epochs,
 };
+use cloze_testing::tokenizer;
 
 /// Fine-tunes on a file until it is known by heart, evaluates on it; returns the fine-tuned model's folder.
 #[track_caller]
 fn learns(bench: &Bench, kind: &str, file: &str, score: &str, more: &[&str]) -> String {
     let paths = bench.paths(&format!("{kind}-run"));
-    let outcome = json(&success(&bench.finetune(kind, file, &paths, &[&["--json"][..], more].concat()), ""));
+    let outcome = json(&success(&bench.finetune(kind, file, &paths, &[&["--json"][..], more].concat())));
     assert_eq!(outcome["finished"], true, "{outcome}");
     let best = outcome["runs"][0]["best"]["scores"][score].as_f64().unwrap();
     assert!(best > 0.99, "{outcome}");
@@ -30,7 +28,7 @@ fn learns(bench: &Bench, kind: &str, file: &str, score: &str, more: &[&str]) -> 
 
     let judge = |more: &[&str]| {
         let base = ["evaluate", kind, "--model", &model, "--data", file, "--precision", "f32", "--quiet"];
-        success(&[&base[..], more].concat(), "")
+        success(&[&base[..], more].concat())
     };
     let found = json(&judge(&["--json", "--bootstrap", "20"]));
     assert!((found[score].as_f64().unwrap() - best).abs() < 1e-6, "{found}");
@@ -103,7 +101,7 @@ fn texts_are_given_any_number_of_labels() {
     assert_eq!(found[1]["labels"], serde_json::json!([]));
     assert!(found[0]["probabilities"]["fox"].as_f64().unwrap() > 0.6);
     let predict_with = |more: &[&str], lines: &str| {
-        json_lines(&success(
+        json_lines(&success_with(
             &[&["predict", "--model", &model, "--precision", "f32", "--quiet"][..], more].concat(),
             lines,
         ))
@@ -113,7 +111,7 @@ fn texts_are_given_any_number_of_labels() {
     // The same labels, each in its column or between bars.
     let evaluate = |file: &str, more: &[&str]| {
         let base = ["evaluate", "--model", &model, "--data", file, "--precision", "f32", "--quiet", "--json"];
-        json(&success(&[&base[..], more].concat(), ""))
+        json(&success(&[&base[..], more].concat()))
     };
     let apart = bench.file("apart.csv", "text,fox,owl,person,place\nthe fox sees anna,1,0,1,0\notto,0,0,1,-1\n");
     let found = evaluate(&apart, &[]);
@@ -142,7 +140,7 @@ fn a_known_tasks_lines_may_have_the_plain_keys() {
     let bench = Bench::new();
     let file = bench.file("train.tsv", "sentence\tlabel\nthe old fox leaves .\t1\nanna paints .\t0\n");
     let paths = bench.paths("run");
-    success(&with_epochs(bench.finetune("classify", &file, &paths, &["--task", "sst2"]), "1"), "");
+    success(&with_epochs(bench.finetune("classify", &file, &paths, &["--task", "sst2"]), "1"));
     let lines = "{\"text\": \"anna paints .\"}\n{\"sentence\": \"anna paints .\"}\n\
                  {\"sentence\": \"anna paints .\", \"text\": \"the fox\", \"pair\": null}\n";
     let found = predict("classify", &bench.path("run/model"), "-", lines);
@@ -163,12 +161,12 @@ fn pairs_are_given_numbers() {
     let columns = ["--text", "a", "--pair", "b", "--label", "score"];
     let paths = bench.paths("run");
     let words = with_epochs(bench.finetune("regress", &file, &paths, &["--json"]), "150");
-    let outcome = json(&success(&[&words[..], &columns].concat(), ""));
+    let outcome = json(&success(&[&words[..], &columns].concat()));
     let best = outcome["runs"][0]["best"]["score"].as_f64().unwrap();
     assert!(best > 0.99, "{outcome}");
     let model = outcome["model"].as_str().unwrap();
     let judge = ["evaluate", "regress", "--model", model, "--data", &file, "--json", "--precision", "f32"];
-    let found = json(&success(&[&judge[..], &columns].concat(), ""));
+    let found = json(&success(&[&judge[..], &columns].concat()));
     assert!((found["pearson"].as_f64().unwrap() - best).abs() < 1e-6, "{found}");
     let found =
         predict("regress", model, "-", "anna paints\totto sees rome\nthe owl sees a tower\tthe owl sees the tower\n");
@@ -198,7 +196,7 @@ fn words_are_tagged() {
     let paths = bench.paths("features");
     let mut words = bench.finetune("tag", &file, &paths, &["--features", "2", "--json"]);
     words[11] = "2e-2";
-    let outcome = json(&success(&words, ""));
+    let outcome = json(&success(&words));
     assert_eq!(outcome["runs"][0]["best"]["score"], 1.0, "{outcome}");
     let found = predict("tag", outcome["model"].as_str().unwrap(), "-", "anna leaves paris .\n");
     assert_eq!(found[0]["tags"], serde_json::json!(["B-PER", "O", "B-LOC", "O"]));
@@ -254,7 +252,7 @@ fn seeds_are_summed_up_and_the_best_model_is_kept() {
     let file = bench.file("texts.tsv", TEXTS);
     let paths = bench.paths("seeds");
     let outcome =
-        json(&success(&with_epochs(bench.finetune("classify", &file, &paths, &["--seeds", "2", "--json"]), "3"), ""));
+        json(&success(&with_epochs(bench.finetune("classify", &file, &paths, &["--seeds", "2", "--json"]), "3")));
     let runs = outcome["runs"].as_array().unwrap();
     let scores: Vec<f64> = runs.iter().map(|run| run["best"]["score"].as_f64().unwrap()).collect();
     assert_eq!(scores.len(), 2, "{outcome}");
@@ -269,11 +267,11 @@ fn seeds_are_summed_up_and_the_best_model_is_kept() {
             && !Path::new(&bench.path("seeds/seed-2/model")).exists()
     );
     let judge = ["evaluate", "classify", "--model", &model, "--data", &file, "--json", "--precision", "f32", "--quiet"];
-    let kept = json(&success(&judge, ""))["accuracy"].as_f64().unwrap();
+    let kept = json(&success(&judge))["accuracy"].as_f64().unwrap();
     assert!((kept - scores[0].max(scores[1])).abs() < 1e-9, "{kept} of {scores:?}");
 
     let paths = bench.paths("table");
-    let table = success(&with_epochs(bench.finetune("classify", &file, &paths, &["--seeds", "2"]), "1"), "");
+    let table = success(&with_epochs(bench.finetune("classify", &file, &paths, &["--seeds", "2"]), "1"));
     let expected = ["run", "accuracy", "seed-1", "seed-2", "mean ± sd", "minutes", "model in"];
     assert!(expected.iter().all(|word| table.contains(word)), "{table}");
 
@@ -308,9 +306,9 @@ fn scores_that_are_no_numbers_are_never_the_best() {
     let mut words = with_epochs(bench.finetune("regress", &train, &paths, &["--seeds", "2"]), "1");
     let at = words.iter().position(|word| *word == "--dev").unwrap();
     words[at + 1] = &same;
-    let table = success(&words, "");
+    let table = success(&words);
     assert!(table.contains("mean_squared_error") && table.contains("seed-2"), "{table}");
-    let outcome = json(&success(&[&words[..], &["--resume", "--json"]].concat(), ""));
+    let outcome = json(&success(&[&words[..], &["--resume", "--json"]].concat()));
     assert_eq!(outcome["runs"].as_array().unwrap().len(), 2, "{outcome}");
     assert_eq!((&outcome["runs"][0]["best"]["score"], &outcome["score"]), (&Value::Null, &Value::Null));
 }
@@ -323,7 +321,7 @@ fn a_grid_is_swept_and_resumed() {
     let base = ["sweep", "classify", "--train", &file, "--dev", &file, "--model", &model, "--out", &out];
     let rest = ["--lrs", "2e-3", "--batches", "4,8", "--epochs-list", "2", "--precision", "f32", "--quiet", "--json"];
     let words = [&base[..], &rest].concat();
-    let outcome = json(&success(&words, ""));
+    let outcome = json(&success(&words));
     let names = |outcome: &Value| -> Vec<String> {
         let runs = outcome["runs"].as_array().unwrap();
         runs.iter().map(|run| run["name"].as_str().unwrap().to_owned()).collect()
@@ -339,7 +337,7 @@ fn a_grid_is_swept_and_resumed() {
         if !begun {
             fs::remove_file(format!("{out}/batch8-lr2e-3-epochs2-seed1/finetune.toml")).unwrap();
         }
-        let resumed = json(&success(&[&words[..], &["--resume"]].concat(), ""));
+        let resumed = json(&success(&[&words[..], &["--resume"]].concat()));
         assert_eq!(names(&resumed), names(&outcome));
         for run in 0..2 {
             assert_eq!(resumed["runs"][run]["best"], outcome["runs"][run]["best"]);
@@ -418,7 +416,7 @@ fn what_is_printed_to_try_works() {
         ("tag", &tags, "evaluate --model", "3 rows"),
     ] {
         let paths = bench.paths(&format!("a {kind} run"));
-        let said = success(&with_epochs(bench.finetune(kind, file, &paths, &[]), "1"), "");
+        let said = success(&with_epochs(bench.finetune(kind, file, &paths, &[]), "1"));
         let trial = said.lines().find_map(|line| line.strip_prefix("try it: ")).expect(&said);
         assert!(trial.contains(expected), "{trial}");
         let shell = Command::new("sh").args(["-c", trial]).output().unwrap();
@@ -437,7 +435,7 @@ fn a_grid_whose_runs_all_fail_says_so() {
     broken.params.edit_all(|values| values.fill(1e30));
     broken.save(Path::new(&model)).unwrap();
     let paths = bench.paths("run");
-    let output = cloze(&with_epochs(bench.finetune("classify", &file, &paths, &["--seeds", "2"]), "2"), "");
+    let output = cloze(&with_epochs(bench.finetune("classify", &file, &paths, &["--seeds", "2"]), "2"));
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(text(&output.stdout).matches("FAILED").count(), 2, "{}", text(&output.stdout));
     assert!(text(&output.stderr).contains("no run came to a model"), "{}", text(&output.stderr));
@@ -457,7 +455,7 @@ fn recipes_are_obeyed_and_the_command_line_comes_first() {
     let path = recipe("run", "lr = 3e-4\nepochs = 2\nbatch = 2\nclass_weights = [1, 2.5, 1]\n");
     // Global options may stand anywhere.
     let outcome =
-        json(&success(&["--quiet", "--threads", "1", "finetune", "--recipe", &path, "--epochs", "1", "--json"], ""));
+        json(&success(&["--quiet", "--threads", "1", "finetune", "--recipe", &path, "--epochs", "1", "--json"]));
     assert_eq!((&outcome["train_rows"], &outcome["dev_rows"]), (&6.into(), &3.into()), "{outcome}");
     let settings: toml::Table = fs::read_to_string(bench.path("run/finetune.toml")).unwrap().parse().unwrap();
     assert_eq!((settings["lr"].as_float(), settings["batch"].as_integer()), (Some(3e-4), Some(2)));
@@ -465,7 +463,7 @@ fn recipes_are_obeyed_and_the_command_line_comes_first() {
     assert_eq!(settings["class-weights"]["given"].as_array().unwrap().len(), 3);
 
     let grid = recipe("grid", "batches = [2, 3]\nlrs = [1e-3]\nepochs_list = [1]\n");
-    let outcome = json(&success(&["sweep", "--recipe", &grid, "--quiet", "--json"], ""));
+    let outcome = json(&success(&["sweep", "--recipe", &grid, "--quiet", "--json"]));
     assert_eq!(outcome["runs"].as_array().unwrap().len(), 2, "{outcome}");
 
     for (more, expected) in [
@@ -486,7 +484,7 @@ fn lines_are_answered_as_they_come() {
     let bench = Bench::new();
     let file = bench.file("texts.tsv", TEXTS);
     let paths = bench.paths("run");
-    success(&with_epochs(bench.finetune("classify", &file, &paths, &[]), "1"), "");
+    success(&with_epochs(bench.finetune("classify", &file, &paths, &[]), "1"));
     let model = bench.path("run/model");
     let mut child = command(&["predict", "classify", "--model", &model, "--quiet"]).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
@@ -515,99 +513,17 @@ fn lines_are_answered_as_they_come() {
     // A table's rows keep their places too, and a run that is to leave bad rows out counts all of them.
     let rows = "text\tlabel\nanna\tperson\nanna\nan owl\towl\nan ape\tape\n";
     let table = bench.file("ragged.tsv", rows);
-    let output = cloze(&["predict", "classify", "--model", &model, "--quiet", "--input", &table], "");
+    let output = cloze(&["predict", "classify", "--model", &model, "--quiet", "--input", &table]);
     let found = json_lines(&text(&output.stdout));
     assert_eq!((found.len(), output.status.code()), (4, Some(1)));
     assert!(found[1]["error"].as_str().unwrap().contains("ragged.tsv:3: has 1 col"), "{found:?}");
     let judge = ["evaluate", "classify", "--model", &model, "--data", &table];
     fails(&[&judge[..], &["--quiet"]].concat(), &["ragged.tsv:3:"]);
-    let output = cloze(&[&judge[..], &["--skip-bad", "--json"]].concat(), "");
+    let output = cloze(&[&judge[..], &["--skip-bad", "--json"]].concat());
     assert_eq!(json(&text(&output.stdout))["rows"], 2);
     let said = text(&output.stderr);
     assert!(said.contains("2 rows left out; the first: ") && said.contains("ragged.tsv:3:"), "{said}");
     fails(&["predict", "classify", "--model", &model, "--quiet"], &["standard input", "no rows"]);
-}
-
-/// The files of a fine-tuned model.
-fn model_files(run: &str) -> Vec<(String, Vec<u8>)> {
-    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(format!("{run}/model"))
-        .unwrap()
-        .map(|entry| {
-            let path = entry.unwrap().path();
-            (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap())
-        })
-        .collect();
-    files.sort();
-    files
-}
-
-fn losses(run: &str) -> Vec<(u64, String)> {
-    json_lines(&fs::read_to_string(format!("{run}/metrics.jsonl")).unwrap())
-        .iter()
-        .filter(|line| line["kind"] == "train" || line["kind"] == "eval")
-        .map(|line| (line["step"].as_u64().unwrap(), format!("{} {} {}", line["kind"], line["loss"], line["scores"])))
-        .collect()
-}
-
-#[cfg(unix)]
-#[test]
-fn a_killed_run_is_resumed_to_the_same_model() {
-    let bench = Bench::new();
-    let file = bench.file("texts.tsv", TEXTS);
-    let words = |paths: &[String; 2], more: &[&str]| -> Vec<String> {
-        let more = [&["--checkpoint-every", "1", "--evals-per-epoch", "1"][..], more].concat();
-        let words = with_epochs(bench.finetune("classify", &file, paths, &more), "40");
-        let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
-        for (option, value) in [("--dropout", "0.1"), ("--batch", "4")] {
-            let at = words.iter().position(|word| word == option).unwrap();
-            words[at + 1] = value.to_owned();
-        }
-        words
-    };
-    let start = |name: &str, more: &[&str]| {
-        let words = words(&bench.paths(name), more);
-        command(&words.iter().map(String::as_str).collect::<Vec<_>>())
-    };
-    let whole = start("whole", &[]).output().unwrap();
-    assert!(whole.status.success(), "{}", text(&whole.stderr));
-    let checkpoints = |name: &str| -> Vec<String> {
-        let entries = fs::read_dir(bench.path(name) + "/checkpoints").into_iter().flatten();
-        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
-    };
-    let at_least = |name: &str, step: &str| {
-        checkpoints(name).iter().any(|found| found.as_str() >= step && !found.starts_with('.'))
-    };
-
-    for (signal, name) in [("KILL", "killed"), ("INT", "stopped")] {
-        let mut child = start(name, &[]).spawn().unwrap();
-        // Twice: the second time in a run that was resumed.
-        for (step, resumed) in [("step-00000005", false), ("step-00000025", true)] {
-            if resumed {
-                child = start(name, &["--resume"]).spawn().unwrap();
-            }
-            let began = Instant::now();
-            while !at_least(name, step)
-                && began.elapsed() < Duration::from_secs(120)
-                && child.try_wait().unwrap().is_none()
-            {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            assert!(at_least(name, step), "{:?}", checkpoints(name));
-            Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
-            let ended = child.wait().unwrap();
-            assert_eq!(ended.code(), (signal == "INT").then_some(130), "{name} ended with {ended}");
-            assert!(Path::new(&bench.path(name)).join("checkpoints").is_dir(), "the run was over before the signal");
-            assert_eq!(json(&success(&["inspect", &bench.path(name), "--json"], ""))["finished"], false);
-        }
-        let rest = start(name, &["--resume", "--json"]).output().unwrap();
-        assert!(rest.status.success(), "{}", text(&rest.stderr));
-        assert_eq!(json(&text(&rest.stdout))["finished"], true);
-        assert_eq!(json(&success(&["inspect", &bench.path(name), "--json"], ""))["finished"], true);
-        let [a, b] = ["whole", name].map(|name| bench.path(name));
-        assert!(model_files(&a) == model_files(&b), "{name}: another model");
-        assert_eq!(losses(&a), losses(&b), "{name}");
-        assert_eq!(json_file(&(a + "/scores.json"))["best"], json_file(&(b + "/scores.json"))["best"]);
-    }
 }
 
 #[test]
@@ -714,12 +630,12 @@ fn the_score_that_decided_is_remembered() {
     let bench = Bench::new();
     let file = bench.file("texts.tsv", TEXTS);
     let paths = bench.paths("run");
-    let outcome = json(&success(&bench.finetune("classify", &file, &paths, &["--metric", "matthews", "--json"]), ""));
+    let outcome = json(&success(&bench.finetune("classify", &file, &paths, &["--metric", "matthews", "--json"])));
     assert_eq!(outcome["runs"][0]["best"]["metric"], "matthews", "{outcome}");
     let model = outcome["model"].as_str().unwrap();
     let first_score = |more: &[&str]| {
         let base = ["evaluate", "classify", "--model", model, "--data", &file, "--quiet"];
-        let shown = success(&[&base[..], more].concat(), "");
+        let shown = success(&[&base[..], more].concat());
         shown.lines().nth(1).unwrap().split(' ').next().unwrap().to_owned()
     };
     assert_eq!(first_score(&[]), "matthews");
@@ -831,10 +747,10 @@ fn models_that_do_not_fit_are_refused() {
 
     // Models that were not fine-tuned, or for something else.
     let run = bench.paths("run");
-    success(&with_epochs(bench.finetune("classify", &file, &run, &[]), "1"), "");
+    success(&with_epochs(bench.finetune("classify", &file, &run, &[]), "1"));
     let numbers = bench.file("numbers.tsv", "text\tlabel\na fox\t1.5\nan owl\t2\n");
     let regress = bench.paths("regress");
-    success(&with_epochs(bench.finetune("regress", &numbers, &regress, &[]), "1"), "");
+    success(&with_epochs(bench.finetune("regress", &numbers, &regress, &[]), "1"));
     let (plain, classify, regress) = (bench.path("start"), bench.path("run/model"), bench.path("regress/model"));
     let tags = bench.file("tags.conll", TAGS);
     let choices = bench.file("choices.jsonl", "{\"context\": \"anna\", \"choices\": [\"a\", \"b\"], \"label\": 1}\n");

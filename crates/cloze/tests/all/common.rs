@@ -1,22 +1,13 @@
 //! What the tests of the commands about tasks share: files and a tiny model, and running the binary.
-#![allow(dead_code, reason = "each test file uses a part")]
 
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use cloze_engine::Device;
-use cloze_model::{Config, Heads, Model};
-use cloze_text::Tokenizer;
+use cloze_testing::tokenizer;
 use serde_json::Value;
 use tempfile::TempDir;
-
-pub const WORDS: [&str; 20] = [
-    "the", "a", "fox", "owl", "anna", "otto", "paris", "rome", "sees", "paints", "leaves", "old", "red", "quiet",
-    "who", "where", "river", "tower", "in", ".",
-];
-pub const POSITIONS: usize = 40;
 
 /// What a tiny model needs to learn a few rows by heart in seconds.
 pub const LEARN: [&str; 13] = [
@@ -53,16 +44,8 @@ pub struct Bench(pub TempDir);
 impl Bench {
     pub fn new() -> Bench {
         let bench = Bench(tempfile::tempdir().unwrap());
-        let mut config = Config::default();
-        config.vocab_size = 5 + WORDS.len();
-        config.hidden_size = 32;
-        config.num_hidden_layers = 2;
-        config.num_attention_heads = 2;
-        config.intermediate_size = 48;
-        config.max_position_embeddings = POSITIONS;
-        config.initializer_range = 0.1;
         let model = PathBuf::from(bench.path("start"));
-        Model::new(config, Heads::PRETRAINING, &Device::cpu(Some(1)).unwrap(), 7).unwrap().save(&model).unwrap();
+        cloze_testing::save_model(cloze_testing::config(), &model);
         tokenizer(&[]).save(&model).unwrap();
         bench
     }
@@ -103,12 +86,6 @@ impl Bench {
         }
         to
     }
-}
-
-pub fn tokenizer(more: &[&str]) -> Tokenizer {
-    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
-    let tokens = special.iter().chain(&WORDS).chain(more).map(|token| (*token).to_owned()).collect();
-    Tokenizer::from_tokens(tokens, false).unwrap()
 }
 
 /// Documents of four sentences each, with a blank line between them. Their 3,000 words are made of syllables, and low numbers are
@@ -154,7 +131,11 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
-pub fn cloze(arguments: &[&str], input: &str) -> Output {
+pub fn cloze(arguments: &[&str]) -> Output {
+    cloze_with(arguments, "")
+}
+
+pub fn cloze_with(arguments: &[&str], input: &str) -> Output {
     let mut child = command(arguments).spawn().expect("the binary runs");
     // A command that fails early does not read what it is given.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
@@ -167,10 +148,21 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// Runs a command that must succeed; returns its standard output.
 #[track_caller]
-pub fn success(arguments: &[&str], input: &str) -> String {
-    let output = cloze(arguments, input);
+pub fn success(arguments: &[&str]) -> String {
+    success_with(arguments, "")
+}
+
+#[track_caller]
+pub fn success_with(arguments: &[&str], input: &str) -> String {
+    let output = cloze_with(arguments, input);
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
     text(&output.stdout)
+}
+
+/// Runs a command that must fail at its work; returns the one line that it says.
+#[track_caller]
+pub fn failure(arguments: &[&str]) -> String {
+    one_line(&cloze(arguments), 1, arguments)
 }
 
 /// Runs a command that must fail at its work with one line that says all of `expected`.
@@ -181,21 +173,26 @@ pub fn fails(arguments: &[&str], expected: &[&str]) {
 
 #[track_caller]
 pub fn fails_with(arguments: &[&str], input: &str, expected: &[&str]) {
-    says_one_line(&cloze(arguments, input), 1, arguments, expected);
+    says(&one_line(&cloze_with(arguments, input), 1, arguments), arguments, expected);
 }
 
 /// Runs a command line that must be refused, with one line that says all of `expected`.
 #[track_caller]
 pub fn is_refused(arguments: &[&str], expected: &[&str]) {
-    says_one_line(&cloze(arguments, ""), 2, arguments, expected);
+    says(&one_line(&cloze(arguments), 2, arguments), arguments, expected);
 }
 
 #[track_caller]
-fn says_one_line(output: &Output, code: i32, arguments: &[&str], expected: &[&str]) {
+fn one_line(output: &Output, code: i32, arguments: &[&str]) -> String {
     let line = text(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {line}");
     assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
     assert!(line.starts_with("error: ") && line.trim_end().lines().count() == 1, "{arguments:?}: {line}");
+    line
+}
+
+#[track_caller]
+fn says(line: &str, arguments: &[&str], expected: &[&str]) {
     for part in expected {
         assert!(line.contains(part), "{arguments:?}: {part:?} is not in: {line}");
     }
@@ -223,5 +220,5 @@ pub fn with_epochs<'a>(mut words: Vec<&'a str>, epochs: &'a str) -> Vec<&'a str>
 
 pub fn predict(kind: &str, model: &str, input: &str, lines: &str) -> Vec<Value> {
     let arguments = ["predict", kind, "--model", model, "--input", input, "--precision", "f32", "--quiet"];
-    json_lines(&success(&arguments, lines))
+    json_lines(&success_with(&arguments, lines))
 }

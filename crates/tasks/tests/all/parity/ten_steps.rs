@@ -7,7 +7,7 @@ use cloze_engine::{AdamW, DType, Gradients, Moments, Pass, StepSettings, adamw_s
 use cloze_model::{Config, Inputs, LossScale, Model, PretrainLabels};
 use serde_json::Value;
 
-use crate::reference;
+use super::reference;
 
 /// Packs step `number`'s batch.
 fn batch(folder: &Path, number: usize) -> (Inputs, PretrainLabels) {
@@ -43,7 +43,7 @@ impl fmt::Display for Gaps {
 
 /// Trains ten steps as `run` of losses.json did and says how far the two drift apart.
 fn follow(run: &str, bias_correction: bool, precision: DType) -> Gaps {
-    let folder = crate::fixtures().join("ten-steps");
+    let folder = super::fixtures().join("ten-steps");
     let record: Value = serde_json::from_slice(&fs::read(folder.join("losses.json")).unwrap()).unwrap();
     let number = |value: &Value| value.as_f64().expect("a number in losses.json");
     let (settings, run) = (&record["optimizer"], &record["runs"][run]);
@@ -56,7 +56,7 @@ fn follow(run: &str, bias_correction: bool, precision: DType) -> Gaps {
     };
     let clip_norm = Some(number(&settings["clip_norm"]) as f32);
 
-    let device = crate::device();
+    let device = super::device();
     let mut model = Model::load(&folder, &device).unwrap();
     let mut gradients = Gradients::zeros_like(&model.params);
     let mut moments = Moments::zeros_like(&model.params);

@@ -1,38 +1,20 @@
 //! The whole way in seconds: text, vocabulary, shards, a few steps of a tiny model, evaluation, masks, the report.
-#![cfg(feature = "cli")]
-
-mod common;
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 
 use cloze_engine::{DType, Device};
 use cloze_model::TaskHead;
 use cloze_tasks::Pretrained;
-use serde_json::Value;
 
-fn cloze(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_cloze")).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
-}
-
-fn success(arguments: &[&str]) -> String {
-    let output = cloze(arguments);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {error}");
-    String::from_utf8(output.stdout).expect("UTF-8")
-}
-
-fn json(line: &str) -> Value {
-    serde_json::from_str(line.trim()).unwrap_or_else(|error| panic!("{error}: {line}"))
-}
+use crate::common::{cloze, json, success};
 
 #[test]
 fn text_becomes_a_model() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     let (corpus, tokenizer, shards, run) = (path("stories.txt"), path("tokenizer"), path("shards"), path("run"));
-    std::fs::write(&corpus, common::corpus(400)).unwrap();
+    std::fs::write(&corpus, crate::common::corpus(400)).unwrap();
     success(&["vocab", "--input", &corpus, "--size", "800", "--out", &tokenizer]);
     success(&["prepare", "--input", &corpus, "--tokenizer", &tokenizer, "--out", &shards, "--valid-fraction", "0.1"]);
 

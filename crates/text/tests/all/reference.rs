@@ -2,28 +2,17 @@
 #![allow(clippy::print_stdout, reason = "says that it was skipped")]
 
 use std::fs;
-use std::path::PathBuf;
 
 use cloze_text::Tokenizer;
 
-/// The folder of test data: the variable `CLOZE_DATA`, or beside the repository.
-fn data() -> Option<PathBuf> {
-    let path = std::env::var_os("CLOZE_DATA")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")), PathBuf::from);
-    let found = path.is_dir();
-    if !found {
-        println!("skipped: no data at {} (set CLOZE_DATA)", path.display());
-    }
-    found.then_some(path)
-}
-
 #[test]
 fn published_vocabularies_give_the_reference_ids() {
-    let Some(data) = data() else { return };
-    let mut text = fs::read_to_string(data.join("fixtures/google-bert/sample_text.txt")).unwrap();
+    let Some(sample) = cloze_testing::real_data("fixtures/google-bert/sample_text.txt") else { return };
+    let Some(tokenizers) = cloze_testing::real_data("tokenizers") else { return };
+    let mut text = fs::read_to_string(sample).unwrap();
     text.push_str("\nZürich, naïve façade — “quotes” 東京タワー 한국어 العربية हिन्दी 👩‍🔬 [MASK] ½ ﬁ İstanbul e\u{301}");
     for name in ["uncased", "cased", "chinese", "multilingual-cased"] {
-        let folder = data.join(format!("tokenizers/bert-base-{name}"));
+        let folder = tokenizers.join(format!("bert-base-{name}"));
         let tokenizer = Tokenizer::open(&folder).unwrap();
         assert!(tokenizer.is_fast(), "{name}");
         let mut expected = Vec::new();

@@ -1,39 +1,25 @@
 //! Texts to vectors, nearest texts and retrieval scores, through the command line, with a random model.
-#![cfg(feature = "cli")]
 
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
 
 use cloze::engine::Device;
 use cloze::model::{Config, Heads, Model};
 use cloze::text::{SPECIAL_TOKENS, Tokenizer};
 use serde_json::Value;
 
+use crate::common::{cloze, cloze_with, text};
+
 const LINES: [&str; 5] = ["a b c", "d e", "", "f g h i", "a b c d"];
 
-fn cloze(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_cloze"))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A command that fails early does not read its input.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
-}
-
+/// Standard output and error of a command that must succeed.
 fn success(arguments: &[&str], input: &str) -> (String, String) {
-    let output = cloze(arguments, input);
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", text(output.stderr));
-    (text(output.stdout), text(output.stderr))
+    let output = cloze_with(arguments, input);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    (text(&output.stdout), text(&output.stderr))
 }
 
 fn failure(arguments: &[&str], code: i32) -> String {
-    let output = cloze(arguments, "");
-    let line = String::from_utf8(output.stderr).unwrap();
+    let output = cloze(arguments);
+    let line = text(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {line}");
     assert!(output.stdout.is_empty(), "{arguments:?}");
     line

@@ -1,38 +1,13 @@
 //! The command line as its users meet it: help, exit codes, one clear line for what goes wrong.
-#![cfg(feature = "cli")]
-
-mod common;
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-fn cloze(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_cloze")).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
-}
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("UTF-8")
-}
-
-/// Runs a command that must fail at its work; returns its one line.
-fn failure(arguments: &[&str]) -> String {
-    let output = cloze(arguments);
-    let line = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {line}");
-    assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
-    assert!(line.starts_with("error: ") && line.trim_end().lines().count() == 1, "{arguments:?}: {line}");
-    line
-}
-
-/// Runs a command that must succeed; returns its standard output.
-fn success(arguments: &[&str]) -> String {
-    let output = cloze(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
-    text(&output.stdout)
-}
+use crate::common::{cloze, failure, success, text};
 
 fn write_corpus(path: &Path, documents: usize) {
-    std::fs::write(path, common::corpus(documents)).unwrap();
+    std::fs::write(path, crate::common::corpus(documents)).unwrap();
 }
 
 #[test]

@@ -1,13 +1,12 @@
 //! A newcomer's way: thirty small texts, the commands as the help shows them, then what the program says to type next.
-#![cfg(feature = "cli")]
-
-mod common;
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+
+use crate::common::json;
 
 struct Newcomer {
     dir: tempfile::TempDir,
@@ -18,7 +17,7 @@ impl Newcomer {
     fn with_thirty_texts() -> Newcomer {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("texts")).unwrap();
-        let corpus = common::corpus(30);
+        let corpus = crate::common::corpus(30);
         let texts: Vec<&str> = corpus.split("\n\n").collect();
         assert_eq!(texts.len(), 30);
         for (number, text) in texts.iter().enumerate() {
@@ -48,10 +47,6 @@ impl Newcomer {
     fn is_empty(&self, name: &str) -> bool {
         !self.path(name).exists()
     }
-}
-
-fn json(line: &str) -> Value {
-    serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))
 }
 
 /// Nothing was held out of thirty texts, and training refused to begin.

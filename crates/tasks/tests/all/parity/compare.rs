@@ -9,7 +9,7 @@ use cloze_model::{LossScale, Model, TaskHead};
 use cloze_tasks::Example;
 use cloze_tasks::batch::TaskBatch;
 
-use crate::reference::{self, Array, Packed};
+use super::reference::{self, Array, Packed};
 
 /// Largest relative errors, ‖ours − theirs‖ / ‖theirs‖ of a tensor.
 #[derive(Debug, Clone, Copy, Default)]

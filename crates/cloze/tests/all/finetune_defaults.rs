@@ -1,11 +1,8 @@
 //! What `cloze finetune` and `cloze sweep` choose and say themselves: the run's folder, the next command, an interrupt.
-#![cfg(feature = "cli")]
-
-mod common;
 
 use std::path::Path;
 
-use common::{Bench, TEXTS, command, text};
+use crate::common::{Bench, TEXTS, command, json, success, text};
 
 /// The words of a run in a folder of its own, without --out.
 fn words<'a>(start: &'a str, file: &'a str) -> Vec<&'a str> {
@@ -73,4 +70,5 @@ fn an_interrupt_is_said_once() {
     let said = text(&output.stdout) + &text(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{said}");
     assert_eq!((said.matches("interrupted").count(), said.matches("--resume").count()), (1, 1), "{said}");
+    assert_eq!(json(&success(&["inspect", &paths[1], "--json"]))["finished"], false);
 }

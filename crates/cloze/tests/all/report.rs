@@ -1,36 +1,13 @@
 //! `cloze report` on real runs of every kind, tiny ones: what the page shows, what the JSON says, what is refused.
-#![cfg(feature = "cli")]
-
-mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
-use cloze_engine::Device;
-use cloze_model::{Config, Heads, Model};
-use cloze_text::Tokenizer;
 use serde_json::Value;
 use tempfile::TempDir;
 
-fn cloze(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_cloze")).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
-}
-
-fn success(arguments: &[&str]) -> String {
-    let output = cloze(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("UTF-8")
-}
-
-/// The one line on standard error of a command that fails with exit code 1.
-fn failure(arguments: &[&str]) -> String {
-    let output = cloze(arguments);
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
-    assert_eq!(error.lines().count(), 1, "{error}");
-    error
-}
+use crate::common::{cloze, failure, success};
 
 struct Place(TempDir);
 
@@ -54,21 +31,9 @@ impl Place {
 
     /// A model that has learned nothing and a file of labelled rows, for fine-tunings of a second.
     fn labelled(&self) -> (String, String) {
-        let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "fox", "owl", "sees", "red", "old", "river"];
-        let tokenizer = Tokenizer::from_tokens(words.map(str::to_owned).to_vec(), false).unwrap();
-        let mut config = Config::default();
-        config.vocab_size = words.len();
-        config.hidden_size = 16;
-        config.num_hidden_layers = 1;
-        config.num_attention_heads = 2;
-        config.intermediate_size = 16;
-        config.max_position_embeddings = 16;
         let (model, rows) = (self.path("start"), self.path("rows.tsv"));
-        Model::new(config, Heads::PRETRAINING, &Device::cpu(Some(1)).unwrap(), 7)
-            .unwrap()
-            .save(Path::new(&model))
-            .unwrap();
-        tokenizer.save(Path::new(&model)).unwrap();
+        cloze_testing::save_model(cloze_testing::config(), Path::new(&model));
+        cloze_testing::tokenizer(&[]).save(Path::new(&model)).unwrap();
         let row = |number: usize| if number.is_multiple_of(2) { "old red fox\tfox\n" } else { "owl sees river\towl\n" };
         fs::write(&rows, format!("text\tlabel\n{}", (0..24).map(row).collect::<String>())).unwrap();
         (model, rows)
@@ -123,7 +88,7 @@ fn pretrain(place: &Place, shards: &str, name: &str, more: &[&str]) -> String {
 fn pre_training_runs_are_drawn_and_compared() {
     let place = Place::new();
     let (corpus, tokenizer, shards) = (place.path("stories.txt"), place.path("tokenizer"), place.path("shards"));
-    fs::write(&corpus, common::corpus(60)).unwrap();
+    fs::write(&corpus, crate::common::corpus(60)).unwrap();
     success(&["vocab", "--input", &corpus, "--size", "300", "--out", &tokenizer]);
     success(&["prepare", "--input", &corpus, "--tokenizer", &tokenizer, "--out", &shards, "--valid-fraction", "0.1"]);
     let slow = pretrain(&place, &shards, "work/run", &[]);

@@ -1,7 +1,5 @@
 //! A tiny corpus of made-up sentences as shards, and recipes for it.
 
-#![allow(dead_code)] // each test file uses its part
-
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

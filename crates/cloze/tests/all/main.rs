@@ -1,0 +1,18 @@
+//! The binary as its users meet it, in one test binary: linking takes longer than most of the tests.
+
+mod cli;
+mod common;
+mod embed;
+mod finetune_defaults;
+mod help;
+#[cfg(feature = "hub")]
+mod hub;
+mod library;
+mod models_know_their_task;
+mod newcomer;
+mod other_tokenizers;
+mod pipeline;
+mod precision;
+mod report;
+mod tasks;
+mod vocabulary;

@@ -1,0 +1,60 @@
+//! What the tests of several crates share: a tiny model that learns a few rows in seconds, and the folder of real data.
+
+use std::path::{Path, PathBuf};
+
+use cloze_engine::Device;
+use cloze_model::{Config, Heads, Model};
+use cloze_text::{SPECIAL_TOKENS, Tokenizer};
+
+/// The words that the tiny model knows.
+pub const WORDS: [&str; 20] = [
+    "the", "a", "fox", "owl", "anna", "otto", "paris", "rome", "sees", "paints", "leaves", "old", "red", "quiet",
+    "who", "where", "river", "tower", "in", ".",
+];
+
+/// The tokenizer of [`WORDS`] and of `more` words after them.
+pub fn tokenizer(more: &[&str]) -> Tokenizer {
+    let tokens = SPECIAL_TOKENS.iter().chain(&WORDS).chain(more).map(|token| (*token).to_owned()).collect();
+    Tokenizer::from_tokens(tokens, false).expect("tokens that differ")
+}
+
+/// The tiny model: 2 layers of width 32, 40 positions, the vocabulary of [`tokenizer`].
+pub fn config() -> Config {
+    let mut config = Config::default();
+    config.vocab_size = SPECIAL_TOKENS.len() + WORDS.len();
+    config.hidden_size = 32;
+    config.num_hidden_layers = 2;
+    config.num_attention_heads = 2;
+    config.intermediate_size = 48;
+    config.max_position_embeddings = 40;
+    // Larger than BERT's: a network as narrow as this learns faster from it.
+    config.initializer_range = 0.1;
+    config
+}
+
+/// Saves a pre-trained model that has learned nothing, without a tokenizer.
+pub fn save_model(config: Config, dir: &Path) -> Model {
+    let device = Device::cpu(Some(1)).expect("a CPU device");
+    let model = Model::new(config, Heads::PRETRAINING, &device, 7).expect("a model of this shape");
+    model.save(dir).expect("a folder that can be written");
+    model
+}
+
+/// The folder of real data, or `part` of it: the variable `CLOZE_DATA`, or `shared/data` beside the repository. Without it the test has
+/// nothing to do, which is printed.
+///
+/// # Panics
+/// `CLOZE_DATA` names a folder that does not hold `part`.
+pub fn real_data(part: &str) -> Option<PathBuf> {
+    let named = std::env::var_os("CLOZE_DATA").map(|folder| Path::new(&folder).join(part));
+    if let Some(path) = named {
+        assert!(path.exists(), "CLOZE_DATA: no {}", path.display());
+        return Some(path);
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(part);
+    if path.exists() {
+        return Some(path);
+    }
+    println!("skipped: no {} (set CLOZE_DATA)", path.display());
+    None
+}

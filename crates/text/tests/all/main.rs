@@ -1,0 +1,4 @@
+//! Tokenizers beside the reference implementation.
+
+mod kinds;
+mod reference;

@@ -1,0 +1,78 @@
+//! A process that dies, or has no room left, in the middle of a save.
+#![cfg(unix)]
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use cloze_train::Recipe;
+
+use crate::corpus::{assert_same_files, files, losses, make_shards, recipe};
+use crate::pretraining::{run, run_until};
+
+/// The test below; its process is also the child that dies.
+const TEST: &str = "killed::a_run_that_ends_in_the_middle_of_a_save_resumes_to_the_same_weights";
+/// Names the child's run to it.
+const CHILD: &str = "CLOZE_TEST_CHILD";
+
+fn recipe_of(shards: &Path) -> Recipe {
+    recipe(shards, &["steps=6", "checkpoint.every=1", "eval.every=0", "log.every=1"])
+}
+
+/// Resumes a run in another process whose files cannot grow past `bytes`. With `trap` a longer one is an error, as on a full disk; without
+/// it the system kills the process, which happens at the same byte each time.
+fn resume_with_short_files(shards: &Path, out: &Path, bytes: u64, trap: &str) -> Output {
+    let script = format!("ulimit -c 0; ulimit -f {}; {trap} exec \"$@\"", bytes / 512);
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, "sh"]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", TEST, "--nocapture"]).env(CHILD, out).env("CLOZE_TEST_SHARDS", shards).output().unwrap()
+}
+
+fn child(out: &Path) {
+    let shards = std::env::var_os("CLOZE_TEST_SHARDS").unwrap();
+    match run(&recipe_of(Path::new(&shards)), out, true) {
+        Ok(outcome) => panic!("{outcome:?}"),
+        Err(error) => eprintln!("{error}"),
+    }
+}
+
+#[test]
+fn a_run_that_ends_in_the_middle_of_a_save_resumes_to_the_same_weights() {
+    if let Some(out) = std::env::var_os(CHILD) {
+        return child(Path::new(&out));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let shards = make_shards(dir.path(), 0);
+    let recipe = recipe_of(&shards);
+    let whole = dir.path().join("whole");
+    run(&recipe, &whole, false).unwrap();
+
+    for (name, trap) in [("killed", ""), ("full", "trap '' XFSZ;")] {
+        let out = dir.path().join(name);
+        run_until(&recipe, &out, false, 2);
+        let [last, next] = ["step-00000002", ".step-00000003.partial"].map(|name| out.join("checkpoints").join(name));
+        let before = files(&last);
+        let size = |dir: &Path, file: &str| fs::metadata(dir.join(file)).unwrap().len();
+        // The weights fit, the moments do not.
+        let [weights, moments] = ["model.safetensors", "optimizer.safetensors"].map(|file| size(&last, file));
+        let limit = (weights + moments) / 2 / 512 * 512;
+        let ended = resume_with_short_files(&shards, &out, limit, trap);
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        if trap.is_empty() {
+            assert!(ended.status.signal().is_some(), "{}: {said}", ended.status);
+            assert_eq!((size(&next, "model.safetensors"), size(&next, "optimizer.safetensors")), (weights, limit));
+        } else {
+            assert!(said.contains("cannot save") && said.contains("step-00000002 is intact"), "{said}");
+            assert_eq!(said.trim().lines().count(), 1, "{said}");
+            assert!(!next.exists(), "what was half written is gone");
+        }
+        assert_eq!(files(&last), before);
+
+        run(&recipe, &out, true).unwrap();
+        assert!(!next.exists(), "what was half written is gone");
+        assert_same_files(&whole.join("model"), &out.join("model"));
+        assert_same_files(&whole.join("checkpoints/step-00000006"), &out.join("checkpoints/step-00000006"));
+        assert_eq!(losses(&whole), losses(&out));
+    }
+}
