@@ -36,7 +36,7 @@ impl From<&Tokenizer> for TokenTable {
             special: tokenizer.special(),
             template: tokenizer.template().clone(),
             continuation: tokenizer
-                .shows_words()
+                .marks_word_starts()
                 .then(|| (0..vocab_size as u32).map(|id| tokenizer.is_continuation(id)).collect()),
         }
     }

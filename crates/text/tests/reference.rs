@@ -1,11 +1,11 @@
-//! The published BERT vocabularies: ours and the reference's ids on real text. Skipped where the data is not at hand.
+//! The published BERT vocabularies: ids on real text equal the reference. Skipped if the data is not available.
 
 use std::fs;
 use std::path::PathBuf;
 
 use cloze_text::Tokenizer;
 
-/// The folder of test data: the variable `CLOZE_DATA`, or beside the repository.
+/// The folder of test data: the variable `CLOZE_DATA`, or a folder next to the repository.
 fn data() -> Option<PathBuf> {
     let path = std::env::var_os("CLOZE_DATA")
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")), PathBuf::from);
