@@ -1,4 +1,4 @@
-//! A Hugging Face folder as an ONNX file: `onnx FOLDER MODEL.onnx [LARGEST_FILE_BYTES]`. Drives `fixtures/onnx/check.py`.
+//! Exports a Hugging Face folder as an ONNX file: `onnx FOLDER MODEL.onnx [LARGEST_FILE_BYTES]`. Used by `fixtures/onnx/check.py`.
 #![allow(clippy::print_stdout, reason = "a program")]
 
 use std::error::Error;

@@ -1,62 +1,62 @@
-//! The one error type of this crate: what was expected, what was found, where, what to do.
+//! The error type of this crate. Each message says what was expected, what was found, where, and what to do.
 
 use std::path::{Path, PathBuf};
 
-/// Everything that a foreign checkpoint, its folder or the disk can do wrong.
+/// Errors of a conversion that are caused by the source, the output folder or the system.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConvertError {
     /// A file could not be opened, read, written or renamed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was being done: "open", "read", "write", …
+        /// What was attempted: "open", "read", "write", …
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The source is nothing that can be converted.
+    /// The source cannot be converted.
     #[error("{}: {reason}", path.display())]
     Source {
-        /// The source as it was given, or the file in it.
+        /// The source as given, or the file in it.
         path: PathBuf,
-        /// What was looked for, what was found, what to do.
+        /// What was expected, what was found, what to do.
         reason: String,
     },
-    /// The output folder is in use or cannot be one.
-    #[error("--out {}: {reason}", path.display())]
+    /// The output folder is not empty or not valid.
+    #[error("output folder {}: {reason}", path.display())]
     Output {
         /// The folder.
         path: PathBuf,
-        /// Why, and what to do.
+        /// The reason, and what to do.
         reason: &'static str,
     },
-    /// A file that is truncated, altered or not of its format at all.
-    #[error("{} is damaged or no {format}: {reason}; copy or download it again", path.display())]
+    /// A file is truncated, altered, or has another format.
+    #[error("{} is damaged or not a {format}: {reason}; copy or download it again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What it should be.
+        /// The expected format.
         format: &'static str,
-        /// Where (byte, entry, tensor), what was expected, what was found.
+        /// The position (byte, entry, tensor), what was expected, what was found.
         reason: String,
     },
-    /// A sound file of a kind that is not read here.
+    /// A valid file of an unsupported kind.
     #[error("{}: {reason}", path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What it is, and what to do.
+        /// What the file is, and what to do.
         reason: String,
     },
-    /// A pickle that asks for a Python function or class beyond the few that tensors need.
+    /// A pickle refers to a Python function or class that is not one of the few that tensors need.
     #[error(
-        "{}, byte {at} of its pickle: the file wants to run {global}: refused. Weights need no such thing; if the file is \
-         to be trusted, save its state_dict() alone with torch.save",
+        "{}: byte {at} of its pickle refers to {global}, which could run code and is not needed for weights; if you trust \
+         the file, load it with torch and save only its state_dict() with torch.save",
         path.display()
     )]
-    Refused {
+    UnsafeGlobal {
         /// The file.
         path: PathBuf,
         /// Offset in the pickle.
@@ -64,18 +64,18 @@ pub enum ConvertError {
         /// The Python global, such as `os.system`.
         global: String,
     },
-    /// Tensors that are no BERT, or not that of the configuration.
-    #[error("the tensors of {} do not fit the configuration beside them:\n{report}", path.display())]
-    Fit {
+    /// The tensors are not those of a BERT model, or do not match the configuration.
+    #[error("the tensors of {} do not match its configuration:\n{report}", path.display())]
+    Mismatch {
         /// The source.
         path: PathBuf,
-        /// One indented line per problem.
+        /// One indented line for each problem.
         report: String,
     },
-    /// The configuration, or the finished folder, was refused by the model's loader.
+    /// The model's loader rejected the configuration or the converted model.
     #[error(transparent)]
     Model(#[from] cloze_model::ModelError),
-    /// The vocabulary was refused.
+    /// The vocabulary is not valid.
     #[error(transparent)]
     Text(#[from] cloze_text::TextError),
 }

@@ -1,19 +1,19 @@
-//! Models from and to other formats: what another program saved becomes a folder of Transformers' layout that `cloze` opens.
+//! Converts models of other programs to a folder in Transformers' layout, which `cloze` opens, and exports models as ONNX.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! | --- | --- |
-//! | `source` | which files a folder, file or prefix means |
-//! | `safetensors` | Transformers' own files, single or sharded, of any age |
-//! | `pickle` | `pytorch_model.bin` in both forms of `torch.save`; its pickle machine runs no code |
+//! | `source` | finds the files of a folder, file or prefix |
+//! | `safetensors` | Transformers' own files, single or sharded, of any version |
+//! | `pickle` | `pytorch_model.bin` in both forms of `torch.save`; its pickle interpreter executes no code |
 //! | `tensorflow` | google-research/bert's checkpoints: sorted tables, bundle entries, variable names |
-//! | `tensors` | the common form: places in files, copied when they are written |
+//! | `tensors` | the common form: positions in files, which are copied when they are written |
 //! | `model` | names and configuration |
-//! | `output` | whether a folder may be written |
-//! | `modules` | what sentence-transformers says beside a model |
+//! | `output` | checks the output folder |
+//! | `modules` | the modules of sentence-transformers |
 //! | [`onnx`] | the other direction: a model as an ONNX file |
 //!
-//! Files are taken for hostile: sizes are compared with the file before anything is allocated, checksums before anything
-//! is used, and a pickle's globals with a list.
+//! Source files are not trusted: sizes are compared with the file before memory is allocated, checksums before data is used,
+//! and the globals of a pickle with a list.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -29,7 +29,6 @@
 
 #![forbid(unsafe_code)]
 
-mod aside;
 mod error;
 mod model;
 mod modules;
@@ -37,6 +36,7 @@ pub mod onnx;
 mod output;
 mod pickle;
 mod safetensors;
+mod skipped;
 mod source;
 mod tensorflow;
 mod tensors;
@@ -49,53 +49,54 @@ use cloze_model::checkpoint::CONFIG_FILE;
 use cloze_model::{Config, Layout, Model, ModelError};
 use cloze_text::{TextError, Tokenizer};
 
-pub use aside::LeftAside;
 pub use error::ConvertError;
-pub use modules::carry_modules;
+pub use modules::copy_modules;
+pub use skipped::Skipped;
 pub use source::Format;
 
 const WEIGHTS_FILE: &str = "model.safetensors";
-/// google-research/bert's name for the configuration.
+/// The name of the configuration in google-research/bert.
 const BERT_CONFIG_FILE: &str = "bert_config.json";
 
-/// What a conversion read and wrote.
+/// The result of a conversion.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Converted {
-    /// The source's format.
+    /// The format of the source.
     pub format: Format,
-    /// Tensors written.
+    /// Number of tensors written.
     pub tensors: usize,
-    /// Their elements.
+    /// Number of their elements.
     pub parameters: u64,
-    /// Their bytes; element types are kept.
+    /// Size of their data in bytes; element types are kept.
     pub bytes: u64,
-    /// `architectures` of the configuration written: the source's, or what the tensors tell; empty where they do not.
+    /// `architectures` of the written configuration: those of the source, or derived from the tensors; empty if unknown.
     pub architectures: Vec<String>,
-    /// Whether the result was opened as a model. Heads that `cloze` does not know are copied as they are, unopened.
+    /// Whether the result was loaded as a model. Heads that `cloze` does not support are copied without loading.
     pub opened: bool,
-    /// Whether the source had a vocabulary; its files were written as `cloze vocab` writes them.
+    /// Whether the source has a vocabulary, which was written in Transformers' layout.
     pub tokenizer: bool,
-    /// What must be known of how the vocabulary was read: sentences.
+    /// Messages to the user about how the vocabulary was interpreted.
     pub tokenizer_notes: Vec<String>,
-    /// The classes of sentence-transformers' modules that were written with it, in order; empty for a plain model.
+    /// The classes of the sentence-transformers modules that were written, in order; empty for a plain model.
     pub modules: Vec<String>,
-    /// What was not converted, and why.
-    pub left_aside: LeftAside,
+    /// What was not converted, with the reasons.
+    pub skipped: Skipped,
 }
 
-/// Reads `source` and writes it to `out` as `config.json`, `model.safetensors` and the tokenizer's files.
+/// Converts `source` to the folder `out` with `config.json`, `model.safetensors` and the tokenizer's files.
 ///
-/// `source` is a folder, one file of it (`.safetensors`, `.bin`, `.pt`, `.pth`, an `.index.json` of shards, a TensorFlow
-/// `.index`), or the prefix of a TensorFlow checkpoint; `config.json` or `bert_config.json` and the vocabulary are beside it. A
-/// sentence-transformers folder, or the model in one, keeps its modules. Tensors
-/// keep their element types and get Transformers' present names. `progress` is told each stage in a few words.
+/// `source` is a folder, one of its files (`.safetensors`, `.bin`, `.pt`, `.pth`, an `.index.json` of shards, a TensorFlow
+/// `.index`), or the prefix of a TensorFlow checkpoint. `config.json` or `bert_config.json` and the vocabulary must be in
+/// the same folder. The modules of a sentence-transformers folder are kept, also if `source` is the model inside it. Tensors
+/// keep their element types and get Transformers' current names. `progress` receives a short description of each stage.
 ///
-/// The folder is written aside, opened on `device` if its heads are ones that `cloze` knows, and renamed: `out` is whole or not there.
+/// The output is written to a temporary folder, loaded on `device` if `cloze` supports its heads, and renamed: `out` is
+/// complete or does not exist.
 ///
 /// # Errors
-/// [`ConvertError`]: a source that is none or damaged, a pickle that wants to run code, tensors that do not fit their
-/// configuration, an `out` that exists and is not empty, the system's errors.
+/// [`ConvertError`]: a source that is invalid or damaged, a pickle with an unsafe global, tensors that do not match the
+/// configuration, an `out` that is not empty, errors of the system.
 pub fn convert(
     source: &Path,
     out: &Path,
@@ -106,36 +107,36 @@ pub fn convert(
     let weights = source::find(source)?;
     let folder = weights.folder();
     let mut config = read_config(folder)?;
-    let mut left_aside = LeftAside::default();
-    let tokenizer = open_tokenizer(folder, &mut left_aside)?;
+    let mut skipped = Skipped::default();
+    let tokenizer = open_tokenizer(folder, &mut skipped)?;
     if let Some(tokenizer) = &tokenizer
         && tokenizer.vocab_size() > config.vocab_size
     {
         let report =
-            format!("  {} words in the vocabulary, {} in the model", tokenizer.vocab_size(), config.vocab_size);
-        return Err(ConvertError::Fit { path: source.to_owned(), report });
+            format!("  {} tokens in the vocabulary, {} in the model", tokenizer.vocab_size(), config.vocab_size);
+        return Err(ConvertError::Mismatch { path: source.to_owned(), report });
     }
     progress(&format!("reading {}", source.display()));
     let schema = config.schema();
-    let (format, tensors) = weights.open(schema, &mut left_aside)?;
-    let mut tensors = model::canonicalise(&mut config, tensors, source, &mut left_aside)?;
-    let found = model::Found::of(schema, &tensors);
-    model::complete(&mut config, &found, &tensors, format == Format::TensorFlow);
-    model::rename_for(&config, &found, &mut tensors);
-    let opened = found.is_known();
-    // The settings of vectors may be beside the weights or above them.
+    let (format, tensors) = weights.open(schema, &mut skipped)?;
+    let mut tensors = model::canonicalise(&mut config, tensors, source, &mut skipped)?;
+    let detected = model::DetectedModel::from_tensors(schema, &tensors);
+    model::complete_config(&mut config, &detected, &tensors, format == Format::TensorFlow);
+    model::rename_encoder(&config, &detected, &mut tensors);
+    let opened = detected.is_supported();
+    // The modules of sentence-transformers may be in the folder of the weights or in its parent.
     let layout = Layout::above(folder).map_or_else(|| Layout::of(folder), Ok)?;
     let mut modules = Vec::new();
-    write_folder(out, |aside| {
-        tensors::write(&aside.join(WEIGHTS_FILE), &tensors, progress)?;
-        write_config(&aside.join(CONFIG_FILE), &config)?;
+    write_folder(out, |tmp_dir| {
+        tensors::write(&tmp_dir.join(WEIGHTS_FILE), &tensors, progress)?;
+        write_config(&tmp_dir.join(CONFIG_FILE), &config)?;
         if let Some(tokenizer) = &tokenizer {
-            tokenizer.save_for(aside, config.max_position_embeddings)?;
+            tokenizer.save_for(tmp_dir, config.max_position_embeddings)?;
         }
-        modules = carry_modules(&layout, aside)?;
+        modules = copy_modules(&layout, tmp_dir)?;
         if opened {
-            progress("opening the result");
-            open_result(source, aside, device)?;
+            progress("loading the result");
+            open_result(source, tmp_dir, device)?;
         }
         Ok::<(), ConvertError>(())
     })?;
@@ -143,13 +144,13 @@ pub fn convert(
         format,
         tensors: tensors.len(),
         parameters: tensors.iter().map(|tensor| tensor.elements() as u64).sum(),
-        bytes: tensors.iter().map(tensors::ForeignTensor::bytes).sum(),
+        bytes: tensors.iter().map(tensors::SourceTensor::bytes).sum(),
         architectures: config.architectures.unwrap_or_default(),
         opened,
         tokenizer: tokenizer.is_some(),
         tokenizer_notes: tokenizer.map(|tokenizer| tokenizer.notes().to_vec()).unwrap_or_default(),
         modules,
-        left_aside,
+        skipped,
     })
 }
 
@@ -157,20 +158,21 @@ fn read_config(folder: &Path) -> Result<Config, ConvertError> {
     match [CONFIG_FILE, BERT_CONFIG_FILE].iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
         Some(path) => Ok(Config::read(&path)?),
         None => {
-            let reason =
-                format!("it holds neither {CONFIG_FILE} nor {BERT_CONFIG_FILE}: the weights do not say all sizes");
+            let reason = format!(
+                "found neither {CONFIG_FILE} nor {BERT_CONFIG_FILE} in the folder; expected one next to the weights"
+            );
             Err(ConvertError::source(folder, reason))
         }
     }
 }
 
-/// The folder's tokenizer, if it has one of a kind that is known.
-fn open_tokenizer(folder: &Path, aside: &mut LeftAside) -> Result<Option<Tokenizer>, ConvertError> {
+/// Opens the folder's tokenizer, if there is one of a supported kind.
+fn open_tokenizer(folder: &Path, skipped: &mut Skipped) -> Result<Option<Tokenizer>, ConvertError> {
     match Tokenizer::open(folder) {
         Ok(tokenizer) => Ok(Some(tokenizer)),
         Err(TextError::NoTokenizer(_)) => Ok(None),
         Err(TextError::Unsupported { path, .. }) => {
-            aside.put("a tokenizer of an unknown kind", &path.display().to_string());
+            skipped.add("a tokenizer of an unsupported kind", &path.display().to_string());
             Ok(None)
         }
         Err(e) => Err(e.into()),
@@ -185,7 +187,7 @@ fn write_config(path: &Path, config: &Config) -> Result<(), ConvertError> {
 fn open_result(source: &Path, folder: &Path, device: &Device) -> Result<(), ConvertError> {
     match Model::load(folder, device) {
         Ok(_) => Ok(()),
-        Err(ModelError::Tensors { report, .. }) => Err(ConvertError::Fit { path: source.to_owned(), report }),
+        Err(ModelError::Tensors { report, .. }) => Err(ConvertError::Mismatch { path: source.to_owned(), report }),
         Err(e) => Err(e.into()),
     }
 }

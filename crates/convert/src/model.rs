@@ -1,4 +1,4 @@
-//! From whatever names a checkpoint has to Transformers' own, and the configuration that goes with them.
+//! Converts the names of a checkpoint's tensors to Transformers' names, and completes the configuration.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -8,42 +8,42 @@ use cloze_model::{Class, Config, Head, Heads, Module, Schema};
 use safetensors::Dtype;
 use serde_json::Value;
 
-use crate::aside::LeftAside;
 use crate::error::ConvertError;
-use crate::tensors::ForeignTensor;
+use crate::skipped::Skipped;
+use crate::tensors::SourceTensor;
 
-/// Gives every tensor its name in Transformers' models with a head (unknown heads keep theirs) and leaves aside what holds no weights
-/// of its own: buffers of old exporters, copies of tied tensors. A decoder with other values than the embeddings' stays, and `config`
-/// then says that it is not tied.
+/// Gives every tensor its name in Transformers' models with a head; tensors of unknown heads keep their names. Skips tensors that
+/// are not weights: buffers of old exporters, copies of tied tensors. A decoder whose values differ from the embeddings is kept,
+/// and `config` is set to untied.
 ///
 /// # Errors
-/// [`ConvertError::Fit`] for two tensors of one name, and for tensors of several models.
+/// [`ConvertError::Mismatch`] for two tensors with the same name, and for tensors of several models.
 pub(crate) fn canonicalise(
     config: &mut Config,
-    tensors: Vec<ForeignTensor>,
+    tensors: Vec<SourceTensor>,
     source: &Path,
-    aside: &mut LeftAside,
-) -> Result<Vec<ForeignTensor>, ConvertError> {
+    skipped: &mut Skipped,
+) -> Result<Vec<SourceTensor>, ConvertError> {
     let schema = config.schema();
     let mut inventory = Inventory::of(schema, tensors.iter().map(|tensor| tensor.name.as_str()));
-    let mut stored: HashMap<String, ForeignTensor> =
+    let mut stored: HashMap<String, SourceTensor> =
         tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
     for buffer in &inventory.buffers {
-        aside.put("a buffer of old exporters, no weight", buffer);
+        skipped.add("a buffer of old exporters, not a weight", buffer);
     }
     let mut report: Vec<String> = inventory.twice.iter().map(|line| format!("  {line}")).collect();
     let decoder = Module::MlmDecoder.weight();
     let mut untied = false;
     for copy in &inventory.copies {
-        let same = match (stored.get(&copy.stored), stored.get(&copy.original)) {
-            (Some(a), Some(b)) => a.same(b)?,
+        let is_equal = match (stored.get(&copy.stored), stored.get(&copy.original)) {
+            (Some(a), Some(b)) => a.has_same_values(b)?,
             _ => false,
         };
-        untied |= copy.role == decoder && !(same && config.tie_word_embeddings);
-        match same {
-            true => aside.put("a copy of the tensor that it is tied to", &copy.name),
+        untied |= copy.role == decoder && !(is_equal && config.tie_word_embeddings);
+        match is_equal {
+            true => skipped.add("a copy of the tensor to which it is tied", &copy.name),
             false if copy.role == decoder => {}
-            false => aside.put("a bias in whose place another one is added", &copy.stored),
+            false => skipped.add("a bias that is replaced by another one", &copy.stored),
         }
     }
     if untied {
@@ -53,21 +53,21 @@ pub(crate) fn canonicalise(
     if !inventory.models.is_empty() {
         report.push(format!("  tensors of several models; their names begin with {}", inventory.models.join(", ")));
     } else if inventory.tensors.is_empty() {
-        report.push("  no tensor in it".to_owned());
+        report.push("  found no tensors".to_owned());
     } else if !inventory.tensors.iter().any(|tensor| schema.is_of_encoder(&tensor.name)) {
         let some: Vec<&str> = inventory.tensors.iter().map(|tensor| tensor.name.as_str()).take(4).collect();
-        report.push(format!("  no part of BERT among its tensors; they begin with {}", some.join(", ")));
+        report.push(format!("  found no tensors of BERT; the first names are {}", some.join(", ")));
     }
     if !report.is_empty() {
-        return Err(ConvertError::Fit { path: source.to_owned(), report: report.join("\n") });
+        return Err(ConvertError::Mismatch { path: source.to_owned(), report: report.join("\n") });
     }
     let renamed = inventory.tensors.into_iter().filter_map(|found| {
         let mut tensor = stored.remove(&found.stored)?;
         tensor.name = found.name;
         Some(tensor)
     });
-    let mut renamed: Vec<ForeignTensor> = renamed.collect();
-    // Where nothing is tied, Transformers reads the decoder's bias under its own name.
+    let mut renamed: Vec<SourceTensor> = renamed.collect();
+    // In an untied model, Transformers reads the decoder's bias under its own name.
     let bias = schema.name(Module::MlmBias.bias());
     if untied && let Some(mut bias) = renamed.iter().find(|tensor| tensor.name == bias).cloned() {
         bias.name = schema.name(Module::MlmDecoder.bias());
@@ -76,29 +76,30 @@ pub(crate) fn canonicalise(
     Ok(renamed)
 }
 
-/// What the tensors tell of a model.
+/// The parts of a model, detected from its tensors.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct DetectedModel {
     heads: BTreeSet<Head>,
-    /// Whether there are others than those of the encoder and of heads that [`cloze_model::Model`] has.
-    other: bool,
+    /// Whether there are tensors of heads that [`cloze_model::Model`] does not support.
+    has_other: bool,
 }
 
-impl Found {
-    pub(crate) fn of(schema: &Schema, tensors: &[ForeignTensor]) -> Found {
-        let known = |tensor: &ForeignTensor| schema.is_of_encoder(&tensor.name) || schema.head(&tensor.name).is_some();
-        Found {
+impl DetectedModel {
+    pub(crate) fn from_tensors(schema: &Schema, tensors: &[SourceTensor]) -> DetectedModel {
+        let is_supported =
+            |tensor: &SourceTensor| schema.is_of_encoder(&tensor.name) || schema.head(&tensor.name).is_some();
+        DetectedModel {
             heads: tensors.iter().filter_map(|tensor| schema.head(&tensor.name)).collect(),
-            other: !tensors.iter().all(known),
+            has_other: !tensors.iter().all(is_supported),
         }
     }
 
-    /// Whether [`cloze_model::Model`] has all of it.
-    pub(crate) fn is_known(&self) -> bool {
-        !self.other
+    /// Whether [`cloze_model::Model`] supports all heads.
+    pub(crate) fn is_supported(&self) -> bool {
+        !self.has_other
     }
 
-    /// Transformers' class, where the tensors tell: a classifier's do not tell what it classifies.
+    /// Transformers' class, if the tensors determine it. The tensors of a classifier do not show what it classifies.
     fn class(&self) -> Option<Class> {
         let has = |head| self.heads.contains(&head);
         let mut heads = Heads::NONE;
@@ -106,23 +107,28 @@ impl Found {
         heads.mlm = has(Head::Mlm);
         heads.nsp = has(Head::Nsp);
         match () {
-            () if self.other || has(Head::Classifier) => None,
+            () if self.has_other || has(Head::Classifier) => None,
             () if has(Head::Span) => Some(Class::Answer),
             () => Some(heads.class(false)),
         }
     }
 }
 
-/// Completes a configuration whose writer did not say what lies beside it.
-pub(crate) fn complete(config: &mut Config, found: &Found, tensors: &[ForeignTensor], is_tensorflow: bool) {
+/// Sets `architectures`, labels and `dtype` if the configuration does not contain them.
+pub(crate) fn complete_config(
+    config: &mut Config,
+    detected: &DetectedModel,
+    tensors: &[SourceTensor],
+    is_tensorflow: bool,
+) {
     if config.architectures.as_ref().is_none_or(Vec::is_empty) {
         let schema = config.schema();
-        // run_classifier.py, the one writer of such a head in TensorFlow, classifies sequences.
-        let classifier = (is_tensorflow && found.heads.contains(&Head::Classifier)).then_some(Class::Classify);
-        config.architectures = found.class().or(classifier).map(|class| vec![schema.class_name(class).to_owned()]);
+        // In TensorFlow, only run_classifier.py writes such a head, and it classifies sequences.
+        let classifier = (is_tensorflow && detected.heads.contains(&Head::Classifier)).then_some(Class::Classify);
+        config.architectures = detected.class().or(classifier).map(|class| vec![schema.class_name(class).to_owned()]);
         let bias = schema.name(Module::Classifier.bias());
-        let labels = tensors.iter().find(|tensor| tensor.name == bias).map_or(2, ForeignTensor::elements);
-        // Two labels are Transformers' default. A name a label: no more of them than a file can list.
+        let labels = tensors.iter().find(|tensor| tensor.name == bias).map_or(2, SourceTensor::elements);
+        // Transformers' default is two labels. The limit keeps the list of names small.
         if is_tensorflow && labels != 2 && labels <= 1 << 16 && !config.extra.contains_key("id2label") {
             config.set_labels(&(0..labels).map(|i| format!("LABEL_{i}")).collect::<Vec<_>>());
         }
@@ -146,11 +152,11 @@ fn torch_type(dtype: Dtype) -> Option<&'static str> {
     }
 }
 
-/// Transformers writes an encoder alone without the prefix before every name.
-pub(crate) fn rename_for(config: &Config, found: &Found, tensors: &mut [ForeignTensor]) {
+/// Removes the prefix of tensor names if the model is only an encoder, as Transformers writes it.
+pub(crate) fn rename_encoder(config: &Config, detected: &DetectedModel, tensors: &mut [SourceTensor]) {
     let schema = config.schema();
-    let alone = config.architectures.iter().flatten().all(|name| schema.class(name) == Some(Class::Encoder));
-    if alone && found.class() == Some(Class::Encoder) {
+    let is_encoder = config.architectures.iter().flatten().all(|name| schema.class(name) == Some(Class::Encoder));
+    if is_encoder && detected.class() == Some(Class::Encoder) {
         for tensor in tensors {
             tensor.name = schema.name_in(Class::Encoder, &tensor.name).to_owned();
         }

@@ -1,4 +1,4 @@
-//! What sentence-transformers says beside a model of how a text's vector is made.
+//! Copies the modules of sentence-transformers, which define how a text's vector is made.
 
 use std::fs;
 use std::path::Path;
@@ -7,19 +7,19 @@ use cloze_model::Layout;
 use cloze_model::layout::MODULES_FILE;
 use serde_json::{Value, json};
 
-use crate::aside::LeftAside;
 use crate::error::ConvertError;
+use crate::skipped::Skipped;
 use crate::{WEIGHTS_FILE, pickle, tensors};
 
 const PYTORCH_FILE: &str = "pytorch_model.bin";
 
-/// Copies sentence-transformers' files beside a model, if there are any, to the folder `to`: the model's new form pools, normalises and
-/// cuts texts as the old one. The model is then at the top, as in newer folders, the other modules in folders of their own; weights
-/// of theirs in `pytorch_model.bin` become safetensors. Returns the classes of the modules.
+/// Copies the module files of sentence-transformers, if there are any, to the folder `to`, so that the new model pools, normalises
+/// and truncates like the old one. The model is then in the top folder, as in current versions, and the other modules in their own
+/// folders. Weights of modules in `pytorch_model.bin` are converted to safetensors. Returns the classes of the modules.
 ///
 /// # Errors
-/// [`ConvertError::Io`]; those of reading a PyTorch file; [`ConvertError::Source`] for a modules.json that is none.
-pub fn carry_modules(layout: &Layout, to: &Path) -> Result<Vec<String>, ConvertError> {
+/// [`ConvertError::Io`]; errors of reading a PyTorch file; [`ConvertError::Source`] for an invalid modules.json.
+pub fn copy_modules(layout: &Layout, to: &Path) -> Result<Vec<String>, ConvertError> {
     let Some((model, others)) = layout.modules.split_first() else { return Ok(Vec::new()) };
     let list = layout.root.join(MODULES_FILE);
     let text = fs::read(&list).map_err(ConvertError::io("read", &list))?;
@@ -42,7 +42,7 @@ pub fn carry_modules(layout: &Layout, to: &Path) -> Result<Vec<String>, ConvertE
         let weights = from.join(PYTORCH_FILE);
         let is_pickled = weights.is_file() && !from.join(WEIGHTS_FILE).is_file();
         if is_pickled {
-            let read = pickle::open(&weights, &mut LeftAside::default())?;
+            let read = pickle::open(&weights, &mut Skipped::default())?;
             tensors::write(&to.join(WEIGHTS_FILE), &read.tensors, &mut |_| ())?;
         }
         copy_files(&from, &to, |name| name != PYTORCH_FILE)?;
@@ -50,11 +50,11 @@ pub fn carry_modules(layout: &Layout, to: &Path) -> Result<Vec<String>, ConvertE
     Ok(layout.modules.iter().map(|module| module.class().unwrap_or(&module.kind).to_owned()).collect())
 }
 
-/// Copies the files of a folder whose names are `wanted`, and waits until they are on the disk.
-fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> Result<(), ConvertError> {
+/// Copies the files of a folder for whose names `is_selected` is true, and syncs them.
+fn copy_files(from: &Path, to: &Path, is_selected: impl Fn(&str) -> bool) -> Result<(), ConvertError> {
     for entry in fs::read_dir(from).map_err(ConvertError::io("read", from))? {
         let entry = entry.map_err(ConvertError::io("read", from))?;
-        if !entry.path().is_file() || !entry.file_name().to_str().is_some_and(&wanted) {
+        if !entry.path().is_file() || !entry.file_name().to_str().is_some_and(&is_selected) {
             continue;
         }
         let (from, to) = (entry.path(), to.join(entry.file_name()));
@@ -70,11 +70,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_go_with_the_model_from_either_layout() {
+    fn modules_are_copied_from_both_layouts() {
         let plain = tempfile::tempdir().unwrap();
         let to = tempfile::tempdir().unwrap();
-        assert!(carry_modules(&Layout::of(plain.path()).unwrap(), to.path()).unwrap().is_empty());
-        assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0, "a plain model has none");
+        assert!(copy_modules(&Layout::of(plain.path()).unwrap(), to.path()).unwrap().is_empty());
+        assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0, "a plain model has no modules");
 
         for path in ["", "0_Transformer"] {
             let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -90,10 +90,10 @@ mod tests {
             fs::write(from.join("1_Pooling/config.json"), "{\"pooling_mode_cls_token\": true}").unwrap();
             fs::write(from.join(path).join("sentence_bert_config.json"), "{\"max_seq_length\": 64}").unwrap();
             fs::write(from.join("config_sentence_transformers.json"), "{\"prompts\": {}}").unwrap();
-            let carried = carry_modules(&Layout::of(from).unwrap(), to).unwrap();
-            assert_eq!(carried, ["Transformer", "Pooling", "Normalize"]);
+            let copied = copy_modules(&Layout::of(from).unwrap(), to).unwrap();
+            assert_eq!(copied, ["Transformer", "Pooling", "Normalize"]);
             let layout = Layout::of(to).unwrap();
-            assert_eq!((layout.model.as_path(), layout.modules.len()), (to, 3), "the model is at the top");
+            assert_eq!((layout.model.as_path(), layout.modules.len()), (to, 3), "the model is in the top folder");
             assert_eq!(layout.modules[1..], Layout::of(from).unwrap().modules[1..]);
             for (name, text) in [
                 ("1_Pooling/config.json", "{\"pooling_mode_cls_token\": true}"),

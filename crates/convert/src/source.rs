@@ -1,4 +1,4 @@
-//! What a source is: which files of a folder hold the model, and in which format.
+//! Finds the files and the format of a source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use cloze_model::{Layout, Schema};
 use serde::Deserialize;
 
-use crate::aside::LeftAside;
 use crate::error::ConvertError;
-use crate::tensors::ForeignTensor;
+use crate::skipped::Skipped;
+use crate::tensors::SourceTensor;
 use crate::{pickle, safetensors, tensorflow};
 
 const SAFETENSORS: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
 const PYTORCH: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
 const TENSORFLOW: &str = "bert_model.ckpt";
-/// Names of what other programs write and nobody reads here.
-const NOT_READ: [&str; 4] = ["tf_model.h5", "flax_model.msgpack", "saved_model.pb", "model.onnx"];
+/// Files of other programs that are not supported.
+const UNSUPPORTED: [&str; 4] = ["tf_model.h5", "flax_model.msgpack", "saved_model.pb", "model.onnx"];
 
 /// The format of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +24,11 @@ const NOT_READ: [&str; 4] = ["tf_model.h5", "flax_model.msgpack", "saved_model.p
 pub enum Format {
     /// `model.safetensors` or its shards.
     Safetensors,
-    /// `torch.save`'s zip file or several, torch 1.6 and later.
+    /// One or several zip files of `torch.save`, torch 1.6 and later.
     PyTorch,
-    /// `torch.save`'s pickles in a row, before torch 1.6.
+    /// The pickle files of `torch.save` before torch 1.6.
     PyTorchLegacy,
-    /// `tf.train.Saver`'s index and data files.
+    /// The index and data files of `tf.train.Saver`.
     TensorFlow,
 }
 
@@ -44,7 +44,7 @@ impl std::fmt::Display for Format {
     }
 }
 
-/// The weights of a source, found but not opened.
+/// The weights of a source, which have not been opened.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Weights {
     /// One safetensors file, or an index of several.
@@ -55,10 +55,10 @@ pub(crate) enum Weights {
     TensorFlow(PathBuf),
 }
 
-/// Which weights `source` names: a folder, a file in one, or a TensorFlow checkpoint's prefix.
+/// Finds the weights of `source`: a folder, a file in one, or the prefix of a TensorFlow checkpoint.
 ///
 /// # Errors
-/// [`ConvertError::Source`] with what was looked for.
+/// [`ConvertError::Source`] with what was expected.
 pub(crate) fn find(source: &Path) -> Result<Weights, ConvertError> {
     if source.is_dir() {
         return in_folder(&Layout::of(source)?.model);
@@ -88,7 +88,7 @@ pub(crate) fn find(source: &Path) -> Result<Weights, ConvertError> {
     let reason = if source.is_file() {
         "expected a name that ends in .safetensors, .bin, .pt, .pth, their .index.json, or .index (TensorFlow)"
     } else {
-        "no such file or folder, nor is there a TensorFlow checkpoint of that prefix (PREFIX.index)"
+        "no such file or folder, and no TensorFlow checkpoint with this prefix (PREFIX.index)"
     };
     Err(ConvertError::source(source, reason))
 }
@@ -111,19 +111,22 @@ fn in_folder(folder: &Path) -> Result<Weights, ConvertError> {
         Some(_) if prefixes.contains(TENSORFLOW) => return Ok(Weights::TensorFlow(folder.join(TENSORFLOW))),
         Some(_) => {
             let listed = prefixes.into_iter().collect::<Vec<_>>().join(", ");
-            return Err(ConvertError::source(folder, format!("it holds several checkpoints ({listed}): name one")));
+            return Err(ConvertError::source(
+                folder,
+                format!("found several checkpoints ({listed}); name one of them"),
+            ));
         }
         None => {}
     }
-    let mut reason = format!("it holds none of {}, {}, {TENSORFLOW}.index", SAFETENSORS.join(", "), PYTORCH.join(", "));
-    if let Some(other) = NOT_READ.iter().find(|name| folder.join(name).exists()) {
-        reason += &format!("; {other} is not read here: open it with Transformers and save_pretrained() it");
+    let mut reason = format!("found none of {}, {}, {TENSORFLOW}.index", SAFETENSORS.join(", "), PYTORCH.join(", "));
+    if let Some(other) = UNSUPPORTED.iter().find(|name| folder.join(name).exists()) {
+        reason += &format!("; {other} is not supported: open it with Transformers and save it with save_pretrained()");
     }
     Err(ConvertError::source(folder, reason))
 }
 
 impl Weights {
-    /// The folder that holds the configuration and the vocabulary.
+    /// The folder of the configuration and the vocabulary.
     pub(crate) fn folder(&self) -> &Path {
         let (Weights::Safetensors(path) | Weights::PyTorch(path) | Weights::TensorFlow(path)) = self;
         match path.parent() {
@@ -132,30 +135,30 @@ impl Weights {
         }
     }
 
-    /// Names, shapes and places of all tensors.
+    /// The names, shapes and positions of all tensors.
     ///
     /// # Errors
-    /// Those of the format.
+    /// Errors of the format.
     pub(crate) fn open(
         &self,
         schema: &Schema,
-        aside: &mut LeftAside,
-    ) -> Result<(Format, Vec<ForeignTensor>), ConvertError> {
+        skipped: &mut Skipped,
+    ) -> Result<(Format, Vec<SourceTensor>), ConvertError> {
         match self {
             Weights::Safetensors(path) => {
-                let tensors = sharded(path, safetensors::open)?;
+                let tensors = open_shards(path, safetensors::open)?;
                 Ok((Format::Safetensors, tensors))
             }
             Weights::PyTorch(path) => {
                 let mut legacy = false;
-                let tensors = sharded(path, |path| {
-                    let checkpoint = pickle::open(path, aside)?;
+                let tensors = open_shards(path, |path| {
+                    let checkpoint = pickle::open(path, skipped)?;
                     legacy |= checkpoint.legacy;
                     Ok(checkpoint.tensors)
                 })?;
                 Ok((if legacy { Format::PyTorchLegacy } else { Format::PyTorch }, tensors))
             }
-            Weights::TensorFlow(prefix) => Ok((Format::TensorFlow, tensorflow::open(schema, prefix, aside)?)),
+            Weights::TensorFlow(prefix) => Ok((Format::TensorFlow, tensorflow::open(schema, prefix, skipped)?)),
         }
     }
 }
@@ -165,31 +168,31 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The tensors of a file, or of all files that an index lists.
-fn sharded(
+/// The tensors of a file, or of all files in an index.
+fn open_shards(
     path: &Path,
-    mut open: impl FnMut(&Path) -> Result<Vec<ForeignTensor>, ConvertError>,
-) -> Result<Vec<ForeignTensor>, ConvertError> {
+    mut open: impl FnMut(&Path) -> Result<Vec<SourceTensor>, ConvertError>,
+) -> Result<Vec<SourceTensor>, ConvertError> {
     if path.extension().is_none_or(|extension| extension != "json") {
         return open(path);
     }
-    let damaged = |reason: String| ConvertError::damaged(path, "index of shards", reason);
+    let damaged = |reason: String| ConvertError::damaged(path, "shard index", reason);
     let bytes = fs::read(path).map_err(ConvertError::io("read", path))?;
     let index: Index = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
     let files: BTreeSet<&String> = index.weight_map.values().collect();
-    let mut tensors: Vec<ForeignTensor> = Vec::new();
+    let mut tensors: Vec<SourceTensor> = Vec::new();
     for file in files {
-        // A shard lies beside its index: a path would reach out of the folder.
+        // Shards are in the folder of the index. A path could lead out of the folder.
         if Path::new(file).file_name() != Some(file.as_ref()) {
-            return Err(damaged(format!("shard {file:?} is no plain file name")));
+            return Err(damaged(format!("expected a plain file name as shard, found {file:?}")));
         }
         tensors.extend(open(&path.with_file_name(file))?);
     }
-    let held: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    let found: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     let absent: Vec<&str> =
-        index.weight_map.keys().map(String::as_str).filter(|name| !held.contains(name)).take(8).collect();
+        index.weight_map.keys().map(String::as_str).filter(|name| !found.contains(name)).take(8).collect();
     if !absent.is_empty() {
-        return Err(damaged(format!("no shard holds {}", absent.join(", "))));
+        return Err(damaged(format!("found no shard with {}", absent.join(", "))));
     }
     Ok(tensors)
 }

@@ -1,7 +1,7 @@
-//! TensorFlow's checkpoints (`tf.train.Saver`, format V2), read without TensorFlow.
+//! Reads TensorFlow checkpoints (`tf.train.Saver`, format V2) without TensorFlow.
 //!
-//! `PREFIX.index` is a sorted table: under the empty key a BundleHeaderProto, under each variable's name a BundleEntryProto
-//! with its type, shape and place. `PREFIX.data-00000-of-00001` and its like hold the bytes.
+//! `PREFIX.index` is a sorted table. The empty key has a BundleHeaderProto; each variable's name has a BundleEntryProto with its
+//! type, shape and position. `PREFIX.data-00000-of-00001` and similar files contain the bytes.
 //! Source: `tensorflow/core/protobuf/tensor_bundle.proto`, `tensorflow/core/util/tensor_bundle/tensor_bundle.cc`.
 
 mod names;
@@ -16,18 +16,18 @@ use std::rc::Rc;
 use cloze_model::Schema;
 use safetensors::Dtype;
 
-use crate::aside::LeftAside;
 use crate::error::ConvertError;
-use crate::tensors::{Checksum, ForeignTensor, SourceFile, Sum, check_total};
-use names::is_of_training;
+use crate::skipped::Skipped;
+use crate::tensors::{Checksum, SourceFile, SourceTensor, Sum, check_total};
+use names::is_training_variable;
 use proto::Field;
 
 const FORMAT: &str = "TensorFlow checkpoint";
-/// Bytes of an index; that of BERT large with its optimizer takes 100 KB.
-const MOST_INDEX: u64 = 256 << 20;
-const MOST_SHARDS: u64 = 1 << 14;
+/// Maximal size of an index in bytes; that of BERT large with its optimizer has 100 KB.
+const MAX_INDEX: u64 = 256 << 20;
+const MAX_SHARDS: u64 = 1 << 14;
 
-/// `PREFIX` with something appended to its last part.
+/// `PREFIX` with a suffix.
 pub(crate) fn with_suffix(prefix: &Path, suffix: &str) -> PathBuf {
     let mut name: OsString = prefix.as_os_str().to_owned();
     name.push(suffix);
@@ -46,58 +46,61 @@ struct BundleEntry {
     sliced: bool,
 }
 
-/// The model's tensors of a checkpoint under Transformers' names.
+/// The model's tensors in a checkpoint, with Transformers' names.
 ///
 /// # Errors
-/// [`ConvertError::Damaged`], [`ConvertError::Unsupported`], [`ConvertError::Source`] for a checkpoint without BERT's
+/// [`ConvertError::Damaged`], [`ConvertError::Unsupported`], [`ConvertError::Source`] for a checkpoint that has no BERT
 /// variables, [`ConvertError::Io`].
-pub(crate) fn open(schema: &Schema, prefix: &Path, aside: &mut LeftAside) -> Result<Vec<ForeignTensor>, ConvertError> {
+pub(crate) fn open(schema: &Schema, prefix: &Path, skipped: &mut Skipped) -> Result<Vec<SourceTensor>, ConvertError> {
     let path = &with_suffix(prefix, ".index");
     let damaged = |reason: String| ConvertError::damaged(path, FORMAT, reason);
     let index = SourceFile::open(path)?;
-    if index.length > MOST_INDEX {
-        return Err(damaged(format!("{} bytes; an index of more than {MOST_INDEX} is none", index.length)));
+    if index.length > MAX_INDEX {
+        return Err(damaged(format!("found an index of {} bytes, expected at most {MAX_INDEX}", index.length)));
     }
     let bytes = index.read(0, index.length as usize).map_err(ConvertError::io("read", path))?;
     let mut entries = table::read(&bytes).map_err(damaged)?.into_iter();
     let shards = match entries.next() {
         Some((key, value)) if key.is_empty() => {
-            header(&value).map_err(|reason| damaged(format!("its header: {reason}")))?
+            header(&value).map_err(|reason| damaged(format!("invalid header: {reason}")))?
         }
-        _ => return Err(damaged("it has no header (the empty key)".to_owned())),
+        _ => return Err(damaged("found no header (the empty key)".to_owned())),
     };
     let mut data = Shards { prefix, shards, open: BTreeMap::new() };
     let mut tensors = Vec::new();
     for (key, value) in entries {
         let variable = String::from_utf8(key).map_err(|_| damaged("a variable's name is not UTF-8".to_owned()))?;
         if variable == "_CHECKPOINTABLE_OBJECT_GRAPH" || variable.ends_with("/.ATTRIBUTES/VARIABLE_VALUE") {
-            let reason = "an object-based checkpoint of TensorFlow 2, whose names say nothing of BERT's parts; expected one \
+            let reason = "found an object-based checkpoint of TensorFlow 2, whose names do not identify BERT's variables; expected one \
                           of google-research/bert (variables such as bert/embeddings/word_embeddings)";
             return Err(ConvertError::unsupported(path, reason));
         }
-        if is_of_training(&variable) {
-            aside.put("the optimizer's or the training loop's", &variable);
+        if is_training_variable(&variable) {
+            skipped.add("a variable of the optimizer or the training loop", &variable);
             continue;
         }
         let Some((role, transposed)) = schema.role_in_tensorflow(&variable) else {
-            aside.put("no part of BERT", &variable);
+            skipped.add("not a variable of BERT", &variable);
             continue;
         };
         let of = |reason: String| damaged(format!("variable {variable}: {reason}"));
         let entry = entry(&value).map_err(of)?;
         if entry.sliced {
-            return Err(ConvertError::unsupported(path, format!("variable {variable} is partitioned into slices")));
+            return Err(ConvertError::unsupported(
+                path,
+                format!("variable {variable} is partitioned into slices, which is not supported"),
+            ));
         }
         let tensor = data.tensor(schema.name(role), &entry)?.map_err(of)?;
         if transposed && tensor.shape.len() != 2 {
-            return Err(of(format!("shape {:?}: expected a matrix", tensor.shape)));
+            return Err(of(format!("expected a matrix, found shape {:?}", tensor.shape)));
         }
         tensors.push(if transposed { tensor.transposed() } else { tensor });
     }
     if tensors.is_empty() {
-        let found: Vec<&str> = aside.groups().flat_map(|(_, names)| names).take(4).map(String::as_str).collect();
+        let found: Vec<&str> = skipped.groups().flat_map(|(_, names)| names).take(4).map(String::as_str).collect();
         let reason = format!(
-            "no variable of google-research/bert's names (bert/embeddings/word_embeddings, …); found [{}]",
+            "expected the variables of google-research/bert (bert/embeddings/word_embeddings, …), found [{}]",
             found.join(", ")
         );
         return Err(ConvertError::source(path, reason));
@@ -106,18 +109,20 @@ pub(crate) fn open(schema: &Schema, prefix: &Path, aside: &mut LeftAside) -> Res
     Ok(tensors)
 }
 
-/// The number of data shards out of a BundleHeaderProto.
+/// The number of data shards in a BundleHeaderProto.
 fn header(bytes: &[u8]) -> Result<u64, String> {
     let mut shards = 0;
     for field in proto::fields(bytes)? {
         match field {
             (1, Field::Varint(found)) => shards = found,
-            (2, Field::Varint(order)) if order != 0 => return Err("big-endian data".to_owned()),
+            (2, Field::Varint(order)) if order != 0 => {
+                return Err("found big-endian data, expected little-endian".to_owned());
+            }
             _ => {}
         }
     }
-    if shards == 0 || shards > MOST_SHARDS {
-        return Err(format!("{shards} data shards: expected 1 to {MOST_SHARDS}"));
+    if shards == 0 || shards > MAX_SHARDS {
+        return Err(format!("found {shards} data shards, expected 1 to {MAX_SHARDS}"));
     }
     Ok(shards)
 }
@@ -139,7 +144,7 @@ fn entry(bytes: &[u8]) -> Result<BundleEntry, String> {
     Ok(entry)
 }
 
-/// The sizes out of a TensorShapeProto.
+/// The sizes in a TensorShapeProto.
 fn dimensions(bytes: &[u8]) -> Result<Vec<u64>, String> {
     let mut shape = Vec::new();
     for field in proto::fields(bytes)? {
@@ -153,7 +158,7 @@ fn dimensions(bytes: &[u8]) -> Result<Vec<u64>, String> {
                 }
                 shape.push(size);
             }
-            (3, Field::Varint(unknown)) if unknown != 0 => return Err("a shape of unknown rank".to_owned()),
+            (3, Field::Varint(unknown)) if unknown != 0 => return Err("a shape has unknown rank".to_owned()),
             _ => {}
         }
     }
@@ -173,11 +178,11 @@ fn dtype(found: u64) -> Result<Dtype, String> {
         10 => Dtype::BOOL,
         14 => Dtype::BF16,
         19 => Dtype::F16,
-        other => return Err(format!("type number {other} of types.proto is none of a tensor of BERT")),
+        other => return Err(format!("type number {other} of types.proto is not supported")),
     })
 }
 
-/// The data files, opened when a variable needs them.
+/// The data files, which are opened when a variable needs them.
 struct Shards<'a> {
     prefix: &'a Path,
     shards: u64,
@@ -185,10 +190,10 @@ struct Shards<'a> {
 }
 
 impl Shards<'_> {
-    /// The tensor that an entry describes; the inner error is the entry's.
-    fn tensor(&mut self, name: String, entry: &BundleEntry) -> Result<Result<ForeignTensor, String>, ConvertError> {
+    /// The tensor that an entry describes. The inner error is caused by the entry.
+    fn tensor(&mut self, name: String, entry: &BundleEntry) -> Result<Result<SourceTensor, String>, ConvertError> {
         if entry.shard >= self.shards {
-            return Ok(Err(format!("it lies in data shard {} of {}", entry.shard, self.shards)));
+            return Ok(Err(format!("found data shard {}, expected less than {}", entry.shard, self.shards)));
         }
         let file = match self.open.get(&entry.shard) {
             Some(file) => file.clone(),
@@ -202,13 +207,15 @@ impl Shards<'_> {
         let place = || {
             let dtype = dtype(entry.dtype)?;
             let shape = entry.shape.iter().map(|&size| usize::try_from(size));
-            let shape = shape.collect::<Result<Vec<usize>, _>>().map_err(|_| format!("shape {:?}", entry.shape))?;
+            let shape = shape
+                .collect::<Result<Vec<usize>, _>>()
+                .map_err(|_| format!("shape {:?} is too large", entry.shape))?;
             let Some(sum) = entry.crc32c else {
-                return Err("it has no checksum".to_owned());
+                return Err("found no checksum".to_owned());
             };
             let sum = Sum::Crc32c(table::unmask(sum));
             let checksum = Checksum { start: entry.offset, length: entry.size, sum };
-            ForeignTensor::contiguous(name, dtype, shape, &file, (entry.offset, entry.size), Some(checksum))
+            SourceTensor::contiguous(name, dtype, shape, &file, (entry.offset, entry.size), Some(checksum))
         };
         let tensor = place();
         Ok(tensor.map_err(|reason| format!("in {}: {reason}", file.path.display())))

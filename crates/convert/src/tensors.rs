@@ -1,4 +1,4 @@
-//! Tensors of any format as places in files, read when they are written: a big model is never in memory.
+//! Tensors of any format as positions in files. They are read when they are written, so a large model is never in memory.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -11,19 +11,19 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use crate::error::ConvertError;
 
-/// Bytes copied or compared at a time.
+/// Number of bytes copied or compared at once.
 const CHUNK: usize = 1 << 20;
 
-/// The next part of `left` bytes.
+/// The size of the next chunk if `left` bytes remain.
 fn chunk_of(left: u64) -> usize {
     usize::try_from(left).unwrap_or(CHUNK).min(CHUNK)
 }
 
-/// Tensors may overlap (tied weights share their storage), but a small file whose tensors add up to much more than its
-/// own size is made to fill disks.
-const MOST_OVERLAP: u64 = 8;
+/// Tensors may overlap (tied weights share their storage). But if the tensors of a small file have many times its size in total,
+/// the file was made to fill disks.
+const MAX_OVERLAP: u64 = 8;
 
-/// A file open for reading at any place.
+/// A file that can be read at any position.
 #[derive(Debug)]
 pub(crate) struct SourceFile {
     pub(crate) path: PathBuf,
@@ -41,9 +41,9 @@ impl SourceFile {
         Ok(Rc::new(SourceFile { path: path.to_owned(), length: found.len(), file }))
     }
 
-    /// `length` bytes at `start`; reading beyond the file's end is an error of kind `UnexpectedEof`.
+    /// Reads `length` bytes at `start`. Reading beyond the end of the file is an error of kind `UnexpectedEof`.
     pub(crate) fn read(&self, start: u64, length: usize) -> io::Result<Vec<u8>> {
-        // Compared first: a length out of a damaged header must not be allocated.
+        // Checked first: a length from a damaged header must not be allocated.
         if start.checked_add(length as u64).is_none_or(|end| end > self.length) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -57,13 +57,13 @@ impl SourceFile {
         Section { file: self, position: start, end: start.saturating_add(length) }
     }
 
-    /// The file itself, for libraries that seek.
+    /// The file, for libraries that seek.
     pub(crate) fn raw(&self) -> &File {
         &self.file
     }
 }
 
-/// A part of a file. Each read seeks first, so that several readers of one file do not disturb each other.
+/// A part of a file. Each read seeks first, so several readers of one file are independent.
 pub(crate) struct Section<'a> {
     file: &'a SourceFile,
     position: u64,
@@ -73,19 +73,19 @@ pub(crate) struct Section<'a> {
 impl Read for Section<'_> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.end.saturating_sub(self.position)).unwrap_or(usize::MAX);
-        let wanted = to.len().min(left);
-        let Some(to) = to.get_mut(..wanted).filter(|to| !to.is_empty()) else {
+        let count = to.len().min(left);
+        let Some(to) = to.get_mut(..count).filter(|to| !to.is_empty()) else {
             return Ok(0);
         };
         let mut file = &self.file.file;
         file.seek(SeekFrom::Start(self.position))?;
-        let count = file.read(to)?;
-        self.position += count as u64;
-        Ok(count)
+        let read = file.read(to)?;
+        self.position += read as u64;
+        Ok(read)
     }
 }
 
-/// What a part of a file must sum to.
+/// The expected checksum of a part of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Checksum {
     pub(crate) start: u64,
@@ -97,25 +97,25 @@ pub(crate) struct Checksum {
 pub(crate) enum Sum {
     /// Zip's CRC-32.
     Crc32(u32),
-    /// Castagnoli's, as LevelDB and TensorFlow use it; here unmasked.
+    /// The Castagnoli CRC of LevelDB and TensorFlow, unmasked.
     Crc32c(u32),
 }
 
-/// A tensor of a foreign checkpoint: a name, a type, a shape and where its little-endian elements lie.
+/// A tensor of a source: name, type, shape and the position of its little-endian elements.
 #[derive(Debug, Clone)]
-pub(crate) struct ForeignTensor {
+pub(crate) struct SourceTensor {
     pub(crate) name: String,
     pub(crate) dtype: Dtype,
     pub(crate) shape: Vec<usize>,
-    /// Steps between elements along each axis, in elements.
+    /// Steps between adjacent elements along each axis, in elements.
     strides: Vec<usize>,
     file: Rc<SourceFile>,
-    /// Where the first element lies, in bytes.
+    /// Position of the first element in bytes.
     start: u64,
     checksum: Option<Checksum>,
 }
 
-/// Bytes of an element; `None` for types that no checkpoint of BERT holds.
+/// Size of an element in bytes; `None` for unsupported types.
 pub(crate) fn element_size(dtype: Dtype) -> Option<usize> {
     match dtype {
         Dtype::BOOL | Dtype::U8 | Dtype::I8 => Some(1),
@@ -126,14 +126,14 @@ pub(crate) fn element_size(dtype: Dtype) -> Option<usize> {
     }
 }
 
-/// The product of the sizes, if it fits.
+/// The product of the sizes, if it does not overflow.
 pub(crate) fn count(shape: &[usize]) -> Option<usize> {
-    // A zero anywhere makes the product zero, but the others must still be sizes that somebody could mean.
+    // The product of the other sizes must not overflow, even if one size is zero.
     let others = shape.iter().filter(|&&size| size > 0).try_fold(1usize, |product, &size| product.checked_mul(size))?;
     Some(if shape.contains(&0) { 0 } else { others })
 }
 
-/// Strides of a tensor whose elements lie one after the other, the last axis fastest.
+/// The strides of a contiguous tensor in row-major order.
 fn row_major(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1usize; shape.len()];
     let mut step = 1usize;
@@ -144,11 +144,11 @@ fn row_major(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-impl ForeignTensor {
-    /// A tensor whose elements fill `length` bytes at `start` in row-major order.
+impl SourceTensor {
+    /// A tensor whose elements are `length` bytes at `start` in row-major order.
     ///
     /// # Errors
-    /// In words, if shape, type, length and file do not agree.
+    /// A message, if shape, type, length and file do not match.
     pub(crate) fn contiguous(
         name: String,
         dtype: Dtype,
@@ -156,61 +156,61 @@ impl ForeignTensor {
         file: &Rc<SourceFile>,
         (start, length): (u64, u64),
         checksum: Option<Checksum>,
-    ) -> Result<ForeignTensor, String> {
-        let size = element_size(dtype).ok_or_else(|| format!("element type {dtype:?} is not read here"))?;
+    ) -> Result<SourceTensor, String> {
+        let size = element_size(dtype).ok_or_else(|| format!("element type {dtype:?} is not supported"))?;
         let expected = count(&shape).and_then(|count| count.checked_mul(size)).map(|bytes| bytes as u64);
         if expected != Some(length) {
-            let expected = expected.map_or("more than can be counted".to_owned(), |bytes| bytes.to_string());
-            return Err(format!("shape {shape:?} of {dtype:?} takes {expected} bytes, but {length} are stored"));
+            let expected = expected.map_or("too many to count".to_owned(), |bytes| bytes.to_string());
+            return Err(format!("shape {shape:?} of {dtype:?} needs {expected} bytes, found {length}"));
         }
         if start.checked_add(length).is_none_or(|end| end > file.length) {
-            return Err(format!("its {length} bytes at byte {start} reach beyond the file's {}", file.length));
+            return Err(format!("its {length} bytes at byte {start} exceed the file's {}", file.length));
         }
         let strides = row_major(&shape);
-        Ok(ForeignTensor { name, dtype, shape, strides, file: file.clone(), start, checksum })
+        Ok(SourceTensor { name, dtype, shape, strides, file: file.clone(), start, checksum })
     }
 
-    /// A view of a storage of `elements` elements at byte `start`: element (i, j, …) is number offset + i·s₀ + j·s₁ + ….
+    /// A view of the elements of `storage`: element (i, j, …) has index offset + i·s₀ + j·s₁ + ….
     ///
     /// # Errors
-    /// In words, if the view reaches beyond the storage or shows an element many times.
+    /// A message, if the view exceeds the storage or repeats elements.
     pub(crate) fn view(
-        storage: ForeignTensor,
+        storage: SourceTensor,
         name: String,
         offset: usize,
         shape: Vec<usize>,
         strides: Vec<usize>,
-    ) -> Result<ForeignTensor, String> {
+    ) -> Result<SourceTensor, String> {
         let elements = storage.elements();
         let size = storage.element_size();
         if shape.len() != strides.len() {
-            return Err(format!("{} sizes but {} strides", shape.len(), strides.len()));
+            return Err(format!("found {} sizes but {} strides", shape.len(), strides.len()));
         }
-        let wanted = count(&shape).ok_or_else(|| format!("shape {shape:?} is beyond counting"))?;
-        if wanted > elements {
-            return Err(format!("shape {shape:?} takes {wanted} elements, but its storage holds {elements}"));
+        let needed = count(&shape).ok_or_else(|| format!("shape {shape:?} has too many elements"))?;
+        if needed > elements {
+            return Err(format!("shape {shape:?} needs {needed} elements, but its storage has {elements}"));
         }
         let last = shape.iter().zip(&strides).try_fold(offset, |last, (&size, &stride)| {
             size.saturating_sub(1).checked_mul(stride).and_then(|reach| last.checked_add(reach))
         });
-        if wanted > 0 && last.is_none_or(|last| last >= elements) {
+        if needed > 0 && last.is_none_or(|last| last >= elements) {
             return Err(format!(
-                "shape {shape:?} with strides {strides:?} from element {offset} reaches beyond its storage of {elements}"
+                "shape {shape:?} with strides {strides:?} from element {offset} exceeds its storage of {elements}"
             ));
         }
-        // An empty tensor may point anywhere; nothing is read for it.
-        let start = if wanted == 0 { storage.start } else { storage.start + (offset * size) as u64 };
-        Ok(ForeignTensor { name, shape, strides, start, ..storage })
+        // An empty tensor may have any offset, because nothing is read.
+        let start = if needed == 0 { storage.start } else { storage.start + (offset * size) as u64 };
+        Ok(SourceTensor { name, shape, strides, start, ..storage })
     }
 
-    /// The transposed matrix, without touching a byte.
-    pub(crate) fn transposed(mut self) -> ForeignTensor {
+    /// The transposed matrix. No data is moved.
+    pub(crate) fn transposed(mut self) -> SourceTensor {
         self.shape.reverse();
         self.strides.reverse();
         self
     }
 
-    /// Elements of the tensor.
+    /// Number of elements.
     pub(crate) fn elements(&self) -> usize {
         count(&self.shape).unwrap_or_default()
     }
@@ -219,7 +219,7 @@ impl ForeignTensor {
         element_size(self.dtype).unwrap_or(1)
     }
 
-    /// Bytes of its elements.
+    /// Size of the elements in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         (self.elements() * self.element_size()) as u64
     }
@@ -230,10 +230,10 @@ impl ForeignTensor {
         self.elements() == 0 || steps.into_iter().all(|(&size, (found, expected))| size == 1 || found == expected)
     }
 
-    /// Compares the checksum of the bytes behind the tensor, unless `seen` says that it was done.
+    /// Verifies the checksum of the tensor's bytes, unless `seen` contains them.
     ///
     /// # Errors
-    /// [`ConvertError::Damaged`] when it differs, [`ConvertError::Io`].
+    /// [`ConvertError::Damaged`] if it differs, [`ConvertError::Io`].
     pub(crate) fn verify(&self, seen: &mut HashSet<(PathBuf, u64)>) -> Result<(), ConvertError> {
         let Some(Checksum { start, length, sum }) = self.checksum else {
             return Ok(());
@@ -262,14 +262,14 @@ impl ForeignTensor {
         if expected != found {
             let name = &self.name;
             let reason = format!(
-                "the {length} bytes at byte {start}, which hold {name}, have checksum {found:08x}, expected {expected:08x}"
+                "the {length} bytes of {name} at byte {start} have checksum {found:08x}, expected {expected:08x}"
             );
             return Err(ConvertError::damaged(&self.file.path, "checkpoint", reason));
         }
         Ok(())
     }
 
-    /// Its elements in row-major order.
+    /// A reader of the elements in row-major order.
     fn reader(&self) -> io::Result<Box<dyn Read + '_>> {
         if self.is_contiguous() {
             return Ok(Box::new(self.file.section(self.start, self.bytes())));
@@ -281,7 +281,7 @@ impl ForeignTensor {
         let (Some((&inner, outer)), Some((&step, outer_strides))) =
             (self.shape.split_last(), self.strides.split_last())
         else {
-            return Ok(Box::new(Cursor::new(span))); // a scalar is contiguous; never here
+            return Ok(Box::new(Cursor::new(span))); // unreachable: a scalar is contiguous
         };
         let mut index = vec![0usize; outer.len()];
         loop {
@@ -290,7 +290,7 @@ impl ForeignTensor {
                 let at = (row + i * step) * size;
                 gathered.extend_from_slice(span.get(at..at + size).unwrap_or_default());
             }
-            // The next index, the last axis fastest; all axes at their end: done.
+            // The next index, with the last axis fastest. If all axes are at their end, all elements have been read.
             let Some(axis) = (0..outer.len()).rev().find(|&axis| index[axis] + 1 < outer[axis]) else {
                 break;
             };
@@ -300,18 +300,18 @@ impl ForeignTensor {
         Ok(Box::new(Cursor::new(gathered)))
     }
 
-    /// Whether two tensors hold the same values.
+    /// Whether two tensors have the same values.
     ///
     /// # Errors
     /// [`ConvertError::Io`].
-    pub(crate) fn same(&self, other: &ForeignTensor) -> Result<bool, ConvertError> {
+    pub(crate) fn has_same_values(&self, other: &SourceTensor) -> Result<bool, ConvertError> {
         if self.dtype != other.dtype || self.shape != other.shape {
             return Ok(false);
         }
         if self.file.path == other.file.path && self.start == other.start && self.strides == other.strides {
             return Ok(true);
         }
-        let read = |tensor: &ForeignTensor| ConvertError::io("read", &tensor.file.path);
+        let read = |tensor: &SourceTensor| ConvertError::io("read", &tensor.file.path);
         let (mut a, mut b) = (self.reader().map_err(read(self))?, other.reader().map_err(read(other))?);
         let mut left = self.bytes();
         let (mut from_a, mut from_b) = (vec![0; chunk_of(left)], vec![0; chunk_of(left)]);
@@ -328,7 +328,7 @@ impl ForeignTensor {
         Ok(true)
     }
 
-    /// Writes its elements in row-major order.
+    /// Writes the elements in row-major order.
     fn copy_to(&self, to: &mut impl Write, path: &Path) -> Result<(), ConvertError> {
         let read = |e| ConvertError::io("read", &self.file.path)(e);
         let mut from = self.reader().map_err(read)?;
@@ -345,39 +345,38 @@ impl ForeignTensor {
     }
 }
 
-/// Refuses tensors that together are much more than the files that hold them.
+/// Rejects tensors whose total size is much larger than their files.
 ///
 /// # Errors
 /// [`ConvertError::Damaged`].
-pub(crate) fn check_total(tensors: &[ForeignTensor], format: &'static str) -> Result<(), ConvertError> {
+pub(crate) fn check_total(tensors: &[SourceTensor], format: &'static str) -> Result<(), ConvertError> {
     let mut files = HashSet::new();
-    let (mut held, mut wanted) = (0u64, 0u64);
+    let (mut file_bytes, mut tensor_bytes) = (0u64, 0u64);
     for tensor in tensors {
-        wanted = wanted.saturating_add(tensor.bytes());
+        tensor_bytes = tensor_bytes.saturating_add(tensor.bytes());
         if files.insert(&tensor.file.path) {
-            held = held.saturating_add(tensor.file.length);
+            file_bytes = file_bytes.saturating_add(tensor.file.length);
         }
     }
     match tensors.first() {
-        Some(first) if wanted > held.saturating_mul(MOST_OVERLAP) => {
-            let reason = format!("its {} tensors add up to {wanted} bytes in {held} bytes of files", tensors.len());
+        Some(first) if tensor_bytes > file_bytes.saturating_mul(MAX_OVERLAP) => {
+            let reason = format!(
+                "its {} tensors have {tensor_bytes} bytes in total, but the files have only {file_bytes}",
+                tensors.len()
+            );
             Err(ConvertError::damaged(&first.file.path, format, reason))
         }
         _ => Ok(()),
     }
 }
 
-/// Writes a safetensors file, tensor by tensor, comparing checksums on the way. Wide types come first, so that every
-/// tensor is aligned; within a type the order is that of the names.
+/// Writes a safetensors file, tensor by tensor, and verifies checksums. Wider types come first, so that every tensor is
+/// aligned; tensors of the same width are sorted by name.
 ///
 /// # Errors
 /// [`ConvertError::Io`], [`ConvertError::Damaged`].
-pub(crate) fn write(
-    path: &Path,
-    tensors: &[ForeignTensor],
-    progress: &mut dyn FnMut(&str),
-) -> Result<(), ConvertError> {
-    let mut ordered: Vec<&ForeignTensor> = tensors.iter().collect();
+pub(crate) fn write(path: &Path, tensors: &[SourceTensor], progress: &mut dyn FnMut(&str)) -> Result<(), ConvertError> {
+    let mut ordered: Vec<&SourceTensor> = tensors.iter().collect();
     ordered.sort_by(|a, b| b.element_size().cmp(&a.element_size()).then_with(|| a.name.cmp(&b.name)));
     let mut end = 0;
     let infos = ordered.iter().map(|tensor| {
@@ -386,9 +385,9 @@ pub(crate) fn write(
         let info = TensorInfo { dtype: tensor.dtype, shape: tensor.shape.clone(), data_offsets: (start, end) };
         (tensor.name.clone(), info)
     });
-    let about = [("format".to_owned(), "pt".to_owned())].into();
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
     let write = || ConvertError::io("write", path);
-    let header = Metadata::new(Some(about), infos.collect())
+    let header = Metadata::new(Some(metadata), infos.collect())
         .map_err(io::Error::other)
         .and_then(|metadata| serde_json::to_vec(&metadata).map_err(io::Error::other));
     let mut header = header.map_err(write())?;

@@ -1,4 +1,4 @@
-//! Whole conversions.
+//! Tests of complete conversions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ fn fixtures() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures"))
 }
 
-/// A folder with these fixtures, under new names where given, beside the configuration and the vocabulary.
+/// A folder with these fixtures (under new names if given), the configuration and the vocabulary.
 fn folder(files: &[(&str, &str)]) -> TempDir {
     let dir = tempdir().unwrap();
     for (from, to) in files.iter().chain(&[("config.json", "config.json"), ("vocab.txt", "vocab.txt")]) {
@@ -43,7 +43,7 @@ fn device() -> Device {
     Device::cpu(Some(1)).unwrap()
 }
 
-fn quiet(source: &Path, out: &Path) -> Result<Converted, ConvertError> {
+fn convert_to(source: &Path, out: &Path) -> Result<Converted, ConvertError> {
     convert(source, out, &device(), &mut |_| {})
 }
 
@@ -77,17 +77,17 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// The error of converting `source`, of which nothing may stay.
+/// Checks the error of converting `source`, and that no output remains.
 #[track_caller]
-fn fails(source: &Path, wanted: &str) {
+fn fails(source: &Path, expected: &str) {
     let dir = tempdir().unwrap();
-    let error = quiet(source, &dir.path().join("out")).expect_err(wanted).to_string();
-    assert!(error.contains(wanted), "{error}: expected {wanted}");
-    assert!(names(dir.path()).is_empty(), "{wanted}: {:?} was left", names(dir.path()));
+    let error = convert_to(source, &dir.path().join("out")).expect_err(expected).to_string();
+    assert!(error.contains(expected), "{error}: expected {expected}");
+    assert!(names(dir.path()).is_empty(), "{expected}: {:?} remains", names(dir.path()));
 }
 
 #[test]
-fn every_form_becomes_the_same_model() {
+fn all_formats_give_the_same_model() {
     let sharded = folder(&[
         ("torch/pytorch_model.bin.index.json", "pytorch_model.bin.index.json"),
         ("torch/pytorch_model-00001-of-00002.bin", "pytorch_model-00001-of-00002.bin"),
@@ -108,7 +108,7 @@ fn every_form_becomes_the_same_model() {
         (google.path().join("bert_model.ckpt.index"), Format::TensorFlow, 5),
         (google.path().join("bert_model.ckpt.data-00000-of-00001"), Format::TensorFlow, 5),
     ];
-    for (source, format, left_aside) in cases {
+    for (source, format, skipped) in cases {
         let dir = tempdir().unwrap();
         let out = dir.path().join("a/b");
         let mut stages = Vec::new();
@@ -119,7 +119,7 @@ fn every_form_becomes_the_same_model() {
         let parameters: usize = expected().iter().map(|(_, _, shape, _)| shape.iter().product::<usize>()).sum();
         assert_eq!((done.parameters, done.bytes), (parameters as u64, 4 * parameters as u64));
         assert_eq!(done.architectures, ["BertForPreTraining"], "{place}");
-        assert_eq!(done.left_aside.groups().map(|(_, names)| names.len()).sum::<usize>(), left_aside, "{place}");
+        assert_eq!(done.skipped.groups().map(|(_, names)| names.len()).sum::<usize>(), skipped, "{place}");
         let files = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"];
         assert_eq!(
             (names(&out), names(out.parent().unwrap())),
@@ -137,17 +137,17 @@ fn every_form_becomes_the_same_model() {
 }
 
 #[test]
-fn what_is_left_aside_is_named_with_its_reason() {
+fn skipped_tensors_are_reported_with_the_reason() {
     let dir = tempdir().unwrap();
     let listed = |source: &Path, out: &str| -> Vec<(String, Vec<String>)> {
-        let done = quiet(source, &dir.path().join(out)).unwrap();
-        done.left_aside.groups().map(|(reason, names)| (reason.to_owned(), names.to_vec())).collect()
+        let done = convert_to(source, &dir.path().join(out)).unwrap();
+        done.skipped.groups().map(|(reason, names)| (reason.to_owned(), names.to_vec())).collect()
     };
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>();
     assert_eq!(
         listed(tensorflow("bert_model", 1).path(), "a"),
         [(
-            "the optimizer's or the training loop's".to_owned(),
+            "a variable of the optimizer or the training loop".to_owned(),
             owned(&[
                 "bert/pooler/dense/bias/adam_m",
                 "bert/pooler/dense/bias/adam_v",
@@ -160,24 +160,24 @@ fn what_is_left_aside_is_named_with_its_reason() {
     assert_eq!(
         listed(torch("zip.bin").path(), "b"),
         [
-            ("a buffer of old exporters, no weight".to_owned(), owned(&["bert.embeddings.position_ids"])),
+            ("a buffer of old exporters, not a weight".to_owned(), owned(&["bert.embeddings.position_ids"])),
             (
-                "a copy of the tensor that it is tied to".to_owned(),
+                "a copy of the tensor to which it is tied".to_owned(),
                 owned(&["cls.predictions.decoder.weight", "cls.predictions.decoder.bias"])
             ),
         ]
     );
     assert_eq!(
         listed(torch("wrapped.bin").path(), "c"),
-        [("beside the state_dict".to_owned(), owned(&["epoch", "lr", "note"]))]
+        [("not in the state_dict".to_owned(), owned(&["epoch", "lr", "note"]))]
     );
 }
 
 #[test]
-fn an_encoder_alone_in_two_shards_becomes_a_bert_model() {
+fn an_encoder_in_two_shards_becomes_a_bert_model() {
     let dir = tempdir().unwrap();
     let out = dir.path().join("out");
-    let done = quiet(tensorflow("sharded", 2).path(), &out).unwrap();
+    let done = convert_to(tensorflow("sharded", 2).path(), &out).unwrap();
     assert_eq!((done.architectures.as_slice(), done.opened), (&["BertModel".to_owned()][..], true));
     let encoder: Tensors = expected()
         .into_iter()
@@ -190,7 +190,7 @@ fn an_encoder_alone_in_two_shards_becomes_a_bert_model() {
 }
 
 #[test]
-fn an_old_sharded_folder_of_safetensors_becomes_a_present_one() {
+fn old_sharded_safetensors_become_a_current_folder() {
     let source = folder(&[]);
     let old: Tensors = expected()
         .into_iter()
@@ -214,23 +214,23 @@ fn an_old_sharded_folder_of_safetensors_becomes_a_present_one() {
     let index = source.path().join("model.safetensors.index.json");
     fs::write(&index, json!({ "weight_map": weight_map }).to_string()).unwrap();
     let dir = tempdir().unwrap();
-    let done = quiet(source.path(), &dir.path().join("out")).unwrap();
+    let done = convert_to(source.path(), &dir.path().join("out")).unwrap();
     assert_eq!(done.format, Format::Safetensors);
-    assert!(done.left_aside.is_empty());
+    assert!(done.skipped.is_empty());
     assert_eq!(stored(&dir.path().join("out/model.safetensors")), expected());
 
     let mut more = weight_map.clone();
     more.insert("bert.lost".to_owned(), json!("a.safetensors"));
     fs::write(&index, json!({ "weight_map": more }).to_string()).unwrap();
-    fails(source.path(), "no shard holds bert.lost");
+    fails(source.path(), "no shard with bert.lost");
     fs::write(&index, json!({ "weight_map": { "a": "../a.safetensors" } }).to_string()).unwrap();
-    fails(source.path(), "no plain file name");
+    fails(source.path(), "expected a plain file name");
     fs::write(&index, "{").unwrap();
-    fails(source.path(), "index of shards");
+    fails(source.path(), "shard index");
 }
 
 #[test]
-fn task_heads_and_their_labels_are_kept_as_they_are() {
+fn task_heads_and_labels_are_kept() {
     let source = folder(&[]);
     let mut tensors: Tensors = expected().into_iter().filter(|(name, ..)| name.starts_with("bert.")).collect();
     tensors.push(("classifier.weight".to_owned(), Dtype::F32, vec![3, 8], vec![1; 96]));
@@ -242,19 +242,19 @@ fn task_heads_and_their_labels_are_kept_as_they_are() {
     value["id2label"] = json!({"0": "O", "1": "B-PER", "2": "I-PER"});
     fs::write(&config, value.to_string()).unwrap();
     let dir = tempdir().unwrap();
-    let done = quiet(source.path(), &dir.path().join("out")).unwrap();
+    let done = convert_to(source.path(), &dir.path().join("out")).unwrap();
     assert!(done.opened);
     tensors.sort();
     assert_eq!(stored(&dir.path().join("out/model.safetensors")), tensors);
     let written: Value = serde_json::from_slice(&fs::read(dir.path().join("out/config.json")).unwrap()).unwrap();
     assert_eq!((&written["architectures"], &written["id2label"]), (&value["architectures"], &value["id2label"]));
 
-    // A head that nobody here knows is kept too; without `architectures` nothing is invented.
+    // A head that is not supported is also kept; without `architectures`, none is added.
     tensors.push(("projection.weight".to_owned(), Dtype::F32, vec![2], vec![3; 8]));
     store(&source.path().join("model.safetensors"), &tensors);
     value.as_object_mut().unwrap().remove("architectures");
     fs::write(&config, value.to_string()).unwrap();
-    let done = quiet(source.path(), &dir.path().join("more")).unwrap();
+    let done = convert_to(source.path(), &dir.path().join("more")).unwrap();
     assert!(!done.opened && done.architectures.is_empty());
     assert_eq!(stored(&dir.path().join("more/model.safetensors")), tensors);
 }
@@ -269,32 +269,32 @@ fn element_types_are_kept() {
     let tensors: Tensors = expected().into_iter().map(half).collect();
     store(&source.path().join("model.safetensors"), &tensors);
     let dir = tempdir().unwrap();
-    assert!(quiet(source.path(), &dir.path().join("out")).unwrap().opened);
+    assert!(convert_to(source.path(), &dir.path().join("out")).unwrap().opened);
     assert_eq!(stored(&dir.path().join("out/model.safetensors")), tensors);
     let written: Value = serde_json::from_slice(&fs::read(dir.path().join("out/config.json")).unwrap()).unwrap();
     assert_eq!(written["dtype"], "bfloat16");
 }
 
 #[test]
-fn an_output_that_holds_something_is_refused_and_an_empty_one_is_used() {
+fn used_output_folder_is_rejected_and_empty_one_is_accepted() {
     let (source, dir) = (torch("zip.bin"), tempdir().unwrap());
     let out = dir.path().join("out");
     fs::create_dir(&out).unwrap();
-    // What a killed conversion left is no hindrance.
+    // The remains of a killed conversion are replaced.
     fs::create_dir(dir.path().join(".out.partial")).unwrap();
     fs::write(dir.path().join(".out.partial/half"), "").unwrap();
-    quiet(source.path(), &out).unwrap();
+    convert_to(source.path(), &out).unwrap();
     assert_eq!(names(dir.path()), ["out"]);
-    let error = quiet(source.path(), &out).unwrap_err().to_string();
+    let error = convert_to(source.path(), &out).unwrap_err().to_string();
     assert!(error.contains("exists and is not empty"), "{error}");
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(quiet(source.path(), &file).unwrap_err().to_string().contains("expected a folder"));
-    assert!(quiet(source.path(), Path::new("/")).unwrap_err().to_string().contains("--out /"));
+    assert!(convert_to(source.path(), &file).unwrap_err().to_string().contains("expected a folder"));
+    assert!(convert_to(source.path(), Path::new("/")).unwrap_err().to_string().contains("output folder /"));
 }
 
 #[test]
-fn r12_an_old_sentence_transformers_folder_keeps_its_modules_from_wherever_it_is_named() {
+fn r12_modules_of_sentence_transformers_are_kept_for_each_way_to_name_the_source() {
     let source = tempdir().unwrap();
     let model = source.path().join("0_Transformer");
     fs::rename(torch("zip.bin").keep(), &model).unwrap();
@@ -306,30 +306,33 @@ fn r12_an_old_sentence_transformers_folder_keeps_its_modules_from_wherever_it_is
         fs::create_dir(source.path().join(folder)).unwrap();
         fs::write(source.path().join(folder).join("config.json"), folder).unwrap();
     }
-    // What is in the pickle of a module is nobody's business here.
+    // The content of a module's pickle does not matter here.
     fs::copy(fixtures().join("torch/unsummed.bin"), source.path().join("2_Dense/pytorch_model.bin")).unwrap();
     for given in [source.path().to_owned(), model.clone(), model.join("pytorch_model.bin")] {
         let dir = tempdir().unwrap();
         let out = dir.path().join("out");
-        let done = quiet(&given, &out).unwrap();
+        let done = convert_to(&given, &out).unwrap();
         assert_eq!(done.modules, ["Transformer", "Pooling", "Dense"], "{}", given.display());
         assert_eq!(stored(&out.join("model.safetensors")), expected());
         let layout = cloze_model::Layout::of(&out).unwrap();
         assert_eq!((&layout.model, layout.modules[2].path.as_str()), (&out, "2_Dense"));
         assert_eq!(fs::read_to_string(out.join("1_Pooling/config.json")).unwrap(), "1_Pooling");
         assert_eq!(names(&out.join("2_Dense")), ["config.json", "model.safetensors"]);
-        assert!(stored(&out.join("2_Dense/model.safetensors")).len() > 30, "with the copies that a model would lose");
+        assert!(
+            stored(&out.join("2_Dense/model.safetensors")).len() > 30,
+            "with the copies that a model would not keep"
+        );
     }
 }
 
 #[test]
-fn sources_that_are_none_say_what_was_looked_for() {
+fn invalid_sources_are_rejected_with_the_expectation() {
     fails(Path::new("nowhere"), "no such file or folder");
     let empty = folder(&[]);
-    fails(empty.path(), "it holds none of model.safetensors");
+    fails(empty.path(), "found none of model.safetensors");
     fails(&empty.path().join("vocab.txt"), "expected a name that ends in");
     fs::write(empty.path().join("tf_model.h5"), "").unwrap();
-    fails(empty.path(), "tf_model.h5 is not read here");
+    fails(empty.path(), "tf_model.h5 is not supported");
     let without = torch("zip.bin");
     fs::remove_file(without.path().join("config.json")).unwrap();
     fails(without.path(), "neither config.json nor bert_config.json");
@@ -337,13 +340,13 @@ fn sources_that_are_none_say_what_was_looked_for() {
     let index = several.path().join("bert_model.ckpt.index");
     fs::copy(&index, several.path().join("model.ckpt-1.index")).unwrap();
     fs::rename(&index, several.path().join("model.ckpt-2.index")).unwrap();
-    fails(several.path(), "several checkpoints (model.ckpt-1, model.ckpt-2): name one");
+    fails(several.path(), "several checkpoints (model.ckpt-1, model.ckpt-2); name one");
     fails(tensorflow("objects", 1).path(), "object-based checkpoint of TensorFlow 2");
-    fails(torch("evil.bin").path(), "wants to run posix.system");
+    fails(torch("evil.bin").path(), "refers to posix.system");
 }
 
 #[test]
-fn a_model_that_does_not_fit_its_configuration_is_not_written() {
+fn models_that_do_not_match_their_configuration_are_rejected() {
     let edit = |source: &TempDir, key: &str, to: Value| {
         let path = source.path().join("config.json");
         let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -355,7 +358,7 @@ fn a_model_that_does_not_fit_its_configuration_is_not_written() {
     fails(source.path(), "bert.encoder.layer.0.intermediate.dense.weight, expected [16, 8], found [12, 8]");
     edit(&source, "intermediate_size", json!(12));
     edit(&source, "vocab_size", json!(22));
-    fails(source.path(), "23 words in the vocabulary, 22 in the model");
+    fails(source.path(), "23 tokens in the vocabulary, 22 in the model");
     edit(&source, "model_type", json!("roberta"));
     fails(source.path(), "roberta");
 
@@ -365,11 +368,11 @@ fn a_model_that_does_not_fit_its_configuration_is_not_written() {
     untied.push(("cls.predictions.decoder.weight".to_owned(), Dtype::F32, vec![23, 8], vec![7; 23 * 8 * 4]));
     store(&path, &untied);
     let dir = tempdir().unwrap();
-    let done = quiet(source.path(), &dir.path().join("out")).unwrap();
-    assert!(done.opened, "r10: a decoder of its own");
+    let done = convert_to(source.path(), &dir.path().join("out")).unwrap();
+    assert!(done.opened, "r10: an untied decoder");
     let written: Value = serde_json::from_slice(&fs::read(dir.path().join("out/config.json")).unwrap()).unwrap();
     assert_eq!(written["tie_word_embeddings"], false);
-    // Transformers reads the bias of a decoder of its own under the decoder's name.
+    // Transformers reads the bias of an untied decoder under the decoder's name.
     let (_, dtype, shape, data) = untied.iter().find(|(name, ..)| name == "cls.predictions.bias").unwrap().clone();
     untied.push(("cls.predictions.decoder.bias".to_owned(), dtype, shape, data));
     untied.sort();
@@ -379,13 +382,13 @@ fn a_model_that_does_not_fit_its_configuration_is_not_written() {
     store(&path, &twice);
     fails(source.path(), "twice:");
     store(&path, &vec![("roberta.x".to_owned(), Dtype::F32, vec![1], vec![0; 4])]);
-    fails(source.path(), "no part of BERT among its tensors");
+    fails(source.path(), "found no tensors of BERT");
     store(&path, &vec![("bert.x".to_owned(), Dtype::F8_E4M3, vec![1], vec![0])]);
-    fails(source.path(), "F8_E4M3 is not read here");
+    fails(source.path(), "F8_E4M3 is not supported");
 }
 
 #[test]
-fn a_changed_byte_of_data_is_found() {
+fn changed_bytes_of_data_are_detected() {
     for (source, file) in [
         (torch("zip.bin"), "pytorch_model.bin"),
         (tensorflow("bert_model", 1), "bert_model.ckpt.data-00000-of-00001"),
@@ -393,7 +396,7 @@ fn a_changed_byte_of_data_is_found() {
     ] {
         let path = source.path().join(file);
         let mut bytes = fs::read(&path).unwrap();
-        // A weight that the model has, not one of the optimizer's.
+        // A weight of the model, not one of the optimizer.
         let (_, _, _, data) =
             expected().into_iter().find(|(name, ..)| name.ends_with("word_embeddings.weight")).unwrap();
         let at = bytes.windows(8).position(|window| *window == data[80..88]);
@@ -409,34 +412,37 @@ fn a_changed_byte_of_data_is_found() {
 }
 
 #[test]
-fn damaged_safetensors_are_refused() {
+fn damaged_safetensors_are_rejected() {
     let source = folder(&[("torch/expected.safetensors", "model.safetensors")]);
     let path = source.path().join("model.safetensors");
     let good = fs::read(&path).unwrap();
     let header = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
     let cases: [(Vec<u8>, &str); 7] = [
-        (Vec::new(), "0 bytes: expected 8 at least"),
-        (good[..good.len() - 1].to_vec(), "its header lists"),
-        (good[..100].to_vec(), "is announced in a file of 100"),
-        (vec![0xff; 16], "a header of 18446744073709551615 bytes"),
-        (header("{"), "its header: EOF"),
-        (header(r#"{"a":{"dtype":"F32","shape":[1099511627776,1099511627776],"data_offsets":[0,4]}}"#), "its header"),
-        (header(r#"{"a":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,4]}}"#), "its header"),
+        (Vec::new(), "found 0 bytes, expected at least 8"),
+        (good[..good.len() - 1].to_vec(), "according to its header"),
+        (good[..100].to_vec(), "in a file of 100"),
+        (vec![0xff; 16], "a header length of 18446744073709551615 bytes"),
+        (header("{"), "invalid header: EOF"),
+        (
+            header(r#"{"a":{"dtype":"F32","shape":[1099511627776,1099511627776],"data_offsets":[0,4]}}"#),
+            "invalid header",
+        ),
+        (header(r#"{"a":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,4]}}"#), "invalid header"),
     ];
-    for (bytes, wanted) in cases {
+    for (bytes, expected) in cases {
         fs::write(&path, bytes).unwrap();
-        fails(source.path(), wanted);
+        fails(source.path(), expected);
     }
 }
 
 #[test]
-fn a_tokenizer_of_another_kind_is_left_aside_and_a_damaged_one_refused() {
+fn unsupported_tokenizers_are_skipped_and_damaged_ones_rejected() {
     let source = torch("zip.bin");
     fs::write(source.path().join("tokenizer.json"), r#"{"model": {"type": "Morpheme"}}"#).unwrap();
     let dir = tempdir().unwrap();
-    let done = quiet(source.path(), &dir.path().join("out")).unwrap();
+    let done = convert_to(source.path(), &dir.path().join("out")).unwrap();
     assert!(!done.tokenizer);
-    assert!(done.left_aside.groups().any(|(reason, _)| reason == "a tokenizer of an unknown kind"));
+    assert!(done.skipped.groups().any(|(reason, _)| reason == "a tokenizer of an unsupported kind"));
     fs::remove_file(source.path().join("tokenizer.json")).unwrap();
     fs::write(source.path().join("vocab.txt"), "a\nb\n").unwrap();
     fails(source.path(), "the vocabulary of 2 tokens has no [PAD]");

@@ -1,7 +1,8 @@
-//! Every fixture with bytes flipped, overwritten and cut off: an error or a model, never a panic, never much memory.
+//! Converts each fixture with flipped, overwritten and truncated bytes. The result must be an error or a model, never a panic,
+//! and use little memory.
 //!
-//! The allocator of this test has a limit, so that a size out of a damaged header which is allocated before it is checked
-//! ends the process.
+//! The allocator of this test has a limit: if a size in a damaged header were allocated before it is checked, the process
+//! would end.
 
 use std::alloc::System;
 use std::fs;
@@ -34,7 +35,7 @@ fn fixtures() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures"))
 }
 
-/// Converts `tries` damaged forms of `victim`, one of `files` (fixture, name in the folder).
+/// Converts `tries` damaged versions of `victim`, which is one of `files` (fixture, name in the folder).
 fn damage(files: &[(&str, &str)], victim: &str, tries: usize) {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
@@ -47,7 +48,7 @@ fn damage(files: &[(&str, &str)], victim: &str, tries: usize) {
     let try_it = || {
         let done = convert(&source, &out, &device, &mut |_| {});
         let left = fs::read_dir(dir.path()).unwrap().count();
-        assert_eq!(left, 1 + usize::from(done.is_ok()), "nothing half-written stays");
+        assert_eq!(left, 1 + usize::from(done.is_ok()), "no incomplete output remains");
         if done.is_ok() {
             fs::remove_dir_all(&out).unwrap();
         }
@@ -57,14 +58,14 @@ fn damage(files: &[(&str, &str)], victim: &str, tries: usize) {
     let path: &Path = &source.join(victim);
     let good = fs::read(path).unwrap();
     let mut random = Random(good.len() as u64);
-    let mut refused = 0;
+    let mut rejected = 0;
     for i in 0..tries {
         let mut bytes = good.clone();
         match i % 4 {
             0 => bytes.truncate(random.below(good.len())),
             1 => bytes[random.below(good.len())] ^= 1 << random.below(8),
             2 => bytes[random.below(good.len())] = [0, 0xff, 0x7f, 0x80][random.below(4)],
-            // Sizes are four or eight bytes wide.
+            // Sizes have four or eight bytes.
             _ => {
                 let at = random.below(good.len() - 8);
                 let width = [4, 8][random.below(2)];
@@ -74,12 +75,12 @@ fn damage(files: &[(&str, &str)], victim: &str, tries: usize) {
         }
         fs::write(path, &bytes).unwrap();
         if let Err(message) = try_it() {
-            refused += 1;
+            rejected += 1;
             assert!(!message.is_empty());
         }
     }
-    // A quarter was cut short, and that is always seen.
-    assert!(refused >= tries / 4, "{victim}: {refused} of {tries}");
+    // A quarter of the files was truncated, which is always detected.
+    assert!(rejected >= tries / 4, "{victim}: {rejected} of {tries}");
 }
 
 #[test]
@@ -88,7 +89,7 @@ fn damaged_zip_files() {
 }
 
 #[test]
-fn damaged_files_of_the_older_form() {
+fn damaged_legacy_files() {
     damage(&[("torch/legacy.bin", "pytorch_model.bin")], "pytorch_model.bin", 800);
 }
 

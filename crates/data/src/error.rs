@@ -1,53 +1,53 @@
-//! The one error type of this crate: what was expected, what was found, where, what to do.
+//! The error type of this crate. Each message says what was expected, what was found, where, and what to do.
 
 use std::path::PathBuf;
 
-/// Everything that the world can do wrong to corpora, shards and batches.
+/// Errors of reading corpora, writing shards and making batches that are caused by input or environment.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
     /// A file could not be opened, read, written or renamed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was being done: "open", "read", "write", …
+        /// What was attempted: "open", "read", "write", …
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The disk filled while writing. What was written is removed.
+    /// The disk is full. The incomplete output has been removed.
     #[error(
-        "the disk is full: cannot write {}; free some space or choose another --out, then run again (nothing was kept of this run)",
+        "the disk is full: cannot write {}; free some space or choose another `out`, then run again (the incomplete output was removed)",
         path.display()
     )]
     DiskFull {
         /// The file being written.
         path: PathBuf,
     },
-    /// No file matches an input path.
+    /// Nothing can be read from an input path.
     #[error("input {}: {reason}", path.display())]
     Input {
-        /// The path or pattern as it was given.
+        /// The path or pattern as given.
         path: PathBuf,
         /// Why nothing can be read from it.
         reason: String,
     },
-    /// The corpus, or one file of it, holds no text.
-    #[error("{}: holds no text; expected at least one document", path.display())]
+    /// The corpus, or one of its files, contains no text.
+    #[error("{}: contains no text; expected at least one document", path.display())]
     EmptyCorpus {
-        /// The file, or the inputs joined by commas.
+        /// The file, or the first of the inputs.
         path: PathBuf,
     },
-    /// A file that should be text and is not, as its beginning or its growth shows.
+    /// A file that should be text but is not, according to its first bytes or its compression ratio.
     #[error("{}: {reason}", path.display())]
     NotText {
         /// The file.
         path: PathBuf,
-        /// What it is, what was expected, what to do.
+        /// What the file is, what was expected, and what to do.
         reason: String,
     },
-    /// A line of a text, or a row of a .parquet file, that cannot be used.
+    /// A line of a text file, or a row of a .parquet file, that is invalid.
     #[error("{}:{line}: {reason}", path.display())]
     Record {
         /// The file.
@@ -59,59 +59,59 @@ pub enum DataError {
     },
     /// The text column is missing.
     #[error(
-        "{}: no text column \"{column}\"; it has {}: name one with --text-column",
+        "{}: found no text column \"{column}\" among {}; name one with `text_column`",
         path.display(),
         present.join(", ")
     )]
     NoTextColumn {
         /// The file.
         path: PathBuf,
-        /// The column asked for.
+        /// The requested column.
         column: String,
-        /// The columns there are.
+        /// The columns of the file.
         present: Vec<String>,
     },
-    /// A compressed or columnar file that cannot be decoded: damaged or cut short.
-    #[error("{}: not readable as {format}: {reason}; the file is damaged or was cut short", path.display())]
+    /// A compressed or columnar file that cannot be decoded because it is damaged or incomplete.
+    #[error("{}: not readable as {format}: {reason}; the file is damaged or incomplete", path.display())]
     Format {
         /// The file.
         path: PathBuf,
         /// "gzip", "zstd" or "parquet".
         format: &'static str,
-        /// The decoder's reason.
+        /// The decoder's message.
         reason: String,
     },
-    /// The output folder is in use.
+    /// The output folder is not empty.
     #[error(
-        "{} exists and is not empty; choose another --out, or remove it first",
+        "{} exists and is not empty; choose another `out`, or remove it first",
         path.display()
     )]
     OutputExists {
         /// The folder.
         path: PathBuf,
     },
-    /// A folder that holds no shards.
-    #[error("{}: {reason}; expected a folder written by `cloze prepare`", path.display())]
+    /// A folder that does not contain valid shards.
+    #[error("{}: {reason}; expected a folder of prepared shards", path.display())]
     NotShards {
         /// The folder.
         path: PathBuf,
-        /// What is missing or wrong.
+        /// What is missing or invalid.
         reason: String,
     },
-    /// A shard that is not the file its manifest describes.
+    /// A shard file that does not match its manifest.
     #[error(
-        "{}: {reason}; the file was cut short or altered: restore it, or run `cloze prepare` again",
+        "{}: {reason}; the file was truncated or altered: restore it, or prepare the shards again",
         path.display()
     )]
     ShardDamaged {
         /// The shard.
         path: PathBuf,
-        /// Expected and found.
+        /// What was expected and what was found.
         reason: String,
     },
-    /// Shards of one tokenizer used with another.
+    /// Shards were made with another tokenizer.
     #[error(
-        "{}: made with tokenizer {expected}, but this is tokenizer {found}; use the folder's own tokenizer/ or run `cloze prepare` again",
+        "{}: the shards were made with tokenizer {expected}, found tokenizer {found}; use the tokenizer/ of this folder, or prepare the shards again with this tokenizer",
         path.display()
     )]
     OtherTokenizer {
@@ -119,25 +119,25 @@ pub enum DataError {
         path: PathBuf,
         /// The fingerprint in the manifest.
         expected: String,
-        /// The fingerprint of the tokenizer at hand.
+        /// The fingerprint of the given tokenizer.
         found: String,
     },
-    /// An option whose value cannot work.
-    #[error("{option}: {reason}")]
+    /// An option has an invalid value.
+    #[error("`{option}` {reason}")]
     Option {
-        /// The option's name as the user writes it.
+        /// The option's name.
         option: &'static str,
-        /// What was found and what was expected.
+        /// What was expected and what was found.
         reason: String,
     },
-    /// The data cannot give what the options ask of it (too few documents, too few sentences, …).
-    #[error("the data cannot be sampled: {reason}")]
+    /// The data cannot satisfy the options (too few documents, too few sentences, …).
+    #[error("batches cannot be made from the data: {reason}")]
     Sampling {
         /// What is missing, and what to do.
         reason: String,
     },
-    /// The caller's progress function stopped the run.
-    #[error("interrupted; nothing was kept")]
+    /// The caller's progress callback stopped the run.
+    #[error("interrupted; nothing was written")]
     Interrupted,
     /// The tokenizer failed.
     #[error(transparent)]
@@ -145,7 +145,7 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// Wraps a system error, giving a full disk its own variant.
+    /// Wraps a system error. A full disk has its own variant.
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> DataError {
         let path = path.into();
         match source.kind() {

@@ -1,4 +1,4 @@
-//! Batches as an Arrow IPC file, so that another trainer can be given exactly ours.
+//! Writes batches as an Arrow IPC file, so that another trainer can use exactly the same batches.
 
 use std::io::Write;
 use std::ops::Range;
@@ -14,22 +14,22 @@ use cloze_files::AtomicFile;
 use crate::DataError;
 use crate::batch::{Batch, BatchSource};
 
-/// Writes batches `range` of `source` to `path`, which pyarrow's `ipc.open_file` reads: one row a sequence, one record
-/// batch a batch, without padding.
+/// Writes batches `range` of `source` to `path`, for pyarrow's `ipc.open_file`: one row per sequence, one record batch per
+/// batch, without padding.
 ///
 /// | column | type | content |
 /// | --- | --- | --- |
 /// | `step` | int64 | the batch's index |
 /// | `ids` | list of int32 | input ids after masking |
-/// | `segments` | list of int32 | 0 or 1 for each id |
-/// | `mlm_positions` | list of int32 | positions in this sequence to be predicted, ascending |
-/// | `mlm_labels` | list of int32 | the ids that stood there |
-/// | `nsp_label` | int32 | 0: B continues A, 1: it does not; null without pairs |
+/// | `segments` | list of int32 | 0 or 1 for each token |
+/// | `mlm_positions` | list of int32 | positions in this sequence to predict, ascending |
+/// | `mlm_labels` | list of int32 | the original ids at these positions |
+/// | `nsp_label` | int32 | 0: B continues A, 1: it does not; null without sentence pairs |
 ///
-/// The file is written under another name and renamed when it is whole.
+/// The file is written under a temporary name and renamed when it is complete.
 ///
 /// # Errors
-/// [`DataError::Io`] and [`DataError::DiskFull`] when the file cannot be written.
+/// [`DataError::Io`] and [`DataError::DiskFull`] if the file cannot be written.
 pub fn write_batches(source: &BatchSource, range: Range<u64>, path: &Path) -> Result<(), DataError> {
     let mut file = AtomicFile::create(path)?;
     file.write_with(|file| write_rows(source, range, file).map_err(into_io))?;
@@ -97,7 +97,7 @@ mod tests {
     use std::fs::File;
 
     #[test]
-    fn the_file_holds_the_batches_and_nothing_is_left_beside_it() {
+    fn file_contains_the_batches_and_no_temporary_file_remains() {
         let folder = tempfile::tempdir().unwrap();
         for nsp in [true, false] {
             let options = BatchOptions { seq_len: 48, nsp, ..BatchOptions::default() };
@@ -111,7 +111,7 @@ mod tests {
             for rows in reader {
                 let rows = rows.unwrap();
                 let index = indices.next().unwrap();
-                let mut back = Batch { cu_seqlens: vec![0], ..Batch::default() };
+                let mut read = Batch { cu_seqlens: vec![0], ..Batch::default() };
                 let list = |name: &str, row: usize| {
                     let column = rows.column_by_name(name).unwrap().as_list::<i32>();
                     column.value(row).as_primitive::<Int32Type>().values().to_vec()
@@ -120,18 +120,18 @@ mod tests {
                 for row in 0..rows.num_rows() {
                     let step = rows.column_by_name("step").unwrap();
                     assert_eq!(step.as_primitive::<Int64Type>().value(row), index as i64);
-                    let base = back.ids.len() as i32;
-                    back.ids.extend(list("ids", row));
-                    back.segments.extend(list("segments", row));
-                    back.cu_seqlens.push(back.ids.len() as i32);
+                    let base = read.ids.len() as i32;
+                    read.ids.extend(list("ids", row));
+                    read.segments.extend(list("segments", row));
+                    read.cu_seqlens.push(read.ids.len() as i32);
                     let positions = list("mlm_positions", row);
-                    back.mlm_rows.extend(positions.iter().map(|at| at + base));
-                    back.mlm_labels.extend(list("mlm_labels", row));
+                    read.mlm_rows.extend(positions.iter().map(|at| at + base));
+                    read.mlm_labels.extend(list("mlm_labels", row));
                     if nsp_label.is_valid(row) {
-                        back.nsp_labels.push(nsp_label.as_primitive::<Int32Type>().value(row));
+                        read.nsp_labels.push(nsp_label.as_primitive::<Int32Type>().value(row));
                     }
                 }
-                assert_eq!(back, source.batch(index));
+                assert_eq!(read, source.batch(index));
             }
             assert!(indices.is_empty());
         }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_named() {
+    fn missing_folder_is_named_in_the_error() {
         let source = BatchSource::new(corpus(20), table(), BatchOptions::default()).unwrap();
         let error = write_batches(&source, 0..1, Path::new("/nonexistent/x.arrow")).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/x.arrow"), "{error}");

@@ -1,19 +1,19 @@
-//! From text to batches.
+//! Turns text into training batches.
 //!
-//! In the order in which data flows:
+//! The modules, in the order of the data flow:
 //!
 //! | module | in → out |
 //! | --- | --- |
 //! | [`corpus`] | files (txt, jsonl, parquet; plain, gzip, zstd) → a stream of documents |
-//! | [`sentences`] | a document's text → its sentences |
+//! | [`sentences`] | the text of a document → its sentences |
 //! | [`prepare`] | a corpus and a tokenizer → a folder of shards, with a [`report`] on the corpus |
 //! | [`shards`] | a folder of shards → memory-mapped [`Documents`](shards::Documents) |
-//! | [`manifest`] | what a folder of shards holds |
+//! | [`manifest`] | the contents of a folder of shards |
 //! | [`plan`] | sentence lengths → one epoch's sentence pairs |
-//! | [`masking`] | a sequence → the same with tokens hidden, and their labels |
+//! | [`masking`] | a sequence → a masked sequence and its labels |
 //! | [`batch`] | documents → packed batches, each a pure function of (seed, index) |
 //! | [`export`] | batches → an Arrow file for other trainers |
-//! | [`prefetch`] | batches made ready in a background thread |
+//! | [`prefetch`] | batches prepared by a background thread |
 
 pub mod batch;
 pub mod corpus;

@@ -1,4 +1,4 @@
-//! `manifest.json`: what a folder of shards holds. Written last, so that a folder with a manifest is whole.
+//! `manifest.json`: the contents of a folder of shards. It is written last, so a folder with a manifest is complete.
 
 use std::path::Path;
 
@@ -9,22 +9,22 @@ use crate::report::CorpusReport;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
-/// The sub-folder that holds a copy of the tokenizer.
+/// The sub-folder with a copy of the tokenizer.
 pub const TOKENIZER: &str = "tokenizer";
-/// The only version there is.
+/// The only version of the format.
 const VERSION: u32 = 1;
 
-/// Which part of the documents: those trained on, or those held out.
+/// A part of the documents: for training, or held out for validation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Split {
-    /// Documents to train on.
+    /// Training documents.
     Train,
     /// Held-out documents.
     Valid,
 }
 
 impl Split {
-    /// "train" or "valid": the prefix of the shards' file names.
+    /// "train" or "valid". It is the prefix of the shards' file names.
     pub fn name(self) -> &'static str {
         match self {
             Split::Train => "train",
@@ -33,18 +33,18 @@ impl Split {
     }
 }
 
-/// What a folder of shards holds.
+/// The contents of a folder of shards.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Manifest {
-    /// Version of this layout: 1.
+    /// Version of this format: 1.
     pub version: u32,
     /// The tokenizer that made the ids.
     pub tokenizer: TokenizerEntry,
     /// The shards of each split.
     pub splits: Splits,
-    /// What [`prepare`](crate::prepare::prepare) found in the corpus.
+    /// The corpus statistics of [`prepare`](crate::prepare::prepare).
     pub report: CorpusReport,
 }
 
@@ -53,11 +53,11 @@ pub struct Manifest {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TokenizerEntry {
-    /// Hash of the vocabulary in id order and of the settings.
+    /// Hash of the vocabulary in id order and of the tokenizer's settings.
     pub fingerprint: String,
     /// Number of ids.
     pub vocab_size: usize,
-    /// Whether case is kept.
+    /// Whether upper case is preserved.
     pub cased: bool,
 }
 
@@ -66,7 +66,7 @@ pub struct TokenizerEntry {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Splits {
-    /// Documents to train on.
+    /// Training documents.
     pub train: SplitEntry,
     /// Held-out documents.
     pub valid: SplitEntry,
@@ -77,7 +77,7 @@ pub struct Splits {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SplitEntry {
-    /// One entry a file.
+    /// One entry per file.
     pub shards: Vec<ShardEntry>,
 }
 
@@ -90,7 +90,7 @@ pub struct ShardEntry {
     pub file: String,
     /// Size of the file in bytes.
     pub bytes: u64,
-    /// XXH3 (128 bits, hex) of the file.
+    /// XXH3 checksum (128 bits, hexadecimal) of the file.
     pub xxh3: String,
     /// Number of documents (rows).
     pub documents: u64,
@@ -101,17 +101,17 @@ pub struct ShardEntry {
 }
 
 impl SplitEntry {
-    /// Number of documents of all shards.
+    /// Number of documents in all shards.
     pub fn documents(&self) -> u64 {
         self.shards.iter().map(|s| s.documents).sum()
     }
 
-    /// Number of sentences of all shards.
+    /// Number of sentences in all shards.
     pub fn sentences(&self) -> u64 {
         self.shards.iter().map(|s| s.sentences).sum()
     }
 
-    /// Number of tokens of all shards.
+    /// Number of tokens in all shards.
     pub fn tokens(&self) -> u64 {
         self.shards.iter().map(|s| s.tokens).sum()
     }
@@ -122,16 +122,16 @@ impl Manifest {
         Manifest { version: VERSION, tokenizer, splits, report }
     }
 
-    /// Reads `dir/manifest.json`; reads no shard.
+    /// Reads `dir/manifest.json`, but no shard.
     ///
     /// # Errors
-    /// [`DataError::NotShards`] when it is missing or cannot be understood.
+    /// [`DataError::NotShards`] if it is missing or invalid.
     pub fn read(dir: &Path) -> Result<Manifest, DataError> {
         let refuse = |reason: String| DataError::NotShards { path: dir.to_path_buf(), reason };
         let text = match std::fs::read_to_string(dir.join(MANIFEST)) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(refuse(format!("no {MANIFEST}")));
+                return Err(refuse(format!("found no {MANIFEST}")));
             }
             Err(e) => return Err(DataError::io("read", dir.join(MANIFEST), e)),
         };
@@ -142,15 +142,12 @@ impl Manifest {
         let unreadable = |e: serde_json::Error| refuse(format!("{MANIFEST}: {e}"));
         let version: Version = serde_json::from_str(&text).map_err(unreadable)?;
         if version.version != VERSION {
-            return Err(refuse(format!(
-                "{MANIFEST} has version {}, this program reads version {VERSION}",
-                version.version
-            )));
+            return Err(refuse(format!("{MANIFEST} has version {}, expected version {VERSION}", version.version)));
         }
         let manifest: Manifest = serde_json::from_str(&text).map_err(unreadable)?;
         let splits = [&manifest.splits.train, &manifest.splits.valid];
         for entry in splits.iter().flat_map(|split| &split.shards) {
-            // A manifest must not make us read outside its folder.
+            // A manifest must not refer to files outside its folder.
             if Path::new(&entry.file).file_name() != Some(entry.file.as_ref()) {
                 return Err(refuse(format!("{MANIFEST} names the shard {:?}, expected a plain file name", entry.file)));
             }
@@ -179,11 +176,11 @@ impl ShardEntry {
             Err(e) => return Err(DataError::io("open", path, e)),
         };
         if bytes != self.bytes {
-            return Err(damaged(format!("{bytes} bytes, the manifest says {}", self.bytes)));
+            return Err(damaged(format!("found {bytes} bytes, expected {} according to the manifest", self.bytes)));
         }
         let found = cloze_files::digest::of_file(path)?.xxh3;
         if found != self.xxh3 {
-            return Err(damaged(format!("checksum {found}, the manifest says {}", self.xxh3)));
+            return Err(damaged(format!("found checksum {found}, expected {} according to the manifest", self.xxh3)));
         }
         Ok(())
     }

@@ -1,31 +1,31 @@
-//! Hiding tokens for the masked language model (Devlin et al. 2019, section 3.1 and appendix A.1).
+//! Masks tokens for the masked language model (Devlin et al. 2019, section 3.1 and appendix A.1).
 //!
-//! As in Google's `create_masked_lm_predictions`: `min(max_predictions, max(1, round(rate · length)))` tokens of a
-//! sequence are chosen, the length counting `[CLS]` and `[SEP]`; of the chosen, 80 % show \[MASK\], 10 % a random token and
-//! 10 % themselves; all of them are predicted. Where this differs from Google's code:
-//! - none of the five special tokens is ever chosen (\[UNK\] included: there is nothing to learn from predicting it),
-//!   nor drawn as a random token: \[CLS\] or \[PAD\] inside a text is a thing that no reader of the model will meet;
-//! - a word never reaches across \[SEP\], which happens there when truncation starts B inside a word.
+//! As in Google's `create_masked_lm_predictions`, `min(max_predictions, max(1, round(rate · length)))` tokens of a
+//! sequence are chosen, where the length includes `[CLS]` and `[SEP]`. Of the chosen tokens, 80 % are replaced by \[MASK\],
+//! 10 % by a random token, and 10 % are unchanged; all of them are predicted. There are two differences from Google's code:
+//! - The five special tokens are never chosen (also not \[UNK\], because predicting it teaches nothing) and never used as
+//!   random tokens: \[CLS\] or \[PAD\] inside a text does not occur when the model is used.
+//! - A word never crosses \[SEP\]. In Google's code it does if truncation makes B begin inside a word.
 //!
-//! Everything else of the vocabulary may be drawn as a random token, as there.
+//! All other tokens of the vocabulary can be used as random tokens, as in Google's code.
 
 use crate::DataError;
 use crate::random::Random;
 use crate::tokens::TokenTable;
 
-/// How many tokens are predicted, and what is shown in their place.
+/// How many tokens are predicted, and what replaces them in the input.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Masking {
-    /// Share of a sequence's tokens that are chosen, in (0, 1].
+    /// Fraction of a sequence's tokens that are chosen, in (0, 1].
     pub rate: f64,
-    /// Share of the chosen that show \[MASK\].
+    /// Fraction of the chosen tokens that are replaced by \[MASK\].
     pub mask: f64,
-    /// Share of the chosen that show a random token. The rest of the chosen show themselves.
+    /// Fraction of the chosen tokens that are replaced by a random token. The remaining chosen tokens are unchanged.
     pub random: f64,
-    /// Choose whole words: a word's `##` pieces with it. What is shown is still drawn piece by piece, as in Google's code.
+    /// Choose complete words, with their `##` pieces. The replacement is still chosen per piece, as in Google's code.
     pub whole_word: bool,
-    /// At most this many predictions in a sequence; no limit if `None`. (Google's default of 20 chooses only 4 % of a
+    /// Maximal number of predictions in a sequence; `None` for no limit. (Google's default of 20 chooses only 4 % of a
     /// sequence of 512.)
     pub max_predictions: Option<usize>,
 }
@@ -37,54 +37,53 @@ impl Default for Masking {
 }
 
 impl Masking {
-    /// Checks that the shares are shares.
+    /// Checks that the fractions are in range.
     ///
     /// # Errors
-    /// [`DataError::Option`] names the value and its range.
+    /// [`DataError::Option`] with the option, its range and its value.
     pub fn validate(&self) -> Result<(), DataError> {
         let refuse = |option, reason| Err(DataError::Option { option, reason });
-        // Written so that NaN is refused too.
+        // Written so that NaN is also rejected.
         if !(self.rate > 0.0 && self.rate <= 1.0) {
-            let reason = format!("is {}; expected more than 0 and at most 1", self.rate);
-            return refuse("masking rate", reason);
+            let reason = format!("must be above 0 and at most 1, found {}", self.rate);
+            return refuse("masking.rate", reason);
         }
-        for (option, share) in [("masking share of [MASK]", self.mask), ("masking share of random tokens", self.random)]
-        {
-            if !(0.0..=1.0).contains(&share) {
-                return refuse(option, format!("is {share}; expected 0 to 1"));
+        for (option, fraction) in [("masking.mask", self.mask), ("masking.random", self.random)] {
+            if !(0.0..=1.0).contains(&fraction) {
+                return refuse(option, format!("must be between 0 and 1, found {fraction}"));
             }
         }
-        // Shares such as 0.9 and 0.1 add up to a hair over 1 in binary.
+        // Fractions such as 0.9 and 0.1 can add up to slightly more than 1 in binary.
         if self.mask + self.random > 1.0 + 1e-9 {
-            let reason = format!("[MASK] {} and random {} add up to more than 1", self.mask, self.random);
-            return refuse("masking shares", reason);
+            let reason = format!("{} plus `masking.random` {} must be at most 1", self.mask, self.random);
+            return refuse("masking.mask", reason);
         }
         if self.max_predictions == Some(0) {
-            let reason = "is 0; expected at least 1, or none for no limit".to_string();
-            return refuse("max_predictions", reason);
+            let reason = "must be at least 1, found 0; leave it unset for no limit".to_string();
+            return refuse("masking.max_predictions", reason);
         }
         Ok(())
     }
 
-    /// How many tokens of a sequence of `length` (specials included) are to be chosen.
+    /// Number of tokens to choose in a sequence of `length` tokens, special tokens included.
     pub fn predictions(&self, length: usize) -> usize {
-        // Half to even, as Python's round().
-        let wanted = (self.rate * length as f64).round_ties_even() as usize;
-        wanted.max(1).min(self.max_predictions.unwrap_or(usize::MAX))
+        // Rounds half to even, like Python's round().
+        let count = (self.rate * length as f64).round_ties_even() as usize;
+        count.max(1).min(self.max_predictions.unwrap_or(usize::MAX))
     }
 }
 
-/// Memory used again from sequence to sequence.
+/// Memory that is reused for all sequences.
 #[derive(Debug, Default)]
 pub(crate) struct MaskScratch {
-    /// Words that may be chosen, as ranges of positions; single tokens without `whole_word`.
+    /// Words that can be chosen, as ranges of positions. Without `whole_word`, each token is a word.
     words: Vec<(u32, u32)>,
-    /// After [`hide`]: the chosen positions, ascending, with the ids that stood there.
+    /// After [`apply_mask`]: the chosen positions, ascending, with their original ids.
     pub(crate) chosen: Vec<(u32, i32)>,
 }
 
-/// Chooses tokens of one sequence `ids` and hides them in place; `scratch.chosen` then says which, and what they were.
-/// Empty only if the sequence holds nothing but special tokens.
+/// Chooses tokens of one sequence `ids` and masks them in place. `scratch.chosen` then contains their positions and original
+/// ids. It is empty only if all tokens of the sequence are special.
 pub(crate) fn apply_mask(
     ids: &mut [i32],
     table: &TokenTable,
@@ -111,29 +110,29 @@ pub(crate) fn apply_mask(
         inside = true;
     }
 
-    let wanted = masking.predictions(ids.len());
+    let budget = masking.predictions(ids.len());
     let mut take = |word: (u32, u32)| {
         chosen.extend((word.0..word.1).map(|at| (at, ids[at as usize])));
         chosen.len()
     };
     let mut taken = 0;
-    // A lazy Fisher–Yates: only as much of the shuffle as is used.
+    // A lazy Fisher–Yates shuffle: only the part that is needed.
     for next in 0..words.len() {
-        if taken >= wanted {
+        if taken >= budget {
             break;
         }
         let pick = next + random.below(words.len() - next);
         words.swap(next, pick);
         let word = words[next];
-        // A word that would go over the count is passed over, as in Google's code.
-        if taken + (word.1 - word.0) as usize <= wanted {
+        // A word that would exceed the budget is skipped, as in Google's code.
+        if taken + (word.1 - word.0) as usize <= budget {
             taken = take(word);
         }
     }
     if taken == 0
         && let Some(&shortest) = words.iter().min_by_key(|word| word.1 - word.0)
     {
-        // Every word is longer than the count: a sequence with nothing to predict would be a waste.
+        // Every word is longer than the budget. A sequence without predictions would be useless.
         take(shortest);
     }
     chosen.sort_unstable();
@@ -159,7 +158,7 @@ mod tests {
     use crate::random::Purpose;
     use cloze_text::{Special, Template};
 
-    /// 0..5 special, every third id from 5 on continues a word.
+    /// Ids 0 to 4 are special; every third id from 5 on continues a word.
     fn table() -> TokenTable {
         TokenTable {
             vocab_size: 1000,
@@ -201,9 +200,9 @@ mod tests {
     }
 
     #[test]
-    fn chosen_count_and_split_are_the_papers() {
+    fn chosen_count_and_replacements_match_the_paper() {
         let table = table();
-        let (mut chosen_total, mut masked, mut kept) = (0, 0, 0);
+        let (mut chosen_total, mut masked, mut unchanged) = (0, 0, 0);
         let mut by_position = vec![0usize; 127];
         let mut random_ids = std::collections::HashSet::new();
         run(&Masking::default(), 3000, |before, after, chosen| {
@@ -217,9 +216,9 @@ mod tests {
                 by_position[at as usize] += 1;
                 chosen_total += 1;
                 masked += usize::from(is == 4);
-                kept += usize::from(is == was);
+                unchanged += usize::from(is == was);
                 if is != 4 && is != was {
-                    assert!(!table.is_special(is as u32), "special {is} drawn");
+                    assert!(!table.is_special(is as u32), "special {is} used as random token");
                     random_ids.insert(is);
                 }
             }
@@ -229,10 +228,10 @@ mod tests {
             }
         });
         assert!(binomial(masked, chosen_total, 0.8), "{masked} of {chosen_total}");
-        // A random token is the token itself once in 995.
-        assert!(binomial(kept, chosen_total, 0.1 + 0.1 / 995.0), "{kept} of {chosen_total}");
-        // Some 5700 draws of 995 ids leave out three or so.
-        assert!(random_ids.len() > 980, "{} ids drawn", random_ids.len());
+        // A random token equals the original token in one of 995 cases.
+        assert!(binomial(unchanged, chosen_total, 0.1 + 0.1 / 995.0), "{unchanged} of {chosen_total}");
+        // About 5700 random ids out of 995 omit about three.
+        assert!(random_ids.len() > 980, "{} different ids", random_ids.len());
         assert_eq!((by_position[0], by_position[61], by_position[126]), (0, 0, 0));
         let candidates = 0.97 * 124.0;
         for (at, &count) in by_position.iter().enumerate() {
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_words_stay_whole() {
+    fn whole_words_are_not_split() {
         let table = table();
         let masking = Masking { whole_word: true, ..Masking::default() };
         let (mut total, mut multi) = (0, 0);
@@ -260,12 +259,12 @@ mod tests {
                 }
             }
         });
-        assert!(multi > 500, "words of several pieces are chosen too");
+        assert!(multi > 500, "words of several pieces are also chosen");
         assert!(total > 18 * 500, "{total}");
     }
 
     #[test]
-    fn one_long_word_is_chosen_whole_and_nothing_but_specials_gives_nothing() {
+    fn one_long_word_is_chosen_entirely_and_special_tokens_never() {
         let masking = Masking { whole_word: true, ..Masking::default() };
         let mut scratch = MaskScratch::default();
         let mut random = Random::keyed(1, Purpose::Mask, &[]);
@@ -279,17 +278,17 @@ mod tests {
     }
 
     #[test]
-    fn counts_follow_googles_rounding_and_limit() {
+    fn counts_use_googles_rounding_and_limit() {
         let masking = Masking::default();
         let counts = [3, 10, 30, 127, 128, 512].map(|n| masking.predictions(n));
-        // 0.45 → 1 at least; 1.5 → 2; 4.5 → 4 (half to even); 19.05; 19.2; 76.8
+        // 0.45 → at least 1; 1.5 → 2; 4.5 → 4 (half to even); 19.05; 19.2; 76.8
         assert_eq!(counts, [1, 2, 4, 19, 19, 77]);
         let limited = Masking { max_predictions: Some(20), ..masking };
         assert_eq!([128, 512].map(|n| limited.predictions(n)), [19, 20]);
     }
 
     #[test]
-    fn free_rates_and_splits_hold() {
+    fn other_rates_and_fractions_are_applied() {
         let masking = Masking { rate: 0.4, mask: 0.0, random: 1.0, ..Masking::default() };
         masking.validate().unwrap();
         run(&masking, 50, |_, after, chosen| {
@@ -305,14 +304,14 @@ mod tests {
     }
 
     #[test]
-    fn impossible_shares_are_refused_by_name() {
+    fn invalid_fractions_are_named_in_the_error() {
         let good = Masking::default();
         let bad = [
             (Masking { rate: 0.0, ..good.clone() }, "rate"),
             (Masking { rate: 1.5, ..good.clone() }, "rate"),
             (Masking { rate: f64::NAN, ..good.clone() }, "rate"),
-            (Masking { mask: -0.1, ..good.clone() }, "[MASK]"),
-            (Masking { mask: 0.95, ..good.clone() }, "add up"),
+            (Masking { mask: -0.1, ..good.clone() }, "masking.mask"),
+            (Masking { mask: 0.95, ..good.clone() }, "at most 1"),
             (Masking { max_predictions: Some(0), ..good.clone() }, "max_predictions"),
         ];
         for (masking, word) in bad {

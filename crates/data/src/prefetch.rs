@@ -1,4 +1,4 @@
-//! Batches made ready on a background thread, in order.
+//! Batches prepared by a background thread, in order.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -6,25 +6,25 @@ use std::thread::JoinHandle;
 
 use crate::batch::{Batch, BatchSource};
 
-/// Batches ready at most.
-const MOST_AHEAD: usize = 64;
+/// Maximal number of prepared batches.
+const MAX_DEPTH: usize = 64;
 
-/// Consecutive batches of a source, a few of them made ahead of time. Ends its thread when dropped.
+/// Consecutive batches of a source, some of which are prepared in advance. Its thread ends when it is dropped.
 #[derive(Debug)]
 pub struct Prefetch {
     source: Arc<BatchSource>,
-    /// Index of the batch that [`Prefetch::next`] gives.
+    /// Index of the batch that [`Prefetch::next`] returns.
     next: u64,
-    /// `None` when there is no thread (any more): batches are then made when they are asked for.
+    /// `None` if there is no thread (any more): batches are then made on demand.
     ready: Option<Receiver<Batch>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Prefetch {
-    /// Begins to make batches from `first` on, at most `depth` of them ahead (at least one).
+    /// Starts to make batches from `first` on, at most `depth` of them in advance (at least one).
     pub fn start(source: Arc<BatchSource>, first: u64, depth: usize) -> Prefetch {
-        // One more than the queue holds waits in the thread's hand.
-        let (sender, receiver) = sync_channel(depth.saturating_sub(1).min(MOST_AHEAD));
+        // In addition to the queue, the thread holds one batch that it cannot send yet.
+        let (sender, receiver) = sync_channel(depth.saturating_sub(1).min(MAX_DEPTH));
         let from = Arc::clone(&source);
         let thread = std::thread::Builder::new()
             .name("batches".into())
@@ -39,8 +39,11 @@ impl Prefetch {
         Prefetch { source, next: first, ready: thread.is_some().then_some(receiver), thread }
     }
 
-    /// The next batch; waits if it is not ready.
-    #[expect(clippy::should_implement_trait, reason = "batches never end: an iterator's Option would be noise")]
+    /// The next batch. Waits if it is not ready.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "batches never end, so an iterator's Option would be unnecessary"
+    )]
     pub fn next(&mut self) -> Batch {
         let index = self.next;
         self.next += 1;
@@ -53,7 +56,7 @@ impl Prefetch {
         self.source.batch(index)
     }
 
-    /// Index of the batch that [`Prefetch::next`] gives.
+    /// Index of the batch that [`Prefetch::next`] returns.
     pub fn position(&self) -> u64 {
         self.next
     }
@@ -61,10 +64,10 @@ impl Prefetch {
 
 impl Drop for Prefetch {
     fn drop(&mut self) {
-        // With nobody to receive, the thread's next send fails and it returns.
+        // Without a receiver, the thread's next send fails and the thread returns.
         self.ready = None;
         if let Some(thread) = self.thread.take() {
-            // A panic in there has shown itself already, and `next` went on without it.
+            // A panic of the thread has already been reported, and `next` works without the thread.
             let _ = thread.join();
         }
     }
@@ -82,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_the_sources_batches_in_order_from_anywhere() {
+    fn returns_the_batches_of_the_source_in_order() {
         let source = source();
         for depth in [0, 1, 4] {
             let mut prefetch = Prefetch::start(Arc::clone(&source), 17, depth);

@@ -1,8 +1,8 @@
-//! Text → shards, once: documents are read by one thread, cut into sentences and tokenised by as many as there are
-//! cores, and written in their order by the caller's thread. The bytes written do not depend on the number of workers.
+//! Text → shards. One thread reads documents, worker threads (one per core) split them into sentences and tokenise them, and
+//! the caller's thread writes them in order. The bytes written do not depend on the number of workers.
 //!
-//! Everything is written into a folder `.OUT.partial` beside the output folder, synced, and renamed at the very end:
-//! a run that is interrupted leaves nothing that looks finished.
+//! All files are written into a folder `.OUT.partial` next to the output folder, synced, and renamed at the end. An
+//! interrupted run leaves no output that looks complete.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,47 +18,47 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::DataError;
 use crate::corpus::{Corpus, CorpusNotes, CorpusOptions, Document, open_corpus};
 use crate::manifest::{MANIFEST, Manifest, ShardEntry, Split, SplitEntry, Splits, TOKENIZER, TokenizerEntry};
-use crate::report::{CorpusReport, Repeats, Tally, VocabularyCase};
+use crate::report::{CorpusReport, DuplicateCounter, Tally, VocabularyCase};
 use crate::sentences;
 use crate::shard_writer::ShardWriter;
 use crate::shards::Documents;
 
-/// Longest sentence in tokens: longer ones (lists, tables, text without punctuation) are cut between words, so that no
-/// text is out of reach of sequences of 512.
+/// Maximal length of a sentence in tokens. Longer ones (lists, tables, text without punctuation) are split between words, so
+/// that sequences of 512 tokens can contain any part of a text.
 pub const MAX_SENTENCE: usize = 512;
 
-/// Text handed to a worker at a time, in bytes.
+/// Bytes of text that a worker processes at once.
 const CHUNK_BYTES: usize = 256 << 10;
-/// What a document takes beside its text while it is handed on, in bytes.
+/// Memory per document in addition to its text, in bytes.
 const DOCUMENT_BYTES: usize = 256;
-/// Text between the reader and the writer, in bytes.
+/// Maximal bytes of text between the reader and the writer.
 const IN_FLIGHT_BYTES: usize = 24 << 20;
-/// Hashes kept to count duplicates: 36 MB each.
-const REPEATS: usize = 1_800_000;
+/// Number of hashes in memory for counting duplicates, 36 MB per counter.
+const MAX_HASHES: usize = 1_800_000;
 
-/// What to prepare, and how.
+/// The inputs, the output and the options of [`prepare`].
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct PrepareOptions {
     /// Files, folders, globs or `-`: see [`corpus`](crate::corpus).
     pub inputs: Vec<PathBuf>,
-    /// How they are read.
+    /// Options for reading them.
     pub corpus: CorpusOptions,
-    /// Turns text into ids.
+    /// The tokenizer.
     pub tokenizer: Tokenizer,
-    /// The folder to make. Must not exist, or be empty.
+    /// The output folder. It must not exist, or be empty.
     pub out: PathBuf,
-    /// Share of the documents to hold out, `0 ≤ f < 1`. Which ones depends on their numbers only. Of two or more documents one
-    /// at least is held out and one at least is not; 0 holds out none.
+    /// Fraction of the documents to hold out, `0 ≤ f < 1`. The choice depends only on the documents' numbers. Of two or more
+    /// documents, at least one is held out and at least one is not; 0 holds out none.
     pub valid_fraction: f64,
-    /// Threads that tokenise; all cores if not given.
+    /// Number of tokenising threads; `None` for one per core.
     pub workers: Option<usize>,
-    /// Tokens of a shard.
+    /// Number of tokens in a shard.
     pub shard_tokens: u64,
 }
 
 impl PrepareOptions {
-    /// The usual options: 1 % held out, all cores, shards of 32 M tokens.
+    /// The default options: 1 % held out, all cores, shards of 32 M tokens.
     pub fn new(inputs: Vec<PathBuf>, tokenizer: Tokenizer, out: PathBuf) -> PrepareOptions {
         PrepareOptions {
             inputs,
@@ -72,15 +72,15 @@ impl PrepareOptions {
     }
 }
 
-/// How far `prepare` has come.
+/// The progress of [`prepare`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PrepareProgress {
-    /// Bytes of the files, as stored (compressed), whose text is written. Reading itself is ahead of that.
+    /// Compressed bytes of the files whose text has been written. Reading is further ahead.
     pub bytes_read: u64,
-    /// Bytes of all files, as stored; unknown with standard input.
+    /// Compressed size of all files; unknown with standard input.
     pub bytes_total: Option<u64>,
-    /// Bytes of text written so far, before tokenising.
+    /// Bytes of text written so far.
     pub text_bytes: u64,
     /// Documents written so far.
     pub documents: u64,
@@ -88,35 +88,35 @@ pub struct PrepareProgress {
     pub tokens: u64,
 }
 
-/// Turns text into shards, and tells what it found. `progress` is called some times a second; if it breaks, the run
-/// stops and leaves nothing.
+/// Converts text to shards and returns statistics of the corpus. `progress` is called several times per second; if it
+/// returns `Break`, the run stops and leaves no output.
 ///
 /// # Errors
-/// Whatever is wrong with the input, the output folder or the disk; [`DataError::Interrupted`] if `progress` broke.
-/// After an error no output folder exists.
+/// Errors of the input, the output folder or the disk; [`DataError::Interrupted`] if `progress` returned `Break`. After an
+/// error there is no output folder.
 pub fn prepare(
     options: &PrepareOptions,
     mut progress: impl FnMut(&PrepareProgress) -> ControlFlow<()>,
 ) -> Result<CorpusReport, DataError> {
     if !(0.0..1.0).contains(&options.valid_fraction) {
         return Err(DataError::Option {
-            option: "--valid-fraction",
-            reason: format!("{}, expected 0 ≤ f < 1", options.valid_fraction),
+            option: "valid_fraction",
+            reason: format!("must be at least 0 and below 1, found {}", options.valid_fraction),
         });
     }
     if options.workers == Some(0) || options.shard_tokens == 0 {
         return Err(DataError::Option {
-            option: if options.shard_tokens == 0 { "shard_tokens" } else { "--workers" },
-            reason: "0, expected at least 1".into(),
+            option: if options.shard_tokens == 0 { "shard_tokens" } else { "workers" },
+            reason: "must be at least 1, found 0".into(),
         });
     }
-    refuse_used(&options.out)?;
+    check_unused(&options.out)?;
     let corpus = open_corpus(&options.inputs, &options.corpus)?;
     let mut report = None;
     cloze_files::write_folder(&options.out, |partial| {
         report = Some(write_all(options, corpus, partial, &mut progress)?);
-        // Hours may have passed: what another program wrote meanwhile is not replaced.
-        refuse_used(&options.out)
+        // This may take hours. Files that another program wrote in the meantime must not be replaced.
+        check_unused(&options.out)
     })?;
     report.ok_or(DataError::Interrupted)
 }
@@ -143,20 +143,20 @@ fn write_all(
         train: SplitEntry { shards: output.train.finish()? },
         valid: SplitEntry { shards: output.valid.finish()? },
     };
-    let mover = Mover { dir, vocab_size: tokenizer.vocab_size() };
+    let balancer = SplitBalancer { dir, vocab_size: tokenizer.vocab_size() };
     if output.train_documents == 0 {
-        mover.move_one(Split::Valid, &mut splits)?;
+        balancer.move_document(Split::Valid, &mut splits)?;
         output.valid_documents -= 1;
     } else if output.valid_documents == 0 && documents > 1 && options.valid_fraction > 0.0 {
-        mover.move_one(Split::Train, &mut splits)?;
+        balancer.move_document(Split::Train, &mut splits)?;
         output.valid_documents += 1;
     }
     let mut report = CorpusReport::new(&output.tally, &notes, documents);
     report.valid_documents = output.valid_documents;
     report.lines = output.lines;
-    report.duplicate_documents = output.repeated_documents.repeats();
-    report.duplicate_lines = output.repeated_lines.repeats();
-    report.duplicates_estimated = output.repeated_documents.is_estimate() || output.repeated_lines.is_estimate();
+    report.duplicate_documents = output.document_hashes.duplicates();
+    report.duplicate_lines = output.line_hashes.duplicates();
+    report.duplicates_estimated = output.document_hashes.is_estimate() || output.line_hashes.is_estimate();
     report.warn(vocabulary_case(tokenizer), output.tally.letters);
     let entry = TokenizerEntry {
         fingerprint: tokenizer.fingerprint(),
@@ -167,18 +167,18 @@ fn write_all(
     Ok(report)
 }
 
-/// Documents read together.
+/// Documents that are processed together.
 struct Chunk {
-    /// Place in the order, from 0.
+    /// Position in the order, from 0.
     number: u64,
     documents: Vec<Document>,
     bytes: usize,
-    /// Bytes of the files read up to its end.
+    /// Compressed bytes of the files read up to its end.
     read: u64,
 }
 
-/// A chunk after its worker.
-struct Tokenised {
+/// A tokenised chunk.
+struct TokenisedChunk {
     number: u64,
     bytes: usize,
     read: u64,
@@ -193,14 +193,14 @@ struct TokenisedDocument {
     line_hashes: Vec<u64>,
 }
 
-/// What threads send to the writer.
+/// Messages to the writer.
 enum Message {
-    Chunk(Tokenised),
+    Chunk(TokenisedChunk),
     Read(CorpusNotes),
     Failed(DataError),
 }
 
-/// Reads, tokenises and writes. The reader waits when too much text is between it and the writer.
+/// Reads, tokenises and writes. The reader waits if there is too much text between it and the writer.
 fn tokenise(
     options: &PrepareOptions,
     corpus: Corpus,
@@ -219,14 +219,14 @@ fn tokenise(
             tokens: output.tally.tokens,
         })
     };
-    // Taken by the thread that reads: the caller's where the system starts no other.
+    // Taken by the reading thread, or by the caller if no thread can be started.
     let corpus = Mutex::new(Some(corpus));
     let take = || corpus.lock().unwrap_or_else(PoisonError::into_inner).take();
     let by_threads = std::thread::scope(|scope| {
-        // Bounded by the gate, which counts bytes.
+        // The gate limits the bytes in this channel.
         let (to_workers, from_reader) = unbounded::<Chunk>();
         let (to_writer, messages) = bounded::<Message>(workers * 4);
-        let mut is_worked = false;
+        let mut has_worker = false;
         for _ in 0..workers {
             let (from_reader, to_writer) = (from_reader.clone(), to_writer.clone());
             let (tokenizer, gate) = (&options.tokenizer, &gate);
@@ -245,22 +245,22 @@ fn tokenise(
             if started.is_err() {
                 break;
             }
-            is_worked = true;
+            has_worker = true;
         }
         drop(from_reader);
-        if !is_worked {
+        if !has_worker {
             return None;
         }
         let (take, gate) = (&take, &gate);
         let reader = Builder::new().spawn_scoped(scope, move || {
             let _close = CloseOnPanic(gate);
             let Some(corpus) = take() else { return };
-            let hand_on = |chunk: Chunk| Ok(gate.enter(chunk.bytes) && to_workers.send(chunk).is_ok());
-            let end = match read_chunks(corpus, hand_on) {
+            let send = |chunk: Chunk| Ok(gate.enter(chunk.bytes) && to_workers.send(chunk).is_ok());
+            let end = match read_chunks(corpus, send) {
                 Ok(notes) => Message::Read(notes),
                 Err(error) => Message::Failed(error),
             };
-            // The writer has gone only if it failed itself.
+            // The receiver is gone only if the writer failed.
             to_writer.send(end).ok();
         });
         reader.ok()?;
@@ -277,10 +277,10 @@ fn tokenise(
     }
 }
 
-/// Hands the documents on in chunks, as long as `hand_on` takes them.
+/// Passes the documents to `send` in chunks, until it returns false.
 fn read_chunks(
     mut corpus: Corpus,
-    mut hand_on: impl FnMut(Chunk) -> Result<bool, DataError>,
+    mut send: impl FnMut(Chunk) -> Result<bool, DataError>,
 ) -> Result<CorpusNotes, DataError> {
     let reading = corpus.progress();
     let mut number = 0;
@@ -301,7 +301,7 @@ fn read_chunks(
                 read: reading.bytes_read(),
             };
             number += 1;
-            if !hand_on(chunk)? {
+            if !send(chunk)? {
                 break;
             }
         }
@@ -318,7 +318,7 @@ fn write_in_order(
     gate: &Gate,
     mut progress: impl FnMut(&Output) -> ControlFlow<()>,
 ) -> Result<CorpusNotes, DataError> {
-    let mut early = BTreeMap::new();
+    let mut out_of_order = BTreeMap::new();
     let mut next = 0;
     let mut notes = None;
     for message in messages {
@@ -326,8 +326,8 @@ fn write_in_order(
             Message::Failed(error) => return Err(error),
             Message::Read(found) => notes = Some(found),
             Message::Chunk(chunk) => {
-                early.insert(chunk.number, chunk);
-                while let Some(chunk) = early.remove(&next) {
+                out_of_order.insert(chunk.number, chunk);
+                while let Some(chunk) = out_of_order.remove(&next) {
                     next += 1;
                     gate.leave(chunk.bytes);
                     output.write(chunk)?;
@@ -338,11 +338,11 @@ fn write_in_order(
             }
         }
     }
-    // The channel closes when all threads have ended; without notes the reader did not come to its end.
+    // The channel closes when all threads have ended. Without notes, the reader did not finish.
     notes.ok_or(DataError::Interrupted)
 }
 
-fn tokenise_chunk(tokenizer: &Tokenizer, chunk: Chunk) -> Tokenised {
+fn tokenise_chunk(tokenizer: &Tokenizer, chunk: Chunk) -> TokenisedChunk {
     let unknown = tokenizer.special().unk;
     let mut tally = Tally::default();
     let mut documents = Vec::with_capacity(chunk.documents.len());
@@ -375,15 +375,15 @@ fn tokenise_chunk(tokenizer: &Tokenizer, chunk: Chunk) -> Tokenised {
             ends,
         });
     }
-    Tokenised { number: chunk.number, bytes: chunk.bytes, read: chunk.read, documents, tally }
+    TokenisedChunk { number: chunk.number, bytes: chunk.bytes, read: chunk.read, documents, tally }
 }
 
-/// Pushes ends inside the sentence that begins at `start`, if it is too long; returns 1 if it was.
+/// Splits the sentence that begins at `start` if it is too long, by adding ends inside it. Returns 1 if it was too long.
 fn cut_sentence(tokenizer: &Tokenizer, ids: &[u32], start: usize, ends: &mut Vec<u32>) -> u64 {
     let mut begin = start;
     while ids.len() - begin > MAX_SENTENCE {
         let mut end = begin + MAX_SENTENCE;
-        // Not inside a word, unless the word is very long.
+        // Between words, unless a word is very long.
         while end > begin + MAX_SENTENCE / 2 && tokenizer.is_continuation(ids[end]) {
             end -= 1;
         }
@@ -399,15 +399,15 @@ struct Output {
     valid: ShardWriter,
     train_documents: u64,
     valid_documents: u64,
-    /// Documents seen, written or not.
+    /// Number of documents processed, including those without tokens.
     ordinal: u64,
-    /// Bytes of the files that they were read from.
+    /// Compressed bytes of the files that they were read from.
     read: u64,
     valid_fraction: f64,
     tally: Tally,
     lines: u64,
-    repeated_documents: Repeats,
-    repeated_lines: Repeats,
+    document_hashes: DuplicateCounter,
+    line_hashes: DuplicateCounter,
 }
 
 impl Output {
@@ -424,12 +424,12 @@ impl Output {
             valid_fraction: options.valid_fraction,
             tally: Tally::default(),
             lines: 0,
-            repeated_documents: Repeats::new(REPEATS),
-            repeated_lines: Repeats::new(REPEATS),
+            document_hashes: DuplicateCounter::new(MAX_HASHES),
+            line_hashes: DuplicateCounter::new(MAX_HASHES),
         }
     }
 
-    fn write(&mut self, chunk: Tokenised) -> Result<(), DataError> {
+    fn write(&mut self, chunk: TokenisedChunk) -> Result<(), DataError> {
         self.tally.add(&chunk.tally);
         self.read = chunk.read;
         for document in chunk.documents {
@@ -438,10 +438,10 @@ impl Output {
             if document.ids.is_empty() {
                 continue;
             }
-            self.repeated_documents.add(document.hash);
+            self.document_hashes.add(document.hash);
             self.lines += document.line_hashes.len() as u64;
             for hash in document.line_hashes {
-                self.repeated_lines.add(hash);
+                self.line_hashes.add(hash);
             }
             if held_out {
                 self.valid_documents += 1;
@@ -455,25 +455,25 @@ impl Output {
     }
 }
 
-/// A hash of the document's number decides. The first document is always trained on, so that training is never empty.
+/// Decides by a hash of the document's number. The first document is always for training, so training is never empty.
 fn is_held_out(ordinal: u64, fraction: f64) -> bool {
     ordinal > 0 && (rank(ordinal) as f64) < fraction * 2f64.powi(64)
 }
 
-/// The lower, the sooner a document is held out.
+/// Documents with lower ranks are held out first.
 fn rank(ordinal: u64) -> u64 {
     xxh3_64_with_seed(&ordinal.to_le_bytes(), 0x0063_6c6f_7a65)
 }
 
-/// Moves a document to the other split where chance has left that one empty. Only the shard that it is in is written again.
-struct Mover<'a> {
+/// Moves a document to the other split if that one is empty by chance. Only the shard that contains it is rewritten.
+struct SplitBalancer<'a> {
     dir: &'a Path,
     vocab_size: usize,
 }
 
-impl Mover<'_> {
-    /// Takes one document from a split and makes it the whole of the other.
-    fn move_one(&self, from: Split, splits: &mut Splits) -> Result<(), DataError> {
+impl SplitBalancer<'_> {
+    /// Moves one document of a split to the other split, which is empty.
+    fn move_document(&self, from: Split, splits: &mut Splits) -> Result<(), DataError> {
         let (from_entry, to, to_entry) = match from {
             Split::Train => (&mut splits.train, Split::Valid, &mut splits.valid),
             Split::Valid => (&mut splits.valid, Split::Train, &mut splits.train),
@@ -481,47 +481,47 @@ impl Mover<'_> {
         let shards = &mut from_entry.shards;
         let (shard, document) = self.choose(shards)?;
         let path = self.dir.join(&shards[shard].file);
-        // Written to another folder first: the old file is still mapped.
-        let aside = self.dir.join("moving");
-        fs::create_dir(&aside).map_err(|e| DataError::io("create", &aside, e))?;
-        // It fitted one shard before.
-        let writer = |split| ShardWriter::new(&aside, split, self.vocab_size, u64::MAX);
-        let (mut stay, mut go) = (writer(from), writer(to));
+        // Written to another folder first, because the old file is still mapped.
+        let tmp_dir = self.dir.join("moving");
+        fs::create_dir(&tmp_dir).map_err(|e| DataError::io("create", &tmp_dir, e))?;
+        // The documents fitted into one shard before.
+        let writer = |split| ShardWriter::new(&tmp_dir, split, self.vocab_size, u64::MAX);
+        let (mut remaining, mut moved) = (writer(from), writer(to));
         let documents = Documents::open_file(&path, None)?;
         let mut ids = Vec::new();
         for number in 0..documents.len() {
             ids.clear();
             documents.read(number, 0..documents.sentences(number), &mut ids);
-            let target = if number == document { &mut go } else { &mut stay };
+            let target = if number == document { &mut moved } else { &mut remaining };
             target.push(&ids, documents.sentence_ends(number))?;
         }
         drop(documents);
-        let (stay, go) = (stay.finish()?, go.finish()?);
+        let (remaining, moved) = (remaining.finish()?, moved.finish()?);
         fs::remove_file(&path).map_err(|e| DataError::io("remove", &path, e))?;
-        let place = |from: &Path, to: &Path| fs::rename(from, to).map_err(|e| DataError::io("create", to, e));
-        for moved in &go {
-            place(&aside.join(&moved.file), &self.dir.join(&moved.file))?;
+        let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(|e| DataError::io("create", to, e));
+        for entry in &moved {
+            rename(&tmp_dir.join(&entry.file), &self.dir.join(&entry.file))?;
         }
-        to_entry.shards = go;
-        match stay.into_iter().next() {
+        to_entry.shards = moved;
+        match remaining.into_iter().next() {
             Some(rest) => {
-                place(&aside.join(&rest.file), &path)?;
+                rename(&tmp_dir.join(&rest.file), &path)?;
                 let file = std::mem::take(&mut shards[shard].file);
                 shards[shard] = ShardEntry { file, ..rest };
             }
             None => {
-                // Names without a gap: each of the later ones takes that of the one before.
+                // The numbers in file names have no gaps: each later shard gets the name of the previous one.
                 let mut free = shards.remove(shard).file;
                 for later in &mut shards[shard..] {
-                    place(&self.dir.join(&later.file), &self.dir.join(&free))?;
+                    rename(&self.dir.join(&later.file), &self.dir.join(&free))?;
                     std::mem::swap(&mut later.file, &mut free);
                 }
             }
         }
-        fs::remove_dir(&aside).map_err(|e| DataError::io("remove", &aside, e))
+        fs::remove_dir(&tmp_dir).map_err(|e| DataError::io("remove", &tmp_dir, e))
     }
 
-    /// The shard, and the document in it, that goes.
+    /// The shard that contains the document to move, and the document's index in it.
     fn choose(&self, shards: &[ShardEntry]) -> Result<(usize, usize), DataError> {
         let mut lengths = Vec::new();
         let mut firsts = Vec::new();
@@ -530,15 +530,15 @@ impl Mover<'_> {
             firsts.push(lengths.len());
             lengths.extend((0..documents.len()).map(|document| documents.document_len(document)));
         }
-        let chosen = spared(&lengths);
+        let chosen = choose_document(&lengths);
         let shard = firsts.partition_point(|&first| first <= chosen) - 1;
         Ok((shard, chosen - firsts[shard]))
     }
 }
 
-/// Which of some documents, given by their lengths, to take from the others: the one that would be held out first, but none that
-/// is more than half of all text, none that is short beside the others if there is another, and not the first if there is another.
-fn spared(lengths: &[usize]) -> usize {
+/// Chooses the document to move from one split to the other, by the documents' lengths: the one with the lowest rank that
+/// has at most half of all text, is not short compared to the others (if possible), and is not the first (if possible).
+fn choose_document(lengths: &[usize]) -> usize {
     let total: usize = lengths.iter().sum();
     let key = |&number: &usize| {
         let length = lengths[number];
@@ -563,7 +563,7 @@ fn vocabulary_case(tokenizer: &Tokenizer) -> VocabularyCase {
     VocabularyCase { cased: tokenizer.is_cased(), capital_tokens: capitals as f64 / tokens.max(1) as f64 }
 }
 
-/// Bounds the text between the reader and the writer.
+/// Limits the bytes of text between the reader and the writer.
 #[derive(Default)]
 struct Gate {
     state: Mutex<GateState>,
@@ -581,10 +581,10 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for room; false if the gate has been closed.
+    /// Waits until `bytes` more are allowed; false if the gate has been closed.
     fn enter(&self, bytes: usize) -> bool {
         let mut state = self.lock();
-        // One chunk may always enter, however large.
+        // One chunk is always allowed, even if it is too large.
         while !state.closed && state.bytes > 0 && state.bytes + bytes > IN_FLIGHT_BYTES {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -607,7 +607,7 @@ impl Gate {
     }
 }
 
-/// A thread that panics must not leave the reader waiting.
+/// Closes the gate if a thread panics, so that the reader does not wait for ever.
 struct CloseOnPanic<'a>(&'a Gate);
 
 impl Drop for CloseOnPanic<'_> {
@@ -618,9 +618,12 @@ impl Drop for CloseOnPanic<'_> {
     }
 }
 
-fn refuse_used(out: &Path) -> Result<(), DataError> {
+fn check_unused(out: &Path) -> Result<(), DataError> {
     if out.file_name().is_none() {
-        return Err(DataError::Option { option: "--out", reason: format!("{} names no folder", out.display()) });
+        return Err(DataError::Option {
+            option: "out",
+            reason: format!("must be a folder's path, found {}", out.display()),
+        });
     }
     if cloze_files::is_unused(out)? { Ok(()) } else { Err(DataError::OutputExists { path: out.to_path_buf() }) }
 }
@@ -629,7 +632,7 @@ fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), DataError> {
     let path = dir.join(MANIFEST);
     let mut text = serde_json::to_vec_pretty(manifest).map_err(|e| DataError::io("write", &path, e.into()))?;
     text.push(b'\n');
-    // The folder is not there yet for anyone else, and is made durable as a whole.
+    // The folder is not visible yet, and will be synced as a unit.
     fs::write(&path, text).map_err(|e| DataError::io("write", &path, e))
 }
 

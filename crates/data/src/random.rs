@@ -1,22 +1,22 @@
 //! Keyed random numbers: the same key always gives the same stream.
 //!
-//! The stream is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): a
-//! counter passed through a 64-bit finaliser. A key is a list of numbers (seed, purpose, epoch, document, …) folded
-//! through the same finaliser, so that streams of different keys have nothing to do with each other and any of them is
-//! reached at once, from any thread.
+//! The generator is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): a
+//! counter followed by a 64-bit finaliser. A key is a list of numbers (seed, purpose, epoch, document, …), which is hashed
+//! with the same finaliser. Streams of different keys are independent, and any stream can be started directly, from any
+//! thread.
 
-/// What a stream is for: the second part of every key, so that two uses of one seed never share numbers.
+/// The use of a stream. It is the second part of every key, so that two uses of one seed never share numbers.
 #[derive(Clone, Copy, Debug)]
 pub enum Purpose {
-    /// Where chunks, halves and random continuations are cut.
+    /// Lengths of chunks, splits into A and B, and random next segments.
     Plan,
     /// The order of an epoch's sequences.
     Order,
-    /// Which tokens are hidden, and behind what.
+    /// The choice of masked tokens and their replacements.
     Mask,
-    /// The order of a labelled set's examples in an epoch.
+    /// The order of labelled examples in an epoch.
     Examples,
-    /// A use outside of this crate, by its number: 5 or more, each number for one use.
+    /// A use outside this crate: 5 or higher, a different number for each use.
     Other(u64),
 }
 
@@ -41,14 +41,14 @@ fn finalise(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A stream of random numbers, named by its key.
+/// A stream of random numbers that is determined by its key.
 #[derive(Clone, Debug)]
 pub struct Random {
     state: u64,
 }
 
 impl Random {
-    /// The stream of this key. Its order matters: `[1, 2]` and `[2, 1]` are different streams.
+    /// The stream of this key. The order of `parts` matters: `[1, 2]` and `[2, 1]` are different streams.
     pub fn keyed(seed: u64, purpose: Purpose, parts: &[u64]) -> Random {
         let mut state = finalise(seed.wrapping_add(GOLDEN));
         state = finalise(state.wrapping_add(GOLDEN) ^ purpose.number());
@@ -77,19 +77,19 @@ impl Random {
     /// Uniform in `0..bound`, without bias (Lemire, "Fast random integer generation in an interval", 2019).
     /// `bound` is at least 1.
     pub fn below(&mut self, bound: usize) -> usize {
-        debug_assert!(bound > 0, "below(0) has no answer");
+        debug_assert!(bound > 0, "the bound must be at least 1");
         let bound = bound as u64;
         loop {
             let wide = u128::from(self.bits()) * u128::from(bound);
             let low = wide as u64;
-            // The first test is cheap and nearly always enough; the second is the exact rejection threshold.
+            // The first test is cheap and nearly always sufficient; the second uses the exact rejection threshold.
             if low >= bound || low >= bound.wrapping_neg() % bound {
                 return (wide >> 64) as usize;
             }
         }
     }
 
-    /// How many of `tosses` fair coins show heads.
+    /// The number of heads in `tosses` fair coin tosses.
     pub(crate) fn heads(&mut self, mut tosses: usize) -> usize {
         let mut heads = 0;
         while tosses >= 64 {
@@ -102,7 +102,7 @@ impl Random {
         heads
     }
 
-    /// Puts `items` in random order (Fisher–Yates).
+    /// Shuffles `items` (Fisher–Yates).
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
@@ -110,7 +110,7 @@ impl Random {
     }
 }
 
-/// The order of `count` examples in an epoch: a pure function of its arguments.
+/// The order of `count` examples in an epoch. It is a pure function of its arguments.
 pub fn example_order(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     Random::keyed(seed, Purpose::Examples, &[epoch]).shuffle(&mut order);
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_names_its_stream() {
+    fn streams_are_determined_by_their_keys() {
         let draw = |seed, purpose, parts: &[u64]| Random::keyed(seed, purpose, parts).bits();
         assert_eq!(draw(7, Purpose::Plan, &[1, 2]), draw(7, Purpose::Plan, &[1, 2]));
         let others = [
@@ -141,13 +141,13 @@ mod tests {
         for _ in 0..70_000 {
             counts[random.below(7)] += 1;
         }
-        // Standard deviation 93; five of them.
+        // Five standard deviations of 93.
         assert!(counts.iter().all(|&c| c.abs_diff(10_000) < 465), "{counts:?}");
         assert_eq!(random.below(1), 0);
     }
 
     #[test]
-    fn heads_are_half_and_never_more_than_the_tosses() {
+    fn heads_are_half_of_the_tosses_on_average() {
         let mut random = Random::keyed(2, Purpose::Plan, &[]);
         for tosses in [0, 1, 5, 63, 64, 65, 200] {
             let total: usize = (0..2000).map(|_| random.heads(tosses)).inspect(|&h| assert!(h <= tosses)).sum();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn shuffle_keeps_every_item_and_moves_most() {
+    fn shuffle_is_a_permutation() {
         let mut items: Vec<u32> = (0..1000).collect();
         Random::keyed(3, Purpose::Order, &[]).shuffle(&mut items);
         let fixed = items.iter().enumerate().filter(|(i, v)| *i == **v as usize);

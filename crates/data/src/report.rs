@@ -1,4 +1,4 @@
-//! What a corpus is made of, and what in it will hurt training.
+//! Statistics of a corpus, and warnings about problems that hurt training.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,72 +9,72 @@ use serde::{Deserialize, Serialize};
 
 use crate::corpus::CorpusNotes;
 
-/// What [`prepare`](crate::prepare::prepare) found in a corpus. Its `Display` is the text shown to a person.
+/// Statistics of a corpus from [`prepare`](crate::prepare::prepare). Its `Display` is a readable table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-// A manifest of an earlier version may lack a count.
+// Manifests of earlier versions may not contain all counts.
 #[serde(default)]
 #[non_exhaustive]
 pub struct CorpusReport {
     /// Files read.
     pub files: u64,
-    /// Bytes of text, decompressed, markup of the format left out.
+    /// Bytes of decompressed text, without the markup of the format.
     pub text_bytes: u64,
-    /// Documents written, of both splits.
+    /// Documents written, in both splits.
     pub documents: u64,
-    /// Of these, held out.
+    /// Number of these documents that are held out.
     pub valid_documents: u64,
     /// Sentences written.
     pub sentences: u64,
-    /// Tokens written, special ones not counted.
+    /// Tokens written, without special tokens.
     pub tokens: u64,
-    /// Words: runs of what is no white space. Says little of scripts written without spaces.
+    /// Words, which are runs of characters that are not white space. Not meaningful for scripts without spaces.
     pub words: u64,
-    /// Tokens that are \[UNK\].
+    /// Number of \[UNK\] tokens.
     pub unknown_tokens: u64,
     /// tokens / words.
     pub tokens_per_word: f64,
     /// unknown_tokens / tokens.
     pub unknown_rate: f64,
-    /// Documents whose text is that of an earlier one.
+    /// Documents whose text equals that of an earlier document.
     pub duplicate_documents: u64,
     /// Lines (paragraphs) that are not blank.
     pub lines: u64,
-    /// Lines whose text is that of an earlier one.
+    /// Lines whose text equals that of an earlier line.
     pub duplicate_lines: u64,
-    /// Whether the two counts of duplicates are estimates from a sample, as the corpus is too large to count all.
+    /// Whether the two counts of duplicates are estimates from a sample, because the corpus is too large to count all.
     pub duplicates_estimated: bool,
-    /// Documents of one sentence: they give no sentence pair.
+    /// Documents with one sentence, which cannot form a sentence pair.
     pub one_sentence_documents: u64,
-    /// Documents or rows without text, left out.
+    /// Documents or rows without text, which are left out.
     pub empty_documents: u64,
-    /// Documents that were cut because they were longer than
+    /// Documents that were split because they were longer than
     /// [`MAX_DOCUMENT`](crate::corpus::MAX_DOCUMENT) bytes.
     pub cut_documents: u64,
-    /// NUL bytes that were dropped.
+    /// NUL bytes that were removed.
     #[serde(default)]
     pub nuls: u64,
-    /// Escaped surrogates without their other half that were read as U+FFFD.
+    /// Unpaired surrogate escapes that were replaced by U+FFFD.
     #[serde(default)]
     pub lone_surrogates: u64,
-    /// Sentences that were cut because they were longer than
+    /// Sentences that were split because they were longer than
     /// [`MAX_SENTENCE`](crate::prepare::MAX_SENTENCE) tokens.
     pub cut_sentences: u64,
-    /// Share of capital letters among the Latin letters without accents.
+    /// Fraction of capitals among the ASCII letters.
     pub capitals_rate: f64,
-    /// What the tokenizer's normalisation takes out of the text: accents, vowel signs and tone marks, by script, most first.
+    /// Marks that the tokenizer's normalisation removes: accents, vowel signs and tone marks, per script, most frequent first.
     #[serde(default)]
     pub dropped_marks: Vec<ScriptMarks>,
-    /// Long text files without one blank line: each was read as one document. At most ten are named.
+    /// Long text files without a blank line: each was read as one document. At most ten names.
     pub files_without_boundaries: Vec<String>,
-    /// How many such files there are.
+    /// Number of such files.
     pub missing_boundaries: u64,
-    /// Files without text. At most ten are named.
+    /// Files without text. At most ten names.
     pub empty_files: Vec<String>,
-    /// One sentence for each finding that will hurt training.
+    /// One warning for each problem that hurts training.
     pub warnings: Vec<String>,
 }
 
-/// Counts that add up over documents.
+/// Counts that are added up over documents.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub text_bytes: u64,
@@ -86,7 +86,7 @@ pub(crate) struct Tally {
     pub letters: u64,
     pub one_sentence_documents: u64,
     pub cut_sentences: u64,
-    /// Marks that normalisation drops.
+    /// Marks that normalisation removes.
     pub marks: MarkCounts,
 }
 
@@ -104,7 +104,7 @@ impl Tally {
         self.marks.add(&other.marks);
     }
 
-    /// Counts the words and the ASCII letters of a text.
+    /// Counts the words and the ASCII letters in a text.
     pub fn count_text(&mut self, text: &str) {
         let mut within_word = false;
         let (mut words, mut capitals, mut small) = (0u64, 0u64, 0u64);
@@ -122,18 +122,18 @@ impl Tally {
     }
 }
 
-/// Counts repeated hashes in bounded memory: all of them up to a limit, then those of a random half of the hashes, a
-/// quarter, … As a hash is either always or never in the sample, the share of repeats in it is an unbiased estimate.
-pub(crate) struct Repeats {
-    counts: HashMap<u64, u32, BuildHasherDefault<Identity>>,
+/// Counts duplicate hashes in limited memory: all hashes up to a limit, then those of a random half of the hash values, a
+/// quarter, … A hash value is either always or never in the sample, so the number of duplicates is an unbiased estimate.
+pub(crate) struct DuplicateCounter {
+    counts: HashMap<u64, u32, BuildHasherDefault<IdentityHasher>>,
     limit: usize,
-    /// Hashes whose sampling bits are all zero are counted: a share of 1/2^halvings.
+    /// Only hashes whose sampling bits are all zero are counted: a fraction of 1/2^halvings.
     halvings: u32,
 }
 
-impl Repeats {
-    pub fn new(limit: usize) -> Repeats {
-        Repeats { counts: HashMap::default(), limit, halvings: 0 }
+impl DuplicateCounter {
+    pub fn new(limit: usize) -> DuplicateCounter {
+        DuplicateCounter { counts: HashMap::default(), limit, halvings: 0 }
     }
 
     pub fn add(&mut self, hash: u64) {
@@ -149,8 +149,8 @@ impl Repeats {
         }
     }
 
-    /// How many hashes came after the first of their kind.
-    pub fn repeats(&self) -> u64 {
+    /// Number of hashes that are not the first of their value.
+    pub fn duplicates(&self) -> u64 {
         let found: u64 = self.counts.values().map(|&n| u64::from(n) - 1).sum();
         found << self.halvings
     }
@@ -160,16 +160,16 @@ impl Repeats {
     }
 }
 
-/// The bits from 32 up: the table itself uses the lowest and the seven highest.
+/// Uses bits 32 and higher, because the hash table uses the lowest bits and the seven highest.
 fn sampled(hash: u64, halvings: u32) -> bool {
     (hash >> 32) & ((1 << halvings) - 1) == 0
 }
 
-/// Keys are hashes already.
+/// The keys are already hashes.
 #[derive(Default)]
-pub(crate) struct Identity(u64);
+pub(crate) struct IdentityHasher(u64);
 
-impl Hasher for Identity {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -181,20 +181,20 @@ impl Hasher for Identity {
     }
 }
 
-/// What the vocabulary says of itself and what it looks like.
+/// The declared and the actual casing of a vocabulary.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct VocabularyCase {
     pub cased: bool,
-    /// Share of the vocabulary's tokens with a capital letter, special tokens left out.
+    /// Fraction of the vocabulary's tokens with a capital letter, without special tokens.
     pub capital_tokens: f64,
 }
 
-fn percent(part: u64, whole: u64) -> f64 {
-    100.0 * part as f64 / whole.max(1) as f64
+fn percent(part: u64, total: u64) -> f64 {
+    100.0 * part as f64 / total.max(1) as f64
 }
 
 impl CorpusReport {
-    /// Takes over the counts, and works out the rates. `warn` comes after the duplicates are filled in.
+    /// Copies the counts and computes the rates. Call `warn` after the duplicates have been set.
     pub(crate) fn new(tally: &Tally, notes: &CorpusNotes, documents: u64) -> CorpusReport {
         let names = |paths: &[std::path::PathBuf]| -> Vec<String> {
             paths.iter().take(10).map(|p| p.display().to_string()).collect()
@@ -211,8 +211,8 @@ impl CorpusReport {
             unknown_rate: tally.unknown_tokens as f64 / tally.tokens.max(1) as f64,
             one_sentence_documents: tally.one_sentence_documents,
             empty_documents: notes.empty_documents,
-            cut_documents: notes.cut_documents,
-            nuls: notes.nuls,
+            cut_documents: notes.split_documents,
+            nuls: notes.nul_bytes,
             lone_surrogates: notes.lone_surrogates,
             cut_sentences: tally.cut_sentences,
             capitals_rate: tally.capitals as f64 / tally.letters.max(1) as f64,
@@ -224,91 +224,91 @@ impl CorpusReport {
         }
     }
 
-    /// Writes the warnings.
+    /// Sets the warnings.
     pub(crate) fn warn(&mut self, case: VocabularyCase, letters: u64) {
         let mut warnings = Vec::new();
         if self.documents == 1 {
             warnings.push(
-                "The whole corpus is one document: it is trained on, nothing is held out. Put a blank line between documents, or \
-                 pre-train without evaluation and without sentence pairs (--set eval.every=0 --set objective.nsp=false)."
+                "The corpus is a single document: it is used for training, and nothing is held out. Put a blank line between \
+                 documents, or pre-train without evaluation and without sentence pairs (set `eval.every` to 0 and `objective.nsp` \
+                 to false)."
                     .into(),
             );
         } else if self.valid_documents == 0 {
             warnings.push(
-                "No document is held out, as asked: pre-train without evaluation (--set eval.every=0), or prepare with a \
-                 --valid-fraction above 0."
+                "No document is held out because `valid_fraction` is 0. Pre-train without evaluation (set `eval.every` to 0), or \
+                 increase `valid_fraction`."
                     .into(),
             );
         }
         if self.missing_boundaries > 0 {
             warnings.push(format!(
-                "Missing document boundaries: {} long text file(s) have no blank line, so that each is one document \
-                 (first: {}). If they hold several, put a blank line between them, or a random next sentence may be \
-                 the true one's neighbour.",
+                "Missing document boundaries: {} long text file(s) have no blank line, so each is one document \
+                 (first: {}). If they contain several documents, put blank lines between them; otherwise a random next sentence \
+                 may come from the same text.",
                 self.missing_boundaries, self.files_without_boundaries[0]
             ));
         }
         if self.one_sentence_documents * 5 > self.documents {
             warnings.push(format!(
-                "{:.0} % of the documents have one sentence: they give no next-sentence pair. Are there blank lines \
-                 between sentences instead of documents? Else pre-train with objective.nsp = false.",
+                "{:.0} % of the documents have one sentence and cannot form next-sentence pairs. If there are blank lines \
+                 between sentences, remove them; otherwise pre-train with `objective.nsp` set to false.",
                 percent(self.one_sentence_documents, self.documents)
             ));
         }
         if self.unknown_rate > 0.2 {
             warnings.push(format!(
-                "{:.0} % of the tokens are [UNK]: this vocabulary is of another language, script or casing. Learn one \
-                 from this corpus with `cloze vocab`.",
+                "{:.0} % of the tokens are [UNK]: the vocabulary is for another language, script or casing. Learn a \
+                 vocabulary from this corpus.",
                 100.0 * self.unknown_rate
             ));
         } else if self.unknown_rate > 0.01 {
             warnings.push(format!(
-                "{:.1} % of the tokens are [UNK], which teach nothing: the vocabulary lacks characters of this \
-                 corpus.",
+                "{:.1} % of the tokens are [UNK], from which the model learns nothing: the vocabulary does not contain all \
+                 characters of this corpus.",
                 100.0 * self.unknown_rate
             ));
         }
         if self.tokens_per_word > 2.5 && letters * 2 > self.text_bytes {
             warnings.push(format!(
-                "{:.1} tokens a word: this vocabulary cuts the text into small pieces. Learn one from this corpus \
-                 with `cloze vocab`.",
+                "{:.1} tokens per word: the vocabulary splits the text into small pieces. Learn a vocabulary from this \
+                 corpus.",
                 self.tokens_per_word
             ));
         }
-        // Enough letters to judge by.
-        let judged = letters >= 1000;
-        if judged && case.cased && self.capitals_rate < 0.005 {
+        let has_enough_letters = letters >= 1000;
+        if has_enough_letters && case.cased && self.capitals_rate < 0.005 {
             warnings.push(
-                "Casing mismatch: the vocabulary keeps case, but the text is in lower case. Use an uncased \
-                 vocabulary, or the text as it was written."
+                "Casing mismatch: the vocabulary is cased, but the text is in lower case. Use an uncased \
+                 vocabulary, or the original text."
                     .into(),
             );
         }
-        if judged && case.cased && case.capital_tokens == 0.0 && self.capitals_rate >= 0.005 {
+        if has_enough_letters && case.cased && case.capital_tokens == 0.0 && self.capitals_rate >= 0.005 {
             warnings.push(
-                "Casing mismatch: the tokenizer keeps case, but its vocabulary has no capital letter, so that words \
-                 with one become [UNK]. Set do_lower_case to true."
+                "Casing mismatch: the tokenizer keeps case, but its vocabulary has no capital letters, so words \
+                 with capitals become [UNK]. Set do_lower_case to true."
                     .into(),
             );
         }
         if !case.cased && case.capital_tokens > 0.02 {
             warnings.push(format!(
-                "Casing mismatch: the tokenizer lower-cases, but {:.0} % of its vocabulary has capital letters and is \
-                 never used. Set do_lower_case to false.",
+                "Casing mismatch: the tokenizer lower-cases, but {:.0} % of its vocabulary has capital letters and \
+                 cannot be used. Set do_lower_case to false.",
                 100.0 * case.capital_tokens
             ));
         }
         warnings.extend(ScriptMarks::warning(&self.dropped_marks));
         if self.duplicate_documents * 100 > self.documents {
             warnings.push(format!(
-                "{:.1} % of the documents are duplicates: the model will learn them by heart, and held-out documents \
-                 may be among the trained ones.",
+                "{:.1} % of the documents are duplicates: the model will memorise them, and copies of held-out documents \
+                 may be in the training split.",
                 percent(self.duplicate_documents, self.documents)
             ));
         }
         if self.duplicate_lines * 5 > self.lines {
             warnings.push(format!(
-                "{:.0} % of the lines are duplicates (boilerplate?): the model will learn them by heart.",
+                "{:.0} % of the lines are duplicates (boilerplate?): the model will memorise them.",
                 percent(self.duplicate_lines, self.lines)
             ));
         }
@@ -329,14 +329,14 @@ impl fmt::Display for CorpusReport {
         row(
             "sentences",
             format!(
-                "{} ({:.1} a document)",
+                "{} ({:.1} per document)",
                 grouped(self.sentences),
                 self.sentences as f64 / self.documents.max(1) as f64
             ),
         )?;
         row(
             "tokens",
-            format!("{} ({:.1} a sentence)", grouped(self.tokens), self.tokens as f64 / self.sentences.max(1) as f64),
+            format!("{} ({:.1} per sentence)", grouped(self.tokens), self.tokens as f64 / self.sentences.max(1) as f64),
         )?;
         row("words", grouped(self.words))?;
         row("tokens per word", format!("{:.3}", self.tokens_per_word))?;
@@ -418,15 +418,15 @@ mod tests {
     }
 
     #[test]
-    fn repeats_are_exact_below_the_limit_and_close_above() {
-        let mut few = Repeats::new(1000);
+    fn duplicates_are_exact_below_the_limit_and_estimated_above() {
+        let mut few = DuplicateCounter::new(1000);
         (0..500).for_each(|n| few.add(hash(n % 300)));
-        assert_eq!((few.repeats(), few.is_estimate()), (200, false));
+        assert_eq!((few.duplicates(), few.is_estimate()), (200, false));
 
-        let mut many = Repeats::new(1000);
+        let mut many = DuplicateCounter::new(1000);
         (0..40_000).for_each(|n| many.add(hash(n % 30_000)));
         assert!(many.is_estimate() && many.counts.len() <= 1000);
-        let found = many.repeats() as f64;
+        let found = many.duplicates() as f64;
         assert!((8_000.0..12_000.0).contains(&found), "{found}");
     }
 
@@ -454,17 +454,17 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_has_its_warning() {
+    fn each_problem_has_a_warning() {
         let good = VocabularyCase { cased: false, capital_tokens: 0.0 };
         let cased = VocabularyCase { cased: true, capital_tokens: 0.3 };
         assert_eq!(warnings(|_| {}, good), "");
         assert_eq!(warnings(|_| {}, cased), "");
         let has = |text: String, word: &str| assert!(text.contains(word), "{word}: {text}");
-        has(warnings(|r| r.documents = 1, good), "one document");
+        has(warnings(|r| r.documents = 1, good), "single document");
         has(warnings(|r| r.valid_documents = 0, good), "held out");
         has(warnings(|r| r.unknown_rate = 0.5, good), "[UNK]");
-        has(warnings(|r| r.unknown_rate = 0.02, good), "lacks characters");
-        has(warnings(|r| r.tokens_per_word = 3.0, good), "tokens a word");
+        has(warnings(|r| r.unknown_rate = 0.02, good), "does not contain all");
+        has(warnings(|r| r.tokens_per_word = 3.0, good), "tokens per word");
         has(warnings(|r| r.duplicate_documents = 20, good), "duplicates");
         has(warnings(|r| r.duplicate_lines = 300, good), "lines are duplicates");
         has(warnings(|r| r.one_sentence_documents = 300, good), "one sentence");
@@ -475,13 +475,13 @@ mod tests {
         };
         has(warnings(missing, good), "x.txt");
         let flat = VocabularyCase { cased: true, capital_tokens: 0.0 };
-        has(warnings(|_| {}, flat), "no capital letter");
+        has(warnings(|_| {}, flat), "no capital letters");
         let loud = VocabularyCase { cased: false, capital_tokens: 0.3 };
-        has(warnings(|_| {}, loud), "never used");
+        has(warnings(|_| {}, loud), "cannot be used");
     }
 
     #[test]
-    fn the_text_shows_grouped_numbers() {
+    fn display_groups_digits() {
         let report = CorpusReport { tokens: 1_234_567, ..CorpusReport::default() };
         assert!(report.to_string().contains("1,234,567"));
         assert_eq!((grouped(0), grouped(999)), ("0".into(), "999".into()));

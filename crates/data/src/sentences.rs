@@ -1,12 +1,12 @@
-//! Sentences by rule: good for English, sane for other scripts.
+//! Rule-based sentence splitting: good for English, reasonable for other scripts.
 //!
-//! A newline always ends a sentence. Within a line, a run of `. ! ? …` ends one when a space follows and the next word
-//! does not begin in lower case; a full stop does not when it belongs to an abbreviation, an initial or a list number.
-//! `。！？` and the full stops of scripts written without such rules end a sentence wherever they stand. Closing quotes
-//! and brackets stay with the sentence they close.
+//! A newline always ends a sentence. Within a line, a run of `. ! ? …` ends a sentence if a space follows and the next word
+//! does not begin in lower case. A full stop of an abbreviation, an initial or a list number does not end a sentence.
+//! `。！？` and the full stops of other scripts end a sentence in any position. Closing quotes and brackets belong to the
+//! sentence that they close.
 
-/// Splits a text into its sentences, in order, without blanks around them; none is empty. Every character that is
-/// not white space is in exactly one sentence.
+/// Splits a text into its sentences, in order, trimmed and not empty. Every character that is not white space is in exactly
+/// one sentence.
 ///
 /// ```
 /// use cloze_data::sentences::split;
@@ -15,7 +15,7 @@
 /// assert_eq!(sentences, ["Mr. Smith paid $3.50 for it.", "\"Why?\" asked J. R. Jones.", "Nobody knew …"]);
 /// ```
 pub fn split(text: &str) -> impl Iterator<Item = &str> {
-    // U+2028, U+2029 and U+0085 end lines, too, but are too rare to be looked for here: they are white space.
+    // U+2028, U+2029 and U+0085 also end lines, but they are rare; here they count as white space.
     text.split(['\n', '\r', '\x0b', '\x0c']).flat_map(|line| Sentences { rest: line.trim() })
 }
 
@@ -38,12 +38,12 @@ impl<'a> Iterator for Sentences<'a> {
     }
 }
 
-/// The length in bytes of the first sentence of a line that begins with no blank.
+/// The length in bytes of the first sentence of a line that does not begin with white space.
 fn sentence_end(line: &str) -> usize {
     let bytes = line.as_bytes();
     let mut at = 0;
     while at < bytes.len() {
-        // Most bytes are ASCII letters: look no further at them.
+        // Most bytes are ASCII letters: skip them quickly.
         let byte = bytes[at];
         if byte < 0x80 && !matches!(byte, b'.' | b'!' | b'?') {
             at += 1;
@@ -65,7 +65,7 @@ fn sentence_end(line: &str) -> usize {
             if next.is_none() && !is_closer(c) {
                 break;
             }
-            // "?." and "..." are not the stop of an abbreviation; `.)` still may be.
+            // "?." and "..." are not abbreviations; `.)` may be one.
             single_stop &= next.is_none();
             anywhere |= next == Some(Mark::Anywhere);
             at += c.len_utf8();
@@ -87,12 +87,12 @@ fn sentence_end(line: &str) -> usize {
     line.len()
 }
 
-/// Two kinds of marks that end sentences.
+/// The two kinds of marks that end sentences.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mark {
-    /// Ends a sentence before a space.
+    /// Ends a sentence if a space follows.
     BeforeSpace,
-    /// Ends a sentence wherever it stands.
+    /// Ends a sentence in any position.
     Anywhere,
 }
 
@@ -117,14 +117,14 @@ fn is_opener(c: char) -> bool {
     matches!(c, '"' | '\'' | '(' | '[' | '{' | '“' | '‘' | '«' | '‹' | '„' | '¿' | '¡' | '*' | '_' | '—' | '–' | '-')
 }
 
-/// Whether what follows a mark and a space can begin a sentence: not a lower-case letter, not other punctuation.
+/// Whether a sentence can begin with `rest`, the text after a mark and a space: not with a lower-case letter or other punctuation.
 fn begins_sentence(rest: &str) -> bool {
     let mut chars = rest.chars();
     let Some(first) = chars.next() else {
         return true;
     };
     if is_opener(first) {
-        // "He left. (Nobody saw.)", but not "it etc. (see below)": the word inside decides, unless it is a quotation.
+        // "He left. (Nobody saw.)", but not "it etc. (see below)": the word after the opener decides, except for quotations.
         let quotation = matches!(first, '"' | '“' | '«' | '„');
         let word = chars.find(|&c| !is_opener(c));
         return word.is_none_or(|c| c.is_alphanumeric() && (quotation || !c.is_lowercase()));
@@ -132,7 +132,7 @@ fn begins_sentence(rest: &str) -> bool {
     !first.is_lowercase() && (first.is_alphanumeric() || matches!(first, '£' | '$' | '€' | '#' | '@' | '&'))
 }
 
-/// Whether the full stop after `before` belongs to its word: an abbreviation, an initial, a number of a list.
+/// Whether the full stop after `before` belongs to its word: an abbreviation, an initial, or the number of a list item.
 fn belongs_to_word(before: &str, next: &str) -> bool {
     let start = before
         .rfind(|c: char| c.is_whitespace() || c == '—' || c == '–')
@@ -148,14 +148,14 @@ fn belongs_to_word(before: &str, next: &str) -> bool {
         .next()
         .unwrap_or_default();
     if word.bytes().all(|b| b.is_ascii_digit()) {
-        // "1. An item", but "… in 1990. Then".
+        // "1. An item", but not "… in 1990. Then".
         return first_of_sentence && word.len() <= 3;
     }
     let mut letters = word.chars();
     if let (Some(only), None) = (letters.next(), letters.next()) {
-        // An initial: "J. Smith". "I" is more often a word: "So do I. The".
+        // An initial: "J. Smith". "I" is more often a pronoun: "So do I. The".
         let initial = only.is_uppercase() && !(only == 'I' && is_starter(next_word));
-        // Russian and others: "г. Москва".
+        // Abbreviations in Russian and other languages: "г. Москва".
         return initial || (only.is_lowercase() && !only.is_ascii());
     }
     // Dotted: "U.S", "e.g", "a.m", "Ph.D", "J.R.R".
@@ -165,13 +165,13 @@ fn belongs_to_word(before: &str, next: &str) -> bool {
         let latin = matches!(word, "e.g" | "i.e" | "E.g" | "I.e");
         return latin || !is_starter(next_word);
     }
-    // No word of the lists is longer.
+    // The lists below contain no longer words.
     if word.len() > 6 {
         return false;
     }
     let lower = word.to_lowercase();
     let lower = lower.as_str();
-    // Titles are written with a capital; "gen", "rep" and "gov" without one are other words.
+    // Titles are capitalised; "gen", "rep" and "gov" in lower case are other words.
     if word.starts_with(char::is_uppercase) && TITLES.contains(&lower) || LATIN.contains(&lower) {
         return true;
     }
@@ -188,22 +188,22 @@ const TITLES: &[&str] = &[
     "maj", "capt", "cpt", "lt", "sgt", "cpl", "cmdr", "adm", "brig", "gov", "sen", "rep", "pres", "supt", "insp", "mt",
     "ft", "ald", "sir", "pvt", "amb", "vs",
 ];
-/// Never last in a sentence.
+/// Never the last word of a sentence.
 const LATIN: &[&str] = &["cf", "viz", "ca", "vs", "approx", "eg", "ie", "resp"];
-/// Abbreviations when a number follows, else words or sentence ends.
+/// Abbreviations if a number follows, otherwise words or sentence ends.
 const BEFORE_NUMBERS: &[&str] = &[
     "no", "nos", "vol", "vols", "p", "pp", "ch", "chap", "fig", "figs", "eq", "eqs", "sec", "sect", "art", "op", "opp",
     "bk", "pt", "ser", "ref", "refs", "tab", "col", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept",
     "oct", "nov", "dec", "circa", "c", "v", "b", "d", "r", "fl", "rev",
 ];
-/// Abbreviations that may also end a sentence: the next word decides.
+/// Abbreviations that may also end a sentence; the next word decides.
 const MAY_END: &[&str] = &[
     "inc", "ltd", "co", "corp", "bros", "jr", "sr", "esq", "etc", "al", "ave", "blvd", "rd", "dept", "univ", "assn",
     "est", "ed", "eds", "trans", "div", "gmbh", "plc", "mass", "conn", "penn", "calif", "tenn", "wis", "minn", "ill",
     "ind", "ariz", "fla", "ga", "ky", "md", "va", "wash", "ph", "ste", "h", "m",
 ];
 
-/// Words that begin sentences far more often than they continue a name.
+/// Words that begin a sentence much more often than they continue a name.
 fn is_starter(word: &str) -> bool {
     matches!(
         word,
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn abbreviations_and_initials_stay() {
+    fn abbreviations_and_initials_do_not_end_sentences() {
         check(
             "Dr. A. B. Smith met Mrs. Jones at 5 p.m. on Jan. 5, e.g. Monday.",
             &["Dr. A. B. Smith met Mrs. Jones at 5 p.m. on Jan. 5, e.g. Monday."],
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_and_brackets_stay_with_their_sentence() {
+    fn quotes_and_brackets_belong_to_their_sentence() {
         check("\"Stop!\" he said. \"Why?\" She left.", &["\"Stop!\" he said.", "\"Why?\"", "She left."]);
         check("“Go.” The man went. (He ran.) Soon.", &["“Go.”", "The man went.", "(He ran.)", "Soon."]);
         check("It ended. “and then?” he asked.", &["It ended.", "“and then?” he asked."]);

@@ -1,4 +1,4 @@
-//! Writes the shards of one split: Arrow IPC files, cut by their number of tokens.
+//! Writes the shards of one split: Arrow IPC files of limited size.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -14,18 +14,18 @@ use cloze_files::digest::{Digest, Digesting};
 use crate::DataError;
 use crate::manifest::{ShardEntry, Split};
 
-/// Tokens of a record batch: what the writer holds in memory.
+/// Number of tokens in a record batch. The writer holds one in memory.
 const BATCH_TOKENS: usize = 1 << 20;
 
-/// Writes documents of one split into `dir/train-00000.arrow`, … Where shards end depends on the documents only.
+/// Writes the documents of one split into `dir/train-00000.arrow`, … The sizes of shards depend only on the documents.
 pub(crate) struct ShardWriter {
     dir: PathBuf,
     split: Split,
     shard_tokens: u64,
     schema: Arc<Schema>,
-    /// Whether ids fit 16 bits.
+    /// Whether ids fit into 16 bits.
     narrow: bool,
-    /// The batch being gathered.
+    /// The current batch.
     ids: Ids,
     token_lengths: Vec<usize>,
     ends: Vec<u32>,
@@ -46,7 +46,7 @@ struct OpenShard {
 }
 
 impl ShardWriter {
-    /// `shard_tokens`: a shard ends with the batch that reaches so many.
+    /// `shard_tokens`: a shard ends with the batch that reaches this number of tokens.
     pub fn new(dir: &Path, split: Split, vocab_size: usize, shard_tokens: u64) -> ShardWriter {
         let narrow = vocab_size <= 1 << 16;
         let list = |name: &str, of: DataType| {
@@ -69,7 +69,7 @@ impl ShardWriter {
         }
     }
 
-    /// Adds a document: its ids, all below the vocabulary's size, and the end of each of its sentences.
+    /// Adds a document: its ids, which must be below the vocabulary's size, and the end of each sentence.
     pub fn push(&mut self, ids: &[u32], ends: &[u32]) -> Result<(), DataError> {
         match &mut self.ids {
             // The vocabulary has at most 65,536 ids.
@@ -91,7 +91,7 @@ impl ShardWriter {
         Ok(())
     }
 
-    /// Writes what is left; the entries of all shards, in order.
+    /// Writes the remaining documents. Returns the entries of all shards, in order.
     pub fn finish(mut self) -> Result<Vec<ShardEntry>, DataError> {
         if !self.token_lengths.is_empty() {
             self.write_batch()?;

@@ -1,8 +1,8 @@
-//! Memory-mapped shards: one row a document, `tokens: list<uint16|uint32>` (the flat ids of the document) and
-//! `sentence_ends: list<uint32>` (the exclusive end of each sentence in `tokens`), in Arrow's IPC file format.
+//! Memory-mapped shards in Arrow's IPC file format. Each row is a document: `tokens: list<uint16|uint32>` (all ids of the
+//! document) and `sentence_ends: list<uint32>` (the exclusive end of each sentence in `tokens`).
 //!
-//! Reading copies nothing: the arrays point into the map. A shard's size and checksum are compared with the manifest
-//! when the folder is opened; a file that is cut short *while* it is mapped ends the process (SIGBUS), as with any map.
+//! Reading does not copy: the arrays point into the map. When the folder is opened, the size and checksum of each shard are
+//! compared with the manifest. If a file is truncated *while* it is mapped, the process ends with SIGBUS, as for any map.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -22,7 +22,7 @@ use crate::DataError;
 use crate::manifest::Manifest;
 pub use crate::manifest::Split;
 
-/// A folder of shards written by [`prepare`](crate::prepare::prepare), checked and mapped.
+/// A folder of shards written by [`prepare`](crate::prepare::prepare), verified and mapped.
 #[derive(Clone, Debug)]
 pub struct Shards {
     /// Counts, checksums, tokenizer and corpus report.
@@ -33,11 +33,11 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Opens a folder, comparing every shard's size and checksum with the manifest.
+    /// Opens a folder, and compares every shard's size and checksum with the manifest.
     ///
     /// # Errors
-    /// [`DataError::NotShards`] for a folder without a readable manifest, [`DataError::ShardDamaged`] naming the
-    /// first shard that is missing, cut short or altered, or that holds an id which the vocabulary lacks.
+    /// [`DataError::NotShards`] for a folder without a readable manifest; [`DataError::ShardDamaged`] with the first shard that
+    /// is missing, truncated or altered, or that contains an id outside the vocabulary.
     pub fn open(dir: &Path) -> Result<Shards, DataError> {
         let manifest = Manifest::read(dir)?;
         let open = |split: Split| -> Result<Documents, DataError> {
@@ -58,7 +58,7 @@ impl Shards {
                     return Err(DataError::NotShards {
                         path: dir.to_path_buf(),
                         reason: format!(
-                            "the manifest counts {expected} {} {what}, its shards hold {found}",
+                            "expected {expected} {} {what} according to the manifest, found {found} in the shards",
                             split.name()
                         ),
                     });
@@ -82,7 +82,7 @@ impl Shards {
         &self.dir
     }
 
-    /// The folder of the tokenizer that made these shards, copied beside them.
+    /// The folder with a copy of the tokenizer that made these shards.
     pub fn tokenizer_dir(&self) -> PathBuf {
         self.dir.join(crate::manifest::TOKENIZER)
     }
@@ -90,7 +90,8 @@ impl Shards {
     /// Compares a tokenizer with the one that made these shards.
     ///
     /// # Errors
-    /// [`DataError::OtherTokenizer`] when their fingerprints differ; [`DataError::NotShards`] where the manifest counts its tokens wrong.
+    /// [`DataError::OtherTokenizer`] if their fingerprints differ; [`DataError::NotShards`] if the manifest has a wrong vocabulary
+    /// size.
     pub fn check_tokenizer(&self, tokenizer: &Tokenizer) -> Result<(), DataError> {
         let (expected, found) = (&self.manifest.tokenizer, tokenizer.fingerprint());
         if expected.fingerprint != found {
@@ -99,14 +100,15 @@ impl Shards {
         }
         if expected.vocab_size != tokenizer.vocab_size() {
             let (counted, tokens) = (expected.vocab_size, tokenizer.vocab_size());
-            let reason = format!("the manifest says that the tokenizer has {counted} tokens, it has {tokens}");
+            let reason =
+                format!("expected {counted} tokens in the vocabulary according to the manifest, found {tokens}");
             return Err(DataError::NotShards { path: self.dir.clone(), reason });
         }
         Ok(())
     }
 }
 
-/// Documents as token ids, cut into sentences; mapped from shards or held in memory. Cheap to clone.
+/// Documents as token ids with sentence boundaries, mapped from shards or in memory. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Documents {
     inner: Arc<Inner>,
@@ -115,7 +117,7 @@ pub struct Documents {
 #[derive(Debug)]
 struct Inner {
     chunks: Vec<Chunk>,
-    /// `[chunks+1]`: the number of the first document of each chunk, then the number of documents.
+    /// `[chunks+1]`: the index of the first document of each chunk, then the number of documents.
     starts: Vec<usize>,
     tokens: u64,
     sentences: usize,
@@ -125,10 +127,10 @@ struct Inner {
 #[derive(Debug)]
 struct Chunk {
     tokens: Tokens,
-    /// `[documents+1]`: where each document's tokens begin.
+    /// `[documents+1]`: the first token of each document.
     token_offsets: OffsetBuffer<i32>,
     ends: ScalarBuffer<u32>,
-    /// `[documents+1]`: where each document's sentence ends begin.
+    /// `[documents+1]`: the first sentence end of each document.
     end_offsets: OffsetBuffer<i32>,
 }
 
@@ -151,32 +153,34 @@ impl Chunk {
         &self.ends[self.end_offsets[doc] as usize..self.end_offsets[doc + 1] as usize]
     }
 
-    /// Sentence ends must rise, and the last must be the document's length.
+    /// Sentence ends must not decrease, and the last must equal the document's length.
     fn check(&self) -> Result<(), String> {
         for doc in 0..self.documents() {
             let ends = self.ends(doc);
             let length = self.token_range(doc).len();
             if ends.last().copied().unwrap_or(0) as usize != length || ends.windows(2).any(|pair| pair[0] > pair[1]) {
-                return Err(format!("document {doc} of a batch: its sentence ends do not rise to its {length} tokens"));
+                return Err(format!(
+                    "document {doc} of a batch: expected ascending sentence ends up to its length, {length} tokens"
+                ));
             }
         }
         Ok(())
     }
 }
 
-/// Bytes of a file that are looked at together.
+/// Bytes of a file that are read at once.
 const BLOCK: usize = 1 << 20;
 
 impl Chunk {
-    /// The first id that a vocabulary of this size lacks, and its row. The file is read, not its map: pages of a map would count as
-    /// memory of this process.
-    fn foreign_id(&self, file: &mut File, map: &Buffer, vocab_size: usize) -> io::Result<Option<(u32, usize)>> {
+    /// The first id outside a vocabulary of this size, and its row. It reads the file instead of the map, because pages of
+    /// the map would count as memory of this process.
+    fn find_invalid_id(&self, file: &mut File, map: &Buffer, vocab_size: usize) -> io::Result<Option<(u32, usize)>> {
         let (ids, width) = match &self.tokens {
             Tokens::U16(_) if vocab_size > u16::MAX.into() => return Ok(None),
             Tokens::U16(ids) => (ids.inner(), 2),
             Tokens::U32(ids) => (ids.inner(), 4),
         };
-        // The ids point into the map.
+        // The ids are inside the map.
         let start = ids.as_ptr().addr() - map.as_ptr().addr();
         let [mut first, end] = [self.token_offsets[0], self.token_offsets[self.documents()]].map(|id| id as usize);
         file.seek(SeekFrom::Start((start + first * width) as u64))?;
@@ -184,12 +188,12 @@ impl Chunk {
         while first < end {
             let bytes = &mut block[..BLOCK.min((end - first) * width)];
             file.read_exact(bytes)?;
-            let foreign = match width {
-                2 => beyond(bytes.as_chunks().0, |id| u16::from_le_bytes(id).into(), vocab_size),
-                _ => beyond(bytes.as_chunks().0, u32::from_le_bytes, vocab_size),
+            let invalid = match width {
+                2 => find_id_from(bytes.as_chunks().0, |id| u16::from_le_bytes(id).into(), vocab_size),
+                _ => find_id_from(bytes.as_chunks().0, u32::from_le_bytes, vocab_size),
             };
-            if let Some((place, id)) = foreign {
-                let row = self.token_offsets.partition_point(|&offset| offset as usize <= first + place) - 1;
+            if let Some((position, id)) = invalid {
+                let row = self.token_offsets.partition_point(|&offset| offset as usize <= first + position) - 1;
                 return Ok(Some((id, row)));
             }
             first += bytes.len() / width;
@@ -198,27 +202,31 @@ impl Chunk {
     }
 }
 
-/// The first id that a vocabulary of this size lacks, and its place.
-fn beyond<const N: usize>(ids: &[[u8; N]], read: impl Fn([u8; N]) -> u32, vocab_size: usize) -> Option<(usize, u32)> {
-    let greatest = ids.iter().map(|&id| read(id)).max()?;
-    if (greatest as usize) < vocab_size {
+/// The first id that is `vocab_size` or higher, with its position.
+fn find_id_from<const N: usize>(
+    ids: &[[u8; N]],
+    read: impl Fn([u8; N]) -> u32,
+    vocab_size: usize,
+) -> Option<(usize, u32)> {
+    let max = ids.iter().map(|&id| read(id)).max()?;
+    if (max as usize) < vocab_size {
         return None;
     }
     ids.iter().map(|&id| read(id)).enumerate().find(|&(_, id)| id as usize >= vocab_size)
 }
 
 impl Documents {
-    /// Documents held in memory: `docs[document][sentence]` is a list of ids.
+    /// Documents in memory: `docs[document][sentence]` is a list of ids.
     pub fn from_memory(docs: Vec<Vec<Vec<u32>>>) -> Documents {
         let mut tokens = Vec::new();
         let mut ends = Vec::new();
         let mut token_lengths = Vec::with_capacity(docs.len());
         let mut end_lengths = Vec::with_capacity(docs.len());
         let mut chunks = Vec::new();
-        let mut cut = |tokens: &mut Vec<u32>,
-                       ends: &mut Vec<u32>,
-                       token_lengths: &mut Vec<usize>,
-                       end_lengths: &mut Vec<usize>| {
+        let mut finish_chunk = |tokens: &mut Vec<u32>,
+                                ends: &mut Vec<u32>,
+                                token_lengths: &mut Vec<usize>,
+                                end_lengths: &mut Vec<usize>| {
             chunks.push(Chunk {
                 tokens: Tokens::U32(ScalarBuffer::from(std::mem::take(tokens))),
                 token_offsets: OffsetBuffer::from_lengths(token_lengths.drain(..)),
@@ -234,20 +242,20 @@ impl Documents {
                 ends.push((tokens.len() - start) as u32);
             }
             token_lengths.push(tokens.len() - start);
-            // Offsets are i32: begin another chunk long before they overflow.
+            // Offsets are i32: start a new chunk long before they overflow.
             if tokens.len() >= 1 << 28 {
-                cut(&mut tokens, &mut ends, &mut token_lengths, &mut end_lengths);
+                finish_chunk(&mut tokens, &mut ends, &mut token_lengths, &mut end_lengths);
             }
         }
-        cut(&mut tokens, &mut ends, &mut token_lengths, &mut end_lengths);
+        finish_chunk(&mut tokens, &mut ends, &mut token_lengths, &mut end_lengths);
         Documents::from_chunks(chunks)
     }
 
-    /// Maps one shard file. Its structure is checked, and its ids where the size of the vocabulary is given; its checksum is not (see
+    /// Maps one shard file. Checks its structure, and its ids if `vocab_size` is given, but not its checksum (see
     /// [`Shards::open`]).
     ///
     /// # Errors
-    /// [`DataError::ShardDamaged`] when the file is not a shard, or holds an id which the vocabulary lacks.
+    /// [`DataError::ShardDamaged`] if the file is not a shard, or contains an id outside the vocabulary.
     pub fn open_file(path: &Path, vocab_size: Option<usize>) -> Result<Documents, DataError> {
         Ok(Documents::from_chunks(map_chunks(path, vocab_size)?))
     }
@@ -271,39 +279,39 @@ impl Documents {
         self.inner.starts[self.inner.starts.len() - 1]
     }
 
-    /// Whether there is no document.
+    /// Whether there are no documents.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Number of tokens of all documents.
+    /// Number of tokens in all documents.
     pub fn tokens(&self) -> u64 {
         self.inner.tokens
     }
 
-    /// Number of sentences of all documents.
+    /// Number of sentences in all documents.
     pub fn total_sentences(&self) -> usize {
         self.inner.sentences
     }
 
-    /// Number of sentences of one document, `doc` in `0..len()`.
+    /// Number of sentences in one document, `doc` in `0..len()`.
     pub fn sentences(&self, doc: usize) -> usize {
         self.sentence_ends(doc).len()
     }
 
-    /// The exclusive end of each sentence of a document, in tokens from the document's start.
+    /// The exclusive end of each sentence of a document, as token offsets from the beginning of the document.
     pub fn sentence_ends(&self, doc: usize) -> &[u32] {
         let (chunk, row) = self.locate(doc);
         chunk.ends(row)
     }
 
-    /// Number of tokens of one document.
+    /// Number of tokens in one document.
     pub fn document_len(&self, doc: usize) -> usize {
         let (chunk, row) = self.locate(doc);
         chunk.token_range(row).len()
     }
 
-    /// Number of tokens of sentence `sentence` of document `doc`.
+    /// Number of tokens in sentence `sentence` of document `doc`.
     pub fn sentence_len(&self, doc: usize, sentence: usize) -> usize {
         let ends = self.sentence_ends(doc);
         (ends[sentence] - start_of(ends, sentence)) as usize
@@ -342,23 +350,23 @@ fn map_chunks(path: &Path, vocab_size: Option<usize>) -> Result<Vec<Chunk>, Data
     let mut file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
     let length = file.metadata().map_err(|e| DataError::io("read", path, e))?.len() as usize;
     if length < 22 {
-        return Err(damaged(format!("{length} bytes, too short for an Arrow file")));
+        return Err(damaged(format!("found {length} bytes, too short for an Arrow file")));
     }
-    // SAFETY: the map is read-only, and shards are never written in place: they are made under another name and
-    // renamed. Another process that truncates the file ends this one with SIGBUS (stated in the module's docs).
+    // SAFETY: the map is read-only, and shards are never modified in place: they are written under another name and
+    // renamed. If another process truncates the file, this process ends with SIGBUS (see the module's documentation).
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| DataError::io("map", path, e))?;
     let map = Arc::new(map);
     let pointer = NonNull::from(&map[0]);
-    // SAFETY: pointer and length are those of the map, which the buffer keeps alive as its owner.
+    // SAFETY: pointer and length are those of the map, which the buffer owns and keeps alive.
     let buffer = unsafe { Buffer::from_custom_allocation(pointer, length, map) };
 
     let mut tail = [0u8; 10];
     tail.copy_from_slice(&buffer[length - 10..]);
     let footer_length = read_footer_length(tail).map_err(|e| damaged(e.to_string()))?;
     let footer_start =
-        (length - 10).checked_sub(footer_length).ok_or_else(|| damaged("its footer is longer than the file".into()))?;
+        (length - 10).checked_sub(footer_length).ok_or_else(|| damaged("the footer is longer than the file".into()))?;
     let footer = arrow_ipc::root_as_footer(&buffer[footer_start..length - 10]).map_err(|e| damaged(e.to_string()))?;
-    let schema = footer.schema().ok_or_else(|| damaged("it has no schema".into()))?;
+    let schema = footer.schema().ok_or_else(|| damaged("the file has no schema".into()))?;
     let schema = arrow_ipc::convert::try_fb_to_schema(schema).map_err(|e| damaged(e.to_string()))?;
     let decoder = FileDecoder::new(Arc::new(schema), footer.version()).with_require_alignment(true);
     let (mut chunks, mut documents) = (Vec::new(), 0);
@@ -367,16 +375,14 @@ fn map_chunks(path: &Path, vocab_size: Option<usize>) -> Result<Vec<Chunk>, Data
         let batch = decoder
             .read_record_batch(block, &bytes)
             .map_err(|e| damaged(e.to_string()))?
-            .ok_or_else(|| damaged("a block that is no record batch".into()))?;
+            .ok_or_else(|| damaged("a block is not a record batch".into()))?;
         let chunk = chunk_of(&batch).map_err(&damaged)?;
         chunk.check().map_err(&damaged)?;
         if let Some(vocab_size) = vocab_size {
-            let foreign = chunk.foreign_id(&mut file, &buffer, vocab_size);
-            if let Some((id, row)) = foreign.map_err(|e| DataError::io("read", path, e))? {
+            let invalid = chunk.find_invalid_id(&mut file, &buffer, vocab_size);
+            if let Some((id, row)) = invalid.map_err(|e| DataError::io("read", path, e))? {
                 let document = documents + row + 1;
-                return Err(damaged(format!(
-                    "document {document} holds the id {id}: the vocabulary has {vocab_size} tokens"
-                )));
+                return Err(damaged(format!("document {document} contains id {id}, expected ids below {vocab_size}")));
             }
         }
         documents += chunk.documents();
@@ -385,10 +391,10 @@ fn map_chunks(path: &Path, vocab_size: Option<usize>) -> Result<Vec<Chunk>, Data
     Ok(chunks)
 }
 
-/// The bytes of one block, after checking that it and each of its buffers lie inside the file: Arrow's own reader
-/// asserts this, and a damaged file must give an error.
+/// The bytes of one block, after checking that the block and its buffers are inside the file. Arrow's own reader asserts
+/// this, but a damaged file must cause an error.
 fn block_bytes(buffer: &Buffer, limit: usize, block: &arrow_ipc::Block) -> Result<Buffer, String> {
-    let outside = || "a block lies outside the file".to_string();
+    let outside = || "a block is outside the file".to_string();
     let offset = usize::try_from(block.offset()).map_err(|_| outside())?;
     let meta = usize::try_from(block.metaDataLength()).map_err(|_| outside())?;
     let body = usize::try_from(block.bodyLength()).map_err(|_| outside())?;
@@ -400,11 +406,11 @@ fn block_bytes(buffer: &Buffer, limit: usize, block: &arrow_ipc::Block) -> Resul
     let bytes = buffer.slice_with_length(offset, end - offset);
     // The message is prefixed with a continuation marker (0xffffffff) and its length.
     let message = arrow_ipc::root_as_message(&bytes[8..meta]).map_err(|e| e.to_string())?;
-    let batch = message.header_as_record_batch().ok_or("a block that is no record batch")?;
+    let batch = message.header_as_record_batch().ok_or("a block is not a record batch")?;
     for part in batch.buffers().into_iter().flatten() {
         let end = part.offset().checked_add(part.length());
         if part.offset() < 0 || part.length() < 0 || end.is_none_or(|end| end as u64 > body as u64) {
-            return Err("a buffer lies outside its block".into());
+            return Err("a buffer is outside its block".into());
         }
     }
     Ok(bytes)
@@ -416,7 +422,7 @@ fn chunk_of(batch: &RecordBatch) -> Result<Chunk, String> {
             .column_by_name(name)
             .and_then(|column| column.as_list_opt::<i32>())
             .filter(|list| list.null_count() == 0 && list.values().null_count() == 0)
-            .ok_or_else(|| format!("it has no column \"{name}\" of lists without nulls"))
+            .ok_or_else(|| format!("found no column \"{name}\" of lists without nulls"))
     };
     let tokens = column("tokens")?;
     let ends = column("sentence_ends")?;
@@ -466,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_shard_is_refused() {
+    fn file_that_is_not_a_shard_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.arrow");
         for bytes in [&b"short"[..], &[b'x'; 100][..]] {

@@ -1,18 +1,18 @@
-//! What batches need to know of a tokenizer.
+//! The properties of a tokenizer that batches need.
 
 use cloze_text::{Special, Template, Tokenizer};
 
-/// The part of a tokenizer that sampling and masking use: its size, its special tokens, the layout of a sequence, and which
-/// ids continue a word. Small enough to be cloned; needs no tokenizer, so that tests can make one by hand.
+/// The part of a tokenizer that sampling and masking use: vocabulary size, special tokens, template, and which ids continue
+/// a word. It is small, so it can be cloned. Tests can build it without a tokenizer.
 #[derive(Clone, Debug)]
 pub struct TokenTable {
-    /// Number of ids, V: ids are `0..V`.
+    /// Number of ids, V; ids are `0..V`.
     pub vocab_size: usize,
     /// The ids of \[PAD\], \[UNK\], \[CLS\], \[SEP\] and \[MASK\].
     pub special: Special,
-    /// Which special tokens a sequence has, and where.
+    /// The positions of special tokens in a sequence.
     pub template: Template,
-    /// `[V]`: whether the id is a piece inside a word (`##…`); none where tokens do not show it.
+    /// `[V]`: whether each id continues a word (`##…`); `None` if tokens do not mark it.
     pub continuation: Option<Vec<bool>>,
 }
 
@@ -22,7 +22,7 @@ impl TokenTable {
         self.special.all().contains(&id)
     }
 
-    /// Whether `id` continues the word before it. False for ids outside the vocabulary, and where it is not known.
+    /// Whether `id` continues a word. False for ids outside the vocabulary, and if tokens do not mark it.
     pub fn is_continuation(&self, id: u32) -> bool {
         self.continuation.as_ref().and_then(|all| all.get(id as usize)).copied().unwrap_or_default()
     }
@@ -36,7 +36,7 @@ impl From<&Tokenizer> for TokenTable {
             special: tokenizer.special(),
             template: tokenizer.template().clone(),
             continuation: tokenizer
-                .shows_words()
+                .marks_word_starts()
                 .then(|| (0..vocab_size as u32).map(|id| tokenizer.is_continuation(id)).collect()),
         }
     }

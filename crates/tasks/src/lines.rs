@@ -4,7 +4,7 @@ use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use cloze_data::corpus::ReadProgress;
-use cloze_data::corpus::text::{Beginning, MAX_LINE, clean_line, too_long};
+use cloze_data::corpus::text::{MAX_LINE, TextFormat, clean_line, too_long};
 
 use crate::TaskError;
 
@@ -59,7 +59,7 @@ impl Lines {
             Some(line_end) => line_end,
             None => {
                 let start = self.input.fill_buf().map_err(|e| TaskError::io("read", &self.path, e))?;
-                Beginning::of(start).map_err(|problem| TaskError::file(&self.path, problem))?.line_end
+                TextFormat::detect(start).map_err(|problem| TaskError::file(&self.path, problem))?.line_end
             }
         };
         self.line_end = Some(line_end);

@@ -1,12 +1,12 @@
-//! Special and added tokens in running text: where they are, as the `tokenizers` crate finds them.
+//! Finds special and added tokens in running text, as the `tokenizers` crate does.
 //!
-//! A token that is not `normalized` is looked for in the text as it is; what lies between such tokens is normalised, and there
-//! the others are looked for in their normalised form. The leftmost match counts, of several the longest
+//! A token that is not `normalized` is searched in the original text. The text between such tokens is normalised, and the
+//! other tokens are searched there in their normalised form. The leftmost match wins; of several, the longest
 //! (`AddedVocabulary::extract_and_normalize`).
 
 use std::sync::OnceLock;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use daachorse::{DoubleArrayAhoCorasick, DoubleArrayAhoCorasickBuilder, MatchKind};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -14,20 +14,20 @@ use tokenizers::AddedToken;
 
 use crate::TextError;
 
-/// What is done with the special tokens that BERT itself adds (\[PAD\], \[UNK\], \[CLS\], \[SEP\], \[MASK\], whatever their
-/// names) where a text has their names. All other special and added tokens are always single tokens.
+/// How the names of BERT's own special tokens (\[PAD\], \[UNK\], \[CLS\], \[SEP\], \[MASK\], or the tokens in these roles)
+/// are read where they occur in a text. All other special and added tokens are always single tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SpecialTokens {
-    /// They are ordinary text: `[SEP]` is `[`, `sep` and `]`.
+    /// As ordinary text: `[SEP]` becomes `[`, `sep` and `]`.
     #[default]
     Text,
-    /// They are the special tokens, as `AutoTokenizer` of Transformers reads them.
+    /// As special tokens, like `AutoTokenizer` of Transformers.
     Parse,
 }
 
 impl SpecialTokens {
-    /// Its name: "text" or "parse".
+    /// The name: "text" or "parse".
     pub fn name(self) -> &'static str {
         match self {
             SpecialTokens::Text => "text",
@@ -35,14 +35,14 @@ impl SpecialTokens {
         }
     }
 
-    /// The value of this name.
+    /// The value with this name.
     pub fn of_name(name: &str) -> Option<SpecialTokens> {
         [SpecialTokens::Text, SpecialTokens::Parse].into_iter().find(|value| value.name() == name)
     }
 }
 
-/// A stretch of a text.
-pub(crate) enum Stretch<'a> {
+/// A part of a text.
+pub(crate) enum TextPart<'a> {
     /// Ordinary text.
     Text(&'a str),
     /// A special or added token.
@@ -56,10 +56,10 @@ pub(crate) struct Added {
     normalized: Option<Matcher>,
 }
 
-/// Finds tokens of one of both sorts.
+/// Searches either the tokens that are `normalized` or those that are not.
 struct Matcher {
     automaton: DoubleArrayAhoCorasick<u32>,
-    /// The first bytes of all, at most three; empty if there are more.
+    /// The distinct first bytes of the patterns, if there are at most three; otherwise empty.
     first: Vec<u8>,
 }
 
@@ -80,7 +80,7 @@ impl Matcher {
         Ok(Some(Matcher { automaton, first }))
     }
 
-    /// Whether the text may have a token: quick, since most texts have none.
+    /// Whether the text may contain a token. This is a fast pre-check, since most texts contain none.
     fn may_match(&self, text: &[u8]) -> bool {
         match self.first[..] {
             [a] => memchr::memchr(a, text).is_some(),
@@ -92,7 +92,7 @@ impl Matcher {
 }
 
 impl Added {
-    /// Of these tokens with their ids; `normalize` is the tokenizer's normaliser.
+    /// `tokens` maps ids to tokens; `normalize` is the tokenizer's normaliser.
     pub(crate) fn new(
         tokens: AHashMap<u32, AddedToken>,
         normalize: impl Fn(&str) -> String,
@@ -107,43 +107,48 @@ impl Added {
         Ok(Added { raw: Matcher::new(&raw)?, normalized: Matcher::new(&normalized)?, tokens })
     }
 
-    /// The token of an id, if it is an added or special one.
+    /// The added or special token with this id.
     pub(crate) fn token(&self, id: u32) -> Option<&AddedToken> {
         self.tokens.get(&id)
     }
 
-    /// All of them, by id.
+    /// All tokens, by id.
     pub(crate) fn sorted(&self) -> Vec<(u32, &AddedToken)> {
         let mut all: Vec<(u32, &AddedToken)> = self.tokens.iter().map(|(&id, token)| (id, token)).collect();
         all.sort_unstable_by_key(|(id, _)| *id);
         all
     }
 
-    /// Whether some are looked for in normalised text.
+    /// Whether some tokens are searched in normalised text.
     pub(crate) fn has_normalized(&self) -> bool {
         self.normalized.is_some()
     }
 
-    /// Cuts a text as it was given at its tokens but those to be passed over.
+    /// Splits the original text at its added tokens, except those for which `skip` is true.
     #[inline]
-    pub(crate) fn cut<'a>(&self, text: &'a str, skip: impl Fn(u32) -> bool, each: impl FnMut(Stretch<'a>)) {
-        self.cut_by(self.raw.as_ref(), text, skip, each);
+    pub(crate) fn split<'a>(&self, text: &'a str, skip: impl Fn(u32) -> bool, each: impl FnMut(TextPart<'a>)) {
+        self.split_with(self.raw.as_ref(), text, skip, each);
     }
 
-    /// The same of a stretch that has been normalised.
-    pub(crate) fn cut_normalized<'a>(&self, text: &'a str, skip: impl Fn(u32) -> bool, each: impl FnMut(Stretch<'a>)) {
-        self.cut_by(self.normalized.as_ref(), text, skip, each);
+    /// As [`split`](Self::split), for text that has been normalised.
+    pub(crate) fn split_normalized<'a>(
+        &self,
+        text: &'a str,
+        skip: impl Fn(u32) -> bool,
+        each: impl FnMut(TextPart<'a>),
+    ) {
+        self.split_with(self.normalized.as_ref(), text, skip, each);
     }
 
-    fn cut_by<'a>(
+    fn split_with<'a>(
         &self,
         matcher: Option<&Matcher>,
         text: &'a str,
         skip: impl Fn(u32) -> bool,
-        mut each: impl FnMut(Stretch<'a>),
+        mut each: impl FnMut(TextPart<'a>),
     ) {
         let Some(matcher) = matcher.filter(|matcher| matcher.may_match(text.as_bytes())) else {
-            each(Stretch::Text(text));
+            each(TextPart::Text(text));
             return;
         };
         let mut done = 0;
@@ -160,17 +165,17 @@ impl Added {
                 end += text[end..].len() - text[end..].trim_start().len();
             }
             if done < start {
-                each(Stretch::Text(&text[done..start]));
+                each(TextPart::Text(&text[done..start]));
             }
-            each(Stretch::Token(id));
+            each(TextPart::Token(id));
             done = end;
         }
         if done < text.len() {
-            each(Stretch::Text(&text[done..]));
+            each(TextPart::Text(&text[done..]));
         }
     }
 
-    /// How often `text` has one of the tokens that `counted` names.
+    /// The number of occurrences in `text` of the tokens for which `counted` is true.
     #[inline]
     pub(crate) fn occurrences(&self, text: &str, counted: impl Fn(u32) -> bool) -> u64 {
         let Some(matcher) = self.raw.as_ref().filter(|matcher| matcher.may_match(text.as_bytes())) else { return 0 };
@@ -178,7 +183,7 @@ impl Added {
     }
 }
 
-/// What a regular expression calls a word's character decides, as in the crate.
+/// Words are delimited by the regular expression class `\w`, as in the `tokenizers` crate.
 fn ends_with_word(text: &str) -> bool {
     text.chars().next_back().is_some_and(is_word)
 }
@@ -191,7 +196,23 @@ fn is_word(c: char) -> bool {
     static WORD: OnceLock<Option<Regex>> = OnceLock::new();
     match WORD.get_or_init(|| Regex::new(r"^\w$").ok()) {
         Some(word) => word.is_match(c.encode_utf8(&mut [0; 4])),
-        // Cannot happen: the expression is right.
+        // Unreachable: the expression is valid.
         None => c.is_alphanumeric(),
     }
+}
+
+/// A copy of `tokenizer` whose special tokens are exactly `special`, and which reads them as ordinary text.
+pub(crate) fn with_literal_special_tokens(
+    tokenizer: &tokenizers::Tokenizer,
+    special: &AHashSet<&str>,
+) -> Result<tokenizers::Tokenizer, TextError> {
+    let engine = |reason: String| TextError::Engine { action: "set its special tokens", reason };
+    let json = tokenizer.to_string(false).map_err(|e| engine(e.to_string()))?;
+    let mut json: serde_json::Value = serde_json::from_str(&json).map_err(|e| engine(e.to_string()))?;
+    for token in json["added_tokens"].as_array_mut().into_iter().flatten() {
+        token["special"] = token["content"].as_str().is_some_and(|content| special.contains(content)).into();
+    }
+    let mut copy: tokenizers::Tokenizer = json.to_string().parse().map_err(|e: Box<_>| engine(format!("{e}")))?;
+    copy.set_encode_special_tokens(true);
+    Ok(copy)
 }

@@ -1,46 +1,47 @@
-//! Which words of a corpus would be worth a token.
+//! Finds the words of a corpus that are worth a token.
 
 use std::error::Error;
 
 use compact_str::CompactString;
 
-use crate::learn::{LearnProgress, LearnStage, MAX_WORDS, count};
+use crate::learn::{LearnProgress, LearnStage, MAX_WORDS, count_in_rounds};
 use crate::{TextError, Tokenizer};
 
-/// The words of a corpus with their counts, normalised and split as a tokenizer does (a punctuation mark is a word).
+/// The words of a corpus with their counts, normalised and split as by a tokenizer (a punctuation mark is a word).
 ///
-/// As in [`learn`](crate::learn), memory is bounded: beyond two million distinct words the rarest are forgotten on the way,
-/// and words of more than 100 characters are left out.
+/// Memory is bounded as in [`learn`](crate::learn): when there are more than two million distinct words, the rarest are
+/// dropped. Words of more than 100 characters are left out.
 #[derive(Debug)]
 pub struct WordCounts {
     /// Most frequent first, then alphabetically.
     counts: Vec<(CompactString, u64)>,
 }
 
-/// A word that a vocabulary splits.
+/// A word that the vocabulary splits into several tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainWord {
     /// The word.
     pub word: String,
-    /// How often the corpus has it.
+    /// Number of occurrences in the corpus.
     pub count: u64,
-    /// The tokens that it is now, at least two.
+    /// The tokens that encode it, at least two.
     pub pieces: Vec<u32>,
 }
 
 impl DomainWord {
-    /// Tokens that the corpus would save if the word were one: count × (pieces − 1).
-    pub fn saved(&self) -> u64 {
+    /// Number of tokens that the corpus would save if the word were one token: count × (pieces − 1).
+    pub fn tokens_saved(&self) -> u64 {
         self.count * (self.pieces.len() as u64).saturating_sub(1)
     }
 }
 
 impl WordCounts {
-    /// Counts the words of `texts`. `threads` of 0 is one a core; `progress` is told the [counting](LearnStage::Counting).
+    /// Counts the words of `texts`. If `threads` is 0, one thread per core is used. `progress` is called during
+    /// [counting](LearnStage::Counting).
     ///
     /// # Errors
-    /// [`TextError::NotPlain`], the iterator's own error ([`TextError::Input`]), no words at all.
-    pub fn of<E>(
+    /// [`TextError::NotPlain`], the iterator's own error ([`TextError::Input`]), or a corpus without words.
+    pub fn count<E>(
         tokenizer: &Tokenizer,
         threads: usize,
         texts: impl Iterator<Item = Result<String, E>>,
@@ -50,28 +51,28 @@ impl WordCounts {
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         let words = &tokenizer.fast().ok_or(TextError::NotPlain)?.words;
-        let mut news = LearnProgress::START;
-        let counts = count(threads, MAX_WORDS, words, texts, &mut news, progress)?;
+        let mut state = LearnProgress::START;
+        let counts = count_in_rounds(threads, MAX_WORDS, words, texts, &mut state, progress)?;
         if counts.is_empty() {
-            return Err(TextError::EmptyCorpus { bytes: news.bytes });
+            return Err(TextError::EmptyCorpus { bytes: state.bytes });
         }
         let mut counts: Vec<(CompactString, u64)> = counts.into_iter().collect();
         counts.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        news.stage = LearnStage::Finished;
-        progress(news);
+        state.stage = LearnStage::Finished;
+        progress(state);
         Ok(WordCounts { counts })
     }
 
-    /// Words counted.
-    pub fn words(&self) -> u64 {
+    /// Total number of words counted.
+    pub fn total_words(&self) -> u64 {
         self.counts.iter().map(|(_, count)| count).sum()
     }
 
-    /// Tokens that they are under `tokenizer`, which must normalise as the one they were counted with.
+    /// Number of tokens that `tokenizer` makes of these words. It must normalise like the one they were counted with.
     ///
     /// # Errors
     /// [`TextError::NotPlain`].
-    pub fn tokens(&self, tokenizer: &Tokenizer) -> Result<u64, TextError> {
+    pub fn total_tokens(&self, tokenizer: &Tokenizer) -> Result<u64, TextError> {
         let trie = &tokenizer.fast().ok_or(TextError::NotPlain)?.trie;
         let (mut ids, mut tokens) = (Vec::new(), 0);
         for (word, count) in &self.counts {
@@ -82,15 +83,15 @@ impl WordCounts {
         Ok(tokens)
     }
 
-    /// The `size` words whose own tokens would save most, best first: words of at least `min_count` occurrences that
-    /// `tokenizer` splits into two pieces or more, by [tokens saved](DomainWord::saved), then alphabetically. Words without a
-    /// letter (numbers) are left out, for their digits mean more than the whole.
+    /// The `size` words that would save most if they were tokens, best first: words with at least `min_count` occurrences that
+    /// `tokenizer` splits into two or more tokens, ranked by [tokens saved](DomainWord::tokens_saved), then alphabetically. Words
+    /// without a letter (numbers) are left out, because their digits mean more than the number as one token.
     ///
-    /// The saving is each word's alone: that one new word also begins others is not reckoned with.
+    /// Each saving is estimated independently: a new word may also become the first token of other words, which is ignored.
     ///
     /// # Errors
     /// [`TextError::NotPlain`].
-    pub fn most_saving(
+    pub fn rank_new_words(
         &self,
         tokenizer: &Tokenizer,
         size: usize,
@@ -105,7 +106,7 @@ impl WordCounts {
                 found.push(DomainWord { word: word.to_string(), count: *count, pieces });
             }
         }
-        found.sort_by(|a, b| b.saved().cmp(&a.saved()).then_with(|| a.word.cmp(&b.word)));
+        found.sort_by(|a, b| b.tokens_saved().cmp(&a.tokens_saved()).then_with(|| a.word.cmp(&b.word)));
         found.truncate(size);
         Ok(found)
     }
@@ -125,19 +126,19 @@ mod tests {
 
     fn counted(text: &str) -> WordCounts {
         let texts = text.lines().map(|line| Ok::<_, Infallible>(line.to_owned()));
-        WordCounts::of(&tokenizer(), 2, texts, &|_| {}).unwrap()
+        WordCounts::count(&tokenizer(), 2, texts, &|_| {}).unwrap()
     }
 
     #[test]
     fn words_are_ranked_by_the_tokens_that_they_would_save() {
-        // glioma 3 pieces × 3, cells 2 × 4, tumor 2 × 4, gliomas 4 × 1; numbers, [UNK]s and whole words never.
+        // glioma 3 pieces × 3, cells 2 × 4, tumor 2 × 4, gliomas 4 × 1; never numbers, [UNK]s or words that are tokens.
         let text = "the Glioma cells tumor 111 xyz\nglioma-glioma. gliomas\ncells cells cells 111 111 111 111\n\
                     xyz xyz xyz tumor tumor tumor the the the the";
         let counts = counted(text);
         let t = tokenizer();
-        let words = |size, min| counts.most_saving(&t, size, min).unwrap();
+        let words = |size, min| counts.rank_new_words(&t, size, min).unwrap();
         let shown: Vec<(String, u64, u64)> =
-            words(9, 1).into_iter().map(|w| (w.word.clone(), w.count, w.saved())).collect();
+            words(9, 1).into_iter().map(|w| (w.word.clone(), w.count, w.tokens_saved())).collect();
         let expected = [("glioma", 3, 6), ("cells", 4, 4), ("tumor", 4, 4), ("gliomas", 1, 3)];
         assert_eq!(shown, expected.map(|(word, count, saved)| (word.to_owned(), count, saved)));
         assert_eq!(words(2, 1).len(), 2);
@@ -152,17 +153,17 @@ mod tests {
         let counts = counted(text);
         let old = tokenizer();
         let new = old.with_words(&["glioma".to_owned()]).unwrap();
-        assert_eq!(counts.words(), 11);
-        assert_eq!(counts.tokens(&old).unwrap(), old.encode(text).len() as u64);
-        assert_eq!(counts.tokens(&new).unwrap(), new.encode(text).len() as u64);
-        // glioma saves two, gliomas begins with it and saves two more.
-        assert_eq!(counts.tokens(&old).unwrap() - counts.tokens(&new).unwrap(), 4);
+        assert_eq!(counts.total_words(), 11);
+        assert_eq!(counts.total_tokens(&old).unwrap(), old.encode(text).len() as u64);
+        assert_eq!(counts.total_tokens(&new).unwrap(), new.encode(text).len() as u64);
+        // glioma saves two; gliomas begins with it and also saves two.
+        assert_eq!(counts.total_tokens(&old).unwrap() - counts.total_tokens(&new).unwrap(), 4);
     }
 
     #[test]
     fn no_words_is_an_error() {
         let texts = std::iter::once(Ok::<_, Infallible>(" \n".to_owned()));
-        let error = WordCounts::of(&tokenizer(), 1, texts, &|_| {}).unwrap_err();
+        let error = WordCounts::count(&tokenizer(), 1, texts, &|_| {}).unwrap_err();
         assert!(matches!(error, TextError::EmptyCorpus { .. }), "{error}");
     }
 }

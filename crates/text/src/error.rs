@@ -1,8 +1,8 @@
-//! What can go wrong between text and ids.
+//! Errors of reading, writing and applying tokenizers.
 
 use std::path::PathBuf;
 
-/// An error of this crate: what was found, where, and what to do about it.
+/// An error of this crate. Each message says what was expected, what was found, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
@@ -13,20 +13,20 @@ pub enum TextError {
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A folder holds neither `tokenizer.json` nor `vocab.txt`.
+    /// A folder contains neither `tokenizer.json` nor `vocab.txt`.
     #[error(
-        "{} holds no tokenizer: expected tokenizer.json or vocab.txt in it (`cloze vocab` makes both)",
+        "{} contains no tokenizer: expected tokenizer.json or vocab.txt in it",
         .0.display()
     )]
     NoTokenizer(
         /// The folder.
         PathBuf,
     ),
-    /// A vocabulary file has no content.
-    #[error("{} is empty: expected one token a line", .0.display())]
+    /// A vocabulary file is empty.
+    #[error("{} is empty: expected one token per line", .0.display())]
     EmptyVocabulary(
         /// The vocabulary file.
         PathBuf,
@@ -43,7 +43,7 @@ pub enum TextError {
     },
     /// A vocabulary line is blank.
     #[error(
-        "{}, line {line}: blank line; a token's id is its line, so remove the line or put its token back",
+        "{}, line {line}: blank line; a token's id is its line, so remove the line or restore its token",
         path.display()
     )]
     BlankLine {
@@ -52,9 +52,9 @@ pub enum TextError {
         /// Line, from 1.
         line: usize,
     },
-    /// A token stands in a vocabulary twice.
+    /// A token occurs twice in a vocabulary.
     #[error(
-        "{}, line {line}: token {token:?} already stands in line {first}; each token must have one id",
+        "{}, line {line}: token {token:?} is already in line {first}; each token must occur once",
         path.display()
     )]
     DuplicateToken {
@@ -67,7 +67,7 @@ pub enum TextError {
         /// The token.
         token: String,
     },
-    /// A vocabulary lacks special tokens that BERT needs.
+    /// A vocabulary has no token for some of BERT's special tokens.
     #[error(
         "{}: the vocabulary of {count} tokens has no {missing}; BERT needs [PAD] [UNK] [CLS] [SEP] [MASK]",
         path.display()
@@ -80,15 +80,15 @@ pub enum TextError {
         /// The missing tokens, separated by spaces.
         missing: String,
     },
-    /// A JSON file is malformed or no tokenizer.
+    /// A JSON file is malformed or does not describe a tokenizer.
     #[error("{}: {reason}", path.display())]
     BadJson {
         /// The file.
         path: PathBuf,
-        /// The parser's words, with line and column where it has them.
+        /// The parser's message, with line and column if it has them.
         reason: String,
     },
-    /// The layout of a sequence is none that a [`Template`](crate::Template) can hold.
+    /// The layout of a sequence cannot be represented by a [`Template`](crate::Template).
     #[error("the sequence template {0}")]
     Template(
         /// What is wrong with it.
@@ -102,40 +102,40 @@ pub enum TextError {
         /// What was found.
         found: String,
     },
-    /// The corpus gave no words to learn a vocabulary from.
-    #[error("the corpus holds no words ({bytes} bytes read): nothing to learn a vocabulary from")]
+    /// The corpus has no words to learn a vocabulary from.
+    #[error("the corpus contains no words ({bytes} bytes read); a vocabulary needs text")]
     EmptyCorpus {
         /// Bytes of text read.
         bytes: u64,
     },
-    /// The wanted vocabulary is too small for the corpus's characters.
+    /// The requested vocabulary is too small for the corpus's characters.
     #[error(
-        "a vocabulary of {size} is too small: this corpus needs at least {needed} \
+        "`size` is {size}, which is too small for this corpus: expected at least {needed} \
          (5 special tokens and {characters} distinct characters, each also in its ## form where it continues a word); \
-         ask for a size above {needed}"
+         increase `size` or lower `character_coverage`"
     )]
     VocabularyTooSmall {
-        /// The size asked for.
+        /// The requested size.
         size: usize,
         /// The smallest possible size.
         needed: usize,
-        /// Distinct characters kept.
+        /// Distinct characters that get a token.
         characters: usize,
     },
     /// An option is out of its range.
-    #[error("{option} is {found}: expected {expected}")]
+    #[error("`{option}` must be {expected}, found {found}")]
     BadOption {
-        /// Name of the option.
+        /// The option's name.
         option: &'static str,
         /// Its value.
         found: String,
-        /// The range allowed.
+        /// The allowed range.
         expected: &'static str,
     },
     /// Words cannot be added to a tokenizer of this kind.
     #[error(
-        "the tokenizer is no plain BERT one (BERT's normaliser and pre-tokeniser, WordPiece with ##, every token in its \
-         vocabulary): no words can be added to it; make a plain one from its vocab.txt alone"
+        "the tokenizer is not a plain BERT tokenizer (BERT's normaliser and pre-tokeniser, WordPiece with ##, every token in the \
+         vocabulary): its vocabulary cannot be changed; a folder with only its vocab.txt is read as a plain one"
     )]
     NotPlain,
     /// A word cannot become a token.
@@ -143,7 +143,7 @@ pub enum TextError {
     NewWord {
         /// The word.
         word: String,
-        /// Why not.
+        /// The reason.
         problem: WordProblem,
     },
     /// The iterator of texts failed.
@@ -153,12 +153,12 @@ pub enum TextError {
         #[source]
         Box<dyn std::error::Error + Send + Sync>,
     ),
-    /// The `tokenizers` crate refused; a bug or an exotic configuration.
+    /// The `tokenizers` crate failed: a bug or an unusual configuration.
     #[error("the tokenizers crate could not {action}: {reason}")]
     Engine {
         /// What was attempted.
         action: &'static str,
-        /// Its words.
+        /// Its message.
         reason: String,
     },
 }
@@ -169,38 +169,38 @@ impl From<cloze_files::FileError> for TextError {
     }
 }
 
-/// Why a word cannot become a token of its own.
+/// Why a word cannot become a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WordProblem {
-    /// There is nothing.
+    /// The word is empty.
     #[error("is empty")]
     Empty,
-    /// A token is one word.
-    #[error("holds white space; a token is one word")]
+    /// The word contains white space.
+    #[error("contains white space; a token is one word")]
     WhiteSpace,
-    /// The vocabulary has it.
-    #[error("is a token already")]
+    /// The vocabulary already contains it.
+    #[error("is already a token")]
     Present,
-    /// It was given before.
+    /// It occurs twice in the list of words.
     #[error("is given twice")]
     Repeated,
-    /// The model takes no word of this length.
-    #[error("has {chars} characters; words of more than {most} are [UNK] whatever the vocabulary")]
+    /// The model cannot encode words of this length.
+    #[error("has {chars} characters; words of more than {max} characters are always [UNK]")]
     TooLong {
-        /// Its characters.
+        /// Its length in characters.
         chars: usize,
-        /// The longest word's.
-        most: usize,
+        /// The length limit.
+        max: usize,
     },
-    /// No text gives this word, since the normaliser (case, accents, control characters) changes it.
-    #[error("normalises to {to:?}, so that no text would give it; write it in that form")]
+    /// No text contains this word after normalisation, because the normaliser (case, accents, control characters) changes it.
+    #[error("is normalised to {to:?}, so no text would contain it; write it in that form")]
     Normalised {
-        /// What it becomes, maybe nothing.
+        /// Its normalised form, which may be empty.
         to: String,
     },
-    /// No text gives this word, since the pre-tokeniser splits it at punctuation or between Chinese characters.
-    #[error("is split into {} before any token is looked up", .into.join(" "))]
+    /// No text gives this word, because the pre-tokeniser splits it at punctuation or between Chinese characters.
+    #[error("is split into {} before tokens are looked up", .into.join(" "))]
     Split {
         /// Its parts.
         into: Vec<String>,

@@ -1,4 +1,4 @@
-//! More words in a vocabulary.
+//! Adds words to a vocabulary.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use crate::vocabulary::Vocabulary;
 use crate::{TextError, Tokenizer, WordProblem};
 
 impl Tokenizer {
-    /// Whether `word`, as it is, can become one token: it must be one normalised word that the vocabulary lacks.
+    /// Whether `word`, exactly as given, can become one token: it must be one normalised word that is not in the vocabulary.
     ///
     /// # Errors
-    /// The reason why not.
+    /// The reason why it cannot.
     pub fn check_new_word(&self, word: &str) -> Result<(), WordProblem> {
         if word.is_empty() {
             return Err(WordProblem::Empty);
@@ -25,14 +25,14 @@ impl Tokenizer {
         if self.id(word).is_some() {
             return Err(WordProblem::Present);
         }
-        if let ModelWrapper::WordPiece(model) = self.exact().get_model() {
-            let (chars, most) = (word.chars().count(), model.max_input_chars_per_word);
-            if chars > most {
-                return Err(WordProblem::TooLong { chars, most });
+        if let ModelWrapper::WordPiece(model) = self.hf().get_model() {
+            let (chars, max) = (word.chars().count(), model.max_input_chars_per_word);
+            if chars > max {
+                return Err(WordProblem::TooLong { chars, max });
             }
         }
         match self.words(word).as_slice() {
-            [same] if same == word => match self.cut_at_added(word).as_slice() {
+            [normalized] if normalized == word => match self.split_at_added(word).as_slice() {
                 [_] => Ok(()),
                 parts => Err(WordProblem::Split { into: parts.to_vec() }),
             },
@@ -42,24 +42,25 @@ impl Tokenizer {
         }
     }
 
-    /// This tokenizer with `words` as further tokens, each whole, in their order at the end: old tokens keep their ids, and
-    /// normaliser, pre-tokeniser and settings stay.
+    /// This tokenizer with `words` appended to the vocabulary, one token each, in their order. Existing tokens keep their ids;
+    /// normaliser, pre-tokeniser and settings do not change.
     ///
-    /// WordPiece takes the longest token that begins a word, so that a new token is used wherever a word *begins* with it:
-    /// `glioblastoma` also makes `glioblastomas` into `glioblastoma ##s`. All other words keep their ids. (A word that begins
-    /// with a new token and whose rest no `##` tokens can spell becomes \[UNK\]; vocabularies that hold each character in its
-    /// `##` form, as BERT's and those of [`learn`](crate::learn) do, can spell any rest of the same characters.)
+    /// WordPiece takes the longest token that is a prefix of a word, so a new token is used in every word that *begins* with
+    /// it: `glioblastoma` also makes `glioblastomas` into `glioblastoma ##s`. All other words keep their ids. (A word that
+    /// begins with a new token and whose rest cannot be spelled with `##` tokens becomes \[UNK\]. Vocabularies that contain
+    /// each character in its `##` form, as BERT's and those of [`learn`](crate::learn) do, can spell any rest made of the same
+    /// characters.)
     ///
-    /// Added tokens become part of the model's vocabulary, and are still found before any word is spelled. (Only one that is a
-    /// word by itself and is looked for in a stricter form than words are, by case or as a whole, can be met as the beginning of
-    /// another word from then on.)
+    /// Added tokens become part of the model's vocabulary and are still matched before words are encoded. (There is one
+    /// exception: an added token that is a word and is matched more strictly than words are, by case or as a complete word,
+    /// may now also match as the beginning of another word.)
     ///
     /// # Errors
-    /// [`TextError::NotPlain`] for a tokenizer that is not [fast](Self::is_fast), [`TextError::NewWord`] for the first word that
+    /// [`TextError::NotPlain`] if the tokenizer is not [fast](Self::is_fast), [`TextError::NewWord`] for the first word that
     /// cannot be added.
     pub fn with_words(&self, words: &[String]) -> Result<Tokenizer, TextError> {
-        let mut exact = self.exact().clone();
-        let (true, ModelWrapper::WordPiece(model)) = (self.is_fast(), exact.get_model()) else {
+        let mut hf = self.hf().clone();
+        let (true, ModelWrapper::WordPiece(model)) = (self.is_fast(), hf.get_model()) else {
             return Err(TextError::NotPlain);
         };
         let mut seen = AHashSet::new();
@@ -70,9 +71,9 @@ impl Tokenizer {
         let vocabulary = Vocabulary::new([self.tokens(), words].concat(), Path::new("vocabulary"))?;
         let (unk, prefix) = (model.unk_token.clone(), model.continuing_subword_prefix.clone());
         let model = word_piece(&vocabulary, &unk, &prefix, model.max_input_chars_per_word)?;
-        exact.with_model(model);
+        hf.with_model(model);
         let source = Source { json: None, ..self.source().clone() };
-        let new = Tokenizer::assemble(vocabulary, self.special(), self.template().clone(), exact, source)?;
+        let new = Tokenizer::assemble(vocabulary, self.special(), self.template().clone(), hf, source)?;
         Ok(new.with_special_tokens(self.special_tokens()))
     }
 }
@@ -120,13 +121,13 @@ mod tests {
         assert_eq!(new.special(), old.special());
         assert!(new.is_fast() && !new.is_cased());
         assert_eq!(read(&old, "glioblastomas"), "gl ##io ##blast ##oma ##s");
-        // Greedy longest match: the new word also begins other words, and continues none.
+        // Greedy longest match: the new word also begins other words, but does not continue words.
         assert_eq!(read(&new, "glioblastomas, blasting"), "glioblastoma ##s , blast ##ing");
         assert_eq!(read(&new, "glioblast"), "gl ##io ##blast");
     }
 
     #[test]
-    fn words_that_begin_with_no_new_word_keep_their_ids() {
+    fn words_that_do_not_begin_with_a_new_word_keep_their_ids() {
         for cased in [false, true] {
             let old = small(cased);
             let added = list(&["glio", "abca", "zz", "thes"]);
@@ -145,7 +146,7 @@ mod tests {
                 new.encode_reference(&word, &mut by_reference);
                 assert_eq!(after, by_reference, "{word}");
                 let begins = new.words(&word).iter().any(|part| added.iter().any(|new| part.starts_with(new.as_str())));
-                // A word that neither vocabulary can spell stays [UNK] whatever it begins with.
+                // A word that neither vocabulary can spell stays [UNK], even if it begins with a new word.
                 assert!(before == after || begins, "{word}");
                 assert!(before != after || !begins || after.contains(&new.special().unk), "{word}");
                 changed += usize::from(before != after);
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_no_text_would_give_are_refused_with_the_reason() {
+    fn words_that_no_text_can_contain_are_rejected_with_the_reason() {
         let (uncased, cased) = (small(false), small(true));
         let split = |into: &[&str]| WordProblem::Split { into: list(into) };
         let normal = |to: &str| WordProblem::Normalised { to: to.into() };
@@ -177,7 +178,7 @@ mod tests {
         for (word, problem) in cases {
             assert_eq!(uncased.check_new_word(word), Err(problem), "{word:?}");
         }
-        assert_eq!(uncased.check_new_word(&"x".repeat(101)), Err(WordProblem::TooLong { chars: 101, most: 100 }));
+        assert_eq!(uncased.check_new_word(&"x".repeat(101)), Err(WordProblem::TooLong { chars: 101, max: 100 }));
         for word in ["glioma", "covid19", "中", "☃"] {
             assert_eq!(uncased.check_new_word(word), Ok(()), "{word:?}");
         }
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_of_the_extended_tokenizer_gives_it_back() {
+    fn extended_tokenizer_opens_from_each_of_its_files() {
         for cased in [false, true] {
             let new = small(cased).with_words(&list(&["glioblastoma", "\u{2603}"])).unwrap();
             let dir = tempfile::tempdir().unwrap();
@@ -203,16 +204,16 @@ mod tests {
     }
 
     #[test]
-    fn settings_stay_and_foreign_tokenizers_are_refused() {
+    fn settings_are_kept_and_other_normalisers_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let old = small(false);
         old.save(dir.path()).unwrap();
         let config = r#"{"tokenizer_class": "PreTrainedTokenizerFast"}"#;
         std::fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
         let path = dir.path().join("tokenizer.json");
-        let whole: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let original: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let open = |change: &dyn Fn(&mut serde_json::Value)| {
-            let mut json = whole.clone();
+            let mut json = original.clone();
             change(&mut json);
             std::fs::write(&path, json.to_string()).unwrap();
             Tokenizer::open(dir.path()).unwrap()
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_an_added_token_would_cut_are_refused() {
+    fn words_that_contain_an_added_token_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         small(false).save(dir.path()).unwrap();
         std::fs::write(dir.path().join("added_tokens.json"), r#"{"covid": 900}"#).unwrap();

@@ -1,4 +1,4 @@
-//! A tokenizer's files: reading whichever there are.
+//! Reads a tokenizer from its files.
 
 use std::fs;
 use std::path::Path;
@@ -28,17 +28,17 @@ fn engine(action: &'static str) -> impl Fn(Box<dyn std::error::Error + Send + Sy
 impl Tokenizer {
     /// Opens a folder, a `tokenizer.json` or a `vocab.txt`, as `AutoTokenizer` of Transformers 5 does.
     ///
-    /// A folder's `tokenizer.json` is preferred; its model may be WordPiece, BPE, Unigram or WordLevel. Where the class is
-    /// `BertTokenizer` (tokenizer_config.json or config.json says so), only its vocabulary and its added tokens count, and
-    /// `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` of tokenizer_config.json say what the normaliser does. With
-    /// other classes it is taken as it is.
+    /// In a folder, `tokenizer.json` is preferred; its model may be WordPiece, BPE, Unigram or WordLevel. If the class is
+    /// `BertTokenizer` (by tokenizer_config.json or config.json), only its vocabulary and its added tokens are used, and the
+    /// normaliser follows `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` of tokenizer_config.json. For other
+    /// classes, tokenizer.json is used unchanged.
     ///
-    /// One thing is done otherwise, and [`notes`](Self::notes) says so: where nothing says `do_lower_case`, Transformers
-    /// lower-cases; here a vocabulary with capitals is taken as cased.
+    /// There is one difference, and [`notes`](Self::notes) reports it: if `do_lower_case` is not set, Transformers
+    /// lower-cases; here a vocabulary with capitals is treated as cased.
     ///
     /// # Errors
     /// A missing, empty, malformed or non-UTF-8 file, a repeated token (with its line), a missing special token, a
-    /// sequence template that [`Template`] cannot hold.
+    /// sequence template that [`Template`] cannot represent.
     pub fn open(path: &Path) -> Result<Tokenizer, TextError> {
         if path.is_dir() {
             let (json, list) = (path.join(JSON), path.join(LIST));
@@ -64,7 +64,7 @@ impl Tokenizer {
         Tokenizer::from_tokens_normalized(tokens, BertNormalizer::new(true, true, None, !cased))
     }
 
-    /// As [`from_tokens`](Self::from_tokens), with any normaliser of BERT's.
+    /// As [`from_tokens`](Self::from_tokens), with any configuration of BERT's normaliser.
     pub(crate) fn from_tokens_normalized(
         tokens: Vec<String>,
         normalizer: BertNormalizer,
@@ -74,31 +74,31 @@ impl Tokenizer {
         bert(vocabulary, false, AddedTokens::default(), normalizer, Source::plain(), path)
     }
 
-    /// This tokenizer with accents and all other marks kept, whether it lower-cases or not.
+    /// This tokenizer with a normaliser that keeps accents and all other marks. Its casing does not change.
     ///
     /// # Errors
-    /// [`TextError::NotPlain`] for a tokenizer without BERT's normaliser.
+    /// [`TextError::NotPlain`] if the tokenizer does not use BERT's normaliser.
     pub fn keeping_accents(&self) -> Result<Tokenizer, TextError> {
         let BertNormalizer { clean_text, handle_chinese_chars, lowercase, .. } =
             *self.normalizer().ok_or(TextError::NotPlain)?;
         let normalizer = BertNormalizer::new(clean_text, handle_chinese_chars, Some(false), lowercase);
-        let mut exact = self.exact().clone();
-        exact.with_normalizer(Some(normalizer)).map_err(engine("set the normaliser"))?;
+        let mut hf = self.hf().clone();
+        hf.with_normalizer(Some(normalizer)).map_err(engine("set the normaliser"))?;
         let source = Source { json: None, ..self.source().clone() };
-        let vocabulary = Vocabulary::of_any(self.tokens().to_vec());
-        let changed = Tokenizer::assemble(vocabulary, self.special(), self.template().clone(), exact, source)?;
+        let vocabulary = Vocabulary::unchecked(self.tokens().to_vec());
+        let changed = Tokenizer::assemble(vocabulary, self.special(), self.template().clone(), hf, source)?;
         Ok(changed.with_special_tokens(self.special_tokens()))
     }
 }
 
-/// The tokens of a vocabulary by their ids, which must run from 0.
+/// The tokens of a vocabulary, sorted by id; the ids must run from 0.
 fn in_order(vocabulary: impl IntoIterator<Item = (String, u32)>, path: &Path) -> Result<Vec<String>, TextError> {
     let mut entries: Vec<(u32, String)> = vocabulary.into_iter().map(|(token, id)| (id, token)).collect();
     entries.sort_unstable();
     for (expected, (id, token)) in entries.iter().enumerate() {
         if *id as usize != expected {
             let reason = format!(
-                "token {token:?} has id {id}, expected {expected}: ids must run from 0 without holes or repeats"
+                "token {token:?} has id {id}, expected {expected}: ids must run from 0 without gaps or repeats"
             );
             return Err(TextError::BadJson { path: path.to_owned(), reason });
         }
@@ -109,7 +109,7 @@ fn in_order(vocabulary: impl IntoIterator<Item = (String, u32)>, path: &Path) ->
 fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
     let bytes = read(path)?;
     let bad = |reason: String| TextError::BadJson { path: path.to_owned(), reason };
-    // Parsed twice, because the crate's errors for a wrong shape name neither field nor line.
+    // Parsed twice, because the error messages of the `tokenizers` crate name neither field nor line.
     let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("not JSON: {e}")))?;
     match value["model"]["type"].as_str() {
         Some("WordPiece" | "BPE" | "Unigram" | "WordLevel") => {}
@@ -117,13 +117,13 @@ fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
             return Err(TextError::Unsupported { path: path.to_owned(), found: format!("its model is {other}") });
         }
         None if value["model"].is_object() => {}
-        None => return Err(bad("no \"model\" in it: not a tokenizer.json".into())),
+        None => return Err(bad("not a tokenizer.json: expected an object \"model\", found none".into())),
     }
     let written = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| bad(format!("not a tokenizer.json: {e}")))?;
     if let ModelWrapper::BPE(model) = written.get_model()
         && let Some(dropout) = model.dropout
     {
-        return Err(bad(format!("its model has \"dropout\": {dropout}, so that ids would be random; set it to null")));
+        return Err(bad(format!("its model has \"dropout\": {dropout}, which would make ids random; set it to null")));
     }
     let settings = Settings::read(path.parent().unwrap_or(Path::new("")))?;
     let mut in_json = Vec::new();
@@ -163,10 +163,10 @@ fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
             return bert(vocabulary, false, added, normalizer, source, path);
         }
     }
-    as_written(bytes, written, added, template, source, path)
+    from_json_unchanged(bytes, written, added, template, source, path)
 }
 
-/// Whether a tokenizer.json describes what `BertTokenizer` would build of it.
+/// Whether a tokenizer.json describes the same tokenizer that `BertTokenizer` would build from it.
 fn is_bert(
     written: &tokenizers::Tokenizer,
     model: &WordPiece,
@@ -182,8 +182,8 @@ fn is_bert(
         && id(cls).zip(id(sep)).map(|(cls, sep)| Template::bert(cls, sep)).as_ref() == template
 }
 
-/// A tokenizer.json that is taken as it is, with what other files add to it.
-fn as_written(
+/// A tokenizer.json that is used unchanged, with the tokens that other files add.
+fn from_json_unchanged(
     bytes: Vec<u8>,
     mut written: tokenizers::Tokenizer,
     added: AddedTokens,
@@ -197,12 +197,12 @@ fn as_written(
     let tokens = in_order(written.get_vocab(true), path)?;
     let vocabulary = match written.get_model() {
         ModelWrapper::WordPiece(_) => Vocabulary::new(tokens, path)?,
-        _ => Vocabulary::of_any(tokens),
+        _ => Vocabulary::unchecked(tokens),
     };
-    let special = vocabulary.special(|key| added.named(key), template.as_ref(), path)?;
+    let special = vocabulary.find_special(|key| added.named(key), template.as_ref(), path)?;
     let template = template.unwrap_or_else(|| {
         source.notes.push(format!(
-            "{} has no post_processor: a text gets its first and last special token as with BERT, while Transformers adds none",
+            "{} has no post_processor: BERT's template is used ([CLS] and [SEP] are added), whereas Transformers adds no special tokens",
             path.display()
         ));
         Template::bert(special.cls, special.sep)
@@ -210,14 +210,14 @@ fn as_written(
     let (largest, size) = (template.largest_id(), vocabulary.tokens.len());
     if largest as usize >= size {
         let reason =
-            format!("the sequence template adds token {largest}; expected ids below {size}, the vocabulary's size");
+            format!("the sequence template adds token {largest}; expected ids below the vocabulary's size, {size}");
         return Err(bad(reason));
     }
     if source.class == Class::Bert {
         source.class = Class::AsWritten;
         source.notes.push(format!(
-            "{} is read as it is: Transformers would take its vocabulary for WordPiece's, since tokenizer_config.json names no \
-             class for it (\"tokenizer_class\": \"PreTrainedTokenizerFast\")",
+            "{} is used unchanged. Transformers would read its vocabulary as WordPiece, because tokenizer_config.json names no \
+             other class; set \"tokenizer_class\": \"PreTrainedTokenizerFast\" there",
             path.display()
         ));
     }
@@ -228,9 +228,9 @@ fn as_written(
 fn open_list(path: &Path) -> Result<Tokenizer, TextError> {
     let (vocabulary, has_blank_end) = Vocabulary::parse(&read(path)?, path)?;
     let settings = Settings::read(path.parent().unwrap_or(Path::new("")))?;
-    if let Some(class) = settings.foreign_class() {
+    if let Some(class) = settings.non_bert_class() {
         let reason = format!(
-            "tokenizer_class is {class}, which a vocab.txt alone does not describe; expected a class of BERT such as BertTokenizer, or a \
+            "tokenizer_class is {class}, for which a vocab.txt is not enough; expected a BERT class such as BertTokenizer, or a \
              {JSON}"
         );
         return Err(TextError::BadJson { path: path.with_file_name(CONFIG), reason });
@@ -240,7 +240,7 @@ fn open_list(path: &Path) -> Result<Tokenizer, TextError> {
     bert(vocabulary, has_blank_end, added, normalizer, source, path)
 }
 
-/// The normaliser of a `BertTokenizer`; `written` is whether tokenizer.json says that it lower-cases.
+/// The normaliser of a `BertTokenizer`; `written` is the lower-casing flag of tokenizer.json, if it has one.
 fn normalizer_of(
     vocabulary: &Vocabulary,
     added: &AddedTokens,
@@ -252,8 +252,8 @@ fn normalizer_of(
         let cased = written != Some(true) && vocabulary.has_capitals(|token| added.has(token));
         if cased {
             source.notes.push(
-                "the vocabulary has capitals and nothing beside it says do_lower_case: its texts are read as they are, while \
-                 Transformers would lower-case them; \"do_lower_case\": false in tokenizer_config.json makes both do the same"
+                "the vocabulary has capitals and do_lower_case is not set: texts keep their case, whereas \
+                 Transformers would lower-case them; set \"do_lower_case\": false in tokenizer_config.json to make both agree"
                     .to_owned(),
             );
         }
@@ -264,7 +264,7 @@ fn normalizer_of(
     (BertNormalizer::new(true, chinese, accents, lowercase), source)
 }
 
-/// Transformers' `BertTokenizer` over `vocabulary`; `has_blank_end` is whether its file ends in blank lines.
+/// Transformers' `BertTokenizer` with this vocabulary; `has_blank_end` is whether its file ends in blank lines.
 fn bert(
     mut vocabulary: Vocabulary,
     has_blank_end: bool,
@@ -275,9 +275,9 @@ fn bert(
 ) -> Result<Tokenizer, TextError> {
     let mut missing = Vec::new();
     for ((key, usual), other) in KEYS.into_iter().zip(SPECIAL_TOKENS).zip(OTHER_NAMES) {
-        let is_there = |name: &&str| vocabulary.ids.contains_key(*name) || added.has(name);
-        match added.named(key).map(str::to_owned).or([usual, other].into_iter().find(is_there).map(str::to_owned)) {
-            Some(name) => added.name(key, &name),
+        let exists = |name: &&str| vocabulary.ids.contains_key(*name) || added.has(name);
+        match added.named(key).map(str::to_owned).or([usual, other].into_iter().find(exists).map(str::to_owned)) {
+            Some(name) => added.set_named(key, &name),
             None => missing.push(usual),
         }
     }
@@ -290,21 +290,20 @@ fn bert(
     }
     let tokens = added.in_order(std::iter::empty());
     if has_blank_end && tokens.iter().any(|token| !vocabulary.ids.contains_key(&token.content)) {
-        // To Transformers a blank line at the end is an empty token, which moves those that are added.
+        // Transformers reads blank lines at the end as an empty token, which shifts the ids of added tokens.
         vocabulary.ids.insert(String::new(), vocabulary.tokens.len() as u32);
     }
     let name = |role: usize| added.named(KEYS[role]).unwrap_or_default();
     let [unk, cls, sep] = [1, 2, 3].map(name);
-    let mut exact = tokenizers::Tokenizer::new(word_piece(&vocabulary, unk, CONTINUATION, MAX_WORD_CHARS)?);
-    exact
-        .with_normalizer(Some(normalizer))
+    let mut hf = tokenizers::Tokenizer::new(word_piece(&vocabulary, unk, CONTINUATION, MAX_WORD_CHARS)?);
+    hf.with_normalizer(Some(normalizer))
         .map_err(engine("set the normaliser"))?
         .with_pre_tokenizer(Some(BertPreTokenizer))
         .with_decoder(Some(WordPieceDecoder::new(CONTINUATION.into(), true)))
         .add_tokens(tokens)
         .map_err(engine("add the special tokens"))?;
-    let vocabulary = Vocabulary::new(in_order(exact.get_vocab(true), path)?, path)?;
-    let special = vocabulary.special(|key| added.named(key), None, path)?;
+    let vocabulary = Vocabulary::new(in_order(hf.get_vocab(true), path)?, path)?;
+    let special = vocabulary.find_special(|key| added.named(key), None, path)?;
     let template = TemplateProcessing::builder()
         .try_single(format!("{cls}:0 $A:0 {sep}:0"))
         .and_then(|b| b.try_pair(format!("{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1")))
@@ -312,8 +311,8 @@ fn bert(
         .special_tokens(vec![(cls, special.cls), (sep, special.sep)])
         .build()
         .map_err(|e| engine("build the template")(e.into()))?;
-    exact.with_post_processor(Some(template));
-    Tokenizer::assemble(vocabulary, special, Template::bert(special.cls, special.sep), exact, source)
+    hf.with_post_processor(Some(template));
+    Tokenizer::assemble(vocabulary, special, Template::bert(special.cls, special.sep), hf, source)
 }
 
 /// A WordPiece model over `vocabulary`.

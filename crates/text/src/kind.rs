@@ -1,4 +1,4 @@
-//! What differs between the kinds of tokenizers: who encodes, how tokens mark words, how tokens become text.
+//! What differs between kinds of tokenizers: which code encodes, and how tokens mark word boundaries.
 
 use std::sync::OnceLock;
 
@@ -8,32 +8,32 @@ use tokenizers::{Model, ModelWrapper, PreTokenizerWrapper};
 
 use crate::trie::Trie;
 use crate::vocabulary::{CONTINUATION, Vocabulary};
-use crate::words::Words;
+use crate::words::WordSplitter;
 
 /// The kind of a tokenizer.
 pub(crate) enum Kind {
-    /// `##` continues a word; our own path where the configuration is BERT's.
+    /// WordPiece, where `##` continues a word; with the fast path if the configuration is BERT's.
     WordPiece(Option<Box<Fast>>),
-    /// Any other model of the `tokenizers` crate, which does all the work.
+    /// Any other model; the `tokenizers` crate does all the work.
     Other(Box<Other>),
 }
 
-/// Our own path.
+/// The fast path for BERT's configuration.
 pub(crate) struct Fast {
-    pub(crate) words: Words,
+    pub(crate) words: WordSplitter,
     pub(crate) trie: Trie,
 }
 
-/// A tokenizer that only the `tokenizers` crate knows.
+/// A tokenizer that is encoded and decoded by the `tokenizers` crate.
 pub(crate) struct Other {
     boundaries: Boundaries,
     /// Ids of special and added tokens.
     added: AHashSet<u32>,
-    /// A copy that finds the mask in text and no other of BERT's special tokens; made on first use.
-    finds_mask: OnceLock<tokenizers::Tokenizer>,
+    /// A copy that recognises only the mask token in texts, none of BERT's other special tokens; made on first use.
+    mask_only: OnceLock<tokenizers::Tokenizer>,
 }
 
-/// How tokens show where words begin.
+/// How tokens mark the beginning of a word.
 #[derive(Debug, PartialEq)]
 enum Boundaries {
     /// Tokens that continue a word have this prefix.
@@ -41,13 +41,13 @@ enum Boundaries {
     /// Tokens that begin a word have this first character.
     Begins(char),
     /// Each token is a word.
-    Whole,
-    /// They do not show it.
+    EveryToken,
+    /// They do not mark it.
     Unknown,
 }
 
 impl Fast {
-    /// `None` unless everything but the added tokens is as in the original BERT.
+    /// `None` unless everything except the added tokens is configured as in the original BERT.
     pub(crate) fn new(
         vocabulary: &Vocabulary,
         reference: &tokenizers::Tokenizer,
@@ -60,7 +60,7 @@ impl Fast {
         let ModelWrapper::WordPiece(model) = reference.get_model() else {
             return None;
         };
-        // Added tokens that the model itself does not have come after its own, and no word is spelled with them.
+        // Added tokens that are not in the model's own vocabulary have higher ids. They never spell a word.
         let own = vocabulary.tokens.get(..reference.get_vocab_size(false))?;
         if model.continuing_subword_prefix != CONTINUATION || own.iter().any(|token| model.token_to_id(token).is_none())
         {
@@ -68,7 +68,7 @@ impl Fast {
         }
         let unk = *vocabulary.ids.get(&model.unk_token)?;
         Some(Fast {
-            words: Words::new(normalizer),
+            words: WordSplitter::new(normalizer),
             trie: Trie::new(own.iter().map(String::as_str), CONTINUATION, unk, model.max_input_chars_per_word),
         })
     }
@@ -77,20 +77,20 @@ impl Fast {
 impl Other {
     pub(crate) fn new(reference: &tokenizers::Tokenizer) -> Other {
         let added = reference.get_added_tokens_decoder().into_keys().collect();
-        Other { boundaries: Boundaries::of(reference), added, finds_mask: OnceLock::new() }
+        Other { boundaries: Boundaries::of(reference), added, mask_only: OnceLock::new() }
     }
 
-    /// The copy of the tokenizer that finds the mask; `make` makes it.
-    pub(crate) fn finding_mask(&self, make: impl FnOnce() -> tokenizers::Tokenizer) -> &tokenizers::Tokenizer {
-        self.finds_mask.get_or_init(make)
+    /// The copy of the tokenizer that recognises the mask token; `make` creates it.
+    pub(crate) fn mask_only(&self, make: impl FnOnce() -> tokenizers::Tokenizer) -> &tokenizers::Tokenizer {
+        self.mask_only.get_or_init(make)
     }
 
-    /// Whether tokens show where words begin.
-    pub(crate) fn shows_words(&self) -> bool {
+    /// Whether tokens mark the beginning of a word.
+    pub(crate) fn marks_word_starts(&self) -> bool {
         self.boundaries != Boundaries::Unknown
     }
 
-    /// Whether the space before a word is part of its first token.
+    /// Whether a word's first token includes the space before it.
     pub(crate) fn marks_spaces(&self) -> bool {
         matches!(self.boundaries, Boundaries::Begins(_))
     }
@@ -100,7 +100,7 @@ impl Other {
         match &self.boundaries {
             Boundaries::Continues(prefix) => token.len() > prefix.len() && token.starts_with(prefix),
             Boundaries::Begins(mark) => !token.starts_with(*mark) && !self.added.contains(&id),
-            Boundaries::Whole | Boundaries::Unknown => false,
+            Boundaries::EveryToken | Boundaries::Unknown => false,
         }
     }
 }
@@ -108,7 +108,7 @@ impl Other {
 impl Boundaries {
     fn of(reference: &tokenizers::Tokenizer) -> Boundaries {
         match reference.get_model() {
-            ModelWrapper::WordLevel(_) => return Boundaries::Whole,
+            ModelWrapper::WordLevel(_) => return Boundaries::EveryToken,
             ModelWrapper::BPE(bpe) => {
                 if let Some(prefix) = bpe.continuing_subword_prefix.as_ref().filter(|prefix| !prefix.is_empty()) {
                     return Boundaries::Continues(prefix.clone());
@@ -120,10 +120,10 @@ impl Boundaries {
     }
 }
 
-/// The character that a pre-tokeniser puts in the place of the space before a word.
+/// The character that a pre-tokeniser substitutes for the space before a word.
 fn mark(pre_tokenizer: &PreTokenizerWrapper) -> Option<char> {
     match pre_tokenizer {
-        // The visible form of the space's byte.
+        // The visible form of the space byte.
         PreTokenizerWrapper::ByteLevel(_) => Some('Ġ'),
         PreTokenizerWrapper::Metaspace(metaspace) => Some(metaspace.get_replacement()),
         PreTokenizerWrapper::Sequence(sequence) => sequence.as_ref().iter().find_map(mark),

@@ -1,12 +1,12 @@
-//! Learning a WordPiece vocabulary from text.
+//! Learns a WordPiece vocabulary from text.
 //!
-//! Words are counted here; the `tokenizers` crate's trainer then joins pieces. **Its "WordPiece" trainer is byte-pair
-//! encoding with `##` prefixes: at each step it joins the most frequent pair of neighbours**, where the original
-//! WordPiece (Schuster & Nakajima 2012) joins the pair that most raises the corpus's likelihood. Only the learning differs:
-//! encoding is the usual greedy longest match.
+//! This module counts words; the `tokenizers` crate's trainer then merges pieces. **Its "WordPiece" trainer is byte-pair
+//! encoding with `##` prefixes: each step merges the most frequent pair of adjacent pieces**, whereas the original
+//! WordPiece (Schuster & Nakajima 2012) merges the pair that most increases the corpus's likelihood. Only the learning
+//! differs: encoding is the usual greedy longest match.
 //!
-//! The result depends only on the texts, their order and the options: not on threads, not on chance (the trainer by
-//! itself numbers characters in a hash map's order; here they are numbered before it starts).
+//! The result depends only on the texts, their order and the options. It does not depend on the number of threads or on
+//! chance: the trainer would number characters in a hash map's order, so they are numbered before it starts.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,29 +23,28 @@ use tokenizers::utils::parallelism::set_parallelism;
 
 use crate::special::SPECIAL_TOKENS;
 use crate::vocabulary::{CONTINUATION, MAX_WORD_CHARS};
-use crate::words::Words;
+use crate::words::WordSplitter;
 use crate::{TextError, Tokenizer};
 
-/// What vocabulary to learn.
+/// Options of [`learn`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct VocabularyOptions {
-    /// Number of tokens wanted, special tokens included. Fewer come back when the corpus has no more pairs to join.
+    /// Number of tokens, special tokens included. The result has fewer if the corpus has no more pairs to merge.
     pub size: usize,
-    /// Keep case and accents; otherwise text is lower-cased and its accents are stripped.
+    /// Keep case and accents. Otherwise text is lower-cased and accents are stripped.
     pub cased: bool,
-    /// Keep accents, vowel signs and tone marks though text is lower-cased. With `cased` they are kept anyway.
+    /// Keep accents, vowel signs and tone marks when text is lower-cased. `cased` always keeps them.
     pub keep_accents: bool,
-    /// Pairs seen fewer times than this are not joined.
+    /// Pairs that occur fewer times than this are not merged.
     pub min_frequency: u64,
-    /// Share of the corpus's characters that the vocabulary must be able to spell, in (0, 1]. The rarest characters
-    /// beyond it get no token: in the words that hold them the corpus would spend its vocabulary on scripts that it
-    /// hardly contains.
+    /// Fraction of the corpus's characters that the vocabulary must be able to spell, in (0, 1]. The rarest characters
+    /// beyond it get no token. Otherwise, words in scripts that the corpus hardly contains would fill the vocabulary.
     pub character_coverage: f64,
-    /// Bound on memory: when more distinct words than this have been counted, the rarest are forgotten until half as
-    /// many are left (so a word that is rare everywhere is undercounted). About 60 bytes each.
+    /// Memory limit: when there are more distinct words than this, the rarest are dropped until half of this number remains
+    /// (so a word that is rare everywhere is undercounted). Each takes about 60 bytes.
     pub max_words: usize,
-    /// Threads that count; 0 for one a core.
+    /// Threads for counting; 0 means one per core.
     pub threads: usize,
 }
 
@@ -74,38 +73,38 @@ impl VocabularyOptions {
     }
 }
 
-/// What [`learn`] is doing.
+/// The stage of [`learn`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LearnStage {
     /// Reading text and counting words.
     Counting,
-    /// Joining pieces; takes seconds to a minute, with no news in between.
+    /// Merging pieces. This takes seconds to a minute, without progress reports.
     Merging,
     /// Done.
     Finished,
 }
 
-/// News of [`learn`], given after every 32 MB of text and at each change of stage.
+/// Progress of [`learn`], reported after every 32 MB of text and at each change of stage.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct LearnProgress {
-    /// What is being done.
+    /// The current stage.
     pub stage: LearnStage,
     /// Bytes of text read.
     pub bytes: u64,
-    /// Words counted.
+    /// Words counted so far.
     pub words: u64,
-    /// Distinct words held.
+    /// Distinct words in memory.
     pub distinct: usize,
-    /// Distinct characters with a token; 0 while counting.
+    /// Distinct characters that get a token; 0 while counting.
     pub characters: usize,
-    /// Distinct characters left without a token (see [`VocabularyOptions::character_coverage`]); 0 while counting.
+    /// Distinct characters without a token (see [`VocabularyOptions::character_coverage`]); 0 while counting.
     pub characters_left_out: usize,
     /// Words of more than 100 characters, which are left out.
     pub long_words: u64,
-    /// Distinct words that were forgotten, the rarest, to bound memory.
-    pub forgotten: u64,
+    /// Distinct words that were dropped (the rarest) to limit memory.
+    pub dropped: u64,
 }
 
 impl LearnProgress {
@@ -117,38 +116,39 @@ impl LearnProgress {
         characters: 0,
         characters_left_out: 0,
         long_words: 0,
-        forgotten: 0,
+        dropped: 0,
     };
 }
 
-/// Distinct words held, unless an option says otherwise.
+/// The default of [`VocabularyOptions::max_words`].
 pub(crate) const MAX_WORDS: usize = 2_000_000;
-/// Text counted between two looks at the number of distinct words; what makes the pruning independent of threads.
+/// Bytes of text counted between two checks of the number of distinct words. It does not depend on the number of
+/// threads, so neither does the pruning.
 const ROUND_BYTES: usize = 32 << 20;
-/// What a text takes beside its bytes.
+/// Memory per text in addition to its bytes.
 const TEXT_BYTES: usize = 64;
-/// Longest stretch of text that one thread takes at a time.
+/// Length of the longest part of a text that one thread counts at once.
 const SLICE_BYTES: usize = 256 << 10;
-/// The most words that the trainer is given, the most frequent ones: it needs some 500 bytes for each.
+/// Maximal number of words given to the trainer, the most frequent ones: it needs about 500 bytes for each.
 const TRAINED_WORDS: usize = 500_000;
-/// The most characters of all of them: lines of data such as base64 are words of up to a hundred.
+/// Maximal number of characters of these words: lines of data such as base64 are words of up to a hundred characters.
 const TRAINED_CHARS: usize = 8_000_000;
-/// Bytes of the distinct words held, for each word of the bound on their number.
+/// Maximal bytes of the distinct words in memory, per word of `max_words`.
 const WORD_BYTES: usize = 24;
-/// The trainer counts pairs in `i32`.
+/// The trainer counts pairs in `i32`. This limit leaves a margin.
 const MAX_PAIR_COUNT: u64 = 1 << 30;
 
 pub(crate) type Counts = AHashMap<CompactString, u64>;
 
-/// Learns a vocabulary from `texts` (lines, paragraphs or documents, in any mixture), the special tokens first, then
-/// characters by code point, then pieces in the order in which they were joined.
+/// Learns a vocabulary from `texts` (lines, paragraphs or documents, in any mixture). The special tokens come first, then
+/// characters by code point, then pieces in the order in which they were merged.
 ///
-/// Memory is bounded whatever the corpus: 64 MB of text, `max_words` distinct words and the trainer's work on the
-/// half million most frequent ones.
+/// Memory is limited for any corpus: 64 MB of text, `max_words` distinct words, and the trainer's data for the half
+/// million most frequent ones.
 ///
 /// # Errors
-/// The iterator's own error ([`TextError::Input`]), no words at all, a size below what the characters need, an option out
-/// of range.
+/// The iterator's own error ([`TextError::Input`]), a corpus without words, a size that is too small for the corpus's
+/// characters, an option out of range.
 pub fn learn<E>(
     options: &VocabularyOptions,
     texts: impl Iterator<Item = Result<String, E>>,
@@ -158,33 +158,33 @@ where
     E: Into<Box<dyn Error + Send + Sync>>,
 {
     check(options)?;
-    let words = Words::new(options.normalizer());
-    let mut news = LearnProgress::START;
-    let counts = count(options.threads, options.max_words, &words, texts, &mut news, progress)?;
+    let words = WordSplitter::new(options.normalizer());
+    let mut state = LearnProgress::START;
+    let counts = count_in_rounds(options.threads, options.max_words, &words, texts, &mut state, progress)?;
     if counts.is_empty() {
-        return Err(TextError::EmptyCorpus { bytes: news.bytes });
+        return Err(TextError::EmptyCorpus { bytes: state.bytes });
     }
     let alphabet = Alphabet::choose(&counts, options.character_coverage);
-    news.characters = alphabet.starts.len();
-    news.characters_left_out = alphabet.left_out;
+    state.characters = alphabet.starts.len();
+    state.characters_left_out = alphabet.left_out;
     let needed = SPECIAL_TOKENS.len() + alphabet.starts.len() + alphabet.continuations.len();
     if options.size < needed {
         return Err(TextError::VocabularyTooSmall { size: options.size, needed, characters: alphabet.starts.len() });
     }
-    news.stage = LearnStage::Merging;
-    progress(news);
+    state.stage = LearnStage::Merging;
+    progress(state);
     let tokens = merge(options, counts, &alphabet)?;
     let tokenizer = Tokenizer::from_tokens_normalized(tokens, options.normalizer())?;
-    news.stage = LearnStage::Finished;
-    progress(news);
+    state.stage = LearnStage::Finished;
+    progress(state);
     Ok(tokenizer)
 }
 
-/// Counts the words of `texts` as [`learn`] does, and learns nothing: what a corpus holds, and how fast it is read. Returns the
-/// number of distinct words.
+/// Counts the words of `texts` as [`learn`] does, but learns nothing. It measures a corpus and the reading speed. Returns
+/// the number of distinct words.
 ///
 /// # Errors
-/// Those of `learn` that come before it joins pieces.
+/// Those of `learn` that occur before it merges pieces.
 pub fn count_words<E>(
     options: &VocabularyOptions,
     texts: impl Iterator<Item = Result<String, E>>,
@@ -193,14 +193,14 @@ where
     E: Into<Box<dyn Error + Send + Sync>>,
 {
     check(options)?;
-    let words = Words::new(options.normalizer());
-    let mut news = LearnProgress::START;
-    let counts = count(options.threads, options.max_words, &words, texts, &mut news, &|_| ())?;
-    if counts.is_empty() { Err(TextError::EmptyCorpus { bytes: news.bytes }) } else { Ok(counts.len()) }
+    let words = WordSplitter::new(options.normalizer());
+    let mut state = LearnProgress::START;
+    let counts = count_in_rounds(options.threads, options.max_words, &words, texts, &mut state, &|_| ())?;
+    if counts.is_empty() { Err(TextError::EmptyCorpus { bytes: state.bytes }) } else { Ok(counts.len()) }
 }
 
-/// Room for this many is made before the first is merged.
-const MOST_TOKENS: usize = 1 << 24;
+/// The trainer allocates memory for all tokens before the first merge.
+const MAX_TOKENS: usize = 1 << 24;
 
 fn check(options: &VocabularyOptions) -> Result<(), TextError> {
     let coverage = options.character_coverage;
@@ -208,7 +208,7 @@ fn check(options: &VocabularyOptions) -> Result<(), TextError> {
         return Err(TextError::BadOption {
             option: "character_coverage",
             found: coverage.to_string(),
-            expected: "a share above 0 and at most 1",
+            expected: "above 0 and at most 1",
         });
     }
     if options.max_words < 1000 {
@@ -222,27 +222,27 @@ fn check(options: &VocabularyOptions) -> Result<(), TextError> {
         return Err(TextError::BadOption {
             option: "size",
             found: options.size.to_string(),
-            expected: "more than the 5 special tokens",
+            expected: "greater than 5, the number of special tokens",
         });
     }
-    if options.size > MOST_TOKENS {
+    if options.size > MAX_TOKENS {
         return Err(TextError::BadOption {
             option: "size",
             found: options.size.to_string(),
-            expected: "at most 16,777,216 tokens",
+            expected: "at most 16,777,216",
         });
     }
     Ok(())
 }
 
-/// Counts words by rounds of [`ROUND_BYTES`]: while one round is counted, the next is read. At most about `max_words` distinct
-/// ones are held (see [`VocabularyOptions::max_words`]); `threads` of 0 is one a core.
-pub(crate) fn count<E>(
+/// Counts words in rounds of [`ROUND_BYTES`]: while one round is counted, the next is read. About `max_words` distinct
+/// words are held at most (see [`VocabularyOptions::max_words`]). If `threads` is 0, one thread per core is used.
+pub(crate) fn count_in_rounds<E>(
     threads: usize,
     max_words: usize,
-    words: &Words,
+    words: &WordSplitter,
     mut texts: impl Iterator<Item = Result<String, E>>,
-    news: &mut LearnProgress,
+    state: &mut LearnProgress,
     progress: &dyn Fn(LearnProgress),
 ) -> Result<Counts, TextError>
 where
@@ -252,7 +252,7 @@ where
         0 => thread::available_parallelism().map_or(1, |n| n.get()),
         n => n,
     };
-    progress(*news);
+    progress(*state);
     thread::scope(|scope| {
         let mut counting: Option<Counting<'_>> = None;
         let mut total = Counts::new();
@@ -272,18 +272,18 @@ where
             if let Some(counting) = counting.take() {
                 let counted = counting.finish();
                 total = counted.counts;
-                news.words += counted.seen;
-                news.long_words += counted.long;
-                news.forgotten += counted.forgotten;
-                news.distinct = total.len();
-                progress(*news);
+                state.words += counted.words;
+                state.long_words += counted.long_words;
+                state.dropped += counted.dropped;
+                state.distinct = total.len();
+                progress(*state);
             }
             if round.is_empty() {
                 return Ok(total);
             }
-            news.bytes += text_bytes as u64;
+            state.bytes += text_bytes as u64;
             let before = std::mem::take(&mut total);
-            // Given to the thread once it runs: where the system starts none, this thread counts.
+            // The closure is shared: if the system cannot start a thread, this thread calls it.
             let work = Arc::new(Mutex::new(Some((before, round))));
             let count = {
                 let work = Arc::clone(&work);
@@ -301,17 +301,17 @@ where
     })
 }
 
-/// Whether the system starts so many threads now.
+/// Whether the system can start this number of threads now.
 fn can_start(threads: usize) -> bool {
     let gate = Mutex::new(());
     thread::scope(|scope| {
-        // They all wait, so that they are there at the same time.
+        // They all wait for the lock, so that they exist at the same time.
         let _closed = gate.lock();
         (0..threads).all(|_| thread::Builder::new().spawn_scoped(scope, || drop(gate.lock())).is_ok())
     })
 }
 
-/// A round that is counted in a thread of its own, or was counted at once.
+/// A round that is being counted by another thread, or that was counted by this one.
 enum Counting<'scope> {
     Thread(thread::ScopedJoinHandle<'scope, Counted>),
     Done(Counted),
@@ -326,21 +326,21 @@ impl Counting<'_> {
     }
 }
 
-/// What a round of counting found.
+/// The result of counting a round.
 #[derive(Default)]
 struct Counted {
     /// All words so far, pruned.
     counts: Counts,
-    /// Words of the round.
-    seen: u64,
-    /// Those that were left out because they are too long.
-    long: u64,
-    /// Distinct words that were forgotten.
-    forgotten: u64,
+    /// Words in the round.
+    words: u64,
+    /// Words that were left out because they are too long.
+    long_words: u64,
+    /// Distinct words that were dropped.
+    dropped: u64,
 }
 
 /// Adds the words of `round` to `total`.
-fn count_round(words: &Words, mut total: Counts, round: &[String], threads: usize, max_words: usize) -> Counted {
+fn count_round(words: &WordSplitter, mut total: Counts, round: &[String], threads: usize, max_words: usize) -> Counted {
     let slices: Vec<&str> = round.iter().flat_map(|text| Slices(text)).collect();
     let next = AtomicUsize::new(0);
     let counted = Mutex::new(Vec::new());
@@ -348,10 +348,10 @@ fn count_round(words: &Words, mut total: Counts, round: &[String], threads: usiz
         let own = count_slices(words, &slices, &next);
         counted.lock().unwrap_or_else(PoisonError::into_inner).push(own);
     });
-    let (mut seen, mut long) = (0, 0);
+    let (mut seen, mut long_words) = (0, 0);
     for own in counted.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        seen += own.seen;
-        long += own.long;
+        seen += own.words;
+        long_words += own.long_words;
         let counts = own.counts;
         if total.is_empty() {
             total = counts;
@@ -364,20 +364,20 @@ fn count_round(words: &Words, mut total: Counts, round: &[String], threads: usiz
     let before = total.len();
     let bytes = |total: &Counts| total.keys().map(|word| word.len()).sum::<usize>();
     if before > max_words || bytes(&total) > max_words * WORD_BYTES {
-        let kept = most_frequent(total, max_words / 2);
-        total = within(kept, max_words * WORD_BYTES / 2, str::len).into_iter().collect();
+        let frequent = most_frequent(total, max_words / 2);
+        total = truncate_total(frequent, max_words * WORD_BYTES / 2, str::len).into_iter().collect();
     }
-    let forgotten = (before - total.len()) as u64;
-    Counted { counts: total, seen, long, forgotten }
+    let dropped = (before - total.len()) as u64;
+    Counted { counts: total, words: seen, long_words, dropped }
 }
 
-fn count_slices(words: &Words, slices: &[&str], next: &AtomicUsize) -> Counted {
+fn count_slices(words: &WordSplitter, slices: &[&str], next: &AtomicUsize) -> Counted {
     let mut counts = Counts::new();
-    let (mut seen, mut long, mut buffer) = (0, 0, String::new());
+    let (mut seen, mut long_words, mut buffer) = (0, 0, String::new());
     while let Some(slice) = slices.get(next.fetch_add(1, Ordering::Relaxed)) {
         words.split(slice, &mut buffer, |word, chars| {
             if chars > MAX_WORD_CHARS {
-                long += 1;
+                long_words += 1;
                 return;
             }
             seen += 1;
@@ -389,10 +389,10 @@ fn count_slices(words: &Words, slices: &[&str], next: &AtomicUsize) -> Counted {
             }
         });
     }
-    Counted { counts, seen, long, forgotten: 0 }
+    Counted { counts, words: seen, long_words, dropped: 0 }
 }
 
-/// A text in stretches of about [`SLICE_BYTES`], cut at spaces, where no word can be split.
+/// The parts of a text, about [`SLICE_BYTES`] each, cut at spaces, so that no word is split.
 struct Slices<'a>(&'a str);
 
 impl<'a> Iterator for Slices<'a> {
@@ -415,7 +415,7 @@ impl<'a> Iterator for Slices<'a> {
     }
 }
 
-/// The `n` most frequent words, in no order; equally frequent ones are chosen alphabetically.
+/// The `n` most frequent words, in no particular order. Ties are broken alphabetically.
 fn most_frequent(counts: Counts, n: usize) -> Vec<(CompactString, u64)> {
     let mut all: Vec<(CompactString, u64)> = counts.into_iter().collect();
     if all.len() > n {
@@ -425,18 +425,19 @@ fn most_frequent(counts: Counts, n: usize) -> Vec<(CompactString, u64)> {
     all
 }
 
-/// Those of some words that are together at most so long, the most frequent ones, of equally frequent ones the shortest.
-fn within(
+/// The most frequent of these words whose lengths add up to at most `max_total`. Of equally frequent ones, the shortest
+/// come first.
+fn truncate_total(
     mut words: Vec<(CompactString, u64)>,
-    most: usize,
+    max_total: usize,
     length: impl Fn(&str) -> usize,
 ) -> Vec<(CompactString, u64)> {
     let mut total = 0;
-    if words.iter().map(|(word, _)| length(word)).sum::<usize>() > most {
+    if words.iter().map(|(word, _)| length(word)).sum::<usize>() > max_total {
         words.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.len().cmp(&b.0.len())).then_with(|| a.0.cmp(&b.0)));
         words.retain(|(word, _)| {
             total += length(word);
-            total <= most
+            total <= max_total
         });
     }
     words
@@ -444,9 +445,9 @@ fn within(
 
 /// The characters that get tokens, by code point.
 struct Alphabet {
-    /// All of them: any may begin a word.
+    /// All of them; any may begin a word.
     starts: Vec<char>,
-    /// Those that also stand inside words.
+    /// Those that also occur inside words.
     continuations: Vec<char>,
     left_out: usize,
 }
@@ -464,15 +465,15 @@ impl Alphabet {
         let total: u64 = seen.values().map(|&(count, _)| count).sum();
         let mut order: Vec<(char, u64, bool)> = seen.into_iter().map(|(c, (n, inside))| (c, n, inside)).collect();
         order.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-        // As many occurrences as may be left uncovered, taken from the rare end by whole characters.
-        let mut spare = ((1.0 - coverage) * total as f64) as u64;
-        let mut kept = order.len();
-        while kept > 0 && order[kept - 1].1 <= spare {
-            spare -= order[kept - 1].1;
-            kept -= 1;
+        // The number of occurrences that may be left uncovered, spent on the rarest characters.
+        let mut budget = ((1.0 - coverage) * total as f64) as u64;
+        let mut covered = order.len();
+        while covered > 0 && order[covered - 1].1 <= budget {
+            budget -= order[covered - 1].1;
+            covered -= 1;
         }
-        let left_out = order.len() - kept;
-        order.truncate(kept);
+        let left_out = order.len() - covered;
+        order.truncate(covered);
         order.sort_unstable_by_key(|&(c, ..)| c);
         Alphabet {
             starts: order.iter().map(|&(c, ..)| c).collect(),
@@ -482,13 +483,13 @@ impl Alphabet {
     }
 }
 
-/// Runs the trainer; tokens in the order of their ids.
+/// Runs the trainer; returns the tokens in the order of their ids.
 fn merge(options: &VocabularyOptions, counts: Counts, alphabet: &Alphabet) -> Result<Vec<String>, TextError> {
     let spelled: Counts = counts
         .into_iter()
         .filter(|(word, _)| word.chars().all(|c| alphabet.starts.binary_search(&c).is_ok()))
         .collect();
-    let trained = within(most_frequent(spelled, TRAINED_WORDS), TRAINED_CHARS, |word| word.chars().count());
+    let trained = truncate_total(most_frequent(spelled, TRAINED_WORDS), TRAINED_CHARS, |word| word.chars().count());
     let mut counts: Counts = trained.into_iter().collect();
     let mut min_frequency = options.min_frequency;
     let divisor = count_divisor(&counts);
@@ -498,8 +499,8 @@ fn merge(options: &VocabularyOptions, counts: Counts, alphabet: &Alphabet) -> Re
         }
         min_frequency = min_frequency.div_ceil(divisor);
     }
-    // Declared up front, characters get ids in our order; else the trainer numbers them as its hash map yields words,
-    // and ids, also those of ties among pairs, differ from run to run.
+    // Characters that are declared in advance get ids in our order. Otherwise the trainer numbers them in the order of
+    // its hash map, and ids differ from run to run, as does the choice among equally frequent pairs.
     let first = SPECIAL_TOKENS
         .iter()
         .map(|&token| token.to_owned())
@@ -508,7 +509,7 @@ fn merge(options: &VocabularyOptions, counts: Counts, alphabet: &Alphabet) -> Re
         .map(|token| AddedToken::from(token, true))
         .collect();
     if !can_start(thread::available_parallelism().map_or(1, |n| n.get())) {
-        // The trainer's own threads would end in a panic.
+        // Otherwise the trainer would panic when it starts its threads.
         set_parallelism(false);
     }
     let trainer = BpeTrainer::builder()
@@ -527,7 +528,7 @@ fn merge(options: &VocabularyOptions, counts: Counts, alphabet: &Alphabet) -> Re
     Ok(tokens.into_iter().map(|(_, token)| token).collect())
 }
 
-/// What counts must be divided by, so that no pair's count overflows the trainer's `i32`: only for corpora of
+/// The divisor of counts with which no pair's count overflows the trainer's `i32`; it is above 1 only for corpora of
 /// gigabytes. No later pair is more frequent than the most frequent pair of characters.
 fn count_divisor(counts: &Counts) -> u64 {
     let mut pairs: AHashMap<(bool, char, char), u64> = AHashMap::new();
@@ -550,7 +551,7 @@ mod tests {
     use std::cell::RefCell;
     use std::convert::Infallible;
 
-    fn quiet(_: LearnProgress) {}
+    fn ignore(_: LearnProgress) {}
 
     fn texts(lines: &[&str]) -> impl Iterator<Item = Result<String, Infallible>> {
         lines.iter().map(|&line| Ok(line.to_owned())).collect::<Vec<_>>().into_iter()
@@ -564,8 +565,8 @@ mod tests {
         (0..tokenizer.vocab_size() as u32).map(|id| tokenizer.token(id).unwrap()).collect()
     }
 
-    /// Deterministic words of a few syllables with a skewed distribution.
-    fn babble(n: usize) -> String {
+    /// Deterministic words of one to three syllables with a skewed distribution.
+    fn synthetic_text(n: usize) -> String {
         let syllables = ["ka", "lo", "mi", "Ne", "tu", "ré", "san", "or", "eth", "ix"];
         let (mut state, mut text) = (7u64, String::new());
         for i in 0..n {
@@ -583,7 +584,7 @@ mod tests {
     #[test]
     fn special_tokens_then_characters_then_frequent_pieces() {
         let corpus = ["The cat sat. The cats sat!", "the cat"];
-        let learned = learn(&options(30), texts(&corpus), &quiet).unwrap();
+        let learned = learn(&options(30), texts(&corpus), &ignore).unwrap();
         let all = tokens(&learned);
         assert_eq!(all[..5], SPECIAL_TOKENS);
         assert_eq!(all[5..12], ["!", ".", "a", "c", "e", "h", "s"]);
@@ -591,18 +592,18 @@ mod tests {
         assert!(!all.contains(&"The"));
         assert_eq!(learned.decode(&learned.encode("THE cats")), "the cats");
         let cased = VocabularyOptions { cased: true, ..options(30) };
-        let learned = learn(&cased, texts(&corpus), &quiet).unwrap();
+        let learned = learn(&cased, texts(&corpus), &ignore).unwrap();
         assert!(learned.is_cased());
         assert!(tokens(&learned).contains(&"T"));
     }
 
     #[test]
-    fn the_result_depends_on_neither_threads_nor_chance() {
-        let text = babble(40_000);
+    fn result_is_deterministic_and_independent_of_threads() {
+        let text = synthetic_text(40_000);
         let lines: Vec<&str> = text.split('.').collect();
         let run = |threads, lines: &[&str]| {
             let options = VocabularyOptions { threads, ..options(400) };
-            learn(&options, texts(lines), &quiet).unwrap().fingerprint()
+            learn(&options, texts(lines), &ignore).unwrap().fingerprint()
         };
         let one = run(1, &lines);
         assert_eq!(one, run(4, &lines));
@@ -612,35 +613,35 @@ mod tests {
     }
 
     #[test]
-    fn the_size_is_reached_and_a_too_small_one_says_what_is_needed() {
-        let text = babble(20_000);
-        let learned = learn(&options(200), texts(&[&text]), &quiet).unwrap();
+    fn size_is_reached_and_an_error_reports_the_minimum() {
+        let text = synthetic_text(20_000);
+        let learned = learn(&options(200), texts(&[&text]), &ignore).unwrap();
         assert_eq!(learned.vocab_size(), 200);
-        let error = learn(&options(12), texts(&[&text]), &quiet).unwrap_err();
+        let error = learn(&options(12), texts(&[&text]), &ignore).unwrap_err();
         let TextError::VocabularyTooSmall { needed, .. } = error else {
             panic!("{error}");
         };
         assert!(error.to_string().contains(&needed.to_string()));
-        assert_eq!(learn(&options(needed), texts(&[&text]), &quiet).unwrap().vocab_size(), needed);
+        assert_eq!(learn(&options(needed), texts(&[&text]), &ignore).unwrap().vocab_size(), needed);
     }
 
     #[test]
-    fn a_high_minimum_frequency_joins_less() {
-        let text = babble(2_000);
+    fn a_high_minimum_frequency_merges_less() {
+        let text = synthetic_text(2_000);
         let frequent = VocabularyOptions { min_frequency: 500, ..options(300) };
-        let few = learn(&frequent, texts(&[&text]), &quiet).unwrap();
-        let many = learn(&options(300), texts(&[&text]), &quiet).unwrap();
+        let few = learn(&frequent, texts(&[&text]), &ignore).unwrap();
+        let many = learn(&options(300), texts(&[&text]), &ignore).unwrap();
         assert!(few.vocab_size() < many.vocab_size());
     }
 
     #[test]
     fn empty_corpora_and_failing_readers_are_errors() {
         for lines in [&[][..], &["", " \n\t "][..]] {
-            let error = learn(&options(100), texts(lines), &quiet).unwrap_err();
+            let error = learn(&options(100), texts(lines), &ignore).unwrap_err();
             assert!(matches!(error, TextError::EmptyCorpus { .. }), "{error}");
         }
         let failing = [Ok("a".to_owned()), Err("corpus.txt: bad byte")].into_iter();
-        let error = learn(&options(100), failing, &quiet).unwrap_err();
+        let error = learn(&options(100), failing, &ignore).unwrap_err();
         assert_eq!(error.to_string(), "corpus.txt: bad byte");
     }
 
@@ -649,18 +650,18 @@ mod tests {
         let mut counts: Counts = (0..5000u64).map(|i| (CompactString::from(format!("w{i:04}")), 1)).collect();
         counts.insert("frequent".into(), 9);
         let text = "frequent other other".to_owned();
-        let words = Words::new(BertNormalizer::default());
-        let Counted { counts: total, seen, forgotten, .. } = count_round(&words, counts, &[text], 2, 1000);
-        assert_eq!((seen, total.len(), forgotten), (3, 500, 4502));
+        let words = WordSplitter::new(BertNormalizer::default());
+        let Counted { counts: total, words: seen, dropped, .. } = count_round(&words, counts, &[text], 2, 1000);
+        assert_eq!((seen, total.len(), dropped), (3, 500, 4502));
         assert_eq!(total["frequent"], 10);
         assert_eq!(total["other"], 2);
         assert!(total.contains_key("w0000") && !total.contains_key("w4999"));
     }
 
-    /// 8b: lines of base64 are words of up to a hundred letters, each seen once.
+    /// Lines of base64 are words of up to a hundred letters, each of which occurs once.
     #[test]
-    fn long_words_seen_once_are_bounded_and_reported() {
-        let words = Words::new(BertNormalizer::default());
+    fn memory_for_long_rare_words_is_limited() {
+        let words = WordSplitter::new(BertNormalizer::default());
         let mut state = 1u64;
         let mut text = "word ".repeat(50);
         for number in 0..900 {
@@ -675,15 +676,15 @@ mod tests {
         let counted = count_round(&words, Counts::new(), &[text], 2, 1000);
         let bytes: usize = counted.counts.keys().map(|word| word.len()).sum();
         assert!(bytes <= 1000 * WORD_BYTES / 2, "{bytes}");
-        assert_eq!((counted.counts["word"], counted.seen, counted.long), (50, 950, 1));
-        assert_eq!(counted.forgotten, 901 - counted.counts.len() as u64);
-        assert!(counted.forgotten > 500);
+        assert_eq!((counted.counts["word"], counted.words, counted.long_words), (50, 950, 1));
+        assert_eq!(counted.dropped, 901 - counted.counts.len() as u64);
+        assert!(counted.dropped > 500);
     }
 
     #[test]
     fn r22_marks_can_be_kept_when_text_is_lower_cased() {
         let options = VocabularyOptions { keep_accents: true, ..options(60) };
-        let learned = learn(&options, texts(&["Möchte möchte MÖCHTE हिन्दी हिन्दी"]), &quiet).unwrap();
+        let learned = learn(&options, texts(&["Möchte möchte MÖCHTE हिन्दी हिन्दी"]), &ignore).unwrap();
         assert!(!learned.is_cased() && !learned.strips_accents());
         assert_eq!(learned.decode(&learned.encode("MÖCHTE हिन्दी")), "möchte हिन्दी");
         let dir = tempfile::tempdir().unwrap();
@@ -711,7 +712,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_tells_stages_bytes_and_words() {
+    fn progress_reports_stages_bytes_and_words() {
         let seen = RefCell::new(Vec::new());
         learn(&options(40), texts(&["one two", "two three"]), &|p| {
             seen.borrow_mut().push(p);
@@ -727,8 +728,8 @@ mod tests {
     #[test]
     fn options_out_of_range_are_named() {
         let bad = VocabularyOptions { character_coverage: 0.0, ..options(100) };
-        let error = learn(&bad, texts(&["a"]), &quiet).unwrap_err().to_string();
-        assert!(error.contains("character_coverage is 0"), "{error}");
-        assert!(learn(&options(5), texts(&["a"]), &quiet).is_err());
+        let error = learn(&bad, texts(&["a"]), &ignore).unwrap_err().to_string();
+        assert!(error.contains("`character_coverage` must be above 0 and at most 1, found 0"), "{error}");
+        assert!(learn(&options(5), texts(&["a"]), &ignore).is_err());
     }
 }

@@ -1,24 +1,24 @@
-//! Text to ids: tokenizers of every kind, the layout of sequences, WordPiece vocabulary learning.
+//! Tokenizers of every kind, the layout of input sequences, and learning of WordPiece vocabularies.
 //!
-//! [`Tokenizer`] opens, applies and writes vocabularies in the layout of Hugging Face (`vocab.txt`, `tokenizer.json`,
-//! `tokenizer_config.json`); [`learn`] makes one from raw text.
+//! [`Tokenizer`] reads, applies and writes vocabularies in the file layout of Hugging Face (`vocab.txt`, `tokenizer.json`,
+//! `tokenizer_config.json`). [`learn`] makes a vocabulary from raw text.
 //!
-//! The [`tokenizers`] crate is the reference for every id. It yields some hundred thousand tokens a second and thread,
-//! so [`Tokenizer::encode`] has a path of its own for plain BERT configurations, an order of magnitude faster and equal
-//! to the reference for every string (the tests compare them on each Unicode character and on random mixtures):
+//! The [`tokenizers`] crate is the reference for every id. It encodes some hundred thousand tokens per second and thread.
+//! For plain BERT configurations, [`Tokenizer::encode`] therefore uses a fast path, which is an order of magnitude faster
+//! and gives the same ids for every string (the tests compare both on each Unicode character and on random mixtures):
 //!
 //! | step | file |
 //! | --- | --- |
-//! | text → normalised words | `words.rs`: a class a byte for ASCII, a table of 256-character pages elsewhere |
+//! | text → normalised words | `words.rs`: one class per byte for ASCII, tables of 256 characters for the rest |
 //! | word → ids | `trie.rs`: greedy longest match over a double-array trie |
 //! | added tokens in a text | `added.rs` |
 //!
-//! Any other configuration (another normaliser, another pre-tokeniser) and any other model (BPE, Unigram, WordLevel) is
-//! encoded by the `tokenizers` crate itself. [`Template`] says how one or two texts become the [`Sequence`] of ids that a model
+//! Any other configuration (another normaliser or pre-tokeniser) and any other model (BPE, Unigram, WordLevel) is
+//! encoded by the `tokenizers` crate. [`Template`] defines how one or two texts become the [`Sequence`] of ids that a model
 //! reads.
 //!
-//! A vocabulary changes by [`Tokenizer::with_words`] (more words at its end; [`WordCounts`] finds which are worth it), and
-//! [`Tokenizer::origins`] says what each of its tokens was under another one.
+//! [`Tokenizer::with_words`] appends words to a vocabulary; [`WordCounts`] finds the words that are worth a token.
+//! [`Tokenizer::origins`] maps each token to its equivalent in another vocabulary.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
-//! What stripping accents takes out of a text, script by script.
+//! Counts the marks that stripping accents removes from a text, per script.
 //!
-//! BERT's normaliser decomposes text (NFD) and drops nonspacing marks (Mn): the accents of Latin, but also vowel signs and tone
-//! marks without which words of Devanagari, Thai or Vietnamese are other words.
+//! BERT's normaliser decomposes text (NFD) and removes nonspacing marks (Mn). These are the accents of Latin, but also vowel
+//! signs and tone marks, whose removal changes the meaning of words in Devanagari, Thai or Vietnamese.
 
 use std::collections::BTreeMap;
 
@@ -10,34 +10,34 @@ use unicode_categories::UnicodeCategories;
 use unicode_normalization_alignments::UnicodeNormalization;
 use unicode_script::{Script, UnicodeScript};
 
-/// Letters of a script in a text, and the marks that stripping accents takes from them.
+/// The letters of a script in a text, and the marks that stripping accents removes from them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScriptMarks {
-    /// The script, as Unicode calls it: "Latin", "Devanagari".
+    /// The script's Unicode name: "Latin", "Devanagari".
     pub script: String,
-    /// Its letters.
+    /// Number of letters.
     pub letters: u64,
-    /// Marks on them, whether composed with a letter or characters of their own.
+    /// Number of marks on them, both composed with a letter and as separate characters.
     pub marks: u64,
 }
 
-/// Counts letters and the marks on them.
+/// Counts letters and the marks on them, per script.
 #[derive(Clone, Debug, Default)]
 pub struct MarkCounts {
     /// Letters and marks of each script.
     scripts: BTreeMap<&'static str, [u64; 2]>,
 }
 
-/// A share of marks that is no longer a few accents.
-const CONSIDERABLE: f64 = 0.05;
+/// From this ratio of marks to letters, a script loses more than a few accents.
+const NOTABLE_RATIO: f64 = 0.05;
 
 impl MarkCounts {
-    /// Counts those of a text.
+    /// Adds the counts of a text.
     pub fn count(&mut self, text: &str) {
         let (mut ascii, mut latest) = (0, Script::Latin);
         let mut rest = text;
         loop {
-            // Most of most texts is ASCII, which has no marks: a run of it is counted as bytes.
+            // Most text is ASCII, which has no marks: a run of it is counted as bytes.
             let (run, after) = rest.split_at(rest.bytes().position(|byte| !byte.is_ascii()).unwrap_or(rest.len()));
             let letters = run.bytes().filter(u8::is_ascii_alphabetic).count() as u64;
             ascii += letters;
@@ -51,7 +51,7 @@ impl MarkCounts {
                 continue;
             }
             let script = match c.script() {
-                // A mark of many scripts is on a letter of the script before it.
+                // A mark that is used with many scripts takes the script of the letter before it.
                 Script::Inherited | Script::Common => latest,
                 other => other,
             };
@@ -92,25 +92,25 @@ impl MarkCounts {
 }
 
 impl ScriptMarks {
-    /// Marks for each letter.
-    pub fn share(&self) -> f64 {
+    /// Number of marks per letter.
+    pub fn ratio(&self) -> f64 {
         self.marks as f64 / self.letters.max(1) as f64
     }
 
     /// "Thai 1234 (21.0 % of its letters)".
     pub fn describe(&self) -> String {
-        format!("{} {} ({:.1} % of its letters)", self.script, self.marks, 100.0 * self.share())
+        format!("{} {} ({:.1} % of its letters)", self.script, self.marks, 100.0 * self.ratio())
     }
 
-    /// A sentence that warns of the scripts among `of` that lose more than a few accents, if there are any.
+    /// A warning that names the scripts that lose more than a few accents; `None` if there are none.
     pub fn warning(of: &[ScriptMarks]) -> Option<String> {
-        let lost = of.iter().filter(|script| script.share() >= CONSIDERABLE);
+        let lost = of.iter().filter(|script| script.ratio() >= NOTABLE_RATIO);
         let lost: Vec<String> = lost.map(ScriptMarks::describe).collect();
         let what = lost.join(", ");
         (!lost.is_empty()).then(|| {
             format!(
-                "Normalisation drops marks that tell words apart: {what}. A vocabulary that keeps them: `cloze vocab \
-                 --keep-accents`, or --cased."
+                "Normalisation removes marks that distinguish words: {what}. A vocabulary that is learned with `keep_accents` \
+                 or `cased` keeps them."
             )
         })
     }
@@ -133,7 +133,7 @@ mod tests {
         let text = "हिन्दी น้ำ ごはん Việt möchte caf\u{65}\u{301} 한국 日本";
         let found = counted(text);
         let marks: u64 = found.iter().map(|(_, _, marks)| marks).sum();
-        // Only what stripping drops: the letters stay.
+        // Stripping removes only marks: the letters remain.
         let mut kept = NormalizedString::from(text);
         BertNormalizer::new(true, false, Some(true), false).normalize(&mut kept).unwrap();
         let decomposed = text.nfd().count() as u64;
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_accents_are_no_warning() {
+    fn a_few_accents_give_no_warning() {
         let scripts = |text: &str| {
             let mut counts = MarkCounts::default();
             counts.count(text);
@@ -153,6 +153,6 @@ mod tests {
         };
         assert_eq!(ScriptMarks::warning(&scripts("Das möchte ich nicht so gerne haben, sagte er zu ihr.")), None);
         let warning = ScriptMarks::warning(&scripts("हिन्दी में लिखें")).unwrap();
-        assert!(warning.contains("Devanagari") && warning.contains("--keep-accents"), "{warning}");
+        assert!(warning.contains("Devanagari") && warning.contains("`keep_accents`"), "{warning}");
     }
 }

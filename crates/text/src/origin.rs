@@ -1,24 +1,25 @@
-//! What each token of one vocabulary was under another.
+//! Maps the tokens of one vocabulary to the tokens of another.
 
 use crate::Tokenizer;
 use crate::vocabulary::CONTINUATION;
 
-/// What a token was under an older tokenizer.
+/// The equivalent of a token in an older tokenizer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenOrigin {
-    /// A token of the same text, with this id.
+    /// The token with the same text, by its id.
     Kept(u32),
-    /// These pieces, at least one.
+    /// These tokens, at least one.
     Pieces(Vec<u32>),
-    /// Nothing but \[UNK\].
+    /// Only \[UNK\].
     Unknown,
 }
 
 impl Tokenizer {
-    /// For each of this tokenizer's tokens, in the order of ids, what it was under `old`.
+    /// For each token, by id, its equivalent in the tokenizer `old`.
     ///
-    /// Special tokens are those of the same role, other tokens the same when their text is, `##` included. Another token's text is normalised and split as
-    /// `old` does with any text, a `##` token's as what continues a word. Pieces that are \[UNK\] are left out.
+    /// Special tokens correspond by role, other tokens by text (including `##`). The text of any other token is normalised
+    /// and split as `old` does with a text; the text of a `##` token is encoded as the continuation of a word. Pieces that are
+    /// \[UNK\] are left out.
     pub fn origins(&self, old: &Tokenizer) -> Vec<TokenOrigin> {
         let unk = old.special().unk;
         let (own, old_own) = (self.special().all(), old.special().all());
@@ -35,7 +36,7 @@ impl Tokenizer {
         (0..self.vocab_size() as u32).map(origin).collect()
     }
 
-    /// Ids of `text` where it continues a word: its first word is spelled by `##` tokens alone.
+    /// Ids of `text` as the continuation of a word: its first word is spelled with `##` tokens only.
     fn encode_continuation(&self, text: &str) -> Vec<u32> {
         if !self.is_word_piece() {
             return self.encode(text);
@@ -52,7 +53,7 @@ impl Tokenizer {
         ids
     }
 
-    /// Greedy longest match of `##` tokens; none where some rest has no token.
+    /// Greedy longest match with `##` tokens; `None` if some rest has no token.
     fn spell_continuation(&self, word: &str) -> Option<Vec<u32>> {
         let (mut ids, mut rest, mut token) = (Vec::new(), word, String::new());
         while !rest.is_empty() {
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_kept_by_text_and_else_taken_apart() {
+    fn tokens_map_to_the_same_text_or_to_pieces() {
         let old =
             tokenizer(&SPECIAL_TOKENS, &["un", "##able", "##ab", "##e", "aff", "##aff", "paris", "-", "e"], false);
         let mut special = SPECIAL_TOKENS;
@@ -122,11 +123,11 @@ mod tests {
             TokenOrigin::Unknown,
             TokenOrigin::Unknown,
             pieces(&["##e"]),
-            // A continuation that the splitting cuts: what follows is a word of its own.
+            // A continuation that the pre-tokeniser splits: what follows the punctuation is another word.
             pieces(&["##aff", "-", "e"]),
-            // The lone ## continues nothing, and there is no #.
+            // "##" by itself does not continue a word, and there is no token "#".
             TokenOrigin::Unknown,
-            // "un" is there only as a beginning.
+            // "un" exists only as the beginning of a word.
             TokenOrigin::Unknown,
             pieces(&["-"]),
         ];
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_extended_tokenizer_only_the_new_words_are_pieces() {
+    fn only_new_words_of_an_extended_tokenizer_map_to_pieces() {
         let old = tokenizer(&SPECIAL_TOKENS, &["un", "##able", "##aff"], false);
         let new = old.with_words(&["unaffable".to_owned(), "\u{2603}".to_owned()]).unwrap();
         let origins = new.origins(&old);

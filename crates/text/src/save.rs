@@ -1,4 +1,4 @@
-//! A tokenizer's files: writing them.
+//! Writes a tokenizer's files.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use tokenizers::AddedToken;
 
 use crate::settings::{
-    ADDED, ADDITIONAL, CLASS, CONFIG, Class, DECODER, EXTRA, JSON, LIST, LONGEST, OLD_LONGEST, SPECIAL_MAP,
+    ADDED, ADDITIONAL, CLASS, CONFIG, Class, DECODER, EXTRA, JSON, LIST, MAX_LENGTH, OLD_MAX_LENGTH, SPECIAL_MAP,
 };
 use crate::source::IN_TEXT;
 use crate::special::KEYS;
@@ -16,28 +16,28 @@ use crate::{SpecialTokens, TextError, Tokenizer};
 type Files = Vec<(&'static str, Vec<u8>)>;
 
 impl Tokenizer {
-    /// Writes the tokenizer into the folder `dir` (made if absent), from which Transformers' `AutoTokenizer` reads the same ids as
-    /// from the folder that this one was read from: that of a `BertTokenizer` as `vocab.txt`, `tokenizer.json` and
-    /// `tokenizer_config.json`, any other as the files that it was read from.
+    /// Writes the tokenizer into the folder `dir` (created if it does not exist). Transformers' `AutoTokenizer` reads the same
+    /// ids from it as from the folder that this tokenizer was read from. A `BertTokenizer` is written as `vocab.txt`,
+    /// `tokenizer.json` and `tokenizer_config.json`; any other tokenizer as the files that it was read from.
     ///
     /// # Errors
-    /// A folder or file that cannot be written; nothing half-written is left under those names.
+    /// A folder or file that cannot be written. No incomplete file remains under these names.
     pub fn save(&self, dir: &Path) -> Result<(), TextError> {
         save(self, dir, None)
     }
 
-    /// As [`save`](Self::save), for a model of `longest` positions: Transformers cuts longer texts to it when asked to, or to the
-    /// [limit](Self::model_max_length) that the tokenizer has, if that is less.
+    /// As [`save`](Self::save), for a model with `max_positions` positions. The lower of this and the tokenizer's
+    /// [limit](Self::model_max_length) is written as `model_max_length`, to which Transformers truncates on request.
     ///
     /// # Errors
     /// Those of [`save`](Self::save).
-    pub fn save_for(&self, dir: &Path, longest: usize) -> Result<(), TextError> {
-        save(self, dir, Some(longest))
+    pub fn save_for(&self, dir: &Path, max_positions: usize) -> Result<(), TextError> {
+        save(self, dir, Some(max_positions))
     }
 }
 
-/// Writes a tokenizer's files, each whole or not at all.
-fn save(tokenizer: &Tokenizer, dir: &Path, longest: Option<usize>) -> Result<(), TextError> {
+/// Writes a tokenizer's files; each is written completely or not at all.
+fn save(tokenizer: &Tokenizer, dir: &Path, max_positions: Option<usize>) -> Result<(), TextError> {
     let mut config = tokenizer.source().settings.config.clone().unwrap_or_default();
     let mut files = Files::new();
     match tokenizer.source().class {
@@ -45,16 +45,16 @@ fn save(tokenizer: &Tokenizer, dir: &Path, longest: Option<usize>) -> Result<(),
             let tokens = &tokenizer.tokens()[..tokenizer.model_size()];
             let list: String = tokens.iter().flat_map(|token| [token.as_str(), "\n"]).collect();
             files.push((LIST, list.into_bytes()));
-            files.push((JSON, written_json(tokenizer)?));
+            files.push((JSON, to_json(tokenizer)?));
             bert_config(tokenizer, &mut config);
         }
         Class::AsWritten | Class::Unnamed => {
             let source = tokenizer.source();
-            files.push((JSON, source.json.clone().map_or_else(|| written_json(tokenizer), Ok)?));
-            let beside = [(SPECIAL_MAP, &source.settings.special_map), (ADDED, &source.settings.added_file)];
-            files.extend(beside.into_iter().filter_map(|(name, file)| Some((name, pretty(&json!(file.as_ref()?))))));
+            files.push((JSON, source.json.clone().map_or_else(|| to_json(tokenizer), Ok)?));
+            let others = [(SPECIAL_MAP, &source.settings.special_map), (ADDED, &source.settings.added_file)];
+            files.extend(others.into_iter().filter_map(|(name, file)| Some((name, pretty(&json!(file.as_ref()?))))));
             if source.settings.config.is_none() {
-                // Without a configuration, Transformers would know no special token.
+                // Without a configuration, Transformers would not know any special token.
                 config.extend(special_names(tokenizer));
             }
             if source.settings.class_name().is_none() {
@@ -62,10 +62,10 @@ fn save(tokenizer: &Tokenizer, dir: &Path, longest: Option<usize>) -> Result<(),
             }
         }
     }
-    let limits = [tokenizer.model_max_length(), longest];
-    if let Some(longest) = limits.into_iter().flatten().min() {
-        config.remove(OLD_LONGEST);
-        config.insert(LONGEST.to_owned(), longest.into());
+    let limits = [tokenizer.model_max_length(), max_positions];
+    if let Some(max_length) = limits.into_iter().flatten().min() {
+        config.remove(OLD_MAX_LENGTH);
+        config.insert(MAX_LENGTH.to_owned(), max_length.into());
     }
     match tokenizer.special_tokens() {
         SpecialTokens::Text => config.remove(IN_TEXT),
@@ -77,30 +77,30 @@ fn save(tokenizer: &Tokenizer, dir: &Path, longest: Option<usize>) -> Result<(),
     Ok(cloze_files::write_several(dir, &files)?)
 }
 
-/// tokenizer.json.
-fn written_json(tokenizer: &Tokenizer) -> Result<Vec<u8>, TextError> {
+/// The bytes of tokenizer.json.
+fn to_json(tokenizer: &Tokenizer) -> Result<Vec<u8>, TextError> {
     let engine = |e: Box<dyn std::error::Error + Send + Sync>| TextError::Engine {
         action: "write tokenizer.json",
         reason: e.to_string(),
     };
     let source = tokenizer.source();
     if source.truncation.is_none() && source.padding.is_none() {
-        return Ok(tokenizer.exact().to_string(true).map_err(engine)?.into_bytes());
+        return Ok(tokenizer.hf().to_string(true).map_err(engine)?.into_bytes());
     }
-    let mut copy = tokenizer.exact().clone();
+    let mut copy = tokenizer.hf().clone();
     copy.with_truncation(source.truncation.clone()).map_err(engine)?;
     copy.with_padding(source.padding.clone());
     Ok(copy.to_string(true).map_err(engine)?.into_bytes())
 }
 
-/// What the tokenizer_config.json of a `BertTokenizer` says beside what it was read with.
+/// Sets what the tokenizer_config.json of a `BertTokenizer` contains in addition to the keys that were read.
 fn bert_config(tokenizer: &Tokenizer, config: &mut Map<String, Value>) {
     let added = tokenizer.all_added();
     let special_map = tokenizer.source().settings.special_map.as_ref().filter(|_| !config.contains_key(DECODER));
     let mut extra: Vec<Value> = Vec::new();
     let mut take_list = |value: Option<&Value>| {
         for token in value.and_then(Value::as_array).into_iter().flatten().map(text_of) {
-            // Of two lists Transformers may read one alone.
+            // Of two lists, Transformers may read only one.
             let is_added = added.iter().any(|(_, known)| Some(known.content.as_str()) == token.as_str());
             if is_added && !extra.contains(&token) {
                 extra.push(token);
@@ -120,7 +120,7 @@ fn bert_config(tokenizer: &Tokenizer, config: &mut Map<String, Value>) {
     }
     config.remove(ADDITIONAL);
     if !extra.is_empty() {
-        // The name that Transformers 4 and 5 both know.
+        // Transformers 4 and 5 both know this name.
         config.insert(ADDITIONAL.to_owned(), extra.into());
     }
     let own = tokenizer.special().all();
@@ -148,7 +148,7 @@ fn special_names(tokenizer: &Tokenizer) -> Map<String, Value> {
     KEYS.map(str::to_owned).into_iter().zip(names).collect()
 }
 
-/// A token by its text alone; its flags are in [`DECODER`].
+/// A token as its text; its flags are in [`DECODER`].
 fn text_of(token: &Value) -> Value {
     if token["content"].is_string() { token["content"].clone() } else { token.clone() }
 }

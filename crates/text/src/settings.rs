@@ -1,8 +1,9 @@
-//! What the files beside a vocabulary say, as `AutoTokenizer` of Transformers 5 reads them.
+//! The configuration files next to a vocabulary, interpreted as by `AutoTokenizer` of Transformers 5.
 //!
-//! tokenizer_config.json names the tokenizer's class, the normaliser's settings and special tokens. Added tokens are listed in its
-//! `added_tokens_decoder`; only where it has none, special_tokens_map.json (which then wins over tokenizer_config.json),
-//! added_tokens.json and the `added_tokens` of tokenizer.json are read (`PreTrainedTokenizerBase._from_pretrained`).
+//! tokenizer_config.json defines the tokenizer's class, the normaliser's settings and special tokens. Its
+//! `added_tokens_decoder` lists the added tokens. Only if it has none, special_tokens_map.json (which then overrides
+//! tokenizer_config.json), added_tokens.json and the `added_tokens` of tokenizer.json are read
+//! (`PreTrainedTokenizerBase._from_pretrained`).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,15 +26,15 @@ const MODEL_CONFIG: &str = "config.json";
 pub(crate) const CLASS: &str = "tokenizer_class";
 pub(crate) const DECODER: &str = "added_tokens_decoder";
 pub(crate) const EXTRA: &str = "extra_special_tokens";
-/// What Transformers 4 called [`EXTRA`].
+/// The name of [`EXTRA`] in Transformers 4.
 pub(crate) const ADDITIONAL: &str = "additional_special_tokens";
-pub(crate) const LONGEST: &str = "model_max_length";
-pub(crate) const OLD_LONGEST: &str = "max_len";
+pub(crate) const MAX_LENGTH: &str = "model_max_length";
+pub(crate) const OLD_MAX_LENGTH: &str = "max_len";
 
-/// The named special tokens of every tokenizer, in the order in which Transformers adds them.
+/// The named special tokens that every tokenizer can have, in the order in which Transformers adds them.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// Tokenizer classes of Transformers that are its `BertTokenizer` (without the `Fast` that old files have).
+/// Tokenizer classes of Transformers that are its `BertTokenizer` (without the suffix `Fast` of old files).
 const BERT_CLASSES: [&str; 11] = [
     "BertTokenizer",
     "ConvBertTokenizer",
@@ -48,7 +49,7 @@ const BERT_CLASSES: [&str; 11] = [
     "SqueezeBertTokenizer",
 ];
 
-/// Values of config.json's `model_type` whose tokenizer is one of [`BERT_CLASSES`] where no class is named.
+/// Values of config.json's `model_type` whose tokenizer is one of [`BERT_CLASSES`] if no class is named.
 const BERT_MODELS: [&str; 16] = [
     "bert",
     "convbert",
@@ -68,21 +69,21 @@ const BERT_MODELS: [&str; 16] = [
     "squeezebert",
 ];
 
-/// Who decides what a tokenizer does.
+/// Which files determine the tokenizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// `BertTokenizer`: the vocabulary is the file's, everything else is built anew from tokenizer_config.json.
+    /// `BertTokenizer`: the file gives only the vocabulary; tokenizer_config.json determines everything else.
     Bert,
-    /// Another class is named: tokenizer.json is taken as it is.
+    /// Another class is named: tokenizer.json is used unchanged.
     AsWritten,
-    /// Nothing is named: tokenizer.json is taken as it is.
+    /// No class is named: tokenizer.json is used unchanged.
     Unnamed,
 }
 
-/// The files beside a vocabulary.
+/// The configuration files next to a vocabulary.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
-    /// tokenizer_config.json; none if there is none.
+    /// tokenizer_config.json; `None` if it does not exist.
     pub(crate) config: Option<Map<String, Value>>,
     /// special_tokens_map.json.
     pub(crate) special_map: Option<Map<String, Value>>,
@@ -92,18 +93,18 @@ pub(crate) struct Settings {
     model: [Option<String>; 2],
 }
 
-/// All that is said of special and added tokens.
+/// All special and added tokens that the configuration files define.
 #[derive(Debug, Default)]
 pub(crate) struct AddedTokens {
-    /// Those that are listed with an id, in the order of ids. The ids themselves mean nothing to Transformers.
+    /// Tokens that are listed with an id, sorted by id. Transformers does not use the ids themselves.
     listed: Vec<AddedToken>,
-    /// Named special tokens, by their key.
+    /// Named special tokens with their keys.
     named: Vec<(String, AddedToken)>,
     /// Special tokens without a name.
     extra: Vec<AddedToken>,
 }
 
-/// A JSON object from a file; none if there is no such file.
+/// The JSON object in a file; `None` if the file does not exist.
 fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, TextError> {
     if !path.is_file() {
         return Ok(None);
@@ -113,14 +114,15 @@ fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, TextError> {
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(Some(object)),
         Ok(other) => Err(bad(format!("expected a JSON object, found {}", short(&other)))),
-        Err(_) if bytes.starts_with(b"\xef\xbb\xbf") => Err(bad(
-            "begins with a byte-order mark, which JSON does not allow; save it as UTF-8 without one".to_owned(),
-        )),
+        Err(_) if bytes.starts_with(b"\xef\xbb\xbf") => {
+            Err(bad("the file begins with a byte-order mark, which JSON does not allow; save it as UTF-8 without one"
+                .to_owned()))
+        }
         Err(error) => Err(bad(format!("not JSON: {error}"))),
     }
 }
 
-/// A value in a message.
+/// A value for a message, at most 60 characters long.
 fn short(value: &Value) -> String {
     let text = value.to_string();
     if text.chars().count() > 60 { text.chars().take(60).chain(['…']).collect() } else { text }
@@ -130,7 +132,7 @@ impl Settings {
     /// Reads the files of `folder`.
     pub(crate) fn read(folder: &Path) -> Result<Settings, TextError> {
         let open = |name: &str| read_object(&folder.join(name));
-        // What is wrong with it is reported by whoever reads the model.
+        // Errors in it are reported by the code that reads the model.
         let model = open(MODEL_CONFIG).ok().flatten().unwrap_or_default();
         Ok(Settings {
             config: open(CONFIG)?,
@@ -140,7 +142,7 @@ impl Settings {
         })
     }
 
-    /// A key of tokenizer_config.json; null where it is not there.
+    /// The value of a key of tokenizer_config.json; null if it is missing.
     pub(crate) fn get(&self, key: &str) -> &Value {
         self.config.as_ref().and_then(|config| config.get(key)).unwrap_or(&Value::Null)
     }
@@ -160,39 +162,39 @@ impl Settings {
         }
     }
 
-    /// The class that is named, if it is neither one of BERT's nor one that every tokenizer.json may have.
-    pub(crate) fn foreign_class(&self) -> Option<&str> {
+    /// The named class, if it is neither a BERT class nor a generic one that any tokenizer.json may have.
+    pub(crate) fn non_bert_class(&self) -> Option<&str> {
         let name = self.class_name().filter(|_| self.class() == Class::AsWritten)?;
         (!["PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend"].contains(&name)).then_some(name)
     }
 
-    /// Whether special tokens in texts are always text (`split_special_tokens`).
+    /// Whether special tokens in texts are always read as text (`split_special_tokens`).
     pub(crate) fn splits_special(&self) -> bool {
         self.get("split_special_tokens").as_bool().unwrap_or_default()
     }
 
-    /// Whether texts that are too long lose their beginning (`truncation_side`).
+    /// Whether texts are truncated at the beginning (`truncation_side`).
     pub(crate) fn truncates_left(&self) -> bool {
         self.get("truncation_side") == "left"
     }
 
-    /// Whether `model_input_names` leaves `token_type_ids` out: then the network is not given segments.
-    pub(crate) fn hides_segments(&self) -> bool {
+    /// Whether `model_input_names` omits `token_type_ids`: then the network gets no segments.
+    pub(crate) fn omits_segments(&self) -> bool {
         let names = self.get("model_input_names").as_array();
         names.is_some_and(|names| names.iter().all(|name| name != "token_type_ids"))
     }
 
-    /// Tokens of a sequence at most, unless the number means that there is no limit.
-    pub(crate) fn longest(&self) -> Option<usize> {
-        /// Transformers writes 10³⁰ where it knows no limit.
+    /// The maximal number of tokens in a sequence (`model_max_length`); `None` if there is no limit.
+    pub(crate) fn max_length(&self) -> Option<usize> {
+        /// Transformers writes 10³⁰ for "no limit".
         const UNLIMITED: f64 = 1e9;
-        let says = self.config.as_ref().is_some_and(|config| config.contains_key(LONGEST));
-        let key = if says { LONGEST } else { OLD_LONGEST };
-        let longest = self.get(key).as_f64().filter(|longest| (1.0..UNLIMITED).contains(longest))?;
-        Some(longest as usize)
+        let is_present = self.config.as_ref().is_some_and(|config| config.contains_key(MAX_LENGTH));
+        let key = if is_present { MAX_LENGTH } else { OLD_MAX_LENGTH };
+        let max_length = self.get(key).as_f64().filter(|length| (1.0..UNLIMITED).contains(length))?;
+        Some(max_length as usize)
     }
 
-    /// The special and added tokens; `in_json` are those of tokenizer.json with their ids, none if there is none.
+    /// The special and added tokens. `in_json` are those of tokenizer.json with their ids; empty if there is no such file.
     pub(crate) fn added_tokens(&self, path: &Path, in_json: &[(u64, AddedToken)]) -> Result<AddedTokens, TextError> {
         let mut keys = self.config.clone().unwrap_or_default();
         let is_empty = |value: Option<&Value>| match value {
@@ -206,7 +208,7 @@ impl Settings {
         {
             keys.insert(EXTRA.to_owned(), additional);
         }
-        // Tokens of a model's own, such as `image_token`, have names like the usual ones.
+        // Model-specific tokens such as `image_token` are named like the usual ones.
         let mut own: Vec<(String, Value)> = keys
             .iter()
             .filter(|(key, value)| key.ends_with("_token") && !NAMED.contains(&key.as_str()) && value.is_string())
@@ -241,7 +243,7 @@ impl Settings {
                 }
             }
             take_names(&mut keys);
-            self.listed_elsewhere(&keys, in_json, &mut listed, &bad)?;
+            self.list_tokens_of_other_files(&keys, in_json, &mut listed, &bad)?;
         }
         if !keys.contains_key(EXTRA)
             && let Some(additional) = keys.remove(ADDITIONAL)
@@ -250,7 +252,7 @@ impl Settings {
         }
         let mut added = AddedTokens { listed: listed.into_values().collect(), ..AddedTokens::default() };
         let named = NAMED.iter().filter_map(|&key| Some((key.to_owned(), keys.get(key)?.clone())));
-        // Names that are objects, not strings, come before the other names of a model's own.
+        // Names whose values are objects come before the other model-specific names.
         let objects = keys.iter().filter(|(key, value)| {
             key.ends_with("_token") && !NAMED.contains(&key.as_str()) && (value.is_object() || value.is_string())
         });
@@ -266,20 +268,20 @@ impl Settings {
     }
 
     /// Adds the tokens of added_tokens.json and tokenizer.json.
-    fn listed_elsewhere(
+    fn list_tokens_of_other_files(
         &self,
         keys: &Map<String, Value>,
         in_json: &[(u64, AddedToken)],
         listed: &mut BTreeMap<u64, AddedToken>,
         bad: &dyn Fn(&str, String) -> TextError,
     ) -> Result<(), TextError> {
-        // Objects of tokenizer_config.json, which have a `__type`, are not yet known by their text there.
+        // At this point, Transformers does not yet know the text of tokens that are objects with a `__type`.
         let name = |value: &Value| match value {
             Value::Object(token) if token.contains_key("__type") => None,
             _ => value.as_str().or(value["content"].as_str()).map(str::to_owned),
         };
         let mut special: AHashSet<String> = NAMED.iter().filter_map(|&key| name(keys.get(key)?)).collect();
-        // Not `additional_special_tokens` of special_tokens_map.json: Transformers looks at it later.
+        // Without `additional_special_tokens` of special_tokens_map.json: Transformers reads it later.
         special.extend(keys.get(EXTRA).and_then(Value::as_array).into_iter().flatten().filter_map(name));
         for (content, id) in self.added_file.iter().flatten() {
             let id =
@@ -291,7 +293,7 @@ impl Settings {
     }
 }
 
-/// The token that a value describes: its text, or an object with its text and its flags.
+/// Parses a token: its text, or an object with its text and its flags.
 pub(crate) fn added_token(value: &Value) -> Option<AddedToken> {
     if let Some(text) = value.as_str() {
         return Some(AddedToken::from(text, true));
@@ -322,28 +324,27 @@ fn special_object(value: &Value) -> Value {
 }
 
 impl AddedTokens {
-    /// The token of a named role, such as `mask_token`.
+    /// The token with a named role, such as `mask_token`.
     pub(crate) fn named(&self, key: &str) -> Option<&str> {
         self.named.iter().find(|(name, _)| name == key).map(|(_, token)| token.content.as_str())
     }
 
-    /// Gives a role to a token if it has none.
-    pub(crate) fn name(&mut self, key: &str, content: &str) {
+    /// Assigns a token to a role that has none.
+    pub(crate) fn set_named(&mut self, key: &str, content: &str) {
         if self.named(key).is_none() {
-            let place = NAMED.iter().position(|&name| name == key).unwrap_or(NAMED.len());
             let rank = |name: &str| NAMED.iter().position(|&other| other == name).unwrap_or(NAMED.len());
-            let at = self.named.iter().position(|(name, _)| rank(name) > place).unwrap_or(self.named.len());
+            let at = self.named.iter().position(|(name, _)| rank(name) > rank(key)).unwrap_or(self.named.len());
             self.named.insert(at, (key.to_owned(), AddedToken::from(content, true)));
         }
     }
 
-    /// Whether a token of this text is among them.
+    /// Whether one of the tokens has this text.
     pub(crate) fn has(&self, content: &str) -> bool {
         let named = self.named.iter().map(|(_, token)| token);
         self.listed.iter().chain(named).chain(&self.extra).any(|token| token.content == content)
     }
 
-    /// All of them in the order in which Transformers adds them, to a tokenizer that has the added tokens `present` already.
+    /// All tokens in the order in which Transformers adds them to a tokenizer that already has the added tokens `present`.
     pub(crate) fn in_order(&self, present: impl Iterator<Item = String>) -> Vec<AddedToken> {
         let names: AHashSet<&str> = self.named.iter().map(|(_, token)| token.content.as_str()).collect();
         let mut known: AHashSet<String> = present.collect();

@@ -1,4 +1,4 @@
-//! What a tokenizer was read from, to be written again.
+//! The files that a tokenizer was read from, kept so that they can be written again.
 
 use tokenizers::utils::padding::PaddingParams;
 use tokenizers::utils::truncation::TruncationParams;
@@ -6,27 +6,27 @@ use tokenizers::utils::truncation::TruncationParams;
 use crate::SpecialTokens;
 use crate::settings::{Class, Settings};
 
-/// The key of tokenizer_config.json under which [`SpecialTokens`] are remembered. Transformers keeps it and does nothing with it.
+/// The key of tokenizer_config.json that stores [`SpecialTokens`]. Transformers preserves it and ignores it.
 pub(crate) const IN_TEXT: &str = "special_tokens_in_text";
 
-/// What a tokenizer was read from.
+/// The files that a tokenizer was read from.
 #[derive(Clone)]
 pub(crate) struct Source {
-    /// Who decides what it does.
+    /// Which of them determine the tokenizer.
     pub(crate) class: Class,
-    /// The files beside the vocabulary.
+    /// The configuration files.
     pub(crate) settings: Settings,
-    /// tokenizer.json, if it is taken as it is.
+    /// tokenizer.json, if it is used unchanged.
     pub(crate) json: Option<Vec<u8>>,
-    /// The `truncation` and `padding` of tokenizer.json, which play no part but are kept.
+    /// The `truncation` and `padding` of tokenizer.json, which are not used but preserved.
     pub(crate) truncation: Option<TruncationParams>,
     pub(crate) padding: Option<PaddingParams>,
-    /// What users must know of how it was read.
+    /// Messages to the user about how the files were interpreted.
     pub(crate) notes: Vec<String>,
 }
 
 impl Source {
-    /// Of a plain BERT tokenizer that was read from nothing.
+    /// The source of a plain BERT tokenizer that was not read from files.
     pub(crate) fn plain() -> Source {
         Source {
             class: Class::Bert,
@@ -38,12 +38,12 @@ impl Source {
         }
     }
 
-    /// How special tokens in texts were read by what wrote it.
+    /// How special tokens in texts are read, as stored in tokenizer_config.json.
     pub(crate) fn special_tokens(&self) -> SpecialTokens {
         self.settings.get(IN_TEXT).as_str().and_then(SpecialTokens::of_name).unwrap_or_default()
     }
 
-    /// The class of Transformers that reads it.
+    /// The tokenizer class of Transformers that reads these files.
     pub(crate) fn class_name(&self) -> &str {
         let usual = if self.class == Class::Bert { "BertTokenizer" } else { "PreTrainedTokenizerFast" };
         self.settings.class_name().unwrap_or(usual)

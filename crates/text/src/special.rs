@@ -1,16 +1,16 @@
-//! The five special tokens: which tokens of a vocabulary they are.
+//! Finds BERT's five special tokens in a vocabulary.
 
 use ahash::AHashMap;
 
 use crate::{Slot, Template};
 
-/// BERT's special tokens, in the order in which [`learn`](crate::learn()) puts them first.
+/// BERT's special tokens, in the order in which [`learn`](crate::learn()) writes them at the beginning of a vocabulary.
 pub const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
 /// Ids of the special tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Special {
-    /// `[PAD]`, or the token in its role.
+    /// `[PAD]`, or the token with this role.
     pub pad: u32,
     /// `[UNK]`
     pub unk: u32,
@@ -22,18 +22,18 @@ pub struct Special {
     pub mask: u32,
 }
 
-/// The keys of tokenizer_config.json that name them, in the order of [`SPECIAL_TOKENS`].
+/// The keys of tokenizer_config.json for these tokens, in the order of [`SPECIAL_TOKENS`].
 pub(crate) const KEYS: [&str; 5] = ["pad_token", "unk_token", "cls_token", "sep_token", "mask_token"];
 
-/// How RoBERTa and its relatives spell them, in the same order.
+/// RoBERTa's names for these tokens, in the same order.
 pub(crate) const OTHER_NAMES: [&str; 5] = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"];
 
 impl Special {
-    /// Finds the special tokens among `ids`: by the name that `named` gives to a key of [`KEYS`]; then the first and the last that
-    /// `template` adds to a text; then by the names of BERT and RoBERTa.
+    /// Finds the special tokens among `ids`. In order of precedence: the token that `named` returns for a key of [`KEYS`]; the
+    /// first and the last token that `template` adds to a text; the names of BERT and RoBERTa.
     ///
     /// # Errors
-    /// BERT's names of those that are not there, separated by spaces.
+    /// BERT's names of the missing tokens, separated by spaces.
     pub(crate) fn find<'a>(
         ids: &AHashMap<String, u32>,
         named: impl Fn(&str) -> Option<&'a str>,
@@ -63,7 +63,7 @@ impl Special {
         Ok(Special { pad, unk, cls, sep, mask })
     }
 
-    /// All five, in the order of [`SPECIAL_TOKENS`].
+    /// All five ids, in the order of [`SPECIAL_TOKENS`].
     pub fn all(self) -> [u32; 5] {
         [self.pad, self.unk, self.cls, self.sep, self.mask]
     }
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(usual.all(), [1, 3, 6, 2, 4]);
         let framed = find(&[], Some(&Template::bert(0, 7))).unwrap();
         assert_eq!((framed.cls, framed.sep), (0, 7));
-        // A name that the vocabulary lacks says nothing.
+        // A name that is not in the vocabulary is ignored.
         let named = [("mask_token", "<mask>"), ("cls_token", "[BOS]"), ("sep_token", "<s>")];
         let named = find(&named, Some(&Template::bert(0, 7))).unwrap();
         assert_eq!(named, Special { pad: 1, unk: 3, cls: 0, sep: 0, mask: 5 });

@@ -1,45 +1,45 @@
-//! How a text, or a pair of texts, becomes one sequence: where the special tokens go, and each token's segment.
+//! How one text or a pair of texts becomes a sequence: the positions of the special tokens, and each token's segment.
 //!
-//! BERT's template is `[CLS] a [SEP]` and, for a pair, `[CLS] a [SEP] b [SEP]` with `b [SEP]` in segment 1 (Devlin et al.
-//! 2019, figure 2); RoBERTa's is `<s> a </s>` and `<s> a </s></s> b </s>` in one segment (Liu et al. 2019). Each is a value of
-//! [`Template`]; nothing else in this workspace knows where a special token goes. Positions are not part of it: the model
-//! counts them.
+//! BERT's template is `[CLS] a [SEP]`, and for a pair `[CLS] a [SEP] b [SEP]` with `b [SEP]` in segment 1 (Devlin et al.
+//! 2019, figure 2). RoBERTa's is `<s> a </s>` and `<s> a </s></s> b </s>` in one segment (Liu et al. 2019). Each is a value of
+//! [`Template`]; no other code in this workspace places special tokens. Position ids are not part of the template: the
+//! model computes them.
 
 use serde_json::Value;
 
 use crate::TextError;
 
-/// What a place of a template holds.
+/// The content of one element of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
-    /// The special token of this id.
+    /// The special token with this id.
     Special(u32),
-    /// The text, or the first one of a pair.
+    /// The text, or the first text of a pair.
     First,
     /// The second text of a pair.
     Second,
 }
 
-/// A place of a template.
+/// An element of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// What it holds.
+    /// Its content.
     pub slot: Slot,
     /// The segment (token type) of its tokens.
     pub segment: u8,
 }
 
-/// A row of token ids for the network, with the segment of each.
+/// The input of the network for one example: token ids and their segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sequence {
     /// Token ids, special tokens included.
     pub ids: Vec<u32>,
-    /// The segment of each: with BERT's template 0 for \[CLS\], the first text and its \[SEP\], 1 for the second text and its
-    /// \[SEP\].
+    /// The segment of each token. In BERT's template: 0 for \[CLS\], the first text and its \[SEP\]; 1 for the second text and
+    /// its \[SEP\].
     pub segments: Vec<u8>,
 }
 
-/// The layout of a sequence of one text and of a sequence of two.
+/// The layout of sequences for one text and for a pair of texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     single: Vec<Part>,
@@ -47,10 +47,10 @@ pub struct Template {
 }
 
 impl Template {
-    /// A template of these layouts, of one text and of a pair.
+    /// A template with these layouts, for one text and for a pair.
     ///
     /// # Errors
-    /// [`TextError::Template`]: a layout that lacks a text, has one twice, has the second before the first, or adds no token.
+    /// [`TextError::Template`]: a layout that omits or repeats a text, has the second text before the first, or adds no token.
     pub fn new(single: Vec<Part>, pair: Vec<Part>) -> Result<Template, TextError> {
         for (name, parts, texts) in
             [("one text", &single, &[Slot::First][..]), ("a pair", &pair, &[Slot::First, Slot::Second])]
@@ -64,14 +64,14 @@ impl Template {
             }
             if parts.len() == texts.len() {
                 return Err(TextError::Template(format!(
-                    "of {name} adds no special token; expected at least one, so that an empty text is a sequence too"
+                    "of {name} adds no special token; expected at least one, so that the sequence of an empty text is not empty"
                 )));
             }
         }
         Ok(Template { single, pair })
     }
 
-    /// BERT's: `[CLS] a [SEP]` and `[CLS] a [SEP] b [SEP]`, of these two ids.
+    /// BERT's template: `[CLS] a [SEP]` and `[CLS] a [SEP] b [SEP]`, with these two ids.
     pub fn bert(cls: u32, sep: u32) -> Template {
         let part = |slot, segment| Part { slot, segment };
         let first = [part(Slot::Special(cls), 0), part(Slot::First, 0), part(Slot::Special(sep), 0)];
@@ -79,15 +79,15 @@ impl Template {
         Template { single: first.to_vec(), pair: [&first[..], &second].concat() }
     }
 
-    /// The template in the `post_processor` of a tokenizer.json; none if it has none.
+    /// The template in the `post_processor` of a tokenizer.json; `None` if it adds no tokens.
     ///
     /// # Errors
-    /// [`TextError::Template`] for a template that this type cannot hold.
+    /// [`TextError::Template`] for a template that this type cannot represent.
     pub(crate) fn of_post_processor(processor: &Value) -> Result<Option<Template>, TextError> {
         let unknown =
             |what: String| TextError::Template(format!("{what}; expected the layout that the tokenizers crate writes"));
         let token = |key: &str| {
-            // As (token, id).
+            // Written as [token, id].
             let id = processor[key][1].as_u64().and_then(|id| u32::try_from(id).ok());
             id.ok_or_else(|| unknown(format!("has no id of \"{key}\"")))
         };
@@ -109,50 +109,50 @@ impl Template {
                     if let Some(template) = Template::of_post_processor(inner)?
                         && found.replace(template).is_some()
                     {
-                        return Err(TextError::Template("is given twice, one within the other; expected one".into()));
+                        return Err(TextError::Template("is defined twice in one post_processor; expected one".into()));
                     }
                 }
                 Ok(found)
             }
-            // ByteLevel moves offsets and adds no tokens.
+            // ByteLevel changes offsets and adds no tokens.
             _ => Ok(None),
         }
     }
 
-    /// The places of a sequence of one text or of a pair, in order.
+    /// The elements of a sequence for one text or for a pair, in order.
     pub fn parts(&self, pair: bool) -> &[Part] {
         if pair { &self.pair } else { &self.single }
     }
 
-    /// Number of segments of a sequence of one text or of a pair: the greatest, and 1.
+    /// Number of segments of a sequence for one text or for a pair: the highest segment plus 1.
     pub fn segments(&self, pair: bool) -> usize {
         self.parts(pair).iter().map(|part| usize::from(part.segment) + 1).max().unwrap_or(1)
     }
 
-    /// Number of tokens that are added to one text or to a pair: at least 1.
+    /// Number of special tokens that are added to one text or to a pair, at least 1.
     pub fn added(&self, pair: bool) -> usize {
         self.parts(pair).len() - 1 - usize::from(pair)
     }
 
-    /// Number of tokens of text that a sequence of at most `max_len` tokens can hold, of both texts for a pair.
+    /// Maximal number of text tokens in a sequence of `max_len` tokens; for a pair, of both texts together.
     pub fn room(&self, max_len: usize, pair: bool) -> usize {
         max_len.saturating_sub(self.added(pair))
     }
 
-    /// The same layout, all of it in segment 0.
+    /// The same layout with all elements in segment 0.
     pub(crate) fn in_one_segment(mut self) -> Template {
         self.single.iter_mut().chain(&mut self.pair).for_each(|part| part.segment = 0);
         self
     }
 
-    /// The place in the sequence of the first token of the text, or of the first text of a pair.
+    /// Index in the sequence of the first token of the text, or of the first text of a pair.
     pub fn start_of_first(&self, pair: bool) -> usize {
         self.before(pair, Slot::First)
     }
 
-    /// The place in the sequence of the first token of a pair's second text, where the first text has `first` tokens.
+    /// Index in the sequence of the first token of a pair's second text, if the first text has `first` tokens.
     pub fn start_of_second(&self, first: usize) -> usize {
-        // The place of the first text counts for one token.
+        // Subtract the element of the first text itself.
         self.before(true, Slot::Second) - 1 + first
     }
 
@@ -160,18 +160,18 @@ impl Template {
         self.parts(pair).iter().take_while(|part| part.slot != slot).count()
     }
 
-    /// Whether this is one of the special tokens that the template adds.
+    /// Whether the template adds this token.
     pub fn adds(&self, id: u32) -> bool {
         self.pair.iter().chain(&self.single).any(|part| part.slot == Slot::Special(id))
     }
 
-    /// The greatest id of a special token.
+    /// The highest id of a special token in the template.
     pub(crate) fn largest_id(&self) -> u32 {
         let id = |part: &Part| if let Slot::Special(id) = part.slot { id } else { 0 };
         self.pair.iter().chain(&self.single).map(id).max().unwrap_or(0)
     }
 
-    /// The sequence of a text, or of a pair. Nothing is cut.
+    /// The sequence for one text or for a pair. Texts are not truncated.
     pub fn sequence(&self, first: &[u32], second: Option<&[u32]>) -> Sequence {
         let parts = self.parts(second.is_some());
         let second = second.unwrap_or_default();
@@ -189,7 +189,8 @@ impl Template {
     }
 }
 
-/// The layout `pieces` of a TemplateProcessing, whose special tokens are explained in `special`; else what is wrong with it.
+/// The layout `pieces` of a TemplateProcessing, whose special tokens are defined in `special`. The error is the rest of a
+/// sentence that begins with "the sequence template".
 fn parts(pieces: &Value, special: &Value) -> Result<Vec<Part>, String> {
     let mut parts = Vec::new();
     for piece in pieces.as_array().into_iter().flatten() {
@@ -228,14 +229,14 @@ mod tests {
     }
 
     #[test]
-    fn frames_have_segments() {
+    fn sequences_have_special_tokens_and_segments() {
         let bert = Template::bert(2, 3);
         assert_eq!(bert.sequence(&[7, 8], None), Sequence { ids: vec![2, 7, 8, 3], segments: vec![0, 0, 0, 0] });
         assert_eq!(
             bert.sequence(&[7, 8], Some(&[9])),
             Sequence { ids: vec![2, 7, 8, 3, 9, 3], segments: vec![0, 0, 0, 0, 1, 1] }
         );
-        // An empty pair is a pair.
+        // A pair of empty texts is still a pair.
         assert_eq!(bert.sequence(&[], Some(&[])).segments, [0, 0, 1]);
         assert_eq!((bert.added(false), bert.added(true)), (2, 3));
         assert_eq!((bert.segments(false), bert.segments(true)), (1, 2));
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_post_processors_of_both_families_are_read() {
+    fn post_processors_of_bert_and_roberta_are_read() {
         let bert = of(json!({"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]})).unwrap();
         assert_eq!(bert, Some(Template::bert(2, 3)));
         let roberta = json!({"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0], "trim_offsets": true,
@@ -260,11 +261,11 @@ mod tests {
         assert_eq!(of(Value::Null), Ok(None));
         assert_eq!(of(json!({"type": "ByteLevel", "add_prefix_space": true})), Ok(None));
         let twice = json!({"type": "Sequence", "processors": [roberta.clone(), roberta]});
-        assert!(of(twice).unwrap_err().contains("given twice"));
+        assert!(of(twice).unwrap_err().contains("defined twice"));
     }
 
     #[test]
-    fn templates_that_no_sequence_can_have_are_refused() {
+    fn templates_that_cannot_be_represented_are_rejected() {
         let text = |id: &str| json!({"Sequence": {"id": id, "type_id": 0}});
         let special = |id: &str, segment: u32| json!({"SpecialToken": {"id": id, "type_id": segment}});
         let cls = || special("[CLS]", 0);
@@ -272,9 +273,10 @@ mod tests {
             of(json!({"type": "TemplateProcessing", "single": single, "pair": pair,
                 "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [2, 5], "tokens": ["[CLS]", "x"]}}}))
         };
-        let whole = build(&[cls(), text("A")], &[cls(), text("A"), text("B"), special("[CLS]", 4)]).unwrap().unwrap();
-        assert_eq!(ids(&whole, &[9], Some(&[8])), (vec![2, 5, 9, 8, 2, 5], vec![0, 0, 0, 0, 4, 4]));
-        assert_eq!((whole.start_of_first(false), whole.start_of_second(3), whole.largest_id()), (2, 5, 5));
+        let template =
+            build(&[cls(), text("A")], &[cls(), text("A"), text("B"), special("[CLS]", 4)]).unwrap().unwrap();
+        assert_eq!(ids(&template, &[9], Some(&[8])), (vec![2, 5, 9, 8, 2, 5], vec![0, 0, 0, 0, 4, 4]));
+        assert_eq!((template.start_of_first(false), template.start_of_second(3), template.largest_id()), (2, 5, 5));
 
         let fails = |single: &[Value], pair: &[Value], expected: &str| {
             let error = build(single, pair).unwrap_err();

@@ -1,7 +1,8 @@
 //! A double-array trie over a vocabulary, and WordPiece's greedy longest match on it.
 //!
-//! A node's child for byte `b` lies at `base + b` and names its parent in `check` (Aoe, "An efficient digital search
-//! algorithm by using a double-array structure", 1989): one memory access a byte, whatever the vocabulary's size.
+//! A node's child for byte `b` is at index `base + b`, and its `check` is the index of its parent (Aoe, "An efficient
+//! digital search algorithm by using a double-array structure", 1989). Each byte needs one memory access, for any
+//! vocabulary size.
 
 /// No token ends at this node.
 const NONE: u32 = u32::MAX;
@@ -10,7 +11,7 @@ const ROOT: u32 = 0;
 #[derive(Clone, Copy)]
 struct Node {
     base: u32,
-    /// Index of the parent; `NONE` where the slot is free.
+    /// Index of the parent; `NONE` if the slot is free.
     check: u32,
     /// Id of the token that ends here.
     id: u32,
@@ -20,17 +21,18 @@ const FREE: Node = Node { base: 0, check: NONE, id: NONE };
 
 /// WordPiece over bytes: word → ids.
 pub(crate) struct Trie {
-    /// Ends with 256 free slots, so that `base + byte` is always inside.
+    /// Ends with 256 free slots, so that `base + byte` is always in bounds.
     nodes: Vec<Node>,
     /// The node of the continuation prefix `##`.
     continuation: Option<u32>,
     unk: u32,
-    /// Words of more characters than this are unknown.
+    /// Words with more characters than this become \[UNK\].
     max_chars: usize,
 }
 
 impl Trie {
-    /// Builds the trie of `tokens` (unique, ids are positions). `unk` is the id of words that cannot be spelled.
+    /// Builds the trie of `tokens`, which are unique and whose ids are their positions. `unk` is the id of words that cannot
+    /// be spelled.
     pub(crate) fn new<'a>(tokens: impl Iterator<Item = &'a str>, prefix: &str, unk: u32, max_chars: usize) -> Trie {
         let mut sorted: Vec<(&[u8], u32)> = tokens
             .enumerate()
@@ -39,7 +41,7 @@ impl Trie {
             .collect();
         sorted.sort_unstable();
         let mut builder = Builder { nodes: vec![FREE; 512], hint: 1 };
-        // The root's own slot is taken, by nobody's child.
+        // Slot 0 is reserved for the root.
         builder.nodes[ROOT as usize].check = ROOT;
         // Depth first over ranges of the sorted tokens: (node, first, last, depth).
         let mut stack = vec![(ROOT, 0, sorted.len(), 0)];
@@ -76,8 +78,8 @@ impl Trie {
         (self.nodes[next as usize].check == node).then_some(next)
     }
 
-    /// Appends the ids of one normalised word of `chars` characters: the longest token that begins the word, then the
-    /// longest `##` token that begins the rest, and so on; the whole word is \[UNK\] when some rest has none.
+    /// Appends the ids of one normalised word of `chars` characters: the longest token that is a prefix of the word, then
+    /// the longest `##` token that is a prefix of the rest, and so on. If some rest has none, the entire word is \[UNK\].
     #[inline]
     pub(crate) fn encode(&self, word: &str, chars: usize, out: &mut Vec<u32>) {
         if chars > self.max_chars {
@@ -115,12 +117,12 @@ impl Trie {
 
 struct Builder {
     nodes: Vec<Node>,
-    /// Slots before this one are (nearly) all taken.
+    /// Almost all slots before this one are taken.
     hint: usize,
 }
 
 impl Builder {
-    /// Finds a base where all children's slots are free, takes the slots, and returns the base.
+    /// Finds a base for which the slots of all children are free, takes these slots, and returns the base.
     fn place(&mut self, parent: u32, children: &[(u8, usize)]) -> u32 {
         let low = usize::from(children[0].0);
         while self.nodes[self.hint].check != NONE {
@@ -141,7 +143,7 @@ impl Builder {
             }
             at += 1;
         };
-        // A stretch that is nearly full is not searched again.
+        // A range that is nearly full is not searched again.
         if at > start + 64 && taken * 20 >= (at - start) * 19 {
             self.hint = at;
         }
@@ -152,7 +154,7 @@ impl Builder {
         base as u32
     }
 
-    /// Makes sure that slot `at` and the 256 children of any base up to it exist.
+    /// Makes sure that slot `at` and the 256 children of any base up to it are allocated.
     fn reserve(&mut self, at: usize) {
         if self.nodes.len() < at + 512 {
             self.nodes.resize(self.nodes.len() * 2, FREE);
@@ -179,7 +181,7 @@ mod tests {
         assert_eq!(encode(&tokens, "unaffab"), [0]);
         assert_eq!(encode(&tokens, "日本"), [7, 8]);
         assert_eq!(encode(&tokens, "x"), [0]);
-        // Greedy, so a shorter first piece is not tried again.
+        // The match is greedy: there is no backtracking to a shorter first piece.
         assert_eq!(encode(&["[UNK]", "ab", "a", "##bc"], "abc"), [0]);
     }
 
@@ -191,14 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn a_vocabulary_without_continuations_still_works() {
+    fn vocabulary_without_continuations_works() {
         assert_eq!(encode(&["[UNK]", "a"], "a"), [1]);
         assert_eq!(encode(&["[UNK]", "a"], "aa"), [0]);
         assert_eq!(encode(&[], "aa"), [0]);
     }
 
     #[test]
-    fn every_token_is_found_again() {
+    fn every_token_is_found() {
         let tokens: Vec<String> =
             (0..20_000u32).map(|i| format!("{}{}", i.wrapping_mul(2_654_435_761) % 100_000, i)).collect();
         let trie = Trie::new(tokens.iter().map(String::as_str), "##", NONE - 1, 100);

@@ -1,11 +1,12 @@
-//! Which of two texts loses tokens when both together are too long.
+//! Truncates a pair of texts to a total number of tokens.
 
-/// Cuts the ends of two texts so that both together have at most `room` tokens (a sequence's length less what its
-/// [template](crate::Template::added) adds); returns how many tokens were cut, so that callers can count the rows that were cut.
+/// Truncates two texts at their ends so that they have at most `room` tokens together (the sequence's length minus the
+/// special tokens that its [template](crate::Template::added) adds). Returns the number of tokens removed, so that callers
+/// can count truncated examples.
 ///
-/// The rule is `longest_first` of the `tokenizers` crate, which Transformers uses: if cutting the longer text is enough, only that
-/// one is cut; otherwise each text keeps half of the room. If the room is odd, the longer text keeps one token more; of two equally
-/// long texts, the second does. (google-research/bert's `_truncate_seq_pair` gives it to the first.)
+/// The rule is `longest_first` of the `tokenizers` crate, which Transformers uses: if truncating the longer text is enough,
+/// only that one is truncated; otherwise each text keeps half of `room`. If `room` is odd, the longer text keeps one token
+/// more; if the texts have equal length, the second does. (In google-research/bert's `_truncate_seq_pair`, the first does.)
 pub fn truncate_pair<T>(a: &mut Vec<T>, b: &mut Vec<T>, room: usize) -> usize {
     let before = a.len() + b.len();
     if before <= room {
@@ -23,13 +24,13 @@ pub fn truncate_pair<T>(a: &mut Vec<T>, b: &mut Vec<T>, room: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// The values are those of BertTokenizerFast; crates/tasks/fixtures/answer/make_answers.py has more of them.
+    /// The values are those of BertTokenizerFast; crates/tasks/fixtures/answer/make_answers.py generates more of them.
     #[test]
-    fn the_longer_text_is_cut_and_the_first_of_equal_ones() {
+    fn the_longer_text_is_truncated_or_the_first_of_equal_ones() {
         let cut = |a: usize, b: usize, room: usize| {
             let (mut x, mut y) = ((0..a).collect::<Vec<_>>(), (0..b).collect::<Vec<_>>());
             let taken = truncate_pair(&mut x, &mut y, room);
-            // What is left is the beginning of each.
+            // The beginning of each text remains.
             assert!(x.iter().copied().eq(0..x.len()) && y.iter().copied().eq(0..y.len()));
             (x.len(), y.len(), taken)
         };

@@ -1,4 +1,4 @@
-//! The list of tokens: reading `vocab.txt` and checking.
+//! The list of tokens: reading `vocab.txt` and checking it.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use crate::{Special, Template, TextError};
 /// The prefix of tokens that continue a word.
 pub(crate) const CONTINUATION: &str = "##";
 
-/// Longest word in characters, as in Transformers: longer ones are \[UNK\].
+/// Maximal word length in characters, as in Transformers: longer words are \[UNK\].
 pub(crate) const MAX_WORD_CHARS: usize = 100;
 
-/// Tokens by id and ids by token; unique, without holes.
+/// Tokens by id and ids by token. Tokens are unique, and ids have no gaps.
 #[derive(Debug)]
 pub(crate) struct Vocabulary {
     pub(crate) tokens: Vec<String>,
@@ -20,7 +20,7 @@ pub(crate) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Checks `tokens`, whose ids are their positions; `path` is for the errors.
+    /// Checks `tokens`, whose ids are their positions. `path` is used in errors.
     pub(crate) fn new(tokens: Vec<String>, path: &Path) -> Result<Vocabulary, TextError> {
         if tokens.is_empty() {
             return Err(TextError::EmptyVocabulary(path.to_owned()));
@@ -39,14 +39,14 @@ impl Vocabulary {
         Ok(Vocabulary { tokens, ids })
     }
 
-    /// `tokens` of a tokenizer.json, each of which may be any text.
-    pub(crate) fn of_any(tokens: Vec<String>) -> Vocabulary {
+    /// The tokens of a tokenizer.json, without checks: they may be any text, and the list may be empty.
+    pub(crate) fn unchecked(tokens: Vec<String>) -> Vocabulary {
         let ids = tokens.iter().cloned().zip(0..).collect();
         Vocabulary { tokens, ids }
     }
 
-    /// The special tokens among them (see [`Special::find`]); `path` is for the error.
-    pub(crate) fn special<'a>(
+    /// Finds the special tokens (see [`Special::find`]). `path` is used in the error.
+    pub(crate) fn find_special<'a>(
         &self,
         named: impl Fn(&str) -> Option<&'a str>,
         template: Option<&Template>,
@@ -59,8 +59,8 @@ impl Vocabulary {
         })
     }
 
-    /// Reads the bytes of a `vocab.txt`: one token a line without the blanks at its end, ids from 0, LF or CRLF. Blank lines at the
-    /// end are left out; the flag is whether there are any.
+    /// Parses the bytes of a `vocab.txt`: one token per line, without trailing white space; ids from 0; LF or CRLF. Blank
+    /// lines at the end are left out; the flag is true if there are any.
     pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<(Vocabulary, bool), TextError> {
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let byte = error.valid_up_to();
@@ -71,7 +71,7 @@ impl Vocabulary {
             }
         })?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        // Not `lines()`: a token may be any character, also one that ends a line elsewhere.
+        // Not `lines()`: a token may be any character except LF, including other line separators.
         let mut lines: Vec<&str> = text.strip_suffix('\n').unwrap_or(text).split('\n').collect();
         let all = lines.len();
         let is_blank = |line: &str| line.bytes().all(|b| b.is_ascii_whitespace());
@@ -82,15 +82,15 @@ impl Vocabulary {
         if let Some(line) = lines.iter().position(|line| is_blank(line)) {
             return Err(TextError::BlankLine { path: path.to_owned(), line: line + 1 });
         }
-        // As the reader of the `tokenizers` crate does. Blanks alone, such as U+2028, are a token of bert-base-chinese.
+        // As in the reader of the `tokenizers` crate. White space such as U+2028 is a token of bert-base-chinese.
         let token = |line: &str| if line.trim_end().is_empty() { line } else { line.trim_end() }.to_owned();
         Ok((Vocabulary::new(lines.into_iter().map(token).collect(), path)?, has_blank_end))
     }
 
-    /// Whether tokens hold capitals, those left out that `is_special` says are no ordinary ones: what casing a vocabulary is for
-    /// when nothing beside it says so.
+    /// Whether tokens contain capitals. It decides whether the vocabulary is cased if the configuration does not say so.
+    /// Tokens for which `is_special` is true are ignored.
     pub(crate) fn has_capitals(&self, is_special: impl Fn(&str) -> bool) -> bool {
-        // ℝ, a token of bert-base-uncased, counts as upper case but has no lower one: only what lowercasing changes tells.
+        // ℝ, a token of bert-base-uncased, is upper case but has no lower-case form: only lowercasing shows the difference.
         let is_capital = |c: char| c.to_lowercase().ne([c]);
         let is_ordinary = |token: &str| !token.starts_with('[') && !is_special(token);
         self.tokens.iter().any(|token| token.chars().any(is_capital) && is_ordinary(token))
@@ -106,14 +106,17 @@ mod tests {
     }
 
     fn message(bytes: &[u8]) -> String {
-        parse(bytes).and_then(|list| list.special(|_| None, None, Path::new("a/vocab.txt"))).unwrap_err().to_string()
+        parse(bytes)
+            .and_then(|list| list.find_special(|_| None, None, Path::new("a/vocab.txt")))
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
-    fn reads_lines_of_both_kinds() {
+    fn reads_lf_and_crlf() {
         let vocabulary = parse(b"[PAD]\r\n[UNK]\n[CLS]\n[SEP]\n[MASK]\r\nthe\n##s").unwrap();
         assert_eq!(vocabulary.tokens[5..], ["the", "##s"]);
-        assert_eq!(vocabulary.special(|_| None, None, Path::new("a/vocab.txt")).unwrap().mask, 4);
+        assert_eq!(vocabulary.find_special(|_| None, None, Path::new("a/vocab.txt")).unwrap().mask, 4);
         let capitals = |token: &str| {
             let text = format!("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n{token}\n");
             parse(text.as_bytes()).unwrap().has_capitals(|token| token == "<E1>")
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn r6_blank_lines_at_the_end_are_no_tokens() {
+    fn r6_blank_lines_at_the_end_are_not_tokens() {
         for (end, blank) in [("", false), ("\n", false), ("\n\n", true), ("\r\n\r\n \n", true)] {
             let text = format!("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe \u{3000}{end}");
             let (vocabulary, found) = Vocabulary::parse(text.as_bytes(), Path::new("a/vocab.txt")).unwrap();

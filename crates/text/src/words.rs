@@ -1,10 +1,10 @@
-//! Text → normalised words, as `BertNormalizer` followed by `BertPreTokenizer` of the `tokenizers` crate split it.
+//! Splits text into normalised words, like `BertNormalizer` followed by `BertPreTokenizer` of the `tokenizers` crate.
 //!
-//! The normaliser works character by character, so its result for each character is looked up: a class for each ASCII
-//! byte, and for the rest a page of 256 entries made by the reference itself when one of the page's characters is first
-//! met. One thing is not per character: decomposition (NFD, used when accents are stripped) also sorts runs of combining
-//! characters. The sorting can be seen only where a combining character survives the stripping; from such a character
-//! to the next space, the text goes through the reference.
+//! The normaliser works character by character, so its result for each character can be looked up: a class for each ASCII
+//! byte, and for other characters a page of 256 entries, which is computed with the reference normaliser when one of its
+//! characters first occurs. There is one exception: decomposition (NFD, used when accents are stripped) also reorders runs
+//! of combining characters. This has an effect only if a combining character is not stripped. From such a character to the
+//! next space, the text is processed by the reference normaliser.
 
 use std::sync::OnceLock;
 
@@ -13,7 +13,7 @@ use tokenizers::{NormalizedString, Normalizer};
 use unicode_categories::UnicodeCategories;
 use unicode_normalization_alignments::char::canonical_combining_class;
 
-/// Classes of ASCII bytes. The first two are words' bytes.
+/// Classes of ASCII bytes. The first two are bytes of words.
 const KEEP: u8 = 0;
 const LOWER: u8 = 1;
 const SPACE: u8 = 2;
@@ -21,14 +21,14 @@ const DROP: u8 = 3;
 const PUNCTUATION: u8 = 4;
 const WIDE: u8 = 5;
 
-/// Normalised text of at most this many bytes fits an entry.
+/// Maximal number of bytes of normalised text in an entry.
 const ENTRY_BYTES: usize = 13;
 
-/// What becomes of one character.
+/// The normalisation of one character.
 #[derive(Clone, Copy)]
 struct Entry {
     kind: Kind,
-    /// Bytes of `text` in use, and the characters that they make.
+    /// Number of bytes of `text` in use, and the number of characters that they encode.
     len: u8,
     chars: u8,
     text: [u8; ENTRY_BYTES],
@@ -38,49 +38,50 @@ struct Entry {
 enum Kind {
     /// Ends a word.
     Space,
-    /// Vanishes, without ending the word.
+    /// Is removed without ending the word.
     Drop,
     /// Adds `text` to the word.
     Word,
-    /// `text` is a word of its own.
-    Alone,
-    /// The reference must say.
-    Ask,
+    /// `text` is a word by itself.
+    Separate,
+    /// The reference normaliser must process it.
+    Reference,
 }
 
 type Page = [Entry; 256];
 
-/// The splitter for one setting of `BertNormalizer` (with `clean_text`).
-pub(crate) struct Words {
+/// The splitter for one configuration of `BertNormalizer` (with `clean_text`).
+pub(crate) struct WordSplitter {
     normalizer: BertNormalizer,
     ascii: [u8; 256],
     pages: Box<[OnceLock<Box<Page>>]>,
 }
 
-/// As the pre-tokeniser decides.
+/// As defined by the pre-tokeniser.
 fn is_punctuation(c: char) -> bool {
     c.is_ascii_punctuation() || c.is_punctuation()
 }
 
-impl Words {
-    pub(crate) fn new(normalizer: BertNormalizer) -> Words {
+impl WordSplitter {
+    pub(crate) fn new(normalizer: BertNormalizer) -> WordSplitter {
         debug_assert!(normalizer.clean_text);
-        let mut words = Words { normalizer, ascii: [WIDE; 256], pages: (0..0x1100).map(|_| OnceLock::new()).collect() };
+        let mut words =
+            WordSplitter { normalizer, ascii: [WIDE; 256], pages: (0..0x1100).map(|_| OnceLock::new()).collect() };
         for byte in 0..128u8 {
             let entry = words.entry_of(char::from(byte));
             words.ascii[usize::from(byte)] = match entry.kind {
                 Kind::Space => SPACE,
                 Kind::Drop => DROP,
-                Kind::Alone => PUNCTUATION,
+                Kind::Separate => PUNCTUATION,
                 Kind::Word if entry.text[0] == byte => KEEP,
                 Kind::Word => LOWER,
-                Kind::Ask => WIDE,
+                Kind::Reference => WIDE,
             };
         }
         words
     }
 
-    /// The reference's normalisation. Its `Result` is always `Ok` for this normaliser.
+    /// The reference's normalisation, which never fails for this normaliser.
     pub(crate) fn normalize(&self, text: &str) -> String {
         let mut normalized = NormalizedString::from(text);
         match self.normalizer.normalize(&mut normalized) {
@@ -94,7 +95,7 @@ impl Words {
         let strips = self.normalizer.strip_accents.unwrap_or(self.normalizer.lowercase);
         let body = normal.trim();
         let chars = body.chars().count();
-        let mut entry = Entry { kind: Kind::Ask, len: 0, chars: 0, text: [0; ENTRY_BYTES] };
+        let mut entry = Entry { kind: Kind::Reference, len: 0, chars: 0, text: [0; ENTRY_BYTES] };
         entry.kind = if normal.is_empty() {
             Kind::Drop
         } else if body.is_empty() {
@@ -105,8 +106,8 @@ impl Words {
         {
             return entry;
         } else if chars == 1 && (body.len() < normal.len() || body.contains(is_punctuation)) {
-            // Spaces on both sides are what the normaliser gives to Chinese characters.
-            Kind::Alone
+            // The normaliser surrounds Chinese characters with spaces.
+            Kind::Separate
         } else if body.len() < normal.len() || body.contains(is_punctuation) {
             return entry;
         } else {
@@ -122,14 +123,14 @@ impl Words {
         let page = self.pages[c as usize >> 8].get_or_init(|| {
             let first = c as u32 & !0xff;
             Box::new(std::array::from_fn(|i| {
-                // Surrogates are no characters; nothing ever asks for them.
+                // Surrogates are not characters; these entries are never used.
                 self.entry_of(char::from_u32(first + i as u32).unwrap_or('\0'))
             }))
         });
         &page[c as usize & 0xff]
     }
 
-    /// Calls `each` with every normalised word of `text` and its number of characters. `buffer` is scratch space.
+    /// Calls `each` with every normalised word of `text` and its number of characters. `buffer` is scratch memory.
     #[inline]
     pub(crate) fn split(&self, text: &str, buffer: &mut String, mut each: impl FnMut(&str, usize)) {
         let bytes = text.as_bytes();
@@ -188,7 +189,7 @@ impl Words {
                         break;
                     };
                     let entry = self.entry(c);
-                    // The bytes are a `&str`'s, so this is always UTF-8.
+                    // The bytes come from a `&str`, so they are valid UTF-8.
                     let normal = std::str::from_utf8(&entry.text[..usize::from(entry.len)]).unwrap_or("");
                     match entry.kind {
                         Kind::Space => flush!(),
@@ -197,11 +198,11 @@ impl Words {
                             buffer.push_str(normal);
                             chars += usize::from(entry.chars);
                         }
-                        Kind::Alone => {
+                        Kind::Separate => {
                             flush!();
                             each(normal, 1);
                         }
-                        Kind::Ask => {
+                        Kind::Reference => {
                             let end = self.next_space(text, at);
                             for c in self.normalize(&text[at..end]).chars() {
                                 if c.is_whitespace() {
@@ -223,11 +224,11 @@ impl Words {
             }
         }
         flush!();
-        // The last flush's reset is not read.
+        // The value that the last flush assigns is not read.
         let _ = chars;
     }
 
-    /// As [`split`](Self::split), of a text that has been normalised.
+    /// As [`split`](Self::split), for text that has been normalised.
     pub(crate) fn split_normalized(text: &str, mut each: impl FnMut(&str, usize)) {
         for mut rest in text.split_whitespace() {
             while let Some(at) = rest.find(is_punctuation) {
@@ -245,7 +246,7 @@ impl Words {
         }
     }
 
-    /// Where the first space at or after `from` begins: before it, the normaliser cannot see what lies behind it.
+    /// The byte index of the first space at or after `from`. The normaliser never looks past a space.
     fn next_space(&self, text: &str, from: usize) -> usize {
         text[from..]
             .char_indices()
@@ -281,7 +282,7 @@ mod tests {
             .collect()
     }
 
-    fn ours(words: &Words, text: &str) -> Vec<String> {
+    fn ours(words: &WordSplitter, text: &str) -> Vec<String> {
         let mut out = Vec::new();
         words.split(text, &mut String::new(), |word, chars| {
             assert_eq!(word.chars().count(), chars);
@@ -293,13 +294,14 @@ mod tests {
     #[test]
     fn every_character_is_split_as_by_the_reference() {
         for normalizer in [BertNormalizer::new(true, true, None, true), BertNormalizer::new(true, true, None, false)] {
-            let words = Words::new(normalizer);
-            // Sixty-four characters at a time, each between letters, keeps this quick.
-            // Of the vast uniform blocks (Han, Hangul, private use, unassigned planes) every 31st will do.
+            let words = WordSplitter::new(normalizer);
+            // Sixty-four characters at a time, each between letters, keep the test fast.
+            // Of the large uniform blocks (Han, Hangul, private use, unassigned planes), every 31st character is enough.
             let all: Vec<char> = ('\0'..=char::MAX)
                 .filter(|&c| {
-                    let vast = matches!(u32::from(c), 0x3410..0x9ff0 | 0xac10..0xd790 | 0xe010..0xf8f0 | 0x20010..);
-                    !vast || u32::from(c).is_multiple_of(31)
+                    let in_uniform_block =
+                        matches!(u32::from(c), 0x3410..0x9ff0 | 0xac10..0xd790 | 0xe010..0xf8f0 | 0x20010..);
+                    !in_uniform_block || u32::from(c).is_multiple_of(31)
                 })
                 .collect();
             for chunk in all.chunks(64) {
@@ -331,7 +333,7 @@ mod tests {
             '\u{1dfa}',
         ];
         for normalizer in all_settings() {
-            let words = Words::new(normalizer);
+            let words = WordSplitter::new(normalizer);
             for a in marks {
                 for b in marks {
                     for c in marks {
@@ -347,10 +349,10 @@ mod tests {
     fn ascii_and_controls_are_split_as_by_the_reference() {
         let text = "Hello,world!  a\tb\nc\rd\u{b}e\u{0}f\u{7f}g it's [MASK] soft\u{ad}hyphen x\u{a0}y ÉTÉ \u{fffd}z";
         for normalizer in all_settings() {
-            let words = Words::new(normalizer);
+            let words = WordSplitter::new(normalizer);
             assert_eq!(ours(&words, text), reference(&normalizer, text));
         }
-        let words = Words::new(BertNormalizer::new(true, true, None, true));
+        let words = WordSplitter::new(BertNormalizer::new(true, true, None, true));
         assert_eq!(ours(&words, "Él said: NO"), ["el", "said", ":", "no"]);
         assert_eq!(ours(&words, ""), Vec::<String>::new());
     }

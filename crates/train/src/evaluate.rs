@@ -92,7 +92,7 @@ pub fn evaluate<O: Objective>(
 ) -> Option<Evaluation> {
     let mut losses = Losses::default();
     let (mut sequences, mut tokens) = (0, 0);
-    let all = source.sequences_of(0).max(1);
+    let all = source.epoch_sequences(0).max(1);
     let most = batches.map_or(usize::MAX, |n| n as usize);
     let terms = objective.terms();
     let scales = vec![1.0; terms.len()];
@@ -175,7 +175,7 @@ fn evaluate_model<O: Objective<Network = Model>>(
     batches.masking = Some(options.masking.clone());
     let batches = objective.batch_options(batches);
     // Documents that give no pairs have no next-sentence score; the other scores they have.
-    let batches = batches.fitting(documents, &table);
+    let batches = batches.disable_nsp_if_unavailable(documents, &table);
     let source = held_out(documents, table, batches)?;
     let precision = options.precision.dtype(device);
     let progress = |share: f64| {

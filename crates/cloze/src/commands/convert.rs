@@ -80,7 +80,7 @@ fn to_folder(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Resul
     let mut out = crate::output::results();
     if arguments.json {
         let aside: serde_json::Map<_, _> =
-            done.left_aside.groups().map(|(reason, names)| (reason.to_owned(), json!(names))).collect();
+            done.skipped.groups().map(|(reason, names)| (reason.to_owned(), json!(names))).collect();
         let line = json!({
             "source": format::path(&arguments.source), "format": done.format.to_string(), "out": format::path(&arguments.out), "tensors": done.tensors,
             "parameters": done.parameters, "bytes": done.bytes, "architectures": done.architectures,
@@ -102,7 +102,7 @@ fn to_folder(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Resul
     if !done.modules.is_empty() {
         writeln!(out, "with sentence-transformers' modules: {}", done.modules.join(", "))?;
     }
-    for (reason, names) in done.left_aside.groups() {
+    for (reason, names) in done.skipped.groups() {
         let shown: Vec<&str> = names.iter().take(3).map(String::as_str).collect();
         let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
         writeln!(out, "left aside, {reason}: {}{more}", shown.join(", "))?;

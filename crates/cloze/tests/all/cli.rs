@@ -180,7 +180,7 @@ fn failures_exit_with_1_and_one_line() {
     assert!(failure(&["inspect", &absent]).contains("absent"));
     assert!(failure(&["vocab", "--input", &absent, "--out", &out]).contains("absent"));
     assert!(failure(&["vocab", "--input", &empty, "--out", &out]).contains("empty.txt"));
-    assert!(failure(&["vocab", "--input", &binary, "--out", &out]).contains("holds many NUL bytes"));
+    assert!(failure(&["vocab", "--input", &binary, "--out", &out]).contains("contains many NUL bytes"));
     assert!(failure(&["prepare", "--input", &empty, "--tokenizer", &absent, "--out", &out]).contains("absent"));
     assert!(failure(&["pretrain", &absent]).contains("absent"));
     assert!(failure(&["report", &path(".")]).contains("metrics.jsonl"));

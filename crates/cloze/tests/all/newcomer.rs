@@ -115,14 +115,14 @@ fn one_text_is_trained_on_and_what_cannot_be_done_is_said() {
     let newcomer = Newcomer::with_thirty_texts();
     newcomer.succeeds("cloze vocab --input texts/0.txt texts/1.txt --size 200 --out vocab");
     let said = newcomer.succeeds("cloze prepare --input texts/0.txt --tokenizer vocab --out shards");
-    assert!(said.contains("one document: it is trained on, nothing is held out"), "{said}");
+    assert!(said.contains("a single document: it is used for training, and nothing is held out"), "{said}");
     let refused = newcomer.types("cloze pretrain tiny --set data=shards --set steps=2");
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(refused.status.code() == Some(1) && said.contains("--set eval.every=0"), "{said}");
     newcomer.succeeds("cloze pretrain tiny --set data=shards --set steps=2 --set eval.every=0");
     let unasked = newcomer.types("cloze prepare --input texts/ --tokenizer vocab --out none --valid-fraction 0");
     let said = String::from_utf8(unasked.stdout).unwrap();
-    assert!(said.contains("30 (0 held out)") && said.contains("--set eval.every=0"), "{said}");
+    assert!(said.contains("30 (0 held out)") && said.contains("`eval.every`"), "{said}");
 }
 
 /// A run whose named model.init is gone was refused, as if its recipe had changed.

@@ -105,5 +105,5 @@ fn a_byte_level_tokenizer_fills_embeds_and_predicts() {
     fs::write(Path::new(&model).join("tokenizer.json"), kept).unwrap();
 
     let out = bench.path("extended");
-    fails(&["vocab", "extend", "--model", &model, "--words", "stent", "--out", &out], &["no plain BERT"]);
+    fails(&["vocab", "extend", "--model", &model, "--words", "stent", "--out", &out], &["not a plain BERT"]);
 }

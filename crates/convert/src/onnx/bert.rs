@@ -1,11 +1,11 @@
-//! BERT as ONNX operators, in the paper's order; the same network as `cloze_model`'s `bert.rs`, on padded batches.
+//! BERT as ONNX operators, in the order of the paper: the same network as `cloze_model`'s `bert.rs`, on padded batches.
 //!
 //! ```text
-//! B sequences · S tokens each, padding included · H hidden · N heads · D = H/N · F feed-forward · V words · L labels
+//! B sequences · S tokens each, padding included · H hidden · N heads · D = H/N · F feed-forward · V vocabulary · L labels
 //! ```
 //!
-//! The subgraphs are those that PyTorch's exporter makes of Transformers' `modeling_bert.py`; onnxruntime fuses GELU with its bias
-//! and the scale with the scores' product.
+//! The subgraphs are those that PyTorch's exporter creates from Transformers' `modeling_bert.py`. onnxruntime fuses GELU with
+//! its bias, and the scaling with the product of the scores.
 
 use cloze_engine::ops::Activation;
 use cloze_model::role::{LayerPart, Table};
@@ -15,7 +15,7 @@ use super::error::OnnxError;
 use super::graph::{Graph, GraphBuilder};
 use super::proto::{AttributeProto, Dimension, FLOAT};
 
-/// The graph of the encoder and of the head that makes `output`.
+/// The graph of the encoder and of the head that computes `output`.
 pub(super) fn build<'a>(
     model: &'a Model,
     architecture: &'a Architecture,
@@ -89,7 +89,7 @@ impl Bert<'_> {
     }
 
     /// x·Wᵀ + b with the module's weight `[out, in]` and bias. The weight is stored as `[in, out]`, the constant operand of a
-    /// plain MatMul: fusions and quantizers know that form, and nothing is turned when the file is opened.
+    /// plain MatMul. Fusions and quantizers support this form, and no transposition is necessary when the file is loaded.
     fn dense(&mut self, module: Module, x: &str, shape: [usize; 2]) -> Result<String, OnnxError> {
         let at = self.graph.module_name(module);
         let weight = self.graph.transposed(module.weight(), shape)?;
@@ -138,8 +138,8 @@ impl Bert<'_> {
                 let half = self.graph.float("half", 0.5);
                 let halved = self.node("Mul", name("halved"), &[x, &half]);
                 let cube = self.node("Pow", name("cube"), &[x, &three]);
-                let bent = self.node("Mul", name("bent"), &[&cube, &cubic]);
-                let inner = self.node("Add", name("inner"), &[x, &bent]);
+                let cubed = self.node("Mul", name("cubed"), &[&cube, &cubic]);
+                let inner = self.node("Add", name("inner"), &[x, &cubed]);
                 let scaled = self.node("Mul", name("scaled"), &[&inner, &root]);
                 let tanh = self.node("Tanh", name("tanh"), &[&scaled]);
                 let gate = self.node("Add", name("gate"), &[&tanh, &one]);
@@ -148,15 +148,15 @@ impl Bert<'_> {
         }
     }
 
-    /// The sizes `start..end` of a tensor; an `end` of none goes to the last.
+    /// Sizes `start..end` of a tensor's shape; without an `end`, up to the last.
     fn shape(&mut self, name: &str, of: &str, start: i64, end: Option<i64>) -> String {
         let mut attributes = vec![AttributeProto::int("start", start)];
         attributes.extend(end.map(|end| AttributeProto::int("end", end)));
         self.graph.node("Shape", name.to_owned(), &[of], attributes)
     }
 
-    /// The tensor without `axis`, of which `index` is kept.
-    fn take(&mut self, name: String, x: &str, index: &str, axis: i64) -> String {
+    /// Selects `index` along `axis` and removes the axis.
+    fn gather(&mut self, name: String, x: &str, index: &str, axis: i64) -> String {
         self.graph.node("Gather", name, &[x, index], vec![AttributeProto::int("axis", axis)])
     }
 }
@@ -164,7 +164,7 @@ impl Bert<'_> {
 // ------------------------------------------------------------------------------------------------ inputs
 
 impl Bert<'_> {
-    /// Declares the inputs. Choices, `[B, C, S]`, become `[B·C, S]` at once: each is read for itself.
+    /// Declares the inputs. Choices, `[B, C, S]`, are reshaped to `[B·C, S]` first: each is processed independently.
     fn inputs(&mut self, output: Class) -> Inputs {
         let names = ["input_ids", "attention_mask", "token_type_ids"];
         let dims = match output {
@@ -174,10 +174,10 @@ impl Bert<'_> {
         names.iter().for_each(|name| self.graph.input(name, &dims));
         let [input_ids, attention_mask, token_type_ids] = match output {
             Class::Choose => {
-                let any = self.graph.ints("any", &[-1]);
+                let inferred = self.graph.ints("any", &[-1]);
                 let length = self.shape("choices.length", "input_ids", 2, None);
                 let axis = vec![AttributeProto::int("axis", 0)];
-                let flat = self.graph.node("Concat", "choices.flat_shape".to_owned(), &[&any, &length], axis);
+                let flat = self.graph.node("Concat", "choices.flat_shape".to_owned(), &[&inferred, &length], axis);
                 names.map(|name| self.node("Reshape", format!("choices.{name}"), &[name, &flat]))
             }
             _ => names.map(str::to_owned),
@@ -185,8 +185,8 @@ impl Bert<'_> {
         Inputs { input_ids, attention_mask, token_type_ids }
     }
 
-    /// (1 − mask)·min, `[B, 1, 1, S]`: added to a score, it leaves a real token's as it is and makes padding's weight zero.
-    /// The least finite float, not −∞, so that a row of nothing but padding is no NaN.
+    /// (1 − mask)·min, `[B, 1, 1, S]`: added to the scores, it keeps those of real tokens and makes the weights of padding zero.
+    /// The lowest finite float, not −∞, is used, so that a row of padding does not become NaN.
     fn mask(&mut self, attention_mask: &str) -> String {
         let to_float = vec![AttributeProto::int("to", i64::from(FLOAT))];
         let mask = self.graph.node("Cast", "mask.float".to_owned(), &[attention_mask], to_float);
@@ -194,8 +194,8 @@ impl Bert<'_> {
         let mask = self.node("Unsqueeze", "mask.broadcast".to_owned(), &[&mask, &axes]);
         let one = self.graph.float("one", 1.0);
         let padding = self.node("Sub", "mask.padding".to_owned(), &[&one, &mask]);
-        let least = self.graph.float("least", f32::MIN);
-        self.node("Mul", "mask.scores".to_owned(), &[&padding, &least])
+        let lowest = self.graph.float("least", f32::MIN);
+        self.node("Mul", "mask.scores".to_owned(), &[&padding, &lowest])
     }
 }
 
@@ -204,15 +204,15 @@ impl Bert<'_> {
 impl Bert<'_> {
     /// x⁰ = LN(E_word[id] + E_position[position] + E_segment[segment]): `[B, S, H]`.
     fn embed(&mut self, inputs: &Inputs) -> Result<String, OnnxError> {
-        let (h, most) = (self.architecture.hidden_size, self.architecture.positions);
+        let (h, max_positions) = (self.architecture.hidden_size, self.architecture.positions);
         let at = |part: &str| format!("bert.embeddings.{part}");
         let table = |bert: &mut Self, table, rows| bert.graph.weight(Module::Embedding(table).weight(), &[rows, h]);
         let words = table(self, Table::Word, self.architecture.vocab_size)?;
         let segments = table(self, Table::Segment, self.architecture.segments)?;
-        let positions = table(self, Table::Position, most)?;
+        let positions = table(self, Table::Position, max_positions)?;
 
-        // Positions 0, 1, … as far as this batch goes. A longer batch than the table has rows fails at the sum.
-        let all = self.graph.count("position_ids", most);
+        // Positions 0, 1, … up to the length of the batch. A batch that is longer than the table fails at the sum.
+        let all = self.graph.arange("position_ids", max_positions);
         let start = self.graph.ints("position_start", &[0]);
         let axis = self.graph.ints("position_axis", &[1]);
         let length = self.shape("bert.embeddings.length", &inputs.input_ids, 1, Some(2));
@@ -244,20 +244,20 @@ impl Bert<'_> {
         self.norm(module(LayerPart::OutputNorm), &sum)
     }
 
-    /// softmax(q·kᵀ / √D + mask)·v in each head, heads side by side: `[B, S, H]` → `[B, S, H]`.
+    /// softmax(q·kᵀ / √D + mask)·v in each head, with the heads concatenated: `[B, S, H]` → `[B, S, H]`.
     fn attention(&mut self, number: usize, at: &str, x: &str, mask: &str) -> Result<String, OnnxError> {
         let Architecture { hidden_size: h, attention_heads: n, .. } = *self.architecture;
         let d = self.architecture.head_size();
-        // Sizes of 0 are those of the input: one shape serves every batch and length.
+        // A size of 0 is copied from the input, so one shape works for all batches and lengths.
         let split = self.graph.ints("split_heads", &[0, 0, n as i64, d as i64]);
         let join = self.graph.ints("join_heads", &[0, 0, h as i64]);
         let root = self.graph.float("sqrt_head_size", (d as f32).sqrt());
         let perm = |axes: [i64; 4]| vec![AttributeProto::ints("perm", &axes)];
 
         let heads = |bert: &mut Self, part, axes: [i64; 4]| {
-            let whole = bert.dense(Module::layer(number, part), x, [h, h])?;
-            let parts = bert.node("Reshape", format!("{whole}.split"), &[&whole, &split]);
-            Ok::<String, OnnxError>(bert.graph.node("Transpose", format!("{whole}.heads"), &[&parts], perm(axes)))
+            let projected = bert.dense(Module::layer(number, part), x, [h, h])?;
+            let parts = bert.node("Reshape", format!("{projected}.split"), &[&projected, &split]);
+            Ok::<String, OnnxError>(bert.graph.node("Transpose", format!("{projected}.heads"), &[&parts], perm(axes)))
         };
         let q = heads(self, LayerPart::Query, [0, 2, 1, 3])?; //  [B, N, S, D]
         let k = heads(self, LayerPart::Key, [0, 2, 3, 1])?; //    [B, N, D, S]
@@ -269,15 +269,15 @@ impl Bert<'_> {
         let axis = vec![AttributeProto::int("axis", -1)];
         let weights = self.graph.node("Softmax", format!("{at}.weights"), &[&masked], axis);
         let mixed = self.node("MatMul", format!("{at}.mixed"), &[&weights, &v]);
-        let turned = self.graph.node("Transpose", format!("{at}.turned"), &[&mixed], perm([0, 2, 1, 3]));
-        Ok(self.node("Reshape", format!("{at}.joined"), &[&turned, &join]))
+        let transposed = self.graph.node("Transpose", format!("{at}.transposed"), &[&mixed], perm([0, 2, 1, 3]));
+        Ok(self.node("Reshape", format!("{at}.joined"), &[&transposed, &join]))
     }
 }
 
 // ------------------------------------------------------------------------------------------------ heads
 
 impl Bert<'_> {
-    /// Gives a value its public name.
+    /// Declares a value as an output with this name.
     fn publish(&mut self, value: &str, name: &str, dims: &[Dimension]) {
         let name = self.node("Identity", name.to_owned(), &[value]);
         self.graph.output(&name, dims);
@@ -287,12 +287,12 @@ impl Bert<'_> {
     fn pool(&mut self, hidden: &str) -> Result<String, OnnxError> {
         let h = self.architecture.hidden_size;
         let zero = self.graph.int("first", 0);
-        let first = self.take("bert.pooler.first".to_owned(), hidden, &zero, 1);
+        let first = self.gather("bert.pooler.first".to_owned(), hidden, &zero, 1);
         let dense = self.dense(Module::Pooler, &first, [h, h])?;
         Ok(self.node("Tanh", "bert.pooler".to_owned(), &[&dense]))
     }
 
-    /// The last hidden states and, where the model has a pooler, its output.
+    /// The last hidden states and, if the model has a pooler, its output.
     fn encoder(&mut self, hidden: &str, pools: bool) -> Result<(), OnnxError> {
         let h = self.architecture.hidden_size;
         self.publish(hidden, "last_hidden_state", &[batch(), length(), fixed(h)]);
@@ -303,8 +303,8 @@ impl Bert<'_> {
         Ok(())
     }
 
-    /// LN(gelu(x·Wᵀ + b))·E_wordᵀ + b at every token: `[B, S, V]`. The product turns the word embeddings as it reads them
-    /// (Gemm's `transB`), so that they are stored once and no runtime makes a turned copy.
+    /// LN(gelu(x·Wᵀ + b))·E_wordᵀ + b for every token: `[B, S, V]`. The product transposes the word embeddings while reading them
+    /// (Gemm's `transB`), so they are stored once, and no runtime needs a transposed copy.
     fn mlm(&mut self, hidden: &str, input_ids: &str, output: &str) -> Result<(), OnnxError> {
         let (h, v) = (self.architecture.hidden_size, self.architecture.vocab_size);
         let at = |part: &str| format!("cls.predictions.{part}");
@@ -318,7 +318,7 @@ impl Bert<'_> {
         };
         let words = self.graph.weight(decoder.weight(), &[v, h])?;
         let bias = self.graph.weight(Module::MlmBias.bias(), &[v])?;
-        // Gemm takes matrices alone: [B·S, H] in, [B·S, V] out.
+        // Gemm accepts only matrices: [B·S, H] in, [B·S, V] out.
         let rows = self.graph.ints("rows", &[-1, h as i64]);
         let flat = self.node("Reshape", at("rows"), &[&normed, &rows]);
         let transposed = vec![AttributeProto::int("transB", 1)];
@@ -326,8 +326,8 @@ impl Bert<'_> {
         let tokens = self.shape(&at("tokens"), input_ids, 0, None);
         let width = self.graph.ints("vocab_size", &[v as i64]);
         let axis = vec![AttributeProto::int("axis", 0)];
-        let whole = self.graph.node("Concat", at("shape"), &[&tokens, &width], axis);
-        let logits = self.node("Reshape", at("logits"), &[&logits, &whole]);
+        let full_shape = self.graph.node("Concat", at("shape"), &[&tokens, &width], axis);
+        let logits = self.node("Reshape", at("logits"), &[&logits, &full_shape]);
         self.publish(&logits, output, &[batch(), length(), fixed(v)]);
         Ok(())
     }
@@ -349,8 +349,8 @@ impl Bert<'_> {
         Ok(())
     }
 
-    /// A label for each token: `[B, S, L]`. A classifier k·H wide reads the last k of the states (the embeddings', then each
-    /// layer's), the last one first.
+    /// A label for each token: `[B, S, L]`. A classifier of width k·H reads the last k of the states (embeddings, then each
+    /// layer), the last one first.
     fn tag(&mut self, states: &[String]) -> Result<(), OnnxError> {
         let (labels, layers) = self.classifier(states.len())?;
         let last: Vec<&str> = states.iter().rev().take(layers).map(String::as_str).collect();
@@ -366,38 +366,39 @@ impl Bert<'_> {
         Ok(())
     }
 
-    /// The labels of the classifier, and how many states it reads, at most `most`.
-    fn classifier(&self, most: usize) -> Result<(usize, usize), OnnxError> {
+    /// The number of labels of the classifier, and the number of states that it reads, at most `max_states`.
+    fn classifier(&self, max_states: usize) -> Result<(usize, usize), OnnxError> {
         let (role, h) = (Module::Classifier.weight(), self.architecture.hidden_size);
         match *self.graph.shape(role)? {
-            [labels, width] if labels > 0 && width.is_multiple_of(h) && (1..=most).contains(&(width / h)) => {
+            [labels, width] if labels > 0 && width.is_multiple_of(h) && (1..=max_states).contains(&(width / h)) => {
                 Ok((labels, width / h))
             }
             ref found => {
-                let states = if most > 1 { format!(" or up to {most} times as wide") } else { String::new() };
+                let states =
+                    if max_states > 1 { format!(" or up to {max_states} times as wide") } else { String::new() };
                 let problem = format!("expected the shape [labels, {h}]{states}, found {found:?}");
                 Err(OnnxError::Tensor { name: self.graph.name(role), problem })
             }
         }
     }
 
-    /// Where the answer begins and ends: `[B, S]` each.
+    /// The scores of the answer's start and end: `[B, S]` each.
     fn answer(&mut self, hidden: &str) -> Result<(), OnnxError> {
         let both = self.dense(Module::SpanHead, hidden, [2, self.architecture.hidden_size])?;
         for (number, output) in ["start_logits", "end_logits"].into_iter().enumerate() {
             let index = self.graph.int(output, number as i64);
-            let logits = self.take(format!("{both}.{output}"), &both, &index, 2);
+            let logits = self.gather(format!("{both}.{output}"), &both, &index, 2);
             self.publish(&logits, output, &[batch(), length()]);
         }
         Ok(())
     }
 
-    /// How well each choice fits: `[B, C]`.
+    /// The score of each choice: `[B, C]`.
     fn choose(&mut self, hidden: &str) -> Result<(), OnnxError> {
         let pooled = self.pool(hidden)?;
         let scores = self.dense(Module::Classifier, &pooled, [1, self.architecture.hidden_size])?;
-        let whole = self.shape("choices.shape", "input_ids", 0, Some(2));
-        let logits = self.node("Reshape", "choices.scores".to_owned(), &[&scores, &whole]);
+        let shape = self.shape("choices.shape", "input_ids", 0, Some(2));
+        let logits = self.node("Reshape", "choices.scores".to_owned(), &[&scores, &shape]);
         self.publish(&logits, "logits", &[batch(), choices()]);
         Ok(())
     }

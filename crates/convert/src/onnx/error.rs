@@ -1,4 +1,4 @@
-//! What can keep a model from becoming an ONNX file.
+//! Errors of writing ONNX.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OnnxError {
-    /// A file that cannot be written: no space, no permission, no such folder.
+    /// A file cannot be written: no space, no permission, no such folder.
     #[error("cannot write {}: {source}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
-    /// A path that cannot name an ONNX file.
+    /// A path that is not a valid path of an ONNX file.
     #[error("{}: {problem}", path.display())]
     Path {
         /// The path.
@@ -25,8 +25,8 @@ pub enum OnnxError {
         /// What was expected, and what to do.
         problem: &'static str,
     },
-    /// A model whose tokens see only those before them.
-    #[error("a causal model (is_decoder) cannot be written as ONNX: expected an encoder")]
+    /// A model with causal attention.
+    #[error("a causal model (is_decoder) cannot be exported as ONNX: expected an encoder")]
     Causal,
     /// A tensor that is missing or has the wrong shape.
     #[error("{name}: {problem}")]
@@ -36,14 +36,14 @@ pub enum OnnxError {
         /// What was expected, what was found, what to do.
         problem: String,
     },
-    /// A graph that protobuf cannot hold even with its weights in a file of their own.
-    #[error("{}: the graph alone takes {bytes} bytes, expected at most {limit}: it has too many layers for one ONNX file", path.display())]
+    /// A graph that is too large for protobuf even without its weights.
+    #[error("{}: the graph without weights has {bytes} bytes, expected at most {limit}: the model has too many layers for one ONNX file", path.display())]
     TooLarge {
-        /// The file that was to be written.
+        /// The file to be written.
         path: PathBuf,
         /// The size of the graph.
         bytes: u64,
-        /// The most that one file may hold.
+        /// The maximal size of a file.
         limit: u64,
     },
 }

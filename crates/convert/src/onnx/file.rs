@@ -1,7 +1,7 @@
-//! The file itself: protobuf in one pass, so that no weight is held twice, and a second file for what protobuf cannot hold.
+//! Writes the protobuf file in one pass, so that weights are not copied, and a second file if one is too small.
 //!
-//! All sizes are known before the first byte is written. The graph's nodes are encoded at once; then follows initializer by
-//! initializer, its data streamed from the model.
+//! All sizes are known before the first byte is written. The nodes of the graph are encoded in memory; then each initializer
+//! is written, with its data streamed from the model.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -22,29 +22,29 @@ use super::proto::{
 const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 
-/// What was written.
+/// The result of an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OnnxReport {
     /// The names of the outputs, in order.
     pub outputs: Vec<String>,
-    /// The size of the model's file.
+    /// The size of the model file in bytes.
     pub bytes: u64,
-    /// The file of weights beside it and its size, where there is one: the two belong together and keep their names.
+    /// The path and size of the second file with the weights, if there is one. Both files must stay together and keep their names.
     pub data: Option<(PathBuf, u64)>,
 }
 
-/// Tensors below this many bytes stay in the graph: runtimes need shapes and axes when they analyse it. The same bound as
-/// `onnx.save_model`'s `size_threshold`.
+/// Smaller tensors (in bytes) stay in the graph, because runtimes need shapes and axes when they analyse it. The limit equals
+/// `size_threshold` of `onnx.save_model`.
 const SMALLEST_EXTERNAL: u64 = 1024;
-/// Offsets in the second file are multiples of a page, so that it can be memory-mapped: `onnx.proto`, `external_data`.
+/// Offsets in the second file are multiples of the page size, so that it can be memory-mapped (`onnx.proto`, `external_data`).
 const PAGE: u64 = 4096;
 
-/// Where each initializer's data goes.
+/// The positions of the initializers' data.
 struct Layout {
-    /// The initializers' messages, their data aside.
+    /// The initializers' messages without their data.
     heads: Vec<TensorProto>,
-    /// The second file's name and, for each initializer that lies there, its offset.
+    /// The second file's name, and the offset of each initializer that is stored there.
     external: Option<(String, Vec<Option<u64>>)>,
 }
 
@@ -92,12 +92,12 @@ impl Layout {
     }
 }
 
-/// The size of a field of `len` bytes with its key and length.
+/// The encoded size of a field with `len` bytes, including its key and length.
 fn delimited(tag: u32, len: u64) -> u64 {
     key_len(tag) as u64 + encoded_len_varint(len) as u64 + len
 }
 
-/// Everything of the model but its graph.
+/// The message of the model without its graph.
 fn header() -> ModelProto {
     ModelProto {
         ir_version: IR_VERSION,
@@ -108,8 +108,8 @@ fn header() -> ModelProto {
     }
 }
 
-/// Writes the graph to `path`, with a second file beside it if the first would exceed `limit` bytes. Both are made durable
-/// under other names before they take their places, the weights first.
+/// Writes the graph to `path`, and a second file next to it if the first would exceed `limit` bytes. Both are synced under
+/// temporary names before they are renamed, the weights first.
 pub(super) fn write(graph: &Graph<'_>, path: &Path, limit: u64) -> Result<OnnxReport, OnnxError> {
     let outputs = graph.proto.output.iter().map(|output| output.name.clone()).collect();
     let header = header();
@@ -126,7 +126,7 @@ pub(super) fn write(graph: &Graph<'_>, path: &Path, limit: u64) -> Result<OnnxRe
     if model_len(&layout) > limit {
         let location = data_path.file_name().and_then(|name| name.to_str()).ok_or(OnnxError::Path {
             path: path.to_owned(),
-            problem: "weights of this size go to a file of their own, which the model names: expected a file name in UTF-8",
+            problem: "the weights need a second file, whose name is stored in the model: expected a file name in UTF-8",
         })?;
         layout = Layout::external(&graph.initializers, location.to_owned());
     }
@@ -140,9 +140,11 @@ pub(super) fn write(graph: &Graph<'_>, path: &Path, limit: u64) -> Result<OnnxRe
     }
     let data = match &layout.external {
         None => None,
-        Some((_, offsets)) => Some(written(&data_path, |file| write_external(file, &graph.initializers, offsets))?),
+        Some((_, offsets)) => {
+            Some(write_unnamed(&data_path, |file| write_external(file, &graph.initializers, offsets))?)
+        }
     };
-    let (model, bytes) = written(path, |file| write_model(file, &header, graph, &layout))?;
+    let (model, bytes) = write_unnamed(path, |file| write_model(file, &header, graph, &layout))?;
     let data = match data {
         None => None,
         Some((file, bytes)) => {
@@ -154,8 +156,8 @@ pub(super) fn write(graph: &Graph<'_>, path: &Path, limit: u64) -> Result<OnnxRe
     Ok(OnnxReport { outputs, bytes, data })
 }
 
-/// A file that is whole on the disk and still lacks its name, and its size.
-fn written(
+/// Writes and syncs a file that has not been renamed yet. Returns it with its size.
+fn write_unnamed(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<(AtomicFile, u64), OnnxError> {

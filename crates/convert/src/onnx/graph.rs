@@ -1,4 +1,4 @@
-//! A graph under construction: nodes in order of execution, constants, weights by their roles under their checkpoint names.
+//! Builds a graph: nodes in order of execution, constants, and weights with their checkpoint names.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -13,14 +13,14 @@ use super::proto::{
     TensorTypeProto, TypeProto, ValueInfoProto,
 };
 
-/// A graph whose initializers' bytes still lie in the model.
+/// A graph. The bytes of its initializers are still in the model.
 pub(super) struct Graph<'a> {
-    /// Everything but the initializers.
+    /// Everything except the initializers.
     pub(super) proto: GraphProto,
     pub(super) initializers: Vec<Initializer<'a>>,
 }
 
-/// A constant of the graph: a weight, or a number that the operators need.
+/// A constant of the graph: a weight, or a number for the operators.
 pub(super) struct Initializer<'a> {
     name: String,
     dims: Vec<i64>,
@@ -28,9 +28,9 @@ pub(super) struct Initializer<'a> {
 }
 
 enum Data<'a> {
-    /// A weight as it lies in the model.
+    /// A weight as stored in the model.
     Weight(Cow<'a, [f32]>),
-    /// A matrix `[rows, columns]` of the model, written column by column.
+    /// A matrix `[rows, columns]` of the model, which is written column by column.
     Transposed {
         values: Cow<'a, [f32]>,
         rows: usize,
@@ -40,19 +40,19 @@ enum Data<'a> {
     Ints(Vec<i64>),
 }
 
-/// Numbers converted to bytes at a time.
+/// Number of values that are converted to bytes at once.
 const CHUNK: usize = 1 << 16;
-/// Columns that are gathered at a time: as many floats as a line of cache holds.
+/// Number of columns that are transposed at once: the number of floats in a cache line.
 const COLUMNS: usize = 16;
 
 impl Initializer<'_> {
-    /// Its message, but for the data.
+    /// Its message without the data.
     pub(super) fn head(&self) -> TensorProto {
         let data_type = if matches!(self.data, Data::Ints(_)) { INT64 } else { FLOAT };
         TensorProto { dims: self.dims.clone(), data_type, name: self.name.clone(), ..TensorProto::default() }
     }
 
-    /// The size of its data.
+    /// The size of its data in bytes.
     pub(super) fn bytes(&self) -> u64 {
         match &self.data {
             Data::Weight(values) | Data::Transposed { values, .. } => 4 * values.len() as u64,
@@ -61,7 +61,7 @@ impl Initializer<'_> {
         }
     }
 
-    /// Writes its data, little-endian and row-major, a chunk at a time.
+    /// Writes its data, little-endian and row-major, in chunks.
     pub(super) fn write_data(&self, to: &mut impl Write) -> io::Result<()> {
         let mut bytes = Vec::new();
         match &self.data {
@@ -97,26 +97,26 @@ impl Initializer<'_> {
     }
 }
 
-/// Collects nodes and initializers. A value is named by the node that makes it.
+/// Collects nodes and initializers. A value has the name of the node that computes it.
 pub(super) struct GraphBuilder<'a> {
     model: &'a Model,
     proto: GraphProto,
     initializers: Vec<Initializer<'a>>,
-    /// The initializers that are there already.
-    known: HashSet<String>,
+    /// Names of the initializers that have been added.
+    names: HashSet<String>,
 }
 
 impl<'a> GraphBuilder<'a> {
     pub(super) fn new(name: &str, model: &'a Model) -> GraphBuilder<'a> {
         let proto = GraphProto { name: name.to_owned(), ..GraphProto::default() };
-        GraphBuilder { model, proto, initializers: Vec::new(), known: HashSet::new() }
+        GraphBuilder { model, proto, initializers: Vec::new(), names: HashSet::new() }
     }
 
     pub(super) fn finish(self) -> Graph<'a> {
         Graph { proto: self.proto, initializers: self.initializers }
     }
 
-    /// Adds a node that makes the value `name`, and returns that name.
+    /// Adds a node that computes the value `name`, and returns this name.
     pub(super) fn node(
         &mut self,
         op_type: &str,
@@ -134,12 +134,12 @@ impl<'a> GraphBuilder<'a> {
         name
     }
 
-    /// Declares an input of integers.
+    /// Declares an int64 input.
     pub(super) fn input(&mut self, name: &str, dims: &[Dimension]) {
         self.proto.input.push(value_info(name, INT64, dims));
     }
 
-    /// Declares an output of floats.
+    /// Declares a float32 output.
     pub(super) fn output(&mut self, name: &str, dims: &[Dimension]) {
         self.proto.output.push(value_info(name, FLOAT, dims));
     }
@@ -159,7 +159,7 @@ impl<'a> GraphBuilder<'a> {
         Ok(self.model.params.shape(self.find(role)?))
     }
 
-    /// A weight as it lies in the model.
+    /// A weight as stored in the model.
     pub(super) fn weight(&mut self, role: Role, shape: &[usize]) -> Result<String, OnnxError> {
         let values = self.expect(role, shape)?;
         let dims = shape.iter().map(|&size| size as i64).collect();
@@ -174,30 +174,30 @@ impl<'a> GraphBuilder<'a> {
         Ok(self.initializer(format!("{name}.transposed"), dims, Data::Transposed { values, rows, columns }))
     }
 
-    /// A number that operators share.
+    /// A float constant, shared by operators.
     pub(super) fn float(&mut self, name: &str, value: f32) -> String {
         self.initializer(format!("constant.{name}"), Vec::new(), Data::Float(value))
     }
 
-    /// An integer that operators share.
+    /// An integer constant, shared by operators.
     pub(super) fn int(&mut self, name: &str, value: i64) -> String {
         self.initializer(format!("constant.{name}"), Vec::new(), Data::Ints(vec![value]))
     }
 
-    /// A vector of integers that operators share: axes, a shape.
+    /// A vector of integers, shared by operators: axes or a shape.
     pub(super) fn ints(&mut self, name: &str, values: &[i64]) -> String {
         let dims = vec![values.len() as i64];
         self.initializer(format!("constant.{name}"), dims, Data::Ints(values.to_vec()))
     }
 
-    /// A matrix of one row: 0, 1, …, `end` − 1.
-    pub(super) fn count(&mut self, name: &str, end: usize) -> String {
+    /// A matrix with one row: 0, 1, …, `end` − 1.
+    pub(super) fn arange(&mut self, name: &str, end: usize) -> String {
         let values = (0..end as i64).collect();
         self.initializer(format!("constant.{name}"), vec![1, end as i64], Data::Ints(values))
     }
 
     fn initializer(&mut self, name: String, dims: Vec<i64>, data: Data<'a>) -> String {
-        if self.known.insert(name.clone()) {
+        if self.names.insert(name.clone()) {
             self.initializers.push(Initializer { name: name.clone(), dims, data });
         }
         name
@@ -207,7 +207,7 @@ impl<'a> GraphBuilder<'a> {
         self.model.find(role).ok_or_else(|| OnnxError::Tensor {
             name: self.name(role),
             problem:
-                "this output needs the tensor, but the model has none of that name: ask for an output whose head it has"
+                "this output needs the tensor, but the model does not have it; choose an output whose head the model has"
                     .to_owned(),
         })
     }
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_matrix_wider_than_a_block_is_transposed() {
+    fn matrices_wider_than_a_block_are_transposed() {
         for (rows, columns) in [(3, 2 * COLUMNS + 5), (1, COLUMNS), (7, 1)] {
             let values: Vec<f32> = (0..rows * columns).map(|value| value as f32).collect();
             let data = Data::Transposed { values: Cow::Borrowed(&values), rows, columns };
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_longer_than_a_chunk_is_whole() {
+    fn weights_longer_than_a_chunk_are_complete() {
         let values: Vec<f32> = (0..2 * CHUNK + 3).map(|value| value as f32).collect();
         let initializer = Initializer {
             name: "w".to_owned(),

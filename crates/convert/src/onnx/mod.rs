@@ -1,31 +1,31 @@
-//! ONNX files from our models, for onnxruntime and whatever else reads them.
+//! Exports models as ONNX files, for onnxruntime and other runtimes.
 //!
-//! Inputs are `input_ids`, `attention_mask` and `token_type_ids`, int64 `[batch_size, sequence_length]` with both sizes
-//! free (multiple choice: `[batch_size, num_choices, sequence_length]`). Dropout is off. Outputs are floats under the names of
+//! Inputs are `input_ids`, `attention_mask` and `token_type_ids`, int64 `[batch_size, sequence_length]` with dynamic sizes
+//! (multiple choice: `[batch_size, num_choices, sequence_length]`). Dropout is disabled. Outputs are floats with the names of
 //! Transformers and Optimum (B sequences, S tokens, H hidden, V vocabulary, L labels, C choices):
 //!
 //! | class | outputs |
 //! | --- | --- |
-//! | [`Class::Encoder`] | `last_hidden_state` `[B, S, H]` and, where the model has a pooler, `pooler_output` `[B, H]` |
-//! | [`Class::MaskedLm`] | `logits` `[B, S, V]` of the whole vocabulary at every token |
+//! | [`Class::Encoder`] | `last_hidden_state` `[B, S, H]` and, if the model has a pooler, `pooler_output` `[B, H]` |
+//! | [`Class::MaskedLm`] | `logits` `[B, S, V]` over the vocabulary for every token |
 //! | [`Class::NextSentence`] | `logits` `[B, 2]`: class 0 is "is next" |
 //! | [`Class::Pretraining`] | `prediction_logits` `[B, S, V]` and `seq_relationship_logits` `[B, 2]` |
 //! | [`Class::Classify`] | `logits` `[B, L]`: the classifier on the pooler's output |
-//! | [`Class::Tag`] | `logits` `[B, S, L]`: the classifier on every token, on as many last layers side by side as it is wide |
+//! | [`Class::Tag`] | `logits` `[B, S, L]`: the classifier on every token, on the concatenation of as many last layers as its width requires |
 //! | [`Class::Answer`] | `start_logits` and `end_logits` `[B, S]` |
-//! | [`Class::Choose`] | `logits` `[B, C]` of C choices, the inputs being `[B, C, S]`: a classifier of one row on the pooler's output |
-//! | [`Class::CausalLm`] | none: causal models are not written |
+//! | [`Class::Choose`] | `logits` `[B, C]` of C choices, with inputs `[B, C, S]`: a classifier with one row on the pooler's output |
+//! | [`Class::CausalLm`] | not supported |
 //!
-//! Operator set 17 with IR version 8: the first set with LayerNormalization, read since onnxruntime 1.12. Set 20 would add
-//! Gelu, but needs onnxruntime 1.17, and GELU spelt out is fused all the same.
+//! Operator set 17 with IR version 8: the first set with LayerNormalization, supported since onnxruntime 1.12. Set 20 would
+//! add Gelu, but requires onnxruntime 1.17, and runtimes fuse the operators of GELU anyway.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! | --- | --- |
 //! | `bert` | the network as operators |
 //! | `graph` | nodes and initializers under construction |
 //! | `proto` | the messages of `onnx.proto` |
-//! | `file` | the bytes: streamed, and a second file above protobuf's 2 GB |
-//! | `error` | what the world can cause |
+//! | `file` | writes the file in a stream, and a second file above protobuf's limit of 2 GB |
+//! | `error` | errors caused by input or environment |
 
 mod bert;
 mod error;
@@ -42,13 +42,13 @@ use cloze_model::{Class, Model};
 pub use error::OnnxError;
 pub use file::OnnxReport;
 
-/// How a model is written.
+/// Options of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OnnxOptions {
-    /// What the graph computes, and so which head's tensors it needs.
+    /// What the graph computes. It determines which head's tensors are needed.
     pub output: Class,
-    /// The most bytes of one protobuf file. A model that needs more puts its weights into a second file beside it.
+    /// Maximal size of one protobuf file in bytes. The weights of larger models are written to a second file next to it.
     pub largest_file: u64,
 }
 
@@ -56,21 +56,21 @@ impl OnnxOptions {
     /// Protobuf's own limit, 2³¹ − 1 bytes.
     pub const LARGEST_FILE: u64 = i32::MAX as u64;
 
-    /// This output, in one file if protobuf can hold it.
+    /// This output, in one file if the size permits.
     pub fn new(output: Class) -> OnnxOptions {
         OnnxOptions { output, largest_file: OnnxOptions::LARGEST_FILE }
     }
 }
 
-/// Writes a model. The file appears under its name when it is whole; a file of that name is replaced.
+/// Exports a model. The file gets its name when it is complete; an existing file is replaced.
 ///
-/// A model whose file would exceed [`OnnxOptions::largest_file`] puts its weights into a second file, the first's name
-/// followed by `_data`; the two replace older ones one after the other, the weights first.
+/// If the file would exceed [`OnnxOptions::largest_file`], the weights are written to a second file, whose name is that of
+/// the first followed by `_data`. The two files replace older ones one after the other, the weights first.
 ///
 /// # Errors
-/// [`OnnxError::Tensor`] for an output whose head the model lacks; [`OnnxError::Causal`]; [`OnnxError::Write`],
-/// [`OnnxError::Path`] and [`OnnxError::TooLarge`]. The file that was there before is then still whole; only if the system fails
-/// between the two renamings does an older second file not survive.
+/// [`OnnxError::Tensor`] for an output whose head the model does not have; [`OnnxError::Causal`]; [`OnnxError::Write`],
+/// [`OnnxError::Path`] and [`OnnxError::TooLarge`]. Existing files are then unchanged, except that the second file may have
+/// been replaced if the system fails between the two renames.
 ///
 /// ```
 /// use cloze_convert::onnx::{self, OnnxOptions};

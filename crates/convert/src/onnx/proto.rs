@@ -1,7 +1,7 @@
-//! The messages of `onnx.proto` (the `onnx` Python package, Apache-2.0) that a BERT needs, with its field numbers.
+//! The messages of `onnx.proto` (from the `onnx` Python package, Apache-2.0) that BERT needs, with their field numbers.
 //!
-//! Fields that are never written are left out; a reader passes over what it does not know. Repeated integers are not
-//! packed where `onnx.proto`, which is proto2, does not pack them.
+//! Fields that are never written are omitted; a reader skips unknown fields. Repeated integers are not packed, because
+//! `onnx.proto` uses proto2.
 
 use prost::{Message, Oneof};
 
@@ -11,11 +11,11 @@ pub(super) const FLOAT: i32 = 1;
 pub(super) const INT64: i32 = 7;
 /// `TensorProto.DataLocation.EXTERNAL`.
 pub(super) const EXTERNAL: i32 = 1;
-/// The number of `ModelProto.graph`.
+/// The field number of `ModelProto.graph`.
 pub(super) const MODEL_GRAPH: u32 = 7;
-/// The number of `GraphProto.initializer`.
+/// The field number of `GraphProto.initializer`.
 pub(super) const GRAPH_INITIALIZER: u32 = 5;
-/// The number of `TensorProto.raw_data`.
+/// The field number of `TensorProto.raw_data`.
 pub(super) const TENSOR_RAW_DATA: u32 = 9;
 
 #[derive(Clone, PartialEq, Message)]
@@ -68,7 +68,7 @@ pub(super) struct NodeProto {
     pub(super) attribute: Vec<AttributeProto>,
 }
 
-/// An attribute of one number or of a list of integers. The numbers are optional so that a zero is written.
+/// An attribute with one number or a list of integers. The numbers are optional, so that a zero is written.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct AttributeProto {
     #[prost(string, tag = "1")]
@@ -105,7 +105,7 @@ pub(super) struct TensorProto {
     pub(super) data_type: i32,
     #[prost(string, tag = "8")]
     pub(super) name: String,
-    /// Little-endian. Left empty by the writer, which streams this field after the others.
+    /// Little-endian. Empty in the message, because the writer streams this field after the others.
     #[prost(bytes = "vec", tag = "9")]
     pub(super) raw_data: Vec<u8>,
     #[prost(message, repeated, tag = "13")]
@@ -130,7 +130,7 @@ pub(super) struct ValueInfoProto {
     pub(super) r#type: Option<TypeProto>,
 }
 
-/// A tensor's type: the one alternative of `TypeProto.value` that is used.
+/// A tensor's type, the only alternative of `TypeProto.value` that is used.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TypeProto {
     #[prost(message, optional, tag = "1")]
@@ -159,10 +159,10 @@ pub(super) struct DimensionProto {
 
 #[derive(Clone, PartialEq, Oneof)]
 pub(super) enum Dimension {
-    /// A size that is known.
+    /// A fixed size.
     #[prost(int64, tag = "1")]
     Fixed(i64),
-    /// The name of a size that each call chooses.
+    /// The name of a dynamic size.
     #[prost(string, tag = "2")]
     Named(String),
 }

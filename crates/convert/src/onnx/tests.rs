@@ -1,4 +1,4 @@
-//! What was written, read back: `fixtures/onnx/check.py` compares its numbers.
+//! Reads exported files back. `fixtures/onnx/check.py` compares their results with PyTorch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -31,13 +31,13 @@ fn read(path: &Path) -> ModelProto {
     ModelProto::decode(fs::read(path).unwrap().as_slice()).unwrap()
 }
 
-fn written(model: &Model, output: Class) -> GraphProto {
+fn exported(model: &Model, output: Class) -> GraphProto {
     let dir = tempdir().unwrap();
     let path = dir.path().join("model.onnx");
     let report = write(model, &path, &OnnxOptions::new(output)).unwrap();
     assert_eq!(report.bytes, fs::metadata(&path).unwrap().len());
     assert_eq!(report.data, None);
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside the file");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no other file remains");
     let model = read(&path);
     let opsets: Vec<(&str, i64)> = model.opset_import.iter().map(|set| (set.domain.as_str(), set.version)).collect();
     assert_eq!((model.ir_version, model.producer_name.as_str(), opsets), (8, "cloze", vec![("", 17)]));
@@ -47,29 +47,29 @@ fn written(model: &Model, output: Class) -> GraphProto {
     graph
 }
 
-/// Every value is made once and before it is used, and everything that is made is used.
+/// Checks that every value is defined once and before it is used, and that every value is used.
 fn check_structure(graph: &GraphProto) {
     let mut made: HashSet<&str> = HashSet::new();
     let names = graph.input.iter().map(|value| &value.name).chain(graph.initializer.iter().map(|tensor| &tensor.name));
     for name in names {
-        assert!(made.insert(name), "{name} is there twice");
+        assert!(made.insert(name), "{name} is defined twice");
     }
     let mut used: HashSet<&str> = HashSet::new();
     for node in &graph.node {
         for input in &node.input {
-            assert!(made.contains(input.as_str()), "{} uses {input} before it is made", node.name);
+            assert!(made.contains(input.as_str()), "{} uses {input} before it is defined", node.name);
             used.insert(input);
         }
         for output in &node.output {
-            assert!(made.insert(output), "{output} is made twice");
+            assert!(made.insert(output), "{output} is defined twice");
         }
     }
     for output in &graph.output {
-        assert!(graph.node.iter().any(|node| node.output.contains(&output.name)), "no node makes {}", output.name);
+        assert!(graph.node.iter().any(|node| node.output.contains(&output.name)), "no node defines {}", output.name);
         used.insert(&output.name);
     }
     let unused: Vec<&&str> = made.difference(&used).collect();
-    assert!(unused.is_empty(), "made, but of no use: {unused:?}");
+    assert!(unused.is_empty(), "unused values: {unused:?}");
     for tensor in graph.initializer.iter().filter(|tensor| tensor.data_location != EXTERNAL) {
         let width = if tensor.data_type == INT64 { 8 } else { 4 };
         let count: i64 = tensor.dims.iter().product();
@@ -95,13 +95,13 @@ fn counted(graph: &GraphProto) -> BTreeMap<&str, usize> {
     counts
 }
 
-/// The weights in the graph; constants that operators need aside.
+/// Number of weights in the graph, without constants for operators.
 fn stored_weights(graph: &GraphProto) -> usize {
     let weights = graph.initializer.iter().filter(|tensor| !tensor.name.starts_with("constant."));
     weights.map(|tensor| tensor.raw_data.len() / 4).sum()
 }
 
-/// `name [a, b, 3]` of every value.
+/// `name [a, b, 3]` for every value.
 fn signature(values: &[proto::ValueInfoProto], element: i32) -> Vec<String> {
     let dims = |value: &proto::ValueInfoProto| {
         let tensor = value.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref()).unwrap();
@@ -131,18 +131,18 @@ fn every_output_of_a_pretraining_model() {
             Class::Pretraining,
             &["prediction_logits [batch_size, sequence_length, 50]", "seq_relationship_logits [batch_size, 2]"],
         ),
-        // A part of what the model has.
+        // A subset of the model's heads.
         (Heads::PRETRAINING, Class::MaskedLm, &["logits [batch_size, sequence_length, 50]"]),
         (Heads::PRETRAINING, Class::NextSentence, &["logits [batch_size, 2]"]),
     ];
     for (heads, output, expected) in cases {
         let model = model(small(), heads);
-        let graph = written(&model, output);
+        let graph = exported(&model, output);
         assert_eq!(signature(&graph.output, FLOAT), expected);
         let inputs = ["input_ids", "attention_mask", "token_type_ids"]
             .map(|name| format!("{name} [batch_size, sequence_length]"));
         assert_eq!(signature(&graph.input, INT64), inputs);
-        // Each weight is stored once, the tied decoder's among them; constants are a few bytes.
+        // Each weight is stored once, also the tied decoder's.
         let stored = stored_weights(&graph);
         if heads.class(false) == output {
             assert_eq!(stored, model.parameter_count(), "{heads}");
@@ -166,7 +166,7 @@ fn every_output_of_a_task() {
     for (task, output, expected, dims) in cases {
         let model = model(small(), Heads::of(task));
         assert_eq!(model.class(), output);
-        let graph = written(&model, output);
+        let graph = exported(&model, output);
         assert_eq!(signature(&graph.output, FLOAT), expected);
         let sizes = if task == TaskHead::Choose { "batch_size, num_choices, " } else { "batch_size, " };
         let inputs = signature(&graph.input, INT64);
@@ -188,10 +188,10 @@ fn every_output_of_a_task() {
 }
 
 #[test]
-fn weights_arrive_with_their_values() {
+fn weights_are_exported_with_their_values() {
     let model = model(small(), Heads::PRETRAINING);
-    let graph = written(&model, Class::Pretraining);
-    let mut turned = 0;
+    let graph = exported(&model, Class::Pretraining);
+    let mut transposed = 0;
     for id in model.params.ids() {
         let (name, shape, values) = (model.params.name(id), model.params.shape(id), model.params.read(id));
         if let Some(stored) = graph.initializer.iter().find(|tensor| tensor.name == name) {
@@ -203,16 +203,16 @@ fn weights_arrive_with_their_values() {
             assert_eq!(stored.dims, [width as i64, out as i64]);
             let found = floats(&stored.raw_data);
             assert!((0..out * width).all(|at| found[at % width * out + at / width] == values[at]), "{name}");
-            turned += 1;
+            transposed += 1;
         }
     }
-    assert_eq!(turned, 2 * 6 + 3, "six matrices a layer, pooler, transform, next sentence");
+    assert_eq!(transposed, 2 * 6 + 3, "six matrices per layer, pooler, transform, next sentence");
     let decoder = node(&graph, "cls.predictions.decoder");
     assert_eq!(decoder.input[1], "bert.embeddings.word_embeddings.weight");
 }
 
 #[test]
-fn config_decides_activation_and_epsilon() {
+fn config_determines_activation_and_epsilon() {
     let cases = [
         (HiddenAct::Gelu, "Erf", 3),
         (HiddenAct::GeluNew, "Pow", 3),
@@ -226,7 +226,7 @@ fn config_decides_activation_and_epsilon() {
         config.hidden_act = hidden_act;
         config.layer_norm_eps = 1e-5;
         let model = model(config, Heads::MLM);
-        let graph = written(&model, Class::MaskedLm);
+        let graph = exported(&model, Class::MaskedLm);
         let counts = counted(&graph);
         assert_eq!(counts.get(op), Some(&times), "{hidden_act:?}: two layers and the head");
         assert!(all.iter().all(|other| *other == op || !counts.contains_key(other)), "{hidden_act:?}: {counts:?}");
@@ -240,17 +240,17 @@ fn config_decides_activation_and_epsilon() {
 }
 
 #[test]
-fn what_exceeds_a_file_goes_to_a_second_one() {
+fn weights_that_exceed_one_file_go_to_a_second_file() {
     let dir = tempdir().unwrap();
     let model = model(small(), Heads::PRETRAINING);
-    let whole = dir.path().join("whole.onnx");
+    let single = dir.path().join("single.onnx");
     let options = OnnxOptions::new(Class::Pretraining);
-    let report = write(&model, &whole, &options).unwrap();
+    let report = write(&model, &single, &options).unwrap();
 
-    // The very size still fits; a byte less does not.
+    // The exact size is allowed; one byte less is not.
     let path = dir.path().join("new/folder/model.onnx");
     assert_eq!(write(&model, &path, &OnnxOptions { largest_file: report.bytes, ..options }).unwrap(), report);
-    assert_eq!(fs::read(&path).unwrap(), fs::read(&whole).unwrap());
+    assert_eq!(fs::read(&path).unwrap(), fs::read(&single).unwrap());
     let split = write(&model, &path, &OnnxOptions { largest_file: report.bytes - 1, ..options }).unwrap();
     let (data_path, data_bytes) = split.data.unwrap();
     assert_eq!(data_path, path.with_file_name("model.onnx_data"));
@@ -258,19 +258,19 @@ fn what_exceeds_a_file_goes_to_a_second_one() {
     assert_eq!(data.len() as u64, data_bytes);
     assert_eq!(split.bytes, fs::metadata(&path).unwrap().len());
     assert!(split.bytes < report.bytes);
-    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 2, "nothing but the two files");
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 2, "only the two files");
 
-    // Joined again, it is the model in one file.
-    let (whole, mut joined) = (read(&whole), read(&path));
+    // With the data put back, the message equals that of the single file.
+    let (expected, mut joined) = (read(&single), read(&path));
     let graph = joined.graph.as_mut().unwrap();
     check_structure(graph);
     let (mut outside, mut end) = (0, 0);
     for tensor in &mut graph.initializer {
         if tensor.data_location != EXTERNAL {
-            assert!(tensor.raw_data.len() < 1024, "{} is large and inside", tensor.name);
+            assert!(tensor.raw_data.len() < 1024, "{} is large and not external", tensor.name);
             continue;
         }
-        assert!(tensor.raw_data.is_empty(), "{} is outside", tensor.name);
+        assert!(tensor.raw_data.is_empty(), "{} is external", tensor.name);
         let entries: HashMap<&str, &str> =
             tensor.external_data.iter().map(|entry| (entry.key.as_str(), entry.value.as_str())).collect();
         assert_eq!(entries["location"], "model.onnx_data");
@@ -283,11 +283,11 @@ fn what_exceeds_a_file_goes_to_a_second_one() {
         outside += 1;
     }
     assert!(outside > 10 && end == data.len());
-    assert!(joined == whole);
+    assert!(joined == expected);
 }
 
 #[test]
-fn a_graph_without_room_is_refused() {
+fn a_graph_above_the_limit_is_rejected() {
     let dir = tempdir().unwrap();
     let model = model(small(), Heads::MLM);
     let options = OnnxOptions { output: Class::MaskedLm, largest_file: 1000 };
@@ -297,7 +297,7 @@ fn a_graph_without_room_is_refused() {
 }
 
 #[test]
-fn a_head_that_is_not_there_is_named() {
+fn missing_heads_are_named_in_the_error() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("model.onnx");
     let two_labels = Heads::of(TaskHead::Classify { labels: 2 });
@@ -325,7 +325,7 @@ fn a_head_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_an_error_and_nothing_is_lost() {
+fn unwritable_paths_give_errors_and_existing_files_are_kept() {
     let dir = tempdir().unwrap();
     let model = model(small(), Heads::MLM);
     let options = OnnxOptions::new(Class::MaskedLm);
@@ -336,7 +336,7 @@ fn a_place_that_cannot_be_written_is_an_error_and_nothing_is_lost() {
         let error = write(&model, &dir.path().join(path), &options).unwrap_err();
         assert!(error.to_string().contains("cannot write"), "{error}");
     }
-    // The second file's place is taken: the first one stays as it was, and no partial file is left.
+    // The path of the second file is a folder: the first file does not change, and no partial file remains.
     let path = dir.path().join("model.onnx");
     fs::write(&path, "before").unwrap();
     fs::create_dir_all(dir.path().join("model.onnx_data/full")).unwrap();
@@ -349,7 +349,7 @@ fn a_place_that_cannot_be_written_is_an_error_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_causal_model_is_refused() {
+fn causal_models_are_rejected() {
     let model = model(small().causal(), Heads::MLM);
     let error = write(&model, Path::new("never.onnx"), &OnnxOptions::new(model.class())).unwrap_err();
     assert!(matches!(error, OnnxError::Causal), "{error}");

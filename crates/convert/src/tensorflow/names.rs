@@ -1,6 +1,6 @@
 //! Variables of a TensorFlow checkpoint that are not part of the model.
 
-/// What optimizers keep beside each variable, under its name and a slash.
+/// Variables that optimizers store for each variable, named with its name and a slash.
 const SLOTS: [&str; 11] = [
     "adam_m",
     "adam_v",
@@ -16,8 +16,8 @@ const SLOTS: [&str; 11] = [
 ];
 const COUNTERS: [&str; 6] = ["global_step", "beta1_power", "beta2_power", "good_steps", "bad_steps", "loss_scale"];
 
-/// Whether a variable is the optimizer's or the training loop's.
-pub(super) fn is_of_training(variable: &str) -> bool {
+/// Whether a variable belongs to the optimizer or the training loop.
+pub(super) fn is_training_variable(variable: &str) -> bool {
     let first = variable.split('/').next().unwrap_or_default();
     let last = variable.rsplit('/').next().unwrap_or_default();
     SLOTS.contains(&last) || COUNTERS.contains(&last) || first.ends_with("Optimizer")
@@ -28,10 +28,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_training_leaves_is_no_part_of_the_model() {
+    fn training_variables_are_detected() {
         for training in ["global_step", "bert/pooler/dense/kernel/adam_v", "bert/embeddings/word_embeddings/lamb_m"] {
-            assert!(is_of_training(training), "{training}");
+            assert!(is_training_variable(training), "{training}");
         }
-        assert!(!is_of_training("bert/embeddings/word_embeddings") && !is_of_training(""));
+        assert!(!is_training_variable("bert/embeddings/word_embeddings") && !is_training_variable(""));
     }
 }

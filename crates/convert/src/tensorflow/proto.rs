@@ -1,6 +1,6 @@
-//! Just enough of Protocol Buffers' wire format to read a bundle's entries.
+//! The part of Protocol Buffers' wire format that the entries of a bundle need.
 
-/// A field's content.
+/// The content of a field.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Field<'a> {
     Varint(u64),
@@ -9,12 +9,12 @@ pub(super) enum Field<'a> {
     Fixed32(u32),
 }
 
-/// A base-128 integer of at most 64 bits at the start of `bytes`, which moves past it.
+/// Reads a base-128 integer of at most 64 bits from the start of `bytes` and advances it.
 pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, String> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let Some((&byte, rest)) = bytes.split_first() else {
-            return Err("it ends within a number".to_owned());
+            return Err("the message ends within a number".to_owned());
         };
         *bytes = rest;
         let bits = u64::from(byte & 0x7f);
@@ -26,24 +26,24 @@ pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, String> {
             return Ok(value);
         }
     }
-    Err("a number of more than 64 bits".to_owned())
+    Err("a number has more than 64 bits".to_owned())
 }
 
-/// `count` bytes from the start of `bytes`, which moves past them.
+/// Takes `count` bytes from the start of `bytes` and advances it.
 pub(super) fn take<'a>(bytes: &mut &'a [u8], count: u64) -> Result<&'a [u8], String> {
     let split = usize::try_from(count).ok().and_then(|count| bytes.split_at_checked(count));
-    let (taken, rest) = split.ok_or_else(|| format!("{count} bytes are announced, {} are left", bytes.len()))?;
+    let (taken, rest) = split.ok_or_else(|| format!("expected {count} more bytes, found {}", bytes.len()))?;
     *bytes = rest;
     Ok(taken)
 }
 
 fn fixed<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], String> {
-    let (taken, rest) = bytes.split_first_chunk::<N>().ok_or("it ends within a number")?;
+    let (taken, rest) = bytes.split_first_chunk::<N>().ok_or("the message ends within a number")?;
     *bytes = rest;
     Ok(*taken)
 }
 
-/// Number and content of every field of a message, in their order.
+/// The number and content of every field of a message, in order.
 pub(super) fn fields(mut bytes: &[u8]) -> Result<Vec<(u64, Field<'_>)>, String> {
     let mut fields = Vec::new();
     while !bytes.is_empty() {
@@ -59,7 +59,7 @@ pub(super) fn fields(mut bytes: &[u8]) -> Result<Vec<(u64, Field<'_>)>, String> 
                 Field::Bytes(take(&mut bytes, length)?)
             }
             5 => Field::Fixed32(u32::from_le_bytes(fixed(&mut bytes)?)),
-            other => return Err(format!("wire type {other} is none")),
+            other => return Err(format!("wire type {other} is not valid")),
         };
         fields.push((tag >> 3, field));
     }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_the_encoding_guide_shows() {
+    fn reads_the_examples_of_the_encoding_guide() {
         // developers.google.com/protocol-buffers/docs/encoding: 150, "testing".
         assert_eq!(fields(b"\x08\x96\x01").unwrap(), [(1, Field::Varint(150))]);
         assert_eq!(fields(b"\x12\x07testing").unwrap(), [(2, Field::Bytes(b"testing"))]);
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_cut_or_too_long() {
+    fn rejects_truncated_and_too_long_messages() {
         for bytes in [
             &b"\x08\x96"[..],
             b"\x12\x08testing",

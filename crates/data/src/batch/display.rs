@@ -1,32 +1,32 @@
-//! Batches in words, to be shown.
+//! Batches as tokens, for display.
 
 use cloze_text::{Template, Tokenizer};
 
 use super::packed::Batch;
 
-/// One sequence of a batch, in words.
+/// One sequence of a batch as tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Example {
     /// Its tokens in order, with \[CLS\] and \[SEP\].
     pub pieces: Vec<ExamplePiece>,
-    /// Whether B is of another document (label 1) or continues A (label 0); `None` without pairs.
+    /// Whether B is from another document (label 1) or continues A (label 0); `None` without sentence pairs.
     pub random_next: Option<bool>,
 }
 
 /// One token of an [`Example`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExamplePiece {
-    /// What the model sees: `[MASK]`, `walk`, `##ing`…
+    /// The token in the model's input: `[MASK]`, `walk`, `##ing`…
     pub token: String,
-    /// What stood there, if it is to be predicted. The same as `token` for one chosen in ten.
+    /// The original token, if it is to be predicted. One in ten of these equals `token`.
     pub label: Option<String>,
     /// 0 for \[CLS\] A \[SEP\], 1 for B \[SEP\].
     pub segment: u8,
-    /// Whether the tokenizer's template added it: \[CLS\] or \[SEP\].
+    /// Whether it was added by the tokenizer's template (\[CLS\] or \[SEP\]).
     pub added: bool,
 }
 
-/// Every sequence of a batch in words, to be shown. An id outside the vocabulary is written `<id>`.
+/// Every sequence of a batch as tokens. An id outside the vocabulary is shown as `<id>`.
 pub fn describe(batch: &Batch, tokenizer: &Tokenizer) -> Vec<Example> {
     describe_with(batch, tokenizer.template(), |id| tokenizer.token(id).map(str::to_string))
 }

@@ -2,20 +2,20 @@
 
 use std::ops::Range;
 
-/// S sequences laid end to end: T tokens in all, M of them predicted. No padding.
+/// S concatenated sequences with T tokens in total, of which M are predicted. There is no padding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// `[T]` input ids, after masking.
     pub ids: Vec<i32>,
     /// `[T]` 0 for \[CLS\] A \[SEP\], 1 for B \[SEP\].
     pub segments: Vec<i32>,
-    /// `[S+1]` where each sequence begins; the last is T.
+    /// `[S+1]` the first row of each sequence; the last element is T.
     pub cu_seqlens: Vec<i32>,
-    /// `[M]` rows in `0..T` whose token is to be predicted, ascending.
+    /// `[M]` rows in `0..T` whose token is predicted, ascending.
     pub mlm_rows: Vec<i32>,
-    /// `[M]` the token that stood there.
+    /// `[M]` the original ids of these rows.
     pub mlm_labels: Vec<i32>,
-    /// `[S]` 0: B continues A; 1: B is of another document. Empty when there are no pairs.
+    /// `[S]` 0: B continues A; 1: B is from another document. Empty without sentence pairs.
     pub nsp_labels: Vec<i32>,
 }
 
@@ -30,7 +30,7 @@ impl Batch {
         self.ids.len()
     }
 
-    /// Number of predicted tokens, M. Zero only if the text of every sequence is nothing but special tokens.
+    /// Number of predicted tokens, M. It is zero without masking, or if all tokens of every sequence are special.
     pub fn predictions(&self) -> usize {
         self.mlm_rows.len()
     }
@@ -45,7 +45,7 @@ impl Batch {
         self.cu_seqlens[sequence] as usize..self.cu_seqlens[sequence + 1] as usize
     }
 
-    /// Where in `mlm_rows` the predictions of sequence `sequence` lie.
+    /// The range in `mlm_rows` of the predictions of sequence `sequence`.
     pub fn prediction_range(&self, sequence: usize) -> Range<usize> {
         let rows = self.rows(sequence);
         let before = |end: usize| self.mlm_rows.partition_point(|&row| (row as usize) < end);

@@ -1,4 +1,4 @@
-//! Sequences of the epochs → packed, masked batches.
+//! Makes packed, masked batches from the sequences of the epochs.
 
 use cloze_text::Slot;
 
@@ -12,14 +12,14 @@ use crate::random::{Purpose, Random};
 use crate::shards::Documents;
 use crate::tokens::TokenTable;
 
-/// An endless row of batches, any of which can be asked for at once, in any order, from any thread.
+/// An endless sequence of batches. Each can be made directly, in any order, from any thread.
 #[derive(Debug)]
 pub struct BatchSource {
     table: TokenTable,
     epochs: Epochs,
 }
 
-/// Memory used again from sequence to sequence.
+/// Memory that is reused for all sequences.
 #[derive(Default)]
 struct Scratch {
     sentences: Vec<u32>,
@@ -27,8 +27,8 @@ struct Scratch {
 }
 
 impl BatchOptions {
-    /// These options, without sentence pairs if the documents give none.
-    pub fn fitting(self, documents: &Documents, vocab: &TokenTable) -> BatchOptions {
+    /// These options, but without sentence pairs if none can be made from the documents.
+    pub fn disable_nsp_if_unavailable(self, documents: &Documents, vocab: &TokenTable) -> BatchOptions {
         match BatchSource::new(documents.clone(), vocab.clone(), self.clone()) {
             Err(DataError::Sampling { .. }) => BatchOptions { nsp: false, ..self },
             _ => self,
@@ -37,35 +37,35 @@ impl BatchOptions {
 }
 
 impl BatchSource {
-    /// Checks the options and that the documents can give what they ask.
+    /// Checks the options, and that batches can be made from the documents.
     ///
     /// # Errors
-    /// [`DataError::Option`] for options that cannot work; [`DataError::Sampling`] when there is no text, or when sentence
-    /// pairs are asked of a single document or of documents of one sentence each.
+    /// [`DataError::Option`] for invalid options. [`DataError::Sampling`] if there is no text, or if sentence pairs are required
+    /// from a single document or from documents of one sentence each.
     pub fn new(documents: Documents, vocab: TokenTable, options: BatchOptions) -> Result<BatchSource, DataError> {
         options.validate(&vocab.template)?;
         if options.masking.as_ref().is_some_and(|masking| masking.whole_word) && vocab.continuation.is_none() {
-            let reason = "needs a tokenizer whose tokens show where words begin (##, Ġ or ▁), and this one's do not; turn it off";
-            return Err(DataError::Option { option: "whole-word masking", reason: reason.to_string() });
+            let reason = "requires a tokenizer whose tokens mark word starts (##, Ġ or ▁), and this one does not mark them; set it to false";
+            return Err(DataError::Option { option: "masking.whole_word", reason: reason.to_string() });
         }
         let refuse = |reason: &str| Err(DataError::Sampling { reason: reason.to_string() });
         let ordinary = (0..vocab.vocab_size as u32).any(|id| !vocab.is_special(id));
         if !ordinary {
-            return refuse("the vocabulary holds nothing but special tokens; learn a larger one");
+            return refuse("the vocabulary contains only special tokens; use a larger one");
         }
         if documents.len() > u32::MAX as usize {
-            return refuse("more than 2^32 documents; split the corpus");
+            return refuse("found more than 2^32 documents; split the corpus");
         }
         let usable: Vec<u32> =
             (0..documents.len() as u32).filter(|&doc| documents.document_len(doc as usize) > 0).collect();
         if usable.is_empty() {
-            return refuse("it holds no tokens; prepare a corpus that has text in this split");
+            return refuse("found no tokens; prepare a corpus that has text in this split");
         }
         if options.nsp {
             if usable.len() == 1 {
                 return refuse(
-                    "sentence pairs need a second document to take random sentences from, and there is only one: \
-                     put a blank line between documents (or take a larger valid fraction), or set objective.nsp = false",
+                    "sentence pairs need a second document to sample random sentences from, but there is only one: \
+                     put a blank line between documents (or increase `valid_fraction`), or set objective.nsp = false",
                 );
             }
             let has_pair = usable.iter().any(|&doc| {
@@ -74,7 +74,7 @@ impl BatchSource {
             });
             if !has_pair {
                 return refuse(
-                    "no document has two sentences, so that no pair would be a true continuation: put a blank line \
+                    "no document has two sentences, so no pair would be a true continuation: put a blank line \
                      between documents only, not after each sentence, or set objective.nsp = false",
                 );
             }
@@ -83,12 +83,12 @@ impl BatchSource {
         Ok(BatchSource { table: vocab, epochs: Epochs::new(documents, usable, options, added) })
     }
 
-    /// The options it was made with.
+    /// The options that it was made with.
     pub fn options(&self) -> &BatchOptions {
         &self.epochs.options
     }
 
-    /// Batch number `index`: the same whenever, from whichever thread and in whichever order it is asked for.
+    /// Batch number `index`. It is the same for every call, thread and order of calls.
     pub fn batch(&self, index: u64) -> Batch {
         let (mut number, mut first, mut epoch) = self.epochs.locate(index);
         let capacity = self.epochs.options.capacity();
@@ -111,14 +111,14 @@ impl BatchSource {
         }
     }
 
-    /// The batches of one optimizer step that accumulates over `micro_batches` of them: consecutive batches, so that
-    /// the same number of sequences makes the same step however it is split.
+    /// The batches of one optimizer step that accumulates over `micro_batches`. They are consecutive, so a step has the same
+    /// sequences for any number of micro-batches.
     pub fn step(&self, step: u64, micro_batches: usize) -> Vec<Batch> {
         let first = step * micro_batches as u64;
         (first..first + micro_batches as u64).map(|index| self.batch(index)).collect()
     }
 
-    /// Every sequence of epoch `epoch` once, in batches of which the last may be smaller: a pass for evaluation.
+    /// Every sequence of epoch `epoch` once, for evaluation. The last batch may be smaller.
     pub fn epoch_batches(&self, epoch: u64) -> impl Iterator<Item = Batch> + '_ {
         let plan = self.epochs.load(epoch);
         let capacity = self.epochs.options.capacity();
@@ -139,14 +139,13 @@ impl BatchSource {
         })
     }
 
-    /// Number of sequences of an epoch.
-    pub fn sequences_of(&self, epoch: u64) -> usize {
+    /// Number of sequences in an epoch.
+    pub fn epoch_sequences(&self, epoch: u64) -> usize {
         self.epochs.load(epoch).instances.len()
     }
 
-    /// How many times the documents have been gone through where batch `index` begins: 2.5 is the middle of the third
-    /// epoch.
-    pub fn epoch_of(&self, index: u64) -> f64 {
+    /// The number of passes over the documents before batch `index`: 2.5 is the middle of the third epoch.
+    pub fn epoch_at(&self, index: u64) -> f64 {
         let (number, first, epoch) = self.epochs.locate(index);
         number as f64 + first as f64 / epoch.instances.len() as f64
     }

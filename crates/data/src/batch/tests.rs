@@ -11,7 +11,7 @@ use crate::shards::Documents;
 
 const WORDS: u32 = 200_000;
 
-/// Ids under 5 are special; every fourth id from 5 on continues a word.
+/// Ids below 5 are special; every fourth id from 5 on continues a word.
 pub(crate) fn table() -> TokenTable {
     let vocab_size = 5 + WORDS as usize;
     TokenTable {
@@ -22,7 +22,7 @@ pub(crate) fn table() -> TokenTable {
     }
 }
 
-/// Documents of 1 to 20 sentences of 1 to 25 tokens, every token of the corpus another id.
+/// Documents of 1 to 20 sentences of 1 to 25 tokens; every token of the corpus has a different id.
 pub(crate) fn corpus(documents: usize) -> Documents {
     let mut random = Random::keyed(77, Purpose::Plan, &[]);
     let mut next = 5;
@@ -44,7 +44,7 @@ fn source(documents: usize, options: BatchOptions) -> BatchSource {
     BatchSource::new(corpus(documents), table(), options).unwrap()
 }
 
-/// The sequences of a batch as they were before masking.
+/// The sequences of a batch before masking.
 fn unmasked(batch: &Batch) -> Vec<Vec<i32>> {
     let mut ids = batch.ids.clone();
     for (row, label) in batch.mlm_rows.iter().zip(&batch.mlm_labels) {
@@ -53,7 +53,7 @@ fn unmasked(batch: &Batch) -> Vec<Vec<i32>> {
     (0..batch.sequences()).map(|s| ids[batch.rows(s)].to_vec()).collect()
 }
 
-/// The document that each id of [`corpus`] is in.
+/// The document that contains each id of [`corpus`].
 fn documents_of(documents: &Documents) -> HashMap<i32, usize> {
     let mut of = HashMap::new();
     for doc in 0..documents.len() {
@@ -88,13 +88,13 @@ fn check_layout(batch: &Batch, nsp: bool) {
             assert!(a_end > 1 && n - 1 > a_end + 1, "A and B hold a token each");
         }
         let predicted = batch.prediction_range(sequence).len();
-        let wanted = Masking::default().predictions(n);
-        assert_eq!(predicted, wanted.min(ids.iter().filter(|id| **id >= 5).count()));
+        let expected = Masking::default().predictions(n);
+        assert_eq!(predicted, expected.min(ids.iter().filter(|id| **id >= 5).count()));
     }
 }
 
 #[test]
-fn layout_is_bert_s() {
+fn layout_equals_bert() {
     for nsp in [true, false] {
         for size in [BatchSize::Sequences(7), BatchSize::Tokens(500)] {
             let source = source(100, BatchOptions { nsp, ..options(size) });
@@ -109,7 +109,7 @@ fn layout_is_bert_s() {
 fn every_batch_has_its_size_across_epochs() {
     let by_number = source(30, options(BatchSize::Sequences(13)));
     let by_tokens = source(30, options(BatchSize::Tokens(700)));
-    assert!(by_number.epoch_of(60) > 3.0 && by_tokens.epoch_of(60) > 3.0);
+    assert!(by_number.epoch_at(60) > 3.0 && by_tokens.epoch_at(60) > 3.0);
     for index in 0..60 {
         assert_eq!(by_number.batch(index).sequences(), 13);
         let tokens = by_tokens.batch(index).tokens();
@@ -118,17 +118,17 @@ fn every_batch_has_its_size_across_epochs() {
 }
 
 #[test]
-fn a_corpus_smaller_than_a_batch_goes_round() {
+fn corpus_smaller_than_a_batch_is_repeated() {
     for (size, epochs) in [(BatchSize::Sequences(500), 10.0), (BatchSize::Tokens(20_000), 10.0)] {
         let source = source(5, options(size));
-        assert!(source.epoch_of(1) > epochs, "{}", source.epoch_of(1));
+        assert!(source.epoch_at(1) > epochs, "{}", source.epoch_at(1));
         check_layout(&source.batch(3), true);
         assert_eq!(source.batch(0).nsp_labels[..20].len(), 20);
     }
 }
 
 #[test]
-fn batches_are_the_epochs_end_to_end() {
+fn batches_are_the_concatenated_epochs() {
     for size in [BatchSize::Sequences(13), BatchSize::Tokens(700)] {
         let source = source(30, options(size));
         let expected: Vec<Vec<i32>> = (0..4)
@@ -139,13 +139,13 @@ fn batches_are_the_epochs_end_to_end() {
         for (at, sequence) in expected.iter().enumerate() {
             assert_eq!(Some(sequence), given.next().as_ref(), "sequence {at}");
         }
-        let counts: usize = (0..4).map(|epoch| source.sequences_of(epoch)).sum();
+        let counts: usize = (0..4).map(|epoch| source.epoch_sequences(epoch)).sum();
         assert_eq!(counts, expected.len());
     }
 }
 
 #[test]
-fn full_sentences_give_every_token_once_an_epoch() {
+fn full_sentences_contain_every_token_once_per_epoch() {
     let mut options = options(BatchSize::Sequences(8));
     options.nsp = false;
     let source = source(60, options);
@@ -163,7 +163,7 @@ fn full_sentences_give_every_token_once_an_epoch() {
 }
 
 #[test]
-fn every_document_is_in_an_epoch_of_pairs_and_labels_are_true() {
+fn an_epoch_of_pairs_uses_every_document_and_has_correct_labels() {
     let documents = corpus(300);
     let of = documents_of(&documents);
     let source = source(300, options(BatchSize::Sequences(16)));
@@ -183,16 +183,16 @@ fn every_document_is_in_an_epoch_of_pairs_and_labels_are_true() {
         }
     }
     assert_eq!(seen.len(), 300);
-    let share = f64::from(ones) / f64::from(total);
-    assert!((0.48..0.7).contains(&share), "random share {share}");
+    let fraction = f64::from(ones) / f64::from(total);
+    assert!((0.48..0.7).contains(&fraction), "random fraction {fraction}");
 }
 
 #[test]
-fn any_order_and_any_thread_give_the_same_batches() {
+fn batches_do_not_depend_on_order_or_thread() {
     for size in [BatchSize::Sequences(9), BatchSize::Tokens(450)] {
         let in_order = source(40, options(size));
         let expected: Vec<Batch> = (0..80).map(|index| in_order.batch(index)).collect();
-        assert!(in_order.epoch_of(79) > 3.0);
+        assert!(in_order.epoch_at(79) > 3.0);
         let backwards = source(40, options(size));
         for index in (0..80).rev() {
             assert_eq!(backwards.batch(index), expected[index as usize]);
@@ -209,14 +209,14 @@ fn any_order_and_any_thread_give_the_same_batches() {
                 });
             }
         });
-        // A step is consecutive batches.
+        // The batches of a step are consecutive.
         assert_eq!(in_order.step(3, 4), expected[12..16]);
         assert_ne!(expected[0], expected[1]);
     }
 }
 
 #[test]
-fn another_seed_is_another_row_of_batches() {
+fn another_seed_gives_other_batches() {
     let size = BatchSize::Sequences(9);
     let other = BatchOptions { seed: 12, ..options(size) };
     assert_ne!(source(40, options(size)).batch(0), source(40, other).batch(0));
@@ -233,7 +233,7 @@ fn sorted_epoch(source: &BatchSource, epoch: u64) -> Vec<Vec<i32>> {
 }
 
 #[test]
-fn static_masks_repeat_and_dynamic_ones_do_not() {
+fn static_masks_repeat_and_dynamic_masks_do_not() {
     for nsp in [true, false] {
         let dynamic = BatchOptions { nsp, ..options(BatchSize::Sequences(8)) };
         let fixed = BatchOptions { duplicates: Some(2), ..dynamic.clone() };
@@ -249,8 +249,8 @@ fn static_masks_repeat_and_dynamic_ones_do_not() {
         let epochs: Vec<_> = (0..4).map(|e| sorted_epoch(&source, e)).collect();
         for (i, one) in epochs.iter().enumerate() {
             for other in &epochs[i + 1..] {
-                let same = one.iter().filter(|s| other.contains(s)).count();
-                assert!(same * 5 < one.len(), "{same} of {} repeat", one.len());
+                let repeated = one.iter().filter(|s| other.contains(s)).count();
+                assert!(repeated * 5 < one.len(), "{repeated} of {} repeat", one.len());
             }
         }
     }
@@ -264,20 +264,20 @@ fn masks_of_one_epoch_do_not_depend_on_the_batch_size() {
 }
 
 #[test]
-fn odd_corpora_work_or_say_what_is_missing() {
+fn unusual_corpora_work_or_report_what_is_missing() {
     let make = |docs: Vec<Vec<Vec<u32>>>, nsp: bool| {
         let options = BatchOptions { nsp, ..options(BatchSize::Sequences(4)) };
         BatchSource::new(Documents::from_memory(docs), table(), options)
     };
     let words = |n: u32| (5..5 + n).collect::<Vec<u32>>();
-    let refused = [
+    let rejected = [
         (vec![], "no tokens"),
         (vec![vec![], vec![vec![]]], "no tokens"),
         (vec![vec![words(9), words(9)]], "second document"),
         (vec![vec![words(9), words(9)], vec![]], "second document"),
         (vec![vec![words(9)], vec![words(5), vec![]]], "two sentences"),
     ];
-    for (docs, expected) in refused {
+    for (docs, expected) in rejected {
         let text = make(docs, true).unwrap_err().to_string();
         assert!(text.contains(expected), "{text}");
     }
@@ -296,22 +296,22 @@ fn odd_corpora_work_or_say_what_is_missing() {
             check_layout(&source.batch(index), nsp);
         }
     }
-    // One document alone is enough without pairs.
+    // Without pairs, a single document is enough.
     check_layout(&make(vec![vec![words(9)]], false).unwrap().batch(5), false);
 }
 
 #[test]
-fn options_that_cannot_work_are_refused_by_name() {
+fn invalid_options_are_named_in_the_error() {
     let good = options(BatchSize::Sequences(4));
     let bad = [
         (BatchOptions { seq_len: 4, ..good.clone() }, "seq_len"),
         (BatchOptions { seq_len: 70_000, ..good.clone() }, "seq_len"),
-        (BatchOptions { size: BatchSize::Sequences(0), ..good.clone() }, "batch size"),
-        (BatchOptions { size: BatchSize::Tokens(63), ..good.clone() }, "cannot hold one sequence"),
-        (BatchOptions { size: BatchSize::Sequences(usize::MAX), ..good.clone() }, "smaller"),
+        (BatchOptions { size: BatchSize::Sequences(0), ..good.clone() }, "`size` must"),
+        (BatchOptions { size: BatchSize::Tokens(63), ..good.clone() }, "at least `seq_len`, 64 tokens"),
+        (BatchOptions { size: BatchSize::Sequences(usize::MAX), ..good.clone() }, "reduce it"),
         (BatchOptions { short_seq_prob: 1.1, ..good.clone() }, "short_seq_prob"),
         (BatchOptions { duplicates: Some(0), ..good.clone() }, "duplicates"),
-        (BatchOptions { masking: Some(Masking { rate: 2.0, ..Masking::default() }), ..good.clone() }, "masking rate"),
+        (BatchOptions { masking: Some(Masking { rate: 2.0, ..Masking::default() }), ..good.clone() }, "`masking.rate`"),
     ];
     for (options, word) in bad {
         let text = BatchSource::new(corpus(9), table(), options).unwrap_err().to_string();
@@ -321,15 +321,15 @@ fn options_that_cannot_work_are_refused_by_name() {
         BatchOptions { masking: Some(Masking { whole_word: true, ..Masking::default() }), ..good.clone() };
     let unmarked = TokenTable { continuation: None, ..table() };
     let text = BatchSource::new(corpus(9), unmarked, whole_words).unwrap_err().to_string();
-    assert!(text.contains("whole-word masking: needs a tokenizer") && !text.contains('\n'), "{text}");
-    // The smallest that can.
-    let least = BatchOptions { seq_len: 5, size: BatchSize::Tokens(5), ..good };
-    let batch = source(9, least).batch(3);
+    assert!(text.contains("`masking.whole_word` requires a tokenizer") && !text.contains('\n'), "{text}");
+    // The smallest valid values.
+    let smallest = BatchOptions { seq_len: 5, size: BatchSize::Tokens(5), ..good };
+    let batch = source(9, smallest).batch(3);
     assert_eq!(batch.tokens(), 5);
 }
 
 #[test]
-fn examples_show_what_the_model_sees_and_what_it_should_say() {
+fn examples_show_inputs_and_labels() {
     let batch = Batch {
         ids: vec![2, 10, 4, 3, 11, 3, 2, 7, 3, 8, 3],
         segments: vec![0, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1],

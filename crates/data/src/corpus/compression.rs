@@ -1,4 +1,4 @@
-//! Decompression as a stream: gzip by `flate2` over zlib-rs, zstd by `ruzstd`; no C.
+//! Streaming decompression: gzip with `flate2` on zlib-rs, zstd with `ruzstd`. No C code.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::DataError;
 
 const BUFFER: usize = 256 << 10;
 
-/// How a file is compressed.
+/// The compression format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compression {
     None,
@@ -22,18 +22,18 @@ pub(super) enum Compression {
 }
 
 impl Compression {
-    /// Told by the first four bytes.
-    pub fn of_magic(start: &[u8]) -> Compression {
+    /// Detects the format by the first four bytes.
+    pub fn from_magic(start: &[u8]) -> Compression {
         match start {
             [0x1f, 0x8b, ..] => Compression::Gzip,
-            // A frame, or a skippable frame.
+            // A frame or a skippable frame.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
             _ => Compression::None,
         }
     }
 
-    /// Told by the name.
-    fn of_name(path: &Path) -> Compression {
+    /// Detects the format by the file name.
+    fn from_name(path: &Path) -> Compression {
         let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
         match ending.to_str() {
             Some("gz" | "gzip") => Compression::Gzip,
@@ -51,7 +51,7 @@ impl Compression {
     }
 }
 
-/// Adds what is read to a counter.
+/// Adds the number of bytes read to a counter.
 pub(super) struct CountingReader<R> {
     inner: R,
     read: Arc<AtomicU64>,
@@ -71,7 +71,7 @@ impl<R: Read> Read for CountingReader<R> {
     }
 }
 
-/// A file's bytes, decompressed. Knows its path, for errors.
+/// The decompressed bytes of a file. It has the file's path for errors.
 pub(super) struct Stream {
     reader: Box<dyn BufRead + Send>,
     path: Arc<Path>,
@@ -79,17 +79,17 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Finds the compression by the first bytes.
+    /// Opens a stream and detects the compression by its first bytes.
     pub fn open(raw: impl Read + Send + 'static, path: &Arc<Path>) -> Result<Stream, DataError> {
         let mut raw = BufReader::with_capacity(BUFFER, raw);
         let start = raw.fill_buf().map_err(|e| DataError::io("read", &**path, e))?;
-        let compression = Compression::of_magic(start);
-        let named = Compression::of_name(path);
+        let compression = Compression::from_magic(start);
+        let named = Compression::from_name(path);
         if compression == Compression::None && named != Compression::None {
             return Err(DataError::Format {
                 path: path.to_path_buf(),
                 format: named.name(),
-                reason: "it does not begin as such a file does".into(),
+                reason: "its first bytes are not those of this format".into(),
             });
         }
         let reader: Box<dyn BufRead + Send> = match compression {
@@ -100,9 +100,9 @@ impl Stream {
         Ok(Stream { reader, path: path.clone(), compression })
     }
 
-    /// The bytes that are ready; empty at the end.
+    /// The available bytes; empty at the end.
     pub fn fill(&mut self) -> Result<&[u8], DataError> {
-        // Asked twice because a borrow returned from a match would last too long.
+        // Called twice because a borrow that is returned from a match would last too long.
         if let Err(e) = self.reader.fill_buf() {
             return Err(self.error(e));
         }
@@ -116,18 +116,18 @@ impl Stream {
         self.reader.consume(n);
     }
 
-    /// The stream with bytes that were taken from it before the others again.
+    /// The stream with `bytes`, which were read from it, in front of the remaining bytes.
     pub fn put_back(self, bytes: Vec<u8>) -> Stream {
         let reader = Box::new(io::Cursor::new(bytes).chain(self.reader));
         Stream { reader, ..self }
     }
 
-    /// The bytes as any reader gives them; what cannot be decompressed is an error of input.
+    /// The bytes as a reader. Data that cannot be decompressed gives an I/O error.
     pub fn into_reader(self) -> Box<dyn BufRead + Send> {
         self.reader
     }
 
-    /// Writes everything that is left to `out`.
+    /// Writes the remaining bytes to `out`.
     pub fn copy_to(&mut self, out: &mut impl Write) -> Result<(), DataError> {
         loop {
             let bytes = self.fill()?;
@@ -146,7 +146,7 @@ impl Stream {
     }
 
     fn error(&self, e: io::Error) -> DataError {
-        // An error of the system carries a code; the decoders' own do not.
+        // A system error has an error code; the errors of the decoders have none.
         if self.compression == Compression::None || e.raw_os_error().is_some() {
             return DataError::io("read", &*self.path, e);
         }
@@ -154,7 +154,7 @@ impl Stream {
     }
 }
 
-/// Every frame of a zstd file, one after another, checksums compared. (`ruzstd`'s own reader stops after one.)
+/// Reads all frames of a zstd file and compares their checksums. (`ruzstd`'s own reader stops after one frame.)
 struct ZstdReader<R: BufRead> {
     source: R,
     decoder: FrameDecoder,
@@ -178,7 +178,7 @@ impl<R: BufRead> ZstdReader<R> {
                     let length = u64::from(length);
                     let mut skipped = self.source.by_ref().take(length);
                     if io::copy(&mut skipped, &mut io::sink())? < length {
-                        return Err(io::Error::other("cut short in a skippable frame"));
+                        return Err(io::Error::other("truncated in a skippable frame"));
                     }
                 }
                 Err(e) => return Err(io::Error::other(innermost(&e))),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn zstd_frames_follow_one_another() {
+    fn all_zstd_frames_are_read() {
         let text = vec![b'x'; 300_000];
         let frame = compress_to_vec(&text[..], CompressionLevel::Fastest);
         let mut bytes = frame.clone();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_cut_short_is_an_error() {
+    fn truncated_gzip_is_an_error() {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(&[b'y'; 1000]).unwrap();
         let bytes = encoder.finish().unwrap();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_lies_is_an_error() {
+    fn plain_file_named_gz_is_an_error() {
         let path: Arc<Path> = Arc::from(Path::new("x.txt.gz"));
         assert!(Stream::open(&b"plain"[..], &path).is_err());
     }

@@ -1,16 +1,16 @@
-//! A document, and how long ones are cut.
+//! Documents, and how long ones are split.
 
 use std::path::Path;
 use std::sync::Arc;
 
-/// Longest document in bytes: longer ones are cut at a line or a space, so that memory stays bounded.
+/// Maximal length of a document in bytes. Longer ones are split at a line or a space, which limits memory.
 pub const MAX_DOCUMENT: usize = 4 << 20;
 
-/// How a corpus is read.
+/// Options for reading a corpus.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CorpusOptions {
-    /// The column that holds the text, in .jsonl and .parquet files.
+    /// The text column in .jsonl and .parquet files.
     pub text_column: String,
 }
 
@@ -20,36 +20,36 @@ impl Default for CorpusOptions {
     }
 }
 
-/// One document, or a part of one longer than [`MAX_DOCUMENT`].
+/// A document, or a part of one that is longer than [`MAX_DOCUMENT`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// Its text: never blank, never longer than [`MAX_DOCUMENT`] bytes.
+    /// Its text: not blank, at most [`MAX_DOCUMENT`] bytes.
     pub text: String,
-    /// The file it is from (`-` for standard input).
+    /// The file that contains it (`-` for standard input).
     pub file: Arc<Path>,
-    /// The line or row where it begins, from 1.
+    /// The line or row at which it begins, from 1.
     pub line: u64,
 }
 
-/// What a source gives next.
+/// The next item of a source.
 pub(super) enum Row {
-    /// A text and where it begins.
+    /// A text and its first line or row.
     Document(String, u64),
     /// A row without text.
     Blank,
-    /// The source has ended.
+    /// The end of the source.
     End,
 }
 
-/// Cuts a text into parts of at most `limit` bytes, each ending at a line, else at a space, else at a character.
-pub(super) fn cut(text: String, limit: usize) -> Vec<String> {
+/// Splits a text into parts of at most `limit` bytes, each ending at a line, otherwise at a space, otherwise at a character.
+pub(super) fn split(text: String, limit: usize) -> Vec<String> {
     if text.len() <= limit {
         return vec![text];
     }
     let mut parts = Vec::new();
     let mut rest = text.as_str();
     while !rest.is_empty() {
-        let end = if rest.len() <= limit { rest.len() } else { cut_point(rest.as_bytes(), limit) };
+        let end = if rest.len() <= limit { rest.len() } else { split_point(rest.as_bytes(), limit) };
         let (part, tail) = rest.split_at(end);
         if !part.trim().is_empty() {
             parts.push(part.trim_end().to_string());
@@ -59,9 +59,9 @@ pub(super) fn cut(text: String, limit: usize) -> Vec<String> {
     parts
 }
 
-/// Where to cut UTF-8 bytes longer than `limit`, in `1..=limit`: after the last newline of the second half, else after
-/// the last space of the last 4 KiB, else before the character that crosses the limit.
-pub(super) fn cut_point(bytes: &[u8], limit: usize) -> usize {
+/// Where to split UTF-8 bytes that are longer than `limit`, in `1..=limit`: after the last newline of the second half,
+/// otherwise after the last space of the last 4 KiB, otherwise before the character that crosses the limit.
+pub(super) fn split_point(bytes: &[u8], limit: usize) -> usize {
     if let Some(at) = memchr::memrchr(b'\n', &bytes[limit / 2..limit]) {
         return limit / 2 + at + 1;
     }

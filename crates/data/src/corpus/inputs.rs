@@ -1,4 +1,4 @@
-//! Paths as a person types them → the files they mean, in a fixed order; and what each file is.
+//! Expands input paths to files in a fixed order, and opens files by format.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -19,18 +19,18 @@ use crate::DataError;
 #[derive(Debug)]
 pub(super) struct InputFile {
     pub path: Arc<Path>,
-    /// Size as stored; unknown for standard input.
+    /// Size on disk; unknown for standard input and pipes.
     pub bytes: Option<u64>,
 }
 
-/// An open file, by its format.
+/// An open file, by format.
 pub(super) enum Source {
     Text(TextDocuments),
     Json(JsonDocuments),
     Parquet(Box<ParquetDocuments>),
 }
 
-/// What the text of a file is wrapped in.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     Text,
@@ -46,17 +46,17 @@ fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// The files that `paths` mean.
+/// The files of the input paths.
 #[derive(Debug, Default)]
 pub(super) struct Inputs {
     pub files: Vec<InputFile>,
-    /// Entries of folders that are called like corpus files and are none: pipes, for which a reader would wait for ever.
+    /// Pipes in folders with the name of a corpus file. They are skipped, because a reader could wait for ever.
     pub skipped: Vec<PathBuf>,
-    /// Files met, by their real paths.
+    /// Canonical paths of the files found so far.
     seen: HashSet<PathBuf>,
 }
 
-/// Finds the files that `paths` mean.
+/// Finds the files of the input paths.
 pub(super) fn expand(paths: &[PathBuf]) -> Result<Inputs, DataError> {
     let mut inputs = Inputs::default();
     for path in paths {
@@ -68,12 +68,14 @@ pub(super) fn expand(paths: &[PathBuf]) -> Result<Inputs, DataError> {
         match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => {
                 if !inputs.walk(path, &mut HashSet::new())? {
-                    return Err(refuse(format!("the folder holds no corpus file; expected files ending in {ENDINGS}")));
+                    return Err(refuse(format!(
+                        "the folder contains no corpus file; expected files ending in {ENDINGS}"
+                    )));
                 }
             }
             Ok(_) => inputs.add(path)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                // Without what the paths that are found do not have: "a//*.txt".
+                // Normalised like the paths that are found, which do not contain "a//*.txt".
                 let plain: PathBuf = path.components().collect();
                 let pattern = plain.to_string_lossy();
                 if !pattern.contains(['*', '?', '[']) {
@@ -105,11 +107,11 @@ pub(super) fn expand(paths: &[PathBuf]) -> Result<Inputs, DataError> {
     Ok(inputs)
 }
 
-/// The paths that match a pattern, however their names are encoded: a byte that is no UTF-8 counts as one character.
+/// The paths that match a pattern. A byte of a name that is not UTF-8 counts as one character.
 fn matching(typed: &Path, pattern: &Pattern) -> Result<Vec<PathBuf>, DataError> {
     let is_literal = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
     let start: PathBuf = typed.components().take_while(is_literal).collect();
-    // As the pattern writes it: a plain name stands for an entry of the working folder.
+    // As written in the pattern: a relative pattern starts in the working directory.
     let is_relative = start.as_os_str().is_empty();
     let parts = typed.components().count();
     let depth = if pattern.as_str().contains("**") { usize::MAX } else { parts };
@@ -129,7 +131,7 @@ fn matching(typed: &Path, pattern: &Pattern) -> Result<Vec<PathBuf>, DataError> 
             if pattern.matches_with(&path.to_string_lossy(), options) {
                 found.push(path.clone());
             }
-            // Links to folders are followed as far as the pattern names each folder; ** follows none, for they may lead in a circle.
+            // Links to folders are followed if the pattern lists each folder; ** does not follow links, which may form a cycle.
             let is_folder = if depth == usize::MAX { entry.file_type().map_err(at)?.is_dir() } else { path.is_dir() };
             if is_folder && path.components().count() < depth {
                 folders.push(path);
@@ -146,18 +148,19 @@ impl Inputs {
             let meta = fs::metadata(path).map_err(|e| DataError::io("open", path, e))?;
             self.files.push(InputFile {
                 path: Arc::from(path),
-                // A pipe's length says nothing.
+                // The length of a pipe is meaningless.
                 bytes: meta.is_file().then_some(meta.len()),
             });
         }
         Ok(())
     }
 
-    /// Adds the corpus files of a folder and its folders, sorted by name, hidden ones left out; whether there are any, new or not.
+    /// Adds the corpus files of a folder and its sub-folders, sorted by name, without hidden ones. Returns whether there are
+    /// any, including those already added.
     fn walk(&mut self, dir: &Path, above: &mut HashSet<PathBuf>) -> Result<bool, DataError> {
         let at = |e| DataError::io("read", dir, e);
         let canonical = fs::canonicalize(dir).map_err(at)?;
-        // A link to a folder above would never end.
+        // A link to a parent folder would recurse endlessly.
         if !above.insert(canonical.clone()) {
             return Ok(false);
         }
@@ -189,7 +192,7 @@ impl Inputs {
     }
 }
 
-/// The format that a file's name tells, its compression's ending left aside.
+/// The format according to a file's name without its compression suffix.
 fn format_of_name(path: &Path) -> Option<Format> {
     let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
     let stem = [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name);
@@ -202,26 +205,26 @@ fn format_of_name(path: &Path) -> Option<Format> {
     }
 }
 
-/// A file's bytes as they are stored, or standard input's.
-pub(super) fn raw(path: &Path) -> Result<Box<dyn io::Read + Send>, DataError> {
+/// The raw bytes of a file or of standard input.
+pub(super) fn open_raw(path: &Path) -> Result<Box<dyn io::Read + Send>, DataError> {
     if is_stdin(path) {
         return Ok(Box::new(io::stdin()));
     }
     Ok(Box::new(File::open(path).map_err(|e| DataError::io("open", path, e))?))
 }
 
-/// Opens one file: finds its compression and its format.
+/// Opens a file; detects its compression and its format.
 pub(super) fn open(file: &InputFile, options: &CorpusOptions, read: &Arc<AtomicU64>) -> Result<Source, DataError> {
     let path = &file.path;
     let named = format_of_name(path);
     if named == Some(Format::Parquet) {
         let file = File::open(path).map_err(|e| DataError::io("open", &**path, e))?;
-        if starts_with_parquet_magic(&file, path)? {
+        if is_uncompressed(&file, path)? {
             let documents = ParquetDocuments::open(file, path.clone(), options, Some(read.clone()));
             return Ok(Source::Parquet(Box::new(documents?)));
         }
     }
-    let mut stream = Stream::open(CountingReader::new(raw(path)?, read.clone()), path)?;
+    let mut stream = Stream::open(CountingReader::new(open_raw(path)?, read.clone()), path)?;
     let start = stream.fill()?;
     let format = if start.starts_with(b"PAR1") {
         Format::Parquet
@@ -234,7 +237,7 @@ pub(super) fn open(file: &InputFile, options: &CorpusOptions, read: &Arc<AtomicU
         Format::WikiText => Ok(Source::Text(TextDocuments::new(Lines::new(stream), true))),
         Format::Json => Ok(Source::Json(JsonDocuments::new(Lines::new(stream), &options.text_column))),
         Format::Parquet => {
-            // Parquet is read from its end: what cannot seek goes through an unnamed temporary file.
+            // Parquet is read from the end of the file. A stream that cannot seek is copied to an unnamed temporary file.
             let mut spool =
                 tempfile::tempfile().map_err(|e| DataError::io("create a temporary file for", &**path, e))?;
             stream.copy_to(&mut spool)?;
@@ -245,12 +248,12 @@ pub(super) fn open(file: &InputFile, options: &CorpusOptions, read: &Arc<AtomicU
     }
 }
 
-/// Whether the file begins as parquet does, and not as a compressed file that is called parquet.
-fn starts_with_parquet_magic(mut file: &File, path: &Path) -> Result<bool, DataError> {
+/// Whether the file is uncompressed. A compressed file may also be named .parquet.
+fn is_uncompressed(mut file: &File, path: &Path) -> Result<bool, DataError> {
     let at = |e| DataError::io("read", path, e);
     let mut reader = io::BufReader::with_capacity(16, &mut file);
     let start = reader.fill_buf().map_err(at)?;
-    let plain = Compression::of_magic(start) == Compression::None;
+    let plain = Compression::from_magic(start) == Compression::None;
     reader.into_inner().rewind().map_err(at)?;
     Ok(plain)
 }

@@ -1,34 +1,34 @@
-//! Lines of UTF-8, checked, and the documents made of them.
+//! Valid UTF-8 lines, and the documents that consist of them.
 
 use std::sync::Arc;
 
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 
 use super::compression::Stream;
-use super::document::{MAX_DOCUMENT, Row, cut_point};
-use super::text::{Beginning, MAX_LINE, clean_line, too_long, without_lone_surrogates};
+use super::document::{MAX_DOCUMENT, Row, split_point};
+use super::text::{MAX_LINE, TextFormat, clean_line, replace_lone_surrogates, too_long};
 use crate::DataError;
 
-/// A text file of so many lines without a blank one is reported: it may hold many documents.
+/// A text file with more lines than this and no blank line is reported, because it may contain many documents.
 const MANY_LINES: u64 = 10_000;
 
-/// Lines of a stream, without their ends, as [`super::text`] has them.
+/// The lines of a stream without their line ends, by the rules of [`super::text`].
 pub(super) struct Lines {
     stream: Stream,
     bytes: Vec<u8>,
-    /// What was read of the next line already, when a line longer than the limit was cut.
+    /// The part of the next line that has already been read, if a line longer than the limit was split.
     carried: Vec<u8>,
-    /// What ends a line; not known before the first.
+    /// The line terminator; unknown before the first line.
     line_end: Option<u8>,
     /// Number of the line in `bytes`, from 1.
     line: u64,
-    /// Bytes of the line that come before those in `bytes`, and how many those were when they were read.
+    /// Number of bytes of the line before those in `bytes`, and the number of bytes in `bytes` before cleaning.
     before: usize,
     read: usize,
-    /// NULs that were dropped.
-    nuls: usize,
+    /// Number of NUL bytes that were removed.
+    nul_bytes: usize,
     /// Whether `bytes` ends inside its line.
-    cut: bool,
+    is_split: bool,
     /// Whether `bytes` begins inside its line.
     continued: bool,
 }
@@ -43,24 +43,24 @@ impl Lines {
             line: 0,
             before: 0,
             read: 0,
-            nuls: 0,
-            cut: false,
+            nul_bytes: 0,
+            is_split: false,
             continued: false,
         }
     }
 
-    /// Goes to the next line, or to the next part of one longer than `limit` bytes; false at the end.
+    /// Reads the next line, or the next part of a line that is longer than `limit` bytes; false at the end.
     fn advance(&mut self, limit: usize) -> Result<bool, DataError> {
         let line_end = match self.line_end {
             Some(line_end) => line_end,
             None => {
-                let beginning = Beginning::of(self.stream.fill()?);
+                let format = TextFormat::detect(self.stream.fill()?);
                 let path = || self.stream.path().to_path_buf();
-                beginning.map_err(|reason| DataError::NotText { path: path(), reason })?.line_end
+                format.map_err(|reason| DataError::NotText { path: path(), reason })?.line_end
             }
         };
         self.line_end = Some(line_end);
-        self.continued = std::mem::take(&mut self.cut);
+        self.continued = std::mem::take(&mut self.is_split);
         if self.continued {
             self.before += self.read;
         } else {
@@ -86,8 +86,8 @@ impl Lines {
             }
         }
         if !ended {
-            self.cut = true;
-            let end = cut_point(&self.bytes, limit);
+            self.is_split = true;
+            let end = split_point(&self.bytes, limit);
             self.carried.extend_from_slice(&self.bytes[end..]);
             self.bytes.truncate(end);
         }
@@ -95,26 +95,26 @@ impl Lines {
         if self.bytes.is_empty() {
             return Ok(false);
         }
-        let nuls = clean_line(&mut self.bytes, self.before).map_err(|reason| self.record(reason))?;
-        self.nuls += nuls;
+        let removed = clean_line(&mut self.bytes, self.before).map_err(|reason| self.record(reason))?;
+        self.nul_bytes += removed;
         while matches!(self.bytes.last(), Some(b'\n' | b'\r')) {
             self.bytes.pop();
         }
         Ok(true)
     }
 
-    /// An error of the line.
+    /// An error with the number of the current line.
     fn record(&self, reason: String) -> DataError {
         DataError::Record { path: self.stream.path().to_path_buf(), line: self.line, reason }
     }
 
-    /// NULs that were dropped so far.
-    pub fn nuls(&self) -> usize {
-        self.nuls
+    /// Number of NUL bytes removed so far.
+    pub fn nul_bytes(&self) -> usize {
+        self.nul_bytes
     }
 
     fn text(&self) -> &str {
-        // Checked by `advance`; removing a mark and line ends leaves it valid.
+        // Validated by `advance`. Removing a byte-order mark and line ends keeps it valid.
         std::str::from_utf8(&self.bytes).unwrap_or_default()
     }
 }
@@ -123,12 +123,12 @@ impl Lines {
 pub(super) struct TextDocuments {
     lines: Lines,
     wikitext: bool,
-    /// A WikiText title that ended the document before.
+    /// A WikiText title line, which ended the previous document, and its number.
     title: Option<(String, u64)>,
     blank_lines: u64,
-    cut_documents: u64,
-    /// Whether the document now read is a part of one that was cut.
-    within_cut: bool,
+    split_documents: u64,
+    /// Whether the current document is a part of one that was split.
+    within_split: bool,
     ended: bool,
 }
 
@@ -139,8 +139,8 @@ impl TextDocuments {
             wikitext,
             title: None,
             blank_lines: 0,
-            cut_documents: 0,
-            within_cut: false,
+            split_documents: 0,
+            within_split: false,
             ended: false,
         }
     }
@@ -148,7 +148,7 @@ impl TextDocuments {
     pub fn next_row(&mut self) -> Result<Row, DataError> {
         let (mut text, mut begin) = self.title.take().unwrap_or_default();
         while !self.ended {
-            // A quarter, so that a document that is not yet full always takes a whole part.
+            // A quarter of the limit, so that a document that is not full can always take an entire part.
             if !self.lines.advance(MAX_DOCUMENT / 4)? {
                 self.ended = true;
                 break;
@@ -159,7 +159,7 @@ impl TextDocuments {
                     continue;
                 }
                 self.blank_lines += 1;
-                self.within_cut = false;
+                self.within_split = false;
                 if self.wikitext || text.is_empty() {
                     continue;
                 }
@@ -167,7 +167,7 @@ impl TextDocuments {
             }
             if self.wikitext && is_title(line) && !text.is_empty() {
                 self.title = Some((line.to_string(), self.lines.line));
-                self.within_cut = false;
+                self.within_split = false;
                 break;
             }
             if text.is_empty() {
@@ -177,8 +177,8 @@ impl TextDocuments {
             }
             text.push_str(line);
             if text.len() > MAX_DOCUMENT / 2 {
-                self.cut_documents += u64::from(!self.within_cut);
-                self.within_cut = true;
+                self.split_documents += u64::from(!self.within_split);
+                self.within_split = true;
                 break;
             }
         }
@@ -188,18 +188,18 @@ impl TextDocuments {
         Ok(Row::Document(text, begin))
     }
 
-    /// Its lines, for what was dropped of them.
+    /// The lines that it reads, with the count of removed bytes.
     pub fn lines(&self) -> &Lines {
         &self.lines
     }
 
-    /// Documents that were cut because they were too long.
-    pub fn cut_documents(&self) -> u64 {
-        self.cut_documents
+    /// Number of documents that were split because they were too long.
+    pub fn split_documents(&self) -> u64 {
+        self.split_documents
     }
 
-    /// Whether this file is long and has no blank line.
-    pub fn lacks_boundaries(&self) -> bool {
+    /// Whether this file has many lines and no blank line.
+    pub fn has_no_boundaries(&self) -> bool {
         !self.wikitext && self.blank_lines == 0 && self.lines.line > MANY_LINES
     }
 }
@@ -212,17 +212,17 @@ fn is_title(line: &str) -> bool {
         .is_some_and(|title| !title.starts_with("= ") && !title.ends_with(" ="))
 }
 
-/// Documents of a file with one JSON object a line.
+/// Documents of a file with one JSON object per line.
 pub(super) struct JsonDocuments {
     lines: Lines,
     column: Arc<str>,
-    /// Escaped surrogates without their other half.
-    mended: usize,
+    /// Number of unpaired surrogate escapes that were replaced.
+    lone_surrogates: usize,
 }
 
 impl JsonDocuments {
     pub fn new(lines: Lines, column: &str) -> JsonDocuments {
-        JsonDocuments { lines, column: Arc::from(column), mended: 0 }
+        JsonDocuments { lines, column: Arc::from(column), lone_surrogates: 0 }
     }
 
     fn read(&self, text: &str) -> serde_json::Result<Found> {
@@ -232,9 +232,14 @@ impl JsonDocuments {
         Ok(found)
     }
 
-    /// Lines, for what was dropped of them; escaped surrogates that were mended.
-    pub fn mended(&self) -> (&Lines, usize) {
-        (&self.lines, self.mended)
+    /// The lines that it reads, with the count of removed bytes.
+    pub fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
+    /// Number of unpaired surrogate escapes that were replaced by U+FFFD.
+    pub fn lone_surrogates(&self) -> usize {
+        self.lone_surrogates
     }
 
     pub fn next_row(&mut self) -> Result<Row, DataError> {
@@ -244,7 +249,7 @@ impl JsonDocuments {
             }
             let line = self.lines.line;
             let record = |reason: String| self.lines.record(reason);
-            if self.lines.cut {
+            if self.lines.is_split {
                 return Err(record(too_long("line")));
             }
             let text = self.lines.text();
@@ -253,16 +258,16 @@ impl JsonDocuments {
             }
             let mut found = self.read(text);
             if found.is_err()
-                && let Some((text, count)) = without_lone_surrogates(text)
+                && let Some((text, count)) = replace_lone_surrogates(text)
             {
                 found = self.read(&text);
-                self.mended += count;
+                self.lone_surrogates += count;
             }
             let found = found.map_err(|e| {
-                // serde_json says "line 1": of this one line. Ours is said before.
+                // serde_json reports the position in this line; the line number is already in our message.
                 let at = format!(" at line 1 column {}", e.column());
                 record(format!(
-                    "not a JSON object with text: {} (column {})",
+                    "expected a JSON object with text: {} (column {})",
                     e.to_string().replace(&at, ""),
                     e.column()
                 ))
@@ -273,7 +278,7 @@ impl JsonDocuments {
                 Found::Null => Ok(Row::Blank),
                 Found::Other(kind) => Err(record(format!("\"{}\" is {kind}, expected a string", self.column))),
                 Found::Missing(present) => Err(record(format!(
-                    "no text column \"{}\"; it has {}: name one with --text-column",
+                    "found no text column \"{}\" among {}; name one with `text_column`",
                     self.column,
                     if present.is_empty() { "none".into() } else { present.join(", ") }
                 ))),
@@ -282,16 +287,16 @@ impl JsonDocuments {
     }
 }
 
-/// What an object holds under the column's name.
+/// The value of the text column in an object.
 enum Found {
     Text(String),
     Null,
     Other(&'static str),
-    /// Nothing: the names it has.
+    /// The column is missing; the object has these keys.
     Missing(Vec<String>),
 }
 
-/// Reads one key of an object and passes over the others without keeping them.
+/// Reads one key of an object and skips the values of all others.
 struct TextColumn<'a> {
     name: &'a str,
 }

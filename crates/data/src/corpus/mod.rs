@@ -1,16 +1,16 @@
-//! Corpora: files, folders, globs or standard input → a stream of documents, in a fixed order and in bounded memory.
+//! Corpora: files, folders, globs or standard input → a stream of documents, in a fixed order and with limited memory.
 //!
-//! | ending | a document is |
+//! | file name | document |
 //! | --- | --- |
 //! | `.txt`, `.text` | the lines between blank lines |
 //! | `.tokens` | an article of WikiText: from one ` = Title = ` line to the next |
-//! | `.jsonl`, `.ndjson`, `.json` | the text column of one object a line |
-//! | `.parquet`, `.pq` | the text column of one row |
+//! | `.jsonl`, `.ndjson`, `.json` | the text column of the object on each line |
+//! | `.parquet`, `.pq` | the text column of each row |
 //!
-//! What is text, and what becomes of byte-order marks and NULs, says [`text`].
+//! [`text`] defines what is valid text, and how byte-order marks and NUL bytes are handled.
 //!
-//! Each may be plain, `.gz` or `.zst`; compression is found by a file's first bytes, whatever it is called. Standard
-//! input and files of other names, if named outright, are told apart by their first bytes.
+//! Each format may be uncompressed, gzip or zstd. Compression is detected by a file's first bytes, for any file name. The
+//! format of standard input, and of explicitly listed files with other names, is also detected by the first bytes.
 
 mod compression;
 mod document;
@@ -24,7 +24,7 @@ pub mod text;
 
 pub use document::{CorpusOptions, Document, MAX_DOCUMENT};
 pub use parquet_columns::ParquetColumns;
-pub use reader::{Corpus, CorpusNotes, ReadProgress, Start, look, open_corpus, open_file, read_file, read_text};
+pub use reader::{Corpus, CorpusNotes, FileStart, ReadProgress, open_corpus, open_file, peek, read_file, read_text};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Documents of a parquet file: the rows of its text column.
+//! The documents of a parquet file: the rows of its text column.
 
 use std::fs::File;
 use std::path::Path;
@@ -16,30 +16,30 @@ use super::parquet_pages::column_pages;
 use super::text::{MAX_LINE, too_long};
 use crate::DataError;
 
-/// Rows decoded at a time.
+/// Number of rows decoded at once.
 const ROWS: usize = 32;
 
-/// Reads the rows of one column, a few at a time.
+/// Reads the rows of one column in small groups.
 pub(super) struct ParquetDocuments {
     path: Arc<Path>,
     file: Arc<File>,
     reader: SerializedFileReader<File>,
-    /// Index of the text column among the leaves.
+    /// Index of the text column among the leaf columns.
     column: usize,
-    /// Next row group.
+    /// Index of the next row group.
     group: usize,
     values: Option<ColumnReaderImpl<ByteArrayType>>,
-    /// Rows decoded and not yet given, last first; `None` for null.
+    /// Rows that have been decoded but not returned, in reverse order; `None` for null.
     rows: Vec<Option<ByteArray>>,
-    /// Rows given so far.
+    /// Number of rows returned.
     row: u64,
-    /// Progress in bytes of the file, by rows; none when the bytes were counted before.
+    /// Progress in bytes of the file, estimated from rows; `None` if the bytes are counted elsewhere.
     read: Option<Arc<AtomicU64>>,
     bytes: u64,
-    /// Rows decoded so far.
+    /// Number of rows decoded.
     decoded: u64,
-    /// NULs that were dropped.
-    nuls: u64,
+    /// Number of NUL bytes that were removed.
+    nul_bytes: u64,
 }
 
 impl ParquetDocuments {
@@ -86,13 +86,13 @@ impl ParquetDocuments {
             read,
             bytes,
             decoded: 0,
-            nuls: 0,
+            nul_bytes: 0,
         })
     }
 
-    /// NULs that were dropped so far.
-    pub fn nuls(&self) -> u64 {
-        self.nuls
+    /// Number of NUL bytes removed so far.
+    pub fn nul_bytes(&self) -> u64 {
+        self.nul_bytes
     }
 
     pub fn next_row(&mut self) -> Result<Row, DataError> {
@@ -111,7 +111,7 @@ impl ParquetDocuments {
         }
         let found = memchr::memchr_iter(0, text.as_bytes()).count() as u64;
         let text = if found > 0 { text.replace('\0', "") } else { text.to_owned() };
-        self.nuls += found;
+        self.nul_bytes += found;
         if text.trim().is_empty() {
             return Ok(Row::Blank);
         }
@@ -153,7 +153,7 @@ impl ParquetDocuments {
         }
     }
 
-    /// Counts the bytes of rows that were decoded: shares that add up to the file's size.
+    /// Adds the decoded rows to the progress: each counts for an equal part of the file's size.
     fn count(&mut self, rows: u64) {
         let all = self.reader.metadata().file_metadata().num_rows().max(1) as u64;
         let share = |rows: u64| (u128::from(self.bytes) * u128::from(rows.min(all)) / u128::from(all)) as u64;

@@ -1,4 +1,4 @@
-//! Columns of a parquet file as texts, read whole: for labelled data, which is small and has more columns than one.
+//! Reads complete columns of a parquet file as texts. This is for labelled data, which is small and has several columns.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,15 +13,15 @@ use parquet::schema::types::{ColumnDescPtr, ColumnDescriptor};
 
 use super::parquet::format_error;
 use super::parquet_pages::column_pages;
-use super::reader::spooled;
+use super::reader::spool;
 use super::text::{MAX_LINE, too_long};
 use crate::DataError;
 
-/// Records decoded at a time.
+/// Number of records decoded at once.
 const RECORDS: usize = 1024;
 
-/// A parquet file whose columns of strings, integers, floats and booleans, and of lists of them, can be read as texts; plain or
-/// compressed by snappy, gzip, lz4 or zstd.
+/// A parquet file whose columns can be read as texts: strings, integers, floats, booleans, and lists of these. It may be
+/// uncompressed or compressed with snappy, gzip, lz4 or zstd.
 pub struct ParquetColumns {
     path: PathBuf,
     file: Arc<File>,
@@ -29,31 +29,31 @@ pub struct ParquetColumns {
 }
 
 impl ParquetColumns {
-    /// Opens a file and reads what it says of its columns.
+    /// Opens a file and reads its schema.
     ///
     /// # Errors
-    /// [`DataError::Io`] when the file cannot be read, [`DataError::Format`] when it is no parquet file.
+    /// [`DataError::Io`] if the file cannot be read, [`DataError::Format`] if it is not a parquet file.
     pub fn open(path: &Path) -> Result<ParquetColumns, DataError> {
         let at = |e| DataError::io("open", path, e);
         let is_file = path != Path::new("-") && std::fs::metadata(path).map_err(at)?.is_file();
-        let file = if is_file { File::open(path).map_err(at)? } else { spooled(path)? };
+        let file = if is_file { File::open(path).map_err(at)? } else { spool(path)? };
         let copy = file.try_clone().map_err(at)?;
         let reader = SerializedFileReader::new(copy).map_err(|e| format_error(path, &e))?;
         Ok(ParquetColumns { path: path.to_owned(), file: Arc::new(file), reader })
     }
 
-    /// The names of the columns; a nested one's is its path joined by dots.
+    /// The names of the leaf columns. The name of a nested column is its path, joined by dots.
     pub fn names(&self) -> Vec<String> {
         let schema = self.reader.metadata().file_metadata().schema_descr();
         schema.columns().iter().map(|column| column.path().string()).collect()
     }
 
-    /// The name of the list whose elements a column of [`names`](Self::names) holds: `labels` of `labels.list.element`, and
-    /// `choices.text` of `choices.text.list.element`. None for columns that are not in a list, or in more than one.
+    /// The name of the list that contains the elements of a leaf column: `labels` for `labels.list.element`, and
+    /// `choices.text` for `choices.text.list.element`. `None` for columns that are not in exactly one list.
     pub fn list_name(&self, column: usize) -> Option<String> {
         let schema = self.reader.metadata().file_metadata().schema_descr();
         let leaf = schema.columns().get(column).filter(|leaf| leaf.max_rep_level() == 1)?;
-        // A list is a group of a repeated group of its elements; older writers leave the inner group out.
+        // A list is a group with a repeated group of elements. Older writers omit the inner group.
         match leaf.path().parts() {
             [name, _] | [name, _, _] => Some(name.clone()),
             [name @ .., list, element] if list == "list" && (element == "element" || element == "item") => {
@@ -63,37 +63,37 @@ impl ParquetColumns {
         }
     }
 
-    /// What the file says under a key beside its columns, such as the `huggingface` of the library `datasets`.
+    /// The value of a key in the file's metadata, such as the key `huggingface` of the library `datasets`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         let entries = self.reader.metadata().file_metadata().key_value_metadata()?;
         entries.iter().find(|entry| entry.key == key)?.value.as_deref()
     }
 
-    /// The values of a column of [`names`](Self::names), a text a row; `None` for null. Numbers are written with as
-    /// many digits as tell them from their neighbours, booleans as `true` and `false`.
+    /// The values of a column of [`names`](Self::names), one text per row; `None` for null. Numbers are written with the
+    /// shortest representation that identifies them, booleans as `true` and `false`.
     ///
     /// # Errors
-    /// [`DataError::Input`] when there is no such column, or it holds lists, dates or decimals; [`DataError::Record`]
-    /// for a string that is not UTF-8; [`DataError::Format`] when the file is damaged.
+    /// [`DataError::Input`] if there is no such column, or if it contains lists, dates or decimals; [`DataError::Record`] for
+    /// a string that is not UTF-8; [`DataError::Format`] if the file is damaged.
     pub fn read(&self, column: usize) -> Result<Vec<Option<String>>, DataError> {
         let leaf = self.leaf(column)?;
         if leaf.max_rep_level() > 0 {
-            return Err(self.refused(&leaf, "lists"));
+            return Err(self.unsupported(&leaf, "lists"));
         }
         Ok(self.entries(column, &leaf)?.into_iter().map(|entry| entry.value).collect())
     }
 
-    /// The lists of a column that has a [`list_name`](Self::list_name), each as a JSON array; `None` for null.
+    /// The lists of a column with a [`list_name`](Self::list_name), each as a JSON array; `None` for null.
     ///
     /// # Errors
-    /// As [`read`](Self::read); [`DataError::Input`] for a column that does not hold lists.
+    /// Those of [`read`](Self::read); [`DataError::Input`] for a column that does not contain lists.
     pub fn read_lists(&self, column: usize) -> Result<Vec<Option<String>>, DataError> {
         let leaf = self.leaf(column)?;
         if self.list_name(column).is_none() {
-            return Err(self.refused(&leaf, "no lists of plain values"));
+            return Err(self.unsupported(&leaf, "no lists of plain values"));
         }
         let is_text = leaf.physical_type() == Type::BYTE_ARRAY;
-        // From this definition level on there is an element, from the level below it on a list.
+        // Definition levels: `element` and higher mean that there is an element, `element - 1` that there is an empty list.
         let element = leaf.max_def_level() - i16::from(leaf.self_type().is_optional());
         let mut rows: Vec<Option<Vec<String>>> = Vec::new();
         for Entry { definition, repetition, value } in self.entries(column, &leaf)? {
@@ -117,15 +117,15 @@ impl ParquetColumns {
         let schema = self.reader.metadata().file_metadata().schema_descr();
         let count = schema.num_columns();
         if column >= count {
-            let reason = format!("no column {}; it has {count}", column + 1);
+            let reason = format!("found no column {}; the file has {count}", column + 1);
             return Err(DataError::Input { path: self.path.clone(), reason });
         }
         Ok(schema.column(column))
     }
 
-    fn refused(&self, leaf: &ColumnDescriptor, kind: &str) -> DataError {
+    fn unsupported(&self, leaf: &ColumnDescriptor, kind: &str) -> DataError {
         let name = leaf.path().string();
-        let reason = format!("column \"{name}\" holds {kind}; expected strings, integers, floats or booleans");
+        let reason = format!("column \"{name}\" contains {kind}; expected strings, integers, floats or booleans");
         DataError::Input { path: self.path.clone(), reason }
     }
 
@@ -134,7 +134,7 @@ impl ParquetColumns {
         match leaf.logical_type_ref() {
             None | Some(LogicalType::String | LogicalType::Enum | LogicalType::Json) => {}
             Some(LogicalType::Integer(kind)) => signed = kind.is_signed,
-            Some(other) => return Err(self.refused(leaf, &format!("{other:?}"))),
+            Some(other) => return Err(self.unsupported(leaf, &format!("{other:?}"))),
         }
         match leaf.physical_type() {
             Type::BYTE_ARRAY => self.values::<ByteArrayType>(column, |value: &ByteArray| {
@@ -148,12 +148,12 @@ impl ParquetColumns {
             Type::BOOLEAN => self.values::<BoolType>(column, |value| Ok(value.to_string())),
             Type::FLOAT => self.values::<FloatType>(column, |value| Ok(value.to_string())),
             Type::DOUBLE => self.values::<DoubleType>(column, |value| Ok(value.to_string())),
-            // Unsigned integers are stored as the signed ones of the same bits.
+            // Unsigned integers are stored as signed integers with the same bits.
             Type::INT32 if signed => self.values::<Int32Type>(column, |value| Ok(value.to_string())),
             Type::INT32 => self.values::<Int32Type>(column, |value| Ok(value.cast_unsigned().to_string())),
             Type::INT64 if signed => self.values::<Int64Type>(column, |value| Ok(value.to_string())),
             Type::INT64 => self.values::<Int64Type>(column, |value| Ok(value.cast_unsigned().to_string())),
-            other => Err(self.refused(leaf, &format!("{other:?}"))),
+            other => Err(self.unsupported(leaf, &format!("{other:?}"))),
         }
     }
 
@@ -194,7 +194,7 @@ impl ParquetColumns {
             }
             if rows != expected {
                 let column = column + 1;
-                let reason = format!("{rows} rows of column {column}, expected {expected}");
+                let reason = format!("column {column} has {rows} rows, expected {expected}");
                 return Err(damaged(&ParquetError::General(reason)));
             }
         }
@@ -202,11 +202,11 @@ impl ParquetColumns {
     }
 }
 
-/// A value of a column, or the place where one is missing.
+/// A value of a column, or a missing value.
 struct Entry {
-    /// How many of the optional and repeated groups around it there are.
+    /// Definition level: the number of optional and repeated groups around the value that are present.
     definition: i16,
-    /// 0 where a row begins.
+    /// Repetition level; 0 at the beginning of a row.
     repetition: i16,
     value: Option<String>,
 }

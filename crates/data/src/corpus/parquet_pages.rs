@@ -1,5 +1,5 @@
-//! Pages of a zstd-compressed parquet column. The `parquet` crate decompresses zstd through C; this reader does it
-//! with `ruzstd`, and leaves the decoding of values to the crate. Page headers are Thrift's compact protocol
+//! The pages of a zstd-compressed parquet column. The `parquet` crate decompresses zstd with a C library; this reader uses
+//! `ruzstd`, and the crate decodes the values. Page headers use Thrift's compact protocol
 //! (<https://github.com/apache/parquet-format>, `PageHeader`).
 
 use std::sync::Arc;
@@ -12,21 +12,21 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{ChunkReader, RowGroupReader};
 use ruzstd::decoding::FrameDecoder;
 
-/// Largest page that is believed, in bytes.
+/// Maximal accepted size of a page in bytes.
 const MAX_PAGE: usize = 1 << 30;
 
 fn damaged<T>(what: impl Into<String>) -> Result<T> {
     Err(ParquetError::General(what.into()))
 }
 
-/// The pages of one column of a row group, whatever compresses them.
+/// The pages of one column of a row group, for any compression.
 pub(super) fn column_pages<R: ChunkReader + 'static>(
     file: &Arc<R>,
     group: &dyn RowGroupReader,
     column: usize,
 ) -> Result<Box<dyn PageReader>> {
     let meta = group.metadata().column(column);
-    // The crate panics at these.
+    // The `parquet` crate panics for negative values.
     let start = meta.dictionary_page_offset().unwrap_or(meta.data_page_offset());
     if start < 0 || meta.compressed_size() < 0 {
         return damaged("a column whose start or length is negative");
@@ -42,7 +42,7 @@ struct ZstdPages<R> {
     file: Arc<R>,
     offset: u64,
     end: u64,
-    /// Whether the column has no definition levels: no value is null.
+    /// Whether the column has no definition levels: no value can be null.
     is_required: bool,
     decoder: FrameDecoder,
 }
@@ -100,7 +100,7 @@ impl<R: ChunkReader> PageReader for ZstdPages<R> {
             self.offset = data + raw_size as u64;
             let mut buffer = Vec::with_capacity(full_size);
             let Some(kind) = header.kind else {
-                continue; // An index page.
+                continue; // An index page has no values.
             };
             return Ok(Some(match kind {
                 Kind::Dictionary(dictionary) => {
@@ -119,11 +119,11 @@ impl<R: ChunkReader> PageReader for ZstdPages<R> {
                         num_values: page.values,
                         encoding: encoding(page.encoding)?,
                         def_level_encoding: match page.definition_encoding {
-                            // Levels that are not there: Java's writer calls their encoding BIT_PACKED.
+                            // Java's writer uses BIT_PACKED for the encoding of absent levels.
                             _ if self.is_required => Encoding::RLE,
                             code => encoding(code)?,
                         },
-                        // No column that is read has lists, so there are no repetition levels.
+                        // The columns that are read have no lists, so there are no repetition levels.
                         rep_level_encoding: Encoding::RLE,
                         statistics: None,
                     }
@@ -223,7 +223,7 @@ enum Kind {
     DataV2(PageFields),
 }
 
-/// Fields of the three kinds of pages, by name.
+/// Fields of the three kinds of page headers.
 #[derive(Default)]
 struct PageFields {
     values: u32,
@@ -257,7 +257,7 @@ impl Header {
 }
 
 impl PageFields {
-    /// `ids`: the field number, in this kind of header, of each field of `PageFields` in order; 0 for none.
+    /// `ids`: the field number of each field of `PageFields` in this kind of header, in order; 0 if it does not exist.
     fn read(thrift: &mut Thrift, ids: [i16; 8]) -> Result<PageFields> {
         // A missing `is_compressed` means true.
         let mut values = [0, 0, 0, 0, 0, 0, 0, 1];
@@ -288,7 +288,7 @@ const FALSE: u8 = 2;
 const INTEGER: u8 = 5;
 const STRUCT: u8 = 12;
 
-/// Thrift's compact protocol, as far as page headers use it.
+/// The subset of Thrift's compact protocol that page headers use.
 struct Thrift<'a> {
     bytes: &'a [u8],
 }
@@ -357,7 +357,7 @@ impl Thrift<'_> {
                     short => u64::from(short),
                 };
                 for _ in 0..length {
-                    // A boolean of a list takes a byte.
+                    // A boolean in a list takes one byte.
                     match byte & 0x0f {
                         TRUE | FALSE => drop(self.byte()?),
                         kind => self.skip(kind, depth + 1)?,

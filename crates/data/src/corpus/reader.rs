@@ -1,4 +1,4 @@
-//! Files, one after another, as one stream of documents.
+//! Reads files in order as one stream of documents.
 
 use std::collections::VecDeque;
 use std::fs::{File, Metadata};
@@ -8,39 +8,39 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::compression::{CountingReader, Stream};
-use super::document::{CorpusOptions, Document, MAX_DOCUMENT, Row, cut};
+use super::document::{CorpusOptions, Document, MAX_DOCUMENT, Row, split};
 use super::inputs::{self, InputFile, Source};
-use super::text::WholeText;
+use super::text::TextBuffer;
 use crate::DataError;
 
-/// Bytes that are looked at.
-const LOOK: usize = 64 << 10;
-/// A file may grow as it likes by decompression up to so many bytes.
-const SMALL: u64 = 64 << 20;
-/// How many times a file may grow by decompression beyond that. Text grows five times, the most regular log perhaps fifty times.
-const MAX_GROWTH: u64 = 200;
+/// Number of bytes that [`peek`] reads.
+const PEEK_BYTES: usize = 64 << 10;
+/// Up to this decompressed size, the compression ratio is not limited.
+const UNLIMITED_BYTES: u64 = 64 << 20;
+/// Maximal compression ratio beyond that size. Text has a ratio of about 5, the most regular log files perhaps 50.
+const MAX_RATIO: u64 = 200;
 
-/// What reading found that is no error, but that a person should know.
+/// Observations during reading that are not errors, but that the user should know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CorpusNotes {
-    /// Files read to their end.
+    /// Files read completely.
     pub files: u64,
-    /// Files without any text, pipes in folders among them, which are not read.
+    /// Files without any text, and pipes in folders, which are not read.
     pub empty_files: Vec<PathBuf>,
-    /// Text files of many lines without one blank line: each is one document.
+    /// Text files with many lines and no blank line: each is one document.
     pub no_boundaries: Vec<PathBuf>,
     /// Rows without text.
     pub empty_documents: u64,
-    /// Documents that were longer than [`MAX_DOCUMENT`] and were cut.
-    pub cut_documents: u64,
-    /// NUL bytes that were dropped.
-    pub nuls: u64,
-    /// Escaped surrogates without their other half that were read as U+FFFD.
+    /// Documents that were longer than [`MAX_DOCUMENT`] and were split.
+    pub split_documents: u64,
+    /// NUL bytes that were removed.
+    pub nul_bytes: u64,
+    /// Unpaired surrogate escapes that were replaced by U+FFFD.
     pub lone_surrogates: u64,
 }
 
-/// How far a corpus has been read, shared with the thread that reads it.
+/// The progress of reading a corpus, shared with the thread that reads it.
 #[derive(Clone, Debug)]
 pub struct ReadProgress {
     read: Arc<AtomicU64>,
@@ -48,23 +48,23 @@ pub struct ReadProgress {
 }
 
 impl ReadProgress {
-    /// Bytes read so far, as stored (compressed).
+    /// Compressed bytes read so far.
     pub fn bytes_read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Bytes of all files, as stored; unknown with standard input and pipes.
+    /// Compressed size of all files; unknown with standard input and pipes.
     pub fn bytes_total(&self) -> Option<u64> {
         self.total
     }
 }
 
-/// A stream of documents. Ends after the first error.
+/// A stream of documents. It ends after the first error.
 pub struct Corpus {
     options: CorpusOptions,
     files: VecDeque<InputFile>,
     current: Option<(Arc<Path>, Source)>,
-    /// Rest of a document that was cut, and its line.
+    /// The remaining parts of a document that was split, and their line.
     rest: VecDeque<(String, u64)>,
     documents_of_file: u64,
     documents: u64,
@@ -73,12 +73,12 @@ pub struct Corpus {
     ended: bool,
 }
 
-/// Opens a corpus. The order of documents is that of `paths`; folders and globs are sorted by name; a file reached
-/// twice is read once.
+/// Opens a corpus. Documents are in the order of `paths`; the files of folders and globs are sorted by name; each file is
+/// read once, even if several paths lead to it.
 ///
 /// # Errors
-/// [`DataError::Input`] for a path, folder or glob where there is nothing to read. What is wrong inside a file comes
-/// from the iterator; a corpus with no document at all ends with [`DataError::EmptyCorpus`].
+/// [`DataError::Input`] if there is nothing to read at a path, folder or glob. Errors inside a file come from the iterator.
+/// A corpus without documents ends with [`DataError::EmptyCorpus`].
 ///
 /// ```
 /// use cloze_data::corpus::{CorpusOptions, open_corpus};
@@ -106,19 +106,19 @@ pub fn open_corpus(paths: &[PathBuf], options: &CorpusOptions) -> Result<Corpus,
     })
 }
 
-/// Pipes and standard input whose beginning was looked at, until they are opened to be read: they can be read once only.
-static LOOKED_AT: Mutex<Vec<(PathBuf, Opened)>> = Mutex::new(Vec::new());
+/// Pipes and standard input that were peeked at, until they are opened for reading: they can be read only once.
+static PEEKED: Mutex<Vec<(PathBuf, OpenFile)>> = Mutex::new(Vec::new());
 
-/// An open file.
-type Opened = (Stream, ReadProgress);
+/// An open file and its progress.
+type OpenFile = (Stream, ReadProgress);
 
-fn open(path: &Path) -> Result<Opened, DataError> {
-    let mut looked_at = LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(place) = looked_at.iter().position(|(known, _)| known == path) {
-        return Ok(looked_at.swap_remove(place).1);
+fn open(path: &Path) -> Result<OpenFile, DataError> {
+    let mut peeked = PEEKED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(at) = peeked.iter().position(|(known, _)| known == path) {
+        return Ok(peeked.swap_remove(at).1);
     }
     let read = Arc::default();
-    let raw = CountingReader::new(inputs::raw(path)?, Arc::clone(&read));
+    let raw = CountingReader::new(inputs::open_raw(path)?, Arc::clone(&read));
     let stream = Stream::open(raw, &Arc::from(path))?;
     // A pipe has no length.
     let file = (path != Path::new("-")).then(|| std::fs::metadata(path).ok()).flatten();
@@ -126,29 +126,29 @@ fn open(path: &Path) -> Result<Opened, DataError> {
     Ok((stream, ReadProgress { read, total }))
 }
 
-/// The beginning of a file, which is still read from its first byte.
+/// The first bytes of a file. The file can still be read from its beginning.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Start {
-    /// Its first bytes, decompressed: some 64 kB of a file, the lines up to the first that is not blank of a pipe.
+pub struct FileStart {
+    /// The first decompressed bytes: about 64 kB of a file; of a pipe, the lines up to the first that is not blank.
     pub bytes: Vec<u8>,
     /// Whether it is a pipe or standard input.
     pub is_pipe: bool,
 }
 
-/// Looks at the beginning of a file, or of standard input for `-`, decompressed. Of a pipe no more is awaited than one line.
+/// Reads the first decompressed bytes of a file, or of standard input for `-`. For a pipe, it waits for one line only.
 ///
 /// # Errors
-/// Those of [`open_file`]; [`DataError::Format`] when it cannot be decompressed.
-pub fn look(path: &Path) -> Result<Start, DataError> {
+/// Those of [`open_file`]; [`DataError::Format`] if it cannot be decompressed.
+pub fn peek(path: &Path) -> Result<FileStart, DataError> {
     let (mut stream, progress) = open(path)?;
     let is_pipe = progress.total.is_none();
     let mut bytes = Vec::new();
-    while bytes.len() < LOOK {
+    while bytes.len() < PEEK_BYTES {
         let ready = stream.fill()?;
         if ready.is_empty() {
             break;
         }
-        let taken = ready.len().min(LOOK);
+        let taken = ready.len().min(PEEK_BYTES);
         bytes.extend_from_slice(&ready[..taken]);
         stream.consume(taken);
         let ends = |text: &[u8]| text.trim_ascii_start().iter().any(|byte| matches!(byte, b'\n' | b'\r'));
@@ -157,34 +157,34 @@ pub fn look(path: &Path) -> Result<Start, DataError> {
         }
     }
     if is_pipe {
-        let mut looked_at = LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner);
-        looked_at.push((path.to_owned(), (stream.put_back(bytes.clone()), progress)));
-        // As much as one read gives depends on who writes.
+        let mut peeked = PEEKED.lock().unwrap_or_else(PoisonError::into_inner);
+        peeked.push((path.to_owned(), (stream.put_back(bytes.clone()), progress)));
+        // The size of one read depends on the writer, so the result is cut after the first line.
         let start = bytes.len() - bytes.trim_ascii_start().len();
         let end = bytes[start..].iter().position(|byte| matches!(byte, b'\n' | b'\r'));
         bytes.truncate(end.map_or(bytes.len(), |end| start + end + 1));
     }
-    Ok(Start { bytes, is_pipe })
+    Ok(FileStart { bytes, is_pipe })
 }
 
-/// A file's bytes, or standard input's for `-`, decompressed as they are read if they are gzip or zstd, whatever it is called; and
-/// how far it has been read.
+/// Opens a file, or standard input for `-`, for reading with decompression. Gzip and zstd are detected by the first bytes,
+/// for any file name. Also returns the progress of reading.
 ///
 /// # Errors
-/// [`DataError::Io`] when it cannot be read, [`DataError::Format`] when its name promises a compression that it does not have.
+/// [`DataError::Io`] if it cannot be read, [`DataError::Format`] if its name indicates a compression that it does not have.
 pub fn open_file(path: &Path) -> Result<(Box<dyn BufRead + Send>, ReadProgress), DataError> {
     let (stream, progress) = open(path)?;
     Ok((stream.into_reader(), progress))
 }
 
-/// A whole file's bytes, decompressed as by [`open_file`], a piece at a time.
+/// Reads a complete file in pieces, decompressed like [`open_file`].
 ///
 /// # Errors
-/// Those of [`open_file`] and of `take`; [`DataError::Format`] when it cannot be decompressed, or grows so much by it that it is not
-/// data of people.
+/// Those of [`open_file`] and of `take`; [`DataError::Format`] if it cannot be decompressed; [`DataError::NotText`] if its
+/// compression ratio is not plausible for text.
 fn read_pieces(path: &Path, mut take: impl FnMut(&[u8]) -> Result<(), DataError>) -> Result<(), DataError> {
     let (mut stream, progress) = open(path)?;
-    let mut whole = 0;
+    let mut total = 0;
     loop {
         let bytes = stream.fill()?;
         let taken = bytes.len();
@@ -193,16 +193,16 @@ fn read_pieces(path: &Path, mut take: impl FnMut(&[u8]) -> Result<(), DataError>
         }
         take(bytes)?;
         stream.consume(taken);
-        whole += taken as u64;
-        if whole > SMALL && whole / MAX_GROWTH > progress.bytes_read() {
-            let problem = format!("grows more than {MAX_GROWTH} times when it is decompressed, which no data do");
-            return Err(DataError::NotText { path: path.to_owned(), reason: problem });
+        total += taken as u64;
+        if total > UNLIMITED_BYTES && total / MAX_RATIO > progress.bytes_read() {
+            let reason = format!("is more than {MAX_RATIO} times larger when decompressed; expected text");
+            return Err(DataError::NotText { path: path.to_owned(), reason });
         }
     }
 }
 
-/// An unnamed copy of a pipe's bytes, decompressed: for what is read from its end.
-pub(super) fn spooled(path: &Path) -> Result<File, DataError> {
+/// Copies the decompressed bytes of a pipe to an unnamed temporary file, for formats that are read from the end.
+pub(super) fn spool(path: &Path) -> Result<File, DataError> {
     let at = |e| DataError::io("create a temporary file for", path, e);
     let mut spool = tempfile::tempfile().map_err(at)?;
     open(path)?.0.copy_to(&mut spool)?;
@@ -210,11 +210,11 @@ pub(super) fn spooled(path: &Path) -> Result<File, DataError> {
     Ok(spool)
 }
 
-/// A whole file's bytes, decompressed as by [`open_file`].
+/// The complete bytes of a file, decompressed like [`open_file`].
 ///
 /// # Errors
-/// Those of [`open_file`]; [`DataError::Format`] when it cannot be decompressed; [`DataError::NotText`] when it grows beyond measure
-/// by it.
+/// Those of [`open_file`]; [`DataError::Format`] if it cannot be decompressed; [`DataError::NotText`] if its compression
+/// ratio is not plausible for text.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::new();
     read_pieces(path, |piece| {
@@ -224,28 +224,28 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
     Ok(bytes)
 }
 
-/// A whole file as text, by the rules of [`text`](super::text), and how many NULs were dropped.
+/// A complete file as text, by the rules of [`text`](super::text), and the number of NUL bytes that were removed.
 ///
 /// # Errors
-/// Those of [`read_file`]; [`DataError::Record`] for a line that is not UTF-8 or too long, [`DataError::NotText`] for what is not text
-/// from its beginning.
+/// Those of [`read_file`]; [`DataError::Record`] for a line that is too long or not UTF-8; [`DataError::NotText`] if the first
+/// bytes are not text.
 pub fn read_text(path: &Path) -> Result<(String, usize), DataError> {
     let wrong = |(line, reason): (usize, String)| match line {
         0 => DataError::NotText { path: path.to_owned(), reason },
         line => DataError::Record { path: path.to_owned(), line: line as u64, reason },
     };
-    let mut text = WholeText::default();
+    let mut text = TextBuffer::default();
     read_pieces(path, |piece| text.push(piece).map_err(wrong))?;
     text.finish().map_err(wrong)
 }
 
 impl Corpus {
-    /// A handle that tells how far this corpus has been read.
+    /// A handle that reports the progress of reading this corpus.
     pub fn progress(&self) -> ReadProgress {
         self.progress.clone()
     }
 
-    /// What reading has found so far.
+    /// The observations so far.
     pub fn notes(&self) -> &CorpusNotes {
         &self.notes
     }
@@ -280,8 +280,8 @@ impl Corpus {
             match row {
                 Row::Blank => self.notes.empty_documents += 1,
                 Row::Document(text, line) => {
-                    let parts = cut(text, MAX_DOCUMENT);
-                    self.notes.cut_documents += u64::from(parts.len() > 1);
+                    let parts = split(text, MAX_DOCUMENT);
+                    self.notes.split_documents += u64::from(parts.len() > 1);
                     self.rest.extend(parts.into_iter().map(|text| (text, line)));
                 }
                 Row::End => {
@@ -290,17 +290,16 @@ impl Corpus {
                         self.notes.empty_files.push(path.to_path_buf());
                     }
                     match source {
-                        Source::Text(source) => self.notes.nuls += source.lines().nuls() as u64,
+                        Source::Text(source) => self.notes.nul_bytes += source.lines().nul_bytes() as u64,
                         Source::Json(source) => {
-                            let (lines, mended) = source.mended();
-                            self.notes.nuls += lines.nuls() as u64;
-                            self.notes.lone_surrogates += mended as u64;
+                            self.notes.nul_bytes += source.lines().nul_bytes() as u64;
+                            self.notes.lone_surrogates += source.lone_surrogates() as u64;
                         }
-                        Source::Parquet(source) => self.notes.nuls += source.nuls(),
+                        Source::Parquet(source) => self.notes.nul_bytes += source.nul_bytes(),
                     }
                     if let Source::Text(source) = source {
-                        self.notes.cut_documents += source.cut_documents();
-                        if source.lacks_boundaries() {
+                        self.notes.split_documents += source.split_documents();
+                        if source.has_no_boundaries() {
                             self.notes.no_boundaries.push(path.to_path_buf());
                         }
                     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
-use super::document::cut;
+use super::document::split;
 use super::*;
 use crate::DataError;
 
@@ -27,7 +27,7 @@ fn texts(paths: &[PathBuf]) -> Vec<String> {
     documents.into_iter().map(|d| d.text).collect()
 }
 
-/// Reads one file of the given name and bytes; the error, as text.
+/// Reads one file with this name and content; the error must contain `expected`.
 #[track_caller]
 fn fails(name: &str, bytes: &[u8], expected: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
@@ -44,14 +44,14 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 #[test]
-fn each_format_gives_the_same_in_each_compression() {
+fn each_format_gives_the_same_documents_in_each_compression() {
     let dir = tempfile::tempdir().unwrap();
     let text = "\u{feff}\n\nOne é.\r\nTwo.\r\n \r\n\nThree.".as_bytes();
     let json = b"{\"id\": 1, \"text\": \"One \\u00e9.\\nTwo.\"}\n\n{\"text\": null}\n{\"text\":\"Three.\",\"x\":[{}]}";
     let parquet = fs::read(fixture("zstd-plain-v1.parquet")).unwrap();
     for (name, bytes) in [("a.txt", text), ("a.jsonl", json), ("a.parquet", &parquet)] {
         let mut found = Vec::new();
-        // The last is compressed under a name that does not tell.
+        // The last one is compressed, but its name does not show it.
         for (ending, bytes) in [("", bytes.to_vec()), (".gz", gzip(bytes)), (".zst", zstd(bytes)), ("", zstd(bytes))] {
             let path = dir.path().join(format!("{name}{ending}"));
             fs::write(&path, bytes).unwrap();
@@ -67,7 +67,7 @@ fn each_format_gives_the_same_in_each_compression() {
 }
 
 #[test]
-fn lines_and_rows_are_told() {
+fn documents_have_line_and_row_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.txt");
     fs::write(&path, "\nOne.\nTwo.\n\n\nThree.\n").unwrap();
@@ -96,9 +96,9 @@ fn parquet_pages_of_every_layout() {
     }
 }
 
-/// A file of one row group showed no progress until its end.
+/// Regression: a file with one row group showed no progress before its end.
 #[test]
-fn parquet_is_counted_by_rows() {
+fn parquet_progress_is_counted_by_rows() {
     let mut corpus = open_corpus(&[fixture("zstd-plain-v2.parquet")], &CorpusOptions::default()).unwrap();
     corpus.next().unwrap().unwrap();
     let progress = corpus.progress();
@@ -109,15 +109,15 @@ fn parquet_is_counted_by_rows() {
 #[test]
 fn damaged_parquet_is_an_error_and_never_a_panic() {
     for name in ["zstd-dictionary-v1.parquet", "zstd-plain-v2.parquet"] {
-        let whole = fs::read(fixture(name)).unwrap();
-        fails("cut.parquet", &whole[..whole.len() / 2], &["parquet"]);
+        let original = fs::read(fixture(name)).unwrap();
+        fails("cut.parquet", &original[..original.len() / 2], &["parquet"]);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.parquet");
-        for at in (4..whole.len()).step_by(7) {
-            let mut bytes = whole.clone();
+        for at in (4..original.len()).step_by(7) {
+            let mut bytes = original.clone();
             bytes[at] ^= 0x55;
             fs::write(&path, bytes).unwrap();
-            // Some bytes change a text only, or nothing that is read.
+            // Some bytes change only a text, or nothing that is read.
             if let Err(error) = read(std::slice::from_ref(&path)) {
                 assert!(error.to_string().contains("x.parquet"), "{error}");
             }
@@ -126,7 +126,7 @@ fn damaged_parquet_is_an_error_and_never_a_panic() {
 }
 
 #[test]
-fn wikitext_is_cut_at_titles() {
+fn wikitext_is_split_at_titles() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("wiki.valid.tokens");
     let text = " \n = First = \n \n A b . \n \n = = Part = = \n \n C . \n \n = Second = \n \n D . \n";
@@ -153,7 +153,7 @@ fn folders_globs_and_repeated_files() {
     assert_eq!(texts(&[dir.path().into()]), ["a", "y", "x", "z"]);
     assert_eq!(texts(&[at("*.txt")]), ["a", "z"]);
     assert_eq!(texts(&[at("z.txt"), dir.path().into()]), ["z", "a", "y", "x"]);
-    // Named outright, any file is text.
+    // An explicitly listed file may have any name and is read as text.
     assert_eq!(texts(&[at("b/notes.md")]), ["notes"]);
     for (name, expected) in [("none.txt", "no such file"), ("*.none", "matches no file")] {
         let error = read(&[at(name)]).unwrap_err().to_string();
@@ -161,15 +161,15 @@ fn folders_globs_and_repeated_files() {
     }
     fs::create_dir(at("empty")).unwrap();
     let error = read(&[at("empty")]).unwrap_err().to_string();
-    assert!(error.contains("holds no corpus file"), "{error}");
-    // It was passed over behind a file.
+    assert!(error.contains("contains no corpus file"), "{error}");
+    // Regression: an empty folder after a file was ignored.
     fs::write(at("full.txt"), "A text.\n").unwrap();
     let error = read(&[at("full.txt"), at("empty")]).unwrap_err().to_string();
-    assert!(error.contains("holds no corpus file") && error.contains("empty"), "{error}");
+    assert!(error.contains("contains no corpus file") && error.contains("empty"), "{error}");
 }
 
 #[test]
-fn bad_text_is_named_by_file_and_byte() {
+fn invalid_text_errors_name_file_and_byte() {
     fails("a.txt", b"", &["no text"]);
     fails("a.txt", b"\n \n\t\n", &["no text"]);
     fails("a.txt", &[0; 64], &["a.txt: ", "NUL", "binary"]);
@@ -177,13 +177,13 @@ fn bad_text_is_named_by_file_and_byte() {
     fails("a.txt.gz", &gzip(b"Good.\nCaf\xe9.\n"), &["a.txt.gz:2: byte 4"]);
     fails("a.txt.gz", b"", &["gzip"]);
     let long = gzip(&b"A line of text. \n".repeat(10_000));
-    fails("a.txt.gz", &long[..long.len() / 2], &["gzip", "cut short"]);
+    fails("a.txt.gz", &long[..long.len() / 2], &["gzip", "incomplete"]);
     let long = zstd("Éa line of text. \n".repeat(10_000).as_bytes());
-    fails("a.txt.zst", &long[..long.len() - 5], &["zstd", "cut short"]);
+    fails("a.txt.zst", &long[..long.len() - 5], &["zstd", "incomplete"]);
 }
 
 #[test]
-fn bad_json_is_named_by_line() {
+fn invalid_json_errors_name_the_line() {
     let good = "{\"text\": \"x\"}\n";
     fails("a.jsonl", format!("{good}{{\"text\": \"y\"\n").as_bytes(), &["a.jsonl:2", "column"]);
     fails("a.jsonl", format!("{good}[1]\n").as_bytes(), &[":2", "object"]);
@@ -192,7 +192,7 @@ fn bad_json_is_named_by_line() {
     fails("a.jsonl", b"{\"text\": \"x\"} {\"text\": \"y\"}\n", &[":1", "trailing"]);
     let options = CorpusOptions { text_column: "body".into() };
     let error = open_corpus(&[fixture("snappy.parquet")], &options).unwrap().next().unwrap().unwrap_err();
-    assert!(error.to_string().contains("it has id, text"), "{error}");
+    assert!(error.to_string().contains("among id, text"), "{error}");
 }
 
 #[test]
@@ -207,10 +207,10 @@ fn the_stream_ends_after_an_error() {
 }
 
 #[test]
-fn long_documents_are_cut_and_nothing_is_lost() {
+fn long_documents_are_split_without_loss() {
     let dir = tempfile::tempdir().unwrap();
     let keep = |text: &str| text.split_whitespace().collect::<String>();
-    // Lines; one line with spaces; one line of wide characters and no space.
+    // Lines; one line with spaces; one line of multi-byte characters without spaces.
     for text in ["Some words here.\n".repeat(700_000), "Some words here. ".repeat(700_000), "これは".repeat(1_100_000)]
     {
         let path = dir.path().join("a.txt");
@@ -220,9 +220,9 @@ fn long_documents_are_cut_and_nothing_is_lost() {
         assert!(parts.len() > 2 && parts.iter().all(|d| d.text.len() <= MAX_DOCUMENT));
         let joined: String = parts.iter().map(|d| keep(&d.text)).collect();
         assert!(joined == keep(&text), "text was lost");
-        assert_eq!(corpus.notes().cut_documents, 1);
+        assert_eq!(corpus.notes().split_documents, 1);
 
-        let parts = cut(text.clone(), MAX_DOCUMENT);
+        let parts = split(text.clone(), MAX_DOCUMENT);
         assert!(parts.len() > 1 && parts.iter().all(|p| p.len() <= MAX_DOCUMENT));
         assert!(parts.iter().map(|p| keep(p)).collect::<String>() == keep(&text));
     }
@@ -268,18 +268,18 @@ fn parquet_columns_of_each_type_as_texts() {
     assert_eq!([list, 0, 99].map(|column| columns.list_name(column)), [Some("list".to_owned()), None, None]);
     let lists = [Some("[\"a\"]"), Some("[]"), None, Some("[\"b\",\"c\"]")];
     assert_eq!(columns.read_lists(list).unwrap(), lists.map(|list| list.map(String::from)));
-    assert!(columns.read_lists(0).unwrap_err().to_string().contains("no lists"));
+    assert!(columns.read_lists(0).unwrap_err().to_string().contains("contains no lists"));
     assert!(ParquetColumns::open(&fixture("make.py")).is_err());
 }
 
 #[test]
 fn damaged_parquet_columns_are_an_error_and_never_a_panic() {
-    let whole = fs::read(fixture("columns.parquet")).unwrap();
+    let original = fs::read(fixture("columns.parquet")).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.parquet");
     let mut errors = 0;
-    for at in 4..whole.len() {
-        let mut bytes = whole.clone();
+    for at in 4..original.len() {
+        let mut bytes = original.clone();
         bytes[at] ^= 0x55;
         fs::write(&path, bytes).unwrap();
         match ParquetColumns::open(&path) {
@@ -298,7 +298,7 @@ fn damaged_parquet_columns_are_an_error_and_never_a_panic() {
 }
 
 #[test]
-fn a_whole_file_in_each_compression() {
+fn read_file_decompresses_each_format() {
     let dir = tempfile::tempdir().unwrap();
     for (name, bytes) in [("a.tsv", b"a\tb".to_vec()), ("a.tsv.gz", gzip(b"a\tb")), ("a.tsv.zst", zstd(b"a\tb"))] {
         let path = dir.path().join(name);
@@ -308,9 +308,10 @@ fn a_whole_file_in_each_compression() {
     assert!(read_file(&dir.path().join("none")).unwrap_err().to_string().contains("none"));
 }
 
-/// One NUL lost the whole run; a mark inside the file, as `cat` of two files leaves it, stayed in the text; a lone surrogate was an error.
+/// Regressions: one NUL byte stopped the run; a byte-order mark inside a file, as in concatenated files, stayed in the text;
+/// an unpaired surrogate escape was an error.
 #[test]
-fn r18_r31_r17_marks_nuls_and_surrogates() {
+fn r18_r31_r17_marks_nul_bytes_and_surrogates() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.txt");
     fs::write(&path, b"\xef\xbb\xbfone two\n\n\xef\xbb\xbfth\0ree four\n").unwrap();
@@ -322,12 +323,12 @@ fn r18_r31_r17_marks_nuls_and_surrogates() {
     let mut corpus = open_corpus(&[path, json, returns], &CorpusOptions::default()).unwrap();
     let found: Vec<String> = corpus.by_ref().map(|document| document.unwrap().text).collect();
     assert_eq!(found, ["one two", "three four", "a\u{fffd}", "b\0", "five\nsix", "seven"]);
-    assert_eq!((corpus.notes().nuls, corpus.notes().lone_surrogates), (1, 1));
+    assert_eq!((corpus.notes().nul_bytes, corpus.notes().lone_surrogates), (1, 1));
 }
 
-/// One megabyte of gzip took gigabytes.
+/// Regression: one megabyte of gzip took gigabytes of memory.
 #[test]
-fn reliability_8a_a_file_that_grows_beyond_measure_is_refused() {
+fn reliability_8a_an_implausible_compression_ratio_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("b.csv.gz");
     let line = [&[b'a'; 127][..], b"\n"].concat();
@@ -335,19 +336,19 @@ fn reliability_8a_a_file_that_grows_beyond_measure_is_refused() {
     (0..600_000).for_each(|_| encoder.write_all(&line).unwrap());
     encoder.finish().unwrap();
     let error = read_text(&path).unwrap_err().to_string();
-    assert!(error.contains("b.csv.gz: grows more than 200 times"), "{error}");
+    assert!(error.contains("b.csv.gz: is more than 200 times larger"), "{error}");
 }
 
 #[cfg(unix)]
 #[test]
-fn a_pipe_that_was_looked_at_is_read_from_its_beginning() {
+fn a_peeked_pipe_is_read_from_its_beginning() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let path = PathBuf::from(format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader)));
     if !path.exists() {
         return;
     }
     writer.write_all(b"\n one\ntwo\nth").unwrap();
-    assert_eq!(look(&path).unwrap(), Start { bytes: b"\n one\n".to_vec(), is_pipe: true });
+    assert_eq!(peek(&path).unwrap(), FileStart { bytes: b"\n one\n".to_vec(), is_pipe: true });
     writer.write_all(b"ree").unwrap();
     drop(writer);
     assert_eq!(read_text(&path).unwrap().0, "\n one\ntwo\nthree");

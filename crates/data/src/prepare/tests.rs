@@ -52,7 +52,7 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn shards_hold_the_sentences_in_order() {
+fn shards_contain_the_sentences_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let text = corpus(300);
     let mut options = options(dir.path(), &text);
@@ -110,7 +110,7 @@ fn bytes_do_not_depend_on_workers() {
 }
 
 #[test]
-fn a_large_vocabulary_takes_32_bits() {
+fn large_vocabularies_use_32_bits() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = options(dir.path(), "x69999 the cat.\n");
     options.tokenizer = tokenizer(70_000);
@@ -123,7 +123,7 @@ fn a_large_vocabulary_takes_32_bits() {
 }
 
 #[test]
-fn a_used_folder_is_refused_and_an_empty_one_is_not() {
+fn used_folder_is_rejected_and_empty_folder_is_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let options = options(dir.path(), &corpus(5));
     fs::create_dir(&options.out).unwrap();
@@ -135,7 +135,7 @@ fn a_used_folder_is_refused_and_an_empty_one_is_not() {
 }
 
 #[test]
-fn a_run_that_fails_or_is_interrupted_leaves_nothing() {
+fn failed_and_interrupted_runs_leave_no_files() {
     let dir = tempfile::tempdir().unwrap();
     let mut text = corpus(20_000).into_bytes();
     let mut options = options(dir.path(), "");
@@ -156,49 +156,49 @@ fn a_run_that_fails_or_is_interrupted_leaves_nothing() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
-/// The reader's position was told, up to 24 MB of text ahead of what was done: by it, a slow machine seemed to be fast.
+/// Regression: progress was the reader's position, up to 24 MB ahead of the writer, so a slow machine appeared fast.
 #[test]
-fn progress_is_of_what_is_written() {
+fn progress_counts_written_documents() {
     let dir = tempfile::tempdir().unwrap();
     let text = corpus(40_000);
     let options = PrepareOptions { workers: Some(1), ..options(dir.path(), &text) };
-    let mut told = Vec::new();
+    let mut reports = Vec::new();
     prepare(&options, |progress| {
-        told.push(*progress);
+        reports.push(*progress);
         ControlFlow::Continue(())
     })
     .unwrap();
     let total = text.len() as u64;
-    assert!(total > 8 * CHUNK_BYTES as u64 && told.len() > 8, "{total}");
-    assert_eq!(told.last().unwrap().bytes_read, total);
-    for progress in told {
-        // Plain text: a byte read is a byte of text, but for the blank lines and the reader's buffer.
+    assert!(total > 8 * CHUNK_BYTES as u64 && reports.len() > 8, "{total}");
+    assert_eq!(reports.last().unwrap().bytes_read, total);
+    for progress in reports {
+        // Plain text: a byte read is a byte of text, except for the blank lines and the reader's buffer.
         let ahead = progress.bytes_read - progress.text_bytes;
         assert!(ahead < total / 6, "{ahead} of {total}: {progress:?}");
     }
 }
 
 #[test]
-fn a_damaged_shard_is_named() {
+fn damaged_shards_are_named_in_the_error() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = options(dir.path(), &corpus(2000));
     options.shard_tokens = 5000;
     run(&options).unwrap();
     let path = options.out.join("train-00001.arrow");
-    let whole = fs::read(&path).unwrap();
+    let original = fs::read(&path).unwrap();
     #[track_caller]
-    fn refused(out: &Path, expected: &str) {
+    fn rejected(out: &Path, expected: &str) {
         let error = Shards::open(out).unwrap_err().to_string();
         assert!(error.contains("train-00001.arrow") && error.contains(expected), "{error}");
     }
-    fs::write(&path, &whole[..whole.len() - 100]).unwrap();
-    refused(&options.out, "bytes");
-    for at in (0..whole.len()).step_by(whole.len() / 50) {
-        let mut bytes = whole.clone();
+    fs::write(&path, &original[..original.len() - 100]).unwrap();
+    rejected(&options.out, "bytes");
+    for at in (0..original.len()).step_by(original.len() / 50) {
+        let mut bytes = original.clone();
         bytes[at] ^= 1;
         fs::write(&path, &bytes).unwrap();
-        refused(&options.out, "checksum");
-        // Without its checksum it may or may not be seen; it must never panic.
+        rejected(&options.out, "checksum");
+        // Without the checksum, the damage may or may not be detected; reading must not panic.
         if let Ok(documents) = Documents::open_file(&path, None) {
             let mut ids = Vec::new();
             for doc in 0..documents.len() {
@@ -207,47 +207,47 @@ fn a_damaged_shard_is_named() {
         }
     }
     fs::remove_file(&path).unwrap();
-    refused(&options.out, "missing");
-    fs::write(&path, &whole).unwrap();
+    rejected(&options.out, "missing");
+    fs::write(&path, &original).unwrap();
     Shards::open(&options.out).unwrap();
     fs::remove_file(options.out.join(MANIFEST)).unwrap();
     let error = Shards::open(&options.out).unwrap_err().to_string();
-    assert!(error.contains("no manifest.json"), "{error}");
+    assert!(error.contains("found no manifest.json"), "{error}");
 }
 
-/// An id beyond the vocabulary, with right checksums, ended in a panic of the network ("word index 60000 of a table of 200 rows").
+/// Regression: an id outside the vocabulary, with correct checksums, caused a panic in the model.
 #[test]
-fn reliability_7a_ids_beyond_the_vocabulary_are_refused() {
+fn reliability_7a_ids_outside_the_vocabulary_are_rejected() {
     for extra in [10, 70_000] {
         let dir = tempfile::tempdir().unwrap();
         let mut options = options(dir.path(), "the cat saw a dog\n\nthe dogs ran\n\nthe cat saw a bird\n");
         (options.tokenizer, options.valid_fraction) = (tokenizer(extra), 0.0);
         run(&options).unwrap();
         let documents = Documents::open_file(&options.out.join("train-00000.arrow"), None).unwrap();
-        let greatest = (0..3).map(|doc| {
+        let max_ids = (0..3).map(|doc| {
             let mut ids = Vec::new();
             documents.read(doc, 0..1, &mut ids);
             ids.into_iter().max().unwrap()
         });
-        let greatest: Vec<u32> = greatest.collect();
-        let size = *greatest.iter().max().unwrap();
-        let first = greatest.iter().position(|id| *id == size).unwrap() + 1;
+        let max_ids: Vec<u32> = max_ids.collect();
+        let size = *max_ids.iter().max().unwrap();
+        let first = max_ids.iter().position(|id| *id == size).unwrap() + 1;
         let path = options.out.join(MANIFEST);
         let manifest = fs::read_to_string(&path).unwrap();
         let before = format!("\"vocab_size\": {}", options.tokenizer.vocab_size());
         assert!(manifest.contains(&before), "{manifest}");
         fs::write(&path, manifest.replace(&before, &format!("\"vocab_size\": {}", size + 1))).unwrap();
         let error = Shards::open(&options.out).unwrap().check_tokenizer(&options.tokenizer).unwrap_err().to_string();
-        assert!(error.contains("the manifest says"), "{error}");
+        assert!(error.contains("according to the manifest"), "{error}");
         fs::write(&path, manifest.replace(&before, &format!("\"vocab_size\": {size}"))).unwrap();
         let error = Shards::open(&options.out).unwrap_err().to_string();
-        let expected = format!("document {first} holds the id {size}: the vocabulary has {size} tokens");
+        let expected = format!("document {first} contains id {size}, expected ids below {size}");
         assert!(error.contains("train-00000.arrow") && error.contains(&expected), "{error}");
     }
 }
 
 #[test]
-fn the_report_counts_and_warns() {
+fn report_contains_counts_and_warnings() {
     let dir = tempfile::tempdir().unwrap();
     let text = "The cat saw a dog. The dogs ran.\n\nThe cat saw a dog. The dogs ran.\n\nqqq zzz.\nThe bird ran.\n";
     let options = options(dir.path(), text);
@@ -263,9 +263,9 @@ fn the_report_counts_and_warns() {
     assert!(report.to_string().contains("warning: "));
 }
 
-/// Thirty texts at the default of 1 % held out none: the commands that followed refused to begin.
+/// Regression: of thirty texts, the default of 1 % held out none, and later commands failed.
 #[test]
-fn one_document_at_least_is_held_out_and_one_is_not() {
+fn each_split_has_at_least_one_document() {
     let dir = tempfile::tempdir().unwrap();
     let opened = |options: &PrepareOptions| {
         let report = run(options).unwrap();
@@ -286,7 +286,7 @@ fn one_document_at_least_is_held_out_and_one_is_not() {
             ((train.len() + valid.len()) as u64, valid.len() as u64)
         );
         let folders = fs::read_dir(&options.out).unwrap().filter(|e| e.as_ref().unwrap().path().is_dir()).count();
-        assert_eq!(folders, 1, "only the tokenizer's");
+        assert_eq!(folders, 1, "only the tokenizer's folder");
         (train, valid, report)
     };
     let in_folder = |name: &str, text: &str| {
@@ -298,13 +298,13 @@ fn one_document_at_least_is_held_out_and_one_is_not() {
     let (train, valid, report) = opened(&thirty);
     assert_eq!((train.len(), valid.len()), (29, 1));
     assert!(!report.warnings.join("\n").contains("held out"), "{report}");
-    // All documents are there, in their order, and the choice is the same each time, whatever the shards' size.
+    // All documents are present, in order. The choice is deterministic and does not depend on the size of shards.
     let none = PrepareOptions { valid_fraction: 0.0, ..in_folder("none", &corpus(30)) };
     let (all, nothing, report) = opened(&none);
-    assert!(nothing.is_empty() && report.warnings.join("\n").contains("eval.every=0"), "{report}");
+    assert!(nothing.is_empty() && report.warnings.join("\n").contains("`eval.every`"), "{report}");
     let kept: Vec<&Vec<u32>> = all.iter().filter(|text| **text != valid[0]).collect();
     assert!(kept.iter().all(|text| train.contains(text)) && is_within(&train, &all));
-    // Shards of one document (of which one goes) and of several (of which one is written again).
+    // With shards of one document, one shard disappears; with shards of several, one is rewritten.
     for shard_tokens in [1, 80] {
         let name = format!("shards-{shard_tokens}");
         let small = PrepareOptions { shard_tokens, ..in_folder(&name, &corpus(30)) };
@@ -313,42 +313,42 @@ fn one_document_at_least_is_held_out_and_one_is_not() {
         let named: Vec<String> = files(&small.out).into_keys().filter(|name| name.starts_with("train-")).collect();
         let gapless: Vec<String> = (0..named.len()).map(|number| format!("train-{number:05}.arrow")).collect();
         assert!(named == gapless && named.len() > 3, "{named:?}");
-        // The others are as they were without it.
-        let whole = PrepareOptions { valid_fraction: 0.0, out: dir.path().join(name).join("whole"), ..small.clone() };
-        run(&whole).unwrap();
-        let [before, after] = [&whole, &small].map(|options| files(&options.out));
-        let written_again = named.iter().filter(|name| before[*name] != after[*name]).count();
-        let gone = before.keys().filter(|name| name.starts_with("train-")).count() - named.len();
+        // The other shards are the same as without held-out documents.
+        let all = PrepareOptions { valid_fraction: 0.0, out: dir.path().join(name).join("all"), ..small.clone() };
+        run(&all).unwrap();
+        let [before, after] = [&all, &small].map(|options| files(&options.out));
+        let rewritten = named.iter().filter(|name| before[*name] != after[*name]).count();
+        let removed = before.keys().filter(|name| name.starts_with("train-")).count() - named.len();
         match shard_tokens {
-            1 => assert_eq!(gone, 1),
-            _ => assert_eq!((gone, written_again), (0, 1)),
+            1 => assert_eq!(removed, 1),
+            _ => assert_eq!((removed, rewritten), (0, 1)),
         }
     }
 
-    // The larger part of the text stays, wherever it is; of two documents one goes.
+    // The larger part of the text stays in the training split; of two documents, one is held out.
     let long = "The cat saw a dog. ".repeat(50);
     for (name, text) in [("first", format!("{long}\n\nThe dog ran.")), ("last", format!("The dog ran.\n\n{long}"))] {
         let (train, valid, _) = opened(&in_folder(name, &text));
         assert!(train.len() == 1 && valid.len() == 1 && train[0].len() > valid[0].len(), "{name}");
     }
-    // A lone document is trained on, however large the share; so is one when chance holds out all that have text.
+    // A single document is always for training. So is one document if chance holds out all documents that have text.
     let (train, valid, report) =
         opened(&PrepareOptions { valid_fraction: 0.99, ..in_folder("lone", "The cat saw a dog.") });
     assert_eq!((train.len(), valid.len()), (1, 0));
-    assert!(report.warnings[0].contains("eval.every=0"), "{report}");
+    assert!(report.warnings[0].contains("`eval.every`"), "{report}");
     let (train, valid, _) =
         opened(&PrepareOptions { valid_fraction: 0.999_999, ..in_folder("nearly", "\u{1}\n\nThe cat.\n\nThe dog.") });
     assert_eq!((train.len(), valid.len()), (1, 1));
 }
 
-/// Whether `part` is `whole` with some left out.
+/// Whether `part` is a subsequence of `whole`.
 fn is_within<T: PartialEq>(part: &[T], whole: &[T]) -> bool {
     let mut rest = whole.iter();
     part.iter().all(|item| rest.any(|other| other == item))
 }
 
 #[test]
-fn long_sentences_are_cut_between_words() {
+fn long_sentences_are_split_between_words() {
     let dir = tempfile::tempdir().unwrap();
     let options = options(dir.path(), &"the birds ".repeat(1000));
     let report = run(&options).unwrap();
@@ -364,7 +364,7 @@ fn long_sentences_are_cut_between_words() {
 }
 
 #[test]
-fn wrong_options_are_refused() {
+fn invalid_options_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let good = options(dir.path(), "The cat.");
     for fraction in [-0.1, 1.0, f64::NAN] {
@@ -384,7 +384,7 @@ fn a_full_disk_has_its_own_error() {
     assert!(error.to_string().contains("disk is full"), "{error}");
 }
 
-/// Real text, where there is any: a novel and the parquet file.
+/// Real text, if available: a novel, WikiText and a parquet file.
 #[test]
 fn real_text() {
     let Some(vocabulary) = cloze_testing::real_data("tokenizers/bert-base-uncased") else { return };

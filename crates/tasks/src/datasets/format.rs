@@ -14,7 +14,7 @@
 use std::path::{Path, PathBuf};
 
 use cloze_data::corpus::text::parse_json;
-use cloze_data::corpus::{Start, look};
+use cloze_data::corpus::{FileStart, peek};
 use serde_json::Value;
 
 use super::file::plain_name;
@@ -165,8 +165,8 @@ pub fn shown(path: &Path) -> String {
     if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
-fn start_of(path: &Path) -> Result<Start, TaskError> {
-    look(path).map_err(|e| TaskError::data(path, e))
+fn start_of(path: &Path) -> Result<FileStart, TaskError> {
+    peek(path).map_err(|e| TaskError::data(path, e))
 }
 
 impl DataFile<'_> {
@@ -225,7 +225,7 @@ impl DataFile<'_> {
         }
     }
 
-    fn texts_format_of(&self, start: &Start, column: &Column, is_given: bool) -> Found {
+    fn texts_format_of(&self, start: &FileStart, column: &Column, is_given: bool) -> Found {
         let is_json = plain_name(self.path).ends_with(".json");
         let content = Format::of_content(&start.bytes).or(is_json.then_some(Format::Jsonl));
         let format = content.unwrap_or_else(|| {
@@ -285,7 +285,7 @@ impl DataFile<'_> {
 
 /// The format of tagged words, if the lines at the beginning of a file are such: a document's mark, comments of CoNLL-U, or several
 /// lines of as many columns whose last is a tag.
-fn tagged_format(start: &Start, known: &[String]) -> Option<Format> {
+fn tagged_format(start: &FileStart, known: &[String]) -> Option<Format> {
     let text = String::from_utf8_lossy(&start.bytes);
     let text = text.trim_start_matches('\u{feff}');
     // The last line may be cut.

@@ -1,4 +1,4 @@
-//! Tokenizers other than WordPiece: ids, places, texts and sequences are those of the `tokenizers` crate, and survive saving.
+//! Tokenizers other than WordPiece: ids, offsets, texts and sequences equal those of the `tokenizers` crate, also after saving.
 
 use std::fs;
 use std::path::Path;
@@ -81,7 +81,7 @@ fn unigram() -> tokenizers::Tokenizer {
     tokenizer
 }
 
-/// Whole words in the layout of BERT.
+/// A word-level model in the layout of BERT.
 fn word_level() -> tokenizers::Tokenizer {
     let words = SPECIAL_TOKENS.iter().copied().chain(["the", "cats", "sat", "on", "mat", ",", "?"]);
     let ids = words.map(str::to_owned).zip(0..).collect();
@@ -97,14 +97,14 @@ fn all() -> [(&'static str, tokenizers::Tokenizer); 3] {
     [("BPE", byte_level()), ("Unigram", unigram()), ("WordLevel", word_level())]
 }
 
-/// The tokenizer in a folder of its own, as ours.
+/// Saves the reference tokenizer in `dir` and opens it with this crate.
 fn saved(reference: &tokenizers::Tokenizer, dir: &Path) -> Tokenizer {
     reference.save(dir.join("tokenizer.json"), true).unwrap();
     Tokenizer::open(dir).unwrap()
 }
 
 fn check(ours: &Tokenizer, reference: &tokenizers::Tokenizer) {
-    // Special tokens in text are text here, at both.
+    // Special tokens in texts are text here, in both tokenizers.
     let mut reference = reference.clone();
     reference.set_encode_special_tokens(true);
     assert_eq!(ours.vocab_size(), reference.get_vocab_size(true));
@@ -113,13 +113,14 @@ fn check(ours: &Tokenizer, reference: &tokenizers::Tokenizer) {
         assert_eq!(ours.encode(text), expected.get_ids(), "{text:?}");
         let pieces = ours.encode_with_offsets(text);
         assert_eq!(pieces.iter().map(|piece| piece.id).collect::<Vec<_>>(), expected.get_ids());
-        let places: Vec<(usize, usize)> = pieces.iter().map(|piece| (piece.start, piece.end)).collect();
-        assert_eq!(places, expected.get_offsets(), "{text:?}");
+        let offsets: Vec<(usize, usize)> = pieces.iter().map(|piece| (piece.start, piece.end)).collect();
+        assert_eq!(offsets, expected.get_offsets(), "{text:?}");
         assert_eq!(ours.decode_all(expected.get_ids()), reference.decode(expected.get_ids(), false).unwrap());
 
-        let whole = reference.encode(text, true).unwrap();
+        let encoding_with_special = reference.encode(text, true).unwrap();
         let segments = |encoding: &tokenizers::Encoding| encoding.get_type_ids().iter().map(|&id| id as u8).collect();
-        let expected = Sequence { ids: whole.get_ids().to_vec(), segments: segments(&whole) };
+        let expected =
+            Sequence { ids: encoding_with_special.get_ids().to_vec(), segments: segments(&encoding_with_special) };
         assert_eq!(ours.template().sequence(&ours.encode(text), None), expected, "{text:?}");
         assert_eq!(ours.template().added(false), expected.ids.len() - ours.encode(text).len());
         for other in TEXTS {
@@ -132,7 +133,7 @@ fn check(ours: &Tokenizer, reference: &tokenizers::Tokenizer) {
 }
 
 #[test]
-fn ids_places_texts_and_sequences_are_the_reference_s_and_survive_saving() {
+fn ids_offsets_texts_and_sequences_equal_the_reference_also_after_saving() {
     for (model, reference) in all() {
         let dir = tempfile::tempdir().unwrap();
         let ours = saved(&reference, dir.path());
@@ -144,7 +145,7 @@ fn ids_places_texts_and_sequences_are_the_reference_s_and_survive_saving() {
         check(&reopened, &reference);
         assert_eq!(reopened.fingerprint(), ours.fingerprint());
         assert_eq!(reopened.special(), ours.special());
-        // What was read is written: no vocab.txt, no BertTokenizer.
+        // The files that were read are written: no vocab.txt, no BertTokenizer.
         assert!(!again.join("vocab.txt").exists());
         assert_eq!(
             fs::read(again.join("tokenizer.json")).unwrap(),
@@ -160,7 +161,7 @@ fn ids_places_texts_and_sequences_are_the_reference_s_and_survive_saving() {
 }
 
 #[test]
-fn decoded_text_has_no_frame() {
+fn decoded_text_has_no_template_tokens() {
     let dir = tempfile::tempdir().unwrap();
     let bpe = saved(&byte_level(), dir.path());
     let ids = bpe.template().sequence(&bpe.encode("the cats, naïve 日"), Some(&bpe.encode(" sat"))).ids;
@@ -172,11 +173,11 @@ fn decoded_text_has_no_frame() {
 }
 
 #[test]
-fn words_begin_where_tokens_show_it() {
+fn tokens_mark_word_starts() {
     let dir = tempfile::tempdir().unwrap();
     for (reference, mark) in [(byte_level(), 'Ġ'), (unigram(), '▁')] {
         let ours = saved(&reference, dir.path());
-        assert!(ours.shows_words());
+        assert!(ours.marks_word_starts());
         let ids = ours.encode(" the zcats on a mat");
         let begins: String =
             ids.iter().filter(|&&id| !ours.is_continuation(id)).map(|&id| ours.token(id).unwrap()).collect();
@@ -185,20 +186,20 @@ fn words_begin_where_tokens_show_it() {
         let pieces: String = ids.iter().map(|&id| ours.piece_text(id)).collect();
         assert_eq!(pieces, "thezcatsonamat");
         assert!(ours.special().all().iter().all(|&id| !ours.is_continuation(id)));
-        // A word of a list is the word inside of a text.
+        // A single word is encoded like a word inside a text.
         assert_eq!(ours.encode_word("mat"), ours.encode(" mat"));
         assert_eq!(ours.token(ours.encode_word("the")[0]).unwrap(), format!("{mark}the"));
     }
     let words = saved(&word_level(), dir.path());
-    assert!(words.shows_words() && !(0..words.vocab_size() as u32).any(|id| words.is_continuation(id)));
-    // BPE over characters with nothing to show a word's begin.
+    assert!(words.marks_word_starts() && !(0..words.vocab_size() as u32).any(|id| words.is_continuation(id)));
+    // BPE over characters, without markers of word starts.
     let mut plain = byte_level();
     plain.with_pre_tokenizer(Some(Whitespace {}));
-    assert!(!saved(&plain, dir.path()).shows_words());
+    assert!(!saved(&plain, dir.path()).marks_word_starts());
 }
 
 #[test]
-fn masks_are_found_as_transformers_finds_them() {
+fn masks_are_recognised_as_in_transformers() {
     let dir = tempfile::tempdir().unwrap();
     for (_, reference) in all() {
         let ours = saved(&reference, dir.path());
@@ -221,7 +222,7 @@ fn special_tokens_are_named_by_the_configuration() {
     fs::write(dir.path().join("special_tokens_map.json"), r#"{"mask_token": {"content": "<gap>"}}"#).unwrap();
     let ours = Tokenizer::open(dir.path()).unwrap();
     assert_eq!((Some(ours.special().mask), ours.mask_token()), (gap, "<gap>"));
-    // It wins over tokenizer_config.json, unless that one lists all added tokens; both are kept.
+    // It overrides tokenizer_config.json unless that lists all added tokens. Both files are preserved.
     let check = |config: &str, mask: &str| {
         fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
         let ours = Tokenizer::open(dir.path()).unwrap();
@@ -239,20 +240,20 @@ fn special_tokens_are_named_by_the_configuration() {
     check(&format!(r#"{{"mask_token": "<mask>", "added_tokens_decoder": {{}}, {class}}}"#), "<mask>");
 }
 
-/// A folder of the fixture, whose generator says what its keys are.
+/// Writes a tokenizer folder of the fixture. fixtures/tokenizers/make.py documents its keys.
 fn write_case(dir: &Path, fixture: &Value, case: &Value) {
     let vocabulary = fixture["vocabularies"][case["vocab"].as_u64().unwrap() as usize].as_array().unwrap();
     let tokens: Vec<&str> = vocabulary.iter().map(|token| token.as_str().unwrap()).collect();
     if let Some(own) = case["json"].as_object() {
-        let mut whole = fixture["base"].clone();
+        let mut json = fixture["base"].clone();
         for (key, value) in own {
             match value.as_array().filter(|_| key == "added_tokens") {
-                Some(more) => whole[key].as_array_mut().unwrap().extend(more.iter().cloned()),
-                None => whole[key] = value.clone(),
+                Some(more) => json[key].as_array_mut().unwrap().extend(more.iter().cloned()),
+                None => json[key] = value.clone(),
             }
         }
-        whole["model"]["vocab"] = tokens.iter().zip(0..).map(|(token, id)| (token.to_string(), json!(id))).collect();
-        fs::write(dir.join("tokenizer.json"), whole.to_string()).unwrap();
+        json["model"]["vocab"] = tokens.iter().zip(0..).map(|(token, id)| (token.to_string(), json!(id))).collect();
+        fs::write(dir.join("tokenizer.json"), json.to_string()).unwrap();
     } else {
         fs::write(dir.join("vocab.txt"), tokens.iter().flat_map(|token| [token, "\n"]).collect::<String>()).unwrap();
     }
@@ -261,7 +262,7 @@ fn write_case(dir: &Path, fixture: &Value, case: &Value) {
     }
 }
 
-/// R2, R3, R4: folders of many kinds are read as AutoTokenizer of Transformers reads them, and so are the folders written of them.
+/// R2, R3, R4: folders of many kinds are read as by Transformers' AutoTokenizer, and so are the folders saved from them.
 #[test]
 fn r2_r3_r4_folders_are_read_as_auto_tokenizer_reads_them() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tokenizers/cases.json");
@@ -312,7 +313,7 @@ fn r2_r3_r4_folders_are_read_as_auto_tokenizer_reads_them() {
 }
 
 #[test]
-fn what_is_tied_to_word_piece_says_so() {
+fn word_piece_operations_and_invalid_json_give_clear_errors() {
     let dir = tempfile::tempdir().unwrap();
     for (_, reference) in all() {
         let ours = saved(&reference, dir.path());

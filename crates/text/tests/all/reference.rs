@@ -1,4 +1,4 @@
-//! The published BERT vocabularies: ours and the reference's ids on real text. Skipped where the data is not at hand.
+//! The published BERT vocabularies: ids on real text equal the reference. Skipped if the data is not available.
 #![allow(clippy::print_stdout, reason = "says that it was skipped")]
 
 use std::fs;

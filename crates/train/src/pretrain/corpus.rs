@@ -70,7 +70,7 @@ impl Corpus {
         phase: usize,
     ) -> Result<BatchSource, TrainError> {
         let (documents, table) = (self.shards.split(Split::Valid), TokenTable::from(&self.tokenizer));
-        let options = objective.batch_options(recipe.batch_options(phase)).fitting(documents, &table);
+        let options = objective.batch_options(recipe.batch_options(phase)).disable_nsp_if_unavailable(documents, &table);
         held_out(documents, table, options).map_err(|e| match e {
             TrainError::Data(DataError::Sampling { reason }) => {
                 let reason = format!("the held-out split: {reason}; or set eval.every = 0");

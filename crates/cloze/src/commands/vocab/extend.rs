@@ -239,16 +239,16 @@ fn learn_words(arguments: &Arguments, tokenizer: &Tokenizer, size: usize, termin
     options.text_column = arguments.text_column.clone();
     let threads = terminal.threads.unwrap_or(0);
     let read = read_words(&arguments.input, &options, false, terminal, |texts, progress| {
-        WordCounts::of(tokenizer, threads, texts, progress)
+        WordCounts::count(tokenizer, threads, texts, progress)
     })?;
-    let words = read.result.most_saving(tokenizer, size, arguments.min_count)?;
+    let words = read.result.rank_new_words(tokenizer, size, arguments.min_count)?;
     Ok(Learned { words, counts: read.result })
 }
 
 impl Learned {
     fn figures(&self, old: &Tokenizer, new: &Tokenizer) -> Result<Figures> {
-        let words = self.counts.words();
+        let words = self.counts.total_words();
         let ratio = |tokens: u64| tokens as f64 / words.max(1) as f64;
-        Ok(Figures { words, before: ratio(self.counts.tokens(old)?), after: ratio(self.counts.tokens(new)?) })
+        Ok(Figures { words, before: ratio(self.counts.total_tokens(old)?), after: ratio(self.counts.total_tokens(new)?) })
     }
 }

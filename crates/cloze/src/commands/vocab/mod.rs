@@ -255,7 +255,7 @@ pub fn learn_from(
     let learn = |texts: &mut dyn Iterator<Item = _>, progress: &dyn Fn(_)| learn(options, texts, progress);
     let read = read_words(input, corpus_options, strips_accents, terminal, learn)?;
     let Read { result, documents, text_bytes, seconds, marks, news } = read;
-    let (long_words, forgotten) = news.map_or((0, 0), |news| (news.long_words, news.forgotten));
+    let (long_words, forgotten) = news.map_or((0, 0), |news| (news.long_words, news.dropped));
     let dropped_marks = marks.scripts();
     Ok(Learned { tokenizer: result, documents, text_bytes, seconds, dropped_marks, long_words, forgotten })
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use cloze_convert::carry_modules;
+use cloze_convert::copy_modules;
 use cloze_engine::Device;
 use cloze_files::write_folder;
 use cloze_model::{Layout, Model, NewRow};
@@ -86,7 +86,7 @@ impl Subject {
         write_folder(out, |aside| {
             model.save(aside)?;
             tokenizer.save_for(aside, model.architecture().longest_sequence())?;
-            carry_modules(&self.layout, aside)?;
+            copy_modules(&self.layout, aside)?;
             Ok::<(), anyhow::Error>(())
         })?;
         Ok(tally)

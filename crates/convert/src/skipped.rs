@@ -1,15 +1,15 @@
-//! What a conversion leaves aside, and why.
+//! The parts of a source that a conversion skips, with the reasons.
 
 use std::collections::BTreeMap;
 
-/// Names of what was not converted, by the reason for it.
+/// Names of the tensors and files that were not converted, grouped by reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LeftAside {
+pub struct Skipped {
     groups: BTreeMap<&'static str, Vec<String>>,
 }
 
-impl LeftAside {
-    pub(crate) fn put(&mut self, reason: &'static str, name: &str) {
+impl Skipped {
+    pub(crate) fn add(&mut self, reason: &'static str, name: &str) {
         self.groups.entry(reason).or_default().push(name.to_owned());
     }
 
@@ -18,7 +18,7 @@ impl LeftAside {
         self.groups.is_empty()
     }
 
-    /// Each reason with the names that it applies to.
+    /// Each reason with the names to which it applies.
     pub fn groups(&self) -> impl Iterator<Item = (&'static str, &[String])> {
         self.groups.iter().map(|(reason, names)| (*reason, names.as_slice()))
     }

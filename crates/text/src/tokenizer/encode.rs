@@ -1,0 +1,185 @@
+//! Text to ids, with and without offsets.
+
+use std::sync::atomic::Ordering;
+
+use tokenizers::{Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+
+use super::{Piece, Tokenizer};
+use crate::added::{SpecialTokens, TextPart, with_literal_special_tokens};
+use crate::kind::{Fast, Kind};
+use crate::words::WordSplitter;
+
+impl Tokenizer {
+    /// Whether an added token is read as ordinary text where it occurs in a text.
+    fn is_read_as_text(&self, id: u32) -> bool {
+        match (self.inner.source.settings.splits_special(), self.special_tokens) {
+            (true, _) => self.inner.added.token(id).is_some_and(|token| token.special),
+            (false, SpecialTokens::Text) => self.inner.special.all().contains(&id),
+            (false, SpecialTokens::Parse) => false,
+        }
+    }
+
+    /// Counts the names of BERT's own special tokens in a text, except the token `found`.
+    fn count_names(&self, text: &str, found: Option<u32>) {
+        let own = self.inner.special.all();
+        let seen = self.inner.added.occurrences(text, |id| own.contains(&id) && Some(id) != found);
+        if seen > 0 {
+            self.inner.special_names.fetch_add(seen, Ordering::Relaxed);
+        }
+    }
+
+    /// Ids of `text`, without added special tokens. BERT's own special tokens in the text are ordinary text (`[MASK]` becomes
+    /// the ids of `[`, `mask` and `]` in WordPiece) unless [`special_tokens`](Self::special_tokens) is `Parse`. Other special and
+    /// added tokens are one token each.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        // English text has about 4.5 bytes per token.
+        let mut out = Vec::with_capacity(text.len() / 4 + 4);
+        self.encode_into(text, &mut out);
+        out
+    }
+
+    /// As [`encode`](Self::encode), appending to `out`.
+    pub fn encode_into(&self, text: &str, out: &mut Vec<u32>) {
+        self.count_names(text, None);
+        match self.fast() {
+            Some(fast) => self.encode_fast(fast, text, out),
+            None => self.encode_reference(text, out),
+        }
+    }
+
+    /// As [`encode_into`](Self::encode_into), on the fast path.
+    fn encode_fast(&self, fast: &Fast, text: &str, out: &mut Vec<u32>) {
+        let (Fast { words, trie }, added) = (fast, &self.inner.added);
+        let mut buffer = String::new();
+        added.split(
+            text,
+            |id| self.is_read_as_text(id),
+            |part| match part {
+                TextPart::Token(id) => out.push(id),
+                TextPart::Text(text) if added.has_normalized() => {
+                    added.split_normalized(
+                        &words.normalize(text),
+                        |id| self.is_read_as_text(id),
+                        |part| match part {
+                            TextPart::Token(id) => out.push(id),
+                            TextPart::Text(text) => {
+                                WordSplitter::split_normalized(text, |word, chars| trie.encode(word, chars, out))
+                            }
+                        },
+                    );
+                }
+                TextPart::Text(text) => words.split(text, &mut buffer, |word, chars| trie.encode(word, chars, out)),
+            },
+        );
+    }
+
+    /// As [`encode_into`](Self::encode_into), but always with the `tokenizers` crate: the same ids, more slowly. For tests and
+    /// the benchmark.
+    pub fn encode_reference(&self, text: &str, out: &mut Vec<u32>) {
+        self.encode_by(self.reference(), text, out);
+    }
+
+    fn encode_by(&self, reference: &tokenizers::Tokenizer, text: &str, out: &mut Vec<u32>) {
+        match reference.encode_fast(text, false) {
+            Ok(encoding) => out.extend_from_slice(encoding.get_ids()),
+            // Unreachable: `assemble` has tested it. Text that cannot be encoded is [UNK].
+            Err(_) => out.push(self.special().unk),
+        }
+    }
+
+    /// Ids of one word as it is encoded after a space. BPE and Unigram may encode a word at the beginning of a text differently.
+    pub fn encode_word(&self, word: &str) -> Vec<u32> {
+        match &self.inner.kind {
+            Kind::Other(other) if other.marks_spaces() => self.encode(&format!(" {word}")),
+            Kind::Other(_) | Kind::WordPiece(_) => self.encode(word),
+        }
+    }
+
+    /// As [`encode`](Self::encode), except that the [mask token](Self::mask_token) in the text becomes the mask's id.
+    pub fn encode_masked(&self, text: &str) -> Vec<u32> {
+        let mask = self.special().mask;
+        let mut out = Vec::new();
+        self.count_names(text, Some(mask));
+        match (&self.inner.kind, self.special_tokens) {
+            (_, SpecialTokens::Parse) if !self.inner.source.settings.splits_special() => {
+                self.encode_by(&self.inner.hf, text, &mut out);
+            }
+            (Kind::Other(other), _) => self.encode_by(other.mask_only(|| self.mask_only()), text, &mut out),
+            (Kind::WordPiece(fast), _) => {
+                for (i, part) in text.split(self.mask_token()).enumerate() {
+                    if i > 0 {
+                        out.push(mask);
+                    }
+                    match fast {
+                        Some(fast) => self.encode_fast(fast, part, &mut out),
+                        None => self.encode_reference(part, &mut out),
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// A copy of `hf` that recognises only the mask in a text, none of BERT's other special tokens.
+    fn mask_only(&self) -> tokenizers::Tokenizer {
+        let mask = self.special().mask;
+        let literal = (0..self.vocab_size() as u32).filter(|&id| id != mask && self.is_read_as_text(id));
+        let literal = literal.filter_map(|id| self.token(id)).collect();
+        // Parsing cannot fail: `hf` was parsed from equivalent JSON.
+        with_literal_special_tokens(&self.inner.hf, &literal).unwrap_or_else(|_| self.inner.hf.clone())
+    }
+
+    /// Ids of `text` with the byte range of the original text of each token. Uses the `tokenizers` crate.
+    pub fn encode_with_offsets(&self, text: &str) -> Vec<Piece> {
+        self.count_names(text, None);
+        match self.reference().encode(text, false) {
+            Ok(encoding) => encoding
+                .get_ids()
+                .iter()
+                .zip(encoding.get_offsets())
+                .map(|(&id, &(start, end))| Piece { id, start, end })
+                .collect(),
+            Err(_) => vec![Piece { id: self.special().unk, start: 0, end: text.len() }],
+        }
+    }
+
+    /// The normalised words of `text`, as the `tokenizers` crate splits it; empty if its normaliser fails.
+    pub(crate) fn words(&self, text: &str) -> Vec<String> {
+        let reference = &self.inner.hf;
+        let mut split = PreTokenizedString::from(text);
+        let normalized = split.normalize(|part| reference.get_normalizer().map_or(Ok(()), |n| n.normalize(part)));
+        let done = normalized.and_then(|()| match reference.get_pre_tokenizer() {
+            Some(pre_tokenizer) => pre_tokenizer.pre_tokenize(&mut split),
+            None => Ok(()),
+        });
+        if done.is_err() {
+            return Vec::new();
+        }
+        let words = split.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
+        words.into_iter().map(|(word, ..)| word.to_owned()).filter(|word| !word.is_empty()).collect()
+    }
+
+    /// Splits a normalised word at added tokens. The result includes these tokens.
+    pub(crate) fn split_at_added(&self, word: &str) -> Vec<String> {
+        let mut parts = Vec::new();
+        let text_of = |part: TextPart<'_>| match part {
+            TextPart::Token(id) => self.token(id).unwrap_or_default().to_owned(),
+            TextPart::Text(text) => text.to_owned(),
+        };
+        self.inner.added.split(
+            word,
+            |id| self.is_read_as_text(id),
+            |part| match part {
+                TextPart::Text(text) => {
+                    self.inner.added.split_normalized(
+                        text,
+                        |id| self.is_read_as_text(id),
+                        |part| parts.push(text_of(part)),
+                    );
+                }
+                token => parts.push(text_of(token)),
+            },
+        );
+        parts
+    }
+}
