@@ -377,7 +377,7 @@ fn a_model_that_does_not_fit_its_configuration_is_not_written() {
     let mut twice = expected();
     twice.push(("bert.pooler.dense.beta".to_owned(), Dtype::F32, vec![8], vec![7; 32]));
     store(&path, &twice);
-    fails(source.path(), "twice:");
+    fails(source.path(), "duplicate:");
     store(&path, &vec![("roberta.x".to_owned(), Dtype::F32, vec![1], vec![0; 4])]);
     fails(source.path(), "no part of BERT among its tensors");
     store(&path, &vec![("bert.x".to_owned(), Dtype::F8_E4M3, vec![1], vec![0])]);

@@ -140,7 +140,7 @@ pub fn evaluate_folder(
     if !model.heads.mlm {
         return Err(TrainError::NoHead { path: model_dir.to_owned(), head: "masked-language-model" });
     }
-    let positions = model.architecture().longest_sequence();
+    let positions = model.architecture().max_sequence_length();
     if options.seq_len > positions {
         return Err(TrainError::TooLong { found: options.seq_len, positions });
     }

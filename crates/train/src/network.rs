@@ -42,7 +42,7 @@ impl Network for Model {
     }
 
     fn positions(&self) -> usize {
-        self.architecture().longest_sequence()
+        self.architecture().max_sequence_length()
     }
 
     fn load(dir: &Path, device: &Device) -> Result<Model, TrainError> {

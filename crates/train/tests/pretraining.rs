@@ -456,7 +456,7 @@ fn no_steps_write_the_first_model_and_a_run_can_start_from_it() {
         }
     })
     .unwrap();
-    assert_eq!(messages, ["new, drawn at random: pooler, next-sentence head"]);
+    assert_eq!(messages, ["newly initialized: pooler, next-sentence head"]);
     assert_eq!(Model::load(&both.join("model"), &Device::cpu(Some(1)).unwrap()).unwrap().heads, Heads::PRETRAINING);
 
     let e = run(&from(&shards, &["phase.1.seq_len=65"]), &dir.path().join("c"), false).unwrap_err();

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 
-use cloze_files::folder::{entry_names, remove_if_there};
+use cloze_files::folder::{entry_names, remove_dir_if_exists};
 
 use crate::TrainError;
 use crate::run::RunFolder;
@@ -62,7 +62,7 @@ pub fn remove_stale(folder: &RunFolder) -> Result<(), TrainError> {
             }
             if [".partial", ".replaced", ".removed"].iter().any(|s| inner.ends_with(s)) {
                 match path.symlink_metadata() {
-                    Ok(m) if m.is_dir() => remove_if_there(&path)?,
+                    Ok(m) if m.is_dir() => remove_dir_if_exists(&path)?,
                     _ => fs::remove_file(&path).map_err(|e| TrainError::io("remove", &path, e))?,
                 }
             }
@@ -85,7 +85,7 @@ pub fn prune(folder: &RunFolder, keep: usize, best: Option<u64>) -> Result<(), T
         // Renamed first: a checkpoint that is half removed must not look like one.
         let gone = folder.checkpoints().join(format!(".step-{step:08}.removed"));
         fs::rename(path, &gone).map_err(|e| TrainError::io("remove", path, e))?;
-        remove_if_there(&gone)?;
+        remove_dir_if_exists(&gone)?;
     }
     Ok(())
 }

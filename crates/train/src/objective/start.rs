@@ -37,7 +37,7 @@ pub(super) fn first_model(
         let config: Config = serde_json::from_value(json)
             .map_err(|e| TrainError::Recipe { place: "recipe, [model]".into(), message: e.to_string() })?;
         let config = if causal { config.causal() } else { config };
-        check_memory(Model::parameters_of(&config, fresh)? as u64, machine::memory())?;
+        check_memory(Model::count_parameters(&config, fresh)? as u64, machine::memory())?;
         let model = Model::new(config, fresh, device, recipe.seed)?;
         model.check_tokenizer(shards.dir(), tokens, segments)?;
         return Ok((model, LoadReport::default()));
@@ -59,7 +59,7 @@ pub(super) fn first_model(
     if let Some(heads) = heads(model.heads) {
         (model, report) = Model::load_with(init, heads, &[], device, recipe.seed)?;
     }
-    recipe.check_fit(model.architecture().longest_sequence(), model.architecture().segments)?;
+    recipe.check_fit(model.architecture().max_sequence_length(), model.architecture().segments)?;
     model.check_tokenizer(init, tokens, segments)?;
     let (dropouts, config) = (&recipe.model, model.config());
     let hidden = dropouts.hidden_dropout_prob.unwrap_or(config.hidden_dropout_prob);
