@@ -822,7 +822,7 @@ mod tests {
         altered[middle] ^= 0x40;
         fs::write(&path, altered).unwrap();
         let error = verify_weights(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("model.safetensors is damaged") && error.contains("it was saved with"), "{error}");
+        assert!(error.contains("model.safetensors is damaged") && error.contains("expected the checksum"), "{error}");
         // Files that another program wrote have no checksum.
         fs::write(&path, complete).unwrap();
         rewrite(dir.path(), |_| ());

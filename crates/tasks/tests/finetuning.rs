@@ -671,7 +671,7 @@ fn only_the_same_run_is_resumed() {
 
     assert!(!bench.run(&task, all, &settings, "run", false, stop_at_once).unwrap().finished);
     let again = bench.run(&task, all, &settings, "run", false, stop_at_once).unwrap_err().to_string();
-    assert!(again.contains("already in use") && again.contains("--resume"), "{again}");
+    assert!(again.contains("already in use") && again.contains("`resume`"), "{again}");
 
     let mut others = rows.clone();
     others[3].label = Some(2);

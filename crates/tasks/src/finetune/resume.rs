@@ -75,7 +75,7 @@ pub(super) fn is_over(folder: &RunFolder) -> bool {
 
 /// Where a run that is over moves its checkpoints to remove them.
 pub(super) fn remove_rest(folder: &RunFolder) -> Result<(), TaskError> {
-    Ok(remove_dir_if_exists(&folder.root().join(train_loop::CHECKPOINTS_ASIDE))?)
+    Ok(remove_dir_if_exists(&folder.root().join(train_loop::REMOVED_CHECKPOINTS))?)
 }
 
 /// A run is resumed with the settings that it began with; returns them.
