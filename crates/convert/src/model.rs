@@ -31,7 +31,7 @@ pub(crate) fn canonicalise(
     for buffer in &inventory.buffers {
         skipped.add("a buffer of old exporters, not a weight", buffer);
     }
-    let mut report: Vec<String> = inventory.twice.iter().map(|line| format!("  {line}")).collect();
+    let mut report: Vec<String> = inventory.duplicates.iter().map(|line| format!("  duplicate: {line}")).collect();
     let decoder = Module::MlmDecoder.weight();
     let mut untied = false;
     for copy in &inventory.copies {

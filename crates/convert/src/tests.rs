@@ -380,7 +380,7 @@ fn models_that_do_not_match_their_configuration_are_rejected() {
     let mut twice = expected();
     twice.push(("bert.pooler.dense.beta".to_owned(), Dtype::F32, vec![8], vec![7; 32]));
     store(&path, &twice);
-    fails(source.path(), "twice:");
+    fails(source.path(), "duplicate:");
     store(&path, &vec![("roberta.x".to_owned(), Dtype::F32, vec![1], vec![0; 4])]);
     fails(source.path(), "found no tensors of BERT");
     store(&path, &vec![("bert.x".to_owned(), Dtype::F8_E4M3, vec![1], vec![0])]);

@@ -9,7 +9,7 @@ use arrow_array::{ArrayRef, ListArray, RecordBatch, UInt16Array, UInt32Array};
 use arrow_buffer::OffsetBuffer;
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::{ArrowError, DataType, Field, Schema};
-use cloze_files::digest::{Digest, Digesting};
+use cloze_files::digest::{Digest, DigestWriter};
 
 use crate::DataError;
 use crate::manifest::{ShardEntry, Split};
@@ -41,7 +41,7 @@ enum Ids {
 
 struct OpenShard {
     path: PathBuf,
-    writer: FileWriter<BufWriter<Digesting<File>>>,
+    writer: FileWriter<BufWriter<DigestWriter<File>>>,
     entry: ShardEntry,
 }
 
@@ -136,7 +136,7 @@ impl ShardWriter {
         let name = format!("{}-{:05}.arrow", self.split.name(), self.entries.len());
         let path = self.dir.join(&name);
         let file = File::create_new(&path).map_err(|e| DataError::io("create", &path, e))?;
-        let file = BufWriter::with_capacity(1 << 20, Digesting::new(file));
+        let file = BufWriter::with_capacity(1 << 20, DigestWriter::new(file));
         let writer = FileWriter::try_new(file, &self.schema).map_err(|e| arrow_error(&path, e))?;
         Ok(OpenShard {
             path,

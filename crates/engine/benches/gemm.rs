@@ -1,7 +1,7 @@
-//! Matrix products: GFLOP/s and the share of the peak measured in the same moment, on one thread and on two. In bf16 the
-//! operands lie as in a training step: activations in bf16, weights and their gradients in f32.
-//! `cargo bench -p cloze-engine --bench gemm [-- FILTER]`; `CLOZE_CPU` forces a level.
-#![allow(clippy::print_stderr, clippy::print_stdout, unsafe_code, reason = "a program that measures kernels")]
+//! Benchmark of matrix products: GFLOP/s, and the fraction of the peak that is measured at the same time, on one thread
+//! and on two. In bf16, operands have the types of a training step: activations in bf16, weights and their gradients in
+//! f32. `cargo bench -p cloze-engine --bench gemm [-- FILTER]`; `CLOZE_CPU` sets the level.
+#![allow(clippy::print_stderr, clippy::print_stdout, unsafe_code, reason = "a benchmark program")]
 
 mod shared;
 
@@ -22,30 +22,30 @@ struct Store<T> {
 // SAFETY: tiles are disjoint.
 unsafe impl<T> Sync for Store<T> {}
 
-trait Stored: Copy {
+trait FromLanes: Copy {
     fn from_lanes<I: Isa>(lanes: &[f32; 16]) -> [Self; 16];
 }
 
-impl Stored for f32 {
+impl FromLanes for f32 {
     #[inline(always)]
     fn from_lanes<I: Isa>(lanes: &[f32; 16]) -> [f32; 16] {
         *lanes
     }
 }
 
-impl Stored for bf16 {
+impl FromLanes for bf16 {
     #[inline(always)]
     fn from_lanes<I: Isa>(lanes: &[f32; 16]) -> [bf16; 16] {
-        // SAFETY: a sink runs at a level that the machine has.
-        unsafe { I::narrow(lanes) }
+        // SAFETY: an epilogue runs at a level that the machine has.
+        unsafe { I::to_bf16(lanes) }
     }
 }
 
-impl<T: Stored> Epilogue for Store<T> {
+impl<T: FromLanes> Epilogue for Store<T> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         for i in 0..rows {
-            // SAFETY: the tile lies within C.
+            // SAFETY: the tile is within C.
             let to = unsafe { std::slice::from_raw_parts_mut(self.to.add((row + i) * self.cols + col), cols) };
             for (to, from) in to.chunks_mut(16).zip(acc[i * stride..i * stride + cols].chunks(16)) {
                 match (<&mut [T; 16]>::try_from(&mut *to), from.try_into()) {
@@ -61,25 +61,25 @@ impl<T: Stored> Epilogue for Store<T> {
     }
 }
 
-/// A matrix's elements at a precision.
+/// The elements of a matrix.
 enum Numbers {
-    Wide(Mapped<f32>),
-    Narrow(Mapped<bf16>),
+    F32(Mapped<f32>),
+    BF16(Mapped<bf16>),
 }
 
 impl Numbers {
     fn new(count: usize, precision: Precision) -> Numbers {
         let values = (0..count).map(|i| ((i * 7919) % 1013) as f32 / 506.5 - 1.0);
         match precision {
-            Precision::F32 => Numbers::Wide(Mapped::of(values)),
-            Precision::BF16 => Numbers::Narrow(Mapped::of(values.map(bf16::from_f32))),
+            Precision::F32 => Numbers::F32(Mapped::of(values)),
+            Precision::BF16 => Numbers::BF16(Mapped::of(values.map(bf16::from_f32))),
         }
     }
 
     fn mat(&self, rows: usize, cols: usize, stride: usize) -> Mat<'_> {
         let data = match self {
-            Numbers::Wide(wide) => Slice::F32(wide.slice()),
-            Numbers::Narrow(narrow) => Slice::BF16(narrow.slice()),
+            Numbers::F32(values) => Slice::F32(values.slice()),
+            Numbers::BF16(values) => Slice::BF16(values.slice()),
         };
         Mat::new(data, rows, cols, stride)
     }
@@ -92,14 +92,15 @@ struct Bench {
 }
 
 impl Bench {
-    /// One product of `tokens × inputs` activations and `outputs × inputs` weights; `kind` is which of a layer's three.
+    /// One of a layer's three products, of `tokens × inputs` activations and `outputs × inputs` weights; `kind` says
+    /// which.
     fn layer(&self, kind: &str, precision: Precision, tokens: usize, outputs: usize, inputs: usize) {
         let (m, k, n) = match kind {
             "forward" => (tokens, inputs, outputs),
             "inputs" => (tokens, outputs, inputs),
             _ => (outputs, tokens, inputs),
         };
-        if !self.wanted(&name(kind, m, k, n, precision)) {
+        if !self.is_selected(&name(kind, m, k, n, precision)) {
             return;
         }
         let x = Numbers::new(tokens * inputs, precision);
@@ -119,18 +120,18 @@ impl Bench {
         }
     }
 
-    fn wanted(&self, name: &str) -> bool {
+    fn is_selected(&self, name: &str) -> bool {
         self.filter.as_ref().is_none_or(|filter| name.contains(filter))
     }
 
-    fn report<T: Stored>(&self, kind: &str, precision: Precision, a: Mat, b: Mat, serial: bool) {
+    fn report<T: FromLanes>(&self, kind: &str, precision: Precision, a: Mat, b: Mat, serial: bool) {
         let (m, k, n) = (a.rows(), a.cols(), b.cols());
         let name = name(kind, m, k, n, precision);
-        if !self.wanted(&name) {
+        if !self.is_selected(&name) {
             return;
         }
         let mut c = Mapped::<T>::zeroed(m * n);
-        let sink = Store { to: c.pointer(), cols: n };
+        let epilogue = Store { to: c.pointer(), cols: n };
         let flops = 2.0 * (m * k * n) as f64;
         let repeats = ((2e10 / flops) as usize).clamp(6, 3000);
         for pool in &self.pools[..if serial { 1 } else { 2 }] {
@@ -139,8 +140,8 @@ impl Bench {
                 .map(|_| {
                     let start = Instant::now();
                     match serial {
-                        true => product_serial(self.level, precision, a, b, &sink),
-                        false => product(self.level, pool, precision, a, b, &sink),
+                        true => product_serial(self.level, precision, a, b, &epilogue),
+                        false => product(self.level, pool, precision, a, b, &epilogue),
                     }
                     start.elapsed().as_secs_f64()
                 })
@@ -186,7 +187,7 @@ fn main() {
                 bench.layer(kind, precision, tokens, outputs, inputs);
             }
         }
-        // One head's products in attention: rows of a packed q|k|v of width 3·768.
+        // Products of an attention head: rows of a packed q|k|v of width 3·768.
         for (length, head) in [(128, 64), (512, 64), (64, 64), (128, 32)] {
             let (qkv, p) = (Numbers::new(length * 2304, precision), Numbers::new(length * length, Precision::F32));
             let q = qkv.mat(length, head, 2304);

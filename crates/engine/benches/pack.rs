@@ -1,7 +1,7 @@
-//! Packing from memory: GB/s at which products of eight rows, which are little but packing, go through matrices that no cache holds,
-//! beside the rate at which the same memory is read from one end to the other.
-//! `cargo bench -p cloze-engine --bench pack`; `CLOZE_CPU` forces a level, `CLOZE_THREADS` a number of threads (2).
-#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a program")]
+//! Benchmark of packing from memory: GB/s of products with eight rows, which consist mostly of packing, over matrices
+//! that do not fit in any cache; and for comparison the rate of reading the same memory sequentially. `cargo bench -p
+//! cloze-engine --bench pack`; `CLOZE_CPU` sets the level, `CLOZE_THREADS` the number of threads (default 2).
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a benchmark program")]
 
 #[allow(unsafe_code)]
 mod shared;
@@ -15,22 +15,22 @@ use cloze_engine::cpu::pool::Pool;
 use half::bf16;
 use shared::{Mapped, level};
 
-/// Beyond a fair share of any L3.
+/// More than a thread's share of any L3.
 const BYTES: usize = 576 << 20;
 const ROWS: usize = 8;
 const REPEATS: usize = 5;
 
-/// Takes no notice.
-struct Nowhere;
+/// Ignores the product.
+struct Discard;
 
-impl Epilogue for Nowhere {
+impl Epilogue for Discard {
     #[inline(always)]
     fn tile<I: Isa>(&self, _: usize, _: usize, _: usize, _: usize, acc: &mut [f32], _: usize) {
         black_box(acc);
     }
 }
 
-/// The best rate of a few runs in bytes a second.
+/// The best rate of several runs in bytes per second.
 fn rate(bytes: usize, body: &dyn Fn()) -> f64 {
     let seconds = (0..REPEATS).map(|_| {
         let start = Instant::now();
@@ -42,10 +42,10 @@ fn rate(bytes: usize, body: &dyn Fn()) -> f64 {
 
 fn main() {
     let level = level();
-    let threads = std::env::var("CLOZE_THREADS").ok().and_then(|word| word.parse().ok()).unwrap_or(2);
+    let threads = std::env::var("CLOZE_THREADS").ok().and_then(|number| number.parse().ok()).unwrap_or(2);
     let pool = Pool::new(threads);
     println!("level {}, {} thread(s)", level.name(), pool.threads());
-    // Written, not only mapped: else all of it would be one page of zeros.
+    // Written, not only mapped: otherwise all of it would be one page of zeros.
     let wide = Mapped::of((0..BYTES / size_of::<f32>()).map(|_| 0f32));
     let narrow = Mapped::of((0..BYTES / size_of::<bf16>()).map(|_| bf16::ZERO));
     let few = Mapped::of((0..ROWS * 4096).map(|_| bf16::ZERO));
@@ -61,7 +61,7 @@ fn main() {
             black_box(bits);
         });
     });
-    println!("{:44} {:6.1} GB/s", "read from end to end", read / 1e9);
+    println!("{:44} {:6.1} GB/s", "sequential read", read / 1e9);
 
     let report = |name: &str, [rows, columns]: [usize; 2], narrow_operand: bool, body: &dyn Fn(Mat)| {
         let (count, size) = (rows * columns, if narrow_operand { 2 } else { 4 });
@@ -77,7 +77,7 @@ fn main() {
         });
         println!("{name:44} {:6.1} GB/s", found / 1e9);
     };
-    let times = |a: Mat, b: Mat| product(level, &pool, Precision::BF16, a, b, &Nowhere);
+    let times = |a: Mat, b: Mat| product(level, &pool, Precision::BF16, a, b, &Discard);
     let rows = |inner: usize| Mat::new(Slice::BF16(few), ROWS, inner, inner);
     for [outputs, inputs] in [[3072, 768], [768, 3072]] {
         let shape = [outputs, inputs];

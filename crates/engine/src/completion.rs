@@ -1,19 +1,20 @@
-//! When each parameter's gradient is complete in a backward pass.
+//! Tracks when the gradient of each parameter is complete during a backward pass.
 
 use crate::{Gradients, ParamId, Parameters};
 use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 
-/// In place of a number of contributions: the parameter has been reported.
+/// Takes the place of the number of contributions: the parameter has been reported.
 const REPORTED: u32 = u32::MAX;
 
-/// Counts the contributions to parameters' gradients that are still to come, and reports each parameter after its last.
+/// Counts the pending contributions to each parameter's gradient, and reports the parameter after the last one.
 pub(crate) struct Completion<'a> {
-    /// By parameter, in arena order: its range, and how many contributions are expected.
+    /// For each parameter in arena order: its range, and the number of contributions still expected.
     expected: Rc<[(Range<usize>, Cell<u32>)]>,
     report: &'a mut (dyn FnMut(Range<usize>, &mut Gradients) + 'a),
-    /// Whether the ops that are recorded announce contributions. Those that are recorded again in a recomputation have been counted.
+    /// Whether recorded ops add to the expected contributions. Ops that are recorded again during recomputation were
+    /// already counted.
     counts: bool,
 }
 
@@ -23,12 +24,12 @@ impl<'a> Completion<'a> {
         Completion { expected, report, counts: true }
     }
 
-    /// For a pass within the backward pass, that computes again what has been counted.
+    /// For the inner pass that recomputes a checkpoint during the backward pass: its ops were already counted.
     pub(crate) fn share(&mut self) -> Completion<'_> {
         Completion { expected: Rc::clone(&self.expected), report: &mut *self.report, counts: false }
     }
 
-    /// An op was run that will contribute to the gradient of `id`.
+    /// An op was recorded that will contribute to the gradient of `id`.
     pub(crate) fn expect(&mut self, params: &Parameters, id: ParamId) {
         if self.counts {
             for (_, expected) in &self.expected[params.parts(id)] {
@@ -37,7 +38,7 @@ impl<'a> Completion<'a> {
         }
     }
 
-    /// An op has made its contribution to the gradient of `id`, or had none to make.
+    /// An op has added its contribution to the gradient of `id`, or had none.
     pub(crate) fn contributed(&mut self, params: &Parameters, id: ParamId, grads: &mut Gradients) {
         for (range, expected) in &self.expected[params.parts(id)] {
             expected.set(expected.get() - 1);
@@ -49,7 +50,7 @@ impl<'a> Completion<'a> {
         }
     }
 
-    /// The backward pass is over: reports the parameters that remain.
+    /// Ends the backward pass: reports the remaining parameters.
     pub(crate) fn finish(self, grads: &mut Gradients) {
         for (range, _) in self.expected.iter().filter(|(_, expected)| expected.get() != REPORTED) {
             (self.report)(range.clone(), grads);

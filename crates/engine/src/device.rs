@@ -1,56 +1,57 @@
-//! A device: where tensors live and ops run. The backends know this file, it knows none of them: each adds its constructors to
-//! [`Device`].
+//! A device: where tensors are stored and ops run. This file does not depend on any backend; each backend adds its
+//! constructors to [`Device`].
 
 use crate::ops;
 use crate::{DType, Tensor};
 use std::any::Any;
 use std::sync::Arc;
 
-/// Bytes a second that all threads together read.
+/// Read bandwidth of all threads together, in bytes per second.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Bandwidths {
-    /// From their L2s.
+    /// From the cores' L2 caches.
     pub l2: f64,
-    /// From the L3, or what there is beyond L2.
+    /// From the L3 cache, or the next memory beyond L2.
     pub l3: f64,
-    /// From memory.
+    /// From main memory.
     pub dram: f64,
 }
 
-/// What every device tells about itself.
+/// What a device reports about itself.
 pub trait BackendInfo: Send + Sync {
-    /// Threads that compute.
+    /// Number of compute threads.
     fn threads(&self) -> usize;
     /// One line for logs: kind, instruction set, threads.
     fn describe(&self) -> String;
-    /// The name of the instruction set that computes.
+    /// The name of the instruction set in use.
     fn instruction_set(&self) -> &'static str;
-    /// The type of activations with which it computes faster.
+    /// The activation type with which this device computes faster.
     fn fastest_precision(&self) -> DType;
-    /// Why it computes as it does with activations of this type, in a few words.
+    /// Why this instruction set is used with activations of this type, as a short text.
     fn explain(&self, dtype: DType) -> String;
     /// The measured peak of the matrix unit for operands of this type, in FLOP/s.
     fn matrix_peak(&self, dtype: DType) -> f64;
-    /// How fast its memories are read.
+    /// The measured read bandwidth of the caches and of memory.
     fn bandwidths(&self) -> Bandwidths;
 }
 
-/// What a backend has computed of weights that do not change; only the backend knows what it is.
+/// What a backend has computed from weights that do not change, for example packed matrices. Opaque outside the
+/// backend.
 pub type WeightCache = Box<dyn Any + Send + Sync>;
 
-/// Where a device keeps its numbers.
+/// Allocation in the device's memory.
 pub trait Memory {
-    /// A tensor with arbitrary contents, to be written whole.
+    /// A tensor with arbitrary contents; the caller must write every element.
     fn empty(&self, shape: &[usize], dtype: DType) -> Tensor;
     /// A tensor with these values; panics if they do not fill the shape.
     fn tensor_f32(&self, values: &[f32], shape: &[usize]) -> Tensor;
     /// A tensor with these integers; panics if they do not fill the shape.
     fn tensor_i32(&self, values: &[i32], shape: &[usize]) -> Tensor;
-    /// An empty cache for what is computed of `slots` parameters.
+    /// An empty cache with one entry for each of `slots` parameters and stacks.
     fn weight_cache(&self, slots: usize) -> WeightCache;
 }
 
-/// The table of contents of a device: every op, forward and backward.
+/// All functions of a device: every op, forward and backward.
 pub trait Backend:
     BackendInfo
     + Memory
@@ -85,12 +86,12 @@ impl std::fmt::Debug for Device {
 }
 
 impl Device {
-    /// A handle on what `backend` computes with.
-    pub(crate) fn of(backend: impl Backend + 'static) -> Device {
+    /// A handle of `backend`.
+    pub(crate) fn new(backend: impl Backend + 'static) -> Device {
         Device { backend: Arc::new(backend) }
     }
 
-    /// Threads that compute.
+    /// Number of compute threads.
     pub fn threads(&self) -> usize {
         self.backend.threads()
     }
@@ -100,28 +101,27 @@ impl Device {
         self.backend.describe()
     }
 
-    /// The name of the instruction set that computes, as [`Device::cpu_at`] takes it.
+    /// The name of the instruction set in use, in the form that [`Device::cpu_at`] accepts.
     pub fn instruction_set(&self) -> &'static str {
         self.backend.instruction_set()
     }
 
-    /// The type of activations that is fastest here: bf16 where the hardware multiplies it faster than f32, by measurement; else
-    /// f32.
+    /// The faster activation type on this device: bf16 if it measurably multiplies bf16 faster than f32, otherwise f32.
     pub fn fastest_precision(&self) -> DType {
         self.backend.fastest_precision()
     }
 
-    /// Why this instruction set, and what it means for activations of this type: a few words for people.
+    /// Why this instruction set is used, and what it means for activations of this type: a short text for logs.
     pub fn explain(&self, dtype: DType) -> String {
         self.backend.explain(dtype)
     }
 
-    /// The matrix unit's peak for operands of this type in FLOP/s, measured now (some 50 ms).
+    /// The measured peak of the matrix unit for operands of this type in FLOP/s. Each call measures for about 50 ms.
     pub fn matrix_peak(&self, dtype: DType) -> f64 {
         self.backend.matrix_peak(dtype)
     }
 
-    /// How fast all threads together read L2, L3 and memory, measured now (about a second).
+    /// The measured read bandwidth of L2, L3 and memory, all threads together. Each call measures for about a second.
     pub fn bandwidths(&self) -> Bandwidths {
         self.backend.bandwidths()
     }

@@ -1,4 +1,4 @@
-//! The three element types, known at run time.
+//! The element types of tensors, known at run time.
 
 pub use half::bf16;
 
@@ -22,7 +22,7 @@ impl DType {
         }
     }
 
-    /// The name that recipes and reports use.
+    /// The name in recipes and reports.
     pub fn name(self) -> &'static str {
         match self {
             DType::F32 => "f32",
@@ -32,7 +32,7 @@ impl DType {
     }
 }
 
-/// A Rust type that a tensor can hold: a plain number, for which all bit patterns are valid.
+/// A Rust type that a tensor can store: plain numbers, for which all bit patterns are valid.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     const DTYPE: DType;
 }
@@ -47,7 +47,7 @@ impl Element for bf16 {
     const DTYPE: DType = DType::BF16;
 }
 
-/// An element that stands for a real number; arithmetic happens in `f32`.
+/// An element type for real numbers; arithmetic uses `f32`.
 pub(crate) trait Real: Element {
     fn to_f32(self) -> f32;
     fn from_f32(x: f32) -> Self;
@@ -69,15 +69,15 @@ impl Real for bf16 {
     fn to_f32(self) -> f32 {
         f32::from_bits((self.to_bits() as u32) << 16)
     }
-    /// Rounds to nearest, ties to even (`half`'s own asks the CPU each time).
+    /// Rounds to nearest, ties to even. (`half`'s conversion detects CPU features on each call.)
     #[inline(always)]
     fn from_f32(x: f32) -> bf16 {
         bf16::from_bits((rounded_to_bf16(x) >> 16) as u16)
     }
 }
 
-/// Bits whose upper half is `x` rounded to bf16: to nearest, ties to even; NaN stays NaN.
-/// (Integers throughout: a comparison of floats kept the compiler from vectorising it.)
+/// Bits whose upper half is `x` rounded to bf16: to nearest, ties to even; NaN stays NaN. Integer operations only: with
+/// a comparison of floats, the compiler did not vectorise it.
 #[inline(always)]
 pub(crate) fn rounded_to_bf16(x: f32) -> u32 {
     let bits = x.to_bits();

@@ -1,35 +1,37 @@
-//! What the world can cause: an instruction set that the machine lacks, a thread count out of range.
+//! Errors caused by the environment or a setting: an unavailable instruction set, a thread count out of range.
 
 use thiserror::Error;
 
-/// An engine error that a user can cause and mend. Shape mismatches are bugs and panic instead.
+/// An engine error that the user can correct. Shape mismatches are bugs and panic instead.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum EngineError {
-    /// A word that names no level.
-    #[error("{place}{found}: expected one of amx, avx512bf16, avx512, avx2, neon, portable")]
+    /// A name that is not an instruction set.
+    #[error("{origin}{found}: expected one of amx, avx512bf16, avx512, avx2, neon, portable")]
     UnknownLevel {
-        /// What stands before the word in the message: `CLOZE_CPU=`, or what else asked for the level.
-        place: &'static str,
-        /// The word found.
+        /// Where the name came from, as the start of the message: `CLOZE_CPU=`, for example.
+        origin: &'static str,
+        /// The name found.
         found: String,
     },
-    /// An instruction set that this machine lacks.
-    #[error("{place}{wanted}: this CPU offers {available} at most; choose that, or leave it out to take the fastest")]
+    /// An instruction set that this machine does not have.
+    #[error(
+        "{origin}{requested}: the best instruction set of this CPU is {available}; choose that, or choose none to use the fastest"
+    )]
     UnavailableLevel {
-        /// As above.
-        place: &'static str,
-        /// The level asked for.
-        wanted: &'static str,
-        /// The best level present.
+        /// Where the name came from, as in [`EngineError::UnknownLevel`].
+        origin: &'static str,
+        /// The requested level.
+        requested: &'static str,
+        /// The best level of this machine.
         available: &'static str,
     },
-    /// A thread count of zero, or beyond any machine.
-    #[error("{found} threads asked for: expected 1 to {most}")]
+    /// A thread count of zero, or above the limit.
+    #[error("`threads` must be between 1 and {max}, found {found}")]
     Threads {
         /// The count found.
         found: usize,
         /// The largest count accepted.
-        most: usize,
+        max: usize,
     },
 }

@@ -1,74 +1,77 @@
-//! Gradients in one flat `f32` arena, laid out as the parameters, in the memory of their device.
+//! Gradients in one flat `f32` arena with the layout of the parameters, in the memory of their device.
 
 use crate::{ParamId, Parameters, Tensor};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// How a backward rule writes a gradient.
+/// How a backward rule must write a gradient.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Write {
-    /// It replaces what is there.
+    /// Overwrite the memory.
     Store,
-    /// It is added to what is there.
+    /// Add to the memory.
     Add,
 }
 
-/// The gradient of every weight, laid out as its [`Parameters`].
+/// The gradient of every weight, with the layout of its [`Parameters`].
 pub struct Gradients {
     ranges: Vec<Range<usize>>,
     arena: Tensor,
-    /// Parameters whose gradient counts as zero, whatever their memory holds: the step's first contribution is stored, not added,
-    /// which saves a pass over the arena.
+    /// Parameters whose gradient counts as zero, although their memory was not written. The first contribution of a
+    /// step is stored instead of added, which saves one pass over the arena.
     cleared: Vec<bool>,
 }
 
 impl Gradients {
-    /// Zeros in the layout of `params`, on their device.
+    /// Zero gradients for `params`, on their device.
     pub fn zeros_like(params: &Parameters) -> Gradients {
         let arena = params.device().zeros(params.count());
         let ranges: Vec<_> = params.ids().map(|id| params.range(id)).collect();
         Gradients { cleared: vec![false; ranges.len()], ranges, arena }
     }
 
-    /// Sets every gradient to zero, before a step's first micro-batch. They can be read after a backward pass, not before.
+    /// Sets every gradient to zero, before the first micro-batch of a step. They cannot be read until the next backward
+    /// pass has ended.
     pub fn zero(&mut self) {
         self.cleared.fill(true);
     }
 
-    /// One parameter's gradient, row-major: borrowed where the device computes in the host's memory, else copied.
+    /// One parameter's gradient, row-major: borrowed if the device uses host memory, otherwise copied.
     pub fn read(&self, id: ParamId) -> Cow<'_, [f32]> {
         self.read_range(self.ranges[id.0].clone())
     }
 
-    /// The gradients of all parameters, in the order of [`Parameters::ids`]; as [`Gradients::read`].
+    /// The gradients of all parameters in the order of [`Parameters::ids`], borrowed or copied as in
+    /// [`Gradients::read`].
     pub fn read_all(&self) -> Cow<'_, [f32]> {
         self.arena().read(0..self.arena.count())
     }
 
-    /// Part of [`Gradients::read_all`]: whole parameters whose gradients are complete.
+    /// A range of [`Gradients::read_all`] that covers complete parameters. Panics if one of them has no gradient yet.
     pub fn read_range(&self, range: Range<usize>) -> Cow<'_, [f32]> {
         assert!(!self.cleared[self.parts(&range)].contains(&true), "gradients are read after a backward pass");
         self.arena.read(range)
     }
 
-    /// Lets `edit` change the gradients of some whole parameters: where they are, or in a copy that is then written back.
+    /// Lets `edit` change the gradients of a range of complete parameters, in place or in a copy that is then written
+    /// back.
     pub fn edit_range<T>(&mut self, range: Range<usize>, edit: impl FnOnce(&mut [f32]) -> T) -> T {
         self.zero_untouched(&range);
         self.arena.edit(range, edit)
     }
 
-    /// As [`Gradients::edit_range`], with the gradients of all parameters.
+    /// [`Gradients::edit_range`] over all parameters.
     pub fn edit_all<T>(&mut self, edit: impl FnOnce(&mut [f32]) -> T) -> T {
         self.edit_range(0..self.arena.count(), edit)
     }
 
-    /// The numbers of the parameters in a range.
+    /// The indices of the parameters in a range.
     fn parts(&self, range: &Range<usize>) -> Range<usize> {
         let first = self.ranges.partition_point(|part| part.start < range.start);
         first..first + self.ranges[first..].partition_point(|part| part.start < range.end)
     }
 
-    /// Writes the zeros of those parameters in a range that no gradient has reached.
+    /// Writes zeros for those parameters in a range that have not received a gradient.
     pub(crate) fn zero_untouched(&mut self, range: &Range<usize>) {
         for part in self.parts(range) {
             if std::mem::take(&mut self.cleared[part]) {
@@ -77,13 +80,13 @@ impl Gradients {
         }
     }
 
-    /// Ends a backward pass: parameters that no gradient has reached have zeros.
+    /// Ends a backward pass: parameters that have not received a gradient get zeros.
     pub(crate) fn finish(&mut self) {
         self.zero_untouched(&(0..self.arena.count()));
     }
 
-    /// Begins a contribution to the gradients of the parameters in `range`, and says how it must be written. It counts as written
-    /// from now on.
+    /// Starts a contribution to the gradients of the parameters in `range`, and returns how it must be written. From
+    /// now on, they count as written.
     pub(crate) fn begin_write(&mut self, range: Range<usize>) -> Write {
         let parts = self.parts(&range);
         if self.cleared[parts.clone()].iter().all(|cleared| *cleared) {
@@ -94,13 +97,13 @@ impl Gradients {
         Write::Add
     }
 
-    /// The whole arena, for backends: after a backward pass.
+    /// The complete arena, for backends, after a backward pass.
     pub(crate) fn arena(&self) -> &Tensor {
         assert!(!self.cleared.contains(&true), "gradients are read after a backward pass");
         &self.arena
     }
 
-    /// The whole arena for writing, for backends: what [`Gradients::begin_write`] has allowed.
+    /// The complete arena, mutable, for backends. Write only where [`Gradients::begin_write`] allowed it.
     pub(crate) fn arena_mut(&mut self) -> &mut Tensor {
         &mut self.arena
     }
@@ -124,7 +127,7 @@ mod tests {
         assert_eq!(grads.begin_write(a.clone()), Write::Store);
         assert_eq!(grads.begin_write(a.clone()), Write::Add);
         grads.arena_mut().write(a, &[1.0; 6]);
-        // A stack of which one part has its gradient: the other's zeros are written.
+        // Only one part of the stack has a gradient: zeros are written for the other.
         assert_eq!(grads.begin_write(both), Write::Add);
         assert_eq!(grads.begin_write(b), Write::Add);
         grads.edit_range(c, |grads| grads[0] = 2.0);

@@ -1,5 +1,5 @@
-//! Host memory, aligned and reused: a step allocates the same sizes again and again, and fresh pages are the dearest
-//! memory there is (the kernel zeroes each on first touch).
+//! Host memory, aligned and reused. Each step allocates the same sizes again, and fresh pages are expensive (the kernel
+//! zeroes each on first touch).
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::RefCell;
@@ -10,24 +10,24 @@ use memmap2::MmapMut;
 
 use crate::dtype::Element;
 
-/// Cache line, and the widest vector.
+/// Size of a cache line and of the widest vector, in bytes.
 const ALIGNMENT: usize = 64;
-/// Buffers of at least this many bytes are mapped, in huge pages where the system has them to give: a walk through 4 KB pages
-/// misses the TLB and stops the hardware's prefetching at each one.
+/// Buffers of at least this many bytes are memory-mapped, with huge pages if the system provides them: with 4 KB pages,
+/// a linear scan misses the TLB and interrupts hardware prefetching at each page.
 pub(crate) const MAPPED: usize = 1 << 21;
-/// Freed buffers kept for reuse, process-wide: the host has one memory.
+/// Freed buffers for reuse, shared by the process.
 static FREE: Mutex<FreeList> = Mutex::new(FreeList { blocks: Vec::new(), bytes: 0 });
-/// Bytes kept at most: past it a freed buffer goes back to the system.
-const KEPT_BYTES: usize = 8 << 30;
+/// Maximum number of bytes in the free list. Beyond it, freed buffers are returned to the system.
+const FREE_BYTES_MAX: usize = 8 << 30;
 
-/// The largest class kept by a thread, and how many of all.
-const NEAR_BYTES: usize = 512 << 10;
-const NEAR_BLOCKS: usize = 16;
+/// The largest size class that a thread caches, and the maximum number of cached blocks.
+const LOCAL_BYTES_MAX: usize = 512 << 10;
+const LOCAL_BLOCKS_MAX: usize = 16;
 
 thread_local! {
-    /// Small buffers that this thread freed last, for its next ones: what a task takes and gives back for each head of each sequence
-    /// needs no lock, and is still in its caches.
-    static NEAR: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+    /// Small buffers that this thread freed last. A task allocates and frees them for each head of each sequence:
+    /// reusing them needs no lock, and they are still in the thread's caches.
+    static LOCAL: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
 
 struct FreeList {
@@ -36,14 +36,14 @@ struct FreeList {
     bytes: usize,
 }
 
-/// Memory of a class's size, with one owner.
+/// Memory of a size class, with one owner.
 struct Block {
     start: NonNull<u8>,
     class: usize,
-    /// What keeps `start` alive, unless it came from the allocator.
+    /// The mapping that owns `start`; `None` if it came from the allocator.
     map: Option<MmapMut>,
 }
-// SAFETY: a block is plain memory with one owner; it carries no thread affinity.
+// SAFETY: a block is plain memory with one owner; it is not tied to a thread.
 unsafe impl Send for Block {}
 // SAFETY: shared access is read-only, mutable access needs `&mut`.
 unsafe impl Sync for Block {}
@@ -53,7 +53,7 @@ impl Block {
         if class >= MAPPED
             && let Ok(mut map) = MmapMut::map_anon(class)
         {
-            // A wish: it is no failure if the system has no huge pages.
+            // Only a hint: without huge pages, the mapping still works.
             #[cfg(target_os = "linux")]
             let _ = map.advise(memmap2::Advice::HugePage);
             if let Some(start) = NonNull::new(map.as_mut_ptr()) {
@@ -75,42 +75,43 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         if self.map.is_none() {
-            // SAFETY: `start` came from `alloc_zeroed` with this very layout and is not used again.
+            // SAFETY: `start` came from `alloc_zeroed` with the same layout and is not used again.
             unsafe { dealloc(self.start.as_ptr(), Block::layout(self.class)) };
         }
     }
 }
 
-/// The thread's latest free block of a class.
-fn take_near(class: usize) -> Option<Block> {
-    let take = |near: &RefCell<Vec<Block>>| {
-        let mut near = near.borrow_mut();
-        let at = near.iter().rposition(|block| block.class == class)?;
-        Some(near.remove(at))
+/// Takes this thread's most recently freed block of a class.
+fn take_local(class: usize) -> Option<Block> {
+    let take = |local: &RefCell<Vec<Block>>| {
+        let mut local = local.borrow_mut();
+        let at = local.iter().rposition(|block| block.class == class)?;
+        Some(local.remove(at))
     };
-    if class > NEAR_BYTES { None } else { NEAR.try_with(take).ok().flatten() }
+    if class > LOCAL_BYTES_MAX { None } else { LOCAL.try_with(take).ok().flatten() }
 }
 
-/// Keeps a free block for this thread; returns the one that has to go for it, or itself if it is too large.
-fn keep_near(block: Block) -> Option<Block> {
-    if block.class > NEAR_BYTES {
+/// Caches a free block for this thread. Returns the block that no longer fits: the oldest, or `block` if it is too
+/// large.
+fn cache_local(block: Block) -> Option<Block> {
+    if block.class > LOCAL_BYTES_MAX {
         return Some(block);
     }
-    let mut going = Some(block);
-    // Fails only while the thread is being torn down.
-    let _ = NEAR.try_with(|near| {
-        let mut near = near.borrow_mut();
-        near.extend(going.take());
-        if near.len() > NEAR_BLOCKS {
-            going = Some(near.remove(0));
+    let mut evicted = Some(block);
+    // Fails only while the thread is being destroyed.
+    let _ = LOCAL.try_with(|local| {
+        let mut local = local.borrow_mut();
+        local.extend(evicted.take());
+        if local.len() > LOCAL_BLOCKS_MAX {
+            evicted = Some(local.remove(0));
         }
     });
-    going
+    evicted
 }
 
-/// Uninitialised-on-creation bytes, 64-byte aligned; goes back to the free list when dropped.
+/// Initialised bytes, 64-byte aligned; returned to the free list when dropped.
 pub(crate) struct Buffer {
-    /// None only while it is being dropped.
+    /// `None` only while it is being dropped.
     block: Option<Block>,
     start: NonNull<u8>,
     len: usize,
@@ -120,7 +121,7 @@ unsafe impl Send for Buffer {}
 // SAFETY: as above.
 unsafe impl Sync for Buffer {}
 
-/// Sizes are rounded up to three significant bits (12–25 % steps), so that ragged batches meet again in one class.
+/// Rounds sizes up to three significant bits (steps of 12–25 %), so that batches of similar length use the same class.
 fn size_class(len: usize) -> usize {
     let len = len.max(ALIGNMENT);
     let step = (len.next_power_of_two() / 8).max(ALIGNMENT);
@@ -128,10 +129,10 @@ fn size_class(len: usize) -> usize {
 }
 
 impl Buffer {
-    /// Memory for `len` bytes; the contents are arbitrary but initialised (zeros, or what a former owner left).
+    /// Memory for `len` bytes. The contents are arbitrary but initialised (zeros, or data of a previous owner).
     pub(crate) fn new(len: usize) -> Buffer {
         let class = size_class(len);
-        if let Some(block) = take_near(class) {
+        if let Some(block) = take_local(class) {
             return Buffer { start: block.start, block: Some(block), len };
         }
         let mut free = FREE.lock().unwrap_or_else(|e| e.into_inner());
@@ -156,10 +157,10 @@ impl Buffer {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), count) }
     }
 
-    /// The first `count` elements, for writing.
+    /// The first `count` elements, mutable.
     pub(crate) fn slice_mut<E: Element>(&mut self, count: usize) -> &mut [E] {
         assert!(count * size_of::<E>() <= self.len, "{count} elements in {} bytes", self.len);
-        // SAFETY: as in `slice`; nobody else sees the buffer.
+        // SAFETY: as in `slice`; `&mut self` makes the access exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), count) }
     }
 
@@ -174,9 +175,9 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let Some(block) = self.block.take().and_then(keep_near) else { return };
+        let Some(block) = self.block.take().and_then(cache_local) else { return };
         let mut free = FREE.lock().unwrap_or_else(|e| e.into_inner());
-        if free.bytes + block.class <= KEPT_BYTES {
+        if free.bytes + block.class <= FREE_BYTES_MAX {
             free.bytes += block.class;
             let at = free.blocks.partition_point(|other| other.class <= block.class);
             free.blocks.insert(at, block);
@@ -189,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_cover_their_lengths_tightly() {
+    fn size_classes_are_tight() {
         for len in (1..5000).chain([1 << 20, (1 << 20) + 1, 123_456_789]) {
             let class = size_class(len);
             assert!(class >= len && class.is_multiple_of(ALIGNMENT));
@@ -198,14 +199,17 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_keeps_the_last_small_buffers_it_freed() {
-        let small: Vec<Buffer> = (0..NEAR_BLOCKS + 4).map(|_| Buffer::new(1000)).collect();
+    fn a_thread_reuses_the_small_buffers_it_freed_last() {
+        let small: Vec<Buffer> = (0..LOCAL_BLOCKS_MAX + 4).map(|_| Buffer::new(1000)).collect();
         let starts: Vec<_> = small.iter().map(|buffer| buffer.start).collect();
         small.into_iter().for_each(drop);
-        // The latest first, and no more than it may keep.
-        let again: Vec<Buffer> = (0..NEAR_BLOCKS).map(|_| Buffer::new(1001)).collect();
-        assert!(again.iter().map(|buffer| buffer.start).eq(starts.iter().rev().take(NEAR_BLOCKS).copied()));
-        assert_eq!(NEAR.with(|near| near.borrow().iter().filter(|block| block.class == size_class(1000)).count()), 0);
+        // The latest first, up to the maximum.
+        let again: Vec<Buffer> = (0..LOCAL_BLOCKS_MAX).map(|_| Buffer::new(1001)).collect();
+        assert!(again.iter().map(|buffer| buffer.start).eq(starts.iter().rev().take(LOCAL_BLOCKS_MAX).copied()));
+        assert_eq!(
+            LOCAL.with(|local| local.borrow().iter().filter(|block| block.class == size_class(1000)).count()),
+            0
+        );
     }
 
     #[test]

@@ -1,15 +1,15 @@
-//! A small training engine for Transformer encoders: packed batches, a handful of fused differentiable operations,
-//! a tape, and all weights in one flat arena.
+//! A small training engine for Transformer encoders: packed batches, a few fused differentiable operations, a tape, and
+//! all weights in one flat arena.
 //!
-//! It knows nothing of text or of BERT. A model declares its weights with a [`ParametersBuilder`], then runs
-//! [`ops`] in a [`Pass`]; [`Pass::backward`] adds every weight's gradient to a [`Gradients`], and [`adamw_step`]
-//! updates the arena. Activations are `f32` or `bf16` by the pass's precision; accumulation, weights, gradients and
-//! moments are `f32` always.
+//! The engine does not know about text or BERT. A model declares its weights with a [`ParametersBuilder`], then runs
+//! [`ops`] in a [`Pass`]. [`Pass::backward`] adds every weight's gradient to [`Gradients`], and [`adamw_step`] updates
+//! the arena. Activations are `f32` or `bf16`, depending on the pass's precision; accumulation, weights, gradients and
+//! moments are always `f32`.
 //!
-//! Shapes are checked where an op starts and panic when wrong: that is a bug, never an input error.
+//! Each op checks shapes at its start and panics if they are wrong: that is a bug, not an input error.
 
 mod completion;
-#[doc(hidden)] // for the benches alone
+#[doc(hidden)] // only for the benches
 #[allow(unsafe_code)]
 pub mod cpu;
 mod device;

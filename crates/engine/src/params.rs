@@ -1,5 +1,5 @@
-//! Parameters in one flat `f32` arena, in the memory of their device: norms, clipping, decay and Adam are single passes over memory, and a checkpoint
-//! is a walk over names.
+//! Parameters in one flat `f32` arena, in the memory of their device. So norms, clipping, weight decay and Adam are
+//! single passes over memory, and a checkpoint is a walk over the names.
 
 use crate::device::WeightCache;
 use crate::random::{mix, truncated_normal};
@@ -9,21 +9,22 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// How a parameter starts.
+/// How a parameter is initialised.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Init {
     /// Biases.
     Zeros,
     /// Norm gains.
     Ones,
-    /// Weights: normal with this standard deviation, cut at two of them (Devlin et al. 2019 use 0.02).
+    /// Weights: a normal distribution with this standard deviation, truncated at two standard deviations (Devlin et al.
+    /// 2019 use 0.02).
     TruncatedNormal {
-        /// The standard deviation before the cut.
+        /// The standard deviation before truncation.
         std: f32,
     },
 }
 
-/// Names one parameter, or several stacked ones, of one [`Parameters`].
+/// Identifies one parameter of a [`Parameters`], or a stack of several.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ParamId(pub(crate) usize);
 
@@ -33,7 +34,7 @@ struct Declaration {
     offset: usize,
     init: Init,
     decay: bool,
-    /// What the learning rate is multiplied by; 0: the weights stay as they are.
+    /// Factor of the learning rate; 0 freezes the weights.
     rate: f32,
 }
 
@@ -47,7 +48,7 @@ impl Declaration {
     }
 }
 
-/// Collects declarations; the arena is laid out in their order.
+/// Collects declarations of parameters; the arena has their order.
 #[derive(Default)]
 pub struct ParametersBuilder {
     declared: Vec<Declaration>,
@@ -55,11 +56,11 @@ pub struct ParametersBuilder {
     len: usize,
 }
 
-/// Stacked ids count down from the top, so that declarations and stacks share one id type.
+/// Ids of stacks start here, so that parameters and stacks share one id type.
 const FIRST_STACK: usize = usize::MAX / 2;
 
 impl ParametersBuilder {
-    /// Declares a parameter once: its checkpoint name, shape, start, and whether weight decay applies.
+    /// Declares a parameter: its checkpoint name, shape, initialisation, and whether weight decay applies.
     pub fn declare(&mut self, name: &str, shape: &[usize], init: Init, decay: bool) -> ParamId {
         let declaration =
             Declaration { name: name.to_owned(), shape: shape.to_vec(), offset: self.len, init, decay, rate: 1.0 };
@@ -68,8 +69,8 @@ impl ParametersBuilder {
         ParamId(self.declared.len() - 1)
     }
 
-    /// Sees consecutive parameters with equal inner dimensions as one, stacked along the first: query, key and value
-    /// become one product. Panics if they do not follow each other.
+    /// Views consecutive parameters with equal inner dimensions as one, stacked along the first dimension: query, key
+    /// and value become one matrix product. Panics if they are not consecutive.
     pub fn stack(&mut self, ids: &[ParamId]) -> ParamId {
         let parts: Vec<&Declaration> = ids.iter().map(|id| &self.declared[id.0]).collect();
         let (first, rest) = parts.split_first().expect("a stack has parts");
@@ -87,7 +88,7 @@ impl ParametersBuilder {
         ParamId(FIRST_STACK + self.stacks.len() - 1)
     }
 
-    /// Lays out the arena and draws the initial weights, each a pure function of (seed, name, index).
+    /// Lays out the arena and samples the initial weights. Each weight is a pure function of (seed, name, index).
     pub fn build(self, device: &Device, seed: u64) -> Parameters {
         let mut arena = device.backend().empty(&[self.len], DType::F32);
         for declared in &self.declared {
@@ -112,7 +113,7 @@ fn fill_truncated_normal(device: &Device, part: &mut [f32], std: f32, key: u64) 
     const BLOCK: usize = 1 << 16;
     let threads = device.threads().clamp(1, part.len().div_ceil(BLOCK).max(1));
     let blocks = Mutex::new(part.chunks_mut(BLOCK).enumerate());
-    let draw = || {
+    let sample = || {
         loop {
             let next = blocks.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((i, block)) = next else { return };
@@ -123,20 +124,20 @@ fn fill_truncated_normal(device: &Device, part: &mut [f32], std: f32, key: u64) 
     };
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            // Where the system starts no more threads, those that there are draw all.
-            if std::thread::Builder::new().spawn_scoped(scope, draw).is_err() {
+            // If the system cannot start more threads, the running ones sample all blocks.
+            if std::thread::Builder::new().spawn_scoped(scope, sample).is_err() {
                 break;
             }
         }
-        draw();
+        sample();
     });
 }
 
-/// A part of the arena that an optimizer treats alike.
-pub(crate) struct LearningRun {
+/// A range of the arena with one learning rate and one decay setting.
+pub(crate) struct UpdateGroup {
     pub(crate) range: Range<usize>,
     pub(crate) decays: bool,
-    /// Of the learning rate.
+    /// Factor of the learning rate.
     pub(crate) rate: f32,
 }
 
@@ -147,7 +148,7 @@ pub struct Parameters {
     stacks: Vec<Declaration>,
     by_name: HashMap<String, ParamId>,
     arena: Tensor,
-    /// What the device has computed of weights that do not change.
+    /// What the device has computed from weights that do not change.
     cache: Option<WeightCache>,
 }
 
@@ -161,12 +162,13 @@ impl Parameters {
         if id.0 >= FIRST_STACK { &self.stacks[id.0 - FIRST_STACK] } else { &self.declared[id.0] }
     }
 
-    /// Where the arena holds one parameter: what [`Parameters::read_all`] and its like have there.
+    /// The range of one parameter in the arena: its place in [`Parameters::read_all`].
     pub fn range(&self, id: ParamId) -> Range<usize> {
         self.declaration(id).range()
     }
 
-    /// The declared parameters that `id` consists of, by their number in arena order: itself, or a stack's parts.
+    /// The declared parameters that `id` consists of, as indices in arena order: the parameter itself, or the parts of
+    /// a stack.
     pub(crate) fn parts(&self, id: ParamId) -> Range<usize> {
         let Range { start, end } = self.range(id);
         if id.0 < FIRST_STACK {
@@ -181,12 +183,12 @@ impl Parameters {
         &self.device
     }
 
-    /// Every parameter in arena order (stacks are views and do not appear).
+    /// All parameters in arena order. Stacks are views and are not included.
     pub fn ids(&self) -> impl Iterator<Item = ParamId> + use<> {
         (0..self.declared.len()).map(ParamId)
     }
 
-    /// The checkpoint name.
+    /// The name in checkpoints.
     pub fn name(&self, id: ParamId) -> &str {
         &self.declaration(id).name
     }
@@ -201,7 +203,7 @@ impl Parameters {
         self.declaration(id).decay
     }
 
-    /// The parameter of this name.
+    /// The parameter with this name.
     pub fn find(&self, name: &str) -> Option<ParamId> {
         self.by_name.get(name).copied()
     }
@@ -216,57 +218,59 @@ impl Parameters {
         self.declaration(id).len()
     }
 
-    /// One parameter's weights, row-major: borrowed where the device computes in the host's memory, else copied.
+    /// One parameter's weights, row-major: borrowed if the device uses host memory, otherwise copied.
     pub fn read(&self, id: ParamId) -> Cow<'_, [f32]> {
         self.arena.read(self.range(id))
     }
 
-    /// The weights of all parameters, in the order of [`Parameters::ids`]; as [`Parameters::read`].
+    /// The weights of all parameters in the order of [`Parameters::ids`], borrowed or copied as in
+    /// [`Parameters::read`].
     pub fn read_all(&self) -> Cow<'_, [f32]> {
         self.arena.read(0..self.count())
     }
 
-    /// Overwrites one parameter's weights; panics if `values` are not as many.
+    /// Overwrites one parameter's weights. Panics if the number of `values` differs.
     pub fn write(&mut self, id: ParamId, values: &[f32]) {
         let range = self.range(id);
         self.arena_mut().write(range, values);
     }
 
-    /// Lets `edit` change one parameter's weights, row-major: where they are, or in a copy that is then written back.
+    /// Lets `edit` change one parameter's weights, row-major, in place or in a copy that is then written back.
     pub fn edit<T>(&mut self, id: ParamId, edit: impl FnOnce(&mut [f32]) -> T) -> T {
         let range = self.range(id);
         self.arena_mut().edit(range, edit)
     }
 
-    /// As [`Parameters::edit`], with the weights of all parameters.
+    /// [`Parameters::edit`] over the weights of all parameters.
     pub fn edit_all<T>(&mut self, edit: impl FnOnce(&mut [f32]) -> T) -> T {
         let count = self.count();
         self.arena_mut().edit(0..count, edit)
     }
 
-    /// From now on the weights seldom change: passes that do not record may keep what they compute of them, such as packed
-    /// copies of matrices (bf16 products on a CPU: half the matrices' memory again). Each write empties the cache.
-    /// (A training step uses each weight once: there it does not pay.)
+    /// Caches packed weights from now on: passes that do not record may keep what they compute from the weights, such
+    /// as packed matrices (for bf16 products on a CPU: half the size of the f32 matrices). Each write empties the
+    /// cache. Use it when weights seldom change; a training step uses each packed matrix only once, so there it does
+    /// not pay.
     pub fn cache_packed_weights(&mut self) {
         self.cache = Some(self.device.backend().weight_cache(self.declared.len() + self.stacks.len()));
     }
 
-    /// What the device has made for [`Parameters::cache_packed_weights`], if that was called.
+    /// The device's cache, if [`Parameters::cache_packed_weights`] was called.
     pub(crate) fn cache(&self) -> Option<&WeightCache> {
         self.cache.as_ref()
     }
 
-    /// Where the cache has its entry for `id`.
+    /// The index of the cache entry of `id`.
     pub(crate) fn cache_slot(&self, id: ParamId) -> usize {
         if id.0 >= FIRST_STACK { self.declared.len() + id.0 - FIRST_STACK } else { id.0 }
     }
 
-    /// The whole arena, for backends.
+    /// The complete arena, for backends.
     pub(crate) fn arena(&self) -> &Tensor {
         &self.arena
     }
 
-    /// The whole arena for writing, which empties the cache.
+    /// The complete arena, mutable. Empties the cache.
     pub(crate) fn arena_mut(&mut self) -> &mut Tensor {
         if self.cache.is_some() {
             self.cache_packed_weights();
@@ -274,16 +278,16 @@ impl Parameters {
         &mut self.arena
     }
 
-    /// Multiplies the learning rate of one parameter by `rate`: layer-wise rates, or 0 for weights that stay as they are.
-    /// Panics on a stack, whose parts have rates of their own.
+    /// Sets the factor of the learning rate for one parameter: for layer-wise rates, or 0 to freeze its weights. Panics
+    /// for a stack, whose parts have their own rates.
     pub fn set_rate(&mut self, id: ParamId, rate: f32) {
         self.declared[id.0].rate = rate;
     }
 
-    /// The parts of the arena that learn.
-    pub(crate) fn learning_ranges(&self) -> Vec<Range<usize>> {
+    /// The ranges of the arena that are trained.
+    pub(crate) fn trained_ranges(&self) -> Vec<Range<usize>> {
         let mut ranges: Vec<Range<usize>> = Vec::new();
-        for LearningRun { range, .. } in self.learning_runs() {
+        for UpdateGroup { range, .. } in self.update_groups() {
             match ranges.last_mut() {
                 Some(last) if last.end == range.start => last.end = range.end,
                 _ => ranges.push(range),
@@ -292,20 +296,20 @@ impl Parameters {
         ranges
     }
 
-    /// Consecutive parts of the arena that an optimizer treats alike; parts that do not learn are left out.
-    pub(crate) fn learning_runs(&self) -> Vec<LearningRun> {
-        let mut runs: Vec<LearningRun> = Vec::new();
+    /// Consecutive ranges of the arena with one learning rate and one decay setting, without frozen parameters.
+    pub(crate) fn update_groups(&self) -> Vec<UpdateGroup> {
+        let mut groups: Vec<UpdateGroup> = Vec::new();
         for d in self.declared.iter().filter(|d| d.rate != 0.0) {
-            match runs.last_mut() {
-                Some(run) if (run.decays, run.rate, run.range.end) == (d.decay, d.rate, d.offset) => {
-                    run.range.end += d.len();
+            match groups.last_mut() {
+                Some(group) if (group.decays, group.rate, group.range.end) == (d.decay, d.rate, d.offset) => {
+                    group.range.end += d.len();
                 }
                 _ => {
-                    runs.push(LearningRun { range: d.range(), decays: d.decay, rate: d.rate });
+                    groups.push(UpdateGroup { range: d.range(), decays: d.decay, rate: d.rate });
                 }
             }
         }
-        runs
+        groups
     }
 }
 
@@ -318,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn initial_weights_depend_on_seed_and_name_alone() {
+    fn initial_weights_depend_only_on_seed_and_name() {
         let build = |order: [&str; 2], seed| {
             let mut builder = Parameters::builder();
             for name in order {
@@ -335,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_sees_its_parts_end_to_end() {
+    fn a_stack_is_a_view_of_consecutive_parameters() {
         let mut builder = Parameters::builder();
         let q = builder.declare("q", &[2, 3], Init::Zeros, true);
         let k = builder.declare("k", &[1, 3], Init::Ones, true);

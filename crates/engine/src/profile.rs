@@ -1,14 +1,14 @@
-//! Where a step's time goes, by operation.
+//! Profiling: where a step spends its time, by operation.
 
 use std::time::Instant;
 
-/// Seconds and calls by operation, in the order in which they first ran.
+/// Seconds and calls by operation, in the order of the first calls.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
     entries: Vec<Entry>,
 }
 
-/// The least that a call must do.
+/// The minimum work of a call.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Cost {
     /// Floating-point operations of its matrix products.
@@ -18,22 +18,22 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Of sizes.
+    /// Converts integer counts.
     pub fn new(flops: usize, bytes: usize) -> Cost {
         Cost { flops: flops as f64, bytes: bytes as f64 }
     }
 }
 
-/// One operation's part, in one direction.
+/// One operation in one direction.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Entry {
-    /// The op, its output's width, and "back" for the backward direction.
+    /// The op, the width of its output, and "back" for the backward direction.
     pub name: String,
     /// Wall-clock seconds.
     pub seconds: f64,
     /// Number of calls.
     pub calls: u64,
-    /// What all of them must do at least.
+    /// The minimum work of all calls together.
     pub cost: Cost,
 }
 
@@ -51,7 +51,7 @@ impl Profile {
         }
     }
 
-    /// Runs `work` as one call.
+    /// Runs `work` and counts it as one call.
     pub fn time<T>(&mut self, name: &str, cost: Cost, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = work();
@@ -59,13 +59,14 @@ impl Profile {
         result
     }
 
-    /// The operations, in the order in which they first ran.
+    /// The operations, in the order of their first calls.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 }
 
-/// Splits a pass's time into laps: ops run one after the other, so that the time between two ends is the later one's.
+/// Splits the time of a pass into laps. Ops run one after the other, so the time between the ends of two ops belongs to
+/// the later one.
 pub(crate) struct Stopwatch<'a> {
     profile: &'a mut Profile,
     last: Instant,
@@ -76,12 +77,12 @@ impl<'a> Stopwatch<'a> {
         Stopwatch { profile, last: Instant::now() }
     }
 
-    /// Stopwatch of a pass within an op.
+    /// The stopwatch of an inner pass within an op.
     pub(crate) fn share(&mut self) -> Stopwatch<'_> {
         Stopwatch { profile: self.profile, last: self.last }
     }
 
-    /// Goes on from now: what came before has been counted.
+    /// Restarts the current lap: the time until now was already counted.
     pub(crate) fn restart(&mut self) {
         self.last = Instant::now();
     }

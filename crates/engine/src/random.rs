@@ -1,9 +1,10 @@
-//! Counter-based randomness: (key, index) → number, with no state to save, share or replay.
+//! Counter-based random numbers: (key, index) → number, without state to save, share or replay.
 //!
-//! A mask drawn in the forward pass is drawn again in the backward pass instead of being stored, and a resumed run
-//! draws what the uninterrupted one would have drawn.
+//! The backward pass computes the dropout mask of the forward pass again instead of storing it, and a resumed run
+//! samples the same numbers as the uninterrupted run.
 
-/// What a forward pass's dropout depends on, beside the site in the model and the element's index.
+/// The part of a dropout mask's key that is common to a forward pass. The other parts are the dropout's number in the
+/// pass and the element's index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DropoutKey {
     /// The run's seed.
@@ -15,13 +16,13 @@ pub struct DropoutKey {
 }
 
 impl DropoutKey {
-    /// The key of the `site`-th dropout of a pass.
+    /// The key of a pass's dropout number `site`.
     pub(crate) fn site(self, site: u32) -> Key {
         Key::new(mix(mix(self.seed, self.step), (u64::from(self.micro) << 32) | u64::from(site)))
     }
 }
 
-/// SplitMix64's finaliser over two words (Steele et al. 2014): every input bit changes every output bit.
+/// SplitMix64's finaliser over two words (Steele et al. 2014): every input bit affects every output bit.
 pub(crate) fn mix(a: u64, b: u64) -> u64 {
     let mut z = a.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ b.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -41,8 +42,8 @@ impl Key {
         Key { add: key as u32, middle: (key >> 32) as u32 }
     }
 
-    /// The word at `index`: a keyed two-multiply mixer (constants of Wellons' lowbias32); 32-bit only, so that it
-    /// vectorises sixteen wide.
+    /// The word at `index`: a keyed mixer with two multiplications (constants of Wellons' lowbias32). Only 32-bit
+    /// operations, so that it vectorises sixteen wide.
     #[inline(always)]
     pub(crate) fn word(self, index: u32) -> u32 {
         let mut x = index.wrapping_mul(0x9E37_79B1).wrapping_add(self.add);
@@ -63,7 +64,7 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// A mask that keeps everything when `p` is 0.
+    /// A mask for dropout probability `p`; it keeps everything if `p` is 0.
     pub(crate) fn new(key: Key, p: f32) -> Mask {
         assert!((0.0..1.0).contains(&p), "dropout {p}: expected 0 ≤ p < 1");
         Mask { key, threshold: (f64::from(p) * 4_294_967_296.0) as u32, scale: 1.0 / (1.0 - p) }
@@ -71,13 +72,13 @@ impl Mask {
 
     /// Whether any element can be dropped.
     #[inline(always)]
-    pub(crate) fn active(self) -> bool {
+    pub(crate) fn is_active(self) -> bool {
         self.threshold > 0
     }
 
-    /// What an element that is kept is multiplied by: 1/(1 − p).
+    /// The factor of a kept element: 1/(1 − p).
     #[inline(always)]
-    pub(crate) fn kept(self) -> f32 {
+    pub(crate) fn scale(self) -> f32 {
         self.scale
     }
 
@@ -87,7 +88,8 @@ impl Mask {
         if self.key.word(index as u32) >= self.threshold { self.scale } else { 0.0 }
     }
 
-    /// The mask of another row of an op that indexes by (row, element): rows past 2³² elements would repeat otherwise.
+    /// The mask of another row, for ops that index by (row, element): a single 32-bit index would repeat after 2³²
+    /// elements.
     #[inline(always)]
     pub(crate) fn row(self, row: u64) -> Mask {
         let Key { add, middle } = self.key;
@@ -95,17 +97,17 @@ impl Mask {
     }
 }
 
-/// The normal distribution cut at two standard deviations, as a pure function of a key and an index (BERT's
+/// The normal distribution truncated at two standard deviations, as a pure function of a key and an index (BERT's
 /// initialiser, `tf.truncated_normal`).
 pub(crate) fn truncated_normal(key: u64, index: u64) -> f64 {
-    // Φ(−2); the uniform number is spread over [Φ(−2), Φ(2)].
+    // Φ(−2); the uniform number is mapped to [Φ(−2), Φ(2)].
     const TAIL: f64 = 0.022_750_131_948_179_21;
     let uniform = (mix(key, index) >> 11) as f64 * (1.0 / (1u64 << 53) as f64) + 0.5 / (1u64 << 53) as f64;
     normal_quantile(TAIL + uniform * (1.0 - 2.0 * TAIL))
 }
 
-/// Φ⁻¹ by Acklam's rational approximation, relative error below 1.2e-9 (the tails beyond 0.02425 are not all needed,
-/// since the cut is at 0.02275).
+/// Φ⁻¹ by Acklam's rational approximation, relative error below 1.2e-9. The truncation at 0.02275 uses only a small
+/// part of the tail branch (below 0.02425).
 fn normal_quantile(p: f64) -> f64 {
     const A: [f64; 6] = [
         -3.969_683_028_665_376e1,
@@ -148,19 +150,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn truncated_normal_has_its_moments_and_its_cut() {
+    fn truncated_normal_has_the_right_moments_and_bounds() {
         let n = 200_000;
-        let draws: Vec<f64> = (0..n).map(|i| truncated_normal(7, i)).collect();
-        let mean = draws.iter().sum::<f64>() / n as f64;
-        let variance = draws.iter().map(|x| x * x).sum::<f64>() / n as f64;
+        let samples: Vec<f64> = (0..n).map(|i| truncated_normal(7, i)).collect();
+        let mean = samples.iter().sum::<f64>() / n as f64;
+        let variance = samples.iter().map(|x| x * x).sum::<f64>() / n as f64;
         assert!(mean.abs() < 0.01, "{mean}");
         assert!((variance - 0.774).abs() < 0.01, "{variance}"); // 1 − 2·2φ(2)/(Φ(2) − Φ(−2))
-        let largest = draws.iter().fold(0f64, |m, x| m.max(x.abs()));
+        let largest = samples.iter().fold(0f64, |m, x| m.max(x.abs()));
         assert!(largest <= 2.0 + 1e-8 && largest > 1.98, "{largest}");
     }
 
     #[test]
-    fn a_mask_drops_its_share_and_sites_differ() {
+    fn a_mask_drops_the_given_share_and_sites_differ() {
         let key = DropoutKey { seed: 1, step: 2, micro: 0 };
         let (first, second) = (Mask::new(key.site(0), 0.1), Mask::new(key.site(1), 0.1));
         let n = 100_000;
@@ -171,6 +173,6 @@ mod tests {
         let pairs = (0..n - 1).filter(|i| first.factor(*i) == 0.0 && first.factor(i + 1) == 0.0).count();
         assert!((pairs as f64 / n as f64 - 0.01).abs() < 0.003, "{pairs}");
         assert_eq!(first.factor(5), Mask::new(key.site(0), 0.1).factor(5));
-        assert!(!Mask::new(key.site(0), 0.0).active());
+        assert!(!Mask::new(key.site(0), 0.0).is_active());
     }
 }

@@ -1,7 +1,7 @@
-//! The tape: one backward closure an op, run in reverse.
+//! The tape: one backward closure per op, run in reverse order.
 //!
-//! The gradient rule: activations' gradients add over the uses of an activation; parameters' gradients add over
-//! micro-batches, until [`Gradients::zero`].
+//! Gradients of activations add up over the uses of an activation. Gradients of parameters add up over micro-batches,
+//! until [`Gradients::zero`].
 
 use crate::completion::Completion;
 use crate::profile::{Cost, Profile, Stopwatch};
@@ -9,7 +9,7 @@ use crate::random::{Key, Mask};
 use crate::{DType, Device, DropoutKey, Gradients, ParamId, Parameters, Tensor};
 use std::ops::Range;
 
-/// An activation, and its slot on the tape if its gradient is wanted.
+/// An activation, and its slot on the tape if the pass computes its gradient.
 #[derive(Clone, Debug)]
 pub struct Var {
     value: Tensor,
@@ -17,7 +17,7 @@ pub struct Var {
 }
 
 impl Var {
-    /// The numbers.
+    /// The activation's tensor.
     pub fn value(&self) -> &Tensor {
         &self.value
     }
@@ -29,17 +29,17 @@ impl Var {
 
 type Rule = Box<dyn FnOnce(&mut Backward<'_>)>;
 
-/// The parameters that one op uses.
+/// The parameters that an op uses; three at most.
 type Uses = [Option<ParamId>; 3];
 
-/// One op's part of the backward pass.
+/// One op on the tape, for the backward pass.
 struct Step {
     label: Label,
     uses: Uses,
     rule: Rule,
 }
 
-/// What a profile says of an op: its name and its output's width, by which it tells ops apart, and what either direction costs.
+/// How a profile identifies an op, by its name and its output's width, and the cost of either direction.
 #[derive(Clone, Copy)]
 pub(crate) struct Label {
     pub(crate) op: &'static str,
@@ -49,9 +49,9 @@ pub(crate) struct Label {
 }
 
 impl Label {
-    fn end(self, laps: &mut Stopwatch, direction: &str) {
+    fn end(self, stopwatch: &mut Stopwatch, direction: &str) {
         let Label { op, width, forward, backward } = self;
-        laps.end(format!("{op} {width}{direction}"), if direction.is_empty() { forward } else { backward });
+        stopwatch.end(format!("{op} {width}{direction}"), if direction.is_empty() { forward } else { backward });
     }
 }
 
@@ -61,7 +61,7 @@ struct Tape<'a> {
     grads: &'a mut Gradients,
 }
 
-/// One forward pass, recorded for a backward one or not.
+/// A forward pass, recorded for a backward pass or not.
 pub struct Pass<'a> {
     device: Device,
     params: &'a Parameters,
@@ -70,17 +70,18 @@ pub struct Pass<'a> {
     dropout: Option<DropoutKey>,
     sites: u32,
     checkpoints: bool,
-    laps: Option<Stopwatch<'a>>,
+    stopwatch: Option<Stopwatch<'a>>,
     completion: Option<Completion<'a>>,
-    /// What the op being run costs, forward and backward.
+    /// The cost of the current op, forward and backward.
     costs: (Cost, Cost),
-    /// The parameters that the op being run uses.
+    /// The parameters that the current op uses.
     uses: Uses,
 }
 
 impl<'a> Pass<'a> {
-    /// A pass that records itself and drops activations out by `dropout` (`None`: no dropout whatever the model says,
-    /// as in evaluation mode). `precision` is F32 or BF16: the type of activations, and what products round to.
+    /// A pass that records its ops for a backward pass. `dropout` is the key of its dropout masks; with `None` nothing
+    /// is dropped, as in evaluation mode. `precision` (F32 or BF16) is the type of activations and of the operands of
+    /// matrix products.
     pub fn recording(
         device: &Device,
         params: &'a Parameters,
@@ -92,7 +93,7 @@ impl<'a> Pass<'a> {
         Pass { tape: Some(tape), dropout, ..Pass::inference(device, params, precision) }
     }
 
-    /// A pass for its outputs alone: nothing recorded, nothing dropped.
+    /// A pass without recording and without dropout.
     pub fn inference(device: &Device, params: &'a Parameters, precision: DType) -> Pass<'a> {
         assert_ne!(precision, DType::I32, "activations are real numbers");
         Pass {
@@ -103,31 +104,32 @@ impl<'a> Pass<'a> {
             dropout: None,
             sites: 0,
             checkpoints: false,
-            laps: None,
+            stopwatch: None,
             completion: None,
             costs: Default::default(),
             uses: Default::default(),
         }
     }
 
-    /// The same pass, keeping of each [`Pass::checkpoint`] its input alone: the rest is computed again in the backward pass
-    /// (Chen et al. 2016, "Training deep nets with sublinear memory cost").
+    /// The same pass with activation checkpointing: of each [`Pass::checkpoint`] only the input is kept, and the rest
+    /// is recomputed in the backward pass (Chen et al. 2016, "Training deep nets with sublinear memory cost").
     pub fn checkpointing(self, checkpoints: bool) -> Pass<'a> {
         Pass { checkpoints, ..self }
     }
 
-    /// The same pass with every op's time added to `profile`.
+    /// The same pass with the time of every op added to `profile`.
     pub fn profiled(self, profile: &'a mut Profile) -> Pass<'a> {
-        Pass { laps: Some(Stopwatch::start(profile)), ..self }
+        Pass { stopwatch: Some(Stopwatch::start(profile)), ..self }
     }
 
-    /// The same pass, which reports in its backward pass when a parameter's gradient is complete: `report` gets the parameter's
-    /// range of the arena (see [`Parameters::range`]), whose gradients this pass does not touch any more. A parameter that is used
-    /// several times is complete after its last contribution; parameters that the pass does not use are reported at the end, so
-    /// that each is reported once. Meant for communication that overlaps the rest of the backward pass: of a step's several
-    /// micro-batches, let the last one report.
+    /// The same pass, which reports during its backward pass when a parameter's gradient is complete. `report` gets the
+    /// parameter's range in the arena (see [`Parameters::range`]); this pass does not change the gradients of that
+    /// range any more. A parameter that is used several times is complete after its last contribution. Parameters that
+    /// the pass does not use are reported at the end, so each parameter is reported exactly once. This is for
+    /// communication that overlaps with the rest of the backward pass: if a step has several micro-batches, only the
+    /// last one should report.
     ///
-    /// Call it before any op runs. Panics in a pass that does not record.
+    /// Call it before the first op. Panics if the pass does not record.
     pub fn reporting(self, report: &'a mut (dyn FnMut(Range<usize>, &mut Gradients) + 'a)) -> Pass<'a> {
         assert!(self.tape.as_ref().is_some_and(|tape| tape.steps.is_empty()), "a recording pass before its first op");
         let completion = Some(Completion::new(self.params, report));
@@ -136,7 +138,7 @@ impl<'a> Pass<'a> {
 
     /// Whether every op's time is measured.
     pub(crate) fn is_profiled(&self) -> bool {
-        self.laps.is_some()
+        self.stopwatch.is_some()
     }
 
     /// Whether a backward pass will follow.
@@ -144,12 +146,12 @@ impl<'a> Pass<'a> {
         self.tape.is_some()
     }
 
-    /// The weights.
+    /// The model's weights.
     pub fn parameters(&self) -> &'a Parameters {
         self.params
     }
 
-    /// The device that computes.
+    /// The device on which ops run.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -159,7 +161,8 @@ impl<'a> Pass<'a> {
         self.precision
     }
 
-    /// The probability that is in force for a dropout of `p`, and its random stream; each call is another site.
+    /// The mask of the next dropout site with probability `p`: no dropout if the pass has none. Each call is a new
+    /// site.
     pub(crate) fn dropout_site(&mut self, p: f32) -> Mask {
         self.sites += 1;
         match self.dropout {
@@ -168,7 +171,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The activation `value` made by an op whose backward rule is made by `rule` from the new activation's slot.
+    /// Wraps `value`, the output of `op`, in a [`Var`]. If the pass records, `rule` makes the op's backward rule from
+    /// the output's slot.
     pub(crate) fn record(&mut self, op: &'static str, value: Tensor, rule: impl FnOnce(usize) -> Rule) -> Var {
         let width = value.shape().last().copied().unwrap_or(0);
         let (forward, backward) = std::mem::take(&mut self.costs);
@@ -184,41 +188,42 @@ impl<'a> Pass<'a> {
         Var { value, slot }
     }
 
-    /// `run(x)`, whose activations are not kept but computed again when their gradients are wanted, in a pass that checkpoints.
-    /// The same numbers either way: dropout is a function of its place.
+    /// Runs `run(x)`. In a pass with activation checkpointing, its activations are not kept but recomputed when the
+    /// backward pass needs them. The results are identical: dropout masks depend only on the site.
     pub fn checkpoint(&mut self, x: &Var, run: impl Fn(&mut Pass<'_>, &Var) -> Var + 'static) -> Var {
         if !self.checkpoints || self.tape.is_none() {
             return run(self, x);
         }
-        // The ops within count their uses of parameters here; those of the backward pass's recomputation contribute.
+        // The ops in `run` count their uses of parameters now; the recomputation in the backward pass makes the
+        // contributions.
         let tape = self.tape.take();
         let (precision, dropout, first_site) = (self.precision, self.dropout, self.sites);
         let value = run(self, &Var { value: x.value.clone(), slot: None }).value;
         self.tape = tape;
         let (x_value, x_slot) = (x.value.clone(), x.slot);
         self.record("checkpoint", value, |slot| {
-            Box::new(move |back| {
-                let Some(dy) = back.finish(slot) else { return };
-                let laps = back.laps.as_mut().map(Stopwatch::share);
-                let completion = back.completion.as_mut().map(Completion::share);
-                let recording = Pass::recording(back.device, back.params, back.grads, precision, dropout);
-                let mut pass = Pass { sites: first_site, laps, completion, ..recording };
+            Box::new(move |backward| {
+                let Some(dy) = backward.finish(slot) else { return };
+                let stopwatch = backward.stopwatch.as_mut().map(Stopwatch::share);
+                let completion = backward.completion.as_mut().map(Completion::share);
+                let recording = Pass::recording(backward.device, backward.params, backward.grads, precision, dropout);
+                let mut pass = Pass { sites: first_site, stopwatch, completion, ..recording };
                 let x = pass.input(x_value);
                 let y = run(&mut pass, &x);
                 pass.seed_gradient(&y, dy);
                 let dx = pass.run_backward(&[&x]).0.pop().flatten();
-                if let Some(laps) = &mut back.laps {
-                    laps.restart();
+                if let Some(stopwatch) = &mut backward.stopwatch {
+                    stopwatch.restart();
                 }
                 if let Some(dx) = dx {
-                    back.add(x_slot, dx);
+                    backward.add(x_slot, dx);
                 }
             })
         })
     }
 
-    /// `run`'s outcome as a constant: no gradient reaches behind it, nothing of it is kept, nothing in it dropped out.
-    /// Layers that do not learn cost their forward pass alone.
+    /// Runs `run` without recording and without dropout; its result is a constant, which gradients do not pass. Frozen
+    /// layers then cost only their forward pass.
     pub fn no_grad(&mut self, run: impl FnOnce(&mut Pass<'a>) -> Var) -> Var {
         let (tape, dropout, completion) = (self.tape.take(), self.dropout.take(), self.completion.take());
         let value = run(self).value;
@@ -226,15 +231,15 @@ impl<'a> Pass<'a> {
         Var { value, slot: None }
     }
 
-    /// Adds a step that makes gradients out of nothing: a loss.
-    fn record_root(&mut self, label: Label, rule: impl FnOnce() -> Rule) {
+    /// Records a loss: a step with gradients for its inputs but no output on the tape.
+    fn record_loss(&mut self, label: Label, rule: impl FnOnce() -> Rule) {
         let uses = self.take_uses();
         if let Some(tape) = &mut self.tape {
             tape.steps.push(Step { label, uses, rule: rule() });
         }
     }
 
-    /// The parameters of the op that is recorded now.
+    /// Takes the parameters of the current op, and registers its contributions to their gradients.
     fn take_uses(&mut self) -> Uses {
         let uses = std::mem::take(&mut self.uses);
         if let Some(completion) = &mut self.completion {
@@ -243,54 +248,55 @@ impl<'a> Pass<'a> {
         uses
     }
 
-    /// Says which parameters the op that is recorded next contributes gradients to: three at most.
+    /// Sets the parameters to whose gradients the next recorded op contributes: three at most.
     pub(crate) fn uses(&mut self, ids: &[ParamId]) {
         for (place, id) in self.uses.iter_mut().zip(ids) {
             *place = Some(*id);
         }
     }
 
-    /// Says what the op that is recorded next costs, for the profile.
+    /// Sets the cost of the next recorded op, for the profile.
     pub(crate) fn costs(&mut self, forward: Cost, backward: Cost) {
         self.costs = (forward, backward);
     }
 
-    /// Ends an op in the profile, if there is one.
+    /// Ends an op in the profile, if the pass is profiled.
     pub(crate) fn lap(&mut self, op: Label) {
-        if let Some(laps) = &mut self.laps {
-            op.end(laps, "");
+        if let Some(stopwatch) = &mut self.stopwatch {
+            op.end(stopwatch, "");
         }
     }
 
-    /// The gradients that a recorded loss may add to at once, and the weights and device to do it with.
+    /// The gradients, if the pass records: a loss may add to them during the forward pass.
     pub(crate) fn gradients(&mut self) -> Option<&mut Gradients> {
         self.tape.as_mut().map(|tape| &mut *tape.grads)
     }
 
-    /// An activation from outside whose gradient can be read after [`Pass::backward`]: for tests and feature inputs.
+    /// An external activation whose gradient [`Pass::backward_to`] can return: for tests and input features.
     pub fn input(&mut self, value: Tensor) -> Var {
         self.record("input", value, |_| Box::new(|_| ()))
     }
 
-    /// Adds `gradient` to that of `var`: a loss computed elsewhere.
+    /// Adds `gradient` to the gradient of `var`: for a loss that is computed elsewhere.
     pub fn seed_gradient(&mut self, var: &Var, gradient: Tensor) {
         assert_eq!(var.value.shape(), gradient.shape(), "a gradient has its activation's shape");
         let slot = var.slot;
         let (width, none) = (gradient.shape()[1], Cost::default());
         let label = Label { op: "loss", width, forward: none, backward: none };
-        self.record_root(label, || Box::new(move |back| back.add(slot, gradient)));
+        self.record_loss(label, || Box::new(move |backward| backward.add(slot, gradient)));
     }
 
-    /// Runs the tape in reverse; parameters' gradients are added to the [`Gradients`] given.
+    /// Runs the tape in reverse and adds the parameters' gradients to the pass's [`Gradients`].
     ///
-    /// Panics in a pass that does not record.
+    /// Panics if the pass does not record.
     pub fn backward(self) {
         self.backward_to(&[]);
     }
 
-    /// As [`Pass::backward`], returning the gradients of these activations (`None` where nothing reached one).
-    pub fn backward_to(self, wanted: &[&Var]) -> Vec<Option<Tensor>> {
-        let (gradients, grads, completion) = self.run_backward(wanted);
+    /// As [`Pass::backward`], and returns the gradients of the activations `vars` (`None` for those that received
+    /// none).
+    pub fn backward_to(self, vars: &[&Var]) -> Vec<Option<Tensor>> {
+        let (gradients, grads, completion) = self.run_backward(vars);
         grads.finish();
         if let Some(completion) = completion {
             completion.finish(grads);
@@ -298,58 +304,59 @@ impl<'a> Pass<'a> {
         gradients
     }
 
-    /// Runs the tape in reverse; parameters that no step has added to may still hold an earlier step's gradients in what is
-    /// returned second.
-    fn run_backward(self, wanted: &[&Var]) -> (Vec<Option<Tensor>>, &'a mut Gradients, Option<Completion<'a>>) {
+    /// Runs the tape in reverse. In the returned [`Gradients`], parameters without a contribution may still hold
+    /// gradients of an earlier step.
+    fn run_backward(self, vars: &[&Var]) -> (Vec<Option<Tensor>>, &'a mut Gradients, Option<Completion<'a>>) {
         let Tape { steps, slots, grads } = self.tape.expect("backward of a pass that records");
         let mut completion = self.completion;
-        let mut back = Backward {
+        let mut backward = Backward {
             device: &self.device,
             params: self.params,
             grads,
             slots,
-            wanted: wanted.iter().filter_map(|v| v.slot).collect(),
-            laps: self.laps,
+            keep: vars.iter().filter_map(|v| v.slot).collect(),
+            stopwatch: self.stopwatch,
             completion: completion.as_mut().map(Completion::share),
         };
         for Step { label, uses, rule } in steps.into_iter().rev() {
-            rule(&mut back);
-            if let Some(laps) = &mut back.laps {
-                label.end(laps, " back");
+            rule(&mut backward);
+            if let Some(stopwatch) = &mut backward.stopwatch {
+                label.end(stopwatch, " back");
             }
-            if let Some(completion) = &mut back.completion {
-                uses.iter().flatten().for_each(|id| completion.contributed(back.params, *id, back.grads));
+            if let Some(completion) = &mut backward.completion {
+                uses.iter().flatten().for_each(|id| completion.contributed(backward.params, *id, backward.grads));
             }
         }
-        let gradients = wanted.iter().map(|var| var.slot.and_then(|slot| back.slots[slot].take())).collect();
+        let gradients = vars.iter().map(|var| var.slot.and_then(|slot| backward.slots[slot].take())).collect();
         (gradients, grads, completion)
     }
 }
 
-/// What a backward rule sees.
+/// The state of a running backward pass, as backward rules use it.
 pub(crate) struct Backward<'a> {
     pub(crate) device: &'a Device,
     pub(crate) params: &'a Parameters,
     pub(crate) grads: &'a mut Gradients,
     slots: Vec<Option<Tensor>>,
-    wanted: Vec<usize>,
-    laps: Option<Stopwatch<'a>>,
+    /// Slots whose gradients the caller will read.
+    keep: Vec<usize>,
+    stopwatch: Option<Stopwatch<'a>>,
     completion: Option<Completion<'a>>,
 }
 
 impl Backward<'_> {
-    /// The finished gradient of an op's output; `None` if nothing used it.
+    /// Returns the complete gradient of an op's output; `None` if no later op used it.
     pub(crate) fn finish(&mut self, slot: usize) -> Option<Tensor> {
-        if self.wanted.contains(&slot) { self.slots[slot].clone() } else { self.slots[slot].take() }
+        if self.keep.contains(&slot) { self.slots[slot].clone() } else { self.slots[slot].take() }
     }
 
-    /// Takes what has been added so far to an input's gradient, so that an op can add its share in place and put the
-    /// sum back with [`Backward::add`].
+    /// Takes the current gradient sum of an input, so that an op can add to it in place and return it with
+    /// [`Backward::add`].
     pub(crate) fn take(&mut self, slot: Option<usize>) -> Option<Tensor> {
         slot.and_then(|slot| self.slots[slot].take())
     }
 
-    /// Adds to the gradient of an input; nothing happens for an input without a slot.
+    /// Adds to the gradient of an input; does nothing for an input without a slot.
     pub(crate) fn add(&mut self, slot: Option<usize>, gradient: Tensor) {
         let Some(slot) = slot else { return };
         self.slots[slot] = Some(match self.slots[slot].take() {
@@ -366,7 +373,7 @@ mod tests {
     use crate::ops::{Activation, EmbedTables, Norm, add_norm, embed, linear, linear_cross_entropy};
 
     const NAMES: [&str; 11] =
-        ["words", "positions", "segments", "unused", "shared", "gamma", "beta", "query", "key", "frozen", "bias"];
+        ["word", "position", "segment", "unused", "shared", "gamma", "beta", "query", "key", "frozen", "bias"];
 
     fn model(device: &Device) -> (Parameters, [ParamId; 11], ParamId) {
         let shapes: [&[usize]; 11] =
@@ -381,7 +388,8 @@ mod tests {
         (builder.build(device, 5), ids.try_into().expect("eleven"), stack)
     }
 
-    /// Tied word embeddings; a layer and a norm that are used twice, in segments; a layer that is frozen; a parameter without use.
+    /// Tied word embeddings; a layer and a norm that are used twice, in checkpoints; a frozen layer; an unused
+    /// parameter.
     fn forward(pass: &mut Pass<'_>, ids: [ParamId; 11], stack: ParamId) {
         let [word, position, segment, _, shared, gamma, beta, _, _, frozen, bias] = ids;
         let tensor = |pass: &Pass<'_>, values: [i32; 5]| pass.device().tensor_i32(&values, &[5]);
@@ -431,18 +439,10 @@ mod tests {
                 let order: Vec<&str> = reports.iter().filter_map(|(range, _)| name(range)).collect();
                 assert_eq!(
                     order,
-                    // The decoder's bias with the loss; the words once they have been looked up; at the end what has no gradient.
+                    // The decoder's bias with the loss; the word embeddings after the lookup; at the end the parameters
+                    // without gradient.
                     [
-                        "bias",
-                        "query",
-                        "key",
-                        "gamma",
-                        "beta",
-                        "shared",
-                        "words",
-                        "positions",
-                        "segments",
-                        "unused",
+                        "bias", "query", "key", "gamma", "beta", "shared", "word", "position", "segment", "unused",
                         "frozen"
                     ],
                 );
@@ -456,7 +456,7 @@ mod tests {
         }
     }
 
-    /// What is reported can be changed in place, as a sum over several machines does.
+    /// A report may change the gradient in place, as an all-reduce over several machines would.
     #[test]
     fn a_report_may_change_the_gradient() {
         let device = Device::cpu(Some(1)).expect("a CPU device");

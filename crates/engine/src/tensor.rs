@@ -1,4 +1,4 @@
-//! Tensors: contiguous, row-major, of a run-time type, cheap to clone, immutable once shared.
+//! Tensors: contiguous, row-major, with a run-time type; cheap to clone, and immutable once shared.
 
 use crate::dtype::{DType, Element, Real, bf16};
 use crate::host::Buffer;
@@ -13,7 +13,7 @@ struct Shape {
     rank: usize,
 }
 
-/// Where the elements are. A device with memory of its own adds a variant.
+/// Where the elements are stored. A device with its own memory adds a variant.
 enum Storage {
     Host(Buffer),
 }
@@ -33,9 +33,9 @@ impl std::fmt::Debug for Tensor {
 }
 
 impl Tensor {
-    /// A host tensor with arbitrary contents, to be written whole by its maker.
+    /// A host tensor with arbitrary contents; the caller must write every element.
     pub(crate) fn host(shape: &[usize], dtype: DType) -> Tensor {
-        assert!(shape.len() <= 4, "rank {} tensors are not used here", shape.len());
+        assert!(shape.len() <= 4, "tensors have at most 4 dimensions, found {}", shape.len());
         let mut dims = [1; 4];
         dims[..shape.len()].copy_from_slice(shape);
         let bytes = shape.iter().product::<usize>() * dtype.size();
@@ -69,13 +69,13 @@ impl Tensor {
         self.count() * self.dtype.size()
     }
 
-    /// Rows and columns of a matrix; panics on any other rank (a bug, not an input error).
+    /// Rows and columns of a matrix. Panics for any other rank, which is a bug, not an input error.
     pub(crate) fn matrix(&self, op: &str) -> (usize, usize) {
         let [rows, cols] = self.shape() else { panic!("{op}: expected a matrix, found {:?}", self.shape()) };
         (*rows, *cols)
     }
 
-    /// The elements as the host's kernels see them.
+    /// The elements in host memory.
     pub(crate) fn slice<E: Element>(&self) -> &[E] {
         assert_eq!(self.dtype, E::DTYPE, "element type of {self:?}");
         match &*self.storage {
@@ -83,45 +83,45 @@ impl Tensor {
         }
     }
 
-    /// As [`Tensor::slice`], for writing; panics when the tensor is shared.
+    /// The elements in host memory, mutable. Panics if the tensor is shared.
     pub(crate) fn slice_mut<E: Element>(&mut self) -> &mut [E] {
         assert_eq!(self.dtype, E::DTYPE, "element type");
         let count = self.count();
-        match Arc::get_mut(&mut self.storage).expect("a tensor is written before it is shared") {
+        match Arc::get_mut(&mut self.storage).expect("a shared tensor cannot be written") {
             Storage::Host(buffer) => buffer.slice_mut(count),
         }
     }
 
-    /// Some elements of an f32 tensor: borrowed on the host, copied from elsewhere.
+    /// A range of an f32 tensor: borrowed from host memory, copied from other memory.
     pub(crate) fn read(&self, range: Range<usize>) -> Cow<'_, [f32]> {
         match &*self.storage {
             Storage::Host(_) => Cow::Borrowed(&self.slice()[range]),
         }
     }
 
-    /// Lets `edit` change some elements of an f32 tensor: in place on the host, a copy elsewhere that is then written back.
-    /// Panics when the tensor is shared.
+    /// Lets `edit` change a range of an f32 tensor: in place in host memory, otherwise in a copy that is then written
+    /// back. Panics if the tensor is shared.
     pub(crate) fn edit<T>(&mut self, range: Range<usize>, edit: impl FnOnce(&mut [f32]) -> T) -> T {
         match &*self.storage {
             Storage::Host(_) => edit(&mut self.slice_mut()[range]),
         }
     }
 
-    /// Overwrites some elements of an f32 tensor; panics when the tensor is shared, or the range has another length.
+    /// Overwrites a range of an f32 tensor. Panics if the tensor is shared or the lengths differ.
     pub(crate) fn write(&mut self, range: Range<usize>, values: &[f32]) {
         match &*self.storage {
             Storage::Host(_) => self.slice_mut()[range].copy_from_slice(values),
         }
     }
 
-    /// Sets some elements of an f32 tensor to zero; panics when the tensor is shared.
+    /// Sets a range of an f32 tensor to zero. Panics if the tensor is shared.
     pub(crate) fn zero(&mut self, range: Range<usize>) {
         match &*self.storage {
             Storage::Host(_) => self.slice_mut::<f32>()[range].fill(0.0),
         }
     }
 
-    /// The same elements in memory that nobody else holds, so that an op may write over them.
+    /// The same elements in memory that is not shared, so that an op may overwrite them. Copies only if necessary.
     pub(crate) fn into_unique(mut self) -> Tensor {
         if Arc::get_mut(&mut self.storage).is_some() {
             return self;

@@ -1,4 +1,5 @@
-//! A file that is written under another name, made durable and renamed: readers see the old file or the new one, never a part.
+//! Atomic files: a file is written under a temporary name, synced and renamed. Readers see the old or the new file,
+//! never a part of it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -10,29 +11,29 @@ use crate::folder::{parent_of, sync};
 use crate::unfinished::Unfinished;
 use crate::{FileError, digest};
 
-/// Writes a whole file, or replaces it.
+/// Writes or replaces a file with `bytes`.
 ///
 /// # Errors
-/// [`FileError`]; an older file of this name is then as it was.
+/// [`FileError`]; an existing file of this name is then unchanged.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     write_with(path, |file| file.write_all(bytes))
 }
 
-/// Writes a whole file, or replaces it, with what `fill` writes.
+/// Writes or replaces a file with what `fill` writes.
 ///
 /// # Errors
-/// [`FileError`]; an older file of this name is then as it was.
+/// [`FileError`]; an existing file of this name is then unchanged.
 pub fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), FileError> {
     let mut file = AtomicFile::create(path)?;
     file.write_with(fill)?;
     file.commit()
 }
 
-/// Writes or replaces several files of one folder, each whole. Their names are made durable together, which takes less time than one by
-/// one.
+/// Writes or replaces several files of one folder, each atomically. The folder is synced once, which is faster than
+/// once per file.
 ///
 /// # Errors
-/// [`FileError`]; files before the one that failed are new, the others as they were.
+/// [`FileError`]; files before the one that failed are new, the others are unchanged.
 pub fn write_several(dir: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), FileError> {
     for (name, bytes) in files {
         let mut file = AtomicFile::create(&dir.join(name))?;
@@ -42,41 +43,43 @@ pub fn write_several(dir: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), FileEr
     sync(dir)
 }
 
-/// A file that is being written under a name of its own, `.NAME.PROCESS-NUMBER.partial`, so that two writers of one file do not meet:
-/// each replaces it by a whole one. Dropped before [`commit`](Self::commit), it is removed.
+/// A file that is being written under a unique temporary name, `.NAME.PROCESS-NUMBER.partial`. So two writers of one
+/// file do not collide: each replaces it by a complete file. If dropped before [`commit`](Self::commit), the temporary
+/// file is removed.
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,
     partial: Unfinished,
-    /// None once it is whole on the disk.
+    /// `None` once all bytes are synced.
     file: Option<BufWriter<File>>,
-    /// The same file, open and locked until it has its name: otherwise another process would take it for what a killed one left.
+    /// A second handle of the same file. It holds the lock until the file has its final name, so that other processes
+    /// do not take the temporary file for a leftover of a killed process.
     _locked: File,
 }
 
-/// Counts the files of this process.
+/// Number of the next temporary file of this process.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 impl AtomicFile {
-    /// Begins a file that is to become `path`. What a killed process left of it is removed.
+    /// Starts a file that will become `path`. Removes leftovers of killed processes that were writing it.
     ///
     /// # Errors
     /// [`FileError`]: no such folder, no permission.
     pub fn create(path: &Path) -> Result<AtomicFile, FileError> {
         let failed = || FileError::new("write", path);
         let name = path.file_name().unwrap_or_default();
-        remove_left(parent_of(path), name);
+        remove_leftovers(parent_of(path), name);
         loop {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let mut partial = before(name);
+            let mut partial = temporary_prefix(name);
             partial.push(format!("{}-{number}{PARTIAL}", std::process::id()));
             let partial = path.with_file_name(partial);
-            let (partial, file) = match Unfinished::begin(&partial, |partial| File::create_new(partial)) {
-                // Of a killed process of the same number, on a disk without locks.
+            let (partial, file) = match Unfinished::create(&partial, |partial| File::create_new(partial)) {
+                // Left by a killed process with the same id, on a file system without locks.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                begun => begun.map_err(failed())?,
+                created => created.map_err(failed())?,
             };
-            // Some network file systems have no locks. There nothing is removed either.
+            // Some network file systems have no locks. Leftovers are not removed there either.
             let _ = file.try_lock();
             // Another process may have removed it before it was locked.
             if partial.path().exists() {
@@ -86,7 +89,7 @@ impl AtomicFile {
         }
     }
 
-    /// Writes a part of it.
+    /// Writes the next part of the file.
     ///
     /// # Errors
     /// [`FileError`] with the final name. Panics after [`sync`](Self::sync).
@@ -95,7 +98,7 @@ impl AtomicFile {
         fill(file).map_err(FileError::new("write", &self.path))
     }
 
-    /// Replaces the first bytes, after all others were written: a header that counts them.
+    /// Replaces the first bytes after the rest was written, for example a header with a count.
     ///
     /// # Errors
     /// [`FileError`] with the final name.
@@ -106,7 +109,7 @@ impl AtomicFile {
         })
     }
 
-    /// Makes what was written durable, still under the other name, and closes it. Nothing can be written after it.
+    /// Syncs what was written, still under the temporary name, and closes the file. Nothing can be written afterwards.
     ///
     /// # Errors
     /// [`FileError`] with the final name.
@@ -116,16 +119,16 @@ impl AtomicFile {
         synced.map_err(FileError::new("write", &self.path))
     }
 
-    /// Gives the file its name, durably.
+    /// Renames the file to its final name and syncs the folder.
     ///
     /// # Errors
-    /// [`FileError`]; an older file of this name is then as it was.
+    /// [`FileError`]; an existing file of this name is then unchanged.
     pub fn commit(mut self) -> Result<(), FileError> {
         self.rename()?;
         sync(parent_of(&self.path))
     }
 
-    /// Gives the file, whole on the disk, its name.
+    /// Syncs the file and renames it to its final name.
     fn rename(&mut self) -> Result<(), FileError> {
         self.sync()?;
         let path = &self.path;
@@ -136,35 +139,36 @@ impl AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if let Some(file) = self.file.take() {
-            // What is still in the buffer is not wanted.
+            // The file is removed, so the rest of the buffer need not be written.
             drop(file.into_parts());
         }
     }
 }
 
-/// How the name of a file that is being written ends.
+/// Suffix of temporary names.
 const PARTIAL: &str = ".partial";
-/// Bytes of a name that its temporary names hold: file systems take 255 at most.
+/// Longest name in bytes that its temporary name contains unchanged; file systems allow 255 bytes for the temporary
+/// name.
 const LONGEST: usize = 200;
 
-/// How temporary names of a file begin.
-fn before(name: &OsStr) -> OsString {
-    let mut begin = OsString::from(".");
+/// The prefix of a file's temporary names.
+fn temporary_prefix(name: &OsStr) -> OsString {
+    let mut prefix = OsString::from(".");
     if name.len() <= LONGEST {
-        begin.push(name);
+        prefix.push(name);
     } else {
-        begin.push(digest::of_bytes(name.as_encoded_bytes()));
+        prefix.push(digest::of_bytes(name.as_encoded_bytes()));
     }
-    begin.push(".");
-    begin
+    prefix.push(".");
+    prefix
 }
 
-/// Removes what killed processes left of a file: what nobody holds a lock on. Whatever cannot be looked at stays.
-fn remove_left(dir: &Path, name: &OsStr) {
-    let begin = before(name);
-    let is_left = |found: &OsStr| {
-        let rest = found.as_encoded_bytes().strip_prefix(begin.as_encoded_bytes());
-        // Earlier versions had no number.
+/// Removes temporary files that killed processes left: those that are not locked. Files that cannot be opened stay.
+fn remove_leftovers(dir: &Path, name: &OsStr) {
+    let prefix = temporary_prefix(name);
+    let is_leftover = |found: &OsStr| {
+        let rest = found.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
+        // Earlier versions did not add a number.
         let rest = rest.and_then(|rest| {
             rest.strip_suffix(PARTIAL.as_bytes()).or((rest == &PARTIAL.as_bytes()[1..]).then_some(b""))
         });
@@ -172,7 +176,9 @@ fn remove_left(dir: &Path, name: &OsStr) {
     };
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if is_file && is_left(&entry.file_name()) && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+        if is_file
+            && is_leftover(&entry.file_name())
+            && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
         {
             let _ = fs::remove_file(entry.path());
         }
@@ -190,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_fails_leaves_the_older_one_and_no_part() {
+    fn a_failed_write_keeps_the_old_file_and_leaves_no_part() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         write(&path, b"first").unwrap();
@@ -222,7 +228,7 @@ mod tests {
         assert_eq!(names(dir.path()), ["a", "rows"]);
     }
 
-    /// Two writers of one file shared the name of its temporary one: the first to finish published the other's rows.
+    /// Regression: both writers used the same temporary name, so the first to finish published the other's bytes.
     #[test]
     fn two_writers_of_one_file_each_publish_their_own() {
         let dir = tempfile::tempdir().unwrap();
@@ -233,23 +239,24 @@ mod tests {
         second.write_with(|file| file.write_all(b"second")).unwrap();
         second.commit().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
-        first.write_with(|file| file.write_all(b"whole")).unwrap();
+        first.write_with(|file| file.write_all(b"complete")).unwrap();
         first.sync().unwrap();
-        // Another one begins while the first is whole and has not its name yet.
+        // Another writer starts when the first file is complete but not yet renamed.
         drop(AtomicFile::create(&path).unwrap());
         first.commit().unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"first, whole");
+        assert_eq!(fs::read(&path).unwrap(), b"first, complete");
         assert_eq!(names(dir.path()), ["vectors.npy"]);
     }
 
     #[test]
-    fn what_killed_writers_left_is_removed_by_the_next() {
+    fn leftovers_of_killed_writers_are_removed_by_the_next() {
         let dir = tempfile::tempdir().unwrap();
-        let (left, others) = ([".a.partial", ".a.77-0.partial"], [".a.b.partial", ".b.77-0.partial", "a.77-0.partial"]);
-        for name in left.iter().chain(&others) {
+        let (leftovers, others) =
+            ([".a.partial", ".a.77-0.partial"], [".a.b.partial", ".b.77-0.partial", "a.77-0.partial"]);
+        for name in leftovers.iter().chain(&others) {
             fs::write(dir.path().join(name), "half").unwrap();
         }
-        write(&dir.path().join("a"), b"whole").unwrap();
+        write(&dir.path().join("a"), b"complete").unwrap();
         assert_eq!(names(dir.path()), [&others[..2], &["a"], &others[2..]].concat());
     }
 
@@ -257,7 +264,7 @@ mod tests {
     fn the_longest_names_can_be_written() {
         let dir = tempfile::tempdir().unwrap();
         let name = "n".repeat(255);
-        write(&dir.path().join(&name), b"whole").unwrap();
+        write(&dir.path().join(&name), b"complete").unwrap();
         assert_eq!(names(dir.path()), [name]);
     }
 }

@@ -1,4 +1,4 @@
-//! A folder that is filled under another name, made durable and renamed; folders that must be empty.
+//! Atomic folders: a folder is filled under a temporary name, synced and renamed. Also checks for empty folders.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -8,37 +8,38 @@ use std::path::Path;
 use crate::FileError;
 use crate::unfinished::Unfinished;
 
-/// Fills a folder under the name `.NAME.partial`, syncs it and renames it to `path`; an older folder of that name is replaced. Files
-/// in it are synced; those of folders in it `fill` must sync. Folders above it are made where they are missing.
+/// Fills a folder under the temporary name `.NAME.partial`, syncs it and renames it to `path`. An existing folder of
+/// that name is replaced. Files directly in the folder are synced; `fill` must sync files in its subfolders. Missing
+/// parent folders are created.
 ///
 /// # Errors
-/// The system's, with the path, or `fill`'s. What was written is then removed, and `path` is as before. Another process that is
-/// filling the same folder.
+/// The system's error with the path, `fill`'s error, or an error if another process is filling the same folder. What
+/// was written is then removed, and `path` is unchanged.
 pub fn write_folder<E: From<FileError>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
     let moved = || FileError::new("rename into place", path);
     let Some(name) = path.file_name() else {
         return Err(moved()(io::ErrorKind::InvalidFilename.into()).into());
     };
-    let aside = |end: &str| {
-        let mut aside = OsString::from(".");
-        aside.push(name);
-        aside.push(end);
-        aside
+    let temporary_name = |suffix: &str| {
+        let mut temporary = OsString::from(".");
+        temporary.push(name);
+        temporary.push(suffix);
+        temporary
     };
     if path.exists() && !path.is_dir() {
         return Err(moved()(io::ErrorKind::NotADirectory.into()).into());
     }
     let parent = parent_of(path);
-    let mut partial = Partial::create(&parent.join(aside(".partial")), path)?;
+    let mut partial = Partial::create(&parent.join(temporary_name(".partial")), path)?;
     let filled = partial.unfinished.path();
     fill(filled)?;
     for entry in fs::read_dir(filled).map_err(FileError::new("read", filled))? {
         sync(&entry.map_err(FileError::new("read", filled))?.path())?;
     }
     sync(filled)?;
-    let replaced = parent.join(aside(".replaced"));
+    let replaced = parent.join(temporary_name(".replaced"));
     if path.exists() {
-        remove_if_there(&replaced)?;
+        remove_dir_if_exists(&replaced)?;
     }
     partial.unfinished.finish(|partial| {
         if path.exists() {
@@ -52,24 +53,24 @@ pub fn write_folder<E: From<FileError>>(path: &Path, fill: impl FnOnce(&Path) ->
         })
     })?;
     sync(parent)?;
-    Ok(remove_if_there(&replaced)?)
+    Ok(remove_dir_if_exists(&replaced)?)
 }
 
-/// A folder that is being filled. Dropped before it has its name, it is removed.
+/// A folder that is being filled. It is removed if dropped before it is renamed.
 struct Partial {
     unfinished: Unfinished,
-    /// Held so that another process does not take the folder for one that a killed process left.
+    /// Held so that other processes do not take the folder for a leftover of a killed process.
     _lock: Option<File>,
 }
 
 impl Partial {
-    /// Makes the folder anew. What a killed process left of it is removed.
+    /// Creates the folder. Removes what a killed process left under this name.
     fn create(path: &Path, target: &Path) -> Result<Partial, FileError> {
         if path.exists() {
             lock(path, target)?;
-            remove_if_there(path)?;
+            remove_dir_if_exists(path)?;
         }
-        let (unfinished, _lock) = Unfinished::begin(path, |path| {
+        let (unfinished, _lock) = Unfinished::create(path, |path| {
             fs::create_dir_all(path).map_err(FileError::new("create", path))?;
             lock(path, target)
         })?;
@@ -77,7 +78,8 @@ impl Partial {
     }
 }
 
-/// Locks a folder, where the system can: some network file systems have no locks, and Windows does not open folders.
+/// Locks a folder where the system supports it: some network file systems have no locks, and Windows cannot open
+/// folders.
 fn lock(path: &Path, target: &Path) -> Result<Option<File>, FileError> {
     if cfg!(windows) {
         return Ok(None);
@@ -92,23 +94,23 @@ fn lock(path: &Path, target: &Path) -> Result<Option<File>, FileError> {
     }
 }
 
-/// Whether a folder can be filled by something new: it does not exist, or it is empty.
+/// Whether a new folder can be written here: the path does not exist, or it is an empty folder.
 ///
 /// # Errors
-/// [`FileError`] for a file, or a folder that cannot be read.
+/// [`FileError`] if the path is a file, or a folder that cannot be read.
 pub fn is_unused(dir: &Path) -> Result<bool, FileError> {
     match fs::read_dir(dir) {
         Ok(mut entries) => Ok(entries.next().is_none()),
-        // A link that leads nowhere is there, too.
+        // A broken symbolic link exists, too.
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(dir.symlink_metadata().is_err()),
         Err(e) => Err(FileError::new("open", dir)(e)),
     }
 }
 
-/// The names in a folder; none if it does not exist.
+/// The names of the entries of a folder; empty if the folder does not exist.
 ///
 /// # Errors
-/// [`FileError`] for a folder that cannot be read.
+/// [`FileError`] if the folder cannot be read.
 pub fn entry_names(dir: &Path) -> Result<Vec<String>, FileError> {
     let failed = || FileError::new("read", dir);
     let entries = match fs::read_dir(dir) {
@@ -118,30 +120,31 @@ pub fn entry_names(dir: &Path) -> Result<Vec<String>, FileError> {
     entries.map(|entry| Ok(entry.map_err(failed())?.file_name().to_string_lossy().into_owned())).collect()
 }
 
-/// Makes a file or the names in a folder durable.
+/// Syncs a file, or the entries of a folder, to disk.
 ///
 /// # Errors
 /// [`FileError`].
 pub fn sync(path: &Path) -> Result<(), FileError> {
-    // Windows cannot open folders; there a rename is as durable as it gets.
+    // Windows cannot open folders. There, a rename cannot be made more durable.
     if cfg!(windows) && path.is_dir() {
         return Ok(());
     }
     File::open(path).and_then(|file| file.sync_all()).map_err(FileError::new("sync", path))
 }
 
-/// Removes a folder and all in it, if it exists.
+/// Removes a folder and its contents, if it exists.
 ///
 /// # Errors
 /// [`FileError`].
-pub fn remove_if_there(path: &Path) -> Result<(), FileError> {
+pub fn remove_dir_if_exists(path: &Path) -> Result<(), FileError> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", path)(e)),
         _ => Ok(()),
     }
 }
 
-/// The folder that holds `path`. The parent of a plain name is "", which cannot be opened.
+/// The folder that contains `path`. `Path::parent` of a plain file name is "", which cannot be opened; this function
+/// returns ".".
 pub(crate) fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -155,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_fails_leaves_the_older_one_whole() {
+    fn a_failed_write_keeps_the_old_folder() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("model");
         write_folder(&target, fill("first")).unwrap();
@@ -172,11 +175,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_left_is_replaced() {
+    fn leftovers_of_a_killed_process_are_replaced() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join(".model.partial")).unwrap();
         fs::write(dir.path().join(".model.partial/half"), "").unwrap();
-        write_folder(&dir.path().join("model"), fill("whole")).unwrap();
+        write_folder(&dir.path().join("model"), fill("complete")).unwrap();
         assert_eq!(entry_names(dir.path()).unwrap(), ["model"]);
         assert_eq!(entry_names(&dir.path().join("model")).unwrap(), ["a"]);
     }
@@ -186,7 +189,7 @@ mod tests {
     fn two_processes_do_not_fill_the_same_folder() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("model");
-        // Locks belong to open files: a second one in this process counts as another process's.
+        // Locks belong to open files: a second handle in this process behaves as that of another process.
         let result = write_folder(&target, |partial| {
             let second = write_folder(&target, fill("second")).unwrap_err().to_string();
             assert!(second.contains("another process is writing this folder"), "{second}");
@@ -208,7 +211,7 @@ mod tests {
         {
             let link = dir.path().join("link");
             std::os::unix::fs::symlink(dir.path().join("absent"), &link).unwrap();
-            assert!(!is_unused(&link).unwrap(), "a link that leads nowhere");
+            assert!(!is_unused(&link).unwrap(), "a broken link");
         }
     }
 }

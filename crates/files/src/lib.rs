@@ -1,19 +1,19 @@
-//! Files and folders that appear whole or not at all, and their checksums.
+//! Files and folders that are written completely or not at all, and their checksums.
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`file`](mod@file) | a file that is written under another name, made durable and renamed |
-//! | [`folder`] | the same of a folder; folders that must be empty |
-//! | `unfinished.rs` | what has its temporary name now, removed where a signal ends the process |
-//! | [`machine`] | what the machine gives a process: threads and memory |
+//! | [`file`](mod@file) | files that are written under a temporary name, synced and renamed |
+//! | [`folder`] | the same for folders; checks for empty folders |
+//! | `unfinished.rs` | the list of temporary files and folders, which are removed when a signal ends the process |
+//! | [`machine`] | worker threads and the memory limit of this process |
 //! | [`digest`] | checksums (xxh3, 128 bits) of files and bytes |
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! let run = dir.path().join("run");
-//! cloze_files::write_folder(&run, |partial| cloze_files::write(&partial.join("a.txt"), b"whole"))?;
-//! assert_eq!(cloze_files::digest::of_file(&run.join("a.txt"))?.bytes, 5);
+//! cloze_files::write_folder(&run, |partial| cloze_files::write(&partial.join("a.txt"), b"complete"))?;
+//! assert_eq!(cloze_files::digest::of_file(&run.join("a.txt"))?.bytes, 8);
 //! assert!(!cloze_files::is_unused(&run)?);
 //! # Ok(())
 //! # }

@@ -1,10 +1,10 @@
-//! What the machine gives a process: threads and memory.
+//! Resources of the machine: worker threads and the memory limit.
 
 use std::fs;
 use std::thread::{self, Builder};
 
-/// Runs `work` on this thread and on up to `threads` − 1 others at once, and returns when all are done. Where the system starts fewer,
-/// those that there are do all of it: `work` takes its parts from what the threads share.
+/// Runs `work` on this thread and on up to `threads` − 1 more threads, and returns when all calls have returned. `work`
+/// takes items from a shared queue, so the result does not depend on how many threads the system can start.
 pub fn on_threads(threads: usize, work: impl Fn() + Sync) {
     thread::scope(|scope| {
         for _ in 1..threads {
@@ -16,16 +16,16 @@ pub fn on_threads(threads: usize, work: impl Fn() + Sync) {
     });
 }
 
-/// Bytes of memory that this process can have at most, swap included: those of the machine, or of its container. None where the system
-/// does not tell.
+/// The memory that this process can use, in bytes, swap included: that of the machine or the limit of its container.
+/// `None` if the system does not report it.
 pub fn memory() -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok()?;
     let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     let limit = limits.iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok()).min();
-    limit.into_iter().chain(of_machine(&info)).min()
+    limit.into_iter().chain(machine_memory(&info)).min()
 }
 
-fn of_machine(info: &str) -> Option<u64> {
+fn machine_memory(info: &str) -> Option<u64> {
     let kibibytes = |name: &str| -> Option<u64> {
         let line = info.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().strip_suffix("kB")?.trim().parse().ok()
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_is_done_whatever_threads_there_are() {
+    fn all_work_is_done_with_any_number_of_threads() {
         for threads in [0, 1, 3] {
             let (left, sum) = (AtomicUsize::new(100), AtomicUsize::new(0));
             on_threads(threads, || {
@@ -54,10 +54,10 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_that_of_the_machine_with_its_swap() {
+    fn machine_memory_includes_swap() {
         let info = "MemTotal:       16384 kB\nMemFree:         1000 kB\nSwapTotal:       1024 kB\n";
-        assert_eq!(of_machine(info), Some(17408 * 1024));
-        assert_eq!(of_machine("SwapTotal: 1 kB"), None);
+        assert_eq!(machine_memory(info), Some(17408 * 1024));
+        assert_eq!(machine_memory("SwapTotal: 1 kB"), None);
         assert!(memory().is_none_or(|bytes| bytes > 1 << 20));
     }
 }

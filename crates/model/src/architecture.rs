@@ -1,14 +1,14 @@
-//! What the network needs to know of a model, whatever its family's config.json calls it.
+//! The sizes and settings of a network, independent of the names in its family's config.json.
 
 use cloze_engine::ops::Activation;
 
-/// Sizes and settings of a network; [`Config::architecture`](crate::Config::architecture) makes it of a configuration.
+/// Sizes and settings of a network; made by [`Config::architecture`](crate::Config::architecture).
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Architecture {
     /// V: rows of the word embeddings.
     pub vocab_size: usize,
-    /// E: width of the embeddings. Where it is not H, a dense layer follows them.
+    /// E: width of the embeddings. If it is not H, a dense layer follows them.
     pub embedding_size: usize,
     /// H: width of the hidden states.
     pub hidden_size: usize,
@@ -20,13 +20,13 @@ pub struct Architecture {
     pub intermediate_size: usize,
     /// Rows of the position embeddings.
     pub positions: usize,
-    /// The row of a sequence's first token.
+    /// The position of a sequence's first token.
     pub first_position: usize,
     /// Rows of the segment (token type) embeddings.
     pub segments: usize,
     /// Activation of the feed-forward block and of the MLM head's transform.
     pub activation: Activation,
-    /// Dropout on the embeddings and on both sublayers' outputs.
+    /// Dropout on the embeddings and on the outputs of both sublayers.
     pub hidden_dropout: f32,
     /// Dropout on the attention weights.
     pub attention_dropout: f32,
@@ -36,15 +36,15 @@ pub struct Architecture {
     pub initializer_range: f32,
     /// ε of every LayerNorm.
     pub layer_norm_eps: f32,
-    /// Whether a token sees only itself and those before it.
+    /// Whether a token attends only to itself and earlier tokens.
     pub causal: bool,
-    /// Whether the MLM decoder is the word embeddings; else it has a matrix of its own.
+    /// Whether the MLM decoder's weight is the word embeddings; otherwise it is a separate matrix.
     pub tied_decoder: bool,
 }
 
 impl Architecture {
-    /// Tokens of a sequence at most.
-    pub fn longest_sequence(&self) -> usize {
+    /// Maximum number of tokens of a sequence.
+    pub fn max_sequence_length(&self) -> usize {
         self.positions - self.first_position
     }
 

@@ -1,11 +1,13 @@
 //! BERT (Devlin et al. 2019): embeddings, encoder, pooler and the two pre-training heads, in the paper's order.
 //!
 //! ```text
-//! T tokens of the packed batch · S sequences · M predicted tokens · H hidden · N heads · D = H/N · F feed-forward · V words
+//! T tokens of the packed batch · S sequences · M predicted tokens · H hidden · N heads · D = H/N · F feed-forward · V
+//! vocabulary
 //! ```
 //!
-//! Every parameter is declared here once, by its role, with its shape, its initialiser and whether weight decay applies: matrices decay,
-//! the embeddings among them; biases and LayerNorms do not. Its name in checkpoints is the [`Schema`]'s business.
+//! Every parameter is declared here once, by its role, with its shape, its initialiser and whether weight decay
+//! applies: it applies to matrices, including the embeddings, but not to biases and LayerNorms. The [`Schema`] gives
+//! parameters their names in checkpoints.
 
 use std::collections::BTreeSet;
 
@@ -32,13 +34,13 @@ impl Dense {
     }
 }
 
-/// The parameters of the whole network, by their place in it.
+/// The parameters of the complete network.
 pub(crate) struct Bert {
-    /// Its dropouts may change, its sizes may not.
+    /// Its dropouts may change; its sizes must not.
     pub(crate) architecture: Architecture,
     tables: EmbedTables,
     embedding_norm: Norm,
-    /// E → H, where the two differ.
+    /// E → H, if they differ.
     embedding_projection: Option<Dense>,
     layers: Vec<Layer>,
     pooler: Option<Dense>,
@@ -52,9 +54,9 @@ pub(crate) struct Bert {
 struct Layer {
     /// Query, key and value as one matrix `[3H, H]`.
     qkv: Dense,
-    /// Its first third.
+    /// The first third of `qkv`.
     query: Dense,
-    /// The others, `[2H, H]`.
+    /// The other two thirds, `[2H, H]`.
     key_value: Dense,
     attention_output: Dense,
     attention_norm: Norm,
@@ -67,15 +69,15 @@ struct Layer {
 struct MlmHead {
     transform: Dense,
     norm: Norm,
-    /// The word embeddings, unless it has a matrix of its own.
+    /// The word embeddings, or a separate matrix.
     decoder: ParamId,
     bias: ParamId,
 }
 
 // ------------------------------------------------------------------------------------------------ parameters
 
-/// Declares parameters to the engine and lists their roles and shapes, which loading compares with a file's before anything is
-/// allocated.
+/// Declares parameters to the engine, and lists their roles and shapes. Loading compares these with a file's before
+/// anything is allocated.
 pub(crate) struct Declarations {
     pub(crate) builder: ParametersBuilder,
     /// In order of declaration.
@@ -92,19 +94,19 @@ pub(crate) struct Declared {
     pub(crate) shape: Vec<usize>,
 }
 
-/// Where the first weights come from.
+/// Where the initial weights come from.
 pub(crate) enum InitFrom {
-    /// Drawn at random.
+    /// All are sampled.
     Random,
-    /// Copied from a checkpoint, so that drawing them would be wasted; those that it lacks are drawn.
+    /// From a checkpoint, so they need not be sampled; only those missing in it are.
     Checkpoint {
-        /// Those that it lacks.
+        /// The roles of the parameters that are missing in the checkpoint.
         missing: BTreeSet<Role>,
     },
 }
 
 impl Declarations {
-    /// An empty list for a model of this architecture, whose parameters have the schema's names.
+    /// An empty list for a model of this architecture; the schema names the parameters.
     pub(crate) fn new(
         builder: ParametersBuilder,
         schema: &'static Schema,
@@ -122,7 +124,7 @@ impl Declarations {
         self.builder.declare(&self.schema.name(role), shape, init, decay)
     }
 
-    /// N(0, σ²) cut at 2σ, as Google's release; Transformers draws uncut. The [PAD] row is not special.
+    /// N(0, σ²) truncated at 2σ, as in Google's release; Transformers does not truncate. The [PAD] row is not special.
     fn matrix(&mut self, role: Role, shape: [usize; 2]) -> ParamId {
         self.declare(role, &shape, Init::TruncatedNormal { std: self.std }, true)
     }
@@ -137,14 +139,15 @@ impl Declarations {
         Dense { weight, bias }
     }
 
-    /// Several dense layers on one input, whose weights follow each other, and then their biases: they can be [stacked](Self::stack).
-    fn dense_row<const N: usize>(&mut self, modules: [Module; N], shape: [usize; 2]) -> [Dense; N] {
+    /// Several dense layers with the same input. Their weights are consecutive, and so are their biases, so that they
+    /// can be [stacked](Self::stack).
+    fn dense_group<const N: usize>(&mut self, modules: [Module; N], shape: [usize; 2]) -> [Dense; N] {
         let weights = modules.map(|module| self.matrix(module.weight(), shape));
         let biases = modules.map(|module| self.bias(module.bias(), shape[0]));
         std::array::from_fn(|i| Dense { weight: weights[i], bias: biases[i] })
     }
 
-    /// Layers of a row seen as one: weights stacked by rows, biases end to end.
+    /// A view of a group of layers as one: weights and biases stacked.
     fn stack(&mut self, layers: &[Dense]) -> Dense {
         let [weights, biases] = [|layer: &Dense| layer.weight, |layer: &Dense| layer.bias]
             .map(|part| layers.iter().map(part).collect::<Vec<ParamId>>());
@@ -173,7 +176,7 @@ impl Bert {
         let layers = (0..architecture.layers)
             .map(|number| {
                 let at = |part| Module::layer(number, part);
-                let parts = to.dense_row([LayerPart::Query, LayerPart::Key, LayerPart::Value].map(at), [h, h]);
+                let parts = to.dense_group([LayerPart::Query, LayerPart::Key, LayerPart::Value].map(at), [h, h]);
                 Layer {
                     qkv: to.stack(&parts),
                     query: parts[0],
@@ -207,13 +210,13 @@ impl Bert {
 /// The index tensors of a packed batch on the device.
 #[derive(Clone)]
 pub(crate) struct Packed {
-    /// `[T]` word ids.
+    /// `[T]` token ids.
     pub(crate) ids: Tensor,
-    /// `[T]` 0.. within each sequence.
+    /// `[T]` positions within each sequence, from 0.
     pub(crate) positions: Tensor,
     /// `[T]` 0 or 1.
     pub(crate) segments: Tensor,
-    /// `[S+1]` first token of each sequence, then T.
+    /// `[S+1]` the first token of each sequence, then T.
     pub(crate) cu_seqlens: Tensor,
 }
 
@@ -229,8 +232,8 @@ impl Bert {
         }
     }
 
-    /// Layer `number` of the encoder: `[T, H]` → `[T, H]`, or `[R, H]` of the tokens that are read. A segment of the pass: all of it
-    /// may be computed again.
+    /// Layer `number` of the encoder: `[T, H]` → `[T, H]`, or `[R, H]` if only the tokens `rows` are needed. It is a
+    /// checkpoint of the pass, so its activations may be recomputed.
     pub(crate) fn layer(
         &self,
         pass: &mut Pass,
@@ -245,7 +248,7 @@ impl Bert {
 }
 
 impl Layer {
-    /// Post-norm, as Vaswani et al. 2017 section 3.1: LN(x + sublayer(x)), twice.
+    /// Post-norm as in Vaswani et al. 2017, section 3.1: LN(x + sublayer(x)), twice.
     fn apply(
         &self,
         pass: &mut Pass,
@@ -258,7 +261,7 @@ impl Layer {
 
         // a_n = dropout(softmax(q_n·k_nᵀ / √D))·v_n within each sequence, heads side by side  [T, H]
         // y = LN(x + dropout(a·Woᵀ + bo))                                                      [T, H]
-        let (x, attended) = self.attend(pass, architecture, batch, x, rows);
+        let (x, attended) = self.attention(pass, architecture, batch, x, rows);
         let projected = self.attention_output.apply(pass, &attended, Activation::None);
         let y = ops::add_norm(pass, &projected, Some(&x), self.attention_norm, dropout);
 
@@ -268,8 +271,8 @@ impl Layer {
         ops::add_norm(pass, &fed, Some(&y), self.output_norm, dropout)
     }
 
-    /// x and a, of the tokens that are read if not of all.
-    fn attend(
+    /// The inputs x and attention outputs a, of all tokens or only of `rows`.
+    fn attention(
         &self,
         pass: &mut Pass,
         architecture: &Architecture,
@@ -280,55 +283,58 @@ impl Layer {
         let Architecture { attention_heads: heads, attention_dropout: dropout, causal, .. } = *architecture;
 
         // q, k, v = x·Wqᵀ + bq, x·Wkᵀ + bk, x·Wvᵀ + bv                                        [T, 3H]
-        let of_all = |pass: &mut Pass| {
+        let all_tokens = |pass: &mut Pass| {
             let qkv = self.qkv.apply(pass, x, Activation::None);
             ops::attention(pass, &qkv, &batch.cu_seqlens, heads, dropout, causal)
         };
         let Some(OutputRowsTensors { tokens, ends }) = rows else {
-            return (x.clone(), of_all(pass));
+            return (x.clone(), all_tokens(pass));
         };
         if causal {
-            let attended = of_all(pass);
+            let attended = all_tokens(pass);
             return (ops::index_select(pass, x, tokens), ops::index_select(pass, &attended, tokens));
         }
-        let read = ops::index_select(pass, x, tokens);
+        let selected = ops::index_select(pass, x, tokens);
         let kv = self.key_value.apply(pass, x, Activation::None);
-        let q = self.query.apply(pass, &read, Activation::None);
+        let q = self.query.apply(pass, &selected, Activation::None);
         let attended = ops::attention_queries(pass, [&q, &kv], [ends, &batch.cu_seqlens], heads, dropout);
-        (read, attended)
+        (selected, attended)
     }
 }
 
 // ------------------------------------------------------------------------------------------------ heads
 
 impl Bert {
-    /// C = tanh(x_[CLS]·Wᵀ + b), the sequence's representation, from its first token's state: `[S, H]`; none without a pooler.
+    /// C = tanh(x_[CLS]·Wᵀ + b), the representation of a sequence, from the state of its first token: `[S, H]`; `None`
+    /// without a pooler.
     pub(crate) fn pool(&self, pass: &mut Pass, cls: &Var) -> Option<Var> {
         Some(self.pooler?.apply(pass, cls, Activation::Tanh))
     }
 
-    /// Whether B follows A (class 0) or not (class 1): C·Wᵀ + b, `[S, 2]`; none without the head.
+    /// Logits of "B follows A" (class 0) and "B does not" (class 1): C·Wᵀ + b, `[S, 2]`; `None` without this head.
     pub(crate) fn nsp_logits(&self, pass: &mut Pass, cls: &Var) -> Option<Var> {
         let head = self.nsp?;
         let pooled = self.pool(pass, cls)?;
         Some(head.apply(pass, &pooled, Activation::None))
     }
 
-    /// dropout(x)·Wᵀ + b: the logits of each row, a sequence or a token; none without a task's head.
+    /// dropout(x)·Wᵀ + b: the logits of each row, which is a sequence or a token; `None` without a task head.
     pub(crate) fn task_logits(&self, pass: &mut Pass, x: &Var, dropout: f32) -> Option<Var> {
         let head = self.task?;
         let dropped = ops::dropout(pass, x, dropout);
         Some(head.apply(pass, &dropped, Activation::None))
     }
 
-    /// Logits of every token of the vocabulary, from the last states of M tokens: t·Wᵀ + b, W the word embeddings or a matrix of its own, `[M, V]`; none without the head.
+    /// Logits over the vocabulary from the last states of M tokens: t·Wᵀ + b with W the word embeddings or a separate
+    /// matrix, `[M, V]`; `None` without this head.
     pub(crate) fn mlm_logits(&self, pass: &mut Pass, states: &Var) -> Option<Var> {
         let head = self.mlm.as_ref()?;
         let transformed = head.transform(pass, self.architecture.activation, states);
         Some(ops::linear(pass, &transformed, head.decoder, Some(head.bias), Activation::None))
     }
 
-    /// The sum of −log p(label) over M tokens, from their last states, its gradient scaled; none without the head.
+    /// The sum of −log p(label) over M tokens, from their last states; its recorded gradient is multiplied by `scale`.
+    /// `None` without this head.
     pub(crate) fn mlm_loss(&self, pass: &mut Pass, states: &Var, labels: &Tensor, scale: f32) -> Option<LossSum> {
         let head = self.mlm.as_ref()?;
         let transformed = head.transform(pass, self.architecture.activation, states);
@@ -350,9 +356,9 @@ mod tests {
     use crate::testing::small;
     use cloze_engine::{DType, Device, Gradients, Parameters};
 
-    /// A schema with a name for the projection is another family's; what is tested here is the network.
+    /// Only the schema of another family has a name for the projection; this test is about the network.
     #[test]
-    fn narrow_embeddings_are_widened_and_learn() {
+    fn narrow_embeddings_are_projected_and_trained() {
         let architecture = Architecture { embedding_size: 8, ..small().architecture() };
         let device = Device::cpu(Some(1)).unwrap();
         let mut declared =
@@ -377,8 +383,8 @@ mod tests {
         pass.backward();
         assert!((loss.mean() - 50f64.ln()).abs() < 0.2, "{loss:?}");
         for id in params.ids() {
-            let seen = gradients.read(id).iter().any(|&gradient| gradient != 0.0);
-            assert!(seen || params.name(id).ends_with("key.bias"), "{} learns nothing", params.name(id));
+            let has_gradient = gradients.read(id).iter().any(|&gradient| gradient != 0.0);
+            assert!(has_gradient || params.name(id).ends_with("key.bias"), "{} has no gradient", params.name(id));
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Hugging Face model folders: `config.json` and `model.safetensors`, read and written under Transformers' names.
+//! Hugging Face model folders: reads and writes `config.json` and `model.safetensors` under Transformers' names.
 //!
-//! Reading accepts the names that old and new exporters write (see [`schema`](crate::schema)), f32, f16, bf16 or f64 elements, and
-//! shards.
-//! Whatever does not fit is reported, all of it at once, a few tensors of each kind by name. Writing streams tensor by tensor into a
-//! file beside the final one, which then takes its place: a reader never sees half a checkpoint.
+//! Reading accepts the names that old and new exporters write (see [`schema`](crate::schema)), f32, f16, bf16 or f64
+//! elements, and shards. All problems are reported at once, with the names of a few tensors of each kind. Writing
+//! streams tensor by tensor into a temporary file that then replaces the final one: readers never see an incomplete
+//! checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use cloze_engine::{Device, ParamId};
-use cloze_files::digest::Digesting;
+use cloze_files::digest::DigestWriter;
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde::Serialize;
@@ -26,42 +26,42 @@ use crate::role::{Head, Module, Role};
 use crate::schema::{Inventory, NamedTensor};
 use crate::weights::{CHECKSUM, WEIGHTS_FILE, Weights};
 
-/// The name of the configuration file that is read and written.
+/// The name of the configuration file.
 pub const CONFIG_FILE: &str = "config.json";
-/// What PEFT writes beside an adapter's weights.
+/// The file that PEFT writes next to an adapter's weights.
 const ADAPTER_FILE: &str = "adapter_config.json";
 
 impl Model {
-    /// Opens a Hugging Face folder. The heads are those of `architectures` in its config and those whose tensors are there.
+    /// Loads a Hugging Face folder. The model has the heads that the `architectures` in its config name, and those
+    /// whose tensors are stored.
     ///
     /// # Errors
     /// [`ModelError::Read`], [`ModelError::Json`] and [`ModelError::Config`] for `config.json`; [`ModelError::Folder`]
     /// without weights; [`ModelError::Weights`] for a damaged file; [`ModelError::Tensors`] for tensors that are
-    /// missing, surplus, mis-shaped or unreadable, with the shapes expected and found.
+    /// missing, unexpected, of another shape or not readable, with expected and found shapes.
     pub fn load(dir: &Path, device: &Device) -> Result<Model, ModelError> {
         let folder = Folder::open(dir)?;
         let heads = folder.heads();
         folder.read(heads, BTreeSet::new(), &BTreeSet::new(), device, 0)
     }
 
-    /// Opens a Hugging Face folder for other heads than those it was saved with: its encoder, and those of its heads that are
-    /// asked for. Heads that it lacks, that have other shapes there, or that are among `anew` are drawn by `seed`; its other heads are
-    /// left aside, unknown ones too.
+    /// Loads a Hugging Face folder with the given heads: the encoder, and those of its heads that are in `heads`. A
+    /// head is initialised by `seed` if it is missing, has another shape, or is in `reinitialized`. Other heads,
+    /// including unknown ones, are ignored.
     ///
     /// # Errors
     /// As [`load`](Self::load); the encoder must be complete.
     pub fn load_with(
         dir: &Path,
         heads: Heads,
-        anew: &[Head],
+        reinitialized: &[Head],
         device: &Device,
         seed: u64,
     ) -> Result<(Model, LoadReport), ModelError> {
-        Folder::open(dir)?.read_with(heads, anew, device, seed)
+        Folder::open(dir)?.read_with(heads, reinitialized, device, seed)
     }
 
-    /// Opens a Hugging Face folder for its encoder, with its pooler if that is there. Whatever is wrong with its other heads does not
-    /// count.
+    /// Loads the encoder of a Hugging Face folder, and its pooler if stored. Problems of other heads are ignored.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -71,28 +71,29 @@ impl Model {
         folder.read_with(Heads { pooler, ..Heads::NONE }, &[], device, 0)
     }
 
-    /// Writes `config.json` and `model.safetensors` (f32) into `dir`, made if need be, as Transformers' `save_pretrained`
-    /// does for its [class](Self::class_name). Both are fsynced before they replace what was there.
+    /// Writes `config.json` and `model.safetensors` (f32) to `dir`, which is created if necessary, as `save_pretrained`
+    /// of Transformers does for this model's [class](Self::class_name). Both files are synced before they replace
+    /// existing ones.
     ///
     /// # Errors
-    /// [`ModelError::Write`]; what was in the folder before is then still whole.
+    /// [`ModelError::Write`]; existing files are then still complete.
     pub fn save(&self, dir: &Path) -> Result<(), ModelError> {
         fs::create_dir_all(dir).map_err(|source| ModelError::Write { path: dir.to_owned(), source })?;
         let mut config = self.config().clone();
         config.architectures = Some(vec![self.class_name().to_owned()]);
         let dtype = if config.extra.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
         config.extra.insert(dtype.to_owned(), Value::from("float32"));
-        // Weights first: a folder with a config is a folder with its weights.
+        // Weights first: a folder with a config always has weights.
         cloze_files::write_with(&dir.join(WEIGHTS_FILE), |file| self.write_weights(file))?;
         Ok(cloze_files::write(&dir.join(CONFIG_FILE), config.to_json().as_bytes())?)
     }
 
-    /// The safetensors form: length of the header, header, every tensor's f32 bytes in order of name.
+    /// Writes the safetensors format: length of the header, header, the f32 bytes of all tensors in order of name.
     fn write_weights(&self, file: &mut impl Write) -> io::Result<()> {
         let (schema, class) = (self.schema(), self.class());
         let stored_name = |name: &str| schema.name_in(class, name).to_owned();
         let mut named: Vec<_> = self.params.ids().map(|id| (stored_name(self.params.name(id)), id)).collect();
-        // Where nothing is tied, Transformers reads the decoder's bias under its own name, and under the head's as well.
+        // If the decoder is not tied, Transformers reads its bias under the decoder's name as well as under the head's.
         if self.find(Module::MlmDecoder.weight()).is_some()
             && let Some(bias) = self.find(Module::MlmBias.bias())
         {
@@ -108,18 +109,18 @@ impl Model {
         });
         let tensors: BTreeMap<String, TensorInfo> = infos.collect();
         let ids = || named.iter().map(|(_, id)| *id);
-        let mut digest = Digesting::new(io::sink());
+        let mut digest = DigestWriter::new(io::sink());
         self.write_values(ids(), &mut digest)?;
         let checksum = digest.finish().1.xxh3;
-        let about = BTreeMap::from([("format", "pt"), (CHECKSUM, checksum.as_str())]);
-        let mut header = serde_json::to_vec(&Header { about, tensors })?;
+        let metadata = BTreeMap::from([("format", "pt"), (CHECKSUM, checksum.as_str())]);
+        let mut header = serde_json::to_vec(&Header { metadata, tensors })?;
         header.resize(header.len().next_multiple_of(8), b' ');
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
         self.write_values(ids(), file)
     }
 
-    /// The f32 bytes of some parameters.
+    /// Writes the f32 bytes of some parameters.
     fn write_values(&self, ids: impl Iterator<Item = ParamId>, to: &mut impl Write) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(4 * CHUNK);
         for id in ids {
@@ -133,28 +134,28 @@ impl Model {
     }
 }
 
-/// A safetensors header, its keys in the order of their names: files of equal weights are equal.
+/// A safetensors header with sorted keys, so that files of equal weights are equal.
 #[derive(Serialize)]
 struct Header<'a> {
     #[serde(rename = "__metadata__")]
-    about: BTreeMap<&'static str, &'a str>,
+    metadata: BTreeMap<&'static str, &'a str>,
     #[serde(flatten)]
     tensors: BTreeMap<String, TensorInfo>,
 }
 
-/// What became of the heads of a folder that was opened for other heads.
+/// Differences between a folder's heads and those of the model loaded from it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct LoadReport {
-    /// Tensors that the folder lacks, or has in another shape: drawn at random.
+    /// Tensors that are missing in the folder or have another shape: sampled.
     pub newly_initialized: Vec<HeadTensor>,
-    /// Tensors of the folder's heads that the model has no place for: left aside.
+    /// Tensors of the folder's heads that are not part of the model: ignored.
     pub unused: Vec<HeadTensor>,
-    /// The names of others that are no part of the encoder nor of a head that is known here: left aside, too.
+    /// Names of other tensors that belong neither to the encoder nor to a known head: ignored.
     pub unknown: Vec<String>,
 }
 
-/// A tensor of a head.
+/// A tensor that belongs to a head.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct HeadTensor {
@@ -165,38 +166,37 @@ pub struct HeadTensor {
 }
 
 impl LoadReport {
-    /// Lines that say which heads were left aside and which are new; none if the folder had just those asked for.
+    /// Lines about ignored and newly initialised heads; empty if the folder had exactly the requested heads.
     pub fn notes(&self) -> Vec<String> {
-        let lists =
-            [("left aside from the checkpoint", &self.unused), ("new, drawn at random", &self.newly_initialized)];
-        let line = |(what, tensors): (&str, &Vec<HeadTensor>)| {
+        let lists = [("not used from the checkpoint", &self.unused), ("newly initialized", &self.newly_initialized)];
+        let line = |(label, tensors): (&str, &Vec<HeadTensor>)| {
             let mut heads: Vec<&str> = tensors.iter().map(|tensor| tensor.head.name()).collect();
             heads.dedup();
-            format!("{what}: {}", heads.join(", "))
+            format!("{label}: {}", heads.join(", "))
         };
         let mut lines: Vec<String> = lists.into_iter().filter(|(_, tensors)| !tensors.is_empty()).map(line).collect();
         lines.extend(self.unknown_note());
         lines
     }
 
-    /// The line that names what is left aside and no head known here; none if there is nothing of that kind.
+    /// A line with the names of ignored tensors of unknown heads; `None` if there are none.
     pub fn unknown_note(&self) -> Option<String> {
-        let names = shortened(&self.unknown);
-        (!names.is_empty()).then(|| format!("left aside from the checkpoint, no head known here: {names}"))
+        let names = abbreviated(&self.unknown);
+        (!names.is_empty()).then(|| format!("not used from the checkpoint (unknown tensors): {names}"))
     }
 }
 
-/// Names in an error or a note: the first few, and how many more there are.
-fn shortened(names: &[String]) -> String {
-    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
-    let more = names.len().saturating_sub(SHOWN);
+/// Joins names for an error or a note: the first few, and the number of others.
+fn abbreviated(names: &[String]) -> String {
+    let shown = names.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
+    let more = names.len().saturating_sub(NAMES_SHOWN);
     if more > 0 { format!("{shown}; and {more} more") } else { shown }
 }
 
-/// Tensors that an error names of each kind.
-const SHOWN: usize = 4;
+/// Number of tensors of each kind that an error names.
+const NAMES_SHOWN: usize = 4;
 
-/// A model folder, opened: nothing but headers is read yet.
+/// An opened model folder, of which only headers have been read.
 struct Folder {
     dir: PathBuf,
     config: Config,
@@ -212,18 +212,19 @@ impl Folder {
         }
         if dir.join(ADAPTER_FILE).is_file() {
             let problem = format!(
-                "it holds an adapter ({ADAPTER_FILE}), which changes a model's weights; expected the whole model: merge_and_unload() it \
-                 with PEFT and save_pretrained() it"
+                "it contains only an adapter ({ADAPTER_FILE}), not the weights it changes; merge it into its model with PEFT's merge_and_unload() and \
+                    save_pretrained() the result"
             );
             return Err(ModelError::Folder { path: dir.to_owned(), problem });
         }
         let mut config = Config::read(&dir.join(CONFIG_FILE))?;
         let weights = Weights::open(dir)?;
         let mut inventory = Inventory::of(config.schema(), weights.names());
-        // As Transformers: what is stored twice with other values is not tied, whatever the config says.
+        // As in Transformers: if the decoder is stored with values different from the word embeddings, it is not tied,
+        // even if the config says so.
         let decoder = Module::MlmDecoder.weight();
         if let Some(copy) = inventory.copies.iter().find(|copy| copy.role == decoder)
-            && !(config.tie_word_embeddings && weights.same(&copy.stored, &copy.original))
+            && !(config.tie_word_embeddings && weights.equal(&copy.stored, &copy.original))
         {
             inventory.untie(decoder);
             config.tie_word_embeddings = false;
@@ -231,7 +232,7 @@ impl Folder {
         Ok(Folder { dir: dir.to_owned(), config, weights, inventory })
     }
 
-    /// The shape of a parameter as stored.
+    /// The stored shape of a parameter.
     fn shape(&self, role: Role) -> Option<&[usize]> {
         self.weights.shape(self.inventory.find(role)?)
     }
@@ -240,7 +241,7 @@ impl Folder {
         let (config, schema) = (&self.config, self.config.schema());
         let stored: BTreeSet<Head> =
             self.inventory.tensors.iter().filter_map(|tensor| schema.head(&tensor.name)).collect();
-        Heads::found(
+        Heads::detect(
             |class| config.is_of_class(class),
             |head| stored.contains(&head),
             |role| self.shape(role).map(<[usize]>::to_vec),
@@ -249,11 +250,11 @@ impl Folder {
         )
     }
 
-    /// The encoder with these heads, those that fit from the folder, the others drawn by `seed`.
+    /// The encoder with these heads: from the folder if they fit, otherwise initialised by `seed`.
     fn read_with(
         self,
         heads: Heads,
-        anew: &[Head],
+        reinitialized: &[Head],
         device: &Device,
         seed: u64,
     ) -> Result<(Model, LoadReport), ModelError> {
@@ -261,17 +262,17 @@ impl Folder {
         let blueprint = Blueprint::new(self.config.clone(), heads, InitFrom::Random)?;
         let of_heads = blueprint.listed().iter().filter(|declared| declared.role.module.head().is_some());
         let fits = |role: Role, shape: &[usize]| {
-            self.shape(role) == Some(shape) && role.module.head().is_none_or(|head| !anew.contains(&head))
+            self.shape(role) == Some(shape) && role.module.head().is_none_or(|head| !reinitialized.contains(&head))
         };
-        let (kept, missing): (Vec<_>, Vec<_>) = of_heads.partition(|declared| fits(declared.role, &declared.shape));
-        let kept: BTreeSet<Role> = kept.into_iter().map(|declared| declared.role).collect();
+        let (loaded, missing): (Vec<_>, Vec<_>) = of_heads.partition(|declared| fits(declared.role, &declared.shape));
+        let loaded: BTreeSet<Role> = loaded.into_iter().map(|declared| declared.role).collect();
         let missing: BTreeSet<Role> = missing.into_iter().map(|declared| declared.role).collect();
 
         let mut report = LoadReport::default();
         let new = missing.iter().filter_map(|role| Some((schema.name(*role), role.module.head()?)));
         report.newly_initialized.extend(new.map(|(name, head)| HeadTensor { name, head }));
-        let has_place = |tensor: &&NamedTensor| tensor.role.is_some_and(|role| kept.contains(&role));
-        for NamedTensor { name, .. } in self.inventory.tensors.iter().filter(|tensor| !has_place(tensor)) {
+        let is_loaded = |tensor: &&NamedTensor| tensor.role.is_some_and(|role| loaded.contains(&role));
+        for NamedTensor { name, .. } in self.inventory.tensors.iter().filter(|tensor| !is_loaded(tensor)) {
             match schema.head(name) {
                 Some(head) => report.unused.push(HeadTensor { name: name.clone(), head }),
                 None if schema.is_of_encoder(name) => {}
@@ -283,8 +284,8 @@ impl Folder {
         Ok((self.read(heads, missing, &unused, device, seed)?, report))
     }
 
-    /// The model with these heads; those of its parameters in `missing` are not taken from the folder, and the folder's tensors in
-    /// `unused` have no place in it.
+    /// The model with these heads. Its parameters in `missing` are not loaded from the folder; the folder's tensors in
+    /// `unused` are ignored.
     fn read(
         self,
         heads: Heads,
@@ -294,11 +295,11 @@ impl Folder {
         seed: u64,
     ) -> Result<Model, ModelError> {
         let Folder { dir, config, weights, inventory } = self;
-        // The weights come from the file: no use in drawing random ones first.
+        // Parameters that are loaded need not be sampled first.
         let blueprint = Blueprint::new(config, heads, InitFrom::Checkpoint { missing: missing.clone() })?;
 
-        // Everything is compared before anything is allocated: a config of absurd sizes costs nothing.
-        let mut report = Report { twice: inventory.twice.clone(), ..Report::default() };
+        // Everything is compared before anything is allocated, so that a config with absurd sizes costs nothing.
+        let mut report = Report { duplicates: inventory.duplicates.clone(), ..Report::default() };
         let mut known = BTreeSet::new();
         for declared in blueprint.listed() {
             known.insert(declared.role);
@@ -310,17 +311,18 @@ impl Folder {
         }
         for tensor in inventory.tensors.iter().filter(|tensor| !unused.contains(&tensor.name)) {
             if !tensor.role.is_some_and(|role| known.contains(&role)) {
-                report.surplus(&tensor.stored, &weights);
+                report.unexpected(&tensor.stored, &weights);
             }
         }
         if !inventory.models.is_empty() {
-            report.instead = format!(
-                "its tensors are those of several models; their names begin with {}: save one of them alone",
-                shortened(&inventory.models)
+            report.summary = format!(
+                "its tensors are those of several models, with names that start with {}; save one of these models separately",
+                abbreviated(&inventory.models)
             );
         } else if !inventory.tensors.iter().any(|tensor| blueprint.schema().is_of_encoder(&tensor.name)) {
             let names: Vec<String> = inventory.tensors.iter().map(|tensor| tensor.stored.clone()).collect();
-            report.instead = format!("no part of BERT among its tensors; they are called {}", shortened(&names));
+            report.summary =
+                format!("none of its tensors belongs to a BERT encoder; it contains {}", abbreviated(&names));
         }
         report.finish(&dir)?;
 
@@ -331,7 +333,7 @@ impl Folder {
                 let mut is_damaged = false;
                 model.params.edit(id, |values| {
                     weights.read_f32(from, values);
-                    // Not `any`, which looks at one number at a time.
+                    // A fold without early exit: `any` would check one number at a time.
                     is_damaged = values.iter().fold(false, |found, value| found | value.is_nan());
                 });
                 if is_damaged {
@@ -343,12 +345,12 @@ impl Folder {
     }
 }
 
-/// The tensors of a module beside the network, such as sentence-transformers' `Dense`: those of these names and shapes, as f32, in
-/// this order. `dir` holds a model.safetensors of them and nothing else.
+/// Reads the tensors of a separate module, such as sentence-transformers' `Dense`: those with the given names and
+/// shapes, as f32, in this order. The model.safetensors in `dir` must contain exactly these tensors.
 ///
 /// # Errors
-/// [`ModelError::Folder`], [`ModelError::Read`], [`ModelError::Weights`]. [`ModelError::Tensors`] for tensors that are missing, surplus
-/// or of another shape or type; nothing is allocated then.
+/// [`ModelError::Folder`], [`ModelError::Read`], [`ModelError::Weights`]. [`ModelError::Tensors`] for tensors that are
+/// missing, unexpected, or of another shape or type; nothing is allocated then.
 pub fn read_tensors(dir: &Path, expected: &[(&str, &[usize])]) -> Result<Vec<Vec<f32>>, ModelError> {
     let weights = Weights::open(dir)?;
     let mut report = Report::default();
@@ -359,7 +361,7 @@ pub fn read_tensors(dir: &Path, expected: &[(&str, &[usize])]) -> Result<Vec<Vec
         }
     }
     for stored in weights.names().filter(|stored| expected.iter().all(|(name, _)| name != stored)) {
-        report.surplus(stored, &weights);
+        report.unexpected(stored, &weights);
     }
     report.finish(dir)?;
     let read = |(name, shape): &(&str, &[usize])| {
@@ -370,19 +372,19 @@ pub fn read_tensors(dir: &Path, expected: &[(&str, &[usize])]) -> Result<Vec<Vec
     Ok(expected.iter().map(read).collect())
 }
 
-/// Floats converted to bytes at a time.
+/// Number of floats that are converted to bytes at a time.
 const CHUNK: usize = 1 << 16;
 
-/// What does not fit.
+/// Differences between expected and stored tensors.
 #[derive(Default)]
 struct Report {
     missing: Vec<String>,
     shapes: Vec<String>,
     types: Vec<String>,
-    surplus: Vec<String>,
-    twice: Vec<String>,
-    /// The one line that says it all, where there is one.
-    instead: String,
+    unexpected: Vec<String>,
+    duplicates: Vec<String>,
+    /// Replaces all other lines if not empty.
+    summary: String,
 }
 
 impl Report {
@@ -390,9 +392,9 @@ impl Report {
         self.missing.push(format!("{name}, expected {expected:?}"));
     }
 
-    fn surplus(&mut self, from: &str, weights: &Weights) {
+    fn unexpected(&mut self, from: &str, weights: &Weights) {
         let found = weights.shape(from).unwrap_or_default();
-        self.surplus.push(format!("{from} {found:?} has no place in this model"));
+        self.unexpected.push(format!("{from} {found:?}"));
     }
 
     fn compare(&mut self, from: &str, expected: &[usize], weights: &Weights) {
@@ -404,20 +406,20 @@ impl Report {
         }
     }
 
-    /// An error with a line for each kind of misfit, which names a few tensors.
+    /// An error with a line for each kind of difference, which names a few tensors; `Ok` without differences.
     fn finish(self, dir: &Path) -> Result<(), ModelError> {
         let kinds = [
             ("missing", &self.missing),
             ("wrong shape", &self.shapes),
             ("wrong type", &self.types),
-            ("surplus", &self.surplus),
-            ("twice", &self.twice),
+            ("unexpected", &self.unexpected),
+            ("duplicate", &self.duplicates),
         ];
-        let misfits = kinds.into_iter().filter(|(_, tensors)| !tensors.is_empty());
+        let differences = kinds.into_iter().filter(|(_, tensors)| !tensors.is_empty());
         let mut lines: Vec<String> =
-            misfits.map(|(kind, tensors)| format!("  {kind}: {}", shortened(tensors))).collect();
-        if !self.instead.is_empty() {
-            lines = vec![format!("  {}", self.instead)];
+            differences.map(|(kind, tensors)| format!("  {kind}: {}", abbreviated(tensors))).collect();
+        if !self.summary.is_empty() {
+            lines = vec![format!("  {}", self.summary)];
         }
         if lines.is_empty() {
             return Ok(());
@@ -537,9 +539,9 @@ mod tests {
         assert_eq!((loaded.heads, loaded.architecture().causal), (Heads::MLM, false));
     }
 
-    /// Some exporters write a tied tensor under the copy's name alone.
+    /// Some exporters write a tied tensor only under the copy's name.
     #[test]
-    fn a_copy_stands_for_an_original_that_is_not_there() {
+    fn a_copy_replaces_a_missing_original() {
         let (dir, model) = saved(Heads::MLM);
         rewrite(dir.path(), |stored| {
             stored.iter_mut().filter(|(name, ..)| name == WORDS).for_each(|(name, ..)| *name = DECODER.to_owned());
@@ -557,7 +559,7 @@ mod tests {
         let (dir, model) = saved(Heads::PRETRAINING);
         rewrite(dir.path(), |stored| {
             let find =
-                |stored: &[Stored], wanted: &str| stored.iter().find(|(name, ..)| name == wanted).unwrap().clone();
+                |stored: &[Stored], expected: &str| stored.iter().find(|(name, ..)| name == expected).unwrap().clone();
             let (words, bias) = (find(stored, WORDS), find(stored, MLM_BIAS));
             stored.push((DECODER.to_owned(), words.1, words.2, words.3));
             stored.push((DECODER_BIAS.to_owned(), bias.1, bias.2, bias.3));
@@ -570,7 +572,7 @@ mod tests {
         let loaded = Model::load(dir.path(), &device()).unwrap();
         assert_eq!(loaded.params.read_all(), model.params.read_all());
 
-        // The decoder's bias under its other name alone.
+        // The decoder's bias only under its other name.
         rewrite(dir.path(), |stored| stored.retain(|(name, ..)| name != MLM_BIAS));
         let loaded = Model::load(dir.path(), &device()).unwrap();
         assert_eq!(loaded.params.read_all(), model.params.read_all());
@@ -584,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn r10_a_decoder_that_is_not_tied_is_one_of_its_own() {
+    fn r10_an_untied_decoder_is_a_separate_parameter() {
         for tied in [true, false] {
             let (dir, model) = saved(Heads::PRETRAINING);
             set(dir.path(), "tie_word_embeddings", tied.into());
@@ -592,7 +594,7 @@ mod tests {
             let bias: Vec<u8> = [3f32; 20].iter().flat_map(|three| three.to_le_bytes()).collect();
             rewrite(dir.path(), |stored| {
                 stored.push((DECODER.to_owned(), Dtype::F32, vec![20, 8], ones));
-                // Transformers adds this one, and not that of the head.
+                // Transformers adds this bias, not the head's.
                 stored.push((DECODER_BIAS.to_owned(), Dtype::F32, vec![20], bias));
             });
             let loaded = Model::load(dir.path(), &device()).unwrap();
@@ -602,7 +604,7 @@ mod tests {
             assert_eq!(values(&loaded, WORDS), values(&model, WORDS));
             let again = tempdir().unwrap();
             loaded.save(again.path()).unwrap();
-            assert!(stored_names(again.path()).contains(&DECODER_BIAS.to_owned()), "as Transformers reads it");
+            assert!(stored_names(again.path()).contains(&DECODER_BIAS.to_owned()), "the name that Transformers reads");
             let again = Model::load(again.path(), &device()).unwrap();
             assert!(!again.config().tie_word_embeddings);
             assert_eq!(again.params.read_all(), loaded.params.read_all());
@@ -610,14 +612,14 @@ mod tests {
     }
 
     #[test]
-    fn r10_a_part_that_is_not_needed_does_not_count() {
-        // The flag of a model without a decoder.
+    fn r10_problems_of_unneeded_parts_are_ignored() {
+        // The flag in a model without a decoder.
         for heads in [Heads::ENCODER, Heads::of(TaskHead::Answer), Heads::of(TaskHead::Classify { labels: 2 })] {
             let (dir, model) = saved(heads);
             set(dir.path(), "tie_word_embeddings", false.into());
             assert_eq!(Model::load(dir.path(), &device()).unwrap().params.read_all(), model.params.read_all());
         }
-        // A decoder that is promised and missing, a damaged head, tensors of a head that nobody knows.
+        // A missing decoder, a damaged head, tensors of an unknown head.
         let (dir, model) = saved(Heads::MLM);
         set(dir.path(), "tie_word_embeddings", false.into());
         assert!(load_error(dir.path()).contains("missing: cls.predictions.decoder.weight, expected [20, 8]"));
@@ -631,23 +633,21 @@ mod tests {
         assert_eq!(encoder.params.read_all()[..], model.params.read_all()[..count]);
         let (_, report) = Model::load_with(dir.path(), Heads::of(TaskHead::Answer), &[], &device(), 1).unwrap();
         assert_eq!(report.unknown, ["linear.weight"]);
-        assert!(
-            report.notes().contains(&"left aside from the checkpoint, no head known here: linear.weight".to_owned())
-        );
-        // A causal model's states are wanted without its head.
+        assert!(report.notes().contains(&"not used from the checkpoint (unknown tensors): linear.weight".to_owned()));
+        // The states of a causal model without its head.
         let model = Model::new(small().causal(), Heads::MLM, &device(), 5).unwrap();
         model.save(dir.path()).unwrap();
         assert!(Model::load_encoder(dir.path(), &device()).unwrap().0.architecture().causal);
     }
 
     #[test]
-    fn n2_whatever_stands_before_all_names_is_passed_over() {
+    fn n2_a_common_prefix_of_all_names_is_ignored() {
         for wrapper in ["module.", "model.", "_orig_mod.", "bert.", "module.model.", "encoder.", "sbert."] {
             let (dir, model) = saved(Heads::PRETRAINING);
             rewrite(dir.path(), |stored| stored.iter_mut().for_each(|(name, ..)| *name = format!("{wrapper}{name}")));
             let loaded = Model::load(dir.path(), &device()).unwrap();
             assert_eq!(loaded.params.read_all(), model.params.read_all(), "{wrapper}");
-            // The encoder alone, and a head beside what was put before it.
+            // Only the encoder, and a head without the prefix.
             let (dir, model) = saved(Heads::ENCODER);
             rewrite(dir.path(), |stored| {
                 stored.iter_mut().for_each(|(name, ..)| *name = format!("{wrapper}{name}"));
@@ -656,7 +656,7 @@ mod tests {
             let (loaded, _) = Model::load_encoder(dir.path(), &device()).unwrap();
             assert_eq!(loaded.params.read_all(), model.params.read_all(), "{wrapper}");
         }
-        // Two models in a file: which one?
+        // Two models in a file: it is unclear which one to load.
         let (dir, _) = saved(Heads::ENCODER);
         rewrite(dir.path(), |stored| {
             let queries: Vec<Stored> =
@@ -665,12 +665,12 @@ mod tests {
             stored.extend(queries);
         });
         let error = load_error(dir.path());
-        assert!(error.contains("several models; their names begin with document.; query.: save one"), "{error}");
+        assert!(error.contains("several models, with names that start with document.; query.; save one"), "{error}");
         assert_eq!(error.lines().count(), 2, "{error}");
     }
 
     #[test]
-    fn n2_long_lists_are_cut_with_a_count() {
+    fn n2_long_lists_are_abbreviated_with_a_count() {
         let (dir, _) = saved(Heads::PRETRAINING);
         rewrite(dir.path(), |stored| stored.retain(|(name, ..)| !name.starts_with("bert.encoder.")));
         let error = load_error(dir.path());
@@ -678,12 +678,15 @@ mod tests {
         assert!(error.lines().count() == 2 && error.len() < 600, "{error}");
         rewrite(dir.path(), |stored| stored.iter_mut().for_each(|(name, ..)| *name = name.replace("bert.", "tower-")));
         let error = load_error(dir.path());
-        assert!(error.contains("no part of BERT among its tensors; they are called cls.predictions.bias; "), "{error}");
+        assert!(
+            error.contains("none of its tensors belongs to a BERT encoder; it contains cls.predictions.bias; "),
+            "{error}"
+        );
         assert_eq!(error.lines().count(), 2, "{error}");
     }
 
     #[test]
-    fn adapters_are_not_taken_for_the_model_they_change() {
+    fn adapter_folders_are_rejected() {
         let (dir, _) = saved(Heads::ENCODER);
         fs::write(dir.path().join(ADAPTER_FILE), "{}").unwrap();
         assert!(load_error(dir.path()).contains("merge_and_unload()"));
@@ -780,7 +783,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_are_joined_and_a_missing_one_is_named() {
+    fn shards_are_joined_and_missing_ones_reported() {
         let (dir, model) = saved(Heads::PRETRAINING);
         let stored = read_stored(dir.path());
         fs::remove_file(dir.path().join(WEIGHTS_FILE)).unwrap();
@@ -800,10 +803,10 @@ mod tests {
 
         map.insert("phantom".to_owned(), Value::from("a.safetensors"));
         write_index(&map);
-        assert!(load_error(dir.path()).contains("no shard holds phantom"));
+        assert!(load_error(dir.path()).contains("no shard contains phantom"));
         map.insert("phantom".to_owned(), Value::from("../a.safetensors"));
         write_index(&map);
-        assert!(load_error(dir.path()).contains("no plain file name"));
+        assert!(load_error(dir.path()).contains("is not a plain file name"));
         fs::remove_file(dir.path().join("b.safetensors")).unwrap();
         map.remove("phantom");
         write_index(&map);
@@ -811,7 +814,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tensor_that_does_not_fit_is_named_at_once() {
+    fn all_mismatched_tensors_are_reported_at_once() {
         let (dir, _) = saved(Heads::PRETRAINING);
         rewrite(dir.path(), |stored| {
             stored.retain(|(name, ..)| name != "bert.encoder.layer.1.attention.self.key.bias");
@@ -829,7 +832,7 @@ mod tests {
             "missing: bert.encoder.layer.1.attention.self.key.bias, expected [8]",
             "wrong shape: bert.pooler.dense.weight, expected [8, 8], found [4, 8]",
             "wrong type: cls.seq_relationship.bias, expected F32, BF16, F16 or F64, found I32",
-            "surplus: adapter.weight [3, 8]",
+            "unexpected: adapter.weight [3, 8]",
         ] {
             assert!(error.contains(line), "{line} not in {error}");
         }
@@ -837,7 +840,7 @@ mod tests {
     }
 
     #[test]
-    fn promised_head_without_tensors_is_missing() {
+    fn a_declared_head_without_tensors_is_missing() {
         let (dir, _) = saved(Heads::MLM);
         let config = fs::read_to_string(dir.path().join(CONFIG_FILE)).unwrap();
         fs::write(dir.path().join(CONFIG_FILE), config.replace("BertForMaskedLM", "BertForPreTraining")).unwrap();
@@ -849,15 +852,15 @@ mod tests {
     }
 
     #[test]
-    fn damaged_weights_say_so() {
+    fn damaged_weights_are_reported() {
         let (dir, _) = saved(Heads::MLM);
         let path = dir.path().join(WEIGHTS_FILE);
-        let whole = fs::read(&path).unwrap();
+        let complete = fs::read(&path).unwrap();
         let cases: [(&[u8], &str); 5] = [
-            (&whole[..whole.len() - 5], "truncated"),
-            (&whole[..100], "is announced in a file of 100"),
+            (&complete[..complete.len() - 5], "truncated"),
+            (&complete[..100], "in a file of 100 bytes"),
             (&[], "0 bytes"),
-            (b"this is no safetensors file at all", "is announced"),
+            (b"this is not a safetensors file at all", "its header claims"),
             (b"\x05\0\0\0\0\0\0\0{\"a\":", "damaged"),
         ];
         for (bytes, expected) in cases {
@@ -869,7 +872,7 @@ mod tests {
         fs::write(dir.path().join("pytorch_model.bin"), "x").unwrap();
         let error = load_error(dir.path());
         assert!(error.contains("neither model.safetensors") && error.contains("pytorch_model.bin"), "{error}");
-        assert!(load_error(&dir.path().join("absent")).contains("is no model folder"));
+        assert!(load_error(&dir.path().join("absent")).contains("is not a model folder"));
     }
 
     #[test]
@@ -879,30 +882,30 @@ mod tests {
         assert!(error.contains("cannot write"), "{error}");
     }
 
-    /// A model with a flipped byte gave other numbers and exit code 0.
+    /// Regression: a model with a flipped byte gave other results with exit code 0.
     #[test]
-    fn reliability_2_saved_weights_carry_their_checksum() {
+    fn reliability_2_saved_weights_have_a_checksum() {
         let (dir, model) = saved(Heads::PRETRAINING);
         let path = dir.path().join(WEIGHTS_FILE);
-        let whole = fs::read(&path).unwrap();
+        let complete = fs::read(&path).unwrap();
         assert!(verify_weights(dir.path()).unwrap());
         model.save(dir.path()).unwrap();
-        assert!(whole == fs::read(&path).unwrap(), "equal weights are equal files");
-        let mut altered = whole.clone();
+        assert!(complete == fs::read(&path).unwrap(), "equal weights are equal files");
+        let mut altered = complete.clone();
         let middle = altered.len() / 2;
         altered[middle] ^= 0x40;
         fs::write(&path, altered).unwrap();
         let error = verify_weights(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("model.safetensors is damaged") && error.contains("it was saved with"), "{error}");
-        // Written by another program there is nothing to compare with.
-        fs::write(&path, whole).unwrap();
+        assert!(error.contains("model.safetensors is damaged") && error.contains("expected the checksum"), "{error}");
+        // Files that another program wrote have no checksum.
+        fs::write(&path, complete).unwrap();
         rewrite(dir.path(), |_| ());
         assert!(!verify_weights(dir.path()).unwrap());
     }
 
-    /// `cloze fill` printed "NaN %", `cloze evaluate pretrain` "MLM loss NaN", both with exit code 0.
+    /// Regression: `cloze fill` printed "NaN %" and `cloze evaluate pretrain` "MLM loss NaN", both with exit code 0.
     #[test]
-    fn reliability_9_weights_that_are_not_numbers_are_refused_by_name() {
+    fn reliability_9_nan_weights_are_rejected() {
         let (dir, _) = saved(Heads::PRETRAINING);
         rewrite(dir.path(), |stored| {
             let (.., bytes) = stored.iter_mut().find(|(name, ..)| name == WORDS).unwrap();

@@ -1,5 +1,5 @@
-//! The file format: Hugging Face's `config.json` of a BERT, presets with the papers' sizes, and what makes a config impossible.
-//! The network reads none of it but the [`Architecture`] that is made of it here.
+//! The file format: Hugging Face's `config.json` of BERT, presets with the sizes of the papers, and validation. The
+//! network only uses the [`Architecture`] that is made from it here.
 
 use std::fs;
 use std::path::Path;
@@ -15,16 +15,16 @@ use crate::schema::{BERT, Schema};
 
 /// A BERT configuration, as Transformers' `BertConfig` writes it to `config.json`.
 ///
-/// A key that the file lacks takes `BertConfig`'s default; a key that this crate does not know is kept in
-/// [`extra`](Config::extra) and written back unchanged.
+/// Missing keys have `BertConfig`'s defaults. Unknown keys are kept in [`extra`](Config::extra) and written back
+/// unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Config {
-    /// The Transformers class whose tensors lie beside the config, such as `BertForPreTraining`.
+    /// The Transformers class of the model, such as `BertForPreTraining`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub architectures: Option<Vec<String>>,
-    /// Always `bert`; a config that says otherwise belongs to another architecture.
+    /// Always `bert`; other values are rejected.
     pub model_type: String,
     /// V: rows of the word embeddings.
     pub vocab_size: usize,
@@ -38,11 +38,11 @@ pub struct Config {
     pub intermediate_size: usize,
     /// Activation of the feed-forward block and of the MLM head's transform.
     pub hidden_act: HiddenAct,
-    /// Dropout on the embeddings and on both sublayers' outputs.
+    /// Dropout on the embeddings and on the outputs of both sublayers.
     pub hidden_dropout_prob: f64,
     /// Dropout on the attention weights.
     pub attention_probs_dropout_prob: f64,
-    /// Rows of the position embeddings: the longest sequence.
+    /// Rows of the position embeddings: the maximum sequence length.
     pub max_position_embeddings: usize,
     /// Rows of the segment (token type) embeddings.
     pub type_vocab_size: usize,
@@ -50,31 +50,32 @@ pub struct Config {
     pub initializer_range: f64,
     /// ε of every LayerNorm.
     pub layer_norm_eps: f64,
-    /// The id of `[PAD]`. Packed batches hold none; kept for other readers.
+    /// The id of `[PAD]`. Packed batches contain none; it is kept for other programs.
     pub pad_token_id: Option<u32>,
     /// Whether the MLM decoder is the transposed word embeddings.
     pub tie_word_embeddings: bool,
-    /// Whether a token sees only itself and those before it: a causal language model, which Transformers opens as `BertLMHeadModel`.
+    /// Whether a token attends only to itself and earlier tokens: a causal language model, `BertLMHeadModel` in
+    /// Transformers.
     pub is_decoder: bool,
-    /// Cross-attention of a decoder; only `false` can be built.
+    /// Cross-attention of a decoder; only `false` is supported.
     pub add_cross_attention: bool,
-    /// Every other key of the file.
+    /// All other keys of the file.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
-/// `hidden_act`: the activations that `config.json` may name.
+/// `hidden_act`: the supported activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum HiddenAct {
-    /// GELU by the error function: x·Φ(x). The paper's release.
+    /// GELU computed with erf: x·Φ(x), as in the paper's release.
     #[serde(alias = "gelu_python")]
     Gelu,
-    /// The tanh form of GELU, as in later Google code.
+    /// The tanh approximation of GELU, as in later Google code.
     #[serde(alias = "gelu_fast", alias = "gelu_python_tanh", alias = "gelu_accurate")]
     GeluNew,
-    /// The tanh form of GELU under PyTorch's name.
+    /// The tanh approximation of GELU under PyTorch's name.
     GeluPytorchTanh,
     /// max(x, 0).
     Relu,
@@ -84,7 +85,7 @@ pub enum HiddenAct {
 }
 
 impl HiddenAct {
-    /// The engine's activation of the same function.
+    /// The corresponding activation of the engine.
     pub fn activation(self) -> Activation {
         match self {
             HiddenAct::Gelu => Activation::Gelu,
@@ -122,25 +123,25 @@ impl Default for Config {
     }
 }
 
-/// The presets: name, layers, hidden size (heads are 64 wide, the feed-forward 4 times the hidden size).
-/// `base` and `large` are Devlin et al. 2019, section 3; the others Turc et al. 2019, table 1.
+/// The presets: name, layers, hidden size. Heads are 64 wide; the feed-forward width is 4 times the hidden size. `base`
+/// and `large` are from Devlin et al. 2019, section 3; the others from Turc et al. 2019, table 1.
 pub const PRESETS: [(&str, usize, usize); 6] =
     [("tiny", 2, 128), ("mini", 4, 256), ("small", 4, 512), ("medium", 8, 512), ("base", 12, 768), ("large", 24, 1024)];
 
-// Beyond these a config is a mistake or an attack; below them no product overflows.
-const MOST_WIDTH: usize = 1 << 24;
-const MOST_LAYERS: usize = 1 << 12;
-const MOST_PARAMETERS: u128 = 1 << 37;
+// A config beyond these limits is a mistake or an attack; within them, no product overflows.
+const MAX_WIDTH: usize = 1 << 24;
+const MAX_LAYERS: usize = 1 << 12;
+const MAX_PARAMETERS: u128 = 1 << 37;
 
 impl Config {
-    /// The preset of that name (see [`PRESETS`]) with BERT's vocabulary size of 30522.
+    /// The preset with this name (see [`PRESETS`]) and BERT's vocabulary size of 30522.
     ///
     /// # Errors
-    /// [`ModelError::Config`] with the known names when there is none.
+    /// [`ModelError::Config`] with the known names if the name is unknown.
     pub fn preset(name: &str) -> Result<Config, ModelError> {
         let Some(&(_, layers, hidden)) = PRESETS.iter().find(|(known, ..)| *known == name) else {
             let known: Vec<&str> = PRESETS.iter().map(|(known, ..)| *known).collect();
-            let problem = format!("no preset is called {name:?}; expected one of {}", known.join(", "));
+            let problem = format!("unknown preset {name:?}: expected one of {}", known.join(", "));
             return Err(ModelError::Config { path: None, problem });
         };
         Ok(Config {
@@ -152,7 +153,7 @@ impl Config {
         })
     }
 
-    /// Reads and validates `config.json` (or another file of its form).
+    /// Reads and validates `config.json` or another file of this format.
     ///
     /// # Errors
     /// [`ModelError::Read`], [`ModelError::Json`] with line and column, or [`ModelError::Config`].
@@ -160,7 +161,7 @@ impl Config {
         let bytes = fs::read(path).map_err(|source| ModelError::Read { path: path.to_owned(), source })?;
         let json = |source| ModelError::Json { path: path.to_owned(), source };
         let in_file = |problem| ModelError::Config { path: Some(path.to_owned()), problem };
-        // Another architecture's file may hold values that fail below with a puzzling message: its name comes first.
+        // Check the model type first: values of another architecture could fail below with a confusing message.
         if bytes.starts_with(b"\xef\xbb\xbf") {
             return Err(in_file(
                 "begins with a byte-order mark, which JSON does not allow; save it as UTF-8 without one".to_owned(),
@@ -170,10 +171,10 @@ impl Config {
         if !value.is_object() {
             return Err(in_file("expected a JSON object such as {\"model_type\": \"bert\", ...}".to_owned()));
         }
-        if let Some(problem) = value.get("model_type").and_then(Value::as_str).and_then(foreign_model_type) {
+        if let Some(problem) = value.get("model_type").and_then(Value::as_str).and_then(unsupported_model_type) {
             return Err(in_file(problem));
         }
-        // An object would read as a variant of that name.
+        // serde would read an object as a variant of that name.
         if let Some(found) = value.get("hidden_act").filter(|found| !found.is_string()) {
             return Err(in_file(format!("hidden_act is {found}: expected a name such as \"gelu\"")));
         }
@@ -184,7 +185,7 @@ impl Config {
         }
     }
 
-    /// The text of `config.json`: two-space indent and a final newline, keys sorted, as Transformers writes it.
+    /// The text of `config.json`, as Transformers writes it: two-space indent, sorted keys and a final newline.
     pub fn to_json(&self) -> String {
         let value = serde_json::to_value(self).expect("all keys are strings");
         let mut keys: Vec<(String, Value)> = match value {
@@ -198,7 +199,7 @@ impl Config {
     /// Checks that a model of this shape can be built.
     ///
     /// # Errors
-    /// [`ModelError::Config`] with every problem found.
+    /// [`ModelError::Config`] with all problems found.
     pub fn validate(&self) -> Result<(), ModelError> {
         match self.problems() {
             problems if problems.is_empty() => Ok(()),
@@ -207,25 +208,25 @@ impl Config {
     }
 
     fn problems(&self) -> Vec<String> {
-        let mut problems: Vec<String> = foreign_model_type(&self.model_type).into_iter().collect();
+        let mut problems: Vec<String> = unsupported_model_type(&self.model_type).into_iter().collect();
         let sizes = [
-            ("vocab_size", self.vocab_size, MOST_WIDTH),
-            ("hidden_size", self.hidden_size, MOST_WIDTH),
-            ("num_hidden_layers", self.num_hidden_layers, MOST_LAYERS),
-            ("num_attention_heads", self.num_attention_heads, MOST_WIDTH),
-            ("intermediate_size", self.intermediate_size, MOST_WIDTH),
-            ("max_position_embeddings", self.max_position_embeddings, MOST_WIDTH),
-            ("type_vocab_size", self.type_vocab_size, MOST_WIDTH),
+            ("vocab_size", self.vocab_size, MAX_WIDTH),
+            ("hidden_size", self.hidden_size, MAX_WIDTH),
+            ("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS),
+            ("num_attention_heads", self.num_attention_heads, MAX_WIDTH),
+            ("intermediate_size", self.intermediate_size, MAX_WIDTH),
+            ("max_position_embeddings", self.max_position_embeddings, MAX_WIDTH),
+            ("type_vocab_size", self.type_vocab_size, MAX_WIDTH),
         ];
-        for (key, found, most) in sizes {
-            if found == 0 || found > most {
-                problems.push(format!("{key} is {found}: expected 1 to {most}"));
+        for (key, found, max) in sizes {
+            if found == 0 || found > max {
+                problems.push(format!("{key} is {found}: expected 1 to {max}"));
             }
         }
         let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
         if hidden > 0 && heads > 0 && !hidden.is_multiple_of(heads) {
             problems.push(format!(
-                "hidden_size {hidden} is not divisible by num_attention_heads {heads}: each head takes an equal share"
+                "hidden_size {hidden} is not divisible by num_attention_heads {heads}: all heads have the same width"
             ));
         }
         let probabilities = [
@@ -245,7 +246,7 @@ impl Config {
         }
         if self.add_cross_attention {
             problems.push(
-                "add_cross_attention is true: expected false, because this model has no second encoder to attend to"
+                "add_cross_attention is true: expected false, because there is no second encoder to attend to"
                     .to_owned(),
             );
         }
@@ -268,13 +269,13 @@ impl Config {
         {
             problems.push(format!("position_embedding_type is {kind}: expected \"absolute\""));
         }
-        if problems.is_empty() && self.encoder_parameters() > MOST_PARAMETERS {
-            problems.push(format!("{} parameters: expected at most {MOST_PARAMETERS}", self.encoder_parameters()));
+        if problems.is_empty() && self.encoder_parameters() > MAX_PARAMETERS {
+            problems.push(format!("{} parameters: expected at most {MAX_PARAMETERS}", self.encoder_parameters()));
         }
         problems
     }
 
-    /// What the network needs to know of it. The configuration must be [valid](Self::validate).
+    /// The sizes and settings of the network. The configuration must be [valid](Self::validate).
     pub fn architecture(&self) -> Architecture {
         Architecture {
             vocab_size: self.vocab_size,
@@ -297,7 +298,7 @@ impl Config {
         }
     }
 
-    /// The names that checkpoints of this model's family use.
+    /// The parameter names in checkpoints of this model family.
     pub fn schema(&self) -> &'static Schema {
         &BERT
     }
@@ -307,13 +308,13 @@ impl Config {
         self.architectures.iter().flatten().any(|name| self.schema().class(name) == Some(class))
     }
 
-    /// This configuration as that of a causal language model.
+    /// This configuration, changed to that of a causal language model.
     pub fn causal(self) -> Config {
         let class = self.schema().class_name(Class::CausalLm);
         Config { is_decoder: true, architectures: Some(vec![class.to_owned()]), ..self }
     }
 
-    /// Parameters of the embeddings and the encoder, heads aside; cannot overflow once the sizes are in range.
+    /// Number of parameters of embeddings and encoder, without heads. Cannot overflow if the sizes are in range.
     fn encoder_parameters(&self) -> u128 {
         let [v, h, l, f, p, t] = [
             self.vocab_size,
@@ -327,12 +328,12 @@ impl Config {
         (v + p + t) * h + l * (4 * h * h + 2 * h * f)
     }
 
-    /// Dropout before a task's head: `classifier_dropout`, or that of the hidden states.
+    /// Dropout before a task's head: `classifier_dropout`, otherwise the hidden dropout.
     fn classifier_dropout(&self) -> f64 {
         self.extra.get("classifier_dropout").and_then(Value::as_f64).unwrap_or(self.hidden_dropout_prob)
     }
 
-    /// The names of a task's labels by their numbers (`id2label`), where the file gives them all.
+    /// The label names of a task in order of their ids (`id2label`), if the file names all of them.
     pub fn labels(&self) -> Option<Vec<String>> {
         let names = self.extra.get("id2label")?.as_object()?;
         (0..names.len()).map(|id| names.get(&id.to_string())?.as_str().map(str::to_owned)).collect()
@@ -346,16 +347,16 @@ impl Config {
         self.extra.insert("label2id".to_owned(), Value::Object(by_label.collect()));
     }
 
-    /// `problem_type`: what Transformers takes a sequence's logits for, such as `regression`.
+    /// `problem_type`: how Transformers interprets a sequence's logits, such as `regression`.
     pub fn problem_type(&self) -> Option<&str> {
         self.extra.get("problem_type")?.as_str()
     }
 }
 
-/// Why a `model_type` cannot be read as BERT, if it cannot.
-fn foreign_model_type(found: &str) -> Option<String> {
+/// The error for a `model_type` other than BERT's.
+fn unsupported_model_type(found: &str) -> Option<String> {
     let known = BERT.model_type;
-    (found != known).then(|| format!("model_type is {found:?}: expected {known:?}, the one architecture built here"))
+    (found != known).then(|| format!("model_type is {found:?}: expected {known:?}, the only supported architecture"))
 }
 
 #[cfg(test)]
@@ -369,7 +370,7 @@ mod tests {
         Config::read(&path)
     }
 
-    /// What Transformers 5 writes for a tiny model, plus a key that nobody knows.
+    /// What Transformers 5 writes for a tiny model, plus an unknown key.
     const WRITTEN: &str = r#"{
   "add_cross_attention": false, "architectures": ["BertForPreTraining"], "attention_probs_dropout_prob": 0.1,
   "bos_token_id": null, "classifier_dropout": null, "dtype": "float32", "eos_token_id": null, "hidden_act": "gelu_new",
@@ -391,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn old_file_takes_the_defaults() {
+    fn missing_keys_have_defaults() {
         let config = parse(r#"{"hidden_size": 128, "num_attention_heads": 2, "hidden_act": "swish"}"#).unwrap();
         assert_eq!((config.hidden_act, config.vocab_size, config.pad_token_id), (HiddenAct::Silu, 30522, Some(0)));
     }
@@ -411,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_configs_say_why() {
+    fn invalid_configs_are_explained() {
         let cases = [
             (
                 r#"{"hidden_size": 50, "num_attention_heads": 3}"#,

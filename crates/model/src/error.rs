@@ -1,4 +1,4 @@
-//! What the world can cause: a config, a checkpoint folder or a batch that does not fit.
+//! Errors caused by input: a config, a checkpoint folder or a batch that does not fit.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use cloze_files::FileError;
 use thiserror::Error;
 
-/// A model error that a user can cause and mend.
+/// A model error that the user can correct.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ModelError {
@@ -15,7 +15,7 @@ pub enum ModelError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A file that cannot be written: no space, no permission.
@@ -23,92 +23,92 @@ pub enum ModelError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A folder without a checkpoint in it.
-    #[error("{} is no model folder: {problem}", path.display())]
+    #[error("{} is not a model folder: {problem}", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
         /// What is missing, and what to do.
         problem: String,
     },
-    /// A JSON file that is not JSON, or a key with a value of the wrong type (the source says the line and column).
+    /// A file that is not JSON, or a value of the wrong type.
     #[error("{}: {source}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with line and column.
+        /// The problem, with line and column.
         source: serde_json::Error,
     },
-    /// A configuration that describes no model that this crate can build.
+    /// A configuration of a model that cannot be built.
     #[error("{}: {problem}", path.as_ref().map_or("model config".to_owned(), |path| path.display().to_string()))]
     Config {
         /// The file, if the configuration came from one.
         path: Option<PathBuf>,
-        /// Every problem found, joined by `; `.
+        /// All problems found, joined by `; `.
         problem: String,
     },
-    /// A weights file that is truncated, altered or not safetensors at all.
-    #[error("{} is damaged or no safetensors file: {problem}; copy or download it again", path.display())]
+    /// A weights file that is truncated, altered or not a safetensors file.
+    #[error("{} is damaged or not a safetensors file: {problem}; copy or download it again", path.display())]
     Weights {
         /// The file.
         path: PathBuf,
         /// What was expected and found.
         problem: String,
     },
-    /// Weights that are not numbers.
-    #[error("{}: {tensor} holds values that are not numbers: its weights are damaged", path.display())]
+    /// Weights that contain NaN.
+    #[error("{}: {tensor} contains NaN: its weights are damaged; copy or download them again", path.display())]
     NotNumbers {
         /// The folder.
         path: PathBuf,
         /// The tensor's name as stored.
         tensor: String,
     },
-    /// Tensors that do not fit the configuration: the report has a line for each kind of misfit.
-    #[error("the weights in {} do not fit its config.json:\n{report}", path.display())]
+    /// Tensors that do not match the configuration.
+    #[error("the weights in {} do not match its config.json:\n{report}", path.display())]
     Tensors {
         /// The folder.
         path: PathBuf,
-        /// Indented lines for missing, surplus, mis-shaped and unreadable tensors, which name a few of each.
+        /// Indented lines for missing, unexpected, mis-shaped and unreadable tensors, each with a few names.
         report: String,
     },
-    /// A model whose embedding table is smaller than its tokenizer.
+    /// A model with fewer embeddings than its tokenizer has tokens.
     #[error(
-        "{}: its tokenizer has {expected} tokens, the model's embeddings {found} rows: they do not belong together",
+        "{}: its tokenizer has {expected} tokens, but the model only has {found} embeddings; use the tokenizer of this model",
         path.display()
     )]
     VocabularySize {
         /// The model's folder.
         path: PathBuf,
-        /// The tokenizer's size.
+        /// The number of the tokenizer's tokens.
         expected: usize,
-        /// The model's size.
+        /// The number of the model's embeddings.
         found: usize,
     },
     /// A model with fewer segments than its tokenizer's sequences.
     #[error(
-        "{}: its tokenizer's sequences have {expected} segments, the model has {found} (type_vocab_size): they do not belong together",
+        "{}: the sequences of its tokenizer have {expected} segments, but the model only has {found} (type_vocab_size); use the tokenizer of this model",
         path.display()
     )]
     Segments {
         /// The model's folder.
         path: PathBuf,
-        /// The segments of the tokenizer's sequence template.
+        /// The number of segments in the tokenizer's sequence template.
         expected: usize,
-        /// The model's.
+        /// The number of the model's segments.
         found: usize,
     },
-    /// Heads that do not go together.
+    /// Heads that cannot be combined.
     #[error("heads {found}: {problem}")]
     Heads {
-        /// The heads asked for.
+        /// The requested heads.
         found: String,
-        /// Why they cannot be built.
+        /// Why the model cannot be built.
         problem: String,
     },
-    /// Rows of a new vocabulary that cannot be made of the old one's.
+    /// A row of a new vocabulary that cannot be made from the old one.
     #[error("row {row} of the new vocabulary: {problem}")]
     Vocabulary {
         /// The new row, from 0.
@@ -116,7 +116,8 @@ pub enum ModelError {
         /// What was expected and found.
         problem: String,
     },
-    /// A batch that this model cannot read: an id beyond the vocabulary, a sequence longer than the positions.
+    /// A batch that this model cannot process, for example with an id beyond the vocabulary or a sequence that is too
+    /// long.
     #[error("{0}")]
     Batch(String),
 }

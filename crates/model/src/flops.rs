@@ -1,49 +1,53 @@
-//! Useful work of a batch, for a utilisation figure: what the arithmetic needs, not what a program spends.
+//! Useful FLOPs of a batch, for utilisation figures: those that the computation requires, not those that a program
+//! executes.
 //!
-//! Forward and backward, with h hidden, e embeddings, f feed-forward, L layers, V vocabulary, T tokens of which the last layer is
-//! read at R and M are predicted, and a sum over sequences of s tokens, r of them read:
+//! Forward and backward, with h hidden, e embeddings, f feed-forward, L layers, V vocabulary, T tokens, of which the
+//! output of the last layer is needed for R, and M are predicted; sums are over sequences with s tokens, r of which are
+//! needed:
 //!
 //! ```text
 //! 6·(L−1)·(4h² + 2hf)·T + 6·(2h²·T + (2h² + 2hf)·R) + 12·h·((L−1)·Σs² + Σs·r) + 6·M·(he + eV)
 //! ```
 //!
-//! Forward alone is a third. In a causal model a token attends to (s+1)/2 tokens on average instead of s. Padding, recomputation,
-//! embeddings, norms and the pooler do not count. Programs that work out all of the last layer (R = T) do more for the same result.
+//! Forward is a third of it. In a causal model a token attends to (s+1)/2 tokens on average instead of s. Padding,
+//! recomputation, embeddings, norms and the pooler do not count. Programs that compute the last layer for all tokens (R
+//! = T) execute more FLOPs for the same result.
 
 use crate::architecture::Architecture;
 
-/// Which passes to count.
+/// The passes that are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlopsOf {
-    /// Forward only.
+    /// Only forward.
     Forward,
-    /// Forward and backward: a training step, optimizer aside.
+    /// Forward and backward: a training step without the optimizer.
     ForwardBackward,
 }
 
-/// Useful floating-point operations of one batch of sequences, each given by its tokens and how many of them the last layer is
-/// read at; `predicted` of all tokens pass through the vocabulary (0 for an encoder alone).
+/// Useful floating-point operations of a batch. Each sequence is given by its number of tokens and the number of tokens
+/// for which the output of the last layer is needed. `predicted` is the total number of predicted tokens (0 for an
+/// encoder without the MLM head).
 pub fn useful_flops(
     architecture: &Architecture,
     sequences: impl IntoIterator<Item = [usize; 2]>,
     predicted: usize,
     of: FlopsOf,
 ) -> f64 {
-    let (mut tokens, mut read, mut pairs, mut read_pairs) = (0.0, 0.0, 0.0, 0.0);
+    let (mut tokens, mut needed, mut pairs, mut needed_pairs) = (0.0, 0.0, 0.0, 0.0);
     for sequence in sequences {
         let [s, r] = sequence.map(|count| count as f64);
         tokens += s;
-        read += r;
-        let seen = if architecture.causal { (s + 1.0) / 2.0 } else { s };
-        pairs += s * seen;
-        read_pairs += r * seen;
+        needed += r;
+        let attended = if architecture.causal { (s + 1.0) / 2.0 } else { s };
+        pairs += s * attended;
+        needed_pairs += r * attended;
     }
     let Architecture { hidden_size, embedding_size, intermediate_size, layers, vocab_size, .. } = *architecture;
     let [h, e, f, l, v] = [hidden_size, embedding_size, intermediate_size, layers, vocab_size].map(|size| size as f64);
-    let below = l - 1.0;
-    let both = 6.0 * below * (4.0 * h * h + 2.0 * h * f) * tokens
-        + 6.0 * (2.0 * h * h * tokens + (2.0 * h * h + 2.0 * h * f) * read)
-        + 12.0 * h * (below * pairs + read_pairs)
+    let lower_layers = l - 1.0;
+    let both = 6.0 * lower_layers * (4.0 * h * h + 2.0 * h * f) * tokens
+        + 6.0 * (2.0 * h * h * tokens + (2.0 * h * h + 2.0 * h * f) * needed)
+        + 12.0 * h * (lower_layers * pairs + needed_pairs)
         + 6.0 * (h * e + e * v) * predicted as f64;
     match of {
         FlopsOf::Forward => both / 3.0,
@@ -62,26 +66,26 @@ mod tests {
         let (h, f) = (768.0, 3072.0);
         let (tokens, squares) = (224.0, 128.0 * 128.0 + 64.0 * 64.0 + 32.0 * 32.0);
         let vocabulary = 6.0 * 30.0 * (h * h + h * 30522.0);
-        let whole = 6.0 * 12.0 * (4.0 * h * h + 2.0 * h * f) * tokens + 12.0 * 12.0 * h * squares + vocabulary;
-        let flops = |wanted: [usize; 3], predicted, work| {
-            useful_flops(&architecture, [128, 64, 32].into_iter().zip(wanted).map(|(s, r)| [s, r]), predicted, work)
+        let full = 6.0 * 12.0 * (4.0 * h * h + 2.0 * h * f) * tokens + 12.0 * 12.0 * h * squares + vocabulary;
+        let flops = |needed: [usize; 3], predicted, of| {
+            useful_flops(&architecture, [128, 64, 32].into_iter().zip(needed).map(|(s, r)| [s, r]), predicted, of)
         };
         let found = flops([128, 64, 32], 30, FlopsOf::ForwardBackward);
-        assert!((found / whole - 1.0).abs() < 1e-12, "{found}");
+        assert!((found / full - 1.0).abs() < 1e-12, "{found}");
         assert_eq!(flops([128, 64, 32], 30, FlopsOf::Forward), found / 3.0);
         let saved = 6.0 * (2.0 * h * h + 2.0 * h * f) * 180.0 + 12.0 * h * (128.0 * 108.0 + 64.0 * 44.0 + 32.0 * 28.0);
         let found = flops([20, 20, 4], 30, FlopsOf::ForwardBackward);
-        assert!((found / (whole - saved) - 1.0).abs() < 1e-12, "{found}");
+        assert!((found / (full - saved) - 1.0).abs() < 1e-12, "{found}");
         assert_eq!(useful_flops(&architecture, [], 0, FlopsOf::Forward), 0.0);
     }
 
     #[test]
-    fn a_causal_model_attends_to_half() {
+    fn a_causal_model_needs_half_the_attention_flops() {
         let encoder = Config::default().architecture();
         let causal = Architecture { causal: true, ..encoder };
         let flops = |architecture| useful_flops(architecture, [[128, 100]], 30, FlopsOf::ForwardBackward);
-        let (pairs, seen) = (11.0 * 128.0 * 128.0 + 128.0 * 100.0, 11.0 * 128.0 * 64.5 + 64.5 * 100.0);
-        let saved = 12.0 * 768.0 * (pairs - seen);
+        let (pairs, attended) = (11.0 * 128.0 * 128.0 + 128.0 * 100.0, 11.0 * 128.0 * 64.5 + 64.5 * 100.0);
+        let saved = 12.0 * 768.0 * (pairs - attended);
         assert!((flops(&encoder) - flops(&causal) - saved).abs() < 1e-9 * saved);
     }
 }

@@ -1,6 +1,6 @@
-//! The packed batch that the network reads, and the labels of pre-training beside it.
+//! The packed batch of input tokens, and the labels for pre-training.
 
-/// S sequences end to end: T tokens in all, without padding and without an attention mask.
+/// S sequences end to end: T tokens in total, without padding and without an attention mask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inputs {
     /// `[T]` token ids.
@@ -9,7 +9,7 @@ pub struct Inputs {
     pub positions: Vec<i32>,
     /// `[T]` segment of each token: 0, or 1 for the second text of a pair.
     pub segments: Vec<i32>,
-    /// `[S+1]` where each sequence begins; the last is T.
+    /// `[S+1]` the first token of each sequence, then T.
     pub cu_seqlens: Vec<i32>,
 }
 
@@ -20,7 +20,7 @@ impl Default for Inputs {
 }
 
 impl Inputs {
-    /// Adds a sequence: its ids and the segment of each. Panics if their numbers differ.
+    /// Adds a sequence: token ids, and the segment of each. Panics if their numbers differ.
     pub fn push(&mut self, ids: &[u32], segments: &[u8]) {
         assert_eq!(ids.len(), segments.len(), "a segment for each id");
         self.ids.extend(ids.iter().map(|&id| id as i32));
@@ -28,7 +28,8 @@ impl Inputs {
         self.end_sequence(ids.len());
     }
 
-    /// Sequences that are already end to end: `[T]` ids, `[T]` segments, `[S+1]` beginnings. The vectors are kept, not copied.
+    /// A batch of sequences that are already packed: `[T]` ids, `[T]` segments, `[S+1]` first tokens. Ids and segments
+    /// are moved, not copied.
     pub fn packed(ids: Vec<i32>, segments: Vec<i32>, cu_seqlens: &[i32]) -> Inputs {
         let mut inputs = Inputs { positions: Vec::with_capacity(ids.len()), ids, segments, ..Inputs::default() };
         for pair in cu_seqlens.windows(2) {
@@ -37,7 +38,7 @@ impl Inputs {
         inputs
     }
 
-    /// Positions and end of a sequence whose ids and segments are there.
+    /// Adds the positions and the end of a sequence whose ids and segments were added.
     fn end_sequence(&mut self, length: usize) {
         self.positions.extend(0..length as i32);
         self.cu_seqlens.push(self.positions.len() as i32);
@@ -53,25 +54,25 @@ impl Inputs {
         self.cu_seqlens.len() - 1
     }
 
-    /// Length of each sequence, `[S]`.
+    /// Lengths of the sequences, `[S]`.
     pub fn lengths(&self) -> impl Iterator<Item = usize> + '_ {
         self.cu_seqlens.windows(2).map(|pair| (pair[1] - pair[0]) as usize)
     }
 
-    /// The index of each sequence's first token, `[CLS]`: `[S]`.
+    /// The index of the first token, `[CLS]`, of each sequence: `[S]`.
     pub fn cls_tokens(&self) -> &[i32] {
         &self.cu_seqlens[..self.sequences()]
     }
 }
 
-/// What pre-training predicts of a batch.
+/// Labels of a batch for pre-training.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PretrainLabels {
     /// `[M]` indices in `0..T` of the tokens to predict, ascending.
     pub mlm_rows: Vec<i32>,
-    /// `[M]` the ids to predict there.
+    /// `[M]` the token ids to predict there.
     pub mlm_labels: Vec<i32>,
-    /// `[S]` 0: the second text follows the first; 1: it does not. Empty when there are no pairs.
+    /// `[S]` 0 if the second text follows the first, 1 if it does not. Empty if there are no pairs.
     pub nsp_labels: Vec<i32>,
 }
 
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_begin_anew_with_each_sequence() {
+    fn positions_restart_with_each_sequence() {
         let mut pushed = Inputs::default();
         pushed.push(&[2, 9, 3], &[0, 0, 0]);
         pushed.push(&[2, 4, 3, 30, 3], &[0, 0, 0, 1, 1]);

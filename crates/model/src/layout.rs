@@ -1,7 +1,8 @@
-//! Where the parts of a model folder are: the one place that knows Transformers' layout and sentence-transformers'.
+//! The layout of model folders: the only place that knows those of Transformers and of sentence-transformers.
 //!
-//! Transformers' folders hold the model itself. A sentence-transformers folder has a `modules.json`: a list of modules with a folder
-//! each. The first is the model; its folder is the top one since version 2, and `0_Transformer` before.
+//! A Transformers folder contains the model itself. A sentence-transformers folder has a `modules.json`: a list of
+//! modules with one folder each. The first is the model. Its folder is the top-level one since version 2, and
+//! `0_Transformer` before.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -13,44 +14,44 @@ use crate::error::ModelError;
 /// The list of modules of a sentence-transformers folder.
 pub const MODULES_FILE: &str = "modules.json";
 
-/// What the names of sentence-transformers' own classes start with. Others are Python code that comes with the model.
+/// Prefix of the names of sentence-transformers' own classes. Other classes are Python code that comes with the model.
 const PACKAGE: &str = "sentence_transformers.";
 
 /// A folder with a model, in either layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// The folder with modules.json; without that file, the model's.
+    /// The folder with modules.json; without that file, the model's folder.
     pub root: PathBuf,
-    /// The folder with config.json, weights and tokenizer.
+    /// The folder with config, weights and tokenizer.
     pub model: PathBuf,
-    /// The modules in their order, the model among them; empty without modules.json.
+    /// The modules in order, including the model; empty without modules.json.
     pub modules: Vec<ModuleEntry>,
 }
 
-/// A line of modules.json.
+/// An entry of modules.json.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ModuleEntry {
-    /// Its Python class with the package, such as `sentence_transformers.models.Pooling`.
+    /// The Python class with its package, such as `sentence_transformers.models.Pooling`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Its folder within the root; may be empty.
+    /// The module's folder, relative to the root; may be empty.
     pub path: String,
 }
 
 impl ModuleEntry {
-    /// The name of its class if that is one of sentence-transformers' own. Packages move from version to version, the class keeps its
-    /// name.
+    /// The class name, if the class is one of sentence-transformers' own. Packages differ between versions, but class
+    /// names do not.
     pub fn class(&self) -> Option<&str> {
         self.kind.strip_prefix(PACKAGE).map(|rest| rest.rsplit('.').next().unwrap_or(rest))
     }
 }
 
 impl Layout {
-    /// The layout of the folder `dir`.
+    /// Detects the layout of the folder `dir`.
     ///
     /// # Errors
-    /// [`ModelError::Read`]. [`ModelError::Json`] and [`ModelError::Config`] for a modules.json that is not a list of modules, or whose
-    /// paths lead out of the folder.
+    /// [`ModelError::Read`]. [`ModelError::Json`] and [`ModelError::Config`] for a modules.json that is not a list of
+    /// modules, or whose paths are outside of the folder.
     pub fn of(dir: &Path) -> Result<Layout, ModelError> {
         let path = dir.join(MODULES_FILE);
         let text = match fs::read(&path) {
@@ -64,13 +65,15 @@ impl Layout {
         let modules: Vec<ModuleEntry> =
             serde_json::from_slice(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
         let Some(first) = modules.first() else {
-            return Err(wrong("an empty list: expected a list of modules, the first a Transformer".to_owned()));
+            return Err(wrong(
+                "expected a list of modules that starts with a Transformer, found an empty list".to_owned(),
+            ));
         };
         let inside = |path: &str| {
             Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
         };
         if let Some(outside) = modules.iter().find(|module| !inside(&module.path)) {
-            return Err(wrong(format!("the module path {:?} leads out of the folder", outside.path)));
+            return Err(wrong(format!("the module path {:?} is outside of the folder", outside.path)));
         }
         let model = match first.path.as_str() {
             "" => dir.to_owned(),
@@ -79,12 +82,12 @@ impl Layout {
         Ok(Layout { root: dir.to_owned(), model, modules })
     }
 
-    /// The sentence-transformers folder above `dir` whose model is in `dir`; none if there is no such folder.
+    /// The sentence-transformers folder above `dir` that has its model in `dir`; `None` if there is none.
     pub fn above(dir: &Path) -> Option<Layout> {
         let model = fs::canonicalize(dir).ok()?;
         let layout = Layout::of(model.parent()?).ok()?;
-        let is_its_model = !layout.modules.is_empty() && fs::canonicalize(&layout.model).ok()? == model;
-        is_its_model.then_some(layout)
+        let has_this_model = !layout.modules.is_empty() && fs::canonicalize(&layout.model).ok()? == model;
+        has_this_model.then_some(layout)
     }
 
     /// The folder of a module.
@@ -104,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn r12_the_model_is_found_in_both_layouts_and_from_both_folders() {
+    fn r12_the_model_is_found_in_both_layouts_and_from_either_folder() {
         let plain = tempfile::tempdir().unwrap();
         let layout = Layout::of(plain.path()).unwrap();
         assert_eq!((layout.model.as_path(), layout.modules.len()), (plain.path(), 0));
@@ -124,17 +127,17 @@ mod tests {
         assert_eq!(classes, [Some("Transformer"), Some("Pooling"), None]);
         let above = Layout::above(&model).unwrap();
         assert_eq!((above.modules.len(), above.model), (3, fs::canonicalize(&model).unwrap()));
-        assert_eq!(Layout::above(&dir.path().join("1_Pooling")), None, "no model of the folder above");
+        assert_eq!(Layout::above(&dir.path().join("1_Pooling")), None, "not the model's folder");
     }
 
     #[test]
-    fn a_modules_file_that_is_none_says_why() {
+    fn an_invalid_modules_file_is_explained() {
         let fails = |text: &str| Layout::of(folder(text).path()).unwrap_err().to_string();
         for path in ["../x", "/etc", "a/../../b"] {
             let line = fails(&format!(r#"[{{"type": "t", "path": {path:?}}}]"#));
-            assert!(line.contains("modules.json") && line.contains("leads out of the folder"), "{line}");
+            assert!(line.contains("modules.json") && line.contains("is outside of the folder"), "{line}");
         }
-        assert!(fails("[]").contains("an empty list"));
+        assert!(fails("[]").contains("found an empty list"));
         assert!(fails("{}").contains("modules.json: invalid type: map, expected a sequence"));
         assert!(fails(r#"[{"type": 1}]"#).contains("line 1"));
     }

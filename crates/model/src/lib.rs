@@ -1,27 +1,27 @@
-//! BERT (Devlin et al. 2019): a packed batch in, losses, hidden states and logits out.
+//! BERT (Devlin et al. 2019): from packed batches to losses, hidden states and logits.
 //!
-//! | module | what lives there |
+//! | module | contents |
 //! | --- | --- |
-//! | [`config`] | the file format: Hugging Face's `config.json`, the papers' sizes as presets, what makes a config impossible |
-//! | [`architecture`] | what the network needs to know of a configuration |
-//! | [`role`] | what each parameter is for |
-//! | [`schema`] | a table a model family: roles ↔ names in checkpoints; the tensors of a file by what they are |
-//! | `bert` | the network: embeddings, encoder, pooler, heads; every parameter declared once, by its role; reads like the paper |
-//! | [`heads`] | what is on the encoder: pre-training's heads, tasks' heads; the class that they make |
-//! | [`inputs`] | [`Inputs`]: the packed batch; pre-training's labels beside it |
+//! | [`config`] | the file format: Hugging Face's `config.json`, presets with the papers' sizes, validation |
+//! | [`architecture`] | sizes and settings of the network |
+//! | [`role`] | the roles of parameters |
+//! | [`schema`] | one table per model family: roles ↔ names in checkpoints; the tensors of a file by role |
+//! | `bert` | the network: embeddings, encoder, pooler, heads; every parameter is declared once, by its role |
+//! | [`heads`] | the heads for pre-training and tasks; the class of model that they make |
+//! | [`inputs`] | [`Inputs`]: the packed batch; labels for pre-training |
 //! | [`losses`] | named sums of losses |
 //! | [`model`] | [`Model`]: configuration, heads and parameters, with losses and outputs |
-//! | [`layout`] | where a folder has the model and its modules: Transformers' layout, sentence-transformers' |
-//! | [`checkpoint`] | Hugging Face folders, read and written |
-//! | [`resize_vocab`] | a model with another vocabulary |
-//! | `rates` | how fast each parameter learns |
-//! | `output_rows` | the tokens at which heads read the last layer |
+//! | [`layout`] | the layouts of Transformers' and sentence-transformers' folders |
+//! | [`checkpoint`] | reads and writes Hugging Face folders |
+//! | [`resize_vocab`] | replaces the vocabulary of a model |
+//! | `rates` | the learning rates of parameters |
+//! | `output_rows` | the tokens for which the last layer's output is needed |
 //! | `weights` | memory-mapped safetensors and their shards |
-//! | [`flops`] | useful work of a batch |
-//! | [`error`] | what the world can cause |
+//! | [`flops`] | useful FLOPs of a batch |
+//! | [`error`] | errors caused by input |
 //!
-//! The crate knows BERT and Hugging Face's layout, nothing of text or of optimizers. Batches are packed ([`Inputs`]):
-//! T tokens of S sequences end to end, no padding and no attention mask.
+//! The crate knows BERT and Hugging Face's layout, but no text and no optimizers. Batches are packed ([`Inputs`]): T
+//! tokens of S sequences end to end, without padding and without an attention mask.
 //!
 //! ```
 //! use cloze_engine::{DType, Device, Gradients, Pass};

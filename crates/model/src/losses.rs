@@ -1,4 +1,4 @@
-//! The losses of a batch: a short list of named sums, which logs and reports iterate over.
+//! The losses of a batch: a short list of named sums, over which logs and reports iterate.
 
 use cloze_engine::ops::LossSum;
 
@@ -11,12 +11,12 @@ pub const CLM: &str = "clm";
 /// The name of the next-sentence loss.
 pub const NSP: &str = "nsp";
 
-/// Named losses as sums: divide by their counts for means. Each name occurs once.
+/// Named losses as sums; divide by their counts to get means. Each name occurs once.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Losses(Vec<(&'static str, LossSum)>);
 
 impl Losses {
-    /// Adds to the loss of this name, which enters the list if it is new.
+    /// Adds to the loss with this name, or appends it to the list.
     pub fn add(&mut self, name: &'static str, loss: LossSum) {
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, sum)) => *sum += loss,
@@ -29,17 +29,17 @@ impl Losses {
         other.iter().for_each(|(name, loss)| self.add(name, loss));
     }
 
-    /// The loss of this name; none if the batch has no such labels or the model no such head.
+    /// The loss with this name; `None` if the batch has no such labels or the model has no such head.
     pub fn get(&self, name: &str) -> Option<LossSum> {
         self.iter().find(|(known, _)| *known == name).map(|(_, loss)| loss)
     }
 
-    /// Names and sums, in the order in which they were added.
+    /// Names and sums, in the order of their first addition.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, LossSum)> + '_ {
         self.0.iter().copied()
     }
 
-    /// What training minimises: the sum of the means. A mean over nothing is zero.
+    /// The training objective: the sum of the means. A mean without predictions is zero.
     pub fn total(&self) -> f64 {
         self.iter().map(|(_, loss)| loss.mean()).sum()
     }
@@ -50,18 +50,18 @@ impl Losses {
     }
 }
 
-/// What a unit of each loss's sum weighs in the gradient. With 1 / (the step's predicted tokens) and
-/// 1 / (the step's sequences) over all micro-batches, accumulation equals the big batch.
+/// The gradient scale of each loss's sum. With 1 / (the step's predicted tokens) and 1 / (the step's sequences) in all
+/// micro-batches, gradient accumulation equals one large batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LossScale {
-    /// Weight of one predicted token's loss.
+    /// Scale of the loss of one predicted token.
     pub mlm: f32,
-    /// Weight of one sequence's next-sentence loss.
+    /// Scale of the next-sentence loss of one sequence.
     pub nsp: f32,
 }
 
 impl LossScale {
-    /// The paper's loss of one batch: mean over its predicted tokens plus mean over its sequences.
+    /// The paper's loss of one batch: the mean over its predicted tokens plus the mean over its sequences.
     pub fn mean(labels: &PretrainLabels) -> LossScale {
         LossScale::mean_of([labels])
     }

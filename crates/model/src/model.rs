@@ -1,4 +1,4 @@
-//! The model as a user holds it: configuration, heads and parameters, with its losses and outputs.
+//! The model: configuration, heads and parameters, with losses and outputs.
 
 use std::path::Path;
 
@@ -18,20 +18,20 @@ use crate::rates::Rates;
 use crate::role::{Head, Module, Role};
 use crate::schema::Schema;
 
-/// A BERT with the heads that pre-train it or that it is fine-tuned with.
+/// A BERT model with heads for pre-training or for a task.
 pub struct Model {
     config: Config,
-    /// Its heads.
+    /// The heads.
     pub heads: Heads,
-    /// Its parameters, under Transformers' names (the encoder's begin with `bert.`).
+    /// The parameters, with Transformers' names (those of the encoder start with `bert.`).
     pub params: Parameters,
     bert: Bert,
-    /// Of each parameter, in order of declaration.
+    /// The role of each parameter, in order of declaration.
     roles: Vec<Role>,
     rates: Rates,
 }
 
-/// A model whose parameters are declared and not yet allocated.
+/// A model whose parameters are declared but not yet allocated.
 pub(crate) struct Blueprint {
     config: Config,
     heads: Heads,
@@ -58,7 +58,7 @@ impl Blueprint {
         &self.declarations.listed
     }
 
-    /// The model, its weights as the declarations say.
+    /// Allocates and initialises the parameters.
     pub(crate) fn build(self, device: &Device, seed: u64) -> Model {
         let Blueprint { config, heads, bert, declarations } = self;
         let Declarations { builder, listed, .. } = declarations;
@@ -68,8 +68,8 @@ impl Blueprint {
 }
 
 impl Model {
-    /// A model with fresh weights: truncated normal (σ = `initializer_range`, cut at 2σ) for matrices, zeros for biases,
-    /// ones for LayerNorm's weights. The same seed gives the same weights.
+    /// A model with new weights: truncated normal (σ = `initializer_range`, truncated at 2σ) for matrices, zeros for
+    /// biases, ones for LayerNorm weights. The same seed gives the same weights.
     ///
     /// # Errors
     /// [`ModelError::Config`] or [`ModelError::Heads`] for a model that cannot be built.
@@ -77,30 +77,30 @@ impl Model {
         Ok(Blueprint::new(config, heads, InitFrom::Random)?.build(device, seed))
     }
 
-    /// The number of weights of such a model. Nothing is allocated for them.
+    /// The number of weights of such a model. Allocates nothing.
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn parameters_of(config: &Config, heads: Heads) -> Result<usize, ModelError> {
+    pub fn count_parameters(config: &Config, heads: Heads) -> Result<usize, ModelError> {
         let blueprint = Blueprint::new(config.clone(), heads, InitFrom::Random)?;
         Ok(blueprint.listed().iter().map(|declared| declared.shape.iter().product::<usize>()).sum())
     }
 
-    /// Its configuration, as [`save`](Self::save) writes it, the class aside.
+    /// The configuration, as [`save`](Self::save) writes it except for the class.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Replaces the configuration: labels, dropouts and keys that only other programs read may differ from today's.
+    /// Replaces the configuration: labels, dropouts and keys for other programs may differ from the current ones.
     ///
     /// # Errors
-    /// [`ModelError::Config`] for a configuration that is not valid or that is another network's.
+    /// [`ModelError::Config`] for a configuration that is not valid, or of another architecture.
     pub fn set_config(&mut self, config: Config) -> Result<(), ModelError> {
         config.validate()?;
         let (old, new) = (self.bert.architecture, config.architecture());
         let Architecture { hidden_dropout, attention_dropout, classifier_dropout, .. } = new;
         if (Architecture { hidden_dropout, attention_dropout, classifier_dropout, ..old }) != new {
-            let problem = format!("a model keeps its architecture: expected {old:?}, found {new:?}");
+            let problem = format!("the architecture of a model cannot change: expected {old:?}, found {new:?}");
             return Err(ModelError::Config { path: None, problem });
         }
         self.bert.architecture = new;
@@ -108,7 +108,7 @@ impl Model {
         Ok(())
     }
 
-    /// Sets the dropout on the embeddings and both sublayers' outputs, and that on the attention weights.
+    /// Sets the dropout on the embeddings and the outputs of both sublayers, and that on the attention weights.
     ///
     /// # Errors
     /// [`ModelError::Config`] for a probability that is not at least 0 and less than 1.
@@ -120,65 +120,66 @@ impl Model {
         })
     }
 
-    /// Its sizes and settings.
+    /// The sizes and settings of the network.
     pub fn architecture(&self) -> &Architecture {
         &self.bert.architecture
     }
 
-    /// The names of its family.
+    /// The parameter names of the model's family.
     pub fn schema(&self) -> &'static Schema {
         self.config.schema()
     }
 
-    /// Its class.
+    /// The class of the model.
     pub fn class(&self) -> Class {
         self.heads.class(self.bert.architecture.causal)
     }
 
-    /// Its class in Transformers, such as `BertForMaskedLM`.
+    /// The class name in Transformers, such as `BertForMaskedLM`.
     pub fn class_name(&self) -> &'static str {
         self.schema().class_name(self.class())
     }
 
-    /// Every parameter with its role, in the order of [`Parameters::ids`].
+    /// All parameters with their roles, in the order of [`Parameters::ids`].
     pub fn roles(&self) -> impl Iterator<Item = (ParamId, Role)> + '_ {
         self.params.ids().zip(self.roles.iter().copied())
     }
 
-    /// The parameter of this role; none where the model lacks it.
+    /// The parameter with this role; `None` if the model does not have it.
     pub fn find(&self, role: Role) -> Option<ParamId> {
         self.roles().find(|(_, known)| *known == role).map(|(id, _)| id)
     }
 
-    /// Puts the classifier's outputs into another order: output `i` becomes what output `from[i]` was. Nothing happens without a
-    /// classifier; panics unless `from` names each output once.
+    /// Reorders the classifier's outputs: output `i` becomes what output `from[i]` was. Does nothing without a
+    /// classifier. Panics unless `from` contains each output once.
     pub fn reorder_outputs(&mut self, from: &[usize]) {
         for role in [Module::Classifier.weight(), Module::Classifier.bias()] {
             let Some(id) = self.find(role) else { continue };
             let old = self.params.read(id).into_owned();
             let width = old.len() / from.len().max(1);
-            assert_eq!(self.params.shape(id)[0], from.len(), "a place for each output");
+            assert_eq!(self.params.shape(id)[0], from.len(), "an index for each output");
             let rows: Vec<f32> = from.iter().flat_map(|&row| &old[row * width..][..width]).copied().collect();
             self.params.write(id, &rows);
         }
     }
 
-    /// From now on the embeddings and the lowest `layers` layers stay as they are: they run forward alone, without dropout, and no
-    /// optimizer changes them. `None` lets all of them learn.
+    /// Freezes the embeddings and the lowest `layers` layers: they only run forward, without dropout, and optimizers do
+    /// not change them. `None` unfreezes all.
     pub fn freeze(&mut self, layers: Option<usize>) {
         self.rates.frozen = layers;
         self.apply_rates();
     }
 
-    /// Layer-wise learning rates (Howard and Ruder 2018; Clark et al. 2020): the heads learn at the full rate, the top layer at
-    /// `factor` of it, each layer below at `factor` of the one above, the embeddings slowest. Frozen layers stay frozen.
+    /// Sets layer-wise learning rates (Howard and Ruder 2018; Clark et al. 2020): the heads have the full rate, the top
+    /// layer `factor` times that, each lower layer `factor` times the rate of the layer above, and the embeddings the
+    /// lowest rate. Frozen layers stay frozen.
     pub fn decay_rates(&mut self, factor: f32) {
         self.rates.decay = factor;
         self.apply_rates();
     }
 
-    /// Heads of this model that are not among `used` stay as they are: a head that no loss reads has no gradient, but weight decay
-    /// would shrink it.
+    /// Freezes the heads that are not in `used`: without a loss, a head has no gradient, but weight decay would shrink
+    /// it.
     pub fn freeze_unused_heads(&mut self, used: Heads) {
         let all = [Head::Pooler, Head::Mlm, Head::Nsp, Head::Classifier, Head::Span];
         self.rates.unused = all.into_iter().filter(|&head| !used.has(head)).collect();
@@ -192,13 +193,13 @@ impl Model {
         }
     }
 
-    /// The number of weights; the tied decoder counts once.
+    /// The number of weights; a tied decoder counts once.
     pub fn parameter_count(&self) -> usize {
         self.params.count()
     }
 
-    /// Useful floating-point operations of [`loss`](Self::loss) and its backward pass, or of all
-    /// [hidden states](Self::hidden_states): see [`useful_flops`].
+    /// Useful floating-point operations of [`loss`](Self::loss) and its backward pass, or of all [hidden
+    /// states](Self::hidden_states); see [`useful_flops`].
     pub fn useful_flops(&self, inputs: &Inputs, labels: &PretrainLabels, of: FlopsOf) -> f64 {
         let (architecture, lengths) = (self.architecture(), inputs.lengths());
         match of {
@@ -211,8 +212,8 @@ impl Model {
         }
     }
 
-    /// Checks that the embeddings have a row for each of a tokenizer's tokens, and for each segment of its sequences. Spare rows are
-    /// fine. `dir` is the folder that an error names.
+    /// Checks that the model has an embedding for each of a tokenizer's tokens, and for each segment of its sequences.
+    /// Additional embeddings are allowed. Errors name the folder `dir`.
     ///
     /// # Errors
     /// [`ModelError::VocabularySize`], [`ModelError::Segments`].
@@ -229,54 +230,57 @@ impl Model {
         }
     }
 
-    /// Checks that a batch fits this model, for callers whose batches come from elsewhere than this model's vocabulary and
-    /// recipe. All other functions take it as given.
+    /// Checks that a batch fits this model, for callers whose batches do not come from this model's vocabulary and
+    /// recipe. All other functions assume it.
     ///
     /// # Errors
-    /// [`ModelError::Batch`] naming the first value that does not fit.
+    /// [`ModelError::Batch`] with the first value that does not fit.
     pub fn check(&self, inputs: &Inputs, labels: &PretrainLabels) -> Result<(), ModelError> {
         let tokens = inputs.ids.len();
         let fail = |problem: String| Err(ModelError::Batch(problem));
         for (what, found) in [("positions", inputs.positions.len()), ("segments", inputs.segments.len())] {
             if found != tokens {
-                return fail(format!("batch: {found} {what} for {tokens} ids: expected as many"));
+                return fail(format!("batch: {found} {what} for {tokens} ids: expected equal numbers"));
             }
         }
         let ends_fit = inputs.cu_seqlens.first() == Some(&0) && inputs.cu_seqlens.last() == Some(&(tokens as i32));
         if !ends_fit || !inputs.cu_seqlens.is_sorted_by(|a, b| a < b) {
-            return fail(format!("batch: cu_seqlens must rise from 0 to the number of tokens, {tokens}"));
+            return fail(format!("batch: cu_seqlens must increase from 0 to the number of tokens, {tokens}"));
         }
         let sequences = inputs.cu_seqlens.len() - 1;
         if labels.mlm_rows.len() != labels.mlm_labels.len() {
             let (rows, found) = (labels.mlm_rows.len(), labels.mlm_labels.len());
-            return fail(format!("batch: {found} labels for {rows} predicted tokens: expected as many"));
+            return fail(format!("batch: {found} labels for {rows} predicted tokens: expected equal numbers"));
         }
         if !labels.nsp_labels.is_empty() && labels.nsp_labels.len() != sequences {
             let found = labels.nsp_labels.len();
             return fail(format!(
-                "batch: {found} next-sentence labels for {sequences} sequences: expected as many or none"
+                "batch: {found} next-sentence labels for {sequences} sequences: expected one for each or none"
             ));
         }
         let Architecture { vocab_size, segments, .. } = self.bert.architecture;
         let ranges = [
-            ("token id", &inputs.ids, vocab_size, "the model's vocabulary"),
-            ("position", &inputs.positions, self.architecture().longest_sequence(), "max_position_embeddings"),
+            ("token id", &inputs.ids, vocab_size, "the vocabulary size"),
+            ("position", &inputs.positions, self.architecture().max_sequence_length(), "max_position_embeddings"),
             ("segment", &inputs.segments, segments, "type_vocab_size"),
-            ("predicted row", &labels.mlm_rows, tokens, "the batch's tokens"),
-            ("label", &labels.mlm_labels, vocab_size, "the model's vocabulary"),
-            ("next-sentence label", &labels.nsp_labels, 2, "the classes"),
+            ("predicted row", &labels.mlm_rows, tokens, "the number of tokens"),
+            ("label", &labels.mlm_labels, vocab_size, "the vocabulary size"),
+            ("next-sentence label", &labels.nsp_labels, 2, "the number of classes"),
         ];
         for (what, values, limit, of) in ranges {
             if let Some(found) = values.iter().find(|&&value| value < 0 || value as usize >= limit) {
-                return fail(format!("batch: {what} {found} is out of range: {of} end before {limit}"));
+                return fail(format!(
+                    "batch: {what} {found} is out of range: expected 0 or more and less than {of}, {limit}"
+                ));
             }
         }
         Ok(())
     }
 
-    /// Forward through encoder and heads to the batch's losses; their gradients, scaled, are recorded: call `pass.backward()`.
-    /// Only the tokens that a head reads go through all of the last layer, only those that are predicted through the vocabulary, and
-    /// their logits are never held whole. In a causal model `mlm_rows` are the tokens whose next one is predicted.
+    /// Runs encoder and heads, and returns the losses of the batch. Their scaled gradients are recorded: call
+    /// `pass.backward()`. Only the tokens that heads need go through all of the last layer, only predicted tokens go
+    /// through the decoder, and their logits are never stored completely. In a causal model, `mlm_rows` are the tokens
+    /// whose next token is predicted.
     pub fn loss(&self, pass: &mut Pass, inputs: &Inputs, labels: &PretrainLabels, scale: LossScale) -> Losses {
         let rows = self.rows_of_losses(inputs, labels);
         let mut losses = Losses::default();
@@ -284,14 +288,14 @@ impl Model {
             return losses;
         }
         let last = self.last_states(pass, inputs, &rows);
-        if self.predicts(labels) {
+        if self.predicts_tokens(labels) {
             let states = rows.select(pass, &last, &labels.mlm_rows);
             let ids = indices(pass.device(), &labels.mlm_labels);
             let name = if self.architecture().causal { CLM } else { MLM };
             let loss = self.bert.mlm_loss(pass, &states, &ids, scale.mlm);
             loss.into_iter().for_each(|loss| losses.add(name, loss));
         }
-        if self.tells_next(labels) {
+        if self.predicts_next_sentence(labels) {
             let cls = rows.select(pass, &last, inputs.cls_tokens());
             let classes = indices(pass.device(), &labels.nsp_labels);
             let logits = self.bert.nsp_logits(pass, &cls);
@@ -301,50 +305,52 @@ impl Model {
         losses
     }
 
-    /// Whether tokens of the batch are predicted.
-    fn predicts(&self, labels: &PretrainLabels) -> bool {
+    /// Whether the batch has an MLM or CLM loss.
+    fn predicts_tokens(&self, labels: &PretrainLabels) -> bool {
         self.heads.mlm && !labels.mlm_rows.is_empty()
     }
 
-    /// Whether the batch's sequences are told apart: next sentence or not.
-    fn tells_next(&self, labels: &PretrainLabels) -> bool {
+    /// Whether the batch has a next-sentence loss.
+    fn predicts_next_sentence(&self, labels: &PretrainLabels) -> bool {
         self.heads.nsp && !labels.nsp_labels.is_empty()
     }
 
     fn rows_of_losses(&self, inputs: &Inputs, labels: &PretrainLabels) -> OutputRows {
         let mut tokens = Vec::new();
-        if self.predicts(labels) {
+        if self.predicts_tokens(labels) {
             tokens.extend(&labels.mlm_rows);
         }
-        if self.tells_next(labels) {
+        if self.predicts_next_sentence(labels) {
             tokens.extend(inputs.cls_tokens());
         }
         OutputRows::new(tokens, &inputs.cu_seqlens)
     }
 
-    /// Forward to some hidden states of all tokens, `[T, H]` each, in the order of their numbers: 0 is the embeddings', n that after the
-    /// n-th layer. Layers above the highest do not run, other states are not kept. Panics for a number above that of the layers.
+    /// Runs the encoder and returns some hidden states of all tokens, `[T, H]` each, in the order of `numbers`: 0 is
+    /// the output of the embeddings, n that of the n-th layer. Layers above the highest number do not run; other states
+    /// are not kept. Panics for a number above that of the layers.
     pub fn hidden_states(&self, pass: &mut Pass, inputs: &Inputs, numbers: &[usize]) -> Vec<Var> {
         let Some(&top) = numbers.iter().max() else { return Vec::new() };
-        let mut kept: Vec<Option<Var>> = vec![None; numbers.len()];
+        let mut states: Vec<Option<Var>> = vec![None; numbers.len()];
         self.encode(pass, inputs, top, None, |number, state| {
-            let places = kept.iter_mut().zip(numbers).filter(|(_, wanted)| **wanted == number);
-            places.for_each(|(place, _)| *place = Some(state.clone()));
+            let requested = states.iter_mut().zip(numbers).filter(|(_, requested)| **requested == number);
+            requested.for_each(|(slot, _)| *slot = Some(state.clone()));
         });
-        kept.into_iter().flatten().collect()
+        states.into_iter().flatten().collect()
     }
 
-    /// Forward to the last hidden state of each sequence's first token, `[S, H]`.
+    /// Runs the encoder and returns the last hidden state of each sequence's first token, `[S, H]`.
     pub fn cls_states(&self, pass: &mut Pass, inputs: &Inputs) -> Var {
         self.states_at(pass, inputs, inputs.cls_tokens())
     }
 
-    /// The pooler's output, `[S, H]`, of the first tokens' last hidden states; none without a pooler.
+    /// The pooler's output, `[S, H]`, from the last hidden states of the first tokens; `None` without a pooler.
     pub fn pooler_output(&self, pass: &mut Pass, cls_states: &Var) -> Option<Var> {
         self.bert.pool(pass, cls_states)
     }
 
-    /// Forward to the logits of the tokens `rows`, `[M, V]`; none without the head or a token to predict.
+    /// Runs the model and returns the MLM logits of the tokens `rows`, `[M, V]`; `None` without the head or without
+    /// tokens.
     pub fn mlm_logits(&self, pass: &mut Pass, inputs: &Inputs, rows: &[i32]) -> Option<Var> {
         if !self.heads.mlm || rows.is_empty() {
             return None;
@@ -353,7 +359,8 @@ impl Model {
         self.bert.mlm_logits(pass, &states)
     }
 
-    /// Forward to the next-sentence logits, `[S, 2]`: class 0 is "is next"; none without the head.
+    /// Runs the model and returns the next-sentence logits, `[S, 2]`, where class 0 is "is next"; `None` without the
+    /// head.
     pub fn nsp_logits(&self, pass: &mut Pass, inputs: &Inputs) -> Option<Var> {
         if !self.heads.nsp {
             return None;
@@ -362,8 +369,8 @@ impl Model {
         self.bert.nsp_logits(pass, &cls)
     }
 
-    /// Forward to the logits of the task's head, none without one: `[S, C]` to classify, `[R, C]` of the batch's `rows` to tag,
-    /// `[T, 2]` (start, end) to answer, `[S, 1]` to choose.
+    /// Runs the model and returns the logits of the task head: `[S, C]` to classify, `[R, C]` for the tokens `rows` to
+    /// tag, `[T, 2]` (start, end) to answer, `[S, 1]` to choose; `None` without a task head.
     pub fn task_logits(&self, pass: &mut Pass, inputs: &Inputs, rows: &[i32]) -> Option<Var> {
         let Architecture { layers: last, classifier_dropout, .. } = self.bert.architecture;
         let (features, dropout) = match self.heads.task? {
@@ -379,13 +386,13 @@ impl Model {
                 let states: Vec<Var> = states.iter().map(|state| ops::index_select(pass, state, &rows)).collect();
                 (ops::concat(pass, &states), classifier_dropout)
             }
-            // As in Transformers and the paper's release, nothing is dropped before a span's logits.
+            // As in Transformers and the paper's release, there is no dropout before the span logits.
             TaskHead::Answer => (self.encode(pass, inputs, last, None, |_, _| ()), 0.0),
         };
         self.bert.task_logits(pass, &features, dropout)
     }
 
-    /// The last hidden states of some tokens in any order, `[R, H]`.
+    /// The last hidden states of some tokens, in any order, `[R, H]`.
     fn states_at(&self, pass: &mut Pass, inputs: &Inputs, tokens: &[i32]) -> Var {
         let rows = OutputRows::new(tokens.to_vec(), &inputs.cu_seqlens);
         let last = self.last_states(pass, inputs, &rows);
@@ -396,8 +403,8 @@ impl Model {
         self.encode(pass, inputs, self.bert.architecture.layers, Some(rows), |_, _| ())
     }
 
-    /// Hidden state `top`: 0 is the embeddings', n that after the n-th layer, the last of which is worked out at `rows` alone, if there
-    /// are any. `visit` sees every state on the way with its number.
+    /// Hidden state `top`: 0 is the output of the embeddings, n that of the n-th layer. The last layer is only computed
+    /// for `rows`, if given. `visit` is called with each state and its number.
     fn encode(
         &self,
         pass: &mut Pass,
@@ -439,9 +446,9 @@ mod tests {
     use crate::testing::{device, inputs, labels, small};
     use cloze_engine::{DType, Gradients};
 
-    /// First and last element, recorded when parameters were declared by name.
+    /// First and last element, recorded when parameters were still declared by name.
     #[test]
-    fn a_seed_gives_the_weights_that_it_always_gave() {
+    fn initial_weights_of_a_seed_are_stable() {
         let classify = Heads::of(TaskHead::Classify { labels: 3 });
         let answer = Heads::of(TaskHead::Answer);
         let (query, key) = (Module::layer(0, LayerPart::Query), Module::layer(1, LayerPart::Key));
@@ -478,9 +485,12 @@ mod tests {
             let matrix = model.params.shape(id).len() == 2;
             assert_eq!(model.params.decays(id), matrix, "{name}");
             if matrix {
-                assert!(values.iter().all(|value| value.abs() <= 2.0 * 0.02 + 1e-6), "{name} is cut at two deviations");
-                let spread = (values.iter().map(|value| value * value).sum::<f32>() / values.len() as f32).sqrt();
-                assert!((0.01..0.03).contains(&spread), "{name}: {spread}");
+                assert!(
+                    values.iter().all(|value| value.abs() <= 2.0 * 0.02 + 1e-6),
+                    "{name} is truncated at two standard deviations"
+                );
+                let deviation = (values.iter().map(|value| value * value).sum::<f32>() / values.len() as f32).sqrt();
+                assert!((0.01..0.03).contains(&deviation), "{name}: {deviation}");
             } else {
                 let expected = if name.ends_with("LayerNorm.weight") { 1.0 } else { 0.0 };
                 assert!(values.iter().all(|&value| value == expected), "{name}");
@@ -488,13 +498,13 @@ mod tests {
         }
     }
 
-    /// Dropout included: the second time round it drops the same.
+    /// Includes dropout: recomputation drops the same elements.
     #[test]
-    fn recomputing_changes_no_bit() {
+    fn recomputation_gives_identical_bits() {
         let device = device();
         let model = Model::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
         for precision in [DType::F32, DType::BF16] {
-            let [kept, again] = [false, true].map(|recomputes| {
+            let [stored, recomputed] = [false, true].map(|recomputes| {
                 let mut gradients = Gradients::zeros_like(&model.params);
                 let key = cloze_engine::DropoutKey { seed: 3, step: 1, micro: 0 };
                 let mut pass = Pass::recording(&device, &model.params, &mut gradients, precision, Some(key));
@@ -504,13 +514,13 @@ mod tests {
                 let all: Vec<f32> = model.params.ids().flat_map(|id| gradients.read(id).to_vec()).collect();
                 (losses, all)
             });
-            assert_eq!(kept.0, again.0);
-            assert!(kept.1.iter().zip(&again.1).all(|(a, b)| a.to_bits() == b.to_bits()), "{precision:?}");
+            assert_eq!(stored.0, recomputed.0);
+            assert!(stored.1.iter().zip(&recomputed.1).all(|(a, b)| a.to_bits() == b.to_bits()), "{precision:?}");
         }
     }
 
-    /// The loss by a pass that works out all of the last layer.
-    fn whole_loss(model: &Model, pass: &mut Pass, labels: &PretrainLabels, scale: LossScale) -> Losses {
+    /// The loss, with the last layer computed for all tokens.
+    fn full_loss(model: &Model, pass: &mut Pass, labels: &PretrainLabels, scale: LossScale) -> Losses {
         let inputs = inputs();
         let last = model.encode(pass, &inputs, 2, None, |_, _| ());
         let tensor = |values: &[i32]| indices(&device(), values);
@@ -526,21 +536,22 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_no_head_reads_change_nothing() {
+    fn skipping_unneeded_tokens_changes_nothing() {
         let device = device();
         let encoder = Model::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
         let causal = Model::new(small().causal(), Heads::MLM, &device, 1).unwrap();
-        // With next sentences each sequence's first token is read; without, the second sequence has none.
+        // With next-sentence labels, the first token of each sequence is needed; without, no token of the second
+        // sequence is.
         let one = PretrainLabels { mlm_rows: vec![2], mlm_labels: vec![11], nsp_labels: vec![] };
         let two = PretrainLabels { nsp_labels: vec![], ..labels() };
         for (model, labels) in [(&encoder, labels()), (&encoder, one.clone()), (&causal, one), (&causal, two)] {
             let scale = LossScale::mean(&labels);
-            let [found, expected] = [false, true].map(|whole| {
+            let [found, expected] = [false, true].map(|full| {
                 let mut gradients = Gradients::zeros_like(&model.params);
                 let mut pass = Pass::recording(&device, &model.params, &mut gradients, DType::F32, None);
-                let losses = match whole {
+                let losses = match full {
                     false => model.loss(&mut pass, &inputs(), &labels, scale),
-                    true => whole_loss(model, &mut pass, &labels, scale),
+                    true => full_loss(model, &mut pass, &labels, scale),
                 };
                 pass.backward();
                 (losses.total(), gradients.read_all().to_vec())
@@ -551,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_without_a_word_to_tag_moves_nothing() {
+    fn a_batch_without_tokens_to_tag_has_no_gradient() {
         let device = device();
         let task = TaskHead::Tag { labels: 3, layers: 1 };
         let model = Model::new(small(), Heads { task: Some(task), ..Heads::NONE }, &device, 1).unwrap();
@@ -573,18 +584,18 @@ mod tests {
         let losses = model.loss(&mut pass, &inputs(), &labels(), LossScale::mean(&labels()));
         pass.backward();
         let mlm = losses.get(MLM).unwrap().mean();
-        assert!((mlm - 50f64.ln()).abs() < 0.2, "fresh weights know nothing: {losses:?}");
+        assert!((mlm - 50f64.ln()).abs() < 0.2, "new weights predict uniformly: {losses:?}");
         assert!((losses.total() - mlm - 2f64.ln()).abs() < 0.1, "{losses:?}");
         for id in model.params.ids() {
             let name = model.params.name(id);
-            // A key bias moves every score of a query alike, which softmax does not see.
-            let seen = gradients.read(id).iter().any(|&gradient| gradient != 0.0);
-            assert!(seen || name.ends_with("key.bias"), "{name} learns nothing");
+            // A key bias shifts all scores of a query equally, which softmax ignores.
+            let has_gradient = gradients.read(id).iter().any(|&gradient| gradient != 0.0);
+            assert!(has_gradient || name.ends_with("key.bias"), "{name} has no gradient");
         }
     }
 
     #[test]
-    fn packed_sequences_equal_each_alone() {
+    fn packing_does_not_change_outputs() {
         let device = device();
         let model = Model::new(small(), Heads::PRETRAINING, &device, 3).unwrap();
         let mut second = Inputs::default();
@@ -596,15 +607,15 @@ mod tests {
             let pair = model.nsp_logits(&mut pass, inputs).unwrap();
             [last, logits, pair].map(|output| output.value().to_vec_f32())
         };
-        let (together, alone) = (run(&inputs(), &[2, 5]), run(&second, &[1]));
+        let (packed, separate) = (run(&inputs(), &[2, 5]), run(&second, &[1]));
         let close = |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
-        assert!(close(&together[0][4 * 16..], &alone[0]));
-        assert!(close(&together[1][50..], &alone[1]));
-        assert!(close(&together[2][2..], &alone[2]));
+        assert!(close(&packed[0][4 * 16..], &separate[0]));
+        assert!(close(&packed[1][50..], &separate[1]));
+        assert!(close(&packed[2][2..], &separate[2]));
     }
 
     #[test]
-    fn hidden_states_are_those_asked_for_in_their_order() {
+    fn hidden_states_are_returned_in_the_requested_order() {
         let device = device();
         let model = Model::new(small(), Heads::ENCODER, &device, 3).unwrap();
         let mut pass = Pass::inference(&device, &model.params, DType::F32);
@@ -622,9 +633,9 @@ mod tests {
         assert_eq!(model.pooler_output(&mut pass, &cls).unwrap().value().shape(), [2, 16]);
     }
 
-    /// What a token's state is does not depend on those after it, and what it predicts is learned.
+    /// The state of a token does not depend on later tokens, and the loss is named CLM.
     #[test]
-    fn a_causal_model_sees_earlier_tokens_alone() {
+    fn a_causal_model_attends_only_to_earlier_tokens() {
         let device = device();
         let model = Model::new(small().causal(), Heads::MLM, &device, 1).unwrap();
         assert_eq!(model.class_name(), "BertLMHeadModel");
@@ -665,18 +676,18 @@ mod tests {
             assert_eq!(rates(order), expected, "{order:?}");
         }
         for (role, rate) in expected {
-            let wanted = match role.module.height() {
+            let expected = match role.module.height() {
                 Some(0 | 1) => 0.0,
                 Some(_) => 0.5,
                 None if role.module.head() == Some(Head::Mlm) => 1.0,
                 None => 0.0,
             };
-            assert_eq!(rate, wanted, "{role:?}");
+            assert_eq!(rate, expected, "{role:?}");
         }
     }
 
     #[test]
-    fn a_config_of_another_architecture_is_refused() {
+    fn a_config_of_another_architecture_is_rejected() {
         let mut model = Model::new(small(), Heads::MLM, &device(), 1).unwrap();
         model.set_dropout(0.25, 0.0).unwrap();
         assert_eq!((model.config().hidden_dropout_prob, model.architecture().classifier_dropout), (0.25, 0.25));
@@ -684,16 +695,16 @@ mod tests {
         let impossible = Config { num_attention_heads: 3, ..model.config().clone() };
         assert!(matches!(model.set_config(impossible), Err(ModelError::Config { .. })));
         let other = Config { vocab_size: 51, ..model.config().clone() };
-        assert!(model.set_config(other).unwrap_err().to_string().contains("keeps its architecture"));
+        assert!(model.set_config(other).unwrap_err().to_string().contains("architecture of a model cannot change"));
     }
 
     #[test]
     fn losses_without_a_head_or_labels_are_empty() {
         let device = device();
         let model = Model::new(small(), Heads::MLM, &device, 1).unwrap();
-        let nothing = PretrainLabels { mlm_rows: vec![], mlm_labels: vec![], ..labels() };
+        let no_labels = PretrainLabels { mlm_rows: vec![], mlm_labels: vec![], ..labels() };
         let mut pass = Pass::inference(&device, &model.params, DType::F32);
-        let losses = model.loss(&mut pass, &inputs(), &nothing, LossScale::mean(&nothing));
+        let losses = model.loss(&mut pass, &inputs(), &no_labels, LossScale::mean(&no_labels));
         assert_eq!(losses, Losses::default());
         assert!(matches!(
             Model::new(small(), Heads { pooler: false, ..Heads::PRETRAINING }, &device, 1),
@@ -702,7 +713,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_that_do_not_fit_say_why() {
+    fn invalid_batches_are_explained() {
         let model = Model::new(small(), Heads::PRETRAINING, &device(), 1).unwrap();
         model.check(&inputs(), &labels()).unwrap();
         let cases: [(Inputs, PretrainLabels, &str); 6] = [

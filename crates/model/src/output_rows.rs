@@ -1,9 +1,10 @@
-//! The tokens whose last hidden state a head reads. In its last layer a token that nobody reads is there for its key and its value
-//! alone: all else of it, five sixths of the layer's arithmetic, is left out, forward and backward, and no number changes.
+//! The tokens for which the output of the last layer is needed. For other tokens, the last layer only computes keys and
+//! values. The rest, five sixths of the layer's arithmetic, is skipped, forward and backward, without changing any
+//! result.
 
 use cloze_engine::{Device, Pass, Tensor, Var, ops};
 
-/// Some tokens of a packed batch, in order, each once.
+/// Some tokens of a packed batch, sorted and without duplicates.
 pub(crate) struct OutputRows {
     tokens: Vec<i32>,
     ends: Vec<i32>,
@@ -12,14 +13,14 @@ pub(crate) struct OutputRows {
 /// [`OutputRows`] on the device.
 #[derive(Clone)]
 pub(crate) struct OutputRowsTensors {
-    /// `[R]` the tokens' places in the batch.
+    /// `[R]` indices of the tokens in the batch.
     pub(crate) tokens: Tensor,
-    /// `[S+1]` how many of them there are before the end of each sequence, from 0.
+    /// `[S+1]` cumulative number of these tokens at the end of each sequence, starting with 0.
     pub(crate) ends: Tensor,
 }
 
 impl OutputRows {
-    /// These tokens, in any order, of sequences that end at `cu_seqlens`.
+    /// Selects these tokens, in any order, from sequences that end at `cu_seqlens`.
     pub(crate) fn new(mut tokens: Vec<i32>, cu_seqlens: &[i32]) -> OutputRows {
         tokens.sort_unstable();
         tokens.dedup();
@@ -31,19 +32,20 @@ impl OutputRows {
         self.tokens.is_empty()
     }
 
-    /// How many of them each sequence has, `[S]`.
+    /// The number of these tokens in each sequence, `[S]`.
     pub(crate) fn counts(&self) -> impl Iterator<Item = usize> + '_ {
         self.ends.windows(2).map(|pair| (pair[1] - pair[0]) as usize)
     }
 
-    /// Of the states `[R, H]` at these tokens those of `tokens`, which are among them, in their order.
+    /// Selects from the states `[R, H]` of all of these tokens those of `tokens`, in the given order. `tokens` must be
+    /// a subset.
     pub(crate) fn select(&self, pass: &mut Pass, states: &Var, tokens: &[i32]) -> Var {
         if tokens == self.tokens {
             return states.clone();
         }
-        let place = |token: &i32| self.tokens.binary_search(token).expect("a token that is read") as i32;
-        let places = indices(pass.device(), &tokens.iter().map(place).collect::<Vec<i32>>());
-        ops::index_select(pass, states, &places)
+        let index = |token: &i32| self.tokens.binary_search(token).expect("a selected token") as i32;
+        let rows = indices(pass.device(), &tokens.iter().map(index).collect::<Vec<i32>>());
+        ops::index_select(pass, states, &rows)
     }
 
     pub(crate) fn upload(&self, device: &Device) -> OutputRowsTensors {
@@ -51,7 +53,7 @@ impl OutputRows {
     }
 }
 
-/// Indices or labels on the device, one dimension.
+/// A one-dimensional tensor of indices or labels on the device.
 pub(crate) fn indices(device: &Device, values: &[i32]) -> Tensor {
     device.tensor_i32(values, &[values.len()])
 }

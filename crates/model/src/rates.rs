@@ -1,15 +1,15 @@
-//! How fast each parameter learns.
+//! The learning-rate factors of parameters.
 
 use crate::role::{Head, Module};
 
-/// What decides on it. The order in which the parts are set does not matter.
+/// Settings that determine the factors. They can be set in any order.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Rates {
-    /// The embeddings and so many layers above them do not learn; none: all learn.
+    /// The embeddings and this number of layers above them are frozen; `None` freezes nothing.
     pub(crate) frozen: Option<usize>,
-    /// Of the learning rate of a layer, that of the layer below.
+    /// Ratio of a layer's learning rate to that of the layer above.
     pub(crate) decay: f32,
-    /// Heads that do not learn.
+    /// Heads that are frozen.
     pub(crate) unused: Vec<Head>,
 }
 
@@ -20,12 +20,12 @@ impl Default for Rates {
 }
 
 impl Rates {
-    /// Whether the state `height` layers above the embeddings' is made by parameters that do not learn.
+    /// Whether state `height` is the output of frozen parameters: 0 for the embeddings, n for the n-th layer.
     pub(crate) fn is_frozen(&self, height: usize) -> bool {
         self.frozen.is_some_and(|frozen| height <= frozen)
     }
 
-    /// What the learning rate of a module's parameters is multiplied by, in a model of so many layers.
+    /// The learning-rate factor of a module's parameters, in a model with this number of layers.
     pub(crate) fn of(&self, module: Module, layers: usize) -> f32 {
         match module.height() {
             Some(height) if self.is_frozen(height) => 0.0,

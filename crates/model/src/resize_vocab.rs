@@ -1,9 +1,10 @@
-//! A model with another vocabulary: other rows of word embeddings, all else as it was.
+//! Replaces the vocabulary of a model: new rows of word embeddings, everything else unchanged.
 //!
-//! A new token begins as the mean of the rows of its pieces under the old vocabulary, as in AVocaDo (Hong et al., "Strategy for
-//! adapting vocabulary to downstream domain", EMNLP 2021) and fast vocabulary transfer (Gee et al., EMNLP 2022, industry track).
-//! A token without pieces is drawn around the mean of all rows (Hewitt, "Initializing new word embeddings for pretrained
-//! language models", 2021, who draws from the rows' normal distribution; here its covariance is taken as diagonal).
+//! A new token is initialised with the mean of the rows of its pieces under the old vocabulary, as in AVocaDo (Hong et
+//! al., "Strategy for adapting vocabulary to downstream domain", EMNLP 2021) and fast vocabulary transfer (Gee et al.,
+//! EMNLP 2022, industry track). A token without pieces is sampled around the mean of all rows (Hewitt, "Initializing
+//! new word embeddings for pretrained language models", 2021, which samples from the rows' normal distribution; here
+//! its covariance is diagonal).
 
 use std::collections::BTreeSet;
 
@@ -18,35 +19,38 @@ use crate::role::{Module, Table as Embeddings};
 /// Where a row of the new vocabulary comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NewRow {
-    /// This row, bit for bit.
+    /// A copy of this row, bit for bit.
     Copied(usize),
     /// The mean of these rows, at least one.
     Mean(Vec<usize>),
-    /// A draw from the rows' own distribution, each column by itself.
+    /// Sampled from the distribution of all old rows, independently for each column.
     Random,
 }
 
 impl Model {
-    /// This model with a vocabulary of `rows.len()` tokens. The word embeddings, the MLM decoder where it is not tied to
-    /// them, and the MLM bias, where there is that head, get the rows asked for; every other weight is copied bit for bit, and all heads and all
-    /// keys of the configuration but `vocab_size` stay. Rows that no new row names are gone.
+    /// This model with a vocabulary of `rows.len()` tokens. The word embeddings, the MLM decoder if it is not tied to
+    /// them, and the MLM bias if the model has that head, get the given rows. All other weights are copied bit for bit,
+    /// and all heads and all keys of the configuration except `vocab_size` are kept. Old rows that are not in `rows`
+    /// are dropped.
     ///
-    /// Of a [drawn](NewRow::Random) row, element j is the mean of column j over all old rows plus its deviation times a normal
-    /// number cut at 2σ (and scaled back to variance 1), a pure function of `seed`, of how many drawn rows come before, and of j;
-    /// its bias is the mean bias. Learning rates and frozen layers start anew.
+    /// Element j of a [sampled](NewRow::Random) row is the mean of column j over all old rows plus the column's
+    /// standard deviation times a normal number truncated at 2σ (and scaled back to variance 1). It is a pure function
+    /// of `seed`, the number of sampled rows before it, and j. Its bias is the mean bias. Learning-rate factors and
+    /// frozen layers are reset.
     ///
-    /// Hidden states and logits of texts whose ids stay are the same to the last bit. The MLM loss is not, since its softmax runs
-    /// over other tokens.
+    /// Hidden states and logits of texts whose ids do not change are identical to the last bit. The MLM loss is not,
+    /// because its softmax includes other tokens.
     ///
     /// # Errors
-    /// [`ModelError::Vocabulary`] for a row that the model lacks or a mean of nothing, [`ModelError::Config`] for no rows at all.
+    /// [`ModelError::Vocabulary`] for a row that the model does not have, or a mean of no rows; [`ModelError::Config`]
+    /// if `rows` is empty.
     pub fn with_vocabulary(&self, rows: &[NewRow], seed: u64, device: &Device) -> Result<Model, ModelError> {
         self.check_rows(rows)?;
         let config = Config { vocab_size: rows.len(), ..self.config().clone() };
         let start = InitFrom::Checkpoint { missing: BTreeSet::new() };
         let mut model = Blueprint::new(config, self.heads, start)?.build(device, seed);
         let width = self.architecture().embedding_size;
-        // Only the vocabulary's sizes differ: the same parameters, in the same order.
+        // Only the sizes of the vocabulary differ: the parameters and their order are the same.
         for (id, role) in self.roles() {
             let from = self.params.read(id);
             let table = |width| Table { values: &from, width };
@@ -65,24 +69,26 @@ impl Model {
         let size = self.architecture().vocab_size;
         for (row, source) in rows.iter().enumerate() {
             let fail = |problem| Err(ModelError::Vocabulary { row, problem });
-            let named: &[usize] = match source {
+            let sources: &[usize] = match source {
                 NewRow::Copied(from) => std::slice::from_ref(from),
                 NewRow::Mean(from) if from.is_empty() => return fail("the mean of no rows".to_owned()),
                 NewRow::Mean(from) => from,
                 NewRow::Random => &[],
             };
-            if let Some(absent) = named.iter().find(|&&from| from >= size) {
-                return fail(format!("it takes row {absent}, but the model's vocabulary ends before {size}"));
+            if let Some(absent) = sources.iter().find(|&&from| from >= size) {
+                return fail(format!(
+                    "expected source rows below {size}, the size of the model's vocabulary, found {absent}"
+                ));
             }
         }
         Ok(())
     }
 }
 
-/// Standard deviation of the normal distribution cut at ±2.
-const CUT_DEVIATION: f64 = 0.879_625_42;
+/// Standard deviation of the standard normal distribution truncated at ±2.
+const TRUNCATED_DEVIATION: f64 = 0.879_625_42;
 
-/// A parameter with one row of `width` numbers for each token.
+/// A parameter with one row of `width` numbers per token.
 struct Table<'a> {
     values: &'a [f32],
     width: usize,
@@ -93,11 +99,11 @@ impl Table<'_> {
         &self.values[number * self.width..][..self.width]
     }
 
-    /// Fills `to`; drawn rows vary by `seed`, or not at all without one.
+    /// Fills `to`. Sampled rows vary by `seed`; without a seed, they are the mean.
     fn fill(&self, rows: &[NewRow], seed: Option<u64>, device: &Device, to: &mut [f32]) {
-        let drawn = rows.iter().filter(|row| **row == NewRow::Random).count();
-        let spread = if drawn > 0 { self.spread() } else { Vec::new() };
-        let noise = seed.filter(|_| drawn > 0).map(|seed| standard_normal(drawn * self.width, seed, device));
+        let sampled = rows.iter().filter(|row| **row == NewRow::Random).count();
+        let statistics = if sampled > 0 { self.column_statistics() } else { Vec::new() };
+        let noise = seed.filter(|_| sampled > 0).map(|seed| standard_normal(sampled * self.width, seed, device));
         let noise = noise.as_ref().map(|params| params.read_all());
         let mut noise = noise.iter().flat_map(|noise| noise.iter());
         for (row, to) in rows.iter().zip(to.chunks_exact_mut(self.width)) {
@@ -110,8 +116,8 @@ impl Table<'_> {
                     }
                 }
                 NewRow::Random => {
-                    for (value, (mean, deviation)) in to.iter_mut().zip(&spread) {
-                        let normal = noise.next().map_or(0.0, |&noise| f64::from(noise) / CUT_DEVIATION);
+                    for (value, (mean, deviation)) in to.iter_mut().zip(&statistics) {
+                        let normal = noise.next().map_or(0.0, |&noise| f64::from(noise) / TRUNCATED_DEVIATION);
                         *value = (mean + deviation * normal) as f32;
                     }
                 }
@@ -120,7 +126,7 @@ impl Table<'_> {
     }
 
     /// Mean and standard deviation of each column.
-    fn spread(&self) -> Vec<(f64, f64)> {
+    fn column_statistics(&self) -> Vec<(f64, f64)> {
         let count = (self.values.len() / self.width) as f64;
         let mut mean = vec![0.0; self.width];
         for row in self.values.chunks_exact(self.width) {
@@ -136,7 +142,8 @@ impl Table<'_> {
     }
 }
 
-/// The engine's own draws: normal numbers of variance 1 before they are cut at 2σ.
+/// Samples by the engine's initialiser: normal numbers with variance 1 before truncation at 2σ. Its random stream
+/// depends on the name.
 fn standard_normal(count: usize, seed: u64, device: &Device) -> Parameters {
     let mut builder = Parameters::builder();
     builder.declare("vocabulary.drawn", &[count], Init::TruncatedNormal { std: 1.0 }, false);
@@ -157,7 +164,7 @@ mod tests {
     const WORDS: &str = "bert.embeddings.word_embeddings.weight";
     const MLM_BIAS: &str = "cls.predictions.bias";
 
-    /// A tiny model, none of whose parameters is uniform.
+    /// A tiny model without uniform parameters.
     fn small(heads: Heads) -> Model {
         let mut config = Config { vocab_size: OLD, ..testing::small() };
         config.extra.insert("surprise".to_owned(), Value::from(7));
@@ -170,7 +177,7 @@ mod tests {
         model
     }
 
-    fn kept(rows: usize) -> Vec<NewRow> {
+    fn copied(rows: usize) -> Vec<NewRow> {
         (0..rows).map(NewRow::Copied).collect()
     }
 
@@ -179,11 +186,11 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_as_asked_and_everything_else_is_as_it_was() {
+    fn only_the_requested_rows_change() {
         let tag = Heads::of(TaskHead::Tag { labels: 3, layers: 2 });
         for heads in [Heads::PRETRAINING, Heads::MLM, Heads::ENCODER, tag] {
             let old = small(heads);
-            let mut rows = kept(OLD);
+            let mut rows = copied(OLD);
             rows.swap(5, 6);
             rows.extend([NewRow::Mean(vec![7, 8, 8]), NewRow::Mean(vec![9]), NewRow::Random]);
             let new = old.with_vocabulary(&rows, 3, &device()).unwrap();
@@ -225,28 +232,28 @@ mod tests {
     }
 
     #[test]
-    fn drawn_rows_have_the_old_ones_mean_and_deviation_and_follow_the_seed() {
+    fn sampled_rows_have_the_old_mean_and_deviation_and_depend_on_the_seed() {
         let mut old = small(Heads::MLM);
         let words = old.params.find(WORDS).unwrap();
         old.params.edit(words, |values| {
             for (i, value) in values.iter_mut().enumerate() {
-                // Column j lies about j with a spread that grows with it.
+                // Column j has mean j and a deviation that increases with j.
                 let column = (i % 16) as f32;
                 *value = column + (column + 1.0) * if (i / 16) % 2 == 0 { 0.5 } else { -0.5 };
             }
         });
         let count = 4000;
-        let draw = |seed| {
+        let sample = |seed| {
             let model = old.with_vocabulary(&vec![NewRow::Random; count], seed, &device()).unwrap();
             values(&model, WORDS).to_vec()
         };
-        let drawn = draw(5);
-        assert_eq!(drawn, draw(5));
-        assert_ne!(drawn, draw(6));
+        let sampled = sample(5);
+        assert_eq!(sampled, sample(5));
+        assert_ne!(sampled, sample(6));
         for column in 0..16 {
-            let of: Vec<f64> = drawn.iter().skip(column).step_by(16).map(|&value| f64::from(value)).collect();
-            let mean = of.iter().sum::<f64>() / count as f64;
-            let deviation = (of.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count as f64).sqrt();
+            let values: Vec<f64> = sampled.iter().skip(column).step_by(16).map(|&value| f64::from(value)).collect();
+            let mean = values.iter().sum::<f64>() / count as f64;
+            let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count as f64).sqrt();
             let expected = (column as f64 + 1.0) * 0.5;
             assert!((mean - column as f64).abs() < 0.05 * expected, "column {column}: mean {mean}");
             assert!((deviation / expected - 1.0).abs() < 0.03, "column {column}: deviation {deviation}");
@@ -254,13 +261,13 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_old_ids_give_the_same_states_and_logits() {
+    fn states_and_logits_of_old_ids_do_not_change() {
         let old = small(Heads::PRETRAINING);
-        let mut rows = kept(OLD);
+        let mut rows = copied(OLD);
         rows.push(NewRow::Mean(vec![4, 7]));
         let new = old.with_vocabulary(&rows, 0, &device()).unwrap();
-        // Spare rows beyond the 35 first are left out.
-        let fewer = old.with_vocabulary(&kept(35), 0, &device()).unwrap();
+        // Only the first 35 rows.
+        let fewer = old.with_vocabulary(&copied(35), 0, &device()).unwrap();
         let device = device();
         let outputs = |model: &Model| {
             let mut pass = Pass::inference(&device, &model.params, DType::F32);
@@ -284,7 +291,7 @@ mod tests {
             for (new, old) in new_logits.chunks(size).zip(logits.chunks(OLD)) {
                 assert_eq!(new[..shared], old[..shared]);
             }
-            // The MLM loss is −logit + log Σ exp over the vocabulary: only the sum's tokens differ.
+            // The MLM loss is −logit + log Σ exp over the vocabulary: only the tokens in the sum differ.
             let expected = new_logits.chunks(size).zip(labels().mlm_labels).map(|(row, label)| {
                 let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
                 sum.ln() - f64::from(row[label as usize])
@@ -297,13 +304,14 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_cannot_be_made_are_named() {
+    fn invalid_rows_are_reported() {
         let old = small(Heads::MLM);
         let error = |rows: &[NewRow]| old.with_vocabulary(rows, 0, &device()).err().unwrap().to_string();
         assert!(
-            error(&[NewRow::Copied(0), NewRow::Copied(OLD)]).contains("row 1 of the new vocabulary: it takes row 40")
+            error(&[NewRow::Copied(0), NewRow::Copied(OLD)])
+                .contains("row 1 of the new vocabulary: expected source rows below 40")
         );
-        assert!(error(&[NewRow::Mean(vec![1, 99])]).contains("row 99"));
+        assert!(error(&[NewRow::Mean(vec![1, 99])]).contains("found 99"));
         assert!(error(&[NewRow::Mean(vec![])]).contains("the mean of no rows"));
         assert!(error(&[]).contains("vocab_size is 0"));
     }

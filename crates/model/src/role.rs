@@ -1,13 +1,13 @@
-//! What each parameter of the network is for, whatever a checkpoint calls it.
+//! The roles of the network's parameters, independent of their names in checkpoints.
 
-/// A module of the network, in PyTorch's sense: it owns a weight, a bias or both.
+/// A module of the network in PyTorch's sense: it has a weight, a bias or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Module {
-    /// A table of embeddings: a weight alone.
+    /// An embedding table: only a weight.
     Embedding(Table),
     /// LayerNorm of the summed embeddings.
     EmbeddingNorm,
-    /// From the embeddings' width to the hidden states', where the two differ.
+    /// From the width of the embeddings to that of the hidden states, if they differ.
     EmbeddingProjection,
     /// A part of an encoder layer.
     Layer {
@@ -16,16 +16,16 @@ pub enum Module {
         /// Its part.
         part: LayerPart,
     },
-    /// tanh dense on `[CLS]`.
+    /// Dense layer with tanh on `[CLS]`.
     Pooler,
     /// The MLM head's dense layer.
     MlmTransform,
     /// The MLM head's LayerNorm.
     MlmNorm,
-    /// What is added to the MLM head's logits: a bias alone.
+    /// The bias that is added to the MLM head's logits; no weight.
     MlmBias,
-    /// The MLM head's last product. Its bias is [tied](Role::tied_to), and as a rule its weight, too; some checkpoints hold copies of them.
-    /// The network declares a weight where it is not tied.
+    /// The MLM head's last matrix product. Its bias is [tied](Role::tied_to), and usually its weight, too; some
+    /// checkpoints contain copies of them. The network only declares a weight that is not tied.
     MlmDecoder,
     /// Next sentence or not.
     NspHead,
@@ -35,33 +35,33 @@ pub enum Module {
     SpanHead,
 }
 
-/// The tables whose rows are summed.
+/// The embedding tables, whose rows are summed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
-    /// A row for each token of the vocabulary.
+    /// One row per token of the vocabulary.
     Word,
-    /// A row for each position.
+    /// One row per position.
     Position,
-    /// A row for each segment (token type).
+    /// One row per segment (token type).
     Segment,
 }
 
 /// The modules of an encoder layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LayerPart {
-    /// To queries.
+    /// Projection to queries.
     Query,
-    /// To keys.
+    /// Projection to keys.
     Key,
-    /// To values.
+    /// Projection to values.
     Value,
-    /// From the attention heads' outputs, side by side, to the hidden width.
+    /// From the concatenated outputs of the attention heads to the hidden size.
     AttentionOutput,
     /// LayerNorm after attention.
     AttentionNorm,
-    /// To the feed-forward block's inner width.
+    /// From the hidden size to the inner width of the feed-forward block.
     Intermediate,
-    /// From it.
+    /// From the inner width back to the hidden size.
     Output,
     /// LayerNorm after the feed-forward block.
     OutputNorm,
@@ -76,19 +76,19 @@ pub enum Kind {
     Bias,
 }
 
-/// A parameter's place in the network.
+/// The role of a parameter in the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Role {
-    /// Where it is.
+    /// The module.
     pub module: Module,
-    /// Which of the module's parameters it is.
+    /// Which of the module's parameters.
     pub kind: Kind,
 }
 
-/// What is put on the encoder, each part with tensors of its own.
+/// An extension of the encoder with its own tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Head {
-    /// tanh dense on `[CLS]`.
+    /// Dense layer with tanh on `[CLS]`.
     Pooler,
     /// Masked-language-model head.
     Mlm,
@@ -101,22 +101,22 @@ pub enum Head {
 }
 
 impl Module {
-    /// Its weight.
+    /// The role of its weight.
     pub const fn weight(self) -> Role {
         Role { module: self, kind: Kind::Weight }
     }
 
-    /// Its bias.
+    /// The role of its bias.
     pub const fn bias(self) -> Role {
         Role { module: self, kind: Kind::Bias }
     }
 
-    /// A part of the encoder layer `number`.
+    /// A module of encoder layer `number`.
     pub const fn layer(number: usize, part: LayerPart) -> Module {
         Module::Layer { number, part }
     }
 
-    /// The head that it is a part of; none for the embeddings and the encoder.
+    /// The head that this module belongs to; `None` for embeddings and encoder.
     pub fn head(self) -> Option<Head> {
         match self {
             Module::Embedding(_) | Module::EmbeddingNorm | Module::EmbeddingProjection | Module::Layer { .. } => None,
@@ -128,7 +128,8 @@ impl Module {
         }
     }
 
-    /// How many layers are below its output's: 0 for the embeddings, n + 1 for layer n; none for a head.
+    /// The index of the hidden state to which this module contributes: 0 for the embeddings, n + 1 for layer n; `None`
+    /// for a head.
     pub fn height(self) -> Option<usize> {
         match self {
             Module::Layer { number, .. } => Some(number + 1),
@@ -137,7 +138,7 @@ impl Module {
         }
     }
 
-    /// Whether it has parameters of this kind.
+    /// Whether the module has a parameter of this kind.
     pub fn has(self, kind: Kind) -> bool {
         match self {
             Module::Embedding(_) => kind == Kind::Weight,
@@ -148,7 +149,7 @@ impl Module {
 }
 
 impl Role {
-    /// The parameter whose values this one shares, as a rule.
+    /// The parameter whose values this one usually shares.
     pub fn tied_to(self) -> Option<Role> {
         match (self.module, self.kind) {
             (Module::MlmDecoder, Kind::Weight) => Some(Module::Embedding(Table::Word).weight()),

@@ -1,8 +1,8 @@
-//! What checkpoints of a model family call its parameters: one table a family, and the only place that takes names apart.
+//! The names of a model family's parameters in checkpoints: one table per family, and the only place that parses names.
 //!
-//! A row of `ModuleNames` is a module with its name in Transformers' models with a head, and in google-research's TensorFlow code. To
-//! these names [`Inventory`] brings whatever an exporter wrote: no `bert.` before an encoder alone, something else before every name,
-//! `gamma` and `beta`, copies of tied tensors, buffers without weights.
+//! A row of `ModuleNames` is a module with its names in Transformers' models with a head and in google-research's
+//! TensorFlow code. [`Inventory`] maps the names that exporters write to the former: names without `bert.` in files
+//! with only an encoder, other prefixes, `gamma` and `beta`, copies of tied tensors, buffers without weights.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,15 +15,15 @@ use crate::role::{Head, Kind, LayerPart, Module, Role, Table};
 pub struct Schema {
     /// `model_type` of its config.json.
     pub model_type: &'static str,
-    /// What is before the names of everything but the heads, unless the encoder was saved alone.
+    /// Prefix of all names except those of heads. Missing in files with only an encoder.
     prefix: &'static str,
-    /// What those names then start with.
+    /// The beginnings of names without that prefix.
     encoder: &'static [&'static str],
-    /// How the names of tensors end that hold no weights.
+    /// Suffixes of the names of tensors that are not weights.
     buffers: &'static [&'static str],
-    /// A layer's modules stand here once, for layer 0; `{}` in a name is the layer's number.
+    /// The modules of a layer are listed once, for layer 0; `{}` in a name is the number of the layer.
     modules: &'static [ModuleNames],
-    /// What the names of each head's tensors start with.
+    /// Prefixes of the names of each head's tensors.
     heads: &'static [(Head, &'static str)],
     /// Transformers' classes.
     classes: &'static [(Class, &'static str)],
@@ -131,74 +131,76 @@ impl Schema {
         format!("{}.{kind}", self.module_name(role.module))
     }
 
-    /// A module's name in Transformers' models with a head. Panics for a module that the family lacks.
+    /// A module's name in Transformers' models with a head. Panics for a module that the family does not have.
     pub fn module_name(&self, module: Module) -> String {
         let (row, number) = match module {
             Module::Layer { number, part } => (Module::layer(0, part), number),
             other => (other, 0),
         };
         let row = self.modules.iter().find(|names| names.module == row);
-        let row = row.unwrap_or_else(|| panic!("{} has a name for {module:?}", self.model_type));
+        let row = row.unwrap_or_else(|| panic!("{} has no name for {module:?}", self.model_type));
         row.name.replace("{}", &number.to_string())
     }
 
-    /// The parameter that has this name in Transformers' models with a head.
+    /// The role of the parameter with this name in Transformers' models with a head.
     pub fn role(&self, name: &str) -> Option<Role> {
         let (module, kind) = match name.rsplit_once('.')? {
             (module, "weight") => (module, Kind::Weight),
             (module, "bias") => (module, Kind::Bias),
             _ => return None,
         };
-        let module = self.modules.iter().find_map(|names| at(names.module, names.name, module))?;
-        // A layer's number has one spelling.
+        let module = self.modules.iter().find_map(|names| match_pattern(names.module, names.name, module))?;
+        // Reject other spellings of a layer's number, such as 01.
         Some(Role { module, kind }).filter(|role| module.has(kind) && self.name(*role) == name)
     }
 
-    /// The parameter that google-research's code has under this name, and whether it is a kernel `[in, out]` there, where the network
-    /// has `[out, in]`.
+    /// The role of the parameter with this name in google-research's code, and whether it is a kernel `[in, out]`,
+    /// which must be transposed to the network's `[out, in]`.
     pub fn role_in_tensorflow(&self, variable: &str) -> Option<(Role, bool)> {
         self.modules.iter().find_map(|names| {
             let path = names.tensorflow?;
-            let in_it = |last: &str| {
+            let with_suffix = |last: &str| {
                 let module = if path.is_empty() {
                     variable.strip_suffix(last)?
                 } else {
                     variable.strip_suffix(last)?.strip_suffix('/')?
                 };
-                at(names.module, path, module)
+                match_pattern(names.module, path, module)
             };
             match names.module {
-                Module::Embedding(_) => at(names.module, path, variable).map(|module| (module.weight(), false)),
+                Module::Embedding(_) => {
+                    match_pattern(names.module, path, variable).map(|module| (module.weight(), false))
+                }
                 Module::EmbeddingNorm
                 | Module::MlmNorm
                 | Module::Layer { part: LayerPart::AttentionNorm | LayerPart::OutputNorm, .. } => {
-                    let gamma = in_it("gamma").map(Module::weight);
-                    gamma.or_else(|| in_it("beta").map(Module::bias)).map(|role| (role, false))
+                    let gamma = with_suffix("gamma").map(Module::weight);
+                    gamma.or_else(|| with_suffix("beta").map(Module::bias)).map(|role| (role, false))
                 }
                 Module::MlmBias | Module::NspHead | Module::Classifier | Module::SpanHead => {
-                    let weight = in_it("output_weights").map(Module::weight);
-                    let role = weight.or_else(|| in_it("output_bias").map(Module::bias))?;
+                    let weight = with_suffix("output_weights").map(Module::weight);
+                    let role = weight.or_else(|| with_suffix("output_bias").map(Module::bias))?;
                     role.module.has(role.kind).then_some((role, false))
                 }
                 _ => {
-                    let kernel = in_it("kernel").map(|module| (module.weight(), true));
-                    kernel.or_else(|| in_it("bias").map(|module| (module.bias(), false)))
+                    let kernel = with_suffix("kernel").map(|module| (module.weight(), true));
+                    kernel.or_else(|| with_suffix("bias").map(|module| (module.bias(), false)))
                 }
             }
         })
     }
 
-    /// The head whose tensors' names, in Transformers' models with a head, start like this one.
+    /// The head to which the tensor with this name, in Transformers' models with a head, belongs.
     pub fn head(&self, name: &str) -> Option<Head> {
         self.heads.iter().find(|(_, start)| name.starts_with(start)).map(|(head, _)| *head)
     }
 
-    /// Whether a name, in Transformers' models with a head, is one of the encoder's, the pooler included.
+    /// Whether a tensor with this name, in Transformers' models with a head, belongs to the encoder or the pooler.
     pub fn is_of_encoder(&self, name: &str) -> bool {
         name.starts_with(self.prefix)
     }
 
-    /// The name, given that in Transformers' models with a head, in a model of this class.
+    /// Converts a name in Transformers' models with a head to that in a model of this class.
     pub fn name_in<'a>(&self, class: Class, name: &'a str) -> &'a str {
         match name.strip_prefix(self.prefix) {
             Some(rest) if class == Class::Encoder => rest,
@@ -209,18 +211,19 @@ impl Schema {
     /// The name of a class in Transformers.
     pub fn class_name(&self, class: Class) -> &'static str {
         let row = self.classes.iter().find(|(known, _)| *known == class);
-        row.unwrap_or_else(|| panic!("{} has a name for {class:?}", self.model_type)).1
+        row.unwrap_or_else(|| panic!("{} has no name for {class:?}", self.model_type)).1
     }
 
-    /// The class of this name.
+    /// The class with this name.
     pub fn class(&self, name: &str) -> Option<Class> {
         self.classes.iter().find(|(_, known)| *known == name).map(|(class, _)| *class)
     }
 
-    /// What an exporter put before the names of the encoder and of its heads, beyond what Transformers puts there: `module.` of
-    /// DistributedDataParallel, `model.` of Lightning, the attribute of a class around the encoder. It is what is before the position
-    /// embeddings, of which a model has one table. Empty where there are several of them; they are then listed.
-    fn wrapper<'a>(&self, stored: &[&'a str]) -> (&'a str, Vec<&'a str>) {
+    /// The prefix that an exporter added to all names: `module.` by DistributedDataParallel, `model.` by Lightning, or
+    /// the attribute name in a class that contains the encoder. It is what precedes the name of the position
+    /// embeddings, which a model has only once. If there are several tables, returns an empty prefix and the list of
+    /// prefixes.
+    fn added_prefix<'a>(&self, stored: &[&'a str]) -> (&'a str, Vec<&'a str>) {
         let table = self.name(Module::Embedding(Table::Position).weight());
         let table = table.strip_prefix(self.prefix).unwrap_or(&table);
         let before = |name: &&'a str| {
@@ -236,10 +239,10 @@ impl Schema {
         }
     }
 
-    /// The name in Transformers' models with a head of a tensor, whichever of its names an exporter wrote.
-    fn present_name(&self, stored: &str) -> String {
-        let alone = self.encoder.iter().any(|start| stored.starts_with(start));
-        let name = if alone { format!("{}{stored}", self.prefix) } else { stored.to_owned() };
+    /// Converts a tensor's name, as any exporter writes it, to that in Transformers' models with a head.
+    fn canonical_name(&self, stored: &str) -> String {
+        let is_unprefixed = self.encoder.iter().any(|start| stored.starts_with(start));
+        let name = if is_unprefixed { format!("{}{stored}", self.prefix) } else { stored.to_owned() };
         if let Some(norm) = name.strip_suffix(".gamma") {
             format!("{norm}.weight")
         } else if let Some(norm) = name.strip_suffix(".beta") {
@@ -250,8 +253,8 @@ impl Schema {
     }
 }
 
-/// `module`, with the layer's number found in `name`, if that is what `pattern` says.
-fn at(module: Module, pattern: &str, name: &str) -> Option<Module> {
+/// `module` with the layer number found in `name`, if the name matches the pattern.
+fn match_pattern(module: Module, pattern: &str, name: &str) -> Option<Module> {
     match (module, pattern.split_once("{}")) {
         (Module::Layer { part, .. }, Some((before, after))) => {
             let digits = name.strip_prefix(before)?.strip_suffix(after)?;
@@ -261,19 +264,19 @@ fn at(module: Module, pattern: &str, name: &str) -> Option<Module> {
     }
 }
 
-/// The tensors of a checkpoint by what they are, whichever exporter wrote them.
+/// The tensors of a checkpoint by role, independent of the exporter.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Inventory {
-    /// Tensors with values of their own, in order of name.
+    /// Tensors that are not copies, in order of name.
     pub tensors: Vec<NamedTensor>,
-    /// The stored names of tensors that hold no weights.
+    /// The stored names of buffers: tensors that are not weights.
     pub buffers: Vec<String>,
-    /// Copies of tied tensors whose originals are there, too.
+    /// Copies of tied tensors whose originals are also stored.
     pub copies: Vec<TiedCopy>,
-    /// A line for each two tensors that are the same one.
-    pub twice: Vec<String>,
-    /// Where the tensors are those of several models: what is before the names of each.
+    /// A line for each pair of tensors with the same role.
+    pub duplicates: Vec<String>,
+    /// The name prefixes of the models, if the tensors are those of several models.
     pub models: Vec<String>,
 }
 
@@ -285,11 +288,11 @@ pub struct NamedTensor {
     pub stored: String,
     /// Its name in Transformers' models with a head.
     pub name: String,
-    /// What it is, if the network knows it.
+    /// Its role; `None` for unknown tensors.
     pub role: Option<Role>,
 }
 
-/// A tensor that must equal another one.
+/// A tensor that should equal another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TiedCopy {
@@ -297,27 +300,27 @@ pub struct TiedCopy {
     pub stored: String,
     /// Its name in Transformers' models with a head.
     pub name: String,
-    /// What it is.
+    /// Its role.
     pub role: Role,
     /// The stored name of the tensor that it is tied to.
     pub original: String,
 }
 
 impl Inventory {
-    /// Sorts the tensors of these names. A copy of a tied tensor takes the original's place if that is missing. The decoder's bias
-    /// always does: it is the one that PyTorch's layer adds.
+    /// Classifies the tensors with these names. If the original of a tied tensor is missing, its copy replaces it. The
+    /// decoder's bias always replaces the head's, because it is the one that PyTorch's layer adds.
     pub fn of<'a>(schema: &Schema, stored: impl IntoIterator<Item = &'a str>) -> Inventory {
         let stored: Vec<&str> = stored.into_iter().collect();
-        let (wrapper, models) = schema.wrapper(&stored);
+        let (prefix, models) = schema.added_prefix(&stored);
         let models = models.into_iter().map(str::to_owned).collect();
         let mut inventory = Inventory { models, ..Inventory::default() };
         let mut named: BTreeMap<String, String> = BTreeMap::new();
         for from in stored {
-            let name = schema.present_name(from.strip_prefix(wrapper).unwrap_or(from));
+            let name = schema.canonical_name(from.strip_prefix(prefix).unwrap_or(from));
             if schema.buffers.iter().any(|end| from.ends_with(end)) {
                 inventory.buffers.push(from.to_owned());
             } else if let Some(other) = named.insert(name, from.to_owned()) {
-                inventory.twice.push(format!("twice: {from} and {other} are the same tensor"));
+                inventory.duplicates.push(format!("{from} and {other} are the same tensor"));
             }
         }
         let mut copies: Vec<(String, Role, Role)> = named
@@ -333,8 +336,8 @@ impl Inventory {
                     let stored = if role.kind == Kind::Bias { original.insert(stored) } else { stored };
                     inventory.copies.push(TiedCopy { stored, name, role, original: original.get().clone() });
                 }
-                Entry::Vacant(place) => {
-                    place.insert(stored);
+                Entry::Vacant(entry) => {
+                    entry.insert(stored);
                 }
             }
         }
@@ -343,7 +346,7 @@ impl Inventory {
         inventory
     }
 
-    /// Gives a copy of a tied tensor a place of its own: it has other values.
+    /// Makes a copy of a tied tensor a separate tensor, because its values differ.
     pub fn untie(&mut self, role: Role) {
         if let Some(number) = self.copies.iter().position(|copy| copy.role == role) {
             let TiedCopy { stored, name, role, .. } = self.copies.remove(number);
@@ -352,7 +355,7 @@ impl Inventory {
         }
     }
 
-    /// The stored name of a parameter.
+    /// The stored name of the parameter with this role.
     pub fn find(&self, role: Role) -> Option<&str> {
         self.tensors.iter().find(|tensor| tensor.role == Some(role)).map(|tensor| tensor.stored.as_str())
     }
@@ -371,7 +374,7 @@ pub(crate) mod tests {
         named(Module::layer(0, part), name)
     }
 
-    /// Another family as another table: Transformers' `modeling_albert.py`, a group of layers for each layer.
+    /// Another family as another table: Transformers' `modeling_albert.py`, here with one layer group per layer.
     pub(crate) static ALBERT: Schema = Schema {
         model_type: "albert",
         prefix: "albert.",
@@ -420,7 +423,7 @@ pub(crate) mod tests {
     };
 
     #[test]
-    fn every_name_of_every_family_leads_back_to_its_role() {
+    fn names_and_roles_convert_both_ways() {
         for schema in [&BERT, &ALBERT] {
             for names in schema.modules {
                 let modules = match names.module {
@@ -455,7 +458,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_kind_of_tensorflow_variable_finds_its_name() {
+    fn all_kinds_of_tensorflow_variables_are_mapped() {
         let cases = [
             ("bert/embeddings/word_embeddings", "bert.embeddings.word_embeddings.weight", false),
             ("bert/embeddings/LayerNorm/gamma", "bert.embeddings.LayerNorm.weight", false),
@@ -497,7 +500,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn classes_are_named_and_found_again() {
+    fn class_names_convert_both_ways() {
         let task = |task| Heads::of(task);
         let cases = [
             (Heads::PRETRAINING, "BertForPreTraining"),
@@ -518,7 +521,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn whatever_an_exporter_wrote_is_sorted() {
+    fn names_of_all_exporters_are_classified() {
         let inventory = Inventory::of(
             &BERT,
             [
@@ -534,9 +537,9 @@ pub(crate) mod tests {
         );
         let found = |role: Role| inventory.find(role);
         assert_eq!(found(Module::EmbeddingNorm.weight()), Some("embeddings.LayerNorm.gamma"));
-        assert_eq!(found(Module::MlmBias.bias()), Some("cls.predictions.decoder.bias"), "its copy stands for it");
+        assert_eq!(found(Module::MlmBias.bias()), Some("cls.predictions.decoder.bias"), "replaced by its copy");
         assert_eq!(inventory.buffers, ["embeddings.position_ids"]);
-        assert_eq!(inventory.twice, ["twice: pooler.dense.bias and bert.pooler.dense.bias are the same tensor"]);
+        assert_eq!(inventory.duplicates, ["pooler.dense.bias and bert.pooler.dense.bias are the same tensor"]);
         let copies: Vec<(&str, &str)> =
             inventory.copies.iter().map(|copy| (copy.stored.as_str(), copy.original.as_str())).collect();
         assert_eq!(copies, [("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight")]);
@@ -550,7 +553,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_bias_that_the_decoder_adds_is_taken_and_an_untied_decoder_has_a_place() {
+    fn the_decoder_bias_replaces_the_heads_and_an_untied_decoder_is_kept() {
         let names = [
             "cls.predictions.bias",
             "cls.predictions.decoder.bias",

@@ -1,4 +1,4 @@
-//! What the tests of several files share: a tiny model's configuration, and a batch that it reads.
+//! Shared by the tests of several files: the configuration of a tiny model, and a batch for it.
 
 use cloze_engine::Device;
 

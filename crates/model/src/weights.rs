@@ -1,5 +1,5 @@
-//! The tensors of a model folder: `model.safetensors`, or the shards that `model.safetensors.index.json` lists,
-//! memory-mapped, so that loading holds no second copy.
+//! The tensors of a model folder: `model.safetensors`, or the shards that `model.safetensors.index.json` lists. Files
+//! are memory-mapped, so that loading needs no second copy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -14,14 +14,14 @@ use serde::Deserialize;
 
 use crate::error::ModelError;
 
-/// The name of the weights file that is read and written.
+/// The name of the weights file.
 pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
-/// The key of a safetensors file's metadata that holds the XXH3 (128 bits, hexadecimal) of its tensors' bytes. Other programs pass over it,
-/// and write none where they write the file anew.
+/// The metadata key of the checksum in a safetensors file: XXH3 (128 bits, hexadecimal) of the tensors' bytes. Other
+/// programs ignore it, and do not write it.
 pub(crate) const CHECKSUM: &str = "xxh3";
 const INDEX_FILE: &str = "model.safetensors.index.json";
 
-/// What a safetensors header says of one tensor.
+/// The header entry of a tensor in a safetensors file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredTensor {
@@ -33,7 +33,7 @@ pub struct StoredTensor {
     pub shape: Vec<usize>,
 }
 
-/// The tensors of a folder, in order of name. Nothing but headers is read until [`read_f32`](Weights::read_f32).
+/// The tensors of a folder, in order of name. Only headers are read until [`read_f32`](Weights::read_f32).
 pub(crate) struct Weights {
     maps: Vec<Mmap>,
     entries: BTreeMap<String, Entry>,
@@ -52,7 +52,7 @@ struct Index {
 }
 
 impl Weights {
-    /// Maps the folder's weights and reads their headers.
+    /// Maps the weights of a folder and reads their headers.
     pub(crate) fn open(dir: &Path) -> Result<Weights, ModelError> {
         let single = dir.join(WEIGHTS_FILE);
         let index = dir.join(INDEX_FILE);
@@ -62,14 +62,14 @@ impl Weights {
         } else if index.is_file() {
             weights.map_shards(dir, &index)?;
         } else {
-            let mut problem = format!("it holds neither {WEIGHTS_FILE} nor {INDEX_FILE}");
+            let mut problem = format!("it contains neither {WEIGHTS_FILE} nor {INDEX_FILE}");
             for other in ["pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "bert_model.ckpt.index"] {
                 if dir.join(other).is_file() {
                     problem += &match other {
                         "tf_model.h5" => {
-                            format!("; {other} is not read here: open it with Transformers and save_pretrained() it")
+                            format!("; {other} is not supported: load it with Transformers and save_pretrained() it")
                         }
-                        _ => format!("; make a model folder of {other}: cloze convert {} --out NEW", dir.display()),
+                        _ => format!("; convert {other} to {WEIGHTS_FILE} first"),
                     };
                     break;
                 }
@@ -85,9 +85,9 @@ impl Weights {
             serde_json::from_slice(&bytes).map_err(|source| ModelError::Json { path: index.to_owned(), source })?;
         let files: BTreeSet<&String> = parsed.weight_map.values().collect();
         for file in files {
-            // A shard lies beside its index: a path would reach out of the folder.
+            // A shard is in the same folder as its index; other paths could lead out of the folder.
             if Path::new(file).file_name() != Some(file.as_ref()) {
-                let problem = format!("shard {file:?} is no plain file name");
+                let problem = format!("shard {file:?} is not a plain file name");
                 return Err(ModelError::Weights { path: index.to_owned(), problem });
             }
             if !dir.join(file).is_file() {
@@ -100,7 +100,7 @@ impl Weights {
         if let Some(first) = absent.next() {
             let more = absent.count();
             let others = if more > 0 { format!(" and {more} other tensors") } else { String::new() };
-            let problem = format!("no shard holds {first}{others}");
+            let problem = format!("no shard contains {first}{others}");
             return Err(ModelError::Weights { path: index.to_owned(), problem });
         }
         Ok(())
@@ -113,11 +113,11 @@ impl Weights {
         let file = File::open(&path).map_err(read)?;
         let length = file.metadata().map_err(read)?.len();
         if length < 8 {
-            return Err(damaged(format!("{length} bytes: expected a header of 8 at least")));
+            return Err(damaged(format!("{length} bytes: expected at least 8")));
         }
-        // SAFETY: the map is read-only and private to this crate. Its bytes are parsed with bounds checks, so that a wrong
-        // content is an error; that no other process shortens the file meanwhile is what every mapped reader assumes
-        // (savers, ours included, replace the file instead of rewriting it).
+        // SAFETY: the map is read-only and private to this crate. Its bytes are parsed with bounds checks, so wrong
+        // content causes an error. Like every reader of mapped files, this one assumes that no other process shortens
+        // the file meanwhile (programs that save models, including this one, replace files instead of rewriting them).
         let map = unsafe { Mmap::map(&file) }.map_err(read)?;
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| damaged(explain(&map, &error)))?;
         let data = 8 + header;
@@ -130,14 +130,14 @@ impl Weights {
                 bytes: data + start..data + end,
             };
             if self.entries.insert(name.clone(), entry).is_some() {
-                return Err(damaged(format!("tensor {name} is in another shard too")));
+                return Err(damaged(format!("tensor {name} is also in another shard")));
             }
         }
         self.maps.push(map);
         Ok(())
     }
 
-    /// The names stored, in order.
+    /// The stored names, in order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
@@ -146,14 +146,14 @@ impl Weights {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
     }
 
-    /// The element type of a tensor if it cannot be read as a float.
+    /// The element type of a tensor, if it cannot be converted to f32.
     pub(crate) fn unreadable_dtype(&self, name: &str) -> Option<String> {
         let dtype = self.entries.get(name)?.dtype;
         (!matches!(dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16 | Dtype::F64)).then(|| format!("{dtype:?}"))
     }
 
-    /// Copies a tensor into `to`, widening or rounding to f32. Does nothing for a name, type or length that is not there:
-    /// callers have checked all three.
+    /// Copies a tensor to `to`, converted to f32. Does nothing if the name, type or length does not fit: callers have
+    /// checked all three.
     pub(crate) fn read_f32(&self, name: &str, to: &mut [f32]) {
         let Some(entry) = self.entries.get(name) else {
             return;
@@ -173,8 +173,8 @@ impl Weights {
         }
     }
 
-    /// Whether two tensors hold the same values.
-    pub(crate) fn same(&self, a: &str, b: &str) -> bool {
+    /// Whether two tensors are equal in type, shape and bytes.
+    pub(crate) fn equal(&self, a: &str, b: &str) -> bool {
         let view = |name: &str| {
             let entry = self.entries.get(name)?;
             Some((entry.dtype, &entry.shape, &self.maps[entry.file][entry.bytes.clone()]))
@@ -183,27 +183,27 @@ impl Weights {
     }
 }
 
-/// The header's problem in words, with the file's length where that is what is wrong.
+/// Explains a header's problem, with the file's length if that is relevant.
 fn explain(bytes: &[u8], error: &safetensors::SafeTensorError) -> String {
     use safetensors::SafeTensorError as E;
     let length = bytes.len();
     match error {
         E::MetadataIncompleteBuffer => {
-            format!("its {length} bytes are not those that its header lists: truncated, or something was appended")
+            format!("its length of {length} bytes does not match its header: it was truncated, or data was appended")
         }
         E::HeaderTooLarge | E::InvalidHeaderLength => {
             let first: [u8; 8] = bytes.get(..8).and_then(|first| first.try_into().ok()).unwrap_or_default();
-            format!("a header of {} bytes is announced in a file of {length}", u64::from_le_bytes(first))
+            format!("its header claims {} bytes in a file of {length} bytes", u64::from_le_bytes(first))
         }
         other => other.to_string(),
     }
 }
 
-/// Compares the weights of a model folder with the checksum that [`Model::save`](crate::Model::save) wrote into their file; whether there
-/// is one. All of the file is read.
+/// Compares the weights of a model folder with the checksum that [`Model::save`](crate::Model::save) wrote to the file.
+/// Returns whether there is a checksum. Reads the complete file.
 ///
 /// # Errors
-/// [`ModelError::Weights`] where they differ; a file that cannot be read.
+/// [`ModelError::Weights`] if they differ; [`ModelError::Read`] for a file that cannot be read.
 pub fn verify_weights(dir: &Path) -> Result<bool, ModelError> {
     let path = dir.join(WEIGHTS_FILE);
     let mut weights = Weights { maps: Vec::new(), entries: BTreeMap::new() };
@@ -214,24 +214,26 @@ pub fn verify_weights(dir: &Path) -> Result<bool, ModelError> {
     let [map] = &weights.maps[..] else { return Ok(false) };
     let damaged = |problem: String| ModelError::Weights { path: path.clone(), problem };
     let (header, metadata) = SafeTensors::read_metadata(map).map_err(|error| damaged(explain(map, &error)))?;
-    let Some(expected) = metadata.metadata().as_ref().and_then(|about| about.get(CHECKSUM)) else { return Ok(false) };
+    let Some(expected) = metadata.metadata().as_ref().and_then(|metadata| metadata.get(CHECKSUM)) else {
+        return Ok(false);
+    };
     let found = digest::of_bytes(&map[8 + header..]);
     if found == *expected {
         return Ok(true);
     }
-    Err(damaged(format!("the checksum of its weights is {found}, it was saved with {expected}")))
+    Err(damaged(format!("expected the checksum {expected} of its weights, found {found}")))
 }
 
-/// The tensors stored in a model folder, in order of name, from the headers alone.
+/// The tensors of a model folder, in order of name; only reads the headers.
 ///
 /// # Errors
 /// [`ModelError::Folder`], [`ModelError::Read`], [`ModelError::Json`] or [`ModelError::Weights`].
 pub fn stored_tensors(dir: &Path) -> Result<Vec<StoredTensor>, ModelError> {
     let weights = Weights::open(dir)?;
-    let described = |(name, entry): (&String, &Entry)| StoredTensor {
+    let to_stored = |(name, entry): (&String, &Entry)| StoredTensor {
         name: name.clone(),
         dtype: format!("{:?}", entry.dtype),
         shape: entry.shape.clone(),
     };
-    Ok(weights.entries.iter().map(described).collect())
+    Ok(weights.entries.iter().map(to_stored).collect())
 }

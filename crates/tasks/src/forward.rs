@@ -76,7 +76,7 @@ pub(crate) fn outputs_of_model(
 
 /// Sequences must not be longer than the model has positions, nor pairs where it knows one segment only.
 pub(crate) fn check_fit<'a>(model: &Model, examples: impl IntoIterator<Item = &'a Example>) -> Result<(), TaskError> {
-    let (positions, segments) = (model.architecture().longest_sequence(), model.architecture().segments);
+    let (positions, segments) = (model.architecture().max_sequence_length(), model.architecture().segments);
     for sequence in examples.into_iter().flat_map(|example| &example.sequences) {
         let found = sequence.ids.len();
         if found > positions {

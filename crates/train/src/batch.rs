@@ -1,19 +1,19 @@
-//! A batch of the data crate as the network reads it.
+//! A batch of the data crate in the form that the network reads.
 
 use cloze_data::batch::Batch;
 use cloze_model::{Inputs, PretrainLabels};
 
-/// Packed sequences and what is predicted of them.
+/// Packed sequences and their labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PretrainBatch {
-    /// What the network reads.
+    /// The input of the network.
     pub inputs: Inputs,
-    /// What it is to predict.
+    /// The tokens and sequences to predict.
     pub labels: PretrainLabels,
 }
 
 impl From<Batch> for PretrainBatch {
-    /// The vectors are moved, not copied.
+    /// Moves the vectors, does not copy them.
     fn from(batch: Batch) -> PretrainBatch {
         let Batch { ids, segments, cu_seqlens, mlm_rows, mlm_labels, nsp_labels } = batch;
         PretrainBatch {

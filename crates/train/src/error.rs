@@ -1,110 +1,110 @@
-//! The one error type of this crate: what was expected, what was found, where, what to do.
+//! The error type of this crate. Messages say what was expected, what was found, where, and what to do.
 
 use std::path::{Path, PathBuf};
 
-/// Everything that the world can do wrong to a recipe, a run, a checkpoint or a text to fill.
+/// Errors caused by recipes, runs, checkpoints, models or text.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// A recipe, or a `--set` argument, that cannot be used.
+    /// A recipe, or an override of one of its keys, that cannot be used.
     #[error("{place}: {message}")]
     Recipe {
-        /// `file:line`, or the argument.
+        /// `file:line`, or the override.
         place: String,
         /// The key, what was found, what is valid.
         message: String,
     },
     /// A recipe that is neither a file nor built in.
     #[error(
-        "{}: no such file, and no recipe of this name is built in; {}",
+        "{}: no such file, and no built-in recipe has this name; {}",
         path.display(),
         match suggestion {
-            Some(name) => format!("did you mean `{name}`? `cloze recipe` lists them"),
-            None => format!("there are {}", names.join(", ")),
+            Some(name) => format!("did you mean `{name}`?"),
+            None => format!("expected a file or one of {}", names.join(", ")),
         }
     )]
     NoRecipe {
-        /// The name given.
+        /// The given name.
         path: PathBuf,
-        /// The nearest of the names, if any is near.
+        /// The most similar name, if one is similar.
         suggestion: Option<String>,
-        /// The names that are built in.
+        /// The names of the built-in recipes.
         names: Vec<String>,
     },
     /// A file or folder that could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was being done.
+        /// What was attempted.
         action: &'static str,
-        /// Where.
+        /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A checkpoint, or the final model, that could not be written. What was written before is whole.
+    /// A checkpoint, or the final model, that could not be written. Earlier checkpoints are complete.
     #[error(
-        "cannot save {}: {reason}; nothing half-written was left, {}",
+        "cannot save {}: {reason}; no partial files remain, {}",
         path.display(),
         match previous {
-            Some(p) => format!("{} is intact: go on with --resume when this is mended", p.display()),
+            Some(p) => format!("{} is intact: correct the problem and continue with `resume`", p.display()),
             None => "no earlier checkpoint exists".to_owned(),
         }
     )]
     Save {
-        /// The folder that was to be.
+        /// The folder that was to be written.
         path: PathBuf,
-        /// Why not.
+        /// Why it failed.
         reason: String,
-        /// The last whole checkpoint.
+        /// The last complete checkpoint.
         previous: Option<PathBuf>,
     },
-    /// A checkpoint whose files are not what its training state says.
-    #[error("{}: {reason}; the checkpoint was cut short or altered: restore it, or remove its folder to go back to the one before", path.display())]
+    /// A checkpoint whose files do not match the checksums in its training state.
+    #[error("{}: {reason}; the checkpoint was truncated or altered: restore it, or remove its folder to continue from the previous one", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// Expected and found.
         reason: String,
     },
-    /// A checkpoint of another form.
-    #[error("{}: has version {found}, expected {expected}: another Cloze wrote it, and only that one can go on with it", path.display())]
+    /// A checkpoint of another format version.
+    #[error("{}: format version {found}, expected {expected}: use the version of Cloze that wrote it", path.display())]
     OtherVersion {
         /// The file.
         path: PathBuf,
-        /// The version that is read.
+        /// The supported version.
         expected: u32,
-        /// Its own.
+        /// The version found.
         found: u32,
     },
-    /// A line of metrics.jsonl that is none.
+    /// A line of metrics.jsonl that cannot be parsed.
     #[error("{}:{line}: not a line of metrics.jsonl: {reason}", path.display())]
     Log {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// The parser's words.
+        /// The parser's error.
         reason: String,
     },
-    /// A run's folder that is in use.
-    #[error("{} is already in use; go on with --resume, or choose another --out", .0.display())]
+    /// The folder of a new run that is not empty.
+    #[error("{} is already in use; continue its run with `resume`, or choose another `out`", .0.display())]
     RunExists(PathBuf),
-    /// A run's folder that another process trains in.
-    #[error("{}: another process is training in this folder; wait for it or stop it, or choose another --out", .0.display())]
+    /// A run's folder in which another process is training.
+    #[error("{}: another process is training in this folder; wait for it or stop it, or choose another `out`", .0.display())]
     RunBusy(PathBuf),
-    /// Nothing to resume.
-    #[error("{}: no run to resume here (no recipe.toml); start it without --resume", .0.display())]
+    /// A folder without a run to resume.
+    #[error("{}: no run to resume here (no recipe.toml); start one without `resume`", .0.display())]
     NoRun(PathBuf),
-    /// The recipe of a run to resume differs in what must not change.
-    #[error("{}: the run began with other values of {}; give the recipe it began with, or start another run", path.display(), keys.join(", "))]
+    /// A recipe that differs from that of the run to resume in keys that must not change.
+    #[error("{}: the run was started with other values of {}; use the same recipe, or start a new run", path.display(), keys.join(", "))]
     RecipeChanged {
         /// The run's recipe.toml.
         path: PathBuf,
         /// The dotted keys.
         keys: Vec<String>,
     },
-    /// The shards of a run to resume are not those it began with.
-    #[error("{}: these are not the shards that the run began with (fingerprint {found}, expected {expected}); give the same with --set data=…", path.display())]
+    /// The shards differ from those with which the run to resume was started.
+    #[error("{}: these are not the shards with which the run was started (fingerprint {found}, expected {expected}); set the recipe's key data to the same shards", path.display())]
     OtherShards {
         /// The folder of shards.
         path: PathBuf,
@@ -113,10 +113,10 @@ pub enum TrainError {
         /// Fingerprint now.
         found: String,
     },
-    /// Shards made with another tokenizer than the model's.
+    /// Shards that were prepared with another tokenizer than the model's.
     #[error(
-        "{}: made with another tokenizer ({found}) than {} ({expected}); run `cloze prepare --tokenizer {}` to make shards that fit",
-        shards.display(), model.display(), model.display()
+        "{}: prepared with another tokenizer ({found}) than that of {} ({expected}); prepare the shards again with the model's tokenizer",
+        shards.display(), model.display()
     )]
     OtherTokenizer {
         /// The folder of shards.
@@ -128,76 +128,76 @@ pub enum TrainError {
         /// The shards' tokenizer.
         found: String,
     },
-    /// Several steps in a row had a loss or gradient that is not finite.
+    /// Several consecutive steps had a loss or gradient that is not finite.
     #[error(
-        "step {step}: loss or gradient not finite {in_a_row} times in a row; stopped. {}lower optimizer.lr, lengthen the warmup, or look at the data",
+        "step {step}: the loss or gradient was not finite {in_a_row} times in a row, so the run was stopped; {}lower optimizer.lr, use a longer warmup, or check the data",
         match checkpoint {
-            Some(p) => format!("{} is the last checkpoint: start another run from it with --set model.init=…, or anew; ", p.display()),
-            None => "No checkpoint had been saved yet; ".to_owned(),
+            Some(p) => format!("start a new run from the last checkpoint, {}, or from scratch; ", p.display()),
+            None => "no checkpoint was saved; ".to_owned(),
         }
     )]
     NotFinite {
-        /// The last of them.
+        /// The last of these steps.
         step: u64,
-        /// How many.
+        /// Their number.
         in_a_row: u32,
-        /// What to go back to.
+        /// The last checkpoint.
         checkpoint: Option<PathBuf>,
     },
-    /// A model whose losses are not numbers.
-    #[error("{}: its loss is not a number: its weights are damaged", .0.display())]
-    NoNumbers(PathBuf),
-    /// A run that needs more memory than there is.
+    /// A model whose loss is NaN or infinite.
+    #[error("{}: its loss is NaN or infinite: its weights are damaged; copy or download the model again", .0.display())]
+    LossNotFinite(PathBuf),
+    /// A run that needs more memory than the machine has.
     #[error(
-        "`model`: {parameters} parameters take {} to train, 16 bytes each, and this machine has {}; choose smaller sizes",
+        "[model]: {parameters} parameters need {} to train (16 bytes each), but this machine has {}; choose smaller sizes",
         gigabytes(*needed), gigabytes(*available)
     )]
     Memory {
-        /// Weights of the model.
+        /// Number of weights of the model.
         parameters: u64,
-        /// Bytes for weights, gradients and moments.
+        /// Bytes needed for weights, gradients and moments.
         needed: u64,
-        /// Bytes of memory.
+        /// Bytes of memory available.
         available: u64,
     },
-    /// Held-out shards that hold nothing.
+    /// Shards with an empty held-out split.
     #[error(
-        "{}: the held-out split is empty: nothing to evaluate on; prepare at least two documents with a --valid-fraction above 0, \
-         or pre-train without evaluation (--set eval.every=0)",
+        "{}: the held-out split is empty: nothing to evaluate on; prepare at least two documents with a `valid_fraction` above 0, or \
+         pre-train without evaluation (`set eval.every=0`)",
         .0.display()
     )]
     NoHeldOut(PathBuf),
-    /// A model without the head that a command needs.
+    /// A model without a required head.
     #[error("{}: the model has no {head} head", path.display())]
     NoHead {
         /// The model's folder.
         path: PathBuf,
-        /// Its name, such as "masked-language-model".
+        /// The head's name, such as "masked-language-model".
         head: &'static str,
     },
-    /// A text longer than the model's positions.
-    #[error("the text has {found} tokens with [CLS] and [SEP], the model {positions} positions; shorten it")]
+    /// Sequences that are longer than the model's positions.
+    #[error("`seq_len` must be at most {positions}, the number of the model's positions, found {found}")]
     TooLong {
-        /// Tokens of the text.
+        /// The requested sequence length.
         found: usize,
-        /// The model's positions.
+        /// The number of the model's positions.
         positions: usize,
     },
-    /// Shards and batches.
+    /// An error of shards or batches.
     #[error(transparent)]
     Data(#[from] cloze_data::DataError),
-    /// The engine.
+    /// An error of the engine.
     #[error(transparent)]
     Engine(#[from] cloze_engine::EngineError),
-    /// Models and their folders.
+    /// An error of a model or its folder.
     #[error(transparent)]
     Model(#[from] cloze_model::ModelError),
-    /// Tokenizers.
+    /// An error of a tokenizer.
     #[error(transparent)]
     Text(#[from] cloze_text::TextError),
 }
 
-/// An amount of memory for people.
+/// An amount of memory in GB.
 fn gigabytes(bytes: u64) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }

@@ -1,4 +1,4 @@
-//! Held-out loss and accuracy, on the same examples with the same masks every time.
+//! Held-out loss and accuracy, always on the same examples with the same masks.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -19,35 +19,36 @@ use crate::recipe::Precision;
 use crate::run::LossFigures;
 use crate::vocabulary::require_tokenizer;
 
-/// The seed of held-out pairs and masks, whatever a run's own: evaluations of different runs can be compared.
+/// The seed of held-out pairs and masks. Independent of the run's seed, so that evaluations of different runs are
+/// comparable.
 const SEED: u64 = 0xe7a1;
 
-/// What a model achieves on held-out documents.
+/// The results of a model on held-out documents.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Evaluation {
-    /// Sequences scored.
+    /// Number of sequences scored.
     pub sequences: u64,
-    /// Real tokens scored.
+    /// Number of tokens scored.
     pub tokens: u64,
-    /// Predictions that count in the first loss: tokens.
+    /// Number of predictions in the first loss.
     pub predicted: u64,
-    /// The objective's losses: `mlm_loss`, `mlm_perplexity`, `mlm_accuracy`, and so on.
+    /// The losses of the objective: `mlm_loss`, `mlm_perplexity`, `mlm_accuracy`, and so on.
     #[serde(flatten)]
     pub losses: LossFigures,
 }
 
-/// How to evaluate a model folder.
+/// Options for evaluating a model folder.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct EvaluateOptions {
-    /// Tokens of a sequence at most.
+    /// Maximum number of tokens of a sequence.
     pub seq_len: usize,
-    /// Sequences of a batch.
+    /// Sequences per batch.
     pub batch_sequences: usize,
-    /// Batches at most; the whole split, once, if none.
+    /// Maximum number of batches; `None` for one pass over the split.
     pub batches: Option<u64>,
-    /// What is masked of a masked language model's text.
+    /// Masking of the text, for masked language models.
     pub masking: Masking,
     /// Type of the activations.
     pub precision: Precision,
@@ -65,7 +66,7 @@ impl Default for EvaluateOptions {
     }
 }
 
-/// Batches of held-out documents: pairs, lengths and masks as `options` say, but drawn with a fixed seed.
+/// A source of held-out batches, with pairs, lengths and masks as in `options`, but with a fixed seed.
 ///
 /// # Errors
 /// Those of [`BatchSource::new`].
@@ -79,8 +80,8 @@ pub fn held_out(
     Ok(BatchSource::new(documents.clone(), table, options)?)
 }
 
-/// Scores a network on one pass over the source's documents, or on its first `batches`. `progress` is told the share done; none if it
-/// breaks.
+/// Scores a network on one pass over the source's documents, or on its first `batches`. Calls `progress` with the
+/// fraction that is done; returns `None` if it breaks.
 pub fn evaluate<O: Objective>(
     objective: &O,
     network: &O::Network,
@@ -92,19 +93,19 @@ pub fn evaluate<O: Objective>(
 ) -> Option<Evaluation> {
     let mut losses = Losses::default();
     let (mut sequences, mut tokens) = (0, 0);
-    let all = source.epoch_sequences(0).max(1);
-    let most = batches.map_or(usize::MAX, |n| n as usize);
+    let total = source.epoch_sequences(0).max(1);
+    let max = batches.map_or(usize::MAX, |n| n as usize);
     let terms = objective.terms();
     let scales = vec![1.0; terms.len()];
-    for (done, drawn) in (1..).zip(source.epoch_batches(0).take(most)) {
-        let batch = objective.batch(drawn);
+    for (done, sampled) in (1..).zip(source.epoch_batches(0).take(max)) {
+        let batch = objective.batch(sampled);
         let mut pass = Pass::inference(device, network.params(), precision);
         let key = DropoutKey { seed: SEED, step: 0, micro: done };
         losses.merge(&objective.loss(network, &mut pass, &batch, &scales, key));
         sequences += objective.inputs(&batch).sequences() as u64;
         tokens += objective.inputs(&batch).tokens() as u64;
-        let share = (sequences as f64 / all as f64).max(f64::from(done) / most as f64);
-        if progress(share.min(1.0)).is_break() {
+        let fraction = (sequences as f64 / total as f64).max(f64::from(done) / max as f64);
+        if progress(fraction.min(1.0)).is_break() {
             return None;
         }
     }
@@ -117,12 +118,12 @@ pub fn evaluate<O: Objective>(
     })
 }
 
-/// Scores a model folder on the held-out split of a folder of shards: a causal language model by its next tokens, others by masked
-/// tokens and, with the head, sentence pairs.
+/// Scores a model folder on the held-out split of a folder of shards: a causal language model on next tokens, other
+/// models on masked tokens and, if they have the head, on sentence pairs.
 ///
 /// # Errors
-/// A folder that cannot be read, a model without the MLM head, shards made with another tokenizer than the model's,
-/// sequences longer than the model's positions, an empty split; [`TrainError::NoNumbers`] for losses that are not numbers.
+/// A folder that cannot be read, a model without the MLM head, shards of another tokenizer, sequences that are longer
+/// than the model's positions, an empty split; [`TrainError::LossNotFinite`] for a loss that is NaN or infinite.
 pub fn evaluate_folder(
     model_dir: &Path,
     shards_dir: &Path,
@@ -140,7 +141,7 @@ pub fn evaluate_folder(
     if !model.heads.mlm {
         return Err(TrainError::NoHead { path: model_dir.to_owned(), head: "masked-language-model" });
     }
-    let positions = model.architecture().longest_sequence();
+    let positions = model.architecture().max_sequence_length();
     if options.seq_len > positions {
         return Err(TrainError::TooLong { found: options.seq_len, positions });
     }
@@ -155,7 +156,7 @@ pub fn evaluate_folder(
         evaluate_model(&objective, &model, device, shards.split(Split::Valid), table, options, progress)?
     };
     if evaluation.losses.iter().any(|figure| figure.loss.is_some_and(|loss| !loss.is_finite())) {
-        return Err(TrainError::NoNumbers(model_dir.to_owned()));
+        return Err(TrainError::LossNotFinite(model_dir.to_owned()));
     }
     Ok(evaluation)
 }
@@ -174,7 +175,7 @@ fn evaluate_model<O: Objective<Network = Model>>(
     batches.size = BatchSize::Sequences(options.batch_sequences);
     batches.masking = Some(options.masking.clone());
     let batches = objective.batch_options(batches);
-    // Documents that give no pairs have no next-sentence score; the other scores they have.
+    // If the documents contain no pairs, there is no next-sentence score; the other scores are computed.
     let batches = batches.disable_nsp_if_unavailable(documents, &table);
     let source = held_out(documents, table, batches)?;
     let precision = options.precision.dtype(device);
@@ -183,5 +184,5 @@ fn evaluate_model<O: Objective<Network = Model>>(
         ControlFlow::Continue(())
     };
     let evaluation = evaluate(objective, model, device, precision, &source, options.batches, progress);
-    Ok(evaluation.expect("nothing breaks it"))
+    Ok(evaluation.expect("progress never breaks"))
 }

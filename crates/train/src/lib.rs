@@ -1,19 +1,19 @@
-//! From a recipe to weights.
+//! Training: from a recipe to weights.
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`recipe`] | a TOML file and `--set` arguments → a checked [`Recipe`] |
-//! | [`plan`], [`schedule`] | steps and time → phase and end; progress → learning rate |
-//! | [`objective`] | what pre-training learns: batches, network, losses |
-//! | [`step`] | micro-batches → one optimizer step: the heart |
+//! | [`recipe`] | a TOML file and overrides → a validated [`Recipe`] |
+//! | [`plan`], [`schedule`] | phases and end of a run by steps or time; the learning rate |
+//! | [`objective`] | objectives of pre-training: batches, network, losses |
+//! | [`step`] | one optimizer step from micro-batches |
 //! | [`train_loop`] | the loop of pre-training and fine-tuning: steps, evaluation, logs, checkpoints, interrupts, resuming |
 //! | [`pretrain`](mod@pretrain) | a recipe → a model |
-//! | [`window`], [`pace`] | means since the last logged line; how fast steps are |
-//! | [`run`] | a run's folder: what lies where, the logs' lines |
-//! | [`checkpoint`] | a Hugging Face folder with the training state beside it, written whole or not at all |
-//! | [`network`], [`batch`] | what is trained, and what it is trained on |
+//! | [`window`], [`pace`] | means since the last logged line; the speed of steps |
+//! | [`run`] | the folder of a run: paths, lines of the log |
+//! | [`checkpoint`] | a Hugging Face folder with the training state, written atomically |
+//! | [`network`], [`batch`] | the trained network, and its batches |
 //! | [`device`] | the device of a run |
-//! | [`tensorboard`] | event files |
+//! | [`tensorboard`] | TensorBoard event files |
 //! | [`evaluate`](mod@evaluate) | held-out loss and accuracy |
 #![forbid(unsafe_code)]
 

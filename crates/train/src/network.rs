@@ -1,4 +1,4 @@
-//! What is trained: one network, or several together.
+//! The trained network: one, or several that are trained together.
 
 use std::path::Path;
 
@@ -7,28 +7,28 @@ use cloze_model::Model;
 
 use crate::TrainError;
 
-/// A network, or several that are trained together and may share parameters. All parameters lie in one arena, so that the optimizer,
-/// the gradient's norm and a checkpoint's moments see them as one.
+/// A network, or several that are trained together and may share parameters. All parameters are in one arena, so that
+/// the optimizer, the gradient norm and a checkpoint's moments treat them as one network.
 pub trait Network: Sized {
-    /// Its parameters.
+    /// The parameters.
     fn params(&self) -> &Parameters;
 
-    /// Its parameters for the optimizer.
+    /// The parameters, for the optimizer.
     fn params_mut(&mut self) -> &mut Parameters;
 
-    /// Tokens of a sequence at most.
+    /// Maximum number of tokens of a sequence.
     fn positions(&self) -> usize;
 
-    /// Reads it from a folder that [`save`](Self::save) wrote.
+    /// Reads the network from a folder that [`save`](Self::save) wrote.
     ///
     /// # Errors
     /// A folder that cannot be read.
     fn load(dir: &Path, device: &Device) -> Result<Self, TrainError>;
 
-    /// Writes it into an existing folder: its files, not the tokenizer's.
+    /// Writes the network to an existing folder, without the tokenizer.
     ///
     /// # Errors
-    /// The system's, with the path.
+    /// The system's error with the path.
     fn save(&self, dir: &Path) -> Result<(), TrainError>;
 }
 
@@ -42,7 +42,7 @@ impl Network for Model {
     }
 
     fn positions(&self) -> usize {
-        self.architecture().longest_sequence()
+        self.architecture().max_sequence_length()
     }
 
     fn load(dir: &Path, device: &Device) -> Result<Model, TrainError> {

@@ -1,11 +1,11 @@
-//! How fast steps are, to say how long the rest takes.
+//! The speed of steps, for estimates of the remaining time.
 
-/// How fast the steps of a session are, in units of the caller's choice: steps, tokens. The first step touches its memory for the
-/// first time, and counts only where steps are long.
+/// The speed of a session's steps in units of the caller's choice, such as steps or tokens. The first step is slower
+/// because its memory is not mapped yet; it only counts if steps are long.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pace {
     first: Option<(u64, f64)>,
-    /// Units of the steps after the first, and their seconds.
+    /// Units and seconds of the steps after the first.
     units: u64,
     seconds: f64,
 }
@@ -21,7 +21,7 @@ impl Pace {
         }
     }
 
-    /// Units a second, once some steps have shown them; with `at_end`, by the steps there are.
+    /// Units per second, or `None` if too few steps were measured. With `at_end`, a single step is enough.
     pub fn per_second(&self, at_end: bool) -> Option<f64> {
         let rate = |units: u64, seconds: f64| units as f64 / seconds.max(f64::MIN_POSITIVE);
         let (units, seconds) = self.first?;
@@ -32,13 +32,13 @@ impl Pace {
     }
 }
 
-/// Units a second of the steps of a dry run: `step`, given its number, takes one and returns its units and seconds. After `most`
-/// steps, those there are decide. None if `stopped` before that.
+/// Measures the units per second of a dry run. `step` runs the step with the given number and returns its units and
+/// seconds. Uses at most `max_steps` steps. Returns `None` if `stopped` returns true before that.
 ///
 /// # Errors
-/// Those of `step`.
+/// The errors of `step`.
 pub fn measure<E>(
-    most: u64,
+    max_steps: u64,
     stopped: impl Fn() -> bool,
     mut step: impl FnMut(u64) -> Result<(u64, f64), E>,
 ) -> Result<Option<f64>, E> {
@@ -49,7 +49,7 @@ pub fn measure<E>(
         }
         let (units, seconds) = step(number)?;
         pace.add(units, seconds);
-        if let Some(rate) = pace.per_second(number + 1 >= most) {
+        if let Some(rate) = pace.per_second(number + 1 >= max_steps) {
             return Ok(Some(rate));
         }
     }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_step_is_no_part_of_the_pace_unless_steps_are_long() {
+    fn the_first_step_only_counts_if_steps_are_long() {
         let mut pace = Pace::default();
         assert_eq!(pace.per_second(true), None, "no step yet");
         pace.add(100, 2.0);
@@ -76,11 +76,11 @@ mod tests {
     }
 
     #[test]
-    fn a_measurement_takes_as_many_steps_as_it_needs() {
-        let steps_of = |seconds: f64, most: u64, stop_after: u64| {
+    fn a_measurement_stops_when_it_is_long_enough() {
+        let steps_of = |seconds: f64, max_steps: u64, stop_after: u64| {
             let taken = std::cell::Cell::new(0);
             let rate = measure::<()>(
-                most,
+                max_steps,
                 || taken.get() >= stop_after,
                 |number| {
                     taken.set(number + 1);
@@ -91,7 +91,7 @@ mod tests {
         };
         assert_eq!(steps_of(0.5, u64::MAX, 99), (4, Some(20.0)), "the first, then more than a second");
         assert_eq!(steps_of(6.0, u64::MAX, 99), (1, Some(10.0 / 6.0)), "the first is long enough");
-        assert_eq!(steps_of(0.5, 2, 99), (2, Some(20.0)), "there are no more");
+        assert_eq!(steps_of(0.5, 2, 99), (2, Some(20.0)), "the maximum");
         assert_eq!(steps_of(0.5, u64::MAX, 2), (2, None), "stopped");
     }
 }

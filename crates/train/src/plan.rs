@@ -1,36 +1,36 @@
-//! When a run's phases and the run itself end: by steps, by the clock, or by whichever comes first.
+//! The end of a run and of its phases: by steps, by time, or by whichever comes first.
 
-/// The course of a run. "Progress" is the share of the run that is done, 0 to 1.
+/// The plan of a run. "Progress" is the fraction of the run that is done, 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     steps: Option<u64>,
     seconds: Option<f64>,
-    /// Cumulative ends of the phases, as shares of the run and, if the run has steps, in steps.
+    /// Cumulative ends of the phases, as fractions of the run and, if the run has a number of steps, in steps.
     ends: Vec<(f64, Option<u64>)>,
 }
 
-/// A point of a run.
+/// A position in a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Reached {
-    /// Steps done.
+pub struct RunPosition {
+    /// Number of steps done.
     pub step: u64,
     /// Seconds of training.
     pub seconds: f64,
-    /// Share of the run that is done.
+    /// Fraction of the run that is done.
     pub progress: f64,
 }
 
 /// What ends a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum End {
-    /// So many steps.
+    /// A number of steps.
     Steps(u64),
-    /// So many seconds of training.
+    /// A training time in seconds.
     Seconds(f64),
 }
 
 impl End {
-    /// Steps in all, of a run that ends by them; 0 of one that time ends.
+    /// The number of steps of a run that ends by steps; 0 for one that ends by time.
     pub fn steps(self) -> u64 {
         match self {
             End::Steps(steps) => steps,
@@ -40,38 +40,39 @@ impl End {
 }
 
 impl Plan {
-    /// A run of so many steps, so many seconds, or whichever comes first. `ends` has for each phase its end as a share of the run
-    /// and, if the run has steps, in steps.
+    /// A run with a number of steps, a number of seconds, or both: then it ends at whichever comes first. `ends` has
+    /// the end of each phase as a fraction of the run and, if the run has a number of steps, in steps.
     pub fn new(steps: Option<u64>, seconds: Option<f64>, ends: Vec<(f64, Option<u64>)>) -> Plan {
         Plan { steps, seconds, ends }
     }
 
-    /// A run of one phase that ends after so many steps.
+    /// A run of one phase with a number of steps.
     pub fn of_steps(steps: u64) -> Plan {
         Plan::new(Some(steps), None, vec![(1.0, Some(steps))])
     }
 
-    /// Phases of the run.
+    /// The number of phases.
     pub fn phases(&self) -> usize {
         self.ends.len()
     }
 
-    /// Steps of the run, if it is counted in steps.
+    /// The number of steps, if the run has one.
     pub fn total_steps(&self) -> Option<u64> {
         self.steps
     }
 
-    /// Seconds of the run, if it is limited by time.
+    /// The training time in seconds, if the run has one.
     pub fn total_seconds(&self) -> Option<f64> {
         self.seconds
     }
 
-    /// The point of the run after `step` steps and `seconds` of training.
-    pub fn reached(&self, step: u64, seconds: f64) -> Reached {
-        Reached { step, seconds, progress: self.progress(step, seconds) }
+    /// The position after `step` steps and `seconds` of training.
+    pub fn position(&self, step: u64, seconds: f64) -> RunPosition {
+        RunPosition { step, seconds, progress: self.progress(step, seconds) }
     }
 
-    /// What will end the run, judged by where it stands: where it has both, whichever of steps and time is further along.
+    /// What will probably end the run, judged at this position: if it has both limits, the one of which the larger
+    /// fraction is used up.
     pub fn end(&self, step: u64, seconds: f64) -> End {
         match (self.steps, self.seconds) {
             (Some(steps), Some(all)) if seconds / all > step as f64 / steps.max(1) as f64 => End::Seconds(all),
@@ -80,22 +81,22 @@ impl Plan {
         }
     }
 
-    /// Steps and seconds that each phase has still to go, where a step of phase `i` takes `step_seconds[i]`.
-    pub fn ahead(&self, step: u64, seconds: f64, step_seconds: &[f64]) -> Vec<(f64, f64)> {
+    /// The steps and seconds that remain in each phase, if a step of phase `i` takes `step_seconds[i]`.
+    pub fn remaining(&self, step: u64, seconds: f64, step_seconds: &[f64]) -> Vec<(f64, f64)> {
         let (mut step, mut seconds) = (step as f64, seconds);
-        let mut ahead = Vec::new();
+        let mut remaining = Vec::new();
         for (&(share, end), &each) in self.ends.iter().zip(step_seconds) {
             let steps_left = end.map_or(f64::INFINITY, |end| (end as f64 - step).max(0.0));
             let seconds_left = self.seconds.map_or(f64::INFINITY, |all| (share * all - seconds).max(0.0));
             let steps = steps_left.min(seconds_left / each.max(f64::MIN_POSITIVE));
-            ahead.push((steps, steps * each));
+            remaining.push((steps, steps * each));
             step += steps;
             seconds += steps * each;
         }
-        ahead
+        remaining
     }
 
-    /// Share of the run that is done after `step` steps and `seconds` of training.
+    /// The fraction of the run that is done after `step` steps and `seconds` of training.
     pub fn progress(&self, step: u64, seconds: f64) -> f64 {
         let by_steps = match self.steps {
             Some(0) => 1.0,
@@ -111,19 +112,19 @@ impl Plan {
         self.steps.is_some_and(|all| step >= all) || self.seconds.is_some_and(|all| seconds >= all)
     }
 
-    /// The phase, from 0, that the step after `step` done ones belongs to.
+    /// The phase, from 0, of the step that follows `step` finished ones.
     pub fn phase_at(&self, step: u64, seconds: f64) -> usize {
         let last = self.ends.len() - 1;
         let progress = self.progress(step, seconds);
         let inside = |end: &(f64, Option<u64>)| match (self.seconds, end.1) {
-            // By steps alone the boundary is a whole number of steps, free of rounding.
+            // If the run only has steps, the boundary is a whole number of steps, without rounding errors.
             (None, Some(end)) => step < end,
             _ => progress < end.0,
         };
         self.ends.iter().position(inside).unwrap_or(last)
     }
 
-    /// Seconds left, judged by a stretch of training that took `seconds` and advanced progress from `from` to `to`.
+    /// The remaining seconds, extrapolated from `seconds` of training that advanced progress from `from` to `to`.
     pub fn seconds_left(&self, from: f64, to: f64, seconds: f64) -> Option<f64> {
         (to > from).then(|| (1.0 - to) * seconds / (to - from))
     }

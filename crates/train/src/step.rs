@@ -8,13 +8,13 @@ use cloze_model::Losses;
 use crate::network::Network;
 use crate::recipe::{Optimizer, OptimizerKind};
 
-/// A network with what it needs to learn.
+/// A network with everything that is needed to train it.
 pub struct Trainer<N> {
     /// The network.
     pub network: N,
     /// Adam's moments.
     pub moments: Moments,
-    /// Optimizer updates done: Adam's t.
+    /// Number of optimizer updates: Adam's t.
     pub updates: u64,
     device: Device,
     gradients: Gradients,
@@ -22,39 +22,40 @@ pub struct Trainer<N> {
     clip_norm: Option<f32>,
     precision: DType,
     seed: u64,
-    /// Whether layers' activations are computed again in the backward pass instead of being kept.
+    /// Whether to use activation checkpointing: the activations of layers are recomputed in the backward pass.
     pub recompute: bool,
 }
 
-/// Steps in a row that may be skipped before a run stops.
-pub const MOST_SKIPPED: u32 = 5;
+/// Number of consecutive steps that may be skipped; then the run stops.
+pub const MAX_SKIPPED: u32 = 5;
 
-/// What an optimizer step found and did.
+/// The result of an optimizer step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Update {
     /// The losses over all micro-batches. If one of them is not finite, nothing was changed.
     pub losses: Losses,
-    /// Global norm of the gradient before clipping.
+    /// Global gradient norm before clipping.
     pub grad_norm: f64,
-    /// Whether the weights were updated: not if a loss or the gradient is not finite.
+    /// Whether the weights were updated: false if a loss or the gradient is not finite.
     pub updated: bool,
-    /// Seconds that the step took.
+    /// Duration of the step in seconds.
     pub seconds: f64,
 }
 
-/// What a step of a run found and did.
+/// The result of a step of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepOutcome {
-    /// Losses, gradient and time.
+    /// Losses, gradient norm and time.
     pub update: Update,
-    /// Real tokens.
+    /// Number of tokens.
     pub tokens: u64,
-    /// Useful floating-point operations; 0 where they are not counted.
+    /// Useful floating-point operations; 0 if they are not counted.
     pub flops: f64,
 }
 
 impl<N: Network> Trainer<N> {
-    /// Starts training a network: moments at zero. `precision` is the type of activations; `seed` keys the dropout.
+    /// Prepares the training of a network, with moments of zero. `precision` is the type of activations; `seed` is part
+    /// of the dropout keys.
     pub fn new(network: N, device: &Device, precision: DType, optimizer: &Optimizer, seed: u64) -> Trainer<N> {
         Trainer {
             moments: Moments::zeros_like(network.params()),
@@ -91,9 +92,9 @@ impl<N: Network> Trainer<N> {
         &self.gradients
     }
 
-    /// One optimizer step: `loss` runs micro-batch 0, 1, … of the step forward and returns its losses, whose gradients are added up;
-    /// then AdamW at a learning rate. `number` counts all steps, from 0. With the seed and the micro-batch it is the key that `loss`
-    /// gets for everything random, dropout among it.
+    /// Runs one optimizer step. `loss` runs micro-batch 0, 1, … of the step forward and returns its losses; their
+    /// gradients are summed. Then AdamW updates the weights with the learning rate `lr`. `number` counts all steps from
+    /// 0; with the seed and the micro-batch it forms the key that `loss` gets for all randomness, including dropout.
     pub fn step(
         &mut self,
         micro_batches: usize,
@@ -101,7 +102,7 @@ impl<N: Network> Trainer<N> {
         lr: f64,
         mut loss: impl FnMut(&N, &mut Pass, DropoutKey) -> Losses,
     ) -> Update {
-        let began = Instant::now();
+        let start = Instant::now();
         self.gradients.zero();
         let mut losses = Losses::default();
         for micro in 0..micro_batches {
@@ -122,7 +123,7 @@ impl<N: Network> Trainer<N> {
             update.updated = report.finite;
             self.updates += u64::from(report.finite);
         }
-        update.seconds = began.elapsed().as_secs_f64();
+        update.seconds = start.elapsed().as_secs_f64();
         update
     }
 }

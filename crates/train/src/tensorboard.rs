@@ -1,10 +1,10 @@
-//! TensorBoard event files: scalars, written by hand.
+//! TensorBoard event files with scalars.
 //!
-//! A file is a row of TFRecords: length u64, masked crc32c of the length, bytes, masked crc32c of the bytes, little-endian
-//! (tensorflow/core/lib/io/record_writer.h). Each holds an `Event` of tensorflow/core/util/event.proto:
-//! 1 wall_time double, 2 step int64, 3 file_version string, 5 summary, 7 session_log. A summary's `value` (field 1) has
-//! 1 tag string and 2 simple_value float; a session log has 1 status, START = 1, which tells TensorBoard that whatever an
-//! earlier file holds from that step on is void: so a resumed run shows one curve.
+//! A file is a sequence of TFRecords: length u64, masked crc32c of the length, bytes, masked crc32c of the bytes,
+//! little-endian (tensorflow/core/lib/io/record_writer.h). Each contains an `Event` of
+//! tensorflow/core/util/event.proto: 1 wall_time double, 2 step int64, 3 file_version string, 5 summary, 7 session_log.
+//! A summary's `value` (field 1) has 1 tag string and 2 simple_value float. A session log has 1 status; START = 1 tells
+//! TensorBoard to ignore events of earlier files from that step on, so that a resumed run shows one curve.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -15,7 +15,7 @@ use crc32c::crc32c;
 
 use crate::TrainError;
 
-/// An event file being written.
+/// An event file that is being written.
 #[derive(Debug)]
 pub struct EventFile {
     file: File,
@@ -23,10 +23,10 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Creates `events.out.tfevents.TIME.cloze.N` in a folder; `first_step` is the step that the run starts at.
+    /// Creates `events.out.tfevents.TIME.cloze.N` in a folder; `first_step` is the first step of this session.
     ///
     /// # Errors
-    /// The system's, with the path.
+    /// The system's error with the path.
     pub fn create(folder: &Path, first_step: u64) -> Result<EventFile, TrainError> {
         let seconds = wall_time() as u64;
         let (file, path) = (0..)
@@ -35,7 +35,7 @@ impl EventFile {
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => None,
                 opened => Some((opened, path)),
             })
-            .expect("an endless row of names");
+            .expect("an infinite sequence of names");
         let file = file.map_err(|e| TrainError::io("create", &path, e))?;
         let mut events = EventFile { file, path };
         let mut version = event(wall_time(), 0);
@@ -46,10 +46,10 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Adds scalars at a step. Values that are not finite are left out.
+    /// Writes scalars at a step. Values that are not finite are skipped.
     ///
     /// # Errors
-    /// The system's, with the path.
+    /// The system's error with the path.
     pub fn scalars(&mut self, step: u64, values: &[(String, f64)]) -> Result<(), TrainError> {
         let mut bytes = event(wall_time(), step);
         let mut summary = Vec::new();
@@ -74,7 +74,7 @@ fn wall_time() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
-/// An `Event` with its time and step, open for more fields.
+/// An `Event` with its time and step; more fields may be appended.
 fn event(wall_time: f64, step: u64) -> Vec<u8> {
     let mut bytes = vec![1 << 3 | 1];
     bytes.extend(wall_time.to_le_bytes());
@@ -83,7 +83,7 @@ fn event(wall_time: f64, step: u64) -> Vec<u8> {
     bytes
 }
 
-/// A length-delimited field.
+/// Appends a length-delimited field.
 fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
     out.push(field << 3 | 2);
     put_varint(out, bytes.len() as u64);
@@ -98,7 +98,7 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// A TFRecord around some bytes.
+/// A TFRecord with these bytes.
 fn record(bytes: &[u8]) -> Vec<u8> {
     let length = (bytes.len() as u64).to_le_bytes();
     let mut out = length.to_vec();
@@ -108,7 +108,7 @@ fn record(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// TFRecord's mask, so that a checksum of bytes that hold checksums stays good.
+/// TFRecord's mask, so that a checksum remains useful for data that contains checksums.
 fn masked(crc: u32) -> u32 {
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(crc32c(&[0u8; 32]), 0x8a91_36aa); // RFC 3720, B.4
     }
 
-    /// The same record as tensorboard's own writer makes for this event.
+    /// Identical to the record that TensorBoard's own writer produces for this event.
     #[test]
     fn bytes_of_a_record() {
         let mut e = event(1.5, 300);
@@ -151,7 +151,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut events = EventFile::create(folder.path(), 7).unwrap();
         events.scalars(8, &[("train/loss".to_owned(), 1.25), ("bad".to_owned(), f64::NAN)]).unwrap();
-        EventFile::create(folder.path(), 9).unwrap(); // a second in the same second gets a name of its own
+        EventFile::create(folder.path(), 9).unwrap(); // a second file in the same second gets another name
         let bytes = std::fs::read(&events.path).unwrap();
         let mut rest = &bytes[..];
         let mut records = Vec::new();

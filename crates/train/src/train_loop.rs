@@ -1,8 +1,9 @@
-//! The training loop, one for pre-training and fine-tuning: steps, evaluation, logs, checkpoints, interrupts, resuming.
+//! The training loop of pre-training and fine-tuning: steps, evaluation, logs, checkpoints, interrupts, resuming.
 //!
-//! A step is a pure function of the weights, the moments, the step's number, which keys everything random, and how far its [`Job`] is in
-//! the data. So resuming needs no more than a checkpoint, and gives bit by bit what an uninterrupted run gives (on the clock, with
-//! `minutes`, the learning rate follows the time that passed, and no two runs are alike).
+//! A step is a pure function of the weights, the moments, the step's number (the key of all randomness) and the
+//! position of its [`Job`] in the data. So a checkpoint is all that resuming needs, and a resumed run is bit-identical
+//! to an uninterrupted one. (With a time limit, `minutes`, the learning rate depends on elapsed time, so no two runs
+//! are identical.)
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -17,70 +18,70 @@ use crate::checkpoint;
 use crate::network::Network;
 use crate::objective::Term;
 use crate::pace::Pace;
-use crate::plan::{End, Plan, Reached};
+use crate::plan::{End, Plan, RunPosition};
 use crate::run::{EventLine, Line, RunFolder, RunLog};
-use crate::step::{MOST_SKIPPED, StepOutcome, Trainer};
+use crate::step::{MAX_SKIPPED, StepOutcome, Trainer};
 use crate::window::Window;
 
-/// What a run trains: the part of it that differs between pre-training and fine-tuning.
+/// The work of a run: the part that differs between pre-training and fine-tuning.
 pub trait Job {
-    /// What is trained.
+    /// The trained network.
     type Network: Network;
-    /// What can go wrong.
+    /// The error type.
     type Error: From<TrainError>;
-    /// The training state of a checkpoint.
+    /// The training state in a checkpoint.
     type State: Serialize;
-    /// What is known when training starts.
+    /// Information about the start of training.
     type Start;
-    /// How long it will take.
+    /// The estimated duration.
     type Estimate;
     /// Means over the steps since the last logged line.
     type Figures;
-    /// How well the network does on held-out data.
+    /// Results on held-out data.
     type Evaluation;
 
-    /// Which model the run leaves.
+    /// Which model the run saves.
     const KEEP: Keep;
 
-    /// The course of the run.
+    /// The plan of the run.
     fn plan(&self) -> &Plan;
 
     /// The losses.
     fn terms(&self) -> &'static [Term];
 
-    /// The learning rate of a step that takes the run's progress from `before` to `after` (0 to 1).
+    /// The learning rate of a step that advances the run's progress from `before` to `after` (0 to 1).
     fn lr(&self, before: f64, after: f64) -> f64;
 
-    /// Takes the step after `at.step` done ones, at a learning rate, on the data that come next.
+    /// Runs the step that follows `at.step` finished ones, with a learning rate, on the next data.
     ///
     /// # Errors
     /// Data that cannot be read.
     fn step(
         &mut self,
         trainer: &mut Trainer<Self::Network>,
-        at: &Standing,
+        at: &LoopState,
         lr: f64,
     ) -> Result<StepOutcome, Self::Error>;
 
-    /// What a step counts in the pace of steps: steps that are alike count 1, others their tokens.
+    /// The units of a step for measuring speed: 1 if all steps have the same size, otherwise the step's tokens.
     fn units(&self, outcome: &StepOutcome) -> u64;
 
-    /// What is to come, at so many units a second, and the seconds of a step of each phase.
+    /// Estimates the remaining time at a speed in units per second; also returns the seconds of a step in each phase.
     ///
     /// # Errors
     /// Data that cannot be read.
     fn estimate(
         &self,
         trainer: &Trainer<Self::Network>,
-        at: &Standing,
+        at: &LoopState,
         units_per_s: f64,
     ) -> Result<(Self::Estimate, Vec<f64>), Self::Error>;
 
-    /// What is due after the step that took the run from `before` to `after`.
-    fn due(&self, before: Reached, after: Reached) -> Due;
+    /// The actions that are due after the step that moved the run from `before` to `after`.
+    fn due(&self, before: RunPosition, after: RunPosition) -> Due;
 
     /// The means of the window.
-    fn figures(&mut self, trainer: &Trainer<Self::Network>, at: &Standing) -> Self::Figures;
+    fn figures(&mut self, trainer: &Trainer<Self::Network>, at: &LoopState) -> Self::Figures;
 
     /// Logs the means of the window.
     ///
@@ -88,92 +89,92 @@ pub trait Job {
     /// The system's.
     fn log_figures(&self, log: &mut RunLog, figures: &Self::Figures) -> Result<(), Self::Error>;
 
-    /// Whether there is anything to evaluate on.
+    /// Whether there is held-out data to evaluate on.
     fn evaluates(&self) -> bool;
 
-    /// Evaluates the network. None if `stop` was raised before the end.
+    /// Evaluates the network. `None` if `stop` was set before the end.
     ///
     /// # Errors
-    /// Outputs that are not numbers.
+    /// Outputs that are NaN or infinite.
     fn evaluate(
         &mut self,
         trainer: &Trainer<Self::Network>,
-        at: &Standing,
+        at: &LoopState,
         stop: &AtomicBool,
     ) -> Result<Option<Self::Evaluation>, Self::Error>;
 
-    /// What decides which evaluation is the best. None of one that cannot be the best.
+    /// The score by which the best evaluation is chosen. `None` for an evaluation that cannot be the best.
     fn score(evaluation: &Self::Evaluation) -> Option<Score>;
 
-    /// Logs an evaluation, and whether it is the best so far; remembers it if it is.
+    /// Logs an evaluation and whether it is the best so far; stores it if it is.
     ///
     /// # Errors
     /// The system's.
     fn log_evaluation(
         &mut self,
         log: &mut RunLog,
-        at: &Standing,
+        at: &LoopState,
         evaluation: &Self::Evaluation,
         is_best: bool,
     ) -> Result<(), Self::Error>;
 
-    /// Evaluations without a better score after which the run ends.
+    /// The number of evaluations without a better score after which the run ends.
     fn patience(&self) -> Option<u32>;
 
-    /// Checkpoints that are kept, the newest ones.
+    /// The number of checkpoints to keep, the newest ones.
     fn checkpoints_kept(&self) -> usize;
 
-    /// What a checkpoint holds beside weights and moments.
-    fn state(&self, at: &Standing) -> Self::State;
+    /// The training state for a checkpoint, in addition to weights and moments.
+    fn state(&self, at: &LoopState) -> Self::State;
 
-    /// What the log says of a run that is interrupted.
-    fn interruption(&self, at: &Standing) -> String;
+    /// The message that is logged when the run is interrupted.
+    fn interruption(&self, at: &LoopState) -> String;
 
-    /// The error that ends a run after too many skipped steps in a row; `checkpoint` is the last one.
-    fn not_finite(&self, at: &Standing, checkpoint: Option<PathBuf>) -> Self::Error;
+    /// The error that ends a run after too many consecutive skipped steps; `checkpoint` is the last one.
+    fn not_finite(&self, at: &LoopState, checkpoint: Option<PathBuf>) -> Self::Error;
 
-    /// What is left to write when the run is over; its steps are done and evaluated.
+    /// Writes what remains when the run is over; all steps are done and evaluated.
     ///
     /// # Errors
-    /// A run that has learned nothing; the system's.
-    fn finish(&mut self, folder: &RunFolder, at: &Standing) -> Result<(), Self::Error>;
+    /// A run that has not learned anything; the system's error.
+    fn finish(&mut self, folder: &RunFolder, at: &LoopState) -> Result<(), Self::Error>;
 }
 
-/// What the checkpoints of a run that is over are called while they are removed, if they go: see [`Keep::Best`].
-pub const CHECKPOINTS_ASIDE: &str = ".checkpoints";
+/// The name of the checkpoints' folder while it is removed at the end of a run; see [`Keep::Best`].
+pub const REMOVED_CHECKPOINTS: &str = ".checkpoints";
 
-/// Which model a run leaves in its folder.
+/// Which model a run saves in its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// The last one. Where a run is interrupted, the model so far. The best one's checkpoint is kept and linked to.
+    /// The last one; the current one if the run is interrupted. The checkpoint of the best one is kept and linked.
     Last,
-    /// The best one, saved when it is found; checkpoints are there to resume from alone, and go when the run is over.
+    /// The best one, saved at its evaluation. Checkpoints are only for resuming, and removed when the run is over.
     Best,
 }
 
-/// What is due after a step.
+/// Actions that are due after a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Due {
-    /// A line of the log.
+    /// Log a line.
     pub log: bool,
-    /// An evaluation.
+    /// Evaluate.
     pub evaluation: bool,
-    /// A checkpoint.
+    /// Save a checkpoint.
     pub checkpoint: bool,
 }
 
-/// Where a run stands.
+/// The state of a running training loop.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Standing {
-    /// Steps done, skipped ones included.
+pub struct LoopState {
+    /// Number of steps done, including skipped ones.
     pub step: u64,
-    /// Optimizer updates done.
+    /// Number of optimizer updates.
     pub updates: u64,
     /// Phase of the last step, from 0.
     pub phase: usize,
-    /// Seconds on the clock, evaluation and saving among them.
+    /// Seconds of training, including evaluation and saving.
     pub seconds: f64,
-    /// Steps skipped in a row, up to now.
+    /// Number of consecutive skipped steps up to now.
     pub skipped_in_a_row: u32,
     /// Step of the last evaluation; 0 before the first.
     pub evaluated: u64,
@@ -181,50 +182,50 @@ pub struct Standing {
     pub owes_evaluation: bool,
     /// Step and score of the best evaluation.
     pub best: Option<(u64, Score)>,
-    /// Evaluations since the best.
-    pub worse: u32,
+    /// Number of evaluations since the best one.
+    pub evaluations_since_best: u32,
     /// Sums since the last logged line.
     pub window: Window,
 }
 
-/// Something that happened in a run, for bars and messages. Everything that matters is in the logs too.
+/// Something that happened in a run, for progress bars and messages. All important information is also in the logs.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event<Start, Estimate, Figures, Evaluation> {
-    /// Training is about to start, or to go on.
+    /// Training starts or is resumed.
     Start(Start),
-    /// How long it will take, as soon as some steps have shown it.
+    /// The estimated duration, after some steps have been measured.
     Estimate(Estimate),
     /// A step is done.
     Step(StepEvent<Figures>),
-    /// The held-out data were scored.
+    /// The held-out data was evaluated.
     Eval {
-        /// How well the network did.
+        /// The results.
         evaluation: Evaluation,
-        /// Whether it is the best so far.
+        /// Whether they are the best so far.
         best: bool,
     },
     /// A checkpoint was saved.
     Saved {
-        /// After this step.
+        /// The step.
         step: u64,
         /// Its folder.
         path: PathBuf,
     },
-    /// Anything else worth a line: a step skipped, an end before time.
+    /// Another message: a skipped step, an early end.
     Message(String),
 }
 
-/// A step's figures.
+/// The figures of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepEvent<Figures> {
-    /// Means since the last logged line, this step included.
+    /// Means since the last logged line, including this step.
     pub figures: Figures,
     /// What will end the run.
     pub end: End,
-    /// Share of the run that is done, 0 to 1: by steps or by the clock.
+    /// Fraction of the run that is done, 0 to 1.
     pub progress: f64,
-    /// Seconds until the end at the pace of this session.
+    /// Estimated seconds until the end, at the speed of this session.
     pub seconds_left: Option<f64>,
 }
 
@@ -235,9 +236,9 @@ pub type EventOf<J> = Event<<J as Job>::Start, <J as Job>::Estimate, <J as Job>:
 pub struct Ended<J: Job> {
     /// The job.
     pub job: J,
-    /// The state that it reached.
-    pub at: Standing,
-    /// Whether its end was reached; otherwise it was interrupted and can be resumed.
+    /// The final state of the loop.
+    pub at: LoopState,
+    /// Whether the end of the run was reached; otherwise the run was interrupted and can be resumed.
     pub finished: bool,
     /// The last checkpoint, if checkpoints are kept.
     pub checkpoint: Option<PathBuf>,
@@ -245,18 +246,18 @@ pub struct Ended<J: Job> {
     pub evaluation: Option<J::Evaluation>,
 }
 
-/// What decides which evaluation is the best.
+/// The score by which the best evaluation is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
-    /// More is better. Not a number where it is not defined, such as a correlation with a constant.
+    /// Higher is better. NaN if undefined, such as a correlation with a constant.
     pub value: f64,
-    /// Decides between evaluations whose value is not a number: less is better.
+    /// Decides between evaluations whose value is NaN: lower is better.
     pub loss: f64,
 }
 
-/// Whether a score is the best so far. One whose value is not a number is worse than any other.
+/// Whether a score is the best so far. NaN is worse than any number.
 pub fn is_better(score: Score, before: Option<Score>) -> bool {
-    // What is not a number is worse than what is.
+    // NaN is worse than any number.
     let more = |a: f64, b: f64| a > b || b.is_nan() && !a.is_nan();
     before.is_none_or(|before| match (score.value.is_nan(), before.value.is_nan()) {
         (true, true) => more(-score.loss, -before.loss),
@@ -264,29 +265,29 @@ pub fn is_better(score: Score, before: Option<Score>) -> bool {
     })
 }
 
-/// A run in progress.
+/// A running training loop.
 pub struct TrainLoop<'a, J: Job> {
     job: J,
     trainer: Trainer<J::Network>,
     tokenizer: &'a Tokenizer,
     folder: RunFolder,
-    /// Keeps other processes out.
+    /// The lock that keeps other processes out.
     _lock: File,
     log: RunLog,
-    at: Standing,
+    at: LoopState,
     on_event: &'a mut dyn FnMut(&EventOf<J>),
     /// The step of the last checkpoint.
     saved: Option<u64>,
-    /// The last step whose figures are in the log.
+    /// The last step whose figures were logged.
     logged: Option<u64>,
-    /// Seconds of the last step of each phase; 0 where none is known.
+    /// Seconds of the last step of each phase; 0 if unknown.
     step_seconds: Vec<f64>,
     evaluation: Option<J::Evaluation>,
 }
 
 impl<'a, J: Job> TrainLoop<'a, J> {
-    /// Everything before the first step. The run's folder is there and locked; `at` is where the run stands, at the checkpoint of that
-    /// step if it is resumed from one.
+    /// Prepares the loop for its first step. The run's folder exists and is locked. `at` is the state of the run; if it
+    /// is resumed, that of its last checkpoint.
     ///
     /// # Errors
     /// The system's.
@@ -295,11 +296,12 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         trainer: Trainer<J::Network>,
         tokenizer: &'a Tokenizer,
         (folder, lock): (RunFolder, File),
-        mut at: Standing,
+        mut at: LoopState,
         on_event: &'a mut dyn FnMut(&EventOf<J>),
     ) -> Result<TrainLoop<'a, J>, J::Error> {
         if J::KEEP == Keep::Last {
-            // A run killed right after it saved had not pointed at its best yet; a best that was removed by hand is none.
+            // If a run was killed directly after saving, its best checkpoint is not linked yet. A best checkpoint that
+            // was removed by hand is forgotten.
             match at.best {
                 Some((step, _)) if checkpoint::path_of(&folder, step).is_dir() => checkpoint::mark_best(&folder, step)?,
                 _ => at.best = None,
@@ -324,7 +326,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         })
     }
 
-    /// Logs the start of a session and says so, with what there is to say before the first step.
+    /// Logs the start of a session, reports it, and reports messages that precede the first step.
     ///
     /// # Errors
     /// The system's.
@@ -334,40 +336,41 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         messages.into_iter().try_for_each(|message| self.log_message(message))
     }
 
-    /// Trains to the end. When `stop` is raised the step is finished and saved; an evaluation in progress is given up, and done when the
-    /// run is resumed.
+    /// Trains to the end. If `stop` is set, the current step is finished and saved; a running evaluation is aborted,
+    /// and repeated when the run is resumed.
     ///
     /// # Errors
-    /// The job's. Checkpoints already saved stay whole.
+    /// The job's errors. Checkpoints that were saved before are complete.
     pub fn run(mut self, stop: &AtomicBool) -> Result<Ended<J>, J::Error> {
         let session = Instant::now();
-        let (seconds_before, progress_before) = (self.at.seconds, self.reached().progress);
+        let (seconds_before, progress_before) = (self.at.seconds, self.position().progress);
         let mut last_step_seconds = 0.0;
-        // Evaluation and saving take time too: intervals that end meanwhile are due after the next step.
-        let mut reached = self.reached();
+        // Evaluation and saving take time, too: actions that become due meanwhile are done after the next step.
+        let mut position = self.position();
         let mut pace = Some(Pace::default());
         if self.at.owes_evaluation {
             if self.evaluate(stop)?.is_none() {
                 return self.interrupted();
             }
-            // The checkpoint of this step does not know of it.
+            // The checkpoint of this step does not contain this evaluation.
             self.saved = None;
             self.write_checkpoint()?;
         }
         loop {
-            // The one reading of the clock for a step: it decides whether the run is over, the phase and the learning rate. After the
-            // step the time is this reading plus the step's seconds. (Machines that train together must all go by one of them.)
+            // The clock is read once per step: this time decides whether the run is over, the phase and the learning
+            // rate. After the step, the time is this value plus the step's seconds. (If several machines train
+            // together, all must use the clock of one.)
             self.at.seconds = seconds_before + session.elapsed().as_secs_f64();
             if self.is_over() {
                 return self.finish(stop);
             }
             let phase = self.job.plan().phase_at(self.at.step, self.at.seconds);
             if std::mem::replace(&mut self.at.phase, phase) != phase {
-                // Another phase's steps have another pace.
+                // The speed of steps differs between phases.
                 pace = pace.map(|_| Pace::default());
             }
             let after = self.job.plan().progress(self.at.step + 1, self.at.seconds + last_step_seconds);
-            let lr = self.job.lr(self.reached().progress, after);
+            let lr = self.job.lr(self.position().progress, after);
             let outcome = self.job.step(&mut self.trainer, &self.at, lr)?;
 
             last_step_seconds = outcome.update.seconds;
@@ -381,8 +384,8 @@ impl<'a, J: Job> TrainLoop<'a, J> {
             } else {
                 self.skip(&outcome)?;
             }
-            let before = std::mem::replace(&mut reached, self.reached());
-            let due = self.job.due(before, reached);
+            let before = std::mem::replace(&mut position, self.position());
+            let due = self.job.due(before, position);
             if !self.at.window.is_empty() {
                 let figures = self.job.figures(&self.trainer, &self.at);
                 if due.log {
@@ -393,8 +396,8 @@ impl<'a, J: Job> TrainLoop<'a, J> {
                 (self.on_event)(&Event::Step(StepEvent {
                     figures,
                     end: plan.end(self.at.step, self.at.seconds),
-                    progress: reached.progress,
-                    seconds_left: plan.seconds_left(progress_before, reached.progress, session_seconds),
+                    progress: position.progress,
+                    seconds_left: plan.seconds_left(progress_before, position.progress, session_seconds),
                 }));
                 if due.log {
                     self.at.window = Window::new(self.job.terms());
@@ -421,20 +424,20 @@ impl<'a, J: Job> TrainLoop<'a, J> {
             if stopped {
                 return self.interrupted();
             }
-            // While steps are skipped the weights are suspect.
-            let sound = self.at.skipped_in_a_row == 0;
-            let wanted = due.checkpoint || J::KEEP == Keep::Best && due.evaluation;
-            if is_best || sound && wanted {
+            // While steps are skipped, the weights may be damaged.
+            let is_healthy = self.at.skipped_in_a_row == 0;
+            let is_due = due.checkpoint || J::KEEP == Keep::Best && due.evaluation;
+            if is_best || is_healthy && is_due {
                 self.save()?;
             }
         }
     }
 
-    fn reached(&self) -> Reached {
-        self.job.plan().reached(self.at.step, self.at.seconds)
+    fn position(&self) -> RunPosition {
+        self.job.plan().position(self.at.step, self.at.seconds)
     }
 
-    /// Whether the run is over: also where the time that is left is less than half of what the next step would take.
+    /// Whether the run is over. With a time limit, also if the remaining time is less than half of the next step's.
     fn is_over(&self) -> bool {
         let (plan, step, seconds) = (self.job.plan(), self.at.step, self.at.seconds);
         let next = self.step_seconds[plan.phase_at(step, seconds)];
@@ -443,17 +446,17 @@ impl<'a, J: Job> TrainLoop<'a, J> {
     }
 
     fn is_out_of_patience(&self) -> bool {
-        self.job.patience().is_some_and(|most| self.at.worse >= most)
+        self.job.patience().is_some_and(|max| self.at.evaluations_since_best >= max)
     }
 
-    /// Logs a message and says it.
+    /// Logs a message and reports it as an event.
     fn log_message(&mut self, message: String) -> Result<(), J::Error> {
         self.note(message.clone())?;
         (self.on_event)(&Event::Message(message));
         Ok(())
     }
 
-    /// Logs a message that the outcome says as well.
+    /// Logs a message that the result also contains.
     fn note(&mut self, message: String) -> Result<(), J::Error> {
         Ok(self.log.write(&Line::Event(EventLine { step: self.at.step, message }))?)
     }
@@ -463,8 +466,8 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         self.job.log_figures(&mut self.log, figures)
     }
 
-    /// Logs the steps since the last line where a session ends. They stay in the window: a run that goes on drops this line and
-    /// logs them with those that complete their interval, as if it had not stopped.
+    /// Logs the steps since the last line at the end of a session. They stay in the window: a resumed run drops this
+    /// line and logs these steps again with those that complete the interval, as if it had not stopped.
     fn log_rest(&mut self) -> Result<(), J::Error> {
         if self.at.window.is_empty() || self.logged == Some(self.at.step) {
             return Ok(());
@@ -484,22 +487,23 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         Ok(())
     }
 
-    /// A step whose loss or gradient is not finite: said, counted, and after several in a row the end.
+    /// Handles a step whose loss or gradient is not finite: logs and counts it, and fails after several consecutive
+    /// ones.
     fn skip(&mut self, outcome: &StepOutcome) -> Result<(), J::Error> {
         self.at.skipped_in_a_row += 1;
         let (step, in_a_row) = (self.at.step, self.at.skipped_in_a_row);
         let what = if outcome.update.losses.is_finite() { "gradient" } else { "loss" };
         self.log_message(format!(
-            "step {step}: the {what} is not finite: skipped ({in_a_row} of at most {MOST_SKIPPED} in a row)"
+            "step {step}: the {what} is not finite: skipped ({in_a_row} of at most {MAX_SKIPPED} in a row)"
         ))?;
-        if in_a_row < MOST_SKIPPED {
+        if in_a_row < MAX_SKIPPED {
             return Ok(());
         }
         let last = self.saved.map(|step| checkpoint::path_of(&self.folder, step));
         Err(self.job.not_finite(&self.at, last))
     }
 
-    /// Evaluates; whether this is the best so far. None if `stop` was raised.
+    /// Evaluates, and returns whether the evaluation is the best so far. `None` if `stop` was set.
     fn evaluate(&mut self, stop: &AtomicBool) -> Result<Option<bool>, J::Error> {
         let Some(evaluation) = self.job.evaluate(&self.trainer, &self.at, stop)? else {
             self.at.owes_evaluation = true;
@@ -511,9 +515,9 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         let best = score.is_some_and(|score| is_better(score, self.at.best.map(|(_, score)| score)));
         if best {
             self.at.best = score.map(|score| (self.at.step, score));
-            self.at.worse = 0;
+            self.at.evaluations_since_best = 0;
         } else {
-            self.at.worse += 1;
+            self.at.evaluations_since_best += 1;
         }
         self.job.log_evaluation(&mut self.log, &self.at, &evaluation, best)?;
         if best && J::KEEP == Keep::Best {
@@ -527,7 +531,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         Ok(Some(best))
     }
 
-    /// Saves a checkpoint of this step, and says so, unless it is saved.
+    /// Saves a checkpoint of this step and reports it, unless it is already saved.
     fn save(&mut self) -> Result<PathBuf, J::Error> {
         let step = self.at.step;
         let is_new = self.saved != Some(step);
@@ -538,7 +542,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         Ok(path)
     }
 
-    /// Saves a checkpoint of this step, unless it is saved; keeps the newest and the best.
+    /// Saves a checkpoint of this step, unless it is already saved; removes old ones except for the best.
     fn write_checkpoint(&mut self) -> Result<PathBuf, J::Error> {
         let (step, path) = (self.at.step, checkpoint::path_of(&self.folder, self.at.step));
         if self.saved == Some(step) {
@@ -552,7 +556,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         if best == Some(step) {
             checkpoint::mark_best(&self.folder, step)?;
         }
-        // A checkpoint whose weights are suspect must not push a good one out.
+        // A checkpoint whose weights may be damaged must not replace a good one.
         if self.at.skipped_in_a_row == 0 {
             checkpoint::prune(&self.folder, self.job.checkpoints_kept(), best)?;
         }
@@ -568,7 +572,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         self.log_rest()?;
         self.note(self.job.interruption(&self.at))?;
         if self.at.owes_evaluation {
-            // The checkpoint of this step, if there is one, does not know of it.
+            // The checkpoint of this step, if there is one, does not contain the pending evaluation.
             self.saved = None;
         }
         let checkpoint = self.write_checkpoint()?;
@@ -584,20 +588,20 @@ impl<'a, J: Job> TrainLoop<'a, J> {
             if self.evaluate(stop)?.is_none() {
                 return self.interrupted();
             }
-            // The checkpoint of this step, if there is one, does not know of it.
+            // The checkpoint of this step, if there is one, does not contain this evaluation.
             self.saved = None;
         }
         self.log_rest()?;
         if self.is_out_of_patience() {
-            let (step, worse) = (self.at.step, self.at.worse);
-            self.log_message(format!("stopped after step {step}: no better score in {worse} evaluations"))?;
+            let (step, evaluations) = (self.at.step, self.at.evaluations_since_best);
+            self.log_message(format!("stopped after step {step}: no better score in {evaluations} evaluations"))?;
         }
         self.job.finish(&self.folder, &self.at)?;
         match J::KEEP {
             Keep::Last => {
-                // Also where this session took no step: the run may have been interrupted before, or the line above is new.
+                // Also if this session did no step: the run may have been interrupted before, or the line above is new.
                 self.note(format!("finished after step {}", self.at.step))?;
-                // The last step may have ended a little early: resumed, the run is over.
+                // The last step may have ended a little early: set the time so that the run is over when it is resumed.
                 if let End::Seconds(all) = self.job.plan().end(self.at.step, self.at.seconds)
                     && self.at.seconds < all
                 {
@@ -613,10 +617,11 @@ impl<'a, J: Job> TrainLoop<'a, J> {
                     self.save_model()?;
                 }
                 self.log.sync()?;
-                // What the run could be resumed from is only in the way. Renamed first: a run killed now is over or is not.
-                let (checkpoints, aside) = (self.folder.checkpoints(), self.folder.root().join(CHECKPOINTS_ASIDE));
-                fs::rename(&checkpoints, &aside)
-                    .and_then(|()| fs::remove_dir_all(&aside))
+                // Checkpoints are not needed any more. They are renamed first, so that a run that is killed now is
+                // either over or not.
+                let (checkpoints, removed) = (self.folder.checkpoints(), self.folder.root().join(REMOVED_CHECKPOINTS));
+                fs::rename(&checkpoints, &removed)
+                    .and_then(|()| fs::remove_dir_all(&removed))
                     .map_err(|e| TrainError::io("remove", &checkpoints, e))?;
                 Ok(self.ended(true, None))
             }
@@ -633,7 +638,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn r29_the_loss_decides_where_no_score_is_a_number() {
+    fn r29_the_loss_decides_between_nan_scores() {
         let score = |value, loss| Score { value, loss };
         let nan = f64::NAN;
         for (now, before, expected) in [

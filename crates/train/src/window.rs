@@ -19,10 +19,10 @@ pub struct Window {
     tokens: u64,
     flops: f64,
     grad_norm: f64,
-    /// Under the losses' names.
+    /// Sums of the losses; their names are keys on this level.
     #[serde(flatten)]
     losses: LossSums,
-    /// Learning rate of the last step. States of checkpoints that were saved before it was kept have none.
+    /// Learning rate of the last step. Missing in older checkpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lr: Option<f64>,
 }
@@ -31,7 +31,7 @@ pub struct Window {
 #[derive(Debug, Clone, Default, PartialEq)]
 struct LossSums(Vec<(String, LossSum)>);
 
-/// A loss's sum in a checkpoint. Its weight is its count.
+/// The sum of a loss in a checkpoint. Its weight equals its count.
 #[derive(Serialize, Deserialize)]
 struct Sum {
     sum: f64,
@@ -60,12 +60,12 @@ impl<'de> Deserialize<'de> for LossSums {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<LossSums, A::Error> {
-                let mut found = Vec::new();
+                let mut sums = Vec::new();
                 while let Some((name, Sum { sum, count, correct })) = map.next_entry()? {
                     let (count, correct) = (count as usize, correct as usize);
-                    found.push((name, LossSum { sum, weight: count as f64, count, correct }));
+                    sums.push((name, LossSum { sum, weight: count as f64, count, correct }));
                 }
-                Ok(LossSums(found))
+                Ok(LossSums(sums))
             }
         }
         from.deserialize_map(Names)
@@ -73,19 +73,19 @@ impl<'de> Deserialize<'de> for LossSums {
 }
 
 impl Window {
-    /// An empty one, for losses in this order.
+    /// An empty window for losses in this order.
     pub fn new(terms: &[Term]) -> Window {
         let losses = terms.iter().map(|term| (term.name.to_owned(), LossSum::default())).collect();
         Window { losses: LossSums(losses), ..Window::default() }
     }
 
-    /// The window of a run whose checkpoints keep no more than this of it: the sum of its one loss and its weight.
+    /// A window from the values that a fine-tuning checkpoint keeps: the sum of its only loss and its weight.
     pub fn restored(term: &Term, sum: f64, weight: f64, tokens: u64, seconds: f64) -> Window {
         let loss = LossSum { sum, weight, ..LossSum::default() };
         Window { tokens, seconds, losses: LossSums(vec![(term.name.to_owned(), loss)]), ..Window::default() }
     }
 
-    /// Adds a step at a learning rate; one that was skipped does not count.
+    /// Adds a step with its learning rate. Of a skipped step, only the learning rate counts.
     pub fn add(&mut self, outcome: &StepOutcome, lr: f64) {
         self.lr = Some(lr);
         let StepOutcome { update, tokens, flops } = outcome;
@@ -110,7 +110,7 @@ impl Window {
         self.tokens == 0
     }
 
-    /// Real tokens of the steps.
+    /// Tokens of the steps.
     pub fn tokens(&self) -> u64 {
         self.tokens
     }
@@ -125,17 +125,17 @@ impl Window {
         self.losses.0.iter().find(|(known, _)| known == name).map(|(_, sum)| *sum).unwrap_or_default()
     }
 
-    /// Real tokens a second.
+    /// Tokens per second.
     pub fn tokens_per_s(&self) -> f64 {
         self.tokens as f64 / self.seconds.max(f64::MIN_POSITIVE)
     }
 
-    /// Useful floating-point operations a second.
+    /// Useful floating-point operations per second.
     pub fn flops_per_s(&self) -> f64 {
         self.flops / self.seconds.max(f64::MIN_POSITIVE)
     }
 
-    /// The window's means; the rest of the line is left at zero. `peak` is the device's matrix peak in FLOP/s.
+    /// The means over the window; other fields of the line are zero. `peak` is the matrix peak of the device in FLOP/s.
     pub fn means(&self, terms: &[Term], peak: f64) -> TrainLine {
         TrainLine {
             losses: figures(terms, |name| self.loss(name), false),
@@ -158,7 +158,7 @@ mod tests {
     use crate::step::Update;
 
     #[test]
-    fn a_window_is_means_over_tokens() {
+    fn window_means_are_weighted_by_tokens() {
         let outcome = |sum: f64, count: usize, seconds: f64| {
             let mut losses = Losses::default();
             losses.add("mlm", LossSum { sum, weight: count as f64, count, correct: 1 });
@@ -174,9 +174,10 @@ mod tests {
         assert_eq!((line.tokens_per_s, line.share_of_peak), (50.0, 0.25));
     }
 
-    /// The window of a checkpoint of before losses were a list, byte for byte: the state's checksum is of these bytes.
+    /// The window of a checkpoint from before losses were a list. It must be reproduced byte for byte, because the
+    /// state's checksum covers these bytes.
     #[test]
-    fn windows_of_earlier_checkpoints_are_kept_to_the_byte() {
+    fn windows_of_earlier_checkpoints_are_reproduced_byte_for_byte() {
         let text = r#"{"steps":3,"seconds":0.125,"tokens":96,"flops":1e9,"grad_norm":2.5,"mlm":{"sum":61.25,"count":17,"correct":4},"nsp":{"sum":0.0,"count":0,"correct":0},"lr":0.001}"#;
         let window: Window = serde_json::from_str(text).unwrap();
         assert_eq!(window.loss("mlm"), LossSum { sum: 61.25, weight: 17.0, count: 17, correct: 4 });

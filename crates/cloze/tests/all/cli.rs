@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-
 use crate::common::{cloze, failure, success, text};
 
 fn write_corpus(path: &Path, documents: usize) {

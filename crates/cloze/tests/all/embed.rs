@@ -1,6 +1,5 @@
 //! Texts to vectors, nearest texts and retrieval scores, through the command line, with a random model.
 
-
 use cloze::engine::Device;
 use cloze::model::{Config, Heads, Model};
 use cloze::text::{SPECIAL_TOKENS, Tokenizer};

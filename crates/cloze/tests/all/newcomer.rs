@@ -106,7 +106,7 @@ fn thirty_texts_give_sentence_pairs_too() {
                --set phase.0.share=0.5 --set phase.1.share=0.5 --out runs/pairs";
     let output = newcomer.types(run);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && said.contains("score masked tokens alone"), "{said}");
+    assert!(output.status.success() && said.contains("score only masked tokens"), "{said}");
 }
 
 /// One text: it is trained on, and each command says how to go on.

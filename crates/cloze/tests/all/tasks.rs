@@ -725,7 +725,7 @@ fn models_that_do_not_fit_are_refused() {
     start(&missing, &["missing", "missing: bert.encoder.layer.2.attention.self.query.weight", "[32, 32]"]);
     let surplus = bench.copy_of_start("surplus");
     edit(&surplus, &|config| config["num_hidden_layers"] = 1.into());
-    start(&surplus, &["surplus", "surplus: bert.encoder.layer.1."]);
+    start(&surplus, &["surplus", "unexpected: bert.encoder.layer.1."]);
     let shape = bench.copy_of_start("shape");
     edit(&shape, &|config| config["intermediate_size"] = 64.into());
     start(&shape, &["shape", "wrong shape", "expected [64, 32], found [48, 32]"]);

@@ -1,4 +1,4 @@
-//! What the benches have in common.
+//! Shared code of the benches.
 
 use std::marker::PhantomData;
 
@@ -6,10 +6,10 @@ use cloze_engine::Device;
 use cloze_engine::cpu::level::Level;
 use memmap2::MmapMut;
 
-/// The level that `CLOZE_CPU` asks for, else the best present; ends the process if there is none such.
+/// The level that `CLOZE_CPU` names, otherwise the best one; ends the process if it is not available.
 pub fn level() -> Level {
-    let Some(word) = Device::forced_instruction_set() else { return Level::detect() };
-    match Level::named(&word, "CLOZE_CPU=", Level::detect()) {
+    let Some(name) = Device::forced_instruction_set() else { return Level::detect() };
+    match Level::from_name(&name, "CLOZE_CPU=", Level::detect()) {
         Ok(level) => level,
         Err(error) => {
             eprintln!("{error}");
@@ -18,7 +18,7 @@ pub fn level() -> Level {
     }
 }
 
-/// Numbers in huge pages, as a training step's tensors are.
+/// Numbers in huge pages, like the tensors of a training step.
 pub struct Mapped<T> {
     map: MmapMut,
     of: PhantomData<T>,
@@ -45,7 +45,7 @@ impl<T: Copy> Mapped<T> {
     }
 
     pub fn slice(&self) -> &[T] {
-        // SAFETY: the map is aligned to pages, and holds plain numbers.
+        // SAFETY: the map is aligned to pages, and contains plain numbers.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.map.len() / size_of::<T>()) }
     }
 }

@@ -1,4 +1,4 @@
-//! The arenas of weights and gradients as the kernels see them.
+//! The arenas of weights and gradients, for the CPU's kernels.
 
 use std::ops::Range;
 
@@ -10,12 +10,12 @@ pub(crate) fn weights(params: &Parameters, id: ParamId) -> &[f32] {
     &params.arena().slice()[params.range(id)]
 }
 
-/// The gradients at `range`, after [`Gradients::begin_write`] has said how to write them.
+/// The gradients at `range`, to be written as [`Gradients::begin_write`] returned.
 pub(crate) fn gradients(grads: &mut Gradients, range: Range<usize>) -> &mut [f32] {
     &mut grads.arena_mut().slice_mut()[range]
 }
 
-/// The gradients of the parameters in `range`, to be added to.
+/// The gradients of the parameters in `range`, ready to be added to.
 pub(crate) fn gradient_sums(grads: &mut Gradients, range: Range<usize>) -> &mut [f32] {
     let write = grads.begin_write(range.clone());
     let sums = gradients(grads, range);

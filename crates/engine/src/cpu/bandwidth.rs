@@ -1,4 +1,4 @@
-//! How fast the machine's memory is read, measured: what bounds an op that its arithmetic does not.
+//! Measures the read bandwidth of caches and memory, which limits ops with little arithmetic.
 
 use std::time::Instant;
 
@@ -9,21 +9,22 @@ use super::pool::Pool;
 use crate::device::Bandwidths;
 use crate::{DType, Tensor};
 
-/// Bytes that each thread reads over and over: as much as half of a small L2 holds, as what lies beyond any L2, and as what is
-/// beyond a fair share of any L3.
-const READ: [usize; 3] = [256 << 10, 8 << 20, 192 << 20];
-/// Bytes a measurement reads at least; the best of several counts, since others may use the machine too.
-const ENOUGH: usize = 64 << 20;
+/// Bytes that each thread reads repeatedly: half of a small L2 cache; more than any L2; more than a thread's share of
+/// any L3.
+const WORKING_SETS: [usize; 3] = [256 << 10, 8 << 20, 192 << 20];
+/// Minimum number of bytes that a measurement reads. The best of several counts, since other processes may use the
+/// machine.
+const MIN_BYTES: usize = 64 << 20;
 const REPEATS: usize = 5;
 
-/// Takes about a second.
+/// The read bandwidth of L2, L3 and memory in bytes per second. Takes about a second.
 pub(crate) fn bandwidths(level: Level, pool: &Pool) -> Bandwidths {
-    let [l2, l3, dram] = READ.map(|bytes| {
+    let [l2, l3, dram] = WORKING_SETS.map(|bytes| {
         let count = bytes / size_of::<f32>();
         let mut memory = Tensor::host(&[pool.threads(), count], DType::F32);
         let parts = DisjointSlice::new(memory.slice_mut::<f32>());
-        let passes = ENOUGH.div_ceil(bytes);
-        // A task for each thread; one that drew two would only read its share twice.
+        let passes = MIN_BYTES.div_ceil(bytes);
+        // One task per thread. A thread that takes two tasks only reads its share twice.
         let read = |task: &(dyn Fn(&mut [f32]) + Sync)| {
             let start = Instant::now();
             pool.run(pool.threads(), &|i| {
@@ -47,7 +48,7 @@ pub(crate) fn bandwidths(level: Level, pool: &Pool) -> Bandwidths {
     Bandwidths { l2, l3, dram }
 }
 
-/// Four sums, so that no addition waits for another.
+/// Sums with four accumulators, so that no addition waits for the previous one.
 struct Sum<'a>(&'a [f32]);
 
 impl Vectorized for Sum<'_> {
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_memory_has_a_rate() {
+    fn every_level_of_memory_has_a_bandwidth() {
         let Bandwidths { l2, l3, dram } = bandwidths(Level::Portable, &Pool::new(2));
         assert!([l2, l3, dram].iter().all(|rate| rate.is_finite() && *rate > 0.0), "{l2} {l3} {dram}");
     }

@@ -1,7 +1,8 @@
-//! Which instruction set computes, and which type of activations is faster on it: found by measuring, once a process.
+//! Selects the instruction set, and the faster type of activations for it, by measuring once per process.
 //!
-//! The best instruction set of a CPU is not always its fastest: some Intel CPUs without AMX run the dot product of bf16 pairs
-//! at half the rate of f32 multiply-adds. There bf16 operands are multiplied in f32, which gives the same numbers.
+//! The most advanced instruction set of a CPU is not always its fastest: some Intel CPUs without AMX run the dot
+//! product of bf16 pairs at half the rate of f32 multiply-adds. There, bf16 operands are multiplied in f32, which gives
+//! the same numbers.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -10,10 +11,10 @@ use super::gemm::{Precision, compare_peaks};
 use super::level::Level;
 use crate::{DType, EngineError};
 
-/// A lesser instruction set, and f32, must be this much faster to be taken: measurements vary.
+/// An older instruction set, and f32, must be faster by this factor to be selected: measurements vary.
 const MARGIN: f64 = 1.1;
 
-/// An instruction set and the reason for it.
+/// An instruction set and why it was selected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Choice {
     pub level: Level,
@@ -22,30 +23,30 @@ pub(crate) struct Choice {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Reason {
-    /// `CLOZE_CPU` names it.
+    /// The environment variable `CLOZE_CPU` selects it.
     Variable,
-    /// The caller names it.
+    /// The caller selects it.
     Caller,
-    /// There is nothing to compare it with.
+    /// It is the only candidate.
     Best,
-    /// It multiplies fastest; or nothing is faster by the margin.
+    /// It multiplies fastest, or no older one is faster by the margin.
     Fastest,
 }
 
 impl Choice {
-    /// The level that `CLOZE_CPU` names; an empty variable counts as unset. Without it the level that `wanted` names, or else
-    /// the fastest one.
+    /// The level that `CLOZE_CPU` names (an empty variable counts as unset), otherwise the level that `requested`
+    /// names, otherwise the fastest one.
     ///
     /// # Errors
-    /// A word is unknown, or names a level that this machine lacks.
-    pub(crate) fn make(wanted: Option<&str>) -> Result<Choice, EngineError> {
-        match (forced(), wanted) {
-            (Some(word), _) => {
-                let level = Level::named(&word, "CLOZE_CPU=", Level::detect())?;
+    /// The name is unknown, or this machine does not have the level.
+    pub(crate) fn select(requested: Option<&str>) -> Result<Choice, EngineError> {
+        match (cloze_cpu(), requested) {
+            (Some(name), _) => {
+                let level = Level::from_name(&name, "CLOZE_CPU=", Level::detect())?;
                 Ok(Choice { level, reason: Reason::Variable })
             }
-            (None, Some(word)) => {
-                let level = Level::named(word, "instruction set ", Level::detect())?;
+            (None, Some(name)) => {
+                let level = Level::from_name(name, "instruction set ", Level::detect())?;
                 Ok(Choice { level, reason: Reason::Caller })
             }
             (None, None) => Ok(Choice::fastest()),
@@ -60,31 +61,31 @@ impl Choice {
         }
     }
 
-    /// A given level, without measuring.
+    /// A fixed level, without measuring.
     #[cfg(test)]
-    pub(crate) fn of(level: Level) -> Choice {
+    pub(crate) fn fixed(level: Level) -> Choice {
         Choice { level, reason: Reason::Caller }
     }
 
-    /// The faster type of activations: bf16 if its products are faster than those of f32, else f32, which then has nothing to
-    /// convert.
+    /// The faster type of activations: bf16 if its products are faster than those of f32, otherwise f32, which needs no
+    /// conversion.
     pub(crate) fn precision(self) -> DType {
         faster_type(self.level, peaks())
     }
 
-    /// Why this level and this type of activations, in a few words.
+    /// Why this level is used with this type of activations, as a short text.
     pub(crate) fn explain(self, dtype: DType) -> String {
         self.explain_with(dtype, peaks())
     }
 
     fn explain_with(self, dtype: DType, peaks: &[(Level, f64)]) -> String {
         let reason = match self.reason {
-            Reason::Variable => "CLOZE_CPU asks for this instruction set",
-            Reason::Caller => "the instruction set that was asked for",
+            Reason::Variable => "the instruction set that CLOZE_CPU selects",
+            Reason::Caller => "the requested instruction set",
             Reason::Best => "the best instruction set of this CPU",
             Reason::Fastest => "the fastest instruction set by measurement",
         };
-        let products = match (peak_of(peaks, self.level), peak_of(peaks, Level::Avx512)) {
+        let products = match (find_peak(peaks, self.level), find_peak(peaks, Level::Avx512)) {
             (Some(bf16), Some(f32)) if self.level > Level::Avx512 => {
                 format!("a core multiplies {} GFLOP/s in bf16, {} in f32", Gflops(bf16), Gflops(f32))
             }
@@ -101,13 +102,13 @@ impl Choice {
     }
 }
 
-/// What `CLOZE_CPU` holds, unless it is empty.
-pub(crate) fn forced() -> Option<String> {
-    let word = std::env::var_os("CLOZE_CPU").filter(|word| !word.is_empty())?;
-    Some(word.to_string_lossy().into_owned())
+/// The value of `CLOZE_CPU`, unless it is empty.
+pub(crate) fn cloze_cpu() -> Option<String> {
+    let name = std::env::var_os("CLOZE_CPU").filter(|name| !name.is_empty())?;
+    Some(name.to_string_lossy().into_owned())
 }
 
-/// FLOP/s as a number of GFLOP/s.
+/// Displays FLOP/s in units of GFLOP/s.
 struct Gflops(f64);
 
 impl fmt::Display for Gflops {
@@ -116,12 +117,13 @@ impl fmt::Display for Gflops {
     }
 }
 
-/// One thread's peaks for bf16 operands in FLOP/s, of the levels that could be the fastest; none where there is no choice. A
-/// level without bf16 products multiplies in f32, so its peak is that of f32 too. Measured at the first call, for a few milliseconds each.
+/// The single-thread peaks of all candidate levels for bf16 operands, in FLOP/s; empty if there is only one candidate.
+/// A level without bf16 products multiplies in f32, so its value is also its f32 peak. The first call measures, for a
+/// few milliseconds per level.
 fn peaks() -> &'static [(Level, f64)] {
     static PEAKS: OnceLock<Vec<(Level, f64)>> = OnceLock::new();
     PEAKS.get_or_init(|| {
-        let levels: Vec<Level> = Level::present().filter(|level| *level >= Level::Avx2).collect();
+        let levels: Vec<Level> = Level::available().filter(|level| *level >= Level::Avx2).collect();
         if levels.len() < 2 {
             return Vec::new();
         }
@@ -130,11 +132,12 @@ fn peaks() -> &'static [(Level, f64)] {
     })
 }
 
-fn peak_of(peaks: &[(Level, f64)], level: Level) -> Option<f64> {
+fn find_peak(peaks: &[(Level, f64)], level: Level) -> Option<f64> {
     peaks.iter().find(|(of, _)| *of == level).map(|(_, peak)| *peak)
 }
 
-/// The best level, unless a lesser one is faster by the margin. `peaks` holds at least one, lesser levels first.
+/// The last level, unless an earlier one is faster by the margin. `peaks` has at least one entry and is sorted by
+/// level.
 fn fastest(peaks: &[(Level, f64)]) -> Level {
     let mut chosen = peaks[peaks.len() - 1];
     for &(level, peak) in peaks.iter().rev() {
@@ -145,21 +148,20 @@ fn fastest(peaks: &[(Level, f64)]) -> Level {
     chosen.0
 }
 
-/// The faster type at a level.
+/// The faster type of activations at a level.
 fn faster_type(level: Level, peaks: &[(Level, f64)]) -> DType {
     let has_bf16_products = level >= Level::Avx512BF16;
-    match (peak_of(peaks, level), peak_of(peaks, Level::Avx512)) {
+    match (find_peak(peaks, level), find_peak(peaks, Level::Avx512)) {
         (Some(bf16), Some(f32)) if has_bf16_products && bf16 > MARGIN * f32 => DType::BF16,
         _ => DType::F32,
     }
 }
 
-/// The bf16 products that were passed over for a level without them: their level and peak, and the peak of f32.
+/// If a level with bf16 products was rejected because they are slow: that level, its peak, and the f32 peak of `level`.
 fn slower_bf16(level: Level, peaks: &[(Level, f64)]) -> Option<(Level, f64, f64)> {
-    let f32 = peak_of(peaks, level)?;
-    let (passed_over, bf16) =
-        *peaks.last().filter(|(best, _)| *best >= Level::Avx512BF16 && level < Level::Avx512BF16)?;
-    Some((passed_over, bf16, f32))
+    let f32 = find_peak(peaks, level)?;
+    let (rejected, bf16) = *peaks.last().filter(|(best, _)| *best >= Level::Avx512BF16 && level < Level::Avx512BF16)?;
+    Some((rejected, bf16, f32))
 }
 
 #[cfg(test)]
@@ -168,23 +170,24 @@ mod tests {
 
     use Level::{Amx, Avx2, Avx512, Avx512BF16};
 
-    /// Peaks of one core as they were measured on three kinds of CPU.
+    /// Peaks of one core, measured on three kinds of CPU.
     const SLOW_PAIRS: [(Level, f64); 3] = [(Avx2, 100e9), (Avx512, 179e9), (Avx512BF16, 93e9)];
     const ZEN4: [(Level, f64); 3] = [(Avx2, 118e9), (Avx512, 118e9), (Avx512BF16, 236e9)];
     const TILES: [(Level, f64); 4] = [(Avx2, 100e9), (Avx512, 210e9), (Avx512BF16, 400e9), (Amx, 3300e9)];
 
     #[test]
-    fn slow_bf16_products_are_passed_over() {
+    fn slow_bf16_products_are_not_selected() {
         assert_eq!((fastest(&SLOW_PAIRS), faster_type(Avx512, &SLOW_PAIRS)), (Avx512, DType::F32));
         assert_eq!((fastest(&ZEN4), faster_type(Avx512BF16, &ZEN4)), (Avx512BF16, DType::BF16));
         assert_eq!((fastest(&TILES), faster_type(Amx, &TILES)), (Amx, DType::BF16));
-        // Forced, the slow products are used for bf16, and f32 is still the faster type.
+        // If `CLOZE_CPU` selects the level with slow products, they are used for bf16, but f32 is still the faster
+        // type.
         assert_eq!(faster_type(Avx512BF16, &SLOW_PAIRS), DType::F32);
         assert_eq!(slower_bf16(Avx512, &SLOW_PAIRS), Some((Avx512BF16, 93e9, 179e9)));
     }
 
     #[test]
-    fn a_small_difference_does_not_pass_over_the_better_level() {
+    fn a_small_difference_does_not_change_the_level() {
         assert_eq!(fastest(&[(Avx2, 104e9), (Avx512, 100e9)]), Avx512);
         assert_eq!(fastest(&[(Avx2, 120e9), (Avx512, 100e9)]), Avx2);
         assert_eq!(faster_type(Avx512BF16, &[(Avx512, 100e9), (Avx512BF16, 104e9)]), DType::F32);
@@ -204,7 +207,7 @@ mod tests {
         );
         assert_eq!(
             explained(Amx, Reason::Variable, DType::F32, &TILES),
-            "CLOZE_CPU asks for this instruction set; a core multiplies 3300 GFLOP/s in bf16, 210 in f32"
+            "the instruction set that CLOZE_CPU selects; a core multiplies 3300 GFLOP/s in bf16, 210 in f32"
         );
         assert_eq!(
             explained(Avx2, Reason::Best, DType::F32, &[]),
@@ -212,13 +215,13 @@ mod tests {
         );
         assert_eq!(
             explained(Avx2, Reason::Caller, DType::BF16, &[]),
-            "the instruction set that was asked for; it has no bf16 products: they are computed in f32"
+            "the requested instruction set; it has no bf16 products: they are computed in f32"
         );
     }
 
-    /// Levels are present, lesser ones first, each with a peak.
+    /// The measured levels are available and sorted, and each has a plausible peak.
     #[test]
-    fn what_can_be_compared_here_is_measured() {
+    fn all_candidates_are_measured() {
         let levels: Vec<Level> = peaks().iter().map(|(level, _)| *level).collect();
         assert!(
             levels.is_sorted_by(|a, b| a < b) && levels.iter().all(|level| *level <= Level::detect()),
@@ -229,12 +232,12 @@ mod tests {
     }
 
     #[test]
-    fn a_level_that_the_caller_names_is_taken_or_refused() {
-        if forced().is_some() {
-            return; // The variable comes first.
+    fn a_requested_level_is_used_or_rejected() {
+        if cloze_cpu().is_some() {
+            return; // The variable has precedence.
         }
-        assert_eq!(Choice::make(Some("portable")).unwrap().level, Level::Portable);
-        let unknown = Choice::make(Some("avx1024")).unwrap_err().to_string();
+        assert_eq!(Choice::select(Some("portable")).unwrap().level, Level::Portable);
+        let unknown = Choice::select(Some("avx1024")).unwrap_err().to_string();
         assert!(unknown.starts_with("instruction set avx1024"), "{unknown}");
     }
 }

@@ -1,15 +1,15 @@
-//! One slice written by several threads, each its own part.
+//! A slice whose disjoint parts are written by several threads.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// A mutable slice whose disjoint parts several tasks write at once.
+/// A mutable slice that gives several tasks mutable access to disjoint parts.
 pub(crate) struct DisjointSlice<'a, T> {
     start: *mut T,
     len: usize,
     slice: PhantomData<&'a mut [T]>,
 }
-// SAFETY: the only access is `part`, whose contract makes concurrent parts disjoint.
+// SAFETY: the only access is `part`, and its contract requires concurrent parts to be disjoint.
 unsafe impl<T: Send> Send for DisjointSlice<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for DisjointSlice<'_, T> {}
@@ -22,12 +22,12 @@ impl<'a, T> DisjointSlice<'a, T> {
     /// The elements of `range`, bounds-checked.
     ///
     /// # Safety
-    /// No two parts alive at one time may overlap.
+    /// Parts that exist at the same time must not overlap.
     #[inline(always)]
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
-        // SAFETY: in bounds by the assertion, unaliased by the caller's promise.
+        // SAFETY: in bounds by the assertion, not aliased by the caller's contract.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
 }

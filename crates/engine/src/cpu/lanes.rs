@@ -1,29 +1,29 @@
-//! Element-wise work, sixteen numbers at a time: the widest vector.
+//! Element-wise operations on sixteen numbers at a time, the size of the widest vector.
 //!
-//! A loop over several slices vectorises only where the compiler can show, or test at run time, that they do not overlap; once
-//! a constant length has made it unroll the loop, it does neither. Numbers loaded into an array of their own overlap nothing.
-//! And sums in sixteen lanes have the same order at every level.
+//! The compiler vectorises a loop over several slices only if it can prove, or check at run time, that they do not
+//! overlap. It does neither once it has unrolled a loop of constant length. Numbers loaded into a local array overlap
+//! nothing. In addition, sums in sixteen lanes have the same order at every level.
 
 use super::level::{Isa, Vectorized};
 pub(crate) use super::level::{LANES, Lanes};
 use crate::dtype::{Real, bf16};
 use crate::random::Mask;
 
-/// An element type whose vectors kernels write.
+/// An element type that kernels store in vectors.
 pub(crate) trait VectorElement: Real {
-    /// [`Real::from_f32`] of sixteen numbers, at a level that the caller runs at.
-    fn narrow<I: Isa>(lanes: Lanes) -> [Self; LANES];
-    /// A cache line of elements from as many numbers, of which there are enough.
-    fn line<I: Isa>(from: &[f32]) -> [u32; LANES];
+    /// [`Real::from_f32`] of sixteen numbers. The caller must run at level `I`.
+    fn from_lanes<I: Isa>(lanes: Lanes) -> [Self; LANES];
+    /// A cache line of elements, converted from the first numbers of `from`.
+    fn cache_line<I: Isa>(from: &[f32]) -> [u32; LANES];
 }
 
 impl VectorElement for f32 {
     #[inline(always)]
-    fn narrow<I: Isa>(lanes: Lanes) -> [f32; LANES] {
+    fn from_lanes<I: Isa>(lanes: Lanes) -> [f32; LANES] {
         lanes
     }
     #[inline(always)]
-    fn line<I: Isa>(from: &[f32]) -> [u32; LANES] {
+    fn cache_line<I: Isa>(from: &[f32]) -> [u32; LANES] {
         let mut line = [0; LANES];
         for (word, x) in line.iter_mut().zip(from) {
             *word = x.to_bits();
@@ -34,40 +34,41 @@ impl VectorElement for f32 {
 
 impl VectorElement for bf16 {
     #[inline(always)]
-    fn narrow<I: Isa>(lanes: Lanes) -> [bf16; LANES] {
-        // SAFETY: code that is generic over a level runs at that level only (`Isa::vectorize`).
-        unsafe { I::narrow(&lanes) }
+    fn from_lanes<I: Isa>(lanes: Lanes) -> [bf16; LANES] {
+        // SAFETY: code that is generic over a level only runs at that level (`Isa::vectorize`).
+        unsafe { I::to_bf16(&lanes) }
     }
     #[inline(always)]
-    fn line<I: Isa>(from: &[f32]) -> [u32; LANES] {
+    fn cache_line<I: Isa>(from: &[f32]) -> [u32; LANES] {
         let from = &from[..2 * LANES];
         // SAFETY: as above; 32 numbers can be read. A word's lower half comes first in memory (`u32::to_le`).
-        unsafe { I::pairs(from.as_ptr()).map(u32::to_le) }
+        unsafe { I::to_bf16_pairs(from.as_ptr()).map(u32::to_le) }
     }
 }
 
-/// Runs `$body` with `$part` bound to the ranges of sixteen that make up `0..$len`; the last may be shorter.
+/// Runs `$body` with `$part` bound to the consecutive ranges of sixteen in `0..$len`; the last one may be shorter.
 ///
-/// A macro, as are the two below: a closure that is called in two places is not inlined, and is then compiled for the baseline.
+/// This and the next two are macros because a closure that is called in two places is not inlined, and is then compiled
+/// for the baseline.
 macro_rules! each_part {
     ($len:expr, $part:ident => $body:expr) => {{
         let len: usize = $len;
-        let whole = len - len % $crate::cpu::lanes::LANES;
+        let full = len - len % $crate::cpu::lanes::LANES;
         let mut at = 0;
-        while at < whole {
+        while at < full {
             let $part = at..at + $crate::cpu::lanes::LANES;
             $body;
             at += $crate::cpu::lanes::LANES;
         }
-        if whole < len {
-            let $part = whole..len;
+        if full < len {
+            let $part = full..len;
             $body;
         }
     }};
 }
 pub(crate) use each_part;
 
-/// Σ of the numbers that `$lanes` gives for the ranges of `0..$len`, in sixteen interleaved partial sums.
+/// The sum of the numbers that `$lanes` returns for the parts of `0..$len`, in sixteen interleaved partial sums.
 macro_rules! lane_sum {
     ($isa:ident, $len:expr, $part:ident => $lanes:expr) => {{
         let mut sums = [0.0; $crate::cpu::lanes::LANES];
@@ -77,35 +78,35 @@ macro_rules! lane_sum {
                 *sum += x;
             }
         });
-        // SAFETY: code that is generic over a level runs at that level only.
-        unsafe { $isa::sum(&sums) }
+        // SAFETY: code that is generic over a level only runs at that level.
+        unsafe { $isa::reduce_sum(&sums) }
     }};
 }
 pub(crate) use lane_sum;
 
-/// The greatest of the numbers that `$lanes` gives for the ranges of `0..$len`, NaN aside; −∞ for none.
+/// The maximum of the numbers that `$lanes` returns for the parts of `0..$len`, ignoring NaN; −∞ if there are none.
 macro_rules! lane_max {
     ($isa:ident, $len:expr, $part:ident => $lanes:expr) => {{
-        let mut greatest = [f32::NEG_INFINITY; $crate::cpu::lanes::LANES];
+        let mut max = [f32::NEG_INFINITY; $crate::cpu::lanes::LANES];
         $crate::cpu::lanes::each_part!($len, $part => {
             let count = $part.len();
             let mut lanes: $crate::cpu::lanes::Lanes = $lanes;
             lanes[count..].fill(f32::NEG_INFINITY);
-            // SAFETY: code that is generic over a level runs at that level only.
-            greatest = unsafe { $isa::greater(&lanes, &greatest) };
+            // SAFETY: code that is generic over a level only runs at that level.
+            max = unsafe { $isa::max(&lanes, &max) };
         });
         // SAFETY: as above.
-        unsafe { $isa::greatest(&greatest) }
+        unsafe { $isa::reduce_max(&max) }
     }};
 }
 pub(crate) use lane_max;
 
-/// A slice of at most sixteen, and zeros beyond it.
+/// Loads up to sixteen elements; the remaining lanes are zero.
 #[inline(always)]
 pub(crate) fn load<E: Real>(from: &[E]) -> Lanes {
     let mut lanes = [0.0; LANES];
-    if let Ok(whole) = <&[E; LANES]>::try_from(from) {
-        for (lane, x) in lanes.iter_mut().zip(whole) {
+    if let Ok(full) = <&[E; LANES]>::try_from(from) {
+        for (lane, x) in lanes.iter_mut().zip(full) {
             *lane = x.to_f32();
         }
     } else {
@@ -116,20 +117,20 @@ pub(crate) fn load<E: Real>(from: &[E]) -> Lanes {
     lanes
 }
 
-/// Fills a slice of at most sixteen.
+/// Stores the first lanes in a slice of up to sixteen elements.
 #[inline(always)]
 pub(crate) fn store<I: Isa, E: VectorElement>(lanes: Lanes, to: &mut [E]) {
-    put(E::narrow::<I>(lanes), to);
+    write(E::from_lanes::<I>(lanes), to);
 }
 
-/// Fills a slice with numbers that are read only much later: whole cache lines go past the caches.
+/// Fills a slice with numbers that are not read soon: complete cache lines bypass the caches.
 #[inline(always)]
 pub(crate) fn stream<I: Isa, E: VectorElement>(from: &[f32], to: &mut [E]) {
     let per = 64 / size_of::<E>();
     if to.as_ptr().addr().is_multiple_of(64) && to.len().is_multiple_of(per) {
         for (from, to) in from.chunks_exact(per).zip(to.chunks_exact_mut(per)) {
-            // SAFETY: code that is generic over a level runs at that level only; `to` is an aligned cache line.
-            unsafe { I::stream(E::line::<I>(from), to.as_mut_ptr().cast()) };
+            // SAFETY: code that is generic over a level only runs at that level; `to` is an aligned cache line.
+            unsafe { I::stream_line(E::cache_line::<I>(from), to.as_mut_ptr().cast()) };
         }
     } else {
         each_part!(to.len(), part => store::<I, _>(load(&from[part.clone()]), &mut to[part]));
@@ -137,9 +138,9 @@ pub(crate) fn stream<I: Isa, E: VectorElement>(from: &[f32], to: &mut [E]) {
 }
 
 #[inline(always)]
-fn put<T: Copy>(values: [T; LANES], to: &mut [T]) {
+fn write<T: Copy>(values: [T; LANES], to: &mut [T]) {
     match <&mut [T; LANES]>::try_from(&mut *to) {
-        Ok(whole) => *whole = values,
+        Ok(full) => *full = values,
         Err(_) => to.copy_from_slice(&values[..to.len()]),
     }
 }
@@ -171,9 +172,9 @@ pub(crate) fn zip3(mut x: Lanes, y: Lanes, z: Lanes, f: impl Fn(f32, f32, f32) -
     x
 }
 
-/// The first `count` lanes of x, and `rest` in the others.
+/// The first `count` lanes of `x`, and `rest` in the others.
 #[inline(always)]
-pub(crate) fn first(mut x: Lanes, count: usize, rest: f32) -> Lanes {
+pub(crate) fn take_first(mut x: Lanes, count: usize, rest: f32) -> Lanes {
     if count < LANES {
         for (i, x) in x.iter_mut().enumerate() {
             *x = if i < count { *x } else { rest };
@@ -182,15 +183,15 @@ pub(crate) fn first(mut x: Lanes, count: usize, rest: f32) -> Lanes {
     x
 }
 
-/// Adds `x` to what `sums` holds.
+/// Adds `x` to `sums`, lane by lane.
 #[inline(always)]
 pub(crate) fn add_to(sums: &mut [f32], x: Lanes) {
-    put(zip(load(sums), x, |sum, x| sum + x), sums);
+    write(zip(load(sums), x, |sum, x| sum + x), sums);
 }
 
-/// The factors of sixteen elements from `first` on: 0 or 1/(1 − p) each.
+/// The dropout factors of sixteen elements starting at `first`: 0 or 1/(1 − p) each.
 #[inline(always)]
-pub(crate) fn factors(mask: Mask, first: usize) -> Lanes {
+pub(crate) fn dropout_factors(mask: Mask, first: usize) -> Lanes {
     let mut lanes = [0.0; LANES];
     for (i, lane) in lanes.iter_mut().enumerate() {
         *lane = mask.factor(first.wrapping_add(i));
@@ -198,13 +199,13 @@ pub(crate) fn factors(mask: Mask, first: usize) -> Lanes {
     lanes
 }
 
-/// Rounds sums to the activations' type.
-pub(crate) struct Narrow<'a, E> {
+/// Converts f32 numbers to the type of activations.
+pub(crate) struct Convert<'a, E> {
     pub(crate) from: &'a [f32],
     pub(crate) to: &'a mut [E],
 }
 
-impl<E: VectorElement> Vectorized for Narrow<'_, E> {
+impl<E: VectorElement> Vectorized for Convert<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
@@ -220,10 +221,10 @@ mod tests {
     use crate::cpu::level::Portable;
 
     #[test]
-    fn folds_look_at_what_is_there_alone() {
+    fn reductions_ignore_lanes_beyond_the_end() {
         for n in [0, 1, 15, 16, 17, 50] {
             let x: Vec<f32> = (0..n).map(|i| -1.0 - i as f32).collect();
-            // What lies beyond the end of a part is 7: neither sum nor maximum may see it.
+            // Lanes beyond the end of a part are 7; neither sum nor maximum may include them.
             let part = |part: Range<usize>| {
                 let mut lanes = [7.0; LANES];
                 lanes[..part.len()].copy_from_slice(&x[part]);
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_loaded_and_stored_whole() {
+    fn parts_are_loaded_and_stored_completely() {
         for n in [1, 16, 35] {
             let x: Vec<bf16> = (0..n).map(|i| Real::from_f32(i as f32)).collect();
             let mut y = vec![<bf16 as Real>::from_f32(-1.0); n + 1];

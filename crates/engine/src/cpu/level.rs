@@ -1,9 +1,10 @@
-//! The CPU's instruction sets: what this machine has, and how a body gets compiled for one of them. Which one computes is
-//! chosen in `choice`.
+//! The CPU's instruction sets: detection, and compiling a function body for each of them. `choice` selects the one that
+//! is used.
 //!
-//! Rust compiles a function for an instruction set only where it carries `#[target_feature]`, and inlines into it only code
-//! that is `#[inline(always)]`. So an element-wise body is written once as a [`Vectorized`] value whose `call` is inlined into
-//! one such function for each set ([`Isa::vectorize`]); [`Level::run`] picks the function at run time.
+//! Rust compiles a function for an instruction set only if it has `#[target_feature]`, and inlines into it only code
+//! that is `#[inline(always)]`. So an element-wise body is written once, as a [`Vectorized`] value whose `call` is
+//! inlined into one such function per instruction set ([`Isa::vectorize`]). [`Level::run`] selects the function at run
+//! time.
 
 use std::cmp::Ordering;
 use std::sync::OnceLock;
@@ -11,18 +12,17 @@ use std::sync::OnceLock;
 use crate::EngineError;
 use crate::dtype::{Real, bf16, rounded_to_bf16};
 
-/// The numbers of the widest vector.
+/// Number of f32 in the widest vector.
 pub(crate) const LANES: usize = 16;
-/// Sixteen numbers, to be held in registers.
+/// Sixteen numbers, meant to be kept in registers.
 pub(crate) type Lanes = [f32; LANES];
 
-/// An instruction set. One that is less than another is included in it; those of different processors are neither less nor
-/// greater.
+/// An instruction set. A smaller level is included in a larger one. Levels of different architectures are not ordered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Level {
-    /// What the compiler's target guarantees (SSE2 on x86-64, NEON on aarch64).
+    /// The baseline of the compiler's target (SSE2 on x86-64, NEON on aarch64).
     Portable,
-    /// NEON, which every aarch64 has, in kernels written for it.
+    /// NEON kernels; every aarch64 CPU has NEON.
     Neon,
     /// AVX2 and FMA.
     Avx2,
@@ -30,44 +30,44 @@ pub enum Level {
     Avx512,
     /// AVX-512 and its dot product of bf16 pairs (Zen 4, Cooper Lake and later).
     Avx512BF16,
-    /// All that and the bf16 matrix tiles (AMX-TILE, AMX-BF16).
+    /// AVX-512 BF16 and the bf16 matrix tiles (AMX-TILE, AMX-BF16).
     Amx,
 }
 
 impl Level {
-    /// All levels, each after those that it includes.
+    /// All levels; each comes after those that it includes.
     pub const ALL: [Level; 6] =
         [Level::Portable, Level::Neon, Level::Avx2, Level::Avx512, Level::Avx512BF16, Level::Amx];
 
-    /// The best level of this machine; asks the kernel for the tile state on first use, and remembers the answer.
+    /// The best level of this machine. The first call requests the tile state from the kernel; the result is cached.
     pub fn detect() -> Level {
         static BEST: OnceLock<Level> = OnceLock::new();
-        *BEST.get_or_init(best)
+        *BEST.get_or_init(detect_best)
     }
 
-    /// The levels that this machine has, each after those that it includes.
-    pub(crate) fn present() -> impl DoubleEndedIterator<Item = Level> {
+    /// The levels of this machine; each comes after those that it includes.
+    pub(crate) fn available() -> impl DoubleEndedIterator<Item = Level> {
         Level::ALL.into_iter().filter(|level| *level <= Level::detect())
     }
 
-    /// The level that a word names: `amx`, `avx512bf16`, `avx512`, `avx2`, `neon` or `portable`. `place` says in errors where
-    /// the word stands.
+    /// The level with this name: `amx`, `avx512bf16`, `avx512`, `avx2`, `neon` or `portable`. Errors start with
+    /// `origin`: where the name came from.
     ///
     /// # Errors
-    /// The word is unknown, or names a level above `best`, the machine's.
-    pub fn named(word: &str, place: &'static str, best: Level) -> Result<Level, EngineError> {
-        let wanted = Level::ALL
+    /// The name is unknown, or the level is above `best`, that of the machine.
+    pub fn from_name(name: &str, origin: &'static str, best: Level) -> Result<Level, EngineError> {
+        let requested = Level::ALL
             .into_iter()
-            .find(|level| level.name() == word)
-            .ok_or_else(|| EngineError::UnknownLevel { place, found: word.to_owned() })?;
-        if wanted <= best {
-            Ok(wanted)
+            .find(|level| level.name() == name)
+            .ok_or_else(|| EngineError::UnknownLevel { origin, found: name.to_owned() })?;
+        if requested <= best {
+            Ok(requested)
         } else {
-            Err(EngineError::UnavailableLevel { place, wanted: wanted.name(), available: best.name() })
+            Err(EngineError::UnavailableLevel { origin, requested: requested.name(), available: best.name() })
         }
     }
 
-    /// The word that `CLOZE_CPU` knows this level by.
+    /// The level's name, as in `CLOZE_CPU`.
     pub fn name(self) -> &'static str {
         match self {
             Level::Portable => "portable",
@@ -79,10 +79,10 @@ impl Level {
         }
     }
 
-    /// Runs `body` compiled for this level; [`Level::Amx`] as [`Level::Avx512BF16`].
+    /// Runs `body` compiled for this level; for [`Level::Amx`] it is compiled for [`Level::Avx512BF16`].
     ///
     /// # Panics
-    /// The machine lacks this level.
+    /// The machine does not have this level.
     #[inline]
     pub fn run<F: Vectorized>(self, body: F) -> F::Output {
         assert!(self <= Level::detect(), "level {} on a machine of level {}", self.name(), Level::detect().name());
@@ -114,17 +114,17 @@ impl PartialOrd for Level {
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn best() -> Level {
+fn detect_best() -> Level {
     Level::Portable
 }
 
 #[cfg(target_arch = "aarch64")]
-fn best() -> Level {
+fn detect_best() -> Level {
     Level::Neon
 }
 
 #[cfg(target_arch = "x86_64")]
-fn best() -> Level {
+fn detect_best() -> Level {
     if !(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")) {
         return Level::Portable;
     }
@@ -135,24 +135,27 @@ fn best() -> Level {
     match wide {
         false => Level::Avx2,
         true if !is_x86_feature_detected!("avx512bf16") => Level::Avx512,
-        true if has_tiles() => Level::Amx,
+        true if enable_tiles() => Level::Amx,
         true => Level::Avx512BF16,
     }
 }
 
-/// Whether the CPU has bf16 tiles and the operating system lets this process use them (asks it to).
+/// Enables the bf16 tiles for this process. Returns false if the CPU does not have them or the operating system
+/// refuses.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn has_tiles() -> bool {
+pub(crate) fn enable_tiles() -> bool {
     const TILE_AND_BF16: u32 = 1 << 24 | 1 << 22;
     let features = std::arch::x86_64::__cpuid_count(7, 0).edx;
-    features & TILE_AND_BF16 == TILE_AND_BF16 && permitted()
+    features & TILE_AND_BF16 == TILE_AND_BF16 && request_tile_state()
 }
 
-/// Asks Linux for the tile state, which it allots only on request: `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`.
+/// Requests the tile state from Linux, which does not grant it by default: `arch_prctl(ARCH_REQ_XCOMP_PERM,
+/// XFEATURE_XTILEDATA)`.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-fn permitted() -> bool {
+fn request_tile_state() -> bool {
     let outcome: i64;
-    // SAFETY: system call 158 with two integers; the kernel touches no memory of ours, and clobbers rcx and r11.
+    // SAFETY: system call 158 with two integers; the kernel does not access memory of this process, and clobbers rcx
+    // and r11.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -168,16 +171,16 @@ fn permitted() -> bool {
 }
 
 #[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
-fn permitted() -> bool {
+fn request_tile_state() -> bool {
     false
 }
 
-/// An element-wise body to compile for every level; like `pulp::WithSimd`.
+/// An element-wise function body that is compiled for every level; like `pulp::WithSimd`.
 pub trait Vectorized {
     /// What the body returns.
     type Output;
-    /// The body. Implementations must be `#[inline(always)]`, as must all that it should have vectorised; closures inside it
-    /// are compiled for the baseline unless they too get inlined.
+    /// The body. Implementations must be `#[inline(always)]`, and so must everything in it that should be vectorised.
+    /// Closures are compiled for the baseline unless they are inlined too.
     fn call<I: Isa>(self) -> Self::Output;
 }
 
@@ -185,87 +188,87 @@ pub trait Vectorized {
 pub trait Isa: Copy + Send + Sync + 'static {
     /// Whether a fused multiply-add is one instruction.
     const FMA: bool;
-    /// The level's value.
+    /// The level as a run-time value.
     const LEVEL: Level;
 
-    /// Runs `body` inside a function compiled with this level's target features.
+    /// Runs `body` in a function that is compiled with this level's target features.
     ///
     /// # Safety
     /// The machine has this level.
     unsafe fn vectorize<F: Vectorized>(body: F) -> F::Output;
 
-    /// 32 consecutive f32 rounded to bf16, two in a word, the first in the lower half.
+    /// Rounds 32 consecutive f32 to bf16, two per word, the first in the lower half.
     ///
     /// # Safety
-    /// The machine has this level, and they can be read.
+    /// The machine has this level; 32 f32 can be read.
     #[inline(always)]
-    unsafe fn pairs(from: *const f32) -> [u32; LANES] {
+    unsafe fn to_bf16_pairs(from: *const f32) -> [u32; LANES] {
         let mut words = [0; LANES];
         for (i, word) in words.iter_mut().enumerate() {
-            // SAFETY: elements below 32.
+            // SAFETY: i < 16, so the indices are below 32.
             let [low, high] = unsafe { [rounded_to_bf16(*from.add(2 * i)), rounded_to_bf16(*from.add(2 * i + 1))] };
             *word = low >> 16 | high & 0xffff_0000;
         }
         words
     }
 
-    /// Writes a cache line past the caches: memory that is read only much later is not read in first, and drives nothing out.
-    /// Other threads see it after the pool's end of a task.
+    /// Writes a cache line with a non-temporal store: the line is not read first and does not evict others. Other
+    /// threads see it after the end of the pool's task.
     ///
     /// # Safety
     /// The machine has this level; `to` is aligned to 64 bytes and can be written.
     #[inline(always)]
-    unsafe fn stream(line: [u32; LANES], to: *mut [u32; LANES]) {
+    unsafe fn stream_line(line: [u32; LANES], to: *mut [u32; LANES]) {
         // SAFETY: the caller vouches for `to`.
         unsafe { to.write(line) }
     }
 
-    /// Sixteen f32 rounded to bf16.
+    /// Rounds sixteen f32 to bf16.
     ///
     /// # Safety
     /// The machine has this level.
     #[inline(always)]
-    unsafe fn narrow(x: &Lanes) -> [bf16; LANES] {
-        let mut narrow = [bf16::ZERO; LANES];
-        for (narrow, x) in narrow.iter_mut().zip(x) {
-            *narrow = Real::from_f32(*x);
+    unsafe fn to_bf16(x: &Lanes) -> [bf16; LANES] {
+        let mut rounded = [bf16::ZERO; LANES];
+        for (rounded, x) in rounded.iter_mut().zip(x) {
+            *rounded = Real::from_f32(*x);
         }
-        narrow
+        rounded
     }
 
-    /// The greater of each two numbers: `y`, unless `x` is greater.
+    /// The lane-wise maximum: `y`, unless `x` is greater.
     ///
     /// # Safety
     /// The machine has this level.
     #[inline(always)]
-    unsafe fn greater(x: &Lanes, y: &Lanes) -> Lanes {
-        let mut greater = *y;
-        for (greater, x) in greater.iter_mut().zip(x) {
-            *greater = if *x > *greater { *x } else { *greater };
+    unsafe fn max(x: &Lanes, y: &Lanes) -> Lanes {
+        let mut max = *y;
+        for (max, x) in max.iter_mut().zip(x) {
+            *max = if *x > *max { *x } else { *max };
         }
-        greater
+        max
     }
 
-    /// The sum of sixteen numbers, by halves.
+    /// The sum of sixteen numbers, added pairwise by halves.
     ///
     /// # Safety
     /// The machine has this level.
     #[inline(always)]
-    unsafe fn sum(x: &Lanes) -> f32 {
+    unsafe fn reduce_sum(x: &Lanes) -> f32 {
         fold(*x, |x, y| x + y)
     }
 
-    /// The greatest of sixteen numbers, by halves.
+    /// The maximum of sixteen numbers, by halves.
     ///
     /// # Safety
     /// The machine has this level.
     #[inline(always)]
-    unsafe fn greatest(x: &Lanes) -> f32 {
+    unsafe fn reduce_max(x: &Lanes) -> f32 {
         fold(*x, |x, y| if y > x { y } else { x })
     }
 }
 
-/// One number of all lanes, by halves.
+/// Reduces all lanes to one number, by halves.
 #[inline(always)]
 fn fold(mut lanes: Lanes, combine: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LANES / 2;
@@ -278,7 +281,7 @@ fn fold(mut lanes: Lanes, combine: impl Fn(f32, f32) -> f32) -> f32 {
     lanes[0]
 }
 
-/// [`fold`] by instruction: left to itself the compiler does it number by number.
+/// [`fold`] with vector instructions; the compiler generates scalar code for it.
 #[cfg(target_arch = "x86_64")]
 macro_rules! fold_256 {
     ($x:expr, $add:ident, $add_128:ident) => {{
@@ -299,32 +302,32 @@ macro_rules! fold_256 {
 macro_rules! reductions {
     () => {
         #[inline(always)]
-        unsafe fn sum(x: &Lanes) -> f32 {
+        unsafe fn reduce_sum(x: &Lanes) -> f32 {
             fold_256!(x, _mm256_add_ps, _mm_add_ps)
         }
 
         #[inline(always)]
-        unsafe fn greatest(x: &Lanes) -> f32 {
+        unsafe fn reduce_max(x: &Lanes) -> f32 {
             fold_256!(x, _mm256_max_ps, _mm_max_ps)
         }
     };
 }
 
-/// What the levels with AVX-512 have in common.
+/// Shared by the levels with AVX-512.
 #[cfg(target_arch = "x86_64")]
 macro_rules! avx512 {
     () => {
         #[inline(always)]
-        unsafe fn stream(line: [u32; LANES], to: *mut [u32; LANES]) {
+        unsafe fn stream_line(line: [u32; LANES], to: *mut [u32; LANES]) {
             use std::arch::x86_64::{_mm512_loadu_si512, _mm512_stream_si512};
             // SAFETY: the caller vouches for the level and `to`.
             unsafe { _mm512_stream_si512(to.cast(), _mm512_loadu_si512(line.as_ptr().cast())) }
         }
 
         #[inline(always)]
-        unsafe fn greater(x: &Lanes, y: &Lanes) -> Lanes {
+        unsafe fn max(x: &Lanes, y: &Lanes) -> Lanes {
             use std::arch::x86_64::{_mm512_loadu_ps, _mm512_max_ps};
-            // SAFETY: the caller vouches for the level; sixteen numbers of either are read.
+            // SAFETY: the caller vouches for the level; sixteen numbers of each are read.
             unsafe { std::mem::transmute(_mm512_max_ps(_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(y.as_ptr()))) }
         }
 
@@ -337,7 +340,7 @@ macro_rules! avx512 {
 pub struct Portable;
 
 impl Isa for Portable {
-    // On aarch64 the baseline has it; on x86-64 only if the whole build was compiled for a newer CPU.
+    // The aarch64 baseline has FMA; on x86-64 only if the build targets a newer CPU.
     const FMA: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
     const LEVEL: Level = Level::Portable;
 
@@ -357,7 +360,7 @@ impl Isa for Neon {
     const FMA: bool = true;
     const LEVEL: Level = Level::Neon;
 
-    // The baseline: there are no features to enable.
+    // NEON is part of the baseline: no features need to be enabled.
     #[inline]
     unsafe fn vectorize<F: Vectorized>(body: F) -> F::Output {
         body.call::<Neon>()
@@ -385,9 +388,9 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn greater(x: &Lanes, y: &Lanes) -> Lanes {
+    unsafe fn max(x: &Lanes, y: &Lanes) -> Lanes {
         use std::arch::x86_64::{_mm256_loadu_ps, _mm256_max_ps};
-        // SAFETY: the caller vouches for the level; both halves of either are read.
+        // SAFETY: the caller vouches for the level; both halves of each are read.
         unsafe {
             std::mem::transmute([0, 8].map(|half| {
                 _mm256_max_ps(_mm256_loadu_ps(x.as_ptr().add(half)), _mm256_loadu_ps(y.as_ptr().add(half)))
@@ -421,7 +424,7 @@ impl Isa for Avx512 {
     avx512!();
 }
 
-/// [`Level::Avx512BF16`], and what [`Level::Amx`] has beside its tiles, at compile time.
+/// [`Level::Avx512BF16`] at compile time; also [`Level::Amx`], except for its tiles.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub struct Avx512BF16;
@@ -441,17 +444,17 @@ impl Isa for Avx512BF16 {
         unsafe { compiled(body) }
     }
 
-    /// One instruction, which takes subnormals for zeros, as the products that the pairs are for do.
+    /// One instruction, which treats subnormals as zeros. The products that use these pairs do the same.
     #[inline(always)]
-    unsafe fn pairs(from: *const f32) -> [u32; LANES] {
+    unsafe fn to_bf16_pairs(from: *const f32) -> [u32; LANES] {
         use std::arch::x86_64::{_mm512_cvtne2ps_pbh, _mm512_loadu_ps};
         // SAFETY: the caller vouches for the level and the elements.
         unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(from.add(16)), _mm512_loadu_ps(from))) }
     }
 
-    /// One instruction, as [`Isa::pairs`] here.
+    /// One instruction; treats subnormals as zeros, as [`Isa::to_bf16_pairs`] here.
     #[inline(always)]
-    unsafe fn narrow(x: &Lanes) -> [bf16; LANES] {
+    unsafe fn to_bf16(x: &Lanes) -> [bf16; LANES] {
         use std::arch::x86_64::{_mm512_cvtneps_pbh, _mm512_loadu_ps};
         // SAFETY: the caller vouches for the level; sixteen elements are read.
         unsafe { std::mem::transmute(_mm512_cvtneps_pbh(_mm512_loadu_ps(x.as_ptr()))) }
@@ -460,17 +463,17 @@ impl Isa for Avx512BF16 {
     avx512!();
 }
 
-/// `a·b + c`, fused where that is one instruction (where it is not, `mul_add` is a slow library call).
+/// `a·b + c`, fused if that is one instruction (otherwise `f32::mul_add` would be a slow library call).
 #[inline(always)]
 pub fn mul_add<I: Isa>(a: f32, b: f32, c: f32) -> f32 {
     if I::FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Asks for a cache line in L2 that is read soon. The address may lie anywhere.
+/// Prefetches a cache line into L2. The address may be invalid.
 #[inline(always)]
 pub(crate) fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: part of every x86-64; it reads nothing.
+    // SAFETY: part of every x86-64; a prefetch does not access memory.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T1>(at.cast());
@@ -484,22 +487,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_forced_level_is_taken_or_refused_by_name() {
-        assert_eq!(Level::named("avx2", "CLOZE_CPU=", Level::Amx).unwrap(), Level::Avx2);
-        assert_eq!(Level::named("portable", "CLOZE_CPU=", Level::Portable).unwrap(), Level::Portable);
-        let unknown = Level::named("avx1024", "CLOZE_CPU=", Level::Amx).unwrap_err().to_string();
+    fn levels_are_found_by_name_or_rejected() {
+        assert_eq!(Level::from_name("avx2", "CLOZE_CPU=", Level::Amx).unwrap(), Level::Avx2);
+        assert_eq!(Level::from_name("portable", "CLOZE_CPU=", Level::Portable).unwrap(), Level::Portable);
+        let unknown = Level::from_name("avx1024", "CLOZE_CPU=", Level::Amx).unwrap_err().to_string();
         assert!(unknown.contains("avx1024") && unknown.contains("portable"), "{unknown}");
-        let lacking = Level::named("amx", "CLOZE_CPU=", Level::Avx2).unwrap_err().to_string();
-        assert!(lacking.contains("amx") && lacking.contains("avx2"), "{lacking}");
+        let unavailable = Level::from_name("amx", "CLOZE_CPU=", Level::Avx2).unwrap_err().to_string();
+        assert!(unavailable.contains("amx") && unavailable.contains("avx2"), "{unavailable}");
     }
 
     #[test]
-    fn a_level_of_another_processor_is_refused() {
-        assert_eq!(Level::named("neon", "CLOZE_CPU=", Level::Neon).unwrap(), Level::Neon);
-        assert_eq!(Level::named("portable", "CLOZE_CPU=", Level::Neon).unwrap(), Level::Portable);
-        for (wanted, best) in [("neon", Level::Amx), ("neon", Level::Portable), ("avx2", Level::Neon)] {
-            let lacking = Level::named(wanted, "CLOZE_CPU=", best).unwrap_err().to_string();
-            assert!(lacking.contains(wanted) && lacking.contains(best.name()), "{lacking}");
+    fn a_level_of_another_architecture_is_rejected() {
+        assert_eq!(Level::from_name("neon", "CLOZE_CPU=", Level::Neon).unwrap(), Level::Neon);
+        assert_eq!(Level::from_name("portable", "CLOZE_CPU=", Level::Neon).unwrap(), Level::Portable);
+        for (requested, best) in [("neon", Level::Amx), ("neon", Level::Portable), ("avx2", Level::Neon)] {
+            let unavailable = Level::from_name(requested, "CLOZE_CPU=", best).unwrap_err().to_string();
+            assert!(unavailable.contains(requested) && unavailable.contains(best.name()), "{unavailable}");
         }
     }
 
@@ -514,7 +517,7 @@ mod tests {
 
     #[test]
     fn every_available_level_runs_the_body_compiled_for_it() {
-        for level in Level::present() {
+        for level in Level::available() {
             let (sum, ran) = level.run(Sum(&[1.0, 2.0, 3.0]));
             assert_eq!(sum, 12.0);
             assert_eq!(ran, if level == Level::Amx { Level::Avx512BF16 } else { level });
@@ -527,13 +530,13 @@ mod tests {
         #[inline(always)]
         fn call<I: Isa>(self) -> Self::Output {
             // SAFETY: run at an available level.
-            unsafe { (I::greater(&self.0, &self.1), I::sum(&self.0), I::greatest(&self.0)) }
+            unsafe { (I::max(&self.0, &self.1), I::reduce_sum(&self.0), I::reduce_max(&self.0)) }
         }
     }
 
-    /// To the bit: a sum's order is part of what it is.
+    /// Results must be identical to the bit: the order of summation is part of their definition.
     #[test]
-    fn every_level_reduces_alike() {
+    fn reductions_are_identical_at_every_level() {
         let lanes = |seed: usize| std::array::from_fn(|i| ((i * 7919 + seed * 104_729) % 1013) as f32 * 1.37 - 700.0);
         for seed in 0..20 {
             let (mut x, y): (Lanes, Lanes) = (lanes(seed), lanes(seed + 50));
@@ -541,8 +544,8 @@ mod tests {
             assert_eq!(expected.2, x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
             x[seed % 16] = f32::NAN;
             let with_nan = Level::Portable.run(Reduce(x, y)).0;
-            assert_eq!(with_nan[seed % 16], y[seed % 16], "no number is no greatest one");
-            for level in Level::present() {
+            assert_eq!(with_nan[seed % 16], y[seed % 16], "NaN is never the maximum");
+            for level in Level::available() {
                 assert_eq!(level.run(Reduce(lanes(seed), y)), expected, "{level:?}");
                 assert_eq!(level.run(Reduce(x, y)).0, with_nan, "{level:?}");
             }

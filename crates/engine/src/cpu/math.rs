@@ -1,11 +1,11 @@
-//! Element-wise functions, branch-free so that they vectorise at every level; accuracy is stated and tested.
+//! Element-wise functions, branch-free so that they vectorise at every level. Their accuracy is documented and tested.
 
 use super::level::{Isa, mul_add};
 
-/// 1.5·2²³: adding it rounds to the nearest integer and leaves that in the low bits.
-const ROUNDER: f32 = 12_582_912.0;
+/// 1.5·2²³: adding it rounds to the nearest integer, which is then in the low bits.
+const ROUND_MAGIC: f32 = 12_582_912.0;
 
-/// Σ of coefficients, the highest power's first, times powers of x (Horner).
+/// A polynomial in x by Horner's method; the coefficient of the highest power comes first.
 #[inline(always)]
 fn polynomial<I: Isa, const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
     let mut sum = coefficients[0];
@@ -22,37 +22,37 @@ pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    // At n = 128 the scale below is infinite by itself.
+    // At n = 128 the scale below is infinite.
     let clamped = x.clamp(-87.3, 89.0);
-    let shifted = mul_add::<I>(clamped, LOG2_E, ROUNDER);
-    let n = shifted - ROUNDER;
+    let shifted = mul_add::<I>(clamped, LOG2_E, ROUND_MAGIC);
+    let n = shifted - ROUND_MAGIC;
     let r = mul_add::<I>(n, -LN2_LOW, mul_add::<I>(n, -LN2_HIGH, clamped));
     let p = polynomial::<I, _>(r, [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1]);
     let e = mul_add::<I>(p, r * r, r) + 1.0;
     let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
-    // Not a tiny number, whose products would be subnormal, and slow.
+    // Zero instead of a tiny number, whose products would be subnormal and slow.
     if x < -87.3 { 0.0 } else { e * scale }
 }
 
-/// eˣ for x ≤ 0, relative error below 2e-7 + 1e-7 |x|; e⁻⁴¹, 1.6e-18, for anything less; NaN for NaN. Half the work of [`exp`],
-/// for weights beside a greatest one of 1.
+/// eˣ for x ≤ 0, relative error below 2e-7 + 1e-7 |x|; for x < −41 the result is e⁻⁴¹ = 1.6e-18; NaN for NaN. Half the
+/// work of [`exp`]. For softmax weights, whose maximum is 1.
 #[inline(always)]
 #[expect(clippy::approx_constant)] // a coefficient of the polynomial, not ln 2
 pub(crate) fn exp_nonpositive<I: Isa>(x: f32) -> f32 {
-    const LEAST: f32 = -41.0;
+    const MIN: f32 = -41.0;
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
-    let x = if LEAST > x { LEAST } else { x };
-    // 2ⁿ 2ʳ, |r| ≤ ½; the rounding is that of `exp`. 2ʳ is a minimax polynomial.
-    let shifted = mul_add::<I>(x, LOG2_E, ROUNDER);
-    let r = mul_add::<I>(x, LOG2_E, ROUNDER - shifted);
+    let x = if MIN > x { MIN } else { x };
+    // 2ⁿ 2ʳ, |r| ≤ ½; rounded as in `exp`. 2ʳ is a minimax polynomial.
+    let shifted = mul_add::<I>(x, LOG2_E, ROUND_MAGIC);
+    let r = mul_add::<I>(x, LOG2_E, ROUND_MAGIC - shifted);
     let p = polynomial::<I, _>(r, [1.326_472_7e-3, 9.671_513e-3, 5.550_733_6e-2, 2.402_224_2e-1, 6.931_47e-1, 1.0]);
     p * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
 }
 
-/// ln x of a positive normal number, relative error below 2e-7 (near 1 absolute); NaN for what is not finite.
+/// ln x of a positive normal number, relative error below 2e-7 (absolute error near 1); NaN if x is infinite or NaN.
 #[inline(always)]
 pub(crate) fn ln<I: Isa>(x: f32) -> f32 {
-    // x = 2ⁿ (1 + m), √½ ≤ 1 + m < √2. The polynomial and the halves of ln 2 are those of Cephes's logf (Moshier 1989).
+    // x = 2ⁿ (1 + m), √½ ≤ 1 + m < √2. Polynomial and split of ln 2 are those of Cephes's logf (Moshier 1989).
     let n = (x.to_bits().wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits()) as i32) >> 23;
     let m = f32::from_bits(x.to_bits().wrapping_sub((n as u32) << 23)) - 1.0;
     let n = n as f32;
@@ -72,7 +72,7 @@ pub(crate) fn ln<I: Isa>(x: f32) -> f32 {
     );
     let square = m * m;
     let tail = mul_add::<I>(-0.5, square, mul_add::<I>(n, -2.121_944_4e-4, square * m * p));
-    // Nought times x is nought, unless x is not finite.
+    // 0·x is 0, unless x is infinite or NaN.
     mul_add::<I>(n, 0.693_359_4, mul_add::<I>(0.0, x, m + tail))
 }
 
@@ -89,12 +89,13 @@ pub(crate) fn tanh<I: Isa>(x: f32) -> f32 {
     t.copysign(x)
 }
 
-/// erf x, absolute error below 4e-7: x times a minimax polynomial in x² on [−3.8, 3.8], beyond which erf is 1 but for 8e-8. A
-/// quotient of two shorter ones, as Eigen and XLA have it, costs more than its terms: a division takes as long as a dozen of them.
+/// erf x, absolute error below 4e-7: x times a minimax polynomial in x² on [−3.8, 3.8]; beyond that, erf differs from
+/// ±1 by at most 8e-8. A quotient of two shorter polynomials, as in Eigen and XLA, is slower: a division takes as long
+/// as about twelve terms.
 #[inline(always)]
 pub(crate) fn erf<I: Isa>(x: f32) -> f32 {
     let x = x.clamp(-3.8, 3.8);
-    // x² brought to [−1, 1], where the coefficients stay small.
+    // x² mapped to [−1, 1], where the coefficients are small.
     let s = mul_add::<I>(x * x, 2.0 / (3.8 * 3.8), -1.0);
     let p = polynomial::<I, _>(
         s,
@@ -129,14 +130,14 @@ pub(crate) fn gelu<I: Isa>(x: f32) -> f32 {
     0.5 * x * (1.0 + erf::<I>(x * FRAC_1_SQRT_2))
 }
 
-/// Φ(x) + x φ(x).
+/// The derivative of [`gelu`]: Φ(x) + x φ(x).
 #[inline(always)]
 pub(crate) fn gelu_backward<I: Isa>(x: f32) -> f32 {
     let cdf = 0.5 * (1.0 + erf::<I>(x * FRAC_1_SQRT_2));
     mul_add::<I>(x * FRAC_1_SQRT_TAU, exp_nonpositive::<I>(-0.5 * x * x), cdf)
 }
 
-/// √(2/π) and the cubic's coefficient of the tanh form.
+/// √(2/π), and the coefficient of x³, of the tanh approximation.
 const GELU_TANH: (f32, f32) = (0.797_884_6, 0.044_715);
 
 /// x/2 (1 + tanh(√(2/π)(x + 0.044715 x³))).
@@ -206,11 +207,11 @@ mod tests {
             Tanh,
             Erf,
             Gelu,
-            GeluBack,
+            GeluBackward,
             GeluTanh,
-            GeluTanhBack,
+            GeluTanhBackward,
             Ln,
-            ExpDown,
+            ExpNonpositive,
         }
     }
     use fn_table::Function;
@@ -224,17 +225,17 @@ mod tests {
                     Function::Tanh => tanh::<I>(*x),
                     Function::Erf => erf::<I>(*x),
                     Function::Gelu => gelu::<I>(*x),
-                    Function::GeluBack => gelu_backward::<I>(*x),
+                    Function::GeluBackward => gelu_backward::<I>(*x),
                     Function::GeluTanh => gelu_tanh::<I>(*x),
-                    Function::GeluTanhBack => gelu_tanh_backward::<I>(*x),
+                    Function::GeluTanhBackward => gelu_tanh_backward::<I>(*x),
                     Function::Ln => ln::<I>(*x),
-                    Function::ExpDown => exp_nonpositive::<I>(*x),
+                    Function::ExpNonpositive => exp_nonpositive::<I>(*x),
                 };
             }
         }
     }
 
-    /// erf by its Taylor series, exact to f64 within |x| ≤ 4.2.
+    /// erf by its Taylor series, exact to f64 for |x| ≤ 4.2.
     fn erf_f64(x: f64) -> f64 {
         let (mut sum, mut term) = (x, x);
         for n in 1..200 {
@@ -249,13 +250,13 @@ mod tests {
         let (c, a) = ((2.0 / std::f64::consts::PI).sqrt(), 0.044715);
         let t = (c * (x + a * x.powi(3))).tanh();
         match function {
-            Function::Exp | Function::ExpDown => x.exp(),
+            Function::Exp | Function::ExpNonpositive => x.exp(),
             Function::Tanh => x.tanh(),
             Function::Erf => erf_f64(x),
             Function::Gelu => x * cdf,
-            Function::GeluBack => cdf + x * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt(),
+            Function::GeluBackward => cdf + x * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt(),
             Function::GeluTanh => 0.5 * x * (1.0 + t),
-            Function::GeluTanhBack => 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * c * (1.0 + 3.0 * a * x * x),
+            Function::GeluTanhBackward => 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * c * (1.0 + 3.0 * a * x * x),
             Function::Ln => x.ln(),
         }
     }
@@ -269,17 +270,17 @@ mod tests {
                 (Tanh, 1e-6),
                 (Erf, 4e-7),
                 (Gelu, 1e-6),
-                (GeluBack, 1e-6),
+                (GeluBackward, 1e-6),
                 (GeluTanh, 2e-6),
-                (GeluTanhBack, 3e-6),
+                (GeluTanhBackward, 3e-6),
             ] {
                 let xs: Vec<f32> = (-4000..4000).map(|i| i as f32 * 0.00217).collect();
                 let mut ys = xs.clone();
                 level.run(Map(function, &mut ys));
                 for (x, y) in xs.iter().zip(&ys) {
-                    let wanted = oracle(function, f64::from(*x));
-                    let error = (f64::from(*y) - wanted).abs() / wanted.abs().max(1.0);
-                    assert!(error < bound, "{function:?}({x}) = {y}, expected {wanted} ({level:?})");
+                    let expected = oracle(function, f64::from(*x));
+                    let error = (f64::from(*y) - expected).abs() / expected.abs().max(1.0);
+                    assert!(error < bound, "{function:?}({x}) = {y}, expected {expected} ({level:?})");
                 }
             }
         }
@@ -293,9 +294,9 @@ mod tests {
             let mut ys = xs.clone();
             level.run(Map(Function::Ln, &mut ys));
             for (x, y) in xs.iter().zip(&ys) {
-                let wanted = oracle(Function::Ln, f64::from(*x));
-                let error = (f64::from(*y) - wanted).abs() / wanted.abs().max(1.0);
-                assert!(error < 2e-7, "ln {x} = {y}, expected {wanted} ({level:?})");
+                let expected = oracle(Function::Ln, f64::from(*x));
+                let error = (f64::from(*y) - expected).abs() / expected.abs().max(1.0);
+                assert!(error < 2e-7, "ln {x} = {y}, expected {expected} ({level:?})");
             }
             let mut ends = [f32::NAN, f32::INFINITY, 1.0];
             level.run(Map(Function::Ln, &mut ends));
@@ -304,25 +305,25 @@ mod tests {
     }
 
     #[test]
-    fn exp_down_matches_its_f64_oracle_at_every_level() {
+    fn exp_nonpositive_matches_its_f64_oracle_at_every_level() {
         for level in [Level::Portable, Level::detect()] {
             let xs: Vec<f32> = (0..41_000).map(|i| -(i as f32) * 1e-3).collect();
             let mut ys = xs.clone();
-            level.run(Map(Function::ExpDown, &mut ys));
+            level.run(Map(Function::ExpNonpositive, &mut ys));
             for (x, y) in xs.iter().zip(&ys) {
-                let wanted = oracle(Function::ExpDown, f64::from(*x));
-                let error = (f64::from(*y) - wanted).abs() / wanted;
-                assert!(error < 2e-7 - 1e-7 * f64::from(*x), "exp {x} = {y}, expected {wanted} ({level:?})");
+                let expected = oracle(Function::ExpNonpositive, f64::from(*x));
+                let error = (f64::from(*y) - expected).abs() / expected;
+                assert!(error < 2e-7 - 1e-7 * f64::from(*x), "exp {x} = {y}, expected {expected} ({level:?})");
             }
             let mut ends = [0.0, -1e30, f32::NEG_INFINITY, f32::NAN];
-            level.run(Map(Function::ExpDown, &mut ends));
+            level.run(Map(Function::ExpNonpositive, &mut ends));
             assert!(ends[0] == 1.0 && ends[3].is_nan(), "{ends:?}");
             assert!(ends[1..3].iter().all(|end| (0.0..2e-18).contains(end)), "{ends:?}");
         }
     }
 
     #[test]
-    fn exp_is_sane_at_its_ends() {
+    fn exp_handles_extreme_arguments() {
         let mut ends = [-1e30, -88.0, 89.0, f32::NAN, f32::NEG_INFINITY, 0.0];
         Level::detect().run(Map(Function::Exp, &mut ends));
         assert_eq!(ends[0], 0.0);

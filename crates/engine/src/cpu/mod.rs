@@ -11,7 +11,7 @@ pub(crate) mod math;
 pub(crate) mod packed;
 pub mod pool;
 pub(crate) mod sums;
-mod turns;
+mod ticket_lock;
 
 use crate::device::{Backend, BackendInfo, Bandwidths, Memory, WeightCache};
 use crate::{DType, Device, EngineError, Tensor};
@@ -21,7 +21,7 @@ use level::Level;
 use pool::Pool;
 use std::ops::Range;
 
-/// All cores of one host.
+/// The CPU cores of one host.
 pub(crate) struct Cpu {
     pub(crate) level: Level,
     choice: Choice,
@@ -29,29 +29,29 @@ pub(crate) struct Cpu {
 }
 
 impl Cpu {
-    const MOST_THREADS: usize = 1024;
+    const MAX_THREADS: usize = 1024;
 
-    /// `CLOZE_CPU` names the instruction set; else `level` does, else measurement.
+    /// The instruction set is that of `CLOZE_CPU`, otherwise `level`, otherwise the fastest by measurement.
     pub(crate) fn new(threads: Option<usize>, level: Option<&str>) -> Result<Cpu, EngineError> {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let threads = threads.unwrap_or(cores);
-        if threads == 0 || threads > Self::MOST_THREADS {
-            return Err(EngineError::Threads { found: threads, most: Self::MOST_THREADS });
+        if threads == 0 || threads > Self::MAX_THREADS {
+            return Err(EngineError::Threads { found: threads, max: Self::MAX_THREADS });
         }
-        Ok(Cpu::of(Choice::make(level)?, threads))
+        Ok(Cpu::with_choice(Choice::select(level)?, threads))
     }
 
-    fn of(choice: Choice, threads: usize) -> Cpu {
+    fn with_choice(choice: Choice, threads: usize) -> Cpu {
         Cpu { level: choice.level, choice, pool: Pool::new(threads) }
     }
 
-    /// Runs `body` over `0..rows` cut into blocks of `block` rows; the cut does not depend on the threads.
+    /// Runs `body` over `0..rows` in blocks of `block` rows. The blocks do not depend on the number of threads.
     pub(crate) fn for_blocks(&self, rows: usize, block: usize, body: impl Fn(Range<usize>) + Sync) {
         self.pool.run(rows.div_ceil(block), &|i| body(i * block..rows.min((i + 1) * block)));
     }
 }
 
-/// What a product rounds its operands to, for activations of this type.
+/// The operand precision of matrix products for activations of this type.
 pub(crate) fn precision_of(dtype: DType) -> Precision {
     match dtype {
         DType::BF16 => Precision::BF16,
@@ -59,12 +59,12 @@ pub(crate) fn precision_of(dtype: DType) -> Precision {
     }
 }
 
-/// A tensor as a product's operand.
+/// A tensor as an operand of a matrix product.
 pub(crate) fn mat(tensor: &Tensor) -> Mat<'_> {
     mat_part(tensor, 0..tensor.shape()[0], 0..tensor.shape()[1])
 }
 
-/// Some rows and columns of a tensor as a product's operand.
+/// A range of rows and columns of a tensor as an operand of a matrix product.
 pub(crate) fn mat_part(tensor: &Tensor, rows: Range<usize>, columns: Range<usize>) -> Mat<'_> {
     let (_, stride) = tensor.matrix("product");
     let slice = if rows.is_empty() || columns.is_empty() {
@@ -131,39 +131,39 @@ impl Memory for Cpu {
 impl Backend for Cpu {}
 
 impl Device {
-    /// The host's cores, all of them unless `threads` says how many. The instruction set is what `CLOZE_CPU` (amx, avx512bf16,
-    /// avx512, avx2, neon, portable) forces, else the fastest one: where there is a choice, the first device of a process
-    /// measures it, for a few milliseconds each.
+    /// The CPU cores of this host: all of them, or `threads`. The environment variable `CLOZE_CPU` (amx, avx512bf16,
+    /// avx512, avx2, neon, portable) sets the instruction set. Without it, the fastest one is used: if there are
+    /// several candidates, the first device of a process measures each for a few milliseconds.
     ///
     /// # Errors
-    /// `CLOZE_CPU` names an unknown or absent level; `threads` is zero or absurd.
+    /// `CLOZE_CPU` names an unknown or unavailable instruction set; `threads` is zero or above 1024.
     pub fn cpu(threads: Option<usize>) -> Result<Device, EngineError> {
-        Ok(Device::of(Cpu::new(threads, None)?))
+        Ok(Device::new(Cpu::new(threads, None)?))
     }
 
-    /// As [`cpu`](Self::cpu), at a given instruction set unless `CLOZE_CPU` forces another: results depend on it in their last
-    /// bits.
+    /// As [`cpu`](Self::cpu), with the given instruction set unless `CLOZE_CPU` sets another. The last bits of results
+    /// depend on it.
     ///
     /// # Errors
-    /// As `cpu`; also an `instruction_set` that is unknown or absent.
+    /// As `cpu`; also an unknown or unavailable `instruction_set`.
     pub fn cpu_at(threads: Option<usize>, instruction_set: &str) -> Result<Device, EngineError> {
-        Ok(Device::of(Cpu::new(threads, Some(instruction_set))?))
+        Ok(Device::new(Cpu::new(threads, Some(instruction_set))?))
     }
 
-    /// The instruction set that the environment variable `CLOZE_CPU` forces; an empty variable counts as unset.
+    /// The value of the environment variable `CLOZE_CPU`; an empty variable counts as unset.
     pub fn forced_instruction_set() -> Option<String> {
-        choice::forced()
+        choice::cloze_cpu()
     }
 
-    /// The instruction sets of this CPU that [`cpu_at`](Self::cpu_at) takes, the best first.
+    /// The instruction sets of this CPU in the form that [`cpu_at`](Self::cpu_at) accepts, the best first.
     pub fn instruction_sets() -> Vec<&'static str> {
-        Level::present().rev().map(Level::name).collect()
+        Level::available().rev().map(Level::name).collect()
     }
 
-    /// One for each instruction set of this machine on one and on two threads: for checks of all of them.
+    /// Devices for tests: one for each instruction set of this machine with one and with two threads.
     #[cfg(test)]
-    pub(crate) fn every_kind() -> Vec<Device> {
-        let at = |level, threads| Device::of(Cpu::of(Choice::of(level), threads));
-        Level::present().flat_map(|level| [1, 2].map(|threads| at(level, threads))).collect()
+    pub(crate) fn all_for_tests() -> Vec<Device> {
+        let at = |level, threads| Device::new(Cpu::with_choice(Choice::fixed(level), threads));
+        Level::available().flat_map(|level| [1, 2].map(|threads| at(level, threads))).collect()
     }
 }

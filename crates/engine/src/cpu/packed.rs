@@ -1,4 +1,4 @@
-//! The CPU's packed copies of weights, of which [`Parameters`] say that they do not change.
+//! Cache of packed weights, used after [`Parameters::cache_packed_weights`].
 
 use std::sync::OnceLock;
 
@@ -8,16 +8,16 @@ use super::pool::Pool;
 use crate::device::WeightCache;
 use crate::{ParamId, Parameters};
 
-/// Packed matrices, each made at its first use.
+/// Packed matrices, each created at its first use.
 struct PackedWeights(Vec<OnceLock<Option<PackedB>>>);
 
-/// Room for the copies of `slots` parameters.
+/// An empty cache with `slots` entries.
 pub(super) fn weight_cache(slots: usize) -> WeightCache {
     Box::new(PackedWeights((0..slots).map(|_| OnceLock::new()).collect()))
 }
 
-/// The packed copy of `matrix`, which is the parameter `id` or its transpose, for bf16 products; `None` where weights are not
-/// cached or a copy would not pay. Several threads may ask at once: the first one packs.
+/// The packed copy of `matrix`, which is the parameter `id` or its transpose, for bf16 products. `None` if weights are
+/// not cached, or if packing does not pay at this level. If several threads call at once, the first one packs.
 pub(crate) fn packed<'a>(
     params: &'a Parameters,
     id: ParamId,
@@ -25,6 +25,6 @@ pub(crate) fn packed<'a>(
     pool: &Pool,
     matrix: Mat<'_>,
 ) -> Option<&'a PackedB> {
-    let PackedWeights(copies) = params.cache()?.downcast_ref()?;
-    copies[params.cache_slot(id)].get_or_init(|| PackedB::bf16(level, pool, matrix)).as_ref()
+    let PackedWeights(entries) = params.cache()?.downcast_ref()?;
+    entries[params.cache_slot(id)].get_or_init(|| PackedB::bf16(level, pool, matrix)).as_ref()
 }

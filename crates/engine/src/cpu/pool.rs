@@ -1,13 +1,13 @@
-//! A fork-join pool: `run` hands the indices of a task to all threads and returns when all are done.
+//! A fork-join pool: `run` distributes the indices of a task over all threads and returns when all are done.
 //!
-//! Several threads may call: each waits for its turn, so that every call has all threads. A call that finds the pool free
-//! allocates nothing and takes no lock: the task's address is published under one atomic word, threads draw indices
-//! from one counter. Idle workers spin for some tens of microseconds, since one operation follows on the other in a training
-//! step, and then park.
+//! Several threads may call `run`: the calls run one after the other, each on all threads. A call that finds the pool
+//! idle allocates nothing and takes no mutex: the task's address is published with one atomic word, and threads take
+//! indices from one counter. Idle workers spin for some tens of microseconds, because the operations of a training step
+//! follow each other closely, and then park.
 //!
-//! The word `state` holds the number of workers inside the current call in its low bits, the OPEN bit, and the call's number
-//! above. A worker enters by a compare-and-swap that succeeds only while the call is open, so a worker that wakes up late
-//! is not waited for.
+//! The word `state` contains the number of workers in the current call (low bits), the OPEN bit, and the number of the
+//! call. A worker enters a call with a compare-and-swap that succeeds only while the call is open, so a call does not
+//! wait for workers that wake up late.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use super::turns::Turns;
+use super::ticket_lock::TicketLock;
 
-/// Rounds of a spin loop (some 40 to 140 cycles each) before a worker parks.
+/// Iterations of a spin loop (about 40 to 140 cycles each) before a worker parks.
 const SPINS: u32 = 1500;
 const INSIDE: u64 = (1 << 16) - 1;
 const OPEN: u64 = 1 << 16;
@@ -32,17 +32,17 @@ struct Job {
     tasks: usize,
 }
 
-/// Keeps what one side writes often off the cache line that the other side polls.
+/// Separates data that one side writes often from the cache line that the other side polls.
 #[repr(align(128))]
 struct CachePadded<T>(T);
 
 thread_local! {
-    /// Whether this thread is in a task of some pool.
+    /// Whether this thread is running a task of any pool.
     static IN_TASK: Cell<bool> = const { Cell::new(false) };
 }
 
 struct Shared {
-    turns: Turns,
+    lock: TicketLock,
     state: CachePadded<AtomicU64>,
     next: CachePadded<AtomicUsize>,
     job: UnsafeCell<Option<Job>>,
@@ -51,24 +51,25 @@ struct Shared {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-// SAFETY: `job` is written only by the thread whose turn it is, while the state is closed and no worker is inside; workers
-// read it only after entering. The pointer inside leads to a Sync task that outlives the call.
+// SAFETY: `job` is written only by the thread that holds the lock, while the state is closed and no worker is inside;
+// workers read it only after entering. The pointer in it refers to a `Sync` task that outlives the call.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
-/// A fork-join pool of a fixed number of threads, of which the caller is one.
+/// A fork-join pool of a fixed number of threads, including the caller's.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
 }
 
 impl Pool {
-    /// A pool of `threads` threads: the caller's and `threads − 1` workers. Workers that the system refuses to start are left out.
+    /// A pool of `threads` threads: the caller's and `threads − 1` workers. It has fewer if the system cannot start
+    /// them.
     pub fn new(threads: usize) -> Pool {
         let workers = threads.clamp(1, INSIDE as usize) - 1;
         let shared = Arc::new(Shared {
-            turns: Turns::new(),
+            lock: TicketLock::new(),
             state: CachePadded(AtomicU64::new(0)),
             next: CachePadded(AtomicUsize::new(0)),
             job: UnsafeCell::new(None),
@@ -79,50 +80,53 @@ impl Pool {
         let workers = (0..workers)
             .map_while(|index| {
                 let shared = Arc::clone(&shared);
-                let body = move || shared.work(index);
+                let body = move || shared.worker_loop(index);
                 std::thread::Builder::new().name(format!("cloze-{}", index + 1)).spawn(body).ok()
             })
             .collect();
         Pool { shared, workers }
     }
 
-    /// The number of threads, the caller's included.
+    /// The number of threads, including the caller's.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// Runs `task(i)` for each `i` in `0..tasks` over all threads, in no fixed order, and returns when all are done. While
-    /// another thread's call is at work, it waits for its turn: calls come in the order in which they were made.
+    /// Runs `task(i)` for each `i` in `0..tasks` on all threads, in no fixed order, and returns when all are done. If
+    /// another thread's call is running, it waits; waiting calls run in the order of their arrival.
     ///
-    /// A call from within a task, of this pool or another one, runs on the task's own thread alone: the other threads are at
-    /// work already, and two pools whose tasks wait for each other would wait for ever.
+    /// A call from within a task, of this or another pool, runs only on the calling thread: the other threads are
+    /// already busy, and two pools whose tasks wait for each other would deadlock.
     ///
     /// # Panics
-    /// Passes on the first panic of a task, after all threads have left it; indices not yet drawn are then left out.
+    /// Propagates the first panic of a task after all threads have left the task; remaining indices are skipped.
     pub fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
         if tasks <= 1 || self.workers.is_empty() || IN_TASK.get() {
             return (0..tasks).for_each(task);
         }
-        let turn = shared.turns.take();
-        // SAFETY: only the lifetime changes; no worker is inside once this call returns, so none uses the task after it.
+        let guard = shared.lock.lock();
+        // SAFETY: only the lifetime changes. When this call returns, no worker is inside, so none uses the task
+        // afterwards.
         let task = unsafe { std::mem::transmute::<*const Task<'_>, *const Task<'static>>(task) };
-        // SAFETY: it is this thread's turn, the state is closed and no worker is inside: no other thread reads the job.
+        // SAFETY: this thread holds the lock, the state is closed and no worker is inside: no other thread reads the
+        // job.
         unsafe { *shared.job.get() = Some(Job { task, tasks }) };
         shared.next.0.store(0, Relaxed);
-        // SeqCst here and around `parked`: either the worker sees the new call or this thread sees it parked.
+        // SeqCst here and around `parked`: either the worker sees the new call, or this thread sees that the worker has
+        // parked.
         shared.state.0.fetch_add(CALL | OPEN, SeqCst);
         for (parked, worker) in shared.parked.iter().zip(&self.workers) {
             if parked.0.load(SeqCst) && parked.0.swap(false, SeqCst) {
                 worker.thread().unpark();
             }
         }
-        shared.draw(Job { task, tasks });
+        shared.run_tasks(Job { task, tasks });
         let mut inside = shared.state.0.fetch_and(!OPEN, AcqRel) & INSIDE;
         let mut spins = 0;
         while inside > 0 {
             spins += 1;
-            // Past that, a worker has probably lost its core to another process: lend it this one.
+            // After so many spins, a worker has probably lost its core to another process: yield this one to it.
             if spins > SPINS {
                 std::thread::yield_now()
             } else {
@@ -134,7 +138,7 @@ impl Pool {
             Ok(mut slot) => slot.take(),
             Err(poisoned) => poisoned.into_inner().take(),
         };
-        drop(turn);
+        drop(guard);
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
@@ -146,15 +150,15 @@ impl Drop for Pool {
         self.shared.closing.store(true, SeqCst);
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
-            // A worker never panics: its tasks' panics are caught.
+            // A worker never panics: panics of tasks are caught.
             let _ = worker.join();
         }
     }
 }
 
 impl Shared {
-    /// Draws indices until none is left.
-    fn draw(&self, job: Job) {
+    /// Takes indices and runs the task with them until none are left.
+    fn run_tasks(&self, job: Job) {
         IN_TASK.set(true);
         let result = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: the task lives until `run` returns, which waits for all threads inside.
@@ -176,18 +180,19 @@ impl Shared {
         }
     }
 
-    /// A worker's life.
-    fn work(&self, index: usize) {
+    /// The main loop of a worker.
+    fn worker_loop(&self, index: usize) {
         let mut spins = 0;
-        let mut done = 0; // the number of the last call this worker took part in
+        let mut done = 0; // number of the last call that this worker joined
         loop {
             let state = self.state.0.load(SeqCst);
             let call = state & !(OPEN | INSIDE);
             if state & OPEN != 0 && call != done {
                 if self.state.0.compare_exchange_weak(state, state + 1, Acquire, Relaxed).is_ok() {
-                    // SAFETY: inside: the job was written before the call opened and stays until this worker leaves.
+                    // SAFETY: this worker is inside: the job was written before the call opened and is unchanged until
+                    // the worker leaves.
                     if let Some(job) = unsafe { *self.job.get() } {
-                        self.draw(job);
+                        self.run_tasks(job);
                     }
                     self.state.0.fetch_sub(1, Release);
                     done = call;
@@ -206,8 +211,8 @@ impl Shared {
             let parked = &self.parked[index].0;
             parked.store(true, SeqCst);
             let state = self.state.0.load(SeqCst);
-            let news = state & OPEN != 0 && state & !(OPEN | INSIDE) != done;
-            if !news && !self.closing.load(SeqCst) {
+            let has_new_call = state & OPEN != 0 && state & !(OPEN | INSIDE) != done;
+            if !has_new_call && !self.closing.load(SeqCst) {
                 std::thread::park();
             }
             parked.store(false, SeqCst);
@@ -240,12 +245,13 @@ mod tests {
         }
     }
 
-    /// Waits in a task until as many threads as the pool has are in tasks of this call: fails if they do not all work at once.
-    fn meet(threads: usize, arrived: &AtomicUsize) {
+    /// Waits, within a task, until all threads of the pool are in tasks of this call. Fails if they do not run at the
+    /// same time.
+    fn wait_for_all(threads: usize, arrived: &AtomicUsize) {
         let start = Instant::now();
         arrived.fetch_add(1, SeqCst);
         while arrived.load(SeqCst) < threads {
-            assert!(start.elapsed() < Duration::from_secs(20), "fewer than {threads} threads work");
+            assert!(start.elapsed() < Duration::from_secs(20), "fewer than {threads} threads are running");
             std::thread::yield_now();
         }
     }
@@ -258,14 +264,14 @@ mod tests {
             std::thread::sleep(Duration::from_millis(5));
             let (arrived, ran_on) = (AtomicUsize::new(0), Mutex::new(HashSet::new()));
             pool.run(3, &|_| {
-                meet(3, &arrived);
+                wait_for_all(3, &arrived);
                 ran_on.lock().unwrap().insert(std::thread::current().id());
             });
             assert_eq!(ran_on.lock().unwrap().len(), 3);
         }
     }
 
-    /// Callers wait for each other: none falls back to its own thread, none starves.
+    /// Concurrent calls wait for each other; none runs on fewer threads or starves.
     #[test]
     fn every_caller_gets_all_threads() {
         let pool = Pool::new(2);
@@ -274,7 +280,7 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..50 {
                         let arrived = AtomicUsize::new(0);
-                        pool.run(2, &|_| meet(2, &arrived));
+                        pool.run(2, &|_| wait_for_all(2, &arrived));
                     }
                 });
             }
@@ -290,9 +296,9 @@ mod tests {
                 pool.run(8, &|_| assert_eq!(std::thread::current().id(), thread));
             }
         });
-        // Outside again: all threads.
+        // Outside of a task, all threads are used again.
         let arrived = AtomicUsize::new(0);
-        other.run(2, &|_| meet(2, &arrived));
+        other.run(2, &|_| wait_for_all(2, &arrived));
     }
 
     #[test]

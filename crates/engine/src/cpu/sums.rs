@@ -1,4 +1,4 @@
-//! Sums that several ops need: of a matrix's columns, and of products that add up to a weight's gradient.
+//! Sums that several ops use: column sums of matrices, and matrix products that are added to a weight's gradient.
 
 use std::ops::Range;
 
@@ -11,18 +11,18 @@ use crate::dtype::Real;
 use crate::gradients::Write;
 use crate::{DType, Tensor};
 
-/// Rows a task takes. Part of the result's definition: sums of blocks are added in order.
+/// Rows per block. Part of the result's definition: the sums of blocks are added in order.
 const ROWS: usize = 64;
 
-/// Column sums of each block of rows [blocks, C], which are then added in order.
-pub(crate) struct Partial(Tensor);
+/// Column sums of each block of rows, [blocks, C], to be added in order.
+pub(crate) struct BlockSums(Tensor);
 
-impl Partial {
-    pub(crate) fn new(rows: usize, columns: usize) -> Partial {
-        Partial(Tensor::host(&[rows.div_ceil(ROWS), columns], DType::F32))
+impl BlockSums {
+    pub(crate) fn new(rows: usize, columns: usize) -> BlockSums {
+        BlockSums(Tensor::host(&[rows.div_ceil(ROWS), columns], DType::F32))
     }
 
-    /// Runs `body` for each block of rows, with zeros where its sums are to be.
+    /// Runs `body` for each block of rows; its second argument is zero-filled memory for the block's column sums.
     pub(crate) fn fill(&mut self, cpu: &Cpu, rows: usize, body: impl Fn(Range<usize>, &mut [f32]) + Sync) {
         let (_, columns) = self.0.matrix("column sums");
         let sums = DisjointSlice::new(self.0.slice_mut::<f32>());
@@ -35,13 +35,13 @@ impl Partial {
         });
     }
 
-    /// Adds the blocks' sums to `sums`.
+    /// Adds the sums of all blocks to `sums`, in order.
     pub(crate) fn add_to(&self, cpu: &Cpu, sums: &mut [f32]) {
         cpu.level.run(ColumnSums { d: self.0.slice::<f32>(), sums });
     }
 }
 
-/// Adds rows to `sums`, one after the other.
+/// Adds the rows of a matrix to `sums`, in order.
 pub(crate) struct ColumnSums<'a, E> {
     pub(crate) d: &'a [E],
     pub(crate) sums: &'a mut [f32],
@@ -58,13 +58,13 @@ impl<E: Real> Vectorized for ColumnSums<'_, E> {
     }
 }
 
-/// Stores a product in an f32 matrix, or adds it: a weight's gradient.
+/// The epilogue for a weight's gradient: stores the product in an f32 matrix or adds it.
 pub(crate) struct Accumulate<'a> {
     pub(crate) sum: DisjointSlice<'a, f32>,
     pub(crate) columns: usize,
     pub(crate) write: Write,
-    /// Whether what is stored is read only much later.
-    pub(crate) far: bool,
+    /// Whether to store around the caches, because the result is read only much later.
+    pub(crate) non_temporal: bool,
 }
 
 impl Epilogue for Accumulate<'_> {
@@ -77,7 +77,7 @@ impl Epilogue for Accumulate<'_> {
             let acc = &acc[r * stride..r * stride + cols];
             if self.write == Write::Add {
                 each_part!(cols, part => lanes::add_to(&mut sum[part.clone()], load(&acc[part])));
-            } else if self.far {
+            } else if self.non_temporal {
                 lanes::stream::<I, _>(acc, sum);
             } else {
                 sum.copy_from_slice(acc);

@@ -1,5 +1,5 @@
-//! The one check of every op: its forward pass against an f64 oracle, its backward pass against central differences of
-//! that oracle, for each level this machine has, on one and on two threads, in both precisions.
+//! The common check of all ops: the forward pass is compared with an f64 oracle, and the backward pass with central
+//! differences of that oracle. It runs at each level of this machine, with one and two threads, in both precisions.
 
 use crate::ops::LossSum;
 use crate::random::{DropoutKey, Mask, mix};
@@ -7,8 +7,8 @@ use crate::{DType, Device, Gradients, Init, ParamId, Parameters, Pass, Tensor, V
 
 pub(crate) const KEY: DropoutKey = DropoutKey { seed: 11, step: 3, micro: 0 };
 
-/// The mask of the `site`-th dropout of a checked pass.
-pub(crate) fn masked(site: u32, p: f32) -> Mask {
+/// The mask of dropout number `site` in a checked pass.
+pub(crate) fn dropout_mask(site: u32, p: f32) -> Mask {
     Mask::new(KEY.site(site), p)
 }
 
@@ -22,7 +22,7 @@ pub(crate) fn erf(x: f64) -> f64 {
     if x.abs() > 6.0 { x.signum() } else { sum * 2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() }
 }
 
-/// A number in (−1, 1), exact in bf16, so that both precisions start from the same inputs.
+/// A pseudo-random number in (−1, 1), exact in bf16, so that both precisions start from the same inputs.
 fn number(key: u64, index: usize) -> f64 {
     ((mix(key, index as u64) >> 40) % 255) as f64 / 128.0 - 0.9921875
 }
@@ -46,7 +46,7 @@ impl Numbers {
         self.inputs.iter().chain(&self.params)
     }
 
-    /// The numbers moved by `step` times a direction in the `which`-th tensor.
+    /// The numbers with `step` times `direction` added to tensor number `which`.
     fn moved(&self, which: usize, direction: &dyn Fn(usize) -> f64, step: f64) -> Numbers {
         let mut moved = Numbers { inputs: self.inputs.clone(), params: self.params.clone() };
         let tensor = moved.inputs.iter_mut().chain(&mut moved.params).nth(which).expect("a tensor");
@@ -99,7 +99,7 @@ fn misfit(pairs: &[Pair], factor: f64, dtype: DType) -> Option<usize> {
 type Outcome = (Vec<f64>, Vec<Vec<f64>>);
 pub(crate) type Run<'a> = &'a dyn Fn(&mut Pass<'_>, &[Var], &[ParamId]) -> (Option<Var>, Option<LossSum>);
 
-/// One forward and backward pass of an op from these numbers; `seed` is its output's gradient, if it has one.
+/// Runs the op's forward and backward pass on these numbers; `seed` is the gradient of its output, if it has one.
 pub(crate) fn run(
     device: &Device,
     dtype: DType,
@@ -120,9 +120,9 @@ pub(crate) fn run(
     let cast = |values: &[f64], shape: &[usize]| -> Tensor {
         match dtype {
             DType::BF16 => {
-                let halves: Vec<crate::dtype::bf16> =
+                let bf16s: Vec<crate::dtype::bf16> =
                     to_f32(values).iter().map(|x| crate::dtype::Real::from_f32(*x)).collect();
-                Tensor::host_from(&halves, shape)
+                Tensor::host_from(&bf16s, shape)
             }
             _ => device.tensor_f32(&to_f32(values), shape),
         }
@@ -138,7 +138,7 @@ pub(crate) fn run(
             values
         }
         (None, Some(loss)) => vec![loss.sum],
-        (None, None) => unreachable!("an op gives an output or a loss"),
+        (None, None) => unreachable!("an op returns an output or a loss"),
     };
     let gradients = pass.backward_to(&inputs.iter().collect::<Vec<_>>());
     let mut all: Vec<Vec<f64>> = gradients
@@ -168,38 +168,38 @@ fn check(
 ) {
     const STEP: f64 = 1e-5;
     let numbers = Numbers::new(shapes, names);
-    let wanted = oracle(&numbers);
-    let seed: Vec<f64> = (0..wanted.len()).map(|i| seed_scale.unwrap_or_else(|| number(999, i))).collect();
-    let pull = |n: &Numbers| oracle(n).iter().zip(&seed).map(|(y, s)| y * s).sum::<f64>();
-    // Central differences of the oracle: along every element when few, along random directions when many.
-    let mut slopes: Vec<(usize, Vec<f64>, f64)> = Vec::new();
+    let expected = oracle(&numbers);
+    let seed: Vec<f64> = (0..expected.len()).map(|i| seed_scale.unwrap_or_else(|| number(999, i))).collect();
+    let objective = |n: &Numbers| oracle(n).iter().zip(&seed).map(|(y, s)| y * s).sum::<f64>();
+    // Central differences of the oracle: along every element if there are few, otherwise along random directions.
+    let mut directional_derivatives: Vec<(usize, Vec<f64>, f64)> = Vec::new();
     for (which, tensor) in numbers.tensors().enumerate() {
         let directions = if tensor.len() <= 40 { tensor.len() } else { 5 };
         for d in 0..directions {
             let direction: Vec<f64> = (0..tensor.len())
                 .map(|i| if tensor.len() <= 40 { f64::from(u8::from(i == d)) } else { number(7000 + d as u64, i) })
                 .collect();
-            let at = |step| pull(&numbers.moved(which, &|i| direction[i], step));
-            let slope = (at(STEP) - at(-STEP)) / (2.0 * STEP);
-            slopes.push((which, direction, slope));
+            let at = |step| objective(&numbers.moved(which, &|i| direction[i], step));
+            let derivative = (at(STEP) - at(-STEP)) / (2.0 * STEP);
+            directional_derivatives.push((which, direction, derivative));
         }
     }
-    for device in Device::every_kind() {
+    for device in Device::all_for_tests() {
         for dtype in [DType::F32, DType::BF16] {
             let context = format!("{name}, {}, {}", device.describe(), dtype.name());
             let (found, gradients) = run(&device, dtype, shapes, names, &numbers, &seed, op);
-            assert_eq!(found.len(), wanted.len(), "{context}: outputs");
-            let size = root_mean_square(&wanted);
-            let outputs = found.iter().zip(&wanted).map(|(&found, &wanted)| Pair { found, wanted, size }).collect();
+            assert_eq!(found.len(), expected.len(), "{context}: outputs");
+            let size = root_mean_square(&expected);
+            let outputs = found.iter().zip(&expected).map(|(&found, &wanted)| Pair { found, wanted, size }).collect();
             let mut all: Vec<(String, Vec<Pair>)> = vec![("outputs".to_owned(), outputs)];
             for (which, gradient) in gradients.iter().enumerate() {
-                let of_tensor = slopes.iter().filter(|(of, ..)| *of == which);
-                let pairs = of_tensor.map(|(_, direction, slope)| {
+                let of_tensor = directional_derivatives.iter().filter(|(of, ..)| *of == which);
+                let pairs = of_tensor.map(|(_, direction, derivative)| {
                     assert_eq!(gradient.len(), direction.len(), "{context}: gradient of tensor {which}");
                     let found = gradient.iter().zip(direction).map(|(g, d)| g * d).sum();
-                    Pair { found, wanted: *slope, size: root_mean_square(gradient) * norm(direction) }
+                    Pair { found, wanted: *derivative, size: root_mean_square(gradient) * norm(direction) }
                 });
-                all.push((format!("slopes of tensor {which}"), pairs.collect()));
+                all.push((format!("directional derivatives of tensor {which}"), pairs.collect()));
             }
             for (kind, pairs) in &all {
                 if let Some(place) = misfit(pairs, 1.0, dtype) {
@@ -214,7 +214,8 @@ fn check(
     }
 }
 
-/// Checks an op with an output. `op` gets the inputs on the tape and the parameters, `oracle` their values.
+/// Checks an op with an output. `op` gets the inputs as recorded activations, and the parameters; `oracle` gets their
+/// values.
 pub(crate) fn check_op(
     name: &str,
     inputs: &[&[usize]],
@@ -226,7 +227,7 @@ pub(crate) fn check_op(
     check(name, inputs, params, run, &|n| oracle(&n.inputs, &n.params), None);
 }
 
-/// Checks a loss: as [`check_op`], with the scale that `op` must pass on.
+/// Checks a loss, as [`check_op`]. `op` also gets the scale by which it must multiply its gradient.
 pub(crate) fn check_loss(
     name: &str,
     inputs: &[&[usize]],
@@ -239,24 +240,24 @@ pub(crate) fn check_loss(
     check(name, inputs, params, run, &|n| vec![oracle(&n.inputs, &n.params)], Some(f64::from(SCALE)));
 }
 
-/// Every op has a folder, which holds a check of its own.
+/// Every op has a folder with its own check.
 #[test]
 fn every_op_is_checked() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops");
     let list = std::fs::read_to_string(folder.join("mod.rs")).expect("src/ops/mod.rs");
     let ops = list.lines().filter(|line| line.starts_with("pub mod ")).count();
-    let mut seen = 0;
+    let mut folders = 0;
     for entry in std::fs::read_dir(folder).expect("src/ops") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             let text = std::fs::read_to_string(path.join("mod.rs")).expect("an op's mod.rs");
             assert!(
-                ["check_op(", "check_loss(", "Device::every_kind()"].iter().any(|check| text.contains(check)),
+                ["check_op(", "check_loss(", "Device::all_for_tests()"].iter().any(|check| text.contains(check)),
                 "{} has no check",
                 path.display()
             );
-            seen += 1;
+            folders += 1;
         }
     }
-    assert!(seen > 0 && seen == ops, "{seen} folders of {ops} ops");
+    assert!(folders > 0 && folders == ops, "{folders} folders, {ops} ops");
 }

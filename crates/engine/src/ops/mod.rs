@@ -1,8 +1,9 @@
-//! The differentiable operations, a folder each: `mod.rs` holds the equations, the trait with both directions, the
-//! public function and the check; `cpu.rs` the host's code. Of the optimizer's step, [`adamw`], there is one direction.
+//! The differentiable operations, one folder each: `mod.rs` contains the equations, the trait with both directions, the
+//! public function and the check; `cpu.rs` contains the CPU implementation. The optimizer's step, [`adamw`], has only
+//! one direction.
 //!
-//! Shapes are written with T tokens of a packed batch, S sequences, N heads, D head width, H hidden, F feed-forward,
-//! V vocabulary, M predicted tokens, C classes.
+//! Dimensions in shapes: T tokens of a packed batch, S sequences, N heads, D head width, H hidden size, F feed-forward
+//! size, V vocabulary size, M predicted tokens, C classes.
 
 pub mod adamw;
 pub mod add_norm;
@@ -34,16 +35,16 @@ pub use mse_loss::mse_loss;
 pub use segment_cross_entropy::segment_cross_entropy;
 pub use segment_mean::segment_mean;
 
-/// A summed loss and how often the largest logit was the label.
+/// A summed loss, and how often the prediction was correct.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct LossSum {
-    /// Σ of the predictions' losses, each times its weight: −log p(label) in nats, or a squared error.
+    /// Σ of the losses of the predictions, each times its weight: −log p(label) in nats, or a squared error.
     pub sum: f64,
-    /// Σ of the predictions' weights: their number unless classes are weighted.
+    /// Σ of the weights of the predictions: their number, unless classes are weighted.
     pub weight: f64,
     /// Number of predictions.
     pub count: usize,
-    /// Predictions whose largest logit is the label's; 0 for a regression.
+    /// Number of predictions whose largest logit is that of the label; 0 for regression.
     pub correct: usize,
 }
 
@@ -57,18 +58,18 @@ impl std::ops::AddAssign for LossSum {
 }
 
 impl LossSum {
-    /// The (weighted) mean loss; 0 without predictions.
+    /// The weighted mean loss; 0 without predictions.
     pub fn mean(&self) -> f64 {
         if self.weight > 0.0 { self.sum / self.weight } else { 0.0 }
     }
 
-    /// The share of correct predictions; 0 without predictions.
+    /// The fraction of correct predictions; 0 without predictions.
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.count.max(1) as f64
     }
 }
 
-/// Segments of `rows` rows, none of them empty: their ends rise from 0 to `rows`. Anything else is a bug.
+/// Asserts that `ends` increases strictly from 0 to `rows`, so that it describes non-empty segments of all rows.
 pub(crate) fn assert_segments(op: &str, ends: &[i32], rows: usize) {
     let covers = ends.first() == Some(&0) && ends.last() == Some(&(rows as i32));
     assert!(covers && ends.is_sorted_by(|a, b| a < b), "{op}: segments {ends:?} of {rows} rows");

@@ -474,7 +474,7 @@ fn chain(said: &FolderSettings, options: &Options) -> Result<Option<Chain>, Task
 
 /// Tokens of a text at most.
 fn longest(model: &Pretrained, said: &FolderSettings, options: &Options, purpose: Purpose) -> Result<usize, TaskError> {
-    let positions = model.model.architecture().longest_sequence();
+    let positions = model.model.architecture().max_sequence_length();
     let special = model.tokenizer.template().added(false);
     // The tokenizer's own limit is read where nothing else sets one.
     match (options.max_len, said.longest(purpose).or(model.tokenizer.model_max_length())) {

@@ -9,12 +9,12 @@ use cloze_data::example_order;
 use cloze_model::{LoadReport, Losses, Model};
 use cloze_train::checkpoint;
 use cloze_train::objective::Term;
-use cloze_train::plan::{Plan, Reached};
+use cloze_train::plan::{Plan, RunPosition};
 use cloze_train::recipe::{Every, Optimizer};
 use cloze_train::run::{RunFolder, RunLog};
 use cloze_train::schedule::LrSchedule;
 use cloze_train::step::{StepOutcome, Trainer};
-use cloze_train::train_loop::{Due, Job, Keep, Score, Standing};
+use cloze_train::train_loop::{Due, Job, Keep, LoopState, Score};
 use cloze_train::window::Window;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -64,7 +64,7 @@ struct WindowState {
 pub(super) struct Prepared<'a, 'r> {
     pub(super) job: FineTuningJob<'a, 'r>,
     pub(super) trainer: Trainer<Model>,
-    pub(super) at: Standing,
+    pub(super) at: LoopState,
     pub(super) adopted: LoadReport,
     pub(super) notes: Vec<String>,
 }
@@ -122,16 +122,16 @@ pub(super) fn prepare<'a, 'r>(
     }
     let per_epoch = rows.examples.len().div_ceil(settings.batch) as u64;
     let WindowState { loss, weight, tokens, seconds } = state.window;
-    let at = Standing {
+    let at = LoopState {
         step: state.step,
         updates: state.updates,
         seconds: state.train_seconds,
         skipped_in_a_row: state.skipped_in_a_row,
         best: state.best.as_ref().map(|best| (best.step, best.decides())),
-        worse: state.worse,
+        evaluations_since_best: state.worse,
         owes_evaluation: state.owes_evaluation,
         window: Window::restored(&TERMS[0], loss, weight, tokens, seconds),
-        ..Standing::default()
+        ..LoopState::default()
     };
     let job = FineTuningJob {
         asked,
@@ -251,7 +251,7 @@ impl Job for FineTuningJob<'_, '_> {
         self.asked.settings.lr * self.lr_schedule.factor(before, after)
     }
 
-    fn step(&mut self, trainer: &mut Trainer<Model>, at: &Standing, lr: f64) -> Result<StepOutcome, TaskError> {
+    fn step(&mut self, trainer: &mut Trainer<Model>, at: &LoopState, lr: f64) -> Result<StepOutcome, TaskError> {
         let settings = self.asked.settings;
         let epoch = at.step / self.per_epoch;
         let (of, order) = match self.order.take() {
@@ -277,14 +277,14 @@ impl Job for FineTuningJob<'_, '_> {
     fn estimate(
         &self,
         _: &Trainer<Model>,
-        at: &Standing,
+        at: &LoopState,
         tokens_per_s: f64,
     ) -> Result<(Estimate, Vec<f64>), TaskError> {
         let estimate = self.ahead(at.step, tokens_per_s);
         Ok((estimate, vec![estimate.step_seconds]))
     }
 
-    fn due(&self, before: Reached, after: Reached) -> Due {
+    fn due(&self, before: RunPosition, after: RunPosition) -> Due {
         let every = Every::Steps(self.asked.settings.checkpoint_every.unwrap_or(0));
         Due {
             log: LOG_EVERY.is_due(before, after),
@@ -293,7 +293,7 @@ impl Job for FineTuningJob<'_, '_> {
         }
     }
 
-    fn figures(&mut self, _: &Trainer<Model>, at: &Standing) -> Figures {
+    fn figures(&mut self, _: &Trainer<Model>, at: &LoopState) -> Figures {
         Figures {
             step: at.step,
             epoch: self.epoch(at.step),
@@ -322,7 +322,7 @@ impl Job for FineTuningJob<'_, '_> {
     fn evaluate(
         &mut self,
         trainer: &Trainer<Model>,
-        at: &Standing,
+        at: &LoopState,
         stop: &AtomicBool,
     ) -> Result<Option<Evaluation>, TaskError> {
         let began = Instant::now();
@@ -342,7 +342,7 @@ impl Job for FineTuningJob<'_, '_> {
     fn log_evaluation(
         &mut self,
         log: &mut RunLog,
-        at: &Standing,
+        at: &LoopState,
         evaluation: &Evaluation,
         is_best: bool,
     ) -> Result<(), TaskError> {
@@ -376,14 +376,14 @@ impl Job for FineTuningJob<'_, '_> {
         1
     }
 
-    fn state(&self, at: &Standing) -> State {
+    fn state(&self, at: &LoopState) -> State {
         let loss = at.window.loss(TERMS[0].name);
         State {
             step: at.step,
             updates: at.updates,
             train_seconds: self.train_seconds,
             skipped_in_a_row: at.skipped_in_a_row,
-            worse: at.worse,
+            worse: at.evaluations_since_best,
             owes_evaluation: at.owes_evaluation,
             best: self.best.clone(),
             window: WindowState {
@@ -395,15 +395,15 @@ impl Job for FineTuningJob<'_, '_> {
         }
     }
 
-    fn interruption(&self, _: &Standing) -> String {
+    fn interruption(&self, _: &LoopState) -> String {
         "interrupted".to_owned()
     }
 
-    fn not_finite(&self, at: &Standing, _: Option<PathBuf>) -> TaskError {
+    fn not_finite(&self, at: &LoopState, _: Option<PathBuf>) -> TaskError {
         TaskError::NotFinite { step: at.step }
     }
 
-    fn finish(&mut self, folder: &RunFolder, at: &Standing) -> Result<(), TaskError> {
+    fn finish(&mut self, folder: &RunFolder, at: &LoopState) -> Result<(), TaskError> {
         if at.updates == 0 {
             // Too few steps to end it before, and not one that was finite.
             return Err(TaskError::NotFinite { step: at.step });

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cloze_engine::Device;
-use cloze_files::folder::remove_if_there;
+use cloze_files::folder::remove_dir_if_exists;
 use cloze_train::device::run_device;
 use cloze_train::recipe::Precision;
 use cloze_train::run::RunFolder;
@@ -75,7 +75,7 @@ pub(super) fn is_over(folder: &RunFolder) -> bool {
 
 /// Where a run that is over moves its checkpoints to remove them.
 pub(super) fn remove_rest(folder: &RunFolder) -> Result<(), TaskError> {
-    Ok(remove_if_there(&folder.root().join(train_loop::CHECKPOINTS_ASIDE))?)
+    Ok(remove_dir_if_exists(&folder.root().join(train_loop::REMOVED_CHECKPOINTS))?)
 }
 
 /// A run is resumed with the settings that it began with; returns them.

@@ -63,7 +63,7 @@ impl Filler {
         if masks.is_empty() {
             return Err(TaskError::NoMask { text: text.to_owned(), mask: tokenizer.mask_token().to_owned() });
         }
-        let positions = model.architecture().longest_sequence();
+        let positions = model.architecture().max_sequence_length();
         if ids.len() > positions {
             return Err(TaskError::TooLong { found: ids.len(), positions });
         }

@@ -654,7 +654,7 @@ fn only_the_same_run_is_resumed() {
 
     assert!(!bench.run(&task, all, &settings, "run", false, stop_at_once).unwrap().finished);
     let again = bench.run(&task, all, &settings, "run", false, stop_at_once).unwrap_err().to_string();
-    assert!(again.contains("already in use") && again.contains("--resume"), "{again}");
+    assert!(again.contains("already in use") && again.contains("`resume`"), "{again}");
 
     let mut others = rows.clone();
     others[3].label = Some(2);
@@ -939,7 +939,7 @@ fn n1_a_kept_head_follows_the_names_of_the_labels() {
         notes.last().unwrap(),
         "task's head not kept from the checkpoint: its labels are \"OWL\", \"person\", \"fox\""
     );
-    assert!(notes.iter().any(|note| note == "new, drawn at random: task's head"), "{notes:?}");
+    assert!(notes.iter().any(|note| note == "newly initialized: task's head"), "{notes:?}");
     let weight = |model: &Model| values(model)["classifier.weight"].clone();
     let (old, new) = (Model::load(&bench.model, &bench.device).unwrap(), bench.model("new"));
     let apart = weight(&old).iter().zip(weight(&new.model)).filter(|(a, b)| *a != b).count();

@@ -114,5 +114,5 @@ fn a_model_without_the_head_says_so() {
     few.vocab_size = 9;
     Model::new(few, Heads::ENCODER, &device, 1).unwrap().save(dir.path()).unwrap();
     let misfit = Pretrained::open(dir.path(), device, DType::F32).err().unwrap().to_string();
-    assert!(misfit.contains("its tokenizer has 25 tokens, the model's embeddings 9 rows"), "{misfit}");
+    assert!(misfit.contains("its tokenizer has 25 tokens, but the model only has 9 embeddings"), "{misfit}");
 }

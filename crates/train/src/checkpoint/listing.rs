@@ -1,9 +1,9 @@
-//! Which checkpoints a run has: the newest, the best, what is removed.
+//! Lists the checkpoints of a run, finds the newest and the best, and removes old ones.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
 
-use cloze_files::folder::{entry_names, remove_if_there};
+use cloze_files::folder::{entry_names, remove_dir_if_exists};
 
 use crate::TrainError;
 use crate::run::RunFolder;
@@ -13,10 +13,10 @@ pub fn path_of(folder: &RunFolder, step: u64) -> PathBuf {
     folder.checkpoints().join(format!("step-{step:08}"))
 }
 
-/// Whole checkpoints of a run, oldest first.
+/// The complete checkpoints of a run, oldest first.
 ///
 /// # Errors
-/// The system's, if the folder cannot be read.
+/// The system's error if the folder cannot be read.
 pub fn list(folder: &RunFolder) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     let root = folder.checkpoints();
     let mut found = Vec::new();
@@ -30,21 +30,21 @@ pub fn list(folder: &RunFolder) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     Ok(found)
 }
 
-/// Takes a run's folder to continue the run: keeps other processes out as long as the file lives, clears away what a killed run left,
-/// and returns the newest checkpoint, if there is one.
+/// Prepares a run's folder for resuming: locks it against other processes as long as the returned file is open, removes
+/// leftovers of a killed run, and returns the newest checkpoint if there is one.
 ///
 /// # Errors
-/// [`TrainError::RunBusy`], or the system's.
+/// [`TrainError::RunBusy`], or the system's error.
 pub fn resume(folder: &RunFolder) -> Result<(File, Option<(u64, PathBuf)>), TrainError> {
     let lock = folder.lock()?;
     remove_stale(folder)?;
     Ok((lock, list(folder)?.pop()))
 }
 
-/// Removes what a killed run left half-written or half-removed; call it before anything is saved.
+/// Removes files that a killed run had not completely written or removed. Call it before anything is saved.
 ///
 /// # Errors
-/// The system's, with the path.
+/// The system's error with the path.
 pub fn remove_stale(folder: &RunFolder) -> Result<(), TrainError> {
     for parent in [folder.checkpoints(), folder.root().to_owned()] {
         for name in entry_names(&parent)? {
@@ -54,7 +54,7 @@ pub fn remove_stale(folder: &RunFolder) -> Result<(), TrainError> {
             let path = parent.join(&name);
             if let Some(original) = inner.strip_suffix(".replaced") {
                 let original = parent.join(original);
-                // Killed between the two renames: the older of the two is the only whole one.
+                // Killed between the two renames: only the older one of the two is complete.
                 if !original.exists() {
                     fs::rename(&path, &original).map_err(|e| TrainError::io("restore", &original, e))?;
                     continue;
@@ -62,7 +62,7 @@ pub fn remove_stale(folder: &RunFolder) -> Result<(), TrainError> {
             }
             if [".partial", ".replaced", ".removed"].iter().any(|s| inner.ends_with(s)) {
                 match path.symlink_metadata() {
-                    Ok(m) if m.is_dir() => remove_if_there(&path)?,
+                    Ok(m) if m.is_dir() => remove_dir_if_exists(&path)?,
                     _ => fs::remove_file(&path).map_err(|e| TrainError::io("remove", &path, e))?,
                 }
             }
@@ -71,10 +71,10 @@ pub fn remove_stale(folder: &RunFolder) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Removes all checkpoints but the newest `keep`, the best one and that of `last`.
+/// Removes all checkpoints except for the newest `keep` and the best one.
 ///
 /// # Errors
-/// The system's, with the path.
+/// The system's error with the path.
 pub fn prune(folder: &RunFolder, keep: usize, best: Option<u64>) -> Result<(), TrainError> {
     let all = list(folder)?;
     let old = all.len().saturating_sub(keep);
@@ -82,37 +82,37 @@ pub fn prune(folder: &RunFolder, keep: usize, best: Option<u64>) -> Result<(), T
         if Some(*step) == best {
             continue;
         }
-        // Renamed first: a checkpoint that is half removed must not look like one.
-        let gone = folder.checkpoints().join(format!(".step-{step:08}.removed"));
-        fs::rename(path, &gone).map_err(|e| TrainError::io("remove", path, e))?;
-        remove_if_there(&gone)?;
+        // Renamed first: a partly removed checkpoint must not look like a checkpoint.
+        let removed = folder.checkpoints().join(format!(".step-{step:08}.removed"));
+        fs::rename(path, &removed).map_err(|e| TrainError::io("remove", path, e))?;
+        remove_dir_if_exists(&removed)?;
     }
     Ok(())
 }
 
-/// Points `best` at a step's checkpoint.
+/// Links `best` to a step's checkpoint.
 ///
 /// # Errors
-/// The system's, with the path.
+/// The system's error with the path.
 pub fn mark_best(folder: &RunFolder, step: u64) -> Result<(), TrainError> {
     let target = format!("checkpoints/step-{step:08}");
-    let aside = folder.root().join(".best.partial");
-    let _ = fs::remove_file(&aside);
+    let temporary = folder.root().join(".best.partial");
+    let _ = fs::remove_file(&temporary);
     #[cfg(unix)]
-    let made = std::os::unix::fs::symlink(&target, &aside);
-    // Links need a privilege there: a file that holds the path.
+    let created = std::os::unix::fs::symlink(&target, &temporary);
+    // On other systems, links need a privilege: write a file with the path instead.
     #[cfg(not(unix))]
-    let made = fs::write(&aside, &target);
-    made.and_then(|()| fs::rename(&aside, folder.best())).map_err(|e| TrainError::io("write", &folder.best(), e))
+    let created = fs::write(&temporary, &target);
+    created.and_then(|()| fs::rename(&temporary, folder.best())).map_err(|e| TrainError::io("write", &folder.best(), e))
 }
 
-/// The checkpoint that `best` points at; none if nothing is marked or the checkpoint is gone.
+/// The checkpoint to which `best` is linked; `None` if there is no link or the checkpoint does not exist any more.
 pub fn best(folder: &RunFolder) -> Option<PathBuf> {
     let link = folder.best();
     if link.is_dir() {
         return Some(link);
     }
-    // Where links need a privilege, a file that holds the path.
+    // On systems where links need a privilege, a file with the path.
     let target = fs::read_to_string(&link).ok()?;
     Some(folder.root().join(target.trim())).filter(|path| path.is_dir())
 }
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_kill_left_is_cleared_or_restored() {
+    fn leftovers_of_a_killed_run_are_removed_or_restored() {
         let dir = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(dir.path());
         let make = |name: &str| {
@@ -141,8 +141,8 @@ mod tests {
         let mut names = entry_names(dir.path()).unwrap();
         names.sort();
         assert_eq!(names, ["checkpoints", "model"]);
-        let kept = fs::read_to_string(folder.model().join("file")).unwrap();
-        assert_eq!(kept, ".model.replaced");
+        let restored = fs::read_to_string(folder.model().join("file")).unwrap();
+        assert_eq!(restored, ".model.replaced");
     }
 
     #[test]

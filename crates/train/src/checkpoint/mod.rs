@@ -1,16 +1,16 @@
-//! Checkpoints: a Hugging Face folder (config.json, model.safetensors, the tokenizer's files) with optimizer.safetensors
-//! and training_state.json beside.
+//! Checkpoints: a Hugging Face folder (config.json, model.safetensors, the tokenizer's files) that also contains
+//! optimizer.safetensors and training_state.json.
 //!
-//! A checkpoint is written into a sibling folder whose name starts with a dot, every file and the folder are synced, and
-//! it is renamed: a folder named `step-…` is whole. training_state.json holds the size and XXH3 of every other file and of
-//! itself, compared at load.
+//! A checkpoint is written to a sibling folder whose name starts with a dot; every file and the folder are synced, and
+//! then it is renamed. So a folder named `step-…` is always complete. training_state.json contains the size and XXH3 of
+//! every other file and of itself, which are compared when the checkpoint is loaded.
 //!
 //! | file | what it does |
 //! | --- | --- |
-//! | `saved.rs` | a checkpoint, and a final model, written and read |
-//! | `state.rs` | training_state.json and the checksums in it |
+//! | `saved.rs` | writes and reads checkpoints and final models |
+//! | `state.rs` | training_state.json and its checksums |
 //! | `moments.rs` | optimizer.safetensors |
-//! | `listing.rs` | which checkpoints a run has: the newest, the best, what is removed |
+//! | `listing.rs` | lists checkpoints, finds the newest and the best, removes old ones |
 
 mod listing;
 mod moments;

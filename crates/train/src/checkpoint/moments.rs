@@ -1,4 +1,4 @@
-//! optimizer.safetensors: Adam's moments, of each parameter under its name.
+//! optimizer.safetensors: Adam's moments of each parameter, under the parameter's name.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use crate::TrainError;
 /// The file's name.
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 
-/// A parameter's moment on its way to a file: turned into bytes only when its turn comes.
+/// A parameter's moment that is to be written; converted to bytes only when it is.
 struct Moment<'a> {
     shape: &'a [usize],
     values: &'a [f32],
@@ -36,7 +36,7 @@ impl View for &Moment<'_> {
     }
 }
 
-/// Name, shape and place in the arena of every parameter.
+/// Name, shape and arena range of every parameter.
 fn layout(params: &Parameters) -> impl Iterator<Item = (&str, &[usize], Range<usize>)> {
     params.ids().map(|id| (params.name(id), params.shape(id), params.range(id)))
 }
@@ -45,20 +45,20 @@ pub(super) fn save_moments(path: &Path, params: &Parameters, moments: &Moments) 
     let (first, second) = (moments.read_first(), moments.read_second());
     let mut tensors = Vec::new();
     for (name, shape, range) in layout(params) {
-        for (what, flat) in [("exp_avg", &first), ("exp_avg_sq", &second)] {
+        for (moment, flat) in [("exp_avg", &first), ("exp_avg_sq", &second)] {
             let values = &flat[range.clone()];
-            tensors.push((format!("{name}.{what}"), Moment { shape, values }));
+            tensors.push((format!("{name}.{moment}"), Moment { shape, values }));
         }
     }
     let views = tensors.iter().map(|(name, moment)| (name.as_str(), moment));
     let failed = |e| TrainError::io("write", path, e);
-    // The library's file can be read by its owner alone: it gets the mode of any other new file.
-    let usual = fs::write(path, "").and_then(|()| fs::metadata(path)).map_err(failed)?.permissions();
+    // The library creates files that only the owner can read; set the usual mode of new files.
+    let default_mode = fs::write(path, "").and_then(|()| fs::metadata(path)).map_err(failed)?.permissions();
     safetensors::serialize_to_file(views, None, path).map_err(|e| match e {
         safetensors::SafeTensorError::IoError(e) => failed(e),
         other => failed(std::io::Error::other(other.to_string())),
     })?;
-    fs::set_permissions(path, usual).map_err(failed)
+    fs::set_permissions(path, default_mode).map_err(failed)
 }
 
 pub(super) fn load_moments(path: &Path, params: &Parameters, moments: &mut Moments) -> Result<(), TrainError> {
@@ -67,8 +67,8 @@ pub(super) fn load_moments(path: &Path, params: &Parameters, moments: &mut Momen
     let (start, header) = read_header(&mut file).map_err(|e| damaged(e.to_string()))?;
     moments.edit(|first, second| {
         for (name, shape, range) in layout(params) {
-            for (what, flat) in [("exp_avg", &mut *first), ("exp_avg_sq", &mut *second)] {
-                let name = format!("{name}.{what}");
+            for (moment, flat) in [("exp_avg", &mut *first), ("exp_avg_sq", &mut *second)] {
+                let name = format!("{name}.{moment}");
                 let stored = header.info(&name).ok_or_else(|| damaged(format!("{name} is missing")))?;
                 if stored.dtype != Dtype::F32 || stored.shape != shape {
                     return Err(damaged(format!(

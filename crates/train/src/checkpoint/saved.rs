@@ -1,4 +1,4 @@
-//! Checkpoints and final models, written and read.
+//! Writes and reads checkpoints and final models.
 
 use std::path::{Path, PathBuf};
 
@@ -15,11 +15,11 @@ use crate::TrainError;
 use crate::network::Network;
 use crate::run::RunFolder;
 
-/// Saves the checkpoint of a step, `state` being all that resuming needs beside weights and moments, and makes it whole on disk
-/// before naming it.
+/// Saves the checkpoint of a step, atomically. `state` contains everything that resuming needs in addition to weights
+/// and moments.
 ///
 /// # Errors
-/// [`TrainError::Save`]; earlier checkpoints are untouched and nothing half-written stays.
+/// [`TrainError::Save`]; earlier checkpoints are unchanged, and no partial files remain.
 pub fn save(
     folder: &RunFolder,
     step: u64,
@@ -29,11 +29,11 @@ pub fn save(
     state: &impl Serialize,
 ) -> Result<PathBuf, TrainError> {
     let path = path_of(folder, step);
-    let written = write_folder(&path, |aside| {
-        network.save(aside)?;
-        tokenizer.save_for(aside, network.positions())?;
-        save_moments(&aside.join(OPTIMIZER), network.params(), moments)?;
-        write_state(aside, state)
+    let written = write_folder(&path, |partial| {
+        network.save(partial)?;
+        tokenizer.save_for(partial, network.positions())?;
+        save_moments(&partial.join(OPTIMIZER), network.params(), moments)?;
+        write_state(partial, state)
     });
     written.map_err(|e| save_error(folder, &path, &e))?;
     Ok(path)
@@ -45,9 +45,9 @@ pub fn save(
 /// [`TrainError::Save`].
 pub fn save_model(folder: &RunFolder, network: &impl Network, tokenizer: &Tokenizer) -> Result<PathBuf, TrainError> {
     let path = folder.model();
-    let written = write_folder(&path, |aside| {
-        network.save(aside)?;
-        Ok(tokenizer.save_for(aside, network.positions())?)
+    let written = write_folder(&path, |partial| {
+        network.save(partial)?;
+        Ok(tokenizer.save_for(partial, network.positions())?)
     });
     written.map_err(|e| save_error(folder, &path, &e))?;
     Ok(path)
@@ -70,20 +70,20 @@ fn save_error(folder: &RunFolder, path: &Path, error: &TrainError) -> TrainError
     }
 }
 
-/// A checkpoint, loaded and verified.
+/// A checkpoint that was loaded and verified.
 pub struct Loaded<N, S> {
-    /// What was trained.
+    /// The trained network.
     pub network: N,
     /// Adam's moments.
     pub moments: Moments,
-    /// Where the run stood.
+    /// The training state.
     pub state: S,
 }
 
-/// Loads a checkpoint, comparing every file with its checksum first.
+/// Loads a checkpoint, after comparing every file with its checksum.
 ///
 /// # Errors
-/// [`TrainError::Damaged`] naming the first file that is missing, cut short or altered.
+/// [`TrainError::Damaged`] with the first file that is missing, truncated or altered.
 pub fn load<N: Network, S: Serialize + DeserializeOwned>(
     dir: &Path,
     device: &Device,
@@ -106,17 +106,17 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_called_so() {
+    fn a_full_disk_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(dir.path());
         fs::create_dir_all(path_of(&folder, 7)).unwrap();
-        let said = save_error(&folder, &path_of(&folder, 9), &full_disk(Path::new("x"))).to_string();
+        let message = save_error(&folder, &path_of(&folder, 9), &full_disk(Path::new("x"))).to_string();
         assert!(
-            said.contains("the disk is full: free some space") && said.contains("step-00000007 is intact"),
-            "{said}"
+            message.contains("the disk is full: free some space") && message.contains("step-00000007 is intact"),
+            "{message}"
         );
         let denied = TrainError::io("write", Path::new("x"), std::io::ErrorKind::PermissionDenied.into());
-        let said = save_error(&folder, &path_of(&folder, 9), &denied).to_string();
-        assert!(!said.contains("space") && said.contains("step-00000007 is intact"), "{said}");
+        let message = save_error(&folder, &path_of(&folder, 9), &denied).to_string();
+        assert!(!message.contains("space") && message.contains("step-00000007 is intact"), "{message}");
     }
 }

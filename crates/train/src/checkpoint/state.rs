@@ -1,4 +1,4 @@
-//! training_state.json: where a run stood, with the checksums of every file beside it.
+//! training_state.json: the training state, and the checksums of all other files of the checkpoint.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,10 +15,10 @@ use crate::TrainError;
 
 const STATE: &str = "training_state.json";
 
-/// The form of training_state.json, counted up where a state means something else.
+/// The format version of training_state.json; incremented when the meaning of a state changes.
 const VERSION: u32 = 2;
 
-/// What can be read of any form.
+/// The part that can be read in all format versions.
 #[derive(Deserialize)]
 struct Version {
     version: u32,
@@ -30,14 +30,14 @@ struct StateFile<S> {
     version: u32,
     state: S,
     files: BTreeMap<String, Digest>,
-    /// XXH3 of everything above.
+    /// XXH3 of the state and the files.
     xxh3: String,
 }
 
 /// Compares every file of a checkpoint with its checksum and returns the training state.
 ///
 /// # Errors
-/// [`TrainError::Damaged`] naming the file.
+/// [`TrainError::Damaged`] with the file.
 pub fn verify<S: Serialize + DeserializeOwned>(dir: &Path) -> Result<S, TrainError> {
     let path = dir.join(STATE);
     let damaged = |path: &Path, reason: String| TrainError::Damaged { path: path.to_owned(), reason };
@@ -54,11 +54,11 @@ pub fn verify<S: Serialize + DeserializeOwned>(dir: &Path) -> Result<S, TrainErr
     Ok(file.state)
 }
 
-/// Compares the files of a model with their checksums: those of a checkpoint with its training state, moments aside; the weights of another
-/// model with the checksum that was saved with them. Whether there are checksums.
+/// Compares the files of a model with their checksums: those of a checkpoint with its training state, except for the
+/// moments; the weights of other models with the checksum in their file. Returns whether there are checksums.
 ///
 /// # Errors
-/// [`TrainError::Damaged`] or [`TrainError::Model`] naming the file.
+/// [`TrainError::Damaged`] or [`TrainError::Model`] with the file.
 pub fn verify_model(dir: &Path) -> Result<bool, TrainError> {
     #[derive(Deserialize)]
     struct Files {
@@ -92,7 +92,7 @@ fn verify_files(dir: &Path, files: &BTreeMap<String, Digest>) -> Result<(), Trai
     Ok(())
 }
 
-/// Writes the state beside the files that it holds the checksums of.
+/// Writes the state and the checksums of the files in the folder.
 pub(super) fn write_state(dir: &Path, state: &impl Serialize) -> Result<(), TrainError> {
     let mut files = BTreeMap::new();
     for name in entry_names(dir)? {
@@ -115,9 +115,10 @@ fn digest_of(path: &Path, state: &impl Serialize, files: &BTreeMap<String, Diges
 mod tests {
     use super::*;
 
-    /// A checkpoint with a flipped byte gave an MLM loss of 158118522729353945729035535938224128 and exit code 0.
+    /// Regression: a checkpoint with a flipped byte gave an MLM loss of 158118522729353945729035535938224128 and exit
+    /// code 0.
     #[test]
-    fn reliability_2_the_files_of_a_checkpoint_are_compared_by_whoever_reads_its_model() {
+    fn reliability_2_a_checkpoints_files_are_verified_before_its_model_is_used() {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str| dir.path().join(name);
         for name in ["config.json", "model.safetensors", OPTIMIZER] {
@@ -126,7 +127,7 @@ mod tests {
         write_state(dir.path(), &7).unwrap();
         assert!(verify_model(dir.path()).unwrap());
         fs::write(file(OPTIMIZER), "other moments").unwrap();
-        assert!(verify_model(dir.path()).unwrap(), "they are no part of the model");
+        assert!(verify_model(dir.path()).unwrap(), "moments are not part of the model");
         assert!(verify::<u32>(dir.path()).unwrap_err().to_string().contains(OPTIMIZER));
         for (name, text) in [("model.safetensors", "the bytes of model.safetensorS"), ("config.json", "short")] {
             let before = fs::read(file(name)).unwrap();

@@ -1,19 +1,19 @@
-//! Causal language modelling: every token from those before it (Radford et al. 2018; the left-to-right ablation of Devlin et al. 2019,
-//! section 5.1), as Transformers' `BertLMHeadModel` with `labels = input_ids`.
+//! Causal language modelling: each token is predicted from those before it (Radford et al. 2018; the left-to-right
+//! ablation of Devlin et al. 2019, section 5.1), as Transformers' `BertLMHeadModel` with `labels = input_ids`.
 
 use cloze_data::batch::{Batch, BatchOptions};
 use cloze_engine::{DropoutKey, Pass};
 use cloze_model::losses::CLM;
 use cloze_model::{FlopsOf, Heads, Inputs, LoadReport, LossScale, Losses, Model, PretrainLabels};
 
-use super::learn::Objective;
-use super::start::{Start, first_model};
+use super::start::{Start, initial_model};
 use super::term::Term;
+use super::train_step::Objective;
 use crate::TrainError;
 use crate::batch::PretrainBatch;
 
-/// The next token of every token but each sequence's last. The model is a `BertLMHeadModel`: attention is causal, and the head is that of
-/// masked tokens.
+/// Predicts the next token of every token except for the last one of each sequence. The model is a `BertLMHeadModel`:
+/// attention is causal, and the head is the MLM head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CausalLm;
 
@@ -27,15 +27,15 @@ impl Objective for CausalLm {
         &TERMS
     }
 
-    /// Whole sentences of one document; nothing is masked.
+    /// Full sentences of one document; nothing is masked.
     fn batch_options(&self, mut options: BatchOptions) -> BatchOptions {
         options.nsp = false;
         options.masking = None;
         options
     }
 
-    fn batch(&self, drawn: Batch) -> PretrainBatch {
-        let mut batch = PretrainBatch::from(drawn);
+    fn batch(&self, sampled: Batch) -> PretrainBatch {
+        let mut batch = PretrainBatch::from(sampled);
         batch.labels = next_tokens(&batch.inputs);
         batch
     }
@@ -44,8 +44,8 @@ impl Objective for CausalLm {
         &batch.inputs
     }
 
-    fn first_network(&self, start: &Start<'_>) -> Result<(Model, LoadReport), TrainError> {
-        first_model(start, true, Heads::MLM, |_| None)
+    fn initial_network(&self, start: &Start<'_>) -> Result<(Model, LoadReport), TrainError> {
+        initial_model(start, true, Heads::MLM, |_| None)
     }
 
     fn freeze(&self, _: &mut Model) {}
@@ -63,7 +63,8 @@ impl Objective for CausalLm {
     }
 }
 
-/// The token after each token: ids shifted by one within each sequence. Nothing is predicted of a sequence's last token.
+/// The label of each token is the next one: ids shifted by one within each sequence. The last token of a sequence has
+/// no label.
 pub fn next_tokens(inputs: &Inputs) -> PretrainLabels {
     let mut labels = PretrainLabels::default();
     for pair in inputs.cu_seqlens.windows(2) {

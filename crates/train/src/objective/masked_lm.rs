@@ -1,29 +1,30 @@
-//! Masked language modelling, with next-sentence prediction or without (Devlin et al. 2019, section 3.1 and appendix A.2).
+//! Masked language modelling with or without next-sentence prediction (Devlin et al. 2019, section 3.1 and appendix
+//! A.2).
 
 use cloze_data::batch::{Batch, BatchOptions};
 use cloze_engine::{DropoutKey, Pass};
 use cloze_model::losses::{MLM, NSP};
 use cloze_model::{FlopsOf, Heads, Inputs, LoadReport, LossScale, Losses, Model};
 
-use super::learn::Objective;
-use super::start::{Start, first_model};
+use super::start::{Start, initial_model};
 use super::term::Term;
+use super::train_step::Objective;
 use crate::TrainError;
 use crate::batch::PretrainBatch;
 
-/// BERT's objective: the mean loss of the masked tokens, and with `nsp` that of the sentence pairs.
+/// BERT's objective: the mean loss of the masked tokens and, with `nsp`, that of the sentence pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaskedLm {
-    /// Whether sequences are sentence pairs and the model learns whether the second sentence follows the first.
+    /// Whether sequences are sentence pairs, and the model predicts whether the second sentence follows the first.
     pub nsp: bool,
 }
 
-/// Both, also where there are no pairs: the second is then counted over nothing, and shown as absent.
+/// Always both: without pairs, the second loss has no predictions and is shown as absent.
 const TERMS: [Term; 2] =
     [Term { name: MLM, weight: 1.0, has_perplexity: true }, Term { name: NSP, weight: 1.0, has_perplexity: false }];
 
 impl MaskedLm {
-    /// The heads that it trains.
+    /// The heads that are trained.
     fn heads(self) -> Heads {
         if self.nsp { Heads::PRETRAINING } else { Heads::MLM }
     }
@@ -42,23 +43,23 @@ impl Objective for MaskedLm {
         options
     }
 
-    fn batch(&self, drawn: Batch) -> PretrainBatch {
-        drawn.into()
+    fn batch(&self, sampled: Batch) -> PretrainBatch {
+        sampled.into()
     }
 
     fn inputs<'b>(&self, batch: &'b PretrainBatch) -> &'b Inputs {
         &batch.inputs
     }
 
-    /// Heads that the objective needs and the checkpoint lacks are new; others that it has stay.
-    fn first_network(&self, start: &Start<'_>) -> Result<(Model, LoadReport), TrainError> {
+    /// Heads that are needed but missing in the checkpoint are new; its other heads are kept.
+    fn initial_network(&self, start: &Start<'_>) -> Result<(Model, LoadReport), TrainError> {
         let nsp = self.nsp;
-        first_model(start, false, self.heads(), |found| {
-            let needed = found.mlm && (found.nsp || !nsp);
+        initial_model(start, false, self.heads(), |stored| {
+            let is_complete = stored.mlm && (stored.nsp || !nsp);
             let mut heads = Heads::MLM;
-            heads.pooler = found.pooler || nsp;
-            heads.nsp = found.nsp || nsp;
-            (!needed).then_some(heads)
+            heads.pooler = stored.pooler || nsp;
+            heads.nsp = stored.nsp || nsp;
+            (!is_complete).then_some(heads)
         })
     }
 

@@ -1,26 +1,27 @@
-//! What pre-training learns from text: which batches, which network, which losses.
+//! Objectives of pre-training: batches, network and losses.
 //!
 //! | file | objective |
 //! | --- | --- |
-//! | `masked_lm.rs` | masked tokens and next sentences: BERT's |
-//! | `causal_lm.rs` | every token from those before it |
-//! | `term.rs` | the losses of an objective: names, weights, figures |
-//! | `start.rs` | the model that a run starts from |
+//! | `masked_lm.rs` | masked tokens and next sentences, as in BERT |
+//! | `causal_lm.rs` | the next token |
+//! | `term.rs` | the losses of an objective: names, weights, metrics |
+//! | `start.rs` | the initial model of a run |
 //!
-//! With Cₗ the count of loss l over *all* micro-batches of a step (predicted tokens, labelled sequences), a step minimises
-//! Σₗ wₗ · (Σ losses of l) / Cₗ: the weighted sum of the mean losses. Each micro-batch's gradient is scaled by the step's counts,
-//! never by its own: accumulation then equals the big batch, whatever the micro-batches hold.
+//! Let Cₗ be the number of predictions of loss l in *all* micro-batches of a step (predicted tokens, labelled
+//! sequences). A step minimises Σₗ wₗ · (Σ losses of l) / Cₗ, the weighted sum of the mean losses. The gradient of each
+//! micro-batch is scaled by the step's counts, never by its own: so gradient accumulation equals one large batch,
+//! regardless of how predictions are distributed over micro-batches.
 
 mod causal_lm;
-mod learn;
 mod masked_lm;
 mod start;
 mod term;
 #[cfg(test)]
 mod tests;
+mod train_step;
 
 pub use causal_lm::{CausalLm, next_tokens};
-pub use learn::{Objective, learn};
 pub use masked_lm::MaskedLm;
 pub use start::Start;
 pub use term::{Term, figures, total};
+pub use train_step::{Objective, train_step};

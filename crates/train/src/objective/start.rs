@@ -1,4 +1,4 @@
-//! The model that a run starts from: fresh by the recipe's sizes, or a checkpoint.
+//! The initial model of a run: a new one with the recipe's sizes, or a checkpoint.
 
 use cloze_data::shards::Shards;
 use cloze_engine::Device;
@@ -12,22 +12,22 @@ use crate::vocabulary::require_tokenizer;
 
 /// What a run starts with.
 pub struct Start<'a> {
-    /// Its recipe.
+    /// The recipe.
     pub recipe: &'a Recipe,
-    /// Its text.
+    /// The shards.
     pub shards: &'a Shards,
-    /// The text's tokenizer.
+    /// The tokenizer of the shards.
     pub tokenizer: &'a Tokenizer,
-    /// Where it computes.
+    /// The device.
     pub device: &'a Device,
 }
 
-/// A model with the heads `fresh`, or the checkpoint that the recipe names with other heads, if `heads` wants others than it has.
-/// `causal`: whether a token sees only those before it.
-pub(super) fn first_model(
+/// A new model with the heads `new_heads`; or the checkpoint that the recipe names, with the heads that `heads` returns
+/// for those of the checkpoint (`None`: unchanged). `causal`: whether tokens attend only to earlier ones.
+pub(super) fn initial_model(
     start: &Start<'_>,
     causal: bool,
-    fresh: Heads,
+    new_heads: Heads,
     heads: impl FnOnce(Heads) -> Option<Heads>,
 ) -> Result<(Model, LoadReport), TrainError> {
     let Start { recipe, shards, tokenizer, device } = *start;
@@ -37,8 +37,8 @@ pub(super) fn first_model(
         let config: Config = serde_json::from_value(json)
             .map_err(|e| TrainError::Recipe { place: "recipe, [model]".into(), message: e.to_string() })?;
         let config = if causal { config.causal() } else { config };
-        check_memory(Model::parameters_of(&config, fresh)? as u64, machine::memory())?;
-        let model = Model::new(config, fresh, device, recipe.seed)?;
+        check_memory(Model::count_parameters(&config, new_heads)? as u64, machine::memory())?;
+        let model = Model::new(config, new_heads, device, recipe.seed)?;
         model.check_tokenizer(shards.dir(), tokens, segments)?;
         return Ok((model, LoadReport::default()));
     };
@@ -50,7 +50,7 @@ pub(super) fn first_model(
         return Err(TrainError::Recipe {
             place: "recipe".into(),
             message: format!(
-                "`model.init`: {} {kind} a causal language model ({class}); `objective.kind` = \"causal-lm\" trains those and no others",
+                "`model.init`: {} {kind} a causal language model ({class}); `objective.kind` = \"causal-lm\" requires one, and other objectives do not accept one",
                 init.display()
             ),
         });
@@ -59,7 +59,7 @@ pub(super) fn first_model(
     if let Some(heads) = heads(model.heads) {
         (model, report) = Model::load_with(init, heads, &[], device, recipe.seed)?;
     }
-    recipe.check_fit(model.architecture().longest_sequence(), model.architecture().segments)?;
+    recipe.check_fit(model.architecture().max_sequence_length(), model.architecture().segments)?;
     model.check_tokenizer(init, tokens, segments)?;
     let (dropouts, config) = (&recipe.model, model.config());
     let hidden = dropouts.hidden_dropout_prob.unwrap_or(config.hidden_dropout_prob);
@@ -68,12 +68,12 @@ pub(super) fn first_model(
     Ok((model, report))
 }
 
-/// Weights, gradients and two moments of a weight, in bytes.
-const BYTES_OF_A_WEIGHT: u64 = 16;
+/// Bytes per weight for the weight, its gradient and two moments.
+const BYTES_PER_WEIGHT: u64 = 16;
 
-/// Refuses a model that cannot be trained here, before the memory is asked for.
+/// Rejects a model that needs more memory than available, before anything is allocated.
 fn check_memory(parameters: u64, available: Option<u64>) -> Result<(), TrainError> {
-    let needed = BYTES_OF_A_WEIGHT.saturating_mul(parameters);
+    let needed = BYTES_PER_WEIGHT.saturating_mul(parameters);
     match available {
         Some(available) if needed > available => Err(TrainError::Memory { parameters, needed, available }),
         _ => Ok(()),
@@ -84,9 +84,9 @@ fn check_memory(parameters: u64, available: Option<u64>) -> Result<(), TrainErro
 mod tests {
     use super::*;
 
-    /// `--set model.hidden_size=65536` ended in an abort of the allocator.
+    /// Regression: `model.hidden_size=65536` ended in an abort of the allocator.
     #[test]
-    fn reliability_7b_a_model_beyond_the_memory_is_refused_with_the_figure() {
+    fn reliability_7b_a_model_that_exceeds_memory_is_rejected() {
         assert!(check_memory(1 << 20, Some(1 << 24)).is_ok() && check_memory(1 << 60, None).is_ok());
         let error = check_memory(2_000_000_000, Some(16_000_000_000)).unwrap_err().to_string();
         assert!(error.contains("32.0 GB to train") && error.contains("this machine has 16.0 GB"), "{error}");

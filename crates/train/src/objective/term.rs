@@ -1,21 +1,21 @@
-//! The losses of an objective: names, weights, figures.
+//! The losses of an objective: names, weights, metrics.
 
 use cloze_engine::ops::LossSum;
 
 use crate::run::{LossFigure, LossFigures};
 
-/// One of the losses that an objective minimises the weighted sum of.
+/// One of the losses of an objective, which minimises their weighted sum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Term {
-    /// Its name in logs, such as `mlm`.
+    /// The name in logs, such as `mlm`.
     pub name: &'static str,
-    /// What its mean weighs in the sum.
+    /// The weight of its mean in the sum.
     pub weight: f64,
-    /// Whether it is the loss of a token out of the vocabulary, so that e to its power is a perplexity.
+    /// Whether it is a loss over the vocabulary, so that its exponential is a perplexity.
     pub has_perplexity: bool,
 }
 
-/// The figures of an objective's losses, given their sums. The first loss has figures even where nothing was counted.
+/// The metrics of an objective's losses, from their sums. The first loss has metrics even without predictions.
 pub fn figures(terms: &[Term], sum: impl Fn(&str) -> LossSum, with_perplexity: bool) -> LossFigures {
     let figure = |(number, term): (usize, &Term)| {
         let sum = sum(term.name);
@@ -31,7 +31,7 @@ pub fn figures(terms: &[Term], sum: impl Fn(&str) -> LossSum, with_perplexity: b
     terms.iter().enumerate().map(figure).collect()
 }
 
-/// What an objective minimises: the weighted sum of the mean losses. A mean over nothing is zero.
+/// The training objective: the weighted sum of the mean losses. A mean without predictions is zero.
 pub fn total(terms: &[Term], sum: impl Fn(&str) -> LossSum) -> f64 {
     terms.iter().map(|term| term.weight * sum(term.name).mean()).sum()
 }

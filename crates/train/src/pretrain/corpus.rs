@@ -1,4 +1,4 @@
-//! The text that a run learns from and is judged by.
+//! The shards of a run: training and held-out batches.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub(super) struct Corpus {
 }
 
 impl Corpus {
-    /// Opens the shards that a recipe names.
+    /// Opens the shards of a recipe.
     pub fn open(recipe: &Recipe) -> Result<Corpus, TrainError> {
         let shards = Shards::open(&recipe.data)?;
         let tokenizer = Tokenizer::open(&shards.tokenizer_dir())?;
@@ -31,7 +31,8 @@ impl Corpus {
         Ok(Corpus { shards, tokenizer })
     }
 
-    /// Fails for what a phase's documents cannot give, before the phase begins; returns what there is to say of them.
+    /// Checks, before training starts, that the documents provide what each phase needs; returns messages about
+    /// limitations.
     pub fn check(&self, recipe: &Recipe, objective: &impl Objective) -> Result<Vec<String>, TrainError> {
         let mut messages = Vec::new();
         for phase in 0..recipe.phase.len() {
@@ -40,8 +41,8 @@ impl Corpus {
                 let held_out = self.phase_held_out(recipe, objective, phase)?;
                 if source.options().nsp && !held_out.options().nsp && messages.is_empty() {
                     messages.push(
-                        "the held-out documents give no sentence pairs (too few, or of one sentence each): evaluations \
-                         score masked tokens alone"
+                        "the held-out documents contain no sentence pairs (too few documents, or only one sentence in each): evaluations \
+                         score only masked tokens"
                             .to_owned(),
                     );
                 }
@@ -62,7 +63,8 @@ impl Corpus {
         Ok(BatchSource::new(documents, TokenTable::from(&self.tokenizer), options)?)
     }
 
-    /// The batches that a phase is evaluated on: without sentence pairs where the held-out documents give none, as one alone does.
+    /// The held-out batches of a phase; without sentence pairs if the held-out documents contain none, for example
+    /// because there is only one document.
     pub fn phase_held_out(
         &self,
         recipe: &Recipe,
@@ -70,25 +72,26 @@ impl Corpus {
         phase: usize,
     ) -> Result<BatchSource, TrainError> {
         let (documents, table) = (self.shards.split(Split::Valid), TokenTable::from(&self.tokenizer));
-        let options = objective.batch_options(recipe.batch_options(phase)).disable_nsp_if_unavailable(documents, &table);
+        let options =
+            objective.batch_options(recipe.batch_options(phase)).disable_nsp_if_unavailable(documents, &table);
         held_out(documents, table, options).map_err(|e| match e {
             TrainError::Data(DataError::Sampling { reason }) => {
-                let reason = format!("the held-out split: {reason}; or set eval.every = 0");
+                let reason = format!("the held-out split: {reason}; or set `eval.every = 0`");
                 TrainError::Data(DataError::Sampling { reason })
             }
             other => other,
         })
     }
 
-    /// What the shards are, whatever their path: their tokenizer and every file's checksum.
+    /// A fingerprint of the shards that does not depend on their path: of the tokenizer and of every file's checksum.
     pub fn fingerprint(&self) -> Result<String, TrainError> {
         let manifest = &self.shards.manifest;
         let splits = serde_json::to_vec(&manifest.splits)
-            .map_err(|e| TrainError::io("take the fingerprint of", self.shards.dir(), e.into()))?;
+            .map_err(|e| TrainError::io("compute the fingerprint of", self.shards.dir(), e.into()))?;
         Ok(cloze_files::digest::of_bytes(&[manifest.tokenizer.fingerprint.as_bytes(), &splits].concat()))
     }
 
-    /// Fails unless a run began with these shards, whose fingerprint it kept.
+    /// Fails unless these are the shards with the fingerprint of the run to resume.
     pub fn require(&self, expected: &str, data: &Path) -> Result<(), TrainError> {
         let found = self.fingerprint()?;
         if expected == found {

@@ -1,4 +1,4 @@
-//! How long a run would take, by real steps of each phase. Nothing is written.
+//! Estimates the duration of a run from real steps of each phase, without writing anything.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,42 +7,42 @@ use cloze_engine::Device;
 
 use super::corpus::Corpus;
 use super::estimate::{Cost, Estimate, estimate};
-use super::job::begin;
-use super::settled::check_resumed;
+use super::job::initial_state;
+use super::resolved::check_resumed;
 use crate::TrainError;
 use crate::checkpoint;
 use crate::network::Network;
-use crate::objective::{Objective, learn};
+use crate::objective::{Objective, train_step};
 use crate::pace::measure;
 use crate::plan::End;
 use crate::recipe::Recipe;
 use crate::run::RunFolder;
 
-/// What a run would be.
+/// The result of a dry run.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct DryRun {
-    /// How long it takes, by real steps of each phase.
+    /// The estimated duration, from real steps of each phase.
     pub estimate: Estimate,
-    /// What will end it.
+    /// What will end the run.
     pub end: End,
-    /// Steps that the run in the folder has done already, if it would go on.
+    /// Number of steps that the run to resume has already done; 0 for a new run.
     pub step: u64,
-    /// The device in words.
+    /// The device: kind, instruction set, threads.
     pub machine: String,
     /// `bf16` or `f32`.
     pub precision: String,
-    /// Why this instruction set and this type, in words.
+    /// Why this instruction set and this type are used.
     pub reason: String,
-    /// Weights of the model.
+    /// Number of weights of the model.
     pub parameters: usize,
-    /// Tokens of the training shards.
+    /// Number of tokens of the training shards.
     pub corpus_tokens: u64,
-    /// What the run would say before its first step.
+    /// Messages that the run would report before its first step.
     pub messages: Vec<String>,
 }
 
-/// The dry run of an objective. `recipe` is settled.
+/// The dry run of an objective. `recipe` must be resolved.
 pub(super) fn dry_run<O: Objective>(
     objective: O,
     recipe: &Recipe,
@@ -61,24 +61,24 @@ pub(super) fn dry_run<O: Objective>(
         folder.check_new()?;
     }
     let newest = newest.as_ref().map(|(_, path)| path.as_path());
-    let beginning = begin(&objective, recipe, &corpus, device, newest)?;
-    messages.extend(beginning.messages);
-    let (mut trainer, at) = (beginning.trainer, beginning.at);
+    let initial = initial_state(&objective, recipe, &corpus, device, newest)?;
+    messages.extend(initial.messages);
+    let (mut trainer, at) = (initial.trainer, initial.at);
     let stopped = || stop.load(Ordering::Relaxed);
     let mut costs = Vec::new();
     for (number, phase) in recipe.phase.iter().enumerate() {
         let source = corpus.phase_source(recipe, &objective, number)?;
         let micro = [0, 1].map(|index| objective.batch(source.batch(index)));
-        let mut step = |batches: &[O::Batch]| learn(&objective, &mut trainer, batches, 0, 0.0).update.seconds;
+        let mut step = |batches: &[O::Batch]| train_step(&objective, &mut trainer, batches, 0, 0.0).update.seconds;
         let Some(rate) = measure(u64::MAX, stopped, |_| Ok::<_, TrainError>((1, step(&micro[..1]))))? else {
             return Ok(None);
         };
         let mut seconds = 1.0 / rate;
         let count = f64::from(phase.accumulate);
         if phase.accumulate > 1 {
-            // What a micro-batch adds: the optimizer's part of a step comes once.
-            let more = step(&micro) - seconds;
-            seconds += (count - 1.0) * more.clamp(0.5 * seconds, seconds);
+            // The additional time of a micro-batch: the optimizer runs only once per step.
+            let additional = step(&micro) - seconds;
+            seconds += (count - 1.0) * additional.clamp(0.5 * seconds, seconds);
             if stopped() {
                 return Ok(None);
             }

@@ -1,63 +1,63 @@
-//! How long a run takes, or the rest of one.
+//! Estimates of how long a run, or the rest of it, takes.
 
 use crate::recipe::Recipe;
 
-/// How long a run takes, or the rest of one.
+/// The estimated duration of a run, or of the rest of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimate {
-    /// Each phase.
+    /// The phases.
     pub phases: Vec<PhaseEstimate>,
-    /// Seconds in all, evaluations among them.
+    /// Total seconds, including evaluations.
     pub seconds: f64,
 }
 
-/// What a phase has still to go.
+/// The rest of a phase.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PhaseEstimate {
-    /// Tokens of a sequence at most.
+    /// Maximum number of tokens of a sequence.
     pub seq_len: usize,
-    /// Real tokens of a step.
+    /// Tokens per step.
     pub step_tokens: f64,
-    /// Seconds of a step.
+    /// Seconds per step.
     pub step_seconds: f64,
-    /// Steps.
+    /// Number of steps.
     pub steps: f64,
-    /// Seconds of all its steps.
+    /// Seconds of all steps.
     pub seconds: f64,
 }
 
 impl Estimate {
-    /// Steps in all.
+    /// Total number of steps.
     pub fn steps(&self) -> f64 {
         self.phases.iter().map(|phase| phase.steps).sum()
     }
 
-    /// Real tokens in all.
+    /// Total number of tokens.
     pub fn tokens(&self) -> f64 {
         self.phases.iter().map(|phase| phase.steps * phase.step_tokens).sum()
     }
 
-    /// Real tokens a second of training.
+    /// Tokens per second of training.
     pub fn tokens_per_s(&self) -> f64 {
         let seconds: f64 = self.phases.iter().map(|phase| phase.seconds).sum();
         self.tokens() / seconds.max(f64::MIN_POSITIVE)
     }
 }
 
-/// What a step of a phase costs.
+/// The cost of a step in a phase.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cost {
-    /// Real tokens.
+    /// Number of tokens.
     pub tokens: f64,
     pub seconds: f64,
 }
 
-/// What the rest of a run takes, by what a step of each phase costs.
+/// Estimates the rest of a run from the cost of a step in each phase.
 pub(super) fn estimate(recipe: &Recipe, step: u64, seconds: f64, costs: &[Cost]) -> Estimate {
     let plan = recipe.plan();
     let step_seconds: Vec<f64> = costs.iter().map(|cost| cost.seconds).collect();
-    let ahead = plan.ahead(step, seconds, &step_seconds);
-    let phases: Vec<PhaseEstimate> = ahead
+    let remaining = plan.remaining(step, seconds, &step_seconds);
+    let phases: Vec<PhaseEstimate> = remaining
         .iter()
         .zip(costs)
         .zip(&recipe.phase)
@@ -71,9 +71,10 @@ pub(super) fn estimate(recipe: &Recipe, step: u64, seconds: f64, costs: &[Cost])
         .collect();
     let mut sum: f64 = phases.iter().map(|phase| phase.seconds).sum();
     if plan.total_seconds().is_none() {
-        // An evaluation batch is a micro-batch forward alone: a third of the work. By the clock its time is the run's own.
+        // An evaluation batch is only the forward pass of a micro-batch: a third of the work. With a time limit,
+        // evaluations are part of the given time.
         let steps: f64 = phases.iter().map(|phase| phase.steps).sum();
-        let count = |step, seconds| recipe.eval.every.count(plan.reached(step, seconds));
+        let count = |step, seconds| recipe.eval.every.count(plan.position(step, seconds));
         let evaluations = count(step + steps as u64, seconds + sum) - count(step, seconds);
         let longest = phases.iter().zip(&recipe.phase).max_by(|(a, _), (b, _)| a.seconds.total_cmp(&b.seconds));
         let batch = longest.map_or(0.0, |(cost, phase)| cost.step_seconds / f64::from(phase.accumulate) / 3.0);
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
     use crate::recipe::{Every, Phase};
 
-    /// The steps of the longest phase were divided by the micro-batches of the first.
+    /// Regression: the steps of the longest phase were divided by the number of micro-batches of the first.
     #[test]
     fn evaluations_are_estimated_by_the_micro_batches_of_the_longest_phase() {
         let phase = |share, accumulate| Phase { share: Some(share), accumulate, ..Phase::default() };
@@ -95,7 +96,8 @@ mod tests {
         recipe.eval.every = Every::Steps(10);
         recipe.eval.batches = 6;
         let costs = [Cost { tokens: 100.0, seconds: 1.0 }, Cost { tokens: 800.0, seconds: 8.0 }];
-        // A micro-batch takes a second in both phases: 10 evaluations of 6 batches, each a third of it.
+        // A micro-batch takes one second in both phases; 10 evaluations of 6 batches take a third of a second per
+        // batch.
         assert!((estimate(&recipe, 0, 0.0, &costs).seconds - (50.0 + 400.0 + 20.0)).abs() < 1e-9);
     }
 }

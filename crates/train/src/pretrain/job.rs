@@ -14,39 +14,40 @@ use serde::{Deserialize, Serialize};
 
 use super::corpus::Corpus;
 use super::estimate::{Cost, Estimate, estimate};
-use super::settled::{check_resumed, write_recipe};
+use super::resolved::{check_resumed, write_recipe};
 use crate::TrainError;
 use crate::checkpoint;
 use crate::evaluate::evaluate;
 use crate::network::Network;
-use crate::objective::{Objective, Start, Term, learn};
-use crate::plan::{End, Plan, Reached};
+use crate::objective::{Objective, Start, Term, train_step};
+use crate::plan::{End, Plan, RunPosition};
 use crate::recipe::Recipe;
 use crate::run::{EvalLine, Line, RunFolder, RunLog, StartLine, TrainLine};
 use crate::schedule::LrSchedule;
 use crate::step::{StepOutcome, Trainer};
-use crate::train_loop::{Due, Event, Job, Keep, Score, Standing, TrainLoop};
+use crate::train_loop::{Due, Event, Job, Keep, LoopState, Score, TrainLoop};
 use crate::window::Window;
 
-/// What happens in a pre-training.
+/// An event of a pre-training run.
 pub type PretrainEvent = Event<StartLine, Estimate, TrainLine, EvalLine>;
 
-/// Where a run stands: with the weights and moments, all that resuming needs.
+/// The training state of a checkpoint: with weights and moments, everything that resuming needs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// Steps done, skipped ones included: the position in the data.
+    /// Number of steps done, including skipped ones: the position in the data.
     pub step: u64,
-    /// Optimizer updates done: Adam's t.
+    /// Number of optimizer updates: Adam's t.
     pub updates: u64,
     /// Phase of the last step, from 0.
     pub phase: usize,
-    /// Batches learned in each phase: micro-batches, where steps have several. A run that is made longer goes on with the next.
+    /// Number of batches used in each phase; micro-batches, if steps have several. A run that is extended continues
+    /// with the next one.
     pub batches: Vec<u64>,
-    /// Seconds of training on the clock.
+    /// Seconds of training.
     pub seconds: f64,
-    /// Real tokens seen.
+    /// Number of tokens processed.
     pub tokens: u64,
-    /// Steps skipped in a row, up to now.
+    /// Number of consecutive skipped steps up to now.
     pub skipped_in_a_row: u32,
     /// Step of the last evaluation; 0 before the first.
     pub evaluated: u64,
@@ -57,11 +58,11 @@ pub struct State {
     pub best: Option<Best>,
     /// Sums since the last logged line.
     pub window: Window,
-    /// What the shards are, to resume on the same.
+    /// The fingerprint of the shards; a resumed run needs the same.
     pub shards: String,
 }
 
-/// The lower the loss, the better.
+/// Lower losses are better.
 fn score_of(loss: f64) -> Score {
     Score { value: -loss, loss }
 }
@@ -71,7 +72,7 @@ fn score_of(loss: f64) -> Score {
 pub struct Best {
     /// Its step.
     pub step: u64,
-    /// The held-out loss that decided, under its key: `mlm_loss`.
+    /// The held-out loss by which it was chosen, under its key `mlm_loss`.
     #[serde(flatten)]
     pub loss: BTreeMap<String, f64>,
 }
@@ -82,38 +83,38 @@ pub struct Best {
 pub struct Outcome {
     /// Steps done.
     pub step: u64,
-    /// Whether the recipe's end was reached; otherwise the run was interrupted and can be resumed.
+    /// Whether the end of the recipe was reached; otherwise the run was interrupted and can be resumed.
     pub finished: bool,
-    /// What ended it, or would have: steps or time.
+    /// What ended the run, or would have: steps or time.
     pub end: End,
     /// The last checkpoint.
     pub checkpoint: PathBuf,
-    /// The final model; none if interrupted: then the run's model/ is that of the last checkpoint.
+    /// The final model; `None` if the run was interrupted: then the run's model/ is that of the last checkpoint.
     pub model: Option<PathBuf>,
     /// The last evaluation of this session.
     pub evaluation: Option<EvalLine>,
 }
 
-/// What a run begins with: fresh, or from a checkpoint.
-pub(super) struct Beginning<O: Objective> {
+/// The state in which a session starts: new, or from a checkpoint.
+pub(super) struct InitialState<O: Objective> {
     pub trainer: Trainer<O::Network>,
-    pub at: Standing,
-    /// Batches learned in each phase.
+    pub at: LoopState,
+    /// Number of batches used in each phase.
     batches: Vec<u64>,
-    /// Real tokens seen.
+    /// Number of tokens processed.
     tokens: u64,
-    /// What there is to say of its weights.
+    /// Messages about the initial weights.
     pub messages: Vec<String>,
 }
 
-/// The network of a run on this corpus, ready to train: that of the checkpoint `newest` with its moments, or the recipe's first one.
-pub(super) fn begin<O: Objective>(
+/// The initial state of a run on this corpus: from the checkpoint `newest`, or a new network.
+pub(super) fn initial_state<O: Objective>(
     objective: &O,
     recipe: &Recipe,
     corpus: &Corpus,
     device: &Device,
     newest: Option<&Path>,
-) -> Result<Beginning<O>, TrainError> {
+) -> Result<InitialState<O>, TrainError> {
     let (network, moments, state, messages) = match newest {
         Some(path) => {
             let checkpoint::Loaded { network, moments, state } = checkpoint::load::<O::Network, State>(path, device)?;
@@ -122,7 +123,7 @@ pub(super) fn begin<O: Objective>(
         }
         None => {
             let Corpus { shards, tokenizer } = corpus;
-            let (network, report) = objective.first_network(&Start { recipe, shards, tokenizer, device })?;
+            let (network, report) = objective.initial_network(&Start { recipe, shards, tokenizer, device })?;
             let window = Window::new(objective.terms());
             let state = State { batches: vec![0; recipe.phase.len()], window, ..State::default() };
             (network, None, state, report.notes())
@@ -139,13 +140,23 @@ pub(super) fn begin<O: Objective>(
     let State { step, updates, phase, batches, seconds, tokens, skipped_in_a_row, best, window, .. } = state;
     let State { evaluated, owes_evaluation, .. } = state;
     let best = best.and_then(|best| Some((best.step, score_of(*best.loss.values().next()?))));
-    let worse = 0;
-    let at =
-        Standing { step, updates, phase, seconds, skipped_in_a_row, evaluated, owes_evaluation, best, worse, window };
-    Ok(Beginning { trainer, at, batches, tokens, messages })
+    let evaluations_since_best = 0;
+    let at = LoopState {
+        step,
+        updates,
+        phase,
+        seconds,
+        skipped_in_a_row,
+        evaluated,
+        owes_evaluation,
+        best,
+        evaluations_since_best,
+        window,
+    };
+    Ok(InitialState { trainer, at, batches, tokens, messages })
 }
 
-/// Pre-trains by an objective. `recipe` is settled.
+/// Pre-trains with an objective. `recipe` must be resolved.
 pub(super) fn pretrain<O: Objective>(
     objective: O,
     recipe: &Recipe,
@@ -155,27 +166,27 @@ pub(super) fn pretrain<O: Objective>(
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(&PretrainEvent),
 ) -> Result<Outcome, TrainError> {
-    // What can be found wrong is found before the run's folder is touched.
+    // Check everything that can be checked before the run's folder is touched.
     let corpus = Corpus::open(recipe)?;
     let mut messages = corpus.check(recipe, &objective)?;
     let (mut lock, mut newest, mut changed) = (None, None, Vec::new());
     if resume {
         changed = check_resumed(&folder, recipe)?;
-        let (held, found) = checkpoint::resume(&folder)?;
-        (lock, newest) = (Some(held), found);
+        let (file, found) = checkpoint::resume(&folder)?;
+        (lock, newest) = (Some(file), found);
     } else {
         folder.check_new()?;
     }
     let newest = newest.as_ref().map(|(_, path)| path.as_path());
-    let beginning = begin(&objective, recipe, &corpus, device, newest)?;
-    messages.extend(beginning.messages);
+    let initial = initial_state(&objective, recipe, &corpus, device, newest)?;
+    messages.extend(initial.messages);
     if !changed.is_empty() {
-        messages.push(format!("resumed with other values of {}", changed.join(", ")));
+        messages.push(format!("resumed with different values of {}", changed.join(", ")));
     }
     let lock = lock.map_or_else(|| folder.create(), Ok)?;
     write_recipe(&folder, recipe)?;
 
-    let Beginning { trainer, at, batches, tokens, .. } = beginning;
+    let InitialState { trainer, at, batches, tokens, .. } = initial;
     let peak = device.matrix_peak(trainer.precision());
     let start = StartLine {
         step: at.step,
@@ -198,7 +209,7 @@ pub(super) fn pretrain<O: Objective>(
         batches,
         tokens,
         peak,
-        ahead: None,
+        prefetch: None,
         held_out: None,
     };
     let mut run = TrainLoop::open(job, trainer, &corpus.tokenizer, (folder.clone(), lock), at, on_event)?;
@@ -215,29 +226,29 @@ pub(super) fn pretrain<O: Objective>(
     })
 }
 
-/// A pre-training in progress.
+/// A running pre-training.
 struct Pretraining<'a, O> {
     recipe: &'a Recipe,
     objective: O,
     corpus: &'a Corpus,
     plan: Plan,
     lr_schedule: LrSchedule,
-    /// What the shards are.
+    /// The fingerprint of the shards.
     shards: String,
-    /// Batches learned in each phase.
+    /// Number of batches used in each phase.
     batches: Vec<u64>,
-    /// Real tokens seen.
+    /// Number of tokens processed.
     tokens: u64,
-    /// FLOP/s of the device's matrix unit.
+    /// The matrix peak of the device in FLOP/s.
     peak: f64,
-    /// The batches of a phase that are not learned yet, made ready in a thread of their own.
-    ahead: Option<(usize, Prefetch)>,
-    /// The evaluation batches of a phase.
+    /// The next batches of a phase, prepared in a separate thread.
+    prefetch: Option<(usize, Prefetch)>,
+    /// The held-out batches of a phase.
     held_out: Option<(usize, BatchSource)>,
 }
 
 impl<O: Objective> Pretraining<'_, O> {
-    fn start_batches(&self, phase: usize) -> Result<Prefetch, TrainError> {
+    fn start_prefetch(&self, phase: usize) -> Result<Prefetch, TrainError> {
         let source = self.corpus.phase_source(self.recipe, &self.objective, phase)?;
         let accumulate = self.recipe.phase[phase].accumulate;
         Ok(Prefetch::start(Arc::new(source), self.batches[phase], accumulate as usize + 2))
@@ -267,17 +278,17 @@ impl<O: Objective> Job for Pretraining<'_, O> {
         self.recipe.optimizer.lr * self.lr_schedule.factor(before, after)
     }
 
-    fn step(&mut self, trainer: &mut Trainer<O::Network>, at: &Standing, lr: f64) -> Result<StepOutcome, TrainError> {
+    fn step(&mut self, trainer: &mut Trainer<O::Network>, at: &LoopState, lr: f64) -> Result<StepOutcome, TrainError> {
         let phase = at.phase;
-        let (of, mut drawn) = match self.ahead.take() {
-            Some(ahead) if ahead.0 == phase => ahead,
-            _ => (phase, self.start_batches(phase)?),
+        let (prefetch_phase, mut prefetch) = match self.prefetch.take() {
+            Some(prefetch) if prefetch.0 == phase => prefetch,
+            _ => (phase, self.start_prefetch(phase)?),
         };
         let count = self.recipe.phase[phase].accumulate;
-        let batches: Vec<O::Batch> = (0..count).map(|_| self.objective.batch(drawn.next())).collect();
-        self.ahead = Some((of, drawn));
+        let batches: Vec<O::Batch> = (0..count).map(|_| self.objective.batch(prefetch.next())).collect();
+        self.prefetch = Some((prefetch_phase, prefetch));
         self.batches[phase] += u64::from(count);
-        let outcome = learn(&self.objective, trainer, &batches, at.step, lr);
+        let outcome = train_step(&self.objective, trainer, &batches, at.step, lr);
         self.tokens += outcome.tokens;
         Ok(outcome)
     }
@@ -286,11 +297,11 @@ impl<O: Objective> Job for Pretraining<'_, O> {
         1
     }
 
-    /// By what a step of this phase takes; those of later phases by their work.
+    /// Scales the measured time of a step in this phase by the FLOPs of the steps in later phases.
     fn estimate(
         &self,
         trainer: &Trainer<O::Network>,
-        at: &Standing,
+        at: &LoopState,
         steps_per_s: f64,
     ) -> Result<(Estimate, Vec<f64>), TrainError> {
         let mut costs = vec![Cost { tokens: 0.0, seconds: 0.0 }; self.recipe.phase.len()];
@@ -310,7 +321,7 @@ impl<O: Objective> Job for Pretraining<'_, O> {
         Ok((estimate(self.recipe, at.step, at.seconds, &costs), step_seconds))
     }
 
-    fn due(&self, before: Reached, after: Reached) -> Due {
+    fn due(&self, before: RunPosition, after: RunPosition) -> Due {
         let Recipe { log, eval, checkpoint, .. } = self.recipe;
         Due {
             log: log.every.is_due(before, after),
@@ -319,9 +330,9 @@ impl<O: Objective> Job for Pretraining<'_, O> {
         }
     }
 
-    fn figures(&mut self, trainer: &Trainer<O::Network>, at: &Standing) -> TrainLine {
+    fn figures(&mut self, trainer: &Trainer<O::Network>, at: &LoopState) -> TrainLine {
         let measure = || trainer.device().matrix_peak(trainer.precision());
-        self.peak = peak_beside(self.peak, at.window.flops_per_s(), measure);
+        self.peak = updated_peak(self.peak, at.window.flops_per_s(), measure);
         let means = at.window.means(self.objective.terms(), self.peak);
         TrainLine { step: at.step, tokens: self.tokens, seconds: at.seconds, phase: at.phase, ..means }
     }
@@ -337,18 +348,20 @@ impl<O: Objective> Job for Pretraining<'_, O> {
     fn evaluate(
         &mut self,
         trainer: &Trainer<O::Network>,
-        at: &Standing,
+        at: &LoopState,
         stop: &AtomicBool,
     ) -> Result<Option<EvalLine>, TrainError> {
-        let (of, source) = match self.held_out.take() {
+        let (source_phase, source) = match self.held_out.take() {
             Some(held_out) if held_out.0 == at.phase => held_out,
             _ => (at.phase, self.corpus.phase_held_out(self.recipe, &self.objective, at.phase)?),
         };
         let batches = Some(self.recipe.eval.batches);
         let (device, precision) = (trainer.device(), trainer.precision());
-        let go_on = |_| if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let scores = evaluate(&self.objective, &trainer.network, device, precision, &source, batches, go_on);
-        self.held_out = Some((of, source));
+        let continue_unless_stopped =
+            |_| if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let scores =
+            evaluate(&self.objective, &trainer.network, device, precision, &source, batches, continue_unless_stopped);
+        self.held_out = Some((source_phase, source));
         Ok(scores.map(|scores| EvalLine { step: at.step, seconds: at.seconds, losses: scores.losses }))
     }
 
@@ -356,7 +369,7 @@ impl<O: Objective> Job for Pretraining<'_, O> {
         line.losses.deciding()?.loss.filter(|loss| loss.is_finite()).map(score_of)
     }
 
-    fn log_evaluation(&mut self, log: &mut RunLog, _: &Standing, line: &EvalLine, _: bool) -> Result<(), TrainError> {
+    fn log_evaluation(&mut self, log: &mut RunLog, _: &LoopState, line: &EvalLine, _: bool) -> Result<(), TrainError> {
         log.write(&Line::Eval(line.clone()))
     }
 
@@ -368,7 +381,7 @@ impl<O: Objective> Job for Pretraining<'_, O> {
         self.recipe.checkpoint.keep
     }
 
-    fn state(&self, at: &Standing) -> State {
+    fn state(&self, at: &LoopState) -> State {
         let key = self.objective.terms().first().map_or(String::new(), |term| format!("{}_loss", term.name));
         State {
             step: at.step,
@@ -386,23 +399,23 @@ impl<O: Objective> Job for Pretraining<'_, O> {
         }
     }
 
-    fn interruption(&self, at: &Standing) -> String {
-        format!("interrupted after step {}; go on with the same command and --resume", at.step)
+    fn interruption(&self, at: &LoopState) -> String {
+        format!("interrupted after step {}; the run can be resumed", at.step)
     }
 
-    fn not_finite(&self, at: &Standing, checkpoint: Option<PathBuf>) -> TrainError {
+    fn not_finite(&self, at: &LoopState, checkpoint: Option<PathBuf>) -> TrainError {
         TrainError::NotFinite { step: at.step, in_a_row: at.skipped_in_a_row, checkpoint }
     }
 
-    fn finish(&mut self, _: &RunFolder, _: &Standing) -> Result<(), TrainError> {
+    fn finish(&mut self, _: &RunFolder, _: &LoopState) -> Result<(), TrainError> {
         Ok(())
     }
 }
 
-/// The device's matrix peak beside what steps reached. It was too low if they beat it, as it is where others kept the machine busy when
-/// it was measured: then it is measured anew.
-fn peak_beside(peak: f64, reached: f64, measure: impl FnOnce() -> f64) -> f64 {
-    if reached > peak { reached.max(measure()) } else { peak }
+/// Corrects the device's matrix peak if the steps exceed it. This happens if other processes kept the machine busy
+/// while the peak was measured: then it is measured again.
+fn updated_peak(peak: f64, achieved: f64, measure: impl FnOnce() -> f64) -> f64 {
+    if achieved > peak { achieved.max(measure()) } else { peak }
 }
 
 #[cfg(test)]
@@ -410,15 +423,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_share_of_a_peak_measured_on_a_busy_machine_is_over_one() {
-        assert_eq!(peak_beside(100.0, 25.0, || unreachable!("25 FLOP/s of 100")), 100.0);
-        assert_eq!(peak_beside(100.0, 150.0, || 200.0), 200.0);
-        assert_eq!(peak_beside(200.0, 300.0, || 90.0), 300.0, "still busy: what was reached is a peak");
+    fn the_share_of_peak_is_at_most_one_after_a_busy_measurement() {
+        assert_eq!(updated_peak(100.0, 25.0, || unreachable!("25 FLOP/s of 100")), 100.0);
+        assert_eq!(updated_peak(100.0, 150.0, || 200.0), 200.0);
+        assert_eq!(updated_peak(200.0, 300.0, || 90.0), 300.0, "still busy: the achieved rate is the peak");
     }
 
-    /// The state of a checkpoint of before losses were a list, byte for byte: its checksum is of these bytes.
+    /// The state of a checkpoint from before losses were a list. It must be reproduced byte for byte, because its
+    /// checksum covers these bytes.
     #[test]
-    fn states_of_earlier_checkpoints_are_kept_to_the_byte() {
+    fn states_of_earlier_checkpoints_are_reproduced_byte_for_byte() {
         let text = concat!(
             r#"{"step":6,"updates":6,"phase":0,"batches":[12,0],"seconds":0.25,"tokens":900,"skipped_in_a_row":0,"#,
             r#""evaluated":4,"best":{"step":4,"mlm_loss":3.25},"window":{"steps":0,"seconds":0.0,"tokens":0,"flops":0.0,"#,

@@ -3,17 +3,17 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | `job.rs` | a pre-training as a [`Job`](crate::train_loop::Job) of the training loop |
-//! | `corpus.rs` | the text that it learns from and is judged by |
-//! | `settled.rs` | its recipe: settled, kept in its folder, compared when it is resumed; its device |
-//! | `estimate.rs`, `dry_run.rs` | how long it takes |
+//! | `corpus.rs` | the shards: training and held-out batches |
+//! | `resolved.rs` | its recipe: resolved, stored in its folder, compared when it is resumed; its device |
+//! | `estimate.rs`, `dry_run.rs` | estimates of its duration |
 //!
-//! A run's model/ is written at its end, and where it is interrupted.
+//! A run's model/ is written at its end, and when it is interrupted.
 
 mod corpus;
 mod dry_run;
 mod estimate;
 mod job;
-mod settled;
+mod resolved;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -28,13 +28,13 @@ use crate::run::RunFolder;
 pub use dry_run::DryRun;
 pub use estimate::{Estimate, PhaseEstimate};
 pub use job::{Best, Outcome, PretrainEvent, State};
-pub use settled::device_of_run;
+pub use resolved::device_of_run;
 
-/// Runs a recipe in a folder, from the start or from the last checkpoint, on the device of [`device_of_run`]. When `stop` is raised the
-/// step is finished and saved. `on_event` is called for what happens.
+/// Runs a recipe in a folder, from the start or from the last checkpoint, on the device of [`device_of_run`]. If `stop`
+/// is set, the current step is finished and saved. `on_event` is called for every event.
 ///
 /// # Errors
-/// Anything that [`TrainError`] can say. Checkpoints already saved stay whole.
+/// Any [`TrainError`]. Checkpoints that were saved before are complete.
 pub fn pretrain(
     recipe: &Recipe,
     device: &Device,
@@ -44,7 +44,7 @@ pub fn pretrain(
     on_event: &mut dyn FnMut(&PretrainEvent),
 ) -> Result<Outcome, TrainError> {
     let folder = RunFolder::new(out);
-    let recipe = &settled::settle(recipe, device, &folder, resume)?;
+    let recipe = &resolved::resolve(recipe, device, &folder, resume)?;
     match recipe.objective.kind {
         ObjectiveKind::MaskedLm => {
             let objective = MaskedLm { nsp: recipe.has_pairs() };
@@ -54,11 +54,11 @@ pub fn pretrain(
     }
 }
 
-/// Checks everything that [`pretrain`] checks, measures some steps of each phase and says how long the run would take. Nothing is
-/// written. The memory that the process then has held is what the run needs. None if `stop` was raised.
+/// Checks everything that [`pretrain`] checks, measures some steps of each phase and estimates the duration of the run,
+/// without writing anything. The peak memory of the process is then that of the run. `None` if `stop` was set.
 ///
 /// # Errors
-/// Those of `pretrain` before its first step.
+/// The errors of `pretrain` before its first step.
 pub fn dry_run(
     recipe: &Recipe,
     device: &Device,
@@ -67,7 +67,7 @@ pub fn dry_run(
     stop: &AtomicBool,
 ) -> Result<Option<DryRun>, TrainError> {
     let folder = RunFolder::new(out);
-    let recipe = &settled::settle(recipe, device, &folder, resume)?;
+    let recipe = &resolved::resolve(recipe, device, &folder, resume)?;
     match recipe.objective.kind {
         ObjectiveKind::MaskedLm => {
             let objective = MaskedLm { nsp: recipe.has_pairs() };

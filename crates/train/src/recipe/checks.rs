@@ -1,4 +1,4 @@
-//! What a recipe's values must satisfy together.
+//! Validation of a recipe's values.
 
 use std::fmt;
 
@@ -7,17 +7,17 @@ use super::sections::{ObjectiveKind, ObjectiveSection, Recipe};
 use crate::TrainError;
 use crate::schedule::ScheduleKind;
 
-/// Micro-batches of a step at most; they are held in memory together.
-const MOST_ACCUMULATED: u32 = 1 << 16;
-/// Tokens of a batch at most: no machine holds the activations of more.
-const MOST_TOKENS: usize = 1 << 24;
+/// Maximum number of micro-batches per step; they are in memory at the same time.
+const MAX_ACCUMULATE: u32 = 1 << 16;
+/// Maximum number of tokens of a batch; no machine has memory for the activations of more.
+const MAX_TOKENS: usize = 1 << 24;
 
-/// A value that cannot work: its key, and why.
+/// An invalid value: its key, and why it is invalid.
 #[derive(Debug)]
 pub(super) struct InvalidValue {
     /// Dotted key.
     pub key: String,
-    /// What was found and what was expected.
+    /// What was found and what is expected.
     pub reason: String,
 }
 
@@ -27,9 +27,9 @@ impl fmt::Display for InvalidValue {
     }
 }
 
-/// Fails with an [`InvalidValue`] unless the condition holds.
-fn require(holds: bool, key: &str, reason: impl FnOnce() -> String) -> Result<(), InvalidValue> {
-    if holds {
+/// Fails with an [`InvalidValue`] unless the condition is true.
+fn require(condition: bool, key: &str, reason: impl FnOnce() -> String) -> Result<(), InvalidValue> {
+    if condition {
         return Ok(());
     }
     Err(InvalidValue { key: key.to_owned(), reason: reason() })
@@ -46,18 +46,15 @@ fn require_positive(value: f64, key: &str) -> Result<(), InvalidValue> {
 impl Recipe {
     pub(super) fn check(&self) -> Result<(), InvalidValue> {
         require(!self.data.as_os_str().is_empty(), "data", || {
-            "is missing; expected the folder of shards that `cloze prepare` wrote (data = \"…\" or --set data=…)".into()
+            "is missing; expected a folder of prepared shards (`data = \"FOLDER\"` or `set data=FOLDER`)".into()
         })?;
         if let Some(minutes) = self.minutes {
             require_positive(minutes, "minutes")?;
         }
         require(self.threads.is_none_or(|n| (1..=1024).contains(&n)), "threads", || {
-            format!(
-                "is {}; expected at least 1, at most 1024, or no such key for all",
-                self.threads.unwrap_or_default()
-            )
+            format!("is {}; expected 1 to 1024, or omit the key to use all", self.threads.unwrap_or_default())
         })?;
-        // TOML's integers are signed: a larger seed could not be written to the run's folder.
+        // TOML integers are signed: a larger seed could not be stored in the run's folder.
         require(self.seed <= i64::MAX as u64, "seed", || format!("is {}; expected at most {}", self.seed, i64::MAX))?;
         self.check_model()?;
         self.check_objective()?;
@@ -65,7 +62,7 @@ impl Recipe {
         self.check_optimizer()?;
         self.check_schedule()?;
         require(self.eval.every.is_never() || self.eval.batches > 0, "eval.batches", || {
-            "is 0; expected at least 1 (or eval.every = 0 for no evaluation)".into()
+            "is 0; expected at least 1 (or eval.every = 0 to disable evaluation)".into()
         })?;
         require(self.checkpoint.keep > 0, "checkpoint.keep", || "is 0; expected at least 1".into())?;
         require(!self.log.every.is_never(), "log.every", || "is 0; expected at least 1".into())?;
@@ -109,7 +106,7 @@ impl Recipe {
         if let Some(init) = &m.init {
             for (key, size) in sizes {
                 require(size.is_none(), key, || {
-                    format!("cannot be given beside model.init: sizes come from {}", init.display())
+                    format!("cannot be combined with model.init: sizes come from {}", init.display())
                 })?;
             }
             let fixed = [
@@ -119,7 +116,7 @@ impl Recipe {
             ];
             for (key, given) in fixed {
                 require(!given, key, || {
-                    format!("cannot be given beside model.init: it comes from {}", init.display())
+                    format!("cannot be combined with model.init: it comes from {}", init.display())
                 })?;
             }
             return Ok(());
@@ -149,7 +146,7 @@ impl Recipe {
                 ("objective.random", o.random != default.random),
                 ("objective.whole_word", o.whole_word),
                 ("objective.max_predictions", o.max_predictions.is_some()),
-                // 0 says that there are none, which is so.
+                // 0 is also allowed: there are no short sequences.
                 ("objective.short_seq_prob", o.short_seq_prob != default.short_seq_prob && o.short_seq_prob != 0.0),
                 ("objective.duplicates", o.duplicates.is_some()),
             ];
@@ -162,14 +159,14 @@ impl Recipe {
         require_within(o.mask, 0.0, 1.0, "objective.mask")?;
         require_within(o.random, 0.0, 1.0, "objective.random")?;
         require(o.mask + o.random <= 1.0 + 1e-9, "objective.mask", || {
-            format!("+ objective.random is {}; expected at most 1 (the rest stay as they are)", o.mask + o.random)
+            format!("+ objective.random is {}; expected at most 1 (the rest are unchanged)", o.mask + o.random)
         })?;
         require_within(o.short_seq_prob, 0.0, 1.0, "objective.short_seq_prob")?;
         require(o.max_predictions != Some(0), "objective.max_predictions", || {
-            "is 0; expected at least 1, or no such key for no limit".into()
+            "is 0; expected at least 1, or omit the key for no limit".into()
         })?;
         require(o.duplicates != Some(0), "objective.duplicates", || {
-            "is 0; expected at least 1, or no such key for masks drawn anew each epoch".into()
+            "is 0; expected at least 1, or omit the key for new random masks in each epoch".into()
         })
     }
 
@@ -192,18 +189,18 @@ impl Recipe {
             require(p.batch_tokens.is_none_or(|t| t >= p.seq_len), &key("batch_tokens"), || {
                 format!("is less than one sequence of seq_len = {}", p.seq_len)
             })?;
-            require((1..=MOST_ACCUMULATED).contains(&p.accumulate), &key("accumulate"), || {
-                format!("is {}; expected at least 1, at most {MOST_ACCUMULATED}", p.accumulate)
+            require((1..=MAX_ACCUMULATE).contains(&p.accumulate), &key("accumulate"), || {
+                format!("is {}; expected 1 to {MAX_ACCUMULATE}", p.accumulate)
             })?;
             let tokens = p.batch_tokens.or(p.batch_sequences.map(|count| count.saturating_mul(p.seq_len)));
-            require(tokens.is_none_or(|tokens| tokens <= MOST_TOKENS), &key("batch_sequences"), || {
+            require(tokens.is_none_or(|tokens| tokens <= MAX_TOKENS), &key("batch_sequences"), || {
                 format!(
-                    "and seq_len give batches of {} tokens; expected at most {MOST_TOKENS}",
+                    "and seq_len give batches of {} tokens; expected at most {MAX_TOKENS}",
                     tokens.unwrap_or_default()
                 )
             })?;
             require(p.steps.is_none() || p.share.is_none(), &key("share"), || {
-                "is given beside steps; expected one of the two".into()
+                "is combined with steps; expected one of the two".into()
             })?;
             if let Some(share) = p.share {
                 require_within(share, 0.0, 1.0, &key("share"))?;
@@ -211,8 +208,8 @@ impl Recipe {
         }
         let with_steps = phases.iter().filter(|p| p.steps.is_some()).count();
         let with_share = phases.iter().filter(|p| p.share.is_some()).count();
-        let lone = phases.len() == 1 && with_steps == 0 && with_share == 0;
-        require(lone || with_steps == phases.len() || with_share == phases.len(), "phase", || {
+        let is_single = phases.len() == 1 && with_steps == 0 && with_share == 0;
+        require(is_single || with_steps == phases.len() || with_share == phases.len(), "phase", || {
             "lists some phases without a length; expected share in every phase, or steps in every phase".into()
         })?;
         if with_share > 0 {
@@ -221,11 +218,11 @@ impl Recipe {
         }
         if with_steps > 0 {
             require(self.minutes.is_none(), "minutes", || {
-                "is given, and phases with steps; training by the clock needs share in each phase".into()
+                "is combined with phases that have steps; with a time limit, each phase needs share".into()
             })?;
             let sum: u64 = phases.iter().filter_map(|p| p.steps).sum();
             require(self.steps.is_none_or(|s| s == sum), "steps", || {
-                format!("is {}, but the phases' steps sum to {sum}; change one, or drop steps", self.steps.unwrap_or(0))
+                format!("is {}, but the phases' steps sum to {sum}; change one, or omit steps", self.steps.unwrap_or(0))
             })?;
         } else {
             require(self.steps.is_some() || self.minutes.is_some(), "steps", || {
@@ -253,12 +250,12 @@ impl Recipe {
     fn check_schedule(&self) -> Result<(), InvalidValue> {
         let s = &self.schedule;
         require(s.warmup_steps.is_none() || s.warmup_share.is_none(), "schedule.warmup_steps", || {
-            "is given beside schedule.warmup_share; expected one of the two".into()
+            "is combined with schedule.warmup_share; expected one of the two".into()
         })?;
         if let Some(steps) = s.warmup_steps {
             let total = self.plan().total_steps();
             require(total.is_some() && self.minutes.is_none(), "schedule.warmup_steps", || {
-                "needs `steps` alone; expected schedule.warmup_share when training by the clock".into()
+                "needs `steps` without `minutes`; expected schedule.warmup_share with a time limit".into()
             })?;
             require(steps <= total.unwrap_or(0), "schedule.warmup_steps", || {
                 format!("is {steps}, more than the run's {} steps", total.unwrap_or(0))
@@ -273,20 +270,21 @@ impl Recipe {
         }
         let is_trapezoid = s.kind == ScheduleKind::Trapezoid;
         require(is_trapezoid || s.decay_share.is_none(), "schedule.decay_share", || {
-            "has no effect but with schedule.kind = \"trapezoid\"".into()
+            "only has an effect with schedule.kind = \"trapezoid\"".into()
         })?;
         require(s.kind != ScheduleKind::Constant || s.final_share.is_none(), "schedule.final_share", || {
             "has no effect with schedule.kind = \"constant\"".into()
         })?;
         let (warmup, decay) = (self.lr_schedule().warmup(), s.decay_share.unwrap_or(0.2));
         require(!is_trapezoid || warmup + decay <= 1.0, "schedule.decay_share", || {
-            format!("+ the warmup's share is {}; expected at most 1", warmup + decay)
+            format!("+ the warmup share is {}; expected at most 1", warmup + decay)
         })
     }
 }
 
 impl Recipe {
-    /// Fails where a phase's sequences, or sentence pairs, do not fit a model of so many positions and segments.
+    /// Fails if the sequences or sentence pairs of a phase do not fit a model with this number of positions and
+    /// segments.
     ///
     /// # Errors
     /// [`TrainError::Recipe`].
@@ -296,7 +294,7 @@ impl Recipe {
     }
 }
 
-/// Sentence pairs need two segments, and every phase's sequences must fit the positions.
+/// Checks that there are two segments for sentence pairs, and that the sequences of every phase fit the positions.
 fn check_fit(recipe: &Recipe, positions: usize, segments: usize) -> Result<(), InvalidValue> {
     require(!recipe.has_pairs() || segments >= 2, "model.type_vocab_size", || {
         format!("is {segments}; next-sentence prediction needs 2 segments (or objective.nsp = false)")
@@ -325,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_values_are_refused_with_their_key() {
+    fn invalid_values_are_rejected_with_their_key() {
         Recipe::parse(GOOD, "r.toml", &[]).unwrap();
         assert_eq!(
             error(&["model.num_attention_heads=3"]),
@@ -333,14 +331,14 @@ mod tests {
         );
         assert_eq!(
             error(&["phase.0.seq_len=1024"]),
-            "--set phase.0.seq_len=1024: `phase.0.seq_len` is 1024, longer than the model's 512 positions (model.max_position_embeddings)"
+            "`set phase.0.seq_len=1024`: `phase.0.seq_len` is 1024, longer than the model's 512 positions (model.max_position_embeddings)"
         );
         assert_eq!(
             error(&["phase=[{share=0.5,batch_sequences=1},{share=0.4,batch_sequences=1}]"]),
-            "--set phase=[{share=0.5,batch_sequences=1},{share=0.4,batch_sequences=1}]: `phase` shares sum to 0.9; expected 1"
+            "`set phase=[{share=0.5,batch_sequences=1},{share=0.4,batch_sequences=1}]`: `phase` shares sum to 0.9; expected 1"
         );
-        for (bad, says) in [
-            ("model.init=elsewhere", "cannot be given beside model.init"),
+        for (bad, expected) in [
+            ("model.init=elsewhere", "cannot be combined with model.init"),
             ("objective.mask=0.95", "at most 1"),
             ("objective.rate=0", "above 0"),
             ("objective.duplicates=0", "at least 1"),
@@ -353,7 +351,7 @@ mod tests {
             ("optimizer.beta2=1", "not including, 1"),
             ("schedule.warmup_steps=11", "more than the run's 10 steps"),
             ("schedule.warmup_share=1.5", "from 0 to 1"),
-            ("schedule.decay_share=0.5", "no effect"),
+            ("schedule.decay_share=0.5", "only has an effect"),
             ("optimizer.beta2=0.99999999", "not including, 1"),
             ("optimizer.eps=1e-46", "above 0"),
             ("model.hidden_dropout_prob=0.99999999", "not including, 1"),
@@ -371,7 +369,7 @@ mod tests {
             ("phase=[]", "at least one [[phase]]"),
         ] {
             let line = error(&[bad]);
-            assert!(line.contains(says), "{bad}: {line}");
+            assert!(line.contains(expected), "{bad}: {line}");
         }
         let trapezoid = ["schedule.kind=trapezoid", "schedule.warmup_steps=6", "schedule.decay_share=0.6"];
         assert!(error(&trapezoid).contains("expected at most 1"));
@@ -379,10 +377,10 @@ mod tests {
         let causal = error(&["objective.kind=causal-lm", "objective.whole_word=true"]);
         assert!(causal.contains("`objective.whole_word` has no effect with objective.kind"), "{causal}");
         assert!(error(&["objective.kind=causal-lm", "objective.short_seq_prob=0.3"]).contains("short_seq_prob"));
-        assert!(error(&["minutes=1", "schedule.warmup_steps=1"]).contains("by the clock"));
+        assert!(error(&["minutes=1", "schedule.warmup_steps=1"]).contains("time limit"));
         assert!(
             error(&["minutes=1", "schedule.warmup_steps=1", "phase=[{steps=10,batch_sequences=1}]"])
-                .contains("by the clock")
+                .contains("time limit")
         );
     }
 

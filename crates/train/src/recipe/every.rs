@@ -1,4 +1,4 @@
-//! How often something is done in a run: by steps, by shares of the run, or by time.
+//! Intervals of a run: by steps, by fractions of the run, or by time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,39 +6,39 @@ use std::str::FromStr;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::plan::Reached;
+use crate::plan::RunPosition;
 
-/// An interval. In a recipe it is a number of steps (`500`), a share of the run (`"10 %"`) or a time (`"5 min"`).
+/// An interval. In a recipe it is a number of steps (`500`), a percentage of the run (`"10 %"`) or a time (`"5 min"`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Every {
-    /// So many steps; 0 is never.
+    /// A number of steps; 0 means never.
     Steps(u64),
-    /// So many per cent of the run.
+    /// A percentage of the run.
     Percent(f64),
-    /// So many minutes of the run.
+    /// A number of minutes.
     Minutes(f64),
 }
 
 impl Every {
-    /// Whether it never comes.
+    /// Whether it never occurs.
     pub fn is_never(self) -> bool {
         self == Every::Steps(0)
     }
 
-    /// Whether an interval ended with the step that took a run from `before` to `after`.
-    pub fn is_due(self, before: Reached, after: Reached) -> bool {
+    /// Whether an interval ended with the step that moved the run from `before` to `after`.
+    pub fn is_due(self, before: RunPosition, after: RunPosition) -> bool {
         self.count(after) > self.count(before)
     }
 
-    /// Intervals done.
-    pub(crate) fn count(self, reached: Reached) -> u64 {
-        // Where a boundary falls on a whole step, rounding must not move it to the next.
-        let whole = |intervals: f64| (intervals + 1e-9) as u64;
+    /// The number of completed intervals.
+    pub(crate) fn count(self, position: RunPosition) -> u64 {
+        // Rounding must not move a boundary that is a whole step to the next step.
+        let completed = |intervals: f64| (intervals + 1e-9) as u64;
         match self {
             Every::Steps(0) => 0,
-            Every::Steps(steps) => reached.step / steps,
-            Every::Percent(percent) => whole(100.0 * reached.progress / percent),
-            Every::Minutes(minutes) => whole(reached.seconds / (60.0 * minutes)),
+            Every::Steps(steps) => position.step / steps,
+            Every::Percent(percent) => completed(100.0 * position.progress / percent),
+            Every::Minutes(minutes) => completed(position.seconds / (60.0 * minutes)),
         }
     }
 }
@@ -85,7 +85,7 @@ impl<'de> Deserialize<'de> for Every {
             type Value = Every;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of steps (500), a share of the run (\"10 %\") or a time (\"5 min\")")
+                f.write_str("a number of steps (500), a percentage of the run (\"10 %\") or a time (\"5 min\")")
             }
 
             fn visit_u64<E: Error>(self, steps: u64) -> Result<Every, E> {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_read_as_they_are_written() {
+    fn intervals_are_parsed_and_displayed() {
         for (text, every) in [
             ("500", Every::Steps(500)),
             ("10 %", Every::Percent(10.0)),
@@ -135,11 +135,11 @@ mod tests {
     }
 
     #[test]
-    fn shares_of_steps_fall_on_whole_steps() {
+    fn percentages_end_on_whole_steps() {
         for steps in [1u64, 7, 10, 30, 49, 1000] {
             let plan = recipe(&format!("steps = {steps}")).plan();
             let due = |every: Every| -> Vec<u64> {
-                (1..=steps).filter(|&s| every.is_due(plan.reached(s - 1, 0.0), plan.reached(s, 0.0))).collect()
+                (1..=steps).filter(|&s| every.is_due(plan.position(s - 1, 0.0), plan.position(s, 0.0))).collect()
             };
             let tenths: Vec<u64> = due(Every::Percent(10.0));
             let mut expected: Vec<u64> = (1..=10).map(|i| (i * steps).div_ceil(10)).collect();
@@ -151,16 +151,16 @@ mod tests {
     }
 
     #[test]
-    fn by_the_clock_each_interval_comes_once() {
+    fn with_a_time_limit_each_interval_occurs_once() {
         let plan = recipe("minutes = 3").plan();
         let every_second = |every: Every| {
             (1..=180)
-                .filter(|&s| every.is_due(plan.reached(s - 1, (s - 1) as f64), plan.reached(s, s as f64)))
+                .filter(|&s| every.is_due(plan.position(s - 1, (s - 1) as f64), plan.position(s, s as f64)))
                 .collect::<Vec<u64>>()
         };
         assert_eq!(every_second(Every::Percent(25.0)), [45, 90, 135, 180]);
         assert_eq!(every_second(Every::Minutes(1.0)), [60, 120, 180]);
-        // A step that is longer than several intervals ends them all.
-        assert!(Every::Percent(1.0).is_due(plan.reached(1, 10.0), plan.reached(2, 100.0)));
+        // A step that is longer than several intervals completes all of them.
+        assert!(Every::Percent(1.0).is_due(plan.position(1, 10.0), plan.position(2, 100.0)));
     }
 }

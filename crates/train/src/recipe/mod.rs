@@ -1,19 +1,19 @@
-//! A pre-training recipe: one TOML file that says everything about a run.
+//! A pre-training recipe: one TOML file with all settings of a run.
 //!
-//! [`Recipe::open`] reads a file, lays `--set key=value` over it and checks the result: what an unknown or ill-typed
-//! key, an impossible value or two values at odds give is one line with the file, the line and what would be valid.
+//! [`Recipe::open`] reads a file, applies overrides (`key=value`) and validates the result. Errors (unknown keys, wrong
+//! types, invalid or contradictory values) are one line with the file, the line number and what would be valid.
 //!
 //! | file | what it does |
 //! | --- | --- |
 //! | `sections.rs` | the keys of a recipe and their defaults |
-//! | `every.rs` | intervals: steps, shares of the run or minutes |
-//! | `reading.rs` | TOML and `--set` arguments to a recipe, with errors that name line and key |
-//! | `checks.rs` | what values must satisfy together |
-//! | `course.rs` | the plan of a run, its learning rate, its batches |
-//! | `shipped.rs` | the recipes that are built in |
+//! | `every.rs` | intervals: steps, percentages of the run or minutes |
+//! | `reading.rs` | parses TOML and overrides, with errors that name line and key |
+//! | `checks.rs` | validation of values |
+//! | `derived.rs` | the plan of a run, its learning-rate schedule, its batches |
+//! | `shipped.rs` | the built-in recipes |
 
 mod checks;
-mod course;
+mod derived;
 mod every;
 mod reading;
 mod sections;
@@ -22,7 +22,7 @@ mod shipped;
 pub use crate::schedule::ScheduleKind;
 pub use every::Every;
 pub use sections::{
-    Eval, Log, ModelSection, ObjectiveKind, ObjectiveSection, Optimizer, OptimizerKind, Phase, Precision, Recipe,
-    Saving, Schedule,
+    CheckpointSection, Eval, Log, ModelSection, ObjectiveKind, ObjectiveSection, Optimizer, OptimizerKind, Phase,
+    Precision, Recipe, Schedule,
 };
 pub use shipped::{Shipped, shipped};

@@ -1,4 +1,4 @@
-//! TOML text and `--set` arguments to a [`Recipe`], with errors that say where and what would be valid.
+//! Parses TOML text and overrides to a [`Recipe`]. Errors say where the problem is and what would be valid.
 
 use std::path::Path;
 
@@ -13,17 +13,18 @@ use super::shipped::{Source, nearest};
 use crate::TrainError;
 
 impl Recipe {
-    /// Reads a recipe file, or one that is built in (see [`shipped`](super::shipped()); a file wins over a name), lays the `--set key=value`
-    /// arguments over it in order, and checks the result.
+    /// Reads a recipe file or a built-in recipe (see [`shipped`](super::shipped()); a file has precedence over a name),
+    /// applies the overrides (`key=value`) in order, and validates the result.
     ///
     /// # Errors
-    /// One line that names the file and line (or the argument), the key, and the nearest valid name or the valid range.
+    /// One line with the file and line number (or the override), the key, and the nearest valid name or the valid
+    /// range.
     pub fn open(path: &Path, overrides: &[String]) -> Result<Recipe, TrainError> {
         let source = Source::find(path)?;
         Recipe::parse(&source.text, &source.name, overrides)
     }
 
-    /// As [`open`](Self::open), from a text; `name` is what errors call the file.
+    /// As [`open`](Self::open), from a text; `name` is the file's name in errors.
     ///
     /// # Errors
     /// As `open`.
@@ -33,25 +34,25 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// As [`open`](Self::open), for show, without asking that it be complete: unknown keys and types are checked,
+    /// As [`open`](Self::open), for display, without requiring a complete recipe: unknown keys and types are checked,
     /// missing and contradictory values are not.
     ///
     /// # Errors
-    /// As `open`, for the checks that are made.
+    /// As `open`, for these checks.
     pub fn open_unchecked(path: &Path) -> Result<Recipe, TrainError> {
         let source = Source::find(path)?;
         Ok(read(&source.text, &source.name, &[])?.0)
     }
 
-    /// The recipe as TOML, as it is kept in a run's folder.
+    /// The recipe as TOML, as stored in a run's folder.
     ///
     /// # Errors
-    /// [`TrainError::Recipe`] for a path that is not UTF-8, which TOML cannot hold.
+    /// [`TrainError::Recipe`] for a path that is not UTF-8, which TOML cannot represent.
     pub fn to_toml(&self) -> Result<String, TrainError> {
         toml::to_string(self).map_err(not_toml)
     }
 
-    /// Keys whose values differ between two recipes, dotted, in order.
+    /// The dotted keys whose values differ between two recipes, in order.
     ///
     /// # Errors
     /// As [`to_toml`](Self::to_toml).
@@ -86,7 +87,7 @@ fn not_toml(error: toml::ser::Error) -> TrainError {
     TrainError::Recipe { place: "recipe".to_owned(), message: format!("cannot be written as TOML: {error}") }
 }
 
-/// Where a recipe's values came from, to point at them later.
+/// The sources of a recipe's values, for error messages.
 struct Origin<'a> {
     text: &'a str,
     name: &'a str,
@@ -94,17 +95,17 @@ struct Origin<'a> {
 }
 
 impl Origin<'_> {
-    /// Puts file and line (or the `--set` argument) before an objection to a key's value.
-    fn locate(&self, objection: InvalidValue) -> TrainError {
-        let is_it = |argument: &&String| argument.split_once('=').is_some_and(|(k, _)| k.trim() == objection.key);
-        let place = match self.overrides.iter().rev().find(is_it) {
-            Some(argument) => format!("--set {argument}"),
-            None => self.place_in_file(&objection.key),
+    /// Converts an invalid value to an error, with file and line (or the override).
+    fn locate(&self, invalid: InvalidValue) -> TrainError {
+        let sets_key = |argument: &&String| argument.split_once('=').is_some_and(|(k, _)| k.trim() == invalid.key);
+        let place = match self.overrides.iter().rev().find(sets_key) {
+            Some(argument) => format!("`set {argument}`"),
+            None => self.place_in_file(&invalid.key),
         };
-        TrainError::Recipe { place, message: objection.to_string() }
+        TrainError::Recipe { place, message: invalid.to_string() }
     }
 
-    /// File and line of a dotted key.
+    /// File and line number of a dotted key.
     fn place_in_file(&self, key: &str) -> String {
         match line_of_key(self.text, key) {
             Some(line) => format!("{}:{line}", self.name),
@@ -113,7 +114,7 @@ impl Origin<'_> {
     }
 }
 
-/// Reads the text, then lays each override over it; both are checked for unknown keys and types.
+/// Parses the text, then applies each override; checks both for unknown keys and wrong types.
 fn read<'a>(text: &'a str, name: &'a str, overrides: &'a [String]) -> Result<(Recipe, Origin<'a>), TrainError> {
     let mut table: Table = toml::from_str(text).map_err(|e: toml::de::Error| TrainError::Recipe {
         place: format!("{name}:{}", line_of_offset(text, e.span().map_or(0, |s| s.start))),
@@ -121,34 +122,34 @@ fn read<'a>(text: &'a str, name: &'a str, overrides: &'a [String]) -> Result<(Re
     })?;
     let origin = Origin { text, name, overrides };
     let mut recipe = deserialize(&table)
-        .map_err(|wrong| TrainError::Recipe { place: origin.place_in_file(&wrong.key), message: wrong.message })?;
+        .map_err(|error| TrainError::Recipe { place: origin.place_in_file(&error.key), message: error.message })?;
     for argument in overrides {
-        let wrong = |message: String| TrainError::Recipe { place: format!("--set {argument}"), message };
+        let error = |message: String| TrainError::Recipe { place: format!("`set {argument}`"), message };
         let (key, value) = argument
             .split_once('=')
-            .ok_or_else(|| wrong("expected key=value, for instance optimizer.lr=5e-4".into()))?;
+            .ok_or_else(|| error("expected key=value, for example optimizer.lr=5e-4".into()))?;
         let key = key.trim();
-        (table, recipe) = lay_over(&table, key, value.trim()).map_err(wrong)?;
+        (table, recipe) = apply_override(&table, key, value.trim()).map_err(error)?;
     }
     Ok((recipe, origin))
 }
 
-/// A key that a recipe cannot have, or whose value is of the wrong type.
-struct Wrong {
-    /// Dotted.
+/// An unknown key, or a value of the wrong type.
+struct KeyError {
+    /// The dotted key.
     key: String,
     message: String,
 }
 
-fn deserialize(table: &Table) -> Result<Recipe, Wrong> {
+fn deserialize(table: &Table) -> Result<Recipe, KeyError> {
     serde_path_to_error::deserialize(table.clone()).map_err(|e: serde_path_to_error::Error<toml::de::Error>| {
         let key = dotted(e.path());
         let message = describe(e.inner().message(), &key);
-        Wrong { key, message }
+        KeyError { key, message }
     })
 }
 
-/// A path as `--set` writes it: `phase.0.seq_len`.
+/// The dotted form of a path: `phase.0.seq_len`.
 fn dotted(path: &serde_path_to_error::Path) -> String {
     let names = path.iter().filter_map(|segment| match segment {
         Segment::Map { key } => Some(key.clone()),
@@ -158,28 +159,28 @@ fn dotted(path: &serde_path_to_error::Path) -> String {
     names.collect::<Vec<_>>().join(".")
 }
 
-/// A copy of `table` with one value replaced, and the recipe it makes.
-fn lay_over(table: &Table, key: &str, value: &str) -> Result<(Table, Recipe), String> {
-    // A bare word such as `cosine` or a path is not TOML: it is taken as a string.
+/// A copy of `table` with one value replaced, and the resulting recipe.
+fn apply_override(table: &Table, key: &str, value: &str) -> Result<(Table, Recipe), String> {
+    // A bare word such as `cosine`, or a path, is not TOML: use it as a string.
     let as_toml = toml::from_str::<Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
     let as_text = Value::String(value.to_owned());
     let attempt = |value: Value| {
         let mut table = table.clone();
-        // `minutes=` takes the key away.
+        // An empty value, as in `minutes=`, removes the key.
         let value = Some(value).filter(|value| value.as_str() != Some(""));
-        put(&mut table, key, value)?;
-        let recipe = deserialize(&table).map_err(|wrong| wrong.message)?;
+        set_value(&mut table, key, value)?;
+        let recipe = deserialize(&table).map_err(|error| error.message)?;
         Ok((table, recipe))
     };
     match as_toml {
-        // `data=2024` may be a folder's name: a value of the wrong type gets a second chance as a string.
+        // `data=2024` may be the name of a folder: try a value of the wrong type again as a string.
         Some(v) => attempt(v).or_else(|e: String| attempt(as_text).map_err(|_| e)),
         None => attempt(as_text),
     }
 }
 
-/// Sets the value at a dotted key, or removes it; numbers index lists (`phase.0.seq_len`).
-fn put(table: &mut Table, key: &str, value: Option<Value>) -> Result<(), String> {
+/// Sets the value of a dotted key, or removes it. Numbers are indices of lists (`phase.0.seq_len`).
+fn set_value(table: &mut Table, key: &str, value: Option<Value>) -> Result<(), String> {
     let parts: Vec<&str> = key.split('.').collect();
     if parts.iter().any(|p| p.is_empty()) {
         return Err(format!("`{key}` is not a key"));
@@ -200,7 +201,7 @@ fn put(table: &mut Table, key: &str, value: Option<Value>) -> Result<(), String>
                 match index.and_then(|i| items.get_mut(i)) {
                     Some(Value::Table(t)) => t,
                     _ => {
-                        // `phase.0` alone names no value of an entry, and `phase.seq_len` no entry.
+                        // `phase.0` is an entry, not a value, and `phase.seq_len` has no index.
                         let inside = if last.parse::<usize>().is_ok() { "KEY" } else { last };
                         return Err(format!(
                             "`{path}` is a list of {count}: write {path}.0.{inside}{}",
@@ -220,7 +221,7 @@ fn put(table: &mut Table, key: &str, value: Option<Value>) -> Result<(), String>
     Ok(())
 }
 
-/// serde's message in the recipe's terms: the dotted key, what was expected, the nearest valid name.
+/// Rewrites serde's message: the dotted key, what was expected, the nearest valid name.
 fn describe(message: &str, key: &str) -> String {
     let message = message.lines().next().unwrap_or_default();
     if let Some(rest) = message.strip_prefix("unknown field `") {
@@ -249,16 +250,17 @@ fn describe(message: &str, key: &str) -> String {
     if key.is_empty() { message } else { format!("`{key}`: {message}") }
 }
 
-/// The names between backquotes.
+/// The names between backticks.
 fn quoted(text: &str) -> Vec<String> {
     let inside = text.split('`').skip(1).step_by(2);
     inside.map(str::to_owned).collect()
 }
 
-/// What to write instead of an unknown key: the same name in another section, else the nearest here, else all of them.
+/// A suggestion for an unknown key: the same name in another section, otherwise the nearest in this one, otherwise all
+/// of this one.
 fn nearest_key(section: &str, found: &str, names: &[String]) -> String {
-    let elsewhere = SECTIONS.iter().filter(|s| **s != section).find(|s| section_keys(s).iter().any(|k| k == found));
-    if let Some(other) = elsewhere {
+    let other_section = SECTIONS.iter().filter(|s| **s != section).find(|s| section_keys(s).iter().any(|k| k == found));
+    if let Some(other) = other_section {
         return format!("did you mean `{other}{found}`?");
     }
     match nearest(found, names) {
@@ -270,12 +272,12 @@ fn nearest_key(section: &str, found: &str, names: &[String]) -> String {
 const SECTIONS: [&str; 9] =
     ["", "model.", "objective.", "phase.0.", "optimizer.", "schedule.", "eval.", "checkpoint.", "log."];
 
-/// A section's keys, as serde lists them when it meets one that cannot exist.
+/// The keys of a section, from serde's error for an unknown key.
 fn section_keys(section: &str) -> Vec<String> {
     let mut table = Table::new();
     let phases = Value::Array(vec![Value::Table(Table::new())]);
     table.insert("phase".into(), phases);
-    if put(&mut table, &format!("{section}?"), Some(Value::Boolean(true))).is_err() {
+    if set_value(&mut table, &format!("{section}?"), Some(Value::Boolean(true))).is_err() {
         return Vec::new();
     }
     match Recipe::deserialize(table) {
@@ -284,7 +286,7 @@ fn section_keys(section: &str) -> Vec<String> {
     }
 }
 
-/// The line, from 1, on which a dotted key stands; of its section if it has no line of its own.
+/// The line number, from 1, of a dotted key, or of its section if the key is not in the text.
 fn line_of_key(text: &str, key: &str) -> Option<usize> {
     let parsed = DeTable::parse(text).ok()?;
     let mut table = parsed.get_ref();
@@ -338,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_name_line_and_nearest() {
+    fn unknown_keys_are_reported_with_line_and_nearest_name() {
         assert_eq!(
             error(&GOOD.replace("lr =", "learning_rate ="), &[]),
             "r.toml:14: unknown key `optimizer.learning_rate`; the nearest valid name is `optimizer.lr`"
@@ -366,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn ill_typed_values_name_line_and_type() {
+    fn wrong_types_are_reported_with_line_and_type() {
         assert_eq!(
             error(&GOOD.replace("steps = 10", "steps = \"ten\""), &[]),
             "r.toml:2: `steps`: invalid type: string \"ten\", expected a whole number"
@@ -387,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn overrides_are_laid_over_and_checked_alike() {
+    fn overrides_are_applied_and_checked_in_the_same_way() {
         let overrides: Vec<String> = [
             "optimizer.lr=5e-4",
             "phase.0.seq_len=32",
@@ -406,34 +408,34 @@ mod tests {
         assert_eq!((r.threads, r.objective.nsp), (Some(3), false));
         assert_eq!(
             error(GOOD, &["optimizer.lrr=1"]),
-            "--set optimizer.lrr=1: unknown key `optimizer.lrr`; the nearest valid name is `optimizer.lr`"
+            "`set optimizer.lrr=1`: unknown key `optimizer.lrr`; the nearest valid name is `optimizer.lr`"
         );
-        assert_eq!(error(GOOD, &["lr=1"]), "--set lr=1: unknown key `lr`; did you mean `optimizer.lr`?");
+        assert_eq!(error(GOOD, &["lr=1"]), "`set lr=1`: unknown key `lr`; did you mean `optimizer.lr`?");
         assert_eq!(
             error(GOOD, &["steps=many"]),
-            "--set steps=many: `steps`: invalid type: string \"many\", expected a whole number"
+            "`set steps=many`: `steps`: invalid type: string \"many\", expected a whole number"
         );
         assert_eq!(
             error(GOOD, &["phase.seq_len=3"]),
-            "--set phase.seq_len=3: `phase` is a list of 1: write phase.0.seq_len"
+            "`set phase.seq_len=3`: `phase` is a list of 1: write phase.0.seq_len"
         );
         assert_eq!(
             error(&GOOD.replace("[[phase]]", "[[phase]]\nseq_len = 8\n[[phase]]"), &["phase.2.seq_len=3"]),
-            "--set phase.2.seq_len=3: `phase` is a list of 2: write phase.0.seq_len … phase.1.seq_len"
+            "`set phase.2.seq_len=3`: `phase` is a list of 2: write phase.0.seq_len … phase.1.seq_len"
         );
-        assert_eq!(error(GOOD, &["phase.0=3"]), "--set phase.0=3: `phase` is a list of 1: write phase.0.KEY");
-        assert_eq!(error(GOOD, &["steps"]), "--set steps: expected key=value, for instance optimizer.lr=5e-4");
-        assert_eq!(error(GOOD, &["steps.more=3"]), "--set steps.more=3: `steps` is a value, not a section");
+        assert_eq!(error(GOOD, &["phase.0=3"]), "`set phase.0=3`: `phase` is a list of 1: write phase.0.KEY");
+        assert_eq!(error(GOOD, &["steps"]), "`set steps`: expected key=value, for example optimizer.lr=5e-4");
+        assert_eq!(error(GOOD, &["steps.more=3"]), "`set steps.more=3`: `steps` is a value, not a section");
         assert_eq!(
             error(GOOD, &["optimizer.lr.peak=3"]),
-            "--set optimizer.lr.peak=3: `optimizer.lr` is a value, not a section"
+            "`set optimizer.lr.peak=3`: `optimizer.lr` is a value, not a section"
         );
     }
 
-    /// `optimiser.lr` was said to be the key `optimiser.optimiser`.
+    /// Regression: `optimiser.lr` was reported as the key `optimiser.optimiser`.
     #[test]
-    fn an_unknown_section_is_named_by_its_own_path() {
-        for (argument, says) in [
+    fn an_unknown_section_is_reported_with_its_path() {
+        for (argument, expected) in [
             ("optimiser.lr=1", "unknown key `optimiser`; the nearest valid name is `optimizer`"),
             ("optimiser.lr.peak=1", "unknown key `optimiser`; the nearest valid name is `optimizer`"),
             ("optimizer.rates.first=1", "unknown key `optimizer.rates`; valid names are kind, lr, "),
@@ -448,7 +450,7 @@ mod tests {
             ("phase=[{seq_len=true}]", "`phase.0.seq_len`: invalid type: boolean `true`, expected a whole number"),
         ] {
             let line = error(GOOD, &[argument]);
-            assert!(line.starts_with(&format!("--set {argument}: {says}")), "{argument}: {line}");
+            assert!(line.starts_with(&format!("`set {argument}`: {expected}")), "{argument}: {line}");
         }
         let in_file = format!("{GOOD}[schedule.warmup]\nsteps = 3\n");
         assert_eq!(
@@ -458,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_value_takes_a_key_away() {
+    fn an_empty_value_removes_a_key() {
         let overrides = ["minutes=5".to_owned(), "steps=".to_owned(), "optimizer.lr=".to_owned()];
         let r = Recipe::parse(GOOD, "r.toml", &overrides).unwrap();
         assert_eq!((r.steps, r.minutes, r.optimizer.lr), (None, Some(5.0), 1e-4));
@@ -466,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_are_steps_shares_or_minutes() {
+    fn intervals_are_steps_percentages_or_minutes() {
         use crate::recipe::Every;
         for (argument, every) in [
             ("eval.every=0", Every::Steps(0)),
@@ -478,8 +480,8 @@ mod tests {
         }
         assert_eq!(
             error(GOOD, &["checkpoint.every=often"]),
-            "--set checkpoint.every=often: `checkpoint.every`: invalid value: string \"often\", expected a number of steps \
-             (500), a share of the run (\"10 %\") or a time (\"5 min\")"
+            "`set checkpoint.every=often`: `checkpoint.every`: invalid value: string \"often\", expected a number of steps \
+             (500), a percentage of the run (\"10 %\") or a time (\"5 min\")"
         );
         for bad in ["log.every=-5", "log.every=true", "log.every=1.5"] {
             assert!(error(GOOD, &[bad]).contains("expected a number of steps (500)"), "{bad}");

@@ -1,4 +1,4 @@
-//! What a recipe holds, section by section.
+//! The sections and keys of a recipe.
 
 use std::path::PathBuf;
 
@@ -9,49 +9,50 @@ use serde::{Deserialize, Serialize};
 use super::every::Every;
 use crate::schedule::ScheduleKind;
 
-/// A whole recipe. Every key has a default but `data`, the model's sizes, and one of `steps` and `minutes`.
+/// A recipe. Every key has a default, except for `data`, the model's sizes, and one of `steps` and `minutes`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Recipe {
-    /// Seed of the initial weights, the sampling, the masks and the dropout.
+    /// Seed of the initial weights, sampling, masks and dropout.
     pub seed: u64,
-    /// The folder of shards that `cloze prepare` wrote, from the working directory.
+    /// The folder of prepared shards, relative to the working directory.
     pub data: PathBuf,
-    /// Optimizer steps in all. With [`minutes`](Self::minutes) too, the run ends at whichever comes first.
+    /// Total number of optimizer steps. With both this and [`minutes`](Self::minutes), the run ends at whichever comes
+    /// first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
-    /// Length of the run on the clock: schedule and phases then follow elapsed time / minutes.
+    /// Duration of the run: schedule and phases then follow the elapsed time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub minutes: Option<f64>,
-    /// Type of the activations and of the matrices' compute copies; weights and moments are always f32. A run's folder holds the
-    /// type that `auto` stood for.
+    /// Type of the activations and of the operands of matrix products; weights and moments are always f32. A run's
+    /// folder stores the type that `auto` resolved to.
     pub precision: Precision,
-    /// The CPU's instruction set, as `CLOZE_CPU` names it; the fastest by measurement if absent. A run's folder holds the one that
-    /// it began with: results depend on it in their last bits.
+    /// The CPU's instruction set, as in `CLOZE_CPU`; by default the fastest by measurement. A run's folder stores the
+    /// one with which it was started: the last bits of results depend on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instruction_set: Option<String>,
-    /// CPU threads; all of them if absent.
+    /// Number of CPU threads; by default all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
-    /// Whether the backward pass computes each layer's activations again instead of keeping them: the same numbers in a third
-    /// more time and, where activations fill the memory, a fraction of it.
+    /// Activation checkpointing: the backward pass recomputes the activations of each layer instead of storing them.
+    /// The results are identical; it takes a third more time, and a fraction of the memory if activations dominate.
     pub recompute: bool,
     /// Sizes of the model, or the checkpoint to start from.
     pub model: ModelSection,
-    /// What is predicted.
+    /// The objective.
     pub objective: ObjectiveSection,
     /// The phases, in order: the paper trains 90 % of its steps at length 128, the rest at 512.
     pub phase: Vec<Phase>,
     /// AdamW and its settings.
     pub optimizer: Optimizer,
-    /// The learning rate over the run.
+    /// The learning-rate schedule.
     pub schedule: Schedule,
     /// Evaluation on the held-out shards.
     pub eval: Eval,
-    /// What is saved while training.
-    pub checkpoint: Saving,
-    /// How often a line is logged.
+    /// Saving of checkpoints.
+    pub checkpoint: CheckpointSection,
+    /// Logging.
     pub log: Log,
 }
 
@@ -63,7 +64,7 @@ pub enum Precision {
     /// The faster of the two on the device, by measurement.
     #[default]
     Auto,
-    /// bfloat16 activations and compute copies, f32 accumulation and master weights.
+    /// bfloat16 activations and operands, f32 accumulation and weights.
     Bf16,
     /// f32 everywhere.
     F32,
@@ -79,7 +80,7 @@ impl Precision {
         }
     }
 
-    /// What it stands for on a device: not `auto`.
+    /// The precision on a device, with `auto` resolved.
     pub fn resolved(self, device: &Device) -> Precision {
         if self.dtype(device) == DType::BF16 { Precision::Bf16 } else { Precision::F32 }
     }
@@ -94,51 +95,51 @@ impl Precision {
     }
 }
 
-/// `[model]`: sizes under the names of Hugging Face's config.json, or `init` alone (with dropouts, if they should differ).
+/// `[model]`: sizes with the names of Hugging Face's config.json, or only `init` (and dropouts, if they should differ).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ModelSection {
-    /// A Hugging Face folder whose weights and sizes the run starts from.
+    /// A Hugging Face folder from which the run takes initial weights and sizes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
-    /// Width of the residual stream, H.
+    /// Hidden size, H.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_size: Option<usize>,
     /// Encoder layers, L.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_hidden_layers: Option<usize>,
-    /// Attention heads; divides `hidden_size`.
+    /// Number of attention heads; must divide `hidden_size`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_attention_heads: Option<usize>,
-    /// Width of the feed-forward, F; 4·H if absent.
+    /// Width of the feed-forward block, F; 4·H by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intermediate_size: Option<usize>,
-    /// The feed-forward's activation; `gelu` (erf) if absent.
+    /// Activation of the feed-forward block; `gelu` (erf) by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_act: Option<HiddenAct>,
-    /// Dropout on the embeddings and both sublayers; 0.1 if absent.
+    /// Dropout on the embeddings and both sublayers; 0.1 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_dropout_prob: Option<f64>,
-    /// Dropout on the attention weights; 0.1 if absent.
+    /// Dropout on the attention weights; 0.1 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention_probs_dropout_prob: Option<f64>,
-    /// Learned positions; 512 if absent.
+    /// Number of learned positions; 512 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_position_embeddings: Option<usize>,
-    /// Segments; 2 if absent.
+    /// Number of segments (token types); 2 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub type_vocab_size: Option<usize>,
-    /// Standard deviation of the truncated normal that matrices start from; 0.02 if absent.
+    /// Standard deviation of the truncated normal that initialises matrices; 0.02 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initializer_range: Option<f64>,
-    /// LayerNorm's ε; 1e-12 if absent.
+    /// LayerNorm's ε; 1e-12 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_norm_eps: Option<f64>,
 }
 
 impl ModelSection {
-    /// Positions of a model built from this section; unknown (None) when it comes from a checkpoint.
+    /// Number of positions of a model with these sizes; `None` if it comes from a checkpoint.
     pub fn positions(&self) -> Option<usize> {
         match self.init {
             Some(_) => None,
@@ -146,7 +147,7 @@ impl ModelSection {
         }
     }
 
-    /// The section as config.json's keys, with the defaults filled in.
+    /// The section as the keys of config.json, with defaults filled in.
     pub fn config_json(&self, vocab_size: usize, pad: u32) -> serde_json::Value {
         let hidden = self.hidden_size.unwrap_or(768);
         serde_json::json!({
@@ -168,30 +169,31 @@ impl ModelSection {
     }
 }
 
-/// `[objective]`: masked language modelling, and next-sentence prediction unless `nsp = false`; or causal language modelling.
+/// `[objective]`: masked language modelling, with next-sentence prediction unless `nsp = false`; or causal language
+/// modelling.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ObjectiveSection {
-    /// What is predicted. With `causal-lm` the keys below have no effect.
+    /// The kind of objective. With `causal-lm` the other keys have no effect.
     #[serde(skip_serializing_if = "ObjectiveKind::is_default")]
     pub kind: ObjectiveKind,
-    /// Share of the tokens chosen for prediction.
+    /// Fraction of the tokens chosen for prediction.
     pub rate: f64,
-    /// Share of the chosen that become \[MASK\].
+    /// Fraction of the chosen tokens that become \[MASK\].
     pub mask: f64,
-    /// Share of the chosen that become a random token; the rest stay as they are.
+    /// Fraction of the chosen tokens that become a random token; the rest are unchanged.
     pub random: f64,
-    /// Choose whole words rather than pieces.
+    /// Whether to choose whole words instead of pieces.
     pub whole_word: bool,
-    /// Predictions per sequence at most, as Google's `max_predictions_per_seq`; no limit if absent.
+    /// Maximum number of predictions per sequence, as Google's `max_predictions_per_seq`; no limit by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_predictions: Option<usize>,
-    /// Sentence pairs and their loss; `false`: full sentences of one document.
+    /// Whether to use sentence pairs and their loss; otherwise full sentences of one document.
     pub nsp: bool,
-    /// Share of the sequences cut to a random shorter length.
+    /// Fraction of the sequences that are cut to a random shorter length.
     pub short_seq_prob: f64,
-    /// Static masks: each sequence has this many fixed maskings; masks are drawn anew each epoch if absent.
+    /// Static masks: each sequence has this number of fixed maskings. By default, masks are sampled in each epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicates: Option<u32>,
 }
@@ -212,44 +214,44 @@ impl Default for ObjectiveSection {
     }
 }
 
-/// What pre-training predicts.
+/// The kinds of objectives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectiveKind {
-    /// Tokens that were masked, and next sentences: BERT's.
+    /// Masked tokens and next sentences, as in BERT.
     #[default]
     MaskedLm,
-    /// Every token from those before it.
+    /// Each token from those before it.
     CausalLm,
 }
 
 impl ObjectiveKind {
-    /// Recipes of runs say nothing of the default, so that they stay as they always were.
+    /// The default is not written, so that recipes of earlier runs stay the same.
     fn is_default(&self) -> bool {
         *self == ObjectiveKind::default()
     }
 }
 
-/// One `[[phase]]`: a stretch of the run with its own sequence length and batch.
+/// A `[[phase]]`: a part of the run with its own sequence length and batch size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Phase {
-    /// Steps of the phase. Every phase has `steps`, or every phase has `share`; a lone phase needs neither.
+    /// Number of steps. Either every phase has `steps`, or every phase has `share`; a single phase needs neither.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
-    /// Share of the run.
+    /// Fraction of the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
-    /// Tokens of a sequence at most, \[CLS\] and \[SEP\]s included.
+    /// Maximum number of tokens of a sequence, including \[CLS\] and \[SEP\].
     pub seq_len: usize,
-    /// Sequences of one micro-batch.
+    /// Sequences per micro-batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_sequences: Option<usize>,
-    /// Tokens of one micro-batch at most, instead of `batch_sequences`.
+    /// Maximum number of tokens per micro-batch, instead of `batch_sequences`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_tokens: Option<usize>,
-    /// Micro-batches added up into one step.
+    /// Micro-batches per step, whose gradients are summed.
     pub accumulate: u32,
 }
 
@@ -259,24 +261,24 @@ impl Default for Phase {
     }
 }
 
-/// `[optimizer]`: AdamW; the defaults are the paper's.
+/// `[optimizer]`: AdamW; the defaults are those of the paper.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Optimizer {
-    /// With or without bias correction.
+    /// The variant, with or without bias correction.
     pub kind: OptimizerKind,
     /// Peak learning rate.
     pub lr: f64,
-    /// Decay of the first moment.
+    /// Decay rate of the first moment.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// Decay rate of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub eps: f64,
-    /// Decoupled weight decay; on matrices only, not on biases and LayerNorm.
+    /// Decoupled weight decay; only on matrices, not on biases and LayerNorm.
     pub weight_decay: f64,
-    /// Largest global norm of the gradient; 0 switches clipping off.
+    /// Maximum global norm of the gradient; 0 disables clipping.
     pub clip_norm: f64,
 }
 
@@ -294,19 +296,19 @@ impl Default for Optimizer {
     }
 }
 
-/// The two forms of AdamW.
+/// The two variants of AdamW.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum OptimizerKind {
-    /// As BERT was trained: no bias correction.
+    /// BERT's variant: without bias correction.
     BertAdamw,
-    /// Loshchilov & Hutter's, with bias correction, as in PyTorch.
+    /// That of Loshchilov & Hutter and PyTorch: with bias correction.
     Adamw,
 }
 
 impl OptimizerKind {
-    /// The name that recipes use.
+    /// The name in recipes.
     pub fn name(self) -> &'static str {
         match self {
             OptimizerKind::BertAdamw => "bert-adamw",
@@ -315,35 +317,35 @@ impl OptimizerKind {
     }
 }
 
-/// `[schedule]`: the learning rate as a share of the peak, over the run.
+/// `[schedule]`: the learning rate as a fraction of the peak, over the run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Schedule {
-    /// The curve after the warmup.
+    /// The schedule after warmup.
     pub kind: ScheduleKind,
-    /// Steps of linear warmup; needs `steps`.
+    /// Number of linear warmup steps; needs `steps`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_steps: Option<u64>,
-    /// Share of the run that is linear warmup; 0.01, the paper's, if neither is given.
+    /// Fraction of the run for linear warmup; 0.01, as in the paper, if neither is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_share: Option<f64>,
-    /// Share of the run over which `trapezoid` falls at the end; 0.2 if absent.
+    /// Fraction of the run over which `trapezoid` decays at the end; 0.2 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decay_share: Option<f64>,
-    /// Where linear, cosine and trapezoid end, as a share of the peak; 0 if absent.
+    /// Final learning rate of linear, cosine and trapezoid as a fraction of the peak; 0 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub final_share: Option<f64>,
 }
 
-/// `[eval]`: how often, and on how much, the held-out shards are scored.
+/// `[eval]`: evaluation on the held-out shards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Eval {
-    /// Interval between evaluations; 0 for none. The end of the run is always evaluated unless 0.
+    /// Interval between evaluations; 0 disables them. Otherwise the end of the run is always evaluated, too.
     pub every: Every,
-    /// Batches of the phase's size per evaluation, always the same ones; one epoch of the held-out shards at most.
+    /// Batches of the phase's size per evaluation, always the same ones; at most one epoch of the held-out shards.
     pub batches: u64,
 }
 
@@ -353,29 +355,29 @@ impl Default for Eval {
     }
 }
 
-/// `[checkpoint]`: what is saved while training; the best by held-out loss is kept beside the last.
+/// `[checkpoint]`: checkpoints while training. The one with the lowest held-out loss is kept in addition to the newest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
-pub struct Saving {
-    /// Interval between checkpoints; 0 for only the last and the best.
+pub struct CheckpointSection {
+    /// Interval between checkpoints; 0 saves only the last and the best.
     pub every: Every,
-    /// Checkpoints kept, the newest ones; the best is kept beyond them.
+    /// Number of newest checkpoints to keep; the best is kept in addition.
     pub keep: usize,
 }
 
-impl Default for Saving {
+impl Default for CheckpointSection {
     fn default() -> Self {
-        Saving { every: Every::Steps(1000), keep: 2 }
+        CheckpointSection { every: Every::Steps(1000), keep: 2 }
     }
 }
 
-/// `[log]`: how often a line is written to metrics.jsonl and TensorBoard.
+/// `[log]`: logging to metrics.jsonl and TensorBoard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Log {
-    /// Interval between lines; figures are means over it. The last step is always logged.
+    /// Interval between lines; their values are means over the interval. The last step is always logged.
     pub every: Every,
 }
 

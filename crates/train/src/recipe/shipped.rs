@@ -1,18 +1,18 @@
-//! The recipes that are built into the program, under names: `mini` for half an hour, `mini-paper` for the paper's million
-//! steps, and so for each size.
+//! The built-in recipes and their names: for each size, such as mini, `mini` trains for half an hour, and `mini-paper`
+//! for the paper's million steps.
 
 use std::path::Path;
 
 use crate::TrainError;
 
-/// A size of the family: its recipe for half an hour, and what its recipe of the paper has of its own.
+/// A model size: its half-hour recipe, and the values that are specific to its recipe of the paper.
 struct Size {
     name: &'static str,
     text: &'static str,
     purpose: &'static str,
-    /// Sequences of a micro-batch at length 128; a quarter at 512.
+    /// Sequences per micro-batch at length 128; a quarter of that at 512.
     micro_batch: usize,
-    /// Evaluation batches.
+    /// Number of evaluation batches.
     batches: usize,
 }
 
@@ -29,34 +29,34 @@ macro_rules! size {
 }
 
 const SIZES: [Size; 6] = [
-    size!("tiny", 128, 8, "tests, and trying things out"),
+    size!("tiny", 128, 8, "tests and experiments"),
     size!("mini", 64, 16, "start here: the right size for half an hour on a few cores"),
-    size!("small", 32, 32, "learns more than a mini in some hours, or on more cores"),
-    size!("medium", 32, 32, "learns more than a small in a day, or on many cores"),
-    size!("base", 32, 32, "BERT-base, mostly for further pre-training of a model that exists"),
-    size!("large", 16, 64, "BERT-large, mostly for further pre-training of a model that exists"),
+    size!("small", 32, 32, "better than mini after a few hours, or on more cores"),
+    size!("medium", 32, 32, "better than small after a day, or on many cores"),
+    size!("base", 32, 32, "BERT-base, mostly for further pre-training of an existing model"),
+    size!("large", 16, 64, "BERT-large, mostly for further pre-training of an existing model"),
 ];
 
-/// What the recipes of the paper's million steps have in common.
+/// The common part of the recipes of the paper's million steps.
 const PAPER: &str = include_str!("../../recipes/paper.toml.in");
-const PAPER_ENDING: &str = "-paper";
-/// The paper's sequences a step.
+const PAPER_SUFFIX: &str = "-paper";
+/// The paper's sequences per step.
 const PAPER_BATCH: usize = 256;
 
-/// A recipe that is built in.
+/// A built-in recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shipped {
-    /// What it is called by, such as `mini` or `mini-paper`.
+    /// The name, such as `mini` or `mini-paper`.
     pub name: String,
-    /// Its parameters with a vocabulary of 30,522, such as "11.2 M".
+    /// The number of parameters with a vocabulary of 30,522, such as "11.2 M".
     pub parameters: String,
-    /// What it is for.
+    /// The purpose.
     pub purpose: String,
-    /// The recipe, with comments.
+    /// The text of the recipe, with comments.
     pub text: String,
 }
 
-/// All of them: those for half an hour by size, then those of the paper.
+/// All built-in recipes: those for half an hour by size, then those of the paper.
 pub fn shipped() -> Vec<Shipped> {
     let half_hour = SIZES.iter().map(|size| Shipped {
         name: size.name.to_owned(),
@@ -65,7 +65,7 @@ pub fn shipped() -> Vec<Shipped> {
         text: size.text.to_owned(),
     });
     let paper = SIZES.iter().map(|size| Shipped {
-        name: format!("{}{PAPER_ENDING}", size.name),
+        name: format!("{}{PAPER_SUFFIX}", size.name),
         parameters: size.parameters().to_owned(),
         purpose: "as in the paper: a million steps of 256 sequences".to_owned(),
         text: size.paper(),
@@ -74,7 +74,7 @@ pub fn shipped() -> Vec<Shipped> {
 }
 
 impl Size {
-    /// The first paragraph of the recipe's comment.
+    /// The first paragraph of the recipe's comments.
     fn about(&self) -> &'static str {
         self.text.split_once("\n#\n").map_or("", |(about, _)| about)
     }
@@ -84,7 +84,7 @@ impl Size {
         before.rsplit_once(", ").map_or("", |(_, count)| count)
     }
 
-    /// The four lines of the model's sizes.
+    /// The four lines with the model's sizes.
     fn sizes(&self) -> String {
         let keys = ["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"];
         let lines = self.text.lines().filter(|line| keys.iter().any(|key| line.starts_with(&format!("{key} ="))));
@@ -95,7 +95,7 @@ impl Size {
         let (short, long) = (self.micro_batch, self.micro_batch / 4);
         [
             ("{about}", self.about().to_owned()),
-            ("{name}", format!("{}{PAPER_ENDING}", self.name)),
+            ("{name}", format!("{}{PAPER_SUFFIX}", self.name)),
             ("{size}", self.name.to_owned()),
             ("{sizes}", self.sizes()),
             ("{short}", format!("{short:<3}")),
@@ -106,19 +106,19 @@ impl Size {
             ("{batches}", self.batches.to_string()),
         ]
         .iter()
-        .fold(PAPER.to_owned(), |text, (mark, value)| text.replace(mark, value))
+        .fold(PAPER.to_owned(), |text, (placeholder, value)| text.replace(placeholder, value))
     }
 }
 
-/// The text of a recipe: a file, or else one that is built in.
+/// The text of a recipe, from a file or built in.
 pub(crate) struct Source {
     pub text: String,
-    /// What errors call it: the path or the name.
+    /// The name in errors: the path or the recipe's name.
     pub name: String,
 }
 
 impl Source {
-    /// A file wins over a name.
+    /// Finds a recipe; a file has precedence over a built-in recipe.
     pub fn find(path: &Path) -> Result<Source, TrainError> {
         let name = path.display().to_string();
         if path.is_file() {
@@ -130,7 +130,7 @@ impl Source {
         if let Some(recipe) = all.iter().find(|recipe| recipe.name == name) {
             return Ok(Source { text: recipe.text.clone(), name: format!("recipe {name}") });
         }
-        // Users who know the folder of the sources may give `recipes/mini.toml`.
+        // Users who know the source folder may write `recipes/mini.toml`.
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let names: Vec<String> = all.into_iter().map(|recipe| recipe.name).collect();
         let suggestion = nearest(&stem, &names).cloned();
@@ -138,11 +138,11 @@ impl Source {
     }
 }
 
-/// The closest of some names, if any is close.
+/// The most similar name, if one is similar enough.
 pub(crate) fn nearest<'a>(found: &str, names: &'a [String]) -> Option<&'a String> {
-    let likeness = |name: &str| strsim::jaro_winkler(&found.to_lowercase(), name);
-    let best = names.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) > 0.7).then_some(best)
+    let similarity = |name: &str| strsim::jaro_winkler(&found.to_lowercase(), name);
+    let best = names.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
+    (similarity(best) > 0.7).then_some(best)
 }
 
 #[cfg(test)]
@@ -154,7 +154,7 @@ mod tests {
         Recipe::open(Path::new(name), &[]).unwrap()
     }
 
-    /// The recipes that ship must be readable, complete, and as large as their names say.
+    /// The built-in recipes are readable and complete, and have the sizes of their names.
     #[test]
     fn shipped_recipes_are_valid() {
         for (name, layers, hidden, heads) in [
@@ -174,7 +174,7 @@ mod tests {
                     "{name}"
                 );
                 assert_eq!(recipe.data, Path::new("shards"));
-                // What a run's folder keeps is the same recipe.
+                // A run's folder stores the same recipe.
                 assert_eq!(&Recipe::parse(&recipe.to_toml().unwrap(), "resolved", &[]).unwrap(), recipe);
             }
             assert_eq!((half_hour.steps, half_hour.minutes), (None, Some(30.0)));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn every_recipe_has_a_line_and_no_mark_is_left() {
+    fn every_recipe_has_a_description_and_no_placeholders() {
         let all = shipped();
         assert_eq!(all.len(), 12);
         for recipe in all {
@@ -201,13 +201,13 @@ mod tests {
             assert!(recipe.parameters.ends_with(" M"), "{}: {}", recipe.name, recipe.parameters);
             let call = format!("cloze pretrain {} --set data=shards --out runs/{}", recipe.name, recipe.name);
             assert!(recipe.text.contains(&call), "{}", recipe.text);
-            let marks = recipe.text.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
-            let left: Vec<&str> = marks.map(|(inside, _)| inside).filter(|mark| !mark.contains('=')).collect();
+            let placeholders = recipe.text.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+            let left: Vec<&str> = placeholders.map(|(inside, _)| inside).filter(|name| !name.contains('=')).collect();
             assert!(left.is_empty(), "{}: {left:?}", recipe.name);
         }
     }
 
-    /// They were refused for the `short_seq_prob = 0.0` that half of them have.
+    /// Regression: they were rejected because of `short_seq_prob = 0.0`, which half of them have.
     #[test]
     fn every_recipe_can_train_a_causal_language_model() {
         for recipe in shipped() {
@@ -218,21 +218,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_wins_over_a_name_and_unknown_names_get_the_nearest() {
+    fn files_have_precedence_and_unknown_names_get_a_suggestion() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("mini");
         std::fs::write(&file, "steps = 3\n").unwrap();
         assert_eq!(Recipe::open_unchecked(&file).unwrap().steps, Some(3));
-        for (asked, says) in [
+        for (name, expected) in [
             ("minni", "did you mean `mini`?"),
             ("elsewhere/mini.toml", "did you mean `mini`?"),
             ("mini-papers", "did you mean `mini-paper`?"),
             ("zzz.toml", "tiny, mini, small, medium, base, large, tiny-paper"),
         ] {
-            let Err(e) = Recipe::open(Path::new(asked), &[]) else { panic!("{asked} was found") };
-            assert!(e.to_string().starts_with(asked) && e.to_string().contains(says), "{e}");
+            let Err(e) = Recipe::open(Path::new(name), &[]) else { panic!("{name} was found") };
+            assert!(e.to_string().starts_with(name) && e.to_string().contains(expected), "{e}");
         }
         let e = Recipe::open(Path::new("mini"), &["optimizer.lr=0".into(), "steps=x".into()]).unwrap_err();
-        assert!(e.to_string().starts_with("--set steps=x: "), "{e}");
+        assert!(e.to_string().starts_with("`set steps=x`: "), "{e}");
     }
 }

@@ -1,4 +1,4 @@
-//! A run's folder: what lies where, making it, keeping other processes out.
+//! The folder of a run: its paths, creating it, locking it against other processes.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Names a folder; touches nothing.
+    /// The run in this folder; does not access the file system.
     pub fn new(root: &Path) -> RunFolder {
         RunFolder { root: root.to_owned() }
     }
 
-    /// The folder itself.
+    /// The folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -44,51 +44,51 @@ impl RunFolder {
         self.root.join("best")
     }
 
-    /// The final model, or the model so far of a run that was interrupted.
+    /// The final model; of an interrupted run, the current model.
     pub fn model(&self) -> PathBuf {
         self.root.join("model")
     }
 
-    /// Fails unless the folder can be made for a new run.
+    /// Fails unless the folder can be used for a new run.
     ///
     /// # Errors
-    /// [`TrainError::RunExists`], or the system's.
+    /// [`TrainError::RunExists`], or the system's error.
     pub fn check_new(&self) -> Result<(), TrainError> {
-        let is_new = cloze_files::is_unused(&self.root)? || self.root.is_dir() && self.is_unbegun()?;
+        let is_new = cloze_files::is_unused(&self.root)? || self.root.is_dir() && self.has_no_settings()?;
         if is_new { Ok(()) } else { Err(TrainError::RunExists(self.root.clone())) }
     }
 
-    /// Whether the folder holds nothing but what a run makes before its settings, by which it could be resumed: what is left of one that
-    /// was killed in its first moment.
-    fn is_unbegun(&self) -> Result<bool, TrainError> {
-        let is_begun = |name: &String| match name.as_str() {
+    /// Whether the folder only contains what a run creates before its settings, which are needed for resuming: the
+    /// leftovers of a run that was killed at its very start.
+    fn has_no_settings(&self) -> Result<bool, TrainError> {
+        let is_of_started_run = |name: &String| match name.as_str() {
             ".lock" => false,
             "checkpoints" | "data.json" => !self.checkpoints().is_dir(),
-            // Earlier versions put no dot before it.
+            // Earlier versions did not add a dot at the beginning.
             name => !name.ends_with(".partial"),
         };
         let is_unused = entry_names(&self.checkpoints())?.is_empty();
-        Ok(is_unused && !entry_names(&self.root)?.iter().any(is_begun))
+        Ok(is_unused && !entry_names(&self.root)?.iter().any(is_of_started_run))
     }
 
-    /// Makes the folder for a new run, and keeps other processes out of it for as long as the file that is returned lives.
+    /// Creates the folder of a new run, and locks it against other processes as long as the returned file is open.
     ///
     /// # Errors
-    /// [`TrainError::RunExists`] for a folder that holds anything of a run that has begun, or other files; [`TrainError::RunBusy`]; or the
-    /// system's.
+    /// [`TrainError::RunExists`] for a folder with files of a started run, or with other files;
+    /// [`TrainError::RunBusy`]; or the system's error.
     pub fn create(&self) -> Result<File, TrainError> {
         self.check_new()?;
         fs::create_dir_all(self.checkpoints()).map_err(|e| TrainError::io("create", &self.root, e))?;
         let lock = self.lock()?;
-        // Another process may have had it meanwhile.
+        // Another process may have used it before it was locked.
         self.check_new()?;
         Ok(lock)
     }
 
-    /// Keeps other processes out of an existing run's folder for as long as the file that is returned lives.
+    /// Locks the folder of an existing run against other processes as long as the returned file is open.
     ///
     /// # Errors
-    /// [`TrainError::RunBusy`], or the system's.
+    /// [`TrainError::RunBusy`], or the system's error.
     pub fn lock(&self) -> Result<File, TrainError> {
         let path = self.root.join(".lock");
         let file = OpenOptions::new().create(true).append(true).open(&path);
@@ -96,7 +96,7 @@ impl RunFolder {
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => Err(TrainError::RunBusy(self.root.clone())),
-            // Some network file systems have no locks: the user has been careful so far without.
+            // Some network file systems have no locks: continue without one.
             Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => Ok(file),
             Err(TryLockError::Error(e)) => Err(TrainError::io("lock", &path, e)),
         }
@@ -107,9 +107,10 @@ impl RunFolder {
 mod tests {
     use super::*;
 
-    /// A run killed before it had written its settings: neither a start nor --resume took its folder.
+    /// Regression: if a run was killed before it had written its settings, its folder could be used neither for a new
+    /// run nor for resuming.
     #[test]
-    fn reliability_4_what_a_run_left_in_its_first_moment_can_be_started_anew() {
+    fn reliability_4_a_run_killed_at_its_start_can_be_started_again() {
         let dir = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(&dir.path().join("run"));
         let states: [&[&str]; 6] = [
@@ -129,7 +130,7 @@ mod tests {
             drop(folder.create().unwrap_or_else(|error| panic!("{state:?}: {error}")));
             fs::remove_dir_all(folder.root()).unwrap();
         }
-        // What has begun, and what was never a run's.
+        // Files of a started run, and other files.
         for name in ["recipe.toml", "finetune.toml", "results.json", "model", "notes.txt", "data.json"] {
             fs::create_dir_all(folder.root()).unwrap();
             fs::write(folder.root().join(name), "").unwrap();
@@ -144,9 +145,9 @@ mod tests {
     fn two_processes_cannot_train_in_one_folder() {
         let dir = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(dir.path());
-        let held = folder.lock().unwrap();
+        let lock = folder.lock().unwrap();
         assert!(matches!(folder.lock(), Err(TrainError::RunBusy(path)) if path == dir.path()));
-        drop(held);
+        drop(lock);
         folder.lock().unwrap();
     }
 }

@@ -1,85 +1,86 @@
-//! The lines of a pre-training's metrics.jsonl.
+//! The lines of metrics.jsonl in pre-training.
 
 use serde::{Deserialize, Serialize};
 
 use super::losses::LossFigures;
 
-/// One line of metrics.jsonl.
+/// A line of metrics.jsonl.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Line {
-    /// A run starts or goes on.
+    /// A run is started or resumed.
     Start(StartLine),
-    /// Figures of training steps.
+    /// Means over training steps.
     Train(TrainLine),
-    /// Figures of the held-out shards.
+    /// Results on the held-out shards.
     Eval(EvalLine),
     /// A message.
     Event(EventLine),
 }
 
-/// Where and how a run starts or goes on.
+/// How a run is started or resumed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StartLine {
-    /// Steps done before.
+    /// Number of steps done before.
     pub step: u64,
-    /// The device in words: kind, instruction set, threads.
+    /// The device: kind, instruction set, threads.
     pub machine: String,
     /// `bf16` or `f32`.
     pub precision: String,
-    /// Why this instruction set and this type, in words.
+    /// Why this instruction set and this type are used.
     #[serde(default)]
     pub reason: String,
-    /// Threads that compute.
+    /// Number of compute threads.
     pub threads: usize,
     /// The device's measured matrix peak at this precision, in GFLOP/s.
     pub peak_gflops: f64,
-    /// Weights of the model.
+    /// Number of weights of the model.
     pub parameters: usize,
-    /// Tokens of the training shards.
+    /// Number of tokens of the training shards.
     pub corpus_tokens: u64,
-    /// Version of this program.
+    /// Version of Cloze.
     pub version: String,
 }
 
-/// Means over the steps since the line before.
+/// Means over the steps since the previous line.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TrainLine {
-    /// Steps done.
+    /// Number of steps done.
     pub step: u64,
-    /// Real tokens seen by the run.
+    /// Number of tokens processed by the run.
     pub tokens: u64,
-    /// Seconds of the run, pauses between sessions left out.
+    /// Seconds of the run, without pauses between sessions.
     pub seconds: f64,
-    /// The objective's losses: `mlm_loss`, `mlm_accuracy`, `nsp_loss` and so on.
+    /// The losses of the objective: `mlm_loss`, `mlm_accuracy`, `nsp_loss` and so on.
     #[serde(flatten)]
     pub losses: LossFigures,
-    /// What is minimised: the weighted sum of the losses.
+    /// The training objective: the weighted sum of the losses.
     pub loss: f64,
     /// Learning rate of the last step.
     pub lr: f64,
-    /// Mean global norm of the gradient before clipping.
+    /// Mean global gradient norm before clipping.
     pub grad_norm: f64,
-    /// Real tokens per second of training, evaluation and saving left out.
+    /// Tokens per second of training, without evaluation and saving.
     pub tokens_per_s: f64,
-    /// Useful FLOP/s as a share of the matrix peak.
+    /// Useful FLOP/s as a fraction of the matrix peak.
     pub share_of_peak: f64,
     /// Phase, from 0.
     pub phase: usize,
 }
 
-/// Figures of the held-out shards.
+/// Results on the held-out shards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EvalLine {
-    /// Steps done.
+    /// Number of steps done.
     pub step: u64,
     /// Seconds of the run.
     pub seconds: f64,
-    /// The objective's losses, with the perplexity of those of tokens: `mlm_loss`, `mlm_perplexity`, `mlm_accuracy` and so on.
+    /// The losses of the objective, with perplexities for those of tokens: `mlm_loss`, `mlm_perplexity`, `mlm_accuracy`
+    /// and so on.
     #[serde(flatten)]
     pub losses: LossFigures,
 }
@@ -88,14 +89,14 @@ pub struct EvalLine {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EventLine {
-    /// Steps done.
+    /// Number of steps done.
     pub step: u64,
-    /// What happened.
+    /// The message.
     pub message: String,
 }
 
 impl Line {
-    /// Steps done when the line was written.
+    /// The number of steps done when the line was written.
     pub fn step(&self) -> u64 {
         match self {
             Line::Start(l) => l.step,
@@ -119,7 +120,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn lines_have_the_documented_form() {
+    fn lines_have_the_documented_format() {
         let text = serde_json::to_string(&train(1)).unwrap();
         assert!(text.starts_with(r#"{"kind":"train","step":1,"tokens":0,"seconds":0.0,"mlm_loss":0.333"#), "{text}");
         assert!(text.contains(r#""nsp_loss":null"#));
@@ -128,7 +129,7 @@ pub(crate) mod tests {
         assert_eq!(serde_json::to_string(&event).unwrap(), r#"{"kind":"event","step":3,"message":"m"}"#);
     }
 
-    /// Lines of runs of before losses were a list.
+    /// Lines of runs from before losses were a list.
     #[test]
     fn lines_of_earlier_runs_are_read() {
         let text = r#"{"kind":"eval","step":4,"seconds":2.5,"mlm_loss":7.5,"mlm_perplexity":1808.04,"mlm_accuracy":0.125,"nsp_loss":0.75,"nsp_accuracy":0.5}"#;

@@ -1,4 +1,4 @@
-//! Writing a run's log: metrics.jsonl and an event file side by side.
+//! Writes the log of a run: metrics.jsonl and a TensorBoard event file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -12,7 +12,7 @@ use super::losses::{LossFigure, LossFigures};
 use crate::TrainError;
 use crate::tensorboard::EventFile;
 
-/// The log of a run: metrics.jsonl and an event file side by side.
+/// The log of a run: metrics.jsonl and a TensorBoard event file.
 #[derive(Debug)]
 pub struct RunLog {
     file: File,
@@ -21,11 +21,11 @@ pub struct RunLog {
 }
 
 impl RunLog {
-    /// Opens the log to go on after `step`: lines of later steps, and a line cut short, are dropped; so is, if the interval
-    /// between lines is not complete, the line of the steps since the last one that was written when the run stopped.
+    /// Opens the log to continue after `step`. Drops the lines of later steps and a truncated line. If the current
+    /// interval between lines is `incomplete`, also drops the line that was written for it when the run stopped.
     ///
     /// # Errors
-    /// The system's, with the path.
+    /// The system's error with the path.
     pub fn open(folder: &RunFolder, step: u64, incomplete: bool) -> Result<RunLog, TrainError> {
         let path = folder.metrics();
         if path.exists() {
@@ -37,28 +37,28 @@ impl RunLog {
         Ok(RunLog { file, path, events: EventFile::create(folder.root(), step + 1)? })
     }
 
-    /// Adds a line: a JSON object with the key `step`.
+    /// Appends a line: a JSON object with the key `step`.
     ///
     /// # Errors
-    /// The system's, with the path.
+    /// The system's error with the path.
     pub fn append(&mut self, line: &impl Serialize) -> Result<(), TrainError> {
         let mut text = serde_json::to_string(line).map_err(|e| TrainError::io("write", &self.path, e.into()))?;
         text.push('\n');
         self.file.write_all(text.as_bytes()).map_err(|e| TrainError::io("write", &self.path, e))
     }
 
-    /// Adds figures of a step for TensorBoard.
+    /// Writes values of a step for TensorBoard.
     ///
     /// # Errors
-    /// The system's, with the path.
+    /// The system's error with the path.
     pub fn scalars(&mut self, step: u64, figures: &[(String, f64)]) -> Result<(), TrainError> {
         self.events.scalars(step, figures)
     }
 
-    /// Adds a line of pre-training, and its figures for TensorBoard.
+    /// Appends a line of pre-training, and writes its values for TensorBoard.
     ///
     /// # Errors
-    /// The system's, with the path.
+    /// The system's error with the path.
     pub fn write(&mut self, line: &Line) -> Result<(), TrainError> {
         self.append(line)?;
         let mut figures: Vec<(String, f64)> = Vec::new();
@@ -80,29 +80,31 @@ impl RunLog {
         self.scalars(line.step(), &figures)
     }
 
-    /// Makes sure that what was written survives a power cut; before a checkpoint is named.
+    /// Syncs the log to disk. Called before a checkpoint gets its final name.
     ///
     /// # Errors
-    /// The system's, with the path.
+    /// The system's error with the path.
     pub fn sync(&self) -> Result<(), TrainError> {
         self.file.sync_data().map_err(|e| TrainError::io("write", &self.path, e))
     }
 }
 
-/// The figures of losses under TensorBoard's tags: `eval/mlm_loss`.
+/// The metrics of losses with TensorBoard's tags, such as `eval/mlm_loss`.
 fn tagged<'a>(group: &'a str, losses: &'a LossFigures) -> impl Iterator<Item = (String, f64)> + 'a {
     losses.iter().flat_map(LossFigure::figures).map(move |(key, value)| (format!("{group}/{key}"), value))
 }
 
-/// The bytes of a log's lines up to a step; without the step's own figures, if its interval is not complete.
+/// The bytes of a log's lines up to a step, without the line of that step's training metrics if its interval is
+/// incomplete.
 fn lines_up_to(path: &Path, step: u64, incomplete: bool) -> Result<Vec<u8>, TrainError> {
     let failed = |e| TrainError::io("read", path, e);
     let mut reader = BufReader::new(File::open(path).map_err(failed)?);
     let (mut kept, mut line) = (Vec::new(), Vec::new());
     let is_kept = |line: &serde_json::Value| {
-        let of = line.get("step").and_then(serde_json::Value::as_u64);
-        let is_rest = incomplete && of == Some(step) && line.get("kind").is_some_and(|kind| kind == "train");
-        of.is_some_and(|of| of <= step) && !is_rest
+        let line_step = line.get("step").and_then(serde_json::Value::as_u64);
+        let is_incomplete =
+            incomplete && line_step == Some(step) && line.get("kind").is_some_and(|kind| kind == "train");
+        line_step.is_some_and(|line_step| line_step <= step) && !is_incomplete
     };
     loop {
         line.clear();
@@ -125,7 +127,7 @@ mod tests {
     use crate::run::{EventLine, read_metrics};
 
     #[test]
-    fn a_resumed_log_drops_later_and_cut_lines() {
+    fn a_resumed_log_drops_later_and_truncated_lines() {
         let dir = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(dir.path());
         let mut log = RunLog::open(&folder, 0, false).unwrap();

@@ -1,5 +1,5 @@
-//! The figures of a list of losses, as lines of metrics.jsonl hold them: the loss called `mlm` has `mlm_loss`, `mlm_perplexity` (where
-//! that means something) and `mlm_accuracy`.
+//! The metrics of several losses, as stored in lines of metrics.jsonl: the loss called `mlm` has `mlm_loss`,
+//! `mlm_perplexity` (if it is a loss over tokens) and `mlm_accuracy`.
 
 use std::fmt;
 
@@ -11,75 +11,75 @@ const LOSS: &str = "_loss";
 const PERPLEXITY: &str = "_perplexity";
 const ACCURACY: &str = "_accuracy";
 
-/// The figures of one loss.
+/// The metrics of one loss.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct LossFigure {
-    /// Its name, such as `mlm`.
+    /// The name, such as `mlm`.
     pub name: String,
-    /// The mean loss, in nats; none where nothing was counted.
+    /// The mean loss in nats; `None` without predictions.
     pub loss: Option<f64>,
-    /// e to the power of the loss; none if the loss is not one of tokens, or if perplexities are not wanted.
+    /// The exponential of the loss; `None` if it is not a loss over tokens, or if perplexities are not requested.
     pub perplexity: Option<f64>,
-    /// Share of the predictions that were right; none where nothing was counted.
+    /// Fraction of correct predictions; `None` without predictions.
     pub accuracy: Option<f64>,
 }
 
 impl LossFigure {
-    /// A loss of which nothing is known yet.
+    /// A loss without metrics.
     pub fn named(name: &str) -> LossFigure {
         LossFigure { name: name.to_owned(), ..LossFigure::default() }
     }
 
-    /// What people call it, such as "MLM".
+    /// The name for display, such as "MLM".
     pub fn title(&self) -> String {
         self.name.to_uppercase()
     }
 
-    /// Its figures that are there, by their keys: `mlm_loss` and so on.
+    /// The metrics that are not `None`, with their keys: `mlm_loss` and so on.
     pub fn figures(&self) -> impl Iterator<Item = (String, f64)> + '_ {
         let figures = [(LOSS, self.loss), (PERPLEXITY, self.perplexity), (ACCURACY, self.accuracy)];
         figures.into_iter().filter_map(|(suffix, value)| Some((format!("{}{suffix}", self.name), value?)))
     }
 }
 
-/// The figures of an objective's losses, in their order: the first decides which evaluation is the best.
+/// The metrics of an objective's losses, in their order. The first loss decides which evaluation is the best.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LossFigures(Vec<LossFigure>);
 
 impl LossFigures {
-    /// The figures of a loss.
+    /// The metrics of a loss.
     pub fn get(&self, name: &str) -> Option<&LossFigure> {
         self.0.iter().find(|figure| figure.name == name)
     }
 
-    /// The mean of a loss, if it was counted.
+    /// The mean of a loss; `None` without predictions.
     pub fn loss(&self, name: &str) -> Option<f64> {
         self.get(name)?.loss
     }
 
-    /// The accuracy of a loss, if it was counted.
+    /// The accuracy of a loss; `None` without predictions.
     pub fn accuracy(&self, name: &str) -> Option<f64> {
         self.get(name)?.accuracy
     }
 
-    /// The figures of the loss that decides.
+    /// The metrics of the loss that decides which evaluation is the best.
     pub fn deciding(&self) -> Option<&LossFigure> {
         self.0.first()
     }
 
-    /// Each loss in turn.
+    /// The losses in their order.
     pub fn iter(&self) -> impl Iterator<Item = &LossFigure> {
         self.0.iter()
     }
 
-    /// The figures of a loss, which enters the list if it is new.
+    /// The metrics of a loss, which is appended if it is new.
     fn entry(&mut self, name: &str) -> &mut LossFigure {
-        let at = self.0.iter().position(|figure| figure.name == name).unwrap_or(self.0.len());
-        if at == self.0.len() {
+        let index = self.0.iter().position(|figure| figure.name == name).unwrap_or(self.0.len());
+        if index == self.0.len() {
             self.0.push(LossFigure::named(name));
         }
-        &mut self.0[at]
+        &mut self.0[index]
     }
 }
 

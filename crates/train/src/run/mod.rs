@@ -1,21 +1,21 @@
 //! A run's folder and its log.
 //!
 //! ```text
-//! RUN/recipe.toml                    the recipe as it was resolved
-//! RUN/metrics.jsonl                  one JSON object a line: [`Line`]
-//! RUN/events.out.tfevents.*          the same figures for TensorBoard
-//! RUN/checkpoints/step-00001000/     a Hugging Face folder with its training state
+//! RUN/recipe.toml                    the resolved recipe
+//! RUN/metrics.jsonl                  one JSON object per line: [`Line`]
+//! RUN/events.out.tfevents.*          the same values for TensorBoard
+//! RUN/checkpoints/step-00001000/     a Hugging Face folder with the training state
 //! RUN/best                           a link to the checkpoint with the lowest held-out loss (the first of the objective)
-//! RUN/model/                         the final model; of an interrupted run, the model so far
-//! RUN/.lock                          locked while a process trains here
+//! RUN/model/                         the final model; of an interrupted run, the current model
+//! RUN/.lock                          locked while a process is training here
 //! ```
 //!
-//! | file | what it holds |
+//! | file | contents |
 //! | --- | --- |
-//! | `losses.rs` | the figures of a list of losses, as lines hold them |
+//! | `losses.rs` | the metrics of losses in a line |
 //! | `lines.rs` | the lines of metrics.jsonl |
-//! | `folder.rs` | the paths, making the folder, its lock |
-//! | `log.rs` | writing metrics.jsonl and TensorBoard's file |
+//! | `folder.rs` | paths, creating the folder, its lock |
+//! | `log.rs` | writing metrics.jsonl and TensorBoard's event file |
 //! | `reader.rs` | reading metrics.jsonl |
 
 mod folder;

@@ -1,4 +1,4 @@
-//! A tiny corpus of made-up sentences as shards, and recipes for it.
+//! A tiny corpus of generated sentences as shards, and recipes for it.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -13,29 +13,29 @@ const WORDS: [&str; 24] = [
     "quiet", "tall", "morning", "evening", "and", "then", "near", "under", "bridge", "garden",
 ];
 
-/// Shards of 60 documents in `dir/shards`, with `spare` tokens in the vocabulary that no text uses.
+/// Shards of 60 documents in `dir/shards`, with `spare` unused tokens in the vocabulary.
 pub fn make_shards(dir: &Path, spare: usize) -> PathBuf {
     make_shards_holding_out(dir, spare, 0.2)
 }
 
-/// The same with another share of documents held out.
+/// The same with another fraction of held-out documents.
 pub fn make_shards_holding_out(dir: &Path, spare: usize, valid_fraction: f64) -> PathBuf {
     let mut tokens: Vec<String> =
         ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "."].into_iter().chain(WORDS).map(String::from).collect();
     tokens.extend((0..spare).map(|i| format!("spare{i}")));
     let tokenizer = Tokenizer::from_tokens(tokens, false).unwrap();
     let mut state = 7u64;
-    let mut draw = |n: usize| {
+    let mut sample = |n: usize| {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (state >> 33) as usize % n
     };
     let mut text = String::new();
     for _ in 0..60 {
         let (who, place) =
-            (["fox", "owl", "miller", "sailor"][draw(4)], ["river", "tower", "bridge", "garden"][draw(4)]);
+            (["fox", "owl", "miller", "sailor"][sample(4)], ["river", "tower", "bridge", "garden"][sample(4)]);
         for _ in 0..6 {
-            let (article, adjective) = (WORDS[draw(2)], WORDS[12 + draw(4)]);
-            let (verb, how) = (WORDS[8 + draw(4)], ["near", "under"][draw(2)]);
+            let (article, adjective) = (WORDS[sample(2)], WORDS[12 + sample(4)]);
+            let (verb, how) = (WORDS[8 + sample(4)], ["near", "under"][sample(2)]);
             text += &format!("The {adjective} {who} {verb} {article} {place} {how} the {place}.\n");
         }
         text.push('\n');
@@ -50,7 +50,7 @@ pub fn make_shards_holding_out(dir: &Path, spare: usize, valid_fraction: f64) ->
     out
 }
 
-/// A recipe of a few steps in two phases, with dropout, two micro-batches a step, evaluation and checkpoints.
+/// A recipe of a few steps in two phases, with dropout, two micro-batches per step, evaluation and checkpoints.
 pub fn recipe(shards: &Path, overrides: &[&str]) -> Recipe {
     let text = format!(
         r#"
@@ -94,7 +94,7 @@ pub fn recipe(shards: &Path, overrides: &[&str]) -> Recipe {
     Recipe::parse(&text, "test recipe", &overrides).unwrap()
 }
 
-/// The bytes of every file in a folder, by name.
+/// The names and contents of all files in a folder.
 pub fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut all: Vec<(String, Vec<u8>)> = fs::read_dir(dir)
         .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
@@ -108,21 +108,21 @@ pub fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     all
 }
 
-/// Fails unless two folders hold the same files, training_state.json (which knows the time) aside.
+/// Fails unless two folders contain the same files, except for training_state.json, which contains times.
 pub fn assert_same_files(a: &Path, b: &Path) {
-    let kept = |dir| -> Vec<(String, Vec<u8>)> {
+    let compared = |dir| -> Vec<(String, Vec<u8>)> {
         files(dir).into_iter().filter(|(name, _)| name != "training_state.json").collect()
     };
-    let (a_files, b_files) = (kept(a), kept(b));
+    let (a_files, b_files) = (compared(a), compared(b));
     let names = |all: &[(String, Vec<u8>)]| all.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
     assert_eq!(names(&a_files), names(&b_files), "{} and {}", a.display(), b.display());
-    assert!(a_files.len() >= 3, "{} holds a model", a.display());
+    assert!(a_files.len() >= 3, "{} contains a model", a.display());
     for ((name, x), (_, y)) in a_files.iter().zip(&b_files) {
         assert!(x == y, "{name} differs between {} and {}", a.display(), b.display());
     }
 }
 
-/// A run's losses by step, without what depends on the clock.
+/// The losses of a run by step, without values that depend on time.
 pub fn losses(run: &Path) -> Vec<(u64, String)> {
     use cloze_train::run::{Line, read_metrics};
     let figures = |line: Line| match line {

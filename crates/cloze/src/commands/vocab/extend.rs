@@ -249,6 +249,10 @@ impl Learned {
     fn figures(&self, old: &Tokenizer, new: &Tokenizer) -> Result<Figures> {
         let words = self.counts.total_words();
         let ratio = |tokens: u64| tokens as f64 / words.max(1) as f64;
-        Ok(Figures { words, before: ratio(self.counts.total_tokens(old)?), after: ratio(self.counts.total_tokens(new)?) })
+        Ok(Figures {
+            words,
+            before: ratio(self.counts.total_tokens(old)?),
+            after: ratio(self.counts.total_tokens(new)?),
+        })
     }
 }

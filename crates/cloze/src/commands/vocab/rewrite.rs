@@ -85,7 +85,7 @@ impl Subject {
         model.set_config(config)?;
         write_folder(out, |aside| {
             model.save(aside)?;
-            tokenizer.save_for(aside, model.architecture().longest_sequence())?;
+            tokenizer.save_for(aside, model.architecture().max_sequence_length())?;
             copy_modules(&self.layout, aside)?;
             Ok::<(), anyhow::Error>(())
         })?;

@@ -1,37 +1,39 @@
-//! The matrix tiles of x86-64 (AMX): eight registers tmm0–tmm7 of 16 rows × 64 bytes, and `tdpbf16ps`, which adds to a tile of
-//! 16×16 f32 the product of 16×32 bf16 (rows) and 32×16 bf16 (as 16 rows of 16 pairs with consecutive k).
-//! Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, and volume 1 chapter 18.
+//! The matrix tiles of x86-64 (AMX): eight registers tmm0–tmm7 of 16 rows × 64 bytes. `tdpbf16ps` adds to a tile of
+//! 16×16 f32 the product of 16×32 bf16 (rows) and 32×16 bf16 (as 16 rows of 16 pairs with consecutive k). Source: Intel
+//! 64 and IA-32 Architectures Software Developer's Manual, volume 2, and volume 1 chapter 18.
 //!
-//! Rust has no stable intrinsics for them, hence `asm!`. [`Emulated`] does exactly the same in plain code, so that packing and
-//! loops get tested on any machine; and where the CPU lacks the tiles, a test runs the real instructions too, by catching the
-//! illegal-instruction trap and handing each to the emulation.
+//! Rust has no stable intrinsics for them, hence `asm!`. [`Emulated`] does exactly the same in plain code, so that
+//! packing and loops can be tested on any machine. On CPUs without tiles, a test runs the real instructions too: it
+//! catches the illegal-instruction trap and emulates each.
 
 use super::layout::Rows;
 
-/// Two by two tiles of C: the unit of work that keeps all eight registers busy.
+/// A block of 2×2 tiles of C: the unit of work that uses all eight registers.
 pub(crate) trait Tiles: 'static {
-    /// Gives this thread's eight tile registers 16 rows of 64 bytes each.
+    /// Configures this thread's eight tile registers with 16 rows of 64 bytes each.
     ///
     /// # Safety
-    /// The machine has the tiles and the kernel has granted them ([`has_tiles`](crate::cpu::level::has_tiles)).
+    /// The machine has tiles, and the operating system has granted them
+    /// ([`enable_tiles`](crate::cpu::level::enable_tiles)).
     unsafe fn configure();
 
-    /// Gives the tile registers back, so that the kernel need not save them.
+    /// Releases the tile registers, so that the operating system need not save them.
     ///
     /// # Safety
     /// As `configure`.
     unsafe fn release();
 
-    /// `acc += A·B` (or `=`, unless `accumulate`): `acc` is 32×32 f32, row-major; `a` holds for each of `blocks` blocks of
-    /// k 32 rows of 32 bf16; `b` two tiles of 16 rows of 16 pairs, for columns 0–15 and 16–31.
+    /// `acc += A·B` (or `=`, unless `accumulate`). `acc` is 32×32 f32, row-major. For each of `blocks` blocks of k, `a`
+    /// contains 32 rows of 32 bf16, and `b` two tiles of 16 rows of 16 pairs, for columns 0–15 and 16–31.
     ///
     /// # Safety
-    /// This thread's tiles are configured; `a`'s 32 rows and `b` (2 KB a block) can be read; `acc` written for 4 KB.
+    /// This thread's tiles are configured; the 32 rows of `a`, and `b` (2 KB per block), can be read; 4 KB at `acc` can
+    /// be written.
     unsafe fn multiply(blocks: usize, a: Rows, b: *const u8, ahead: Rows, acc: *mut f32, accumulate: bool);
 }
 
-/// Rows of `ahead` of which `multiply` prefetches a cache line into L2 for each block. Without, every panel that comes from L3
-/// makes the tiles wait: 1.5 instead of 1.8 TFLOP/s a core.
+/// Number of rows of `ahead` of which `multiply` prefetches a cache line into L2 per block. Without prefetching, the
+/// tiles wait for each panel that comes from L3: 1.5 instead of 1.8 TFLOP/s per core.
 pub(crate) const AHEAD: usize = 4;
 
 pub(crate) use hardware::Hardware;
@@ -41,7 +43,7 @@ mod hardware {
 
     use super::{CONFIG, Rows, Tiles};
 
-    /// The CPU's own tiles.
+    /// The tiles of the CPU.
     pub(crate) struct Hardware;
 
     impl Tiles for Hardware {
@@ -72,9 +74,9 @@ mod hardware {
 
         #[inline(always)]
         unsafe fn multiply(blocks: usize, a: Rows, b: *const u8, ahead: Rows, acc: *mut f32, accumulate: bool) {
-            // One block of assembly, so that no tile need survive between two. B is loaded with the hint that it is not used
-            // again soon: it passes L1 by, and A stays there (2.5 TFLOP/s a core instead of 2.0). A row of B and half a row of
-            // `acc` are 64 bytes: `line` serves both strides.
+            // One block of assembly, so that the compiler never has to preserve tiles. B is loaded with a hint that it
+            // is not reused soon: it bypasses L1, and A stays there (2.5 TFLOP/s per core instead of 2.0). A row of B
+            // and half a row of `acc` are both 64 bytes: `line` is used for both strides.
             macro_rules! product {
                 ($($open:literal),*) => {
                     asm!(
@@ -108,13 +110,13 @@ mod hardware {
                         "tilestored [{acc} + {line}*2 + 2112], tmm3",
                         blocks = inout(reg) blocks => _,
                         a = inout(reg) a.at => _,
-                        lower = inout(reg) a.at.wrapping_add(16 * a.row) => _,
-                        row = in(reg) a.row,
-                        block = in(reg) a.block,
+                        lower = inout(reg) a.at.wrapping_add(16 * a.row_stride) => _,
+                        row = in(reg) a.row_stride,
+                        block = in(reg) a.block_stride,
                         b = inout(reg) b => _,
                         ahead = inout(reg) ahead.at => _,
-                        third = inout(reg) ahead.at.wrapping_add(2 * ahead.row) => _,
-                        next = in(reg) ahead.row,
+                        third = inout(reg) ahead.at.wrapping_add(2 * ahead.row_stride) => _,
+                        next = in(reg) ahead.row_stride,
                         acc = in(reg) acc,
                         line = in(reg) 64usize,
                         out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
@@ -123,7 +125,7 @@ mod hardware {
                     )
                 };
             }
-            // SAFETY: the caller vouches for the tiles and for the memory: 2 KB a block are read, 4 KB of `acc` written.
+            // SAFETY: the caller vouches for the tiles and the memory: 2 KB per block are read, 4 KB of `acc` written.
             unsafe {
                 if accumulate {
                     product!(
@@ -140,7 +142,7 @@ mod hardware {
     }
 
     impl Hardware {
-        /// Four products of whole tiles (65,536 FLOP) a round, registers only.
+        /// Four products of full tiles (65,536 FLOP) per round, on registers only.
         ///
         /// # Safety
         /// This thread's tiles are configured.
@@ -165,7 +167,7 @@ mod hardware {
     }
 }
 
-/// What `ldtilecfg` reads: palette 1; eight tiles of 64 bytes (u16s from byte 16) by 16 rows (bytes from 48).
+/// The operand of `ldtilecfg`: palette 1; eight tiles of 64 bytes (u16s from byte 16) by 16 rows (bytes from 48).
 #[repr(C, align(64))]
 struct Config([u8; 64]);
 
@@ -196,7 +198,7 @@ mod emulation {
     const WORDS: usize = 16;
     type Tile = [[u32; WORDS]; ROWS];
 
-    /// A thread's tile registers and the instructions on them.
+    /// A thread's tile registers and the instructions that use them.
     pub(super) struct Registers {
         configured: bool,
         tiles: [Tile; 8],
@@ -209,7 +211,7 @@ mod emulation {
 
     impl Registers {
         pub(super) fn ldtilecfg(&mut self, config: &[u8; 64]) {
-            assert_eq!(config, &CONFIG.0, "only whole tiles are emulated");
+            assert_eq!(config, &CONFIG.0, "only full tiles are emulated");
             *self = Registers { configured: true, tiles: [[[0; WORDS]; ROWS]; 8] };
         }
 
@@ -242,8 +244,8 @@ mod emulation {
             }
         }
 
-        /// The manual's operation: even and odd k are summed apart by fused multiply-adds, then added to the tile; subnormal
-        /// numbers count as zero throughout.
+        /// The operation as in the manual: even and odd k are summed separately by fused multiply-adds, then added to
+        /// the tile. Subnormal numbers always count as zero.
         pub(super) fn tdpbf16ps(&mut self, c: usize, a: usize, b: usize) {
             assert!(self.configured && c != a && c != b && a != b);
             let flush = |x: f32| {
@@ -267,7 +269,7 @@ mod emulation {
         }
     }
 
-    /// Tiles in plain code.
+    /// Tiles emulated in plain code.
     pub(crate) struct Emulated;
 
     impl Tiles for Emulated {
@@ -282,7 +284,7 @@ mod emulation {
         unsafe fn multiply(blocks: usize, a: Rows, b: *const u8, _: Rows, acc: *mut f32, accumulate: bool) {
             let acc = acc.cast::<u8>();
             let corners = [0, 64, 2048, 2112];
-            // SAFETY: the caller vouches for the memory: 2 KB a block, 4 KB of `acc`.
+            // SAFETY: the caller vouches for the memory: 2 KB per block, 4 KB of `acc`.
             REGISTERS.with_borrow_mut(|tiles| unsafe {
                 for (tile, corner) in corners.into_iter().enumerate() {
                     match accumulate {
@@ -291,9 +293,9 @@ mod emulation {
                     }
                 }
                 for block in 0..blocks {
-                    let rows = a.at.add(block * a.block);
-                    tiles.tileloadd(4, rows, a.row);
-                    tiles.tileloadd(5, rows.add(16 * a.row), a.row);
+                    let rows = a.at.add(block * a.block_stride);
+                    tiles.tileloadd(4, rows, a.row_stride);
+                    tiles.tileloadd(5, rows.add(16 * a.row_stride), a.row_stride);
                     tiles.tileloadd(6, b.add(block * 2048), 64);
                     tiles.tileloadd(7, b.add(block * 2048 + 1024), 64);
                     tiles.tdpbf16ps(0, 4, 6);
@@ -309,16 +311,16 @@ mod emulation {
     }
 }
 
-/// Lets the real tile instructions run on a CPU without them: each raises SIGILL, whose handler decodes it and hands it to the
-/// emulation.
+/// Lets the real tile instructions run on a CPU without tiles: each raises SIGILL, and the handler decodes and emulates
+/// it.
 #[cfg(all(test, target_os = "linux"))]
 mod trap {
     use std::sync::Mutex;
 
     use super::emulation::REGISTERS;
-    use crate::cpu::level::has_tiles;
+    use crate::cpu::level::enable_tiles;
 
-    /// The general registers in the order of their numbers in machine code.
+    /// The general registers in the order of their encoding.
     const GENERAL: [i32; 16] = [
         libc::REG_RAX,
         libc::REG_RCX,
@@ -338,34 +340,35 @@ mod trap {
         libc::REG_R15,
     ];
 
-    /// Runs `body` where the tile instructions work: on the CPU's tiles if it has them, else with the trap set.
+    /// Runs `body` where tile instructions work: on the CPU's tiles if it has them, otherwise with the trap handler.
     pub(crate) fn with_tiles<T>(body: impl FnOnce() -> T) -> T {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        if has_tiles() {
+        if enable_tiles() {
             return body();
         }
         let _guard = ONE_AT_A_TIME.lock();
-        // SAFETY: a handler of the right type; the former one is put back.
+        // SAFETY: a handler of the right type; the previous one is restored.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
-            let mut former: libc::sigaction = std::mem::zeroed();
+            let mut previous: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = emulate as *const () as usize;
             action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
-            assert_eq!(libc::sigaction(libc::SIGILL, &action, &mut former), 0);
-            let outcome = body();
-            libc::sigaction(libc::SIGILL, &former, std::ptr::null_mut());
-            outcome
+            assert_eq!(libc::sigaction(libc::SIGILL, &action, &mut previous), 0);
+            let result = body();
+            libc::sigaction(libc::SIGILL, &previous, std::ptr::null_mut());
+            result
         }
     }
 
     extern "C" fn emulate(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
-        // SAFETY: the kernel passes the registers of the instruction that trapped; `code` reads that instruction.
+        // SAFETY: the operating system passes the registers at the instruction that trapped; `start` points to that
+        // instruction.
         unsafe {
             let registers = &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs;
             let start = registers[libc::REG_RIP as usize] as *const u8;
             match instruction(start, registers) {
                 Some(length) => registers[libc::REG_RIP as usize] += length as i64,
-                // Not ours: let it trap again, for good.
+                // Not an emulated instruction: restore the default action, so that it traps again and ends the process.
                 None => {
                     libc::signal(libc::SIGILL, libc::SIG_DFL);
                 }
@@ -373,7 +376,7 @@ mod trap {
         }
     }
 
-    /// Emulates the instruction at `code` and returns its length, if it is one of the seven.
+    /// Emulates the instruction at `code` and returns its length; `None` if it is not one of the seven.
     unsafe fn instruction(code: *const u8, registers: &[i64; 23]) -> Option<usize> {
         // SAFETY: the CPU read these bytes as an instruction before it trapped.
         let byte = |i: usize| unsafe { *code.add(i) };
@@ -386,7 +389,7 @@ mod trap {
         let (third, prefix, opcode, form) = (usize::from(!more >> 3 & 15), more & 3, byte(3), byte(4));
         let (mode, reg, rm) = (form >> 6, usize::from(form >> 3 & 7) | r, usize::from(form & 7));
         let general = |number: usize| registers[GENERAL[number] as usize] as usize;
-        // A memory operand's base plus displacement, its scaled index, and the end of the instruction.
+        // A memory operand: base plus displacement, scaled index; and the end of the instruction.
         let (mut at, mut stride, mut end) = (0usize, 0, 5);
         if mode != 3 {
             let mut base = rm | b;
@@ -398,7 +401,7 @@ mod trap {
                 stride = if index == 4 { 0 } else { general(index) << (sib >> 6) };
             }
             if mode == 0 && base & 7 == 5 {
-                return None; // an absolute or RIP-relative address: none of ours
+                return None; // an absolute or RIP-relative address, which the kernel does not use
             }
             at = general(base);
             if mode == 1 {
@@ -412,13 +415,14 @@ mod trap {
         }
         REGISTERS.with_borrow_mut(|tiles| {
             match (opcode, prefix, mode == 3) {
-                // SAFETY: the operand that the instruction would have read.
+                // SAFETY: the memory that the instruction would have read.
                 (0x49, 0, false) if reg == 0 => unsafe { tiles.ldtilecfg(&*(at as *const [u8; 64])) },
                 (0x49, 0, true) if form == 0xc0 => tiles.tilerelease(),
                 (0x49, 3, true) => tiles.tilezero(reg),
-                // SAFETY: as above; the stride is its index register. The hinted load (prefix 1) loads the same.
+                // SAFETY: as above; the stride is in the index register. The load with a hint (prefix 1) loads the
+                // same.
                 (0x4b, 1 | 3, false) => unsafe { tiles.tileloadd(reg, at as *const u8, stride) },
-                // SAFETY: as above, written.
+                // SAFETY: as above, for writing.
                 (0x4b, 2, false) => unsafe { tiles.tilestored(reg, at as *mut u8, stride) },
                 (0x5c, 2, true) => tiles.tdpbf16ps(reg, rm | b, third),
                 _ => return None,
@@ -433,7 +437,7 @@ mod tests {
     use super::*;
     use half::bf16;
 
-    /// A panel's bytes from 32-row or 32-column blocks, and the product in f64.
+    /// Operands in the layout of panels (32 rows, 32 columns), and their product in f64.
     fn operands(blocks: usize) -> (Vec<bf16>, Vec<bf16>, Vec<f64>) {
         let number = |i: usize| bf16::from_f32(((i * 7919 + 13) % 1009) as f32 / 512.0 - 1.0);
         let a: Vec<bf16> = (0..blocks * 1024).map(number).collect();
@@ -453,10 +457,10 @@ mod tests {
 
     fn multiply<T: Tiles>(blocks: usize, a: &[bf16], b: &[bf16], accumulate: bool) -> Vec<f32> {
         let mut acc: Vec<f32> = (0..1024).map(|i| i as f32).collect();
-        // SAFETY: configured; operands of `blocks` blocks; `acc` of 4 KB.
+        // SAFETY: the tiles are configured; the operands have `blocks` blocks; `acc` has 4 KB.
         unsafe {
             T::configure();
-            let a = Rows { at: a.as_ptr().cast(), row: 64, block: 2048 };
+            let a = Rows { at: a.as_ptr().cast(), row_stride: 64, block_stride: 2048 };
             T::multiply(blocks, a, b.as_ptr().cast(), a, acc.as_mut_ptr(), accumulate);
             T::release();
         }
@@ -473,14 +477,14 @@ mod tests {
                     let y = y + if accumulate { i as f64 } else { 0.0 };
                     assert!(
                         (f64::from(*x) - y).abs() < 1e-4 + 1e-6 * y.abs(),
-                        "{blocks} blocks, element {i}: {x}, not {y}"
+                        "{blocks} blocks, element {i}: {x}, expected {y}"
                     );
                 }
             }
         }
     }
 
-    /// The assembly, on real tiles or under the trap, gives the emulation's bits.
+    /// The assembly, on real tiles or with the trap handler, gives the same bits as the emulation.
     #[cfg(target_os = "linux")]
     #[test]
     fn tile_instructions_equal_their_emulation() {
@@ -493,7 +497,7 @@ mod tests {
             }
         }
         with_tiles(|| {
-            // SAFETY: configured.
+            // SAFETY: configured first.
             unsafe {
                 Hardware::configure();
                 Hardware::spin(2);

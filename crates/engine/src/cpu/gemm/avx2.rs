@@ -1,4 +1,4 @@
-//! The AVX2 f32 micro-kernel: 6×16, twelve sums in registers, two of B and one of A beside them.
+//! The AVX2 f32 micro-kernel: 6×16, with twelve vectors of sums, two of B and one of A in registers.
 
 use std::arch::x86_64::*;
 use std::hint::black_box;
@@ -17,11 +17,11 @@ impl Kernel for Avx2F32 {
     const MR: usize = ROWS;
     const NR: usize = LINE;
     const PAIRS: bool = false;
-    const CHUNK: usize = 24;
-    const KEPT: usize = 160 << 10;
-    type Hold = ();
+    const KC: usize = 24;
+    const NC_BYTES: usize = 160 << 10;
+    type Guard = ();
 
-    unsafe fn hold() {}
+    unsafe fn acquire() {}
 
     #[inline(always)]
     unsafe fn run(words: usize, panels: Panels, acc: *mut f32, rows: usize, _: usize, accumulate: bool) {
@@ -43,7 +43,7 @@ impl Kernel for Avx2F32 {
 #[target_feature(enable = "avx2,fma")]
 #[inline(never)]
 unsafe fn sum<const R: usize>(words: usize, panels: Panels, acc: *mut f32, accumulate: bool) {
-    // SAFETY: `acc` is 6×16; a panel of A has 6 lines a block, of B 16.
+    // SAFETY: `acc` is 6×16; a panel has 6 lines (A) or 16 lines (B) per block.
     unsafe {
         let mut sums = [[_mm256_setzero_ps(); 2]; R];
         if accumulate {
@@ -69,7 +69,7 @@ unsafe fn sum<const R: usize>(words: usize, panels: Panels, acc: *mut f32, accum
     }
 }
 
-/// One k: a word of each row times the row of B.
+/// One element of k: a word of each row of A times a row of B.
 ///
 /// # Safety
 /// As [`sum`]: `a` and `b` point to this word in their blocks.
@@ -87,7 +87,7 @@ unsafe fn step<const R: usize>(sums: &mut [[__m256; 2]; R], a: *const f32, b: *c
     }
 }
 
-/// `rounds` times ten multiply-adds on registers; returns their FLOPs.
+/// Runs `rounds` of ten multiply-adds on registers; returns their FLOPs.
 ///
 /// # Safety
 /// AVX2 and FMA.

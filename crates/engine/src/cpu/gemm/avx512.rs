@@ -1,7 +1,7 @@
-//! The AVX-512 micro-kernels, f32 and bf16: 8×48, 24 sums in registers, three of B and one of A beside them.
+//! The AVX-512 micro-kernels, f32 and bf16: 8×48, with 24 vectors of sums, three of B and one of A in registers.
 //!
-//! Eleven loads feed 24 multiply-adds. A squarer 14×32 tile needs 16 for 28: measured, its loads hold it to 89 % of the peak,
-//! where this one reaches 99 %.
+//! Eleven loads feed 24 multiply-adds. A squarer 14×32 tile needs 16 loads for 28 multiply-adds: measured, its loads
+//! limit it to 89 % of the peak, while this tile reaches 99 %.
 
 use std::arch::x86_64::*;
 use std::hint::black_box;
@@ -12,15 +12,15 @@ use crate::cpu::level::{Avx512, Avx512BF16};
 
 const ROWS: usize = 8;
 const VECTORS: usize = 3;
-/// Words of k in one turn of the inner loop.
+/// Words of k per iteration of the inner loop.
 const UNROLL: usize = 4;
-/// Blocks ahead of the one in hand that B is prefetched to L2 where it comes from memory.
-const BLOCKS: usize = 8;
+/// Prefetch distance in blocks for B, if it comes from memory beyond L2.
+const PREFETCH_BLOCKS: usize = 8;
 
-/// f32 words, one multiply-add a lane.
+/// f32 words: one multiply-add per lane.
 pub(super) struct Avx512F32;
 
-/// Words that are pairs of bf16: `vdpbf16ps` adds both products to the lane's f32 sum. (It flushes subnormals to zero.)
+/// bf16 pairs as words: `vdpbf16ps` adds both products to the lane's f32 sum. (It flushes subnormals to zero.)
 pub(super) struct Avx512Pairs;
 
 macro_rules! kernel {
@@ -32,17 +32,17 @@ macro_rules! kernel {
             const PAIRS: bool = $pairs;
             const IN_PLACE: bool = true;
             const AHEAD: usize = 1;
-            const CHUNK: usize = 64;
-            const KEPT: usize = 640 << 10;
-            type Hold = ();
+            const KC: usize = 64;
+            const NC_BYTES: usize = 640 << 10;
+            type Guard = ();
 
             fn width(n: usize) -> usize {
                 even_width(n)
             }
 
-            unsafe fn hold() {}
+            unsafe fn acquire() {}
 
-            /// Fewer rows or columns than a tile's cost less: a loop for each even number of rows and number of vectors.
+            /// Partial tiles cost less: there is a loop for each even number of rows and each number of vectors.
             #[inline(always)]
             unsafe fn run(words: usize, panels: Panels, acc: *mut f32, rows: usize, cols: usize, accumulate: bool) {
                 // SAFETY: the caller vouches for the level, the panels and `acc`.
@@ -62,7 +62,7 @@ macro_rules! kernel {
 kernel!(Avx512F32, Avx512, false, sum_f32; 8 6 4 2);
 kernel!(Avx512Pairs, Avx512BF16, true, sum_bf16; 8 6 4 2);
 
-/// Panels of even widths: those of 64 columns are 32 and 32, not 48 and 16.
+/// Divides the columns into panels of equal widths: 64 columns become 32 and 32, not 48 and 16.
 fn even_width(n: usize) -> usize {
     let vectors = n.div_ceil(LINE).max(1);
     LINE * vectors.div_ceil(vectors.div_ceil(VECTORS))
@@ -86,7 +86,7 @@ unsafe fn sum_f32<const R: usize, const V: usize>(words: usize, panels: Panels, 
 #[target_feature(enable = "avx512f,avx512bf16")]
 #[inline(never)]
 unsafe fn sum_bf16<const R: usize, const V: usize>(words: usize, panels: Panels, acc: *mut f32, accumulate: bool) {
-    // SAFETY: the caller vouches for the level, the panels and `acc`; the vectors are 32 bf16, whatever their type says.
+    // SAFETY: the caller vouches for the level, the panels and `acc`; the vectors contain 32 bf16, despite their type.
     unsafe {
         sum::<R, V>(words, panels, acc, accumulate, |x, row, sum| {
             _mm512_dpbf16_ps(
@@ -98,7 +98,8 @@ unsafe fn sum_bf16<const R: usize, const V: usize>(words: usize, panels: Panels,
     }
 }
 
-/// The loop over k; `mul_add(x, row, sum)` is one word of each lane. Inlined into functions that have its instructions.
+/// The loop over k. `mul_add(x, row, sum)` processes one word of each lane. Inlined into functions that enable its
+/// instructions.
 ///
 /// # Safety
 /// As [`Kernel::run`].
@@ -110,7 +111,8 @@ unsafe fn sum<const R: usize, const V: usize>(
     accumulate: bool,
     mul_add: impl Fn(__m512, __m512, __m512) -> __m512,
 ) {
-    // SAFETY: `acc` is 8×48; a panel of A has R lines a block, of B `width`. Prefetching is harmless beyond them.
+    // SAFETY: `acc` is 8×48; a panel has R lines (A) or `width` lines (B) per block. Prefetching beyond them is
+    // harmless.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); V]; R];
         if accumulate {
@@ -120,35 +122,38 @@ unsafe fn sum<const R: usize, const V: usize>(
                 }
             }
         }
-        let Panels { a: Rows { at: mut a, row, block: next }, mut ahead, .. } = panels;
+        let Panels { a: Rows { at: mut a, row_stride, block_stride }, mut ahead, .. } = panels;
         let mut b = panels.b.cast::<f32>();
         let block = panels.width * LINE;
         for _ in 0..words / LINE {
-            // The panel of A that comes next, from memory.
+            // The next panel of A, from memory.
             _mm_prefetch::<_MM_HINT_T1>(ahead.at.cast());
             ahead.at = ahead.at.wrapping_add(size_of::<Line>());
             for word in (0..LINE).step_by(UNROLL) {
                 for word in word..word + UNROLL {
-                    // The next block, from L2: the CPU's own prefetcher comes too late, which cost a quarter of the rate.
+                    // The next block, from L2. The hardware prefetcher is too late, which cost a quarter of the
+                    // performance.
                     if word % (LINE / ROWS) == 0 {
-                        _mm_prefetch::<_MM_HINT_T0>(a.wrapping_add(next + word / (LINE / ROWS) * row).cast());
+                        _mm_prefetch::<_MM_HINT_T0>(
+                            a.wrapping_add(block_stride + word / (LINE / ROWS) * row_stride).cast(),
+                        );
                     }
                     for v in 0..V {
                         _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(block + (v * LINE + word) * LINE).cast());
-                        if panels.far {
+                        if panels.b_is_cold {
                             _mm_prefetch::<_MM_HINT_T1>(
-                                b.wrapping_add(BLOCKS * block + (v * LINE + word) * LINE).cast(),
+                                b.wrapping_add(PREFETCH_BLOCKS * block + (v * LINE + word) * LINE).cast(),
                             );
                         }
                     }
-                    step(&mut sums, a.cast::<f32>().add(word), row, b.add(word * LINE), &mul_add);
+                    step(&mut sums, a.cast::<f32>().add(word), row_stride, b.add(word * LINE), &mul_add);
                 }
             }
-            a = a.wrapping_add(next);
+            a = a.wrapping_add(block_stride);
             b = b.add(block);
         }
         for word in 0..words % LINE {
-            step(&mut sums, a.cast::<f32>().add(word), row, b.add(word * LINE), &mul_add);
+            step(&mut sums, a.cast::<f32>().add(word), row_stride, b.add(word * LINE), &mul_add);
         }
         for (i, sums) in sums.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate() {
@@ -158,7 +163,7 @@ unsafe fn sum<const R: usize, const V: usize>(
     }
 }
 
-/// One word of k: that of each row, `row` bytes apart, times the row of B.
+/// One word of k: that of each row of A, `row_stride` bytes apart, times a row of B.
 ///
 /// # Safety
 /// As [`sum`]: `a` and `b` point to this word in their blocks.
@@ -166,7 +171,7 @@ unsafe fn sum<const R: usize, const V: usize>(
 unsafe fn step<const R: usize, const V: usize>(
     sums: &mut [[__m512; V]; R],
     a: *const f32,
-    row: usize,
+    row_stride: usize,
     b: *const f32,
     mul_add: &impl Fn(__m512, __m512, __m512) -> __m512,
 ) {
@@ -177,7 +182,7 @@ unsafe fn step<const R: usize, const V: usize>(
             *y = _mm512_load_ps(b.add(v * LINE * LINE));
         }
         for (i, sums) in sums.iter_mut().enumerate() {
-            let x = _mm512_set1_ps(a.byte_add(i * row).read_unaligned());
+            let x = _mm512_set1_ps(a.byte_add(i * row_stride).read_unaligned());
             for (sum, y) in sums.iter_mut().zip(ys) {
                 *sum = mul_add(x, y, *sum);
             }
@@ -185,7 +190,7 @@ unsafe fn step<const R: usize, const V: usize>(
     }
 }
 
-/// `rounds` times twelve multiply-adds on registers; returns their FLOPs.
+/// Runs `rounds` of twelve multiply-adds on registers; returns their FLOPs.
 ///
 /// # Safety
 /// AVX-512 F.
@@ -202,7 +207,7 @@ pub(super) unsafe fn spin(rounds: u64) -> u64 {
     rounds * 12 * 2 * LINE as u64
 }
 
-/// As [`spin`], of bf16 pairs.
+/// As [`spin`], for bf16 pairs.
 ///
 /// # Safety
 /// AVX-512 F and BF16.

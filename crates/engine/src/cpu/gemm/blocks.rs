@@ -1,12 +1,14 @@
-//! The loops around the micro-kernel: which panels stay in a thread's L2, which stream past them, who does what.
+//! The loops around the micro-kernel: which panels stay in a thread's L2, which stream through, and which thread does
+//! what.
 //!
-//! C is cut into a grid of tasks. A task *keeps* its panels of B: it packs them for itself, as many as fit its share of L2. The
-//! panels of A *stream* past them, each in L1 while all kept panels of B go by. Rows of A that the kernel can take where they lie
-//! are not copied at all; where they lie across, A is packed whole, by all threads, before anything else. So memory beyond L2 is
-//! read once for each task, ahead of its use, and what the tasks share are only reads.
+//! C is cut into a grid of tasks. A task packs a range of B's panels, as many as fit in its share of L2, and keeps
+//! them. A's panels stream through: each stays in L1 while it is multiplied by all kept panels of B. If the kernel can
+//! read rows of A in place, they are not copied. Otherwise, if A is not contiguous along k, all threads pack all of A
+//! first. So each task reads memory beyond L2 once, prefetched, and tasks share only data that is read.
 //!
-//! Where k is long it is cut into chunks that are packed one after the other, and each chunk into stretches whose panels share
-//! L1; a panel's tiles are put aside between them. The sums' order depends on k alone.
+//! If k is long, it is cut into chunks of at most `KC` blocks that are packed one after the other, and each chunk into
+//! sections of at most `KC_L1` blocks, whose panels share L1. Between them, accumulator tiles are stored. The order of
+//! the sums depends only on k.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -16,339 +18,361 @@ use super::kernel::{Kernel, Panels};
 use super::layout::{LINE, Line, Rows};
 use super::operand::{Mat, Precision};
 use super::pack::{Lines, pack};
-use super::scratch::Loan;
+use super::scratch::Scratch;
 use super::transpose::transpose;
 use crate::cpu::level::{Isa, Vectorized};
 use crate::cpu::pool::Pool;
 
-/// Bytes that the tiles put aside between chunks of k may take beside the kept panels.
-const ASIDE: usize = 512 << 10;
-/// What the grid of tasks weighs: a thread computes so many FLOPs in the time that a byte takes to come from beyond its L2.
-const FLOPS_A_BYTE: usize = 64;
-/// Packing an element of B costs as much as so many bytes.
-const BYTES_A_PACKED: usize = 8;
+/// Bytes that accumulator tiles, stored between chunks of k, may take in addition to the kept panels of B.
+const ACC_BYTES: usize = 512 << 10;
+/// Cost model of the grid: FLOPs that a thread computes in the time in which one byte arrives from beyond its L2.
+const FLOPS_PER_BYTE: usize = 64;
+/// Cost model: packing an element of B costs as much as loading this many bytes.
+const BYTES_PER_PACKED_ELEMENT: usize = 8;
 
-/// How one product is cut.
+/// How a product is cut into tasks.
 struct Plan<'a> {
     precision: Precision,
     a: Lines<'a>,
     b: Lines<'a>,
-    /// B's panels, where they are packed already.
-    ready: Option<Whole>,
-    /// Whether this is the transpose of what was asked for: the tiles are turned on their way to the sink.
-    turned: bool,
-    /// Whether A is packed whole before anything else.
-    whole: bool,
+    /// B's panels, if they are packed already.
+    packed_b: Option<PackedOperand>,
+    /// Whether to compute Cᵀ = Bᵀ·Aᵀ; each tile is transposed before it goes to the epilogue.
+    transposes_c: bool,
+    /// Whether all of A is packed before the tasks start.
+    packs_a: bool,
     /// Columns in B's panels.
     width: usize,
     /// Words of k.
     words: usize,
-    /// Blocks of 16 words in k, in one chunk of it, and in one stretch of that.
-    depth: usize,
-    chunk: usize,
-    near: usize,
-    /// Panels of either operand, and those of one task.
+    /// Blocks of 16 words: in k, in a chunk (≤ KC) and in a section of a chunk (≤ KC_L1).
+    k_blocks: usize,
+    kc: usize,
+    kc_l1: usize,
+    /// Panels of A and B: all, and those of one task.
     a_panels: usize,
-    a_each: usize,
+    a_per_task: usize,
     b_panels: usize,
-    b_each: usize,
+    b_per_task: usize,
 }
 
 impl<'a> Plan<'a> {
-    fn new<K: Kernel>(threads: usize, precision: Precision, a: Mat<'a>, b: Mat<'a>, ready: Option<Whole>) -> Plan<'a> {
+    fn new<K: Kernel>(
+        threads: usize,
+        precision: Precision,
+        a: Mat<'a>,
+        b: Mat<'a>,
+        packed_b: Option<PackedOperand>,
+    ) -> Plan<'a> {
         let (a, b) = (Lines::rows(a), Lines::columns(b));
-        // Where both lie across (a weight's gradient), A's elements are transposed and B's need not be: A is the smaller.
-        let turned = K::MR == K::NR && !a.along && !b.along && a.count > b.count && ready.is_none();
-        let (a, b) = if turned { (b.turned(), a.turned()) } else { (a, b) };
+        // If neither is contiguous along k (a weight's gradient), A's elements are transposed while packing but B's are
+        // not. So let A be the smaller one.
+        let transposes_c =
+            K::MR == K::NR && !a.k_contiguous && !b.k_contiguous && a.count > b.count && packed_b.is_none();
+        let (a, b) = if transposes_c { (b.as_other_operand(), a.as_other_operand()) } else { (a, b) };
         let words = a.depth.div_ceil(if K::PAIRS { 2 } else { 1 });
-        let (depth, chunk) = depth::<K>(a.depth);
+        let (k_blocks, kc) = k_blocks::<K>(a.depth);
         let width = K::width(b.count);
         let (a_panels, b_panels) = (a.count.div_ceil(K::MR), b.count.div_ceil(width));
-        let whole_b = b_panels * width * depth.max(1) * size_of::<Line>();
-        let Grid { chunk, a_each, b_each } = if threads == 1 && chunk == depth && whole_b <= K::KEPT {
-            // A small product, of which there are many: no search for what is plain.
-            Grid { chunk, a_each: a_panels, b_each: b_panels }
+        let b_bytes = b_panels * width * k_blocks.max(1) * size_of::<Line>();
+        let Grid { kc, a_per_task, b_per_task } = if threads == 1 && kc == k_blocks && b_bytes <= K::NC_BYTES {
+            // A small product, as many products are: skip the search.
+            Grid { kc, a_per_task: a_panels, b_per_task: b_panels }
         } else {
-            // A packed B has been cut into its chunks.
-            let shares: &[usize] = if ready.is_some() { &[1] } else { &[1, 2, 4] };
-            shares
+            // The chunks of a packed B are fixed.
+            let divisors: &[usize] = if packed_b.is_some() { &[1] } else { &[1, 2, 4] };
+            divisors
                 .iter()
-                .map(|share| even(depth, chunk.div_ceil(*share)))
-                .flat_map(|chunk| Grid::all::<K>(threads, [a_panels, b_panels], width, depth, chunk))
-                .min_by_key(|grid| grid.cost::<K>(threads, [a_panels, b_panels], width, depth, ready.is_some()))
-                .unwrap_or(Grid { chunk, a_each: a_panels, b_each: 1 })
+                .map(|divisor| even_share(k_blocks, kc.div_ceil(*divisor)))
+                .flat_map(|kc| Grid::candidates::<K>(threads, [a_panels, b_panels], width, k_blocks, kc))
+                .min_by_key(|grid| grid.cost::<K>(threads, [a_panels, b_panels], width, k_blocks, packed_b.is_some()))
+                .unwrap_or(Grid { kc, a_per_task: a_panels, b_per_task: 1 })
         };
-        let near = even(chunk, K::NEAR);
+        let kc_l1 = even_share(kc, K::KC_L1);
         Plan {
             precision,
             a,
             b,
-            ready,
-            turned,
-            whole: !a.suits::<K>(precision),
+            packed_b,
+            transposes_c,
+            packs_a: !a.has_packed_words::<K>(precision),
             width,
             words,
-            depth,
-            chunk,
-            near,
+            k_blocks,
+            kc,
+            kc_l1,
             a_panels,
-            a_each,
+            a_per_task,
             b_panels,
-            b_each,
+            b_per_task,
         }
     }
 
     fn chunks(&self) -> usize {
-        self.depth.div_ceil(self.chunk).max(1)
+        self.k_blocks.div_ceil(self.kc).max(1)
     }
 
-    fn blocks_of(&self, chunk: usize) -> Range<usize> {
-        chunk * self.chunk..self.depth.min((chunk + 1) * self.chunk)
+    fn blocks_in(&self, chunk: usize) -> Range<usize> {
+        chunk * self.kc..self.k_blocks.min((chunk + 1) * self.kc)
     }
 }
 
-/// How a product is cut into tasks: blocks of k in a chunk, and the panels of either operand that a task multiplies.
+/// A way to cut a product into tasks: blocks of k per chunk, and panels of A and B per task.
 struct Grid {
-    chunk: usize,
-    a_each: usize,
-    b_each: usize,
+    kc: usize,
+    a_per_task: usize,
+    b_per_task: usize,
 }
 
 impl Grid {
-    /// The cuts worth a thought that fit L2: some ranges of B's panels, and for each all of A's or a share for every thread.
-    fn all<K: Kernel>(
+    /// The grids that fit in L2 and are worth comparing: several ranges of B's panels; for each, all of A's panels or a
+    /// share per thread.
+    fn candidates<K: Kernel>(
         threads: usize,
         [a_panels, b_panels]: [usize; 2],
         width: usize,
-        depth: usize,
-        chunk: usize,
+        k_blocks: usize,
+        kc: usize,
     ) -> impl Iterator<Item = Grid> {
-        let panel = width * chunk.max(1) * size_of::<Line>();
-        let least = b_panels.div_ceil((K::KEPT / panel).clamp(1, b_panels));
-        let (most, stacked) = (b_panels.min(least.next_multiple_of(threads)), chunk < depth);
-        (least..=most).flat_map(move |across| {
-            let b_each = b_panels.div_ceil(across);
-            let across = b_panels.div_ceil(b_each);
-            // Tiles that wait for the next chunk lie beside the kept panels.
-            let waiting =
-                (K::KEPT + ASIDE).saturating_sub(b_each * panel) / (b_each * K::MR * K::NR * size_of::<f32>());
-            let most = if stacked { waiting.max(1) } else { a_panels };
-            [1, threads.div_ceil(across), threads].map(move |down| Grid {
-                chunk,
-                a_each: a_panels.div_ceil(down).min(most),
-                b_each,
+        let panel = width * kc.max(1) * size_of::<Line>();
+        let min_b_tasks = b_panels.div_ceil((K::NC_BYTES / panel).clamp(1, b_panels));
+        let (max_b_tasks, has_chunks) = (b_panels.min(min_b_tasks.next_multiple_of(threads)), kc < k_blocks);
+        (min_b_tasks..=max_b_tasks).flat_map(move |b_tasks| {
+            let b_per_task = b_panels.div_ceil(b_tasks);
+            let b_tasks = b_panels.div_ceil(b_per_task);
+            // Accumulator tiles that wait for the next chunk are next to the kept panels.
+            let max_tiles = (K::NC_BYTES + ACC_BYTES).saturating_sub(b_per_task * panel)
+                / (b_per_task * K::MR * K::NR * size_of::<f32>());
+            let max_a = if has_chunks { max_tiles.max(1) } else { a_panels };
+            [1, threads.div_ceil(b_tasks), threads].map(move |a_tasks| Grid {
+                kc,
+                a_per_task: a_panels.div_ceil(a_tasks).min(max_a),
+                b_per_task,
             })
         })
     }
 
-    /// What a thread's tasks take, in the time of a byte from beyond L2, for each element of k.
+    /// Estimated cost of a thread's tasks per element of k, in units of the time in which one byte arrives from beyond
+    /// L2.
     fn cost<K: Kernel>(
         &self,
         threads: usize,
         [a_panels, b_panels]: [usize; 2],
         width: usize,
-        depth: usize,
-        ready: bool,
+        k_blocks: usize,
+        b_is_packed: bool,
     ) -> usize {
-        let Grid { chunk, a_each, b_each } = *self;
-        let (rows, columns) = (a_each * K::MR, b_each * width);
-        let turns = (a_panels.div_ceil(a_each) * b_panels.div_ceil(b_each)).div_ceil(threads);
-        let products = 2 * rows * columns / FLOPS_A_BYTE;
-        // Few kept panels leave no time to prefetch all of A's next one: the rest is waited for.
-        let late = if K::AHEAD > 0 { K::MR.saturating_sub(b_each * K::AHEAD) } else { 0 };
-        let streamed = 2 * rows + 4 * rows * late / K::MR;
-        let packed = if ready { 2 } else { BYTES_A_PACKED } * columns;
-        let aside = if chunk < depth { rows * columns / (chunk * LINE) } else { 0 };
-        turns * (products + streamed + packed + aside)
+        let Grid { kc, a_per_task, b_per_task } = *self;
+        let (rows, columns) = (a_per_task * K::MR, b_per_task * width);
+        let rounds = (a_panels.div_ceil(a_per_task) * b_panels.div_ceil(b_per_task)).div_ceil(threads);
+        let products = 2 * rows * columns / FLOPS_PER_BYTE;
+        // With few kept panels, there is no time to prefetch all of A's next panel: the rest is waited for.
+        let unprefetched = if K::AHEAD > 0 { K::MR.saturating_sub(b_per_task * K::AHEAD) } else { 0 };
+        let streamed = 2 * rows + 4 * rows * unprefetched / K::MR;
+        let packed = if b_is_packed { 2 } else { BYTES_PER_PACKED_ELEMENT } * columns;
+        let stored = if kc < k_blocks { rows * columns / (kc * LINE) } else { 0 };
+        rounds * (products + streamed + packed + stored)
     }
 }
 
-/// Blocks of 16 words in `k` elements, and those of a chunk.
-fn depth<K: Kernel>(k: usize) -> (usize, usize) {
-    let depth = k.div_ceil(if K::PAIRS { 2 } else { 1 }).div_ceil(LINE);
-    (depth, even(depth, K::CHUNK))
+/// The number of blocks of 16 words in `k` elements, and in a chunk of them.
+fn k_blocks<K: Kernel>(k: usize) -> (usize, usize) {
+    let blocks = k.div_ceil(if K::PAIRS { 2 } else { 1 }).div_ceil(LINE);
+    (blocks, even_share(blocks, K::KC))
 }
 
-/// The size of even shares of `total`, none above `most` (≥ 1).
-fn even(total: usize, most: usize) -> usize {
-    total.div_ceil(total.div_ceil(most.max(1)).max(1)).max(1)
+/// The size of the largest share when `total` is divided evenly into shares of at most `max` (≥ 1).
+fn even_share(total: usize, max: usize) -> usize {
+    total.div_ceil(total.div_ceil(max.max(1)).max(1)).max(1)
 }
 
-/// Multiplies on the pool's threads, or on this one. `ready` is where B has been packed whole for `K`, if it has.
+/// Multiplies on the pool's threads, or on this one. `packed_b` is B packed for `K`, if it has been packed.
 ///
 /// # Safety
-/// The machine has what `K` needs; at `ready` is what [`pack_b`] packed of this very B.
+/// The machine supports `K`; `packed_b` was written by [`pack_b`] from this B.
 pub(super) unsafe fn multiply<K: Kernel, S: Epilogue>(
     pool: Option<&Pool>,
     precision: Precision,
     a: Mat,
     b: Mat,
-    ready: Option<*mut Line>,
-    sink: &S,
+    packed_b: Option<*mut Line>,
+    epilogue: &S,
 ) {
     assert_eq!(a.cols, b.rows, "product of {}×{} and {}×{}", a.rows, a.cols, b.rows, b.cols);
     if a.rows == 0 || b.cols == 0 {
         return;
     }
-    let ready = ready.map(|start| Whole::of_b::<K>(start, b));
-    let plan = Plan::new::<K>(pool.map_or(1, Pool::threads), precision, a, b, ready);
-    let mut room = Loan::whole(if plan.whole { plan.a_panels * plan.depth * K::MR } else { 0 });
-    let whole = Whole { start: room.as_mut_ptr(), panels: plan.a_panels, width: K::MR };
-    if plan.whole {
-        // SAFETY: the machine has the level; the loan has the room.
-        unsafe { pack_whole::<K>(pool, plan.a, precision, whole, [plan.depth, plan.chunk]) };
+    let packed_b = packed_b.map(|start| PackedOperand::for_b::<K>(start, b));
+    let plan = Plan::new::<K>(pool.map_or(1, Pool::threads), precision, a, b, packed_b);
+    let mut scratch = Scratch::operand(if plan.packs_a { plan.a_panels * plan.k_blocks * K::MR } else { 0 });
+    let packed_a = PackedOperand { start: scratch.as_mut_ptr(), panels: plan.a_panels, width: K::MR };
+    if plan.packs_a {
+        // SAFETY: the machine has the level; the scratch buffer is large enough.
+        unsafe { pack_operand::<K>(pool, plan.a, precision, packed_a, [plan.k_blocks, plan.kc]) };
     }
 
-    let across = plan.b_panels.div_ceil(plan.b_each);
-    let down = plan.a_panels.div_ceil(plan.a_each);
-    run(pool, across * down, &|task| {
-        let (down, across) = (task / across, task % across);
-        let rows = down * plan.a_each..plan.a_panels.min((down + 1) * plan.a_each);
-        let kept = across * plan.b_each..plan.b_panels.min((across + 1) * plan.b_each);
-        // SAFETY: the machine has the level; A is packed where it is to be.
-        unsafe { block::<K, S>(&plan, rows, kept, whole, sink) };
+    let b_tasks = plan.b_panels.div_ceil(plan.b_per_task);
+    let a_tasks = plan.a_panels.div_ceil(plan.a_per_task);
+    run_tasks(pool, b_tasks * a_tasks, &|task| {
+        let (i, j) = (task / b_tasks, task % b_tasks);
+        let a_panels = i * plan.a_per_task..plan.a_panels.min((i + 1) * plan.a_per_task);
+        let b_panels = j * plan.b_per_task..plan.b_panels.min((j + 1) * plan.b_per_task);
+        // SAFETY: the machine has the level; A is packed if the plan requires it.
+        unsafe { multiply_block::<K, S>(&plan, a_panels, b_panels, packed_a, epilogue) };
     });
 }
 
 /// Runs tasks on the pool's threads, or on this one.
-fn run(pool: Option<&Pool>, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+fn run_tasks(pool: Option<&Pool>, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
     match pool {
         Some(pool) => pool.run(tasks, task),
         None => (0..tasks).for_each(task),
     }
 }
 
-/// An operand packed whole: chunk after chunk, within each panel after panel. Each panel is written by one task and, later, read
-/// by all.
+/// A completely packed operand: chunk after chunk, and in each chunk panel after panel. Each panel is written by one
+/// task; tasks of a later call read it.
 #[derive(Clone, Copy)]
-struct Whole {
+struct PackedOperand {
     start: *mut Line,
     panels: usize,
-    /// Lines in a panel.
+    /// Lines per block of a panel: its rows or columns.
     width: usize,
 }
 
-// SAFETY: tasks write to disjoint panels, and read only in a later call of the pool.
-unsafe impl Sync for Whole {}
+// SAFETY: tasks write disjoint panels, and read only in a later call of the pool.
+unsafe impl Sync for PackedOperand {}
 
-impl Whole {
-    /// B from `start` on.
-    fn of_b<K: Kernel>(start: *mut Line, b: Mat) -> Whole {
+impl PackedOperand {
+    /// B, packed at `start`.
+    fn for_b<K: Kernel>(start: *mut Line, b: Mat) -> PackedOperand {
         let width = K::width(b.cols);
-        Whole { start, panels: b.cols.div_ceil(width), width }
+        PackedOperand { start, panels: b.cols.div_ceil(width), width }
     }
 
-    /// Where a panel's blocks, those of a chunk, are.
+    /// The blocks of a panel in a chunk.
     fn at(&self, blocks: &Range<usize>, panel: usize) -> *mut Line {
-        // Within the room for all panels, if the panel is one of them.
+        // In bounds if the panel is one of the operand's.
         self.start.wrapping_add((blocks.start * self.panels + panel * blocks.len()) * self.width)
     }
 }
 
-/// Packs an operand whole; `depth` and `chunk` are in blocks of k.
+/// Packs an operand completely; `k_blocks` and `kc` are in blocks of k.
 ///
 /// # Safety
-/// The machine has what `K` needs; there is room for all panels.
-unsafe fn pack_whole<K: Kernel>(
+/// The machine supports `K`; `to` has memory for all panels.
+unsafe fn pack_operand<K: Kernel>(
     pool: Option<&Pool>,
     lines: Lines,
     precision: Precision,
-    to: Whole,
-    [depth, chunk]: [usize; 2],
+    to: PackedOperand,
+    [k_blocks, kc]: [usize; 2],
 ) {
-    // Some 64 KB of packed panels to a task; and where they lie across, some 128 neighbours, whose elements make longer runs.
-    let least = if lines.along { 1 } else { 128 / to.width };
-    let each = even(to.panels, (1024 / (to.width * chunk).max(1)).max(least));
+    // About 64 KB of packed panels per task; if the operand is not contiguous along k, at least about 128 neighbouring
+    // lines, so that contiguous runs are longer.
+    let min = if lines.k_contiguous { 1 } else { 128 / to.width };
+    let each = even_share(to.panels, (1024 / (to.width * kc).max(1)).max(min));
     let shares = to.panels.div_ceil(each);
-    run(pool, shares * depth.div_ceil(chunk).max(1), &|task| {
-        let (start, first) = (task / shares * chunk, task % shares * each);
-        let (blocks, panels) = (start..depth.min(start + chunk), first..to.panels.min(first + each));
-        // SAFETY: the machine has the level; these panels' room is this task's alone.
+    run_tasks(pool, shares * k_blocks.div_ceil(kc).max(1), &|task| {
+        let (start, first) = (task / shares * kc, task % shares * each);
+        let (blocks, panels) = (start..k_blocks.min(start + kc), first..to.panels.min(first + each));
+        // SAFETY: the machine has the level; only this task writes the memory of these panels.
         unsafe { pack::<K>(lines, precision, to.width, panels, blocks.clone(), to.at(&blocks, first)) };
     });
 }
 
-/// Lines that B takes when packed whole.
+/// Number of lines of a packed B.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn lines_of_b<K: Kernel>(b: Mat) -> usize {
+pub(super) fn packed_b_lines<K: Kernel>(b: Mat) -> usize {
     let width = K::width(b.cols);
-    b.cols.div_ceil(width) * width * depth::<K>(b.rows).0
+    b.cols.div_ceil(width) * width * k_blocks::<K>(b.rows).0
 }
 
-/// Packs B whole, on the pool's threads.
+/// Packs B completely, on the pool's threads.
 ///
 /// # Safety
-/// The machine has what `K` needs; `to` has room for [`lines_of_b`].
+/// The machine supports `K`; `to` has memory for [`packed_b_lines`].
 #[cfg(target_arch = "x86_64")]
 pub(super) unsafe fn pack_b<K: Kernel>(pool: &Pool, precision: Precision, b: Mat, to: *mut Line) {
-    let to = Whole::of_b::<K>(to, b);
-    let (depth, chunk) = depth::<K>(b.rows);
-    // SAFETY: as the caller vouches.
-    unsafe { pack_whole::<K>(Some(pool), Lines::columns(b), precision, to, [depth, chunk]) };
+    let to = PackedOperand::for_b::<K>(to, b);
+    let (k_blocks, kc) = k_blocks::<K>(b.rows);
+    // SAFETY: by the caller's contract.
+    unsafe { pack_operand::<K>(Some(pool), Lines::columns(b), precision, to, [k_blocks, kc]) };
 }
 
-/// One task: a range of A's panels times a range of B's.
+/// One task: multiplies a range of A's panels by a range of B's.
 ///
 /// # Safety
-/// The machine has what `K` needs; A is packed where it is to be.
-unsafe fn block<K: Kernel, S: Epilogue>(plan: &Plan, rows: Range<usize>, kept: Range<usize>, whole: Whole, sink: &S) {
-    let stacked = plan.chunks() > 1;
-    let aside = match (stacked, plan.near < plan.chunk) {
-        (true, _) => rows.len() * kept.len(),
-        (false, true) => kept.len(),
+/// The machine supports `K`; A is packed if the plan requires it.
+unsafe fn multiply_block<K: Kernel, S: Epilogue>(
+    plan: &Plan,
+    a_panels: Range<usize>,
+    b_panels: Range<usize>,
+    packed_a: PackedOperand,
+    epilogue: &S,
+) {
+    let has_chunks = plan.chunks() > 1;
+    let tile_count = match (has_chunks, plan.kc_l1 < plan.kc) {
+        (true, _) => a_panels.len() * b_panels.len(),
+        (false, true) => b_panels.len(),
         (false, false) => 1,
     };
-    // One after the other: the kept panels, room for a panel of A, the tiles.
-    let b_lines = if plan.ready.is_some() { 0 } else { kept.len() * plan.chunk * plan.width };
-    let a_lines = plan.chunk * K::MR;
-    let mut room = Loan::kept(b_lines + a_lines + (aside + 1) * tile_lines::<K>());
-    let own = room.as_mut_ptr();
-    // SAFETY: within the loan.
-    let (panel, tiles) = unsafe { (own.add(b_lines), own.add(b_lines + a_lines)) };
-    // SAFETY: the machine has what `K` needs.
-    let _hold = unsafe { K::hold() };
+    // The scratch buffer consists of: the kept panels of B, one panel of A, the accumulator tiles, and one tile for
+    // transposing.
+    let b_lines = if plan.packed_b.is_some() { 0 } else { b_panels.len() * plan.kc * plan.width };
+    let a_lines = plan.kc * K::MR;
+    let mut scratch = Scratch::panels(b_lines + a_lines + (tile_count + 1) * tile_lines::<K>());
+    let own_b = scratch.as_mut_ptr();
+    // SAFETY: within the scratch buffer.
+    let (panel, tiles) = unsafe { (own_b.add(b_lines), own_b.add(b_lines + a_lines)) };
+    // SAFETY: the machine supports `K`.
+    let _guard = unsafe { K::acquire() };
     for chunk in 0..plan.chunks() {
-        let blocks = plan.blocks_of(chunk);
-        let packed = match plan.ready {
-            Some(ready) => ready.at(&blocks, kept.start),
+        let blocks = plan.blocks_in(chunk);
+        let b = match plan.packed_b {
+            Some(packed_b) => packed_b.at(&blocks, b_panels.start),
             None => {
-                // SAFETY: the room is that of these panels, at most a chunk deep.
-                unsafe { pack::<K>(plan.b, plan.precision, plan.width, kept.clone(), blocks.clone(), own) };
-                own
+                // SAFETY: the buffer has memory for these panels, at most a chunk deep.
+                unsafe { pack::<K>(plan.b, plan.precision, plan.width, b_panels.clone(), blocks.clone(), own_b) };
+                own_b
             }
         };
-        // Where a panel's rows are.
-        let place = |number: usize| match plan.whole {
-            true => Rows::packed(whole.at(&blocks, number), K::MR),
+        // The rows of a panel of A: packed, in place, or to be packed into `panel`.
+        let rows_of = |number: usize| match plan.packs_a {
+            true => Rows::packed(packed_a.at(&blocks, number), K::MR),
             false => plan.a.in_place::<K>(plan.precision, number, blocks.start).unwrap_or(Rows::packed(panel, K::MR)),
         };
-        for number in rows.clone() {
-            let here = place(number);
-            if here.at == panel.cast() {
-                // SAFETY: there is room for one panel.
+        for number in a_panels.clone() {
+            let rows = rows_of(number);
+            if rows.at == panel.cast() {
+                // SAFETY: there is memory for one panel.
                 unsafe { pack::<K>(plan.a, plan.precision, K::MR, number..number + 1, blocks.clone(), panel) };
             }
-            let sweep = Sweep::<K, S> {
+            let macro_kernel = MacroKernel::<K, S> {
                 plan,
-                row: number,
-                rows: here,
-                next: if number + 1 < rows.end { place(number + 1) } else { here },
-                kept: kept.clone(),
-                packed,
-                far: plan.ready.is_some() && number == rows.start,
+                panel: number,
+                rows,
+                next_rows: if number + 1 < a_panels.end { rows_of(number + 1) } else { rows },
+                b_panels: b_panels.clone(),
+                b,
+                b_is_cold: plan.packed_b.is_some() && number == a_panels.start,
                 blocks: blocks.clone(),
-                // SAFETY: tiles for each kept panel, for each of A's before this.
+                // SAFETY: within the tiles: one for each pair of panels if there are several chunks.
                 tiles: unsafe {
-                    tiles.add(if stacked { (number - rows.start) * kept.len() * tile_lines::<K>() } else { 0 })
+                    tiles.add(if has_chunks {
+                        (number - a_panels.start) * b_panels.len() * tile_lines::<K>()
+                    } else {
+                        0
+                    })
                 },
                 // SAFETY: the last tile.
-                spare: unsafe { tiles.add(aside * tile_lines::<K>()) },
-                stacked,
-                sink,
+                transposed: unsafe { tiles.add(tile_count * tile_lines::<K>()) },
+                has_chunks,
+                epilogue,
                 kernel: PhantomData,
             };
             // SAFETY: the machine has the level.
-            unsafe { K::Isa::vectorize(sweep) };
+            unsafe { K::Isa::vectorize(macro_kernel) };
         }
     }
 }
@@ -357,107 +381,114 @@ const fn tile_lines<K: Kernel>() -> usize {
     K::MR * K::NR / LINE
 }
 
-/// One panel of A times all kept ones of B, over one chunk of k.
-struct Sweep<'a, K: Kernel, S: Epilogue> {
+/// The macro-kernel: one panel of A times all kept panels of B, over one chunk of k.
+struct MacroKernel<'a, K: Kernel, S: Epilogue> {
     plan: &'a Plan<'a>,
-    row: usize,
+    panel: usize,
     rows: Rows,
-    /// The panel of A that comes next: it is prefetched.
-    next: Rows,
-    kept: Range<usize>,
-    packed: *const Line,
-    /// Whether these are the first products of panels of B that were packed long ago.
-    far: bool,
+    /// The next panel of A, which is prefetched.
+    next_rows: Rows,
+    b_panels: Range<usize>,
+    b: *const Line,
+    /// Whether these are the first products with panels of B that were packed long ago.
+    b_is_cold: bool,
     blocks: Range<usize>,
     tiles: *mut Line,
-    /// A tile's room, to turn one.
-    spare: *mut Line,
-    /// Whether each pair of panels has a tile of its own that waits for the next chunk.
-    stacked: bool,
-    sink: &'a S,
+    /// Memory for the transpose of a tile.
+    transposed: *mut Line,
+    /// Whether each pair of panels has its own accumulator tile, which is kept until the next chunk.
+    has_chunks: bool,
+    epilogue: &'a S,
     kernel: PhantomData<K>,
 }
 
-impl<K: Kernel, S: Epilogue> Vectorized for Sweep<'_, K, S> {
+impl<K: Kernel, S: Epilogue> Vectorized for MacroKernel<'_, K, S> {
     type Output = ();
 
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let near = self.plan.near;
-        let stretches = self.blocks.len().div_ceil(near).max(1);
-        for stretch in 0..stretches {
-            let start = self.blocks.start + stretch * near;
-            self.stretch::<I>(start..self.blocks.end.min(start + near), self.stacked || stretches > 1);
+        let kc_l1 = self.plan.kc_l1;
+        let sections = self.blocks.len().div_ceil(kc_l1).max(1);
+        for section in 0..sections {
+            let start = self.blocks.start + section * kc_l1;
+            self.multiply_section::<I>(start..self.blocks.end.min(start + kc_l1), self.has_chunks || sections > 1);
         }
     }
 }
 
-impl<K: Kernel, S: Epilogue> Sweep<'_, K, S> {
-    /// All kept panels over one stretch of k; `apart` says that each one's tile waits for the next stretch or chunk, otherwise
-    /// one tile serves all.
+impl<K: Kernel, S: Epilogue> MacroKernel<'_, K, S> {
+    /// Multiplies over one section of k. `separate_tiles`: each panel of B has its own accumulator tile, which is kept
+    /// until the next section or chunk; otherwise all panels use one tile.
     #[inline(always)]
-    fn stretch<I: Isa>(&self, blocks: Range<usize>, apart: bool) {
+    fn multiply_section<I: Isa>(&self, blocks: Range<usize>, separate_tiles: bool) {
         let plan = self.plan;
-        let (depth, skipped) = (self.blocks.len(), blocks.start - self.blocks.start);
+        let (chunk_blocks, skipped) = (self.blocks.len(), blocks.start - self.blocks.start);
         let words = plan.words.min(blocks.end * LINE) - blocks.start * LINE;
-        let (begins, ends) = (blocks.start == 0, blocks.end == plan.depth);
-        let row = self.row * K::MR;
+        let (is_first, is_last) = (blocks.start == 0, blocks.end == plan.k_blocks);
+        let row = self.panel * K::MR;
         let rows = K::MR.min(plan.a.count - row);
-        let a = self.rows.from(skipped);
-        let next = self.next.from(skipped);
-        for j in 0..self.kept.len() {
-            let col = (self.kept.start + j) * plan.width;
+        let a = self.rows.skip_blocks(skipped);
+        let next = self.next_rows.skip_blocks(skipped);
+        for j in 0..self.b_panels.len() {
+            let col = (self.b_panels.start + j) * plan.width;
             let cols = plan.width.min(plan.b.count - col);
-            let ahead = next.share(j, K::AHEAD, blocks.len(), K::MR);
-            // SAFETY: the panel of A, and the kept panel j, as deep as `words` says, packed for `K`; their tile of those put
-            // aside, or the only one. `block` holds what `K` needs held.
+            let ahead = next.prefetch_share(j, K::AHEAD, blocks.len(), K::MR);
+            // SAFETY: the panel of A, and the kept panel j of B, are at least `words` deep and packed for `K`; the tile
+            // is the pair's own or the common one. The caller of this macro-kernel holds the guard of `K`.
             let acc = unsafe {
-                let b = self.packed.add((j * depth + skipped) * plan.width);
-                let acc = self.tiles.add(if apart { j } else { 0 } * tile_lines::<K>()).cast::<f32>();
-                K::run(words, Panels { a, b, width: plan.width, far: self.far, ahead }, acc, rows, cols, !begins);
+                let b = self.b.add((j * chunk_blocks + skipped) * plan.width);
+                let acc = self.tiles.add(if separate_tiles { j } else { 0 } * tile_lines::<K>()).cast::<f32>();
+                K::run(
+                    words,
+                    Panels { a, b, width: plan.width, b_is_cold: self.b_is_cold, ahead },
+                    acc,
+                    rows,
+                    cols,
+                    !is_first,
+                );
                 std::slice::from_raw_parts_mut(acc, K::MR * K::NR)
             };
-            if !ends {
+            if !is_last {
                 continue;
             }
-            if plan.turned {
-                // SAFETY: a tile's room, apart from `acc`.
-                let acc = unsafe { self.turn::<I>(acc) };
-                self.sink.tile::<I>(col, row, cols, rows, acc, K::MR);
+            if plan.transposes_c {
+                // SAFETY: `transposed` has memory for a tile, separate from `acc`.
+                let acc = unsafe { self.transpose_tile::<I>(acc) };
+                self.epilogue.tile::<I>(col, row, cols, rows, acc, K::MR);
             } else if (rows, cols) == (K::MR, K::NR) {
-                // Said again, so that the sink's loops over a whole tile have constant bounds.
-                self.sink.tile::<I>(row, col, K::MR, K::NR, acc, K::NR);
+                // A separate call, so that the epilogue's loops over a full tile have constant bounds.
+                self.epilogue.tile::<I>(row, col, K::MR, K::NR, acc, K::NR);
             } else {
-                self.sink.tile::<I>(row, col, rows, cols, acc, K::NR);
+                self.epilogue.tile::<I>(row, col, rows, cols, acc, K::NR);
             }
         }
     }
 
-    /// The transpose of a square tile.
+    /// Transposes a square tile.
     ///
     /// # Safety
-    /// The machine has `I`'s level; `spare` is a tile's room.
+    /// The machine has level `I`; `transposed` has memory for a tile.
     #[inline(always)]
-    #[allow(clippy::mut_from_ref)] // the room is not this struct's own
-    unsafe fn turn<I: Isa>(&self, acc: &[f32]) -> &mut [f32] {
+    #[allow(clippy::mut_from_ref)] // the struct does not own this memory
+    unsafe fn transpose_tile<I: Isa>(&self, acc: &[f32]) -> &mut [f32] {
         const { assert!(K::NR.is_multiple_of(LINE)) };
-        let across = K::NR / LINE;
-        // SAFETY: all lines of one tile and of the other; `acc` and the room are aligned.
+        let lines = K::NR / LINE;
+        // SAFETY: all lines of both tiles; both are aligned.
         unsafe {
             let from = acc.as_ptr().cast::<Line>();
-            for (i, j) in (0..K::MR / LINE).flat_map(|i| (0..across).map(move |j| (i, j))) {
+            for (i, j) in (0..K::MR / LINE).flat_map(|i| (0..lines).map(move |j| (i, j))) {
                 let mut square = [Line::ZERO; LINE];
                 for (l, line) in square.iter_mut().enumerate() {
-                    *line = *from.add((i * LINE + l) * across + j);
+                    *line = *from.add((i * LINE + l) * lines + j);
                 }
-                let mut turned = [Line::ZERO; LINE];
-                let (low, high) = turned.split_at_mut(LINE / 2);
+                let mut to = [Line::ZERO; LINE];
+                let (low, high) = to.split_at_mut(LINE / 2);
                 transpose::<I>(&square, [low.as_mut_ptr(), high.as_mut_ptr()], LINE);
-                for (l, line) in turned.iter().enumerate() {
-                    *self.spare.add((j * LINE + l) * across + i) = *line;
+                for (l, line) in to.iter().enumerate() {
+                    *self.transposed.add((j * LINE + l) * lines + i) = *line;
                 }
             }
-            std::slice::from_raw_parts_mut(self.spare.cast(), K::MR * K::NR)
+            std::slice::from_raw_parts_mut(self.transposed.cast(), K::MR * K::NR)
         }
     }
 }

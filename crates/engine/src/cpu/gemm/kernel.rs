@@ -1,4 +1,4 @@
-//! What a micro-kernel is: the shape of its tile, how it wants its operands packed, and the loop over k.
+//! The interface of a micro-kernel: the shape of its tile, the layout of its packed operands, and its loop over k.
 
 use super::layout::{Line, Rows};
 use crate::cpu::level::Isa;
@@ -10,61 +10,62 @@ pub(super) struct Panels {
     pub b: *const Line,
     /// Columns of B's panel: a multiple of 16.
     pub width: usize,
-    /// Whether B's panel, and what follows it, is still beyond L2.
+    /// Whether B's panel and the next ones are not in L2 yet.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))] // as `ahead`
-    pub far: bool,
-    /// Memory that is read soon, for the kernel to prefetch: a line of [`Kernel::AHEAD`] rows for each block of k. It may lie
-    /// outside any object.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))] // only x86's kernels look ahead
+    pub b_is_cold: bool,
+    /// Memory that is read soon, for the kernel to prefetch: one line of each of [`Kernel::AHEAD`] rows per block of k.
+    /// The address may be outside of any object.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))] // only x86 kernels prefetch
     pub ahead: Rows,
 }
 
 /// A micro-kernel. Its operands are panels, cut along k into blocks of 16 words:
-/// - A: for each block, `MR` lines; line i holds the block's 16 words of row i. They follow each other, unless the kernel
-///   reads rows in place;
-/// - B: for each block, `width/16 ≤ NR/16` squares of 16 lines; line w of square s holds word w of columns
+/// - A: for each block, `MR` lines; line i contains the block's 16 words of row i. The lines are consecutive, unless
+///   the kernel reads rows in place;
+/// - B: for each block, `width/16 ≤ NR/16` squares of 16 lines; line w of square s contains word w of columns
 ///   `16·s..16·s + 16`.
 ///
 /// Rows, columns and words past the matrix's end are zero.
 pub(super) trait Kernel: 'static {
-    /// What packing and the sink are compiled for.
+    /// The instruction set for which packing and the epilogue are compiled.
     type Isa: Isa;
     /// Rows of a tile.
     const MR: usize;
-    /// The most columns of a tile: a multiple of 16.
+    /// Maximum number of columns of a tile: a multiple of 16.
     const NR: usize;
-    /// Whether a word is a pair of bf16, not an f32.
+    /// Whether a word is a pair of bf16 instead of one f32.
     const PAIRS: bool;
-    /// Whether A's lines may lie anywhere, as [`Rows`] says.
+    /// Whether A's lines may be anywhere in memory, as described by [`Rows`].
     const IN_PLACE: bool = false;
-    /// Blocks of k that are summed in registers before the tile is put aside: what keeps a panel in L1 while others pass it.
-    const NEAR: usize = Self::CHUNK;
-    /// Blocks of k that are packed at a time: what keeps panels in L2.
-    const CHUNK: usize;
-    /// Bytes of packed panels of B that one thread keeps in L2 while A streams past them.
-    const KEPT: usize;
-    /// Rows of which `run` prefetches a line for each block of k.
+    /// Maximum number of blocks of k that are summed before the tile is stored, so that a panel of A stays in L1 while
+    /// the panels of B pass through.
+    const KC_L1: usize = Self::KC;
+    /// Maximum number of blocks of k that are packed at a time, so that panels fit in L2.
+    const KC: usize;
+    /// Bytes of packed panels of B that a task keeps in L2 while A streams through.
+    const NC_BYTES: usize;
+    /// Number of rows of which `run` prefetches a line per block of k.
     const AHEAD: usize = 0;
-    /// Held by a thread while it calls `run`.
-    type Hold;
+    /// A guard that a thread holds while it calls `run`.
+    type Guard;
 
-    /// The width of B's panels for a product of `n` columns: even ones, where the kernel takes narrower ones than NR.
+    /// The width of B's panels for a product of `n` columns: all equal, if the kernel supports panels narrower than NR.
     fn width(n: usize) -> usize {
         let _ = n;
         Self::NR
     }
 
-    /// Prepares this thread for `run`.
+    /// Prepares this thread for `run`, until the guard is dropped.
     ///
     /// # Safety
-    /// The machine has what the kernel needs.
-    unsafe fn hold() -> Self::Hold;
+    /// The machine supports the kernel's instructions.
+    unsafe fn acquire() -> Self::Guard;
 
-    /// `acc += A·B` (or `=`, unless `accumulate`) over `words` words of k. `acc` is `MR × NR`, row-major; only its first
-    /// `rows × cols` matter.
+    /// `acc += A·B` (or `=`, unless `accumulate`) over `words` words of k. `acc` is `MR × NR`, row-major; only its
+    /// first `rows × cols` elements are used.
     ///
     /// # Safety
-    /// The machine has what the kernel needs; `hold`'s value lives; the panels have `⌈words/16⌉` blocks; `acc` is aligned to
-    /// 64 bytes; `rows` in `1..=MR` and `cols` in `1..=` the width of B's panel.
+    /// The machine supports the kernel's instructions; this thread holds the guard; the panels have `⌈words/16⌉`
+    /// blocks; `acc` is aligned to 64 bytes; `rows` is in `1..=MR` and `cols` in `1..=` the width of B's panel.
     unsafe fn run(words: usize, panels: Panels, acc: *mut f32, rows: usize, cols: usize, accumulate: bool);
 }

@@ -1,9 +1,25 @@
-//! Matrix products `C = A·B` (A `m×k`, B `k×n`, f32 sums) whose tiles go to a sink as they get finished.
+//! Matrix products `C = A·B` (A `m×k`, B `k×n`, f32 sums) whose tiles go to an [`Epilogue`] when they are finished.
 //!
-//! In the order of the data: a [`Mat`] names an operand where it lies; `pack` copies it, converted, into panels as wide as
-//! the micro-kernel's tile; `blocks` cuts C into blocks whose panels stay in L2 and shares them among threads; a
-//! `kernel::Kernel` multiplies two panels into one tile of C held in registers; the tile, still in L1, goes to the caller's
-//! [`Epilogue`], which adds biases, applies functions, rounds and stores. C itself is nobody's business but the sink's.
+//! In the order of the data flow:
+//! - a [`Mat`] is a view of an operand in memory;
+//! - `pack` converts it and copies it into panels as wide as the micro-kernel's tile;
+//! - `blocks` cuts C into tasks for the threads, so that a task's packed panels of B stay in L2;
+//! - a `kernel::Kernel` (micro-kernel) multiplies two panels into one tile of C in registers;
+//! - the caller's [`Epilogue`] receives the tile while it is still in L1: it adds biases, applies functions, rounds and
+//!   stores. The GEMM itself never stores C.
+//!
+//! The names are those of BLIS (Van Zee and van de Geijn 2015, "BLIS: A framework for rapidly instantiating BLAS
+//! functionality"). k is counted in blocks of 16 words of 32 bits; a word is one f32 or a pair of bf16.
+//!
+//! | name | meaning |
+//! | --- | --- |
+//! | `MR`, `NR` | rows and columns of the micro-kernel's tile, hence the widths of the panels of A and B |
+//! | `KC` | maximum number of blocks of k that are packed at a time, so that panels fit in L2 |
+//! | `KC_L1` | maximum number of blocks of k that are summed before the tile is stored, so that a panel of A stays in L1 |
+//! | `NC_BYTES` | bytes of packed panels of B that a task keeps in L2, so NC = `NC_BYTES` / (64 `KC`) columns; BLIS keeps these panels in L3 |
+//! | MC | rows of A that a task multiplies; they are streamed from memory, so this number is not tied to a cache |
+//! | panel | `MR` rows of A, or up to `NR` columns of B, over a range of k |
+//! | line | 16 packed words of one row or column: 64 bytes, a cache line |
 
 #[cfg(target_arch = "x86_64")]
 mod amx;

@@ -1,5 +1,5 @@
-//! The NEON f32 micro-kernel: 6×16, twenty-four sums in registers; four words of each row of A, and one vector of B at a time
-//! beside them.
+//! The NEON f32 micro-kernel: 6×16, with 24 vectors of sums, four words of each row of A, and one vector of B in
+//! registers.
 
 use std::arch::aarch64::*;
 use std::hint::black_box;
@@ -19,12 +19,12 @@ impl Kernel for NeonF32 {
     const MR: usize = ROWS;
     const NR: usize = LINE;
     const PAIRS: bool = false;
-    // Both as for AVX2; not measured.
-    const CHUNK: usize = 24;
-    const KEPT: usize = 160 << 10;
-    type Hold = ();
+    // As for AVX2; not measured.
+    const KC: usize = 24;
+    const NC_BYTES: usize = 160 << 10;
+    type Guard = ();
 
-    unsafe fn hold() {}
+    unsafe fn acquire() {}
 
     #[inline(always)]
     unsafe fn run(words: usize, panels: Panels, acc: *mut f32, rows: usize, _: usize, accumulate: bool) {
@@ -46,7 +46,8 @@ impl Kernel for NeonF32 {
 #[target_feature(enable = "neon")]
 #[inline(never)]
 unsafe fn sum<const R: usize>(words: usize, panels: Panels, acc: *mut f32, accumulate: bool) {
-    // SAFETY: `acc` is 6×16; a panel of A has 6 lines a block, of B 16, and zeros where the last four words are not all there.
+    // SAFETY: `acc` is 6×16; a panel has 6 lines (A) or 16 lines (B) per block, with zeros where the last four words
+    // are incomplete.
     unsafe {
         let mut sums = [[vdupq_n_f32(0.0); VECTORS]; R];
         if accumulate {
@@ -73,7 +74,7 @@ unsafe fn sum<const R: usize>(words: usize, panels: Panels, acc: *mut f32, accum
     }
 }
 
-/// Four k: four words of each row times four rows of B.
+/// Four elements of k: four words of each row of A times four rows of B.
 ///
 /// # Safety
 /// As [`sum`]: `a` and `b` point to the first of these words in their blocks.
@@ -94,7 +95,7 @@ unsafe fn step<const R: usize>(sums: &mut [[float32x4_t; VECTORS]; R], a: *const
     }
 }
 
-/// One k: lane `K` of `x` times the row of B.
+/// One element of k: lane `K` of `x` times a row of B.
 ///
 /// # Safety
 /// `b` points to a line.
@@ -114,14 +115,14 @@ unsafe fn word<const R: usize, const K: i32>(
     }
 }
 
-/// `rounds` times sixteen multiply-adds on registers; returns their FLOPs.
+/// Runs `rounds` of sixteen multiply-adds on registers; returns their FLOPs.
 ///
 /// # Safety
 /// NEON.
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn spin(rounds: u64) -> u64 {
     let (x, y) = (vdupq_n_f32(black_box(0.5)), vdupq_n_f32(black_box(0.25)));
-    // As many as four units with a latency of four keep busy.
+    // Four units with a latency of four cycles need sixteen independent sums.
     let mut sums = [x; 16];
     for _ in 0..rounds {
         for sum in &mut sums {

@@ -1,4 +1,4 @@
-//! What a product multiplies: matrices in place, and what their elements are rounded to.
+//! The operands of a product: views of matrices in memory, and the precision to which their elements are rounded.
 
 use half::bf16;
 
@@ -20,7 +20,7 @@ impl Slice<'_> {
     }
 }
 
-/// A read-only matrix: rows of contiguous elements, `row_stride` apart; or the transpose of such a one.
+/// A read-only matrix with contiguous rows, `row_stride` elements apart; or the transpose of such a matrix.
 #[derive(Clone, Copy)]
 pub struct Mat<'a> {
     pub(super) data: Slice<'a>,
@@ -34,7 +34,7 @@ impl<'a> Mat<'a> {
     /// The `rows × cols` matrix whose element (i, j) is `data[i·row_stride + j]`.
     ///
     /// # Panics
-    /// The rows overlap, or the data are too short.
+    /// The rows overlap, or the data is too short.
     pub fn new(data: Slice<'a>, rows: usize, cols: usize, row_stride: usize) -> Mat<'a> {
         assert!(row_stride >= cols || rows <= 1, "matrix {rows}×{cols} with rows {row_stride} apart");
         if rows > 0 && cols > 0 {
@@ -48,7 +48,7 @@ impl<'a> Mat<'a> {
         Mat { data, rows, cols, stride: row_stride, transposed: false }
     }
 
-    /// The transpose: the same elements, seen the other way.
+    /// The transpose: a view of the same elements.
     pub fn t(self) -> Mat<'a> {
         Mat { rows: self.cols, cols: self.rows, transposed: !self.transposed, ..self }
     }
@@ -64,11 +64,11 @@ impl<'a> Mat<'a> {
     }
 }
 
-/// What operands are rounded to before they are multiplied. Sums are f32 always.
+/// The precision to which operands are rounded before they are multiplied. Sums are always f32.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Precision {
-    /// Not rounded: f32 products.
+    /// f32 products, without rounding.
     F32,
-    /// Rounded to the nearest bf16 (ties to even): exact products of bf16 values.
+    /// Operands are rounded to the nearest bf16 (ties to even); their products are exact.
     BF16,
 }

@@ -1,8 +1,9 @@
-//! Packing: an operand's lines (A's rows, B's columns) copied into the panels that [`Kernel`] describes, converted on the way.
+//! Packing: copies an operand's lines (A's rows, B's columns) into the panels that [`Kernel`] describes, and converts
+//! them.
 //!
-//! All work is on 16×16 blocks of words. Where the operand is contiguous in the direction that the panel wants, a block is
-//! sixteen straight copies; where it lies across, the block goes through a transpose in registers. Blocks at the edges of the
-//! matrix take the same way, line by line: what a line lacks is zero.
+//! The unit of work is a block of 16×16 words. If the operand is contiguous in the direction of the panel's lines, a
+//! block is sixteen plain copies; otherwise it is transposed in registers. Blocks at the edges of the matrix are
+//! handled line by line, and missing words are zero.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -16,30 +17,32 @@ use super::transpose::transpose;
 use crate::cpu::level::{Isa, Vectorized, prefetch};
 use crate::dtype::rounded_to_bf16;
 
-/// Blocks of k ahead of the one being packed whose elements are prefetched. A block is a few short runs, far apart: the hardware
-/// does not see what comes next, and without these packing from memory runs at a third of the memory's speed.
-const ALONG: usize = 4;
-const ACROSS: usize = 1;
+/// Prefetch distance in blocks of k. A block consists of a few short runs that are far apart, which the hardware
+/// prefetcher does not detect. Without software prefetching, packing from memory runs at a third of the memory's
+/// bandwidth.
+const PREFETCH_CONTIGUOUS: usize = 4;
+const PREFETCH_STRIDED: usize = 1;
 
-/// An operand seen as lines along k.
+/// An operand as lines along k.
 #[derive(Clone, Copy)]
 pub(super) struct Lines<'a> {
     data: Slice<'a>,
-    /// The number of lines.
+    /// Number of lines.
     pub(super) count: usize,
-    /// The length of a line in elements.
+    /// Length of a line in elements: k.
     pub(super) depth: usize,
     stride: usize,
-    /// Whether a line is contiguous (line l, element k at `l·stride + k`), not its neighbours (at `k·stride + l`).
-    pub(super) along: bool,
-    /// Which operand this is.
+    /// Whether lines are contiguous (line l, element k at `l·stride + k`). Otherwise neighbouring lines are (at
+    /// `k·stride + l`).
+    pub(super) k_contiguous: bool,
+    /// Whether this is operand A.
     pub(super) is_a: bool,
 }
 
 impl<'a> Lines<'a> {
     /// The rows of A.
     pub(super) fn rows(a: Mat<'a>) -> Lines<'a> {
-        Lines { data: a.data, count: a.rows, depth: a.cols, stride: a.stride, along: !a.transposed, is_a: true }
+        Lines { data: a.data, count: a.rows, depth: a.cols, stride: a.stride, k_contiguous: !a.transposed, is_a: true }
     }
 
     /// The columns of B.
@@ -47,43 +50,45 @@ impl<'a> Lines<'a> {
         Lines { is_a: false, ..Lines::rows(b.t()) }
     }
 
-    /// The same lines in the other operand's place.
-    pub(super) fn turned(self) -> Lines<'a> {
+    /// The same lines as the other operand.
+    pub(super) fn as_other_operand(self) -> Lines<'a> {
         Lines { is_a: !self.is_a, ..self }
     }
 
-    /// Whether rows of A are words as `K` wants them, but for what is missing at the edges.
-    pub(super) fn suits<K: Kernel>(&self, precision: Precision) -> bool {
+    /// Whether the rows of A already consist of the words that `K` needs (except at the edges), so that they can be
+    /// read in place.
+    pub(super) fn has_packed_words<K: Kernel>(&self, precision: Precision) -> bool {
         let words = match self.data {
             Slice::F32(_) => !K::PAIRS && precision == Precision::F32,
             Slice::BF16(_) => K::PAIRS,
         };
-        K::IN_PLACE && self.along && words
+        K::IN_PLACE && self.k_contiguous && words
     }
 
-    /// Panel `number` of A from a block of k on, if its rows suit, are all there, and whole lines long.
+    /// Panel `number` of A starting at a block of k, if it can be read in place: it has all rows, and they are complete
+    /// lines.
     pub(super) fn in_place<K: Kernel>(&self, precision: Precision, number: usize, block: usize) -> Option<Rows> {
         let element = if K::PAIRS { size_of::<bf16>() } else { size_of::<f32>() };
-        let all = (number + 1) * K::MR <= self.count && (self.depth * element).is_multiple_of(size_of::<Line>());
-        (all && self.suits::<K>(precision)).then(|| {
+        let complete = (number + 1) * K::MR <= self.count && (self.depth * element).is_multiple_of(size_of::<Line>());
+        (complete && self.has_packed_words::<K>(precision)).then(|| {
             let start = match self.data {
                 Slice::F32(data) => data.as_ptr().cast::<u8>(),
                 Slice::BF16(data) => data.as_ptr().cast(),
             };
-            let row = self.stride * element;
+            let row_stride = self.stride * element;
             Rows {
-                at: start.wrapping_add(number * K::MR * row + block * size_of::<Line>()),
-                row,
-                block: size_of::<Line>(),
+                at: start.wrapping_add(number * K::MR * row_stride + block * size_of::<Line>()),
+                row_stride,
+                block_stride: size_of::<Line>(),
             }
         })
     }
 }
 
-/// Packs `panels` of the operand, each `width` lines, over `blocks` of k, to `to`, one panel after the other.
+/// Packs `panels` of the operand, each of `width` lines, over `blocks` of k, to consecutive memory at `to`.
 ///
 /// # Safety
-/// The machine has `K`'s level; there is room for `panels.len() · blocks.len() · width` lines; `width` is what `K` takes.
+/// The machine supports `K`; `to` has memory for `panels.len() · blocks.len() · width` lines; `K` supports `width`.
 pub(super) unsafe fn pack<K: Kernel>(
     lines: Lines,
     precision: Precision,
@@ -93,34 +98,34 @@ pub(super) unsafe fn pack<K: Kernel>(
     to: *mut Line,
 ) {
     let body = Pack { lines, panels, blocks, width, to };
-    // SAFETY: the caller vouches for level and room.
+    // SAFETY: the caller vouches for level and memory.
     unsafe {
         match (lines.data, K::PAIRS, precision) {
-            (Slice::F32(data), true, _) => K::Isa::vectorize(body.converting::<F32ToPair>(data)),
-            (Slice::BF16(data), true, _) => K::Isa::vectorize(body.converting::<BF16ToPair>(data)),
-            (Slice::F32(data), false, Precision::F32) => K::Isa::vectorize(body.converting::<F32ToF32>(data)),
-            (Slice::F32(data), false, Precision::BF16) => K::Isa::vectorize(body.converting::<F32ToRounded>(data)),
-            (Slice::BF16(data), false, _) => K::Isa::vectorize(body.converting::<BF16ToF32>(data)),
+            (Slice::F32(data), true, _) => K::Isa::vectorize(body.with_conversion::<F32ToPair>(data)),
+            (Slice::BF16(data), true, _) => K::Isa::vectorize(body.with_conversion::<BF16ToPair>(data)),
+            (Slice::F32(data), false, Precision::F32) => K::Isa::vectorize(body.with_conversion::<F32ToF32>(data)),
+            (Slice::F32(data), false, Precision::BF16) => K::Isa::vectorize(body.with_conversion::<F32ToRounded>(data)),
+            (Slice::BF16(data), false, _) => K::Isa::vectorize(body.with_conversion::<BF16ToF32>(data)),
         }
     }
 }
 
-/// How elements become words.
+/// How elements are converted to words.
 trait Convert {
     type Source: Copy;
-    /// Elements in a word.
+    /// Elements per word.
     const PER: usize;
     const ZERO: Self::Source;
 
-    /// One element's bits: a whole word, or the lower half of one.
+    /// The bits of one element: a complete word, or its lower half.
     fn bits(x: Self::Source) -> u32;
 
-    /// The words of `16·PER` consecutive elements of one line.
+    /// The words of `16·PER` consecutive elements of one line, when lines are contiguous.
     ///
     /// # Safety
     /// They can be read.
     #[inline(always)]
-    unsafe fn along<I: Isa>(from: *const Self::Source) -> Line {
+    unsafe fn load_contiguous<I: Isa>(from: *const Self::Source) -> Line {
         let mut line = Line::ZERO;
         for (i, word) in line.0.iter_mut().enumerate() {
             // SAFETY: elements below 16·PER.
@@ -134,12 +139,12 @@ trait Convert {
         line
     }
 
-    /// One word of each of 16 neighbouring lines.
+    /// One word of each of 16 neighbouring lines, when lines are not contiguous.
     ///
     /// # Safety
-    /// Sixteen elements can be read from `from` and, with two in a word, from `from + stride`.
+    /// Sixteen elements can be read at `from` and, with two elements per word, at `from + stride`.
     #[inline(always)]
-    unsafe fn across(from: *const Self::Source, stride: usize) -> Line {
+    unsafe fn load_strided(from: *const Self::Source, stride: usize) -> Line {
         let mut line = Line::ZERO;
         for (i, word) in line.0.iter_mut().enumerate() {
             // SAFETY: elements below 16 of one or two rows.
@@ -153,23 +158,24 @@ trait Convert {
         line
     }
 
-    /// As [`Convert::along`], of a line's last `there` elements; zeros beyond. Elements end at `end`.
+    /// As [`Convert::load_contiguous`], for the last `count` elements of a line; zeros beyond. The operand ends at
+    /// `end`.
     ///
     /// # Safety
-    /// What lies between `from` and `end` can be read, `there` elements at least.
+    /// Memory between `from` and `end` can be read; it has at least `count` elements.
     #[inline(always)]
-    unsafe fn along_edge<I: Isa>(from: *const Self::Source, there: usize, end: *const Self::Source) -> Line {
-        // SAFETY: not beyond `end`, or from the copy.
+    unsafe fn load_contiguous_edge<I: Isa>(from: *const Self::Source, count: usize, end: *const Self::Source) -> Line {
+        // SAFETY: the reads are not beyond `end`, or from the copy.
         unsafe {
             let mut line = if from.wrapping_add(LINE * Self::PER) <= end {
-                Self::along::<I>(from)
+                Self::load_contiguous::<I>(from)
             } else {
                 let mut copy = [Self::ZERO; 2 * LINE];
-                std::ptr::copy_nonoverlapping(from, copy.as_mut_ptr(), there);
-                Self::along::<I>(copy.as_ptr())
+                std::ptr::copy_nonoverlapping(from, copy.as_mut_ptr(), count);
+                Self::load_contiguous::<I>(copy.as_ptr())
             };
             for (i, word) in line.0.iter_mut().enumerate() {
-                *word &= match there.saturating_sub(i * Self::PER) {
+                *word &= match count.saturating_sub(i * Self::PER) {
                     0 => 0,
                     1 if Self::PER == 2 => 0xffff,
                     _ => !0,
@@ -179,34 +185,36 @@ trait Convert {
         }
     }
 
-    /// As [`Convert::across`], of the last `there` lines and of `deep` elements each; zeros beyond. Elements end at `end`.
+    /// As [`Convert::load_strided`], for the last `count` lines and `depth` elements of each; zeros beyond. The operand
+    /// ends at `end`.
     ///
     /// # Safety
-    /// What lies between `from` and `end` can be read: `there` elements and, of two in a word, as many at `from + stride`.
+    /// Memory between `from` and `end` can be read: `count` elements and, with two elements per word, `count` more at
+    /// `from + stride`.
     #[inline(always)]
-    unsafe fn across_edge(
+    unsafe fn load_strided_edge(
         from: *const Self::Source,
         stride: usize,
-        there: usize,
-        deep: usize,
+        count: usize,
+        depth: usize,
         end: *const Self::Source,
     ) -> Line {
-        // SAFETY: not beyond `end`, or from the copy.
+        // SAFETY: the reads are not beyond `end`, or from the copy.
         unsafe {
-            // Where the second element is missing, the first one stands for it, and is taken out again.
-            let stride = stride * (deep - 1);
+            // If the second element does not exist, the first one is read in its place and then masked out.
+            let stride = stride * (depth - 1);
             let mut line = if from.wrapping_add(stride + LINE) <= end {
-                Self::across(from, stride)
+                Self::load_strided(from, stride)
             } else {
                 let mut copy = [[Self::ZERO; LINE]; 2];
-                for (k, copy) in copy.iter_mut().enumerate().take(deep) {
-                    std::ptr::copy_nonoverlapping(from.add(k * stride), copy.as_mut_ptr(), there.min(LINE));
+                for (k, copy) in copy.iter_mut().enumerate().take(depth) {
+                    std::ptr::copy_nonoverlapping(from.add(k * stride), copy.as_mut_ptr(), count.min(LINE));
                 }
-                Self::across(copy.as_ptr().cast(), LINE)
+                Self::load_strided(copy.as_ptr().cast(), LINE)
             };
-            let kept = if deep < Self::PER { 0xffff } else { !0 };
+            let mask = if depth < Self::PER { 0xffff } else { !0 };
             for (i, word) in line.0.iter_mut().enumerate() {
-                *word &= if i < there { kept } else { 0 };
+                *word &= if i < count { mask } else { 0 };
             }
             line
         }
@@ -256,9 +264,9 @@ impl Convert for F32ToPair {
         rounded_to_bf16(x) >> 16
     }
     #[inline(always)]
-    unsafe fn along<I: Isa>(from: *const f32) -> Line {
+    unsafe fn load_contiguous<I: Isa>(from: *const f32) -> Line {
         // SAFETY: 32 elements can be read; packing runs at an available level.
-        unsafe { Line(I::pairs(from)) }
+        unsafe { Line(I::to_bf16_pairs(from)) }
     }
 }
 
@@ -272,8 +280,8 @@ impl Convert for BF16ToPair {
         u32::from(x.to_bits())
     }
     #[inline(always)]
-    unsafe fn along<I: Isa>(from: *const bf16) -> Line {
-        // SAFETY: 32 bf16 are 64 bytes, and already paired as a little-endian word wants them.
+    unsafe fn load_contiguous<I: Isa>(from: *const bf16) -> Line {
+        // SAFETY: 32 bf16 are 64 bytes, and already the pairs of a little-endian word.
         unsafe { Line(from.cast::<[u32; LINE]>().read_unaligned().map(u32::from_le)) }
     }
 }
@@ -287,7 +295,7 @@ struct Pack<'a> {
 }
 
 impl<'a> Pack<'a> {
-    fn converting<C: Convert>(self, data: &'a [C::Source]) -> Converting<'a, C> {
+    fn with_conversion<C: Convert>(self, data: &'a [C::Source]) -> Converting<'a, C> {
         let ends = data.as_ptr_range();
         Converting { pack: self, data: ends.start, end: ends.end, conversion: PhantomData }
     }
@@ -303,19 +311,19 @@ struct Converting<'a, C: Convert> {
 impl<C: Convert> Vectorized for Converting<'_, C> {
     type Output = ();
 
-    /// Follows the operand's grain: along a panel's lines, or across the panels.
+    /// Reads the operand in memory order: along the lines of a panel, or over the panels of a block.
     #[inline(always)]
     fn call<I: Isa>(self) {
         let Pack { lines, ref panels, ref blocks, width, .. } = self.pack;
         // SAFETY: panels and blocks of this call, for which `pack`'s caller vouches.
         unsafe {
-            if lines.along && lines.is_a {
-                let whole = blocks.start..blocks.end.min(lines.depth / (LINE * C::PER)).max(blocks.start);
+            if lines.k_contiguous && lines.is_a {
+                let complete = blocks.start..blocks.end.min(lines.depth / (LINE * C::PER)).max(blocks.start);
                 for panel in panels.clone() {
-                    self.rows::<I>(panel, whole.clone());
-                    (whole.end..blocks.end).for_each(|block| self.block::<I>(panel, block));
+                    self.copy_rows::<I>(panel, complete.clone());
+                    (complete.end..blocks.end).for_each(|block| self.block::<I>(panel, block));
                 }
-            } else if lines.along {
+            } else if lines.k_contiguous {
                 for panel in panels.clone() {
                     for block in blocks.clone() {
                         self.block::<I>(panel, block);
@@ -325,9 +333,9 @@ impl<C: Convert> Vectorized for Converting<'_, C> {
                 for block in blocks.clone() {
                     let mut panel = panels.start;
                     while panel < panels.end {
-                        // A square is sixteen lines: two narrow panels at once.
+                        // A square has sixteen lines: two narrow panels at once.
                         if width == LINE / 2 && panel + 1 < panels.end {
-                            let to = [self.place(panel, block), self.place(panel + 1, block)];
+                            let to = [self.block_start(panel, block), self.block_start(panel + 1, block)];
                             self.span::<I>(panel * width, LINE, block, to);
                             panel += 2;
                         } else {
@@ -342,101 +350,102 @@ impl<C: Convert> Vectorized for Converting<'_, C> {
 }
 
 impl<C: Convert> Converting<'_, C> {
-    /// Where a panel's lines of one block go.
+    /// The start of a panel's block in the packed memory.
     #[inline(always)]
-    unsafe fn place(&self, panel: usize, block: usize) -> *mut Line {
+    unsafe fn block_start(&self, panel: usize, block: usize) -> *mut Line {
         let Pack { ref panels, ref blocks, width, to, .. } = self.pack;
-        // SAFETY: the room for which `pack`'s caller vouches.
+        // SAFETY: within the memory for which `pack`'s caller vouches.
         unsafe { to.add(((panel - panels.start) * blocks.len() + block - blocks.start) * width) }
     }
 
-    /// One panel of an operand that lies as the panel wants it, over blocks within its depth: straight copies.
+    /// Packs one panel of a contiguous operand A, over blocks that are complete: plain copies.
     #[inline(always)]
-    unsafe fn rows<I: Isa>(&self, panel: usize, whole: Range<usize>) {
+    unsafe fn copy_rows<I: Isa>(&self, panel: usize, complete: Range<usize>) {
         let Pack { lines, width, .. } = self.pack;
-        if whole.is_empty() {
+        if complete.is_empty() {
             return;
         }
         let first = panel * width;
         for i in 0..width {
-            // SAFETY: a line's place in each of the panel's blocks; a line that exists is as deep as the blocks.
+            // SAFETY: the line's place in each of the panel's blocks; a line that exists is as deep as the blocks.
             unsafe {
-                let to = self.place(panel, whole.start).add(i);
+                let to = self.block_start(panel, complete.start).add(i);
                 if first + i < lines.count {
-                    let from = self.data.add((first + i) * lines.stride + whole.start * LINE * C::PER);
-                    for block in 0..whole.len() {
-                        *to.add(block * width) = C::along::<I>(from.add(block * LINE * C::PER));
+                    let from = self.data.add((first + i) * lines.stride + complete.start * LINE * C::PER);
+                    for block in 0..complete.len() {
+                        *to.add(block * width) = C::load_contiguous::<I>(from.add(block * LINE * C::PER));
                     }
                 } else {
-                    (0..whole.len()).for_each(|block| *to.add(block * width) = Line::ZERO);
+                    (0..complete.len()).for_each(|block| *to.add(block * width) = Line::ZERO);
                 }
             }
         }
     }
 
-    /// One panel's lines of one block.
+    /// Packs one block of a panel.
     #[inline(always)]
     unsafe fn block<I: Isa>(&self, panel: usize, block: usize) {
         let width = self.pack.width;
         for part in (0..width).step_by(LINE) {
             // SAFETY: the panel's own lines.
             unsafe {
-                let to = self.place(panel, block).add(part);
+                let to = self.block_start(panel, block).add(part);
                 self.span::<I>(panel * width + part, LINE.min(width - part), block, [to, to.wrapping_add(LINE / 2)]);
             }
         }
     }
 
-    /// Up to sixteen lines of one block: eight go to `to[0]`, the others to `to[1]`.
+    /// Packs up to sixteen lines of one block: eight go to `to[0]`, the others to `to[1]`.
     #[inline(always)]
-    unsafe fn span<I: Isa>(&self, first: usize, wanted: usize, block: usize, to: [*mut Line; 2]) {
+    unsafe fn span<I: Isa>(&self, first: usize, count: usize, block: usize, to: [*mut Line; 2]) {
         let lines = &self.pack.lines;
-        let deep = LINE * C::PER;
-        let k = block * deep;
-        let depth = deep.min(lines.depth - k);
-        let there = LINE.min(lines.count.saturating_sub(first));
-        let needed = if lines.along { wanted } else { LINE };
-        // SAFETY: elements of the matrix: line `first` exists if any is there, and all sixteen lines (or, where lines are
-        // contiguous, all wanted) are read only if they do. The caller vouches for the room.
+        let block_depth = LINE * C::PER;
+        let k = block * block_depth;
+        let depth = block_depth.min(lines.depth - k);
+        let available = LINE.min(lines.count.saturating_sub(first));
+        let needed = if lines.k_contiguous { count } else { LINE };
+        // SAFETY: only elements of the matrix are read: line `first` exists if `available` is not 0; the other lines
+        // (`count`, or all sixteen if lines are not contiguous) are read only if they exist. The caller vouches for
+        // `to`.
         unsafe {
-            if there == 0 {
-                (0..wanted).for_each(|i| *to[i / 8].add(i % 8) = Line::ZERO);
-            } else if there >= needed && depth == deep {
-                let offset = if lines.along { first * lines.stride + k } else { k * lines.stride + first };
-                let ahead = if lines.along { ALONG } else { ACROSS } * deep;
-                let ahead = if k + ahead + deep <= lines.depth { ahead } else { 0 };
-                self.square::<I>(self.data.add(offset), lines.stride, ahead, wanted, to);
+            if available == 0 {
+                (0..count).for_each(|i| *to[i / 8].add(i % 8) = Line::ZERO);
+            } else if available >= needed && depth == block_depth {
+                let offset = if lines.k_contiguous { first * lines.stride + k } else { k * lines.stride + first };
+                let ahead = if lines.k_contiguous { PREFETCH_CONTIGUOUS } else { PREFETCH_STRIDED } * block_depth;
+                let ahead = if k + ahead + block_depth <= lines.depth { ahead } else { 0 };
+                self.square::<I>(self.data.add(offset), lines.stride, ahead, count, to);
             } else {
-                I::vectorize(Edge { of: self, first, there, k, depth, wanted, to });
+                I::vectorize(Edge { operand: self, first, available, k, depth, count, to });
             }
         }
     }
 
-    /// A block with all the elements it needs: `wanted` contiguous lines, or sixteen neighbouring ones. Those `ahead` of them
-    /// along k are prefetched.
+    /// Packs a complete block: `count` contiguous lines, or sixteen neighbouring ones. Prefetches the elements `ahead`
+    /// of them along k.
     #[inline(always)]
     unsafe fn square<I: Isa>(
         &self,
         from: *const C::Source,
         stride: usize,
         ahead: usize,
-        wanted: usize,
+        count: usize,
         to: [*mut Line; 2],
     ) {
         let lines = &self.pack.lines;
-        // SAFETY: the caller vouches for the elements and the room.
+        // SAFETY: the caller vouches for the elements and for `to`.
         unsafe {
-            match (lines.along, lines.is_a) {
+            match (lines.k_contiguous, lines.is_a) {
                 (true, true) => {
-                    for i in 0..wanted {
-                        *to[i / 8].add(i % 8) = C::along::<I>(from.add(i * stride));
+                    for i in 0..count {
+                        *to[i / 8].add(i % 8) = C::load_contiguous::<I>(from.add(i * stride));
                     }
                 }
                 (false, false) => {
                     for word in 0..LINE {
                         let from = from.add(word * C::PER * stride);
-                        Self::foresee_across(from, stride, ahead);
-                        *to[word / 8].add(word % 8) = C::across(from, stride);
+                        Self::prefetch_strided(from, stride, ahead);
+                        *to[word / 8].add(word % 8) = C::load_strided(from, stride);
                     }
                 }
                 (true, false) => {
@@ -446,7 +455,7 @@ impl<C: Convert> Converting<'_, C> {
                         for at in (0..LINE * C::PER * size_of::<C::Source>()).step_by(64) {
                             prefetch(from.wrapping_add(ahead).wrapping_byte_add(at));
                         }
-                        *line = C::along::<I>(from);
+                        *line = C::load_contiguous::<I>(from);
                     }
                     transpose::<I>(&square, to, LINE);
                 }
@@ -454,32 +463,32 @@ impl<C: Convert> Converting<'_, C> {
                     let mut square = [Line::ZERO; LINE];
                     for (word, line) in square.iter_mut().enumerate() {
                         let from = from.add(word * C::PER * stride);
-                        Self::foresee_across(from, stride, ahead);
-                        *line = C::across(from, stride);
+                        Self::prefetch_strided(from, stride, ahead);
+                        *line = C::load_strided(from, stride);
                     }
-                    transpose::<I>(&square, to, wanted);
+                    transpose::<I>(&square, to, count);
                 }
             }
         }
     }
 
-    /// Prefetches the elements `ahead` along k of those that [`Convert::across`] takes.
+    /// Prefetches the elements that are `ahead` along k of those that [`Convert::load_strided`] reads.
     #[inline(always)]
-    fn foresee_across(from: *const C::Source, stride: usize, ahead: usize) {
+    fn prefetch_strided(from: *const C::Source, stride: usize, ahead: usize) {
         for i in 0..C::PER {
             prefetch(from.wrapping_add((ahead + i) * stride));
         }
     }
 }
 
-/// A block at the matrix's edge, which has `there` lines and `depth` elements of each.
+/// A block at the edge of the matrix, with `available` lines of `depth` elements.
 struct Edge<'a, 'b, C: Convert> {
-    of: &'a Converting<'b, C>,
+    operand: &'a Converting<'b, C>,
     first: usize,
-    there: usize,
+    available: usize,
     k: usize,
     depth: usize,
-    wanted: usize,
+    count: usize,
     to: [*mut Line; 2],
 }
 
@@ -488,25 +497,35 @@ impl<C: Convert> Vectorized for Edge<'_, '_, C> {
 
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let Edge { of, first, there, k, depth, wanted, to } = self;
-        let lines = &of.pack.lines;
+        let Edge { operand, first, available, k, depth, count, to } = self;
+        let lines = &operand.pack.lines;
         let mut square = [Line::ZERO; LINE];
-        // SAFETY: lines and elements that are there; the caller of `span` vouches for the room.
+        // SAFETY: lines and elements that exist; the caller of `span` vouches for `to`.
         unsafe {
-            if lines.along {
-                for (i, line) in square[..there.min(wanted)].iter_mut().enumerate() {
-                    *line = C::along_edge::<I>(of.data.add((first + i) * lines.stride + k), depth, of.end);
+            if lines.k_contiguous {
+                for (i, line) in square[..available.min(count)].iter_mut().enumerate() {
+                    *line = C::load_contiguous_edge::<I>(
+                        operand.data.add((first + i) * lines.stride + k),
+                        depth,
+                        operand.end,
+                    );
                 }
             } else {
                 for (word, line) in square[..depth.div_ceil(C::PER)].iter_mut().enumerate() {
-                    let from = of.data.add((k + word * C::PER) * lines.stride + first);
-                    *line = C::across_edge(from, lines.stride, there, C::PER.min(depth - word * C::PER), of.end);
+                    let from = operand.data.add((k + word * C::PER) * lines.stride + first);
+                    *line = C::load_strided_edge(
+                        from,
+                        lines.stride,
+                        available,
+                        C::PER.min(depth - word * C::PER),
+                        operand.end,
+                    );
                 }
             }
-            if lines.along == lines.is_a {
-                square[..wanted].iter().enumerate().for_each(|(i, line)| *to[i / 8].add(i % 8) = *line);
+            if lines.k_contiguous == lines.is_a {
+                square[..count].iter().enumerate().for_each(|(i, line)| *to[i / 8].add(i % 8) = *line);
             } else {
-                transpose::<I>(&square, to, wanted);
+                transpose::<I>(&square, to, count);
             }
         }
     }

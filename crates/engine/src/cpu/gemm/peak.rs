@@ -1,4 +1,4 @@
-//! The machine's matrix peak, measured: multiply-adds on registers only.
+//! Measures the matrix peak of the machine: multiply-adds on registers only.
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -7,18 +7,18 @@ use super::operand::Precision;
 use crate::cpu::level::{Isa, Level, Vectorized};
 use crate::cpu::pool::Pool;
 
-/// Slices of some 2 ms; the best one counts, since others may use the machine too.
+/// Time slices of about 2 ms. The best one counts, since other processes may use the machine.
 const SLICES: usize = 25;
 const SLICE: f64 = 2e-3;
-/// The same where levels are compared at the start of a process.
+/// The same for comparing levels at the start of a process.
 const QUICK_SLICES: usize = 6;
 const QUICK_SLICE: f64 = 0.6e-3;
 
-/// The matrix peak in FLOP/s, all threads of the pool at work together: f32 multiply-adds, or bf16 products where `level`
-/// and `precision` allow. Takes some 50 ms.
+/// The matrix peak in FLOP/s of all threads of the pool together: f32 multiply-adds, or bf16 products if `level` and
+/// `precision` allow. Takes about 50 ms.
 ///
 /// # Panics
-/// The machine lacks `level`.
+/// The machine does not have `level`.
 pub fn peak(level: Level, pool: &Pool, precision: Precision) -> f64 {
     let rates = Mutex::new(Vec::new());
     pool.run(pool.threads(), &|_| {
@@ -30,10 +30,11 @@ pub fn peak(level: Level, pool: &Pool, precision: Precision) -> f64 {
     rates.into_inner().map_or(0.0, |rates| rates.iter().sum())
 }
 
-/// One thread's peaks at several levels, in FLOP/s, measured in turn so that they can be compared. Takes some 5 ms a level.
+/// One thread's peaks at several levels in FLOP/s, measured alternately so that they are comparable. Takes about 5 ms
+/// per level.
 ///
 /// # Panics
-/// The machine lacks a level.
+/// The machine does not have a level.
 pub(crate) fn compare_peaks(levels: &[Level], precision: Precision) -> Vec<f64> {
     let rounds: Vec<u64> =
         levels.iter().map(|&level| rounds(QUICK_SLICE, &|rounds| work(level, precision, rounds))).collect();
@@ -53,7 +54,7 @@ fn rate(level: Level, precision: Precision) -> f64 {
     (0..SLICES).map(|_| timed(rounds, &work)).fold(0.0, f64::max)
 }
 
-/// How many rounds take at least half of so many seconds.
+/// A number of rounds that takes at least half of the given time.
 fn rounds(seconds: f64, work: &dyn Fn(u64) -> u64) -> u64 {
     let mut rounds = 1000;
     while {
@@ -66,15 +67,15 @@ fn rounds(seconds: f64, work: &dyn Fn(u64) -> u64) -> u64 {
     rounds
 }
 
-/// The rate of some rounds in FLOP/s.
+/// Runs some rounds and returns the rate in FLOP/s.
 fn timed(rounds: u64, work: &dyn Fn(u64) -> u64) -> f64 {
     let start = Instant::now();
     work(rounds) as f64 / start.elapsed().as_secs_f64()
 }
 
-/// Multiplies for some rounds; returns the FLOPs.
+/// Runs some rounds of multiply-adds; returns the FLOPs.
 fn work(level: Level, precision: Precision, rounds: u64) -> u64 {
-    assert!(level <= Level::detect(), "the peak of {} on a machine without", level.name());
+    assert!(level <= Level::detect(), "peak of {} on a machine without it", level.name());
     match (level, precision) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the machine has the tiles, as just asserted; they are configured first.

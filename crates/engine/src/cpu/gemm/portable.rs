@@ -1,4 +1,5 @@
-//! The micro-kernel that the compiler vectorises for its target: 4×16 (NEON has the registers) or twice 4×8 (SSE2 has not).
+//! The micro-kernel that the compiler vectorises for its target: 4×16 (NEON has enough registers) or twice 4×8 (SSE2
+//! does not).
 
 use std::hint::black_box;
 
@@ -16,11 +17,11 @@ impl Kernel for PortableF32 {
     const MR: usize = ROWS;
     const NR: usize = LINE;
     const PAIRS: bool = false;
-    const CHUNK: usize = 16;
-    const KEPT: usize = 128 << 10;
-    type Hold = ();
+    const KC: usize = 16;
+    const NC_BYTES: usize = 128 << 10;
+    type Guard = ();
 
-    unsafe fn hold() {}
+    unsafe fn acquire() {}
 
     unsafe fn run(words: usize, panels: Panels, acc: *mut f32, _: usize, cols: usize, accumulate: bool) {
         debug_assert_eq!(panels.width, LINE);
@@ -71,10 +72,10 @@ fn sum<I: Isa>(
     }
 }
 
-/// `rounds` times ten multiply-adds of four numbers, on registers where the compiler sees to it; returns their FLOPs.
+/// Runs `rounds` of ten multiply-adds of four numbers, in registers if the compiler manages it; returns their FLOPs.
 ///
 /// # Safety
-/// Safe; unsafe like its peers.
+/// Always safe; unsafe only for a common signature.
 pub(super) unsafe fn spin(rounds: u64) -> u64 {
     let (x, y) = (black_box([0.5; 4]), black_box([0.25; 4]));
     let mut sums = [x; 10];

@@ -1,4 +1,4 @@
-//! Buffers of packed panels that each thread keeps and lends out again: no allocation and no page faults in the steady state.
+//! Scratch buffers for packed panels, which each thread reuses: no allocation and no page faults in the steady state.
 
 use std::cell::Cell;
 use std::thread::LocalKey;
@@ -7,39 +7,39 @@ use super::layout::Line;
 use crate::host::{Buffer, MAPPED};
 
 thread_local! {
-    /// The operand that a product packs for all its threads.
-    static WHOLE: Cell<Option<Buffer>> = const { Cell::new(None) };
-    /// The panels that a thread packs for itself, and its tiles.
-    static KEPT: Cell<Option<Buffer>> = const { Cell::new(None) };
+    /// A completely packed operand of a product, for all threads.
+    static OPERAND: Cell<Option<Buffer>> = const { Cell::new(None) };
+    /// The panels that a thread packs for its task, and its accumulator tiles.
+    static PANELS: Cell<Option<Buffer>> = const { Cell::new(None) };
 }
 
-/// A buffer on loan: it goes back to its thread when dropped. A second loan of a kind on one thread (a product within another
-/// product's sink) gets a buffer of its own.
-pub(super) struct Loan {
+/// A scratch buffer; it returns to its thread when dropped. If a thread needs a second one of the same kind (for a
+/// product within another product's epilogue), it gets a new buffer.
+pub(super) struct Scratch {
     lines: Option<Buffer>,
-    home: &'static LocalKey<Cell<Option<Buffer>>>,
+    slot: &'static LocalKey<Cell<Option<Buffer>>>,
 }
 
-impl Loan {
-    pub(super) fn whole(lines: usize) -> Loan {
-        Loan::of(&WHOLE, lines)
+impl Scratch {
+    pub(super) fn operand(lines: usize) -> Scratch {
+        Scratch::take(&OPERAND, lines)
     }
 
-    pub(super) fn kept(lines: usize) -> Loan {
-        Loan::of(&KEPT, lines)
+    pub(super) fn panels(lines: usize) -> Scratch {
+        Scratch::take(&PANELS, lines)
     }
 
-    fn of(home: &'static LocalKey<Cell<Option<Buffer>>>, lines: usize) -> Loan {
+    fn take(slot: &'static LocalKey<Cell<Option<Buffer>>>, lines: usize) -> Scratch {
         let bytes = lines * size_of::<Line>();
-        let kept = home.take();
-        let room = kept.as_ref().map_or(0, Buffer::len);
-        if room >= bytes {
-            return Loan { lines: kept, home };
+        let buffer = slot.take();
+        let capacity = buffer.as_ref().map_or(0, Buffer::len);
+        if capacity >= bytes {
+            return Scratch { lines: buffer, slot };
         }
-        drop(kept);
-        // Half as much again, so that slowly growing sizes seldom allocate; and huge pages, of which kept panels and tiles miss
-        // the TLB less.
-        Loan { lines: Some(Buffer::new(bytes.max(room * 3 / 2).max(MAPPED))), home }
+        drop(buffer);
+        // Grow by half, so that slowly growing sizes seldom allocate; and use huge pages, so that kept panels and tiles
+        // cause fewer TLB misses.
+        Scratch { lines: Some(Buffer::new(bytes.max(capacity * 3 / 2).max(MAPPED))), slot }
     }
 
     pub(super) fn as_mut_ptr(&mut self) -> *mut Line {
@@ -47,9 +47,9 @@ impl Loan {
     }
 }
 
-impl Drop for Loan {
+impl Drop for Scratch {
     fn drop(&mut self) {
-        // Fails only while the thread is being torn down; the buffer is freed then.
-        let _ = self.home.try_with(|home| home.set(self.lines.take()));
+        // Fails only while the thread is being destroyed; the buffer is freed then.
+        let _ = self.slot.try_with(|slot| slot.set(self.lines.take()));
     }
 }

@@ -1,4 +1,4 @@
-//! Every kernel, and the tiles emulated, against sums in f64.
+//! Every kernel, including AMX on emulated tiles, is compared with sums in f64.
 
 use std::cell::UnsafeCell;
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::cpu::level::{Isa, Level};
 use crate::cpu::pool::Pool;
 
-/// Numbers in −1..1 that depend on the seed alone.
+/// Numbers in −1..1 that depend only on the seed.
 fn numbers(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
     (0..count)
@@ -21,35 +21,35 @@ fn numbers(seed: u64, count: usize) -> Vec<f32> {
         .collect()
 }
 
-/// An operand that owns its elements: as given, so stored; `across` stores its transpose.
+/// An operand that owns its elements; with `transposed`, its transpose is stored.
 struct Operand {
     wide: Vec<f32>,
     narrow: Option<Vec<bf16>>,
     rows: usize,
     cols: usize,
     stride: usize,
-    across: bool,
+    transposed: bool,
 }
 
 impl Operand {
-    fn new(seed: u64, rows: usize, cols: usize, across: bool, dtype: Precision) -> Operand {
-        let (r, c) = if across { (cols, rows) } else { (rows, cols) };
+    fn new(seed: u64, rows: usize, cols: usize, transposed: bool, dtype: Precision) -> Operand {
+        let (r, c) = if transposed { (cols, rows) } else { (rows, cols) };
         let stride = c + seed as usize % 3;
         let wide = numbers(seed, r * stride);
         let narrow = (dtype == Precision::BF16).then(|| wide.iter().map(|&x| bf16::from_f32(x)).collect());
-        Operand { wide, narrow, rows, cols, stride, across }
+        Operand { wide, narrow, rows, cols, stride, transposed }
     }
 
     fn mat(&self) -> Mat<'_> {
         let data = self.narrow.as_deref().map_or(Slice::F32(&self.wide), Slice::BF16);
-        match self.across {
+        match self.transposed {
             true => Mat::new(data, self.cols, self.rows, self.stride).t(),
             false => Mat::new(data, self.rows, self.cols, self.stride),
         }
     }
 
     fn at(&self, row: usize, col: usize, precision: Precision) -> f64 {
-        let i = if self.across { col * self.stride + row } else { row * self.stride + col };
+        let i = if self.transposed { col * self.stride + row } else { row * self.stride + col };
         match (&self.narrow, precision) {
             (Some(narrow), _) => narrow[i].to_f64(),
             (None, Precision::BF16) => bf16::from_f32(self.wide[i]).to_f64(),
@@ -58,13 +58,13 @@ impl Operand {
     }
 }
 
-/// Stores C and counts how often each element arrives.
+/// Stores C and counts how often each element is written.
 struct Store {
     cols: usize,
     values: Vec<UnsafeCell<(f32, u32)>>,
 }
 
-// SAFETY: tiles are disjoint: that they are is what the tests check, by the counts.
+// SAFETY: tiles are disjoint; the counts check this.
 unsafe impl Sync for Store {}
 
 impl Store {
@@ -76,7 +76,7 @@ impl Store {
         let values = self.values.into_iter().map(UnsafeCell::into_inner);
         values
             .map(|(value, count)| {
-                assert_eq!(count, 1, "an element arrived {count} times");
+                assert_eq!(count, 1, "an element was written {count} times");
                 value
             })
             .collect()
@@ -89,12 +89,12 @@ impl Epilogue for Store {
         assert!(col + cols <= self.cols && acc.as_ptr().addr().is_multiple_of(64));
         for i in 0..rows {
             for j in 0..cols {
-                // SAFETY: no two threads get the same element.
+                // SAFETY: no two threads receive the same element.
                 let cell = unsafe { &mut *self.values[(row + i) * self.cols + col + j].get() };
                 *cell = (acc[i * stride + j], cell.1 + 1);
             }
         }
-        acc.fill(f32::NAN); // A sink may overwrite all of its tile.
+        acc.fill(f32::NAN); // An epilogue may overwrite all of its tile.
     }
 }
 
@@ -107,28 +107,28 @@ enum Kernels {
 
 impl Kernels {
     fn available() -> Vec<Kernels> {
-        let here = Level::present().map(Kernels::Of);
+        let kernels = Level::available().map(Kernels::Of);
         #[cfg(target_arch = "x86_64")]
-        let here = here.chain((Level::detect() >= Level::Avx512).then_some(Kernels::EmulatedTiles));
-        here.collect()
+        let kernels = kernels.chain((Level::detect() >= Level::Avx512).then_some(Kernels::EmulatedTiles));
+        kernels.collect()
     }
 
     fn product(self, pool: Option<&Pool>, precision: Precision, a: &Operand, b: &Operand) -> Vec<f32> {
-        let sink = Store::new(a.rows, b.cols);
+        let epilogue = Store::new(a.rows, b.cols);
         match (self, pool) {
-            (Kernels::Of(level), Some(pool)) => product(level, pool, precision, a.mat(), b.mat(), &sink),
-            (Kernels::Of(level), None) => product_serial(level, precision, a.mat(), b.mat(), &sink),
+            (Kernels::Of(level), Some(pool)) => product(level, pool, precision, a.mat(), b.mat(), &epilogue),
+            (Kernels::Of(level), None) => product_serial(level, precision, a.mat(), b.mat(), &epilogue),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: emulated tiles need AVX-512 only, as `available` has checked.
+            // SAFETY: emulated tiles only need AVX-512, which `available` has checked.
             (Kernels::EmulatedTiles, _) => unsafe {
                 use super::amx_tiles::Emulated;
-                blocks::multiply::<amx::Amx<Emulated>, _>(pool, precision, a.mat(), b.mat(), None, &sink);
+                blocks::multiply::<amx::Amx<Emulated>, _>(pool, precision, a.mat(), b.mat(), None, &epilogue);
             },
         }
-        sink.values()
+        epilogue.values()
     }
 
-    /// Whether this rounds operands even when asked not to.
+    /// Whether this kernel always rounds operands to bf16.
     fn bf16_only(self) -> bool {
         !matches!(self, Kernels::Of(_))
     }
@@ -145,12 +145,12 @@ fn check(kernels: Kernels, pool: Option<&Pool>, precision: Precision, a: &Operan
             let error = (f64::from(found[i * b.cols + j]) - sum).abs();
             assert!(
                 error <= 1e-6 * size + 1e-30,
-                "{kernels:?} {precision:?} {}×{}×{}, across {}, {}: C({i}, {j}) = {}, expected {sum}",
+                "{kernels:?} {precision:?} {}×{}×{}, transposed {}, {}: C({i}, {j}) = {}, expected {sum}",
                 a.rows,
                 a.cols,
                 b.cols,
-                a.across,
-                b.across,
+                a.transposed,
+                b.transposed,
                 found[i * b.cols + j]
             );
         }
@@ -173,17 +173,17 @@ const SIZES: [(usize, usize, usize); 12] = [
     (127, 2, 17),
 ];
 
-/// All kernels, sizes and layouts, with operands of these types.
+/// All kernels, sizes and layouts, with operands of the given types.
 fn check_all(pool: Option<&Pool>, types: &[Precision]) {
     for kernels in Kernels::available() {
         for (seed, (m, k, n)) in (1u64..).zip(SIZES) {
-            for (case, (a_across, b_across)) in
+            for (case, (a_transposed, b_transposed)) in
                 [(false, false), (false, true), (true, false), (true, true)].iter().enumerate()
             {
                 for &a_type in types {
                     for &b_type in types {
-                        let a = Operand::new(seed + case as u64, m, k, *a_across, a_type);
-                        let b = Operand::new(seed + 77, k, n, *b_across, b_type);
+                        let a = Operand::new(seed + case as u64, m, k, *a_transposed, a_type);
+                        let b = Operand::new(seed + 77, k, n, *b_transposed, b_type);
                         for precision in [Precision::F32, Precision::BF16] {
                             if precision == Precision::BF16 || !kernels.bf16_only() {
                                 check(kernels, pool, precision, &a, &b);
@@ -206,7 +206,7 @@ fn parallel_products_match_f64_sums() {
     check_all(Some(&Pool::new(2)), &[Precision::F32]);
 }
 
-/// Beyond one chunk of k, one block of kept panels, one task's streamed panels.
+/// Sizes that exceed one chunk of k, one range of kept panels of B, or one task's panels of A.
 #[test]
 fn long_sums_match_and_do_not_depend_on_the_threads() {
     for kernels in Kernels::available() {
@@ -220,31 +220,31 @@ fn long_sums_match_and_do_not_depend_on_the_threads() {
             for threads in [1, 2, 3] {
                 let pool = Pool::new(threads);
                 let parallel = kernels.product(Some(&pool), Precision::BF16, &a, &b);
-                let same = serial.iter().zip(&parallel).all(|(x, y)| x.to_bits() == y.to_bits());
-                assert!(same, "{kernels:?} {m}×{k}×{n}: {threads} threads give other bits");
+                let equal = serial.iter().zip(&parallel).all(|(x, y)| x.to_bits() == y.to_bits());
+                assert!(equal, "{kernels:?} {m}×{k}×{n}: {threads} threads give different bits");
             }
         }
     }
 }
 
-/// The very bits of a product that packs for itself.
+/// The result has the same bits as that of a product that packs B itself.
 #[test]
-fn a_matrix_packed_once_multiplies_alike() {
+fn a_prepacked_matrix_gives_the_same_product() {
     let pool = Pool::new(2);
-    for level in Level::present() {
+    for level in Level::available() {
         for (m, k, n) in [(33, 70, 65), (5, 4500, 40), (300, 64, 700)] {
             let a = Operand::new(3, m, k, false, Precision::BF16);
             let b = Operand::new(4, k, n, true, Precision::F32);
             let Some(packed) = PackedB::bf16(level, &pool, b.mat()) else { continue };
             let expected = Kernels::Of(level).product(Some(&pool), Precision::BF16, &a, &b);
-            let sink = Store::new(m, n);
-            packed.product(level, &pool, a.mat(), b.mat(), &sink);
-            assert_eq!(sink.values(), expected, "{level:?} {m}×{k}×{n}");
+            let epilogue = Store::new(m, n);
+            packed.product(level, &pool, a.mat(), b.mat(), &epilogue);
+            assert_eq!(epilogue.values(), expected, "{level:?} {m}×{k}×{n}");
         }
     }
 }
 
-/// NaN and infinity survive packing, and padding does not make NaN of them elsewhere.
+/// NaN and infinity survive packing, and padding does not spread NaN to other rows.
 #[test]
 fn non_finite_elements_stay_in_their_row() {
     for kernels in Kernels::available() {
@@ -268,14 +268,14 @@ fn non_finite_elements_stay_in_their_row() {
     }
 }
 
-/// A sink that multiplies, as an attention's might: loans and tiles of the outer product survive.
+/// An epilogue may multiply, as in attention: scratch buffers and tiles of the outer product are not affected.
 #[test]
-fn a_product_within_a_sink_leaves_the_outer_one_alone() {
+fn a_product_within_an_epilogue_does_not_affect_the_outer_one() {
     struct Outer<'a> {
         store: Store,
         inner: &'a dyn Fn(),
     }
-    // SAFETY: used with one thread only.
+    // SAFETY: only used with one thread.
     unsafe impl Sync for Outer<'_> {}
     impl Epilogue for Outer<'_> {
         #[inline(always)]
@@ -289,21 +289,21 @@ fn a_product_within_a_sink_leaves_the_outer_one_alone() {
     for kernels in Kernels::available() {
         let expected = kernels.product(None, Precision::BF16, &a, &b);
         let inner = || assert_eq!(kernels.product(None, Precision::BF16, &a, &b), expected);
-        let sink = Outer { store: Store::new(40, 90), inner: &inner };
+        let epilogue = Outer { store: Store::new(40, 90), inner: &inner };
         match kernels {
-            Kernels::Of(level) => product_serial(level, Precision::BF16, a.mat(), b.mat(), &sink),
+            Kernels::Of(level) => product_serial(level, Precision::BF16, a.mat(), b.mat(), &epilogue),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: emulated tiles need AVX-512 only, as `available` has checked.
+            // SAFETY: emulated tiles only need AVX-512, which `available` has checked.
             Kernels::EmulatedTiles => unsafe {
                 use super::amx_tiles::Emulated;
-                blocks::multiply::<amx::Amx<Emulated>, _>(None, Precision::BF16, a.mat(), b.mat(), None, &sink);
+                blocks::multiply::<amx::Amx<Emulated>, _>(None, Precision::BF16, a.mat(), b.mat(), None, &epilogue);
             },
         }
-        assert_eq!(sink.store.values(), expected);
+        assert_eq!(epilogue.store.values(), expected);
     }
 }
 
-/// The whole path of AMX with its real instructions, where need be under the trap.
+/// The complete AMX path with its real instructions, with the trap handler if necessary.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[test]
 fn products_on_tile_instructions_equal_the_emulation() {
@@ -316,18 +316,18 @@ fn products_on_tile_instructions_equal_the_emulation() {
         let a = Operand::new(3, m, k, true, Precision::F32);
         let b = Operand::new(4, k, n, true, Precision::BF16);
         let expected = Kernels::EmulatedTiles.product(None, Precision::BF16, &a, &b);
-        let sink = Store::new(m, n);
-        // SAFETY: AVX-512 as just checked; the tiles are real, or their instructions trapped, on this thread.
+        let epilogue = Store::new(m, n);
+        // SAFETY: AVX-512 was just checked; the tiles are real, or their instructions are emulated on this thread.
         with_tiles(|| unsafe {
-            blocks::multiply::<amx::Amx<Hardware>, _>(None, Precision::BF16, a.mat(), b.mat(), None, &sink);
+            blocks::multiply::<amx::Amx<Hardware>, _>(None, Precision::BF16, a.mat(), b.mat(), None, &epilogue);
         });
-        assert_eq!(sink.values(), expected, "{m}×{k}×{n}");
+        assert_eq!(epilogue.values(), expected, "{m}×{k}×{n}");
     }
 }
 
 #[test]
-fn the_peak_is_that_of_this_level() {
-    // Wide bounds: other work may slow either measurement.
+fn the_peak_is_plausible_at_each_level() {
+    // Wide bounds: other processes may slow down either measurement.
     let pool = Pool::new(1);
     let (a, b) = (Operand::new(1, 140, 256, false, Precision::F32), Operand::new(2, 256, 128, false, Precision::F32));
     let levels = [Level::Portable, Level::Neon, Level::Avx2, Level::Avx512];
@@ -351,13 +351,13 @@ fn the_peak_is_that_of_this_level() {
 
 #[test]
 #[should_panic(expected = "matrix 3×4 with rows 5 apart in 13 elements")]
-fn a_matrix_beyond_its_data_is_refused() {
+fn a_matrix_beyond_its_data_is_rejected() {
     Mat::new(Slice::F32(&[0.0; 13]), 3, 4, 5);
 }
 
 #[test]
 #[should_panic(expected = "product of 2×3 and 4×1")]
-fn unequal_inner_sizes_are_refused() {
+fn unequal_inner_sizes_are_rejected() {
     let a = Operand::new(1, 2, 3, false, Precision::F32);
     let b = Operand::new(2, 4, 1, false, Precision::F32);
     Kernels::Of(Level::Portable).product(None, Precision::F32, &a, &b);

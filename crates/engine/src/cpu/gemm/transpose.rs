@@ -1,4 +1,4 @@
-//! The transpose of a 16×16 block of 32-bit words, the heart of packing across the grain.
+//! The transpose of a 16×16 block of 32-bit words, the core of packing operands that are not contiguous along k.
 
 use super::layout::{LINE, Line};
 use crate::cpu::level::Isa;
@@ -8,10 +8,10 @@ use crate::cpu::level::Level;
 /// Writes the first `lines` rows of the transpose of `from`: eight to `to[0]`, the others to `to[1]`.
 ///
 /// # Safety
-/// The machine has `I`'s level, and there is room for `lines ≤ 16`.
+/// The machine has level `I`; `lines ≤ 16` lines can be written.
 #[inline(always)]
 pub(super) unsafe fn transpose<I: Isa>(from: &[Line; LINE], to: [*mut Line; 2], lines: usize) {
-    // SAFETY: as the caller vouches.
+    // SAFETY: by the caller's contract.
     unsafe {
         match I::LEVEL {
             #[cfg(target_arch = "x86_64")]
@@ -26,7 +26,7 @@ pub(super) unsafe fn transpose<I: Isa>(from: &[Line; LINE], to: [*mut Line; 2], 
 }
 
 /// # Safety
-/// There is room for `lines ≤ 16`.
+/// `lines ≤ 16` lines can be written.
 #[inline(always)]
 unsafe fn transpose_words(from: &[Line; LINE], to: [*mut Line; 2], lines: usize) {
     for line in 0..lines {
@@ -39,10 +39,10 @@ unsafe fn transpose_words(from: &[Line; LINE], to: [*mut Line; 2], lines: usize)
     }
 }
 
-/// Sixteen 4×4 transposes.
+/// Sixteen transposes of 4×4 words.
 ///
 /// # Safety
-/// NEON, and room for `lines ≤ 16`.
+/// NEON; `lines ≤ 16` lines can be written.
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
 #[inline]
@@ -54,7 +54,7 @@ unsafe fn transpose_128(from: &[Line; LINE], to: [*mut Line; 2], lines: usize) {
             // SAFETY: words left..left + 4 of a line.
             *x = unsafe { vld1q_u32(from.0.as_ptr().add(left)) };
         }
-        // Pairs of words of two rows: the even ones, the odd ones.
+        // Pairs of words of two rows: the even ones and the odd ones.
         let pairs = |p, q| (vreinterpretq_u64_u32(vtrn1q_u32(p, q)), vreinterpretq_u64_u32(vtrn2q_u32(p, q)));
         let ((even, odd), (even2, odd2)) = (pairs(x[0], x[1]), pairs(x[2], x[3]));
         let y = [vtrn1q_u64(even, even2), vtrn1q_u64(odd, odd2), vtrn2q_u64(even, even2), vtrn2q_u64(odd, odd2)];
@@ -70,10 +70,10 @@ mod x86 {
     use super::{LINE, Line};
     use std::arch::x86_64::*;
 
-    /// Four rounds of a butterfly: pairs of words, of double words, of quarters, of halves.
+    /// Four rounds of a butterfly: over pairs of words, of double words, of quarters and of halves.
     ///
     /// # Safety
-    /// AVX-512 F, and room for `lines ≤ 16`.
+    /// AVX-512 F; `lines ≤ 16` lines can be written.
     #[target_feature(enable = "avx512f")]
     #[inline]
     pub(super) unsafe fn transpose_512(from: &[Line; LINE], to: [*mut Line; 2], lines: usize) {
@@ -93,7 +93,7 @@ mod x86 {
                 x[4 * i + 2 * j + 1] = _mm512_unpackhi_epi64(y[4 * i + j], y[4 * i + j + 2]);
             }
         }
-        // x[4i + c] now holds, in quarter q, word 4q + c of rows 4i..4i + 4.
+        // x[4i + c] now contains, in quarter q, word 4q + c of rows 4i..4i + 4.
         for c in 0..4 {
             let (low, high) = (
                 _mm512_shuffle_i32x4::<0b10_00_10_00>(x[c], x[4 + c]),
@@ -116,10 +116,10 @@ mod x86 {
         }
     }
 
-    /// Four 8×8 transposes.
+    /// Four transposes of 8×8 words.
     ///
     /// # Safety
-    /// AVX2, and room for `lines ≤ 16`.
+    /// AVX2; `lines ≤ 16` lines can be written.
     #[target_feature(enable = "avx2")]
     #[inline]
     pub(super) unsafe fn transpose_256(from: &[Line; LINE], to: [*mut Line; 2], lines: usize) {
@@ -165,7 +165,7 @@ mod tests {
         type Output = ();
         #[inline(always)]
         fn call<I: Isa>(self) {
-            // SAFETY: run at an available level; sixteen lines of room.
+            // SAFETY: runs at an available level; sixteen lines can be written.
             unsafe {
                 let to = self.1.as_mut_ptr();
                 transpose::<I>(self.0, [to, to.add(8)], self.2)

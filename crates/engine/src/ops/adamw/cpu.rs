@@ -2,11 +2,11 @@ use super::{AdamW, AdamWStep, Moments, StepSettings};
 use crate::cpu::Cpu;
 use crate::cpu::disjoint::DisjointSlice;
 use crate::cpu::level::{Isa, Vectorized, mul_add};
-use crate::params::LearningRun;
+use crate::params::UpdateGroup;
 use crate::{Gradients, Parameters};
 use std::ops::Range;
 
-/// Weights a task takes.
+/// Weights per task.
 const BLOCK: usize = 1 << 14;
 
 impl AdamWStep for Cpu {
@@ -35,18 +35,19 @@ impl AdamWStep for Cpu {
         let correction = |beta: f32| {
             if bias_correction { 1.0 - f64::from(beta).powi(settings.step.min(1 << 30) as i32) } else { 1.0 }
         };
-        let (first_correction, root) = (correction(beta1), (1.0 / correction(beta2).sqrt()) as f32);
-        let runs = params.learning_runs();
+        let (first_correction, root_correction) = (correction(beta1), (1.0 / correction(beta2).sqrt()) as f32);
+        let groups = params.update_groups();
         let gradients = grads.arena().slice::<f32>();
         let weights = DisjointSlice::new(params.arena_mut().slice_mut());
         let (first, second) =
             (DisjointSlice::new(moments.first.slice_mut()), DisjointSlice::new(moments.second.slice_mut()));
-        for LearningRun { range: run, decays, rate } in runs {
+        for UpdateGroup { range: group, decays, rate } in groups {
             let lr = f64::from(settings.lr) * f64::from(rate);
-            let keep = if decays { 1.0 - lr * f64::from(weight_decay) } else { 1.0 } as f32;
-            let update = Update { factor, beta1, beta2, eps, rate: (lr / first_correction) as f32, root, keep };
-            self.for_blocks(run.len(), BLOCK, |block| {
-                let range = run.start + block.start..run.start + block.end;
+            let decay = if decays { 1.0 - lr * f64::from(weight_decay) } else { 1.0 } as f32;
+            let update =
+                Update { factor, beta1, beta2, eps, rate: (lr / first_correction) as f32, root_correction, decay };
+            self.for_blocks(group.len(), BLOCK, |block| {
+                let range = group.start + block.start..group.start + block.end;
                 // SAFETY: blocks are disjoint.
                 let (w, m, v) =
                     unsafe { (weights.part(range.clone()), first.part(range.clone()), second.part(range.clone())) };
@@ -82,9 +83,9 @@ struct Update {
     /// lr/(1 − β₁ᵗ)
     rate: f32,
     /// 1/√(1 − β₂ᵗ)
-    root: f32,
+    root_correction: f32,
     /// 1 − lr λ
-    keep: f32,
+    decay: f32,
 }
 
 struct UpdateBlock<'a> {
@@ -99,12 +100,12 @@ impl Vectorized for UpdateBlock<'_> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let Update { factor, beta1, beta2, eps, rate, root, keep } = self.update;
+        let Update { factor, beta1, beta2, eps, rate, root_correction, decay } = self.update;
         for (((w, m), v), g) in self.w.iter_mut().zip(self.m).zip(self.v).zip(self.g) {
             let g = g * factor;
             *m = mul_add::<I>(1.0 - beta1, g - *m, *m);
             *v = mul_add::<I>(beta2, *v, (1.0 - beta2) * g * g);
-            *w = mul_add::<I>(-rate, *m / mul_add::<I>(v.sqrt(), root, eps), *w * keep);
+            *w = mul_add::<I>(-rate, *m / mul_add::<I>(v.sqrt(), root_correction, eps), *w * decay);
         }
     }
 }

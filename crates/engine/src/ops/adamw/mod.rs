@@ -1,9 +1,9 @@
-//! AdamW (Loshchilov and Hutter 2019) and BERT's form of it, one pass over the arena: clipping, both moments, decay and
-//! the update.
+//! AdamW (Loshchilov and Hutter 2019) and BERT's variant of it, in one pass over the arena: clipping, both moments,
+//! weight decay and the update.
 //!
-//! m = β₁ m + (1 − β₁) g,  v = β₂ v + (1 − β₂) g²,  w −= lr (m̂/(√v̂ + ε) + λ w), where λ applies to matrices only.
-//! The corrected form has m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ); BERT's (google-research/bert, optimization.py) has m̂ = m,
-//! v̂ = v. As in PyTorch, decay multiplies the weight first and ε is added to the corrected root.
+//! m = β₁ m + (1 − β₁) g,  v = β₂ v + (1 − β₂) g²,  w −= lr (m̂/(√v̂ + ε) + λ w), where λ applies only to matrices.
+//! With bias correction, m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ); in BERT (google-research/bert, optimization.py) m̂ = m, v̂
+//! = v. As in PyTorch, decay multiplies the weight first, and ε is added to the corrected root.
 
 #[allow(unsafe_code)]
 mod cpu;
@@ -12,7 +12,7 @@ use crate::{Device, Gradients, Parameters, Tensor};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// The optimizer's constants.
+/// Hyperparameters of the optimizer.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct AdamW {
     /// β₁
@@ -23,11 +23,11 @@ pub struct AdamW {
     pub eps: f32,
     /// λ
     pub weight_decay: f32,
-    /// Whether the moments are corrected for their start at zero: yes in AdamW, no in BERT's.
+    /// Whether the moments are corrected for their initialisation with zeros: true for AdamW, false for BERT's variant.
     pub bias_correction: bool,
 }
 
-/// Running means of the gradients and of their squares, laid out as the [`Parameters`], on their device.
+/// Running means of the gradients and of their squares, with the layout of the [`Parameters`], on their device.
 pub struct Moments {
     first: Tensor,
     second: Tensor,
@@ -40,18 +40,18 @@ impl Moments {
         Moments { first: zeros(), second: zeros() }
     }
 
-    /// m of all parameters, in the order of [`Parameters::ids`]: borrowed where the device computes in the host's memory, else
+    /// m of all parameters, in the order of [`Parameters::ids`]: borrowed if the device uses host memory, otherwise
     /// copied.
     pub fn read_first(&self) -> Cow<'_, [f32]> {
         self.first.read(0..self.first.count())
     }
 
-    /// v of all parameters; as [`Moments::read_first`].
+    /// v of all parameters, borrowed or copied as in [`Moments::read_first`].
     pub fn read_second(&self) -> Cow<'_, [f32]> {
         self.second.read(0..self.second.count())
     }
 
-    /// Lets `edit` change m and v of all parameters: where they are, or in copies that are then written back.
+    /// Lets `edit` change m and v of all parameters, in place or in copies that are then written back.
     pub fn edit<T>(&mut self, edit: impl FnOnce(&mut [f32], &mut [f32]) -> T) -> T {
         let all = 0..self.first.count();
         let Moments { first, second } = self;
@@ -59,34 +59,34 @@ impl Moments {
     }
 }
 
-/// What a step found.
+/// The result of an optimizer step.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct StepReport {
     /// The gradient's Euclidean norm before clipping.
     pub grad_norm: f32,
-    /// Whether the norm is finite; if not, nothing was changed.
+    /// Whether the norm is finite; if not, the step changed nothing.
     pub finite: bool,
 }
 
-/// One optimizer step.
+/// Settings of one optimizer step.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct StepSettings {
-    /// The constants.
+    /// Hyperparameters.
     pub adamw: AdamW,
     /// The learning rate of this step.
     pub lr: f32,
-    /// The number of this step, from 1 (for the bias correction).
+    /// The number of this step, starting from 1, for the bias correction.
     pub step: u64,
-    /// The largest gradient norm, if clipped.
+    /// The maximum gradient norm; `None` disables clipping.
     pub clip_norm: Option<f32>,
 }
 
-/// The optimizer's step on a device.
+/// The kernels of the optimizer step.
 pub trait AdamWStep {
-    /// Σ g² over a range of the arena, in a fixed order.
+    /// Σ g² over a range of the arena, summed in a fixed order.
     fn square_sum(&self, grads: &Gradients, range: Range<usize>) -> f64;
-    /// Updates weights and moments with gradients multiplied by `factor`.
+    /// Updates weights and moments, with gradients multiplied by `factor`.
     fn adamw(
         &self,
         params: &mut Parameters,
@@ -97,8 +97,8 @@ pub trait AdamWStep {
     );
 }
 
-/// Clips, then updates every weight that learns (see [`Parameters::set_rate`]); the others' gradients do not count. A gradient that
-/// is not finite changes nothing and is reported.
+/// Clips the gradients, then updates all weights that are not frozen (see [`Parameters::set_rate`]). The gradients of
+/// frozen weights do not count for the norm. If the norm is not finite, nothing is changed, and the report says so.
 pub fn adamw_step(
     device: &Device,
     params: &mut Parameters,
@@ -107,13 +107,13 @@ pub fn adamw_step(
     settings: &StepSettings,
 ) -> StepReport {
     let backend = device.backend();
-    let parts = params.learning_ranges().into_iter().map(|range| backend.square_sum(grads, range));
+    let parts = params.trained_ranges().into_iter().map(|range| backend.square_sum(grads, range));
     let grad_norm = parts.sum::<f64>().sqrt();
     if !grad_norm.is_finite() {
         return StepReport { grad_norm: grad_norm as f32, finite: false };
     }
-    // PyTorch's clip_grad_norm_ adds 1e-6 to the norm; the factor never grows a gradient.
-    let factor = settings.clip_norm.map_or(1.0, |most| (f64::from(most) / (grad_norm + 1e-6)).min(1.0));
+    // PyTorch's clip_grad_norm_ adds 1e-6 to the norm; the factor is at most 1.
+    let factor = settings.clip_norm.map_or(1.0, |max| (f64::from(max) / (grad_norm + 1e-6)).min(1.0));
     backend.adamw(params, grads, moments, settings, factor as f32);
     StepReport { grad_norm: grad_norm as f32, finite: true }
 }
@@ -123,10 +123,10 @@ mod tests {
     use super::*;
     use crate::Init;
 
-    /// Three steps against the equations in f64, in both forms, on every kind of device.
+    /// Compares three steps with the equations in f64, in both variants, on all devices.
     #[test]
     fn steps_follow_the_equations() {
-        for device in Device::every_kind() {
+        for device in Device::all_for_tests() {
             for (bias_correction, clip_norm) in [(false, None), (false, Some(0.5)), (true, None), (true, Some(0.5))] {
                 let mut builder = Parameters::builder();
                 builder.declare("matrix", &[37, 11], Init::TruncatedNormal { std: 0.5 }, true);
@@ -161,14 +161,15 @@ mod tests {
                         w[i] = w[i] * (1.0 - 1e-2 * decay) - 1e-2 * (m[i] / c1) / ((v[i] / c2).sqrt() + 1e-6);
                     }
                 }
-                for (found, wanted) in params.read_all().iter().zip(&w) {
-                    assert!((f64::from(*found) - wanted).abs() < 2e-5, "{found} {wanted}");
+                for (found, expected) in params.read_all().iter().zip(&w) {
+                    assert!((f64::from(*found) - expected).abs() < 2e-5, "found {found}, expected {expected}");
                 }
             }
         }
     }
 
-    /// Layer-wise rates: half of a rate is the step of half the rate, and what does not learn neither moves nor counts.
+    /// Half of the rate gives the step of half the learning rate; frozen weights do not change, and their gradients do
+    /// not count.
     #[test]
     fn rates_of_parameters_scale_their_steps() {
         let device = Device::cpu(Some(1)).expect("a CPU device");
@@ -185,17 +186,17 @@ mod tests {
             let report = adamw_step(&device, &mut params, &grads, &mut moments, &settings);
             (params.read_all().to_vec(), moments.read_first().to_vec(), report.grad_norm)
         };
-        let (whole, _, norm) = step([1.0; 3], 0.01);
+        let (full, _, norm) = step([1.0; 3], 0.01);
         let (half, _, _) = step([1.0; 3], 0.005);
-        let (mixed, moments, less) = step([1.0, 0.0, 0.5], 0.01);
-        assert_eq!(mixed[..40], whole[..40]);
+        let (mixed, moments, smaller_norm) = step([1.0, 0.0, 0.5], 0.01);
+        assert_eq!(mixed[..40], full[..40]);
         assert_eq!(mixed[40..80], [1.0; 40]);
         assert_eq!(mixed[80..], half[80..]);
-        assert!(moments[40..80].iter().all(|m| *m == 0.0) && less < norm);
+        assert!(moments[40..80].iter().all(|m| *m == 0.0) && smaller_norm < norm);
     }
 
     #[test]
-    fn a_gradient_that_is_not_finite_changes_nothing() {
+    fn a_gradient_with_infinite_norm_changes_nothing() {
         let device = Device::cpu(Some(1)).expect("a CPU device");
         let mut builder = Parameters::builder();
         builder.declare("w", &[5], Init::Ones, true);

@@ -8,7 +8,7 @@ use crate::dtype::with_real;
 use crate::random::Mask;
 use crate::{DType, Gradients, Tensor};
 
-/// Rows a task takes. Part of the result's definition: γ's and β's gradients are summed block by block.
+/// Rows per task. Part of the result's definition: the gradients of γ and β are summed block by block.
 const BLOCK: usize = 64;
 
 impl AddNorm for Cpu {
@@ -18,7 +18,7 @@ impl AddNorm for Cpu {
         let mut stats = Tensor::host(&[tokens, 2], DType::F32);
         with_real!(operands.x.dtype(), E => {
             let (y, stats) = (DisjointSlice::new(y.slice_mut::<E>()), DisjointSlice::new(stats.slice_mut::<f32>()));
-            let rows = Rows::<E>::of(operands);
+            let rows = Rows::<E>::new(operands);
             self.for_blocks(tokens, BLOCK, |range| {
                 // SAFETY: blocks of rows are disjoint.
                 let (y, stats) = unsafe {
@@ -38,21 +38,21 @@ impl AddNorm for Cpu {
         grads: &mut Gradients,
     ) -> (Tensor, Option<Tensor>) {
         let (tokens, hidden) = operands.x.matrix("add_norm_backward");
-        let separate = operands.mask.active() && operands.residual.is_some();
+        let has_separate_dr = operands.mask.is_active() && operands.residual.is_some();
         let dtype = operands.x.dtype();
         let mut dx = Tensor::host(&[tokens, hidden], dtype);
-        let mut dr = Tensor::host(&[if separate { tokens } else { 0 }, hidden], dtype);
+        let mut dr = Tensor::host(&[if has_separate_dr { tokens } else { 0 }, hidden], dtype);
         let blocks = tokens.div_ceil(BLOCK);
         let mut partial = Tensor::host(&[blocks, 2, hidden], DType::F32);
         with_real!(dtype, E => {
             let (dx, dr) = (DisjointSlice::new(dx.slice_mut::<E>()), DisjointSlice::new(dr.slice_mut::<E>()));
             let (partial, stats, dy) = (DisjointSlice::new(partial.slice_mut::<f32>()), stats.slice::<f32>(), dy.slice::<E>());
-            let rows = Rows::<E>::of(operands);
+            let rows = Rows::<E>::new(operands);
             self.for_blocks(tokens, BLOCK, |range| {
                 let (elements, block) = (range.start * hidden..range.end * hidden, range.start / BLOCK);
                 // SAFETY: blocks of rows are disjoint, and so are their partial sums.
                 let (dx, dr, partial) = unsafe {
-                    let dr = if separate { dr.part(elements.clone()) } else { &mut [][..] };
+                    let dr = if has_separate_dr { dr.part(elements.clone()) } else { &mut [][..] };
                     (dx.part(elements.clone()), dr, partial.part(block * 2 * hidden..(block + 1) * 2 * hidden))
                 };
                 let (dgamma, dbeta) = partial.split_at_mut(hidden);
@@ -71,14 +71,14 @@ impl AddNorm for Cpu {
         }
         let dr = match operands.residual {
             None => None,
-            Some(_) if separate => Some(dr),
+            Some(_) if has_separate_dr => Some(dr),
             Some(_) => Some(dx.clone()),
         };
         (dx, dr)
     }
 }
 
-/// The rows of s = r + dropout(x).
+/// Computes the rows of s = r + dropout(x).
 struct Rows<'a, E> {
     x: &'a [E],
     residual: Option<&'a [E]>,
@@ -96,27 +96,27 @@ impl<E> Clone for Rows<'_, E> {
 impl<E> Copy for Rows<'_, E> {}
 
 impl<'a, E: VectorElement> Rows<'a, E> {
-    fn of(operands: &Operands<'a>) -> Self {
+    fn new(operands: &Operands<'a>) -> Self {
         let (_, hidden) = operands.x.matrix("add_norm");
         if let Some(r) = operands.residual {
             assert_eq!((r.shape(), r.dtype()), (operands.x.shape(), operands.x.dtype()), "add_norm: residual");
         }
         let [gamma, beta] = [operands.norm.gamma, operands.norm.beta].map(|id| weights(operands.params, id));
-        assert_eq!((gamma.len(), beta.len()), (hidden, hidden), "add_norm: gain and offset");
+        assert_eq!((gamma.len(), beta.len()), (hidden, hidden), "add_norm: size of γ or β");
         let residual = operands.residual.map(Tensor::slice::<E>);
         Rows { x: operands.x.slice(), residual, mask: operands.mask, gamma, beta, eps: operands.norm.eps }
     }
 
     /// Writes row `t` of s to `s`.
     #[inline(always)]
-    fn add_up<I: Isa>(&self, t: usize, s: &mut [f32]) {
+    fn sum_row<I: Isa>(&self, t: usize, s: &mut [f32]) {
         let row = t * s.len()..(t + 1) * s.len();
         let x = &self.x[row.clone()];
         let residual = self.residual.map(|residual| &residual[row.clone()]);
         each_part!(s.len(), part => {
             let mut sum = load(&x[part.clone()]);
-            if self.mask.active() {
-                sum = lanes::zip(sum, lanes::factors(self.mask, row.start + part.start), |x, factor| x * factor);
+            if self.mask.is_active() {
+                sum = lanes::zip(sum, lanes::dropout_factors(self.mask, row.start + part.start), |x, factor| x * factor);
             }
             if let Some(residual) = residual {
                 sum = lanes::zip(sum, load(&residual[part.clone()]), |x, r| x + r);
@@ -141,7 +141,7 @@ impl<E: VectorElement> Vectorized for Forward<'_, E> {
         let (gamma, beta) = (&self.rows.gamma[..hidden], &self.rows.beta[..hidden]);
         let mut s = vec![0f32; hidden];
         for (row, (y, stats)) in self.y.chunks_exact_mut(hidden).zip(self.stats.chunks_exact_mut(2)).enumerate() {
-            self.rows.add_up::<I>(self.first + row, &mut s);
+            self.rows.sum_row::<I>(self.first + row, &mut s);
             let mean = lane_sum!(I, hidden, part => load(&s[part])) / hidden as f32;
             let variance = lane_sum!(I, hidden, part => lanes::map(load(&s[part]), |s| (s - mean) * (s - mean)));
             let scale = 1.0 / (variance / hidden as f32 + self.rows.eps).sqrt();
@@ -180,7 +180,7 @@ impl<E: VectorElement> Vectorized for BackwardBlock<'_, E> {
         let (mut normed, mut g) = (vec![0f32; hidden], vec![0f32; hidden]);
         for (row, (dy, stats)) in self.dy.chunks_exact(hidden).zip(self.stats.chunks_exact(2)).enumerate() {
             let (mean, scale) = (stats[0], stats[1]);
-            self.rows.add_up::<I>(self.first + row, &mut normed);
+            self.rows.sum_row::<I>(self.first + row, &mut normed);
             each_part!(hidden, part => {
                 let n = lanes::map(load(&normed[part.clone()]), |s| (s - mean) * scale);
                 let d = load(&dy[part.clone()]);
@@ -201,8 +201,8 @@ impl<E: VectorElement> Vectorized for BackwardBlock<'_, E> {
                     (mul_add::<I>(-n, mean_gx, g) - mean_g) * scale
                 });
                 store::<I, _>(ds, &mut g[part.clone()]);
-                if self.rows.mask.active() {
-                    ds = lanes::zip(ds, lanes::factors(self.rows.mask, first + part.start), |ds, factor| ds * factor);
+                if self.rows.mask.is_active() {
+                    ds = lanes::zip(ds, lanes::dropout_factors(self.rows.mask, first + part.start), |ds, factor| ds * factor);
                 }
                 store::<I, _>(ds, &mut normed[part]);
             });

@@ -1,10 +1,11 @@
-//! Residual, dropout and layer normalisation in one (Ba et al. 2016; post-norm as in Vaswani et al. 2017, §3.1):
+//! Residual connection, dropout and layer normalisation in one op (Ba et al. 2016; post-norm as in Vaswani et al. 2017,
+//! §3.1):
 //!
 //! s = r + dropout(x),  μ = mean(s),  σ² = mean((s − μ)²),  x̂ = (s − μ)/√(σ² + ε),  y = γ x̂ + β.
 //!
-//! Backward, with g = γ dy: ds = (g − mean(g) − x̂ mean(g x̂))/√(σ² + ε); dr = ds; dx = mask ds; dγ += Σ dy x̂;
-//! dβ += Σ dy. Nothing is stored but x, r (which others hold anyway), μ and 1/√(σ² + ε): s is cheap to add up again.
-//! Statistics are f32 whatever the activations are: ε = 1e-12 is nothing in half precision.
+//! Backward, with g = γ dy: ds = (g − mean(g) − x̂ mean(g x̂))/√(σ² + ε); dr = ds; dx = mask ds; dγ += Σ dy x̂; dβ += Σ
+//! dy. The tape keeps x and r (which other ops keep anyway), μ and 1/√(σ² + ε); s is cheap to recompute. Statistics are
+//! always f32: ε = 1e-12 vanishes in bf16.
 
 #[allow(unsafe_code)]
 mod cpu;
@@ -13,14 +14,14 @@ use crate::profile::Cost;
 use crate::random::Mask;
 use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};
 
-/// Gain, offset \[H\] and ε.
+/// Gain γ and offset β, \[H\] each, and ε.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm {
     /// γ
     pub gamma: ParamId,
     /// β
     pub beta: ParamId,
-    /// ε, added to the variance.
+    /// ε, which is added to the variance.
     pub eps: f32,
 }
 
@@ -34,11 +35,11 @@ pub struct Operands<'a> {
     pub(crate) norm: Norm,
 }
 
-/// Both directions.
+/// The kernels of both directions.
 pub trait AddNorm {
-    /// → y [T, H] and the statistics [T, 2] (μ, 1/√(σ² + ε)).
+    /// Returns y [T, H] and the statistics [T, 2] (μ, 1/√(σ² + ε)).
     fn add_norm(&self, operands: &Operands<'_>) -> (Tensor, Tensor);
-    /// → (dx, dr): dr is `None` without a residual; γ's and β's gradients are added to.
+    /// Returns (dx, dr), where dr is `None` without a residual. Adds to the gradients of γ and β.
     fn add_norm_backward(
         &self,
         operands: &Operands<'_>,
@@ -48,7 +49,7 @@ pub trait AddNorm {
     ) -> (Tensor, Option<Tensor>);
 }
 
-/// LayerNorm(residual + dropout(x)), all [T, H]; `dropout` is x's drop probability.
+/// LayerNorm(residual + dropout(x)); x, residual and the result are [T, H]. `dropout` is the drop probability of x.
 pub fn add_norm(pass: &mut Pass<'_>, x: &Var, residual: Option<&Var>, norm: Norm, dropout: f32) -> Var {
     let mask = pass.dropout_site(dropout);
     let (x_value, residual_value) = (x.value().clone(), residual.map(|r| r.value().clone()));
@@ -60,14 +61,15 @@ pub fn add_norm(pass: &mut Pass<'_>, x: &Var, residual: Option<&Var>, norm: Norm
     pass.costs(Cost::new(0, (inputs + 1) * bytes), Cost::new(0, (2 * inputs + 1) * bytes));
     pass.uses(&[norm.gamma, norm.beta]);
     pass.record("add_norm", value, |slot| {
-        Box::new(move |back| {
-            let Some(dy) = back.finish(slot) else { return };
-            let operands = Operands { x: &x_value, residual: residual_value.as_ref(), mask, params: back.params, norm };
-            let (dx, dr) = back.device.backend().add_norm_backward(&operands, &stats, &dy, back.grads);
+        Box::new(move |backward| {
+            let Some(dy) = backward.finish(slot) else { return };
+            let operands =
+                Operands { x: &x_value, residual: residual_value.as_ref(), mask, params: backward.params, norm };
+            let (dx, dr) = backward.device.backend().add_norm_backward(&operands, &stats, &dy, backward.grads);
             if let Some(dr) = dr {
-                back.add(residual_slot, dr);
+                backward.add(residual_slot, dr);
             }
-            back.add(x_slot, dx);
+            backward.add(x_slot, dx);
         })
     })
 }
@@ -75,7 +77,7 @@ pub fn add_norm(pass: &mut Pass<'_>, x: &Var, residual: Option<&Var>, norm: Norm
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::{check_op, masked};
+    use crate::ops::check::{check_op, dropout_mask};
 
     fn oracle(s: &[f64], gamma: &[f64], beta: &[f64], eps: f64) -> Vec<f64> {
         let hidden = gamma.len();
@@ -108,9 +110,9 @@ mod tests {
                 &params,
                 |pass, x, p| add_norm(pass, &x[0], Some(&x[1]), norm(p), 0.2),
                 |x, p| {
-                    let keep = masked(1, 0.2);
+                    let mask = dropout_mask(1, 0.2);
                     let s: Vec<f64> =
-                        (0..tokens * hidden).map(|i| x[1][i] + x[0][i] * f64::from(keep.factor(i))).collect();
+                        (0..tokens * hidden).map(|i| x[1][i] + x[0][i] * f64::from(mask.factor(i))).collect();
                     oracle(&s, &p[0], &p[1], 1e-12)
                 },
             );

@@ -6,7 +6,7 @@ use crate::ops::LossSum;
 
 impl BinaryCrossEntropy for Cpu {
     fn binary_cross_entropy(&self, z: &Tensor, targets: &Tensor, scale: f32) -> (LossSum, Tensor) {
-        assert_eq!(z.shape(), targets.shape(), "binary_cross_entropy: a target for each logit");
+        assert_eq!(z.shape(), targets.shape(), "binary_cross_entropy: targets must have the shape of the logits");
         let mut gradient = Tensor::host(z.shape(), z.dtype());
         let mut loss = LossSum::default();
         with_real!(z.dtype(), E => {

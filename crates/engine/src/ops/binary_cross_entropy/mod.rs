@@ -1,7 +1,7 @@
-//! Binary cross-entropy of each logit on its own: ℓ = Σ max(z, 0) − z t + log(1 + exp(−|z|)), over the targets that are numbers. Labels
-//! of which several may be right (PyTorch's `BCEWithLogitsLoss`, `reduction="sum"`).
+//! Binary cross-entropy of independent logits: ℓ = Σ max(z, 0) − z t + log(1 + exp(−|z|)), over the targets that are
+//! not NaN. For labels of which several may apply (PyTorch's `BCEWithLogitsLoss`, `reduction="sum"`).
 //!
-//! Backward: dz = scale (1 / (1 + exp(−z)) − t); 0 where the target is not a number.
+//! Backward: dz = scale (1 / (1 + exp(−z)) − t); 0 where the target is NaN.
 
 mod cpu;
 
@@ -10,14 +10,16 @@ use crate::profile::Cost;
 use crate::tape::Label;
 use crate::{Pass, Tensor, Var};
 
-/// The loss and, with a scale, its gradient.
+/// The loss and its gradient.
 pub trait BinaryCrossEntropy {
-    /// z [R, C], targets [R, C] (f32, 0 to 1) → the sum over the elements whose target is a number, and scale · dz.
+    /// z [R, C], targets [R, C] (f32, 0 to 1, or NaN) → the sum over the elements whose target is not NaN, and scale ·
+    /// dz.
     fn binary_cross_entropy(&self, z: &Tensor, targets: &Tensor, scale: f32) -> (LossSum, Tensor);
 }
 
-/// Binary cross-entropy of `z` [R, C] with `targets` [R, C] (f32, 0 to 1; not a number: not counted), summed; `scale` times its gradient
-/// goes back. A logit above 0 with a target of a half or more, or below with a smaller one, is correct.
+/// Summed binary cross-entropy of `z` [R, C] with `targets` [R, C] (f32, 0 to 1; elements with NaN do not count). The
+/// recorded gradient is multiplied by `scale`. A prediction is correct if z > 0 and the target is at least 0.5, or z ≤
+/// 0 and it is below.
 pub fn binary_cross_entropy(pass: &mut Pass<'_>, z: &Var, targets: &Tensor, scale: f32) -> LossSum {
     let (loss, gradient) = pass.device().backend().binary_cross_entropy(z.value(), targets, scale);
     let none = Cost::default();
@@ -62,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn large_logits_are_finite_and_unknown_labels_do_not_count() {
+    fn large_logits_are_finite_and_nan_targets_do_not_count() {
         let device = crate::Device::cpu(Some(1)).expect("a CPU device");
         let params = crate::Parameters::builder().build(&device, 0);
         let mut pass = Pass::inference(&device, &params, crate::DType::F32);

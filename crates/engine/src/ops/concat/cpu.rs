@@ -13,7 +13,7 @@ impl Concat for Cpu {
             let mut first = 0;
             for part in parts {
                 let (rows, columns) = part.matrix("concat");
-                assert_eq!(rows, tokens, "concat: rows of the parts");
+                assert_eq!(rows, tokens, "concat: number of rows");
                 for (y, x) in y.chunks_exact_mut(width).zip(part.slice::<E>().chunks_exact(columns)) {
                     y[first..first + columns].copy_from_slice(x);
                 }

@@ -1,4 +1,5 @@
-//! Matrices side by side: y = [x₁ x₂ …]. The last layers of an encoder as features (Devlin et al. 2019, 5.3).
+//! Concatenates matrices side by side: y = [x₁ x₂ …]. For the last layers of an encoder as features (Devlin et al.
+//! 2019, 5.3).
 //!
 //! Backward: each input's gradient is its columns of dy.
 
@@ -7,15 +8,15 @@ mod cpu;
 use crate::profile::Cost;
 use crate::{Pass, Tensor, Var};
 
-/// Both directions.
+/// The kernels of both directions.
 pub trait Concat {
     /// parts [T, Hᵢ] → [T, Σ Hᵢ].
     fn concat(&self, parts: &[&Tensor]) -> Tensor;
-    /// The columns of dy [T, Σ Hᵢ] that are the parts', each [T, Hᵢ].
+    /// Splits dy [T, Σ Hᵢ] into the gradients of the parts, [T, Hᵢ] each.
     fn concat_backward(&self, dy: &Tensor, widths: &[usize]) -> Vec<Tensor>;
 }
 
-/// The columns of all `parts` [T, Hᵢ], in order, as [T, Σ Hᵢ].
+/// Concatenates the columns of all `parts` [T, Hᵢ] to [T, Σ Hᵢ].
 pub fn concat(pass: &mut Pass<'_>, parts: &[Var]) -> Var {
     let values: Vec<&Tensor> = parts.iter().map(Var::value).collect();
     let value = pass.device().backend().concat(&values);
@@ -24,12 +25,12 @@ pub fn concat(pass: &mut Pass<'_>, parts: &[Var]) -> Var {
     let cost = Cost::new(0, 2 * value.bytes());
     pass.costs(cost, cost);
     pass.record("concat", value, |slot| {
-        Box::new(move |back| {
-            let Some(gradient) = back.finish(slot) else {
+        Box::new(move |backward| {
+            let Some(gradient) = backward.finish(slot) else {
                 return;
             };
-            for (slot, part) in slots.into_iter().zip(back.device.backend().concat_backward(&gradient, &widths)) {
-                back.add(slot, part);
+            for (slot, part) in slots.into_iter().zip(backward.device.backend().concat_backward(&gradient, &widths)) {
+                backward.add(slot, part);
             }
         })
     })

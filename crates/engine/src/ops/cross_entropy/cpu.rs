@@ -9,7 +9,10 @@ impl CrossEntropy for Cpu {
         let (rows, classes) = logits.matrix("cross_entropy");
         let ClassLabels { labels, weights } = labels;
         let labels = labels.slice::<i32>();
-        assert!(weights.is_none_or(|w| w.len() == classes), "cross_entropy: a weight for each of {classes} classes");
+        assert!(
+            weights.is_none_or(|w| w.len() == classes),
+            "cross_entropy: number of class weights, expected {classes}"
+        );
         assert_eq!(labels.len(), rows, "cross_entropy: labels of {rows} rows");
         let mut gradient = Tensor::host(&[rows, classes], logits.dtype());
         let mut loss = LossSum::default();
@@ -26,9 +29,9 @@ impl CrossEntropy for Cpu {
                 let z: Vec<f64> = z.iter().map(|z| f64::from(z.to_f32())).collect();
                 let best = (0..classes).fold(0, |best, c| if z[c] > z[best] { c } else { best });
                 let sum: f64 = z.iter().map(|v| (v - z[best]).exp()).sum();
-                let surprise = sum.ln() + z[best] - z[label];
+                let nll = sum.ln() + z[best] - z[label];
                 let correct = usize::from(best == label);
-                loss += LossSum { sum: f64::from(weight) * surprise, weight: weight.into(), count: 1, correct };
+                loss += LossSum { sum: f64::from(weight) * nll, weight: weight.into(), count: 1, correct };
                 for (c, dz) in dz.iter_mut().enumerate() {
                     let p = (z[c] - z[best]).exp() / sum - f64::from(u8::from(c == label));
                     *dz = E::from_f32(scale * weight * p as f32);

@@ -1,4 +1,5 @@
-//! Cross-entropy over a few classes: ℓ = Σₛ w\[label\] (log Σ_c exp z\[s,c\] − z\[s,label\]), w being 1 unless classes are weighted. Next-sentence prediction, classification.
+//! Cross-entropy over a few classes: ℓ = Σₛ w\[label\] (log Σ_c exp z\[s,c\] − z\[s,label\]), with w = 1 unless classes
+//! are weighted. For next-sentence prediction and classification.
 //!
 //! Backward: dz = scale w\[label\] (softmax(z) − onehot(label)).
 
@@ -9,15 +10,15 @@ use crate::profile::Cost;
 use crate::tape::Label;
 use crate::{Pass, Tensor, Var};
 
-/// Rows with this label are not counted (PyTorch's `ignore_index`).
+/// Rows with this label do not count (PyTorch's `ignore_index`).
 pub(crate) const IGNORED: i32 = -100;
 
-/// What the rows are, and how much each class counts.
+/// The label of each row, and optional class weights.
 #[derive(Clone, Copy, Debug)]
 pub struct ClassLabels<'a> {
-    /// \[S\] classes; −100: not counted.
+    /// \[S\] class indices; rows with −100 do not count.
     pub labels: &'a Tensor,
-    /// A weight for each class, if they differ.
+    /// The weight of each class; `None` for equal weights.
     pub weights: Option<&'a [f32]>,
 }
 
@@ -27,14 +28,14 @@ impl<'a> From<&'a Tensor> for ClassLabels<'a> {
     }
 }
 
-/// The loss and, with a scale, its gradient.
+/// The loss and its gradient.
 pub trait CrossEntropy {
-    /// logits [S, C], labels \[S\] → the sum and scale · dz.
+    /// logits [S, C], labels \[S\] → the summed loss and scale · dz.
     fn cross_entropy(&self, logits: &Tensor, labels: ClassLabels<'_>, scale: f32) -> (LossSum, Tensor);
 }
 
-/// Cross-entropy of `logits` [S, C] with `labels` \[S\] (each times its class's weight, if given), summed over the rows whose label is not −100; `scale` times its
-/// gradient goes back. Panics on a label outside 0..C.
+/// Summed cross-entropy of `logits` [S, C] with `labels` \[S\] over the rows whose label is not −100, each multiplied
+/// by its class weight if given. The recorded gradient is multiplied by `scale`. Panics on a label outside 0..C.
 pub fn cross_entropy<'a>(pass: &mut Pass<'_>, logits: &Var, labels: impl Into<ClassLabels<'a>>, scale: f32) -> LossSum {
     let (loss, gradient) = pass.device().backend().cross_entropy(logits.value(), labels.into(), scale);
     let none = Cost::default();
@@ -103,9 +104,9 @@ mod tests {
         assert_eq!((loss.count, loss.correct), (2, 1));
     }
 
-    /// A loss of some rows only, behind another op.
+    /// A loss over only some rows, after another op.
     #[test]
-    fn cross_entropy_reaches_through_index_select() {
+    fn index_select_passes_gradients_of_a_loss() {
         check_op(
             "index_select before a loss",
             &[&[4, 3]],

@@ -1,6 +1,6 @@
 //! Dropout (Srivastava et al. 2014), inverted: y = x · m / (1 − p), m ~ Bernoulli(1 − p).
 //!
-//! Backward: dx = dy · m / (1 − p), with m drawn again from its counter.
+//! Backward: dx = dy · m / (1 − p), with m recomputed from its counter.
 
 #[allow(unsafe_code)]
 mod cpu;
@@ -9,28 +9,28 @@ use crate::profile::Cost;
 use crate::random::Mask;
 use crate::{Pass, Tensor, Var};
 
-/// Both directions multiply by the mask.
+/// The kernel of both directions: they multiply by the mask.
 pub trait Dropout {
     /// x times the mask.
     #[doc(hidden)]
     fn dropout(&self, x: Tensor, mask: Mask) -> Tensor;
 }
 
-/// Drops elements of `x` with probability `p`; the identity in a pass without dropout.
+/// Drops elements of `x` with probability `p` and scales the others; the identity in a pass without dropout.
 pub fn dropout(pass: &mut Pass<'_>, x: &Var, p: f32) -> Var {
     let mask = pass.dropout_site(p);
     let value = x.value().clone();
-    let value = if mask.active() { pass.device().backend().dropout(value, mask) } else { value };
-    let from = x.slot();
-    let cost = Cost::new(0, if mask.active() { 2 * value.bytes() } else { 0 });
+    let value = if mask.is_active() { pass.device().backend().dropout(value, mask) } else { value };
+    let x_slot = x.slot();
+    let cost = Cost::new(0, if mask.is_active() { 2 * value.bytes() } else { 0 });
     pass.costs(cost, cost);
     pass.record("dropout", value, |slot| {
-        Box::new(move |back| {
-            let Some(gradient) = back.finish(slot) else {
+        Box::new(move |backward| {
+            let Some(gradient) = backward.finish(slot) else {
                 return;
             };
-            let gradient = if mask.active() { back.device.backend().dropout(gradient, mask) } else { gradient };
-            back.add(from, gradient);
+            let gradient = if mask.is_active() { backward.device.backend().dropout(gradient, mask) } else { gradient };
+            backward.add(x_slot, gradient);
         })
     })
 }
@@ -38,7 +38,7 @@ pub fn dropout(pass: &mut Pass<'_>, x: &Var, p: f32) -> Var {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::{check_op, masked};
+    use crate::ops::check::{check_op, dropout_mask};
 
     #[test]
     fn dropout_matches_its_oracle() {
@@ -48,7 +48,7 @@ mod tests {
             &[&[33, 65]],
             &[],
             |pass, x, _| dropout(pass, &x[0], 0.3),
-            |x, _| x[0].iter().enumerate().map(|(i, v)| v * masked(1, 0.3).factor(i) as f64).collect(),
+            |x, _| x[0].iter().enumerate().map(|(i, v)| v * dropout_mask(1, 0.3).factor(i) as f64).collect(),
         );
     }
 }

@@ -6,15 +6,15 @@ use crate::cpu::level::{Isa, Vectorized};
 use crate::dtype::{Real, with_real};
 use crate::{DType, Gradients, Parameters, Tensor};
 
-/// Tokens a forward task takes.
+/// Tokens per forward task.
 const TOKENS: usize = 64;
-/// Columns a backward task takes: each task walks all tokens in order over its own columns, so that no two tasks write
-/// one element and the order of the sum never changes.
+/// Columns per backward task. Each task processes all tokens in order for its own columns, so that no two tasks write
+/// the same element and the order of the sum is fixed.
 const COLUMNS: usize = 128;
 
-fn check(indices: &[i32], rows: usize, table: &str) {
+fn check_indices(indices: &[i32], rows: usize, table: &str) {
     if let Some(bad) = indices.iter().find(|i| !(0..rows as i32).contains(*i)) {
-        panic!("embed: {table} index {bad} of a table of {rows} rows");
+        panic!("embed: {table} index {bad} is outside of a table of {rows} rows");
     }
 }
 
@@ -23,9 +23,9 @@ impl Embed for Cpu {
         let (ids, positions, segments) =
             (indices.ids.slice::<i32>(), indices.positions.slice::<i32>(), indices.segments.slice::<i32>());
         let hidden = params.shape(tables.word)[1];
-        check(ids, params.shape(tables.word)[0], "word");
-        check(positions, params.shape(tables.position)[0], "position");
-        check(segments, params.shape(tables.segment)[0], "segment");
+        check_indices(ids, params.shape(tables.word)[0], "word");
+        check_indices(positions, params.shape(tables.position)[0], "position");
+        check_indices(segments, params.shape(tables.segment)[0], "segment");
         let [word, position, segment] =
             [tables.word, tables.position, tables.segment].map(|table| weights(params, table));
         let mut y = Tensor::host(&[ids.len(), hidden], dtype);
@@ -34,7 +34,7 @@ impl Embed for Cpu {
             self.for_blocks(ids.len(), TOKENS, |tokens| {
                 for t in tokens {
                     let rows = |index: i32| index as usize * hidden..(index as usize + 1) * hidden;
-                    // SAFETY: each token is one task's.
+                    // SAFETY: each token belongs to one task.
                     let y = unsafe { parts.part(t * hidden..(t + 1) * hidden) };
                     let (w, p, s) = (&word[rows(ids[t])], &position[rows(positions[t])], &segment[rows(segments[t])]);
                     self.level.run(SumRows { w, p, s, y });
@@ -68,7 +68,7 @@ impl Embed for Cpu {
                 for (indices, table) in &columns {
                     for t in 0..tokens {
                         let start = table.start + indices[t] as usize * hidden;
-                        // SAFETY: column blocks are disjoint between tasks, and one task holds one row at a time.
+                        // SAFETY: column blocks are disjoint between tasks, and a task holds one row at a time.
                         let row = unsafe { arena.part(start + part.start..start + part.end) };
                         let dy = &dy[t * hidden + part.start..t * hidden + part.end];
                         self.level.run(AddInto { row, dy });

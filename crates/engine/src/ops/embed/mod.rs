@@ -1,6 +1,6 @@
 //! Embeddings (Devlin et al. 2019, figure 2): y\[t\] = word[id\[t\]] + position[pos\[t\]] + segment[seg\[t\]].
 //!
-//! Backward: each table's row gathers the gradients of the tokens that used it.
+//! Backward: each row of a table gets the sum of the gradients of the tokens that use it.
 
 #[allow(unsafe_code)]
 mod cpu;
@@ -8,18 +8,18 @@ mod cpu;
 use crate::profile::Cost;
 use crate::{DType, Gradients, ParamId, Parameters, Pass, Tensor, Var};
 
-/// The three tables, [V, H], [P, H] and [G, H].
+/// The three embedding tables, [V, H], [P, H] and [G, H].
 #[derive(Clone, Copy, Debug)]
 pub struct EmbedTables {
-    /// One row a vocabulary entry.
+    /// One row per vocabulary entry.
     pub word: ParamId,
-    /// One row a position.
+    /// One row per position.
     pub position: ParamId,
-    /// One row a segment (token type).
+    /// One row per segment (token type).
     pub segment: ParamId,
 }
 
-/// The indices of a packed batch, \[T\] each.
+/// The indices of a packed batch's tokens, \[T\] each.
 #[derive(Clone)]
 pub struct EmbedIndices {
     pub(crate) ids: Tensor,
@@ -27,11 +27,11 @@ pub struct EmbedIndices {
     pub(crate) segments: Tensor,
 }
 
-/// Both directions.
+/// The kernels of both directions.
 pub trait Embed {
-    /// → [T, H] of type `dtype`.
+    /// Returns [T, H] of type `dtype`.
     fn embed(&self, indices: &EmbedIndices, params: &Parameters, tables: EmbedTables, dtype: DType) -> Tensor;
-    /// dy [T, H] adds into the tables' gradients.
+    /// Adds dy [T, H] to the gradients of the tables.
     fn embed_backward(
         &self,
         indices: &EmbedIndices,
@@ -42,7 +42,8 @@ pub trait Embed {
     );
 }
 
-/// Sums the word, position and segment rows of T tokens: \[T\] each → [T, H]. Panics on an index outside its table.
+/// The sum of the word, position and segment embeddings of T tokens. The indices are \[T\] each; returns [T, H]. Panics
+/// on an index outside its table.
 pub fn embed(pass: &mut Pass<'_>, ids: &Tensor, positions: &Tensor, segments: &Tensor, tables: EmbedTables) -> Var {
     let indices = EmbedIndices { ids: ids.clone(), positions: positions.clone(), segments: segments.clone() };
     let value = pass.device().backend().embed(&indices, pass.parameters(), tables, pass.precision());
@@ -50,11 +51,11 @@ pub fn embed(pass: &mut Pass<'_>, ids: &Tensor, positions: &Tensor, segments: &T
     pass.costs(Cost::new(0, bytes + rows), Cost::new(0, bytes + 2 * rows));
     pass.uses(&[tables.word, tables.position, tables.segment]);
     pass.record("embed", value, |slot| {
-        Box::new(move |back| {
-            let Some(gradient) = back.finish(slot) else {
+        Box::new(move |backward| {
+            let Some(gradient) = backward.finish(slot) else {
                 return;
             };
-            back.device.backend().embed_backward(&indices, &gradient, back.params, tables, back.grads);
+            backward.device.backend().embed_backward(&indices, &gradient, backward.params, tables, backward.grads);
         })
     })
 }

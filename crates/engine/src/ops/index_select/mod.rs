@@ -1,34 +1,35 @@
-//! Rows of a matrix by index: y\[i\] = x[rows\[i\]]. The predicted tokens, or each sequence's \[CLS\].
+//! Selects rows of a matrix by index: y\[i\] = x[rows\[i\]]. For predicted tokens, or the \[CLS\] token of each
+//! sequence.
 //!
-//! Backward: dx[rows\[i\]] += dy\[i\], zero elsewhere.
+//! Backward: dx[rows\[i\]] += dy\[i\]; other rows get zero.
 
 mod cpu;
 
 use crate::profile::Cost;
 use crate::{Pass, Tensor, Var};
 
-/// Both directions.
+/// The kernels of both directions.
 pub trait IndexSelect {
     /// x [T, H], rows \[R\] → [R, H].
     fn index_select(&self, x: &Tensor, rows: &Tensor) -> Tensor;
-    /// dy [R, H] → dx [T, H], added to `prior` if given.
+    /// dy [R, H] → dx [T, H], added to the gradient `prior` if given.
     fn index_select_backward(&self, dy: &Tensor, rows: &Tensor, tokens: usize, prior: Option<Tensor>) -> Tensor;
 }
 
-/// The rows of `x` [T, H] at the indices `rows` \[R\], as [R, H]; panics on an index outside x.
+/// The rows of `x` [T, H] at the indices `rows` \[R\], as [R, H]. Panics on an index outside of `x`.
 pub fn index_select(pass: &mut Pass<'_>, x: &Var, rows: &Tensor) -> Var {
     let value = pass.device().backend().index_select(x.value(), rows);
-    let (from, rows, tokens) = (x.slot(), rows.clone(), x.value().shape()[0]);
+    let (x_slot, rows, tokens) = (x.slot(), rows.clone(), x.value().shape()[0]);
     let cost = Cost::new(0, 2 * value.bytes());
     pass.costs(cost, cost);
     pass.record("index_select", value, |slot| {
-        Box::new(move |back| {
-            let Some(gradient) = back.finish(slot) else {
+        Box::new(move |backward| {
+            let Some(gradient) = backward.finish(slot) else {
                 return;
             };
-            let prior = back.take(from);
-            let sum = back.device.backend().index_select_backward(&gradient, &rows, tokens, prior);
-            back.add(from, sum);
+            let prior = backward.take(x_slot);
+            let sum = backward.device.backend().index_select_backward(&gradient, &rows, tokens, prior);
+            backward.add(x_slot, sum);
         })
     })
 }

@@ -5,113 +5,114 @@ use crate::cpu::gemm::{Epilogue, Mat, Precision, Slice, product};
 use crate::cpu::lanes::{self, VectorElement, each_part, load, store};
 use crate::cpu::level::{Isa, Vectorized};
 use crate::cpu::packed::packed;
-use crate::cpu::sums::{Accumulate, ColumnSums, Partial};
+use crate::cpu::sums::{Accumulate, BlockSums, ColumnSums};
 use crate::cpu::{Cpu, mat, math, precision_of};
 use crate::dtype::with_real;
 use crate::{Gradients, Parameters, Tensor};
 
-/// Rows of a tile that go through the activation together, and the most columns of one.
-const STEP: usize = 4;
-const WIDEST: usize = 64;
+/// Rows of a tile that are processed together, and the maximum number of columns of a tile.
+const ROWS_PER_STEP: usize = 4;
+const MAX_COLUMNS: usize = 64;
 
 impl Linear for Cpu {
-    fn linear(&self, x: &Tensor, params: &Parameters, layer: Layer, keep_slope: bool) -> (Tensor, Option<Tensor>) {
+    fn linear(&self, x: &Tensor, params: &Parameters, layer: Layer, keep_derivative: bool) -> (Tensor, Option<Tensor>) {
         let (tokens, inner) = x.matrix("linear");
         let [outer, weight_inner] = *params.shape(layer.weight) else { panic!("linear: a weight is a matrix") };
         assert_eq!(weight_inner, inner, "linear: {} against {x:?}", params.name(layer.weight));
         let weight = Mat::new(Slice::F32(weights(params, layer.weight)), outer, inner, inner);
         let mut y = Tensor::host(&[tokens, outer], x.dtype());
         let precision = precision_of(x.dtype());
-        let copy = (!keep_slope && precision == Precision::BF16)
+        let packed_weight = (!keep_derivative && precision == Precision::BF16)
             .then(|| packed(params, layer.weight, self.level, &self.pool, weight.t()))
             .flatten();
-        let keep_slope = keep_slope && layer.activation != Activation::None;
-        let mut slope = keep_slope.then(|| Tensor::host(&[tokens, outer], x.dtype()));
+        let keep_derivative = keep_derivative && layer.activation != Activation::None;
+        let mut derivative = keep_derivative.then(|| Tensor::host(&[tokens, outer], x.dtype()));
         with_real!(x.dtype(), E => {
-            let sink = Forward {
+            let epilogue = Forward {
                 y: DisjointSlice::new(y.slice_mut::<E>()),
-                slope: slope.as_mut().map(|slope| DisjointSlice::new(slope.slice_mut::<E>())),
+                derivative: derivative.as_mut().map(|derivative| DisjointSlice::new(derivative.slice_mut::<E>())),
                 bias: layer.bias.map(|bias| weights(params, bias)),
                 outer,
                 activation: layer.activation,
             };
-            match copy {
-                Some(copy) => copy.product(self.level, &self.pool, mat(x), weight.t(), &sink),
-                None => product(self.level, &self.pool, precision, mat(x), weight.t(), &sink),
+            match packed_weight {
+                Some(packed) => packed.product(self.level, &self.pool, mat(x), weight.t(), &epilogue),
+                None => product(self.level, &self.pool, precision, mat(x), weight.t(), &epilogue),
             }
         });
-        (y, slope)
+        (y, derivative)
     }
 
     fn linear_backward(&self, args: LinearBackward<'_>, grads: &mut Gradients) -> Option<Tensor> {
-        let LinearBackward { x, slope, dy, prior, wants_dx, params, layer } = args;
-        let sums = layer.bias.map(|bias| gradient_sums(grads, params.range(bias)));
-        let du = self.through_activation(slope, dy, sums);
+        let LinearBackward { x, derivative, dy, prior, needs_dx, params, layer } = args;
+        let bias_gradient = layer.bias.map(|bias| gradient_sums(grads, params.range(bias)));
+        let du = self.activation_backward(derivative, dy, bias_gradient);
         let (tokens, inner) = x.matrix("linear_backward");
         let (_, outer) = du.matrix("linear_backward");
         let precision = precision_of(x.dtype());
         let range = params.range(layer.weight);
         let write = grads.begin_write(range.clone());
-        let dw = Accumulate { sum: DisjointSlice::new(gradients(grads, range)), columns: inner, write, far: true };
+        let dw =
+            Accumulate { sum: DisjointSlice::new(gradients(grads, range)), columns: inner, write, non_temporal: true };
         product(self.level, &self.pool, precision, mat(&du).t(), mat(x), &dw);
-        if !wants_dx {
+        if !needs_dx {
             return None;
         }
         let weight = Mat::new(Slice::F32(weights(params, layer.weight)), outer, inner, inner);
         let mut dx = Tensor::host(&[tokens, inner], x.dtype());
         with_real!(x.dtype(), E => {
             let prior = prior.as_ref().map(Tensor::slice::<E>);
-            let sink = StoreSum { y: DisjointSlice::new(dx.slice_mut::<E>()), prior, columns: inner };
-            product(self.level, &self.pool, precision, mat(&du), weight, &sink);
+            let epilogue = StoreSum { y: DisjointSlice::new(dx.slice_mut::<E>()), prior, columns: inner };
+            product(self.level, &self.pool, precision, mat(&du), weight, &epilogue);
         });
         Some(dx)
     }
 }
 
 impl Cpu {
-    /// du = dy f′, in dy's memory where nobody else holds it; Σ over its rows is added to `sums`.
-    fn through_activation(&self, slope: Option<&Tensor>, dy: Tensor, sums: Option<&mut [f32]>) -> Tensor {
-        let Some(slope) = slope else {
+    /// du = dy f′, in dy's memory if it is not shared; also adds the sum over its rows to `sums`.
+    fn activation_backward(&self, derivative: Option<&Tensor>, dy: Tensor, sums: Option<&mut [f32]>) -> Tensor {
+        let Some(derivative) = derivative else {
             sums.into_iter().for_each(|sums| self.add_column_sums(&dy, sums));
             return dy;
         };
-        let (rows, columns) = slope.matrix("linear_backward");
+        let (rows, columns) = derivative.matrix("linear_backward");
         let mut du = dy.into_unique();
-        let mut partial = Partial::new(rows, columns);
-        with_real!(slope.dtype(), E => {
-            let (slope, du) = (slope.slice::<E>(), DisjointSlice::new(du.slice_mut::<E>()));
-            partial.fill(self, rows, |range, sums| {
+        let mut block_sums = BlockSums::new(rows, columns);
+        with_real!(derivative.dtype(), E => {
+            let (derivative, du) = (derivative.slice::<E>(), DisjointSlice::new(du.slice_mut::<E>()));
+            block_sums.fill(self, rows, |range, sums| {
                 let elements = range.start * columns..range.end * columns;
                 // SAFETY: blocks are disjoint.
                 let d = unsafe { du.part(elements.clone()) };
-                self.level.run(Multiply { d, by: &slope[elements] });
+                self.level.run(Multiply { d, by: &derivative[elements] });
                 self.level.run(ColumnSums { d, sums });
             });
         });
         if let Some(sums) = sums {
-            partial.add_to(self, sums);
+            block_sums.add_to(self, sums);
         }
         du
     }
 
-    /// Adds Σ over rows of `d` [T, C] to `sums` [C].
+    /// Adds the sum over the rows of `d` [T, C] to `sums` [C].
     fn add_column_sums(&self, d: &Tensor, sums: &mut [f32]) {
         let (rows, columns) = d.matrix("add_column_sums");
         assert_eq!(columns, sums.len(), "add_column_sums");
-        let mut partial = Partial::new(rows, columns);
+        let mut block_sums = BlockSums::new(rows, columns);
         with_real!(d.dtype(), E => {
             let d = d.slice::<E>();
-            partial.fill(self, rows, |range, sums| {
+            block_sums.fill(self, rows, |range, sums| {
                 self.level.run(ColumnSums { d: &d[range.start * columns..range.end * columns], sums });
             });
         });
-        partial.add_to(self, sums);
+        block_sums.add_to(self, sums);
     }
 }
 
 struct Forward<'a, E> {
     y: DisjointSlice<'a, E>,
-    slope: Option<DisjointSlice<'a, E>>,
+    derivative: Option<DisjointSlice<'a, E>>,
     bias: Option<&'a [f32]>,
     outer: usize,
     activation: Activation,
@@ -120,9 +121,9 @@ struct Forward<'a, E> {
 impl<E: VectorElement> Epilogue for Forward<'_, E> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
-        // A few rows at a time: a burst of all stores at once would wait for the memory.
-        for (step, acc) in acc[..rows * stride].chunks_mut(STEP * stride).enumerate() {
-            let row = row + step * STEP;
+        // A few rows at a time: a burst of stores would have to wait for memory.
+        for (step, acc) in acc[..rows * stride].chunks_mut(ROWS_PER_STEP * stride).enumerate() {
+            let row = row + step * ROWS_PER_STEP;
             if let Some(bias) = self.bias {
                 let bias = &bias[col..col + cols];
                 for acc in acc.chunks_exact_mut(stride) {
@@ -130,12 +131,12 @@ impl<E: VectorElement> Epilogue for Forward<'_, E> {
                 }
             }
             if self.activation != Activation::None {
-                let mut slopes = [0.0; STEP * WIDEST];
-                let slopes = &mut slopes[..if self.slope.is_some() { acc.len() } else { 0 }];
-                // SAFETY: a sink runs at a level that the machine has.
-                unsafe { I::vectorize(Activate { activation: self.activation, u: acc, slopes }) };
-                if let Some(slope) = &self.slope {
-                    self.store::<I>(slope, row, col, cols, slopes, stride);
+                let mut derivatives = [0.0; ROWS_PER_STEP * MAX_COLUMNS];
+                let derivatives = &mut derivatives[..if self.derivative.is_some() { acc.len() } else { 0 }];
+                // SAFETY: an epilogue runs at a level that the machine has.
+                unsafe { I::vectorize(Activate { activation: self.activation, u: acc, derivatives }) };
+                if let Some(derivative) = &self.derivative {
+                    self.store::<I>(derivative, row, col, cols, derivatives, stride);
                 }
             }
             self.store::<I>(&self.y, row, col, cols, acc, stride);
@@ -162,33 +163,34 @@ impl<E: VectorElement> Forward<'_, E> {
     }
 }
 
-/// u ← f(u), and f′(u) where there is room for it. A function of its own: the epilogue as one function would grow too large for the compiler to vectorise.
+/// Replaces u by f(u), and writes f′(u) if `derivatives` is not empty. A separate function: the epilogue as one
+/// function would be too large for the compiler to vectorise.
 struct Activate<'a> {
     activation: Activation,
     u: &'a mut [f32],
-    slopes: &'a mut [f32],
+    derivatives: &'a mut [f32],
 }
 
 impl Vectorized for Activate<'_> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let Activate { activation, u, slopes } = self;
+        let Activate { activation, u, derivatives } = self;
         macro_rules! each {
-            ($f:expr, $slope:expr) => {
-                if slopes.is_empty() {
+            ($f:expr, $derivative:expr) => {
+                if derivatives.is_empty() {
                     each_part!(u.len(), part => store::<I, _>(lanes::map(load(&u[part.clone()]), $f), &mut u[part]));
                 } else {
                     each_part!(u.len(), part => {
                         let x = load(&u[part.clone()]);
-                        store::<I, _>(lanes::map(x, $slope), &mut slopes[part.clone()]);
+                        store::<I, _>(lanes::map(x, $derivative), &mut derivatives[part.clone()]);
                         store::<I, _>(lanes::map(x, $f), &mut u[part]);
                     });
                 }
             };
         }
         match activation {
-            Activation::None => slopes.fill(1.0),
+            Activation::None => derivatives.fill(1.0),
             Activation::Gelu => each!(math::gelu::<I>, math::gelu_backward::<I>),
             Activation::GeluTanh => each!(math::gelu_tanh::<I>, math::gelu_tanh_backward::<I>),
             Activation::Relu => each!(math::relu, math::relu_backward),
@@ -198,7 +200,7 @@ impl Vectorized for Activate<'_> {
     }
 }
 
-/// Stores a product plus what was there before: an input's gradient.
+/// Stores a product plus the prior gradient: the gradient of an input.
 struct StoreSum<'a, E> {
     y: DisjointSlice<'a, E>,
     prior: Option<&'a [E]>,

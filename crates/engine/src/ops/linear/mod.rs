@@ -1,7 +1,7 @@
-//! A linear layer and the activation after it: u = x Wᵀ + b, y = f(u).
+//! A linear layer and its activation: u = x Wᵀ + b, y = f(u).
 //!
-//! Backward: du = dy f′(u); dx = du W; dW += duᵀ x; db += Σ du. Neither u nor y is kept but f′(u), which costs little more
-//! where f(u) has just been computed.
+//! Backward: du = dy f′(u); dx = du W; dW += duᵀ x; db += Σ du. Instead of u or y, the tape keeps f′(u), which costs
+//! little more when f(u) has just been computed.
 
 #[allow(unsafe_code)]
 mod cpu;
@@ -9,24 +9,24 @@ mod cpu;
 use crate::profile::Cost;
 use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};
 
-/// f.
+/// The activation function f.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Activation {
     /// u
     None,
-    /// u Φ(u), by erf: BERT's.
+    /// u Φ(u), computed with erf: BERT's GELU.
     Gelu,
-    /// GELU's tanh form (`gelu_new`, `gelu_pytorch_tanh`).
+    /// The tanh approximation of GELU (`gelu_new`, `gelu_pytorch_tanh`).
     GeluTanh,
     /// max(u, 0)
     Relu,
     /// u/(1 + e⁻ᵘ)
     Silu,
-    /// tanh u: the pooler's.
+    /// tanh u, as in the pooler.
     Tanh,
 }
 
-/// Weight [out, in], bias \[out\], activation.
+/// A layer: weight [out, in], bias \[out\], activation.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer {
     pub(crate) weight: ParamId,
@@ -34,23 +34,23 @@ pub struct Layer {
     pub(crate) activation: Activation,
 }
 
-/// Both directions.
+/// The kernels of both directions.
 pub trait Linear {
-    /// x [T, in] → y [T, out], and f′(u) [T, out] where `keep_slope` and there is an activation.
-    fn linear(&self, x: &Tensor, params: &Parameters, layer: Layer, keep_slope: bool) -> (Tensor, Option<Tensor>);
-    /// dy [T, out] → dx [T, in], added to `prior` if given, unless the input wants none; the weight's and bias's gradients
-    /// are added to.
+    /// x [T, in] → y [T, out], and f′(u) [T, out] if `keep_derivative` is set and there is an activation.
+    fn linear(&self, x: &Tensor, params: &Parameters, layer: Layer, keep_derivative: bool) -> (Tensor, Option<Tensor>);
+    /// dy [T, out] → dx [T, in], added to the gradient `prior` if given; `None` if dx is not needed. Adds to the
+    /// gradients of weight and bias.
     fn linear_backward(&self, args: LinearBackward<'_>, grads: &mut Gradients) -> Option<Tensor>;
 }
 
-/// What a linear layer's backward pass starts from.
+/// The inputs of a linear layer's backward pass.
 #[doc(hidden)]
 pub struct LinearBackward<'a> {
     pub(crate) x: &'a Tensor,
-    pub(crate) slope: Option<&'a Tensor>,
+    pub(crate) derivative: Option<&'a Tensor>,
     pub(crate) dy: Tensor,
     pub(crate) prior: Option<Tensor>,
-    pub(crate) wants_dx: bool,
+    pub(crate) needs_dx: bool,
     pub(crate) params: &'a Parameters,
     pub(crate) layer: Layer,
 }
@@ -58,35 +58,35 @@ pub struct LinearBackward<'a> {
 /// f(x Wᵀ + b): [T, in] → [T, out].
 pub fn linear(pass: &mut Pass<'_>, x: &Var, weight: ParamId, bias: Option<ParamId>, activation: Activation) -> Var {
     let layer = Layer { weight, bias, activation };
-    let (value, slope) = pass.device().backend().linear(x.value(), pass.parameters(), layer, pass.is_recording());
+    let (value, derivative) = pass.device().backend().linear(x.value(), pass.parameters(), layer, pass.is_recording());
     let (x_value, x_slot) = (x.value().clone(), x.slot());
     let (x_bytes, y_bytes) = (x_value.bytes(), value.bytes());
-    let (weights, slopes) = (pass.parameters().size(weight), slope.as_ref().map_or(0, Tensor::bytes));
+    let (weights, derivative_bytes) = (pass.parameters().size(weight), derivative.as_ref().map_or(0, Tensor::bytes));
     let products = 2 * x_value.shape()[0] * weights;
     let inputs = usize::from(x_slot.is_some());
     pass.costs(
-        Cost::new(products, x_bytes + y_bytes + slopes + 4 * weights),
-        Cost::new((1 + inputs) * products, y_bytes + slopes + (1 + inputs) * (x_bytes + 4 * weights)),
+        Cost::new(products, x_bytes + y_bytes + derivative_bytes + 4 * weights),
+        Cost::new((1 + inputs) * products, y_bytes + derivative_bytes + (1 + inputs) * (x_bytes + 4 * weights)),
     );
     match bias {
         Some(bias) => pass.uses(&[weight, bias]),
         None => pass.uses(&[weight]),
     }
     pass.record("linear", value, |slot| {
-        Box::new(move |back| {
-            let Some(dy) = back.finish(slot) else { return };
-            let prior = back.take(x_slot);
+        Box::new(move |backward| {
+            let Some(dy) = backward.finish(slot) else { return };
+            let prior = backward.take(x_slot);
             let args = LinearBackward {
                 x: &x_value,
-                slope: slope.as_ref(),
+                derivative: derivative.as_ref(),
                 dy,
                 prior,
-                wants_dx: x_slot.is_some(),
-                params: back.params,
+                needs_dx: x_slot.is_some(),
+                params: backward.params,
                 layer,
             };
-            if let Some(dx) = back.device.backend().linear_backward(args, back.grads) {
-                back.add(x_slot, dx);
+            if let Some(dx) = backward.device.backend().linear_backward(args, backward.grads) {
+                backward.add(x_slot, dx);
             }
         })
     })

@@ -1,9 +1,10 @@
-//! One sweep over the vocabulary for a chunk of rows. Each tile of logits leaves behind e = exp(z − the greatest of its row's),
-//! rounded to the activations' type, and that maximum and the sum a row, from which each row's log Σ exp z follows. Then, a block
-//! of words at a time, e is scaled to dz where it lies, and multiplied by W and by x while it is in cache.
+//! Computes the loss in one product with the vocabulary per chunk of rows. Each tile of logits stores e = exp(z − the
+//! maximum of its row in the tile), rounded to the activations' type, and for each row that maximum and the sum. From
+//! these follows log Σ exp z of each row. Then, a block of words at a time, e is scaled to dz in place, and multiplied
+//! by W and by x while it is in cache.
 //!
-//! Writing e and reading it takes the time of some 70 multiply-adds by AMX, and of fewer by any other level: less than computing
-//! its logit again, which takes as many as x has columns.
+//! Writing e and reading it takes the time of about 70 multiply-adds with AMX, and of fewer at other levels. That is
+//! less than recomputing its logit, which takes one multiply-add per column of x.
 
 use std::ops::Range;
 
@@ -14,20 +15,21 @@ use crate::cpu::gemm::{Epilogue, Mat, Precision, Slice, product};
 use crate::cpu::lanes::{self, LANES, VectorElement, each_part, lane_max, lane_sum, load, store};
 use crate::cpu::level::{Isa, Vectorized, mul_add};
 use crate::cpu::math::exp_nonpositive;
-use crate::cpu::sums::{Accumulate, Partial};
+use crate::cpu::sums::{Accumulate, BlockSums};
 use crate::cpu::{Cpu, mat_part, precision_of};
 use crate::dtype::with_real;
 use crate::gradients::Write;
 use crate::ops::LossSum;
 use crate::{DType, Gradients, Parameters, Tensor};
 
-/// Numbers that a chunk of rows holds at most, and its fewest rows all the same: below that, packing W anew costs too much.
-const HELD: usize = 1 << 25;
-const LEAST_ROWS: usize = 256;
-/// About so many of them make a block. Its words are a multiple of what whole tiles of any width, and whole cache lines, fill;
-/// the fewest are those below which packing x anew costs too much.
+/// Maximum number of exponentials for a chunk of rows; but a chunk has at least MIN_ROWS rows, because with fewer,
+/// packing W for each chunk costs too much.
+const MAX_EXPONENTIALS: usize = 1 << 25;
+const MIN_ROWS: usize = 256;
+/// Approximate number of exponentials in a block. Its number of words is a multiple of MIN_WORDS, which all tile widths
+/// and the cache line divide; with fewer words, packing x for each block costs too much.
 const BLOCK: usize = 1 << 20;
-const LEAST_WORDS: usize = 480;
+const MIN_WORDS: usize = 480;
 
 impl LinearCrossEntropy for Cpu {
     fn linear_cross_entropy(
@@ -50,7 +52,7 @@ impl LinearCrossEntropy for Cpu {
         }
         let mut loss = LossSum::default();
         let mut dx = train.is_some().then(|| Tensor::host(&[rows, hidden], x.dtype()));
-        let chunks = rows.div_ceil((HELD / vocab).max(LEAST_ROWS));
+        let chunks = rows.div_ceil((MAX_EXPONENTIALS / vocab).max(MIN_ROWS));
         for range in (0..chunks).map(|i| rows * i / chunks..rows * (i + 1) / chunks) {
             let chunk = Chunk {
                 cpu: self,
@@ -61,14 +63,14 @@ impl LinearCrossEntropy for Cpu {
                 decoder,
             };
             with_real!(x.dtype(), E => {
-                let mut held = train.is_some().then(|| Held::new(range.len(), vocab, x.dtype()));
-                let found = chunk.sweep::<E>(held.as_mut());
-                for row in &found.outcomes {
+                let mut exponentials = train.is_some().then(|| Exponentials::new(range.len(), vocab, x.dtype()));
+                let statistics = chunk.statistics::<E>(exponentials.as_mut());
+                for row in &statistics.rows {
                     loss += row.loss();
                 }
-                if let (Some((grads, scale)), Some(held), Some(dx)) = (&mut train, held, &mut dx) {
+                if let (Some((grads, scale)), Some(exponentials), Some(dx)) = (&mut train, exponentials, &mut dx) {
                     let dx = &mut dx.slice_mut::<E>()[range.start * hidden..range.end * hidden];
-                    chunk.gradients(&found, held, grads, *scale, dx);
+                    chunk.gradients(&statistics, exponentials, grads, *scale, dx);
                 }
             });
         }
@@ -76,7 +78,7 @@ impl LinearCrossEntropy for Cpu {
     }
 }
 
-/// Some rows of x, and what they are multiplied by and held against.
+/// Some rows of x with their labels, and the decoder.
 struct Chunk<'a> {
     cpu: &'a Cpu,
     precision: Precision,
@@ -86,50 +88,55 @@ struct Chunk<'a> {
     decoder: Decoder,
 }
 
-/// e, and then dz, of a chunk: block after block of `each` words, within it row after row.
-struct Held {
+/// The exponentials e of a chunk, later overwritten by dz. Block after block of `block_words` words; in each block, row
+/// after row.
+struct Exponentials {
     numbers: Tensor,
     rows: usize,
-    each: usize,
+    block_words: usize,
 }
 
-impl Held {
-    fn new(rows: usize, vocab: usize, dtype: DType) -> Held {
-        let each = (BLOCK / rows).min(vocab).next_multiple_of(LEAST_WORDS);
-        Held { numbers: Tensor::host(&[vocab.div_ceil(each) * rows, each], dtype), rows, each }
+impl Exponentials {
+    fn new(rows: usize, vocab: usize, dtype: DType) -> Exponentials {
+        let block_words = (BLOCK / rows).min(vocab).next_multiple_of(MIN_WORDS);
+        Exponentials {
+            numbers: Tensor::host(&[vocab.div_ceil(block_words) * rows, block_words], dtype),
+            rows,
+            block_words,
+        }
     }
 
-    /// Those rows of `numbers` that are a block.
-    fn block(&self, number: usize) -> Range<usize> {
+    /// The rows of `numbers` that contain a block.
+    fn block_rows(&self, number: usize) -> Range<usize> {
         number * self.rows..(number + 1) * self.rows
     }
 }
 
-/// What the sweep finds.
-struct Found {
-    outcomes: Vec<Outcome>,
-    /// For each slot of sixteen words, for each row the greatest logit of the tile that they are in: [slots, count], where count
-    /// is the chunk's rows, rounded up to a multiple of sixteen.
-    greatest: Tensor,
+/// Statistics of a chunk's logits.
+struct Statistics {
+    rows: Vec<RowStatistics>,
+    /// For each group of sixteen words and each row, the maximum logit of the tile that contains them: [groups, padded
+    /// rows], where the number of the chunk's rows is rounded up to a multiple of sixteen.
+    max: Tensor,
 }
 
-/// What the sweep finds of a row.
+/// Statistics of a row's logits.
 #[derive(Clone, Copy, Default)]
-struct Outcome {
-    /// The greatest logit, and Σ exp(z − greatest).
-    greatest: f32,
+struct RowStatistics {
+    /// The maximum logit, and Σ exp(z − max).
+    max: f32,
     sum: f32,
-    at_label: f32,
+    label_logit: f32,
 }
 
-impl Outcome {
-    fn log_sum(&self) -> f64 {
-        f64::from(self.sum).ln() + f64::from(self.greatest)
+impl RowStatistics {
+    fn log_sum_exp(&self) -> f64 {
+        f64::from(self.sum).ln() + f64::from(self.max)
     }
 
     fn loss(&self) -> LossSum {
-        let correct = usize::from(self.at_label >= self.greatest);
-        LossSum { sum: self.log_sum() - f64::from(self.at_label), weight: 1.0, count: 1, correct }
+        let correct = usize::from(self.label_logit >= self.max);
+        LossSum { sum: self.log_sum_exp() - f64::from(self.label_logit), weight: 1.0, count: 1, correct }
     }
 }
 
@@ -138,217 +145,233 @@ impl<'a> Chunk<'a> {
         weights(self.params, self.decoder.bias)
     }
 
-    /// Some words' rows of W.
+    /// The rows of W of some words.
     fn words(&self, words: &Range<usize>) -> Mat<'a> {
         let (weight, hidden) = (weights(self.params, self.decoder.weight), self.x.cols());
         Mat::new(Slice::F32(&weight[words.start * hidden..words.end * hidden]), words.len(), hidden, hidden)
     }
 
-    /// Each row's log Σ exp z and what it takes to know it; e, if there is where to hold it.
-    fn sweep<E: VectorElement>(&self, held: Option<&mut Held>) -> Found {
+    /// Computes the statistics of the rows' logits; also the exponentials, if there is memory for them.
+    fn statistics<E: VectorElement>(&self, exponentials: Option<&mut Exponentials>) -> Statistics {
         let Cpu { level, pool, .. } = self.cpu;
         let (rows, vocab) = (self.labels.len(), self.bias().len());
-        let (slots, count) = (vocab.div_ceil(LANES), rows.next_multiple_of(LANES));
-        let mut greatest = Tensor::host(&[slots, count], DType::F32);
-        let mut sums = Tensor::host(&[slots, count], DType::F32);
-        let mut outcomes = vec![Outcome::default(); rows];
-        let parts = DisjointSlice::new(&mut outcomes);
-        let sink = Statistics {
-            greatest: DisjointSlice::new(greatest.slice_mut::<f32>()),
+        let (groups, padded_rows) = (vocab.div_ceil(LANES), rows.next_multiple_of(LANES));
+        let mut max = Tensor::host(&[groups, padded_rows], DType::F32);
+        let mut sums = Tensor::host(&[groups, padded_rows], DType::F32);
+        let mut row_statistics = vec![RowStatistics::default(); rows];
+        let parts = DisjointSlice::new(&mut row_statistics);
+        let epilogue = TileStatistics {
+            max: DisjointSlice::new(max.slice_mut::<f32>()),
             sums: DisjointSlice::new(sums.slice_mut::<f32>()),
-            count,
-            outcomes: &parts,
+            padded_rows,
+            row_statistics: &parts,
             bias: self.bias(),
             labels: self.labels,
-            each: held.as_ref().map_or(vocab, |held| held.each),
+            block_words: exponentials.as_ref().map_or(vocab, |exponentials| exponentials.block_words),
             rows,
-            held: held.map(|held| DisjointSlice::new(held.numbers.slice_mut::<E>())),
+            exponentials: exponentials.map(|exponentials| DisjointSlice::new(exponentials.numbers.slice_mut::<E>())),
         };
-        product(*level, pool, self.precision, self.x, self.words(&(0..vocab)).t(), &sink);
-        let (all, sums) = (greatest.slice::<f32>(), sums.slice::<f32>());
+        product(*level, pool, self.precision, self.x, self.words(&(0..vocab)).t(), &epilogue);
+        let (tile_max, sums) = (max.slice::<f32>(), sums.slice::<f32>());
         self.cpu.for_blocks(rows, LANES, |rows| {
             // SAFETY: blocks of rows are disjoint.
-            let outcomes = unsafe { parts.part(rows.clone()) };
-            level.run(Combine { greatest: all, sums, count, first: rows.start, outcomes });
+            let row_statistics = unsafe { parts.part(rows.clone()) };
+            level.run(CombineTiles { max: tile_max, sums, padded_rows, first: rows.start, row_statistics });
         });
-        Found { outcomes, greatest }
+        Statistics { rows: row_statistics, max }
     }
 
-    /// scale · dx; the decoder's gradients are added to.
+    /// Writes scale · dx, and adds to the gradients of the decoder.
     fn gradients<E: VectorElement>(
         &self,
-        found: &Found,
-        mut held: Held,
+        statistics: &Statistics,
+        mut exponentials: Exponentials,
         grads: &mut Gradients,
         scale: f32,
         dx: &mut [E],
     ) {
         let Cpu { level, pool, .. } = self.cpu;
-        let (rows, hidden, each) = (self.labels.len(), self.x.cols(), held.each);
-        let (_, count) = found.greatest.matrix("linear_cross_entropy");
-        let log_sums: Vec<f32> = found.outcomes.iter().map(|outcome| outcome.log_sum() as f32).collect();
+        let (rows, hidden, block_words) = (self.labels.len(), self.x.cols(), exponentials.block_words);
+        let (_, padded_rows) = statistics.max.matrix("linear_cross_entropy");
+        let log_sums: Vec<f32> = statistics.rows.iter().map(|row| row.log_sum_exp() as f32).collect();
         let mut sums = Tensor::host(&[rows, hidden], DType::F32);
         let [weight, bias] = [self.decoder.weight, self.decoder.bias].map(|id| self.params.range(id));
         let write = grads.begin_write(weight.clone());
-        for (number, first) in (0..self.bias().len()).step_by(each).enumerate() {
-            let words = first..self.bias().len().min(first + each);
-            let block = held.block(number);
-            let mut partial = Partial::new(rows, words.len());
-            let numbers = DisjointSlice::new(&mut held.numbers.slice_mut::<E>()[block.start * each..block.end * each]);
-            partial.fill(self.cpu, rows, |rows, sums| {
-                level.run(Slopes {
+        for (number, first) in (0..self.bias().len()).step_by(block_words).enumerate() {
+            let words = first..self.bias().len().min(first + block_words);
+            let block = exponentials.block_rows(number);
+            let mut block_sums = BlockSums::new(rows, words.len());
+            let numbers = DisjointSlice::new(
+                &mut exponentials.numbers.slice_mut::<E>()[block.start * block_words..block.end * block_words],
+            );
+            block_sums.fill(self.cpu, rows, |rows, sums| {
+                level.run(LogitGradients {
                     // SAFETY: blocks of rows are disjoint.
-                    numbers: unsafe { numbers.part(rows.start * each..rows.end * each) },
-                    each,
+                    numbers: unsafe { numbers.part(rows.start * block_words..rows.end * block_words) },
+                    block_words,
                     words: words.clone(),
-                    greatest: found.greatest.slice(),
-                    count,
+                    max: statistics.max.slice(),
+                    padded_rows,
                     first: rows.start,
-                    outcomes: &found.outcomes[rows.clone()],
+                    row_statistics: &statistics.rows[rows.clone()],
                     log_sums: &log_sums[rows.clone()],
                     labels: &self.labels[rows],
                     scale,
                     sums,
                 });
             });
-            partial.add_to(self.cpu, &mut gradient_sums(grads, bias.clone())[words.clone()]);
+            block_sums.add_to(self.cpu, &mut gradient_sums(grads, bias.clone())[words.clone()]);
 
-            let dz = mat_part(&held.numbers, block, 0..words.len());
+            let dz = mat_part(&exponentials.numbers, block, 0..words.len());
             let to = DisjointSlice::new(sums.slice_mut::<f32>());
             let dx_write = if first > 0 { Write::Add } else { Write::Store };
-            let dx = Accumulate { sum: to, columns: hidden, write: dx_write, far: false };
+            let dx = Accumulate { sum: to, columns: hidden, write: dx_write, non_temporal: false };
             product(*level, pool, self.precision, dz, self.words(&words), &dx);
             let dw = gradients(grads, weight.start + words.start * hidden..weight.start + words.end * hidden);
-            let dw = Accumulate { sum: DisjointSlice::new(dw), columns: hidden, write, far: true };
+            let dw = Accumulate { sum: DisjointSlice::new(dw), columns: hidden, write, non_temporal: true };
             product(*level, pool, self.precision, dz.t(), self.x, &dw);
         }
-        level.run(lanes::Narrow { from: sums.slice(), to: dx });
+        level.run(lanes::Convert { from: sums.slice(), to: dx });
     }
 }
 
-/// Leaves of each tile's rows the maximum, Σ exp(z − maximum), its terms, and the label's logit where it is among them.
+/// The epilogue of the product with W: for each row of a tile, computes the maximum, the terms exp(z − maximum) and
+/// their sum, and the label's logit if it is in the tile.
 ///
-/// Maxima and sums lie in slots of sixteen columns, row by row (of which a slot has room for a multiple of sixteen): a wider tile
-/// has the same maxima in all of its slots, and its sums in the first.
-struct Statistics<'a, E> {
-    greatest: DisjointSlice<'a, f32>,
+/// Maxima and sums are stored per group of sixteen columns, row by row (padded to a multiple of sixteen rows). A wider
+/// tile stores its maxima in all of its groups, and its sums in the first group, with zeros in the others.
+struct TileStatistics<'a, E> {
+    max: DisjointSlice<'a, f32>,
     sums: DisjointSlice<'a, f32>,
-    /// Rows in a slot.
-    count: usize,
-    outcomes: &'a DisjointSlice<'a, Outcome>,
+    /// Rows per group.
+    padded_rows: usize,
+    row_statistics: &'a DisjointSlice<'a, RowStatistics>,
     bias: &'a [f32],
     labels: &'a [i32],
-    /// Words in a block, and all rows.
-    each: usize,
+    /// Words in a block, and the number of rows.
+    block_words: usize,
     rows: usize,
-    held: Option<DisjointSlice<'a, E>>,
+    exponentials: Option<DisjointSlice<'a, E>>,
 }
 
-impl<E: VectorElement> Epilogue for Statistics<'_, E> {
+impl<E: VectorElement> Epilogue for TileStatistics<'_, E> {
     #[inline(always)]
     fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
         let bias = &self.bias[col..col + cols];
-        let slot = |slot: usize| {
-            let start = (col / LANES + slot) * self.count + row;
+        let group = |group: usize| {
+            let start = (col / LANES + group) * self.padded_rows + row;
             // SAFETY: tiles are disjoint, and start at multiples of sixteen columns.
-            unsafe { (self.greatest.part(start..start + rows), self.sums.part(start..start + rows)) }
+            unsafe { (self.max.part(start..start + rows), self.sums.part(start..start + rows)) }
         };
-        let (greatest, sums) = slot(0);
+        let (max, sums) = group(0);
         for r in 0..rows {
             let z = &mut acc[r * stride..r * stride + cols];
-            greatest[r] = lane_max!(I, cols, part => {
+            max[r] = lane_max!(I, cols, part => {
                 let logits = lanes::zip(load(&z[part.clone()]), load(&bias[part.clone()]), |z, b| z + b);
                 store::<I, _>(logits, &mut z[part]);
                 logits
             });
             if let Some(z) = z.get((self.labels[row + r] as usize).wrapping_sub(col)) {
-                // SAFETY: only one tile holds the label's column.
-                unsafe { self.outcomes.part(row + r..row + r + 1)[0].at_label = *z };
+                // SAFETY: only one tile contains the label's column.
+                unsafe { self.row_statistics.part(row + r..row + r + 1)[0].label_logit = *z };
             }
             sums[r] = lane_sum!(I, cols, part => {
-                let e = lanes::map(load(&z[part.clone()]), |z| exp_nonpositive::<I>(z - greatest[r]));
+                let e = lanes::map(load(&z[part.clone()]), |z| exp_nonpositive::<I>(z - max[r]));
                 store::<I, _>(e, &mut z[part]);
                 e
             });
-            if let Some(held) = &self.held {
-                // A block's words are a multiple of any tile's.
-                let at = (col / self.each * self.rows + row + r) * self.each + col % self.each;
+            if let Some(exponentials) = &self.exponentials {
+                // The number of words in a block is a multiple of any tile's width.
+                let at = (col / self.block_words * self.rows + row + r) * self.block_words + col % self.block_words;
                 // SAFETY: tiles are disjoint.
-                lanes::stream::<I, _>(z, unsafe { held.part(at..at + cols) });
+                lanes::stream::<I, _>(z, unsafe { exponentials.part(at..at + cols) });
             }
         }
-        for rest in 1..cols.div_ceil(LANES) {
-            let (maxima, sums) = slot(rest);
-            maxima.copy_from_slice(greatest);
+        for other in 1..cols.div_ceil(LANES) {
+            let (other_max, sums) = group(other);
+            other_max.copy_from_slice(max);
             sums.fill(0.0);
         }
     }
 }
 
-/// The maxima and sums of sixteen rows, or those that there are, from those of their tiles.
-struct Combine<'a> {
-    greatest: &'a [f32],
+/// Computes maxima and sums of up to sixteen rows from those of their tiles.
+struct CombineTiles<'a> {
+    max: &'a [f32],
     sums: &'a [f32],
-    /// Rows in a slot.
-    count: usize,
+    /// Rows per group.
+    padded_rows: usize,
     first: usize,
-    outcomes: &'a mut [Outcome],
+    row_statistics: &'a mut [RowStatistics],
 }
 
-impl<'a> Vectorized for Combine<'a> {
+impl<'a> Vectorized for CombineTiles<'a> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let of =
-            |of: &'a [f32]| of.chunks_exact(self.count).filter_map(|slot| slot[self.first..].first_chunk::<LANES>());
-        let mut greatest = [f32::NEG_INFINITY; LANES];
-        for slot in of(self.greatest) {
-            // SAFETY: code that is generic over a level runs at that level only.
-            greatest = unsafe { I::greater(slot, &greatest) };
+        let lanes_of = |all: &'a [f32]| {
+            all.chunks_exact(self.padded_rows).filter_map(|group| group[self.first..].first_chunk::<LANES>())
+        };
+        let mut max = [f32::NEG_INFINITY; LANES];
+        for group in lanes_of(self.max) {
+            // SAFETY: code that is generic over a level only runs at that level.
+            max = unsafe { I::max(group, &max) };
         }
         let mut sums = [0.0; LANES];
-        for (slot, sum) in of(self.greatest).zip(of(self.sums)) {
-            let scales = lanes::zip(*slot, greatest, |z, most| exp_nonpositive::<I>(z - most));
+        for (group, sum) in lanes_of(self.max).zip(lanes_of(self.sums)) {
+            let scales = lanes::zip(*group, max, |group_max, max| exp_nonpositive::<I>(group_max - max));
             sums = lanes::zip3(scales, *sum, sums, |scale, sum, sums| mul_add::<I>(scale, sum, sums));
         }
-        for (outcome, (greatest, sum)) in self.outcomes.iter_mut().zip(greatest.into_iter().zip(sums)) {
-            (outcome.greatest, outcome.sum) = (greatest, sum);
+        for (row, (max, sum)) in self.row_statistics.iter_mut().zip(max.into_iter().zip(sums)) {
+            (row.max, row.sum) = (max, sum);
         }
     }
 }
 
-/// Turns some rows of a block's e into dz = scale (p − onehot), which it adds to `sums`.
-struct Slopes<'a, E> {
+/// Converts some rows of a block of exponentials to dz = scale (p − onehot), and adds them to `sums`.
+struct LogitGradients<'a, E> {
     numbers: &'a mut [E],
-    /// Numbers in a row, of which `words` are the block's.
-    each: usize,
+    /// Numbers per row; the block has `words.len()` of them.
+    block_words: usize,
     words: Range<usize>,
-    /// As in [`Found`].
-    greatest: &'a [f32],
-    count: usize,
+    /// As in [`Statistics`].
+    max: &'a [f32],
+    padded_rows: usize,
     /// The first row.
     first: usize,
-    outcomes: &'a [Outcome],
+    row_statistics: &'a [RowStatistics],
     log_sums: &'a [f32],
     labels: &'a [i32],
     scale: f32,
     sums: &'a mut [f32],
 }
 
-impl<E: VectorElement> Vectorized for Slopes<'_, E> {
+impl<E: VectorElement> Vectorized for LogitGradients<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let Slopes { numbers, each, words, greatest, count, first, outcomes, log_sums, labels, scale, sums } = self;
-        let groups = numbers.chunks_mut(LANES * each).zip(log_sums.chunks(LANES));
+        let LogitGradients {
+            numbers,
+            block_words,
+            words,
+            max,
+            padded_rows,
+            first,
+            row_statistics,
+            log_sums,
+            labels,
+            scale,
+            sums,
+        } = self;
+        let groups = numbers.chunks_mut(LANES * block_words).zip(log_sums.chunks(LANES));
         for (group, (numbers, log_sums)) in groups.enumerate() {
             let log_sums = load(log_sums);
             each_part!(words.len(), part => {
-                let at = (words.start + part.start) / LANES * count + first + group * LANES;
-                // e exp(greatest − log Σ) = p
-                let factors = lanes::zip(load(&greatest[at..at + LANES]), log_sums, |z, sum| exp_nonpositive::<I>(z - sum) * scale);
+                let at = (words.start + part.start) / LANES * padded_rows + first + group * LANES;
+                // p = e exp(max − log Σ exp z)
+                let factors = lanes::zip(load(&max[at..at + LANES]), log_sums, |z, sum| exp_nonpositive::<I>(z - sum) * scale);
                 let mut total = load(&sums[part.clone()]);
-                for (row, factor) in numbers.chunks_exact_mut(each).zip(factors) {
+                for (row, factor) in numbers.chunks_exact_mut(block_words).zip(factors) {
                     let row = &mut row[part.clone()];
                     let p = lanes::map(load(row), |e| e * factor);
                     total = lanes::zip(total, p, |total, p| total + p);
@@ -357,11 +380,11 @@ impl<E: VectorElement> Vectorized for Slopes<'_, E> {
                 store::<I, _>(total, &mut sums[part]);
             });
         }
-        let rows = numbers.chunks_exact_mut(each).zip(outcomes.iter().zip(log_sums)).zip(labels);
-        for ((row, (outcome, log_sum)), label) in rows {
+        let rows = numbers.chunks_exact_mut(block_words).zip(row_statistics.iter().zip(log_sums)).zip(labels);
+        for ((row, (statistics, log_sum)), label) in rows {
             let label = (*label as usize).wrapping_sub(words.start);
             if label < words.len() {
-                row[label] = E::from_f32((exp_nonpositive::<I>(outcome.at_label - log_sum) - 1.0) * scale);
+                row[label] = E::from_f32((exp_nonpositive::<I>(statistics.label_logit - log_sum) - 1.0) * scale);
                 sums[label] -= scale;
             }
         }

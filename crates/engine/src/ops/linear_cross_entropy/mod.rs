@@ -1,10 +1,11 @@
-//! The masked-language-model loss: z = x Wᵀ + b over the vocabulary, ℓ = Σₘ log Σᵥ exp z\[m,v\] − z\[m,label\].
+//! The masked-language-model loss, fused with its linear layer: z = x Wᵀ + b over the vocabulary, ℓ = Σₘ log Σᵥ exp
+//! z\[m,v\] − z\[m,label\].
 //!
 //! Backward, with p = softmax(z): dz = scale (p − onehot(label)); dx = dz W; dW += dzᵀ x; db += Σ dz.
 //!
-//! Of the logits, e = exp(z − a maximum) is held for a chunk of rows until each row's sum is known; then a block of words' e is
-//! turned into dz, and that into products, while it is in cache. So the weights' gradients are added in the *forward* call: their
-//! scale is known by then.
+//! The exponentials e = exp(z − a maximum) of a chunk of rows are stored until the sum of each row is known. Then e is
+//! converted to dz and multiplied, a block of words at a time, while it is in cache. So the gradients of the weights
+//! are added in the *forward* call, in which their scale is already known.
 
 #[allow(unsafe_code)]
 mod cpu;
@@ -21,9 +22,9 @@ pub struct Decoder {
     pub(crate) bias: ParamId,
 }
 
-/// The loss and, where gradients are given, all of its backward pass.
+/// The loss and, if gradients are given, its complete backward pass.
 pub trait LinearCrossEntropy {
-    /// x [M, H], labels \[M\] → the sum and scale · dx.
+    /// x [M, H], labels \[M\] → the summed loss and, with `train` (gradients to add to, and a scale), scale · dx.
     fn linear_cross_entropy(
         &self,
         x: &Tensor,
@@ -34,8 +35,8 @@ pub trait LinearCrossEntropy {
     ) -> (LossSum, Option<Tensor>);
 }
 
-/// Cross-entropy of `labels` \[M\] under `x` [M, H] decoded by `weight` [V, H] and `bias` \[V\], summed; `scale` times its
-/// gradient goes back. Panics on a label outside 0..V.
+/// Summed cross-entropy of `labels` \[M\] with the logits `x` [M, H] · `weight`ᵀ [V, H] + `bias` \[V\]. The recorded
+/// gradient is multiplied by `scale`. Panics on a label outside 0..V.
 pub fn linear_cross_entropy(
     pass: &mut Pass<'_>,
     x: &Var,
@@ -46,10 +47,12 @@ pub fn linear_cross_entropy(
 ) -> LossSum {
     let (device, params, decoder) = (pass.device().clone(), pass.parameters(), Decoder { weight, bias });
     let (vocab, weights) = (params.shape(weight)[0], params.size(weight));
-    // The logits, and their exponentials' sum; to train, a product for either gradient, and the exponentials to and fro.
+    // The logits and the sums of their exponentials; in training also one product for either gradient, and writing and
+    // reading the exponentials.
     let (rows, element) = (x.value().shape()[0], x.value().dtype().size());
-    let (products, held) = if pass.is_recording() { (3, 2 * rows * vocab * element) } else { (1, 0) };
-    let cost = Cost::new(products * 2 * rows * weights, products * 4 * weights + 2 * x.value().bytes() + held);
+    let (products, exponential_bytes) = if pass.is_recording() { (3, 2 * rows * vocab * element) } else { (1, 0) };
+    let cost =
+        Cost::new(products * 2 * rows * weights, products * 4 * weights + 2 * x.value().bytes() + exponential_bytes);
     let train = pass.gradients().map(|grads| (grads, scale));
     let (loss, dx) = device.backend().linear_cross_entropy(x.value(), params, decoder, labels, train);
     pass.lap(Label { op: "linear_cross_entropy", width: vocab, forward: cost, backward: Cost::default() });
@@ -94,7 +97,7 @@ mod tests {
         }
     }
 
-    /// More rows than a chunk, more words than a block: the gradients against plain sums in f64.
+    /// More rows than a chunk and more words than a block: compares the gradients with plain sums in f64.
     #[test]
     fn chunks_of_rows_and_blocks_of_words_add_up() {
         const ROWS: usize = 530;
@@ -108,7 +111,7 @@ mod tests {
         let [x, weight, bias] = [(1, ROWS * HIDDEN), (2, VOCAB * HIDDEN), (3, VOCAB)].map(|(key, n)| values(key, n));
         let labels: Vec<i32> = (0..ROWS).map(|m| (m * 7919 % VOCAB) as i32).collect();
         let mut loss = 0.0;
-        let mut wanted = [vec![0.0; ROWS * HIDDEN], vec![0.0; VOCAB * HIDDEN], vec![0.0; VOCAB]];
+        let mut expected = [vec![0.0; ROWS * HIDDEN], vec![0.0; VOCAB * HIDDEN], vec![0.0; VOCAB]];
         for (m, (x, label)) in x.chunks(HIDDEN).zip(&labels).enumerate() {
             let word = |v: usize| weight[v * HIDDEN..(v + 1) * HIDDEN].iter().zip(x);
             let z: Vec<f64> = (0..VOCAB).map(|v| word(v).map(|(w, x)| w * x).sum::<f64>() + bias[v]).collect();
@@ -117,10 +120,10 @@ mod tests {
             for (v, z) in z.iter().enumerate() {
                 let dz = f64::from(SCALE) * (z.exp() / sum - f64::from(u8::from(v == *label as usize)));
                 for (h, (w, x)) in word(v).enumerate() {
-                    wanted[0][m * HIDDEN + h] += dz * w;
-                    wanted[1][v * HIDDEN + h] += dz * x;
+                    expected[0][m * HIDDEN + h] += dz * w;
+                    expected[1][v * HIDDEN + h] += dz * x;
                 }
-                wanted[2][v] += dz;
+                expected[2][v] += dz;
             }
         }
         let numbers = Numbers { inputs: vec![x], params: vec![weight, bias] };
@@ -129,16 +132,16 @@ mod tests {
             (None, Some(linear_cross_entropy(pass, &x[0], p[0], p[1], &labels, SCALE)))
         };
         let names: [(&str, &[usize]); 2] = [("weight", &[VOCAB, HIDDEN]), ("bias", &[VOCAB])];
-        for device in crate::Device::every_kind() {
+        for device in crate::Device::all_for_tests() {
             for (dtype, bound) in [(DType::F32, 1e-5), (DType::BF16, 5e-3)] {
                 let (found, gradients) = run(&device, dtype, &[&[ROWS, HIDDEN]], &names, &numbers, &[], op);
                 let context = format!("{}, {}", device.describe(), dtype.name());
                 assert!((found[0] - loss).abs() < 1e-5 * loss, "{context}: loss {}, expected {loss}", found[0]);
-                for (which, (found, wanted)) in gradients.iter().zip(&wanted).enumerate() {
-                    let most = wanted.iter().fold(0.0f64, |most, x| most.max(x.abs()));
-                    let error = found.iter().zip(wanted).map(|(f, w)| (f - w).abs()).fold(0.0, f64::max);
-                    assert_eq!(found.len(), wanted.len(), "{context}: gradient {which}");
-                    assert!(error < bound * most, "{context}: gradient {which} is off by {error} of {most}");
+                for (which, (found, expected)) in gradients.iter().zip(&expected).enumerate() {
+                    let max = expected.iter().fold(0.0f64, |max, x| max.max(x.abs()));
+                    let error = found.iter().zip(expected).map(|(f, w)| (f - w).abs()).fold(0.0, f64::max);
+                    assert_eq!(found.len(), expected.len(), "{context}: gradient {which}");
+                    assert!(error < bound * max, "{context}: gradient {which} is off by {error}, maximum {max}");
                 }
             }
         }

@@ -6,7 +6,7 @@ use crate::ops::LossSum;
 
 impl MseLoss for Cpu {
     fn mse_loss(&self, z: &Tensor, targets: &Tensor, scale: f32) -> (LossSum, Tensor) {
-        assert_eq!(z.shape(), targets.shape(), "mse_loss: targets have the shape of what is compared");
+        assert_eq!(z.shape(), targets.shape(), "mse_loss: targets must have the shape of the predictions");
         let mut gradient = Tensor::host(z.shape(), z.dtype());
         let mut loss = LossSum::default();
         with_real!(z.dtype(), E => {

@@ -1,4 +1,4 @@
-//! Squared error: ℓ = Σ (z − t)². Regression (`MSELoss`).
+//! Squared error: ℓ = Σ (z − t)². For regression (`MSELoss`).
 //!
 //! Backward: dz = 2 scale (z − t).
 
@@ -9,13 +9,13 @@ use crate::profile::Cost;
 use crate::tape::Label;
 use crate::{Pass, Tensor, Var};
 
-/// The loss and, with a scale, its gradient.
+/// The loss and its gradient.
 pub trait MseLoss {
-    /// z [R, C], targets [R, C] (f32) → the sum over all elements and scale · dz.
+    /// z [R, C], targets [R, C] (f32) → the sum over all elements, and scale · dz.
     fn mse_loss(&self, z: &Tensor, targets: &Tensor, scale: f32) -> (LossSum, Tensor);
 }
 
-/// The squared error of `z` [R, C] against `targets` [R, C] (f32), summed; `scale` times its gradient goes back.
+/// Summed squared error of `z` [R, C] and `targets` [R, C] (f32). The recorded gradient is multiplied by `scale`.
 pub fn mse_loss(pass: &mut Pass<'_>, z: &Var, targets: &Tensor, scale: f32) -> LossSum {
     let (loss, gradient) = pass.device().backend().mse_loss(z.value(), targets, scale);
     let none = Cost::default();

@@ -1,5 +1,6 @@
-//! Cross-entropy over the rows of a segment: in column c of segment g, ℓ = log Σᵣ exp z\[r,c\] − z\[label,c\]. A span's start and
-//! end over a sequence's tokens (Devlin et al. 2019, 4.2), the right one of several choices (4.4).
+//! Cross-entropy over the rows of a segment: in column c of segment g, ℓ = log Σᵣ exp z\[r,c\] − z\[label,c\]. For
+//! start and end of a span among a sequence's tokens (Devlin et al. 2019, 4.2), or the correct one of several choices
+//! (4.4).
 //!
 //! Backward: dz = scale (softmax over the segment's rows − onehot(label)).
 
@@ -10,14 +11,16 @@ use crate::profile::Cost;
 use crate::tape::Label;
 use crate::{Pass, Tensor, Var};
 
-/// The loss and, with a scale, its gradient.
+/// The loss and its gradient.
 pub trait SegmentCrossEntropy {
-    /// z [R, C], ends \[G+1\], labels [G, C]: rows within their segment (−100: not counted) → the sum and scale · dz.
+    /// z [R, C], ends \[G+1\], labels [G, C] (row indices within their segment; −100 does not count) → the summed loss
+    /// and scale · dz.
     fn segment_cross_entropy(&self, z: &Tensor, ends: &Tensor, labels: &Tensor, scale: f32) -> (LossSum, Tensor);
 }
 
-/// Cross-entropy of the row `labels` [G, C] (−100: not counted) among each segment's rows of `z` [R, C], every column on its
-/// own, summed; `scale` times its gradient goes back. `ends` \[G+1\] rises from 0 to R. Panics on a label outside its segment.
+/// Summed cross-entropy of the rows `labels` [G, C] (−100 does not count) among each segment's rows of `z` [R, C],
+/// independently for each column. The recorded gradient is multiplied by `scale`. `ends` \[G+1\] increases from 0 to R.
+/// Panics on a label outside its segment.
 pub fn segment_cross_entropy(pass: &mut Pass<'_>, z: &Var, ends: &Tensor, labels: &Tensor, scale: f32) -> LossSum {
     let (loss, gradient) = pass.device().backend().segment_cross_entropy(z.value(), ends, labels, scale);
     let none = Cost::default();

@@ -1,5 +1,5 @@
-//! Means of consecutive rows: y\[s\] = Σᵣ x\[r\] / n\[s\] over the n\[s\] rows of segment s. Mean pooling of tokens; one answer
-//! from a long document's windows.
+//! Means of consecutive rows: y\[s\] = Σᵣ x\[r\] / n\[s\] over the n\[s\] rows of segment s. For mean pooling of
+//! tokens, or one result for the windows of a long document.
 //!
 //! Backward: dx\[r\] = dy\[s\] / n\[s\].
 
@@ -8,27 +8,28 @@ mod cpu;
 use crate::profile::Cost;
 use crate::{Pass, Tensor, Var};
 
-/// Both directions.
+/// The kernels of both directions.
 pub trait SegmentMean {
-    /// x [R, H], ends \[S+1\] (the segments' first rows, then R) → [S, H].
+    /// x [R, H], ends \[S+1\] (the first row of each segment, then R) → [S, H].
     fn segment_mean(&self, x: &Tensor, ends: &Tensor) -> Tensor;
     /// dy [S, H] → dx [R, H].
     fn segment_mean_backward(&self, dy: &Tensor, ends: &Tensor, rows: usize) -> Tensor;
 }
 
-/// The mean of each segment's rows of `x` [R, H], as [S, H]; `ends` \[S+1\] rises from 0 to R, no segment is empty.
+/// The means of the rows of each segment of `x` [R, H], as [S, H]. `ends` \[S+1\] increases from 0 to R; segments must
+/// not be empty.
 pub fn segment_mean(pass: &mut Pass<'_>, x: &Var, ends: &Tensor) -> Var {
     let value = pass.device().backend().segment_mean(x.value(), ends);
-    let (from, ends, rows) = (x.slot(), ends.clone(), x.value().shape()[0]);
+    let (x_slot, ends, rows) = (x.slot(), ends.clone(), x.value().shape()[0]);
     let cost = Cost::new(x.value().count(), x.value().bytes() + value.bytes());
     pass.costs(cost, cost);
     pass.record("segment_mean", value, |slot| {
-        Box::new(move |back| {
-            let Some(gradient) = back.finish(slot) else {
+        Box::new(move |backward| {
+            let Some(gradient) = backward.finish(slot) else {
                 return;
             };
-            let share = back.device.backend().segment_mean_backward(&gradient, &ends, rows);
-            back.add(from, share);
+            let dx = backward.device.backend().segment_mean_backward(&gradient, &ends, rows);
+            backward.add(x_slot, dx);
         })
     })
 }

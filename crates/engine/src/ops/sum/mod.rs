@@ -1,4 +1,4 @@
-//! a + b: how gradients add over the uses of an activation. Its own derivative is never needed.
+//! a + b: sums the gradients from several uses of an activation. It has no backward pass.
 
 #[allow(unsafe_code)]
 mod cpu;
@@ -7,7 +7,7 @@ use crate::Tensor;
 
 /// Element-wise addition.
 pub trait Sum {
-    /// a + b, in a's memory where nobody else holds it.
+    /// a + b, in a's memory if it is not shared.
     fn sum(&self, a: Tensor, b: &Tensor) -> Tensor;
 }
 
@@ -16,7 +16,7 @@ mod tests {
     use crate::ops::check::check_op;
     use crate::ops::dropout;
 
-    /// x reaches the output along two ways, so its gradient is a sum of two.
+    /// x reaches the output along two paths, so its gradient is a sum of two.
     #[test]
     fn gradients_add_over_uses() {
         for count in [1, 31, 1000] {
@@ -29,12 +29,12 @@ mod tests {
                     let value = pass.device().clone().backend().sum(both.0.value().clone(), both.1.value());
                     let slots = [both.0.slot(), both.1.slot()];
                     pass.record("sum", value, |slot| {
-                        Box::new(move |back| {
-                            let Some(gradient) = back.finish(slot) else {
+                        Box::new(move |backward| {
+                            let Some(gradient) = backward.finish(slot) else {
                                 return;
                             };
-                            back.add(slots[0], gradient.clone());
-                            back.add(slots[1], gradient);
+                            backward.add(slots[0], gradient.clone());
+                            backward.add(slots[1], gradient);
                         })
                     })
                 },

@@ -132,7 +132,7 @@ fn parity_check_refuses_a_family_it_does_not_know() {
     let path = folder.path().join("model.safetensors");
     reference::add_tensor(&path, "adapter.weight");
     let findings = check_folder(&device(), folder.path(), DType::F32).unwrap_err();
-    assert!(findings[0].contains("surplus: adapter.weight"), "{findings:?}");
+    assert!(findings[0].contains("unexpected: adapter.weight"), "{findings:?}");
 }
 
 #[test]

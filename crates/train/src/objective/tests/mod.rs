@@ -1,4 +1,4 @@
-//! Steps of objectives: masked tokens and next sentences, next tokens, and two networks at once.
+//! Training steps of objectives: masked tokens and next sentences, next tokens, and two networks at once.
 
 mod causal;
 mod two_networks;
@@ -24,8 +24,8 @@ fn device() -> Device {
     Device::cpu(Some(2)).unwrap()
 }
 
-/// Batches of sequences of at most 20 tokens from sixteen documents that count up, each from its own number.
-fn drawn(objective: &impl Objective, sequences: usize, count: u64) -> Vec<Batch> {
+/// Batches of sequences of at most 20 tokens, from sixteen documents whose tokens count up from different numbers.
+fn sampled(objective: &impl Objective, sequences: usize, count: u64) -> Vec<Batch> {
     let sentence = |d: u32, s: u32| (0..5).map(|i| 5 + (d * 7 + s + i) % 36).collect();
     let documents = (0..16).map(|d| (0..6).map(|s| sentence(d, s)).collect()).collect();
     let special = Special { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4 };
@@ -40,7 +40,7 @@ fn drawn(objective: &impl Objective, sequences: usize, count: u64) -> Vec<Batch>
 }
 
 fn batches(sequences: usize, count: u64) -> Vec<PretrainBatch> {
-    drawn(&BERT, sequences, count).into_iter().map(|batch| BERT.batch(batch)).collect()
+    sampled(&BERT, sequences, count).into_iter().map(|batch| BERT.batch(batch)).collect()
 }
 
 fn config(dropout: f64) -> Config {
@@ -72,33 +72,33 @@ fn loss(outcome: &StepOutcome) -> f64 {
 }
 
 #[test]
-fn accumulation_equals_the_big_batch() {
-    let (mut big, mut small) = (trainer(0.0, OptimizerKind::BertAdamw), trainer(0.0, OptimizerKind::BertAdamw));
+fn accumulation_equals_a_large_batch() {
+    let (mut large, mut small) = (trainer(0.0, OptimizerKind::BertAdamw), trainer(0.0, OptimizerKind::BertAdamw));
     let (one, four) = (batches(8, 1), batches(2, 4));
     let counts: Vec<usize> = four.iter().map(|batch| batch.labels.mlm_rows.len()).collect();
     assert_eq!(one[0].labels.mlm_rows.len(), counts.iter().sum::<usize>());
     assert!(counts.windows(2).any(|c| c[0] != c[1]), "micro-batches differ in predicted tokens: {counts:?}");
-    let (a, b) = (learn(&BERT, &mut big, &one, 0, 1e-3), learn(&BERT, &mut small, &four, 0, 1e-3));
+    let (a, b) = (train_step(&BERT, &mut large, &one, 0, 1e-3), train_step(&BERT, &mut small, &four, 0, 1e-3));
     assert!((loss(&a) - loss(&b)).abs() < 1e-5 * loss(&a));
     let counts = |outcome: &StepOutcome| [MLM, NSP].map(|name| outcome.update.losses.get(name).unwrap().count);
     assert_eq!((a.tokens, counts(&a)), (b.tokens, counts(&b)));
     assert!((a.flops - b.flops).abs() < 1e-6 * a.flops);
-    let scale = big.gradients().read_all().iter().fold(0f32, |m, g| m.max(g.abs()));
-    let apart = largest_difference(&big.gradients().read_all(), &small.gradients().read_all());
-    assert!(apart < 1e-5 * scale, "gradients differ by {apart} of {scale}");
+    let scale = large.gradients().read_all().iter().fold(0f32, |m, g| m.max(g.abs()));
+    let difference = largest_difference(&large.gradients().read_all(), &small.gradients().read_all());
+    assert!(difference < 1e-5 * scale, "gradients differ by {difference} of {scale}");
     assert!((a.update.grad_norm - b.update.grad_norm).abs() < 1e-5 * a.update.grad_norm);
 }
 
 #[test]
-fn a_batch_is_learned_by_heart_and_every_parameter_moves() {
+fn a_batch_is_memorised_and_every_parameter_changes() {
     for kind in [OptimizerKind::BertAdamw, OptimizerKind::Adamw] {
         let mut trainer = trainer(0.0, kind);
         let start = trainer.network.params.read_all().to_vec();
         let batch = batches(8, 1);
-        let first = learn(&BERT, &mut trainer, &batch, 0, 3e-3);
+        let first = train_step(&BERT, &mut trainer, &batch, 0, 3e-3);
         let mut last = first.clone();
         for step in 1..120 {
-            last = learn(&BERT, &mut trainer, &batch, step, 3e-3);
+            last = train_step(&BERT, &mut trainer, &batch, step, 3e-3);
         }
         let [first_mlm, mlm] = [&first, &last].map(|outcome| outcome.update.losses.get(MLM).unwrap());
         assert!(first_mlm.mean() > 3.0, "{first:?}");
@@ -107,17 +107,17 @@ fn a_batch_is_learned_by_heart_and_every_parameter_moves() {
         let (params, mut at) = (&trainer.network.params, 0);
         for id in params.ids() {
             let now = params.read(id);
-            assert_ne!(now[..], start[at..at + now.len()], "{} never moved", params.name(id));
+            assert_ne!(now[..], start[at..at + now.len()], "{} did not change", params.name(id));
             at += now.len();
         }
     }
 }
 
 #[test]
-fn steps_repeat_bit_by_bit_and_dropout_differs_by_step() {
+fn steps_are_reproducible_and_dropout_differs_between_steps() {
     let run = |number: u64| {
         let mut trainer = trainer(0.1, OptimizerKind::BertAdamw);
-        let outcome = learn(&BERT, &mut trainer, &batches(4, 2), number, 1e-3);
+        let outcome = train_step(&BERT, &mut trainer, &batches(4, 2), number, 1e-3);
         (loss(&outcome), trainer.network.params.read_all().to_vec())
     };
     assert!(run(0) == run(0));
@@ -125,11 +125,11 @@ fn steps_repeat_bit_by_bit_and_dropout_differs_by_step() {
 }
 
 #[test]
-fn a_step_that_is_not_finite_changes_nothing() {
+fn a_step_with_infinite_loss_changes_nothing() {
     let mut trainer = trainer(0.0, OptimizerKind::BertAdamw);
     trainer.network.params.edit_all(|values| values[300] = f32::NAN);
     let before: Vec<u32> = trainer.network.params.read_all().iter().map(|w| w.to_bits()).collect();
-    let outcome = learn(&BERT, &mut trainer, &batches(4, 1), 0, 1e-3);
+    let outcome = train_step(&BERT, &mut trainer, &batches(4, 1), 0, 1e-3);
     assert!(!outcome.update.updated && trainer.updates == 0);
     let after: Vec<u32> = trainer.network.params.read_all().iter().map(|w| w.to_bits()).collect();
     assert!(before == after && trainer.moments.read_first().iter().all(|m| *m == 0.0));

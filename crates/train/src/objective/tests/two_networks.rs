@@ -1,5 +1,6 @@
-//! Replaced-token detection (Clark et al. 2020) in small: a generator fills masked tokens, a discriminator tells which tokens are not the
-//! original ones. Two networks that share their embeddings, two losses, and tokens drawn in the middle of a step.
+//! Replaced-token detection (Clark et al. 2020) on a small scale: a generator fills masked tokens, and a discriminator
+//! predicts which tokens were replaced. A test of two networks that share embeddings, two losses, and sampling within a
+//! step.
 
 use std::fs;
 use std::path::Path;
@@ -10,12 +11,12 @@ use cloze_engine::{DType, Device, DropoutKey, Init, ParamId, Parameters, Pass, V
 use cloze_model::{Inputs, LoadReport, Losses};
 use cloze_text::Tokenizer;
 
-use super::{VOCABULARY, device, drawn};
+use super::{VOCABULARY, device, sampled};
 use crate::TrainError;
 use crate::batch::PretrainBatch;
 use crate::checkpoint;
 use crate::network::Network;
-use crate::objective::{Objective, Start, Term, learn};
+use crate::objective::{Objective, Start, Term, train_step};
 use crate::recipe::Optimizer;
 use crate::run::RunFolder;
 use crate::step::Trainer;
@@ -23,7 +24,7 @@ use crate::window::Window;
 
 const WIDTH: usize = 16;
 
-/// Both networks in one arena: the tables are shared, the rest is each one's own.
+/// Both networks in one arena, with shared embedding tables.
 struct Pair {
     params: Parameters,
     tables: EmbedTables,
@@ -113,15 +114,15 @@ impl Objective for ReplacedTokens {
         options
     }
 
-    fn batch(&self, drawn: Batch) -> PretrainBatch {
-        drawn.into()
+    fn batch(&self, sampled: Batch) -> PretrainBatch {
+        sampled.into()
     }
 
     fn inputs<'b>(&self, batch: &'b PretrainBatch) -> &'b Inputs {
         &batch.inputs
     }
 
-    fn first_network(&self, start: &Start<'_>) -> Result<(Pair, LoadReport), TrainError> {
+    fn initial_network(&self, start: &Start<'_>) -> Result<(Pair, LoadReport), TrainError> {
         Ok((Pair::new(start.device), LoadReport::default()))
     }
 
@@ -141,7 +142,7 @@ impl Objective for ReplacedTokens {
         let (word, bias) = (pair.tables.word, pair.vocabulary_bias);
         let mlm = ops::linear_cross_entropy(pass, &chosen, word, bias, &tensor(&labels.mlm_labels), scales[0]);
 
-        // No gradient flows through the sample.
+        // The sampled tokens are constants for the gradient.
         let logits = pass.no_grad(|pass| ops::linear(pass, &chosen, word, Some(bias), Activation::None));
         let logits = logits.value().to_vec_f32();
         let (mut ids, mut replaced) = (inputs.ids.clone(), vec![0; inputs.tokens()]);
@@ -153,8 +154,8 @@ impl Objective for ReplacedTokens {
 
         let states = pair.states(pass, inputs, &ids, pair.discriminator);
         let [weight, bias] = pair.original;
-        let verdicts = ops::linear(pass, &states, weight, Some(bias), Activation::None);
-        let rtd = ops::cross_entropy(pass, &verdicts, &tensor(&replaced), scales[1]);
+        let logits = ops::linear(pass, &states, weight, Some(bias), Activation::None);
+        let rtd = ops::cross_entropy(pass, &logits, &tensor(&replaced), scales[1]);
         let mut losses = Losses::default();
         losses.add("mlm", mlm);
         losses.add("rtd", rtd);
@@ -166,7 +167,8 @@ impl Objective for ReplacedTokens {
     }
 }
 
-/// A draw from softmax(logits): the largest logit after Gumbel noise, which is a function of the key and the place.
+/// Samples from softmax(logits): the largest logit after adding Gumbel noise, which is a function of the key and the
+/// index.
 fn sample(logits: &[f32], key: DropoutKey, number: usize) -> i32 {
     let noise = |index: usize| {
         let mut z = key.seed ^ key.step << 40 ^ u64::from(key.micro) << 32 ^ ((number * VOCABULARY + index) as u64);
@@ -185,7 +187,7 @@ fn trainer() -> Trainer<Pair> {
 }
 
 fn batches(sequences: usize, count: u64) -> Vec<PretrainBatch> {
-    drawn(&ReplacedTokens, sequences, count).into_iter().map(|batch| ReplacedTokens.batch(batch)).collect()
+    sampled(&ReplacedTokens, sequences, count).into_iter().map(|batch| ReplacedTokens.batch(batch)).collect()
 }
 
 #[test]
@@ -193,7 +195,7 @@ fn both_networks_learn_and_the_log_has_both_losses() {
     let (mut trainer, batch) = (trainer(), batches(8, 1));
     let start = trainer.network.params.read_all().to_vec();
     let mut window = Window::new(&TERMS);
-    let first = learn(&ReplacedTokens, &mut trainer, &batch, 0, 1e-2);
+    let first = train_step(&ReplacedTokens, &mut trainer, &batch, 0, 1e-2);
     window.add(&first, 1e-2);
     let line = window.means(&TERMS, 1e9);
     let [mlm, rtd] = ["mlm", "rtd"].map(|name| line.losses.loss(name).unwrap());
@@ -203,7 +205,7 @@ fn both_networks_learn_and_the_log_has_both_losses() {
 
     let mut last = first.clone();
     for step in 1..200 {
-        last = learn(&ReplacedTokens, &mut trainer, &batch, step, 1e-2);
+        last = train_step(&ReplacedTokens, &mut trainer, &batch, step, 1e-2);
     }
     for (name, factor) in [("mlm", 0.9), ("rtd", 0.6)] {
         let [before, after] = [&first, &last].map(|outcome| outcome.update.losses.get(name).unwrap().mean());
@@ -213,20 +215,21 @@ fn both_networks_learn_and_the_log_has_both_losses() {
     let mut at = 0;
     for id in params.ids() {
         let now = params.read(id);
-        assert_ne!(now[..], start[at..at + now.len()], "{} never moved", params.name(id));
+        assert_ne!(now[..], start[at..at + now.len()], "{} did not change", params.name(id));
         at += now.len();
     }
 }
 
-/// What is drawn depends on the step and the micro-batch alone: a run that continues from a checkpoint draws what an uninterrupted one
-/// draws.
+/// Sampled tokens depend only on the step and the micro-batch: a run that continues from a checkpoint samples the same
+/// as an uninterrupted one.
 #[test]
-fn two_networks_resume_to_the_bit() {
+fn two_networks_resume_bit_identically() {
     let batch = batches(4, 2);
-    let step =
-        |trainer: &mut Trainer<Pair>, number: u64| learn(&ReplacedTokens, trainer, &batch, number, 1e-2).update.losses;
-    let mut whole = trainer();
-    let losses: Vec<Losses> = (0..3).map(|number| step(&mut whole, number)).collect();
+    let step = |trainer: &mut Trainer<Pair>, number: u64| {
+        train_step(&ReplacedTokens, trainer, &batch, number, 1e-2).update.losses
+    };
+    let mut uninterrupted = trainer();
+    let losses: Vec<Losses> = (0..3).map(|number| step(&mut uninterrupted, number)).collect();
 
     let dir = tempfile::tempdir().unwrap();
     let folder = RunFolder::new(dir.path());
@@ -243,6 +246,6 @@ fn two_networks_resume_to_the_bit() {
     assert_eq!(step(&mut second, 2), losses[2]);
     let bits =
         |trainer: &Trainer<Pair>| trainer.network.params.read_all().iter().map(|w| w.to_bits()).collect::<Vec<_>>();
-    assert_eq!(bits(&second), bits(&whole));
-    assert_ne!(step(&mut trainer(), 7), losses[0], "another step draws other tokens");
+    assert_eq!(bits(&second), bits(&uninterrupted));
+    assert_ne!(step(&mut trainer(), 7), losses[0], "another step samples other tokens");
 }

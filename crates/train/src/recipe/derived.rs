@@ -1,4 +1,4 @@
-//! The course of a recipe's run: its plan, its learning rate, the batches of its phases.
+//! What follows from a recipe: the plan of its run, its learning-rate schedule, the batches of its phases.
 
 use cloze_data::batch::{BatchOptions, BatchSize};
 use cloze_data::masking::Masking;
@@ -8,16 +8,16 @@ use crate::plan::Plan;
 use crate::schedule::LrSchedule;
 
 impl Recipe {
-    /// The course of the run.
+    /// The plan of the run.
     pub fn plan(&self) -> Plan {
-        let of_phases: Option<u64> = self.phase.iter().map(|p| p.steps).sum();
-        let steps = self.steps.or(of_phases.filter(|_| !self.phase.is_empty()));
+        let phase_steps: Option<u64> = self.phase.iter().map(|p| p.steps).sum();
+        let steps = self.steps.or(phase_steps.filter(|_| !self.phase.is_empty()));
         let mut done = 0.0;
         let mut ends = Vec::new();
         for p in &self.phase {
             done += match (p.share, p.steps, steps) {
                 (Some(share), ..) => share,
-                (None, Some(own), Some(all)) => own as f64 / all.max(1) as f64,
+                (None, Some(phase_steps), Some(all)) => phase_steps as f64 / all.max(1) as f64,
                 _ => 1.0,
             };
             ends.push((done, steps.map(|all| (done * all as f64).round() as u64)));
@@ -25,7 +25,7 @@ impl Recipe {
         Plan::new(steps, self.minutes.map(|m| m * 60.0), ends)
     }
 
-    /// The learning rate over the run, as a share of its peak.
+    /// The learning-rate schedule of the run.
     pub fn lr_schedule(&self) -> LrSchedule {
         let s = &self.schedule;
         let warmup = match (s.warmup_steps, self.plan().total_steps()) {
@@ -41,9 +41,9 @@ impl Recipe {
         self.objective.kind == ObjectiveKind::MaskedLm && self.objective.nsp
     }
 
-    /// How batches of a phase are drawn. `phase` counts from 0.
+    /// The options for sampling the batches of a phase, counted from 0.
     ///
-    /// Each phase samples with a seed of its own, so that the second does not replay the first's pairs.
+    /// Each phase has its own sampling seed, so that the second does not repeat the pairs of the first.
     pub fn batch_options(&self, phase: usize) -> BatchOptions {
         let p = &self.phase[phase];
         let o = &self.objective;
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_of_steps() {
+    fn phases_by_share_of_steps() {
         let mut r = two(share(0.9), share(0.1));
         r.steps = Some(10);
         let plan = r.plan();
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn phases_in_steps_sum_up() {
+    fn steps_of_phases_are_summed() {
         let steps = |n| Phase { steps: Some(n), ..Phase::default() };
         let plan = two(steps(3), steps(4)).plan();
         assert_eq!(plan.total_steps(), Some(7));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn by_the_clock_and_whichever_first() {
+    fn a_time_limit_with_and_without_steps() {
         let mut r = two(share(0.5), share(0.5));
         r.minutes = Some(1.0);
         let plan = r.plan();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_a_run_is_what_is_further_along() {
+    fn the_end_is_the_limit_with_the_larger_progress() {
         let mut r = two(share(0.9), share(0.1));
         r.steps = Some(100);
         assert_eq!(r.plan().end(0, 0.0), End::Steps(100));
@@ -128,21 +128,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ahead_follows_from_the_steps_times() {
+    fn the_rest_is_estimated_from_step_times() {
         let mut r = two(share(0.9), share(0.1));
         r.steps = Some(1000);
-        assert_eq!(r.plan().ahead(0, 0.0, &[0.1, 0.5]), [(900.0, 90.0), (100.0, 50.0)]);
-        assert_eq!(r.plan().ahead(950, 7.0, &[0.1, 0.5]), [(0.0, 0.0), (50.0, 25.0)]);
+        assert_eq!(r.plan().remaining(0, 0.0, &[0.1, 0.5]), [(900.0, 90.0), (100.0, 50.0)]);
+        assert_eq!(r.plan().remaining(950, 7.0, &[0.1, 0.5]), [(0.0, 0.0), (50.0, 25.0)]);
         r.minutes = Some(1.0);
-        assert_eq!(r.plan().ahead(0, 0.0, &[0.1, 0.5]), [(540.0, 54.0), (12.0, 6.0)]);
+        assert_eq!(r.plan().remaining(0, 0.0, &[0.1, 0.5]), [(540.0, 54.0), (12.0, 6.0)]);
         r.steps = None;
-        assert_eq!(r.plan().ahead(0, 30.0, &[0.1, 0.5]), [(240.0, 24.0), (12.0, 6.0)]);
-        // A phase that is shorter than one of its steps has a fraction of one.
-        assert_eq!(r.plan().ahead(0, 0.0, &[0.1, 12.0])[1].0, 0.5);
+        assert_eq!(r.plan().remaining(0, 30.0, &[0.1, 0.5]), [(240.0, 24.0), (12.0, 6.0)]);
+        // A phase that is shorter than one of its steps has a fraction of a step.
+        assert_eq!(r.plan().remaining(0, 0.0, &[0.1, 12.0])[1].0, 0.5);
     }
 
     #[test]
-    fn zero_steps_is_over_at_once() {
+    fn a_run_of_zero_steps_is_over() {
         let mut r = two(share(0.5), share(0.5));
         r.steps = Some(0);
         assert!(r.plan().is_over(0, 0.0));

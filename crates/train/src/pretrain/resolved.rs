@@ -1,4 +1,4 @@
-//! The recipe of a run: as it is settled when the run begins, kept in its folder, and compared when the run is resumed.
+//! The recipe of a run: resolved when the run starts, stored in its folder, and compared when the run is resumed.
 
 use std::path::Path;
 
@@ -8,68 +8,75 @@ use crate::TrainError;
 use crate::recipe::{Precision, Recipe};
 use crate::run::RunFolder;
 
-/// The recipe as a run in this folder follows it on this device: with absolute paths, so that the run can be resumed from another working
-/// directory, and with the precision and the instruction set that it computes with. A run that is resumed computes as it began.
-pub(super) fn settle(recipe: &Recipe, device: &Device, folder: &RunFolder, resume: bool) -> Result<Recipe, TrainError> {
+/// Resolves a recipe for a run in this folder on this device: makes paths absolute, so that the run can be resumed from
+/// another working directory, and sets precision and instruction set to the values in use. A resumed run keeps its
+/// precision.
+pub(super) fn resolve(
+    recipe: &Recipe,
+    device: &Device,
+    folder: &RunFolder,
+    resume: bool,
+) -> Result<Recipe, TrainError> {
     let mut recipe = recipe.clone();
     for path in std::iter::once(&mut recipe.data).chain(&mut recipe.model.init) {
         *path = std::path::absolute(&*path).map_err(|e| TrainError::io("find", path, e))?;
     }
     if recipe.precision == Precision::Auto
-        && let Some(began) = kept(folder, resume)?
+        && let Some(previous) = previous_recipe(folder, resume)?
     {
-        recipe.precision = began.precision;
+        recipe.precision = previous.precision;
     }
     recipe.precision = recipe.precision.resolved(device);
     recipe.instruction_set = Some(device.instruction_set().to_owned());
     Ok(recipe)
 }
 
-/// The device of a run: at the instruction set that the recipe names; else, if the run in the folder `out` is resumed, at the one that it
-/// began with, where this machine has it; else at the fastest. The caller hands it to [`pretrain`](super::pretrain()).
+/// The device of a run, to be passed to [`pretrain`](super::pretrain()): with the instruction set of the recipe;
+/// otherwise, if the run in the folder `out` is resumed, with that of the run if this machine has it; otherwise with
+/// the fastest one.
 ///
 /// # Errors
-/// An instruction set that is unknown, or that this machine lacks; a number of threads out of range; a recipe in the folder that cannot
-/// be read.
+/// An instruction set that is unknown or not available on this machine; a number of threads out of range; a recipe in
+/// the folder that cannot be read.
 pub fn device_of_run(recipe: &Recipe, out: &Path, resume: bool) -> Result<Device, TrainError> {
-    let began = kept(&RunFolder::new(out), resume)?;
-    let began = began.as_ref().and_then(|began| began.instruction_set.as_deref());
-    Ok(crate::device::run_device(recipe.threads, recipe.instruction_set.as_deref(), began)?)
+    let previous = previous_recipe(&RunFolder::new(out), resume)?;
+    let previous = previous.as_ref().and_then(|previous| previous.instruction_set.as_deref());
+    Ok(crate::device::run_device(recipe.threads, recipe.instruction_set.as_deref(), previous)?)
 }
 
-/// The recipe of the run that is to be resumed, if there is one.
-fn kept(folder: &RunFolder, resume: bool) -> Result<Option<Recipe>, TrainError> {
+/// The recipe of the run to resume, if there is one.
+fn previous_recipe(folder: &RunFolder, resume: bool) -> Result<Option<Recipe>, TrainError> {
     let path = folder.recipe();
     if resume && path.is_file() { Ok(Some(Recipe::open_unchecked(&path)?)) } else { Ok(None) }
 }
 
-/// Compares a recipe with that of the run that is to be resumed; returns the keys that changed.
+/// Compares a recipe with that of the run to resume; returns the keys that changed.
 ///
-/// A resumed run keeps what must not change: the same weights and losses as an uninterrupted run are promised. How
-/// long it runs, where the shards lie, threads, logs, evaluation and checkpoints may change.
+/// Keys that affect weights and losses must not change, because a resumed run promises the same results as an
+/// uninterrupted one. Its length, the location of the shards, threads, logs, evaluation and checkpoints may change.
 ///
 /// # Errors
-/// [`TrainError::NoRun`], [`TrainError::RecipeChanged`], or the system's.
+/// [`TrainError::NoRun`], [`TrainError::RecipeChanged`], or the system's error.
 pub(super) fn check_resumed(folder: &RunFolder, recipe: &Recipe) -> Result<Vec<String>, TrainError> {
     let path = folder.recipe();
     if !path.is_file() {
         return Err(TrainError::NoRun(folder.root().to_owned()));
     }
-    let began = Recipe::open_unchecked(&path)?;
+    let previous = Recipe::open_unchecked(&path)?;
     let may_change = |key: &String| {
         let section = key.split('.').next().unwrap_or_default();
         ["data", "threads", "instruction_set", "recompute", "steps", "minutes", "eval", "checkpoint", "log"]
             .contains(&section)
     };
     let (changed, forbidden): (Vec<String>, Vec<String>) =
-        recipe.differences(&began)?.into_iter().partition(may_change);
+        recipe.differences(&previous)?.into_iter().partition(may_change);
     if forbidden.is_empty() { Ok(changed) } else { Err(TrainError::RecipeChanged { path, keys: forbidden }) }
 }
 
-/// Keeps the recipe in the run's folder.
+/// Stores the recipe in the run's folder.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub(super) fn write_recipe(folder: &RunFolder, recipe: &Recipe) -> Result<(), TrainError> {
     let text = format!(
         "# As resolved from the recipe and --set by cloze {}.\n{}",
@@ -84,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_in_use_is_refused_and_a_changed_recipe_too() {
+    fn a_folder_in_use_and_a_changed_recipe_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(&dir.path().join("run"));
         let mut recipe = Recipe::default();
@@ -93,7 +100,7 @@ mod tests {
         drop(folder.create().unwrap());
         write_recipe(&folder, &recipe).unwrap();
         let e = folder.create().unwrap_err();
-        assert!(e.to_string().contains("--resume"), "{e}");
+        assert!(e.to_string().contains("`resume`"), "{e}");
         recipe.steps = Some(9);
         assert_eq!(check_resumed(&folder, &recipe).unwrap(), ["steps"]);
         write_recipe(&folder, &recipe).unwrap();

@@ -1,0 +1,85 @@
+//! The interface of objectives, and one training step of an objective.
+
+use cloze_data::batch::{Batch, BatchOptions};
+use cloze_engine::{DropoutKey, Pass};
+use cloze_model::{Inputs, LoadReport, Losses};
+
+use super::start::Start;
+use super::term::Term;
+use crate::TrainError;
+use crate::network::Network;
+use crate::step::{StepOutcome, Trainer};
+
+/// The objective of a pre-training: what is learned from text.
+pub trait Objective {
+    /// The trained network: one model, or several with their parameters in one arena.
+    type Network: Network;
+    /// A micro-batch in the form that [`loss`](Self::loss) needs.
+    type Batch;
+
+    /// The losses, in the order of logs and reports. The best checkpoint is the one with the lowest first loss on
+    /// held-out text.
+    fn terms(&self) -> &'static [Term];
+
+    /// The options for sampling batches from documents. `common` has the options that all objectives share, such as
+    /// lengths, sizes and the seed.
+    fn batch_options(&self, common: BatchOptions) -> BatchOptions;
+
+    /// Converts a sampled batch to one with labels.
+    fn batch(&self, sampled: Batch) -> Self::Batch;
+
+    /// The inputs of a batch, whose tokens are counted in the logs.
+    fn inputs<'b>(&self, batch: &'b Self::Batch) -> &'b Inputs;
+
+    /// The initial network of a run, new or from a checkpoint, and a report of which weights are new.
+    ///
+    /// # Errors
+    /// Sizes, or a checkpoint, that do not fit the objective.
+    fn initial_network(&self, start: &Start<'_>) -> Result<(Self::Network, LoadReport), TrainError>;
+
+    /// Freezes the parameters that the objective does not train: they have no gradient, but weight decay would shrink
+    /// them.
+    fn freeze(&self, network: &mut Self::Network);
+
+    /// The number of predictions of each loss in a batch, in the order of [`terms`](Self::terms). A step divides by the
+    /// sums over all its batches.
+    fn counts(&self, batch: &Self::Batch) -> Vec<f64>;
+
+    /// Runs a batch forward and returns its losses; their gradients are recorded in the pass. `scales` are the gradient
+    /// scales of each loss's sum, in the order of [`terms`](Self::terms). `key` identifies the micro-batch: everything
+    /// that is sampled within a step depends only on it, so that a resumed run samples the same.
+    fn loss(
+        &self,
+        network: &Self::Network,
+        pass: &mut Pass<'_>,
+        batch: &Self::Batch,
+        scales: &[f32],
+        key: DropoutKey,
+    ) -> Losses;
+
+    /// Useful floating-point operations of a batch's loss and its backward pass.
+    fn flops(&self, network: &Self::Network, batch: &Self::Batch) -> f64;
+}
+
+/// Runs one training step on some micro-batches with a learning rate; `number` counts all steps from 0.
+pub fn train_step<O: Objective>(
+    objective: &O,
+    trainer: &mut Trainer<O::Network>,
+    batches: &[O::Batch],
+    number: u64,
+    lr: f64,
+) -> StepOutcome {
+    let mut scales = Vec::new();
+    for (index, term) in objective.terms().iter().enumerate() {
+        let count: f64 = batches.iter().map(|batch| objective.counts(batch)[index]).sum();
+        scales.push((term.weight / count.max(1.0)) as f32);
+    }
+    let update = trainer.step(batches.len(), number, lr, |network, pass, key| {
+        objective.loss(network, pass, &batches[key.micro as usize], &scales, key)
+    });
+    StepOutcome {
+        update,
+        tokens: batches.iter().map(|batch| objective.inputs(batch).tokens() as u64).sum(),
+        flops: batches.iter().map(|batch| objective.flops(&trainer.network, batch)).sum(),
+    }
+}
