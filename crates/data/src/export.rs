@@ -1,18 +1,16 @@
 //! Writes batches as an Arrow IPC file, so that another trainer can use exactly the same batches.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
-use arrow_array::builder::{Int32Builder, Int64Builder, ListBuilder};
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_ipc::writer::FileWriter;
-use arrow_schema::{ArrowError, DataType, Field, Schema};
 use cloze_files::AtomicFile;
 
 use crate::DataError;
+use crate::arrow::write::{Column, FileWriter};
+use crate::arrow::{Field, Int};
 use crate::batch::{Batch, BatchSource};
+use crate::shards::offsets;
 
 /// Writes batches `range` of `source` to `path`, for pyarrow's `ipc.open_file`: one row per sequence, one record batch per
 /// batch, without padding.
@@ -32,69 +30,60 @@ use crate::batch::{Batch, BatchSource};
 /// [`DataError::Io`] and [`DataError::DiskFull`] if the file cannot be written.
 pub fn write_batches(source: &BatchSource, range: Range<u64>, path: &Path) -> Result<(), DataError> {
     let mut file = AtomicFile::create(path)?;
-    file.write_with(|file| write_rows(source, range, file).map_err(into_io))?;
+    file.write_with(|file| write_rows(source, range, file))?;
     Ok(file.commit()?)
 }
 
-fn write_rows(source: &BatchSource, range: Range<u64>, file: &mut impl Write) -> Result<(), ArrowError> {
-    let schema = Arc::new(schema());
-    let mut writer = FileWriter::try_new(file, &schema)?;
+fn write_rows(source: &BatchSource, range: Range<u64>, file: &mut impl Write) -> io::Result<()> {
+    let mut writer = FileWriter::new(file, &schema())?;
     for index in range {
-        let columns = columns(&source.batch(index), index);
-        writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
+        write_batch(&source.batch(index), index, &mut writer)?;
     }
-    writer.finish()
+    writer.finish()?;
+    Ok(())
 }
 
-fn into_io(error: ArrowError) -> std::io::Error {
-    match error {
-        ArrowError::IoError(_, error) => error,
-        other => std::io::Error::other(other),
-    }
+fn schema() -> [Field; 6] {
+    [
+        Field::new("step", Int::I64),
+        Field::list("ids", Int::I32),
+        Field::list("segments", Int::I32),
+        Field::list("mlm_positions", Int::I32),
+        Field::list("mlm_labels", Int::I32),
+        Field::nullable("nsp_label", Int::I32),
+    ]
 }
 
-fn schema() -> Schema {
-    let list = |name: &str| Field::new_list(name, Field::new_list_field(DataType::Int32, true), false);
-    Schema::new(vec![
-        Field::new("step", DataType::Int64, false),
-        list("ids"),
-        list("segments"),
-        list("mlm_positions"),
-        list("mlm_labels"),
-        Field::new("nsp_label", DataType::Int32, true),
+fn write_batch(batch: &Batch, index: u64, writer: &mut FileWriter<impl Write>) -> io::Result<()> {
+    let sequences = 0..batch.sequences();
+    let steps = vec![index as i64; sequences.len()];
+    let predictions = offsets(sequences.clone().map(|sequence| batch.prediction_range(sequence).len()));
+    let positions: Vec<i32> = sequences
+        .clone()
+        .flat_map(|sequence| {
+            let start = batch.rows(sequence).start as i32;
+            batch.mlm_rows[batch.prediction_range(sequence)].iter().map(move |row| row - start)
+        })
+        .collect();
+    let nsp_labels: Vec<i32> =
+        sequences.clone().map(|sequence| batch.nsp_labels.get(sequence).copied().unwrap_or_default()).collect();
+    let has_label = sequences.map(|sequence| sequence < batch.nsp_labels.len()).collect();
+    writer.write(&[
+        Column::numbers(&steps),
+        Column::lists(&batch.cu_seqlens, &batch.ids),
+        Column::lists(&batch.cu_seqlens, &batch.segments),
+        Column::lists(&predictions, &positions),
+        Column::lists(&predictions, &batch.mlm_labels),
+        Column::nullable(&nsp_labels, has_label),
     ])
-}
-
-fn columns(batch: &Batch, index: u64) -> Vec<ArrayRef> {
-    let mut step = Int64Builder::new();
-    let mut nsp_label = Int32Builder::new();
-    let mut lists: [ListBuilder<Int32Builder>; 4] = std::array::from_fn(|_| ListBuilder::new(Int32Builder::new()));
-    for sequence in 0..batch.sequences() {
-        let (rows, predicted) = (batch.rows(sequence), batch.prediction_range(sequence));
-        let base = rows.start as i32;
-        let [ids, segments, positions, labels] = &mut lists;
-        step.append_value(index as i64);
-        ids.append_value(batch.ids[rows.clone()].iter().copied().map(Some));
-        segments.append_value(batch.segments[rows].iter().copied().map(Some));
-        positions.append_value(batch.mlm_rows[predicted.clone()].iter().map(|row| Some(row - base)));
-        labels.append_value(batch.mlm_labels[predicted].iter().copied().map(Some));
-        nsp_label.append_option(batch.nsp_labels.get(sequence).copied());
-    }
-    let mut columns: Vec<ArrayRef> = vec![Arc::new(step.finish())];
-    columns.extend(lists.map(|mut list| Arc::new(list.finish()) as ArrayRef));
-    columns.push(Arc::new(nsp_label.finish()));
-    columns
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arrow::read;
     use crate::batch::BatchOptions;
     use crate::batch::tests::{corpus, table};
-    use arrow_array::cast::AsArray;
-    use arrow_array::types::{Int32Type, Int64Type};
-    use arrow_ipc::reader::FileReader;
-    use std::fs::File;
 
     #[test]
     fn file_contains_the_batches_and_no_temporary_file_remains() {
@@ -105,33 +94,30 @@ mod tests {
             let path = folder.path().join("batches.arrow");
             write_batches(&source, 5..8, &path).unwrap();
 
-            let reader = FileReader::try_new(File::open(&path).unwrap(), None).unwrap();
-            assert_eq!(*reader.schema(), schema());
+            let file = std::fs::read(&path).unwrap();
             let mut indices = 5..8;
-            for rows in reader {
-                let rows = rows.unwrap();
-                let index = indices.next().unwrap();
-                let mut read = Batch { cu_seqlens: vec![0], ..Batch::default() };
-                let list = |name: &str, row: usize| {
-                    let column = rows.column_by_name(name).unwrap().as_list::<i32>();
-                    column.value(row).as_primitive::<Int32Type>().values().to_vec()
+            for rows in read::batches(&file).unwrap() {
+                let expected = source.batch(indices.next().unwrap());
+                assert_eq!(rows.rows(), expected.sequences());
+                let numbers = |bytes: Range<usize>| -> Vec<i32> {
+                    file[bytes].as_chunks().0.iter().map(|four| i32::from_ne_bytes(*four)).collect()
                 };
-                let nsp_label = rows.column_by_name("nsp_label").unwrap();
-                for row in 0..rows.num_rows() {
-                    let step = rows.column_by_name("step").unwrap();
-                    assert_eq!(step.as_primitive::<Int64Type>().value(row), index as i64);
-                    let base = read.ids.len() as i32;
-                    read.ids.extend(list("ids", row));
-                    read.segments.extend(list("segments", row));
-                    read.cu_seqlens.push(read.ids.len() as i32);
-                    let positions = list("mlm_positions", row);
-                    read.mlm_rows.extend(positions.iter().map(|at| at + base));
-                    read.mlm_labels.extend(list("mlm_labels", row));
-                    if nsp_label.is_valid(row) {
-                        read.nsp_labels.push(nsp_label.as_primitive::<Int32Type>().value(row));
-                    }
-                }
-                assert_eq!(read, source.batch(index));
+                let list = |name: &str| {
+                    let lists = rows.lists(name).unwrap();
+                    assert_eq!(lists.of, Int::I32);
+                    (numbers(lists.offsets), numbers(lists.values))
+                };
+                assert_eq!(list("ids"), (expected.cu_seqlens.clone(), expected.ids.clone()));
+                assert_eq!(list("segments"), (expected.cu_seqlens.clone(), expected.segments.clone()));
+                let (ends, positions) = list("mlm_positions");
+                assert_eq!(list("mlm_labels"), (ends.clone(), expected.mlm_labels.clone()));
+                let starts = (0..rows.rows()).flat_map(|sequence| {
+                    let predictions = ends[sequence + 1] - ends[sequence];
+                    std::iter::repeat_n(expected.cu_seqlens[sequence], predictions as usize)
+                });
+                let token_rows: Vec<i32> =
+                    positions.iter().zip(starts).map(|(position, start)| position + start).collect();
+                assert_eq!(token_rows, expected.mlm_rows);
             }
             assert!(indices.is_empty());
         }

@@ -15,6 +15,7 @@
 //! | [`export`] | batches → an Arrow file for other trainers |
 //! | [`prefetch`] | batches prepared by a background thread |
 
+mod arrow;
 pub mod batch;
 pub mod corpus;
 pub mod error;

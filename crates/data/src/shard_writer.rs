@@ -3,16 +3,14 @@
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use arrow_array::{ArrayRef, ListArray, RecordBatch, UInt16Array, UInt32Array};
-use arrow_buffer::OffsetBuffer;
-use arrow_ipc::writer::FileWriter;
-use arrow_schema::{ArrowError, DataType, Field, Schema};
 use cloze_files::digest::{Digest, DigestWriter};
 
 use crate::DataError;
+use crate::arrow::write::{Column, FileWriter};
+use crate::arrow::{Field, Int};
 use crate::manifest::{ShardEntry, Split};
+use crate::shards::offsets;
 
 /// Number of tokens in a record batch. The writer holds one in memory.
 const BATCH_TOKENS: usize = 1 << 20;
@@ -22,9 +20,7 @@ pub(crate) struct ShardWriter {
     dir: PathBuf,
     split: Split,
     shard_tokens: u64,
-    schema: Arc<Schema>,
-    /// Whether ids fit into 16 bits.
-    narrow: bool,
+    schema: [Field; 2],
     /// The current batch.
     ids: Ids,
     token_lengths: Vec<usize>,
@@ -48,19 +44,14 @@ struct OpenShard {
 impl ShardWriter {
     /// `shard_tokens`: a shard ends with the batch that reaches this number of tokens.
     pub fn new(dir: &Path, split: Split, vocab_size: usize, shard_tokens: u64) -> ShardWriter {
-        let narrow = vocab_size <= 1 << 16;
-        let list = |name: &str, of: DataType| {
-            let item = Arc::new(Field::new("item", of, false));
-            Field::new(name, DataType::List(item), false)
-        };
-        let id_type = if narrow { DataType::UInt16 } else { DataType::UInt32 };
+        let fits_16_bits = vocab_size <= 1 << 16;
+        let id_type = if fits_16_bits { Int::U16 } else { Int::U32 };
         ShardWriter {
             dir: dir.to_path_buf(),
             split,
             shard_tokens,
-            schema: Arc::new(Schema::new(vec![list("tokens", id_type), list("sentence_ends", DataType::UInt32)])),
-            narrow,
-            ids: Ids::new(narrow),
+            schema: [Field::list("tokens", id_type), Field::list("sentence_ends", Int::U32)],
+            ids: if fits_16_bits { Ids::U16(Vec::new()) } else { Ids::U32(Vec::new()) },
             token_lengths: Vec::new(),
             ends: Vec::new(),
             end_lengths: Vec::new(),
@@ -110,26 +101,17 @@ impl ShardWriter {
         open.entry.documents += self.token_lengths.len() as u64;
         open.entry.sentences += self.ends.len() as u64;
         open.entry.tokens += self.ids.len() as u64;
-        let ids: ArrayRef = match std::mem::replace(&mut self.ids, Ids::new(self.narrow)) {
-            Ids::U16(ids) => Arc::new(UInt16Array::from(ids)),
-            Ids::U32(ids) => Arc::new(UInt32Array::from(ids)),
+        let token_offsets = offsets(self.token_lengths.drain(..));
+        let end_offsets = offsets(self.end_lengths.drain(..));
+        let tokens = match &self.ids {
+            Ids::U16(ids) => Column::lists(&token_offsets, ids),
+            Ids::U32(ids) => Column::lists(&token_offsets, ids),
         };
-        let ends: ArrayRef = Arc::new(UInt32Array::from(std::mem::take(&mut self.ends)));
-        let token_offsets = OffsetBuffer::from_lengths(self.token_lengths.drain(..));
-        let end_offsets = OffsetBuffer::from_lengths(self.end_lengths.drain(..));
-        let list = |column: usize, offsets, values| -> Result<ArrayRef, ArrowError> {
-            let DataType::List(item) = self.schema.field(column).data_type() else {
-                return Err(ArrowError::SchemaError("not a list".into()));
-            };
-            let list = ListArray::try_new(item.clone(), offsets, values, None)?;
-            Ok(Arc::new(list))
-        };
-        let write = || -> Result<(), ArrowError> {
-            let columns = vec![list(0, token_offsets, ids)?, list(1, end_offsets, ends)?];
-            let batch = RecordBatch::try_new(self.schema.clone(), columns)?;
-            open.writer.write(&batch)
-        };
-        write().map_err(|e| arrow_error(&open.path, e))
+        let written = open.writer.write(&[tokens, Column::lists(&end_offsets, &self.ends)]);
+        written.map_err(|e| DataError::io("write", &open.path, e))?;
+        self.ids.clear();
+        self.ends.clear();
+        Ok(())
     }
 
     fn open_shard(&self) -> Result<OpenShard, DataError> {
@@ -137,7 +119,7 @@ impl ShardWriter {
         let path = self.dir.join(&name);
         let file = File::create_new(&path).map_err(|e| DataError::io("create", &path, e))?;
         let file = BufWriter::with_capacity(1 << 20, DigestWriter::new(file));
-        let writer = FileWriter::try_new(file, &self.schema).map_err(|e| arrow_error(&path, e))?;
+        let writer = FileWriter::new(file, &self.schema).map_err(|e| DataError::io("write", &path, e))?;
         Ok(OpenShard {
             path,
             writer,
@@ -146,24 +128,25 @@ impl ShardWriter {
     }
 
     fn close_shard(&mut self) -> Result<(), DataError> {
-        let Some(mut open) = self.open.take() else {
+        let Some(OpenShard { path, writer, mut entry }) = self.open.take() else {
             return Ok(());
         };
-        let path = &open.path;
-        open.writer.finish().map_err(|e| arrow_error(path, e))?;
-        let buffered = open.writer.into_inner().map_err(|e| arrow_error(path, e))?;
-        let digesting = buffered.into_inner().map_err(|e| DataError::io("write", path, e.into_error()))?;
+        let buffered = writer.finish().map_err(|e| DataError::io("write", &path, e))?;
+        let digesting = buffered.into_inner().map_err(|e| DataError::io("write", &path, e.into_error()))?;
         let (file, Digest { bytes, xxh3 }) = digesting.finish();
-        file.sync_all().map_err(|e| DataError::io("write", path, e))?;
-        (open.entry.bytes, open.entry.xxh3) = (bytes, xxh3);
-        self.entries.push(open.entry);
+        file.sync_all().map_err(|e| DataError::io("write", &path, e))?;
+        (entry.bytes, entry.xxh3) = (bytes, xxh3);
+        self.entries.push(entry);
         Ok(())
     }
 }
 
 impl Ids {
-    fn new(narrow: bool) -> Ids {
-        if narrow { Ids::U16(Vec::new()) } else { Ids::U32(Vec::new()) }
+    fn clear(&mut self) {
+        match self {
+            Ids::U16(ids) => ids.clear(),
+            Ids::U32(ids) => ids.clear(),
+        }
     }
 
     fn len(&self) -> usize {
@@ -171,12 +154,5 @@ impl Ids {
             Ids::U16(ids) => ids.len(),
             Ids::U32(ids) => ids.len(),
         }
-    }
-}
-
-fn arrow_error(path: &Path, error: ArrowError) -> DataError {
-    match error {
-        ArrowError::IoError(_, source) => DataError::io("write", path, source),
-        other => DataError::io("write", path, std::io::Error::other(other.to_string())),
     }
 }

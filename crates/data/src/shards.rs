@@ -6,19 +6,18 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::ops::Range;
+use std::marker::PhantomData;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
-use std::ptr::NonNull;
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{UInt16Type, UInt32Type};
-use arrow_array::{Array, RecordBatch};
-use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
-use arrow_ipc::reader::{FileDecoder, read_footer_length};
 use cloze_text::Tokenizer;
+use memmap2::Mmap;
+use zerocopy::{FromBytes, Immutable};
 
 use crate::DataError;
+use crate::arrow::Int;
+use crate::arrow::read::{self, Batch, Lists};
 use crate::manifest::Manifest;
 pub use crate::manifest::Split;
 
@@ -128,16 +127,47 @@ struct Inner {
 struct Chunk {
     tokens: Tokens,
     /// `[documents+1]`: the first token of each document.
-    token_offsets: OffsetBuffer<i32>,
-    ends: ScalarBuffer<u32>,
+    token_offsets: Numbers<i32>,
+    ends: Numbers<u32>,
     /// `[documents+1]`: the first sentence end of each document.
-    end_offsets: OffsetBuffer<i32>,
+    end_offsets: Numbers<i32>,
 }
 
 #[derive(Debug)]
 enum Tokens {
-    U16(ScalarBuffer<u16>),
-    U32(ScalarBuffer<u32>),
+    U16(Numbers<u16>),
+    U32(Numbers<u32>),
+}
+
+/// Numbers in memory or in a mapped file.
+#[derive(Debug)]
+enum Numbers<T> {
+    Memory(Vec<T>),
+    /// A range of bytes, aligned for `T`.
+    Mapped {
+        map: Arc<Mmap>,
+        bytes: Range<usize>,
+        of: PhantomData<T>,
+    },
+}
+
+impl<T> Numbers<T> {
+    fn mapped(map: &Arc<Mmap>, bytes: Range<usize>) -> Numbers<T> {
+        Numbers::Mapped { map: Arc::clone(map), bytes, of: PhantomData }
+    }
+}
+
+impl<T: FromBytes + Immutable> Deref for Numbers<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Numbers::Memory(numbers) => numbers,
+            Numbers::Mapped { map, bytes, .. } => {
+                <[T]>::ref_from_bytes(&map[bytes.clone()]).expect("length and alignment were checked when it was read")
+            }
+        }
+    }
 }
 
 impl Chunk {
@@ -174,14 +204,13 @@ const BLOCK: usize = 1 << 20;
 impl Chunk {
     /// The first id outside a vocabulary of this size, and its row. It reads the file instead of the map, because pages of
     /// the map would count as memory of this process.
-    fn find_invalid_id(&self, file: &mut File, map: &Buffer, vocab_size: usize) -> io::Result<Option<(u32, usize)>> {
-        let (ids, width) = match &self.tokens {
+    fn find_invalid_id(&self, file: &mut File, vocab_size: usize) -> io::Result<Option<(u32, usize)>> {
+        let (start, width) = match &self.tokens {
             Tokens::U16(_) if vocab_size > u16::MAX.into() => return Ok(None),
-            Tokens::U16(ids) => (ids.inner(), 2),
-            Tokens::U32(ids) => (ids.inner(), 4),
+            Tokens::U16(Numbers::Mapped { bytes, .. }) => (bytes.start, 2),
+            Tokens::U32(Numbers::Mapped { bytes, .. }) => (bytes.start, 4),
+            Tokens::U16(Numbers::Memory(_)) | Tokens::U32(Numbers::Memory(_)) => return Ok(None),
         };
-        // The ids are inside the map.
-        let start = ids.as_ptr().addr() - map.as_ptr().addr();
         let [mut first, end] = [self.token_offsets[0], self.token_offsets[self.documents()]].map(|id| id as usize);
         file.seek(SeekFrom::Start((start + first * width) as u64))?;
         let mut block = vec![0; BLOCK.min((end - first) * width)];
@@ -228,10 +257,10 @@ impl Documents {
                                 token_lengths: &mut Vec<usize>,
                                 end_lengths: &mut Vec<usize>| {
             chunks.push(Chunk {
-                tokens: Tokens::U32(ScalarBuffer::from(std::mem::take(tokens))),
-                token_offsets: OffsetBuffer::from_lengths(token_lengths.drain(..)),
-                ends: ScalarBuffer::from(std::mem::take(ends)),
-                end_offsets: OffsetBuffer::from_lengths(end_lengths.drain(..)),
+                tokens: Tokens::U32(Numbers::Memory(std::mem::take(tokens))),
+                token_offsets: Numbers::Memory(offsets(token_lengths.drain(..))),
+                ends: Numbers::Memory(std::mem::take(ends)),
+                end_offsets: Numbers::Memory(offsets(end_lengths.drain(..))),
             });
         };
         for document in docs {
@@ -343,43 +372,37 @@ fn start_of(ends: &[u32], sentence: usize) -> u32 {
     if sentence == 0 { 0 } else { ends[sentence - 1] }
 }
 
-/// Maps a shard and decodes its record batches without copying.
+/// Where each of several lists begins and the last one ends. All lists together have fewer than 2³¹ elements.
+pub(crate) fn offsets(lengths: impl IntoIterator<Item = usize>) -> Vec<i32> {
+    let ends = lengths.into_iter().scan(0, |end, length| {
+        *end += length as i32;
+        Some(*end)
+    });
+    std::iter::once(0).chain(ends).collect()
+}
+
+/// Maps a shard and finds its record batches, without copying.
 #[allow(unsafe_code)]
 fn map_chunks(path: &Path, vocab_size: Option<usize>) -> Result<Vec<Chunk>, DataError> {
     let damaged = |reason: String| DataError::ShardDamaged { path: path.to_path_buf(), reason };
     let mut file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
-    let length = file.metadata().map_err(|e| DataError::io("read", path, e))?.len() as usize;
-    if length < 22 {
-        return Err(damaged(format!("found {length} bytes, too short for an Arrow file")));
+    let length = file.metadata().map_err(|e| DataError::io("read", path, e))?.len();
+    if length == 0 {
+        return Err(damaged("the file is empty".to_owned()));
     }
-    // SAFETY: the map is read-only, and shards are never modified in place: they are written under another name and
-    // renamed. If another process truncates the file, this process ends with SIGBUS (see the module's documentation).
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| DataError::io("map", path, e))?;
+    // SAFETY: the map is read-only, and shards are never changed in place: they are written under another name and
+    // renamed. If another process truncates the file, this process ends with SIGBUS (see the module's docs).
+    let map = unsafe { Mmap::map(&file) }.map_err(|e| DataError::io("map", path, e))?;
     let map = Arc::new(map);
-    let pointer = NonNull::from(&map[0]);
-    // SAFETY: pointer and length are those of the map, which the buffer owns and keeps alive.
-    let buffer = unsafe { Buffer::from_custom_allocation(pointer, length, map) };
-
-    let mut tail = [0u8; 10];
-    tail.copy_from_slice(&buffer[length - 10..]);
-    let footer_length = read_footer_length(tail).map_err(|e| damaged(e.to_string()))?;
-    let footer_start =
-        (length - 10).checked_sub(footer_length).ok_or_else(|| damaged("the footer is longer than the file".into()))?;
-    let footer = arrow_ipc::root_as_footer(&buffer[footer_start..length - 10]).map_err(|e| damaged(e.to_string()))?;
-    let schema = footer.schema().ok_or_else(|| damaged("the file has no schema".into()))?;
-    let schema = arrow_ipc::convert::try_fb_to_schema(schema).map_err(|e| damaged(e.to_string()))?;
-    let decoder = FileDecoder::new(Arc::new(schema), footer.version()).with_require_alignment(true);
     let (mut chunks, mut documents) = (Vec::new(), 0);
-    for block in footer.recordBatches().into_iter().flatten() {
-        let bytes = block_bytes(&buffer, footer_start, block).map_err(&damaged)?;
-        let batch = decoder
-            .read_record_batch(block, &bytes)
-            .map_err(|e| damaged(e.to_string()))?
-            .ok_or_else(|| damaged("a block is not a record batch".into()))?;
-        let chunk = chunk_of(&batch).map_err(&damaged)?;
+    for batch in read::batches(&map).map_err(damaged)? {
+        if batch.rows() == 0 {
+            continue;
+        }
+        let chunk = chunk_of(&map, &batch).map_err(&damaged)?;
         chunk.check().map_err(&damaged)?;
         if let Some(vocab_size) = vocab_size {
-            let invalid = chunk.find_invalid_id(&mut file, &buffer, vocab_size);
+            let invalid = chunk.find_invalid_id(&mut file, vocab_size);
             if let Some((id, row)) = invalid.map_err(|e| DataError::io("read", path, e))? {
                 let document = documents + row + 1;
                 return Err(damaged(format!("document {document} contains id {id}, expected ids below {vocab_size}")));
@@ -391,56 +414,19 @@ fn map_chunks(path: &Path, vocab_size: Option<usize>) -> Result<Vec<Chunk>, Data
     Ok(chunks)
 }
 
-/// The bytes of one block, after checking that the block and its buffers are inside the file. Arrow's own reader asserts
-/// this, but a damaged file must cause an error.
-fn block_bytes(buffer: &Buffer, limit: usize, block: &arrow_ipc::Block) -> Result<Buffer, String> {
-    let outside = || "a block is outside the file".to_string();
-    let offset = usize::try_from(block.offset()).map_err(|_| outside())?;
-    let meta = usize::try_from(block.metaDataLength()).map_err(|_| outside())?;
-    let body = usize::try_from(block.bodyLength()).map_err(|_| outside())?;
-    let end = offset
-        .checked_add(meta)
-        .and_then(|end| end.checked_add(body))
-        .filter(|&end| end <= limit && meta >= 8)
-        .ok_or_else(outside)?;
-    let bytes = buffer.slice_with_length(offset, end - offset);
-    // The message is prefixed with a continuation marker (0xffffffff) and its length.
-    let message = arrow_ipc::root_as_message(&bytes[8..meta]).map_err(|e| e.to_string())?;
-    let batch = message.header_as_record_batch().ok_or("a block is not a record batch")?;
-    for part in batch.buffers().into_iter().flatten() {
-        let end = part.offset().checked_add(part.length());
-        if part.offset() < 0 || part.length() < 0 || end.is_none_or(|end| end as u64 > body as u64) {
-            return Err("a buffer is outside its block".into());
-        }
-    }
-    Ok(bytes)
-}
-
-fn chunk_of(batch: &RecordBatch) -> Result<Chunk, String> {
-    let column = |name: &str| {
-        batch
-            .column_by_name(name)
-            .and_then(|column| column.as_list_opt::<i32>())
-            .filter(|list| list.null_count() == 0 && list.values().null_count() == 0)
-            .ok_or_else(|| format!("found no column \"{name}\" of lists without nulls"))
+fn chunk_of(map: &Arc<Mmap>, batch: &Batch) -> Result<Chunk, String> {
+    let column = |name: &str| batch.lists(name).ok_or_else(|| format!("found no column \"{name}\" of lists"));
+    let Lists { of, offsets, values } = column("tokens")?;
+    let tokens = match of {
+        Int::U16 => Tokens::U16(Numbers::mapped(map, values)),
+        Int::U32 => Tokens::U32(Numbers::mapped(map, values)),
+        other => return Err(format!("expected tokens of type uint16 or uint32, found {other:?}")),
     };
-    let tokens = column("tokens")?;
-    let ends = column("sentence_ends")?;
-    let ids = tokens.values();
-    let ids = if let Some(ids) = ids.as_primitive_opt::<UInt16Type>() {
-        Tokens::U16(ids.values().clone())
-    } else if let Some(ids) = ids.as_primitive_opt::<UInt32Type>() {
-        Tokens::U32(ids.values().clone())
-    } else {
-        return Err(format!("tokens are {}, expected uint16 or uint32", ids.data_type()));
+    let token_offsets = Numbers::mapped(map, offsets);
+    let Lists { of: Int::U32, offsets, values } = column("sentence_ends")? else {
+        return Err("expected sentence_ends of type uint32".to_owned());
     };
-    let values = ends.values().as_primitive_opt::<UInt32Type>().ok_or("sentence_ends are not uint32")?;
-    Ok(Chunk {
-        tokens: ids,
-        token_offsets: tokens.offsets().clone(),
-        ends: values.values().clone(),
-        end_offsets: ends.offsets().clone(),
-    })
+    Ok(Chunk { tokens, token_offsets, ends: Numbers::mapped(map, values), end_offsets: Numbers::mapped(map, offsets) })
 }
 
 #[cfg(test)]
