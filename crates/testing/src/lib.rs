@@ -1,4 +1,7 @@
-//! What the tests of several crates share: a tiny model that learns a few rows in seconds, and the folder of real data.
+//! What the tests of several crates share: a tiny model that learns a few rows in seconds, the folder of real data, an imitated hub.
+#![forbid(unsafe_code)]
+
+pub mod hub;
 
 use std::path::{Path, PathBuf};
 
