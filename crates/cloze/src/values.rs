@@ -1,5 +1,7 @@
 //! Values of options, as the parser reads them.
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
 /// Threads at most, as the engine has it.
 const MOST_THREADS: usize = 1024;
 /// Runs of one command at most.
@@ -47,6 +49,16 @@ pub fn fraction(text: &str) -> Result<f64, String> {
         Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
         _ => Err("must be a number of at least 0 and below 1".into()),
     }
+}
+
+/// Parses the name of one of some values: value, name and what it means, as the libraries list them.
+pub fn named<T>(all: &'static [(T, &'static str, &'static str)]) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync,
+{
+    let names = all.iter().map(|(_, name, help)| PossibleValue::new(*name).help(*help));
+    PossibleValuesParser::new(names)
+        .try_map(|chosen| all.iter().find(|(_, name, _)| *name == chosen).map(|(value, ..)| *value).ok_or("not a name"))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub struct Bandwidths {
 }
 
 /// What a device reports about itself.
-pub trait BackendInfo: Send + Sync {
+pub(crate) trait BackendInfo: Send + Sync {
     /// Number of compute threads.
     fn threads(&self) -> usize;
     /// One line for logs: kind, instruction set, threads.
@@ -37,10 +37,10 @@ pub trait BackendInfo: Send + Sync {
 
 /// What a backend has computed from weights that do not change, for example packed matrices. Opaque outside the
 /// backend.
-pub type WeightCache = Box<dyn Any + Send + Sync>;
+pub(crate) type WeightCache = Box<dyn Any + Send + Sync>;
 
 /// Allocation in the device's memory.
-pub trait Memory {
+pub(crate) trait Memory {
     /// A tensor with arbitrary contents; the caller must write every element.
     fn empty(&self, shape: &[usize], dtype: DType) -> Tensor;
     /// A tensor with these values; panics if they do not fill the shape.
@@ -52,7 +52,7 @@ pub trait Memory {
 }
 
 /// All functions of a device: every op, forward and backward.
-pub trait Backend:
+pub(crate) trait Backend:
     BackendInfo
     + Memory
     + ops::adamw::AdamWStep

@@ -1,13 +1,11 @@
 //! Downloads from an imitated hub.
 
-mod server;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cloze_hub::{Contents, Environment, Event, Found, Hub, HubError, Request};
-use server::{COMMIT, Server, etag};
+use cloze_testing::hub::{COMMIT, Server, etag};
 
 const NAME: &str = "org/name";
 

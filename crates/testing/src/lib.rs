@@ -1,4 +1,7 @@
-//! What the tests of several crates share: a tiny model that learns a few rows in seconds, and the folder of real data.
+//! What the tests of several crates share: a tiny model that learns a few rows in seconds, the folder of real data, an imitated hub.
+#![forbid(unsafe_code)]
+
+pub mod hub;
 
 use std::path::{Path, PathBuf};
 
@@ -45,6 +48,7 @@ pub fn save_model(config: Config, dir: &Path) -> Model {
 ///
 /// # Panics
 /// `CLOZE_DATA` names a folder that does not hold `part`.
+#[allow(clippy::print_stdout, reason = "says that the test was skipped")]
 pub fn real_data(part: &str) -> Option<PathBuf> {
     let named = std::env::var_os("CLOZE_DATA").map(|folder| Path::new(&folder).join(part));
     if let Some(path) = named {

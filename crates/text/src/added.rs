@@ -27,17 +27,20 @@ pub enum SpecialTokens {
 }
 
 impl SpecialTokens {
-    /// The name: "text" or "parse".
+    /// All of them, with the name and what it means.
+    pub const ALL: [(SpecialTokens, &'static str, &'static str); 2] = [
+        (SpecialTokens::Text, "text", "As ordinary text: [SEP] is the tokens [, sep and ]"),
+        (SpecialTokens::Parse, "parse", "As the special tokens"),
+    ];
+
+    /// Its name.
     pub fn name(self) -> &'static str {
-        match self {
-            SpecialTokens::Text => "text",
-            SpecialTokens::Parse => "parse",
-        }
+        SpecialTokens::ALL.iter().find(|(value, ..)| *value == self).map_or("", |(_, name, _)| name)
     }
 
-    /// The value with this name.
-    pub fn of_name(name: &str) -> Option<SpecialTokens> {
-        [SpecialTokens::Text, SpecialTokens::Parse].into_iter().find(|value| value.name() == name)
+    /// The value of this name.
+    pub fn named(name: &str) -> Option<SpecialTokens> {
+        SpecialTokens::ALL.iter().find(|(_, known, _)| *known == name).map(|(value, ..)| *value)
     }
 }
 

@@ -40,7 +40,7 @@ impl Source {
 
     /// How special tokens in texts are read, as stored in tokenizer_config.json.
     pub(crate) fn special_tokens(&self) -> SpecialTokens {
-        self.settings.get(IN_TEXT).as_str().and_then(SpecialTokens::of_name).unwrap_or_default()
+        self.settings.get(IN_TEXT).as_str().and_then(SpecialTokens::named).unwrap_or_default()
     }
 
     /// The tokenizer class of Transformers that reads these files.

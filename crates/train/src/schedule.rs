@@ -25,14 +25,17 @@ pub enum ScheduleKind {
 }
 
 impl ScheduleKind {
+    /// All of them, with the name in recipes and what it means.
+    pub const ALL: [(ScheduleKind, &'static str, &'static str); 4] = [
+        (ScheduleKind::Linear, "linear", "Straight down to the end"),
+        (ScheduleKind::Cosine, "cosine", "Half a cosine down to the end"),
+        (ScheduleKind::Constant, "constant", "Flat"),
+        (ScheduleKind::Trapezoid, "trapezoid", "Flat, then straight down over the last fifth"),
+    ];
+
     /// The name in recipes.
     pub fn name(self) -> &'static str {
-        match self {
-            ScheduleKind::Linear => "linear",
-            ScheduleKind::Cosine => "cosine",
-            ScheduleKind::Constant => "constant",
-            ScheduleKind::Trapezoid => "trapezoid",
-        }
+        ScheduleKind::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(_, name, _)| name)
     }
 }
 

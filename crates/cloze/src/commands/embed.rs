@@ -8,19 +8,18 @@ use anyhow::Result;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use cloze_engine::Device;
 use cloze_tasks::TaskError;
-use cloze_tasks::datasets::format::{Format, shown};
-use cloze_tasks::embed::pooling::Pool;
+use cloze_tasks::datasets::format::{FORMATS, Format, shown};
 use cloze_tasks::embed::prompts::{Prompt, Purpose};
 use cloze_tasks::embed::search::Similarity;
 use cloze_tasks::embed::texts::{Reading, Text, Texts};
 use cloze_tasks::embed::vectors::{self, Vectors, Writer};
 use cloze_tasks::embed::{Embedder, Options, PoolChoice, Source, Summary};
+use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
-use super::data_format;
 use super::failures::Failures;
 use super::model::ModelArguments;
-use super::precision::Type;
+use super::precision::settle;
 use super::tokenizer::{SpecialTokensArgument, tell_notes, tell_special_names};
 use crate::terminal::{Progress, Terminal};
 use crate::{format, help};
@@ -64,7 +63,7 @@ pub struct Arguments {
     column: Option<String>,
 
     /// How the input is written: lines, tsv, csv, jsonl, json, parquet [default: as its ending says, else as it begins]
-    #[arg(long, hide_possible_values = true, value_name = "FORMAT", value_parser = data_format::parser())]
+    #[arg(long, hide_possible_values = true, value_name = "FORMAT", value_parser = crate::values::named(&FORMATS))]
     format: Option<Format>,
 
     /// Stop at the first row without a text, instead of giving it a vector of zeros
@@ -94,8 +93,8 @@ pub struct VectorArguments {
     model: ModelArguments,
 
     /// How a text's tokens become one vector
-    #[arg(long, value_enum, default_value_t = PoolName::Auto)]
-    pool: PoolName,
+    #[arg(long, default_value = "auto", value_parser = crate::values::named(&PoolChoice::ALL))]
+    pool: PoolChoice,
 
     /// Hidden states to take, side by side: 0 is the embeddings', 1 the first layer's, -1 the last's [default: -1]
     #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true)]
@@ -113,47 +112,8 @@ pub struct VectorArguments {
     special_tokens: SpecialTokensArgument,
 
     /// Type of the activations; bf16 is faster where the CPU has products for it, and changes the third digit
-    #[arg(long, value_enum, default_value_t = Type::F32)]
-    precision: Type,
-}
-
-/// A pooling as the command line names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum PoolName {
-    /// What a sentence-transformers folder says, with its modules, else the mean
-    Auto,
-    /// The first token, [CLS]
-    Cls,
-    /// The mean of all tokens, [CLS] and [SEP] included
-    Mean,
-    /// The sum of all tokens over the square root of their number
-    MeanSqrtLen,
-    /// The mean of all tokens, the n-th with weight n
-    WeightedMean,
-    /// The largest of each number over all tokens
-    Max,
-    /// The last token, [SEP]
-    LastToken,
-    /// The mean of the last four hidden states side by side: four times as wide
-    Last4,
-    /// The pooler's output
-    Pooler,
-}
-
-impl From<PoolName> for PoolChoice {
-    fn from(name: PoolName) -> PoolChoice {
-        match name {
-            PoolName::Auto => PoolChoice::Auto,
-            PoolName::Cls => PoolChoice::Of(Pool::Cls),
-            PoolName::Mean => PoolChoice::Of(Pool::Mean),
-            PoolName::MeanSqrtLen => PoolChoice::Of(Pool::MeanSqrtLen),
-            PoolName::WeightedMean => PoolChoice::Of(Pool::WeightedMean),
-            PoolName::Max => PoolChoice::Of(Pool::Max),
-            PoolName::LastToken => PoolChoice::Of(Pool::LastToken),
-            PoolName::Last4 => PoolChoice::Last4,
-            PoolName::Pooler => PoolChoice::Of(Pool::Pooler),
-        }
-    }
+    #[arg(long, default_value = "f32", value_parser = crate::values::named(&Precision::ALL))]
+    precision: Precision,
 }
 
 /// What is put before queries and documents, and how their vectors are compared: the options of commands that search.
@@ -176,32 +136,8 @@ pub struct SearchArguments {
     document_prompt_name: Option<String>,
 
     /// How vectors are compared [default: as the model says, else cosine]
-    #[arg(long, value_enum)]
-    similarity: Option<SimilarityName>,
-}
-
-/// A similarity as the command line names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum SimilarityName {
-    /// The cosine of the angle between them
-    Cosine,
-    /// The sum of the products
-    Dot,
-    /// The distance, negative
-    Euclidean,
-    /// The sum of the absolute differences, negative
-    Manhattan,
-}
-
-impl From<SimilarityName> for Similarity {
-    fn from(name: SimilarityName) -> Similarity {
-        match name {
-            SimilarityName::Cosine => Similarity::Cosine,
-            SimilarityName::Dot => Similarity::Dot,
-            SimilarityName::Euclidean => Similarity::Euclidean,
-            SimilarityName::Manhattan => Similarity::Manhattan,
-        }
-    }
+    #[arg(long, value_parser = crate::values::named(&Similarity::ALL))]
+    similarity: Option<Similarity>,
 }
 
 /// A prompt as it was given, as a text or by name.
@@ -225,14 +161,13 @@ impl VectorArguments {
     pub fn open_to_search(&self, search: &SearchArguments, terminal: &Terminal) -> Result<Embedder> {
         let query = prompt(search.query_prompt.as_ref(), search.query_prompt_name.as_ref());
         let document = prompt(search.document_prompt.as_ref(), search.document_prompt_name.as_ref());
-        let similarity = search.similarity.map(Similarity::from);
         let mut options = Options::default();
         options.prompts.query = query;
         options.prompts.document = document;
-        options.similarity = similarity;
+        options.similarity = search.similarity;
         let embedder = self.open(options, &[Purpose::Query, Purpose::Document], terminal)?;
         let (compared, source) =
-            (embedder.similarity, if similarity.is_some() { "as asked" } else { "as the model says" });
+            (embedder.similarity, if search.similarity.is_some() { "as asked" } else { "as the model says" });
         match compared {
             Similarity::Cosine => terminal.detail("vectors are compared by cosine"),
             _ => terminal.note(&format!("vectors are compared by {compared} ({source})")),
@@ -241,21 +176,21 @@ impl VectorArguments {
     }
 
     fn open(&self, mut options: Options, purposes: &[Purpose], terminal: &Terminal) -> Result<Embedder> {
-        options.pool = self.pool.into();
+        options.pool = self.pool;
         options.layers = self.layers.clone();
         options.normalize = self.normalize;
         options.max_len = self.max_len;
         options.special_tokens = self.special_tokens.given();
         let model = self.model.find_with_pooling(terminal)?;
         let device = Device::cpu(terminal.threads)?;
-        let precision = self.precision.settle(&device, terminal).dtype(&device);
+        let precision = settle(self.precision, &device, terminal).dtype(&device);
         let embedder = Embedder::open(&model, device, precision, &options)?;
         let of_prompts = purposes.iter().filter_map(|&purpose| embedder.prompt_note(purpose));
         embedder.notes.iter().map(String::as_str).chain(of_prompts).for_each(|note| terminal.note(note));
         tell_notes(&embedder.model.tokenizer, terminal);
         let source = match (self.pool, embedder.source) {
-            (PoolName::Auto, Source::Folder) => "as the model's sentence-transformers files say",
-            (PoolName::Auto, Source::Usual) => "the usual for a model that does not say; see --pool and --layers",
+            (PoolChoice::Auto, Source::Folder) => "as the model's sentence-transformers files say",
+            (PoolChoice::Auto, Source::Usual) => "the usual for a model that does not say; see --pool and --layers",
             _ => "as asked",
         };
         let lengths: BTreeSet<usize> = purposes.iter().map(|&purpose| embedder.max_len(purpose)).collect();

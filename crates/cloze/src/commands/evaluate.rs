@@ -10,11 +10,12 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 use cloze_engine::Device;
 use cloze_train::evaluate::{EvaluateOptions, Evaluation, evaluate_folder};
+use cloze_train::recipe::Precision;
 use cloze_train::run::LossFigure;
 use serde_json::json;
 
 use super::model::ModelArguments;
-use super::precision::Type;
+use super::precision::settle;
 use super::tasks::{self, PerKind, option_before};
 use crate::terminal::Terminal;
 use crate::{format, help};
@@ -111,8 +112,8 @@ pub struct PretrainArguments {
     whole_word: bool,
 
     /// Type of the activations
-    #[arg(long, value_enum, default_value_t = Type::Auto)]
-    precision: Type,
+    #[arg(long, default_value = "auto", value_parser = crate::values::named(&Precision::ALL))]
+    precision: Precision,
 
     /// Print the result as one JSON object
     #[arg(long)]
@@ -143,7 +144,7 @@ fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
     options.batches = arguments.batches;
     options.masking.rate = arguments.rate;
     options.masking.whole_word = arguments.whole_word;
-    options.precision = arguments.precision.settle(&device, terminal);
+    options.precision = settle(arguments.precision, &device, terminal);
     let bar = terminal.progress_share("evaluating");
     let progress = |share: f64| bar.set_share(share, "held-out documents");
     let evaluation = evaluate_folder(&model, &arguments.data, &device, &options, progress)?;

@@ -10,11 +10,12 @@ use cloze_tasks::datasets::format::shown;
 use cloze_tasks::inference::fill::{Candidate, Filler};
 use cloze_tasks::lines::Lines;
 use cloze_tasks::{Pretrained, TaskError};
+use cloze_train::recipe::Precision;
 use serde_json::json;
 
 use super::failures::{Failures, blank, next_line, write_failure};
 use super::model::ModelArguments;
-use super::precision::Type;
+use super::precision::settle;
 use super::tokenizer::{SpecialTokensArgument, tell_notes, tell_special_names};
 use crate::help;
 use crate::terminal::Terminal;
@@ -41,8 +42,8 @@ pub struct Arguments {
     special_tokens: SpecialTokensArgument,
 
     /// Type of the activations
-    #[arg(long, value_enum, default_value_t = Type::F32)]
-    precision: Type,
+    #[arg(long, default_value = "f32", value_parser = crate::values::named(&Precision::ALL))]
+    precision: Precision,
 
     /// Print one JSON object for each text
     #[arg(long)]
@@ -56,7 +57,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let model = arguments.model.find(terminal)?;
     let device = Device::cpu(terminal.threads)?;
-    let precision = arguments.precision.settle(&device, terminal).dtype(&device);
+    let precision = settle(arguments.precision, &device, terminal).dtype(&device);
     let mut pretrained = Pretrained::open(&model, device, precision)?;
     if let Some(how) = arguments.special_tokens.given() {
         pretrained.tokenizer = pretrained.tokenizer.with_special_tokens(how);

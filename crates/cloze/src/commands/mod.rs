@@ -3,7 +3,6 @@
 mod bench;
 mod completions;
 mod convert;
-mod data_format;
 mod embed;
 mod evaluate;
 mod failures;

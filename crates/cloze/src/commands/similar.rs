@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use cloze_tasks::datasets::format::{Format, shown};
+use cloze_tasks::datasets::format::{FORMATS, Format, shown};
 use cloze_tasks::embed::Embedder;
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::search::{Hit, Index};
@@ -13,7 +13,6 @@ use cloze_tasks::embed::vectors::{Vectors, read_npy};
 use cloze_tasks::lines::Lines;
 use serde_json::json;
 
-use super::data_format;
 use super::embed::{SearchArguments, VectorArguments, embed_file};
 use super::failures::{Failures, blank, next_line, write_failure};
 use super::tokenizer::tell_special_names;
@@ -49,7 +48,7 @@ pub struct Arguments {
     column: Option<String>,
 
     /// How the corpus is written: lines, tsv, csv, jsonl, json, parquet [default: as its ending says, else as it begins]
-    #[arg(long, hide_possible_values = true, value_name = "FORMAT", value_parser = data_format::parser())]
+    #[arg(long, hide_possible_values = true, value_name = "FORMAT", value_parser = crate::values::named(&FORMATS))]
     format: Option<Format>,
 
     /// The corpus's vectors, as `cloze embed` wrote them [default: they are computed]

@@ -9,25 +9,14 @@ use crate::terminal::Terminal;
 pub struct SpecialTokensArgument {
     /// How [SEP], [MASK] and the other special tokens' names in texts are read: as text, or as those tokens, as Transformers does
     /// [default: the model's way, else text]
-    #[arg(long, hide_short_help = true, value_enum, value_name = "HOW")]
-    special_tokens: Option<Reading>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Reading {
-    /// As ordinary text: [SEP] is the tokens [, sep and ]
-    Text,
-    /// As the special tokens
-    Parse,
+    #[arg(long, hide_short_help = true, value_name = "HOW", value_parser = crate::values::named(&SpecialTokens::ALL))]
+    special_tokens: Option<SpecialTokens>,
 }
 
 impl SpecialTokensArgument {
     /// What was given.
     pub fn given(self) -> Option<SpecialTokens> {
-        self.special_tokens.map(|reading| match reading {
-            Reading::Text => SpecialTokens::Text,
-            Reading::Parse => SpecialTokens::Parse,
-        })
+        self.special_tokens
     }
 }
 

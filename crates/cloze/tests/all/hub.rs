@@ -1,8 +1,4 @@
 //! `--model` with names on the hub and with run folders, against an imitated hub.
-#![cfg(all(feature = "cli", feature = "hub"))]
-
-#[path = "../../../hub/tests/server/mod.rs"]
-mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use cloze_engine::Device;
 use cloze_model::{Config, Heads, Model};
+use cloze_testing::hub::{COMMIT, Server, etag};
 use cloze_text::{SPECIAL_TOKENS, Tokenizer};
-use server::{COMMIT, Server};
 
 use crate::common::text;
 
@@ -235,7 +231,7 @@ fn a_killed_download_goes_on_at_the_next_start() {
     let sent = size / 2;
     bench.server.change(|state| state.stall = Some(("model.safetensors".into(), sent)));
     let mut child = bench.command(&["fill", "--model", NAME, TEXT]).stderr(Stdio::null()).spawn().unwrap();
-    let weights = bench.server.change(|state| server::etag(&state.models[NAME].files["model.safetensors"]));
+    let weights = bench.server.change(|state| etag(&state.models[NAME].files["model.safetensors"]));
     let blob = bench.cache().join("blobs").join(&weights);
     let incoming = bench.cache().join(".incoming").join(bench.cache().file_name().unwrap());
     let part = incoming.join(format!("blobs/{weights}.part"));

@@ -90,8 +90,9 @@ fn misfit(pairs: &[Pair], factor: f64, dtype: DType) -> Option<usize> {
     let tolerance = roundings(dtype) * rounding(dtype);
     pairs.iter().position(|pair| {
         let wanted = factor * pair.wanted;
-        // Written so that a NaN does not fit.
-        !((pair.found - wanted).abs() <= tolerance * (pair.size + wanted.abs()) + NOISE)
+        // A NaN does not fit.
+        let fits = (pair.found - wanted).abs() <= tolerance * (pair.size + wanted.abs()) + NOISE;
+        !fits
     })
 }
 

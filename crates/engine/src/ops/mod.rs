@@ -1,25 +1,25 @@
 //! The differentiable operations, one folder each: `mod.rs` contains the equations, the trait with both directions, the
-//! public function and the check; `cpu.rs` contains the CPU implementation. The optimizer's step, [`adamw`], has only
+//! public function and the check; `cpu.rs` contains the CPU implementation. The optimizer's step, `adamw`, has only
 //! one direction.
 //!
 //! Dimensions in shapes: T tokens of a packed batch, S sequences, N heads, D head width, H hidden size, F feed-forward
 //! size, V vocabulary size, M predicted tokens, C classes.
 
-pub mod adamw;
-pub mod add_norm;
-pub mod attention;
-pub mod binary_cross_entropy;
-pub mod concat;
-pub mod cross_entropy;
-pub mod dropout;
-pub mod embed;
-pub mod index_select;
-pub mod linear;
-pub mod linear_cross_entropy;
-pub mod mse_loss;
-pub mod segment_cross_entropy;
-pub mod segment_mean;
-pub mod sum;
+pub(crate) mod adamw;
+pub(crate) mod add_norm;
+pub(crate) mod attention;
+pub(crate) mod binary_cross_entropy;
+pub(crate) mod concat;
+pub(crate) mod cross_entropy;
+pub(crate) mod dropout;
+pub(crate) mod embed;
+pub(crate) mod index_select;
+pub(crate) mod linear;
+pub(crate) mod linear_cross_entropy;
+pub(crate) mod mse_loss;
+pub(crate) mod segment_cross_entropy;
+pub(crate) mod segment_mean;
+pub(crate) mod sum;
 
 pub use add_norm::{Norm, add_norm};
 pub use attention::{attention, attention_queries};

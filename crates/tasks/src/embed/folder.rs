@@ -188,7 +188,7 @@ impl FolderSettings {
         }
         self.prompts = Prompts::read(&config).map_err(bad)?;
         if let Some(name) = config["similarity_fn_name"].as_str() {
-            match Similarity::ALL.into_iter().find(|similarity| similarity.name() == name) {
+            match Similarity::named(name) {
                 Some(similarity) => self.similarity = similarity,
                 None => self.notes.push(format!(
                     "the folder's similarity {name:?} is not known; cosine is in its place, as in sentence-transformers"

@@ -60,6 +60,29 @@ pub enum PoolChoice {
     Last4,
 }
 
+impl PoolChoice {
+    /// All of them, with the name and what it means.
+    pub const ALL: [(PoolChoice, &'static str, &'static str); 9] = [
+        (PoolChoice::Auto, "auto", "What a sentence-transformers folder says, with its modules, else the mean"),
+        (PoolChoice::Of(Pool::Cls), Pool::Cls.name(), "The first token, [CLS]"),
+        (PoolChoice::Of(Pool::Mean), Pool::Mean.name(), "The mean of all tokens, [CLS] and [SEP] included"),
+        (
+            PoolChoice::Of(Pool::MeanSqrtLen),
+            Pool::MeanSqrtLen.name(),
+            "The sum of all tokens over the square root of their number",
+        ),
+        (
+            PoolChoice::Of(Pool::WeightedMean),
+            Pool::WeightedMean.name(),
+            "The mean of all tokens, the n-th with weight n",
+        ),
+        (PoolChoice::Of(Pool::Max), Pool::Max.name(), "The largest of each number over all tokens"),
+        (PoolChoice::Of(Pool::LastToken), Pool::LastToken.name(), "The last token, [SEP]"),
+        (PoolChoice::Last4, "last4", "The mean of the last four hidden states side by side: four times as wide"),
+        (PoolChoice::Of(Pool::Pooler), Pool::Pooler.name(), "The pooler's output"),
+    ];
+}
+
 /// How texts become vectors, as a caller asks for it.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]

@@ -34,8 +34,8 @@ pub enum Pool {
 }
 
 impl Pool {
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
         match self {
             Pool::Cls => "cls",
             Pool::Mean => "mean",

@@ -23,18 +23,22 @@ pub enum Similarity {
 }
 
 impl Similarity {
-    /// All of them.
-    pub const ALL: [Similarity; 4] =
-        [Similarity::Cosine, Similarity::Dot, Similarity::Euclidean, Similarity::Manhattan];
+    /// All of them, with the name in sentence-transformers and what it means.
+    pub const ALL: [(Similarity, &'static str, &'static str); 4] = [
+        (Similarity::Cosine, "cosine", "The cosine of the angle between them"),
+        (Similarity::Dot, "dot", "The sum of the products"),
+        (Similarity::Euclidean, "euclidean", "The distance, negative"),
+        (Similarity::Manhattan, "manhattan", "The sum of the absolute differences, negative"),
+    ];
 
-    /// Its name in sentence-transformers and on the command line.
+    /// Its name in sentence-transformers.
     pub fn name(self) -> &'static str {
-        match self {
-            Similarity::Cosine => "cosine",
-            Similarity::Dot => "dot",
-            Similarity::Euclidean => "euclidean",
-            Similarity::Manhattan => "manhattan",
-        }
+        Similarity::ALL.iter().find(|(similarity, ..)| *similarity == self).map_or("", |(_, name, _)| name)
+    }
+
+    /// The similarity of this name.
+    pub fn named(name: &str) -> Option<Similarity> {
+        Similarity::ALL.iter().find(|(_, known, _)| *known == name).map(|(similarity, ..)| *similarity)
     }
 
     /// The score of two vectors, which are of length 1 where it is the cosine that counts.

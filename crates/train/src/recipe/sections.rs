@@ -80,6 +80,13 @@ impl Precision {
         }
     }
 
+    /// All of them, with the name in recipes and what it means.
+    pub const ALL: [(Precision, &'static str, &'static str); 3] = [
+        (Precision::Auto, "auto", "The faster of the two on this machine, by measurement"),
+        (Precision::F32, "f32", "Single precision"),
+        (Precision::Bf16, "bf16", "bfloat16, with sums in f32; computed in f32 where the CPU is faster so"),
+    ];
+
     /// The precision on a device, with `auto` resolved.
     pub fn resolved(self, device: &Device) -> Precision {
         if self.dtype(device) == DType::BF16 { Precision::Bf16 } else { Precision::F32 }
@@ -87,11 +94,7 @@ impl Precision {
 
     /// `"auto"`, `"bf16"` or `"f32"`.
     pub fn name(self) -> &'static str {
-        match self {
-            Precision::Auto => "auto",
-            Precision::Bf16 => "bf16",
-            Precision::F32 => "f32",
-        }
+        Precision::ALL.iter().find(|(precision, ..)| *precision == self).map_or("", |(_, name, _)| name)
     }
 }
 
@@ -308,12 +311,15 @@ pub enum OptimizerKind {
 }
 
 impl OptimizerKind {
+    /// All of them, with the name in recipes and what it means.
+    pub const ALL: [(OptimizerKind, &'static str, &'static str); 2] = [
+        (OptimizerKind::Adamw, "adamw", "With bias correction, as in PyTorch"),
+        (OptimizerKind::BertAdamw, "bert-adamw", "Without bias correction, as BERT was trained"),
+    ];
+
     /// The name in recipes.
     pub fn name(self) -> &'static str {
-        match self {
-            OptimizerKind::BertAdamw => "bert-adamw",
-            OptimizerKind::Adamw => "adamw",
-        }
+        OptimizerKind::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(_, name, _)| name)
     }
 }
 

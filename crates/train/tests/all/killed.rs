@@ -29,6 +29,7 @@ fn resume_with_short_files(shards: &Path, out: &Path, bytes: u64, trap: &str) ->
     command.args(["--exact", TEST, "--nocapture"]).env(CHILD, out).env("CLOZE_TEST_SHARDS", shards).output().unwrap()
 }
 
+#[allow(clippy::print_stderr, reason = "the parent reads it")]
 fn child(out: &Path) {
     let shards = std::env::var_os("CLOZE_TEST_SHARDS").unwrap();
     match run(&recipe_of(Path::new(&shards)), out, true) {

@@ -4,10 +4,10 @@ use std::io::Write;
 
 use anyhow::{Result, ensure};
 use cloze_engine::Device;
+use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
 use super::measure::{Shape, WARM_UP, measure, median};
-use crate::commands::precision::Type;
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -41,7 +41,7 @@ pub struct Arguments {
 /// An instruction set and a type of activations, or what is chosen without them.
 struct Setting {
     /// None: the default.
-    forced: Option<(&'static str, Type)>,
+    forced: Option<(&'static str, Precision)>,
     /// Real tokens per second, round by round.
     rates: Vec<f64>,
     /// What it computed with.
@@ -49,14 +49,14 @@ struct Setting {
 }
 
 impl Setting {
-    fn new(forced: Option<(&'static str, Type)>) -> Setting {
+    fn new(forced: Option<(&'static str, Precision)>) -> Setting {
         Setting { forced, rates: Vec::new(), name: String::new() }
     }
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let Arguments { shape, steps, rounds, json } = arguments;
-    ensure!(shape.precision == Type::Auto, "--precision: every precision is measured here; leave it out");
+    ensure!(shape.precision == Precision::Auto, "--precision: every precision is measured here; leave it out");
     let is_chosen = Device::forced_instruction_set().is_none();
     ensure!(is_chosen, "CLOZE_CPU is set, so that there is no default to judge: unset it");
     for training in [true, false] {
@@ -73,7 +73,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
                 let at = (round + number) % settings.len();
                 let setting = &mut settings[at];
                 let (device, precision) = match setting.forced {
-                    None => (Device::cpu(terminal.threads)?, Type::Auto),
+                    None => (Device::cpu(terminal.threads)?, Precision::Auto),
                     Some((level, precision)) => (Device::cpu_at(terminal.threads, level)?, precision),
                 };
                 let shape = Shape { precision, ..shape.clone() };
@@ -96,7 +96,9 @@ fn settings() -> Vec<Setting> {
     let mut settings = vec![Setting::new(None), Setting::new(None)];
     let levels = Device::instruction_sets();
     let levels = levels.iter().filter(|level| **level != "portable" || levels.len() == 1);
-    settings.extend(levels.flat_map(|level| [Type::F32, Type::Bf16].map(|kind| Setting::new(Some((*level, kind))))));
+    settings.extend(
+        levels.flat_map(|level| [Precision::F32, Precision::Bf16].map(|kind| Setting::new(Some((*level, kind))))),
+    );
     settings
 }
 
@@ -147,8 +149,8 @@ mod tests {
         let forced: Vec<_> = settings[2..].iter().filter_map(|setting| setting.forced).collect();
         let default = Device::cpu(Some(1)).unwrap();
         if std::env::var_os("CLOZE_CPU").is_none() {
-            assert!(forced.contains(&(default.instruction_set(), Type::F32)), "{forced:?}");
-            assert!(forced.contains(&(default.instruction_set(), Type::Bf16)), "{forced:?}");
+            assert!(forced.contains(&(default.instruction_set(), Precision::F32)), "{forced:?}");
+            assert!(forced.contains(&(default.instruction_set(), Precision::Bf16)), "{forced:?}");
         }
     }
 

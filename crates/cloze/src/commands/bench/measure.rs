@@ -11,7 +11,6 @@ use cloze_model::{Config, FlopsOf, Heads, Inputs, LossScale, Model, PretrainLabe
 use cloze_train::recipe::Precision;
 use serde_json::{Map, Value, json};
 
-use crate::commands::precision::Type;
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -43,8 +42,8 @@ pub struct Shape {
     pub lengths: Lengths,
 
     /// Type of activations and of the matrices' compute copies
-    #[arg(long, value_enum, default_value_t = Type::Auto)]
-    pub precision: Type,
+    #[arg(long, default_value = "auto", value_parser = crate::values::named(&Precision::ALL))]
+    pub precision: Precision,
 
     /// Compute layers' activations again in the backward pass instead of keeping them
     #[arg(long)]
@@ -154,7 +153,7 @@ pub fn measure(
     profile: bool,
     watch: &mut dyn FnMut(usize, &str),
 ) -> Result<Measured> {
-    let dtype = Precision::from(shape.precision).dtype(&device);
+    let dtype = shape.precision.dtype(&device);
     let mut config = Config::default();
     config.vocab_size = shape.vocab;
     config.hidden_size = shape.hidden;
@@ -452,7 +451,7 @@ mod tests {
 
     fn shape(lengths: Lengths) -> Shape {
         let (layers, hidden, heads, vocab) = (1, 32, 2, 100);
-        Shape { layers, hidden, heads, batch: 40, seq: 64, lengths, precision: Type::F32, recompute: false, vocab }
+        Shape { layers, hidden, heads, batch: 40, seq: 64, lengths, precision: Precision::F32, recompute: false, vocab }
     }
 
     #[test]

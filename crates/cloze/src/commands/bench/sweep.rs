@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use cloze_engine::Device;
-use cloze_train::recipe::Precision;
 
 use super::measure::{Measured, Shape, WARM_UP, measure};
 use crate::failure::check_out;
@@ -194,7 +193,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         base.heads,
         base.batch,
         base.seq,
-        Precision::from(base.precision).dtype(&device).name(),
+        base.precision.dtype(&device).name(),
     );
     fs::write(&picture, svg(&title, &points)).with_context(|| format!("cannot write {}", picture.display()))?;
     if *json {
@@ -311,11 +310,11 @@ fn panel(axis: Axis, points: &[Point], (x0, y0): (f64, f64), out: &mut String) {
 mod tests {
     use super::super::measure::Lengths;
     use super::*;
-    use crate::commands::precision::Type;
     use cloze_engine::DType;
+    use cloze_train::recipe::Precision;
 
     fn base() -> Shape {
-        let (lengths, precision) = (Lengths::Full, Type::F32);
+        let (lengths, precision) = (Lengths::Full, Precision::F32);
         Shape { layers: 3, hidden: 192, heads: 4, batch: 6, seq: 48, lengths, precision, recompute: false, vocab: 100 }
     }
 

@@ -9,6 +9,7 @@ use cloze_tasks::datasets::LabelsNeeded;
 use cloze_tasks::datasets::preset::Split;
 use cloze_tasks::kinds::Kind;
 use cloze_tasks::metrics::bootstrap::{Interval, bootstrap_all};
+use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
 use super::files::{check_files, files_or_known};
@@ -16,7 +17,6 @@ use super::fine_tuned::{HAS_LABELS, check, open};
 use super::per_kind::{OfTask, PerKind};
 use super::read::DataArguments;
 use crate::commands::model::ModelArguments;
-use crate::commands::precision::Type;
 use crate::commands::tokenizer::tell_special_names;
 use crate::terminal::Terminal;
 use crate::{format, help};
@@ -48,8 +48,8 @@ pub struct Arguments {
     predictions: Option<PathBuf>,
 
     /// Type of the activations
-    #[arg(long, value_enum, default_value_t = Type::Auto)]
-    precision: Type,
+    #[arg(long, default_value = "auto", value_parser = crate::values::named(&Precision::ALL))]
+    precision: Precision,
 
     /// Print the result as one JSON object
     #[arg(long)]

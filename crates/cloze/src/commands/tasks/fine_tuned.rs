@@ -10,11 +10,12 @@ use cloze_model::{Config, ModelError};
 use cloze_tasks::inference::predictor::kind_of;
 use cloze_tasks::kinds::Kind;
 use cloze_tasks::{Predictor, Pretrained};
+use cloze_train::recipe::Precision;
 
 use super::per_kind::{OfTask, check_effect};
 use super::read::DataArguments;
 use crate::commands::model::ModelArguments;
-use crate::commands::precision::Type;
+use crate::commands::precision::settle;
 use crate::commands::tokenizer::tell_notes;
 use crate::program;
 use crate::terminal::Terminal;
@@ -31,7 +32,7 @@ pub fn check<A: OfTask>(kind: &Kind, given: &ArgMatches, read: &DataArguments) -
 /// Opens a fine-tuned model for the command `A`. What is wrong with the command line for its kind of task is found too.
 pub fn open<A: OfTask>(
     model: &ModelArguments,
-    precision: Type,
+    precision: Precision,
     kind: Option<&'static Kind>,
     given: &ArgMatches,
     read: &DataArguments,
@@ -39,7 +40,7 @@ pub fn open<A: OfTask>(
 ) -> Result<Predictor> {
     let dir = model.find(terminal)?;
     let device = Device::cpu(terminal.threads)?;
-    let precision = precision.settle(&device, terminal).dtype(&device);
+    let precision = settle(precision, &device, terminal).dtype(&device);
     let mut pretrained = Pretrained::open(&dir, device, precision)?;
     if let Some(how) = read.common.special_tokens.given() {
         pretrained.tokenizer = pretrained.tokenizer.with_special_tokens(how);

@@ -13,7 +13,7 @@ use cloze_tasks::datasets::{LabelsNeeded, plain_name};
 use cloze_tasks::finetune::read_tokenizer;
 use cloze_tasks::kinds::{self, Kind};
 use cloze_tasks::{ClassWeights, Notes, Reading, Settings};
-use cloze_train::recipe::{OptimizerKind, ScheduleKind};
+use cloze_train::recipe::{OptimizerKind, Precision, ScheduleKind};
 use cloze_train::run::RunFolder;
 
 use serde_json::json;
@@ -25,7 +25,6 @@ use super::read::DataArguments;
 use super::recipe::with_recipe;
 use super::runs::{Common, DryRun, Ended, Planned, dry_run_all, run_all, run_one, summary, table};
 use crate::commands::model::HubArguments;
-use crate::commands::precision::Type;
 use crate::commands::tokenizer::{tell_notes, tell_special_names};
 use crate::failure::{INTERRUPTED, usage};
 use crate::terminal::Terminal;
@@ -127,12 +126,12 @@ pub struct LearningArguments {
     pub warmup: f64,
 
     /// What the rate does afterwards
-    #[arg(long, hide_short_help = true, value_enum, default_value_t = ScheduleName::Linear)]
-    schedule: ScheduleName,
+    #[arg(long, hide_short_help = true, default_value = "linear", value_parser = crate::values::named(&ScheduleKind::ALL))]
+    schedule: ScheduleKind,
 
     /// AdamW with bias correction, or the paper's without
-    #[arg(long, hide_short_help = true, value_enum, default_value_t = OptimizerName::Adamw)]
-    optimizer: OptimizerName,
+    #[arg(long, hide_short_help = true, default_value = "adamw", value_parser = crate::values::named(&OptimizerKind::ALL))]
+    optimizer: OptimizerKind,
 
     /// Decay of the matrices
     #[arg(long, hide_short_help = true, value_name = "RATE", default_value_t = 0.01)]
@@ -175,8 +174,8 @@ pub struct LearningArguments {
     pub seed: u64,
 
     /// Type of the activations
-    #[arg(long, value_enum, default_value_t = Type::Auto)]
-    precision: Type,
+    #[arg(long, default_value = "auto", value_parser = crate::values::named(&Precision::ALL))]
+    precision: Precision,
 
     /// Compute layers again in the backward pass instead of keeping their activations
     #[arg(long, hide_short_help = true)]
@@ -185,20 +184,6 @@ pub struct LearningArguments {
     /// Steps between checkpoints, beside those at evaluations
     #[arg(long, hide_short_help = true, value_name = "N")]
     checkpoint_every: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum ScheduleName {
-    Linear,
-    Cosine,
-    Constant,
-    Trapezoid,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum OptimizerName {
-    Adamw,
-    BertAdamw,
 }
 
 fn class_weights(text: &str) -> Result<ClassWeights, String> {
@@ -219,20 +204,11 @@ impl LearningArguments {
         settings.lr = self.lr.or(known.map(|known| known.learning_rate)).unwrap_or(settings.lr);
         settings.accumulate = self.accumulate;
         settings.warmup = self.warmup;
-        settings.schedule = match self.schedule {
-            ScheduleName::Linear => ScheduleKind::Linear,
-            ScheduleName::Cosine => ScheduleKind::Cosine,
-            ScheduleName::Constant => ScheduleKind::Constant,
-            ScheduleName::Trapezoid => ScheduleKind::Trapezoid,
-        };
-        settings.optimizer = match self.optimizer {
-            OptimizerName::Adamw => OptimizerKind::Adamw,
-            OptimizerName::BertAdamw => OptimizerKind::BertAdamw,
-        };
-        settings.eps = match self.optimizer {
-            OptimizerName::Adamw => settings.eps,
-            OptimizerName::BertAdamw => 1e-6,
-        };
+        settings.schedule = self.schedule;
+        settings.optimizer = self.optimizer;
+        if self.optimizer == OptimizerKind::BertAdamw {
+            settings.eps = 1e-6;
+        }
         settings.weight_decay = self.weight_decay;
         settings.clip_norm = self.clip_norm;
         settings.layer_decay = self.layer_decay;
@@ -242,7 +218,7 @@ impl LearningArguments {
         settings.evals_per_epoch = self.evals_per_epoch;
         settings.patience = self.patience;
         settings.seed = self.seed;
-        settings.precision = self.precision.into();
+        settings.precision = self.precision;
         settings.recompute = self.recompute;
         settings.checkpoint_every = self.checkpoint_every;
         settings

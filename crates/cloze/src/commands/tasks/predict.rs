@@ -12,6 +12,7 @@ use cloze_tasks::kinds::Kind;
 use cloze_tasks::kinds::description::Rows;
 use cloze_tasks::lines::Lines;
 use cloze_tasks::{Notes, Predictor, Tabs, TaskError};
+use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
 use super::files::check_files;
@@ -20,7 +21,6 @@ use super::per_kind::{OfTask, PerKind};
 use super::read::DataArguments;
 use crate::commands::failures::Failures;
 use crate::commands::model::ModelArguments;
-use crate::commands::precision::Type;
 use crate::commands::tokenizer::tell_special_names;
 use crate::failure::usage;
 use crate::help;
@@ -57,8 +57,8 @@ pub struct Arguments {
     strict: bool,
 
     /// Type of the activations
-    #[arg(long, value_enum, default_value_t = Type::Auto)]
-    precision: Type,
+    #[arg(long, default_value = "auto", value_parser = crate::values::named(&Precision::ALL))]
+    precision: Precision,
 
     #[command(flatten)]
     read: DataArguments,

@@ -13,7 +13,6 @@ use cloze_tasks::kinds::{self, KINDS, Kind};
 use cloze_tasks::{Given, TaskError, TaskSettings};
 use serde_json::Value;
 
-use crate::commands::data_format;
 use crate::commands::tokenizer::SpecialTokensArgument;
 use crate::failure::usage;
 
@@ -75,7 +74,7 @@ pub struct CommonArguments {
     stride: Option<usize>,
 
     /// How the files are written [default: as their endings say, else as their beginnings show]
-    #[arg(long, hide_short_help = true, hide_possible_values = true, value_name = "FORMAT", help = format_help(), value_parser = data_format::parser())]
+    #[arg(long, hide_short_help = true, hide_possible_values = true, value_name = "FORMAT", help = format_help(), value_parser = crate::values::named(&FORMATS))]
     pub format: Option<Format>,
 
     /// Leave out and count rows that cannot be used and answers that are not in their paragraph, instead of stopping

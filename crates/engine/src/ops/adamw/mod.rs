@@ -83,7 +83,7 @@ pub struct StepSettings {
 }
 
 /// The kernels of the optimizer step.
-pub trait AdamWStep {
+pub(crate) trait AdamWStep {
     /// Σ g² over a range of the arena, summed in a fixed order.
     fn square_sum(&self, grads: &Gradients, range: Range<usize>) -> f64;
     /// Updates weights and moments, with gradients multiplied by `factor`.

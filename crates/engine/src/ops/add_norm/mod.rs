@@ -26,8 +26,7 @@ pub struct Norm {
 }
 
 /// The inputs of both directions.
-#[doc(hidden)]
-pub struct Operands<'a> {
+pub(crate) struct Operands<'a> {
     pub(crate) x: &'a Tensor,
     pub(crate) residual: Option<&'a Tensor>,
     pub(crate) mask: Mask,
@@ -36,7 +35,7 @@ pub struct Operands<'a> {
 }
 
 /// The kernels of both directions.
-pub trait AddNorm {
+pub(crate) trait AddNorm {
     /// Returns y [T, H] and the statistics [T, 2] (μ, 1/√(σ² + ε)).
     fn add_norm(&self, operands: &Operands<'_>) -> (Tensor, Tensor);
     /// Returns (dx, dr), where dr is `None` without a residual. Adds to the gradients of γ and β.

@@ -14,8 +14,7 @@ use crate::random::Mask;
 use crate::{Pass, Tensor, Var};
 
 /// The inputs of both directions.
-#[doc(hidden)]
-pub struct AttentionInputs {
+pub(crate) struct AttentionInputs {
     /// Keys and values side by side in the last columns; the queries are in the columns before them, unless `queries`
     /// is set.
     pub(crate) tokens: Tensor,
@@ -46,7 +45,7 @@ impl AttentionInputs {
 }
 
 /// The kernels of both directions.
-pub trait Attention {
+pub(crate) trait Attention {
     /// Returns O [R, H] and the log-sum-exp of each row [R, N], where R is the number of queries.
     fn attention(&self, inputs: &AttentionInputs) -> (Tensor, Tensor);
     /// Returns the gradients of `tokens` and, if queries are separate, of the queries.

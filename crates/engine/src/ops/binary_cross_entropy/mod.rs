@@ -11,7 +11,7 @@ use crate::tape::Label;
 use crate::{Pass, Tensor, Var};
 
 /// The loss and its gradient.
-pub trait BinaryCrossEntropy {
+pub(crate) trait BinaryCrossEntropy {
     /// z [R, C], targets [R, C] (f32, 0 to 1, or NaN) → the sum over the elements whose target is not NaN, and scale ·
     /// dz.
     fn binary_cross_entropy(&self, z: &Tensor, targets: &Tensor, scale: f32) -> (LossSum, Tensor);

@@ -9,7 +9,7 @@ use crate::profile::Cost;
 use crate::{Pass, Tensor, Var};
 
 /// The kernels of both directions.
-pub trait Concat {
+pub(crate) trait Concat {
     /// parts [T, Hᵢ] → [T, Σ Hᵢ].
     fn concat(&self, parts: &[&Tensor]) -> Tensor;
     /// Splits dy [T, Σ Hᵢ] into the gradients of the parts, [T, Hᵢ] each.

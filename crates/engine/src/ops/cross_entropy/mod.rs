@@ -29,7 +29,7 @@ impl<'a> From<&'a Tensor> for ClassLabels<'a> {
 }
 
 /// The loss and its gradient.
-pub trait CrossEntropy {
+pub(crate) trait CrossEntropy {
     /// logits [S, C], labels \[S\] → the summed loss and scale · dz.
     fn cross_entropy(&self, logits: &Tensor, labels: ClassLabels<'_>, scale: f32) -> (LossSum, Tensor);
 }

@@ -10,9 +10,8 @@ use crate::random::Mask;
 use crate::{Pass, Tensor, Var};
 
 /// The kernel of both directions: they multiply by the mask.
-pub trait Dropout {
+pub(crate) trait Dropout {
     /// x times the mask.
-    #[doc(hidden)]
     fn dropout(&self, x: Tensor, mask: Mask) -> Tensor;
 }
 

@@ -28,7 +28,7 @@ pub struct EmbedIndices {
 }
 
 /// The kernels of both directions.
-pub trait Embed {
+pub(crate) trait Embed {
     /// Returns [T, H] of type `dtype`.
     fn embed(&self, indices: &EmbedIndices, params: &Parameters, tables: EmbedTables, dtype: DType) -> Tensor;
     /// Adds dy [T, H] to the gradients of the tables.

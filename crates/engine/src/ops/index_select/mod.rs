@@ -9,7 +9,7 @@ use crate::profile::Cost;
 use crate::{Pass, Tensor, Var};
 
 /// The kernels of both directions.
-pub trait IndexSelect {
+pub(crate) trait IndexSelect {
     /// x [T, H], rows \[R\] → [R, H].
     fn index_select(&self, x: &Tensor, rows: &Tensor) -> Tensor;
     /// dy [R, H] → dx [T, H], added to the gradient `prior` if given.

@@ -35,7 +35,7 @@ pub struct Layer {
 }
 
 /// The kernels of both directions.
-pub trait Linear {
+pub(crate) trait Linear {
     /// x [T, in] → y [T, out], and f′(u) [T, out] if `keep_derivative` is set and there is an activation.
     fn linear(&self, x: &Tensor, params: &Parameters, layer: Layer, keep_derivative: bool) -> (Tensor, Option<Tensor>);
     /// dy [T, out] → dx [T, in], added to the gradient `prior` if given; `None` if dx is not needed. Adds to the
@@ -44,8 +44,7 @@ pub trait Linear {
 }
 
 /// The inputs of a linear layer's backward pass.
-#[doc(hidden)]
-pub struct LinearBackward<'a> {
+pub(crate) struct LinearBackward<'a> {
     pub(crate) x: &'a Tensor,
     pub(crate) derivative: Option<&'a Tensor>,
     pub(crate) dy: Tensor,

@@ -23,7 +23,7 @@ pub struct Decoder {
 }
 
 /// The loss and, if gradients are given, its complete backward pass.
-pub trait LinearCrossEntropy {
+pub(crate) trait LinearCrossEntropy {
     /// x [M, H], labels \[M\] → the summed loss and, with `train` (gradients to add to, and a scale), scale · dx.
     fn linear_cross_entropy(
         &self,

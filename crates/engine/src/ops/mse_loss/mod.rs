@@ -10,7 +10,7 @@ use crate::tape::Label;
 use crate::{Pass, Tensor, Var};
 
 /// The loss and its gradient.
-pub trait MseLoss {
+pub(crate) trait MseLoss {
     /// z [R, C], targets [R, C] (f32) → the sum over all elements, and scale · dz.
     fn mse_loss(&self, z: &Tensor, targets: &Tensor, scale: f32) -> (LossSum, Tensor);
 }

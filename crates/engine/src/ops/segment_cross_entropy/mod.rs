@@ -12,7 +12,7 @@ use crate::tape::Label;
 use crate::{Pass, Tensor, Var};
 
 /// The loss and its gradient.
-pub trait SegmentCrossEntropy {
+pub(crate) trait SegmentCrossEntropy {
     /// z [R, C], ends \[G+1\], labels [G, C] (row indices within their segment; −100 does not count) → the summed loss
     /// and scale · dz.
     fn segment_cross_entropy(&self, z: &Tensor, ends: &Tensor, labels: &Tensor, scale: f32) -> (LossSum, Tensor);

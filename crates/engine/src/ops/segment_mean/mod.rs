@@ -9,7 +9,7 @@ use crate::profile::Cost;
 use crate::{Pass, Tensor, Var};
 
 /// The kernels of both directions.
-pub trait SegmentMean {
+pub(crate) trait SegmentMean {
     /// x [R, H], ends \[S+1\] (the first row of each segment, then R) → [S, H].
     fn segment_mean(&self, x: &Tensor, ends: &Tensor) -> Tensor;
     /// dy [S, H] → dx [R, H].

@@ -6,7 +6,7 @@ mod cpu;
 use crate::Tensor;
 
 /// Element-wise addition.
-pub trait Sum {
+pub(crate) trait Sum {
     /// a + b, in a's memory if it is not shared.
     fn sum(&self, a: Tensor, b: &Tensor) -> Tensor;
 }

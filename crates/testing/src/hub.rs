@@ -1,6 +1,5 @@
 //! A server on 127.0.0.1 that imitates the hub's routes: the listing, small files with an ETag, large ones behind a redirect to
 //! another address, ranges, renamed models; and what goes wrong: transfers that break off, gates, refusals.
-#![allow(dead_code)] // Each test binary uses a part of it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -12,17 +11,22 @@ use sha2::{Digest, Sha256};
 /// A request as it came in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
+    /// The path with its query.
     pub path: String,
+    /// The header `range`.
     pub range: Option<String>,
+    /// The bearer token.
     pub token: Option<String>,
 }
 
 /// A model that the server has.
 #[derive(Debug, Clone, Default)]
 pub struct Model {
+    /// Its only commit.
     pub commit: String,
     /// Branches and tags that lead to the commit.
     pub revisions: Vec<String>,
+    /// Contents by file name.
     pub files: BTreeMap<String, Vec<u8>>,
     /// The token without which nothing is shown.
     pub private: Option<String>,
@@ -33,6 +37,7 @@ pub struct Model {
 /// What the server has and does.
 #[derive(Debug, Default)]
 pub struct State {
+    /// Models by name.
     pub models: BTreeMap<String, Model>,
     /// Old names and new ones.
     pub renamed: BTreeMap<String, String>,
@@ -54,10 +59,13 @@ pub struct State {
     pub busy: usize,
     /// So many requests without a token are answered; those after them are too many.
     pub anonymous: Option<usize>,
+    /// Requests since [`Server::requests`] was called.
     pub requests: Vec<Request>,
 }
 
+/// A running server.
 pub struct Server {
+    /// Its address, for `HF_ENDPOINT`.
     pub endpoint: String,
     state: Arc<Mutex<State>>,
 }
@@ -65,8 +73,10 @@ pub struct Server {
 /// Files of at least this size are large: they lie behind a redirect, and the hub knows their checksum.
 const LARGE: usize = 1000;
 
+/// The commit of the models that [`Server::add`] adds.
 pub const COMMIT: &str = "1f0e2d3c4b5a69788796a5b4c3d2e1f001234567";
 
+/// The checksum in hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -100,6 +110,7 @@ impl Server {
         self.change(|state| state.models.insert(name.to_owned(), model));
     }
 
+    /// Changes what the server has and does.
     pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut self.state.lock().unwrap())
     }
