@@ -586,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn r10_an_untied_decoder_is_a_separate_parameter() {
+    fn an_untied_decoder_is_a_separate_parameter() {
         for tied in [true, false] {
             let (dir, model) = saved(Heads::PRETRAINING);
             set(dir.path(), "tie_word_embeddings", tied.into());
@@ -612,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn r10_problems_of_unneeded_parts_are_ignored() {
+    fn problems_of_unneeded_parts_are_ignored() {
         // The flag in a model without a decoder.
         for heads in [Heads::ENCODER, Heads::of(TaskHead::Answer), Heads::of(TaskHead::Classify { labels: 2 })] {
             let (dir, model) = saved(heads);
@@ -641,7 +641,7 @@ mod tests {
     }
 
     #[test]
-    fn n2_a_common_prefix_of_all_names_is_ignored() {
+    fn a_common_prefix_of_all_names_is_ignored() {
         for wrapper in ["module.", "model.", "_orig_mod.", "bert.", "module.model.", "encoder.", "sbert."] {
             let (dir, model) = saved(Heads::PRETRAINING);
             rewrite(dir.path(), |stored| stored.iter_mut().for_each(|(name, ..)| *name = format!("{wrapper}{name}")));
@@ -670,7 +670,7 @@ mod tests {
     }
 
     #[test]
-    fn n2_long_lists_are_abbreviated_with_a_count() {
+    fn long_lists_are_abbreviated_with_a_count() {
         let (dir, _) = saved(Heads::PRETRAINING);
         rewrite(dir.path(), |stored| stored.retain(|(name, ..)| !name.starts_with("bert.encoder.")));
         let error = load_error(dir.path());
@@ -885,7 +885,7 @@ mod tests {
 
     /// Regression: a model with a flipped byte gave other results with exit code 0.
     #[test]
-    fn reliability_2_saved_weights_have_a_checksum() {
+    fn saved_weights_have_a_checksum() {
         let (dir, model) = saved(Heads::PRETRAINING);
         let path = dir.path().join(WEIGHTS_FILE);
         let complete = fs::read(&path).unwrap();
@@ -906,7 +906,7 @@ mod tests {
 
     /// Regression: `cloze fill` printed "NaN %" and `cloze evaluate pretrain` "MLM loss NaN", both with exit code 0.
     #[test]
-    fn reliability_9_nan_weights_are_rejected() {
+    fn nan_weights_are_rejected() {
         let (dir, _) = saved(Heads::PRETRAINING);
         rewrite(dir.path(), |stored| {
             let (.., bytes) = stored.iter_mut().find(|(name, ..)| name == WORDS).unwrap();
