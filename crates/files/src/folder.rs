@@ -189,7 +189,7 @@ mod tests {
     fn two_processes_do_not_fill_the_same_folder() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("model");
-        // Locks belong to open files: a second handle in this process behaves as that of another process.
+        // Locks belong to open files: a second handle in this process behaves like one of another process.
         let result = write_folder(&target, |partial| {
             let second = write_folder(&target, fill("second")).unwrap_err().to_string();
             assert!(second.contains("another process is writing this folder"), "{second}");

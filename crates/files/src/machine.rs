@@ -16,7 +16,7 @@ pub fn on_threads(threads: usize, work: impl Fn() + Sync) {
     });
 }
 
-/// The memory that this process can use, in bytes, swap included: that of the machine or the limit of its container.
+/// The memory that this process can use, in bytes, including swap: the memory of the machine, or the limit of its container.
 /// `None` if the system does not report it.
 pub fn memory() -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok()?;

@@ -586,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn r10_an_untied_decoder_is_a_separate_parameter() {
+    fn an_untied_decoder_is_a_separate_parameter() {
         for tied in [true, false] {
             let (dir, model) = saved(Heads::PRETRAINING);
             set(dir.path(), "tie_word_embeddings", tied.into());
@@ -612,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn r10_problems_of_unneeded_parts_are_ignored() {
+    fn problems_of_unneeded_parts_are_ignored() {
         // The flag in a model without a decoder.
         for heads in [Heads::ENCODER, Heads::of(TaskHead::Answer), Heads::of(TaskHead::Classify { labels: 2 })] {
             let (dir, model) = saved(heads);
@@ -641,7 +641,7 @@ mod tests {
     }
 
     #[test]
-    fn n2_a_common_prefix_of_all_names_is_ignored() {
+    fn a_common_prefix_of_all_names_is_ignored() {
         for wrapper in ["module.", "model.", "_orig_mod.", "bert.", "module.model.", "encoder.", "sbert."] {
             let (dir, model) = saved(Heads::PRETRAINING);
             rewrite(dir.path(), |stored| stored.iter_mut().for_each(|(name, ..)| *name = format!("{wrapper}{name}")));
@@ -670,7 +670,7 @@ mod tests {
     }
 
     #[test]
-    fn n2_long_lists_are_abbreviated_with_a_count() {
+    fn long_lists_are_abbreviated_with_a_count() {
         let (dir, _) = saved(Heads::PRETRAINING);
         rewrite(dir.path(), |stored| stored.retain(|(name, ..)| !name.starts_with("bert.encoder.")));
         let error = load_error(dir.path());
@@ -692,9 +692,9 @@ mod tests {
         assert!(load_error(dir.path()).contains("merge_and_unload()"));
     }
 
-    /// Every element type that is read, to the bit: what each element stands for in f32, among them the ends of each type's range.
+    /// The f32 value of elements of all supported types, including the limits of each type's range.
     #[test]
-    fn elements_of_every_type_are_read_to_the_bit() {
+    fn elements_of_all_types_are_converted_exactly() {
         let narrow = |pairs: &[(u16, u32)]| -> Vec<(Vec<u8>, u32)> {
             pairs.iter().map(|(stored, read)| (stored.to_le_bytes().to_vec(), *read)).collect()
         };
@@ -704,20 +704,21 @@ mod tests {
         const INF: u32 = 0x7f80_0000;
         const NAN: u32 = 0x7fc0_0000;
         const MINUS: u32 = 0x8000_0000;
-        let same = [1.5f32.to_bits(), 1, 0x007f_ffff, 0x0080_0000, 0x7f7f_ffff, INF, MINUS | INF, NAN | 0x1234, MINUS];
-        // The least subnormal of f32, 2^-149.
-        let least = f64::from(f32::from_bits(1));
+        let unchanged =
+            [1.5f32.to_bits(), 1, 0x007f_ffff, 0x0080_0000, 0x7f7f_ffff, INF, MINUS | INF, NAN | 0x1234, MINUS];
+        // The smallest subnormal of f32, 2^-149.
+        let smallest = f64::from(f32::from_bits(1));
         let cases = [
-            (Dtype::F32, same.iter().map(|bits| (bits.to_le_bytes().to_vec(), *bits)).collect()),
+            (Dtype::F32, unchanged.iter().map(|bits| (bits.to_le_bytes().to_vec(), *bits)).collect()),
             (
                 Dtype::F16,
                 narrow(&[
                     (0x3c00, 0x3f80_0000),         // 1
                     (0xc001, 0xc000_2000),         // −(2 + 2^-9)
-                    (0x0001, (127 - 24) << 23),    // the least subnormal, 2^-24
-                    (0x83ff, MINUS | 0x387f_c000), // the greatest subnormal, −(2^-14 − 2^-24)
-                    (0x0400, (127 - 14) << 23),    // the least normal number
-                    (0x7bff, 0x477f_e000),         // the greatest number, 65504
+                    (0x0001, (127 - 24) << 23),    // the smallest subnormal, 2^-24
+                    (0x83ff, MINUS | 0x387f_c000), // the largest subnormal, −(2^-14 − 2^-24)
+                    (0x0400, (127 - 14) << 23),    // the smallest normal number
+                    (0x7bff, 0x477f_e000),         // the largest number, 65504
                     (0x7c00, INF),
                     (0xfc00, MINUS | INF),
                     (0x7e00, NAN),
@@ -743,14 +744,14 @@ mod tests {
                 wide(&[
                     (1.0, 0x3f80_0000),
                     (-std::f64::consts::PI, 0xc049_0fdb),
-                    // To the nearest, of two as near the even one.
+                    // Rounds to nearest, ties to even.
                     (1.0 + 2f64.powi(-24), 0x3f80_0000),
                     (1.0 + 3.0 * 2f64.powi(-24), 0x3f80_0002),
                     (1.0 + 2f64.powi(-24) + f64::EPSILON, 0x3f80_0001),
-                    (least, 1),
-                    (0.5 * least, 0),
-                    (-0.75 * least, MINUS | 1),
-                    (1.5 * least, 2),
+                    (smallest, 1),
+                    (0.5 * smallest, 0),
+                    (-0.75 * smallest, MINUS | 1),
+                    (1.5 * smallest, 2),
                     (5e-324, 0),
                     (f64::from(f32::MAX), 0x7f7f_ffff),
                     (f64::MAX, INF),
@@ -884,7 +885,7 @@ mod tests {
 
     /// Regression: a model with a flipped byte gave other results with exit code 0.
     #[test]
-    fn reliability_2_saved_weights_have_a_checksum() {
+    fn saved_weights_have_a_checksum() {
         let (dir, model) = saved(Heads::PRETRAINING);
         let path = dir.path().join(WEIGHTS_FILE);
         let complete = fs::read(&path).unwrap();
@@ -905,7 +906,7 @@ mod tests {
 
     /// Regression: `cloze fill` printed "NaN %" and `cloze evaluate pretrain` "MLM loss NaN", both with exit code 0.
     #[test]
-    fn reliability_9_nan_weights_are_rejected() {
+    fn nan_weights_are_rejected() {
         let (dir, _) = saved(Heads::PRETRAINING);
         rewrite(dir.path(), |stored| {
             let (.., bytes) = stored.iter_mut().find(|(name, ..)| name == WORDS).unwrap();

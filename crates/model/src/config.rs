@@ -164,7 +164,7 @@ impl Config {
         // Check the model type first: values of another architecture could fail below with a confusing message.
         if bytes.starts_with(b"\xef\xbb\xbf") {
             return Err(in_file(
-                "begins with a byte-order mark, which JSON does not allow; save it as UTF-8 without one".to_owned(),
+                "starts with a byte-order mark, which JSON does not allow; save it as UTF-8 without one".to_owned(),
             ));
         }
         let value: Value = serde_json::from_slice(&bytes).map_err(json)?;

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn r12_the_model_is_found_in_both_layouts_and_from_either_folder() {
+    fn the_model_is_found_in_both_layouts_and_from_either_folder() {
         let plain = tempfile::tempdir().unwrap();
         let layout = Layout::of(plain.path()).unwrap();
         assert_eq!((layout.model.as_path(), layout.modules.len()), (plain.path(), 0));

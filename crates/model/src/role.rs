@@ -7,7 +7,7 @@ pub enum Module {
     Embedding(Table),
     /// LayerNorm of the summed embeddings.
     EmbeddingNorm,
-    /// From the width of the embeddings to that of the hidden states, if they differ.
+    /// From the width of the embeddings to the width of the hidden states, if they differ.
     EmbeddingProjection,
     /// A part of an encoder layer.
     Layer {

@@ -638,7 +638,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn r29_the_loss_decides_between_nan_scores() {
+    fn the_loss_decides_between_nan_scores() {
         let score = |value, loss| Score { value, loss };
         let nan = f64::NAN;
         for (now, before, expected) in [

@@ -99,7 +99,7 @@ fn a_byte_level_tokenizer_fills_embeds_and_predicts() {
     });
     let kept = fs::read(Path::new(&model).join("tokenizer.json")).unwrap();
     fs::write(Path::new(&model).join("tokenizer.json"), other.to_string()).unwrap();
-    let says = ["sequences have 5 segments, the model has 2 (type_vocab_size)"];
+    let says = ["tokenizer have 5 segments, but the model only has 2 (type_vocab_size)"];
     fails(&["fill", "--model", &model, "anna sees <mask> ."], &says);
     fails(&["embed", "--model", &model, "--input", &lines, "--out", &bench.path("other.jsonl")], &says);
     fs::write(Path::new(&model).join("tokenizer.json"), kept).unwrap();

@@ -160,7 +160,7 @@ impl Device {
         Level::available().rev().map(Level::name).collect()
     }
 
-    /// Devices for tests: one for each instruction set of this machine with one and with two threads.
+    /// Devices for tests: each instruction set of this machine with one and with two threads.
     #[cfg(test)]
     pub(crate) fn all_for_tests() -> Vec<Device> {
         let at = |level, threads| Device::new(Cpu::with_choice(Choice::fixed(level), threads));

@@ -12,7 +12,8 @@ pub(crate) fn dropout_mask(site: u32, p: f32) -> Mask {
     Mask::new(KEY.site(site), p)
 }
 
-/// erf by a series whose terms have one sign (Abramowitz and Stegun 7.1.6): nothing cancels, so that differences are exact.
+/// erf by a series whose terms all have the same sign (Abramowitz and Stegun 7.1.6): without cancellation, central
+/// differences are precise.
 pub(crate) fn erf(x: f64) -> f64 {
     let (mut sum, mut term) = (x, x);
     for n in 1..200 {
@@ -57,7 +58,7 @@ impl Numbers {
     }
 }
 
-/// The relative error of one rounding to a type.
+/// The relative error of rounding to this type once.
 fn rounding(dtype: DType) -> f64 {
     match dtype {
         DType::BF16 => 2f64.powi(-8),
@@ -65,34 +66,35 @@ fn rounding(dtype: DType) -> f64 {
     }
 }
 
-/// The error that is allowed, in roundings. A sum of k terms, each rounded, errs by about √k roundings of a term; the sum itself is about √k
-/// terms. So an error is compared with the result and with the root mean square of the results of its kind.
+/// The allowed error, in units of [`rounding`]. A sum of k rounded terms has an error of about √k roundings of a term, and
+/// is itself about √k times as large as a term. So an error is compared with the result, and with the root mean square of
+/// the results of the same tensor.
 fn roundings(dtype: DType) -> f64 {
     match dtype {
         DType::BF16 => 4.0,
-        // Exponentials and the like are polynomials, good to a few roundings.
+        // Exponentials and similar functions are polynomials with errors of a few roundings.
         _ => 32.0,
     }
 }
 
-/// What differences of an oracle err by.
+/// The absolute error of the oracle's central differences.
 const NOISE: f64 = 1e-8;
 
-/// A number of the op beside the oracle's, and the usual size of such numbers.
+/// A result of the op, the oracle's, and the typical magnitude of results of this tensor.
 struct Pair {
     found: f64,
-    wanted: f64,
-    size: f64,
+    expected: f64,
+    magnitude: f64,
 }
 
-/// The first pair whose numbers differ by more than rounding explains, if what is wanted is multiplied by `factor`.
-fn misfit(pairs: &[Pair], factor: f64, dtype: DType) -> Option<usize> {
+/// The first pair whose difference is too large for a rounding error, if expected values are multiplied by `factor`.
+fn first_mismatch(pairs: &[Pair], factor: f64, dtype: DType) -> Option<usize> {
     let tolerance = roundings(dtype) * rounding(dtype);
     pairs.iter().position(|pair| {
-        let wanted = factor * pair.wanted;
-        // A NaN does not fit.
-        let fits = (pair.found - wanted).abs() <= tolerance * (pair.size + wanted.abs()) + NOISE;
-        !fits
+        let expected = factor * pair.expected;
+        // A NaN is a mismatch.
+        let is_close = (pair.found - expected).abs() <= tolerance * (pair.magnitude + expected.abs()) + NOISE;
+        !is_close
     })
 }
 
@@ -190,26 +192,31 @@ fn check(
             let context = format!("{name}, {}, {}", device.describe(), dtype.name());
             let (found, gradients) = run(&device, dtype, shapes, names, &numbers, &seed, op);
             assert_eq!(found.len(), expected.len(), "{context}: outputs");
-            let size = root_mean_square(&expected);
-            let outputs = found.iter().zip(&expected).map(|(&found, &wanted)| Pair { found, wanted, size }).collect();
+            let magnitude = root_mean_square(&expected);
+            let outputs =
+                found.iter().zip(&expected).map(|(&found, &expected)| Pair { found, expected, magnitude }).collect();
             let mut all: Vec<(String, Vec<Pair>)> = vec![("outputs".to_owned(), outputs)];
             for (which, gradient) in gradients.iter().enumerate() {
-                let of_tensor = directional_derivatives.iter().filter(|(of, ..)| *of == which);
+                let of_tensor = directional_derivatives.iter().filter(|(tensor, ..)| *tensor == which);
                 let pairs = of_tensor.map(|(_, direction, derivative)| {
                     assert_eq!(gradient.len(), direction.len(), "{context}: gradient of tensor {which}");
                     let found = gradient.iter().zip(direction).map(|(g, d)| g * d).sum();
-                    Pair { found, wanted: *derivative, size: root_mean_square(gradient) * norm(direction) }
+                    let magnitude = root_mean_square(gradient) * norm(direction);
+                    Pair { found, expected: *derivative, magnitude }
                 });
                 all.push((format!("directional derivatives of tensor {which}"), pairs.collect()));
             }
             for (kind, pairs) in &all {
-                if let Some(place) = misfit(pairs, 1.0, dtype) {
-                    let Pair { found, wanted, .. } = pairs[place];
-                    panic!("{context}: number {place} of the {kind} is {found}, expected {wanted}");
+                if let Some(index) = first_mismatch(pairs, 1.0, dtype) {
+                    let Pair { found, expected, .. } = pairs[index];
+                    panic!("{context}: number {index} of the {kind} is {found}, expected {expected}");
                 }
-                // The check would see an error of 5 %.
-                let is_zero = pairs.iter().all(|pair| pair.wanted.abs() < NOISE);
-                assert!(is_zero || misfit(pairs, 1.05, dtype).is_some(), "{context}: any {kind} would do");
+                // The check must detect an error of 5 %.
+                let all_zero = pairs.iter().all(|pair| pair.expected.abs() < NOISE);
+                assert!(
+                    all_zero || first_mismatch(pairs, 1.05, dtype).is_some(),
+                    "{context}: the check of the {kind} does not detect an error of 5 %"
+                );
             }
         }
     }

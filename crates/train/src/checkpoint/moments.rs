@@ -76,8 +76,8 @@ pub(super) fn load_moments(path: &Path, params: &Parameters, moments: &mut Momen
                         stored.dtype, stored.shape,
                     )));
                 }
-                let place = SeekFrom::Start(start + stored.data_offsets.0 as u64);
-                file.seek(place)
+                let offset = SeekFrom::Start(start + stored.data_offsets.0 as u64);
+                file.seek(offset)
                     .and_then(|_| read_numbers(&mut file, &mut flat[range.clone()]))
                     .map_err(|e| damaged(format!("{name}: {e}")))?;
             }
@@ -86,21 +86,21 @@ pub(super) fn load_moments(path: &Path, params: &Parameters, moments: &mut Momen
     })
 }
 
-/// Where the tensors' bytes start, and the header.
+/// The offset of the tensors' data, and the header.
 fn read_header(file: &mut File) -> io::Result<(u64, Metadata)> {
     let length = file.metadata()?.len();
     let mut size = [0; 8];
     file.read_exact(&mut size)?;
     let size = u64::from_le_bytes(size);
     if size > length.saturating_sub(8) {
-        return Err(io::Error::other(format!("a header of {size} bytes is announced in a file of {length}")));
+        return Err(io::Error::other(format!("the header has {size} bytes, but the file only {length}")));
     }
     let mut header = vec![0; size as usize];
     file.read_exact(&mut header)?;
     Ok((8 + size, serde_json::from_slice(&header)?))
 }
 
-/// Fills `numbers` through a small buffer: the moments of a large model are twice its weights, and are in memory once.
+/// Fills `numbers` through a small buffer, so that the moments, twice the size of the weights, are in memory only once.
 fn read_numbers(file: &mut File, numbers: &mut [f32]) -> io::Result<()> {
     let mut buffer = [0; 1 << 16];
     for part in numbers.chunks_mut(buffer.len() / 4) {
@@ -127,9 +127,9 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_read_to_the_bit_and_misfits_are_named() {
+    fn moments_round_trip_exactly_and_mismatches_are_reported() {
         let device = Device::cpu(Some(1)).unwrap();
-        // More numbers than the buffer holds.
+        // More numbers than fit in the buffer.
         let model = params(&device, [&[3, 40_000], &[7]]);
         let mut moments = Moments::zeros_like(&model);
         moments.edit(|first, second| {
@@ -148,13 +148,13 @@ mod tests {
 
         let fails =
             |model: &Parameters| load_moments(&path, model, &mut Moments::zeros_like(model)).unwrap_err().to_string();
-        let misfit = fails(&params(&device, [&[40_000, 3], &[7]]));
-        assert!(misfit.contains("b.exp_avg is F32 [3, 40000], expected F32 [40000, 3]"), "{misfit}");
+        let mismatch = fails(&params(&device, [&[40_000, 3], &[7]]));
+        assert!(mismatch.contains("b.exp_avg is F32 [3, 40000], expected F32 [40000, 3]"), "{mismatch}");
         let bytes = fs::read(&path).unwrap();
         let (start, _) = read_header(&mut File::open(&path).unwrap()).unwrap();
         for (part, expected) in [
             (&bytes[..bytes.len() - 1], "fill whole buffer"),
-            (&bytes[..start as usize - 1], "bytes is announced in a file of"),
+            (&bytes[..start as usize - 1], "bytes, but the file only"),
             (&bytes[..5], "fill whole buffer"),
         ] {
             fs::write(&path, part).unwrap();

@@ -118,7 +118,7 @@ mod tests {
     /// Regression: a checkpoint with a flipped byte gave an MLM loss of 158118522729353945729035535938224128 and exit
     /// code 0.
     #[test]
-    fn reliability_2_a_checkpoints_files_are_verified_before_its_model_is_used() {
+    fn a_checkpoints_files_are_verified_before_its_model_is_used() {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str| dir.path().join(name);
         for name in ["config.json", "model.safetensors", OPTIMIZER] {

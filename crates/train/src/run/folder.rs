@@ -110,7 +110,7 @@ mod tests {
     /// Regression: if a run was killed before it had written its settings, its folder could be used neither for a new
     /// run nor for resuming.
     #[test]
-    fn reliability_4_a_run_killed_at_its_start_can_be_started_again() {
+    fn a_run_killed_at_its_start_can_be_started_again() {
         let dir = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(&dir.path().join("run"));
         let states: [&[&str]; 6] = [

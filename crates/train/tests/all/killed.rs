@@ -1,4 +1,4 @@
-//! A process that dies, or has no room left, in the middle of a save.
+//! A process that is killed while it saves a checkpoint, or whose disk is full.
 #![cfg(unix)]
 
 use std::fs;
@@ -11,17 +11,17 @@ use cloze_train::Recipe;
 use crate::corpus::{assert_same_files, files, losses, make_shards, recipe};
 use crate::pretraining::{run, run_until};
 
-/// The test below; its process is also the child that dies.
-const TEST: &str = "killed::a_run_that_ends_in_the_middle_of_a_save_resumes_to_the_same_weights";
-/// Names the child's run to it.
+/// The test below. The same test is also the child process that is killed.
+const TEST: &str = "killed::a_run_that_ends_while_saving_resumes_to_the_same_weights";
+/// Environment variable with the child's run folder.
 const CHILD: &str = "CLOZE_TEST_CHILD";
 
 fn recipe_of(shards: &Path) -> Recipe {
     recipe(shards, &["steps=6", "checkpoint.every=1", "eval.every=0", "log.every=1"])
 }
 
-/// Resumes a run in another process whose files cannot grow past `bytes`. With `trap` a longer one is an error, as on a full disk; without
-/// it the system kills the process, which happens at the same byte each time.
+/// Resumes a run in another process whose files are limited to `bytes`. With `trap`, exceeding the limit is an error, as
+/// on a full disk; without it, the system kills the process, always at the same byte.
 fn resume_with_short_files(shards: &Path, out: &Path, bytes: u64, trap: &str) -> Output {
     let script = format!("ulimit -c 0; ulimit -f {}; {trap} exec \"$@\"", bytes / 512);
     let mut command = Command::new("sh");
@@ -39,15 +39,15 @@ fn child(out: &Path) {
 }
 
 #[test]
-fn a_run_that_ends_in_the_middle_of_a_save_resumes_to_the_same_weights() {
+fn a_run_that_ends_while_saving_resumes_to_the_same_weights() {
     if let Some(out) = std::env::var_os(CHILD) {
         return child(Path::new(&out));
     }
     let dir = tempfile::tempdir().unwrap();
     let shards = make_shards(dir.path(), 0);
     let recipe = recipe_of(&shards);
-    let whole = dir.path().join("whole");
-    run(&recipe, &whole, false).unwrap();
+    let uninterrupted = dir.path().join("uninterrupted");
+    run(&recipe, &uninterrupted, false).unwrap();
 
     for (name, trap) in [("killed", ""), ("full", "trap '' XFSZ;")] {
         let out = dir.path().join(name);
@@ -55,25 +55,25 @@ fn a_run_that_ends_in_the_middle_of_a_save_resumes_to_the_same_weights() {
         let [last, next] = ["step-00000002", ".step-00000003.partial"].map(|name| out.join("checkpoints").join(name));
         let before = files(&last);
         let size = |dir: &Path, file: &str| fs::metadata(dir.join(file)).unwrap().len();
-        // The weights fit, the moments do not.
+        // A limit that the weights do not exceed, but the moments do.
         let [weights, moments] = ["model.safetensors", "optimizer.safetensors"].map(|file| size(&last, file));
         let limit = (weights + moments) / 2 / 512 * 512;
-        let ended = resume_with_short_files(&shards, &out, limit, trap);
-        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        let output = resume_with_short_files(&shards, &out, limit, trap);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         if trap.is_empty() {
-            assert!(ended.status.signal().is_some(), "{}: {said}", ended.status);
+            assert!(output.status.signal().is_some(), "{}: {stderr}", output.status);
             assert_eq!((size(&next, "model.safetensors"), size(&next, "optimizer.safetensors")), (weights, limit));
         } else {
-            assert!(said.contains("cannot save") && said.contains("step-00000002 is intact"), "{said}");
-            assert_eq!(said.trim().lines().count(), 1, "{said}");
-            assert!(!next.exists(), "what was half written is gone");
+            assert!(stderr.contains("cannot save") && stderr.contains("step-00000002 is intact"), "{stderr}");
+            assert_eq!(stderr.trim().lines().count(), 1, "{stderr}");
+            assert!(!next.exists(), "the incomplete checkpoint is removed");
         }
         assert_eq!(files(&last), before);
 
         run(&recipe, &out, true).unwrap();
-        assert!(!next.exists(), "what was half written is gone");
-        assert_same_files(&whole.join("model"), &out.join("model"));
-        assert_same_files(&whole.join("checkpoints/step-00000006"), &out.join("checkpoints/step-00000006"));
-        assert_eq!(losses(&whole), losses(&out));
+        assert!(!next.exists(), "the incomplete checkpoint is removed");
+        assert_same_files(&uninterrupted.join("model"), &out.join("model"));
+        assert_same_files(&uninterrupted.join("checkpoints/step-00000006"), &out.join("checkpoints/step-00000006"));
+        assert_eq!(losses(&uninterrupted), losses(&out));
     }
 }

@@ -1,4 +1,4 @@
-//! Pre-training runs from shards to weights, in one binary: linking takes longer than the tests.
+//! Tests of pre-training runs, from shards to weights. They are in one binary because linking takes longer than the tests.
 
 mod corpus;
 mod killed;

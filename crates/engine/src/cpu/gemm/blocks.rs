@@ -2,7 +2,7 @@
 //! what.
 //!
 //! C is cut into a grid of tasks. A task packs a range of B's panels, as many as fit in its share of L2, and keeps
-//! them. A's panels stream through: each stays in L1 while it is multiplied by all kept panels of B. If the kernel can
+//! them. A's panels stream through: each stays in L1 while it is multiplied by all packed panels of B. If the kernel can
 //! read rows of A in place, they are not copied. Otherwise, if A is not contiguous along k, all threads pack all of A
 //! first. So each task reads memory beyond L2 once, prefetched, and tasks share only data that is read.
 //!
@@ -23,7 +23,7 @@ use super::transpose::transpose;
 use crate::cpu::level::{Isa, Vectorized};
 use crate::cpu::pool::Pool;
 
-/// Bytes that accumulator tiles, stored between chunks of k, may take in addition to the kept panels of B.
+/// Bytes that accumulator tiles, stored between chunks of k, may take in addition to the packed panels of B.
 const ACC_BYTES: usize = 512 << 10;
 /// Cost model of the grid: FLOPs that a thread computes in the time in which one byte arrives from beyond its L2.
 const FLOPS_PER_BYTE: usize = 64;
@@ -140,7 +140,7 @@ impl Grid {
         (min_b_tasks..=max_b_tasks).flat_map(move |b_tasks| {
             let b_per_task = b_panels.div_ceil(b_tasks);
             let b_tasks = b_panels.div_ceil(b_per_task);
-            // Accumulator tiles that wait for the next chunk are next to the kept panels.
+            // Accumulator tiles that wait for the next chunk are next to the packed panels.
             let max_tiles = (K::NC_BYTES + ACC_BYTES).saturating_sub(b_per_task * panel)
                 / (b_per_task * K::MR * K::NR * size_of::<f32>());
             let max_a = if has_chunks { max_tiles.max(1) } else { a_panels };
@@ -166,7 +166,7 @@ impl Grid {
         let (rows, columns) = (a_per_task * K::MR, b_per_task * width);
         let rounds = (a_panels.div_ceil(a_per_task) * b_panels.div_ceil(b_per_task)).div_ceil(threads);
         let products = 2 * rows * columns / FLOPS_PER_BYTE;
-        // With few kept panels, there is no time to prefetch all of A's next panel: the rest is waited for.
+        // With few packed panels, there is no time to prefetch all of A's next panel: the rest is waited for.
         let unprefetched = if K::AHEAD > 0 { K::MR.saturating_sub(b_per_task * K::AHEAD) } else { 0 };
         let streamed = 2 * rows + 4 * rows * unprefetched / K::MR;
         let packed = if b_is_packed { 2 } else { BYTES_PER_PACKED_ELEMENT } * columns;
@@ -317,7 +317,7 @@ unsafe fn multiply_block<K: Kernel, S: Epilogue>(
         (false, true) => b_panels.len(),
         (false, false) => 1,
     };
-    // The scratch buffer consists of: the kept panels of B, one panel of A, the accumulator tiles, and one tile for
+    // The scratch buffer consists of: the packed panels of B, one panel of A, the accumulator tiles, and one tile for
     // transposing.
     let b_lines = if plan.packed_b.is_some() { 0 } else { b_panels.len() * plan.kc * plan.width };
     let a_lines = plan.kc * K::MR;
@@ -381,7 +381,7 @@ const fn tile_lines<K: Kernel>() -> usize {
     K::MR * K::NR / LINE
 }
 
-/// The macro-kernel: one panel of A times all kept panels of B, over one chunk of k.
+/// The macro-kernel: one panel of A times all packed panels of B, over one chunk of k.
 struct MacroKernel<'a, K: Kernel, S: Epilogue> {
     plan: &'a Plan<'a>,
     panel: usize,

@@ -37,7 +37,7 @@ impl Scratch {
             return Scratch { lines: buffer, slot };
         }
         drop(buffer);
-        // Grow by half, so that slowly growing sizes seldom allocate; and use huge pages, so that kept panels and tiles
+        // Grow by half, so that slowly growing sizes seldom allocate; and use huge pages, so that packed panels and tiles
         // cause fewer TLB misses.
         Scratch { lines: Some(Buffer::new(bytes.max(capacity * 3 / 2).max(MAPPED))), slot }
     }

@@ -206,7 +206,7 @@ fn parallel_products_match_f64_sums() {
     check_all(Some(&Pool::new(2)), &[Precision::F32]);
 }
 
-/// Sizes that exceed one chunk of k, one range of kept panels of B, or one task's panels of A.
+/// Sizes that exceed one chunk of k, one range of packed panels of B, or one task's panels of A.
 #[test]
 fn long_sums_match_and_do_not_depend_on_the_threads() {
     for kernels in Kernels::available() {

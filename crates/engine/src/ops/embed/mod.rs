@@ -93,9 +93,9 @@ mod tests {
         }
     }
 
-    /// Indices in place of 1: below the table and past its end, in each table.
+    /// Replaces the index 1 by an index before the start or after the end, in each table.
     #[test]
-    fn an_index_outside_its_table_panics() {
+    fn an_index_out_of_range_panics() {
         let device = crate::Device::cpu(Some(1)).expect("a CPU device");
         let mut builder = crate::Parameters::builder();
         let [word, position, segment] =
@@ -114,7 +114,7 @@ mod tests {
                 indices[table] = bad;
                 let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(indices)));
                 let message = *outcome.expect_err("it should panic").downcast::<String>().expect("a message");
-                assert!(message.ends_with(&format!("index {bad} of a table of 3 rows")), "{message}");
+                assert!(message.ends_with(&format!("index {bad} is outside of a table of 3 rows")), "{message}");
             }
         }
     }
