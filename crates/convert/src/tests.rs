@@ -447,3 +447,28 @@ fn unsupported_tokenizers_are_skipped_and_damaged_ones_rejected() {
     fs::write(source.path().join("vocab.txt"), "a\nb\n").unwrap();
     fails(source.path(), "the vocabulary of 2 tokens has no [PAD]");
 }
+
+/// The inputs that the fuzz target begins with, those that it found among them.
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
+    let Ok(entries) = fs::read_dir(folder) else {
+        println!("skipped: no seeds of the fuzz target {target}");
+        return Vec::new();
+    };
+    entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
+}
+
+/// Each must give a model or an error, and never a panic.
+#[test]
+fn seeds_of_the_fuzz_targets_are_read() {
+    for (target, name) in
+        [("pickle", "pytorch_model.bin"), ("safetensors", "model.safetensors"), ("tensorflow", "bert_model.ckpt.index")]
+    {
+        let source = folder(&[]);
+        for seed in seeds(target) {
+            fs::write(source.path().join(name), seed).unwrap();
+            let out = tempdir().unwrap();
+            let _ = quiet(source.path(), &out.path().join("out"));
+        }
+    }
+}

@@ -101,19 +101,24 @@ pub struct ShardEntry {
 }
 
 impl SplitEntry {
+    /// A sum over the shards. A damaged manifest may contain any numbers.
+    fn sum(&self, count: impl Fn(&ShardEntry) -> u64) -> u64 {
+        self.shards.iter().map(count).fold(0, u64::saturating_add)
+    }
+
     /// Number of documents in all shards.
     pub fn documents(&self) -> u64 {
-        self.shards.iter().map(|s| s.documents).sum()
+        self.sum(|shard| shard.documents)
     }
 
     /// Number of sentences in all shards.
     pub fn sentences(&self) -> u64 {
-        self.shards.iter().map(|s| s.sentences).sum()
+        self.sum(|shard| shard.sentences)
     }
 
     /// Number of tokens in all shards.
     pub fn tokens(&self) -> u64 {
-        self.shards.iter().map(|s| s.tokens).sum()
+        self.sum(|shard| shard.tokens)
     }
 }
 

@@ -915,4 +915,30 @@ mod tests {
         let error = load_error(dir.path());
         assert!(error.contains(WORDS) && error.contains("its weights are damaged"), "{error}");
     }
+
+    /// The inputs that the fuzz target begins with, those that it found among them.
+    fn seeds(target: &str) -> Vec<Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
+        let Ok(entries) = fs::read_dir(folder) else {
+            println!("skipped: no seeds of the fuzz target {target}");
+            return Vec::new();
+        };
+        entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
+    }
+
+    /// Each must give a model or an error, and never a panic.
+    #[test]
+    fn seeds_of_the_fuzz_targets_are_read() {
+        let dir = tempdir().unwrap();
+        for seed in seeds("config") {
+            let config = seed.split(|byte| *byte == b'\n').take_while(|line| *line != b"-----").collect::<Vec<_>>();
+            fs::write(dir.path().join(CONFIG_FILE), config.join(&b'\n')).unwrap();
+            let _ = Model::load(dir.path(), &device());
+        }
+        fs::write(dir.path().join(CONFIG_FILE), small().to_json()).unwrap();
+        for seed in seeds("safetensors") {
+            fs::write(dir.path().join(WEIGHTS_FILE), seed).unwrap();
+            let _ = Model::load(dir.path(), &device());
+        }
+    }
 }

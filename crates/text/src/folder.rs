@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
 use tokenizers::models::wordpiece::WordPiece;
@@ -15,7 +16,7 @@ use crate::settings::{AddedTokens, CONFIG, Class, JSON, LIST, Settings, added_to
 use crate::source::Source;
 use crate::special::{KEYS, OTHER_NAMES};
 use crate::vocabulary::{CONTINUATION, MAX_WORD_CHARS, Vocabulary};
-use crate::{SPECIAL_TOKENS, Template, TextError, Tokenizer};
+use crate::{SPECIAL_TOKENS, Template, TextError, Tokenizer, damage};
 
 fn read(path: &Path) -> Result<Vec<u8>, TextError> {
     fs::read(path).map_err(|source| TextError::Io { action: "read", path: path.to_owned(), source })
@@ -109,7 +110,6 @@ fn in_order(vocabulary: impl IntoIterator<Item = (String, u32)>, path: &Path) ->
 fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
     let bytes = read(path)?;
     let bad = |reason: String| TextError::BadJson { path: path.to_owned(), reason };
-    // Parsed twice, because the error messages of the `tokenizers` crate name neither field nor line.
     let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("not JSON: {e}")))?;
     match value["model"]["type"].as_str() {
         Some("WordPiece" | "BPE" | "Unigram" | "WordLevel") => {}
@@ -119,7 +119,9 @@ fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
         None if value["model"].is_object() => {}
         None => return Err(bad("not a tokenizer.json: expected an object \"model\", found none".into())),
     }
-    let written = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| bad(format!("not a tokenizer.json: {e}")))?;
+    damage::check(&value).map_err(&bad)?;
+    // From the checked value, not from the file: a key that the file has twice would be read twice.
+    let written = tokenizers::Tokenizer::deserialize(&value).map_err(|e| bad(format!("not a tokenizer.json: {e}")))?;
     if let ModelWrapper::BPE(model) = written.get_model()
         && let Some(dropout) = model.dropout
     {
@@ -329,4 +331,41 @@ pub(crate) fn word_piece(
         .max_input_chars_per_word(max_chars)
         .build()
         .map_err(engine("build the model"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The inputs that the fuzz target begins with, those that it found among them.
+    fn seeds(target: &str) -> Vec<Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
+        let Ok(entries) = fs::read_dir(folder) else {
+            println!("skipped: no seeds of the fuzz target {target}");
+            return Vec::new();
+        };
+        entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
+    }
+
+    /// Each must give a tokenizer or an error, and never a panic.
+    #[test]
+    fn seeds_of_the_fuzz_targets_are_read() {
+        for (target, names) in [
+            ("tokenizer_json", &["tokenizer.json", "text", "tokenizer_config.json"][..]),
+            ("tokenizer_folder", &["vocab.txt", CONFIG, "special_tokens_map.json", "added_tokens.json", "text"]),
+        ] {
+            for seed in seeds(target) {
+                let dir = tempfile::tempdir().unwrap();
+                let seed = String::from_utf8_lossy(&seed);
+                for (name, file) in names.iter().zip(seed.split("\n-----\n")) {
+                    fs::write(dir.path().join(name), file).unwrap();
+                }
+                let Ok(tokenizer) = Tokenizer::open(dir.path()) else { continue };
+                let mut reference = Vec::new();
+                tokenizer.encode_reference(&seed, &mut reference);
+                assert_eq!(tokenizer.encode(&seed), reference);
+                tokenizer.decode(&reference);
+            }
+        }
+    }
 }

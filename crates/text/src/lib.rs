@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod added;
+mod damage;
 mod domain;
 mod error;
 mod extend;

@@ -15,7 +15,7 @@ const TRAILER: usize = 5;
 const MAX_BLOCK: usize = 64 << 20;
 /// Maximal size of a key, which is a variable's name, in bytes.
 const MAX_KEY: usize = 4096;
-/// Maximal size of all keys and values in bytes; a checkpoint with ten thousand variables needs one MiB.
+/// Maximal size of all blocks, keys and values in bytes; a checkpoint with ten thousand variables needs one MiB.
 const MAX_CONTENT: usize = 128 << 20;
 
 /// LevelDB stores a rotated checksum, because checksums of data that contains checksums are weak.
@@ -104,6 +104,8 @@ fn block_entries(block: &[u8], total: &mut usize) -> Result<Vec<Entry>, String> 
     let mut rest = end
         .and_then(|end| body.get(..end))
         .ok_or_else(|| format!("a block is shorter than its {restarts} restarts"))?;
+    // Blocks without entries count too: an index may name the same block many times.
+    *total += block.len();
     let mut key: Vec<u8> = Vec::new();
     let mut entries: Vec<Entry> = Vec::new();
     while !rest.is_empty() {

@@ -71,6 +71,21 @@ impl<R: Read> Read for CountingReader<R> {
     }
 }
 
+/// Up to this size after decompression or decoding, the ratio to the stored size is not limited.
+const UNLIMITED_BYTES: u64 = 64 << 20;
+/// Maximal ratio beyond that size. Text has a compression ratio of about 5, the most regular log files perhaps 50.
+const MAX_RATIO: u64 = 200;
+
+/// Whether data that become this large are more than a file of text can be.
+pub(super) fn is_bomb(total: u64, stored: u64) -> bool {
+    total > UNLIMITED_BYTES && total / MAX_RATIO > stored
+}
+
+/// The reason to refuse such data; `how` is what makes them larger.
+pub(super) fn bomb_reason(how: &str) -> String {
+    format!("is more than {MAX_RATIO} times larger when {how}; expected text")
+}
+
 /// The decompressed bytes of a file. It has the file's path for errors.
 pub(super) struct Stream {
     reader: Box<dyn BufRead + Send>,

@@ -11,6 +11,7 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
+use super::compression::{bomb_reason, is_bomb};
 use super::document::{CorpusOptions, Row};
 use super::parquet_pages::column_pages;
 use super::text::{MAX_LINE, too_long};
@@ -38,6 +39,8 @@ pub(super) struct ParquetDocuments {
     bytes: u64,
     /// Number of rows decoded.
     decoded: u64,
+    /// Size of the decoded rows: the bytes of their texts, and one per row.
+    decoded_bytes: u64,
     /// Number of NUL bytes that were removed.
     nul_bytes: u64,
 }
@@ -86,6 +89,7 @@ impl ParquetDocuments {
             read,
             bytes,
             decoded: 0,
+            decoded_bytes: 0,
             nul_bytes: 0,
         })
     }
@@ -139,6 +143,11 @@ impl ParquetDocuments {
             if records == 0 {
                 self.values = None;
                 continue;
+            }
+            self.decoded_bytes += records as u64 + found.iter().map(|text| text.len() as u64).sum::<u64>();
+            // A few bytes can say that a text is repeated billions of times.
+            if is_bomb(self.decoded_bytes, self.bytes) {
+                return Err(DataError::NotText { path: self.path.to_path_buf(), reason: bomb_reason("decoded") });
             }
             self.count(records as u64);
             if leaf.max_def_level() == 0 {

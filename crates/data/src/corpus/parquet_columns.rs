@@ -8,9 +8,10 @@ use parquet::basic::{LogicalType, Type};
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::{FileReader, Length, SerializedFileReader};
 use parquet::schema::types::{ColumnDescPtr, ColumnDescriptor};
 
+use super::compression::{bomb_reason, is_bomb};
 use super::parquet::format_error;
 use super::parquet_pages::column_pages;
 use super::reader::spool;
@@ -163,10 +164,11 @@ impl ParquetColumns {
         text: impl Fn(&D::T) -> Result<String, String>,
     ) -> Result<Vec<Entry>, DataError> {
         let damaged = |e: &ParquetError| format_error(&self.path, e);
-        let (mut entries, mut rows) = (Vec::new(), 0);
+        let (mut entries, mut rows, mut bytes) = (Vec::new(), 0, 0);
+        let stored = self.file.len();
         for group in 0..self.reader.num_row_groups() {
             let group = self.reader.get_row_group(group).map_err(|e| damaged(&e))?;
-            let expected = rows + group.metadata().num_rows().unsigned_abs();
+            let expected = u64::saturating_add(rows, group.metadata().num_rows().unsigned_abs());
             let leaf = group.metadata().column(column).column_descr_ptr();
             let (full, has_lists) = (leaf.max_def_level(), leaf.max_rep_level() > 0);
             let pages = column_pages(&self.file, &*group, column).map_err(|e| damaged(&e))?;
@@ -189,7 +191,12 @@ impl ParquetColumns {
                     let value = if definition == full { found.next().map(&text).transpose() } else { Ok(None) };
                     let value =
                         value.map_err(|reason| DataError::Record { path: self.path.clone(), line: rows, reason })?;
+                    bytes += (size_of::<Entry>() + value.as_ref().map_or(0, String::len)) as u64;
                     entries.push(Entry { definition, repetition, value });
+                }
+                // A few bytes can say that a value is repeated billions of times.
+                if is_bomb(bytes, stored) {
+                    return Err(DataError::NotText { path: self.path.clone(), reason: bomb_reason("decoded") });
                 }
             }
             if rows != expected {

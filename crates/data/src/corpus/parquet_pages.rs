@@ -2,6 +2,7 @@
 //! `ruzstd`, and the crate decodes the values. Page headers use Thrift's compact protocol
 //! (<https://github.com/apache/parquet-format>, `PageHeader`).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +12,8 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{ChunkReader, RowGroupReader};
 use ruzstd::decoding::FrameDecoder;
+
+use super::compression::is_bomb;
 
 /// Maximal accepted size of a page in bytes.
 const MAX_PAGE: usize = 1 << 30;
@@ -28,12 +31,21 @@ pub(super) fn column_pages<R: ChunkReader + 'static>(
     let meta = group.metadata().column(column);
     // The `parquet` crate panics for negative values.
     let start = meta.dictionary_page_offset().unwrap_or(meta.data_page_offset());
-    if start < 0 || meta.compressed_size() < 0 {
+    let (Ok(start), Ok(length)) = (u64::try_from(start), u64::try_from(meta.compressed_size())) else {
         return damaged("a column whose start or length is negative");
+    };
+    if start.checked_add(length).is_none_or(|end| end > file.len()) {
+        return damaged("a column that reaches beyond the file");
     }
+    let pages = || ZstdPages::new(file.clone(), meta);
     match meta.compression() {
-        Compression::ZSTD(_) => Ok(Box::new(ZstdPages::new(file.clone(), meta))),
-        _ => group.get_column_page_reader(column),
+        Compression::ZSTD(_) => Ok(Box::new(pages())),
+        _ => {
+            // The crate allocates what a header says before it decompresses.
+            let mut pages = pages();
+            while pages.next_place()?.is_some() {}
+            group.get_column_page_reader(column)
+        }
     }
 }
 
@@ -70,6 +82,30 @@ impl<R: ChunkReader> ZstdPages<R> {
         }
     }
 
+    /// The header of the next page, the place of its bytes, and its size when it is decompressed.
+    fn next_place(&mut self) -> Result<Option<(Header, Range<u64>, usize)>> {
+        if self.offset >= self.end {
+            return Ok(None);
+        }
+        let (header, header_length) = self.header()?;
+        let start = self.offset + header_length as u64;
+        let (raw_size, full_size) = (size(header.compressed)?, size(header.uncompressed)?);
+        let end = start + raw_size as u64;
+        if end > self.end {
+            return damaged("a page runs past its column");
+        }
+        if is_bomb(full_size as u64, raw_size as u64) {
+            return damaged(format!("a page of {raw_size} bytes that says it grows to {full_size}"));
+        }
+        if let Some(Kind::DataV2(page)) = &header.kind
+            && page.levels() > raw_size.min(full_size)
+        {
+            return damaged("a page's levels are longer than the page");
+        }
+        self.offset = end;
+        Ok(Some((header, start..end, full_size)))
+    }
+
     fn decompress(&mut self, raw: &[u8], size: usize, out: &mut Vec<u8>) -> Result<()> {
         if size == out.len() {
             return Ok(());
@@ -86,22 +122,12 @@ impl<R: ChunkReader> ZstdPages<R> {
 impl<R: ChunkReader> PageReader for ZstdPages<R> {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
         loop {
-            if self.offset >= self.end {
-                return Ok(None);
-            }
-            let (header, header_length) = self.header()?;
-            let data = self.offset + header_length as u64;
-            let raw_size = size(header.compressed)?;
-            let full_size = size(header.uncompressed)?;
-            if data + raw_size as u64 > self.end {
-                return damaged("a page runs past its column");
-            }
-            let raw = self.file.get_bytes(data, raw_size)?;
-            self.offset = data + raw_size as u64;
-            let mut buffer = Vec::with_capacity(full_size);
+            let Some((header, place, full_size)) = self.next_place()? else { return Ok(None) };
             let Some(kind) = header.kind else {
                 continue; // An index page has no values.
             };
+            let raw = self.file.get_bytes(place.start, (place.end - place.start) as usize)?;
+            let mut buffer = Vec::with_capacity(full_size);
             return Ok(Some(match kind {
                 Kind::Dictionary(dictionary) => {
                     self.decompress(&raw, full_size, &mut buffer)?;
@@ -130,10 +156,7 @@ impl<R: ChunkReader> PageReader for ZstdPages<R> {
                 }
                 Kind::DataV2(page) => {
                     // Levels come first and are never compressed.
-                    let levels = (page.definition_bytes as usize).saturating_add(page.repetition_bytes as usize);
-                    if levels > raw.len() || levels > full_size {
-                        return damaged("a page's levels are longer than the page");
-                    }
+                    let levels = page.levels();
                     let buf: Bytes = if page.compressed {
                         buffer.extend_from_slice(&raw[..levels]);
                         self.decompress(&raw[levels..], full_size, &mut buffer)?;
@@ -172,11 +195,7 @@ impl<R: ChunkReader> PageReader for ZstdPages<R> {
     }
 
     fn skip_next_page(&mut self) -> Result<()> {
-        if self.offset < self.end {
-            let (header, length) = self.header()?;
-            self.offset += length as u64 + size(header.compressed)? as u64;
-        }
-        Ok(())
+        self.next_place().map(drop)
     }
 }
 
@@ -257,6 +276,11 @@ impl Header {
 }
 
 impl PageFields {
+    /// Size in bytes of the levels at the beginning of the page.
+    fn levels(&self) -> usize {
+        (self.definition_bytes as usize).saturating_add(self.repetition_bytes as usize)
+    }
+
     /// `ids`: the field number of each field of `PageFields` in this kind of header, in order; 0 if it does not exist.
     fn read(thrift: &mut Thrift, ids: [i16; 8]) -> Result<PageFields> {
         // A missing `is_compressed` means true.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::compression::{CountingReader, Stream};
+use super::compression::{CountingReader, Stream, bomb_reason, is_bomb};
 use super::document::{CorpusOptions, Document, MAX_DOCUMENT, Row, split};
 use super::inputs::{self, InputFile, Source};
 use super::text::TextBuffer;
@@ -15,10 +15,6 @@ use crate::DataError;
 
 /// Number of bytes that [`peek`] reads.
 const PEEK_BYTES: usize = 64 << 10;
-/// Up to this decompressed size, the compression ratio is not limited.
-const UNLIMITED_BYTES: u64 = 64 << 20;
-/// Maximal compression ratio beyond that size. Text has a ratio of about 5, the most regular log files perhaps 50.
-const MAX_RATIO: u64 = 200;
 
 /// Observations during reading that are not errors, but that the user should know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -194,9 +190,8 @@ fn read_pieces(path: &Path, mut take: impl FnMut(&[u8]) -> Result<(), DataError>
         take(bytes)?;
         stream.consume(taken);
         total += taken as u64;
-        if total > UNLIMITED_BYTES && total / MAX_RATIO > progress.bytes_read() {
-            let reason = format!("is more than {MAX_RATIO} times larger when decompressed; expected text");
-            return Err(DataError::NotText { path: path.to_owned(), reason });
+        if is_bomb(total, progress.bytes_read()) {
+            return Err(DataError::NotText { path: path.to_owned(), reason: bomb_reason("decompressed") });
         }
     }
 }

@@ -150,7 +150,7 @@ fn is_flat(path: &Path, text: &str) -> bool {
         return true;
     }
     let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    matches!(serde_json::from_str(first), Ok(Probe { data: None }))
+    matches!(parse_json(first, &mut 0), Ok(Probe { data: None }))
 }
 
 /// The columns of rows.

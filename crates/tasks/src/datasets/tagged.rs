@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use cloze_data::corpus::text::parse_json;
 use serde_json::{Map, Value};
 
 use super::file::{lines, plain_name, read_text};
@@ -365,7 +366,7 @@ impl Reader<'_> {
     /// A JSON object a line, or a list of objects.
     fn objects(&mut self, text: &str, key: Option<&str>) -> Result<(), TaskError> {
         if text.trim_start().starts_with('[') {
-            let list: Vec<Map<String, Value>> = serde_json::from_str(text).map_err(|e| {
+            let list: Vec<Map<String, Value>> = parse_json(text, &mut 0).map_err(|e| {
                 let problem = format!("expected a list of objects of JSON: {e}");
                 TaskError::file(self.path, problem)
             })?;

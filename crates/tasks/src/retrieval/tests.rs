@@ -238,3 +238,17 @@ fn cranfield_is_read_whole() {
     assert_eq!(of_grade, [225, 363, 734, 387, 128]);
     assert!(collection.queries[224].text.starts_with("what design factors"));
 }
+
+/// Each must give a collection or an error, and never a panic.
+#[test]
+fn seeds_of_the_fuzz_target_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["corpus", "queries", "judgements"].map(|name| dir.path().join(name));
+    for seed in crate::datasets::testing::seeds("retrieval") {
+        let seed = String::from_utf8_lossy(&seed);
+        let files = seed.split("\n-----\n").chain(std::iter::repeat(""));
+        names.iter().zip(files).for_each(|(name, file)| std::fs::write(name, file).unwrap());
+        let [corpus, queries, judgements] = &names;
+        let _ = Collection::open(corpus, queries, judgements);
+    }
+}

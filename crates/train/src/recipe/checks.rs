@@ -220,7 +220,9 @@ impl Recipe {
             require(self.minutes.is_none(), "minutes", || {
                 "is combined with phases that have steps; with a time limit, each phase needs share".into()
             })?;
-            let sum: u64 = phases.iter().filter_map(|p| p.steps).sum();
+            let sum = phases.iter().filter_map(|p| p.steps).fold(0, u64::saturating_add);
+            // As for the seed: the plan of a run adds the phases up.
+            require(sum <= i64::MAX as u64, "phase", || format!("steps sum to more than {}", i64::MAX))?;
             require(self.steps.is_none_or(|s| s == sum), "steps", || {
                 format!("is {}, but the phases' steps sum to {sum}; change one, or omit steps", self.steps.unwrap_or(0))
             })?;
@@ -382,6 +384,14 @@ mod tests {
             error(&["minutes=1", "schedule.warmup_steps=1", "phase=[{steps=10,batch_sequences=1}]"])
                 .contains("time limit")
         );
+    }
+
+    /// The sum of their steps went round.
+    #[test]
+    fn phases_of_more_steps_than_can_be_counted_are_refused() {
+        let phase = "{steps=9223372036854775807,batch_sequences=1}";
+        let line = error(&[&format!("phase=[{phase},{phase},{phase}]")]);
+        assert!(line.contains("`phase` steps sum to more than 9223372036854775807"), "{line}");
     }
 
     #[test]

@@ -338,3 +338,16 @@ fn squad_as_published() {
 fn read_shared(path: &Path) -> Questions {
     Questions::read(path, BadAnswers::Error).unwrap()
 }
+
+/// `answers` and `answers.text`: the second was set by its key within the first, which panics if that is a string.
+#[test]
+fn a_column_with_the_name_of_a_struct_was_a_panic() {
+    let mut bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/squad.parquet")).unwrap();
+    for at in 0..bytes.len() - 7 {
+        if bytes[at..].starts_with(b"context") {
+            bytes[at..at + 7].copy_from_slice(b"answers");
+        }
+    }
+    let found = Questions::read(&file("a.parquet", bytes).path, BadAnswers::Error);
+    fails(found, &["a.parquet", "a column \"answers\" and a column \"answers.text\", expected one of them"]);
+}

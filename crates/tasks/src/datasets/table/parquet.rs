@@ -40,25 +40,30 @@ pub(super) fn class_names(file: &ParquetColumns, column: &str) -> Option<Vec<Str
 pub(super) fn objects(path: &Path, file: &ParquetColumns, keys: &[&str]) -> Result<Objects, TaskError> {
     let names = names(file);
     let is_wanted = |name: &String| keys.contains(&name.split('.').next().unwrap_or_default());
-    let columns: Vec<Column> =
-        names.iter().filter(|name| is_wanted(name)).map(|name| Column::Name(name.clone().into())).collect();
+    let wanted = || names.iter().filter(|name| is_wanted(name));
+    let columns: Vec<Column> = wanted().map(|name| Column::Name(name.clone().into())).collect();
     if columns.is_empty() {
         let problem =
             format!("no column {}; it has {}", listed(keys.iter().copied()), listed(names.iter().map(String::as_str)));
         return Err(TaskError::file(path, problem));
     }
+    let is_part = |name: &String, whole: &String| name.strip_prefix(whole).is_some_and(|rest| rest.starts_with('.'));
+    if let Some((whole, part)) = wanted().find_map(|whole| Some((whole, wanted().find(|name| is_part(name, whole))?))) {
+        let problem = format!("has a column \"{whole}\" and a column \"{part}\", expected one of them");
+        return Err(TaskError::file(path, problem));
+    }
     let rows = rows(&ColumnSelection { path, required: &[], optional: &columns, lists: &columns }, file)?;
     let is_list = |name: &str| (0..names.len()).any(|index| names[index] == name && file.list_name(index).is_some());
-    let lists: Vec<bool> = names.iter().filter(|name| is_wanted(name)).map(|name| is_list(name)).collect();
+    let lists: Vec<bool> = wanted().map(|name| is_list(name)).collect();
     let object = |row: Row| {
         let mut object = Map::new();
-        for ((name, cell), is_list) in names.iter().filter(|name| is_wanted(name)).zip(row.optional).zip(&lists) {
+        for ((name, cell), is_list) in wanted().zip(row.optional).zip(&lists) {
             let Some(cell) = cell else { continue };
             let value = if *is_list { serde_json::from_str(&cell).unwrap_or_default() } else { Value::from(cell) };
             match name.split_once('.') {
                 Some((whole, part)) => {
                     let whole = object.entry(whole).or_insert_with(|| Value::Object(Map::new()));
-                    whole[part] = value;
+                    whole.as_object_mut().map(|whole| whole.insert(part.to_owned(), value));
                 }
                 None => {
                     object.insert(name.clone(), value);

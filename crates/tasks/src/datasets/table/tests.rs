@@ -1,7 +1,11 @@
 use std::io::Write;
 
 use super::*;
-use crate::datasets::testing::{TempFile, fails, file};
+use crate::datasets::LabelsNeeded;
+use crate::datasets::choice::Choices;
+use crate::datasets::squad::{BadAnswers, Questions};
+use crate::datasets::tagged::TaggedSentences;
+use crate::datasets::testing::{TempFile, fails, file, seeds};
 
 fn open(name: &str, bytes: impl AsRef<[u8]>, columns: &[&str]) -> Result<Table, TaskError> {
     let columns: Vec<Column> = columns.iter().map(|column| Column::parse(column).unwrap()).collect();
@@ -269,4 +273,34 @@ fn r30_what_may_be_a_mistake_is_said() {
         rows(&open("a.tsv", "text\tlabel\rab\t0\rcd\t1", &["text"]).unwrap()),
         [(2, vec!["ab"]), (3, vec!["cd"])]
     );
+}
+
+/// Each must give rows or an error, and never a panic.
+#[test]
+fn seeds_of_the_fuzz_targets_are_read() {
+    const TABLES: [&str; 5] = ["a.tsv", "a.csv", "a.jsonl", "a.json", "a"];
+    const TAGGED: [&str; 7] = ["a.conll", "a.txt", "a.conllu", "a.jsonl", "a.txt", "a.txt", "a.json"];
+    let named = |target: &str, names: &'static [&str]| {
+        let named = |seed: Vec<u8>| (names[usize::from(seed[0] - b'0')], seed[1..].to_vec());
+        seeds(target).into_iter().map(named).collect::<Vec<_>>()
+    };
+    let whole =
+        |target: &str, name: &'static str| seeds(target).into_iter().map(|seed| (name, seed)).collect::<Vec<_>>();
+    for (name, bytes) in [
+        named("table", &TABLES),
+        named("tagged", &TAGGED),
+        whole("squad", "a.json"),
+        whole("parquet_table", "a.parquet"),
+    ]
+    .concat()
+    {
+        let file = file(name, bytes);
+        if let Ok(names) = Table::names(&file.path) {
+            let columns: Vec<Column> = names.into_iter().map(|name| Column::Name(name.into())).collect();
+            let _ = Table::open(&file.path, &columns);
+        }
+        let _ = Choices::read(&file.path, LabelsNeeded::Optional);
+        let _ = TaggedSentences::read(&file.path, None, LabelsNeeded::Optional);
+        let _ = Questions::read(&file.path, BadAnswers::Skip);
+    }
 }

@@ -90,4 +90,15 @@ mod tests {
         assert!(fails(&file(&good.replace("(2, 3)", "(99999999999999999999, 1)"), 6)).contains("matrix"));
         assert!(fails(&file(&good.replace("(2, 3)", "(4611686018427387904, 4)"), 0)).contains("damaged"));
     }
+
+    /// Each must give vectors or an error, and never a panic.
+    #[test]
+    fn seeds_of_the_fuzz_target_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.npy");
+        for seed in crate::datasets::testing::seeds("npy") {
+            std::fs::write(&path, seed).unwrap();
+            let _ = read_npy(&path);
+        }
+    }
 }
