@@ -113,7 +113,7 @@ mod tests {
     fn a_modules_json_of_lists_was_a_panic() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(from.path().join(MODULES_FILE), r#"[["sentence_transformers.models.Transformer", "0"]]"#).unwrap();
-        let error = carry_modules(&Layout::of(from.path()).unwrap(), to.path()).unwrap_err().to_string();
+        let error = copy_modules(&Layout::of(from.path()).unwrap(), to.path()).unwrap_err().to_string();
         assert!(error.contains(MODULES_FILE) && error.contains("the first is not an object"), "{error}");
     }
 }

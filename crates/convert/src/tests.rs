@@ -468,7 +468,7 @@ fn seeds_of_the_fuzz_targets_are_read() {
         for seed in seeds(target) {
             fs::write(source.path().join(name), seed).unwrap();
             let out = tempdir().unwrap();
-            let _ = quiet(source.path(), &out.path().join("out"));
+            let _ = convert_to(source.path(), &out.path().join("out"));
         }
     }
 }
