@@ -78,7 +78,10 @@ fn batches(documents: Documents, table: &TokenTable) {
         ids.clear();
     }
     for nsp in [false, true] {
-        let options = BatchOptions { seq_len: 16, size: BatchSize::Sequences(2), nsp, ..BatchOptions::default() };
+        let mut options = BatchOptions::default();
+        options.seq_len = 16;
+        options.size = BatchSize::Sequences(2);
+        options.nsp = nsp;
         if let Ok(source) = BatchSource::new(documents.clone(), table.clone(), options) {
             (0..3).for_each(|index| drop(source.batch(index)));
         }

@@ -16,12 +16,12 @@ use crate::files;
 use crate::folder::Folder;
 
 /// A tiny model.
-const CONFIG: &[u8] = include_bytes!("../../fixtures/convert/config.json");
-const WEIGHTS: &[u8] = include_bytes!("../../fixtures/convert/torch/expected.safetensors");
-const BERT_CONFIG: &[u8] = include_bytes!("../../fixtures/convert/tensorflow/bert_config.json");
-const ONE_SHARD: &[u8] = include_bytes!("../../fixtures/convert/tensorflow/bert_model.ckpt.data-00000-of-00001");
-const FIRST_SHARD: &[u8] = include_bytes!("../../fixtures/convert/tensorflow/sharded.ckpt.data-00000-of-00002");
-const SECOND_SHARD: &[u8] = include_bytes!("../../fixtures/convert/tensorflow/sharded.ckpt.data-00001-of-00002");
+const CONFIG: &[u8] = include_bytes!("../../crates/convert/fixtures/config.json");
+const WEIGHTS: &[u8] = include_bytes!("../../crates/convert/fixtures/torch/expected.safetensors");
+const BERT_CONFIG: &[u8] = include_bytes!("../../crates/convert/fixtures/tensorflow/bert_config.json");
+const ONE_SHARD: &[u8] = include_bytes!("../../crates/convert/fixtures/tensorflow/bert_model.ckpt.data-00000-of-00001");
+const FIRST_SHARD: &[u8] = include_bytes!("../../crates/convert/fixtures/tensorflow/sharded.ckpt.data-00000-of-00002");
+const SECOND_SHARD: &[u8] = include_bytes!("../../crates/convert/fixtures/tensorflow/sharded.ckpt.data-00001-of-00002");
 
 static DEVICE: LazyLock<Device> = LazyLock::new(|| Device::cpu(Some(1)).expect("a CPU"));
 
@@ -61,9 +61,9 @@ pub fn config(input: &[u8]) {
 pub fn sentences(input: &[u8]) {
     static FOLDER: LazyLock<Folder> = LazyLock::new(|| {
         let folder = Folder::new("sentences");
-        folder.write("config.json", include_bytes!("../../fixtures/embed/model/config.json"));
-        folder.write("model.safetensors", include_bytes!("../../fixtures/embed/model/model.safetensors"));
-        folder.write("vocab.txt", include_bytes!("../../fixtures/embed/model/vocab.txt"));
+        folder.write("config.json", include_bytes!("../../crates/tasks/fixtures/embed/model/config.json"));
+        folder.write("model.safetensors", include_bytes!("../../crates/tasks/fixtures/embed/model/model.safetensors"));
+        folder.write("vocab.txt", include_bytes!("../../crates/tasks/fixtures/embed/model/vocab.txt"));
         for name in ["1_Pooling", "2_Dense"] {
             fs::create_dir(folder.join(name)).expect("a folder");
         }
