@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::LazyLock;
 
-use cloze_convert::{carry_modules, convert};
+use cloze_convert::{copy_modules, convert};
 use cloze_engine::{DType, Device};
 use cloze_model::{Config, Layout, Model, read_tensors, stored_tensors};
 use cloze_tasks::TaskSettings;
@@ -16,12 +16,12 @@ use crate::files;
 use crate::folder::Folder;
 
 /// A tiny model.
-const CONFIG: &[u8] = include_bytes!("../../fixtures/convert/config.json");
-const WEIGHTS: &[u8] = include_bytes!("../../fixtures/convert/torch/expected.safetensors");
-const BERT_CONFIG: &[u8] = include_bytes!("../../fixtures/convert/tensorflow/bert_config.json");
-const ONE_SHARD: &[u8] = include_bytes!("../../fixtures/convert/tensorflow/bert_model.ckpt.data-00000-of-00001");
-const FIRST_SHARD: &[u8] = include_bytes!("../../fixtures/convert/tensorflow/sharded.ckpt.data-00000-of-00002");
-const SECOND_SHARD: &[u8] = include_bytes!("../../fixtures/convert/tensorflow/sharded.ckpt.data-00001-of-00002");
+const CONFIG: &[u8] = include_bytes!("../../crates/convert/fixtures/config.json");
+const WEIGHTS: &[u8] = include_bytes!("../../crates/convert/fixtures/torch/expected.safetensors");
+const BERT_CONFIG: &[u8] = include_bytes!("../../crates/convert/fixtures/tensorflow/bert_config.json");
+const ONE_SHARD: &[u8] = include_bytes!("../../crates/convert/fixtures/tensorflow/bert_model.ckpt.data-00000-of-00001");
+const FIRST_SHARD: &[u8] = include_bytes!("../../crates/convert/fixtures/tensorflow/sharded.ckpt.data-00000-of-00002");
+const SECOND_SHARD: &[u8] = include_bytes!("../../crates/convert/fixtures/tensorflow/sharded.ckpt.data-00001-of-00002");
 
 static DEVICE: LazyLock<Device> = LazyLock::new(|| Device::cpu(Some(1)).expect("a CPU"));
 
@@ -40,7 +40,7 @@ pub fn config(input: &[u8]) {
         let out = FOLDER.join("out");
         let _ = fs::remove_dir_all(&out);
         fs::create_dir(&out).expect("a folder");
-        let _ = carry_modules(&layout, &out);
+        let _ = copy_modules(&layout, &out);
     }
     if let Ok(config) = Config::read(&path) {
         config.architecture();
@@ -61,9 +61,9 @@ pub fn config(input: &[u8]) {
 pub fn sentences(input: &[u8]) {
     static FOLDER: LazyLock<Folder> = LazyLock::new(|| {
         let folder = Folder::new("sentences");
-        folder.write("config.json", include_bytes!("../../fixtures/embed/model/config.json"));
-        folder.write("model.safetensors", include_bytes!("../../fixtures/embed/model/model.safetensors"));
-        folder.write("vocab.txt", include_bytes!("../../fixtures/embed/model/vocab.txt"));
+        folder.write("config.json", include_bytes!("../../crates/tasks/fixtures/embed/model/config.json"));
+        folder.write("model.safetensors", include_bytes!("../../crates/tasks/fixtures/embed/model/model.safetensors"));
+        folder.write("vocab.txt", include_bytes!("../../crates/tasks/fixtures/embed/model/vocab.txt"));
         for name in ["1_Pooling", "2_Dense"] {
             fs::create_dir(folder.join(name)).expect("a folder");
         }
