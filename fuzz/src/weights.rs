@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::LazyLock;
 
-use cloze_convert::{carry_modules, convert};
+use cloze_convert::{copy_modules, convert};
 use cloze_engine::{DType, Device};
 use cloze_model::{Config, Layout, Model, read_tensors, stored_tensors};
 use cloze_tasks::TaskSettings;
@@ -40,7 +40,7 @@ pub fn config(input: &[u8]) {
         let out = FOLDER.join("out");
         let _ = fs::remove_dir_all(&out);
         fs::create_dir(&out).expect("a folder");
-        let _ = carry_modules(&layout, &out);
+        let _ = copy_modules(&layout, &out);
     }
     if let Ok(config) = Config::read(&path) {
         config.architecture();

@@ -431,6 +431,8 @@ fn chunk_of(map: &Arc<Mmap>, batch: &Batch) -> Result<Chunk, String> {
 
 #[cfg(test)]
 mod tests {
+    use cloze_testing::fuzz_seeds;
+
     use super::*;
 
     #[test]
@@ -468,22 +470,12 @@ mod tests {
         }
     }
 
-    /// The inputs that the fuzz target begins with, those that it found among them.
-    fn seeds(target: &str) -> Vec<Vec<u8>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
-        let Ok(entries) = std::fs::read_dir(folder) else {
-            println!("skipped: no seeds of the fuzz target {target}");
-            return Vec::new();
-        };
-        entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
-    }
-
     /// Each must give documents or an error, and never a panic.
     #[test]
     fn seeds_of_the_fuzz_target_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.arrow");
-        for seed in seeds("shards") {
+        for seed in fuzz_seeds("shards") {
             std::fs::write(&path, seed).unwrap();
             let Ok(documents) = Documents::open_file(&path, Some(100)) else { continue };
             let mut ids = Vec::new();

@@ -62,3 +62,15 @@ pub fn real_data(part: &str) -> Option<PathBuf> {
     println!("skipped: no {} (set CLOZE_DATA)", path.display());
     None
 }
+
+/// The inputs that the fuzz target `target` begins with, those that it found among them. Without the folder `fuzz`, which packages do not
+/// contain, there are none, which is printed.
+#[allow(clippy::print_stdout, reason = "says that the test was skipped")]
+pub fn fuzz_seeds(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        println!("skipped: no seeds of the fuzz target {target}");
+        return Vec::new();
+    };
+    entries.map(|entry| std::fs::read(entry.expect("an entry").path()).expect("a seed")).collect()
+}

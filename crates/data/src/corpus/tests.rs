@@ -2,6 +2,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use cloze_testing::fuzz_seeds;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use super::document::split;
@@ -354,23 +355,13 @@ fn a_peeked_pipe_is_read_from_its_beginning() {
     assert_eq!(read_text(&path).unwrap().0, "\n one\ntwo\nthree");
 }
 
-/// The inputs that the fuzz target begins with, those that it found among them.
-fn seeds(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
-    let Ok(entries) = fs::read_dir(folder) else {
-        println!("skipped: no seeds of the fuzz target {target}");
-        return Vec::new();
-    };
-    entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
-}
-
 /// Each must give documents or an error, and never a panic.
 #[test]
 fn seeds_of_the_fuzz_targets_are_read() {
     let dir = tempfile::tempdir().unwrap();
     const NAMES: [&str; 7] = ["a.txt", "a.jsonl", "a.tokens", "a", "a.txt.gz", "a.jsonl.zst", "a.json"];
-    let texts = seeds("corpus").into_iter().map(|seed| (NAMES[usize::from(seed[0] - b'0')], seed[1..].to_vec()));
-    let tables = seeds("parquet_corpus").into_iter().map(|seed| ("a.parquet", seed));
+    let texts = fuzz_seeds("corpus").into_iter().map(|seed| (NAMES[usize::from(seed[0] - b'0')], seed[1..].to_vec()));
+    let tables = fuzz_seeds("parquet_corpus").into_iter().map(|seed| ("a.parquet", seed));
     for (name, bytes) in texts.chain(tables) {
         let path = dir.path().join(name);
         fs::write(&path, bytes).unwrap();

@@ -27,7 +27,7 @@ pub mod tagged;
 pub use file::plain_name;
 
 #[cfg(test)]
-pub(crate) mod testing;
+mod testing;
 
 /// Whether a file must hold what a model is to learn, or may leave it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,13 +25,3 @@ pub(super) fn fails<T>(result: Result<T, TaskError>, parts: &[&str]) {
         assert!(error.contains(part), "{part:?} is not in {error:?}");
     }
 }
-
-/// The inputs that a fuzz target begins with, those that it found among them.
-pub(crate) fn seeds(target: &str) -> Vec<Vec<u8>> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        println!("skipped: no seeds of the fuzz target {target}");
-        return Vec::new();
-    };
-    entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
-}

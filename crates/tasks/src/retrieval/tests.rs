@@ -244,7 +244,7 @@ fn cranfield_is_read_whole() {
 fn seeds_of_the_fuzz_target_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let names = ["corpus", "queries", "judgements"].map(|name| dir.path().join(name));
-    for seed in crate::datasets::testing::seeds("retrieval") {
+    for seed in cloze_testing::fuzz_seeds("retrieval") {
         let seed = String::from_utf8_lossy(&seed);
         let files = seed.split("\n-----\n").chain(std::iter::repeat(""));
         names.iter().zip(files).for_each(|(name, file)| std::fs::write(name, file).unwrap());

@@ -1,11 +1,13 @@
 use std::io::Write;
 
+use cloze_testing::fuzz_seeds;
+
 use super::*;
 use crate::datasets::LabelsNeeded;
 use crate::datasets::choice::Choices;
 use crate::datasets::squad::{BadAnswers, Questions};
 use crate::datasets::tagged::TaggedSentences;
-use crate::datasets::testing::{TempFile, fails, file, seeds};
+use crate::datasets::testing::{TempFile, fails, file};
 
 fn open(name: &str, bytes: impl AsRef<[u8]>, columns: &[&str]) -> Result<Table, TaskError> {
     let columns: Vec<Column> = columns.iter().map(|column| Column::parse(column).unwrap()).collect();
@@ -282,10 +284,10 @@ fn seeds_of_the_fuzz_targets_are_read() {
     const TAGGED: [&str; 7] = ["a.conll", "a.txt", "a.conllu", "a.jsonl", "a.txt", "a.txt", "a.json"];
     let named = |target: &str, names: &'static [&str]| {
         let named = |seed: Vec<u8>| (names[usize::from(seed[0] - b'0')], seed[1..].to_vec());
-        seeds(target).into_iter().map(named).collect::<Vec<_>>()
+        fuzz_seeds(target).into_iter().map(named).collect::<Vec<_>>()
     };
     let whole =
-        |target: &str, name: &'static str| seeds(target).into_iter().map(|seed| (name, seed)).collect::<Vec<_>>();
+        |target: &str, name: &'static str| fuzz_seeds(target).into_iter().map(|seed| (name, seed)).collect::<Vec<_>>();
     for (name, bytes) in [
         named("table", &TABLES),
         named("tagged", &TAGGED),

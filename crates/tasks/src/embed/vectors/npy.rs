@@ -96,7 +96,7 @@ mod tests {
     fn seeds_of_the_fuzz_target_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.npy");
-        for seed in crate::datasets::testing::seeds("npy") {
+        for seed in cloze_testing::fuzz_seeds("npy") {
             std::fs::write(&path, seed).unwrap();
             let _ = read_npy(&path);
         }
