@@ -152,7 +152,7 @@ impl Tokenizer {
         };
         let read = match self.special_tokens {
             SpecialTokens::Text => {
-                "they were read as ordinary text; with `special_tokens` set to \"parse\" they are read as special tokens, as in Transformers"
+                "they were read as ordinary text; `special_tokens = parse` reads them as special tokens, as in Transformers"
             }
             SpecialTokens::Parse => "they were read as special tokens",
         };
