@@ -521,9 +521,17 @@ fn tokens_give_access_to_private_and_gated_models() {
 fn missing_models_revisions_and_files_are_named() {
     let bench = Bench::new();
     let request = Request::new(NAME, Contents::Model);
-    assert!(bench.error(&changed(request, |value| value.name = "absent")).contains("no model \"absent\" on http://127.0.0.1"));
+    assert!(
+        bench
+            .error(&changed(request, |value| value.name = "absent"))
+            .contains("no model \"absent\" on http://127.0.0.1")
+    );
     assert!(bench.error(&changed(request, |value| value.revision = Some("v9"))).contains("no revision \"v9\""));
-    assert!(bench.error(&changed(request, |value| value.revision = Some("../main"))).contains("`revision` must be a branch"));
+    assert!(
+        bench
+            .error(&changed(request, |value| value.revision = Some("../main")))
+            .contains("`revision` must be a branch")
+    );
     assert!(bench.error(&changed(request, |value| value.name = "a/b/c")).contains("cannot be a model's name"));
 
     let weights: &[u8] = &bench.weights;
@@ -570,7 +578,8 @@ fn unreachable_hubs_give_one_line_errors() {
     let environment = changed(bench.environment(), |value| value.endpoint = "no address".into());
     let error = bench.find_as(environment, &Request::new(NAME, Contents::Model)).unwrap_err();
     assert!(error.to_string().contains("no address"), "{error}");
-    let environment = changed(bench.environment(), |value| value.endpoint = bench.server.endpoint.clone() + "/elsewhere");
+    let environment =
+        changed(bench.environment(), |value| value.endpoint = bench.server.endpoint.clone() + "/elsewhere");
     let error = bench.find_as(environment, &Request::new(NAME, Contents::Model)).unwrap_err();
     assert!(error.to_string().contains("elsewhere"), "{error}");
 }

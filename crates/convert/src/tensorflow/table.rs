@@ -104,7 +104,7 @@ fn block_entries(block: &[u8], total: &mut usize) -> Result<Vec<Entry>, String> 
     let mut rest = end
         .and_then(|end| body.get(..end))
         .ok_or_else(|| format!("a block is shorter than its {restarts} restarts"))?;
-    // Blocks without entries count too: an index may name the same block many times.
+    // Count every block, even without entries, because a damaged index may contain the same block many times.
     *total += block.len();
     let mut key: Vec<u8> = Vec::new();
     let mut entries: Vec<Entry> = Vec::new();

@@ -354,17 +354,17 @@ fn a_peeked_pipe_is_read_from_its_beginning() {
     assert_eq!(read_text(&path).unwrap().0, "\n one\ntwo\nthree");
 }
 
-/// The inputs that the fuzz target begins with, those that it found among them.
+/// The seed inputs of a fuzz target, which include the failures that it has found.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
     let Ok(entries) = fs::read_dir(folder) else {
-        println!("skipped: no seeds of the fuzz target {target}");
+        println!("skipped: found no seeds for the fuzz target {target}");
         return Vec::new();
     };
     entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
 }
 
-/// Each must give documents or an error, and never a panic.
+/// Each seed must give documents or an error, without a panic.
 #[test]
 fn seeds_of_the_fuzz_targets_are_read() {
     let dir = tempfile::tempdir().unwrap();
