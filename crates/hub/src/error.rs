@@ -25,7 +25,7 @@ pub enum HubError {
     NotCached {
         /// The model.
         name: String,
-        /// Its revision.
+        /// The revision.
         revision: String,
         /// The cache.
         cache: PathBuf,

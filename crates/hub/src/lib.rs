@@ -101,9 +101,9 @@ impl<'a> Request<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Its folder.
+    /// The folder.
     pub folder: PathBuf,
-    /// Its commit.
+    /// The commit.
     pub commit: String,
     /// Number of bytes downloaded; 0 if all files were in the cache.
     pub downloaded: u64,

@@ -518,7 +518,7 @@ fn tokens_give_access_to_private_and_gated_models() {
 }
 
 #[test]
-fn missing_models_revisions_and_files_are_named() {
+fn missing_models_revisions_and_files_are_named_in_the_error() {
     let bench = Bench::new();
     let request = Request::new(NAME, Contents::Model);
     assert!(

@@ -35,9 +35,9 @@ pub struct Piece {
 /// A special or added token, in addition to the vocabulary's ordinary ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddedToken {
-    /// Its text.
+    /// The text.
     pub text: String,
-    /// Its id.
+    /// The id.
     pub id: u32,
     /// Whether it is a special token, which readable output omits.
     pub special: bool,
