@@ -1,12 +1,12 @@
-"""Fine-tuning, Cloze and Transformers in turn: the same checkpoints, rows and settings over several seeds; one judge for both; a table.
+"""Fine-tuning with Cloze and Transformers alternately: the same checkpoints, rows and settings for several seeds, and the same evaluation.
 
     python finetune_side_by_side.py --peer-python PYTHON --cloze target/release/cloze --data FOLDER --results FILE.jsonl \\
         --model own=runs/mini/model --model minilm=all-MiniLM-L6-v2 --task sst2 --task ner --seeds 3
 
-FOLDER has glue/SST-2 … STS-B, ner/wikiann-en.*.txt, ud-ewt/en_ewt-ud-*.conllu and squad/v{1,2}-learn-{train,dev}.json. finetune_twin.py
-trains beside us; `cloze evaluate` judges its models and ours alike on the dev rows. Within a seed the programs alternate. Seconds are those
-of the training steps. Each run is one line of FILE.jsonl: a run that is there already, with the same settings, is not repeated, so that
-a table can be made in several goes. Prints each line, and then the table of all that FILE.jsonl has.
+FOLDER contains glue/SST-2 … STS-B, ner/wikiann-en.*.txt, ud-ewt/en_ewt-ud-*.conllu and squad/v{1,2}-learn-{train,dev}.json.
+finetune_twin.py trains with Transformers; `cloze evaluate` scores the models of both programs on the dev rows. For each seed, the programs
+alternate. Seconds are those of the training steps. Each run is one line of FILE.jsonl. A run that is already there, with the same settings,
+is not repeated, so a table can be made in several sessions. Prints each line, and then the table of all lines of FILE.jsonl.
 """
 import argparse
 import json
@@ -15,8 +15,8 @@ import statistics
 import subprocess
 import tempfile
 
-# What each task reads, how it is scored, and what fits a machine of two cores. Windows: Cloze, as Google's script, is given the step from
-# one to the next, Transformers the tokens that two share; the same but for the question's length.
+# The files of each task, its score, and a size for a machine with two cores. Windows: Cloze, like Google's script, takes the step from one
+# window to the next, Transformers the number of tokens that two windows share; they are equal except for the length of the question.
 TASKS = {
     "sst2": dict(kind="classify", train="glue/SST-2/train.tsv", dev="glue/SST-2/dev.tsv", score="accuracy", rows=4000, epochs=2,
                  columns=dict(text="sentence", label="label")),
@@ -43,12 +43,12 @@ p.add_argument("--data", required=True)
 p.add_argument("--results", required=True)
 p.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER[@RATE]", help="a checkpoint and its learning rate [5e-5]")
 p.add_argument("--task", action="append", default=[], choices=TASKS)
-p.add_argument("--rows", type=int, help="training rows instead of the task's")
-p.add_argument("--epochs", type=int, help="instead of the task's")
+p.add_argument("--rows", type=int, help="number of training rows; default: depends on the task")
+p.add_argument("--epochs", type=int, help="default: depends on the task")
 p.add_argument("--batch", type=int, default=32)
 p.add_argument("--dropout", type=float, help="default: the checkpoint's")
 p.add_argument("--seeds", type=int, default=3)
-p.add_argument("--peer-seeds", type=int, help="the peer's, if fewer")
+p.add_argument("--peer-seeds", type=int, help="number of seeds for Transformers, if fewer")
 p.add_argument("--dtype", choices=["f32", "bf16"], default="bf16")
 a = p.parse_args()
 
@@ -61,18 +61,18 @@ def last_json(command):
 
 
 def options(values):
-    """--name value of each that is not None."""
+    """`--name value` for each value that is not None."""
     given = [(name, value) for name, value in values.items() if value is not None]
     return [word for name, value in given for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def reading(of):
-    """How Cloze reads a task's rows, to train and to judge."""
+    """The flags with which Cloze reads a task's rows, for training and evaluation."""
     return dict(max_len=MAX_LEN, stride=of.get("step"), null_threshold=of.get("null"), precision=a.dtype, **of.get("columns", {}))
 
 
 def run(program, task, model, rate, seed, folder):
-    """Trains; gives seconds and the model's folder."""
+    """Trains a model; returns the seconds and the model's folder."""
     of = TASKS[task]
     shared = dict(model=model, train=os.path.join(a.data, of["train"]), limit=a.rows or of["rows"], epochs=a.epochs or of["epochs"],
                   batch=a.batch, lr=rate, seed=seed, dropout=a.dropout, out=folder)
@@ -122,7 +122,7 @@ for task in a.task:
 
 
 def summary(runs):
-    """Mean ± standard deviation of the scores in per cent, the seeds, the mean time to train."""
+    """Mean ± standard deviation of the scores in per cent, the number of seeds, the mean training time."""
     if not runs:
         return "–"
     scores = [100 * line["score"] for line in runs.values()]

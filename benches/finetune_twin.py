@@ -1,10 +1,10 @@
-"""Fine-tunes a checkpoint with Transformers on a task's files, with the settings that `cloze finetune` has by default: AdamW with
-decay 0.01 on the matrices, clipping at 1, warmup over a tenth of the steps, linear decay. Saves the model, for one judge to score all.
+"""Fine-tunes a checkpoint with Transformers on a task's files, with the default settings of `cloze finetune`: AdamW with weight decay
+0.01 on matrices, clipping at 1, warmup over a tenth of the steps, linear decay. Saves the model, so that it can be scored like the others.
 
     python finetune_twin.py classify|regress|tag|answer --model CHECKPOINT --train FILE --out FOLDER [--text sentence --label label …]
 
 Reads TSV (columns by name, or by number from 1 as #4 in a file without a header), WikiANN and CoNLL-U (UPOS), SQuAD's JSON. Prints one
-JSON line: rows, seconds to train (reading, tokenising and saving not counted), the seed.
+JSON line: rows, training seconds (without reading, tokenising and saving), the seed.
 """
 import argparse
 import json
@@ -16,7 +16,7 @@ warnings.filterwarnings("ignore")
 import torch
 import transformers
 
-IGNORED = -100  # the label of a piece that is not judged
+IGNORED = -100  # the label of a token that is not scored
 KINDS = dict(classify="SequenceClassification", regress="SequenceClassification", tag="TokenClassification", answer="QuestionAnswering")
 
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -53,7 +53,7 @@ def table_rows():
 
 
 def tagged_rows():
-    """The words and tags of each sentence: word<TAB>tag (WikiANN's words have a language before them), or CoNLL-U with UPOS."""
+    """The words and tags of each sentence: word<TAB>tag (in WikiANN with a language prefix), or CoNLL-U with UPOS."""
     wide = a.train.endswith(".conllu")
     sentences, words, tags = [], [], []
     with open(a.train, encoding="utf-8") as lines:
@@ -73,7 +73,7 @@ def tagged_rows():
 
 
 def questions():
-    """Question, paragraph, and its first answer's start and text, if it has one."""
+    """Question, paragraph, and start and text of the first answer, if there is one."""
     with open(a.train, encoding="utf-8") as file:
         articles = json.load(file)["data"]
     found = []
@@ -86,7 +86,7 @@ def questions():
 
 
 def labels_of(rows):
-    """The names of the labels in order, as Cloze takes them: those of all rows."""
+    """The names of the labels of all rows, in the order in which Cloze uses them."""
     if a.kind not in ("classify", "tag"):
         return []
     return sorted({label for _, labels in rows for label in (labels if a.kind == "tag" else [labels])})
@@ -112,7 +112,7 @@ def tagged_examples(tokenizer, rows, names):
 
 
 def answering_examples(tokenizer, rows, _):
-    """Windows over each paragraph with the first and last piece of the answer; ([CLS], [CLS]) where it is not inside."""
+    """Windows over each paragraph with the first and last piece of the answer; ([CLS], [CLS]) if the window does not contain it."""
     asked, contexts, answers = zip(*rows)
     encoded = tokenizer(list(asked), list(contexts), truncation="only_second", max_length=a.max_len, stride=a.overlap,
                         return_overflowing_tokens=True, return_offsets_mapping=True)

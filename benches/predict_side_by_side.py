@@ -1,11 +1,11 @@
-"""Sentences a second of a fine-tuned classifier and of embeddings: Cloze, Transformers and OpenVINO in turn on one machine.
+"""Sentences per second of a fine-tuned classifier and of embeddings: Cloze, Transformers and OpenVINO alternately on one machine.
 
     python predict_side_by_side.py --cloze target/release/cloze --model runs/sst2/model --data dev.tsv --text sentence --rounds 3
 
-Run it with a Python that has torch, transformers and openvino. Every program reads the same rows; the peers get them sorted by length,
-in padded batches of --batch, already tokenised (their tokenizer's time is not counted, ours is). OpenVINO runs the model that
-`cloze convert --to onnx` writes. `embed` is the mean of the last hidden states over real tokens. Medians of the rounds, in f32 and,
-with --bf16, in bf16 too. Prints a table.
+Run it with a Python that has torch, transformers and openvino. Every program processes the same rows; the other programs get them sorted
+by length, in padded batches of --batch, already tokenised (the time of their tokenizer is not counted, that of Cloze is). OpenVINO runs
+the model that `cloze convert --to onnx` writes. `embed` is the mean of the last hidden states over real tokens. The results are medians
+of the rounds, in f32 and, with --bf16, also in bf16. Prints a table.
 """
 import argparse
 import csv
@@ -25,7 +25,7 @@ import transformers
 
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 p.add_argument("--cloze", required=True)
-p.add_argument("--model", required=True, help="a classifier as `cloze finetune classify` writes it")
+p.add_argument("--model", required=True, help="a classifier written by `cloze finetune classify`")
 p.add_argument("--data", required=True, help="a TSV file with a header")
 p.add_argument("--text", default="sentence")
 p.add_argument("--label", default="label")
@@ -91,10 +91,10 @@ def ours(task, dtype):
 
 
 def timed(run, task, dtype):
-    began = time.perf_counter()
-    told = run(task, dtype)
-    # Cloze tells the time without loading the model, as the peers' is taken.
-    return told if told is not None else time.perf_counter() - began
+    start = time.perf_counter()
+    seconds = run(task, dtype)
+    # Cloze reports the time without loading the model, which is not counted for the other programs either.
+    return seconds if seconds is not None else time.perf_counter() - start
 
 
 dtypes = ["f32", "bf16"] if a.bf16 else ["f32"]
@@ -114,7 +114,7 @@ with tempfile.TemporaryDirectory() as folder:
     programs = {"Cloze": ours, "Transformers": with_torch, "OpenVINO": with_openvino}
     for run in (with_torch, with_openvino):
         for task in ("classify", "embed"):
-            run(task, dtypes[0])  # warm
+            run(task, dtypes[0])  # warm up
     print(f"| {len(texts)} sentences of {sum(map(len, ids)) / len(ids):.1f} tokens | " + " | ".join(programs) + " | ratio to the best |")
     print("| --- |" + " --- |" * (len(programs) + 1))
     for task in ("classify", "embed"):

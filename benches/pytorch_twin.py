@@ -1,14 +1,14 @@
-"""Trains Transformers' BertForPreTraining on the very batches that Cloze trained on, from the same initial weights.
+"""Trains Transformers' BertForPreTraining on the same batches as Cloze, from the same initial weights.
 
     python pytorch_twin.py --init FOLDER --batches FILE --minutes 30 --lr 5e-4 --warmup-steps 100 --total-steps 2000 --out CURVE.jsonl
 
-FILE (and --eval-batches) is an Arrow IPC file with one row a sequence, a step's rows together and in order:
+FILE (and --eval-batches) is an Arrow IPC file with one row per sequence, sorted by step:
 step int64, ids list<int32>, segments list<int32>, mlm_positions list<int32> (within the sequence), mlm_labels list<int32>,
-nsp_label int32 (-1: NSP is off), and, if it is there, lr float64: the step's learning rate, instead of the schedule below.
+nsp_label int32 (-1: NSP is off), and optionally lr float64: the step's learning rate, instead of the following schedule.
 
-Step t = 1, 2, … updates with lr·t/warmup while t ≤ warmup, then with lr·(total − t)/(total − warmup) (linear), its half cosine
+Step t = 1, 2, … uses the learning rate lr·t/warmup for t ≤ warmup, then lr·(total − t)/(total − warmup) (linear), a half cosine
 (cosine) or lr (constant). It stops at --minutes of training, at --total-steps, or when FILE ends. Evaluation, compilation and
-saving are not counted. Prints one JSON object a line, and appends it to --out.
+saving are not counted. Prints one JSON object per line, and appends it to --out.
 """
 import argparse
 import itertools
@@ -48,13 +48,13 @@ def parse():
     p.add_argument("--eval-batches", help="Arrow IPC file of held-out batches")
     p.add_argument("--eval-every", type=int, default=100, help="steps between evaluations")
     p.add_argument("--log-every", type=int, default=10, help="steps between lines")
-    p.add_argument("--out", required=True, help="the curve, JSON lines")
+    p.add_argument("--out", required=True, help="the training curve as JSON lines")
     p.add_argument("--save", help="folder for the final model")
     return p.parse_args()
 
 
 class Batches:
-    """The steps of an Arrow IPC file, memory-mapped; each as padded tensors."""
+    """The steps of a memory-mapped Arrow IPC file as padded tensors."""
 
     def __init__(self, path):
         source = pyarrow.memory_map(path)
@@ -95,7 +95,7 @@ class Batches:
 
 
 class BertAdamW:
-    """google-research/bert's optimizer: Adam's moments uncorrected, decay added to the update."""
+    """google-research/bert's optimizer: Adam without bias correction, weight decay added to the update."""
 
     def __init__(self, groups, lr, eps, betas=(0.9, 0.999)):
         self.eps, self.betas = eps, betas
@@ -125,7 +125,7 @@ class BertAdamW:
 
 
 class Losses(torch.nn.Module):
-    """The model's own loss, and its NSP part; without NSP, the mean MLM loss."""
+    """The model's loss and its NSP part; without NSP, the mean MLM loss."""
 
     def __init__(self, model):
         super().__init__()
@@ -142,7 +142,7 @@ class Losses(torch.nn.Module):
 
 @torch.inference_mode()
 def evaluate(model, batches):
-    """Held-out figures in float32; the vocabulary head only where something is predicted."""
+    """Metrics on held-out batches in float32; the MLM head runs only for predicted tokens."""
     model.eval()
     loss = right = predicted = nsp_right = pairs = 0
     for k in range(len(batches)):
@@ -203,7 +203,7 @@ def main():
         for p in parameters:
             p.grad = None
 
-    # Before the clock starts: allocate, and compile for up to three shapes (the second makes the compiler generalise).
+    # Before timing starts: allocate, and compile for up to three shapes (the second makes the compiler generalise).
     without_pooler = batches[0][4] is None
     seen = set()
     for k in range(min(len(batches), 50)):
@@ -212,7 +212,7 @@ def main():
             seen.add(batch[0].shape)
             forward(batch)[0].backward()
             forget_gradients()
-    if without_pooler:  # parameters that the loss never reaches have no gradient
+    if without_pooler:  # parameters that do not contribute to the loss have no gradient
         for g in optimizer.param_groups:
             unreached = {id(p) for p in itertools.chain(model.bert.pooler.parameters(), model.cls.seq_relationship.parameters())}
             keep = [i for i, p in enumerate(g["params"]) if id(p) not in unreached]

@@ -1,13 +1,13 @@
-"""The speed of a pre-training step and of the encoder's forward pass, Cloze and its peers in turn on one machine: tokens/s,
-useful GFLOP/s, peak memory.
+"""The speed of a pre-training step and of the encoder's forward pass, with Cloze and other programs alternately on one machine:
+tokens/s, useful GFLOP/s, peak memory.
 
     python side_by_side.py --peer-python PYTHON --peers FOLDER --cloze target/release/cloze --pairs 3
 
-FOLDER holds train_hf.py (one step of Transformers' BertForPreTraining: MLM + NSP, AdamW, clipping) and infer_hf.py (the encoder
-in PyTorch and OpenVINO, all modes in one process); PYTHON has torch, transformers and openvino. Each training shape's first
-round runs PyTorch in f32 and bf16, eager and compiled; later rounds run only those of its modes that came within --near of its
-best (--every-mode: all), for a compilation takes longer than the measurement. Within a round the programs alternate. What counts
-is the peers' best median. Prints JSON lines, then a table in Markdown.
+FOLDER contains train_hf.py (one step of Transformers' BertForPreTraining: MLM + NSP, AdamW, clipping) and infer_hf.py (the encoder
+in PyTorch and OpenVINO, all modes in one process); PYTHON has torch, transformers and openvino. The first round of each training
+shape runs PyTorch in f32 and bf16, eager and compiled; later rounds run only the modes whose speed was at least --near of the best
+(--every-mode: all modes), because compilation takes longer than the measurement. Within a round, the programs alternate. The result is
+compared with the best median of the other programs. Prints JSON lines, then a table in Markdown.
 """
 import argparse
 import json
@@ -22,7 +22,7 @@ import time
 
 BASE, MINI, TINY = (dict(layers=l, hidden=h, heads=a) for l, h, a in ((12, 768, 12), (4, 256, 4), (2, 128, 2)))
 MINILM = dict(layers=6, hidden=384, heads=12)
-# By default those of the first three; --shape names others.
+# By default, the first three are measured; --shape selects others.
 SHAPES = {
     "train base 16×128 full": dict(**BASE, batch=16, seq=128, lengths="full"),
     "train base 8×512 uniform": dict(**BASE, batch=8, seq=512, lengths="uniform"),
@@ -36,7 +36,7 @@ SHAPES = {
     "infer base 8×128": dict(**BASE, batch=8, seq=128),
     "infer base 1×32": dict(**BASE, batch=1, seq=32),
     "infer MiniLM 8×128": dict(**MINILM, batch=8, seq=128),
-    # The peers pad each sequence to the longest possible; only real tokens count.
+    # The other programs pad each sequence to the maximal length; only real tokens are counted.
     "infer MiniLM 8×128 uniform": dict(**MINILM, batch=8, seq=128, lengths="uniform"),
 }
 DEFAULT = list(SHAPES)[:3]
@@ -49,13 +49,13 @@ def parse():
     p.add_argument("--peer-python", required=True, help="a Python with torch and transformers")
     p.add_argument("--peers", required=True, help="the folder with train_hf.py")
     p.add_argument("--cloze", required=True, help="the cloze binary, built for release")
-    p.add_argument("--pairs", type=int, default=3, help="rounds; the median counts")
+    p.add_argument("--pairs", type=int, default=3, help="rounds; the result is the median")
     p.add_argument("--steps", type=int, default=5, help="timed steps in each run")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="for both; default: all cores")
     p.add_argument("--shape", action="append", choices=list(SHAPES), help="only this shape; may be repeated")
     p.add_argument("--peer-mode", action="append", help="only this mode of PyTorch, as f32, f32-compiled, bf16 or bf16-compiled")
     p.add_argument("--precision", action="append", choices=PRECISIONS, help="only this precision of cloze")
-    p.add_argument("--near", type=float, default=0.7, help="share of the peer's best that earns a mode further rounds")
+    p.add_argument("--near", type=float, default=0.7, help="minimal speed of a mode, relative to the best one, to be measured in further rounds")
     p.add_argument("--every-mode", action="store_true")
     p.add_argument("--limit", type=float, default=1200, help="seconds for one run")
     p.add_argument("--out", help="also append the JSON lines here")
@@ -63,8 +63,8 @@ def parse():
 
 
 def measured(command, limit):
-    """The JSON objects that the program prints, each with its wall time and, from wait4's account, its peak memory (its own or
-    that of a process it started, whichever is more)."""
+    """The JSON objects that the program prints, each with its wall time and its peak memory from wait4 (the maximum of the program
+    and the processes that it started)."""
     begin = time.monotonic()
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         child = subprocess.Popen(command, stdout=output, stderr=errors, start_new_session=True)
@@ -89,7 +89,7 @@ def flags(shape):
 
 
 def commands(a, title):
-    """What runs for a shape: {(program, mode): command}. A mode of None: the program prints one line for each of its modes."""
+    """The commands for a shape: {(program, mode): command}. With mode None, the program prints one line for each of its modes."""
     common = [*flags(SHAPES[title]), "--threads", str(a.threads)]
     if title.startswith("infer"):
         padded = {key: value for key, value in SHAPES[title].items() if key != "lengths"}
@@ -124,7 +124,7 @@ def main():
         peers, ours = commands(a, title)
         programs = {**peers, **ours}
         results = {}
-        # Peer, cloze, peer, cloze, …: a slow minute of the machine then falls on both.
+        # The programs alternate, so that a slow phase of the machine affects both.
         for round_ in range(a.pairs):
             if round_ == 1 and not a.every_mode and ("peer", None) not in peers:
                 speed = {k: results[k][0]["real_tokens_per_s"] for k in peers if k in results}

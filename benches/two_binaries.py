@@ -1,11 +1,11 @@
-"""Two builds of cloze beside each other on one machine: is the new one slower at anything?
+"""Compares two builds of cloze on one machine: is the new one slower in any workload?
 
     python two_binaries.py --old OLD/cloze --new target/release/cloze --corpus wiki.jsonl.zst --labelled train.tsv --pairs 7
 
-The builds alternate, the order within a pair too. A ratio is new/old: of the milliseconds of a step or a forward pass for
-`cloze bench`, of the wall-clock seconds for whole commands. Printed: the median ratio of the pairs with its 95 % interval (bootstrap
-of the median), and a verdict: "slower" only if the interval's lower end is above 1.02. The files that the commands read are made
-once, by the old build, in a temporary folder; --labelled is a table with the columns `sentence` and `label` (GLUE's SST-2).
+The builds alternate, and so does the order within a pair. A ratio is new/old: of the milliseconds of a step or a forward pass for
+`cloze bench`, of the wall-clock seconds for other commands. The output has the median ratio of the pairs with its 95 % interval
+(bootstrap of the median), and a verdict: "slower" only if the lower end of the interval is above 1.02. The old build creates the input
+files of the commands once, in a temporary folder; --labelled is a table with the columns `sentence` and `label` (GLUE's SST-2).
 """
 import argparse
 import json
@@ -42,16 +42,16 @@ def parse():
 
 
 def run(binary, *arguments):
-    began = time.perf_counter()
+    start = time.perf_counter()
     done = subprocess.run([binary, "--quiet", *arguments], capture_output=True, text=True)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     if done.returncode != 0:
         raise SystemExit(f"{binary} {' '.join(arguments)}: exit code {done.returncode}\n{done.stderr}")
     return seconds, done.stdout
 
 
 def prepare_files(args, folder):
-    """A vocabulary, shards, a pre-trained and a fine-tuned mini model, rows without labels."""
+    """Creates a vocabulary, shards, a pre-trained and a fine-tuned mini model, and rows without labels."""
     at = lambda name: os.path.join(folder, name)
     run(args.old, "vocab", "--input", args.corpus, "--size", "8000", "--out", at("vocab"))
     run(args.old, "prepare", "--input", args.corpus, "--tokenizer", at("vocab"), "--out", at("shards"))
@@ -76,12 +76,12 @@ def prepare_files(args, folder):
 
 
 def workload(name, folder):
-    """A function of a binary that gives the time it took."""
+    """A function that runs the workload with a binary and returns the time."""
     at = lambda part: os.path.join(folder, part)
     if name in BENCHES:
         return lambda binary: json.loads(run(binary, "bench", *BENCHES[name], "--json")[1].splitlines()[-1])["ms"]
 
-    def whole(binary):
+    def command(binary):
         out = tempfile.mkdtemp(dir=folder)
         arguments = {
             "predict": ["predict", "--model", at("fine"), "--input", at("texts.txt")],
@@ -91,7 +91,7 @@ def workload(name, folder):
         }[name]
         return run(binary, *arguments)[0]
 
-    return whole
+    return command
 
 
 def interval(ratios):
@@ -112,7 +112,7 @@ def main():
             for pair in range(ARGS.pairs + 1):
                 for which in (0, 1) if pair % 2 else (1, 0):
                     seconds = measure(binaries[which])
-                    if pair > 0:  # the first pair warms caches up
+                    if pair > 0:  # the first pair warms up caches
                         times[which].append(seconds)
             old, new = times
             ratios = [b / a for a, b in zip(old, new)]

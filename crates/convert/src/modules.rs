@@ -29,7 +29,7 @@ pub fn copy_modules(layout: &Layout, to: &Path) -> Result<Vec<String>, ConvertEr
         let wrong = |problem: String| ConvertError::source(&list, format!("expected a list of modules: {problem}"));
         let mut modules: Value = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
         let Some(first) = modules.get_mut(0).and_then(Value::as_object_mut) else {
-            return Err(wrong("the first is not an object".to_owned()));
+            return Err(wrong("the first entry is not an object".to_owned()));
         };
         first.insert("path".to_owned(), json!(""));
         cloze_files::write(&to.join(MODULES_FILE), format!("{modules:#}\n").as_bytes())?;
@@ -110,10 +110,10 @@ mod tests {
 
     /// Modules may be written as lists; the path was set by index, which panics there.
     #[test]
-    fn a_modules_json_of_lists_was_a_panic() {
+    fn modules_json_of_lists_is_rejected() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(from.path().join(MODULES_FILE), r#"[["sentence_transformers.models.Transformer", "0"]]"#).unwrap();
         let error = copy_modules(&Layout::of(from.path()).unwrap(), to.path()).unwrap_err().to_string();
-        assert!(error.contains(MODULES_FILE) && error.contains("the first is not an object"), "{error}");
+        assert!(error.contains(MODULES_FILE) && error.contains("the first entry is not an object"), "{error}");
     }
 }

@@ -448,17 +448,17 @@ fn unsupported_tokenizers_are_skipped_and_damaged_ones_rejected() {
     fails(source.path(), "the vocabulary of 2 tokens has no [PAD]");
 }
 
-/// The inputs that the fuzz target begins with, those that it found among them.
+/// The seed inputs of a fuzz target, which include the failures that it has found.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
     let Ok(entries) = fs::read_dir(folder) else {
-        println!("skipped: no seeds of the fuzz target {target}");
+        println!("skipped: found no seeds for the fuzz target {target}");
         return Vec::new();
     };
     entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
 }
 
-/// Each must give a model or an error, and never a panic.
+/// Each seed must give a model or an error, without a panic.
 #[test]
 fn seeds_of_the_fuzz_targets_are_read() {
     for (target, name) in

@@ -132,11 +132,11 @@ impl Manifest {
     /// # Errors
     /// [`DataError::NotShards`] if it is missing or invalid.
     pub fn read(dir: &Path) -> Result<Manifest, DataError> {
-        let refuse = |reason: String| DataError::NotShards { path: dir.to_path_buf(), reason };
+        let reject = |reason: String| DataError::NotShards { path: dir.to_path_buf(), reason };
         let text = match std::fs::read_to_string(dir.join(MANIFEST)) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(refuse(format!("found no {MANIFEST}")));
+                return Err(reject(format!("found no {MANIFEST}")));
             }
             Err(e) => return Err(DataError::io("read", dir.join(MANIFEST), e)),
         };
@@ -144,17 +144,20 @@ impl Manifest {
         struct Version {
             version: u32,
         }
-        let unreadable = |e: serde_json::Error| refuse(format!("{MANIFEST}: {e}"));
+        let unreadable = |e: serde_json::Error| reject(format!("{MANIFEST}: {e}"));
         let version: Version = serde_json::from_str(&text).map_err(unreadable)?;
         if version.version != VERSION {
-            return Err(refuse(format!("{MANIFEST} has version {}, expected version {VERSION}", version.version)));
+            return Err(reject(format!("{MANIFEST} has version {}, expected version {VERSION}", version.version)));
         }
         let manifest: Manifest = serde_json::from_str(&text).map_err(unreadable)?;
         let splits = [&manifest.splits.train, &manifest.splits.valid];
         for entry in splits.iter().flat_map(|split| &split.shards) {
             // A manifest must not refer to files outside its folder.
             if Path::new(&entry.file).file_name() != Some(entry.file.as_ref()) {
-                return Err(refuse(format!("{MANIFEST} names the shard {:?}, expected a plain file name", entry.file)));
+                return Err(reject(format!(
+                    "{MANIFEST} contains the shard name {:?}, expected a plain file name",
+                    entry.file
+                )));
             }
         }
         Ok(manifest)

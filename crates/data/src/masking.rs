@@ -42,25 +42,25 @@ impl Masking {
     /// # Errors
     /// [`DataError::Option`] with the option, its range and its value.
     pub fn validate(&self) -> Result<(), DataError> {
-        let refuse = |option, reason| Err(DataError::Option { option, reason });
+        let reject = |option, reason| Err(DataError::Option { option, reason });
         // Written so that NaN is also rejected.
         if !(self.rate > 0.0 && self.rate <= 1.0) {
             let reason = format!("must be above 0 and at most 1, found {}", self.rate);
-            return refuse("masking.rate", reason);
+            return reject("masking.rate", reason);
         }
         for (option, fraction) in [("masking.mask", self.mask), ("masking.random", self.random)] {
             if !(0.0..=1.0).contains(&fraction) {
-                return refuse(option, format!("must be between 0 and 1, found {fraction}"));
+                return reject(option, format!("must be between 0 and 1, found {fraction}"));
             }
         }
         // Fractions such as 0.9 and 0.1 can add up to slightly more than 1 in binary.
         if self.mask + self.random > 1.0 + 1e-9 {
             let reason = format!("{} plus `masking.random` {} must be at most 1", self.mask, self.random);
-            return refuse("masking.mask", reason);
+            return reject("masking.mask", reason);
         }
         if self.max_predictions == Some(0) {
             let reason = "must be at least 1, found 0; leave it unset for no limit".to_string();
-            return refuse("masking.max_predictions", reason);
+            return reject("masking.max_predictions", reason);
         }
         Ok(())
     }

@@ -147,13 +147,13 @@ enum Numbers<T> {
     Mapped {
         map: Arc<Mmap>,
         bytes: Range<usize>,
-        of: PhantomData<T>,
+        marker: PhantomData<T>,
     },
 }
 
 impl<T> Numbers<T> {
     fn mapped(map: &Arc<Mmap>, bytes: Range<usize>) -> Numbers<T> {
-        Numbers::Mapped { map: Arc::clone(map), bytes, of: PhantomData }
+        Numbers::Mapped { map: Arc::clone(map), bytes, marker: PhantomData }
     }
 }
 
@@ -198,7 +198,7 @@ impl Chunk {
     }
 }
 
-/// Bytes of a file that are read at once.
+/// Number of bytes read at once.
 const BLOCK: usize = 1 << 20;
 
 impl Chunk {
@@ -372,7 +372,7 @@ fn start_of(ends: &[u32], sentence: usize) -> u32 {
     if sentence == 0 { 0 } else { ends[sentence - 1] }
 }
 
-/// Where each of several lists begins and the last one ends. All lists together have fewer than 2³¹ elements.
+/// The start of each list in the concatenation of lists with these lengths, then its total length, which must be below 2³¹.
 pub(crate) fn offsets(lengths: impl IntoIterator<Item = usize>) -> Vec<i32> {
     let ends = lengths.into_iter().scan(0, |end, length| {
         *end += length as i32;
@@ -416,14 +416,14 @@ fn map_chunks(path: &Path, vocab_size: Option<usize>) -> Result<Vec<Chunk>, Data
 
 fn chunk_of(map: &Arc<Mmap>, batch: &Batch) -> Result<Chunk, String> {
     let column = |name: &str| batch.lists(name).ok_or_else(|| format!("found no column \"{name}\" of lists"));
-    let Lists { of, offsets, values } = column("tokens")?;
-    let tokens = match of {
+    let Lists { int, offsets, values } = column("tokens")?;
+    let tokens = match int {
         Int::U16 => Tokens::U16(Numbers::mapped(map, values)),
         Int::U32 => Tokens::U32(Numbers::mapped(map, values)),
         other => return Err(format!("expected tokens of type uint16 or uint32, found {other:?}")),
     };
     let token_offsets = Numbers::mapped(map, offsets);
-    let Lists { of: Int::U32, offsets, values } = column("sentence_ends")? else {
+    let Lists { int: Int::U32, offsets, values } = column("sentence_ends")? else {
         return Err("expected sentence_ends of type uint32".to_owned());
     };
     Ok(Chunk { tokens, token_offsets, ends: Numbers::mapped(map, values), end_offsets: Numbers::mapped(map, offsets) })
@@ -470,7 +470,7 @@ mod tests {
         }
     }
 
-    /// Each must give documents or an error, and never a panic.
+    /// Each seed must give documents or an error, without a panic.
     #[test]
     fn seeds_of_the_fuzz_target_are_read() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,28 +1,29 @@
-//! Where the cache lies, which hub is asked and with which token: the environment variables of `huggingface_hub`.
+//! Cache folder, endpoint, token and offline mode from the environment variables of `huggingface_hub`.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 
-/// The hub that is asked where none is named.
+/// The default hub.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// What `huggingface_hub` reads from environment variables.
+/// The configuration that `huggingface_hub` reads from environment variables.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Environment {
-    /// The cache: `HF_HUB_CACHE`, else `HUGGINGFACE_HUB_CACHE`, else `hub` in `HF_HOME`, else in `huggingface` of `XDG_CACHE_HOME`,
-    /// else of `~/.cache`.
+    /// The cache folder. In order of precedence: `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `hub` in `HF_HOME`, `huggingface/hub` in
+    /// `XDG_CACHE_HOME` or `~/.cache`.
     pub cache: PathBuf,
-    /// The hub's address, without a slash at its end: `HF_ENDPOINT`.
+    /// The hub's address without a trailing slash: `HF_ENDPOINT`.
     pub endpoint: String,
-    /// Sent where the hub asks for one: `HF_TOKEN`, else `HUGGING_FACE_HUB_TOKEN`, else what the file `HF_TOKEN_PATH` holds, else the file `token` in `HF_HOME`.
+    /// The access token, which is sent only if necessary. In order of precedence: `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, the file
+    /// `HF_TOKEN_PATH`, the file `token` in `HF_HOME`.
     pub token: Option<String>,
-    /// The network must not be used: `HF_HUB_OFFLINE`, else `TRANSFORMERS_OFFLINE`.
+    /// Do not use the network: `HF_HUB_OFFLINE`, otherwise `TRANSFORMERS_OFFLINE`.
     pub offline: bool,
 }
 
-// A token belongs in no log.
+// The token must not appear in logs.
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Environment")
@@ -35,12 +36,12 @@ impl std::fmt::Debug for Environment {
 }
 
 impl Environment {
-    /// That of this process.
-    pub fn of_process() -> Environment {
+    /// The configuration from the environment of this process.
+    pub fn from_process() -> Environment {
         Environment::from_variables(|name| std::env::var_os(name), std::env::home_dir())
     }
 
-    /// That of variables by their names and a home folder. An empty variable counts as none.
+    /// The configuration from a function that returns variables, and a home folder. Empty variables are ignored.
     pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Environment {
         let given = |name: &str| variable(name).filter(|value| !value.is_empty());
         let home = home.unwrap_or_else(|| PathBuf::from("."));
@@ -80,8 +81,8 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_lies_where_huggingface_hub_has_it() {
-        // Each line adds a variable that comes before those above it.
+    fn cache_folder_equals_that_of_huggingface_hub() {
+        // Each line adds a variable that takes precedence over the previous ones.
         let mut variables = Vec::new();
         assert_eq!(of(&variables).cache, Path::new("/home/ada/.cache/huggingface/hub"));
         for (name, value, expected) in [
@@ -92,7 +93,7 @@ mod tests {
         ] {
             variables.push((name, ""));
             let before = of(&variables[..variables.len() - 1]).cache;
-            assert_eq!(of(&variables).cache, before, "an empty {name} is none");
+            assert_eq!(of(&variables).cache, before, "an empty {name} is ignored");
             variables.pop();
             variables.push((name, value));
             assert_eq!(of(&variables).cache, Path::new(expected), "{name}");
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_a_variable_else_a_file() {
+    fn token_is_read_from_variables_then_files() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().to_str().unwrap();
         let other = dir.path().join("other");
@@ -112,7 +113,7 @@ mod tests {
         let token = |variables: &[(&str, &str)]| of(variables).token;
         assert_eq!(token(&[]), None);
         assert_eq!(token(&variables).as_deref(), Some("of-file"));
-        // The cache may lie elsewhere; the token stays in HF_HOME.
+        // The cache may be elsewhere; the token remains in HF_HOME.
         variables.push(("HF_HUB_CACHE", "/elsewhere"));
         assert_eq!(token(&variables).as_deref(), Some("of-file"));
         variables.push(("HF_TOKEN_PATH", other.to_str().unwrap()));
@@ -121,7 +122,7 @@ mod tests {
         assert_eq!(token(&variables).as_deref(), Some("old"));
         variables.push(("HF_TOKEN", " new\n"));
         assert_eq!(token(&variables).as_deref(), Some("new"));
-        assert!(!format!("{:?}", of(&variables)).contains("new"), "a token is shown in no debug output");
+        assert!(!format!("{:?}", of(&variables)).contains("new"), "debug output does not contain the token");
     }
 
     #[test]

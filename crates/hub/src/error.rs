@@ -1,41 +1,41 @@
-//! What the world can cause.
+//! Errors of this crate, caused by input or environment.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a model is not to be had. Each is one line that says what to do.
+/// Why a model is not available. Each message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// No name that a model on the hub can have.
+    /// Not a valid name of a model on the hub.
     #[error(
         "{0:?} cannot be a model's name on the hub: expected `name` or `organisation/name` of letters, digits, -, _ and ."
     )]
     Name(String),
-    /// No name that a revision can have.
-    #[error("--revision {0:?}: expected a branch, a tag or a commit, such as main or v1.0")]
+    /// Not a valid name of a revision.
+    #[error("`revision` must be a branch, a tag or a commit, such as main or v1.0, found {0:?}")]
     Revision(String),
-    /// The network must not be used, and the cache lacks what is needed.
+    /// Offline mode, and the cache does not have all files of the model.
     #[error(
-        "no whole model {name:?} (revision {revision}) in the cache {}{}, and the network is not used (--offline or \
-         HF_HUB_OFFLINE); run once without it, or give a folder",
+        "the model {name:?} (revision {revision}) is not completely in the cache {}{}, and the network is not used (`offline` or \
+         HF_HUB_OFFLINE); run once without it, or use a folder",
         cache.display(),
-        lacks.as_ref().map_or_else(String::new, |lacks| format!(" (it lacks {lacks})"))
+        missing.as_ref().map_or_else(String::new, |missing| format!(" (missing {missing})"))
     )]
     NotCached {
         /// The model.
         name: String,
-        /// Its revision.
+        /// The revision.
         revision: String,
         /// The cache.
         cache: PathBuf,
-        /// What the cached snapshot lacks; none if there is no snapshot.
-        lacks: Option<String>,
+        /// The required files that are missing in the cached snapshot; `None` if there is no snapshot.
+        missing: Option<String>,
     },
-    /// This build cannot download, and the cache lacks what is needed.
+    /// This build cannot download, and the cache does not have all files of the model.
     #[error(
-        "no whole model {name:?} in the cache {}, and this build cannot download (it was built without the feature `hub`); \
-         get it with `hf download {name}`, or build with the default features",
+        "the model {name:?} is not completely in the cache {}, and this build cannot download (it was built without the feature `hub`); \
+         download it with `hf download {name}`, or build with the default features",
         cache.display()
     )]
     NoDownload {
@@ -44,10 +44,10 @@ pub enum HubError {
         /// The cache.
         cache: PathBuf,
     },
-    /// The hub has no such model, or hides it.
+    /// The hub has no model with this name, or does not show it.
     #[error(
         "no model {name:?} on {endpoint}{}",
-        if *with_token { ", or the token that was sent may not see it" } else { "; if it is private, set HF_TOKEN" }
+        if *with_token { ", or the token has no access to it" } else { "; if it is private, set HF_TOKEN" }
     )]
     NoModel {
         /// The model.
@@ -57,8 +57,8 @@ pub enum HubError {
         /// Whether a token was sent.
         with_token: bool,
     },
-    /// The hub has the model but not this revision.
-    #[error("the model {name:?} on {endpoint} has no revision {revision:?}; leave --revision out for main")]
+    /// The hub has the model, but not this revision.
+    #[error("the model {name:?} on {endpoint} has no revision {revision:?}; omit `revision` for main")]
     NoRevision {
         /// The model.
         name: String,
@@ -67,10 +67,10 @@ pub enum HubError {
         /// The hub.
         endpoint: String,
     },
-    /// The model may be seen but not downloaded.
+    /// The model is visible, but its files cannot be downloaded without permission.
     #[error(
         "the model {name:?} is gated: accept its terms at {endpoint}/{name}{}",
-        if *with_token { " with the account of the token that was sent" } else { ", and set HF_TOKEN" }
+        if *with_token { " with the account of the token" } else { ", and set HF_TOKEN" }
     )]
     Gated {
         /// The model.
@@ -80,19 +80,19 @@ pub enum HubError {
         /// Whether a token was sent.
         with_token: bool,
     },
-    /// The hub cannot be reached, or a transfer broke off more than once.
-    #[error("{endpoint} cannot be reached: {reason}; try again (what was downloaded is kept), or give a folder")]
+    /// The hub cannot be reached, or a download failed several times.
+    #[error("{endpoint} cannot be reached: {reason}; try again (downloaded data is kept), or use a folder")]
     Network {
         /// The hub.
         endpoint: String,
         /// What went wrong.
         reason: String,
     },
-    /// The hub refuses requests because there were too many of them.
+    /// The hub rejects requests because there were too many.
     #[error(
-        "{endpoint} refuses requests for now, there were too many (status 429); try again in some minutes (what was downloaded is \
+        "{endpoint} rejects requests because there were too many (status 429); try again in a few minutes (downloaded data is \
          kept){}",
-        if *with_token { "" } else { ", or set HF_TOKEN: the limit of an account is higher" }
+        if *with_token { "" } else { ", or set HF_TOKEN, because the limit of an account is higher" }
     )]
     RateLimited {
         /// The hub.
@@ -100,10 +100,10 @@ pub enum HubError {
         /// Whether a token was sent.
         with_token: bool,
     },
-    /// Another program holds the lock of a transfer.
+    /// Another program has locked a download.
     #[error(
-        "{file} of the model {name:?} cannot be downloaded: {} is locked; another program downloads the file (try again when it \
-         is done), or the file system has no locks (name another cache with HF_HUB_CACHE)",
+        "{file} of the model {name:?} cannot be downloaded: {} is locked. Either another program downloads the file (try again when it \
+         has finished), or the file system does not support locks (set HF_HUB_CACHE to another folder)",
         lock.display()
     )]
     Locked {
@@ -114,61 +114,61 @@ pub enum HubError {
         /// The lock.
         lock: PathBuf,
     },
-    /// The hub answered with something that it should not.
-    #[error("{endpoint}: unexpected answer: {reason}")]
-    Answer {
+    /// The hub sent an unexpected response.
+    #[error("{endpoint}: unexpected response: {reason}")]
+    UnexpectedResponse {
         /// The hub.
         endpoint: String,
-        /// What was expected and found.
+        /// What was expected and what was found.
         reason: String,
     },
-    /// The model has no configuration as Transformers writes it.
+    /// The model has no configuration in Transformers' format.
     #[error("the model {name:?} has no config.json: expected a Transformers model")]
     NoConfig {
         /// The model.
         name: String,
     },
-    /// The model has no tokenizer that is read.
+    /// The model has no tokenizer in a supported format.
     #[error("the model {name:?} has neither tokenizer.json nor vocab.txt")]
     NoTokenizer {
         /// The model.
         name: String,
     },
-    /// The model has no weights in a format that is read.
+    /// The model has no weights in a supported format.
     #[error(
         "the model {name:?} has no model.safetensors{}",
         match found.as_deref() {
             Some(found) if *convertible => {
-                format!(" but {found}; make a model folder of it once: cloze convert {name} --out DIR")
+                format!(" but {found}, which must first be converted to a model folder")
             }
-            Some(found) => format!(", and its {found} is not read here"),
+            Some(found) => format!(", and its {found} is not supported"),
             None => String::new(),
         }
     )]
     NoWeights {
         /// The model.
         name: String,
-        /// The file with weights that it has.
+        /// The file with weights that it has instead.
         found: Option<String>,
-        /// Whether `cloze convert` reads that file.
+        /// Whether this file can be converted.
         convertible: bool,
     },
-    /// The model's configuration says that its weights would be of no use.
+    /// The check of the model's configuration failed, so its weights were not downloaded.
     #[error("the model {name:?} is not downloaded: {reason}")]
-    Refused {
+    Rejected {
         /// The model.
         name: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A file arrived other than announced, twice.
-    #[error("{file} of the model {name:?} arrived damaged ({reason}); it was removed: try again")]
+    /// A downloaded file differed twice from what the hub described.
+    #[error("{file} of the model {name:?} was damaged during the download ({reason}) and has been removed; try again")]
     Damaged {
         /// The model.
         name: String,
         /// The file.
         file: String,
-        /// Size or checksum, expected and found.
+        /// Size or checksum: what was expected and what was found.
         reason: String,
     },
     /// The cache cannot be read or written.

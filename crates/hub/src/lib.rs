@@ -1,32 +1,32 @@
-//! Models named on the [Hugging Face Hub](https://huggingface.co): found in the local cache that `huggingface_hub` and Transformers
-//! share, and downloaded into it.
+//! Finds models by name on the [Hugging Face Hub](https://huggingface.co): in the local cache, which is shared with
+//! `huggingface_hub` and Transformers, or by downloading them into it.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! | --- | --- |
-//! | [`name`] | what can be a model's name there |
+//! | [`name`] | checks names of models and revisions |
 //! | [`environment`] | cache, endpoint, token and offline mode, from the environment variables of `huggingface_hub` |
-//! | `cache` | the cache's layout; what a snapshot lacks |
-//! | `files` | which files of a repository are worth having |
-//! | `download` | the hub's API and transfers, by the `hf-hub` crate (feature `download`) |
-//! | `patience` | gives up on connections that bring nothing more (feature `download`) |
-//! | [`error`] | what the world can cause |
+//! | `cache` | the layout of the cache; files that a snapshot does not have |
+//! | `files` | selects the files of a repository that are needed |
+//! | `download` | the hub's API and downloads, with the `hf-hub` crate (feature `download`) |
+//! | `timeout` | ends connections that transfer no more data (feature `download`) |
+//! | [`error`] | errors caused by input or environment |
 //!
-//! The cache comes first: a snapshot that holds what is wanted is used without asking the hub, so that a model does not change
-//! under a user who does not ask for it. `huggingface_hub` asks for a newer commit each time. To get one, name it as the
-//! revision, or remove the model's folder from the cache.
+//! The cache is checked first. A snapshot with all requested files is used without a request to the hub, so a model does not
+//! change unless the user wants it to. (`huggingface_hub` checks for a newer commit each time.) To get a newer commit, pass it as
+//! the revision, or remove the model's folder from the cache.
 //!
 //! ```no_run
-//! use cloze_hub::{Environment, Hub, Event, Contents, Request};
+//! use cloze_hub::{Contents, Environment, Event, Hub, Request};
 //!
 //! # fn main() -> Result<(), cloze_hub::HubError> {
-//! let hub = Hub::new(Environment::of_process());
-//! let wish = Request::new("bert-base-uncased", Contents::Model);
-//! let found = hub.find(&wish, &mut |news| {
-//!     if let Event::Bytes { done, total, .. } = news {
+//! let hub = Hub::new(Environment::from_process());
+//! let request = Request::new("bert-base-uncased", Contents::Model);
+//! let snapshot = hub.find(&request, &mut |event| {
+//!     if let Event::Bytes { done, total, .. } = event {
 //!         println!("{done} of {total} bytes");
 //!     }
 //! })?;
-//! println!("{}", found.folder.display());
+//! println!("{}", snapshot.folder.display());
 //! # Ok(())
 //! # }
 //! ```
@@ -40,7 +40,7 @@ pub mod error;
 mod files;
 pub mod name;
 #[cfg(feature = "download")]
-mod patience;
+mod timeout;
 
 use std::path::{Path, PathBuf};
 #[cfg(feature = "download")]
@@ -50,46 +50,46 @@ pub use environment::Environment;
 pub use error::HubError;
 pub use name::is_model_name;
 
-use cache::{Lacks, Repository};
+use cache::{MissingFiles, Repository};
 
-/// The revision that is taken where none is named.
+/// The default revision.
 pub const DEFAULT_REVISION: &str = "main";
 
-/// What is needed of a model.
+/// The files of a model that are needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Contents {
-    /// Its tokenizer alone.
+    /// Only the tokenizer.
     Tokenizer,
-    /// Its configuration, its weights as safetensors, its tokenizer.
+    /// The configuration, the weights as safetensors, and the tokenizer.
     Model,
-    /// The same, and what sentence-transformers says of how a text becomes a vector.
+    /// Those of [`Contents::Model`], and the modules of sentence-transformers, which define how a text becomes a vector.
     Vectors,
-    /// A model to be converted: weights of any format that `cloze convert` reads.
+    /// A model to be converted: weights in any format that `cloze-convert` supports.
     Source,
 }
 
-/// Looks at a model's configuration before its weights are downloaded; the error says why they are of no use.
+/// Checks a model's configuration before its weights are downloaded. The error says why the model cannot be used.
 pub type Check<'a> = &'a dyn Fn(&Path) -> Result<(), String>;
 
-/// A model that somebody asks for.
+/// A request for a model.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Request<'a> {
     /// `name` or `organisation/name`.
     pub name: &'a str,
-    /// A branch, tag or commit; none: [`DEFAULT_REVISION`].
+    /// A branch, tag or commit; `None` for [`DEFAULT_REVISION`].
     pub revision: Option<&'a str>,
-    /// What is needed of it.
-    pub wanted: Contents,
-    /// Looks at `config.json` before the weights are downloaded.
+    /// The files that are needed.
+    pub contents: Contents,
+    /// A check of `config.json` before the weights are downloaded.
     pub check: Option<Check<'a>>,
 }
 
 impl<'a> Request<'a> {
-    /// A model at the default revision.
-    pub fn new(name: &'a str, wanted: Contents) -> Request<'a> {
-        Request { name, revision: None, wanted, check: None }
+    /// A model with the default revision.
+    pub fn new(name: &'a str, contents: Contents) -> Request<'a> {
+        Request { name, revision: None, contents, check: None }
     }
 
     fn revision(&self) -> &'a str {
@@ -100,144 +100,155 @@ impl<'a> Request<'a> {
 /// A model's snapshot in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Found {
-    /// Its folder.
+pub struct Snapshot {
+    /// The folder.
     pub folder: PathBuf,
-    /// The commit that it is of.
+    /// The commit.
     pub commit: String,
-    /// Bytes that were downloaded for it; 0 if all was there.
+    /// Number of bytes downloaded; 0 if all files were in the cache.
     pub downloaded: u64,
-    /// What the user should know of it.
+    /// A message to the user about the snapshot.
     pub note: Option<String>,
 }
 
-/// What happens on the way.
+/// An event during [`Hub::find`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// So much of a model's files is there.
+    /// Progress of the download.
     Bytes {
-        /// The file in transfer.
+        /// The file being downloaded.
         file: &'a str,
-        /// Bytes that are there, of all files.
+        /// Available bytes of all files.
         done: u64,
-        /// Bytes of all files.
+        /// Size of all files in bytes.
         total: u64,
     },
-    /// A transfer broke off and is tried again.
+    /// A download was interrupted and will be retried.
     Retry {
-        /// The file in transfer.
+        /// The file being downloaded.
         file: &'a str,
-        /// What went wrong.
+        /// The reason.
         reason: &'a str,
     },
-    /// Another process downloads this file: it is waited for.
+    /// Waiting for another process that downloads this file.
     Waiting {
         /// The file.
         file: &'a str,
     },
 }
 
-/// The cache and the hub behind it.
+/// Access to the cache and the hub.
 #[derive(Debug, Clone)]
 pub struct Hub {
     environment: Environment,
     #[cfg(feature = "download")]
-    patience: Duration,
+    stall_timeout: Duration,
 }
 
-/// How long a connection may bring nothing before it counts as broken, where [`Hub::with_patience`] sets nothing else.
+/// The default of [`Hub::with_stall_timeout`].
 #[cfg(feature = "download")]
-pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
+pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Hub {
-    /// A hub as an environment describes it; touches nothing.
+    /// A hub with this environment. Does not access the file system or the network.
     pub fn new(environment: Environment) -> Hub {
         Hub {
             environment,
             #[cfg(feature = "download")]
-            patience: DEFAULT_PATIENCE,
+            stall_timeout: DEFAULT_STALL_TIMEOUT,
         }
     }
 
-    /// Sets how long a connection may bring nothing before it counts as broken.
+    /// Sets how long a connection may transfer no data before it is considered broken.
     #[cfg(feature = "download")]
-    pub fn with_patience(self, patience: Duration) -> Hub {
-        Hub { patience, ..self }
+    pub fn with_stall_timeout(self, stall_timeout: Duration) -> Hub {
+        Hub { stall_timeout, ..self }
     }
 
-    /// Finds a model in the cache, else downloads it into the cache.
+    /// Finds a model in the cache, or downloads it into the cache.
     ///
     /// # Errors
-    /// Anything that [`HubError`] can say.
-    pub fn find(&self, wish: &Request<'_>, watch: &mut dyn FnMut(Event<'_>)) -> Result<Found, HubError> {
-        name::check(wish.name, wish.revision())?;
-        let repository = Repository::new(&self.environment.cache, wish.name);
-        let cached = repository.commit(wish.revision()).map(|commit| {
-            let lacks = repository.lacks(&commit, wish.wanted);
-            (Found { folder: repository.snapshot(&commit), commit, downloaded: 0, note: None }, lacks)
+    /// All variants of [`HubError`].
+    pub fn find(&self, request: &Request<'_>, on_event: &mut dyn FnMut(Event<'_>)) -> Result<Snapshot, HubError> {
+        name::check(request.name, request.revision())?;
+        let repository = Repository::new(&self.environment.cache, request.name);
+        let cached = repository.commit(request.revision()).map(|commit| {
+            let missing = repository.missing_files(&commit, request.contents);
+            (Snapshot { folder: repository.snapshot(&commit), commit, downloaded: 0, note: None }, missing)
         });
         match cached {
-            Some((found, lacks)) if lacks.is_nothing() => Ok(found),
+            Some((snapshot, missing)) if missing.is_empty() => Ok(snapshot),
             cached if self.environment.offline => {
-                self.take_cached(wish, cached, "run once without --offline and HF_HUB_OFFLINE to get what is missing")
+                let remedy = "run once without `offline` and HF_HUB_OFFLINE to download missing files";
+                self.use_cached(request, cached, remedy)
             }
-            cached => self.ask_hub(wish, &repository, cached, watch),
+            cached => self.request_from_hub(request, &repository, cached, on_event),
         }
     }
 
-    /// What the cache has has to do; `remedy` says how to get more.
-    fn take_cached(&self, wish: &Request<'_>, cached: Option<(Found, Lacks)>, remedy: &str) -> Result<Found, HubError> {
+    /// The cached snapshot, if it is usable; `remedy` says how to get missing files.
+    fn use_cached(
+        &self,
+        request: &Request<'_>,
+        cached: Option<(Snapshot, MissingFiles)>,
+        remedy: &str,
+    ) -> Result<Snapshot, HubError> {
         match cached {
-            Some((found, lacks)) if lacks.is_bearable() => {
-                Ok(Found { note: lacks.caution(wish.name, remedy), ..found })
+            Some((snapshot, missing)) if missing.is_usable() => {
+                Ok(Snapshot { note: missing.note(request.name, remedy), ..snapshot })
             }
             cached => Err(HubError::NotCached {
-                name: wish.name.to_owned(),
-                revision: wish.revision().to_owned(),
+                name: request.name.to_owned(),
+                revision: request.revision().to_owned(),
                 cache: self.environment.cache.clone(),
-                lacks: cached.map(|(_, lacks)| lacks.to_string()),
+                missing: cached.map(|(_, missing)| missing.to_string()),
             }),
         }
     }
 
     #[cfg(feature = "download")]
-    fn ask_hub(
+    fn request_from_hub(
         &self,
-        wish: &Request<'_>,
+        request: &Request<'_>,
         repository: &Repository,
-        cached: Option<(Found, Lacks)>,
-        watch: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Found, HubError> {
-        let error = match download::download(&self.environment, self.patience, repository, wish, watch) {
+        cached: Option<(Snapshot, MissingFiles)>,
+        on_event: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Snapshot, HubError> {
+        let result = download::download(&self.environment, self.stall_timeout, repository, request, on_event);
+        let error = match result {
             Err(error @ (HubError::Network { .. } | HubError::RateLimited { .. })) => error,
             done => return done,
         };
         match cached {
-            // The cached files are enough; the missing ones may not exist at all.
-            Some((found, lacks)) if lacks.is_bearable() => {
+            // The cached files are sufficient. The other files may not exist.
+            Some((snapshot, missing)) if missing.is_usable() => {
                 let why = match &error {
                     HubError::Network { endpoint, reason } => format!("{endpoint} cannot be reached ({reason})"),
                     other => other.to_string(),
                 };
-                let caution = lacks.caution(wish.name, "run again when the hub answers to get what is missing");
-                let caution = caution.map_or_else(String::new, |caution| format!("; {caution}"));
-                Ok(Found { note: Some(format!("{why}: {} is taken from the cache{caution}", wish.name)), ..found })
+                let note = missing.note(request.name, "run again when the hub is available to download missing files");
+                let note = note.map_or_else(String::new, |note| format!("; {note}"));
+                Ok(Snapshot {
+                    note: Some(format!("{why}: {} is taken from the cache{note}", request.name)),
+                    ..snapshot
+                })
             }
             _ => Err(error),
         }
     }
 
     #[cfg(not(feature = "download"))]
-    fn ask_hub(
+    fn request_from_hub(
         &self,
-        wish: &Request<'_>,
+        request: &Request<'_>,
         _: &Repository,
-        cached: Option<(Found, Lacks)>,
+        cached: Option<(Snapshot, MissingFiles)>,
         _: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Found, HubError> {
-        let remedy = format!("get what is missing with `hf download {}`: this build cannot download", wish.name);
-        self.take_cached(wish, cached, &remedy)
-            .map_err(|_| HubError::NoDownload { name: wish.name.to_owned(), cache: self.environment.cache.clone() })
+    ) -> Result<Snapshot, HubError> {
+        let remedy =
+            format!("download missing files with `hf download {}`, because this build cannot download", request.name);
+        self.use_cached(request, cached, &remedy)
+            .map_err(|_| HubError::NoDownload { name: request.name.to_owned(), cache: self.environment.cache.clone() })
     }
 }

@@ -1,12 +1,12 @@
-//! What can be a model's name on the hub, and what a revision of it.
+//! Checks the names of models and revisions.
 
 use crate::HubError;
 
-/// Characters of a name at most.
-const LONGEST: usize = 96;
+/// Maximal length of a name.
+const MAX_LENGTH: usize = 96;
 
-/// Whether a model on the hub may be called so: `name` or `organisation/name` of letters, digits, `-`, `_` and `.`, as
-/// `huggingface_hub` checks it.
+/// Whether this is a valid name of a model on the hub: `name` or `organisation/name` of letters, digits, `-`, `_` and `.`, with
+/// the rules of `huggingface_hub`.
 ///
 /// ```
 /// assert!(cloze_hub::is_model_name("bert-base-uncased"));
@@ -21,14 +21,14 @@ pub fn is_model_name(text: &str) -> bool {
             && part.chars().next().is_some_and(is_word)
             && part.chars().next_back().is_some_and(is_word)
     };
-    text.len() <= LONGEST
+    text.len() <= MAX_LENGTH
         && text.split('/').count() <= 2
         && text.split('/').all(is_part)
         && !["--", ".."].iter().any(|pair| text.contains(pair))
         && !text.ends_with(".git")
 }
 
-/// A name and a revision become paths and URLs.
+/// Checks a name and a revision, which are used in paths and URLs.
 pub(crate) fn check(name: &str, revision: &str) -> Result<(), HubError> {
     if !is_model_name(name) {
         return Err(HubError::Name(name.to_owned()));
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_of_the_hub() {
+    fn valid_names_equal_those_of_the_hub() {
         for good in ["bert", "bert-base-uncased", "a/b", "google-bert/bert_base.v1", "123", "Foo-BAR_foo.bar123"] {
             assert!(is_model_name(good), "{good}");
         }

@@ -1,5 +1,5 @@
-//! A server on 127.0.0.1 that imitates the hub's routes: the listing, small files with an ETag, large ones behind a redirect to
-//! another address, ranges, renamed models; and what goes wrong: transfers that break off, gates, refusals.
+//! A server on 127.0.0.1 that simulates the hub: the listing, small files with an ETag, large files behind a redirect to another
+//! address, ranges, renamed models. It can also simulate faults: interrupted transfers, gated models, rejected requests.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 
-/// A request as it came in.
+/// A received request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// The path with its query.
@@ -19,45 +19,45 @@ pub struct Request {
     pub token: Option<String>,
 }
 
-/// A model that the server has.
+/// A model on the server.
 #[derive(Debug, Clone, Default)]
 pub struct Model {
     /// Its only commit.
     pub commit: String,
-    /// Branches and tags that lead to the commit.
+    /// Branches and tags of the commit.
     pub revisions: Vec<String>,
     /// Contents by file name.
     pub files: BTreeMap<String, Vec<u8>>,
-    /// The token without which nothing is shown.
+    /// The token that is required to see the model.
     pub private: Option<String>,
-    /// The token without which the files are not given.
+    /// The token that is required to download the files.
     pub gated: Option<String>,
 }
 
-/// What the server has and does.
+/// The contents and the behaviour of the server.
 #[derive(Debug, Default)]
 pub struct State {
     /// Models by name.
     pub models: BTreeMap<String, Model>,
-    /// Old names and new ones.
+    /// Maps old names to new ones.
     pub renamed: BTreeMap<String, String>,
-    /// Of these files so many bytes are sent before the connection breaks: one entry a transfer.
+    /// For each file, the numbers of bytes after which the connection breaks, one for each transfer.
     pub cuts: BTreeMap<String, Vec<usize>>,
-    /// Of this file only its first so many bytes are sent; then the connection stays open and nothing more comes.
+    /// Only this number of bytes of this file is sent; then the connection remains open without data.
     pub stall: Option<(String, usize)>,
-    /// All connections are closed without an answer.
+    /// All connections are closed without a response.
     pub is_down: bool,
-    /// Ranges are ignored: everything is sent each time, except to the question for the size.
+    /// Ranges are ignored: the complete file is sent each time, except for requests of the size.
     pub ignores_ranges: bool,
-    /// Another byte is sent than announced, so many times.
+    /// The number of transfers in which one byte is wrong.
     pub corruptions: usize,
-    /// Sent as the ETag of small files in place of their own.
+    /// The ETag of small files, instead of the correct one.
     pub etag: Option<String>,
-    /// Sent as the commit of all files in place of their own.
+    /// The commit of all files, instead of the correct one.
     pub commit: Option<String>,
-    /// The next answers have this status, so many times.
+    /// The number of requests that are answered with status 503.
     pub busy: usize,
-    /// So many requests without a token are answered; those after them are too many.
+    /// The number of requests without a token that are answered; later ones are rejected with status 429.
     pub anonymous: Option<usize>,
     /// Requests since [`Server::requests`] was called.
     pub requests: Vec<Request>,
@@ -70,7 +70,7 @@ pub struct Server {
     state: Arc<Mutex<State>>,
 }
 
-/// Files of at least this size are large: they lie behind a redirect, and the hub knows their checksum.
+/// Files of at least this size are large: they are behind a redirect, and the listing contains their checksum.
 const LARGE: usize = 1000;
 
 /// The commit of the models that [`Server::add`] adds.
@@ -81,7 +81,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The name of a file's contents: as git has it for small ones, in shape at least.
+/// The ETag of a file: a SHA-256 for large files, 40 digits (as a Git hash has) for small ones.
 pub fn etag(bytes: &[u8]) -> String {
     let hash = sha256(bytes);
     if bytes.len() >= LARGE { hash } else { hash[..40].to_owned() }
@@ -97,7 +97,7 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (state, endpoint) = (shared.clone(), own.clone());
-                std::thread::spawn(move || answer(stream, &state, &endpoint));
+                std::thread::spawn(move || serve(stream, &state, &endpoint));
             }
         });
         Server { endpoint, state }
@@ -121,7 +121,7 @@ impl Server {
     }
 }
 
-fn answer(stream: TcpStream, state: &Mutex<State>, endpoint: &str) {
+fn serve(stream: TcpStream, state: &Mutex<State>, endpoint: &str) {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     let Some(Ok(first)) = lines.next() else { return };
     let mut request =
@@ -187,7 +187,7 @@ fn listing(stream: TcpStream, state: &State, request: &Request, name: &str, revi
     }
     let revision = revision.replace("%2F", "/");
     let Some(model) = state.models.get(name) else {
-        // Without a token the hub does not say whether a model is private or not there.
+        // Without a token, the hub does not say whether a model is private or does not exist.
         let status = if request.token.is_some() { "404 Not Found" } else { "401 Unauthorized" };
         return respond(stream, status, &code("RepoNotFound"), b"", None);
     };
@@ -254,16 +254,17 @@ fn contents(
     let mut headers = headers.to_vec();
     let total = bytes.len();
     let range = request.range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
-    let question = range == Some(("0", "0"));
-    if !question && state.corruptions > 0 {
+    let is_size_request = range == Some(("0", "0"));
+    if !is_size_request && state.corruptions > 0 {
         state.corruptions -= 1;
         bytes[total / 2] ^= 1;
     }
     let cut = match state.cuts.get_mut(file) {
-        Some(cuts) if !question && !cuts.is_empty() => Some(cuts.remove(0)),
+        Some(cuts) if !is_size_request && !cuts.is_empty() => Some(cuts.remove(0)),
         _ => None,
     };
-    let stall = state.stall.as_ref().filter(|(stalled, _)| !question && stalled == file).map(|(_, bytes)| *bytes);
+    let stall =
+        state.stall.as_ref().filter(|(stalled, _)| !is_size_request && stalled == file).map(|(_, bytes)| *bytes);
     if let Some(sent) = stall {
         let kept = stream.try_clone().unwrap();
         std::thread::spawn(move || {
@@ -275,7 +276,7 @@ fn contents(
         return respond(stream, "206 Partial Content", &headers, &bytes[from..], Some(sent.saturating_sub(from)));
     }
     match range {
-        Some((from, to)) if !state.ignores_ranges || question => {
+        Some((from, to)) if !state.ignores_ranges || is_size_request => {
             let from: usize = from.parse().unwrap();
             if from >= total {
                 let headers = [("Content-Range".into(), format!("bytes */{total}"))];
@@ -289,7 +290,7 @@ fn contents(
     }
 }
 
-/// Sends an answer; after `cut` bytes of its body the connection breaks.
+/// Sends a response; the connection breaks after `cut` bytes of its body.
 fn respond(mut stream: TcpStream, status: &str, headers: &[(String, String)], body: &[u8], cut: Option<usize>) {
     let mut head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
     for (key, value) in headers {

@@ -27,18 +27,18 @@ pub enum SpecialTokens {
 }
 
 impl SpecialTokens {
-    /// All of them, with the name and what it means.
+    /// All values with their names and descriptions.
     pub const ALL: [(SpecialTokens, &'static str, &'static str); 2] = [
-        (SpecialTokens::Text, "text", "As ordinary text: [SEP] is the tokens [, sep and ]"),
+        (SpecialTokens::Text, "text", "As ordinary text: [SEP] becomes the tokens [, sep and ]"),
         (SpecialTokens::Parse, "parse", "As the special tokens"),
     ];
 
-    /// Its name.
+    /// The name in [`ALL`](Self::ALL).
     pub fn name(self) -> &'static str {
         SpecialTokens::ALL.iter().find(|(value, ..)| *value == self).map_or("", |(_, name, _)| name)
     }
 
-    /// The value of this name.
+    /// The value with this name.
     pub fn named(name: &str) -> Option<SpecialTokens> {
         SpecialTokens::ALL.iter().find(|(_, known, _)| *known == name).map(|(value, ..)| *value)
     }

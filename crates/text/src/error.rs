@@ -127,7 +127,7 @@ pub enum TextError {
     BadOption {
         /// The option's name.
         option: &'static str,
-        /// Its value.
+        /// The value.
         found: String,
         /// The allowed range.
         expected: &'static str,
@@ -158,7 +158,7 @@ pub enum TextError {
     Engine {
         /// What was attempted.
         action: &'static str,
-        /// Its message.
+        /// The message.
         reason: String,
     },
 }
@@ -188,7 +188,7 @@ pub enum WordProblem {
     /// The model cannot encode words of this length.
     #[error("has {chars} characters; words of more than {max} characters are always [UNK]")]
     TooLong {
-        /// Its length in characters.
+        /// The length in characters.
         chars: usize,
         /// The length limit.
         max: usize,
@@ -196,13 +196,13 @@ pub enum WordProblem {
     /// No text contains this word after normalisation, because the normaliser (case, accents, control characters) changes it.
     #[error("is normalised to {to:?}, so no text would contain it; write it in that form")]
     Normalised {
-        /// Its normalised form, which may be empty.
+        /// The normalised form, which may be empty.
         to: String,
     },
     /// No text gives this word, because the pre-tokeniser splits it at punctuation or between Chinese characters.
     #[error("is split into {} before tokens are looked up", .into.join(" "))]
     Split {
-        /// Its parts.
+        /// The parts.
         into: Vec<String>,
     },
 }

@@ -16,7 +16,7 @@ use crate::settings::{AddedTokens, CONFIG, Class, JSON, LIST, Settings, added_to
 use crate::source::Source;
 use crate::special::{KEYS, OTHER_NAMES};
 use crate::vocabulary::{CONTINUATION, MAX_WORD_CHARS, Vocabulary};
-use crate::{SPECIAL_TOKENS, Template, TextError, Tokenizer, damage};
+use crate::{SPECIAL_TOKENS, Template, TextError, Tokenizer, validate};
 
 fn read(path: &Path) -> Result<Vec<u8>, TextError> {
     fs::read(path).map_err(|source| TextError::Io { action: "read", path: path.to_owned(), source })
@@ -119,8 +119,8 @@ fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
         None if value["model"].is_object() => {}
         None => return Err(bad("not a tokenizer.json: expected an object \"model\", found none".into())),
     }
-    damage::check(&value).map_err(&bad)?;
-    // From the checked value, not from the file: a key that the file has twice would be read twice.
+    validate::check(&value).map_err(&bad)?;
+    // Parses the checked value instead of the file: with duplicate keys, the two could differ.
     let written = tokenizers::Tokenizer::deserialize(&value).map_err(|e| bad(format!("not a tokenizer.json: {e}")))?;
     if let ModelWrapper::BPE(model) = written.get_model()
         && let Some(dropout) = model.dropout
@@ -337,17 +337,17 @@ pub(crate) fn word_piece(
 mod tests {
     use super::*;
 
-    /// The inputs that the fuzz target begins with, those that it found among them.
+    /// The seed inputs of a fuzz target, which include the failures that it has found.
     fn seeds(target: &str) -> Vec<Vec<u8>> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
         let Ok(entries) = fs::read_dir(folder) else {
-            println!("skipped: no seeds of the fuzz target {target}");
+            println!("skipped: found no seeds for the fuzz target {target}");
             return Vec::new();
         };
         entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
     }
 
-    /// Each must give a tokenizer or an error, and never a panic.
+    /// Each seed must give a tokenizer or an error, without a panic.
     #[test]
     fn seeds_of_the_fuzz_targets_are_read() {
         for (target, names) in [

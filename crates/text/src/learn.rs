@@ -726,7 +726,7 @@ mod tests {
     }
 
     #[test]
-    fn options_out_of_range_are_named() {
+    fn options_out_of_range_are_named_in_the_error() {
         let bad = VocabularyOptions { character_coverage: 0.0, ..options(100) };
         let error = learn(&bad, texts(&["a"]), &ignore).unwrap_err().to_string();
         assert!(error.contains("`character_coverage` must be above 0 and at most 1, found 0"), "{error}");

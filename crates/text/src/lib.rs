@@ -23,7 +23,6 @@
 #![forbid(unsafe_code)]
 
 mod added;
-mod damage;
 mod domain;
 mod error;
 mod extend;
@@ -40,6 +39,7 @@ mod template;
 mod tokenizer;
 mod trie;
 mod truncation;
+mod validate;
 mod vocabulary;
 mod words;
 

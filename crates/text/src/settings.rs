@@ -69,14 +69,14 @@ const BERT_MODELS: [&str; 16] = [
     "squeezebert",
 ];
 
-/// Which files determine the tokenizer.
+/// The kind of tokenizer class in the configuration, which decides which files are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     /// `BertTokenizer`: the file gives only the vocabulary; tokenizer_config.json determines everything else.
     Bert,
-    /// Another class is named: tokenizer.json is used unchanged.
+    /// Another class: tokenizer.json is used unchanged.
     AsWritten,
-    /// No class is named: tokenizer.json is used unchanged.
+    /// No class in the configuration: tokenizer.json is used unchanged.
     Unnamed,
 }
 

@@ -12,7 +12,7 @@ pub(crate) const IN_TEXT: &str = "special_tokens_in_text";
 /// The files that a tokenizer was read from.
 #[derive(Clone)]
 pub(crate) struct Source {
-    /// Which of them determine the tokenizer.
+    /// Decides which of the files are used.
     pub(crate) class: Class,
     /// The configuration files.
     pub(crate) settings: Settings,

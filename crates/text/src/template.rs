@@ -23,7 +23,7 @@ pub enum Slot {
 /// An element of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Its content.
+    /// The content.
     pub slot: Slot,
     /// The segment (token type) of its tokens.
     pub segment: u8,

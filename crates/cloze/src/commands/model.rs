@@ -163,17 +163,17 @@ impl HubArguments {
 
     /// A named model's folder in the cache, downloaded if need be.
     fn download(&self, name: &str, wanted: Contents, terminal: &Terminal) -> Result<PathBuf> {
-        let mut environment = Environment::of_process();
+        let mut environment = Environment::from_process();
         environment.offline |= self.offline;
         let is_bert = |config: &Path| Config::read(config).map(drop).map_err(|error| error.to_string());
-        let mut wish = Request::new(name, wanted);
-        wish.revision = self.revision.as_deref();
-        // What is to be converted may have a configuration that only convert reads; a tokenizer is small.
+        let mut request = Request::new(name, wanted);
+        request.revision = self.revision.as_deref();
+        // A model to convert may have a configuration that only `convert` reads; a tokenizer is small.
         if matches!(wanted, Contents::Model | Contents::Vectors) {
-            wish.check = Some(&is_bert);
+            request.check = Some(&is_bert);
         }
         let mut bar = None;
-        let found = Hub::new(environment).find(&wish, &mut |news| tell(&mut bar, news, terminal));
+        let found = Hub::new(environment).find(&request, &mut |news| tell(&mut bar, news, terminal));
         if let Some(bar) = bar {
             bar.finish();
         }
@@ -196,6 +196,9 @@ impl HubArguments {
                 | HubError::Network { .. }
                 | HubError::RateLimited { .. }),
             ) => bail!("{name}: no such folder here, and {error}"),
+            Err(error @ HubError::NoWeights { convertible: true, .. }) => {
+                bail!("{error}: cloze convert {name} --out DIR")
+            }
             Err(error) => Err(error.into()),
         }
     }

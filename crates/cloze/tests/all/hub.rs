@@ -214,7 +214,7 @@ fn embed_warns_offline_where_the_cache_does_not_know_how_a_model_pools() {
     fs::write(bench.path("lines.txt"), "a b c\n").unwrap();
     bench.success(&["fill", "--model", NAME, TEXT]);
     let embed = ["embed", "--offline", "--model", NAME, "--input", "lines.txt", "--out"];
-    let warned = |out| bench.success(&[&embed[..], &[out]].concat()).1.contains("does not say whether");
+    let warned = |out| bench.success(&[&embed[..], &[out]].concat()).1.contains("does not show whether");
     assert!(!warned("known.npy"));
     // As Transformers leaves a cache: it never asks for modules.json.
     fs::remove_file(bench.cache().join(".no_exist").join(COMMIT).join("modules.json")).unwrap();

@@ -46,7 +46,7 @@ const CHUNK: usize = 1 << 16;
 const COLUMNS: usize = 16;
 
 impl Initializer<'_> {
-    /// Its message without the data.
+    /// The message without the data.
     pub(super) fn head(&self) -> TensorProto {
         let data_type = if matches!(self.data, Data::Ints(_)) { INT64 } else { FLOAT };
         TensorProto { dims: self.dims.clone(), data_type, name: self.name.clone(), ..TensorProto::default() }

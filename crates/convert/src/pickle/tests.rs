@@ -282,5 +282,5 @@ fn compressed_and_altered_entries_are_rejected() {
     let mut altered = good.clone();
     altered[program] = b'W';
     fs::write(&path, &altered).unwrap();
-    assert!(open_error(&path).contains("data.pkl, have checksum"));
+    assert!(open_error(&path).contains("data.pkl at byte"));
 }

@@ -104,7 +104,7 @@ fn block_entries(block: &[u8], total: &mut usize) -> Result<Vec<Entry>, String> 
     let mut rest = end
         .and_then(|end| body.get(..end))
         .ok_or_else(|| format!("a block is shorter than its {restarts} restarts"))?;
-    // Blocks without entries count too: an index may name the same block many times.
+    // Count every block, even without entries, because a damaged index may contain the same block many times.
     *total += block.len();
     let mut key: Vec<u8> = Vec::new();
     let mut entries: Vec<Entry> = Vec::new();
@@ -220,7 +220,7 @@ pub(super) mod tests {
     fn reports_what_is_wrong() {
         let good = table(&entries(), 7, false);
         let cases: [(Vec<u8>, &str); 4] = [
-            (b"short".to_vec(), "expected a footer of 48"),
+            (b"short".to_vec(), "at least a footer of 48"),
             (vec![0; 100], "expected db4775248b80fb57"),
             ([&[1], &good[1..]].concat(), "at byte 0 has checksum"),
             (table(&[(b"b".to_vec(), vec![]), (b"a".to_vec(), vec![])], 1, false), "out of order"),

@@ -1,14 +1,14 @@
 //! Arrow's IPC file format for columns of integers and of lists of integers
 //! (<https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format>).
 //!
-//! pyarrow and every other implementation of Arrow read what `write` writes. `read` finds the columns of a file in memory
-//! without copying them. The metadata are flatbuffers; their generated code is the `polars-arrow-format` crate. The `arrow` crates
-//! implement all types and cost a fifth of the build time, which is why they are not used.
+//! Other implementations of Arrow, such as pyarrow, can read the output of `write`. `read` finds the columns of a file in memory
+//! without copying them. The metadata is in flatbuffers, for which `polars-arrow-format` has the generated code. The `arrow` crates
+//! are not used because they implement all types and took a fifth of the build time.
 
 pub(crate) mod read;
 pub(crate) mod write;
 
-/// Begins and ends a file.
+/// The first and the last bytes of a file.
 const MAGIC: &[u8; 6] = b"ARROW1";
 /// Precedes the length of the metadata of a message.
 const CONTINUATION: [u8; 4] = [0xff; 4];
@@ -35,11 +35,11 @@ impl Int {
         }
     }
 
-    fn of_format(format: (i32, bool)) -> Option<Int> {
+    fn from_format(format: (i32, bool)) -> Option<Int> {
         [Int::U16, Int::U32, Int::I32, Int::I64].into_iter().find(|int| int.format() == format)
     }
 
-    /// Bytes of an element.
+    /// The size of an element in bytes.
     pub(crate) fn size(self) -> usize {
         self.format().0 as usize / 8
     }
@@ -50,22 +50,22 @@ impl Int {
 pub(crate) struct Field {
     pub name: String,
     /// The type of the column, or of the elements of its lists.
-    pub of: Int,
+    pub int: Int,
     pub is_list: bool,
     pub is_nullable: bool,
 }
 
 impl Field {
-    pub(crate) fn new(name: &str, of: Int) -> Field {
-        Field { name: name.to_owned(), of, is_list: false, is_nullable: false }
+    pub(crate) fn new(name: &str, int: Int) -> Field {
+        Field { name: name.to_owned(), int, is_list: false, is_nullable: false }
     }
 
-    pub(crate) fn nullable(name: &str, of: Int) -> Field {
-        Field { is_nullable: true, ..Field::new(name, of) }
+    pub(crate) fn nullable(name: &str, int: Int) -> Field {
+        Field { is_nullable: true, ..Field::new(name, int) }
     }
 
-    pub(crate) fn list(name: &str, of: Int) -> Field {
-        Field { is_list: true, ..Field::new(name, of) }
+    pub(crate) fn list(name: &str, int: Int) -> Field {
+        Field { is_list: true, ..Field::new(name, int) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Finds the columns of a file that is in memory. Nothing is copied, and nothing is trusted: each offset and length is checked.
+//! Finds the columns of a file in memory, without copying them. Every offset and length is validated.
 
 use std::ops::Range;
 
@@ -14,23 +14,23 @@ use super::{CONTINUATION, Field, Int, MAGIC};
 #[derive(Debug)]
 pub(crate) struct Batch {
     rows: usize,
-    columns: Vec<(Field, Place)>,
+    columns: Vec<(Field, Buffers)>,
 }
 
-/// Where a column is, in bytes of the file.
+/// The byte ranges of a column in the file.
 #[derive(Clone, Debug)]
-struct Place {
-    /// Of lists: `[rows + 1]` of i32.
+struct Buffers {
+    /// Lists have `[rows + 1]` i32 offsets; other columns have none.
     offsets: Range<usize>,
     values: Range<usize>,
 }
 
-/// Where a column of lists is, in bytes of the file. The ranges are aligned, inside the file, and fit each other.
+/// The byte ranges of a column of lists in the file. They are aligned, inside the file, and consistent with each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lists {
     /// The type of the elements.
-    pub of: Int,
-    /// `[rows + 1]` of i32: ascending, at most the number of elements.
+    pub int: Int,
+    /// `[rows + 1]` i32 values: ascending, at most the number of elements.
     pub offsets: Range<usize>,
     pub values: Range<usize>,
 }
@@ -40,18 +40,18 @@ impl Batch {
         self.rows
     }
 
-    /// The column of this name, if it has lists.
+    /// The column with this name, if it contains lists.
     pub(crate) fn lists(&self, name: &str) -> Option<Lists> {
-        let (field, place) = self.columns.iter().find(|(field, _)| field.name == name && field.is_list)?;
-        Some(Lists { of: field.of, offsets: place.offsets.clone(), values: place.values.clone() })
+        let (field, buffers) = self.columns.iter().find(|(field, _)| field.name == name && field.is_list)?;
+        Some(Lists { int: field.int, offsets: buffers.offsets.clone(), values: buffers.values.clone() })
     }
 }
 
 /// The record batches of a file.
 ///
 /// # Errors
-/// What is wrong with the file: it is damaged, or it has types other than integers and lists of integers, nulls in lists, or
-/// compressed buffers.
+/// Fails if the file is damaged, or if it contains types other than integers and lists of integers, nulls in lists, or compressed
+/// buffers.
 pub(crate) fn batches(file: &[u8]) -> Result<Vec<Batch>, String> {
     let (content, end) =
         file.split_last_chunk::<10>().ok_or_else(|| format!("expected an Arrow file, found {} bytes", file.len()))?;
@@ -62,13 +62,13 @@ pub(crate) fn batches(file: &[u8]) -> Result<Vec<Batch>, String> {
     let footer_start = usize::try_from(i32::from_le_bytes(length))
         .ok()
         .and_then(|length| content.len().checked_sub(length))
-        .ok_or("its footer is longer than the file")?;
+        .ok_or("the footer is longer than the file")?;
     let footer = FooterRef::read_as_root(&content[footer_start..]).map_err(damaged)?;
     check_version(footer.version().map_err(damaged)?)?;
-    let schema = footer.schema().map_err(damaged)?.ok_or("it has no schema")?;
+    let schema = footer.schema().map_err(damaged)?.ok_or("the schema is missing")?;
     let host = if cfg!(target_endian = "little") { Endianness::Little } else { Endianness::Big };
     if schema.endianness().map_err(damaged)? != host {
-        return Err("its numbers have the other byte order".to_owned());
+        return Err("the byte order is not that of this machine".to_owned());
     }
     let fields: Vec<Field> = match schema.fields().map_err(damaged)? {
         Some(fields) => fields.iter().map(|field| field_of(field.map_err(damaged)?)).collect::<Result<_, String>>()?,
@@ -86,7 +86,7 @@ fn damaged(error: impl std::fmt::Display) -> String {
 fn check_version(version: MetadataVersion) -> Result<(), String> {
     match version {
         MetadataVersion::V4 | MetadataVersion::V5 => Ok(()),
-        other => Err(format!("its metadata have version {other:?}, expected V4 or V5")),
+        other => Err(format!("the metadata version is {other:?}, expected V4 or V5")),
     }
 }
 
@@ -97,7 +97,7 @@ fn field_of(field: FieldRef<'_>) -> Result<Field, String> {
         return Err(unsupported());
     }
     let is_nullable = field.nullable().map_err(damaged)?;
-    let (of, is_list) = match field.type_().map_err(damaged)?.ok_or_else(unsupported)? {
+    let (int, is_list) = match field.type_().map_err(damaged)?.ok_or_else(unsupported)? {
         TypeRef::Int(int) => (int, false),
         TypeRef::List(_) => {
             let mut children = field.children().map_err(damaged)?.ok_or_else(unsupported)?.iter();
@@ -109,12 +109,12 @@ fn field_of(field: FieldRef<'_>) -> Result<Field, String> {
         }
         _ => return Err(unsupported()),
     };
-    let format = (of.bit_width().map_err(damaged)?, of.is_signed().map_err(damaged)?);
-    let of = Int::of_format(format).ok_or_else(unsupported)?;
-    Ok(Field { name: name.to_owned(), of, is_list, is_nullable })
+    let format = (int.bit_width().map_err(damaged)?, int.is_signed().map_err(damaged)?);
+    let int = Int::from_format(format).ok_or_else(unsupported)?;
+    Ok(Field { name: name.to_owned(), int, is_list, is_nullable })
 }
 
-/// One record batch; `file` ends before the footer.
+/// Reads a record batch. `file` is the file without the footer.
 fn batch(file: &[u8], block: BlockRef<'_>, fields: &[Field]) -> Result<Batch, String> {
     let outside = "a block is outside the file";
     let (start, metadata) = range(block.offset(), block.meta_data_length().into()).ok_or(outside)?;
@@ -131,18 +131,18 @@ fn batch(file: &[u8], block: BlockRef<'_>, fields: &[Field]) -> Result<Batch, St
         return Err("a block is not a record batch".to_owned());
     };
     if batch.compression().map_err(damaged)?.is_some() {
-        return Err("its buffers are compressed".to_owned());
+        return Err("the buffers are compressed".to_owned());
     }
     let rows = usize::try_from(batch.length().map_err(damaged)?).map_err(|_| "a negative number of rows")?;
     let mut nodes = batch.nodes().map_err(damaged)?.into_iter().flatten();
-    let mut places = batch.buffers().map_err(damaged)?.into_iter().flatten();
+    let mut locations = batch.buffers().map_err(damaged)?.into_iter().flatten();
     let mut next_node = |name: &str| -> Result<(usize, i64), String> {
         let node = nodes.next().ok_or_else(|| format!("column \"{name}\" is missing in a record batch"))?;
         Ok((usize::try_from(node.length()).map_err(|_| "a negative length")?, node.null_count()))
     };
     let mut next_buffer = |name: &str| -> Result<Range<usize>, String> {
-        let place = places.next().ok_or_else(|| format!("column \"{name}\" is missing in a record batch"))?;
-        let (offset, length) = range(place.offset(), place.length()).ok_or("a buffer is outside its block")?;
+        let location = locations.next().ok_or_else(|| format!("column \"{name}\" is missing in a record batch"))?;
+        let (offset, length) = range(location.offset(), location.length()).ok_or("a buffer is outside its block")?;
         let start = body_start.checked_add(offset).ok_or("a buffer is outside its block")?;
         let end = start.checked_add(length).filter(|&end| end <= body_end).ok_or("a buffer is outside its block")?;
         Ok(start..end)
@@ -156,14 +156,14 @@ fn batch(file: &[u8], block: BlockRef<'_>, fields: &[Field]) -> Result<Batch, St
         }
         next_buffer(name)?; // validity
         if !field.is_list {
-            let values = elements(file, next_buffer(name)?, rows, field.of.size(), name)?;
-            columns.push((field.clone(), Place { offsets: 0..0, values }));
+            let values = elements(file, next_buffer(name)?, rows, field.int.size(), name)?;
+            columns.push((field.clone(), Buffers { offsets: 0..0, values }));
             continue;
         }
         let offsets = next_buffer(name)?;
         let (length, element_nulls) = next_node(name)?;
         next_buffer(name)?; // validity
-        let values = elements(file, next_buffer(name)?, length, field.of.size(), name)?;
+        let values = elements(file, next_buffer(name)?, length, field.int.size(), name)?;
         if nulls != 0 || element_nulls != 0 {
             return Err(format!("column \"{name}\" has nulls"));
         }
@@ -175,7 +175,7 @@ fn batch(file: &[u8], block: BlockRef<'_>, fields: &[Field]) -> Result<Batch, St
         if !bounds || !ends.is_sorted() {
             return Err(format!("column \"{name}\": expected ascending offsets up to {length}"));
         }
-        columns.push((field.clone(), Place { offsets, values }));
+        columns.push((field.clone(), Buffers { offsets, values }));
     }
     Ok(Batch { rows, columns })
 }

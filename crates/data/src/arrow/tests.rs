@@ -4,12 +4,12 @@ use super::read::{Lists, batches};
 use super::write::{Column, FileWriter};
 use super::{Field, Int};
 
-/// Files that pyarrow and the `arrow` crates read and wrote; see `make.py` there.
+/// Files for and from pyarrow and the `arrow` crates, see `fixtures/arrow/make.py`.
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/arrow").join(name)
 }
 
-/// A file with every kind of column, and with a batch without rows.
+/// A file with every kind of column and a batch without rows.
 fn ours() -> Vec<u8> {
     let fields = [
         Field::new("step", Int::I64),
@@ -39,8 +39,8 @@ fn ours() -> Vec<u8> {
 }
 
 /// The lists of a column of u16 or u32.
-fn lists(file: &[u8], Lists { of, offsets, values }: &Lists) -> Vec<Vec<u32>> {
-    let values: Vec<u32> = match of {
+fn lists(file: &[u8], Lists { int, offsets, values }: &Lists) -> Vec<Vec<u32>> {
+    let values: Vec<u32> = match int {
         Int::U16 => file[values.clone()].as_chunks().0.iter().map(|two| u16::from_ne_bytes(*two).into()).collect(),
         _ => file[values.clone()].as_chunks().0.iter().map(|four| u32::from_ne_bytes(*four)).collect(),
     };
@@ -49,10 +49,10 @@ fn lists(file: &[u8], Lists { of, offsets, values }: &Lists) -> Vec<Vec<u32>> {
     offsets.windows(2).map(|pair| values[pair[0]..pair[1]].to_vec()).collect()
 }
 
-/// pyarrow reads this file as `make.py` expects.
+/// `make.py` has checked this file with pyarrow.
 #[cfg(target_endian = "little")]
 #[test]
-fn files_are_those_that_pyarrow_was_tested_with() {
+fn output_is_the_file_that_pyarrow_has_read() {
     let expected = std::fs::read(fixture("ours.arrow")).unwrap();
     assert!(ours() == expected, "run `cargo test -p cloze-data write_ours -- --ignored` and make.py");
 }
@@ -76,7 +76,7 @@ fn written_columns_are_read_back() {
     assert!(batches[0].lists("step").is_none() && batches[0].lists("other").is_none());
 }
 
-/// Shards that pyarrow wrote, and shards that Cloze wrote with the `arrow` crates.
+/// Shards written by pyarrow, and by Cloze with the `arrow` crates.
 #[test]
 fn shards_of_other_writers_are_read() {
     let files = [
@@ -95,27 +95,27 @@ fn shards_of_other_writers_are_read() {
 }
 
 #[test]
-fn unsupported_files_are_named() {
+fn unsupported_files_are_rejected() {
     let error = |name: &str| batches(&std::fs::read(fixture(name)).unwrap()).unwrap_err();
     assert!(error("nulls.arrow").contains("column \"tokens\" has nulls"));
     assert!(error("compressed.arrow").contains("compressed"));
     assert!(error("texts.arrow").contains("column \"text\": expected integers or lists of integers"));
 }
 
-/// Every byte of a file, changed in several ways: an error or lists, and no panic.
+/// Changes every byte of a file in several ways.
 #[test]
 fn damaged_files_do_not_panic() {
     let file = ours();
-    for place in 0..file.len() {
+    for position in 0..file.len() {
         for change in [1, 0x80, 0xff] {
             let mut damaged = file.clone();
-            damaged[place] ^= change;
+            damaged[position] ^= change;
             for batch in batches(&damaged).into_iter().flatten() {
                 for name in ["ids", "ends"] {
                     batch.lists(name).map(|found| lists(&damaged, &found));
                 }
             }
         }
-        assert!(batches(&file[..place]).is_err());
+        assert!(batches(&file[..position]).is_err());
     }
 }

@@ -7,12 +7,12 @@ use zerocopy::{Immutable, IntoBytes};
 
 use super::{ALIGNMENT, CONTINUATION, Field, MAGIC};
 
-/// The rows of one column. Their type is that of the field.
+/// The rows of a column. Their type is given by the field.
 #[derive(Debug)]
 pub(crate) enum Column<'a> {
-    /// One number per row, and whether it is valid where there are nulls.
+    /// One number per row. `validity` is false where a row is null.
     Numbers { bytes: &'a [u8], rows: usize, validity: Option<Vec<bool>> },
-    /// One list per row: `offsets` `[rows + 1]`, then the elements of all lists.
+    /// One list per row: `[rows + 1]` offsets into the elements of all lists.
     Lists { offsets: &'a [i32], bytes: &'a [u8], elements: usize },
 }
 
@@ -21,7 +21,7 @@ impl<'a> Column<'a> {
         Column::Numbers { bytes: values.as_bytes(), rows: values.len(), validity: None }
     }
 
-    /// `values` may contain anything where `validity` is false.
+    /// Values at which `validity` is false are ignored.
     pub(crate) fn nullable<T: IntoBytes + Immutable>(values: &'a [T], validity: Vec<bool>) -> Column<'a> {
         Column::Numbers { bytes: values.as_bytes(), rows: values.len(), validity: Some(validity) }
     }
@@ -58,7 +58,7 @@ impl<W: Write> FileWriter<W> {
         Ok(writer)
     }
 
-    /// Writes a record batch; `columns` are those of the schema, with the same number of rows.
+    /// Writes a record batch. `columns` must match the schema and have the same number of rows.
     pub(crate) fn write(&mut self, columns: &[Column<'_>]) -> io::Result<()> {
         let mut body = Body::default();
         for column in columns {
@@ -83,7 +83,7 @@ impl<W: Write> FileWriter<W> {
         let batch = ipc::RecordBatch {
             length: columns.first().map_or(0, Column::rows) as i64,
             nodes: Some(body.nodes),
-            buffers: Some(body.places),
+            buffers: Some(body.locations),
             ..ipc::RecordBatch::default()
         };
         self.message(ipc::MessageHeader::RecordBatch(Box::new(batch)), body.length)?;
@@ -98,9 +98,9 @@ impl<W: Write> FileWriter<W> {
         Ok(())
     }
 
-    /// Writes the footer, and flushes.
+    /// Writes the footer and flushes the file.
     pub(crate) fn finish(mut self) -> io::Result<W> {
-        // The end of the stream of messages.
+        // Marks the end of the messages.
         self.put(&CONTINUATION)?;
         self.put(&[0; 4])?;
         let footer = ipc::Footer {
@@ -118,7 +118,7 @@ impl<W: Write> FileWriter<W> {
         Ok(self.out)
     }
 
-    /// The metadata of a message, padded so that its body is aligned.
+    /// Writes the metadata of a message, padded so that its body is aligned.
     fn message(&mut self, header: ipc::MessageHeader, body_length: usize) -> io::Result<()> {
         let message = ipc::Message {
             version: ipc::MetadataVersion::V5,
@@ -147,13 +147,13 @@ impl<W: Write> FileWriter<W> {
     }
 }
 
-/// The body of a record batch: its buffers and where they are.
+/// The body of a record batch: its buffers and their locations.
 #[derive(Default)]
 struct Body<'a> {
     nodes: Vec<ipc::FieldNode>,
-    places: Vec<ipc::Buffer>,
+    locations: Vec<ipc::Buffer>,
     buffers: Vec<Buffer<'a>>,
-    /// Bytes with padding.
+    /// Length in bytes, with padding.
     length: usize,
 }
 
@@ -178,23 +178,23 @@ impl<'a> Body<'a> {
 
     fn buffer(&mut self, buffer: Buffer<'a>) {
         let length = buffer.bytes().len();
-        self.places.push(ipc::Buffer { offset: self.length as i64, length: length as i64 });
+        self.locations.push(ipc::Buffer { offset: self.length as i64, length: length as i64 });
         self.length += length.next_multiple_of(ALIGNMENT);
         self.buffers.push(buffer);
     }
 }
 
-/// A bit per row, the first row in the lowest bit.
+/// One bit per row; the first row is in the lowest bit.
 fn bitmap(validity: &[bool]) -> Vec<u8> {
     let byte = |rows: &[bool]| rows.iter().rev().fold(0, |byte, is_valid| byte << 1 | u8::from(*is_valid));
     validity.chunks(8).map(byte).collect()
 }
 
 fn schema_of(fields: &[Field]) -> ipc::Schema {
-    // Numbers are written as they are in memory.
+    // Numbers are written in the byte order of this machine.
     let endianness = if cfg!(target_endian = "little") { ipc::Endianness::Little } else { ipc::Endianness::Big };
     let fields = fields.iter().map(|field| {
-        let (bit_width, is_signed) = field.of.format();
+        let (bit_width, is_signed) = field.int.format();
         let int = ipc::Field {
             name: Some(field.name.clone()),
             nullable: field.is_nullable,

@@ -7,7 +7,7 @@ use super::packed::Batch;
 /// One sequence of a batch as tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Example {
-    /// Its tokens in order, with \[CLS\] and \[SEP\].
+    /// The tokens in order, with \[CLS\] and \[SEP\].
     pub pieces: Vec<ExamplePiece>,
     /// Whether B is from another document (label 1) or continues A (label 0); `None` without sentence pairs.
     pub random_next: Option<bool>,

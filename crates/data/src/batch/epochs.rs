@@ -20,7 +20,7 @@ pub(super) struct Epochs {
     index: Mutex<EpochIndex>,
 }
 
-/// What is known about the epochs planned so far.
+/// Properties of the epochs planned so far.
 #[derive(Debug)]
 struct EpochIndex {
     /// The start of each epoch. It has one element more than the number of epochs whose size is known.

@@ -56,38 +56,38 @@ impl BatchOptions {
     /// # Errors
     /// [`DataError::Option`] with the option, what was expected and what was found.
     pub fn validate(&self, template: &Template) -> Result<(), DataError> {
-        let refuse = |option, reason| Err(DataError::Option { option, reason });
+        let reject = |option, reason| Err(DataError::Option { option, reason });
         // At least one token of each text.
         let min = template.added(self.nsp) + if self.nsp { 2 } else { 1 };
         if !(min..=usize::from(u16::MAX)).contains(&self.seq_len) {
             let reason = format!("must be between {min} and 65535, found {}", self.seq_len);
-            return refuse("seq_len", reason);
+            return reject("seq_len", reason);
         }
         if !(0.0..=1.0).contains(&self.short_seq_prob) {
             let reason = format!("must be between 0 and 1, found {}", self.short_seq_prob);
-            return refuse("short_seq_prob", reason);
+            return reject("short_seq_prob", reason);
         }
         if self.duplicates == Some(0) {
             let reason = "must be at least 1, found 0; leave it unset for new masks in each epoch";
-            return refuse("duplicates", reason.to_string());
+            return reject("duplicates", reason.to_string());
         }
         match self.size {
             BatchSize::Sequences(0) => {
                 let reason = "must be at least 1 sequence, found 0".to_string();
-                return refuse("size", reason);
+                return reject("size", reason);
             }
             BatchSize::Tokens(budget) if budget < self.seq_len => {
                 let reason = format!("must be at least `seq_len`, {} tokens, found {budget}", self.seq_len);
-                return refuse("size", reason);
+                return reject("size", reason);
             }
             // Row indices have 32 bits.
             BatchSize::Sequences(n) if n.saturating_mul(self.seq_len) > i32::MAX as usize => {
                 let reason = format!("of {n} sequences is more than 2^31 tokens; reduce it");
-                return refuse("size", reason);
+                return reject("size", reason);
             }
             BatchSize::Tokens(n) if n > i32::MAX as usize => {
                 let reason = format!("must be at most 2^31 tokens, found {n}");
-                return refuse("size", reason);
+                return reject("size", reason);
             }
             BatchSize::Sequences(_) | BatchSize::Tokens(_) => {}
         }

@@ -48,22 +48,22 @@ impl BatchSource {
             let reason = "requires a tokenizer whose tokens mark word starts (##, Ġ or ▁), and this one does not mark them; set it to false";
             return Err(DataError::Option { option: "masking.whole_word", reason: reason.to_string() });
         }
-        let refuse = |reason: &str| Err(DataError::Sampling { reason: reason.to_string() });
+        let reject = |reason: &str| Err(DataError::Sampling { reason: reason.to_string() });
         let ordinary = (0..vocab.vocab_size as u32).any(|id| !vocab.is_special(id));
         if !ordinary {
-            return refuse("the vocabulary contains only special tokens; use a larger one");
+            return reject("the vocabulary contains only special tokens; use a larger one");
         }
         if documents.len() > u32::MAX as usize {
-            return refuse("found more than 2^32 documents; split the corpus");
+            return reject("found more than 2^32 documents; split the corpus");
         }
         let usable: Vec<u32> =
             (0..documents.len() as u32).filter(|&doc| documents.document_len(doc as usize) > 0).collect();
         if usable.is_empty() {
-            return refuse("found no tokens; prepare a corpus that has text in this split");
+            return reject("found no tokens; prepare a corpus that has text in this split");
         }
         if options.nsp {
             if usable.len() == 1 {
-                return refuse(
+                return reject(
                     "sentence pairs need a second document to sample random sentences from, but there is only one: \
                      put a blank line between documents (or increase `valid_fraction`), or set objective.nsp = false",
                 );
@@ -73,7 +73,7 @@ impl BatchSource {
                 ends.iter().any(|&end| end > 0 && end < ends[ends.len() - 1])
             });
             if !has_pair {
-                return refuse(
+                return reject(
                     "no document has two sentences, so no pair would be a true continuation: put a blank line \
                      between documents only, not after each sentence, or set objective.nsp = false",
                 );

@@ -71,17 +71,17 @@ impl<R: Read> Read for CountingReader<R> {
     }
 }
 
-/// Up to this size after decompression or decoding, the ratio to the stored size is not limited.
+/// The ratio to the stored size is not limited for data of up to this size after decompression or decoding.
 const UNLIMITED_BYTES: u64 = 64 << 20;
-/// Maximal ratio beyond that size. Text has a compression ratio of about 5, the most regular log files perhaps 50.
+/// The maximum ratio above that size. Text has a compression ratio of about 5, very regular log files perhaps 50.
 const MAX_RATIO: u64 = 200;
 
-/// Whether data that become this large are more than a file of text can be.
+/// Whether `stored` bytes that become `total` bytes are too compressible for text.
 pub(super) fn is_bomb(total: u64, stored: u64) -> bool {
     total > UNLIMITED_BYTES && total / MAX_RATIO > stored
 }
 
-/// The reason to refuse such data; `how` is what makes them larger.
+/// The error message for such data. `how` is the operation: "decompressed" or "decoded".
 pub(super) fn bomb_reason(how: &str) -> String {
     format!("is more than {MAX_RATIO} times larger when {how}; expected text")
 }

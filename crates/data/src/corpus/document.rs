@@ -23,7 +23,7 @@ impl Default for CorpusOptions {
 /// A document, or a part of one that is longer than [`MAX_DOCUMENT`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// Its text: not blank, at most [`MAX_DOCUMENT`] bytes.
+    /// The text: not blank, at most [`MAX_DOCUMENT`] bytes.
     pub text: String,
     /// The file that contains it (`-` for standard input).
     pub file: Arc<Path>,

@@ -64,11 +64,11 @@ pub(super) fn expand(paths: &[PathBuf]) -> Result<Inputs, DataError> {
             inputs.files.push(InputFile { path: Arc::from(path.as_path()), bytes: None });
             continue;
         }
-        let refuse = |reason: String| DataError::Input { path: path.clone(), reason };
+        let reject = |reason: String| DataError::Input { path: path.clone(), reason };
         match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => {
                 if !inputs.walk(path, &mut HashSet::new())? {
-                    return Err(refuse(format!(
+                    return Err(reject(format!(
                         "the folder contains no corpus file; expected files ending in {ENDINGS}"
                     )));
                 }
@@ -79,12 +79,12 @@ pub(super) fn expand(paths: &[PathBuf]) -> Result<Inputs, DataError> {
                 let plain: PathBuf = path.components().collect();
                 let pattern = plain.to_string_lossy();
                 if !pattern.contains(['*', '?', '[']) {
-                    return Err(refuse("no such file or folder".into()));
+                    return Err(reject("no such file or folder".into()));
                 }
-                let pattern = Pattern::new(&pattern).map_err(|e| refuse(format!("not a valid pattern: {e}")))?;
+                let pattern = Pattern::new(&pattern).map_err(|e| reject(format!("not a valid pattern: {e}")))?;
                 let mut found = matching(path, &pattern)?;
                 if found.is_empty() {
-                    return Err(refuse("the pattern matches no file".into()));
+                    return Err(reject("the pattern matches no file".into()));
                 }
                 found.sort();
                 for path in found {

@@ -145,7 +145,7 @@ impl ParquetDocuments {
                 continue;
             }
             self.decoded_bytes += records as u64 + found.iter().map(|text| text.len() as u64).sum::<u64>();
-            // A few bytes can say that a text is repeated billions of times.
+            // A few bytes can encode billions of copies of a text.
             if is_bomb(self.decoded_bytes, self.bytes) {
                 return Err(DataError::NotText { path: self.path.to_path_buf(), reason: bomb_reason("decoded") });
             }

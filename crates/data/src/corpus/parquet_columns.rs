@@ -194,7 +194,7 @@ impl ParquetColumns {
                     bytes += (size_of::<Entry>() + value.as_ref().map_or(0, String::len)) as u64;
                     entries.push(Entry { definition, repetition, value });
                 }
-                // A few bytes can say that a value is repeated billions of times.
+                // A few bytes can encode billions of copies of a value.
                 if is_bomb(bytes, stored) {
                     return Err(DataError::NotText { path: self.path.clone(), reason: bomb_reason("decoded") });
                 }

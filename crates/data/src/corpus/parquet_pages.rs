@@ -15,7 +15,7 @@ use ruzstd::decoding::FrameDecoder;
 
 use super::compression::is_bomb;
 
-/// Maximal accepted size of a page in bytes.
+/// The maximum size of a page in bytes.
 const MAX_PAGE: usize = 1 << 30;
 
 fn damaged<T>(what: impl Into<String>) -> Result<T> {
@@ -35,15 +35,15 @@ pub(super) fn column_pages<R: ChunkReader + 'static>(
         return damaged("a column whose start or length is negative");
     };
     if start.checked_add(length).is_none_or(|end| end > file.len()) {
-        return damaged("a column that reaches beyond the file");
+        return damaged("a column that extends beyond the end of the file");
     }
     let pages = || ZstdPages::new(file.clone(), meta);
     match meta.compression() {
         Compression::ZSTD(_) => Ok(Box::new(pages())),
         _ => {
-            // The crate allocates what a header says before it decompresses.
+            // The crate allocates the size in a header before it decompresses the page, so check all headers first.
             let mut pages = pages();
-            while pages.next_place()?.is_some() {}
+            while pages.next_page()?.is_some() {}
             group.get_column_page_reader(column)
         }
     }
@@ -82,8 +82,8 @@ impl<R: ChunkReader> ZstdPages<R> {
         }
     }
 
-    /// The header of the next page, the place of its bytes, and its size when it is decompressed.
-    fn next_place(&mut self) -> Result<Option<(Header, Range<u64>, usize)>> {
+    /// The header of the next page, the range of its bytes in the file, and its decompressed size.
+    fn next_page(&mut self) -> Result<Option<(Header, Range<u64>, usize)>> {
         if self.offset >= self.end {
             return Ok(None);
         }
@@ -92,10 +92,10 @@ impl<R: ChunkReader> ZstdPages<R> {
         let (raw_size, full_size) = (size(header.compressed)?, size(header.uncompressed)?);
         let end = start + raw_size as u64;
         if end > self.end {
-            return damaged("a page runs past its column");
+            return damaged("a page extends beyond the end of its column");
         }
         if is_bomb(full_size as u64, raw_size as u64) {
-            return damaged(format!("a page of {raw_size} bytes that says it grows to {full_size}"));
+            return damaged(format!("a page of {raw_size} bytes with a decompressed size of {full_size}"));
         }
         if let Some(Kind::DataV2(page)) = &header.kind
             && page.levels() > raw_size.min(full_size)
@@ -122,11 +122,11 @@ impl<R: ChunkReader> ZstdPages<R> {
 impl<R: ChunkReader> PageReader for ZstdPages<R> {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
         loop {
-            let Some((header, place, full_size)) = self.next_place()? else { return Ok(None) };
+            let Some((header, range, full_size)) = self.next_page()? else { return Ok(None) };
             let Some(kind) = header.kind else {
                 continue; // An index page has no values.
             };
-            let raw = self.file.get_bytes(place.start, (place.end - place.start) as usize)?;
+            let raw = self.file.get_bytes(range.start, (range.end - range.start) as usize)?;
             let mut buffer = Vec::with_capacity(full_size);
             return Ok(Some(match kind {
                 Kind::Dictionary(dictionary) => {
@@ -195,7 +195,7 @@ impl<R: ChunkReader> PageReader for ZstdPages<R> {
     }
 
     fn skip_next_page(&mut self) -> Result<()> {
-        self.next_place().map(drop)
+        self.next_page().map(drop)
     }
 }
 
@@ -324,7 +324,7 @@ impl Thrift<'_> {
                 self.bytes = rest;
                 Ok(byte)
             }
-            None => damaged("a page header is cut short"),
+            None => damaged("a page header is truncated"),
         }
     }
 
@@ -400,7 +400,7 @@ impl Thrift<'_> {
                 self.bytes = rest;
                 Ok(())
             }
-            None => damaged("a page header is cut short"),
+            None => damaged("a page header is truncated"),
         }
     }
 }

@@ -355,7 +355,7 @@ fn a_peeked_pipe_is_read_from_its_beginning() {
     assert_eq!(read_text(&path).unwrap().0, "\n one\ntwo\nthree");
 }
 
-/// Each must give documents or an error, and never a panic.
+/// Each seed must give documents or an error, without a panic.
 #[test]
 fn seeds_of_the_fuzz_targets_are_read() {
     let dir = tempfile::tempdir().unwrap();

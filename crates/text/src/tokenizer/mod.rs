@@ -35,9 +35,9 @@ pub struct Piece {
 /// A special or added token, in addition to the vocabulary's ordinary ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddedToken {
-    /// Its text.
+    /// The text.
     pub text: String,
-    /// Its id.
+    /// The id.
     pub id: u32,
     /// Whether it is a special token, which readable output omits.
     pub special: bool,
@@ -152,7 +152,7 @@ impl Tokenizer {
         };
         let read = match self.special_tokens {
             SpecialTokens::Text => {
-                "they were read as ordinary text; with `special_tokens` set to \"parse\" they are read as special tokens, as in Transformers"
+                "they were read as ordinary text; `special_tokens = parse` reads them as special tokens, as in Transformers"
             }
             SpecialTokens::Parse => "they were read as special tokens",
         };

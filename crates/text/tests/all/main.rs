@@ -1,4 +1,4 @@
-//! Tokenizers beside the reference implementation.
+//! Tests of tokenizers against the reference implementation.
 
 mod kinds;
 mod reference;

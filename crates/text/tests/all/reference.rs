@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cloze_text::Tokenizer;
 
-/// As in cloze-testing, which depends on this crate: its package could not be published before that one's.
+/// The same as in cloze-testing. That crate depends on this one, and a circular dev-dependency would prevent publishing.
 fn real_data() -> Option<PathBuf> {
     let named = std::env::var_os("CLOZE_DATA").map(PathBuf::from);
     let folder = named.clone().unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"));

@@ -1,7 +1,7 @@
-//! Gives up on connections that are open and bring nothing more.
+//! Ends connections that are open but transfer no more data.
 //!
-//! `hf-hub` sets no time limit and takes no HTTP client of ours. So each of its calls runs in a thread of its own that says when
-//! something has arrived. A thread that waits for a dead connection cannot be stopped: it is left behind.
+//! `hf-hub` sets no time limit and does not accept another HTTP client. Each of its calls therefore runs in a separate thread that
+//! reports progress. A thread that waits for a dead connection cannot be stopped, so it is abandoned.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -12,22 +12,22 @@ use hf_hub::api::Progress;
 use hf_hub::api::sync::ApiError;
 
 enum Message<T> {
-    /// Something happened.
+    /// Signals that the transfer is active.
     Alive,
-    /// So many bytes of the file are there.
+    /// Number of bytes of the file received so far.
     Bytes(u64),
     Done(Result<T, ApiError>),
 }
 
-/// Tells the thread that waits of a transfer's progress.
-pub(crate) struct Pulse<T> {
+/// Reports the progress of a transfer to the waiting thread.
+pub(crate) struct ProgressSender<T> {
     sender: SyncSender<Message<T>>,
     bytes: u64,
 }
 
-impl<T> Pulse<T> {
-    /// Each message is handed over, not queued. So the crate writes to a part only what it has read while somebody waited for it:
-    /// another transfer of the same file may be under way by the time that an abandoned one wakes up.
+impl<T> ProgressSender<T> {
+    /// Messages are passed without a queue. The crate therefore writes data to a part only while another thread waits for it. When an
+    /// abandoned transfer continues, another transfer of the same file may be in progress, so the abandoned one must not write.
     fn send(&self, message: Message<T>) {
         if self.sender.send(message).is_err() {
             loop {
@@ -37,7 +37,7 @@ impl<T> Pulse<T> {
     }
 }
 
-impl<T> Progress for Pulse<T> {
+impl<T> Progress for ProgressSender<T> {
     fn init(&mut self, _: usize, _: &str) {
         self.bytes = 0;
         self.send(Message::Alive);
@@ -51,25 +51,25 @@ impl<T> Progress for Pulse<T> {
     fn finish(&mut self) {}
 }
 
-/// Does `work`, which fails where it gives no sign of life for as long as `patience`. `report` is told of bytes.
+/// Runs `work` in a thread. It fails if there is no progress for `stall_timeout`. `report` is called with the number of bytes.
 pub(crate) fn wait_for<T: Send + 'static>(
-    patience: Duration,
-    work: impl FnOnce(Pulse<T>) -> Result<T, ApiError> + Send + 'static,
+    stall_timeout: Duration,
+    work: impl FnOnce(ProgressSender<T>) -> Result<T, ApiError> + Send + 'static,
     report: &mut dyn FnMut(u64),
 ) -> Result<T, ApiError> {
     let (sender, receiver) = sync_channel(0);
     thread::Builder::new().name("download".into()).spawn(move || {
-        let done = work(Pulse { sender: sender.clone(), bytes: 0 });
-        // Nobody waits for an abandoned one.
+        let done = work(ProgressSender { sender: sender.clone(), bytes: 0 });
+        // An abandoned transfer has no receiver.
         let _ = sender.send(Message::Done(done));
     })?;
     loop {
-        match receiver.recv_timeout(patience) {
+        match receiver.recv_timeout(stall_timeout) {
             Ok(Message::Alive) => {}
             Ok(Message::Bytes(bytes)) => report(bytes),
             Ok(Message::Done(done)) => return done,
             Err(RecvTimeoutError::Timeout) => {
-                let reason = format!("nothing arrived for {patience:?}");
+                let reason = format!("nothing arrived for {stall_timeout:?}");
                 return Err(io::Error::new(io::ErrorKind::TimedOut, reason).into());
             }
             Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("the transfer ended early").into()),
