@@ -1,5 +1,4 @@
-//! Fine-tuning from end to end with models of a few thousand weights: what is learned, what stays, what is kept, and that a
-//! run which was interrupted ends where it would have ended.
+//! End-to-end tests of fine-tuning with models of a few thousand weights.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,15 +11,17 @@ use cloze_engine::{DType, Device};
 use cloze_model::{Config, Heads, Model, TaskHead};
 use cloze_tasks::answer::{ExtractOptions, WindowOptions};
 use cloze_tasks::datasets::squad::{Answer, Question};
-use cloze_tasks::finetune::{FineTuneConfig, FineTuneEvent, Outcome, as_it_began, dry_run, finetune, read_settings};
+use cloze_tasks::finetune::{
+    FineTuneConfig, FineTuneEvent, Outcome, dry_run, finetune, read_settings, restore_compute,
+};
 use cloze_tasks::inference::predictor::evaluate;
-use cloze_tasks::kinds::answer::{self, Answering};
+use cloze_tasks::kinds::answer::{self, AnswerTask};
 use cloze_tasks::kinds::choose::{self, Choose};
 use cloze_tasks::kinds::classify::{self, Classify};
 use cloze_tasks::kinds::regress::{self, Regress};
 use cloze_tasks::kinds::tag::{self, Tag};
 use cloze_tasks::kinds::text::{Length, Text};
-use cloze_tasks::{AnyRows, ClassWeights, HeadStart, Pretrained, Rows, Settings, Task, TaskError, TaskSettings};
+use cloze_tasks::{AnyRows, ClassWeights, HeadInit, Pretrained, Rows, Settings, Task, TaskError, TaskSettings};
 use cloze_testing::tokenizer;
 use cloze_train::recipe::{Precision, ScheduleKind};
 use cloze_train::train_loop::Event;
@@ -33,7 +34,7 @@ fn device() -> Device {
     Device::cpu(Some(2)).unwrap()
 }
 
-/// A pre-trained model that has learned nothing; its dropout is `dropout`.
+/// A random model with pre-training heads and this dropout.
 fn start(dir: &Path, dropout: f64) -> PathBuf {
     let mut config = cloze_testing::config();
     config.num_hidden_layers = LAYERS;
@@ -45,7 +46,7 @@ fn start(dir: &Path, dropout: f64) -> PathBuf {
     path
 }
 
-/// Settings with other values of some of them.
+/// Copies settings and changes some of them.
 macro_rules! with {
     ($settings:expr, $($name:ident: $value:expr),+ $(,)?) => {{
         let mut settings: Settings = $settings;
@@ -58,12 +59,12 @@ fn settings() -> Settings {
     with!(Settings::default(), epochs: 60, batch: 8, lr: 2e-3, schedule: ScheduleKind::Constant, precision: Precision::F32)
 }
 
-/// A folder for a test, with a model to start from, and what is asked of a run in it.
+/// A temporary folder with a model to fine-tune, and the configuration of runs in it.
 struct Bench {
     dir: TempDir,
     model: PathBuf,
     device: Device,
-    /// How its rows are said to be read.
+    /// The task settings of the runs.
     task_settings: RefCell<TaskSettings>,
 }
 
@@ -85,10 +86,10 @@ impl Bench {
         settings: &Settings,
         out: &str,
         resume: bool,
-        watch: &mut dyn FnMut(&FineTuneEvent, &AtomicBool),
+        on_event: &mut dyn FnMut(&FineTuneEvent, &AtomicBool),
     ) -> Result<Outcome, TaskError> {
         let out = self.path(out);
-        let asked = FineTuneConfig {
+        let config = FineTuneConfig {
             task,
             train: &Rows::new(task.clone(), train.to_vec()),
             dev: &Rows::new(task.clone(), dev.to_vec()),
@@ -101,7 +102,7 @@ impl Bench {
             task_settings: &self.task_settings.borrow(),
         };
         let stop = AtomicBool::new(false);
-        finetune(&asked, &stop, &mut |news| watch(news, &stop))
+        finetune(&config, &stop, &mut |event| on_event(event, &stop))
     }
 
     fn finish<T: Task>(&self, task: &T, rows: [&[T::Row]; 2], settings: &Settings, out: &str) -> Outcome {
@@ -110,8 +111,8 @@ impl Bench {
         outcome
     }
 
-    /// The model with a task's head as a run with this seed starts from it.
-    fn beginning<T: Task>(&self, task: &T, seed: u64) -> Model {
+    /// The initial model with a task head of a run with this seed.
+    fn initial<T: Task>(&self, task: &T, seed: u64) -> Model {
         Model::load_with(&self.model, Heads::of(task.head()), &[], &self.device, seed).unwrap().0
     }
 
@@ -120,8 +121,8 @@ impl Bench {
     }
 }
 
-/// What a model makes of rows that say what is right: the deciding score, and how many predictions there are.
-fn judge<T: Task>(model: &Pretrained, task: &T, rows: &[T::Row]) -> Result<(f64, usize), TaskError> {
+/// The main score of a model for rows with gold labels, and the number of predictions.
+fn main_score<T: Task>(model: &Pretrained, task: &T, rows: &[T::Row]) -> Result<(f64, usize), TaskError> {
     let rows = Rows::new(task.clone(), rows.to_vec());
     let found = evaluate(model, &rows, &mut |_| ())?;
     Ok((found.scores.main(), found.predictions.to_json()?.len()))
@@ -135,7 +136,7 @@ fn values(model: &Model) -> BTreeMap<String, Vec<f32>> {
     model.params.ids().map(|id| (model.params.name(id).to_owned(), model.params.read(id).to_vec())).collect()
 }
 
-/// Each tensor's mean distance between two models.
+/// The mean absolute difference of each tensor between two models.
 fn distances(a: &Model, b: &Model) -> BTreeMap<String, f64> {
     let (a, b) = (values(a), values(b));
     assert!(a.keys().eq(b.keys()), "{:?} and {:?}", a.keys(), b.keys());
@@ -150,7 +151,7 @@ fn lines(run: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The lines of a kind, without what depends on the clock.
+/// The lines of these kinds, without values that depend on the clock.
 fn figures(run: &Path, kinds: &[&str]) -> Vec<Value> {
     let mut lines = lines(run);
     lines.retain(|line| kinds.contains(&line["kind"].as_str().unwrap()));
@@ -236,10 +237,10 @@ fn tagger(layers: usize) -> (Tag, Vec<tag::Row>) {
     (task, rows.map(row).to_vec())
 }
 
-fn answerer() -> (Answering, Vec<answer::Row>) {
-    // Short windows: a paragraph is read in several.
+fn answerer() -> (AnswerTask, Vec<answer::Row>) {
+    // Short windows: the paragraph is split into several.
     let windows = WindowOptions { max_len: 16, stride: 4, max_question: 4 };
-    let task = Answering { windows, extract: ExtractOptions::default() };
+    let task = AnswerTask { windows, extract: ExtractOptions::default() };
     let context = "the old fox leaves rome . anna paints a red tower in paris . the owl sees otto in the quiet river .";
     let question = |number: usize, question: &str, answer: &str| Question {
         id: number.to_string(),
@@ -273,71 +274,72 @@ fn chooser() -> (Choose, Vec<choose::Row>) {
     (Choose { max_len: 20, first_number: 0 }, rows)
 }
 
-/// Trains on a few rows until they are known, with the whole network learning.
+/// Trains the complete network on a few rows until it predicts all of them.
 #[track_caller]
-fn learns_by_heart<T: Task>((task, rows): (T, Vec<T::Row>), settings: &Settings, least: f64) {
+fn memorizes<T: Task>((task, rows): (T, Vec<T::Row>), settings: &Settings, least: f64) {
     let bench = Bench::new(0.0);
-    let mut announced = 0;
+    let mut example_count = 0;
     let outcome = bench
-        .run(&task, [&rows, &rows], settings, "run", false, &mut |news, _| {
-            if let Event::Start(start) = news {
-                announced = start.examples;
-                assert!(!start.adopted.newly_initialized.is_empty(), "the head is new");
+        .run(&task, [&rows, &rows], settings, "run", false, &mut |event, _| {
+            if let Event::Start(start) = event {
+                example_count = start.examples;
+                assert!(!start.load_report.newly_initialized.is_empty(), "the head is new");
             }
         })
         .unwrap();
-    assert!(announced >= rows.len());
+    assert!(example_count >= rows.len());
     let best = outcome.best.expect("dev rows were scored");
     assert!(best.score >= least && best.score <= 1.0 + 1e-9, "{best:?}");
     assert_eq!(best.collapsed, None);
 
-    // What lies in the folder is what was scored.
+    // The saved model is the one that was scored.
     let trained = bench.model("run");
     assert_eq!(trained.model.heads.task.unwrap(), task.head());
-    let (score, _) = judge(&trained, &task, &rows).unwrap();
+    let (score, _) = main_score(&trained, &task, &rows).unwrap();
     assert!((score - best.score).abs() < 1e-9, "{score} and {}", best.score);
     assert_eq!(json_of(bench.path("run/scores.json"))["best"]["score"], best.score);
-    assert!(!bench.path("run/checkpoints").exists(), "a finished run keeps no checkpoints");
+    assert!(!bench.path("run/checkpoints").exists(), "a finished run has no checkpoints");
 
-    // Adding a number to every key, or to all logits of a softmax over places, changes nothing: no gradient but rounding.
-    let over_places = matches!(task.head(), TaskHead::Answer | TaskHead::Choose);
+    // Adding a constant to all keys, or to all logits of a softmax over positions, changes nothing: the gradient is
+    // only a rounding error.
+    let over_positions = matches!(task.head(), TaskHead::Answer | TaskHead::Choose);
     let free = |name: &str| {
-        name.ends_with("key.bias") || over_places && (name == "classifier.bias" || name == "qa_outputs.bias")
+        name.ends_with("key.bias") || over_positions && (name == "classifier.bias" || name == "qa_outputs.bias")
     };
-    let moved = distances(&bench.beginning(&task, settings.seed), &trained.model);
+    let moved = distances(&bench.initial(&task, settings.seed), &trained.model);
     assert!(moved.len() > 16 * LAYERS);
     for (name, distance) in moved.iter().filter(|(name, _)| !free(name)) {
-        assert!(*distance > 1e-5, "{name} moved by {distance} only");
+        assert!(*distance > 1e-5, "{name} moved only by {distance}");
     }
 }
 
 #[test]
-fn classes_are_learned_by_heart() {
-    learns_by_heart(classifier(), &settings(), 1.0);
+fn classes_are_memorized() {
+    memorizes(classifier(), &settings(), 1.0);
 }
 
 #[test]
-fn numbers_are_learned_by_heart() {
-    learns_by_heart(regressor(), &with!(settings(), epochs: 150), 0.99);
+fn numbers_are_memorized() {
+    memorizes(regressor(), &with!(settings(), epochs: 150), 0.99);
 }
 
 #[test]
-fn tags_are_learned_by_heart() {
-    learns_by_heart(tagger(1), &settings(), 1.0);
+fn tags_are_memorized() {
+    memorizes(tagger(1), &settings(), 1.0);
 }
 
 #[test]
-fn answers_are_learned_by_heart() {
-    learns_by_heart(answerer(), &settings(), 1.0);
+fn answers_are_memorized() {
+    memorizes(answerer(), &settings(), 1.0);
 }
 
 #[test]
-fn choices_are_learned_by_heart() {
-    learns_by_heart(chooser(), &settings(), 1.0);
+fn choices_are_memorized() {
+    memorizes(chooser(), &settings(), 1.0);
 }
 
-/// The layer that a tensor belongs to, counted from the embeddings, 0; none for pooler and head.
-fn height(name: &str) -> Option<usize> {
+/// The number of the layer of a tensor, where the embeddings are 0; none for pooler and head.
+fn layer(name: &str) -> Option<usize> {
     if name.starts_with("bert.embeddings.") {
         return Some(0);
     }
@@ -346,19 +348,19 @@ fn height(name: &str) -> Option<usize> {
 }
 
 #[test]
-fn frozen_layers_stay_to_the_bit() {
-    // Dropout too: frozen layers run without it, and their outputs do not change either.
+fn frozen_layers_do_not_change() {
+    // With dropout: frozen layers run without it, so their outputs do not change either.
     let bench = Bench::new(0.1);
     let (task, rows) = classifier();
     for freeze in [0, 2] {
         let out = format!("freeze-{freeze}");
         let settings = with!(settings(), epochs: 4, freeze: Some(freeze));
         bench.finish(&task, [&rows, &[]], &settings, &out);
-        let beginning = bench.beginning(&task, settings.seed);
+        let initial = bench.initial(&task, settings.seed);
         let end = bench.model(&out);
-        for (name, distance) in distances(&beginning, &end.model) {
-            match height(&name) {
-                Some(height) if height <= freeze => assert_eq!(distance, 0.0, "{name} with {freeze} layers frozen"),
+        for (name, distance) in distances(&initial, &end.model) {
+            match layer(&name) {
+                Some(layer) if layer <= freeze => assert_eq!(distance, 0.0, "{name} with {freeze} layers frozen"),
                 _ => assert!(distance > 0.0 || name.ends_with("key.bias"), "{name} with {freeze} layers frozen"),
             }
         }
@@ -366,32 +368,32 @@ fn frozen_layers_stay_to_the_bit() {
 }
 
 #[test]
-fn the_feature_based_way_moves_the_head_alone() {
+fn the_feature_based_approach_changes_only_the_head() {
     let bench = Bench::new(0.1);
     let (task, rows) = tagger(LAYERS);
     let settings = with!(settings(), epochs: 150, lr: 1e-2, freeze: Some(LAYERS));
     let best = bench.finish(&task, [&rows, &rows], &settings, "run").best.unwrap();
     assert_eq!(best.score, 1.0, "{best:?}");
-    // The folder says by its head's width how many layers it reads.
+    // The width of the saved head determines how many layers it reads.
     let trained = bench.model("run");
     let head = trained.model.heads.task.unwrap();
     assert_eq!(head, TaskHead::Tag { labels: 3, layers: LAYERS });
-    assert_eq!(judge(&trained, &task, &rows).unwrap().0, 1.0);
-    for (name, distance) in distances(&bench.beginning(&task, settings.seed), &trained.model) {
+    assert_eq!(main_score(&trained, &task, &rows).unwrap().0, 1.0);
+    for (name, distance) in distances(&bench.initial(&task, settings.seed), &trained.model) {
         assert_eq!(distance > 0.0, name.starts_with("classifier."), "{name} moved by {distance}");
     }
 }
 
 #[test]
-fn lower_layers_learn_more_slowly() {
+fn layer_decay_lowers_the_rates_of_lower_layers() {
     let bench = Bench::new(0.0);
     let (task, rows) = classifier();
-    // AdamW's first step has the size of the rate, whatever the gradient: distances are rates.
+    // The size of AdamW's first step is the learning rate for every gradient, so distances are rates.
     let one = |decay: f64, out: &str| {
         let settings =
             with!(settings(), epochs: 1, batch: rows.len(), warmup: 0.0, weight_decay: 0.0, layer_decay: decay);
         bench.finish(&task, [&rows, &[]], &settings, out);
-        let moved = distances(&bench.beginning(&task, 1), &bench.model(out).model);
+        let moved = distances(&bench.initial(&task, 1), &bench.model(out).model);
         move |name: &str| moved[name]
     };
     let (even, falling) = (one(1.0, "even"), one(0.5, "falling"));
@@ -407,24 +409,24 @@ fn lower_layers_learn_more_slowly() {
 }
 
 #[test]
-fn accumulation_equals_the_big_batch() {
+fn accumulation_equals_a_large_batch() {
     #[track_caller]
     fn check<T: Task>((task, rows): (T, Vec<T::Row>), class_weights: ClassWeights) {
         let bench = Bench::new(0.0);
-        // A large ε, so that a gradient that is nothing but rounding moves nothing.
+        // A large ε, so that gradients that are only rounding errors have no effect.
         let big = with!(settings(), epochs: 5, lr: 1e-2, eps: 1e-3, class_weights: class_weights);
         let small = with!(big.clone(), accumulate: 3);
         let a = bench.finish(&task, [&rows, &rows], &big, "big").best.unwrap();
         let b = bench.finish(&task, [&rows, &rows], &small, "small").best.unwrap();
         assert!((a.score - b.score).abs() < 1e-4, "{a:?} and {b:?}");
-        let (first, a, b) = (bench.beginning(&task, 1), bench.model("big"), bench.model("small"));
+        let (first, a, b) = (bench.initial(&task, 1), bench.model("big"), bench.model("small"));
         let largest = |a: &Model, b: &Model| {
             let (a, b) = (a.params.read_all(), b.params.read_all());
             a.iter().zip(b.iter()).map(|(x, y)| (x - y).abs()).fold(0.0f32, f32::max)
         };
         assert!(largest(&first, &a.model) > 1e-2);
-        let apart = largest(&a.model, &b.model);
-        assert!(apart < 1e-5, "weights differ by {apart}");
+        let difference = largest(&a.model, &b.model);
+        assert!(difference < 1e-5, "weights differ by {difference}");
         let loss = |out: &str| -> Vec<f64> {
             figures(&bench.path(out), &["eval"]).iter().map(|line| line["loss"].as_f64().unwrap()).collect()
         };
@@ -438,43 +440,43 @@ fn accumulation_equals_the_big_batch() {
 }
 
 #[track_caller]
-fn resumes_to_the_bit<T: Task>((task, rows): (T, Vec<T::Row>), stops: &[u64]) {
+fn resumes_bitwise<T: Task>((task, rows): (T, Vec<T::Row>), stops: &[u64]) {
     let bench = Bench::new(0.1);
     let settings = with!(settings(), epochs: 24, batch: 4, evals_per_epoch: 2, lr: 1e-3);
     let rows: [&[T::Row]; 2] = [&rows, &rows];
-    let whole = bench.finish(&task, rows, &settings, "whole");
-    assert!(whole.steps > *stops.last().unwrap() + 1);
+    let uninterrupted = bench.finish(&task, rows, &settings, "uninterrupted");
+    assert!(uninterrupted.steps > *stops.last().unwrap() + 1);
 
     for (number, &at) in stops.iter().enumerate() {
-        let outcome = bench.run(&task, rows, &settings, "halting", number > 0, &mut |news, stop| {
-            if matches!(news, Event::Step(step) if step.figures.step == at) {
+        let outcome = bench.run(&task, rows, &settings, "interrupted", number > 0, &mut |event, stop| {
+            if matches!(event, Event::Step(step) if step.figures.step == at) {
                 stop.store(true, Ordering::Relaxed);
             }
         });
         let outcome = outcome.unwrap();
         assert!(!outcome.finished);
-        assert_eq!(outcome.steps, at, "the step is finished, no other begun");
-        assert_eq!(names(&bench.path("halting/checkpoints")), [format!("step-{at:08}")]);
-        let logged = figures(&bench.path("halting"), &["train"]);
+        assert_eq!(outcome.steps, at, "the step is completed and no further one was started");
+        assert_eq!(names(&bench.path("interrupted/checkpoints")), [format!("step-{at:08}")]);
+        let logged = figures(&bench.path("interrupted"), &["train"]);
         assert_eq!(logged.last().unwrap()["step"], at, "the last step is logged");
     }
-    let mut went_on_after = None;
-    // How often checkpoints are saved and what is recomputed may change. (Where a head reads several layers that learn, computing
-    // them again adds their gradients in another order.)
+    let mut resumed_at = None;
+    // The interval of checkpoints and activation checkpointing may change. (If a head reads several trained layers,
+    // recomputation adds their gradients in a different order.)
     let recompute = !matches!(task.head(), TaskHead::Tag { layers: 2.., .. });
     let settings = with!(settings, checkpoint_every: Some(1), recompute: recompute);
-    let outcome = bench.run(&task, rows, &settings, "halting", true, &mut |news, _| {
-        if let Event::Start(start) = news {
-            went_on_after = Some(start.step);
+    let outcome = bench.run(&task, rows, &settings, "interrupted", true, &mut |event, _| {
+        if let Event::Start(start) = event {
+            resumed_at = Some(start.step);
         }
     });
     let outcome = outcome.unwrap();
     assert!(outcome.finished);
-    // As text: a score that is no number equals itself.
-    assert_eq!(format!("{:?}", outcome.best), format!("{:?}", whole.best));
-    assert_eq!(went_on_after, stops.last().copied());
+    // Compared as text, because NaN does not equal itself.
+    assert_eq!(format!("{:?}", outcome.best), format!("{:?}", uninterrupted.best));
+    assert_eq!(resumed_at, stops.last().copied());
 
-    let [a, b] = ["whole", "halting"].map(|name| bench.path(name));
+    let [a, b] = ["uninterrupted", "interrupted"].map(|name| bench.path(name));
     for file in names(&a.join("model")) {
         assert!(
             fs::read(a.join("model").join(&file)).unwrap() == fs::read(b.join("model").join(&file)).unwrap(),
@@ -490,18 +492,18 @@ fn resumes_to_the_bit<T: Task>((task, rows): (T, Vec<T::Row>), stops: &[u64]) {
 }
 
 #[test]
-fn an_interrupted_classifier_goes_on_to_the_bit() {
-    // In the middle of an epoch and of a logged window, right after, and at the end of an epoch.
-    resumes_to_the_bit(classifier(), &[7, 8, 33]);
+fn an_interrupted_classifier_resumes_bitwise() {
+    // In the middle of an epoch and of a logging interval, one step later, and at the end of an epoch.
+    resumes_bitwise(classifier(), &[7, 8, 33]);
 }
 
 #[test]
-fn an_interrupted_tagger_goes_on_to_the_bit() {
-    resumes_to_the_bit(tagger(2), &[1, 29]);
+fn an_interrupted_tagger_resumes_bitwise() {
+    resumes_bitwise(tagger(2), &[1, 29]);
 }
 
 #[test]
-fn the_log_says_what_was_learned_from() {
+fn the_log_describes_the_training_data() {
     let bench = Bench::new(0.1);
     let (task, rows) = classifier();
     bench.finish(&task, [&rows, &rows], &with!(settings(), epochs: 2, batch: 4), "run");
@@ -512,34 +514,35 @@ fn the_log_says_what_was_learned_from() {
     assert!(lines(&run).iter().filter(|line| line["kind"] == "eval").all(|line| line["seconds"].is_number()));
 }
 
-/// A score that is no number, as a correlation with a constant, survives a checkpoint.
+/// A NaN score, such as the correlation with a constant, is restored from a checkpoint.
 #[test]
-fn a_score_that_is_no_number_is_resumed() {
+fn a_nan_score_is_restored() {
     let (task, mut rows) = regressor();
     rows.iter_mut().for_each(|row| row.value = Some(2.0));
-    resumes_to_the_bit((task, rows), &[9]);
+    resumes_bitwise((task, rows), &[9]);
 }
 
-/// The type of activations is chosen when a run begins, and kept.
+/// The data type of activations is chosen when a run starts, and kept.
 #[test]
-fn a_resumed_run_keeps_the_precision_that_it_began_with() {
+fn a_resumed_run_keeps_its_precision() {
     let bench = Bench::new(0.1);
     let (task, rows) = classifier();
     let rows: [&[classify::Row]; 2] = [&rows, &rows];
     for precision in [Precision::F32, Precision::Bf16] {
         let settings = with!(settings(), epochs: 3, precision: precision);
-        let [whole, halting] = ["whole", "halting"].map(|name| format!("{name}-{}", precision.name()));
-        bench.finish(&task, rows, &settings, &whole);
-        let stop = &mut |news: &FineTuneEvent, stop: &AtomicBool| {
-            stop.store(matches!(news, Event::Step(_)), Ordering::Relaxed);
+        let [uninterrupted, interrupted] =
+            ["uninterrupted", "interrupted"].map(|name| format!("{name}-{}", precision.name()));
+        bench.finish(&task, rows, &settings, &uninterrupted);
+        let stop = &mut |event: &FineTuneEvent, stop: &AtomicBool| {
+            stop.store(matches!(event, Event::Step(_)), Ordering::Relaxed);
         };
-        assert!(!bench.run(&task, rows, &settings, &halting, false, stop).unwrap().finished);
-        // `auto` stands for one of the two here, but not for both.
+        assert!(!bench.run(&task, rows, &settings, &interrupted, false, stop).unwrap().finished);
+        // `auto` means one of the two types on this machine.
         let automatic = with!(settings, precision: Precision::Auto);
-        assert!(bench.run(&task, rows, &automatic, &halting, true, &mut |_, _| ()).unwrap().finished);
+        assert!(bench.run(&task, rows, &automatic, &interrupted, true, &mut |_, _| ()).unwrap().finished);
         let weights = |name: &str| fs::read(bench.path(name).join("model/model.safetensors")).unwrap();
-        assert!(weights(&whole) == weights(&halting), "{precision:?}");
-        let kept = read_settings(&bench.path(&halting)).unwrap();
+        assert!(weights(&uninterrupted) == weights(&interrupted), "{precision:?}");
+        let kept = read_settings(&bench.path(&interrupted)).unwrap();
         assert_eq!(kept.precision, precision);
         assert_eq!(kept.instruction_set.as_deref(), Some(bench.device.instruction_set()));
     }
@@ -548,9 +551,9 @@ fn a_resumed_run_keeps_the_precision_that_it_began_with() {
     assert_eq!(read_settings(&bench.path("automatic")).unwrap().precision, Precision::Auto.resolved(&bench.device));
 }
 
-/// On a CPU without the run's instruction set it went on without a word.
+/// Regression test: on a CPU without the run's instruction set, the run was resumed without a note.
 #[test]
-fn a_run_that_cannot_compute_as_it_began_says_so() {
+fn resuming_with_a_different_instruction_set_gives_a_note() {
     let present = Device::instruction_sets();
     let Some(absent) = ["amx", "avx512bf16", "avx512", "avx2", "neon"].into_iter().find(|name| !present.contains(name))
     else {
@@ -564,33 +567,35 @@ fn a_run_that_cannot_compute_as_it_began_says_so() {
     assert!(!bench.run(&task, rows, &settings, "run", false, stop).unwrap().finished);
     let elsewhere = with!(read_settings(&bench.path("run")).unwrap(), instruction_set: Some(absent.to_owned()));
     fs::write(bench.path("run/finetune.toml"), elsewhere.to_toml().unwrap()).unwrap();
-    let mut said = Vec::new();
-    let tell = &mut |news: &FineTuneEvent, _: &AtomicBool| {
-        if let Event::Message(message) = news {
-            said.push(message.clone());
+    let mut messages = Vec::new();
+    let on_event = &mut |event: &FineTuneEvent, _: &AtomicBool| {
+        if let Event::Message(message) = event {
+            messages.push(message.clone());
         }
     };
-    assert!(bench.run(&task, rows, &settings, "run", true, tell).unwrap().finished);
+    assert!(bench.run(&task, rows, &settings, "run", true, on_event).unwrap().finished);
     let now = bench.device.instruction_set();
-    let expected = format!("the run began with {absent}, this computes with {now}: results differ in their last bits");
-    assert_eq!(said, [expected]);
+    let expected = format!(
+        "the run started with the instruction set {absent}, this machine uses {now}: results differ in their last bits"
+    );
+    assert_eq!(messages, [expected]);
 }
 
-/// A dry run measured the type that the machine would choose, not the run's.
+/// Regression test: a dry run measured the data type that the machine would choose, not the run's.
 #[test]
-fn what_goes_on_computes_as_the_run_began() {
+fn a_resumed_run_uses_the_original_precision_and_instruction_set() {
     let device = Device::cpu(Some(1)).unwrap();
     let automatic = settings_of(Precision::Auto);
     for precision in [Precision::F32, Precision::Bf16] {
-        let began = with!(settings_of(precision), instruction_set: Some("portable".to_owned()));
-        let (settings, at) = as_it_began(&began, &automatic, &device).unwrap();
+        let original = with!(settings_of(precision), instruction_set: Some("portable".to_owned()));
+        let (settings, restored) = restore_compute(&original, &automatic, &device).unwrap();
         assert_eq!(settings, settings_of(precision));
         if std::env::var_os("CLOZE_CPU").is_none_or(|word| word.is_empty()) {
-            assert_eq!(at.instruction_set(), "portable");
+            assert_eq!(restored.instruction_set(), "portable");
         }
     }
-    let asked = settings_of(Precision::F32);
-    assert_eq!(as_it_began(&settings_of(Precision::Bf16), &asked, &device).unwrap().0, asked);
+    let given = settings_of(Precision::F32);
+    assert_eq!(restore_compute(&settings_of(Precision::Bf16), &given, &device).unwrap().0, given);
 }
 
 fn settings_of(precision: Precision) -> Settings {
@@ -598,13 +603,13 @@ fn settings_of(precision: Precision) -> Settings {
 }
 
 #[test]
-fn a_dry_run_says_how_long_and_leaves_nothing() {
+fn a_dry_run_estimates_the_duration_and_writes_nothing() {
     let bench = Bench::new(0.1);
     let (task, rows) = classifier();
     let settings = with!(settings(), epochs: 3, batch: 4, evals_per_epoch: 2);
     let (out, task_settings) = (bench.path("dry"), stored(json!({})));
     let read = Rows::new(task.clone(), rows.clone());
-    let mut asked = FineTuneConfig {
+    let mut config = FineTuneConfig {
         task: &task,
         train: &read,
         dev: &read,
@@ -616,25 +621,25 @@ fn a_dry_run_says_how_long_and_leaves_nothing() {
         device: &bench.device,
         task_settings: &task_settings,
     };
-    let said = dry_run(&asked, &AtomicBool::new(false)).unwrap().unwrap();
+    let estimate = dry_run(&config, &AtomicBool::new(false)).unwrap().unwrap();
     assert!(!out.exists());
     let steps = 3 * rows.len().div_ceil(4) as u64;
-    assert_eq!((said.steps, said.evaluations), (steps, 6));
-    assert!(said.step_seconds > 0.0 && said.seconds > steps as f64 * said.step_seconds, "{said:?}");
-    assert_eq!(dry_run(&asked, &AtomicBool::new(true)).unwrap(), None);
+    assert_eq!((estimate.steps, estimate.evaluations), (steps, 6));
+    assert!(estimate.step_seconds > 0.0 && estimate.seconds > steps as f64 * estimate.step_seconds, "{estimate:?}");
+    assert_eq!(dry_run(&config, &AtomicBool::new(true)).unwrap(), None);
 
     // The rest of a run; a folder in use.
-    let stopped = finetune(&asked, &AtomicBool::new(true), &mut |_| ()).unwrap();
+    let stopped = finetune(&config, &AtomicBool::new(true), &mut |_| ()).unwrap();
     assert_eq!(stopped.steps, 1);
-    assert!(dry_run(&asked, &AtomicBool::new(false)).is_err());
-    asked.resume = true;
-    assert_eq!(dry_run(&asked, &AtomicBool::new(false)).unwrap().unwrap().steps, steps - 1);
+    assert!(dry_run(&config, &AtomicBool::new(false)).is_err());
+    config.resume = true;
+    assert_eq!(dry_run(&config, &AtomicBool::new(false)).unwrap().unwrap().steps, steps - 1);
     let mut others = rows.clone();
     others[3].label = Some(2);
     let others = Rows::new(task.clone(), others);
-    asked.train = &others;
-    let refused = dry_run(&asked, &AtomicBool::new(false)).unwrap_err().to_string();
-    assert!(refused.contains("other rows"), "{refused}");
+    config.train = &others;
+    let message = dry_run(&config, &AtomicBool::new(false)).unwrap_err().to_string();
+    assert!(message.contains("different rows"), "{message}");
 }
 
 #[test]
@@ -649,7 +654,7 @@ fn only_the_same_run_is_resumed() {
     let all: [&[classify::Row]; 2] = [&rows, &rows];
 
     let nothing = resume(all, &settings, "nothing");
-    assert!(nothing.contains("nothing") && nothing.contains("without --resume"), "{nothing}");
+    assert!(nothing.contains("nothing") && nothing.contains("without `resume`"), "{nothing}");
     assert!(!bench.path("nothing").exists());
 
     assert!(!bench.run(&task, all, &settings, "run", false, stop_at_once).unwrap().finished);
@@ -660,12 +665,12 @@ fn only_the_same_run_is_resumed() {
     others[3].label = Some(2);
     let (fewer, count) = (rows[..rows.len() - 1].to_vec(), rows.len());
     for (train, dev, which) in [
-        (&others, &rows, "example 4 of the training rows is another one".to_owned()),
-        (&rows, &others, "example 4 of the dev rows is another one".to_owned()),
+        (&others, &rows, "example 4 of the training rows is different".to_owned()),
+        (&rows, &others, "example 4 of the dev rows is different".to_owned()),
         (&fewer, &rows, format!("there were {count} examples of the training rows, now there are {}", count - 1)),
     ] {
         let message = resume([train, dev], &settings, "run");
-        assert!(message.contains("run") && message.contains("other rows") && message.contains(&which), "{message}");
+        assert!(message.contains("run") && message.contains("different rows") && message.contains(&which), "{message}");
     }
     for other in [
         with!(settings.clone(), lr: 1e-3),
@@ -675,13 +680,13 @@ fn only_the_same_run_is_resumed() {
         with!(settings.clone(), precision: Precision::Bf16),
     ] {
         let message = resume(all, &other, "run");
-        assert!(message.contains("finetune.toml") && message.contains("the run began with "), "{message}");
+        assert!(message.contains("finetune.toml") && message.contains("the run started with "), "{message}");
         assert!(message.matches(", now ").count() == 1 && !message.contains("instruction"), "{message}");
     }
     for (other, expected) in [
-        (json!({"max_len": 20, "metric": "f1"}), "metric = not given, now it is \"f1\""),
-        (json!({"max_len": 21}), "max_len = 20, now it is 21"),
-        (json!({}), "max_len = 20, now it is not given"),
+        (json!({"max_len": 20, "metric": "f1"}), "metric = not given, now \"f1\""),
+        (json!({"max_len": 21}), "max_len = 20, now 21"),
+        (json!({}), "max_len = 20, now not given"),
     ] {
         let before = bench.task_settings.replace(stored(other));
         let message = resume(all, &settings, "run");
@@ -691,9 +696,9 @@ fn only_the_same_run_is_resumed() {
     let mut renamed = task.clone();
     renamed.labels[0] = "wolf".to_owned();
     let message = bench.run(&renamed, all, &settings, "run", true, &mut |_, _| ()).unwrap_err().to_string();
-    assert!(message.contains("other rows"), "{message}");
+    assert!(message.contains("different rows"), "{message}");
     assert!(bench.run(&task, all, &settings, "run", true, &mut |_, _| ()).unwrap().finished);
-    // A run that is over has nothing left to do; killed while it removed its checkpoints, it removes the rest.
+    // A finished run has nothing to do. If it was killed while it removed its checkpoints, the rest is removed.
     let rest = bench.path("run/.checkpoints/step-00000009");
     std::fs::create_dir_all(&rest).unwrap();
     let over = bench.run(&task, all, &settings, "run", true, &mut |_, _| ()).unwrap();
@@ -706,13 +711,13 @@ fn only_the_same_run_is_resumed() {
 }
 
 #[test]
-fn without_better_scores_training_stops() {
+fn early_stopping_ends_training_without_better_scores() {
     let bench = Bench::new(0.0);
     let (task, rows) = classifier();
-    // A rate that changes nothing: the first evaluation stays the best.
+    // A learning rate without effect: the first evaluation remains the best.
     let settings = with!(settings(), epochs: 50, lr: 1e-12, patience: Some(3));
     let outcome = bench.finish(&task, [&rows, &rows], &settings, "run");
-    // Two steps an epoch; the first evaluation and three that are no better.
+    // Two steps per epoch: the first evaluation and three that are not better.
     assert_eq!((outcome.steps, outcome.best.unwrap().step), (8, 2));
     let events = figures(&bench.path("run"), &["event"]);
     assert!(events.iter().any(|line| line["message"].as_str().unwrap().contains("no better score in 3")), "{events:?}");
@@ -720,10 +725,10 @@ fn without_better_scores_training_stops() {
 }
 
 #[test]
-fn the_best_model_is_kept_not_the_last() {
+fn the_best_model_is_kept_and_not_the_last() {
     let bench = Bench::new(0.0);
     let (task, rows) = classifier();
-    // The dev rows contradict the training rows: the better these are learned, the worse those are.
+    // The dev rows contradict the training rows: the better the training rows are learned, the worse the dev score is.
     let wrong = |row: &classify::Row| classify::Row { label: row.label.map(|label| (label + 1) % 3), ..row.clone() };
     let dev: Vec<classify::Row> = rows.iter().map(wrong).collect();
     let best = bench.finish(&task, [&rows, &dev], &settings(), "run").best.unwrap();
@@ -733,13 +738,13 @@ fn the_best_model_is_kept_not_the_last() {
         .collect();
     assert!(best.score > 0.0 && *scores.last().unwrap() < best.score, "{scores:?}");
     assert_eq!(best.score, scores.iter().copied().fold(0.0, f64::max));
-    let (kept, _) = judge(&bench.model("run"), &task, &dev).unwrap();
+    let (kept, _) = main_score(&bench.model("run"), &task, &dev).unwrap();
     assert_eq!(kept, best.score);
 }
 
-/// −ln of the share that a row's label has.
+/// The label of each row, and its loss: −ln of the label's probability.
 fn row_losses(bench: &Bench, task: &Classify, rows: &[classify::Row]) -> Vec<(usize, f64)> {
-    let model = bench.beginning(task, 1);
+    let model = bench.initial(task, 1);
     let model = Pretrained::new(model, tokenizer(&[]), bench.device.clone(), DType::F32, &bench.model).unwrap();
     let found = Rows::new(task.clone(), rows.to_vec()).predict(0..rows.len(), &model);
     let loss = |(row, found): (&classify::Row, Result<Value, TaskError>)| {
@@ -758,7 +763,7 @@ fn class_weights_weigh_the_loss() {
     assert_eq!([0, 1, 2].map(count), [3, 2, 5]);
     // scikit-learn's `balanced`: n / (classes · n_c).
     let balanced = [0, 1, 2].map(|class| 10.0 / (3.0 * count(class) as f64));
-    for (number, (asked, weights)) in [
+    for (number, (class_weights, weights)) in [
         (ClassWeights::None, [1.0; 3]),
         (ClassWeights::Balanced, balanced),
         (ClassWeights::Given(vec![0.0, 2.0, 0.5]), [0.0, 2.0, 0.5]),
@@ -770,23 +775,23 @@ fn class_weights_weigh_the_loss() {
         let expected = losses.iter().map(|(label, loss)| weights[*label] * loss).sum::<f64>() / weight;
         for accumulate in [1, 3] {
             let settings =
-                with!(settings(), epochs: 1, batch: 10, accumulate: accumulate, class_weights: asked.clone());
+                with!(settings(), epochs: 1, batch: 10, accumulate: accumulate, class_weights: class_weights.clone());
             let mut found = f64::NAN;
             let out = format!("run-{number}-{accumulate}");
             bench
-                .run(&task, [&rows, &[]], &settings, &out, false, &mut |news, _| {
-                    if let Event::Step(step) = news {
+                .run(&task, [&rows, &[]], &settings, &out, false, &mut |event, _| {
+                    if let Event::Step(step) = event {
                         found = step.figures.loss;
                     }
                 })
                 .unwrap();
-            assert!((found - expected).abs() < 1e-5, "{asked:?}: {found}, expected {expected}");
+            assert!((found - expected).abs() < 1e-5, "{class_weights:?}: {found}, expected {expected}");
         }
     }
 }
 
 #[test]
-fn weights_that_are_no_numbers_end_a_run_with_nothing_half_written() {
+fn weights_that_are_not_finite_end_a_run_without_partial_files() {
     let bench = Bench::new(0.0);
     let mut model = Model::load(&bench.model, &bench.device).unwrap();
     let id = model.params.ids().find(|id| model.params.name(*id).ends_with("layer.1.output.dense.weight")).unwrap();
@@ -801,7 +806,7 @@ fn weights_that_are_no_numbers_end_a_run_with_nothing_half_written() {
         assert!(names(&bench.path(out).join("checkpoints")).is_empty());
         error
     };
-    // Ten steps, five of which are skipped; fewer steps than that; dev rows to be scored before.
+    // Ten steps, where five consecutive ones are skipped; fewer steps than that; an evaluation before that.
     let error = run(5, &[], "many");
     assert!(matches!(error, TaskError::NotFinite { step: 5 }), "{error}");
     assert_eq!(figures(&bench.path("many"), &["event"]).len(), 5);
@@ -812,11 +817,11 @@ fn weights_that_are_no_numbers_end_a_run_with_nothing_half_written() {
 }
 
 #[test]
-fn a_long_text_is_read_in_windows() {
+fn a_long_text_is_split_into_windows() {
     let bench = Bench::new(0.0);
     let (mut task, _) = classifier();
     task.labels.truncate(2);
-    // Two texts that differ at their ends, beyond what one sequence holds.
+    // Two texts that differ only at their ends, which do not fit into one sequence.
     let begin = "the old red tower in the quiet river in the old red tower";
     let rows: Vec<classify::Row> = ["fox", "owl"]
         .iter()
@@ -828,19 +833,19 @@ fn a_long_text_is_read_in_windows() {
     assert_eq!((cut.examples[0].sequences.len(), cut.cut), (1, 8));
     let settings = with!(settings(), epochs: 40);
     let best = bench.finish(&task, [&rows, &rows], &settings, "cut").best.unwrap();
-    assert_eq!(best.score, 0.5, "what was cut off cannot be told apart");
+    assert_eq!(best.score, 0.5, "truncated texts are equal");
 
     task.length = Length { max_len: 8, stride: Some(3) };
     let windows = task.encode(&rows[0], &tokenizer(&[])).unwrap();
     assert_eq!((windows.examples.len(), windows.cut), (1, 0), "one example");
-    assert_eq!(windows.examples[0].sequences.len(), 4, "of several sequences");
+    assert_eq!(windows.examples[0].sequences.len(), 4, "with several sequences");
     let best = bench.finish(&task, [&rows, &rows], &settings, "windows").best.unwrap();
     assert_eq!(best.score, 1.0);
-    assert_eq!(judge(&bench.model("windows"), &task, &rows).unwrap(), (1.0, 2));
+    assert_eq!(main_score(&bench.model("windows"), &task, &rows).unwrap(), (1.0, 2));
 }
 
 #[test]
-fn rows_that_do_not_fit_the_model_are_refused_before_the_folder_is_made() {
+fn rows_that_do_not_fit_the_model_are_errors_before_the_folder_is_created() {
     let bench = Bench::new(0.0);
     let (mut task, rows) = classifier();
     task.length.max_len = 600;
@@ -849,7 +854,7 @@ fn rows_that_do_not_fit_the_model_are_refused_before_the_folder_is_made() {
     let message = |error: TaskError| {
         let message = error.to_string();
         assert!(message.contains("40 positions") && message.contains("52 tokens"), "{message}");
-        assert!(message.contains("--max-len"), "{message}");
+        assert!(message.contains("`max_len`"), "{message}");
     };
     for rows in [[&with_long[..], &rows[..]], [&rows, &with_long]] {
         message(bench.run(&task, rows, &settings(), "run", false, &mut |_, _| ()).unwrap_err());
@@ -857,26 +862,26 @@ fn rows_that_do_not_fit_the_model_are_refused_before_the_folder_is_made() {
     }
     bench.finish(&task, [&rows, &[]], &with!(settings(), epochs: 1), "fits");
     let trained = bench.model("fits");
-    // A row that does not fit does not keep the others from being predicted.
+    // A row that does not fit does not affect the predictions of the others.
     let mut found = Rows::new(task.clone(), with_long.clone()).predict(0..with_long.len(), &trained);
     message(found.pop().unwrap().unwrap_err());
     assert!(found.iter().all(Result::is_ok) && found.len() == rows.len());
-    message(judge(&trained, &task, &with_long).unwrap_err());
+    message(main_score(&trained, &task, &with_long).unwrap_err());
 
     let freeze = with!(settings(), freeze: Some(LAYERS + 1));
-    let refused = bench.run(&task, [&rows, &[]], &freeze, "run", false, &mut |_, _| ()).unwrap_err().to_string();
-    assert!(refused.contains("freeze") && refused.contains("3 layers"), "{refused}");
+    let message = bench.run(&task, [&rows, &[]], &freeze, "run", false, &mut |_, _| ()).unwrap_err().to_string();
+    assert!(message.contains("`freeze`: expected at most 3"), "{message}");
     let weights = with!(settings(), class_weights: ClassWeights::Given(vec![1.0, 2.0]));
-    let refused = bench.run(&task, [&rows, &[]], &weights, "run", false, &mut |_, _| ()).unwrap_err().to_string();
-    assert!(refused.contains("2 numbers for 3 classes"), "{refused}");
+    let message = bench.run(&task, [&rows, &[]], &weights, "run", false, &mut |_, _| ()).unwrap_err().to_string();
+    assert!(message.contains("each of the 3 classes, found 2"), "{message}");
     let none = bench.run(&task, [&[], &rows], &settings(), "run", false, &mut |_, _| ()).unwrap_err().to_string();
     assert!(none.contains("no training rows"), "{none}");
     assert!(!bench.path("run").exists());
 }
 
-/// A checkpoint of the task with these labels, in a folder of its own.
+/// A checkpoint with a head for the task, in its own folder.
 fn checkpoint(bench: &Bench, task: &Classify) -> PathBuf {
-    let mut model = bench.beginning(task, 5);
+    let mut model = bench.initial(task, 5);
     let mut config = model.config().clone();
     task.describe(&mut config);
     model.set_config(config).unwrap();
@@ -886,26 +891,26 @@ fn checkpoint(bench: &Bench, task: &Classify) -> PathBuf {
     path
 }
 
-/// What a run says at its start.
+/// The notes at the start of a run.
 fn notes_of<T: Task>(bench: &Bench, task: &T, rows: &[T::Row], settings: &Settings, out: &str) -> Vec<String> {
     let mut notes = Vec::new();
-    let watch = &mut |news: &FineTuneEvent, _: &AtomicBool| {
-        if let Event::Start(start) = news {
+    let on_event = &mut |event: &FineTuneEvent, _: &AtomicBool| {
+        if let Event::Start(start) = event {
             notes.clone_from(&start.notes);
         }
     };
-    assert!(bench.run(task, [rows, &[]], settings, out, false, watch).unwrap().finished);
+    assert!(bench.run(task, [rows, &[]], settings, out, false, on_event).unwrap().finished);
     notes
 }
 
 #[test]
-fn n1_a_kept_head_follows_the_names_of_the_labels() {
+fn n1_outputs_of_a_copied_head_are_matched_by_label_names() {
     let mut bench = Bench::new(0.0);
     let (task, rows) = classifier();
     let named = |labels: [&str; 3]| Classify { labels: labels.map(str::to_owned).to_vec(), ..task.clone() };
     let before = named(["OWL", "person", "fox"]);
     bench.model = checkpoint(&bench, &before);
-    // A rate that changes nothing.
+    // A learning rate without effect.
     let settings = with!(settings(), epochs: 1, lr: 1e-12);
     let shares = |task: &Classify, model: &Pretrained| -> Vec<BTreeMap<String, f64>> {
         let found = Rows::new(task.clone(), rows.clone()).predict(0..rows.len(), model);
@@ -920,47 +925,52 @@ fn n1_a_kept_head_follows_the_names_of_the_labels() {
     let close = |found: &[BTreeMap<String, f64>]| {
         found.iter().zip(&expected).all(|(a, b)| a.iter().all(|(name, share)| (share - b[name]).abs() < 1e-6))
     };
-    for (number, (labels, said)) in [
-        (["OWL", "person", "fox"], "task's head kept from the checkpoint"),
-        (["fox", "owl", "person"], "task's head kept from the checkpoint, its outputs put in the order of the labels"),
+    for (number, (labels, expected_note)) in [
+        (["OWL", "person", "fox"], "task head kept from the checkpoint"),
+        (
+            ["fox", "owl", "person"],
+            "task head kept from the checkpoint, its outputs reordered to the order of the labels",
+        ),
     ]
     .into_iter()
     .enumerate()
     {
         let (task, out) = (named(labels), format!("kept-{number}"));
-        assert_eq!(notes_of(&bench, &task, &rows, &settings, &out), [said]);
+        assert_eq!(notes_of(&bench, &task, &rows, &settings, &out), [expected_note]);
         let found = shares(&task, &bench.model(&out));
         assert!(close(&found), "{labels:?}: {found:?}, expected {expected:?}");
     }
-    // Other names: another head.
+    // Different names: a new head.
     let others = named(["fox", "owl", "wolf"]);
     let notes = notes_of(&bench, &others, &rows, &settings, "new");
     assert_eq!(
         notes.last().unwrap(),
-        "task's head not kept from the checkpoint: its labels are \"OWL\", \"person\", \"fox\""
+        "task head not kept from the checkpoint: its labels are \"OWL\", \"person\", \"fox\""
     );
     assert!(notes.iter().any(|note| note == "newly initialized: task's head"), "{notes:?}");
     let weight = |model: &Model| values(model)["classifier.weight"].clone();
     let (old, new) = (Model::load(&bench.model, &bench.device).unwrap(), bench.model("new"));
-    let apart = weight(&old).iter().zip(weight(&new.model)).filter(|(a, b)| *a != b).count();
-    assert_eq!(apart, 3 * 32, "all of it is new");
-    // A class that means something else by its one output.
+    let changed = weight(&old).iter().zip(weight(&new.model)).filter(|(a, b)| *a != b).count();
+    assert_eq!(changed, 3 * 32, "all weights are new");
+    // A model class whose single output has another meaning.
     let (chooser, rows) = chooser();
     let notes = notes_of(&bench, &chooser, &rows, &settings, "other-class");
     assert!(notes.last().unwrap().ends_with("the checkpoint is a BertForSequenceClassification"), "{notes:?}");
 }
 
 #[test]
-fn outputs_without_names_are_numbers_or_in_a_known_order() {
+fn outputs_without_names_are_matched_by_number_or_preset_order() {
     let labels = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let mut start = Config::default();
     start.set_labels(&labels(&["LABEL_0", "LABEL_1"]));
-    let begins = |names: &[&str], is_known| HeadStart::of_labels(&labels(names), &start, is_known);
-    assert_eq!(begins(&["0", "1"], false), HeadStart::Kept { rows: None, what: String::new() });
-    assert!(matches!(begins(&["1", "0"], false), HeadStart::Kept { rows: Some(rows), .. } if rows == [1, 0]));
-    assert!(matches!(begins(&["negative", "positive"], false), HeadStart::New { .. }));
-    let HeadStart::Kept { rows: None, what } = begins(&["negative", "positive"], true) else { panic!("kept") };
-    assert!(what.contains("assumed") && what.contains("\"negative\", \"positive\""), "{what}");
+    let head_init = |names: &[&str], is_known| HeadInit::from_labels(&labels(names), &start, is_known);
+    assert_eq!(head_init(&["0", "1"], false), HeadInit::Copied { rows: None, note: String::new() });
+    assert!(matches!(head_init(&["1", "0"], false), HeadInit::Copied { rows: Some(rows), .. } if rows == [1, 0]));
+    assert!(matches!(head_init(&["negative", "positive"], false), HeadInit::Random { .. }));
+    let HeadInit::Copied { rows: None, note } = head_init(&["negative", "positive"], true) else {
+        panic!("expected a copied head")
+    };
+    assert!(note.contains("assumed") && note.contains("\"negative\", \"positive\""), "{note}");
 }
 
 #[test]
@@ -970,21 +980,21 @@ fn a_regression_starts_at_the_mean_of_its_targets() {
     rows.iter_mut().for_each(|row| row.value = row.value.map(|value| 100.0 + 10.0 * value));
     let settings = with!(settings(), epochs: 1, lr: 1e-12);
     let notes = notes_of(&bench, &task, &rows, &settings, "run");
-    let said = "task's head starts at the mean 123.3333 and standard deviation 16.2447 of its targets";
-    assert_eq!(notes.last().unwrap(), said);
-    let (found, fresh) = (values(&bench.model("run").model), values(&bench.beginning(&task, settings.seed)));
+    let expected = "task head starts at the mean 123.3333 and standard deviation 16.2447 of its targets";
+    assert_eq!(notes.last().unwrap(), expected);
+    let (found, fresh) = (values(&bench.model("run").model), values(&bench.initial(&task, settings.seed)));
     assert!((found["classifier.bias"][0] - 123.33333).abs() < 1e-4);
     let stretched = found["classifier.weight"].iter().zip(&fresh["classifier.weight"]);
     assert!(stretched.into_iter().all(|(a, b)| (a - 16.2447 * b).abs() < 1e-4));
-    // A head that has learned stays as it is.
+    // A trained head is not changed.
     let (model, loss) = (bench.path("run/model"), |out: &str| figures(&bench.path(out), &["train"])[0]["loss"].clone());
     let again = Bench { model, ..Bench::new(0.0) };
-    assert_eq!(notes_of(&again, &task, &rows, &settings, "again"), ["task's head kept from the checkpoint"]);
+    assert_eq!(notes_of(&again, &task, &rows, &settings, "again"), ["task head kept from the checkpoint"]);
     assert!(loss("run").as_f64().unwrap() < 2.0 * 16.2447f64.powi(2));
 }
 
 #[test]
-fn r29_where_no_score_is_a_number_the_loss_chooses() {
+fn r29_the_loss_selects_the_best_model_if_all_scores_are_nan() {
     let bench = Bench::new(0.0);
     let (task, rows) = regressor();
     let mut dev = rows.clone();
