@@ -28,7 +28,7 @@ pub struct TaskOptions {
     pub labels: Option<Vec<String>>,
     /// The format of the files; none: it is detected.
     pub format: Option<Format>,
-    /// Whether rows that cannot be used are skipped and count_noun instead of being an error.
+    /// Whether rows that cannot be used are skipped and counted instead of being an error.
     pub skip_bad: bool,
     /// The number of threads that read files.
     pub threads: usize,

@@ -34,7 +34,7 @@ pub static KIND: Kind = Kind::of::<AnswerTask>(
         about: "the part of a paragraph that answers a question",
         scores: "Exact match and F1 of answers by SQuAD's rules",
         input: "SQuAD's .json, or .parquet; else lines of JSON: {\"question\": …, \"context\": …, \"id\": …}.",
-        output: "the best answer, its score, and the n best. start_char and end_char count Unicode characters, as Transformers and \
+        output: "the best answer, its score, and the n best answers. start_char and end_char count Unicode characters, as Transformers and \
                  Python do; start_byte and end_byte count bytes of UTF-8.",
         max_len: 384,
         metrics: &[],
@@ -42,27 +42,27 @@ pub static KIND: Kind = Kind::of::<AnswerTask>(
         own_options: &[
             KindOption {
                 name: "max_question",
-                help: "Tokens of a question at most",
+                help: "Maximum number of tokens of a question",
                 rare: true,
                 values: Values::Parsed { placeholder: "N", parse: positive, missing: None },
             },
             KindOption {
                 name: "max_answer",
-                help: "Tokens of an answer at most",
+                help: "Maximum number of tokens of an answer",
                 rare: true,
                 values: Values::Parsed { placeholder: "N", parse: positive, missing: None },
             },
             KindOption {
                 name: "n_best",
-                help: "Answers quoted_list for each question; the best one is the same for every N",
+                help: "Number of answers to list for each question; the best answer does not depend on it",
                 rare: false,
                 values: Values::Parsed { placeholder: "N", parse: positive, missing: None },
             },
             KindOption {
                 name: "null_threshold",
-                help: "Questions may have no answer (SQuAD 2.0): \"none\" is preferred where its score exceeds the best answer's by \
-                       more than this; inf: never [default: the model's; 0 if training questions have no answer; else every question \
-                       is answered]",
+                help: "Questions may have no answer (SQuAD 2.0): \"no answer\" is predicted if its score exceeds the best answer's by \
+                       more than this; inf: never [default: the model's; 0 if some training questions have no answer; else every \
+                       question is answered]",
                 rare: true,
                 values: Values::Parsed { placeholder: "THRESHOLD", parse: threshold, missing: Some("0") },
             },

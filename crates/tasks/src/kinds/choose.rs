@@ -23,10 +23,10 @@ use crate::task::{Encoded, FileRows, Scores, Task};
 pub static KIND: Kind = Kind::of::<Choose>(
     Description {
         name: "choose",
-        about: "the right one of several endings",
+        about: "the correct one of several endings",
         scores: "Accuracy of choices",
-        input: "a table (CSV, Parquet) by its ending; else lines of JSON: {\"context\": …, \"choices\": […]}. Rows may differ in how many \
-                choices they have. The right one is its number, its letter or its text, under label, answerKey or answer.",
+        input: "a table (CSV, Parquet), by its extension; else lines of JSON: {\"context\": …, \"choices\": […]}. Rows may have different \
+                numbers of choices. The correct one is in label, answerKey or answer, as its number, letter or text.",
         output: "the choice, its ending and all probabilities.",
         max_len: 128,
         metrics: &[],

@@ -68,13 +68,13 @@ impl RejectedOptions {
 /// Example command lines for the help pages of `cloze`.
 #[derive(Debug)]
 pub struct Examples {
-    /// Of `cloze finetune`.
+    /// Of fine-tuning.
     pub finetune: &'static [&'static str],
-    /// Of `cloze sweep`.
+    /// Of sweeps.
     pub sweep: &'static [&'static str],
-    /// Of `cloze predict`.
+    /// Of prediction.
     pub predict: &'static [&'static str],
-    /// Of `cloze evaluate`.
+    /// Of evaluation.
     pub evaluate: &'static [&'static str],
 }
 

@@ -44,7 +44,7 @@ pub static KIND: Kind = Kind::of::<MultiLabel>(
     Description {
         name: "multi-label",
         about: "any number of labels for each text or pair of texts",
-        scores: "Scores of several labels a text: micro and macro F1, exact match, scores by label",
+        scores: "Scores of multi-label classification: micro and macro F1, exact match, scores by label",
         input: super::text::INPUT,
         output: "the labels whose probability reaches the threshold, and all probabilities.",
         max_len: 128,
@@ -52,7 +52,7 @@ pub static KIND: Kind = Kind::of::<MultiLabel>(
         options: &["text", "pair", "label", "labels", "metric", "stride", "skip_bad"],
         own_options: &[KindOption {
             name: "threshold",
-            help: "Probability from which on a label is predicted: one for all, or a list such as joy=0.3,anger=0.7 [default: the \
+            help: "Minimum probability of predicted labels: one for all labels, or a list such as joy=0.3,anger=0.7 [default: the \
                    model's, or 0.5]",
             rare: false,
             values: Values::Parsed { placeholder: "P|LABEL=P,…", parse: thresholds, missing: None },

@@ -38,7 +38,7 @@ pub static KIND: Kind = Kind::of::<Tag>(
         name: "tag",
         about: "a label for each word: names, parts of speech",
         scores: "Scores of a tagger: entities' F1, precision, recall by type; accuracy",
-        input: "a file of tagged words by its ending (.conll, .conllu, .bio, .iob, .parquet) or with --tag-format; else lines, each \
+        input: "a file of tagged words, by its extension (.conll, .conllu, .bio, .iob, .parquet) or with --tag-format; else lines, each \
                 plain text or a JSON object: {\"text\": …}, {\"words\": […]} or {\"tokens\": […]}.",
         output: "tags, and entities with their characters in the text.",
         max_len: 128,
@@ -47,12 +47,12 @@ pub static KIND: Kind = Kind::of::<Tag>(
         own_options: &[
             KindOption {
                 name: "tag_format",
-                help: "How tagged words are written [default: found out]",
+                help: "Format of tagged words [default: detected]",
                 rare: false,
                 values: Values::OneOf {
                     placeholder: "FORMAT",
                     names: &[
-                        ("columns", "Columns between white space, one word a line (CoNLL-2003)"),
+                        ("columns", "Columns separated by white space, one word per line (CoNLL-2003)"),
                         ("wikiann", "`en:word`, a tab, the tag"),
                         ("conllu", "CoNLL-U"),
                         (
@@ -64,19 +64,19 @@ pub static KIND: Kind = Kind::of::<Tag>(
             },
             KindOption {
                 name: "tag_column",
-                help: "Column of the tag, from 1 [default: the last one; of CoNLL-U the fourth, UPOS]",
+                help: "Column of the tag, from 1 [default: the last; for CoNLL-U the fourth, UPOS]",
                 rare: true,
                 values: Values::Parsed { placeholder: "N", parse: positive, missing: None },
             },
             KindOption {
                 name: "unknown_tags",
-                help: "Tags that the model does not know",
+                help: "How tags that the model does not know are handled",
                 rare: true,
                 values: Values::OneOf {
                     placeholder: "WHAT",
                     names: &[
-                        ("refuse", "An error (default)"),
-                        ("wrong", "Words that the model has tagged wrongly, as seqeval counts them"),
+                        ("refuse", "They are errors of the file (default)"),
+                        ("wrong", "Their words count as wrong predictions, as in seqeval"),
                     ],
                 },
             },

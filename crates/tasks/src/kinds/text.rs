@@ -9,8 +9,8 @@ use crate::input::Object;
 use crate::sequence::text_windows;
 
 /// The formats of rows of texts to predict.
-pub(super) const INPUT: &str = "a table (TSV, CSV, Parquet) by its ending; else lines, each plain text, with a tab before the second text of a \
-                                pair, or a JSON object: {\"text\": …, \"pair\": …}, or with the keys of the training files.";
+pub(super) const INPUT: &str = "a table (TSV, CSV, Parquet), by its extension; else lines, each plain text (with a tab before the second text of a \
+                                pair) or a JSON object: {\"text\": …, \"pair\": …}, or with the keys of the training files.";
 
 /// A text, or a pair of texts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

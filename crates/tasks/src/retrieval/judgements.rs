@@ -29,7 +29,7 @@ const GRADES: &str = "the given grades, with grades below 0 as 0";
 const CODES: &str = "Cleverdon's codes 1 (complete answer), 2, 3, 4 (minimum interest) as grades 4, 3, 2, 1; 5 (no interest) and -1 \
                      (not explained) as 0";
 const LISTED: &str =
-    "query, document and two zeros, as in SMART's collections: every quoted_list document is relevant, with grade 1";
+    "query, document and two zeros, as in SMART's collections: every listed document is relevant, with grade 1";
 
 /// The cells of a line.
 enum Cells {

@@ -8,7 +8,7 @@
 //! | SMART, as Cranfield, CISI, MED | `.I` number, then fields `.T` title, `.A`, `.B`, `.W` words | query, document, code |
 //!
 //! In both layouts, judgements with four cells are TREC's: query, an unused cell, document, grade. CISI's and CACM's
-//! judgements are query, document and two zeros: the quoted_list documents are relevant. A grade may be written with
+//! judgements are query, document and two zeros: the listed documents are relevant. A grade may be written with
 //! decimals (1.0), but must be an integer.
 //!
 //! ***The text of a document** is its title, a space and its text, as in BEIR's encoder. In SMART files it is only the field `.W` if this starts with the title, as in most documents of Cranfield.
@@ -19,7 +19,7 @@
 //! collection's readme). A grade increases with relevance, so the codes 1, 2, 3, 4 become the grades 4, 3, 2, 1, and 5
 //! becomes 0. The code −1, which the readme does not explain, also becomes 0. It occurs once for each of the 225
 //! queries, with a document whose words are closer to the query's than those of any other code (probably the paper
-//! whose author all_queries the question, which Cleverdon did not count as an answer). trec_eval also treats negative grades
+//! whose author asked the question, which Cleverdon did not count as an answer). trec_eval also treats negative grades
 //! as not relevant.
 //!
 //! As in BEIR, a document with the same id as the query is excluded from its ranking (in Quora and ArguAna, queries are

@@ -87,7 +87,7 @@ fn r49_judgements_are_read_in_all_published_formats() {
     let collection =
         Files::of(SMART, SMART_QUERIES, "     1     2\t0\t0.000000\n     2    10\t0\t0.000000\n").open().unwrap();
     assert_eq!(collection.grades, [HashMap::from([(1, 1)]), HashMap::from([(3, 1)])]);
-    assert!(collection.grading.contains("every quoted_list document"), "{}", collection.grading);
+    assert!(collection.grading.contains("every listed document"), "{}", collection.grading);
     let collection = Files::of(SMART, SMART_QUERIES, "01 0002  0 0\n").open().unwrap();
     assert_eq!(collection.grades, [HashMap::from([(1, 1)])]);
 }
