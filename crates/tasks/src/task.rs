@@ -32,7 +32,8 @@ pub type FileRows<R> = Vec<Result<R, TaskError>>;
 pub trait Task: Clone + Send + Sync + 'static {
     /// A row of the task's data: a text, a sentence of words, a question.
     type Row: Clone + Send + Sync + 'static;
-    /// What [`predict`](Self::predict) needs in addition to the logits, such as the positions of the tokens in the text.
+    /// What [`predict`](Self::predict) needs in addition to the logits, such as the positions of the tokens in the
+    /// text.
     type Aux: Send + Sync;
     /// The prediction for a row.
     type Prediction: Serialize + Send + Sync;
@@ -91,8 +92,8 @@ pub trait Task: Clone + Send + Sync + 'static {
     /// Stores the names of the labels in the model's configuration.
     fn describe(&self, config: &mut Config);
 
-    /// How the head is initialized if the model to fine-tune has a head of the same class. `has_preset`: whether the task
-    /// has a data set preset; labels without names are then assumed to be in the preset's order.
+    /// How the head is initialized if the model to fine-tune has a head of the same class. `has_preset`: whether the
+    /// task has a data set preset; labels without names are then assumed to be in the preset's order.
     fn head_init(&self, _start: &Config, _is_known: bool) -> HeadInit {
         HeadInit::Copied { rows: None, note: String::new() }
     }
@@ -142,8 +143,8 @@ pub enum HeadInit {
 
 impl HeadInit {
     /// How a head with these labels is initialized from a checkpoint of the same class. Outputs are matched by the
-    /// names of the labels. If the names are not the checkpoint's, the head is new. `has_preset`: whether labels without
-    /// names are assumed to be in this order.
+    /// names of the labels. If the names are not the checkpoint's, the head is new. `has_preset`: whether labels
+    /// without names are assumed to be in this order.
     pub fn from_labels(labels: &[String], start: &Config, has_preset: bool) -> HeadInit {
         let placeholders = || (0..labels.len()).map(|id| format!("LABEL_{id}")).collect();
         let before = start.labels().unwrap_or_else(placeholders);

@@ -28,8 +28,8 @@ pub fn read_settings(run: &Path) -> Result<Settings, TaskError> {
     toml::from_str(&text).map_err(|e| TaskError::File { path, problem: e.to_string() })
 }
 
-/// The settings and the device for resuming a run that started with the settings `started`: precision and instruction set
-/// are those of the start, if this machine supports them. Runs that will be compared with it use them too.
+/// The settings and the device for resuming a run that started with the settings `started`: precision and instruction
+/// set are those of the start, if this machine supports them. Runs that will be compared with it use them too.
 ///
 /// # Errors
 /// An unknown instruction set in the settings.

@@ -1,7 +1,8 @@
 //! Scores of single-label classification: one gold and one predicted class index for each example.
 //!
-//! Reference: scikit-learn's `accuracy_score`, `precision_recall_fscore_support(zero_division=0)`, `matthews_corrcoef` and
-//! `confusion_matrix`. GLUE reports accuracy (most tasks), the F1 of class 1 (MRPC, QQP) and Matthews' correlation (CoLA).
+//! Reference: scikit-learn's `accuracy_score`, `precision_recall_fscore_support(zero_division=0)`, `matthews_corrcoef`
+//! and `confusion_matrix`. GLUE reports accuracy (most tasks), the F1 of class 1 (MRPC, QQP) and Matthews' correlation
+//! (CoLA).
 
 use std::fmt;
 

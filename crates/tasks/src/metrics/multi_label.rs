@@ -93,7 +93,8 @@ mod tests {
         assert_eq!(exact_match(&gold, &predicted), 0.5);
     }
 
-    /// scikit-learn 1.9.1: `precision_recall_fscore_support(gold, predicted, average=…, zero_division=0)`, `accuracy_score`.
+    /// scikit-learn 1.9.1: `precision_recall_fscore_support(gold, predicted, average=…, zero_division=0)`,
+    /// `accuracy_score`.
     #[test]
     fn scores_of_many_rows_equal_scikit_learn() {
         let mut state = 1u64;

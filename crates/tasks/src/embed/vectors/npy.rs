@@ -1,4 +1,5 @@
-//! Reading `.npy`: matrices of little-endian f32 in C order, which is what [`Writer`](super::Writer) and `numpy.save` write.
+//! Reading `.npy`: matrices of little-endian f32 in C order, which is what [`Writer`](super::Writer) and `numpy.save`
+//! write.
 
 use std::path::Path;
 
