@@ -296,7 +296,7 @@ fn r40_an_invalid_question_is_named_and_does_not_affect_the_others() {
     )
     .unwrap();
     let [Ok(_), Err(error), Ok(last)] = &found.questions[..] else { panic!("{found:?}") };
-    assert!(error.to_string().contains("a.jsonl:2: not one JSON object"), "{error}");
+    assert!(error.to_string().contains("a.jsonl:2: expected one JSON object per line"), "{error}");
     assert_eq!(last.id, "3");
 }
 

@@ -105,7 +105,7 @@ fn jsonl_cells_are_scalars() {
     fails(open("a.jsonl", "{\"a\": null}", &["a"]), &["a.jsonl:1:", "\"a\" is null"]);
     fails(open("a.jsonl", "{\"a\": 1}\n{\"a\": 1, }\n", &["a"]), &["a.jsonl:2:", "column 10"]);
     fails(open("a.jsonl", "{\"a\": 1}{\"a\": 1}", &["a"]), &["a.jsonl:1:"]);
-    fails(open("a.jsonl", "[1]", &["a"]), &["a.jsonl:1:", "one JSON object a line", "a list"]);
+    fails(open("a.jsonl", "[1]", &["a"]), &["a.jsonl:1:", "one JSON object per line", "a list"]);
     // A list of objects is also a table; its rows are numbered.
     let list = open("a.json", "[{\"a\": 1},\n\n {\"a\": \"x\\ud83d\"}]", &["a"]).unwrap();
     assert_eq!(rows(&list), [(1, vec!["1"]), (2, vec!["x\u{fffd}"])]);
@@ -191,7 +191,7 @@ fn errors_of_missing_columns_list_the_columns() {
     }
     let error = open("a.tsv", "sentence\tlabel\n", &["xyz"]).unwrap_err().to_string();
     assert!(!error.contains("did you mean"), "{error}");
-    fails(open("a.tsv", "a\ta\n1\t2\n", &["a"]), &["more than one column \"a\""]);
+    fails(open("a.tsv", "a\ta\n1\t2\n", &["a"]), &["expected one column \"a\", found several"]);
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn r30_possible_mistakes_give_a_note_or_a_hint() {
         table.notes()
     );
     fails(open("a.csv", "text;label\nab;0\n", &["text"]), &["a.csv", "semicolons"]);
-    fails(open("a.tsv", "ab\t0\ncd\t1\n", &["text"]), &["it has \"ab\", \"0\"", "by number, such as #1"]);
+    fails(open("a.tsv", "ab\t0\ncd\t1\n", &["text"]), &["the columns are \"ab\", \"0\"", "by number, such as #1"]);
     assert_eq!(
         rows(&open("a.tsv", "text\tlabel\rab\t0\rcd\t1", &["text"]).unwrap()),
         [(2, vec!["ab"]), (3, vec!["cd"])]
