@@ -26,7 +26,7 @@ pub(super) fn fails<T>(result: Result<T, TaskError>, parts: &[&str]) {
     }
 }
 
-/// The inputs that a fuzz target begins with, those that it found among them.
+/// The seed inputs of a fuzz target, including inputs that it found.
 pub(crate) fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
     let Ok(entries) = std::fs::read_dir(folder) else {

@@ -241,7 +241,7 @@ fn cranfield_is_read_completely() {
     assert!(collection.queries[224].text.starts_with("what design factors"));
 }
 
-/// Each must give a collection or an error, and never a panic.
+/// Every seed must give a collection or an error, without a panic.
 #[test]
 fn seeds_of_the_fuzz_target_are_read() {
     let dir = tempfile::tempdir().unwrap();

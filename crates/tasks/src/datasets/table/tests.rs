@@ -279,7 +279,7 @@ fn r30_possible_mistakes_give_a_note_or_a_hint() {
     );
 }
 
-/// Each must give rows or an error, and never a panic.
+/// Every seed must give rows or an error, without a panic.
 #[test]
 fn seeds_of_the_fuzz_targets_are_read() {
     const TABLES: [&str; 5] = ["a.tsv", "a.csv", "a.jsonl", "a.json", "a"];
@@ -288,13 +288,13 @@ fn seeds_of_the_fuzz_targets_are_read() {
         let named = |seed: Vec<u8>| (names[usize::from(seed[0] - b'0')], seed[1..].to_vec());
         seeds(target).into_iter().map(named).collect::<Vec<_>>()
     };
-    let whole =
+    let unnamed =
         |target: &str, name: &'static str| seeds(target).into_iter().map(|seed| (name, seed)).collect::<Vec<_>>();
     for (name, bytes) in [
         named("table", &TABLES),
         named("tagged", &TAGGED),
-        whole("squad", "a.json"),
-        whole("parquet_table", "a.parquet"),
+        unnamed("squad", "a.json"),
+        unnamed("parquet_table", "a.parquet"),
     ]
     .concat()
     {

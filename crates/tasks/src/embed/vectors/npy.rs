@@ -92,7 +92,7 @@ mod tests {
         assert!(fails(&file(&good.replace("(2, 3)", "(4611686018427387904, 4)"), 0)).contains("damaged"));
     }
 
-    /// Each must give vectors or an error, and never a panic.
+    /// Every seed must give vectors or an error, without a panic.
     #[test]
     fn seeds_of_the_fuzz_target_are_read() {
         let dir = tempfile::tempdir().unwrap();
