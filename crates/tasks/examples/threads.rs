@@ -1,5 +1,6 @@
-//! How long eight threads with a hundred predictions each take, over one thread with all of them: the threads take turns batch by
-//! batch, so that the quotient is 1 at best, and every prediction has the bits of the sequential one.
+//! The time of eight threads with a hundred predictions each, divided by that of one thread with all of them. Forward
+//! passes run one at a time, so the best possible ratio is 1. Every prediction must have the same bits as the
+//! sequential one.
 //!
 //! ```text
 //! cargo run --release -p cloze-tasks --example threads -- [FOLDER OF A FINE-TUNED MODEL]
@@ -13,15 +14,15 @@ use std::time::Instant;
 
 use cloze_engine::{DType, Device};
 use cloze_model::{Config, Heads, Model, TaskHead};
-use cloze_tasks::{Given, Predictor, Pretrained};
+use cloze_tasks::{Predictor, Pretrained, TaskOptions};
 use cloze_text::{SPECIAL_TOKENS, Tokenizer};
 use serde_json::Value;
 
 const THREADS: usize = 8;
 const PREDICTIONS: usize = 100;
-/// How often either is timed, in turn.
+/// The number of measurements; the two cases alternate.
 const ROUNDS: usize = 9;
-/// Words of a text.
+/// The number of words of a text.
 const LENGTH: usize = 60;
 
 /// A classifier of BERT-mini's size with random weights.
@@ -40,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(folder) => Pretrained::open(Path::new(&folder), device, DType::F32)?,
         None => random(device)?,
     };
-    let predictor = Predictor::new(Arc::new(model), None, Given::default())?;
+    let predictor = Predictor::new(Arc::new(model), None, TaskOptions::default())?;
     let text =
         |number: usize| (0..LENGTH).map(|i| format!("w{}", (number * 31 + i * 7) % 1000)).collect::<Vec<_>>().join(" ");
     let rows: Vec<[Value; 1]> = (0..PREDICTIONS).map(|number| [Value::String(text(number))]).collect();

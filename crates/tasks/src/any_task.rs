@@ -1,5 +1,6 @@
-//! Tasks whose kind is known at run time only: JSON or files in, JSON and scores out. Everything that is written once for all kinds
-//! (the fine-tuning loop, the commands, a server) uses these interfaces; [`Task`] is what one kind implements.
+//! Type-erased tasks, for code that learns the kind of task at run time: JSON or files in, JSON and scores out. Code
+//! that is shared by all kinds (the fine-tuning loop, the commands, a server) uses these traits; each kind implements
+//! [`Task`].
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use crate::example::Example;
 use crate::inference::pretrained::Pretrained;
 use crate::input::Input;
 use crate::reading::{Notes, Reading};
-use crate::task::{Encoded, FileRows, HeadStart, Scores, Task};
+use crate::task::{Encoded, FileRows, HeadInit, Scores, Task};
 use crate::task_settings::TaskSettings;
 use crate::{TaskError, parallel};
 
@@ -23,20 +24,21 @@ pub trait AnyTask: Send + Sync {
     /// The network's head.
     fn head(&self) -> TaskHead;
 
-    /// Writes what readers of the model need to know into its configuration: the labels' names.
+    /// Stores the names of the labels in the model's configuration.
     fn describe(&self, config: &mut Config);
 
-    /// How the head starts when the model to start from has a head of the same class: see [`Task::head_start`].
-    fn head_start(&self, start: &Config, is_known: bool) -> HeadStart;
+    /// How the head is initialized if the model to fine-tune has a head of the same class: see [`Task::head_init`].
+    fn head_init(&self, start: &Config, has_preset: bool) -> HeadInit;
 
-    /// What a model fine-tuned for this task is to remember.
+    /// The settings to store in a model that is fine-tuned for this task.
     fn settings(&self, reading: &Reading) -> TaskSettings;
 
-    /// The rows of some files. Where what is right is needed, rows that cannot be used are left out and counted if `reading` says so.
-    /// Where it is not, they keep their places and have an error for a prediction.
+    /// The rows of files. With [`LabelsNeeded::Required`], rows that cannot be used are skipped and counted if
+    /// `reading` says so. With [`LabelsNeeded::Optional`], they keep their positions and their prediction is an error.
     ///
     /// # Errors
-    /// Files that cannot be read; where what is right is needed, that of the first row that cannot be used, unless it is left out.
+    /// Files that cannot be read; with [`LabelsNeeded::Required`], the first row that cannot be used, unless such rows
+    /// are skipped.
     fn read(
         &self,
         reading: &Reading,
@@ -46,68 +48,69 @@ pub trait AnyTask: Send + Sync {
         notes: &mut Notes,
     ) -> Result<Box<dyn AnyRows>, TaskError>;
 
-    /// The prediction of each input, strings or objects, in their order. An input that cannot be predicted does not keep the others
-    /// from it.
+    /// The prediction for each input (a string or an object), in order. An input that cannot be predicted does not
+    /// affect the others.
     fn predict(&self, reading: &Reading, inputs: &[Value], model: &Pretrained) -> Vec<Result<Value, TaskError>>;
 }
 
-/// Rows of a task, which they hold.
+/// Rows of a task, together with the task.
 pub trait AnyRows: Send + Sync {
-    /// How many there are.
+    /// The number of rows.
     fn len(&self) -> usize;
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Drops all rows but the first.
+    /// Keeps only the first `most` rows.
     fn truncate(&mut self, most: usize);
 
-    /// What the rows say is right, for people: see [`Task::summary`].
+    /// A summary of the gold labels for users: see [`Task::summary`].
     fn summary(&self) -> Vec<String>;
 
-    /// The prediction of each row of a range, in their order. A row that cannot be predicted does not keep the others from it.
+    /// The prediction for each row of a range, in order. A row that cannot be predicted does not affect the others.
     fn predict(&self, range: Range<usize>, model: &Pretrained) -> Vec<Result<Value, TaskError>>;
 
-    /// Encodes all rows; the outcome does not depend on the number of threads.
+    /// Encodes all rows on `threads` threads. The result does not depend on the number of threads.
     ///
     /// # Errors
-    /// That of the first row that has one.
+    /// The error of the first row that cannot be encoded.
     fn encode(&self, tokenizer: &Tokenizer, threads: usize) -> Result<Box<dyn AnyEncoded<'_> + '_>, TaskError>;
 }
 
-/// Rows of a task as the network sees them.
+/// Encoded rows of a task.
 pub trait AnyEncoded<'a>: Send + Sync {
     /// The examples of all rows.
     fn examples(&self) -> Vec<&Example>;
 
-    /// The examples of all rows, to keep.
+    /// The examples of all rows, by value.
     fn into_examples(self: Box<Self>) -> Vec<Example>;
 
-    /// Rows some of whose tokens did not fit.
+    /// The number of rows that were truncated.
     fn cut_rows(&self) -> usize;
 
-    /// What the logits of all examples say, in their order.
+    /// The predictions, computed from the logits of all examples, which are in the order of
+    /// [`examples`](Self::examples).
     ///
     /// # Errors
-    /// Logits that are not numbers.
+    /// [`TaskError::Logits`] for logits that are not finite.
     fn predict(&self, logits: &[Vec<f32>]) -> Result<Box<dyn AnyPredictions + 'a>, TaskError>;
 }
 
 /// Predictions of rows of a task.
 pub trait AnyPredictions: Send + Sync {
-    /// Each as a JSON object, with what tells its row from others (its text or id; of files also the file and the row's number) and
-    /// what is right.
+    /// Each prediction as a JSON object, with what identifies its row (the text or id; for rows of files also the file
+    /// and the row's number) and the gold label.
     ///
     /// # Errors
-    /// A prediction that JSON cannot hold.
+    /// A prediction that JSON cannot represent.
     fn to_json(&self) -> Result<Vec<Value>, TaskError>;
 
-    /// The scores of all rows that say what is right.
+    /// The scores of all rows that have a gold label.
     fn scores(&self) -> Scores;
 
-    /// The scores of some rows, which may come more than once.
+    /// The scores of the rows with these indices. An index may occur several times, as in a bootstrap resample.
     fn scores_of(&self, indices: &[usize]) -> Scores;
 }
 
@@ -120,8 +123,8 @@ impl<T: Task> AnyTask for T {
         Task::describe(self, config);
     }
 
-    fn head_start(&self, start: &Config, is_known: bool) -> HeadStart {
-        Task::head_start(self, start, is_known)
+    fn head_init(&self, start: &Config, has_preset: bool) -> HeadInit {
+        Task::head_init(self, start, has_preset)
     }
 
     fn settings(&self, reading: &Reading) -> TaskSettings {
@@ -151,18 +154,18 @@ impl<T: Task> AnyTask for T {
                 Rows { places, ..Rows::new(self.clone(), rows) }
             }
             LabelsNeeded::Optional => {
-                Rows::of_files(self.clone(), placed.into_iter().map(|row| row.map(|(row, _)| row)).collect())
+                Rows::from_files(self.clone(), placed.into_iter().map(|row| row.map(|(row, _)| row)).collect())
             }
         }))
     }
 
     fn predict(&self, reading: &Reading, inputs: &[Value], model: &Pretrained) -> Vec<Result<Value, TaskError>> {
-        let row = |value: &Value| self.row(reading, Input::of(value)?, &model.tokenizer);
+        let row = |value: &Value| self.row(reading, Input::from_json(value)?, &model.tokenizer);
         predict_each(self, inputs.iter().map(row).collect(), model)
     }
 }
 
-/// Where a row of a file comes from.
+/// The file and the number of a row.
 #[derive(Debug, Clone)]
 struct Place {
     file: Arc<Path>,
@@ -170,30 +173,30 @@ struct Place {
     number: usize,
 }
 
-/// Some rows of a task.
+/// Rows of a task, together with the task.
 #[derive(Debug, Clone)]
 pub struct Rows<T: Task> {
     task: T,
-    /// Shared, because an error cannot be copied for each who asks for the row's prediction.
+    /// Errors are shared, because they cannot be cloned and each prediction of the row returns one.
     rows: Vec<Result<T::Row, Arc<TaskError>>>,
-    /// Where the rows come from, if they are of files.
+    /// The locations of the rows, if they come from files.
     places: Vec<Place>,
 }
 
 impl<T: Task> Rows<T> {
-    /// Rows with their task.
+    /// Rows in memory, with their task.
     pub fn new(task: T, rows: Vec<T::Row>) -> Rows<T> {
         Rows { task, rows: rows.into_iter().map(Ok).collect(), places: Vec::new() }
     }
 
-    /// Rows of files, those that cannot be used in their places.
-    pub fn of_files(task: T, rows: FileRows<T::Row>) -> Rows<T> {
+    /// Rows of files. A row that cannot be used is an error in its position.
+    pub fn from_files(task: T, rows: FileRows<T::Row>) -> Rows<T> {
         let rows = rows.into_iter().map(|row| row.map_err(Arc::new)).collect();
         Rows { task, rows, places: Vec::new() }
     }
 }
 
-/// A row, or why it is none.
+/// The row, or a copy of its error.
 fn usable<R>(row: &Result<R, Arc<TaskError>>) -> Result<&R, TaskError> {
     row.as_ref().map_err(|error| TaskError::Row(Arc::clone(error)))
 }
@@ -224,7 +227,7 @@ impl<T: Task> AnyRows for Rows<T> {
     }
 }
 
-/// The prediction of each row that is one.
+/// The prediction for each row, or the row's error.
 fn predict_each<T: Task, R: std::borrow::Borrow<T::Row> + Sync>(
     task: &T,
     rows: Vec<Result<R, TaskError>>,
@@ -243,7 +246,7 @@ fn predict_each<T: Task, R: std::borrow::Borrow<T::Row> + Sync>(
         model.check(&encoded.examples)?;
         Ok(encoded)
     };
-    let encoded: Vec<Result<Encoded<T::Notes>, TaskError>> = parallel::map(&good, model.device.threads(), encode);
+    let encoded: Vec<Result<Encoded<T::Aux>, TaskError>> = parallel::map(&good, model.device.threads(), encode);
     let examples: Vec<&Example> = encoded.iter().flatten().flat_map(|row| &row.examples).collect();
     let (logits, _) = model.logits(&examples, &mut |_| ());
     let mut rest = &logits[..];
@@ -265,7 +268,7 @@ struct EncodedRows<'a, T: Task> {
     task: &'a T,
     rows: Vec<&'a T::Row>,
     places: &'a [Place],
-    encoded: Vec<Encoded<T::Notes>>,
+    encoded: Vec<Encoded<T::Aux>>,
 }
 
 impl<'a, T: Task> AnyEncoded<'a> for EncodedRows<'a, T> {
@@ -304,7 +307,7 @@ struct Predictions<'a, T: Task> {
 impl<T: Task> AnyPredictions for Predictions<'_, T> {
     fn to_json(&self) -> Result<Vec<Value>, TaskError> {
         let line = |(at, (row, found)): (usize, (&&T::Row, &T::Prediction))| {
-            let mut line = self.task.shown(row);
+            let mut line = self.task.row_json(row);
             if let Some(Place { file, number }) = self.places.get(at) {
                 line.insert("file".to_owned(), file.display().to_string().into());
                 line.insert("row".to_owned(), (*number).into());

@@ -1,4 +1,4 @@
-//! Some examples end to end, their targets beside them; the forward pass to logits and to the loss.
+//! A micro-batch of examples, packed without padding, with its targets; the forward pass to logits and loss.
 
 use cloze_engine::ops::{self, ClassLabels, LossSum};
 use cloze_engine::{Pass, Var};
@@ -6,24 +6,25 @@ use cloze_model::{Inputs, Model, TaskHead};
 
 use crate::example::{Example, Target};
 
-/// A micro-batch of G examples of a task.
+/// A micro-batch of G examples of a task with S sequences in total.
 #[derive(Debug, Clone)]
 pub struct TaskBatch {
     /// The tokens of all S sequences.
     inputs: Inputs,
-    /// \[G+1\] first sequence of each example, then S.
+    /// \[G+1\]: the first sequence of each example, then S.
     groups: Vec<i32>,
-    /// The tokens whose logits are read: a tagger's.
+    /// The tokens whose logits are computed, for a tagger; else empty.
     tokens: Vec<i32>,
-    /// \[G+1\] first row of each example's logits, then R.
+    /// \[G+1\]: the first row of each example's logits, then R, the number of rows.
     rows: Vec<i32>,
-    /// Whether an example's rows of logits are averaged to one: those of a long text's windows.
+    /// Whether the logits of an example's sequences (the windows of a long text) are averaged.
     averaged: bool,
     target: Target,
 }
 
 impl TaskBatch {
-    /// Packs examples for a network with this head; panics on a mixture of losses, which no task makes.
+    /// Packs examples for a network with this head. Panics if the examples have targets of different losses; no task
+    /// produces such a mixture.
     pub fn pack(head: TaskHead, examples: &[&Example]) -> TaskBatch {
         let target = match examples {
             [] => Target::Classes(Vec::new()),
@@ -58,19 +59,21 @@ impl TaskBatch {
         &self.inputs
     }
 
-    /// The weight of what the loss counts: a mean over a step divides by the sum of its micro-batches'. Half a unit for either
-    /// end of a span, so that the loss is the mean of the two (`BertForQuestionAnswering`).
+    /// The total weight of the targets. The mean loss of a step is the summed loss divided by the sum of its
+    /// micro-batches' weights. The start and the end of a span count one each, so that the loss is the mean of the two
+    /// (`BertForQuestionAnswering`).
     pub fn weight(&self, classes: Option<&[f32]>) -> f64 {
         match (&self.target, classes) {
             (Target::Classes(labels), Some(weights)) => {
                 labels.iter().filter_map(|label| weights.get(*label as usize)).map(|w| f64::from(*w)).sum()
             }
-            (target, _) => target.known() as f64,
+            (target, _) => target.known_count() as f64,
         }
     }
 
-    /// Forward to the logits: `[G, C]` of each example, `[R, C]` of each tagged token, `[T, 2]` of each token for an answer,
-    /// `[S, 1]` of each choice. A long text's windows are averaged. Panics for a model without a task's head.
+    /// The forward pass to the logits: `[G, C]` for classification, `[R, C]` for tagging, `[T, 2]` for extractive
+    /// answers, `[S, 1]` for choices. The logits of a long text's windows are averaged. Panics for a model without a
+    /// task head.
     pub fn logits(&self, model: &Model, pass: &mut Pass<'_>) -> Var {
         let logits = model.task_logits(pass, &self.inputs, &self.tokens).expect("a model with the head of a task");
         if self.averaged {
@@ -80,7 +83,7 @@ impl TaskBatch {
         logits
     }
 
-    /// The summed loss of these logits, a unit of it weighing `scale` in the gradient; classes may count differently.
+    /// The summed loss of these logits; its gradient is multiplied by `scale`. `classes` are weights of the classes.
     pub fn loss(&self, pass: &mut Pass<'_>, logits: &Var, classes: Option<&[f32]>, scale: f32) -> LossSum {
         let device = pass.device().clone();
         match &self.target {
@@ -105,7 +108,7 @@ impl TaskBatch {
         }
     }
 
-    /// Each example's share of the logits, row by row.
+    /// The logits of each example, row by row.
     pub fn split(&self, logits: &Var) -> Vec<Vec<f32>> {
         let width = logits.value().shape()[1];
         let values = logits.value().to_vec_f32();
@@ -113,10 +116,11 @@ impl TaskBatch {
         self.rows.windows(2).map(own).collect()
     }
 
-    /// Forward alone: each example's share of the logits, and the summed loss of those with a target.
-    pub fn outputs(&self, model: &Model, pass: &mut Pass<'_>) -> (Vec<Vec<f32>>, LossSum) {
+    /// The forward pass without gradients: the logits of each example, and the summed loss of the examples with a
+    /// target.
+    pub fn logits_and_loss(&self, model: &Model, pass: &mut Pass<'_>) -> (Vec<Vec<f32>>, LossSum) {
         let logits = self.logits(model, pass);
-        let is_known = self.target.known() > 0;
+        let is_known = self.target.known_count() > 0;
         let loss = if is_known { self.loss(pass, &logits, None, 1.0) } else { LossSum::default() };
         (self.split(&logits), loss)
     }

@@ -5,21 +5,21 @@ use std::sync::Arc;
 
 use cloze_data::DataError;
 
-/// Everything that the world can do wrong to a task's data, models and predictions.
+/// Errors of a task's data, models and predictions that are caused by input or environment; bugs panic.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
     /// A file or folder that could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was being done.
+        /// The operation, as an infinitive: "read", "write".
         action: &'static str,
-        /// Where.
+        /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A place in a data file that does not hold what it should.
+    /// A line (or row) of a data file that is not valid.
     #[error("{}:{line}: {problem}", path.display())]
     Line {
         /// The file.
@@ -29,7 +29,7 @@ pub enum TaskError {
         /// What was expected, what was found, what to do; names the column.
         problem: String,
     },
-    /// A file that as a whole is not what it should be: empty, without a column, of an unknown kind.
+    /// A file that is not usable as a whole: it is empty, lacks a column, or has an unknown format.
     #[error("{}: {problem}", path.display())]
     File {
         /// The file.
@@ -37,7 +37,7 @@ pub enum TaskError {
         /// What was expected, what was found, what to do.
         problem: String,
     },
-    /// A model's folder, or a run's, that cannot be used for this.
+    /// A model folder or run folder that cannot be used for this task.
     #[error("{}: {problem}", path.display())]
     Folder {
         /// The folder.
@@ -45,83 +45,84 @@ pub enum TaskError {
         /// What was expected, what was found, what to do.
         problem: String,
     },
-    /// An error of a row of a file, which is kept with the file's rows.
+    /// An error of one row of a file. It is stored in the row's position.
     #[error(transparent)]
     Row(Arc<TaskError>),
-    /// A value given by the caller, not by a file: a task's or column's name, a list of labels, a rate.
-    #[error("{name}: {problem}")]
+    /// An option's value, given by the caller and not by a file: the name of a task or column, a list of labels, a
+    /// learning rate.
+    #[error("`{name}`: {problem}")]
     Setting {
-        /// What the value is for.
+        /// The option's name, with underscores.
         name: &'static str,
         /// What was expected, what was found, what to do.
         problem: String,
     },
-    /// Something handed over in memory that cannot be worked with: a question without words, an answer that does not
-    /// stand in its context, a length too small, logits that are no numbers.
+    /// A value passed in memory that cannot be used: a question without words, an answer that is not in its context, a
+    /// length that is too small.
     #[error("{what}: {problem}")]
     Input {
-        /// What was handed over, as its maker calls it: "question", "max_len", "start logits of window 3".
+        /// The name of the value: "question", "`max_len`", "start logits of window 3".
         what: String,
         /// What was expected, what was found, what to do.
         problem: String,
     },
-    /// Nothing to learn from, or to judge.
+    /// A run or an evaluation without rows. The value says which rows: "training".
     #[error("there are no {0} rows; give a file with at least one")]
     NoRows(&'static str),
-    /// The rows of a run to resume are not those that it began with.
+    /// The rows of the run to resume are not those that it started with.
     #[error(
-        "{}: the run began with other rows or labels{}{differ}; give the same files and options again, or choose another --out",
+        "{}: the run started with different rows or labels{}{differ}; pass the same files and options, or choose a different `out`",
         run.display(), if differ.is_empty() { "" } else { ": " }
     )]
-    OtherRows {
+    DifferentRows {
         /// The run's folder.
         run: PathBuf,
-        /// Which of them differ, as far as it is known.
+        /// The differences that are known; may be empty.
         differ: String,
     },
-    /// Several steps in a row, or all of a short run, had a loss or gradient that is not finite.
+    /// The loss or gradient of several consecutive steps, or of all steps of a short run, was not finite.
     #[error(
-        "step {step}: loss or gradient not finite in the last steps; stopped. Lower --lr, or look at the data and the model"
+        "step {step}: loss or gradient not finite in the last steps; stopped. Lower `lr`, or check the data and the model"
     )]
     NotFinite {
-        /// The last of them.
+        /// The last of these steps.
         step: u64,
     },
-    /// A text with nothing to fill.
-    #[error("no {mask} in \"{text}\"; write {mask}{} where a token is to be filled in", other_mask(text))]
+    /// A text without a mask token.
+    #[error("no {mask} in \"{text}\"; write {mask}{} where a token is to be predicted", other_mask(text))]
     NoMask {
         /// The text.
         text: String,
-        /// The mask as the tokenizer spells it.
+        /// The tokenizer's mask token.
         mask: String,
     },
-    /// A text longer than the model's positions.
+    /// A text that has more tokens than the model has positions.
     #[error("the text has {found} tokens with [CLS] and [SEP], the model {positions} positions; shorten it")]
     TooLong {
-        /// Tokens of the text.
+        /// The number of tokens of the text, special tokens included.
         found: usize,
-        /// The model's positions.
+        /// The number of positions of the model.
         positions: usize,
     },
-    /// The network's answer to a row is not a number: the weights are damaged.
-    #[error("{0}: the model's logits are not numbers; its weights are damaged: train or download it again")]
+    /// The model's logits for a row contain NaN or infinity. The value says which row.
+    #[error("{0}: the model's logits are not finite; its weights are damaged: train or download it again")]
     Logits(String),
-    /// Training and checkpoints.
+    /// An error of training or of a checkpoint.
     #[error(transparent)]
     Train(#[from] cloze_train::TrainError),
-    /// The engine.
+    /// An error of the engine.
     #[error(transparent)]
     Engine(#[from] cloze_engine::EngineError),
-    /// Models and their folders.
+    /// An error of a model or its folder.
     #[error(transparent)]
     Model(#[from] cloze_model::ModelError),
-    /// Tokenizers.
+    /// An error of a tokenizer.
     #[error(transparent)]
     Text(#[from] cloze_text::TextError),
 }
 
 impl TaskError {
-    /// Refuses a setting.
+    /// An error about an option's value.
     pub(crate) fn setting(name: &'static str, problem: impl Into<String>) -> TaskError {
         TaskError::Setting { name, problem: problem.into() }
     }
@@ -131,22 +132,22 @@ impl TaskError {
         TaskError::Io { action, path: path.to_owned(), source }
     }
 
-    /// Refuses what a caller handed over.
+    /// An error about a value in memory.
     pub(crate) fn input(what: impl Into<String>, problem: impl Into<String>) -> TaskError {
         TaskError::Input { what: what.into(), problem: problem.into() }
     }
 
-    /// A problem of one line.
+    /// An error about one line of a file.
     pub(crate) fn line(path: &Path, line: usize, problem: impl Into<String>) -> TaskError {
         TaskError::Line { path: path.to_owned(), line, problem: problem.into() }
     }
 
-    /// A problem of a whole file.
+    /// An error about a file.
     pub(crate) fn file(path: &Path, problem: impl Into<String>) -> TaskError {
         TaskError::File { path: path.to_owned(), problem: problem.into() }
     }
 
-    /// What reading the file `path` through `cloze-data` said.
+    /// Converts an error of `cloze-data` about the file `path`.
     pub(crate) fn data(path: &Path, error: DataError) -> TaskError {
         match error {
             DataError::Io { action, path, source } => TaskError::Io { action, path, source },
@@ -171,7 +172,7 @@ impl From<cloze_files::FileError> for TaskError {
     }
 }
 
-/// What a text has in the place of a mask, if it is one that other models or people use.
+/// The mask token of another model that the text contains, as the end of a sentence.
 fn other_mask(text: &str) -> String {
     let others = ["[MASK]", "<mask>", "[mask]", "<MASK>", "{mask}", "___"];
     others.iter().find(|other| text.contains(**other)).map_or_else(String::new, |other| format!(" instead of {other}"))

@@ -1,77 +1,78 @@
-//! What a task's rows become: sequences of ids, and what is right.
+//! Training examples: sequences of token ids and their targets.
 
 use cloze_text::Sequence;
 
-/// PyTorch's `ignore_index`: what is right is not known, and is not counted.
-pub const IGNORED: i32 = -100;
+/// PyTorch's `ignore_index`: the target is not known and does not contribute to the loss.
+pub const IGNORE_INDEX: i32 = -100;
 
-/// The unit of training: some sequences that are judged together, and what is right of them.
+/// The unit of training: sequences that are scored together, and their target.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Example {
-    /// One; or a long text's windows, whose logits are averaged; or the choices.
+    /// One sequence; or the windows of a long text, whose logits are averaged; or the choices.
     pub sequences: Vec<Sequence>,
-    /// The tokens of the one sequence whose logits are read, rising: a word's first piece. Only a tagger's head reads tokens.
+    /// The positions of the tokens whose logits are computed, ascending: the first piece of each word. Only tagging
+    /// heads use them, with one sequence per example.
     pub tokens: Vec<u32>,
-    /// What is right.
+    /// The target.
     pub target: Target,
 }
 
 impl Example {
-    /// An example of sequences whose head chooses the tokens that it reads.
+    /// An example for a head that does not need token positions.
     pub fn new(sequences: Vec<Sequence>, target: Target) -> Example {
         Example { sequences, tokens: Vec::new(), target }
     }
 
-    /// Tokens of all sequences.
+    /// The number of tokens of all sequences.
     pub fn length(&self) -> usize {
         self.sequences.iter().map(|sequence| sequence.ids.len()).sum()
     }
 }
 
-/// What logits are compared with: the input of one of the engine's losses.
+/// What the logits are compared with: the target of one of the engine's losses.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Target {
-    /// Cross-entropy over each row's logits: the class of each row; [`IGNORED`] where it is not known.
+    /// Cross-entropy over the columns: the class of each row of logits; [`IGNORE_INDEX`] if it is not known.
     Classes(Vec<i32>),
-    /// Squared error: a number for each logit; not a number where it is not known.
+    /// Squared error: a number for each logit; NaN if it is not known.
     Values(Vec<f32>),
-    /// Binary cross-entropy of each logit on its own: 1 or 0; not a number where it is not known.
+    /// Binary cross-entropy of each logit: 1 or 0; NaN if it is not known.
     Binary(Vec<f32>),
-    /// Cross-entropy over an example's rows: for each column of logits the right row, from the example's first; [`IGNORED`] where it
-    /// is not known.
+    /// Cross-entropy over the rows of an example: for each column of logits the correct row, counted from the example's
+    /// first; [`IGNORE_INDEX`] if it is not known.
     Positions(Vec<i32>),
 }
 
 impl Target {
-    /// The class of an example, if known.
+    /// The target of an example with one class, if known.
     pub fn class(class: Option<usize>) -> Target {
         Target::Classes(vec![known(class)])
     }
 
-    /// The number of an example, if known.
+    /// The target of an example with one number, if known.
     pub fn value(value: Option<f32>) -> Target {
         Target::Values(vec![value.unwrap_or(f32::NAN)])
     }
 
-    /// The right row for each column of logits, if known.
+    /// The target of an example whose correct row is `rows[c]` in column c, if known.
     pub fn positions<const COLUMNS: usize>(rows: Option<[usize; COLUMNS]>) -> Target {
         Target::Positions(match rows {
             Some(rows) => rows.map(|row| row as i32).to_vec(),
-            None => vec![IGNORED; COLUMNS],
+            None => vec![IGNORE_INDEX; COLUMNS],
         })
     }
 
-    /// How many of what is right is known.
-    pub fn known(&self) -> usize {
+    /// The number of known targets.
+    pub fn known_count(&self) -> usize {
         match self {
             Target::Classes(labels) | Target::Positions(labels) => {
-                labels.iter().filter(|label| **label != IGNORED).count()
+                labels.iter().filter(|label| **label != IGNORE_INDEX).count()
             }
             Target::Values(values) | Target::Binary(values) => values.iter().filter(|value| !value.is_nan()).count(),
         }
     }
 
-    /// Appends another example's; panics on a mixture of losses, which no task makes.
+    /// Appends the target of another example. Panics if it belongs to a different loss.
     pub fn append(&mut self, other: &Target) {
         match (self, other) {
             (Target::Classes(all), Target::Classes(more)) | (Target::Positions(all), Target::Positions(more)) => {
@@ -86,5 +87,5 @@ impl Target {
 }
 
 fn known(class: Option<usize>) -> i32 {
-    class.map_or(IGNORED, |class| class as i32)
+    class.map_or(IGNORE_INDEX, |class| class as i32)
 }

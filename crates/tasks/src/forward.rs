@@ -1,4 +1,4 @@
-//! Work in batches of like lengths, so that little is computed at a time and memory does not grow with the work.
+//! Inference in batches of sequences of similar length, so that the memory does not grow with the number of examples.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,13 +11,14 @@ use crate::TaskError;
 use crate::batch::TaskBatch;
 use crate::example::Example;
 
-/// Tokens of a batch when only outputs are wanted: enough for the matrix unit, little for memory.
+/// Tokens of an inference batch: enough to use the matrix unit well, few enough to need little memory.
 pub(crate) const BATCH_TOKENS: usize = 4096;
 
-/// Which items are computed together, given their tokens: those of like lengths, some thousand tokens of them.
-pub(crate) fn batches_of_like_lengths(lengths: &[usize]) -> Vec<Vec<usize>> {
+/// Groups items of similar length into batches of up to [`BATCH_TOKENS`] tokens. `lengths` are the items' numbers of
+/// tokens; the result holds their indices.
+pub(crate) fn batches_by_length(lengths: &[usize]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
-    // The longest first: memory that suffices for them suffices for all.
+    // Longest first: the first batch needs the most memory.
     order.sort_by_key(|&i| (std::cmp::Reverse(lengths[i]), i));
     let (mut batches, mut rest) = (Vec::new(), &order[..]);
     while !rest.is_empty() {
@@ -33,9 +34,10 @@ pub(crate) fn batches_of_like_lengths(lengths: &[usize]) -> Vec<Vec<usize>> {
     batches
 }
 
-/// What `outputs` gives for batches of like lengths, in the order of the examples: each example's logits, and the summed loss of those
-/// with a target. `progress` receives the share that is done; none if it breaks.
-pub(crate) fn outputs_of(
+/// Runs `outputs` on batches of similar length. Returns, in the order of the examples, each example's logits, and the
+/// summed loss of the examples with a target. `progress` receives the completed fraction; the result is none if it
+/// breaks.
+pub(crate) fn run_batches(
     head: TaskHead,
     examples: &[&Example],
     progress: &mut dyn FnMut(f64) -> ControlFlow<()>,
@@ -44,7 +46,7 @@ pub(crate) fn outputs_of(
     let lengths: Vec<usize> = examples.iter().map(|example| example.length()).collect();
     let total: usize = lengths.iter().sum();
     let (mut found, mut loss, mut done) = (vec![Vec::new(); examples.len()], LossSum::default(), 0);
-    for now in batches_of_like_lengths(&lengths) {
+    for now in batches_by_length(&lengths) {
         let chosen: Vec<&Example> = now.iter().map(|&i| examples[i]).collect();
         let (logits, sum) = outputs(&TaskBatch::pack(head, &chosen));
         loss += sum;
@@ -59,8 +61,8 @@ pub(crate) fn outputs_of(
     Some((found, loss))
 }
 
-/// As [`outputs_of`], of a model that may still be learning; none if `stop` was raised.
-pub(crate) fn outputs_of_model(
+/// [`run_batches`] for a model that may be in training. None if `stop` was set.
+pub(crate) fn run_model(
     model: &Model,
     device: &Device,
     precision: DType,
@@ -68,26 +70,27 @@ pub(crate) fn outputs_of_model(
     examples: &[&Example],
     stop: &AtomicBool,
 ) -> Option<(Vec<Vec<f32>>, LossSum)> {
-    let mut go_on = |_| if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-    outputs_of(head, examples, &mut go_on, |batch| {
-        batch.outputs(model, &mut Pass::inference(device, &model.params, precision))
+    let mut proceed = |_| if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    run_batches(head, examples, &mut proceed, |batch| {
+        batch.logits_and_loss(model, &mut Pass::inference(device, &model.params, precision))
     })
 }
 
-/// Sequences must not be longer than the model has positions, nor pairs where it knows one segment only.
+/// Checks that no sequence is longer than the model's positions, and that there are no pairs if the model has only one
+/// segment type.
 pub(crate) fn check_fit<'a>(model: &Model, examples: impl IntoIterator<Item = &'a Example>) -> Result<(), TaskError> {
     let (positions, segments) = (model.architecture().max_sequence_length(), model.architecture().segments);
     for sequence in examples.into_iter().flat_map(|example| &example.sequences) {
         let found = sequence.ids.len();
         if found > positions {
             let problem = format!(
-                "a sequence has {found} tokens, the model {positions} positions; lower --max-len to {positions}"
+                "a sequence has {found} tokens, but the model has {positions} positions; lower `max_len` to {positions}"
             );
-            return Err(TaskError::input("max-len", problem));
+            return Err(TaskError::input("`max_len`", problem));
         }
         if sequence.segments.iter().any(|segment| usize::from(*segment) >= segments) {
-            let problem = format!("two texts a row, but the model's type_vocab_size is {segments}: expected 2");
-            return Err(TaskError::input("pair", problem));
+            let problem = format!("the rows have two texts, but the model's type_vocab_size is {segments}, expected 2");
+            return Err(TaskError::input("`pair`", problem));
         }
     }
     Ok(())

@@ -1,30 +1,30 @@
-//! One row to predict, as JSON: a string, or an object with the texts under the names of columns.
+//! One row to predict, as JSON: a string, or an object whose keys are the names of the columns.
 
 use cloze_data::corpus::text::parse_json;
 use serde_json::{Map, Value};
 
 use crate::TaskError;
-use crate::datasets::listed;
+use crate::datasets::quoted_list;
 use crate::datasets::table::{Column, kind};
 
-/// The object of a row.
+/// A JSON object.
 pub type Object = Map<String, Value>;
 
-/// A row without what is right.
+/// A row to predict.
 #[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
-    /// Plain text, read as a line of a file: where a kind of task has pairs, a tab separates the two texts.
+    /// Plain text, parsed as a line of a file: if the kind of task has pairs, a tab separates the two texts.
     Text(&'a str),
-    /// Texts by their names.
+    /// Texts by column name.
     Object(&'a Object),
 }
 
 impl<'a> Input<'a> {
-    /// A JSON value as a row.
+    /// The row of a JSON value.
     ///
     /// # Errors
     /// A value that is neither a string nor an object.
-    pub fn of(value: &'a Value) -> Result<Input<'a>, TaskError> {
+    pub fn from_json(value: &'a Value) -> Result<Input<'a>, TaskError> {
         match value {
             Value::String(text) => Ok(Input::Text(text)),
             Value::Object(object) => Ok(Input::Object(object)),
@@ -32,10 +32,10 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The object, for kinds of tasks whose rows are more than a text.
+    /// The object, for kinds of tasks whose rows have several parts.
     ///
     /// # Errors
-    /// Plain text; the message shows `example`.
+    /// [`TaskError::Input`] for plain text; the message shows `example`.
     pub(crate) fn object(self, example: &str) -> Result<&'a Object, TaskError> {
         match self {
             Input::Object(object) => Ok(object),
@@ -44,10 +44,10 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A line of JSON as a row.
+/// Parses a line of JSON as a row.
 ///
 /// # Errors
-/// What is not a JSON object.
+/// [`TaskError::Input`] for text that is not a JSON object.
 pub fn object_of_line(line: &str) -> Result<Value, TaskError> {
     match parse_json(line, &mut 0) {
         Ok(object @ Value::Object(_)) => Ok(object),
@@ -59,7 +59,7 @@ pub fn object_of_line(line: &str) -> Result<Value, TaskError> {
     }
 }
 
-/// The key of a column, which the plain one stands for where the column is not named.
+/// The key of a column: its name, or `plain` if the column is a number.
 pub(crate) fn key_of(column: &Column, plain: &str) -> String {
     match column {
         Column::Name(name) => name.to_string(),
@@ -67,8 +67,8 @@ pub(crate) fn key_of(column: &Column, plain: &str) -> String {
     }
 }
 
-/// The key of a row's text: that of the column that was given; else that of the training files or of a known task where the row has
-/// it, else the plain one where the row has that.
+/// The key of a row's text: that of the column that the caller gives; else that of the training files or of the data
+/// set preset, if the row has it; else `plain`, if the row has that.
 pub(crate) fn text_key(object: &Object, given: Option<&Column>, own: Option<&Column>, plain: &str) -> String {
     if let Some(given) = given {
         return key_of(given, plain);
@@ -77,17 +77,17 @@ pub(crate) fn text_key(object: &Object, given: Option<&Column>, own: Option<&Col
     own.filter(|key| object.contains_key(key) || !object.contains_key(plain)).unwrap_or_else(|| plain.to_owned())
 }
 
-/// A text of a row: a string; a number or a boolean as it is written, as in tables.
+/// A text of a row. Numbers and booleans are converted to text, as in tables.
 ///
 /// # Errors
-/// A key that is missing, a value of another type.
+/// A missing key, a value of a different type.
 pub(crate) fn string_of(object: &Object, key: &str) -> Result<String, TaskError> {
     match object.get(key) {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(scalar @ (Value::Number(_) | Value::Bool(_))) => Ok(scalar.to_string()),
         Some(other) => Err(TaskError::input(format!("\"{key}\""), format!("expected a string, found {}", kind(other)))),
         None => {
-            let keys = listed(object.keys().map(String::as_str));
+            let keys = quoted_list(object.keys().map(String::as_str));
             Err(TaskError::input(format!("\"{key}\""), format!("missing; the row has {keys}")))
         }
     }

@@ -1,4 +1,4 @@
-//! From weights to scores: one fine-tuning loop, and tasks that say what an example, a loss and a metric are.
+//! From weights to scores: one fine-tuning loop, and tasks that define examples, losses and metrics.
 #![forbid(unsafe_code)]
 
 pub mod answer;
@@ -27,7 +27,7 @@ pub use any_task::{AnyRows, AnyTask, Rows};
 pub use error::TaskError;
 pub use example::{Example, Target};
 pub use inference::{Filler, Predictor, Pretrained};
-pub use reading::{Given, Notes, Reading, Tabs};
+pub use reading::{Notes, Reading, Tabs, TaskOptions};
 pub use settings::{ClassWeights, Settings};
-pub use task::{Encoded, FileRows, HeadStart, Scores, Task};
+pub use task::{Encoded, FileRows, HeadInit, Scores, Task};
 pub use task_settings::TaskSettings;

@@ -1,4 +1,4 @@
-//! Lines of UTF-8 as they come, of a file, plain, gzip or zstd, or of standard input.
+//! Streaming reader of UTF-8 lines: of a file (plain, gzip or zstd) or of standard input.
 
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
@@ -8,27 +8,26 @@ use cloze_data::corpus::text::{MAX_LINE, TextFormat, clean_line, too_long};
 
 use crate::TaskError;
 
-/// A reader of lines, by the rules of [`cloze_data::corpus::text`]. The lines' ends are taken away.
+/// A reader of lines, by the rules of [`cloze_data::corpus::text`]. Line endings are removed.
 pub struct Lines {
     path: PathBuf,
     input: Box<dyn BufRead + Send>,
     stored: ReadProgress,
-    /// Bytes of the lines so far.
+    /// The number of bytes of the lines read so far.
     bytes_of_lines: u64,
     bytes: Vec<u8>,
     number: usize,
-    /// What ends a line; not known before the first.
+    /// The byte that ends a line; not known before the first line is read.
     line_end: Option<u8>,
-    nuls: usize,
-    /// Whether the line last read comes once more.
-    again: bool,
+    /// Whether the last line was put back.
+    is_put_back: bool,
 }
 
 impl Lines {
     /// Opens a file, or standard input for `-`.
     ///
     /// # Errors
-    /// [`TaskError::Io`]; [`TaskError::File`] when its name promises a compression that it does not have.
+    /// [`TaskError::Io`]; [`TaskError::File`] if the file name says that the file is compressed and the content is not.
     pub fn open(path: &Path) -> Result<Lines, TaskError> {
         let (input, stored) = cloze_data::corpus::open_file(path).map_err(|e| TaskError::data(path, e))?;
         let path = if path == Path::new("-") { PathBuf::from("standard input") } else { path.to_owned() };
@@ -40,18 +39,17 @@ impl Lines {
             bytes: Vec::new(),
             number: 0,
             line_end: None,
-            nuls: 0,
-            again: false,
+            is_put_back: false,
         })
     }
 
-    /// Goes to the next line; false at the end.
+    /// Advances to the next line. Returns false at the end of the input.
     ///
     /// # Errors
-    /// [`TaskError::Io`]; [`TaskError::File`] for what is not text from its beginning; [`TaskError::Line`] for a line that is not UTF-8,
-    /// after which the next line may be read.
+    /// [`TaskError::Io`]; [`TaskError::File`] if the start of the input is not text; [`TaskError::Line`] for a line
+    /// that is not UTF-8: after it, the next line can be read.
     pub fn advance(&mut self) -> Result<bool, TaskError> {
-        if std::mem::take(&mut self.again) {
+        if std::mem::take(&mut self.is_put_back) {
             return Ok(true);
         }
         self.bytes.clear();
@@ -76,51 +74,45 @@ impl Lines {
         for end in [b'\n', b'\r'] {
             self.bytes.pop_if(|byte| *byte == end);
         }
-        match clean_line(&mut self.bytes, 0) {
-            Ok(nuls) => self.nuls += nuls,
-            Err(problem) => return Err(self.problem(problem)),
-        }
+        // NUL bytes are removed.
+        clean_line(&mut self.bytes, 0).map_err(|problem| self.problem(problem))?;
         Ok(true)
     }
 
-    /// NUL bytes that were dropped so far.
-    pub fn nuls(&self) -> usize {
-        self.nuls
-    }
-
-    /// Lets the line last read come once more.
+    /// Makes the next [`advance`](Self::advance) return the last line again.
     pub fn put_back(&mut self) {
-        self.again = self.number > 0;
+        self.is_put_back = self.number > 0;
     }
 
-    /// The line.
+    /// The current line.
     pub fn text(&self) -> &str {
         // Checked by `advance`.
         std::str::from_utf8(&self.bytes).unwrap_or_default()
     }
 
-    /// Its number, from 1.
+    /// The number of the current line, from 1.
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// Bytes of the file that are read, of the compressed one as it is stored: never more than [`bytes_total`](Self::bytes_total).
+    /// The number of bytes read. For a compressed file it counts compressed bytes. It never exceeds
+    /// [`bytes_total`](Self::bytes_total).
     pub fn bytes_read(&self) -> u64 {
-        // A plain file is read ahead; of a compressed one there are more bytes of lines.
+        // A plain file is read ahead of the lines; a compressed file has fewer bytes than its lines.
         self.bytes_of_lines.min(self.stored.bytes_read())
     }
 
-    /// Bytes of the file; unknown of standard input and of pipes.
+    /// The size of the file in bytes; none for standard input and pipes.
     pub fn bytes_total(&self) -> Option<u64> {
         self.stored.bytes_total()
     }
 
-    /// The file, or "standard input".
+    /// The path of the file, or "standard input".
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// An error of the line last read.
+    /// An error about the current line.
     pub fn problem(&self, problem: impl Into<String>) -> TaskError {
         TaskError::line(&self.path, self.number, problem)
     }
@@ -145,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn compressed_lines_are_read_as_plain_ones() {
+    fn compressed_files_give_the_same_lines() {
         let text = b"\xef\xbb\xbfone\r\n\ntwo";
         let expected: Vec<(usize, String)> = [(1, "one"), (2, ""), (3, "two")].map(|(n, s)| (n, s.to_owned())).into();
         assert_eq!(read("a.txt", text).unwrap(), expected);
@@ -153,16 +145,16 @@ mod tests {
         encoder.write_all(text).unwrap();
         let packed = encoder.finish().unwrap();
         assert_eq!(read("a.txt.gz", &packed).unwrap(), expected);
-        assert_eq!(read("a.txt", &packed).unwrap(), expected, "whatever it is called");
+        assert_eq!(read("a.txt", &packed).unwrap(), expected, "the name does not matter");
 
         let short = read("a.txt.gz", &packed[..packed.len() - 6]).unwrap_err().to_string();
         assert!(short.contains("cannot read") && short.contains("a.txt.gz"), "{short}");
-        let lies = read("a.txt.gz", b"plain").unwrap_err().to_string();
-        assert!(lies.contains("a.txt.gz") && lies.contains("gzip"), "{lies}");
+        let misnamed = read("a.txt.gz", b"plain").unwrap_err().to_string();
+        assert!(misnamed.contains("a.txt.gz") && misnamed.contains("gzip"), "{misnamed}");
     }
 
     #[test]
-    fn what_is_no_text_is_named_by_its_line() {
+    fn invalid_utf8_is_reported_with_its_line() {
         let latin = read("a.txt", b"good\nb\xe4d").unwrap_err().to_string();
         assert!(latin.contains("a.txt:2: byte 2 of the line (0xe4)"), "{latin}");
         assert!(Lines::open(Path::new("absent.txt")).err().unwrap().to_string().contains("absent.txt"));

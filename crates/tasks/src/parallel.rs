@@ -1,22 +1,23 @@
-//! Work on several threads whose outcome does not depend on how many.
+//! A parallel map whose result does not depend on the number of threads.
 
 use std::sync::{Mutex, PoisonError};
 
 use cloze_files::machine::on_threads;
 
-/// `work` of each item, in order; each thread takes a stretch of them at a time.
+/// Applies `work` to each item and returns the results in order. Each thread processes one contiguous chunk of items at
+/// a time.
 pub(crate) fn map<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let share = items.len().div_ceil(threads.max(1)).max(1);
     if share >= items.len() {
         return items.iter().map(work).collect();
     }
-    let stretches = Mutex::new(items.chunks(share).enumerate());
+    let chunks = Mutex::new(items.chunks(share).enumerate());
     let done = Mutex::new(Vec::new());
     on_threads(threads, || {
         loop {
-            let next = stretches.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((number, stretch)) = next else { return };
-            let results: Vec<R> = stretch.iter().map(&work).collect();
+            let next = chunks.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((number, chunk)) = next else { return };
+            let results: Vec<R> = chunk.iter().map(&work).collect();
             done.lock().unwrap_or_else(PoisonError::into_inner).push((number, results));
         }
     });
@@ -30,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_order_is_that_of_the_items_for_any_number_of_threads() {
+    fn the_order_of_the_items_is_kept_for_any_number_of_threads() {
         let items: Vec<usize> = (0..10).collect();
         for threads in [0, 1, 3, 20] {
             assert_eq!(map(&items, threads, |i| i * i), items.iter().map(|i| i * i).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! A long text → overlapping windows of it. (The other way to cut throws the excess away: [`cloze_text::truncate_pair`].)
+//! Splits a long text into overlapping windows. (The alternative is truncation: [`cloze_text::truncate_pair`].)
 
 use std::ops::Range;
 
@@ -6,16 +6,16 @@ use cloze_text::{Sequence, Template};
 
 use crate::TaskError;
 
-/// Cuts a text longer than a model's `max_len` into overlapping windows, each a sequence of its own and, with a pair, the first
-/// text of a pair that has the second whole: `[CLS] … [SEP] pair [SEP]`.
+/// Splits a text that is longer than `max_len` into overlapping windows. Each window becomes one sequence. With a pair,
+/// each sequence contains the complete second text: `[CLS] window [SEP] pair [SEP]`.
 ///
-/// `stride` is the step in tokens from one window's begin to the next one's, as in google-research/bert; see
-/// [`answer`](crate::answer) for the other meaning. A step longer than a window is taken for a window's length, so that
-/// every token is in at least one. The last window ends with the text and may be shorter than the others; a text that
-/// fits, the empty one included, gives one window.
+/// `stride` is the distance in tokens between the starts of consecutive windows, as in google-research/bert; see
+/// [`answer`](crate::answer) for the other meaning of the word. A stride longer than a window is reduced to the
+/// window's length, so that every token is in at least one window. The last window ends with the text and may be
+/// shorter than the others. A text that fits, including the empty text, gives one window.
 ///
 /// # Errors
-/// A stride of 0; a `max_len` that leaves no room for a token of the text.
+/// [`TaskError::Input`] for a stride of 0 and for a `max_len` that leaves no room for a token of the text.
 pub fn text_windows(
     template: &Template,
     ids: &[u32],
@@ -28,15 +28,15 @@ pub fn text_windows(
     let room = max_len.saturating_sub(taken);
     if room == 0 {
         return Err(TaskError::input(
-            "max_len",
+            "`max_len`",
             match pair {
                 None => format!(
-                    "{max_len} leaves no room for text beside {added} special tokens; at least {} are needed",
+                    "expected at least {}, found {max_len}: {added} special tokens leave no room for text",
                     taken + 1
                 ),
                 Some(pair) => format!(
-                    "{max_len} leaves no room for the text beside its pair of {} tokens and {added} special ones; \
-                     shorten the pair or raise max_len to {} at least",
+                    "expected at least {1}, found {max_len}: {added} special tokens and the pair's {0} tokens leave no room for \
+                     the text; shorten the pair or raise `max_len`",
                     pair.len(),
                     taken + 1
                 ),
@@ -51,16 +51,16 @@ pub fn text_windows(
         .collect())
 }
 
-/// Refuses a step that would never arrive.
+/// Checks that a stride is not 0.
 pub(crate) fn check_stride(stride: usize) -> Result<(), TaskError> {
     if stride == 0 {
-        return Err(TaskError::input("stride", "0; it is the step between windows, in tokens, and must be at least 1"));
+        return Err(TaskError::input("`stride`", "expected at least 1 token from window to window, found 0"));
     }
     Ok(())
 }
 
-/// The windows over `len` tokens: `room` tokens each, the last perhaps fewer, begun `stride` apart but never with a
-/// gap. `room` and `stride` are at least 1.
+/// The windows over `len` tokens. Each has `room` tokens, except that the last may have fewer. They start `stride`
+/// tokens apart, or `room` tokens if that is less. `room` and `stride` are at least 1.
 pub(crate) fn spans(len: usize, room: usize, stride: usize) -> Vec<Range<usize>> {
     let step = stride.min(room);
     let mut spans = Vec::with_capacity(1 + len.saturating_sub(room).div_ceil(step));
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_step_and_end_with_the_text() {
+    fn windows_advance_by_the_stride_and_end_with_the_text() {
         let cut = |len, room, stride| -> Vec<(usize, usize)> {
             spans(len, room, stride).into_iter().map(|span| (span.start, span.end)).collect()
         };
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(cut(4, 4, 2), [(0, 4)]);
         assert_eq!(cut(5, 4, 2), [(0, 4), (2, 5)]);
         assert_eq!(cut(9, 4, 2), [(0, 4), (2, 6), (4, 8), (6, 9)]);
-        // A step beyond the window would skip tokens.
+        // A stride longer than the window would skip tokens.
         assert_eq!(cut(9, 4, 100), [(0, 4), (4, 8), (8, 9)]);
         assert_eq!(cut(3, usize::MAX, usize::MAX), [(0, 3)]);
     }
@@ -110,7 +110,7 @@ mod tests {
                         covered[span.clone()].iter_mut().for_each(|n| *n += 1);
                     }
                     assert!(covered.iter().all(|&n| n > 0), "{len} {room} {stride}");
-                    // All but the last are full, and none lies within the one before.
+                    // All windows except the last are full, and none is contained in the previous one.
                     assert!(spans[..spans.len() - 1].iter().all(|span| span.len() == room));
                     assert!(spans.windows(2).all(|w| w[0].end < w[1].end && w[0].start < w[1].start));
                     checked += 1;
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_read_in_windows() {
+    fn long_texts_are_split_into_windows() {
         let ids: Vec<u32> = (10..17).collect();
         let windows = text_windows(&bert(), &ids, None, 6, 3).unwrap();
         let expected: [&[u32]; 2] = [&[2, 10, 11, 12, 13, 3], &[2, 13, 14, 15, 16, 3]];
@@ -138,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn impossible_lengths_are_refused() {
+    fn impossible_lengths_are_errors() {
         let message = |result: Result<Vec<Sequence>, TaskError>| result.unwrap_err().to_string();
         assert!(message(text_windows(&bert(), &[9], None, 2, 1)).contains("at least 3"));
         assert!(message(text_windows(&bert(), &[9], None, 0, 1)).contains("max_len"));
         let pair = message(text_windows(&bert(), &[9], Some(&[1; 10]), 13, 1));
-        assert!(pair.contains("10 tokens") && pair.contains("to 14"), "{pair}");
+        assert!(pair.contains("10 tokens") && pair.contains("at least 14"), "{pair}");
         assert!(text_windows(&bert(), &[9], Some(&[1; 10]), 14, 1).is_ok());
         assert!(message(text_windows(&bert(), &[9], None, 9, 0)).contains("stride"));
     }

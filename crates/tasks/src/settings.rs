@@ -1,4 +1,4 @@
-//! How a model is fine-tuned: a handful of numbers, the paper's by default.
+//! The hyperparameters of fine-tuning; the defaults are those of the paper.
 
 use cloze_text::SpecialTokens;
 use cloze_train::recipe::{OptimizerKind, Precision, ScheduleKind};
@@ -6,59 +6,63 @@ use serde::{Deserialize, Serialize};
 
 use crate::TaskError;
 
-/// The settings of a fine-tuning (Devlin et al. 2019, appendix A.3). Written to `finetune.toml` of the run's folder.
+/// The hyperparameters of a fine-tuning run (Devlin et al. 2019, appendix A.3). Stored in `finetune.toml` of the run
+/// folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct Settings {
-    /// Passes over the training rows.
+    /// Epochs: passes over the training rows.
     pub epochs: u32,
-    /// Examples of a step.
+    /// Examples per step.
     pub batch: usize,
-    /// Micro-batches that a step's examples are cut into, to save memory; the gradient is the same.
+    /// Micro-batches per step (gradient accumulation). They save memory; the gradient is the same.
     pub accumulate: usize,
     /// Peak learning rate.
     pub lr: f64,
-    /// Share of the steps over which the rate rises from zero.
+    /// Fraction of the steps over which the learning rate rises linearly from zero, from 0 to 1.
     pub warmup: f64,
-    /// What the rate does afterwards.
+    /// The schedule of the learning rate after the warm-up.
     pub schedule: ScheduleKind,
-    /// AdamW with bias correction, or the paper's without: small sets are learned more reliably with it (Mosbach et al. 2021).
+    /// AdamW with bias correction, or the paper's variant without it. Bias correction makes fine-tuning on small data
+    /// sets more stable (Mosbach et al. 2021).
     pub optimizer: OptimizerKind,
     /// AdamW's ε.
     pub eps: f64,
-    /// Decay of the matrices.
+    /// Weight decay, applied to matrices only.
     pub weight_decay: f64,
-    /// Largest norm of the gradient; 0 switches clipping off.
+    /// Maximum global norm of the gradient; 0 disables clipping.
     pub clip_norm: f64,
-    /// Each layer's rate as a share of that of the layer above it; 1: all the same.
+    /// Layer-wise learning rate decay: each layer's rate divided by that of the layer above it. 1: all layers have the
+    /// same rate.
     pub layer_decay: f64,
-    /// The layers that do not learn, if any: the embeddings (0) and so many above them.
+    /// Frozen layers: 0 freezes the embeddings, n the embeddings and the n lowest layers. None: nothing is frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub freeze: Option<usize>,
-    /// Dropout of the hidden states and attention weights, if another than the checkpoint's.
+    /// Dropout of the hidden states and attention weights. None: the checkpoint's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropout: Option<f64>,
     /// How much each class counts in the loss.
     pub class_weights: ClassWeights,
-    /// Evaluations of an epoch.
+    /// Evaluations per epoch.
     pub evals_per_epoch: u32,
-    /// Evaluations without a better score after which training stops.
+    /// Early stopping: training stops after this number of consecutive evaluations without a better score.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<u32>,
-    /// Seed of the head's first weights, the order of the rows and the dropout.
+    /// Seed of the head's initial weights, of the order of the rows and of dropout.
     pub seed: u64,
-    /// Type of the activations. A run's folder holds the type that `auto` stood for.
+    /// Data type of the activations. The run folder stores the type that `auto` was resolved to.
     pub precision: Precision,
-    /// The instruction set that the run began with, as `CLOZE_CPU` names it: results depend on it in their last bits.
+    /// The instruction set that the run started with, by its name in `CLOZE_CPU`. Results with different instruction
+    /// sets differ in their last bits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instruction_set: Option<String>,
-    /// Whether layers' activations are computed again in the backward pass instead of being kept.
+    /// Activation checkpointing: the layers' activations are recomputed in the backward pass instead of being stored.
     pub recompute: bool,
-    /// How names of special tokens in texts are read, if not as the model's folder says.
+    /// How the names of special tokens in texts are tokenized. None: as the model folder says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub special_tokens: Option<SpecialTokens>,
-    /// Steps between checkpoints to resume from, beside those at evaluations.
+    /// Steps between checkpoints. Checkpoints are also saved at evaluations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<u64>,
 }
@@ -68,12 +72,12 @@ pub struct Settings {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ClassWeights {
-    /// Every row alike.
+    /// All classes have weight 1.
     #[default]
     None,
-    /// Inversely to its number of rows: n / (classes · n_c), as scikit-learn's `balanced`.
+    /// Inversely proportional to the class frequency: n / (classes · n_c), as scikit-learn's `balanced`.
     Balanced,
-    /// By these numbers, in the order of the labels.
+    /// These weights, in the order of the labels.
     Given(Vec<f32>),
 }
 
@@ -107,46 +111,46 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Checks every number.
+    /// Checks every value.
     ///
     /// # Errors
-    /// [`TaskError::Setting`] with the first that cannot be used.
+    /// [`TaskError::Setting`] for the first value that is out of range.
     pub fn validate(&self) -> Result<(), TaskError> {
         let require = |fine: bool, key: &'static str, found: String, expected: &str| {
-            if fine { Ok(()) } else { Err(TaskError::setting(key, format!("is {found}: expected {expected}"))) }
+            if fine { Ok(()) } else { Err(TaskError::setting(key, format!("expected {expected}, found {found}"))) }
         };
         let share = |x: f64| (0.0..=1.0).contains(&x);
         let positive = |x: f64| x > 0.0 && x.is_finite();
         require(self.epochs > 0, "epochs", self.epochs.to_string(), "at least 1")?;
         require(self.batch > 0, "batch", self.batch.to_string(), "at least 1")?;
         let pieces = 1..=self.batch;
-        require(pieces.contains(&self.accumulate), "accumulate", self.accumulate.to_string(), "from 1 to the batch")?;
+        require(pieces.contains(&self.accumulate), "accumulate", self.accumulate.to_string(), "from 1 to `batch`")?;
         require(positive(self.lr), "lr", self.lr.to_string(), "a number above 0, such as 5e-5")?;
-        require(share(self.warmup), "warmup", self.warmup.to_string(), "a share from 0 to 1")?;
+        require(share(self.warmup), "warmup", self.warmup.to_string(), "from 0 to 1")?;
         require(positive(self.eps), "eps", self.eps.to_string(), "a number above 0")?;
-        require(share(self.weight_decay), "weight-decay", self.weight_decay.to_string(), "from 0 to 1")?;
+        require(share(self.weight_decay), "weight_decay", self.weight_decay.to_string(), "from 0 to 1")?;
         let clip = self.clip_norm >= 0.0 && self.clip_norm.is_finite();
-        require(clip, "clip-norm", self.clip_norm.to_string(), "0 (no clipping) or more")?;
+        require(clip, "clip_norm", self.clip_norm.to_string(), "0 (no clipping) or more")?;
         let decay = self.layer_decay > 0.0 && self.layer_decay <= 1.0;
-        require(decay, "layer-decay", self.layer_decay.to_string(), "above 0, at most 1 (no decay)")?;
+        require(decay, "layer_decay", self.layer_decay.to_string(), "above 0 and at most 1 (no decay)")?;
         let dropout = self.dropout.unwrap_or(0.0);
-        require((0.0..1.0).contains(&dropout), "dropout", dropout.to_string(), "from 0 up to, not including, 1")?;
-        // TOML's integers are signed.
-        require(self.seed <= i64::MAX as u64, "seed", self.seed.to_string(), "9223372036854775807 at most")?;
+        require((0.0..1.0).contains(&dropout), "dropout", dropout.to_string(), "at least 0 and less than 1")?;
+        // Integers of TOML are signed.
+        require(self.seed <= i64::MAX as u64, "seed", self.seed.to_string(), "at most 9223372036854775807")?;
         let most = 1000;
         let evals = self.evals_per_epoch.to_string();
-        require((1..=most).contains(&self.evals_per_epoch), "evals-per-epoch", evals, "from 1 to 1000")?;
+        require((1..=most).contains(&self.evals_per_epoch), "evals_per_epoch", evals, "from 1 to 1000")?;
         require(self.patience != Some(0), "patience", "0".to_owned(), "at least 1")?;
-        require(self.checkpoint_every != Some(0), "checkpoint-every", "0".to_owned(), "at least 1")?;
+        require(self.checkpoint_every != Some(0), "checkpoint_every", "0".to_owned(), "at least 1")?;
         if let ClassWeights::Given(weights) = &self.class_weights {
             let fine = weights.iter().all(|w| *w >= 0.0 && w.is_finite()) && weights.iter().any(|w| *w > 0.0);
-            require(fine, "class-weights", format!("{weights:?}"), "numbers of 0 or more, not all 0")?;
+            require(fine, "class_weights", format!("{weights:?}"), "numbers of at least 0, not all of them 0")?;
         }
         Ok(())
     }
 
-    /// Whether a run with these settings ends with the weights of one with the others: all but the checkpoints, what is computed
-    /// again and what is left to the machine are the same.
+    /// Whether runs with the two settings produce the same weights. The intervals of checkpoints, activation
+    /// checkpointing and what the machine chooses (`auto` precision, instruction set) may differ.
     pub fn same_trajectory(&self, other: &Settings) -> bool {
         let free = |settings: &Settings| Settings {
             checkpoint_every: None,
@@ -160,7 +164,8 @@ impl Settings {
         same_type && free(self) == free(other)
     }
 
-    /// What keeps a run that began with these settings from ending as one with the others, a phrase each: "lr = 5e-5, now 1e-5".
+    /// The settings that [`same_trajectory`](Self::same_trajectory) requires to be equal and that are not, each as a
+    /// phrase: "lr = 5e-5, now 1e-5". `self` holds the settings that the run started with.
     ///
     /// # Errors
     /// As [`to_toml`](Self::to_toml).
@@ -182,10 +187,10 @@ impl Settings {
         Ok(differ.map(|key| format!("{key} = {}, now {}", shown(&began, key), shown(&now, key))).collect())
     }
 
-    /// The text of `finetune.toml`.
+    /// The content of `finetune.toml`.
     ///
     /// # Errors
-    /// A value that TOML cannot hold.
+    /// A value that TOML cannot represent.
     pub fn to_toml(&self) -> Result<String, TaskError> {
         toml::to_string(self).map_err(|e| TaskError::setting("settings", format!("cannot be written as TOML: {e}")))
     }

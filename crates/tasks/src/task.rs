@@ -1,4 +1,4 @@
-//! The seam between tasks and everything else: what a row, an example, a prediction and a score are.
+//! The interface that each kind of task implements: its rows, examples, predictions and scores.
 
 use std::path::PathBuf;
 
@@ -8,41 +8,42 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::TaskError;
-use crate::datasets::labels::{placeholder, same_labels};
-use crate::datasets::{LabelsNeeded, listed};
+use crate::datasets::labels::{match_labels, placeholder_number};
+use crate::datasets::{LabelsNeeded, quoted_list};
 use crate::example::Example;
 use crate::input::{Input, Object};
 use crate::reading::{Notes, Reading};
 
-/// A row of a task's data as the network sees it.
+/// A row of a task's data, encoded for the network.
 #[derive(Debug, Clone)]
-pub struct Encoded<N> {
-    /// One, or several: the windows of a long paragraph or sentence.
+pub struct Encoded<A> {
+    /// One example, or several: the windows of a long paragraph, the parts of a long sentence.
     pub examples: Vec<Example>,
-    /// Tokens that did not fit and were cut off.
+    /// The number of tokens that did not fit and were cut off.
     pub cut: usize,
-    /// What a prediction needs beside the logits.
-    pub notes: N,
+    /// What [`Task::predict`] needs in addition to the logits.
+    pub aux: A,
 }
 
-/// The rows of files in their order, those that cannot be used as errors in their places.
+/// The rows of files, in order. A row that cannot be used is an error in its position.
 pub type FileRows<R> = Vec<Result<R, TaskError>>;
 
 /// A kind of task with its labels and settings.
 pub trait Task: Clone + Send + Sync + 'static {
-    /// A row of its data: a text, a sentence of words, a question.
+    /// A row of the task's data: a text, a sentence of words, a question.
     type Row: Clone + Send + Sync + 'static;
-    /// What a prediction needs beside the logits: where pieces lie in the text.
-    type Notes: Send + Sync;
-    /// What is predicted of a row.
+    /// What [`predict`](Self::predict) needs in addition to the logits, such as the positions of the tokens in the
+    /// text.
+    type Aux: Send + Sync;
+    /// The prediction for a row.
     type Prediction: Serialize + Send + Sync;
 
-    /// The task that these files are to teach, starting from a model of this configuration, and their rows. A row that cannot be used
-    /// is an error in its place.
+    /// The task that training files define, and the rows of these files. `start` is the configuration of the model to
+    /// fine-tune. A row that cannot be used is an error in its position.
     ///
     /// # Errors
-    /// Files that cannot be read, settings that do not fit.
-    fn learned_from(
+    /// Files that cannot be read; settings that do not fit the data or the model.
+    fn from_training_files(
         reading: &Reading,
         train: &[PathBuf],
         start: &Config,
@@ -53,16 +54,16 @@ pub trait Task: Clone + Send + Sync + 'static {
     /// The task of a fine-tuned model whose head and configuration its kind [accepts](crate::kinds::Kind::accepts).
     ///
     /// # Errors
-    /// Settings that do not fit.
-    fn of_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<Self, TaskError>;
+    /// Settings that do not fit the model.
+    fn from_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<Self, TaskError>;
 
-    /// The settings that a fine-tuned model remembers for this kind alone.
+    /// The settings specific to this kind that are stored in a fine-tuned model.
     fn own_settings(&self, _: &Reading) -> Object {
         Object::new()
     }
 
-    /// The rows of some files. A row that cannot be used, for example because the task does not know its label, is an error in its
-    /// place.
+    /// The rows of files. A row that cannot be used, for example because its label is unknown, is an error in its
+    /// position.
     ///
     /// # Errors
     /// Files that cannot be read.
@@ -75,111 +76,113 @@ pub trait Task: Clone + Send + Sync + 'static {
         notes: &mut Notes,
     ) -> Result<FileRows<Self::Row>, TaskError>;
 
-    /// What a reader of predictions needs of a row: its text, or what tells it from others, and what is right as `gold`; null if that is
+    /// What identifies the row in a file of predictions: its text or id, and the gold label as `gold`, null if it is
     /// not known.
-    fn shown(&self, row: &Self::Row) -> Object;
+    fn row_json(&self, row: &Self::Row) -> Object;
 
-    /// A row without what is right.
+    /// The row of an input to predict, without a gold label.
     ///
     /// # Errors
-    /// An input that lacks something; the message says what.
+    /// An input that lacks a key; the message names it.
     fn row(&self, reading: &Reading, input: Input<'_>, tokenizer: &Tokenizer) -> Result<Self::Row, TaskError>;
 
     /// The network's head.
     fn head(&self) -> TaskHead;
 
-    /// Writes what readers of the model need to know into its configuration: the labels' names.
+    /// Stores the names of the labels in the model's configuration.
     fn describe(&self, config: &mut Config);
 
-    /// How the head starts when the model to start from has a head of the same class. `is_known`: whether the labels are in the order
-    /// of a known task, which labels without names follow.
-    fn head_start(&self, _start: &Config, _is_known: bool) -> HeadStart {
-        HeadStart::Kept { rows: None, what: String::new() }
+    /// How the head is initialized if the model to fine-tune has a head of the same class. `has_preset`: whether the
+    /// task has a data set preset; labels without names are then assumed to be in the preset's order.
+    fn head_init(&self, _start: &Config, _is_known: bool) -> HeadInit {
+        HeadInit::Copied { rows: None, note: String::new() }
     }
 
-    /// What rows say is right, for people: which labels there are, how many of each, the tagging scheme. A line each.
+    /// A summary of the gold labels for users, as lines: the labels, their frequencies, the tagging scheme.
     fn summary(&self, _rows: &[&Self::Row]) -> Vec<String> {
         Vec::new()
     }
 
-    /// A row as examples, with its targets where it has them.
+    /// The examples of a row, with targets if the gold label is known.
     ///
     /// # Errors
-    /// A row that cannot be one: an empty question, words that do not fit.
-    fn encode(&self, row: &Self::Row, tokenizer: &Tokenizer) -> Result<Encoded<Self::Notes>, TaskError>;
+    /// A row that cannot be encoded: an empty question, a maximum length that leaves no room.
+    fn encode(&self, row: &Self::Row, tokenizer: &Tokenizer) -> Result<Encoded<Self::Aux>, TaskError>;
 
-    /// What the logits of a row's examples say.
+    /// The prediction for a row, computed from the logits of its examples.
     ///
     /// # Errors
-    /// Logits that are not numbers.
+    /// [`TaskError::Logits`] for logits that are not finite.
     fn predict(
         &self,
         row: &Self::Row,
-        encoded: &Encoded<Self::Notes>,
+        encoded: &Encoded<Self::Aux>,
         logits: &[Vec<f32>],
     ) -> Result<Self::Prediction, TaskError>;
 
-    /// The scores of predictions whose rows say what is right.
+    /// The scores of the predictions whose rows have a gold label.
     fn scores(&self, rows: &[&Self::Row], predictions: &[&Self::Prediction]) -> Scores;
 }
 
-/// How the head of a new model starts.
+/// How the task head of a new model is initialized.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HeadStart {
-    /// As the checkpoint's head.
-    Kept {
-        /// Which of the checkpoint's outputs each output is, if their order changes.
+pub enum HeadInit {
+    /// Copied from the checkpoint.
+    Copied {
+        /// For each output, the index of the checkpoint's output that it is copied from; none if the order is the same.
         rows: Option<Vec<usize>>,
-        /// What a user is to know of it, as the end of a sentence with the mark that begins it; may be empty.
-        what: String,
+        /// A note for the user, as the end of a sentence with its leading punctuation mark; may be empty.
+        note: String,
     },
-    /// Drawn at random.
-    New {
-        /// Why, as the end of a sentence.
-        why: String,
+    /// Initialized randomly.
+    Random {
+        /// The reason, as the end of a sentence.
+        reason: String,
     },
 }
 
-impl HeadStart {
-    /// How a head with these labels starts from a checkpoint of the same class: its outputs follow the names of the labels. Other labels
-    /// than the checkpoint's have a new head. `is_known`: whether labels without names are in the order of these.
-    pub fn of_labels(labels: &[String], start: &Config, is_known: bool) -> HeadStart {
+impl HeadInit {
+    /// How a head with these labels is initialized from a checkpoint of the same class. Outputs are matched by the
+    /// names of the labels. If the names are not the checkpoint's, the head is new. `has_preset`: whether labels
+    /// without names are assumed to be in this order.
+    pub fn from_labels(labels: &[String], start: &Config, has_preset: bool) -> HeadInit {
         let placeholders = || (0..labels.len()).map(|id| format!("LABEL_{id}")).collect();
         let before = start.labels().unwrap_or_else(placeholders);
-        let shown = |labels: &[String]| listed(labels.iter().map(String::as_str));
-        if let Some(rows) = same_labels(&before, labels) {
+        let shown = |labels: &[String]| quoted_list(labels.iter().map(String::as_str));
+        if let Some(rows) = match_labels(&before, labels) {
             let is_same = rows.iter().enumerate().all(|(place, row)| place == *row);
-            let what = if is_same { "" } else { ", its outputs put in the order of the labels" };
-            return HeadStart::Kept { rows: (!is_same).then_some(rows), what: what.to_owned() };
+            let note = if is_same { "" } else { ", its outputs reordered to the order of the labels" };
+            return HeadInit::Copied { rows: (!is_same).then_some(rows), note: note.to_owned() };
         }
-        if is_known && before.len() == labels.len() && before.iter().all(|name| placeholder(name).is_some()) {
-            let what = format!("; it is assumed that its outputs, which have no names, are {}", shown(labels));
-            return HeadStart::Kept { rows: None, what };
+        if has_preset && before.len() == labels.len() && before.iter().all(|name| placeholder_number(name).is_some()) {
+            let note = format!("; its outputs have no names and are assumed to be {}", shown(labels));
+            return HeadInit::Copied { rows: None, note };
         }
-        HeadStart::New { why: format!("its labels are {}", shown(&before)) }
+        HeadInit::Random { reason: format!("its labels are {}", shown(&before)) }
     }
 }
 
 /// Scores of a set of predictions.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Scores {
-    /// Rows that were scored.
+    /// The number of scored rows.
     pub rows: usize,
-    /// The scores by name, in the order in which they are shown; the first decides which model is best. Shares are 0 to 1.
+    /// The scores by name, in the order of display. The first one selects the best model. Ratios are from 0 to 1.
     pub values: Vec<(String, f64)>,
-    /// Everything else: a confusion matrix, scores by type.
+    /// Further results: a confusion matrix, scores by type.
     pub details: Map<String, Value>,
-    /// The one answer that was given to every row, if there was one: a model that has collapsed.
+    /// The prediction that was made for every row although the gold labels differ: the model has collapsed. None
+    /// otherwise.
     pub collapsed: Option<String>,
 }
 
 impl Scores {
-    /// The score that decides which model is best; higher is better.
+    /// The score that selects the best model; higher is better.
     pub fn main(&self) -> f64 {
         self.values.first().map_or(f64::NAN, |(_, value)| *value)
     }
 
-    /// The name of that score.
+    /// The name of the main score.
     pub fn main_name(&self) -> &str {
         self.values.first().map_or("score", |(name, _)| name)
     }
@@ -189,7 +192,7 @@ impl Scores {
         self.values.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
     }
 
-    /// As one JSON object: the scores by name, then the details.
+    /// The scores as one JSON object: the scores by name, then the details.
     pub fn to_json(&self) -> Value {
         let mut object = Map::new();
         object.insert("rows".to_owned(), self.rows.into());

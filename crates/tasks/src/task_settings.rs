@@ -1,5 +1,6 @@
-//! How a fine-tuned model's rows are read and scored: written into its config.json by [`finetune`](crate::finetune::finetune), read
-//! back wherever the model is opened. The same structure holds what a caller gives instead.
+//! How the rows of a fine-tuned model are read and scored. [`finetune`](crate::finetune::finetune) stores these
+//! settings in the model's config.json, and they are read when the model is opened. Callers pass the same structure to
+//! override them.
 
 use std::path::Path;
 
@@ -12,11 +13,11 @@ use crate::datasets::table::Column;
 
 /// The key of config.json that holds the settings.
 const KEY: &str = "cloze";
-/// The newest version of the settings: 1 since they have one, 0 before.
+/// The current version of the settings. Settings without a version are version 0.
 const VERSION: u32 = 1;
 
-/// Settings of a task. Each has the name of its option; what is not given is the default of the model, of the known task, or of the
-/// kind of task.
+/// Settings of a task. Each has the name of its option. A missing setting has the default of the model, of the data set
+/// preset, or of the kind of task.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -24,7 +25,7 @@ pub struct TaskSettings {
     /// The kind of task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// The known task, by its name.
+    /// The name of the data set preset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
     /// The column of the text.
@@ -36,26 +37,27 @@ pub struct TaskSettings {
     /// The column of the label.
     #[serde(skip_serializing_if = "Option::is_none", with = "column")]
     pub label: Option<Column>,
-    /// The score that decides which model is best.
+    /// The metric that selects the best model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<String>,
-    /// Tokens of a sequence at most.
+    /// Maximum number of tokens of a sequence, special tokens included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_len: Option<usize>,
-    /// Tokens from one window of a long text to the next; 0: long texts are cut.
+    /// Step between the windows of a long text, in tokens; 0: long texts are truncated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stride: Option<usize>,
-    /// The settings that one kind of task has for itself, by the names of its options.
+    /// The settings that only this kind of task has, by the names of their options.
     #[serde(flatten)]
     pub own: Map<String, Value>,
 }
 
 impl TaskSettings {
-    /// The settings of a model; none if it was not fine-tuned here. `dir` is the model's folder.
+    /// The settings stored in a model's configuration; none if the model was not fine-tuned by this library. `dir` is
+    /// the model folder.
     ///
     /// # Errors
-    /// [`TaskError::File`] for settings that cannot be read, or that a later version of this program wrote.
-    pub fn of_model(config: &Config, dir: &Path) -> Result<Option<TaskSettings>, TaskError> {
+    /// [`TaskError::File`] for settings that are not valid or that a later version of this library wrote.
+    pub fn from_config(config: &Config, dir: &Path) -> Result<Option<TaskSettings>, TaskError> {
         let Some(value) = config.extra.get(KEY) else { return Ok(None) };
         let path = dir.join("config.json");
         TaskSettings::from_json(value)
@@ -63,31 +65,31 @@ impl TaskSettings {
             .map_err(|problem| TaskError::file(&path, format!("\"{KEY}\" {problem}")))
     }
 
-    /// Writes the settings into a model's configuration.
+    /// Stores the settings in a model's configuration.
     pub fn write_to(&self, config: &mut Config) {
         config.extra.insert(KEY.to_owned(), self.to_json());
     }
 
-    /// As stored, with the version.
+    /// The JSON form in which the settings are stored, with the version.
     pub fn to_json(&self) -> Value {
-        let mut value = serde_json::to_value(self).expect("all keys are strings");
+        let mut value = serde_json::to_value(self).expect("settings serialize: all keys are strings");
         value["version"] = VERSION.into();
         value
     }
 
-    /// Reads stored settings of any version up to this one's. Those without a version have the same keys.
+    /// Parses stored settings of any version up to the current one. Settings without a version have the same keys.
     ///
     /// # Errors
-    /// What is wrong, as the end of a sentence.
+    /// The problem, as the end of a sentence.
     pub fn from_json(value: &Value) -> Result<TaskSettings, String> {
-        let damaged = |e: String| format!("is not what `cloze finetune` writes: {e}");
+        let damaged = |e: String| format!("is not valid; expected the settings that fine-tuning writes: {e}");
         let mut object = value.as_object().cloned().ok_or_else(|| damaged("expected an object".to_owned()))?;
         match object.remove("version").as_ref().map(|version| version.as_u64()) {
             None => {}
             Some(Some(version)) if version <= u64::from(VERSION) => {}
             Some(Some(version)) => {
                 return Err(format!(
-                    "is of version {version}; expected {VERSION} at most: the model is from a later version of cloze, which can read it"
+                    "has version {version}, expected at most {VERSION}; the model was written by a later version of cloze: use that version"
                 ));
             }
             Some(None) => return Err(damaged("\"version\" is not a number".to_owned())),
@@ -95,16 +97,16 @@ impl TaskSettings {
         serde_json::from_value(Value::Object(object)).map_err(|e| damaged(e.to_string()))
     }
 
-    /// The settings that one kind of task has for itself, as its own type.
+    /// The settings that only this kind of task has, deserialized.
     ///
     /// # Errors
-    /// [`TaskError::Setting`] for a value of another type than expected.
+    /// [`TaskError::Setting`] for a value that does not have the expected type.
     pub fn own<'de, T: Deserialize<'de>>(&self) -> Result<T, TaskError> {
-        T::deserialize(Value::Object(self.own.clone())).map_err(|e| TaskError::setting("task settings", e.to_string()))
+        T::deserialize(Value::Object(self.own.clone())).map_err(|e| TaskError::setting("task_settings", e.to_string()))
     }
 }
 
-/// A column as a string: its name, or `#` and its number.
+/// Serializes a column as a string: its name, or `#` and its number.
 mod column {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -130,13 +132,13 @@ mod tests {
 
     use super::*;
 
-    /// What folders from before there was a version hold.
+    /// The settings of folders that were written before settings had a version.
     fn before_versions() -> Value {
         json!({"kind": "answer", "task": "squad2", "max_len": 384, "stride": 128, "max_question": 64, "null_threshold": 0.5})
     }
 
     #[test]
-    fn settings_without_a_version_mean_the_same() {
+    fn settings_without_a_version_have_the_same_meaning() {
         let old = TaskSettings::from_json(&before_versions()).unwrap();
         let new = TaskSettings::from_json(&old.to_json()).unwrap();
         assert_eq!((old.clone(), old.max_len, old.stride), (new, Some(384), Some(128)));
@@ -150,16 +152,19 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_cannot_be_read_say_why() {
+    fn settings_that_are_not_valid_report_the_problem() {
         let fails = |value: Value| TaskSettings::from_json(&value).unwrap_err();
-        assert!(fails(json!({"version": 2})).contains("version 2; expected 1 at most"));
+        assert!(fails(json!({"version": 2})).contains("has version 2, expected at most 1"));
         assert!(fails(json!({"version": "1"})).contains("not a number"));
         assert!(fails(json!("classify")).contains("expected an object"));
         assert!(fails(json!({"max_len": "long"})).contains("long"));
         assert!(fails(json!({"text": "#0"})).contains("#0"));
         let mut config = Config::default();
         config.extra = json!({"cloze": 3}).as_object().unwrap().clone();
-        let line = TaskSettings::of_model(&config, Path::new("m")).unwrap_err().to_string();
-        assert!(line.contains("config.json: \"cloze\" is not what `cloze finetune` writes"), "{line}");
+        let line = TaskSettings::from_config(&config, Path::new("m")).unwrap_err().to_string();
+        assert!(
+            line.contains("config.json: \"cloze\" is not valid; expected the settings that fine-tuning writes"),
+            "{line}"
+        );
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use cloze_engine::Device;
 use cloze_tasks::TaskError;
-use cloze_tasks::datasets::format::{FORMATS, Format, shown};
+use cloze_tasks::datasets::format::{FORMATS, Format, display_name};
 use cloze_tasks::embed::prompts::{Prompt, Purpose};
 use cloze_tasks::embed::search::Similarity;
 use cloze_tasks::embed::texts::{Reading, Text, Texts};
@@ -190,7 +190,7 @@ impl VectorArguments {
         tell_notes(&embedder.model.tokenizer, terminal);
         let source = match (self.pool, embedder.source) {
             (PoolChoice::Auto, Source::Folder) => "as the model's sentence-transformers files say",
-            (PoolChoice::Auto, Source::Usual) => "the usual for a model that does not say; see --pool and --layers",
+            (PoolChoice::Auto, Source::Default) => "the usual for a model that does not say; see --pool and --layers",
             _ => "as asked",
         };
         let lengths: BTreeSet<usize> = purposes.iter().map(|&purpose| embedder.max_len(purpose)).collect();
@@ -245,14 +245,14 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let given = prompt(arguments.prompt.as_ref(), arguments.prompt_name.as_ref());
     let embedder = arguments.vectors.open_for_texts(given, terminal)?;
     let mut writer = Writer::create(&arguments.out, embedder.width())?;
-    let reading = texts.reading();
+    let reading = texts.progress();
     let bar = start(&reading, terminal);
     let mut progress = |done| show(&bar, &reading, done);
-    let mut failures = Failures::new(shown(&arguments.input), "row", arguments.strict);
+    let mut failures = Failures::new(display_name(&arguments.input), "row", arguments.strict);
     let mut rows = 0;
     let texts = texts.map(|text| match text? {
         Text { line, problem: Some(problem), .. } if arguments.strict => {
-            let name = shown(&arguments.input);
+            let name = display_name(&arguments.input);
             let problem = problem.strip_prefix(&format!("{name}:{line}: ")).unwrap_or(&problem).to_owned();
             Err(TaskError::Line { path: name.into(), line, problem })
         }
@@ -345,7 +345,7 @@ pub fn warn(summary: &Summary, embedder: &Embedder, purpose: Purpose, terminal: 
 
 /// The documents of a file and their vectors, all in memory.
 pub fn embed_file(embedder: &Embedder, texts: Texts, terminal: &Terminal) -> Result<(Vec<Text>, Vectors)> {
-    let reading = texts.reading();
+    let reading = texts.progress();
     let bar = start(&reading, terminal);
     let (mut all, mut vectors) = (Vec::new(), Vectors::new(embedder.width(), Vec::new()));
     let mut progress = |done| show(&bar, &reading, done);

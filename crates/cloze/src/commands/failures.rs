@@ -105,7 +105,7 @@ pub fn next_line(lines: &mut Lines) -> Result<Option<Result<(), TaskError>>> {
 
 /// The error of a blank line.
 pub fn blank() -> TaskError {
-    TaskError::Input { what: "line".to_owned(), problem: "is blank, expected a text".to_owned() }
+    TaskError::Input { what: "line".to_owned(), problem: "expected a text, found only white space".to_owned() }
 }
 
 /// Writes the error of a line in its place.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use cloze_engine::Device;
-use cloze_tasks::datasets::format::shown;
+use cloze_tasks::datasets::format::display_name;
 use cloze_tasks::inference::fill::{Candidate, Filler};
 use cloze_tasks::lines::Lines;
 use cloze_tasks::{Pretrained, TaskError};
@@ -80,7 +80,7 @@ fn fill_all(filler: &Filler, arguments: &Arguments, terminal: &Terminal) -> Resu
     if std::io::stdin().is_terminal() {
         terminal.note("reading lines with [MASK]s from the terminal; end with Ctrl-D");
     }
-    let mut answers = Failures::new(shown(Path::new("-")), "line", arguments.strict);
+    let mut answers = Failures::new(display_name(Path::new("-")), "line", arguments.strict);
     let mut lines = Lines::open(Path::new("-"))?;
     while let Some(line) = next_line(&mut lines)? {
         let failed = match line {

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use cloze_tasks::datasets::format::{FORMATS, Format, shown};
+use cloze_tasks::datasets::format::{FORMATS, Format, display_name};
 use cloze_tasks::embed::Embedder;
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::search::{Hit, Index};
@@ -111,7 +111,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
 
 fn answer_all(search: &Search<'_>) -> Result<()> {
     let Search { arguments, terminal, .. } = search;
-    let mut unreadable = Failures::new(shown(&arguments.corpus), "row", false);
+    let mut unreadable = Failures::new(display_name(&arguments.corpus), "row", false);
     for (row, text) in (1..).zip(search.texts) {
         match &text.problem {
             None => unreadable.answered(),
@@ -125,7 +125,7 @@ fn answer_all(search: &Search<'_>) -> Result<()> {
     if std::io::stdin().is_terminal() {
         terminal.note("reading queries from the terminal, one a line; end with Ctrl-D");
     }
-    let mut queries = Failures::new(shown(Path::new("-")), "line", false);
+    let mut queries = Failures::new(display_name(Path::new("-")), "line", false);
     let mut lines = Lines::open(Path::new("-"))?;
     while let Some(line) = next_line(&mut lines)? {
         let failed = match line {

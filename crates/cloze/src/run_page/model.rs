@@ -6,7 +6,7 @@ use cloze_data::report::CorpusReport;
 use cloze_tasks::datasets::preset::DatasetPreset;
 use cloze_tasks::finetune::Best;
 use cloze_tasks::kinds;
-use cloze_tasks::metrics::spread::{Spread, spread};
+use cloze_tasks::metrics::mean_std::{MeanStd, mean_std};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -504,8 +504,8 @@ impl Group {
 
 impl Setting<'_> {
     /// Mean and deviation of a measure's final values.
-    pub fn spread(&self, key: &str) -> Option<Spread> {
-        spread(&self.runs.iter().filter_map(|run| run.final_score(key)).collect::<Vec<_>>())
+    pub fn spread(&self, key: &str) -> Option<MeanStd> {
+        mean_std(&self.runs.iter().filter_map(|run| run.final_score(key)).collect::<Vec<_>>())
     }
 
     /// The mean curve of its runs, at the steps that all those that have the measure logged.

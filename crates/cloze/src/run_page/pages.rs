@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use cloze_tasks::metrics::spread::Spread;
+use cloze_tasks::metrics::mean_std::MeanStd;
 
 use super::chart::{self, Chart, Look, Point, STYLES, Series};
 use super::facts;
@@ -294,8 +294,8 @@ fn events(run: &Run) -> String {
 }
 
 /// "85.0 ± 7.1 %", of one run "85.0 %".
-fn spread_text(measure: &Measure, spread: Option<Spread>) -> String {
-    let Some(Spread { mean, deviation, .. }) = spread else { return NOTHING.into() };
+fn spread_text(measure: &Measure, spread: Option<MeanStd>) -> String {
+    let Some(MeanStd { mean, deviation, .. }) = spread else { return NOTHING.into() };
     match (measure.unit, deviation) {
         (unit, None) => unit.text(mean),
         (Unit::Percent, Some(deviation)) => format!("{:.1} ± {:.1} %", 100.0 * mean, 100.0 * deviation),

@@ -149,16 +149,16 @@ fn prompts_similarity_and_old_layouts_reach_the_commands() {
     };
     let (said, notes, with_default) = embed(&old, &[]);
     assert_eq!((&said["pooling"], &said["prompt"]), (&"cls of layer 2, not normalised".into(), &"d ".into()), "{said}");
-    assert!(notes.contains("each text is put after \"d \", the folder's default prompt (document)"), "{notes}");
+    assert!(notes.contains("the folder's default prompt \"d \" (document) is put before each text"), "{notes}");
     let (_, notes, named) = embed(&old, &["--prompt-name", "document"]);
-    assert!(with_default == named && !notes.contains("each text"), "{notes}");
+    assert!(with_default == named && !notes.contains("default prompt"), "{notes}");
     assert_eq!(with_default, embed(&old, &["--prompt", "d "]).2);
     assert_ne!(with_default, embed(&old, &["--prompt", ""]).2);
     let conflict =
         ["embed", "--model", &old, "--input", &lines, "--out", &out, "--prompt", "a", "--prompt-name", "query"];
     assert!(failure(&conflict, 2).contains("cannot be used with"));
     let unknown = ["embed", "--model", &old, "--input", &lines, "--out", &out, "--prompt-name", "x", "--quiet"];
-    assert!(failure(&unknown, 1).contains("known: query \"q \", document \"d \""));
+    assert!(failure(&unknown, 1).contains("the folder's prompts: query \"q \", document \"d \""));
 
     let search = |more: &[&str]| {
         let base = ["similar", "--model", &old, "--corpus", &lines, "--query", "d e", "--json", "--top", "1"];
@@ -183,7 +183,7 @@ fn prompts_similarity_and_old_layouts_reach_the_commands() {
         assert_eq!(with_default, embed(&to, &[]).2);
     }
     let (_, notes, _) = embed(&model, &[]);
-    assert!(notes.contains("is the model of a sentence-transformers folder"), "{notes}");
+    assert!(notes.contains("is the model inside a sentence-transformers folder"), "{notes}");
 }
 
 #[test]
@@ -195,12 +195,9 @@ fn what_does_not_fit_is_one_clear_line() {
     let embed = |input: &str, more: &[&str]| {
         failure(&[&["embed", "--model", &model, "--input", input, "--out", &out, "--quiet"], more].concat(), 1)
     };
-    assert!(embed(&empty, &[]).contains("empty.txt: holds no text"));
-    assert!(
-        embed(&rows, &["--strict"])
-            .contains("rows.jsonl:1: no \"text\" in it; it has \"a\": name a column with --column")
-    );
-    assert!(embed(&lines, &["--layers", "7"]).contains("--layers: found 7"));
+    assert!(embed(&empty, &[]).contains("empty.txt: expected at least one text"));
+    assert!(embed(&rows, &["--strict"]).contains("rows.jsonl:1: no key \"text\"; the keys are \"a\"; set --column"));
+    assert!(embed(&lines, &["--layers", "7"]).contains("--layers: expected 0"));
     assert!(embed(&lines, &["--max-len", "41"]).contains("3 to 40"));
     let left: Vec<_> = std::fs::read_dir(folder.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().contains("out.npy")), "{left:?}");

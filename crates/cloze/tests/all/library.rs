@@ -98,5 +98,5 @@ fn the_library_predicts_what_the_command_predicts() {
     assert_eq!(open(&model).predict(&row).remove(0).unwrap(), before);
     old["cloze"]["version"] = 2.into();
     fs::write(&config, old.to_string()).unwrap();
-    fails(&["predict", "--model", &model, "--quiet"], &["config.json", "\"cloze\" is of version 2", "later version"]);
+    fails(&["predict", "--model", &model, "--quiet"], &["config.json", "\"cloze\" has version 2", "later version"]);
 }

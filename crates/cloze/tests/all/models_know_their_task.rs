@@ -75,7 +75,7 @@ fn the_model_is_enough() {
     assert_eq!(judge(&[&sst2, "--task", "sst2"])["rows"], 1);
 
     // A kind that is not the model's.
-    let expected = ["stars/model", "classify (3 labels)", "tag", "leave the kind of task out"];
+    let expected = ["stars/model", "classify (3 labels)", "tag", "omit the kind of task"];
     fails_with(&["predict", "tag", "--model", model, "--quiet"], "anna\n", &expected);
     fails(&["evaluate", "regress", "--model", model, "--data", &plain, "--quiet"], &["classify (3 labels)", "regress"]);
     is_refused(&["evaluate", "--model", model, "--data", &plain, "--n-best", "3", "--quiet"], &["--n-best", "answer"]);

@@ -1,11 +1,11 @@
-//! A context, tokenised once for all the questions that are asked about it.
+//! A context, tokenized once for all its questions.
 
 use std::ops::Range;
 
 use cloze_text::{Piece, Tokenizer};
 use unicode_categories::UnicodeCategories;
 
-/// A context and its tokens. Questions share it: its tokenisation, which keeps places, is the slow part.
+/// A context and its tokens. All questions about a context share it, because tokenization with offsets is slow.
 #[derive(Clone, Debug)]
 pub struct EncodedContext {
     text: String,
@@ -13,26 +13,25 @@ pub struct EncodedContext {
 }
 
 impl EncodedContext {
-    /// Tokenises `text`. A text without tokens (empty, or all white space) is [refused](super::windows()) when it is
-    /// asked about.
+    /// Tokenizes `text`. A text without tokens (empty, or only white space) is an error [later](super::windows()).
     pub fn new(tokenizer: &Tokenizer, text: impl Into<String>) -> EncodedContext {
         let text = text.into();
-        let pieces = settled(tokenizer.encode_with_offsets(&text), &text);
+        let pieces = valid_offsets(tokenizer.encode_with_offsets(&text), &text);
         EncodedContext { text, pieces }
     }
 
-    /// The text as it was written.
+    /// The original text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Its tokens in order. `start` and `end` are bytes of [`text`](Self::text) at character boundaries; neither ever
-    /// decreases from one token to the next. Two tokens made of one character have the same place.
+    /// The tokens in order. `start` and `end` are bytes of [`text`](Self::text) at character boundaries. Neither
+    /// decreases from one token to the next. Two tokens made of one character have the same offsets.
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
 
-    /// The pieces that share at least a byte with these bytes; none if they are white space.
+    /// The range of the pieces that overlap with these bytes; empty if the bytes are white space.
     pub(crate) fn covering(&self, bytes: Range<usize>) -> Range<usize> {
         let first = self.pieces.partition_point(|piece| piece.end <= bytes.start);
         let last = self.pieces.partition_point(|piece| piece.start < bytes.end);
@@ -40,10 +39,10 @@ impl EncodedContext {
     }
 }
 
-/// Makes places safe to cut at: within the text, between characters, in order, whatever an unusual normaliser says. And
-/// gives combining marks back to the letter they stand on: a normaliser that strips them leaves them to no token, and
-/// an answer that ends between a letter and its accent is cut within what a reader takes for one letter.
-fn settled(mut pieces: Vec<Piece>, text: &str) -> Vec<Piece> {
+/// Makes offsets valid for slicing with any normalizer: within the text, at character boundaries, in order. Also
+/// extends each piece over the combining marks after it. A normalizer that strips such marks leaves them outside of all
+/// tokens, and an answer that ends before them would split a letter from its accent.
+fn valid_offsets(mut pieces: Vec<Piece>, text: &str) -> Vec<Piece> {
     let (mut start, mut end) = (0, 0);
     for piece in &mut pieces {
         start = text.floor_char_boundary(piece.start).max(start);
@@ -73,38 +72,39 @@ mod tests {
     }
 
     #[test]
-    fn marks_stay_with_their_letter() {
-        // Stripped accents, decomposed: one, two, before more of the word, before a full stop.
+    fn combining_marks_belong_to_the_piece_of_their_letter() {
+        // Decomposed accents that are stripped: one, two, within a word, before a full stop.
         assert_eq!(spans(false, "cafe\u{301} cat"), ["cafe\u{301}", "cat"]);
         assert_eq!(spans(false, "cafe\u{301}\u{316}."), ["cafe\u{301}\u{316}", "."]);
         assert_eq!(spans(false, "cafe\u{301}s"), ["cafe\u{301}", "s"]);
-        // Composed, nothing to give back; kept, nothing lost.
+        // Composed accents need no extension; marks that are not stripped are tokens.
         assert_eq!(spans(false, "café cat"), ["café", "cat"]);
         assert_eq!(spans(true, "日\u{3099} cat"), ["日", "\u{3099}", "cat"]);
-        // An emoji's variation selector is such a mark. A mark on nothing belongs to nobody, nor do other dropped ones.
+        // The variation selector of an emoji is such a mark. A mark after a space and other dropped characters belong
+        // to no token.
         assert_eq!(spans(false, "\u{2764}\u{fe0f} cat"), ["\u{2764}\u{fe0f}", "cat"]);
         assert_eq!(spans(false, "cat \u{301} cat"), ["cat", "cat"]);
         assert_eq!(spans(false, "cat\u{ad}."), ["cat", "."]);
     }
 
     #[test]
-    fn tokens_of_one_character_share_its_place() {
+    fn tokens_of_one_character_have_the_same_offsets() {
         assert_eq!(spans(false, "cat 가"), ["cat", "가", "가"]);
     }
 
     #[test]
-    fn impossible_places_are_settled() {
+    fn invalid_offsets_are_made_valid() {
         let text = "aé日";
         let piece = |start, end| Piece { id: 9, start, end };
-        let settled = settled(vec![piece(2, 2), piece(0, 1), piece(4, 5), piece(9, 99), piece(3, 1)], text);
-        assert!(settled.iter().all(|p| text.get(p.start..p.end).is_some()));
-        assert!(settled.windows(2).all(|w| w[0].start <= w[1].start && w[0].end <= w[1].end));
-        assert_eq!((settled[0].start, settled[0].end), (1, 3));
-        assert_eq!((settled[2].start, settled[2].end), (3, 6));
+        let valid_offsets = valid_offsets(vec![piece(2, 2), piece(0, 1), piece(4, 5), piece(9, 99), piece(3, 1)], text);
+        assert!(valid_offsets.iter().all(|p| text.get(p.start..p.end).is_some()));
+        assert!(valid_offsets.windows(2).all(|w| w[0].start <= w[1].start && w[0].end <= w[1].end));
+        assert_eq!((valid_offsets[0].start, valid_offsets[0].end), (1, 3));
+        assert_eq!((valid_offsets[2].start, valid_offsets[2].end), (3, 6));
     }
 
     #[test]
-    fn covering_takes_whole_pieces() {
+    fn covering_returns_complete_pieces() {
         let context = EncodedContext::new(&tokenizer(false), "the cats sat.");
         // the cat ##s sat .
         assert_eq!(context.covering(4..7), 1..2);

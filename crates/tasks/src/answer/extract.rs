@@ -1,12 +1,11 @@
 //! Start and end logits → answers.
 //!
-//! The search is `write_predictions` of google-research/bert, with its order of equals, except that
+//! The search is that of `write_predictions` in google-research/bert, with the same order of ties, except that
 //!
-//! - texts are cut out of the context by their bytes (see [`answer`](super)), and those without characters are no
-//!   answer;
-//! - the null answer and the best other one are in the list whatever its length (Google's code appends the first only
-//!   and fails if the second is missing);
-//! - where it makes up an answer "empty" because none is possible, there is none.
+//! - answers are slices of the context by byte offsets (see [`answer`](super)), and empty slices are not answers; - the
+//! null answer and the best other answer are always listed, even if the list is shorter (Google's code appends only the
+//! first and fails if the second is missing); - if no span is possible there is no answer, where Google's code adds an
+//! answer "empty".
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -16,28 +15,29 @@ use serde::Serialize;
 use super::{EncodedContext, Window};
 use crate::TaskError;
 
-/// What the network says of a window: how much each row looks like an answer's begin and like its end.
+/// The logits of a window: for each row (token), how likely it is the start and the end of the answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Logits<'a> {
-    /// One for each of the window's ids.
+    /// Start logits, one for each id of the window.
     pub start: &'a [f32],
-    /// One for each of the window's ids.
+    /// End logits, one for each id of the window.
     pub end: &'a [f32],
 }
 
-/// How answers are searched. The defaults are those of google-research/bert's `run_squad.py` for SQuAD 1.1.
+/// Options of the search for answers. The defaults are those of `run_squad.py` in google-research/bert for SQuAD 1.1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ExtractOptions {
-    /// Begins and ends considered in each window: the best of all its rows (`n_best_size` of Google's code and of Transformers).
+    /// The number of start rows and of end rows that are considered in each window: those with the largest logits
+    /// (`n_best_size` of Google's code and of Transformers).
     pub candidates: usize,
-    /// Answers listed. The best answer does not depend on it.
+    /// The number of answers to list. The best answer does not depend on it.
     pub n_best: usize,
-    /// Tokens of an answer at most.
+    /// Maximum number of tokens of an answer.
     pub max_answer: usize,
-    /// For data where a question may have no answer (SQuAD 2.0): by how much the null answer's score must exceed the
-    /// best other one's to be preferred (`null_score_diff_threshold`; 0 in Google's code, tuned on a development set in
-    /// the paper). None: every question has an answer (SQuAD 1.1).
+    /// For data where a question may have no answer (SQuAD 2.0): the null answer is predicted if its score exceeds that
+    /// of the best other answer by more than this (`null_score_diff_threshold`; 0 in Google's code, tuned on the
+    /// development set in the paper). None: every question has an answer (SQuAD 1.1).
     pub null_threshold: Option<f32>,
 }
 
@@ -47,24 +47,25 @@ impl Default for ExtractOptions {
     }
 }
 
-/// A part of the context, or nothing: "there is no answer".
+/// A span of the context, or the null answer: "there is no answer".
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Answer {
-    /// The context's own characters; empty for the null answer.
+    /// The text of the span, as in the context; empty for the null answer.
     pub text: String,
-    /// Its first character (Unicode scalar value: an index into Python's strings) in the context; 0 for the null answer.
+    /// The index of its first character in the context, in Unicode scalar values as in Python strings; 0 for the null
+    /// answer.
     pub start_char: usize,
-    /// One past its last character.
+    /// The index after its last character.
     pub end_char: usize,
-    /// Its first byte in the context; 0 for the null answer.
+    /// The index of its first byte in the context; 0 for the null answer.
     pub start_byte: usize,
-    /// One past its last byte.
+    /// The index after its last byte.
     pub end_byte: usize,
     /// Start logit + end logit.
     pub score: f32,
-    /// Its share among the best answers: the softmax of the scores of as many as there are [candidates](ExtractOptions::candidates),
-    /// or as are listed if that is more.
+    /// The probability: the softmax of the scores of the best answers, whose number is the larger of
+    /// [`candidates`](ExtractOptions::candidates) and [`n_best`](ExtractOptions::n_best).
     pub probability: f64,
 }
 
@@ -79,19 +80,18 @@ impl Answer {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Extraction {
-    /// The answer. Empty if the null answer is preferred, and if no span is possible: then, without a null answer to
-    /// score, its score and probability are 0.
+    /// The predicted answer. It is empty if the null answer is preferred, and if no span is possible; in the latter
+    /// case, without a null answer, its score and probability are 0.
     pub best: Answer,
-    /// The best answers, best first, no text twice (the same words elsewhere in the context count for the better of the
-    /// two), the null answer among them where questions may have none. Empty if no span is possible and none may be
-    /// null.
+    /// The best answers, in descending order. Each text occurs once, with its best score. If questions may have no
+    /// answer, the null answer is included. Empty if no span is possible and there is no null answer.
     pub n_best: Vec<Answer>,
-    /// The null answer's score less the best other one's: `best` is empty if this exceeds the threshold. None without a
-    /// threshold, and if there is no other answer.
+    /// The score of the null answer minus that of the best other answer. `best` is the null answer if this exceeds the
+    /// threshold. None without a threshold, and if there is no other answer.
     pub null_odds: Option<f32>,
 }
 
-/// A scored part of the context, in bytes. The null answer has none.
+/// A scored span of the context, in bytes. The span of the null answer is empty.
 #[derive(Clone, Copy)]
 struct Candidate {
     start: usize,
@@ -105,16 +105,18 @@ impl Candidate {
     }
 }
 
-/// Finds the best answers to a question in the logits of all its windows.
+/// Finds the best answers to a question from the logits of all its windows.
 ///
-/// A candidate begins at one of the `candidates` rows with the greatest start logits of its window and ends at one of those
-/// with the greatest end logits, both in the context, the begin where it has most of the context around it, not after
-/// the end, and at most `max_answer` tokens long. The null answer's score is the least, over the windows, of \[CLS\]'s
-/// start and end logit: every window must want it (Devlin et al. 2019, section 4.3, as in Google's code).
+/// A candidate starts at one of the `candidates` rows with the largest start logits of its window and ends at one of
+/// the `candidates` rows with the largest end logits. Both rows are tokens of the context, the start is in the window
+/// that shows most of its context, the end is not before the start, and the span has at most `max_answer` tokens. The
+/// score of the null answer is the minimum over the windows of the sum of \[CLS\]'s start and end logit: it must be
+/// high in every window (Devlin et al. 2019, section 4.3, as in Google's code).
 ///
 /// # Errors
-/// `candidates`, `n_best` or `max_answer` is 0, a threshold that is not a number; no windows; logits that are not one for each row or
-/// not finite; windows of another context.
+/// [`TaskError::Input`] if `candidates`, `n_best` or `max_answer` is 0, if the threshold is NaN, if there are no
+/// windows, if the number of logits does not match, or if the windows belong to a different context;
+/// [`TaskError::Logits`] for logits that are not finite.
 pub fn extract(
     context: &EncodedContext,
     windows: &[Window],
@@ -128,16 +130,16 @@ pub fn extract(
         if let (Some(&start), Some(&end)) = (logits.start.first(), logits.end.first()) {
             null_score = null_score.min(f64::from(start) + f64::from(end));
         }
-        collect(context, window, logits, options, &mut candidates);
+        collect_candidates(context, window, logits, options, &mut candidates);
     }
     if options.null_threshold.is_some() {
         candidates.push(Candidate { start: 0, end: 0, score: null_score });
     }
-    // Stable: equals stay in the order of windows, begins and ends, the null answer last.
+    // The sort is stable: ties stay in the order of windows, starts and ends, with the null answer last.
     candidates.sort_by(|a, b| descending(a.score, b.score));
 
-    // The list is cut at the end, so that neither the best answer nor its probability depends on the list's length.
-    let considered = list(context, &candidates, options.candidates.max(options.n_best));
+    // The list is truncated at the end, so that neither the best answer nor its probability depends on its length.
+    let considered = select(context, &candidates, options.candidates.max(options.n_best));
     let mut n_best = answers(context, &considered);
     let best_of = |null: bool| considered.iter().position(|c| c.is_null() == null);
     let (null, other) = (best_of(true), best_of(false));
@@ -154,8 +156,8 @@ pub fn extract(
     Ok(Extraction { best, n_best, null_odds })
 }
 
-/// Adds a window's candidates, in the order of their begins' and then of their ends' logits.
-fn collect(
+/// Adds the candidates of a window, in the order of their start logits and then of their end logits.
+fn collect_candidates(
     context: &EncodedContext,
     window: &Window,
     logits: &Logits<'_>,
@@ -163,12 +165,12 @@ fn collect(
     out: &mut Vec<Candidate>,
 ) {
     let ends: Vec<usize> =
-        top(logits.end, options.candidates).into_iter().filter(|&row| window.piece(row).is_some()).collect();
-    for start in top(logits.start, options.candidates) {
+        top_rows(logits.end, options.candidates).into_iter().filter(|&row| window.piece(row).is_some()).collect();
+    for start in top_rows(logits.start, options.candidates) {
         let Some(first) = window.piece(start) else {
             continue;
         };
-        if !window.max_context.get(start - window.context_start).is_some_and(|&home| home) {
+        if !window.max_context.get(start - window.context_start).is_some_and(|&is_max| is_max) {
             continue;
         }
         for &end in &ends {
@@ -187,8 +189,8 @@ fn collect(
     }
 }
 
-/// The rows of the `k` greatest logits, greatest first; of equals the first first, as Python's stable sort has it.
-fn top(logits: &[f32], k: usize) -> Vec<usize> {
+/// The rows of the `k` largest logits in descending order. Ties are in the order of rows, as with Python's stable sort.
+fn top_rows(logits: &[f32], k: usize) -> Vec<usize> {
     let mut rows: Vec<(usize, f32)> = logits.iter().copied().enumerate().collect();
     let order = |a: &(usize, f32), b: &(usize, f32)| descending(a.1.into(), b.1.into()).then(a.0.cmp(&b.0));
     if k < rows.len() {
@@ -199,39 +201,39 @@ fn top(logits: &[f32], k: usize) -> Vec<usize> {
     rows.into_iter().map(|(row, _)| row).collect()
 }
 
-/// The order of finite numbers, greatest first; unlike `total_cmp`'s, it takes 0 and −0 for equals.
+/// Descending order of finite numbers. Unlike `total_cmp` it treats 0 and −0 as equal.
 fn descending(a: f64, b: f64) -> Ordering {
     b.partial_cmp(&a).unwrap_or(Ordering::Equal)
 }
 
-/// The first `most` different texts of the sorted candidates, and the best null and the best other answer if they are
-/// not among these.
-fn list(context: &EncodedContext, candidates: &[Candidate], most: usize) -> Vec<Candidate> {
+/// The first `most` candidates with distinct texts; also the null answer and the best other answer if they are not
+/// among these.
+fn select(context: &EncodedContext, candidates: &[Candidate], most: usize) -> Vec<Candidate> {
     let mut seen = HashSet::new();
-    let mut listed: Vec<Candidate> = Vec::new();
+    let mut quoted_list: Vec<Candidate> = Vec::new();
     for candidate in candidates {
-        if listed.len() >= most {
+        if quoted_list.len() >= most {
             break;
         }
         if seen.insert(context.text().get(candidate.start..candidate.end).unwrap_or_default()) {
-            listed.push(*candidate);
+            quoted_list.push(*candidate);
         }
     }
     for null in [false, true] {
-        if listed.iter().all(|c| c.is_null() != null) {
-            listed.extend(candidates.iter().find(|c| c.is_null() == null));
+        if quoted_list.iter().all(|c| c.is_null() != null) {
+            quoted_list.extend(candidates.iter().find(|c| c.is_null() == null));
         }
     }
-    listed
+    quoted_list
 }
 
-/// Candidates with their texts, places and probabilities.
-fn answers(context: &EncodedContext, listed: &[Candidate]) -> Vec<Answer> {
+/// Converts candidates to answers with texts, offsets and probabilities.
+fn answers(context: &EncodedContext, quoted_list: &[Candidate]) -> Vec<Answer> {
     let text = context.text();
-    let greatest = listed.iter().map(|c| c.score).fold(f64::NEG_INFINITY, f64::max);
-    let total: f64 = listed.iter().map(|c| (c.score - greatest).exp()).sum();
+    let max_score = quoted_list.iter().map(|c| c.score).fold(f64::NEG_INFINITY, f64::max);
+    let total: f64 = quoted_list.iter().map(|c| (c.score - max_score).exp()).sum();
     let characters = |bytes: &str| bytes.chars().count();
-    listed
+    quoted_list
         .iter()
         .map(|c| {
             let answer = text.get(c.start..c.end).unwrap_or_default();
@@ -243,7 +245,7 @@ fn answers(context: &EncodedContext, listed: &[Candidate]) -> Vec<Answer> {
                 start_byte: c.start,
                 end_byte: c.end,
                 score: c.score as f32,
-                probability: (c.score - greatest).exp() / total,
+                probability: (c.score - max_score).exp() / total,
             }
         })
         .collect()
@@ -258,16 +260,20 @@ fn check(
     let counts = [("candidates", options.candidates), ("n_best", options.n_best), ("max_answer", options.max_answer)];
     for (name, value) in counts {
         if value == 0 {
-            return Err(TaskError::input(name, "0; expected at least 1"));
+            return Err(TaskError::input(format!("`{name}`"), "expected at least 1, found 0"));
         }
     }
     if options.null_threshold.is_some_and(f32::is_nan) {
-        return Err(TaskError::input("null_threshold", "NaN; expected a number, 0 if nothing better is known"));
+        return Err(TaskError::input("`null_threshold`", "expected a number, such as the default 0, found NaN"));
     }
     if windows.is_empty() || windows.len() != logits.len() {
         return Err(TaskError::input(
             "logits",
-            format!("of {} windows; expected those of all {} windows of one question", logits.len(), windows.len()),
+            format!(
+                "expected logits of all {1} windows of one question, found those of {0} windows",
+                logits.len(),
+                windows.len()
+            ),
         ));
     }
     for (i, (window, logits)) in windows.iter().zip(logits).enumerate() {
@@ -279,8 +285,8 @@ fn check(
             return Err(TaskError::input(
                 format!("window {i}"),
                 format!(
-                    "pieces {pieces:?} from row {} of {rows} do not fit a context of {} pieces; windows and context \
-                     must belong together",
+                    "the pieces {pieces:?} from row {} of {rows} do not fit a context of {} pieces; pass the context from which \
+                     the windows were made",
                     window.context_start,
                     context.pieces().len()
                 ),
@@ -291,11 +297,11 @@ fn check(
             if values.len() != rows {
                 return Err(TaskError::input(
                     what(),
-                    format!("{}; expected one for each of {rows} rows", values.len()),
+                    format!("expected one for each of the {rows} rows, found {}", values.len()),
                 ));
             }
             if let Some((row, value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
-                return Err(TaskError::Logits(format!("{}, {value} in row {row}", what())));
+                return Err(TaskError::Logits(format!("{}, row {row}: {value}", what())));
             }
         }
     }
@@ -317,14 +323,14 @@ mod tests {
         EncodedContext::new(&tokenizer(false), text)
     }
 
-    /// Logits of −9 except for the rows named.
+    /// Logits of −9 except for these rows.
     fn peaks(rows: usize, at: &[(usize, f32)]) -> Vec<f32> {
         let mut logits = vec![-9.0; rows];
         at.iter().for_each(|&(row, value)| logits[row] = value);
         logits
     }
 
-    /// `extract` of a one-window question.
+    /// Calls `extract` for a question with one window.
     fn one(
         context: &EncodedContext,
         start: &[(usize, f32)],
@@ -338,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_cut_from_the_text_as_written() {
+    fn answers_are_slices_of_the_original_text() {
         // Rows: [CLS] who sat [SEP] the cat ##s sat on 日 本 . 🙂 cafe [SEP]
         let text = "The  CATS sat\non 日本. 🙂 Cafe\u{301}!";
         let context = context(text);
@@ -367,21 +373,22 @@ mod tests {
     }
 
     #[test]
-    fn frame_and_question_and_inverted_spans_are_no_answers() {
+    fn special_tokens_question_and_inverted_spans_are_not_answers() {
         let context = context("the cat sat on the mat");
         let start = [(0, 9.0), (1, 8.0), (3, 7.0), (7, 6.0), (4, 1.0)];
         let end = [(0, 9.0), (2, 8.0), (10, 7.0), (5, 6.5), (8, 1.0)];
         let found = one(&context, &start, &end, ExtractOptions::default());
-        // Rows 4 to 5, and 7 to 8; the frame's rows and 7 to 5 are passed over.
+        // Rows 4 to 5, and 7 to 8. Rows of special tokens and the span from 7 to 5 are ignored.
         assert_eq!(found.best.text, "the cat");
         assert_eq!(found.n_best[1].text, "on the");
-        // In Google's code the candidates are of all rows, so that of two none may be in the context.
+        // As in Google's code the candidates are chosen from all rows: it is possible that none of them is in the
+        // context.
         let none = one(&context, &start, &end, ExtractOptions { candidates: 2, ..ExtractOptions::default() });
         assert_eq!((none.best, none.n_best, none.null_odds), (Answer::default(), vec![], None));
     }
 
     #[test]
-    fn answers_have_a_greatest_length() {
+    fn answers_have_a_maximum_length() {
         let context = context("the cat sat on the mat");
         let options = ExtractOptions { max_answer: 2, ..ExtractOptions::default() };
         let found = one(&context, &[(4, 5.0)], &[(6, 5.0), (5, 0.0)], options);
@@ -390,12 +397,12 @@ mod tests {
     }
 
     #[test]
-    fn the_same_words_count_once_at_their_best_place() {
+    fn the_same_text_counts_once_with_its_best_score() {
         let context = context("cat sat cat");
         let found = one(&context, &[(4, 1.0), (6, 2.0)], &[(4, 1.0), (6, 2.0)], ExtractOptions::default());
         assert_eq!(found.n_best.iter().filter(|a| a.text == "cat").count(), 1);
         assert_eq!((found.best.text.as_str(), found.best.start_byte, found.best.score), ("cat", 8, 4.0));
-        // Of equals the first place.
+        // Of ties the first occurrence is taken.
         let tied = one(&context, &[(4, 1.0), (6, 1.0)], &[(4, 1.0), (6, 1.0)], ExtractOptions::default());
         assert_eq!((tied.best.text.as_str(), tied.best.start_byte), ("cat", 0));
     }
@@ -419,7 +426,7 @@ mod tests {
         let yes = run([5.0, 2.5], Some(0.0));
         assert_eq!((yes.best.text.as_str(), yes.best.score, yes.null_odds), ("", 5.0, Some(1.0)));
         assert_eq!(yes.n_best[0], yes.best);
-        // Not greater than the threshold is not enough; without one there is no null answer.
+        // The odds must be greater than the threshold; without a threshold there is no null answer.
         assert_eq!(run([5.0, 2.5], Some(1.0)).best.text, "cat");
         assert_eq!(run([5.0, 2.0], Some(0.0)).best.text, "cat");
         assert_eq!(run([5.0, 1.5], Some(-1.5)).best.text, "");
@@ -435,12 +442,12 @@ mod tests {
         assert_eq!(low.n_best.len(), 4);
         assert!(low.n_best[3].is_empty() && low.n_best[3].score == -18.0);
         assert_eq!(low.null_odds, Some(-28.0));
-        // A list of one, whose only row is [CLS]: no other answer, so no odds, and the null answer.
+        // One candidate, whose only row is [CLS]: there is no other answer and no odds; the null answer is predicted.
         let single = ExtractOptions { candidates: 1, n_best: 1, ..options };
         let only = one(&context, &[(0, 5.0)], &[(0, 5.0)], single);
         assert!(only.best.is_empty() && only.n_best == [only.best.clone()] && only.null_odds.is_none());
         assert_eq!((only.best.score, only.best.probability), (10.0, 1.0));
-        // A list of one led by the null answer of a window that is not the best one's.
+        // One candidate, where the null answer comes from a different window than the best answer.
         let windows = made(&context, 8, 3);
         let rows =
             [(peaks(8, &[(5, 1.0)]), peaks(8, &[(5, 1.0), (0, -3.0)])), (peaks(8, &[(0, 4.0)]), peaks(8, &[(0, 4.0)]))];
@@ -453,7 +460,7 @@ mod tests {
         assert!(yes.best.is_empty() && yes.n_best == found.n_best);
     }
 
-    /// The search by its definition: every pair of rows of every window, ranks by counting.
+    /// The search by definition: every pair of rows of every window, with ranks by counting.
     fn oracle(
         context: &EncodedContext,
         windows: &[Window],
@@ -485,7 +492,7 @@ mod tests {
                 }
             }
         }
-        // Each text's best score, in descending order.
+        // The best score of each text, in descending order.
         let mut best = std::collections::BTreeMap::<String, f64>::new();
         for (text, score) in spans {
             let known = best.entry(text).or_insert(score);
@@ -510,7 +517,7 @@ mod tests {
             let null_threshold = (numbers.below(2) == 0).then_some(numbers.below(9) as f32 - 4.0);
             let (candidates, n_best) = (1 + numbers.below(24), 1 + numbers.below(24));
             let options = ExtractOptions { candidates, n_best, max_answer: 1 + numbers.below(12), null_threshold };
-            // Coarse values make ties, of which texts of equal score must come out in any order.
+            // Coarse values produce ties, which may be in any order.
             let coarse = if numbers.below(2) == 0 { 4 } else { 1 << 20 };
             let mut draw = |n: usize| -> Vec<f32> {
                 (0..n).map(|_| numbers.below(coarse) as f32 / coarse as f32 * 16.0 - 8.0).collect()
@@ -521,7 +528,7 @@ mod tests {
             let expected = oracle(&context, &windows, &logits, &options);
 
             let texts: Vec<_> = found.n_best.iter().filter(|a| !a.is_empty()).collect();
-            // The null answer takes a place of the list if it is good enough for one.
+            // The null answer takes a position of the list if its score is high enough.
             let null = logits.iter().map(|(s, e)| f64::from(s[0]) + f64::from(e[0])).fold(f64::INFINITY, f64::min);
             let before = expected.iter().filter(|(_, score)| *score >= null).count();
             let room = options.n_best - usize::from(null_threshold.is_some() && before < options.n_best);
@@ -556,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn with_room_for_every_row_the_best_is_the_best_of_all() {
+    fn with_all_rows_as_candidates_the_best_answer_is_the_global_best() {
         let mut numbers = Numbers(5);
         for _ in 0..50 {
             let context = context("the cats sat on the mat. the cat left. who sat on the mat?");
@@ -573,45 +580,46 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_logits_is_refused() {
+    fn invalid_logits_are_errors() {
         let context = context("the cat sat on the mat");
         let windows = made(&context, 60, 60);
         let rows = windows[0].ids.len();
         let good = vec![0.0; rows];
-        let refuse = |start: &[f32], end: &[f32], options: ExtractOptions| {
+        let error = |start: &[f32], end: &[f32], options: ExtractOptions| {
             extract(&context, &windows, &[Logits { start, end }], &options).unwrap_err().to_string()
         };
         let defaults = ExtractOptions::default();
         let mut bad = good.clone();
         bad[3] = f32::NAN;
-        assert!(refuse(&bad, &good, defaults).starts_with("start logits of window 0, NaN in row 3"));
-        assert!(refuse(&good, &bad, defaults).starts_with("end logits of window 0, NaN in row 3"));
+        assert!(error(&bad, &good, defaults).starts_with("start logits of window 0, row 3: NaN"));
+        assert!(error(&good, &bad, defaults).starts_with("end logits of window 0, row 3: NaN"));
         bad[3] = f32::NEG_INFINITY;
-        assert!(refuse(&good, &bad, defaults).contains("-inf in row 3"));
+        assert!(error(&good, &bad, defaults).contains("row 3: -inf"));
         assert!(
-            refuse(&good[1..], &good, defaults).contains(&format!("{}; expected one for each of {rows}", rows - 1))
+            error(&good[1..], &good, defaults)
+                .contains(&format!("expected one for each of the {rows} rows, found {}", rows - 1))
         );
-        assert!(refuse(&good, &[], defaults).contains("0; expected"));
-        assert!(refuse(&good, &good, ExtractOptions { candidates: 0, ..defaults }).starts_with("candidates"));
-        assert!(refuse(&good, &good, ExtractOptions { n_best: 0, ..defaults }).starts_with("n_best"));
-        assert!(refuse(&good, &good, ExtractOptions { max_answer: 0, ..defaults }).starts_with("max_answer"));
+        assert!(error(&good, &[], defaults).contains("found 0"));
+        assert!(error(&good, &good, ExtractOptions { candidates: 0, ..defaults }).starts_with("`candidates`"));
+        assert!(error(&good, &good, ExtractOptions { n_best: 0, ..defaults }).starts_with("`n_best`"));
+        assert!(error(&good, &good, ExtractOptions { max_answer: 0, ..defaults }).starts_with("`max_answer`"));
         let nan = ExtractOptions { null_threshold: Some(f32::NAN), ..defaults };
-        assert!(refuse(&good, &good, nan).starts_with("null_threshold"));
+        assert!(error(&good, &good, nan).starts_with("`null_threshold`"));
 
         assert!(extract(&context, &windows, &[], &defaults).is_err());
         assert!(extract(&context, &[], &[], &defaults).is_err());
         let other = EncodedContext::new(&tokenizer(false), "cat");
         let logits = Logits { start: &good, end: &good };
         let error = extract(&other, &windows, &[logits], &defaults).unwrap_err().to_string();
-        assert!(error.contains("must belong together"), "{error}");
-        // The ends of the numbers do not overflow into no numbers.
+        assert!(error.contains("from which the windows were made"), "{error}");
+        // The largest numbers do not overflow to infinity or NaN.
         let huge = vec![f32::MAX; rows];
         let found = extract(&context, &windows, &[Logits { start: &huge, end: &huge }], &defaults).unwrap();
         assert!(found.n_best.iter().all(|a| a.probability.is_finite()));
     }
 
     #[test]
-    fn answers_are_written_as_json() {
+    fn answers_serialize_to_json() {
         let context = context("日本 cat");
         let options = ExtractOptions { null_threshold: Some(0.0), ..ExtractOptions::default() };
         let found = one(&context, &[(6, 2.0)], &[(6, 1.5)], options);
@@ -625,11 +633,11 @@ mod tests {
     }
 
     #[test]
-    fn top_rows_are_stable() {
-        assert_eq!(top(&[1.0, 3.0, -0.0, 3.0, 0.0], 3), [1, 3, 0]);
-        assert_eq!(top(&[1.0, 3.0, -0.0, 3.0, 0.0], 4), [1, 3, 0, 2]);
-        assert_eq!(top(&[0.5], 20), [0]);
-        assert!(top(&[], 20).is_empty());
+    fn ties_of_top_rows_are_in_order() {
+        assert_eq!(top_rows(&[1.0, 3.0, -0.0, 3.0, 0.0], 3), [1, 3, 0]);
+        assert_eq!(top_rows(&[1.0, 3.0, -0.0, 3.0, 0.0], 4), [1, 3, 0, 2]);
+        assert_eq!(top_rows(&[0.5], 20), [0]);
+        assert!(top_rows(&[], 20).is_empty());
     }
 
     #[test]

@@ -1,21 +1,21 @@
-//! An answer → the rows that the network is to point at.
+//! Gold answer → target rows of a window.
 
 use super::{EncodedContext, Window};
 use crate::TaskError;
 
-/// The row of \[CLS\], which stands for "no answer here".
+/// The row of \[CLS\], which means "no answer in this window".
 const NO_ANSWER: (usize, usize) = (0, 0);
 
-/// First and last row of an answer in a window: the pieces that cover its characters. Of an answer within a piece, that
-/// piece whole ("art" of "artist", if that is one piece).
+/// The first and the last row of an answer in a window: the rows of the pieces that cover its characters. The target of
+/// an answer within a piece is the complete piece ("artist" for "art", if that is one piece).
 ///
-/// `answer` is the first byte in the context and the text that stands there (SQuAD's `answer_start` counts characters);
-/// none for a question without an answer. Both rows are 0, those of \[CLS\], without an answer and for an answer that
-/// is not wholly in this window: in SQuAD 1.1 too, as in google-research/bert.
+/// `answer` is the start byte in the context and the text of the answer (SQuAD's `answer_start` counts characters
+/// instead); none for a question without an answer. Both rows are 0, the row of \[CLS\], without an answer and for an
+/// answer that is not completely in this window: also in SQuAD 1.1, as in google-research/bert.
 ///
 /// # Errors
-/// The answer is empty, does not stand at that byte of the context, or has no token of the context (white space only).
-/// Google's code leaves such examples out; so may the caller, and count them.
+/// [`TaskError::Input`] if the answer is empty, is not at that byte of the context, or has no tokens (only white
+/// space). Google's code skips such examples; callers may do the same and count them.
 pub fn target(
     window: &Window,
     context: &EncodedContext,
@@ -26,20 +26,24 @@ pub fn target(
     };
     let refuse = |problem: String| Err(TaskError::input(format!("answer {text:?} at byte {start}"), problem));
     if text.is_empty() {
-        return refuse("it is empty; expected a part of the context, or none for a question without an answer".into());
+        return refuse(
+            "expected a span of the context, or none for a question without an answer; found an empty text".into(),
+        );
     }
     let end = start.saturating_add(text.len());
     if context.text().as_bytes().get(start..end) != Some(text.as_bytes()) {
         let from = context.text().floor_char_boundary(start);
         let found: String = context.text().get(from..).unwrap_or_default().chars().take(40).collect();
         return refuse(format!(
-            "the context, {} bytes long, has {found:?} there; mind that bytes are not characters",
+            "the context of {} bytes has {found:?} there; expected a start in bytes, not in characters",
             context.text().len()
         ));
     }
     let pieces = context.covering(start..end);
     let Some(last) = pieces.clone().next_back() else {
-        return refuse("it has no token, only white space or characters that the tokenizer drops".into());
+        return refuse(
+            "expected an answer with tokens, found only white space or characters that the tokenizer drops".into(),
+        );
     };
     Ok(match (window.row(pieces.start), window.row(last)) {
         (Some(first), Some(last)) => (first, last),
@@ -70,15 +74,15 @@ mod tests {
         assert_eq!(rows(0, "cats"), (5, 6));
         assert_eq!(rows(0, "The cats sat"), (4, 7));
         assert_eq!(rows(0, "1895"), (12, 12));
-        // Within a piece, and over the white space around words.
+        // Within a piece, and with white space around words.
         assert_eq!(rows(0, "a"), (5, 5));
         assert_eq!(rows(0, "ats s"), (5, 7));
         assert_eq!(rows(0, " sat "), (7, 7));
     }
 
     #[test]
-    fn answers_outside_point_at_cls() {
-        // Partly outside is outside.
+    fn targets_of_answers_outside_the_window_are_cls() {
+        // Partly outside counts as outside.
         assert_eq!(rows(0, "1895-1943"), (0, 0));
         assert_eq!(rows(0, "日本"), (0, 0));
         assert_eq!(rows(1, "cats"), (0, 0));
@@ -92,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_answers_are_refused() {
+    fn invalid_answers_are_errors() {
         let t = tokenizer(false);
         let context = EncodedContext::new(&t, TEXT);
         let made = windows(&t, "who", &context, &WindowOptions::default()).unwrap();

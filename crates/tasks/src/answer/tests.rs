@@ -1,4 +1,4 @@
-//! What this module's tests share, and the tests of the whole way from text to answers: against Transformers' results
+//! Helpers for the tests of this module, and end-to-end tests from text to answers: against results of Transformers
 //! (`fixtures/answer`) and on SQuAD.
 
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use cloze_text::{SPECIAL_TOKENS, Tokenizer, truncate_pair};
 use super::{EncodedContext, ExtractOptions, Logits, WindowOptions, extract, target, windows};
 use crate::sequence::text_windows;
 
-/// A small vocabulary of our own: English, digits, punctuation, a few characters of other scripts.
+/// A small vocabulary for tests: English, digits, punctuation, a few characters of other scripts.
 pub(crate) fn tokenizer(cased: bool) -> Tokenizer {
     const WORDS: &[&str] = &[
         "the", "cat", "##s", "sat", "on", "mat", "who", "left", "cafe", "##a", "a", "##e", "e", "1895", "1943", ".",
@@ -32,7 +32,7 @@ impl Numbers {
     }
 }
 
-/// Up to `parts` words, marks, spaces and oddities in a row.
+/// A text of up to `parts` random words, punctuation marks, spaces and unusual characters.
 pub(super) fn random_text(numbers: &mut Numbers, parts: usize) -> String {
     const PARTS: &[&str] = &[
         "the",
@@ -92,7 +92,7 @@ fn read<T: serde::de::DeserializeOwned>(value: &serde_json::Value) -> T {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-/// The byte where a text's character begins.
+/// The byte index of a character.
 fn byte(text: &str, character: usize) -> usize {
     text.char_indices().nth(character).map_or(text.len(), |(at, _)| at)
 }
@@ -173,7 +173,7 @@ fn windows_targets_and_answers_are_those_of_transformers() {
             };
             let found = extract(&context, &made.windows, &logits, &options).unwrap();
             let name = format!("{name} {options:?}");
-            // Where no span is possible, they say "empty" and 0.
+            // If no span is possible, Transformers returns "empty" and 0.
             let mut expected = search.answers.as_slice();
             if let Some(((text, ..), rest)) = expected.split_first()
                 && text == "empty"
@@ -193,7 +193,7 @@ fn windows_targets_and_answers_are_those_of_transformers() {
                 nulls += usize::from(text.is_empty());
                 expected = rest;
             }
-            // X1: a shorter list is the same list cut off, behind the same best answer.
+            // X1: a shorter list is a prefix of the list, with the same best answer.
             for n_best in 1..search.n_best {
                 let shorter = extract(&context, &made.windows, &logits, &ExtractOptions { n_best, ..options }).unwrap();
                 assert_eq!((&shorter.best, shorter.null_odds), (&found.best, found.null_odds), "{name}, {n_best}");
@@ -204,13 +204,13 @@ fn windows_targets_and_answers_are_those_of_transformers() {
             }
         }
     }
-    // Each kind of case is there.
+    // Each kind of case occurs.
     assert!(x1_cut > 100 && cases.len() > 10 && found_targets > 10 && answers > 600 && nulls > 30 && cut > 0);
     assert!(cases.iter().flat_map(|c| &c.searches).any(|s| s.null_threshold.is_some() && s.prediction.is_empty()));
 }
 
 #[test]
-fn cut_texts_are_those_of_transformers() {
+fn truncated_texts_are_those_of_transformers() {
     let (tokenizer, all) = cases();
     let pairs: Vec<[usize; 5]> = read(&all["pairs"]);
     for &[a, b, room, kept_a, kept_b] in &pairs {
@@ -229,7 +229,7 @@ fn cut_texts_are_those_of_transformers() {
     assert_eq!(windows.into_iter().map(|w| w.ids).collect::<Vec<_>>(), expected);
 }
 
-/// Every question of a SQuAD file: targets, given back as logits, come out as texts that hold the answer.
+/// For every question of a SQuAD file: targets converted to logits give a prediction that contains the answer.
 #[test]
 fn squad_answers_survive_the_round_trip() {
     let Some(file) = cloze_testing::real_data("squad/dev-v1.1.json") else { return };
@@ -255,7 +255,7 @@ fn squad_answers_survive_the_round_trip() {
                     logits[row] = 9.0;
                     logits
                 };
-                // As an ideal model would say it.
+                // The logits of an ideal model.
                 rows.push((peak(first), peak(last)));
                 hit |= first > 0;
             }
@@ -271,6 +271,6 @@ fn squad_answers_survive_the_round_trip() {
         }
     }
     println!("{questions} questions, {several} with several windows, {cut} cut, {exact} exact");
-    // The others begin or end within a word, or hold outer white space.
+    // The other answers start or end within a word, or have white space at their ends.
     assert!(questions > 10_000 && several > 1_000 && exact * 100 > questions * 99);
 }

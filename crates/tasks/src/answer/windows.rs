@@ -1,4 +1,4 @@
-//! A question and its context → windows that the network can read.
+//! Question and context → windows, the inputs of the network.
 
 use std::ops::Range;
 
@@ -8,16 +8,16 @@ use super::EncodedContext;
 use crate::TaskError;
 use crate::sequence::{check_stride, spans};
 
-/// How long windows are and how they overlap. The defaults are those of google-research/bert's `run_squad.py`.
+/// The length and the overlap of windows. The defaults are those of `run_squad.py` in google-research/bert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowOptions {
-    /// Tokens of a window at most, special ones included.
+    /// Maximum number of tokens of a window, special tokens included.
     pub max_len: usize,
-    /// Tokens of the context from one window's begin to the next one's: a step, not an overlap (see
-    /// [`answer`](crate::answer)). A step longer than a window's part of the context is taken for that part's length,
-    /// so that every token of the context is in at least one window.
+    /// The step between the starts of consecutive windows, in tokens of the context; not an overlap (see
+    /// [`answer`](crate::answer)). A step longer than a window's part of the context is reduced to the length of that
+    /// part, so that every token of the context is in at least one window.
     pub stride: usize,
-    /// Tokens of a question at most; the rest is cut off.
+    /// Maximum number of tokens of a question; the rest is cut off.
     pub max_question: usize,
 }
 
@@ -28,24 +28,24 @@ impl Default for WindowOptions {
 }
 
 impl WindowOptions {
-    /// Whether every question leaves room for context in a pair of this template; to be asked before hours are spent on data.
+    /// Checks that every question leaves room for context in a pair of this template. Call it before reading data.
     ///
     /// # Errors
-    /// `stride` or `max_question` is 0; `max_len` is not greater than `max_question` and the special tokens (3 of BERT's)
-    /// together.
+    /// [`TaskError::Input`] if `stride` or `max_question` is 0, or if `max_len` is not greater than the sum of
+    /// `max_question` and the number of special tokens (3 for BERT).
     pub fn check(&self, template: &Template) -> Result<(), TaskError> {
         check_stride(self.stride)?;
         if self.max_question == 0 {
-            return Err(TaskError::input("max_question", "0; a question needs at least 1 token"));
+            return Err(TaskError::input("`max_question`", "expected at least 1 token, found 0"));
         }
         let added = template.added(true);
         let taken = self.max_question.saturating_add(added);
         if self.max_len <= taken {
             return Err(TaskError::input(
-                "max_len",
+                "`max_len`",
                 format!(
-                    "{} leaves no room for context beside a question of {} tokens and {added} special ones; expected \
-                     more than {taken}: raise max_len or lower max_question",
+                    "expected more than {taken}, found {}: a question of {} tokens and {added} special tokens leave no \
+                     room for context; raise `max_len` or lower `max_question`",
                     self.max_len, self.max_question
                 ),
             ));
@@ -54,51 +54,51 @@ impl WindowOptions {
     }
 }
 
-/// One row for the network: `[CLS] question [SEP] part of the context [SEP]`.
+/// One input sequence of the network: `[CLS] question [SEP] part of the context [SEP]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Token ids, special ones included.
+    /// The token ids, special tokens included.
     pub ids: Vec<u32>,
-    /// 0 up to the first \[SEP\], 1 after it; one for each id.
+    /// The segment of each id: 0 up to the first \[SEP\], 1 after it.
     pub segments: Vec<u8>,
     /// The row of the first token of the context.
     pub context_start: usize,
-    /// Which of the context's pieces stand here.
+    /// The pieces of the context that this window contains.
     pub pieces: Range<usize>,
-    /// For each of them, whether no other window shows more of what surrounds it: the answers that begin with a piece
-    /// are taken from that one window. True in exactly one window for each piece.
+    /// For each of these pieces, whether this is the window with the maximum context around it. Answers that start with
+    /// a piece are taken only from this window. True in exactly one window for each piece.
     pub max_context: Vec<bool>,
 }
 
 impl Window {
-    /// The row of one of the context's pieces, if it stands here.
+    /// The row of a piece of the context, if the window contains it.
     pub fn row(&self, piece: usize) -> Option<usize> {
         self.pieces.contains(&piece).then(|| self.context_start + (piece - self.pieces.start))
     }
 
-    /// Which of the context's pieces stands in a row; none for special tokens and the question.
+    /// The piece of the context in a row; none for special tokens and the question.
     pub fn piece(&self, row: usize) -> Option<usize> {
         let piece = self.pieces.start.checked_add(row.checked_sub(self.context_start)?)?;
         self.pieces.contains(&piece).then_some(piece)
     }
 }
 
-/// A question's windows, in the context's order; at least one.
+/// The windows of a question, at least one, in the order of the context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Windows {
     /// The windows.
     pub windows: Vec<Window>,
-    /// Tokens that were cut off the question, for callers to count and report.
+    /// The number of tokens that were cut off the question, for callers to report.
     pub question_cut: usize,
 }
 
-/// Sets a question before each part of its context.
+/// Makes the windows of a question and its context.
 ///
-/// The context must have been encoded by the same tokenizer. Windows are cut as in google-research/bert's
-/// `convert_examples_to_features`.
+/// The context must have been encoded with the same tokenizer. Windows are those of `convert_examples_to_features` in
+/// google-research/bert.
 ///
 /// # Errors
-/// Those of [`WindowOptions::check`]; a question or a context that has no tokens.
+/// Those of [`WindowOptions::check`]; [`TaskError::Input`] for a question or a context without tokens.
 pub fn windows(
     tokenizer: &Tokenizer,
     question: &str,
@@ -120,7 +120,7 @@ pub fn windows(
     let room = template.room(options.max_len, true) - question_ids.len(); // At least 1, by the check.
     let ids: Vec<u32> = context.pieces().iter().map(|piece| piece.id).collect();
     let spans = spans(ids.len(), room, options.stride);
-    let home = most_context(&spans, ids.len());
+    let max_windows = max_context_windows(&spans, ids.len());
     let context_start = template.start_of_second(question_ids.len());
     let windows = spans
         .into_iter()
@@ -128,7 +128,8 @@ pub fn windows(
         .map(|(i, pieces)| {
             let part = ids.get(pieces.clone()).unwrap_or_default();
             let Sequence { ids, segments } = template.sequence(&question_ids, Some(part));
-            let max_context = home.get(pieces.clone()).unwrap_or_default().iter().map(|&best| best == i).collect();
+            let max_context =
+                max_windows.get(pieces.clone()).unwrap_or_default().iter().map(|&best| best == i).collect();
             Window { ids, segments, context_start, pieces, max_context }
         })
         .collect();
@@ -137,14 +138,14 @@ pub fn windows(
 
 /// The error of a question or a context without tokens.
 pub(crate) fn no_tokens(what: &str, text: &str) -> TaskError {
-    let problem = if text.is_empty() { "is empty" } else { "holds white space or control characters only" };
-    TaskError::input(what, format!("no token in it (it {problem}); expected text with at least one word"))
+    let problem = if text.is_empty() { "is empty" } else { "contains only white space or control characters" };
+    TaskError::input(what, format!("expected text with at least one token, but it {problem}"))
 }
 
-/// For each token, the span that shows most of its surroundings: the greatest of min(tokens before it, tokens after
-/// it), and for equals a little for the span's length, and then the first. The formula, in doubles, is Google's
-/// (`_check_is_max_context`), to fall on the same side of its near ties.
-fn most_context(spans: &[Range<usize>], tokens: usize) -> Vec<usize> {
+/// For each token, the span with the maximum context around it: the maximum of min(tokens before it, tokens after it)
+/// plus a small bonus for the length of the span; of ties, the first. The formula, in doubles, is Google's
+/// (`_check_is_max_context`), so that near ties are decided in the same way.
+fn max_context_windows(spans: &[Range<usize>], tokens: usize) -> Vec<usize> {
     let mut best = vec![(f64::NEG_INFINITY, 0); tokens];
     for (i, span) in spans.iter().enumerate() {
         for (token, best) in span.clone().zip(best.get_mut(span.clone()).unwrap_or_default()) {
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_framed_and_placed() {
+    fn windows_have_special_tokens_and_map_rows_to_pieces() {
         let t = tokenizer(false);
         let context = EncodedContext::new(&t, "The cats sat on the mat. The cat left.");
         let options = WindowOptions { max_len: 10, stride: 2, max_question: 3 };
@@ -193,15 +194,15 @@ mod tests {
     }
 
     #[test]
-    fn the_span_with_most_around_a_token_is_its_home() {
-        // A step of 3: token 7 ends the second span, with nothing after it; the third has one before
-        // it and three after.
-        let home = most_context(&[0..5, 3..8, 6..11], 11);
-        assert_eq!(home, [0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2]);
-        // Equally much around: the longer span, then the first.
-        assert_eq!(most_context(&[0..4, 3..6], 6)[3], 0);
-        assert_eq!(most_context(&[0..4, 3..8], 8)[3], 1);
-        assert_eq!(most_context(&[0..4, 3..7], 7)[3], 0);
+    fn each_token_belongs_to_the_span_with_the_maximum_context() {
+        // A step of 3: token 7 is the last of the second span; in the third span there is one token before it and three
+        // after it.
+        let max_windows = max_context_windows(&[0..5, 3..8, 6..11], 11);
+        assert_eq!(max_windows, [0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2]);
+        // Equal context: the longer span, then the first.
+        assert_eq!(max_context_windows(&[0..4, 3..6], 6)[3], 0);
+        assert_eq!(max_context_windows(&[0..4, 3..8], 8)[3], 1);
+        assert_eq!(max_context_windows(&[0..4, 3..7], 7)[3], 0);
     }
 
     #[test]
@@ -212,7 +213,7 @@ mod tests {
             let t = tokenizer(round % 2 == 0);
             let text = random_text(&mut numbers, 60);
             let context = EncodedContext::new(&t, text.as_str());
-            // Whatever the text: places are in order, between characters, and the ids are those of `encode`.
+            // For every text, offsets are in order and at character boundaries, and the ids are those of `encode`.
             let ids: Vec<u32> = context.pieces().iter().map(|p| p.id).collect();
             assert_eq!(ids, t.encode(&text), "{text:?}");
             let mut before = 0;
@@ -232,8 +233,8 @@ mod tests {
             let question = t.encode("who sat on the mat");
             let Windows { windows, question_cut } = windows(&t, "who sat on the mat", &context, &options).unwrap();
             assert_eq!(question_cut, question.len().saturating_sub(max_question));
-            let mut seen = vec![0; ids.len()];
-            let mut homes = vec![0; ids.len()];
+            let mut counts = vec![0; ids.len()];
+            let mut max_counts = vec![0; ids.len()];
             for w in &windows {
                 assert!(w.ids.len() <= options.max_len && w.segments.len() == w.ids.len());
                 assert_eq!(w.max_context.len(), w.pieces.len());
@@ -241,9 +242,9 @@ mod tests {
                 for (i, &home) in w.pieces.clone().zip(&w.max_context) {
                     let row = w.row(i).unwrap();
                     assert_eq!((w.piece(row), w.ids[row], w.segments[row]), (Some(i), ids[i], 1));
-                    seen[i] += 1;
-                    homes[i] += usize::from(home);
-                    // No other window may show more on its poorer side.
+                    counts[i] += 1;
+                    max_counts[i] += usize::from(home);
+                    // No other window may have more context on the side with less context.
                     if home {
                         let around = |w: &Window| (i - w.pieces.start).min(w.pieces.end - 1 - i);
                         let most = windows.iter().filter(|o| o.pieces.contains(&i)).map(around).max().unwrap();
@@ -251,7 +252,7 @@ mod tests {
                     }
                 }
             }
-            assert!(seen.iter().all(|&n| n > 0) && homes.iter().all(|&n| n == 1));
+            assert!(counts.iter().all(|&n| n > 0) && max_counts.iter().all(|&n| n == 1));
             checked += 1;
             split += usize::from(windows.len() > 2);
         }
@@ -270,21 +271,25 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_asked_is_refused() {
+    fn impossible_questions_and_lengths_are_errors() {
         let t = tokenizer(false);
         let cat = EncodedContext::new(&t, "the cat");
         let ask = |question: &str, context: &EncodedContext, max_len, stride, max_question| {
             windows(&t, question, context, &WindowOptions { max_len, stride, max_question }).map_err(|e| e.to_string())
         };
-        assert!(ask("", &cat, 20, 4, 8).unwrap_err().starts_with("question: no token in it (it is empty)"));
+        assert!(
+            ask("", &cat, 20, 4, 8)
+                .unwrap_err()
+                .starts_with("question: expected text with at least one token, but it is empty")
+        );
         assert!(ask(" \u{200d}\n", &cat, 20, 4, 8).unwrap_err().contains("white space"));
-        assert!(ask("who", &EncodedContext::new(&t, ""), 20, 4, 8).unwrap_err().starts_with("context: no token"));
+        assert!(ask("who", &EncodedContext::new(&t, ""), 20, 4, 8).unwrap_err().starts_with("context: expected text"));
         assert!(ask("who", &EncodedContext::new(&t, " \t "), 20, 4, 8).unwrap_err().contains("white space"));
-        assert!(ask("who", &cat, 20, 0, 8).unwrap_err().starts_with("stride"));
-        assert!(ask("who", &cat, 20, 4, 0).unwrap_err().starts_with("max_question"));
+        assert!(ask("who", &cat, 20, 0, 8).unwrap_err().starts_with("`stride`"));
+        assert!(ask("who", &cat, 20, 4, 0).unwrap_err().starts_with("`max_question`"));
         assert!(ask("who", &cat, 11, 4, 8).unwrap_err().contains("expected more than 11"));
         assert!(ask("who", &cat, usize::MAX, 4, usize::MAX).is_err());
-        // The smallest that goes: one token of context a window.
+        // The smallest valid length: one token of context per window.
         assert_eq!(ask("who sat on the mat who sat on", &cat, 12, 4, 8).unwrap().windows.len(), 2);
     }
 }

@@ -1,74 +1,76 @@
-//! A context and several choices, of which one is right.
+//! Multiple choice: a context and several choices, one of which is correct.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::format::DataFile;
-use super::labels::{is_missing, position};
+use super::labels::{is_missing, parse_index};
 use super::table::{Column, RaggedRows, Row, TableFile, kind};
-use super::{LabelsNeeded, listed};
+use super::{LabelsNeeded, quoted_list};
 use crate::TaskError;
 use crate::task::FileRows;
 
 /// One context with its choices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// What comes first (SWAG's `sent1`, a paragraph), or the question.
+    /// The context (SWAG's `sent1`, a paragraph), or the question.
     pub context: String,
-    /// What each choice begins with (SWAG's `sent2`, the question about a paragraph); may be empty.
+    /// The text before each choice (SWAG's `sent2`, the question about a paragraph); may be empty.
     pub ending_prefix: String,
     /// The choices, without the prefix.
     pub endings: Vec<String>,
-    /// The index of the right choice; none if the file has no labels.
+    /// The index of the correct choice; none if it is not known.
     pub label: Option<usize>,
-    /// The line where it begins, from 1; in a Parquet file the row.
+    /// The line where it starts, from 1; in a Parquet file the row.
     pub line: usize,
 }
 
-/// A choice whose label is as the file writes it.
+/// A choice with its label as it is in the file.
 #[derive(Clone, Debug)]
-struct Written {
+struct RawChoice {
     choice: Choice,
-    /// What the file calls the choices, if it does: ARC's `choices.label`.
+    /// The file's own labels of the choices, if it has any: ARC's `choices.label`.
     keys: Vec<String>,
     label: Option<String>,
 }
 
 impl Choice {
-    /// The choice of one JSON object without regard to labels.
+    /// Parses the choice of a JSON object; its label is ignored.
     pub(crate) fn of_object(object: Map<String, Value>) -> Result<Choice, String> {
-        Ok(Written::of_object(object, 1)?.choice)
+        Ok(RawChoice::of_object(object, 1)?.choice)
     }
 }
 
-/// The choices of one file, at least one row.
+/// The choices of one file; at least one row.
 #[derive(Debug)]
 pub struct Choices {
     path: PathBuf,
     need: LabelsNeeded,
-    rows: FileRows<Written>,
+    rows: FileRows<RawChoice>,
 }
 
 /// Keys of the first text, in order of preference.
 const CONTEXTS: [&str; 4] = ["context", "ctx", "article", "passage"];
-/// Keys of a question, which comes first where there is no context, and else before each choice.
+/// Keys of a question. Without a context the question is the context; else it is the prefix of each choice.
 const QUESTIONS: [&str; 2] = ["question", "question_stem"];
 /// Keys of the list of choices, in order of preference.
 const ENDINGS: [&str; 3] = ["choices", "endings", "options"];
-/// Keys of the right choice, in order of preference.
+/// Keys of the correct choice, in order of preference.
 const LABELS: [&str; 3] = ["answerKey", "label", "answer"];
-/// Beginnings of the names of columns with a choice each, and the number of the first.
-const FLAT: [(&str, usize); 5] = [("ending", 0), ("choice", 0), ("choice", 1), ("option", 0), ("option", 1)];
+/// Prefixes of the names of columns with one choice each, and the number of the first column.
+const CHOICE_COLUMNS: [(&str, usize); 5] = [("ending", 0), ("choice", 0), ("choice", 1), ("option", 0), ("option", 1)];
 
 impl Choices {
-    /// Reads a table with a column for each choice (`ending0`, `ending1`, … of SWAG with `sent1` or, without it, `startphrase`, and
-    /// `sent2`; `choice1`, …; `option1`, …), or objects of JSON, or rows of Parquet, with a list: `context` (or `ctx`, `article`,
-    /// `passage`) or `question`; `choices`, `endings` or `options`; `ending_prefix`. Rows may differ in how many choices they have.
+    /// Reads a file of choices. It is a table with a column for each choice (SWAG: `sent1` or `startphrase`, `sent2`,
+    /// `ending0`, `ending1`, …; or `choice1`, …; or `option1`, …), or JSON objects or Parquet rows with a list of
+    /// choices (`context`, `ctx`, `article` or `passage`, or `question`; `choices`, `endings` or `options`;
+    /// `ending_prefix`). Rows may have different numbers of choices.
     ///
-    /// The right choice is under `answerKey`, `label` or `answer`: what the file calls the choice (ARC's `choices.label`), its letter
-    /// (A is the first), its number (see [`first_number`](Self::first_number)) or its text. With [`LabelsNeeded::Optional`] it may be missing.
-    /// Fewer than two choices are a [`TaskError::Line`] in the row's place.
+    /// The correct choice is in `answerKey`, `label` or `answer`: the file's own label of the choice (ARC's
+    /// `choices.label`), its letter (A is the first), its number (see [`first_number`](Self::first_number)) or its
+    /// text. With [`LabelsNeeded::Optional`] it may be missing. A row with fewer than two choices is a
+    /// [`TaskError::Line`] in its position.
     ///
     /// # Errors
     /// Those of [`Table::open`](super::table::Table::open); [`TaskError::File`] for a table without choices.
@@ -81,33 +83,31 @@ impl Choices {
             let name = name.split('.').next().unwrap_or_default();
             ENDINGS.contains(&name) || QUESTIONS.contains(&name)
         });
-        let rows = match flat_of(|name| names.iter().any(|other| other == name)) {
-            Some(flat) => rows_of_columns(&file, &names, flat)?,
+        let rows = match choice_columns(|name| names.iter().any(|other| other == name)) {
+            Some(columns) => rows_of_columns(&file, &names, columns)?,
             None if has_list || file.is_json() => {
                 let keys = [&CONTEXTS[..], &QUESTIONS, &ENDINGS, &LABELS, &["ending_prefix"]].concat();
-                let written = |row: Result<(usize, Map<String, Value>), TaskError>| {
+                let raw = |row: Result<(usize, Map<String, Value>), TaskError>| {
                     let (line, object) = row?;
-                    Written::of_object(object, line).map_err(|problem| TaskError::line(path, line, problem))
+                    RawChoice::of_object(object, line).map_err(|problem| TaskError::line(path, line, problem))
                 };
-                file.objects(&keys)?.into_iter().map(written).collect()
+                file.objects(&keys)?.into_iter().map(raw).collect()
             }
             None => {
-                let names = listed(names.iter().map(String::as_str));
+                let names = quoted_list(names.iter().map(String::as_str));
                 let problem = format!(
-                    "no column \"ending0\" (SWAG's: sent1, sent2, ending0, …) and no list of choices; it has {names}"
+                    "expected a column \"ending0\" (SWAG: sent1, sent2, ending0, …) or a list of choices; the columns are {names}"
                 );
                 return Err(TaskError::file(path, problem));
             }
         };
-        let check = |row: Result<Written, TaskError>| {
-            let written = row?;
-            match written.choice.endings.len() {
-                found @ 0..2 => Err(TaskError::line(
-                    path,
-                    written.choice.line,
-                    format!("has {found} choices, expected at least two"),
-                )),
-                _ => Ok(written),
+        let check = |row: Result<RawChoice, TaskError>| {
+            let raw = row?;
+            match raw.choice.endings.len() {
+                found @ 0..2 => {
+                    Err(TaskError::line(path, raw.choice.line, format!("expected at least two choices, found {found}")))
+                }
+                _ => Ok(raw),
             }
         };
         Ok(Choices { path: path.to_owned(), need, rows: rows.into_iter().map(check).collect() })
@@ -118,8 +118,8 @@ impl Choices {
         &self.path
     }
 
-    /// The number of the first choice in labels that are numbers: 0 if a label is 0; 1 if none is and a row's is as large as its number
-    /// of choices. None if the labels do not tell, or are no numbers.
+    /// The number of the first choice in numeric labels: 0 if a label is 0; 1 if no label is 0 and a row's label equals
+    /// its number of choices. None if the labels do not determine it, or are not numbers.
     pub fn first_number(&self) -> Option<usize> {
         let labels = || self.numbers();
         if labels().any(|(number, _)| number == 0) {
@@ -129,48 +129,48 @@ impl Choices {
         }
     }
 
-    /// Whether labels are numbers.
+    /// Whether any label is a number.
     pub fn has_numbers(&self) -> bool {
         self.numbers().next().is_some()
     }
 
-    /// The labels that are numbers, each with the number of choices.
+    /// The numeric labels, each with the number of choices of its row.
     fn numbers(&self) -> impl Iterator<Item = (usize, usize)> {
-        let number = |written: &Written| {
-            let number = position(written.label.as_deref().filter(|_| written.keys.is_empty())?)?;
-            Some((number, written.choice.endings.len()))
+        let number = |raw: &RawChoice| {
+            let number = parse_index(raw.label.as_deref().filter(|_| raw.keys.is_empty())?)?;
+            Some((number, raw.choice.endings.len()))
         };
         self.rows.iter().flatten().filter_map(number)
     }
 
-    /// The choices, in order; `first` is the number of the first choice where labels are numbers. A label that is none of the choices,
-    /// or is missing where it is required, is a [`TaskError::Line`] in the row's place.
+    /// The choices, in order. `first` is the number of the first choice in numeric labels. A label that is not one of
+    /// the choices, or that is missing although it is required, is a [`TaskError::Line`] in the row's position.
     pub fn into_rows(self, first: usize) -> FileRows<Choice> {
         let Choices { path, need, rows } = self;
-        let choice = |row: Result<Written, TaskError>| {
-            let written = row?;
-            let label = match written.place(first) {
+        let choice = |row: Result<RawChoice, TaskError>| {
+            let raw = row?;
+            let label = match raw.label_index(first) {
                 Ok(label) => label,
-                // It may be anything where it is not needed, such as the -1 of Hugging Face's test sets.
+                // A label that is not needed may have any value, such as the -1 of Hugging Face's test sets.
                 Err(_) if need == LabelsNeeded::Optional => None,
-                Err(problem) => return Err(TaskError::line(&path, written.choice.line, problem)),
+                Err(problem) => return Err(TaskError::line(&path, raw.choice.line, problem)),
             };
             if label.is_none() && need == LabelsNeeded::Required {
-                let problem = "no label; expected the right choice's number, letter or text";
-                return Err(TaskError::line(&path, written.choice.line, problem));
+                let problem = "no label; expected the number, letter or text of the correct choice";
+                return Err(TaskError::line(&path, raw.choice.line, problem));
             }
-            Ok(Choice { label, ..written.choice })
+            Ok(Choice { label, ..raw.choice })
         };
         rows.into_iter().map(choice).collect()
     }
 }
 
-impl Written {
-    /// Of an object with a list of choices, or with a key for each.
-    fn of_object(mut object: Map<String, Value>, line: usize) -> Result<Written, String> {
-        if let Some(flat) = flat_of(|name| object.contains_key(name)) {
-            let endings: Vec<Value> = flat.iter().filter_map(|name| object.remove(name)).collect();
-            // As in a table: the start phrase holds the prefix.
+impl RawChoice {
+    /// Parses an object with a list of choices, or with one key for each choice.
+    fn of_object(mut object: Map<String, Value>, line: usize) -> Result<RawChoice, String> {
+        if let Some(columns) = choice_columns(|name| object.contains_key(name)) {
+            let endings: Vec<Value> = columns.iter().filter_map(|name| object.remove(name)).collect();
+            // As in a table: the start phrase contains the prefix.
             let moved = match object.remove("sent1") {
                 Some(context) => [("context", Some(context)), ("ending_prefix", object.remove("sent2"))],
                 None => [("context", object.remove("startphrase")), ("choices", None)],
@@ -178,7 +178,7 @@ impl Written {
             let choices = ("choices", Some(endings.into()));
             object.extend(moved.into_iter().chain([choices]).filter_map(|(key, value)| Some((key.to_owned(), value?))));
         }
-        // CommonsenseQA's own files have the choices in the question.
+        // In CommonsenseQA's original files the choices are inside the question.
         let question = object.get_mut("question").and_then(Value::as_object_mut).map(std::mem::take);
         if let Some(mut question) = question {
             object.insert("question".to_owned(), question.remove("stem").unwrap_or_default());
@@ -201,14 +201,14 @@ impl Written {
             (None, None) => {
                 return Err(format!(
                     "no context; expected one of the keys {}",
-                    listed([&CONTEXTS[..], &QUESTIONS].concat())
+                    quoted_list([&CONTEXTS[..], &QUESTIONS].concat())
                 ));
             }
         };
         let ending_prefix =
             before.into_iter().chain(prefix).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ");
         let Some((key, value)) = take(&ENDINGS) else {
-            return Err(format!("no choices; expected a list under one of the keys {}", listed(ENDINGS)));
+            return Err(format!("no choices; expected a list under one of the keys {}", quoted_list(ENDINGS)));
         };
         let (endings, keys) = choices_of(key, value)?;
         let label = match take(&LABELS) {
@@ -219,11 +219,11 @@ impl Written {
                 return Err(format!("\"{key}\" is {}, expected a choice's number, letter or text", kind(&other)));
             }
         };
-        Ok(Written { choice: Choice { context, ending_prefix, endings, label: None, line }, keys, label })
+        Ok(RawChoice { choice: Choice { context, ending_prefix, endings, label: None, line }, keys, label })
     }
 
-    /// The index of the right choice, where numbers count from `first`.
-    fn place(&self, first: usize) -> Result<Option<usize>, String> {
+    /// The index of the correct choice; numeric labels start at `first`.
+    fn label_index(&self, first: usize) -> Result<Option<usize>, String> {
         let Some(label) = self.label.as_deref().map(str::trim).filter(|label| !is_missing(label)) else {
             return Ok(None);
         };
@@ -235,17 +235,17 @@ impl Written {
             [letter] if letter.is_ascii_alphabetic() => Some(usize::from(letter.to_ascii_uppercase() - b'A')),
             _ => None,
         };
-        let number = position(label).and_then(|number| number.checked_sub(first));
+        let number = parse_index(label).and_then(|number| number.checked_sub(first));
         let by_place = number.or(letter).filter(|place| *place < endings.len() && self.keys.is_empty());
         let by_text: Vec<usize> = (0..endings.len()).filter(|place| endings[*place].trim() == label).collect();
         match (by_place, &by_text[..]) {
             (Some(place), [text]) if place != *text => Err(format!(
-                "label \"{label}\" is one choice's place and another one's text; expected a letter, or the text alone"
+                "label \"{label}\" is ambiguous: it is the number or letter of one choice and the text of another; expected a label that is only one of them"
             )),
             (Some(place), _) | (None, &[place]) => Ok(Some(place)),
             (None, []) if !self.keys.is_empty() => {
-                let keys = listed(self.keys.iter().map(String::as_str));
-                Err(format!("label \"{label}\": expected one of the choices' own, {keys}, or a choice's text"))
+                let keys = quoted_list(self.keys.iter().map(String::as_str));
+                Err(format!("label \"{label}\": expected one of the choices' labels, {keys}, or the text of a choice"))
             }
             (None, []) => {
                 let last = first + endings.len() - 1;
@@ -260,17 +260,17 @@ impl Written {
     }
 }
 
-/// The names of columns with a choice each, if there are such.
-fn flat_of(has: impl Fn(&str) -> bool) -> Option<Vec<String>> {
-    FLAT.into_iter().find_map(|(name, first)| {
+/// The names of the columns with one choice each, if there are any.
+fn choice_columns(has: impl Fn(&str) -> bool) -> Option<Vec<String>> {
+    CHOICE_COLUMNS.into_iter().find_map(|(name, first)| {
         let names: Vec<String> =
             (first..).map(|number| format!("{name}{number}")).take_while(|name| has(name)).collect();
         (!names.is_empty()).then_some(names)
     })
 }
 
-/// The texts of choices and what the file calls them: a list of texts, `{"text": […], "label": […]}`, or a list of
-/// `{"text": …, "label": …}`.
+/// The texts of the choices and the file's labels for them. The value is a list of texts, `{"text": […], "label":
+/// […]}`, or a list of `{"text": …, "label": …}`.
 fn choices_of(key: &str, value: Value) -> Result<(Vec<String>, Vec<String>), String> {
     let texts = |value: Value| -> Result<Vec<String>, String> {
         serde_json::from_value(value).map_err(|e| format!("\"{key}\": {e}; expected a list of strings"))
@@ -289,20 +289,24 @@ fn choices_of(key: &str, value: Value) -> Result<(Vec<String>, Vec<String>), Str
     let (endings, keys) = (texts(lists.remove("text").unwrap_or_default())?, lists.remove("label"));
     let keys = keys.map(texts).transpose()?.unwrap_or_default();
     if !keys.is_empty() && keys.len() != endings.len() {
-        return Err(format!("\"{key}\" has {} texts and {} labels; expected as many", endings.len(), keys.len()));
+        return Err(format!(
+            "\"{key}\" has {} texts and {} labels; expected the same number",
+            endings.len(),
+            keys.len()
+        ));
     }
     Ok((endings, keys))
 }
 
-fn rows_of_columns(file: &TableFile, names: &[String], endings: Vec<String>) -> Result<FileRows<Written>, TaskError> {
+fn rows_of_columns(file: &TableFile, names: &[String], endings: Vec<String>) -> Result<FileRows<RawChoice>, TaskError> {
     let first_of =
-        |wanted: &[&'static str]| wanted.iter().copied().find(|name| names.iter().any(|other| other == name));
+        |candidates: &[&'static str]| candidates.iter().copied().find(|name| names.iter().any(|other| other == name));
     let swag = first_of(&["sent1", "startphrase"]);
     let others = [&CONTEXTS[..], &QUESTIONS].concat();
     let context = swag.or_else(|| first_of(&others)).unwrap_or("sent1");
     let mut required = vec![Column::name(context)];
     required.extend(endings.into_iter().map(|name| Column::Name(name.into())));
-    // The start phrase holds the prefix; a question about a context is one.
+    // The start phrase contains the prefix; a question about a context is a prefix.
     let prefix = match context {
         "sent1" => "sent2",
         _ if CONTEXTS.contains(&context) => first_of(&QUESTIONS).unwrap_or("ending_prefix"),
@@ -310,11 +314,11 @@ fn rows_of_columns(file: &TableFile, names: &[String], endings: Vec<String>) -> 
     };
     let optional = [Column::name(prefix), Column::name(first_of(&LABELS).unwrap_or("label"))];
     let table = file.table(&required, &optional, &[], RaggedRows::Error)?;
-    let written = |row: Result<Row, TaskError>| {
+    let raw = |row: Result<Row, TaskError>| {
         let row = row?;
         let mut cells = row.cells.into_iter();
         let context = cells.next().unwrap_or_default();
-        // Rows of fewer choices than others leave cells empty at the end.
+        // Rows with fewer choices than others have empty cells at the end.
         let mut endings: Vec<String> = cells.collect();
         while endings.last().is_some_and(|ending| ending.trim().is_empty()) {
             endings.pop();
@@ -323,9 +327,9 @@ fn rows_of_columns(file: &TableFile, names: &[String], endings: Vec<String>) -> 
         let ending_prefix = optional.next().flatten().unwrap_or_default();
         let label = optional.next().flatten();
         let choice = Choice { context, ending_prefix, endings, label: None, line: row.line };
-        Ok(Written { choice, keys: Vec::new(), label })
+        Ok(RawChoice { choice, keys: Vec::new(), label })
     };
-    Ok(table.into_rows().into_iter().map(written).collect())
+    Ok(table.into_rows().into_iter().map(raw).collect())
 }
 
 #[cfg(test)]

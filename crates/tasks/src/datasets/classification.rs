@@ -1,11 +1,11 @@
-//! Texts, or pairs of texts, with a label or a score each.
+//! Texts or pairs of texts, each with a label or a score.
 
 use std::path::{Path, PathBuf};
 
 use super::format::DataFile;
-use super::labels::{Labels, position};
+use super::labels::{Labels, parse_index};
 use super::table::{Column, RaggedRows, Row, Table};
-use super::{LabelsNeeded, listed};
+use super::{LabelsNeeded, quoted_list};
 use crate::TaskError;
 use crate::task::FileRows;
 
@@ -16,7 +16,7 @@ pub struct TextColumns {
     pub text: Column,
     /// The second text of a pair, if the task is about pairs.
     pub pair: Option<Column>,
-    /// The label or score; none if the file is known to have none.
+    /// The label or score; none if the file is known to have no such column.
     pub label: Option<Column>,
 }
 
@@ -27,30 +27,30 @@ pub struct LabelledText {
     pub text: String,
     /// The second of the pair.
     pub pair: Option<String>,
-    /// Its label or score as written, without white space around it; none if the file has none.
+    /// The label or score as in the file, trimmed; none if the file has none.
     pub label: Option<String>,
-    /// The line where it begins, from 1; in a Parquet file the row.
+    /// The line where it starts, from 1; in a Parquet file the row.
     pub line: usize,
 }
 
-/// The texts of one file, at least one row.
+/// The texts of one file; at least one row.
 #[derive(Debug)]
 pub struct LabelledTexts {
     path: PathBuf,
     label: Option<Column>,
     rows: FileRows<LabelledText>,
     skipped: Vec<usize>,
-    /// The names that the file gives its labels' numbers.
+    /// The file's own names of numeric labels.
     class_names: Vec<String>,
-    remarks: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl LabelledTexts {
-    /// Reads a table's texts; with [`LabelsNeeded::Optional`] the label's column may be missing, and labels empty or null. An empty label
-    /// where labels are required is a [`TaskError::Line`] in the row's place.
+    /// Reads the texts of a table. With [`LabelsNeeded::Optional`] the column of labels may be missing, and labels may
+    /// be empty or null. With [`LabelsNeeded::Required`] an empty label is a [`TaskError::Line`] in the row's position.
     ///
     /// # Errors
-    /// Those of [`Table::open`]; [`TaskError::File`] for no label column where labels are required.
+    /// Those of [`Table::open`]; [`TaskError::File`] if labels are required and there is no column of labels.
     pub fn read<'a>(
         file: impl Into<DataFile<'a>>,
         columns: &TextColumns,
@@ -61,7 +61,7 @@ impl LabelledTexts {
         let path = file.path;
         let mut required = vec![columns.text.clone()];
         required.extend(columns.pair.clone());
-        // A name means a header, a number none: a label that is not needed does not decide that.
+        // A column name implies a header, a number implies none. A label that is not needed must not decide this.
         let mixes = |label: &&Column| matches!((label, &columns.text), (Column::Name(_), Column::Number(_)));
         let label = match columns.label.as_ref().filter(mixes) {
             Some(_) if need == LabelsNeeded::Optional => &[],
@@ -71,8 +71,8 @@ impl LabelledTexts {
             LabelsNeeded::Optional => label,
             LabelsNeeded::Required if label.is_empty() => {
                 let names = Table::names(file)?;
-                let names = listed(names.iter().map(String::as_str));
-                let problem = format!("has no column known to hold labels; name it with --label; the file has {names}");
+                let names = quoted_list(names.iter().map(String::as_str));
+                let problem = format!("expected a column of labels; set `label` to one of the columns {names}");
                 return Err(TaskError::file(path, problem));
             }
             LabelsNeeded::Required => {
@@ -81,7 +81,7 @@ impl LabelledTexts {
             }
         };
         let table = Table::open_with(file, &required, optional, ragged)?;
-        let (skipped, remarks) = (table.skipped().to_vec(), table.remarks().to_vec());
+        let (skipped, notes) = (table.skipped().to_vec(), table.notes().to_vec());
         let class_names: Vec<String> =
             columns.label.as_ref().map_or(&[][..], |column| table.class_names(column)).to_vec();
         let text_of = |row: Result<Row, TaskError>| {
@@ -91,18 +91,22 @@ impl LabelledTexts {
             let pair = columns.pair.as_ref().and_then(|_| cells.next());
             let label = cells.next().or_else(|| row.optional.into_iter().next().flatten());
             let label = label.map(|label| label.trim().to_owned()).filter(|label| !label.is_empty());
-            // A number without a name is Hugging Face's for a label that is not known.
+            // In Hugging Face's data sets, a number without a name means that the label is not known.
             let label = match class_names.is_empty() {
                 true => label,
-                false => label.and_then(|label| class_names.get(position(&label)?).cloned()),
+                false => label.and_then(|label| class_names.get(parse_index(&label)?).cloned()),
             };
             if let (None, LabelsNeeded::Required, Some(column)) = (&label, need, &columns.label) {
-                return Err(TaskError::line(path, row.line, format!("column {column} is empty, expected a label")));
+                return Err(TaskError::line(
+                    path,
+                    row.line,
+                    format!("column {column}: expected a label, found an empty cell"),
+                ));
             }
             Ok(LabelledText { text, pair, label, line: row.line })
         };
         let rows = table.into_rows().into_iter().map(text_of).collect();
-        Ok(LabelledTexts { path: path.to_owned(), label: columns.label.clone(), rows, skipped, class_names, remarks })
+        Ok(LabelledTexts { path: path.to_owned(), label: columns.label.clone(), rows, skipped, class_names, notes })
     }
 
     /// The file.
@@ -115,19 +119,19 @@ impl LabelledTexts {
         &self.rows
     }
 
-    /// The texts that can be used.
+    /// The rows that can be used.
     fn usable(&self) -> impl Iterator<Item = &LabelledText> {
         self.rows.iter().flatten()
     }
 
-    /// The lines of rows that were left out under [`RaggedRows::Skip`].
+    /// The lines of the rows that were skipped because of [`RaggedRows::Skip`].
     pub fn skipped(&self) -> &[usize] {
         &self.skipped
     }
 
-    /// What a person should know of how they were read.
-    pub fn remarks(&self) -> &[String] {
-        &self.remarks
+    /// Notes for the user about how the file was read.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Whether every text has a label.
@@ -135,23 +139,23 @@ impl LabelledTexts {
         self.usable().all(|text| text.label.is_some())
     }
 
-    /// The labels that occur, as they are written.
-    pub fn written(&self) -> impl Iterator<Item = &str> {
+    /// The labels that occur, as they are in the file.
+    pub fn raw_labels(&self) -> impl Iterator<Item = &str> {
         self.usable().filter_map(|text| text.label.as_deref())
     }
 
-    /// The labels that occur, sorted as [`Labels::found`] says.
+    /// The distinct labels, sorted as by [`Labels::from_data`].
     ///
     /// # Errors
-    /// [`TaskError::File`] when there are none.
+    /// [`TaskError::File`] if there are no labels.
     pub fn labels(&self) -> Result<Labels, TaskError> {
-        Labels::found(self.written())
-            .map_err(|_| TaskError::file(&self.path, "has no labels; expected one on each row"))
+        Labels::from_data(self.raw_labels())
+            .map_err(|_| TaskError::file(&self.path, "expected a label in each row, found none"))
     }
 
-    /// The texts with numbers for labels again, if the file's own names of the numbers are none of the labels: a model may have learned
+    /// Restores numeric labels if none of the file's own names is among `labels`: the model may have been trained on
     /// the numbers.
-    pub fn known_by(mut self, labels: &Labels) -> LabelledTexts {
+    pub fn restore_numbers(mut self, labels: &Labels) -> LabelledTexts {
         if self.class_names.iter().any(|name| labels.has_name(name)) {
             return self;
         }
@@ -162,8 +166,8 @@ impl LabelledTexts {
         self
     }
 
-    /// The texts, each with what `read` makes of its label; a label that is missing, or of which `read` makes a problem, is a
-    /// [`TaskError::Line`] in the row's place.
+    /// The texts, each with its label parsed by `read`. A label that is missing or that `read` rejects is a
+    /// [`TaskError::Line`] in the row's position.
     pub fn with_labels<L>(self, read: impl Fn(&str) -> Result<L, String>) -> FileRows<(LabelledText, L)> {
         let column = self.label.as_ref().map_or("label".into(), |column| format!("column {column}"));
         let one = |row: Result<LabelledText, TaskError>| {
@@ -186,14 +190,14 @@ impl LabelledTexts {
     }
 }
 
-/// A label as a number.
+/// Parses a label as a score.
 ///
 /// # Errors
-/// The problem of a label that is not a finite number.
+/// The problem, for a label that is not a finite number.
 pub fn score(label: &str) -> Result<f32, String> {
     match label.parse::<f32>() {
         Ok(score) if score.is_finite() => Ok(score),
-        _ => Err(format!("\"{label}\" is not a finite number; expected a score such as 3.5")),
+        _ => Err(format!("expected a finite number such as 3.5, found \"{label}\"")),
     }
 }
 

@@ -1,20 +1,20 @@
-//! A text file read whole, and its lines.
+//! Reading complete text files, and their lines.
 
 use std::path::Path;
 
 use crate::TaskError;
 
-/// Reads a file's text, by the rules of [`cloze_data::corpus::text`].
+/// Reads the text of a file, by the rules of [`cloze_data::corpus::text`].
 pub(super) fn read_text(path: &Path) -> Result<String, TaskError> {
     Ok(cloze_data::corpus::read_text(path).map_err(|e| TaskError::data(path, e))?.0)
 }
 
-/// The lines of a text with their numbers from 1, without line ends (`\n` or `\r\n`).
+/// The lines of a text, without line endings (`\n` or `\r\n`), with their numbers from 1.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> + Clone {
     text.lines().enumerate().map(|(index, line)| (index + 1, line))
 }
 
-/// A file's name in lower case without a compression's ending: what tells its kind.
+/// The name of a file in lower case, without the extension of a compression: its extension tells the format.
 pub fn plain_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let compressions = [".gz", ".gzip", ".zst", ".zstd"];

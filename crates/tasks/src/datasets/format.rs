@@ -1,15 +1,14 @@
-//! How a file is written: the one place that decides it, for files, pipes and standard input, plain or compressed.
+//! Detection of file formats, for files, pipes and standard input, plain or compressed.
+//! 1. The option `format` decides if it is given.
+//! 2. Else the extension decides: `.tsv`, `.csv`, `.jsonl` (`.ndjson`), `.parquet` (`.pq`), `.conllu`, and `.conll`, `.bio`, `.iob`, `.iob2`,
+//!    `.conllx` for columns. An extension for compression (`.gz`, `.zst`) is ignored. For `.json` the content decides.
+//! 3. Else (for `.txt`, other names, pipes and standard input) the start of the file decides: JSON if the first line
+//!    that is not blank is an object (`jsonl`), or starts a list of objects (`json`) or SQuAD's object; Parquet by its first bytes; where
+//!    tagged words are expected, columns of words; a table if a column is given, or if the first line has tabs and contains the name of the column
+//!    of texts. Everything else is lines. Of a pipe only the first line is examined, so that the result does not depend on how
+//!    fast it is written.
 //!
-//! 1. `--format` decides if it is given.
-//! 2. Else the name's ending: `.tsv`, `.csv`, `.jsonl` (`.ndjson`), `.parquet` (`.pq`), `.conllu`, and `.conll`, `.bio`, `.iob`, `.iob2`,
-//!    `.conllx` for columns; an ending for compression (`.gz`, `.zst`) is passed over. For `.json` the content decides.
-//! 3. Else, that is for `.txt`, other names, pipes and standard input, the beginning decides for the whole file: JSON if the first line
-//!    that is not blank is an object (`jsonl`) or begins a list of objects (`json`) or SQuAD's object; Parquet by its first bytes; where
-//!    tagged words are looked for, columns of them; a table if a column was given, or if the first line has tabs and names the column
-//!    of the texts. All else is lines. Of a pipe the first line alone is looked at, so that the decision does not depend on who
-//!    writes how fast.
-//!
-//! A reader of labelled tables takes `.txt` for TSV, and refuses lines: they have no labels.
+//! Readers of labelled tables interpret `.txt` as TSV, and reject lines, which have no labels.
 
 use std::path::{Path, PathBuf};
 
@@ -22,23 +21,23 @@ use super::table::Column;
 use crate::TaskError;
 use crate::input::Object;
 
-/// How a file is written.
+/// A file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// A text a line.
+    /// One text per line.
     Lines,
-    /// A table: cells between tabs.
+    /// A table whose cells are separated by tabs.
     Tsv,
-    /// A table: cells between commas, quoted where they hold commas or lines.
+    /// A table whose cells are separated by commas; cells with commas or line breaks are quoted.
     Csv,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Jsonl,
     /// A list of JSON objects.
     Json,
     /// Parquet.
     Parquet,
-    /// Tagged words in columns, a word a line.
+    /// Tagged words in columns, one word per line.
     Columns,
     /// CoNLL-U.
     ConllU,
@@ -48,17 +47,17 @@ pub enum Format {
     Squad,
 }
 
-/// All formats, with what a person calls them and what they are.
+/// All formats, with their names and descriptions.
 pub const FORMATS: [(Format, &str, &str); 10] = [
-    (Format::Lines, "lines", "A text a line"),
-    (Format::Tsv, "tsv", "A table: cells between tabs"),
-    (Format::Csv, "csv", "A table: cells between commas"),
-    (Format::Jsonl, "jsonl", "A JSON object a line"),
+    (Format::Lines, "lines", "One text per line"),
+    (Format::Tsv, "tsv", "A table with tabs between cells"),
+    (Format::Csv, "csv", "A table with commas between cells"),
+    (Format::Jsonl, "jsonl", "One JSON object per line"),
     (Format::Json, "json", "A list of JSON objects"),
     (Format::Parquet, "parquet", "Parquet"),
-    (Format::Columns, "columns", "Tagged words in columns between white space, a word a line (CoNLL-2003)"),
-    (Format::ConllU, "conllu", "Tagged words as CoNLL-U"),
-    (Format::WikiAnn, "wikiann", "Tagged words as WikiANN: `en:word`, a tab, the tag"),
+    (Format::Columns, "columns", "Tagged words in columns separated by white space, one word per line (CoNLL-2003)"),
+    (Format::ConllU, "conllu", "Tagged words in CoNLL-U"),
+    (Format::WikiAnn, "wikiann", "Tagged words in WikiANN: `en:word`, a tab, the tag"),
     (Format::Squad, "squad", "SQuAD's JSON"),
 ];
 
@@ -68,17 +67,17 @@ impl Format {
         FORMATS.iter().find(|(_, known, _)| *known == name).map(|(format, _, _)| *format)
     }
 
-    /// Its name.
+    /// The name of the format.
     pub fn name(self) -> &'static str {
         FORMATS.iter().find(|(format, _, _)| *format == self).map_or("", |(_, name, _)| name)
     }
 
-    /// Whether it is tagged words in lines.
+    /// Whether it is a line-based format of tagged words.
     pub fn is_tagged(self) -> bool {
         matches!(self, Format::Columns | Format::ConllU | Format::WikiAnn)
     }
 
-    /// The format that a name's ending tells.
+    /// The format of a file name's extension.
     fn of_name(path: &Path) -> Option<Format> {
         let name = plain_name(path);
         match name.rsplit_once('.')?.1 {
@@ -92,7 +91,7 @@ impl Format {
         }
     }
 
-    /// JSON or Parquet, if the beginning of a file is such.
+    /// JSON or Parquet, if the first bytes of a file show it.
     fn of_content(start: &[u8]) -> Option<Format> {
         if start.starts_with(b"PAR1") {
             return Some(Format::Parquet);
@@ -113,12 +112,12 @@ impl Format {
     }
 }
 
-/// A file, and how it is written if that is given.
+/// A file, and its format if it is given.
 #[derive(Clone, Copy, Debug)]
 pub struct DataFile<'a> {
     /// The file; `-`: standard input.
     pub path: &'a Path,
-    /// How it is written; none: found out.
+    /// The format; none: it is detected.
     pub format: Option<Format>,
 }
 
@@ -134,34 +133,34 @@ impl<'a> From<&'a PathBuf> for DataFile<'a> {
     }
 }
 
-/// How a file is written, and how that is known.
+/// The format of a file, and how it was determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Found {
+pub struct DetectedFormat {
     /// The format.
     pub format: Format,
-    /// Whether the content tells it, and neither an option nor the name.
+    /// Whether the format was detected from the content, and not from an option or the name.
     pub by_content: bool,
 }
 
-impl Found {
-    /// What a person should know of it: that a file that might be plain text is read as something else.
+impl DetectedFormat {
+    /// A note for the user if a file that could be plain text is read in a different format.
     pub fn note(self, path: &Path) -> Option<String> {
         let is_plain = matches!(self.format, Format::Lines | Format::Parquet);
         // JSON on a pipe is what programs write.
         let is_expected = path == Path::new("-") && self.format == Format::Jsonl || plain_name(path).ends_with(".json");
         (self.by_content && !is_plain && !is_expected).then(|| {
-            let shown = shown(path);
+            let shown = display_name(path);
             format!(
-                "{shown} is read as {}, as its beginning shows; --format lines reads each line as a text",
+                "{shown} is read as {}, which was detected from its first lines; set `format` to lines to read each line as a text",
                 self.format.name()
             )
         })
     }
 }
 
-/// A file's name for people.
-pub fn shown(path: &Path) -> String {
+/// The display name of a file: its path, or "standard input" for `-`.
+pub fn display_name(path: &Path) -> String {
     if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
@@ -170,23 +169,23 @@ fn start_of(path: &Path) -> Result<FileStart, TaskError> {
 }
 
 impl DataFile<'_> {
-    /// Whether an option or the name tells how it is written.
+    /// Whether an option or the name determines the format.
     pub fn is_named(&self) -> bool {
-        self.said().is_some()
+        self.declared().is_some()
     }
 
-    /// The format if an option or the name tells it.
-    fn said(&self) -> Option<Found> {
+    /// The format, if an option or the name determines it.
+    fn declared(&self) -> Option<DetectedFormat> {
         let format = self.format.or_else(|| Format::of_name(self.path))?;
-        Some(Found { format, by_content: false })
+        Some(DetectedFormat { format, by_content: false })
     }
 
-    /// How a labelled table is written.
+    /// The format of a labelled table.
     ///
     /// # Errors
-    /// A file that cannot be read; [`TaskError::File`] for a format that is none of tables.
+    /// A file that cannot be read; [`TaskError::File`] for a format that is not a table.
     pub fn table_format(&self) -> Result<Format, TaskError> {
-        let format = match self.said() {
+        let format = match self.declared() {
             Some(found) => Some(found.format),
             None if plain_name(self.path).ends_with(".txt") => Some(Format::Tsv),
             None => {
@@ -199,33 +198,33 @@ impl DataFile<'_> {
                 Format::of_content(&start).or(is_json.then_some(Format::Jsonl)).or_else(separated)
             }
         };
-        let name = match format {
+        let found = match format {
             Some(found @ (Format::Tsv | Format::Csv | Format::Jsonl | Format::Json | Format::Parquet)) => {
                 return Ok(found);
             }
-            Some(Format::Squad) => "SQuAD's JSON, not a table of texts",
-            Some(Format::Lines) => "read as lines, which have no columns",
-            Some(_) => "a file of tagged words, not a table of texts",
-            None => "a table of an unknown kind",
+            Some(Format::Squad) => "found SQuAD's JSON",
+            Some(Format::Lines) => "found plain lines, which have no columns",
+            Some(_) => "found tagged words",
+            None => "found an unknown format",
         };
         let problem = format!(
-            "{name}; expected a name ending in .tsv, .txt, .csv, .jsonl or .parquet (.gz or .zst may follow), or --format"
+            "expected a table of texts, {found}; use the extension .tsv, .txt, .csv, .jsonl or .parquet (.gz or .zst may follow), or set `format`"
         );
         Err(TaskError::file(self.path, problem))
     }
 
-    /// How a file of texts is written; `column` is that of the texts, `is_given` whether somebody named it for this file.
+    /// The format of a file of texts. `column` is the column of the texts; `is_given`: whether the caller gave it.
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn texts_format(&self, column: &Column, is_given: bool) -> Result<Found, TaskError> {
-        match self.said() {
+    pub fn texts_format(&self, column: &Column, is_given: bool) -> Result<DetectedFormat, TaskError> {
+        match self.declared() {
             Some(found) => Ok(found),
             None => Ok(self.texts_format_of(&start_of(self.path)?, column, is_given)),
         }
     }
 
-    fn texts_format_of(&self, start: &FileStart, column: &Column, is_given: bool) -> Found {
+    fn texts_format_of(&self, start: &FileStart, column: &Column, is_given: bool) -> DetectedFormat {
         let is_json = plain_name(self.path).ends_with(".json");
         let content = Format::of_content(&start.bytes).or(is_json.then_some(Format::Jsonl));
         let format = content.unwrap_or_else(|| {
@@ -246,51 +245,51 @@ impl DataFile<'_> {
                 false => Format::Lines,
             }
         });
-        Found { format, by_content: true }
+        DetectedFormat { format, by_content: true }
     }
 
-    /// How a file of words or of texts to be tagged is written; `known` says which tags there are.
+    /// The format of a file of words, or of texts to be tagged. `known` are the tags.
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn words_format(&self, column: &Column, is_given: bool, known: &[String]) -> Result<Found, TaskError> {
+    pub fn words_format(&self, column: &Column, is_given: bool, known: &[String]) -> Result<DetectedFormat, TaskError> {
         let is_table = |format| matches!(format, Format::Tsv | Format::Csv);
-        match self.said() {
-            // Columns of words are often called .tsv.
+        match self.declared() {
+            // Files with columns of words often have the extension .tsv.
             Some(found) if self.format.is_some() || !is_table(found.format) || is_given => return Ok(found),
             _ => {}
         }
         let start = start_of(self.path)?;
         match tagged_format(&start, known) {
-            Some(format) => Ok(Found { format, by_content: true }),
-            None => match self.said() {
+            Some(format) => Ok(DetectedFormat { format, by_content: true }),
+            None => match self.declared() {
                 Some(found) => Ok(found),
                 None => Ok(self.texts_format_of(&start, column, is_given)),
             },
         }
     }
 
-    /// How a file of JSON rows is written: questions, choices. What is not known for anything else is an object a line.
+    /// The format of a file with JSON rows: questions or choices. An unknown format is read as one object per line.
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn rows_format(&self) -> Result<Found, TaskError> {
-        if let Some(found) = self.said() {
+    pub fn rows_format(&self) -> Result<DetectedFormat, TaskError> {
+        if let Some(found) = self.declared() {
             return Ok(found);
         }
         let format = Format::of_content(&start_of(self.path)?.bytes).unwrap_or(Format::Jsonl);
-        Ok(Found { format, by_content: true })
+        Ok(DetectedFormat { format, by_content: true })
     }
 }
 
-/// The format of tagged words, if the lines at the beginning of a file are such: a document's mark, comments of CoNLL-U, or several
-/// lines of as many columns whose last is a tag.
+/// The format of tagged words, if the first lines of a file show it: a document separator, comments of CoNLL-U, or
+/// several lines with the same number of columns, the last of which is a tag.
 fn tagged_format(start: &FileStart, known: &[String]) -> Option<Format> {
     let text = String::from_utf8_lossy(&start.bytes);
     let text = text.trim_start_matches('\u{feff}');
-    // The last line may be cut.
-    let whole = text.rsplit_once('\n').map_or(text, |(whole, _)| whole);
-    let mut lines = whole.lines().map(str::trim_end).filter(|line| !line.is_empty());
+    // The last line may be incomplete.
+    let complete = text.rsplit_once('\n').map_or(text, |(complete, _)| complete);
+    let mut lines = complete.lines().map(str::trim_end).filter(|line| !line.is_empty());
     let first = lines.clone().next()?;
     if first.starts_with("-DOCSTART-") {
         return Some(Format::Columns);
@@ -342,9 +341,9 @@ mod tests {
         DataFile::from(file.path.as_path()).texts_format(&Column::name("text"), given).unwrap().format
     }
 
-    /// A file of tagged words was read as sentences unless its name ended in one of four ways.
+    /// Regression test: a file of tagged words was read as sentences unless it had one of four extensions.
     #[test]
-    fn r36_tagged_words_are_found_under_any_name() {
+    fn r36_tagged_words_are_detected_with_any_name() {
         let conll = "-DOCSTART- -X- -X- O\n\nAb NNP B-NP B-PER\ncd VBZ B-VP O\n\nEf NNP B-NP B-PER\n";
         let bare = "Ab NNP B-NP B-LOC\ncd VBZ B-VP O\n\nEf NNP B-NP B-PER\n";
         for name in ["eng.testb", "test.txt", "test.tsv", "valid.iob2", "x.conllx", "noext", "a.conll", "a.CONLL"] {
@@ -361,9 +360,9 @@ mod tests {
         assert_eq!(words("a.jsonl", "{\"words\": [\"a\"]}\n"), Format::Jsonl);
     }
 
-    /// `predict` took a table for lines, and single lines that begin with a brace for JSON.
+    /// Regression test: tables were read as lines in prediction, and single lines starting with a brace as JSON.
     #[test]
-    fn x2_r20_the_beginning_decides_for_the_whole_file() {
+    fn x2_r20_the_first_lines_decide_for_the_whole_file() {
         let table = "id\ttext\tlabel\n1\tab\tneg\n";
         for name in ["tb.txt", "tb.data", "noext"] {
             assert_eq!([texts(name, table, false), texts(name, table, true)], [Format::Tsv; 2], "{name}");

@@ -1,98 +1,97 @@
-//! Labels and their numbers.
+//! Labels and their indices.
 //!
-//! Data write a label as its name, or as a number. These rules hold for every format and every command:
-//!
-//! - **One spelling.** White space around a label does not count. Numbers are compared by value: `1`, `1.0`, `01` and `1e0` are one
+//! Data contain labels as names or as numbers. These rules apply to all formats and commands:
+//! - **Canonical form.** White space around a label is ignored. Numbers are compared by value: `1`, `1.0`, `01` and `1e0` are one
 //!   label, and so are `0` and `-0.0`. `true`, `True` and `TRUE` are one label; they are not 1.
-//! - **Missing values are not labels**: nothing, `NaN`, `null`, `None`, `NA`, `N/A`, `<NA>` and `NaT`, unless a label of this name is given or the
-//!   model has one.
-//! - **Numbers for names.** If a label's name is a number, numbers in the data are names. Else the number `i` is the label `i` of the
-//!   known task's order (GLUE's), or of the order that was given with the labels; of `LABEL_0`, `LABEL_1`, … it is the one with that
-//!   number. Else it is the label at position `i` of the model, which is an assumption that [`Labels::is_assumed`] reports.
+//! - **Missing values are not labels**: the empty text, `NaN`, `null`, `None`, `NA`, `N/A`, `<NA>` and `NaT`, unless the caller gives a label of this name or the
+//!   model has it.
+//! - **Numbers as labels.** If the name of any label is a number, numbers in the data are names. Else the number `i` is label `i` in the
+//!   order of the data set preset (GLUE's) or in the order of the caller's labels; among `LABEL_0`, `LABEL_1`, … it is the one with this
+//!   number. Else it is label `i` of the model, which is an assumption that [`Labels::is_assumed`] reports.
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{listed, suggestion};
+use super::{quoted_list, suggestion};
 use crate::TaskError;
 
-/// The labels of a task in the order of a classifier's outputs: output `i` is label `i`.
+/// The labels of a task in the order of a classifier's outputs: output `i` belongs to label `i`.
 ///
 /// ```
 /// use cloze_tasks::datasets::labels::Labels;
-/// let labels = Labels::given(["negative", "positive"])?;
+/// let labels = Labels::from_names(["negative", "positive"])?;
 /// assert_eq!(labels.id("positive"), Some(1));
-/// assert_eq!(labels.id("1"), Some(1)); // As GLUE's SST-2 writes it.
-/// let found = Labels::found(["10", "9", "10.0"])?;
+/// assert_eq!(labels.id("1"), Some(1)); // As in GLUE's SST-2.
+/// let found = Labels::from_data(["10", "9", "10.0"])?;
 /// assert_eq!(found.names(), ["9", "10"]);
 /// # Ok::<(), cloze_tasks::TaskError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels {
     names: Vec<String>,
-    /// By the names as they are.
+    /// The index of each name.
     exact: HashMap<String, usize>,
-    /// By their one spelling; none where several names share it.
-    spelled: HashMap<String, Option<usize>>,
+    /// The index of each canonical form; none if several names have it.
+    by_canonical: HashMap<String, Option<usize>>,
     numbers: Numbers,
 }
 
-/// What a whole number in the data stands for.
+/// The meaning of integers in the data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Numbers {
-    /// A label's name.
+    /// The name of a label.
     Names,
-    /// The label of this number in a known order.
+    /// A number in a known order; the vector maps it to the label's index.
     Order(Vec<usize>),
-    /// The label at this position, which is assumed.
+    /// The index of a label, which is an assumption.
     Positions,
 }
 
 impl Labels {
-    /// Labels in an order that somebody gave: data may write a label as its number in it.
+    /// Labels in the order that the caller gives. Data may contain a label as its number in this order.
     ///
     /// # Errors
-    /// [`TaskError::Setting`] for no labels, an empty one and one that occurs twice, in whatever spelling.
-    pub fn given<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Result<Labels, TaskError> {
+    /// [`TaskError::Setting`] for an empty list, an empty label and two labels with the same canonical form.
+    pub fn from_names<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Result<Labels, TaskError> {
         let names: Vec<String> = names.into_iter().map(|name| name.into().trim().to_owned()).collect();
         let order = (0..names.len()).collect();
         let labels = Labels::new(names, Numbers::Order(order))?;
-        match labels.names.iter().find(|name| labels.spelled.get(&spelling(name)) == Some(&None)) {
+        match labels.names.iter().find(|name| labels.by_canonical.get(&canonical(name)) == Some(&None)) {
             Some(name) => Err(TaskError::setting(
                 "labels",
-                format!("\"{name}\" occurs twice, as the same number; expected each once"),
+                format!("expected distinct labels; \"{name}\" is the same number as another label"),
             )),
             None => Ok(labels),
         }
     }
 
-    /// The labels of a model. `known` are those of a known task in its order, if one is named.
+    /// The labels of a model. `known` are the labels of the data set preset in its order, if there is one.
     ///
     /// # Errors
-    /// [`TaskError::Setting`] for no labels, an empty one and one that occurs twice.
-    pub fn of_model(names: &[String], known: &[&str]) -> Result<Labels, TaskError> {
+    /// [`TaskError::Setting`] for an empty list, an empty label and duplicate labels.
+    pub fn from_model(names: &[String], known: &[&str]) -> Result<Labels, TaskError> {
         let known: Vec<String> = known.iter().map(|name| (*name).to_owned()).collect();
-        let placeholders: Option<Vec<usize>> = names.iter().map(|name| placeholder(name)).collect();
+        let placeholders: Option<Vec<usize>> = names.iter().map(|name| placeholder_number(name)).collect();
         let by_number = placeholders.and_then(|numbers| {
             (0..numbers.len()).map(|number| numbers.iter().position(|other| *other == number)).collect()
         });
-        let places = same_labels(names, &known);
+        let places = match_labels(names, &known);
         let numbers = by_number.or_else(|| places.clone()).map_or(Numbers::Positions, Numbers::Order);
         let mut labels = Labels::new(names.to_vec(), numbers)?;
-        // A known task's data have its own spelling of the names: MNLI's "entailment" for a model's "ENTAILMENT".
+        // The data of a preset have the preset's names: MNLI's "entailment" for a model's "ENTAILMENT".
         for (name, place) in known.into_iter().zip(places.into_iter().flatten()) {
             labels.exact.entry(name).or_insert(place);
         }
         Ok(labels)
     }
 
-    /// The distinct labels of data in their one spelling, sorted: by value if all are whole numbers, else as text. Missing values are
-    /// left out.
+    /// The distinct labels of data in canonical form, sorted by value if all are integers, else as text. Missing values
+    /// are ignored.
     ///
     /// # Errors
-    /// [`TaskError::Setting`] for no labels.
-    pub fn found<'a>(labels: impl IntoIterator<Item = &'a str>) -> Result<Labels, TaskError> {
+    /// [`TaskError::Setting`] if there are no labels.
+    pub fn from_data<'a>(labels: impl IntoIterator<Item = &'a str>) -> Result<Labels, TaskError> {
         let present = labels.into_iter().filter(|label| !is_missing(label));
-        let distinct: BTreeSet<String> = present.map(spelling).collect();
+        let distinct: BTreeSet<String> = present.map(canonical).collect();
         let mut names: Vec<String> = distinct.into_iter().collect();
         if names.iter().all(|name| integer(name).is_some()) {
             names.sort_by_key(|name| integer(name));
@@ -101,86 +100,86 @@ impl Labels {
     }
 
     fn new(names: Vec<String>, numbers: Numbers) -> Result<Labels, TaskError> {
-        let wrong = |problem: String| Err(TaskError::Setting { name: "labels", problem });
+        let invalid = |problem: String| Err(TaskError::Setting { name: "labels", problem });
         if names.is_empty() {
-            return wrong("none; expected at least one".into());
+            return invalid("expected at least one label, found none".into());
         }
-        let (mut exact, mut spelled) = (HashMap::new(), HashMap::new());
+        let (mut exact, mut by_canonical) = (HashMap::new(), HashMap::new());
         for (id, name) in names.iter().enumerate() {
             if name.is_empty() {
-                return wrong("one is empty; expected a name for each".into());
+                return invalid("expected a name for each label, found an empty one".into());
             }
             if exact.insert(name.clone(), id).is_some() {
-                return wrong(format!("\"{name}\" occurs twice; expected each once"));
+                return invalid(format!("expected distinct labels, found \"{name}\" twice"));
             }
-            spelled.entry(spelling(name)).and_modify(|known| *known = None).or_insert(Some(id));
+            by_canonical.entry(canonical(name)).and_modify(|known| *known = None).or_insert(Some(id));
         }
         let numbers = if names.iter().any(|name| number(name).is_some()) { Numbers::Names } else { numbers };
-        Ok(Labels { names, exact, spelled, numbers })
+        Ok(Labels { names, exact, by_canonical, numbers })
     }
 
-    /// The names by number.
+    /// The names, by index.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// How many there are, at least one.
+    /// The number of labels, at least one.
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// The number of a label as data write it.
+    /// The index of a label as it is in the data.
     pub fn id(&self, written: &str) -> Option<usize> {
         self.by_name(written).or_else(|| match &self.numbers {
             Numbers::Names => None,
-            Numbers::Order(places) => places.get(position(written)?).copied(),
-            Numbers::Positions => position(written).filter(|position| *position < self.names.len()),
+            Numbers::Order(places) => places.get(parse_index(written)?).copied(),
+            Numbers::Positions => parse_index(written).filter(|position| *position < self.names.len()),
         })
     }
 
     fn by_name(&self, written: &str) -> Option<usize> {
         let written = written.trim();
-        self.exact.get(written).copied().or_else(|| self.spelled.get(&spelling(written)).copied().flatten())
+        self.exact.get(written).copied().or_else(|| self.by_canonical.get(&canonical(written)).copied().flatten())
     }
 
-    /// Whether there is a label of this name, in whatever spelling.
+    /// Whether there is a label with this name, compared in canonical form.
     pub(crate) fn has_name(&self, written: &str) -> bool {
         self.by_name(written).is_some()
     }
 
-    /// Whether a label as data write it is a number that is only assumed to be a position in the model's order.
+    /// Whether a label of the data is a number that is only assumed to be an index in the model's order.
     pub fn is_assumed(&self, written: &str) -> bool {
         self.numbers == Numbers::Positions && self.by_name(written).is_none() && self.id(written).is_some()
     }
 
-    /// The name of a number.
+    /// The name of the label with this index.
     pub fn name(&self, id: usize) -> Option<&str> {
         self.names.get(id).map(String::as_str)
     }
 
-    /// The number of a label, or what is wrong with it and which labels there are.
+    /// The index of a label of the data, or the problem with a list of the known labels.
     pub(crate) fn id_or_problem(&self, written: &str) -> Result<usize, String> {
         let known = || self.names.iter().map(String::as_str);
         self.id(written).ok_or_else(|| {
             if is_missing(written) {
-                return format!("\"{written}\" is a missing value; expected a label: {} (if it is one, name all labels with --labels)", listed(known()));
+                return format!("expected a label among {}, found the missing value \"{written}\"; if it is a label, list all labels in `labels`", quoted_list(known()));
             }
-            if self.spelled.get(&spelling(written)) == Some(&None) {
-                return format!("\"{written}\" is the same number as several labels; known are {}", listed(known()));
+            if self.by_canonical.get(&canonical(written)) == Some(&None) {
+                return format!("\"{written}\" is the same number as several labels; known labels: {}", quoted_list(known()));
             }
             self.unknown(written)
         })
     }
 
-    /// That a label is not known, and which are.
+    /// The problem of an unknown label, with a list of the known labels.
     pub(crate) fn unknown(&self, written: &str) -> String {
         let known = || self.names.iter().map(String::as_str);
         let near = suggestion(written, known());
-        format!("unknown label \"{written}\"{near}; known are {}", listed(known()))
+        format!("unknown label \"{written}\"{near}; known labels: {}", quoted_list(known()))
     }
 
-    /// The first labels with the numbers that data write for them, for a note: `0 = neg, 1 = pos`.
+    /// The first labels with their indices, for a note: `0 = neg, 1 = pos`.
     pub(crate) fn positions(&self) -> String {
         let mut shown: Vec<String> =
             self.names.iter().enumerate().take(4).map(|(id, name)| format!("{id} = {name}")).collect();
@@ -191,7 +190,7 @@ impl Labels {
     }
 }
 
-/// Whether a label as data write it is a missing value.
+/// Whether a label of the data is a missing value.
 pub fn is_missing(written: &str) -> bool {
     let written = written.trim();
     let unsigned = written.strip_prefix(['-', '+']).unwrap_or(written);
@@ -199,8 +198,8 @@ pub fn is_missing(written: &str) -> bool {
         || ["", "null", "Null", "NULL", "None", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT"].contains(&written)
 }
 
-/// The one spelling of a label: without white space around it; numbers as briefly as their value can be written.
-pub fn spelling(written: &str) -> String {
+/// The canonical form of a label: trimmed, with numbers in their shortest form.
+pub fn canonical(written: &str) -> String {
     let written = written.trim();
     match written {
         "True" | "TRUE" => "true".to_owned(),
@@ -209,12 +208,12 @@ pub fn spelling(written: &str) -> String {
     }
 }
 
-/// For each label of `to` its place among `from`, if both are the same labels: by name, else by value, else in another case. `LABEL_1`
-/// is the number 1.
-pub(crate) fn same_labels(from: &[String], to: &[String]) -> Option<Vec<usize>> {
-    let numbered = |name: &str| placeholder(name).map_or_else(|| spelling(name), |number| number.to_string());
+/// For each label of `to` its index in `from`, if both lists have the same labels. They are compared by name, else by
+/// value, else case-insensitively. `LABEL_1` equals the number 1.
+pub(crate) fn match_labels(from: &[String], to: &[String]) -> Option<Vec<usize>> {
+    let numbered = |name: &str| placeholder_number(name).map_or_else(|| canonical(name), |number| number.to_string());
     let keys: [&dyn Fn(&str) -> String; 4] =
-        [&|name| name.to_owned(), &spelling, &|name| spelling(name).to_lowercase(), &numbered];
+        [&|name| name.to_owned(), &canonical, &|name| canonical(name).to_lowercase(), &numbered];
     keys.into_iter().find_map(|key| {
         let places: HashMap<String, usize> = from.iter().enumerate().map(|(place, name)| (key(name), place)).collect();
         let found: Vec<usize> = to.iter().map(|name| places.get(&key(name)).copied()).collect::<Option<_>>()?;
@@ -223,29 +222,29 @@ pub(crate) fn same_labels(from: &[String], to: &[String]) -> Option<Vec<usize>> 
     })
 }
 
-/// The number of a name that Transformers gives a label without one: `LABEL_1`.
-pub(crate) fn placeholder(name: &str) -> Option<usize> {
-    position(name.strip_prefix("LABEL_")?)
+/// The number in a placeholder name of Transformers: 1 for `LABEL_1`. None for other names.
+pub(crate) fn placeholder_number(name: &str) -> Option<usize> {
+    parse_index(name.strip_prefix("LABEL_")?)
 }
 
-/// A number as briefly as its value can be written; none of text.
+/// The shortest form of a number; none for text that is not a number.
 fn number(text: &str) -> Option<String> {
     let (is_negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    // No names of numbers, such as "inf".
+    // Not names of numbers, such as "inf".
     let numeric = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-');
     if !digits.starts_with(|first: char| first.is_ascii_digit() || first == '.') || !digits.bytes().all(numeric) {
         return None;
     }
-    // Whole numbers of any length keep all their digits.
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit()) && fraction.bytes().all(|b| b == b'0') {
-        return Some(match whole.trim_start_matches('0') {
+    // Integers of any length keep all their digits.
+    let (integral, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if !integral.is_empty() && integral.bytes().all(|b| b.is_ascii_digit()) && fraction.bytes().all(|b| b == b'0') {
+        return Some(match integral.trim_start_matches('0') {
             "" => "0".to_owned(),
-            whole if is_negative => format!("-{whole}"),
-            whole => whole.to_owned(),
+            integral if is_negative => format!("-{integral}"),
+            integral => integral.to_owned(),
         });
     }
     let value: f64 = text.parse().ok().filter(|value: &f64| value.is_finite())?;
@@ -257,8 +256,8 @@ fn integer(name: &str) -> Option<i64> {
     name.parse().ok()
 }
 
-/// A label as data write it, as a position: a whole number from 0.
-pub(crate) fn position(written: &str) -> Option<usize> {
+/// Parses a label of the data as an index: an integer from 0.
+pub(crate) fn parse_index(written: &str) -> Option<usize> {
     number(written.trim())?.parse().ok()
 }
 
@@ -278,29 +277,29 @@ mod tests {
             (vec!["2", "10", "x"], vec!["10", "2", "x"]),
             (vec!["O", "I-PER", "B-PER", "O"], vec!["B-PER", "I-PER", "O"]),
         ] {
-            let labels = Labels::found(found).unwrap();
+            let labels = Labels::from_data(found).unwrap();
             assert_eq!(labels.names(), expected);
             for (id, name) in expected.iter().enumerate() {
                 assert_eq!((labels.id(name), labels.name(id)), (Some(id), Some(*name)));
             }
             assert_eq!(labels.name(labels.len()), None);
         }
-        assert_eq!(Labels::found(["b", "a"]).unwrap().id("0"), None, "an order nobody gave");
+        assert_eq!(Labels::from_data(["b", "a"]).unwrap().id("0"), None, "no order was given");
     }
 
     #[test]
     fn given_labels_keep_their_order_and_may_be_numbers_in_the_data() {
-        let labels = Labels::given(["entailment", " neutral", "contradiction"]).unwrap();
+        let labels = Labels::from_names(["entailment", " neutral", "contradiction"]).unwrap();
         assert_eq!((labels.id("contradiction"), labels.id("2"), labels.id("3")), (Some(2), Some(2), None));
         assert_eq!((labels.id(" neutral "), labels.is_assumed("2")), (Some(1), false));
-        let labels = Labels::given(["1", "0"]).unwrap();
+        let labels = Labels::from_names(["1", "0"]).unwrap();
         assert_eq!((labels.id("1"), labels.id("0")), (Some(0), Some(1)), "numbers are names here");
-        let labels = Labels::given(["none", "7"]).unwrap();
+        let labels = Labels::from_names(["none", "7"]).unwrap();
         assert_eq!((labels.id("0"), labels.id("7")), (None, Some(1)));
     }
 
     #[test]
-    fn r25_one_number_is_one_label_however_it_is_written() {
+    fn r25_equal_numbers_are_one_label() {
         for (written, expected) in [
             ("1", "1"),
             ("1.0", "1"),
@@ -329,39 +328,39 @@ mod tests {
             ("e1", "e1"),
             ("-", "-"),
         ] {
-            assert_eq!(spelling(written), expected, "{written}");
+            assert_eq!(canonical(written), expected, "{written}");
         }
-        assert_eq!(Labels::found(["1", "1.0", "01", "1e0", "-0.0", "0"]).unwrap().names(), ["0", "1"]);
-        assert_eq!(Labels::found(["true", "True", "FALSE"]).unwrap().names(), ["false", "true"]);
-        // Names of a model that pandas wrote.
-        let labels = Labels::of_model(&owned(&["1.0", "2.0"]), &[]).unwrap();
+        assert_eq!(Labels::from_data(["1", "1.0", "01", "1e0", "-0.0", "0"]).unwrap().names(), ["0", "1"]);
+        assert_eq!(Labels::from_data(["true", "True", "FALSE"]).unwrap().names(), ["false", "true"]);
+        // Names of a model whose labels were written by pandas.
+        let labels = Labels::from_model(&owned(&["1.0", "2.0"]), &[]).unwrap();
         assert_eq!((labels.id("1"), labels.id("2.0"), labels.id("0")), (Some(0), Some(1), None), "by value");
-        let labels = Labels::of_model(&owned(&["False", "True"]), &[]).unwrap();
+        let labels = Labels::from_model(&owned(&["False", "True"]), &[]).unwrap();
         assert_eq!((labels.id("true"), labels.id("1")), (Some(1), Some(1)));
-        // A model from before 1 and 1.0 were one label.
-        let labels = Labels::of_model(&owned(&["0", "1", "1.0"]), &[]).unwrap();
+        // A model of an early version, in which 1 and 1.0 were different labels.
+        let labels = Labels::from_model(&owned(&["0", "1", "1.0"]), &[]).unwrap();
         assert_eq!((labels.id("1"), labels.id("1.0")), (Some(1), Some(2)));
         assert!(labels.id_or_problem("01").unwrap_err().contains("same number as several labels"));
-        fails(Labels::given(["1", "1.0"]), &["labels", "occurs twice"]);
+        fails(Labels::from_names(["1", "1.0"]), &["`labels`", "same number"]);
     }
 
     #[test]
-    fn r26_numbers_are_labels_of_a_known_order_or_assumed_positions() {
+    fn r26_numbers_are_labels_in_a_known_order_or_assumed_indices() {
         let names = owned(&["contradiction", "entailment", "neutral"]);
         let mnli = ["entailment", "neutral", "contradiction"];
-        let labels = Labels::of_model(&names, &mnli).unwrap();
+        let labels = Labels::from_model(&names, &mnli).unwrap();
         assert_eq!([labels.id("0"), labels.id("1"), labels.id("2.0")], [Some(1), Some(2), Some(0)]);
         assert!(!labels.is_assumed("0"));
-        let labels = Labels::of_model(&names, &[]).unwrap();
+        let labels = Labels::from_model(&names, &[]).unwrap();
         assert_eq!([labels.id("0"), labels.id("2"), labels.id("3")], [Some(0), Some(2), None]);
         assert!(labels.is_assumed("0") && !labels.is_assumed("neutral") && !labels.is_assumed("3"));
         assert_eq!(labels.positions(), "0 = contradiction, 1 = entailment, 2 = neutral");
-        // In another case than the known task's names.
-        let labels = Labels::of_model(&owned(&["CONTRADICTION", "NEUTRAL", "ENTAILMENT"]), &mnli).unwrap();
+        // Names that differ from the preset's in case.
+        let labels = Labels::from_model(&owned(&["CONTRADICTION", "NEUTRAL", "ENTAILMENT"]), &mnli).unwrap();
         assert_eq!([labels.id("0"), labels.id("contradiction"), labels.id("Neutral")], [Some(2), Some(0), None]);
-        // Another data set's names give no order.
-        assert!(Labels::of_model(&names, &["negative", "positive"]).unwrap().is_assumed("1"));
-        let labels = Labels::of_model(&owned(&["LABEL_1", "LABEL_0"]), &[]).unwrap();
+        // The names of a different data set give no order.
+        assert!(Labels::from_model(&names, &["negative", "positive"]).unwrap().is_assumed("1"));
+        let labels = Labels::from_model(&owned(&["LABEL_1", "LABEL_0"]), &[]).unwrap();
         assert_eq!((labels.id("0"), labels.id("1"), labels.is_assumed("1")), (Some(1), Some(0), false));
     }
 
@@ -373,20 +372,24 @@ mod tests {
         for label in ["none", "NONE", "na", "0", "nano"] {
             assert!(!is_missing(label), "{label}");
         }
-        let labels = Labels::found(["pos", "NaN", "null", "neg"]).unwrap();
+        let labels = Labels::from_data(["pos", "NaN", "null", "neg"]).unwrap();
         assert_eq!(labels.names(), ["neg", "pos"]);
         assert!(labels.id_or_problem("NaN").unwrap_err().contains("missing value"));
-        assert_eq!(Labels::given(["None", "some"]).unwrap().id("None"), Some(0), "named, it is a label");
+        assert_eq!(
+            Labels::from_names(["None", "some"]).unwrap().id("None"),
+            Some(0),
+            "a label because its name was given"
+        );
     }
 
     #[test]
     fn n1_labels_of_two_heads_are_matched_by_name() {
-        let same = |from: &[&str], to: &[&str]| same_labels(&owned(from), &owned(to));
+        let same = |from: &[&str], to: &[&str]| match_labels(&owned(from), &owned(to));
         assert_eq!(same(&["c", "e", "n"], &["e", "n", "c"]), Some(vec![1, 2, 0]));
         assert_eq!(same(&["NEG", "POS"], &["pos", "neg"]), Some(vec![1, 0]));
         assert_eq!(same(&["1.0", "0.0"], &["0", "1"]), Some(vec![1, 0]));
         assert_eq!(same(&["LABEL_0", "LABEL_1"], &["1", "0"]), Some(vec![1, 0]));
-        assert_eq!(same(&["a", "A"], &["A", "a"]), Some(vec![1, 0]), "names come before case");
+        assert_eq!(same(&["a", "A"], &["A", "a"]), Some(vec![1, 0]), "exact names take precedence");
         for (from, to) in [(["neg", "pos"], ["ham", "spam"]), (["a", "b"], ["a", "c"]), (["a", "A"], ["a", "b"])] {
             assert_eq!(same(&from, &to), None);
         }
@@ -395,12 +398,12 @@ mod tests {
     }
 
     #[test]
-    fn lists_that_are_none() {
-        fails(Labels::given(["a", "b", "a"]), &["labels", "\"a\" occurs twice"]);
-        fails(Labels::given(["a", ""]), &["empty"]);
-        fails(Labels::given(Vec::<String>::new()), &["at least one"]);
-        fails(Labels::found([]), &["at least one"]);
-        let problem = Labels::given(["positive", "negative"]).unwrap().id_or_problem("Positve").unwrap_err();
+    fn invalid_lists_are_errors() {
+        fails(Labels::from_names(["a", "b", "a"]), &["`labels`", "found \"a\" twice"]);
+        fails(Labels::from_names(["a", ""]), &["empty"]);
+        fails(Labels::from_names(Vec::<String>::new()), &["at least one"]);
+        fails(Labels::from_data([]), &["at least one"]);
+        let problem = Labels::from_names(["positive", "negative"]).unwrap().id_or_problem("Positve").unwrap_err();
         assert!(problem.contains("did you mean \"positive\"?") && problem.contains("\"negative\""), "{problem}");
     }
 }

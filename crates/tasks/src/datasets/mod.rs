@@ -1,18 +1,18 @@
-//! Labelled data in the formats that people have. A file is read whole and checked whole, before training starts: a
-//! mistake in its last line costs seconds, not hours.
+//! Labelled data in common formats. A file is read and checked completely before training starts: an error in its last
+//! line is found within seconds, not after hours.
 //!
 //! | module | in → out |
 //! | --- | --- |
-//! | [`format`](mod@format) | a file's option, name and beginning → how it is written |
-//! | [`table`] | TSV, CSV, JSONL, Parquet → rows of the columns asked for |
+//! | [`format`](mod@format) | the option, name and first bytes of a file → its format |
+//! | [`table`] | TSV, CSV, JSONL, Parquet → rows with the selected columns |
 //! | [`classification`] | a table → texts or pairs of texts with labels or scores |
-//! | [`labels`] | labels ↔ their numbers |
+//! | [`labels`] | labels ↔ their indices |
 //! | [`tagged`] | CoNLL columns, WikiANN, CoNLL-U → sentences of tagged words |
 //! | [`squad`] | SQuAD 1.1 and 2.0, JSONL → questions with answers in a context |
 //! | [`choice`] | SWAG's tables, JSONL → contexts with endings to choose from |
-//! | [`known`] | a task's name → its files, columns, labels, metrics and the paper's settings |
+//! | [`preset`] | a data set's name → its files, columns, labels, metrics and the paper's settings |
 //!
-//! Every file may be plain, gzip or zstd (a Parquet file compresses within).
+//! Every file may be plain, gzip or zstd (Parquet files are compressed internally).
 
 pub mod choice;
 pub mod classification;
@@ -29,16 +29,16 @@ pub use file::plain_name;
 #[cfg(test)]
 mod testing;
 
-/// Whether a file must hold what a model is to learn, or may leave it out.
+/// Whether the rows of a file need labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LabelsNeeded {
-    /// Every example must have it: training, evaluation.
+    /// Every row must have a label: for training and evaluation.
     Required,
-    /// Examples may be without: prediction.
+    /// Rows may have no label: for prediction.
     Optional,
 }
 
-/// Says of a name that is not among `known` which one is nearest to it, if one is near: ` (did you mean "x"?)`.
+/// A suggestion for an unknown name, ` (did you mean "x"?)`, if one of `known` is similar; else empty.
 fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let name = name.to_lowercase();
     let near = |other: &'a str| (strsim::normalized_damerau_levenshtein(&name, &other.to_lowercase()), other);
@@ -49,8 +49,8 @@ fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Strin
     }
 }
 
-/// Names for a message, in quotes and joined by commas, cut after forty.
-pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+/// Formats names for a message: in quotes, separated by commas, at most forty of them.
+pub(crate) fn quoted_list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut names = names.into_iter().map(|name| format!("\"{name}\""));
     let mut list: Vec<String> = names.by_ref().take(40).collect();
     let more = names.count();

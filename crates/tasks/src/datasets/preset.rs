@@ -1,8 +1,8 @@
-//! Tasks known by name: GLUE, SQuAD, CoNLL-2003 and SWAG, the ones BERT was published with.
+//! Presets of data sets: GLUE, SQuAD, CoNLL-2003 and SWAG, on which BERT was evaluated in the paper.
 //!
-//! Columns, file names and labels are those of GLUE's official files (<https://gluebenchmark.com/tasks>) and of SQuAD's,
-//! CoNLL-2003's and SWAG's; the order and names of the labels and the columns of exports are those of Hugging Face's
-//! data sets, which Transformers' models keep to. Settings are those of the paper: Devlin et al. 2019, "BERT:
+//! Columns and file names are those of the official files of GLUE (<https://gluebenchmark.com/tasks>), SQuAD,
+//! CoNLL-2003 and SWAG. The order and the names of the labels and the columns of exports are those of Hugging Face's
+//! data sets, which models of Transformers use. Settings are those of the paper: Devlin et al. 2019, "BERT:
 //! Pre-training of Deep Bidirectional Transformers for Language Understanding" (<https://aclanthology.org/N19-1423>).
 
 use std::path::{Path, PathBuf};
@@ -10,102 +10,104 @@ use std::path::{Path, PathBuf};
 use super::classification::TextColumns;
 use super::file::plain_name;
 use super::table::{Column, RaggedRows};
-use super::{listed, suggestion};
+use super::{quoted_list, suggestion};
 use crate::TaskError;
 
 /// A part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
-    /// To learn from.
+    /// For training.
     Train,
-    /// To choose checkpoints and settings by (MNLI: matched).
+    /// To select checkpoints and hyperparameters (MNLI: matched).
     Dev,
-    /// MNLI's second set to validate on, of other genres.
+    /// MNLI's second dev set, with other genres.
     DevMismatched,
-    /// The last measure; labelled only where labels are public (MNLI: matched).
+    /// For the final evaluation; labelled only if the labels are public (MNLI: matched).
     Test,
     /// MNLI's second test set.
     TestMismatched,
 }
 
-/// A file of a data set's official folder.
+/// A file in the official folder of a data set.
 #[derive(Clone, Debug)]
 pub struct PresetFile {
-    /// What it is for.
+    /// The split that it contains.
     pub split: Split,
-    /// Its name.
+    /// The file name.
     pub name: &'static str,
-    /// Its columns, if the task is one of texts.
+    /// The columns, if the task is about texts.
     pub columns: Option<TextColumns>,
 }
 
-/// How the paper and the authors' scripts (`run_classifier.py`, `run_squad.py`) fine-tuned, where tasks differ.
+/// The hyperparameters of the paper and of the authors' scripts (`run_classifier.py`, `run_squad.py`) that differ
+/// between tasks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    /// Examples a step.
+    /// Examples per step.
     pub batch_size: usize,
-    /// Passes over the training data.
+    /// Epochs: passes over the training data.
     pub epochs: usize,
-    /// The learning rate to begin with: the paper's if it names one, else one of those that it chose among.
+    /// The peak learning rate: the paper's if it states one, else one of those that it tried.
     pub learning_rate: f64,
-    /// Tokens of an input at most.
+    /// Maximum number of tokens of an input.
     pub max_length: usize,
-    /// Tokens from one window of a long context to the next, where contexts are read in windows.
+    /// The step between the windows of a long context, in tokens, if contexts are read in windows.
     pub stride: Option<usize>,
-    /// Tokens of a question at most, where there are questions.
+    /// Maximum number of tokens of a question, if there are questions.
     pub max_question: Option<usize>,
 }
 
-/// Devlin et al. 2019, section 4.1 (batch, epochs, rates tried); google-research/bert README (length 128, rate 2e-5).
+/// Devlin et al. 2019, section 4.1 (batch, epochs, learning rates tried); google-research/bert README (length 128, rate
+/// 2e-5).
 const GLUE: Settings =
     Settings { batch_size: 32, epochs: 3, learning_rate: 2e-5, max_length: 128, stride: None, max_question: None };
 
-/// Devlin et al. 2019, section 4.2 (batch, epochs, rate); google-research/bert run_squad.py and README (length 384,
-/// stride 128, question 64).
+/// Devlin et al. 2019, section 4.2 (batch, epochs, learning rate); google-research/bert run_squad.py and README (length
+/// 384, stride 128, question 64).
 const SQUAD1: Settings =
     Settings { learning_rate: 5e-5, max_length: 384, stride: Some(128), max_question: Some(64), ..GLUE };
 
-/// Devlin et al. 2019, section 4.3 (batch, epochs, rate); google-research/bert run_squad.py and README (length 384,
-/// stride 128, question 64).
+/// Devlin et al. 2019, section 4.3 (batch, epochs, learning rate); google-research/bert run_squad.py and README (length
+/// 384, stride 128, question 64).
 const SQUAD2: Settings = Settings { batch_size: 48, epochs: 2, ..SQUAD1 };
 
-/// Devlin et al. 2019, section 4.4 (batch, epochs, rate); the length is not stated.
+/// Devlin et al. 2019, section 4.4 (batch, epochs, learning rate); the length is not stated.
 const SWAG: Settings = Settings { batch_size: 16, ..GLUE };
 
-/// Devlin et al. 2019, appendix A.3 (ranges: batch 16 or 32, 2 to 4 epochs); the choice for CoNLL-2003 and the length
+/// Devlin et al. 2019, appendix A.3 (ranges: batch 16 or 32, 2 to 4 epochs); the values for CoNLL-2003 and the length
 /// are not stated.
 const CONLL: Settings = Settings { learning_rate: 5e-5, ..GLUE };
 
-/// A task known by name.
+/// The preset of a data set: its files, columns, labels, metrics and hyperparameters.
 #[derive(Clone, Debug)]
 pub struct DatasetPreset {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// The name of its [kind](crate::kinds::KINDS): what a model does.
+    /// The name of its [kind](crate::kinds::KINDS) of task.
     pub kind: &'static str,
-    /// The names of the labels by number; none for scores, answers and endings. Files may hold their numbers
-    /// ([`Labels::given`](super::labels::Labels::given)).
+    /// The names of the labels, by index; empty for scores, answers and endings. Files may contain their indices
+    /// ([`Labels::from_names`](super::labels::Labels::from_names)).
     pub labels: &'static [&'static str],
-    /// The scores that are reported, by name, in order.
+    /// The names of the metrics to report, in order.
     pub metrics: &'static [&'static str],
-    /// Which of them decides the best checkpoint: the one that the paper's tables give.
+    /// The metric that selects the best checkpoint: the one in the paper's tables.
     pub best: &'static str,
-    /// Files of the official folder; of several for a split the first that exists is taken.
+    /// The files of the official folder. If there are several for a split, the first that exists is used.
     pub files: Vec<PresetFile>,
-    /// The columns of Hugging Face's exports (JSONL, Parquet), if the task is one of texts.
+    /// The columns of Hugging Face's exports (JSONL, Parquet), if the task is about texts.
     pub exported: Option<TextColumns>,
-    /// Whether the official files are known to hold lines of too few columns.
+    /// How lines with too few columns are handled: some official files contain such lines.
     pub ragged: RaggedRows,
     /// The paper's settings.
     pub settings: Settings,
 }
 
-/// The names of all known tasks.
+/// The names of all presets.
 pub const NAMES: [&str; 13] =
     ["sst2", "cola", "mrpc", "rte", "stsb", "qnli", "mnli", "qqp", "wnli", "squad1", "squad2", "conll2003", "swag"];
 
 impl DatasetPreset {
-    /// The task of a name of [`NAMES`]; case, `-` and `_` do not matter (`SST-2`).
+    /// The preset with a name of [`NAMES`]. Case, `-` and `_` are ignored (`SST-2`).
     ///
     /// # Errors
     /// [`TaskError::Setting`] for any other name.
@@ -126,18 +128,21 @@ impl DatasetPreset {
             "conll2003" => conll2003(),
             "swag" => swag(),
             _ => {
-                let problem =
-                    format!("\"{name}\" is not known{}; known are {}", suggestion(&plain, NAMES), listed(NAMES));
+                let problem = format!(
+                    "unknown data set \"{name}\"{}; known data sets: {}",
+                    suggestion(&plain, NAMES),
+                    quoted_list(NAMES)
+                );
                 return Err(TaskError::Setting { name: "task", problem });
             }
         };
         Ok(task)
     }
 
-    /// The file of a split in the official folder, plain or compressed.
+    /// Finds the file of a split in the official folder, plain or compressed.
     ///
     /// # Errors
-    /// [`TaskError::Io`] when the folder cannot be read; [`TaskError::File`] when no such file is in it.
+    /// [`TaskError::Io`] if the folder cannot be read; [`TaskError::File`] if there is no such file in it.
     pub fn find(&self, folder: &Path, split: Split) -> Result<PathBuf, TaskError> {
         let io = |e| TaskError::io("read", folder, e);
         let entries: Result<Vec<_>, _> = std::fs::read_dir(folder).map_err(io)?.collect();
@@ -154,16 +159,17 @@ impl DatasetPreset {
             return Ok(folder.join(name));
         }
         let problem = format!(
-            "no {split:?} file of {}: expected {}; it holds {}",
+            "no {split:?} file of {}: expected {}; the folder contains {}",
             self.name,
             names.join(" or "),
-            listed(present.iter().map(String::as_str))
+            quoted_list(present.iter().map(String::as_str))
         );
         Err(TaskError::file(folder, problem))
     }
 
-    /// The columns of a file: an official one's by its name; another table's by its ending, as in Hugging Face's
-    /// exports (JSONL, Parquet) or as in the training file. None if the task is not one of texts.
+    /// The columns of a file. An official file is recognized by its name. Other tables have, by their extension, the
+    /// columns of Hugging Face's exports (JSONL, Parquet) or those of the training file. None if the task is not about
+    /// texts.
     pub fn columns_of(&self, path: &Path) -> Option<&TextColumns> {
         let name = plain_name(path);
         let official = self.files.iter().find(|file| file.name == name);
@@ -178,7 +184,7 @@ impl DatasetPreset {
     }
 }
 
-/// Texts' columns: the text and perhaps the second, and perhaps the label.
+/// The columns of one or two texts, with or without a label.
 fn columns(texts: &[&'static str], label: Option<&'static str>) -> Option<TextColumns> {
     let (first, second) = (texts.first()?, texts.get(1));
     Some(TextColumns {
@@ -192,7 +198,7 @@ fn file(split: Split, name: &'static str, columns: Option<TextColumns>) -> Prese
     PresetFile { split, name, columns }
 }
 
-/// GLUE's usual three files: labelled train and dev, unlabelled test.
+/// The three files of most GLUE tasks: labelled train and dev, unlabelled test.
 fn three(texts: &[&'static str], label: &'static str) -> Vec<PresetFile> {
     vec![
         file(Split::Train, "train.tsv", columns(texts, Some(label))),
@@ -201,7 +207,7 @@ fn three(texts: &[&'static str], label: &'static str) -> Vec<PresetFile> {
     ]
 }
 
-/// What GLUE's classification tasks have in common: the rest is given by each.
+/// The common part of GLUE's classification tasks.
 fn glue(name: &'static str, labels: &'static [&'static str]) -> DatasetPreset {
     DatasetPreset {
         name,
@@ -225,7 +231,7 @@ fn sst2() -> DatasetPreset {
 }
 
 fn cola() -> DatasetPreset {
-    // No header: source, label, the author's mark, sentence. The test file has one.
+    // There is no header; the columns are source, label, the author's mark, sentence. The test file has a header.
     let numbered = || Some(TextColumns { text: Column::number(4), pair: None, label: Some(Column::number(2)) });
     DatasetPreset {
         metrics: &["matthews"],
@@ -243,7 +249,7 @@ fn cola() -> DatasetPreset {
 fn mrpc() -> DatasetPreset {
     let texts = ["#1 String", "#2 String"];
     let mut files = three(&texts, "Quality");
-    // Microsoft's own test file, which has the labels, goes before GLUE's.
+    // Microsoft's original test file, which has labels, is preferred to GLUE's.
     files.insert(2, file(Split::Test, "msr_paraphrase_test.txt", columns(&texts, Some("Quality"))));
     DatasetPreset {
         metrics: &["accuracy", "f1"],
@@ -350,7 +356,7 @@ fn conll2003() -> DatasetPreset {
         kind: "tag",
         metrics: &["precision", "recall", "f1"],
         best: "f1",
-        // The task's own names, then those of its common copies.
+        // The original file names, then those of common copies.
         files: vec![
             file(Split::Train, "eng.train", None),
             file(Split::Train, "train.txt", None),

@@ -1,4 +1,4 @@
-//! Questions about a text whose answers are parts of that text.
+//! Files of questions with answers that are spans of a context: SQuAD's format and its variants.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -16,65 +16,67 @@ use super::table::{TableFile, kind, objects};
 use crate::TaskError;
 use crate::task::FileRows;
 
-/// An answer and where it stands.
+/// An answer and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Its text.
     pub text: String,
-    /// The byte of the context where it begins (files count Unicode characters); 0 in a context without a character that is seen.
+    /// The byte of the context where it starts (files count Unicode characters); 0 in a context without visible
+    /// characters.
     pub start: usize,
 }
 
 /// One question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// Predictions are written under it; unique within the file, unless answers are [ignored](BadAnswers::Ignore).
+    /// The id, by which predictions are stored. It is unique within the file, unless answers are
+    /// [ignored](BadAnswers::Ignore).
     pub id: String,
-    /// The article's title; empty if the file gives none.
+    /// The title of the article; empty if the file has none.
     pub title: String,
-    /// What is asked.
+    /// The question.
     pub question: String,
-    /// The text that holds the answer, shared by the questions of a paragraph.
+    /// The text that contains the answer, shared by the questions of a paragraph.
     pub context: Arc<str>,
-    /// The answers that annotators gave, in order, repeated ones included; none in a file without.
+    /// The answers of the annotators, in order, including duplicates; empty in a file without answers.
     pub answers: Vec<Answer>,
-    /// Whether the file says that the context has no answer (SQuAD 2.0).
+    /// Whether the file says that the context does not contain an answer (SQuAD 2.0).
     pub impossible: bool,
 }
 
-/// What to do with an answer whose text the context does not hold.
+/// How an answer is handled that the context does not contain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BadAnswers {
     /// It is an error.
     #[default]
     Error,
-    /// It is left out and counted; a question that is left without any is an error.
+    /// It is skipped and counted; a question that has no other answer is an error.
     Skip,
-    /// No answer is looked at: questions are to be answered.
+    /// All answers are ignored: for prediction.
     Ignore,
 }
 
-/// What reading changed, made up or found out.
+/// Counts of what was changed or assumed while a file was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SquadNotes {
-    /// Answers that stand elsewhere in the context than the file says: the nearest place was taken.
+    /// Answers that are not at the stated position: the nearest occurrence is used.
     pub moved_answers: usize,
-    /// Answers whose `answer_start` is right when UTF-16 units are counted, as JavaScript and Java do: that place was taken.
+    /// Answers whose `answer_start` counts UTF-16 code units, as JavaScript and Java do: it is converted.
     pub in_utf16: usize,
-    /// Answers whose `answer_start` is right when bytes of UTF-8 are counted: that place was taken.
+    /// Answers whose `answer_start` counts bytes of UTF-8: it is converted.
     pub in_bytes: usize,
-    /// Answers without `answer_start`: their first place in the context was taken.
+    /// Answers without `answer_start`: their first occurrence in the context is used.
     pub without_start: usize,
-    /// Questions without an id: their line, or their number in the file, is their id.
+    /// Questions without an id: their line or their number in the file is used as id.
     pub without_id: usize,
     /// Questions that the file says have no answer (SQuAD 2.0).
     pub impossible: usize,
-    /// Answers left out under [`BadAnswers::Skip`].
+    /// Answers that were skipped because of [`BadAnswers::Skip`].
     pub skipped_answers: usize,
 }
 
-/// The questions of one file, at least one.
+/// The questions of one file; at least one.
 #[derive(Debug)]
 pub struct Questions {
     questions: FileRows<Question>,
@@ -82,23 +84,25 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// Reads SQuAD's JSON (version 1.1 or 2.0: articles of paragraphs of questions) or rows of `id`, `title`, `question`, `context` and
-    /// `answers`, as Hugging Face exports them: one JSON object a line, or a list of them, alone or as `data`; the content tells which. A
-    /// Parquet file has such rows, too.
-    /// Parts of SQuAD's JSON are read alone, too: a list of articles or of paragraphs, or one of them a line.
+    /// Reads SQuAD's JSON (version 1.1 or 2.0: articles of paragraphs of questions), or rows with `id`, `title`,
+    /// `question`, `context` and `answers` as in Hugging Face's exports: one JSON object per line, or a list of
+    /// objects, possibly as the value of `data`. The content determines which. Parquet files have such rows too. Parts
+    /// of SQuAD's JSON are also read: a list of articles or of paragraphs, or one of them per line.
     ///
-    /// `answers` is a list of `{text, answer_start}`, one such object, an object of two lists, or texts alone. An `answer_start` may be
-    /// a string; −1, null and a missing one say that the place is not known. An empty text is no answer.
+    /// `answers` is a list of `{text, answer_start}`, one such object, an object with two lists, or a list of texts. An
+    /// `answer_start` may be a string; if it is −1, null or missing, the position is not known. An empty text is not an
+    /// answer.
     ///
-    /// A question is impossible if `is_impossible` says so or its list of answers is there and has no answer, the rule of
-    /// SQuAD's own evaluation script; without a list of answers nothing is known.
+    /// A question is impossible if `is_impossible` is true, or if its list of answers exists and contains no answer, as
+    /// in SQuAD's evaluation script. Without a list of answers it is not known.
     ///
-    /// A question that cannot be used is an error in its place: without a text, with an id that came before, with answers though it is
-    /// impossible, with an answer that its context does not hold. The message names the question.
+    /// A question that cannot be used is an error in its position: a question without a text, with a duplicate id, with
+    /// answers although it is impossible, or with an answer that its context does not contain. The message names the
+    /// question.
     ///
     /// # Errors
-    /// [`TaskError::Io`] when the file cannot be read; [`TaskError::Line`] for broken JSON; [`TaskError::File`] for JSON of another
-    /// kind or without questions.
+    /// [`TaskError::Io`] if the file cannot be read; [`TaskError::Line`] for invalid JSON; [`TaskError::File`] for JSON
+    /// with a different structure or without questions.
     pub fn read(path: &Path, bad: BadAnswers) -> Result<Questions, TaskError> {
         let mut reader = Reader {
             path,
@@ -114,32 +118,32 @@ impl Questions {
         } else {
             let text = read_text(path)?;
             if text.trim().is_empty() {
-                let problem = "is empty; expected questions as SQuAD's JSON or one JSON object a line";
+                let problem = "expected questions as SQuAD's JSON or as one JSON object per line, found an empty file";
                 return Err(TaskError::file(path, problem));
             }
             match is_flat(path, &text) {
                 true => reader.rows(objects(path, &text))?,
-                false => reader.whole(&text)?,
+                false => reader.document(&text)?,
             }
         }
         if reader.questions.is_empty() {
-            return Err(TaskError::file(path, "holds no questions; expected at least one"));
+            return Err(TaskError::file(path, "expected at least one question, found none"));
         }
         Ok(Questions { questions: reader.questions, notes: reader.notes })
     }
 
-    /// The questions, in order; errors in the places of those that cannot be used.
+    /// The questions, in order; a question that cannot be used is an error in its position.
     pub fn into_questions(self) -> FileRows<Question> {
         self.questions
     }
 
-    /// What reading changed, made up or found out.
+    /// Counts of what was changed or assumed while the file was read.
     pub fn notes(&self) -> SquadNotes {
         self.notes
     }
 }
 
-/// Whether a file has one object a line: by its ending, or because its first line is an object without `data`.
+/// Whether a file has one object per line: by its extension, or because its first line is an object without `data`.
 fn is_flat(path: &Path, text: &str) -> bool {
     #[derive(Deserialize)]
     struct Probe {
@@ -153,17 +157,17 @@ fn is_flat(path: &Path, text: &str) -> bool {
     matches!(parse_json(first, &mut 0), Ok(Probe { data: None }))
 }
 
-/// The columns of rows.
+/// The keys of rows.
 const COLUMNS: [&str; 6] = ["id", "title", "question", "context", "answers", "is_impossible"];
 
-/// The shapes that are read, for messages.
+/// The supported structures, for messages.
 const EXPECTED: &str = "expected {\"data\": [{\"paragraphs\": [{\"context\", \"qas\": [{\"id\", \"question\", \"answers\"}]}]}]}, \
                         or rows of \"question\", \"context\" and \"answers\"";
 
-/// An answer as its file has it.
-struct Given {
+/// An answer as it is in the file.
+struct RawAnswer {
     text: String,
-    /// Where it begins, if that is known.
+    /// Where it starts, in characters, if that is known.
     start: Option<usize>,
 }
 
@@ -171,21 +175,21 @@ struct Reader<'a> {
     path: &'a Path,
     bad: BadAnswers,
     ids: HashSet<String>,
-    /// The context last read: rows of one paragraph follow one another.
+    /// The last context, which is shared: rows of one paragraph are usually consecutive.
     context: Arc<str>,
     questions: FileRows<Question>,
     notes: SquadNotes,
 }
 
 impl Reader<'_> {
-    /// Adds the questions of rows with their lines.
+    /// Adds the questions of rows, which have line numbers.
     fn rows(
         &mut self,
         rows: impl IntoIterator<Item = Result<(usize, Map<String, Value>), TaskError>>,
     ) -> Result<(), TaskError> {
         for row in rows {
             match row {
-                // MRQA's first line says what the file is.
+                // The first line of MRQA's files is a header.
                 Ok((_, object)) if object.contains_key("header") && object.len() == 1 => {}
                 Ok((line, object)) => self.walk(Value::Object(object), "", Some(line))?,
                 Err(error) => self.questions.push(Err(error)),
@@ -194,7 +198,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn whole(&mut self, text: &str) -> Result<(), TaskError> {
+    fn document(&mut self, text: &str) -> Result<(), TaskError> {
         let value: Value = parse_json(text, &mut 0).map_err(|e| {
             let reason = e.to_string().replace(&format!(" at line {} column {}", e.line(), e.column()), "");
             let problem = format!("not SQuAD's JSON: {reason} (column {}); {EXPECTED}", e.column());
@@ -212,7 +216,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Adds the questions of an article, a paragraph, a row, or a list of these.
+    /// Adds the questions of an article, a paragraph, a row, or a list of these, recursively.
     fn walk(&mut self, value: Value, title: &str, line: Option<usize>) -> Result<(), TaskError> {
         let mut object = match value {
             Value::Array(items) => return items.into_iter().try_for_each(|item| self.walk(item, title, line)),
@@ -236,10 +240,10 @@ impl Reader<'_> {
         }
         let context = self.context_of(object.remove("context"));
         match object.remove("qas") {
-            Some(Value::Array(asked)) => {
-                for asked in asked {
-                    match asked {
-                        Value::Object(asked) => self.add(asked, title, &context, line),
+            Some(Value::Array(questions)) => {
+                for question in questions {
+                    match question {
+                        Value::Object(question) => self.add(question, title, &context, line),
                         other => self.refuse(line, None, format!("found {}; {EXPECTED}", kind(&other))),
                     }
                 }
@@ -261,7 +265,7 @@ impl Reader<'_> {
         Ok(Arc::clone(&self.context))
     }
 
-    /// Puts an error in a question's place.
+    /// Adds an error in the position of a question.
     fn refuse(&mut self, line: Option<usize>, id: Option<&str>, problem: String) {
         let problem = match (id, line) {
             (Some(id), _) => format!("question \"{id}\": {problem}"),
@@ -308,7 +312,7 @@ impl Reader<'_> {
         let context = context.clone()?;
         let is_impossible = flag("is_impossible", object.remove("is_impossible"))?;
         let given = match self.bad {
-            // A file to be answered may be of another year's form.
+            // For prediction, answers in an unknown format are ignored.
             BadAnswers::Ignore => given_answers(object.remove("answers")).unwrap_or(None),
             _ => given_answers(object.remove("answers"))?,
         };
@@ -319,23 +323,23 @@ impl Reader<'_> {
         if self.bad == BadAnswers::Ignore {
             given.clear();
         } else if id.as_ref().is_some_and(|id| !self.ids.insert(id.clone())) {
-            return Err("its id occurs twice; expected each once".to_owned());
+            return Err("its id occurs twice; expected unique ids".to_owned());
         }
         if impossible && !given.is_empty() {
-            return Err(format!("is_impossible, but has {} answers; expected none", given.len()));
+            return Err(format!("expected no answers because is_impossible is true, found {}", given.len()));
         }
-        let asked = given.len();
-        let mut answers = Vec::with_capacity(asked);
+        let mut answers = Vec::with_capacity(given.len());
         let mut counts = self.notes;
         let mut first_problem = None;
-        // A blank context cannot hold its answers: the question cannot be answered, and its answers are not wrong.
+        // A blank context cannot contain answers: the question cannot be answered, but its answers are not errors.
         let is_blank = context.chars().all(|c| c.is_whitespace() || c.is_other());
-        for Given { text, start } in given {
-            let found = if is_blank { Ok(Place { byte: 0, how: How::AsSaid }) } else { place(&context, &text, start) };
+        for RawAnswer { text, start } in given {
+            let found =
+                if is_blank { Ok(Place { byte: 0, how: How::AsStated }) } else { place(&context, &text, start) };
             match found {
                 Ok(Place { byte, how }) => {
                     match how {
-                        How::AsSaid => {}
+                        How::AsStated => {}
                         How::Utf16 => counts.in_utf16 += 1,
                         How::Bytes => counts.in_bytes += 1,
                         How::Nearest => counts.moved_answers += 1,
@@ -352,7 +356,7 @@ impl Reader<'_> {
         if let Some(problem) = first_problem
             && (self.bad == BadAnswers::Error || answers.is_empty())
         {
-            return Err(format!("{problem}; correct it, or leave such answers out with --skip-bad"));
+            return Err(format!("{problem}; correct it, or set `skip_bad` to skip such answers"));
         }
         counts.impossible += usize::from(impossible);
         counts.without_id += usize::from(id.is_none());
@@ -362,7 +366,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether an object is an article, a paragraph, a row, or holds them.
+/// Whether an object is an article, a paragraph, a row, or contains such objects.
 fn holds_questions(object: &Map<String, Value>) -> bool {
     ["data", "paragraphs", "qas", "question"].iter().any(|key| object.contains_key(*key))
 }
@@ -372,7 +376,7 @@ fn keys_of(object: &Map<String, Value>) -> String {
     format!("an object with the keys {}", keys.join(", "))
 }
 
-/// A text of a question.
+/// A text value of a question.
 fn string(key: &str, value: Option<Value>) -> Result<String, String> {
     match value {
         Some(Value::String(text)) => Ok(text),
@@ -381,7 +385,7 @@ fn string(key: &str, value: Option<Value>) -> Result<String, String> {
     }
 }
 
-/// Yes, no or unknown, as JSON, pandas and CSV exports write it.
+/// A boolean in the forms of JSON, pandas and CSV exports; none if it is not known.
 fn flag(key: &str, value: Option<Value>) -> Result<Option<bool>, String> {
     let text = match value {
         None | Some(Value::Null) => return Ok(None),
@@ -398,8 +402,8 @@ fn flag(key: &str, value: Option<Value>) -> Result<Option<bool>, String> {
     }
 }
 
-/// The answers that a question has, in any of the forms that are in use.
-fn given_answers(value: Option<Value>) -> Result<Option<Vec<Given>>, String> {
+/// The answers of a question, in any of the supported structures.
+fn given_answers(value: Option<Value>) -> Result<Option<Vec<RawAnswer>>, String> {
     const FORMS: &str = "expected a list of {\"text\", \"answer_start\"}, or {\"text\": […], \"answer_start\": […]}";
     let answers = match value {
         None | Some(Value::Null) => return Ok(None),
@@ -413,7 +417,7 @@ fn given_answers(value: Option<Value>) -> Result<Option<Vec<Given>>, String> {
                 };
                 if texts.len() != starts.len() {
                     return Err(format!(
-                        "\"answers\" has {} of \"text\" and {} of \"answer_start\", expected as many",
+                        "\"answers\" has {} of \"text\" and {} of \"answer_start\", expected the same number",
                         texts.len(),
                         starts.len()
                     ));
@@ -433,9 +437,9 @@ fn given_answers(value: Option<Value>) -> Result<Option<Vec<Given>>, String> {
         Some(other) => return Err(format!("\"answers\" is {}, {FORMS}", kind(&other))),
     };
     let given = |answer| match answer {
-        Value::String(text) => Ok(Given { text, start: None }),
+        Value::String(text) => Ok(RawAnswer { text, start: None }),
         Value::Object(mut object) => match object.remove("text") {
-            Some(Value::String(text)) => Ok(Given { text, start: start_of(object.remove("answer_start"))? }),
+            Some(Value::String(text)) => Ok(RawAnswer { text, start: start_of(object.remove("answer_start"))? }),
             Some(other) => Err(format!("the \"text\" of an answer is {}, expected a string", kind(&other))),
             None => Err(format!("an answer has no \"text\", {FORMS}")),
         },
@@ -444,7 +448,7 @@ fn given_answers(value: Option<Value>) -> Result<Option<Vec<Given>>, String> {
     answers.into_iter().map(given).collect::<Result<_, _>>().map(Some)
 }
 
-/// Where an answer begins, in characters; none if its file does not say.
+/// Where an answer starts, in characters; none if the file does not say.
 fn start_of(value: Option<Value>) -> Result<Option<usize>, String> {
     let number = match &value {
         None | Some(Value::Null) => return Ok(None),
@@ -454,7 +458,7 @@ fn start_of(value: Option<Value>) -> Result<Option<usize>, String> {
     };
     match number {
         Some(number) if number.fract() == 0.0 => Ok((number >= 0.0).then_some(number as usize)),
-        _ => Err(format!("\"answer_start\" is {}, expected a whole number of characters", value.unwrap_or_default())),
+        _ => Err(format!("\"answer_start\" is {}, expected an integer", value.unwrap_or_default())),
     }
 }
 
@@ -464,37 +468,37 @@ struct Place {
     how: How,
 }
 
-/// How an answer's place was found.
+/// How the position of an answer was found.
 #[derive(Debug, PartialEq)]
 enum How {
-    AsSaid,
-    /// As the file says if UTF-16 units are counted.
+    AsStated,
+    /// At the stated position, counted in UTF-16 code units.
     Utf16,
-    /// As the file says if bytes are counted.
+    /// At the stated position, counted in bytes.
     Bytes,
     Nearest,
-    /// The file does not say.
+    /// At the first occurrence, because the file states no position.
     First,
 }
 
-/// Where in a context an answer stands: where the file says, in characters, or in the units of other programs, or else the occurrence
-/// nearest to that.
-fn place(context: &str, text: &str, said: Option<usize>) -> Result<Place, String> {
+/// The position of an answer in a context: the stated position in characters, or in the units of other programs, or
+/// else the occurrence nearest to the stated position.
+fn place(context: &str, text: &str, stated: Option<usize>) -> Result<Place, String> {
     if text.trim().is_empty() {
-        return Err("is white space alone".to_owned());
+        return Err("is only white space".to_owned());
     }
-    let Some(characters) = said else {
-        let byte = context.find(text).ok_or_else(|| absence(context, text))?;
+    let Some(characters) = stated else {
+        let byte = context.find(text).ok_or_else(|| not_found_problem(context, text))?;
         return Ok(Place { byte, how: How::First });
     };
     let is_at = |byte: usize| context.get(byte..).is_some_and(|rest| rest.starts_with(text));
-    let said = if context.is_ascii() {
+    let stated = if context.is_ascii() {
         characters.min(context.len())
     } else {
         context.char_indices().nth(characters).map_or(context.len(), |(byte, _)| byte)
     };
-    if is_at(said) {
-        return Ok(Place { byte: said, how: How::AsSaid });
+    if is_at(stated) {
+        return Ok(Place { byte: stated, how: How::AsStated });
     }
     if !context.is_ascii() {
         let mut units = 0;
@@ -510,31 +514,31 @@ fn place(context: &str, text: &str, said: Option<usize>) -> Result<Place, String
             return Ok(Place { byte: characters, how: How::Bytes });
         }
     }
-    // Overlapping ones too: each search goes on one character after the last find.
+    // Occurrences may overlap: each search starts one character after the previous occurrence.
     let step = text.chars().next().map_or(1, char::len_utf8);
     let mut nearest: Option<usize> = None;
     let mut from = 0;
     while let Some(found) = context.get(from..).and_then(|rest| rest.find(text)) {
         let byte = from + found;
-        if nearest.is_none_or(|nearest| byte.abs_diff(said) < nearest.abs_diff(said)) {
+        if nearest.is_none_or(|nearest| byte.abs_diff(stated) < nearest.abs_diff(stated)) {
             nearest = Some(byte);
         }
         from = byte + step;
     }
-    nearest.map(|byte| Place { byte, how: How::Nearest }).ok_or_else(|| absence(context, text))
+    nearest.map(|byte| Place { byte, how: How::Nearest }).ok_or_else(|| not_found_problem(context, text))
 }
 
-/// Why a context does not hold an answer, if only the way of writing differs.
-fn absence(context: &str, text: &str) -> String {
+/// The problem of an answer that the context does not contain, with a hint if only its form differs.
+fn not_found_problem(context: &str, text: &str) -> String {
     let composed = |text: &str| text.nfc().map(|(c, _)| c).collect::<String>();
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (context_form, text_form) = (composed(context), composed(text));
     let hint = if context_form.contains(&text_form) {
-        ": there its accents are composed otherwise (Unicode's NFC and NFD look alike); bring both to one form"
+        ": there its accents have a different Unicode normalization form (NFC and NFD look the same); normalize both"
     } else if context_form.to_lowercase().contains(&text_form.to_lowercase()) {
-        ": there it has other capital letters"
+        ": there it has different capitalization"
     } else if words(&context_form).contains(&words(&text_form)) {
-        ": there it has other white space"
+        ": there it has different white space"
     } else {
         ""
     };

@@ -1,15 +1,17 @@
-//! Rows of a table, of which some columns are asked for.
+//! Tables: rows with selected columns.
 //!
-//! How a file is written decides [`format`](super::format).
+//! The module [`format`](super::format) determines the format of a file.
 //!
 //! | format | a row is | columns |
 //! | --- | --- | --- |
-//! | `tsv` | a line cut at its tabs, without any quoting, as in GLUE's files; with quoting where it is recognised | the first line's names, or numbers |
-//! | `csv` | a record of RFC 4180: quoted cells may hold commas and lines | the first line's names, or numbers |
-//! | `jsonl`, `json` | an object a line, or of a list; strings, numbers and booleans, lists where they are asked for | keys |
-//! | `parquet` | a row; strings, integers, floats and booleans, lists of them where they are asked for | names, or numbers |
+//! | `tsv` | a line split at tabs, without quoting, as in GLUE's files; with quoting if it is detected | the first
+//! line's names, or numbers | | `csv` | a record of RFC 4180: quoted cells may contain commas and line breaks | the
+//! first line's names, or numbers | | `jsonl`, `json` | an object per line or of a list; strings, numbers and booleans,
+//! and lists in selected columns | keys | | `parquet` | a row; strings, integers, floats and booleans, and lists of
+//! these in selected columns | names, or numbers |
 //!
-//! Names and numbers are not mixed in TSV and CSV: with names the first line is a header, with numbers it is a row.
+//! In TSV and CSV, columns are selected either by names or by numbers: with names the first line is a header, with
+//! numbers it is a row.
 
 mod columns;
 mod delimited;
@@ -28,24 +30,24 @@ use json::Objects;
 pub(crate) use json::kind;
 pub(super) use json::objects;
 
-/// The rows of a file, by the columns asked for; at least one row.
+/// The rows of a file with the selected columns; at least one row.
 #[derive(Debug)]
 pub struct Table {
     path: PathBuf,
     rows: FileRows<Row>,
     skipped: Vec<usize>,
-    /// The names that the file gives the numbers of some columns.
+    /// The file's own names of the numbers in some columns.
     class_names: Vec<(Column, Vec<String>)>,
-    remarks: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl Table {
-    /// Reads a file's rows by columns that it must have. A row of too few or too many cells, a cell that is null or no scalar, broken
-    /// JSON and an unclosed quote are a [`TaskError::Line`] in the row's place.
+    /// Reads the rows of a file with required columns. A row with too few or too many cells, a cell that is null or not
+    /// a scalar, invalid JSON and an unclosed quote are a [`TaskError::Line`] in the row's position.
     ///
     /// # Errors
-    /// [`TaskError::Io`] when it cannot be read. [`TaskError::File`] when its ending tells no format, a column is
-    /// missing or it holds no rows. [`TaskError::Line`] for bytes that are not UTF-8.
+    /// [`TaskError::Io`] if the file cannot be read. [`TaskError::File`] if its format is unknown, a column is missing
+    /// or it has no rows. [`TaskError::Line`] for bytes that are not UTF-8.
     ///
     /// ```
     /// use cloze_tasks::datasets::table::{Column, Table};
@@ -61,10 +63,10 @@ impl Table {
         Table::open_with(file, columns, &[], RaggedRows::Error)
     }
 
-    /// Reads a file's rows by columns that it must have and columns that it may have.
+    /// Reads the rows of a file with required and optional columns.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open); a ragged row is none if they are to be skipped.
+    /// Those of [`open`](Self::open); ragged rows are not errors if they are skipped.
     pub fn open_with<'a>(
         file: impl Into<DataFile<'a>>,
         required: &[Column],
@@ -74,7 +76,8 @@ impl Table {
         Table::open_with_lists(file, required, optional, &[], ragged)
     }
 
-    /// As [`open_with`](Self::open_with); in files of JSON objects and of Parquet the columns `lists` may hold lists, which are given as JSON.
+    /// As [`open_with`](Self::open_with). In JSON and Parquet files the columns `lists` may contain lists, which are
+    /// returned as JSON.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
@@ -88,10 +91,10 @@ impl Table {
         TableFile::open(file)?.table(required, optional, lists, ragged)
     }
 
-    /// The names of a file's columns: of the header, the first object's keys, the schema.
+    /// The names of a file's columns: from the header, the keys of the first object, or the schema.
     ///
     /// # Errors
-    /// [`TaskError::Io`] when it cannot be read, [`TaskError::File`] when its ending tells no format or it is empty.
+    /// [`TaskError::Io`] if the file cannot be read, [`TaskError::File`] if its format is unknown or it is empty.
     pub fn names<'a>(file: impl Into<DataFile<'a>>) -> Result<Vec<String>, TaskError> {
         TableFile::open(file)?.names()
     }
@@ -101,29 +104,29 @@ impl Table {
         &self.path
     }
 
-    /// Its rows, in order.
+    /// The rows, in order.
     pub fn into_rows(self) -> FileRows<Row> {
         self.rows
     }
 
-    /// The names that the file itself gives the numbers of a column that was asked for (Hugging Face's `ClassLabel` in Parquet); none
-    /// where it gives none.
+    /// The file's own names of the numbers in a selected column (Hugging Face's `ClassLabel` in Parquet); empty if it
+    /// has none.
     pub fn class_names(&self, column: &Column) -> &[String] {
         self.class_names.iter().find(|(known, _)| known == column).map_or(&[], |(_, names)| names)
     }
 
-    /// The lines of the rows that were left out under [`RaggedRows::Skip`].
+    /// The lines of the rows that were skipped because of [`RaggedRows::Skip`].
     pub fn skipped(&self) -> &[usize] {
         &self.skipped
     }
 
-    /// What a person should know of how it was read.
-    pub fn remarks(&self) -> &[String] {
-        &self.remarks
+    /// Notes for the user about how the file was read.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 }
 
-/// A file that was read, before it is known which columns are wanted.
+/// A file that was read, before columns are selected.
 pub(super) struct TableFile {
     path: PathBuf,
     content: Content,
@@ -151,7 +154,7 @@ impl TableFile {
         Ok(TableFile { path: path.to_owned(), content })
     }
 
-    /// The names of its columns: of the header, the first object's keys, the schema.
+    /// The names of the columns: from the header, the keys of the first object, or the schema.
     pub fn names(&self) -> Result<Vec<String>, TaskError> {
         match &self.content {
             Content::Delimited(kind, text) => delimited::header(&self.path, *kind, text),
@@ -160,23 +163,23 @@ impl TableFile {
         }
     }
 
-    /// Whether it is one object a line.
+    /// Whether it is JSON.
     pub fn is_json(&self) -> bool {
         matches!(self.content, Content::Json(_))
     }
 
-    /// The rows as objects: all of an object of JSON; of Parquet the columns with these names. Lists are lists.
+    /// The rows as objects: JSON objects with all their keys, Parquet rows with these columns. Lists are JSON lists.
     pub fn objects(&self, keys: &[&str]) -> Result<Objects, TaskError> {
         match &self.content {
             Content::Json(text) => Ok(objects(&self.path, text).collect()),
             Content::Parquet(file) => parquet::objects(&self.path, file, keys),
             Content::Delimited(..) => {
-                Err(TaskError::file(&self.path, "a table without lists; expected JSON or Parquet"))
+                Err(TaskError::file(&self.path, "expected JSON or Parquet with lists, found a table"))
             }
         }
     }
 
-    /// The names that the file itself gives the numbers of a column: Hugging Face's of a Parquet file.
+    /// The file's own names of the numbers in a column: Hugging Face's metadata of a Parquet file.
     pub fn class_names(&self, column: &str) -> Option<Vec<String>> {
         match &self.content {
             Content::Parquet(file) => parquet::class_names(file, column),
@@ -191,20 +194,22 @@ impl TableFile {
         lists: &[Column],
         ragged: RaggedRows,
     ) -> Result<Table, TaskError> {
-        let (mut skipped, mut remarks) = (Vec::new(), Vec::new());
+        let (mut skipped, mut notes) = (Vec::new(), Vec::new());
         let path = &self.path;
-        let wanted = ColumnSelection { path, required, optional, lists };
+        let selection = ColumnSelection { path, required, optional, lists };
         let rows = match &self.content {
             Content::Delimited(kind, text) => {
-                delimited::rows(&wanted, *kind, text, ragged, &mut skipped, &mut remarks)?
+                delimited::rows(&selection, *kind, text, ragged, &mut skipped, &mut notes)?
             }
-            Content::Json(text) => json::rows(&wanted, text)?,
-            Content::Parquet(file) => parquet::rows(&wanted, file)?,
+            Content::Json(text) => json::rows(&selection, text)?,
+            Content::Parquet(file) => parquet::rows(&selection, file)?,
         };
         if rows.is_empty() {
             let problem = match skipped.len() {
-                0 => "holds no rows; expected at least one".to_owned(),
-                n => format!("holds no row of the right number of cells ({n} of another); expected at least one"),
+                0 => "expected at least one row, found none".to_owned(),
+                n => format!(
+                    "expected at least one row with the number of cells of the header, found {n} rows with a different number"
+                ),
             };
             return Err(TaskError::file(path, problem));
         }
@@ -215,7 +220,7 @@ impl TableFile {
             }
         };
         let class_names = required.iter().chain(optional).filter_map(class_names).collect();
-        Ok(Table { path: path.clone(), rows, skipped, class_names, remarks })
+        Ok(Table { path: path.clone(), rows, skipped, class_names, notes })
     }
 }
 

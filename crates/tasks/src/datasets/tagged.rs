@@ -1,4 +1,4 @@
-//! Sentences of words with a tag each: named entities, parts of speech.
+//! Sentences of tagged words: named entities, parts of speech.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -9,31 +9,33 @@ use serde_json::{Map, Value};
 use super::file::{lines, plain_name, read_text};
 use super::labels::Labels;
 use super::table::{TableFile, kind, objects};
-use super::{LabelsNeeded, listed};
+use super::{LabelsNeeded, quoted_list};
 use crate::TaskError;
 
-/// How a file of tagged words is written. In all but objects, a blank line ends a sentence.
+/// A format of tagged words. In all formats except `Objects`, a blank line ends a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TagFormat {
-    /// CoNLL-2003 and its kin: a word a line, columns between spaces or tabs, as many on each line; a line that begins
-    /// with `-DOCSTART-` begins a document. Comments (`# …` before a sentence) and a header (`token tag`) are left out.
+    /// CoNLL-2003 and similar formats: one word per line, with the same number of columns on each line, separated by
+    /// spaces or tabs. A line that starts with `-DOCSTART-` starts a document. Comments (`# …` before a sentence) and a
+    /// header (`token tag`) are skipped.
     Columns {
         /// The number of the word's column, from 1.
         word: usize,
         /// The number of the tag's column, from 1; the last if none.
         tag: Option<usize>,
     },
-    /// WikiANN: `en:word`, a tab, the tag. The language goes.
+    /// WikiANN: `en:word`, a tab, the tag. The language prefix is removed.
     WikiAnn,
-    /// CoNLL-U (<https://universaldependencies.org/format.html>): ten columns between tabs, `#` comments, of which
-    /// `# newdoc` begins a document. Ranges of words (`1-2`) and empty nodes (`1.1`) are left out.
+    /// CoNLL-U (<https://universaldependencies.org/format.html>): ten columns separated by tabs, and comments with `#`;
+    /// `# newdoc` starts a document. Ranges of words (`1-2`) and empty nodes (`1.1`) are skipped.
     ConllU {
         /// The number of the tag's column, from 1: see [`TagFormat::UPOS`] and [`TagFormat::XPOS`].
         tag: usize,
     },
-    /// A sentence an object of JSON (an object a line, or a list of objects) or a row of Parquet: a list of words under `tokens` or
-    /// `words`; a list of tags, names or numbers, under the key that is given, else under `tags`, `labels`, `ner_tags` or `pos_tags`.
+    /// One JSON object (one per line, or a list of objects) or Parquet row per sentence. It has a list of words in
+    /// `tokens` or `words`, and a list of tags (names or numbers) in the given key, else in `tags`, `labels`,
+    /// `ner_tags` or `pos_tags`.
     Objects,
 }
 
@@ -42,11 +44,12 @@ impl TagFormat {
     pub const COLUMNS: TagFormat = TagFormat::Columns { word: 1, tag: None };
     /// CoNLL-U's universal parts of speech.
     pub const UPOS: TagFormat = TagFormat::ConllU { tag: 4 };
-    /// CoNLL-U's parts of speech of the language's own tag set.
+    /// CoNLL-U's language-specific parts of speech.
     pub const XPOS: TagFormat = TagFormat::ConllU { tag: 5 };
 
-    /// Finds the format by the ending `.conllu`, else by the lines: JSON is objects; all with one language before a colon and one tab
-    /// is WikiANN; a first line of ten columns that begins with 1 is CoNLL-U; all else is columns.
+    /// Detects the format by the extension `.conllu`, else by the lines: JSON is `Objects`; if all lines have the same
+    /// language before a colon and one tab, it is WikiANN; if the first line has ten columns and starts with 1, it is
+    /// CoNLL-U; everything else is columns.
     fn guess(path: &Path, text: &str) -> TagFormat {
         let mut token_lines = lines(text).map(|(_, line)| line.trim_end()).filter(|line| !line.trim().is_empty());
         let language = |line: &str| {
@@ -63,8 +66,8 @@ impl TagFormat {
         let is_json = |line: &str| serde_json::from_str::<Map<String, Value>>(line).is_ok();
         let begins_list =
             |text: &str| text.trim_start().strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{'));
-        let says_json = [".json", ".jsonl", ".ndjson"].iter().any(|ending| name.ends_with(ending));
-        if says_json || begins_list(text) || token_lines.clone().next().is_some_and(is_json) {
+        let is_json_name = [".json", ".jsonl", ".ndjson"].iter().any(|ending| name.ends_with(ending));
+        if is_json_name || begins_list(text) || token_lines.clone().next().is_some_and(is_json) {
             return TagFormat::Objects;
         }
         let first = token_lines.clone().find(|line| !line.starts_with('#')).unwrap_or_default();
@@ -80,42 +83,43 @@ impl TagFormat {
 
 /// Keys of a sentence's words.
 const WORDS: [&str; 2] = ["tokens", "words"];
-/// Keys of its tags, in order of preference.
+/// Keys of a sentence's tags, in order of preference.
 const TAGS: [&str; 4] = ["tags", "labels", "ner_tags", "pos_tags"];
 
 /// ID, FORM, LEMMA, UPOS, XPOS, FEATS, HEAD, DEPREL, DEPS, MISC.
 const CONLLU_COLUMNS: usize = 10;
 
-/// One sentence; never empty.
+/// A sentence; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaggedSentence {
-    /// Its words.
+    /// The words.
     pub words: Vec<String>,
-    /// A tag a word; empty if the file has no tags.
+    /// One tag per word; empty if the file has no tags.
     pub tags: Vec<String>,
-    /// Which document of the file it is from, from 0.
+    /// The number of its document in the file, from 0.
     pub document: usize,
     /// The line of its first word, from 1.
     pub line: usize,
 }
 
-/// The sentences of one file, at least one.
+/// The sentences of one file; at least one.
 #[derive(Clone, Debug)]
 pub struct TaggedSentences {
     path: PathBuf,
     format: TagFormat,
     sentences: Vec<TaggedSentence>,
     has_numbers: bool,
-    remarks: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl TaggedSentences {
-    /// Reads a file's sentences. Without a format, its ending and its lines tell it.
+    /// Reads the sentences of a file. Without a format, it is detected from the extension and the lines.
     ///
     /// # Errors
-    /// [`TaskError::Io`] when it cannot be read; [`TaskError::File`] when it has no words, or is a table of texts; [`TaskError::Line`]
-    /// for a line of the wrong number of columns, a word without a tag among tagged ones, an empty word, and a missing tag
-    /// where tags are required; [`TaskError::Setting`] for a column that the format cannot have.
+    /// [`TaskError::Io`] if the file cannot be read; [`TaskError::File`] if it has no words or is a table of texts;
+    /// [`TaskError::Line`] for a line with a different number of columns, a word without a tag among tagged words, an
+    /// empty word, and a missing tag if tags are required; [`TaskError::Setting`] for a column that the format does not
+    /// have.
     ///
     /// ```
     /// use cloze_tasks::datasets::{LabelsNeeded, tagged::TaggedSentences};
@@ -131,10 +135,10 @@ impl TaggedSentences {
         TaggedSentences::read_key(path, format, None, need)
     }
 
-    /// As [`read`](Self::read); in a file of objects or of Parquet the tags are under the key `key`, if one is given.
+    /// As [`read`](Self::read). In JSON and Parquet files the tags are in the key `key`, if it is given.
     ///
     /// # Errors
-    /// Those of `read`; [`TaskError::Setting`] for a key where the file has none.
+    /// Those of `read`; [`TaskError::Setting`] for a key if the file has no keys.
     pub fn read_key(
         path: &Path,
         format: Option<TagFormat>,
@@ -150,11 +154,11 @@ impl TaggedSentences {
             sentences: Vec::new(),
             words: Vec::new(),
             tags: Vec::new(),
-            begin: 0,
+            first_line: 0,
             document: 0,
-            document_begun: false,
+            document_has_sentences: false,
             has_numbers: false,
-            remarks: Vec::new(),
+            notes: Vec::new(),
         };
         let is_parquet = [".parquet", ".pq"].iter().any(|ending| name.ends_with(ending));
         let format = if is_parquet {
@@ -164,7 +168,10 @@ impl TaggedSentences {
             let text = read_text(path)?;
             let format = format.unwrap_or_else(|| TagFormat::guess(path, &text));
             if let (Some(key), false) = (key, format == TagFormat::Objects) {
-                let problem = format!("{key}: {} has no names of columns; expected --tag-column N", path.display());
+                let problem = format!(
+                    "the columns of {} have no names, found {key}; set `tag_column` to the number of the column",
+                    path.display()
+                );
                 return Err(TaskError::setting("label", problem));
             }
             match format {
@@ -176,21 +183,21 @@ impl TaggedSentences {
             format
         };
         reader.end_sentence();
-        let Reader { sentences, has_numbers, remarks, .. } = reader;
+        let Reader { sentences, has_numbers, notes, .. } = reader;
         if sentences.is_empty() {
-            return Err(TaskError::file(path, "holds no words; expected at least one sentence"));
+            return Err(TaskError::file(path, "expected at least one sentence, found no words"));
         }
-        Ok(TaggedSentences { path: path.to_owned(), format, sentences, has_numbers, remarks })
+        Ok(TaggedSentences { path: path.to_owned(), format, sentences, has_numbers, notes })
     }
 
-    /// Whether tags are numbers, which say nothing without the names of the tags.
+    /// Whether tags are numbers without names.
     pub fn has_numbers(&self) -> bool {
         self.has_numbers
     }
 
-    /// What was left out or chosen, in words.
-    pub fn remarks(&self) -> &[String] {
-        &self.remarks
+    /// Notes for the user about what was skipped or chosen.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The file.
@@ -198,7 +205,7 @@ impl TaggedSentences {
         &self.path
     }
 
-    /// The format that it was read as.
+    /// The format in which the file was read.
     pub fn format(&self) -> TagFormat {
         self.format
     }
@@ -208,25 +215,25 @@ impl TaggedSentences {
         &self.sentences
     }
 
-    /// Whether its words have tags: all have or none has.
+    /// Whether the words have tags: either all have one or none.
     pub fn is_tagged(&self) -> bool {
         self.sentences.iter().all(|sentence| !sentence.tags.is_empty())
     }
 
-    /// The tags that occur, sorted as [`Labels::found`] says.
+    /// The distinct tags, sorted as by [`Labels::from_data`].
     ///
     /// # Errors
-    /// [`TaskError::File`] when there are none.
+    /// [`TaskError::File`] if there are no tags.
     pub fn labels(&self) -> Result<Labels, TaskError> {
         let tags = self.sentences.iter().flat_map(|sentence| sentence.tags.iter().map(String::as_str));
-        Labels::found(tags).map_err(|_| TaskError::file(&self.path, "has no tags; expected one beside each word"))
+        Labels::from_data(tags).map_err(|_| TaskError::file(&self.path, "expected a tag for each word, found none"))
     }
 
-    /// The number of each word's tag of one of its sentences; empty for a sentence without tags. `unknown` may have a number for a tag
-    /// that is not known.
+    /// The index of the tag of each word of a sentence; empty for a sentence without tags. `unknown` may return an
+    /// index for a tag that is not in `labels`.
     ///
     /// # Errors
-    /// [`TaskError::Line`] for a tag that is not known and has no number.
+    /// [`TaskError::Line`] for an unknown tag without an index.
     pub fn tag_ids(
         &self,
         sentence: &TaggedSentence,
@@ -234,7 +241,7 @@ impl TaggedSentences {
         mut unknown: impl FnMut(&str) -> Option<usize>,
     ) -> Result<Vec<usize>, TaskError> {
         let read = |tag: &str| match labels.id_or_problem(tag) {
-            // A 0 among names is one for O, not the position of a label.
+            // A 0 among names means O, it is not the index of a label.
             Ok(_) if !self.has_numbers && labels.is_assumed(tag) => Err(labels.unknown(tag)),
             found => found,
         };
@@ -252,39 +259,39 @@ impl TaggedSentences {
 struct Reader<'a> {
     path: &'a Path,
     need: LabelsNeeded,
-    /// Whether somebody said how the file is written.
+    /// Whether the caller gave the format.
     is_given: bool,
-    /// Whether words have tags: all as the first.
+    /// Whether the words have tags; the first word decides.
     tagged: Option<bool>,
     sentences: Vec<TaggedSentence>,
-    /// Of the sentence being read.
+    /// The words of the current sentence.
     words: Vec<String>,
     tags: Vec<String>,
-    begin: usize,
+    first_line: usize,
     document: usize,
-    /// Whether the document has a sentence.
-    document_begun: bool,
+    /// Whether the current document has a sentence.
+    document_has_sentences: bool,
     has_numbers: bool,
-    remarks: Vec<String>,
+    notes: Vec<String>,
 }
 
-/// The cells of a line of columns. White space at the line's end is none of them.
+/// The cells of a line of columns, without trailing white space.
 fn cells(line: &str) -> Vec<&str> {
     let text = line.trim_end();
     if line.contains('\t') {
         text.split('\t').map(|cell| cell.trim_matches(' ')).collect()
     } else {
-        // Only the space itself: a word may hold other white space.
+        // Only at spaces: a word may contain other white space.
         text.split(' ').filter(|cell| !cell.is_empty()).collect()
     }
 }
 
-/// The tag of a line of columns, given the places of word and tag.
+/// The tag of a line of columns, given the indices of word and tag.
 fn tag_of<'a>(cells: &[&'a str], (word, tag): (usize, usize)) -> Option<&'a str> {
     cells.get(tag).filter(|_| tag != word).map(|tag| tag.trim())
 }
 
-/// First cells of headers: of words, of whole texts.
+/// First cells of the headers of files of words, and of files of texts.
 const WORD_HEADERS: [&str; 5] = ["token", "tokens", "word", "words", "form"];
 const TEXT_HEADERS: [&str; 6] = ["text", "sentence", "sentence1", "premise", "question", "review"];
 const TAG_HEADERS: [&str; 12] =
@@ -293,13 +300,13 @@ const TAG_HEADERS: [&str; 12] =
 impl Reader<'_> {
     fn columns(&mut self, text: &str, word: usize, tag: Option<usize>) -> Result<(), TaskError> {
         if !self.is_given && plain_name(self.path).ends_with(".csv") {
-            let problem = "a CSV table, not a file of tagged words; expected a word and its tag a line (CoNLL), or JSON with lists";
+            let problem = "expected a file of tagged words, with a word and its tag per line (CoNLL) or JSON with lists; found a CSV table";
             return Err(TaskError::file(self.path, problem));
         }
         let (word_index, tag_index) = (from_one(word)?, tag.map(from_one).transpose()?);
         let of_words = |line: &str| !line.trim().is_empty() && !line.starts_with("-DOCSTART-");
         let all = || lines(text).filter(|(_, line)| of_words(line));
-        // A word that begins with # is a rare one: what the other lines hold tells a comment from it.
+        // Words that start with # are rare: the other lines determine whether it is a comment.
         let plain = || all().filter(|(_, line)| !line.starts_with('#'));
         let Some((first_line, first)) = plain().next().or_else(|| all().next()) else { return Ok(()) };
         let expected = cells(first).len();
@@ -326,13 +333,13 @@ impl Reader<'_> {
             let heads_texts = is_header
                 && first_cells.first().is_some_and(|cell| TEXT_HEADERS.contains(&cell.to_lowercase().as_str()));
             if texts * 2 > words || heads_texts {
-                let problem = "a table of texts, not of words: expected a word and its tag a line. To classify texts, name the kind \
-                               classify; if these are words, give --tag-format columns";
+                let problem = "expected a word and its tag per line, found a table of texts. To classify texts use the kind classify; if \
+                               these are words, set `tag_format` to columns";
                 return Err(TaskError::file(self.path, problem));
             }
         }
         if is_header {
-            self.remarks.push(format!("line {first_line} (\"{}\") is a header and is left out", first.trim_end()));
+            self.notes.push(format!("line {first_line} (\"{}\") is a header and is skipped", first.trim_end()));
         }
         for (line, text) in lines(text) {
             if text.trim().is_empty() {
@@ -351,11 +358,11 @@ impl Reader<'_> {
             }
             if cells.len() != expected {
                 let found = cells.len();
-                let problem = format!("has {found} columns, expected {expected} as on the first line of words");
+                let problem = format!("expected {expected} columns, as in the first line of words, found {found}");
                 return Err(TaskError::line(self.path, line, problem));
             }
             let Some(word) = cells.get(word_index) else {
-                let problem = format!("has {expected} columns, expected the word in column {word}");
+                let problem = format!("expected the word in column {word}, found {expected} columns");
                 return Err(TaskError::line(self.path, line, problem));
             };
             self.add(line, word, tag_of(&cells, places))?;
@@ -363,11 +370,11 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A JSON object a line, or a list of objects.
+    /// One JSON object per line, or a list of objects.
     fn objects(&mut self, text: &str, key: Option<&str>) -> Result<(), TaskError> {
         if text.trim_start().starts_with('[') {
             let list: Vec<Map<String, Value>> = parse_json(text, &mut 0).map_err(|e| {
-                let problem = format!("expected a list of objects of JSON: {e}");
+                let problem = format!("expected a list of JSON objects: {e}");
                 TaskError::file(self.path, problem)
             })?;
             return list.into_iter().zip(1..).try_for_each(|(object, number)| self.object(number, object, key, None));
@@ -388,7 +395,7 @@ impl Reader<'_> {
         })
     }
 
-    /// A sentence as an object; the table that it is from may name the numbers of a column.
+    /// Adds the sentence of an object. `file` is the table that it comes from, which may have names for numeric tags.
     fn object(
         &mut self,
         line: usize,
@@ -398,7 +405,7 @@ impl Reader<'_> {
     ) -> Result<(), TaskError> {
         let path = self.path;
         let wrong = |problem: String| TaskError::line(path, line, problem);
-        let keys = listed(object.keys().map(String::as_str));
+        let keys = quoted_list(object.keys().map(String::as_str));
         let list = |object: &mut Map<String, Value>, key: &str| match object.remove(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Array(list)) => Ok(Some(list)),
@@ -408,7 +415,7 @@ impl Reader<'_> {
         };
         let words = WORDS.iter().find_map(|key| list(&mut object, key).transpose()).transpose()?;
         let Some(words) = words else {
-            return Err(wrong(format!("no list of words ({}); it has {keys}", listed(WORDS))));
+            return Err(wrong(format!("expected a list of words in {}; the keys are {keys}", quoted_list(WORDS))));
         };
         let present: Vec<&str> =
             TAGS.into_iter().filter(|tags| object.get(*tags).is_some_and(|tags| !tags.is_null())).collect();
@@ -417,13 +424,13 @@ impl Reader<'_> {
         if let (Some(key), None) = (key, &tags)
             && self.need == LabelsNeeded::Required
         {
-            return Err(wrong(format!("no list \"{key}\"; it has {keys}")));
+            return Err(wrong(format!("no list \"{key}\"; the keys are {keys}")));
         }
         if self.sentences.is_empty() && key.is_none() && present.len() > 1 {
-            self.remarks.push(format!(
-                "tags are those of \"{}\"; --label chooses another of {}",
+            self.notes.push(format!(
+                "the tags are read from \"{}\"; set `label` to use a different one of {}",
                 present[0],
-                listed(present.iter().copied())
+                quoted_list(present.iter().copied())
             ));
         }
         if let Some(tags) = &tags
@@ -431,7 +438,7 @@ impl Reader<'_> {
         {
             let key = tags_key.unwrap_or_default();
             return Err(wrong(format!(
-                "{} words and {} entries of \"{key}\"; expected as many",
+                "{} words and {} entries of \"{key}\"; expected the same number",
                 words.len(),
                 tags.len()
             )));
@@ -452,7 +459,7 @@ impl Reader<'_> {
                     (Some(names), Some(id)) if (id as usize) < names.len() => names[id as usize].clone(),
                     (Some(names), _) => {
                         return Err(wrong(format!(
-                            "word {}: tag {id} has no name among the file's {}",
+                            "word {}: expected a tag below {}, the file's number of names, found {id}",
                             number + 1,
                             names.len()
                         )));
@@ -495,8 +502,8 @@ impl Reader<'_> {
     fn conllu(&mut self, text: &str, tag: usize) -> Result<(), TaskError> {
         let tag_index = from_one(tag)?;
         if tag > CONLLU_COLUMNS {
-            let problem = format!("{tag}: CoNLL-U has {CONLLU_COLUMNS}");
-            return Err(TaskError::Setting { name: "tag column", problem });
+            let problem = format!("expected a column from 1 to {CONLLU_COLUMNS} (CoNLL-U), found {tag}");
+            return Err(TaskError::Setting { name: "tag_column", problem });
         }
         for (line, text) in lines(text) {
             if text.trim().is_empty() {
@@ -524,7 +531,7 @@ impl Reader<'_> {
             let expected = self.words.len() + 1;
             if id.parse() != Ok(expected) {
                 let problem = format!(
-                    "word number \"{id}\", expected {expected} (is a blank line missing before this sentence?)"
+                    "expected word number {expected}, found \"{id}\" (is a blank line missing before this sentence?)"
                 );
                 return Err(wrong(problem));
             }
@@ -539,18 +546,18 @@ impl Reader<'_> {
             return wrong(format!("the {} is empty", if word.is_empty() { "word" } else { "tag" }));
         }
         if tag.is_none() && self.need == LabelsNeeded::Required {
-            return wrong(format!("\"{word}\" has no tag; expected one beside each word"));
+            return wrong(format!("expected a tag for each word, found none for \"{word}\""));
         }
         match (*self.tagged.get_or_insert(tag.is_some()), tag) {
-            (true, None) => return wrong(format!("\"{word}\" has no tag, but words before have")),
+            (true, None) => return wrong(format!("\"{word}\" has no tag, but previous words have tags")),
             (false, Some(tag)) => {
-                return wrong(format!("\"{word}\" has the tag \"{tag}\", but words before have none"));
+                return wrong(format!("\"{word}\" has the tag \"{tag}\", but previous words have none"));
             }
             (true, Some(tag)) => self.tags.push(tag.to_owned()),
             (false, None) => {}
         }
         if self.words.is_empty() {
-            self.begin = line;
+            self.first_line = line;
         }
         self.words.push(word.to_owned());
         Ok(())
@@ -561,27 +568,27 @@ impl Reader<'_> {
             return;
         }
         let (words, tags) = (std::mem::take(&mut self.words), std::mem::take(&mut self.tags));
-        self.sentences.push(TaggedSentence { words, tags, document: self.document, line: self.begin });
-        self.document_begun = true;
+        self.sentences.push(TaggedSentence { words, tags, document: self.document, line: self.first_line });
+        self.document_has_sentences = true;
     }
 
     fn begin_document(&mut self) {
         self.end_sentence();
-        if std::mem::take(&mut self.document_begun) {
+        if std::mem::take(&mut self.document_has_sentences) {
             self.document += 1;
         }
     }
 }
 
 fn conllu_width(found: usize) -> String {
-    format!("has {found} columns between tabs, expected {CONLLU_COLUMNS} (CoNLL-U)")
+    format!("expected {CONLLU_COLUMNS} columns separated by tabs (CoNLL-U), found {found}")
 }
 
-/// The index of a column numbered from 1.
+/// The index of a column whose number counts from 1.
 fn from_one(number: usize) -> Result<usize, TaskError> {
     number
         .checked_sub(1)
-        .ok_or_else(|| TaskError::Setting { name: "column", problem: "0, expected a number from 1".into() })
+        .ok_or_else(|| TaskError::Setting { name: "tag_column", problem: "expected a number from 1, found 0".into() })
 }
 
 #[cfg(test)]

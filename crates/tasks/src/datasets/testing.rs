@@ -1,10 +1,10 @@
-//! What the tests of this folder share.
+//! Helpers for the tests of this folder.
 
 use std::path::PathBuf;
 
 use crate::TaskError;
 
-/// A file of its own folder, removed when dropped.
+/// A file in its own temporary folder, which is removed when dropped.
 pub(super) struct TempFile {
     _folder: tempfile::TempDir,
     pub path: PathBuf,
@@ -17,7 +17,7 @@ pub(super) fn file(name: &str, bytes: impl AsRef<[u8]>) -> TempFile {
     TempFile { _folder: folder, path }
 }
 
-/// That a result is an error whose text holds every part.
+/// Asserts that a result is an error whose message contains every part.
 #[track_caller]
 pub(super) fn fails<T>(result: Result<T, TaskError>, parts: &[&str]) {
     let error = result.err().expect("should fail").to_string();

@@ -1,7 +1,7 @@
-//! What a folder says of how its texts become vectors: sentence-transformers' `modules.json` with the modules' settings,
+//! The embedding settings of a folder: sentence-transformers' `modules.json` with the settings of the modules,
 //! `sentence_bert_config.json` and `config_sentence_transformers.json`.
 //!
-//! All of it is read as sentence-transformers 6.2 reads it. What it would read and is not done here is refused.
+//! The settings are interpreted as in sentence-transformers 6.2. Settings that are not supported here are errors.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use super::modules::Module;
 use super::pooling::Pool;
-use super::prompts::{Prompts, Purpose};
+use super::prompts::{FolderPrompts, Purpose};
 use super::search::Similarity;
 use crate::TaskError;
 
 const SENTENCES: &str = "config_sentence_transformers.json";
-/// The settings of the Transformer module; the first that is there counts.
+/// The files with settings of the Transformer module; the first that exists is used.
 const SETTINGS: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -25,11 +25,11 @@ const SETTINGS: [&str; 7] = [
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 ];
-/// A longer length than this is none, to Transformers.
-const ENDLESS: f64 = 1e20;
+/// Transformers treats larger lengths as unlimited.
+const UNLIMITED: f64 = 1e20;
 
-/// Pooling modes under both generations' names: a flag each, or one key `pooling_mode`. In the order in which several are set
-/// side by side.
+/// The pooling modes, by their old names (one flag each) and new names (values of `pooling_mode`), in the order in
+/// which several are concatenated.
 const MODES: [(&str, &str, Pool); 6] = [
     ("pooling_mode_cls_token", "cls", Pool::Cls),
     ("pooling_mode_max_tokens", "max", Pool::Max),
@@ -39,25 +39,25 @@ const MODES: [(&str, &str, Pool); 6] = [
     ("pooling_mode_lasttoken", "lasttoken", Pool::LastToken),
 ];
 
-/// What a folder says.
+/// The embedding settings of a folder.
 pub(super) struct FolderSettings {
     pub(super) layout: Layout,
-    pub(super) prompts: Prompts,
+    pub(super) prompts: FolderPrompts,
     pub(super) similarity: Similarity,
-    /// Numbers of a vector that are kept.
+    /// The number of leading dimensions that are kept.
     pub(super) truncate: Option<usize>,
     pub(super) lowercase: bool,
-    /// Tokens of any text at most.
-    longest: Option<usize>,
-    /// Of a query and a document where that differs.
-    longest_of: [Option<usize>; 2],
-    /// What kind of model it says that it is, if not one of sentences.
-    foreign: Option<String>,
-    /// What is passed over: for people.
+    /// Maximum number of tokens of a text.
+    max_len: Option<usize>,
+    /// The same for queries and for documents, if it differs.
+    max_len_of: [Option<usize>; 2],
+    /// The `model_type` of the folder, if it is not a SentenceTransformer.
+    other_model_type: Option<String>,
+    /// Notes for the user about settings that are ignored.
     pub(super) notes: Vec<String>,
 }
 
-/// What follows the model.
+/// The steps after the encoder: pooling and modules.
 #[derive(Debug)]
 pub(super) struct Chain {
     pub(super) pools: Vec<Pool>,
@@ -68,43 +68,45 @@ pub(super) struct Chain {
 
 impl FolderSettings {
     /// Whether it is a sentence-transformers folder.
-    pub(super) fn is_of_sentences(&self) -> bool {
+    pub(super) fn is_sentence_transformers(&self) -> bool {
         !self.layout.modules.is_empty()
     }
 
-    /// Tokens of a text at most, as far as the sentence-transformers files say.
-    pub(super) fn longest(&self, purpose: Purpose) -> Option<usize> {
+    /// Maximum number of tokens of a text, if the sentence-transformers files set it.
+    pub(super) fn max_len(&self, purpose: Purpose) -> Option<usize> {
         let own = match purpose {
             Purpose::Text => None,
-            Purpose::Query => self.longest_of[0],
-            Purpose::Document => self.longest_of[1],
+            Purpose::Query => self.max_len_of[0],
+            Purpose::Document => self.max_len_of[1],
         };
-        own.or(self.longest)
+        own.or(self.max_len)
     }
 
-    /// Pooling and modules; the mean of the tokens where there is no modules.json.
+    /// Pooling and modules; mean pooling if there is no modules.json.
     ///
     /// # Errors
-    /// [`TaskError::Folder`] for modules that are not known here, [`TaskError::File`] for settings that cannot be followed,
-    /// [`TaskError::Model`] for weights that do not fit.
+    /// [`TaskError::Folder`] for modules that are not supported, [`TaskError::File`] for settings that are not
+    /// supported, [`TaskError::Model`] for weights that do not fit.
     pub(super) fn chain(&self) -> Result<Chain, TaskError> {
         let mut chain = Chain { pools: Vec::new(), include_prompt: true, modules: Vec::new(), notes: Vec::new() };
-        if !self.is_of_sentences() {
+        if !self.is_sentence_transformers() {
             chain.pools.push(Pool::Mean);
             return Ok(chain);
         }
         let root = &self.layout.root;
         let refuse = |problem: String| TaskError::Folder {
             path: root.clone(),
-            problem: format!("{problem}; choose a pooling of your own with --pool"),
+            problem: format!("{problem}; set `pool` to choose a pooling"),
         };
-        if let Some(kind) = &self.foreign {
-            return Err(refuse(format!("its {SENTENCES} says that it is a {kind}, expected a SentenceTransformer")));
+        if let Some(kind) = &self.other_model_type {
+            return Err(refuse(format!(
+                "expected the model_type SentenceTransformer in its {SENTENCES}, found {kind}"
+            )));
         }
         for (number, module) in self.layout.modules.iter().enumerate() {
             let it = format!("module {number} of its modules.json is");
             let Some(class) = module.class() else {
-                return Err(refuse(format!("{it} {}, Python code of its own, which is not run here", module.kind)));
+                return Err(refuse(format!("{it} {}, custom Python code, which is not supported", module.kind)));
             };
             let folder = self.layout.folder_of(module);
             let pooled = !chain.pools.is_empty();
@@ -114,13 +116,14 @@ impl FolderSettings {
                 "Pooling" if pooled => return Err(refuse(format!("{it} a second Pooling"))),
                 "Pooling" => {
                     let path = folder.join("config.json");
-                    let missing =
-                        || TaskError::file(&path, "is missing, and modules.json names it; download the folder again");
+                    let missing = || {
+                        TaskError::file(&path, "is missing, but modules.json refers to it; download the folder again")
+                    };
                     let config = json(&path)?.ok_or_else(missing)?;
                     chain.pools = pools(&config).map_err(|problem| TaskError::file(&path, problem))?;
                     chain.include_prompt = config["include_prompt"] != false;
                 }
-                // Random only while a model learns.
+                // Dropout is active only during training.
                 "Dropout" if pooled => {}
                 _ => {
                     let config = json(&folder.join("config.json"))?;
@@ -129,12 +132,12 @@ impl FolderSettings {
                             chain.modules.push(module);
                             chain.notes.extend(note);
                         }
-                        // There is no vector yet, and it then does nothing.
+                        // Before the pooling there is no vector, and the module has no effect.
                         Some((Module::Normalize, _)) => {}
                         Some(_) => return Err(refuse(format!("{it} {class}, expected a Pooling before it"))),
                         None => {
                             return Err(refuse(format!(
-                                "{it} {class}, which is not known here (known: Transformer, Pooling, Dense, LayerNorm, Normalize, Dropout)"
+                                "{it} {class}, expected one of Transformer, Pooling, Dense, LayerNorm, Normalize, Dropout"
                             )));
                         }
                     }
@@ -142,56 +145,56 @@ impl FolderSettings {
             }
         }
         if chain.pools.is_empty() {
-            return Err(refuse("its modules.json has no Pooling module".to_owned()));
+            return Err(refuse("expected a Pooling module in its modules.json, found none".to_owned()));
         }
         Ok(chain)
     }
 }
 
-/// Reads what a folder says.
+/// Reads the embedding settings of a folder.
 pub(super) fn read(dir: &Path) -> Result<FolderSettings, TaskError> {
     let layout = Layout::of(dir)?;
-    let mut said = FolderSettings {
-        prompts: Prompts::default(),
+    let mut settings = FolderSettings {
+        prompts: FolderPrompts::default(),
         similarity: Similarity::default(),
         truncate: None,
         lowercase: false,
-        longest: None,
-        longest_of: [None; 2],
-        foreign: None,
+        max_len: None,
+        max_len_of: [None; 2],
+        other_model_type: None,
         notes: Vec::new(),
         layout,
     };
-    if said.is_of_sentences() {
-        said.read_sentences()?;
-        said.read_settings()?;
+    if settings.is_sentence_transformers() {
+        settings.read_sentences()?;
+        settings.read_settings()?;
     } else if let Some(above) = Layout::above(dir) {
-        said.notes.push(format!(
-            "{} is the model of a sentence-transformers folder, whose settings are not read; to use them give {}",
+        settings.notes.push(format!(
+            "{} is the model inside a sentence-transformers folder, whose settings are ignored; to use them pass {}",
             dir.display(),
             above.root.display()
         ));
     }
-    Ok(said)
+    Ok(settings)
 }
 
 impl FolderSettings {
-    /// `config_sentence_transformers.json`.
+    /// Reads `config_sentence_transformers.json`.
     fn read_sentences(&mut self) -> Result<(), TaskError> {
         let path = self.layout.root.join(SENTENCES);
         let Some(config) = json(&path)? else { return Ok(()) };
         let bad = |problem: String| TaskError::file(&path, problem);
-        // sentence-transformers reads no more of another kind's.
+        // sentence-transformers ignores the other settings of a different model type.
         if let Some(kind) = config["model_type"].as_str().filter(|kind| *kind != "SentenceTransformer") {
-            self.foreign = Some(kind.to_owned());
+            self.other_model_type = Some(kind.to_owned());
             return Ok(());
         }
-        self.prompts = Prompts::read(&config).map_err(bad)?;
+        self.prompts = FolderPrompts::read(&config).map_err(bad)?;
         if let Some(name) = config["similarity_fn_name"].as_str() {
             match Similarity::named(name) {
                 Some(similarity) => self.similarity = similarity,
                 None => self.notes.push(format!(
-                    "the folder's similarity {name:?} is not known; cosine is in its place, as in sentence-transformers"
+                    "the folder's similarity {name:?} is not supported; cosine is used instead, as in sentence-transformers"
                 )),
             }
         }
@@ -199,7 +202,7 @@ impl FolderSettings {
         Ok(())
     }
 
-    /// The settings of the Transformer module.
+    /// Reads the settings of the Transformer module.
     fn read_settings(&mut self) -> Result<(), TaskError> {
         let mut found = None;
         for name in SETTINGS {
@@ -216,78 +219,76 @@ impl FolderSettings {
         let Some((path, config)) = found else { return Ok(()) };
         let bad = |problem: String| TaskError::file(&path, problem);
         self.lowercase = config["do_lower_case"].as_bool().unwrap_or(false);
-        // Old names and new ones of the same settings.
+        // New and old names of the same settings.
         let tokenizer = ["processor_kwargs", "tokenizer_args"].map(|key| &config[key]);
         for (key, what) in tokenizer.iter().filter_map(|object| object.as_object()).flatten() {
             if !["model_max_length", "trust_remote_code", "use_fast"].contains(&key.as_str()) {
-                return Err(bad(format!("the tokenizer's setting {key} = {what} is not followed here")));
+                return Err(bad(format!("the tokenizer setting {key} = {what} is not supported")));
             }
         }
         for (key, what) in ["config_kwargs", "config_args"].iter().filter_map(|key| config[*key].as_object()).flatten()
         {
             if !["trust_remote_code", "use_cache", "output_hidden_states", "output_attentions"].contains(&key.as_str())
             {
-                return Err(bad(format!(
-                    "the model's setting {key} = {what} is not followed here; put it into config.json"
-                )));
+                return Err(bad(format!("the model setting {key} = {what} is not supported; move it to config.json")));
             }
         }
-        let usual = [("transformer_task", "feature-extraction"), ("module_output_name", "token_embeddings")];
-        for (key, expected) in usual {
+        let required = [("transformer_task", "feature-extraction"), ("module_output_name", "token_embeddings")];
+        for (key, expected) in required {
             if !config[key].is_null() && config[key] != expected {
                 return Err(bad(format!(
-                    "{key} is {}, expected {expected:?}: a model that gives a vector a token",
+                    "{key} is {}, expected {expected:?}: a model with one vector per token",
                     config[key]
                 )));
             }
         }
         let output = &config["modality_config"]["text"]["method_output_name"];
         if !output.is_null() && output != "last_hidden_state" {
-            return Err(bad(format!("its texts become {output}, expected \"last_hidden_state\"")));
+            return Err(bad(format!("the output for texts is {output}, expected \"last_hidden_state\"")));
         }
         for key in ["query_expansion", "tokenizer_name_or_path"] {
             if !config[key].is_null() {
-                return Err(bad(format!("{key} is {}, expected null: it is not done here", config[key])));
+                return Err(bad(format!("{key} is {}, expected null: it is not supported", config[key])));
             }
         }
-        // The last one that is there counts.
-        let mut longest = |from: &Value, key: &str| -> Result<(), TaskError> {
-            self.longest = length(from, key).map_err(bad)?.or(self.longest);
+        // The last one that exists takes precedence.
+        let mut max_len = |from: &Value, key: &str| -> Result<(), TaskError> {
+            self.max_len = length(from, key).map_err(bad)?.or(self.max_len);
             Ok(())
         };
-        longest(&config, "max_seq_length")?;
+        max_len(&config, "max_seq_length")?;
         for arguments in tokenizer {
-            longest(arguments, "model_max_length")?;
+            max_len(arguments, "model_max_length")?;
         }
-        self.longest_of =
+        self.max_len_of =
             [length(&config, "query_length").map_err(bad)?, length(&config, "document_length").map_err(bad)?];
         let processing = &config["processing_kwargs"];
         for (key, settings) in processing.as_object().into_iter().flatten() {
             for (name, what) in settings.as_object().into_iter().flatten() {
-                let usual = match name.as_str() {
+                let is_supported = match name.as_str() {
                     "padding" | "pad_to_multiple_of" | "return_tensors" => true,
                     "truncation" => what == true || what == "longest_first" || what == "only_first",
                     "max_length" => key == "text",
                     _ => key != "text" && key != "common",
                 };
-                if !usual {
-                    return Err(bad(format!("processing_kwargs: {key}.{name} = {what} is not followed here")));
+                if !is_supported {
+                    return Err(bad(format!("processing_kwargs: {key}.{name} = {what} is not supported")));
                 }
             }
         }
         if let Some(of_all) = length(&processing["text"], "max_length").map_err(bad)? {
-            (self.longest, self.longest_of) = (Some(of_all), [None; 2]);
+            (self.max_len, self.max_len_of) = (Some(of_all), [None; 2]);
         }
         Ok(())
     }
 }
 
-/// A number from 1; none where the key is missing or null, or the number has no end.
+/// A number from 1; none if the key is missing or null, or the number means unlimited.
 fn length(config: &Value, key: &str) -> Result<Option<usize>, String> {
     match &config[key] {
         Value::Null => Ok(None),
         value => match value.as_f64() {
-            Some(found) if found > ENDLESS => Ok(None),
+            Some(found) if found > UNLIMITED => Ok(None),
             Some(found) if found >= 1.0 => Ok(Some(found as usize)),
             _ => Err(format!("{key} is {value}, expected a number from 1")),
         },
@@ -311,18 +312,18 @@ fn pools(config: &Value) -> Result<Vec<Pool>, String> {
         let found = MODES.iter().find(|(_, name, _)| *name == mode).map(|(.., pool)| *pool);
         found.ok_or_else(|| {
             let known: Vec<&str> = MODES.iter().map(|(_, name, _)| *name).collect();
-            format!("the pooling {mode:?} is not known (known: {}); choose one with --pool", known.join(", "))
+            format!("the pooling {mode:?} is not supported (supported: {}); set `pool` to choose one", known.join(", "))
         })
     };
     named.into_iter().map(known).collect()
 }
 
-/// Whether Python takes a value for true.
+/// Whether a value is true in Python.
 fn is_set(value: &Value) -> bool {
     value.as_bool().unwrap_or_else(|| value.as_f64().is_some_and(|number| number != 0.0))
 }
 
-/// A file of JSON; none if there is no such file.
+/// Reads a JSON file; none if it does not exist.
 fn json(path: &Path) -> Result<Option<Value>, TaskError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
@@ -352,16 +353,16 @@ mod tests {
         json!({"type": format!("sentence_transformers.models.{kind}"), "path": path})
     }
 
-    /// modules.json with modules after the Transformer, each in a folder of its number.
+    /// A modules.json with these modules after the Transformer, each in a folder named by its number.
     fn modules(kinds: &[&str]) -> (&'static str, Value) {
         let numbered = kinds.iter().enumerate().map(|(number, kind)| module(kind, &(number + 1).to_string()));
         ("modules.json", Value::Array(std::iter::once(module("Transformer", "")).chain(numbered).collect()))
     }
 
     #[track_caller]
-    fn refused(files: &[(&str, Value)], expected: &str) {
+    fn assert_error(files: &[(&str, Value)], expected: &str) {
         let dir = folder(files);
-        let line = match read(dir.path()).map(|said| said.chain()) {
+        let line = match read(dir.path()).map(|settings| settings.chain()) {
             Ok(chain) => chain.unwrap_err().to_string(),
             Err(e) => e.to_string(),
         };
@@ -369,57 +370,69 @@ mod tests {
     }
 
     #[test]
-    fn r12_modules_that_are_not_known_are_refused_by_name() {
+    fn r12_errors_of_unsupported_modules_name_the_module() {
         let mean = || ("1/config.json", json!({"pooling_mode": "mean"}));
-        refused(
+        assert_error(
             &[modules(&["Pooling"]), ("1/config.json", json!({"pooling_mode": "first"}))],
-            "\"first\" is not known (known: cls,",
+            "\"first\" is not supported (supported: cls,",
         );
-        refused(&[modules(&["Pooling"])], "config.json: is missing");
-        refused(&[modules(&[])], "no Pooling module");
-        refused(&[modules(&["Pooling", "Pooling"]), mean()], "a second Pooling");
-        refused(&[modules(&["SpladePooling"])], "module 1 of its modules.json is SpladePooling");
-        refused(&[modules(&["WordWeights", "Pooling"]), mean()], "is WordWeights, which is not known");
-        refused(&[modules(&["LSTM"])], "is LSTM");
-        refused(
+        assert_error(&[modules(&["Pooling"])], "config.json: is missing");
+        assert_error(&[modules(&[])], "expected a Pooling module");
+        assert_error(&[modules(&["Pooling", "Pooling"]), mean()], "a second Pooling");
+        assert_error(&[modules(&["SpladePooling"])], "module 1 of its modules.json is SpladePooling");
+        assert_error(&[modules(&["WordWeights", "Pooling"]), mean()], "is WordWeights, expected one of Transformer");
+        assert_error(&[modules(&["LSTM"])], "is LSTM");
+        assert_error(
             &[("modules.json", json!([module("WordEmbeddings", "")]))],
             "is WordEmbeddings, expected a Transformer",
         );
-        refused(
+        assert_error(
             &[("modules.json", json!([{"type": "custom.Transformer", "path": ""}]))],
-            "custom.Transformer, Python code of its own",
+            "custom.Transformer, custom Python code",
         );
         let sparse = (SENTENCES, json!({"model_type": "SparseEncoder"}));
-        refused(&[modules(&["Pooling"]), mean(), sparse], "says that it is a SparseEncoder");
+        assert_error(&[modules(&["Pooling"]), mean(), sparse], "found SparseEncoder");
         let normed = ("2/config.json", json!({"module_input_name": "token_embeddings"}));
-        refused(&[modules(&["Pooling", "Normalize"]), mean(), normed], "module_input_name is \"token_embeddings\"");
-        refused(&[modules(&["Pooling", "Dense"]), mean()], "2/config.json: is missing");
+        assert_error(
+            &[modules(&["Pooling", "Normalize"]), mean(), normed],
+            "module_input_name is \"token_embeddings\"",
+        );
+        assert_error(&[modules(&["Pooling", "Dense"]), mean()], "2/config.json: is missing");
         let dense = |more: Value| {
             let mut config = json!({"in_features": 4, "out_features": 2, "activation_function": "torch.nn.Tanh"});
             config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             [modules(&["Pooling", "Dense"]), mean(), ("2/config.json", config)]
         };
-        refused(
+        assert_error(
             &dense(json!({"activation_function": "torch.nn.Softmax"})),
-            "torch.nn.Softmax is not known here (known: Identity,",
+            "torch.nn.Softmax is not supported (supported: Identity,",
         );
-        refused(&dense(json!({"activation_function": null})), "expected the name of a class, found null");
-        refused(&dense(json!({"out_features": 0})), "out_features: expected a number from 1, found 0");
-        refused(&dense(json!({"in_features": "4"})), "in_features: expected a number from 1");
-        refused(&dense(json!({})), "neither model.safetensors");
+        assert_error(&dense(json!({"activation_function": null})), "expected the name of a class, found null");
+        assert_error(&dense(json!({"out_features": 0})), "out_features: expected a number from 1, found 0");
+        assert_error(&dense(json!({"in_features": "4"})), "in_features: expected a number from 1");
+        assert_error(&dense(json!({})), "neither model.safetensors");
     }
 
     #[test]
-    fn r13_settings_that_are_not_followed_are_refused() {
+    fn r13_unsupported_settings_are_errors() {
         let settings = |settings: Value| [modules(&["Pooling"]), ("1/config.json", json!({})), (SETTINGS[0], settings)];
-        refused(&settings(json!({"query_expansion": {"strategy": "fixed"}})), "query_expansion is ");
-        refused(&settings(json!({"transformer_task": "fill-mask"})), "transformer_task is \"fill-mask\"");
-        refused(&settings(json!({"tokenizer_args": {"do_lower_case": true}})), "do_lower_case = true is not followed");
-        refused(&settings(json!({"processing_kwargs": {"text": {"truncation": false}}})), "text.truncation = false");
-        refused(
-            &settings(json!({"modality_config": {"text": {"method_output_name": "pooler_output"}}})),
-            "become \"pooler_output\"",
+        assert_error(&settings(json!({"query_expansion": {"strategy": "fixed"}})), "query_expansion is ");
+        assert_error(&settings(json!({"transformer_task": "fill-mask"})), "transformer_task is \"fill-mask\"");
+        assert_error(
+            &settings(json!({"tokenizer_args": {"do_lower_case": true}})),
+            "do_lower_case = true is not supported",
         );
-        refused(&settings(json!({"max_seq_length": "128"})), "max_seq_length is \"128\", expected a number from 1");
+        assert_error(
+            &settings(json!({"processing_kwargs": {"text": {"truncation": false}}})),
+            "text.truncation = false",
+        );
+        assert_error(
+            &settings(json!({"modality_config": {"text": {"method_output_name": "pooler_output"}}})),
+            "is \"pooler_output\"",
+        );
+        assert_error(
+            &settings(json!({"max_seq_length": "128"})),
+            "max_seq_length is \"128\", expected a number from 1",
+        );
     }
 }

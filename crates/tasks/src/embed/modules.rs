@@ -1,4 +1,4 @@
-//! The modules of a sentence-transformers folder that change a text's vector after the pooling.
+//! The modules of a sentence-transformers folder that are applied to a vector after the pooling.
 //!
 //! ```text
 //! Dense f(W x + b) + r, where r is nothing, x or R x · LayerNorm γ (x − mean) / √(variance + 10⁻⁵) + β · Normalize x / |x|
@@ -13,37 +13,37 @@ use serde_json::Value;
 use super::arithmetic::{dot, normalize};
 use crate::TaskError;
 
-/// ε of PyTorch's LayerNorm; the module's settings have none.
+/// The default ε of PyTorch's LayerNorm; the module has no setting for it.
 const EPSILON: f64 = 1e-5;
-/// What modules after the pooling read and write.
+/// The name of the value that modules after the pooling read and write.
 const VECTOR: &str = "sentence_embedding";
 
-/// A module.
+/// A module after the pooling.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Module {
-    /// A linear layer and an activation.
+    /// A linear layer with an activation.
     Dense(Dense),
-    /// Every vector with mean 0 and variance 1, then scaled and moved.
+    /// Normalizes each vector to mean 0 and variance 1, then scales and shifts it.
     LayerNorm(LayerNorm),
-    /// Every vector with length 1.
+    /// Normalizes each vector to norm 1.
     Normalize,
 }
 
-/// A linear layer and an activation.
+/// A linear layer with an activation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dense {
-    /// Numbers of a vector before it.
+    /// The number of input dimensions.
     pub inputs: usize,
-    /// Numbers of a vector after it.
+    /// The number of output dimensions.
     pub outputs: usize,
-    /// W, `[outputs, inputs]`, row by row.
+    /// The weight W, `[outputs, inputs]`, row-major.
     pub weight: Vec<f32>,
-    /// b, if it has one.
+    /// The bias b, if it has one.
     pub bias: Option<Vec<f32>>,
-    /// f.
+    /// The activation f.
     pub activation: Activation,
-    /// r.
+    /// The residual r.
     pub residual: Residual,
 }
 
@@ -52,13 +52,13 @@ pub struct Dense {
 pub enum Residual {
     /// Nothing.
     None,
-    /// The vector before it.
+    /// The input vector.
     Same,
-    /// That vector times a matrix `[outputs, inputs]`, row by row.
+    /// The input vector times a matrix `[outputs, inputs]`, row-major.
     Projected(Vec<f32>),
 }
 
-/// Scale and shift of a LayerNorm, a number for each of the vector's.
+/// Scale and shift of a LayerNorm, one number for each dimension.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerNorm {
     /// γ.
@@ -67,7 +67,7 @@ pub struct LayerNorm {
     pub bias: Vec<f32>,
 }
 
-/// The activations of PyTorch that need no settings, with PyTorch's defaults.
+/// The activations of PyTorch without required parameters, with PyTorch's defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// x
@@ -98,7 +98,7 @@ pub enum Activation {
     Softsign,
 }
 
-/// Each under the name of its class in `torch.nn`.
+/// The activations by the name of their class in `torch.nn`.
 const ACTIVATIONS: [(&str, Activation); 14] = [
     ("Identity", Activation::Identity),
     ("Tanh", Activation::Tanh),
@@ -117,13 +117,13 @@ const ACTIVATIONS: [(&str, Activation); 14] = [
 ];
 
 impl Activation {
-    /// The activation of this Python path; an error in words for one that is not known.
+    /// The activation with this Python path; an error message for an unknown one.
     fn named(path: &str) -> Result<Activation, String> {
         let name = path.rsplit('.').next().unwrap_or(path);
         let found = ACTIVATIONS.iter().find(|(known, _)| *known == name);
         found.map(|(_, activation)| *activation).ok_or_else(|| {
             let known: Vec<&str> = ACTIVATIONS.iter().map(|(known, _)| *known).collect();
-            format!("the activation {path} is not known here (known: {})", known.join(", "))
+            format!("the activation {path} is not supported (supported: {})", known.join(", "))
         })
     }
 
@@ -160,11 +160,12 @@ fn softplus(x: f64) -> f64 {
 }
 
 impl Module {
-    /// Reads the module of this class from its folder and settings; `root` is the sentence-transformers folder, which messages name.
-    /// None for a class that is not one of these. A note for people where the folder's settings are passed over.
+    /// Reads the module of this class from its folder and settings. `root` is the sentence-transformers folder, for
+    /// messages. None for a class that is not supported. The string is a note for the user if settings of the folder
+    /// are ignored.
     ///
     /// # Errors
-    /// [`TaskError::File`] for settings that cannot be followed, [`TaskError::Model`] for weights that do not fit them.
+    /// [`TaskError::File`] for settings that are not supported, [`TaskError::Model`] for weights that do not fit them.
     pub(super) fn read(
         class: &str,
         folder: &Path,
@@ -172,7 +173,7 @@ impl Module {
         root: &Path,
     ) -> Result<Option<(Module, Option<String>)>, TaskError> {
         let bad = |problem: String| TaskError::file(&folder.join("config.json"), problem);
-        let absent = || bad("is missing, and modules.json names its folder; download the model again".to_owned());
+        let absent = || bad("is missing, but modules.json refers to its folder; download the model again".to_owned());
         let config = match class {
             "Normalize" => config.unwrap_or(&Value::Null),
             "Dense" | "LayerNorm" => config.ok_or_else(absent)?,
@@ -180,9 +181,7 @@ impl Module {
         };
         for key in ["module_input_name", "module_output_name"] {
             if let Some(name) = config[key].as_str().filter(|name| *name != VECTOR) {
-                let problem = format!(
-                    "{key} is {name:?}, expected {VECTOR:?}: other values than a text's vector are not changed here"
-                );
+                let problem = format!("{key} is {name:?}, expected {VECTOR:?}");
                 return Err(bad(problem));
             }
         }
@@ -198,7 +197,7 @@ impl Module {
                     Value::Null if config.get("activation_function").is_none() => (Activation::Tanh, None),
                     Value::String(path) => {
                         let note = format!(
-                            "{}: its activation {path} is Python code of its own: Tanh is in its place, as in sentence-transformers",
+                            "{}: its activation {path} is custom Python code; Tanh is used instead, as in sentence-transformers",
                             folder.display()
                         );
                         (Activation::Tanh, Some(note))
@@ -238,10 +237,10 @@ impl Module {
         }
     }
 
-    /// Numbers of a vector after it, given those before it.
+    /// The number of dimensions after it, given the number before it.
     ///
     /// # Errors
-    /// In words, for a width that it does not take.
+    /// A message, if it does not support this number of dimensions.
     pub(super) fn width(&self, before: usize) -> Result<usize, String> {
         let (expected, after) = match self {
             Module::Dense(dense) => (dense.inputs, dense.outputs),
@@ -251,11 +250,11 @@ impl Module {
         if expected == before {
             Ok(after)
         } else {
-            Err(format!("{self}: it takes vectors of {expected} numbers, and they have {before}"))
+            Err(format!("{self}: expected vectors of {expected} dimensions, found {before}"))
         }
     }
 
-    /// The vector after it.
+    /// Applies the module to a vector.
     pub(super) fn apply(&self, mut vector: Vec<f32>) -> Vec<f32> {
         match self {
             Module::Dense(dense) => dense.apply(&vector),
@@ -272,7 +271,7 @@ impl Module {
 }
 
 impl fmt::Display for Module {
-    /// Its class with sizes, such as `Dense 768 → 256 (Tanh)`.
+    /// The class with its sizes, such as `Dense 768 → 256 (Tanh)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Module::Dense(Dense { inputs, outputs, activation, .. }) => {
@@ -316,11 +315,11 @@ impl LayerNorm {
     }
 }
 
-/// The tensors of a module's folder.
+/// Reads the tensors of a module's folder.
 fn tensors(folder: &Path, expected: &[(&str, &[usize])], root: &Path) -> Result<Vec<Vec<f32>>, TaskError> {
     if !folder.join("model.safetensors").is_file() && folder.join("pytorch_model.bin").is_file() {
         let problem = format!(
-            "only model.safetensors is read here; make a folder with it: cloze convert {} --out NEW",
+            "expected model.safetensors, found only pytorch_model.bin; convert the folder {} to safetensors",
             root.display()
         );
         return Err(TaskError::file(&folder.join("pytorch_model.bin"), problem));

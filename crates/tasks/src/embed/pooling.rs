@@ -1,19 +1,20 @@
-//! Hidden states of a text's tokens → one vector.
+//! Pooling: the hidden states of a text's tokens → one vector.
 //!
-//! Of the T real tokens x₁ … x_T of a text, `[CLS]` and `[SEP]` among them as in sentence-transformers' `Pooling`:
+//! For the T tokens x₁ … x_T of a text, including `[CLS]` and `[SEP]`, as in sentence-transformers' `Pooling`:
 //!
 //! ```text
 //! cls x₁ · last x_T · mean Σ x_t / T · mean-sqrt-len Σ x_t / √T · weighted-mean Σ t x_t / Σ t · max max_t x_t · pooler tanh(W x₁ + b)
 //! ```
 //!
-//! Tokens of a prompt may be left out (`include_prompt` of the module's settings): x₁ is then the first token after it, and T counts
-//! those after it; a token's weight t counts all. Sums are f64 whatever the activations' type.
+//! The tokens of a prompt may be excluded (`include_prompt` in the settings of the module). Then x₁ is the first token
+//! after the prompt, and T is the number of tokens after it, but the weight t of a token counts all tokens. Sums are
+//! computed in f64 for all data types of activations.
 
 use std::fmt;
 
 use cloze_engine::Var;
 
-/// How tokens become one.
+/// A pooling mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pool {
@@ -25,16 +26,16 @@ pub enum Pool {
     MeanSqrtLen,
     /// The mean of all tokens, the n-th with weight n.
     WeightedMean,
-    /// The largest of each number over all tokens.
+    /// The maximum of each dimension over all tokens.
     Max,
     /// The last token, `[SEP]`.
     LastToken,
-    /// The pooler's output; of the last layer whatever [`Pooling::layers`] says.
+    /// The pooler's output, which is computed from the last layer for all values of [`Pooling::layers`].
     Pooler,
 }
 
 impl Pool {
-    /// Its name.
+    /// The name of the mode, as the value of the option `pool`.
     pub const fn name(self) -> &'static str {
         match self {
             Pool::Cls => "cls",
@@ -48,26 +49,26 @@ impl Pool {
     }
 }
 
-/// What a vector is made of: for each pool in turn, each layer's share.
+/// The parts of a vector: for each pooling mode in order, one part for each layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pooling {
-    /// Set side by side.
+    /// The pooling modes, whose results are concatenated.
     pub pools: Vec<Pool>,
-    /// The hidden states, from 0 (the embeddings') to the number of layers; set side by side.
+    /// The indices of the hidden states, from 0 (embeddings) to the number of layers; they are concatenated.
     pub layers: Vec<usize>,
-    /// Whether the tokens of a prompt count.
+    /// Whether the tokens of a prompt are included.
     pub include_prompt: bool,
 }
 
 impl Pooling {
-    /// Numbers of a vector for a model so wide.
+    /// The number of dimensions of a vector, for a model with this hidden size.
     pub fn width(&self, hidden: usize) -> usize {
         let parts = |pool: &Pool| if *pool == Pool::Pooler { 1 } else { self.layers.len() };
         self.pools.iter().map(parts).sum::<usize>() * hidden
     }
 
-    /// Whether of a model with so many layers the last one's first tokens are all that is read.
-    pub(super) fn reads_firsts_alone(&self, layers: usize) -> bool {
+    /// Whether only the first token of the last layer is used, for a model with this number of layers.
+    pub(super) fn needs_only_cls(&self, layers: usize) -> bool {
         self.layers == [layers] && self.pools.iter().all(|pool| matches!(pool, Pool::Cls | Pool::Pooler))
     }
 }
@@ -81,8 +82,8 @@ impl fmt::Display for Pooling {
     }
 }
 
-/// The vectors of all sequences of a batch, end to end; of each, the first `prompt` tokens are left out. Panics without the pooler that
-/// a pool needs.
+/// The vectors of all sequences of a batch, row by row. The first `prompt` tokens of each are excluded. Panics if a
+/// mode needs a pooler and there is none.
 pub(super) fn pool(
     pooling: &Pooling,
     states: &[&Var],
@@ -111,8 +112,9 @@ pub(super) fn pool(
     vectors
 }
 
-/// One vector of a sequence's tokens without the first `prompt` of them. Where none is left, sums are zeros, the first token is that of
-/// the sequence, the last is zeros and the largest is −∞, as in sentence-transformers.
+/// Pools the tokens of a sequence, without the first `prompt` tokens. If no tokens remain, the result is as in
+/// sentence-transformers: sums are zero, the first token is that of the sequence, the last is zero and the maximum is
+/// −∞.
 fn combine(pool: Pool, tokens: &[f32], hidden: usize, prompt: usize, out: &mut Vec<f32>) {
     let rows = || tokens.chunks_exact(hidden).enumerate().skip(prompt);
     let mut mean = |weight: fn(usize) -> f64, divisor: fn(f64) -> f64| {
@@ -129,11 +131,11 @@ fn combine(pool: Pool, tokens: &[f32], hidden: usize, prompt: usize, out: &mut V
         Pool::MeanSqrtLen => mean(|_| 1.0, f64::sqrt),
         Pool::WeightedMean => mean(|number| number as f64 + 1.0, |weights| weights),
         Pool::Max => {
-            let mut most = vec![f32::NEG_INFINITY; hidden];
-            // NaN is kept: `f32::max` would hide damaged weights.
-            let keep = |most: &mut f32, x: f32| *most = if x > *most || x.is_nan() { x } else { *most };
-            rows().for_each(|(_, row)| most.iter_mut().zip(row).for_each(|(most, &x)| keep(most, x)));
-            out.extend(most);
+            let mut max = vec![f32::NEG_INFINITY; hidden];
+            // NaN is propagated, because `f32::max` would hide damaged weights.
+            let update = |max: &mut f32, x: f32| *max = if x > *max || x.is_nan() { x } else { *max };
+            rows().for_each(|(_, row)| max.iter_mut().zip(row).for_each(|(max, &x)| update(max, x)));
+            out.extend(max);
         }
         Pool::Cls | Pool::Pooler => out.extend(rows().next().map_or(&tokens[..hidden], |(_, first)| first)),
         Pool::LastToken => match rows().last() {

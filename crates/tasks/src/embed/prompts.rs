@@ -1,77 +1,78 @@
-//! What is put before a text: sentence-transformers' prompts.
+//! FolderPrompts: texts that sentence-transformers puts before a text.
 
 use serde_json::Value;
 
 use crate::TaskError;
 
-/// What a text is embedded as. Each has a prompt and a length of its own; they are the functions `encode`, `encode_query` and
-/// `encode_document` of sentence-transformers.
+/// The purpose of a text. Each purpose has its own prompt and maximum length. They correspond to the functions
+/// `encode`, `encode_query` and `encode_document` of sentence-transformers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Just a text.
+    /// No particular purpose.
     Text,
-    /// What is searched for.
+    /// A query, which is searched for.
     Query,
-    /// What is searched through.
+    /// A document, which is searched.
     Document,
 }
 
 impl Purpose {
-    /// All of them.
+    /// All purposes.
     pub const ALL: [Purpose; 3] = [Purpose::Text, Purpose::Query, Purpose::Document];
 
     /// The option that names its prompt.
     fn option(self) -> &'static str {
         match self {
-            Purpose::Text => "--prompt-name",
-            Purpose::Query => "--query-prompt-name",
-            Purpose::Document => "--document-prompt-name",
+            Purpose::Text => "prompt_name",
+            Purpose::Query => "query_prompt_name",
+            Purpose::Document => "document_prompt_name",
         }
     }
 }
 
-/// Which prompt a caller wants.
+/// The prompt that a caller selects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Prompt {
-    /// The folder's: of a text the default prompt, of a query and a document those of these names.
+    /// The folder's prompt: the default prompt for texts, those named `query` and `document` for queries and documents.
     #[default]
     Auto,
-    /// The folder's of this name.
+    /// The folder's prompt with this name.
     Named(String),
-    /// This text; empty for none.
+    /// This text; empty for no prompt.
     Text(String),
 }
 
 /// The prompts of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Prompts {
-    /// Name and text. `query` and `document` are always among them, as in sentence-transformers; empty where a folder does not say.
+pub(super) struct FolderPrompts {
+    /// The names and texts. As in sentence-transformers, `query` and `document` always exist; they are empty if the
+    /// folder does not define them.
     named: Vec<(String, String)>,
-    /// The name of a text's.
+    /// The name of the default prompt for texts.
     default: Option<String>,
 }
 
-impl Default for Prompts {
-    /// Those of a folder that says nothing of them.
-    fn default() -> Prompts {
+impl Default for FolderPrompts {
+    /// The prompts of a folder without settings.
+    fn default() -> FolderPrompts {
         let named = ["query", "document"].map(|name| (name.to_owned(), String::new()));
-        Prompts { named: named.into(), default: None }
+        FolderPrompts { named: named.into(), default: None }
     }
 }
 
-impl Prompts {
-    /// The prompts of a config_sentence_transformers.json.
+impl FolderPrompts {
+    /// Reads the prompts of config_sentence_transformers.json.
     ///
     /// # Errors
-    /// In words: prompts that are no texts, a default name that is none of them.
-    pub(super) fn read(config: &Value) -> Result<Prompts, String> {
-        let Prompts { mut named, .. } = Prompts::default();
-        let listed = match &config["prompts"] {
+    /// A message, for prompts that are not texts and for an unknown default name.
+    pub(super) fn read(config: &Value) -> Result<FolderPrompts, String> {
+        let FolderPrompts { mut named, .. } = FolderPrompts::default();
+        let quoted_list = match &config["prompts"] {
             Value::Null => None,
-            Value::Object(listed) => Some(listed),
+            Value::Object(quoted_list) => Some(quoted_list),
             other => return Err(format!("\"prompts\": expected names with texts, found {other}")),
         };
-        for (name, prompt) in listed.into_iter().flatten() {
+        for (name, prompt) in quoted_list.into_iter().flatten() {
             let prompt = match prompt {
                 Value::Null => String::new(),
                 Value::String(prompt) => prompt.clone(),
@@ -87,10 +88,10 @@ impl Prompts {
             Value::String(name) => Some(name.clone()),
             other => return Err(format!("\"default_prompt_name\": expected a name, found {other}")),
         };
-        let prompts = Prompts { named, default };
+        let prompts = FolderPrompts { named, default };
         match &prompts.default {
             Some(name) if prompts.find(name).is_none() => {
-                Err(format!("its default prompt {name:?} is not among its prompts (known: {})", prompts.listed()))
+                Err(format!("its default prompt {name:?} is not among its prompts: {}", prompts.quoted_list()))
             }
             _ => Ok(prompts),
         }
@@ -100,15 +101,15 @@ impl Prompts {
         self.named.iter().find(|(known, _)| known == name).map(|(_, prompt)| prompt.as_str())
     }
 
-    fn listed(&self) -> String {
+    fn quoted_list(&self) -> String {
         let one = |(name, prompt): &(String, String)| format!("{name} {prompt:?}");
         self.named.iter().map(one).collect::<Vec<_>>().join(", ")
     }
 
-    /// What is put before a text of this purpose.
+    /// The prompt before a text with this purpose.
     ///
     /// # Errors
-    /// [`TaskError::Setting`] for a name that the folder lacks, with those that it has.
+    /// [`TaskError::Setting`] for an unknown name, with a list of the folder's prompts.
     pub(super) fn resolve<'a>(&'a self, prompt: &'a Prompt, purpose: Purpose) -> Result<&'a str, TaskError> {
         let name = match (prompt, purpose) {
             (Prompt::Text(prompt), _) => return Ok(prompt),
@@ -121,11 +122,14 @@ impl Prompts {
             (_, Purpose::Document) => "document",
         };
         self.find(name).ok_or_else(|| {
-            TaskError::setting(purpose.option(), format!("no prompt is called {name:?}; known: {}", self.listed()))
+            TaskError::setting(
+                purpose.option(),
+                format!("unknown prompt {name:?}; the folder's prompts: {}", self.quoted_list()),
+            )
         })
     }
 
-    /// What a user must know of the prompts that are used without a word of theirs, and of those that are not.
+    /// A note for the user about the prompt that is used by default, or about prompts that are not used.
     pub(super) fn note(&self, purpose: Purpose) -> Option<String> {
         let own = self.resolve(&Prompt::Auto, purpose).unwrap_or_default();
         let others = || self.named.iter().filter(|(_, prompt)| !prompt.is_empty() && prompt != own);
@@ -133,30 +137,27 @@ impl Prompts {
             Purpose::Text if !own.is_empty() => {
                 let name = self.default.as_deref().unwrap_or_default();
                 Some(format!(
-                    "each text is put after {own:?}, the folder's default prompt ({name}); leave it out with --prompt \"\""
+                    "the folder's default prompt {own:?} ({name}) is put before each text; set `prompt` to \"\" to omit it"
                 ))
             }
             Purpose::Text => {
                 let known: Vec<String> = others().map(|(name, prompt)| format!("{name} {prompt:?}")).collect();
                 (!known.is_empty()).then(|| {
-                    format!(
-                        "the folder has prompts and no default one; name one with --prompt-name: {}",
-                        known.join(", ")
-                    )
+                    format!("the folder has prompts but no default; set `prompt_name` to use one: {}", known.join(", "))
                 })
             }
             Purpose::Query if !own.is_empty() => Some(format!(
-                "each query is put after {own:?}, the folder's prompt; leave it out with --query-prompt \"\""
+                "the folder's prompt {own:?} is put before each query; set `query_prompt` to \"\" to omit it"
             )),
             Purpose::Document if !own.is_empty() => Some(format!(
-                "each document is put after {own:?}, the folder's prompt; leave it out with --document-prompt \"\""
+                "the folder's prompt {own:?} is put before each document; set `document_prompt` to \"\" to omit it"
             )),
             Purpose::Query => None,
             Purpose::Document => {
                 let (name, prompt) = others().find(|(name, _)| ["passage", "corpus"].contains(&name.as_str()))?;
                 Some(format!(
-                    "documents get no prompt, as in sentence-transformers, which looks for one called document; the folder has {name} \
-                     {prompt:?} (--document-prompt-name {name})"
+                    "documents get no prompt, because (as in sentence-transformers) only the one named document is used; set \
+                     `document_prompt_name` to {name} to use the folder's prompt {prompt:?}"
                 ))
             }
         }
@@ -170,10 +171,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn r14_unknown_names_are_listed_with_the_known_ones() {
-        let prompts = Prompts::read(&json!({"prompts": {"query": "q: ", "x": null}})).unwrap();
+    fn r14_errors_of_unknown_names_list_the_known_names() {
+        let prompts = FolderPrompts::read(&json!({"prompts": {"query": "q: ", "x": null}})).unwrap();
         let line = prompts.resolve(&Prompt::Named("y".into()), Purpose::Query).unwrap_err().to_string();
-        assert_eq!(line, "--query-prompt-name: no prompt is called \"y\"; known: query \"q: \", document \"\", x \"\"");
+        assert_eq!(
+            line,
+            "`query_prompt_name`: unknown prompt \"y\"; the folder's prompts: query \"q: \", document \"\", x \"\""
+        );
         for (config, expected) in [
             (
                 json!({"prompts": {"query": "q: "}, "default_prompt_name": "passage"}),
@@ -183,25 +187,28 @@ mod tests {
             (json!({"prompts": ["q: "]}), "expected names with texts"),
             (json!({"prompts": {"query": 3}}), "the prompt \"query\": expected a text, found 3"),
         ] {
-            let line = Prompts::read(&config).unwrap_err();
+            let line = FolderPrompts::read(&config).unwrap_err();
             assert!(line.contains(expected), "{line}");
         }
-        assert!(Prompts::read(&json!({"default_prompt_name": "document"})).is_ok(), "it is empty, and there");
+        assert!(FolderPrompts::read(&json!({"default_prompt_name": "document"})).is_ok(), "it exists and is empty");
     }
 
     #[test]
-    fn r14_what_is_put_before_texts_without_a_word_is_told() {
+    fn r14_default_prompts_give_a_note() {
         let notes = |config: Value| {
-            let prompts = Prompts::read(&config).unwrap();
+            let prompts = FolderPrompts::read(&config).unwrap();
             Purpose::ALL.map(|purpose| prompts.note(purpose).unwrap_or_default())
         };
         assert_eq!(notes(Value::Null), ["", "", ""]);
         let [text, query, document] = notes(json!({"prompts": {"query": "q: ", "passage": "p: "}}));
-        assert!(text.contains("no default one") && text.contains("query \"q: \", passage \"p: \""), "{text}");
-        assert!(query.contains("after \"q: \"") && query.contains("--query-prompt"), "{query}");
-        assert!(document.contains("--document-prompt-name passage"), "{document}");
+        assert!(text.contains("no default") && text.contains("query \"q: \", passage \"p: \""), "{text}");
+        assert!(
+            query.contains("prompt \"q: \" is put before each query") && query.contains("`query_prompt`"),
+            "{query}"
+        );
+        assert!(document.contains("`document_prompt_name` to passage"), "{document}");
         let [text, _, document] = notes(json!({"prompts": {"document": "d: "}, "default_prompt_name": "document"}));
-        assert!(text.contains("after \"d: \", the folder's default prompt (document)"), "{text}");
-        assert!(document.contains("each document is put after \"d: \""), "{document}");
+        assert!(text.contains("the folder's default prompt \"d: \" (document)"), "{text}");
+        assert!(document.contains("\"d: \" is put before each document"), "{document}");
     }
 }

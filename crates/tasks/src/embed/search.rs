@@ -1,4 +1,4 @@
-//! The vectors nearest to a query.
+//! Exact search for the vectors nearest to a query.
 
 use std::fmt;
 
@@ -6,46 +6,46 @@ use super::arithmetic::{dot, sum_of_pairs};
 use super::vectors::Vectors;
 use crate::parallel;
 
-/// How two vectors are compared; the larger, the nearer.
+/// A similarity function of two vectors; larger values are more similar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Similarity {
-    /// The cosine of the angle between them, −1 to 1; 0 if one of both is all zeros.
+    /// The cosine similarity, −1 to 1; 0 if either vector is zero.
     #[default]
     Cosine,
-    /// The sum of the products.
+    /// The dot product.
     Dot,
-    /// The distance, negative.
+    /// The negative Euclidean distance.
     Euclidean,
-    /// The sum of the absolute differences, negative.
+    /// The negative Manhattan distance.
     Manhattan,
 }
 
 impl Similarity {
-    /// All of them, with the name in sentence-transformers and what it means.
+    /// All similarity functions, with names (those of sentence-transformers) and descriptions.
     pub const ALL: [(Similarity, &'static str, &'static str); 4] = [
-        (Similarity::Cosine, "cosine", "The cosine of the angle between them"),
-        (Similarity::Dot, "dot", "The sum of the products"),
-        (Similarity::Euclidean, "euclidean", "The distance, negative"),
-        (Similarity::Manhattan, "manhattan", "The sum of the absolute differences, negative"),
+        (Similarity::Cosine, "cosine", "The cosine similarity"),
+        (Similarity::Dot, "dot", "The dot product"),
+        (Similarity::Euclidean, "euclidean", "The negative Euclidean distance"),
+        (Similarity::Manhattan, "manhattan", "The negative Manhattan distance"),
     ];
 
-    /// Its name in sentence-transformers.
+    /// The name, as in sentence-transformers.
     pub fn name(self) -> &'static str {
         Similarity::ALL.iter().find(|(similarity, ..)| *similarity == self).map_or("", |(_, name, _)| name)
     }
 
-    /// The similarity of this name.
+    /// The similarity function with this name.
     pub fn named(name: &str) -> Option<Similarity> {
         Similarity::ALL.iter().find(|(_, known, _)| *known == name).map(|(similarity, ..)| *similarity)
     }
 
-    /// The score of two vectors, which are of length 1 where it is the cosine that counts.
+    /// The similarity of two vectors, which must have norm 1 for the cosine.
     fn score(self, a: &[f32], b: &[f32]) -> f32 {
         match self {
             Similarity::Cosine | Similarity::Dot => dot(a, b),
-            // From zero, so that equal vectors have a score without a sign.
+            // Subtracted from 0, so that the score of equal vectors is 0 and not −0.
             Similarity::Euclidean => 0.0 - sum_of_pairs(a, b, |a, b| (a - b) * (a - b)).sqrt(),
             Similarity::Manhattan => 0.0 - sum_of_pairs(a, b, |a, b| (a - b).abs()),
         }
@@ -53,7 +53,7 @@ impl Similarity {
 }
 
 impl fmt::Display for Similarity {
-    /// As the object of "compared by".
+    /// A noun phrase, for "compared by …".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Similarity::Cosine => "cosine",
@@ -64,41 +64,42 @@ impl fmt::Display for Similarity {
     }
 }
 
-/// A vector that was found.
+/// A search result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Hit {
-    /// Its row, from 0.
+    /// The row of the vector, from 0.
     pub row: usize,
-    /// Its [`Similarity`] to the query.
+    /// The [`Similarity`] to the query.
     pub score: f32,
 }
 
-/// Vectors to search among: all are compared, exactly.
+/// An index of vectors for exact search: all vectors are compared.
 pub struct Index {
-    /// Of length 1 where it is the cosine that counts.
+    /// The vectors, with norm 1 for the cosine.
     vectors: Vectors,
     similarity: Similarity,
 }
 
 impl Index {
-    /// Takes vectors of any length.
+    /// Makes an index of vectors with any norms.
     pub fn new(vectors: Vectors, similarity: Similarity) -> Index {
         Index { vectors: prepared(vectors, similarity), similarity }
     }
 
-    /// How many vectors there are.
+    /// The number of vectors.
     pub fn len(&self) -> usize {
         self.vectors.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no vectors.
     pub fn is_empty(&self) -> bool {
         self.vectors.is_empty()
     }
 
-    /// For each query its `top` nearest, nearest first, the lower row first among equals; `keep(query, row)` may leave some out.
-    /// On `threads` threads; what is found does not depend on how many. Panics if the queries are of another width.
+    /// For each query, its `top` nearest vectors in descending order of similarity, ties in the order of rows. Vectors
+    /// for which `keep(query, row)` is false are excluded. The result does not depend on the number of threads. Panics
+    /// if the queries have a different number of dimensions.
     pub fn nearest(
         &self,
         queries: Vectors,
@@ -106,7 +107,7 @@ impl Index {
         threads: usize,
         keep: impl Fn(usize, usize) -> bool + Sync,
     ) -> Vec<Vec<Hit>> {
-        assert_eq!(queries.width(), self.vectors.width(), "queries as wide as what is searched");
+        assert_eq!(queries.width(), self.vectors.width(), "expected queries with the dimensions of the index");
         let queries = prepared(queries, self.similarity);
         let rows: Vec<(usize, &[f32])> = queries.rows().enumerate().collect();
         parallel::map(&rows, threads, |&(number, query)| self.nearest_one(query, top, |row| keep(number, row)))
@@ -128,7 +129,7 @@ impl Index {
     }
 }
 
-/// Vectors in the form whose [`Similarity::score`] is computed.
+/// Vectors in the form that [`Similarity::score`] requires.
 fn prepared(vectors: Vectors, similarity: Similarity) -> Vectors {
     if similarity == Similarity::Cosine { vectors.normalized() } else { vectors }
 }
@@ -138,13 +139,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_come_first_whatever_their_length() {
+    fn the_nearest_come_first_for_any_norms() {
         let vectors = Vectors::new(2, vec![0.0, 3.0, 5.0, 5.0, -1.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 1.0]);
         let index = Index::new(vectors, Similarity::Cosine);
         let query = || Vectors::new(2, vec![0.0, 2.0, 7.0, 0.0]);
         let found = index.nearest(query(), 10, 2, |_, _| true);
         let rows: Vec<Vec<usize>> = found.iter().map(|hits| hits.iter().map(|hit| hit.row).collect()).collect();
-        // Row 3 is all zeros, row 0 and row 5 point the same way.
+        // Row 3 is zero; rows 0 and 5 have the same direction.
         assert_eq!(rows, [[0, 5, 1, 2, 3, 4], [4, 1, 0, 3, 5, 2]]);
         let half = 0.5f32.sqrt();
         for (hit, expected) in found[0].iter().zip([1.0, 1.0, half, 0.0, 0.0, 0.0]) {
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn each_similarity_ranks_in_its_own_way() {
+    fn similarities_give_different_rankings() {
         let order = |similarity: Similarity| -> Vec<usize> {
             let vectors = Vectors::new(2, vec![1.0, 1.0, 4.0, 0.5, 0.0, 2.0]);
             let hits = Index::new(vectors, similarity).nearest(Vectors::new(2, vec![1.0, 0.9]), 3, 1, |_, _| true);

@@ -9,12 +9,12 @@ use crate::forward::BATCH_TOKENS;
 
 const TEXTS: [&str; 6] = ["a b c", "", "d", "a a a a b c d e f g h", "Z a", "c b a"];
 
-/// A random encoder with a tokenizer of letters, as a folder; files beside it.
+/// A folder with a random encoder, a tokenizer of letters, and additional files.
 fn folder(files: &[(&str, Value)]) -> tempfile::TempDir {
     folder_of(Heads::ENCODER, files)
 }
 
-/// The same with these heads.
+/// The same, for a model with these heads.
 fn folder_of(heads: Heads, files: &[(&str, Value)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::default();
@@ -51,7 +51,7 @@ fn embed(embedder: &Embedder, texts: &[&str]) -> Vec<Vec<f32>> {
     embedded.vectors.rows().map(<[f32]>::to_vec).collect()
 }
 
-/// Each hidden state `[T][H]` of one text, and the pooler's output, straight from the model.
+/// All hidden states `[T][H]` of a text, and the pooler's output, computed directly with the model.
 fn states(embedder: &Embedder, text: &str) -> (Vec<Vec<Vec<f64>>>, Vec<f64>) {
     let Sequence { ids, segments } = embedder.encode_one(text, Purpose::Text).sequence;
     let mut inputs = Inputs::default();
@@ -78,7 +78,7 @@ fn assert_close(found: &[f32], expected: &[f64], what: &str) {
 }
 
 #[test]
-fn each_pooling_is_what_a_plain_loop_gives() {
+fn each_pooling_equals_a_plain_loop() {
     let dir = folder(&[]);
     type Loop = fn(&[Vec<f64>], usize) -> f64;
     let loops: [(Pool, Loop); 6] = [
@@ -93,12 +93,12 @@ fn each_pooling_is_what_a_plain_loop_gives() {
         }),
     ];
     for (pool, one) in loops {
-        for (layers, wanted) in [(&[][..], &[2usize][..]), (&[0], &[0]), (&[-1, 1, -3], &[2, 1, 0])] {
+        for (layers, indices) in [(&[][..], &[2usize][..]), (&[0], &[0]), (&[-1, 1, -3], &[2, 1, 0])] {
             let embedder = open(dir.path(), &of(pool, layers)).unwrap();
             for (text, found) in TEXTS.iter().zip(embed(&embedder, &TEXTS)) {
                 let (hidden, _) = states(&embedder, text);
                 let width = hidden[0][0].len();
-                let expected: Vec<f64> = wanted
+                let expected: Vec<f64> = indices
                     .iter()
                     .flat_map(|&layer| (0..width).map(|i| one(&hidden[layer], i)).collect::<Vec<_>>())
                     .collect();
@@ -113,7 +113,7 @@ fn each_pooling_is_what_a_plain_loop_gives() {
 }
 
 #[test]
-fn the_last_four_lie_side_by_side() {
+fn the_last_four_layers_are_concatenated() {
     // The model has three hidden states; with a third layer it has four.
     let dir = folder(&[]);
     let last4 = Options { pool: PoolChoice::Last4, ..Options::default() };
@@ -137,7 +137,7 @@ fn the_last_four_lie_side_by_side() {
 }
 
 #[test]
-fn packed_equals_alone_in_the_inputs_order() {
+fn batched_vectors_equal_single_ones_in_the_order_of_the_input() {
     let dir = folder(&[]);
     let embedder = open(dir.path(), &Options { normalize: true, ..Options::default() }).unwrap();
     // Several batches: 800 texts of up to 40 tokens.
@@ -152,48 +152,48 @@ fn packed_equals_alone_in_the_inputs_order() {
         assert!((length - 1.0).abs() < 1e-6, "{length}");
     }
     let differ = |a: &[f32], b: &[f32]| a.iter().zip(b).any(|(a, b)| (a - b).abs() > 1e-3);
-    assert!(differ(&together[0], &together[1]), "texts that differ have vectors that differ");
+    assert!(differ(&together[0], &together[1]), "different texts have different vectors");
 }
 
 #[test]
-fn a_stream_is_cut_into_chunks_and_counted() {
+fn a_stream_is_processed_in_chunks_and_counted() {
     let dir = folder(&[]);
     let embedder = open(dir.path(), &Options { max_len: Some(5), ..Options::default() }).unwrap();
     let texts =
         |n: usize| (0..n).map(|i| if i == 3 { " ".to_owned() } else { "a b c".to_owned() + &" d".repeat(i % 2) });
     let n = CHUNK_TEXTS + 10;
-    let (mut chunks, mut seen) = (Vec::new(), Vec::new());
-    let (mut last, mut rises) = (0, true);
+    let (mut chunks, mut received) = (Vec::new(), Vec::new());
+    let (mut last, mut increases) = (0, true);
     let summary = embedder
         .embed_stream(
             texts(n).map(Ok),
             Purpose::Text,
             &mut |done| {
-                rises &= done > last;
+                increases &= done > last;
                 last = done;
             },
             |texts: Vec<String>, vectors| {
                 chunks.push((texts.len(), vectors.len()));
-                seen.extend(texts);
+                received.extend(texts);
                 Ok(())
             },
         )
         .unwrap();
-    // Three tokens fit beside [CLS] and [SEP], four do not.
+    // With [CLS] and [SEP], three tokens fit, four do not.
     let cut = (0..n).filter(|i| i % 2 == 1 && *i != 3).count();
     assert_eq!(summary, Summary { texts: n, cut, blank: 1 });
     assert_eq!(chunks, [(CHUNK_TEXTS, CHUNK_TEXTS), (10, 10)]);
-    assert!(seen.into_iter().eq(texts(n)) && rises && last == n);
-    // What is cut is what came first.
+    assert!(received.into_iter().eq(texts(n)) && increases && last == n);
+    // Truncation keeps the first tokens.
     let found = embed(&embedder, &["a b c", "a b c d e f"]);
     assert_close(&found[1], &found[0].iter().map(|&x| f64::from(x)).collect::<Vec<_>>(), "cut");
-    // An error of the stream ends it.
+    // An error of the stream is returned.
     let broken = [Ok("a".to_owned()), Err(TaskError::NoRows("test"))];
     assert!(embedder.embed_stream(broken, Purpose::Text, &mut |_| (), |_, _| Ok(())).is_err());
 }
 
 #[test]
-fn a_sentence_transformers_folder_is_followed() {
+fn settings_of_a_sentence_transformers_folder_are_used() {
     let module = |kind: &str, path: &str| json!({"type": format!("sentence_transformers.models.{kind}"), "path": path});
     let dir = folder(&[
         ("modules.json", json!([module("Transformer", ""), module("Pooling", "1_Pooling"), module("Normalize", "2")])),
@@ -204,17 +204,17 @@ fn a_sentence_transformers_folder_is_followed() {
     assert_eq!(auto.describe(), "cls and mean of layer 2, normalised");
     assert_eq!((auto.max_len(Purpose::Query), auto.width()), (7, 64));
     assert!(auto.source == Source::Folder && auto.notes.is_empty());
-    // Spelled out, the pooling is the caller's; the length is still the model's.
+    // If the caller selects a pooling, the maximum length is still the folder's.
     let own = open(dir.path(), &of(Pool::Max, &[])).unwrap();
     assert_eq!((own.describe().as_str(), own.max_len(Purpose::Text)), ("max of layer 2, not normalised", 7));
     assert!(own.notes.is_empty());
-    // A plain folder: mean, as long as its positions.
+    // A folder without settings: mean pooling, and the model's positions as maximum length.
     let plain = open(folder(&[]).path(), &Options::default()).unwrap();
     assert_eq!((plain.describe().as_str(), plain.max_len(Purpose::Text)), ("mean of layer 2, not normalised", 40));
-    assert_eq!(plain.source, Source::Usual);
+    assert_eq!(plain.source, Source::Default);
 }
 
-/// What sentence-transformers makes of small folders: see fixtures/embed/make.py.
+/// Reference vectors of sentence-transformers for small folders: see fixtures/embed/make.py.
 struct Reference {
     texts: Vec<String>,
     cases: Vec<Value>,
@@ -223,7 +223,7 @@ struct Reference {
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/embed");
 
 impl Reference {
-    /// The cases whose names begin so.
+    /// The cases whose names start with this text.
     fn of(start: &str) -> Reference {
         let text = std::fs::read(Path::new(REFERENCE).join("cases.json")).unwrap();
         let file: Value = serde_json::from_slice(&text).unwrap();
@@ -236,7 +236,7 @@ impl Reference {
     }
 }
 
-/// A case's folder.
+/// Writes the folder of a case.
 fn case_folder(case: &Value) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let model = case["model"].as_str().unwrap();
@@ -272,9 +272,9 @@ fn case_folder(case: &Value) -> tempfile::TempDir {
     dir
 }
 
-/// Every vector of every case within 1e-5 of sentence-transformers'.
+/// Asserts that every vector of every case differs from that of sentence-transformers by less than 1e-5.
 #[track_caller]
-fn equals_sentence_transformers(start: &str) {
+fn assert_equals_sentence_transformers(start: &str) {
     let Reference { texts, cases } = Reference::of(start);
     assert!(!cases.is_empty());
     for case in &cases {
@@ -319,32 +319,32 @@ fn equals_sentence_transformers(start: &str) {
 }
 
 #[test]
-fn r12_layouts_and_modules_are_those_of_sentence_transformers() {
-    equals_sentence_transformers("r12");
+fn r12_layouts_and_modules_equal_sentence_transformers() {
+    assert_equals_sentence_transformers("r12");
 }
 
 #[test]
-fn r13_the_limit_in_tokenizer_config_counts() {
-    equals_sentence_transformers("r13");
+fn r13_the_limit_in_tokenizer_config_is_used() {
+    assert_equals_sentence_transformers("r13");
 }
 
 #[test]
 fn r14_prompts_are_put_before_texts_queries_and_documents() {
-    equals_sentence_transformers("r14");
+    assert_equals_sentence_transformers("r14");
 }
 
 #[test]
-fn r15_vectors_are_compared_as_the_folder_says() {
-    equals_sentence_transformers("r15");
+fn r15_the_folders_similarity_is_used() {
+    assert_equals_sentence_transformers("r15");
 }
 
 #[test]
-fn do_lower_case_goes_by_the_letter() {
-    equals_sentence_transformers("do_lower_case");
+fn do_lower_case_converts_character_by_character() {
+    assert_equals_sentence_transformers("do_lower_case");
 }
 
 #[test]
-fn r13_texts_that_are_cut_are_counted() {
+fn r13_truncated_texts_are_counted() {
     let Reference { texts, cases } = Reference::of("r13 lengths of queries");
     let embedder = open(case_folder(&cases[0]).path(), &Options::default()).unwrap();
     assert_eq!(Purpose::ALL.map(|purpose| embedder.max_len(purpose)), [20, 5, 11]);
@@ -353,7 +353,7 @@ fn r13_texts_that_are_cut_are_counted() {
 }
 
 #[test]
-fn r12_modules_that_do_not_fit_are_refused() {
+fn r12_modules_that_do_not_fit_are_errors() {
     let Reference { cases, .. } = Reference::of("r12 Dense without bias");
     let fails = |change: &dyn Fn(&mut Value)| {
         let mut case = cases[0].clone();
@@ -368,30 +368,30 @@ fn r12_modules_that_do_not_fit_are_refused() {
     assert!(fails(&set("out_features", json!(1u64 << 62))).contains("found [5, 8]"), "nothing is allocated");
     assert!(fails(&set("bias", json!(true))).contains("missing: linear.bias, expected [5]"));
     let concatenated = fails(&|case| case["files"]["1_Pooling/config.json"] = json!({"pooling_mode": ["mean", "cls"]}));
-    assert!(
-        concatenated.contains("Dense 8 → 5 (Tanh): it takes vectors of 8 numbers, and they have 16"),
-        "{concatenated}"
-    );
+    assert!(concatenated.contains("Dense 8 → 5 (Tanh): expected vectors of 8 dimensions, found 16"), "{concatenated}");
     let dir = case_folder(&cases[0]);
     std::fs::rename(dir.path().join("2_Dense/model.safetensors"), dir.path().join("2_Dense/pytorch_model.bin"))
         .unwrap();
     let line = open(dir.path(), &Options::default()).err().unwrap().to_string();
-    assert!(line.contains(&format!("cloze convert {} --out NEW", dir.path().display())), "{line}");
+    assert!(line.contains(&format!("convert the folder {}", dir.path().display())), "{line}");
 }
 
 #[test]
-fn what_the_model_lacks_is_refused() {
+fn layers_lengths_and_poolers_that_the_model_lacks_are_errors() {
     let dir = folder(&[]);
     let fails = |options: &Options| open(dir.path(), options).err().unwrap().to_string();
     for layer in [3, -4, i64::MIN, i64::MAX] {
         let message = fails(&of(Pool::Mean, &[layer]));
-        assert!(message.contains("--layers") && message.contains("0 (embeddings) to 2"), "{message}");
+        assert!(message.contains("`layers`") && message.contains("0 (embeddings) to 2"), "{message}");
     }
-    assert!(fails(&of(Pool::Pooler, &[1])).contains("leave --layers out"));
-    assert!(fails(&Options { pool: PoolChoice::Last4, layers: vec![1], ..Options::default() }).contains("--pool mean"));
+    assert!(fails(&of(Pool::Pooler, &[1])).contains("omit `layers`"));
+    assert!(
+        fails(&Options { pool: PoolChoice::Last4, layers: vec![1], ..Options::default() })
+            .contains("set `pool` to mean")
+    );
     for max_len in [0, 2, 41] {
         let message = fails(&Options { max_len: Some(max_len), ..Options::default() });
-        assert!(message.contains(&format!("found {max_len}, expected 3 to 40")), "{message}");
+        assert!(message.contains("expected 3 to 40") && message.contains(&format!("found {max_len}")), "{message}");
     }
     let dir = folder_of(Heads::MLM, &[]);
     let message = open(dir.path(), &of(Pool::Pooler, &[])).err().unwrap().to_string();
@@ -399,11 +399,11 @@ fn what_the_model_lacks_is_refused() {
 }
 
 #[test]
-fn damaged_weights_are_no_vectors() {
+fn damaged_weights_are_errors() {
     let dir = folder(&[]);
     let mut bytes = std::fs::read(dir.path().join("model.safetensors")).unwrap();
     let end = bytes.len();
-    // Numbers, but so large that sums of them are none.
+    // Finite numbers that are so large that their sums are not finite.
     bytes[end / 2..].fill(0x7f);
     std::fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
     for pool in [Pool::Mean, Pool::Max] {

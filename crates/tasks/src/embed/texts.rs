@@ -1,14 +1,15 @@
-//! Texts of a file, one after another.
+//! Streaming the texts of a file.
 //!
-//! How a file is written decides [`crate::datasets::format`].
+//! The module [`crate::datasets::format`] determines the format of a file.
 //!
 //! | format | a text is |
 //! | --- | --- |
-//! | `jsonl` | a column, `text` unless another is named, of one object a line; blank lines are passed over |
-//! | `tsv`, `csv`, `json`, `parquet` | a column, `text` unless another is named, of a row; read whole ([`crate::datasets::table`]) |
-//! | `lines` | a line, blank ones too, so that text and line numbers agree |
+//! | `jsonl` | a column (default `text`) of one object per line; blank lines are skipped |
+//! | `tsv`, `csv`, `json`, `parquet` | a column (default `text`) of a row; the file is read completely ([`crate::datasets::table`]) |
+//! | `lines` | a line; blank lines too, so that the numbers of texts and lines agree |
 //!
-//! A row without a text that can be read is a blank text with a [`problem`](Text::problem), so that rows and vectors agree.
+//! A row whose text cannot be read becomes a blank text with a [`problem`](Text::problem), so that the numbers of rows
+//! and vectors agree.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,23 +18,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::Value;
 
 use crate::TaskError;
-use crate::datasets::format::{DataFile, Format, shown};
-use crate::datasets::listed;
+use crate::datasets::format::{DataFile, Format, display_name};
+use crate::datasets::quoted_list;
 use crate::datasets::table::{Column, Row, Table};
 use crate::input::{Object, object_of_line, string_of};
 use crate::lines::Lines;
 
-/// The column unless another is named.
+/// The default column.
 const COLUMN: &str = "text";
 
-/// A text and where it stands.
+/// A text and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
-    /// The line, from 1.
+    /// The line or row, from 1.
     pub line: usize,
-    /// What it says; blank where it cannot be read.
+    /// The text; blank if it cannot be read.
     pub text: String,
-    /// Why it cannot be read, if it cannot.
+    /// The problem, if it cannot be read.
     pub problem: Option<String>,
 }
 
@@ -52,60 +53,65 @@ impl AsRef<str> for Text {
     }
 }
 
-/// The texts of a file, read as they are asked for.
+/// An iterator over the texts of a file, which are read lazily.
 pub struct Texts {
     source: Source,
-    reading: Reading,
+    progress: Progress,
     note: Option<String>,
     ended: bool,
     found: bool,
 }
 
-/// How far texts have been read; stays when they are handed over to be read.
+/// The progress of reading. It is shared with [`Texts`] and remains available when these are moved.
 #[derive(Clone, Debug)]
-pub struct Reading {
-    /// Bytes of a file of lines, rows of a table; unknown of standard input and of pipes.
+pub struct Progress {
+    /// The number of bytes of a file of lines, or of rows of a table; none for standard input and pipes.
     total: Option<u64>,
     read: Arc<AtomicU64>,
     texts: Arc<AtomicU64>,
 }
 
-impl Reading {
-    /// Whether it is known how much there is to read.
+impl Progress {
+    /// Whether the total size is known.
     pub fn is_bounded(&self) -> bool {
         self.total.is_some()
     }
 
-    /// The share of all texts that is done when `done` of those that were read are; none if it is not known how many there are.
+    /// The completed fraction of all texts if `done` of the texts read so far are completed; none if the total size is
+    /// not known.
     pub fn share(&self, done: usize) -> Option<f64> {
-        let of = |part: f64, whole: f64| (part / whole.max(1.0)).min(1.0);
-        let read = of(self.read.load(Ordering::Relaxed) as f64, self.total? as f64);
-        Some(read * of(done as f64, self.texts.load(Ordering::Relaxed) as f64))
+        let ratio = |part: f64, total: f64| (part / total.max(1.0)).min(1.0);
+        let read = ratio(self.read.load(Ordering::Relaxed) as f64, self.total? as f64);
+        Some(read * ratio(done as f64, self.texts.load(Ordering::Relaxed) as f64))
     }
 }
 
 enum Source {
     Lines(Lines),
-    /// Objects, and the key that is wanted.
+    /// Lines of JSON objects, and the key of the text.
     Json(Lines, String),
-    /// The file, the rows that are left, and how many were given.
+    /// The file, the remaining rows, and the number of rows returned.
     Table(PathBuf, std::vec::IntoIter<Result<Row, TaskError>>, usize),
 }
 
 impl Texts {
-    /// Opens a file, or standard input for `-`. `column` is that of the texts, `format` how the file is written if that is given.
+    /// Opens a file, or standard input for `-`. `column` is the column of the texts, `format` overrides the detection
+    /// of the format.
     ///
     /// # Errors
-    /// [`TaskError::Io`]; [`TaskError::Setting`] for a column of plain text; [`TaskError::File`] for a file of tagged words or of
-    /// questions; of a table, those of [`Table::open`].
+    /// [`TaskError::Io`]; [`TaskError::Setting`] for a column of plain lines; [`TaskError::File`] for a file of tagged
+    /// words or of questions; for tables, those of [`Table::open`].
     pub fn open(path: &Path, column: Option<&str>, format: Option<Format>) -> Result<Texts, TaskError> {
         let file = DataFile { path, format };
         let wanted = Column::parse(column.unwrap_or(COLUMN))?;
         let found = file.texts_format(&wanted, column.is_some())?;
         let source = match found.format {
             Format::Lines if column.is_some() => {
-                let problem = format!("{} is read as plain lines, which have no columns; see --format", shown(path));
-                return Err(TaskError::setting("--column", problem));
+                let problem = format!(
+                    "{} is read as plain lines, which have no columns; omit `column`, or set `format`",
+                    display_name(path)
+                );
+                return Err(TaskError::setting("column", problem));
             }
             Format::Lines => Source::Lines(Lines::open(path)?),
             Format::Jsonl => Source::Json(Lines::open(path)?, column.unwrap_or(COLUMN).to_owned()),
@@ -115,7 +121,7 @@ impl Texts {
             }
             Format::Columns | Format::ConllU | Format::WikiAnn | Format::Squad => {
                 let name = found.format.name();
-                let problem = format!("is read as {name}, which has no column of texts; see --format");
+                let problem = format!("its format is {name}, which has no column of texts; set `format`");
                 return Err(TaskError::file(path, problem));
             }
         };
@@ -124,18 +130,18 @@ impl Texts {
             Source::Table(_, rows, _) => Some(rows.len() as u64),
         };
         let note = found.note(path);
-        let reading = Reading { total, read: Arc::default(), texts: Arc::default() };
-        Ok(Texts { source, reading, note, ended: false, found: false })
+        let progress = Progress { total, read: Arc::default(), texts: Arc::default() };
+        Ok(Texts { source, progress, note, ended: false, found: false })
     }
 
-    /// What a person should know of how the file is read.
+    /// A note for the user about how the file is read.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
 
-    /// How far they have been read.
-    pub fn reading(&self) -> Reading {
-        self.reading.clone()
+    /// The progress of reading.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
     fn next_text(&mut self) -> Result<Option<Text>, TaskError> {
@@ -143,7 +149,7 @@ impl Texts {
             Source::Lines(lines) => {
                 match lines.advance() {
                     Ok(true) => return Ok(Some(Text::of(lines.number(), Ok(lines.text().to_owned())))),
-                    // The line after it can be read.
+                    // The next line can still be read.
                     Err(error @ TaskError::Line { .. }) => return Ok(Some(Text::of(lines.number(), Err(error)))),
                     Err(error) => return Err(error),
                     Ok(false) => {}
@@ -172,11 +178,11 @@ impl Texts {
                 path.as_path()
             }
         };
-        if self.found { Ok(None) } else { Err(TaskError::file(path, "holds no text; expected at least one line")) }
+        if self.found { Ok(None) } else { Err(TaskError::file(path, "expected at least one text, found none")) }
     }
 }
 
-/// Ends after the first error. A file without any text is one.
+/// The iterator ends after the first error. A file without texts is an error.
 impl Iterator for Texts {
     type Item = Result<Text, TaskError>;
 
@@ -187,17 +193,17 @@ impl Iterator for Texts {
         let next = self.next_text().transpose();
         self.found = true;
         self.ended = !matches!(next, Some(Ok(_)));
-        let texts = self.reading.texts.fetch_add(u64::from(!self.ended), Ordering::Relaxed);
+        let texts = self.progress.texts.fetch_add(u64::from(!self.ended), Ordering::Relaxed);
         let read = match &self.source {
             Source::Lines(lines) | Source::Json(lines, _) => lines.bytes_read(),
             Source::Table(..) => texts + u64::from(!self.ended),
         };
-        self.reading.read.store(read, Ordering::Relaxed);
+        self.progress.read.store(read, Ordering::Relaxed);
         next
     }
 }
 
-/// A text of a line's JSON object.
+/// The text of a line with a JSON object.
 fn cell(line: &str, column: &str) -> Result<String, String> {
     let object = match object_of_line(line) {
         Ok(Value::Object(object)) => object,
@@ -208,8 +214,8 @@ fn cell(line: &str, column: &str) -> Result<String, String> {
     string_of(&object, column).map_err(|error| match object.contains_key(column) {
         true => error.to_string(),
         false => {
-            let keys = listed(object.keys().map(String::as_str));
-            format!("no \"{column}\" in it; it has {keys}: name a column with --column")
+            let keys = quoted_list(object.keys().map(String::as_str));
+            format!("no key \"{column}\"; the keys are {keys}; set `column` to one of them")
         }
     })
 }
@@ -235,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_and_columns() {
+    fn texts_are_lines_or_cells_of_a_column() {
         assert_eq!(read("a.txt", b"\xef\xbb\xbfone\r\n\ntwo", None), pairs(&[(1, "one"), (2, ""), (3, "two")]));
         assert_eq!(read("a", b"\n", None), pairs(&[(1, "")]));
         let json = b"{\"text\": \"a\", \"b\": \"c\"}\n\n{\"b\": \"d\", \"text\": \"e\"}\n";
@@ -246,17 +252,17 @@ mod tests {
     }
 
     #[test]
-    fn bad_files_say_where_and_what() {
+    fn errors_of_invalid_files_say_where_and_what() {
         let fails = |name: &str, bytes: &[u8], column| read(name, bytes, column).unwrap_err();
-        assert!(fails("a.txt", b"", None).contains("a.txt: holds no text"));
-        assert!(fails("a.jsonl", b"\n\n", None).contains("holds no text"));
+        assert!(fails("a.txt", b"", None).contains("a.txt: expected at least one text"));
+        assert!(fails("a.jsonl", b"\n\n", None).contains("at least one text"));
         assert!(fails("a.txt", b"good\nb\xe4d", None).contains("a.txt:2: byte 2 of the line (0xe4)"));
         assert!(fails("a.txt", b"x", Some("text")).contains("no column \"text\""));
-        assert!(fails("a.conll", b"a O\n", None).contains("is read as columns"));
-        assert!(fails("a.csv", b"x,y\n1,2\n", None).contains("a.csv: no column \"text\"; it has "));
-        assert!(fails("a.csv", b"text\n", None).contains("holds no rows"));
+        assert!(fails("a.conll", b"a O\n", None).contains("its format is columns"));
+        assert!(fails("a.csv", b"x,y\n1,2\n", None).contains("a.csv: no column \"text\"; the columns are "));
+        assert!(fails("a.csv", b"text\n", None).contains("expected at least one row"));
         let missing = fails("a.jsonl", b"{\"a\": \"x\", \"text\": \"y\"}\n{\"a\": 1, \"b\": 2}", None);
-        assert!(missing.contains("a.jsonl:2: no \"text\" in it; it has \"a\", \"b\""), "{missing}");
+        assert!(missing.contains("a.jsonl:2: no key \"text\"; the keys are \"a\", \"b\""), "{missing}");
         assert_eq!(read("a.jsonl", b"{\"text\": 7}", None), pairs(&[(1, "7")]));
         assert!(fails("a.jsonl", b"{\"text\": null}", None).contains("\"text\": expected a string, found null"));
         assert!(fails("a.jsonl", b"[1]", None).contains("expected a JSON object"));
@@ -264,9 +270,9 @@ mod tests {
         assert!(Texts::open(Path::new("absent.txt"), None, None).err().unwrap().to_string().contains("absent.txt"));
     }
 
-    /// Embedding told no time left: the length of its input was not known.
+    /// Regression test: embedding showed no remaining time, because the size of its input was not known.
     #[test]
-    fn what_is_read_is_a_share_of_the_file() {
+    fn progress_is_a_fraction_of_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let rows: String = (0..1000).map(|n| format!("row {n:03}\n")).collect();
         let table = format!("text\n{rows}");
@@ -275,12 +281,12 @@ mod tests {
             let path = dir.path().join(name);
             std::fs::write(&path, bytes).unwrap();
             let mut texts = Texts::open(&path, None, None).unwrap();
-            let reading = texts.reading();
-            assert!(reading.is_bounded());
-            assert_eq!(reading.share(0), Some(0.0));
+            let progress = texts.progress();
+            assert!(progress.is_bounded());
+            assert_eq!(progress.share(0), Some(0.0));
             assert_eq!(texts.by_ref().take(250).count(), 250);
-            let share = |done| (reading.share(done).unwrap() * 1000.0).round();
-            // Though the whole file is in memory: of what was read some may not be done yet.
+            let share = |done| (progress.share(done).unwrap() * 1000.0).round();
+            // Although the complete file is in memory: some of the texts that were read may not be completed.
             assert_eq!([share(250), share(100), share(0)], [250.0, 100.0, 0.0], "{name}");
             assert_eq!(texts.count(), 750);
             assert_eq!(share(1000), 1000.0, "{name}");
@@ -290,26 +296,26 @@ mod tests {
         std::io::Write::write_all(&mut encoder, rows.as_bytes()).unwrap();
         std::fs::write(&path, encoder.finish().unwrap()).unwrap();
         let mut texts = Texts::open(&path, None, None).unwrap();
-        let reading = texts.reading();
+        let progress = texts.progress();
         assert_eq!(texts.by_ref().count(), 1000);
-        assert_eq!(reading.share(1000), Some(1.0), "as stored");
+        assert_eq!(progress.share(1000), Some(1.0), "counts compressed bytes");
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_pipe_has_no_length() {
+    fn the_size_of_a_pipe_is_not_known() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(writer);
         let pipe = std::os::fd::AsRawFd::as_raw_fd(&reader);
         let path = format!("/dev/fd/{pipe}");
         if Path::new(&path).exists() {
-            assert!(!Texts::open(Path::new(&path), None, None).unwrap().reading().is_bounded());
+            assert!(!Texts::open(Path::new(&path), None, None).unwrap().progress().is_bounded());
         }
     }
 
-    /// One row of thousands that was null ended `embed`.
+    /// Regression test: one null row among thousands ended `embed`.
     #[test]
-    fn r32_a_bad_row_keeps_its_place() {
+    fn r32_an_invalid_row_keeps_its_position() {
         let found = |name: &str, bytes: &[u8]| {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join(name);

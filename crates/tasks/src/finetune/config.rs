@@ -1,4 +1,4 @@
-//! What a fine-tuning starts from, what it learns and where it goes.
+//! The configuration of a fine-tuning run: the model to start from, the data, the hyperparameters and the run folder.
 
 use std::path::{Path, PathBuf};
 
@@ -8,27 +8,27 @@ use crate::any_task::{AnyRows, AnyTask};
 use crate::settings::Settings;
 use crate::task_settings::TaskSettings;
 
-/// What a fine-tuning starts from, what it learns and where it goes.
+/// The configuration of a fine-tuning run: the model to start from, the data, the hyperparameters and the run folder.
 #[derive(Clone, Copy)]
 pub struct FineTuneConfig<'a> {
     /// The task.
     pub task: &'a dyn AnyTask,
-    /// Rows to learn.
+    /// The training rows.
     pub train: &'a dyn AnyRows,
-    /// Rows to judge by; none: the last model is kept.
+    /// The dev rows, which select the best model. Empty: the last model is kept.
     pub dev: &'a dyn AnyRows,
-    /// The files that the rows come from, for the log: those of training, those of dev.
+    /// The files that the training rows and the dev rows come from, for the log.
     pub files: [&'a [PathBuf]; 2],
-    /// The folder of the model to start from.
+    /// The folder of the model to fine-tune.
     pub model: &'a Path,
-    /// How.
+    /// The hyperparameters.
     pub settings: &'a Settings,
-    /// The run's folder.
+    /// The run folder, which is created.
     pub out: &'a Path,
-    /// Whether to go on with the run that is there.
+    /// Whether to resume the run in `out`.
     pub resume: bool,
-    /// Where to run; of a run to resume that of [`device_of_run`](super::device_of_run).
+    /// The device. To resume a run, use [`device_of_run`](super::device_of_run).
     pub device: &'a Device,
-    /// What the model is to remember of how its rows are read and scored: see [`AnyTask::settings`].
+    /// The task settings to store in the model: see [`AnyTask::settings`].
     pub task_settings: &'a TaskSettings,
 }

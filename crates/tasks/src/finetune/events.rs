@@ -1,4 +1,4 @@
-//! What happens in a fine-tuning, and how it ends.
+//! The events of a fine-tuning run, and its outcome.
 
 use std::path::PathBuf;
 
@@ -9,92 +9,92 @@ use serde_json::Value;
 
 use crate::task::Scores;
 
-/// What happens in a fine-tuning.
+/// An event of a fine-tuning run.
 pub type FineTuneEvent = Event<Start, Estimate, Figures, Evaluation>;
 
-/// What a run starts with.
+/// The start of a run.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Start {
-    /// Steps done before.
+    /// Steps completed before; above 0 if the run is resumed.
     pub step: u64,
-    /// Steps in all.
+    /// The total number of steps.
     pub steps: u64,
-    /// Training examples (windows count each).
+    /// The number of training examples.
     pub examples: usize,
-    /// Tokens of all training examples.
+    /// The number of tokens of all training examples.
     pub tokens: usize,
-    /// Rows, of training and dev together, some of whose tokens were cut off to fit.
+    /// The number of training and dev rows that were truncated.
     pub cut_rows: usize,
-    /// Tensors of the head that were drawn, tensors of the checkpoint that were left aside.
-    pub adopted: LoadReport,
-    /// Which heads are new, and how the task's head starts, in words.
+    /// The tensors of the heads that were randomly initialized, and the tensors of the checkpoint that were not used.
+    pub load_report: LoadReport,
+    /// Notes for the user: which heads are new, and how the task head was initialized.
     pub notes: Vec<String>,
-    /// The device in words, with the type of activations and the reason for both.
+    /// A description of the device and of the data type of the activations, with the reason for this type.
     pub machine: String,
 }
 
-/// How long a fine-tuning takes, or the rest of one.
+/// The estimated duration of a run, or of the rest of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Estimate {
-    /// Steps to go.
+    /// Remaining steps.
     pub steps: u64,
-    /// Seconds of a step, on average.
+    /// Mean seconds per step.
     pub step_seconds: f64,
-    /// Evaluations to go.
+    /// Remaining evaluations.
     pub evaluations: u64,
-    /// Seconds in all, evaluations among them.
+    /// Remaining seconds in total, including evaluations.
     pub seconds: f64,
 }
 
-/// Means since the last logged line.
+/// Means over the steps since the last line of the log.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Figures {
-    /// Steps done.
+    /// Completed steps.
     pub step: u64,
-    /// Epochs done.
+    /// Completed epochs; may be fractional.
     pub epoch: f64,
     /// Mean loss.
     pub loss: f64,
-    /// Real tokens per second.
+    /// Tokens per second.
     pub tokens_per_s: f64,
     /// Learning rate of the last step.
     pub lr: f64,
-    /// Global norm of the last step's gradient before clipping.
+    /// Global norm of the gradient of the last step, before clipping.
     pub grad_norm: f64,
-    /// Seconds of training, evaluation left out, over all sessions.
+    /// Seconds of training without evaluation, summed over all sessions of the run.
     pub train_seconds: f64,
 }
 
-/// How well the model does on the dev rows.
+/// The result of an evaluation on the dev rows.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Evaluation {
-    /// Epochs done.
+    /// Completed epochs; may be fractional.
     pub epoch: f64,
-    /// Mean loss of the dev rows.
+    /// Mean loss on the dev rows.
     pub loss: f64,
-    /// Their scores.
+    /// The scores.
     pub scores: Scores,
-    /// Seconds that it took.
+    /// The duration in seconds.
     pub seconds: f64,
 }
 
-/// How a fine-tuning ended.
+/// The outcome of a fine-tuning run.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// Whether it ran to its end; otherwise it was interrupted and can be resumed.
+    /// Whether the run is complete. Otherwise it was interrupted and can be resumed.
     pub finished: bool,
-    /// The best model; none if interrupted before the first evaluation.
+    /// The folder of the best model; none if the run was interrupted before the first evaluation.
     pub model: Option<PathBuf>,
-    /// The best scores; none without dev rows.
+    /// The best evaluation; none without dev rows.
     pub best: Option<Best>,
-    /// Seconds of training, evaluation left out, over all sessions.
+    /// Seconds of training without evaluation, summed over all sessions of the run.
     pub train_seconds: f64,
-    /// Steps done.
+    /// Completed steps.
     pub steps: u64,
 }
 
@@ -102,32 +102,33 @@ pub struct Outcome {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Best {
-    /// After this step.
+    /// The step after which it was evaluated.
     pub step: u64,
-    /// Epochs done then.
+    /// The epochs completed at that step.
     pub epoch: f64,
-    /// The deciding score's name.
+    /// The name of the main score.
     pub metric: String,
-    /// The deciding score; not a number for a correlation with a constant, for instance.
+    /// The main score; NaN if it is undefined, such as the correlation with a constant.
     #[serde(deserialize_with = "number_or_nan")]
     pub score: f64,
-    /// The mean loss of the dev rows, which decides where the score is not a number. Earlier versions did not write it.
+    /// The mean loss on the dev rows, which selects the best model if the score is NaN. Earlier versions did not store
+    /// it.
     #[serde(default = "not_a_number", deserialize_with = "number_or_nan")]
     pub loss: f64,
-    /// All scores as one JSON object.
+    /// All scores, as a JSON object.
     pub scores: Value,
-    /// The one answer given to every row, if the model had collapsed.
+    /// The prediction that was made for every row, if the model had collapsed.
     pub collapsed: Option<String>,
 }
 
 impl Best {
-    /// What decides which evaluation is the best.
+    /// The score by which evaluations are compared.
     pub fn decides(&self) -> Score {
         Score { value: self.score, loss: self.loss }
     }
 }
 
-/// JSON has no NaN: it is written as null.
+/// The default of a missing field. JSON has no NaN, which is stored as null.
 fn not_a_number() -> f64 {
     f64::NAN
 }

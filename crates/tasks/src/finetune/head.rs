@@ -1,5 +1,5 @@
-//! How the head of a new model starts: as the checkpoint's, its outputs in the order of the labels, or new. A new regression's output
-//! starts at the mean of what it is to learn.
+//! Initialization of the task head: copied from the checkpoint with its outputs in the order of the labels, or random.
+//! The output of a new regression head starts at the mean of its targets.
 
 use cloze_model::checkpoint::CONFIG_FILE;
 use cloze_model::{Config, Head, Heads, LoadReport, Model, Module, TaskHead};
@@ -7,51 +7,57 @@ use cloze_model::{Config, Head, Heads, LoadReport, Model, Module, TaskHead};
 use super::config::FineTuneConfig;
 use crate::TaskError;
 use crate::example::{Example, Target};
-use crate::task::HeadStart;
+use crate::task::HeadInit;
 
-/// A model with the task's head before its first step.
-pub(super) struct Begun {
+/// A model with the task head, before its first step.
+pub(super) struct InitialModel {
     pub(super) model: Model,
-    pub(super) adopted: LoadReport,
-    /// What a user is to know of its heads.
+    pub(super) load_report: LoadReport,
+    /// Notes for the user about its heads.
     pub(super) notes: Vec<String>,
 }
 
-/// Opens the model to start from with the task's head.
-pub(super) fn begin(asked: &FineTuneConfig<'_>, examples: &[Example], seed: u64) -> Result<Begun, TaskError> {
-    let (task, heads) = (asked.task, Heads::of(asked.task.head()));
-    let start = Config::read(&asked.model.join(CONFIG_FILE))?;
+/// Loads the model to fine-tune, with the task head.
+pub(super) fn load_initial_model(
+    config: &FineTuneConfig<'_>,
+    examples: &[Example],
+    seed: u64,
+) -> Result<InitialModel, TaskError> {
+    let (task, heads) = (config.task, Heads::of(config.task.head()));
+    let start = Config::read(&config.model.join(CONFIG_FILE))?;
     let class = heads.class(false);
-    let head_start = match &start.architectures {
+    let head_init = match &start.architectures {
         Some(names) if !start.is_of_class(class) => {
-            HeadStart::New { why: format!("the checkpoint is a {}", names.join(", ")) }
+            HeadInit::Random { reason: format!("the checkpoint is a {}", names.join(", ")) }
         }
-        _ => task.head_start(&start, asked.task_settings.task.is_some()),
+        _ => task.head_init(&start, config.task_settings.task.is_some()),
     };
-    let anew = if matches!(head_start, HeadStart::New { .. }) { &[Head::Classifier][..] } else { &[] };
-    let (mut model, adopted) = Model::load_with(asked.model, heads, anew, asked.device, seed)?;
+    let random_heads = if matches!(head_init, HeadInit::Random { .. }) { &[Head::Classifier][..] } else { &[] };
+    let (mut model, load_report) = Model::load_with(config.model, heads, random_heads, config.device, seed)?;
     let of_task = |head: Head| matches!(head, Head::Classifier | Head::Span);
-    let is_new = adopted.newly_initialized.iter().any(|tensor| of_task(tensor.head));
-    let had_one = !is_new || adopted.unused.iter().any(|tensor| of_task(tensor.head));
-    let mut notes = adopted.notes();
-    match head_start {
-        HeadStart::Kept { rows, what } if !is_new => {
-            notes.push(format!("task's head kept from the checkpoint{what}"));
+    let is_new = load_report.newly_initialized.iter().any(|tensor| of_task(tensor.head));
+    let checkpoint_had_head = !is_new || load_report.unused.iter().any(|tensor| of_task(tensor.head));
+    let mut notes = load_report.notes();
+    match head_init {
+        HeadInit::Copied { rows, note } if !is_new => {
+            notes.push(format!("task head kept from the checkpoint{note}"));
             if let Some(rows) = rows {
                 model.reorder_outputs(&rows);
             }
         }
-        HeadStart::New { why } if had_one => notes.push(format!("task's head not kept from the checkpoint: {why}")),
+        HeadInit::Random { reason } if checkpoint_had_head => {
+            notes.push(format!("task head not kept from the checkpoint: {reason}"))
+        }
         _ => {}
     }
     if is_new && task.head() == (TaskHead::Classify { labels: 1 }) {
         notes.extend(start_at_targets(&mut model, examples));
     }
-    Ok(Begun { model, adopted, notes })
+    Ok(InitialModel { model, load_report, notes })
 }
 
-/// Lets a new regression's output start with the mean and the standard deviation of its targets, so that no steps are spent on
-/// reaching them: that of zero mean and unit deviation, stretched and moved. None if there are no targets.
+/// Scales and shifts a new regression head so that its outputs start with the mean and the standard deviation of the
+/// targets: then no training steps are needed to reach them. Returns a note; none if there are no targets.
 fn start_at_targets(model: &mut Model, examples: &[Example]) -> Option<String> {
     let values = |example: &Example| match &example.target {
         Target::Values(values) => values.first().copied().filter(|value| value.is_finite()).map(f64::from),
@@ -70,5 +76,5 @@ fn start_at_targets(model: &mut Model, examples: &[Example]) -> Option<String> {
         let weight = model.find(Module::Classifier.weight())?;
         model.params.edit(weight, |values| values.iter_mut().for_each(|value| *value *= deviation as f32));
     }
-    Some(format!("task's head starts at the mean {mean:.4} and standard deviation {deviation:.4} of its targets"))
+    Some(format!("task head starts at the mean {mean:.4} and standard deviation {deviation:.4} of its targets"))
 }

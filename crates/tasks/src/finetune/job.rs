@@ -22,36 +22,36 @@ use serde_json::json;
 use super::class_weights::class_weights;
 use super::config::FineTuneConfig;
 use super::events::{Best, Estimate, Evaluation, Figures, Start};
-use super::head::{Begun, begin};
+use super::head::{InitialModel, load_initial_model};
 use super::rows::{EncodedRows, pretty};
 use crate::TaskError;
 use crate::batch::TaskBatch;
 use crate::example::Example;
-use crate::forward::{check_fit, outputs_of_model};
+use crate::forward::{check_fit, run_model};
 use crate::settings::Settings;
 
-/// Steps between lines of the log.
+/// The interval of lines in the log.
 const LOG_EVERY: Every = Every::Steps(20);
-/// The one loss.
+/// The only loss.
 const TERMS: [Term; 1] = [Term { name: "task", weight: 1.0, has_perplexity: false }];
 
-/// Where a run stands.
+/// The state of a run, as checkpoints store it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct State {
     pub(super) step: u64,
     updates: u64,
     train_seconds: f64,
     skipped_in_a_row: u32,
-    /// Evaluations since the best.
+    /// Evaluations since the best one.
     worse: u32,
-    /// Whether the evaluation that was due after this step was interrupted.
+    /// Whether the evaluation that was due after this step is still to be done, because it was interrupted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     owes_evaluation: bool,
     best: Option<Best>,
     window: WindowState,
 }
 
-/// Sums since the last logged line.
+/// Sums since the last line of the log.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct WindowState {
     loss: f64,
@@ -60,38 +60,39 @@ struct WindowState {
     seconds: f64,
 }
 
-/// A fine-tuning before its first step.
+/// A fine-tuning run before its first step.
 pub(super) struct Prepared<'a, 'r> {
     pub(super) job: FineTuningJob<'a, 'r>,
     pub(super) trainer: Trainer<Model>,
     pub(super) at: LoopState,
-    pub(super) adopted: LoadReport,
+    pub(super) load_report: LoadReport,
     pub(super) notes: Vec<String>,
 }
 
-/// Loads the checkpoint `newest`, or else the model to start from, and makes it learn as the settings say.
+/// Loads the checkpoint `newest`, or else the model to fine-tune, and prepares its training.
 pub(super) fn prepare<'a, 'r>(
-    asked: &'r FineTuneConfig<'a>,
+    config: &'r FineTuneConfig<'a>,
     rows: &'r EncodedRows<'a>,
     settings: &Settings,
     newest: Option<&Path>,
 ) -> Result<Prepared<'a, 'r>, TaskError> {
-    let (task, device) = (asked.task, asked.device);
-    let (mut adopted, mut notes) = (LoadReport::default(), Vec::new());
+    let (task, device) = (config.task, config.device);
+    let (mut load_report, mut notes) = (LoadReport::default(), Vec::new());
     let (mut model, moments, state) = match newest {
         Some(path) => {
             let loaded = checkpoint::load::<Model, State>(path, device)?;
             (loaded.network, Some(loaded.moments), loaded.state)
         }
         None => {
-            let Begun { mut model, adopted: found, notes: said } = begin(asked, &rows.examples, settings.seed)?;
+            let InitialModel { mut model, load_report: found, notes: head_notes } =
+                load_initial_model(config, &rows.examples, settings.seed)?;
             let segments = rows.tokenizer.template().segments(false);
-            model.check_tokenizer(asked.model, rows.tokenizer.vocab_size(), segments)?;
-            let mut config = model.config().clone();
-            task.describe(&mut config);
-            asked.task_settings.write_to(&mut config);
-            model.set_config(config)?;
-            (adopted, notes) = (found, said);
+            model.check_tokenizer(config.model, rows.tokenizer.vocab_size(), segments)?;
+            let mut model_config = model.config().clone();
+            task.describe(&mut model_config);
+            config.task_settings.write_to(&mut model_config);
+            model.set_config(model_config)?;
+            (load_report, notes) = (found, head_notes);
             (model, None, State::default())
         }
     };
@@ -100,7 +101,10 @@ pub(super) fn prepare<'a, 'r>(
         && layers > model.architecture().layers
     {
         let most = model.architecture().layers;
-        return Err(TaskError::setting("freeze", format!("is {layers}: the model has {most} layers")));
+        return Err(TaskError::setting(
+            "freeze",
+            format!("expected at most {most}, the model's number of layers, found {layers}"),
+        ));
     }
     model.freeze(settings.freeze);
     model.decay_rates(settings.layer_decay as f32);
@@ -134,7 +138,7 @@ pub(super) fn prepare<'a, 'r>(
         ..LoopState::default()
     };
     let job = FineTuningJob {
-        asked,
+        config,
         rows,
         class_weights,
         plan: Plan::of_steps(per_epoch * u64::from(settings.epochs)),
@@ -145,19 +149,19 @@ pub(super) fn prepare<'a, 'r>(
         best: state.best,
         last: (0.0, 0.0),
     };
-    Ok(Prepared { job, trainer, at, adopted, notes })
+    Ok(Prepared { job, trainer, at, load_report, notes })
 }
 
-/// A fine-tuning as a job of the training loop.
+/// A fine-tuning run as a job of the training loop.
 pub(super) struct FineTuningJob<'a, 'r> {
-    asked: &'r FineTuneConfig<'a>,
+    config: &'r FineTuneConfig<'a>,
     rows: &'r EncodedRows<'a>,
     class_weights: Option<Vec<f32>>,
     plan: Plan,
-    /// Steps of an epoch.
+    /// Steps per epoch.
     per_epoch: u64,
     lr_schedule: LrSchedule,
-    /// The order of the examples in an epoch.
+    /// An epoch and the order of its examples.
     order: Option<(u64, Vec<usize>)>,
     /// Seconds of training, evaluation left out, over all sessions.
     pub(super) train_seconds: f64,
@@ -168,33 +172,34 @@ pub(super) struct FineTuningJob<'a, 'r> {
 
 impl FineTuningJob<'_, '_> {
     pub(super) fn steps(&self) -> u64 {
-        self.per_epoch * u64::from(self.asked.settings.epochs)
+        self.per_epoch * u64::from(self.config.settings.epochs)
     }
 
     fn epoch(&self, step: u64) -> f64 {
         step as f64 / self.per_epoch as f64
     }
 
-    /// The learning rate of the step after `step` done ones.
+    /// The learning rate of the step that follows `step` completed steps.
     pub(super) fn lr_of(&self, step: u64) -> f64 {
         self.lr(self.plan.progress(step, 0.0), self.plan.progress(step + 1, 0.0))
     }
 
-    /// Whether the dev rows are due after `step` steps: that many times an epoch, the last at its end.
+    /// Whether an evaluation is due after `step` steps. Evaluations are evenly spaced; the last one of an epoch is at
+    /// its end.
     fn is_eval_due(&self, step: u64) -> bool {
-        let (per_epoch, evals) = (self.per_epoch, u64::from(self.asked.settings.evals_per_epoch));
+        let (per_epoch, evals) = (self.per_epoch, u64::from(self.config.settings.evals_per_epoch));
         let within = (step - 1) % per_epoch + 1;
         within * evals / per_epoch > (within - 1) * evals / per_epoch
     }
 
-    /// What is to come after `done` steps, at so many tokens a second.
-    pub(super) fn ahead(&self, done: u64, tokens_per_s: f64) -> Estimate {
+    /// The remaining work after `done` steps, at `tokens_per_s` tokens per second.
+    pub(super) fn remaining(&self, done: u64, tokens_per_s: f64) -> Estimate {
         let (all, left) = (self.steps(), self.steps().saturating_sub(done));
         let tokens: usize = self.rows.examples.iter().map(Example::length).sum();
         let epoch = tokens as f64 / tokens_per_s;
-        let training = epoch * f64::from(self.asked.settings.epochs) * left as f64 / all.max(1) as f64;
+        let training = epoch * f64::from(self.config.settings.epochs) * left as f64 / all.max(1) as f64;
         let evaluations = (done + 1..=all).filter(|&step| self.evaluates() && self.is_eval_due(step)).count() as u64;
-        // Forward alone is a third of the work.
+        // The forward pass is a third of the work of a training step.
         let dev: usize = self.rows.dev.examples().into_iter().map(Example::length).sum();
         let evaluating = evaluations as f64 * dev as f64 / (3.0 * tokens_per_s);
         Estimate {
@@ -207,8 +212,8 @@ impl FineTuningJob<'_, '_> {
 
     /// One optimizer step on these examples.
     pub(super) fn learn(&self, trainer: &mut Trainer<Model>, chosen: &[usize], number: u64, lr: f64) -> StepOutcome {
-        let micro = chosen.len().div_ceil(self.asked.settings.accumulate).max(1);
-        let (head, examples) = (self.asked.task.head(), &self.rows.examples);
+        let micro = chosen.len().div_ceil(self.config.settings.accumulate).max(1);
+        let (head, examples) = (self.config.task.head(), &self.rows.examples);
         let batches: Vec<TaskBatch> = chosen
             .chunks(micro)
             .map(|part| TaskBatch::pack(head, &part.iter().map(|&i| &examples[i]).collect::<Vec<_>>()))
@@ -248,11 +253,11 @@ impl Job for FineTuningJob<'_, '_> {
     }
 
     fn lr(&self, before: f64, after: f64) -> f64 {
-        self.asked.settings.lr * self.lr_schedule.factor(before, after)
+        self.config.settings.lr * self.lr_schedule.factor(before, after)
     }
 
     fn step(&mut self, trainer: &mut Trainer<Model>, at: &LoopState, lr: f64) -> Result<StepOutcome, TaskError> {
-        let settings = self.asked.settings;
+        let settings = self.config.settings;
         let epoch = at.step / self.per_epoch;
         let (of, order) = match self.order.take() {
             Some(order) if order.0 == epoch => order,
@@ -269,7 +274,7 @@ impl Job for FineTuningJob<'_, '_> {
         Ok(outcome)
     }
 
-    /// Steps differ in their tokens.
+    /// Progress is measured in tokens, because steps have different lengths.
     fn units(&self, outcome: &StepOutcome) -> u64 {
         outcome.tokens
     }
@@ -280,12 +285,12 @@ impl Job for FineTuningJob<'_, '_> {
         at: &LoopState,
         tokens_per_s: f64,
     ) -> Result<(Estimate, Vec<f64>), TaskError> {
-        let estimate = self.ahead(at.step, tokens_per_s);
+        let estimate = self.remaining(at.step, tokens_per_s);
         Ok((estimate, vec![estimate.step_seconds]))
     }
 
     fn due(&self, before: RunPosition, after: RunPosition) -> Due {
-        let every = Every::Steps(self.asked.settings.checkpoint_every.unwrap_or(0));
+        let every = Every::Steps(self.config.settings.checkpoint_every.unwrap_or(0));
         Due {
             log: LOG_EVERY.is_due(before, after),
             evaluation: self.is_eval_due(after.step),
@@ -316,7 +321,7 @@ impl Job for FineTuningJob<'_, '_> {
     }
 
     fn evaluates(&self) -> bool {
-        !self.asked.dev.is_empty()
+        !self.config.dev.is_empty()
     }
 
     fn evaluate(
@@ -325,14 +330,14 @@ impl Job for FineTuningJob<'_, '_> {
         at: &LoopState,
         stop: &AtomicBool,
     ) -> Result<Option<Evaluation>, TaskError> {
-        let began = Instant::now();
-        let (device, precision, head) = (trainer.device(), trainer.precision(), self.asked.task.head());
+        let started = Instant::now();
+        let (device, precision, head) = (trainer.device(), trainer.precision(), self.config.task.head());
         let examples = self.rows.dev.examples();
-        let outputs = outputs_of_model(&trainer.network, device, precision, head, &examples, stop);
+        let outputs = run_model(&trainer.network, device, precision, head, &examples, stop);
         let Some((logits, loss)) = outputs else { return Ok(None) };
         let scores = self.rows.dev.predict(&logits)?.scores();
         let (epoch, loss) = (self.epoch(at.step), loss.mean());
-        Ok(Some(Evaluation { epoch, loss, scores, seconds: began.elapsed().as_secs_f64() }))
+        Ok(Some(Evaluation { epoch, loss, scores, seconds: started.elapsed().as_secs_f64() }))
     }
 
     fn score(evaluation: &Evaluation) -> Option<Score> {
@@ -369,7 +374,7 @@ impl Job for FineTuningJob<'_, '_> {
     }
 
     fn patience(&self) -> Option<u32> {
-        self.asked.settings.patience
+        self.config.settings.patience
     }
 
     fn checkpoints_kept(&self) -> usize {
@@ -405,24 +410,24 @@ impl Job for FineTuningJob<'_, '_> {
 
     fn finish(&mut self, folder: &RunFolder, at: &LoopState) -> Result<(), TaskError> {
         if at.updates == 0 {
-            // Too few steps to end it before, and not one that was finite.
+            // The run was too short to stop before, and no step had a finite loss.
             return Err(TaskError::NotFinite { step: at.step });
         }
         let Some(best) = &self.best else { return Ok(()) };
         let path = scores_file(folder);
         let scores = json!({
-            "best": best, "train_seconds": self.train_seconds, "steps": at.step, "seed": self.asked.settings.seed,
+            "best": best, "train_seconds": self.train_seconds, "steps": at.step, "seed": self.config.settings.seed,
         });
         Ok(cloze_files::write(&path, &pretty(&path, &scores)?)?)
     }
 }
 
-/// Where a run's scores lie.
+/// The path of a run's scores.
 fn scores_file(folder: &RunFolder) -> PathBuf {
     folder.root().join("scores.json")
 }
 
-/// How a run that is over has ended.
+/// The content of scores.json: the result of a finished run.
 #[derive(Default, Deserialize)]
 pub(super) struct Scores {
     pub(super) best: Option<Best>,
@@ -431,7 +436,7 @@ pub(super) struct Scores {
 }
 
 impl Scores {
-    /// Of a run's folder; nothing is known of a run without dev rows.
+    /// Reads the scores of a run folder; the default if there are none, as without dev rows.
     pub(super) fn read(folder: &RunFolder) -> Result<Scores, TaskError> {
         let path = scores_file(folder);
         match fs::read(&path) {

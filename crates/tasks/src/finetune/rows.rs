@@ -1,4 +1,4 @@
-//! The encoded rows of a fine-tuning, and data.json: what tells them from others.
+//! The encoded rows of a fine-tuning run, and data.json, which identifies them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,26 +15,26 @@ use crate::any_task::{AnyEncoded, AnyTask};
 use crate::example::{Example, Target};
 use crate::task_settings::TaskSettings;
 
-/// The rows of a fine-tuning as the network reads them.
+/// The encoded rows of a fine-tuning run.
 pub(super) struct EncodedRows<'a> {
     pub(super) tokenizer: Tokenizer,
     pub(super) examples: Vec<Example>,
     pub(super) dev: Box<dyn AnyEncoded<'a> + 'a>,
-    pub(super) data: Data,
-    /// Rows some of whose tokens were cut off.
+    pub(super) data: RowFingerprints,
+    /// The number of rows that were truncated.
     pub(super) cut_rows: usize,
 }
 
 impl<'a> EncodedRows<'a> {
-    pub(super) fn new(asked: &FineTuneConfig<'a>) -> Result<EncodedRows<'a>, TaskError> {
-        asked.settings.validate()?;
-        if asked.train.is_empty() {
+    pub(super) fn new(config: &FineTuneConfig<'a>) -> Result<EncodedRows<'a>, TaskError> {
+        config.settings.validate()?;
+        if config.train.is_empty() {
             return Err(TaskError::NoRows("training"));
         }
-        let tokenizer = read_tokenizer(asked.model, asked.settings.special_tokens)?;
-        let encoded = asked.train.encode(&tokenizer, asked.device.threads())?;
-        let dev = asked.dev.encode(&tokenizer, asked.device.threads())?;
-        let data = Data::new(asked, [encoded.examples(), dev.examples()]);
+        let tokenizer = read_tokenizer(config.model, config.settings.special_tokens)?;
+        let encoded = config.train.encode(&tokenizer, config.device.threads())?;
+        let dev = config.dev.encode(&tokenizer, config.device.threads())?;
+        let data = RowFingerprints::new(config, [encoded.examples(), dev.examples()]);
         let cut_rows = encoded.cut_rows() + dev.cut_rows();
         let examples = encoded.into_examples();
         if examples.is_empty() {
@@ -44,7 +44,7 @@ impl<'a> EncodedRows<'a> {
     }
 }
 
-/// The tokenizer of a model, which reads the names of special tokens in texts as `how` says, else as its folder does.
+/// The tokenizer of a model. `how` overrides how the names of special tokens in texts are tokenized.
 ///
 /// # Errors
 /// Those of [`Tokenizer::open`].
@@ -53,71 +53,77 @@ pub fn read_tokenizer(model: &Path, how: Option<SpecialTokens>) -> Result<Tokeni
     Ok(how.map_or_else(|| tokenizer.clone(), |how| tokenizer.with_special_tokens(how)))
 }
 
-/// Fails unless the run in a folder began with the rows that are asked for, read and scored alike.
+/// Checks that the run in a folder started with the same rows and task settings as this configuration.
 ///
 /// # Errors
-/// [`TaskError::OtherRows`], [`TaskError::Folder`] naming what differs; rows or a tokenizer that cannot be used.
-pub fn check_data(asked: &FineTuneConfig<'_>, run: &Path) -> Result<(), TaskError> {
-    let tokenizer = read_tokenizer(asked.model, asked.settings.special_tokens)?;
-    let [train, dev] = [asked.train, asked.dev].map(|rows| rows.encode(&tokenizer, asked.device.threads()));
-    Data::new(asked, [train?.examples(), dev?.examples()]).check(run)
+/// [`TaskError::DifferentRows`] or [`TaskError::Folder`] with the difference; rows or a tokenizer that cannot be used.
+pub fn check_data(config: &FineTuneConfig<'_>, run: &Path) -> Result<(), TaskError> {
+    let tokenizer = read_tokenizer(config.model, config.settings.special_tokens)?;
+    let [train, dev] = [config.train, config.dev].map(|rows| rows.encode(&tokenizer, config.device.threads()));
+    RowFingerprints::new(config, [train?.examples(), dev?.examples()]).check(run)
 }
 
-/// What a run learns from and is judged by, to resume it, or to compare it with another, on the same.
+/// Identifies the rows and the task settings of a run, so that it is resumed with the same rows and compared only with
+/// runs that have the same rows.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Data {
-    /// How rows are read and scored.
+pub(super) struct RowFingerprints {
+    /// The task settings.
     remember: Value,
-    /// What the rows are.
+    /// The fingerprint of all rows.
     rows: String,
-    /// What each of them is, those to learn and those to judge by: to say which one is another. Early versions had none.
+    /// The fingerprints of the training and of the dev examples, to report which one differs. Early versions did not
+    /// store them.
     #[serde(default)]
-    examples: [Examples; 2],
+    examples: [ExampleFingerprints; 2],
 }
 
-/// Examples whose fingerprints are kept, of either part.
-const MOST_KEPT: usize = 10_000;
+/// Maximum number of examples of a part whose fingerprints are stored.
+const MAX_FINGERPRINTS: usize = 10_000;
 
-/// The examples of a part.
+/// The fingerprints of the examples of a part.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Examples {
+struct ExampleFingerprints {
     count: usize,
-    /// The fingerprints of the first, eight hexadecimal digits each.
+    /// The fingerprints of the first examples, eight hexadecimal digits each.
     first: String,
 }
 
-impl Examples {
-    fn new(examples: &[&Example]) -> Examples {
-        let first = examples.iter().take(MOST_KEPT).map(|example| {
+impl ExampleFingerprints {
+    fn new(examples: &[&Example]) -> ExampleFingerprints {
+        let first = examples.iter().take(MAX_FINGERPRINTS).map(|example| {
             let mut hash = Xxh3::new();
-            add(&mut hash, example);
+            add_example(&mut hash, example);
             format!("{:08x}", hash.digest() as u32)
         });
-        Examples { count: examples.len(), first: first.collect() }
+        ExampleFingerprints { count: examples.len(), first: first.collect() }
     }
 
-    /// How these differ from those that a run began with, if that shows.
-    fn difference(&self, began: &Examples, name: &str) -> Option<String> {
-        let of = |examples: &Examples| -> Vec<String> {
+    /// How these differ from those that a run started with; none if no difference is visible.
+    fn difference(&self, started: &ExampleFingerprints, name: &str) -> Option<String> {
+        let of = |examples: &ExampleFingerprints| -> Vec<String> {
             examples.first.as_bytes().chunks(8).map(|digits| String::from_utf8_lossy(digits).into_owned()).collect()
         };
-        let (now, before) = (of(self), of(began));
+        let (now, before) = (of(self), of(started));
         let other = now.iter().zip(&before).position(|(now, before)| now != before);
         match other {
-            Some(number) => Some(format!("example {} of the {name} rows is another one", number + 1)),
-            None if self.count != began.count => {
-                Some(format!("there were {} examples of the {name} rows, now there are {}", began.count, self.count))
+            Some(number) => Some(format!("example {} of the {name} rows is different", number + 1)),
+            None if self.count != started.count => {
+                Some(format!("there were {} examples of the {name} rows, now there are {}", started.count, self.count))
             }
             None => None,
         }
     }
 }
 
-impl Data {
-    /// Of the examples to learn and those to judge by.
-    fn new(asked: &FineTuneConfig<'_>, examples: [Vec<&Example>; 2]) -> Data {
-        let each = [Examples::new(&examples[0]), Examples::new(&examples[1])];
-        Data { remember: asked.task_settings.to_json(), examples: each, rows: fingerprint(asked.task, examples) }
+impl RowFingerprints {
+    /// The fingerprints of the training examples and the dev examples.
+    fn new(config: &FineTuneConfig<'_>, examples: [Vec<&Example>; 2]) -> RowFingerprints {
+        let each = [ExampleFingerprints::new(&examples[0]), ExampleFingerprints::new(&examples[1])];
+        RowFingerprints {
+            remember: config.task_settings.to_json(),
+            examples: each,
+            rows: fingerprint(config.task, examples),
+        }
     }
 
     fn path(run: &Path) -> PathBuf {
@@ -125,24 +131,24 @@ impl Data {
     }
 
     pub(super) fn write(&self, run: &Path) -> Result<(), TaskError> {
-        let path = Data::path(run);
+        let path = RowFingerprints::path(run);
         Ok(cloze_files::write(&path, &pretty(&path, self)?)?)
     }
 
-    /// Refuses unless a run began with the same: scores of other rows, or of another kind, cannot be compared.
+    /// Checks that a run started with the same rows and settings. Otherwise its scores cannot be compared.
     pub(super) fn check(&self, run: &Path) -> Result<(), TaskError> {
-        let path = Data::path(run);
+        let path = RowFingerprints::path(run);
         let text = fs::read(&path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => {
-                let problem = "nothing says on what rows (no data.json): choose another --out".to_owned();
+                let problem = "the rows of the run are not known (no data.json); choose a different `out`".to_owned();
                 TaskError::Folder { path: run.to_owned(), problem }
             }
             _ => TaskError::io("read", &path, source),
         })?;
-        let began: Data = serde_json::from_slice(&text)
+        let started: RowFingerprints = serde_json::from_slice(&text)
             .map_err(|e| TaskError::File { path: path.clone(), problem: format!("is damaged: {e}") })?;
-        // As this version would write them.
-        let settings = TaskSettings::from_json(&began.remember);
+        // In the form that this version writes.
+        let settings = TaskSettings::from_json(&started.remember);
         let before = settings.map_err(|problem| TaskError::file(&path, format!("\"remember\" {problem}")))?.to_json();
         let keys = |of: &Value| -> Vec<String> {
             of.as_object().map(|object| object.keys().cloned().collect()).unwrap_or_default()
@@ -151,46 +157,47 @@ impl Data {
         if let Some(key) = all.iter().find(|key| before.get(key) != self.remember.get(key)) {
             let shown = |of: &Value| of.get(key).map_or("not given".to_owned(), Value::to_string);
             let problem = format!(
-                "the run began with {key} = {}, now it is {}; give the same again, or choose another --out",
+                "the run started with {key} = {}, now {}; use the same value, or choose a different `out`",
                 shown(&before),
                 shown(&self.remember),
             );
             return Err(TaskError::Folder { path: run.to_owned(), problem });
         }
-        if began.rows == self.rows {
+        if started.rows == self.rows {
             return Ok(());
         }
-        let is_known = began.examples != <[Examples; 2]>::default();
-        let parts = self.examples.iter().zip(&began.examples).zip(["training", "dev"]);
+        let is_known = started.examples != <[ExampleFingerprints; 2]>::default();
+        let parts = self.examples.iter().zip(&started.examples).zip(["training", "dev"]);
         let differ = parts.filter_map(|((now, before), name)| now.difference(before, name)).filter(|_| is_known);
-        Err(TaskError::OtherRows { run: run.to_owned(), differ: differ.collect::<Vec<_>>().join("; ") })
+        Err(TaskError::DifferentRows { run: run.to_owned(), differ: differ.collect::<Vec<_>>().join("; ") })
     }
 }
 
-/// What the rows are, wherever they came from, and the labels' names.
+/// The fingerprint of the examples and of the labels' names. It does not depend on the files.
 fn fingerprint(task: &dyn AnyTask, examples: [Vec<&Example>; 2]) -> String {
     let mut hash = Xxh3::new();
-    let mut config = Config::default();
-    task.describe(&mut config);
-    hash.update(format!("{:?} {:?}", task.head(), config.labels()).as_bytes());
+    let mut model_config = Config::default();
+    task.describe(&mut model_config);
+    hash.update(format!("{:?} {:?}", task.head(), model_config.labels()).as_bytes());
     for (part, examples) in (0u8..).zip(examples) {
         hash.update(&[part]);
-        examples.into_iter().for_each(|example| add(&mut hash, example));
+        examples.into_iter().for_each(|example| add_example(&mut hash, example));
     }
     format!("{:032x}", hash.digest128())
 }
 
-/// Adds an example to what tells rows from others.
-fn add(hash: &mut Xxh3, example: &Example) {
+/// Adds an example to a fingerprint.
+fn add_example(hash: &mut Xxh3, example: &Example) {
     for sequence in &example.sequences {
         sequence.ids.iter().for_each(|id| hash.update(&id.to_le_bytes()));
         hash.update(&sequence.segments);
     }
-    hash.update(fingerprint_of(example).as_bytes());
+    hash.update(target_fingerprint(example).as_bytes());
 }
 
-/// What is right of an example. Runs are resumed by it: its text stays the same in all versions.
-fn fingerprint_of(example: &Example) -> String {
+/// The target of an example as text. Runs are resumed by this fingerprint, so the text must not change between
+/// versions.
+fn target_fingerprint(example: &Example) -> String {
     let known = |label: &i32| usize::try_from(*label).ok();
     match (&example.target, &example.tokens[..]) {
         (Target::Classes(classes), []) => format!("Class({:?})", classes.first().and_then(known)),
@@ -208,7 +215,7 @@ fn fingerprint_of(example: &Example) -> String {
     }
 }
 
-/// JSON for people, with a newline at its end.
+/// Formatted JSON with a final newline.
 pub(super) fn pretty(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, TaskError> {
     let text = serde_json::to_string_pretty(value).map_err(|e| TaskError::io("write", path, e.into()))?;
     Ok((text + "\n").into_bytes())

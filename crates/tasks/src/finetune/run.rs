@@ -1,4 +1,4 @@
-//! A fine-tuning run, and its dry run.
+//! A fine-tuning run, and a dry run.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,55 +12,59 @@ use serde_json::json;
 use super::config::FineTuneConfig;
 use super::events::{Estimate, FineTuneEvent, Outcome, Start};
 use super::job::{Prepared, Scores, State, prepare};
-use super::resume::{check_settings, computes_otherwise, is_over, precision_as_it_began, remove_rest, settings_file};
+use super::resume::{
+    check_settings, instruction_set_note, is_finished, remove_leftovers, restored_precision, settings_file,
+};
 use super::rows::EncodedRows;
 use crate::TaskError;
 use crate::example::Example;
 
-/// Paths as JSON has them, whose strings are Unicode.
-fn shown(paths: &[PathBuf]) -> Vec<String> {
+/// Paths as Unicode strings, for JSON.
+fn display_names(paths: &[PathBuf]) -> Vec<String> {
     paths.iter().map(|path| path.display().to_string()).collect()
 }
 
-/// Fine-tunes a model. When `stop` is raised the step is finished and saved; `on_event` is called for what happens.
+/// Fine-tunes a model. When `stop` is set, the current step is completed and a checkpoint is saved. `on_event` receives
+/// the events of the run.
 ///
 /// # Errors
-/// Settings, rows or a checkpoint that cannot be used; a loss that is not finite; a disk that is full. What was saved stays whole.
+/// Settings, rows or a checkpoint that cannot be used; a loss that is not finite; a full disk. Files that were saved
+/// before an error remain valid.
 pub fn finetune(
-    asked: &FineTuneConfig<'_>,
+    config: &FineTuneConfig<'_>,
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(&FineTuneEvent),
 ) -> Result<Outcome, TaskError> {
-    // What can be found wrong is found before the run's folder is touched.
-    let rows = EncodedRows::new(asked)?;
-    let (folder, device) = (RunFolder::new(asked.out), asked.device);
-    let mut settings = asked.settings.clone();
+    // Errors of the input are found before the run folder is created or changed.
+    let rows = EncodedRows::new(config)?;
+    let (folder, device) = (RunFolder::new(config.out), config.device);
+    let mut settings = config.settings.clone();
     let (mut lock, mut newest, mut messages) = (None, None, Vec::new());
     messages.extend(rows.tokenizer.special_names_note());
-    if asked.resume {
-        let began = check_settings(&folder, &settings)?;
-        rows.data.check(asked.out)?;
-        if is_over(&folder) {
+    if config.resume {
+        let started = check_settings(&folder, &settings)?;
+        rows.data.check(config.out)?;
+        if is_finished(&folder) {
             return outcome_of(&folder);
         }
         let (held, found) = checkpoint::resume(&folder)?;
         (lock, newest) = (Some(held), found);
-        settings.precision = precision_as_it_began(&began, &settings);
-        messages.extend(computes_otherwise(&began, device));
+        settings.precision = restored_precision(&started, &settings);
+        messages.extend(instruction_set_note(&started, device));
     } else {
         folder.check_new()?;
     }
     settings.precision = settings.precision.resolved(device);
     settings.instruction_set = Some(device.instruction_set().to_owned());
     let newest = newest.as_ref().map(|(_, path)| path.as_path());
-    let Prepared { job, trainer, at, adopted, notes } = prepare(asked, &rows, &settings, newest)?;
+    let Prepared { job, trainer, at, load_report, notes } = prepare(config, &rows, &settings, newest)?;
 
     let lock = match lock {
         Some(lock) => lock,
         None => {
             let lock = folder.create()?;
-            rows.data.write(asked.out)?;
-            cloze_files::write(&settings_file(asked.out), settings.to_toml()?.as_bytes())?;
+            rows.data.write(config.out)?;
+            cloze_files::write(&settings_file(config.out), settings.to_toml()?.as_bytes())?;
             lock
         }
     };
@@ -72,7 +76,7 @@ pub fn finetune(
         examples: rows.examples.len(),
         tokens: rows.examples.iter().map(Example::length).sum(),
         cut_rows: rows.cut_rows,
-        adopted,
+        load_report,
         notes,
     };
     let line = json!({
@@ -81,11 +85,11 @@ pub fn finetune(
         "steps": start.steps,
         "examples": start.examples,
         "tokens": start.tokens,
-        "train_rows": asked.train.len(),
-        "train_files": shown(asked.files[0]),
-        "dev_rows": asked.dev.len(),
-        "dev_files": shown(asked.files[1]),
-        "model": asked.model.display().to_string(),
+        "train_rows": config.train.len(),
+        "train_files": display_names(config.files[0]),
+        "dev_rows": config.dev.len(),
+        "dev_files": display_names(config.files[1]),
+        "model": config.model.display().to_string(),
         "cut_rows": start.cut_rows,
         "parameters": trainer.network.parameter_count(),
         "machine": device.describe(),
@@ -107,29 +111,29 @@ pub fn finetune(
     })
 }
 
-/// How a run that is over has ended. It may have been killed before its checkpoints were removed.
+/// The outcome of a finished run. It may have been killed before its checkpoints were removed.
 fn outcome_of(folder: &RunFolder) -> Result<Outcome, TaskError> {
     let _lock = folder.lock()?;
-    remove_rest(folder)?;
+    remove_leftovers(folder)?;
     let Scores { best, train_seconds, steps } = Scores::read(folder)?;
     let model = folder.model();
     Ok(Outcome { finished: true, model: model.is_dir().then_some(model), best, train_seconds, steps })
 }
 
-/// Checks everything that [`finetune`] checks, takes some steps and says how long the run would take, or the rest of the run
-/// that is to go on. Nothing is written. None if `stop` was raised before that shows.
+/// Makes the same checks as [`finetune`], runs a few steps and estimates the duration of the run, or of the rest of a
+/// resumed run. Nothing is written. None if `stop` was set before the estimate was complete.
 ///
 /// # Errors
 /// Those of `finetune` before its first evaluation.
-pub fn dry_run(asked: &FineTuneConfig<'_>, stop: &AtomicBool) -> Result<Option<Estimate>, TaskError> {
-    let folder = RunFolder::new(asked.out);
-    let rows = EncodedRows::new(asked)?;
-    let (mut settings, mut done) = (asked.settings.clone(), 0);
-    if asked.resume {
-        let began = check_settings(&folder, &settings)?;
-        rows.data.check(asked.out)?;
-        settings.precision = precision_as_it_began(&began, &settings);
-        if is_over(&folder) {
+pub fn dry_run(config: &FineTuneConfig<'_>, stop: &AtomicBool) -> Result<Option<Estimate>, TaskError> {
+    let folder = RunFolder::new(config.out);
+    let rows = EncodedRows::new(config)?;
+    let (mut settings, mut done) = (config.settings.clone(), 0);
+    if config.resume {
+        let started = check_settings(&folder, &settings)?;
+        rows.data.check(config.out)?;
+        settings.precision = restored_precision(&started, &settings);
+        if is_finished(&folder) {
             let nothing = Estimate { steps: 0, step_seconds: 0.0, evaluations: 0, seconds: 0.0 };
             return Ok(Some(nothing));
         }
@@ -139,7 +143,7 @@ pub fn dry_run(asked: &FineTuneConfig<'_>, stop: &AtomicBool) -> Result<Option<E
     } else {
         folder.check_new()?;
     }
-    let Prepared { job, mut trainer, .. } = prepare(asked, &rows, &settings, None)?;
+    let Prepared { job, mut trainer, .. } = prepare(config, &rows, &settings, None)?;
     let (batch, count) = (settings.batch, rows.examples.len());
     let rate = measure(
         job.steps(),
@@ -154,5 +158,5 @@ pub fn dry_run(asked: &FineTuneConfig<'_>, stop: &AtomicBool) -> Result<Option<E
             }
         },
     )?;
-    Ok(rate.map(|rate| job.ahead(done, rate)))
+    Ok(rate.map(|rate| job.remaining(done, rate)))
 }

@@ -1,4 +1,4 @@
-//! The likeliest tokens for each \[MASK\] of a text.
+//! Fill-mask: the most probable tokens for each \[MASK\] of a text.
 
 use std::sync::Arc;
 
@@ -9,52 +9,53 @@ use serde::Serialize;
 use crate::TaskError;
 use crate::inference::pretrained::Pretrained;
 
-/// A model that fills masks.
+/// A model that predicts masked tokens.
 pub struct Filler {
     model: Arc<Pretrained>,
 }
 
-/// A token that may stand at a \[MASK\].
+/// A candidate token for a \[MASK\].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Candidate {
-    /// The token as the vocabulary has it.
+    /// The token, as in the vocabulary.
     pub token: String,
     /// Its id.
     pub id: u32,
     /// Its probability, 0 to 1.
     pub probability: f64,
-    /// The text as it was given, with this token at this \[MASK\]; other \[MASK\]s stay.
+    /// The given text with this token in place of this \[MASK\]; other \[MASK\]s are not replaced.
     pub text: String,
-    /// The filled tokens decoded as Transformers' fill-mask pipeline does: lower-cased by an uncased vocabulary, no special
-    /// tokens where the text has one \[MASK\], all of them where it has several.
+    /// The decoded token sequence, as in Transformers' fill-mask pipeline: lower-cased if the vocabulary is uncased;
+    /// without special tokens if the text has one \[MASK\], with them if it has several.
     pub sequence: String,
 }
 
 impl Filler {
-    /// A model with a masked-language-model head.
+    /// Checks that a model has a masked-language-model head.
     ///
     /// # Errors
     /// [`TaskError::Folder`] for a model without that head, and for a causal language model.
     pub fn new(model: Arc<Pretrained>) -> Result<Filler, TaskError> {
         if model.model.architecture().causal {
             let problem = format!(
-                "a causal language model ({}) predicts next tokens: it fills no masks",
+                "expected a masked language model, found a causal language model ({}), which predicts only next tokens",
                 model.model.class_name()
             );
             return Err(TaskError::Folder { path: model.dir().to_owned(), problem });
         }
         if !model.model.heads.mlm {
-            let problem = "the model has no masked-language-model head".to_owned();
+            let problem = "expected a model with a masked-language-model head, found none".to_owned();
             return Err(TaskError::Folder { path: model.dir().to_owned(), problem });
         }
         Ok(Filler { model })
     }
 
-    /// For each \[MASK\] of the text, in order, its `top` likeliest tokens, likeliest first.
+    /// For each \[MASK\] of the text, in order, its `top` most probable tokens, in descending order of probability.
     ///
     /// # Errors
-    /// [`TaskError::NoMask`]; [`TaskError::TooLong`] when the text does not fit the model's positions.
+    /// [`TaskError::NoMask`]; [`TaskError::TooLong`] if the text has more tokens than the model has positions;
+    /// [`TaskError::Logits`].
     pub fn fill(&self, text: &str, top: usize) -> Result<Vec<Vec<Candidate>>, TaskError> {
         let Pretrained { model, tokenizer, .. } = &*self.model;
         let Sequence { ids, segments } = tokenizer.template().sequence(&tokenizer.encode_masked(text), None);
@@ -72,7 +73,7 @@ impl Filler {
         let rows: Vec<i32> = masks.iter().map(|&i| i as i32).collect();
         let logits = self.model.forward(|model, pass| {
             let logits = model.mlm_logits(pass, &inputs, &rows);
-            // `new` saw the head and there is a row: there are logits.
+            // `new` checked the head, and there is at least one row: there are logits.
             logits.map(|logits| logits.value().to_vec_f32()).unwrap_or_default()
         });
         if logits.iter().any(|logit| logit.is_nan()) {
@@ -80,12 +81,12 @@ impl Filler {
         }
         let rows = masks.iter().zip(logits.chunks(model.architecture().vocab_size)).enumerate();
         let text = Masked { text, ids: &ids, masks: masks.len() };
-        Ok(rows.map(|(number, (mask, logits))| likeliest(tokenizer, &text, number, *mask, logits, top)).collect())
+        Ok(rows.map(|(number, (mask, logits))| top_candidates(tokenizer, &text, number, *mask, logits, top)).collect())
     }
 }
 
-/// The likeliest tokens of the mask of this number, which stands at `position`.
-fn likeliest(
+/// The most probable tokens for the mask with this number, which is at `position`.
+fn top_candidates(
     tokenizer: &Tokenizer,
     text: &Masked<'_>,
     number: usize,
@@ -93,8 +94,8 @@ fn likeliest(
     logits: &[f32],
     top: usize,
 ) -> Vec<Candidate> {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&l| f64::from(l - most).exp()).sum();
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&l| f64::from(l - max).exp()).sum();
     let mut order: Vec<usize> = (0..tokenizer.vocab_size().min(logits.len())).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
     let candidate = |id: &usize| {
@@ -105,7 +106,7 @@ fn likeliest(
         Candidate {
             token: tokenizer.token(id).unwrap_or_default().to_owned(),
             id,
-            probability: f64::from(logits[id as usize] - most).exp() / sum,
+            probability: f64::from(logits[id as usize] - max).exp() / sum,
             text: fill_in(text.text, tokenizer.mask_token(), number, &piece, continues),
             sequence: decoded(tokenizer, &filled, text.masks == 1),
         }
@@ -113,14 +114,15 @@ fn likeliest(
     order.iter().take(top).map(candidate).collect()
 }
 
-/// A text with its ids and the number of its masks.
+/// A text with its token ids and its number of masks.
 struct Masked<'a> {
     text: &'a str,
     ids: &'a [u32],
     masks: usize,
 }
 
-/// A text with a piece at its mask of this number, from 0. A piece that continues a word goes to the end of the word before it.
+/// Replaces the mask with this number, from 0, by a piece. A piece that continues a word is appended to the previous
+/// word.
 fn fill_in(text: &str, mask: &str, number: usize, piece: &str, continues: bool) -> String {
     let Some((start, _)) = text.match_indices(mask).nth(number) else { return text.to_owned() };
     let (before, after) = (&text[..start], &text[start + mask.len()..]);
@@ -128,11 +130,12 @@ fn fill_in(text: &str, mask: &str, number: usize, piece: &str, continues: bool) 
     format!("{before}{piece}{after}")
 }
 
-/// What Transformers' `decode` makes of ids, `clean_up_tokenization_spaces` on, as for BERT's tokenizers.
+/// Decodes ids like Transformers' `decode` with `clean_up_tokenization_spaces`, which is the default of BERT's
+/// tokenizers.
 fn decoded(tokenizer: &Tokenizer, ids: &[u32], skip_special: bool) -> String {
     let kept: Vec<u32> = ids.iter().copied().filter(|&id| !skip_special || !tokenizer.is_special(id)).collect();
     let text = tokenizer.decode_all(&kept);
-    // PreTrainedTokenizerBase.clean_up_tokenization, in its order.
+    // The replacements of PreTrainedTokenizerBase.clean_up_tokenization, in the same order.
     let spaced =
         [" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're"].map(|spaced| (spaced, spaced.trim()));
     spaced.iter().fold(text, |text, (spaced, joined)| text.replace(spaced, joined))
@@ -142,9 +145,9 @@ fn decoded(tokenizer: &Tokenizer, ids: &[u32], skip_special: bool) -> String {
 mod tests {
     use super::*;
 
-    /// `fill` showed tokens joined by spaces, lower-cased: "the capital of france is paris ."
+    /// Regression test: `fill` returned lower-cased tokens joined by spaces: "the capital of france is paris ."
     #[test]
-    fn the_text_as_given_is_filled() {
+    fn the_original_text_is_filled() {
         let text = "The Capital of [MASK] is [MASK]!";
         assert_eq!(fill_in(text, "[MASK]", 0, "france", false), "The Capital of france is [MASK]!");
         assert_eq!(fill_in(text, "[MASK]", 1, "paris", false), "The Capital of [MASK] is paris!");
@@ -153,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn sequences_are_what_the_pipeline_of_transformers_returns() {
+    fn sequences_are_those_of_the_pipeline_of_transformers() {
         let words =
             ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "it", "'", "s", "walk", "##ing", ",", "is", "n't", "."];
         let tokenizer = Tokenizer::from_tokens(words.map(str::to_owned).to_vec(), false).unwrap();

@@ -1,12 +1,12 @@
-//! Models at work: one [`Pretrained`] model, shared by whatever uses it.
+//! Inference: one [`Pretrained`] model, shared by all its users.
 //!
 //! | module | in → out |
 //! | --- | --- |
 //! | [`pretrained`] | a folder → a model with its tokenizer and its device |
-//! | [`fill`] | a text with \[MASK\]s → the likeliest tokens |
-//! | [`predictor`] | rows of a fine-tuned model's task → predictions, scores |
+//! | [`fill`] | a text with \[MASK\]s → the most probable tokens |
+//! | [`predictor`] | rows of a fine-tuned model's task → predictions and scores |
 //!
-//! [`Embedder`](crate::embed::Embedder) turns texts into vectors with the same model.
+//! [`Embedder`](crate::embed::Embedder) converts texts to vectors with the same model.
 
 pub mod fill;
 pub mod predictor;

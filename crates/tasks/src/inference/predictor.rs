@@ -1,4 +1,4 @@
-//! A fine-tuned model at work: rows in, predictions and scores out, whatever its kind of task.
+//! Prediction and evaluation with a fine-tuned model of any kind of task.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use serde_json::Value;
 use crate::TaskError;
 use crate::any_task::{AnyPredictions, AnyRows, AnyTask};
 use crate::datasets::LabelsNeeded;
-use crate::datasets::format::{DataFile, Format, Found};
+use crate::datasets::format::{DataFile, DetectedFormat, Format};
 use crate::datasets::table::{Row, Table};
 use crate::inference::pretrained::Pretrained;
 use crate::kinds::{self, Kind};
-use crate::reading::{Given, Notes, Reading};
+use crate::reading::{Notes, Reading, TaskOptions};
 use crate::task::Scores;
 use crate::task_settings::TaskSettings;
 
-/// A fine-tuned model with its task, as it was trained: what `cloze predict` predicts.
+/// A fine-tuned model with its task.
 pub struct Predictor {
     model: Arc<Pretrained>,
     kind: &'static Kind,
@@ -27,14 +27,14 @@ pub struct Predictor {
     reading: Reading,
 }
 
-/// Predictions of rows that say what is right, and their scores.
+/// The predictions for rows with gold labels, and their scores.
 #[non_exhaustive]
 pub struct Evaluation<'a> {
-    /// One of each row.
+    /// The predictions, one for each row.
     pub predictions: Box<dyn AnyPredictions + 'a>,
-    /// Their scores.
+    /// The scores.
     pub scores: Scores,
-    /// The mean loss, of rows whose target is known.
+    /// The mean loss over the rows whose target is known.
     pub loss: f64,
 }
 
@@ -44,15 +44,21 @@ impl Predictor {
     /// # Errors
     /// Those of [`Pretrained::open`] and of [`new`](Self::new).
     pub fn open(dir: &Path, device: Device, precision: DType) -> Result<Predictor, TaskError> {
-        Predictor::new(Arc::new(Pretrained::open(dir, device, precision)?), None, Given::default())
+        Predictor::new(Arc::new(Pretrained::open(dir, device, precision)?), None, TaskOptions::default())
     }
 
-    /// The task of a fine-tuned model: of this kind, else of the model's own. What is given comes before what the model remembers.
+    /// The task of a fine-tuned model: of this kind, or of the model's own kind. The caller's options take precedence
+    /// over the settings stored in the model.
     ///
     /// # Errors
-    /// A model that was not fine-tuned or is of another kind; settings that do not fit; settings in its folder that cannot be read.
-    pub fn new(model: Arc<Pretrained>, kind: Option<&'static Kind>, given: Given) -> Result<Predictor, TaskError> {
-        let (config, dir, head) = (model.model.config(), model.dir(), head_of(&model)?);
+    /// A model that is not fine-tuned or has a different kind; settings that do not fit the model; stored settings that
+    /// are not valid.
+    pub fn new(
+        model: Arc<Pretrained>,
+        kind: Option<&'static Kind>,
+        given: TaskOptions,
+    ) -> Result<Predictor, TaskError> {
+        let (config, dir, head) = (model.model.config(), model.dir(), task_head(&model)?);
         let (kind, stored) = kind_of(&model, kind)?;
         let reading = Reading::new(&kind.description, given, stored)?;
         let task = kind.open(&reading, config, head, dir)?;
@@ -69,21 +75,21 @@ impl Predictor {
         &self.model
     }
 
-    /// How rows are read.
+    /// The settings of how rows are read.
     pub fn reading(&self) -> &Reading {
         &self.reading
     }
 
-    /// The prediction of each row, in their order. A row is a string (a text, or two texts with a tab between them) or an
-    /// object, as a line of a file that `cloze predict` reads. A row that cannot be predicted does not keep the others from it.
+    /// The prediction for each row, in order. A row is a string (a text, or two texts with a tab between them) or an
+    /// object with the keys that a JSON row of a file has. A row that cannot be predicted does not affect the others.
     pub fn predict(&self, rows: &[Value]) -> Vec<Result<Value, TaskError>> {
         self.task.predict(&self.reading, rows, &self.model)
     }
 
-    /// The rows of some files.
+    /// The rows of files.
     ///
     /// # Errors
-    /// Files that cannot be read; where what is right is needed, labels that the task does not know.
+    /// Files that cannot be read; with [`LabelsNeeded::Required`], rows with unknown labels.
     pub fn read(
         &self,
         paths: &[PathBuf],
@@ -93,15 +99,15 @@ impl Predictor {
         self.task.read(&self.reading, paths, need, &self.model.tokenizer, notes)
     }
 
-    /// How a file of rows to predict is written.
+    /// The format of a file of rows to predict.
     ///
     /// # Errors
     /// A file that cannot be read; a format that this kind of task cannot read.
-    pub fn format_of(&self, path: &Path) -> Result<Found, TaskError> {
+    pub fn format_of(&self, path: &Path) -> Result<DetectedFormat, TaskError> {
         self.reading.format_of(path, &self.model.model.config().labels().unwrap_or_default())
     }
 
-    /// The texts of a table as rows to [`predict`](Self::predict): for kinds of tasks whose files are no tables.
+    /// The texts of a table as rows for [`predict`](Self::predict), for kinds of tasks whose files are not tables.
     ///
     /// # Errors
     /// Those of [`Table::open`].
@@ -113,12 +119,12 @@ impl Predictor {
         Ok(table.into_rows().into_iter().map(text).collect())
     }
 
-    /// The prediction of each row of a range of a file's, in their order.
+    /// The prediction for each of a range of rows, in order.
     pub fn predict_rows(&self, rows: &dyn AnyRows, range: Range<usize>) -> Vec<Result<Value, TaskError>> {
         rows.predict(range, &self.model)
     }
 
-    /// The predictions of rows that say what is right, and their scores. `progress` receives the share that is done.
+    /// The predictions for rows with gold labels, and their scores. `progress` receives the completed fraction.
     ///
     /// # Errors
     /// Those of [`evaluate`].
@@ -131,10 +137,10 @@ impl Predictor {
     }
 }
 
-/// The predictions of a model for rows that say what is right, and their scores. `progress` receives the share that is done.
+/// The predictions of a model for rows with gold labels, and their scores. `progress` receives the completed fraction.
 ///
 /// # Errors
-/// That of the first row that cannot be predicted.
+/// The error of the first row that cannot be predicted.
 pub fn evaluate<'a>(
     model: &Pretrained,
     rows: &'a dyn AnyRows,
@@ -149,27 +155,28 @@ pub fn evaluate<'a>(
 }
 
 /// The head of a fine-tuned model.
-fn head_of(model: &Pretrained) -> Result<TaskHead, TaskError> {
+fn task_head(model: &Pretrained) -> Result<TaskHead, TaskError> {
     model.model.heads.task.ok_or_else(|| TaskError::Folder {
         path: model.dir().to_owned(),
         problem: format!(
-            "a {} has no task's head: expected a fine-tuned model; make one with `cloze finetune`",
+            "expected a fine-tuned model, found a {} without a task head; fine-tune it first",
             model.model.class_name()
         ),
     })
 }
 
-/// The kind of task of a fine-tuned model: the named one, else the one that the model names, else the one that accepts its head and
-/// configuration; and what the model remembers. A named kind that does not accept the model is refused when the task is opened.
+/// The kind of task of a fine-tuned model: `named`, else the kind stored in the model, else the kind that accepts its
+/// head and configuration. Also returns the settings stored in the model. Whether `named` accepts the model is checked
+/// when the task is opened.
 ///
 /// # Errors
-/// A model that was not fine-tuned, or is of no kind; settings in its folder that cannot be read.
+/// A model that is not fine-tuned or that no kind accepts; stored settings that are not valid.
 pub fn kind_of(
     model: &Pretrained,
     named: Option<&'static Kind>,
 ) -> Result<(&'static Kind, Option<TaskSettings>), TaskError> {
-    let (config, dir, head) = (model.model.config(), model.dir(), head_of(model)?);
-    let stored = TaskSettings::of_model(config, dir)?;
+    let (config, dir, head) = (model.model.config(), model.dir(), task_head(model)?);
+    let stored = TaskSettings::from_config(config, dir)?;
     let own = stored.as_ref().and_then(|stored| kinds::named(stored.kind.as_deref()?));
     let kind = match named.or(own) {
         Some(kind) => kind,

@@ -1,4 +1,4 @@
-//! A model with its tokenizer and its device, ready to compute and to be shared.
+//! A model with its tokenizer and its device, for inference; it can be shared between threads.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -11,35 +11,36 @@ use cloze_text::Tokenizer;
 
 use crate::TaskError;
 use crate::example::Example;
-use crate::forward::{check_fit, outputs_of};
+use crate::forward::{check_fit, run_batches};
 
-/// A model that does not learn any more, with its tokenizer and the device that runs it. Open it once and share it by
-/// [`Arc`](std::sync::Arc): fill-mask, embeddings and every task borrow the same weights, from as many threads as there are.
+/// A model for inference, with its tokenizer and its device. Open it once and share it with an [`Arc`](std::sync::Arc):
+/// fill-mask, embeddings and all tasks use the same weights, from any number of threads.
 ///
-/// Forward passes of one `Pretrained` take turns, batch by batch: each uses all threads of the device, which is faster than several
-/// passes that share them. Meanwhile other threads can encode text. No output depends on what else is computed.
+/// Forward passes of one `Pretrained` run one at a time: each uses all threads of the device, which is faster than
+/// several concurrent passes. Other threads can tokenize text in the meantime. Outputs do not depend on concurrent
+/// passes.
 pub struct Pretrained {
-    /// The model. Its packed copies of the weights are made when it is opened.
+    /// The model. Packed copies of its weights are made when it is opened.
     pub model: Model,
-    /// Its tokenizer.
+    /// The tokenizer.
     pub tokenizer: Tokenizer,
-    /// Where it runs.
+    /// The device.
     pub device: Device,
-    /// The type of activations.
+    /// The data type of the activations.
     pub precision: DType,
     dir: PathBuf,
     /// Held during a forward pass.
     turn: Mutex<()>,
 }
 
-// What a server needs.
+// A server shares it between threads.
 const _: () = {
     const fn is_shared<T: Send + Sync>() {}
     is_shared::<Pretrained>();
 };
 
 impl Pretrained {
-    /// Opens a model folder, whatever its heads.
+    /// Opens a model folder with any heads.
     ///
     /// # Errors
     /// A folder that cannot be read, a tokenizer with more tokens than the model has embeddings.
@@ -48,8 +49,8 @@ impl Pretrained {
         Pretrained::new(model, Tokenizer::open(dir)?, device, precision, dir)
     }
 
-    /// Opens a model folder for its encoder, and its pooler if it has one: hidden states need no other head, nor anything that does not
-    /// fit of one. With a note for people where something is left aside that no head known here has.
+    /// Opens only the encoder of a model folder, and its pooler if it has one. Other heads are ignored, even if they
+    /// are not valid. Returns a note for the user if the folder has tensors that do not belong to any known head.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -63,7 +64,7 @@ impl Pretrained {
         Ok((pretrained, report.unknown_note()))
     }
 
-    /// As [`open`](Self::open), of a model at hand; `dir` is the folder that errors name.
+    /// As [`open`](Self::open), for a model in memory. `dir` is the folder for error messages.
     ///
     /// # Errors
     /// A tokenizer with more tokens than the model has embeddings.
@@ -84,30 +85,31 @@ impl Pretrained {
         &self.dir
     }
 
-    /// A forward pass, once it is its turn.
+    /// Runs a forward pass, after waiting for other passes to finish.
     pub fn forward<T>(&self, compute: impl FnOnce(&Model, &mut Pass<'_>) -> T) -> T {
-        // A pass that panicked left nothing behind that another could see.
+        // A pass that panicked leaves no state that could affect another pass.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         compute(&self.model, &mut Pass::inference(&self.device, &self.model.params, self.precision))
     }
 
-    /// The logits of every example, in order, and the summed loss of those with a target. `progress` receives the share that is done.
-    /// Panics without examples of the model's head.
+    /// The logits of every example, in order, and the summed loss of the examples with a target. `progress` receives
+    /// the completed fraction. Panics if the examples do not match the model's head.
     pub(crate) fn logits(&self, examples: &[&Example], progress: &mut dyn FnMut(f64)) -> (Vec<Vec<f32>>, LossSum) {
         let Some(head) = self.model.heads.task else { return Default::default() };
         let mut progress = |share| {
             progress(share);
             ControlFlow::Continue(())
         };
-        let outputs =
-            outputs_of(head, examples, &mut progress, |batch| self.forward(|model, pass| batch.outputs(model, pass)));
+        let outputs = run_batches(head, examples, &mut progress, |batch| {
+            self.forward(|model, pass| batch.logits_and_loss(model, pass))
+        });
         outputs.unwrap_or_default()
     }
 
-    /// Checks that the model can read some examples.
+    /// Checks that examples fit the model.
     ///
     /// # Errors
-    /// A sequence that is too long, a pair where the model knows single texts only.
+    /// A sequence that is too long; a pair if the model has only one segment type.
     pub(crate) fn check<'a>(&self, examples: impl IntoIterator<Item = &'a Example>) -> Result<(), TaskError> {
         check_fit(&self.model, examples)
     }

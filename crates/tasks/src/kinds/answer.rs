@@ -1,4 +1,5 @@
-//! A part of a paragraph that answers a question: start and end logits of every token, over overlapping windows.
+//! Extractive question answering: start and end logits of every token of a paragraph, which is read in overlapping
+//! windows.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,8 +11,8 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
-use super::description::{Description, Examples, Refused, Rows, TaskOption, Values, positive};
-use super::kind::{Kind, Misfit};
+use super::description::{Description, Examples, KindOption, RejectedOptions, Rows, Values, positive};
+use super::kind::{Kind, Mismatch};
 use crate::TaskError;
 use crate::answer::{
     Answer, EncodedContext, ExtractOptions, Extraction, Logits, Window, WindowOptions, extract, no_tokens, target,
@@ -23,45 +24,45 @@ use crate::example::{Example, Target};
 use crate::input::{Input, Object, string_of};
 use crate::metrics::squad::{self, NullOdds, SquadV2, evaluate_v1, evaluate_v2};
 use crate::parallel;
-use crate::reading::{Notes, Reading, counted};
+use crate::reading::{Notes, Reading, count_noun};
 use crate::task::{Encoded, FileRows, Scores, Task};
 
-/// The part of a paragraph that answers each question.
-pub static KIND: Kind = Kind::of::<Answering>(
+/// The span of a paragraph that answers each question.
+pub static KIND: Kind = Kind::of::<AnswerTask>(
     Description {
         name: "answer",
         about: "the part of a paragraph that answers a question",
         scores: "Exact match and F1 of answers by SQuAD's rules",
         input: "SQuAD's .json, or .parquet; else lines of JSON: {\"question\": …, \"context\": …, \"id\": …}.",
-        output: "the best answer, its score, and the n best. start_char and end_char count Unicode characters, as Transformers and \
+        output: "the best answer, its score, and the n best answers. start_char and end_char count Unicode characters, as Transformers and \
                  Python do; start_byte and end_byte count bytes of UTF-8.",
         max_len: 384,
         metrics: &[],
         options: &["stride", "skip_bad"],
         own_options: &[
-            TaskOption {
+            KindOption {
                 name: "max_question",
-                help: "Tokens of a question at most",
+                help: "Maximum number of tokens of a question",
                 rare: true,
                 values: Values::Parsed { placeholder: "N", parse: positive, missing: None },
             },
-            TaskOption {
+            KindOption {
                 name: "max_answer",
-                help: "Tokens of an answer at most",
+                help: "Maximum number of tokens of an answer",
                 rare: true,
                 values: Values::Parsed { placeholder: "N", parse: positive, missing: None },
             },
-            TaskOption {
+            KindOption {
                 name: "n_best",
-                help: "Answers listed for each question; the best one is the same for every N",
+                help: "Number of answers to list for each question; the best answer does not depend on it",
                 rare: false,
                 values: Values::Parsed { placeholder: "N", parse: positive, missing: None },
             },
-            TaskOption {
+            KindOption {
                 name: "null_threshold",
-                help: "Questions may have no answer (SQuAD 2.0): \"none\" is preferred where its score exceeds the best answer's by \
-                       more than this; inf: never [default: the model's; 0 if training questions have no answer; else every question \
-                       is answered]",
+                help: "Questions may have no answer (SQuAD 2.0): \"no answer\" is predicted if its score exceeds the best answer's by \
+                       more than this; inf: never [default: the model's; 0 if some training questions have no answer; else every \
+                       question is answered]",
                 rare: true,
                 values: Values::Parsed { placeholder: "THRESHOLD", parse: threshold, missing: Some("0") },
             },
@@ -69,16 +70,13 @@ pub static KIND: Kind = Kind::of::<Answering>(
         check: |given| match given.stride {
             Some(0) => Err(TaskError::setting(
                 "stride",
-                "0: paragraphs are always read in windows to answer; give a number above 0",
+                "expected a number above 0, found 0: to answer, paragraphs are always read in windows",
             )),
             _ => Ok(()),
         },
         rows: Rows::Questions,
-        refused: Refused {
-            finetune: &[(
-                "n_best",
-                "answers are listed by `cloze predict answer` and `cloze evaluate answer`, not while a model learns",
-            )],
+        rejected_options: RejectedOptions {
+            finetune: &[("n_best", "it is used only in prediction and evaluation")],
             predict: &[],
             evaluate: &[],
         },
@@ -94,28 +92,28 @@ pub static KIND: Kind = Kind::of::<Answering>(
     },
     |_, head| match head {
         TaskHead::Answer => Ok(()),
-        _ => Err(Misfit::Head),
+        _ => Err(Mismatch::Head),
     },
 );
 
-/// The settings that answering has for itself.
+/// The settings specific to this kind.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 struct AnswerSettings {
     max_question: Option<usize>,
     max_answer: Option<usize>,
-    /// Not remembered.
+    /// Not stored in models.
     n_best: Option<usize>,
     #[serde(deserialize_with = "number_or_name")]
     null_threshold: Option<f32>,
 }
 
-/// A threshold as a setting: JSON has no infinity, so that it is a string.
+/// A threshold as JSON. JSON has no infinity, so infinity is a string.
 fn threshold_setting(threshold: f32) -> Value {
     if threshold.is_finite() { threshold.into() } else { threshold.to_string().into() }
 }
 
-/// A threshold as an option's value.
+/// Parses a threshold given as an option's value.
 fn threshold(text: &str) -> Result<Value, String> {
     match text.parse::<f32>() {
         Ok(threshold) if !threshold.is_nan() => Ok(threshold_setting(threshold)),
@@ -133,39 +131,41 @@ fn number_or_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f32>, D::
 
 /// Extractive question answering.
 #[derive(Debug, Clone)]
-pub struct Answering {
-    /// How paragraphs are read.
+pub struct AnswerTask {
+    /// How paragraphs are split into windows.
     pub windows: WindowOptions,
-    /// How answers are found; with a null threshold, questions may have none (SQuAD 2.0) and are scored by its rules.
+    /// How answers are extracted. With a null threshold, questions may have no answer, and the scores are those of
+    /// SQuAD 2.0.
     pub extract: ExtractOptions,
 }
 
 /// A question and its paragraph.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Its id.
+    /// The question's id.
     pub id: String,
     /// The question.
     pub question: String,
-    /// The paragraph, shared by its questions.
+    /// The tokenized paragraph, shared by its questions.
     pub context: Arc<EncodedContext>,
-    /// The first byte and the text of each answer; none: it has no answer, or it is not known.
+    /// The start byte and the text of each gold answer. Empty if the question has no answer or the answers are not
+    /// known.
     pub answers: Vec<(usize, String)>,
-    /// Whether the answers are known.
+    /// Whether the gold answers are known.
     pub answered: bool,
-    /// Whether the question or the paragraph has no token, so that nothing can be asked.
+    /// Whether the question or the paragraph has no tokens, so that there is no prediction.
     pub blank: bool,
 }
 
 impl Row {
-    /// The first answer that has tokens: of several, it is the one to learn.
+    /// The answer to train on: the first one that has tokens.
     fn target(&self) -> Option<(usize, &str)> {
         let has_tokens =
             |(start, text): &&(usize, String)| !self.context.covering(*start..*start + text.len()).is_empty();
         self.answers.iter().find(has_tokens).map(|(start, text)| (*start, text.as_str()))
     }
 
-    /// Why nothing can be asked.
+    /// The error of a question or paragraph without tokens.
     fn blank_error(&self) -> TaskError {
         let (what, text) = if self.context.pieces().is_empty() {
             ("context", self.context.text())
@@ -175,7 +175,7 @@ impl Row {
         self.name(no_tokens(what, text))
     }
 
-    /// Names the question in an error.
+    /// Adds the question's id to an error.
     fn name(&self, error: TaskError) -> TaskError {
         match error {
             TaskError::Input { what, problem } if !self.id.is_empty() => {
@@ -186,13 +186,13 @@ impl Row {
     }
 }
 
-impl Answering {
-    fn new(reading: &Reading) -> Result<Answering, TaskError> {
-        let given: AnswerSettings = reading.given().settings.own()?;
+impl AnswerTask {
+    fn new(reading: &Reading) -> Result<AnswerTask, TaskError> {
+        let given: AnswerSettings = reading.options().settings.own()?;
         let stored: AnswerSettings = reading.stored().own()?;
         let of_files: AnswerSettings = reading.stored_of_files().own()?;
         let (window, extract) = (WindowOptions::default(), ExtractOptions::default());
-        let known = reading.known();
+        let known = reading.preset();
         let known_question = known.and_then(|known| known.settings.max_question);
         let unanswerable = known.is_some_and(|known| known.name == "squad2");
         let windows = WindowOptions {
@@ -206,10 +206,11 @@ impl Answering {
             max_answer: given.max_answer.or(stored.max_answer).unwrap_or(extract.max_answer),
             null_threshold: given.null_threshold.or(of_files.null_threshold).or(unanswerable.then_some(0.0)),
         };
-        Ok(Answering { windows, extract })
+        Ok(AnswerTask { windows, extract })
     }
 
-    /// The rows of some files, those that cannot be used as errors in their places, and how many questions have no answer.
+    /// The rows of files, with errors in the positions of rows that cannot be used; and the number of questions without
+    /// an answer.
     fn files(
         &self,
         reading: &Reading,
@@ -221,7 +222,7 @@ impl Answering {
         self.windows.check(tokenizer.template())?;
         let bad = match need {
             LabelsNeeded::Optional => BadAnswers::Ignore,
-            LabelsNeeded::Required if reading.given().skip_bad => BadAnswers::Skip,
+            LabelsNeeded::Required if reading.options().skip_bad => BadAnswers::Skip,
             LabelsNeeded::Required => BadAnswers::Error,
         };
         let (mut rows, mut impossible) = (Vec::new(), 0);
@@ -233,13 +234,13 @@ impl Answering {
             for question in file.into_questions() {
                 places.push(question.map(|question| good.push(question)));
             }
-            let mut found = self::rows(&good, tokenizer, reading.given().threads).into_iter();
+            let mut found = self::rows(&good, tokenizer, reading.options().threads).into_iter();
             let row = |place: Result<(), TaskError>| {
                 let row = place.map(|()| found.next())?;
-                let row = row.ok_or_else(|| TaskError::file(path, "holds fewer questions than places"))?;
+                let row = row.ok_or_else(|| TaskError::file(path, "expected a question for each row, found fewer"))?;
                 match need {
                     LabelsNeeded::Required if !row.answered => {
-                        let problem = "no answers: expected \"answers\", empty if there is none";
+                        let problem = "expected \"answers\" (an empty list if there is no answer), found none";
                         Err(TaskError::file(path, format!("question \"{}\": {problem}", row.id)))
                     }
                     LabelsNeeded::Optional if row.blank => Err(row.blank_error()),
@@ -252,7 +253,7 @@ impl Answering {
     }
 }
 
-/// Questions as rows: every paragraph is encoded once, on all threads.
+/// Converts questions to rows. Each paragraph is tokenized once, on `threads` threads.
 pub fn rows(questions: &[Question], tokenizer: &Tokenizer, threads: usize) -> Vec<Row> {
     let mut distinct: Vec<&Arc<str>> = Vec::new();
     let mut place: HashMap<usize, usize> = HashMap::new();
@@ -278,34 +279,35 @@ pub fn rows(questions: &[Question], tokenizer: &Tokenizer, threads: usize) -> Ve
     parallel::map(questions, threads, row)
 }
 
-/// Notes what reading a file changed, made up or found out.
+/// Adds notes about what was changed or assumed while a file was read.
 fn note(path: &Path, found: SquadNotes, notes: &mut Notes) {
     let SquadNotes { moved_answers, in_utf16, in_bytes, without_start, without_id, skipped_answers, impossible: _ } =
         found;
     for (count, noun, what) in [
-        (moved_answers, "answer", "not at answer_start: the nearest place was taken"),
+        (moved_answers, "answer", "not at answer_start: the nearest occurrence is used"),
         (
             in_utf16,
             "answer",
-            "at answer_start only if it counts UTF-16 units (as JavaScript and Java do): that place was taken; SQuAD counts Unicode \
-             characters",
+            "whose answer_start counts UTF-16 code units (as JavaScript and Java do) and not Unicode characters (as SQuAD does): it is \
+             converted",
         ),
         (
             in_bytes,
             "answer",
-            "at answer_start only if it counts bytes: that place was taken; SQuAD counts Unicode characters",
+            "whose answer_start counts bytes and not Unicode characters (as SQuAD does): it is converted",
         ),
-        (without_start, "answer", "without answer_start: the first place in the paragraph was taken"),
-        (without_id, "question", "without an id: the line, or the number in the file, is taken"),
-        (skipped_answers, "answer", "left out: not in the paragraph"),
+        (without_start, "answer", "without answer_start: the first occurrence in the paragraph is used"),
+        (without_id, "question", "without an id: the line or the number in the file is used as id"),
+        (skipped_answers, "answer", "skipped: not in the paragraph"),
     ] {
         if count > 0 {
-            notes.0.push(format!("{}: {} {what}", path.display(), counted(count, noun)));
+            notes.0.push(format!("{}: {} {what}", path.display(), count_noun(count, noun)));
         }
     }
 }
 
-/// Whether a text is of a script that is written without spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Chinese, Japanese.
+/// Whether a text contains a script that is written without spaces between words: Thai, Lao, Tibetan, Burmese, Khmer,
+/// Chinese, Japanese.
 fn is_without_spaces(text: &str) -> bool {
     text.chars().any(|c| {
         matches!(c,
@@ -319,38 +321,38 @@ fn is_without_spaces(text: &str) -> bool {
 pub struct Prediction {
     /// The question's id.
     pub id: String,
-    /// What was found.
+    /// The extracted answers.
     #[serde(flatten)]
     pub found: Extraction,
 }
 
 impl Prediction {
-    /// The best answer that is not "none".
+    /// The text of the best answer that is not the null answer.
     fn best_text(&self) -> &str {
         let named = self.found.n_best.iter().find(|answer| !answer.is_empty());
         named.map_or("", |answer| &answer.text)
     }
 }
 
-impl Task for Answering {
+impl Task for AnswerTask {
     type Row = Row;
-    type Notes = Vec<Window>;
+    type Aux = Vec<Window>;
     type Prediction = Prediction;
 
-    fn learned_from(
+    fn from_training_files(
         reading: &Reading,
         train: &[PathBuf],
         _: &Config,
         tokenizer: &Tokenizer,
         notes: &mut Notes,
-    ) -> Result<(Answering, FileRows<Row>), TaskError> {
-        let mut task = Answering::new(reading)?;
+    ) -> Result<(AnswerTask, FileRows<Row>), TaskError> {
+        let mut task = AnswerTask::new(reading)?;
         let (mut rows, impossible) = task.files(reading, train, LabelsNeeded::Required, tokenizer, notes)?;
         if impossible > 0 && task.extract.null_threshold.is_none() {
             task.extract.null_threshold = Some(0.0);
             notes.0.push(format!(
-                "{} without an answer (SQuAD 2.0): the model may answer \"none\", at a null threshold of 0; --null-threshold sets another",
-                counted(impossible, "training question")
+                "{} without an answer (SQuAD 2.0): the model may predict that there is no answer, with a null threshold of 0; set `null_threshold` to change it",
+                count_noun(impossible, "training question")
             ));
         }
         let all = rows.len();
@@ -358,16 +360,16 @@ impl Task for Answering {
         let blank = all - rows.len();
         rows.retain(|row| row.as_ref().map_or(true, |row| row.answers.is_empty() || row.target().is_some()));
         let unlearnable = all - blank - rows.len();
-        for (count, what) in [(blank, "the question or in its paragraph"), (unlearnable, "the answers")] {
+        for (count, what) in [(blank, "the question or its paragraph"), (unlearnable, "the answers")] {
             if count > 0 {
-                notes.0.push(format!("{} left out: no word in {what}", counted(count, "training question")));
+                notes.0.push(format!("{} skipped: no tokens in {what}", count_noun(count, "training question")));
             }
         }
         Ok((task, rows))
     }
 
-    fn of_model(reading: &Reading, _: &Config, _: TaskHead) -> Result<Answering, TaskError> {
-        Answering::new(reading)
+    fn from_model(reading: &Reading, _: &Config, _: TaskHead) -> Result<AnswerTask, TaskError> {
+        AnswerTask::new(reading)
     }
 
     fn own_settings(&self, _: &Reading) -> Object {
@@ -391,25 +393,25 @@ impl Task for Answering {
         let (rows, impossible) = self.files(reading, paths, need, tokenizer, notes)?;
         if impossible > 0 && self.extract.null_threshold.is_none() {
             notes.0.push(format!(
-                "{} without an answer (SQuAD 2.0): this model gives one to every question; --null-threshold 0 lets it answer \"none\"",
-                counted(impossible, "question")
+                "{} without an answer (SQuAD 2.0): this model answers every question; set `null_threshold` to 0 to allow \"no answer\"",
+                count_noun(impossible, "question")
             ));
         }
         if need == LabelsNeeded::Required {
             let usable = || rows.iter().flatten();
             let blank = usable().filter(|row| row.blank).count();
             if blank > 0 {
-                let blank = counted(blank, "question");
-                notes
-                    .0
-                    .push(format!("{blank} without a word in the question or in its paragraph: answered with nothing"));
+                let blank = count_noun(blank, "question");
+                notes.0.push(format!(
+                    "{blank} without tokens in the question or its paragraph: the predicted answer is empty"
+                ));
             }
             let gold = || usable().filter_map(|row| row.answers.first());
             let without_spaces = gold().filter(|(_, text)| is_without_spaces(text)).count();
             if 2 * without_spaces > gold().count() {
                 notes.0.push(
-                    "most answers are of a script without spaces between words: SQuAD's F1 compares whole words, so that it hardly \
-                     differs from exact match"
+                    "most answers are in a script without spaces between words: SQuAD's F1 compares words between spaces, so it is nearly \
+                     the same as exact match"
                         .to_owned(),
                 );
             }
@@ -417,7 +419,7 @@ impl Task for Answering {
         Ok(rows)
     }
 
-    /// An object with a `question`, a `context` and perhaps an `id`.
+    /// An object with `question`, `context` and optionally `id`.
     fn row(&self, _: &Reading, input: Input<'_>, tokenizer: &Tokenizer) -> Result<Row, TaskError> {
         let object = input.object("{\"question\": \"…\", \"context\": \"…\"}")?;
         let id = object.get("id").map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
@@ -439,7 +441,7 @@ impl Task for Answering {
     }
 
     fn describe(&self, config: &mut Config) {
-        // Two outputs, as Transformers has them by default.
+        // Two outputs are the default of Transformers.
         for key in ["id2label", "label2id", "problem_type"] {
             config.extra.remove(key);
         }
@@ -447,22 +449,22 @@ impl Task for Answering {
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<Vec<Window>>, TaskError> {
         if row.blank {
-            return Ok(Encoded { examples: Vec::new(), cut: 0, notes: Vec::new() });
+            return Ok(Encoded { examples: Vec::new(), cut: 0, aux: Vec::new() });
         }
         let found = windows(tokenizer, &row.question, &row.context, &self.windows).map_err(|error| row.name(error))?;
         let gold = row.target();
-        let is_known = row.answered && (gold.is_some() || row.answers.is_empty());
+        let has_preset = row.answered && (gold.is_some() || row.answers.is_empty());
         let mut examples = Vec::with_capacity(found.windows.len());
         for window in &found.windows {
-            let span = is_known.then(|| target(window, &row.context, gold)).transpose();
+            let span = has_preset.then(|| target(window, &row.context, gold)).transpose();
             let span = span.map_err(|error| row.name(error))?;
             let sequence = Sequence { ids: window.ids.clone(), segments: window.segments.clone() };
             examples.push(Example::new(vec![sequence], Target::positions(span.map(|(start, end)| [start, end]))));
         }
-        Ok(Encoded { examples, cut: found.question_cut, notes: found.windows })
+        Ok(Encoded { examples, cut: found.question_cut, aux: found.windows })
     }
 
-    fn shown(&self, row: &Row) -> Object {
+    fn row_json(&self, row: &Row) -> Object {
         let gold: Vec<&str> = row.answers.iter().map(|(_, text)| text.as_str()).collect();
         Object::from_iter([
             ("question".to_owned(), row.question.as_str().into()),
@@ -479,7 +481,7 @@ impl Task for Answering {
             |logits: &Vec<f32>, column: usize| -> Vec<f32> { logits.iter().skip(column).step_by(2).copied().collect() };
         let both: Vec<[Vec<f32>; 2]> = logits.iter().map(|logits| [column(logits, 0), column(logits, 1)]).collect();
         let logits: Vec<Logits<'_>> = both.iter().map(|[start, end]| Logits { start, end }).collect();
-        let found = extract(&row.context, &encoded.notes, &logits, &self.extract).map_err(|error| match error {
+        let found = extract(&row.context, &encoded.aux, &logits, &self.extract).map_err(|error| match error {
             TaskError::Logits(place) => TaskError::Logits(format!("question {}, {place}", row.id)),
             other => other,
         })?;
@@ -487,7 +489,7 @@ impl Task for Answering {
     }
 
     fn scores(&self, rows: &[&Row], predictions: &[&Prediction]) -> Scores {
-        // A resample draws a question more than once: ids would make one of them, places do not.
+        // A bootstrap resample may contain a question several times: its positions are distinct, its ids are not.
         let places: Vec<String> = (0..rows.len()).map(|place| place.to_string()).collect();
         let known = || rows.iter().zip(&places).filter(|(row, _)| row.answered);
         let questions = || {
@@ -511,7 +513,7 @@ impl Task for Answering {
         };
         let Some(threshold) = self.extract.null_threshold.map(f64::from) else {
             let texts = text_of(&|found| found.found.best.text.clone());
-            // Questions without an answer are counted as in SQuAD 2.0, though every question was answered.
+            // Questions without an answer are scored as in SQuAD 2.0, although the model answered every question.
             let all = if known().any(|(row, _)| row.answers.is_empty()) {
                 let found = evaluate_v2(questions(), &texts, None);
                 found.iter().for_each(|found| parts(&mut scores, found));
@@ -525,7 +527,7 @@ impl Task for Answering {
             }
             return scores;
         };
-        // Without odds there is no answer but the null one.
+        // If there are no odds, the null answer is the only one.
         let odds: HashMap<String, f64> = places
             .iter()
             .zip(predictions)
@@ -556,10 +558,10 @@ impl Task for Answering {
 mod tests {
     use super::*;
     use crate::answer::tests::tokenizer;
-    use crate::reading::Given;
+    use crate::reading::TaskOptions;
     use crate::task_settings::TaskSettings;
 
-    /// A file of questions about one text, "The cats sat on the mat.".
+    /// A SQuAD file of questions about the text "The cats sat on the mat.".
     fn squad(qas: &[&str]) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("questions.json");
@@ -573,23 +575,25 @@ mod tests {
     }
 
     const CATS: &str = r#"{"id": "cats", "question": "who sat", "answers": [{"text": "cats", "answer_start": 4}]}"#;
-    const NOBODY: &str = r#"{"id": "nobody", "question": "who left", "answers": [], "is_impossible": true}"#;
+    const UNANSWERABLE: &str =
+        r#"{"id": "unanswerable", "question": "who left", "answers": [], "is_impossible": true}"#;
     const BLANK: &str = r#"{"id": "blank", "question": " ", "answers": [{"text": "cats", "answer_start": 4}]}"#;
 
-    fn reading(given: Given) -> Reading {
+    fn reading(given: TaskOptions) -> Reading {
         Reading::new(&KIND.description, given, None).unwrap()
     }
 
-    fn read(task: &Answering, path: &Path, need: LabelsNeeded) -> (FileRows<Row>, Vec<String>) {
-        let (mut notes, reading) = (Notes::default(), reading(Given::default()));
+    fn read(task: &AnswerTask, path: &Path, need: LabelsNeeded) -> (FileRows<Row>, Vec<String>) {
+        let (mut notes, reading) = (Notes::default(), reading(TaskOptions::default()));
         let rows = Task::read(task, &reading, &[path.to_owned()], need, &tokenizer(false), &mut notes).unwrap();
         (rows, notes.0)
     }
 
-    fn learned_from(path: &Path) -> (Answering, FileRows<Row>, Vec<String>) {
-        let (mut notes, reading, start) = (Notes::default(), reading(Given::default()), Config::default());
+    fn from_training_files(path: &Path) -> (AnswerTask, FileRows<Row>, Vec<String>) {
+        let (mut notes, reading, start) = (Notes::default(), reading(TaskOptions::default()), Config::default());
         let (task, rows) =
-            Answering::learned_from(&reading, &[path.to_owned()], &start, &tokenizer(false), &mut notes).unwrap();
+            AnswerTask::from_training_files(&reading, &[path.to_owned()], &start, &tokenizer(false), &mut notes)
+                .unwrap();
         (task, rows, notes.0)
     }
 
@@ -600,19 +604,19 @@ mod tests {
     }
 
     #[test]
-    fn x4_questions_without_an_answer_are_noticed() {
-        let (_dir, path) = squad(&[CATS, NOBODY]);
-        let (task, _, notes) = learned_from(&path);
+    fn x4_questions_without_an_answer_give_a_note() {
+        let (_dir, path) = squad(&[CATS, UNANSWERABLE]);
+        let (task, _, notes) = from_training_files(&path);
         assert_eq!(task.extract.null_threshold, Some(0.0));
-        assert_eq!(task.own_settings(&reading(Given::default()))["null_threshold"], json!(0.0));
+        assert_eq!(task.own_settings(&reading(TaskOptions::default()))["null_threshold"], json!(0.0));
         assert!(matches!(&notes[..], [note] if note.starts_with("1 training question without an answer")), "{notes:?}");
-        assert!(read(&task, &path, LabelsNeeded::Required).1.is_empty(), "the model may answer none");
+        assert!(read(&task, &path, LabelsNeeded::Required).1.is_empty(), "the model may predict no answer");
 
-        // A model that learned from SQuAD 1.1 answers every question; a warning says so, also where nothing is judged.
-        let task = Answering::new(&reading(Given::default())).unwrap();
+        // A model that was trained on SQuAD 1.1 answers every question; a note says so, also in prediction.
+        let task = AnswerTask::new(&reading(TaskOptions::default())).unwrap();
         for need in [LabelsNeeded::Required, LabelsNeeded::Optional] {
             let (_, notes) = read(&task, &path, need);
-            assert!(matches!(&notes[..], [note] if note.contains("--null-threshold 0")), "{notes:?}");
+            assert!(matches!(&notes[..], [note] if note.contains("`null_threshold` to 0")), "{notes:?}");
         }
         let (rows, _) = read(&task, &path, LabelsNeeded::Required);
         let rows: Vec<&Row> = rows.iter().flatten().collect();
@@ -620,14 +624,14 @@ mod tests {
         assert_eq!(scores.get("f1"), Some(0.5));
         assert_eq!(scores.details["answerable"], json!({"f1": 1.0, "exact_match": 1.0, "questions": 1}));
         assert_eq!(scores.details["unanswerable"], json!({"f1": 0.0, "exact_match": 0.0, "questions": 1}));
-        // As where all have an answer: scores of version 1.1.
+        // If all questions have an answer, the scores are those of version 1.1.
         let scores = task.scores(&rows[..1], &[&found("cats")]);
         assert!(scores.get("f1") == Some(1.0) && scores.details.is_empty());
     }
 
     #[test]
-    fn r41_a_blank_question_costs_only_its_own_row() {
-        // A blank paragraph cannot hold its answers.
+    fn r41_a_blank_question_affects_only_its_own_row() {
+        // A blank paragraph cannot contain its answers.
         let file = |paragraph: &str| {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("a.jsonl");
@@ -639,7 +643,7 @@ mod tests {
         };
         for paragraph in ["", "  ", "\u{200b}"] {
             let (_dir, path) = file(paragraph);
-            let (task, rows, _) = learned_from(&path);
+            let (task, rows, _) = from_training_files(&path);
             assert_eq!(rows.len(), 1, "{paragraph:?}");
             let (rows, _) = read(&task, &path, LabelsNeeded::Required);
             assert!(rows[1].as_ref().is_ok_and(|row| row.blank), "{paragraph:?}");
@@ -650,17 +654,17 @@ mod tests {
             BLANK,
             r#"{"id": "mat", "question": "on", "answers": [{"text": "mat", "answer_start": 20}]}"#,
         ]);
-        let (task, rows, notes) = learned_from(&path);
+        let (task, rows, notes) = from_training_files(&path);
         let ids = |rows: &[Result<Row, TaskError>]| -> Vec<String> {
             rows.iter().map(|row| row.as_ref().map_or_else(TaskError::to_string, |row| row.id.clone())).collect()
         };
         assert_eq!(ids(&rows), ["cats", "mat"]);
-        assert!(matches!(&notes[..], [note] if note.starts_with("1 training question left out")), "{notes:?}");
+        assert!(matches!(&notes[..], [note] if note.starts_with("1 training question skipped")), "{notes:?}");
 
-        // To be judged it is answered with nothing, which is wrong.
+        // In evaluation its predicted answer is empty, which is wrong.
         let (rows, notes) = read(&task, &path, LabelsNeeded::Required);
         assert_eq!(ids(&rows), ["cats", "blank", "mat"]);
-        assert!(matches!(&notes[..], [note] if note.starts_with("1 question without a word")), "{notes:?}");
+        assert!(matches!(&notes[..], [note] if note.starts_with("1 question without tokens")), "{notes:?}");
         let blank = rows[1].as_ref().unwrap();
         let encoded = task.encode(blank, &tokenizer(false)).unwrap();
         assert!(encoded.examples.is_empty());
@@ -668,22 +672,22 @@ mod tests {
         assert!(predicted.id == "blank" && predicted.found.best.is_empty());
         assert_eq!(task.scores(&[blank], &[&predicted]).get("f1"), Some(0.0));
 
-        // To be answered it is an error in its place.
+        // In prediction it is an error in its position.
         let (rows, _) = read(&task, &path, LabelsNeeded::Optional);
         let ids = ids(&rows);
         assert_eq!((ids.len(), &*ids[0], &*ids[2]), (3, "cats", "mat"));
-        assert!(ids[1].starts_with("question \"blank\": question: no token in it"), "{ids:?}");
+        assert!(ids[1].starts_with("question \"blank\": question: expected text with at least one token"), "{ids:?}");
         let row = |line: &str| {
             let object: Object = serde_json::from_str(line).unwrap();
-            task.row(&reading(Given::default()), Input::Object(&object), &tokenizer(false))
+            task.row(&reading(TaskOptions::default()), Input::Object(&object), &tokenizer(false))
         };
         let error = row(r#"{"question": "who", "context": "\u200b"}"#).unwrap_err().to_string();
-        assert!(error.starts_with("context: no token in it"), "{error}");
+        assert!(error.starts_with("context: expected text with at least one token"), "{error}");
         assert!(row(r#"{"question": "who", "context": "cats"}"#).is_ok());
     }
 
     #[test]
-    fn r44_f1_of_text_without_spaces_is_noted() {
+    fn r44_f1_of_text_without_spaces_gives_a_note() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.jsonl");
         let row = |text: &str| {
@@ -691,7 +695,7 @@ mod tests {
                 "{{\"question\": \"who\", \"context\": \"日本 cat\", \"answers\": [{{\"text\": \"{text}\", \"answer_start\": -1}}]}}\n"
             )
         };
-        let task = Answering::new(&reading(Given::default())).unwrap();
+        let task = AnswerTask::new(&reading(TaskOptions::default())).unwrap();
         let noted = |rows: &[&str]| {
             std::fs::write(&path, rows.iter().map(|text| row(text)).collect::<String>()).unwrap();
             read(&task, &path, LabelsNeeded::Required).1.iter().any(|note| note.contains("without spaces"))
@@ -701,7 +705,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_a_word_is_not_learned_and_still_scored() {
+    fn an_answer_without_tokens_is_not_trained_on_but_scored() {
         let mark = r#"{"id": "1", "question": "who", "context": "cat \u200b mat", "answers": [{"text": "\u200b", "answer_start": 4}]}"#;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.jsonl");
@@ -710,22 +714,22 @@ mod tests {
             format!("{mark}\n{{\"question\": \"who\", \"context\": \"cat\", \"answers\": [\"cat\"]}}\n"),
         )
         .unwrap();
-        let (task, rows, notes) = learned_from(&path);
+        let (task, rows, notes) = from_training_files(&path);
         assert_eq!(rows.len(), 1);
-        assert!(notes.iter().any(|note| note.contains("no word in the answers")), "{notes:?}");
+        assert!(notes.iter().any(|note| note.contains("no tokens in the answers")), "{notes:?}");
         let (rows, _) = read(&task, &path, LabelsNeeded::Required);
         let encoded = task.encode(rows[0].as_ref().unwrap(), &tokenizer(false)).unwrap();
-        assert_eq!(encoded.examples[0].target.known(), 0);
+        assert_eq!(encoded.examples[0].target.known_count(), 0);
     }
 
     #[test]
-    fn part_3_8_the_models_stride_grows_with_max_len() {
+    fn part_3_8_the_models_stride_scales_with_max_len() {
         let windows = |max_len: Option<usize>, stride: Option<usize>| {
             let stored = TaskSettings { max_len: Some(128), stride: Some(64), ..TaskSettings::default() };
             let settings = TaskSettings { max_len, stride, ..TaskSettings::default() };
-            let given = Given { settings, ..Given::default() };
+            let given = TaskOptions { settings, ..TaskOptions::default() };
             let reading = Reading::new(&KIND.description, given, Some(stored)).unwrap();
-            let windows = Answering::new(&reading).unwrap().windows;
+            let windows = AnswerTask::new(&reading).unwrap().windows;
             (windows.max_len, windows.stride)
         };
         assert_eq!(windows(None, None), (128, 64));

@@ -1,4 +1,4 @@
-//! The right one of several endings: each with its context through \[CLS\] to one logit, a softmax over the endings.
+//! Multiple choice: each ending with its context goes through \[CLS\] to one logit; softmax over the endings.
 
 use std::path::PathBuf;
 
@@ -6,9 +6,9 @@ use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
-use super::description::{Description, Examples, Refused, Rows};
-use super::kind::{Kind, Misfit};
-use super::probabilities::{collapsed, largest, softmax};
+use super::description::{Description, Examples, RejectedOptions, Rows};
+use super::kind::{Kind, Mismatch};
+use super::probabilities::{argmax, collapsed, softmax};
 use super::text::{Length, Text};
 use crate::TaskError;
 use crate::datasets::LabelsNeeded;
@@ -19,14 +19,14 @@ use crate::metrics::classes::accuracy;
 use crate::reading::{Notes, Reading};
 use crate::task::{Encoded, FileRows, Scores, Task};
 
-/// The ending of each context.
+/// The correct ending of each context.
 pub static KIND: Kind = Kind::of::<Choose>(
     Description {
         name: "choose",
-        about: "the right one of several endings",
+        about: "the correct one of several endings",
         scores: "Accuracy of choices",
-        input: "a table (CSV, Parquet) by its ending; else lines of JSON: {\"context\": …, \"choices\": […]}. Rows may differ in how many \
-                choices they have. The right one is its number, its letter or its text, under label, answerKey or answer.",
+        input: "a table (CSV, Parquet), by its extension; else lines of JSON: {\"context\": …, \"choices\": […]}. Rows may have different \
+                numbers of choices. The correct one is in label, answerKey or answer, as its number, letter or text.",
         output: "the choice, its ending and all probabilities.",
         max_len: 128,
         metrics: &[],
@@ -34,7 +34,7 @@ pub static KIND: Kind = Kind::of::<Choose>(
         own_options: &[],
         check: |_| Ok(()),
         rows: Rows::Choices,
-        refused: Refused::NOTHING,
+        rejected_options: RejectedOptions::NONE,
         examples: Examples {
             finetune: &["cloze finetune choose --task swag --data swag --model runs/mini --out runs/swag"],
             sweep: &["cloze sweep choose --task swag --data swag --model runs/mini --batches 16"],
@@ -44,26 +44,27 @@ pub static KIND: Kind = Kind::of::<Choose>(
     },
     |config, head| match head {
         TaskHead::Choose => Ok(()),
-        // A folder that does not say what its one logit is for may be either.
+        // A folder that does not say whether its one logit is a choice or a regression is accepted by both kinds.
         TaskHead::Classify { labels: 1 }
             if config.architectures.iter().flatten().all(|name| name != "BertForSequenceClassification") =>
         {
             Ok(())
         }
-        _ => Err(Misfit::Head),
+        _ => Err(Mismatch::Head),
     },
 );
 
 /// Multiple choice.
 #[derive(Debug, Clone)]
 pub struct Choose {
-    /// Tokens of a context with one ending at most; what does not fit is cut off the longer of the two.
+    /// Maximum number of tokens of a context with one ending, special tokens included; the longer of the two is
+    /// truncated.
     pub max_len: usize,
-    /// The number of the first choice in labels that are numbers, as the training files have it: 0 or 1.
+    /// The number of the first choice in numeric labels of the training files: 0 or 1.
     pub first_number: usize,
 }
 
-/// The settings that the kind has for itself.
+/// The settings specific to this kind.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Settings {
@@ -71,15 +72,17 @@ struct Settings {
 }
 
 impl Choose {
-    /// The number of the first choice in the labels of some files: as they tell, else as the training files had it.
+    /// The number of the first choice in the numeric labels of files: as the files show, else as in the training files.
     fn first_number_of(&self, files: &[Choices], notes: &mut Notes) -> usize {
-        let told: Vec<usize> = files.iter().filter_map(Choices::first_number).collect();
-        let first = told.iter().copied().min();
+        let shown: Vec<usize> = files.iter().filter_map(Choices::first_number).collect();
+        let first = shown.iter().copied().min();
         if first == Some(1) && self.first_number == 0 {
-            notes.once("labels are numbers from 1: none is 0, and one is that of a last choice".to_owned());
+            notes.once(
+                "labels are interpreted as numbers from 1: no label is 0, and one is the number of choices".to_owned(),
+            );
         }
         if first.is_none() && self.first_number == 0 && files.iter().any(Choices::has_numbers) {
-            notes.once("no row has the label 0: labels are taken for numbers from 0".to_owned());
+            notes.once("no row has the label 0: labels are interpreted as numbers from 0".to_owned());
         }
         first.unwrap_or(self.first_number)
     }
@@ -90,32 +93,32 @@ impl Choose {
 pub struct Row {
     /// The first text.
     pub context: String,
-    /// The second texts, one of which is right.
+    /// The second texts, one of which is correct.
     pub endings: Vec<String>,
-    /// Which, if known.
+    /// The index of the correct ending, if known.
     pub label: Option<usize>,
 }
 
-/// The ending of a context.
+/// The predicted ending of a context.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Prediction {
-    /// The likeliest ending's number, from 0.
+    /// The index of the most probable ending, from 0.
     pub choice: usize,
-    /// Its text.
+    /// The text of that ending.
     pub ending: String,
-    /// The probability of each.
+    /// The probability of each ending.
     pub probabilities: Vec<f64>,
 }
 
 impl From<&Choice> for Row {
     fn from(choice: &Choice) -> Row {
-        let whole = |ending: &String| match choice.ending_prefix.as_str() {
+        let with_prefix = |ending: &String| match choice.ending_prefix.as_str() {
             "" => ending.clone(),
             prefix => format!("{prefix} {ending}"),
         };
         Row {
             context: choice.context.clone(),
-            endings: choice.endings.iter().map(whole).collect(),
+            endings: choice.endings.iter().map(with_prefix).collect(),
             label: choice.label,
         }
     }
@@ -123,10 +126,10 @@ impl From<&Choice> for Row {
 
 impl Task for Choose {
     type Row = Row;
-    type Notes = ();
+    type Aux = ();
     type Prediction = Prediction;
 
-    fn learned_from(
+    fn from_training_files(
         reading: &Reading,
         train: &[PathBuf],
         _: &Config,
@@ -141,7 +144,7 @@ impl Task for Choose {
         Ok((task, rows))
     }
 
-    fn of_model(reading: &Reading, _: &Config, _: TaskHead) -> Result<Choose, TaskError> {
+    fn from_model(reading: &Reading, _: &Config, _: TaskHead) -> Result<Choose, TaskError> {
         let stored: Settings = reading.stored_of_files().own()?;
         Ok(Choose { max_len: reading.max_len(), first_number: stored.first_number })
     }
@@ -166,7 +169,7 @@ impl Task for Choose {
         Ok(rows.map(|row| row.map(|choice| Row::from(&choice))).collect())
     }
 
-    /// An object under the keys of a file's rows.
+    /// An object with the same keys as a row of a file.
     fn row(&self, _: &Reading, input: Input<'_>, _: &Tokenizer) -> Result<Row, TaskError> {
         let object = input.object("{\"context\": \"…\", \"choices\": [\"…\", \"…\"]}")?;
         let choice = Choice::of_object(object.clone()).map_err(|problem| TaskError::input("line", problem))?;
@@ -193,16 +196,16 @@ impl Task for Choose {
             cut += lost;
         }
         if sequences.len() < 2 {
-            return Err(TaskError::input("choices", format!("{} of them: expected two at least", sequences.len())));
+            return Err(TaskError::input("choices", format!("expected at least 2, found {}", sequences.len())));
         }
         Ok(Encoded {
             examples: vec![Example::new(sequences, Target::positions(row.label.map(|label| [label])))],
             cut,
-            notes: (),
+            aux: (),
         })
     }
 
-    fn shown(&self, row: &Row) -> Object {
+    fn row_json(&self, row: &Row) -> Object {
         Object::from_iter([
             ("context".to_owned(), row.context.as_str().into()),
             ("endings".to_owned(), row.endings.as_slice().into()),
@@ -214,7 +217,7 @@ impl Task for Choose {
         let shares =
             logits.first().and_then(|logits| softmax(logits)).filter(|shares| shares.len() == row.endings.len());
         let probabilities = shares.ok_or_else(|| TaskError::Logits(format!("context {:?}", row.context)))?;
-        let choice = largest(&probabilities);
+        let choice = argmax(&probabilities);
         Ok(Prediction { choice, ending: row.endings[choice].clone(), probabilities })
     }
 

@@ -1,4 +1,4 @@
-//! One label for a text or a pair: \[CLS\] through the pooler to a softmax over the labels.
+//! Classification of a text or a pair with one label: \[CLS\] through the pooler, softmax over the labels.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use cloze_text::Tokenizer;
 use serde::Serialize;
 use serde_json::json;
 
-use super::description::{Description, Examples, Refused, Rows};
-use super::kind::{Kind, Misfit};
-use super::labelled_texts::{counted, found_in, labels_of, texts_of};
-use super::probabilities::{as_map, collapsed, largest, softmax};
+use super::description::{Description, Examples, RejectedOptions, Rows};
+use super::kind::{Kind, Mismatch};
+use super::labelled_texts::{label_counts, labels_of, merge_labels, texts_of};
+use super::probabilities::{argmax, as_map, collapsed, softmax};
 use super::text::{Length, Text};
 use crate::TaskError;
 use crate::datasets::LabelsNeeded;
@@ -20,7 +20,7 @@ use crate::example::{Example, Target};
 use crate::input::{Input, Object};
 use crate::metrics::classes::{ConfusionMatrix, accuracy, macro_average, matthews, of_class};
 use crate::reading::{Notes, Reading};
-use crate::task::{Encoded, FileRows, HeadStart, Scores, Task};
+use crate::task::{Encoded, FileRows, HeadInit, Scores, Task};
 
 /// The value of `problem_type` in a model's configuration.
 const PROBLEM: &str = "single_label_classification";
@@ -39,7 +39,7 @@ pub static KIND: Kind = Kind::of::<Classify>(
         own_options: &[],
         check: |_| Ok(()),
         rows: Rows::Texts,
-        refused: Refused::NOTHING,
+        rejected_options: RejectedOptions::NONE,
         examples: Examples {
             finetune: &[
                 "cloze finetune classify --train stars/train.tsv --dev stars/dev.tsv --text review --label stars --model runs/mini --out runs/stars",
@@ -59,26 +59,26 @@ pub static KIND: Kind = Kind::of::<Classify>(
     },
     |config, head| match head {
         TaskHead::Classify { labels: 2.. } => match config.problem_type() {
-            // Its logits mean something else: independent labels, or several numbers.
-            Some(other) if other != PROBLEM => Err(Misfit::Meaning(format!(
-                "its problem_type is {other}: expected a model that gives each text one label"
+            // Its logits have another meaning: independent labels, or several numbers.
+            Some(other) if other != PROBLEM => Err(Mismatch::Outputs(format!(
+                "expected a model that predicts one label for each text, found problem_type {other}"
             ))),
             _ => Ok(()),
         },
-        _ => Err(Misfit::Head),
+        _ => Err(Mismatch::Head),
     },
 );
 
 /// Classification of texts.
 #[derive(Debug, Clone)]
 pub struct Classify {
-    /// The labels' names by their numbers.
+    /// The names of the labels, by index.
     pub labels: Vec<String>,
-    /// The number of the label whose F1 is reported where there are two: that of a known task's label 1.
+    /// With two labels: the index of the positive label, whose F1 is reported. It is label 1 of the data set preset.
     pub positive: usize,
-    /// What is done with long texts.
+    /// How long texts are handled.
     pub length: Length,
-    /// The scores that are reported; the first decides which model is best.
+    /// The metrics to report; the first one selects the best model.
     pub metrics: Vec<&'static str>,
 }
 
@@ -87,27 +87,27 @@ pub struct Classify {
 pub struct Row {
     /// The text or pair.
     pub text: Text,
-    /// The number of its label, if known.
+    /// The index of its label, if known.
     pub label: Option<usize>,
 }
 
-/// The label of a text.
+/// The predicted label of a text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Prediction {
-    /// The likeliest label.
+    /// The most probable label.
     pub label: String,
     /// The probability of each label, in the labels' order.
     #[serde(serialize_with = "as_map")]
     pub probabilities: Vec<(String, f64)>,
-    /// The likeliest label's number.
+    /// The index of the most probable label.
     #[serde(skip)]
     pub class: usize,
 }
 
 impl Classify {
     fn new(labels: Vec<String>, reading: &Reading) -> Classify {
-        // A model may have a known task's labels in another order.
-        let known = reading.known().and_then(|known| known.labels.get(1));
+        // A model may have the preset's labels in a different order.
+        let known = reading.preset().and_then(|known| known.labels.get(1));
         let positive = known.and_then(|name| labels.iter().position(|label| label.eq_ignore_ascii_case(name)));
         let (length, metrics) = (reading.length(), reading.metrics());
         Classify { positive: positive.unwrap_or(1), labels, length, metrics }
@@ -115,9 +115,9 @@ impl Classify {
 }
 
 fn rows(files: Vec<LabelledTexts>, labels: &Labels, need: LabelsNeeded, notes: &mut Notes) -> FileRows<Row> {
-    let files: Vec<LabelledTexts> = files.into_iter().map(|file| file.known_by(labels)).collect();
+    let files: Vec<LabelledTexts> = files.into_iter().map(|file| file.restore_numbers(labels)).collect();
     if need == LabelsNeeded::Required {
-        notes.assumed(labels, files.iter().flat_map(LabelledTexts::written));
+        notes.assumed(labels, files.iter().flat_map(LabelledTexts::raw_labels));
     }
     let texts = texts_of(files, need, |label| labels.id_or_problem(label));
     texts.into_iter().map(|row| row.map(|(text, label)| Row { text, label })).collect()
@@ -125,10 +125,10 @@ fn rows(files: Vec<LabelledTexts>, labels: &Labels, need: LabelsNeeded, notes: &
 
 impl Task for Classify {
     type Row = Row;
-    type Notes = ();
+    type Aux = ();
     type Prediction = Prediction;
 
-    fn learned_from(
+    fn from_training_files(
         reading: &Reading,
         train: &[PathBuf],
         start: &Config,
@@ -136,23 +136,23 @@ impl Task for Classify {
         notes: &mut Notes,
     ) -> Result<(Classify, FileRows<Row>), TaskError> {
         let files = reading.texts(train, LabelsNeeded::Required, notes)?;
-        let found = found_in(files.iter().map(LabelledTexts::labels))?;
+        let found = merge_labels(files.iter().map(LabelledTexts::labels))?;
         let labels = reading.labels(found, start, Class::Classify)?;
         if labels.len() < 2 {
-            // A row that cannot be read may be why.
+            // The reason may be a row that cannot be read.
             let mut failed = files.into_iter().flat_map(LabelledTexts::without_labels).filter_map(Result::err);
-            if let Some(error) = failed.next().filter(|_| !reading.given().skip_bad) {
+            if let Some(error) = failed.next().filter(|_| !reading.options().skip_bad) {
                 return Err(error);
             }
             let problem =
-                format!("all rows have the label {:?}: expected two labels at least", labels.names().join(", "));
+                format!("expected at least two labels; all rows have the label {:?}", labels.names().join(", "));
             return Err(TaskError::setting("labels", problem));
         }
         let task = Classify::new(labels.names().to_vec(), reading);
         Ok((task, rows(files, &labels, LabelsNeeded::Required, notes)))
     }
 
-    fn of_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<Classify, TaskError> {
+    fn from_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<Classify, TaskError> {
         Ok(Classify::new(labels_of(config, head.logits()), reading))
     }
 
@@ -180,28 +180,28 @@ impl Task for Classify {
         config.extra.insert("problem_type".to_owned(), PROBLEM.into());
     }
 
-    fn head_start(&self, start: &Config, is_known: bool) -> HeadStart {
-        HeadStart::of_labels(&self.labels, start, is_known)
+    fn head_init(&self, start: &Config, has_preset: bool) -> HeadInit {
+        HeadInit::from_labels(&self.labels, start, has_preset)
     }
 
     fn summary(&self, rows: &[&Row]) -> Vec<String> {
-        counted(&self.labels, rows.iter().filter_map(|row| row.label))
+        label_counts(&self.labels, rows.iter().filter_map(|row| row.label))
     }
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
         let (sequences, cut) = self.length.sequences(tokenizer, &row.text)?;
-        Ok(Encoded { examples: vec![Example::new(sequences, Target::class(row.label))], cut, notes: () })
+        Ok(Encoded { examples: vec![Example::new(sequences, Target::class(row.label))], cut, aux: () })
     }
 
-    fn shown(&self, row: &Row) -> Object {
-        row.text.shown(row.label.map(|label| self.labels[label].as_str()))
+    fn row_json(&self, row: &Row) -> Object {
+        row.text.row_json(row.label.map(|label| self.labels[label].as_str()))
     }
 
     fn predict(&self, row: &Row, _: &Encoded<()>, logits: &[Vec<f32>]) -> Result<Prediction, TaskError> {
         let logits = logits.first().map_or(&[][..], Vec::as_slice);
         let shares = softmax(logits).filter(|shares| shares.len() == self.labels.len());
         let shares = shares.ok_or_else(|| TaskError::Logits(format!("text {:?}", row.text.text)))?;
-        let class = largest(&shares);
+        let class = argmax(&shares);
         let probabilities = self.labels.iter().cloned().zip(shares).collect();
         Ok(Prediction { label: self.labels[class].clone(), probabilities, class })
     }
@@ -212,7 +212,7 @@ impl Task for Classify {
         let classes = self.labels.len();
         let value = |metric: &&str| match *metric {
             "matthews" => ("matthews", matthews(&gold, &predicted, classes)),
-            // GLUE's F1 is that of label 1; of more labels, the mean of theirs.
+            // GLUE's F1 is that of label 1; with more labels it is the mean over the labels.
             "f1" if classes == 2 => ("f1", of_class(&gold, &predicted, self.positive).f1),
             "f1" => ("macro_f1", macro_average(&gold, &predicted, classes).f1),
             _ => ("accuracy", accuracy(&gold, &predicted)),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     fn predict(logits: [f32; 2]) -> Result<Prediction, TaskError> {
-        let encoded = Encoded { examples: Vec::new(), cut: 0, notes: () };
+        let encoded = Encoded { examples: Vec::new(), cut: 0, aux: () };
         task().predict(&row(0), &encoded, &[logits.to_vec()])
     }
 
@@ -270,12 +270,12 @@ mod tests {
         assert!(text.starts_with(r#"{"label":"yes","probabilities":{"no":0.2"#), "{text}");
         assert!((found.probabilities[0].1 - 0.25).abs() < 1e-6);
         assert!(predict([f32::NAN, 0.0]).is_err());
-        // Logits too large for exp alone are no reason to fail.
+        // Logits for which exp overflows are valid.
         assert_eq!(predict([1000.0, -1000.0]).unwrap().probabilities[0].1, 1.0);
     }
 
     #[test]
-    fn the_first_metric_decides_and_a_collapse_is_named() {
+    fn the_first_metric_is_the_main_score_and_a_collapse_is_reported() {
         let rows = [row(0), row(1), row(1), row(1)];
         let rows: Vec<&Row> = rows.iter().collect();
         let [yes, no] = [[0.0, 1.0], [1.0, 0.0]].map(|logits| predict(logits).unwrap());
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(scores.details["confusion"]["counts"], json!([[0, 1], [1, 2]]));
         let collapsed = task().scores(&rows, &[&yes, &yes, &yes, &yes]);
         assert_eq!(collapsed.collapsed.as_deref(), Some("yes"));
-        // A set of one class is rightly given that one.
+        // If all gold labels are the same, it is correct to predict only this label.
         assert_eq!(task().scores(&rows[1..], &[&yes, &yes, &yes]).collapsed, None);
     }
 }

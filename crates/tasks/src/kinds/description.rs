@@ -1,120 +1,120 @@
-//! What a kind of task is to those who offer it: its name, the options that concern it, texts for its help.
+//! Descriptions of the kinds of tasks, for user interfaces: names, options and help texts.
 
 use serde_json::Value;
 
 use crate::TaskError;
 use crate::task_settings::TaskSettings;
 
-/// A kind of task in data: what a command line, a server or a binding needs to offer it.
+/// The description of a kind of task, as a command line, a server or a language binding needs it.
 #[derive(Debug)]
 pub struct Description {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// What a model of this kind predicts, as the object of a sentence.
+    /// What a model of this kind predicts, as a noun phrase.
     pub about: &'static str,
-    /// Its scores, in one line.
+    /// The scores, in one line.
     pub scores: &'static str,
-    /// What rows to predict look like.
+    /// The formats of rows to predict.
     pub input: &'static str,
-    /// What is predicted of a row.
+    /// The prediction for a row.
     pub output: &'static str,
-    /// Tokens of a sequence at most, by default.
+    /// The default maximum number of tokens of a sequence.
     pub max_len: usize,
-    /// The scores that may decide which model is best, the usual one first; none: the field's own score decides.
+    /// The metrics that can select the best model, the default first. Empty if the metric cannot be chosen.
     pub metrics: &'static [&'static str],
-    /// Of the options that concern some kinds of tasks alone, those that concern this one.
+    /// The options that apply to this kind, among those that apply to several but not all kinds.
     pub options: &'static [&'static str],
-    /// The settings that this kind has for itself.
-    pub own_options: &'static [TaskOption],
-    /// Refuses values that this kind cannot have.
+    /// The options that only this kind has.
+    pub own_options: &'static [KindOption],
+    /// Checks the settings for values that this kind does not support.
     pub check: fn(&TaskSettings) -> Result<(), TaskError>,
-    /// What the rows of its files are, which tells how a file may be written.
+    /// The type of rows in files, which determines the supported formats.
     pub rows: Rows,
-    /// Options without effect in a command, each with the reason.
-    pub refused: Refused,
+    /// Options that have no effect in a command, each with the reason.
+    pub rejected_options: RejectedOptions,
     /// Examples for help pages.
     pub examples: Examples,
 }
 
-/// What rows are.
+/// The type of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows {
     /// Texts or pairs of texts: lines, tables, JSON.
     Texts,
     /// Sentences of words: tagged words in lines, or texts.
     Words,
-    /// Questions about a text: SQuAD's JSON, objects a line.
+    /// Questions about a text: SQuAD's JSON, one JSON object per line.
     Questions,
     /// Choices between texts: tables, JSON.
     Choices,
 }
 
-/// Options that a command refuses where the task is of this kind, each with the reason.
+/// Options that a command rejects for tasks of this kind, each with the reason.
 #[derive(Debug)]
-pub struct Refused {
-    /// By `cloze finetune` and `cloze sweep`.
+pub struct RejectedOptions {
+    /// In fine-tuning and sweeps.
     pub finetune: &'static [(&'static str, &'static str)],
-    /// By `cloze predict`.
+    /// In prediction.
     pub predict: &'static [(&'static str, &'static str)],
-    /// By `cloze evaluate`.
+    /// In evaluation.
     pub evaluate: &'static [(&'static str, &'static str)],
 }
 
-impl Refused {
-    /// None.
-    pub const NOTHING: Refused = Refused { finetune: &[], predict: &[], evaluate: &[] };
+impl RejectedOptions {
+    /// No options are rejected.
+    pub const NONE: RejectedOptions = RejectedOptions { finetune: &[], predict: &[], evaluate: &[] };
 }
 
-/// Command lines, those of each command.
+/// Example command lines for the help pages of `cloze`.
 #[derive(Debug)]
 pub struct Examples {
-    /// Of `cloze finetune`.
+    /// Of fine-tuning.
     pub finetune: &'static [&'static str],
-    /// Of `cloze sweep`.
+    /// Of sweeps.
     pub sweep: &'static [&'static str],
-    /// Of `cloze predict`.
+    /// Of prediction.
     pub predict: &'static [&'static str],
-    /// Of `cloze evaluate`.
+    /// Of evaluation.
     pub evaluate: &'static [&'static str],
 }
 
-/// A setting that one kind of task has for itself.
+/// An option that only one kind of task has.
 #[derive(Debug)]
-pub struct TaskOption {
-    /// Its name, with underscores.
+pub struct KindOption {
+    /// The name, with underscores.
     pub name: &'static str,
-    /// What it is, for help.
+    /// The help text.
     pub help: &'static str,
-    /// Whether only the long help shows it.
+    /// Whether it is shown only in the long help.
     pub rare: bool,
-    /// Its values.
+    /// The values.
     pub values: Values,
 }
 
-/// The values of a [`TaskOption`].
+/// The values of a [`KindOption`].
 #[derive(Debug)]
 pub enum Values {
-    /// A switch: sets the setting `key` to `to`; the later of it and `against` counts.
+    /// A flag: sets the setting `key` to `to`. If both it and `against` are given, the last one takes effect.
     Switch {
-        /// The setting.
+        /// The name of the setting.
         key: &'static str,
-        /// Its value.
+        /// The value that the flag sets.
         to: bool,
-        /// The switch for the contrary.
+        /// The name of the opposite flag.
         against: &'static str,
     },
-    /// A text that is read as a value.
+    /// A text that is parsed.
     Parsed {
-        /// What to show for it in help.
+        /// The placeholder in the help text.
         placeholder: &'static str,
-        /// Reads it; the error says what was expected.
+        /// The parser; its error says what was expected.
         parse: fn(&str) -> Result<Value, String>,
-        /// What the option means without a value, where it may stand alone.
+        /// The value if the option is given without one; none if a value is required.
         missing: Option<&'static str>,
     },
-    /// One of some names, each with its help.
+    /// One of several names, each with a help text.
     OneOf {
-        /// What to show for it in help.
+        /// The placeholder in the help text.
         placeholder: &'static str,
         /// The names.
         names: &'static [(&'static str, &'static str)],
@@ -122,20 +122,20 @@ pub enum Values {
 }
 
 impl Description {
-    /// Whether an option that concerns some kinds of tasks alone concerns this one.
+    /// Whether an option that does not apply to all kinds applies to this one.
     pub fn has_option(&self, name: &str) -> bool {
         self.options.contains(&name) || self.own_options.iter().any(|option| option.name == name)
     }
 
-    /// Refuses settings that a task of this kind cannot have.
+    /// Checks that a task of this kind can have these settings.
     ///
     /// # Errors
-    /// [`TaskError::Setting`] naming the first.
+    /// [`TaskError::Setting`] for the first setting that is not valid.
     pub fn check(&self, given: &TaskSettings) -> Result<(), TaskError> {
         if let Some(metric) = given.metric.as_deref().filter(|metric| !self.metrics.contains(metric)) {
             let problem = match self.metrics {
-                [] => format!("{metric}: a task to {} is judged by the field's own score", self.name),
-                names => format!("{metric}: a task to {} is judged by {}", self.name, alternatives(names)),
+                [] => format!("the metric of a task to {} cannot be chosen; found {metric}", self.name),
+                names => format!("expected {1} for a task to {0}, found {metric}", self.name, alternatives(names)),
             };
             return Err(TaskError::setting("metric", problem));
         }
@@ -143,7 +143,7 @@ impl Description {
     }
 }
 
-/// Names for a sentence: "a, b or c".
+/// Joins names for a sentence: "a, b or c".
 pub fn alternatives(names: &[&str]) -> String {
     match names {
         [] => String::new(),
@@ -152,11 +152,11 @@ pub fn alternatives(names: &[&str]) -> String {
     }
 }
 
-/// A whole number above 0, as an option's value.
+/// Parses an integer above 0.
 pub(super) fn positive(text: &str) -> Result<Value, String> {
     match text.parse::<usize>() {
         Ok(0) => Err("must be at least 1".to_owned()),
         Ok(number) => Ok(number.into()),
-        Err(_) => Err("must be a whole number of at least 1".to_owned()),
+        Err(_) => Err("must be an integer of at least 1".to_owned()),
     }
 }

@@ -1,4 +1,4 @@
-//! A kind of task: its description, which models are of it, and its tasks.
+//! A kind of task: its description, which models it accepts, and constructors of its tasks.
 
 use std::path::{Path, PathBuf};
 
@@ -11,45 +11,45 @@ use crate::any_task::{AnyRows, AnyTask, Rows};
 use crate::reading::{Notes, Reading};
 use crate::task::Task;
 
-/// A task to learn, and the rows that teach it.
-pub type Learned = (Box<dyn AnyTask>, Box<dyn AnyRows>);
+/// A task and its training rows.
+pub type TaskAndRows = (Box<dyn AnyTask>, Box<dyn AnyRows>);
 
 /// A kind of task. [`KINDS`](crate::kinds::KINDS) lists all of them.
 #[derive(Debug)]
 pub struct Kind {
-    /// What it is to those who offer it.
+    /// The description for user interfaces.
     pub description: Description,
-    accepts: fn(&Config, TaskHead) -> Result<(), Misfit>,
-    learn: Learn,
-    open: Open,
+    accepts: fn(&Config, TaskHead) -> Result<(), Mismatch>,
+    learn: LearnFn,
+    open: OpenFn,
 }
 
-type Learn = fn(&Reading, &[PathBuf], &Config, &Tokenizer, &mut Notes) -> Result<Learned, TaskError>;
-type Open = fn(&Reading, &Config, TaskHead) -> Result<Box<dyn AnyTask>, TaskError>;
+type LearnFn = fn(&Reading, &[PathBuf], &Config, &Tokenizer, &mut Notes) -> Result<TaskAndRows, TaskError>;
+type OpenFn = fn(&Reading, &Config, TaskHead) -> Result<Box<dyn AnyTask>, TaskError>;
 
-/// Why a model is not of a kind.
+/// Why a kind does not accept a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Misfit {
-    /// Its head is another one.
+pub enum Mismatch {
+    /// Its head is different.
     Head,
-    /// Its head looks alike, but its configuration says that the logits mean something else.
-    Meaning(String),
+    /// Its head is the same, but its configuration says that the logits have another meaning.
+    Outputs(String),
 }
 
 impl PartialEq for Kind {
-    /// Kinds are told apart by their names.
+    /// Kinds are compared by name.
     fn eq(&self, other: &Kind) -> bool {
         self.name() == other.name()
     }
 }
 
 impl Kind {
-    /// A kind whose tasks are `T`; `accepts` says which models are of it.
-    pub const fn of<T: Task>(description: Description, accepts: fn(&Config, TaskHead) -> Result<(), Misfit>) -> Kind {
+    /// A kind whose tasks have the type `T`. `accepts` checks whether a model is of this kind.
+    pub const fn of<T: Task>(description: Description, accepts: fn(&Config, TaskHead) -> Result<(), Mismatch>) -> Kind {
         Kind { description, accepts, learn: learn::<T>, open: open::<T> }
     }
 
-    /// Its name.
+    /// The name.
     pub fn name(&self) -> &'static str {
         self.description.name
     }
@@ -57,15 +57,16 @@ impl Kind {
     /// Whether a model with this head and configuration is of this kind.
     ///
     /// # Errors
-    /// Why it is not.
-    pub fn accepts(&self, config: &Config, head: TaskHead) -> Result<(), Misfit> {
+    /// The reason why it is not.
+    pub fn accepts(&self, config: &Config, head: TaskHead) -> Result<(), Mismatch> {
         (self.accepts)(config, head)
     }
 
-    /// The task that these files are to teach, starting from a model of this configuration, and their rows.
+    /// The task that training files define, and the rows of these files. `start` is the configuration of the model to
+    /// fine-tune.
     ///
     /// # Errors
-    /// Those of [`Task::learned_from`].
+    /// Those of [`Task::from_training_files`].
     pub fn learn(
         &self,
         reading: &Reading,
@@ -73,14 +74,14 @@ impl Kind {
         start: &Config,
         tokenizer: &Tokenizer,
         notes: &mut Notes,
-    ) -> Result<Learned, TaskError> {
+    ) -> Result<TaskAndRows, TaskError> {
         (self.learn)(reading, train, start, tokenizer, notes)
     }
 
-    /// The task of a fine-tuned model; `dir` is its folder.
+    /// The task of a fine-tuned model. `dir` is the model folder.
     ///
     /// # Errors
-    /// [`TaskError::Folder`] for a model of another kind; those of [`Task::of_model`].
+    /// [`TaskError::Folder`] for a model of another kind; those of [`Task::from_model`].
     pub fn open(
         &self,
         reading: &Reading,
@@ -88,19 +89,19 @@ impl Kind {
         head: TaskHead,
         dir: &Path,
     ) -> Result<Box<dyn AnyTask>, TaskError> {
-        self.accepts(config, head).map_err(|misfit| self.refusal(misfit, head, dir))?;
+        self.accepts(config, head).map_err(|mismatch| self.mismatch_error(mismatch, head, dir))?;
         (self.open)(reading, config, head)
     }
 
     /// The error about a model that is not of this kind.
-    pub(super) fn refusal(&self, misfit: Misfit, head: TaskHead, dir: &Path) -> TaskError {
-        let problem = match misfit {
-            Misfit::Head => format!(
-                "its head is {}: expected a model fine-tuned to {}; leave the kind of task out, or name its own",
+    pub(super) fn mismatch_error(&self, mismatch: Mismatch, head: TaskHead, dir: &Path) -> TaskError {
+        let problem = match mismatch {
+            Mismatch::Head => format!(
+                "expected a model fine-tuned to {1}, found one whose head is {0}; omit the kind of task, or give the model's",
                 Heads::of(head),
                 self.name()
             ),
-            Misfit::Meaning(problem) => problem,
+            Mismatch::Outputs(problem) => problem,
         };
         TaskError::Folder { path: dir.to_owned(), problem }
     }
@@ -112,12 +113,12 @@ fn learn<T: Task>(
     start: &Config,
     tokenizer: &Tokenizer,
     notes: &mut Notes,
-) -> Result<Learned, TaskError> {
-    let (task, rows) = T::learned_from(reading, train, start, tokenizer, notes)?;
+) -> Result<TaskAndRows, TaskError> {
+    let (task, rows) = T::from_training_files(reading, train, start, tokenizer, notes)?;
     let rows = reading.usable(rows, notes)?;
     Ok((Box::new(task.clone()), Box::new(Rows::new(task, rows))))
 }
 
 fn open<T: Task>(reading: &Reading, config: &Config, head: TaskHead) -> Result<Box<dyn AnyTask>, TaskError> {
-    Ok(Box::new(T::of_model(reading, config, head)?))
+    Ok(Box::new(T::from_model(reading, config, head)?))
 }

@@ -1,14 +1,15 @@
-//! What the kinds that read texts with a label have in common.
+//! Functions that the kinds with labelled texts share.
 
 use crate::TaskError;
 use crate::datasets::LabelsNeeded;
 use crate::datasets::classification::{LabelledText, LabelledTexts};
 use crate::datasets::labels::Labels;
 use crate::kinds::text::Text;
-use crate::reading::whole;
+use crate::reading::non_blank;
 use crate::task::FileRows;
 
-/// The texts of some files, each with what `read` makes of its label if labels are needed: rows to be predicted may have any.
+/// The texts of files. If labels are needed, each text has its label, parsed by `read`; rows to predict may have any
+/// label.
 pub(super) fn texts_of<L>(
     files: Vec<LabelledTexts>,
     need: LabelsNeeded,
@@ -23,28 +24,29 @@ pub(super) fn texts_of<L>(
             }
             LabelsNeeded::Optional => {
                 let rows = file.without_labels().into_iter();
-                rows.map(|row| Ok((whole(text(row?))?, None))).collect()
+                rows.map(|row| Ok((non_blank(text(row?))?, None))).collect()
             }
         }
     };
     files.into_iter().flat_map(of_file).collect()
 }
 
-/// All labels that some files hold.
-pub(super) fn found_in(of_files: impl IntoIterator<Item = Result<Labels, TaskError>>) -> Result<Labels, TaskError> {
+/// All labels of several files.
+pub(super) fn merge_labels(of_files: impl IntoIterator<Item = Result<Labels, TaskError>>) -> Result<Labels, TaskError> {
     let all: Vec<Labels> = of_files.into_iter().collect::<Result<_, _>>()?;
-    Labels::found(all.iter().flat_map(|labels| labels.names().iter().map(String::as_str)))
+    Labels::from_data(all.iter().flat_map(|labels| labels.names().iter().map(String::as_str)))
 }
 
-/// The names of a model's labels: `LABEL_0`, … where its configuration has none, as Transformers calls them.
+/// The names of a model's labels. If its configuration has no names they are `LABEL_0`, …, as in Transformers.
 pub(super) fn labels_of(config: &cloze_model::Config, count: usize) -> Vec<String> {
     let named = config.labels().filter(|labels| labels.len() == count);
     named.unwrap_or_else(|| (0..count).map(|id| format!("LABEL_{id}")).collect())
 }
 
-/// The labels with how many there are of each, in one line; none of no labels.
-pub(super) fn counted(labels: &[String], ids: impl Iterator<Item = usize>) -> Vec<String> {
-    /// Labels that are shown.
+/// The frequencies of the labels, in one line, and a note about labels that differ only in case. Empty if there are no
+/// labels.
+pub(super) fn label_counts(labels: &[String], ids: impl Iterator<Item = usize>) -> Vec<String> {
+    /// Maximum number of labels in the line.
     const SHOWN: usize = 12;
     let mut counts = vec![0usize; labels.len()];
     ids.filter(|id| *id < labels.len()).for_each(|id| counts[id] += 1);
@@ -62,7 +64,7 @@ pub(super) fn counted(labels: &[String], ids: impl Iterator<Item = usize>) -> Ve
         Some((other, label))
     });
     if let Some((a, b)) = alike {
-        lines.push(format!("the labels \"{a}\" and \"{b}\" differ in case alone"));
+        lines.push(format!("the labels \"{a}\" and \"{b}\" differ only in case"));
     }
     lines
 }

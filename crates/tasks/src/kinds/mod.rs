@@ -1,16 +1,16 @@
-//! The kinds of tasks: each file says what a row, an example, a prediction and a score are, how files are read, and which models are
-//! of the kind.
+//! The kinds of tasks. Each file defines the rows, examples, predictions and scores of a kind, how its files are read,
+//! and which models it accepts.
 //!
-//! | module | a row → what is predicted | source |
+//! | module | row → prediction | source |
 //! | --- | --- | --- |
 //! | [`classify`] | a text or pair → a label | Devlin et al. 2019, 4.1 |
 //! | [`multi_label`] | a text or pair → any number of labels | `BCEWithLogitsLoss`, as in Transformers |
 //! | [`regress`] | a text or pair → a number | 4.1 (STS-B) |
 //! | [`tag`] | words → a label for each; entities | 5.3 |
-//! | [`answer`] | a question and a paragraph → a part of the paragraph | 4.2, 4.3 |
-//! | [`choose`] | a context and endings → the ending | 4.4 |
+//! | [`answer`] | a question and a paragraph → a span of the paragraph | 4.2, 4.3 |
+//! | [`choose`] | a context and endings → the correct ending | 4.4 |
 //!
-//! A new kind is a file with a [`Task`](crate::Task) and its [`Kind`], and its line in [`KINDS`].
+//! To add a kind, add a file with a [`Task`](crate::Task) and a [`Kind`], and list it in [`KINDS`].
 
 pub mod answer;
 pub mod choose;
@@ -30,11 +30,11 @@ use cloze_model::{Config, TaskHead};
 
 pub use description::Description;
 pub use kind::Kind;
-use kind::Misfit;
+use kind::Mismatch;
 
 use crate::TaskError;
 
-/// All kinds, in the order in which they are listed. Of a model that does not name its kind it is the first that accepts it.
+/// All kinds, in the order of display. The kind of a model that does not name one is the first kind that accepts it.
 pub const KINDS: &[&Kind] =
     &[&classify::KIND, &multi_label::KIND, &regress::KIND, &tag::KIND, &answer::KIND, &choose::KIND];
 
@@ -43,34 +43,36 @@ pub fn named(name: &str) -> Option<&'static Kind> {
     KINDS.iter().copied().find(|kind| kind.name() == name)
 }
 
-/// The names of all kinds, for people: "classify, regress or tag".
+/// The names of all kinds for a message: "classify, regress or tag".
 pub fn names() -> String {
     let names: Vec<&str> = KINDS.iter().map(|kind| kind.name()).collect();
     description::alternatives(&names)
 }
 
-/// The kinds that an option concerns, of the options that concern some kinds alone; none of the others.
+/// The kinds to which an option applies; empty for an option that applies to all kinds.
 pub fn with_option(option: &str) -> Vec<&'static Kind> {
     KINDS.iter().copied().filter(|kind| kind.description.has_option(option)).collect()
 }
 
-/// The kind of a model that does not name it. `dir` is its folder.
+/// The kind of a model whose configuration does not name one. `dir` is the model folder.
 ///
 /// # Errors
-/// [`TaskError::Folder`] when no kind accepts it.
+/// [`TaskError::Folder`] if no kind accepts it.
 pub fn of_model(config: &Config, head: TaskHead, dir: &Path) -> Result<&'static Kind, TaskError> {
-    let mut closest: Option<(&Kind, Misfit)> = None;
+    let mut closest: Option<(&Kind, Mismatch)> = None;
     for kind in KINDS.iter().copied() {
         match kind.accepts(config, head) {
             Ok(()) => return Ok(kind),
-            Err(misfit) if closest.is_none() || closest.as_ref().is_some_and(|(_, first)| *first == Misfit::Head) => {
-                closest = Some((kind, misfit));
+            Err(mismatch)
+                if closest.is_none() || closest.as_ref().is_some_and(|(_, first)| *first == Mismatch::Head) =>
+            {
+                closest = Some((kind, mismatch));
             }
             Err(_) => {}
         }
     }
-    let (kind, misfit) = closest.unwrap_or((KINDS[0], Misfit::Head));
-    Err(kind.refusal(misfit, head, dir))
+    let (kind, mismatch) = closest.unwrap_or((KINDS[0], Mismatch::Head));
+    Err(kind.mismatch_error(mismatch, head, dir))
 }
 
 #[cfg(test)]
@@ -79,22 +81,22 @@ mod tests {
     use crate::datasets::preset::{DatasetPreset, NAMES};
 
     #[test]
-    fn every_known_task_is_of_a_kind() {
+    fn every_preset_has_a_kind() {
         for name in NAMES {
             let known = DatasetPreset::named(name).unwrap();
             let kind = named(known.kind).unwrap();
-            let decides = kind.description.metrics;
-            assert!(decides.is_empty() || decides.contains(&known.best), "{name}");
+            let metrics = kind.description.metrics;
+            assert!(metrics.is_empty() || metrics.contains(&known.best), "{name}");
         }
         assert_eq!(named("sort"), None);
     }
 
     #[test]
     fn no_name_occurs_twice() {
-        let mut seen = std::collections::HashSet::new();
+        let mut names_seen = std::collections::HashSet::new();
         for kind in KINDS {
             let mut own = kind.description.own_options.iter();
-            assert!(seen.insert(kind.name()) && own.all(|option| seen.insert(option.name)), "{kind:?}");
+            assert!(names_seen.insert(kind.name()) && own.all(|option| names_seen.insert(option.name)), "{kind:?}");
         }
     }
 }

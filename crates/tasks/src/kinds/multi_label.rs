@@ -1,12 +1,14 @@
-//! Any number of labels for a text or a pair: \[CLS\] through the pooler to a sigmoid for each label.
+//! Multi-label classification of a text or a pair: \[CLS\] through the pooler, a sigmoid for each label.
 //!
-//! Files have the labels of a row in one of three forms:
+//! Files store the labels of a row in one of three forms:
 //!
 //! | | column | cells |
 //! | --- | --- | --- |
-//! | lists | `--label`, else `label` or `labels` | a list of names or numbers (JSONL, Parquet; in other tables as JSON) |
+//! | lists | the option `label`, else `label` or `labels` | a list of names or numbers (JSONL, Parquet; in other tables
+//! as JSON) |
 //! | names | the same | names or numbers between `\|`, or between commas where there is no `\|`; empty: no label |
-//! | a column for each label | the names of `--labels`, where the file has no label column | 1 or `true`, 0 or `false`; empty or −1: not known |
+//! | a column for each label | the names in the option `labels`, if the file has no label column | 1 or `true`, 0 or
+//! `false`; empty or −1: not known |
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,25 +18,25 @@ use cloze_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::description::{Description, Examples, Refused, Rows, TaskOption, Values};
-use super::kind::{Kind, Misfit};
-use super::labelled_texts::{counted, labels_of};
+use super::description::{Description, Examples, KindOption, RejectedOptions, Rows, Values};
+use super::kind::{Kind, Mismatch};
+use super::labelled_texts::{label_counts, labels_of};
 use super::probabilities::{as_map, collapsed};
 use super::text::{Length, Text};
 use crate::TaskError;
 use crate::datasets::LabelsNeeded;
 use crate::datasets::classification::TextColumns;
-use crate::datasets::labels::{Labels, is_missing, position, spelling};
+use crate::datasets::labels::{Labels, canonical, is_missing, parse_index};
 use crate::datasets::table::{Column, Row as TableRow, Table};
 use crate::example::{Example, Target};
 use crate::input::{Input, Object};
 use crate::metrics::multi_label::{Gold, counts, exact_match, macro_average, micro};
-use crate::reading::{Notes, Reading, whole};
-use crate::task::{Encoded, FileRows, HeadStart, Scores, Task};
+use crate::reading::{Notes, Reading, non_blank};
+use crate::task::{Encoded, FileRows, HeadInit, Scores, Task};
 
 /// The value of `problem_type` in a model's configuration.
 const PROBLEM: &str = "multi_label_classification";
-/// The probability from which on a label is predicted, as Transformers' users have it.
+/// The default threshold: a label is predicted if its probability is at least this.
 const THRESHOLD: f64 = 0.5;
 
 /// Any number of labels for each text.
@@ -42,22 +44,22 @@ pub static KIND: Kind = Kind::of::<MultiLabel>(
     Description {
         name: "multi-label",
         about: "any number of labels for each text or pair of texts",
-        scores: "Scores of several labels a text: micro and macro F1, exact match, scores by label",
+        scores: "Scores of multi-label classification: micro and macro F1, exact match, scores by label",
         input: super::text::INPUT,
         output: "the labels whose probability reaches the threshold, and all probabilities.",
         max_len: 128,
         metrics: &["micro_f1", "macro_f1", "exact_match"],
         options: &["text", "pair", "label", "labels", "metric", "stride", "skip_bad"],
-        own_options: &[TaskOption {
+        own_options: &[KindOption {
             name: "threshold",
-            help: "Probability from which on a label is predicted: one for all, or a list such as joy=0.3,anger=0.7 [default: the \
+            help: "Minimum probability of predicted labels: one for all labels, or a list such as joy=0.3,anger=0.7 [default: the \
                    model's, or 0.5]",
             rare: false,
             values: Values::Parsed { placeholder: "P|LABEL=P,…", parse: thresholds, missing: None },
         }],
         check: |_| Ok(()),
         rows: Rows::Texts,
-        refused: Refused::NOTHING,
+        rejected_options: RejectedOptions::NONE,
         examples: Examples {
             finetune: &[
                 "cloze finetune multi-label --train go.train.jsonl --dev go.dev.jsonl --label labels --model runs/mini --out runs/go",
@@ -71,33 +73,32 @@ pub static KIND: Kind = Kind::of::<MultiLabel>(
     |config, head| match head {
         TaskHead::Classify { .. } => match config.problem_type() {
             Some(PROBLEM) => Ok(()),
-            other => Err(Misfit::Meaning(format!(
-                "its problem_type is {}: expected {PROBLEM}",
-                other.unwrap_or("not given")
-            ))),
+            other => {
+                Err(Mismatch::Outputs(format!("expected problem_type {PROBLEM}, found {}", other.unwrap_or("none"))))
+            }
         },
-        _ => Err(Misfit::Head),
+        _ => Err(Mismatch::Head),
     },
 );
 
-/// The settings that the kind has for itself.
+/// The settings specific to this kind.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Settings {
     threshold: Option<Thresholds>,
 }
 
-/// The probabilities from which on labels are predicted.
+/// The thresholds: a label is predicted if its probability is at least its threshold.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum Thresholds {
-    /// The same for all.
+    /// The same for all labels.
     All(f64),
-    /// Of some labels; the usual one for the others.
+    /// For some labels; the others have the default.
     Of(BTreeMap<String, f64>),
 }
 
-/// Thresholds as an option's value.
+/// Parses thresholds given as an option's value.
 fn thresholds(text: &str) -> Result<Value, String> {
     let number = |text: &str| match text.trim().parse::<f64>() {
         Ok(threshold) if (0.0..=1.0).contains(&threshold) => Ok(threshold),
@@ -121,7 +122,7 @@ impl Thresholds {
             Thresholds::All(threshold) => Ok(vec![*threshold; labels.len()]),
             Thresholds::Of(named) => {
                 if let Some(name) = named.keys().find(|name| !labels.contains(name)) {
-                    let problem = format!("{name}: not a label; expected some of {}", labels.join(", "));
+                    let problem = format!("expected labels among {}, found {name}", labels.join(", "));
                     return Err(TaskError::setting("threshold", problem));
                 }
                 Ok(labels.iter().map(|label| named.get(label).copied().unwrap_or(THRESHOLD)).collect())
@@ -130,16 +131,16 @@ impl Thresholds {
     }
 }
 
-/// Classification of texts into any number of classes at once.
+/// Classification of texts with any number of labels.
 #[derive(Debug, Clone)]
 pub struct MultiLabel {
-    /// The labels' names by their numbers.
+    /// The names of the labels, by index.
     pub labels: Vec<String>,
-    /// The probability from which on each label is predicted.
+    /// The threshold of each label.
     pub thresholds: Vec<f64>,
-    /// What is done with long texts.
+    /// How long texts are handled.
     pub length: Length,
-    /// The scores that are reported; the first decides which model is best.
+    /// The metrics to report; the first one selects the best model.
     pub metrics: Vec<&'static str>,
 }
 
@@ -148,11 +149,11 @@ pub struct MultiLabel {
 pub struct Row {
     /// The text or pair.
     pub text: Text,
-    /// Which labels it has, if known.
+    /// Whether it has each label, if known.
     pub labels: Option<Gold>,
 }
 
-/// The labels of a text.
+/// The predicted labels of a text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Prediction {
     /// The labels whose probability reaches their threshold.
@@ -165,20 +166,25 @@ pub struct Prediction {
     pub present: Vec<bool>,
 }
 
-/// How the labels of a file are written.
-enum Written {
-    /// All in one column.
-    Together(Column),
-    /// Each label in a column of its own.
-    Apart(Vec<Column>),
+/// How a file stores labels.
+enum LabelLayout {
+    /// All labels are in one column.
+    OneColumn(Column),
+    /// Each label has its own column.
+    ColumnPerLabel(Vec<Column>),
 }
 
-/// How the labels of a file are written; `labels`: those that are known by name.
-fn written(reading: &Reading, path: &Path, columns: &TextColumns, labels: &[String]) -> Result<Written, TaskError> {
-    let settings = &reading.given().settings;
+/// How a file stores labels. `labels` are the names that are known.
+fn label_layout(
+    reading: &Reading,
+    path: &Path,
+    columns: &TextColumns,
+    labels: &[String],
+) -> Result<LabelLayout, TaskError> {
+    let settings = &reading.options().settings;
     let named = settings.label.clone().or(reading.stored_of_files().label);
     if let Some(column) = named {
-        return Ok(Written::Together(column));
+        return Ok(LabelLayout::OneColumn(column));
     }
     let names = match columns.text {
         Column::Name(_) => Table::names(reading.file(path))?,
@@ -187,14 +193,14 @@ fn written(reading: &Reading, path: &Path, columns: &TextColumns, labels: &[Stri
     let has = |name: &str| names.iter().any(|other| other == name);
     match ["label", "labels"].into_iter().find(|name| has(name)) {
         None if !labels.is_empty() && labels.iter().all(|label| has(label)) => {
-            Ok(Written::Apart(labels.iter().map(|label| Column::Name(label.clone().into())).collect()))
+            Ok(LabelLayout::ColumnPerLabel(labels.iter().map(|label| Column::Name(label.clone().into())).collect()))
         }
-        found => Ok(Written::Together(Column::name(found.unwrap_or("label")))),
+        found => Ok(LabelLayout::OneColumn(Column::name(found.unwrap_or("label")))),
     }
 }
 
-/// A file's texts with the names of their labels; or, where each label has a column, with whether the text has it, if known.
-struct Labelled {
+/// The texts of a file with their labels.
+struct LabelledFile {
     path: PathBuf,
     rows: FileRows<LabelledRow>,
 }
@@ -202,87 +208,87 @@ struct Labelled {
 struct LabelledRow {
     text: Text,
     line: usize,
-    marks: Marks,
+    raw_labels: RawLabels,
 }
 
-enum Marks {
+enum RawLabels {
     None,
     Names(Vec<String>),
     Flags(Gold),
 }
 
-impl Labelled {
+impl LabelledFile {
     fn read(
         reading: &Reading,
         path: &Path,
         need: LabelsNeeded,
         labels: &[String],
         notes: &mut Notes,
-    ) -> Result<Labelled, TaskError> {
+    ) -> Result<LabelledFile, TaskError> {
         let columns = reading.columns_of(path);
         let mut required = vec![columns.text.clone()];
         required.extend(columns.pair.clone());
-        let written = match need {
+        let label_layout = match need {
             LabelsNeeded::Optional => None,
-            LabelsNeeded::Required => Some(written(reading, path, &columns, labels)?),
+            LabelsNeeded::Required => Some(label_layout(reading, path, &columns, labels)?),
         };
         let (mut optional, mut lists) = (Vec::new(), Vec::new());
-        match &written {
-            Some(Written::Together(column)) => {
+        match &label_layout {
+            Some(LabelLayout::OneColumn(column)) => {
                 required.push(column.clone());
                 lists.push(column.clone());
             }
-            Some(Written::Apart(columns)) => optional = columns.clone(),
+            Some(LabelLayout::ColumnPerLabel(columns)) => optional = columns.clone(),
             None => {}
         }
         let table = Table::open_with_lists(reading.file(path), &required, &optional, &lists, reading.ragged_rows());
         let table = table.map_err(|error| reading.explain(error))?;
         notes.skipped(path, table.skipped().len());
         let class_names: Vec<String> = lists.first().map_or(&[][..], |column| table.class_names(column)).to_vec();
-        notes.remarks(path, table.remarks());
+        notes.notes(path, table.notes());
         let row = |row: Result<TableRow, TaskError>| {
             let TableRow { line, cells, optional } = row?;
             let mut cells = cells.into_iter();
             let text = cells.next().unwrap_or_default();
             let pair = columns.pair.as_ref().and_then(|_| cells.next());
-            let marks = match &written {
-                None => Marks::None,
-                Some(Written::Together(_)) => {
+            let raw_labels = match &label_layout {
+                None => RawLabels::None,
+                Some(LabelLayout::OneColumn(_)) => {
                     let names = names_of(&cells.next().unwrap_or_default());
-                    // Numbers that the file itself names.
+                    // The file's own names of numbers.
                     let named =
-                        |name: String| position(&name).and_then(|id| class_names.get(id).cloned()).unwrap_or(name);
-                    Marks::Names(names.into_iter().map(named).collect())
+                        |name: String| parse_index(&name).and_then(|id| class_names.get(id).cloned()).unwrap_or(name);
+                    RawLabels::Names(names.into_iter().map(named).collect())
                 }
-                Some(Written::Apart(columns)) => {
+                Some(LabelLayout::ColumnPerLabel(columns)) => {
                     let flag = |(cell, column): (&Option<String>, &Column)| {
                         let flag = flag_of(cell.as_deref().unwrap_or_default());
                         flag.map_err(|problem| TaskError::line(path, line, format!("column {column}: {problem}")))
                     };
-                    Marks::Flags(optional.iter().zip(columns).map(flag).collect::<Result<_, _>>()?)
+                    RawLabels::Flags(optional.iter().zip(columns).map(flag).collect::<Result<_, _>>()?)
                 }
             };
             let text = Text { text, pair };
-            let text = if need == LabelsNeeded::Optional { whole(text)? } else { text };
-            Ok(LabelledRow { text, line, marks })
+            let text = if need == LabelsNeeded::Optional { non_blank(text)? } else { text };
+            Ok(LabelledRow { text, line, raw_labels })
         };
-        Ok(Labelled { path: path.to_owned(), rows: table.into_rows().into_iter().map(row).collect() })
+        Ok(LabelledFile { path: path.to_owned(), rows: table.into_rows().into_iter().map(row).collect() })
     }
 
-    /// The rows, given the task's labels.
+    /// Converts the file to rows, given the labels of the task.
     fn rows(self, labels: &Labels, notes: &mut Notes) -> FileRows<Row> {
         for row in self.rows.iter().flatten() {
-            if let Marks::Names(names) = &row.marks {
+            if let RawLabels::Names(names) = &row.raw_labels {
                 notes.assumed(labels, names.iter().map(String::as_str));
             }
         }
-        let Labelled { path, rows } = self;
+        let LabelledFile { path, rows } = self;
         let row = |row: Result<LabelledRow, TaskError>| {
-            let LabelledRow { text, line, marks } = row?;
-            let labels = match marks {
-                Marks::None => None,
-                Marks::Flags(flags) => Some(flags),
-                Marks::Names(names) => {
+            let LabelledRow { text, line, raw_labels } = row?;
+            let labels = match raw_labels {
+                RawLabels::None => None,
+                RawLabels::Flags(flags) => Some(flags),
+                RawLabels::Names(names) => {
                     let mut gold = vec![Some(false); labels.len()];
                     for name in names {
                         let id = labels.id_or_problem(&name);
@@ -297,34 +303,34 @@ impl Labelled {
     }
 }
 
-/// The names in a cell: a list, or names between bars or commas.
+/// The label names in a cell: a JSON list, or names separated by bars or commas.
 fn names_of(cell: &str) -> Vec<String> {
     let cell = cell.trim();
     if let Ok(Value::Array(values)) = serde_json::from_str(cell) {
         let name = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         return values.into_iter().map(name).collect();
     }
-    // A list as Python prints it, too.
+    // Lists as Python prints them are accepted too.
     let inner = cell.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(cell);
     let separator = if inner.contains('|') { '|' } else { ',' };
     let names = inner.split(separator).map(|name| name.trim().trim_matches(['\'', '"']).to_owned());
     names.filter(|name| !name.is_empty()).collect()
 }
 
-/// A label's own cell.
+/// Parses the cell of a label that has its own column; none if it is not known.
 fn flag_of(cell: &str) -> Result<Option<bool>, String> {
-    match spelling(cell).as_str() {
+    match canonical(cell).as_str() {
         "1" | "true" => Ok(Some(true)),
         "0" | "false" => Ok(Some(false)),
         "-1" => Ok(None),
         other if is_missing(other) => Ok(None),
-        other => Err(format!("\"{other}\": expected 1 or 0, or nothing where it is not known")),
+        other => Err(format!("expected 1, 0, or nothing if it is not known; found \"{other}\"")),
     }
 }
 
 impl MultiLabel {
     fn new(labels: Vec<String>, reading: &Reading) -> Result<MultiLabel, TaskError> {
-        let given: Settings = reading.given().settings.own()?;
+        let given: Settings = reading.options().settings.own()?;
         let stored: Settings = reading.stored().own()?;
         let thresholds = given.threshold.or(stored.threshold).unwrap_or(Thresholds::All(THRESHOLD)).of(&labels)?;
         Ok(MultiLabel { labels, thresholds, length: reading.length(), metrics: reading.metrics() })
@@ -333,41 +339,42 @@ impl MultiLabel {
 
 impl Task for MultiLabel {
     type Row = Row;
-    type Notes = ();
+    type Aux = ();
     type Prediction = Prediction;
 
-    fn learned_from(
+    fn from_training_files(
         reading: &Reading,
         train: &[PathBuf],
         start: &Config,
         _: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<(MultiLabel, FileRows<Row>), TaskError> {
-        let named = reading.given().labels.clone().unwrap_or_default();
-        let read = |path: &PathBuf| Labelled::read(reading, path, LabelsNeeded::Required, &named, notes);
-        let files: Vec<Labelled> = train.iter().map(read).collect::<Result<_, _>>()?;
+        let named = reading.options().labels.clone().unwrap_or_default();
+        let read = |path: &PathBuf| LabelledFile::read(reading, path, LabelsNeeded::Required, &named, notes);
+        let files: Vec<LabelledFile> = train.iter().map(read).collect::<Result<_, _>>()?;
         let rows = files.iter().flat_map(|file| file.rows.iter().flatten());
-        let names = rows.filter_map(|row| if let Marks::Names(names) = &row.marks { Some(names) } else { None });
+        let names =
+            rows.filter_map(|row| if let RawLabels::Names(names) = &row.raw_labels { Some(names) } else { None });
         let found: Vec<&str> = names.flatten().map(String::as_str).collect();
         let labels = match (found.is_empty(), named.is_empty()) {
             (true, true) => {
-                let problem = "no row has one; expected a column of labels (--label), or a column for each of --labels";
+                let problem = "no row has a label; expected a column of labels (set `label`), or a column for each label (set `labels`)";
                 return Err(TaskError::setting("labels", problem));
             }
-            (true, false) => Labels::given(named)?,
-            (false, _) => reading.labels(Labels::found(found)?, start, Class::Classify)?,
+            (true, false) => Labels::from_names(named)?,
+            (false, _) => reading.labels(Labels::from_data(found)?, start, Class::Classify)?,
         };
         let task = MultiLabel::new(labels.names().to_vec(), reading)?;
         let rows = files.into_iter().flat_map(|file| file.rows(&labels, notes)).collect();
         Ok((task, rows))
     }
 
-    fn of_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<MultiLabel, TaskError> {
+    fn from_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<MultiLabel, TaskError> {
         MultiLabel::new(labels_of(config, head.logits()), reading)
     }
 
     fn own_settings(&self, reading: &Reading) -> Object {
-        let mut own = reading.given().settings.own.clone();
+        let mut own = reading.options().settings.own.clone();
         own.retain(|name, _| name == "threshold");
         own
     }
@@ -383,7 +390,7 @@ impl Task for MultiLabel {
         let labels = reading.labels_of(&self.labels)?;
         let mut rows = Vec::new();
         for path in paths {
-            rows.extend(Labelled::read(reading, path, need, &self.labels, notes)?.rows(&labels, notes));
+            rows.extend(LabelledFile::read(reading, path, need, &self.labels, notes)?.rows(&labels, notes));
         }
         Ok(rows)
     }
@@ -401,14 +408,14 @@ impl Task for MultiLabel {
         config.extra.insert("problem_type".to_owned(), PROBLEM.into());
     }
 
-    fn head_start(&self, start: &Config, is_known: bool) -> HeadStart {
-        HeadStart::of_labels(&self.labels, start, is_known)
+    fn head_init(&self, start: &Config, has_preset: bool) -> HeadInit {
+        HeadInit::from_labels(&self.labels, start, has_preset)
     }
 
     fn summary(&self, rows: &[&Row]) -> Vec<String> {
         let present =
             |labels: &Gold| -> Vec<usize> { (0..labels.len()).filter(|label| labels[*label] == Some(true)).collect() };
-        counted(&self.labels, rows.iter().filter_map(|row| row.labels.as_ref()).flat_map(present))
+        label_counts(&self.labels, rows.iter().filter_map(|row| row.labels.as_ref()).flat_map(present))
     }
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
@@ -418,15 +425,15 @@ impl Task for MultiLabel {
             Some(labels) => labels.iter().map(number).collect(),
             None => vec![f32::NAN; self.labels.len()],
         };
-        Ok(Encoded { examples: vec![Example::new(sequences, Target::Binary(targets))], cut, notes: () })
+        Ok(Encoded { examples: vec![Example::new(sequences, Target::Binary(targets))], cut, aux: () })
     }
 
-    fn shown(&self, row: &Row) -> Object {
+    fn row_json(&self, row: &Row) -> Object {
         let named = |gold: &Gold| -> Vec<&str> {
             let present = self.labels.iter().zip(gold).filter(|(_, gold)| **gold == Some(true));
             present.map(|(label, _)| label.as_str()).collect()
         };
-        row.text.shown(row.labels.as_ref().map(named))
+        row.text.row_json(row.labels.as_ref().map(named))
     }
 
     fn predict(&self, row: &Row, _: &Encoded<()>, logits: &[Vec<f32>]) -> Result<Prediction, TaskError> {
@@ -455,7 +462,7 @@ impl Task for MultiLabel {
         let by_label: Object =
             self.labels.iter().cloned().zip(counts.iter().map(|counts| json!(counts.score()))).collect();
         let details = [("by_label", json!(by_label)), ("micro_average", json!(micro)), ("macro_average", json!(mean))];
-        // A label that is not known counts as absent here.
+        // Unknown labels count as absent here.
         let sure: Vec<Vec<bool>> =
             gold.iter().map(|gold| gold.iter().map(|gold| *gold == Some(true)).collect()).collect();
         let predicted: Vec<Vec<bool>> = predicted.into_iter().cloned().collect();
@@ -476,7 +483,7 @@ impl Task for MultiLabel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::Given;
+    use crate::reading::TaskOptions;
     use crate::task_settings::TaskSettings;
 
     fn task() -> MultiLabel {
@@ -490,11 +497,11 @@ mod tests {
 
     fn predict(logits: [f32; 3]) -> Result<Prediction, TaskError> {
         let row = Row { text: Text::default(), labels: None };
-        task().predict(&row, &Encoded { examples: Vec::new(), cut: 0, notes: () }, &[logits.to_vec()])
+        task().predict(&row, &Encoded { examples: Vec::new(), cut: 0, aux: () }, &[logits.to_vec()])
     }
 
     #[test]
-    fn each_label_has_a_probability_and_a_threshold_of_its_own() {
+    fn each_label_has_its_own_probability_and_threshold() {
         // 3/4 is 1 / (1 + e^−ln 3), 2/3 is 1 / (1 + e^−ln 2).
         let found = predict([3f32.ln(), 2f32.ln(), -1.0]).unwrap();
         assert_eq!((found.labels.clone(), found.present), (vec!["joy".to_owned()], vec![true, false, false]));
@@ -507,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_hold_lists_names_or_marks() {
+    fn cells_contain_lists_names_or_flags() {
         for (cell, expected) in [
             ("[\"joy\", \"fear\"]", &["joy", "fear"][..]),
             ("[0, 27]", &["0", "27"]),
@@ -524,11 +531,11 @@ mod tests {
             [flag_of("1"), flag_of("false"), flag_of("-1"), flag_of("")],
             [Ok(Some(true)), Ok(Some(false)), Ok(None), Ok(None)]
         );
-        assert!(flag_of("0.7").unwrap_err().contains("expected 1 or 0"));
+        assert!(flag_of("0.7").unwrap_err().contains("expected 1, 0"));
     }
 
     #[test]
-    fn thresholds_are_one_or_of_labels() {
+    fn thresholds_are_one_for_all_or_one_per_label() {
         let labels = task().labels;
         let of = |text: &str| {
             let settings: Settings = serde_json::from_value(json!({"threshold": thresholds(text)?})).unwrap();
@@ -538,10 +545,10 @@ mod tests {
         assert_eq!(of("anger=0.7, joy=0.2").unwrap(), [0.2, 0.7, 0.5]);
         assert!(of("1.5").unwrap_err().contains("from 0 to 1"));
         assert!(of("joy=0.2,0.3").unwrap_err().contains("LABEL=P"));
-        assert!(of("hope=0.2").unwrap_err().contains("hope: not a label; expected some of joy, anger, fear"));
+        assert!(of("hope=0.2").unwrap_err().contains("expected labels among joy, anger, fear, found hope"));
     }
 
-    /// Rows of a file by the labels' names that are given.
+    /// The task and rows of a file, with these label names.
     fn read(name: &str, text: &str, labels: &str) -> Result<(MultiLabel, Vec<Row>), TaskError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
@@ -549,11 +556,13 @@ mod tests {
         let labels = (!labels.is_empty()).then(|| labels.split(',').map(str::to_owned).collect());
         let settings =
             TaskSettings { own: [("threshold".to_owned(), 0.4.into())].into_iter().collect(), ..Default::default() };
-        let reading = Reading::new(&KIND.description, Given { labels, settings, ..Given::default() }, None).unwrap();
+        let reading =
+            Reading::new(&KIND.description, TaskOptions { labels, settings, ..TaskOptions::default() }, None).unwrap();
         let tokens = cloze_text::SPECIAL_TOKENS.iter().map(|token| token.to_string()).collect();
         let tokenizer = Tokenizer::from_tokens(tokens, false).unwrap();
         let start = Config::default();
-        let (task, rows) = MultiLabel::learned_from(&reading, &[path], &start, &tokenizer, &mut Notes::default())?;
+        let (task, rows) =
+            MultiLabel::from_training_files(&reading, &[path], &start, &tokenizer, &mut Notes::default())?;
         Ok((task, rows.into_iter().collect::<Result<_, _>>()?))
     }
 
@@ -580,9 +589,9 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         };
         fails("a.csv", csv, "", "no column \"label\"");
-        fails("a.csv", "text,joy\na,yes\n", "joy", "a.csv:2: column \"joy\": \"yes\": expected 1 or 0");
+        fails("a.csv", "text,joy\na,yes\n", "joy", "a.csv:2: column \"joy\": expected 1, 0,");
         fails("a.tsv", tsv, "joy,fear", "a.tsv:2: unknown label \"anger\"");
-        fails("a.tsv", "text\tlabel\na\t\n", "", "labels: no row has one");
+        fails("a.tsv", "text\tlabel\na\t\n", "", "`labels`: no row has a label");
     }
 
     #[test]

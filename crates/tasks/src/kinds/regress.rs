@@ -1,4 +1,4 @@
-//! A number for a text or a pair: \[CLS\] through the pooler to one output, learned by squared error.
+//! Regression on a text or a pair: \[CLS\] through the pooler to one output, trained with the squared error.
 
 use std::path::PathBuf;
 
@@ -6,8 +6,8 @@ use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
 use serde::Serialize;
 
-use super::description::{Description, Examples, Refused, Rows};
-use super::kind::{Kind, Misfit};
+use super::description::{Description, Examples, RejectedOptions, Rows};
+use super::kind::{Kind, Mismatch};
 use super::labelled_texts::texts_of;
 use super::text::{Length, Text};
 use crate::TaskError;
@@ -17,7 +17,7 @@ use crate::example::{Example, Target};
 use crate::input::{Input, Object};
 use crate::metrics::correlation::{pearson, spearman};
 use crate::reading::{Notes, Reading};
-use crate::task::{Encoded, FileRows, HeadStart, Scores, Task};
+use crate::task::{Encoded, FileRows, HeadInit, Scores, Task};
 
 /// A number for each text.
 pub static KIND: Kind = Kind::of::<Regress>(
@@ -33,7 +33,7 @@ pub static KIND: Kind = Kind::of::<Regress>(
         own_options: &[],
         check: |_| Ok(()),
         rows: Rows::Texts,
-        refused: Refused::NOTHING,
+        rejected_options: RejectedOptions::NONE,
         examples: Examples {
             finetune: &[
                 "cloze finetune regress --task stsb --data glue/STS-B --model runs/mini --out runs/stsb",
@@ -46,16 +46,16 @@ pub static KIND: Kind = Kind::of::<Regress>(
     },
     |_, head| match head {
         TaskHead::Classify { labels: 1 } => Ok(()),
-        _ => Err(Misfit::Head),
+        _ => Err(Mismatch::Head),
     },
 );
 
 /// Regression on texts.
 #[derive(Debug, Clone)]
 pub struct Regress {
-    /// What is done with long texts.
+    /// How long texts are handled.
     pub length: Length,
-    /// The scores that are reported beside the mean squared error; the first decides which model is best.
+    /// The metrics to report in addition to the mean squared error; the first one selects the best model.
     pub metrics: Vec<&'static str>,
 }
 
@@ -64,11 +64,11 @@ pub struct Regress {
 pub struct Row {
     /// The text or pair.
     pub text: Text,
-    /// Its number, if known.
+    /// The gold number, if known.
     pub value: Option<f32>,
 }
 
-/// The number of a text.
+/// The predicted number of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Prediction {
     /// The number.
@@ -77,10 +77,10 @@ pub struct Prediction {
 
 impl Task for Regress {
     type Row = Row;
-    type Notes = ();
+    type Aux = ();
     type Prediction = Prediction;
 
-    fn learned_from(
+    fn from_training_files(
         reading: &Reading,
         train: &[PathBuf],
         _: &Config,
@@ -92,7 +92,7 @@ impl Task for Regress {
         Ok((task, rows))
     }
 
-    fn of_model(reading: &Reading, _: &Config, _: TaskHead) -> Result<Regress, TaskError> {
+    fn from_model(reading: &Reading, _: &Config, _: TaskHead) -> Result<Regress, TaskError> {
         Ok(Regress { length: reading.length(), metrics: reading.metrics() })
     }
 
@@ -110,9 +110,10 @@ impl Task for Regress {
             && texts.iter().flatten().all(|(_, value)| value.is_none_or(|value| value == first))
         {
             let files: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-            notes
-                .0
-                .push(format!("{}: all numbers are {first}; a correlation with them is not defined", files.join(", ")));
+            notes.0.push(format!(
+                "{}: all numbers are {first}; their correlation with the predictions is undefined",
+                files.join(", ")
+            ));
         }
         Ok(texts.into_iter().map(|row| row.map(|(text, value)| Row { text, value })).collect())
     }
@@ -126,26 +127,26 @@ impl Task for Regress {
     }
 
     fn describe(&self, config: &mut Config) {
-        // What Transformers gives a single label.
+        // The default name of Transformers for a single label.
         config.set_labels(&["LABEL_0".to_owned()]);
         config.extra.insert("problem_type".to_owned(), "regression".into());
     }
 
-    fn head_start(&self, start: &Config, _: bool) -> HeadStart {
+    fn head_init(&self, start: &Config, _: bool) -> HeadInit {
         match start.problem_type() {
-            // Transformers takes one output without a problem type for a regression.
-            None | Some("regression") => HeadStart::Kept { rows: None, what: String::new() },
-            Some(other) => HeadStart::New { why: format!("its problem_type is {other}") },
+            // Transformers interprets one output without a problem type as a regression.
+            None | Some("regression") => HeadInit::Copied { rows: None, note: String::new() },
+            Some(other) => HeadInit::Random { reason: format!("its problem_type is {other}") },
         }
     }
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
         let (sequences, cut) = self.length.sequences(tokenizer, &row.text)?;
-        Ok(Encoded { examples: vec![Example::new(sequences, Target::value(row.value))], cut, notes: () })
+        Ok(Encoded { examples: vec![Example::new(sequences, Target::value(row.value))], cut, aux: () })
     }
 
-    fn shown(&self, row: &Row) -> Object {
-        row.text.shown(row.value)
+    fn row_json(&self, row: &Row) -> Object {
+        row.text.row_json(row.value)
     }
 
     fn predict(&self, row: &Row, _: &Encoded<()>, logits: &[Vec<f32>]) -> Result<Prediction, TaskError> {
@@ -165,7 +166,7 @@ impl Task for Regress {
             "spearman" => ("spearman", spearman(&gold, &predicted)),
             _ => ("pearson", pearson(&gold, &predicted)),
         };
-        // A correlation with a constant is no number.
+        // The correlation with a constant is undefined.
         let named = |(name, score): (&str, Option<f64>)| (name.to_owned(), score.unwrap_or(f64::NAN));
         let mut values: Vec<(String, f64)> = self.metrics.iter().map(value).map(named).collect();
         let squares: f64 = gold.iter().zip(&predicted).map(|(a, b)| (a - b).powi(2)).sum();
@@ -185,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn correlations_decide() {
+    fn the_first_correlation_is_the_main_score() {
         let task = Regress { length: Length::default(), metrics: vec!["spearman", "pearson"] };
         let rows: Vec<Row> = [1.0, 2.0, 3.0].map(|v| Row { text: Text::default(), value: Some(v) }).to_vec();
         let rows: Vec<&Row> = rows.iter().collect();

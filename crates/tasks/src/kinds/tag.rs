@@ -1,4 +1,5 @@
-//! A label for each word: its first piece's hidden state through one dense layer; entities of the labels, if they are such.
+//! Tagging: the hidden state of each word's first piece goes through one dense layer. If the labels follow a scheme for
+//! entities, the entities are predicted too.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -10,26 +11,26 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use unicode_categories::UnicodeCategories;
 
-use super::description::{Description, Examples, Refused, Rows, TaskOption, Values, positive};
-use super::kind::{Kind, Misfit};
-use super::labelled_texts::{counted, found_in, labels_of};
-use super::probabilities::{collapsed, largest, softmax};
+use super::description::{Description, Examples, KindOption, RejectedOptions, Rows, Values, positive};
+use super::kind::{Kind, Mismatch};
+use super::labelled_texts::{label_counts, labels_of, merge_labels};
+use super::probabilities::{argmax, collapsed, softmax};
 use crate::TaskError;
 use crate::datasets::labels::Labels;
 use crate::datasets::table::Column;
 use crate::datasets::tagged::{TagFormat, TaggedSentence, TaggedSentences};
-use crate::datasets::{LabelsNeeded, listed, plain_name};
-use crate::example::{Example, IGNORED, Target};
+use crate::datasets::{LabelsNeeded, plain_name, quoted_list};
+use crate::example::{Example, IGNORE_INDEX, Target};
 use crate::input::{Input, Object, string_of, text_key};
 use crate::metrics::entities::token_accuracy;
 use crate::metrics::scheme::Scheme;
 use crate::reading::{Notes, Reading};
-use crate::task::{Encoded, FileRows, HeadStart, Scores, Task};
+use crate::task::{Encoded, FileRows, HeadInit, Scores, Task};
 use crate::task_settings::TaskSettings;
 
-/// Why files of tagged words take no column of texts.
+/// Why the option `text` does not apply to files of tagged words.
 const NO_TEXT_COLUMN: (&str, &str) =
-    ("text", "a file of tagged words has no column of texts; see --tag-format and --tag-column");
+    ("text", "a file of tagged words has no column of texts; see `tag_format` and `tag_column`");
 
 /// A label for each word.
 pub static KIND: Kind = Kind::of::<Tag>(
@@ -37,21 +38,21 @@ pub static KIND: Kind = Kind::of::<Tag>(
         name: "tag",
         about: "a label for each word: names, parts of speech",
         scores: "Scores of a tagger: entities' F1, precision, recall by type; accuracy",
-        input: "a file of tagged words by its ending (.conll, .conllu, .bio, .iob, .parquet) or with --tag-format; else lines, each \
+        input: "a file of tagged words, by its extension (.conll, .conllu, .bio, .iob, .parquet) or with --tag-format; else lines, each \
                 plain text or a JSON object: {\"text\": …}, {\"words\": […]} or {\"tokens\": […]}.",
         output: "tags, and entities with their characters in the text.",
         max_len: 128,
         metrics: &[],
         options: &["text", "label", "labels", "features", "class_weights", "skip_bad"],
         own_options: &[
-            TaskOption {
+            KindOption {
                 name: "tag_format",
-                help: "How tagged words are written [default: found out]",
+                help: "Format of tagged words [default: detected]",
                 rare: false,
                 values: Values::OneOf {
                     placeholder: "FORMAT",
                     names: &[
-                        ("columns", "Columns between white space, one word a line (CoNLL-2003)"),
+                        ("columns", "Columns separated by white space, one word per line (CoNLL-2003)"),
                         ("wikiann", "`en:word`, a tab, the tag"),
                         ("conllu", "CoNLL-U"),
                         (
@@ -61,40 +62,40 @@ pub static KIND: Kind = Kind::of::<Tag>(
                     ],
                 },
             },
-            TaskOption {
+            KindOption {
                 name: "tag_column",
-                help: "Column of the tag, from 1 [default: the last one; of CoNLL-U the fourth, UPOS]",
+                help: "Column of the tag, from 1 [default: the last; for CoNLL-U the fourth, UPOS]",
                 rare: true,
                 values: Values::Parsed { placeholder: "N", parse: positive, missing: None },
             },
-            TaskOption {
+            KindOption {
                 name: "unknown_tags",
-                help: "Tags that the model does not know",
+                help: "How tags that the model does not know are handled",
                 rare: true,
                 values: Values::OneOf {
                     placeholder: "WHAT",
                     names: &[
-                        ("refuse", "An error (default)"),
-                        ("wrong", "Words that the model has tagged wrongly, as seqeval counts them"),
+                        ("refuse", "They are errors of the file (default)"),
+                        ("wrong", "Their words count as wrong predictions, as in seqeval"),
                     ],
                 },
             },
-            TaskOption {
+            KindOption {
                 name: "context",
-                help: "A tagger sees what surrounds a sentence in its document, as far as it fits",
+                help: "A tagger also sees the words around a sentence in its document, as many as fit",
                 rare: false,
                 values: Values::Switch { key: "context", to: true, against: "no_context" },
             },
-            TaskOption {
+            KindOption {
                 name: "no_context",
-                help: "A tagger sees each sentence alone, though the model was trained with --context",
+                help: "A tagger sees only the sentence, even if the model was trained with --context",
                 rare: true,
                 values: Values::Switch { key: "context", to: false, against: "context" },
             },
         ],
         check: |given| given.own::<TagSettings>()?.format().map(drop),
         rows: Rows::Words,
-        refused: Refused {
+        rejected_options: RejectedOptions {
             finetune: &[NO_TEXT_COLUMN],
             predict: &[("unknown_tags", "predicting does not look at tags")],
             evaluate: &[NO_TEXT_COLUMN],
@@ -113,51 +114,54 @@ pub static KIND: Kind = Kind::of::<Tag>(
     },
     |_, head| match head {
         TaskHead::Tag { .. } => Ok(()),
-        _ => Err(Misfit::Head),
+        _ => Err(Mismatch::Head),
     },
 );
 
-/// The settings that taggers have for themselves.
+/// The settings specific to this kind.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct TagSettings {
-    /// How tagged words are written.
+    /// The name of the format of tagged words.
     #[serde(skip_serializing_if = "Option::is_none")]
     tag_format: Option<String>,
-    /// The column of the tag.
+    /// The column of the tag, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     tag_column: Option<usize>,
-    /// Whether a tagger sees what surrounds a sentence.
+    /// Whether sequences contain the context of the sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     context: Option<bool>,
-    /// What becomes of tags that the task does not know; not remembered.
+    /// How unknown tags are handled. Not stored in models.
     #[serde(skip_serializing)]
     unknown_tags: Option<String>,
-    /// Last layers that a tagger reads; not remembered: the head's width tells it.
+    /// The number of last layers that the head reads. Not stored: the width of the head determines it.
     #[serde(skip_serializing)]
     layers: Option<usize>,
 }
 
 impl TagSettings {
-    /// How tagged words are written, if that is given.
+    /// The format of tagged words, if it is given.
     fn format(&self) -> Result<Option<TagFormat>, TaskError> {
         Ok(match (self.tag_format.as_deref(), self.tag_column) {
             (None, None) => None,
             (Some("wikiann"), None) => Some(TagFormat::WikiAnn),
             (Some("wikiann"), Some(column)) => {
-                return Err(TaskError::setting("tag-column", format!("{column}: WikiANN's lines have one tag only")));
+                return Err(TaskError::setting(
+                    "tag_column",
+                    format!("WikiANN has one tag per line, found column {column}"),
+                ));
             }
             (Some("conllu"), column) => Some(column.map_or(TagFormat::UPOS, |tag| TagFormat::ConllU { tag })),
             (Some("columns") | None, tag) => Some(TagFormat::Columns { word: 1, tag }),
             (Some("objects"), None) => Some(TagFormat::Objects),
             (Some("objects"), Some(column)) => {
-                let problem = format!("{column}: lists of tags have names; expected --label NAME");
-                return Err(TaskError::setting("tag-column", problem));
+                let problem = format!("lists of tags have names, found column {column}; set `label` to the name");
+                return Err(TaskError::setting("tag_column", problem));
             }
             (Some(other), _) => {
                 return Err(TaskError::setting(
-                    "tag-format",
-                    format!("{other}: expected columns, wikiann, conllu or objects"),
+                    "tag_format",
+                    format!("expected columns, wikiann, conllu or objects, found {other}"),
                 ));
             }
         })
@@ -167,13 +171,15 @@ impl TagSettings {
 /// Tagging of words.
 #[derive(Debug, Clone)]
 pub struct Tag {
-    /// The labels' names by their numbers.
+    /// The names of the labels, by index.
     pub labels: Vec<String>,
-    /// Tokens of a sequence at most; a longer sentence is read in several, cut between words.
+    /// Maximum number of tokens of a sequence, special tokens included. A longer sentence is split between words.
     pub max_len: usize,
-    /// The last layers under the head, side by side: 1, or several for the feature-based way.
+    /// The number of last layers whose hidden states the head reads, concatenated: 1, or several for the feature-based
+    /// approach.
     pub layers: usize,
-    /// Whether a sequence is filled up with what surrounds the sentence in its document ("the maximal document context").
+    /// Whether a sequence is filled up with the words around the sentence in its document ("the maximal document
+    /// context", section 5.3).
     pub context: bool,
 }
 
@@ -182,18 +188,18 @@ pub struct Tag {
 pub struct Row {
     /// Its words.
     pub words: Vec<String>,
-    /// Their labels' numbers, if known. A number beyond the labels is that of one of the tags `unknown`.
+    /// The indices of their labels, if known. An index of at least the number of labels refers to a tag in `unknown`.
     pub labels: Option<Vec<usize>>,
-    /// Tags of the sentence that the task does not know: the first has the number after the last label's.
+    /// Tags of the sentence that the task does not know. The first one has the index after the last label's.
     pub unknown: Vec<String>,
-    /// The words before it in its document, the nearest last, and those after it.
+    /// The words before the sentence in its document, and those after it, in the order of the text.
     pub around: [Vec<String>; 2],
-    /// Where the words lie in a text, in bytes, if they come from one.
+    /// The text and the byte ranges of the words in it, if the words come from a text.
     pub text: Option<(String, Vec<Range<usize>>)>,
 }
 
 impl Row {
-    /// A text as words: what stands between white space, with punctuation at its ends split off.
+    /// Splits a text into words: at white space, with punctuation at the ends of words split off.
     pub fn of_text(text: &str) -> Row {
         let places = words_of(text);
         let words = places.iter().map(|place| text[place.clone()].to_owned()).collect();
@@ -201,7 +207,8 @@ impl Row {
     }
 }
 
-/// The places of a text's words, in bytes. Marks at a word's ends are words of their own; those inside it ("U.N.", "don't") are not.
+/// The byte ranges of a text's words. Punctuation characters at the ends of a word are separate words; those inside it
+/// ("U.N.", "don't") are not.
 fn words_of(text: &str) -> Vec<Range<usize>> {
     let mut words = Vec::new();
     for run in text.split_whitespace() {
@@ -209,7 +216,7 @@ fn words_of(text: &str) -> Vec<Range<usize>> {
         let first = run.find(char::is_alphanumeric).unwrap_or(run.len());
         let mut end = run.rfind(char::is_alphanumeric).map_or(run.len(), |last| run.ceil_char_boundary(last + 1));
         end += run[end..].chars().take_while(|mark| mark.is_mark()).map(char::len_utf8).sum::<usize>();
-        // "U.N." and "e.g." keep their last full stop: there is another inside.
+        // "U.N." and "e.g." keep their last full stop, because there is another inside.
         if run[end..].starts_with('.') && run[first..end].contains('.') {
             end += 1;
         }
@@ -226,7 +233,7 @@ fn words_of(text: &str) -> Vec<Range<usize>> {
     words
 }
 
-/// The labels of a sentence's words.
+/// The predicted labels of a sentence's words.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Prediction {
     /// The words.
@@ -235,7 +242,7 @@ pub struct Prediction {
     pub tags: Vec<String>,
     /// The probability of each word's label.
     pub probabilities: Vec<f64>,
-    /// The entities that the labels spell, if they are entities' labels.
+    /// The entities that the labels encode, if the labels follow a scheme for entities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entities: Option<Vec<Entity>>,
 }
@@ -243,17 +250,17 @@ pub struct Prediction {
 /// An entity in a sentence.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Entity {
-    /// Its type.
+    /// The type.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Its words: the text from the first to the last, or joined by spaces.
+    /// The text from the first to the last word; without a text, the words joined by spaces.
     pub text: String,
-    /// The first word, and the one after the last.
+    /// The index of the first word, and the index after the last word.
     pub words: [usize; 2],
-    /// The first character of the text and the one after the last; none without a text.
+    /// The index of the first character in the text, and the index after the last character; none without a text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub characters: Option<[usize; 2]>,
-    /// The mean probability of its words' labels.
+    /// The mean probability of the labels of its words.
     pub score: f64,
 }
 
@@ -272,11 +279,12 @@ impl Tag {
         notes: &mut Notes,
     ) -> Result<FileRows<Row>, TaskError> {
         let takes_unknown = settings_of(reading)?[0].unknown_tags.as_deref() == Some("wrong");
-        let (mut rows, mut not_known) = (Vec::new(), BTreeSet::new());
+        let (mut rows, mut unknown_tags) = (Vec::new(), BTreeSet::new());
         for file in files {
             let sentences = file.sentences();
             for (number, sentence) in sentences.iter().enumerate() {
-                let around = if self.context { around(sentences, number, self.max_len) } else { Default::default() };
+                let around =
+                    if self.context { surrounding_words(sentences, number, self.max_len) } else { Default::default() };
                 let mut unknown = Vec::new();
                 let mut number_of = |tag: &str| {
                     takes_unknown.then(|| {
@@ -291,7 +299,7 @@ impl Tag {
                 let known = (need == LabelsNeeded::Required)
                     .then(|| file.tag_ids(sentence, labels, &mut number_of))
                     .transpose();
-                not_known.extend(unknown.iter().cloned());
+                unknown_tags.extend(unknown.iter().cloned());
                 if need == LabelsNeeded::Required && file.has_numbers() {
                     notes.assumed(labels, sentence.tags.iter().map(String::as_str));
                 }
@@ -304,14 +312,14 @@ impl Tag {
                 }));
             }
         }
-        if !not_known.is_empty() {
-            let tags = listed(not_known.iter().map(String::as_str));
-            notes.once(format!("the model does not know the tags {tags}: words with them count as wrong"));
+        if !unknown_tags.is_empty() {
+            let tags = quoted_list(unknown_tags.iter().map(String::as_str));
+            notes.once(format!("the model does not know the tags {tags}; words with these tags count as errors"));
         }
         Ok(rows)
     }
 
-    /// The tag of this number in a row.
+    /// The tag with this index in a row.
     fn tag_of<'a>(&'a self, row: &'a Row, label: usize) -> &'a str {
         match self.labels.get(label) {
             Some(label) => label,
@@ -319,7 +327,7 @@ impl Tag {
         }
     }
 
-    /// The pieces of each word; a word that the tokenizer sees nothing in is \[UNK\].
+    /// The pieces of each word. A word without pieces becomes \[UNK\].
     fn pieces(words: &[String], tokenizer: &Tokenizer) -> Vec<Vec<u32>> {
         let one = |word: &String| match tokenizer.encode_word(word) {
             pieces if pieces.is_empty() => vec![tokenizer.special().unk],
@@ -329,8 +337,8 @@ impl Tag {
     }
 }
 
-/// What fits into `room` tokens of the words nearest to a sentence: how many words, and their tokens.
-fn nearest<'a>(words: impl Iterator<Item = &'a Vec<u32>>, room: usize) -> (usize, usize) {
+/// How many of the words, in order, fit into `room` tokens, and their number of tokens.
+fn fitting_words<'a>(words: impl Iterator<Item = &'a Vec<u32>>, room: usize) -> (usize, usize) {
     let mut tokens = 0;
     let fits = |word: &&Vec<u32>| {
         tokens += word.len();
@@ -344,13 +352,13 @@ fn nearest<'a>(words: impl Iterator<Item = &'a Vec<u32>>, room: usize) -> (usize
     (count, used)
 }
 
-/// What is given, and what a model remembers of files like its own.
+/// The caller's settings, and the settings stored in the model that apply to files like its training files.
 fn settings_of(reading: &Reading) -> Result<[TagSettings; 2], TaskError> {
     let own = |settings: &TaskSettings| settings.own::<TagSettings>();
-    Ok([own(&reading.given().settings)?, own(&reading.stored_of_files())?])
+    Ok([own(&reading.options().settings)?, own(&reading.stored_of_files())?])
 }
 
-/// The sentences of some files.
+/// The sentences of files.
 fn sentences(
     reading: &Reading,
     paths: &[PathBuf],
@@ -358,7 +366,7 @@ fn sentences(
     notes: &mut Notes,
 ) -> Result<Vec<TaggedSentences>, TaskError> {
     let [given, stored] = settings_of(reading)?;
-    // A column alone is one of the model's format.
+    // If only a column is given, it is one of the model's format.
     let given = match given.tag_column {
         Some(_) => {
             let of_model: TagSettings = reading.stored().own()?;
@@ -367,7 +375,7 @@ fn sentences(
         None => given,
     };
     let (given, stored) = (given.format()?, stored.format()?);
-    // A file whose ending names another format than the training files' is read as that.
+    // If a file's extension means a different format than that of the training files, the extension decides.
     let fits = |path: &Path, format: &TagFormat| {
         let name = plain_name(path);
         match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
@@ -378,28 +386,28 @@ fn sentences(
         }
     };
     let format = |path: &Path| given.or_else(|| stored.filter(|format| fits(path, format)));
-    let key = match &reading.given().settings.label {
+    let key = match &reading.options().settings.label {
         Some(Column::Name(name)) => Some(name.as_ref()),
         Some(Column::Number(number)) => {
             return Err(TaskError::setting(
                 "label",
-                format!("#{number}: expected the name of a list of tags; see --tag-column"),
+                format!("expected the name of a list of tags, found #{number}; see `tag_column`"),
             ));
         }
         None => None,
     };
     let read = |path: &PathBuf| {
         let file = TaggedSentences::read_key(path, format(path), key, need)?;
-        for remark in file.remarks() {
-            notes.once(format!("{}: {remark}", path.display()));
+        for note in file.notes() {
+            notes.once(format!("{}: {note}", path.display()));
         }
         Ok(file)
     };
     paths.iter().map(read).collect()
 }
 
-/// The words around a sentence in its document, more than a sequence can hold on neither side.
-fn around(sentences: &[TaggedSentence], number: usize, most: usize) -> [Vec<String>; 2] {
+/// The words before and after a sentence in its document, up to about `most` on each side.
+fn surrounding_words(sentences: &[TaggedSentence], number: usize, most: usize) -> [Vec<String>; 2] {
     let document = sentences[number].document;
     let (mut before, mut after) = (Vec::new(), Vec::new());
     for sentence in sentences[..number].iter().rev().take_while(|sentence| sentence.document == document) {
@@ -420,10 +428,10 @@ fn around(sentences: &[TaggedSentence], number: usize, most: usize) -> [Vec<Stri
 
 impl Task for Tag {
     type Row = Row;
-    type Notes = ();
+    type Aux = ();
     type Prediction = Prediction;
 
-    fn learned_from(
+    fn from_training_files(
         reading: &Reading,
         train: &[PathBuf],
         start: &Config,
@@ -431,10 +439,10 @@ impl Task for Tag {
         notes: &mut Notes,
     ) -> Result<(Tag, FileRows<Row>), TaskError> {
         let files = sentences(reading, train, LabelsNeeded::Required, notes)?;
-        let found = found_in(files.iter().map(TaggedSentences::labels))?;
+        let found = merge_labels(files.iter().map(TaggedSentences::labels))?;
         let labels = reading.labels(found.clone(), start, Class::Tag)?;
         if files.iter().any(TaggedSentences::has_numbers) && labels == found {
-            let problem = "the tags are numbers without names; expected the names in the order of the numbers: --labels O,B-PER,I-PER";
+            let problem = "the tags are numbers without names; set `labels` to the names in the order of the numbers, such as O,B-PER,I-PER";
             return Err(TaskError::setting("labels", problem));
         }
         let task = Tag::new(labels.names().to_vec(), None, reading)?;
@@ -442,14 +450,14 @@ impl Task for Tag {
         Ok((task, rows))
     }
 
-    fn of_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<Tag, TaskError> {
+    fn from_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<Tag, TaskError> {
         let layers = if let TaskHead::Tag { layers, .. } = head { Some(layers) } else { None };
         Tag::new(labels_of(config, head.logits()), layers, reading)
     }
 
     fn own_settings(&self, reading: &Reading) -> Object {
-        // What was given of the files' format; a format that was found out is found out again.
-        let mut own = reading.given().settings.own.clone();
+        // The format is stored only if it was given; a detected format is detected again.
+        let mut own = reading.options().settings.own.clone();
         own.retain(|name, _| name == "tag_format" || name == "tag_column");
         if self.context {
             own.insert("context".to_owned(), true.into());
@@ -469,7 +477,7 @@ impl Task for Tag {
         self.rows(&files, &reading.labels_of(&self.labels)?, (reading, need), notes)
     }
 
-    /// Plain text, or an object with a `text` or a list of `words`.
+    /// Plain text, or an object with a `text` or a list `words`.
     fn row(&self, reading: &Reading, input: Input<'_>, _: &Tokenizer) -> Result<Row, TaskError> {
         let object = match input {
             Input::Text(text) => return Ok(Row::of_text(text)),
@@ -481,7 +489,7 @@ impl Task for Tag {
             return Ok(Row { words, ..Row::default() });
         }
         let stored = reading.stored_of_files().text;
-        let key = text_key(object, reading.given().settings.text.as_ref(), stored.as_ref(), "text");
+        let key = text_key(object, reading.options().settings.text.as_ref(), stored.as_ref(), "text");
         Ok(Row::of_text(&string_of(object, &key)?))
     }
 
@@ -494,14 +502,14 @@ impl Task for Tag {
         config.extra.remove("problem_type");
     }
 
-    fn head_start(&self, start: &Config, is_known: bool) -> HeadStart {
-        HeadStart::of_labels(&self.labels, start, is_known)
+    fn head_init(&self, start: &Config, has_preset: bool) -> HeadInit {
+        HeadInit::from_labels(&self.labels, start, has_preset)
     }
 
     fn summary(&self, rows: &[&Row]) -> Vec<String> {
         let known: Vec<(&Row, &Vec<usize>)> =
             rows.iter().filter_map(|row| Some((*row, row.labels.as_ref()?))).collect();
-        let mut lines = counted(&self.labels, known.iter().flat_map(|(_, labels)| labels.iter().copied()));
+        let mut lines = label_counts(&self.labels, known.iter().flat_map(|(_, labels)| labels.iter().copied()));
         if lines.is_empty() {
             return lines;
         }
@@ -513,7 +521,10 @@ impl Task for Tag {
                     .collect();
                 scheme.describe(tags.iter().map(Vec::as_slice))
             }
-            None => "tags of no scheme for entities, such as parts of speech: accuracy alone is scored".to_owned(),
+            None => {
+                "the tags do not follow a scheme for entities (parts of speech, for example): only accuracy is computed"
+                    .to_owned()
+            }
         });
         lines
     }
@@ -523,8 +534,8 @@ impl Task for Tag {
         let room = template.room(self.max_len, false);
         if room == 0 {
             let least = template.added(false) + 1;
-            let problem = format!("is {}: expected {least} at least, so that a token fits", self.max_len);
-            return Err(TaskError::setting("max-len", problem));
+            let problem = format!("expected at least {least}, so that a token fits; found {}", self.max_len);
+            return Err(TaskError::setting("max_len", problem));
         }
         let mut pieces = Tag::pieces(&row.words, tokenizer);
         let mut cut = 0;
@@ -535,16 +546,16 @@ impl Task for Tag {
         let mut examples = Vec::new();
         let mut first = 0;
         while first < pieces.len() {
-            let (count, own) = nearest(pieces[first..].iter(), room);
+            let (count, own) = fitting_words(pieces[first..].iter(), room);
             let words = first..first + count;
             let [before, after] = if self.context && words.len() == pieces.len() {
-                // Half of what is left on either side; what one side does not need, the other may use.
+                // Each side gets half of the remaining room; what one side does not need, the other may use.
                 let left = room - own;
-                let [back, on] = [&row.around[0], &row.around[1]].map(|words| Tag::pieces(words, tokenizer));
-                let (_, wanted) = nearest(on.iter(), left / 2);
-                let (behind, used) = nearest(back.iter().rev(), left - wanted);
-                let (ahead, _) = nearest(on.iter(), left - used);
-                [back[back.len() - behind..].concat(), on[..ahead].concat()]
+                let [before, after] = [&row.around[0], &row.around[1]].map(|words| Tag::pieces(words, tokenizer));
+                let (_, reserved) = fitting_words(after.iter(), left / 2);
+                let (count_before, used) = fitting_words(before.iter().rev(), left - reserved);
+                let (count_after, _) = fitting_words(after.iter(), left - used);
+                [before[before.len() - count_before..].concat(), after[..count_after].concat()]
             } else {
                 [Vec::new(), Vec::new()]
             };
@@ -557,20 +568,20 @@ impl Task for Tag {
             ids.extend(after);
             let labels = match &row.labels {
                 Some(labels) => {
-                    let target = |label: &usize| if *label < self.labels.len() { *label as i32 } else { IGNORED };
+                    let target = |label: &usize| if *label < self.labels.len() { *label as i32 } else { IGNORE_INDEX };
                     labels[words.clone()].iter().map(target).collect()
                 }
-                None => vec![IGNORED; count],
+                None => vec![IGNORE_INDEX; count],
             };
             let sequences = vec![template.sequence(&ids, None)];
             examples.push(Example { tokens, ..Example::new(sequences, Target::Classes(labels)) });
             first = words.end;
         }
-        Ok(Encoded { examples, cut, notes: () })
+        Ok(Encoded { examples, cut, aux: () })
     }
 
-    /// The prediction has the words.
-    fn shown(&self, row: &Row) -> Object {
+    /// The prediction contains the words.
+    fn row_json(&self, row: &Row) -> Object {
         let labels = row.labels.as_ref();
         let gold: Option<Vec<&str>> =
             labels.map(|labels| labels.iter().map(|label| self.labels[*label].as_str()).collect());
@@ -583,7 +594,7 @@ impl Task for Tag {
         for logits in logits.iter().flat_map(|logits| logits.chunks(self.labels.len())) {
             let shares = softmax(logits).filter(|shares| shares.len() == self.labels.len());
             let shares = shares.ok_or_else(|| TaskError::Logits(format!("sentence {:?}", row.words.join(" "))))?;
-            let class = largest(&shares);
+            let class = argmax(&shares);
             prediction.tags.push(self.labels[class].clone());
             prediction.probabilities.push(shares[class]);
         }
@@ -640,7 +651,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_cut_into_words_with_their_places() {
+    fn texts_are_split_into_words_with_their_ranges() {
         let words = |text: &str| Row::of_text(text).words;
         assert_eq!(words("The U.N. said: \"No!\""), ["The", "U.N.", "said", ":", "\"", "No", "!", "\""]);
         assert_eq!(words("(Paris), don't."), ["(", "Paris", ")", ",", "don't", "."]);
@@ -680,7 +691,7 @@ mod tests {
     }
 
     #[test]
-    fn long_sentences_are_read_in_parts_cut_between_words() {
+    fn long_sentences_are_split_between_words() {
         let t = tokenizer();
         let long = row(&["new", "york", "nycs", "is", "big"], &[1, 2, 1, 0, 0]);
         let encoded = task(5, false).encode(&long, &t).unwrap();
@@ -694,23 +705,23 @@ mod tests {
     }
 
     #[test]
-    fn context_surrounds_the_sentence_and_is_not_judged() {
+    fn context_surrounds_the_sentence_and_has_no_labels() {
         let t = tokenizer();
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let around = [words(&["big", "new"]), words(&[".", "york", "big"])];
         let sentence = Row { around, ..row(&["is"], &[0]) };
         let encoded = task(6, true).encode(&sentence, &t).unwrap();
-        // Room for four: the sentence, and of what is around it one word before and two after, or two and one.
+        // Room for four tokens: the sentence with one word before it and two after it, or two before and one after.
         assert_eq!(encoded.examples[0].sequences[0].ids, [2, 11, 5, 10, 12, 3]);
         assert_eq!(encoded.examples[0].tokens, [3]);
     }
 
     #[test]
-    fn entities_have_places_in_the_text() {
+    fn entities_have_positions_in_the_text() {
         let task = task(16, false);
         let row = Row::of_text("é New York.");
         let logits = vec![vec![9.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 9.0, 9.0, 0.0, 0.0]];
-        let found = task.predict(&row, &Encoded { examples: vec![], cut: 0, notes: () }, &logits).unwrap();
+        let found = task.predict(&row, &Encoded { examples: vec![], cut: 0, aux: () }, &logits).unwrap();
         assert_eq!(found.tags, ["O", "B-LOC", "I-LOC", "O"]);
         let entities = found.entities.unwrap();
         assert_eq!(entities.len(), 1);

@@ -1,4 +1,4 @@
-//! One text, or two, as sequences of ids.
+//! Encodes a text or a pair of texts as sequences of token ids.
 
 use cloze_text::{Sequence, Tokenizer};
 
@@ -8,9 +8,9 @@ use crate::TaskError;
 use crate::input::Object;
 use crate::sequence::text_windows;
 
-/// What rows of texts to predict look like.
-pub(super) const INPUT: &str = "a table (TSV, CSV, Parquet) by its ending; else lines, each plain text, with a tab before the second text of a \
-                                pair, or a JSON object: {\"text\": …, \"pair\": …}, or with the keys of the training files.";
+/// The formats of rows of texts to predict.
+pub(super) const INPUT: &str = "a table (TSV, CSV, Parquet), by its extension; else lines, each plain text (with a tab before the second text of a \
+                                pair) or a JSON object: {\"text\": …, \"pair\": …}, or with the keys of the training files.";
 
 /// A text, or a pair of texts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,8 +22,8 @@ pub struct Text {
 }
 
 impl Text {
-    /// The text and what is right of it, for readers of predictions.
-    pub(super) fn shown(&self, gold: impl Into<Value>) -> Object {
+    /// The text and its gold label, for a file of predictions.
+    pub(super) fn row_json(&self, gold: impl Into<Value>) -> Object {
         let mut shown = Object::new();
         shown.insert("text".to_owned(), self.text.as_str().into());
         if let Some(pair) = &self.pair {
@@ -34,27 +34,28 @@ impl Text {
     }
 }
 
-/// What becomes of texts that are longer than a sequence may be.
+/// How texts that are longer than the maximum length are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Length {
-    /// Tokens of a sequence at most, the special ones counted.
+    /// Maximum number of tokens of a sequence, special tokens included.
     pub max_len: usize,
-    /// The step from one window of a long text to the next; none: what does not fit is cut off.
+    /// The step between the windows of a long text, in tokens; none: long texts are truncated.
     pub stride: Option<usize>,
 }
 
 impl Default for Length {
-    /// The paper's 128, the rest cut off.
+    /// The paper's 128 tokens, with truncation.
     fn default() -> Length {
         Length { max_len: 128, stride: None }
     }
 }
 
 impl Length {
-    /// The sequences of a text, more than one only if it is read in windows, and how many tokens were cut off.
+    /// The sequences of a text (more than one only if it is split into windows), and the number of tokens that were cut
+    /// off.
     ///
     /// # Errors
-    /// A length that leaves no room for a token.
+    /// [`TaskError::Setting`] for a maximum length that leaves no room for a token.
     pub fn sequences(&self, tokenizer: &Tokenizer, text: &Text) -> Result<(Vec<Sequence>, usize), TaskError> {
         let template = tokenizer.template();
         let mut first = tokenizer.encode(&text.text);
@@ -62,14 +63,15 @@ impl Length {
         let room = template.room(self.max_len, second.is_some());
         if room == 0 {
             let least = template.added(second.is_some()) + 1;
-            let problem = format!("is {}: expected {least} at least, so that a token fits", self.max_len);
-            return Err(TaskError::setting("max-len", problem));
+            let problem = format!("expected at least {least}, so that a token fits; found {}", self.max_len);
+            return Err(TaskError::setting("max_len", problem));
         }
         let all = first.len() + second.as_ref().map_or(0, Vec::len);
         if let Some(stride) = self.stride
             && all > room
         {
-            // The pair, a question about the text for instance, stands in every window: it may take half of the room.
+            // Each window contains the second text (a question about the text, for example), which gets at most half of
+            // the room.
             let most = second.as_ref().map_or(0, |pair| pair.len().min(room / 2));
             let cut = second.as_mut().map_or(0, |pair| {
                 let cut = pair.len() - most;

@@ -1,37 +1,38 @@
-//! How far a score may be from the truth because the examples are a sample: the percentile bootstrap.
+//! Confidence intervals of scores by the percentile bootstrap: the uncertainty because the examples are a sample.
 //!
-//! Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13. The examples are drawn again with
-//! replacement, as many as there are; the interval is what lies between the quantiles of the statistic of many such draws
-//! (interpolated linearly, as `scipy.stats.bootstrap(method="percentile")` does).
+//! Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13. All n examples are resampled n times
+//! with replacement, many times. The ends of the interval are quantiles of the statistic over the resamples (with
+//! linear interpolation, as in `scipy.stats.bootstrap(method="percentile")`).
 
 use cloze_data::{Purpose, Random};
 use serde::Serialize;
 
-/// Which examples a resample draws.
+/// The random stream of the resamples.
 const RESAMPLES: Purpose = Purpose::Other(5);
 
 /// A confidence interval of a statistic.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Interval {
-    /// Its lower end.
+    /// The lower end.
     pub low: f64,
-    /// Its upper end.
+    /// The upper end.
     pub high: f64,
-    /// How often such intervals hold the truth, from 0 to 1.
+    /// The confidence level, from 0 to 1.
     pub level: f64,
-    /// Resamples whose statistic was defined: those the interval is made of.
+    /// The number of resamples whose statistic was defined, from which the interval is computed.
     pub resamples: usize,
-    /// Resamples whose statistic was not, for instance a correlation of constant numbers. Many of them make the interval
-    /// worthless.
+    /// The number of resamples whose statistic was undefined, such as a correlation of constant numbers. If there are
+    /// many, the interval is not reliable.
     pub undefined: usize,
 }
 
-/// The interval of any statistic of `n` examples. `statistic` is given the indices of one draw, `n` of them with
-/// repetitions, and says none where it has no value (so do numbers that are not finite).
+/// The confidence interval of any statistic of `n` examples. `statistic` receives the indices of one resample: `n`
+/// indices with repetitions. It returns none if it is undefined; values that are not finite also count as undefined.
 ///
-/// The result follows from the arguments alone: draw number i depends on the seed and i.
+/// The result is deterministic: resample i depends only on the seed and on i.
 ///
-/// None if there are no examples, no resamples, if the level is not between 0 and 1, or if no draw has a value.
+/// None if there are no examples, no resamples, if the level is not between 0 and 1, or if the statistic of all
+/// resamples is undefined.
 pub fn bootstrap(
     n: usize,
     resamples: usize,
@@ -42,7 +43,7 @@ pub fn bootstrap(
     bootstrap_all(n, resamples, level, seed, |indices| vec![statistic(indices)]).pop().flatten()
 }
 
-/// As [`bootstrap`], of several statistics that are computed together: an interval of each, in their order.
+/// As [`bootstrap`], for several statistics that are computed together. Returns an interval for each, in order.
 pub fn bootstrap_all(
     n: usize,
     resamples: usize,
@@ -67,7 +68,7 @@ pub fn bootstrap_all(
     values.into_iter().map(|values| interval(values, resamples, level)).collect()
 }
 
-/// What lies between the tails of a statistic's values.
+/// The interval between the tails of the values of a statistic.
 fn interval(mut values: Vec<f64>, resamples: usize, level: f64) -> Option<Interval> {
     values.sort_by(f64::total_cmp);
     let tail = (1.0 - level) / 2.0;
@@ -80,7 +81,7 @@ fn interval(mut values: Vec<f64>, resamples: usize, level: f64) -> Option<Interv
     })
 }
 
-/// The quantile of sorted values, interpolated linearly between the two nearest; none of no values.
+/// A quantile of sorted values, with linear interpolation between the two nearest; none if there are no values.
 fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let place = share * sorted.len().checked_sub(1)? as f64;
     let below = *sorted.get(place.floor() as usize)?;
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_scipy_as_far_as_two_random_streams_can() {
+    fn agrees_with_scipy_within_the_error_of_sampling() {
         let fixture: Fixture = read("bootstrap");
         let share = bootstrap(fixture.right.len(), 20_000, 0.95, 1, mean_of(&fixture.right)).unwrap();
         // A step of this statistic is 1/200.
@@ -128,8 +129,8 @@ mod tests {
     }
 
     #[test]
-    fn covers_the_truth_as_often_as_it_says() {
-        // Shares of 100 tosses of a coin that shows heads three times in ten.
+    fn covers_the_true_value_as_often_as_the_level_says() {
+        // The fraction of heads in 100 tosses of a coin with probability 0.3.
         let (trials, mut covered) = (600, 0);
         for trial in 0..trials {
             let mut random = Random::keyed(77, Purpose::Examples, &[trial]);
@@ -137,13 +138,13 @@ mod tests {
             let found = bootstrap(100, 400, 0.9, trial, mean_of(&tosses)).unwrap();
             covered += u64::from(found.low <= 0.3 && 0.3 <= found.high);
         }
-        // The standard deviation over 600 trials is 0.012; discreteness and n = 100 cost about another.
+        // The standard deviation over 600 trials is 0.012; discreteness and n = 100 add about the same.
         let share = covered as f64 / trials as f64;
         assert!((0.86..=0.94).contains(&share), "{share}");
     }
 
     #[test]
-    fn the_same_arguments_give_the_same_interval_and_another_seed_another() {
+    fn intervals_are_deterministic_and_depend_on_the_seed() {
         let values: Vec<f64> = (0..50).map(|i| f64::from(i).sin()).collect();
         let draw = |seed| bootstrap(50, 200, 0.95, seed, mean_of(&values)).unwrap();
         assert_eq!(draw(3), draw(3));
@@ -158,13 +159,13 @@ mod tests {
     }
 
     #[test]
-    fn every_example_is_drawn_as_often() {
+    fn all_examples_are_equally_likely() {
         let mut counts = [0u32; 7];
         bootstrap(7, 10_000, 0.5, 5, |indices| {
             indices.iter().for_each(|&i| counts[i] += 1);
             Some(0.0)
         });
-        // 10,000 expected of each, with standard deviation 93; five of them.
+        // The expected count is 10,000, with standard deviation 93; five standard deviations are allowed.
         assert!(counts.iter().all(|c| c.abs_diff(10_000) < 465), "{counts:?}");
     }
 
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_value_is_counted_or_none() {
+    fn undefined_statistics_are_counted() {
         let mut turn = 0;
         let found = bootstrap(2, 9, 0.5, 0, |_| {
             turn += 1;

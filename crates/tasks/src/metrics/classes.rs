@@ -1,7 +1,8 @@
-//! Scores of one label an example: a class index, gold and predicted.
+//! Scores of single-label classification: one gold and one predicted class index for each example.
 //!
-//! Reference: scikit-learn's `accuracy_score`, `precision_recall_fscore_support(zero_division=0)`, `matthews_corrcoef` and
-//! `confusion_matrix`. GLUE reports accuracy (most tasks), the F1 of class 1 (MRPC, QQP) and Matthews' correlation (CoLA).
+//! Reference: scikit-learn's `accuracy_score`, `precision_recall_fscore_support(zero_division=0)`, `matthews_corrcoef`
+//! and `confusion_matrix`. GLUE reports accuracy (most tasks), the F1 of class 1 (MRPC, QQP) and Matthews' correlation
+//! (CoLA).
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 
 use super::{Counts, Score, assert_paired, ratio};
 
-/// Share of the predictions that are right; 0 of none.
+/// The fraction of correct predictions; 0 if there are none.
 ///
 /// # Panics
 /// If the slices' lengths differ.
@@ -18,7 +19,7 @@ pub fn accuracy(gold: &[usize], predicted: &[usize]) -> f64 {
     ratio(gold.iter().zip(predicted).filter(|(g, p)| g == p).count(), gold.len())
 }
 
-/// Precision, recall and F1 of one class against all others.
+/// Precision, recall and F1 of one class against all others (one-vs-rest).
 ///
 /// # Panics
 /// If the slices' lengths differ.
@@ -26,9 +27,9 @@ pub fn of_class(gold: &[usize], predicted: &[usize], class: usize) -> Score {
     micro(gold, predicted, &[class])
 }
 
-/// Mean of the classes' scores, each class counting the same.
+/// The unweighted mean of the scores of the classes.
 ///
-/// A class that occurs neither in gold nor in predictions is left out, as scikit-learn leaves it out by default.
+/// A class that occurs neither in gold nor in predicted labels is ignored, which is the default of scikit-learn.
 ///
 /// # Panics
 /// If the slices' lengths differ or a class is not below `classes`.
@@ -38,9 +39,10 @@ pub fn macro_average(gold: &[usize], predicted: &[usize], classes: usize) -> Sco
     Score::macro_average(present.map(Counts::score))
 }
 
-/// Scores of the pooled counts of some classes: precision and recall of their occurrences taken together.
+/// Micro-averaged scores of some classes: precision, recall and F1 of their summed counts.
 ///
-/// Over all classes these three are the accuracy, so name those that matter, for instance all but "no relation".
+/// Over all classes the three scores equal the accuracy, so pass only the classes that matter, such as all except "no
+/// relation".
 ///
 /// # Panics
 /// If the slices' lengths differ.
@@ -56,16 +58,17 @@ pub fn micro(gold: &[usize], predicted: &[usize], classes: &[usize]) -> Score {
     counts.score()
 }
 
-/// Matthews' correlation coefficient, from −1 to 1: with two classes the correlation of two binary variables, with more
-/// Gorodkin's R_K ("Comparing two K-category assignments by a K-category correlation coefficient", 2004).
+/// Matthews' correlation coefficient, from −1 to 1. With two classes it is the correlation of two binary variables,
+/// with more classes Gorodkin's R_K ("Comparing two K-category assignments by a K-category correlation coefficient",
+/// 2004).
 ///
-/// 0 where it is undefined: gold or predictions of one class only, or none.
+/// 0 if it is undefined: if all gold or all predicted labels are the same, or if there are none.
 ///
 /// # Panics
 /// If the slices' lengths differ or a class is not below `classes`.
 pub fn matthews(gold: &[usize], predicted: &[usize], classes: usize) -> f64 {
     let counts = counts(gold, predicted, classes);
-    // Exact integers, so that all right is exactly 1 and one class only exactly 0.
+    // Integer arithmetic is exact: if all are correct the result is exactly 1, with only one class exactly 0.
     let total = gold.len() as i128;
     let sum = |of: fn(&Counts) -> i128| counts.iter().map(of).sum::<i128>();
     let covariance = sum(|c| c.correct as i128) * total - sum(|c| c.gold as i128 * c.predicted as i128);
@@ -82,10 +85,7 @@ fn counts(gold: &[usize], predicted: &[usize], classes: usize) -> Vec<Counts> {
     assert_paired(gold.len(), predicted.len());
     let mut counts = vec![Counts::default(); classes];
     for (&g, &p) in gold.iter().zip(predicted) {
-        assert!(
-            g < classes && p < classes,
-            "classes below {classes} are expected, found {g} (gold) and {p} (predicted)"
-        );
+        assert!(g < classes && p < classes, "expected classes below {classes}, found {g} (gold) and {p} (predicted)");
         counts[g].gold += 1;
         counts[p].predicted += 1;
         counts[g].correct += usize::from(g == p);
@@ -93,17 +93,17 @@ fn counts(gold: &[usize], predicted: &[usize], classes: usize) -> Vec<Counts> {
     counts
 }
 
-/// Which classes are taken for which. Displayed as a small aligned table, gold down, predicted across.
+/// A confusion matrix. Its `Display` is an aligned table: rows are gold classes, columns are predicted classes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConfusionMatrix {
-    /// The classes' names, in order of their indices.
+    /// The names of the classes, by index.
     pub labels: Vec<String>,
-    /// How many examples have this gold and that predicted class: `counts[gold][predicted]`.
+    /// The number of examples for each gold and predicted class: `counts[gold][predicted]`.
     pub counts: Vec<Vec<usize>>,
 }
 
 impl ConfusionMatrix {
-    /// Counts the predictions of classes with these names.
+    /// Counts the predictions; `labels` are the names of the classes.
     ///
     /// # Panics
     /// If the slices' lengths differ or a class has no label.
@@ -117,7 +117,7 @@ impl ConfusionMatrix {
         let n = labels.len();
         let mut counts = vec![vec![0; n]; n];
         for (&g, &p) in gold.iter().zip(predicted) {
-            assert!(g < n && p < n, "classes below {n} are expected, found {g} (gold) and {p} (predicted)");
+            assert!(g < n && p < n, "expected classes below {n}, found {g} (gold) and {p} (predicted)");
             counts[g][p] += 1;
         }
         ConfusionMatrix { labels, counts }
@@ -130,7 +130,7 @@ impl fmt::Display for ConfusionMatrix {
         let width = |text: &str| text.chars().count();
         let first = self.labels.iter().map(|l| width(l)).fold(width(CORNER), usize::max);
         write!(f, "{CORNER:first$}")?;
-        // A column is as wide as its label or its largest count.
+        // The width of a column is that of its label or of its largest count.
         let mut widths = Vec::with_capacity(self.labels.len());
         for (column, label) in self.labels.iter().enumerate() {
             let largest = self.counts.iter().filter_map(|row| row.get(column)).max().copied().unwrap_or(0);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_to_scikit_learn() {
+    fn scores_equal_scikit_learn() {
         let cases: Vec<Case> = read("classes");
         assert!(cases.len() > 15);
         for case in cases {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn of_nothing_everything_is_zero() {
+    fn empty_input_scores_zero() {
         assert_eq!(accuracy(&[], &[]), 0.0);
         assert_eq!(of_class(&[], &[], 1), Score::default());
         assert_eq!(macro_average(&[], &[], 3), Score::default());
@@ -203,21 +203,21 @@ mod tests {
     }
 
     #[test]
-    fn all_right_is_exactly_one_however_many() {
+    fn perfect_predictions_score_exactly_one() {
         let labels: Vec<usize> = (0..30_011).map(|i| i % 3).collect();
         assert_eq!(matthews(&labels, &labels, 3), 1.0);
         assert_eq!(macro_average(&labels, &labels, 3).f1, 1.0);
     }
 
     #[test]
-    #[should_panic(expected = "classes below 2")]
-    fn a_class_without_a_label_is_a_bug() {
+    #[should_panic(expected = "expected classes below 2")]
+    fn a_class_without_a_label_panics() {
         ConfusionMatrix::new(&[0], &[2], ["a", "b"]);
     }
 
     #[test]
-    #[should_panic(expected = "as many predictions")]
-    fn unequal_lengths_are_a_bug() {
+    #[should_panic(expected = "one prediction for each gold label")]
+    fn unequal_lengths_panic() {
         accuracy(&[0], &[]);
     }
 

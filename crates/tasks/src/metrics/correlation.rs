@@ -1,4 +1,4 @@
-//! How well predicted numbers follow gold ones: STS-B's two scores.
+//! Correlations of predicted and gold numbers: the two metrics of STS-B.
 //!
 //! Reference: `scipy.stats.pearsonr` and `spearmanr`.
 
@@ -6,7 +6,7 @@ use super::assert_paired;
 
 /// Pearson's correlation coefficient, from −1 to 1.
 ///
-/// None where it is undefined: fewer than two pairs, `x` or `y` constant (scipy gives nan there), or a number that is not
+/// None if it is undefined: fewer than two pairs, a constant `x` or `y` (scipy returns nan), or a number that is not
 /// finite.
 ///
 /// # Panics
@@ -16,14 +16,14 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     let (x, y) = (centred(x)?, centred(y)?);
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let r = dot(&x, &y) / (dot(&x, &x).sqrt() * dot(&y, &y).sqrt());
-    // Rounding can carry it past the ends.
+    // Rounding may move it outside of the range.
     r.is_finite().then(|| r.clamp(-1.0, 1.0))
 }
 
-/// Spearman's rank correlation coefficient, from −1 to 1: Pearson's of the ranks, where equal numbers share the average of
-/// the ranks that they take up.
+/// Spearman's rank correlation coefficient, from −1 to 1: Pearson's coefficient of the ranks. Equal numbers have the
+/// mean of their ranks.
 ///
-/// None where it is undefined: fewer than two pairs, `x` or `y` constant (scipy gives nan there), or a number that is not
+/// None if it is undefined: fewer than two pairs, a constant `x` or `y` (scipy returns nan), or a number that is not
 /// finite.
 ///
 /// # Panics
@@ -33,8 +33,8 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     pearson(&ranks(x)?, &ranks(y)?)
 }
 
-/// The distances from the mean, in units of the largest, so that their squares neither overflow nor vanish. None for
-/// constant numbers: rounding of the mean would leave a distance that means nothing.
+/// The differences from the mean, divided by the largest, so that their squares neither overflow nor underflow. None
+/// for constant numbers, for which the rounding error of the mean would remain.
 fn centred(values: &[f64]) -> Option<Vec<f64>> {
     let (first, rest) = values.split_first()?;
     if values.iter().any(|v| !v.is_finite()) || rest.iter().all(|v| v == first) {
@@ -51,7 +51,7 @@ fn ranks(values: &[f64]) -> Option<Vec<f64>> {
         return None;
     }
     let mut order: Vec<usize> = (0..values.len()).collect();
-    // Adding 0 makes of −0 a 0, with which it ties.
+    // Adding 0 converts −0 to 0, so that they are ties.
     order.sort_by(|&a, &b| (values[a] + 0.0).total_cmp(&(values[b] + 0.0)));
     let mut ranks = vec![0.0; values.len()];
     let mut before = 0;
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_to_scipy() {
+    fn correlations_equal_scipy() {
         let cases: Vec<Case> = read("correlation");
         assert!(cases.iter().filter(|c| c.pearson.is_none()).count() >= 3 && cases.len() > 12);
         for Case { name, x, y, pearson: p, spearman: s } in cases {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn undefined_is_none() {
+    fn undefined_correlations_are_none() {
         for (x, y) in [(&[][..], &[][..]), (&[1.0], &[2.0]), (&[1.0, 2.0], &[f64::NAN, 1.0])] {
             assert_eq!((pearson(x, y), spearman(x, y)), (None, None));
         }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn ties_share_their_ranks() {
+    fn ties_have_their_mean_rank() {
         assert_eq!(ranks(&[3.0, 1.0, 3.0, 3.0, -0.0, 0.0]), Some(vec![5.0, 3.0, 5.0, 5.0, 1.5, 1.5]));
     }
 }

@@ -1,8 +1,8 @@
-//! Entities of a tag sequence and their scores.
+//! Entities of tag sequences, and their scores.
 //!
-//! Reference: seqeval 1.2 in its default mode, which is CoNLL's `conlleval`: tags of any of the schemes BIO (IOB2), IOB1,
-//! BIOES and IOBES, written as `B-PER` ([`scheme`](super::scheme) sees to that), are read by one set of rules, and a sequence that no scheme allows is read as far as it makes sense
-//! (`I-PER` after `O` begins an entity) rather than refused.
+//! Reference: seqeval 1.2 in its default mode, which equals CoNLL's `conlleval`. Tags of the schemes BIO (IOB2), IOB1,
+//! BIOES and IOBES in the form `B-PER` ([`scheme`](super::scheme) converts other forms) are parsed by one set of rules.
+//! Sequences that no scheme allows are not errors: for example, `I-PER` after `O` starts an entity.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,28 +10,29 @@ use serde::Serialize;
 
 use super::{Counts, Score, assert_paired, ratio};
 
-/// A stretch of tokens of one type.
+/// A span of tokens with a type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Entity {
-    /// Its type, `PER`; `_` of tags without one.
+    /// The type, such as `PER`; `_` for tags without a type.
     pub kind: String,
-    /// Its first token.
+    /// The index of its first token.
     pub start: usize,
-    /// One past its last token.
+    /// The index after its last token.
     pub end: usize,
 }
 
-/// The entities of a sentence, in the order of their ends. No sequence is refused: see the module's page. An empty tag is `O`.
+/// The entities of a sentence, in the order of their ends. Every sequence is accepted: see the module's documentation.
+/// An empty tag is `O`.
 pub fn entities<S: AsRef<str>>(tags: &[S]) -> Vec<Entity> {
     let mut reader = Reader::default();
     tags.iter().for_each(|tag| reader.read(tag.as_ref()));
     reader.finish()
 }
 
-/// seqeval's `get_entities`, a tag at a time.
+/// seqeval's `get_entities`, one tag at a time.
 struct Reader {
     found: Vec<Entity>,
-    /// Tags read.
+    /// The number of tags read.
     at: usize,
     /// The first letter of the last tag.
     prefix: char,
@@ -68,7 +69,7 @@ impl Reader {
     }
 }
 
-/// The letter of a tag and its type: what follows the first hyphen after the letter, or all that follows it.
+/// The letter of a tag, and its type: the text after the first hyphen after the letter, or all text after the letter.
 fn parts(tag: &str) -> (char, &str) {
     let mut chars = tag.chars();
     let prefix = chars.next().unwrap_or('O');
@@ -77,45 +78,46 @@ fn parts(tag: &str) -> (char, &str) {
     (prefix, if kind.is_empty() { "_" } else { kind })
 }
 
-/// Whether an entity ends between two tags. The dot, like `O`, belongs to none (a remnant of CoNLL-2000's script).
+/// Whether an entity ends between two tags. Like `O`, a dot is outside of entities (as in CoNLL-2000's script).
 fn ends(before: char, after: char, other_kind: bool) -> bool {
     matches!((before, after), ('E' | 'S', _) | ('B' | 'I', 'B' | 'S' | 'O'))
         || (other_kind && !matches!(before, 'O' | '.'))
 }
 
-/// Whether an entity begins between two tags.
+/// Whether an entity starts between two tags.
 fn starts(before: char, after: char, other_kind: bool) -> bool {
     matches!((before, after), (_, 'B' | 'S') | ('E' | 'S' | 'O', 'E' | 'I'))
         || (other_kind && !matches!(after, 'O' | '.'))
 }
 
-/// Scores of the entities of many sentences: right is what has the same type, start and end.
+/// Scores of the entities of many sentences. A predicted entity is correct if a gold entity has the same type, start
+/// and end.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EntityScores {
-    /// Of all entities taken together: the F1 that papers report.
+    /// Micro average over all entities: the F1 of papers.
     pub micro: Score,
-    /// Mean over the types, each counting the same.
+    /// Macro average: the unweighted mean over the types.
     pub macro_average: Score,
-    /// Of each type that occurs in gold or predictions.
+    /// The scores of each type that occurs in gold or predicted entities.
     pub by_type: BTreeMap<String, Score>,
 }
 
 /// Scores predicted tags against gold ones, sentence by sentence.
 ///
 /// # Panics
-/// If there are not as many predicted as gold sentences, or a sentence's numbers of tags differ.
+/// If the numbers of gold and predicted sentences differ, or the numbers of tags of a sentence.
 pub fn entity_scores<S: AsRef<str>, P: AsRef<str>>(gold: &[Vec<S>], predicted: &[Vec<P>]) -> EntityScores {
     assert_paired(gold.len(), predicted.len());
     for (gold, predicted) in gold.iter().zip(predicted) {
         assert_paired(gold.len(), predicted.len());
     }
-    // Sets, as seqeval's: a tag that no scheme knows can yield the same entity twice.
+    // Sets, as in seqeval: a tag that no scheme has can produce the same entity twice.
     let [gold, predicted] =
         [joined(gold), joined(predicted)].map(|all| all.into_iter().map(|entity| (0, entity)).collect());
     scores_of(&gold, &predicted)
 }
 
-/// The scores of predicted entities against gold ones, each with the number of its sentence.
+/// The scores of predicted entities, each with the number of its sentence.
 pub(super) fn scores_of(gold: &HashSet<(usize, Entity)>, predicted: &HashSet<(usize, Entity)>) -> EntityScores {
     let mut by_type = BTreeMap::<String, Counts>::new();
     for (_, entity) in gold {
@@ -132,7 +134,7 @@ pub(super) fn scores_of(gold: &HashSet<(usize, Entity)>, predicted: &HashSet<(us
     EntityScores { micro: all.score(), macro_average: Score::macro_average(by_type.values().copied()), by_type }
 }
 
-/// The entities of all sentences, read as one sequence with an `O` after each sentence, which is how seqeval reads them.
+/// The entities of all sentences, joined to one sequence with an `O` after each sentence, as in seqeval.
 fn joined<S: AsRef<str>>(sentences: &[Vec<S>]) -> Vec<Entity> {
     let mut reader = Reader::default();
     for sentence in sentences {
@@ -142,7 +144,7 @@ fn joined<S: AsRef<str>>(sentences: &[Vec<S>]) -> Vec<Entity> {
     reader.finish()
 }
 
-/// Share of the tokens whose tag is right, `O` included; 0 of none.
+/// The fraction of tokens whose tag is correct, including `O`; 0 if there are no tokens.
 ///
 /// # Panics
 /// As [`entity_scores`].
@@ -164,7 +166,7 @@ mod tests {
     use super::super::fixtures::{Expected, assert_close, assert_score, read};
     use super::*;
 
-    /// Type, start, end.
+    /// The type, start and end of an entity.
     type Span = (String, usize, usize);
 
     #[derive(Deserialize)]
@@ -194,9 +196,9 @@ mod tests {
     }
 
     #[test]
-    fn entities_are_seqevals() {
+    fn entities_equal_seqeval() {
         let Fixture { flat, .. } = read("entities");
-        // All of up to three tags, and random ones, legal and not.
+        // All sequences of up to three tags, and random ones, valid and invalid.
         assert!(flat.len() > 700);
         for (text, expected) in flat {
             assert_eq!(found(&text), expected, "{text}");
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_are_seqevals() {
+    fn scores_equal_seqeval() {
         let Fixture { reports, .. } = read("entities");
         assert!(reports.len() > 12);
         for report in reports {
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn of_nothing_everything_is_zero() {
+    fn empty_input_scores_zero() {
         let none: [Vec<&str>; 0] = [];
         let zero = EntityScores { micro: Score::default(), macro_average: Score::default(), by_type: BTreeMap::new() };
         assert_eq!(entity_scores(&none, &none), zero);
@@ -233,8 +235,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "as many predictions")]
-    fn a_sentence_of_another_length_is_a_bug() {
+    #[should_panic(expected = "one prediction for each gold label")]
+    fn a_sentence_with_a_different_length_panics() {
         entity_scores(&[vec!["O", "O"]], &[vec!["O"]]);
     }
 }

@@ -1,42 +1,41 @@
-//! Scores of predictions, one file a subject, each equal to the implementation that the field reports.
-//!
-//! | module | what | equal to |
+//! Metrics, one file per topic. Each equals the reference implementation of the field.
+//! | module | metrics | reference |
 //! | --- | --- | --- |
 //! | [`classes`] | accuracy, precision, recall, F1, Matthews, confusion | scikit-learn |
-//! | [`multi_label`] | micro and macro F1, exact match of several labels an example | scikit-learn |
+//! | [`multi_label`] | micro and macro F1, exact match of multi-label classification | scikit-learn |
 //! | [`correlation`] | Pearson, Spearman | scipy |
 //! | [`entities`] | entities of BIO, IOB1 and BIOES tags and their scores | seqeval, default mode |
-//! | [`scheme`] | tagging schemes and their spellings, found out from the tags | seqeval, strict mode for BILOU |
+//! | [`scheme`] | tagging schemes in all their forms, detected from the tags | seqeval, strict mode for BILOU |
 //! | [`squad`] | exact match and F1 of answers, with and without unanswerable questions | the official SQuAD scripts |
 //! | [`retrieval`] | nDCG, MAP, MRR, recall of rankings | trec_eval |
-//! | [`bootstrap`] | how far a score may be from the truth, given so many examples | scipy |
-//! | [`spread`] | how far it moves with the seed | – |
+//! | [`bootstrap`] | confidence intervals of scores | scipy |
+//! | [`mean_std`] | mean and standard deviation over seeds | – |
 //!
-//! Everything here is arithmetic on slices: nothing reads a file. Gold and predictions of unequal length, and class indices
-//! beyond the number of classes, are the caller's bugs and panic; whoever reads them from a file checks them there.
+//! All functions compute on slices; none reads files. Gold and predicted slices of different lengths, and class indices
+//! that are too large, are bugs of the caller and panic. Code that reads them from a file must check them.
 
 pub mod bootstrap;
 pub mod classes;
 pub mod correlation;
 pub mod entities;
+pub mod mean_std;
 pub mod multi_label;
 pub mod retrieval;
 pub mod scheme;
-pub mod spread;
 pub mod squad;
 
 use std::ops::AddAssign;
 
 use serde::Serialize;
 
-/// What precision and recall are made of. Counts of parts (sentences, types) add up to the counts of the whole.
+/// The counts from which precision and recall are computed. Counts of parts (sentences, types) can be added.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Predicted and right: true positives.
+    /// Correct predictions: true positives.
     pub correct: usize,
-    /// Predicted: true and false positives.
+    /// Predictions: true and false positives.
     pub predicted: usize,
-    /// Present: true positives and false negatives.
+    /// Gold items: true positives and false negatives.
     pub gold: usize,
 }
 
@@ -60,24 +59,24 @@ impl AddAssign for Counts {
     }
 }
 
-/// Precision, recall and F1, from 0 to 1. Each is 0 where it is undefined, that is where nothing was predicted or nothing
-/// was there (scikit-learn's and seqeval's `zero_division=0`).
+/// Precision, recall and F1, from 0 to 1. Each is 0 if it is undefined, because there are no predictions or no gold
+/// items (`zero_division=0` of scikit-learn and seqeval).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Score {
-    /// Share of the predicted that is right.
+    /// The fraction of predictions that are correct.
     pub precision: f64,
-    /// Share of the gold that was predicted.
+    /// The fraction of gold items that were predicted.
     pub recall: f64,
-    /// Harmonic mean of the two.
+    /// The harmonic mean of precision and recall.
     pub f1: f64,
-    /// How many gold ones there are.
+    /// The number of gold items.
     pub support: usize,
 }
 
 impl Score {
-    /// Mean of the scores, each counting the same; the support is their sum. All 0 of no scores.
+    /// The unweighted mean of scores; the support is their sum. All values are 0 if there are no scores.
     ///
-    /// F1 is the mean of the F1s, not the harmonic mean of the other two means.
+    /// F1 is the mean of the F1 values, not the harmonic mean of mean precision and mean recall.
     pub fn macro_average(scores: impl IntoIterator<Item = Score>) -> Score {
         let mut sum = Score::default();
         let mut n = 0;
@@ -93,15 +92,15 @@ impl Score {
     }
 }
 
-/// The quotient, and 0 of nothing.
-fn ratio(part: usize, whole: usize) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+/// The quotient; 0 if the divisor is 0.
+fn ratio(part: usize, total: usize) -> f64 {
+    if total == 0 { 0.0 } else { part as f64 / total as f64 }
 }
 
 /// Panics unless there is one prediction for each gold label.
 #[track_caller]
 fn assert_paired(gold: usize, predicted: usize) {
-    assert_eq!(gold, predicted, "as many predictions as gold labels are expected");
+    assert_eq!(gold, predicted, "expected one prediction for each gold label");
 }
 
 #[cfg(test)]
@@ -111,14 +110,14 @@ mod fixtures {
 
     use super::Score;
 
-    /// Reads `fixtures/metrics/NAME.json`; `make.py` beside it says how it came about.
+    /// Reads `fixtures/metrics/NAME.json`, which `make.py` in the same folder generates.
     pub fn read<T: DeserializeOwned>(name: &str) -> T {
         let path = format!("{}/fixtures/metrics/{name}.json", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}"))
     }
 
-    /// Precision, recall and F1, and the support where the reference says it.
+    /// Precision, recall and F1, and the support if the reference has it.
     #[derive(Deserialize)]
     #[serde(untagged)]
     pub enum Expected {

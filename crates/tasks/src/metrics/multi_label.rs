@@ -1,18 +1,18 @@
-//! Scores of any number of labels an example, gold and predicted.
+//! Scores of multi-label classification: any number of gold and predicted labels for each example.
 //!
-//! Reference: scikit-learn's `precision_recall_fscore_support(zero_division=0)` and `accuracy_score` (subset accuracy) of label indicator
-//! matrices. A label that is not known of an example counts neither there nor in its label's scores; an example with such a label cannot
-//! match exactly and is left out of [`exact_match`].
+//! Reference: scikit-learn's `precision_recall_fscore_support(zero_division=0)` and `accuracy_score` (subset accuracy)
+//! with label indicator matrices. If a label of an example is not known, it is ignored in the scores of this label, and
+//! the example is ignored in [`exact_match`].
 
 use super::{Counts, Score, assert_paired, ratio};
 
-/// What is right of an example: each label's presence, if it is known.
+/// The gold labels of an example: whether it has each label, if known.
 pub type Gold = Vec<Option<bool>>;
 
-/// Counts of each label.
+/// The counts of each label.
 ///
 /// # Panics
-/// If the slices' lengths differ, or those of an example's labels.
+/// If the slices' lengths differ, or the number of an example's labels is not `labels`.
 pub fn counts(gold: &[&Gold], predicted: &[&Vec<bool>], labels: usize) -> Vec<Counts> {
     assert_paired(gold.len(), predicted.len());
     let mut counts = vec![Counts::default(); labels];
@@ -29,19 +29,20 @@ pub fn counts(gold: &[&Gold], predicted: &[&Vec<bool>], labels: usize) -> Vec<Co
     counts
 }
 
-/// Scores of the pooled counts of all labels.
+/// Micro average: the scores of the summed counts of all labels.
 pub fn micro(counts: &[Counts]) -> Score {
     let mut all = Counts::default();
     counts.iter().for_each(|label| all += *label);
     all.score()
 }
 
-/// Mean of the labels' scores, each label counting the same: also one that never occurs, whose scores are 0.
+/// Macro average: the unweighted mean of the labels' scores. Labels that never occur are included with scores of 0.
 pub fn macro_average(counts: &[Counts]) -> Score {
     Score::macro_average(counts.iter().map(|label| label.score()))
 }
 
-/// Share of the examples all of whose labels are right, of those whose labels are all known; 0 of none.
+/// The fraction of examples whose labels are all correct, among the examples whose labels are all known; 0 if there are
+/// none.
 ///
 /// # Panics
 /// If the slices' lengths differ.
@@ -68,10 +69,10 @@ mod tests {
         rows.iter().map(|row| row.iter().copied().map(Some).collect()).collect()
     }
 
-    /// scikit-learn 1.9.1's numbers, which follow by hand too: labels a, b, c have 2, 1, 0 true positives, 1, 0, 1 false positives
-    /// and 0, 1, 0 false negatives.
+    /// The values of scikit-learn 1.9.1, which can be checked by hand: labels a, b, c have 2, 1, 0 true positives, 1,
+    /// 0, 1 false positives and 0, 1, 0 false negatives.
     #[test]
-    fn scores_are_those_of_indicator_matrices() {
+    fn scores_equal_those_of_indicator_matrices() {
         let (gold, predicted) = (known(&rows(&["110", "100", "010", "000"])), rows(&["110", "100", "000", "101"]));
         let (gold, predicted): (Vec<&Gold>, Vec<&Vec<bool>>) = (gold.iter().collect(), predicted.iter().collect());
         let counts = counts(&gold, &predicted, 3);
@@ -82,7 +83,8 @@ mod tests {
         assert_eq!(of(0), (2.0 / 3.0, 1.0, 0.8, 2));
         assert_eq!(of(1), (1.0, 0.5, 2.0 / 3.0, 2));
         assert_eq!(of(2), (0.0, 0.0, 0.0, 0));
-        // 3 true positives of 5 predicted and 4 present; means over three labels, the one that never occurs too.
+        // 3 true positives of 5 predicted and 4 gold labels; means over three labels, including the one that never
+        // occurs.
         let micro = micro(&counts);
         assert_eq!((micro.precision, micro.recall, micro.f1), (3.0 / 5.0, 3.0 / 4.0, 6.0 / 9.0));
         let mean = macro_average(&counts);
@@ -91,9 +93,10 @@ mod tests {
         assert_eq!(exact_match(&gold, &predicted), 0.5);
     }
 
-    /// scikit-learn 1.9.1: `precision_recall_fscore_support(gold, predicted, average=…, zero_division=0)`, `accuracy_score`.
+    /// scikit-learn 1.9.1: `precision_recall_fscore_support(gold, predicted, average=…, zero_division=0)`,
+    /// `accuracy_score`.
     #[test]
-    fn scores_of_many_rows_are_scikit_learns() {
+    fn scores_of_many_rows_equal_scikit_learn() {
         let mut state = 1u64;
         let mut next = || {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -121,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_does_not_count() {
+    fn unknown_labels_are_ignored() {
         let gold = [vec![Some(true), None], vec![Some(false), Some(true)]];
         let predicted = rows(&["11", "01"]);
         let (gold, predicted): (Vec<&Gold>, Vec<&Vec<bool>>) = (gold.iter().collect(), predicted.iter().collect());

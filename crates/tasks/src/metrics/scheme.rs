@@ -1,32 +1,31 @@
-//! Tagging schemes: how tags say where entities begin and end, found out from the tags themselves.
-//!
-//! | scheme | tags | read as |
+//! Tagging schemes: how tags encode the starts and ends of entities. The scheme is detected from the tags.
+//! | scheme | tags | parsed with |
 //! | --- | --- | --- |
 //! | IOB1, IOB2 (BIO) | `B-`, `I-` | seqeval's default mode |
-//! | IOE1, IOE2 | `I-`, `E-` | the same |
-//! | BIOES (IOBES) | `B-`, `I-`, `E-`, `S-` | the same |
-//! | BMES, BMEWO | `B-`, `M-`, `E-`, `S-` or `W-` | the same, `W-` as `S-` |
-//! | IO | `I-`, or the types alone beside `O` | the same |
-//! | BILOU (BILUO) | `B-`, `I-`, `L-`, `U-` | seqeval's strict mode, for its default mode takes `U-` and `L-` for types |
+//! | IOE1, IOE2 | `I-`, `E-` | seqeval's default mode | | BIOES (IOBES) | `B-`, `I-`, `E-`, `S-` | seqeval's default
+//! mode | | BMES, BMEWO | `B-`, `M-`, `E-`, `S-` or `W-` | seqeval's default mode, `W-` as `S-` | | IO | `I-`, or only
+//! types and `O` | seqeval's default mode |
+//! | BILOU (BILUO) | `B-`, `I-`, `L-`, `U-` | seqeval's strict mode, because its default mode does not know `U-` and `L-` |
 //!
-//! The letter comes before the type or after it (`PER-B`), separated by `-`, `_`, `:`, `.` or `/`, or stands alone; in upper or lower
-//! case. `O`, `o`, `0`, `OUT` and `OUTSIDE` are outside, as are the fillers that some programs give to pieces of words and to special
-//! tokens (`X`, `[CLS]`, …). Parts of speech are of no scheme: every other tag must be of the scheme.
+//! The letter is before the type or after it (`PER-B`), separated by `-`, `_`, `:`, `.` or `/`, or there is only the
+//! letter. It may be in upper or lower case. `O`, `o`, `0`, `OUT` and `OUTSIDE` are outside of entities, and so are the
+//! fillers that some programs assign to word pieces and special tokens (`X`, `[CLS]`, …). All other tags must follow
+//! the scheme. Parts of speech do not follow any scheme.
 
 use std::collections::{BTreeSet, HashSet};
 
 use super::entities::{Entity, EntityScores, entities, entity_scores, scores_of};
 
-/// A tagging scheme, as a set of tags follows it.
+/// The tagging scheme of a set of tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scheme {
     family: Family,
     layout: Layout,
-    /// The types of entities, sorted; `_` of tags without one.
+    /// The types of entities, sorted; `_` for tags without a type.
     types: Vec<String>,
 }
 
-/// Schemes of the same letters.
+/// Schemes with the same letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
     Io,
@@ -38,7 +37,7 @@ enum Family {
     Bilou,
 }
 
-/// Where a tag's letter stands.
+/// The position of the letter in a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
     /// `B-PER`, with this separator.
@@ -47,13 +46,13 @@ enum Layout {
     After(char),
     /// `B`.
     Alone,
-    /// No letter: `PER`.
+    /// `PER`: no letter.
     TypeOnly,
 }
 
 const SEPARATORS: [char; 5] = ['-', '_', ':', '.', '/'];
 
-/// Universal and Penn Treebank's parts of speech that are longer than a letter: never types of entities.
+/// Universal and Penn Treebank parts of speech with more than one letter, which are never types of entities.
 const PARTS_OF_SPEECH: [&str; 44] = [
     "ADJ", "ADP", "ADV", "AUX", "CCONJ", "CONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT",
     "SCONJ", "SYM", "VERB", "CC", "CD", "DT", "EX", "FW", "IN", "JJ", "JJR", "JJS", "LS", "MD", "NN", "NNS", "NNP",
@@ -69,7 +68,7 @@ impl Layout {
             .chain([Layout::Alone])
     }
 
-    /// A tag's letter in upper case and its type.
+    /// The letter of a tag, in upper case, and its type.
     fn parts(self, tag: &str) -> Option<(char, &str)> {
         let letter = |text: &str| {
             let mut letters = text.chars();
@@ -95,7 +94,7 @@ fn is_filler(tag: &str) -> bool {
 }
 
 impl Scheme {
-    /// The scheme of a set of tags; none if they are of no scheme.
+    /// Detects the scheme of a set of tags; none if they do not follow any scheme.
     pub fn of<S: AsRef<str>>(tags: &[S]) -> Option<Scheme> {
         let all = || tags.iter().map(AsRef::as_ref).filter(|tag| !tag.is_empty());
         let marked: Vec<&str> = all().filter(|tag| !is_outside(tag) && !is_filler(tag)).collect();
@@ -106,7 +105,7 @@ impl Scheme {
             let parts: Vec<(char, &str)> = marked.iter().map(|tag| layout.parts(tag)).collect::<Option<_>>()?;
             let letters: BTreeSet<char> = parts.iter().map(|(letter, _)| *letter).collect();
             let family = Family::of(&letters)?;
-            // A letter alone may be anything, such as a part of speech: there must be several, or an outside.
+            // A single letter may be something else, such as a part of speech: there must be several tags.
             let is_sure = layout != Layout::Alone || all().count() > 1;
             is_sure.then(|| Scheme::new(family, layout, parts.iter().map(|(_, kind)| *kind)))
         });
@@ -131,10 +130,10 @@ impl Scheme {
         if self.family == Family::Bilou { strict_bilou(&tags) } else { entities(&tags) }
     }
 
-    /// Scores predicted tags against gold ones, sentence by sentence: seqeval's.
+    /// Scores predicted tags, sentence by sentence, as seqeval does.
     ///
     /// # Panics
-    /// If there are not as many predicted as gold sentences, or a sentence's numbers of tags differ.
+    /// If the numbers of gold and predicted sentences differ, or the numbers of tags of a sentence.
     pub fn scores<S: AsRef<str>, P: AsRef<str>>(&self, gold: &[Vec<S>], predicted: &[Vec<P>]) -> EntityScores {
         let gold: Vec<Vec<String>> = gold.iter().map(|tags| self.plain(tags)).collect();
         let predicted: Vec<Vec<String>> = predicted.iter().map(|tags| self.plain(tags)).collect();
@@ -150,7 +149,7 @@ impl Scheme {
         scores_of(&all(&gold), &all(&predicted))
     }
 
-    /// Tags as seqeval writes them: `B-PER`, `O`. A tag that is not of the scheme is outside.
+    /// Converts tags to the form of seqeval: `B-PER`, `O`. A tag that does not follow the scheme is outside.
     fn plain<S: AsRef<str>>(&self, tags: &[S]) -> Vec<String> {
         let plain = |tag: &S| {
             let tag = tag.as_ref();
@@ -163,8 +162,8 @@ impl Scheme {
         tags.iter().map(plain).collect()
     }
 
-    /// The scheme's name, its form and its types for people: `IOB2 tags (B-PER) of 4 types: LOC, MISC, ORG, PER`. The sentences tell
-    /// schemes of the same letters from each other.
+    /// A description for users: the name of the scheme, its form and its types, such as `IOB2 tags (B-PER) of 4 types:
+    /// LOC, MISC, ORG, PER`. The sentences distinguish schemes with the same letters.
     pub fn describe<'a, S: AsRef<str> + 'a>(&self, sentences: impl IntoIterator<Item = &'a [S]>) -> String {
         let name = match self.family {
             Family::Iob => self.name_of_iob(sentences),
@@ -194,7 +193,8 @@ impl Scheme {
         format!("{name} tags ({example}) of {count} type{s}: {}", types.join(", "))
     }
 
-    /// IOB1 marks an entity's beginning by `B-` only where it follows another of its type.
+    /// The name of a scheme with `B-` and `I-`. IOB1 uses `B-` only for entities that directly follow another one of
+    /// the same type.
     fn name_of_iob<'a, S: AsRef<str> + 'a>(&self, sentences: impl IntoIterator<Item = &'a [S]>) -> &'static str {
         let (mut begins_inside, mut needless) = (false, false);
         for sentence in sentences {
@@ -234,11 +234,11 @@ impl Family {
     }
 }
 
-/// seqeval's entities of the scheme BILOU in its strict mode: only what begins with `B-` and ends with `L-`, or is one `U-`.
+/// The entities of BILOU tags as in seqeval's strict mode: only spans from `B-` to `L-`, and single `U-` tags.
 fn strict_bilou(tags: &[String]) -> Vec<Entity> {
     let parts = |tag: &String| {
         let (letter, kind) = tag.split_once('-').unwrap_or((tag, ""));
-        // seqeval takes hyphens off both ends of a type.
+        // seqeval removes hyphens from both ends of a type.
         let kind = kind.trim_matches('-');
         (letter.to_owned(), if kind.is_empty() { "_".to_owned() } else { kind.to_owned() })
     };
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn r35_schemes_are_recognised_in_all_their_spellings() {
+    fn r35_schemes_are_detected_in_all_their_forms() {
         for (text, expected) in [
             ("O B-PER I-PER O B-LOC", "IOB2 tags (B-LOC) of 2 types: LOC, PER"),
             ("O I-PER I-PER B-PER O I-LOC", "IOB1 tags (B-LOC) of 2 types: LOC, PER"),
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn r34_bilou_is_read_as_such() {
+    fn r34_bilou_is_parsed_correctly() {
         let entity = |start, end| ("PER".to_owned(), start, end);
         let expected = vec![entity(0, 2), entity(2, 4), entity(4, 5), entity(5, 6)];
         for text in [
@@ -351,7 +351,7 @@ mod tests {
         }
         assert_eq!(found("O PER PER LOC O PER"), [entity(1, 3), ("LOC".to_owned(), 3, 4), entity(5, 6)]);
         assert_eq!(found("o b i 0 b"), [("_".to_owned(), 1, 3), ("_".to_owned(), 4, 5)]);
-        // Of another scheme than the model's tags: outside.
+        // Tags of a different scheme than the model's are outside.
         let scheme = Scheme::of(&["O", "B-PER", "I-PER"]).unwrap();
         assert_eq!(scheme.entities(&["PER", "B-LOC", "?"]).len(), 1);
     }
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn r34_scores_of_all_schemes_are_seqevals() {
+    fn r34_scores_of_all_schemes_equal_seqeval() {
         let cases: Vec<Case> = read("schemes");
         assert!(cases.len() > 30);
         for Case { name, gold, predicted, micro, macro_average, by_type } in cases {

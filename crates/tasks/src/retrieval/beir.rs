@@ -7,7 +7,7 @@ use super::entries::{Entries, Entry};
 use crate::TaskError;
 use crate::lines::Lines;
 
-/// Title, a space, text.
+/// Reads documents: the title, a space and the text.
 pub(super) fn documents(lines: Lines) -> Result<Vec<Entry>, TaskError> {
     read(lines, |object| {
         let title = object.contains_key("title").then(|| string(object, "title")).transpose()?;
@@ -49,7 +49,7 @@ fn id(object: &Map<String, Value>) -> Result<String, String> {
     }
 }
 
-/// A text; null is none, and a number is its digits: a title may be a year.
+/// The text of a key. Null is the empty text, and numbers are converted to text: a title may be a year.
 fn string(object: &Map<String, Value>, key: &str) -> Result<String, String> {
     match object.get(key) {
         Some(Value::String(text)) => Ok(text.clone()),
@@ -58,7 +58,7 @@ fn string(object: &Map<String, Value>, key: &str) -> Result<String, String> {
         Some(other) => Err(format!("expected a string in \"{key}\", found {other}")),
         None => {
             let keys: Vec<&str> = object.keys().map(String::as_str).collect();
-            Err(format!("no \"{key}\" in it, only {}; expected BEIR's _id, title and text", keys.join(", ")))
+            Err(format!("no key \"{key}\", only {}; expected BEIR's _id, title and text", keys.join(", ")))
         }
     }
 }

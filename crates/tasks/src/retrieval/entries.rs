@@ -1,13 +1,13 @@
-//! Documents and queries as their files have them.
+//! Documents and queries.
 
 use std::collections::HashMap;
 
 /// A document or a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// What judgements call it.
+    /// The id, which judgements refer to.
     pub id: String,
-    /// What it says.
+    /// The text.
     pub text: String,
 }
 
@@ -17,7 +17,7 @@ impl AsRef<str> for Entry {
     }
 }
 
-/// Entries as they are read: an id comes once.
+/// A list of entries with unique ids.
 #[derive(Default)]
 pub(super) struct Entries {
     pub(super) list: Vec<Entry>,
@@ -25,10 +25,10 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    /// Adds one that begins at a line; what is wrong otherwise.
+    /// Adds the entry that starts at a line; an error for a duplicate id.
     pub(super) fn push(&mut self, line: usize, id: String, text: String) -> Result<(), String> {
         if let Some(before) = self.lines.insert(id.clone(), line) {
-            return Err(format!("id {id:?} came in line {before} already"));
+            return Err(format!("expected unique ids, found {id:?} again, which is also in line {before}"));
         }
         self.list.push(Entry { id, text });
         Ok(())

@@ -1,4 +1,4 @@
-//! Judgements: which document answers which query how well.
+//! Relevance judgements (qrels): grades of documents for queries.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::TaskError;
 use crate::lines::Lines;
 
-/// A line of the file.
+/// A judgement, and its line in the file.
 pub(super) struct Judgement {
     pub(super) line: usize,
     pub(super) query: String,
@@ -16,36 +16,36 @@ pub(super) struct Judgement {
     pub(super) grade: u32,
 }
 
-/// What three cells' number means.
+/// The meaning of the number in lines with three cells.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Scale {
-    /// The more, the better.
+    /// Relevance grades: higher is more relevant.
     Grades,
-    /// Cleverdon's codes.
+    /// Cleverdon's codes, in which 1 is the most relevant.
     Codes,
 }
 
-const GRADES: &str = "grades as they stand, those below 0 as 0";
+const GRADES: &str = "the given grades, with grades below 0 as 0";
 const CODES: &str = "Cleverdon's codes 1 (complete answer), 2, 3, 4 (minimum interest) as grades 4, 3, 2, 1; 5 (no interest) and -1 \
                      (not explained) as 0";
 const LISTED: &str =
-    "query, document and two zeros, as in SMART's collections: every document listed is relevant, of grade 1";
+    "query, document and two zeros, as in SMART's collections: every listed document is relevant, with grade 1";
 
-/// A line's cells.
+/// The cells of a line.
 enum Cells {
     Three([String; 3]),
-    /// TREC's: query, a cell that means nothing, document, grade; or SMART's.
+    /// TREC's: query, an unused cell, document, grade; or SMART's.
     Four([String; 4]),
 }
 
 impl Cells {
-    /// Whether these are SMART's: as TREC's they would say that document 0 is not relevant.
+    /// Whether these are SMART's. In TREC's format they would mean that document 0 is not relevant.
     fn are_smart(&self) -> bool {
-        matches!(self, Cells::Four([.., document, number]) if [document, number].iter().all(|cell| whole(cell) == Ok(0)))
+        matches!(self, Cells::Four([.., document, number]) if [document, number].iter().all(|cell| parse_integer(cell) == Ok(0)))
     }
 }
 
-/// Reads a file of judgements, and says what its numbers were taken for.
+/// Reads a file of judgements. Also returns a description of how its numbers are interpreted.
 pub(super) fn read(path: &Path, scale: Scale) -> Result<(Vec<Judgement>, &'static str), TaskError> {
     let (mut lines, mut found, mut is_first) = (Lines::open(path)?, Vec::new(), true);
     while lines.advance()? {
@@ -61,7 +61,7 @@ pub(super) fn read(path: &Path, scale: Scale) -> Result<(Vec<Judgement>, &'stati
         }
     }
     if found.is_empty() {
-        return Err(TaskError::file(path, "holds no judgements; expected lines of query, document and grade"));
+        return Err(TaskError::file(path, "expected lines with query, document and grade, found no judgements"));
     }
     let is_smart = found.iter().all(|(_, cells)| cells.are_smart());
     let as_codes = scale == Scale::Codes && found.iter().all(|(_, cells)| matches!(cells, Cells::Three(_)));
@@ -72,7 +72,7 @@ pub(super) fn read(path: &Path, scale: Scale) -> Result<(Vec<Judgement>, &'stati
                 (query, document, number)
             }
         };
-        let grade = whole(&number).and_then(|number| grade_of(number, as_codes));
+        let grade = parse_integer(&number).and_then(|number| grade_of(number, as_codes));
         let grade = grade.map_err(|problem| TaskError::line(path, line, problem))?;
         Ok(Judgement { line, query, document, grade })
     };
@@ -94,7 +94,7 @@ fn cells_of(line: &str, scale: Scale) -> Result<Cells, String> {
         return object_of(line);
     }
     let cells: Vec<String> = match scale {
-        // Ids of BEIR may hold spaces.
+        // Ids of BEIR may contain spaces.
         Scale::Grades if line.contains('\t') => line.split('\t').map(|cell| cell.trim().to_owned()).collect(),
         _ => line.split_whitespace().map(str::to_owned).collect(),
     };
@@ -108,7 +108,7 @@ fn cells_of(line: &str, scale: Scale) -> Result<Cells, String> {
     }
 }
 
-/// A judgement as a JSON object, as Hugging Face's collections have it.
+/// Parses a judgement as a JSON object, as in Hugging Face's collections.
 fn object_of(line: &str) -> Result<Cells, String> {
     let object: Map<String, Value> = parse_json(line, &mut 0)
         .map_err(|e| format!("expected a JSON object with query-id, corpus-id and score: {e}"))?;
@@ -118,7 +118,7 @@ fn object_of(line: &str) -> Result<Cells, String> {
         Some(other) => Err(format!("expected a string or a number in \"{}\", found {other}", names[0])),
         None => {
             let keys: Vec<&str> = object.keys().map(String::as_str).collect();
-            Err(format!("no \"{}\" in it, only {}; expected query-id, corpus-id and score", names[0], keys.join(", ")))
+            Err(format!("no key \"{}\", only {}; expected query-id, corpus-id and score", names[0], keys.join(", ")))
         }
     };
     Ok(Cells::Three([
@@ -128,12 +128,12 @@ fn object_of(line: &str) -> Result<Cells, String> {
     ]))
 }
 
-/// A whole number, which some collections write with decimals.
-fn whole(cell: &str) -> Result<i64, String> {
+/// Parses an integer, which some collections write with decimals.
+fn parse_integer(cell: &str) -> Result<i64, String> {
     match cell.parse::<f64>() {
         Ok(number) if number.fract() == 0.0 && number.abs() < 1e9 => Ok(number as i64),
-        Ok(_) => Err(format!("expected a whole number as the last cell, found {cell:?}; round such grades first")),
-        Err(_) => Err(format!("expected a whole number as the last cell, found {cell:?}")),
+        Ok(_) => Err(format!("expected an integer as the last cell, found {cell:?}; round such grades first")),
+        Err(_) => Err(format!("expected an integer as the last cell, found {cell:?}")),
     }
 }
 

@@ -1,10 +1,10 @@
-//! The SMART system's files: `.I` number, then fields that each begin with a line of a point and a letter.
+//! Files of the SMART system: `.I` number, then fields that each start with a line of a dot and a letter.
 
 use super::entries::{Entries, Entry};
 use crate::TaskError;
 use crate::lines::Lines;
 
-/// Fields by their letter; a field that comes twice in one entry goes on.
+/// The fields of an entry. If a field occurs twice, its parts are joined.
 #[derive(Default)]
 struct Fields {
     title: String,
@@ -12,7 +12,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// The words, and before them the title unless they begin with it.
+    /// The title and the words; only the words if they start with the title.
     fn text(self) -> String {
         let Fields { title, words } = self;
         if words.starts_with(&title) {
@@ -33,12 +33,12 @@ pub(super) fn number(text: &str) -> &str {
     }
 }
 
-/// Documents by their `.I` numbers.
+/// Reads documents, whose ids are their `.I` numbers.
 pub(super) fn documents(lines: Lines) -> Result<Vec<Entry>, TaskError> {
     read(lines, |id, _| number(&id).to_owned())
 }
 
-/// Queries by their place in the file, from 1.
+/// Reads queries, whose ids are their positions in the file, from 1.
 pub(super) fn queries(lines: Lines) -> Result<Vec<Entry>, TaskError> {
     read(lines, |_, place| place.to_string())
 }
@@ -85,7 +85,7 @@ fn read(mut lines: Lines, id: impl Fn(String, usize) -> String) -> Result<Vec<En
     }
 }
 
-/// Adds words, each behind one space.
+/// Appends words, each separated by one space.
 fn append(text: &mut String, more: &str) {
     for word in more.split_whitespace() {
         if !text.is_empty() {

@@ -38,13 +38,13 @@ const QUERIES: &str =
 const QRELS: &str = "query-id\tcorpus-id\tscore\nq1\ta\t2\nq1\tq1\t1\nq 2\t7\t1\nq 2\tgone\t1\nq 2\ta\t-1\n";
 
 #[test]
-fn beir() {
+fn beir_collections_are_read_and_scored() {
     let collection = Files::of(CORPUS, QUERIES, QRELS).open().unwrap();
     assert_eq!(texts(&collection.documents), [("a", "One first"), ("7", "second"), ("q1", "third")]);
     assert_eq!(texts(&collection.queries), [("q1", "?"), ("q 2", "??")]);
     assert_eq!((collection.unjudged, collection.missing, collection.judgements()), (1, 1, 5));
-    // Either query has two answers, of which one cannot be found (q1's own document is not looked at, q 2's is not in the corpus) and
-    // the other comes second.
+    // Each query has two relevant documents. One of them cannot be found (q1's document with the same id is excluded, q
+    // 2's is not in the corpus), and the other has rank 2.
     let documents = Vectors::new(2, vec![1.0, 0.0, 1.0, 2.0, 0.0, 3.0]);
     let queries = Vectors::new(2, vec![0.5, 1.0, 0.2, 9.0]);
     let documents = Index::new(documents, Similarity::Cosine);
@@ -57,7 +57,7 @@ fn beir() {
 }
 
 #[test]
-fn trec_judgements_and_files_without_a_header() {
+fn trec_judgements_and_files_without_a_header_are_read() {
     let collection = Files::of(CORPUS, QUERIES, "q3 0 a 2\nq3 Q0 7 0\n").open().unwrap();
     assert_eq!(collection.grades, [HashMap::from([(0, 2), (1, 0)])]);
     let collection = Files::of(CORPUS, QUERIES, "q3\ta\t2\n").open().unwrap();
@@ -65,7 +65,7 @@ fn trec_judgements_and_files_without_a_header() {
 }
 
 #[test]
-fn r49_null_titles_and_documents_of_a_title_alone_are_read() {
+fn r49_null_titles_and_documents_with_only_a_title_are_read() {
     let corpus = "{\"_id\": \"a\", \"title\": null, \"text\": \"first\"}\n{\"_id\": \"b\", \"title\": 1984}\n\
                   {\"_id\": \"c\", \"title\": \"Three\", \"text\": null}\n";
     let collection = Files::of(corpus, QUERIES, "q3\ta\t2\n").open().unwrap();
@@ -73,27 +73,27 @@ fn r49_null_titles_and_documents_of_a_title_alone_are_read() {
 }
 
 #[test]
-fn r49_judgements_are_read_as_collections_publish_them() {
+fn r49_judgements_are_read_in_all_published_formats() {
     let grades = |qrels: &str| Files::of(CORPUS, QUERIES, qrels).open().unwrap().grades;
     let expected = [HashMap::from([(0, 2), (1, 0)])];
     assert_eq!(grades("query-id\tcorpus-id\tscore\nq3\ta\t2.0\nq3\t7\t0.0\n"), expected);
     assert_eq!(grades("q3 0 a 2.000\nq3 0 7 -1\n"), expected);
     let objects = "{\"query-id\": \"q3\", \"corpus-id\": \"a\", \"score\": 2}\n{\"query-id\": \"q3\", \"corpus-id\": 7, \"score\": 0.0}\n";
     assert_eq!(grades(objects), expected);
-    // Queries that the file of queries lacks are counted.
+    // Judged queries that are not in the file of queries are counted.
     let collection = Files::of(CORPUS, QUERIES, "q8\ta\t1\nq3\ta\t2\nq8\t7\t1\nq9\ta\t1\n").open().unwrap();
     assert_eq!((collection.unknown, collection.missing, collection.judgements()), (2, 0, 1));
-    // CISI's form and CACM's.
+    // The formats of CISI and CACM.
     let collection =
         Files::of(SMART, SMART_QUERIES, "     1     2\t0\t0.000000\n     2    10\t0\t0.000000\n").open().unwrap();
     assert_eq!(collection.grades, [HashMap::from([(1, 1)]), HashMap::from([(3, 1)])]);
-    assert!(collection.grading.contains("every document listed"), "{}", collection.grading);
+    assert!(collection.grading.contains("every listed document"), "{}", collection.grading);
     let collection = Files::of(SMART, SMART_QUERIES, "01 0002  0 0\n").open().unwrap();
     assert_eq!(collection.grades, [HashMap::from([(1, 1)])]);
 }
 
 #[test]
-fn r49_a_document_of_the_same_id_is_left_out_unless_it_is_relevant() {
+fn r49_documents_with_the_id_of_the_query_are_excluded_unless_relevant() {
     let queries = "{\"_id\": \"1\", \"text\": \"?\"}\n{\"_id\": \"2\", \"text\": \"??\"}\n";
     let corpus = "{\"_id\": \"1\", \"text\": \"one\"}\n{\"_id\": \"2\", \"text\": \"two\"}\n{\"_id\": \"3\", \"text\": \"three\"}\n";
     let open = |qrels: &str| Files::of(corpus, queries, qrels).open().unwrap();
@@ -102,18 +102,18 @@ fn r49_a_document_of_the_same_id_is_left_out_unless_it_is_relevant() {
         let queries = Vectors::new(2, vec![3.0, 1.0, 1.0, 3.0]);
         of.score(&documents, queries, leave_out, 10, &[10], 1).unwrap().mrr
     };
-    // Queries are documents too: theirs are passed over. BEIR's means are 1 and, with ignore_identical_ids=False, 0.5.
+    // Queries are also documents, which are excluded. BEIR's means are 1 and, with ignore_identical_ids=False, 0.5.
     let quora = open("1\t3\t1\n2\t3\t1\n");
     assert_eq!((quora.same_id, quora.same_id_relevant, quora.leaves_out_same_id()), (2, 0, true));
     assert_eq!((score(&quora, true), score(&quora, false)), (1.0, 0.5));
-    // Numbered alike.
+    // Independent numbers.
     let numbered = open("1\t1\t1\n2\t3\t1\n");
     assert_eq!((numbered.same_id, numbered.same_id_relevant, numbered.leaves_out_same_id()), (2, 1, false));
     assert_eq!((score(&numbered, true), score(&numbered, false)), (0.5, 0.75));
 }
 
 #[test]
-fn a_collection_scores_as_beir_says() {
+fn scores_of_a_collection_equal_beir() {
     #[derive(serde::Deserialize)]
     struct Expected {
         documents: BTreeMap<String, Vec<f32>>,
@@ -151,7 +151,7 @@ fn a_collection_scores_as_beir_says() {
 }
 
 #[test]
-fn documents_of_equal_similarity_are_ranked_as_trec_eval_ranks_them() {
+fn documents_of_equal_similarity_are_ranked_as_in_trec_eval() {
     // pytrec_eval of {"a": 0.5, "b": 0.5, "c": 0.1} with a relevant: reciprocal rank 0.5.
     let corpus =
         "{\"_id\": \"a\", \"text\": \"x\"}\n{\"_id\": \"b\", \"text\": \"x\"}\n{\"_id\": \"c\", \"text\": \"y\"}\n";
@@ -166,7 +166,7 @@ const SMART: &str = ".I 1\r\n.T\r\nwings  in\r\nwind .\r\n.A\r\nsomebody\r\n.B\r
 const SMART_QUERIES: &str = ".I 001\n.W\nwhat is\nit .\n.I 004\n.W\nwhy .\n";
 
 #[test]
-fn smart() {
+fn smart_collections_are_read() {
     let collection = Files::of(SMART, SMART_QUERIES, "1 1 1\r\n1 2 4 \r\n2 10 -1\n2 3 3").open().unwrap();
     assert_eq!(
         texts(&collection.documents),
@@ -175,20 +175,20 @@ fn smart() {
     assert_eq!(texts(&collection.queries), [("1", "what is it ."), ("2", "why .")]);
     assert_eq!(collection.grades, [HashMap::from([(0, 4), (1, 1)]), HashMap::from([(3, 0), (2, 2)])]);
     assert!(collection.grading.contains("codes"));
-    // MED's judgements are TREC's.
+    // MED's judgements have TREC's format.
     let collection = Files::of(SMART, SMART_QUERIES, "1 0 1 1\n2 0 10 1\n").open().unwrap();
     assert_eq!(collection.grades, [HashMap::from([(0, 1)]), HashMap::from([(3, 1)])]);
     assert!(!collection.grading.contains("codes"));
 }
 
 #[test]
-fn bad_files_say_where_and_what() {
+fn errors_of_invalid_files_say_where_and_what() {
     let beir = |corpus: &str, queries: &str, qrels: &str| Files::of(corpus, queries, qrels).error();
-    assert!(beir("", QUERIES, QRELS).contains("corpus: holds nothing"));
+    assert!(beir("", QUERIES, QRELS).contains("corpus: expected documents or queries"));
     assert!(beir("\nplain", QUERIES, QRELS).contains("corpus:2: expected JSON"));
-    assert!(beir(CORPUS, SMART_QUERIES, QRELS).contains("queries: is written in another way"));
+    assert!(beir(CORPUS, SMART_QUERIES, QRELS).contains("queries: expected the layout of"));
     assert!(
-        beir("{\"id\": \"a\", \"text\": \"x\"}", QUERIES, QRELS).contains("corpus:1: no \"_id\" in it, only id, text")
+        beir("{\"id\": \"a\", \"text\": \"x\"}", QUERIES, QRELS).contains("corpus:1: no key \"_id\", only id, text")
     );
     assert!(beir("{\"_id\": null, \"text\": \"x\"}", QUERIES, QRELS).contains("\"_id\" is null"));
     assert!(
@@ -196,33 +196,35 @@ fn bad_files_say_where_and_what() {
     );
     assert!(
         beir(&format!("{CORPUS}{{\"_id\": \"a\", \"text\": \"\"}}"), QUERIES, QRELS)
-            .contains("corpus:5: id \"a\" came in line 1")
+            .contains("corpus:5: expected unique ids, found \"a\" again, which is also in line 1")
     );
-    assert!(beir(CORPUS, QUERIES, "").contains("qrels: holds no judgements"));
-    assert!(beir(CORPUS, QUERIES, "h\th\th\n").contains("qrels: holds no judgements"));
-    assert!(beir(CORPUS, QUERIES, "h\th\th\nq1\ta\tx\n").contains("qrels:2: expected a whole number"));
+    assert!(beir(CORPUS, QUERIES, "").contains("qrels: expected lines with query, document and grade"));
+    assert!(beir(CORPUS, QUERIES, "h\th\th\n").contains("qrels: expected lines with query, document and grade"));
+    assert!(beir(CORPUS, QUERIES, "h\th\th\nq1\ta\tx\n").contains("qrels:2: expected an integer"));
     assert!(beir(CORPUS, QUERIES, "q1\ta\n").contains("found 2 cells"));
+    assert!(beir(CORPUS, QUERIES, "q1\ta\t1\nq1\t7\t0.5\n").contains("qrels:2: expected an integer as the last cell"));
+    assert!(beir(CORPUS, QUERIES, "q9\ta\t1\n").contains("qrels: unknown query \"q9\""));
+    assert!(beir(CORPUS, QUERIES, "{\"query-id\": \"q1\", \"score\": 1}\n").contains("qrels:1: no key \"corpus-id\""));
     assert!(
-        beir(CORPUS, QUERIES, "q1\ta\t1\nq1\t7\t0.5\n").contains("qrels:2: expected a whole number as the last cell")
+        beir(CORPUS, QUERIES, "q1\ta\t1\nq1\ta\t2\n")
+            .contains("qrels:2: expected one grade for each document of query \"q1\"")
     );
-    assert!(beir(CORPUS, QUERIES, "q9\ta\t1\n").contains("qrels: no query is called \"q9\""));
-    assert!(
-        beir(CORPUS, QUERIES, "{\"query-id\": \"q1\", \"score\": 1}\n").contains("qrels:1: no \"corpus-id\" in it")
-    );
-    assert!(beir(CORPUS, QUERIES, "q1\ta\t1\nq1\ta\t2\n").contains("qrels:2: query \"q1\" has this document twice"));
-    assert!(beir(CORPUS, QUERIES, "q1\tgone\t1\n").contains("names no document"));
+    assert!(beir(CORPUS, QUERIES, "q1\tgone\t1\n").contains("no judged document is in the corpus"));
     let smart = |corpus: &str, qrels: &str| Files::of(corpus, SMART_QUERIES, qrels).error();
     assert!(smart(".I 1\nwords\n", "1 1 1").contains("corpus:2: expected a field"));
     assert!(smart(".I\n.W\nx\n", "1 1 1").contains("expected JSON"));
     assert!(smart(".I 1\n.W\nx\n.I\n", "1 1 1").contains("corpus:4: expected a number after .I"));
-    assert!(smart(".I 1\n.W\nx\n.I 1\n.W\ny\n", "1 1 1").contains("corpus:4: id \"1\" came in line 1"));
-    assert!(smart(SMART, "4 1 1").contains("qrels: no query is called \"4\": there are 2, counted from 1"));
+    assert!(
+        smart(".I 1\n.W\nx\n.I 1\n.W\ny\n", "1 1 1")
+            .contains("corpus:4: expected unique ids, found \"1\" again, which is also in line 1")
+    );
+    assert!(smart(SMART, "4 1 1").contains("qrels: unknown query \"4\"; the queries are numbered from 1 to 2"));
     assert!(smart(SMART, "1 1 6").contains("qrels:1: expected a code"));
     assert!(Collection::open(&PathBuf::from("absent"), &PathBuf::from("x"), &PathBuf::from("y")).is_err());
 }
 
 #[test]
-fn cranfield_is_read_whole() {
+fn cranfield_is_read_completely() {
     let Some(dir) = cloze_testing::real_data("retrieval/cranfield") else { return };
     let path = |name| dir.join(name);
     let collection = Collection::open(&path("cran.all.1400"), &path("cran.qry"), &path("cranqrel")).unwrap();
@@ -239,7 +241,7 @@ fn cranfield_is_read_whole() {
     assert!(collection.queries[224].text.starts_with("what design factors"));
 }
 
-/// Each must give a collection or an error, and never a panic.
+/// Every seed must give a collection or an error, without a panic.
 #[test]
 fn seeds_of_the_fuzz_target_are_read() {
     let dir = tempfile::tempdir().unwrap();

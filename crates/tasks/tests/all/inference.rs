@@ -1,4 +1,4 @@
-//! One model behind several uses, from several threads.
+//! Inference: one model with several uses, from several threads.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use cloze_engine::{DType, Device};
 use cloze_model::{Heads, Model, TaskHead};
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::{Embedder, Options};
-use cloze_tasks::{Filler, Given, Predictor, Pretrained, TaskError};
+use cloze_tasks::{Filler, Predictor, Pretrained, TaskError, TaskOptions};
 use cloze_testing::WORDS;
 use serde_json::{Value, json};
 
-/// A model with a head of each sort, which has learned nothing.
+/// A random model with all heads.
 fn pretrained(dir: &Path) -> Arc<Pretrained> {
     let device = Device::cpu(Some(2)).unwrap();
     let mut config = cloze_testing::config();
@@ -24,19 +24,19 @@ fn pretrained(dir: &Path) -> Arc<Pretrained> {
     Arc::new(Pretrained::new(model, cloze_testing::tokenizer(&[]), device, DType::F32, dir).unwrap())
 }
 
-/// A text of `length` words; each number gives another one.
+/// A text of `length` words, different for each number.
 fn text(number: usize, length: usize) -> String {
     (0..length).map(|i| WORDS[(number * 7 + i * (number + 3)) % WORDS.len()]).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
-fn eight_threads_give_the_bits_of_one() {
+fn eight_threads_give_the_same_bits_as_one() {
     let dir = tempfile::tempdir().unwrap();
     let model = pretrained(dir.path());
-    let predictor = Predictor::new(Arc::clone(&model), None, Given::default()).unwrap();
+    let predictor = Predictor::new(Arc::clone(&model), None, TaskOptions::default()).unwrap();
     let filler = Filler::new(Arc::clone(&model)).unwrap();
     let embedder = Embedder::new(Arc::clone(&model), dir.path(), &Options::default()).unwrap();
-    // One model, not copies.
+    // The model is shared, not copied.
     assert_eq!(Arc::strong_count(&model), 4);
     let outputs = |number: usize| -> (Value, Value, Vec<f32>) {
         let rows = [json!(text(number, 1 + number % 40)), json!({"text": text(number + 1, 5)})];
@@ -64,9 +64,9 @@ fn eight_threads_give_the_bits_of_one() {
 }
 
 #[test]
-fn a_row_that_cannot_be_predicted_does_not_lose_the_others() {
+fn an_invalid_row_does_not_affect_the_others() {
     let dir = tempfile::tempdir().unwrap();
-    let predictor = Predictor::new(pretrained(dir.path()), None, Given::default()).unwrap();
+    let predictor = Predictor::new(pretrained(dir.path()), None, TaskOptions::default()).unwrap();
     let rows =
         [json!("the fox"), json!(3), json!({"title": "a"}), json!({"text": "an owl ."}), json!("red ".repeat(80))];
     let found = predictor.predict(&rows);
@@ -85,7 +85,7 @@ fn a_row_that_cannot_be_predicted_does_not_lose_the_others() {
 }
 
 #[test]
-fn masks_are_filled() {
+fn masked_tokens_are_predicted() {
     let dir = tempfile::tempdir().unwrap();
     let filler = Filler::new(pretrained(dir.path())).unwrap();
     let filled = filler.fill("The [MASK] fox sees a [MASK].", 3).unwrap();
@@ -98,7 +98,7 @@ fn masks_are_filled() {
 }
 
 #[test]
-fn a_model_without_the_head_says_so() {
+fn errors_of_missing_heads_name_the_head() {
     let dir = tempfile::tempdir().unwrap();
     let device = Device::cpu(Some(1)).unwrap();
     let base = pretrained(dir.path());
@@ -107,9 +107,9 @@ fn a_model_without_the_head_says_so() {
     base.tokenizer.save(dir.path()).unwrap();
     let encoder = Arc::new(Pretrained::open(dir.path(), device.clone(), DType::F32).unwrap());
     let no_fill = Filler::new(Arc::clone(&encoder)).err().unwrap().to_string();
-    assert!(no_fill.contains("no masked-language-model head"), "{no_fill}");
-    let no_task = Predictor::new(encoder, None, Given::default()).err().unwrap().to_string();
-    assert!(no_task.contains("BertModel has no task's head"), "{no_task}");
+    assert!(no_fill.contains("expected a model with a masked-language-model head"), "{no_fill}");
+    let no_task = Predictor::new(encoder, None, TaskOptions::default()).err().unwrap().to_string();
+    assert!(no_task.contains("found a BertModel without a task head"), "{no_task}");
     let mut few = base.model.config().clone();
     few.vocab_size = 9;
     Model::new(few, Heads::ENCODER, &device, 1).unwrap().save(dir.path()).unwrap();

@@ -12,7 +12,7 @@ use cloze_model::{Heads, Model};
 use cloze_tasks::datasets::LabelsNeeded;
 use cloze_tasks::finetune::{Figures, FineTuneConfig, finetune};
 use cloze_tasks::kinds::{Kind, answer, classify, tag};
-use cloze_tasks::{Given, Notes, Reading, Settings};
+use cloze_tasks::{Notes, Reading, Settings, TaskOptions};
 use cloze_text::Tokenizer;
 use cloze_train::train_loop::Event;
 use serde::Serialize;
@@ -114,7 +114,7 @@ impl Learn<'_> {
         let Stage { dir, pretrained, plan, seed, stop, terminal } = self.stage;
         let name = kind.name();
         let [train_file, dev_file] = write(&dir.join("labelled"), [name, ending], files)?;
-        let mut given = Given::default();
+        let mut given = TaskOptions::default();
         given.settings.max_len = Some(MAX_LEN);
         let reading = Reading::new(&kind.description, given, None)?;
         let (config, notes) = (config_of(pretrained)?, &mut Notes::default());

@@ -101,7 +101,7 @@ impl OfTask for Arguments {
     }
 
     fn without_effect(kind: &Kind) -> Vec<(&'static str, &'static str)> {
-        [&[HAS_LABELS][..], kind.description.refused.evaluate].concat()
+        [&[HAS_LABELS][..], kind.description.rejected_options.evaluate].concat()
     }
 }
 
@@ -113,7 +113,7 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
     let Arguments { model, precision, read, .. } = &arguments;
     let predictor = open::<Arguments>(model, *precision, kind, &given, read, terminal)?;
     let files = match &arguments.data[..] {
-        [folder] if folder.is_dir() => files_or_known(&[], Some(folder), predictor.reading().known(), Split::Dev)?,
+        [folder] if folder.is_dir() => files_or_known(&[], Some(folder), predictor.reading().preset(), Split::Dev)?,
         files => files.to_vec(),
     };
     if files.is_empty() {

@@ -197,7 +197,7 @@ fn class_weights(text: &str) -> Result<ClassWeights, String> {
 impl LearningArguments {
     /// The settings: as asked, else as the known task has them, else the usual ones.
     pub fn settings(&self, reading: &Reading) -> Settings {
-        let known = reading.known().map(|known| known.settings);
+        let known = reading.preset().map(|known| known.settings);
         let mut settings = Settings::default();
         settings.epochs = self.epochs.or(known.map(|known| known.epochs as u32)).unwrap_or(settings.epochs);
         settings.batch = self.batch.or(known.map(|known| known.batch_size)).unwrap_or(settings.batch);
@@ -258,7 +258,7 @@ impl OfTask for Arguments {
     }
 
     fn without_effect(kind: &Kind) -> Vec<(&'static str, &'static str)> {
-        kind.description.refused.finetune.to_vec()
+        kind.description.rejected_options.finetune.to_vec()
     }
 }
 
@@ -307,7 +307,7 @@ pub fn learn(
     }
     let reading = Reading::new(&kind.description, given, None)?;
     // What is wrong with the command line is found before anything is downloaded.
-    let (known, data) = (reading.known(), arguments.data.as_ref());
+    let (known, data) = (reading.preset(), arguments.data.as_ref());
     let files = [
         files_or_known(&arguments.train, data, known, Split::Train)?,
         files_or_known(&arguments.dev, data, known, Split::Dev)?,

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context, Result, bail};
 use cloze_tasks::datasets::LabelsNeeded;
-use cloze_tasks::datasets::format::{Format, shown};
+use cloze_tasks::datasets::format::{Format, display_name};
 use cloze_tasks::input::object_of_line;
 use cloze_tasks::kinds::Kind;
 use cloze_tasks::kinds::description::Rows;
@@ -95,7 +95,7 @@ impl OfTask for Arguments {
             ("metric", "predicting gives no scores; `cloze evaluate` does"),
             ("skip_bad", "a row that cannot be predicted gets an \"error\" in its place; see --strict"),
         ];
-        [&always[..], kind.description.refused.predict].concat()
+        [&always[..], kind.description.rejected_options.predict].concat()
     }
 }
 
@@ -118,27 +118,27 @@ fn answer(predictor: &Predictor, input: &Path, strict: bool, terminal: &Terminal
     found.note(input).iter().for_each(|note| terminal.note(note));
     let is_streamed = matches!(found.format, Format::Lines | Format::Jsonl);
     let key = if is_streamed { "line" } else { "row" };
-    let mut answers = Failures::new(shown(input), key, strict);
+    let mut answers = Failures::new(display_name(input), key, strict);
     if is_streamed {
         answer_lines(predictor, input, found.format, &mut answers, terminal)?;
     } else {
         answer_rows(predictor, input, found.format, &mut answers, terminal)?;
     }
     if answers.is_empty() {
-        bail!("{} holds no rows", shown(input));
+        bail!("{} holds no rows", display_name(input));
     }
     answers.end("predicted")
 }
 
 /// Refuses columns where a file has none.
 fn check_columns(predictor: &Predictor, format: Format, input: &Path) -> Result<()> {
-    let given = &predictor.reading().given().settings;
+    let given = &predictor.reading().options().settings;
     let options = [("--text", &given.text), ("--pair", &given.pair)];
     let option = options.iter().find(|(_, column)| column.is_some());
     match option.filter(|_| format == Format::Lines || format.is_tagged()) {
         Some((option, _)) => Err(usage(format!(
             "{option}: {} is read as {}, which has no columns of texts; see --format",
-            shown(input),
+            display_name(input),
             format.name()
         ))),
         None => Ok(()),
@@ -236,7 +236,8 @@ fn answer_lines(
         }
     }
     if objects > 0 {
-        let (name, are) = (shown(input), if objects == 1 { "line is a JSON object" } else { "lines are JSON objects" });
+        let (name, are) =
+            (display_name(input), if objects == 1 { "line is a JSON object" } else { "lines are JSON objects" });
         terminal.warn(&format!(
             "{objects} {are} and read as plain text, as {name} begins with plain text; see --format jsonl"
         ));
@@ -247,7 +248,10 @@ fn answer_lines(
 /// A line's row.
 fn row_of(line: String, format: Format) -> Result<Value, TaskError> {
     if line.trim().is_empty() {
-        return Err(TaskError::Input { what: "line".to_owned(), problem: "is blank, expected a row".to_owned() });
+        return Err(TaskError::Input {
+            what: "line".to_owned(),
+            problem: "expected a row, found only white space".to_owned(),
+        });
     }
     if format == Format::Jsonl { object_of_line(&line) } else { Ok(Value::String(line)) }
 }

@@ -8,9 +8,9 @@ use cloze_tasks::datasets::format::{FORMATS, Format};
 use cloze_tasks::datasets::preset::DatasetPreset;
 use cloze_tasks::datasets::table::Column;
 use cloze_tasks::input::Object;
-use cloze_tasks::kinds::description::{Rows, TaskOption, Values, alternatives};
+use cloze_tasks::kinds::description::{KindOption, Rows, Values, alternatives};
 use cloze_tasks::kinds::{self, KINDS, Kind};
-use cloze_tasks::{Given, TaskError, TaskSettings};
+use cloze_tasks::{TaskError, TaskOptions, TaskSettings};
 use serde_json::Value;
 
 use crate::commands::tokenizer::SpecialTokensArgument;
@@ -110,12 +110,12 @@ fn metric_help() -> String {
     format!("The score that decides which model is best: {}", names.join(", "))
 }
 
-fn own_options() -> impl Iterator<Item = &'static TaskOption> {
+fn own_options() -> impl Iterator<Item = &'static KindOption> {
     KINDS.iter().flat_map(|kind| kind.description.own_options)
 }
 
 /// An option of one kind of task for the parser.
-fn own_arg(option: &'static TaskOption) -> Arg {
+fn own_arg(option: &'static KindOption) -> Arg {
     let arg = Arg::new(option.name)
         .long(option.name.replace('_', "-"))
         .help(option.help)
@@ -139,8 +139,8 @@ fn own_arg(option: &'static TaskOption) -> Arg {
 
 /// The options of single kinds of tasks that the command line has.
 fn own_of(matches: &ArgMatches) -> Vec<OwnArgument> {
-    let given = |option: &&TaskOption| matches.value_source(option.name) == Some(ValueSource::CommandLine);
-    let argument = |option: &'static TaskOption| {
+    let given = |option: &&KindOption| matches.value_source(option.name) == Some(ValueSource::CommandLine);
+    let argument = |option: &'static KindOption| {
         let (key, value) = match option.values {
             Values::Switch { key, to, .. } => (key, matches.get_flag(option.name).then_some(to.into())),
             Values::OneOf { .. } => {
@@ -222,7 +222,7 @@ impl DataArguments {
             )));
         }
         kind.description.check(&self.settings()?).map_err(|error| match error {
-            TaskError::Setting { name, problem } => usage(format!("--{name} {problem}")),
+            TaskError::Setting { .. } => usage(error.to_string()),
             other => other.into(),
         })
     }
@@ -270,9 +270,9 @@ impl DataArguments {
     }
 
     /// What is given of how rows are read.
-    pub fn given(&self, threads: usize) -> Result<Given> {
+    pub fn given(&self, threads: usize) -> Result<TaskOptions> {
         let CommonArguments { labels, skip_bad, format, .. } = &self.common;
-        let mut given = Given::default();
+        let mut given = TaskOptions::default();
         given.settings = self.settings()?;
         given.labels = labels.clone();
         given.format = *format;

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use cloze_engine::Device;
 use cloze_tasks::finetune::{
-    Best, Estimate, Evaluation, Figures, FineTuneConfig, FineTuneEvent, Outcome, as_it_began, check_data,
-    computes_otherwise, device_of_run, dry_run, finetune, read_settings, settings_file,
+    Best, Estimate, Evaluation, Figures, FineTuneConfig, FineTuneEvent, Outcome, check_data, device_of_run, dry_run,
+    finetune, instruction_set_note, read_settings, restore_compute, settings_file,
 };
-use cloze_tasks::metrics::spread::spread;
+use cloze_tasks::metrics::mean_std::mean_std;
 use cloze_tasks::{AnyRows, AnyTask, Settings, TaskError, TaskSettings};
 use cloze_train::run::RunFolder;
 use cloze_train::train_loop::{Event, Score, is_better};
@@ -226,7 +226,7 @@ fn alike(common: &Common<'_>, plan: &[Planned]) -> Result<Alike> {
     let mut device = common.device.clone();
     let mut settled = Vec::new();
     for planned in plan {
-        let (settings, at) = as_it_began(&began, &planned.settings, common.device)?;
+        let (settings, at) = restore_compute(&began, &planned.settings, common.device)?;
         device = at;
         // A run that has begun continues with its own settings.
         let is_begun = is_begun(&common.out.join(&planned.name));
@@ -234,7 +234,7 @@ fn alike(common: &Common<'_>, plan: &[Planned]) -> Result<Alike> {
     }
     // A run that is gone on with says it itself.
     let is_said = plan.iter().any(|planned| is_begun(&common.out.join(&planned.name)));
-    let note = computes_otherwise(&began, &device).filter(|_| !is_said);
+    let note = instruction_set_note(&began, &device).filter(|_| !is_said);
     Ok(Alike { plan: settled, device, note })
 }
 
@@ -407,7 +407,7 @@ pub fn summary(ended: &Ended, out: &Path, train_rows: usize, dev_rows: usize) ->
         "train_rows": train_rows,
         "dev_rows": dev_rows,
         "runs": ended.done,
-        "score": spread(&scores),
+        "score": mean_std(&scores),
         "peak_rss_bytes": format::peak_memory(),
     })
 }
@@ -454,7 +454,7 @@ pub fn table(ended: &Ended) -> String {
         let cell = |name: &String| {
             let values: Vec<f64> =
                 runs.iter().filter_map(|run| run.best.as_ref()?.scores.get(name)?.as_f64()).collect();
-            match spread(&values) {
+            match mean_std(&values) {
                 Some(spread) => match spread.deviation {
                     Some(deviation) => format!("{:.4} ± {deviation:.4}", spread.mean),
                     None => format!("{:.4}", spread.mean),

@@ -84,7 +84,7 @@ impl OfTask for Arguments {
     }
 
     fn without_effect(kind: &Kind) -> Vec<(&'static str, &'static str)> {
-        [&LISTS[..], kind.description.refused.finetune].concat()
+        [&LISTS[..], kind.description.rejected_options.finetune].concat()
     }
 }
 

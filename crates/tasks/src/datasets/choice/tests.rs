@@ -8,7 +8,7 @@ fn read(name: &str, text: &str, need: LabelsNeeded) -> Result<Vec<Choice>, TaskE
 const SWAG: &str = ",video-id,fold-ind,startphrase,sent1,sent2,gold-source,ending0,ending1,ending2,ending3,label\n0,a,1,\"He sits, then. He\",\"He sits, then.\",He,gold,runs.,\"says \"\"no\"\".\",eats.,sleeps.,2\n1,a,2,She is. It,She is.,It,gold,a,b,c,d,0\n";
 
 #[test]
-fn swag_as_published() {
+fn swag_is_read_as_published() {
     let found = read("train.csv", SWAG, LabelsNeeded::Required).unwrap();
     assert_eq!((found.len(), found[0].endings.len()), (2, 4));
     let first = Choice {
@@ -38,11 +38,11 @@ fn labels_are_indices_and_may_be_missing_in_prediction() {
 }
 
 #[test]
-fn lists_of_endings() {
+fn lists_of_endings_are_read() {
     let text = "{\"context\": \"C\", \"endings\": [\"a\", \"b\", \"c\"], \"label\": 1, \"ending_prefix\": \"P\"}\n{\"question\": \"Q\", \"choices\": [\"d\", \"e\", \"f\"], \"label\": \"2\"}\n{\"ctx\": \"X\", \"endings\": [\"g\", \"h\", \"i\"], \"label\": \"\"}\n";
     let found = read("a.jsonl", text, LabelsNeeded::Optional).unwrap();
-    let seen: Vec<_> = found.iter().map(|c| (&*c.context, &*c.endings[0], c.label, c.line)).collect();
-    assert_eq!(seen, [("C", "a", Some(1), 1), ("Q", "d", Some(2), 2), ("X", "g", None, 3)]);
+    let rows: Vec<_> = found.iter().map(|c| (&*c.context, &*c.endings[0], c.label, c.line)).collect();
+    assert_eq!(rows, [("C", "a", Some(1), 1), ("Q", "d", Some(2), 2), ("X", "g", None, 3)]);
     assert_eq!((&*found[0].ending_prefix, found[0].endings.len()), ("P", 3));
     fails(read("a.jsonl", text, LabelsNeeded::Required), &["a.jsonl:3:", "no label"]);
     let flat = "{\"sent1\": \"C\", \"sent2\": \"P\", \"ending0\": \"a\", \"ending1\": \"b\", \"label\": 1}\n";
@@ -51,7 +51,7 @@ fn lists_of_endings() {
 }
 
 #[test]
-fn broken_rows() {
+fn invalid_rows_are_errors() {
     let first = "{\"context\": \"C\", \"endings\": [\"a\", \"b\"], \"label\": 0}\n";
     for (row, parts) in [
         ("{\"context\": \"C\", \"endings\": \"a\", \"label\": 1}", ["\"endings\"", "list of strings"]),
@@ -87,7 +87,7 @@ fn labels(text: &str) -> Vec<Option<usize>> {
     choices.into_rows(first).into_iter().map(|row| row.unwrap().label).collect()
 }
 
-/// Rows with these choices and labels, as JSON.
+/// Rows with these choices and labels, as JSON lines.
 fn lines(rows: &[(&str, &str)]) -> String {
     rows.iter()
         .map(|(choices, label)| format!("{{\"question\": \"Q\", \"options\": {choices}, \"answerKey\": {label}}}\n"))
@@ -97,22 +97,22 @@ fn lines(rows: &[(&str, &str)]) -> String {
 #[test]
 fn r46_labels_are_numbers_letters_or_texts() {
     let (two, three, four) = ("[\"w\", \"x\"]", "[\"w\", \"x\", \"y\"]", "[\"w\", \"x\", \"y\", \"z\"]");
-    // Rows of several numbers of choices.
+    // Rows with different numbers of choices.
     let rows = [(four, "\"A\""), (three, "\"c\""), (two, "\"x\""), (four, "\"D\"")];
     assert_eq!(labels(&lines(&rows)), [0, 2, 1, 3].map(Some));
     assert_eq!(labels(&lines(&[(two, "0"), (three, "2"), (four, "\"1.0\"")])), [0, 2, 1].map(Some), "from 0");
     assert_eq!(labels(&lines(&[(four, "1"), (three, "3"), (four, "4")])), [0, 2, 3].map(Some), "from 1");
-    let told = |rows: &[(&str, &str)]| {
+    let first_of = |rows: &[(&str, &str)]| {
         let choices = Choices::read(&file("a.jsonl", lines(rows)).path, LabelsNeeded::Required).unwrap();
         (choices.first_number(), choices.has_numbers())
     };
-    assert_eq!(told(&[(four, "1"), (four, "3")]), (None, true));
-    assert_eq!(told(&[(four, "\"B\"")]), (None, false));
+    assert_eq!(first_of(&[(four, "1"), (four, "3")]), (None, true));
+    assert_eq!(first_of(&[(four, "\"B\"")]), (None, false));
     for (row, parts) in [
         ((two, "\"E\""), ["label \"E\"", "0 to 1"]),
         ((two, "null"), ["no label", "expected"]),
         ((two, "\"nan\""), ["no label", "expected"]),
-        (("[\"b\", \"a\"]", "\"a\""), ["one choice's place", "another one's text"]),
+        (("[\"b\", \"a\"]", "\"a\""), ["number or letter of one choice", "text of another"]),
         (("[\"s\", \"s\", \"t\"]", "\"s\""), ["several choices", "a letter"]),
     ] {
         let rows = lines(&[(two, "0"), row]);
@@ -121,7 +121,7 @@ fn r46_labels_are_numbers_letters_or_texts() {
 }
 
 #[test]
-fn r46_published_forms_of_questions() {
+fn r46_published_formats_of_questions_are_read() {
     let arc = "{\"question\": \"Q\", \"choices\": {\"text\": [\"a\", \"b\", \"c\"], \"label\": [\"1\", \"2\", \"3\"]}, \"answerKey\": \"2\"}";
     let list = "{\"question\": \"Q\", \"choices\": [{\"label\": \"A\", \"text\": \"a\"}, {\"label\": \"B\", \"text\": \"b\"}], \"answerKey\": \"B\"}";
     let stem = "{\"question\": {\"stem\": \"Q\", \"choices\": [{\"label\": \"A\", \"text\": \"a\"}, {\"label\": \"B\", \"text\": \"b\"}]}, \"answerKey\": \"B\"}";
@@ -132,7 +132,10 @@ fn r46_published_forms_of_questions() {
     // A question about a text comes before each choice.
     assert_eq!((&*found[3].context, &*found[3].ending_prefix), ("A", "Q"));
     let wrong = arc.replace("\"answerKey\": \"2\"", "\"answerKey\": \"0\"");
-    fails(read("a.jsonl", &wrong, LabelsNeeded::Required), &["a.jsonl:1:", "the choices' own", "\"1\", \"2\", \"3\""]);
+    fails(
+        read("a.jsonl", &wrong, LabelsNeeded::Required),
+        &["a.jsonl:1:", "one of the choices' labels", "\"1\", \"2\", \"3\""],
+    );
     let csv = "question,choice1,choice2,choice3,label\nQ,a,b,c,0\nQ,a,b,,1\n";
     let found = read("a.csv", csv, LabelsNeeded::Required).unwrap();
     assert_eq!(found.iter().map(|choice| choice.endings.len()).collect::<Vec<_>>(), [3, 2]);

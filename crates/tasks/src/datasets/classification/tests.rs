@@ -11,12 +11,12 @@ fn read(text: &str, columns: &TextColumns, need: LabelsNeeded) -> Result<Labelle
     Ok(LabelledTexts { rows: rows.into_iter().map(Ok).collect(), ..texts })
 }
 
-/// Its rows, all of which can be used.
+/// The rows, all of which must be usable.
 fn rows(texts: &LabelledTexts) -> Vec<&LabelledText> {
     texts.rows().iter().map(|row| row.as_ref().unwrap()).collect()
 }
 
-/// What is made of its labels; the error of the first of which nothing can be made.
+/// The parsed labels, or the error of the first one that is not valid.
 fn labels<L>(texts: LabelledTexts, read: impl Fn(&str) -> Result<L, String>) -> Result<Vec<L>, TaskError> {
     texts.with_labels(read).into_iter().map(|row| row.map(|(_, label)| label)).collect()
 }
@@ -39,29 +39,32 @@ fn texts_and_pairs_with_labels() {
 }
 
 #[test]
-fn labels_may_be_missing_only_in_prediction() {
+fn labels_may_be_missing_only_for_prediction() {
     let text = "a\nx\n";
     let texts = read(text, &columns(false), LabelsNeeded::Optional).unwrap();
     assert_eq!(rows(&texts)[0].label, None);
     assert!(!texts.is_labelled());
-    fails(texts.labels(), &["x.tsv", "no labels"]);
-    let known = Labels::given(["p"]).unwrap();
+    fails(texts.labels(), &["x.tsv", "expected a label in each row"]);
+    let known = Labels::from_names(["p"]).unwrap();
     fails(labels(texts, |label| known.id_or_problem(label)), &["x.tsv:2:", "no label"]);
     fails(read(text, &columns(false), LabelsNeeded::Required), &["x.tsv", "no column \"label\""]);
-    fails(read("a\tlabel\nx\t \n", &columns(false), LabelsNeeded::Required), &["x.tsv:2:", "\"label\" is empty"]);
+    fails(
+        read("a\tlabel\nx\t \n", &columns(false), LabelsNeeded::Required),
+        &["x.tsv:2:", "\"label\": expected a label"],
+    );
     assert_eq!(rows(&read("a\tlabel\nx\t \n", &columns(false), LabelsNeeded::Optional).unwrap())[0].label, None);
     let unlabelled = TextColumns { label: None, ..columns(false) };
     fails(
         read(text, &unlabelled, LabelsNeeded::Required),
-        &["x.tsv: has no column known to hold labels", "--label", "has \"a\""],
+        &["x.tsv: expected a column of labels", "`label`", "columns \"a\""],
     );
     assert_eq!(read(text, &unlabelled, LabelsNeeded::Optional).unwrap().rows().len(), 1);
 }
 
 #[test]
-fn unknown_labels_name_their_place_and_the_known_ones() {
+fn errors_of_unknown_labels_say_where_and_list_the_known_labels() {
     let dev = read("a\tlabel\nx\tpos\ny\tpso\n", &columns(false), LabelsNeeded::Required).unwrap();
-    let known = Labels::found(["neg", "pos"]).unwrap();
+    let known = Labels::from_data(["neg", "pos"]).unwrap();
     let parts = ["x.tsv:3:", "column \"label\"", "unknown label \"pso\"", "\"neg\", \"pos\"", "did you mean \"pos\""];
     fails(labels(dev, |label| known.id_or_problem(label)), &parts);
 }
@@ -101,7 +104,7 @@ fn r25_numbers_of_all_formats_are_the_same_labels() {
 }
 
 #[test]
-fn r27_a_missing_value_is_an_error_in_its_place() {
+fn r27_a_missing_value_is_an_error_in_its_position() {
     for missing in ["NaN", "null", "None", "<NA>"] {
         let text = format!("a\tlabel\nx\tpos\ny\t{missing}\nz\tneg\n");
         let texts = read(&text, &columns(false), LabelsNeeded::Required).unwrap();
@@ -114,7 +117,7 @@ fn r27_a_missing_value_is_an_error_in_its_place() {
 }
 
 #[test]
-fn a_parquet_files_own_names_of_numbers_are_the_labels() {
+fn class_names_of_a_parquet_file_are_the_labels() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/huggingface.parquet");
     let read = |label: Column| {
         let columns = TextColumns { text: Column::name("text"), pair: None, label: Some(label) };
@@ -122,23 +125,24 @@ fn a_parquet_files_own_names_of_numbers_are_the_labels() {
     };
     let texts = read(Column::name("label"));
     assert_eq!(texts.labels().unwrap().names(), ["contradiction", "entailment"]);
-    // Numbers of another model's order are not taken for positions.
-    let known = Labels::given(["contradiction", "entailment", "neutral"]).unwrap();
+    // The file's numbers are not interpreted as indices in the model's order.
+    let known = Labels::from_names(["contradiction", "entailment", "neutral"]).unwrap();
     let ids: Vec<_> = texts
         .with_labels(|label| known.id_or_problem(label))
         .into_iter()
         .map(|row| row.ok().map(|(_, id)| id))
         .collect();
-    assert_eq!(ids, [Some(1), Some(0), None], "-1 is Hugging Face's for no label");
-    // A model that learned the numbers knows them.
-    let numbers = Labels::given(["0", "1", "2"]).unwrap();
-    let ids: Vec<_> = read(Column::number(2)).known_by(&numbers).with_labels(|label| numbers.id_or_problem(label));
+    assert_eq!(ids, [Some(1), Some(0), None], "-1 means no label in Hugging Face's data sets");
+    // A model that was trained on the numbers knows them.
+    let numbers = Labels::from_names(["0", "1", "2"]).unwrap();
+    let ids: Vec<_> =
+        read(Column::number(2)).restore_numbers(&numbers).with_labels(|label| numbers.id_or_problem(label));
     assert_eq!(ids[1].as_ref().unwrap().1, 2);
 }
 
-/// A table without a header was refused because of a label that predicting does not need.
+/// Regression test: a table without a header was rejected because of a label that prediction does not need.
 #[test]
-fn r33_no_header_and_no_label() {
+fn r33_prediction_needs_no_header_and_no_label() {
     let headless = TextColumns { text: Column::number(1), ..columns(false) };
     let texts = read("ab\ncd\n", &headless, LabelsNeeded::Optional).unwrap();
     assert_eq!(rows(&texts).iter().map(|row| row.text.as_str()).collect::<Vec<_>>(), ["ab", "cd"]);

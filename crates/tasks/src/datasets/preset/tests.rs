@@ -6,14 +6,14 @@ use crate::datasets::labels::Labels;
 use crate::datasets::testing::fails;
 
 #[test]
-fn every_name_is_a_task_and_its_settings_are_whole() {
+fn every_name_is_a_preset_with_complete_settings() {
     for name in NAMES {
         let task = DatasetPreset::named(name).unwrap();
         assert_eq!(task.name, name);
         assert!(task.metrics.contains(&task.best), "{name}");
         let texts = matches!(task.kind, "classify" | "regress");
         let labelled = matches!(task.kind, "classify" | "tag");
-        assert_eq!(labelled, Labels::given(task.labels.iter().copied()).is_ok(), "{name}");
+        assert_eq!(labelled, Labels::from_names(task.labels.iter().copied()).is_ok(), "{name}");
         assert_eq!(texts, task.exported.is_some(), "{name}");
         for split in [Split::Train, Split::Dev] {
             let file = task.files.iter().find(|file| file.split == split).unwrap();
@@ -23,11 +23,11 @@ fn every_name_is_a_task_and_its_settings_are_whole() {
     }
     assert_eq!(DatasetPreset::named("SST-2").unwrap().name, "sst2");
     assert_eq!(DatasetPreset::named("STS_B").unwrap().name, "stsb");
-    fails(DatasetPreset::named("mnlii"), &["task", "\"mnlii\"", "did you mean \"mnli\"?", "\"squad2\""]);
+    fails(DatasetPreset::named("mnlii"), &["`task`", "\"mnlii\"", "did you mean \"mnli\"?", "\"squad2\""]);
 }
 
 #[test]
-fn the_papers_numbers() {
+fn settings_are_those_of_the_paper() {
     let of = |name| DatasetPreset::named(name).unwrap().settings;
     let triple = |s: Settings| (s.batch_size, s.epochs, s.learning_rate);
     assert_eq!(triple(of("rte")), (32, 3, 2e-5));
@@ -41,7 +41,7 @@ fn the_papers_numbers() {
 fn files_are_found_in_the_official_folder() {
     let folder = tempfile::tempdir().unwrap();
     let mnli = DatasetPreset::named("mnli").unwrap();
-    fails(mnli.find(folder.path(), Split::Dev), &["Dev file of mnli", "dev_matched.tsv", "holds none"]);
+    fails(mnli.find(folder.path(), Split::Dev), &["Dev file of mnli", "dev_matched.tsv", "contains none"]);
     for name in ["dev_matched.tsv.gz", "dev_mismatched.tsv", "train.csv", "valid.txt", "test.tsv"] {
         std::fs::write(folder.path().join(name), "").unwrap();
     }
@@ -71,7 +71,7 @@ fn columns_follow_the_file() {
 }
 
 #[test]
-fn glue_as_published() {
+fn glue_is_read_as_published() {
     let Some(data) = cloze_testing::real_data("glue") else { return };
     let read = |task: &DatasetPreset, folder: &str, split, need| {
         let path = task.find(&data.join(folder), split).unwrap();
@@ -86,7 +86,7 @@ fn glue_as_published() {
         let task = DatasetPreset::named(name).unwrap();
         for (split, rows) in [(Split::Train, train), (Split::Dev, dev)] {
             let texts = read(&task, folder, split, LabelsNeeded::Required);
-            // Copies of MRPC's training file without one of its rows are about.
+            // Some copies of MRPC's training file lack one row.
             let short = usize::from((name, split) == ("mrpc", Split::Train));
             assert!((rows - short..=rows).contains(&texts.rows().len()), "{name} {split:?}");
             assert!(texts.skipped().is_empty());
@@ -96,7 +96,7 @@ fn glue_as_published() {
                 let rows = texts.with_labels(score);
                 assert!(rows.iter().all(|row| (0.0..=5.0).contains(&row.as_ref().unwrap().1)), "{name}");
             } else {
-                let labels = Labels::given(task.labels.iter().copied()).unwrap();
+                let labels = Labels::from_names(task.labels.iter().copied()).unwrap();
                 assert_eq!(texts.labels().unwrap().names(), ["0", "1"]);
                 let rows = texts.with_labels(|label| labels.id_or_problem(label));
                 let ids: Vec<usize> = rows.into_iter().map(|row| row.unwrap().1).collect();
@@ -105,7 +105,7 @@ fn glue_as_published() {
         }
         let test_texts = read(&task, folder, Split::Test, LabelsNeeded::Optional);
         assert_eq!(test_texts.rows().len(), test, "{name}");
-        // MRPC's and STS-B's gold files are found first.
+        // MRPC's and STS-B's gold files take precedence.
         assert_eq!(test_texts.is_labelled(), ["mrpc", "stsb"].contains(&name), "{name}");
     }
     let stsb = DatasetPreset::named("stsb").unwrap();
@@ -123,7 +123,7 @@ fn glue_as_published() {
             LabelledTexts::read(&path, task.columns_of(&path).unwrap(), LabelsNeeded::Optional, task.ragged).unwrap();
         let gold = read(task, folder, Split::Test, LabelsNeeded::Required);
         let texts = |texts: &LabelledTexts| -> Vec<(String, Option<String>)> {
-            // STS-B's gold file has spaces at some ends.
+            // STS-B's gold file has trailing spaces in some texts.
             let trimmed = |text: &String| text.trim().to_owned();
             texts
                 .rows()

@@ -1,7 +1,7 @@
 use super::*;
 use crate::datasets::testing::{fails, file};
 
-/// A SQuAD file of one paragraph.
+/// A SQuAD file with one paragraph.
 fn squad(context: &str, qas: &str) -> String {
     let context = serde_json::to_string(context).unwrap();
     format!(
@@ -19,13 +19,13 @@ fn read(name: &str, text: &str) -> Result<Questions, TaskError> {
     Questions::read(&file(name, text).path, BadAnswers::Error)
 }
 
-/// The questions that can be used.
+/// The valid questions.
 fn good(questions: &Questions) -> Vec<&Question> {
     questions.questions.iter().flatten().collect()
 }
 
-/// The first question that cannot be used.
-fn refused(read: Result<Questions, TaskError>) -> Result<(), TaskError> {
+/// The error of the first invalid question.
+fn first_error(read: Result<Questions, TaskError>) -> Result<(), TaskError> {
     read?.into_questions().into_iter().find_map(Result::err).map_or(Ok(()), Err)
 }
 
@@ -50,31 +50,31 @@ fn starts_are_bytes_of_the_context() {
 }
 
 #[test]
-fn an_answer_elsewhere_is_moved_to_the_nearest_place() {
+fn a_misplaced_answer_is_moved_to_the_nearest_occurrence() {
     // Occurrences of aa at 0, 1, 6 and 7.
-    for (said, expected, moved) in [(2, 1, 1), (3, 1, 1), (4, 6, 1), (5, 6, 1), (900, 7, 1), (1, 1, 0), (7, 7, 0)] {
-        let found = read("a.json", &squad("aaa bcaaa", &qa("1", "aa", said))).unwrap();
-        assert_eq!((starts(&found), found.notes().moved_answers), (vec![expected], moved), "{said}");
+    for (stated, expected, moved) in [(2, 1, 1), (3, 1, 1), (4, 6, 1), (5, 6, 1), (900, 7, 1), (1, 1, 0), (7, 7, 0)] {
+        let found = read("a.json", &squad("aaa bcaaa", &qa("1", "aa", stated))).unwrap();
+        assert_eq!((starts(&found), found.notes().moved_answers), (vec![expected], moved), "{stated}");
     }
     let found = read("a.json", &squad("é a é a", &qa("1", "a", 3))).unwrap();
-    assert_eq!(starts(&found), [3], "as near as the other, and before it");
+    assert_eq!(starts(&found), [3], "of two equally near occurrences, the first");
 }
 
 #[test]
-fn an_answer_nowhere_is_an_error_or_counted() {
+fn an_answer_outside_its_context_is_an_error_or_counted() {
     let both = "{\"id\": \"2\", \"question\": \"Q?\", \"answers\": [{\"text\": \"c\", \"answer_start\": 0}, {\"text\": \"a\", \"answer_start\": 0}]}";
     let text = squad("a b", &[qa("1", "c", 0), both.to_owned(), qa("3", " ", 1)].join(","));
-    fails(refused(read("a.json", &text)), &["a.json", "question \"1\"", "\"c\" is not in its context"]);
+    fails(first_error(read("a.json", &text)), &["a.json", "question \"1\"", "\"c\" is not in its context"]);
     let found = Questions::read(&file("a.json", &text).path, BadAnswers::Skip).unwrap();
     let [Err(_), Ok(second), Err(third)] = &found.questions[..] else { panic!("{found:?}") };
     assert_eq!(second.answers, [Answer { text: "a".into(), start: 0 }]);
     assert_eq!(found.notes(), SquadNotes { skipped_answers: 1, ..SquadNotes::default() });
     assert!(!second.impossible);
-    assert!(third.to_string().contains("question \"3\": its answer \" \" is white space alone"), "{third}");
+    assert!(third.to_string().contains("question \"3\": its answer \" \" is only white space"), "{third}");
 }
 
 #[test]
-fn impossible_questions() {
+fn impossible_questions_are_recognized() {
     let qas = [
         "{\"id\": \"1\", \"question\": \"Q?\", \"answers\": [], \"is_impossible\": true, \"plausible_answers\": [{\"text\": \"a\", \"answer_start\": 0}]}",
         "{\"id\": \"2\", \"question\": \"Q?\", \"answers\": [{\"text\": \"a\", \"answer_start\": 0}], \"is_impossible\": false}",
@@ -87,11 +87,11 @@ fn impossible_questions() {
     assert_eq!(impossible, [true, false, true, false, true]);
     assert_eq!(found.notes().impossible, 3);
     let both = qa("9", "a", 0).replace("\"id\"", "\"is_impossible\": true, \"id\"");
-    fails(refused(read("a.json", &squad("a", &both))), &["question \"9\"", "is_impossible"]);
+    fails(first_error(read("a.json", &squad("a", &both))), &["question \"9\"", "is_impossible"]);
 }
 
 #[test]
-fn rows_as_hugging_face_exports_them() {
+fn rows_of_hugging_face_exports_are_read() {
     let text = "{\"id\": \"x\", \"title\": \"T\", \"context\": \"é b\", \"question\": \"Q?\", \"answers\": {\"text\": [\"b\", \"é\"], \"answer_start\": [2, 0]}}\n\n{\"context\": \"é b\", \"question\": \"R?\", \"answers\": {\"text\": [], \"answer_start\": []}}\n{\"context\": \"c\", \"question\": \"S?\"}\n{\"context\": \"c\", \"question\": \"S?\", \"answers\": [{\"text\": \"c\", \"answer_start\": 0}]}\n";
     for name in ["a.jsonl", "a.json"] {
         let found = read(name, text).unwrap();
@@ -114,80 +114,107 @@ fn rows_as_hugging_face_exports_them() {
         ("\"context\": \"a\", \"question\": \"b\", \"is_impossible\": 2", ["\"is_impossible\"", "boolean"]),
         ("\"context\": \"a\", ", ["one JSON object", "column"]),
     ] {
-        fails(refused(read("a.jsonl", &row(rest))), &["a.jsonl:2:", parts[0], parts[1]]);
+        fails(first_error(read("a.jsonl", &row(rest))), &["a.jsonl:2:", parts[0], parts[1]]);
     }
 }
 
 #[test]
-fn broken_files() {
-    let whole = squad("a", &qa("1", "a", 0));
-    fails(read("a.json", &whole[..whole.len() - 3]), &["a.json:2:", "not SQuAD's JSON", "EOF"]);
+fn invalid_files_are_errors() {
+    let text = squad("a", &qa("1", "a", 0));
+    fails(read("a.json", &text[..text.len() - 3]), &["a.json:2:", "not SQuAD's JSON", "EOF"]);
     fails(
-        refused(read("a.json", &whole.replace(": 0", ": 0.5"))),
-        &["a.json", "question \"1\"", "0.5", "whole number"],
+        first_error(read("a.json", &text.replace(": 0", ": 0.5"))),
+        &["a.json", "question \"1\"", "0.5", "expected an integer"],
     );
-    fails(refused(read("a.json", "{\"rows\": [1]}\n")), &["a.json:1:", "question", "context"]);
+    fails(first_error(read("a.json", "{\"rows\": [1]}\n")), &["a.json:1:", "question", "context"]);
     fails(read("a.json", "{\"rows\":\n[1]}\n"), &["a.json", "an object with the keys rows"]);
     fails(read("a.json", "{\"data\":\n{\"id\": [1]}}\n"), &["a.json", "\"data\" is an object, expected a list"]);
-    fails(read("a.json", &squad("a", "")), &["a.json", "no questions"]);
+    fails(read("a.json", &squad("a", "")), &["a.json", "at least one question"]);
     fails(read("a.json", ""), &["a.json", "empty"]);
     fails(read("a.jsonl", "\n"), &["a.jsonl", "empty"]);
     let twice = squad("a", &[qa("1", "a", 0), qa("1", "a", 0)].join(","));
-    fails(refused(read("a.json", &twice)), &["question \"1\"", "twice"]);
-    // A label that is not looked at keeps no question from being answered.
+    fails(first_error(read("a.json", &twice)), &["question \"1\"", "twice"]);
+    // In prediction answers are ignored, so they cannot be errors.
     let found = Questions::read(&file("a.json", &twice).path, BadAnswers::Ignore).unwrap();
     assert_eq!(good(&found).len(), 2);
 }
 
 #[test]
-fn r40_variants_of_squad_are_read_as_they_are_meant() {
-    // Each question begins at byte 3 of its context, or has no answer.
-    let whole = |qas: &str| squad("é b", qas);
+fn r40_variants_of_squad_are_read() {
+    // The answer of each question starts at byte 3 of its context, or there is none.
+    let with_questions = |qas: &str| squad("é b", qas);
     let at = "\"question\": \"Q?\", \"answers\"";
     for (name, text, ids, answered) in [
-        ("integer ids", whole(&format!("{{\"id\": 7, {at}: [{{\"text\": \"b\", \"answer_start\": 2}}]}}")), "7", true),
-        ("MRQA's ids", whole(&format!("{{\"qid\": \"q\", {at}: [\"b\"]}}")), "q", true),
-        ("no id", whole(&format!("{{{at}: [{{\"text\": \"b\", \"answer_start\": 2}}]}}")), "1", true),
-        ("a null id", whole(&format!("{{\"id\": null, {at}: [{{\"text\": \"b\", \"answer_start\": 2}}]}}")), "1", true),
+        (
+            "integer ids",
+            with_questions(&format!("{{\"id\": 7, {at}: [{{\"text\": \"b\", \"answer_start\": 2}}]}}")),
+            "7",
+            true,
+        ),
+        ("MRQA's ids", with_questions(&format!("{{\"qid\": \"q\", {at}: [\"b\"]}}")), "q", true),
+        ("no id", with_questions(&format!("{{{at}: [{{\"text\": \"b\", \"answer_start\": 2}}]}}")), "1", true),
+        (
+            "a null id",
+            with_questions(&format!("{{\"id\": null, {at}: [{{\"text\": \"b\", \"answer_start\": 2}}]}}")),
+            "1",
+            true,
+        ),
         (
             "start as a string",
-            whole(&format!("{{\"id\": 1, {at}: [{{\"text\": \"b\", \"answer_start\": \"2\"}}]}}")),
+            with_questions(&format!("{{\"id\": 1, {at}: [{{\"text\": \"b\", \"answer_start\": \"2\"}}]}}")),
             "1",
             true,
         ),
         (
             "start as a float",
-            whole(&format!("{{\"id\": 1, {at}: [{{\"text\": \"b\", \"answer_start\": 2.0}}]}}")),
+            with_questions(&format!("{{\"id\": 1, {at}: [{{\"text\": \"b\", \"answer_start\": 2.0}}]}}")),
             "1",
             true,
         ),
         (
             "start unknown",
-            whole(&format!("{{\"id\": 1, {at}: [{{\"text\": \"b\", \"answer_start\": -1}}]}}")),
+            with_questions(&format!("{{\"id\": 1, {at}: [{{\"text\": \"b\", \"answer_start\": -1}}]}}")),
             "1",
             true,
         ),
-        ("lists", whole(&format!("{{\"id\": 1, {at}: {{\"text\": [\"b\"], \"answer_start\": [2]}}}}")), "1", true),
-        ("one answer", whole(&format!("{{\"id\": 1, {at}: {{\"text\": \"b\", \"answer_start\": 2}}}}")), "1", true),
+        (
+            "lists",
+            with_questions(&format!("{{\"id\": 1, {at}: {{\"text\": [\"b\"], \"answer_start\": [2]}}}}")),
+            "1",
+            true,
+        ),
+        (
+            "one answer",
+            with_questions(&format!("{{\"id\": 1, {at}: {{\"text\": \"b\", \"answer_start\": 2}}}}")),
+            "1",
+            true,
+        ),
         (
             "an empty text",
-            whole(&format!("{{\"id\": 1, {at}: [{{\"text\": \"\", \"answer_start\": -1}}], \"is_impossible\": true}}")),
+            with_questions(&format!(
+                "{{\"id\": 1, {at}: [{{\"text\": \"\", \"answer_start\": -1}}], \"is_impossible\": true}}"
+            )),
             "1",
             false,
         ),
         (
-            "an empty text alone",
-            whole(&format!("{{\"id\": 1, {at}: {{\"text\": [\"\"], \"answer_start\": [-1]}}}}")),
+            "only an empty text",
+            with_questions(&format!("{{\"id\": 1, {at}: {{\"text\": [\"\"], \"answer_start\": [-1]}}}}")),
             "1",
             false,
         ),
         (
-            "impossible alone",
-            whole("{\"id\": 1, \"question\": \"Q?\", \"answers\": null, \"is_impossible\": \"True\"}"),
+            "impossible without answers",
+            with_questions("{\"id\": 1, \"question\": \"Q?\", \"answers\": null, \"is_impossible\": \"True\"}"),
             "1",
             false,
         ),
-        ("impossible as a number", whole("{\"id\": 1, \"question\": \"Q?\", \"is_impossible\": 1}"), "1", false),
+        (
+            "impossible as a number",
+            with_questions("{\"id\": 1, \"question\": \"Q?\", \"is_impossible\": 1}"),
+            "1",
+            false,
+        ),
         (
             "rows in a list",
             format!("[\n{{\"id\": 1, \"context\": \"é b\", {at}: {{\"text\": [\"b\"], \"answer_start\": [2]}}}}]"),
@@ -215,7 +242,7 @@ fn r40_variants_of_squad_are_read_as_they_are_meant() {
             true,
         ),
         (
-            "a paragraph a line",
+            "one paragraph per line",
             format!(
                 "{{\"header\": {{\"split\": \"dev\"}}}}\n{{\"context\": \"é b\", \"qas\": [{{\"qid\": \"1\", {at}: [\"b\"]}}]}}\n"
             ),
@@ -233,12 +260,12 @@ fn r40_variants_of_squad_are_read_as_they_are_meant() {
             assert_eq!(starts, expected, "{name}");
         }
     }
-    let found = read("a.json", &whole(&format!("{{{at}: [{{\"text\": \"b\"}}]}}"))).unwrap();
+    let found = read("a.json", &with_questions(&format!("{{{at}: [{{\"text\": \"b\"}}]}}"))).unwrap();
     assert_eq!((found.notes().without_id, found.notes().without_start), (1, 1));
 }
 
 #[test]
-fn r40_what_cannot_be_read_names_its_question_and_costs_only_that() {
+fn r40_an_invalid_question_is_named_and_does_not_affect_the_others() {
     let good = qa("good", "b", 2);
     for (bad, parts) in [
         ("{\"id\": \"x\", \"question\": null, \"answers\": []}", ["question \"x\"", "\"question\" is null"]),
@@ -261,20 +288,20 @@ fn r40_what_cannot_be_read_names_its_question_and_costs_only_that() {
         assert!(parts.iter().all(|part| error.to_string().contains(part)), "{error}");
         assert_eq!(last.id, "last");
     }
-    let whole = squad("a", &qa("1", "a", 0)).replace("\"context\": \"a\"", "\"context\": null");
-    fails(refused(read("a.json", &whole)), &["question \"1\"", "\"context\" is null"]);
+    let text = squad("a", &qa("1", "a", 0)).replace("\"context\": \"a\"", "\"context\": null");
+    fails(first_error(read("a.json", &text)), &["question \"1\"", "\"context\" is null"]);
     let found = read(
         "a.jsonl",
         "{\"question\": \"Q?\", \"context\": \"a\"}\n{\"question\"\n{\"question\": \"Q?\", \"context\": \"a\"}\n",
     )
     .unwrap();
     let [Ok(_), Err(error), Ok(last)] = &found.questions[..] else { panic!("{found:?}") };
-    assert!(error.to_string().contains("a.jsonl:2: not one JSON object"), "{error}");
+    assert!(error.to_string().contains("a.jsonl:2: expected one JSON object per line"), "{error}");
     assert_eq!(last.id, "3");
 }
 
 #[test]
-fn r40_parquet_has_rows_as_hugging_face_has_them() {
+fn r40_parquet_rows_of_hugging_face_are_read() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/squad.parquet");
     let found = Questions::read(&path, BadAnswers::Error).unwrap();
     let ids: Vec<&str> = good(&found).iter().map(|q| &*q.id).collect();
@@ -286,7 +313,7 @@ fn r40_parquet_has_rows_as_hugging_face_has_them() {
 }
 
 #[test]
-fn r43_places_counted_in_other_units_are_taken_and_named() {
+fn r43_starts_in_other_units_are_converted_and_counted() {
     let utf16 = "🦀🦀 one two";
     let found = read("a.json", &squad(utf16, &qa("1", "two", 9))).unwrap();
     assert_eq!((starts(&found), found.notes()), (vec![13], SquadNotes { in_utf16: 1, ..SquadNotes::default() }));
@@ -298,21 +325,21 @@ fn r43_places_counted_in_other_units_are_taken_and_named() {
 }
 
 #[test]
-fn r23_an_answer_that_only_looks_the_same_is_named() {
+fn r23_answers_that_differ_only_in_form_give_a_hint() {
     for (context, answer, part) in [
-        ("the cafe\u{301}", "café", "composed otherwise"),
-        ("the café", "cafe\u{301}", "composed otherwise"),
-        ("the Cafe\u{301}", "café", "capital letters"),
+        ("the cafe\u{301}", "café", "normalization form"),
+        ("the café", "cafe\u{301}", "normalization form"),
+        ("the Cafe\u{301}", "café", "capitalization"),
         ("the old  café", "old café", "white space"),
     ] {
         let text = squad(context, &qa("1", answer, 4));
-        fails(refused(read("a.json", &text)), &["question \"1\"", "is not in its context", part]);
+        fails(first_error(read("a.json", &text)), &["question \"1\"", "is not in its context", part]);
     }
-    fails(refused(read("a.json", &squad("the tea", &qa("1", "café", 4)))), &["is not in its context; correct it"]);
+    fails(first_error(read("a.json", &squad("the tea", &qa("1", "café", 4)))), &["is not in its context; correct it"]);
 }
 
 #[test]
-fn squad_as_published() {
+fn squad_is_read_as_published() {
     let Some(data) = cloze_testing::real_data("squad") else { return };
     for (name, questions, impossible) in [
         ("dev-v1.1", 10_570, 0),
@@ -339,9 +366,10 @@ fn read_shared(path: &Path) -> Questions {
     Questions::read(path, BadAnswers::Error).unwrap()
 }
 
-/// `answers` and `answers.text`: the second was set by its key within the first, which panics if that is a string.
+/// Regression test: with columns `answers` and `answers.text`, the second was inserted into the first, which panicked if
+/// the first was a string.
 #[test]
-fn a_column_with_the_name_of_a_struct_was_a_panic() {
+fn a_column_with_the_name_of_a_struct_is_an_error() {
     let mut bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/squad.parquet")).unwrap();
     for at in 0..bytes.len() - 7 {
         if bytes[at..].starts_with(b"context") {
@@ -349,5 +377,5 @@ fn a_column_with_the_name_of_a_struct_was_a_panic() {
         }
     }
     let found = Questions::read(&file("a.parquet", bytes).path, BadAnswers::Error);
-    fails(found, &["a.parquet", "a column \"answers\" and a column \"answers.text\", expected one of them"]);
+    fails(found, &["a.parquet", "expected only one of the columns \"answers\" and \"answers.text\""]);
 }

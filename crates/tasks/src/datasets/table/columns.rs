@@ -1,4 +1,4 @@
-//! Columns of a table, and rows of some of them.
+//! Columns of a table, and their selection.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,14 +6,14 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use crate::TaskError;
-use crate::datasets::{listed, suggestion};
+use crate::datasets::{quoted_list, suggestion};
 
-/// Which column of a table: `sentence`, or `#4` for the fourth.
+/// A column of a table: `sentence`, or `#4` for the fourth column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Column {
-    /// By its name in the header, or by its key.
+    /// Selected by its name in the header, or by its key.
     Name(Cow<'static, str>),
-    /// By its number from 1.
+    /// Selected by its number, from 1.
     Number(NonZeroUsize),
 }
 
@@ -23,7 +23,7 @@ impl Column {
         Column::Name(Cow::Borrowed(name))
     }
 
-    /// A column by number, from 1 (0 is taken for 1).
+    /// A column by number, from 1 (0 is treated as 1).
     pub const fn number(number: usize) -> Column {
         match NonZeroUsize::new(number) {
             Some(number) => Column::Number(number),
@@ -31,14 +31,14 @@ impl Column {
         }
     }
 
-    /// What a person writes: `#` and digits is a number, anything else a name (`#1 String` is one, of MRPC).
+    /// Parses a column: `#` and digits is a number, anything else is a name (such as `#1 String` of MRPC).
     ///
     /// # Errors
-    /// [`TaskError::Setting`] for `#0`, a number too large, and the empty text.
+    /// [`TaskError::Setting`] for `#0`, for a number that is too large, and for an empty text.
     pub fn parse(text: &str) -> Result<Column, TaskError> {
         let wrong = |problem: String| TaskError::Setting { name: "column", problem };
         if text.is_empty() {
-            return Err(wrong("expected a name or a number as #4, found nothing".into()));
+            return Err(wrong("expected a name, or a number such as #4; found an empty text".into()));
         }
         match text.strip_prefix('#').filter(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit())) {
             Some(digits) => match digits.parse() {
@@ -59,39 +59,39 @@ impl fmt::Display for Column {
     }
 }
 
-/// What to do with a line of a TSV or CSV file that has not as many cells as its header, or too few for the columns
-/// asked for. Some of GLUE's own files have such lines (QQP).
+/// How a line of a TSV or CSV file is handled whose number of cells differs from that of the header, or that has too
+/// few cells for the selected columns. Some official files of GLUE have such lines (QQP).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RaggedRows {
     /// It is an error.
     #[default]
     Error,
-    /// It is left out; [`Table::skipped`](super::Table::skipped) tells its line.
+    /// It is skipped; [`Table::skipped`](super::Table::skipped) returns its line.
     Skip,
 }
 
 /// One row of a [`Table`](super::Table).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The line where it begins, from 1; in a Parquet file the number of the row.
+    /// The line where it starts, from 1; in a Parquet file the number of the row.
     pub line: usize,
-    /// Its cells of the required columns, in the order in which they were asked for.
+    /// The cells of the required columns, in the order of selection.
     pub cells: Vec<String>,
-    /// Its cells of the optional columns; none where the file lacks the column or the cell is null.
+    /// The cells of the optional columns; none if the file does not have the column or the cell is null.
     pub optional: Vec<Option<String>>,
 }
 
-/// The columns asked for, and of which file.
+/// The selected columns of a file.
 pub(super) struct ColumnSelection<'a> {
     pub(super) path: &'a Path,
     pub(super) required: &'a [Column],
     pub(super) optional: &'a [Column],
-    /// Those of them whose cells may be lists.
+    /// The columns whose cells may be lists.
     pub(super) lists: &'a [Column],
 }
 
 impl ColumnSelection<'_> {
-    /// Where each column is among names; for the optional ones, if it is.
+    /// The index of each column among `names`; none for optional columns that do not exist.
     pub(super) fn find(&self, names: &[String]) -> Result<(Vec<usize>, Vec<Option<usize>>), TaskError> {
         let required: Result<_, _> = self.required.iter().map(|column| self.find_one(column, names)).collect();
         let optional = self.optional.iter().map(|column| match self.position(column, names) {
@@ -115,18 +115,21 @@ impl ColumnSelection<'_> {
         if let Column::Name(name) = column
             && names.iter().filter(|other| *other == name).count() > 1
         {
-            return Err(TaskError::file(self.path, format!("has more than one column {column}; rename all but one")));
+            return Err(TaskError::file(
+                self.path,
+                format!("expected one column {column}, found several; rename all but one"),
+            ));
         }
         Ok(index)
     }
 
-    /// That a column is not there, and what is.
+    /// The error about a missing column, with a list of the columns.
     fn missing(&self, column: &Column, names: &[String]) -> TaskError {
         let known = || names.iter().map(String::as_str);
         let near = match column {
             Column::Name(name) => suggestion(name, known()),
             Column::Number(_) => String::new(),
         };
-        TaskError::file(self.path, format!("no column {column}{near}; it has {}", listed(known())))
+        TaskError::file(self.path, format!("no column {column}{near}; the columns are {}", quoted_list(known())))
     }
 }

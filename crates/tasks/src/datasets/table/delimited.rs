@@ -1,4 +1,4 @@
-//! TSV as GLUE writes it, and CSV.
+//! TSV without quoting, as in GLUE's files, and CSV.
 
 use std::path::Path;
 
@@ -11,16 +11,16 @@ use crate::task::FileRows;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Cells between tabs, without quoting.
+    /// Tabs between cells, without quoting.
     Tsv,
-    /// Cells between tabs, quoted as those of CSV are.
+    /// Tabs between cells, with the quoting of CSV.
     QuotedTsv,
-    /// Cells between commas.
+    /// Commas between cells.
     Csv,
 }
 
 impl Kind {
-    /// How a text between tabs is quoted.
+    /// Detects whether a tab-separated text is quoted.
     pub fn of_tsv(text: &str) -> Kind {
         if is_quoted(text) { Kind::QuotedTsv } else { Kind::Tsv }
     }
@@ -30,16 +30,17 @@ impl Kind {
     }
 }
 
-/// Whether a text between tabs was written with quoting: each cell that begins with a quote is one as CSV has it, and either quotes
-/// stand where none are needed throughout (all names of the header, all cells of a column), or each quoted cell needs them for a
-/// quote, a tab or a line's end in it. Files without quoting have quotes as parts of their texts (GLUE's).
+/// Whether a tab-separated text uses quoting. It does if each cell that starts with a quote is a valid quoted cell of
+/// CSV, and if either all names of the header or all cells of a column are quoted, or each quoted cell contains a
+/// quote, a tab or a line break, so that it must be quoted. In files without quoting (GLUE's), quotes are parts of the
+/// texts.
 fn is_quoted(text: &str) -> bool {
     let bytes = text.as_bytes();
-    // Of each column the cells and those that are quoted, the header's apart.
+    // For each column, the number of cells and of quoted cells, without the header, which is counted separately.
     let (mut header, mut columns): ([usize; 2], Vec<[usize; 2]>) = ([0; 2], Vec::new());
     let (mut at, mut column, mut row, mut needless) = (0, 0, 0, 0);
     while at < bytes.len() {
-        let begin = at;
+        let start = at;
         let is_quoted = bytes[at] == b'"';
         if is_quoted {
             let mut needs = false;
@@ -65,7 +66,7 @@ fn is_quoted(text: &str) -> bool {
             }
         }
         at += bytes[at..].iter().position(|byte| matches!(byte, b'\t' | b'\n')).unwrap_or(bytes.len() - at);
-        let is_blank = column == 0 && text[begin..at].trim_end_matches('\r').is_empty();
+        let is_blank = column == 0 && text[start..at].trim_end_matches('\r').is_empty();
         if !is_blank {
             let counts = match row {
                 0 => &mut header,
@@ -86,57 +87,57 @@ fn is_quoted(text: &str) -> bool {
     }
     let is_all = |counts: &[usize; 2]| counts[1] > 0 && counts[0] == counts[1];
     let quoted = header[1] + columns.iter().map(|counts| counts[1]).sum::<usize>();
-    let whole = columns.iter().any(|counts| is_all(counts) && counts[0] + 1 >= row && counts[0] > 1);
-    quoted > 0 && (is_all(&header) && header[0] > 1 || whole || needless == 0)
+    let has_quoted_column = columns.iter().any(|counts| is_all(counts) && counts[0] + 1 >= row && counts[0] > 1);
+    quoted > 0 && (is_all(&header) && header[0] > 1 || has_quoted_column || needless == 0)
 }
 
 /// The cells of the first line.
 pub(super) fn header(path: &Path, kind: Kind, text: &str) -> Result<Vec<String>, TaskError> {
     match Records::new(path, kind, text).next() {
         Some(record) => Ok(record?.1.iter().map(|cell| cell.to_string()).collect()),
-        None => Err(TaskError::file(path, "is empty; expected a header and rows")),
+        None => Err(TaskError::file(path, "expected a header and rows, found an empty file")),
     }
 }
 
 pub(super) fn rows(
-    wanted: &ColumnSelection<'_>,
+    selection: &ColumnSelection<'_>,
     kind: Kind,
     text: &str,
     ragged: RaggedRows,
     skipped: &mut Vec<usize>,
-    remarks: &mut Vec<String>,
+    notes: &mut Vec<String>,
 ) -> Result<FileRows<Row>, TaskError> {
-    let asked = || wanted.required.iter().chain(wanted.optional);
-    let name = asked().find(|column| matches!(column, Column::Name(_)));
-    let number = asked().find(|column| matches!(column, Column::Number(_)));
+    let columns = || selection.required.iter().chain(selection.optional);
+    let name = columns().find(|column| matches!(column, Column::Name(_)));
+    let number = columns().find(|column| matches!(column, Column::Number(_)));
     if let (Some(name), Some(number)) = (name, number) {
         let problem = format!(
-            "columns asked for by name ({name}) and by number ({number}); names mean that the first line is a header, numbers that it is a row: use one of them"
+            "expected columns by name or by number, found the name ({name}) and the number ({number}); with names the first line is a header, with numbers it is a row"
         );
-        return Err(TaskError::file(wanted.path, problem));
+        return Err(TaskError::file(selection.path, problem));
     }
-    let mut records = Records::new(wanted.path, kind, text);
+    let mut records = Records::new(selection.path, kind, text);
     let (required, optional, width) = if name.is_some() {
-        let names = header(wanted.path, kind, text)?;
+        let names = header(selection.path, kind, text)?;
         records.next();
-        let (required, optional) = wanted.find(&names).map_err(|error| with_hint(error, &names))?;
+        let (required, optional) = selection.find(&names).map_err(|error| with_hint(error, &names))?;
         (required, optional, Some(names.len()))
     } else {
-        // Of a column by number, the first line tells whether the file has it at all.
-        let first = match Records::new(wanted.path, kind, text).next() {
+        // The first line shows whether the file has a column with this number.
+        let first = match Records::new(selection.path, kind, text).next() {
             Some(Ok((_, cells))) => cells.len(),
-            // An error comes out below; an empty file has no rows.
+            // An error is reported below; an empty file has no rows.
             Some(Err(_)) | None => usize::MAX,
         };
         let index = |column: &Column| match column {
             Column::Number(number) => number.get() - 1,
             Column::Name(_) => usize::MAX,
         };
-        let optional = wanted.optional.iter().map(|column| Some(index(column)).filter(|&index| index < first));
-        (wanted.required.iter().map(index).collect(), optional.collect(), None)
+        let optional = selection.optional.iter().map(|column| Some(index(column)).filter(|&index| index < first));
+        (selection.required.iter().map(index).collect(), optional.collect(), None)
     };
     let least = required.iter().chain(optional.iter().flatten()).map(|&index| index + 1).max().unwrap_or(0);
-    let (mut rows, mut unclear) = (FileRows::new(), Vec::new());
+    let (mut rows, mut lines_with_rest) = (FileRows::new(), Vec::new());
     for record in &mut records {
         let (line, cells) = match record {
             Ok(record) => record,
@@ -159,39 +160,41 @@ pub(super) fn rows(
                     None => format!("at least {least}"),
                 };
                 let (separator, hint) = match kind {
-                    Kind::Tsv | Kind::QuotedTsv => ("tabs", "a tab or a line's end within a text?"),
-                    Kind::Csv => ("commas", "a comma, quote or line's end within a text, not quoted?"),
+                    Kind::Tsv | Kind::QuotedTsv => ("tabs", "does a text contain a tab or a line break?"),
+                    Kind::Csv => {
+                        ("commas", "does a text contain a comma, a quote or a line break without being quoted?")
+                    }
                 };
                 let found = cells.len();
                 let columns = if found == 1 { "column" } else { "columns" };
                 let problem = format!("has {found} {columns} between {separator}, expected {expected} ({hint})");
-                rows.push(Err(TaskError::line(wanted.path, line, problem)));
+                rows.push(Err(TaskError::line(selection.path, line, problem)));
             }
         }
     }
     if let Records::Csv(records) = records {
-        unclear = records.unclear;
+        lines_with_rest = records.lines_with_rest;
     }
-    if let Some(first) = unclear.first() {
-        let count = unclear.len();
+    if let Some(first) = lines_with_rest.first() {
+        let count = lines_with_rest.len();
         let what = if count == 1 { "1 row has" } else { &format!("{count} rows have") };
-        remarks.push(format!(
-            "{what} characters after a closing quote, the first in line {first}: does a quote open there by mistake?"
+        notes.push(format!(
+            "{what} characters after a closing quote, the first in line {first}: is there a quote by mistake?"
         ));
     }
     if kind == Kind::QuotedTsv {
-        remarks.push("its cells are quoted, and are read without their quotes".to_owned());
+        notes.push("its cells are quoted; the quotes are removed".to_owned());
     }
     Ok(rows)
 }
 
-/// Adds to the error about a missing column what the header tells.
+/// Adds a hint to the error about a missing column, based on the header.
 fn with_hint(error: TaskError, names: &[String]) -> TaskError {
     let hint = match names {
-        [only] if only.contains(';') => "its cells seem to be between semicolons; expected commas or tabs",
-        [only] if only.contains('\t') => "its cells seem to be between tabs; give --format tsv",
-        [only] if only.contains(',') => "its cells seem to be between commas; give --format csv",
-        _ => "if the first line is a row and not a header, give the columns by number, such as #1",
+        [only] if only.contains(';') => "the cells seem to be separated by semicolons; expected commas or tabs",
+        [only] if only.contains('\t') => "the cells seem to be separated by tabs; set `format` to tsv",
+        [only] if only.contains(',') => "the cells seem to be separated by commas; set `format` to csv",
+        _ => "if the first line is a row and not a header, select columns by number, such as #1",
     };
     match error {
         TaskError::File { path, problem } if problem.starts_with("no column") => {
@@ -201,7 +204,7 @@ fn with_hint(error: TaskError, names: &[String]) -> TaskError {
     }
 }
 
-/// The cells of one record, borrowed where the file holds them as they are.
+/// The cells of one record, borrowed if they occur unchanged in the file.
 enum Cells<'a> {
     Tsv(Vec<&'a str>),
     Csv(csv::StringRecord),
@@ -227,7 +230,7 @@ impl Cells<'_> {
     }
 }
 
-/// The records of a text with the lines where they begin; empty lines are none.
+/// The records of a text, each with the line where it starts. Empty lines are skipped.
 enum Records<'a> {
     Tsv(Box<dyn Iterator<Item = (usize, &'a str)> + 'a>),
     Csv(Box<CsvRecords<'a>>),
@@ -257,45 +260,45 @@ struct CsvRecords<'a> {
     path: &'a Path,
     text: &'a str,
     reader: csv::Reader<&'a [u8]>,
-    /// How far lines have been counted: the byte, and its line.
-    counted: (usize, usize),
+    /// The byte up to which lines have been counted, and its line.
+    position: (usize, usize),
     delimiter: u8,
     /// Lines of records with characters after a closing quote.
-    unclear: Vec<usize>,
+    lines_with_rest: Vec<usize>,
 }
 
 impl<'a> CsvRecords<'a> {
     fn new(path: &'a Path, text: &'a str, delimiter: u8) -> CsvRecords<'a> {
         let mut builder = csv::ReaderBuilder::new();
         let reader = builder.has_headers(false).flexible(true).delimiter(delimiter).from_reader(text.as_bytes());
-        CsvRecords { path, text, reader, counted: (0, 1), delimiter, unclear: Vec::new() }
+        CsvRecords { path, text, reader, position: (0, 1), delimiter, lines_with_rest: Vec::new() }
     }
 
     fn next(&mut self) -> Option<Result<(usize, csv::StringRecord), TaskError>> {
         let mut record = csv::StringRecord::new();
-        let begin = self.counted.0;
+        let start = self.position.0;
         match self.reader.read_record(&mut record) {
             Ok(true) => {}
             Ok(false) => return None,
             Err(e) => {
-                return Some(Err(TaskError::line(self.path, self.counted.1, format!("not readable as CSV: {e}"))));
+                return Some(Err(TaskError::line(self.path, self.position.1, format!("not readable as CSV: {e}"))));
             }
         }
-        // The reader takes the line ends before a record for a part of it (and so does its own count of lines).
+        // The reader counts the line endings before a record as part of it (also in its own count of lines).
         let end = usize::try_from(self.reader.position().byte()).unwrap_or(usize::MAX).min(self.text.len());
-        let raw = self.text.as_bytes().get(begin..end).unwrap_or_default();
+        let raw = self.text.as_bytes().get(start..end).unwrap_or_default();
         let blank = raw.iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
         let newlines = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'\n').count();
         let (before, raw) = raw.split_at(blank);
-        let line = self.counted.1 + newlines(before);
-        self.counted = (end, line + newlines(raw));
+        let line = self.position.1 + newlines(before);
+        self.position = (end, line + newlines(raw));
         let quotes = Quotes::of(raw, self.delimiter);
         if quotes.has_rest {
-            self.unclear.push(line);
+            self.lines_with_rest.push(line);
         }
-        // The reader gives what it has when the file ends within quotes, and that may be the rest of the file.
+        // If the file ends inside quotes, the reader returns what it has, which may be the rest of the file.
         if end == self.text.len() && quotes.is_open {
-            let problem = "a quote (\") opens here or in this record and is never closed; close it, and write a quote within quotes twice (RFC 4180)";
+            let problem = "a quote (\") in this record is never closed; close it, and double quotes inside quoted cells (RFC 4180)";
             return Some(Err(TaskError::line(self.path, line, problem)));
         }
         if raw.len() > MAX_LINE {
@@ -305,30 +308,30 @@ impl<'a> CsvRecords<'a> {
     }
 }
 
-/// What a record's quotes do.
+/// The state of the quotes of a record.
 #[derive(Default)]
 struct Quotes {
-    /// Whether it ends inside a quoted cell.
+    /// Whether the record ends inside a quoted cell.
     is_open: bool,
-    /// Whether characters follow a closing quote in its cell.
+    /// Whether characters follow a closing quote within a cell.
     has_rest: bool,
 }
 
 impl Quotes {
     fn of(record: &[u8], delimiter: u8) -> Quotes {
         let mut found = Quotes::default();
-        let (mut begins, mut closed) = (true, false);
+        let (mut at_start, mut closed) = (true, false);
         for &byte in record {
             // A doubled quote closes and opens again.
             match byte {
                 b'"' if found.is_open => (found.is_open, closed) = (false, true),
-                b'"' if begins || closed => (found.is_open, begins, closed) = (true, false, false),
+                b'"' if at_start || closed => (found.is_open, at_start, closed) = (true, false, false),
                 _ if found.is_open => {}
                 b'\n' | b'\r' => closed = false,
-                _ if byte == delimiter => (begins, closed) = (true, false),
+                _ if byte == delimiter => (at_start, closed) = (true, false),
                 _ => {
                     found.has_rest |= closed;
-                    begins = false;
+                    at_start = false;
                 }
             }
         }

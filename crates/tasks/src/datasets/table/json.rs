@@ -1,4 +1,4 @@
-//! One JSON object a line.
+//! JSON tables: one object per line, or a list of objects.
 
 use std::path::Path;
 
@@ -8,23 +8,24 @@ use serde_json::{Map, Value};
 use super::columns::{Column, ColumnSelection, Row};
 use crate::TaskError;
 use crate::datasets::file::lines;
-use crate::datasets::{listed, suggestion};
+use crate::datasets::{quoted_list, suggestion};
 use crate::task::FileRows;
 
-/// Rows as objects, with their lines.
+/// Rows as objects, with their line numbers.
 pub(in crate::datasets) type Objects = FileRows<(usize, Map<String, Value>)>;
 
-/// An object with its line, or what is wrong there.
+/// An object with its line number, or an error.
 type NumberedObject = Result<(usize, Map<String, Value>), TaskError>;
 
-/// The objects of a text with their lines, blank lines passed over; or of a list of objects, with their numbers from 1.
+/// The objects of a text with one object per line, with their line numbers; blank lines are skipped. Or the objects of
+/// a JSON list, with their numbers from 1.
 pub(in crate::datasets) fn objects<'a>(path: &'a Path, text: &'a str) -> Box<dyn Iterator<Item = NumberedObject> + 'a> {
     let is_list = |text: &str| text.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{'));
     if is_list(text.trim_start()) {
         let list: Vec<Value> = match parse_json(text, &mut 0) {
             Ok(list) => list,
             Err(e) => {
-                let problem = format!("not a list of JSON objects: {} (column {})", reason(&e), e.column());
+                let problem = format!("expected a list of JSON objects: {} (column {})", reason(&e), e.column());
                 return Box::new(std::iter::once(Err(TaskError::line(path, e.line(), problem))));
             }
         };
@@ -33,7 +34,7 @@ pub(in crate::datasets) fn objects<'a>(path: &'a Path, text: &'a str) -> Box<dyn
     let of_line = move |(line, text): (usize, &str)| match parse_json(text, &mut 0) {
         Ok(value) => object(path, line, value),
         Err(e) => {
-            let problem = format!("not one JSON object a line: {} (column {})", reason(&e), e.column());
+            let problem = format!("expected one JSON object per line: {} (column {})", reason(&e), e.column());
             Err(TaskError::line(path, line, problem))
         }
     };
@@ -43,16 +44,16 @@ pub(in crate::datasets) fn objects<'a>(path: &'a Path, text: &'a str) -> Box<dyn
 fn object(path: &Path, line: usize, value: Value) -> Result<(usize, Map<String, Value>), TaskError> {
     match value {
         Value::Object(object) => Ok((line, object)),
-        other => Err(TaskError::line(path, line, format!("expected one JSON object a line, found {}", kind(&other)))),
+        other => Err(TaskError::line(path, line, format!("expected one JSON object per line, found {}", kind(&other)))),
     }
 }
 
-/// What is wrong, without serde_json's place: it counts from the beginning of what it was given.
+/// The reason of an error without serde_json's position, which is relative to the text that it was given.
 fn reason(error: &serde_json::Error) -> String {
     error.to_string().replace(&format!(" at line {} column {}", error.line(), error.column()), "")
 }
 
-/// What a value is, for a message.
+/// The type of a value, for a message.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -67,22 +68,24 @@ pub(crate) fn kind(value: &Value) -> &'static str {
 pub(super) fn first_keys(path: &Path, text: &str) -> Result<Vec<String>, TaskError> {
     match objects(path, text).next() {
         Some(object) => Ok(object?.1.into_iter().map(|(key, _)| key).collect()),
-        None => Err(TaskError::file(path, "is empty; expected one JSON object a line")),
+        None => Err(TaskError::file(path, "expected one JSON object per line, found an empty file")),
     }
 }
 
-pub(super) fn rows(wanted: &ColumnSelection<'_>, text: &str) -> Result<FileRows<Row>, TaskError> {
+pub(super) fn rows(selection: &ColumnSelection<'_>, text: &str) -> Result<FileRows<Row>, TaskError> {
     let names = |columns: &[Column]| -> Result<Vec<String>, TaskError> {
         let name = |column: &Column| match column {
             Column::Name(name) => Ok(name.to_string()),
             Column::Number(_) => {
-                let problem = format!("column {column}: a JSON object's keys have no numbers; give the key's name");
-                Err(TaskError::file(wanted.path, problem))
+                let problem = format!(
+                    "expected the name of a key, found column {column}; the keys of JSON objects have no numbers"
+                );
+                Err(TaskError::file(selection.path, problem))
             }
         };
         columns.iter().map(name).collect()
     };
-    let (required, optional, lists) = (names(wanted.required)?, names(wanted.optional)?, names(wanted.lists)?);
+    let (required, optional, lists) = (names(selection.required)?, names(selection.optional)?, names(selection.lists)?);
     let row = |object: Result<(usize, Map<String, Value>), TaskError>| -> Result<Row, TaskError> {
         let (line, object) = object?;
         let cell = |name: &String| -> Result<Option<String>, TaskError> {
@@ -94,7 +97,7 @@ pub(super) fn rows(wanted: &ColumnSelection<'_>, text: &str) -> Result<FileRows<
                 Some(list @ Value::Array(_)) if lists.contains(name) => Ok(Some(list.to_string())),
                 Some(other) => {
                     let problem = format!("\"{name}\" is {}, expected a string, number or boolean", kind(other));
-                    Err(TaskError::line(wanted.path, line, problem))
+                    Err(TaskError::line(selection.path, line, problem))
                 }
             }
         };
@@ -106,11 +109,11 @@ pub(super) fn rows(wanted: &ColumnSelection<'_>, text: &str) -> Result<FileRows<
             let problem = if object.contains_key(name) {
                 format!("\"{name}\" is null, expected a string, number or boolean")
             } else {
-                format!("no key \"{name}\"{}; it has {}", suggestion(name, keys()), listed(keys()))
+                format!("no key \"{name}\"{}; the keys are {}", suggestion(name, keys()), quoted_list(keys()))
             };
-            return Err(TaskError::line(wanted.path, line, problem));
+            return Err(TaskError::line(selection.path, line, problem));
         }
         Ok(Row { line, cells: cells.into_iter().flatten().collect(), optional })
     };
-    Ok(objects(wanted.path, text).map(row).collect())
+    Ok(objects(selection.path, text).map(row).collect())
 }

@@ -1,4 +1,4 @@
-//! Parquet by way of `cloze-data`.
+//! Parquet tables, read with `cloze-data`.
 
 use std::path::Path;
 
@@ -9,25 +9,26 @@ use serde_json::{Map, Value};
 use super::columns::{Column, ColumnSelection, Row};
 use super::json::Objects;
 use crate::TaskError;
-use crate::datasets::listed;
+use crate::datasets::quoted_list;
 use crate::task::FileRows;
 
 pub(super) fn open(path: &Path) -> Result<ParquetColumns, TaskError> {
     ParquetColumns::open(path).map_err(|e| TaskError::data(path, e))
 }
 
-/// The names of the columns, of lists those that other programs show.
+/// The names of the columns. Lists have the names that other programs show.
 pub(super) fn names(file: &ParquetColumns) -> Vec<String> {
     names_with(file, |index| file.list_name(index))
 }
 
-/// The names of the columns; those of some lists are given.
+/// The names of the columns; `list_name` gives the names of lists.
 fn names_with(file: &ParquetColumns, list_name: impl Fn(usize) -> Option<String>) -> Vec<String> {
     let own = file.names().into_iter().enumerate();
     own.map(|(index, name)| list_name(index).unwrap_or(name)).collect()
 }
 
-/// The names that Hugging Face's `datasets` gives the numbers of a column (`ClassLabel`), or those of the lists in it.
+/// The names of the numbers in a column, or in its lists, from the metadata of Hugging Face's `datasets`
+/// (`ClassLabel`).
 pub(super) fn class_names(file: &ParquetColumns, column: &str) -> Option<Vec<String>> {
     let metadata: Value = serde_json::from_str(file.metadata("huggingface")?).ok()?;
     let feature = &metadata["info"]["features"][column];
@@ -36,34 +37,40 @@ pub(super) fn class_names(file: &ParquetColumns, column: &str) -> Option<Vec<Str
     serde_json::from_value(class_label["names"].clone()).ok()
 }
 
-/// The rows as objects of their columns with these names: texts and lists. A column `choices.text` is a part of `choices`.
+/// The rows as objects with these columns: texts and lists. A column `choices.text` becomes the key `text` of the
+/// object `choices`.
 pub(super) fn objects(path: &Path, file: &ParquetColumns, keys: &[&str]) -> Result<Objects, TaskError> {
     let names = names(file);
-    let is_wanted = |name: &String| keys.contains(&name.split('.').next().unwrap_or_default());
-    let wanted = || names.iter().filter(|name| is_wanted(name));
-    let columns: Vec<Column> = wanted().map(|name| Column::Name(name.clone().into())).collect();
+    let is_selected = |name: &String| keys.contains(&name.split('.').next().unwrap_or_default());
+    let selected = || names.iter().filter(|name| is_selected(name));
+    let columns: Vec<Column> = selected().map(|name| Column::Name(name.clone().into())).collect();
     if columns.is_empty() {
-        let problem =
-            format!("no column {}; it has {}", listed(keys.iter().copied()), listed(names.iter().map(String::as_str)));
+        let problem = format!(
+            "no column {}; the columns are {}",
+            quoted_list(keys.iter().copied()),
+            quoted_list(names.iter().map(String::as_str))
+        );
         return Err(TaskError::file(path, problem));
     }
-    let is_part = |name: &String, whole: &String| name.strip_prefix(whole).is_some_and(|rest| rest.starts_with('.'));
-    if let Some((whole, part)) = wanted().find_map(|whole| Some((whole, wanted().find(|name| is_part(name, whole))?))) {
-        let problem = format!("has a column \"{whole}\" and a column \"{part}\", expected one of them");
+    let is_part =
+        |name: &String, parent: &String| name.strip_prefix(parent.as_str()).is_some_and(|rest| rest.starts_with('.'));
+    let conflict = selected().find_map(|parent| Some((parent, selected().find(|name| is_part(name, parent))?)));
+    if let Some((parent, child)) = conflict {
+        let problem = format!("expected only one of the columns \"{parent}\" and \"{child}\", found both");
         return Err(TaskError::file(path, problem));
     }
     let rows = rows(&ColumnSelection { path, required: &[], optional: &columns, lists: &columns }, file)?;
     let is_list = |name: &str| (0..names.len()).any(|index| names[index] == name && file.list_name(index).is_some());
-    let lists: Vec<bool> = wanted().map(|name| is_list(name)).collect();
+    let lists: Vec<bool> = selected().map(|name| is_list(name)).collect();
     let object = |row: Row| {
         let mut object = Map::new();
-        for ((name, cell), is_list) in wanted().zip(row.optional).zip(&lists) {
+        for ((name, cell), is_list) in selected().zip(row.optional).zip(&lists) {
             let Some(cell) = cell else { continue };
             let value = if *is_list { serde_json::from_str(&cell).unwrap_or_default() } else { Value::from(cell) };
             match name.split_once('.') {
-                Some((whole, part)) => {
-                    let whole = object.entry(whole).or_insert_with(|| Value::Object(Map::new()));
-                    whole.as_object_mut().map(|whole| whole.insert(part.to_owned(), value));
+                Some((parent, child)) => {
+                    let parent = object.entry(parent).or_insert_with(|| Value::Object(Map::new()));
+                    parent.as_object_mut().map(|parent| parent.insert(child.to_owned(), value));
                 }
                 None => {
                     object.insert(name.clone(), value);
@@ -75,17 +82,17 @@ pub(super) fn objects(path: &Path, file: &ParquetColumns, keys: &[&str]) -> Resu
     Ok(rows.into_iter().map(|row| row.map(object)).collect())
 }
 
-pub(super) fn rows(wanted: &ColumnSelection<'_>, file: &ParquetColumns) -> Result<FileRows<Row>, TaskError> {
-    // A column that may hold lists is named as other programs name it.
+pub(super) fn rows(selection: &ColumnSelection<'_>, file: &ParquetColumns) -> Result<FileRows<Row>, TaskError> {
+    // Columns that may be lists have the names that other programs show.
     let may_be_list = |name: &String| {
-        wanted.lists.iter().any(|column| matches!(column, Column::Name(known) if known.as_ref() == name))
+        selection.lists.iter().any(|column| matches!(column, Column::Name(known) if known.as_ref() == name))
     };
     let list_name = |index: usize| file.list_name(index).filter(may_be_list);
     let names = names_with(file, list_name);
-    let (required, optional) = wanted.find(&names)?;
+    let (required, optional) = selection.find(&names)?;
     let read = |index: usize| {
         let read = if list_name(index).is_some() { file.read_lists(index) } else { file.read(index) };
-        read.map_err(|e| TaskError::data(wanted.path, e))
+        read.map_err(|e| TaskError::data(selection.path, e))
     };
     let mut columns = Vec::new();
     for index in required {
@@ -95,12 +102,13 @@ pub(super) fn rows(wanted: &ColumnSelection<'_>, file: &ParquetColumns) -> Resul
     for index in optional {
         others.push(index.map(read).transpose()?);
     }
-    // A damaged file may hold columns of different lengths.
+    // A damaged file may have columns of different lengths.
     let lengths = columns.iter().chain(others.iter().flatten()).map(Vec::len);
     let (least, most) = (lengths.clone().min().unwrap_or(0), lengths.max().unwrap_or(0));
     if least != most {
-        let problem = format!("has columns of {least} and of {most} rows; the file is damaged");
-        return Err(TaskError::file(wanted.path, problem));
+        let problem =
+            format!("expected columns of the same length, found {least} and {most} rows; the file is damaged");
+        return Err(TaskError::file(selection.path, problem));
     }
     let (mut columns, mut others): (Vec<_>, Vec<_>) = (
         columns.into_iter().map(Vec::into_iter).collect(),
@@ -109,9 +117,9 @@ pub(super) fn rows(wanted: &ColumnSelection<'_>, file: &ParquetColumns) -> Resul
     let row = |line| {
         let cells: Vec<Option<String>> = columns.iter_mut().map(|column| column.next().flatten()).collect();
         let optional = others.iter_mut().map(|column| column.as_mut().and_then(Iterator::next).flatten()).collect();
-        match cells.iter().zip(wanted.required).find(|(cell, _)| cell.is_none()) {
-            Some((_, asked)) => {
-                Err(TaskError::line(wanted.path, line, format!("column {asked} is null, expected a value")))
+        match cells.iter().zip(selection.required).find(|(cell, _)| cell.is_none()) {
+            Some((_, column)) => {
+                Err(TaskError::line(selection.path, line, format!("column {column}: expected a value, found null")))
             }
             None => Ok(Row { line, cells: cells.into_iter().flatten().collect(), optional }),
         }

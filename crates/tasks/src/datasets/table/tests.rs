@@ -11,16 +11,16 @@ use crate::datasets::testing::{TempFile, fails, file};
 
 fn open(name: &str, bytes: impl AsRef<[u8]>, columns: &[&str]) -> Result<Table, TaskError> {
     let columns: Vec<Column> = columns.iter().map(|column| Column::parse(column).unwrap()).collect();
-    whole(Table::open(&file(name, bytes).path, &columns)?)
+    valid(Table::open(&file(name, bytes).path, &columns)?)
 }
 
-/// The table, or the error of its first row that has one.
-fn whole(table: Table) -> Result<Table, TaskError> {
+/// The table, or the error of its first invalid row.
+fn valid(table: Table) -> Result<Table, TaskError> {
     let rows: Vec<Row> = table.rows.into_iter().collect::<Result<_, _>>()?;
     Ok(Table { rows: rows.into_iter().map(Ok).collect(), ..table })
 }
 
-/// Lines and cells of the rows that can be used.
+/// The lines and cells of the valid rows.
 fn rows(table: &Table) -> Vec<(usize, Vec<&str>)> {
     let rows = table.rows.iter().flatten();
     rows.map(|row| (row.line, row.cells.iter().map(String::as_str).collect())).collect()
@@ -43,7 +43,7 @@ fn columns_are_names_or_numbers() {
 }
 
 #[test]
-fn tsv_has_no_quotes_and_may_begin_with_a_mark() {
+fn tsv_has_no_quoting_and_may_start_with_a_byte_order_mark() {
     let text = "\u{feff}sentence\tlabel\n\"Yes\", he said \t1\r\n\n\"no\t0\n";
     let table = open("a.tsv", text, &["label", "sentence"]).unwrap();
     assert_eq!(rows(&table), [(2, vec!["1", "\"Yes\", he said "]), (4, vec!["0", "\"no"])]);
@@ -56,7 +56,7 @@ fn numbers_mean_no_header() {
     let text = "gj04\t1\t\tThey sleep.\ngj04\t0\t*\tSleep they.\tmore\n";
     let table = open("a.tsv", text, &["#4", "#2"]).unwrap();
     assert_eq!(rows(&table), [(1, vec!["They sleep.", "1"]), (2, vec!["Sleep they.", "0"])]);
-    fails(open("a.tsv", text, &["#4", "label"]), &["a.tsv", "by name (\"label\")", "by number (#4)"]);
+    fails(open("a.tsv", text, &["#4", "label"]), &["a.tsv", "name (\"label\")", "number (#4)"]);
     fails(open("a.tsv", text, &["#5"]), &["a.tsv:1:", "4 columns", "at least 5"]);
 }
 
@@ -70,11 +70,14 @@ fn ragged_rows_are_errors_or_counted() {
     assert_eq!(table.skipped(), [3, 4]);
     fails(open("a.csv", "a,b\n1,2\n1,2,3\n", &["a"]), &["a.csv:3:", "has 3 columns"]);
     let at = file("a.tsv", "a\tb\n1\n2\n");
-    fails(Table::open_with(&at.path, &[Column::name("a")], &[], RaggedRows::Skip), &["no row", "(2 of another)"]);
+    fails(
+        Table::open_with(&at.path, &[Column::name("a")], &[], RaggedRows::Skip),
+        &["at least one row", "found 2 rows"],
+    );
 }
 
 #[test]
-fn csv_quotes_hold_commas_quotes_and_lines() {
+fn quoted_csv_cells_contain_commas_quotes_and_line_breaks() {
     let text = "id,text,label\r\n1,\"one, \"\"two\"\"\nthree\",x\r\n\r\n2,four \"five\",\"\"\r\n3,\"\",y";
     let table = open("a.csv", text, &["text", "label"]).unwrap();
     let expected = [(2, vec!["one, \"two\"\nthree", "x"]), (5, vec!["four \"five\"", ""]), (6, vec!["", "y"])];
@@ -84,7 +87,7 @@ fn csv_quotes_hold_commas_quotes_and_lines() {
 }
 
 #[test]
-fn csv_that_ends_within_quotes_is_an_error() {
+fn csv_that_ends_inside_quotes_is_an_error() {
     fails(open("a.csv", "a,b\n1,2\n\n3,\"4\n5,6\n", &["a", "b"]), &["a.csv:4:", "never closed"]);
     fails(open("a.csv", "a\n\"x\"\"\n", &["a"]), &["a.csv:2:", "never closed"]);
     for closed in ["a,b\n1,\"x\"", "a,b\n1,\"x\"\"\"\n", "a,b\n1,x\"\n", "a,b\n\"1\"x,\"\"\n\n"] {
@@ -93,7 +96,7 @@ fn csv_that_ends_within_quotes_is_an_error() {
 }
 
 #[test]
-fn jsonl_takes_scalars() {
+fn jsonl_cells_are_scalars() {
     let text = "{\"text\": \"a\\tb\", \"label\": 1}\n\n{\"label\": true, \"text\": 2.5, \"other\": [1]}\n";
     let table = open("a.jsonl", text, &["text", "label"]).unwrap();
     assert_eq!(rows(&table), [(1, vec!["a\tb", "1"]), (3, vec!["2.5", "true"])]);
@@ -104,8 +107,8 @@ fn jsonl_takes_scalars() {
     fails(open("a.jsonl", "{\"a\": null}", &["a"]), &["a.jsonl:1:", "\"a\" is null"]);
     fails(open("a.jsonl", "{\"a\": 1}\n{\"a\": 1, }\n", &["a"]), &["a.jsonl:2:", "column 10"]);
     fails(open("a.jsonl", "{\"a\": 1}{\"a\": 1}", &["a"]), &["a.jsonl:1:"]);
-    fails(open("a.jsonl", "[1]", &["a"]), &["a.jsonl:1:", "one JSON object a line", "a list"]);
-    // A list of objects is a table, too; its rows are numbered.
+    fails(open("a.jsonl", "[1]", &["a"]), &["a.jsonl:1:", "one JSON object per line", "a list"]);
+    // A list of objects is also a table; its rows are numbered.
     let list = open("a.json", "[{\"a\": 1},\n\n {\"a\": \"x\\ud83d\"}]", &["a"]).unwrap();
     assert_eq!(rows(&list), [(1, vec!["1"]), (2, vec!["x\u{fffd}"])]);
     fails(open("a.jsonl", "{\"a\": 1}", &["#1"]), &["#1", "no numbers"]);
@@ -113,14 +116,14 @@ fn jsonl_takes_scalars() {
 }
 
 #[test]
-fn jsonl_takes_lists_where_they_are_asked_for() {
+fn jsonl_cells_are_lists_in_selected_columns() {
     let at = file("a.jsonl", "{\"text\": \"a\", \"labels\": [1, \"b\"]}\n{\"text\": \"b\", \"labels\": \"c\"}\n");
     let [text, labels] = ["text", "labels"].map(Column::name);
     let both = [text.clone(), labels.clone()];
     let table = Table::open_with_lists(&at.path, &both, &[], &[labels], RaggedRows::Error).unwrap();
     assert_eq!(rows(&table), [(1, vec!["a", "[1,\"b\"]"]), (2, vec!["b", "c"])]);
     fails(
-        whole(Table::open_with_lists(&at.path, &both, &[], &[text], RaggedRows::Error).unwrap()),
+        valid(Table::open_with_lists(&at.path, &both, &[], &[text], RaggedRows::Error).unwrap()),
         &["\"labels\" is a list"],
     );
     assert_eq!(Table::names(&at.path).unwrap(), ["labels", "text"]);
@@ -128,7 +131,7 @@ fn jsonl_takes_lists_where_they_are_asked_for() {
 }
 
 #[test]
-fn parquet_takes_scalars() {
+fn parquet_cells_are_scalars() {
     let columns = |names: &[&str]| names.iter().map(|name| Column::parse(name).unwrap()).collect::<Vec<_>>();
     let table = Table::open(&fixture(), &columns(&["sentence", "label", "kept"])).unwrap();
     let expected =
@@ -144,7 +147,7 @@ fn parquet_takes_scalars() {
     let table = Table::open_with_lists(&fixture(), &lists, &[], &lists, RaggedRows::Error).unwrap();
     assert_eq!(rows(&table), [(1, vec!["[\"It\"]", "1"]), (2, vec!["[]", "1"]), (3, vec!["[\"It\"]", "0"])]);
     assert!(Table::names(&fixture()).unwrap().contains(&"tokens".to_owned()));
-    fails(whole(Table::open(&fixture(), &columns(&["score"])).unwrap()), &["labelled.parquet:2:", "null"]);
+    fails(valid(Table::open(&fixture(), &columns(&["score"])).unwrap()), &["labelled.parquet:2:", "null"]);
     fails(Table::open(&fixture(), &columns(&["tokens.list.element"])), &["lists", "expected strings"]);
     fails(Table::open(&fixture(), &columns(&["lable"])), &["did you mean \"label\"?", "\"kept\""]);
     fails(open("a.parquet", "PAR1", &["a"]), &["a.parquet", "not readable as parquet"]);
@@ -155,7 +158,7 @@ fn optional_columns_may_be_missing() {
     let optional = |name: &str, text: &str, column: &str, other: &str| {
         let at: TempFile = file(name, text);
         let (column, other) = (Column::parse(column).unwrap(), Column::parse(other).unwrap());
-        let table = whole(Table::open_with(&at.path, &[column], &[other], RaggedRows::Error)?)?;
+        let table = valid(Table::open_with(&at.path, &[column], &[other], RaggedRows::Error)?)?;
         Ok(table.rows.iter().flatten().map(|row| row.optional[0].clone()).collect::<Vec<_>>())
     };
     let some = |text: &str| Some(text.to_owned());
@@ -173,7 +176,7 @@ fn optional_columns_may_be_missing() {
 }
 
 #[test]
-fn compressed_tables() {
+fn compressed_tables_are_read() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(b"a\tb\n1\t2\n").unwrap();
     let bytes = encoder.finish().unwrap();
@@ -182,7 +185,7 @@ fn compressed_tables() {
 }
 
 #[test]
-fn missing_columns_name_those_there_are() {
+fn errors_of_missing_columns_list_the_columns() {
     for (name, header) in [("a.tsv", "sentence\tlabel"), ("a.csv", "sentence,label")] {
         let text = format!("{header}\n");
         let parts = [name, "no column \"Label\"", "did you mean \"label\"?", "\"sentence\", \"label\""];
@@ -190,24 +193,24 @@ fn missing_columns_name_those_there_are() {
     }
     let error = open("a.tsv", "sentence\tlabel\n", &["xyz"]).unwrap_err().to_string();
     assert!(!error.contains("did you mean"), "{error}");
-    fails(open("a.tsv", "a\ta\n1\t2\n", &["a"]), &["more than one column \"a\""]);
+    fails(open("a.tsv", "a\ta\n1\t2\n", &["a"]), &["expected one column \"a\", found several"]);
 }
 
 #[test]
-fn files_without_rows_and_files_of_other_kinds() {
+fn files_without_rows_and_files_of_unknown_formats_are_errors() {
     for name in ["a.tsv", "a.csv", "a.jsonl"] {
         fails(open(name, "", &["a"]), &[name]);
     }
-    fails(open("a.tsv", "", &["#1"]), &["holds no rows"]);
-    fails(open("a.csv", "", &["#1"]), &["holds no rows"]);
-    fails(open("a.tsv", "a\tb\n", &["a"]), &["a.tsv", "holds no rows"]);
-    fails(open("a.xlsx", "a", &["a"]), &["a.xlsx", "unknown kind", ".tsv"]);
-    fails(open("a", "a", &["a"]), &["unknown kind"]);
+    fails(open("a.tsv", "", &["#1"]), &["at least one row"]);
+    fails(open("a.csv", "", &["#1"]), &["at least one row"]);
+    fails(open("a.tsv", "a\tb\n", &["a"]), &["a.tsv", "at least one row"]);
+    fails(open("a.xlsx", "a", &["a"]), &["a.xlsx", "unknown format", ".tsv"]);
+    fails(open("a", "a", &["a"]), &["unknown format"]);
     fails(Table::open(Path::new("none.tsv"), &[Column::name("a")]), &["cannot open none.tsv"]);
 }
 
 #[test]
-fn bytes_that_are_no_text() {
+fn bytes_that_are_not_utf8_are_errors() {
     let parts = ["a.tsv:3:", "byte 3", "0xe9", "not UTF-8", "iconv"];
     fails(open("a.tsv", b"a\n1\nab\xe9\n", &["a"]), &parts);
     fails(open("a.csv", b"a\n1\n\xff", &["a"]), &["a.csv:3:", "not UTF-8"]);
@@ -215,7 +218,7 @@ fn bytes_that_are_no_text() {
 }
 
 #[test]
-fn a_bad_row_keeps_its_place() {
+fn an_invalid_row_keeps_its_position() {
     let at = |name: &str, text: &str, column: &str| {
         let table = Table::open(&file(name, text).path, &[Column::parse(column).unwrap()]).unwrap();
         let shown =
@@ -237,22 +240,23 @@ fn a_bad_row_keeps_its_place() {
     assert_eq!(rows.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
 }
 
-/// Quotes of tables that R and pandas write stayed in texts and labels. The values are those of Python's csv with a tab.
+/// Regression test: the quotes of tables written by R and pandas were kept in texts and labels. The values are those of
+/// Python's csv module with tabs.
 #[test]
-fn r30_quoted_tsv_is_read_without_its_quotes() {
+fn r30_quoted_tsv_is_unquoted() {
     let all = |text: &str| {
         let table = open("a.tsv", text, &["#1", "#2"]).unwrap();
         let cells = rows(&table).into_iter().map(|(_, cells)| cells.join("|")).collect::<Vec<_>>();
-        (cells, table.remarks().len())
+        (cells, table.notes().len())
     };
-    // Quoted throughout; where needed alone; the header alone tells.
+    // All cells quoted; only where necessary; only the header is quoted.
     assert_eq!(all("text\tlabel\n\"ab cd\"\t\"0\"\n\"ef \"\"gh\"\"\"\t\"1\"\n").0[1..], ["ab cd|0", "ef \"gh\"|1"]);
     assert_eq!(
         all("ab\t0\n\"c \"\"d\"\"\"\t1\n\"e\nf\"\t0\n"),
         (vec!["ab|0".into(), "c \"d\"|1".into(), "e\nf|0".into()], 1)
     );
     assert_eq!(all("\"text\"\t\"label\"\n\"ab\"\t0\n").0, ["text|label", "ab|0"]);
-    // GLUE's: quotes are parts of the texts.
+    // In GLUE's files quotes are parts of the texts.
     for text in ["a\tb\n\"Yes\", he said\t1\n\"no\t0\n", "a\tb\n\"It works.\"\t1\nno\t0\n", "a\tb\nsay \"x\"\t1\n"] {
         assert_eq!(all(text).1, 0, "{text}");
         assert!(all(text).0[1].contains('"'), "{text}");
@@ -260,24 +264,24 @@ fn r30_quoted_tsv_is_read_without_its_quotes() {
 }
 
 #[test]
-fn r30_what_may_be_a_mistake_is_said() {
+fn r30_possible_mistakes_give_a_note_or_a_hint() {
     // Python's csv gives the same three texts.
     let table = open("a.csv", "text,label\nx,0\n\"un,1\ny,0\n\"z,1\nw,0\n", &["text"]).unwrap();
     assert_eq!(table.rows.len(), 3);
     assert!(
-        table.remarks()[0].contains("1 row has characters after a closing quote, the first in line 3"),
+        table.notes()[0].contains("1 row has characters after a closing quote, the first in line 3"),
         "{:?}",
-        table.remarks()
+        table.notes()
     );
     fails(open("a.csv", "text;label\nab;0\n", &["text"]), &["a.csv", "semicolons"]);
-    fails(open("a.tsv", "ab\t0\ncd\t1\n", &["text"]), &["it has \"ab\", \"0\"", "by number, such as #1"]);
+    fails(open("a.tsv", "ab\t0\ncd\t1\n", &["text"]), &["the columns are \"ab\", \"0\"", "by number, such as #1"]);
     assert_eq!(
         rows(&open("a.tsv", "text\tlabel\rab\t0\rcd\t1", &["text"]).unwrap()),
         [(2, vec!["ab"]), (3, vec!["cd"])]
     );
 }
 
-/// Each must give rows or an error, and never a panic.
+/// Every seed must give rows or an error, without a panic.
 #[test]
 fn seeds_of_the_fuzz_targets_are_read() {
     const TABLES: [&str; 5] = ["a.tsv", "a.csv", "a.jsonl", "a.json", "a"];
@@ -286,13 +290,13 @@ fn seeds_of_the_fuzz_targets_are_read() {
         let named = |seed: Vec<u8>| (names[usize::from(seed[0] - b'0')], seed[1..].to_vec());
         fuzz_seeds(target).into_iter().map(named).collect::<Vec<_>>()
     };
-    let whole =
+    let unnamed =
         |target: &str, name: &'static str| fuzz_seeds(target).into_iter().map(|seed| (name, seed)).collect::<Vec<_>>();
     for (name, bytes) in [
         named("table", &TABLES),
         named("tagged", &TAGGED),
-        whole("squad", "a.json"),
-        whole("parquet_table", "a.parquet"),
+        unnamed("squad", "a.json"),
+        unnamed("parquet_table", "a.parquet"),
     ]
     .concat()
     {

@@ -12,13 +12,13 @@ fn sentence(words: &[&str], tags: &[&str], document: usize, line: usize) -> Tagg
 
 const CONLL: &str = "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\n\nPeter NNP B-NP B-PER\n\n-DOCSTART- -X- -X- O\n-DOCSTART- -X- -X- O\n\n# SYM O O";
 
-/// The numbers of all tags.
+/// The indices of all tags.
 fn ids(file: &TaggedSentences, labels: &Labels) -> Result<Vec<Vec<usize>>, TaskError> {
     file.sentences().iter().map(|sentence| file.tag_ids(sentence, labels, |_| None)).collect()
 }
 
 #[test]
-fn conll_columns_and_documents() {
+fn conll_columns_and_documents_are_read() {
     let file_ = read("eng.train", CONLL, LabelsNeeded::Required).unwrap();
     let expected = [
         sentence(&["EU", "rejects"], &["B-ORG", "O"], 0, 3),
@@ -37,20 +37,20 @@ fn conll_columns_and_documents() {
 }
 
 #[test]
-fn columns_between_tabs_and_marks_and_line_ends() {
+fn columns_may_have_tabs_a_byte_order_mark_and_any_line_endings() {
     let text = "\u{feff}New\u{a0}York\tB-LOC\r\nis\tO\r\n \r\nbig  O\r\n";
     let expected = [sentence(&["New\u{a0}York", "is"], &["B-LOC", "O"], 0, 1), sentence(&["big"], &["O"], 0, 4)];
     assert_eq!(read("a.txt", text, LabelsNeeded::Required).unwrap().sentences(), expected);
 }
 
 #[test]
-fn wikiann_loses_its_language() {
+fn the_language_prefix_of_wikiann_is_removed() {
     let text = "en:10:30\tO\nen::\tO\nen:Paris\tB-LOC\n\nen:x\tO\n";
     let file_ = read("a.txt", text, LabelsNeeded::Required).unwrap();
     assert_eq!(file_.format(), TagFormat::WikiAnn);
     let expected = [sentence(&["10:30", ":", "Paris"], &["O", "O", "B-LOC"], 0, 1), sentence(&["x"], &["O"], 0, 5)];
     assert_eq!(file_.sentences(), expected);
-    // One other line and the colon is a part of the word.
+    // One line without a prefix: then the colon is part of the word.
     let other = read("a.txt", &format!("{text}yes\tO\n"), LabelsNeeded::Required).unwrap();
     assert_eq!(other.format(), TagFormat::COLUMNS);
     assert_eq!(other.sentences()[1].words, ["en:x", "yes"]);
@@ -59,7 +59,7 @@ fn wikiann_loses_its_language() {
     fails(wikiann("en:a\tO\nb\tO\n", LabelsNeeded::Required), &["a:2:", "language:word"]);
     fails(wikiann("en:a\tx\tO\n", LabelsNeeded::Required), &["a:1:", "language:word"]);
     fails(wikiann("en:\tO\n", LabelsNeeded::Required), &["a:1:", "word is empty"]);
-    fails(wikiann("en:a\t\n", LabelsNeeded::Required), &["a:1:", "has no tag"]);
+    fails(wikiann("en:a\t\n", LabelsNeeded::Required), &["a:1:", "expected a tag"]);
 }
 
 /// A line of CoNLL-U.
@@ -83,7 +83,7 @@ fn conllu() -> String {
 }
 
 #[test]
-fn conllu_leaves_out_ranges_and_empty_nodes() {
+fn ranges_and_empty_nodes_of_conllu_are_skipped() {
     let expected = [
         sentence(&["vamos", "nos"], &["VERB", "PRON"], 0, 5),
         sentence(&["al mar"], &["NOUN"], 0, 10),
@@ -99,15 +99,18 @@ fn conllu_leaves_out_ranges_and_empty_nodes() {
 }
 
 #[test]
-fn broken_conllu() {
-    fails(read("a.conllu", "1\tword\tNOUN\n", LabelsNeeded::Required), &["a.conllu:1:", "3 columns", "expected 10"]);
+fn invalid_conllu_is_an_error() {
+    fails(read("a.conllu", "1\tword\tNOUN\n", LabelsNeeded::Required), &["a.conllu:1:", "found 3", "expected 10"]);
     let eleven = token("1", "a", "X", "_").replace('\n', "\tmore\n");
-    fails(read("a.conllu", &eleven, LabelsNeeded::Required), &["a.conllu:1:", "11 columns"]);
+    fails(read("a.conllu", &eleven, LabelsNeeded::Required), &["a.conllu:1:", "found 11"]);
     let no_blank = token("1", "a", "X", "_") + &token("1", "b", "X", "_");
-    fails(read("a.conllu", &no_blank, LabelsNeeded::Required), &["a.conllu:2:", "expected 2", "blank line"]);
+    fails(
+        read("a.conllu", &no_blank, LabelsNeeded::Required),
+        &["a.conllu:2:", "expected word number 2", "blank line"],
+    );
     let gap = token("1", "a", "X", "_") + &token("2", "b", "_", "_");
-    fails(read("a.conllu", &gap, LabelsNeeded::Required), &["a.conllu:2:", "no tag"]);
-    fails(read("a.conllu", &gap, LabelsNeeded::Optional), &["a.conllu:2:", "words before have"]);
+    fails(read("a.conllu", &gap, LabelsNeeded::Required), &["a.conllu:2:", "expected a tag"]);
+    fails(read("a.conllu", &gap, LabelsNeeded::Optional), &["a.conllu:2:", "previous words have"]);
     for tag in [0, 11] {
         let format = Some(TagFormat::ConllU { tag });
         fails(TaggedSentences::read(&file("a.conllu", conllu()).path, format, LabelsNeeded::Required), &["column"]);
@@ -115,42 +118,45 @@ fn broken_conllu() {
 }
 
 #[test]
-fn words_without_tags_only_for_prediction() {
+fn words_may_have_no_tags_only_for_prediction() {
     let text = "One\nword\n\na\nline\n";
     let file_ = read("a.txt", text, LabelsNeeded::Optional).unwrap();
     assert_eq!(file_.sentences(), [sentence(&["One", "word"], &[], 0, 1), sentence(&["a", "line"], &[], 0, 4)]);
     assert!(!file_.is_tagged());
-    assert_eq!(ids(&file_, &Labels::given(["O"]).unwrap()).unwrap(), [vec![0usize; 0], vec![]]);
-    fails(file_.labels(), &["no tags"]);
-    fails(read("a.txt", text, LabelsNeeded::Required), &["a.txt:1:", "\"One\" has no tag"]);
+    assert_eq!(ids(&file_, &Labels::from_names(["O"]).unwrap()).unwrap(), [vec![0usize; 0], vec![]]);
+    fails(file_.labels(), &["expected a tag for each word"]);
+    fails(read("a.txt", text, LabelsNeeded::Required), &["a.txt:1:", "none for \"One\""]);
     let bare = token("1", "a", "_", "_") + &token("2", "b", "_", "_");
     assert_eq!(read("a.conllu", &bare, LabelsNeeded::Optional).unwrap().sentences()[0].words, ["a", "b"]);
     fails(
         read("a.conllu", &(bare + &token("3", "c", "X", "_")), LabelsNeeded::Optional),
-        &["a.conllu:3:", "before have none"],
+        &["a.conllu:3:", "previous words have none"],
     );
 }
 
 #[test]
-fn words_and_tags_that_do_not_align() {
-    fails(read("a.txt", "one O\ntwo\n", LabelsNeeded::Required), &["a.txt:2:", "1 columns", "expected 2"]);
-    fails(read("a.txt", "one\ntwo O\n", LabelsNeeded::Optional), &["a.txt:2:", "2 columns", "expected 1"]);
-    fails(read("a.txt", "a b O\n\nc d e O\n", LabelsNeeded::Required), &["a.txt:3:", "4 columns"]);
-    fails(read("a.txt", "a\t\n", LabelsNeeded::Required), &["a.txt:1:", "has no tag"]);
+fn words_and_tags_that_do_not_align_are_errors() {
+    fails(read("a.txt", "one O\ntwo\n", LabelsNeeded::Required), &["a.txt:2:", "found 1", "expected 2 columns"]);
+    fails(read("a.txt", "one\ntwo O\n", LabelsNeeded::Optional), &["a.txt:2:", "found 2", "expected 1 columns"]);
+    fails(read("a.txt", "a b O\n\nc d e O\n", LabelsNeeded::Required), &["a.txt:3:", "found 4"]);
+    fails(read("a.txt", "a\t\n", LabelsNeeded::Required), &["a.txt:1:", "expected a tag"]);
     for (word, tag) in [(0, None), (1, Some(0))] {
         let format = Some(TagFormat::Columns { word, tag });
-        fails(TaggedSentences::read(&file("a", "a O").path, format, LabelsNeeded::Required), &["column: 0"]);
+        fails(
+            TaggedSentences::read(&file("a", "a O").path, format, LabelsNeeded::Required),
+            &["column`: expected a number from 1"],
+        );
     }
     let format = Some(TagFormat::Columns { word: 3, tag: None });
     fails(TaggedSentences::read(&file("a", "a O").path, format, LabelsNeeded::Required), &["a:1:", "word in column 3"]);
     let format = Some(TagFormat::Columns { word: 1, tag: Some(3) });
-    fails(TaggedSentences::read(&file("a", "a O").path, format, LabelsNeeded::Required), &["a:1:", "no tag"]);
+    fails(TaggedSentences::read(&file("a", "a O").path, format, LabelsNeeded::Required), &["a:1:", "expected a tag"]);
 }
 
 #[test]
-fn unknown_tags_and_empty_files() {
+fn unknown_tags_and_empty_files_are_errors() {
     let dev = read("a.txt", "one O\n\ntwo O\nthree B-LOK\n", LabelsNeeded::Required).unwrap();
-    let labels = Labels::found(["O", "B-LOC"]).unwrap();
+    let labels = Labels::from_data(["O", "B-LOC"]).unwrap();
     let parts = ["a.txt:3:", "word 2", "\"three\"", "unknown label \"B-LOK\"", "did you mean \"B-LOC\"?"];
     fails(ids(&dev, &labels), &parts);
     for text in ["", "\n\n", "-DOCSTART- O\n"] {
@@ -159,7 +165,7 @@ fn unknown_tags_and_empty_files() {
 }
 
 #[test]
-fn wikiann_as_published() {
+fn wikiann_is_read_as_published() {
     let Some(data) = cloze_testing::real_data("ner") else { return };
     for (split, sentences, words) in [("train", 20_000, 160_394), ("dev", 10_000, 80_536), ("test", 10_000, 80_326)] {
         let path = data.join(format!("wikiann-en.{split}.txt"));
@@ -174,7 +180,7 @@ fn wikiann_as_published() {
 }
 
 #[test]
-fn ud_english_ewt_as_published() {
+fn ud_english_ewt_is_read_as_published() {
     let Some(data) = cloze_testing::real_data("ud-ewt") else { return };
     // Counted with grep and cut: sentences by blank lines, documents by # newdoc, nouns by lines.
     for (split, sentences, documents, nouns) in
@@ -190,7 +196,7 @@ fn ud_english_ewt_as_published() {
     }
 }
 
-fn whole(name: &str, text: &str) -> Vec<(Vec<String>, Vec<String>)> {
+fn words_and_tags(name: &str, text: &str) -> Vec<(Vec<String>, Vec<String>)> {
     let found = read(name, text, LabelsNeeded::Required).unwrap();
     found.sentences().iter().map(|sentence| (sentence.words.clone(), sentence.tags.clone())).collect()
 }
@@ -217,19 +223,19 @@ fn r37_json_is_not_read_as_columns() {
             "[{\"tokens\": [\"EU\", \"rejects\"], \"ner_tags\": [\"B-ORG\", \"O\"]},\n {\"tokens\": [\"{\"], \"ner_tags\": [\"O\"]}]",
         ),
     ] {
-        assert_eq!(whole(name, text), expected, "{name}");
+        assert_eq!(words_and_tags(name, text), expected, "{name}");
         assert_eq!(read(name, text, LabelsNeeded::Required).unwrap().format(), TagFormat::Objects);
     }
     // A brace may be a word.
-    assert_eq!(whole("a.txt", "{ O\n} O\n"), [pair("{ }", "O O")]);
+    assert_eq!(words_and_tags("a.txt", "{ O\n} O\n"), [pair("{ }", "O O")]);
     for (row, parts) in [
         ("{\"words\": [\"a\", \"b\"], \"tags\": \"B-PER O\"}", ["\"tags\" is a string", "expected a list"]),
         ("{\"words\": \"a b\", \"tags\": [\"O\"]}", ["\"words\" is a string", "expected a list"]),
-        ("{\"words\": [\"a\", \"b\"], \"tags\": [\"O\"]}", ["2 words and 1 entries", "as many"]),
-        ("{\"words\": [\"a\"]}", ["has no tag", "expected"]),
+        ("{\"words\": [\"a\", \"b\"], \"tags\": [\"O\"]}", ["2 words and 1 entries", "the same number"]),
+        ("{\"words\": [\"a\"]}", ["none for \"a\"", "expected a tag"]),
         ("{\"words\": [1], \"tags\": [\"O\"]}", ["word 1 is a number", "string"]),
         ("{\"words\": [\"a\"], \"tags\": [null]}", ["the tag of word 1 is null", "name or a number"]),
-        ("{\"text\": \"a\"}", ["no list of words", "\"text\""]),
+        ("{\"text\": \"a\"}", ["expected a list of words", "\"text\""]),
         ("\"words\"", ["object", "a string"]),
     ] {
         let text = format!("{{\"words\": [\"x\"], \"tags\": [\"O\"]}}\n{row}\n");
@@ -238,46 +244,42 @@ fn r37_json_is_not_read_as_columns() {
     let both = "{\"tokens\": [\"a\"], \"pos_tags\": [\"NOUN\"], \"ner_tags\": [\"O\"]}\n";
     let found = read("a.jsonl", both, LabelsNeeded::Required).unwrap();
     assert_eq!(found.sentences()[0].tags, ["O"]);
-    assert!(
-        found.remarks()[0].contains("\"ner_tags\"") && found.remarks()[0].contains("--label"),
-        "{:?}",
-        found.remarks()
-    );
+    assert!(found.notes()[0].contains("\"ner_tags\"") && found.notes()[0].contains("`label`"), "{:?}", found.notes());
     let pos =
         TaggedSentences::read_key(&file("a.jsonl", both).path, None, Some("pos_tags"), LabelsNeeded::Required).unwrap();
-    assert_eq!((&*pos.sentences()[0].tags, pos.remarks().len()), (&["NOUN".to_owned()][..], 0));
+    assert_eq!((&*pos.sentences()[0].tags, pos.notes().len()), (&["NOUN".to_owned()][..], 0));
     fails(
         TaggedSentences::read_key(&file("a.jsonl", both).path, None, Some("upos"), LabelsNeeded::Required),
         &["a.jsonl:1:", "no list \"upos\""],
     );
     fails(
         TaggedSentences::read_key(&file("a.txt", "a O").path, None, Some("tags"), LabelsNeeded::Required),
-        &["--tag-column"],
+        &["`tag_column`"],
     );
-    // A 0 in columns is not a position.
-    let labels = Labels::of_model(&["B-LOC".to_owned(), "O".to_owned()], &[]).unwrap();
+    // A 0 in columns is not an index.
+    let labels = Labels::from_model(&["B-LOC".to_owned(), "O".to_owned()], &[]).unwrap();
     fails(ids(&read("a.txt", "a 0\n", LabelsNeeded::Required).unwrap(), &labels), &["a.txt:1:", "unknown label \"0\""]);
     let objects = read("a.jsonl", "{\"tokens\": [\"a\"], \"tags\": [1]}\n", LabelsNeeded::Required).unwrap();
     assert_eq!(ids(&objects, &labels).unwrap(), [[1]]);
-    // Numbers say nothing of their own.
+    // Numbers without names have no meaning.
     let numbers = read("a.jsonl", "{\"tokens\": [\"a\"], \"tags\": [3]}\n", LabelsNeeded::Required).unwrap();
     assert!(numbers.has_numbers() && numbers.sentences()[0].tags == ["3"]);
     assert_eq!(read("a.jsonl", "{\"tokens\": [\"a\"]}\n", LabelsNeeded::Optional).unwrap().sentences()[0].words, ["a"]);
 }
 
 #[test]
-fn parquet_of_tags_has_the_files_own_names() {
+fn class_names_of_parquet_tags_are_used() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/huggingface.parquet");
     let found = TaggedSentences::read_key(&path, None, Some("ner_tags"), LabelsNeeded::Required).unwrap();
-    let seen: Vec<_> = found.sentences().iter().map(|s| (s.words.clone(), s.tags.clone())).collect();
-    assert_eq!(seen, [pair("Ada Lovelace wrote", "B-PER I-PER O"), pair("London", "B-LOC")]);
+    let sentences: Vec<_> = found.sentences().iter().map(|s| (s.words.clone(), s.tags.clone())).collect();
+    assert_eq!(sentences, [pair("Ada Lovelace wrote", "B-PER I-PER O"), pair("London", "B-LOC")]);
     assert!(!found.has_numbers());
     let pos = TaggedSentences::read_key(&path, None, Some("pos_tags"), LabelsNeeded::Required).unwrap();
     assert_eq!(pos.sentences()[1].tags, ["PROPN"]);
 }
 
 #[test]
-fn r38_white_space_comments_and_headers_are_no_tags() {
+fn r38_white_space_comments_and_headers_are_not_tags() {
     let expected = [pair("Paris is", "B-LOC O"), pair("Paris", "B-LOC")];
     for text in [
         "Paris\tB-LOC \nis\tO\n\nParis\tB-LOC\n",
@@ -288,23 +290,23 @@ fn r38_white_space_comments_and_headers_are_no_tags() {
         "# id 1\nParis B-LOC\nis O\n\n# a comment of its own\nParis B-LOC\n",
         "# id 1\tdomain=dev\nParis\tB-LOC\nis\tO\n\n# id 2\tdomain=dev\nParis\tB-LOC\n",
     ] {
-        assert_eq!(whole("a.txt", text), expected, "{text:?}");
+        assert_eq!(words_and_tags("a.txt", text), expected, "{text:?}");
     }
     let multiconer = "# id f423 domain=dev\nParis _ _ B-LOC\nis _ _ O\n\n# id f424 domain=dev\nParis _ _ B-LOC\n";
-    assert_eq!(whole("a.conll", multiconer), expected);
+    assert_eq!(words_and_tags("a.conll", multiconer), expected);
     assert!(
-        read("a.txt", "token tag\na O\n", LabelsNeeded::Required).unwrap().remarks()[0]
+        read("a.txt", "token tag\na O\n", LabelsNeeded::Required).unwrap().notes()[0]
             .contains("line 1 (\"token tag\") is a header")
     );
-    // A tag of its own, on other lines too, makes it a word; so does a tab after the mark.
-    assert_eq!(whole("a.txt", "#\tSYM\n1\tNUM\n"), [pair("# 1", "SYM NUM")]);
-    assert_eq!(whole("a.txt", "# O\n1 O\n"), [pair("# 1", "O O")]);
-    assert_eq!(whole("a.txt", "word O\ntag O\n"), [pair("word tag", "O O")]);
-    // A word of two is not cut because its tag is missing.
-    fails(read("a.txt", "a\tO\nNew York\t\n", LabelsNeeded::Required), &["a.txt:2:", "1 columns", "expected 2"]);
+    // It is a word if it has a tag that also occurs on other lines, or if a tab follows the # sign.
+    assert_eq!(words_and_tags("a.txt", "#\tSYM\n1\tNUM\n"), [pair("# 1", "SYM NUM")]);
+    assert_eq!(words_and_tags("a.txt", "# O\n1 O\n"), [pair("# 1", "O O")]);
+    assert_eq!(words_and_tags("a.txt", "word O\ntag O\n"), [pair("word tag", "O O")]);
+    // A word that contains a space is not split if its tag is missing.
+    fails(read("a.txt", "a\tO\nNew York\t\n", LabelsNeeded::Required), &["a.txt:2:", "found 1", "expected 2 columns"]);
     let conllu = token("1", " a ", "AUX ", "_");
-    assert_eq!(whole("a.conllu", &conllu), [pair("a", "AUX")]);
-    assert_eq!(whole("a.txt", "en:ab\tB-PER \nen:cd\tO\t\n"), [pair("ab cd", "B-PER O")]);
+    assert_eq!(words_and_tags("a.conllu", &conllu), [pair("a", "AUX")]);
+    assert_eq!(words_and_tags("a.txt", "en:ab\tB-PER \nen:cd\tO\t\n"), [pair("ab cd", "B-PER O")]);
 }
 
 #[test]

@@ -1,12 +1,12 @@
-//! The two binary formats' beginnings. Both are as long for any number of rows, so that they can be written again when the number is
-//! known: what is short is filled up with spaces, which both formats allow.
+//! Headers of the two binary formats. Their length does not depend on the number of rows, so that they can be rewritten
+//! when the number is known. They are padded with spaces, which both formats allow.
 
-/// Bytes of a `.npy` file's beginning: a multiple of 64, as its format asks.
+/// The size of the header of `.npy` files in bytes: a multiple of 64, as the format requires.
 pub(super) const NPY_BYTES: usize = 128;
-/// Bytes of a `.safetensors` file's beginning, its length of 8 bytes included.
+/// The size of the header of `.safetensors` files in bytes, including the 8 bytes of its length.
 const SAFETENSORS_BYTES: usize = 128;
 
-/// NumPy's format 1.0: magic, version, the rest's length as u16, a Python literal, a newline.
+/// NumPy's format 1.0: magic number, version, length of the rest as u16, a Python literal, a newline.
 pub(super) fn npy(rows: u64, width: usize) -> Vec<u8> {
     let mut header = b"\x93NUMPY\x01\x00".to_vec();
     header.extend_from_slice(&((NPY_BYTES - 10) as u16).to_le_bytes());
@@ -18,7 +18,7 @@ pub(super) fn npy(rows: u64, width: usize) -> Vec<u8> {
     header
 }
 
-/// safetensors: the rest's length as u64, JSON.
+/// safetensors: length of the rest as u64, JSON.
 pub(super) fn safetensors(rows: u64, width: usize) -> Vec<u8> {
     let bytes = rows * width as u64 * 4;
     let mut header = ((SAFETENSORS_BYTES - 8) as u64).to_le_bytes().to_vec();
@@ -35,8 +35,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_fit() {
-        // More than any disk holds: 16 EiB.
+    fn headers_of_any_size_fit() {
+        // 16 EiB, more than the capacity of any disk.
         let (rows, width) = (u64::MAX / 4 / (1 << 24), 1 << 24);
         for (header, length) in [(npy(rows, width), NPY_BYTES), (safetensors(rows, width), SAFETENSORS_BYTES)] {
             assert_eq!(header.len(), length);

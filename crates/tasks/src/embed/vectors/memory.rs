@@ -2,7 +2,7 @@
 
 use crate::embed::arithmetic::normalize;
 
-/// Rows of equally many f32.
+/// A matrix of f32, whose rows are vectors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vectors {
     width: usize,
@@ -10,44 +10,48 @@ pub struct Vectors {
 }
 
 impl Vectors {
-    /// Rows end to end; panics unless they fill whole rows.
+    /// Makes a matrix from row-major values. Panics unless their number is a multiple of `width`.
     pub fn new(width: usize, values: Vec<f32>) -> Vectors {
-        assert!(width > 0 && values.len().is_multiple_of(width), "{} numbers in rows of {width}", values.len());
+        assert!(
+            width > 0 && values.len().is_multiple_of(width),
+            "expected a multiple of {width} numbers, found {}",
+            values.len()
+        );
         Vectors { width, values }
     }
 
-    /// Numbers of a row.
+    /// The number of dimensions of a row.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// How many rows.
+    /// The number of rows.
     pub fn len(&self) -> usize {
         self.values.len() / self.width
     }
 
-    /// Whether there is none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Each row in turn.
+    /// An iterator over the rows.
     pub fn rows(&self) -> std::slice::ChunksExact<'_, f32> {
         self.values.chunks_exact(self.width)
     }
 
-    /// All rows, end to end.
+    /// All values, row-major.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// Appends rows; panics if they are of another width.
+    /// Appends rows. Panics if their number of dimensions is different.
     pub fn append(&mut self, other: Vectors) {
-        assert_eq!(self.width, other.width, "rows of one width");
+        assert_eq!(self.width, other.width, "expected rows with the same dimensions");
         self.values.extend(other.values);
     }
 
-    /// Each row divided by its length; rows of zeros stay.
+    /// Divides each row by its Euclidean norm; zero rows stay zero.
     pub fn normalized(mut self) -> Vectors {
         self.values.chunks_exact_mut(self.width).for_each(normalize);
         self

@@ -1,4 +1,5 @@
-//! Reading `.npy`: matrices of little-endian f32 in C order, which is what [`Writer`](super::Writer) and `numpy.save` write.
+//! Reading `.npy`: matrices of little-endian f32 in C order, which is what [`Writer`](super::Writer) and `numpy.save`
+//! write.
 
 use std::path::Path;
 
@@ -8,15 +9,15 @@ use crate::TaskError;
 /// Reads a matrix of f32.
 ///
 /// # Errors
-/// [`TaskError::Io`]; [`TaskError::File`] for a file that is no `.npy`, holds other than a matrix of little-endian f32 in C order, or
-/// is not as long as its header says.
+/// [`TaskError::Io`]; [`TaskError::File`] for a file that is not a `.npy` file, does not contain a matrix of
+/// little-endian f32 in C order, or does not have the size that its header says.
 pub fn read_npy(path: &Path) -> Result<Vectors, TaskError> {
     let bytes = std::fs::read(path).map_err(|e| TaskError::io("read", path, e))?;
     let (rows, width, data) = parse(&bytes).map_err(|problem| TaskError::file(path, problem))?;
     let expected = rows.checked_mul(width).and_then(|n| n.checked_mul(4));
     if width == 0 || expected != Some(data.len()) {
         let problem = format!(
-            "its header says {rows} rows of {width} numbers, and {} bytes follow; the file is damaged or was cut short",
+            "expected {rows} rows of {width} numbers, as its header says, found {} bytes; the file is damaged or was cut short",
             data.len()
         );
         return Err(TaskError::file(path, problem));
@@ -25,26 +26,26 @@ pub fn read_npy(path: &Path) -> Result<Vectors, TaskError> {
     Ok(Vectors::new(width, numbers.iter().map(|number| f32::from_le_bytes(*number)).collect()))
 }
 
-/// Rows, width and the numbers' bytes.
+/// The number of rows, the width, and the bytes of the numbers.
 fn parse(bytes: &[u8]) -> Result<(usize, usize, &[u8]), &'static str> {
-    const NO_NPY: &str = "not a .npy file; expected one that `cloze embed` or numpy.save wrote";
+    const NOT_NPY: &str = "expected a .npy file, such as numpy.save writes";
     const CUT: &str = "its header is cut short; write the file again";
-    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or(NO_NPY)?;
+    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or(NOT_NPY)?;
     let (version, rest) = rest.split_first_chunk::<2>().ok_or(CUT)?;
     let (length, rest) = match version[0] {
         1 => rest.split_first_chunk::<2>().map(|(n, rest)| (usize::from(u16::from_le_bytes(*n)), rest)),
         2 | 3 => rest.split_first_chunk::<4>().map(|(n, rest)| (u32::from_le_bytes(*n) as usize, rest)),
-        _ => return Err("a .npy file of a version above 3; write it again with a NumPy of today"),
+        _ => return Err("expected a .npy file of version 1, 2 or 3, found a different version"),
     }
     .ok_or(CUT)?;
     let (header, data) = rest.split_at_checked(length).ok_or(CUT)?;
-    let header = std::str::from_utf8(header).map_err(|_| NO_NPY)?;
+    let header = std::str::from_utf8(header).map_err(|_| NOT_NPY)?;
     let field = |name: &str| header.split_once(name).map(|(_, rest)| rest.trim_start_matches([':', ' ']));
     if !field("'descr'").is_some_and(|value| value.starts_with("'<f4'")) {
         return Err("expected numbers of type '<f4' (little-endian f32), found others; save them with .astype('<f4')");
     }
     if !field("'fortran_order'").is_some_and(|value| value.starts_with("False")) {
-        return Err("expected rows one after another (C order), found columns; save numpy.ascontiguousarray of it");
+        return Err("expected C order (row-major), found Fortran order; save numpy.ascontiguousarray of it");
     }
     let shape = field("'shape'").and_then(|value| value.strip_prefix('(')?.split_once(')'));
     let sizes = shape.map(|(inside, _)| inside.split(',').map(str::trim).filter(|size| !size.is_empty()));
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_matrix_of_f32_is_refused() {
+    fn files_without_a_matrix_of_f32_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.npy");
         let read = |bytes: &[u8]| {
@@ -78,10 +79,10 @@ mod tests {
         let found = read(&file(good, 6)).unwrap();
         assert_eq!((found.len(), found.width(), found.values()), (2, 3, &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0][..]));
         let fails = |bytes: &[u8]| read(bytes).unwrap_err().to_string();
-        assert!(fails(b"").contains("not a .npy"));
+        assert!(fails(b"").contains("expected a .npy file"));
         assert!(fails(b"\x93NUMPY\x01").contains("cut short"));
         assert!(fails(&file(good, 6)[..40]).contains("cut short"));
-        assert!(fails(&file(good, 5)).contains("2 rows of 3 numbers, and 20 bytes follow"));
+        assert!(fails(&file(good, 5)).contains("2 rows of 3 numbers, as its header says, found 20 bytes"));
         assert!(fails(&file(&good.replace("<f4", "<f8"), 6)).contains("'<f4'"));
         assert!(fails(&file(&good.replace("False", "True"), 6)).contains("C order"));
         for shape in ["(6,)", "(1, 2, 3)", "()", "(2, x)", "(-2, 3)"] {
@@ -91,7 +92,7 @@ mod tests {
         assert!(fails(&file(&good.replace("(2, 3)", "(4611686018427387904, 4)"), 0)).contains("damaged"));
     }
 
-    /// Each must give vectors or an error, and never a panic.
+    /// Every seed must give vectors or an error, without a panic.
     #[test]
     fn seeds_of_the_fuzz_target_are_read() {
         let dir = tempfile::tempdir().unwrap();

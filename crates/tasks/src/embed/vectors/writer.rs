@@ -1,4 +1,4 @@
-//! Writing vectors as they come: aside, and renamed when all are there.
+//! Streaming writer of vectors: to a temporary file, which is renamed at the end.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,20 +9,20 @@ use super::header;
 use super::memory::Vectors;
 use crate::TaskError;
 
-/// A kind of file.
+/// A file format of vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// NumPy's: a matrix of little-endian f32.
+    /// NumPy's format: a matrix of little-endian f32.
     Npy,
     /// One tensor `embeddings`, `[N, D]` of f32.
     Safetensors,
-    /// `{"text": …, "embedding": […]}` a line.
+    /// One object per line: `{"text": …, "embedding": […]}`.
     Jsonl,
 }
 
 impl Format {
-    /// By the ending of a name; none if it is no such ending.
+    /// The format of a file name's extension; none for other extensions.
     pub fn of(path: &Path) -> Option<Format> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "npy" => Some(Format::Npy),
@@ -32,7 +32,7 @@ impl Format {
         }
     }
 
-    /// The file's beginning for so many rows.
+    /// The header for this number of rows.
     fn header(self, rows: u64, width: usize) -> Vec<u8> {
         match self {
             Format::Npy => header::npy(rows, width),
@@ -42,7 +42,7 @@ impl Format {
     }
 }
 
-/// A file of vectors being written. Dropped before [`finish`](Self::finish), it leaves nothing.
+/// A writer of a file of vectors. If it is dropped before [`finish`](Self::finish), it leaves no file.
 pub struct Writer {
     file: AtomicFile,
     format: Format,
@@ -51,26 +51,32 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins a file of vectors of this width, aside.
+    /// Creates a temporary file for vectors with `width` dimensions.
     ///
     /// # Errors
-    /// [`TaskError::Setting`] for another ending than `.npy`, `.safetensors` and `.jsonl`; [`TaskError::Io`].
+    /// [`TaskError::Setting`] for extensions other than `.npy`, `.safetensors` and `.jsonl`; [`TaskError::Io`].
     pub fn create(path: &Path, width: usize) -> Result<Writer, TaskError> {
         let Some(format) = Format::of(path) else {
-            let problem = format!("{}: expected a name in .npy, .safetensors or .jsonl", path.display());
-            return Err(TaskError::setting("--out", problem));
+            let problem =
+                format!("expected a name with the extension .npy, .safetensors or .jsonl, found {}", path.display());
+            return Err(TaskError::setting("out", problem));
         };
         let mut file = AtomicFile::create(path)?;
         file.write_with(|file| file.write_all(&format.header(0, width)))?;
         Ok(Writer { file, format, width, rows: 0 })
     }
 
-    /// Writes vectors, and their texts where the format keeps them. Panics unless there is a text a vector, of the width begun with.
+    /// Writes vectors, and their texts if the format has them. Panics unless there is one text for each vector and the
+    /// number of dimensions is that of the writer.
     ///
     /// # Errors
     /// [`TaskError::Io`].
     pub fn push<S: AsRef<str>>(&mut self, texts: &[S], vectors: &Vectors) -> Result<(), TaskError> {
-        assert_eq!((texts.len(), self.width), (vectors.len(), vectors.width()), "a text a vector, of one width");
+        assert_eq!(
+            (texts.len(), self.width),
+            (vectors.len(), vectors.width()),
+            "expected one text for each vector, with the dimensions of the writer"
+        );
         self.rows += texts.len() as u64;
         self.file.write_with(|file| match self.format {
             Format::Npy | Format::Safetensors => {
@@ -84,7 +90,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Tells the header how many there are, and puts the file in its place.
+    /// Writes the number of vectors into the header and renames the file to its final name.
     ///
     /// # Errors
     /// [`TaskError::Io`].
@@ -119,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn each_format_reads_back_to_the_bit() {
+    fn each_format_is_lossless() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         for name in ["x.npy", "x.safetensors", "x.jsonl"] {
@@ -157,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finished_leaves_nothing_and_spares_the_old() {
+    fn unfinished_writers_leave_no_file_and_keep_the_existing_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.npy");
         std::fs::write(&path, "old").unwrap();

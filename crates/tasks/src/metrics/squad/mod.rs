@@ -1,10 +1,10 @@
-//! SQuAD's evaluation: exact match and F1 of answers.
+//! SQuAD's official metrics: exact match and F1 of answers.
 //!
-//! Reference: the official `evaluate-v1.1.py` and `evaluate-v2.0.py` of Rajpurkar et al. The two differ in more than the
-//! unanswerable questions: where prediction and gold both normalise to nothing ("the" and "a"), v1.1 gives F1 0 and v2.0
-//! gives 1; v2.0 leaves gold answers out that normalise to nothing.
+//! Reference: the official `evaluate-v1.1.py` and `evaluate-v2.0.py` of Rajpurkar et al. They differ not only in
+//! unanswerable questions: if prediction and gold are both empty after normalization ("the" and "a"), v1.1 gives an F1
+//! of 0 and v2.0 gives 1; v2.0 ignores gold answers that are empty after normalization.
 //!
-//! Questions' ids are taken to be distinct.
+//! The ids of the questions must be distinct.
 
 mod normalise;
 mod odds;
@@ -23,61 +23,61 @@ pub use self::odds::{BestThresholds, NullOdds};
 pub use self::scored::AnswerScore;
 use self::scored::Scored;
 
-/// A question and what is right.
+/// A question and its gold answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Question<'a> {
-    /// Its id, by which predictions are found.
+    /// The id, which identifies its prediction.
     pub id: &'a str,
-    /// All gold answers, as they stand in the file; none of an unanswerable question.
+    /// All gold answers, as in the file; empty for an unanswerable question.
     pub answers: Vec<&'a str>,
 }
 
 /// Means over questions, in percent.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct SquadScores {
-    /// Share answered exactly, in percent.
+    /// Exact match: the percentage of predictions that equal a gold answer.
     pub exact: f64,
     /// Mean F1, in percent.
     pub f1: f64,
-    /// How many questions.
+    /// The number of questions.
     pub total: usize,
 }
 
-/// Scores by the rules of v1.1.
+/// The scores of v1.1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SquadV1 {
-    /// Of all questions.
+    /// The scores of all questions.
     pub all: SquadScores,
-    /// Ids of the questions without a prediction, which count as wrong, in the questions' order.
+    /// The ids of the questions without a prediction, in order. They count as wrong.
     pub missing: Vec<String>,
 }
 
-/// Scores by the rules of v2.0.
+/// The scores of v2.0.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SquadV2 {
-    /// Of all questions.
+    /// The scores of all questions.
     pub all: SquadScores,
-    /// Of those that have an answer, if there are any: the script's `HasAns`.
+    /// The scores of the questions that have an answer, if there are any: `HasAns` of the script.
     pub has_answer: Option<SquadScores>,
-    /// Of those that have none, if there are any: the script's `NoAns`.
+    /// The scores of the questions that have no answer, if there are any: `NoAns` of the script.
     pub no_answer: Option<SquadScores>,
     /// The best thresholds, if odds were given.
     pub best: Option<BestThresholds>,
-    /// Ids of the questions without a prediction, which count as wrong, in the questions' order.
+    /// The ids of the questions without a prediction, in order. They count as wrong.
     pub missing: Vec<String>,
-    /// Ids of the questions with a prediction but without odds though odds were given, in the questions' order. They
-    /// keep their prediction at the given threshold, and the search for the best takes them as not answered.
+    /// The ids of the questions that have a prediction but no odds, although odds were given, in order. They keep their
+    /// prediction at the given threshold; the search for the best threshold treats them as not answered.
     pub without_odds: Vec<String>,
 }
 
-/// Scores one prediction by the rules of v1.1. 0 if there is no gold answer.
+/// Scores one prediction as v1.1 does. 0 if there is no gold answer.
 pub fn score_v1(prediction: &str, answers: &[&str]) -> AnswerScore {
     let prediction = normalise(prediction);
     best(answers.iter().map(|answer| compare(&prediction, &normalise(answer), 0.0)))
 }
 
-/// Scores one prediction by the rules of v2.0. Without gold answers, or if all of them normalise to nothing, only what
-/// normalises to nothing is right.
+/// Scores one prediction as v2.0 does. If there are no gold answers, or all are empty after normalization, only a
+/// prediction that is empty after normalization is correct.
 pub fn score_v2(prediction: &str, answers: &[&str]) -> AnswerScore {
     let prediction = normalise(prediction);
     let mut answers: Vec<String> = answers.iter().map(|answer| normalise(answer)).filter(|a| !a.is_empty()).collect();
@@ -87,12 +87,12 @@ pub fn score_v2(prediction: &str, answers: &[&str]) -> AnswerScore {
     best(answers.iter().map(|answer| compare(&prediction, answer, 1.0)))
 }
 
-/// The larger of each of the two scores, be it of different answers.
+/// The maximum of each of the two scores, possibly of different answers.
 fn best(scores: impl Iterator<Item = AnswerScore>) -> AnswerScore {
     scores.fold(AnswerScore::WRONG, |a, b| AnswerScore { exact: a.exact.max(b.exact), f1: a.f1.max(b.f1) })
 }
 
-/// Compares two normalised texts. `both_empty` is the F1 of nothing and nothing, in which the two scripts differ.
+/// Compares two normalized texts. `both_empty` is the F1 of two empty texts, in which the two scripts differ.
 fn compare(prediction: &str, answer: &str, both_empty: f64) -> AnswerScore {
     let exact = if prediction == answer { 1.0 } else { 0.0 };
     if prediction.is_empty() && answer.is_empty() {
@@ -115,7 +115,7 @@ fn compare(prediction: &str, answer: &str, both_empty: f64) -> AnswerScore {
     AnswerScore { exact, f1: 2.0 * precision * recall / (precision + recall) }
 }
 
-/// Scores predictions by the rules of v1.1; none if there are no questions. Predictions of other questions are ignored.
+/// Scores predictions as v1.1 does; none if there are no questions. Predictions for other questions are ignored.
 pub fn evaluate_v1<'a>(
     questions: impl IntoIterator<Item = Question<'a>>,
     predictions: &HashMap<String, String>,
@@ -134,15 +134,14 @@ pub fn evaluate_v1<'a>(
     Some(SquadV1 { all: mean(scores)?, missing })
 }
 
-/// Scores predictions by the rules of v2.0; none if there are no questions. The empty text says that there is no answer.
-/// Predictions and odds of other questions are ignored.
+/// Scores predictions as v2.0 does; none if there are no questions. An empty prediction means that there is no answer.
+/// Predictions and odds for other questions are ignored.
 ///
-/// With odds, a question whose odds exceed their threshold counts as not answered, and the best thresholds are searched as
-/// `find_all_best_thresh` does. For that search the predictions must be the best answers, not already emptied by a
-/// threshold.
+/// With odds, a question whose odds exceed the threshold counts as not answered, and the best thresholds are computed
+/// as in `find_all_best_thresh`. For this the predictions must be the best answers, before any threshold is applied.
 ///
-/// The official script cannot score files that lack a prediction (it stops with a `KeyError`); here such questions
-/// count as wrong, at every threshold, as in v1.1.
+/// The official script fails with a `KeyError` if a prediction is missing. Here such questions count as wrong at every
+/// threshold, as in v1.1.
 pub fn evaluate_v2<'a>(
     questions: impl IntoIterator<Item = Question<'a>>,
     predictions: &HashMap<String, String>,
@@ -177,7 +176,7 @@ pub fn evaluate_v2<'a>(
     })
 }
 
-/// The mean in percent; none of none.
+/// The means in percent; none if there are no scores.
 fn mean(scores: impl IntoIterator<Item = AnswerScore>) -> Option<SquadScores> {
     let (mut exact, mut f1, mut total) = (0.0, 0.0, 0);
     for score in scores {

@@ -1,14 +1,14 @@
-//! Answers made comparable, exactly as the official scripts do it in Python.
+//! Normalization of answers, exactly as in the official Python scripts.
 
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
-/// The text in lower case, without ASCII punctuation (`string.punctuation`), without the words a, an and the, and with one
-/// space between words. Punctuation goes first: "the-cat" is one word, "thecat". Other punctuation stays: "–" is a word,
-/// and parts the words beside it as far as articles are concerned.
+/// Converts a text to lower case, removes ASCII punctuation (`string.punctuation`) and the words a, an and the, and
+/// puts one space between words. Punctuation is removed first: "the-cat" becomes one word, "thecat". Other punctuation
+/// is kept: "–" separates words when articles are removed.
 pub fn normalise(text: &str) -> String {
     let lower = text.to_lowercase();
     let mut kept = String::with_capacity(lower.len());
-    // Where the word now read begins.
+    // The start of the current word.
     let mut word = 0;
     for c in lower.chars().filter(|c| !c.is_ascii_punctuation()) {
         if is_word(c) {
@@ -24,12 +24,12 @@ pub fn normalise(text: &str) -> String {
     words.join(" ")
 }
 
-/// The words of a normalised text.
+/// The words of a normalized text.
 pub(super) fn words(normalised: &str) -> impl Iterator<Item = &str> {
     normalised.split(' ').filter(|w| !w.is_empty())
 }
 
-/// Puts a space in the place of what begins at `word` if it is an article.
+/// Replaces the word that starts at `word` by a space if it is an article.
 fn drop_article(kept: &mut String, word: usize) {
     if matches!(&kept[word..], "a" | "an" | "the") {
         kept.truncate(word);
@@ -37,8 +37,8 @@ fn drop_article(kept: &mut String, word: usize) {
     }
 }
 
-/// Python's `\w` less the underscore, which is gone by then: letters and numbers, but not marks (Rust's
-/// `is_alphanumeric` takes some marks and symbols as well).
+/// Python's `\w` without the underscore, which is already removed: letters and numbers, but not marks (Rust's
+/// `is_alphanumeric` also includes some marks and symbols).
 fn is_word(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_alphanumeric();
@@ -46,7 +46,7 @@ fn is_word(c: char) -> bool {
     matches!(c.general_category_group(), GeneralCategoryGroup::Letter | GeneralCategoryGroup::Number)
 }
 
-/// Where Python's `str.split()` splits: Unicode's white space and the four ASCII separators.
+/// The characters at which Python's `str.split()` splits: Unicode's white space and the four ASCII separators.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }
@@ -68,13 +68,13 @@ mod tests {
         normalised: Vec<(String, String)>,
     }
 
-    /// Whether a code point lies in ranges given by their edges.
+    /// Whether a code point is in one of the ranges with these edges.
     fn within(edges: &[u32], c: char) -> bool {
         edges.partition_point(|&edge| edge <= u32::from(c)) % 2 == 1
     }
 
     #[test]
-    fn equal_to_python() {
+    fn normalization_equals_python() {
         let python: Python = read("squad");
         assert!(python.normalised.len() > 200);
         for (text, expected) in &python.normalised {
@@ -83,12 +83,12 @@ mod tests {
     }
 
     #[test]
-    fn every_character_is_what_python_takes_it_for() {
+    fn character_classes_equal_those_of_python() {
         let python: Python = read("squad");
         assert_eq!(python.upper.to_lowercase(), python.lower);
         assert!(python.upper.chars().count() > 1300);
         let mut words = 0;
-        // Characters newer than that Python have nothing to be compared with.
+        // Characters that are newer than this version of Python cannot be compared.
         for c in ('\0'..=char::MAX).filter(|&c| !within(&python.unassigned, c)) {
             assert_eq!(is_space(c), within(&python.space, c), "{c:?} as space");
             assert_eq!(is_word(c) || c == '_', within(&python.word, c), "{c:?} as part of a word");
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn articles_are_whole_words_and_go_after_punctuation() {
+    fn articles_are_complete_words_and_are_removed_after_punctuation() {
         for (text, expected) in [
             ("The theatre of an Athenian", "theatre of athenian"),
             ("the-cat", "thecat"),

@@ -1,13 +1,13 @@
-//! The score of one answer, and a question with what thresholds need of it.
+//! The score of one answer, and the data of a question for the search for thresholds.
 
 use serde::Serialize;
 
-/// How well one prediction answers one question, from 0 to 1.
+/// The scores of one prediction, from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct AnswerScore {
-    /// 1 if it equals a gold answer, both normalised, else 0.
+    /// Exact match: 1 if it equals a gold answer after normalization, else 0.
     pub exact: f64,
-    /// The largest F1 of its words with those of a gold answer.
+    /// The maximum over the gold answers of the F1 of common words.
     pub f1: f64,
 }
 
@@ -16,20 +16,20 @@ impl AnswerScore {
     pub(super) const RIGHT: AnswerScore = AnswerScore { exact: 1.0, f1: 1.0 };
 }
 
-/// A question of v2.0 with what the scores and the search for thresholds need of it.
+/// The data of a v2.0 question for scores and for the search for thresholds.
 pub(super) struct Scored {
     /// Whether it has gold answers.
     pub(super) answerable: bool,
-    /// Whether the prediction is an answer: not the empty text, as it stands.
+    /// Whether the prediction is an answer: not empty, before normalization.
     pub(super) answered: bool,
     /// The score of the prediction, before any threshold; none without a prediction.
     pub(super) raw: Option<AnswerScore>,
-    /// Its odds, if there are any.
+    /// The odds that it has no answer, if given.
     pub(super) odds: Option<f64>,
 }
 
 impl Scored {
-    /// Its score when a question whose odds exceed the threshold is taken as not answered, whatever the prediction.
+    /// The score at a threshold: if the odds exceed it, the question counts as not answered.
     pub(super) fn at(&self, threshold: f64) -> AnswerScore {
         match (self.raw, self.odds) {
             (None, _) => AnswerScore::WRONG,

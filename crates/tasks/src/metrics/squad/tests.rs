@@ -13,7 +13,7 @@ struct Fixture {
 struct Pair {
     prediction: String,
     answers: Vec<String>,
-    /// Not of unanswerable questions, which the script does not know.
+    /// None for unanswerable questions, which v1.1 does not support.
     v1: Option<(f64, f64)>,
     v2: (f64, f64),
 }
@@ -42,7 +42,7 @@ fn assert_scores(found: Option<SquadScores>, expected: &HashMap<String, f64>, pr
 }
 
 #[test]
-fn answers_score_as_the_official_scripts_say() {
+fn answer_scores_equal_the_official_scripts() {
     let Fixture { pairs, .. } = read("squad");
     assert!(pairs.len() > 90 && pairs.iter().filter(|p| p.v1.is_none()).count() > 3);
     for Pair { prediction, answers, v1, v2 } in &pairs {
@@ -60,7 +60,7 @@ fn answers_score_as_the_official_scripts_say() {
 }
 
 #[test]
-fn sets_score_as_the_official_script_says() {
+fn set_scores_equal_the_official_script() {
     let Fixture { sets, .. } = read("squad");
     assert!(sets.len() > 20);
     let mut thresholds = 0;
@@ -96,7 +96,7 @@ fn three() -> Vec<Question<'static>> {
 }
 
 #[test]
-fn questions_without_prediction_are_wrong_and_named() {
+fn questions_without_prediction_are_wrong_and_listed() {
     let predictions = map(&[("2", "dog barks".to_string()), ("of no question", "cat".to_string())]);
     let v1 = evaluate_v1(three(), &predictions).unwrap();
     assert_eq!(v1.missing, ["1", "3"]);
@@ -105,7 +105,7 @@ fn questions_without_prediction_are_wrong_and_named() {
     assert_eq!(v2.missing, ["1", "3"]);
     assert_eq!(v2.no_answer, Some(SquadScores { exact: 0.0, f1: 0.0, total: 1 }));
     assert_eq!(v2.all.exact, 100.0 / 3.0);
-    // Nor does a threshold make them right.
+    // They are wrong at every threshold.
     let odds = map(&[("1", 9.0), ("2", -1.0), ("3", 9.0)]);
     let v2 = evaluate_v2(three(), &predictions, Some(NullOdds { odds: &odds, threshold: 0.0 })).unwrap();
     assert_eq!(v2.all.exact, 100.0 / 3.0);
@@ -114,7 +114,7 @@ fn questions_without_prediction_are_wrong_and_named() {
 }
 
 #[test]
-fn questions_without_odds_are_named() {
+fn questions_without_odds_are_listed() {
     let predictions = map(&[("1", "cat".to_string()), ("2", "dog".to_string()), ("3", String::new())]);
     let odds = map(&[("1", 0.5), ("3", f64::NAN)]);
     let found = evaluate_v2(three(), &predictions, Some(NullOdds { odds: &odds, threshold: 0.0 })).unwrap();
@@ -127,7 +127,7 @@ fn questions_without_odds_are_named() {
 }
 
 #[test]
-fn of_no_questions_there_is_no_score() {
+fn without_questions_there_is_no_score() {
     assert_eq!(evaluate_v1([], &HashMap::new()), None);
     assert_eq!(evaluate_v2([], &HashMap::new(), None), None);
     assert_eq!(score_v1("", &[]), AnswerScore::WRONG);
@@ -146,11 +146,11 @@ struct Article {
 
 #[derive(Deserialize)]
 struct Paragraph {
-    qas: Vec<Asked>,
+    qas: Vec<QuestionAnswers>,
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct QuestionAnswers {
     id: String,
     answers: Vec<Answer>,
 }
@@ -168,13 +168,13 @@ fn submission(version: &str) -> Option<Submission> {
     let text = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
     let data: Data = serde_json::from_str(&text(&format!("dev-{version}.json"))).unwrap();
     let predictions = serde_json::from_str(&text(&format!("bert-predictions-{version}.json"))).unwrap();
-    let asked = data.data.into_iter().flat_map(|a| a.paragraphs).flat_map(|p| p.qas);
-    let questions = asked.map(|q| (q.id, q.answers.into_iter().map(|a| a.text).collect())).collect();
+    let questions = data.data.into_iter().flat_map(|a| a.paragraphs).flat_map(|p| p.qas);
+    let questions = questions.map(|q| (q.id, q.answers.into_iter().map(|a| a.text).collect())).collect();
     Some((questions, predictions))
 }
 
 #[test]
-fn berts_predictions_on_v1_score_what_the_official_script_gives() {
+fn scores_of_berts_v1_predictions_equal_the_official_script() {
     let Some((questions, predictions)) = submission("v1.1") else { return };
     let found = evaluate_v1(borrow(&questions), &predictions).unwrap();
     assert_eq!((found.all.total, found.missing.len()), (10_570, 0));
@@ -183,7 +183,7 @@ fn berts_predictions_on_v1_score_what_the_official_script_gives() {
 }
 
 #[test]
-fn berts_predictions_on_v2_score_what_the_official_script_gives() {
+fn scores_of_berts_v2_predictions_equal_the_official_script() {
     let Some((questions, predictions)) = submission("v2.0") else { return };
     let found = evaluate_v2(borrow(&questions), &predictions, None).unwrap();
     let (has, no) = (found.has_answer.unwrap(), found.no_answer.unwrap());

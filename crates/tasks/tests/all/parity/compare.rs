@@ -1,4 +1,4 @@
-//! One model folder against its `reference.safetensors`: everything in the reference is compared, or reported.
+//! Compares a model folder with its `reference.safetensors`. Every tensor of the reference is compared or reported.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,36 +11,36 @@ use cloze_tasks::batch::TaskBatch;
 
 use super::reference::{self, Array, Packed};
 
-/// Largest relative errors, ‖ours − theirs‖ / ‖theirs‖ of a tensor.
+/// The largest relative errors of tensors, ‖ours − theirs‖ / ‖theirs‖.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Worst {
+pub struct MaxErrors {
     pub output: f64,
     pub loss: f64,
     pub gradient: f64,
 }
 
-impl Worst {
-    fn widen(&mut self, name: &str, error: f64) {
-        let worst = match name {
+impl MaxErrors {
+    fn update(&mut self, name: &str, error: f64) {
+        let largest = match name {
             "output.loss" => &mut self.loss,
             name if name.starts_with("grad.") => &mut self.gradient,
             _ => &mut self.output,
         };
-        *worst = worst.max(error);
+        *largest = largest.max(error);
     }
 }
 
-impl fmt::Display for Worst {
+impl fmt::Display for MaxErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Worst { output, loss, gradient } = self;
+        let MaxErrors { output, loss, gradient } = self;
         write!(f, "largest relative error: outputs {output:.1e}, loss {loss:.1e}, gradients {gradient:.1e}")
     }
 }
 
-/// The bound in f32, wherever f32 can tell: see [`YARDSTICKS`].
+/// The minimum bound in f32: see [`YARDSTICKS`].
 const F32_BOUND: f64 = 1e-4;
 
-/// u: what rounding changes a number by at most, relative to it.
+/// The unit roundoff u: the largest relative error of rounding a number.
 fn rounding(precision: DType) -> f64 {
     match precision {
         DType::BF16 => 1.0 / 256.0,
@@ -48,26 +48,27 @@ fn rounding(precision: DType) -> f64 {
     }
 }
 
-/// The bound in bf16, in yardsticks. How far rounding carries depends on the model: a steep softmax or two logits that
-/// nearly cancel magnify it a hundredfold. So the yardstick is the model's own: how far a tensor moves, in f32, when each
-/// weight moves by a random part of u, the largest of a few draws and u at least. A pass in bf16 rounds weights like that,
-/// and some eight activations a layer on the way there and eight on the way back: independent errors of the same size,
-/// which add in squares to √16 yardsticks. Twice that is the bound (most tensors come to 1, the worst seen to 4).
+/// The bound on errors, in yardsticks. The effect of rounding depends on the model: a steep softmax or two logits that
+/// nearly cancel amplify it a hundredfold. Therefore the yardstick is measured on the model: how much a tensor changes,
+/// in f32, if each weight changes by a random fraction of u; the maximum over a few draws, and at least u. A pass in
+/// bf16 rounds the weights like that, and also about eight activations per layer in the forward and eight in the
+/// backward pass. These are independent errors of the same size, whose squares add to √16 yardsticks. The bound is
+/// twice that (most tensors reach 1, the largest observed value is 4).
 ///
-/// In f32 it comes to 1e-5 or less and [`F32_BOUND`] stands, but for a random model of many layers: its last softmax is so
-/// steep that the gradient behind it is a difference of equal numbers, in which PyTorch's f32 itself strays from its f64 by
-/// up to 1e-3.
+/// In f32 this is 1e-5 or less, and [`F32_BOUND`] applies. An exception is a random model with many layers: its last
+/// softmax is so steep that its gradient is a difference of equal numbers, in which PyTorch's own f32 differs from its
+/// f64 by up to 1e-3.
 const YARDSTICKS: f64 = 8.0;
 const DRAWS: u64 = 4;
 
-/// A gradient smaller than this share of the norm of all gradients together is compared with that share instead.
+/// The norm of a gradient is replaced by this fraction of the norm of all gradients if it is smaller.
 const GRADIENT_FLOOR: f64 = 1e-3;
 
-/// Tensors by the reference's names, real tokens only.
+/// Tensors by the names of the reference, without padding.
 type Named = BTreeMap<String, Vec<f64>>;
 
-/// Compares a folder with its reference; the findings say all that differs, or why nothing could be compared.
-pub fn check_folder(device: &Device, folder: &Path, precision: DType) -> Result<Worst, Vec<String>> {
+/// Compares a folder with its reference. The findings are all differences, or the reason why nothing could be compared.
+pub fn check_folder(device: &Device, folder: &Path, precision: DType) -> Result<MaxErrors, Vec<String>> {
     let one = |problem: String| vec![problem];
     let mut reference = reference::read(&folder.join("reference.safetensors")).map_err(one)?;
     let load = || Model::load(folder, device).map_err(|error| one(format!("cannot be checked: {error}")));
@@ -85,10 +86,10 @@ pub fn check_folder(device: &Device, folder: &Path, precision: DType) -> Result<
         && inputs.rows.len() < inputs.padded.iter().product()
     {
         println!(
-            "{}: its softmax runs over padding, which is not there in a packed batch: the loss is compared with",
+            "{}: its softmax includes padding, which a packed batch does not have: the loss is computed with",
             folder.display()
         );
-        println!("  the reference's own logits of the padding beside ours, its gradients are not");
+        println!("  the reference's logits of the padding in addition to ours; gradients are not compared");
         let loss = answer_loss_with_padding(&ours, &reference, &inputs);
         ours.insert("output.loss".to_owned(), vec![loss]);
         ours.retain(|name, _| !name.starts_with("grad."));
@@ -112,7 +113,7 @@ pub fn check_folder(device: &Device, folder: &Path, precision: DType) -> Result<
         *bound = (YARDSTICKS * *bound).max(least);
     }
 
-    let mut worst = Worst::default();
+    let mut max_errors = MaxErrors::default();
     let mut findings = Vec::new();
     for (name, ours) in &ours {
         let Some(expected) = theirs.get(name) else {
@@ -124,28 +125,30 @@ pub fn check_folder(device: &Device, folder: &Path, precision: DType) -> Result<
             continue;
         }
         let (error, bound) = (relative_error(name, ours, &theirs), bounds[name.as_str()]);
-        worst.widen(name, error);
+        max_errors.update(name, error);
         if error.is_nan() || error > bound {
             findings.push(format!("{name}: relative error {error:.2e}, expected at most {bound:.2e}"));
         }
     }
     let unchecked = theirs.keys().filter(|name| !ours.contains_key(*name));
-    findings.extend(unchecked.map(|name| format!("{name} is in the reference, and nothing here checks it")));
-    if findings.is_empty() { Ok(worst) } else { Err(findings) }
+    findings.extend(unchecked.map(|name| format!("{name} is in the reference, but is not checked")));
+    if findings.is_empty() { Ok(max_errors) } else { Err(findings) }
 }
 
-/// ‖ours − theirs‖ / ‖theirs‖, for a gradient with a floor under the divisor.
+/// ‖ours − theirs‖ / ‖theirs‖; for gradients the divisor has a lower bound.
 fn relative_error(name: &str, ours: &[f64], theirs: &Named) -> f64 {
     let norm = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>().sqrt();
     let expected = &theirs[name];
     let floor = if let Some(layer) = name.strip_suffix("key.bias") {
-        // It adds the same to every score of a query, which softmax does not see: the true gradient is 0. Both sides hold
-        // the rounding errors of sums that should cancel, of the size of what the key's weight gets.
+        // It adds the same value to every score of a query, which does not change the softmax: the true gradient is 0.
+        // Both sides contain the rounding errors of sums that should cancel; their size is relative to the gradient of
+        // the key's weight.
         theirs.get(&format!("{layer}key.weight")).map_or(0.0, |weight| norm(weight))
     } else if let Some(part) = name.strip_suffix("bias").filter(|_| theirs.contains_key("grad.qa_outputs.bias"))
         && (part == "grad.qa_outputs." || part.ends_with(".output.LayerNorm."))
     {
-        // What adds the same to the logits of all tokens moves no softmax over them: the head's bias, and the last norm's.
+        // The bias of the head and of the last LayerNorm add the same value to the logits of all tokens, which does not
+        // change the softmax over them.
         theirs.get(&format!("{part}weight")).map_or(0.0, |weight| norm(weight))
     } else if name.starts_with("grad.") {
         let gradients = theirs.iter().filter(|(name, _)| name.starts_with("grad."));
@@ -157,7 +160,7 @@ fn relative_error(name: &str, ours: &[f64], theirs: &Named) -> f64 {
     norm(&difference) / norm(expected).max(floor).max(f64::MIN_POSITIVE)
 }
 
-/// Moves every value by a random part, up to `most`, of itself.
+/// Changes every value by a random fraction of up to `most`.
 fn jitter(values: &mut [f32], most: f64, draw: u64) {
     let mut state = draw;
     for value in values {
@@ -168,10 +171,10 @@ fn jitter(values: &mut [f32], most: f64, draw: u64) {
     }
 }
 
-/// A reference array, `[B, S, …]` cut to the real tokens: padded rows hold what no one reads.
+/// A reference array `[B, S, …]` without the rows of padding.
 fn real_rows(array: &Array, inputs: &Packed) -> Vec<f64> {
     let padded = &inputs.padded;
-    // Hidden states of choices come as [B·C, S, H].
+    // Hidden states of choices have the shape [B·C, S, H].
     let flat = padded.len() == 3 && array.shape.len() == 3 && array.shape[..2] == [padded[0] * padded[1], padded[2]];
     if array.shape == *padded {
         return inputs.rows.iter().map(|&row| array.values[row]).collect();
@@ -183,8 +186,8 @@ fn real_rows(array: &Array, inputs: &Packed) -> Vec<f64> {
     }
 }
 
-/// Everything that a reference holds, as this engine computes it: hidden states, pooler and logits at every token, loss and
-/// every parameter's gradient, dropout off.
+/// Computes all values that a reference contains: hidden states, pooler output, logits of every token, loss, and the
+/// gradient of every parameter, without dropout.
 fn compute(device: &Device, model: &Model, inputs: &Packed, precision: DType) -> Named {
     let floats = |tensor: &Tensor| tensor.to_vec_f32().into_iter().map(f64::from).collect::<Vec<f64>>();
     let mut named = Named::new();
@@ -217,7 +220,7 @@ fn compute(device: &Device, model: &Model, inputs: &Packed, precision: DType) ->
             named.insert(format!("grad.{}", model.params.name(id)), gradient);
         }
     } else {
-        // BertModel has no loss: its outputs are the last hidden state and the pooler's.
+        // BertModel has no loss: its outputs are the last hidden state and the pooler output.
         named.extend(hidden.last().map(|last| ("output.last_hidden_state".to_owned(), floats(last.value()))));
         let cls = model.cls_states(&mut pass, &inputs.tokens);
         let pooled = model.pooler_output(&mut pass, &cls);
@@ -226,7 +229,7 @@ fn compute(device: &Device, model: &Model, inputs: &Packed, precision: DType) ->
     named
 }
 
-/// What a task's head gives: logits, loss and every parameter's gradient.
+/// Computes the values of a task head: logits, loss, and the gradient of every parameter.
 fn compute_task(device: &Device, model: &Model, inputs: &Packed, precision: DType) -> Named {
     let mut named = Named::new();
     let examples: Vec<&Example> = inputs.examples.iter().collect();
@@ -253,8 +256,8 @@ fn compute_task(device: &Device, model: &Model, inputs: &Packed, precision: DTyp
     named
 }
 
-/// `BertForQuestionAnswering`'s loss of a padded batch: its softmax over a row takes in the logits of the padding, which are here
-/// the reference's.
+/// The loss of `BertForQuestionAnswering` for a padded batch. Its softmax over a row includes the logits of the
+/// padding, for which the reference's are used.
 fn answer_loss_with_padding(ours: &Named, reference: &BTreeMap<String, Array>, inputs: &Packed) -> f64 {
     let width = inputs.padded[1];
     let mut sum = 0.0;
@@ -265,7 +268,7 @@ fn answer_loss_with_padding(ours: &Named, reference: &BTreeMap<String, Array>, i
         }
         for (row, example) in logits.chunks(width).zip(&inputs.examples) {
             let cloze_tasks::Target::Positions(rows) = &example.target else {
-                panic!("an answer's rows are known");
+                panic!("the targets of answers are positions");
             };
             let label = rows[end] as usize;
             sum += row.iter().map(|z| z.exp()).sum::<f64>().ln() - row[label];

@@ -1,7 +1,7 @@
 //! Parity with PyTorch and Transformers: hidden states, logits, losses, every parameter's gradient, ten training steps.
 //!
-//! The goldens lie in `fixtures/` with their generator. Each model folder in the directory that `CLOZE_PARITY` names is
-//! checked as well, whatever its sizes; a folder that cannot be checked is a failure.
+//! The reference folders and their generator are in `fixtures/`. Each model folder in the directory `CLOZE_PARITY` is
+//! checked as well; a folder that cannot be checked is a failure.
 #![allow(clippy::print_stdout, reason = "prints the differences")]
 
 mod compare;
@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cloze_engine::{DType, Device};
-use compare::{Worst, check_folder};
+use compare::{MaxErrors, check_folder};
 
 const GOLDENS: [&str; 11] = [
     "bert-pretraining",
@@ -36,13 +36,13 @@ fn device() -> Device {
     Device::cpu(Some(2)).unwrap()
 }
 
-/// Checks every folder in one precision; panics with the findings of all that fail.
+/// Checks every folder in one precision. Panics with the findings of all folders that fail.
 fn check_all(folders: &[PathBuf], precision: DType) {
     let device = device();
     let mut failures = Vec::new();
     for folder in folders {
         match check_folder(&device, folder, precision) {
-            Ok(worst) => println!("{}: {} {worst}", folder.display(), precision.name()),
+            Ok(max_errors) => println!("{}: {} {max_errors}", folder.display(), precision.name()),
             Err(findings) => failures.push(format!("{}:\n  {}", folder.display(), findings.join("\n  "))),
         }
     }
@@ -78,7 +78,7 @@ fn named_folders_parity() {
     }
 }
 
-/// A copy of a golden folder, its config or reference changed by the caller.
+/// A copy of a reference folder, in which the caller may change the config or the reference.
 fn copied(name: &str) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for file in fs::read_dir(fixtures().join("parity").join(name)).unwrap() {
@@ -88,9 +88,9 @@ fn copied(name: &str) -> tempfile::TempDir {
     copy
 }
 
-/// The check itself is checked: a wrong epsilon, activation or weight must not pass, nor what it does not know.
+/// Tests the check itself: it must detect a wrong epsilon, activation or weight, and unknown tensors.
 #[test]
-fn parity_check_notices_what_differs() {
+fn parity_check_detects_differences() {
     let device = device();
     let findings = |change: &dyn Fn(&Path)| -> Vec<String> {
         let folder = copied("bert-pretraining");
@@ -109,7 +109,7 @@ fn parity_check_notices_what_differs() {
     assert!(edit_config("\"layer_norm_eps\": 1e-12", "\"layer_norm_eps\": 1e-3").len() > 10);
     assert!(edit_config("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"gelu_new\"").len() > 10);
     assert!(edit_config("\"num_attention_heads\": 4", "\"num_attention_heads\": 2").len() > 10);
-    // A weight away from where it was, by one part in a hundred.
+    // A weight that is changed by one percent.
     let moved = findings(&|folder: &Path| {
         let path = folder.join("model.safetensors");
         let mut bytes = fs::read(&path).unwrap();
@@ -123,11 +123,11 @@ fn parity_check_notices_what_differs() {
         let path = folder.join("reference.safetensors");
         reference::add_tensor(&path, "output.attentions");
     });
-    assert_eq!(surplus, ["output.attentions is in the reference, and nothing here checks it"]);
+    assert_eq!(surplus, ["output.attentions is in the reference, but is not checked"]);
 }
 
 #[test]
-fn parity_check_refuses_a_family_it_does_not_know() {
+fn parity_check_rejects_unknown_tensors() {
     let folder = copied("bert-nsp");
     let path = folder.path().join("model.safetensors");
     reference::add_tensor(&path, "adapter.weight");
@@ -142,7 +142,7 @@ fn saved_model_parity_with_the_original() {
         let model = cloze_model::Model::load(&golden, &device()).unwrap();
         let copy = tempfile::tempdir().unwrap();
         model.save(copy.path()).unwrap();
-        // Not one byte apart from what Transformers wrote: same names, same order, same metadata, but for our checksum.
+        // Every byte equals the file of Transformers: same names, same order, same metadata, except for our checksum.
         let weights = |folder: &Path| {
             let bytes = fs::read(folder.join("model.safetensors")).unwrap();
             let (length, rest) = bytes.split_at(8);
@@ -157,7 +157,7 @@ fn saved_model_parity_with_the_original() {
         };
         assert_eq!(config(&golden), config(copy.path()), "{name}");
         fs::copy(golden.join("reference.safetensors"), copy.path().join("reference.safetensors")).unwrap();
-        let worst: Worst = check_folder(&device(), copy.path(), DType::F32).unwrap();
-        println!("{name}: {worst}");
+        let max_errors: MaxErrors = check_folder(&device(), copy.path(), DType::F32).unwrap();
+        println!("{name}: {max_errors}");
     }
 }

@@ -1,4 +1,4 @@
-//! Reading what PyTorch computed, and packing its padded inputs.
+//! Reads the reference results of PyTorch and packs its padded inputs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,9 +12,9 @@ use safetensors::tensor::{TensorView, serialize};
 use safetensors::{Dtype, SafeTensors};
 
 /// The label of a token that is not predicted.
-pub const IGNORED: i64 = -100;
+pub const IGNORE_INDEX: i64 = -100;
 
-/// An array of the reference: integers and floats alike fit f64 without loss.
+/// An array of the reference. f64 represents its integers and floats exactly.
 #[derive(Debug, Clone)]
 pub struct Array {
     pub shape: Vec<usize>,
@@ -22,14 +22,14 @@ pub struct Array {
 }
 
 impl Array {
-    /// Row `row` of the array seen as rows of its last dimension.
+    /// Row `row` of the array, viewed as rows of its last dimension.
     pub fn row(&self, row: usize) -> &[f64] {
         let width = self.shape.last().copied().unwrap_or(1);
         &self.values[row * width..(row + 1) * width]
     }
 }
 
-/// Every tensor of a file by name.
+/// All tensors of a file, by name.
 pub fn read(path: &Path) -> Result<BTreeMap<String, Array>, String> {
     let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -41,7 +41,7 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Array>, String> {
             Dtype::F64 => data.as_chunks().0.iter().map(|eight| f64::from_le_bytes(*eight)).collect(),
             Dtype::I64 => data.as_chunks().0.iter().map(|eight| i64::from_le_bytes(*eight) as f64).collect(),
             other => {
-                return Err(format!("{name} has type {other:?}, which nothing here reads"));
+                return Err(format!("{name} has type {other:?}, which is not supported"));
             }
         };
         arrays.insert(name.to_owned(), Array { shape: view.shape().to_vec(), values });
@@ -49,7 +49,7 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Array>, String> {
     Ok(arrays)
 }
 
-/// Adds a tensor of one zero to a safetensors file.
+/// Adds a tensor with a single zero to a safetensors file.
 pub fn add_tensor(path: &Path, name: &str) {
     let bytes = fs::read(path).unwrap();
     let stored = SafeTensors::deserialize(&bytes).unwrap();
@@ -58,24 +58,24 @@ pub fn add_tensor(path: &Path, name: &str) {
     fs::write(path, serialize(tensors, None).unwrap()).unwrap();
 }
 
-/// A packed batch and where each of its tokens and sequences lay in the padded one.
+/// A packed batch, and the positions of its tokens in the padded batch.
 #[derive(Debug)]
 pub struct Packed {
     pub tokens: Inputs,
-    /// What pre-training's heads predict of it.
+    /// The labels of the pre-training heads.
     pub labels: PretrainLabels,
-    /// `[T]` row of the padded `[B·S]` arrays.
+    /// `[T]`: the row of each token in the padded `[B·S]` arrays.
     pub rows: Vec<usize>,
-    /// `[B, S]` of the padded arrays; `[B, C, S]` with choices.
+    /// The shape of the padded arrays: `[B, S]`, or `[B, C, S]` with choices.
     pub padded: Vec<usize>,
-    /// The examples of a task, if the model has a task's head.
+    /// The examples of a task, if the model has a task head.
     pub examples: Vec<Example>,
-    /// Whether the reference's loss takes nothing of the padding in: see `compare::answer_loss_with_padding`.
+    /// Whether the reference's loss ignores the padding: see `compare::answer_loss_with_padding`.
     pub unpadded: bool,
 }
 
-/// Packs `input_ids`, `attention_mask`, `token_type_ids`, `labels` (`[B, S]`: MLM; `[B]`: NSP) and `next_sentence_label`.
-/// Takes what it uses, each named `input.…`, out of `reference`.
+/// Packs `input_ids`, `attention_mask`, `token_type_ids`, `labels` (`[B, S]`: MLM; `[B]`: NSP) and
+/// `next_sentence_label`. Removes the tensors that it uses, whose names start with `input.`, from `reference`.
 pub fn pack(
     reference: &mut BTreeMap<String, Array>,
     task: Option<TaskHead>,
@@ -87,7 +87,12 @@ pub fn pack(
     let (rows_of, width) = match ids.shape[..] {
         [sequences, width] => (vec![1; sequences], width),
         [examples, choices, width] if task == Some(TaskHead::Choose) => (vec![choices; examples], width),
-        _ => return Err(format!("input_ids has shape {:?}: expected [B, S], or [B, C, S] to choose", ids.shape)),
+        _ => {
+            return Err(format!(
+                "input_ids has shape {:?}: expected [B, S], or [B, C, S] for multiple choice",
+                ids.shape
+            ));
+        }
     };
     let sequences = rows_of.iter().sum();
     let mask = take("attention_mask").ok_or("the reference lacks attention_mask")?;
@@ -108,12 +113,12 @@ pub fn pack(
     for sequence in 0..sequences {
         let real = mask.row(sequence).iter().take_while(|&&bit| bit == 1.0).count();
         if real == 0 || mask.row(sequence)[real..].iter().any(|&bit| bit != 0.0) {
-            return Err(format!("attention_mask of row {sequence} is not some ones and then zeros"));
+            return Err(format!("expected ones followed by zeros in attention_mask, row {sequence}"));
         }
         let own: Vec<usize> = (0..real).map(|position| sequence * width + position).collect();
         for &row in &own {
             if let Some(words) = &words
-                && words.values[row] as i64 != IGNORED
+                && words.values[row] as i64 != IGNORE_INDEX
             {
                 labels.mlm_rows.push(rows.len() as i32);
                 labels.mlm_labels.push(words.values[row] as i32);
@@ -125,9 +130,9 @@ pub fn pack(
         packed.push(&own_ids, &own_segments);
     }
     if config.is_decoder {
-        // The class shifts its labels, which are the ids, by one: the next token of each.
+        // The model class shifts its labels, which are the ids, by one: each token's label is the next token.
         if labels.mlm_labels != packed.ids {
-            return Err("labels of a causal model: expected the ids".to_owned());
+            return Err("expected the ids as labels of a causal model".to_owned());
         }
         labels = next_tokens(&packed);
     }
@@ -161,7 +166,7 @@ pub fn pack(
             Some(TaskHead::Tag { .. }) => {
                 tokens = (0..sequences[0].ids.len() as u32).collect();
                 let known = task_labels.as_ref().map(|labels| &labels.values[number * width..]);
-                let label = |token: &u32| known.map_or(IGNORED, |known| known[*token as usize] as i64) as i32;
+                let label = |token: &u32| known.map_or(IGNORE_INDEX, |known| known[*token as usize] as i64) as i32;
                 Target::Classes(tokens.iter().map(label).collect())
             }
             Some(TaskHead::Answer) => {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::reference;
 
-/// Packs step `number`'s batch.
+/// Packs the batch of step `number`.
 fn batch(folder: &Path, number: usize) -> (Inputs, PretrainLabels) {
     let prefix = format!("step.{number}.");
     let arrays = reference::read(&folder.join("batches.safetensors")).unwrap();
@@ -23,7 +23,7 @@ fn batch(folder: &Path, number: usize) -> (Inputs, PretrainLabels) {
     (packed.tokens, packed.labels)
 }
 
-/// Largest relative differences over ten steps.
+/// The largest relative differences over ten steps.
 #[derive(Debug, Default)]
 struct Gaps {
     loss: f64,
@@ -41,7 +41,7 @@ impl fmt::Display for Gaps {
     }
 }
 
-/// Trains ten steps as `run` of losses.json did and says how far the two drift apart.
+/// Trains ten steps like `run` of losses.json and returns the differences.
 fn follow(run: &str, bias_correction: bool, precision: DType) -> Gaps {
     let folder = super::fixtures().join("ten-steps");
     let record: Value = serde_json::from_slice(&fs::read(folder.join("losses.json")).unwrap()).unwrap();
@@ -74,22 +74,23 @@ fn follow(run: &str, bias_correction: bool, precision: DType) -> Gaps {
         let report = adamw_step(&device, &mut model.params, &gradients, &mut moments, &settings);
         assert!(report.finite);
 
-        let widen = |gap: &mut f64, ours: f64, theirs: &Value| {
+        let update = |gap: &mut f64, ours: f64, theirs: &Value| {
             let theirs = number(theirs);
             *gap = gap.max((ours - theirs).abs() / theirs);
         };
-        widen(&mut gaps.loss, losses.total(), &step["loss"]);
+        update(&mut gaps.loss, losses.total(), &step["loss"]);
         let mean = |name: &str| losses.get(name).expect("labels for both heads").mean();
-        widen(&mut gaps.mlm, mean("mlm"), &step["mlm_loss"]);
-        widen(&mut gaps.nsp, mean("nsp"), &step["nsp_loss"]);
-        widen(&mut gaps.norm, f64::from(report.grad_norm), &step["grad_norm"]);
+        update(&mut gaps.mlm, mean("mlm"), &step["mlm_loss"]);
+        update(&mut gaps.nsp, mean("nsp"), &step["nsp_loss"]);
+        update(&mut gaps.norm, f64::from(report.grad_norm), &step["grad_norm"]);
     }
     let norms = run["final_norms"].as_object().expect("final norms in losses.json");
     assert_eq!(norms.len(), model.params.ids().count());
     for id in model.params.ids() {
         let name = model.params.name(id);
         if precision == DType::BF16 && name.ends_with("key.bias") {
-            // Its true gradient is 0, and Adam, which divides by the gradient's size, walks at random along its rounding.
+            // Its true gradient is 0. Adam divides by the size of the gradient, so its steps depend only on rounding
+            // errors.
             continue;
         }
         let theirs = number(&norms[name]);
@@ -115,8 +116,9 @@ fn ten_steps_parity_with_bert_adamw_in_f32() {
     assert_within(&follow("bert_f32", false, DType::F32), 1e-5, 1e-4, 1e-5);
 }
 
-/// PyTorch's own bf16 (autocast, which keeps softmax, LayerNorm and losses in f32) strays from f64 by 4e-4 in the loss,
-/// 1.5e-3 in its NSP part, 4e-3 in the gradient's norm and 1.1e-3 in a parameter's final norm: ours may stray three times as far.
+/// PyTorch's own bf16 (autocast, which keeps softmax, LayerNorm and losses in f32) differs from f64 by 4e-4 in the
+/// loss, 1.5e-3 in its NSP part, 4e-3 in the gradient's norm and 1.1e-3 in a parameter's final norm. Ours may differ
+/// three times as much.
 #[test]
 fn ten_steps_parity_with_corrected_adamw_in_bf16() {
     assert_within(&follow("corrected_f64", true, DType::BF16), 1.5e-3, 1.2e-2, 3.3e-3);
@@ -127,8 +129,8 @@ fn ten_steps_parity_with_bert_adamw_in_bf16() {
     assert_within(&follow("bert_f64", false, DType::BF16), 1.5e-3, 1.2e-2, 3.3e-3);
 }
 
-/// The two forms differ from the first step on: the test above cannot pass with either.
+/// The two forms differ from the first step on, so the tests above cannot pass with the wrong one.
 #[test]
-fn ten_steps_parity_tells_the_optimizers_apart() {
+fn ten_steps_parity_distinguishes_the_optimizers() {
     assert!(follow("bert_f32", true, DType::F32).loss > 1e-2);
 }
