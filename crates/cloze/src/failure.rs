@@ -1,14 +1,14 @@
-//! How commands fail beyond an error of their work: an interrupt, a command line that is wrong.
+//! Errors with their own exit codes: interrupts and wrong command lines.
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
 use cloze_data::DataError;
 
-/// What a command that was interrupted ends with, as shells mark an interrupt.
+/// Exit code of an interrupted command: 128 + SIGINT, as in shells.
 pub const INTERRUPTED: u8 = 130;
 
-/// An interrupt of a command that cannot be resumed; it says what to do instead.
+/// A command that cannot be resumed was interrupted. The text says what to do instead.
 #[derive(Debug)]
 pub struct Interrupted(pub &'static str);
 
@@ -25,7 +25,7 @@ pub fn is_interrupt(error: &anyhow::Error) -> bool {
     error.is::<Interrupted>() || matches!(error.downcast_ref(), Some(DataError::Interrupted))
 }
 
-/// A command line that is wrong in a way that its parser does not see: the program ends with exit code 2, as for what it does see.
+/// An error in the command line that clap does not find. The exit code is 2, as for clap's errors.
 #[derive(Debug)]
 pub struct UsageError(String);
 
@@ -37,15 +37,18 @@ impl std::fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// Refuses a command line.
+/// An error in the command line.
 pub fn usage(message: impl Into<String>) -> anyhow::Error {
     UsageError(message.into()).into()
 }
 
-/// A folder that is to be written must not be in use.
+/// Checks that the output folder does not exist or is empty.
+///
+/// # Errors
+/// The folder is in use.
 pub fn check_out(out: &Path) -> Result<()> {
     if !cloze_files::is_unused(out).unwrap_or(false) {
-        bail!("{} exists and is no empty folder; choose another --out, or remove it first", out.display());
+        bail!("{} exists and is not empty; choose another --out, or remove it first", out.display());
     }
     Ok(())
 }

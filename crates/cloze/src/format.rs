@@ -1,4 +1,4 @@
-//! Numbers and paths as people read them.
+//! Numbers and paths in human-readable form.
 
 use std::path::{Path, PathBuf};
 
@@ -58,12 +58,12 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// "85 ms", "1.2 s": as [`duration`], for what may be shorter than a second.
+/// "85 ms", "1.2 s": like [`duration`], with milliseconds below one second.
 pub fn short_duration(seconds: f64) -> String {
     if seconds < 0.995 { format!("{:.0} ms", 1e3 * seconds) } else { duration(seconds) }
 }
 
-/// The most memory this process has held at once, in bytes; `None` where the system does not tell.
+/// Peak resident memory of this process in bytes; `None` if the system does not report it.
 pub fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -71,12 +71,12 @@ pub fn peak_memory() -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// A path for JSON, whose strings are Unicode: what is not Unicode becomes U+FFFD.
+/// A path as a JSON string. Bytes that are not Unicode become U+FFFD.
 pub fn path(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// As [`path`], of several.
+/// Several paths, each as [`path`].
 pub fn paths(paths: &[PathBuf]) -> Vec<String> {
     paths.iter().map(|one| path(one)).collect()
 }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn numbers_are_formatted_for_people() {
         assert_eq!(bytes(999), "999 B");
         assert_eq!(bytes(1500), "1.5 kB");
         assert_eq!(bytes(999_999), "1.0 MB");
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn peak_memory_is_plausible_where_known() {
+    fn peak_memory_is_plausible_if_known() {
         if let Some(peak) = peak_memory() {
             assert!((100_000..1_000_000_000_000).contains(&peak), "{peak}");
         }

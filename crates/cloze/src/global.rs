@@ -1,11 +1,11 @@
-//! The options that every command has.
+//! The global options.
 
 use crate::terminal::ColorChoice;
 
-/// The heading of these options.
+/// Heading of these options in the help.
 const GLOBAL: &str = "Global options";
 
-/// The options that every command has.
+/// Options of every command.
 #[derive(Debug, clap::Args)]
 pub struct GlobalOptions {
     /// Compute threads [default: all cores this process may use]
@@ -16,11 +16,11 @@ pub struct GlobalOptions {
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t, help_heading = GLOBAL)]
     pub color: ColorChoice,
 
-    /// Say more on standard error: settings, paths, the device, times
+    /// Print more on standard error: settings, paths, the device, times
     #[arg(long, short, global = true, conflicts_with = "quiet", help_heading = GLOBAL)]
     pub verbose: bool,
 
-    /// No progress on standard error, only results, warnings and errors
+    /// Print only results, warnings and errors, no progress
     #[arg(long, short, global = true, help_heading = GLOBAL)]
     pub quiet: bool,
 }

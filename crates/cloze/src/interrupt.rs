@@ -1,5 +1,6 @@
-//! SIGINT (Ctrl-C), SIGTERM and SIGHUP. While a run trains, the first one asks it to finish its step and save. At any other time, and
-//! the second time, the program ends at once, and what it was writing is removed.
+//! Handles SIGINT (Ctrl-C), SIGTERM and SIGHUP. During training the first signal sets a flag: the run finishes its step
+//! and saves. At any other time, and at the second signal, the program exits at once and removes unfinished output
+//! files.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -12,72 +13,72 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use crate::failure::INTERRUPTED;
-use crate::output::say;
+use crate::output::write_stderr;
 
-/// Raised by the first signal.
+/// Set by the first signal.
 static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
-/// Whether the first signal ends the program.
-static ENDS: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
-/// What a program that ends by a signal says of its work.
-static LOST: Mutex<&str> = Mutex::new("");
+/// Whether the first signal exits the program.
+static EXITS: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
+/// The message for an exit by a signal.
+static MESSAGE: Mutex<&str> = Mutex::new("");
 
-/// The flag that the first signal raises.
+/// The flag that the first signal sets.
 pub fn stop() -> &'static AtomicBool {
     &STOP
 }
 
-/// Handles signals from now on. `lost`: what a command says of its work where a signal ends it.
+/// Installs the signal handlers. `message` is printed after "interrupted;" when a signal exits the program.
 ///
 /// # Errors
-/// The system's, if a handler cannot be set.
-pub fn watch(lost: &'static str) -> std::io::Result<()> {
-    *LOST.lock().unwrap_or_else(PoisonError::into_inner) = lost;
+/// The operating system refuses a handler.
+pub fn watch(message: &'static str) -> std::io::Result<()> {
+    *MESSAGE.lock().unwrap_or_else(PoisonError::into_inner) = message;
     let mut signals = vec![SIGINT, SIGTERM];
     #[cfg(unix)]
     {
-        // A file beyond the limit of its size is then an error of the write.
+        // A file above the size limit (ulimit -f) then gives a write error instead of a signal.
         flag::register(SIGXFSZ, Arc::default())?;
-        // `nohup` ignores it.
+        // `nohup` sets SIGHUP to be ignored; keep that.
         if !is_ignored(SIGHUP) {
             signals.push(SIGHUP);
         }
-        let mut arrivals = Signals::new(&signals)?;
+        let mut signals_received = Signals::new(&signals)?;
         let thread = std::thread::Builder::new().name("signals".to_owned());
-        let watching = thread.spawn(move || arrivals.forever().for_each(|_| arrived()));
-        if watching.is_ok() {
+        let started = thread.spawn(move || signals_received.forever().for_each(|_| handle_signal()));
+        if started.is_ok() {
             return Ok(());
         }
     }
-    // No thread to be had: the system ends the program.
+    // No thread could be started: the default action exits the program.
     for signal in signals {
-        flag::register_conditional_default(signal, Arc::clone(&ENDS))?;
-        // In this order: a signal that finds the flag raised ends the program, then the flag is raised.
+        flag::register_conditional_default(signal, Arc::clone(&EXITS))?;
+        // The order matters: a signal exits the program if the flag is already set; only then it sets the flag.
         flag::register_conditional_default(signal, Arc::clone(&STOP))?;
         flag::register(signal, Arc::clone(&STOP))?;
     }
     Ok(())
 }
 
-/// What a signal does.
-fn arrived() {
+/// Handles one signal.
+fn handle_signal() {
     let is_first = !STOP.swap(true, Ordering::SeqCst);
-    let ends = ENDS.load(Ordering::SeqCst);
-    if is_first && !ends {
+    let exits = EXITS.load(Ordering::SeqCst);
+    if is_first && !exits {
         return;
     }
     cloze_files::remove_unfinished();
-    if ends {
-        say(format_args!("interrupted; {}", LOST.lock().unwrap_or_else(PoisonError::into_inner)));
+    if exits {
+        write_stderr(format_args!("interrupted; {}", MESSAGE.lock().unwrap_or_else(PoisonError::into_inner)));
     } else {
-        say("interrupted again; what was done since the last checkpoint is lost");
+        write_stderr("interrupted again; the steps since the last checkpoint are lost");
     }
     std::process::exit(INTERRUPTED.into());
 }
 
-/// Whether this process was started to ignore a signal, where the system tells.
+/// Whether this process was started with the signal ignored. `true` if the system does not report it.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
-    // Without it, as on macOS, the signal stays as it is.
+    // Without /proc, as on macOS, SIGHUP keeps its default action.
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return true };
     ignores(&status, signal)
 }
@@ -89,20 +90,20 @@ fn ignores(status: &str, signal: i32) -> bool {
     mask >> (signal - 1) & 1 == 1
 }
 
-/// As long as it lives the command looks at the flag itself, and ends in its own way.
-pub struct Polling(());
+/// While this value exists, the first signal only sets the flag, and the command stops by itself.
+pub struct GracefulStop(());
 
-impl Polling {
-    /// From now on the first signal raises the flag and does nothing else.
-    pub fn begin() -> Polling {
-        ENDS.store(false, Ordering::SeqCst);
-        Polling(())
+impl GracefulStop {
+    /// Begins the period in which the first signal only sets the flag.
+    pub fn begin() -> GracefulStop {
+        EXITS.store(false, Ordering::SeqCst);
+        GracefulStop(())
     }
 }
 
-impl Drop for Polling {
+impl Drop for GracefulStop {
     fn drop(&mut self) {
-        ENDS.store(true, Ordering::SeqCst);
+        EXITS.store(true, Ordering::SeqCst);
     }
 }
 
@@ -110,9 +111,9 @@ impl Drop for Polling {
 mod tests {
     use super::*;
 
-    /// `nohup cloze pretrain …` continues when its terminal is closed.
+    /// `nohup cloze pretrain …` continues after its terminal is closed.
     #[test]
-    fn a_signal_that_is_ignored_from_the_start_stays_so() {
+    fn ignored_signals_are_found_in_the_process_status() {
         let status = |mask: &str| format!("Name:\tcloze\nSigBlk:\t0000000000000001\nSigIgn:\t{mask}\n");
         assert!(ignores(&status("0000000000001001"), SIGHUP));
         assert!(!ignores(&status("0000000000001000"), SIGHUP) && !ignores("", SIGHUP));

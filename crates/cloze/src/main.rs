@@ -1,6 +1,6 @@
 //! The `cloze` binary: BERT from a folder of text to a pre-trained model, with no Python.
 //!
-//! Exit codes: 0 done, 1 the work failed (one line on standard error says why), 2 the command line is wrong, 130 interrupted
+//! Exit codes: 0 done, 1 failure (one line on standard error gives the reason), 2 wrong command line, 130 interrupted
 //! (training is saved).
 #![forbid(unsafe_code)]
 
@@ -31,7 +31,7 @@ use failure::{INTERRUPTED, UsageError, is_interrupt};
 use global::GlobalOptions;
 use terminal::{ColorChoice, Terminal, Verbosity};
 
-/// The version, with the commit where it is known.
+/// The version, with the git commit if the build knows it.
 const VERSION: &str = env!("CLOZE_VERSION");
 
 /// BERT end to end: vocabulary, pre-training, fine-tuning, evaluation, in one binary.
@@ -55,7 +55,7 @@ struct Arguments {
 const START: [&str; 2] =
     ["cloze quickstart", "cloze finetune classify --train train.tsv --dev dev.tsv --model bert-base --out runs/stars"];
 
-/// What the long help says in addition to the options.
+/// The text after the options in `cloze --help`.
 fn help_text() -> String {
     let from_text = [
         "cloze vocab    --input texts/ --size 30522 --out vocab",
@@ -87,29 +87,30 @@ fn help_text() -> String {
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    the work failed; one line on standard error says why
-  2    the command line is wrong
-  130  interrupted (Ctrl-C, SIGTERM, SIGHUP); training is saved: --resume";
+  1    failure; one line on standard error gives the reason
+  2    wrong command line
+  130  interrupted (Ctrl-C, SIGTERM, SIGHUP); training is saved, continue it
+       with --resume";
 
 const ENVIRONMENT: &str = "\
 Environment:
   CLOZE_CPU        instruction set: amx, avx512bf16, avx512, avx2, neon or
                    portable [default: the fastest on this machine]
-  NO_COLOR         no colours, as --color never
-  CLICOLOR_FORCE   colours in files and pipes too, as --color always
-  HF_HOME          Hugging Face's cache [default: ~/.cache/huggingface]
-  HF_HUB_CACHE     where its models are [default: $HF_HOME/hub]
-  HF_TOKEN         token for models that need one
-  HF_HUB_OFFLINE   1: never download, as --offline
+  NO_COLOR         disable colours, like --color never
+  CLICOLOR_FORCE   colours also in files and pipes, like --color always
+  HF_HOME          Hugging Face cache [default: ~/.cache/huggingface]
+  HF_HUB_CACHE     cached models [default: $HF_HOME/hub]
+  HF_TOKEN         access token for private or gated models
+  HF_HUB_OFFLINE   1: never download, like --offline
   HF_ENDPOINT      address of the hub [default: https://huggingface.co]";
 
-/// The program's commands.
+/// The complete command-line parser.
 fn command() -> clap::Command {
-    help::pasteable(Arguments::command())
+    help::wrap_examples(Arguments::command())
 }
 
 fn main() -> ExitCode {
-    let began = Instant::now();
+    let start = Instant::now();
     // The parser prints help and errors itself, before it has read --color.
     let color = ColorChoice::on_command_line(std::env::args_os());
     let mut program = command().color(color.into());
@@ -119,52 +120,53 @@ fn main() -> ExitCode {
         Arguments::from_arg_matches(&matches)
     }) {
         Ok(arguments) => arguments,
-        Err(error) => return show(&error, &Terminal::detect(color, Verbosity::Usual, None)),
+        Err(error) => return show(&error, &Terminal::detect(color, Verbosity::Normal, None)),
     };
     let GlobalOptions { threads, color, verbose, quiet } = arguments.global;
     let verbosity = match (quiet, verbose) {
         (true, _) => Verbosity::Quiet,
         (false, true) => Verbosity::Verbose,
-        (false, false) => Verbosity::Usual,
+        (false, false) => Verbosity::Normal,
     };
     let terminal = Terminal::detect(color, verbosity, threads);
     terminal.detail(&format!("cloze {VERSION}"));
     if let Some(level) = Device::forced_instruction_set() {
-        terminal.detail(&format!("CLOZE_CPU asks for {level}"));
+        terminal.detail(&format!("CLOZE_CPU selects {level}"));
     }
-    let watched = interrupt::watch(arguments.command.lost()).map_err(anyhow::Error::from);
-    let outcome = watched.and_then(|()| arguments.command.run(command(), &terminal)).and_then(|code| {
-        // What is still in its buffer.
-        output::results().flush()?;
+    let handlers = interrupt::watch(arguments.command.interrupt_message()).map_err(anyhow::Error::from);
+    let outcome = handlers.and_then(|()| arguments.command.run(command(), &terminal)).and_then(|code| {
+        // Writes what is still buffered.
+        output::stdout().flush()?;
         Ok(code)
     });
-    let memory = format::peak_memory().map_or_else(String::new, |peak| format!(", {} at most", format::bytes(peak)));
-    terminal.detail(&format!("{}{memory}", format::duration(began.elapsed().as_secs_f64())));
+    let memory =
+        format::peak_memory().map_or_else(String::new, |peak| format!(", peak memory {}", format::bytes(peak)));
+    terminal.detail(&format!("{}{memory}", format::duration(start.elapsed().as_secs_f64())));
     outcome.unwrap_or_else(|error| fail(&error, &terminal))
 }
 
-/// Shows the help, or what is wrong with the command line.
+/// Prints the help text or the parser's error.
 fn show(error: &clap::Error, terminal: &Terminal) -> ExitCode {
-    let shown = error.print().and_then(|()| output::results().flush());
+    let shown = error.print().and_then(|()| output::stdout().flush());
     match shown {
-        Err(unwritable) if !error.use_stderr() => fail(&output::unwritable(unwritable).into(), terminal),
+        Err(write_error) if !error.use_stderr() => fail(&output::stdout_error(write_error).into(), terminal),
         _ => ExitCode::from(error.exit_code() as u8),
     }
 }
 
-/// Says why the work failed.
+/// Prints the error and returns the exit code.
 fn fail(error: &anyhow::Error, terminal: &Terminal) -> ExitCode {
     // The reader closed the pipe: `cloze inspect model | head` is not a failure.
-    if output::is_closed(error) {
+    if output::is_broken_pipe(error) {
         return ExitCode::from(if interrupt::stop().load(Ordering::Relaxed) { INTERRUPTED } else { 0 });
     }
     terminal.error(&one_line(error));
     ExitCode::from(exit_code(error))
 }
 
-/// The exit code of work that failed.
+/// Exit code when a command fails.
 const FAILURE: u8 = 1;
-/// The exit code of a command line that is wrong, as the parser has it.
+/// Exit code for a wrong command line, the same as clap's.
 const USAGE: u8 = 2;
 
 fn exit_code(error: &anyhow::Error) -> u8 {
@@ -177,7 +179,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// The chain of causes in one line; a cause that its parent already quotes is not repeated.
+/// The chain of causes in one line. A cause whose text is already in the line is left out.
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
@@ -199,19 +201,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_consistent() {
+    fn command_line_definition_is_consistent() {
         command().debug_assert();
     }
 
     #[test]
-    fn errors_fit_one_line_and_repeat_nothing() {
+    fn errors_are_one_line_without_repetition() {
         let error = anyhow::anyhow!("no such\nfile").context("cannot open x: no such file").context("vocab");
         assert_eq!(one_line(&error), "vocab: cannot open x: no such file");
     }
 
-    /// `cloze prepare` and `cloze quickstart` ended with 1 after Ctrl-C.
+    /// Regression: `cloze prepare` and `cloze quickstart` exited with 1 after Ctrl-C.
     #[test]
-    fn an_interrupt_has_its_exit_code_wherever_it_is_met() {
+    fn interrupts_exit_with_130_from_every_crate() {
         assert_eq!(exit_code(&anyhow::Error::from(cloze_data::DataError::Interrupted)), 130);
         assert_eq!(exit_code(&anyhow::Error::from(cloze_data::DataError::Interrupted).context("shards")), 130);
         assert_eq!(exit_code(&failure::usage("no")), 2);

@@ -1,6 +1,6 @@
-//! Standard output and standard error. Nothing else writes to them: `println!` and its like panic where a stream cannot be written, as
-//! with a closed pipe or a full disk.
-#![expect(clippy::disallowed_methods, reason = "the one place")]
+//! Standard output and standard error. No other module writes to them: `println!` and similar macros panic when a
+//! stream cannot be written, for example a closed pipe or a full disk.
+#![expect(clippy::disallowed_methods, reason = "the only module that may use the standard streams")]
 
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, IsTerminal, StdoutLock, Write};
@@ -9,27 +9,27 @@ use terminal_size::{Width, terminal_size_of};
 
 use crate::flags;
 
-/// Standard output, for results. Its errors say what cannot be written.
+/// Standard output, for stdout. Its errors name standard output.
 pub struct Output(StdoutLock<'static>);
 
 /// Locks standard output.
-pub fn results() -> Output {
+pub fn stdout() -> Output {
     Output(io::stdout().lock())
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(unwritable)
+        self.0.write(bytes).map_err(stdout_error)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().map_err(unwritable)
+        self.0.flush().map_err(stdout_error)
     }
 }
 
-/// Writes a line to standard error, in which options are named as the command's flags. A line that cannot be written is lost: no
-/// work ends for that.
-pub fn say(line: impl Display) {
+/// Writes a line to standard error, with the options' names replaced by the command's flags. Write errors are ignored:
+/// they must not stop the work.
+pub fn write_stderr(line: impl Display) {
     let line = format!("{line}\n");
     let _ = io::stderr().lock().write_all(flags::in_message(&line).as_bytes());
 }
@@ -39,32 +39,32 @@ pub fn are_terminals() -> [bool; 2] {
     [io::stdout().is_terminal(), io::stderr().is_terminal()]
 }
 
-/// Columns of the terminal that standard error is.
+/// Width of the terminal in columns, if standard error is a terminal.
 pub fn columns() -> Option<usize> {
     terminal_size_of(io::stderr()).map(|(Width(columns), _)| columns.into())
 }
 
-/// Why standard output cannot be written.
+/// An I/O error of standard output.
 #[derive(Debug)]
-struct Unwritable(io::Error);
+struct StdoutError(io::Error);
 
-/// Names standard output in an error of it.
-pub fn unwritable(error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), Unwritable(error))
+/// Adds "standard output" to an error.
+pub fn stdout_error(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), StdoutError(error))
 }
 
-impl Display for Unwritable {
+impl Display for StdoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot write to standard output: {}", self.0)
     }
 }
 
-impl std::error::Error for Unwritable {}
+impl std::error::Error for StdoutError {}
 
-/// Whether an error says that whoever read standard output has closed it: `cloze inspect model | head`.
-pub fn is_closed(error: &anyhow::Error) -> bool {
+/// Whether the error is that the reader closed standard output, as in `cloze inspect model | head`.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| {
-        cause.kind() == ErrorKind::BrokenPipe && cause.get_ref().is_some_and(|inner| inner.is::<Unwritable>())
+        cause.kind() == ErrorKind::BrokenPipe && cause.get_ref().is_some_and(|inner| inner.is::<StdoutError>())
     })
 }
 
@@ -73,11 +73,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_closed_standard_output_ends_quietly() {
+    fn only_broken_pipes_of_standard_output_are_recognised() {
         let pipe = || io::Error::from(ErrorKind::BrokenPipe);
-        assert!(is_closed(&anyhow::Error::from(unwritable(pipe())).context("writing")));
-        assert!(!is_closed(&anyhow::Error::from(pipe())), "of a download, for example");
-        let full = anyhow::Error::from(unwritable(ErrorKind::StorageFull.into()));
-        assert!(!is_closed(&full) && full.to_string().starts_with("cannot write to standard output: "), "{full}");
+        assert!(is_broken_pipe(&anyhow::Error::from(stdout_error(pipe())).context("writing")));
+        assert!(
+            !is_broken_pipe(&anyhow::Error::from(pipe())),
+            "a broken pipe of something else, for example a download"
+        );
+        let full = anyhow::Error::from(stdout_error(ErrorKind::StorageFull.into()));
+        assert!(!is_broken_pipe(&full) && full.to_string().starts_with("cannot write to standard output: "), "{full}");
     }
 }

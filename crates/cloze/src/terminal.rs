@@ -1,4 +1,4 @@
-//! What the process talks to: colours, progress and errors, by what standard output and error are.
+//! Colours, progress bars, notes and errors, depending on whether standard output and standard error are terminals.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::format;
-use crate::output::{self, say};
+use crate::output::{self, write_stderr};
 use crate::pace::Pace;
 
-/// How long a plain progress line stays the last one when standard error is no terminal.
-const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+/// Interval between plain progress lines when standard error is not a terminal.
+const PLAIN_LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ColorChoice {
-    /// On a terminal, unless NO_COLOR or CLICOLOR=0 says no; elsewhere if CLICOLOR_FORCE says so
+    /// On a terminal, unless NO_COLOR or CLICOLOR=0 is set; elsewhere if CLICOLOR_FORCE is set
     #[default]
     Auto,
     /// Also in files and pipes
@@ -26,7 +26,7 @@ pub enum ColorChoice {
 }
 
 impl ColorChoice {
-    /// The choice on a command line that has not been parsed, for the help and the errors of the parser itself.
+    /// Finds `--color` in the raw command line, for the parser's own help and errors.
     pub fn on_command_line(words: impl Iterator<Item = OsString>) -> ColorChoice {
         let words: Vec<String> = words.map(|word| word.to_string_lossy().into_owned()).collect();
         let words = &words[..words.iter().position(|word| word == "--").unwrap_or(words.len())];
@@ -42,7 +42,7 @@ impl ColorChoice {
         }
     }
 
-    /// Whether a stream takes colours. See no-color.org and bixense.com/clicolors.
+    /// Whether to write colours to a stream. See no-color.org and bixense.com/clicolors.
     fn applies(self, is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
         let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
         let is = |name: &str, value: &str| variable(name).is_some_and(|found| found == value);
@@ -66,22 +66,22 @@ impl From<ColorChoice> for clap::ColorChoice {
     }
 }
 
-/// How much is said on standard error.
+/// How much is printed on standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
-    /// Warnings and errors.
+    /// Only warnings and errors.
     Quiet,
-    /// Progress and what a user must know too.
+    /// Also progress and notes.
     #[default]
-    Usual,
-    /// Settings, paths and times too.
+    Normal,
+    /// Also settings, paths and times.
     Verbose,
 }
 
-/// How this process may talk, and the options every command shares.
+/// The settings for output, and the options that every command shares.
 #[derive(Clone, Debug)]
 pub struct Terminal {
-    /// Standard output takes colours.
+    /// Whether results are coloured.
     pub colour: bool,
     /// `--threads`.
     pub threads: Option<usize>,
@@ -91,7 +91,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Looks at the standard streams and at the environment.
+    /// Detects the settings from the standard streams and the environment.
     pub fn detect(color: ColorChoice, verbosity: Verbosity, threads: Option<usize>) -> Terminal {
         let [output_is_terminal, is_terminal] = output::are_terminals();
         let variable = |name: &str| std::env::var_os(name);
@@ -104,59 +104,59 @@ impl Terminal {
         }
     }
 
-    /// The one line with which a failed command ends.
+    /// Prints the error line of a failed command.
     pub fn error(&self, line: &str) {
         if self.error_colour {
-            say(format_args!("\x1b[1;31merror:\x1b[0m {line}"));
+            write_stderr(format_args!("\x1b[1;31merror:\x1b[0m {line}"));
         } else {
-            say(format_args!("error: {line}"));
+            write_stderr(format_args!("error: {line}"));
         }
     }
 
-    /// A line for people on standard error, unless `--quiet`.
+    /// Prints a line on standard error, unless `--quiet`.
     pub fn note(&self, line: &str) {
         if self.verbosity > Verbosity::Quiet {
-            say(line);
+            write_stderr(line);
         }
     }
 
-    /// Whether details are shown, where making them costs something.
+    /// Whether [`detail`](Self::detail) prints, for details that are expensive to compute.
     pub fn is_verbose(&self) -> bool {
         self.verbosity == Verbosity::Verbose
     }
 
-    /// A line on standard error that only `--verbose` shows.
+    /// Prints a line on standard error with `--verbose` only.
     pub fn detail(&self, line: &str) {
         if self.is_verbose() {
-            say(line);
+            write_stderr(line);
         }
     }
 
-    /// A warning on standard error; shown also under `--quiet`, since it is about the result.
+    /// Prints a warning on standard error, also with `--quiet`, because it concerns the result.
     pub fn warn(&self, line: &str) {
         if self.error_colour {
-            say(format_args!("\x1b[1;33mwarning:\x1b[0m {line}"));
+            write_stderr(format_args!("\x1b[1;33mwarning:\x1b[0m {line}"));
         } else {
-            say(format_args!("warning: {line}"));
+            write_stderr(format_args!("warning: {line}"));
         }
     }
 
     /// Starts a stage of known (`Some`) or unknown length.
     pub fn progress(&self, label: &str, total: Option<u64>) -> Progress {
-        self.start(label, total, if total.is_some() { &BOUNDED } else { &UNBOUNDED })
+        self.start_stage(label, total, if total.is_some() { &BOUNDED } else { &UNBOUNDED })
     }
 
-    /// Starts a stage whose progress is a share of it.
-    pub fn progress_share(&self, label: &str) -> Progress {
-        self.start(label, Some(SHARES), &BOUNDED)
+    /// Starts a stage whose progress is given as a fraction from 0 to 1.
+    pub fn progress_fraction(&self, label: &str) -> Progress {
+        self.start_stage(label, Some(FRACTION_STEPS), &BOUNDED)
     }
 
-    /// Starts a stage whose progress is a share of it, and whose messages tell the time left.
+    /// Like [`progress_fraction`](Self::progress_fraction), for messages that contain the remaining time themselves.
     pub fn progress_timed(&self, label: &str) -> Progress {
-        self.start(label, Some(SHARES), &TIMED)
+        self.start_stage(label, Some(FRACTION_STEPS), &TIMED)
     }
 
-    fn start(&self, label: &str, total: Option<u64>, layout: &'static Layout) -> Progress {
+    fn start_stage(&self, label: &str, total: Option<u64>, layout: &'static Layout) -> Progress {
         let bar = self.bars.then(|| {
             let bar = match total {
                 Some(total) => ProgressBar::new(total),
@@ -174,50 +174,50 @@ impl Terminal {
             quiet: self.verbosity == Verbosity::Quiet,
             label: label.to_string(),
             total: Cell::new(total),
-            start: Instant::now(),
-            last: Cell::new(Instant::now()),
+            start_time: Instant::now(),
+            last_line: Cell::new(Instant::now()),
             pace: Cell::default(),
             announced: Cell::new(false),
         }
     }
 
-    /// `text` in bold where standard output takes colours.
+    /// `text` in bold, if results are coloured.
     pub fn bold(&self, text: &str) -> String {
         self.paint("1", text)
     }
 
-    /// `text` in the SGR style `code` where standard output takes colours.
+    /// `text` in the SGR style `code`, if results are coloured.
     pub fn paint(&self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
     }
 }
 
-/// How the line of a bar is laid out.
+/// The layout of a progress bar's line.
 #[derive(Debug)]
 struct Layout {
-    /// What stands between the label and the message.
+    /// Template of the part between the label and the message.
     before_message: &'static str,
-    /// Columns of that and of the space after it.
+    /// Width of that part and of the space after it, in columns.
     width: usize,
-    /// Whether the time left follows from what is done.
-    tells_time: bool,
+    /// Whether the line shows the remaining time.
+    shows_remaining: bool,
 }
 
-// The widest times are as "59m" and "(59m left)".
+// The widest times look like "59m" and "(59m left)".
 const BOUNDED: Layout =
-    Layout { before_message: "{bar:16} {percent:>3}% {elapsed} ({eta} left)", width: 37, tells_time: true };
-const UNBOUNDED: Layout = Layout { before_message: "{spinner} {elapsed}", width: 6, tells_time: false };
-const TIMED: Layout = Layout { before_message: "{bar:16} {percent:>3}% {elapsed}", width: 26, tells_time: false };
-/// Columns of a label at least.
-const LABEL: usize = 10;
-/// Seconds of a stage by which it is judged how long it takes.
-const JUDGED_BY: f64 = 2.0;
-/// Shorter stages are over before it is read how long they take.
-const WORTH_ANNOUNCING: f64 = 10.0;
-/// Steps of a bar that is told shares.
-const SHARES: u64 = 1000;
-/// Columns of a terminal that does not tell its width.
-const USUAL_WIDTH: usize = 80;
+    Layout { before_message: "{bar:16} {percent:>3}% {elapsed} ({eta} left)", width: 37, shows_remaining: true };
+const UNBOUNDED: Layout = Layout { before_message: "{spinner} {elapsed}", width: 6, shows_remaining: false };
+const TIMED: Layout = Layout { before_message: "{bar:16} {percent:>3}% {elapsed}", width: 26, shows_remaining: false };
+/// Minimum width of a label in columns.
+const MIN_LABEL_WIDTH: usize = 10;
+/// Seconds of a stage before its total time is estimated.
+const MIN_MEASURED_SECONDS: f64 = 2.0;
+/// Stages estimated shorter than this, in seconds, are not announced.
+const MIN_ANNOUNCED_SECONDS: f64 = 10.0;
+/// Length of a bar whose progress is given as a fraction.
+const FRACTION_STEPS: u64 = 1000;
+/// Width in columns if the terminal does not report it.
+const DEFAULT_WIDTH: usize = 80;
 
 impl Layout {
     fn style(&self, colour: bool) -> ProgressStyle {
@@ -226,23 +226,23 @@ impl Layout {
         } else {
             self.before_message.to_owned()
         };
-        let template = format!("{{prefix:<{LABEL}}} {middle} {{wide_msg}}");
+        let template = format!("{{prefix:<{MIN_LABEL_WIDTH}}} {middle} {{wide_msg}}");
         let style = ProgressStyle::with_template(&template);
         debug_assert!(style.is_ok(), "{template}");
         style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━─")
     }
 
-    /// Columns left for the message in a terminal of so many.
-    fn room(&self, label: &str, columns: usize) -> usize {
-        columns.saturating_sub(label.chars().count().max(LABEL) + 1 + self.width)
+    /// Width left for the message in a terminal with `columns` columns.
+    fn message_width(&self, label: &str, columns: usize) -> usize {
+        columns.saturating_sub(label.chars().count().max(MIN_LABEL_WIDTH) + 1 + self.width)
     }
 }
 
-/// As many of the parts as fit, which come in the order of their importance. Of a first part that is too long itself, its first
-/// words.
-fn fitting<S: AsRef<str>>(parts: &[S], room: usize) -> String {
+/// Joins the first parts that fit into `width` columns. The parts are sorted by importance. If the first part itself is
+/// too long, returns its first words.
+fn join_fitting<S: AsRef<str>>(parts: &[S], width: usize) -> String {
     let mut line = String::new();
-    let mut left = room;
+    let mut left = width;
     for part in parts.iter().map(AsRef::as_ref).filter(|part| !part.is_empty()) {
         let separator = if line.is_empty() { "" } else { SEPARATOR };
         let width = separator.chars().count() + part.chars().count();
@@ -254,19 +254,19 @@ fn fitting<S: AsRef<str>>(parts: &[S], room: usize) -> String {
         line += part;
     }
     match parts.first() {
-        Some(first) if line.is_empty() => first_words(first.as_ref(), room),
+        Some(first) if line.is_empty() => first_words(first.as_ref(), width),
         _ => line,
     }
 }
 
 const SEPARATOR: &str = " · ";
 
-/// The words that fit, and an ellipsis.
-fn first_words(text: &str, room: usize) -> String {
+/// The first words of `text` that fit into `width` columns, and an ellipsis.
+fn first_words(text: &str, width: usize) -> String {
     let mut line = String::new();
     for word in text.split(' ') {
         let gap = usize::from(!line.is_empty());
-        if line.chars().count() + gap + word.chars().count() + 2 > room {
+        if line.chars().count() + gap + word.chars().count() + 2 > width {
             break;
         }
         if gap == 1 {
@@ -277,7 +277,7 @@ fn first_words(text: &str, room: usize) -> String {
     if line.is_empty() { line } else { line + " …" }
 }
 
-/// The progress of one stage: a bar on a terminal, else a plain line every ten seconds.
+/// The progress of one stage: a bar on a terminal, otherwise a plain line every ten seconds.
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<ProgressBar>,
@@ -286,67 +286,68 @@ pub struct Progress {
     quiet: bool,
     label: String,
     total: Cell<Option<u64>>,
-    start: Instant,
-    last: Cell<Instant>,
+    start_time: Instant,
+    last_line: Cell<Instant>,
     pace: Cell<Pace>,
-    /// Whether it was said how long the stage takes.
+    /// Whether the estimated total time was considered for an announce_estimate.
     announced: Cell<bool>,
 }
 
 impl Progress {
-    /// `done` units of the total are done; `message` says more.
+    /// Sets the progress to `done` units and shows `message`.
     pub fn set(&self, done: u64, message: &str) {
         self.set_parts(done, &[message]);
     }
 
-    /// `done` units of the total are done; the parts say more, the most important first. Those for which a line has no room
-    /// are left out.
+    /// Sets the progress to `done` units and shows the parts, the most important first. Parts that do not fit into the
+    /// line are left out.
     pub fn set_parts<S: AsRef<str>>(&self, done: u64, parts: &[S]) {
-        if let Some(line) = self.announcement(done, self.seconds()) {
+        if let Some(line) = self.announce_estimate(done, self.seconds()) {
             self.note(&line);
         }
         if let Some(bar) = &self.bar {
-            let columns = output::columns().unwrap_or(USUAL_WIDTH);
+            let columns = output::columns().unwrap_or(DEFAULT_WIDTH);
             bar.set_position(done);
-            bar.set_message(fitting(parts, self.layout.get().room(&self.label, columns)));
-        } else if !self.quiet && self.last.get().elapsed() >= PLAIN_INTERVAL {
-            self.last.set(Instant::now());
+            bar.set_message(join_fitting(parts, self.layout.get().message_width(&self.label, columns)));
+        } else if !self.quiet && self.last_line.get().elapsed() >= PLAIN_LINE_INTERVAL {
+            self.last_line.set(Instant::now());
             let share = match self.total.get() {
                 Some(total) if total > 0 => format!(" {:.0} %", 100.0 * done as f64 / total as f64),
                 _ => String::new(),
             };
-            // Nothing cuts a line of a file.
-            let message = fitting(parts, usize::MAX);
-            let elapsed = format::duration(self.start.elapsed().as_secs_f64());
-            say(format_args!("{}:{share} {message} ({elapsed})", self.label));
+            // A line in a file has no maximum width.
+            let message = join_fitting(parts, usize::MAX);
+            let elapsed = format::duration(self.start_time.elapsed().as_secs_f64());
+            write_stderr(format_args!("{}:{share} {message} ({elapsed})", self.label));
         }
     }
 
-    /// How long the stage takes, once its first seconds show it: said once, but not if that is over before the line is read, nor
-    /// of a stage whose messages tell the time.
-    fn announcement(&self, done: u64, seconds: f64) -> Option<String> {
+    /// A line with the estimated total time, at most once per stage: after its first seconds, if the stage takes long
+    /// enough and its messages do not contain the time.
+    fn announce_estimate(&self, done: u64, seconds: f64) -> Option<String> {
         let mut pace = self.pace.get();
         pace.add(done, seconds);
         self.pace.set(pace);
-        if self.announced.get() || seconds < JUDGED_BY || !self.layout.get().tells_time {
+        if self.announced.get() || seconds < MIN_MEASURED_SECONDS || !self.layout.get().shows_remaining {
             return None;
         }
-        let all = pace.whole(self.total.get()?)?;
+        let total = pace.total_seconds(self.total.get()?)?;
         self.announced.set(true);
-        (all >= WORTH_ANNOUNCING).then(|| format!("{}: about {}", self.label, format::duration(all)))
+        (total >= MIN_ANNOUNCED_SECONDS).then(|| format!("{}: about {}", self.label, format::duration(total)))
     }
 
-    /// `share` of a stage begun by [`Terminal::progress_share`] or [`Terminal::progress_timed`] is done; `message` says more.
-    pub fn set_share(&self, share: f64, message: &str) {
-        self.set_share_parts(share, &[message]);
+    /// Sets the progress of a stage started by [`Terminal::progress_fraction`] or [`Terminal::progress_timed`], from 0
+    /// to 1, and shows `message`.
+    pub fn set_fraction(&self, share: f64, message: &str) {
+        self.set_fraction_parts(share, &[message]);
     }
 
-    /// As [`set_share`](Self::set_share), with parts as [`set_parts`](Self::set_parts) takes them.
-    pub fn set_share_parts<S: AsRef<str>>(&self, share: f64, parts: &[S]) {
-        self.set_parts((share * SHARES as f64) as u64, parts);
+    /// Like [`set_fraction`](Self::set_fraction), with parts as in [`set_parts`](Self::set_parts).
+    pub fn set_fraction_parts<S: AsRef<str>>(&self, share: f64, parts: &[S]) {
+        self.set_parts((share * FRACTION_STEPS as f64) as u64, parts);
     }
 
-    /// Tells the total once it is known.
+    /// Sets the total, once it is known.
     pub fn set_total(&self, total: u64) {
         let is_new = self.total.replace(Some(total)).is_none();
         if is_new {
@@ -360,22 +361,22 @@ impl Progress {
         }
     }
 
-    /// A line above the bar.
+    /// Prints a line above the bar, unless `--quiet`.
     pub fn note(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| say(line)),
-            None if !self.quiet => say(line),
+            Some(bar) => bar.suspend(|| write_stderr(line)),
+            None if !self.quiet => write_stderr(line),
             None => {}
         }
     }
 
-    /// A stage of unknown length without progress reports: only the elapsed time changes.
+    /// Shows `message` for a stage without progress reports; only the elapsed time is updated.
     pub fn busy(&self, message: &str) {
         match &self.bar {
             Some(bar) => {
                 bar.set_message(message.to_string());
                 let bar = bar.downgrade();
-                // Where the system gives no thread, the time stays as it is.
+                // Without a thread the time is not updated, which does no harm.
                 let _ = std::thread::Builder::new().spawn(move || {
                     while let Some(bar) = bar.upgrade().filter(|bar| !bar.is_finished()) {
                         bar.tick();
@@ -383,17 +384,17 @@ impl Progress {
                     }
                 });
             }
-            None if !self.quiet => say(format_args!("{}: {message}", self.label)),
+            None if !self.quiet => write_stderr(format_args!("{}: {message}", self.label)),
             None => {}
         }
     }
 
-    /// Seconds since the stage began.
+    /// Seconds since the start of the stage.
     pub fn seconds(&self) -> f64 {
-        self.start.elapsed().as_secs_f64()
+        self.start_time.elapsed().as_secs_f64()
     }
 
-    /// Ends the stage and takes the bar away.
+    /// Ends the stage and removes the bar.
     pub fn finish(self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -406,7 +407,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_environment_decides_about_colours_unless_the_option_does() {
+    fn environment_controls_colours_unless_the_option_is_given() {
         let with = |choice: ColorChoice, is_terminal: bool, set: &[(&str, &str)]| {
             choice.applies(is_terminal, |name| {
                 set.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(*value))
@@ -423,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn the_colour_of_help_is_found_before_the_command_line_is_parsed() {
+    fn colour_choice_is_found_in_the_raw_command_line() {
         let found = |words: &[&str]| ColorChoice::on_command_line(words.iter().map(OsString::from));
         assert_eq!(found(&["cloze", "--color", "never", "--help"]), ColorChoice::Never);
         assert_eq!(found(&["cloze", "fill", "--color=always"]), ColorChoice::Always);
@@ -431,44 +432,51 @@ mod tests {
         assert_eq!(found(&["cloze", "fill", "--", "--color=never"]), ColorChoice::Auto);
     }
 
-    /// Lines of progress were cut at the terminal's edge, in the middle of a word: "of 47.3k distin".
+    /// Regression: progress lines were cut at the terminal's edge in the middle of a word: "of 47.3k distin".
     #[test]
-    fn parts_of_a_line_that_do_not_fit_are_left_out_whole() {
+    fn parts_that_do_not_fit_are_left_out() {
         let parts = ["1:15 left", "step 1,200/5,000", "loss 0.4321", "12.3k tokens/s"];
-        assert_eq!(fitting(&parts, 200), "1:15 left · step 1,200/5,000 · loss 0.4321 · 12.3k tokens/s");
-        assert_eq!(fitting(&parts, 42), "1:15 left · step 1,200/5,000 · loss 0.4321");
-        assert_eq!(fitting(&parts, 41), "1:15 left · step 1,200/5,000");
-        assert_eq!(fitting(&parts, 9), "1:15 left");
-        assert_eq!(fitting(&["words counted: 47.3k distinct"], 20), "words counted: …");
-        assert_eq!(fitting(&["words"], 4), "");
-        assert_eq!(fitting::<&str>(&[], 4), "");
-        assert_eq!(fitting(&["", "rows"], 10), "rows");
-        // A terminal of 80 columns has room for what matters.
-        assert_eq!(fitting(&parts, TIMED.room("training", 80)), "1:15 left · step 1,200/5,000 · loss 0.4321");
+        assert_eq!(join_fitting(&parts, 200), "1:15 left · step 1,200/5,000 · loss 0.4321 · 12.3k tokens/s");
+        assert_eq!(join_fitting(&parts, 42), "1:15 left · step 1,200/5,000 · loss 0.4321");
+        assert_eq!(join_fitting(&parts, 41), "1:15 left · step 1,200/5,000");
+        assert_eq!(join_fitting(&parts, 9), "1:15 left");
+        assert_eq!(join_fitting(&["words counted: 47.3k distinct"], 20), "words counted: …");
+        assert_eq!(join_fitting(&["words"], 4), "");
+        assert_eq!(join_fitting::<&str>(&[], 4), "");
+        assert_eq!(join_fitting(&["", "rows"], 10), "rows");
+        // The important parts fit into a terminal of 80 columns.
+        assert_eq!(
+            join_fitting(&parts, TIMED.message_width("training", 80)),
+            "1:15 left · step 1,200/5,000 · loss 0.4321"
+        );
     }
 
     #[test]
-    fn a_long_stage_says_once_how_long_it_takes() {
+    fn a_long_stage_announces_its_estimated_time_once() {
         let terminal = Terminal::detect(ColorChoice::Never, Verbosity::Quiet, None);
-        let stage = terminal.progress_share("evaluating");
-        assert_eq!(stage.announcement(50, 0.5), None, "too early to tell");
-        assert_eq!(stage.announcement(50, 2.0), None, "nothing was done meanwhile");
-        assert_eq!(stage.announcement(110, 2.5), Some("evaluating: about 32 s".to_owned()));
-        assert_eq!(stage.announcement(200, 4.0), None, "said already");
-        let judged = |stage: &Progress, done: u64| {
-            stage.announcement(done / 4, 0.5);
-            stage.announcement(done, 2.0)
+        let stage = terminal.progress_fraction("evaluating");
+        assert_eq!(stage.announce_estimate(50, 0.5), None, "too early for an estimate");
+        assert_eq!(stage.announce_estimate(50, 2.0), None, "no progress");
+        assert_eq!(stage.announce_estimate(110, 2.5), Some("evaluating: about 32 s".to_owned()));
+        assert_eq!(stage.announce_estimate(200, 4.0), None, "announced already");
+        let announced_after = |stage: &Progress, done: u64| {
+            stage.announce_estimate(done / 4, 0.5);
+            stage.announce_estimate(done, 2.0)
         };
-        assert_eq!(judged(&terminal.progress_share("evaluating"), 500), None, "over before it is read");
-        assert_eq!(judged(&terminal.progress_timed("training"), 100), None);
+        assert_eq!(
+            announced_after(&terminal.progress_fraction("evaluating"), 500),
+            None,
+            "too short for an announce_estimate"
+        );
+        assert_eq!(announced_after(&terminal.progress_timed("training"), 100), None);
         let reading = terminal.progress("shards", None);
-        assert_eq!(judged(&reading, 100), None, "of unknown length");
+        assert_eq!(announced_after(&reading, 100), None, "unknown length");
         reading.set_total(1000);
-        assert_eq!(reading.announcement(100, 2.0), Some("shards: about 20 s".to_owned()));
+        assert_eq!(reading.announce_estimate(100, 2.0), Some("shards: about 20 s".to_owned()));
     }
 
     #[test]
-    fn the_room_of_a_message_is_what_the_bar_leaves() {
+    fn layout_widths_match_their_templates() {
         for layout in [&BOUNDED, &TIMED, &UNBOUNDED] {
             let shown = layout
                 .before_message

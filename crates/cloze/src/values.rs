@@ -1,37 +1,37 @@
-//! Values of options, as the parser reads them.
+//! Parsers for option values.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-/// Threads at most, as the engine has it.
-const MOST_THREADS: usize = 1024;
-/// Runs of one command at most.
-const MOST_SEEDS: usize = 10_000;
-/// Items that are shown or drawn together at most.
-const MOST_ITEMS: usize = 1_000_000;
+/// Maximum number of threads, the same as the engine's.
+const MAX_THREADS: usize = 1024;
+/// Maximum number of runs of one command.
+const MAX_SEEDS: usize = 10_000;
+/// Maximum number of items held in memory together.
+const MAX_ITEMS: usize = 1_000_000;
 
-/// Parses a count from one up to `most`.
-fn count(text: &str, most: usize) -> Result<usize, String> {
-    positive(text).ok().filter(|value| *value <= most).ok_or_else(|| format!("must be a whole number from 1 to {most}"))
+/// Parses a count from 1 to `max`.
+fn count(text: &str, max: usize) -> Result<usize, String> {
+    positive(text).ok().filter(|value| *value <= max).ok_or_else(|| format!("must be a whole number from 1 to {max}"))
 }
 
 /// Parses a number of threads.
 pub fn threads(text: &str) -> Result<usize, String> {
-    count(text, MOST_THREADS)
+    count(text, MAX_THREADS)
 }
 
 /// Parses a number of seeds.
 pub fn seeds(text: &str) -> Result<usize, String> {
-    count(text, MOST_SEEDS)
+    count(text, MAX_SEEDS)
 }
 
-/// Parses how many of something are held in memory together.
+/// Parses a number of items that are held in memory together.
 pub fn items(text: &str) -> Result<usize, String> {
-    count(text, MOST_ITEMS)
+    count(text, MAX_ITEMS)
 }
 
-/// As [`items`], or none.
+/// Like [`items`], but 0 is allowed.
 pub fn items_or_none(text: &str) -> Result<usize, String> {
-    if text == "0" { Ok(0) } else { count(text, MOST_ITEMS) }
+    if text == "0" { Ok(0) } else { count(text, MAX_ITEMS) }
 }
 
 /// Parses a count of at least one.
@@ -43,31 +43,32 @@ pub fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Parses a share from 0 to below 1.
+/// Parses a fraction in [0, 1).
 pub fn fraction(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
-        _ => Err("must be a number of at least 0 and below 1".into()),
+        _ => Err("must be at least 0 and less than 1".into()),
     }
 }
 
-/// Parses the name of one of some values: value, name and what it means, as the libraries list them.
+/// Parses the name of a value. `all` has the values with their names and descriptions.
 pub fn named<T>(all: &'static [(T, &'static str, &'static str)]) -> impl TypedValueParser<Value = T>
 where
     T: Copy + Send + Sync,
 {
     let names = all.iter().map(|(_, name, help)| PossibleValue::new(*name).help(*help));
     PossibleValuesParser::new(names)
-        .try_map(|chosen| all.iter().find(|(_, name, _)| *name == chosen).map(|(value, ..)| *value).ok_or("not a name"))
+        .try_map(|given| all.iter().find(|(_, name, _)| *name == given).map(|(value, ..)| *value).ok_or("unknown name"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Numbers that were allocated before they were looked at: `finetune --seeds 4294967296`, `prepare --workers 2147483648`.
+    /// Regression: memory was allocated for these numbers before they were checked: `finetune --seeds 4294967296`,
+    /// `prepare --workers 2147483648`.
     #[test]
-    fn reliability_7b_absurd_counts_are_refused() {
+    fn too_large_counts_are_refused() {
         assert_eq!(threads("1025"), Err("must be a whole number from 1 to 1024".to_owned()));
         for absurd in ["4294967296", "9223372036854775807", "18446744073709551616", "0", "-1"] {
             for read in [threads, seeds, items] {
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_and_shares_are_checked() {
+    fn counts_and_fractions_are_parsed_and_checked() {
         assert_eq!(positive("3"), Ok(3));
         assert!(positive("0").is_err() && positive("-1").is_err() && positive("x").is_err());
         assert_eq!((threads("1024"), seeds("5"), items_or_none("0")), (Ok(1024), Ok(5), Ok(0)));

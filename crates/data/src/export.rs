@@ -104,7 +104,7 @@ mod tests {
                 };
                 let list = |name: &str| {
                     let lists = rows.lists(name).unwrap();
-                    assert_eq!(lists.of, Int::I32);
+                    assert_eq!(lists.int, Int::I32);
                     (numbers(lists.offsets), numbers(lists.values))
                 };
                 assert_eq!(list("ids"), (expected.cu_seqlens.clone(), expected.ids.clone()));

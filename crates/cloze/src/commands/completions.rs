@@ -1,4 +1,4 @@
-//! `cloze completions`: what a shell needs to complete this program's commands.
+//! `cloze completions`: scripts for command completion in shells.
 
 use std::io::Write;
 
@@ -12,7 +12,7 @@ use crate::help;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = help::examples(&["cloze completions bash > ~/.local/share/bash-completion/completions/cloze"]),
-    after_long_help = "Where the script goes:\n\n  \
+    after_long_help = "Where to put the script:\n\n  \
         bash        ~/.local/share/bash-completion/completions/cloze\n  \
         zsh         a file _cloze in a folder of $fpath, before compinit runs\n  \
         fish        ~/.config/fish/completions/cloze.fish\n  \
@@ -31,10 +31,10 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, program: &Command) -> Result<()> {
     let mut script = Vec::new();
     generate(arguments.shell, &mut visible(program), "cloze", &mut script);
-    Ok(crate::output::results().write_all(&script)?)
+    Ok(crate::output::stdout().write_all(&script)?)
 }
 
-/// A command without what its help hides: the generators would offer that too.
+/// A copy of a command without hidden arguments and subcommands, which the generators would otherwise offer.
 fn visible(command: &Command) -> Command {
     let mut visible = Command::new(command.get_name().to_owned())
         .args(command.get_arguments().filter(|arg| !arg.is_hide_set()).cloned())

@@ -1,4 +1,4 @@
-//! `cloze evaluate`: a model → its figures on held-out data.
+//! `cloze evaluate`: evaluates a model on held-out data.
 
 mod retrieval;
 
@@ -15,7 +15,7 @@ use cloze_train::run::LossFigure;
 use serde_json::json;
 
 use super::model::ModelArguments;
-use super::precision::settle;
+use super::precision::resolve;
 use super::tasks::{self, PerKind, option_before};
 use crate::terminal::Terminal;
 use crate::{format, help};
@@ -28,12 +28,12 @@ pub enum Arguments {
     Other(Other),
 }
 
-/// What is judged beside fine-tuned models.
+/// Evaluations other than those of fine-tuned models.
 #[derive(Debug, clap::Subcommand)]
 pub enum Other {
-    /// Held-out MLM loss, perplexity and accuracy, and NSP accuracy
+    /// MLM loss, perplexity and accuracy and NSP accuracy on held-out documents
     Pretrain(PretrainArguments),
-    /// nDCG@10, MAP, MRR and recall@100 of a model's vectors on a collection of documents, queries and judgements
+    /// nDCG@10, MAP, MRR and recall@100 of a model's vectors on documents, queries and relevance judgements
     Retrieval(Box<retrieval::Arguments>),
 }
 
@@ -41,7 +41,7 @@ impl clap::Args for Arguments {
     fn augment_args(command: Command) -> Command {
         Other::augment_subcommands(PerKind::<tasks::evaluate::Arguments>::augment_args(command))
             .subcommand_help_heading(
-                "What to judge, if not a fine-tuned model whose kind of task is known; each has a --help",
+                "What to evaluate, if not a fine-tuned model of a known kind of task; each has a --help",
             )
     }
 
@@ -57,8 +57,7 @@ impl FromArgMatches for Arguments {
                 None => Other::from_arg_matches(matches).map(Arguments::Other),
                 Some(option) => {
                     let message = format!(
-                        "--{option} stands before `{name}`: give {name} first and its options after it, as `cloze evaluate {name} \
-                         --help` lists them\n"
+                        "--{option} is before `{name}`: give {name} first, then its options; see `cloze evaluate {name} --help`\n"
                     );
                     Err(clap::Error::raw(ErrorKind::ArgumentConflict, message))
                 }
@@ -78,8 +77,8 @@ impl FromArgMatches for Arguments {
 #[command(
     after_help = help::examples(&EXAMPLES[..1]),
     after_long_help = help::details(
-        "Every document of the held-out split is scored once. Pairs and masks are drawn with a fixed seed, so that two models of \
-         the same vocabulary are asked the same questions.",
+        "Every document of the held-out split is scored once. Pairs and masks are random with a fixed seed, so that two models \
+         with the same vocabulary are scored on the same data.",
         &EXAMPLES,
     )
 )]
@@ -91,27 +90,27 @@ pub struct PretrainArguments {
     #[arg(long, value_name = "SHARDS")]
     data: PathBuf,
 
-    /// Tokens of a sequence at most
+    /// Maximum sequence length in tokens
     #[arg(long, default_value_t = 128, value_name = "N", value_parser = crate::values::items)]
     seq_len: usize,
 
-    /// Sequences of a batch: changes speed and memory only
+    /// Sequences in a batch; affects only speed and memory
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = crate::values::items)]
     batch: usize,
 
-    /// Stop after this many batches [default: the whole split]
+    /// Stop after N batches [default: the complete split]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     batches: Option<u64>,
 
-    /// Share of the tokens to be predicted
+    /// Fraction of the tokens to mask and predict
     #[arg(long, default_value_t = 0.15, value_name = "F", value_parser = crate::values::fraction)]
     rate: f64,
 
-    /// Choose whole words
+    /// Mask whole words
     #[arg(long)]
     whole_word: bool,
 
-    /// Type of the activations
+    /// Precision of the activations
     #[arg(long, default_value = "auto", value_parser = crate::values::named(&Precision::ALL))]
     precision: Precision,
 
@@ -120,7 +119,7 @@ pub struct PretrainArguments {
     json: bool,
 }
 
-/// Examples of `cloze evaluate pretrain`, a line each.
+/// Examples for the help of `cloze evaluate pretrain`, one per line.
 const EXAMPLES: [&str; 2] = [
     "cloze evaluate pretrain --model runs/mini --data shards",
     "cloze evaluate pretrain --model runs/mini/best --data shards --seq-len 512 --precision f32 --json",
@@ -128,13 +127,13 @@ const EXAMPLES: [&str; 2] = [
 
 pub fn run(arguments: Arguments, terminal: &Terminal) -> Result<()> {
     match arguments {
-        Arguments::Task(asked) => tasks::evaluate::run(*asked, terminal),
+        Arguments::Task(arguments) => tasks::evaluate::run(*arguments, terminal),
         Arguments::Other(Other::Pretrain(arguments)) => pretrain(&arguments, terminal),
         Arguments::Other(Other::Retrieval(arguments)) => retrieval::run(&arguments, terminal),
     }
 }
 
-/// Judges a pre-trained model.
+/// Evaluates a pre-trained model.
 fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
     let model = arguments.model.find(terminal)?;
     let device = Device::cpu(terminal.threads)?;
@@ -144,13 +143,13 @@ fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
     options.batches = arguments.batches;
     options.masking.rate = arguments.rate;
     options.masking.whole_word = arguments.whole_word;
-    options.precision = settle(arguments.precision, &device, terminal);
-    let bar = terminal.progress_share("evaluating");
-    let progress = |share: f64| bar.set_share(share, "held-out documents");
+    options.precision = resolve(arguments.precision, &device, terminal);
+    let bar = terminal.progress_fraction("evaluating");
+    let progress = |fraction: f64| bar.set_fraction(fraction, "held-out documents");
     let evaluation = evaluate_folder(&model, &arguments.data, &device, &options, progress)?;
     let seconds = bar.seconds();
     bar.finish();
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     if arguments.json {
         let mut line = json!(evaluation);
         line["model"] = json!(format::path(&arguments.model.named));
@@ -163,7 +162,7 @@ fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
     write_evaluation(&mut out, &evaluation)
 }
 
-/// An evaluation as people read it.
+/// Writes an evaluation in readable form.
 pub fn write_evaluation(out: &mut dyn Write, evaluation: &Evaluation) -> Result<()> {
     for (number, figure) in evaluation.losses.iter().enumerate() {
         let LossFigure { name, loss, perplexity, accuracy, .. } = figure;

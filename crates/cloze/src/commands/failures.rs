@@ -1,4 +1,4 @@
-//! Rows that cannot be answered: each has an error in its place, and the command fails at its end.
+//! Rows that fail: the output has an error in place of each result, and the command fails at its end.
 
 use std::io::Write;
 
@@ -9,14 +9,14 @@ use serde_json::json;
 
 use crate::flags;
 
-/// The rows of an input that were answered, and those that could not be.
+/// Counts the rows of an input that succeeded and those that failed.
 #[derive(Debug)]
 pub struct Failures {
-    /// The input.
+    /// The input's name.
     name: String,
-    /// What a row's place is called: "row" or "line".
+    /// The unit of positions: "row" or "line".
     key: &'static str,
-    /// Whether the first error ends the work.
+    /// Whether the first error stops the command.
     strict: bool,
     rows: usize,
     failed: usize,
@@ -28,56 +28,56 @@ impl Failures {
         Failures { name, key, strict, rows: 0, failed: 0, first: None }
     }
 
-    /// What a row's place is called.
+    /// The unit of positions: "row" or "line".
     pub fn key(&self) -> &'static str {
         self.key
     }
 
-    /// Counts a row that was answered.
-    pub fn answered(&mut self) {
+    /// Counts a row that succeeded.
+    pub fn add_success(&mut self) {
         self.rows += 1;
     }
 
-    /// Counts a row that could not be answered.
+    /// Counts a row that failed. Returns the error text for the output.
     ///
     /// # Errors
-    /// The row's own, if the work is to end with it: by `--strict`, or because every row would fail alike.
-    pub fn add(&mut self, place: usize, error: TaskError) -> Result<String> {
+    /// The row's error, if it must stop the command: with `--strict`, or if a wrong setting would make every row fail.
+    pub fn add_failure(&mut self, position: usize, error: TaskError) -> Result<String> {
         if matches!(error, TaskError::Setting { .. }) {
             return Err(error.into());
         }
         let text = flags::in_message(&error.to_string()).into_owned();
         if self.strict {
-            bail!(self.placed(place, &text));
+            bail!(self.with_position(position, &text));
         }
-        self.count(place, &text);
+        self.add_unreadable(position, &text);
         Ok(text)
     }
 
-    /// An error with its place, unless it names it.
-    fn placed(&self, place: usize, problem: &str) -> String {
+    /// The error text with its position, unless it already contains one.
+    fn with_position(&self, position: usize, problem: &str) -> String {
         let (name, key) = (&self.name, self.key);
         if problem.starts_with(&format!("{name}:")) {
             problem.to_owned()
         } else {
-            format!("{name}, {key} {place}: {problem}")
+            format!("{name}, {key} {position}: {problem}")
         }
     }
 
-    /// Counts a row that could not be answered, of which nothing more is to be said in its place.
-    pub fn count(&mut self, place: usize, problem: &str) {
+    /// Counts a row that could not be read, without an error text for the output.
+    pub fn add_unreadable(&mut self, position: usize, problem: &str) {
         self.rows += 1;
         self.failed += 1;
         if self.first.is_none() {
-            self.first = Some(self.placed(place, problem));
+            self.first = Some(self.with_position(position, problem));
         }
     }
 
-    /// Fails if a row did; `what` says what became of them.
+    /// Ends the command. `what` completes the message "N of M rows could not be …".
     ///
     /// # Errors
-    /// How many rows failed, and the first.
-    pub fn end(self, what: &str) -> Result<()> {
+    /// At least one row failed. The message has their number and the first error.
+    pub fn finish(self, what: &str) -> Result<()> {
         let Failures { key, rows, failed, .. } = self;
         match self.first {
             None => Ok(()),
@@ -85,16 +85,16 @@ impl Failures {
         }
     }
 
-    /// Whether there was no row at all.
+    /// Whether no row was counted.
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
 }
 
-/// The next line, or what is wrong with it alone; none at the end.
+/// Reads the next line. The inner error concerns this line only; `None` at the end of the input.
 ///
 /// # Errors
-/// Input of which no further line can be read.
+/// No further line can be read.
 pub fn next_line(lines: &mut Lines) -> Result<Option<Result<(), TaskError>>> {
     match lines.advance() {
         Ok(more) => Ok(more.then_some(Ok(()))),
@@ -103,18 +103,18 @@ pub fn next_line(lines: &mut Lines) -> Result<Option<Result<(), TaskError>>> {
     }
 }
 
-/// The error of a blank line.
-pub fn blank() -> TaskError {
+/// The error for a blank line.
+pub fn blank_line_error() -> TaskError {
     TaskError::Input { what: "line".to_owned(), problem: "expected a text, found only white space".to_owned() }
 }
 
-/// Writes the error of a line in its place.
+/// Writes a line's error in place of its result.
 ///
 /// # Errors
-/// Those of [`Failures::add`].
+/// Those of [`Failures::add_failure`], and write errors.
 pub fn write_failure(failures: &mut Failures, line: usize, error: TaskError, as_json: bool) -> Result<()> {
-    let text = failures.add(line, error)?;
-    let mut out = crate::output::results();
+    let text = failures.add_failure(line, error)?;
+    let mut out = crate::output::stdout();
     if as_json {
         writeln!(out, "{}", json!({"line": line, "error": text}))?;
     } else {

@@ -1,4 +1,4 @@
-//! `cloze fill`: text with [MASK]s → the likeliest tokens.
+//! `cloze fill`: predicts the masked tokens of texts.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -13,10 +13,10 @@ use cloze_tasks::{Pretrained, TaskError};
 use cloze_train::recipe::Precision;
 use serde_json::json;
 
-use super::failures::{Failures, blank, next_line, write_failure};
+use super::failures::{Failures, blank_line_error, next_line, write_failure};
 use super::model::ModelArguments;
-use super::precision::settle;
-use super::tokenizer::{SpecialTokensArgument, tell_notes, tell_special_names};
+use super::precision::resolve;
+use super::tokenizer::{SpecialTokensArgument, note_special_names, show_notes};
 use crate::help;
 use crate::terminal::Terminal;
 
@@ -30,7 +30,7 @@ pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
 
-    /// Texts with at least one [MASK] each [default: the lines of standard input]
+    /// Texts, each with at least one [MASK] [default: the lines of standard input]
     #[arg(value_name = "TEXT")]
     texts: Vec<String>,
 
@@ -41,7 +41,7 @@ pub struct Arguments {
     #[command(flatten)]
     special_tokens: SpecialTokensArgument,
 
-    /// Type of the activations
+    /// Precision of the activations
     #[arg(long, default_value = "f32", value_parser = crate::values::named(&Precision::ALL))]
     precision: Precision,
 
@@ -49,7 +49,7 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Stop at the first line that cannot be filled, instead of writing an error in its place
+    /// Stop at the first line that cannot be filled instead of writing an error in its place
     #[arg(long)]
     strict: bool,
 }
@@ -57,60 +57,65 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let model = arguments.model.find(terminal)?;
     let device = Device::cpu(terminal.threads)?;
-    let precision = settle(arguments.precision, &device, terminal).dtype(&device);
+    let precision = resolve(arguments.precision, &device, terminal).dtype(&device);
     let mut pretrained = Pretrained::open(&model, device, precision)?;
-    if let Some(how) = arguments.special_tokens.given() {
-        pretrained.tokenizer = pretrained.tokenizer.with_special_tokens(how);
+    if let Some(reading) = arguments.special_tokens.given() {
+        pretrained.tokenizer = pretrained.tokenizer.with_special_tokens(reading);
     }
     let tokenizer = pretrained.tokenizer.clone();
-    tell_notes(&tokenizer, terminal);
+    show_notes(&tokenizer, terminal);
     let filler = Filler::new(Arc::new(pretrained))?;
     let done = fill_all(&filler, arguments, terminal);
-    tell_special_names(&tokenizer, terminal);
+    note_special_names(&tokenizer, terminal);
     done
 }
 
 fn fill_all(filler: &Filler, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     if !arguments.texts.is_empty() {
         for text in &arguments.texts {
-            show(filler, text, arguments, terminal)??;
+            fill_and_write(filler, text, arguments, terminal)??;
         }
         return Ok(());
     }
     if std::io::stdin().is_terminal() {
-        terminal.note("reading lines with [MASK]s from the terminal; end with Ctrl-D");
+        terminal.note("reading lines with [MASK] from the terminal; end with Ctrl-D");
     }
-    let mut answers = Failures::new(display_name(Path::new("-")), "line", arguments.strict);
+    let mut failures = Failures::new(display_name(Path::new("-")), "line", arguments.strict);
     let mut lines = Lines::open(Path::new("-"))?;
     while let Some(line) = next_line(&mut lines)? {
         let failed = match line {
             Ok(()) if lines.text().trim().is_empty() && !arguments.json => continue,
-            Ok(()) if lines.text().trim().is_empty() => blank(),
-            Ok(()) => match show(filler, lines.text(), arguments, terminal)? {
+            Ok(()) if lines.text().trim().is_empty() => blank_line_error(),
+            Ok(()) => match fill_and_write(filler, lines.text(), arguments, terminal)? {
                 Ok(()) => {
-                    answers.answered();
+                    failures.add_success();
                     continue;
                 }
                 Err(error) => error,
             },
             Err(error) => error,
         };
-        write_failure(&mut answers, lines.number(), failed, arguments.json)?;
+        write_failure(&mut failures, lines.number(), failed, arguments.json)?;
     }
-    if answers.is_empty() {
-        bail!("no text: give one as an argument, or lines on standard input");
+    if failures.is_empty() {
+        bail!("no text; give one as an argument, or lines on standard input");
     }
-    answers.end("filled")
+    failures.finish("filled")
 }
 
-/// Writes what fills a text's masks; the inner error is the text's.
-fn show(filler: &Filler, text: &str, arguments: &Arguments, terminal: &Terminal) -> Result<Result<(), TaskError>> {
+/// Fills the masks of a text and writes the result. The inner error concerns this text only.
+fn fill_and_write(
+    filler: &Filler,
+    text: &str,
+    arguments: &Arguments,
+    terminal: &Terminal,
+) -> Result<Result<(), TaskError>> {
     let masks = match filler.fill(text, arguments.top) {
         Ok(masks) => masks,
         Err(error) => return Ok(Err(error)),
     };
-    // Taken anew for each line: whoever reads a pipe gets each answer when it is there.
-    let mut out = crate::output::results();
+    // Locked for each line and flushed, so that the reader of a pipe gets each result at once.
+    let mut out = crate::output::stdout();
     if arguments.json {
         writeln!(out, "{}", json!({"text": text, "masks": masks}))?;
     } else {
@@ -120,7 +125,7 @@ fn show(filler: &Filler, text: &str, arguments: &Arguments, terminal: &Terminal)
     Ok(Ok(()))
 }
 
-/// The candidates of each mask of a text, a line each.
+/// Writes the candidates for each mask of a text, one per line.
 pub fn write_masks(out: &mut dyn Write, text: &str, masks: &[Vec<Candidate>], terminal: &Terminal) -> Result<()> {
     writeln!(out, "{}", terminal.bold(text))?;
     for (number, candidates) in masks.iter().enumerate() {

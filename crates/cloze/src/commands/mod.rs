@@ -1,4 +1,4 @@
-//! The commands: each file holds one command's arguments and what it does.
+//! The commands. Each file has one command's arguments and implementation.
 
 mod bench;
 mod completions;
@@ -30,55 +30,55 @@ use clap::Subcommand;
 use crate::terminal::Terminal;
 use tasks::PerKind;
 
-/// What to do.
+/// The subcommands of `cloze`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// From nothing to a small pre-trained BERT in minutes: corpus, vocabulary, shards, training, evaluation
+    /// Train a small BERT from scratch in minutes: corpus, vocabulary, shards, training, evaluation
     Quickstart(quickstart::Arguments),
     /// Learn a WordPiece vocabulary from text
     Vocab(vocab::Arguments),
-    /// Turn text into shards of token ids to train on, with a report on the corpus
+    /// Tokenize text into training shards, with a report on the corpus
     Prepare(prepare::Arguments),
-    /// Pre-train a BERT as a recipe says
+    /// Pre-train a BERT with a recipe
     Pretrain(pretrain::Arguments),
-    /// List the recipes that are built in, or print one
+    /// List the built-in recipes, or print one
     Recipe(recipe::Arguments),
-    /// Judge a model on held-out data
+    /// Evaluate a model on held-out data
     Evaluate(evaluate::Arguments),
     /// Fine-tune a model on labelled rows: classify, regress, tag, answer, choose
     Finetune(Box<PerKind<tasks::finetune::Arguments>>),
     /// Fine-tune over a grid of settings and seeds
     Sweep(Box<PerKind<tasks::sweep::Arguments>>),
-    /// Predict with a fine-tuned model, one JSON object a line
+    /// Predict with a fine-tuned model, one JSON object per line
     Predict(Box<PerKind<tasks::predict::Arguments>>),
-    /// Fill the [MASK]s of a text with the likeliest tokens
+    /// Predict the tokens for the [MASK]s of a text
     Fill(fill::Arguments),
-    /// Turn another program's checkpoint into a model folder, or a model folder into ONNX
+    /// Convert another program's checkpoint to a model folder, or a model folder to ONNX
     Convert(convert::Arguments),
-    /// Turn texts into vectors, as .npy, .safetensors or .jsonl
+    /// Compute vectors of texts, as .npy, .safetensors or .jsonl
     Embed(embed::Arguments),
     /// Find the texts nearest to a query
     Similar(similar::Arguments),
-    /// Say what a model, checkpoint, run, vocabulary, shard or recipe holds
+    /// Show the contents of a model, checkpoint, run, vocabulary, shard or recipe
     Inspect(inspect::Arguments),
-    /// Measure real tokens per second and our share of the machine's matrix peak
+    /// Measure real tokens per second and the fraction of the machine's peak
     #[command(subcommand)]
     Bench(bench::Benchmark),
-    /// Write a run's curves, recipe and corpus report as one HTML file
+    /// Write curves, recipe and corpus report of runs as one HTML file
     Report(report::Arguments),
-    /// Write a script for a shell that completes these commands
+    /// Write a completion script for a shell
     Completions(completions::Arguments),
     /// Write the man pages
     Man(man::Arguments),
 }
 
 impl Command {
-    /// What is lost where a signal ends the command.
-    pub fn lost(&self) -> &'static str {
+    /// The message when a signal exits the command: what is lost.
+    pub fn interrupt_message(&self) -> &'static str {
         match self {
             Command::Quickstart(_) => "run the quickstart again to start over",
             Command::Pretrain(_) | Command::Finetune(_) | Command::Sweep(_) => {
-                "no step was being taken; what was saved before is whole"
+                "no training step was running; what was saved before is complete"
             }
             Command::Predict(_) => "rows after the last line printed have no answer",
             Command::Vocab(_)
@@ -97,7 +97,8 @@ impl Command {
         }
     }
 
-    /// Runs the command; its results go to standard output. `program`: all commands, for those that describe them.
+    /// Runs the command. Results go to standard output. `program` is the complete parser, for man pages and
+    /// completions.
     pub fn run(self, program: clap::Command, terminal: &Terminal) -> Result<ExitCode> {
         let done = |result: Result<()>| result.map(|()| ExitCode::SUCCESS);
         match self {
@@ -115,7 +116,7 @@ impl Command {
             Command::Embed(arguments) => done(embed::run(&arguments, terminal)),
             Command::Similar(arguments) => done(similar::run(&arguments, terminal)),
             Command::Inspect(arguments) => done(inspect::run(&arguments, terminal)),
-            Command::Bench(work) => done(bench::run(&work, terminal)),
+            Command::Bench(benchmark) => done(bench::run(&benchmark, terminal)),
             Command::Report(arguments) => done(report::run(&arguments, terminal)),
             Command::Completions(arguments) => done(completions::run(&arguments, &program)),
             Command::Man(arguments) => done(man::run(&arguments, program, terminal)),

@@ -1,4 +1,4 @@
-//! Which folder `--model` means: a model's folder, the model of a run's folder, or a model named on the Hugging Face Hub.
+//! Finds the folder for `--model`: a model folder, the model of a run folder, or a model on the Hugging Face Hub.
 
 use std::path::{Path, PathBuf};
 
@@ -11,17 +11,17 @@ use cloze_train::run::RunFolder;
 use crate::terminal::{Progress, Terminal};
 use crate::{format, program};
 
-/// Entries of a folder that an error names.
-const SHOWN: usize = 5;
+/// Maximum number of a folder's entries in an error message.
+const MAX_LISTED: usize = 5;
 
-/// The model of a command that needs one.
+/// The `--model` option.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ModelArguments {
     /// Model folder, checkpoint, run folder, or a name on the Hugging Face Hub such as bert-base-uncased
     ///
-    /// What exists on this machine comes first. A run's folder stands for its model/, else its best, else its newest checkpoint.
-    /// A name is looked up in the local cache (HF_HUB_CACHE, else hub in HF_HOME, else ~/.cache/huggingface/hub); what is not
-    /// there is downloaded into it (from HF_ENDPOINT, with HF_TOKEN).
+    /// A path on this machine is preferred to a name. For a run folder its model/ is used, otherwise its best
+    /// checkpoint, otherwise its newest. A name is looked up in the local cache (HF_HUB_CACHE, else hub in HF_HOME,
+    /// else ~/.cache/huggingface/hub); missing files are downloaded into the cache (from HF_ENDPOINT, with HF_TOKEN).
     #[arg(long = "model", value_name = "DIR|NAME")]
     pub named: PathBuf,
 
@@ -30,87 +30,87 @@ pub struct ModelArguments {
 }
 
 impl ModelArguments {
-    /// The folder of the model; says on standard error what was chosen where there was a choice.
+    /// The folder of the model. Prints a note if there was a choice.
     pub fn find(&self, terminal: &Terminal) -> Result<PathBuf> {
         self.hub.find(&self.named, Contents::Model, terminal)
     }
 
-    /// The same, with what sentence-transformers says of how a text becomes a vector.
+    /// Like [`find`](Self::find), but for vectors: the sentence-transformers folder, if the model is in one.
     pub fn find_with_pooling(&self, terminal: &Terminal) -> Result<PathBuf> {
         self.hub.find(&self.named, Contents::Vectors, terminal)
     }
 }
 
-/// How a model's name is looked up.
+/// Options for models on the Hub.
 #[derive(Debug, Clone, clap::Args)]
 pub struct HubArguments {
-    /// Branch, tag or commit of a model named on the hub [default: main]
+    /// Branch, tag or commit of a model on the Hub [default: main]
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
 
-    /// Look for named models in the local cache only (as with HF_HUB_OFFLINE=1)
+    /// Use only the local cache for models on the Hub (like HF_HUB_OFFLINE=1)
     #[arg(long)]
     offline: bool,
 
-    /// Use a model whose files differ from the checksums saved with them
+    /// Do not verify the model's checksums
     #[arg(long, hide_short_help = true)]
     no_verify: bool,
 }
 
 impl HubArguments {
-    /// The options as they were typed, each after a space.
+    /// The options as command-line text, each after a space.
     pub fn as_typed(&self) -> String {
         let revision = self.revision.as_ref().map(|revision| format!(" --revision {}", program::quoted(revision)));
         let flag = |is_set: bool, flag: &'static str| if is_set { flag } else { "" };
         revision.unwrap_or_default() + flag(self.offline, " --offline") + flag(self.no_verify, " --no-verify")
     }
 
-    /// The folder of the model that `named` means: for vectors the sentence-transformers folder, if it is one, else the folder of the
-    /// weights.
-    pub fn find(&self, named: &Path, wanted: Contents, terminal: &Terminal) -> Result<PathBuf> {
-        let folder = self.find_folder(named, wanted, terminal)?;
-        if wanted == Contents::Vectors { Ok(folder) } else { model_in(&folder) }
+    /// The folder of the model `named`: for vectors the sentence-transformers folder, if it is one, otherwise the
+    /// folder of the weights.
+    pub fn find(&self, named: &Path, contents: Contents, terminal: &Terminal) -> Result<PathBuf> {
+        let folder = self.find_folder(named, contents, terminal)?;
+        if contents == Contents::Vectors { Ok(folder) } else { model_in(&folder) }
     }
 
-    fn find_folder(&self, named: &Path, wanted: Contents, terminal: &Terminal) -> Result<PathBuf> {
+    fn find_folder(&self, named: &Path, contents: Contents, terminal: &Terminal) -> Result<PathBuf> {
         if named.exists() {
             self.check_local(named)?;
             return match on_disk(named)? {
-                OnDisk::Model(found) => self.verified(found.tell(terminal)),
+                OnDisk::Model(found) => self.verified(found.show(terminal)),
                 OnDisk::EmptyRun(problem) | OnDisk::Other(problem) => bail!(problem),
             };
         }
-        match as_name(named) {
-            Some(name) => self.download(name, wanted, terminal),
+        match hub_name(named) {
+            Some(name) => self.download(name, contents, terminal),
             None => bail!(
-                "{}: no such folder; expected a model's folder (config.json, model.safetensors), a run's folder, or a name on \
-                 the Hugging Face Hub (name or organisation/name)",
+                "{}: no such folder; expected a model folder (config.json, model.safetensors), a run folder, or a name on the \
+                 Hugging Face Hub (name or organisation/name)",
                 named.display()
             ),
         }
     }
 
-    /// What `cloze convert` is to read: a folder, file or prefix that it knows, the model of a run's folder, or a named model.
-    pub fn find_source(&self, named: &Path, wanted: Contents, terminal: &Terminal) -> Result<PathBuf> {
+    /// The source of `cloze convert`: a folder, file or prefix, the model of a run folder, or a model on the Hub.
+    pub fn find_source(&self, named: &Path, contents: Contents, terminal: &Terminal) -> Result<PathBuf> {
         let mut index = named.as_os_str().to_owned();
         index.push(".index");
         if named.is_dir() {
             self.check_local(named)?;
             match on_disk(named)? {
-                OnDisk::Model(found) => return self.verified(found.tell(terminal)),
+                OnDisk::Model(found) => return self.verified(found.show(terminal)),
                 OnDisk::EmptyRun(problem) => bail!(problem),
-                // Other programs' folders are what it is for.
+                // Folders of other programs are what `convert` reads.
                 OnDisk::Other(_) => {}
             }
         } else if named.exists() || Path::new(&index).exists() {
             self.check_local(named)?;
-        } else if let Some(name) = as_name(named) {
-            return self.download(name, wanted, terminal);
+        } else if let Some(name) = hub_name(named) {
+            return self.download(name, contents, terminal);
         }
         Ok(named.to_owned())
     }
 
-    /// The tokenizer that `named` means: a folder or file as it is, the model of a run's folder, or that of a named model.
+    /// The folder or file of the tokenizer `named`: a path, the model of a run folder, or a model on the Hub.
     pub fn find_tokenizer(&self, named: &Path, terminal: &Terminal) -> Result<PathBuf> {
         let has_tokenizer = ["tokenizer.json", "vocab.txt"].iter().any(|file| named.join(file).is_file());
         if named.exists() {
@@ -119,27 +119,27 @@ impl HubArguments {
                 && !has_tokenizer
                 && let OnDisk::Model(found) = on_disk(named)?
             {
-                return model_in(&self.verified(found.tell(terminal))?);
+                return model_in(&self.verified(found.show(terminal))?);
             }
             if is_model(named) {
                 return self.verified(named.to_owned());
             }
-        } else if let Some(name) = as_name(named) {
+        } else if let Some(name) = hub_name(named) {
             return self.download(name, Contents::Tokenizer, terminal);
         }
         Ok(named.to_owned())
     }
 
-    /// The folder, whose files must be as they were saved where there are checksums of them.
+    /// Verifies the checksums of the model in `folder`, if it has any, and returns the folder.
     fn verified(&self, folder: PathBuf) -> Result<PathBuf> {
         if !self.no_verify {
             checkpoint::verify_model(&model_in(&folder)?)
-                .map_err(|error| anyhow!("{error} (--no-verify uses it as it is)"))?;
+                .map_err(|error| anyhow!("{error} (use --no-verify to skip this check)"))?;
         }
         Ok(folder)
     }
 
-    /// The folder of a model that is named where a path may stand as well: none if a path is meant.
+    /// The downloaded folder, if `named` is a model on the Hub; `None` for a path.
     pub fn find_if_named(&self, named: &Path, terminal: &Terminal) -> Result<Option<PathBuf>> {
         if named.exists() {
             self.check_local(named)?;
@@ -148,32 +148,32 @@ impl HubArguments {
             }
             return Ok(None);
         }
-        as_name(named).map(|name| self.download(name, Contents::Model, terminal)).transpose()
+        hub_name(named).map(|name| self.download(name, Contents::Model, terminal)).transpose()
     }
 
     fn check_local(&self, path: &Path) -> Result<()> {
         match &self.revision {
             Some(revision) => bail!(
-                "--revision {revision}: {} is on this machine; only a model named on the hub has revisions",
+                "--revision {revision}: {} is a local path; only models on the Hub have revisions",
                 path.display()
             ),
             None => Ok(()),
         }
     }
 
-    /// A named model's folder in the cache, downloaded if need be.
-    fn download(&self, name: &str, wanted: Contents, terminal: &Terminal) -> Result<PathBuf> {
+    /// The folder of a Hub model in the cache, downloaded if necessary.
+    fn download(&self, name: &str, contents: Contents, terminal: &Terminal) -> Result<PathBuf> {
         let mut environment = Environment::from_process();
         environment.offline |= self.offline;
         let is_bert = |config: &Path| Config::read(config).map(drop).map_err(|error| error.to_string());
-        let mut request = Request::new(name, wanted);
+        let mut request = Request::new(name, contents);
         request.revision = self.revision.as_deref();
-        // A model to convert may have a configuration that only `convert` reads; a tokenizer is small.
-        if matches!(wanted, Contents::Model | Contents::Vectors) {
+        // A source for `convert` may have a configuration that only `convert` reads. A tokenizer is small.
+        if matches!(contents, Contents::Model | Contents::Vectors) {
             request.check = Some(&is_bert);
         }
         let mut bar = None;
-        let found = Hub::new(environment).find(&request, &mut |news| tell(&mut bar, news, terminal));
+        let found = Hub::new(environment).find(&request, &mut |event| show_event(&mut bar, event, terminal));
         if let Some(bar) = bar {
             bar.finish();
         }
@@ -188,14 +188,14 @@ impl HubArguments {
                 }
                 Ok(found.folder)
             }
-            // The word may have been meant for a folder.
+            // The user may have meant a folder.
             Err(
                 error @ (HubError::NoModel { .. }
                 | HubError::NotCached { .. }
                 | HubError::NoDownload { .. }
                 | HubError::Network { .. }
                 | HubError::RateLimited { .. }),
-            ) => bail!("{name}: no such folder here, and {error}"),
+            ) => bail!("{name}: no such folder, and {error}"),
             Err(error @ HubError::NoWeights { convertible: true, .. }) => {
                 bail!("{error}: cloze convert {name} --out DIR")
             }
@@ -204,40 +204,44 @@ impl HubArguments {
     }
 }
 
-/// The folder of the weights in a model's folder. Transformers looks for no modules.json, and what has a config.json is its own.
+/// The folder of the weights in a model folder. A folder with config.json is used directly, as Transformers does, even
+/// if it has a modules.json.
 pub fn model_in(folder: &Path) -> Result<PathBuf> {
     if folder.join("config.json").is_file() { Ok(folder.to_owned()) } else { Ok(Layout::of(folder)?.model) }
 }
 
-/// What is typed as a name on the hub, if it can be one.
-fn as_name(named: &Path) -> Option<&str> {
+/// The argument as a name on the Hub, if its syntax allows it.
+fn hub_name(named: &Path) -> Option<&str> {
     named.to_str().filter(|name| is_model_name(name))
 }
 
-fn tell(bar: &mut Option<Progress>, news: Event<'_>, terminal: &Terminal) {
-    match news {
+/// Shows a download event in the progress bar, which is created at the first byte count.
+fn show_event(bar: &mut Option<Progress>, event: Event<'_>, terminal: &Terminal) {
+    match event {
         Event::Bytes { file, done, total } => {
             let bar = bar.get_or_insert_with(|| terminal.progress("download", Some(total)));
             bar.set_total(total);
             bar.set(done, &format!("{} of {}, {file}", format::bytes(done), format::bytes(total)));
         }
-        Event::Retry { file, reason } => note(bar.as_ref(), &format!("{file}: {reason}; trying again"), terminal),
+        Event::Retry { file, reason } => {
+            note_above_bar(bar.as_ref(), &format!("{file}: {reason}; trying again"), terminal)
+        }
         Event::Waiting { file } => {
-            note(bar.as_ref(), &format!("waiting for another process that downloads {file}"), terminal);
+            note_above_bar(bar.as_ref(), &format!("waiting for another process to download {file}"), terminal);
         }
         _ => {}
     }
 }
 
-/// A line that does not write over the bar.
-fn note(bar: Option<&Progress>, line: &str, terminal: &Terminal) {
+/// Prints a line above the bar, if there is one.
+fn note_above_bar(bar: Option<&Progress>, line: &str, terminal: &Terminal) {
     match bar {
         Some(bar) => bar.note(line),
         None => terminal.note(line),
     }
 }
 
-/// A model's folder, and why it was taken where that needs a word.
+/// A model folder, and a note if it was chosen among several.
 #[derive(Debug, PartialEq)]
 struct Found {
     folder: PathBuf,
@@ -245,7 +249,7 @@ struct Found {
 }
 
 impl Found {
-    fn tell(self, terminal: &Terminal) -> PathBuf {
+    fn show(self, terminal: &Terminal) -> PathBuf {
         match &self.note {
             Some(note) => terminal.note(note),
             None => terminal.detail(&format!("model: {}", self.folder.display())),
@@ -254,23 +258,23 @@ impl Found {
     }
 }
 
-/// Whether a folder is taken for a model's as it is. Old sentence-transformers folders keep config.json in a folder of the
-/// model's own.
+/// Whether a folder is a model folder. Old sentence-transformers folders have modules.json, and config.json in a
+/// subfolder.
 fn is_model(folder: &Path) -> bool {
     ["config.json", "modules.json"].iter().any(|name| folder.join(name).is_file())
 }
 
-/// What a path that exists is.
+/// The kind of an existing path.
 #[derive(Debug, PartialEq)]
 enum OnDisk {
     Model(Found),
-    /// A run's folder without a model, and what to say of it.
+    /// A run folder without a model, with the error message.
     EmptyRun(String),
-    /// Neither, and what to say of it.
+    /// Neither a model nor a run, with the error message.
     Other(String),
 }
 
-/// What an existing path is, and the model of a run.
+/// Determines the kind of an existing path, and finds the model of a run folder.
 fn on_disk(path: &Path) -> Result<OnDisk> {
     if is_model(path) {
         return Ok(OnDisk::Model(Found { folder: path.to_owned(), note: None }));
@@ -301,16 +305,16 @@ fn on_disk(path: &Path) -> Result<OnDisk> {
     let found = listed(&entries);
     if is_run {
         return Ok(OnDisk::EmptyRun(format!(
-            "{shown}: this run has no model yet: no model/, no best, no checkpoint in checkpoints/ (found {found}); let it go on \
-             with --resume until it has saved one"
+            "{shown}: this run has no model yet: no model/, no best checkpoint and none in checkpoints/ (found {found}); \
+             continue it with --resume until it has saved one"
         )));
     }
     Ok(OnDisk::Other(format!(
-        "{shown}: no model folder: expected config.json and model.safetensors, or a run's model/ or checkpoints/; found {found}"
+        "{shown}: not a model folder: expected config.json and model.safetensors, or a run's model/ or checkpoints/; found {found}"
     )))
 }
 
-/// Names in a folder, sorted, those that start with a dot left out.
+/// The names in a folder, sorted, without hidden files.
 fn entries(folder: &Path) -> Result<Vec<String>> {
     let read = || -> std::io::Result<Vec<String>> {
         std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
@@ -324,11 +328,13 @@ fn entries(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The first few names, and how many more there are.
+/// The first names, and the number of further ones.
 fn listed(names: &[String]) -> String {
     match names {
         [] => "nothing".to_owned(),
-        _ if names.len() > SHOWN => format!("{} and {} more", names[..SHOWN].join(", "), names.len() - SHOWN),
+        _ if names.len() > MAX_LISTED => {
+            format!("{} and {} more", names[..MAX_LISTED].join(", "), names.len() - MAX_LISTED)
+        }
         _ => names.join(", "),
     }
 }
@@ -345,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_gives_its_model_else_its_best_else_its_newest_checkpoint() {
+    fn a_run_folder_gives_model_then_best_then_newest_checkpoint() {
         let dir = tempfile::tempdir().unwrap();
         let run = dir.path();
         let found = || match on_disk(run).unwrap() {
@@ -353,7 +359,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         write(&run.join("recipe.toml"));
-        let OnDisk::EmptyRun(line) = on_disk(run).unwrap() else { panic!("a run without a model has one") };
+        let OnDisk::EmptyRun(line) = on_disk(run).unwrap() else { panic!("expected a run without a model") };
         assert!(line.contains("no model yet") && line.contains("recipe.toml"), "{line}");
         fs::create_dir(run.join("checkpoints")).unwrap();
         assert!(matches!(on_disk(run).unwrap(), OnDisk::EmptyRun(_)));
@@ -361,7 +367,7 @@ mod tests {
         for step in [9, 10] {
             write(&run.join(format!("checkpoints/step-{step:08}/config.json")));
         }
-        // Saved only half.
+        // An incomplete checkpoint.
         write(&run.join("checkpoints/.step-00000011.partial/config.json"));
         assert_eq!(found().folder, run.join("checkpoints/step-00000010"));
         assert!(found().note.unwrap().contains("newest checkpoint"));
@@ -372,7 +378,7 @@ mod tests {
             fs::canonicalize(run.join("checkpoints/step-00000009")).unwrap()
         );
         fs::remove_dir_all(run.join("checkpoints/step-00000009")).unwrap();
-        assert_eq!(found().folder, run.join("checkpoints/step-00000010"), "a best that is gone is none");
+        assert_eq!(found().folder, run.join("checkpoints/step-00000010"), "a removed best checkpoint is ignored");
 
         write(&run.join("model/config.json"));
         assert_eq!(found().folder, run.join("model"));
@@ -380,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_folder_is_taken_as_it_is_and_nothing_said() {
+    fn a_model_folder_is_used_without_a_note() {
         let dir = tempfile::tempdir().unwrap();
         write(&dir.path().join("a/config.json"));
         write(&dir.path().join("a/model/config.json"));
@@ -392,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn other_folders_and_files_are_named_with_what_is_in_them() {
+    fn errors_list_the_contents_of_other_folders() {
         let dir = tempfile::tempdir().unwrap();
         let error = |path: &Path| match on_disk(path).unwrap() {
             OnDisk::Other(line) => line,

@@ -1,18 +1,18 @@
-//! `--precision`: the type of activations, for all commands.
+//! `--precision`: the precision of the activations, for all commands.
 
 use cloze_engine::Device;
 use cloze_train::recipe::Precision;
 
 use crate::terminal::Terminal;
 
-/// What `--precision` stands for on a device. For `auto` the choice and its reason are said in one line.
-pub fn settle(asked: Precision, device: &Device, terminal: &Terminal) -> Precision {
-    let precision = asked.resolved(device);
-    if asked == Precision::Auto {
-        let reason = device.explain(precision.dtype(device));
-        terminal.note(&format!("{}, {} ({reason})", device.describe(), precision.name()));
+/// Determines the precision of `--precision` on a device. For `auto`, prints the choice and its reason.
+pub fn resolve(precision: Precision, device: &Device, terminal: &Terminal) -> Precision {
+    let resolved = precision.resolved(device);
+    if precision == Precision::Auto {
+        let reason = device.explain(resolved.dtype(device));
+        terminal.note(&format!("{}, {} ({reason})", device.describe(), resolved.name()));
     } else {
-        terminal.detail(&format!("{}, {}", device.describe(), precision.name()));
+        terminal.detail(&format!("{}, {}", device.describe(), resolved.name()));
     }
-    precision
+    resolved
 }

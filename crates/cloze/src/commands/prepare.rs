@@ -1,4 +1,4 @@
-//! `cloze prepare`: text → shards.
+//! `cloze prepare`: tokenizes text into shards.
 
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -16,10 +16,10 @@ use serde_json::json;
 
 use super::model::HubArguments;
 use super::reading::{SAMPLE_SECONDS, input_bytes};
-use super::tokenizer::{SpecialTokensArgument, tell_notes, tell_special_names};
+use super::tokenizer::{SpecialTokensArgument, note_special_names, show_notes};
 use crate::failure::{INTERRUPTED, check_out};
 use crate::format;
-use crate::interrupt::Polling;
+use crate::interrupt::GracefulStop;
 use crate::pace::Pace;
 use crate::terminal::Terminal;
 
@@ -27,24 +27,23 @@ use crate::terminal::Terminal;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  cloze prepare --input texts/ --tokenizer vocab --out shards",
-    after_long_help = "Reads documents as a stream, splits them into sentences, tokenises them once, and writes Arrow IPC \
-        files (one row a document: `tokens` and `sentence_ends`) that pyarrow opens, manifest.json with counts and \
-        checksums, and a copy of the tokenizer. The bytes written do not depend on --workers. DIR appears when everything \
-        in it is complete.\n\n\
-        Which documents are held out depends on their numbers alone. Of two or more, one at least is held out and one at least \
-        is not; --valid-fraction 0 holds out none.\n\nExamples:\n  \
+    after_long_help = "Reads documents as a stream, splits them into sentences and tokenizes them once. Writes Arrow IPC files (one row \
+        per document: `tokens` and `sentence_ends`) that pyarrow can open, manifest.json with counts and checksums, and a copy \
+        of the tokenizer. The bytes written do not depend on --workers. DIR is created when everything in it is complete.\n\n\
+        The choice of the held-out documents depends only on their positions. With two or more documents, at least one is \
+        held out and at least one is not; --valid-fraction 0 holds out none.\n\nExamples:\n  \
         cloze prepare --input texts/ --tokenizer vocab --out shards\n  \
         cloze prepare --input texts/ --tokenizer vocab --out shards --dry-run\n  \
         cloze prepare --input 'wiki/*.parquet' news.jsonl.zst --text-column body --tokenizer vocab --out shards\n  \
         zcat big.txt.gz | cloze prepare --input - --tokenizer vocab --out shards"
 )]
 pub struct Arguments {
-    /// Files, folders or globs of .txt (blank line between documents), .jsonl or .parquet, plain, .gz or .zst; - for
+    /// Files, folders or globs of .txt (a blank line between documents), .jsonl or .parquet, plain, .gz or .zst; - for
     /// standard input
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     input: Vec<PathBuf>,
 
-    /// Folder of the vocabulary, as `cloze vocab` and Hugging Face write it, or the name of its model on the Hugging Face Hub
+    /// Tokenizer folder, from `cloze vocab` or Hugging Face, or the name of a model on the Hugging Face Hub
     #[arg(long, value_name = "DIR|NAME")]
     tokenizer: PathBuf,
 
@@ -54,27 +53,27 @@ pub struct Arguments {
     #[command(flatten)]
     special_tokens: SpecialTokensArgument,
 
-    /// Keep accents, vowel marks and tone marks even if the vocabulary's settings strip them
+    /// Keep accents, vowel marks and tone marks, even if the tokenizer's settings strip them
     #[arg(long)]
     keep_accents: bool,
 
-    /// The folder to write
+    /// Output folder
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Share of the documents held out for evaluation; one document at least unless 0
+    /// Fraction of the documents held out for evaluation; at least one document, unless 0
     #[arg(long, default_value_t = 0.01, value_name = "F", value_parser = crate::values::fraction)]
     valid_fraction: f64,
 
-    /// Threads that tokenise [default: --threads, else all cores]
+    /// Threads for tokenizing [default: --threads, else all cores]
     #[arg(long, value_name = "N", value_parser = crate::values::threads)]
     workers: Option<usize>,
 
-    /// The column or key that holds the text, in .parquet and .jsonl
+    /// Column or key of the text in .parquet and .jsonl
     #[arg(long, default_value = "text", value_name = "NAME")]
     text_column: String,
 
-    /// Say how long it would take, by the first seconds of it, and write nothing
+    /// Estimate the time from the first seconds, and write nothing
     #[arg(long)]
     dry_run: bool,
 
@@ -85,9 +84,9 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let mut tokenizer = Tokenizer::open(&arguments.hub.find_tokenizer(&arguments.tokenizer, terminal)?)?;
-    tell_notes(&tokenizer, terminal);
-    if let Some(how) = arguments.special_tokens.given() {
-        tokenizer = tokenizer.with_special_tokens(how);
+    show_notes(&tokenizer, terminal);
+    if let Some(reading) = arguments.special_tokens.given() {
+        tokenizer = tokenizer.with_special_tokens(reading);
     }
     if arguments.keep_accents {
         tokenizer = tokenizer.keeping_accents()?;
@@ -100,11 +99,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         return dry_run(&options, arguments.json);
     }
     let (report, seconds) = prepare_with_bar(&options, terminal)?;
-    tell_special_names(&options.tokenizer, terminal);
+    note_special_names(&options.tokenizer, terminal);
 
     let peak = format::peak_memory();
     let speed = report.text_bytes as f64 / 1e6 / seconds;
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     if arguments.json {
         let line = json!({
             "out": format::path(&arguments.out),
@@ -127,62 +126,62 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prepares into a temporary folder, for some seconds.
+/// Prepares shards in a temporary folder for some seconds and prints an estimate.
 fn dry_run(options: &PrepareOptions, json: bool) -> Result<ExitCode> {
-    // The temporary folder is removed where this function ends.
-    let (_polling, stop) = (Polling::begin(), crate::interrupt::stop());
+    // With a graceful stop this function returns, which removes the temporary folder.
+    let (_graceful_stop, stop) = (GracefulStop::begin(), crate::interrupt::stop());
     check_out(&options.out)?;
     let total = input_bytes(&options.inputs, &options.corpus)?;
-    let aside =
-        tempfile::Builder::new().prefix("cloze-dry-run-").tempdir().context("cannot make a temporary folder")?;
+    let temporary =
+        tempfile::Builder::new().prefix("cloze-dry-run-").tempdir().context("cannot create a temporary folder")?;
     let mut trial = options.clone();
-    trial.out = aside.path().join("shards");
-    let (began, mut pace) = (Instant::now(), Pace::default());
-    let outcome = prepare(&trial, |news| {
-        let seconds = began.elapsed().as_secs_f64();
-        pace.add(news.bytes_read, seconds);
+    trial.out = temporary.path().join("shards");
+    let (start, mut pace) = (Instant::now(), Pace::default());
+    let outcome = prepare(&trial, |progress| {
+        let seconds = start.elapsed().as_secs_f64();
+        pace.add(progress.bytes_read, seconds);
         if seconds >= SAMPLE_SECONDS || stop.load(Ordering::Relaxed) {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
         }
     });
-    let took = began.elapsed().as_secs_f64();
-    let (seconds, whole) = match outcome {
-        Ok(_) => (took, true),
+    let elapsed = start.elapsed().as_secs_f64();
+    let (seconds, complete) = match outcome {
+        Ok(_) => (elapsed, true),
         Err(DataError::Interrupted) if stop.load(Ordering::Relaxed) => return Ok(ExitCode::from(INTERRUPTED)),
         Err(DataError::Interrupted) => (pace.estimate(total), false),
         Err(error) => return Err(error.into()),
     };
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     if json {
         let line = json!({
-            "dry_run": true, "out": format::path(&options.out), "input_bytes": total, "seconds": seconds, "all_read": whole,
+            "dry_run": true, "out": format::path(&options.out), "input_bytes": total, "seconds": seconds, "all_read": complete,
             "peak_rss_bytes": format::peak_memory(),
         });
         writeln!(out, "{line}")?;
     } else {
-        let judged = if whole { "all of it was tried" } else { "judged by its first seconds" };
-        writeln!(out, "{} of input: about {} ({judged})", format::bytes(total), format::duration(seconds))?;
-        writeln!(out, "nothing was written; without --dry-run the shards go to {}", options.out.display())?;
+        let basis = if complete { "measured completely" } else { "estimated from the first seconds" };
+        writeln!(out, "{} of input: about {} ({basis})", format::bytes(total), format::duration(seconds))?;
+        writeln!(out, "nothing was written; without --dry-run the shards are written to {}", options.out.display())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prepares shards with a progress bar; returns the report and the seconds it took.
+/// Prepares shards with a progress bar. Returns the report and the seconds.
 pub fn prepare_with_bar(options: &PrepareOptions, terminal: &Terminal) -> Result<(CorpusReport, f64)> {
     let bar = terminal.progress("shards", None);
-    let report = prepare(options, |news| {
-        if let Some(total) = news.bytes_total {
+    let report = prepare(options, |progress| {
+        if let Some(total) = progress.bytes_total {
             bar.set_total(total);
         }
         let message = format!(
             "{} documents, {} tokens, {:.1} MB/s",
-            format::short(news.documents as f64),
-            format::short(news.tokens as f64),
-            news.text_bytes as f64 / 1e6 / bar.seconds().max(1e-3),
+            format::short(progress.documents as f64),
+            format::short(progress.tokens as f64),
+            progress.text_bytes as f64 / 1e6 / bar.seconds().max(1e-3),
         );
-        bar.set(news.bytes_read, &message);
+        bar.set(progress.bytes_read, &message);
         ControlFlow::Continue(())
     })?;
     let seconds = bar.seconds();
@@ -190,7 +189,7 @@ pub fn prepare_with_bar(options: &PrepareOptions, terminal: &Terminal) -> Result
     Ok((report, seconds))
 }
 
-/// The corpus report as people read it; its warnings in colour.
+/// Writes the corpus report in readable form, with warnings in colour.
 pub fn write_report(out: &mut dyn Write, report: &CorpusReport, terminal: &Terminal) -> Result<()> {
     for line in report.to_string().lines() {
         match line.strip_prefix("warning:") {

@@ -1,4 +1,4 @@
-//! `cloze pretrain`: a recipe → a model.
+//! `cloze pretrain`: trains a model with a recipe.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::model::HubArguments;
 use crate::failure::INTERRUPTED;
-use crate::interrupt::Polling;
+use crate::interrupt::GracefulStop;
 use crate::terminal::{Progress, Terminal};
 use crate::{format, program};
 
@@ -25,11 +25,11 @@ use crate::{format, program};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  cloze pretrain mini --set data=shards --out runs/mini",
-    after_long_help = "RECIPE is a name that `cloze recipe` lists, or a TOML file. `mini` and its like train for half an hour \
-        (--set minutes=3 for a first look), `mini-paper` and its like for the paper's million steps.\n\n\
-        The run's folder receives recipe.toml, metrics.jsonl, TensorBoard events, checkpoints/ and model/ in Hugging Face's \
-        layout. Ctrl-C (SIGINT) or SIGTERM finishes the step and saves, with exit code 130; model/ is then the model so far, and \
-        the same command with --resume goes on bit-exactly. A second Ctrl-C stops at once.\n\nExamples:\n  \
+    after_long_help = "RECIPE is a name listed by `cloze recipe`, or a TOML file. Recipes such as `mini` train for half an hour \
+        (--set minutes=3 for a first test), those such as `mini-paper` for the million steps of the paper.\n\n\
+        The run folder contains recipe.toml, metrics.jsonl, TensorBoard events, checkpoints/, and model/ in the layout of \
+        Hugging Face. Ctrl-C (SIGINT) or SIGTERM finishes the step and saves, with exit code 130; model/ is then the current \
+        model, and the same command with --resume continues bit-exactly. A second Ctrl-C exits at once.\n\nExamples:\n  \
         cloze pretrain mini --set data=shards --out runs/mini\n  \
         cloze pretrain mini --set data=shards --set minutes=3 --out runs/first\n  \
         cloze pretrain mini-paper --set data=shards --dry-run\n  \
@@ -38,31 +38,32 @@ use crate::{format, program};
         cloze report runs/mini"
 )]
 pub struct Arguments {
-    /// The recipe: a name such as mini (see `cloze recipe`), or a TOML file
+    /// Recipe: a name such as mini (see `cloze recipe`), or a TOML file
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
 
-    /// Override a key of the recipe, such as optimizer.lr=1e-3 or phase.0.seq_len=64 (KEY= removes it); may be repeated
+    /// Override a key of the recipe, such as optimizer.lr=1e-3 or phase.0.seq_len=64; KEY= removes a key; can be
+    /// repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
 
-    /// The run's folder [default: runs/ and the recipe's name]
+    /// Run folder [default: runs/ and the recipe's name]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    // For a recipe's model.init, which may be a run's folder or a name.
+    // For the recipe's model.init, which may be a run folder or a name on the Hub.
     #[command(flatten)]
     hub: HubArguments,
 
-    /// Go on with the run in the folder from its last checkpoint
+    /// Continue the run in the folder from its last checkpoint
     #[arg(long)]
     resume: bool,
 
-    /// Check everything, measure some steps, say how long the run would take, and write nothing
+    /// Check everything, measure some steps, estimate the time, and write nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// Print the outcome as one JSON object
+    /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -75,32 +76,34 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let out = match &arguments.out {
         Some(out) => out.clone(),
         None => {
-            let stem =
-                arguments.recipe.file_stem().context("the recipe has no file name to call the run by: give --out")?;
+            let stem = arguments
+                .recipe
+                .file_stem()
+                .context("the recipe has no file name to derive the run folder from; give --out")?;
             Path::new("runs").join(stem)
         }
     };
     if let Some(init) = &mut recipe.model.init {
         *init = match arguments.hub.find(init, Contents::Model, terminal) {
             Ok(folder) => folder,
-            // A resumed run has its own weights: the model that it began with may have been removed.
-            Err(error) => match init_of(&out)?.filter(|_| arguments.resume) {
-                Some(read_settings) => {
-                    terminal.note(&format!("{error:#}; model.init is taken from the run's own recipe.toml"));
-                    read_settings
+            // A resumed run has its own weights, so its initial model may have been removed.
+            Err(error) => match stored_init(&out)?.filter(|_| arguments.resume) {
+                Some(init) => {
+                    terminal.note(&format!("{error:#}; model.init is read from the run's recipe.toml instead"));
+                    init
                 }
                 None => return Err(error),
             },
         };
     }
     let stop = crate::interrupt::stop();
-    let mut stdout = crate::output::results();
+    let mut stdout = crate::output::stdout();
     if arguments.dry_run {
         let device = device_of_run(&recipe, &out, arguments.resume)?;
-        let Some(said) = dry_run(&recipe, &device, &out, arguments.resume, stop)? else {
+        let Some(report) = dry_run(&recipe, &device, &out, arguments.resume, stop)? else {
             return Ok(ExitCode::from(INTERRUPTED));
         };
-        write_dry_run(&mut stdout, &said, &recipe, &out, arguments.json)?;
+        write_dry_run(&mut stdout, &report, &recipe, &out, arguments.json)?;
         return Ok(ExitCode::SUCCESS);
     }
     let outcome = pretrain_with_bar(&recipe, &out, arguments.resume, stop, terminal)?;
@@ -116,15 +119,15 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         });
         writeln!(stdout, "{line}")?;
     } else if let Some(model) = &outcome.model {
-        writeln!(stdout, "{}, model in {}", how_it_ended(&outcome, &recipe), model.display())?;
-        writeln!(stdout, "\nWhat to type next:")?;
+        writeln!(stdout, "{}, model in {}", describe_end(&outcome, &recipe), model.display())?;
+        writeln!(stdout, "\nNext commands:")?;
         for command in next_commands(model, &recipe, &out, outcome.evaluation.is_some()) {
             writeln!(stdout, "  {command}")?;
         }
     } else {
         writeln!(
             stdout,
-            "interrupted after step {} and saved; the model so far is in {}. To go on:\n  {}",
+            "interrupted after step {} and saved; the current model is in {}. To continue:\n  {}",
             format::count(outcome.step),
             RunFolder::new(&out).model().display(),
             resume_command(arguments, &out, terminal.threads),
@@ -133,13 +136,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     Ok(if outcome.finished { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
 }
 
-/// What the run in a folder began with, if there is a run and it began with a model.
-fn init_of(out: &Path) -> Result<Option<PathBuf>> {
+/// The `model.init` of the run in a folder, if there is such a run.
+fn stored_init(out: &Path) -> Result<Option<PathBuf>> {
     let path = RunFolder::new(out).recipe();
     Ok(if path.is_file() { Recipe::open_unchecked(&path)?.model.init } else { None })
 }
 
-/// What a new model is good for.
+/// Commands to try with a new model.
 fn next_commands(model: &Path, recipe: &Recipe, out: &Path, evaluates: bool) -> Vec<String> {
     let cloze = program::name();
     let [model, data, out] = [model, &recipe.data, out].map(|path| program::quoted(path.display()));
@@ -154,7 +157,7 @@ fn next_commands(model: &Path, recipe: &Recipe, out: &Path, evaluates: bool) -> 
     commands
 }
 
-/// The same command with --resume.
+/// The command that resumes the run.
 fn resume_command(arguments: &Arguments, out: &Path, threads: Option<usize>) -> String {
     let overrides = arguments.overrides.iter().map(|argument| format!(" --set {}", program::quoted(argument)));
     format!(
@@ -168,22 +171,22 @@ fn resume_command(arguments: &Arguments, out: &Path, threads: Option<usize>) -> 
     )
 }
 
-/// The steps, and what ended the run where it has both steps and minutes.
-pub fn how_it_ended(outcome: &Outcome, recipe: &Recipe) -> String {
+/// Describes the end of a run: its steps, and its time if the time limit ended it.
+pub fn describe_end(outcome: &Outcome, recipe: &Recipe) -> String {
     let steps = format::count(outcome.step);
     match (outcome.end, recipe.plan().total_steps()) {
         (End::Seconds(all), Some(total)) => {
-            format!("{steps} of {} steps, as the time was up ({})", format::count(total), format::duration(all))
+            format!("{steps} of {} steps, stopped by the time limit ({})", format::count(total), format::duration(all))
         }
         (End::Seconds(all), None) => format!("{steps} steps in {}", format::duration(all)),
         (End::Steps(_), _) => format!("{steps} steps"),
     }
 }
 
-fn write_dry_run(out: &mut dyn Write, said: &DryRun, recipe: &Recipe, run: &Path, json: bool) -> Result<()> {
-    let DryRun { estimate, .. } = said;
+fn write_dry_run(out: &mut dyn Write, report: &DryRun, recipe: &Recipe, run: &Path, json: bool) -> Result<()> {
+    let DryRun { estimate, .. } = report;
     let memory = format::peak_memory();
-    let epochs = estimate.tokens() / said.corpus_tokens.max(1) as f64;
+    let epochs = estimate.tokens() / report.corpus_tokens.max(1) as f64;
     if json {
         let phases: Vec<_> = estimate
             .phases
@@ -196,8 +199,8 @@ fn write_dry_run(out: &mut dyn Write, said: &DryRun, recipe: &Recipe, run: &Path
             })
             .collect();
         let line = json!({
-            "dry_run": true, "out": format::path(run), "machine": said.machine, "precision": said.precision, "parameters": said.parameters,
-            "corpus_tokens": said.corpus_tokens, "steps_done": said.step, "phases": phases, "seconds": estimate.seconds,
+            "dry_run": true, "out": format::path(run), "machine": report.machine, "precision": report.precision, "parameters": report.parameters,
+            "corpus_tokens": report.corpus_tokens, "steps_done": report.step, "phases": phases, "seconds": estimate.seconds,
             "steps": estimate.steps().round(), "tokens": estimate.tokens(), "epochs": epochs,
             "tokens_per_s": estimate.tokens_per_s(), "peak_rss_bytes": memory,
         });
@@ -205,11 +208,11 @@ fn write_dry_run(out: &mut dyn Write, said: &DryRun, recipe: &Recipe, run: &Path
         return Ok(());
     }
     let row = |out: &mut dyn Write, name: &str, value: String| writeln!(out, "{name:<12}{value}");
-    row(out, "machine", format!("{}, {} ({})", said.machine, said.precision, said.reason))?;
-    row(out, "model", format!("{} parameters", format::count(said.parameters as u64)))?;
-    row(out, "text", format!("{} tokens", format::count(said.corpus_tokens)))?;
-    if said.step > 0 {
-        row(out, "done", format!("{} steps", format::count(said.step)))?;
+    row(out, "machine", format!("{}, {} ({})", report.machine, report.precision, report.reason))?;
+    row(out, "model", format!("{} parameters", format::count(report.parameters as u64)))?;
+    row(out, "text", format!("{} tokens", format::count(report.corpus_tokens)))?;
+    if report.step > 0 {
+        row(out, "done", format!("{} steps", format::count(report.step)))?;
     }
     for (number, phase) in estimate.phases.iter().enumerate() {
         row(
@@ -225,37 +228,37 @@ fn write_dry_run(out: &mut dyn Write, said: &DryRun, recipe: &Recipe, run: &Path
             ),
         )?;
     }
-    let limit = match (said.end, recipe.minutes) {
+    let limit = match (report.end, recipe.minutes) {
         (End::Seconds(_), Some(minutes)) => format!(" (minutes = {minutes})"),
         (End::Steps(steps), _) => format!(" (steps = {steps})"),
         (End::Seconds(_), None) => String::new(),
     };
-    // For a resumed run the estimate leaves out what is already done.
+    // For a resumed run the estimate is for the remaining steps.
     row(
         out,
-        if said.step > 0 { "to go" } else { "in all" },
+        if report.step > 0 { "remaining" } else { "total" },
         format!("about {}{limit}", format::duration(estimate.seconds)),
     )?;
     row(
         out,
         "",
         format!(
-            "{} tokens, {epochs:.1} times the text, at {} tokens/s",
+            "{} tokens ({epochs:.1} epochs), at {} tokens/s",
             format::short(estimate.tokens()),
             format::short(estimate.tokens_per_s()),
         ),
     )?;
     if let Some(memory) = memory {
-        row(out, "memory", format!("{} at most so far", format::bytes(memory)))?;
+        row(out, "memory", format!("peak {} so far", format::bytes(memory)))?;
     }
-    for message in &said.messages {
+    for message in &report.messages {
         row(out, "note", message.clone())?;
     }
-    writeln!(out, "nothing was written; without --dry-run the run's folder is {}", run.display())?;
+    writeln!(out, "nothing was written; without --dry-run the run folder is {}", run.display())?;
     Ok(())
 }
 
-/// Pre-trains with a progress bar.
+/// Pre-trains a model with a progress bar.
 pub fn pretrain_with_bar(
     recipe: &Recipe,
     out: &Path,
@@ -265,18 +268,18 @@ pub fn pretrain_with_bar(
 ) -> Result<Outcome> {
     let bar = terminal.progress_timed("training");
     let device = device_of_run(recipe, out, resume)?;
-    let mut polling = None;
+    let mut graceful_stop = None;
     let outcome = pretrain(recipe, &device, out, resume, stop, &mut |event| {
         if let Event::Start(_) = event {
-            polling = Some(Polling::begin());
+            graceful_stop = Some(GracefulStop::begin());
         }
-        show(&bar, event);
+        show_event(&bar, event);
     })?;
     bar.finish();
     Ok(outcome)
 }
 
-fn show(bar: &Progress, event: &PretrainEvent) {
+fn show_event(bar: &Progress, event: &PretrainEvent) {
     match event {
         Event::Start(start) => bar.note(&format!(
             "{}, {} ({}): {} parameters, {} tokens of text{}",
@@ -285,11 +288,15 @@ fn show(bar: &Progress, event: &PretrainEvent) {
             start.reason,
             format::count(start.parameters as u64),
             format::short(start.corpus_tokens as f64),
-            if start.step > 0 { format!(", going on after step {}", format::count(start.step)) } else { String::new() },
+            if start.step > 0 {
+                format!(", continuing after step {}", format::count(start.step))
+            } else {
+                String::new()
+            },
         )),
-        Event::Estimate(estimate) => bar.note(&expected(estimate)),
-        Event::Step(step) => bar.set_share_parts(step.progress, &figures(step)),
-        Event::Eval { evaluation, .. } => bar.note(&held_out(evaluation)),
+        Event::Estimate(estimate) => bar.note(&describe_estimate(estimate)),
+        Event::Step(step) => bar.set_fraction_parts(step.progress, &progress_parts(step)),
+        Event::Eval { evaluation, .. } => bar.note(&describe_evaluation(evaluation)),
         Event::Saved { step, path } => {
             bar.note(&format!("step {}: saved {}", format::count(*step), path.display()));
         }
@@ -298,8 +305,8 @@ fn show(bar: &Progress, event: &PretrainEvent) {
     }
 }
 
-/// An evaluation in one line: the loss that decides, then the accuracy of the others.
-fn held_out(line: &EvalLine) -> String {
+/// An evaluation in one line: the first loss, which selects the best checkpoint, then the accuracy of the others.
+fn describe_evaluation(line: &EvalLine) -> String {
     let mut text = format!("step {}: held-out", format::count(line.step));
     for (number, figure) in line.losses.iter().enumerate() {
         let (title, accuracy) =
@@ -316,8 +323,8 @@ fn held_out(line: &EvalLine) -> String {
     text
 }
 
-/// How long it will take, in one line.
-fn expected(estimate: &Estimate) -> String {
+/// The estimated time in one line.
+fn describe_estimate(estimate: &Estimate) -> String {
     let phases = estimate.phases.iter().filter(|phase| phase.steps >= 0.5).map(|phase| {
         format!(
             "{} steps of {} at length {}",
@@ -327,7 +334,7 @@ fn expected(estimate: &Estimate) -> String {
         )
     });
     format!(
-        "about {} to go: {}; {} tokens at {} a second",
+        "about {} remaining: {}; {} tokens at {} per second",
         format::duration(estimate.seconds),
         phases.collect::<Vec<_>>().join(", "),
         format::short(estimate.tokens()),
@@ -335,8 +342,8 @@ fn expected(estimate: &Estimate) -> String {
     )
 }
 
-/// A step in parts, what matters most first: those for which a line has no room are left out.
-fn figures(event: &StepEvent<TrainLine>) -> Vec<String> {
+/// The parts of a step's progress message, the most important first. Those that do not fit into the line are left out.
+fn progress_parts(event: &StepEvent<TrainLine>) -> Vec<String> {
     let line = &event.figures;
     let mut parts = Vec::new();
     parts.extend(line.losses.deciding().map(|figure| {
@@ -348,7 +355,7 @@ fn figures(event: &StepEvent<TrainLine>) -> Vec<String> {
     let accuracy = |figure: &LossFigure| Some(format!("{} {:.0} %", figure.title(), 100.0 * figure.accuracy?));
     parts.extend(others().filter_map(accuracy));
     let left = event.seconds_left.map(|left| format!("{} left", format::duration(left)));
-    // What ends the run: a number of steps that it never reaches says nothing.
+    // Show only the limit that ends the run: a step limit that is never reached has no information.
     match event.end {
         End::Steps(total) => {
             parts.extend(left);
@@ -387,37 +394,38 @@ mod tests {
     }
 
     #[test]
-    fn a_step_says_what_matters_first() {
-        let line = super::figures(&step(1200, None, End::Steps(5000), 0.24, 75.0)).join(" · ");
+    fn progress_shows_the_most_important_parts_first() {
+        let line = super::progress_parts(&step(1200, None, End::Steps(5000), 0.24, 75.0)).join(" · ");
         assert!(line.starts_with("MLM 6.50 5.1 % · 1:15 left · step 1,200/5,000 · 0 tokens/s"), "{line}");
-        let line = super::figures(&step(1200, Some((0.6, 0.7)), End::Steps(5000), 0.24, 75.0)).join(" · ");
+        let line = super::progress_parts(&step(1200, Some((0.6, 0.7)), End::Steps(5000), 0.24, 75.0)).join(" · ");
         assert!(line.starts_with("MLM 6.50 5.1 % · NSP 70 % · 1:15 left · "), "{line}");
         assert!(line.contains(" · NSP loss 0.600 · "), "{line}");
     }
 
     #[test]
-    fn an_evaluation_says_each_loss() {
+    fn evaluations_show_every_loss() {
         let text = r#"{"step":1500,"seconds":2.5,"mlm_loss":7.5,"mlm_perplexity":1808.04,"mlm_accuracy":0.125,"nsp_loss":0.75,"nsp_accuracy":0.5}"#;
-        let said = held_out(&serde_json::from_str(text).unwrap());
+        let line = describe_evaluation(&serde_json::from_str(text).unwrap());
         assert_eq!(
-            said,
+            line,
             "step 1,500: held-out MLM loss 7.500 (perplexity 1808.0), accuracy 12.5 %; NSP accuracy 50.0 %"
         );
-        let alone = text.replace("0.75", "null").replace(":0.5}", ":null}").replace("mlm", "clm");
-        let said = held_out(&serde_json::from_str(&alone).unwrap());
-        assert_eq!(said, "step 1,500: held-out CLM loss 7.500 (perplexity 1808.0), accuracy 12.5 %");
+        let without_nsp = text.replace("0.75", "null").replace(":0.5}", ":null}").replace("mlm", "clm");
+        let line = describe_evaluation(&serde_json::from_str(&without_nsp).unwrap());
+        assert_eq!(line, "step 1,500: held-out CLM loss 7.500 (perplexity 1808.0), accuracy 12.5 %");
     }
 
-    /// "step 20/1,000,000" was shown next to a bar that followed the elapsed time.
+    /// Regression: "step 20/1,000,000" was shown next to a bar that followed the elapsed time.
     #[test]
-    fn a_run_by_the_clock_shows_no_steps_to_come() {
-        let line = super::figures(&step(20, None, End::Seconds(1800.0), 0.1, 1620.0)).join(" · ");
+    fn a_run_with_a_time_limit_shows_no_step_limit() {
+        let line = super::progress_parts(&step(20, None, End::Seconds(1800.0), 0.1, 1620.0)).join(" · ");
         assert!(line.contains(" · 27:00 left of 30:00 · step 20 · "), "{line}");
     }
 
-    /// The command to go on lacked --revision and --offline: a named model.init was then another one, or was downloaded.
+    /// Regression: the resume command lacked --revision and --offline, so that model.init could be another revision or
+    /// was downloaded.
     #[test]
-    fn the_command_to_go_on_has_every_option() {
+    fn the_resume_command_has_every_option() {
         #[derive(clap::Parser)]
         struct Line {
             #[command(flatten)]
@@ -435,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn an_estimate_leaves_out_phases_that_are_done() {
+    fn estimates_leave_out_finished_phases() {
         let phase = |seq_len, steps: f64, step_seconds| PhaseEstimate {
             seq_len,
             step_tokens: 4000.0,
@@ -445,8 +453,8 @@ mod tests {
         };
         let estimate = Estimate { phases: vec![phase(128, 0.0, 0.5), phase(512, 100.0, 1.0)], seconds: 100.0 };
         assert_eq!(
-            expected(&estimate),
-            "about 1:40 to go: 100 steps of 1.0 s at length 512; 400.0k tokens at 4.0k a second"
+            describe_estimate(&estimate),
+            "about 1:40 remaining: 100 steps of 1.0 s at length 512; 400.0k tokens at 4.0k per second"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `cloze recipe`: the recipes that are built in.
+//! `cloze recipe`: lists and prints the built-in recipes.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -15,30 +15,30 @@ use crate::terminal::Terminal;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  cloze recipe\n  cloze recipe mini > my.toml\n  cloze pretrain my.toml --set data=shards --out runs/my",
-    after_long_help = "Without a name: the recipes, one a line. With a name: that recipe as a commented TOML file, to be kept and \
-        changed. `cloze pretrain` takes the names too; --set changes a key without a file.\n\nExamples:\n  cloze recipe\n  \
+    after_long_help = "Without a name, lists the recipes. With a name, prints that recipe as a commented TOML file to save and edit. \
+        `cloze pretrain` also accepts the names; --set changes a key without a file.\n\nExamples:\n  cloze recipe\n  \
         cloze recipe mini > my.toml\n  cloze pretrain my.toml --set data=shards --out runs/my\n  \
         cloze pretrain mini --set data=shards --set minutes=60 --out runs/mini"
 )]
 pub struct Arguments {
-    /// The recipe to print [default: list them]
+    /// Recipe to print [default: list all]
     #[arg(value_name = "NAME")]
     name: Option<String>,
 
-    /// Print the list as JSON, one object a line
+    /// Print the list as JSON, one object per line
     #[arg(long, conflicts_with = "name")]
     json: bool,
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let all = shipped();
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     if let Some(name) = &arguments.name {
         let Some(recipe) = all.iter().find(|recipe| recipe.name == *name) else {
-            // The error names the nearest.
+            // The error suggests the most similar name.
             match Recipe::open_unchecked(&PathBuf::from(name)) {
                 Err(error) => return Err(error.into()),
-                Ok(_) => bail!("{name} is a file; recipes that are built in are named without a path"),
+                Ok(_) => bail!("{name} is a file; give the name of a built-in recipe"),
             }
         };
         write!(out, "{}", recipe.text)?;
@@ -59,10 +59,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         let cloze = program::name();
         writeln!(
             out,
-            "\nSizes are parameters with a vocabulary of 30,522. Those of one word train for half an hour. To print one:"
+            "\nSizes are parameters with a vocabulary of 30,522 tokens. Recipes without -paper train for half an hour. To print one:"
         )?;
         writeln!(out, "  {cloze} recipe mini > my.toml")?;
-        writeln!(out, "To train by it:")?;
+        writeln!(out, "To train with it:")?;
         writeln!(out, "  {cloze} pretrain mini --set data=shards --out runs/mini")?;
     }
     Ok(())

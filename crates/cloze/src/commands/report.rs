@@ -1,4 +1,4 @@
-//! `cloze report`: one or several runs as one HTML file.
+//! `cloze report`: writes a report of one or several runs as one HTML file.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,11 +16,11 @@ use crate::terminal::Terminal;
 #[command(
     after_help = help::examples(&["cloze report runs/mini", "cloze report runs/mini runs/small --out compared.html"]),
     after_long_help = help::details(
-        "A run is the --out of `cloze pretrain`, `cloze finetune` (of one seed or several) or `cloze sweep`. The page \
-         has its curves, scores, settings and data in one file that loads nothing from anywhere.\n\n\
-         Several runs are compared: their curves drawn over one another, their final scores, the settings that differ. They \
-         must be of one kind, as the losses of pre-training and of fine-tuning have nothing in common. A folder of several \
-         seeds counts as one run, with the mean of its seeds; a sweep counts with its best setting.",
+        "RUN is the --out folder of `cloze pretrain`, `cloze finetune` (with one or several seeds) or `cloze sweep`. The \
+         page shows curves, scores, settings and data in one self-contained file.\n\n\
+         Several runs are compared: curves in common charts, final scores, and the settings that differ. They must be of one \
+         kind, because the losses of pre-training and fine-tuning cannot be compared. A folder with several seeds counts as \
+         one run with the mean of its seeds; a sweep counts with its best setting.",
         &[
             "cloze report runs/mini",
             "cloze report runs/mini runs/small --out compared.html",
@@ -29,11 +29,11 @@ use crate::terminal::Terminal;
     )
 )]
 pub struct Arguments {
-    /// Folders of runs: the --out of `cloze pretrain`, `cloze finetune` or `cloze sweep`
+    /// Run folders: the --out of `cloze pretrain`, `cloze finetune` or `cloze sweep`
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
 
-    /// The file to write [default: report.html in the run's folder; of several runs comparison.html here]
+    /// Output file [default: report.html in the run folder; for several runs comparison.html in the current folder]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
@@ -50,7 +50,7 @@ pub fn run(arguments: &Arguments, _terminal: &Terminal) -> Result<()> {
     });
     let html = run_page::html(&subjects);
     cloze_files::write(&path, html.as_bytes())?;
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     if arguments.json {
         let names: Vec<&str> = subjects.iter().map(Subject::name).collect();
         let by_name = |values: Vec<String>| -> Map<String, Value> {

@@ -1,4 +1,4 @@
-//! `cloze similar`: queries → the texts nearest to them.
+//! `cloze similar`: finds the texts nearest to queries.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use cloze_tasks::lines::Lines;
 use serde_json::json;
 
 use super::embed::{SearchArguments, VectorArguments, embed_file};
-use super::failures::{Failures, blank, next_line, write_failure};
-use super::tokenizer::tell_special_names;
+use super::failures::{Failures, blank_line_error, next_line, write_failure};
+use super::tokenizer::note_special_names;
 use crate::failure::usage;
 use crate::terminal::Terminal;
 use crate::{format, help};
@@ -25,10 +25,10 @@ use crate::{format, help};
 #[command(
     after_help = help::examples(&EXAMPLES),
     after_long_help = help::details(
-        "Every text of the corpus is compared with the query by their vectors, which are held in memory: four bytes times the \
-         vectors' width for each text. Prompts and similarity are those of sentence-transformers' encode_query(), encode_document() \
-         and similarity(). Make the vectors once with `cloze embed --out lines.npy` and the same --model, --pool and --layers, and \
-         give them as --embeddings; of a model with a prompt for documents make them with --prompt-name document.",
+        "Compares the vector of the query with that of every text of the corpus. The vectors are held in memory: four bytes times \
+         the width for each text. Prompts and similarity are those of sentence-transformers' encode_query(), encode_document() \
+         and similarity(). To compute the vectors only once, use `cloze embed --out lines.npy` with the same --model, --pool and \
+         --layers, and give the file as --embeddings. If the model has a document prompt, add --prompt-name document.",
         &EXAMPLES,
     )
 )]
@@ -39,23 +39,23 @@ pub struct Arguments {
     #[command(flatten)]
     search: SearchArguments,
 
-    /// Texts to search: a file of lines, .jsonl, .tsv, .csv or .parquet
+    /// Texts to search: a file with one text per line, .jsonl, .tsv, .csv or .parquet
     #[arg(long, value_name = "FILE")]
     corpus: PathBuf,
 
-    /// Column of a .jsonl, .tsv, .csv or .parquet corpus [default: text]
+    /// Text column of a .jsonl, .tsv, .csv or .parquet corpus [default: text]
     #[arg(long, value_name = "NAME")]
     column: Option<String>,
 
-    /// How the corpus is written: lines, tsv, csv, jsonl, json, parquet [default: as its ending says, else as it begins]
+    /// Corpus format: lines, tsv, csv, jsonl, json, parquet [default: from the extension, else from the first lines]
     #[arg(long, hide_possible_values = true, value_name = "FORMAT", value_parser = crate::values::named(&FORMATS))]
     format: Option<Format>,
 
-    /// The corpus's vectors, as `cloze embed` wrote them [default: they are computed]
+    /// Vectors of the corpus from `cloze embed` [default: compute them]
     #[arg(long, value_name = "FILE.npy")]
     embeddings: Option<PathBuf>,
 
-    /// Text to search for; may be given several times [default: the lines of standard input]
+    /// Text to search for; can be repeated [default: the lines of standard input]
     #[arg(long = "query", value_name = "TEXT")]
     queries: Vec<String>,
 
@@ -68,7 +68,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Examples of the command, a line each.
+/// Examples for the help, one per line.
 const EXAMPLES: [&str; 2] = [
     "cloze similar --model all-MiniLM-L6-v2 --corpus lines.txt --query \"wings in wind\"",
     "cloze similar --model all-MiniLM-L6-v2 --corpus lines.txt --embeddings lines.npy --top 3 --json < queries.txt",
@@ -76,7 +76,7 @@ const EXAMPLES: [&str; 2] = [
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     if arguments.corpus == Path::new("-") {
-        return Err(usage("--corpus: expected a file; standard input is for queries"));
+        return Err(usage("--corpus: expected a file; standard input is used for queries"));
     }
     let texts = Texts::open(&arguments.corpus, arguments.column.as_deref(), arguments.format)?;
     texts.note().iter().for_each(|note| terminal.note(note));
@@ -91,7 +91,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             if !prompt.is_empty() {
                 let path = path.display();
                 terminal.note(&format!(
-                    "{path} is taken as made with the document prompt (cloze embed --prompt {prompt:?})"
+                    "assuming that {path} was computed with the document prompt (cloze embed --prompt {prompt:?})"
                 ));
             }
             (texts, vectors)
@@ -105,7 +105,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         terminal,
     };
     let done = answer_all(&search);
-    tell_special_names(&embedder.model.tokenizer, terminal);
+    note_special_names(&embedder.model.tokenizer, terminal);
     done
 }
 
@@ -114,26 +114,26 @@ fn answer_all(search: &Search<'_>) -> Result<()> {
     let mut unreadable = Failures::new(display_name(&arguments.corpus), "row", false);
     for (row, text) in (1..).zip(search.texts) {
         match &text.problem {
-            None => unreadable.answered(),
-            Some(problem) => unreadable.count(row, problem),
+            None => unreadable.add_success(),
+            Some(problem) => unreadable.add_unreadable(row, problem),
         }
     }
     if !arguments.queries.is_empty() {
         arguments.queries.iter().try_for_each(|query| search.answer(query))?;
-        return unreadable.end("read; they are left out of the search");
+        return unreadable.finish("read; they are left out of the search");
     }
     if std::io::stdin().is_terminal() {
-        terminal.note("reading queries from the terminal, one a line; end with Ctrl-D");
+        terminal.note("reading queries from the terminal, one per line; end with Ctrl-D");
     }
     let mut queries = Failures::new(display_name(Path::new("-")), "line", false);
     let mut lines = Lines::open(Path::new("-"))?;
     while let Some(line) = next_line(&mut lines)? {
         let failed = match line {
             Ok(()) if lines.text().trim().is_empty() && !arguments.json => continue,
-            Ok(()) if lines.text().trim().is_empty() => blank(),
+            Ok(()) if lines.text().trim().is_empty() => blank_line_error(),
             Ok(()) => {
                 search.answer(lines.text())?;
-                queries.answered();
+                queries.add_success();
                 continue;
             }
             Err(error) => error,
@@ -141,19 +141,19 @@ fn answer_all(search: &Search<'_>) -> Result<()> {
         write_failure(&mut queries, lines.number(), failed, arguments.json)?;
     }
     if queries.is_empty() {
-        bail!("no query: give one with --query, or lines on standard input");
+        bail!("no query; give one with --query, or lines on standard input");
     }
-    queries.end("answered")?;
-    unreadable.end("read; they are left out of the search")
+    queries.finish("answered")?;
+    unreadable.finish("read; they are left out of the search")
 }
 
-/// Vectors must be those of the corpus and of this model.
+/// Checks that the number and the width of the vectors match the corpus and the model.
 fn check(path: &Path, vectors: &Vectors, texts: usize, embedder: &Embedder) -> Result<()> {
     let (found, expected) = ((vectors.len(), vectors.width()), (texts, embedder.width()));
     if found != expected {
         bail!(
-            "{}: expected {} vectors of {} numbers (the corpus's texts, the model's width), found {} of {}; make them with \
-             `cloze embed` of this corpus and this model",
+            "{}: expected {} vectors of {} numbers (the corpus's texts, the model's width), found {} of {}; compute them with \
+             `cloze embed` from this corpus with this model",
             path.display(),
             expected.0,
             expected.1,
@@ -162,7 +162,7 @@ fn check(path: &Path, vectors: &Vectors, texts: usize, embedder: &Embedder) -> R
         );
     }
     if vectors.values().iter().any(|value| !value.is_finite()) {
-        bail!("{}: its vectors are not finite numbers; make them again with `cloze embed`", path.display());
+        bail!("{}: contains NaN or infinite values; compute the vectors again with `cloze embed`", path.display());
     }
     Ok(())
 }
@@ -180,14 +180,15 @@ impl Search<'_> {
         let embedded = self.embedder.embed(&[query], Purpose::Query, &mut |_| ())?;
         if embedded.cut > 0 {
             let max_len = self.embedder.max_len(Purpose::Query);
-            self.terminal.warn(&format!("the query was longer than {max_len} tokens and was cut (see --max-len)"));
+            self.terminal
+                .warn(&format!("the query was longer than {max_len} tokens and was truncated (see --max-len)"));
         }
-        // A row of the corpus without a text has no vector.
+        // Skip rows of the corpus without a readable text.
         let is_text = |_, row: usize| self.texts.get(row).is_none_or(|text| text.problem.is_none());
         let hits = self.index.nearest(embedded.vectors, self.arguments.top, 1, is_text).into_iter().flatten();
         let found: Vec<(Hit, &Text)> = hits.filter_map(|hit| Some((hit, self.texts.get(hit.row)?))).collect();
-        // Taken anew for each query: whoever reads a pipe gets each answer when it is there.
-        let mut out = crate::output::results();
+        // Locked for each query and flushed, so that the reader of a pipe gets each result at once.
+        let mut out = crate::output::stdout();
         if self.arguments.json {
             let one = |(hit, text): &(Hit, &Text)| json!({"score": hit.score, "line": text.line, "text": text.text});
             let results: Vec<_> = found.iter().map(one).collect();

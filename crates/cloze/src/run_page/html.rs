@@ -1,4 +1,4 @@
-//! Small pieces of HTML.
+//! HTML elements.
 
 use std::fmt::Write;
 
@@ -22,7 +22,7 @@ pub fn heading(title: &str) -> String {
     format!("<h2>{}</h2>\n", escape(title))
 }
 
-/// Large figures side by side: label and value.
+/// A row of tiles, each with a label and a large value.
 pub fn tiles(tiles: &[(String, String)]) -> String {
     let mut out = String::from("<dl class=\"tiles\">\n");
     for (label, value) in tiles {
@@ -31,8 +31,8 @@ pub fn tiles(tiles: &[(String, String)]) -> String {
     out + "</dl>\n"
 }
 
-/// A table of two columns: names and values.
-pub fn facts(rows: &[(String, String)]) -> String {
+/// A table with two columns: labels and values.
+pub fn key_values(rows: &[(String, String)]) -> String {
     let mut out = String::from("<table class=\"facts\">\n");
     for (label, value) in rows {
         let _ = writeln!(out, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", escape(label), escape(value));
@@ -40,17 +40,18 @@ pub fn facts(rows: &[(String, String)]) -> String {
     out + "</table>\n"
 }
 
-/// A table of rows under heads, its first column naming the rows. A row whose class is not empty looks different.
+/// A table with a header row; the first column contains the row headers. A row's CSS class, if not empty, changes its
+/// style.
 #[derive(Default)]
 pub struct Table {
-    heads: Vec<String>,
+    headers: Vec<String>,
     rows: Vec<(&'static str, Vec<String>)>,
 }
 
 impl Table {
     /// A table without rows.
-    pub fn new<T: Into<String>>(heads: impl IntoIterator<Item = T>) -> Table {
-        Table { heads: heads.into_iter().map(Into::into).collect(), rows: Vec::new() }
+    pub fn new<T: Into<String>>(headers: impl IntoIterator<Item = T>) -> Table {
+        Table { headers: headers.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
     /// Adds a row.
@@ -58,13 +59,13 @@ impl Table {
         self.rows.push((class, cells));
     }
 
-    /// The table, which scrolls where it is wider than the page. Columns that say nothing in any row are left out.
+    /// The table as HTML. It scrolls if it is wider than the page. Columns without a value in any row are left out.
     pub fn html(&self) -> String {
-        let says = |column: usize| self.rows.iter().any(|(_, row)| !["", "–"].contains(&row[column].as_str()));
-        let columns: Vec<usize> = (0..self.heads.len()).filter(|&column| column == 0 || says(column)).collect();
+        let has_values = |column: usize| self.rows.iter().any(|(_, row)| !["", "–"].contains(&row[column].as_str()));
+        let columns: Vec<usize> = (0..self.headers.len()).filter(|&column| column == 0 || has_values(column)).collect();
         let mut out = String::from("<div class=\"wide\" tabindex=\"0\"><table>\n<thead><tr>");
         for &column in &columns {
-            let _ = write!(out, "<th scope=\"col\">{}</th>", escape(&self.heads[column]));
+            let _ = write!(out, "<th scope=\"col\">{}</th>", escape(&self.headers[column]));
         }
         out.push_str("</tr></thead>\n<tbody>\n");
         for (class, row) in &self.rows {
@@ -92,7 +93,7 @@ pub fn list(items: &[String]) -> String {
     out + "</ul>\n"
 }
 
-/// A whole page that loads nothing from anywhere.
+/// A complete page with its styles and scripts inline.
 pub fn page(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\

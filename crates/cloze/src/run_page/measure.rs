@@ -1,18 +1,18 @@
-//! What is measured: names, units, how a value is written; and what it can be drawn over.
+//! The measures of training and evaluation: keys, titles, units, number formats; and the horizontal axes.
 
 use crate::format;
 
-/// Ticks of a vertical axis, about.
-const WANTED: usize = 6;
+/// Approximate number of ticks of a vertical axis.
+const TICKS: usize = 6;
 
-/// How values of a measure are written.
+/// The format of a measure's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// A share of one, written in percent.
+    /// A fraction, written in percent.
     Percent,
-    /// A loss or a correlation: four digits.
+    /// A loss or a correlation, with three decimals.
     Score,
-    /// A learning rate: written as 5e-5.
+    /// A learning rate, written as 5e-5.
     Rate,
     /// A large count.
     Count,
@@ -33,7 +33,7 @@ impl Unit {
         }
     }
 
-    /// A value with more digits than two curves need to be told apart.
+    /// A value with one more digit than [`text`](Self::text), for the values under the pointer.
     pub fn exact(self, value: f64) -> String {
         match self {
             _ if !value.is_finite() => "–".into(),
@@ -44,27 +44,27 @@ impl Unit {
         }
     }
 
-    /// Round values from `low` to `high` with their texts.
+    /// Round values from `low` to `high` with their labels.
     pub fn ticks(self, low: f64, high: f64) -> Vec<(f64, String)> {
         match self {
             Unit::Percent => {
-                let ticks = ticks(100.0 * low, 100.0 * high, WANTED);
+                let ticks = ticks(100.0 * low, 100.0 * high, TICKS);
                 let places = ticks.places;
                 ticks.values().map(|value| (value / 100.0, format!("{value:.places$} %"))).collect()
             }
             Unit::Rate => {
-                let ticks = ticks(low, high, WANTED);
+                let ticks = ticks(low, high, TICKS);
                 ticks.values().map(|value| (value, short_exponent(value, ticks.digits()))).collect()
             }
-            _ => self.ticks_of(low, high, WANTED),
+            _ => self.ticks_of(low, high, TICKS),
         }
     }
 
-    /// About `wanted` round values from `low` to `high`, written with the decimals that tell them apart.
-    pub fn ticks_of(self, low: f64, high: f64, wanted: usize) -> Vec<(f64, String)> {
-        let ticks = ticks(low, high, wanted);
+    /// About `count` round values from `low` to `high`, written with enough decimals to distinguish them.
+    pub fn ticks_of(self, low: f64, high: f64, count: usize) -> Vec<(f64, String)> {
+        let ticks = ticks(low, high, count);
         let (places, largest) = (ticks.places, ticks.largest());
-        // Short forms only where they tell each tick from the next: "13.2k" is also 13,220, and a loss of 0.6931 no 0.693.
+        // Use short forms only if neighbouring ticks stay different: 13,200 and 13,220 are both "13.2k".
         let is_short = ticks.step >= 0.999 * short_step(largest);
         let text = |value: f64| match value.abs() {
             size if size >= 10_000.0 && is_short => short(value),
@@ -82,15 +82,15 @@ impl Unit {
 /// A measure of training or evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measure {
-    /// Its key in metrics.jsonl.
+    /// The key in metrics.jsonl.
     pub key: &'static str,
-    /// Its name.
+    /// The name on the page.
     pub title: &'static str,
-    /// What stands at its axis.
+    /// The label of the vertical axis.
     pub axis: &'static str,
-    /// How its values are written.
+    /// The format of the values.
     pub unit: Unit,
-    /// Whether it moves so much from step to step that a running mean tells more.
+    /// Whether the values vary so much between steps that a running mean is drawn.
     pub noisy: bool,
 }
 
@@ -98,53 +98,53 @@ const fn measure(key: &'static str, title: &'static str, axis: &'static str, uni
     Measure { key, title, axis, unit, noisy }
 }
 
-/// All measures in the order in which they are shown.
+/// All measures in the order of the page.
 pub const MEASURES: [Measure; 26] = [
     measure("mlm_loss", "MLM loss", "nats per predicted token", Unit::Score, true),
     measure("mlm_perplexity", "MLM perplexity", "e to the power of the loss", Unit::Plain, true),
-    measure("mlm_accuracy", "MLM accuracy", "predicted tokens that are right", Unit::Percent, true),
+    measure("mlm_accuracy", "MLM accuracy", "correctly predicted tokens", Unit::Percent, true),
     measure("clm_loss", "CLM loss", "nats per token", Unit::Score, true),
     measure("clm_perplexity", "CLM perplexity", "e to the power of the loss", Unit::Plain, true),
-    measure("clm_accuracy", "CLM accuracy", "tokens that are right", Unit::Percent, true),
+    measure("clm_accuracy", "CLM accuracy", "correctly predicted tokens", Unit::Percent, true),
     measure("nsp_loss", "NSP loss", "nats per sequence", Unit::Score, true),
-    measure("nsp_accuracy", "NSP accuracy", "sequences that are right", Unit::Percent, true),
+    measure("nsp_accuracy", "NSP accuracy", "correct sequences", Unit::Percent, true),
     measure("loss", "Loss", "mean loss", Unit::Score, true),
     measure("best_f1", "F1 at the best threshold", "F1", Unit::Percent, false),
     measure("best_exact_match", "Exact match at the best threshold", "exact answers", Unit::Percent, false),
     measure("f1", "F1", "F1", Unit::Percent, false),
     measure("exact_match", "Exact match", "exact answers", Unit::Percent, false),
-    measure("precision", "Precision", "found that are right", Unit::Percent, false),
-    measure("recall", "Recall", "right ones that are found", Unit::Percent, false),
-    measure("accuracy", "Accuracy", "right answers", Unit::Percent, false),
-    measure("micro_f1", "Micro F1", "F1 of all labels of all texts", Unit::Percent, false),
+    measure("precision", "Precision", "correct share of the found", Unit::Percent, false),
+    measure("recall", "Recall", "found share of the correct", Unit::Percent, false),
+    measure("accuracy", "Accuracy", "correct answers", Unit::Percent, false),
+    measure("micro_f1", "Micro F1", "F1 over all labels of all texts", Unit::Percent, false),
     measure("macro_f1", "Macro F1", "mean F1 of the labels", Unit::Percent, false),
     measure("matthews", "Matthews correlation", "correlation", Unit::Score, false),
     measure("pearson", "Pearson correlation", "correlation", Unit::Score, false),
     measure("spearman", "Spearman correlation", "correlation", Unit::Score, false),
     measure("mean_squared_error", "Mean squared error", "squared error", Unit::Plain, false),
-    measure("lr", "Learning rate", "rate of the step", Unit::Rate, false),
+    measure("lr", "Learning rate", "learning rate", Unit::Rate, false),
     measure("grad_norm", "Gradient norm", "global norm before clipping", Unit::Plain, true),
     measure("tokens_per_s", "Speed", "real tokens per second", Unit::Count, true),
     measure("share_of_peak", "Share of the matrix peak", "share of the peak", Unit::Percent, true),
 ];
 
 impl Measure {
-    /// The measure of a key of metrics.jsonl, if it is one.
+    /// The measure with a key of metrics.jsonl.
     pub fn find(key: &str) -> Option<Measure> {
         MEASURES.into_iter().find(|measure| measure.key == key)
     }
 
-    /// Whether less is better.
+    /// Whether lower values are better.
     pub fn is_loss(&self) -> bool {
         self.loss_name().is_some() || self.is_perplexity() || ["loss", "mean_squared_error"].contains(&self.key)
     }
 
-    /// The name of the loss of pre-training that this is, such as `mlm`.
+    /// If this is a pre-training loss, its name, such as `mlm`.
     pub fn loss_name(&self) -> Option<&'static str> {
         self.key.strip_suffix("_loss")
     }
 
-    /// Whether it is a loss told otherwise.
+    /// Whether this is the perplexity of a loss.
     pub fn is_perplexity(&self) -> bool {
         self.key.ends_with("_perplexity")
     }
@@ -157,52 +157,53 @@ impl Measure {
     }
 }
 
-/// What a curve is drawn over.
+/// A horizontal axis of the charts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum X {
+pub enum XAxis {
     /// Optimizer steps.
     Step,
     /// Passes over the training rows.
     Epoch,
-    /// Real tokens seen.
+    /// Real tokens (without padding) trained on.
     Tokens,
-    /// Time of training.
+    /// Seconds of training.
     Time,
 }
 
-impl X {
-    /// All of them in the order in which they are offered.
-    pub const ALL: [X; 4] = [X::Step, X::Epoch, X::Tokens, X::Time];
+impl XAxis {
+    /// All axes in the order of the page's switch.
+    pub const ALL: [XAxis; 4] = [XAxis::Step, XAxis::Epoch, XAxis::Tokens, XAxis::Time];
 
-    /// The word in class names.
+    /// The name in CSS classes and in the switch.
     pub fn key(self) -> &'static str {
         match self {
-            X::Step => "step",
-            X::Epoch => "epoch",
-            X::Tokens => "tokens",
-            X::Time => "time",
+            XAxis::Step => "step",
+            XAxis::Epoch => "epoch",
+            XAxis::Tokens => "tokens",
+            XAxis::Time => "time",
         }
     }
 
-    /// What one unit of the axis is, in steps, tokens or seconds, and the axis's name, given the largest value on it.
-    pub fn scale(self, most: f64) -> (f64, &'static str) {
+    /// The size of one unit of the axis in steps, epochs, tokens or seconds, and the axis label. `max` is the largest
+    /// value on the axis.
+    pub fn scale(self, max: f64) -> (f64, &'static str) {
         match self {
-            X::Step => (1.0, "step"),
-            X::Epoch => (1.0, "epoch"),
-            X::Tokens => (1.0, "tokens"),
-            X::Time if most < 180.0 => (1.0, "seconds"),
-            X::Time if most < 3.0 * 3600.0 => (60.0, "minutes"),
-            X::Time => (3600.0, "hours"),
+            XAxis::Step => (1.0, "step"),
+            XAxis::Epoch => (1.0, "epoch"),
+            XAxis::Tokens => (1.0, "tokens"),
+            XAxis::Time if max < 180.0 => (1.0, "seconds"),
+            XAxis::Time if max < 3.0 * 3600.0 => (60.0, "minutes"),
+            XAxis::Time => (3600.0, "hours"),
         }
     }
 }
 
-/// Equally spaced round values.
+/// Equally spaced round values: `first` to `last` times `step`.
 struct Ticks {
     first: i64,
     last: i64,
     step: f64,
-    /// Decimals that tell them apart.
+    /// Decimals that distinguish neighbouring ticks.
     places: usize,
 }
 
@@ -215,26 +216,26 @@ impl Ticks {
         self.values().map(f64::abs).fold(0.0, f64::max)
     }
 
-    /// Significant digits that tell them apart, three or more.
+    /// Significant digits that distinguish neighbouring ticks, at least three.
     fn digits(&self) -> usize {
         let digits = (self.largest() / self.step).max(1.0).log10().floor() as usize + 1;
-        // One more, as the quotient's first digit may stand for less than the value's.
+        // One more, because the leading digit of the quotient may cover less than that of the value.
         (digits + 1).max(3)
     }
 }
 
-/// Round values between `low` and `high`, about `wanted` of them, 1, 2 or 5 times a power of ten apart.
-fn ticks(low: f64, high: f64, wanted: usize) -> Ticks {
-    let rough = ((high - low) / wanted as f64).max(f64::MIN_POSITIVE);
-    let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|&step| step >= rough).unwrap_or(power);
+/// About `count` round values between `low` and `high`. Their distance is 1, 2 or 5 times a power of ten.
+fn ticks(low: f64, high: f64, count: usize) -> Ticks {
+    let min_step = ((high - low) / count as f64).max(f64::MIN_POSITIVE);
+    let power = 10f64.powf(min_step.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|&step| step >= min_step).unwrap_or(power);
     let first = (low / step - 1e-9).ceil() as i64;
     let last = ((high / step + 1e-9).floor() as i64).min(first + 20);
     let places = (-step.log10().floor()).clamp(0.0, 12.0) as usize;
     Ticks { first, last, step, places }
 }
 
-/// A share in percent as on the terminal, "7.1 %"; a small one with as many decimals as it needs: "0.0015 %".
+/// A fraction in percent, as on the terminal: "7.1 %"; below 1 % with two significant digits: "0.0015 %".
 pub fn percent(share: f64) -> String {
     let value = 100.0 * share;
     match value.abs() {
@@ -244,7 +245,8 @@ pub fn percent(share: f64) -> String {
     }
 }
 
-/// At most `digits` significant digits, without an exponent unless the value is tiny; from 100,000 on "123.5k".
+/// At most `digits` significant digits. Values below 1e-5 have an exponent; values from 100,000 are written as
+/// "123.5k".
 pub fn significant(value: f64, digits: i32) -> String {
     let size = value.abs();
     if size == 0.0 {
@@ -275,7 +277,7 @@ fn short_exponent(value: f64, digits: usize) -> String {
     }
 }
 
-/// What [`short`] tells apart, of values up to this one.
+/// The resolution of [`short`] for values up to `largest`.
 fn short_step(largest: f64) -> f64 {
     match largest {
         size if size >= 1e9 => 1e8,
@@ -284,7 +286,7 @@ fn short_step(largest: f64) -> f64 {
     }
 }
 
-/// "12.5k" without ".0".
+/// Like [`format::short`], without ".0": "12.5k", "20k".
 fn short(value: f64) -> String {
     format::short(value).replace(".0", "")
 }
@@ -298,13 +300,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentages_are_as_on_the_terminal() {
+    fn percentages_match_the_terminal() {
         let texts = [0.0, 0.0714, 0.631, 1.0, 1.48e-5, 0.0012].map(percent);
         assert_eq!(texts, ["0 %", "7.1 %", "63.1 %", "100.0 %", "0.0015 %", "0.12 %"]);
     }
 
     #[test]
-    fn values_are_short_and_exact_enough() {
+    fn values_have_the_digits_of_their_unit() {
         assert_eq!([5.0731, 0.5, -0.25].map(|value| Unit::Score.text(value)), ["5.073", "0.500", "-0.250"]);
         assert_eq!([5e-5, 1.25e-4, 0.0].map(|value| Unit::Rate.text(value)), ["5e-5", "1.25e-4", "0"]);
         assert_eq!([1234.5, 123_456.0, 0.01234].map(|value| Unit::Plain.text(value)), ["1234", "123.5k", "0.01234"]);
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_round_and_inside() {
+    fn ticks_are_round_and_within_the_range() {
         let texts = |ticks: Vec<(f64, String)>| ticks.into_iter().map(|tick| tick.1).collect::<Vec<_>>();
         assert_eq!(texts(Unit::Score.ticks(0.0, 10.0)), ["0", "2", "4", "6", "8", "10"]);
         assert_eq!(texts(Unit::Percent.ticks(0.0, 0.08)), ["0 %", "2 %", "4 %", "6 %", "8 %"]);
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_ticks_have_the_same_text() {
+    fn tick_labels_are_distinct() {
         let texts = |ticks: Vec<(f64, String)>| ticks.into_iter().map(|tick| tick.1).collect::<Vec<_>>();
         let speeds = ["13,200", "13,220", "13,240", "13,260", "13,280", "13,300"];
         assert_eq!(texts(Unit::Count.ticks(13_200.0, 13_300.0)), speeds);
@@ -334,7 +336,7 @@ mod tests {
         for unit in [Unit::Percent, Unit::Score, Unit::Rate, Unit::Count, Unit::Plain] {
             for size in [1e-8, 5e-5, 0.02, 0.11, 0.9, 7.0, 130.0, 9_990.0, 13_200.0, 999_000.0, 1.3e7, 2.1e9] {
                 if unit == Unit::Rate && size > 1.0 {
-                    continue; // No learning rate is.
+                    continue; // Learning rates are not that large.
                 }
                 for width in [1e-3, 0.01, 0.1, 1.0, 10.0] {
                     let mut found = texts(unit.ticks(size, size * (1.0 + width)));
@@ -348,9 +350,9 @@ mod tests {
     }
 
     #[test]
-    fn time_is_in_the_unit_that_fits() {
+    fn time_axis_uses_a_suitable_unit() {
         assert_eq!(
-            [X::Time.scale(100.0).1, X::Time.scale(600.0).1, X::Time.scale(1e6).1],
+            [XAxis::Time.scale(100.0).1, XAxis::Time.scale(600.0).1, XAxis::Time.scale(1e6).1],
             ["seconds", "minutes", "hours"]
         );
     }

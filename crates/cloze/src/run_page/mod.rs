@@ -1,11 +1,12 @@
-//! The page of one or several runs: one HTML file with curves drawn as inline SVG, scores, settings, data.
+//! The report page of one or several runs: one HTML file with curves as inline SVG, scores, settings and data.
 //!
-//! [`read`] takes folders of all kinds of runs into the [`model`]; [`pages`] writes that down with the help of [`chart`] (curves),
-//! [`facts`] (labels and values), [`measure`] (names and units) and [`html`]. A page loads nothing from anywhere, follows the
-//! reader's light or dark preference, prints, and is readable with scripts off; with them on, pointing at a curve shows its values.
+//! [`read`] reads run folders into the types of [`model`]. [`pages`] writes the page with [`chart`] (curves),
+//! [`details`] (labels and values), [`measure`] (names and units) and [`html`]. The page is self-contained, supports
+//! light and dark mode and printing, and is readable without scripts. With scripts, pointing at a curve shows its
+//! values.
 
 mod chart;
-mod facts;
+mod details;
 mod html;
 mod measure;
 mod model;

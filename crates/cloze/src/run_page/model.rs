@@ -1,4 +1,4 @@
-//! What a run's folder says, typed: records of training and evaluation, starts, messages, settings, the corpus.
+//! The contents of a run's folder: records of training and evaluation, starts, messages, settings, the corpus report.
 
 use std::path::{Path, PathBuf};
 
@@ -11,16 +11,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::chart::Point;
-use super::measure::{MEASURES, Measure, X};
+use super::measure::{MEASURES, Measure, XAxis};
 
-/// What a run learns.
+/// The kind of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Language, from text: `cloze pretrain`.
+    /// Pre-training on text: `cloze pretrain`.
     PreTraining,
-    /// A task, from labelled rows: `cloze finetune`.
-    FineTuneConfig,
+    /// Fine-tuning on labelled rows: `cloze finetune`.
+    FineTuning,
 }
 
 impl Kind {
@@ -28,106 +28,107 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::PreTraining => "pre-training",
-            Kind::FineTuneConfig => "fine-tuning",
+            Kind::FineTuning => "fine-tuning",
         }
     }
 
-    /// What the data that a run is judged by are called.
+    /// The name of the evaluation data.
     pub fn held_out(self) -> &'static str {
         match self {
             Kind::PreTraining => "held-out",
-            Kind::FineTuneConfig => "dev",
+            Kind::FineTuning => "dev",
         }
     }
 }
 
-/// A line of metrics.jsonl with figures: of training steps, or of an evaluation.
+/// A line of metrics.jsonl with the values of training steps or of an evaluation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
     /// Steps done.
     pub step: u64,
-    /// Passes over the training rows done.
+    /// Completed passes over the training rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<f64>,
-    /// Real tokens seen.
+    /// Real tokens (without padding) trained on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
     /// Seconds of training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// Everything else.
+    /// All other keys.
     #[serde(flatten)]
     pub figures: Map<String, Value>,
 }
 
 impl Record {
-    /// A measure's value; of a fine-tuning's evaluation also one of its scores.
+    /// The value of a measure, also from the `scores` of a fine-tuning's evaluation. `None` if it is missing or not
+    /// finite.
     pub fn value(&self, key: &str) -> Option<f64> {
         let number = |value: &Value| value.as_f64().filter(|value| value.is_finite());
         self.figures.get(key).and_then(number).or_else(|| self.figures.get("scores")?.get(key).and_then(number))
     }
 
-    fn x(&self, x: X) -> Option<f64> {
+    fn x(&self, x: XAxis) -> Option<f64> {
         match x {
-            X::Step => Some(self.step as f64),
-            X::Epoch => self.epoch,
-            X::Tokens => self.tokens.map(|tokens| tokens as f64),
-            X::Time => self.seconds,
+            XAxis::Step => Some(self.step as f64),
+            XAxis::Epoch => self.epoch,
+            XAxis::Tokens => self.tokens.map(|tokens| tokens as f64),
+            XAxis::Time => self.seconds,
         }
     }
 }
 
-/// How a run started or went on; what a program of another version did not say is absent.
+/// The start of a run, or of its continuation. Keys that the writing version did not know are absent.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Start {
-    /// The device in words.
+    /// Description of the device.
     pub machine: Option<String>,
     /// `bf16` or `f32`.
     pub precision: Option<String>,
-    /// Why this instruction set and this type.
+    /// Why this instruction set and precision were chosen.
     pub reason: Option<String>,
-    /// Threads that compute.
+    /// Compute threads.
     pub threads: Option<u64>,
-    /// The measured peak of matrix products.
+    /// The measured peak of matrix multiplication in GFLOP/s.
     pub peak_gflops: Option<f64>,
-    /// Weights of the model.
+    /// Number of parameters of the model.
     pub parameters: Option<u64>,
     /// Tokens of the training shards.
     pub corpus_tokens: Option<u64>,
     /// Version of the program.
     pub version: Option<String>,
-    /// Steps in all.
+    /// Total number of steps.
     pub steps: Option<u64>,
-    /// Training examples: windows count each.
+    /// Training examples; each window of a long row counts.
     pub examples: Option<u64>,
     /// Tokens of all training examples.
     pub tokens: Option<u64>,
-    /// Rows learned from.
+    /// Training rows.
     pub train_rows: Option<u64>,
-    /// Their files.
+    /// Training files.
     pub train_files: Vec<String>,
-    /// Rows judged by.
+    /// Dev rows.
     pub dev_rows: Option<u64>,
-    /// Their files.
+    /// Dev files.
     pub dev_files: Vec<String>,
-    /// Rows that were too long.
+    /// Rows truncated to the maximum length.
     pub cut_rows: Option<u64>,
-    /// The model that a fine-tuning began with.
+    /// The initial model of a fine-tuning.
     pub model: Option<String>,
 }
 
-/// The file that says how a run was to learn.
+/// The settings file of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Its text.
+    /// The file's text.
     pub text: String,
-    /// Its keys, dotted, with their values as TOML writes them.
+    /// Dotted keys with their values in TOML syntax; strings without quotes.
     pub keys: Vec<(String, String)>,
 }
 
 impl Settings {
-    /// Takes a TOML text apart; one that is damaged has no keys.
+    /// Parses a TOML text. Invalid TOML gives no keys.
     pub fn new(text: String) -> Settings {
         let mut keys = Vec::new();
         if let Ok(table) = text.parse::<toml::Table>() {
@@ -157,45 +158,45 @@ fn flatten(prefix: &str, value: &toml::Value, out: &mut Vec<(String, String)>) {
     }
 }
 
-/// A pre-training or a fine-tuning.
+/// A pre-training or fine-tuning run.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// What it is called on the page.
+    /// The name on the page.
     pub name: String,
-    /// Its folder.
+    /// The run's folder.
     pub dir: PathBuf,
-    /// What it learns.
+    /// Pre-training or fine-tuning.
     pub kind: Kind,
-    /// Figures of training by rising step.
+    /// Training records in order of their steps.
     pub training: Vec<Record>,
-    /// Figures of evaluations by rising step.
+    /// Evaluation records in order of their steps.
     pub evaluations: Vec<Record>,
-    /// Its starts: the first, and one for each time that it was resumed.
+    /// The first start, and one for each resumption.
     pub starts: Vec<Start>,
-    /// Messages with their steps, if known.
+    /// Messages with their steps, if those are known.
     pub events: Vec<(Option<u64>, String)>,
-    /// Lines that could not be read (the last one is cut when a run was killed).
+    /// Number of unreadable lines. The last line is incomplete if the run was killed.
     pub unreadable: usize,
-    /// recipe.toml or finetune.toml.
+    /// The contents of recipe.toml or finetune.toml.
     pub settings: Settings,
-    /// What the corpus of a pre-training is made of, if its shards are still there.
+    /// The corpus report of a pre-training, if its shards still exist.
     pub corpus: Option<CorpusReport>,
-    /// What tells the shards' vocabulary from others.
+    /// Fingerprint of the shards' tokenizer.
     pub tokenizer: Option<String>,
     /// How the rows of a fine-tuning are read and scored.
     pub reading: Map<String, Value>,
-    /// What tells the rows of a fine-tuning from others.
+    /// Fingerprint of the rows of a fine-tuning.
     pub rows: Option<String>,
     /// The best evaluation of a fine-tuning.
     pub best: Option<Best>,
-    /// Why it failed, if it did: of one of several.
+    /// For one of several runs: the reason why it failed, if it did.
     pub failed: Option<String>,
-    /// Whether it is one of several that their results do not list yet: it runs still, or was stopped.
+    /// For one of several runs: whether results.json does not list it yet, because it is running or was stopped.
     pub unfinished: bool,
 }
 
 impl Run {
-    /// A run of which nothing is known yet.
+    /// An empty run.
     pub fn new(name: String, dir: &Path, kind: Kind) -> Run {
         Run {
             name,
@@ -217,7 +218,7 @@ impl Run {
         }
     }
 
-    /// Takes in the lines of metrics.jsonl. Steps that a resumed run did again replace the earlier ones.
+    /// Reads the lines of metrics.jsonl. Steps that a resumed run repeated replace the earlier ones.
     pub fn read_metrics(&mut self, text: &str) {
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             if self.read_line(line).is_none() {
@@ -239,47 +240,47 @@ impl Run {
         Some(())
     }
 
-    /// All records of the run.
+    /// All training and evaluation records.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.training.iter().chain(&self.evaluations)
     }
 
-    /// Steps done, by the newest line of any kind.
+    /// The number of steps done, from the newest record of either kind.
     pub fn step(&self) -> u64 {
         self.records().map(|record| record.step).max().unwrap_or(0)
     }
 
-    /// Real tokens seen.
+    /// Real tokens (without padding) trained on.
     pub fn tokens(&self) -> Option<u64> {
         self.records().filter_map(|record| record.tokens).max()
     }
 
-    /// Seconds of training, by the newest line of any kind.
+    /// Seconds of training, from the newest record of either kind.
     pub fn seconds(&self) -> Option<f64> {
         self.records().filter_map(|record| record.seconds).reduce(f64::max)
     }
 
-    /// The start of the session that went furthest.
+    /// The last start.
     pub fn start(&self) -> Option<&Start> {
         self.starts.last()
     }
 
-    /// The steps at which second and later phases begin.
+    /// The first steps of the second and later phases.
     pub fn phases(&self) -> Vec<u64> {
         let phase = |record: &Record| record.value("phase");
         let pairs = self.training.windows(2).filter(|pair| phase(&pair[0]) != phase(&pair[1]));
         pairs.map(|pair| pair[1].step).collect()
     }
 
-    /// The horizontal axes that its curves can be drawn over.
-    pub fn axes(&self) -> Vec<X> {
-        X::ALL.into_iter().filter(|&x| self.records().any(|record| record.x(x).is_some())).collect()
+    /// The horizontal axes for which records have values.
+    pub fn axes(&self) -> Vec<XAxis> {
+        XAxis::ALL.into_iter().filter(|&x| self.records().any(|record| record.x(x).is_some())).collect()
     }
 
-    /// Where a step lies on an axis: as its records say, or in between. Only for an axis of [`Run::axes`].
-    pub fn place(&self, step: u64, x: X) -> f64 {
+    /// The position of a step on one of the run's [`axes`](Run::axes), interpolated between records.
+    pub fn axis_position(&self, step: u64, x: XAxis) -> f64 {
         let step = step as f64;
-        if x == X::Step {
+        if x == XAxis::Step {
             return step;
         }
         let (mut before, mut after): ((f64, f64), Option<(f64, f64)>) = ((0.0, 0.0), None);
@@ -301,35 +302,38 @@ impl Run {
         }
     }
 
-    /// A measure's curve in training, or in evaluation.
-    pub fn curve(&self, key: &str, part: Part, axes: &[X]) -> Vec<Point> {
+    /// The curve of a measure in training or evaluation.
+    pub fn curve(&self, key: &str, part: Part, axes: &[XAxis]) -> Vec<Point> {
         let records = match part {
             Part::Training => &self.training,
             Part::Evaluation => &self.evaluations,
         };
         let point = |record: &Record| {
-            let at = axes.iter().map(|&x| record.x(x).unwrap_or_else(|| self.place(record.step, x))).collect();
-            Some(Point { step: record.step, value: record.value(key)?, at })
+            let x = axes
+                .iter()
+                .map(|&axis| record.x(axis).unwrap_or_else(|| self.axis_position(record.step, axis)))
+                .collect();
+            Some(Point { step: record.step, value: record.value(key)?, x })
         };
         records.iter().filter_map(point).collect()
     }
 
-    /// The losses that it minimises, of which it has figures. The first one of a pre-training decides which evaluation is the best.
+    /// The losses with values. The first one of a pre-training selects its best evaluation.
     pub fn losses(&self) -> Vec<Measure> {
         let is_loss = |measure: &Measure| match self.kind {
             Kind::PreTraining => measure.loss_name().is_some(),
-            Kind::FineTuneConfig => measure.key == "loss",
+            Kind::FineTuning => measure.key == "loss",
         };
         let is_known = |measure: &Measure| self.records().any(|record| record.value(measure.key).is_some());
         MEASURES.into_iter().filter(|measure| is_loss(measure) && is_known(measure)).collect()
     }
 
-    /// Whether an evaluation has a value of a measure.
-    fn is_judged_by(&self, measure: &Measure) -> bool {
+    /// Whether any evaluation has a value of the measure.
+    fn has_score(&self, measure: &Measure) -> bool {
         self.evaluations.iter().any(|record| record.value(measure.key).is_some())
     }
 
-    /// The score that decides which evaluation of a fine-tuning is the best, never a loss: more is better.
+    /// The score that selects the best evaluation of a fine-tuning. Higher is better; it is never a loss.
     pub fn deciding(&self) -> Option<Measure> {
         if self.kind == Kind::PreTraining {
             return None;
@@ -337,50 +341,51 @@ impl Run {
         self.best.as_ref().and_then(|best| Measure::find(&best.metric)).or_else(|| self.expected_to_decide())
     }
 
-    /// The same for a run without a best evaluation: the metric that was given, else the usual one of its kind of task.
+    /// The expected one for a run without a best evaluation: the given metric, otherwise the default of its task or
+    /// kind of task.
     fn expected_to_decide(&self) -> Option<Measure> {
-        let said = |key: &str| self.reading.get(key).and_then(Value::as_str);
-        let of_task = || DatasetPreset::named(said("task")?).ok().map(|known| known.best);
-        let of_kind = || kinds::named(said("kind")?)?.description.metrics.first().copied();
-        let key = of_kind().and_then(|usual| said("metric").or_else(of_task).or(Some(usual)));
-        // The F1 of more labels than two has a name of its own.
+        let setting = |key: &str| self.reading.get(key).and_then(Value::as_str);
+        let of_task = || DatasetPreset::named(setting("task")?).ok().map(|known| known.best);
+        let of_kind = || kinds::named(setting("kind")?)?.description.metrics.first().copied();
+        let key = of_kind().and_then(|usual| setting("metric").or_else(of_task).or(Some(usual)));
+        // The F1 over more than two labels is called `macro_f1`.
         let keys = [key, key.filter(|key| *key == "f1").and(Some("macro_f1"))];
-        let asked = keys.into_iter().flatten().filter_map(Measure::find);
-        asked
+        let expected = keys.into_iter().flatten().filter_map(Measure::find);
+        expected
             .chain(MEASURES.into_iter().filter(|measure| !measure.is_loss()))
-            .find(|measure| self.is_judged_by(measure))
+            .find(|measure| self.has_score(measure))
     }
 
-    /// The measures that it was judged by, the deciding one first.
+    /// The measures of the evaluations, the deciding one first.
     pub fn scores(&self) -> Vec<Measure> {
-        deciding_first(self.deciding(), |measure| self.is_judged_by(measure))
+        deciding_first(self.deciding(), |measure| self.has_score(measure))
     }
 
-    /// The final value of a measure: a fine-tuning's at its best evaluation, a pre-training's at its last. A run that failed
-    /// has none, whatever it had come to before.
+    /// The final value of a measure: at the best evaluation of a fine-tuning, or at the last of a pre-training. A
+    /// failed fine-tuning has none.
     pub fn final_score(&self, key: &str) -> Option<f64> {
         match self.kind {
             Kind::PreTraining => self.evaluations.last()?.value(key),
-            Kind::FineTuneConfig => self.best_record()?.value(key),
+            Kind::FineTuning => self.best_record()?.value(key),
         }
     }
 
-    /// The evaluation whose model was kept; none of a run that failed.
+    /// The evaluation of the best model; `None` for a failed run.
     pub fn best_record(&self) -> Option<&Record> {
         match &self.best {
             _ if self.failed.is_some() => None,
             Some(best) => self.evaluations.iter().find(|record| record.step == best.step),
-            // An unfinished run: the last evaluation that was the best so far.
+            // An unfinished run has marked its best evaluations so far; take the last of them.
             None => self.evaluations.iter().rev().find(|record| record.figures.get("best") == Some(&Value::Bool(true))),
         }
     }
 
-    /// The one answer that a collapsed model gives.
+    /// The single answer that a collapsed model gives.
     pub fn collapsed(&self) -> Option<&str> {
         self.best_record()?.figures.get("scores")?.get("collapsed")?.as_str()
     }
 
-    /// A summary as JSON.
+    /// The summary as JSON.
     pub fn json(&self) -> Value {
         json!({
             "name": self.name, "dir": self.dir, "kind": self.kind, "steps": self.step(), "tokens": self.tokens(),
@@ -391,22 +396,22 @@ impl Run {
     }
 }
 
-/// The deciding measure, then the others that are known.
+/// The deciding measure, then the other available ones.
 fn deciding_first(deciding: Option<Measure>, known: impl Fn(&Measure) -> bool) -> Vec<Measure> {
     let others = MEASURES.into_iter().filter(|measure| Some(*measure) != deciding && known(measure));
     deciding.into_iter().chain(others).collect()
 }
 
-/// Whether figures are of training or of evaluation.
+/// Training or evaluation records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Training steps.
+    /// Records of training steps.
     Training,
-    /// Rows or documents that are not trained on.
+    /// Records of evaluations on dev rows or held-out documents.
     Evaluation,
 }
 
-/// Appends a record, after dropping those at its step or later: a resumed run has done them again.
+/// Appends a record after removing those at its step or later, which a resumed run has repeated.
 fn push_by_step(records: &mut Vec<Record>, record: Record) {
     while records.last().is_some_and(|last| last.step >= record.step) {
         records.pop();
@@ -414,49 +419,49 @@ fn push_by_step(records: &mut Vec<Record>, record: Record) {
     records.push(record);
 }
 
-/// A folder of fine-tunings of one task: of several seeds, or of a grid of settings.
+/// A folder with several fine-tunings of one task: several seeds, or a grid of settings.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// What it is called on the page.
+    /// The name on the page.
     pub name: String,
-    /// Its folder.
+    /// The folder.
     pub dir: PathBuf,
-    /// Its runs in order.
+    /// The runs in order.
     pub runs: Vec<Run>,
 }
 
-/// The runs of a group that differ in their seed only.
+/// The runs of a group with the same settings except for the seed.
 #[derive(Clone, Debug)]
 pub struct Setting<'a> {
-    /// What tells it from the group's other settings; the group's name if there are none.
+    /// The values that differ from the group's other settings; the group's name if there is only one setting.
     pub name: String,
-    /// Its runs.
+    /// The runs.
     pub runs: Vec<&'a Run>,
 }
 
-/// The settings that a grid changes, as they are called in finetune.toml.
+/// The keys of finetune.toml that a grid can vary.
 const GRID: [&str; 3] = ["batch", "lr", "epochs"];
 
 impl Group {
-    /// The score that decides which run is the best. Runs with a result know it; without one it is what is expected to decide.
+    /// The score that selects the best run: from a finished run if there is one, otherwise the expected one.
     pub fn deciding(&self) -> Option<Measure> {
         let finished = self.runs.iter().filter(|run| run.best.is_some());
         finished.chain(&self.runs).find_map(Run::deciding)
     }
 
-    /// The measures that its runs were judged by, the deciding one first.
+    /// The measures of the runs' evaluations, the deciding one first.
     pub fn scores(&self) -> Vec<Measure> {
-        deciding_first(self.deciding(), |measure| self.runs.iter().any(|run| run.is_judged_by(measure)))
+        deciding_first(self.deciding(), |measure| self.runs.iter().any(|run| run.has_score(measure)))
     }
 
-    /// The grid's keys whose values differ between runs.
+    /// The keys of the grid whose values differ between runs.
     pub fn varied(&self) -> Vec<&'static str> {
         let value = |run: &Run, key: &str| run.settings.get(key).map(str::to_owned);
         let differs = |key: &&str| self.runs.windows(2).any(|pair| value(&pair[0], key) != value(&pair[1], key));
         GRID.into_iter().filter(differs).collect()
     }
 
-    /// The runs by setting, in order.
+    /// The runs grouped by setting, in order.
     pub fn settings(&self) -> Vec<Setting<'_>> {
         let varied = self.varied();
         let name = |run: &Run| match varied.is_empty() {
@@ -477,7 +482,8 @@ impl Group {
         settings
     }
 
-    /// The settings by falling mean of the deciding score, those without one last; in order where nothing decides.
+    /// The settings sorted by descending mean of the deciding score; settings without a score last. Unsorted without a
+    /// deciding score.
     pub fn ranked(&self) -> Vec<Setting<'_>> {
         let deciding = self.deciding();
         let spread = |setting: &Setting<'_>| setting.spread(deciding?.key);
@@ -495,7 +501,7 @@ impl Group {
                    "scores": self.scores().iter().filter_map(spread).collect::<Map<_, _>>()})
         };
         json!({
-            "name": self.name, "dir": self.dir, "kind": Kind::FineTuneConfig,
+            "name": self.name, "dir": self.dir, "kind": Kind::FineTuning,
             "settings": self.settings().iter().map(summed).collect::<Vec<_>>(),
             "runs": self.runs.iter().map(Run::json).collect::<Vec<_>>(),
         })
@@ -503,14 +509,14 @@ impl Group {
 }
 
 impl Setting<'_> {
-    /// Mean and deviation of a measure's final values.
+    /// Mean and standard deviation of a measure's final values.
     pub fn spread(&self, key: &str) -> Option<MeanStd> {
         mean_std(&self.runs.iter().filter_map(|run| run.final_score(key)).collect::<Vec<_>>())
     }
 
-    /// The mean curve of its runs, at the steps that all those that have the measure logged.
-    pub fn curve(&self, key: &str, part: Part, axes: &[X]) -> Vec<Point> {
-        // Failed runs are not part of a mean; they are drawn only where there is nothing else.
+    /// The mean curve of the runs that have the measure, at the steps that all of them logged.
+    pub fn curve(&self, key: &str, part: Part, axes: &[XAxis]) -> Vec<Point> {
+        // Failed runs are not included in the mean, unless all runs failed.
         let all_failed = self.runs.iter().all(|run| run.failed.is_some());
         let drawn = self.runs.iter().filter(|run| all_failed || run.failed.is_none());
         let curves = drawn.map(|run| run.curve(key, part, axes)).filter(|curve| !curve.is_empty());
@@ -522,14 +528,14 @@ impl Setting<'_> {
                 points.push(&curve[curve.binary_search_by_key(&point.step, |point| point.step).ok()?]);
             }
             let n = points.len() as f64;
-            let at = (0..axes.len()).map(|axis| points.iter().map(|point| point.at[axis]).sum::<f64>() / n).collect();
-            Some(Point { step: point.step, value: points.iter().map(|point| point.value).sum::<f64>() / n, at })
+            let x = (0..axes.len()).map(|axis| points.iter().map(|point| point.x[axis]).sum::<f64>() / n).collect();
+            Some(Point { step: point.step, value: points.iter().map(|point| point.value).sum::<f64>() / n, x })
         };
         first.iter().filter_map(mean).collect()
     }
 }
 
-/// What a folder given by the user holds.
+/// The contents of a folder given by the user.
 #[derive(Clone, Debug)]
 pub enum Subject {
     /// One run.
@@ -539,7 +545,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// What it is called on the page.
+    /// The name on the page.
     pub fn name(&self) -> &str {
         match self {
             Subject::Run(run) => &run.name,
@@ -547,7 +553,7 @@ impl Subject {
         }
     }
 
-    /// Its folder.
+    /// The folder.
     pub fn dir(&self) -> &Path {
         match self {
             Subject::Run(run) => &run.dir,
@@ -555,16 +561,16 @@ impl Subject {
         }
     }
 
-    /// What it learns.
+    /// Pre-training or fine-tuning.
     pub fn kind(&self) -> Kind {
         match self {
             Subject::Run(run) => run.kind,
-            Subject::Group(_) => Kind::FineTuneConfig,
+            Subject::Group(_) => Kind::FineTuning,
         }
     }
 
-    /// What stands for it in a comparison: a grid's best setting, its first one if no score says which is the best.
-    pub fn representative(&self) -> Setting<'_> {
+    /// The setting shown in a comparison: the best setting of a grid, or its first one if there are no scores.
+    pub fn compared_setting(&self) -> Setting<'_> {
         let group = match self {
             Subject::Run(run) => return Setting { name: run.name.clone(), runs: vec![run.as_ref()] },
             Subject::Group(group) => group,
@@ -593,7 +599,7 @@ impl Subject {
 pub mod tests {
     use super::*;
 
-    /// A pre-training of so many steps with an evaluation after the last.
+    /// A pre-training of `steps` steps with an evaluation after the last.
     pub fn pretraining(name: &str, steps: u64) -> Run {
         let mut run = Run::new(name.into(), Path::new(name), Kind::PreTraining);
         let mut lines = String::from(
@@ -620,9 +626,9 @@ pub mod tests {
         run
     }
 
-    /// A fine-tuning with two evaluations, the second the better one.
+    /// A fine-tuning with two evaluations, of which the second is better.
     pub fn finetuning(name: &str, accuracy: f64, settings: &str) -> Run {
-        let mut run = Run::new(name.into(), Path::new(name), Kind::FineTuneConfig);
+        let mut run = Run::new(name.into(), Path::new(name), Kind::FineTuning);
         run.read_metrics(&format!(
             "{{\"kind\":\"start\",\"step\":0,\"steps\":40,\"train_rows\":160,\"train_files\":[\"a.tsv\"],\"dev_rows\":50}}\n\
              {{\"kind\":\"train\",\"step\":20,\"epoch\":1,\"seconds\":10,\"loss\":0.7,\"lr\":5e-5,\"grad_norm\":2}}\n\
@@ -640,7 +646,7 @@ pub mod tests {
     }
 
     #[test]
-    fn resumed_steps_replace_earlier_ones() {
+    fn repeated_steps_of_a_resumed_run_replace_earlier_ones() {
         let mut run = Run::new("r".into(), Path::new("r"), Kind::PreTraining);
         for (step, loss) in [(1, 9.0), (2, 8.0), (3, 7.0), (2, 8.5)] {
             run.read_metrics(&json!({"kind": "train", "step": step, "mlm_loss": loss}).to_string());
@@ -650,7 +656,7 @@ pub mod tests {
     }
 
     #[test]
-    fn the_newest_line_of_any_kind_says_how_far_a_run_came() {
+    fn progress_comes_from_the_newest_record() {
         let mut run = pretraining("r", 20);
         assert_eq!((run.step(), run.seconds(), run.tokens()), (21, Some(24.0), Some(2000)));
         run.read_metrics("{\"kind\":\"tr");
@@ -659,18 +665,18 @@ pub mod tests {
     }
 
     #[test]
-    fn places_between_records_are_worked_out() {
+    fn axis_positions_between_records_are_interpolated() {
         let run = pretraining("r", 20);
-        assert_eq!(run.axes(), [X::Step, X::Tokens, X::Time]);
-        assert_eq!(run.place(10, X::Tokens), 1000.0);
-        assert_eq!(run.place(21, X::Tokens), 2100.0);
+        assert_eq!(run.axes(), [XAxis::Step, XAxis::Tokens, XAxis::Time]);
+        assert_eq!(run.axis_position(10, XAxis::Tokens), 1000.0);
+        assert_eq!(run.axis_position(21, XAxis::Tokens), 2100.0);
         let run = finetuning("f", 0.9, "");
-        assert_eq!((run.place(30, X::Time), run.place(30, X::Epoch)), (15.0, 1.5));
-        assert_eq!(run.place(10, X::Time), 5.0);
+        assert_eq!((run.axis_position(30, XAxis::Time), run.axis_position(30, XAxis::Epoch)), (15.0, 1.5));
+        assert_eq!(run.axis_position(10, XAxis::Time), 5.0);
     }
 
     #[test]
-    fn a_fine_tunings_scores_are_those_of_its_best_model() {
+    fn final_scores_of_a_fine_tuning_are_from_its_best_evaluation() {
         let run = finetuning("f", 0.9, "");
         let keys: Vec<&str> = run.scores().iter().map(|measure| measure.key).collect();
         assert_eq!(keys, ["accuracy", "loss", "macro_f1"]);
@@ -679,7 +685,7 @@ pub mod tests {
     }
 
     #[test]
-    fn runs_that_differ_in_their_seed_are_one_setting() {
+    fn runs_with_different_seeds_are_one_setting() {
         let run = |lr: &str, seed: u64, accuracy| {
             finetuning(&format!("{lr}-{seed}"), accuracy, &format!("lr = {lr}\nbatch = 8\nseed = {seed}"))
         };
@@ -689,12 +695,12 @@ pub mod tests {
         let best = group.ranked().swap_remove(0);
         assert_eq!((best.name.as_str(), best.runs.len()), ("lr 5e-5", 2));
         assert!((best.spread("accuracy").unwrap().mean - 0.85).abs() < 1e-12);
-        let curve = best.curve("accuracy", Part::Evaluation, &[X::Step, X::Time]);
+        let curve = best.curve("accuracy", Part::Evaluation, &[XAxis::Step, XAxis::Time]);
         assert_eq!(curve.len(), 2);
-        assert!((curve[1].value - 0.85).abs() < 1e-12 && curve[1].at == [40.0, 20.0]);
+        assert!((curve[1].value - 0.85).abs() < 1e-12 && curve[1].x == [40.0, 20.0]);
     }
 
-    /// A fine-tuning that has come to its first evaluation.
+    /// A fine-tuning after its first evaluation.
     fn unfinished(name: &str, settings: &str) -> Run {
         let mut run = finetuning(name, 0.9, settings);
         run.best = None;
@@ -704,7 +710,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_group_with_an_unfinished_run_is_not_ranked_by_its_loss() {
+    fn a_group_with_an_unfinished_run_is_ranked_by_its_score() {
         let runs =
             vec![finetuning("a", 0.7, "lr = 1e-4"), finetuning("b", 0.8, "lr = 5e-5"), unfinished("c", "lr = 1e-5")];
         let mut group = Group { name: "grid".into(), dir: "grid".into(), runs };
@@ -712,7 +718,7 @@ pub mod tests {
         assert_eq!(keys(&group), ["accuracy", "loss", "macro_f1"]);
         let names = |group: &Group| group.ranked().into_iter().map(|setting| setting.name).collect::<Vec<_>>();
         assert_eq!(names(&group), ["lr 5e-5", "lr 1e-4", "lr 1e-5"]);
-        // Its first run is still at work: the highest score is the best, not the highest loss.
+        // Even without a finished run the highest score is the best, not the highest loss.
         group.runs = vec![unfinished("a", "lr = 1e-4"), unfinished("b", "lr = 5e-5")];
         group.runs[0].evaluations[0].figures["loss"] = 2.0.into();
         group.runs[1].evaluations[0].figures["scores"]["accuracy"] = 0.6.into();
@@ -721,8 +727,8 @@ pub mod tests {
     }
 
     #[test]
-    fn an_unfinished_run_is_judged_by_what_was_asked_for() {
-        let mut run = Run::new("r".into(), Path::new("r"), Kind::FineTuneConfig);
+    fn an_unfinished_run_is_scored_by_the_metric_of_its_task() {
+        let mut run = Run::new("r".into(), Path::new("r"), Kind::FineTuning);
         let scores = json!({"accuracy": 0.5, "f1": 0.4, "matthews": 0.1, "pearson": 0.3, "spearman": 0.2,
             "mean_squared_error": 3.0, "micro_f1": 0.6});
         run.read_metrics(&json!({"kind": "eval", "step": 1, "loss": 0.7, "best": true, "scores": scores}).to_string());
@@ -739,24 +745,28 @@ pub mod tests {
         for key in ["f1", "micro_f1", "accuracy", "matthews", "pearson", "spearman"] {
             run.evaluations[0].figures["scores"][key] = Value::Null;
         }
-        assert_eq!(run.deciding(), None, "no loss decides");
+        assert_eq!(run.deciding(), None, "a loss never decides");
         assert_eq!(finetuning("f", 0.9, "").deciding(), Some(Measure::of("accuracy")));
         assert_eq!(pretraining("p", 5).deciding(), None);
     }
 
     #[test]
-    fn failed_runs_are_no_part_of_a_mean() {
+    fn failed_runs_are_excluded_from_the_mean() {
         let mut runs = vec![finetuning("a", 0.7, ""), finetuning("b", 0.8, ""), finetuning("c", 0.1, "")];
         runs[2].best = None;
         runs[2].failed = Some("not finite at step 30".into());
-        // It ended early, too.
+        // It also ended early.
         runs[2].evaluations.truncate(1);
         assert_eq!((runs[2].final_score("accuracy"), runs[2].collapsed()), (None, None));
         let group = Group { name: "seeds".into(), dir: "seeds".into(), runs };
         let setting = group.ranked().swap_remove(0);
         let spread = setting.spread("accuracy").unwrap();
         assert_eq!((spread.runs, (spread.mean * 1e6).round()), (2, 750_000.0));
-        assert_eq!(setting.curve("accuracy", Part::Evaluation, &[X::Step]).len(), 2, "its mean curve goes on");
+        assert_eq!(
+            setting.curve("accuracy", Part::Evaluation, &[XAxis::Step]).len(),
+            2,
+            "the mean curve continues after the failed run's end"
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-// Pointing at a chart, or pressing the arrow keys on one, shows each curve's nearest value and the step that it belongs to.
+// Pointing at a chart, or pressing the arrow keys on it, shows the nearest value of each curve and its step.
 for (const figure of document.querySelectorAll("figure")) {
   const series = JSON.parse(figure.querySelector("script").textContent);
   const output = figure.querySelector("output");

@@ -1,20 +1,20 @@
-//! The pages: of one run, of several fine-tunings in a folder, of runs compared.
+//! The pages: one run, a folder with several fine-tunings, or a comparison of runs.
 
 use std::fmt::Write;
 
 use cloze_tasks::metrics::mean_std::MeanStd;
 
 use super::chart::{self, Chart, Look, Point, STYLES, Series};
-use super::facts;
+use super::details;
 use super::html::{self, Table, escape, heading};
-use super::measure::{MEASURES, Measure, Unit, X};
+use super::measure::{MEASURES, Measure, Unit, XAxis};
 use super::model::{Group, Kind, Part, Run, Setting, Subject};
 use crate::format;
 
-/// Values of training that the table shows at most: the curves have the rest.
+/// Maximum number of rows in the table of training values. The curves show all of them.
 const TABLE_ROWS: usize = 20;
-/// What stands where nothing is known.
-const NOTHING: &str = "–";
+/// Shown for a missing value.
+const MISSING: &str = "–";
 
 /// The page for the given runs.
 pub fn html(subjects: &[Subject]) -> String {
@@ -36,24 +36,24 @@ fn run_body(run: &Run) -> String {
     body += &evaluations(run);
     body += &training_values(run);
     body += &events(run);
-    if run.kind == Kind::FineTuneConfig {
-        section(&mut body, "Data", &facts::rows(run));
+    if run.kind == Kind::FineTuning {
+        section(&mut body, "Data", &details::rows(run));
     }
     if let Some(corpus) = &run.corpus {
-        section(&mut body, "Corpus", &facts::corpus(corpus));
+        section(&mut body, "Corpus", &details::corpus(corpus));
         if !corpus.warnings.is_empty() {
             let _ = write!(body, "<h3>Warnings</h3>\n{}", html::list(&corpus.warnings));
         }
     }
-    section(&mut body, "Machine and run", &facts::machine(run));
+    section(&mut body, "Machine and run", &details::machine(run));
     settings_text(&mut body, run.kind, &run.settings.text);
     body
 }
 
-fn section(body: &mut String, title: &str, facts: &[(String, String)]) {
-    if !facts.is_empty() {
+fn section(body: &mut String, title: &str, entries: &[(String, String)]) {
+    if !entries.is_empty() {
         *body += &heading(title);
-        *body += &html::facts(facts);
+        *body += &html::key_values(entries);
     }
 }
 
@@ -61,7 +61,7 @@ fn settings_text(body: &mut String, kind: Kind, text: &str) {
     if !text.trim().is_empty() {
         let title = match kind {
             Kind::PreTraining => "Recipe (recipe.toml)",
-            Kind::FineTuneConfig => "Settings (finetune.toml)",
+            Kind::FineTuning => "Settings (finetune.toml)",
         };
         let _ = writeln!(body, "{}<pre tabindex=\"0\">{}</pre>", heading(title), escape(text.trim_end()));
     }
@@ -71,11 +71,11 @@ fn run_tiles(run: &Run) -> Vec<(String, String)> {
     let mut tiles = Vec::new();
     let mut tile = |label: &str, value: Option<String>| tiles.extend(value.map(|value| (label.to_owned(), value)));
     let planned = run.start().and_then(|start| start.steps).filter(|steps| *steps > run.step());
-    let of = planned.map_or_else(String::new, |steps| format!(" of {}", format::count(steps)));
-    if run.kind == Kind::FineTuneConfig {
+    let of_total = planned.map_or_else(String::new, |steps| format!(" of {}", format::count(steps)));
+    if run.kind == Kind::FineTuning {
         if let Some(measure) = run.deciding() {
             let value = run.final_score(measure.key).map(|value| measure.unit.text(value));
-            tile(&format!("best dev {}", lower(measure.title)), value);
+            tile(&format!("best dev {}", lower_case(measure.title)), value);
             let best = run.best_record();
             let epoch =
                 best.and_then(|best| best.epoch).map_or_else(String::new, |epoch| format!(", epoch {epoch:.2}"));
@@ -84,7 +84,7 @@ fn run_tiles(run: &Run) -> Vec<(String, String)> {
         tile("collapsed", run.collapsed().map(|answer| format!("always {answer}")));
     }
     if run.kind == Kind::PreTraining {
-        // The loss that decides, and the accuracy of each.
+        // The first loss, which selects the best evaluation, and the accuracy of each loss.
         let losses = run.losses();
         let accuracies = losses.iter().filter_map(Measure::loss_name).map(|name| format!("{name}_accuracy"));
         let accuracies = accuracies.filter_map(|key| Measure::find(&key));
@@ -93,7 +93,7 @@ fn run_tiles(run: &Run) -> Vec<(String, String)> {
             tile(&format!("held-out {}", measure.title), value);
         }
     }
-    tile("steps", Some(format!("{}{of}", format::count(run.step()))));
+    tile("steps", Some(format!("{}{of_total}", format::count(run.step()))));
     tile("tokens", run.tokens().map(|tokens| format::short(tokens as f64)));
     tile("time", run.seconds().map(format::duration));
     let speed = run.training.last().and_then(|record| record.value("tokens_per_s"));
@@ -101,8 +101,8 @@ fn run_tiles(run: &Run) -> Vec<(String, String)> {
     tiles
 }
 
-/// A title in the middle of a sentence: names and abbreviations keep their capitals.
-fn lower(title: &str) -> String {
+/// A title in lower case, except for names and abbreviations.
+fn lower_case(title: &str) -> String {
     let mut letters = title.chars();
     match (letters.next(), letters.clone().next()) {
         (Some(first), Some(second)) if second.is_lowercase() && !title.starts_with("Matthews") => {
@@ -113,7 +113,7 @@ fn lower(title: &str) -> String {
 }
 
 /// The switch between horizontal axes, and the charts.
-fn charts(axes: &[X], charts: &[Chart]) -> String {
+fn charts(axes: &[XAxis], charts: &[Chart]) -> String {
     if charts.is_empty() {
         return String::new();
     }
@@ -132,9 +132,10 @@ fn charts(axes: &[X], charts: &[Chart]) -> String {
     out + "</div>\n</section>\n"
 }
 
-/// Measures without a chart of their own: the sum of two that have one, and a loss told otherwise.
+/// Whether a measure has a chart. In pre-training the total loss has none, because its parts are shown, and neither has
+/// the perplexity, which is the exponential of a loss.
 fn has_chart(measure: &Measure, kind: Kind) -> bool {
-    kind == Kind::FineTuneConfig || measure.key != "loss" && !measure.is_perplexity()
+    kind == Kind::FineTuning || measure.key != "loss" && !measure.is_perplexity()
 }
 
 fn is_smoothed(measure: &Measure, points: &[Point]) -> bool {
@@ -148,7 +149,7 @@ fn smooth(points: &[Point]) -> Vec<Point> {
 fn run_charts(run: &Run) -> Vec<Chart> {
     let axes = run.axes();
     let marks: Vec<Vec<f64>> =
-        axes.iter().map(|&x| run.phases().into_iter().map(|step| run.place(step, x)).collect()).collect();
+        axes.iter().map(|&x| run.phases().into_iter().map(|step| run.axis_position(step, x)).collect()).collect();
     let mut charts = Vec::new();
     for measure in MEASURES.into_iter().filter(|measure| has_chart(measure, run.kind)) {
         let training = run.curve(measure.key, Part::Training, &axes);
@@ -175,12 +176,12 @@ fn run_charts(run: &Run) -> Vec<Chart> {
     charts
 }
 
-/// The same measures of several runs, or settings of several runs each, over one another.
-fn overlaid_charts(entries: &[Setting<'_>], kind: Kind, measures: &[Measure]) -> (Vec<X>, Vec<Chart>) {
+/// One chart for each measure with the curves of several runs, or of settings with several runs each.
+fn overlaid_charts(entries: &[Setting<'_>], kind: Kind, measures: &[Measure]) -> (Vec<XAxis>, Vec<Chart>) {
     let drawn = entries.iter().flat_map(|entry| &entry.runs).filter(|run| run.records().next().is_some());
     let axes =
         drawn.map(|run| run.axes()).reduce(|common, axes| common.into_iter().filter(|x| axes.contains(x)).collect());
-    let axes = axes.unwrap_or_else(|| vec![X::Step]);
+    let axes = axes.unwrap_or_else(|| vec![XAxis::Step]);
     let mut charts = Vec::new();
     for &measure in measures {
         for part in [Part::Training, Part::Evaluation] {
@@ -196,7 +197,7 @@ fn overlaid_charts(entries: &[Setting<'_>], kind: Kind, measures: &[Measure]) ->
             }
             let of_part = match part {
                 Part::Evaluation => format!(", {}", kind.held_out()),
-                // What is of training only needs no word for it.
+                // These measures exist only in training.
                 Part::Training if ["lr", "grad_norm", "tokens_per_s", "share_of_peak"].contains(&measure.key) => {
                     String::new()
                 }
@@ -213,14 +214,14 @@ fn evaluations(run: &Run) -> String {
     if run.evaluations.is_empty() {
         return String::new();
     }
-    // In the order of the charts; the deciding score is one of them.
+    // All scores, in the order of the charts.
     let measures: Vec<Measure> = MEASURES.into_iter().filter(|measure| run.scores().contains(measure)).collect();
-    let mut heads = vec!["step".to_owned(), "epoch".into(), "time".into()];
-    heads.extend(measures.iter().map(|measure| measure.title.to_owned()));
-    heads.push("remark".into());
-    let mut table = Table::new(heads);
+    let mut headers = vec!["step".to_owned(), "epoch".into(), "time".into()];
+    headers.extend(measures.iter().map(|measure| measure.title.to_owned()));
+    headers.push("remark".into());
+    let mut table = Table::new(headers);
     let best = match run.kind {
-        Kind::FineTuneConfig => run.best_record().map(|record| record.step),
+        Kind::FineTuning => run.best_record().map(|record| record.step),
         Kind::PreTraining => {
             let deciding = run.losses().first().map_or("", |measure| measure.key);
             let loss = |step: u64| run.evaluations.iter().find(|record| record.step == step)?.value(deciding);
@@ -231,13 +232,13 @@ fn evaluations(run: &Run) -> String {
     for record in &run.evaluations {
         let collapsed = record.figures.get("scores").and_then(|scores| scores.get("collapsed")?.as_str());
         let is_best = best == Some(record.step);
-        let remarks = is_best.then(|| "best".to_owned()).into_iter();
+        let best_remark = is_best.then(|| "best".to_owned()).into_iter();
         let remarks: Vec<String> =
-            remarks.chain(collapsed.map(|answer| format!("collapsed: always {answer}"))).collect();
+            best_remark.chain(collapsed.map(|answer| format!("collapsed: always {answer}"))).collect();
         let mut row = vec![
             format::count(record.step),
-            record.epoch.map_or(NOTHING.into(), |epoch| format!("{epoch:.2}")),
-            record.seconds.map_or(NOTHING.into(), format::duration),
+            record.epoch.map_or(MISSING.into(), |epoch| format!("{epoch:.2}")),
+            record.seconds.map_or(MISSING.into(), format::duration),
         ];
         row.extend(measures.iter().map(|measure| value_text(measure, record.value(measure.key))));
         row.push(remarks.join("; "));
@@ -245,25 +246,25 @@ fn evaluations(run: &Run) -> String {
     }
     let title = match run.kind {
         Kind::PreTraining => "Evaluations on held-out documents",
-        Kind::FineTuneConfig => "Evaluations on the dev rows",
+        Kind::FineTuning => "Evaluations on the dev rows",
     };
     heading(title) + &table.html()
 }
 
 fn value_text(measure: &Measure, value: Option<f64>) -> String {
-    value.map_or(NOTHING.into(), |value| measure.unit.text(value))
+    value.map_or(MISSING.into(), |value| measure.unit.text(value))
 }
 
-/// Some of the values of training as a table, for those who cannot see the curves.
+/// A table of some training values, for readers who cannot see the curves.
 fn training_values(run: &Run) -> String {
     if run.training.is_empty() {
         return String::new();
     }
     let logged = |measure: &Measure| run.training.iter().any(|record| record.value(measure.key).is_some());
     let measures: Vec<Measure> = MEASURES.into_iter().filter(|m| has_chart(m, run.kind) && logged(m)).collect();
-    let mut heads = vec!["step".to_owned(), "tokens".into(), "time".into()];
-    heads.extend(measures.iter().map(|measure| measure.title.to_owned()));
-    let mut table = Table::new(heads);
+    let mut headers = vec!["step".to_owned(), "tokens".into(), "time".into()];
+    headers.extend(measures.iter().map(|measure| measure.title.to_owned()));
+    let mut table = Table::new(headers);
     let every = run.training.len().div_ceil(TABLE_ROWS);
     let last = run.training.len() - 1;
     for (_, record) in
@@ -271,20 +272,20 @@ fn training_values(run: &Run) -> String {
     {
         let mut row = vec![
             format::count(record.step),
-            record.tokens.map_or(NOTHING.into(), format::count),
-            record.seconds.map_or(NOTHING.into(), format::duration),
+            record.tokens.map_or(MISSING.into(), format::count),
+            record.seconds.map_or(MISSING.into(), format::duration),
         ];
         row.extend(measures.iter().map(|measure| value_text(measure, record.value(measure.key))));
         table.row("", row);
     }
-    format!("<details><summary>Training in figures</summary>\n{}</details>\n", table.html())
+    format!("<details><summary>Training values</summary>\n{}</details>\n", table.html())
 }
 
 fn events(run: &Run) -> String {
     let mut items: Vec<String> = Vec::new();
     if run.unreadable > 0 {
         let (lines, were) = if run.unreadable == 1 { ("line", "was") } else { ("lines", "were") };
-        items.push(format!("{} {lines} of metrics.jsonl could not be read and {were} left out", run.unreadable));
+        items.push(format!("{} {lines} of metrics.jsonl could not be read and {were} skipped", run.unreadable));
     }
     items.extend(run.events.iter().map(|(step, message)| match step {
         Some(step) => format!("step {}: {message}", format::count(*step)),
@@ -293,9 +294,9 @@ fn events(run: &Run) -> String {
     if items.is_empty() { items.join("") } else { heading("Messages") + &html::list(&items) }
 }
 
-/// "85.0 ± 7.1 %", of one run "85.0 %".
+/// "85.0 ± 7.1 %"; for a single run "85.0 %".
 fn spread_text(measure: &Measure, spread: Option<MeanStd>) -> String {
-    let Some(MeanStd { mean, deviation, .. }) = spread else { return NOTHING.into() };
+    let Some(MeanStd { mean, deviation, .. }) = spread else { return MISSING.into() };
     match (measure.unit, deviation) {
         (unit, None) => unit.text(mean),
         (Unit::Percent, Some(deviation)) => format!("{:.1} ± {:.1} %", 100.0 * mean, 100.0 * deviation),
@@ -314,7 +315,7 @@ fn group_body(group: &Group) -> String {
     let mut tiles = Vec::new();
     let mut tile = |label: &str, value: String| tiles.push((label.to_owned(), value));
     if let (Some(measure), Some(best)) = (deciding, ranked.first()) {
-        let title = lower(measure.title);
+        let title = lower_case(measure.title);
         let label =
             if varied.is_empty() { format!("dev {title}, mean") } else { format!("dev {title}, best setting's mean") };
         let spread = best.spread(measure.key);
@@ -323,8 +324,8 @@ fn group_body(group: &Group) -> String {
         if !varied.is_empty() && is_known {
             tile("best setting", best.name.clone());
         }
-        let finals = group.runs.iter().filter_map(|run| run.final_score(measure.key)).reduce(f64::max);
-        tile(&format!("dev {title}, best run"), value_text(&measure, finals));
+        let best_score = group.runs.iter().filter_map(|run| run.final_score(measure.key)).reduce(f64::max);
+        tile(&format!("dev {title}, best run"), value_text(&measure, best_score));
     }
     tile("runs", format::count(group.runs.len() as u64));
     for (label, count) in [
@@ -345,7 +346,7 @@ fn group_body(group: &Group) -> String {
         heading("Settings") + &settings_table(deciding, &varied, &scores, &ranked)
     };
 
-    // Of one setting its runs are drawn, of several their means.
+    // For one setting, draw its runs; for several settings, draw their means.
     let (entries, of) = match varied.is_empty() {
         true => {
             let each = group.runs.iter().map(|run| Setting { name: run.name.clone(), runs: vec![run] });
@@ -360,7 +361,7 @@ fn group_body(group: &Group) -> String {
             scores.contains(measure) || measure.key == "loss" || measure.key == "lr" && !varied.is_empty()
         })
         .collect();
-    let (axes, overlaid) = overlaid_charts(drawn, Kind::FineTuneConfig, &measures);
+    let (axes, overlaid) = overlaid_charts(drawn, Kind::FineTuning, &measures);
     body += &heading("Curves");
     if drawn.len() < entries.len() {
         let order = if varied.is_empty() { "first" } else { "best" };
@@ -372,39 +373,39 @@ fn group_body(group: &Group) -> String {
     }
 
     if let Some(run) = group.runs.iter().find(|run| run.start().is_some()) {
-        section(&mut body, "Data", &facts::rows(run));
-        section(&mut body, "Machine and first run", &facts::machine(run));
-        let same = |line: &&str| {
+        section(&mut body, "Data", &details::rows(run));
+        section(&mut body, "Machine and first run", &details::machine(run));
+        let is_common = |line: &&str| {
             let key = line.split('=').next().unwrap_or_default().trim();
             group.runs.iter().all(|other| other.settings.get(key) == run.settings.get(key))
         };
-        let common: Vec<&str> = run.settings.text.lines().filter(same).collect();
-        settings_text(&mut body, Kind::FineTuneConfig, &common.join("\n"));
+        let common: Vec<&str> = run.settings.text.lines().filter(is_common).collect();
+        settings_text(&mut body, Kind::FineTuning, &common.join("\n"));
     }
     body
 }
 
-/// What stands above the columns of a group's scores.
-fn score_heads(scores: &[Measure]) -> impl Iterator<Item = String> {
+/// The column headers of a group's scores.
+fn score_headers(scores: &[Measure]) -> impl Iterator<Item = String> {
     scores.iter().map(|measure| if measure.key == "loss" { "Dev loss".into() } else { measure.title.to_owned() })
 }
 
-/// A key of a run's settings.
-fn known(run: &Run, key: &str) -> String {
-    run.settings.get(key).unwrap_or(NOTHING).to_owned()
+/// The value of a key of a run's settings.
+fn setting_value(run: &Run, key: &str) -> String {
+    run.settings.get(key).unwrap_or(MISSING).to_owned()
 }
 
-/// Mean and deviation of each setting of a grid, the best first.
+/// A table of the mean and standard deviation of each setting of a grid, the best first.
 fn settings_table(deciding: Option<Measure>, varied: &[&str], scores: &[Measure], settings: &[Setting<'_>]) -> String {
     let names = varied.iter().map(|key| (*key).to_owned());
     let rest = ["seeds", "collapsed", "failed", "time"].map(str::to_owned);
-    let mut table = Table::new(names.chain(score_heads(scores)).chain(rest));
+    let mut table = Table::new(names.chain(score_headers(scores)).chain(rest));
     for (place, setting) in settings.iter().enumerate() {
         let count = |of: &dyn Fn(&Run) -> bool| match setting.runs.iter().filter(|run| of(run)).count() {
-            0 => NOTHING.to_owned(),
+            0 => MISSING.to_owned(),
             count => format::count(count as u64),
         };
-        let mut row: Vec<String> = varied.iter().map(|key| known(setting.runs[0], key)).collect();
+        let mut row: Vec<String> = varied.iter().map(|key| setting_value(setting.runs[0], key)).collect();
         row.extend(scores.iter().map(|measure| spread_text(measure, setting.spread(measure.key))));
         row.push(format::count(setting.runs.len() as u64));
         row.push(count(&|run| run.collapsed().is_some()));
@@ -416,32 +417,32 @@ fn settings_table(deciding: Option<Measure>, varied: &[&str], scores: &[Measure]
     table.html()
 }
 
-/// Each run of a group, and below those of a single setting their mean and deviation.
+/// A table of the runs of a group. For a single setting the last row is their mean and standard deviation.
 fn runs_table(group: &Group, deciding: Option<Measure>, varied: &[&str], scores: &[Measure]) -> String {
-    let mut heads = vec!["run".to_owned()];
-    heads.extend(varied.iter().map(|key| (*key).to_owned()));
-    heads.extend(["seed", "best step", "epoch"].map(str::to_owned));
-    heads.extend(score_heads(scores));
-    heads.extend(["time", "remark"].map(str::to_owned));
-    let mut table = Table::new(heads);
-    let of = |run: &Run| run.final_score(deciding?.key);
-    let best = group.runs.iter().filter_map(of).reduce(f64::max);
+    let mut headers = vec!["run".to_owned()];
+    headers.extend(varied.iter().map(|key| (*key).to_owned()));
+    headers.extend(["seed", "best step", "epoch"].map(str::to_owned));
+    headers.extend(score_headers(scores));
+    headers.extend(["time", "remark"].map(str::to_owned));
+    let mut table = Table::new(headers);
+    let score = |run: &Run| run.final_score(deciding?.key);
+    let best = group.runs.iter().filter_map(score).reduce(f64::max);
     for run in &group.runs {
         let record = run.best_record();
         let mut row = vec![run.name.clone()];
-        row.extend(varied.iter().map(|key| known(run, key)));
-        row.push(known(run, "seed"));
-        row.push(record.map_or(NOTHING.into(), |record| format::count(record.step)));
-        row.push(record.and_then(|record| record.epoch).map_or(NOTHING.into(), |epoch| format!("{epoch:.2}")));
+        row.extend(varied.iter().map(|key| setting_value(run, key)));
+        row.push(setting_value(run, "seed"));
+        row.push(record.map_or(MISSING.into(), |record| format::count(record.step)));
+        row.push(record.and_then(|record| record.epoch).map_or(MISSING.into(), |epoch| format!("{epoch:.2}")));
         row.extend(scores.iter().map(|measure| value_text(measure, run.final_score(measure.key))));
-        row.push(run.seconds().map_or(NOTHING.into(), format::duration));
-        let is_best = best.is_some() && of(run) == best;
+        row.push(run.seconds().map_or(MISSING.into(), format::duration));
+        let is_best = best.is_some() && score(run) == best;
         let (class, remark) = match (&run.failed, run.collapsed()) {
             (Some(why), _) => ("bad", format!("failed: {why}")),
             (None, Some(answer)) if run.unfinished => ("bad", format!("unfinished; so far collapsed: always {answer}")),
             (None, Some(answer)) => ("bad", format!("collapsed: always {answer}")),
             (None, None) if run.unfinished => ("", "unfinished".to_owned()),
-            // Without dev rows nothing is scored, and a run that trained to its end is as good as any.
+            // Without dev rows there are no scores, so a run that was trained needs no remark.
             (None, None) if run.best.is_none() && run.training.is_empty() => ("", "no result".to_owned()),
             (None, None) if is_best => ("best", "best".to_owned()),
             (None, None) => ("", String::new()),
@@ -463,18 +464,18 @@ fn runs_table(group: &Group, deciding: Option<Measure>, varied: &[&str], scores:
 
 fn comparison_body(subjects: &[Subject]) -> String {
     let kind = subjects[0].kind();
-    let entries: Vec<Setting<'_>> = subjects.iter().map(Subject::representative).collect();
+    let entries: Vec<Setting<'_>> = subjects.iter().map(Subject::compared_setting).collect();
     let mut body = format!("<p class=\"what\">{} runs compared</p>\n", kind.name());
     body += &heading("Final scores");
     body += &final_scores(&entries, kind);
-    let notes = notes(&entries, kind);
+    let notes = comparison_notes(&entries, kind);
     if !notes.is_empty() {
         body += &html::list(&notes);
     }
     body += &heading("What differs");
     let differences = differences(subjects);
     if differences.is_empty() {
-        body.push_str("<p>The runs' settings are the same.</p>\n");
+        body.push_str("<p>The runs have the same settings.</p>\n");
     } else {
         let mut table = Table::new(std::iter::once("setting").chain(entries.iter().map(|entry| entry.name.as_str())));
         for (key, values) in differences {
@@ -508,15 +509,15 @@ fn comparison_body(subjects: &[Subject]) -> String {
 }
 
 fn final_scores(entries: &[Setting<'_>], kind: Kind) -> String {
-    let known =
+    let is_scored =
         |measure: &Measure| entries.iter().flat_map(|entry| &entry.runs).any(|run| run.scores().contains(measure));
-    let measures: Vec<Measure> = MEASURES.into_iter().filter(known).collect();
-    let mut heads = vec!["run".to_owned(), "runs".to_owned()];
-    heads.extend(measures.iter().map(|measure| format!("{}, {}", measure.title, kind.held_out())));
-    heads.extend(["steps", "tokens", "time", "tokens per second"].map(str::to_owned));
-    let mut table = Table::new(heads);
+    let measures: Vec<Measure> = MEASURES.into_iter().filter(is_scored).collect();
+    let mut headers = vec!["run".to_owned(), "runs".to_owned()];
+    headers.extend(measures.iter().map(|measure| format!("{}, {}", measure.title, kind.held_out())));
+    headers.extend(["steps", "tokens", "time", "tokens per second"].map(str::to_owned));
+    let mut table = Table::new(headers);
     for entry in entries {
-        // As the scores, the means are of the runs that did not fail.
+        // Failed runs are excluded from the means, as from the scores.
         let runs: Vec<&Run> = entry.runs.iter().copied().filter(|run| run.failed.is_none()).collect();
         let mean = |value: &dyn Fn(&Run) -> Option<f64>| {
             let values: Vec<f64> = runs.iter().filter_map(|run| value(run)).collect();
@@ -529,40 +530,40 @@ fn final_scores(entries: &[Setting<'_>], kind: Kind) -> String {
         };
         let mut row = vec![entry.name.clone(), count];
         row.extend(measures.iter().map(|measure| spread_text(measure, entry.spread(measure.key))));
-        row.push(mean(&|run| Some(run.step() as f64)).map_or(NOTHING.into(), |steps| format::count(steps as u64)));
-        row.push(mean(&|run| run.tokens().map(|tokens| tokens as f64)).map_or(NOTHING.into(), format::short));
-        row.push(mean(&|run| run.seconds()).map_or(NOTHING.into(), format::duration));
+        row.push(mean(&|run| Some(run.step() as f64)).map_or(MISSING.into(), |steps| format::count(steps as u64)));
+        row.push(mean(&|run| run.tokens().map(|tokens| tokens as f64)).map_or(MISSING.into(), format::short));
+        row.push(mean(&|run| run.seconds()).map_or(MISSING.into(), format::duration));
         let speed = mean(&|run| run.training.last()?.value("tokens_per_s"));
-        row.push(speed.map_or(NOTHING.into(), format::short));
+        row.push(speed.map_or(MISSING.into(), format::short));
         table.row("", row);
     }
     table.html()
 }
 
-/// What forbids to take two scores for each other's.
-fn notes(entries: &[Setting<'_>], kind: Kind) -> Vec<String> {
+/// Reasons why the scores of the runs cannot be compared directly.
+fn comparison_notes(entries: &[Setting<'_>], kind: Kind) -> Vec<String> {
     let differ = |of: &dyn Fn(&Run) -> Option<String>| {
-        let known: Vec<String> = entries.iter().flat_map(|entry| &entry.runs).filter_map(|run| of(run)).collect();
-        known.windows(2).any(|pair| pair[0] != pair[1])
+        let values: Vec<String> = entries.iter().flat_map(|entry| &entry.runs).filter_map(|run| of(run)).collect();
+        values.windows(2).any(|pair| pair[0] != pair[1])
     };
     match kind {
         Kind::PreTraining if differ(&|run| run.tokenizer.clone()) => {
+            vec!["The runs have different vocabularies, so their losses cannot be compared.".into()]
+        }
+        Kind::FineTuning if differ(&|run| run.rows.clone()) => {
             vec![
-                "The runs have different vocabularies: their losses are of different tokens and cannot be compared."
+                "The runs used different rows, or read them differently, so their scores are not directly comparable."
                     .into(),
             ]
-        }
-        Kind::FineTuneConfig if differ(&|run| run.rows.clone()) => {
-            vec!["The runs learned from, or were scored on, different rows, or read them otherwise: mind this in comparing.".into()]
         }
         _ => Vec::new(),
     }
 }
 
-/// The settings whose values are not the same in all runs: key, and one value for each of the subjects.
+/// The settings that differ between the subjects: the key, and one value for each subject.
 pub fn differences(subjects: &[Subject]) -> Vec<(String, Vec<String>)> {
     let all: Vec<Vec<(String, String)>> =
-        subjects.iter().map(|subject| settings_of(&subject.representative())).collect();
+        subjects.iter().map(|subject| settings_of(&subject.compared_setting())).collect();
     let mut keys: Vec<&String> = Vec::new();
     for (key, _) in all.iter().flatten() {
         if !keys.contains(&key) {
@@ -570,22 +571,22 @@ pub fn differences(subjects: &[Subject]) -> Vec<(String, Vec<String>)> {
         }
     }
     let value = |of: &Vec<(String, String)>, key: &String| {
-        of.iter().find(|(known, _)| known == key).map_or("not set".to_owned(), |(_, value)| value.clone())
+        of.iter().find(|(name, _)| name == key).map_or("not set".to_owned(), |(_, value)| value.clone())
     };
     let rows = keys.into_iter().map(|key| (key.clone(), all.iter().map(|of| value(of, key)).collect::<Vec<_>>()));
     rows.filter(|(_, values)| values.windows(2).any(|pair| pair[0] != pair[1])).collect()
 }
 
-/// Everything that a run was told, of several runs with all their values.
+/// All settings of the runs of an entry. Different values of a key are joined with commas.
 fn settings_of(entry: &Setting<'_>) -> Vec<(String, String)> {
     let mut settings: Vec<(String, Vec<String>)> = Vec::new();
     for run in &entry.runs {
-        let of_data = if run.kind == Kind::FineTuneConfig { facts::rows(run) } else { Vec::new() };
-        let machine = facts::machine(run).into_iter().filter(|(label, _)| {
-            ["machine", "program", "model at the start", "weights of the model"].contains(&label.as_str())
+        let rows = if run.kind == Kind::FineTuning { details::rows(run) } else { Vec::new() };
+        let machine = details::machine(run).into_iter().filter(|(label, _)| {
+            ["machine", "program", "initial model", "parameters of the model"].contains(&label.as_str())
         });
-        for (key, value) in run.settings.keys.iter().cloned().chain(of_data).chain(machine) {
-            match settings.iter_mut().find(|(known, _)| *known == key) {
+        for (key, value) in run.settings.keys.iter().cloned().chain(rows).chain(machine) {
+            match settings.iter_mut().find(|(name, _)| *name == key) {
                 Some((_, values)) if values.contains(&value) => {}
                 Some((_, values)) => values.push(value),
                 None => settings.push((key, vec![value])),
@@ -605,7 +606,7 @@ mod tests {
         Subject::Run(Box::new(run))
     }
 
-    /// Every drawing names both of its axes.
+    /// Checks that every drawing has two axis labels.
     #[track_caller]
     fn check_axes(html: &str) {
         let drawings: Vec<&str> =
@@ -647,12 +648,12 @@ mod tests {
     }
 
     #[test]
-    fn one_step_is_enough() {
+    fn a_run_with_one_step_has_charts() {
         check_axes(&html(&[subject(pretraining("r", 1))]));
     }
 
     #[test]
-    fn tiles_show_the_newest_line_and_percent() {
+    fn tiles_show_the_newest_values() {
         let html = html(&[subject(pretraining("r", 20))]);
         for (label, value) in [("steps", "21"), ("time", "24 s"), ("held-out MLM accuracy", "12.0 %")] {
             assert!(html.contains(&format!("<dt>{label}</dt><dd>{value}</dd>")), "{label}");
@@ -660,7 +661,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fine_tuning_has_its_scores_and_none_of_pre_training() {
+    fn the_page_of_a_fine_tuning_shows_its_scores() {
         let html = html(&[subject(finetuning("stars", 0.9, "lr = 5e-5\nseed = 1"))]);
         for text in [
             "<dt>best dev accuracy</dt><dd>90.0 %</dd>",
@@ -678,7 +679,7 @@ mod tests {
     }
 
     #[test]
-    fn comparisons_list_only_the_keys_that_differ() {
+    fn comparisons_list_only_differing_settings() {
         let with = |name: &str, settings: &str| {
             let mut run = pretraining(name, 30);
             run.settings = Settings::new(settings.into());
@@ -697,15 +698,12 @@ mod tests {
         let html = html(&runs);
         assert!(html.contains("<h1>a and b</h1>") && html.contains("<h3>MLM loss, held-out</h3>"));
         let figure = html.split("<h3>MLM loss, training</h3>").nth(1).unwrap().split("</figure>").next().unwrap();
-        assert!(
-            figure.contains("line s0") && figure.contains("line s1"),
-            "a colour and dashes of its own for each run"
-        );
+        assert!(figure.contains("line s0") && figure.contains("line s1"), "each run has its own colour and dashes");
         check_axes(&html);
     }
 
     #[test]
-    fn runs_of_other_rows_or_vocabularies_are_not_compared_in_silence() {
+    fn comparisons_note_different_rows_and_vocabularies() {
         let mut runs = ["x", "y"].map(|rows| {
             let mut run = finetuning(rows, 0.5, "");
             run.rows = Some(rows.into());
@@ -723,7 +721,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_have_mean_and_deviation_and_collapsed_ones_are_marked() {
+    fn seeds_have_mean_and_deviation_and_collapsed_runs_are_marked() {
         let mut runs: Vec<Run> = [0.5, 0.6, 0.7]
             .iter()
             .zip(1..)
@@ -733,14 +731,14 @@ mod tests {
         best.step = 20;
         let html = html(&[Subject::Group(Group { name: "seeds".into(), dir: "seeds".into(), runs })]);
         assert!(html.contains("collapsed: always yes") && html.contains("<dt>collapsed</dt><dd>1</dd>"), "{html}");
-        // The third is at its step 20: 50 %.
+        // The best evaluation of the third run is at step 20, with 50 %.
         assert!(html.contains("<td>53.3 ± 5.8 %</td>"), "{html}");
         let settings = html.split("Settings (finetune.toml)").nth(1).unwrap();
-        assert!(settings.contains("lr = 5e-5") && !settings.contains("seed ="), "what the runs have in common");
+        assert!(settings.contains("lr = 5e-5") && !settings.contains("seed ="), "only the common settings are shown");
     }
 
     #[test]
-    fn groups_without_scores_stay_in_comparisons() {
+    fn comparisons_include_groups_without_scores() {
         let unscored = |name: &str, settings: &str| {
             let mut run = finetuning(name, 0.5, settings);
             run.best = None;
@@ -763,11 +761,11 @@ mod tests {
             assert!(compared.contains(&format!("<th scope=\"col\">{name}</th>")), "{name}");
         }
         let html = html(&subjects[..1]);
-        assert_eq!(html.matches("no result").count(), 1, "only of the one that has no training lines: {html}");
+        assert_eq!(html.matches("no result").count(), 1, "only for the run without training records: {html}");
     }
 
     #[test]
-    fn unfinished_and_failed_runs_are_said_to_be() {
+    fn unfinished_and_failed_runs_are_marked() {
         let mut runs = [0.7, 0.8, 0.6].map(|score| finetuning(&format!("run-{score}"), score, "lr = 5e-5")).to_vec();
         runs[1].best = None;
         runs[1].failed = Some("not finite at step 40".into());
@@ -783,15 +781,15 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_is_shown_by_browsers_that_do_not_know_has() {
-        // They drop a whole rule if one of its selectors is unknown to them.
+    fn a_chart_is_shown_by_browsers_without_has_selectors() {
+        // Such browsers drop the complete rule if they do not support one of its selectors.
         assert!(include_str!("page.css").contains("\n.x-step { display: block; }\n"));
     }
 
     #[test]
-    fn titles_keep_their_names_in_a_sentence() {
+    fn lower_case_titles_keep_names_and_abbreviations() {
         assert_eq!(
-            ["Accuracy", "F1", "MLM loss", "Matthews correlation"].map(lower),
+            ["Accuracy", "F1", "MLM loss", "Matthews correlation"].map(lower_case),
             ["accuracy", "F1", "MLM loss", "Matthews correlation"]
         );
     }

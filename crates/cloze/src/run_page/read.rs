@@ -1,4 +1,4 @@
-//! From folders to what they say.
+//! Reads run folders.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,62 +15,62 @@ const METRICS: &str = "metrics.jsonl";
 const RECIPE: &str = "recipe.toml";
 const FINETUNE: &str = "finetune.toml";
 const RESULTS: &str = "results.json";
-/// Folder names that say nothing without the folder that they are in.
+/// Generic folder names, which are shown with the name of the parent folder.
 const GENERIC: [&str; 6] = ["run", "out", "output", "results", "pretrain", "finetune"];
 
-/// Reads the folders of runs, of one kind if there are several.
+/// Reads the folders of runs. Several runs must be of one kind.
 ///
 /// # Errors
-/// A folder that holds no run, or none with a step; runs of different kinds.
+/// A folder is not a run or has no step yet, or the runs are of different kinds.
 pub fn open_all(dirs: &[PathBuf]) -> Result<Vec<Subject>> {
     let subjects = dirs.iter().zip(names(dirs)?).map(|(dir, name)| open(dir, name)).collect::<Result<Vec<_>>>()?;
     if let Some(pair) = subjects.windows(2).find(|pair| pair[0].kind() != pair[1].kind()) {
-        let said = |subject: &Subject| format!("{} is a {} run", subject.dir().display(), subject.kind().name());
+        let describe = |subject: &Subject| format!("{} is a {} run", subject.dir().display(), subject.kind().name());
         bail!(
-            "{}, {}: their losses and scores have nothing in common; compare runs of one kind",
-            said(&pair[0]),
-            said(&pair[1])
+            "{}, {}: their losses and scores cannot be compared; give runs of one kind",
+            describe(&pair[0]),
+            describe(&pair[1])
         );
     }
     Ok(subjects)
 }
 
-/// Reads a run that trains, or several fine-tunings in one folder.
+/// Reads one run with at least one record, or a folder with several fine-tunings.
 fn open(dir: &Path, name: String) -> Result<Subject> {
     if dir.join(RESULTS).is_file() {
         return Ok(Subject::Group(group(dir, name)?));
     }
     let run = run(dir, name)?;
     if run.records().next().is_none() {
-        bail!("{}: {METRICS} holds no training step and no evaluation yet", dir.display());
+        bail!("{}: {METRICS} has no training step and no evaluation yet", dir.display());
     }
     Ok(Subject::Run(Box::new(run)))
 }
 
-/// Reads one run's folder, whether or not it has made a step.
+/// Reads the folder of one run, which may have no step yet.
 ///
 /// # Errors
-/// A folder that is none.
+/// The folder is not a run's.
 pub fn run(dir: &Path, name: String) -> Result<Run> {
     let at = dir.display();
     let metrics = dir.join(METRICS);
     if !metrics.is_file() {
         let is_run = |dir: &Path| dir.join(METRICS).is_file() || dir.join(RESULTS).is_file();
-        let near = [dir.join("run"), dir.join("..")].into_iter().find(|near| is_run(near));
-        if let Some(near) = near {
-            let near = if near.ends_with("..") { above(dir) } else { near };
-            bail!("{at}: no run (no {METRICS}); did you mean {}?", near.display());
+        let nearby = [dir.join("run"), dir.join("..")].into_iter().find(|nearby| is_run(nearby));
+        if let Some(nearby) = nearby {
+            let nearby = if nearby.ends_with("..") { parent_of(dir) } else { nearby };
+            bail!("{at}: not a run (no {METRICS}); did you mean {}?", nearby.display());
         }
         match dir.symlink_metadata() {
             Err(error) => bail!("{at}: {error}; expected the folder of a run"),
             Ok(_) if !dir.is_dir() => bail!("{at}: is a file; expected the folder of a run"),
             Ok(_) => bail!(
-                "{at}: no run (no {METRICS}, no {RESULTS}); expected the --out of `cloze pretrain`, `cloze finetune` or \
+                "{at}: not a run (no {METRICS}, no {RESULTS}); expected the --out folder of `cloze pretrain`, `cloze finetune` or \
                  `cloze sweep`"
             ),
         }
     }
-    let kind = if dir.join(FINETUNE).is_file() { Kind::FineTuneConfig } else { Kind::PreTraining };
+    let kind = if dir.join(FINETUNE).is_file() { Kind::FineTuning } else { Kind::PreTraining };
     let mut run = Run::new(name, dir, kind);
     let bytes = fs::read(&metrics).with_context(|| format!("cannot read {}", metrics.display()))?;
     run.read_metrics(&String::from_utf8_lossy(&bytes));
@@ -80,9 +80,10 @@ pub fn run(dir: &Path, name: String) -> Result<Run> {
             run.settings = Settings::new(text(RECIPE));
             read_shards(&mut run);
         }
-        Kind::FineTuneConfig => {
+        Kind::FineTuning => {
             run.settings = Settings::new(text(FINETUNE));
-            // A run that has not ended has no scores, one of an early version no data.json: the page shows what there is.
+            // An unfinished run has no scores.json, and an early version wrote no data.json. The page shows what
+            // exists.
             if let Ok(data) = serde_json::from_str::<Value>(&text("data.json")) {
                 run.reading = data["remember"].as_object().cloned().unwrap_or_default();
                 run.rows = data["rows"].as_str().map(str::to_owned);
@@ -95,8 +96,8 @@ pub fn run(dir: &Path, name: String) -> Result<Run> {
     Ok(run)
 }
 
-/// The folder that a folder is in, as people write it: "." is the one that a bare name is in.
-fn above(dir: &Path) -> PathBuf {
+/// The parent of a folder, as a path that can be typed: "." for a bare name.
+fn parent_of(dir: &Path) -> PathBuf {
     match dir.parent() {
         Some(parent) if dir.file_name().is_some() && parent.as_os_str().is_empty() => PathBuf::from("."),
         Some(parent) if dir.file_name().is_some() => parent.to_owned(),
@@ -105,7 +106,7 @@ fn above(dir: &Path) -> PathBuf {
     }
 }
 
-/// The corpus report of the shards that a run's recipe names, if they are still there.
+/// Reads the corpus report of the shards named in the run's recipe, if they still exist.
 fn read_shards(run: &mut Run) {
     let Some(named) = run.settings.get("data") else { return };
     let places = [PathBuf::from(named), run.dir.join(named)];
@@ -117,9 +118,9 @@ fn read_shards(run: &mut Run) {
     run.tokenizer = manifest["tokenizer"]["fingerprint"].as_str().map(str::to_owned);
 }
 
-/// What became of one of several fine-tunings.
+/// An entry of results.json: the result of one of several fine-tunings.
 #[derive(Deserialize)]
-struct Done {
+struct RunResult {
     name: String,
     best: Option<Best>,
     failed: Option<String>,
@@ -128,17 +129,18 @@ struct Done {
 fn group(dir: &Path, name: String) -> Result<Group> {
     let path = dir.join(RESULTS);
     let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let done: Vec<Done> = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    let results: Vec<RunResult> =
+        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
     let mut runs = Vec::new();
-    for Done { name, best, failed } in done {
+    for RunResult { name, best, failed } in results {
         let folder = dir.join(&name);
-        // Its folder may have been removed to save room: the results stay.
-        let mut run = run(&folder, name.clone()).unwrap_or_else(|_| Run::new(name, &folder, Kind::FineTuneConfig));
+        // The folder may have been removed to save space; results.json still has the result.
+        let mut run = run(&folder, name.clone()).unwrap_or_else(|_| Run::new(name, &folder, Kind::FineTuning));
         run.best = best;
         run.failed = failed;
         runs.push(run);
     }
-    // Runs that are not over are not in the results yet.
+    // Unfinished runs are not in results.json yet.
     let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
     let mut others: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     others.retain(|path| path.join(METRICS).is_file() && runs.iter().all(|run| run.dir != *path));
@@ -148,12 +150,12 @@ fn group(dir: &Path, name: String) -> Result<Group> {
         runs.push(Run { unfinished: true, ..run(&path, name)? });
     }
     if runs.iter().all(|run| run.records().next().is_none() && run.best.is_none()) {
-        bail!("{}: no run has come to an evaluation yet", dir.display());
+        bail!("{}: no run has an evaluation yet", dir.display());
     }
     Ok(Group { name, dir: dir.to_owned(), runs })
 }
 
-/// What folders are called: by their own name, with as many of the folders that they are in as tells them apart.
+/// The names of the folders: the last part of each path, with as many parents as needed to make the names unique.
 fn names(dirs: &[PathBuf]) -> Result<Vec<String>> {
     let parts: Vec<Vec<String>> = dirs
         .iter()
@@ -175,8 +177,9 @@ fn names(dirs: &[PathBuf]) -> Result<Vec<String>> {
     let shortest = |of: &Vec<String>| {
         let generic = of.last().is_some_and(|last| GENERIC.contains(&last.as_str()));
         let first = if generic { 2 } else { 1 };
-        let tells = |depth: &usize| parts.iter().filter(|other| name(other, *depth) == name(of, *depth)).count() == 1;
-        name(of, (first..=of.len()).find(tells).unwrap_or(first))
+        let is_unique =
+            |depth: &usize| parts.iter().filter(|other| name(other, *depth) == name(of, *depth)).count() == 1;
+        name(of, (first..=of.len()).find(is_unique).unwrap_or(first))
     };
     Ok(parts.iter().map(shortest).collect())
 }
@@ -190,14 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_above_always_has_a_name() {
+    fn parent_folders_are_written_as_paths() {
         let found =
-            ["model", "model/", "runs/mini/model", "/model", ".", "..", "a/.."].map(|dir| above(Path::new(dir)));
+            ["model", "model/", "runs/mini/model", "/model", ".", "..", "a/.."].map(|dir| parent_of(Path::new(dir)));
         assert_eq!(found, [".", ".", "runs/mini", "/", "..", "../..", "a/../.."].map(PathBuf::from));
     }
 
     #[test]
-    fn names_tell_folders_apart() {
+    fn names_are_unique() {
         assert_eq!(named(&["/none/runs/mini"]), ["mini"]);
         assert_eq!(named(&["/none/cloze-quickstart/run"]), ["cloze-quickstart/run"]);
         assert_eq!(named(&["/none/a/mini", "/none/b/mini", "/none/b/tiny"]), ["a/mini", "b/mini", "tiny"]);

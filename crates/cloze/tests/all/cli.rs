@@ -191,7 +191,7 @@ fn failures_exit_with_1_and_one_line() {
     assert!(failure(&[&["evaluate", "retrieval", "--model", &absent][..], &files].concat()).contains("absent"));
     assert!(failure(&["evaluate", "pretrain", "--model", &absent, "--data", &absent]).contains("absent"));
     assert!(failure(&["quickstart", "--out", &path(".")]).contains("--out"));
-    assert!(failure(&["bench", "sweep", "--out", &path(".")]).contains("no empty folder"));
+    assert!(failure(&["bench", "sweep", "--out", &path(".")]).contains("is not empty"));
     assert!(failure(&["bench", "infer", "--recompute"]).contains("--recompute"));
     assert!(failure(&["inspect", &empty, "--set", "steps=1"]).contains("--set needs a recipe"));
     assert!(!Path::new(&out).exists(), "a failed command left its output");

@@ -77,7 +77,7 @@ fn texts_become_vectors() {
     let said: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&said["texts"], &said["width"], &said["blank"]), (&5.into(), &32.into(), &1.into()), "{said}");
     assert!(
-        notes.contains("vectors: mean of layer 2, not normalised (the usual for a model that does not say"),
+        notes.contains("vectors: mean of layer 2, not normalised (the default for a model without pooling settings"),
         "{notes}"
     );
     assert!(notes.contains("at most 40 tokens"), "{notes}");
@@ -167,7 +167,7 @@ fn prompts_similarity_and_old_layouts_reach_the_commands() {
     };
     let (said, notes) = search(&[]);
     assert!(
-        said["similarity"] == "dot" && notes.contains("compared by dot product (as the model says)"),
+        said["similarity"] == "dot" && notes.contains("compared by dot product (set by the model)"),
         "{said} {notes}"
     );
     let (said, _) = search(&["--similarity", "euclidean", "--query-prompt", "", "--document-prompt", ""]);

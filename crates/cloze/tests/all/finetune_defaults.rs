@@ -24,7 +24,7 @@ fn a_run_without_a_name_is_called_after_its_data() {
     let (code, said) = run_in(&bench, &finetune);
     assert_eq!(code, Some(0), "{said}");
     assert!(Path::new(&bench.path("runs/stars/model/config.json")).is_file());
-    assert!(said.contains("the run's folder is runs/stars"), "{said}");
+    assert!(said.contains("run folder: runs/stars"), "{said}");
     // The next command can be pasted.
     let next = said.lines().find_map(|line| line.strip_prefix("try it: ")).unwrap();
     assert!(next.ends_with(" predict --model runs/stars --input stars/train.tsv"), "{next}");

@@ -156,7 +156,7 @@ fn the_manual_has_a_page_for_each_command() {
     let finetune = std::fs::read_to_string(out.join("cloze-finetune.1")).unwrap();
     assert!(finetune.contains("class\\-weights") && finetune.contains("tag\\-format"));
     // Options of the long help had no text.
-    assert!(classify.contains("Use the first N training rows only"), "{classify}");
+    assert!(classify.contains("Use only the first N training rows"), "{classify}");
 }
 
 #[test]

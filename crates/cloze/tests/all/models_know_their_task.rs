@@ -80,7 +80,7 @@ fn the_model_is_enough() {
     fails(&["evaluate", "regress", "--model", model, "--data", &plain, "--quiet"], &["classify (3 labels)", "regress"]);
     is_refused(&["evaluate", "--model", model, "--data", &plain, "--n-best", "3", "--quiet"], &["--n-best", "answer"]);
     let labels = ["evaluate", "--model", model, "--data", &plain, "--labels", "a,b", "--quiet"];
-    is_refused(&labels, &["--labels", "a fine-tuned model has its labels"]);
+    is_refused(&labels, &["--labels", "the labels of a fine-tuned model are fixed"]);
 
     // The same of a model that says nothing, as those of Transformers and of older versions.
     edit_config(&format!("{run}/model"), &|config| {
@@ -178,14 +178,14 @@ fn a_model_without_a_task_says_what_to_do_with_it() {
 fn options_before_the_kind_are_refused_with_the_reason() {
     let line = text(&cloze(&["predict", "--model", "m", "tag", "--input", "x"]).stderr);
     assert!(
-        line.contains("--model stands before the kind of task") && line.contains("cloze predict tag --model"),
+        line.contains("--model is before the kind of task") && line.contains("cloze predict tag --model"),
         "{line}"
     );
     // What is judged beside fine-tuned models did not see them either, and went on without them.
     for (words, expected) in [
-        ("evaluate --precision f32 --json pretrain --model m --data d", "--precision stands before `pretrain`"),
-        ("evaluate --json pretrain --model m --data d", "--json stands before `pretrain`"),
-        ("evaluate --task x retrieval --model m --corpus c --queries q --qrels r", "--task stands before `retrieval`"),
+        ("evaluate --precision f32 --json pretrain --model m --data d", "--precision is before `pretrain`"),
+        ("evaluate --json pretrain --model m --data d", "--json is before `pretrain`"),
+        ("evaluate --task x retrieval --model m --corpus c --queries q --qrels r", "--task is before `retrieval`"),
     ] {
         let words: Vec<&str> = words.split(' ').collect();
         let output = cloze(&words);
@@ -217,7 +217,7 @@ fn options_without_effect_are_refused_with_the_reason() {
         ),
         (&["sweep", "tag", "--model", &run, "--train", &tags, "--text", "x"], ["--text:", "no column of texts"]),
         (&["sweep", "tag", "--model", &run, "--train", &tags, "--lr", "1e-3"], ["--lr:", "--lrs"]),
-        (&[&predict[..], &["--label", "x"]].concat(), ["--label:", "does not look at labels"]),
+        (&[&predict[..], &["--label", "x"]].concat(), ["--label:", "does not use labels"]),
         (&[&predict[..], &["--metric", "f1"]].concat(), ["--metric:", "no scores"]),
         (&[&predict[..], &["--labels", "a,b"]].concat(), ["--labels:", "config.json"]),
         (&["predict", "answer", "--model", "absent", "--skip-bad"], ["--skip-bad:", "--strict"]),
@@ -309,7 +309,7 @@ fn verbose_says_what_was_chosen() {
         assert!(verbose.contains(part), "{part:?} is not in {verbose}");
     }
     let usual = said(&["predict", "--model", &model]);
-    assert!(!usual.contains("cloze 0") && !usual.contains("remembers"), "{usual}");
+    assert!(!usual.contains("cloze 0") && !usual.contains("stored in the model"), "{usual}");
     let lines = bench.file("lines.txt", "anna paints .\n");
     let out = bench.path("out.npy");
     // Vectors are those of sentence-transformers, which does not know the length of fine-tuning.

@@ -137,7 +137,7 @@ fn a_run_goes_on_without_the_model_that_it_began_with() {
     newcomer.succeeds(&format!("{next} --set steps=1"));
     fs::remove_dir_all(newcomer.path("runs/first")).unwrap();
     let said = newcomer.succeeds(&format!("{next} --set steps=3 --resume --dry-run"));
-    assert!(said.contains("to go       about") && !said.contains("in all"), "{said}");
+    assert!(said.contains("remaining   about") && !said.contains("total"), "{said}");
     newcomer.succeeds(&format!("{next} --set steps=2 --resume"));
     let refused = newcomer.types(&format!("{next}-too --set steps=2"));
     let said = String::from_utf8(refused.stderr).unwrap();
@@ -226,7 +226,9 @@ fn an_interrupt_is_told_once_and_leaves_a_model() {
     assert_eq!(output.status.code(), Some(130), "{said}{noted}");
     assert_eq!(format!("{said}{noted}").matches("interrupted").count(), 1, "{said}{noted}");
     assert!(newcomer.path("runs/tiny/model/model.safetensors").is_file());
-    assert!(newcomer.succeeds("cloze inspect runs/tiny").contains("last interrupted: go on with --resume"));
+    assert!(
+        newcomer.succeeds("cloze inspect runs/tiny").contains("from the last interruption; continue with --resume")
+    );
     newcomer.succeeds("cloze fill --model runs/tiny/model --top 1 [MASK]");
     // The printed command continues the run, which is made short here so that it ends.
     let resume = said.lines().find_map(|line| line.strip_prefix("  ")).unwrap();

@@ -438,7 +438,7 @@ fn a_grid_whose_runs_all_fail_says_so() {
     let output = cloze(&with_epochs(bench.finetune("classify", &file, &paths, &["--seeds", "2"]), "2"));
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(text(&output.stdout).matches("FAILED").count(), 2, "{}", text(&output.stdout));
-    assert!(text(&output.stderr).contains("no run came to a model"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("every run failed"), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -687,10 +687,10 @@ fn bad_settings_are_refused_before_anything_is_written() {
         "tag",
         &tags,
         &["--stride", "4"],
-        &["--stride has no effect", "to tag", "classify, multi-label, regress, answer"],
+        &["--stride has no effect", "kind tag", "classify, multi-label, regress, answer"],
     );
-    wrong("classify", &file, &["--context"], &["--context has no effect", "to classify", "is for tag"]);
-    refused("classify", &file, &["--resume"], &["out", "no fine-tuning run to resume", "without --resume"]);
+    wrong("classify", &file, &["--context"], &["--context has no effect", "kind classify", "is for tag"]);
+    refused("classify", &file, &["--resume"], &["out", "no fine-tuning to resume", "without --resume"]);
 
     let none = ["finetune", "classify", "--model", &paths[0], "--out", &paths[1]];
     is_refused(&none, &["--train", "--task"]);

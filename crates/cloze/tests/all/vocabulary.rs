@@ -149,7 +149,7 @@ fn words_become_tokens_of_a_model() {
     assert!(failure(&["vocab", "extend", "--model", &model_dir, "--words", "stent", "--out", &out]).contains("--out"));
     let none = path("none");
     let said = failure(&["vocab", "extend", "--model", &model_dir, "--words", "terms.text", "the", "--out", &none]);
-    assert!(said.contains("none of the 2 words") && said.contains("no file"), "{said}");
+    assert!(said.contains("none of the 2 given words") && said.contains("not a file"), "{said}");
     assert!(!Path::new(&none).exists());
 }
 
@@ -166,7 +166,7 @@ fn words_are_learned_from_text() {
     let (result, said) = success(&arguments);
     assert_eq!(result["added"], serde_json::json!(["stent", "glioblastoma"]));
     assert_eq!(result["learned"][1], serde_json::json!({"word": "glioblastoma", "count": 6, "pieces": 4}));
-    assert!(said.contains("only 2 of the 5 words"), "{said}");
+    assert!(said.contains("only 2 of 5 words"), "{said}");
     let new = Tokenizer::open(Path::new(&out)).unwrap();
     let words = 4 * 5 + 2 + 4;
     assert_eq!(result["words"], words);

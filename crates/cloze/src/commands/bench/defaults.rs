@@ -1,4 +1,4 @@
-//! `cloze bench defaults`: whether the instruction set and the precision that are chosen here are the fastest.
+//! `cloze bench defaults`: checks whether the default instruction set and precision are the fastest.
 
 use std::io::Write;
 
@@ -15,9 +15,9 @@ use crate::terminal::Terminal;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  cloze bench defaults --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128",
-    after_long_help = "Runs a training step and a forward pass as they run by default, and with each instruction set and \
-        precision forced, in turn. A ratio above 1 means that the default is faster. Ratios are medians over the rounds, with the \
-        least and the greatest; compare these with the ratio of the default beside itself, which shows the noise.\n\n\
+    after_long_help = "Measures a training step and a forward pass with the defaults, and with each forced instruction set and \
+        precision, alternating. A ratio above 1 means that the default is faster. The ratios are medians over the rounds, with \
+        minimum and maximum. Compare them with the ratio of the default to itself, which shows the noise.\n\n\
         Examples:\n  cloze bench defaults\n  \
         cloze bench defaults --layers 4 --hidden 256 --heads 4 --batch 32 --rounds 7 --json"
 )]
@@ -25,11 +25,11 @@ pub struct Arguments {
     #[command(flatten)]
     shape: Shape,
 
-    /// Steps measured in a round
+    /// Number of measured steps per round
     #[arg(long, default_value_t = 3, value_name = "K", value_parser = crate::values::positive)]
     steps: usize,
 
-    /// Times that each setting is measured
+    /// Number of rounds
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = crate::values::positive)]
     rounds: usize,
 
@@ -38,13 +38,13 @@ pub struct Arguments {
     json: bool,
 }
 
-/// An instruction set and a type of activations, or what is chosen without them.
+/// A forced instruction set and precision, or the default, with its measurements.
 struct Setting {
-    /// None: the default.
+    /// The instruction set and precision; `None` for the default.
     forced: Option<(&'static str, Precision)>,
-    /// Real tokens per second, round by round.
+    /// Real tokens per second in each round.
     rates: Vec<f64>,
-    /// What it computed with.
+    /// The instruction set and precision that were used.
     name: String,
 }
 
@@ -56,9 +56,9 @@ impl Setting {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let Arguments { shape, steps, rounds, json } = arguments;
-    ensure!(shape.precision == Precision::Auto, "--precision: every precision is measured here; leave it out");
-    let is_chosen = Device::forced_instruction_set().is_none();
-    ensure!(is_chosen, "CLOZE_CPU is set, so that there is no default to judge: unset it");
+    ensure!(shape.precision == Precision::Auto, "--precision has no effect: every precision is measured");
+    let is_unforced = Device::forced_instruction_set().is_none();
+    ensure!(is_unforced, "CLOZE_CPU is set, so there is no default to measure; unset it");
     for training in [true, false] {
         if !training && shape.recompute {
             break;
@@ -68,10 +68,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         let bar = terminal.progress(label, Some((settings.len() * rounds * (WARM_UP + steps)) as u64));
         let mut done = 0;
         for round in 0..*rounds {
-            // Another one is first each time: what follows a pause, or a hot one, has no favourite.
+            // Start each round with another setting, so that clock speed and temperature affect all settings equally.
             for number in 0..settings.len() {
-                let at = (round + number) % settings.len();
-                let setting = &mut settings[at];
+                let index = (round + number) % settings.len();
+                let setting = &mut settings[index];
                 let (device, precision) = match setting.forced {
                     None => (Device::cpu(terminal.threads)?, Precision::Auto),
                     Some((level, precision)) => (Device::cpu_at(terminal.threads, level)?, precision),
@@ -91,7 +91,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     Ok(())
 }
 
-/// The default twice, then everything that can be forced, but for the portable code, which nobody would.
+/// The default twice, then all combinations that can be forced, without the portable code unless it is the only one.
 fn settings() -> Vec<Setting> {
     let mut settings = vec![Setting::new(None), Setting::new(None)];
     let levels = Device::instruction_sets();
@@ -102,7 +102,7 @@ fn settings() -> Vec<Setting> {
     settings
 }
 
-/// How many times as fast the default is in the median round, in the worst and in the best.
+/// The ratios of the default's speed to the other's over the rounds: median, minimum, maximum.
 fn ratios(default: &[f64], other: &[f64]) -> [f64; 3] {
     let mut ratios: Vec<f64> = default.iter().zip(other).map(|(default, other)| default / other).collect();
     let middle = median(&mut ratios); // which sorts them
@@ -110,7 +110,7 @@ fn ratios(default: &[f64], other: &[f64]) -> [f64; 3] {
 }
 
 fn write(settings: &[Setting], label: &str, json: bool) -> Result<()> {
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     let (default, others) = (&settings[0], &settings[1..]);
     if !json {
         let rate = median(&mut default.rates.clone());
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_is_compared_with_all_that_can_be_forced() {
+    fn the_default_is_compared_with_all_forced_settings() {
         let settings = settings();
         assert!(settings[0].forced.is_none() && settings[1].forced.is_none());
         let forced: Vec<_> = settings[2..].iter().filter_map(|setting| setting.forced).collect();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_of_the_same_round() {
+    fn ratios_are_computed_within_rounds() {
         assert_eq!(ratios(&[2.0, 30.0, 4.0], &[1.0, 10.0, 4.0]), [2.0, 1.0, 3.0]);
     }
 }

@@ -1,4 +1,4 @@
-//! `cloze bench train` and `infer`: a model of some size with random weights, measured step by step.
+//! `cloze bench train` and `infer`: measures a model with random weights step by step.
 
 use std::io::Write;
 use std::time::Instant;
@@ -21,7 +21,7 @@ pub struct Shape {
     #[arg(long, default_value_t = 12, value_name = "L", value_parser = crate::values::items)]
     pub layers: usize,
 
-    /// Hidden size; the feed-forward is four times as wide
+    /// Hidden size; the feed-forward layer is four times as wide
     #[arg(long, default_value_t = 768, value_name = "H", value_parser = crate::values::items)]
     pub hidden: usize,
 
@@ -33,44 +33,47 @@ pub struct Shape {
     #[arg(long, default_value_t = 16, value_name = "B", value_parser = crate::values::items)]
     pub batch: usize,
 
-    /// Longest sequence in tokens
+    /// Maximum sequence length in tokens
     #[arg(long, default_value_t = 128, value_name = "S", value_parser = crate::values::positive)]
     pub seq: usize,
 
-    /// full: every sequence has --seq tokens; uniform: lengths drawn from 8 to --seq
+    /// full: every sequence has --seq tokens; uniform: random lengths from 8 to --seq
     #[arg(long, value_enum, default_value_t = Lengths::Full)]
     pub lengths: Lengths,
 
-    /// Type of activations and of the matrices' compute copies
+    /// Precision of the activations and of the packed weights
     #[arg(long, default_value = "auto", value_parser = crate::values::named(&Precision::ALL))]
     pub precision: Precision,
 
-    /// Compute layers' activations again in the backward pass instead of keeping them
+    /// Recompute activations in the backward pass instead of keeping them (activation checkpointing)
     #[arg(long)]
     pub recompute: bool,
 
-    /// Rows of the word embeddings
+    /// Vocabulary size
     #[arg(long, default_value_t = 30522, value_name = "V", value_parser = crate::values::positive)]
     pub vocab: usize,
 }
 
 impl Shape {
-    /// Refuses what has no effect.
+    /// Refuses options without effect.
     pub fn check(&self, training: bool) -> Result<()> {
-        anyhow::ensure!(training || !self.recompute, "--recompute is for training: a forward pass alone keeps nothing");
+        anyhow::ensure!(
+            training || !self.recompute,
+            "--recompute has no effect on inference, which keeps no activations"
+        );
         Ok(())
     }
 }
 
-/// What is measured.
+/// `cloze bench train` and `cloze bench infer`
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  cloze bench train --layers 12 --hidden 768 --heads 12 --batch 16 --seq 128 --json",
-    after_long_help = "Prints the median step of --steps after two to warm up. Only real tokens count, and only useful \
-        work. Inference: 2·L(4h²+2hf) + 4·L·h·s FLOP per real token, with s = Σs²/Σs over the batch's lengths. \
-        Training, forward and backward: three times that, and 6·p·(h²+hV) for the share p of tokens that is predicted \
-        (0.15), less the last layer's work on outputs that nobody reads: all but the predicted tokens' and [CLS]'s. \
-        The machine's matrix peak is measured in the same run by multiplying matrices that stay in cache.\n\n\
+    after_long_help = "Prints the median of --steps steps after two warm-up steps. Only real tokens (without padding) and useful \
+        FLOP are counted. Inference: 2·L(4h²+2hf) + 4·L·h·s FLOP per real token, with s = Σs²/Σs over the lengths in the batch. \
+        Training (forward and backward): three times that, plus 6·p·(h²+hV) for the fraction p of predicted tokens (0.15), minus \
+        the work of the last layer on unused outputs (all except those of predicted tokens and [CLS]). The matrix peak of the \
+        machine is measured in the same run, with matrices that fit into the cache.\n\n\
         Examples:\n  cloze bench train --layers 12 --hidden 768 --heads 12 --batch 16 --seq 128 --json\n  \
         cloze bench train --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128 --precision f32 --profile\n  \
         cloze bench infer --batch 8 --seq 512 --lengths uniform --threads 1"
@@ -79,11 +82,11 @@ pub struct Arguments {
     #[command(flatten)]
     shape: Shape,
 
-    /// Steps measured
+    /// Number of measured steps
     #[arg(long, default_value_t = 5, value_name = "K", value_parser = crate::values::positive)]
     steps: usize,
 
-    /// Print by operation the time, GFLOP/s, GB/s, and what bounds it
+    /// Print for each operation the time, GFLOP/s, GB/s and its bottleneck
     #[arg(long)]
     profile: bool,
 
@@ -98,12 +101,12 @@ pub enum Lengths {
     Uniform,
 }
 
-/// Steps run before measuring: pages are touched, caches warm, clocks up.
+/// Warm-up steps before the measurement, for page faults, caches and clock speed.
 pub const WARM_UP: usize = 2;
-/// The share of tokens predicted in training.
+/// The fraction of tokens predicted in training.
 const PREDICTED: f64 = 0.15;
 
-/// Measures training, or inference.
+/// Measures training or inference and prints the result.
 pub fn run(arguments: &Arguments, training: bool, terminal: &Terminal) -> Result<()> {
     let Arguments { shape, steps, profile, json } = arguments;
     shape.check(training)?;
@@ -111,7 +114,7 @@ pub fn run(arguments: &Arguments, training: bool, terminal: &Terminal) -> Result
     let device = Device::cpu(terminal.threads)?;
     let measured = measure(shape, training, device, *steps, *profile, &mut |step, what| bar.set(step as u64, what))?;
     bar.finish();
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     if *json {
         writeln!(out, "{}", measured.json(if training { "train" } else { "infer" }, shape, *steps))?;
         return Ok(());
@@ -121,17 +124,17 @@ pub fn run(arguments: &Arguments, training: bool, terminal: &Terminal) -> Result
     Ok(())
 }
 
-/// What a measurement found.
+/// The result of a measurement.
 pub struct Measured {
     /// Real tokens per second of the median step.
     pub tokens_per_s: f64,
     pub gflops: f64,
     pub peak_gflops: f64,
     pub ms: f64,
-    /// The device in words, and its threads.
+    /// Description of the device with its threads.
     pub machine: String,
     pub instruction_set: &'static str,
-    /// The type of activations, and why it and the instruction set were taken.
+    /// The precision of the activations, and the reason for it and the instruction set.
     pub dtype: DType,
     pub reason: String,
     pub threads: usize,
@@ -139,19 +142,19 @@ pub struct Measured {
     pub sequences: usize,
     pub tokens: usize,
     pub peak_memory: Option<u64>,
-    pub profile: Vec<Share>,
-    /// Measured for a profile.
+    pub profile: Vec<OperationTime>,
+    /// Only measured for a profile.
     pub bandwidths: Option<Bandwidths>,
 }
 
-/// Runs `steps` steps after those that warm up; `watch` is told each one's number and kind before it runs.
+/// Runs the warm-up steps and `steps` measured ones. `on_step` is called before each with its number and kind.
 pub fn measure(
     shape: &Shape,
     training: bool,
     device: Device,
     steps: usize,
     profile: bool,
-    watch: &mut dyn FnMut(usize, &str),
+    on_step: &mut dyn FnMut(usize, &str),
 ) -> Result<Measured> {
     let dtype = shape.precision.dtype(&device);
     let mut config = Config::default();
@@ -179,22 +182,22 @@ pub fn measure(
         bench.training = Some((gradients, moments));
     }
     for step in 0..WARM_UP {
-        watch(step, "warming up");
+        on_step(step, "warming up");
         bench.step(step as u64 + 1);
     }
     let peak = bench.device.matrix_peak(dtype);
     bench.profile = profile.then(Profile::default);
     let mut seconds = Vec::with_capacity(steps);
     for step in WARM_UP..WARM_UP + steps {
-        watch(step, "measuring");
+        on_step(step, "measuring");
         let start = Instant::now();
         bench.step(step as u64 + 1);
         seconds.push(start.elapsed().as_secs_f64());
     }
     let median = median(&mut seconds);
-    // Others may have kept the machine busy: of two moments' peaks the greater is the nearer.
+    // Other processes may disturb a measurement of the peak, so the larger of two is used.
     let peak = peak.max(bench.device.matrix_peak(dtype));
-    // Before the bandwidths, which take memory of their own.
+    // Before the bandwidth measurement, which allocates memory.
     let peak_memory = format::peak_memory();
     let bandwidths = profile.then(|| bench.device.bandwidths());
     Ok(Measured {
@@ -211,7 +214,7 @@ pub fn measure(
         sequences: bench.inputs.sequences(),
         tokens: bench.inputs.tokens(),
         peak_memory,
-        profile: bench.profile.as_ref().map(|profile| shares(profile, steps)).unwrap_or_default(),
+        profile: bench.profile.as_ref().map(|profile| operation_times(profile, steps)).unwrap_or_default(),
         bandwidths,
     })
 }
@@ -227,7 +230,7 @@ fn write_figures(out: &mut dyn Write, measured: &Measured) -> Result<()> {
     )?;
     writeln!(
         out,
-        "{} real tokens/s   {:.1} useful GFLOP/s = {:.1} % of the matrix peak of {:.1}   {:.1} ms a step{}",
+        "{} real tokens/s   {:.1} useful GFLOP/s = {:.1} % of the matrix peak of {:.1}   {:.1} ms per step{}",
         format::count(measured.tokens_per_s as u64),
         measured.gflops,
         100.0 * measured.gflops / measured.peak_gflops,
@@ -242,20 +245,20 @@ fn write_profile(out: &mut dyn Write, measured: &Measured) -> Result<()> {
     let (profile, Some(bandwidths)) = (&measured.profile, &measured.bandwidths) else {
         return Ok(());
     };
-    let width = profile.iter().map(|share| share.name.len()).max().unwrap_or(0);
+    let width = profile.iter().map(|operation| operation.name.len()).max().unwrap_or(0);
     let gb = |rate: f64| format::count((rate / 1e9).round() as u64);
     let Bandwidths { l2, l3, dram } = *bandwidths;
     writeln!(out, "\nread from L2 at {} GB/s, from L3 at {}, from memory at {}", gb(l2), gb(l3), gb(dram))?;
     writeln!(
         out,
-        "\n{:width$}  {:>9}  {:>7}  {:>5}  {:>7}  {:>6}  bound, and its share of the time",
-        "operation", "ms a step", "share", "calls", "GFLOP/s", "GB/s"
+        "\n{:width$}  {:>9}  {:>7}  {:>5}  {:>7}  {:>6}  bottleneck, and its fraction of the time",
+        "operation", "ms / step", "share", "calls", "GFLOP/s", "GB/s"
     )?;
-    for share in profile {
-        let Share { name, ms, calls, cost } = share;
+    for operation in profile {
+        let OperationTime { name, ms, calls, cost } = operation;
         let percent = 100.0 * ms / measured.ms;
         let rate = |work: f64| if work > 0.0 { format!("{:.0}", work / ms / 1e6) } else { "–".to_owned() };
-        let bound = share.bound(measured.peak_gflops * 1e9, bandwidths);
+        let bound = operation.bound(measured.peak_gflops * 1e9, bandwidths);
         let bound = bound.map_or_else(|| "–".to_owned(), |(what, part)| format!("{what} {:.0} %", 100.0 * part));
         writeln!(
             out,
@@ -267,7 +270,7 @@ fn write_profile(out: &mut dyn Write, measured: &Measured) -> Result<()> {
     Ok(())
 }
 
-/// The model with what a step needs.
+/// The model and everything that a step needs.
 struct Bench {
     model: Model,
     device: Device,
@@ -276,7 +279,7 @@ struct Bench {
     labels: PretrainLabels,
     recompute: bool,
     training: Option<(Gradients, Moments)>,
-    /// Where the time goes, if that is asked for.
+    /// The profile, if requested.
     profile: Option<Profile>,
 }
 
@@ -301,7 +304,8 @@ impl Bench {
         pass.backward();
         let adamw = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay: 0.01, bias_correction: false };
         let settings = StepSettings { adamw, lr: 1e-4, step, clip_norm: Some(1.0) };
-        // The norm reads the gradients; the update reads them with weights and moments, and writes the latter three.
+        // The norm reads the gradients (4 bytes). The update reads gradients, weights and two moments (16) and writes
+        // the latter three (12).
         let cost = Cost::new(0, (4 + 16 + 12) * self.model.parameter_count());
         timed(&mut self.profile, "optimizer", cost, || {
             adamw_step(&self.device, &mut self.model.params, gradients, moments, &settings)
@@ -309,7 +313,7 @@ impl Bench {
     }
 }
 
-/// Runs `work`, as a call of `name` in the profile if there is one.
+/// Runs `work`, and records it as a call of `name` if there is a profile.
 fn timed<T>(profile: &mut Option<Profile>, name: &str, cost: Cost, work: impl FnOnce() -> T) -> T {
     match profile {
         Some(profile) => profile.time(name, cost, work),
@@ -317,10 +321,10 @@ fn timed<T>(profile: &mut Option<Profile>, name: &str, cost: Cost, work: impl Fn
     }
 }
 
-/// Random ids in sequences of the lengths asked for, 15 % of them predicted in training.
+/// Random token ids in sequences of the given lengths; in training 15 % of them are predicted.
 fn synthetic(shape: &Shape, training: bool) -> (Inputs, PretrainLabels) {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
-    // xorshift64* (Vigna 2016): all that filling a batch needs.
+    // xorshift64* (Vigna 2016), which is sufficient for a synthetic batch.
     let mut below = |bound: usize| {
         state ^= state >> 12;
         state ^= state << 25;
@@ -343,10 +347,10 @@ fn synthetic(shape: &Shape, training: bool) -> (Inputs, PretrainLabels) {
     }
     if training {
         let tokens = inputs.tokens();
-        let wanted = ((tokens as f64 * PREDICTED).round() as usize).max(1);
-        // Evenly spread rows: exactly the share that the formula counts.
-        labels.mlm_rows = (0..wanted).map(|at| (at * tokens / wanted) as i32).collect();
-        labels.mlm_labels = (0..wanted).map(|_| below(shape.vocab) as i32).collect();
+        let predicted = ((tokens as f64 * PREDICTED).round() as usize).max(1);
+        // Evenly distributed rows: exactly the fraction that the FLOP formula assumes.
+        labels.mlm_rows = (0..predicted).map(|index| (index * tokens / predicted) as i32).collect();
+        labels.mlm_labels = (0..predicted).map(|_| below(shape.vocab) as i32).collect();
     }
     (inputs, labels)
 }
@@ -386,8 +390,8 @@ impl Measured {
             let by_operation: Map<String, Value> = self
                 .profile
                 .iter()
-                .map(|share| {
-                    let Share { name, ms, calls, cost } = share;
+                .map(|operation| {
+                    let OperationTime { name, ms, calls, cost } = operation;
                     (name.clone(), json!({"ms": ms, "calls": calls, "flops": cost.flops, "bytes": cost.bytes}))
                 })
                 .collect();
@@ -400,22 +404,23 @@ impl Measured {
     }
 }
 
-/// An operation's part of a step.
-pub struct Share {
+/// The time and cost of an operation per step.
+pub struct OperationTime {
     pub name: String,
     pub ms: f64,
     pub calls: u64,
-    /// What all its calls in a step must do at least.
+    /// The minimum FLOP and bytes of all its calls in a step.
     pub cost: Cost,
 }
 
-/// Bytes of one call that a machine's L2s and L3 may still hold.
+/// Maximum bytes of a call whose data may be in L2 or L3.
 const IN_L2: f64 = (1 << 20) as f64;
 const IN_L3: f64 = (32 << 20) as f64;
 
-impl Share {
-    /// What the operation would wait for if it did everything else at no cost, and that wait's share of its time: arithmetic at
-    /// the matrix unit's peak, or its operands and results once, from the nearest memory that can hold them all.
+impl OperationTime {
+    /// The operation's bottleneck by the roofline model, and the time at that bound as a fraction of the measured time.
+    /// The bound is computing at the matrix peak, or transferring operands and results once from the nearest memory
+    /// that can hold them.
     fn bound(&self, peak: f64, bandwidths: &Bandwidths) -> Option<(&'static str, f64)> {
         let Cost { flops, bytes } = self.cost;
         let (memory, rate) = match bytes / self.calls.max(1) as f64 {
@@ -429,20 +434,20 @@ impl Share {
     }
 }
 
-/// The operations by time, the longest first.
-fn shares(profile: &Profile, steps: usize) -> Vec<Share> {
-    let mut shares: Vec<Share> = profile
+/// The operations sorted by time, the longest first.
+fn operation_times(profile: &Profile, steps: usize) -> Vec<OperationTime> {
+    let mut times: Vec<OperationTime> = profile
         .entries()
         .iter()
-        .map(|entry| Share {
+        .map(|entry| OperationTime {
             name: entry.name.clone(),
             ms: entry.seconds * 1e3 / steps as f64,
             calls: entry.calls / steps as u64,
             cost: Cost { flops: entry.cost.flops / steps as f64, bytes: entry.cost.bytes / steps as f64 },
         })
         .collect();
-    shares.sort_by(|a, b| b.ms.total_cmp(&a.ms));
-    shares
+    times.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    times
 }
 
 #[cfg(test)]
@@ -455,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_have_the_lengths_asked_for() {
+    fn synthetic_batches_have_the_requested_lengths() {
         let (full, labels) = synthetic(&shape(Lengths::Full), true);
         assert_eq!((full.tokens(), full.sequences()), (40 * 64, 40));
         assert_eq!(labels.mlm_rows.len(), 384);
@@ -468,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn medians() {
+    fn median_of_even_and_odd_counts() {
         assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
     }

@@ -1,4 +1,4 @@
-//! `cloze bench`: how fast this machine trains and infers.
+//! `cloze bench`: measures the speed of training and inference on this machine.
 
 mod defaults;
 mod measure;
@@ -16,14 +16,14 @@ pub enum Benchmark {
     Train(measure::Arguments),
     /// The encoder's forward pass
     Infer(measure::Arguments),
-    /// Tokens/s over batch, length, width, depth and threads, as a table and a picture
+    /// Tokens/s for varying batch, length, width, depth and threads, as a table and a chart
     Sweep(sweep::Arguments),
-    /// Whether the default instruction set and precision are the fastest here
+    /// Check whether the default instruction set and precision are the fastest
     Defaults(defaults::Arguments),
 }
 
-pub fn run(work: &Benchmark, terminal: &Terminal) -> Result<()> {
-    match work {
+pub fn run(benchmark: &Benchmark, terminal: &Terminal) -> Result<()> {
+    match benchmark {
         Benchmark::Train(arguments) => measure::run(arguments, true, terminal),
         Benchmark::Infer(arguments) => measure::run(arguments, false, terminal),
         Benchmark::Sweep(arguments) => sweep::run(arguments, terminal),

@@ -1,4 +1,4 @@
-//! `cloze bench sweep`: how the cost grows, one axis at a time from a base shape, as CSV and SVG.
+//! `cloze bench sweep`: measures how the speed changes along each axis from a base shape; writes CSV and SVG.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,9 +18,9 @@ use crate::terminal::Terminal;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  cloze bench sweep --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128 --out sweep",
-    after_long_help = "Measures the shape given and its neighbours along five axes: sequences in a batch, their length, the \
-        width (with heads as wide as the base's), the depth and the threads. Writes sweep.csv, a line for each measurement \
-        as it is made, and sweep.svg, tokens/s and the share of the matrix peak along each axis.\n\nExamples:\n  cloze bench \
+    after_long_help = "Measures the given shape and variations along five axes: batch size, sequence length, width (with the head \
+        size of the base), depth and threads. Writes sweep.csv with one line per measurement, and sweep.svg with tokens/s and the \
+        fraction of the matrix peak along each axis.\n\nExamples:\n  cloze bench \
         sweep --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128 --out sweep\n  cloze bench sweep --infer --layers 6 \
         --hidden 384 --heads 12 --batch 8 --out sweep-infer"
 )]
@@ -28,15 +28,15 @@ pub struct Arguments {
     #[command(flatten)]
     shape: Shape,
 
-    /// The encoder's forward pass, not a training step
+    /// Measure the encoder's forward pass instead of a training step
     #[arg(long)]
     infer: bool,
 
-    /// Steps measured at each point
+    /// Number of measured steps per point
     #[arg(long, default_value_t = 3, value_name = "K", value_parser = crate::values::positive)]
     steps: usize,
 
-    /// The folder to write, which must not hold anything
+    /// Output folder, which must be new or empty
     #[arg(long, default_value = "sweep", value_name = "DIR")]
     out: PathBuf,
 
@@ -45,7 +45,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// A way to move away from the base shape.
+/// A property of the shape that is varied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Axis {
     Batch,
@@ -68,19 +68,19 @@ impl Axis {
         }
     }
 
-    /// What stands at the axis.
+    /// The label of the axis.
     fn title(self) -> &'static str {
         match self {
             Axis::Batch => "sequences in a batch",
-            Axis::Length => "tokens of a sequence",
+            Axis::Length => "tokens in a sequence",
             Axis::Width => "hidden size",
             Axis::Depth => "layers",
             Axis::Threads => "threads",
         }
     }
 
-    /// Where the base lies on it.
-    fn here(self, base: &Shape, threads: usize) -> usize {
+    /// The value of the base shape.
+    fn base_value(self, base: &Shape, threads: usize) -> usize {
         match self {
             Axis::Batch => base.batch,
             Axis::Length => base.seq,
@@ -90,7 +90,7 @@ impl Axis {
         }
     }
 
-    /// The points along the axis, the base's among them.
+    /// The values to measure, including the base's, in ascending order.
     fn values(self, base: &Shape, threads: usize) -> Vec<usize> {
         let head = base.hidden / base.heads;
         let mut values: Vec<usize> = match self {
@@ -100,14 +100,14 @@ impl Axis {
             Axis::Depth => vec![1, 2, 4, 8, 12],
             Axis::Threads => (0..).map(|power| 1 << power).take_while(|&n| n < threads).collect(),
         };
-        values.push(self.here(base, threads));
+        values.push(self.base_value(base, threads));
         values.sort_unstable();
         values.dedup();
         values
     }
 
-    /// The base moved to a point, and the threads there.
-    fn moved(self, base: &Shape, threads: usize, value: usize) -> (Shape, usize) {
+    /// The base shape and the threads, with this axis set to `value`.
+    fn shape_at(self, base: &Shape, threads: usize, value: usize) -> (Shape, usize) {
         let mut shape = base.clone();
         match self {
             Axis::Batch => shape.batch = value,
@@ -156,7 +156,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     check_out(out)?;
     let device = Device::cpu(terminal.threads)?;
     let all_threads = device.threads();
-    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let csv = out.join("sweep.csv");
     let mut table = fs::File::create(&csv).with_context(|| format!("cannot write {}", csv.display()))?;
     writeln!(table, "{HEADER}").with_context(|| format!("cannot write {}", csv.display()))?;
@@ -167,24 +167,24 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let bar = terminal.progress("sweep", Some((plan.len() * (WARM_UP + steps)) as u64));
     let mut points = Vec::with_capacity(plan.len());
     for (number, &(axis, value)) in plan.iter().enumerate() {
-        let (shape, threads) = axis.moved(base, all_threads, value);
-        let at = format!("{} {value}", axis.name());
-        let mut watch = |step: usize, _: &str| bar.set((number * (WARM_UP + steps) + step) as u64, &at);
-        let measured = measure(&shape, !infer, Device::cpu(Some(threads))?, *steps, false, &mut watch)?;
+        let (shape, threads) = axis.shape_at(base, all_threads, value);
+        let label = format!("{} {value}", axis.name());
+        let mut on_step = |step: usize, _: &str| bar.set((number * (WARM_UP + steps) + step) as u64, &label);
+        let measured = measure(&shape, !infer, Device::cpu(Some(threads))?, *steps, false, &mut on_step)?;
         let line = csv_line(axis, value, &shape, &measured);
         writeln!(table, "{line}").with_context(|| format!("cannot write {}", csv.display()))?;
         if *json {
             let mut line = measured.json(if *infer { "infer" } else { "train" }, &shape, *steps);
             line["axis"] = axis.name().into();
             line["value"] = value.into();
-            writeln!(crate::output::results(), "{line}")?;
+            writeln!(crate::output::stdout(), "{line}")?;
         }
         let share_of_peak = measured.gflops / measured.peak_gflops;
-        let base = value == axis.here(base, all_threads);
+        let base = value == axis.base_value(base, all_threads);
         points.push(Point { axis, value, tokens_per_s: measured.tokens_per_s, share_of_peak, base });
     }
     bar.finish();
-    let picture = out.join("sweep.svg");
+    let chart = out.join("sweep.svg");
     let title = format!(
         "{} of L{} H{} A{}, {} × {} tokens, {}, {all_threads} threads",
         if *infer { "Forward pass" } else { "Training step" },
@@ -195,11 +195,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         base.seq,
         base.precision.dtype(&device).name(),
     );
-    fs::write(&picture, svg(&title, &points)).with_context(|| format!("cannot write {}", picture.display()))?;
+    fs::write(&chart, svg(&title, &points)).with_context(|| format!("cannot write {}", chart.display()))?;
     if *json {
         return Ok(());
     }
-    let mut stdout = crate::output::results();
+    let mut stdout = crate::output::stdout();
     for Point { axis, value, tokens_per_s, share_of_peak, .. } in &points {
         let tokens = format::count(*tokens_per_s as u64);
         writeln!(
@@ -209,13 +209,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             100.0 * share_of_peak
         )?;
     }
-    writeln!(stdout, "written to {} and {}", csv.display(), picture.display())?;
+    writeln!(stdout, "written to {} and {}", csv.display(), chart.display())?;
     Ok(())
 }
 
 const PANEL: (f64, f64) = (320.0, 220.0);
 const TOP: f64 = 40.0;
-/// A panel's room for the ticks' texts, above the bars, and below them.
+/// Space in a panel for the tick labels, above the bars, and below them.
 const LEFT: f64 = 48.0;
 const ABOVE: f64 = 54.0;
 const BELOW: f64 = 44.0;
@@ -225,7 +225,8 @@ const STYLE: &str = "text { font: 12px sans-serif; fill: #1c1f23 } .title { font
     @media (prefers-color-scheme: dark) { text { fill: #e6e8eb } .soft { fill: #a0a9b4 } .back { fill: #15181c } \
     .over { stroke: #15181c } .bar { fill: #3d6ea6 } .base { fill: #6cb0ff } .grid { stroke: #323943 } .axis { stroke: #e6e8eb } }";
 
-/// A panel for each axis, each with a scale of its own: bars of tokens/s, and above each its share of the peak.
+/// The chart: for each axis a panel with its own scale, with bars of tokens/s and the fraction of the peak above each
+/// bar.
 fn svg(title: &str, points: &[Point]) -> String {
     let (width, height) = (3.0 * PANEL.0, TOP + 2.0 * PANEL.1);
     let mut out = format!(
@@ -241,9 +242,9 @@ fn svg(title: &str, points: &[Point]) -> String {
         corner = ((next % 3) as f64 * PANEL.0, TOP + (next / 3) as f64 * PANEL.1);
     }
     for (line, text) in [
-        ("bar", "real tokens per second, to each panel's own scale"),
-        ("base", "the base shape, from which each axis moves alone"),
-        ("", "%: useful FLOP/s as a share of the matrix peak"),
+        ("bar", "real tokens per second (each panel has its own scale)"),
+        ("base", "the base shape; each panel varies one axis"),
+        ("", "%: useful FLOP/s as a fraction of the matrix peak"),
     ]
     .into_iter()
     .enumerate()
@@ -260,12 +261,12 @@ fn svg(title: &str, points: &[Point]) -> String {
 }
 
 fn panel(axis: Axis, points: &[Point], (x0, y0): (f64, f64), out: &mut String) {
-    let here: Vec<&Point> = points.iter().filter(|point| point.axis == axis).collect();
-    let most = here.iter().map(|point| point.tokens_per_s).fold(f64::MIN_POSITIVE, f64::max);
+    let panel_points: Vec<&Point> = points.iter().filter(|point| point.axis == axis).collect();
+    let max = panel_points.iter().map(|point| point.tokens_per_s).fold(f64::MIN_POSITIVE, f64::max);
     let (left, right, bottom) = (x0 + LEFT, x0 + PANEL.0 - 14.0, y0 + PANEL.1 - BELOW);
-    let height = |value: f64| (PANEL.1 - ABOVE - BELOW) * value / most;
+    let height = |value: f64| (PANEL.1 - ABOVE - BELOW) * value / max;
     let _ = writeln!(out, "<text class=\"soft\" x=\"{}\" y=\"{}\">tokens/s</text>", x0 + 14.0, y0 + 16.0);
-    for (value, text) in Unit::Plain.ticks_of(0.0, most, 4) {
+    for (value, text) in Unit::Plain.ticks_of(0.0, max, 4) {
         let y = bottom - height(value);
         let _ = writeln!(
             out,
@@ -275,13 +276,13 @@ fn panel(axis: Axis, points: &[Point], (x0, y0): (f64, f64), out: &mut String) {
             y + 4.0
         );
     }
-    let step = (right - left) / here.len().max(1) as f64;
-    for (number, point) in here.iter().enumerate() {
-        let (x, tall) = (left + number as f64 * step, height(point.tokens_per_s).max(1.0));
-        let (middle, top) = (x + step / 2.0, bottom - tall);
+    let step = (right - left) / panel_points.len().max(1) as f64;
+    for (number, point) in panel_points.iter().enumerate() {
+        let (x, bar_height) = (left + number as f64 * step, height(point.tokens_per_s).max(1.0));
+        let (middle, top) = (x + step / 2.0, bottom - bar_height);
         let _ = writeln!(
             out,
-            "<rect class=\"{}\" x=\"{:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{tall:.1}\"/>\
+            "<rect class=\"{}\" x=\"{:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{bar_height:.1}\"/>\
              <text class=\"over\" x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
              <text class=\"over soft\" x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{:.0} %</text>\
              <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
@@ -319,33 +320,33 @@ mod tests {
     }
 
     #[test]
-    fn every_axis_passes_through_the_base_and_gives_models_that_exist() {
+    fn every_axis_includes_the_base_and_gives_valid_models() {
         for axis in Axis::ALL {
             let values = axis.values(&base(), 6);
             assert!(values.is_sorted_by(|a, b| a < b), "{axis:?}: {values:?}");
-            let shapes: Vec<(Shape, usize)> = values.iter().map(|&v| axis.moved(&base(), 6, v)).collect();
+            let shapes: Vec<(Shape, usize)> = values.iter().map(|&v| axis.shape_at(&base(), 6, v)).collect();
             assert!(
                 shapes.iter().all(|(shape, _)| shape.hidden % shape.heads == 0 && shape.hidden / shape.heads == 48)
             );
-            let same = |(shape, threads): &&(Shape, usize)| {
+            let is_base = |(shape, threads): &&(Shape, usize)| {
                 let of = |s: &Shape| [s.layers, s.hidden, s.heads, s.batch, s.seq];
                 of(shape) == of(&base()) && *threads == 6
             };
-            assert_eq!(shapes.iter().filter(same).count(), 1, "{axis:?}: {values:?}");
+            assert_eq!(shapes.iter().filter(is_base).count(), 1, "{axis:?}: {values:?}");
         }
         assert_eq!(Axis::Threads.values(&base(), 6), [1, 2, 4, 6]);
         assert_eq!(Axis::Threads.values(&base(), 1), [1]);
     }
 
     #[test]
-    fn the_picture_shows_every_point() {
-        let picture = svg("Training step", &points());
-        assert_eq!(picture.matches("<rect class=\"bar\"").count(), 2 + 1, "two bars and the key");
-        assert_eq!(picture.matches("<rect class=\"base\"").count(), 1 + 1, "one bar and the key");
+    fn the_chart_shows_every_point() {
+        let chart = svg("Training step", &points());
+        assert_eq!(chart.matches("<rect class=\"bar\"").count(), 2 + 1, "two bars and the key");
+        assert_eq!(chart.matches("<rect class=\"base\"").count(), 1 + 1, "one bar and the key");
         for text in [">900<", ">20.0k<", ">25 %<", ">sequences in a batch<", ">threads<", ">tokens/s<"] {
-            assert!(picture.contains(text), "{text}: {picture}");
+            assert!(chart.contains(text), "{text}: {chart}");
         }
-        assert!(!picture.contains("NaN") && picture.contains("prefers-color-scheme: dark"));
+        assert!(!chart.contains("NaN") && chart.contains("prefers-color-scheme: dark"));
     }
 
     fn points() -> [Point; 3] {
@@ -355,19 +356,19 @@ mod tests {
     }
 
     #[test]
-    fn one_fast_axis_does_not_flatten_the_others() {
-        let picture = svg("Training step", &points());
-        let heights: Vec<f64> = picture
+    fn each_panel_has_its_own_scale() {
+        let chart = svg("Training step", &points());
+        let heights: Vec<f64> = chart
             .lines()
             .filter(|line| line.starts_with("<rect class=\"ba") && line.contains("text-anchor"))
             .map(|line| line.split("height=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap())
             .collect();
         assert_eq!(heights.len(), 3);
-        assert_eq!(heights[1], heights[2], "the highest bar of each panel fills it");
+        assert_eq!(heights[1], heights[2], "the highest bar of each panel has the full height");
     }
 
     #[test]
-    fn lines_have_the_headers_columns() {
+    fn csv_lines_have_the_columns_of_the_header() {
         let measured = Measured {
             tokens_per_s: 1234.56,
             gflops: 7.0,

@@ -1,4 +1,4 @@
-//! `cloze evaluate retrieval`: how well a model's vectors find what was judged relevant.
+//! `cloze evaluate retrieval`: retrieval scores of a model's vectors.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use cloze_tasks::metrics::retrieval::RetrievalScores;
 use cloze_tasks::retrieval::{Collection, Entry};
 use serde_json::json;
 
-use crate::commands::embed::{SearchArguments, VectorArguments, warn};
-use crate::commands::tokenizer::tell_special_names;
+use crate::commands::embed::{SearchArguments, VectorArguments, warn_about_texts};
+use crate::commands::tokenizer::note_special_names;
 use crate::terminal::Terminal;
 use crate::{format, help};
 
@@ -25,13 +25,13 @@ const CUTOFFS: [usize; 2] = [10, 100];
 #[command(
     after_help = help::examples(&EXAMPLES[..1]),
     after_long_help = help::details(
-        "Documents are ranked by the similarity of their vectors with the query's, as sentence-transformers does: by cosine unless the \
-         model says otherwise, with its prompts for queries and documents. nDCG has linear gain, as trec_eval's; means are over \
-         the queries that have a relevant document. Two layouts are read:\n\n\
+        "Documents are ranked by the similarity of their vectors to the query's, as in sentence-transformers: with the model's \
+         similarity (default: cosine) and its prompts for queries and documents. nDCG has linear gain, as in trec_eval. Scores are \
+         means over the queries with a relevant document. Two layouts are supported:\n\n\
          BEIR   corpus.jsonl (_id, title, text), queries.jsonl (_id, text), qrels (query-id, corpus-id, score)\n\
-         SMART  .I, .T, .W files as Cranfield's; queries are counted from 1 in their file's order; codes 1 (best) to 4 become grades \
-         4 to 1, codes 5 and -1 grade 0\n\n\
-         Judgements of either may have TREC's four columns (query, 0, document, grade).",
+         SMART  .I, .T, .W files like Cranfield's; queries are numbered from 1 in file order; codes 1 (best) to 4 become grades \
+         4 to 1, codes 5 and -1 become grade 0\n\n\
+         In both layouts the judgements can have TREC's four columns (query, 0, document, grade).",
         &EXAMPLES,
     )
 )]
@@ -42,24 +42,24 @@ pub struct Arguments {
     #[command(flatten)]
     search: SearchArguments,
 
-    /// Documents
+    /// File of documents
     #[arg(long, value_name = "FILE")]
     corpus: PathBuf,
 
-    /// Queries
+    /// File of queries
     #[arg(long, value_name = "FILE")]
     queries: PathBuf,
 
-    /// Judgements
+    /// File of relevance judgements
     #[arg(long, value_name = "FILE")]
     qrels: PathBuf,
 
-    /// Documents ranked for each query: MAP and MRR look at no more
+    /// Number of documents ranked for each query, which limits MAP and MRR
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = crate::values::items)]
     depth: usize,
 
-    /// Whether the document of a query's own id is ranked for it [default: left out, as in BEIR, unless such documents are judged
-    /// relevant; ranked in SMART's layout]
+    /// Whether a document with the same id as the query is ranked for it [default: left out, as in BEIR, unless such
+    /// documents are judged relevant; in SMART's layout ranked]
     #[arg(long, value_enum, value_name = "RULE", hide_short_help = true)]
     same_id: Option<SameId>,
 
@@ -68,16 +68,16 @@ pub struct Arguments {
     json: bool,
 }
 
-/// What becomes of the document of a query's own id.
+/// The values of `--same-id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum SameId {
-    /// It is not ranked for the query: queries are documents, too
+    /// Not ranked: the queries are also documents
     LeaveOut,
-    /// It is ranked like any other: queries and documents are only numbered alike
+    /// Ranked like any other: the ids of queries and documents are unrelated
     Keep,
 }
 
-/// Examples of the command, a line each.
+/// Examples for the help, one per line.
 const EXAMPLES: [&str; 2] = [
     "cloze evaluate retrieval --model all-MiniLM-L6-v2 --corpus scifact/corpus.jsonl --queries scifact/queries.jsonl \
      --qrels scifact/qrels/test.tsv",
@@ -88,36 +88,36 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let collection = Collection::open(&arguments.corpus, &arguments.queries, &arguments.qrels)?;
     if collection.missing > 0 {
         let missing = format::count(collection.missing as u64);
-        terminal.warn(&format!("{missing} judged documents are not in the corpus; nothing can find them"));
+        terminal.warn(&format!("{missing} judged documents are not in the corpus and cannot be found"));
     }
     if collection.unknown > 0 {
         let unknown = format::count(collection.unknown as u64);
-        terminal.warn(&format!("judged queries left out that are not in {}: {unknown}", arguments.queries.display()));
+        terminal.warn(&format!("judged queries that are not in {}, skipped: {unknown}", arguments.queries.display()));
     }
     let leave_out = arguments.same_id.map_or(collection.leaves_out_same_id(), |rule| rule == SameId::LeaveOut);
     if collection.same_id > 0 && arguments.same_id.is_none() {
         let (queries, relevant) = (format::count(collection.same_id as u64), collection.same_id_relevant);
         terminal.warn(&match leave_out {
             true => format!(
-                "queries whose document of the same id is not ranked for them, as in BEIR: {queries}; --same-id keep ranks it"
+                "queries whose document with the same id is not ranked, as in BEIR: {queries}; to rank it, use --same-id keep"
             ),
             false => format!(
-                "queries whose document of the same id is ranked for them: {queries}, since {relevant} of these documents are judged \
-                 relevant; --same-id leave-out leaves them out, as in BEIR"
+                "queries whose document with the same id is ranked: {queries}, because {relevant} of these documents are judged \
+                 relevant; to leave them out as in BEIR, use --same-id leave-out"
             ),
         });
     }
     let embedder = arguments.vectors.open_to_search(&arguments.search, terminal)?;
-    let bar = terminal.progress_share("embedding");
+    let bar = terminal.progress_fraction("embedding");
     let total = (collection.documents.len() + collection.queries.len()) as f64;
     let embed = |entries: &[Entry], purpose: Purpose, before: usize| -> Result<Vectors> {
         let mut vectors = Vectors::new(embedder.width(), Vec::new());
-        let mut progress = |done: usize| bar.set_share((before + done) as f64 / total, "documents and queries");
+        let mut progress = |done: usize| bar.set_fraction((before + done) as f64 / total, "documents and queries");
         let summary = embedder.embed_stream(entries.iter().map(Ok), purpose, &mut progress, |_, more| {
             vectors.append(more);
             Ok(())
         })?;
-        warn(&summary, &embedder, purpose, terminal);
+        warn_about_texts(&summary, &embedder, purpose, terminal);
         Ok(vectors)
     };
     let documents = embed(&collection.documents, Purpose::Document, 0)?;
@@ -126,17 +126,17 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let documents = Index::new(documents, embedder.similarity);
     let scores = collection.score(&documents, queries, leave_out, arguments.depth, &CUTOFFS, threads);
     let Some(scores) = scores else {
-        bail!("{}: no query has a relevant document; nothing can be scored", arguments.qrels.display());
+        bail!("{}: no query has a relevant document, so there are no scores", arguments.qrels.display());
     };
     let seconds = bar.seconds();
     bar.finish();
     if scores.without_relevant > 0 {
         let without = format::count(scores.without_relevant as u64);
         terminal.warn(&format!(
-            "judged queries without a relevant document, left out of the means (pytrec_eval counts them as 0): {without}"
+            "judged queries without a relevant document, excluded from the means (pytrec_eval counts them as 0): {without}"
         ));
     }
-    tell_special_names(&embedder.model.tokenizer, terminal);
+    note_special_names(&embedder.model.tokenizer, terminal);
     write(arguments, &collection, leave_out, &embedder, &scores, seconds)
 }
 
@@ -148,8 +148,8 @@ fn write(
     scores: &RetrievalScores,
     seconds: f64,
 ) -> Result<()> {
-    let mut out = crate::output::results();
-    let [at_10, at_100] = &scores.at[..] else { bail!("two cutoffs were asked for") };
+    let mut out = crate::output::stdout();
+    let [at_10, at_100] = &scores.at[..] else { bail!("expected scores at two cutoffs") };
     if arguments.json {
         let mut line = arguments.vectors.describe_search(embedder);
         for (key, value) in [

@@ -10,52 +10,55 @@ use crate::commands::model::HubArguments;
 #[command(
     after_help = "Examples:\n  cloze inspect runs/mini/model\n  cloze inspect shards --examples 5\n  \
         cloze inspect mini",
-    after_long_help = "PATH may be a model folder or checkpoint (its sizes and parameter table), a run's folder, a \
-        vocabulary (folder, vocab.txt or tokenizer.json), a folder of shards or one .arrow shard (its counts, its corpus \
-        report and examples as a model would see them), or a recipe, by its file or by its name (its model, its phases, and \
-        examples where its shards lie).\n\nIn the examples, segment A and segment B have a colour each; `[MASK]→walk` is a token to be predicted, \
-        `cat→walk` one replaced by a random token, `walk=` one kept as it is.\n\n\
+    after_long_help = "PATH can be:\n\n\
+        - a model folder or checkpoint: sizes and parameters\n\
+        - a run folder: progress and checkpoints\n\
+        - a vocabulary: a folder, vocab.txt or tokenizer.json\n\
+        - a folder of shards or one .arrow shard: counts, corpus report, and examples of the model's inputs\n\
+        - a recipe file or the name of a recipe: model, phases, and examples if its shards exist\n\n\
+        In the examples, segments A and B have different colours; `[MASK]→walk` is a masked token to predict, `cat→walk` one \
+        replaced by a random token, `walk=` one left unchanged.\n\n\
         Examples:\n  cloze inspect runs/mini/model --json | jq .name\n  cloze inspect shards --examples 5\n  \
         cloze inspect mini --set data=shards\n  \
         cloze inspect mini --set data=shards --write-batches batches.arrow --steps 0..100"
 )]
 pub struct Arguments {
-    /// What to look at: a file, a folder, or a model's name on the Hugging Face Hub
+    /// File or folder, or name of a recipe or of a model on the Hugging Face Hub
     #[arg(value_name = "PATH|NAME")]
     pub path: PathBuf,
 
     #[command(flatten)]
     pub hub: HubArguments,
 
-    /// Decoded examples to show, from shards and recipes
+    /// Number of decoded examples to show, for shards and recipes
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = crate::values::items_or_none)]
     pub examples: usize,
 
-    /// Override a recipe's key, as in `cloze pretrain`; may be repeated
+    /// Override a key of the recipe, as in `cloze pretrain`; can be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
 
-    /// Write the batches of a recipe's first phase as an Arrow IPC file, so that another trainer can train on the same
+    /// Write the batches of a recipe's first phase as an Arrow IPC file, for other training programs
     #[arg(long, value_name = "FILE", requires = "steps")]
     pub write_batches: Option<PathBuf>,
 
-    /// Which steps to write: A..B, from 0, B excluded
+    /// Range of steps to write: A..B, starting at 0, without B
     #[arg(long, value_name = "A..B", value_parser = steps, requires = "write_batches")]
     pub steps: Option<Range<u64>>,
 
-    /// Print JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     pub json: bool,
 }
 
 fn steps(text: &str) -> Result<Range<u64>, String> {
-    let bad = || "must be A..B with A below B, such as 0..100".to_string();
+    let bad = || "must be A..B with A less than B, such as 0..100".to_string();
     let (from, to) = text.split_once("..").ok_or_else(bad)?;
     let range = from.trim().parse().map_err(|_| bad())?..to.trim().parse().map_err(|_| bad())?;
     if range.is_empty() { Err(bad()) } else { Ok(range) }
 }
 
-/// The bytes of all files below a folder.
+/// The total size in bytes of all files in a folder and its subfolders.
 pub fn folder_bytes(dir: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
     entries
@@ -73,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn step_ranges_are_checked() {
+    fn invalid_step_ranges_are_refused() {
         assert_eq!(steps("0..100"), Ok(0..100));
         for bad in ["5", "5..5", "9..3", "a..b", "-1..3", ".."] {
             assert!(steps(bad).is_err(), "{bad}");

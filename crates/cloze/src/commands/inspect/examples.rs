@@ -1,4 +1,4 @@
-//! Sequences as a model sees them, decoded: segments coloured, predicted tokens marked.
+//! Decoded example sequences, with coloured segments and marked predicted tokens.
 
 use std::io::Write;
 
@@ -11,13 +11,13 @@ use serde_json::json;
 
 use crate::terminal::Terminal;
 
-/// Bold yellow: what is to be predicted.
+/// Bold yellow, for predicted tokens.
 const LABEL: &str = "1;33";
-/// Cyan and green: the segments. Plain blue is too dark on a black ground.
+/// Cyan and green, for the segments. Plain blue is too dark on a black background.
 const SEGMENTS: [&str; 2] = ["36", "32"];
 const DIM: &str = "2";
 
-/// Prints the first `count` sequences that these options draw.
+/// Prints the first `count` sequences for these options.
 pub(super) fn show(
     out: &mut dyn Write,
     documents: &Documents,
@@ -57,7 +57,7 @@ pub(super) fn show(
 fn heading(number: usize, example: &Example, terminal: &Terminal) -> String {
     let predicted = example.pieces.iter().filter(|piece| piece.label.is_some()).count();
     let relation = match example.random_next {
-        Some(true) => ", B of another document (label 1)",
+        Some(true) => ", B is from another document (label 1)",
         Some(false) => ", B continues A (label 0)",
         None => "",
     };
@@ -94,7 +94,7 @@ mod tests {
     use crate::terminal::{ColorChoice, Verbosity};
 
     #[test]
-    fn masks_read_without_colours_too() {
+    fn examples_are_readable_without_colours() {
         let piece = |token: &str, label: Option<&str>, segment| ExamplePiece {
             token: token.into(),
             label: label.map(str::to_string),
@@ -113,7 +113,7 @@ mod tests {
         };
         let mut plain = Terminal::detect(ColorChoice::Never, Verbosity::Quiet, None);
         assert_eq!(text(&example, &plain), "[CLS] the= [MASK]→cat [SEP] oak→sat");
-        assert!(heading(1, &example, &plain).contains("3 predicted, B of another document"));
+        assert!(heading(1, &example, &plain).contains("3 predicted, B is from another document"));
         plain.colour = true;
         assert!(text(&example, &plain).contains("\x1b[1;33m→cat\x1b[0m"));
     }

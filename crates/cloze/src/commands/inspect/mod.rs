@@ -1,4 +1,4 @@
-//! `cloze inspect`: what a path holds.
+//! `cloze inspect`: shows the contents of files and folders.
 
 mod arguments;
 mod examples;
@@ -18,7 +18,7 @@ use cloze_train::recipe::shipped;
 use crate::terminal::Terminal;
 pub use arguments::Arguments;
 
-/// What a path turned out to be.
+/// The kind of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Model,
@@ -30,7 +30,7 @@ enum Kind {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    // The name of a recipe is not the name of a model.
+    // A recipe's name is not looked up on the Hub.
     let named = match is_recipe(&arguments.path) {
         true => None,
         false => arguments.hub.find_if_named(&arguments.path, terminal)?,
@@ -38,10 +38,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let path = named.as_deref().unwrap_or(&arguments.path);
     let kind = detect(path)?;
     if arguments.write_batches.is_some() && kind != Kind::Recipe {
-        bail!("--write-batches needs a recipe; {} is none", path.display());
+        bail!("--write-batches needs a recipe; {} is not one", path.display());
     }
     if !arguments.overrides.is_empty() && kind != Kind::Recipe {
-        bail!("--set needs a recipe; {} is none", path.display());
+        bail!("--set needs a recipe; {} is not one", path.display());
     }
     match kind {
         Kind::Model => model::show(path, arguments, terminal),
@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     }
 }
 
-/// Whether this names a recipe that is built in.
+/// Whether this is the name of a built-in recipe.
 fn is_recipe(path: &Path) -> bool {
     !path.exists() && shipped().iter().any(|recipe| path == Path::new(&recipe.name))
 }
@@ -67,7 +67,7 @@ fn detect(path: &Path) -> Result<Kind> {
             () if has("metrics.jsonl") || has("recipe.toml") => Kind::Run,
             () if has("tokenizer.json") || has("vocab.txt") => Kind::Vocabulary,
             () => bail!(
-                "{}: nothing known in this folder; expected a model (config.json), a run (metrics.jsonl), a vocabulary \
+                "{}: unknown kind of folder; expected a model (config.json), a run (metrics.jsonl), a vocabulary \
                  (tokenizer.json or vocab.txt) or shards (manifest.json)",
                 path.display()
             ),
@@ -77,18 +77,18 @@ fn detect(path: &Path) -> Result<Kind> {
         if is_recipe(path) {
             return Ok(Kind::Recipe);
         }
-        bail!("{}: no such file or folder, and no recipe of this name is built in", path.display());
+        bail!("{}: no such file or folder, and no built-in recipe with this name", path.display());
     }
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let extension = path.extension().map(|extension| extension.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(match (name.as_str(), extension.as_str()) {
-        ("manifest.json", _) => bail!("{}: give its folder", path.display()),
+        ("manifest.json", _) => bail!("{}: give the folder of the shards", path.display()),
         ("config.json", _) | (_, "safetensors") => bail!("{}: give the model's folder", path.display()),
         (_, "toml") => Kind::Recipe,
         (_, "arrow") => Kind::Shard,
         ("tokenizer.json", _) | (_, "txt") => Kind::Vocabulary,
         _ => bail!(
-            "{}: nothing known; expected a folder, a recipe (.toml), a shard (.arrow), vocab.txt or tokenizer.json",
+            "{}: unknown kind of file; expected a folder, a recipe (.toml), a shard (.arrow), vocab.txt or tokenizer.json",
             path.display()
         ),
     })
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_told_apart_by_what_lies_in_the_folder() {
+    fn kinds_are_detected_from_the_files() {
         let dir = tempfile::tempdir().unwrap();
         let make = |name: &str, files: &[&str]| {
             let folder = dir.path().join(name);
@@ -111,7 +111,11 @@ mod tests {
         };
         assert_eq!(detect(&make("a", &["manifest.json", "x.arrow"])).unwrap(), Kind::Shards);
         assert_eq!(detect(&make("b", &["config.json", "vocab.txt"])).unwrap(), Kind::Model);
-        assert_eq!(detect(&make("old", &["modules.json"])).unwrap(), Kind::Model, "r12");
+        assert_eq!(
+            detect(&make("old", &["modules.json"])).unwrap(),
+            Kind::Model,
+            "an old sentence-transformers folder"
+        );
         assert_eq!(detect(&make("c", &["recipe.toml"])).unwrap(), Kind::Run);
         assert_eq!(detect(&make("d", &["vocab.txt"])).unwrap(), Kind::Vocabulary);
         assert_eq!(detect(&dir.path().join("a/x.arrow")).unwrap(), Kind::Shard);

@@ -1,4 +1,4 @@
-//! A model folder or checkpoint: sizes, heads, parameter table.
+//! Shows a model folder or checkpoint: sizes, labels, tokenizer, parameters.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::arguments::Arguments;
 use super::tokenizer::{as_json, casing, details};
-use crate::commands::tokenizer::tell_notes;
+use crate::commands::tokenizer::show_notes;
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -26,7 +26,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     let class = config.architectures.as_deref().unwrap_or_default().join(", ");
     let bytes = super::arguments::folder_bytes(dir);
 
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     if arguments.json {
         let head = json!({
             "kind": kind,
@@ -53,14 +53,14 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
         return Ok(());
     }
     writeln!(out, "{} {}", terminal.bold(kind), dir.display())?;
-    writeln!(out, "  class          {}", if class.is_empty() { "not said" } else { &class })?;
+    writeln!(out, "  class          {}", if class.is_empty() { "unknown" } else { &class })?;
     if let Some(labels) = config.labels() {
-        /// Labels that are shown.
-        const SHOWN: usize = 12;
-        let more = labels.len().saturating_sub(SHOWN);
+        /// Maximum number of labels to show.
+        const MAX_SHOWN: usize = 12;
+        let more = labels.len().saturating_sub(MAX_SHOWN);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let shown = &labels[..labels.len().min(SHOWN)];
-        writeln!(out, "  labels         {} in this order: {}{more}", labels.len(), shown.join(", "))?;
+        let shown = &labels[..labels.len().min(MAX_SHOWN)];
+        writeln!(out, "  labels         {}, in order: {}{more}", labels.len(), shown.join(", "))?;
     }
     if let Some(problem) = config.problem_type() {
         writeln!(out, "  problem type   {problem}")?;
@@ -123,10 +123,10 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
         )?;
     }
     let Ok(tokenizer) = tokenizer else { return Ok(()) };
-    tell_notes(&tokenizer, terminal);
+    show_notes(&tokenizer, terminal);
     if tokenizer.vocab_size() != config.vocab_size {
         terminal.warn(&format!(
-            "the tokenizer has {} tokens, the model {} rows for them",
+            "the tokenizer has {} tokens, but the model has {} embedding rows",
             tokenizer.vocab_size(),
             config.vocab_size
         ));

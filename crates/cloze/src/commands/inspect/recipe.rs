@@ -1,4 +1,4 @@
-//! A recipe: the model it builds, its phases, examples from its shards; its batches for other trainers.
+//! Shows a recipe: model, phases, examples from its shards. Also exports its batches.
 
 use std::io::Write;
 use std::path::Path;
@@ -20,7 +20,8 @@ use crate::format;
 use crate::terminal::Terminal;
 
 pub(super) fn show(path: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    // A recipe that ships is not complete by itself: it is shown as it stands, but with --set it must be whole.
+    // Built-in recipes are incomplete (they have no data). Without --set they are shown unchecked; with --set the
+    // recipe must be complete.
     let recipe = match arguments.overrides.as_slice() {
         [] => Recipe::open_unchecked(path)?,
         overrides => Recipe::open(path, overrides)?,
@@ -29,13 +30,13 @@ pub(super) fn show(path: &Path, arguments: &Arguments, terminal: &Terminal) -> R
     if let (Some(file), Some(steps)) = (&arguments.write_batches, &arguments.steps) {
         if !has_shards {
             bail!(
-                "{}: no shards to draw batches from; name a folder made by `cloze prepare` with --set data=DIR",
+                "{}: no shards for the batches; give a folder from `cloze prepare` with --set data=DIR",
                 recipe.data.display()
             );
         }
         return write(&recipe, file, steps.clone(), arguments.json);
     }
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     let parameters = parameters(&recipe);
     if arguments.json {
         let line = json!({"kind": "recipe", "path": format::path(path), "recipe": recipe, "parameters": parameters});
@@ -84,13 +85,13 @@ fn write_summary(
             if objective.whole_word { ", whole words" } else { "" },
             if objective.nsp { ", next sentence" } else { ", full sentences without next-sentence prediction" },
         )?,
-        ObjectiveKind::CausalLm => writeln!(out, "  objective      CLM: every token from those before it")?,
+        ObjectiveKind::CausalLm => writeln!(out, "  objective      CLM: predict every token from the previous ones")?,
     }
     let length = match (recipe.plan().total_steps(), recipe.minutes) {
         (Some(steps), Some(minutes)) => format!("{} steps or {minutes} minutes", format::count(steps)),
         (Some(steps), None) => format!("{} steps", format::count(steps)),
         (None, Some(minutes)) => format!("{minutes} minutes"),
-        (None, None) => "not said".into(),
+        (None, None) => "not set".into(),
     };
     writeln!(out, "  length         {length}")?;
     for (number, phase) in recipe.phase.iter().enumerate() {
@@ -127,21 +128,21 @@ fn write_summary(
     writeln!(out, "  schedule       {}, warmup over {warmup}", schedule.kind.name())?;
     let often = |every: Every| match every {
         Every::Steps(0) => "never".to_owned(),
-        Every::Steps(steps) => format!("each {} steps", format::count(steps)),
-        Every::Percent(_) => format!("each {every} of the run"),
-        Every::Minutes(_) => format!("each {every}"),
+        Every::Steps(steps) => format!("every {} steps", format::count(steps)),
+        Every::Percent(_) => format!("every {every} of the run"),
+        Every::Minutes(_) => format!("every {every}"),
     };
     writeln!(out, "  evaluation     {}", often(recipe.eval.every))?;
     writeln!(out, "  checkpoints    {}", often(recipe.checkpoint.every))?;
     writeln!(out, "  precision      {}", recipe.precision.name())?;
     if recipe.recompute {
-        writeln!(out, "  recompute      each layer's activations, in the backward pass")?;
+        writeln!(out, "  recompute      activations in the backward pass (activation checkpointing)")?;
     }
     Ok(())
 }
 
-/// The number of weights of the model that the recipe builds, with the vocabulary of its shards (BERT's 30522 where
-/// there are none); unknown when it starts from a checkpoint.
+/// The number of parameters of the recipe's model, with the vocabulary size of its shards (without shards BERT's
+/// 30522). `None` if it starts from a checkpoint.
 fn parameters(recipe: &Recipe) -> Option<usize> {
     let model = &recipe.model;
     if model.init.is_some() {
@@ -165,13 +166,13 @@ fn write(recipe: &Recipe, file: &Path, steps: std::ops::Range<u64>, json: bool) 
     let tokenizer = Tokenizer::open(&shards.tokenizer_dir())?;
     let documents = shards.split(Split::Train).clone();
     let source = BatchSource::new(documents, TokenTable::from(&tokenizer), recipe.batch_options(0))?;
-    // A step of A micro-batches is A batches in a row.
+    // A step with A micro-batches uses A consecutive batches.
     let accumulate = u64::from(phase.accumulate);
     let end = steps.end.checked_mul(accumulate).filter(|&end| end > 0);
     let end = end.with_context(|| format!("--steps {}..{}: no such batches", steps.start, steps.end))?;
     let range = steps.start * accumulate..end;
     write_batches(&source, range.clone(), file)?;
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     let batches = range.end - range.start;
     if json {
         let line = json!({"kind": "batches", "file": format::path(file), "steps": steps.end - steps.start, "batches": batches});
@@ -187,11 +188,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base_has_the_papers_parameters() {
+    fn base_recipe_has_the_parameters_of_bert_base() {
         let text = "data = \"none\"\nsteps = 1\n[model]\nhidden_size = 768\nnum_hidden_layers = 12\n\
                     num_attention_heads = 12\n[[phase]]\nseq_len = 128\nbatch_sequences = 1\n";
         let recipe = Recipe::parse(text, "base", &[]).unwrap();
-        // BertForPreTraining with BertConfig()'s sizes, the decoder tied.
+        // Transformers' BertForPreTraining(BertConfig()), with tied decoder weights.
         assert_eq!(parameters(&recipe), Some(110_106_428));
     }
 }

@@ -1,4 +1,4 @@
-//! A run's folder: how far it came, what it keeps.
+//! Shows a run folder: progress, scores, checkpoints.
 
 use std::io::Write;
 use std::path::Path;
@@ -14,13 +14,13 @@ use crate::terminal::Terminal;
 pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let checkpoints = folder_names(&dir.join("checkpoints"));
     let model = dir.join("model").join("config.json").is_file();
-    // A run that was stopped before its first line is worth showing too.
+    // A run that was stopped before its first record is shown too.
     let run = run_page::run(dir, String::new()).ok();
     let finished = model && run.as_ref().is_none_or(is_finished);
-    let is_fine_tuning = run.as_ref().is_some_and(|run| run.kind == Kind::FineTuneConfig);
+    let is_fine_tuning = run.as_ref().is_some_and(|run| run.kind == Kind::FineTuning);
     let last = run.as_ref().and_then(|run| run.training.last());
     let evaluation = run.as_ref().and_then(|run| run.evaluations.last());
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     if arguments.json {
         let line = json!({
             "kind": "run", "path": format::path(dir), "last": last, "evaluation": evaluation, "checkpoints": checkpoints,
@@ -55,26 +55,26 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     writeln!(out, "  checkpoints    {kept}")?;
     let shown = match (finished, model) {
         (true, _) => "model/, final",
-        (false, true) if is_fine_tuning => "model/, the best so far: go on with --resume",
-        (false, true) => "model/, as it was when the run was last interrupted: go on with --resume",
-        (false, false) => "not yet: go on with --resume",
+        (false, true) if is_fine_tuning => "model/, the best so far; continue with --resume",
+        (false, true) => "model/, from the last interruption; continue with --resume",
+        (false, false) => "none yet; continue with --resume",
     };
     writeln!(out, "  model          {shown}")?;
     writeln!(out, "  on disk        {}", format::bytes(super::arguments::folder_bytes(dir)))?;
     Ok(())
 }
 
-/// Whether a run has come to its end.
+/// Whether a run is finished.
 fn is_finished(run: &Run) -> bool {
-    if run.kind == Kind::FineTuneConfig {
-        // At its end it removes what it could be resumed from.
+    if run.kind == Kind::FineTuning {
+        // A finished fine-tuning removes its checkpoints.
         return !run.dir.join("checkpoints").is_dir();
     }
     let last_event = |start: &str| run.events.iter().rev().find(|(_, message)| message.starts_with(start));
     match (run.training.last(), last_event("finished after step")) {
-        // A finished run may have been made longer since.
+        // A finished run may have been extended afterwards.
         (Some(last), Some((step, _))) => step.is_some_and(|step| step >= last.step),
-        // A run that an earlier version finished does not say so.
+        // Earlier versions wrote no message at the end.
         (Some(_), None) => last_event("interrupted").is_none(),
         (None, _) => true,
     }
@@ -103,30 +103,30 @@ mod tests {
     }
 
     #[test]
-    fn a_run_has_come_to_its_end_or_not() {
+    fn finished_pre_trainings_are_recognised() {
         let [five, nine] = [5, 9].map(|step| format!(r#"{{"kind":"train","step":{step},"mlm_loss":3.5}}"#));
-        // A loss that is not a number is null in JSON.
+        // NaN is null in JSON.
         let diverged = r#"{"kind":"train","step":5,"mlm_loss":null,"grad_norm":null}"#;
         let interrupted = r#"{"kind":"event","step":5,"message":"interrupted after step 5; go on with --resume"}"#;
         let finished = r#"{"kind":"event","step":5,"message":"finished after step 5"}"#;
         let pretraining = |lines: &[&str]| of(Path::new("none"), Kind::PreTraining, lines);
         assert!(pretraining(&[&five, finished]));
-        assert!(pretraining(&[finished, &five]), "resumed when it was finished, by an earlier version");
-        assert!(pretraining(&[&five, interrupted, finished]), "made so short that it was over");
+        assert!(pretraining(&[finished, &five]), "finished, then resumed by an earlier version");
+        assert!(pretraining(&[&five, interrupted, finished]), "shortened after an interruption");
         assert!(pretraining(&[&five]), "finished by an earlier version");
         assert!(!pretraining(&[&five, interrupted]));
         assert!(!pretraining(&[diverged, interrupted]));
-        assert!(!pretraining(&[&five, finished, &nine]), "made longer, and not finished since");
+        assert!(!pretraining(&[&five, finished, &nine]), "extended, and not finished afterwards");
     }
 
-    /// The model of a fine-tuning that was interrupted was called final.
+    /// Regression: the model of an interrupted fine-tuning was called final.
     #[test]
-    fn a_fine_tuning_has_checkpoints_until_its_end() {
+    fn a_fine_tuning_with_checkpoints_is_unfinished() {
         let dir = tempfile::tempdir().unwrap();
         let lines =
             [r#"{"kind":"train","step":5,"loss":null}"#, r#"{"kind":"event","step":5,"message":"interrupted"}"#];
-        assert!(of(dir.path(), Kind::FineTuneConfig, &lines));
+        assert!(of(dir.path(), Kind::FineTuning, &lines));
         std::fs::create_dir(dir.path().join("checkpoints")).unwrap();
-        assert!(!of(dir.path(), Kind::FineTuneConfig, &lines[..1]));
+        assert!(!of(dir.path(), Kind::FineTuning, &lines[..1]));
     }
 }

@@ -1,4 +1,4 @@
-//! A folder of shards, or one shard: counts, the corpus report, examples.
+//! Shows a folder of shards or one shard: counts, corpus report, examples.
 
 use std::io::Write;
 use std::path::Path;
@@ -21,11 +21,11 @@ pub(super) fn show_folder(dir: &Path, arguments: &Arguments, terminal: &Terminal
     let shards = Shards::open(dir)?;
     let tokenizer = Tokenizer::open(&shards.tokenizer_dir())?;
     let manifest = &shards.manifest;
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     if arguments.json {
         writeln!(out, "{}", json!({"kind": "shards", "path": format::path(dir), "manifest": manifest}))?;
     } else {
-        writeln!(out, "{} {} (sizes and checksums are right)", terminal.bold("shards"), dir.display())?;
+        writeln!(out, "{} {} (sizes and checksums match)", terminal.bold("shards"), dir.display())?;
         writeln!(
             out,
             "  tokenizer      {} tokens, {}, fingerprint {}",
@@ -61,7 +61,7 @@ pub(super) fn show_folder(dir: &Path, arguments: &Arguments, terminal: &Terminal
 pub(super) fn show_file(path: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let tokenizer = Tokenizer::open(&path.parent().unwrap_or(Path::new(".")).join("tokenizer"));
     let documents = Documents::open_file(path, tokenizer.as_ref().ok().map(Tokenizer::vocab_size))?;
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     let sentences = documents.total_sentences();
     if arguments.json {
         let line = json!({
@@ -84,7 +84,7 @@ pub(super) fn show_file(path: &Path, arguments: &Arguments, terminal: &Terminal)
     let tokenizer = match tokenizer {
         Ok(tokenizer) => tokenizer,
         Err(_) if arguments.json => return Ok(()),
-        Err(error) => bail!("no examples without the tokenizer that lies beside a shard: {error}"),
+        Err(error) => bail!("examples need the tokenizer folder next to the shard: {error}"),
     };
     let options = BatchOptions::default().disable_nsp_if_unavailable(&documents, &TokenTable::from(&tokenizer));
     examples::show(&mut out, &documents, &tokenizer, &options, arguments.examples, arguments.json, terminal)

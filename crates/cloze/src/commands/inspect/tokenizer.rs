@@ -1,14 +1,14 @@
-//! What there is to say of a tokenizer.
+//! Descriptions of tokenizers.
 
 use cloze_text::{AddedToken, SpecialTokens, Tokenizer};
 use serde_json::{Value, json};
 
 use crate::format;
 
-/// Added tokens that are named; of more, how many there are.
-const SHOWN: usize = 12;
+/// Maximum number of added tokens to show.
+const MAX_SHOWN: usize = 12;
 
-/// "cased" or "uncased", and what becomes of accents where that does not follow from it.
+/// "cased" or "uncased", with the handling of accents if it is unusual.
 pub fn casing(tokenizer: &Tokenizer) -> &'static str {
     match (tokenizer.is_cased(), tokenizer.strips_accents()) {
         (true, false) => "cased",
@@ -18,16 +18,16 @@ pub fn casing(tokenizer: &Tokenizer) -> &'static str {
     }
 }
 
-/// The tokenizer's kind, added tokens, limit and reading of special tokens: names and lines.
+/// Labels and values for the tokenizer's kind, added tokens, length limit and special tokens in texts.
 pub fn details(tokenizer: &Tokenizer) -> Vec<(&'static str, String)> {
     let mut lines = vec![("kind", format!("{} as {} of Transformers", tokenizer.model(), tokenizer.class_name()))];
     let added = tokenizer.added_tokens();
     for (name, special) in [("added", false), ("own special", true)] {
         let all: Vec<&AddedToken> = added.iter().filter(|token| token.special == special).collect();
         if !all.is_empty() {
-            let shown = all.iter().take(SHOWN).map(|token| format!("{} {}", token.text, token.id));
+            let shown = all.iter().take(MAX_SHOWN).map(|token| format!("{} {}", token.text, token.id));
             let shown = shown.collect::<Vec<_>>().join(", ");
-            let more = all.len().saturating_sub(SHOWN);
+            let more = all.len().saturating_sub(MAX_SHOWN);
             let more = if more > 0 { format!(" and {} more", format::count(more as u64)) } else { String::new() };
             lines.push((name, shown + &more));
         }
@@ -35,20 +35,22 @@ pub fn details(tokenizer: &Tokenizer) -> Vec<(&'static str, String)> {
     if let Some(longest) = tokenizer.model_max_length() {
         lines.push((
             "length",
-            format!("{} tokens of a sequence at most (model_max_length)", format::count(longest as u64)),
+            format!("at most {} tokens per sequence (model_max_length)", format::count(longest as u64)),
         ));
     }
     lines.push((
         "names in text",
         match tokenizer.special_tokens() {
-            SpecialTokens::Text => "names of special tokens are text (--special-tokens text)".to_owned(),
-            SpecialTokens::Parse => "names of special tokens are those tokens (--special-tokens parse)".to_owned(),
+            SpecialTokens::Text => "names of special tokens are read as text (--special-tokens text)".to_owned(),
+            SpecialTokens::Parse => {
+                "names of special tokens are read as those tokens (--special-tokens parse)".to_owned()
+            }
         },
     ));
     lines
 }
 
-/// The same as JSON.
+/// The properties of the tokenizer as JSON.
 pub fn as_json(tokenizer: &Tokenizer) -> Value {
     let added = |token: AddedToken| json!({"token": token.text, "id": token.id, "special": token.special});
     json!({

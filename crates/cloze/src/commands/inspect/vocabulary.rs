@@ -1,4 +1,4 @@
-//! A vocabulary: its size, its special tokens, its kinds of pieces.
+//! Shows a vocabulary: size, special tokens, kinds of pieces.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::arguments::Arguments;
 use super::tokenizer::{as_json, casing, details};
-use crate::commands::tokenizer::tell_notes;
+use crate::commands::tokenizer::show_notes;
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -25,10 +25,10 @@ pub(super) fn show(path: &Path, arguments: &Arguments, terminal: &Terminal) -> R
     let mut longest: Vec<&str> = ordinary().filter_map(|id| tokenizer.token(id)).collect();
     longest.sort_by_key(|token| std::cmp::Reverse(token.chars().count()));
     longest.truncate(10);
-    // The last words to be learned are the rarest: they tell whether the size suits the corpus.
+    // The last tokens were the least frequent in training. They show whether the size suits the corpus.
     let last: Vec<&str> = (size.saturating_sub(10)..size).filter_map(|id| tokenizer.token(id as u32)).collect();
 
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     if arguments.json {
         let line = json!({
             "kind": "vocabulary", "path": format::path(path), "tokenizer": as_json(&tokenizer), "vocab_size": size, "cased": tokenizer.is_cased(),
@@ -62,6 +62,6 @@ pub(super) fn show(path: &Path, arguments: &Arguments, terminal: &Terminal) -> R
     writeln!(out, "  fingerprint    {}", tokenizer.fingerprint())?;
     writeln!(out, "  longest        {}", longest.join(" "))?;
     writeln!(out, "  last           {}", last.join(" "))?;
-    tell_notes(&tokenizer, terminal);
+    show_notes(&tokenizer, terminal);
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The quickstart's last stage: three tasks, each learned from few labelled rows by the pre-trained model and, for comparison,
-//! by the same architecture with fresh weights.
+//! The last stage of the quickstart: fine-tunes the pre-trained model for three tasks with few labelled rows, and for
+//! comparison the same architecture with random weights.
 
 use std::fs;
 use std::io::Write;
@@ -20,47 +20,47 @@ use serde::Serialize;
 use super::sample_corpus::labelled::{self, Files};
 use crate::commands::tasks::config_of;
 use crate::failure::Interrupted;
-use crate::interrupt::Polling;
+use crate::interrupt::GracefulStop;
 use crate::program;
 use crate::terminal::Terminal;
 
-/// Nothing of a quickstart can go on.
+/// A quickstart cannot be resumed.
 pub const INTERRUPTED: Interrupted = Interrupted("run the quickstart again to start over");
 
-/// What the stage writes, in the quickstart's folder.
+/// The folders that this stage writes in the quickstart's folder.
 pub const PARTS: [&str; 3] = ["labelled", "untrained", "finetuned"];
 
-/// Tokens of a sequence at most: the models have no more positions.
+/// Maximum sequence length: the number of positions of the models.
 const MAX_LEN: usize = 128;
 
-/// How much is learned.
+/// The sizes of the stage.
 pub struct Plan {
-    /// Labelled rows of each task to learn from.
+    /// Training rows of each task.
     pub train: usize,
-    /// Other rows to be judged by.
+    /// Dev rows of each task.
     pub dev: usize,
     pub epochs: u32,
     pub batch: usize,
     pub rate: f64,
 }
 
-/// One task, learned twice.
+/// The scores of one task with and without pre-training.
 #[derive(Debug, Serialize)]
 pub struct Comparison {
     pub task: &'static str,
     pub metric: &'static str,
-    /// What is learned, in words.
+    /// Description of the task.
     #[serde(skip)]
     pub what: &'static str,
     pub pretrained: f64,
     pub untrained: f64,
     pub train_rows: usize,
     pub dev_rows: usize,
-    /// The model fine-tuned from the pre-trained one.
+    /// The folder of the model fine-tuned from the pre-trained one.
     pub model: PathBuf,
 }
 
-/// Where everything lies, and what all fine-tunings have in common.
+/// The stage: its folders, and what all fine-tunings share.
 pub struct Stage<'a> {
     pub dir: &'a Path,
     pub pretrained: &'a Path,
@@ -71,7 +71,7 @@ pub struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Writes the labelled rows and learns all three tasks.
+    /// Writes the labelled rows and fine-tunes for all three tasks.
     pub fn run(&self) -> Result<Vec<Comparison>> {
         let device = Device::cpu(self.terminal.threads)?;
         let tokenizer = Tokenizer::open(self.pretrained)?;
@@ -79,47 +79,54 @@ impl Stage<'_> {
         Model::new(config_of(self.pretrained)?, Heads::ENCODER, &device, self.seed)?.save(&untrained)?;
         tokenizer.save(&untrained)?;
         let Plan { train, dev, .. } = *self.plan;
-        // The corpus has the seed itself: its stories are no one's rows.
+        // The corpus uses `seed`, so that the labelled rows are different stories.
         let files = |make: fn(u64, usize, usize) -> Files| make(self.seed + 1, train, dev);
-        let learn = Learn { stage: self, device: &device, tokenizer: &tokenizer, untrained: &untrained };
+        let comparison = TaskComparison { stage: self, device: &device, tokenizer: &tokenizer, untrained: &untrained };
         Ok(vec![
-            learn.both(
+            comparison.compare(
                 &classify::KIND,
                 "tsv",
                 ["the kind of story of a sentence", "accuracy"],
                 &files(labelled::topics),
             )?,
-            learn.both(&tag::KIND, "conll", ["people, places and things", "F1"], &files(labelled::entities))?,
-            learn.both(&answer::KIND, "json", ["questions about a passage", "F1"], &files(labelled::questions))?,
+            comparison.compare(&tag::KIND, "conll", ["people, places and things", "F1"], &files(labelled::entities))?,
+            comparison.compare(
+                &answer::KIND,
+                "json",
+                ["questions about a passage", "F1"],
+                &files(labelled::questions),
+            )?,
         ])
     }
 }
 
-struct Learn<'a> {
+struct TaskComparison<'a> {
     stage: &'a Stage<'a>,
     device: &'a Device,
     tokenizer: &'a Tokenizer,
     untrained: &'a Path,
 }
 
-impl Learn<'_> {
-    /// `ending`: that of the files; `what` is learned, and the score's name.
-    fn both(
+impl TaskComparison<'_> {
+    /// Fine-tunes both models for a task. `extension` is that of the data files; `what` describes the task; `metric` is
+    /// the name of its score.
+    fn compare(
         &self,
         kind: &'static Kind,
-        ending: &str,
+        extension: &str,
         [what, metric]: [&'static str; 2],
         files: &Files,
     ) -> Result<Comparison> {
         let Stage { dir, pretrained, plan, seed, stop, terminal } = self.stage;
         let name = kind.name();
-        let [train_file, dev_file] = write(&dir.join("labelled"), [name, ending], files)?;
+        let [train_file, dev_file] = write(&dir.join("labelled"), [name, extension], files)?;
         let mut given = TaskOptions::default();
         given.settings.max_len = Some(MAX_LEN);
         let reading = Reading::new(&kind.description, given, None)?;
         let (config, notes) = (config_of(pretrained)?, &mut Notes::default());
-        let (task, train) = kind.learn(&reading, std::slice::from_ref(&train_file), &config, self.tokenizer, notes)?;
-        let dev =
+        let (task, train_rows) =
+            kind.learn(&reading, std::slice::from_ref(&train_file), &config, self.tokenizer, notes)?;
+        let dev_rows =
             task.read(&reading, std::slice::from_ref(&dev_file), LabelsNeeded::Required, self.tokenizer, notes)?;
         let mut settings = Settings::default();
         settings.epochs = plan.epochs;
@@ -127,11 +134,11 @@ impl Learn<'_> {
         settings.lr = plan.rate;
         settings.seed = *seed;
         let task_settings = task.settings(&reading);
-        let learn = |model: &Path, out: PathBuf| -> Result<f64> {
-            let asked = FineTuneConfig {
+        let train = |model: &Path, out: PathBuf| -> Result<f64> {
+            let config = FineTuneConfig {
                 task: &*task,
-                train: &*train,
-                dev: &*dev,
+                train: &*train_rows,
+                dev: &*dev_rows,
                 files: [std::slice::from_ref(&train_file), std::slice::from_ref(&dev_file)],
                 model,
                 settings: &settings,
@@ -141,14 +148,14 @@ impl Learn<'_> {
                 task_settings: &task_settings,
             };
             let bar = terminal.progress_timed(name);
-            let mut polling = None;
-            let outcome = finetune(&asked, stop, &mut |event| match event {
+            let mut graceful_stop = None;
+            let outcome = finetune(&config, stop, &mut |event| match event {
                 Event::Step(step) => {
                     let Figures { step: done, loss, .. } = step.figures;
-                    bar.set_share(step.progress, &format!("step {done}/{} · loss {loss:.4}", step.end.steps()));
+                    bar.set_fraction(step.progress, &format!("step {done}/{} · loss {loss:.4}", step.end.steps()));
                 }
                 Event::Message(message) => bar.note(message),
-                Event::Start(_) => polling = Some(Polling::begin()),
+                Event::Start(_) => graceful_stop = Some(GracefulStop::begin()),
                 _ => {}
             });
             bar.finish();
@@ -163,19 +170,19 @@ impl Learn<'_> {
             task: name,
             metric,
             what,
-            pretrained: learn(pretrained, out.clone())?,
-            untrained: learn(self.untrained, dir.join("finetuned").join(format!("{name}-untrained")))?,
-            train_rows: train.len(),
-            dev_rows: dev.len(),
+            pretrained: train(pretrained, out.clone())?,
+            untrained: train(self.untrained, dir.join("finetuned").join(format!("{name}-untrained")))?,
+            train_rows: train_rows.len(),
+            dev_rows: dev_rows.len(),
             model: out.join("model"),
         })
     }
 }
 
-/// The paradigm in one table: what a few labelled rows teach a pre-trained model, and what they teach fresh weights.
+/// Writes a table of the scores with and without pre-training.
 pub fn write_table(out: &mut dyn Write, comparisons: &[Comparison]) -> Result<()> {
     let Some(Comparison { train_rows, dev_rows, .. }) = comparisons.first() else { return Ok(()) };
-    writeln!(out, "\nfine-tuned on {train_rows} labelled rows a task, judged on {dev_rows} others:")?;
+    writeln!(out, "\nfine-tuned on {train_rows} labelled rows per task, evaluated on {dev_rows} others:")?;
     writeln!(out, "  {:<52}{:>19}{:>11}", "", "with pre-training", "without")?;
     for Comparison { task, what, metric, pretrained, untrained, .. } in comparisons {
         let (with, without) = (100.0 * pretrained, 100.0 * untrained);
@@ -184,7 +191,7 @@ pub fn write_table(out: &mut dyn Write, comparisons: &[Comparison]) -> Result<()
     Ok(())
 }
 
-/// What to try with the models, and how one of them was made.
+/// Commands to try the fine-tuned models, and one to fine-tune again.
 pub fn next_commands(dir: &Path, pretrained: &Path, plan: &Plan) -> [String; 4] {
     let Plan { epochs, batch, rate, .. } = plan;
     let cloze = program::name();
@@ -206,10 +213,10 @@ pub fn next_commands(dir: &Path, pretrained: &Path, plan: &Plan) -> [String; 4] 
     ]
 }
 
-/// Writes the rows of a task of this name, into files with this ending; returns those to learn from and to judge by.
-fn write(folder: &Path, [name, ending]: [&str; 2], files: &Files) -> Result<[PathBuf; 2]> {
-    let paths = ["train", "dev"].map(|part| folder.join(format!("{name}.{part}.{ending}")));
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+/// Writes the rows of a task. Returns the paths of the training and dev files.
+fn write(folder: &Path, [name, extension]: [&str; 2], files: &Files) -> Result<[PathBuf; 2]> {
+    let paths = ["train", "dev"].map(|part| folder.join(format!("{name}.{part}.{extension}")));
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     for (path, text) in paths.iter().zip([&files.train, &files.dev]) {
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }

@@ -1,4 +1,4 @@
-//! `cloze quickstart`: everything once, small, from nothing.
+//! `cloze quickstart`: a complete small example, from a generated corpus to fine-tuned models.
 
 mod fine_tuning;
 mod sample_corpus;
@@ -33,19 +33,19 @@ use crate::{format, program, run_page};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  cloze quickstart --out first-bert",
-    after_long_help = "Needs no data and no network: writes a corpus of short English stories from a generator in the program, \
-        learns a vocabulary from it, makes shards, pre-trains a small BERT, judges it on held-out stories beside the unigram \
-        baseline (always guessing by frequency), and fills some masks. Then it fine-tunes the model on a few labelled rows \
-        each to classify, to tag and to answer, and the same model without pre-training beside it. About 3 minutes on 2 \
-        idle cores; on slow or busy ones it stops pre-training after 6 minutes and says so. Fails if the model has not learned more than frequencies.\n\nExamples:\n  cloze quickstart\n  \
+    after_long_help = "Needs no data and no network. Generates a corpus of short English stories, learns a vocabulary, makes \
+        shards, pre-trains a small BERT, evaluates it on held-out stories against a unigram baseline, and fills some masks. Then \
+        fine-tunes the model with few labelled rows for classify, tag and answer, and for comparison the same model without \
+        pre-training. Takes about 3 minutes on 2 idle cores. On slow or busy machines pre-training stops after 6 minutes, with \
+        a warning. Fails if the model is not better than the baseline.\n\nExamples:\n  cloze quickstart\n  \
         cloze quickstart --out first-bert\n  cloze quickstart --short --json"
 )]
 pub struct Arguments {
-    /// The folder to write; one that an earlier quickstart made is written anew
+    /// Output folder; the folder of an earlier quickstart is overwritten
     #[arg(long, default_value = "cloze-quickstart", value_name = "DIR")]
     out: PathBuf,
 
-    /// Learn less, in less than a minute: for automatic checks
+    /// Train less, in less than a minute, for automatic tests
     #[arg(long)]
     short: bool,
 
@@ -54,16 +54,16 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Marks a folder as ours to overwrite.
+/// File that marks a quickstart's folder, which may be overwritten.
 const MARKER: &str = ".cloze-quickstart";
-/// What an earlier quickstart left; nothing else in its folder is touched.
+/// What a quickstart writes in its folder, and removes from an earlier one's. Other files are kept.
 const PARTS: [&str; 7] = ["corpus", "vocab", "tokenizer", "shards", "run", "recipe.toml", "report.html"];
 const SEED: u64 = 1;
 const VALID_FRACTION: f64 = 0.04;
 const SEQ_LEN: usize = 64;
 
-/// The sizes of a quickstart. Its steps take two minutes at most on two idle cores; the minutes are for slow or busy ones, where
-/// it must end all the same.
+/// The sizes of a quickstart. The steps take at most two minutes on two idle cores; `minutes` limits the time on slow
+/// or busy machines.
 struct Plan {
     documents: usize,
     vocabulary: usize,
@@ -103,7 +103,7 @@ const SHORT: Plan = Plan {
     fine_tuning: fine_tuning::Plan { train: 96, dev: 96, epochs: 4, batch: 8, rate: 4e-3 },
 };
 
-/// Stories in the manner of the corpus; what is masked follows from grammar, from the trade or from the story so far.
+/// Stories similar to the corpus. The masked word follows from the grammar, the profession or the earlier sentences.
 const TEXTS: [&str; 4] = [
     "Martin Webb is a potter in Oakham. Oakham lies in the lake country, and people [MASK] from far away to see the castle.",
     "Peter keeps four dogs behind his house in Whitby. The dog sleeps in the kennel. When he came home, the [MASK] always barked.",
@@ -170,9 +170,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let comparisons = fine_tune(dir, &model_dir, &plan.fine_tuning, stop, terminal)?;
     let [loss, accuracy] = [evaluation.losses.loss("mlm"), evaluation.losses.accuracy("mlm")];
     let loss = loss.unwrap_or(f64::INFINITY);
-    let learned_something = loss < baseline.loss && accuracy.unwrap_or(0.0) > baseline.accuracy;
+    let beats_baseline = loss < baseline.loss && accuracy.unwrap_or(0.0) > baseline.accuracy;
 
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     let seconds = start.elapsed().as_secs_f64();
     if arguments.json {
         let fills: Vec<_> =
@@ -185,7 +185,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
             "planned_steps": plan.steps,
             "evaluation": evaluation,
             "unigram_baseline": {"mlm_loss": baseline.loss, "mlm_accuracy": baseline.accuracy},
-            "better_than_baseline": learned_something,
+            "better_than_baseline": beats_baseline,
             "fills": fills,
             "fine_tuned": comparisons,
             "peak_rss_bytes": format::peak_memory(),
@@ -196,7 +196,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         evaluate::write_evaluation(&mut out, &evaluation)?;
         writeln!(
             out,
-            "guessing by frequency: MLM loss {:.4}, accuracy {:.2} %; NSP accuracy 50 %",
+            "unigram baseline: MLM loss {:.4}, accuracy {:.2} %; NSP accuracy 50 %",
             baseline.loss,
             100.0 * baseline.accuracy
         )?;
@@ -206,22 +206,22 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         }
         fine_tuning::write_table(&mut out, &comparisons)?;
         if arguments.short {
-            writeln!(out, "  (--short pre-trains too little to be of help: see it without)")?;
+            writeln!(out, "  (with --short, pre-training is too short to help the tasks)")?;
         }
-        write_farewell(&mut out, dir, &model_dir, &page, plan, seconds)?;
+        write_next_steps(&mut out, dir, &model_dir, &page, plan, seconds)?;
     }
-    if !learned_something {
+    if !beats_baseline {
         bail!(
-            "the model learned no more than token frequencies (held-out MLM loss {:.3}, baseline {:.3}){}",
+            "the model is not better than token frequencies (held-out MLM loss {:.3}, baseline {:.3}){}",
             loss,
             baseline.loss,
-            if arguments.short { "; --short stops early, and a slow machine earlier still" } else { "" }
+            if arguments.short { "; --short trains little, and less on a slow machine" } else { "" }
         );
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the folder ours, or empties an earlier quickstart's of what that wrote.
+/// Creates and marks the folder, or removes an earlier quickstart's output from it.
 fn create_run_dir(dir: &Path) -> Result<()> {
     let marker = dir.join(MARKER);
     if dir.exists() && !dir.is_dir() {
@@ -229,12 +229,12 @@ fn create_run_dir(dir: &Path) -> Result<()> {
     }
     if !cloze_files::is_unused(dir)? && !marker.is_file() {
         bail!(
-            "{} is not empty and no quickstart made it; choose another folder with --out, or empty this one",
+            "{} is not empty and not from a quickstart; choose another folder with --out, or empty this one",
             dir.display()
         );
     }
-    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    fs::write(&marker, "This folder was made by `cloze quickstart`, which may write it anew.\n")
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    fs::write(&marker, "This folder was made by `cloze quickstart`, which may overwrite it.\n")
         .with_context(|| format!("cannot write in {}", dir.display()))?;
     for part in PARTS.into_iter().chain(fine_tuning::PARTS) {
         let path = dir.join(part);
@@ -262,7 +262,7 @@ fn write_corpus(path: &Path, plan: &Plan) -> Result<u64> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Writes the recipe and trains; returns the model's folder and the steps done.
+/// Writes the recipe and pre-trains. Returns the model's folder and the number of steps.
 fn train(
     dir: &Path,
     shards: &Path,
@@ -274,7 +274,7 @@ fn train(
     let path = dir.join("recipe.toml");
     fs::write(&path, recipe(plan)).with_context(|| format!("cannot write {}", path.display()))?;
     let mut recipe = Recipe::open(&path, &[])?;
-    // The file says where the shards lie for someone standing in its folder; we stand elsewhere.
+    // The path in the file is relative to its folder, which is not the current folder.
     recipe.data = shards.to_path_buf();
     recipe.threads = terminal.threads;
     let start = Instant::now();
@@ -284,14 +284,14 @@ fn train(
     };
     terminal.note(&format!(
         "4/6 training    {} in {}: {}",
-        pretrain::how_it_ended(&outcome, &recipe),
+        pretrain::describe_end(&outcome, &recipe),
         format::duration(start.elapsed().as_secs_f64()),
         model.display()
     ));
     if outcome.step < plan.steps {
         terminal.warn(&format!(
-            "this machine was busy, or is slow: {} of the {} planned steps were done in {} minutes. What follows is worse than \
-             it would be; run the quickstart again when the machine is idle",
+            "this machine is slow or was busy: only {} of {} planned steps were done in {} minutes, so the results below are \
+             worse than usual; run the quickstart again when the machine is idle",
             format::count(outcome.step),
             format::count(plan.steps),
             plan.minutes
@@ -303,23 +303,23 @@ fn train(
 fn recipe(plan: &Plan) -> String {
     let Plan { steps, minutes, layers, hidden, heads, batch, rate, .. } = plan;
     format!(
-        "# A BERT small enough to learn short stories in two minutes; `cloze recipe` lists the papers' sizes.\n\
+        "# A small BERT that learns short stories in two minutes; `cloze recipe` lists the sizes of the papers.\n\
          #   cloze pretrain recipe.toml --out another-run\n\
          seed = {SEED}\n\
          data = \"shards\"\n\
          steps = {steps}\n\
-         minutes = {minutes}          # whichever ends first: time is for slow machines\n\
+         minutes = {minutes}          # time limit for slow machines\n\
          precision = \"auto\"\n\n\
          [model]\n\
          hidden_size = {hidden}\n\
          num_hidden_layers = {layers}\n\
          num_attention_heads = {heads}\n\
          max_position_embeddings = 128\n\
-         hidden_dropout_prob = 0.0    # so few steps never see a text often enough to learn it by heart\n\
+         hidden_dropout_prob = 0.0    # so few steps do not overfit\n\
          attention_probs_dropout_prob = 0.0\n\n\
          [objective]\n\
-         rate = 0.2                   # a little more to learn from each story than the paper's 0.15\n\
-         short_seq_prob = 0.3         # to be at home in short texts too\n\n\
+         rate = 0.2                   # more predictions per story than the paper's 0.15\n\
+         short_seq_prob = 0.3         # more short sequences, for short texts\n\n\
          [[phase]]\n\
          seq_len = {SEQ_LEN}\n\
          batch_sequences = {batch}\n\n\
@@ -337,14 +337,14 @@ fn recipe(plan: &Plan) -> String {
     )
 }
 
-/// The model and the baseline on the same masks of the held-out stories.
+/// Evaluates the model and the baseline on the same masks of the held-out stories.
 fn evaluate_model(model: &Path, shards: &Path, terminal: &Terminal) -> Result<(Evaluation, Baseline)> {
     let mut options = EvaluateOptions::default();
     options.seq_len = SEQ_LEN;
     let device = Device::cpu(terminal.threads)?;
-    let bar = terminal.progress_share("evaluating");
+    let bar = terminal.progress_fraction("evaluating");
     let evaluation =
-        evaluate_folder(model, shards, &device, &options, |share| bar.set_share(share, "held-out stories"))?;
+        evaluate_folder(model, shards, &device, &options, |fraction| bar.set_fraction(fraction, "held-out stories"))?;
     let baseline = Baseline::measure(shards, &options)?;
     terminal.note(&format!("5/6 evaluation  in {}", format::duration(bar.seconds())));
     bar.finish();
@@ -369,11 +369,11 @@ fn fine_tune(
     Ok(comparisons)
 }
 
-/// What guessing by the frequencies of the training text achieves.
+/// The scores of predictions from token frequencies.
 struct Baseline {
-    /// Mean of −ln p(token), with p the token's share of the training tokens (one added to each count).
+    /// Mean of −ln p(token), where p is the token's fraction of the training tokens, with add-one smoothing.
     loss: f64,
-    /// Share of the predicted tokens that are the most frequent one.
+    /// Fraction of the predicted tokens that are the most frequent token.
     accuracy: f64,
 }
 
@@ -416,23 +416,30 @@ fn frequencies(documents: &Documents, vocab_size: usize) -> Vec<u64> {
     counts
 }
 
-fn write_farewell(out: &mut dyn Write, dir: &Path, model: &Path, page: &Path, plan: &Plan, seconds: f64) -> Result<()> {
+fn write_next_steps(
+    out: &mut dyn Write,
+    dir: &Path,
+    model: &Path,
+    page: &Path,
+    plan: &Plan,
+    seconds: f64,
+) -> Result<()> {
     let tasks = fine_tuning::next_commands(dir, model, &plan.fine_tuning);
     let cloze = program::name();
     let [dir, model, page] = [dir, model, page].map(|path| program::quoted(path.display()));
-    writeln!(out, "\ndone in {}. What lies where:", format::duration(seconds))?;
-    writeln!(out, "  {model}   the model, as Hugging Face's Transformers opens it")?;
-    writeln!(out, "  {page}   its curves")?;
-    writeln!(out, "  {dir}/recipe.toml, {dir}/shards, {dir}/vocab, {dir}/corpus   what it was made of")?;
-    writeln!(out, "  {dir}/labelled, {dir}/finetuned   the labelled rows, the fine-tuned models")?;
-    writeln!(out, "\nWhat to type next:")?;
+    writeln!(out, "\ndone in {}. Output:", format::duration(seconds))?;
+    writeln!(out, "  {model}   the model, which Hugging Face Transformers opens too")?;
+    writeln!(out, "  {page}   report with the training curves")?;
+    writeln!(out, "  {dir}/recipe.toml, {dir}/shards, {dir}/vocab, {dir}/corpus   recipe and training data")?;
+    writeln!(out, "  {dir}/labelled, {dir}/finetuned   labelled rows and fine-tuned models")?;
+    writeln!(out, "\nNext commands:")?;
     writeln!(out, "  {cloze} fill --model {model} \"Ruth is a nurse. She works in the [MASK].\"")?;
     for command in tasks {
         writeln!(out, "  {command}")?;
     }
     writeln!(out, "  {cloze} inspect {dir}/shards")?;
     writeln!(out, "  {cloze} inspect {model}")?;
-    writeln!(out, "and with your own text, a folder TEXTS (half an hour; for a first look add --set minutes=3):")?;
+    writeln!(out, "and with your own text in a folder TEXTS (half an hour; for a first test add --set minutes=3):")?;
     writeln!(out, "  {cloze} vocab --input TEXTS --size 8192 --out vocab")?;
     writeln!(out, "  {cloze} prepare --input TEXTS --tokenizer vocab --out shards")?;
     writeln!(out, "  {cloze} pretrain mini --set data=shards --out runs/mini")?;
@@ -444,7 +451,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn baseline_is_the_cross_entropy_of_the_frequencies() {
+    fn baseline_loss_is_the_cross_entropy_of_the_frequencies() {
         // p = 3/6, 2/6, 1/6 with one added to each count.
         let baseline = Baseline::of(&[2, 1, 0], &[0, 0, 1, 2]);
         let expected = (2.0 * 2f64.ln() + 3f64.ln() + 6f64.ln()) / 4.0;
@@ -453,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn recipes_are_valid() {
+    fn quickstart_recipes_are_valid() {
         for plan in [&FULL, &SHORT] {
             let recipe = Recipe::parse(&recipe(plan), "recipe.toml", &[]).unwrap();
             assert_eq!(recipe.plan().total_steps(), Some(plan.steps));
@@ -461,20 +468,20 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_someone_else_is_left_alone() {
+    fn foreign_folders_and_files_are_not_touched() {
         let dir = tempfile::tempdir().unwrap();
-        let theirs = dir.path().join("theirs");
-        fs::create_dir_all(theirs.join("corpus")).unwrap();
-        assert!(create_run_dir(&theirs).unwrap_err().to_string().contains("--out"));
-        assert!(theirs.join("corpus").is_dir());
+        let foreign = dir.path().join("theirs");
+        fs::create_dir_all(foreign.join("corpus")).unwrap();
+        assert!(create_run_dir(&foreign).unwrap_err().to_string().contains("--out"));
+        assert!(foreign.join("corpus").is_dir());
         fs::write(dir.path().join("file"), "x").unwrap();
         assert!(create_run_dir(&dir.path().join("file")).is_err());
 
-        let ours = dir.path().join("ours");
-        create_run_dir(&ours).unwrap();
-        fs::create_dir_all(ours.join("run/model")).unwrap();
-        fs::write(ours.join("notes.txt"), "mine").unwrap();
-        create_run_dir(&ours).unwrap();
-        assert!(!ours.join("run").exists() && ours.join("notes.txt").is_file());
+        let own = dir.path().join("ours");
+        create_run_dir(&own).unwrap();
+        fs::create_dir_all(own.join("run/model")).unwrap();
+        fs::write(own.join("notes.txt"), "mine").unwrap();
+        create_run_dir(&own).unwrap();
+        assert!(!own.join("run").exists() && own.join("notes.txt").is_file());
     }
 }

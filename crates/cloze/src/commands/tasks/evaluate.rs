@@ -1,4 +1,4 @@
-//! `cloze evaluate [KIND]`: a fine-tuned model and labelled rows → scores.
+//! `cloze evaluate [KIND]`: scores a fine-tuned model on labelled rows.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,12 +12,12 @@ use cloze_tasks::metrics::bootstrap::{Interval, bootstrap_all};
 use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
-use super::files::{check_files, files_or_known};
+use super::files::{check_files, files_or_preset};
 use super::fine_tuned::{HAS_LABELS, check, open};
-use super::per_kind::{OfTask, PerKind};
+use super::per_kind::{PerKind, TaskArguments};
 use super::read::DataArguments;
 use crate::commands::model::ModelArguments;
-use crate::commands::tokenizer::tell_special_names;
+use crate::commands::tokenizer::note_special_names;
 use crate::terminal::Terminal;
 use crate::{format, help};
 
@@ -26,8 +26,8 @@ use crate::{format, help};
 #[command(
     after_help = help::examples(&EXAMPLES[..2]),
     after_long_help = help::details(
-        "The kind of task, the columns and the lengths are the model's; options override them. Options for one kind alone, such \
-         as --null-threshold, are in its help: cloze evaluate answer --help.",
+        "The kind of task, the columns and the lengths are read from the model; options override them. Options of a single kind, \
+         such as --null-threshold, are in the help of that kind: cloze evaluate answer --help.",
         &EXAMPLES,
     )
 )]
@@ -35,19 +35,19 @@ pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
 
-    /// Labelled files; or the folder of a known task's official files
+    /// Labelled files, or the folder with the official files of a known task
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     data: Vec<PathBuf>,
 
-    /// Confidence intervals of 95 % from so many resamples
+    /// Compute 95 % confidence intervals from N bootstrap resamples
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = crate::values::items_or_none)]
     bootstrap: usize,
 
-    /// Write each row's prediction, file, number, text and gold as a JSON object
+    /// Write for each row the prediction, file, row number, text and gold label as a JSON object
     #[arg(long, value_name = "FILE.jsonl")]
     predictions: Option<PathBuf>,
 
-    /// Type of the activations
+    /// Precision of the activations
     #[arg(long, default_value = "auto", value_parser = crate::values::named(&Precision::ALL))]
     precision: Precision,
 
@@ -59,7 +59,7 @@ pub struct Arguments {
     read: DataArguments,
 }
 
-/// Examples of the command, a line each.
+/// Examples for the help, one per line.
 const EXAMPLES: [&str; 4] = [
     "cloze evaluate --model runs/stars --data test.tsv",
     "cloze evaluate pretrain --model runs/mini --data shards",
@@ -67,7 +67,7 @@ const EXAMPLES: [&str; 4] = [
     "cloze evaluate answer --model runs/qa --data dev-v1.1.json --predictions answers.jsonl",
 ];
 
-impl OfTask for Arguments {
+impl TaskArguments for Arguments {
     const NAME: &'static str = "evaluate";
     const OVERVIEW: &'static [&'static str] = &[
         "named",
@@ -91,8 +91,8 @@ impl OfTask for Arguments {
     }
 
     fn details(_: &Kind) -> String {
-        "The columns and the lengths are the model's; options override them. A folder of a known task's official files may be given \
-         as --data; its dev file is taken."
+        "The columns and the lengths are read from the model; options override them. --data can be the folder with the official \
+         files of a known task; its dev file is used."
             .to_owned()
     }
 
@@ -100,24 +100,24 @@ impl OfTask for Arguments {
         kind.description.examples.evaluate
     }
 
-    fn without_effect(kind: &Kind) -> Vec<(&'static str, &'static str)> {
+    fn ineffective_options(kind: &Kind) -> Vec<(&'static str, &'static str)> {
         [&[HAS_LABELS][..], kind.description.rejected_options.evaluate].concat()
     }
 }
 
-pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
-    let PerKind { kind, arguments, given } = asked;
+pub fn run(parsed: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
+    let PerKind { kind, arguments, given } = parsed;
     let kind = arguments.read.kind(kind)?;
     kind.map_or(Ok(()), |kind| check::<Arguments>(kind, &given, &arguments.read))?;
     check_files(&arguments.data)?;
     let Arguments { model, precision, read, .. } = &arguments;
     let predictor = open::<Arguments>(model, *precision, kind, &given, read, terminal)?;
     let files = match &arguments.data[..] {
-        [folder] if folder.is_dir() => files_or_known(&[], Some(folder), predictor.reading().preset(), Split::Dev)?,
+        [folder] if folder.is_dir() => files_or_preset(&[], Some(folder), predictor.reading().preset(), Split::Dev)?,
         files => files.to_vec(),
     };
     if files.is_empty() {
-        bail!("{} is a folder: give files, or --task NAME to find them in it", arguments.data[0].display());
+        bail!("{} is a folder; give files, or --task NAME to find them in it", arguments.data[0].display());
     }
     let mut notes = Notes::default();
     let rows = predictor.read(&files, LabelsNeeded::Required, &mut notes)?;
@@ -125,58 +125,58 @@ pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
         terminal.warn(note);
     }
     rows.summary().iter().for_each(|line| terminal.note(line));
-    let bar = terminal.progress_share("evaluating");
-    let judged = predictor.evaluate(&*rows, &mut |share| bar.set_share(share, "rows"))?;
+    let bar = terminal.progress_fraction("evaluating");
+    let evaluation = predictor.evaluate(&*rows, &mut |fraction| bar.set_fraction(fraction, "rows"))?;
     let seconds = bar.seconds();
     bar.finish();
-    tell_special_names(&predictor.model().tokenizer, terminal);
+    note_special_names(&predictor.model().tokenizer, terminal);
     if let Some(path) = &arguments.predictions {
         let mut text = String::new();
-        for prediction in judged.predictions.to_json()? {
+        for prediction in evaluation.predictions.to_json()? {
             text += &format!("{prediction}\n");
         }
         cloze_files::write(path, text.as_bytes())?;
     }
     let scores_of = |indices: &[usize]| {
-        judged.predictions.scores_of(indices).values.iter().map(|(_, value)| Some(*value)).collect()
+        evaluation.predictions.scores_of(indices).values.iter().map(|(_, value)| Some(*value)).collect()
     };
     let intervals = bootstrap_all(rows.len(), arguments.bootstrap, 0.95, 0, scores_of);
     let ends = |interval: Option<Interval>| interval.map_or(Value::Null, |found| json!([found.low, found.high]));
     let intervals: Vec<Value> = intervals.into_iter().map(ends).collect();
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     if arguments.json {
-        let mut line = judged.scores.to_json();
-        line["loss"] = json!(judged.loss);
+        let mut line = evaluation.scores.to_json();
+        line["loss"] = json!(evaluation.loss);
         line["model"] = json!(format::path(&arguments.model.named));
         line["data"] = json!(format::paths(&arguments.data));
         line["seconds"] = json!(seconds);
         line["rows_per_s"] = json!(rows.len() as f64 / seconds.max(f64::MIN_POSITIVE));
         if arguments.bootstrap > 0 {
-            let names = judged.scores.values.iter().map(|(name, _)| name.clone());
+            let names = evaluation.scores.values.iter().map(|(name, _)| name.clone());
             line["interval_95"] = names.zip(intervals).collect::<serde_json::Map<_, _>>().into();
         }
         line["peak_rss_bytes"] = json!(format::peak_memory());
         writeln!(out, "{line}")?;
         return Ok(());
     }
-    writeln!(out, "{} rows, loss {:.4}", format::count(judged.scores.rows as u64), judged.loss)?;
-    for (place, (name, value)) in judged.scores.values.iter().enumerate() {
+    writeln!(out, "{} rows, loss {:.4}", format::count(evaluation.scores.rows as u64), evaluation.loss)?;
+    for (place, (name, value)) in evaluation.scores.values.iter().enumerate() {
         let interval = match intervals.get(place).and_then(|pair| Some((pair[0].as_f64()?, pair[1].as_f64()?))) {
             Some((low, high)) => format!("  95 % {low:.4} to {high:.4}"),
             None => String::new(),
         };
         writeln!(out, "{name:<22} {value:.4}{interval}")?;
     }
-    for (name, value) in &judged.scores.details {
+    for (name, value) in &evaluation.scores.details {
         write_detail(&mut out, name, value)?;
     }
-    if let Some(answer) = &judged.scores.collapsed {
-        terminal.warn(&format!("every row is answered {answer:?}: the model has collapsed"));
+    if let Some(answer) = &evaluation.scores.collapsed {
+        terminal.warn(&format!("every prediction is {answer:?}: the model has collapsed"));
     }
     Ok(())
 }
 
-/// Scores by type or label as a small table, a confusion matrix, a number.
+/// Writes a detail of the scores: a table by type or label, a confusion matrix, or a number.
 fn write_detail(out: &mut dyn Write, name: &str, value: &Value) -> Result<()> {
     let Some(object) = value.as_object() else {
         writeln!(out, "{name:<22} {value}")?;

@@ -1,4 +1,4 @@
-//! A fine-tuned model, opened with its task as the command line says.
+//! Opens fine-tuned models with the settings of the command line.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,25 +12,26 @@ use cloze_tasks::kinds::Kind;
 use cloze_tasks::{Predictor, Pretrained};
 use cloze_train::recipe::Precision;
 
-use super::per_kind::{OfTask, check_effect};
+use super::per_kind::{TaskArguments, refuse_ineffective};
 use super::read::DataArguments;
 use crate::commands::model::ModelArguments;
-use crate::commands::precision::settle;
-use crate::commands::tokenizer::tell_notes;
+use crate::commands::precision::resolve;
+use crate::commands::tokenizer::show_notes;
 use crate::program;
 use crate::terminal::Terminal;
 
-/// Why a fine-tuned model takes no --labels.
-pub const HAS_LABELS: (&str, &str) = ("labels", "a fine-tuned model has its labels; they are in its config.json");
+/// Why --labels is refused for a fine-tuned model.
+pub const HAS_LABELS: (&str, &str) =
+    ("labels", "the labels of a fine-tuned model are fixed; they are in its config.json");
 
-/// Refuses options without effect on a task of this kind.
-pub fn check<A: OfTask>(kind: &Kind, given: &ArgMatches, read: &DataArguments) -> Result<()> {
-    check_effect::<A>(given, kind)?;
+/// Refuses options that have no effect for this kind of task.
+pub fn check<A: TaskArguments>(kind: &Kind, given: &ArgMatches, read: &DataArguments) -> Result<()> {
+    refuse_ineffective::<A>(given, kind)?;
     read.check(kind, A::NAME == "predict")
 }
 
-/// Opens a fine-tuned model for the command `A`. What is wrong with the command line for its kind of task is found too.
-pub fn open<A: OfTask>(
+/// Opens a fine-tuned model for the command `A`, and checks the command line for its kind of task.
+pub fn open<A: TaskArguments>(
     model: &ModelArguments,
     precision: Precision,
     kind: Option<&'static Kind>,
@@ -40,12 +41,12 @@ pub fn open<A: OfTask>(
 ) -> Result<Predictor> {
     let dir = model.find(terminal)?;
     let device = Device::cpu(terminal.threads)?;
-    let precision = settle(precision, &device, terminal).dtype(&device);
+    let precision = resolve(precision, &device, terminal).dtype(&device);
     let mut pretrained = Pretrained::open(&dir, device, precision)?;
-    if let Some(how) = read.common.special_tokens.given() {
-        pretrained.tokenizer = pretrained.tokenizer.with_special_tokens(how);
+    if let Some(reading) = read.common.special_tokens.given() {
+        pretrained.tokenizer = pretrained.tokenizer.with_special_tokens(reading);
     }
-    tell_notes(&pretrained.tokenizer, terminal);
+    show_notes(&pretrained.tokenizer, terminal);
     let pretrained = Arc::new(pretrained);
     terminal.detail(&format!("heads: {}", pretrained.model.class_name()));
     if pretrained.model.heads.task.is_none() {
@@ -56,26 +57,26 @@ pub fn open<A: OfTask>(
     let threads = pretrained.device.threads();
     let predictor = Predictor::new(pretrained, Some(kind), read.given(threads)?)?;
     if terminal.is_verbose() {
-        let remembered = stored.unwrap_or_default().to_json();
-        terminal.detail(&format!("task: {}; the model remembers {remembered}", kind.name()));
+        let stored = stored.unwrap_or_default().to_json();
+        terminal.detail(&format!("task: {}; stored in the model: {stored}", kind.name()));
         let reading = predictor.reading();
-        let windows = reading.stride().map(|stride| format!(", windows {stride} tokens apart")).unwrap_or_default();
+        let windows = reading.stride().map(|stride| format!(", windows every {stride} tokens")).unwrap_or_default();
         terminal.detail(&format!("at most {} tokens{windows}", reading.max_len()));
     }
     Ok(predictor)
 }
 
-/// That a model has no task, and what can be done about it.
+/// The error message for a model without a task head, with commands to try instead.
 fn not_fine_tuned(model: &Pretrained, named: &Path, command: &str) -> String {
     let (cloze, class, has_mlm) = (program::name(), model.model.class_name(), model.model.heads.mlm);
     let model = program::quoted(named.display());
     let instead = match (command, has_mlm) {
         ("evaluate", true) => {
-            format!("judge its pre-training: {cloze} evaluate pretrain --model {model} --data SHARDS")
+            format!("evaluate its pre-training: {cloze} evaluate pretrain --model {model} --data SHARDS")
         }
         (_, true) => format!("fill masks with it: {cloze} fill --model {model} '[MASK] .'"),
         (_, false) => {
-            format!("make vectors of lines with it: {cloze} embed --model {model} --input - --out vectors.npy")
+            format!("compute vectors with it: {cloze} embed --model {model} --input - --out vectors.npy")
         }
     };
     format!(
@@ -84,7 +85,7 @@ fn not_fine_tuned(model: &Pretrained, named: &Path, command: &str) -> String {
     )
 }
 
-/// A model folder's configuration.
+/// The configuration of a model folder.
 pub fn config_of(model: &Path) -> Result<Config> {
     if !model.is_dir() {
         let problem = "expected a folder with config.json and model.safetensors".to_owned();

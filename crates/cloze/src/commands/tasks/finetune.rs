@@ -1,4 +1,4 @@
-//! `cloze finetune`: a pre-trained model and labelled rows → a model for a task.
+//! `cloze finetune`: fine-tunes a pre-trained model on labelled rows.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,79 +18,79 @@ use cloze_train::run::RunFolder;
 
 use serde_json::json;
 
-use super::files::{check_files, files_or_known};
+use super::files::{check_files, files_or_preset};
 use super::fine_tuned::config_of;
-use super::per_kind::{OfTask, PerKind, check_effect};
+use super::per_kind::{PerKind, TaskArguments, refuse_ineffective};
 use super::read::DataArguments;
 use super::recipe::with_recipe;
-use super::runs::{Common, DryRun, Ended, Planned, dry_run_all, run_all, run_one, summary, table};
+use super::runs::{Common, DryRun, PlannedRun, RunsOutcome, dry_run_all, run_all, run_one, summary, table};
 use crate::commands::model::HubArguments;
-use crate::commands::tokenizer::{tell_notes, tell_special_names};
+use crate::commands::tokenizer::{note_special_names, show_notes};
 use crate::failure::{INTERRUPTED, usage};
 use crate::terminal::Terminal;
 use crate::{format, help, program};
 
 /// `cloze finetune [KIND]`
-// The group is named, for `cloze sweep` has these arguments too beside its own.
+// The group needs an id, because `cloze sweep` flattens these arguments into its own.
 #[derive(Debug, Clone, clap::Args)]
 #[group(id = "finetune")]
 #[command(
     after_help = help::examples(&EXAMPLES[..2]),
     after_long_help = help::details(
-        "The kind of task is named, or follows from a known task (--task) or a recipe. Options such as --lr, --epochs and --max-len \
-         are in the help of each kind: cloze finetune classify --help. They may be given without a kind too.\n\n\
-         A recipe is a TOML file whose keys are options, such as lr = 3e-5, and kind = \"tag\". The command line comes before it.",
+        "The kind of task is given as a subcommand, or by a known task (--task) or a recipe. Options such as --lr, --epochs and \
+         --max-len are in the help of each kind: cloze finetune classify --help. They are also accepted without a kind.\n\n\
+         A recipe is a TOML file whose keys are options, such as lr = 3e-5, and kind = \"tag\". The command line overrides it.",
         &EXAMPLES,
     )
 )]
 pub struct Arguments {
-    /// Model folder, checkpoint, run folder, or a name on the Hugging Face Hub such as bert-base-uncased, to start from
+    /// Initial model: model folder, checkpoint, run folder, or a name on the Hugging Face Hub such as bert-base-uncased
     ///
-    /// A name is looked up in the local cache (HF_HUB_CACHE, else hub in HF_HOME, else ~/.cache/huggingface/hub); what is not
-    /// there is downloaded into it (from HF_ENDPOINT, with HF_TOKEN).
+    /// A name is looked up in the local cache (HF_HUB_CACHE, else hub in HF_HOME, else ~/.cache/huggingface/hub);
+    /// missing files are downloaded into the cache (from HF_ENDPOINT, with HF_TOKEN).
     #[arg(long, value_name = "DIR|NAME")]
     pub model: Option<PathBuf>,
 
     #[command(flatten)]
     pub hub: HubArguments,
 
-    /// Files to learn from: TSV, CSV, JSONL, Parquet; CoNLL, CoNLL-U, WikiANN; SQuAD's JSON; also .gz and .zst
+    /// Training files: TSV, CSV, JSONL, Parquet; CoNLL, CoNLL-U, WikiANN; SQuAD's JSON; also .gz and .zst
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub train: Vec<PathBuf>,
 
-    /// Files to judge by; without any the last model is kept, of several seeds the first one's
+    /// Dev files; without any, the last model is kept, and with several seeds that of the first seed
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub dev: Vec<PathBuf>,
 
-    /// The folder of a known task's official files, for --train and --dev
+    /// Folder with the official files of a known task, instead of --train and --dev
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// The run's folder [default: runs/ and the name of the task or of the data]
+    /// Run folder [default: runs/ and the name of the task or the data]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// A TOML file whose keys are options; the command line comes before it
+    /// TOML file whose keys are options; the command line overrides it
     #[arg(long, value_name = "FILE.toml")]
     pub recipe: Option<PathBuf>,
 
-    /// Seeds to run, from --seed up
+    /// Number of runs with consecutive seeds, starting with --seed
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = crate::values::seeds)]
     pub seeds: usize,
 
-    /// Use the first N training rows only
+    /// Use only the first N training rows
     #[arg(long, hide_short_help = true, value_name = "N", value_parser = crate::values::positive)]
     pub limit: Option<usize>,
 
-    /// Go on with the run in the folder
+    /// Continue the run in the folder
     #[arg(long)]
     pub resume: bool,
 
-    /// Check everything, measure some steps, say how long it would take, and write nothing
+    /// Check everything, measure some steps, estimate the time, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Print the outcome as one JSON object
+    /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,
 
@@ -98,18 +98,18 @@ pub struct Arguments {
     pub read: DataArguments,
 
     #[command(flatten)]
-    pub learn: LearningArguments,
+    pub training: TrainingArguments,
 }
 
-/// How a model learns.
+/// Training settings.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Learning")]
-pub struct LearningArguments {
+#[command(next_help_heading = "Training")]
+pub struct TrainingArguments {
     /// Passes over the training rows [default: the task's, or 3]
     #[arg(long, value_name = "N")]
     pub epochs: Option<u32>,
 
-    /// Examples of a step [default: the task's, or 32]
+    /// Batch size in examples [default: the task's, or 32]
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
 
@@ -117,39 +117,39 @@ pub struct LearningArguments {
     #[arg(long, value_name = "RATE")]
     pub lr: Option<f64>,
 
-    /// Micro-batches that a step is cut into, to save memory
+    /// Split each batch into N micro-batches, to save memory
     #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 1)]
     accumulate: usize,
 
-    /// Share of the steps over which the rate rises
+    /// Fraction of the steps for learning rate warmup
     #[arg(long, hide_short_help = true, value_name = "SHARE", default_value_t = 0.1)]
     pub warmup: f64,
 
-    /// What the rate does afterwards
+    /// Learning rate schedule after the warmup
     #[arg(long, hide_short_help = true, default_value = "linear", value_parser = crate::values::named(&ScheduleKind::ALL))]
     schedule: ScheduleKind,
 
-    /// AdamW with bias correction, or the paper's without
+    /// AdamW with bias correction, or without as in the BERT paper
     #[arg(long, hide_short_help = true, default_value = "adamw", value_parser = crate::values::named(&OptimizerKind::ALL))]
     optimizer: OptimizerKind,
 
-    /// Decay of the matrices
+    /// Weight decay of the matrices
     #[arg(long, hide_short_help = true, value_name = "RATE", default_value_t = 0.01)]
     weight_decay: f64,
 
-    /// Largest norm of the gradient; 0: no clipping
+    /// Maximum norm of the gradient; 0: no clipping
     #[arg(long, hide_short_help = true, value_name = "NORM", default_value_t = 1.0)]
     clip_norm: f64,
 
-    /// Each layer's rate as a share of that of the layer above it
+    /// Learning rate of each layer relative to the layer above it
     #[arg(long, hide_short_help = true, value_name = "SHARE", default_value_t = 1.0)]
     layer_decay: f64,
 
-    /// Layers that do not learn: the embeddings (0) and so many above them
+    /// Freeze the embeddings and the first N layers; 0: only the embeddings
     #[arg(long, hide_short_help = true, value_name = "N")]
     freeze: Option<usize>,
 
-    /// The feature-based way, to tag: the whole encoder frozen, the head on its last N layers side by side (4 in the paper)
+    /// For tag: freeze the encoder, and train the head on the last N layers, concatenated (4 in the paper)
     #[arg(long, hide_short_help = true, value_name = "N", value_parser = crate::values::positive, conflicts_with = "freeze")]
     features: Option<usize>,
 
@@ -157,31 +157,31 @@ pub struct LearningArguments {
     #[arg(long, hide_short_help = true, value_name = "SHARE")]
     dropout: Option<f64>,
 
-    /// How much each class counts: `balanced`, or a number for each label
+    /// Weight of each class in the loss: `balanced`, or a number for each label
     #[arg(long, hide_short_help = true, value_name = "balanced|W,W,…", value_parser = class_weights)]
     class_weights: Option<ClassWeights>,
 
-    /// Evaluations of an epoch
+    /// Number of evaluations per epoch
     #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 1)]
     evals_per_epoch: u32,
 
-    /// Stop after N evaluations without a better score
+    /// Stop after N evaluations without an improvement
     #[arg(long, hide_short_help = true, value_name = "N")]
     patience: Option<u32>,
 
-    /// Seed of the head, the order and the dropout
+    /// Seed of the new head, the order of the rows, and dropout
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
-    /// Type of the activations
+    /// Precision of the activations
     #[arg(long, default_value = "auto", value_parser = crate::values::named(&Precision::ALL))]
     precision: Precision,
 
-    /// Compute layers again in the backward pass instead of keeping their activations
+    /// Recompute activations in the backward pass instead of keeping them (activation checkpointing)
     #[arg(long, hide_short_help = true)]
     recompute: bool,
 
-    /// Steps between checkpoints, beside those at evaluations
+    /// Steps between checkpoints, in addition to those at evaluations
     #[arg(long, hide_short_help = true, value_name = "N")]
     checkpoint_every: Option<u64>,
 }
@@ -194,14 +194,14 @@ fn class_weights(text: &str) -> Result<ClassWeights, String> {
     weights.map(ClassWeights::Given).map_err(|_| "expected `balanced` or numbers such as 1,2.5".to_owned())
 }
 
-impl LearningArguments {
-    /// The settings: as asked, else as the known task has them, else the usual ones.
+impl TrainingArguments {
+    /// The training settings: from the options, otherwise from the known task, otherwise the defaults.
     pub fn settings(&self, reading: &Reading) -> Settings {
-        let known = reading.preset().map(|known| known.settings);
+        let preset = reading.preset().map(|preset| preset.settings);
         let mut settings = Settings::default();
-        settings.epochs = self.epochs.or(known.map(|known| known.epochs as u32)).unwrap_or(settings.epochs);
-        settings.batch = self.batch.or(known.map(|known| known.batch_size)).unwrap_or(settings.batch);
-        settings.lr = self.lr.or(known.map(|known| known.learning_rate)).unwrap_or(settings.lr);
+        settings.epochs = self.epochs.or(preset.map(|preset| preset.epochs as u32)).unwrap_or(settings.epochs);
+        settings.batch = self.batch.or(preset.map(|preset| preset.batch_size)).unwrap_or(settings.batch);
+        settings.lr = self.lr.or(preset.map(|preset| preset.learning_rate)).unwrap_or(settings.lr);
         settings.accumulate = self.accumulate;
         settings.warmup = self.warmup;
         settings.schedule = self.schedule;
@@ -225,7 +225,7 @@ impl LearningArguments {
     }
 }
 
-/// Examples of the command, a line each.
+/// Examples for the help, one per line.
 const EXAMPLES: [&str; 5] = [
     "cloze finetune --task sst2 --data glue/SST-2 --model runs/mini",
     "cloze finetune classify --train stars/train.tsv --dev stars/dev.tsv --text review --label stars --model runs/mini --out runs/stars",
@@ -234,7 +234,7 @@ const EXAMPLES: [&str; 5] = [
     "cloze finetune --recipe sst2.toml --seeds 5",
 ];
 
-impl OfTask for Arguments {
+impl TaskArguments for Arguments {
     const NAME: &'static str = "finetune";
     const OVERVIEW: &'static [&'static str] = &[
         "model", "revision", "offline", "train", "dev", "data", "out", "recipe", "seeds", "resume", "dry_run", "json",
@@ -242,14 +242,14 @@ impl OfTask for Arguments {
     ];
 
     fn about(kind: &Kind) -> String {
-        format!("Learn to predict {}", kind.description.about)
+        format!("Fine-tune a model to predict {}", kind.description.about)
     }
 
     fn details(_: &Kind) -> String {
-        "The run's folder receives finetune.toml, data.json, metrics.jsonl, TensorBoard events, scores.json and model/, the best model \
-         by the dev rows, in Hugging Face's layout, which remembers how its rows are read: `cloze predict` and `cloze evaluate` \
-         need no more than the model. Ctrl-C finishes the step and saves (exit code 130); the same command with --resume goes on \
-         bit-exactly. With --seeds N each seed has a folder of its own, and the best model is kept."
+        "The run folder contains finetune.toml, data.json, metrics.jsonl, TensorBoard events, scores.json and model/: the best model \
+         on the dev rows, in the layout of Hugging Face. The model stores how its rows are read, so that `cloze predict` and \
+         `cloze evaluate` need only the model. Ctrl-C finishes the step and saves (exit code 130); the same command with \
+         --resume continues bit-exactly. With --seeds N each seed has its own folder, and the best model is kept."
             .to_owned()
     }
 
@@ -257,67 +257,65 @@ impl OfTask for Arguments {
         kind.description.examples.finetune
     }
 
-    fn without_effect(kind: &Kind) -> Vec<(&'static str, &'static str)> {
+    fn ineffective_options(kind: &Kind) -> Vec<(&'static str, &'static str)> {
         kind.description.rejected_options.finetune.to_vec()
     }
 }
 
-pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<ExitCode> {
-    let given = asked.given.clone();
-    let (kind, arguments) = with_recipe(asked, |arguments| arguments.recipe.as_deref())?;
+pub fn run(parsed: PerKind<Arguments>, terminal: &Terminal) -> Result<ExitCode> {
+    let given = parsed.given.clone();
+    let (kind, arguments) = with_recipe(parsed, |arguments| arguments.recipe.as_deref())?;
     let kind = arguments.read.kind(kind)?;
-    kind.map_or(Ok(()), |kind| check_effect::<Arguments>(&given, kind))?;
+    kind.map_or(Ok(()), |kind| refuse_ineffective::<Arguments>(&given, kind))?;
     let settings = |reading: &Reading, arguments: &Arguments| {
-        let base = arguments.learn.settings(reading);
+        let base = arguments.training.settings(reading);
         let seeds = (0..arguments.seeds as u64).map(|number| base.seed.saturating_add(number));
         let planned = |seed| {
             let mut settings = base.clone();
             settings.seed = seed;
-            Planned { name: format!("seed-{seed}"), settings }
+            PlannedRun { name: format!("seed-{seed}"), settings }
         };
         seeds.map(planned).collect()
     };
-    learn(kind, &arguments, "", &settings, terminal)
+    run_planned(kind, &arguments, "", &settings, terminal)
 }
 
-/// Reads the rows, runs what is planned and shows the outcome: for `cloze finetune` and `cloze sweep` alike. `suffix` ends the
-/// name of a folder that is not named.
-pub fn learn(
+/// Reads the rows, does the planned runs and prints the result, for `cloze finetune` and `cloze sweep`. `suffix` is
+/// appended to the default name of the run folder.
+pub fn run_planned(
     kind: Option<&'static Kind>,
     arguments: &Arguments,
     suffix: &str,
-    plan: &dyn Fn(&Reading, &Arguments) -> Vec<Planned>,
+    plan: &dyn Fn(&Reading, &Arguments) -> Vec<PlannedRun>,
     terminal: &Terminal,
 ) -> Result<ExitCode> {
-    let kind = kind.ok_or_else(|| usage(format!("which task? Say {}, or give --task NAME", kinds::names())))?;
-    let named = arguments.model.as_deref().ok_or_else(|| usage("no model to start from: give --model DIR"))?;
+    let kind = kind.ok_or_else(|| usage(format!("no kind of task; give {}, or --task NAME", kinds::names())))?;
+    let named = arguments.model.as_deref().ok_or_else(|| usage("no model; give --model DIR or NAME"))?;
     arguments.read.check(kind, false)?;
     let device = Device::cpu(terminal.threads)?;
     let mut given = arguments.read.given(device.threads())?;
-    if let Some(layers) = arguments.learn.features {
+    if let Some(layers) = arguments.training.features {
         if !kind.description.has_option("features") {
-            return Err(usage(
-                "--features: the feature-based way is for taggers; freeze layers with --freeze N instead",
-            ));
+            return Err(usage("--features is for tag only; freeze layers with --freeze N instead"));
         }
-        if arguments.learn.freeze.is_some() {
-            return Err(usage("--features freezes all layers; give either it or --freeze"));
+        if arguments.training.freeze.is_some() {
+            return Err(usage("--features freezes all layers; give either --features or --freeze"));
         }
         given.settings.own.insert("layers".to_owned(), layers.into());
     }
     let reading = Reading::new(&kind.description, given, None)?;
-    // What is wrong with the command line is found before anything is downloaded.
+    // Check the command line before anything is downloaded.
     let (known, data) = (reading.preset(), arguments.data.as_ref());
     let files = [
-        files_or_known(&arguments.train, data, known, Split::Train)?,
-        files_or_known(&arguments.dev, data, known, Split::Dev)?,
+        files_or_preset(&arguments.train, data, known, Split::Train)?,
+        files_or_preset(&arguments.dev, data, known, Split::Dev)?,
     ];
     if files[0].is_empty() {
-        return Err(usage("nothing to learn from: give --train FILE, or --task NAME with --data DIR"));
+        return Err(usage("no training rows; give --train FILE, or --task NAME with --data DIR"));
     }
     check_files(files.iter().flatten())?;
     let mut planned = plan(&reading, arguments);
-    // Before the first run, not hours later.
+    // Validate all runs before the first one starts.
     planned.iter().try_for_each(|run| run.settings.validate())?;
     let special_tokens = arguments.read.common.special_tokens.given();
     planned.iter_mut().for_each(|run| run.settings.special_tokens = special_tokens);
@@ -325,7 +323,7 @@ pub fn learn(
         Some(out) => out.clone(),
         None => {
             let out = default_out(kind, arguments, suffix);
-            terminal.note(&format!("the run's folder is {} (--out)", out.display()));
+            terminal.note(&format!("run folder: {} (change it with --out)", out.display()));
             out
         }
     };
@@ -336,7 +334,7 @@ pub fn learn(
     let stop = crate::interrupt::stop();
     let config = config_of(model)?;
     let tokenizer = read_tokenizer(model, special_tokens)?;
-    tell_notes(&tokenizer, terminal);
+    show_notes(&tokenizer, terminal);
     let mut notes = Notes::default();
     let (task, mut train) = kind.learn(&reading, &files[0], &config, &tokenizer, &mut notes)?;
     let dev = task.read(&reading, &files[1], LabelsNeeded::Required, &tokenizer, &mut notes)?;
@@ -347,8 +345,8 @@ pub fn learn(
         terminal.warn(note);
     }
     train.summary().iter().for_each(|line| terminal.note(line));
-    tell_special_names(&tokenizer, terminal);
-    if arguments.learn.features.is_some() {
+    note_special_names(&tokenizer, terminal);
+    if arguments.training.features.is_some() {
         planned.iter_mut().for_each(|run| run.settings.freeze = Some(config.num_hidden_layers));
     }
     let (train_rows, dev_rows) = (train.len(), dev.len());
@@ -356,9 +354,9 @@ pub fn learn(
     if terminal.is_verbose() {
         let named =
             |files: &[PathBuf]| files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-        terminal.detail(&format!("{train_rows} rows to learn from: {}", named(&files[0])));
-        terminal.detail(&format!("{dev_rows} rows to judge by: {}", named(&files[1])));
-        terminal.detail(&format!("the model will remember {}", task_settings.to_json()));
+        terminal.detail(&format!("{train_rows} training rows: {}", named(&files[0])));
+        terminal.detail(&format!("{dev_rows} dev rows: {}", named(&files[1])));
+        terminal.detail(&format!("stored in the model: {}", task_settings.to_json()));
         let settings = planned.first().map_or(Ok(String::new()), |run| run.settings.to_toml())?;
         terminal.detail(&format!("settings: {}", settings.trim_end().replace('\n', ", ")));
     }
@@ -374,36 +372,36 @@ pub fn learn(
         task_settings: &task_settings,
     };
     if arguments.dry_run {
-        let Some(said) = dry_run_all(&common, &planned, stop)? else { return Ok(ExitCode::from(INTERRUPTED)) };
-        show_dry_run(&said, out, arguments.json)?;
+        let Some(report) = dry_run_all(&common, &planned, stop)? else { return Ok(ExitCode::from(INTERRUPTED)) };
+        write_dry_run(&report, out, arguments.json)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let ended = match &planned[..] {
+    let outcome = match &planned[..] {
         [only] => run_one(&common, only, stop, terminal)?,
         several => run_all(&common, several, stop, terminal)?,
     };
     if arguments.json {
-        writeln!(crate::output::results(), "{}", summary(&ended, out, train_rows, dev_rows))?;
+        writeln!(crate::output::stdout(), "{}", summary(&outcome, out, train_rows, dev_rows))?;
     } else {
-        let example = files[1].first().or(files[0].first());
-        show(&ended, example.map(|file| trial(out, file)))?;
+        let file = files[1].first().or(files[0].first());
+        write_results(&outcome, file.map(|file| example_command(out, file)))?;
     }
-    if ended.finished && ended.model.is_none() {
-        bail!("no run came to a model: each failed; lower --lr, or look at the data and the model");
+    if outcome.finished && outcome.model.is_none() {
+        bail!("every run failed, so there is no model; use a lower --lr, or check the data and the model");
     }
-    Ok(if ended.finished { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
+    Ok(if outcome.finished { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
 }
 
-/// The folder of a run that names none: runs/ and the name of the known task, else of the training file or of its folder, else of
-/// the kind of task.
+/// The default run folder: runs/ and the name of the known task, otherwise of the training file or its folder,
+/// otherwise of the kind of task.
 fn default_out(kind: &Kind, arguments: &Arguments, suffix: &str) -> PathBuf {
     let known = arguments.read.known().ok().flatten().map(|known| known.name.to_owned());
-    let name = known.or_else(|| arguments.train.first().and_then(|path| name_of_data(path)));
+    let name = known.or_else(|| arguments.train.first().and_then(|path| data_name(path)));
     Path::new("runs").join(name.unwrap_or_else(|| kind.name().to_owned()) + suffix)
 }
 
-/// What a training file is called: "stars" of `stars.train.tsv` and of `stars/train.tsv`.
-fn name_of_data(path: &Path) -> Option<String> {
+/// The name of a data set, from a training file: "stars" for `stars.train.tsv` and `stars/train.tsv`.
+fn data_name(path: &Path) -> Option<String> {
     let name = plain_name(path);
     let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
     let stem = stem.strip_suffix("train").map_or(stem, |rest| rest.trim_end_matches(['.', '-', '_']));
@@ -413,9 +411,9 @@ fn name_of_data(path: &Path) -> Option<String> {
     Some(stem.to_owned())
 }
 
-fn show_dry_run(said: &DryRun, out: &Path, json: bool) -> Result<()> {
-    let mut stdout = crate::output::results();
-    let DryRun { runs, steps, evaluations, seconds } = said;
+fn write_dry_run(report: &DryRun, out: &Path, json: bool) -> Result<()> {
+    let mut stdout = crate::output::stdout();
+    let DryRun { runs, steps, evaluations, seconds } = report;
     if json {
         let line = json!({
             "dry_run": true, "out": format::path(out), "runs": runs, "steps": steps, "evaluations": evaluations, "seconds": seconds,
@@ -432,30 +430,30 @@ fn show_dry_run(said: &DryRun, out: &Path, json: bool) -> Result<()> {
         format::count(*evaluations),
         format::duration(*seconds)
     )?;
-    writeln!(stdout, "nothing was written; without --dry-run the run's folder is {}", out.display())?;
+    writeln!(stdout, "nothing was written; without --dry-run the run folder is {}", out.display())?;
     Ok(())
 }
 
-/// `trial`: a command that shows what the model can do.
-fn show(ended: &Ended, trial: Option<String>) -> Result<()> {
-    let mut stdout = crate::output::results();
-    write!(stdout, "{}", table(ended))?;
-    match &ended.model {
-        Some(model) if ended.finished => {
+/// Prints the scores and the model's folder. `example` is a command to try the model.
+fn write_results(outcome: &RunsOutcome, example: Option<String>) -> Result<()> {
+    let mut stdout = crate::output::stdout();
+    write!(stdout, "{}", table(outcome))?;
+    match &outcome.model {
+        Some(model) if outcome.finished => {
             writeln!(stdout, "model in {}", model.display())?;
-            if let Some(trial) = trial {
-                writeln!(stdout, "try it: {trial}")?;
+            if let Some(example) = example {
+                writeln!(stdout, "try it: {example}")?;
             }
         }
-        None if ended.finished => {}
-        _ => writeln!(stdout, "interrupted and saved; go on with the same command and --resume")?,
+        None if outcome.finished => {}
+        _ => writeln!(stdout, "interrupted and saved; continue with the same command and --resume")?,
     }
     Ok(())
 }
 
-/// A command that predicts a file's rows with the model of a run, or judges it on them where the file's name does not say how it is
-/// written.
-fn trial(out: &Path, file: &Path) -> String {
+/// A command to try the model of a run: predict a file's rows, or evaluate on them if the file's name does not tell its
+/// format.
+fn example_command(out: &Path, file: &Path) -> String {
     let (cloze, out, quoted) = (program::name(), program::quoted(out.display()), program::quoted(file.display()));
     if DataFile::from(file).is_named() {
         format!("{cloze} predict --model {out} --input {quoted}")
@@ -469,7 +467,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_called_after_its_data() {
+    fn run_folders_are_named_after_the_data() {
         for (path, name) in [
             ("stars/train.tsv", Some("stars")),
             ("data/stars.train.tsv.gz", Some("stars")),
@@ -478,12 +476,12 @@ mod tests {
             ("reviews.csv", Some("reviews")),
             ("train.tsv", None),
         ] {
-            assert_eq!(name_of_data(Path::new(path)).as_deref(), name, "{path}");
+            assert_eq!(data_name(Path::new(path)).as_deref(), name, "{path}");
         }
     }
 
     #[test]
-    fn weights_are_balanced_or_numbers() {
+    fn class_weights_are_balanced_or_numbers() {
         assert_eq!(class_weights("balanced"), Ok(ClassWeights::Balanced));
         assert_eq!(class_weights("1, 2.5"), Ok(ClassWeights::Given(vec![1.0, 2.5])));
         assert!(class_weights("1,x").is_err());

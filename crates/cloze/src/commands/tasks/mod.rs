@@ -1,4 +1,4 @@
-//! The commands about tasks, and what they share: which task, how its files are read.
+//! The commands about tasks, and their common parts: the kind of task, and the options for reading its files.
 
 pub mod evaluate;
 mod files;

@@ -1,5 +1,5 @@
-//! A command about tasks: a subcommand for each kind of task, whose help shows what concerns that kind, and the command itself,
-//! which learns the kind from elsewhere (a known task, a model, a recipe).
+//! Commands with a subcommand for each kind of task. The help of a subcommand shows only the options of that kind.
+//! Without a subcommand the kind comes from a known task, a model or a recipe.
 
 use anyhow::Result;
 use clap::error::ErrorKind;
@@ -11,52 +11,53 @@ use crate::failure::usage;
 use crate::help;
 
 /// The arguments of a command about tasks.
-pub trait OfTask: Args {
+pub trait TaskArguments: Args {
     /// The command's name.
     const NAME: &'static str;
-    /// The options that the help of the command without a kind shows; the others are in the kinds' help.
+    /// Ids of the options shown in the help of the command without a kind. The others are in the help of the kinds.
     const OVERVIEW: &'static [&'static str];
 
-    /// What the command does where the task is of this kind.
+    /// One line about the command for a kind of task.
     fn about(kind: &Kind) -> String;
 
-    /// What its help says in detail.
+    /// The long description for a kind of task.
     fn details(kind: &Kind) -> String;
 
-    /// Examples for its help.
+    /// Example commands for a kind of task.
     fn examples(kind: &Kind) -> &'static [&'static str];
 
-    /// Options that this command has for the sake of others, or for other kinds: each with the reason why it is refused.
-    fn without_effect(kind: &Kind) -> Vec<(&'static str, &'static str)>;
+    /// Options without effect for a kind of task, each with the reason why it is refused.
+    fn ineffective_options(kind: &Kind) -> Vec<(&'static str, &'static str)>;
 }
 
-/// Refuses options on the command line that have no effect on a task of this kind.
-pub fn check_effect<A: OfTask>(given: &ArgMatches, kind: &Kind) -> Result<()> {
-    let mut without = A::without_effect(kind).into_iter();
-    match without.find(|(option, _)| given.value_source(option) == Some(ValueSource::CommandLine)) {
+/// Refuses options on the command line that have no effect for this kind of task.
+pub fn refuse_ineffective<A: TaskArguments>(given: &ArgMatches, kind: &Kind) -> Result<()> {
+    let mut ineffective = A::ineffective_options(kind).into_iter();
+    match ineffective.find(|(option, _)| given.value_source(option) == Some(ValueSource::CommandLine)) {
         Some((option, reason)) => Err(usage(format!("--{}: {reason}", option.replace('_', "-")))),
         None => Ok(()),
     }
 }
 
-/// The first option of the command that stands before a subcommand, which does not see it.
-pub fn option_before<A: OfTask>(matches: &ArgMatches) -> Option<String> {
+/// The first option given before a subcommand, which would ignore it.
+pub fn option_before<A: TaskArguments>(matches: &ArgMatches) -> Option<String> {
     let own = A::augment_args(Command::new(A::NAME));
     let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
     let option = own.get_arguments().find(|arg| is_given(arg.get_id().as_str()))?;
     option.get_long().map(str::to_owned)
 }
 
-/// The arguments of a command, and the kind of task if it was named.
+/// The parsed arguments of a command.
 #[derive(Debug)]
 pub struct PerKind<A> {
+    /// The kind of task, if it was given as a subcommand.
     pub kind: Option<&'static Kind>,
     pub arguments: A,
-    /// What the command line says, to tell it from defaults.
+    /// The matches of the parser, which distinguish given values from defaults.
     pub given: ArgMatches,
 }
 
-impl<A: OfTask> Args for PerKind<A> {
+impl<A: TaskArguments> Args for PerKind<A> {
     fn augment_args(command: Command) -> Command {
         let command = A::augment_args(command).mut_args(|arg| {
             let shown = A::OVERVIEW.contains(&arg.get_id().as_str());
@@ -65,9 +66,9 @@ impl<A: OfTask> Args for PerKind<A> {
         let command = command
             .subcommand_negates_reqs(true)
             .disable_help_subcommand(true)
-            .subcommand_help_heading("Kinds of tasks, each with options and a --help of its own")
+            .subcommand_help_heading("Kinds of tasks, each with its own options and --help")
             .subcommand_value_name("KIND");
-        KINDS.iter().fold(command, |command, kind| command.subcommand(of_kind::<A>(kind)))
+        KINDS.iter().fold(command, |command, kind| command.subcommand(subcommand::<A>(kind)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -75,19 +76,17 @@ impl<A: OfTask> Args for PerKind<A> {
     }
 }
 
-/// The command for one kind of task.
-fn of_kind<A: OfTask>(kind: &Kind) -> Command {
-    let without_effect = A::without_effect(kind);
-    let concerns = |option: &str| {
-        let concerns = kind.description.has_option(option) || kinds::with_option(option).is_empty();
-        concerns && !without_effect.iter().any(|(without, _)| *without == option)
+/// The subcommand for one kind of task.
+fn subcommand<A: TaskArguments>(kind: &Kind) -> Command {
+    let ineffective_options = A::ineffective_options(kind);
+    let is_relevant = |option: &str| {
+        let is_for_kind = kind.description.has_option(option) || kinds::with_option(option).is_empty();
+        is_for_kind && !ineffective_options.iter().any(|(without, _)| *without == option)
     };
-    // Hidden, not absent: an option that has no effect is refused with the reason.
-    let command = A::augment_args(Command::new(kind.name())).mut_args(|arg| {
-        let concerned = concerns(arg.get_id().as_str());
-        if concerned { arg } else { arg.hide(true) }
-    });
-    // What is missing is found by `from_arg_matches`, which knows whether it stands before the kind.
+    // Hide options without effect instead of removing them, so that they are refused with a reason.
+    let command = A::augment_args(Command::new(kind.name()))
+        .mut_args(|arg| if is_relevant(arg.get_id().as_str()) { arg } else { arg.hide(true) });
+    // `from_arg_matches` checks required options, because it knows whether they were given before the kind.
     let usage = command.clone().bin_name(format!("cloze {} {}", A::NAME, kind.name())).render_usage().to_string();
     let command =
         command.override_usage(usage.trim_start_matches("Usage: ").to_owned()).mut_args(|arg| arg.required(false));
@@ -99,21 +98,21 @@ fn of_kind<A: OfTask>(kind: &Kind) -> Command {
         .after_long_help(help::details(&A::details(kind), A::examples(kind)))
 }
 
-impl<A: OfTask> FromArgMatches for PerKind<A> {
+impl<A: TaskArguments> FromArgMatches for PerKind<A> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let Some((name, of_kind)) = matches.subcommand() else {
+        let Some((name, kind_matches)) = matches.subcommand() else {
             return Ok(PerKind { kind: None, arguments: A::from_arg_matches(matches)?, given: matches.clone() });
         };
         if let Some(option) = option_before::<A>(matches) {
             let command = A::NAME;
             let message = format!(
-                "--{option} stands before the kind of task: give the kind first, as in `cloze {command} {name} --{option} …`\n"
+                "--{option} is before the kind of task; give the kind first: `cloze {command} {name} --{option} …`\n"
             );
             return Err(clap::Error::raw(ErrorKind::ArgumentConflict, message));
         }
         let own = A::augment_args(Command::new(A::NAME));
         let missing =
-            own.get_arguments().filter(|arg| arg.is_required_set() && !of_kind.contains_id(arg.get_id().as_str()));
+            own.get_arguments().filter(|arg| arg.is_required_set() && !kind_matches.contains_id(arg.get_id().as_str()));
         let missing: Vec<String> = missing.filter_map(|arg| Some(format!("  --{}\n", arg.get_long()?))).collect();
         if !missing.is_empty() {
             let (command, missing) = (A::NAME, missing.concat());
@@ -122,7 +121,11 @@ impl<A: OfTask> FromArgMatches for PerKind<A> {
             );
             return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, message));
         }
-        Ok(PerKind { kind: kinds::named(name), arguments: A::from_arg_matches(of_kind)?, given: of_kind.clone() })
+        Ok(PerKind {
+            kind: kinds::named(name),
+            arguments: A::from_arg_matches(kind_matches)?,
+            given: kind_matches.clone(),
+        })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

@@ -1,4 +1,4 @@
-//! `cloze predict`: a fine-tuned model and rows → predictions, one JSON object a line.
+//! `cloze predict`: predictions of a fine-tuned model, one JSON object per line.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,16 +17,16 @@ use serde_json::{Value, json};
 
 use super::files::check_files;
 use super::fine_tuned::{HAS_LABELS, check, open};
-use super::per_kind::{OfTask, PerKind};
+use super::per_kind::{PerKind, TaskArguments};
 use super::read::DataArguments;
 use crate::commands::failures::Failures;
 use crate::commands::model::ModelArguments;
-use crate::commands::tokenizer::tell_special_names;
+use crate::commands::tokenizer::note_special_names;
 use crate::failure::usage;
 use crate::help;
 use crate::terminal::Terminal;
 
-/// Lines that are answered together at most, and rows of a file.
+/// Maximum number of rows predicted together.
 const CHUNK: usize = 512;
 
 /// `cloze predict [KIND] --model DIR --input FILE|-`
@@ -34,13 +34,14 @@ const CHUNK: usize = 512;
 #[command(
     after_help = help::examples(&EXAMPLES[..2]),
     after_long_help = help::details(
-        "The kind of task, the columns and the lengths are the model's; options override them. Options for one kind alone, such \
-         as --n-best, are in its help: cloze predict answer --help.\n\n\
-         Input is read as evaluate reads it: --format says how it is written, else its ending (.tsv, .csv, .jsonl, .parquet, .conll, \
-         …), else its beginning, for the whole file: JSON, tagged words, or a table whose first line names the column of the texts; \
-         all else is plain text, a row a line. From standard input each line is answered as soon as it is there. Output is one JSON object a line.\n\n\
-         A row that cannot be read or predicted gets {\"row\": N, \"error\": …} in its place, and the command ends with exit code 1; \
-         with --strict it stops there.",
+        "The kind of task, the columns and the lengths are read from the model; options override them. Options of a single kind, \
+         such as --n-best, are in the help of that kind: cloze predict answer --help.\n\n\
+         The input format is given by --format, otherwise by the file extension (.tsv, .csv, .jsonl, .parquet, .conll, …), \
+         otherwise by the beginning of the file: JSON, tagged words, or a table whose first line names the text column; \
+         anything else is plain text, one row per line. Lines from standard input are answered immediately. Output is one JSON \
+         object per line.\n\n\
+         For a row that cannot be read or predicted, the output has {\"row\": N, \"error\": …}, and the exit code is 1; with \
+         --strict the command stops there.",
         &EXAMPLES,
     )
 )]
@@ -48,15 +49,15 @@ pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
 
-    /// File of rows; `-`: the lines of standard input
+    /// Input file; - for the lines of standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     input: PathBuf,
 
-    /// Stop at the first row that cannot be predicted, instead of writing an "error" in its place
+    /// Stop at the first row that cannot be predicted instead of writing an "error" in its place
     #[arg(long)]
     strict: bool,
 
-    /// Type of the activations
+    /// Precision of the activations
     #[arg(long, default_value = "auto", value_parser = crate::values::named(&Precision::ALL))]
     precision: Precision,
 
@@ -64,14 +65,14 @@ pub struct Arguments {
     read: DataArguments,
 }
 
-/// Examples of the command, a line each.
+/// Examples for the help, one per line.
 const EXAMPLES: [&str; 3] = [
     "cloze predict --model runs/stars --input reviews.txt",
     "echo 'a gripping film' | cloze predict --model runs/sst2",
     "cloze predict answer --model runs/qa --input questions.jsonl --n-best 3",
 ];
 
-impl OfTask for Arguments {
+impl TaskArguments for Arguments {
     const NAME: &'static str = "predict";
     const OVERVIEW: &'static [&'static str] =
         &["named", "revision", "offline", "input", "format", "strict", "precision", "text", "pair", "max_len"];
@@ -88,49 +89,49 @@ impl OfTask for Arguments {
         kind.description.examples.predict
     }
 
-    fn without_effect(kind: &Kind) -> Vec<(&'static str, &'static str)> {
+    fn ineffective_options(kind: &Kind) -> Vec<(&'static str, &'static str)> {
         let always = [
             HAS_LABELS,
-            ("label", "predicting does not look at labels; `cloze evaluate` does"),
-            ("metric", "predicting gives no scores; `cloze evaluate` does"),
-            ("skip_bad", "a row that cannot be predicted gets an \"error\" in its place; see --strict"),
+            ("label", "predict does not use labels; see `cloze evaluate`"),
+            ("metric", "predict computes no scores; see `cloze evaluate`"),
+            ("skip_bad", "predict writes an \"error\" in place of a bad row; see --strict"),
         ];
         [&always[..], kind.description.rejected_options.predict].concat()
     }
 }
 
-pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
-    let PerKind { kind, arguments, given } = asked;
+pub fn run(parsed: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
+    let PerKind { kind, arguments, given } = parsed;
     let kind = arguments.read.kind(kind)?;
     kind.map_or(Ok(()), |kind| check::<Arguments>(kind, &given, &arguments.read))?;
     let input = arguments.input.as_path();
     check_files([&arguments.input])?;
     let Arguments { model, precision, read, .. } = &arguments;
     let predictor = open::<Arguments>(model, *precision, kind, &given, read, terminal)?;
-    let done = answer(&predictor, input, arguments.strict, terminal);
-    tell_special_names(&predictor.model().tokenizer, terminal);
-    done
+    let result = predict(&predictor, input, arguments.strict, terminal);
+    note_special_names(&predictor.model().tokenizer, terminal);
+    result
 }
 
-fn answer(predictor: &Predictor, input: &Path, strict: bool, terminal: &Terminal) -> Result<()> {
+fn predict(predictor: &Predictor, input: &Path, strict: bool, terminal: &Terminal) -> Result<()> {
     let found = predictor.format_of(input)?;
     check_columns(predictor, found.format, input)?;
     found.note(input).iter().for_each(|note| terminal.note(note));
     let is_streamed = matches!(found.format, Format::Lines | Format::Jsonl);
     let key = if is_streamed { "line" } else { "row" };
-    let mut answers = Failures::new(display_name(input), key, strict);
+    let mut failures = Failures::new(display_name(input), key, strict);
     if is_streamed {
-        answer_lines(predictor, input, found.format, &mut answers, terminal)?;
+        predict_lines(predictor, input, found.format, &mut failures, terminal)?;
     } else {
-        answer_rows(predictor, input, found.format, &mut answers, terminal)?;
+        predict_rows(predictor, input, found.format, &mut failures, terminal)?;
     }
-    if answers.is_empty() {
-        bail!("{} holds no rows", display_name(input));
+    if failures.is_empty() {
+        bail!("{} has no rows", display_name(input));
     }
-    answers.end("predicted")
+    failures.finish("predicted")
 }
 
-/// Refuses columns where a file has none.
+/// Refuses column options for formats without columns.
 fn check_columns(predictor: &Predictor, format: Format, input: &Path) -> Result<()> {
     let given = &predictor.reading().options().settings;
     let options = [("--text", &given.text), ("--pair", &given.pair)];
@@ -145,23 +146,23 @@ fn check_columns(predictor: &Predictor, format: Format, input: &Path) -> Result<
     }
 }
 
-/// Answers the rows of a file that is read whole.
-fn answer_rows(
+/// Predicts the rows of a file that is read completely.
+fn predict_rows(
     predictor: &Predictor,
     input: &Path,
     format: Format,
-    answers: &mut Failures,
+    failures: &mut Failures,
     terminal: &Terminal,
 ) -> Result<()> {
     if predictor.kind().description.rows == Rows::Words && matches!(format, Format::Tsv | Format::Csv) {
         let rows = predictor.texts_of_table(input, format)?;
-        let mut place = 1;
+        let mut position = 1;
         let mut rows = rows.into_iter().peekable();
         while rows.peek().is_some() {
             let chunk: Vec<_> = rows.by_ref().take(CHUNK).collect();
             let count = chunk.len();
-            write(answers, (place..).zip(predict_each(predictor, chunk)))?;
-            place += count;
+            write(failures, (position..).zip(predict_each(predictor, chunk)))?;
+            position += count;
         }
         return Ok(());
     }
@@ -172,7 +173,7 @@ fn answer_rows(
     let mut done = 0;
     while done < rows.len() {
         let next = rows.len().min(done + CHUNK);
-        write(answers, (done + 1..).zip(predictor.predict_rows(&*rows, done..next)))?;
+        write(failures, (done + 1..).zip(predictor.predict_rows(&*rows, done..next)))?;
         done = next;
         bar.set(done as u64, "rows");
     }
@@ -180,27 +181,27 @@ fn answer_rows(
     Ok(())
 }
 
-/// Answers lines in their order, as many together as are there.
-fn answer_lines(
+/// Predicts lines in order, together with all further lines that are already available.
+fn predict_lines(
     predictor: &Predictor,
     input: &Path,
     format: Format,
-    answers: &mut Failures,
+    failures: &mut Failures,
     terminal: &Terminal,
 ) -> Result<()> {
-    // Rows of a file are the same for all commands, so that its blank lines are none; who writes into a pipe waits for an answer.
-    let passes_blank = format == Format::Jsonl && input.is_file();
+    // Every command skips blank lines in files. In a pipe the writer expects one output line for each input line.
+    let skips_blank = format == Format::Jsonl && input.is_file();
     let mut tabs = match (format, predictor.kind().description.rows, predictor.reading().tabs()) {
         (Format::Lines, Rows::Texts, Tabs::Space) => {
-            Some("tabs are read as white space: the model learned single texts, not pairs")
+            Some("tabs are read as white space, because the model was trained on single texts, not pairs")
         }
         (Format::Lines, Rows::Texts, Tabs::Unsure) => {
-            Some("a tab separates the two texts of a pair: the model does not say whether it learned pairs")
+            Some("a tab separates the two texts of a pair; the model does not tell whether it was trained on pairs")
         }
         _ => None,
     };
     let mut objects = 0;
-    let lines = read_ahead(Lines::open(input)?).context("cannot start a thread that reads ahead")?;
+    let lines = read_ahead(Lines::open(input)?).context("cannot start the reader thread")?;
     while let Ok(first) = lines.recv() {
         let mut chunk = vec![first];
         while chunk.len() < CHUNK
@@ -208,10 +209,10 @@ fn answer_lines(
         {
             chunk.push(line);
         }
-        let (mut rows, mut places, mut end) = (Vec::new(), Vec::new(), None);
+        let (mut rows, mut positions, mut end) = (Vec::new(), Vec::new(), None);
         for (number, line) in chunk {
             match line {
-                Ok(line) if passes_blank && line.trim().is_empty() => continue,
+                Ok(line) if skips_blank && line.trim().is_empty() => continue,
                 Err(error) if !matches!(error, TaskError::Line { .. }) => {
                     end = Some(error);
                     continue;
@@ -228,9 +229,9 @@ fn answer_lines(
                     row_of(line, format)
                 })),
             }
-            places.push(number);
+            positions.push(number);
         }
-        write(answers, places.into_iter().zip(predict_each(predictor, rows)))?;
+        write(failures, positions.into_iter().zip(predict_each(predictor, rows)))?;
         if let Some(error) = end {
             return Err(error.into());
         }
@@ -239,13 +240,13 @@ fn answer_lines(
         let (name, are) =
             (display_name(input), if objects == 1 { "line is a JSON object" } else { "lines are JSON objects" });
         terminal.warn(&format!(
-            "{objects} {are} and read as plain text, as {name} begins with plain text; see --format jsonl"
+            "{objects} {are} but read as plain text, because {name} begins with plain text; see --format jsonl"
         ));
     }
     Ok(())
 }
 
-/// A line's row.
+/// Converts a line to a row.
 fn row_of(line: String, format: Format) -> Result<Value, TaskError> {
     if line.trim().is_empty() {
         return Err(TaskError::Input {
@@ -256,27 +257,27 @@ fn row_of(line: String, format: Format) -> Result<Value, TaskError> {
     if format == Format::Jsonl { object_of_line(&line) } else { Ok(Value::String(line)) }
 }
 
-/// The predictions of those that are rows, in their places.
+/// Predicts the valid rows, and keeps the errors of the others in their positions.
 fn predict_each(predictor: &Predictor, rows: Vec<Result<Value, TaskError>>) -> Vec<Result<Value, TaskError>> {
     let good: Vec<Value> = rows.iter().flatten().cloned().collect();
     let mut predicted = predictor.predict(&good).into_iter();
     rows.into_iter().map(|row| row.and_then(|_| predicted.next().unwrap_or(Ok(Value::Null)))).collect()
 }
 
-/// Writes predictions and errors in the order of their rows.
-fn write(answers: &mut Failures, found: impl IntoIterator<Item = (usize, Result<Value, TaskError>)>) -> Result<()> {
-    let mut out = crate::output::results();
-    for (place, found) in found {
+/// Writes predictions and errors in the order of the rows.
+fn write(failures: &mut Failures, found: impl IntoIterator<Item = (usize, Result<Value, TaskError>)>) -> Result<()> {
+    let mut out = crate::output::stdout();
+    for (position, found) in found {
         let mut line = serde_json::Map::new();
-        line.insert(answers.key().to_owned(), json!(place));
+        line.insert(failures.key().to_owned(), json!(position));
         match found {
             Ok(prediction) => {
                 if let Value::Object(rest) = prediction {
                     line.extend(rest);
                 }
-                answers.answered();
+                failures.add_success();
             }
-            Err(error) => match answers.add(place, error) {
+            Err(error) => match failures.add_failure(position, error) {
                 Ok(text) => drop(line.insert("error".to_owned(), text.into())),
                 Err(error) => {
                     out.flush()?;
@@ -290,9 +291,10 @@ fn write(answers: &mut Failures, found: impl IntoIterator<Item = (usize, Result<
     Ok(())
 }
 
-/// Lines with their numbers, read ahead by a thread, so that those that are there can be answered together. The last may be an error.
+/// Lines with their numbers, read by a thread, so that available lines can be predicted together. The last item may be
+/// an error.
 fn read_ahead(mut lines: Lines) -> std::io::Result<Receiver<(usize, Result<String, TaskError>)>> {
-    let (to, ahead) = sync_channel(CHUNK);
+    let (sender, receiver) = sync_channel(CHUNK);
     std::thread::Builder::new().spawn(move || {
         loop {
             let line = match lines.advance() {
@@ -300,12 +302,12 @@ fn read_ahead(mut lines: Lines) -> std::io::Result<Receiver<(usize, Result<Strin
                 Ok(true) => Ok(lines.text().to_owned()),
                 Err(error) => Err(error),
             };
-            // After a line that cannot be read the next one can.
+            // After an error in one line, the next line can still be read.
             let is_last = matches!(&line, Err(error) if !matches!(error, TaskError::Line { .. }));
-            if to.send((lines.number(), line)).is_err() || is_last {
+            if sender.send((lines.number(), line)).is_err() || is_last {
                 return;
             }
         }
     })?;
-    Ok(ahead)
+    Ok(receiver)
 }

@@ -1,4 +1,4 @@
-//! How the files of a task are read, as the command line says.
+//! The options for reading the files of a task.
 
 use anyhow::Result;
 use clap::builder::{PossibleValue, PossibleValuesParser};
@@ -16,68 +16,71 @@ use serde_json::Value;
 use crate::commands::tokenizer::SpecialTokensArgument;
 use crate::failure::usage;
 
-/// How the files of a task are read: options that concern several kinds of tasks, and those that one kind has for itself.
+/// All options for reading the files of a task: those common to several kinds of tasks, and those of single kinds.
 #[derive(Debug, Clone, Default)]
 pub struct DataArguments {
     pub common: CommonArguments,
-    own: Vec<OwnArgument>,
+    own: Vec<KindArgument>,
 }
 
-/// An option of one kind of task, as it was given.
+/// A given option of a single kind of task.
 #[derive(Debug, Clone)]
-struct OwnArgument {
-    /// The option's name.
+struct KindArgument {
+    /// The option's name, with underscores.
     option: &'static str,
-    /// The setting.
+    /// The key in the task settings.
     key: &'static str,
     value: Value,
 }
 
-/// How the files of a task are read: what concerns several kinds of tasks.
+/// Options for reading files that are common to several kinds of tasks.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Data")]
 pub struct CommonArguments {
-    /// A task known by name, with its columns, labels, metrics and the paper's settings: sst2, cola, mrpc, rte, stsb, qnli, mnli,
-    /// qqp, wnli, squad1, squad2, conll2003, swag
+    /// Known task, which sets columns, labels, metrics and the paper's settings: sst2, cola, mrpc, rte, stsb, qnli,
+    /// mnli, qqp, wnli, squad1, squad2, conll2003, swag
     #[arg(long, value_name = "NAME")]
     pub task: Option<String>,
 
-    /// Column of the text, by name or number (#4) [default: the model's, or text]
+    /// Text column, a name or a number such as #4 [default: the model's, or text]
     #[arg(long, value_name = "COLUMN")]
     pub text: Option<String>,
 
-    /// Column of the second text, for pairs [default: the model's]
+    /// Column of the second text of pairs [default: the model's]
     #[arg(long, value_name = "COLUMN")]
     pub pair: Option<String>,
 
-    /// Column of the label, number or tags [default: the model's, or label]
+    /// Column of the label, the target number or the tags [default: the model's, or label]
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
 
-    /// The labels in order [default: those of the checkpoint if it has all of them, or those found in the training rows, sorted]
+    /// Labels in order [default: the checkpoint's labels if they include all labels of the training rows, otherwise the
+    /// sorted labels of the training rows]
     ///
-    /// A head of the checkpoint with the same labels is kept, whatever their order; else the head is new. A line says which.
+    /// If the checkpoint has a head with the same labels in any order, the head is kept; otherwise a new head is
+    /// created. A note says which.
     #[arg(long, hide_short_help = true, value_name = "A,B,…", value_delimiter = ',')]
     pub labels: Option<Vec<String>>,
 
-    /// The score that decides which model is best
+    /// Score that selects the best model
     #[arg(long, hide_short_help = true, value_name = "SCORE", help = metric_help(), value_parser = metrics())]
     metric: Option<String>,
 
-    /// Tokens of a sequence at most [default: the model's or the task's; 128, to answer 384]
+    /// Maximum sequence length in tokens [default: the model's or the task's; otherwise 128, for answer 384]
     #[arg(long, value_name = "N", value_parser = crate::values::positive)]
     max_len: Option<usize>,
 
-    /// Read long texts in windows that begin N tokens apart instead of cutting them off; their logits are averaged. 0: cut
-    /// them off though the model was trained otherwise [default: the model's, in proportion to --max-len; to answer 128]
+    /// Split long texts into windows that start every N tokens instead of truncating them; the logits of the windows
+    /// are averaged. 0: truncate, even if the model was trained with windows [default: the model's, in proportion to
+    /// --max-len; for answer 128]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
 
-    /// How the files are written [default: as their endings say, else as their beginnings show]
+    /// Format of the files
     #[arg(long, hide_short_help = true, hide_possible_values = true, value_name = "FORMAT", help = format_help(), value_parser = crate::values::named(&FORMATS))]
     pub format: Option<Format>,
 
-    /// Leave out and count rows that cannot be used and answers that are not in their paragraph, instead of stopping
+    /// Skip and count unusable rows, and answers that are not in their paragraph, instead of stopping
     #[arg(long, hide_short_help = true)]
     skip_bad: bool,
 
@@ -87,10 +90,10 @@ pub struct CommonArguments {
 
 fn format_help() -> String {
     let names: Vec<&str> = FORMATS.iter().map(|(_, name, _)| *name).collect();
-    format!("How the files are written: {} [default: as their endings say, else as they begin]", names.join(", "))
+    format!("Format of the files: {} [default: from the extension, else from the first lines]", names.join(", "))
 }
 
-/// The scores that may decide, of any kind of task.
+/// The scores that can select the best model, of all kinds of tasks.
 fn metrics() -> PossibleValuesParser {
     let mut names: Vec<&str> = Vec::new();
     for name in KINDS.iter().flat_map(|kind| kind.description.metrics) {
@@ -102,20 +105,20 @@ fn metrics() -> PossibleValuesParser {
 }
 
 fn metric_help() -> String {
-    let of = |kind: &&Kind| {
+    let describe = |kind: &&Kind| {
         let metrics = kind.description.metrics;
-        (!metrics.is_empty()).then(|| format!("{} to {}", alternatives(metrics), kind.name()))
+        (!metrics.is_empty()).then(|| format!("for {}: {}", kind.name(), alternatives(metrics)))
     };
-    let names: Vec<String> = KINDS.iter().filter_map(of).collect();
-    format!("The score that decides which model is best: {}", names.join(", "))
+    let names: Vec<String> = KINDS.iter().filter_map(describe).collect();
+    format!("Score that selects the best model; {}", names.join("; "))
 }
 
-fn own_options() -> impl Iterator<Item = &'static KindOption> {
+fn kind_options() -> impl Iterator<Item = &'static KindOption> {
     KINDS.iter().flat_map(|kind| kind.description.own_options)
 }
 
-/// An option of one kind of task for the parser.
-fn own_arg(option: &'static KindOption) -> Arg {
+/// The parser's argument for an option of a single kind of task.
+fn kind_arg(option: &'static KindOption) -> Arg {
     let arg = Arg::new(option.name)
         .long(option.name.replace('_', "-"))
         .help(option.help)
@@ -137,8 +140,8 @@ fn own_arg(option: &'static KindOption) -> Arg {
     }
 }
 
-/// The options of single kinds of tasks that the command line has.
-fn own_of(matches: &ArgMatches) -> Vec<OwnArgument> {
+/// The options of single kinds of tasks that were given on the command line.
+fn kind_arguments(matches: &ArgMatches) -> Vec<KindArgument> {
     let given = |option: &&KindOption| matches.value_source(option.name) == Some(ValueSource::CommandLine);
     let argument = |option: &'static KindOption| {
         let (key, value) = match option.values {
@@ -148,30 +151,30 @@ fn own_of(matches: &ArgMatches) -> Vec<OwnArgument> {
             }
             Values::Parsed { .. } => (option.name, matches.get_one::<Value>(option.name).cloned()),
         };
-        Some(OwnArgument { option: option.name, key, value: value? })
+        Some(KindArgument { option: option.name, key, value: value? })
     };
-    own_options().filter(given).filter_map(argument).collect()
+    kind_options().filter(given).filter_map(argument).collect()
 }
 
 impl Args for DataArguments {
     fn augment_args(command: Command) -> Command {
-        own_options().fold(CommonArguments::augment_args(command), |command, option| command.arg(own_arg(option)))
+        kind_options().fold(CommonArguments::augment_args(command), |command, option| command.arg(kind_arg(option)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
         let common = CommonArguments::augment_args_for_update(command);
-        own_options().fold(common, |command, option| command.arg(own_arg(option)))
+        kind_options().fold(common, |command, option| command.arg(kind_arg(option)))
     }
 }
 
 impl FromArgMatches for DataArguments {
     fn from_arg_matches(matches: &ArgMatches) -> Result<DataArguments, clap::Error> {
-        Ok(DataArguments { common: CommonArguments::from_arg_matches(matches)?, own: own_of(matches) })
+        Ok(DataArguments { common: CommonArguments::from_arg_matches(matches)?, own: kind_arguments(matches) })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         self.common.update_from_arg_matches(matches)?;
-        let given = own_of(matches);
+        let given = kind_arguments(matches);
         self.own.retain(|before| given.iter().all(|now| now.key != before.key));
         self.own.extend(given);
         Ok(())
@@ -179,24 +182,25 @@ impl FromArgMatches for DataArguments {
 }
 
 impl DataArguments {
-    /// The task known by the name given.
+    /// The known task given by `--task`.
     pub fn known(&self) -> Result<Option<DatasetPreset>> {
         Ok(self.common.task.as_deref().map(DatasetPreset::named).transpose()?)
     }
 
-    /// The kind of task: as named, or as the known task is; none if neither is given.
+    /// The kind of task: the subcommand, or the kind of the known task; `None` if neither is given.
     pub fn kind(&self, named: Option<&'static Kind>) -> Result<Option<&'static Kind>> {
-        let known = self.known()?.and_then(|known| kinds::named(known.kind));
-        match (named, known) {
+        let preset_kind = self.known()?.and_then(|preset| kinds::named(preset.kind));
+        match (named, preset_kind) {
             (Some(named), Some(known)) if named != known => {
                 let name = self.common.task.as_deref().unwrap_or_default();
-                Err(usage(format!("{name} is a task to {}, not to {}", known.name(), named.name())))
+                Err(usage(format!("--task {name} is of the kind {}, not {}", known.name(), named.name())))
             }
-            _ => Ok(named.or(known)),
+            _ => Ok(named.or(preset_kind)),
         }
     }
 
-    /// Refuses what cannot have an effect on a task of this kind; rows that are only predicted may be plain lines.
+    /// Refuses options that have no effect for this kind of task. `predicts`: rows without labels, which can be plain
+    /// lines.
     pub fn check(&self, kind: &Kind, predicts: bool) -> Result<()> {
         if let Some(format) = self.common.format {
             self.check_format(format, kind, predicts)?;
@@ -215,7 +219,7 @@ impl DataArguments {
         if let Some(option) = given.find(|option| !kind.description.has_option(option)) {
             let names: Vec<&str> = kinds::with_option(option).iter().map(|kind| kind.name()).collect();
             return Err(usage(format!(
-                "--{} has no effect where the task is to {}; it is for {}",
+                "--{} has no effect for the kind {}; it is for {}",
                 option.replace('_', "-"),
                 kind.name(),
                 names.join(", ")
@@ -237,13 +241,13 @@ impl DataArguments {
         };
         let name = format.name();
         if !is_readable {
-            return Err(usage(format!("--format {name}: files of rows to {} are not written so", kind.name())));
+            return Err(usage(format!("--format {name} is not supported for {}", kind.name())));
         }
         let own = self.own.iter().find(|own| own.key == "tag_format" || own.key == "tag_column");
         match own.filter(|_| !format.is_tagged()) {
             Some(own) => {
                 let option = own.option.replace('_', "-");
-                Err(usage(format!("--{option} has no effect with --format {name}; give one of them")))
+                Err(usage(format!("--{option} has no effect with --format {name}; give only one of them")))
             }
             None => Ok(()),
         }
@@ -253,7 +257,7 @@ impl DataArguments {
         let CommonArguments { task, text, pair, label, metric, max_len, stride, .. } = self.common.clone();
         let column = |name: Option<String>| name.as_deref().map(Column::parse).transpose();
         let mut own: Object = self.own.iter().map(|own| (own.key.to_owned(), own.value.clone())).collect();
-        // One option for all formats; taggers remember theirs.
+        // Taggers store their format in the model, so `--format` becomes a task setting.
         if let Some(format) = self.common.format.filter(|format| format.is_tagged()) {
             own.insert("tag_format".to_owned(), format.name().into());
         }
@@ -269,7 +273,7 @@ impl DataArguments {
         Ok(settings)
     }
 
-    /// What is given of how rows are read.
+    /// The given options for reading rows.
     pub fn given(&self, threads: usize) -> Result<TaskOptions> {
         let CommonArguments { labels, skip_bad, format, .. } = &self.common;
         let mut given = TaskOptions::default();

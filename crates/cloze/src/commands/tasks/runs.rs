@@ -1,4 +1,5 @@
-//! Several fine-tunings of one task, of seeds or of a grid of settings: run in turn, summed up, the best model kept.
+//! Several fine-tunings of one task, with different seeds or a grid of settings: runs them one after another,
+//! summarises the results and keeps the best model.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -20,66 +21,66 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::format;
-use crate::interrupt::Polling;
+use crate::interrupt::GracefulStop;
 use crate::terminal::{Progress, Terminal};
 
-/// A run to be made: its folder's name and its settings.
+/// A planned run: the name of its folder, and its settings.
 #[derive(Debug, Clone)]
-pub struct Planned {
+pub struct PlannedRun {
     pub name: String,
     pub settings: Settings,
 }
 
-/// What became of a run.
+/// The result of a run; an entry of results.json.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Done {
+pub struct RunResult {
     pub name: String,
     pub seed: u64,
     pub batch: usize,
     pub lr: f64,
     pub epochs: u32,
-    /// The best evaluation; none for a run that failed.
+    /// The best evaluation; `None` for a failed run.
     pub best: Option<Best>,
     pub train_seconds: f64,
-    /// Why it failed, if it did.
+    /// The reason of a failure.
     pub failed: Option<String>,
 }
 
-impl Done {
-    fn new(settings: &Settings, name: &str) -> Done {
+impl RunResult {
+    fn new(settings: &Settings, name: &str) -> RunResult {
         let Settings { seed, batch, lr, epochs, .. } = *settings;
-        Done { name: name.to_owned(), seed, batch, lr, epochs, best: None, train_seconds: 0.0, failed: None }
+        RunResult { name: name.to_owned(), seed, batch, lr, epochs, best: None, train_seconds: 0.0, failed: None }
     }
 
     pub fn score(&self) -> f64 {
-        self.decides().value
+        self.selection_score().value
     }
 
-    /// What decides whether this run is the best.
-    fn decides(&self) -> Score {
+    /// The score that selects the best run.
+    fn selection_score(&self) -> Score {
         self.best.as_ref().map_or(Score { value: f64::NAN, loss: f64::NAN }, Best::decides)
     }
 }
 
-/// What all runs have in common.
+/// What all runs share.
 #[derive(Clone, Copy)]
 pub struct Common<'a> {
     pub task: &'a dyn AnyTask,
     pub train: &'a dyn AnyRows,
     pub dev: &'a dyn AnyRows,
-    /// The files that the rows come from.
+    /// The training and dev files.
     pub files: [&'a [PathBuf]; 2],
     pub model: &'a Path,
     pub out: &'a Path,
     pub resume: bool,
     pub device: &'a Device,
-    /// What the model is to remember of its task.
+    /// The task settings to store in the model.
     pub task_settings: &'a TaskSettings,
 }
 
 impl<'a> Common<'a> {
-    /// A run of the plan in a folder.
-    fn asked(&self, planned: &'a Planned, out: &'a Path, resume: bool) -> FineTuneConfig<'a> {
+    /// The configuration of a planned run in a folder.
+    fn config(&self, planned: &'a PlannedRun, out: &'a Path, resume: bool) -> FineTuneConfig<'a> {
         FineTuneConfig {
             task: self.task,
             train: self.train,
@@ -95,26 +96,31 @@ impl<'a> Common<'a> {
     }
 }
 
-/// How some runs ended.
-pub struct Ended {
-    pub done: Vec<Done>,
-    /// The folder of the best model; none if the runs were interrupted.
+/// The outcome of one or several runs.
+pub struct RunsOutcome {
+    pub done: Vec<RunResult>,
+    /// The folder of the best model; `None` if the runs were interrupted or all failed.
     pub model: Option<PathBuf>,
     pub finished: bool,
 }
 
 const RESULTS: &str = "results.json";
 
-/// One run, in the folder itself.
-pub fn run_one(common: &Common<'_>, planned: &Planned, stop: &AtomicBool, terminal: &Terminal) -> Result<Ended> {
+/// Does a single run, directly in the output folder.
+pub fn run_one(
+    common: &Common<'_>,
+    planned: &PlannedRun,
+    stop: &AtomicBool,
+    terminal: &Terminal,
+) -> Result<RunsOutcome> {
     let outcome = train(common, common.out, planned, common.resume, stop, terminal)?;
-    let mut done = Done::new(&planned.settings, &planned.name);
+    let mut done = RunResult::new(&planned.settings, &planned.name);
     done.train_seconds = outcome.train_seconds;
     done.best = outcome.best;
-    Ok(Ended { done: vec![done], model: outcome.model, finished: outcome.finished })
+    Ok(RunsOutcome { done: vec![done], model: outcome.model, finished: outcome.finished })
 }
 
-/// What some runs would take.
+/// The estimate for one or several runs.
 #[derive(Debug, Serialize)]
 pub struct DryRun {
     pub runs: usize,
@@ -123,8 +129,8 @@ pub struct DryRun {
     pub seconds: f64,
 }
 
-/// How long the runs would take, by real steps at each batch size; none if interrupted. Nothing stays of them.
-pub fn dry_run_all(common: &Common<'_>, plan: &[Planned], stop: &AtomicBool) -> Result<Option<DryRun>> {
+/// Estimates the time of the runs with real steps at each batch size, and writes nothing. `None` if interrupted.
+pub fn dry_run_all(common: &Common<'_>, plan: &[PlannedRun], stop: &AtomicBool) -> Result<Option<DryRun>> {
     let mut sum = DryRun { runs: plan.len(), steps: 0, evaluations: 0, seconds: 0.0 };
     let add = |sum: &mut DryRun, estimate: &Estimate, times: f64| {
         sum.steps += (estimate.steps as f64 * times).round() as u64;
@@ -134,123 +140,131 @@ pub fn dry_run_all(common: &Common<'_>, plan: &[Planned], stop: &AtomicBool) -> 
     if let [only] = plan {
         let device = device_of(common, common.out, common.resume)?;
         let common = &Common { device: &device, ..*common };
-        let Some(estimate) = dry_run(&common.asked(only, common.out, common.resume), stop)? else { return Ok(None) };
+        let Some(estimate) = dry_run(&common.config(only, common.out, common.resume), stop)? else { return Ok(None) };
         add(&mut sum, &estimate, 1.0);
         return Ok(Some(sum));
     }
     let done = if common.resume {
-        resumed(common, plan)?
+        finished_runs(common, plan)?
     } else {
         RunFolder::new(common.out).check_new()?;
         Vec::new()
     };
-    let Alike { plan, device, .. } = alike(common, plan)?;
+    let ComparablePlan { plan, device, .. } = comparable_plan(common, plan)?;
     let common = &Common { device: &device, ..*common };
-    let ahead: Vec<&Planned> = plan.iter().filter(|planned| !is_done(&done, planned)).collect();
-    sum.runs = ahead.len();
+    let remaining: Vec<&PlannedRun> = plan.iter().filter(|planned| !is_done(&done, planned)).collect();
+    sum.runs = remaining.len();
     let mut measured: BTreeMap<usize, (u32, Estimate)> = BTreeMap::new();
-    for planned in ahead {
+    for planned in remaining {
         let folder = common.out.join(&planned.name);
         let Settings { batch, epochs, .. } = planned.settings;
-        if common.resume && is_begun(&folder) {
+        if common.resume && is_resumable(&folder) {
             let device = device_of(common, &folder, true)?;
             let common = &Common { device: &device, ..*common };
-            let Some(rest) = dry_run(&common.asked(planned, &folder, true), stop)? else { return Ok(None) };
+            let Some(rest) = dry_run(&common.config(planned, &folder, true), stop)? else { return Ok(None) };
             add(&mut sum, &rest, 1.0);
             continue;
         }
-        let (of, estimate) = match measured.entry(batch) {
-            Entry::Occupied(known) => *known.get(),
-            Entry::Vacant(new) => {
-                // None of theirs: what a killed run left would count as a folder in use.
+        let (measured_epochs, estimate) = match measured.entry(batch) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                // A separate folder name: the rest of a killed run would count as a folder in use.
                 let out = common.out.join("dry-run");
-                let Some(estimate) = dry_run(&common.asked(planned, &out, false), stop)? else { return Ok(None) };
-                *new.insert((epochs, estimate))
+                let Some(estimate) = dry_run(&common.config(planned, &out, false), stop)? else { return Ok(None) };
+                *entry.insert((epochs, estimate))
             }
         };
-        // Each epoch takes as long as the others.
-        add(&mut sum, &estimate, f64::from(epochs) / f64::from(of.max(1)));
+        // All epochs take the same time.
+        add(&mut sum, &estimate, f64::from(epochs) / f64::from(measured_epochs.max(1)));
     }
     Ok(Some(sum))
 }
 
-fn is_done(done: &[Done], planned: &Planned) -> bool {
+fn is_done(done: &[RunResult], planned: &PlannedRun) -> bool {
     done.iter().any(|run| run.name == planned.name)
 }
 
-/// Whether a run can be gone on with.
-fn is_begun(folder: &Path) -> bool {
+/// Whether a run has started and can be resumed.
+fn is_resumable(folder: &Path) -> bool {
     settings_file(folder).is_file() && folder.join("checkpoints").is_dir()
 }
 
-/// The runs that are done of those to resume. They will be compared with those to come: their settings and rows must be alike.
-fn resumed(common: &Common<'_>, plan: &[Planned]) -> Result<Vec<Done>> {
+/// The results of the finished runs. They will be compared with the remaining ones, so their settings and rows must be
+/// the same.
+fn finished_runs(common: &Common<'_>, plan: &[PlannedRun]) -> Result<Vec<RunResult>> {
     let results = common.out.join(RESULTS);
     if !results.is_file() {
         let out = common.out.display();
-        anyhow::bail!("{out}: no runs to resume here (no {RESULTS}); start them without --resume");
+        anyhow::bail!("{out}: no runs to resume (no {RESULTS}); start them without --resume");
     }
     let text = fs::read(&results).with_context(|| format!("cannot read {}", results.display()))?;
-    let done: Vec<Done> = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", results.display()))?;
-    let of_plan = |run: &Done| plan.iter().find(|planned| planned.name == run.name);
+    let done: Vec<RunResult> =
+        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", results.display()))?;
+    let of_plan = |run: &RunResult| plan.iter().find(|planned| planned.name == run.name);
     for run in &done {
         let folder = common.out.join(&run.name);
-        let (Some(planned), Ok(began)) = (of_plan(run), read_settings(&folder)) else { continue };
-        if !began.same_trajectory(&planned.settings) {
-            let place = settings_file(&folder);
-            let differ = began.differences(&planned.settings)?.join(", ");
-            let what = "give the same again, or choose another --out";
-            anyhow::bail!("{}: {} was run with {differ}; {what}", place.display(), run.name);
+        let (Some(planned), Ok(settings)) = (of_plan(run), read_settings(&folder)) else { continue };
+        if !settings.same_trajectory(&planned.settings) {
+            let path = settings_file(&folder);
+            let differ = settings.differences(&planned.settings)?.join(", ");
+            let hint = "give the same settings, or choose another --out";
+            anyhow::bail!("{}: {} was run with {differ}; {hint}", path.display(), run.name);
         }
     }
     if let (Some(run), Some(planned)) = (done.first(), plan.first()) {
-        check_data(&common.asked(planned, common.out, true), &common.out.join(&run.name))?;
+        check_data(&common.config(planned, common.out, true), &common.out.join(&run.name))?;
     }
     Ok(done)
 }
 
-/// How runs that are compared with each other compute: all alike.
-struct Alike {
-    plan: Vec<Planned>,
+/// A plan whose runs all use the same device settings, so that they can be compared.
+struct ComparablePlan {
+    plan: Vec<PlannedRun>,
     device: Device,
-    /// What the user must be told about it.
+    /// A note for the user.
     note: Option<String>,
 }
 
-/// Those that are resumed compute as the first of them began: another machine would choose otherwise.
-fn alike(common: &Common<'_>, plan: &[Planned]) -> Result<Alike> {
-    let mut began = plan.iter().filter_map(|planned| read_settings(&common.out.join(&planned.name)).ok());
-    let Some(began) = began.next().filter(|_| common.resume) else {
-        return Ok(Alike { plan: plan.to_vec(), device: common.device.clone(), note: None });
+/// When runs are resumed, all of them use the instruction set and precision of the first run, which another machine
+/// might choose differently.
+fn comparable_plan(common: &Common<'_>, plan: &[PlannedRun]) -> Result<ComparablePlan> {
+    let mut original = plan.iter().filter_map(|planned| read_settings(&common.out.join(&planned.name)).ok());
+    let Some(original) = original.next().filter(|_| common.resume) else {
+        return Ok(ComparablePlan { plan: plan.to_vec(), device: common.device.clone(), note: None });
     };
     let mut device = common.device.clone();
-    let mut settled = Vec::new();
+    let mut adapted = Vec::new();
     for planned in plan {
-        let (settings, at) = restore_compute(&began, &planned.settings, common.device)?;
-        device = at;
-        // A run that has begun continues with its own settings.
-        let is_begun = is_begun(&common.out.join(&planned.name));
-        settled.push(if is_begun { planned.clone() } else { Planned { settings, ..planned.clone() } });
+        let (settings, run_device) = restore_compute(&original, &planned.settings, common.device)?;
+        device = run_device;
+        // A run that has started continues with its own settings.
+        let has_started = is_resumable(&common.out.join(&planned.name));
+        adapted.push(if has_started { planned.clone() } else { PlannedRun { settings, ..planned.clone() } });
     }
-    // A run that is gone on with says it itself.
-    let is_said = plan.iter().any(|planned| is_begun(&common.out.join(&planned.name)));
-    let note = instruction_set_note(&began, &device).filter(|_| !is_said);
-    Ok(Alike { plan: settled, device, note })
+    // A resumed run prints the note itself.
+    let is_noted = plan.iter().any(|planned| is_resumable(&common.out.join(&planned.name)));
+    let note = instruction_set_note(&original, &device).filter(|_| !is_noted);
+    Ok(ComparablePlan { plan: adapted, device, note })
 }
 
-/// All runs in turn, each in a folder of its own. Those that are done are not made again on resuming. The best model is moved
-/// to `model/`; the others' go.
-pub fn run_all(common: &Common<'_>, plan: &[Planned], stop: &AtomicBool, terminal: &Terminal) -> Result<Ended> {
+/// Does all runs one after another, each in its own folder. Finished runs are not repeated when resuming. The best
+/// model is moved to `model/`; the other models are removed.
+pub fn run_all(
+    common: &Common<'_>,
+    plan: &[PlannedRun],
+    stop: &AtomicBool,
+    terminal: &Terminal,
+) -> Result<RunsOutcome> {
     let results = common.out.join(RESULTS);
-    let mut done: Vec<Done> = Vec::new();
+    let mut done: Vec<RunResult> = Vec::new();
     if common.resume {
-        done = resumed(common, plan)?;
+        done = finished_runs(common, plan)?;
     } else {
         RunFolder::new(common.out).check_new()?;
         fs::create_dir_all(common.out).with_context(|| format!("cannot create {}", common.out.display()))?;
         write_results(&results, &done)?;
     }
-    let Alike { plan, device, note } = alike(common, plan)?;
+    let ComparablePlan { plan, device, note } = comparable_plan(common, plan)?;
     let common = &Common { device: &device, ..*common };
     if let Some(note) = note {
         terminal.note(&note);
@@ -261,65 +275,66 @@ pub fn run_all(common: &Common<'_>, plan: &[Planned], stop: &AtomicBool, termina
             continue;
         }
         if stop.load(Ordering::Relaxed) {
-            return Ok(Ended { done, model: None, finished: false });
+            return Ok(RunsOutcome { done, model: None, finished: false });
         }
         terminal.note(&format!("run {} of {}: {}", number + 1, plan.len(), planned.name));
-        let resume = common.resume && is_begun(&folder);
+        let resume = common.resume && is_resumable(&folder);
         if common.resume && !resume && folder.is_dir() {
-            // Killed before it began, or between its end and its line in the results: made again.
+            // Killed before its first checkpoint, or between its end and its entry in the results: start again.
             fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
         }
-        let mut entry = Done::new(&planned.settings, &planned.name);
+        let mut result = RunResult::new(&planned.settings, &planned.name);
         match train(common, &folder, planned, resume, stop, terminal) {
-            Ok(outcome) if !outcome.finished => return Ok(Ended { done, model: None, finished: false }),
+            Ok(outcome) if !outcome.finished => return Ok(RunsOutcome { done, model: None, finished: false }),
             Ok(outcome) => {
-                entry.train_seconds = outcome.train_seconds;
-                entry.best = outcome.best;
+                result.train_seconds = outcome.train_seconds;
+                result.best = outcome.best;
             }
-            // A run that diverges says something about its settings; the others go on.
+            // A diverged run is a result too; continue with the others.
             Err(error) => match error.downcast::<TaskError>() {
-                Ok(TaskError::NotFinite { step }) => entry.failed = Some(format!("not finite at step {step}")),
-                Ok(TaskError::Logits(_)) => entry.failed = Some("logits not finite".to_owned()),
+                Ok(TaskError::NotFinite { step }) => result.failed = Some(format!("not finite at step {step}")),
+                Ok(TaskError::Logits(_)) => result.failed = Some("logits not finite".to_owned()),
                 other => {
                     if !common.resume && done.is_empty() && !folder.exists() {
-                        // Nothing was begun: the folder is not in use. If it cannot be removed, nothing is lost.
+                        // Nothing was started, so the folder is removed again. An error in doing so is harmless.
                         let _ = fs::remove_file(&results).and_then(|()| fs::remove_dir(common.out));
                     }
                     return Err(other.map_or_else(|error| error, Into::into));
                 }
             },
         }
-        // Without scores the first is kept.
-        let better = |best: Option<Score>, run: &Done| {
-            let score = run.decides();
+        // Without scores the first model is kept.
+        let best_of = |best: Option<Score>, run: &RunResult| {
+            let score = run.selection_score();
             if is_better(score, best) { Some(score) } else { best }
         };
-        let before = done.iter().filter(|run| run.failed.is_none()).fold(None, better);
-        let is_best = entry.failed.is_none() && is_better(entry.decides(), before);
-        done.push(entry);
-        let (model, kept) = (folder.join("model"), common.out.join("model"));
+        let best_so_far = done.iter().filter(|run| run.failed.is_none()).fold(None, best_of);
+        let is_best = result.failed.is_none() && is_better(result.selection_score(), best_so_far);
+        done.push(result);
+        let (model, best_model) = (folder.join("model"), common.out.join("model"));
         if model.is_dir() {
             if is_best {
-                if kept.exists() {
-                    fs::remove_dir_all(&kept).with_context(|| format!("cannot replace {}", kept.display()))?;
+                if best_model.exists() {
+                    fs::remove_dir_all(&best_model)
+                        .with_context(|| format!("cannot replace {}", best_model.display()))?;
                 }
-                fs::rename(&model, &kept).with_context(|| format!("cannot move {}", model.display()))?;
+                fs::rename(&model, &best_model).with_context(|| format!("cannot move {}", model.display()))?;
             } else {
                 fs::remove_dir_all(&model).with_context(|| format!("cannot remove {}", model.display()))?;
             }
         }
         write_results(&results, &done)?;
     }
-    let kept = common.out.join("model");
-    Ok(Ended { done, model: kept.is_dir().then_some(kept), finished: true })
+    let model = common.out.join("model");
+    Ok(RunsOutcome { done, model: model.is_dir().then_some(model), finished: true })
 }
 
-fn write_results(path: &Path, done: &[Done]) -> Result<()> {
+fn write_results(path: &Path, done: &[RunResult]) -> Result<()> {
     let text = serde_json::to_string_pretty(done)? + "\n";
     Ok(cloze_files::write(path, text.as_bytes())?)
 }
 
-/// The device of a run: one that is resumed computes as it began.
+/// The device of a run: a resumed run uses its original instruction set.
 fn device_of(common: &Common<'_>, out: &Path, resume: bool) -> Result<Device> {
     Ok(if resume { device_of_run(out, common.device)? } else { common.device.clone() })
 }
@@ -327,39 +342,43 @@ fn device_of(common: &Common<'_>, out: &Path, resume: bool) -> Result<Device> {
 fn train(
     common: &Common<'_>,
     out: &Path,
-    planned: &Planned,
+    planned: &PlannedRun,
     resume: bool,
     stop: &AtomicBool,
     terminal: &Terminal,
 ) -> Result<Outcome> {
     let device = device_of(common, out, resume)?;
     let common = &Common { device: &device, ..*common };
-    let asked = common.asked(planned, out, resume);
+    let config = common.config(planned, out, resume);
     let bar = terminal.progress_timed("training");
-    let mut polling = None;
-    let outcome = finetune(&asked, stop, &mut |event| {
+    let mut graceful_stop = None;
+    let outcome = finetune(&config, stop, &mut |event| {
         if let Event::Start(_) = event {
-            polling = Some(Polling::begin());
+            graceful_stop = Some(GracefulStop::begin());
         }
-        show(&bar, event);
+        show_event(&bar, event);
     });
     bar.finish();
     Ok(outcome?)
 }
 
-fn show(bar: &Progress, event: &FineTuneEvent) {
+fn show_event(bar: &Progress, event: &FineTuneEvent) {
     match event {
         Event::Start(start) => {
             bar.note(&start.machine);
-            let going_on = if start.step > 0 { format!(", going on after step {}", start.step) } else { String::new() };
+            let continuing =
+                if start.step > 0 { format!(", continuing after step {}", start.step) } else { String::new() };
             bar.note(&format!(
-                "{} examples, {} tokens, {} steps{going_on}",
+                "{} examples, {} tokens, {} steps{continuing}",
                 format::count(start.examples as u64),
                 format::count(start.tokens as u64),
                 format::count(start.steps),
             ));
             if start.cut_rows > 0 {
-                bar.note(&format!("{} rows were too long and were cut", format::count(start.cut_rows as u64)));
+                bar.note(&format!(
+                    "{} rows were longer than the maximum length and were truncated",
+                    format::count(start.cut_rows as u64)
+                ));
             }
             start.notes.iter().for_each(|note| bar.note(note));
         }
@@ -370,26 +389,26 @@ fn show(bar: &Progress, event: &FineTuneEvent) {
             parts.push(format!("step {}/{}", format::count(step), format::count(event.end.steps())));
             parts.push(format!("loss {loss:.4}"));
             parts.push(format!("{} tokens/s", format::short(tokens_per_s)));
-            bar.set_share_parts(event.progress, &parts);
+            bar.set_fraction_parts(event.progress, &parts);
         }
         Event::Eval { evaluation: Evaluation { epoch, loss, scores, .. }, best } => {
             let values: Vec<String> = scores.values.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
             let best = if *best { " (best)" } else { "" };
             bar.note(&format!("epoch {epoch:.2}: dev loss {loss:.4}, {}{best}", values.join(", ")));
             if let Some(answer) = &scores.collapsed {
-                bar.note(&format!("every row is answered {answer:?}: the model has collapsed (so far)"));
+                bar.note(&format!("every prediction is {answer:?}: the model has collapsed (so far)"));
             }
         }
         Event::Message(message) => bar.note(message),
-        Event::Estimate(estimate) => bar.note(&expected(estimate)),
+        Event::Estimate(estimate) => bar.note(&describe_estimate(estimate)),
         _ => {}
     }
 }
 
-/// How long it will take, in one line.
-pub fn expected(estimate: &Estimate) -> String {
+/// The estimated time in one line.
+pub fn describe_estimate(estimate: &Estimate) -> String {
     format!(
-        "about {} to go: {} steps of {}, {} evaluations",
+        "about {} remaining: {} steps of {}, {} evaluations",
         format::duration(estimate.seconds),
         format::count(estimate.steps),
         format::short_duration(estimate.step_seconds),
@@ -397,27 +416,27 @@ pub fn expected(estimate: &Estimate) -> String {
     )
 }
 
-/// The runs' scores as one JSON object.
-pub fn summary(ended: &Ended, out: &Path, train_rows: usize, dev_rows: usize) -> Value {
-    let scores: Vec<f64> = ended.done.iter().map(Done::score).filter(|score| !score.is_nan()).collect();
+/// The results as one JSON object.
+pub fn summary(outcome: &RunsOutcome, out: &Path, train_rows: usize, dev_rows: usize) -> Value {
+    let scores: Vec<f64> = outcome.done.iter().map(RunResult::score).filter(|score| !score.is_nan()).collect();
     json!({
         "out": format::path(out),
-        "finished": ended.finished,
-        "model": ended.model.as_deref().map(format::path),
+        "finished": outcome.finished,
+        "model": outcome.model.as_deref().map(format::path),
         "train_rows": train_rows,
         "dev_rows": dev_rows,
-        "runs": ended.done,
+        "runs": outcome.done,
         "score": mean_std(&scores),
         "peak_rss_bytes": format::peak_memory(),
     })
 }
 
-/// The runs as a table: one line each, then mean and standard deviation.
-pub fn table(ended: &Ended) -> String {
-    // The deciding score first.
-    let bests = ended.done.iter().filter_map(|run| run.best.as_ref());
+/// The results as a table: one line for each run, then mean and standard deviation.
+pub fn table(outcome: &RunsOutcome) -> String {
+    // The score that selects the best model comes first.
+    let bests = outcome.done.iter().filter_map(|run| run.best.as_ref());
     let mut names: Vec<String> = bests.map(|best| best.metric.clone()).take(1).collect();
-    for scores in ended.done.iter().filter_map(|run| run.best.as_ref()).filter_map(|best| best.scores.as_object()) {
+    for scores in outcome.done.iter().filter_map(|run| run.best.as_ref()).filter_map(|best| best.scores.as_object()) {
         for (name, value) in scores {
             if value.is_number() && name != "rows" && !names.contains(name) {
                 names.push(name.clone());
@@ -427,7 +446,7 @@ pub fn table(ended: &Ended) -> String {
     let mut rows = vec![
         [vec!["run".to_owned(), "epoch".to_owned()], names.clone(), vec!["minutes".to_owned(), String::new()]].concat(),
     ];
-    for run in &ended.done {
+    for run in &outcome.done {
         let value = |name: &String| {
             let found = run.best.as_ref().and_then(|best| best.scores.get(name)?.as_f64());
             found.map_or("-".to_owned(), |value| format!("{value:.4}"))
@@ -442,12 +461,12 @@ pub fn table(ended: &Ended) -> String {
         let minutes = format!("{:.2}", run.train_seconds / 60.0);
         rows.push([vec![run.name.clone(), epoch], names.iter().map(value).collect(), vec![minutes, remark]].concat());
     }
-    // Settings with several seeds, each summed up.
-    let mut groups: Vec<(usize, f64, u32)> = ended.done.iter().map(|run| (run.batch, run.lr, run.epochs)).collect();
+    // Mean and standard deviation of each setting with several seeds.
+    let mut groups: Vec<(usize, f64, u32)> = outcome.done.iter().map(|run| (run.batch, run.lr, run.epochs)).collect();
     groups.dedup();
     for (batch, lr, epochs) in groups {
-        let runs: Vec<&Done> =
-            ended.done.iter().filter(|run| (run.batch, run.lr, run.epochs) == (batch, lr, epochs)).collect();
+        let runs: Vec<&RunResult> =
+            outcome.done.iter().filter(|run| (run.batch, run.lr, run.epochs) == (batch, lr, epochs)).collect();
         if runs.len() < 2 {
             continue;
         }
@@ -462,13 +481,13 @@ pub fn table(ended: &Ended) -> String {
                 None => "-".to_owned(),
             }
         };
-        let label = if runs.len() == ended.done.len() {
+        let label = if runs.len() == outcome.done.len() {
             "mean ± sd".to_owned()
         } else {
             format!("mean ± sd of batch{batch}-lr{lr:e}-epochs{epochs}")
         };
         let minutes = runs.iter().map(|run| run.train_seconds).sum::<f64>() / 60.0;
-        let last = vec![format!("{minutes:.2} in all"), String::new()];
+        let last = vec![format!("{minutes:.2} total"), String::new()];
         rows.push([vec![label, String::new()], names.iter().map(cell).collect(), last].concat());
     }
     let widths: Vec<usize> = (0..rows[0].len())

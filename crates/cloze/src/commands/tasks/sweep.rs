@@ -1,4 +1,4 @@
-//! `cloze sweep`: a grid of settings over seeds → a table, and the best model.
+//! `cloze sweep`: fine-tunes over a grid of settings and seeds.
 
 use std::process::ExitCode;
 
@@ -6,10 +6,10 @@ use anyhow::Result;
 use cloze_tasks::kinds::Kind;
 use cloze_tasks::{Reading, Settings};
 
-use super::finetune::{self, learn};
-use super::per_kind::{OfTask, PerKind, check_effect};
+use super::finetune::{self, run_planned};
+use super::per_kind::{PerKind, TaskArguments, refuse_ineffective};
 use super::recipe::with_recipe;
-use super::runs::Planned;
+use super::runs::PlannedRun;
 use crate::failure::usage;
 use crate::help;
 use crate::terminal::Terminal;
@@ -19,8 +19,8 @@ use crate::terminal::Terminal;
 #[command(
     after_help = help::examples(&EXAMPLES[..1]),
     after_long_help = help::details(
-        "The options of `cloze finetune` apply to every run, but for --batch, --lr and --epochs, which are lists here; they are in \
-         the help of each kind: cloze sweep classify --help. They may be given without a kind too, with --task or --recipe.",
+        "The options of `cloze finetune` apply to every run, except for --batch, --lr and --epochs, which are lists here. They are \
+         in the help of each kind: cloze sweep classify --help. With --task or --recipe they are also accepted without a kind.",
         &EXAMPLES,
     )
 )]
@@ -41,13 +41,13 @@ pub struct Arguments {
     pub base: finetune::Arguments,
 }
 
-/// Examples of the command, a line each.
+/// Examples for the help, one per line.
 const EXAMPLES: [&str; 2] = [
     "cloze sweep --task mrpc --data glue/MRPC --model runs/mini",
     "cloze sweep tag --train a.conllu --dev b.conllu --model runs/mini --out runs/grid --lrs 1e-4,5e-5 --batches 32 --epochs-list 3 --seeds 3",
 ];
 
-impl OfTask for Arguments {
+impl TaskArguments for Arguments {
     const NAME: &'static str = "sweep";
     const OVERVIEW: &'static [&'static str] = &[
         "batches",
@@ -69,13 +69,13 @@ impl OfTask for Arguments {
     ];
 
     fn about(kind: &Kind) -> String {
-        format!("Learn to predict {}, over a grid", kind.description.about)
+        format!("Fine-tune models over a grid of settings to predict {}", kind.description.about)
     }
 
     fn details(_: &Kind) -> String {
-        "Every batch size with every learning rate and number of epochs, for every seed: the paper's grid by default (Devlin et al. \
-         2019, section 4.1 and appendix A.3). Runs that fail or collapse are marked; the best model is kept in model/, all scores in \
-         results.json. --resume goes on where it was stopped."
+        "Runs every combination of batch size, learning rate, number of epochs and seed. The default is the grid of the paper \
+         (Devlin et al. 2019, section 4.1 and appendix A.3). Runs that fail or collapse are marked. The best model is kept in \
+         model/, all scores in results.json. --resume continues an interrupted sweep."
             .to_owned()
     }
 
@@ -83,34 +83,34 @@ impl OfTask for Arguments {
         kind.description.examples.sweep
     }
 
-    fn without_effect(kind: &Kind) -> Vec<(&'static str, &'static str)> {
+    fn ineffective_options(kind: &Kind) -> Vec<(&'static str, &'static str)> {
         [&LISTS[..], kind.description.rejected_options.finetune].concat()
     }
 }
 
-/// The options of one fine-tuning that are lists here.
+/// The options of a single fine-tuning that are lists here.
 const LISTS: [(&str, &str); 3] = [
-    ("lr", "a sweep takes a list of values; give --lrs"),
-    ("batch", "a sweep takes a list of values; give --batches"),
-    ("epochs", "a sweep takes a list of values; give --epochs-list"),
+    ("lr", "sweep takes a list of values; give --lrs"),
+    ("batch", "sweep takes a list of values; give --batches"),
+    ("epochs", "sweep takes a list of values; give --epochs-list"),
 ];
 
-pub fn run(asked: PerKind<Arguments>, terminal: &Terminal) -> Result<ExitCode> {
-    let given = asked.given.clone();
-    let (kind, arguments) = with_recipe(asked, |arguments| arguments.base.recipe.as_deref())?;
-    let learn_with = &arguments.base.learn;
-    // In a recipe they are refused too.
-    let singles = [learn_with.lr.is_some(), learn_with.batch.is_some(), learn_with.epochs.is_some()];
+pub fn run(parsed: PerKind<Arguments>, terminal: &Terminal) -> Result<ExitCode> {
+    let given = parsed.given.clone();
+    let (kind, arguments) = with_recipe(parsed, |arguments| arguments.base.recipe.as_deref())?;
+    let training = &arguments.base.training;
+    // Also refuse them in a recipe.
+    let singles = [training.lr.is_some(), training.batch.is_some(), training.epochs.is_some()];
     if let Some((_, (option, reason))) = singles.into_iter().zip(LISTS).find(|(given, _)| *given) {
         return Err(usage(format!("--{option}: {reason}")));
     }
     let kind = arguments.base.read.kind(kind)?;
-    kind.map_or(Ok(()), |kind| check_effect::<Arguments>(&given, kind))?;
-    let plan = |reading: &Reading, base: &finetune::Arguments| grid(&arguments, &base.learn.settings(reading));
-    learn(kind, &arguments.base, "-grid", &plan, terminal)
+    kind.map_or(Ok(()), |kind| refuse_ineffective::<Arguments>(&given, kind))?;
+    let plan = |reading: &Reading, base: &finetune::Arguments| grid(&arguments, &base.training.settings(reading));
+    run_planned(kind, &arguments.base, "-grid", &plan, terminal)
 }
 
-fn grid(arguments: &Arguments, base: &Settings) -> Vec<Planned> {
+fn grid(arguments: &Arguments, base: &Settings) -> Vec<PlannedRun> {
     let mut planned = Vec::new();
     for &batch in &arguments.batches {
         for &lr in &arguments.lrs {
@@ -122,7 +122,7 @@ fn grid(arguments: &Arguments, base: &Settings) -> Vec<Planned> {
                     settings.lr = lr;
                     settings.epochs = epochs;
                     settings.seed = seed;
-                    planned.push(Planned { name, settings });
+                    planned.push(PlannedRun { name, settings });
                 }
             }
         }

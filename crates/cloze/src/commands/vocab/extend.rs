@@ -1,4 +1,4 @@
-//! `cloze vocab extend`: a model and words → the model with these words in its vocabulary.
+//! `cloze vocab extend`: adds words to the vocabulary of a model.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,32 +10,33 @@ use cloze_data::corpus::CorpusOptions;
 use cloze_text::{DomainWord, TextError, Tokenizer, WordCounts, WordProblem};
 use serde_json::{Value, json};
 
-use super::rewrite::Subject;
+use super::rewrite::SourceModel;
 use super::words::read_words;
 use crate::commands::model::ModelArguments;
-use crate::commands::tokenizer::tell_notes;
+use crate::commands::tokenizer::show_notes;
 use crate::failure::check_out;
 use crate::format;
 use crate::terminal::Terminal;
 
-/// Skipped words that get a line of their own.
-const SHOWN: usize = 20;
+/// Maximum number of warnings about skipped words.
+const MAX_WARNINGS: usize = 20;
 
 /// `cloze vocab extend --model DIR --words FILE|WORD… --out DIR`
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  cloze vocab extend --model bert --words terms.txt --out bert-onco",
-    after_long_help = "Each word becomes one token at the end of the vocabulary; old tokens keep their ids. Its row of the word \
-        embeddings (and of the MLM bias) begins as the mean of the rows of its present pieces, or, where they are only [UNK], as \
-        a draw around the mean of all rows, by --seed. Every other weight stays as it is, and training should go on: the new rows \
-        are only a start.\n\n\
-        WordPiece takes the longest token that begins a word, so that a new token is used wherever a word begins with it: \
-        glioblastoma also makes glioblastomas into glioblastoma ##s. All other words keep their ids.\n\n\
-        With --input the words are learned: those of a corpus that the vocabulary splits, best first by the tokens that they \
-        save, count times (pieces - 1), numbers left out.\n\n\
-        Words that cannot be a token (in the vocabulary already, given twice, with white space, split at punctuation as U.S. and \
-        co-op are, capitals for an uncased vocabulary) are named and skipped. Weights are written as float32; a checkpoint's \
-        optimizer state is not taken along. Rows that the model has beyond the tokenizer's size are dropped.\n\nExamples:\n  \
+    after_long_help = "Each word becomes one token at the end of the vocabulary; the old tokens keep their ids. Its row of the word \
+        embeddings (and of the MLM bias) is initialized with the mean of the rows of its current pieces, or, if these are only \
+        [UNK], with random values around the mean of all rows (see --seed). All other weights are unchanged. The new rows are \
+        only a starting point, so train the model further.\n\n\
+        WordPiece matches the longest token at the beginning of a word, so that a new token is also used in longer words: after \
+        adding glioblastoma, glioblastomas becomes glioblastoma ##s. The ids of all other words are unchanged.\n\n\
+        With --input the words are chosen from a corpus: those that the vocabulary splits, sorted by the number of tokens that \
+        they save, count times (pieces - 1), without numbers.\n\n\
+        Words that cannot be a token are listed and skipped: words that are already in the vocabulary or given twice, or that \
+        contain white space, punctuation at which they are split (U.S., co-op), or capitals for an uncased vocabulary. Weights \
+        are written as float32, without the optimizer state of a checkpoint. Rows of the model beyond the size of its tokenizer \
+        are dropped.\n\nExamples:\n  \
         cloze vocab extend --model bert --words glioblastoma temozolomide --out bert-onco\n  \
         cloze vocab extend --model bert --words terms.txt --out bert-onco\n  \
         cloze vocab extend --model bert --input papers/ --size 2000 --out bert-onco"
@@ -45,32 +46,32 @@ pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
 
-    /// Words, or files of one word a line
+    /// Words, or files with one word per line
     #[arg(long, num_args = 1.., value_name = "FILE|WORD")]
     words: Vec<String>,
 
-    /// Text to learn the words from: files, folders or globs of .txt, .jsonl or .parquet, plain, .gz or .zst; - for standard
-    /// input
+    /// Text to choose the words from: files, folders or globs of .txt, .jsonl or .parquet, plain, .gz or .zst; - for
+    /// standard input
     #[arg(long, num_args = 1.., value_name = "PATH", requires = "size")]
     input: Vec<PathBuf>,
 
-    /// Number of words to learn from --input
+    /// Number of words to choose from --input
     #[arg(long, value_name = "N", value_parser = crate::values::positive, requires = "input", conflicts_with = "words")]
     size: Option<usize>,
 
-    /// Learn only words that --input has this often
+    /// Minimum number of occurrences of a word in --input
     #[arg(long, default_value_t = 5, value_name = "N", requires = "input")]
     min_count: u64,
 
-    /// The column or key that holds the text, in .parquet and .jsonl
+    /// Column or key of the text in .parquet and .jsonl
     #[arg(long, default_value = "text", value_name = "NAME", requires = "input")]
     text_column: String,
 
-    /// Seed of the rows that are drawn
+    /// Seed of random rows
     #[arg(long, default_value_t = 42, value_name = "N")]
     seed: u64,
 
-    /// The folder to write
+    /// Output folder
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
@@ -82,11 +83,11 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     check_out(&arguments.out)?;
     let model = arguments.model.find_with_pooling(terminal)?;
-    let subject = Subject::open(&model)?;
-    let old = &subject.tokenizer;
-    tell_notes(old, terminal);
+    let source = SourceModel::open(&model)?;
+    let old = &source.tokenizer;
+    show_notes(old, terminal);
     if !old.is_fast() {
-        // Before any word is judged by rules that are WordPiece's.
+        // The words are checked by the rules of WordPiece, so refuse other tokenizers first.
         return Err(TextError::NotPlain.into());
     }
     let (given, learned) = match arguments.size {
@@ -97,29 +98,29 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         }
         None => (read_given(&arguments.words, old)?, None),
     };
-    given.tell(terminal);
+    given.warn_skipped(terminal);
     if given.accepted.is_empty() {
         match learned {
             Some(_) => bail!(
-                "no word of the corpus is split and seen {} times or more: nothing to add; give more text or a lower --min-count",
+                "nothing to add: no word that is split occurs at least {} times in the corpus; give more text or a lower --min-count",
                 arguments.min_count
             ),
             None => bail!(
-                "none of the {} words given can be added (what names no file is taken for a word): nothing to do",
+                "nothing to add: none of the {} given words can be added (an argument that is not a file is read as a word)",
                 given.skipped.len()
             ),
         }
     }
     let new = old.with_words(&given.accepted)?;
-    let tally = subject.rewrite(&new, arguments.seed, &arguments.out, terminal)?;
+    let counts = source.rewrite(&new, arguments.seed, &arguments.out, terminal)?;
 
     let figures = learned.as_ref().map(|learned| learned.figures(old, &new)).transpose()?;
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     if arguments.json {
-        let mut result = tally.json();
+        let mut result = counts.json();
         result.insert("out".to_owned(), arguments.out.to_string_lossy().into());
         result.insert("added".to_owned(), given.accepted.into());
-        let skipped = |s: &Skipped| json!({"place": s.place, "word": s.word, "problem": s.problem.to_string()});
+        let skipped = |s: &Skipped| json!({"place": s.source, "word": s.word, "problem": s.problem.to_string()});
         result.insert("skipped".to_owned(), given.skipped.iter().map(skipped).collect());
         if let (Some(figures), Some(learned)) = (figures, &learned) {
             let word = |w: &DomainWord| json!({"word": w.word, "count": w.count, "pieces": w.pieces.len()});
@@ -130,7 +131,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         }
         writeln!(out, "{}", Value::Object(result))?;
     } else {
-        tally.write(&mut out)?;
+        counts.write(&mut out)?;
         let ids = old.vocab_size()..new.vocab_size();
         let (added, skipped) = (format::count(given.accepted.len() as u64), format::count(given.skipped.len() as u64));
         match ids.len() {
@@ -139,10 +140,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         }
         if let (Some(Figures { words, before, after }), Some(learned)) = (figures, &learned) {
             let words = format::count(words);
-            writeln!(out, "tokens per word {before:.3} → {after:.3} ({words} words, punctuation marks among them)")?;
+            writeln!(out, "tokens per word {before:.3} → {after:.3} ({words} words, including punctuation marks)")?;
             let best: Vec<String> =
                 learned.words.iter().take(8).map(|w| format!("{} ({})", w.word, format::count(w.count))).collect();
-            writeln!(out, "most saving: {}", best.join(", "))?;
+            writeln!(out, "largest savings: {}", best.join(", "))?;
         }
         writeln!(out, "written to {}", arguments.out.display())?;
     }
@@ -150,7 +151,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         && learned.words.len() < size
     {
         terminal.warn(&format!(
-            "the corpus gave only {} of the {size} words asked for; more text or a lower --min-count gives more",
+            "the corpus gave only {} of {size} words; more text or a lower --min-count gives more",
             learned.words.len()
         ));
     }
@@ -166,24 +167,24 @@ struct Given {
 
 /// A word that cannot be added.
 struct Skipped {
-    /// `file:line`, or `--words`.
-    place: String,
+    /// `FILE:LINE`, or `--words`.
+    source: String,
     word: String,
     problem: WordProblem,
 }
 
-/// Reads the arguments of `--words`: what names a file is one, anything else a word.
+/// Reads the arguments of `--words`: existing files, or words.
 fn read_given(arguments: &[String], tokenizer: &Tokenizer) -> Result<Given> {
     let mut given = Given::default();
     let mut seen = BTreeSet::new();
-    let mut take = |place: String, word: &str| {
+    let mut take = |source: String, word: &str| {
         let checked = match tokenizer.check_new_word(word) {
             Ok(()) if !seen.insert(word.to_owned()) => Err(WordProblem::Repeated),
             checked => checked,
         };
         match checked {
             Ok(()) => given.accepted.push(word.to_owned()),
-            Err(problem) => given.skipped.push(Skipped { place, word: word.to_owned(), problem }),
+            Err(problem) => given.skipped.push(Skipped { source, word: word.to_owned(), problem }),
         }
     };
     for argument in arguments {
@@ -199,7 +200,7 @@ fn read_given(arguments: &[String], tokenizer: &Tokenizer) -> Result<Given> {
     Ok(given)
 }
 
-/// The lines of a file, without the blanks around them.
+/// The lines of a file, without surrounding white space.
 fn read_lines(path: &Path) -> Result<Vec<String>> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let text = std::str::from_utf8(&bytes).map_err(|error| {
@@ -211,12 +212,13 @@ fn read_lines(path: &Path) -> Result<Vec<String>> {
 }
 
 impl Given {
-    fn tell(&self, terminal: &Terminal) {
-        for Skipped { place, word, problem } in self.skipped.iter().take(SHOWN) {
-            terminal.warn(&format!("{place}: {word:?} {problem}; skipped"));
+    fn warn_skipped(&self, terminal: &Terminal) {
+        for Skipped { source, word, problem } in self.skipped.iter().take(MAX_WARNINGS) {
+            terminal.warn(&format!("{source}: {word:?} {problem}; skipped"));
         }
-        if self.skipped.len() > SHOWN {
-            terminal.warn(&format!("{} more words skipped (--json names them all)", self.skipped.len() - SHOWN));
+        if self.skipped.len() > MAX_WARNINGS {
+            terminal
+                .warn(&format!("{} more words skipped (--json lists all of them)", self.skipped.len() - MAX_WARNINGS));
         }
     }
 }
@@ -227,7 +229,7 @@ struct Learned {
     counts: WordCounts,
 }
 
-/// What the new words do to the corpus.
+/// Tokens per word of the corpus, before and after.
 struct Figures {
     words: u64,
     before: f64,

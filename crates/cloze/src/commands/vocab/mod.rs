@@ -1,4 +1,4 @@
-//! `cloze vocab`: text → vocabulary, and a model → the model with another one.
+//! `cloze vocab`: learns a vocabulary from text, or changes the vocabulary of a model.
 
 mod extend;
 mod resize;
@@ -14,7 +14,7 @@ use cloze_data::corpus::{CorpusOptions, open_corpus};
 use cloze_text::{ScriptMarks, Tokenizer, VocabularyOptions, count_words, learn};
 use serde_json::json;
 
-use self::words::{Read, read_words};
+use self::words::{ReadCorpus, read_words};
 use super::reading::{SAMPLE_SECONDS, input_bytes};
 use crate::format;
 use crate::pace::Pace;
@@ -26,10 +26,10 @@ use crate::terminal::Terminal;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Example:\n  cloze vocab --input texts/ 'more/*.jsonl.gz' --size 30522 --out vocab",
-    after_long_help = "The pieces are learned by the `tokenizers` crate, whose WordPiece trainer merges the most frequent \
-        pairs (byte-pair encoding with ## continuations) rather than by likelihood as Google's did. Words are counted in \
-        bounded memory: of a corpus with very many distinct words, the rarest are forgotten on the way.\n\n\
-        DIR receives vocab.txt, tokenizer.json and tokenizer_config.json, which Transformers' BertTokenizerFast opens.\n\n\
+    after_long_help = "The vocabulary is learned with the WordPiece trainer of the `tokenizers` crate, which merges the most \
+        frequent pairs (byte-pair encoding with ## continuations); Google's trainer used the likelihood. Words are counted \
+        in bounded memory: if a corpus has very many distinct words, the rarest are dropped from the counts.\n\n\
+        The output is vocab.txt, tokenizer.json and tokenizer_config.json, which Transformers' BertTokenizerFast opens.\n\n\
         Examples:\n  cloze vocab --input texts/ --size 30522 --out vocab\n  \
         cloze vocab --input 'wiki/*.parquet' --text-column body --size 8000 --cased --out vocab\n  \
         zcat big.txt.gz | cloze vocab --input - --size 30522 --out vocab\n  \
@@ -43,7 +43,7 @@ pub struct Arguments {
     learn: Option<LearnArguments>,
 }
 
-/// What becomes of a model's vocabulary.
+/// Commands that change the vocabulary of a model.
 #[derive(Debug, clap::Subcommand)]
 enum Rewrite {
     /// Add words to a model's vocabulary, one token each
@@ -52,39 +52,39 @@ enum Rewrite {
     Resize(resize::Arguments),
 }
 
-/// Learning a vocabulary.
+/// The options for learning a vocabulary.
 #[derive(Debug, clap::Args)]
 struct LearnArguments {
-    /// Files, folders or globs of .txt (blank line between documents), .jsonl or .parquet, plain, .gz or .zst; - for
+    /// Files, folders or globs of .txt (a blank line between documents), .jsonl or .parquet, plain, .gz or .zst; - for
     /// standard input
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     input: Vec<PathBuf>,
 
-    /// Number of tokens, [PAD] [UNK] [CLS] [SEP] [MASK] included
+    /// Number of tokens, including [PAD] [UNK] [CLS] [SEP] [MASK]
     #[arg(long, default_value_t = 30522, value_name = "N")]
     size: usize,
 
-    /// Keep case and accents [default: lower-case everything and strip accents]
+    /// Keep case and accents [default: lower-case and strip accents]
     #[arg(long)]
     cased: bool,
 
-    /// Lower-case everything, but keep accents, vowel signs and tone marks (Hindi, Thai, Vietnamese)
+    /// Lower-case, but keep accents, vowel signs and tone marks (Hindi, Thai, Vietnamese)
     #[arg(long, conflicts_with = "cased")]
     keep_accents: bool,
 
-    /// Merge only pairs seen this often
+    /// Minimum number of occurrences of a pair to be merged
     #[arg(long, default_value_t = 2, value_name = "N")]
     min_frequency: u64,
 
-    /// The column or key that holds the text, in .parquet and .jsonl
+    /// Column or key of the text in .parquet and .jsonl
     #[arg(long, default_value = "text", value_name = "NAME")]
     text_column: String,
 
-    /// The folder to write
+    /// Output folder
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Say how long it would take, by the first seconds of it, and write nothing
+    /// Estimate the time from the first seconds, and write nothing
     #[arg(long)]
     dry_run: bool,
 
@@ -98,15 +98,15 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         (Some(Rewrite::Extend(arguments)), _) => extend::run(arguments, terminal),
         (Some(Rewrite::Resize(arguments)), _) => resize::run(arguments, terminal),
         (None, Some(arguments)) => run_learn(arguments, terminal),
-        // The parser has insisted on --input and --out.
-        (None, None) => bail!("nothing to do: give --input and --out"),
+        // Not reached: the parser requires --input and --out.
+        (None, None) => bail!("no input; give --input and --out"),
     }
 }
 
 fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
     for file in ["vocab.txt", "tokenizer.json"] {
         if arguments.out.join(file).exists() {
-            bail!("{} already holds a {file}; choose another --out, or remove it first", arguments.out.display());
+            bail!("{} already contains {file}; choose another --out, or remove it first", arguments.out.display());
         }
     }
     let mut options = VocabularyOptions::default();
@@ -122,15 +122,15 @@ fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
     }
     let learned = learn_from(&arguments.input, &corpus_options, &options, terminal)?;
     if cloze_files::is_unused(&arguments.out)? {
-        cloze_files::write_folder(&arguments.out, |aside| learned.tokenizer.save(aside))?;
+        cloze_files::write_folder(&arguments.out, |dir| learned.tokenizer.save(dir))?;
     } else {
-        // Beside other files, which stay.
+        // The folder has other files, which are kept.
         learned.tokenizer.save(&arguments.out)?;
     }
 
     let peak = format::peak_memory();
     let size = learned.tokenizer.vocab_size();
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     if arguments.json {
         let result = json!({
             "out": format::path(&arguments.out),
@@ -163,83 +163,91 @@ fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
         )?;
         writeln!(out, "written to {}", arguments.out.display())?;
     }
-    learned.tell(terminal);
+    learned.show_notes(terminal);
     if size < arguments.size {
         terminal.warn(&format!(
-            "the corpus gave only {size} of the {} tokens asked for; more text or a lower --min-frequency gives more",
+            "the corpus gave only {size} of {} tokens; more text or a lower --min-frequency gives more",
             arguments.size
         ));
     }
     Ok(())
 }
 
-/// Counts words for some seconds.
+/// Counts words for some seconds and prints an estimate.
 fn dry_run(arguments: &LearnArguments, corpus: &CorpusOptions, options: &VocabularyOptions) -> Result<()> {
     let total = input_bytes(&arguments.input, corpus)?;
     let texts = open_corpus(&arguments.input, corpus)?;
     let reading = texts.progress();
-    let began = Instant::now();
-    let mut whole = true;
+    let start = Instant::now();
+    let mut complete = true;
     let sample = texts
         .take_while(|_| {
-            whole = began.elapsed().as_secs_f64() < SAMPLE_SECONDS;
-            whole
+            complete = start.elapsed().as_secs_f64() < SAMPLE_SECONDS;
+            complete
         })
         .map(|document| document.map(|document| document.text));
     let distinct = count_words(options, sample)?;
     let mut pace = Pace::default();
-    pace.add(reading.bytes_read(), began.elapsed().as_secs_f64());
+    pace.add(reading.bytes_read(), start.elapsed().as_secs_f64());
     let seconds = pace.estimate(total);
-    let mut out = crate::output::results();
+    let mut out = crate::output::stdout();
     if arguments.json {
         let line = json!({
-            "dry_run": true, "out": format::path(&arguments.out), "input_bytes": total, "counting_seconds": seconds, "all_read": whole,
+            "dry_run": true, "out": format::path(&arguments.out), "input_bytes": total, "counting_seconds": seconds, "all_read": complete,
             "distinct_words": distinct, "peak_rss_bytes": format::peak_memory(),
         });
         writeln!(out, "{line}")?;
     } else {
-        let judged = if whole { "all of it was tried" } else { "judged by its first seconds" };
+        let basis = if complete { "measured completely" } else { "estimated from the first seconds" };
         writeln!(
             out,
-            "{} of input: about {} to count words ({judged}), then seconds to a minute to join pieces",
+            "{} of input: about {} to count words ({basis}), then up to a minute to merge pieces",
             format::bytes(total),
             format::duration(seconds)
         )?;
-        writeln!(out, "nothing was written; without --dry-run the vocabulary goes to {}", arguments.out.display())?;
+        writeln!(
+            out,
+            "nothing was written; without --dry-run the vocabulary is written to {}",
+            arguments.out.display()
+        )?;
     }
     Ok(())
 }
 
-/// A vocabulary and what it was learned from.
+/// A learned vocabulary with statistics of its corpus.
 pub struct Learned {
     pub tokenizer: Tokenizer,
     pub documents: u64,
     pub text_bytes: u64,
     pub seconds: f64,
-    /// What normalisation takes out of the text.
+    /// The marks that normalization removes from the text, by script.
     dropped_marks: Vec<ScriptMarks>,
     long_words: u64,
     forgotten: u64,
 }
 
 impl Learned {
-    /// What the vocabulary cannot know of the text.
-    fn tell(&self, terminal: &Terminal) {
+    /// Prints notes about text that the vocabulary does not represent.
+    fn show_notes(&self, terminal: &Terminal) {
         match ScriptMarks::warning(&self.dropped_marks) {
             Some(warning) => terminal.warn(&warning),
             None if self.dropped_marks.is_empty() => {}
             None => {
                 let marks: Vec<String> = self.dropped_marks.iter().map(ScriptMarks::describe).collect();
-                terminal.note(&format!("normalisation drops marks: {} (--keep-accents keeps them)", marks.join(", ")));
+                terminal.note(&format!(
+                    "normalization removes marks: {} (use --keep-accents to keep them)",
+                    marks.join(", ")
+                ));
             }
         }
         if self.long_words > 0 {
             let words = format::count(self.long_words);
-            terminal.note(&format!("{words} words of more than 100 characters were left out (data, such as base64?)"));
+            terminal
+                .note(&format!("{words} words longer than 100 characters were skipped (encoded data such as base64?)"));
         }
         if self.forgotten > 0 {
             let words = format::count(self.forgotten);
-            terminal.note(&format!("{words} distinct words, the rarest, were forgotten on the way: memory is bounded"));
+            terminal.note(&format!("the {words} rarest distinct words were dropped from the counts to limit memory"));
         }
     }
 }
@@ -254,8 +262,8 @@ pub fn learn_from(
     let strips_accents = options.strips_accents();
     let learn = |texts: &mut dyn Iterator<Item = _>, progress: &dyn Fn(_)| learn(options, texts, progress);
     let read = read_words(input, corpus_options, strips_accents, terminal, learn)?;
-    let Read { result, documents, text_bytes, seconds, marks, news } = read;
-    let (long_words, forgotten) = news.map_or((0, 0), |news| (news.long_words, news.dropped));
+    let ReadCorpus { result, documents, text_bytes, seconds, marks, progress } = read;
+    let (long_words, forgotten) = progress.map_or((0, 0), |progress| (progress.long_words, progress.dropped));
     let dropped_marks = marks.scripts();
     Ok(Learned { tokenizer: result, documents, text_bytes, seconds, dropped_marks, long_words, forgotten })
 }

@@ -1,4 +1,4 @@
-//! The words of a corpus, counted under a progress bar.
+//! Counts the words of a corpus with a progress bar.
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
@@ -12,33 +12,33 @@ use cloze_text::{LearnProgress, LearnStage, MarkCounts, TextError};
 use crate::format;
 use crate::terminal::Terminal;
 
-/// What was made of a corpus, and the corpus.
-pub struct Read<T> {
+/// A result computed from a corpus, with statistics of the corpus.
+pub struct ReadCorpus<T> {
     pub result: T,
     pub documents: u64,
     pub text_bytes: u64,
     pub seconds: f64,
-    /// Letters and marks of the texts.
+    /// Numbers of letters and marks in the texts.
     pub marks: MarkCounts,
-    /// The last news of the counting.
-    pub news: Option<LearnProgress>,
+    /// The last progress report of the counting.
+    pub progress: Option<LearnProgress>,
 }
 
-/// Hands a corpus's texts to something that counts their words, under a progress bar; counts their letters and marks where these
-/// are stripped.
+/// Passes the texts of a corpus to `take`, which counts their words, and shows a progress bar. Also counts letters and
+/// marks if accents are stripped.
 pub fn read_words<T>(
     input: &[PathBuf],
     options: &CorpusOptions,
     strips_accents: bool,
     terminal: &Terminal,
     take: impl FnOnce(&mut dyn Iterator<Item = Result<String, DataError>>, &dyn Fn(LearnProgress)) -> Result<T, TextError>,
-) -> Result<Read<T>> {
+) -> Result<ReadCorpus<T>> {
     let corpus = open_corpus(input, options)?;
     let reading = corpus.progress();
-    let began = Instant::now();
+    let start = Instant::now();
     let bar = RefCell::new(terminal.progress("words", reading.bytes_total()));
     let (mut documents, mut text_bytes) = (0u64, 0u64);
-    let (mut marks, latest) = (MarkCounts::default(), Cell::new(None));
+    let (mut marks, last_progress) = (MarkCounts::default(), Cell::new(None));
     let mut texts = corpus.map(|document| {
         document.map(|document| {
             documents += 1;
@@ -52,17 +52,17 @@ pub fn read_words<T>(
             document.text
         })
     });
-    let result = take(&mut texts, &|news| {
-        latest.set(Some(news));
-        let distinct = format::short(news.distinct as f64);
-        match news.stage {
+    let result = take(&mut texts, &|progress| {
+        last_progress.set(Some(progress));
+        let distinct = format::short(progress.distinct as f64);
+        match progress.stage {
             LearnStage::Counting => {
                 bar.borrow().set(reading.bytes_read(), &format!("{distinct} distinct, counting words"));
             }
-            // The longest stage of small corpora, of which nothing tells the progress: a bar would stand at its end.
+            // The longest stage for small corpora. It reports no progress, so show a spinner.
             LearnStage::Merging => {
                 let next = terminal.progress("pieces", None);
-                next.busy(&format!("joining pieces of {distinct} distinct words"));
+                next.busy(&format!("merging pieces of {distinct} distinct words"));
                 bar.replace(next).finish();
             }
             _ => {}
@@ -70,6 +70,6 @@ pub fn read_words<T>(
     })?;
     drop(texts);
     bar.into_inner().finish();
-    let seconds = began.elapsed().as_secs_f64();
-    Ok(Read { result, documents, text_bytes, seconds, marks, news: latest.get() })
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(ReadCorpus { result, documents, text_bytes, seconds, marks, progress: last_progress.get() })
 }

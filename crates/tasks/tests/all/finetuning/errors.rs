@@ -1,6 +1,6 @@
 //! Rows, settings and weights that cannot be used.
 
-use cloze_tasks::ClassWeights;
+use cloze_tasks::{AnyRows, ClassWeights};
 
 use super::*;
 

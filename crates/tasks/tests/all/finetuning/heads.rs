@@ -1,7 +1,7 @@
 //! Initialization of the task head.
 
 use cloze_model::Config;
-use cloze_tasks::HeadInit;
+use cloze_tasks::{AnyRows, HeadInit};
 use cloze_train::train_loop::Event;
 
 use super::*;

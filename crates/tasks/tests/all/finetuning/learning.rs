@@ -1,7 +1,7 @@
 //! What is learned: memorization, frozen layers, layer decay, accumulation, class weights, windows.
 
 use cloze_model::TaskHead;
-use cloze_tasks::ClassWeights;
+use cloze_tasks::{AnyRows, ClassWeights};
 use cloze_train::train_loop::Event;
 
 use super::*;

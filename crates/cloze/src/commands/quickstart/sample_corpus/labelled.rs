@@ -1,12 +1,12 @@
-//! Labelled rows from the world of the stories, for three tasks: what a pre-trained model knows of that world helps with each.
+//! Labelled rows about the world of the stories, for three tasks. Pre-training on the stories helps with each of them.
 //!
-//! | rows | what is asked | file |
+//! | rows | task | file |
 //! | --- | --- | --- |
-//! | [`topics`] | which of the story forms a sentence is from | TSV: `text`, `label` |
-//! | [`entities`] | the people, places and things in a sentence | CoNLL's columns: word, BIO tag |
+//! | [`topics`] | the story form of a sentence | TSV: `text`, `label` |
+//! | [`entities`] | the people, places and things in a sentence | CoNLL columns: word, BIO tag |
 //! | [`questions`] | the part of a passage that answers a question | SQuAD 1.1's JSON |
 //!
-//! Like the stories, the rows are a pure function of the seed. Within two files no text occurs twice.
+//! Like the stories, the rows are a pure function of the seed. No text occurs twice in the two files.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -16,34 +16,34 @@ use serde_json::json;
 use super::stories::{GENERAL, STORIES, StoryForm};
 use super::{Dice, Scene, Sentence};
 
-/// The contents of two files: rows to learn from and other rows to be judged by.
+/// The contents of a training file and a dev file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
-    /// Drawn with the seed.
+    /// Training rows, generated with the seed.
     pub train: String,
-    /// Drawn with the seed after it.
+    /// Dev rows, generated with the next seed.
     pub dev: String,
 }
 
-/// Sentences and the form of the story (`work`, `journey`, …) that each belongs to.
+/// Sentences, each with the form of its story (`work`, `journey`, …).
 pub fn topics(seed: u64, train: usize, dev: usize) -> Files {
     files::<Topic>(seed, train, dev)
 }
 
-/// Sentences of words, tagged: PER, people; LOC, towns, rivers, regions and buildings; THING, what a story turns on and can
-/// be held in a hand. Articles do not belong to a name.
+/// Sentences of tagged words: PER, people; LOC, towns, rivers, regions and buildings; THING, central objects of a story
+/// that can be held in a hand. Articles do not belong to a name.
 pub fn entities(seed: u64, train: usize, dev: usize) -> Files {
     files::<Tagged>(seed, train, dev)
 }
 
-/// Short passages, each with a question and the one place that answers it.
+/// Short passages, each with a question and the only span that answers it.
 pub fn questions(seed: u64, train: usize, dev: usize) -> Files {
     files::<Question>(seed, train, dev)
 }
 
 trait Row: Sized {
     fn draw(dice: &mut Dice) -> Self;
-    /// What must not occur twice.
+    /// The text that must not occur twice.
     fn text(&self) -> String;
     fn file(rows: &[Self]) -> String;
 }
@@ -58,7 +58,7 @@ fn files<R: Row>(seed: u64, train: usize, dev: usize) -> Files {
     Files { train: draw(seed, train), dev: draw(seed.wrapping_add(1), dev) }
 }
 
-/// All sentences that only a story of this form has.
+/// The sentences that occur only in stories of this form.
 fn own(story: &StoryForm) -> Vec<&'static str> {
     [story.openings, story.middles, story.endings].concat()
 }
@@ -91,7 +91,7 @@ struct Tagged {
 }
 
 impl Tagged {
-    /// The words of a sentence, tagged by the slots that they fill; none if no slot is an entity.
+    /// The words of a sentence, tagged by the slots that they fill; `None` if no slot is an entity.
     fn of(sentence: &Sentence) -> Option<Tagged> {
         let Sentence { text, slots } = sentence;
         let named = |(slot, span): &(&str, Range<usize>)| Some((kind(slot)?, without_article(text, span)));
@@ -106,7 +106,7 @@ impl Tagged {
     }
 }
 
-/// The kind of entity that a slot holds.
+/// The entity type of a slot.
 fn kind(slot: &str) -> Option<&'static str> {
     Some(match slot {
         "p" | "P" | "q" | "Q" | "r" | "surname" => "PER",
@@ -122,7 +122,7 @@ fn without_article(text: &str, span: &Range<usize>) -> Range<usize> {
     if is_article { span.start + first.len() + 1..span.end } else { span.clone() }
 }
 
-/// Runs of letters and digits, and every other sign by itself: words as BERT splits text.
+/// Splits text into words as BERT does: runs of letters and digits, and each other character separately.
 fn words(text: &str) -> Vec<Range<usize>> {
     let mut words: Vec<Range<usize>> = Vec::new();
     let mut open = false;
@@ -164,10 +164,10 @@ impl Row for Tagged {
     }
 }
 
-/// What a passage may say, and what may be asked of it: the question and the slot that answers it.
+/// A sentence of a passage, and its questions, each with the slot that answers it.
 type Fact = (&'static str, &'static [(&'static str, &'static str)]);
 
-/// Facts of one scene, in the order in which a passage tells them.
+/// The facts of one scene, in the order of a passage.
 const FACTS: &[Fact] = &[
     ("{P} was born in {town} in {born}.", &[("When was {p} born?", "born"), ("Where was {p} born?", "town")]),
     ("{P} is {a job} in {town}.", &[("What is the trade of {p}?", "job")]),
@@ -210,7 +210,8 @@ const FACTS: &[Fact] = &[
     ("At last {q} found the {lost} {found}.", &[("Where was the {lost}?", "found"), ("Who found the {lost}?", "q")]),
 ];
 
-/// Sentences of a passage: with the question they fit into a sequence as short as those of the quickstart's pre-training.
+/// Number of sentences in a passage. With the question they fit into the sequence length of the quickstart's
+/// pre-training.
 const PASSAGE: usize = 3;
 
 struct Question {
@@ -270,7 +271,7 @@ mod tests {
 
     use super::*;
 
-    /// Reads both files as the commands do.
+    /// Reads both files like the commands.
     fn read<R>(files: &Files, name: &str, read: impl Fn(&PathBuf) -> Vec<R>) -> [Vec<R>; 2] {
         let dir = tempfile::tempdir().unwrap();
         [("train", &files.train), ("dev", &files.dev)].map(|(part, text)| {
@@ -288,17 +289,17 @@ mod tests {
     }
 
     #[test]
-    fn same_seed_same_files_and_other_seed_other_files() {
+    fn files_depend_only_on_the_seed() {
         for make in [topics, entities, questions] {
             assert_eq!(make(5, 40, 30), make(5, 40, 30));
             assert_ne!(make(5, 40, 30).train, make(6, 40, 30).train);
-            // The next seed's rows are the dev rows, but for those that are training rows already.
+            // The dev rows are those of the next seed, except for rows that are in the training file.
             assert_ne!(make(5, 40, 40).train, make(5, 40, 40).dev);
         }
     }
 
     #[test]
-    fn every_topic_occurs_and_its_sentences_are_of_its_form() {
+    fn topics_have_sentences_of_their_form() {
         let files = topics(5, 200, 300);
         let columns = TextColumns { text: Column::name("text"), pair: None, label: Some(Column::name("label")) };
         let rows = read(&files, "tsv", |path| {
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_of_whole_words_and_name_what_they_should() {
+    fn tags_mark_the_right_words() {
         let files = entities(5, 150, 150);
         let rows = read(&files, "conll", |path| {
             TaggedSentences::read(path, None, LabelsNeeded::Required).unwrap().sentences().to_vec()
@@ -356,11 +357,11 @@ mod tests {
     }
 
     #[test]
-    fn answers_stand_in_their_passages() {
+    fn answers_are_spans_of_their_passages() {
         let files = questions(5, 150, 200);
         let rows = read(&files, "json", |path| {
             let questions = Questions::read(path, BadAnswers::Error).unwrap();
-            // The reader looks for an answer elsewhere if it is not where the file says.
+            // The reader searches for an answer that is not at the given position.
             assert_eq!(questions.notes(), Default::default());
             questions.into_questions().into_iter().collect::<Result<Vec<_>, _>>().unwrap()
         });
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fact_holds_the_answers_to_its_questions() {
+    fn facts_contain_the_answers_to_their_questions() {
         let mut dice = Dice::new(3, 3);
         let scene = Scene::new(&mut dice);
         for (fact, questions) in FACTS {

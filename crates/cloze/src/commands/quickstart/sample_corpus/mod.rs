@@ -1,11 +1,9 @@
 //! An embedded, deterministic generator of short English documents.
 //!
-//! The quickstart needs text that comes with the program and costs no download. A document here is a small
-//! story of 6 to 14 sentences about one topic: its people keep their names, pronouns, trade and town from the
-//! first sentence to the last, towns keep their river and region over the whole corpus, and every trouble is
-//! resolved by the remedy that belongs to it. So masked words can be inferred from agreement, from collocation
-//! and from what was said before, and a sentence pair can be judged by topic and by people: both pre-training
-//! losses have something to learn beyond word frequencies.
+//! The quickstart needs text without a download. A document is a short story of 6 to 14 sentences about one topic. Its
+//! people keep their names, pronouns, trade and town through the story, towns keep their river and region through the
+//! corpus, and every trouble has its own remedy. So masked words can be inferred from agreement, collocation and
+//! context, and sentence pairs from topic and people: both pre-training losses can learn more than word frequencies.
 //!
 //! Document `i` is a pure function of (`seed`, `i`).
 
@@ -25,7 +23,7 @@ use words::{
 /// One generated document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// The name of the story form that made it (`work`, `journey`, …).
+    /// The name of its story form (`work`, `journey`, …).
     pub topic: &'static str,
     /// Its sentences in order, each ending in `.`, `!` or `?`.
     pub sentences: Vec<String>,
@@ -43,12 +41,12 @@ pub fn documents(seed: u64, count: usize) -> impl Iterator<Item = Document> {
     (0..count as u64).map(move |index| document(seed, index))
 }
 
-/// Writes `count` documents as plain text: a document a paragraph, a blank line between documents.
+/// Writes `count` documents as plain text: one paragraph per document, separated by blank lines.
 ///
 /// Returns the number of bytes written.
 ///
 /// # Errors
-/// Whatever the writer reports.
+/// Errors of the writer.
 pub fn write_text(seed: u64, count: usize, out: &mut dyn Write) -> std::io::Result<u64> {
     let mut bytes = 0;
     for (index, document) in documents(seed, count).enumerate() {
@@ -72,8 +70,8 @@ pub fn document(seed: u64, index: u64) -> Document {
     Document { topic: story.name, sentences }
 }
 
-/// Chooses the sentences between the opening and the ending: each used at most once, the story's own in the
-/// order in which they are told, with up to three general ones about the people and the town between them.
+/// Chooses the sentences between the opening and the ending, each at most once: those of the story in their order,
+/// mixed with up to three general ones about the people and the town.
 fn middle<'a>(dice: &mut Dice, story: &'a StoryForm, templates: &mut Vec<&'a str>) {
     let own = dice.between(3, story.middles.len().min(9));
     let chosen = dice.subset(story.middles.len(), own);
@@ -88,7 +86,7 @@ fn middle<'a>(dice: &mut Dice, story: &'a StoryForm, templates: &mut Vec<&'a str
     }
 }
 
-/// What stays the same throughout one document.
+/// What is constant in one document.
 struct Scene {
     slots: Vec<(&'static str, String)>,
     trade: &'static Trade,
@@ -97,7 +95,7 @@ struct Scene {
 impl Scene {
     fn new(dice: &mut Dice) -> Scene {
         let woman = dice.chance(1, 2);
-        // The second person has the other gender, so that every pronoun has one reading.
+        // The second person has the other gender, so that every pronoun is unambiguous.
         let (names, others) = if woman { (FEMALE_NAMES, MALE_NAMES) } else { (MALE_NAMES, FEMALE_NAMES) };
         let (first, second) = (dice.pick(names), dice.pick(others));
         let third = loop {
@@ -239,7 +237,7 @@ impl Scene {
         Sentence { text: capitalise(&text), slots }
     }
 
-    /// A fresh act of the trade; a slot that is none stays as it is, for the test to find.
+    /// A new act of the trade. An unknown slot is left unchanged, so that the test finds it.
     fn act(&self, key: &str, dice: &mut Dice) -> String {
         match key {
             "do" => dice.pick(self.trade.acts).0.to_string(),
@@ -250,7 +248,7 @@ impl Scene {
     }
 }
 
-/// A sentence, and which bytes of it are which of the scene's slots.
+/// A sentence, with the byte ranges of the scene's slots.
 struct Sentence {
     text: String,
     slots: Vec<(&'static str, Range<usize>)>,
@@ -287,7 +285,7 @@ fn third_person(phrase: &str) -> String {
 }
 
 fn capitalise(text: &str) -> String {
-    // A sentence may open with a quotation mark: the first letter counts.
+    // A sentence can begin with a quotation mark; capitalise the first letter.
     let at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(0);
     let mut out = text.to_string();
     if let Some(letter) = out.get_mut(at..at + 1) {
@@ -350,7 +348,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn same_seed_same_text_and_other_seed_other_text() {
+    fn text_depends_only_on_the_seed() {
         let all = |seed| documents(seed, 50).collect::<Vec<_>>();
         assert_eq!(all(7), all(7));
         assert_ne!(all(7), all(8));
@@ -358,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn no_document_twice_and_few_sentences_twice() {
+    fn documents_are_distinct_and_sentences_mostly() {
         let mut seen = HashSet::new();
         let mut sentences: HashMap<String, usize> = HashMap::new();
         let mut total = 0usize;
@@ -374,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_words_vary() {
+    fn lengths_and_words_vary() {
         let documents: Vec<Document> = documents(1, 4000).collect();
         let bytes: usize = documents.iter().map(|document| document.text().len() + 2).sum();
         assert!((1_500_000..3_500_000).contains(&bytes), "{bytes} bytes");
@@ -393,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn every_slot_is_known_and_every_sentence_is_well_formed() {
+    fn slots_are_known_and_sentences_well_formed() {
         let mut dice = Dice::new(3, 3);
         let scene = Scene::new(&mut dice);
         let templates = STORIES
@@ -413,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn people_and_towns_carry_over() {
+    fn people_and_towns_are_consistent_in_a_document() {
         for document in documents(5, 300) {
             let text = document.text();
             let names: HashSet<&str> = FEMALE_NAMES
@@ -428,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn sentences_split_where_they_were_joined() {
+    fn the_sentence_splitter_recovers_the_sentences() {
         let (mut split, mut made) = (0, 0);
         for document in documents(2, 300) {
             made += document.sentences.len();
@@ -446,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn text_form_has_a_blank_line_between_documents() {
+    fn documents_are_separated_by_blank_lines() {
         let mut out = Vec::new();
         let bytes = write_text(1, 3, &mut out).unwrap();
         assert_eq!(bytes, out.len() as u64);

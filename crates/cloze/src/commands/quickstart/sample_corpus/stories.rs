@@ -1,8 +1,8 @@
 //! The story forms. Templates: `{slot}` is filled from the scene, `[x|y]` is one of the alternatives.
 //!
-//! `p` is the main person (`he`, `him`, `his`), `q` the second one of the other gender (`qhe`, `qhim`, `qhis`),
-//! `r` a third one who only speaks or is visited. Middles are told in their order, some left out, so each must
-//! make sense without the others.
+//! `p` is the main person (`he`, `him`, `his`), `q` the second one of the other gender (`qhe`, `qhim`, `qhis`), `r` a
+//! third one who only speaks or is visited. Middle sentences keep their order, but some are left out, so each must make
+//! sense without the others.
 
 /// One kind of document.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(super) struct StoryForm {
     pub endings: &'static [&'static str],
 }
 
-/// Story forms are listed once and borrowed for ever.
+/// A static story form.
 pub(super) type Story = &'static StoryForm;
 
 /// Sentences about people and towns that fit into any story.

@@ -1,17 +1,17 @@
-//! The words of the sample world: people, towns, trades and things, with what belongs to each.
+//! The words of the sample world: people, towns, trades and things, with related words.
 
-/// What a trade is made of: its words go together in every document about it.
+/// The words of a trade, which occur together in documents about it.
 #[derive(Debug)]
 pub(super) struct Trade {
     /// "baker".
     pub job: &'static str,
-    /// Where the work is done: "bakery".
+    /// The workplace: "bakery".
     pub place: &'static str,
-    /// What comes of it, plural.
+    /// The product, plural.
     pub goods: &'static [&'static str],
-    /// What it is done with, singular.
+    /// The tool, singular.
     pub tools: &'static [&'static str],
-    /// What it is made from.
+    /// The material.
     pub material: &'static str,
     /// Verb phrases: base form (regular in the third person) and past tense.
     pub acts: &'static [(&'static str, &'static str)],
@@ -503,8 +503,8 @@ pub(super) const TRADES: &[Trade] = &[
     },
 ];
 
-/// How two people of different gender are related: the second if a woman, the second if a man (seen from the
-/// first); the first if a woman, the first if a man (seen from the second).
+/// Relations of two people of different gender: the second one as a woman and as a man (seen from the first), then the
+/// first one as a woman and as a man (seen from the second).
 pub(super) const RELATIONS: &[(&str, &str, &str, &str)] = &[
     ("sister", "brother", "sister", "brother"),
     ("daughter", "son", "mother", "father"),
