@@ -337,7 +337,7 @@ impl Folder {
                     is_damaged = values.iter().fold(false, |found, value| found | value.is_nan());
                 });
                 if is_damaged {
-                    return Err(ModelError::NotNumbers { path: dir, tensor: from.to_owned() });
+                    return Err(ModelError::NanWeights { path: dir, tensor: from.to_owned() });
                 }
             }
         }

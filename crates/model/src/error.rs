@@ -60,7 +60,7 @@ pub enum ModelError {
     },
     /// Weights that contain NaN.
     #[error("{}: {tensor} contains NaN: its weights are damaged; copy or download them again", path.display())]
-    NotNumbers {
+    NanWeights {
         /// The folder.
         path: PathBuf,
         /// The tensor's name as stored.

@@ -86,7 +86,7 @@ pub trait Job {
     /// Logs the means of the window.
     ///
     /// # Errors
-    /// The system's.
+    /// The log cannot be written.
     fn log_figures(&self, log: &mut RunLog, figures: &Self::Figures) -> Result<(), Self::Error>;
 
     /// Whether there is held-out data to evaluate on.
@@ -109,7 +109,7 @@ pub trait Job {
     /// Logs an evaluation and whether it is the best so far; stores it if it is.
     ///
     /// # Errors
-    /// The system's.
+    /// The log cannot be written.
     fn log_evaluation(
         &mut self,
         log: &mut RunLog,
@@ -136,7 +136,7 @@ pub trait Job {
     /// Writes what remains when the run is over; all steps are done and evaluated.
     ///
     /// # Errors
-    /// A run that has not learned anything; the system's error.
+    /// A run that has not learned anything; a file that cannot be written.
     fn finish(&mut self, folder: &RunFolder, at: &LoopState) -> Result<(), Self::Error>;
 }
 
@@ -257,7 +257,6 @@ pub struct Score {
 
 /// Whether a score is the best so far. NaN is worse than any number.
 pub fn is_better(score: Score, before: Option<Score>) -> bool {
-    // NaN is worse than any number.
     let more = |a: f64, b: f64| a > b || b.is_nan() && !a.is_nan();
     before.is_none_or(|before| match (score.value.is_nan(), before.value.is_nan()) {
         (true, true) => more(-score.loss, -before.loss),
@@ -290,7 +289,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
     /// is resumed, that of its last checkpoint.
     ///
     /// # Errors
-    /// The system's.
+    /// The log or the link to the best checkpoint cannot be written.
     pub fn open(
         job: J,
         trainer: Trainer<J::Network>,
@@ -329,7 +328,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
     /// Logs the start of a session, reports it, and reports messages that precede the first step.
     ///
     /// # Errors
-    /// The system's.
+    /// The log cannot be written.
     pub fn log_start(&mut self, line: &impl Serialize, start: J::Start, messages: Vec<String>) -> Result<(), J::Error> {
         self.log.append(line)?;
         (self.on_event)(&Event::Start(start));

@@ -79,7 +79,7 @@ pub(super) fn check_resumed(folder: &RunFolder, recipe: &Recipe) -> Result<Vec<S
 /// The system's error.
 pub(super) fn write_recipe(folder: &RunFolder, recipe: &Recipe) -> Result<(), TrainError> {
     let text = format!(
-        "# As resolved from the recipe and --set by cloze {}.\n{}",
+        "# As resolved from the recipe and its overrides by cloze {}.\n{}",
         env!("CARGO_PKG_VERSION"),
         recipe.to_toml()?
     );

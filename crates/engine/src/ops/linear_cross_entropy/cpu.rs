@@ -151,7 +151,7 @@ impl<'a> Chunk<'a> {
         Mat::new(Slice::F32(&weight[words.start * hidden..words.end * hidden]), words.len(), hidden, hidden)
     }
 
-    /// Computes the statistics of the rows' logits; also the exponentials, if there is memory for them.
+    /// Computes the statistics of the rows' logits; also the exponentials, if `exponentials` is given.
     fn statistics<E: VectorElement>(&self, exponentials: Option<&mut Exponentials>) -> Statistics {
         let Cpu { level, pool, .. } = self.cpu;
         let (rows, vocab) = (self.labels.len(), self.bias().len());
