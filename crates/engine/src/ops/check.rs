@@ -175,14 +175,21 @@ fn check(
     let mut slopes: Vec<(usize, Vec<f64>, f64)> = Vec::new();
     for (which, tensor) in numbers.tensors().enumerate() {
         let directions = if tensor.len() <= 40 { tensor.len() } else { 5 };
+        // All of them together, each uphill: along most single directions of many elements the slope is small, and so would be its error.
+        let (mut uphill, mut steepest) = (vec![0.0; tensor.len()], 0.0);
         for d in 0..directions {
             let direction: Vec<f64> = (0..tensor.len())
                 .map(|i| if tensor.len() <= 40 { f64::from(u8::from(i == d)) } else { number(7000 + d as u64, i) })
                 .collect();
             let at = |step| pull(&numbers.moved(which, &|i| direction[i], step));
             let slope = (at(STEP) - at(-STEP)) / (2.0 * STEP);
+            for (sum, d) in uphill.iter_mut().zip(&direction) {
+                *sum += slope.signum() * d;
+            }
+            steepest += slope.abs();
             slopes.push((which, direction, slope));
         }
+        slopes.push((which, uphill, steepest));
     }
     for device in Device::every_kind() {
         for dtype in [DType::F32, DType::BF16] {
