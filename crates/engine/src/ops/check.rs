@@ -178,14 +178,22 @@ fn check(
     let mut directional_derivatives: Vec<(usize, Vec<f64>, f64)> = Vec::new();
     for (which, tensor) in numbers.tensors().enumerate() {
         let directions = if tensor.len() <= 40 { tensor.len() } else { 5 };
+        // The sum of all directions, each with the sign of its derivative. In a space of many elements, the derivative along most
+        // single directions is small, and so is an error of it.
+        let (mut uphill, mut steepest) = (vec![0.0; tensor.len()], 0.0);
         for d in 0..directions {
             let direction: Vec<f64> = (0..tensor.len())
                 .map(|i| if tensor.len() <= 40 { f64::from(u8::from(i == d)) } else { number(7000 + d as u64, i) })
                 .collect();
             let at = |step| objective(&numbers.moved(which, &|i| direction[i], step));
             let derivative = (at(STEP) - at(-STEP)) / (2.0 * STEP);
+            for (sum, d) in uphill.iter_mut().zip(&direction) {
+                *sum += derivative.signum() * d;
+            }
+            steepest += derivative.abs();
             directional_derivatives.push((which, direction, derivative));
         }
+        directional_derivatives.push((which, uphill, steepest));
     }
     for device in Device::all_for_tests() {
         for dtype in [DType::F32, DType::BF16] {
