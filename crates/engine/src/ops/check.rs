@@ -178,8 +178,8 @@ fn check(
     let mut directional_derivatives: Vec<(usize, Vec<f64>, f64)> = Vec::new();
     for (which, tensor) in numbers.tensors().enumerate() {
         let directions = if tensor.len() <= 40 { tensor.len() } else { 5 };
-        // The sum of all directions, each with the sign of its derivative. In a space of many elements, the derivative along most
-        // single directions is small, and so is an error of it.
+        // Also the sum of all directions, each with the sign of its derivative: in a large tensor, the derivative along
+        // a single random direction is small, and so is its error.
         let (mut uphill, mut steepest) = (vec![0.0; tensor.len()], 0.0);
         for d in 0..directions {
             let direction: Vec<f64> = (0..tensor.len())
