@@ -177,7 +177,7 @@ fn check(
     // Central differences of the oracle: along every element if there are few, otherwise along random directions.
     let mut directional_derivatives: Vec<(usize, Vec<f64>, f64)> = Vec::new();
     for (which, tensor) in numbers.tensors().enumerate() {
-        let directions = if tensor.len() <= 40 { tensor.len() } else { 5 };
+        let directions = if tensor.len() <= 40 { tensor.len() } else { 8 };
         // Also the sum of all directions, each with the sign of its derivative: in a large tensor, the derivative along
         // a single random direction is small, and so is its error.
         let (mut uphill, mut steepest) = (vec![0.0; tensor.len()], 0.0);

@@ -345,7 +345,7 @@ mod tests {
             ("objective.rate=0", "above 0"),
             ("objective.duplicates=0", "at least 1"),
             ("phase.0.batch_tokens=512", "both given"),
-            ("phase.0.accumulate=0", "at least 1"),
+            ("phase.0.accumulate=0", "expected 1 to 65536"),
             ("phase.0.steps=4", "sum to 4"),
             ("phase.0.share=0.5", "sum to 0.5"),
             ("optimizer.lr=-1", "above 0"),
