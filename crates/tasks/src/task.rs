@@ -94,7 +94,7 @@ pub trait Task: Clone + Send + Sync + 'static {
 
     /// How the head is initialized if the model to fine-tune has a head of the same class. `has_preset`: whether the
     /// task has a data set preset; labels without names are then assumed to be in the preset's order.
-    fn head_init(&self, _start: &Config, _is_known: bool) -> HeadInit {
+    fn head_init(&self, _start: &Config, _has_preset: bool) -> HeadInit {
         HeadInit::Copied { rows: None, note: String::new() }
     }
 

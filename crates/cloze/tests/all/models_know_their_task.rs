@@ -93,11 +93,11 @@ fn the_model_is_enough() {
     let found = json_lines(&success_with(&["predict", "--model", model, "--quiet"], "anna paints .\n"));
     assert!(found[0]["labels"].is_array(), "{}", found[0]);
     let other = ["predict", "classify", "--model", model, "--quiet"];
-    fails_with(&other, "anna\n", &["stars/model", "problem_type is multi_label_classification"]);
+    fails_with(&other, "anna\n", &["stars/model", "found problem_type multi_label_classification"]);
     edit_config(&format!("{run}/model"), &|config| config["problem_type"] = "regression".into());
-    fails(&["predict", "--model", model, "--quiet"], &["stars/model", "problem_type is regression"]);
+    fails(&["predict", "--model", model, "--quiet"], &["stars/model", "found problem_type regression"]);
     edit_config(&format!("{run}/model"), &|config| config["cloze"] = "classify".into());
-    fails(&["predict", "--model", model, "--quiet"], &["config.json", "\"cloze\"", "finetune"]);
+    fails(&["predict", "--model", model, "--quiet"], &["config.json", "\"cloze\"", "fine-tuning"]);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn options_without_effect_are_refused_with_the_reason() {
     for (words, expected) in [
         (
             &["finetune", "answer", "--model", &run, "--train", &tags, "--n-best", "3"][..],
-            ["--n-best:", "predict answer"],
+            ["--n-best:", "only in prediction and evaluation"],
         ),
         (&["finetune", "tag", "--model", &run, "--train", &tags, "--text", "x"], ["--text:", "no column of texts"]),
         (
@@ -249,7 +249,7 @@ fn what_is_wrong_is_found_before_the_model() {
     let dev = ["--train", &file, "--dev", &absent, "--out", &bench.path("out")];
     fails(&[&finetune[..], &dev].concat(), &["absent.tsv", "No such file"]);
     let warmup = ["--train", &file, "--out", &bench.path("out"), "--warmup", "7"];
-    fails(&[&finetune[..], &warmup].concat(), &["warmup: is 7"]);
+    fails(&[&finetune[..], &warmup].concat(), &["--warmup: expected from 0 to 1, found 7"]);
     let used = ["--train", &file, "--out", &bench.path("start")];
     fails(&[&finetune[..], &used].concat(), &["start", "already in use"]);
     fails(&["predict", "--model", model, "--offline", "--input", &absent], &["absent.tsv", "No such file"]);
@@ -282,7 +282,10 @@ fn what_is_remembered_can_be_unset() {
     assert_eq!(loss("ner", &tags, &["--task", "conll2003"]), without);
     let sst2 = bench.file("sst2.tsv", &long.replace("text\t", "sentence\t"));
     assert_eq!(loss("long", &sst2, &["--task", "sst2"]), cut);
-    is_refused(&["evaluate", "answer", "--model", "m", "--data", &file, "--stride", "0"], &["--stride 0", "windows"]);
+    is_refused(
+        &["evaluate", "answer", "--model", "m", "--data", &file, "--stride", "0"],
+        &["--stride: expected a number above 0", "windows"],
+    );
     let context = ["evaluate", "classify", "--model", "m", "--data", &file, "--no-context"];
     is_refused(&context, &["--no-context has no effect", "is for tag"]);
 }

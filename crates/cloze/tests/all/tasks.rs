@@ -506,7 +506,7 @@ fn lines_are_answered_as_they_come() {
     assert_eq!((rest.len(), output.status.code()), (4, Some(1)), "{line}");
     assert_eq!((&rest[1]["line"], &rest[2]["line"], &rest[3]["label"]), (&5.into(), &6.into(), &rest[0]["label"]));
     assert!(rest[1]["error"].as_str().unwrap().contains("expected a string"), "{rest:?}");
-    assert!(rest[2]["error"].as_str().unwrap().contains("blank"), "{rest:?}");
+    assert!(rest[2]["error"].as_str().unwrap().contains("only white space"), "{rest:?}");
     assert!(line.contains("2 of 7 lines") && line.contains("standard input, line 5"), "{line}");
     let strict = ["predict", "classify", "--model", &model, "--quiet", "--strict"];
     fails_with(&strict, "{\"text\": null}\nanna\n", &["standard input, line 1", "expected a string"]);
@@ -549,13 +549,13 @@ fn bad_rows_are_named_with_file_line_and_column() {
     let empty = bench.file("empty.tsv", "");
     both("classify", &empty, &["empty.tsv", "empty"]);
     let header = bench.file("header.tsv", "text\tlabel\n");
-    both("classify", &header, &["header.tsv", "no rows"]);
+    both("classify", &header, &["header.tsv", "at least one row"]);
     let unlabelled = bench.file("unlabelled.tsv", "text\tlabels\na fox\tfox\n");
     both("classify", &unlabelled, &["unlabelled.tsv", "no column \"label\"", "did you mean \"labels\"", "\"text\""]);
     let ragged = bench.file("ragged.tsv", "text\tlabel\na fox\tfox\nan owl\n");
     both("classify", &ragged, &["ragged.tsv:3:", "1", "2"]);
     let blank = bench.file("blank.tsv", "text\tlabel\na fox\tfox\nan owl\t\n");
-    both("classify", &blank, &["blank.tsv:3:", "column \"label\" is empty"]);
+    both("classify", &blank, &["blank.tsv:3:", "column \"label\": expected a label"]);
     let unknown = bench.file("unknown.tsv", "text\tlabel\na fox\tfox\nan owl\tfoxes\n");
     train(
         "classify",
@@ -588,7 +588,7 @@ fn bad_rows_are_named_with_file_line_and_column() {
     let no_words = bench.file("no-words.conll", "\n\n");
     both("tag", &no_words, &["no-words.conll", "no words"]);
     let conllu = bench.file("short.conllu", "1\tanna\tanna\tPROPN\n");
-    both("tag", &conllu, &["short.conllu:1:", "4 columns", "10"]);
+    both("tag", &conllu, &["short.conllu:1:", "expected 10 columns", "found 4"]);
 
     let row = "{\"id\": \"7\", \"question\": \"who\", \"context\": \"anna paints\", \"answers\": ";
     let good_row = format!("{row}{{\"text\": [\"anna\"], \"answer_start\": [0]}}}}\n");
@@ -624,7 +624,7 @@ fn bad_rows_are_named_with_file_line_and_column() {
     let length = ["--max-len", "600"];
     train("classify", &long, &good, &length, &["102 tokens", "40 positions", "lower --max-len to 40"]);
     train("classify", &good, &long, &length, &["102 tokens", "40 positions", "lower --max-len to 40"]);
-    train("classify", &good, &good, &["--max-len", "2"], &["max-len", "is 2", "3 at least"]);
+    train("classify", &good, &good, &["--max-len", "2"], &["--max-len: expected at least 3", "found 2"]);
 }
 
 /// `--metric` was forgotten: a resumed run could go on by another score, and `evaluate` began with another.
@@ -690,7 +690,7 @@ fn bad_settings_are_refused_before_anything_is_written() {
         &["--stride has no effect", "kind tag", "classify, multi-label, regress, answer"],
     );
     wrong("classify", &file, &["--context"], &["--context has no effect", "kind classify", "is for tag"]);
-    refused("classify", &file, &["--resume"], &["out", "no fine-tuning to resume", "without --resume"]);
+    refused("classify", &file, &["--resume"], &["out", "no fine-tuning run to resume", "without --resume"]);
 
     let none = ["finetune", "classify", "--model", &paths[0], "--out", &paths[1]];
     is_refused(&none, &["--train", "--task"]);
@@ -751,7 +751,7 @@ fn models_that_do_not_fit_are_refused() {
     }
     start(&large, &["large", "vocab.txt"]);
     tokenizer(&["one", "more"]).save(Path::new(&large)).unwrap();
-    start(&large, &["large", "27 tokens", "25 rows"]);
+    start(&large, &["large", "27 tokens", "25 embeddings"]);
 
     // Models that were not fine-tuned, or for something else.
     let run = bench.paths("run");

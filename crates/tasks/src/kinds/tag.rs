@@ -584,7 +584,7 @@ impl Task for Tag {
     fn row_json(&self, row: &Row) -> Object {
         let labels = row.labels.as_ref();
         let gold: Option<Vec<&str>> =
-            labels.map(|labels| labels.iter().map(|label| self.labels[*label].as_str()).collect());
+            labels.map(|labels| labels.iter().map(|label| self.tag_of(row, *label)).collect());
         Object::from_iter([("gold".to_owned(), gold.into())])
     }
 
@@ -714,6 +714,13 @@ mod tests {
         // Room for four tokens: the sentence with one word before it and two after it, or two before and one after.
         assert_eq!(encoded.examples[0].sequences[0].ids, [2, 11, 5, 10, 12, 3]);
         assert_eq!(encoded.examples[0].tokens, [3]);
+    }
+
+    /// Regression test: the index of an unknown tag was out of bounds.
+    #[test]
+    fn gold_tags_may_be_unknown_to_the_model() {
+        let row = Row { unknown: vec!["B-ORG".to_owned()], ..row(&["new", "york"], &[1, 3]) };
+        assert_eq!(task(16, false).row_json(&row)["gold"], json!(["B-LOC", "B-ORG"]));
     }
 
     #[test]

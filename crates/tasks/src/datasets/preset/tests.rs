@@ -118,7 +118,7 @@ fn glue_is_read_as_published() {
     for (task, folder, name) in
         [(&stsb, "STS-B", "test.tsv"), (&DatasetPreset::named("mrpc").unwrap(), "MRPC", "test.tsv")]
     {
-        let path = data.join("glue").join(folder).join(name);
+        let path = data.join(folder).join(name);
         let bare =
             LabelledTexts::read(&path, task.columns_of(&path).unwrap(), LabelsNeeded::Optional, task.ragged).unwrap();
         let gold = read(task, folder, Split::Test, LabelsNeeded::Required);
