@@ -762,24 +762,30 @@ mod tests {
             ),
         ];
         for (dtype, elements) in cases {
-            let elements: Vec<(Vec<u8>, u32)> = elements;
             let (dir, model) = saved(Heads::ENCODER);
-            let mut count = 0;
-            rewrite(dir.path(), |stored| {
-                for (_, old, _, bytes) in stored {
-                    assert_eq!(*old, Dtype::F32);
-                    let repeated = elements.iter().cycle().take(bytes.len() / 4);
-                    (*old, *bytes) = (dtype, repeated.flat_map(|(bytes, _)| bytes.clone()).collect());
-                    count += 1;
-                }
-            });
+            let store = |elements: &[&(Vec<u8>, u32)]| {
+                let mut count = 0;
+                rewrite(dir.path(), |stored| {
+                    for (_, of, shape, bytes) in stored {
+                        let repeated = elements.iter().cycle().take(shape.iter().product());
+                        (*of, *bytes) = (dtype, repeated.flat_map(|(bytes, _)| bytes.clone()).collect());
+                        count += 1;
+                    }
+                });
+                assert_eq!(count, model.params.ids().count());
+            };
+            let is_nan = |element: &&(Vec<u8>, u32)| f32::from_bits(element.1).is_nan();
+            let elements: Vec<(Vec<u8>, u32)> = elements;
+            let (damaged, sound): (Vec<_>, Vec<_>) = elements.iter().partition(is_nan);
+            store(&sound);
             let loaded = Model::load(dir.path(), &device()).unwrap();
-            assert_eq!(count, model.params.ids().count());
             for id in loaded.params.ids() {
                 let found: Vec<u32> = loaded.params.read(id).iter().map(|value| value.to_bits()).collect();
-                let expected: Vec<u32> = elements.iter().map(|(_, bits)| *bits).cycle().take(found.len()).collect();
+                let expected: Vec<u32> = sound.iter().map(|(_, bits)| *bits).cycle().take(found.len()).collect();
                 assert_eq!(found, expected, "{dtype:?}, {}", loaded.params.name(id));
             }
+            store(&damaged);
+            assert!(load_error(dir.path()).contains("contains NaN"), "{dtype:?}");
         }
     }
 

@@ -261,7 +261,8 @@ pub(crate) fn check_loss(
 fn every_op_is_checked() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops");
     let list = std::fs::read_to_string(folder.join("mod.rs")).expect("src/ops/mod.rs");
-    let ops = list.lines().filter(|line| line.starts_with("pub mod ")).count();
+    let is_op = |line: &&str| line.ends_with(';') && line.contains("mod ") && !line.contains(" check;");
+    let ops = list.lines().filter(is_op).count();
     let mut folders = 0;
     for entry in std::fs::read_dir(folder).expect("src/ops") {
         let path = entry.expect("an entry").path();

@@ -62,7 +62,8 @@ fn a_run_that_ends_while_saving_resumes_to_the_same_weights() {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         if trap.is_empty() {
             assert!(output.status.signal().is_some(), "{}: {stderr}", output.status);
-            assert_eq!((size(&next, "model.safetensors"), size(&next, "optimizer.safetensors")), (weights, limit));
+            assert_eq!(size(&next, "model.safetensors"), weights);
+            assert!(size(&next, "optimizer.safetensors") < moments && !next.join("training_state.json").exists());
         } else {
             assert!(stderr.contains("cannot save") && stderr.contains("step-00000002 is intact"), "{stderr}");
             assert_eq!(stderr.trim().lines().count(), 1, "{stderr}");
