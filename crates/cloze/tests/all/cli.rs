@@ -1,4 +1,4 @@
-//! The command line as its users meet it: help, exit codes, one clear line for what goes wrong.
+//! The command line: help, exit codes, and errors of one line.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -63,7 +63,7 @@ fn every_command_has_help_with_an_example() {
 }
 
 #[test]
-fn promised_flags_exist() {
+fn documented_flags_exist() {
     for (command, flags) in [
         (&["vocab"][..], "--input --size --cased --min-frequency --out --dry-run --json --threads --quiet"),
         (&["vocab", "extend"], "--model --words --input --size --min-count --text-column --seed --out --json"),
@@ -198,7 +198,7 @@ fn failures_exit_with_1_and_one_line() {
 }
 
 #[test]
-fn vocabulary_too_small_says_what_is_needed() {
+fn too_small_vocabulary_reports_the_minimum() {
     let dir = tempfile::tempdir().unwrap();
     let corpus = dir.path().join("stories.txt");
     write_corpus(&corpus, 50);
@@ -208,7 +208,7 @@ fn vocabulary_too_small_says_what_is_needed() {
 }
 
 #[test]
-fn corpus_to_vocabulary_to_shards_and_a_look_at_each() {
+fn corpus_gives_vocabulary_and_shards_that_can_be_inspected() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     let (corpus, tokenizer, shards) = (path("stories.txt"), path("tokenizer"), path("shards"));
@@ -250,14 +250,14 @@ fn corpus_to_vocabulary_to_shards_and_a_look_at_each() {
     let shard = Path::new(&shards).join("train-00000.arrow");
     assert!(success(&["inspect", shard.to_str().unwrap()]).contains("example 3"));
 
-    // Documents of one sentence give no pairs, and are shown all the same.
+    // Documents with one sentence give no pairs, but have examples.
     let (lone, singles) = (path("lone.txt"), path("singles"));
     std::fs::write(&lone, "The old fox leaves the river.\n\n".repeat(40)).unwrap();
     success(&["prepare", "--input", &lone, "--tokenizer", &tokenizer, "--out", &singles]);
     let seen = success(&["inspect", &singles, "--examples", "1"]);
     assert!(seen.contains("example 1") && seen.contains("[MASK]→"), "{seen}");
 
-    // One flipped byte is found and named.
+    // A flipped byte is detected, with the file's name.
     let mut bytes = std::fs::read(&shard).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -267,7 +267,7 @@ fn corpus_to_vocabulary_to_shards_and_a_look_at_each() {
 
 #[cfg(unix)]
 #[test]
-fn a_reader_that_leaves_is_no_failure() {
+fn a_closed_pipe_is_not_an_error() {
     use std::io::Read;
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
@@ -288,10 +288,11 @@ fn a_reader_that_leaves_is_no_failure() {
     assert_eq!(text(&output.stderr), "");
 }
 
-/// A standard error that could not be written ended every command in a panic, exit code 101; a full standard output was not named.
+/// Regression: if standard error could not be written, every command panicked with exit code 101, and the error for a
+/// full standard output did not name it.
 #[cfg(target_os = "linux")]
 #[test]
-fn reliability_1_streams_that_cannot_be_written() {
+fn unwritable_standard_streams_are_handled() {
     let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
     let run = |arguments: &[&str], out: Stdio, err: Stdio| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cloze"));
@@ -323,10 +324,11 @@ fn reliability_1_streams_that_cannot_be_written() {
     }
 }
 
-/// Files whose names are not UTF-8 were left out of folders and patterns without a word, and could not be named as outputs.
+/// Regression: files with names that are not UTF-8 were skipped silently in folders and patterns, and refused as
+/// outputs.
 #[cfg(target_os = "linux")]
 #[test]
-fn reliability_3_names_in_any_encoding() {
+fn file_names_can_have_any_encoding() {
     use std::os::unix::ffi::OsStrExt;
     let dir = tempfile::tempdir().unwrap();
     let odd = |text: &[u8]| dir.path().join(std::ffi::OsStr::from_bytes(text));
@@ -356,10 +358,10 @@ fn reliability_3_names_in_any_encoding() {
     }
 }
 
-/// A pipe in a folder blocked for ever.
+/// Regression: a named pipe in a folder blocked the command forever.
 #[cfg(unix)]
 #[test]
-fn reliability_10_a_pipe_in_a_folder_is_passed_over() {
+fn named_pipes_in_folders_are_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     std::fs::create_dir(path("texts")).unwrap();
@@ -371,17 +373,17 @@ fn reliability_10_a_pipe_in_a_folder_is_passed_over() {
     assert!(said.contains("Files without text: ") && said.contains("b.txt"), "{said}");
 }
 
-/// A signal ended `prepare` with exit code 1, and what `embed` and others had begun to write stayed. It did nothing while a command
-/// waited for its input.
+/// Regression: after a signal `prepare` exited with 1, and `embed` and other commands left unfinished files. A command
+/// that waited for input ignored signals.
 #[cfg(unix)]
 #[test]
-fn reliability_11_a_signal_ends_a_command_at_once_and_removes_what_it_was_writing() {
+fn a_signal_exits_at_once_and_removes_unfinished_output() {
     use std::io::Write;
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     write_corpus(Path::new(&path("a.txt")), 50);
     success(&["vocab", "--input", &path("a.txt"), "--size", "500", "--out", &path("vocab")]);
-    // Under `nohup` SIGHUP is ignored, by the command too.
+    // Under `nohup` SIGHUP is ignored, also in the command.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let takes_hangups = ignored.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & 1 == 0);
@@ -396,7 +398,7 @@ fn reliability_11_a_signal_ends_a_command_at_once_and_removes_what_it_was_writin
             .unwrap();
         let mut input = child.stdin.take().unwrap();
         input.write_all(b"one two\n\nthree").unwrap();
-        // It waits for the rest once its folder is there.
+        // Once its folder exists, the command waits for more input.
         let partial = dir.path().join(format!(".{signal}.partial"));
         while !partial.is_dir() {
             assert!(child.try_wait().unwrap().is_none(), "it ended by itself");

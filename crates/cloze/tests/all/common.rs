@@ -1,4 +1,4 @@
-//! What the tests of the commands about tasks share: files and a tiny model, and running the binary.
+//! Shared helpers of the tests of task commands: files, a tiny model, and running the binary.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use cloze_testing::tokenizer;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// What a tiny model needs to learn a few rows by heart in seconds.
+/// Options with which a tiny model overfits a few rows in seconds.
 pub const LEARN: [&str; 13] = [
     "--lr",
     "2e-3",
@@ -38,7 +38,7 @@ pub const TEXTS: &str = "text\tlabel\n\
 pub const TAGS: &str =
     "anna B-PER\nleaves O\nparis B-LOC\n. O\n\nthe O\nfox O\nsees O\notto B-PER\nin O\nrome B-LOC\n\nrome B-LOC\n";
 
-/// A folder with files and a pre-trained model that has learned nothing.
+/// A folder with files and a random pre-trained model.
 pub struct Bench(pub TempDir);
 
 impl Bench {
@@ -60,7 +60,7 @@ impl Bench {
         path
     }
 
-    /// `cloze finetune KIND --train FILE --dev FILE --model start --out OUT` and what makes a tiny model learn.
+    /// The command `cloze finetune KIND --train FILE --dev FILE --model start --out OUT` with [`LEARN`].
     pub fn finetune<'a>(
         &'a self,
         kind: &'a str,
@@ -72,7 +72,7 @@ impl Bench {
         [&base[..], &LEARN, more].concat()
     }
 
-    /// The model to start from and a run's folder.
+    /// The initial model and a run folder.
     pub fn paths(&self, out: &str) -> [String; 2] {
         [self.path("start"), self.path(out)]
     }
@@ -137,7 +137,7 @@ pub fn cloze(arguments: &[&str]) -> Output {
 
 pub fn cloze_with(arguments: &[&str], input: &str) -> Output {
     let mut child = command(arguments).spawn().expect("the binary runs");
-    // A command that fails early does not read what it is given.
+    // A command that fails early does not read its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -146,7 +146,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
-/// Runs a command that must succeed; returns its standard output.
+/// Runs a command that must succeed. Returns its standard output.
 #[track_caller]
 pub fn success(arguments: &[&str]) -> String {
     success_with(arguments, "")
@@ -159,13 +159,13 @@ pub fn success_with(arguments: &[&str], input: &str) -> String {
     text(&output.stdout)
 }
 
-/// Runs a command that must fail at its work; returns the one line that it says.
+/// Runs a command that must fail with exit code 1. Returns its error line.
 #[track_caller]
 pub fn failure(arguments: &[&str]) -> String {
     one_line(&cloze(arguments), 1, arguments)
 }
 
-/// Runs a command that must fail at its work with one line that says all of `expected`.
+/// Runs a command that must fail with exit code 1 and one line that contains all of `expected`.
 #[track_caller]
 pub fn fails(arguments: &[&str], expected: &[&str]) {
     fails_with(arguments, "", expected);
@@ -176,7 +176,7 @@ pub fn fails_with(arguments: &[&str], input: &str, expected: &[&str]) {
     says(&one_line(&cloze_with(arguments, input), 1, arguments), arguments, expected);
 }
 
-/// Runs a command line that must be refused, with one line that says all of `expected`.
+/// Runs a command line that must be refused with exit code 2 and one line that contains all of `expected`.
 #[track_caller]
 pub fn is_refused(arguments: &[&str], expected: &[&str]) {
     says(&one_line(&cloze(arguments), 2, arguments), arguments, expected);
@@ -211,7 +211,7 @@ pub fn json_file(path: &str) -> Value {
     json(&fs::read_to_string(path).unwrap())
 }
 
-/// The options of a run of so many epochs.
+/// Replaces the number of epochs in the options of a run.
 pub fn with_epochs<'a>(mut words: Vec<&'a str>, epochs: &'a str) -> Vec<&'a str> {
     let at = words.iter().position(|word| *word == "--epochs").unwrap();
     words[at + 1] = epochs;

@@ -1,4 +1,4 @@
-//! Texts to vectors, nearest texts and retrieval scores, through the command line, with a random model.
+//! `embed`, `similar` and `evaluate retrieval` with a random model.
 
 use cloze::engine::Device;
 use cloze::model::{Config, Heads, Model};
@@ -70,7 +70,7 @@ fn vectors(jsonl: &str) -> Vec<(String, Vec<f64>)> {
 }
 
 #[test]
-fn texts_become_vectors() {
+fn embed_writes_vectors() {
     let folder = Folder::new();
     let (model, lines, out) = (folder.path("model"), folder.path("lines.txt"), folder.path("out.jsonl"));
     let (said, notes) = success(&["embed", "--model", &model, "--input", &lines, "--out", &out, "--json", "-v"], "");
@@ -85,7 +85,7 @@ fn texts_become_vectors() {
     let found = vectors(&out);
     assert_eq!(found.iter().map(|(text, _)| &text[..]).collect::<Vec<_>>(), LINES);
 
-    // The same from a column of standard input, each vector now of length 1.
+    // The same texts from a column of standard input, with vectors of length 1.
     let rows: String = LINES.map(|line| format!("{{\"id\": 1, \"words\": {line:?}}}\n")).concat();
     let (npy, again) = (folder.path("out.npy"), folder.path("again.jsonl"));
     let base = ["embed", "--model", &model, "--input", "-", "--column", "words", "--normalize", "--quiet"];
@@ -100,7 +100,7 @@ fn texts_become_vectors() {
 }
 
 #[test]
-fn the_nearest_text_of_a_text_is_itself() {
+fn each_text_is_nearest_to_itself() {
     let folder = Folder::new();
     let (model, lines, npy) = (folder.path("model"), folder.path("lines.txt"), folder.path("out.npy"));
     success(&["embed", "--model", &model, "--input", &lines, "--out", &npy, "--quiet"], "");
@@ -119,13 +119,13 @@ fn the_nearest_text_of_a_text_is_itself() {
     }
     let (shown, notes) = success(&["similar", "--model", &model, "--corpus", &lines, "--query", "f g h i"], "");
     assert!(shown.contains("  1.0000         4  f g h i"), "{shown}");
-    // How a model without sentence-transformers files pools was said each time.
+    // Regression: this note was printed for every model without sentence-transformers files.
     assert!(!notes.contains("sentence-transformers"), "{notes}");
 }
 
-/// The scores of these are sentence-transformers' in the tests of the library; here they reach the command line.
+/// The library's tests compare the numbers with sentence-transformers; this test checks the options of the commands.
 #[test]
-fn prompts_similarity_and_old_layouts_reach_the_commands() {
+fn prompts_similarity_and_old_layouts_work_in_all_commands() {
     let folder = Folder::new();
     let (model, lines, out) = (folder.path("old/0_Transformer"), folder.path("lines.txt"), folder.path("out.jsonl"));
     std::fs::create_dir_all(folder.path("old/1_Pooling")).unwrap();
@@ -174,7 +174,7 @@ fn prompts_similarity_and_old_layouts_reach_the_commands() {
     let nearest = &said["results"][0];
     assert!(nearest["line"] == 2 && nearest["score"].as_f64().unwrap().abs() < 1e-4, "{said}");
 
-    // All commands know the layout, and what convert writes pools as before, given either folder.
+    // All commands support the old layout, and converting either folder keeps the pooling.
     assert!(success(&["inspect", &old], "").0.contains("modules        Transformer, Pooling"));
     for (source, name) in [(&old, "a"), (&model, "b")] {
         let to = folder.path(name);
@@ -187,7 +187,7 @@ fn prompts_similarity_and_old_layouts_reach_the_commands() {
 }
 
 #[test]
-fn what_does_not_fit_is_one_clear_line() {
+fn wrong_inputs_give_one_error_line() {
     let folder = Folder::new();
     let (model, lines, out) = (folder.path("model"), folder.path("lines.txt"), folder.path("out.npy"));
     let empty = folder.write("empty.txt", "");
@@ -221,7 +221,7 @@ fn what_does_not_fit_is_one_clear_line() {
 }
 
 #[test]
-fn retrieval_is_scored() {
+fn retrieval_scores_are_computed() {
     let folder = Folder::new();
     let model = folder.path("model");
     let corpus = folder.write(
@@ -234,7 +234,7 @@ fn retrieval_is_scored() {
     let base = ["evaluate", "retrieval", "--model", &model, "--corpus", &corpus, "--queries", &queries];
     let (line, notes) = success(&[&base[..], &["--qrels", &qrels, "--json"]].concat(), "");
     let found: Value = serde_json::from_str(&line).unwrap();
-    // Each query is word for word the one document that answers it.
+    // The text of each query equals that of its relevant document.
     for key in ["ndcg_at_10", "map", "mrr", "recall_at_100"] {
         assert_eq!(found[key], 1.0, "{line}");
     }

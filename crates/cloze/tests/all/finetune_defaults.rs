@@ -1,10 +1,10 @@
-//! What `cloze finetune` and `cloze sweep` choose and say themselves: the run's folder, the next command, an interrupt.
+//! Defaults and messages of `cloze finetune` and `cloze sweep`: the run folder, the next command, interrupts.
 
 use std::path::Path;
 
 use crate::common::{Bench, TEXTS, command, json, success, text};
 
-/// The words of a run in a folder of its own, without --out.
+/// The options of a run without --out.
 fn words<'a>(start: &'a str, file: &'a str) -> Vec<&'a str> {
     vec!["classify", "--train", file, "--dev", file, "--model", start, "--precision", "f32"]
 }
@@ -15,7 +15,7 @@ fn run_in(bench: &Bench, words: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_run_without_a_name_is_called_after_its_data() {
+fn default_run_folder_is_named_after_the_data() {
     let bench = Bench::new();
     std::fs::create_dir(bench.path("stars")).unwrap();
     bench.file("stars/train.tsv", TEXTS);
@@ -25,7 +25,7 @@ fn a_run_without_a_name_is_called_after_its_data() {
     assert_eq!(code, Some(0), "{said}");
     assert!(Path::new(&bench.path("runs/stars/model/config.json")).is_file());
     assert!(said.contains("run folder: runs/stars"), "{said}");
-    // The next command can be pasted.
+    // The printed next command works.
     let next = said.lines().find_map(|line| line.strip_prefix("try it: ")).unwrap();
     assert!(next.ends_with(" predict --model runs/stars --input stars/train.tsv"), "{next}");
     let (_, options) = next.split_once(" predict ").unwrap();
@@ -46,10 +46,10 @@ fn a_run_without_a_name_is_called_after_its_data() {
     assert!(Path::new(&bench.path("runs/stars-grid/model/config.json")).is_file());
 }
 
-/// Ctrl-C was answered by the same advice three times.
+/// Regression: Ctrl-C printed the same advice three times.
 #[cfg(unix)]
 #[test]
-fn an_interrupt_is_said_once() {
+fn an_interrupt_is_reported_once() {
     let bench = Bench::new();
     let file = bench.file("texts.tsv", TEXTS);
     let paths = bench.paths("run");

@@ -1,4 +1,4 @@
-//! Help that shows what concerns the chosen task, completions, man pages, the version and colours.
+//! Help for each kind of task, completions, man pages, the version and colours.
 
 use std::process::{Command, Output, Stdio};
 
@@ -19,9 +19,9 @@ fn success(arguments: &[&str]) -> String {
     text(&output.stdout)
 }
 
-/// The options that a help page lists.
+/// The options listed in a help text.
 fn options(help: &str) -> Vec<String> {
-    // Examples have options too.
+    // Skip the options in examples.
     let help = help.split("\nExample").next().unwrap_or_default();
     let listed = help.lines().filter_map(|line| {
         let line = line.trim_start();
@@ -33,9 +33,9 @@ fn options(help: &str) -> Vec<String> {
     listed.collect()
 }
 
-/// The help of all kinds of tasks was the same: --stride and --n-best to classify.
+/// Regression: all kinds of tasks had the same help, with --stride and --n-best for classify.
 #[test]
-fn help_shows_the_options_of_the_chosen_task_alone() {
+fn help_shows_only_the_options_of_the_chosen_kind() {
     let all = |command: &[&str]| options(&success(&[command, &["--help"]].concat()));
     for (command, there, absent) in [
         (
@@ -64,7 +64,7 @@ fn help_shows_the_options_of_the_chosen_task_alone() {
         assert!(there.split(' ').all(lists), "{command:?} lacks one of {there}: {listed:?}");
         assert!(!absent.split(' ').any(lists), "{command:?} has one of {absent}: {listed:?}");
     }
-    // Each kind is named, with what it is.
+    // Each kind is listed with a description.
     for command in ["finetune", "sweep", "predict", "evaluate"] {
         let help = success(&[command, "--help"]);
         for kind in ["classify", "multi-label", "regress", "tag", "answer", "choose"] {
@@ -73,7 +73,7 @@ fn help_shows_the_options_of_the_chosen_task_alone() {
     }
 }
 
-/// `finetune --help` had 220 lines, `sweep` 229.
+/// Regression: `finetune --help` had 220 lines, `sweep` 229.
 #[test]
 fn help_is_short() {
     let lines = |words: &[&str]| success(words).lines().count();
@@ -93,7 +93,7 @@ fn help_is_short() {
 }
 
 #[test]
-fn the_first_help_names_exit_codes_environment_and_the_way_to_a_task() {
+fn main_help_has_exit_codes_environment_and_examples() {
     let help = success(&["--help"]);
     for part in [
         "Exit codes:",
@@ -117,7 +117,7 @@ fn the_first_help_names_exit_codes_environment_and_the_way_to_a_task() {
 }
 
 #[test]
-fn every_shell_gets_a_script_without_hidden_options() {
+fn completions_have_no_hidden_options() {
     for (shell, mark) in [
         ("bash", "complete -F _cloze"),
         ("zsh", "#compdef cloze"),
@@ -139,7 +139,7 @@ fn every_shell_gets_a_script_without_hidden_options() {
 }
 
 #[test]
-fn the_manual_has_a_page_for_each_command() {
+fn every_command_has_a_man_page() {
     let page = success(&["man"]);
     assert!(page.contains(".TH cloze 1") && page.contains("CLOZE_CPU") && page.contains("Exit codes"), "{page}");
     let dir = tempfile::tempdir().unwrap();
@@ -152,15 +152,15 @@ fn the_manual_has_a_page_for_each_command() {
     }
     let classify = std::fs::read_to_string(out.join("cloze-finetune-classify.1")).unwrap();
     assert!(classify.contains("class\\-weights") && !classify.contains("tag\\-format"), "{classify}");
-    // All options of the command without a kind.
+    // The page without a kind has all options.
     let finetune = std::fs::read_to_string(out.join("cloze-finetune.1")).unwrap();
     assert!(finetune.contains("class\\-weights") && finetune.contains("tag\\-format"));
-    // Options of the long help had no text.
+    // Regression: options that are only in the long help had no description.
     assert!(classify.contains("Use only the first N training rows"), "{classify}");
 }
 
 #[test]
-fn the_version_names_the_commit_where_it_is_known() {
+fn version_includes_the_commit_if_known() {
     let version = success(&["--version"]);
     let rest = version.trim_end().strip_prefix(concat!("cloze ", env!("CARGO_PKG_VERSION"))).expect("a version");
     let Some(commit) = rest.strip_prefix(" (") else {
@@ -176,12 +176,12 @@ fn the_version_names_the_commit_where_it_is_known() {
 }
 
 #[test]
-fn colours_are_as_asked_or_as_the_environment_says() {
+fn colours_follow_the_option_and_the_environment() {
     let coloured = |arguments: &[&str], variables: &[(&str, &str)]| {
         let output = cloze_in(arguments, variables);
         (text(&output.stdout) + &text(&output.stderr)).contains('\x1b')
     };
-    // An error of the work, an error of the parser, help.
+    // A failure, a parser error, and help.
     for arguments in [&["fill", "--model", "absent", "a [MASK]"][..], &["fill", "--nonsense"], &["fill", "--help"]] {
         assert!(!coloured(arguments, &[]), "{arguments:?}: a pipe");
         let with = |color: &'static str| [arguments, &["--color", color]].concat();

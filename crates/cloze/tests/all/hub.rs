@@ -1,4 +1,4 @@
-//! `--model` with names on the hub and with run folders, against an imitated hub.
+//! `--model` with names on the Hub and with run folders, with a local test server.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::common::text;
 const NAME: &str = "org/tiny-bert";
 const TEXT: &str = "a b [MASK] d";
 
-/// A hub with a tiny model, an empty cache and a working directory.
+/// A test server with a tiny model, an empty cache and a working directory.
 struct Bench {
     server: Server,
     dir: tempfile::TempDir,
@@ -67,7 +67,7 @@ impl Bench {
         (text(&output.stdout), said)
     }
 
-    /// The one line of a command that must fail at its work.
+    /// The error line of a command that must fail with exit code 1.
     fn failure(&self, arguments: &[&str]) -> String {
         one_line(&self.run(arguments))
     }
@@ -98,10 +98,10 @@ fn save_model(dir: &Path) {
 }
 
 #[test]
-fn a_named_model_is_downloaded_once_and_then_needs_no_network() {
+fn a_model_is_downloaded_once_and_then_needs_no_network() {
     let bench = Bench::new();
     let (expected, _) = bench.success(&["fill", "--model", "saved", TEXT]);
-    assert_eq!(bench.server.requests(), [], "a folder asks nobody");
+    assert_eq!(bench.server.requests(), [], "a folder needs no request");
     let (filled, said) = bench.success(&["fill", "--model", NAME, TEXT]);
     assert_eq!(filled, expected);
     assert!(said.contains("downloaded org/tiny-bert (") && said.trim_end().lines().count() == 1, "{said}");
@@ -120,7 +120,7 @@ fn a_named_model_is_downloaded_once_and_then_needs_no_network() {
 }
 
 #[test]
-fn every_command_takes_a_name() {
+fn every_command_accepts_a_name() {
     let bench = Bench::new();
     fs::write(bench.path("lines.txt"), "a b c\nd e f\n").unwrap();
     bench.success(&["embed", "--model", NAME, "--input", "lines.txt", "--out", "lines.npy"]);
@@ -145,7 +145,7 @@ fn every_command_takes_a_name() {
 }
 
 #[test]
-fn offline_without_the_model_is_one_line() {
+fn offline_without_a_cached_model_fails_in_one_line() {
     let bench = Bench::new();
     let mut command = bench.command(&["fill", "--model", NAME, TEXT]);
     let line = one_line(&command.env("HF_HUB_OFFLINE", "1").output().unwrap());
@@ -157,7 +157,7 @@ fn offline_without_the_model_is_one_line() {
 }
 
 #[test]
-fn what_is_neither_a_folder_nor_on_the_hub_names_both() {
+fn unknown_names_report_the_folder_and_the_hub() {
     let bench = Bench::new();
     let line = bench.failure(&["fill", "--model", "runs/mini", TEXT]);
     for part in ["runs/mini: no such folder", "no model \"runs/mini\" on http://127.0.0.1", "HF_TOKEN"] {
@@ -170,11 +170,11 @@ fn what_is_neither_a_folder_nor_on_the_hub_names_both() {
         let line = bench.failure(&["fill", "--model", path, TEXT]);
         assert!(line.contains(&format!("{path}: no such folder; expected")), "{line}");
     }
-    assert_eq!(bench.server.requests(), [], "a path is never asked for");
+    assert_eq!(bench.server.requests(), [], "paths are never requested");
 }
 
 #[test]
-fn an_existing_path_wins_over_a_name() {
+fn an_existing_path_is_preferred_to_a_name() {
     let bench = Bench::new();
     save_model(&bench.path(NAME));
     bench.success(&["fill", "--model", NAME, TEXT]);
@@ -187,7 +187,7 @@ fn an_existing_path_wins_over_a_name() {
 }
 
 #[test]
-fn run_folders_give_their_model_and_say_so() {
+fn run_folders_give_their_model_with_a_note() {
     let bench = Bench::new();
     fs::create_dir_all(bench.path("run/checkpoints")).unwrap();
     fs::write(bench.path("run/recipe.toml"), "").unwrap();
@@ -209,14 +209,14 @@ fn run_folders_give_their_model_and_say_so() {
 }
 
 #[test]
-fn embed_warns_offline_where_the_cache_does_not_know_how_a_model_pools() {
+fn embed_warns_offline_if_the_pooling_is_unknown() {
     let bench = Bench::new();
     fs::write(bench.path("lines.txt"), "a b c\n").unwrap();
     bench.success(&["fill", "--model", NAME, TEXT]);
     let embed = ["embed", "--offline", "--model", NAME, "--input", "lines.txt", "--out"];
     let warned = |out| bench.success(&[&embed[..], &[out]].concat()).1.contains("does not show whether");
     assert!(!warned("known.npy"));
-    // As Transformers leaves a cache: it never asks for modules.json.
+    // A cache written by Transformers, which never requests modules.json.
     fs::remove_file(bench.cache().join(".no_exist").join(COMMIT).join("modules.json")).unwrap();
     let (_, said) = bench.success(&[&embed[..], &["unknown.npy", "--quiet"]].concat());
     for part in ["warning: ", NAME, "modules.json", "mean of the tokens", "without --offline"] {
@@ -225,7 +225,7 @@ fn embed_warns_offline_where_the_cache_does_not_know_how_a_model_pools() {
 }
 
 #[test]
-fn a_killed_download_goes_on_at_the_next_start() {
+fn a_killed_download_is_resumed() {
     let bench = Bench::new();
     let size = bench.server.change(|state| state.models[NAME].files["model.safetensors"].len());
     let sent = size / 2;
@@ -253,7 +253,7 @@ fn a_killed_download_goes_on_at_the_next_start() {
 }
 
 #[test]
-fn a_model_that_is_no_bert_is_refused_before_its_weights_come() {
+fn other_architectures_are_refused_before_the_weights_are_downloaded() {
     let bench = Bench::new();
     bench
         .server
@@ -266,7 +266,7 @@ fn a_model_that_is_no_bert_is_refused_before_its_weights_come() {
 }
 
 #[test]
-fn a_recipe_begins_with_a_named_model_and_with_a_run() {
+fn recipes_start_from_a_hub_model_and_from_a_run() {
     let bench = Bench::new();
     let sentence = |i: usize| {
         let word =
@@ -279,15 +279,18 @@ fn a_recipe_begins_with_a_named_model_and_with_a_run() {
         [[phase]]\nseq_len = 32\nbatch_sequences = 4\n";
     fs::write(bench.path("recipe.toml"), recipe).unwrap();
     bench.success(&["prepare", "--input", "text.txt", "--tokenizer", NAME, "--out", "shards"]);
-    assert!(!bench.cache().join("snapshots").join(COMMIT).join("model.safetensors").exists(), "a tokenizer is small");
+    assert!(
+        !bench.cache().join("snapshots").join(COMMIT).join("model.safetensors").exists(),
+        "only the tokenizer is downloaded"
+    );
     bench.success(&["pretrain", "recipe.toml", "--out", "first"]);
     let began = fs::read_to_string(bench.path("first/recipe.toml")).unwrap();
-    assert!(began.contains(COMMIT), "a run says which commit it began with: {began}");
+    assert!(began.contains(COMMIT), "the recipe records the commit: {began}");
     let (_, said) = bench.success(&["pretrain", "recipe.toml", "--set", "model.init=first", "--out", "second"]);
     assert!(said.contains("the run's model"), "{said}");
     assert!(bench.path("second/model/model.safetensors").is_file());
 
-    // A resumed run no longer needs the model that it began with.
+    // A resumed run does not need its initial model.
     fs::rename(bench.path("first"), bench.path("moved")).unwrap();
     let goes_on = [
         "pretrain",

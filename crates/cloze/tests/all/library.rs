@@ -1,4 +1,4 @@
-//! The library predicts what `cloze predict` predicts: whoever opens a fine-tuned folder needs to know nothing of how it was made.
+//! The library gives the same predictions as `cloze predict`, from the model folder alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ fn open(model: &str) -> Predictor {
     Predictor::open(Path::new(model), Device::cpu(None).unwrap(), DType::F32).unwrap()
 }
 
-/// Predictions of the command, without the places of their rows.
+/// Predictions of the command, without row numbers.
 fn commanded(kind: &str, model: &str, input: &str, lines: &str) -> Vec<Value> {
     let mut found = predict(kind, model, input, lines);
     for row in &mut found {
@@ -25,7 +25,7 @@ fn commanded(kind: &str, model: &str, input: &str, lines: &str) -> Vec<Value> {
     found
 }
 
-/// Fine-tunes with settings that are not the usual ones; returns the model's folder.
+/// Fine-tunes with settings that differ from the defaults. Returns the model's folder.
 fn fine_tuned(bench: &Bench, kind: &str, file: &str, more: &[&str]) -> String {
     let paths = bench.paths(&format!("{kind}-run"));
     success(&with_epochs(bench.finetune(kind, file, &paths, more), "2"));
@@ -48,7 +48,7 @@ fn check(bench: &Bench, kind: &str, file: &str, line: &str, more: &[&str]) -> St
 }
 
 #[test]
-fn the_library_predicts_what_the_command_predicts() {
+fn library_and_command_give_the_same_predictions() {
     let bench = Bench::new();
     let long = "the fox sees a red tower in the quiet river . an owl leaves rome";
     let renamed = bench.file("reviews.tsv", &TEXTS.replace("text\tlabel", "review\tstars"));
@@ -88,7 +88,7 @@ fn the_library_predicts_what_the_command_predicts() {
     let line = "{\"context\": \"otto sees the old tower in paris\", \"choices\": [\"the quiet river\", \"in\"]}";
     check(&bench, "choose", &swag, line, &["--max-len", "10"]);
 
-    // Settings from before they had a version mean the same; a later version's are refused.
+    // Settings without a version are read as version 1; a later version is refused.
     let config = format!("{model}/config.json");
     let row = [Value::String(long.to_owned())];
     let before = open(&model).predict(&row).remove(0).unwrap();

@@ -1,4 +1,4 @@
-//! The binary as its users meet it, in one test binary: linking takes longer than most of the tests.
+//! All integration tests of the binary in one test binary, because linking takes longer than most of the tests.
 
 mod cli;
 mod common;

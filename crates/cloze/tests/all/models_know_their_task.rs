@@ -1,4 +1,4 @@
-//! `predict`, `evaluate` and `embed` take the kind of task, the columns and the lengths from the model.
+//! `predict`, `evaluate` and `embed` read the kind of task, the columns and the lengths from the model.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::common::{
 };
 use serde_json::Value;
 
-/// A classifier of reviews whose columns are called otherwise than usual; its run's folder.
+/// Trains a classifier with other column names than the defaults. Returns its run folder.
 fn stars(bench: &Bench) -> String {
     let rows = TEXTS.replace("text\tlabel", "review\tstars");
     let file = bench.file("reviews.tsv", &rows);
@@ -25,9 +25,9 @@ fn edit_config(model: &str, edit: &dyn Fn(&mut Value)) {
     fs::write(path, config.to_string()).unwrap();
 }
 
-/// `predict --model M --input f` was a usage error, and `--text` and `--label` had to be given again.
+/// Regression: `predict --model M --input f` was a usage error, and `--text` and `--label` were required again.
 #[test]
-fn the_model_is_enough() {
+fn task_settings_are_read_from_the_model() {
     let bench = Bench::new();
     let run = stars(&bench);
     let model = run.as_str();
@@ -41,7 +41,7 @@ fn the_model_is_enough() {
     };
     let found = judge(&[&bench.path("reviews.tsv")]);
     assert_eq!((&found["accuracy"], &found["rows"]), (&1.0.into(), &8.into()), "{found}");
-    // What the command line says comes first.
+    // The command line overrides the model.
     let plain = bench.file("plain.tsv", TEXTS);
     let renamed = judge(&[&plain, "--text", "text", "--label", "label"]);
     assert_eq!((&renamed["accuracy"], &renamed["loss"]), (&found["accuracy"], &found["loss"]), "{renamed}");
@@ -51,30 +51,30 @@ fn the_model_is_enough() {
         let lines = json_lines(&success_with(&[&base[..], more].concat(), lines));
         lines.iter().map(|line| line["label"].as_str().unwrap().to_owned()).collect()
     };
-    // A table without labels, of which the columns of texts are taken.
+    // A table without labels, with other columns.
     let new = bench.file("new.csv", "id,review\n1,a quiet owl leaves rome\n2,anna paints .\n");
     assert_eq!(labels(&new, "", &[]), ["owl", "person"]);
     let other = bench.file("other.csv", "body\nanna paints .\n");
     assert_eq!(labels(&other, "", &["--text", "body"]), ["person"]);
-    // Lines of JSON with the training files' key or the plain one.
+    // JSON lines with the key of the training files or the default key.
     let lines = "{\"text\": \"anna paints .\"}\n{\"review\": \"a quiet owl leaves rome\"}\n{\"text\": \"the old fox leaves .\"}\n\
                  {\"review\": \"anna paints .\", \"text\": \"a fox\"}\n";
     assert_eq!(labels("-", lines, &[]), ["person", "owl", "fox", "person"]);
 
-    // A file with other columns: which are looked for, why, and what to do.
+    // A file with other columns: the error has the expected columns, the reason and the options.
     let explained = ["no column \"review\"", "trained on the columns \"review\", \"stars\"", "--text, --label"];
     fails(&["predict", "--model", model, "--input", &other, "--quiet"], &[&["other.csv"][..], &explained].concat());
     let unlabelled = bench.file("unlabelled.tsv", "review\nanna paints .\n");
     fails(&["evaluate", "--model", model, "--data", &unlabelled, "--quiet"], &["no column \"stars\"", "--label"]);
-    // Where the column is given, nothing is remembered of it.
+    // If the column is given, the error does not mention the model.
     let given = ["evaluate", "--model", model, "--data", &unlabelled, "--label", "mark", "--quiet"];
     let line = text(&cloze(&given).stderr);
     assert!(line.contains("no column \"mark\"") && !line.contains("trained on"), "{line}");
-    // Another known task has columns of its own.
+    // Another known task has its own columns.
     let sst2 = bench.file("sst2.tsv", "sentence\tlabel\nanna paints .\tperson\n");
     assert_eq!(judge(&[&sst2, "--task", "sst2"])["rows"], 1);
 
-    // A kind that is not the model's.
+    // Another kind than the model's.
     let expected = ["stars/model", "classify (3 labels)", "tag", "omit the kind of task"];
     fails_with(&["predict", "tag", "--model", model, "--quiet"], "anna\n", &expected);
     fails(&["evaluate", "regress", "--model", model, "--data", &plain, "--quiet"], &["classify (3 labels)", "regress"]);
@@ -82,13 +82,13 @@ fn the_model_is_enough() {
     let labels = ["evaluate", "--model", model, "--data", &plain, "--labels", "a,b", "--quiet"];
     is_refused(&labels, &["--labels", "the labels of a fine-tuned model are fixed"]);
 
-    // The same of a model that says nothing, as those of Transformers and of older versions.
+    // Models without settings, such as those of Transformers and of older versions.
     edit_config(&format!("{run}/model"), &|config| {
         config.as_object_mut().unwrap().remove("cloze");
     });
     let found = json_lines(&success_with(&["predict", "--model", model, "--quiet"], "anna paints .\n"));
     assert_eq!(found[0]["label"], "person");
-    // A head that looks alike, but whose logits are labels of their own: each has a probability of its own.
+    // A head of the same shape for several labels: each label has its own probability.
     edit_config(&format!("{run}/model"), &|config| config["problem_type"] = "multi_label_classification".into());
     let found = json_lines(&success_with(&["predict", "--model", model, "--quiet"], "anna paints .\n"));
     assert!(found[0]["labels"].is_array(), "{}", found[0]);
@@ -101,7 +101,7 @@ fn the_model_is_enough() {
 }
 
 #[test]
-fn a_tagger_remembers_how_its_words_are_written() {
+fn a_tagger_stores_the_format_of_its_files() {
     let bench = Bench::new();
     let rows = "anna B-PER x\nleaves O x\nparis B-LOC y\n\nthe O x\nfox O x\nsees O x\notto B-PER x\n";
     let file = bench.file("tags.txt", rows);
@@ -114,15 +114,15 @@ fn a_tagger_remembers_how_its_words_are_written() {
         json(&success(&[&base[..], more].concat()))["f1"].as_f64().unwrap()
     };
     assert_eq!(judge(&file, &[]), 1.0);
-    // A file that is of another format by its ending is read as that.
+    // The extension of a file overrides the stored format.
     let words = [("anna", "B-PER"), ("leaves", "O"), ("paris", "B-LOC")];
     let line = |(n, (word, tag)): (usize, &(&str, &str))| format!("{}\t{word}\t_\t{tag}{}\n", n + 1, "\t_".repeat(6));
     let conllu = bench.file("tags.conllu", &words.iter().enumerate().map(line).collect::<String>());
     assert_eq!(judge(&conllu, &[]), 1.0);
-    // A format that the command line gives has its own usual column.
+    // A given format has its own default column.
     let plain = bench.file("plain.txt", "anna B-PER\nleaves O\nparis B-LOC\n");
     assert_eq!(judge(&plain, &["--tag-format", "columns"]), 1.0);
-    // Predicting reads tagged words as judging does, whatever the file is called.
+    // `predict` reads tagged words like `evaluate`, with any file name.
     let predict = |more: &[&str]| {
         let model = bench.path("ner");
         json_lines(&success(&[&["predict", "--model", &model, "--input", &plain, "--quiet"], more].concat()))
@@ -135,7 +135,7 @@ fn a_tagger_remembers_how_its_words_are_written() {
 }
 
 #[test]
-fn heads_tell_the_kind_of_task_where_the_model_says_nothing() {
+fn kind_of_task_follows_from_the_head_without_settings() {
     let bench = Bench::new();
     let numbers = bench.file("numbers.tsv", "text\tlabel\na fox\t1.5\nan owl\t2\n");
     let tags = bench.file("tags.conll", TAGS);
@@ -164,7 +164,7 @@ fn heads_tell_the_kind_of_task_where_the_model_says_nothing() {
 }
 
 #[test]
-fn a_model_without_a_task_says_what_to_do_with_it() {
+fn models_without_a_task_are_refused_with_suggestions() {
     let bench = Bench::new();
     let model = bench.path("start");
     let file = bench.file("texts.tsv", TEXTS);
@@ -181,7 +181,7 @@ fn options_before_the_kind_are_refused_with_the_reason() {
         line.contains("--model is before the kind of task") && line.contains("cloze predict tag --model"),
         "{line}"
     );
-    // What is judged beside fine-tuned models did not see them either, and went on without them.
+    // Regression: `evaluate pretrain` and `evaluate retrieval` ignored such options.
     for (words, expected) in [
         ("evaluate --precision f32 --json pretrain --model m --data d", "--precision is before `pretrain`"),
         ("evaluate --json pretrain --model m --data d", "--json is before `pretrain`"),
@@ -193,12 +193,12 @@ fn options_before_the_kind_are_refused_with_the_reason() {
         assert_eq!(output.status.code(), Some(2), "{line}");
         assert!(line.contains(expected) && line.contains("--help"), "{line}");
     }
-    // But for those of all commands.
+    // Global options are allowed before the kind.
     fails(&["evaluate", "--quiet", "pretrain", "--model", "absent", "--data", "d"], &["absent"]);
     fails(&["predict", "--quiet", "tag", "--model", "absent"], &["absent"]);
 }
 
-/// They were hidden in the help, but taken without effect.
+/// Regression: such options were hidden in the help but accepted without effect.
 #[test]
 fn options_without_effect_are_refused_with_the_reason() {
     let bench = Bench::new();
@@ -225,7 +225,7 @@ fn options_without_effect_are_refused_with_the_reason() {
     ] {
         is_refused(words, &expected);
     }
-    // What a command without a kind may have is fine, and so is what a recipe has for another command.
+    // In a recipe, options for other kinds are allowed.
     let recipe = bench.file("tag.toml", "kind = \"tag\"\ntext = \"x\"\nepochs = 1\n");
     let out = bench.path("ner");
     let words =
@@ -233,9 +233,9 @@ fn options_without_effect_are_refused_with_the_reason() {
     success(&words);
 }
 
-/// Wrong command lines and files that are not there were found after a model was downloaded.
+/// Regression: wrong command lines and missing files were reported only after a model was downloaded.
 #[test]
-fn what_is_wrong_is_found_before_the_model() {
+fn errors_are_reported_before_the_model_is_downloaded() {
     let bench = Bench::new();
     let file = bench.file("texts.tsv", TEXTS);
     let absent = bench.path("absent.tsv");
@@ -258,9 +258,9 @@ fn what_is_wrong_is_found_before_the_model() {
     is_refused(&context, &["--context has no effect"]);
 }
 
-/// What a model remembered could not be unset: its context, its windows, its threshold.
+/// Regression: stored settings could not be unset: context, windows, threshold.
 #[test]
-fn what_is_remembered_can_be_unset() {
+fn stored_settings_can_be_unset() {
     let bench = Bench::new();
     let tags = bench.file("tags.conll", TAGS);
     let paths = bench.paths("ner");
@@ -278,7 +278,7 @@ fn what_is_remembered_can_be_unset() {
     assert!(with != without && loss("ner", &tags, &["--no-context", "--context"]) == with, "{with} and {without}");
     let (windows, cut) = (loss("long", &file, &[]), loss("long", &file, &["--stride", "0"]));
     assert!(windows != cut, "{windows}");
-    // Another task's files are not those that the model was trained on.
+    // The stored settings do not apply to the files of another known task.
     assert_eq!(loss("ner", &tags, &["--task", "conll2003"]), without);
     let sst2 = bench.file("sst2.tsv", &long.replace("text\t", "sentence\t"));
     assert_eq!(loss("long", &sst2, &["--task", "sst2"]), cut);
@@ -291,7 +291,7 @@ fn what_is_remembered_can_be_unset() {
 }
 
 #[test]
-fn verbose_says_what_was_chosen() {
+fn verbose_prints_the_choices() {
     let bench = Bench::new();
     let model = stars(&bench);
     let said = |words: &[&str]| {
@@ -315,7 +315,7 @@ fn verbose_says_what_was_chosen() {
     assert!(!usual.contains("cloze 0") && !usual.contains("stored in the model"), "{usual}");
     let lines = bench.file("lines.txt", "anna paints .\n");
     let out = bench.path("out.npy");
-    // Vectors are those of sentence-transformers, which does not know the length of fine-tuning.
+    // As in sentence-transformers, the maximum length of fine-tuning does not apply to vectors.
     let verbose = said(&["embed", "-v", "--model", &model, "--input", &lines, "--out", &out]);
     assert!(verbose.contains("mean of layer 2") && verbose.contains("at most 40 tokens"), "{verbose}");
 }

@@ -1,4 +1,4 @@
-//! A newcomer's way: thirty small texts, the commands as the help shows them, then what the program says to type next.
+//! The way of a new user: thirty small texts, the commands of the help, and the printed next commands.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ struct Newcomer {
 }
 
 impl Newcomer {
-    /// Thirty files of one paragraph each.
+    /// Creates thirty files with one paragraph each.
     fn with_thirty_texts() -> Newcomer {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("texts")).unwrap();
@@ -30,7 +30,7 @@ impl Newcomer {
         self.dir.path().join(name)
     }
 
-    /// Types a line, in the folder of the texts.
+    /// Runs a command in the folder of the texts.
     fn types(&self, line: &str) -> Output {
         let mut words = line.split(' ');
         assert_eq!(words.next(), Some("cloze"));
@@ -49,9 +49,9 @@ impl Newcomer {
     }
 }
 
-/// Nothing was held out of thirty texts, and training refused to begin.
+/// Regression: nothing was held out of thirty texts, and training refused to start.
 #[test]
-fn thirty_texts_become_a_model_with_the_commands_of_the_help() {
+fn thirty_texts_give_a_model_with_the_commands_of_the_help() {
     let newcomer = Newcomer::with_thirty_texts();
     let said = newcomer.succeeds("cloze vocab --input texts/ --size 900 --out vocab --dry-run");
     assert!(said.contains("of input: about") && newcomer.is_empty("vocab"), "{said}");
@@ -68,7 +68,7 @@ fn thirty_texts_become_a_model_with_the_commands_of_the_help() {
     assert_eq!(said["steps"], 1_000_000.0, "{said}");
     assert!(said["seconds"].as_f64().unwrap() > 86_400.0, "{said}");
 
-    // Steps instead of minutes, so that the test is short: the last tenth is at length 512.
+    // A step limit instead of a time limit, for a short test. The last tenth has length 512.
     let said = newcomer.succeeds("cloze pretrain tiny --set data=shards --set minutes= --set steps=10");
     assert!(said.starts_with("10 steps, model in runs/tiny/model"), "{said}");
     let logged = fs::read_to_string(newcomer.path("runs/tiny/metrics.jsonl")).unwrap();
@@ -78,7 +78,7 @@ fn thirty_texts_become_a_model_with_the_commands_of_the_help() {
     assert_eq!(of_kind("eval").len(), 10, "one at each 10 %");
     assert_eq!(of_kind("train")[9]["phase"], 1);
 
-    // Fine-tuning says how long too.
+    // Fine-tuning has dry runs too.
     let rows: String = (0..24).map(|i| format!("the baker opens door {i}\t{}\n", i % 2)).collect();
     fs::write(newcomer.path("rows.tsv"), format!("text\tlabel\n{rows}")).unwrap();
     let rows = "--train rows.tsv --dev rows.tsv --text text --label label --model runs/tiny --out runs/rows --dry-run";
@@ -88,7 +88,7 @@ fn thirty_texts_become_a_model_with_the_commands_of_the_help() {
         newcomer.succeeds(&format!("cloze sweep classify {rows} --batches 8 --lrs 1e-4,2e-4 --epochs-list 1,2"));
     assert!(sweep.starts_with("4 runs, 18 steps, ") && newcomer.is_empty("runs/rows"), "{sweep}");
 
-    // What it says can be pasted.
+    // The printed commands work.
     let next: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("  ")).collect();
     assert_eq!(next.len(), 3, "{said}");
     for command in next {
@@ -98,7 +98,7 @@ fn thirty_texts_become_a_model_with_the_commands_of_the_help() {
 }
 
 #[test]
-fn thirty_texts_give_sentence_pairs_too() {
+fn thirty_texts_give_sentence_pairs() {
     let newcomer = Newcomer::with_thirty_texts();
     newcomer.succeeds("cloze vocab --input texts/ --size 900 --out vocab");
     newcomer.succeeds("cloze prepare --input texts/ --tokenizer vocab --out shards");
@@ -109,9 +109,9 @@ fn thirty_texts_give_sentence_pairs_too() {
     assert!(output.status.success() && said.contains("score only masked tokens"), "{said}");
 }
 
-/// One text: it is trained on, and each command says how to go on.
+/// With one text nothing is held out, and the commands print how to continue.
 #[test]
-fn one_text_is_trained_on_and_what_cannot_be_done_is_said() {
+fn a_single_text_is_trained_on_without_evaluation() {
     let newcomer = Newcomer::with_thirty_texts();
     newcomer.succeeds("cloze vocab --input texts/0.txt texts/1.txt --size 200 --out vocab");
     let said = newcomer.succeeds("cloze prepare --input texts/0.txt --tokenizer vocab --out shards");
@@ -125,9 +125,9 @@ fn one_text_is_trained_on_and_what_cannot_be_done_is_said() {
     assert!(said.contains("30 (0 held out)") && said.contains("`eval.every`"), "{said}");
 }
 
-/// A run whose named model.init is gone was refused, as if its recipe had changed.
+/// Regression: a run whose model.init was removed was refused, as if its recipe had changed.
 #[test]
-fn a_run_goes_on_without_the_model_that_it_began_with() {
+fn a_run_is_resumed_without_its_initial_model() {
     let newcomer = Newcomer::with_thirty_texts();
     newcomer.succeeds("cloze vocab --input texts/ --size 900 --out vocab");
     newcomer.succeeds("cloze prepare --input texts/ --tokenizer vocab --out shards");
@@ -145,7 +145,7 @@ fn a_run_goes_on_without_the_model_that_it_began_with() {
 }
 
 #[test]
-fn recipes_have_names_and_can_be_kept() {
+fn recipes_are_listed_and_can_be_saved() {
     let newcomer = Newcomer::with_thirty_texts();
     let listed = newcomer.succeeds("cloze recipe");
     for name in ["tiny", "mini", "small", "medium", "base", "large", "mini-paper"] {
@@ -157,7 +157,7 @@ fn recipes_have_names_and_can_be_kept() {
     assert!(text.starts_with("# BERT-mini") && text.contains("minutes = 30"), "{text}");
     fs::write(newcomer.path("my.toml"), text.replace("minutes = 30", "minutes = 7")).unwrap();
     assert!(newcomer.succeeds("cloze inspect my.toml").contains("7 minutes"));
-    // A file wins over a name.
+    // A file is preferred to a name.
     fs::write(newcomer.path("mini"), "steps = 3\n").unwrap();
     let shown = newcomer.succeeds("cloze inspect mini-paper");
     assert!(shown.contains("bert-adamw") && shown.contains("linear") && !shown.contains("BertAdamw"), "{shown}");
@@ -173,7 +173,7 @@ fn recipes_have_names_and_can_be_kept() {
     }
 }
 
-/// Sends SIGINT as soon as a step is logged.
+/// Sends SIGINT after the first logged step.
 #[cfg(unix)]
 fn interrupted_when_it_trains(child: std::process::Child, run: &Path) -> Output {
     use std::time::{Duration, Instant};
@@ -187,10 +187,10 @@ fn interrupted_when_it_trains(child: std::process::Child, run: &Path) -> Output 
     child.wait_with_output().unwrap()
 }
 
-/// It ended with exit code 1, as if something had failed.
+/// Regression: the exit code was 1, as for failures.
 #[cfg(unix)]
 #[test]
-fn an_interrupted_quickstart_has_the_exit_code_of_an_interrupt() {
+fn an_interrupted_quickstart_exits_with_130() {
     let dir = tempfile::tempdir().unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_cloze"))
         .args(["quickstart", "--short", "--out", "first"])
@@ -206,10 +206,10 @@ fn an_interrupted_quickstart_has_the_exit_code_of_an_interrupt() {
     assert!(said.contains("run the quickstart again"), "{said}");
 }
 
-/// `run/model` existed only after the end of a run, and Ctrl-C was told three times.
+/// Regression: `run/model` existed only after the end of a run, and Ctrl-C was reported three times.
 #[cfg(unix)]
 #[test]
-fn an_interrupt_is_told_once_and_leaves_a_model() {
+fn an_interrupt_is_reported_once_and_leaves_a_model() {
     let newcomer = Newcomer::with_thirty_texts();
     newcomer.succeeds("cloze vocab --input texts/ --size 900 --out vocab");
     newcomer.succeeds("cloze prepare --input texts/ --tokenizer vocab --out shards");
@@ -230,7 +230,7 @@ fn an_interrupt_is_told_once_and_leaves_a_model() {
         newcomer.succeeds("cloze inspect runs/tiny").contains("from the last interruption; continue with --resume")
     );
     newcomer.succeeds("cloze fill --model runs/tiny/model --top 1 [MASK]");
-    // The printed command continues the run, which is made short here so that it ends.
+    // The printed command resumes the run, which is shortened here.
     let resume = said.lines().find_map(|line| line.strip_prefix("  ")).unwrap();
     assert!(resume.ends_with("--out runs/tiny --resume"), "{resume}");
     let resume = resume.replace("--out", "--set minutes= --set steps=1 --out");

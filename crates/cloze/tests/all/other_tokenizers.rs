@@ -1,4 +1,4 @@
-//! A model whose tokenizer is not WordPiece: the commands that read text take its ids, its sequence template and its mask.
+//! A model with a byte-level BPE tokenizer: the commands use its ids, its sequence template and its mask token.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::common::{Bench, TEXTS, fails, json, json_file, json_lines, predict, success};
 
-/// A byte-level BPE tokenizer.json in the layout of RoBERTa: each of [`WORDS`] is one token, another word its letters.
+/// A byte-level BPE tokenizer.json in the layout of RoBERTa. Each of [`WORDS`] is one token; other words are split into
+/// letters.
 fn byte_level() -> Value {
     let mut tokens: Vec<String> = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "Ġ", "."].map(str::to_owned).to_vec();
     tokens.extend(('a'..='z').map(String::from));
@@ -50,7 +51,7 @@ fn a_byte_level_tokenizer_fills_embeds_and_predicts() {
     fs::create_dir(&model).unwrap();
     let json_text = byte_level().to_string();
     fs::write(Path::new(&model).join("tokenizer.json"), &json_text).unwrap();
-    // Without its class, the folder of a BERT is said to be read otherwise by Transformers.
+    // With the class there is no note that Transformers would read the folder differently.
     let class = r#"{"tokenizer_class": "PreTrainedTokenizerFast", "mask_token": "<mask>"}"#;
     fs::write(Path::new(&model).join("tokenizer_config.json"), class).unwrap();
     let tokenizer = Tokenizer::open(Path::new(&model)).unwrap();
@@ -79,7 +80,7 @@ fn a_byte_level_tokenizer_fills_embeds_and_predicts() {
     let outcome = json(&success(&bench.finetune("classify", &file, &paths, &["--json"])));
     let tuned = outcome["model"].as_str().unwrap();
     assert!(outcome["runs"][0]["best"]["scores"]["accuracy"].as_f64().unwrap() > 0.99, "{outcome}");
-    // The tokenizer is kept as it was read.
+    // The tokenizer is saved unchanged.
     assert_eq!(fs::read_to_string(Path::new(tuned).join("tokenizer.json")).unwrap(), json_text);
     assert!(!Path::new(tuned).join("vocab.txt").exists());
     assert_eq!(json_file(&format!("{tuned}/tokenizer_config.json"))["mask_token"], "<mask>");
@@ -88,7 +89,7 @@ fn a_byte_level_tokenizer_fills_embeds_and_predicts() {
 
     let seen = success(&["inspect", &format!("{model}/tokenizer.json")]);
     assert!(seen.contains("<mask> 4") && !seen.contains("##"), "{seen}");
-    // A sequence template with more segments than the model: the network would look up a row that is not there.
+    // A sequence template with more segments than the model has embedding rows is refused.
     let mut other: Value = serde_json::from_str(&json_text).unwrap();
     other["post_processor"] = json!({
         "type": "TemplateProcessing",

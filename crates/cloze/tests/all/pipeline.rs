@@ -1,4 +1,4 @@
-//! The whole way in seconds: text, vocabulary, shards, a few steps of a tiny model, evaluation, masks, the report.
+//! The complete pipeline in seconds: text, vocabulary, shards, pre-training of a tiny model, evaluation, masks, report.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ use cloze_tasks::Pretrained;
 use crate::common::{cloze, json, success};
 
 #[test]
-fn text_becomes_a_model() {
+fn pipeline_from_text_to_a_model() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     let (corpus, tokenizer, shards, run) = (path("stories.txt"), path("tokenizer"), path("shards"), path("run"));
@@ -43,7 +43,7 @@ fn text_becomes_a_model() {
     assert_eq!(losses.len(), 12);
     assert!(losses[11] < losses[0] - 0.5, "nothing was learned: {losses:?}");
 
-    // A run's folder is not used twice by accident, and a finished one has nothing left to do.
+    // The folder of a run is not reused by accident.
     let again = cloze(&["pretrain", &recipe, "--set", &data, "--out", &run]);
     assert_eq!(again.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&again.stderr).contains("--resume"));
@@ -80,7 +80,7 @@ fn text_becomes_a_model() {
 }
 
 #[test]
-fn bench_prints_its_figures() {
+fn bench_prints_its_measurements() {
     let sizes = ["--layers", "1", "--hidden", "32", "--heads", "2", "--batch", "2", "--seq", "16", "--vocab", "100"];
     for work in ["train", "infer"] {
         for precision in ["f32", "bf16"] {
@@ -106,7 +106,7 @@ fn bench_prints_its_figures() {
 }
 
 #[test]
-fn the_quickstart_ends_with_models_for_three_tasks() {
+fn quickstart_gives_models_for_three_tasks() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     let done = json(&success(&["quickstart", "--short", "--json", "--quiet", "--out", &path("")]));
@@ -135,7 +135,7 @@ fn the_quickstart_ends_with_models_for_three_tasks() {
     }
     assert!(success(&["inspect", &path("untrained")]).contains("word_embeddings"));
 
-    // The rows are ordinary files: the same fine-tuning by hand gives the same score.
+    // `cloze finetune` on the same files gives the same score.
     let settings = std::fs::read_to_string(path("finetuned/classify/finetune.toml")).unwrap();
     let settings: toml::Table = settings.parse().unwrap();
     let of = |key: &str| settings[key].to_string();

@@ -1,4 +1,4 @@
-//! The instruction set and the precision as users meet them: what is chosen, what is said, what can be forced.
+//! The choice of instruction set and precision, and how to force them.
 
 use std::process::{Command, Output};
 
@@ -23,7 +23,7 @@ const SHAPE: [&str; 16] = [
     "1",
 ];
 
-/// Runs `cloze bench` on a tiny shape, with `CLOZE_CPU` as given.
+/// Runs `cloze bench` with a tiny shape and the given `CLOZE_CPU`.
 fn bench(arguments: &[&str], cpu: Option<&str>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cloze"));
     command.arg("bench").args(arguments).args(SHAPE).env_remove("CLOZE_CPU");
@@ -40,7 +40,7 @@ fn lines(output: &Output) -> Vec<Value> {
 }
 
 #[test]
-fn the_default_precision_is_chosen_and_explained() {
+fn default_precision_has_a_reason() {
     let line = &lines(&bench(&["train", "--json"], None))[0];
     assert!(["f32", "bf16"].iter().any(|name| line["precision"] == *name), "{line}");
     assert!(line["reason"].as_str().is_some_and(|reason| reason.contains("instruction set")), "{line}");
@@ -50,9 +50,9 @@ fn the_default_precision_is_chosen_and_explained() {
     assert!(forced["reason"].as_str().is_some_and(|reason| reason.contains("CLOZE_CPU")), "{forced}");
 }
 
-/// An empty variable was an error.
+/// Regression: an empty variable was an error.
 #[test]
-fn an_empty_cloze_cpu_counts_as_unset() {
+fn an_empty_cloze_cpu_is_ignored() {
     let machine = |cpu| lines(&bench(&["infer", "--json"], cpu))[0]["machine"].clone();
     assert_eq!(machine(Some("")), machine(None));
     let unknown = bench(&["infer"], Some("avx1024"));
@@ -62,7 +62,7 @@ fn an_empty_cloze_cpu_counts_as_unset() {
 }
 
 #[test]
-fn the_default_can_be_compared_with_what_can_be_forced() {
+fn bench_defaults_compares_all_settings() {
     let found = lines(&bench(&["defaults", "--rounds", "1", "--json"], None));
     for label in ["training", "inference"] {
         let of: Vec<&Value> = found.iter().filter(|line| line["bench"] == label).collect();

@@ -1,4 +1,4 @@
-//! `cloze report` on real runs of every kind, tiny ones: what the page shows, what the JSON says, what is refused.
+//! `cloze report` on tiny runs of every kind: the page, the JSON, and errors.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ impl Place {
         self.0.path().join(name).to_string_lossy().into_owned()
     }
 
-    /// `cloze report RUNS --out FILE --json`: its JSON and the page, which is checked for what every page has.
+    /// Runs `cloze report RUNS --out FILE --json` and checks the page. Returns the JSON and the page.
     fn report(&self, runs: &[&str]) -> (Value, String) {
         let page = self.path("page.html");
         let line = success(&[&["report"], runs, &["--out", &page, "--json"]].concat());
@@ -29,7 +29,7 @@ impl Place {
         (serde_json::from_str(line.trim()).unwrap(), html)
     }
 
-    /// A model that has learned nothing and a file of labelled rows, for fine-tunings of a second.
+    /// A tiny random model and a file of labelled rows, for short fine-tunings.
     fn labelled(&self) -> (String, String) {
         let (model, rows) = (self.path("start"), self.path("rows.tsv"));
         cloze_testing::save_model(cloze_testing::config(), Path::new(&model));
@@ -47,7 +47,7 @@ impl Place {
     }
 }
 
-/// What every page has: it stands alone, its charts' axes have names, its values are written for people.
+/// Checks a page: it is self-contained, the axes have labels, and there are no raw JSON values.
 fn check_page(html: &str) {
     assert!(html.starts_with("<!doctype html>"));
     for outside in ["http:", "https:", "src=", "url(", "@import"] {
@@ -85,7 +85,7 @@ fn pretrain(place: &Place, shards: &str, name: &str, more: &[&str]) -> String {
 }
 
 #[test]
-fn pre_training_runs_are_drawn_and_compared() {
+fn pre_training_runs_are_reported_and_compared() {
     let place = Place::new();
     let (corpus, tokenizer, shards) = (place.path("stories.txt"), place.path("tokenizer"), place.path("shards"));
     fs::write(&corpus, crate::common::corpus(60)).unwrap();
@@ -96,9 +96,9 @@ fn pre_training_runs_are_drawn_and_compared() {
 
     let (json, html) = place.report(&[&slow]);
     assert_eq!((&json["runs"][0]["kind"], &json["runs"][0]["steps"]), (&"pre-training".into(), &7.into()), "{json}");
-    assert!(html.contains("<h1>work/run</h1>"), "a folder called run says nothing alone");
-    // The evaluation at the run's end is step 7, which is not a multiple of log.every.
-    assert!(html.contains("<dt>steps</dt><dd>7</dd>"), "the tiles are of the newest line");
+    assert!(html.contains("<h1>work/run</h1>"), "a generic folder name is shown with its parent");
+    // The last evaluation is at step 7, which is not a multiple of log.every.
+    assert!(html.contains("<dt>steps</dt><dd>7</dd>"), "the tiles show the newest record");
     for text in [
         "<h3>MLM loss</h3>",
         ">nats per predicted token</text>",
@@ -125,7 +125,7 @@ fn pre_training_runs_are_drawn_and_compared() {
 }
 
 #[test]
-fn fine_tunings_are_drawn() {
+fn fine_tunings_are_reported() {
     let place = Place::new();
     let run = place.finetune("finetune", "stars", &["--epochs", "8", "--batch", "8"]);
     let (json, html) = place.report(&[&run]);
@@ -152,7 +152,7 @@ fn fine_tunings_are_drawn() {
 }
 
 #[test]
-fn seeds_and_sweeps_are_summed_up_and_compared() {
+fn seeds_and_sweeps_are_summarised_and_compared() {
     let place = Place::new();
     let seeds = place.finetune("finetune", "seeds", &["--epochs", "7", "--batch", "8", "--seeds", "3"]);
     let (json, html) = place.report(&[&seeds]);
@@ -169,7 +169,7 @@ fn seeds_and_sweeps_are_summed_up_and_compared() {
         assert!(html.contains(text), "{text}");
     }
 
-    // A seed that collapsed is marked; one that failed too, without figures.
+    // Collapsed and failed seeds are marked; failed ones have no scores.
     let results = Path::new(&seeds).join("results.json");
     let mut done: Value = serde_json::from_slice(&fs::read(&results).unwrap()).unwrap();
     done[1]["failed"] = "not finite at step 2".into();
@@ -189,7 +189,7 @@ fn seeds_and_sweeps_are_summed_up_and_compared() {
     assert_eq!(json["runs"][0]["settings"][0]["scores"]["accuracy"]["runs"], 2, "a failed run has no score: {json}");
     assert!(html.contains("collapsed: always owl") && html.contains("failed: not finite at step 2"), "{html}");
 
-    // Runs that the results do not list yet go on: the first one's collapse may pass.
+    // Runs that results.json does not list are unfinished, so a collapse may be temporary.
     let all = fs::read(&results).unwrap();
     fs::write(&results, Value::Array(done.as_array().unwrap()[1..].to_vec()).to_string()).unwrap();
     let (_, html) = place.report(&[&seeds]);
@@ -212,7 +212,7 @@ fn seeds_and_sweeps_are_summed_up_and_compared() {
 }
 
 #[test]
-fn what_is_no_run_is_refused_in_one_line() {
+fn folders_without_a_run_are_refused_in_one_line() {
     let place = Place::new();
     let run = place.finetune("finetune", "stars", &["--epochs", "1", "--batch", "8"]);
     assert!(failure(&["report", &place.path("nothing")]).contains("No such file"));

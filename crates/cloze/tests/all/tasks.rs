@@ -1,4 +1,4 @@
-//! The commands about tasks as their users meet them: labelled files and a tiny model in, scores, predictions and clear errors out.
+//! The task commands with labelled files and a tiny model: scores, predictions and errors.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -39,7 +39,7 @@ fn learns(bench: &Bench, kind: &str, file: &str, score: &str, more: &[&str]) -> 
     assert!(shown.contains("rows, loss") && shown.contains(score), "{shown}");
     let written = json_lines(&fs::read_to_string(&predictions).unwrap());
     assert_eq!(written.len() as u64, found["rows"].as_u64().unwrap());
-    // R33: a prediction says of which row it is and what would be right.
+    // Each prediction has its row and the gold label.
     for (number, line) in (1..).zip(&written) {
         assert_eq!((&line["row"], &line["file"]), (&value!(number), &value!(file)), "{line}");
         let names_row = ["text", "words", "id", "context"].iter().any(|key| line.get(*key).is_some());
@@ -49,7 +49,7 @@ fn learns(bench: &Bench, kind: &str, file: &str, score: &str, more: &[&str]) -> 
 }
 
 #[test]
-fn texts_are_classified() {
+fn classify_learns_and_predicts() {
     let bench = Bench::new();
     let file = bench.file("texts.tsv", TEXTS);
     let model = learns(&bench, "classify", &file, "accuracy", &[]);
@@ -64,7 +64,7 @@ fn texts_are_classified() {
     let shares: f64 =
         found[0]["probabilities"].as_object().unwrap().values().map(|share| share.as_f64().unwrap()).sum();
     assert!((shares - 1.0).abs() < 1e-6);
-    // A table's rows, whose labels are not needed.
+    // Rows of a table, which need no labels.
     let table = bench.file("new.csv", "id,text\n1,\"a quiet owl leaves rome\"\n");
     assert_eq!(predict("classify", &model, &table, "")[0]["label"], "owl");
     assert_eq!(predict("classify", &model, &file, "").len(), 8);
@@ -72,9 +72,9 @@ fn texts_are_classified() {
     assert_eq!(predict("classify", &model, &unknown, "")[0]["label"], "owl");
 }
 
-/// Labels in lists, between bars and in columns of their own; thresholds; models of Transformers.
+/// Labels in lists, separated by bars, and in separate columns; thresholds; models of Transformers.
 #[test]
-fn texts_are_given_any_number_of_labels() {
+fn multi_label_learns_and_predicts() {
     let bench = Bench::new();
     let rows = [
         ("the fox sees anna", "[\"fox\", \"person\"]"),
@@ -106,9 +106,9 @@ fn texts_are_given_any_number_of_labels() {
             lines,
         ))
     };
-    // The model's kind; a threshold that every label reaches.
+    // The kind comes from the model; every label reaches a threshold of 0.
     assert_eq!(predict_with(&["--threshold", "0"], "otto\n")[0]["labels"].as_array().unwrap().len(), 4);
-    // The same labels, each in its column or between bars.
+    // The same labels in separate columns, or separated by bars.
     let evaluate = |file: &str, more: &[&str]| {
         let base = ["evaluate", "--model", &model, "--data", file, "--precision", "f32", "--quiet", "--json"];
         json(&success(&[&base[..], more].concat()))
@@ -123,7 +123,7 @@ fn texts_are_given_any_number_of_labels() {
     let bars = bench.file("bars.tsv", "body\tmarks\nthe fox sees anna\tperson|fox\nan owl leaves rome\towl|place\n");
     let found = evaluate(&bars, &["--text", "body", "--label", "marks", "--metric", "exact_match"]);
     assert_eq!((&found["exact_match"], &found["by_label"]["place"]["support"]), (&1.0.into(), &1.into()), "{found}");
-    // What Transformers writes says no more than the problem's type.
+    // Transformers writes only the problem type.
     let mut plain = config.clone();
     plain.as_object_mut().unwrap().remove("cloze");
     fs::write(format!("{model}/config.json"), plain.to_string()).unwrap();
@@ -134,9 +134,9 @@ fn texts_are_given_any_number_of_labels() {
     fails_with(&unknown, "otto\n", &["expected labels among fox, owl, person, place", "found hope"]);
 }
 
-/// A known task's columns are called otherwise in exports than the keys that `predict --help` names.
+/// Lines can have the column names of the known task or the default keys of `predict --help`.
 #[test]
-fn a_known_tasks_lines_may_have_the_plain_keys() {
+fn lines_of_known_tasks_can_have_the_default_keys() {
     let bench = Bench::new();
     let file = bench.file("train.tsv", "sentence\tlabel\nthe old fox leaves .\t1\nanna paints .\t0\n");
     let paths = bench.paths("run");
@@ -149,7 +149,7 @@ fn a_known_tasks_lines_may_have_the_plain_keys() {
 }
 
 #[test]
-fn pairs_are_given_numbers() {
+fn regress_learns_and_predicts() {
     let bench = Bench::new();
     let file = bench.file(
         "pairs.jsonl",
@@ -174,7 +174,7 @@ fn pairs_are_given_numbers() {
 }
 
 #[test]
-fn words_are_tagged() {
+fn tag_learns_and_predicts() {
     let bench = Bench::new();
     let file = bench.file("tags.conll", TAGS);
     let model = learns(&bench, "tag", &file, "f1", &[]);
@@ -192,7 +192,7 @@ fn words_are_tagged() {
     let other_labels = bench.file("pos.conll", "anna NOUN\nleaves VERB\n");
     assert_eq!(predict("tag", &model, &other_labels, "")[0]["tags"][0], "B-PER");
 
-    // The feature-based way.
+    // The feature-based approach.
     let paths = bench.paths("features");
     let mut words = bench.finetune("tag", &file, &paths, &["--features", "2", "--json"]);
     words[11] = "2e-2";
@@ -203,7 +203,7 @@ fn words_are_tagged() {
 }
 
 #[test]
-fn questions_are_answered() {
+fn answer_learns_and_predicts() {
     let bench = Bench::new();
     let context = "the old fox leaves rome . anna paints a red tower in paris . the owl sees otto in the quiet river .";
     let row = |id: &str, question: &str, answer: &str| {
@@ -216,14 +216,14 @@ fn questions_are_answered() {
     let file = bench.file("questions.jsonl", &(rows.join("\n") + "\n"));
     let length = ["--max-len", "16", "--stride", "4", "--max-question", "4"];
     let model = learns(&bench, "answer", &file, "f1", &length);
-    // The lengths are remembered: a model of 40 positions would refuse the usual 384 for this paragraph.
+    // The lengths are stored in the model: with 40 positions, the default of 384 would be refused.
     let line = serde_json::json!({"id": "x", "question": "who paints", "context": context}).to_string();
     let found = predict("answer", &model, "-", &line);
     assert_eq!((&found[0]["id"], &found[0]["best"]["text"]), (&"x".into(), &"anna".into()), "{found:?}");
 }
 
 #[test]
-fn endings_are_chosen() {
+fn choose_learns_and_predicts() {
     let bench = Bench::new();
     let file = bench.file(
         "choices.jsonl",
@@ -235,7 +235,7 @@ fn endings_are_chosen() {
     let line = "{\"context\": \"the fox\", \"choices\": [\". . red\", \"leaves rome\"]}";
     let found = predict("choose", &model, "-", line);
     assert_eq!((&found[0]["choice"], &found[0]["ending"]), (&1.into(), &"leaves rome".into()), "{found:?}");
-    // A line is read as a file's row is: under any of its keys, with what each ending begins with.
+    // A line is read like a row of a file: with any of the supported keys, and a common prefix of the endings.
     for line in [
         "{\"ctx\": \"the fox\", \"ending_prefix\": \"leaves\", \"endings\": [\"red\", \"rome\"], \"label\": \"-1\"}",
         "{\"sent1\": \"the fox\", \"sent2\": \"leaves\", \"ending0\": \"red\", \"ending1\": \"rome\", \"label\": 7}",
@@ -247,7 +247,7 @@ fn endings_are_chosen() {
 }
 
 #[test]
-fn seeds_are_summed_up_and_the_best_model_is_kept() {
+fn seeds_are_summarised_and_the_best_model_is_kept() {
     let bench = Bench::new();
     let file = bench.file("texts.tsv", TEXTS);
     let paths = bench.paths("seeds");
@@ -275,14 +275,14 @@ fn seeds_are_summed_up_and_the_best_model_is_kept() {
     let expected = ["run", "accuracy", "seed-1", "seed-2", "mean ± sd", "minutes", "model in"];
     assert!(expected.iter().all(|word| table.contains(word)), "{table}");
 
-    // A run that is over is not made again, with other settings least of all.
+    // Finished runs are not repeated, and not resumed with other settings.
     let again = |more: &[&str]| with_epochs(bench.finetune("classify", &file, &paths, more), "1").join("\n");
     fails(&again(&["--seeds", "2"]).lines().collect::<Vec<_>>(), &["table", "already in use", "--resume"]);
     fails(
         &again(&["--seeds", "2", "--resume", "--weight-decay", "0.1"]).lines().collect::<Vec<_>>(),
         &["seed-1/finetune.toml", "weight-decay = 0.01, now 0.1"],
     );
-    // Nor are its seeds joined by others on other rows, or judged otherwise.
+    // Further seeds must use the same rows and the same metric.
     for (more, expected) in [
         (&["--seed", "3", "--resume", "--limit", "4"][..], &["seed-1", "different rows"][..]),
         (&["--resume", "--metric", "f1"], &["seed-1", "metric = not given, now \"f1\""]),
@@ -296,9 +296,9 @@ fn seeds_are_summed_up_and_the_best_model_is_kept() {
     assert!(!Path::new(&bench.path("none")).exists());
 }
 
-/// Correlations with a constant are no numbers: they are worse than any number, and survive the results' file.
+/// Correlations with a constant are NaN: worse than any number, and null in results.json.
 #[test]
-fn scores_that_are_no_numbers_are_never_the_best() {
+fn nan_scores_are_never_the_best() {
     let bench = Bench::new();
     let rows = "text,label\nanna paints,2\nthe old fox,1\n";
     let (train, same) = (bench.file("train.csv", rows), bench.file("same.csv", "text,label\nanna,1\notto,1\n"));
@@ -314,7 +314,7 @@ fn scores_that_are_no_numbers_are_never_the_best() {
 }
 
 #[test]
-fn a_grid_is_swept_and_resumed() {
+fn sweep_runs_a_grid_and_resumes() {
     let bench = Bench::new();
     let file = bench.file("texts.tsv", TEXTS);
     let (model, out) = (bench.path("start"), bench.path("grid"));
@@ -330,7 +330,7 @@ fn a_grid_is_swept_and_resumed() {
     let log = |name: &str| fs::read(format!("{out}/{name}/metrics.jsonl")).unwrap();
     let first = log("batch4-lr2e-3-epochs2-seed1");
 
-    // As if killed after the second run's end, before it was written down; and as if killed before it began.
+    // As if killed after the end of the second run, before its result was saved; and as if killed before it started.
     let results: Vec<Value> = serde_json::from_value(json_file(&format!("{out}/results.json"))).unwrap();
     for begun in [true, false] {
         fs::write(format!("{out}/results.json"), serde_json::to_vec(&results[..1]).unwrap()).unwrap();
@@ -348,7 +348,7 @@ fn a_grid_is_swept_and_resumed() {
     is_refused(&[&words[..], &["--resume", "--lr", "1e-3"]].concat(), &["--lr", "--lrs"]);
 }
 
-/// Changes a line of a run's settings.
+/// Changes a value in a run's settings.
 fn edit_settings(run: &str, key: &str, value: &str) {
     let path = format!("{run}/finetune.toml");
     let old = fs::read_to_string(&path).unwrap();
@@ -356,9 +356,10 @@ fn edit_settings(run: &str, key: &str, value: &str) {
     fs::write(&path, old.replace(line, &format!("{key} = {value:?}"))).unwrap();
 }
 
-/// `auto` was chosen afresh for the runs that had not begun: on another machine seeds of two types were compared.
+/// Regression: on resuming, `auto` was chosen again for the remaining runs, so that seeds with different precisions
+/// could be compared.
 #[test]
-fn seeds_that_are_resumed_compute_as_the_first_one_began() {
+fn resumed_seeds_keep_the_precision_of_the_first_run() {
     let bench = Bench::new();
     let file = bench.file("texts.tsv", TEXTS);
     let paths = bench.paths("seeds");
@@ -375,11 +376,11 @@ fn seeds_that_are_resumed_compute_as_the_first_one_began() {
     let done: Vec<Value> = serde_json::from_value(json_file(&results)).unwrap();
     words.push("--resume");
     for precision in ["f32", "bf16"] {
-        // As if begun on a machine that chose otherwise, and stopped after the first run.
+        // As if started on a machine with another choice, and stopped after the first run.
         edit_settings(&bench.path("seeds/seed-1"), "precision", precision);
         edit_settings(&bench.path("seeds/seed-1"), "instruction-set", "portable");
         fs::write(&results, serde_json::to_vec(&done[..1]).unwrap()).unwrap();
-        // A dry run knows what is done.
+        // A dry run counts only the remaining runs.
         let said = run(&words, &["--dry-run"]);
         assert!(said.starts_with("1 steps, 1 evaluations"), "{said}");
         run(&words, &[]);
@@ -392,9 +393,9 @@ fn seeds_that_are_resumed_compute_as_the_first_one_began() {
     assert!(said.starts_with("0 runs, 0 steps"), "{said}");
 }
 
-/// `--dry-run --resume` of several runs counted those that were done, and took a folder without any.
+/// Regression: `--dry-run --resume` counted finished runs, and accepted a folder without runs.
 #[test]
-fn a_dry_run_fails_as_the_runs_would() {
+fn a_dry_run_fails_like_the_run() {
     let bench = Bench::new();
     let file = bench.file("texts.tsv", TEXTS);
     let paths = bench.paths("none");
@@ -403,16 +404,16 @@ fn a_dry_run_fails_as_the_runs_would() {
     assert!(!Path::new(&paths[1]).exists());
 }
 
-/// The command that was printed could not be pasted: another program's name, `--input FILE`.
+/// Regression: the printed command did not work: wrong program name, `--input FILE`.
 #[cfg(unix)]
 #[test]
-fn what_is_printed_to_try_works() {
+fn the_printed_example_command_works() {
     let bench = Bench::new();
     let texts = bench.file("my texts.tsv", TEXTS);
     let tags = bench.file("tags.txt", TAGS);
     for (kind, file, expected, answer) in [
         ("classify", &texts, "predict --model", "\"row\":8"),
-        // Its name does not say that it is a file of tagged words.
+        // The file's name does not tell that it has tagged words.
         ("tag", &tags, "evaluate --model", "3 rows"),
     ] {
         let paths = bench.paths(&format!("a {kind} run"));
@@ -426,7 +427,7 @@ fn what_is_printed_to_try_works() {
 }
 
 #[test]
-fn a_grid_whose_runs_all_fail_says_so() {
+fn seeds_that_all_fail_are_an_error() {
     let bench = Bench::new();
     let file = bench.file("texts.tsv", TEXTS);
     let model = bench.path("start");
@@ -442,7 +443,7 @@ fn a_grid_whose_runs_all_fail_says_so() {
 }
 
 #[test]
-fn recipes_are_obeyed_and_the_command_line_comes_first() {
+fn recipes_set_options_and_the_command_line_overrides_them() {
     let bench = Bench::new();
     let file = bench.file("tags.conll", TAGS);
     let recipe = |name: &str, more: &str| {
@@ -453,13 +454,13 @@ fn recipes_are_obeyed_and_the_command_line_comes_first() {
         bench.file(&format!("{name}.toml"), &text)
     };
     let path = recipe("run", "lr = 3e-4\nepochs = 2\nbatch = 2\nclass_weights = [1, 2.5, 1]\n");
-    // Global options may stand anywhere.
+    // Global options are allowed anywhere.
     let outcome =
         json(&success(&["--quiet", "--threads", "1", "finetune", "--recipe", &path, "--epochs", "1", "--json"]));
     assert_eq!((&outcome["train_rows"], &outcome["dev_rows"]), (&6.into(), &3.into()), "{outcome}");
     let settings: toml::Table = fs::read_to_string(bench.path("run/finetune.toml")).unwrap().parse().unwrap();
     assert_eq!((settings["lr"].as_float(), settings["batch"].as_integer()), (Some(3e-4), Some(2)));
-    assert_eq!(settings["epochs"].as_integer(), Some(1), "the command line comes first");
+    assert_eq!(settings["epochs"].as_integer(), Some(1), "the command line overrides the recipe");
     assert_eq!(settings["class-weights"]["given"].as_array().unwrap().len(), 3);
 
     let grid = recipe("grid", "batches = [2, 3]\nlrs = [1e-3]\nepochs_list = [1]\n");
@@ -480,7 +481,7 @@ fn recipes_are_obeyed_and_the_command_line_comes_first() {
 }
 
 #[test]
-fn lines_are_answered_as_they_come() {
+fn lines_are_predicted_immediately() {
     let bench = Bench::new();
     let file = bench.file("texts.tsv", TEXTS);
     let paths = bench.paths("run");
@@ -493,11 +494,11 @@ fn lines_are_answered_as_they_come() {
     std::thread::spawn(move || output.lines().for_each(|line| to.send(line.unwrap()).unwrap()));
     for number in 1..=3 {
         writeln!(input, "{{\"text\": \"anna paints .\"}}").unwrap();
-        // Nothing more is written before the answer is there.
+        // The next line is written only after the answer.
         let answer = json(&answers.recv_timeout(Duration::from_secs(60)).expect("an answer"));
         assert_eq!(answer["line"], number, "{answer}");
     }
-    // A line that cannot be read keeps its place, and those after it are answered.
+    // An unreadable line gets an error in its place, and the following lines are predicted.
     write!(input, "{{\"text\": \"a\"}}\n{{\"text\": null}}\n\n{{\"text\": \"anna paints .\"}}\n").unwrap();
     drop(input);
     let rest: Vec<Value> = answers.iter().map(|line| json(&line)).collect();
@@ -510,7 +511,7 @@ fn lines_are_answered_as_they_come() {
     assert!(line.contains("2 of 7 lines") && line.contains("standard input, line 5"), "{line}");
     let strict = ["predict", "classify", "--model", &model, "--quiet", "--strict"];
     fails_with(&strict, "{\"text\": null}\nanna\n", &["standard input, line 1", "expected a string"]);
-    // A table's rows keep their places too, and a run that is to leave bad rows out counts all of them.
+    // Rows of a table keep their positions too, and --skip-bad counts all bad rows.
     let rows = "text\tlabel\nanna\tperson\nanna\nan owl\towl\nan ape\tape\n";
     let table = bench.file("ragged.tsv", rows);
     let output = cloze(&["predict", "classify", "--model", &model, "--quiet", "--input", &table]);
@@ -530,7 +531,7 @@ fn lines_are_answered_as_they_come() {
 }
 
 #[test]
-fn bad_rows_are_named_with_file_line_and_column() {
+fn errors_in_rows_have_file_line_and_column() {
     let bench = Bench::new();
     let good = bench.file("good.tsv", TEXTS);
     let paths = bench.paths("out");
@@ -618,7 +619,7 @@ fn bad_rows_are_named_with_file_line_and_column() {
     let no_choices = bench.file("none.jsonl", "{\"context\": \"anna\", \"label\": 0}\n");
     both("choose", &no_choices, &["none.jsonl", "\"choices\""]);
 
-    // A row that is longer than the model reads, to learn or to judge.
+    // A training or dev row that is longer than the model's positions.
     let long =
         bench.file("long.tsv", &format!("text\tlabel\n{}\tfox\nan owl\towl\nanna\tperson\n", "fox ".repeat(100)));
     let length = ["--max-len", "600"];
@@ -627,9 +628,10 @@ fn bad_rows_are_named_with_file_line_and_column() {
     train("classify", &good, &good, &["--max-len", "2"], &["--max-len: expected at least 3", "found 2"]);
 }
 
-/// `--metric` was forgotten: a resumed run could go on by another score, and `evaluate` began with another.
+/// Regression: `--metric` was not stored, so that a resumed run could use another metric, and `evaluate` printed
+/// another one first.
 #[test]
-fn the_score_that_decided_is_remembered() {
+fn the_metric_is_stored_in_the_model() {
     let bench = Bench::new();
     let file = bench.file("texts.tsv", TEXTS);
     let paths = bench.paths("run");
@@ -646,7 +648,7 @@ fn the_score_that_decided_is_remembered() {
 }
 
 #[test]
-fn bad_settings_are_refused_before_anything_is_written() {
+fn invalid_settings_are_refused_before_anything_is_written() {
     let bench = Bench::new();
     let file = bench.file("texts.tsv", TEXTS);
     let tags = bench.file("tags.conll", TAGS);
@@ -705,7 +707,7 @@ fn bad_settings_are_refused_before_anything_is_written() {
 }
 
 #[test]
-fn models_that_do_not_fit_are_refused() {
+fn unsuitable_models_are_refused() {
     let bench = Bench::new();
     let file = bench.file("texts.tsv", TEXTS);
     let edit = |folder: &str, edit: &dyn Fn(&mut Value)| {
@@ -753,7 +755,7 @@ fn models_that_do_not_fit_are_refused() {
     tokenizer(&["one", "more"]).save(Path::new(&large)).unwrap();
     start(&large, &["large", "27 tokens", "25 embeddings"]);
 
-    // Models that were not fine-tuned, or for something else.
+    // Models that are not fine-tuned, or for another kind of task.
     let run = bench.paths("run");
     success(&with_epochs(bench.finetune("classify", &file, &run, &[]), "1"));
     let numbers = bench.file("numbers.tsv", "text\tlabel\na fox\t1.5\nan owl\t2\n");
@@ -777,7 +779,7 @@ fn models_that_do_not_fit_are_refused() {
     let folder = ["evaluate", "classify", "--model", &classify, "--data", &bench.path("empty"), "--quiet"];
     fails(&folder, &["empty", "--task"]);
 
-    // Rows that the fine-tuned model cannot take.
+    // Rows that the fine-tuned model cannot process.
     let other = bench.file("other.tsv", "text\tlabel\nanna\tperson\nan ape\tape\n");
     let judge = ["evaluate", "classify", "--model", &classify, "--quiet", "--data"];
     fails(&[&judge[..], &[other.as_str()]].concat(), &["other.tsv:3:", "unknown label \"ape\""]);

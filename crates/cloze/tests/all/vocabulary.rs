@@ -1,4 +1,4 @@
-//! `cloze vocab extend` and `cloze vocab resize` on a tiny model: ids, rows, reports, refusals.
+//! `cloze vocab extend` and `cloze vocab resize` on a tiny model: ids, rows, reports, errors.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -14,7 +14,7 @@ const HIDDEN: usize = 16;
 const WORDS: &str = "bert.embeddings.word_embeddings.weight";
 const BIAS: &str = "cls.predictions.bias";
 
-/// Runs a command that must succeed with `--json`; returns its result and what it said beside.
+/// Runs a command that must succeed with `--json`. Returns its result and standard error.
 fn success(arguments: &[&str]) -> (Value, String) {
     let output = cloze(&[arguments, &["--json"]].concat());
     let said = text(&output.stderr);
@@ -37,7 +37,7 @@ fn tokenizer(words: &[&str]) -> Tokenizer {
     Tokenizer::from_tokens(tokens, false).unwrap()
 }
 
-/// A model of `spare` more rows than its tokenizer has tokens, saved in `dir`.
+/// Saves a model with `spare` more embedding rows than tokens in `dir`.
 fn save_model(dir: &Path, spare: usize) -> (Model, Tokenizer) {
     let tokenizer = tokenizer(&["the", "gl", "##io", "##blast", "##oma", "##s", ".", "-"]);
     let mut config = Config::default();
@@ -59,7 +59,7 @@ fn values<'a>(model: &'a Model, name: &str) -> Cow<'a, [f32]> {
     model.params.read(model.params.find(name).unwrap())
 }
 
-/// A token's row of the word embeddings, and its bias.
+/// A token's row of the word embeddings, and its MLM bias.
 type Row = (Vec<f32>, f32);
 
 fn row(model: &Model, id: u32) -> Row {
@@ -74,8 +74,8 @@ fn mean(model: &Model, ids: &[u32]) -> Row {
     ((0..HIDDEN).map(|column| of(&|row| row.0[column])).collect(), of(&|row| row.1))
 }
 
-/// Everything but the vocabulary's rows is as it was.
-fn assert_same_besides(new: &Model, old: &Model) {
+/// Checks that all weights except the vocabulary's rows are unchanged.
+fn assert_other_weights_equal(new: &Model, old: &Model) {
     assert_eq!(new.heads, old.heads);
     for id in old.params.ids() {
         let name = old.params.name(id);
@@ -86,7 +86,7 @@ fn assert_same_besides(new: &Model, old: &Model) {
 }
 
 #[test]
-fn words_become_tokens_of_a_model() {
+fn extend_adds_words_as_tokens() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     let (model_dir, list, out) = (path("bert"), path("terms.txt"), path("out"));
@@ -131,7 +131,7 @@ fn words_become_tokens_of_a_model() {
             assert_eq!(row(&new_model, id), mean(&old_model, &old.encode(word)), "{word}");
         }
     }
-    assert_same_besides(&new_model, &old_model);
+    assert_other_weights_equal(&new_model, &old_model);
     let plain = "the gliomas. a stone-s xen";
     assert_eq!(new.encode(plain), old.encode(plain));
     assert_eq!(new.encode("glioblastomas"), [size as u32, old.id("##s").unwrap()]);
@@ -154,12 +154,12 @@ fn words_become_tokens_of_a_model() {
 }
 
 #[test]
-fn words_are_learned_from_text() {
+fn extend_chooses_words_from_text() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     let (model_dir, corpus, out) = (path("bert"), path("papers.txt"), path("out"));
     let (_, old) = save_model(Path::new(&model_dir), 0);
-    // stent 5 × 4 saved, glioblastoma 6 × 3, rare 4 × too seldom.
+    // stent saves 5 × 4 tokens, glioblastoma 6 × 3; rare occurs too seldom.
     let body = "The glioblastoma. Stent\n".repeat(5) + "glioblastomas glioblastoma\n" + &"rare\n".repeat(4);
     std::fs::write(&corpus, &body).unwrap();
     let arguments = ["vocab", "extend", "--model", &model_dir, "--input", &corpus, "--size", "5", "--out", &out];
@@ -182,7 +182,7 @@ fn words_are_learned_from_text() {
 }
 
 #[test]
-fn a_model_gets_another_vocabulary() {
+fn resize_gives_a_model_another_vocabulary() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     let (model_dir, other_dir) = (path("bert"), path("tokenizer"));
@@ -223,8 +223,8 @@ fn a_model_gets_another_vocabulary() {
             token => assert_eq!(row(&new_model, id), row(&old_model, old.id(token).unwrap()), "{token}"),
         }
     }
-    assert_same_besides(&new_model, &old_model);
-    // The drawn row follows the seed, and nothing else does.
+    assert_other_weights_equal(&new_model, &old_model);
+    // Only the random row depends on the seed.
     resize(&path("again"), "1");
     resize(&path("other"), "2");
     let flat = |model: &Model| model.params.read_all().to_vec();
@@ -238,7 +238,7 @@ fn a_model_gets_another_vocabulary() {
             .contains("absent")
     );
     assert!(!Path::new(&path("x")).exists());
-    // A model of fewer rows than its tokenizer has tokens is none.
+    // A model with fewer rows than tokens is refused.
     let (_, small) = save_model(&dir.path().join("small"), 0);
     small.with_words(&["stent".to_owned()]).unwrap().save(&dir.path().join("small")).unwrap();
     let said = failure(&["vocab", "extend", "--model", &path("small"), "--words", "xenon", "--out", &path("x")]);
