@@ -283,7 +283,7 @@ impl Bert<'_> {
         self.graph.output(&name, dims);
     }
 
-    /// tanh(x_[CLS]·Wᵀ + b): `[B, H]`.
+    /// `tanh(x·Wᵀ + b)` of the \[CLS\] token: `[B, H]`.
     fn pool(&mut self, hidden: &str) -> Result<String, OnnxError> {
         let h = self.architecture.hidden_size;
         let zero = self.graph.int("first", 0);
