@@ -202,7 +202,7 @@ impl Bert<'_> {
 // ------------------------------------------------------------------------------------------------ embeddings and encoder
 
 impl Bert<'_> {
-    /// x⁰ = LN(E_word[id] + E_position[position] + E_segment[segment]): `[B, S, H]`.
+    /// `x⁰ = LN(E_word[id] + E_position[position] + E_segment[segment])`: `[B, S, H]`.
     fn embed(&mut self, inputs: &Inputs) -> Result<String, OnnxError> {
         let (h, max_positions) = (self.architecture.hidden_size, self.architecture.positions);
         let at = |part: &str| format!("bert.embeddings.{part}");
