@@ -159,7 +159,7 @@ impl TaskError {
             }
             DataError::Format { path, format, reason } => TaskError::File {
                 path,
-                problem: format!("not readable as {format}: {reason}; the file is damaged or was cut short"),
+                problem: format!("not readable as {format}: {reason}; the file is damaged or truncated"),
             },
             other => TaskError::file(path, other.to_string()),
         }

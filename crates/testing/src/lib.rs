@@ -1,4 +1,4 @@
-//! What the tests of several crates share: a tiny model that learns a few rows in seconds, the folder of real data, an imitated hub.
+//! What the tests of several crates share: a tiny model that learns a few rows in seconds, the folder of real data, a simulated hub.
 #![forbid(unsafe_code)]
 
 pub mod hub;
@@ -35,7 +35,7 @@ pub fn config() -> Config {
     config
 }
 
-/// Saves a pre-trained model that has learned nothing, without a tokenizer.
+/// Saves a random pre-trained model, without a tokenizer.
 pub fn save_model(config: Config, dir: &Path) -> Model {
     let device = Device::cpu(Some(1)).expect("a CPU device");
     let model = Model::new(config, Heads::PRETRAINING, &device, 7).expect("a model of this shape");
@@ -43,8 +43,8 @@ pub fn save_model(config: Config, dir: &Path) -> Model {
     model
 }
 
-/// The folder of real data, or `part` of it: the variable `CLOZE_DATA`, or `shared/data` beside the repository. Without it the test has
-/// nothing to do, which is printed.
+/// The folder of real data, or `part` of it: the variable `CLOZE_DATA`, or `shared/data` next to the repository. Without it, prints
+/// that the test is skipped.
 ///
 /// # Panics
 /// `CLOZE_DATA` names a folder that does not hold `part`.
@@ -63,7 +63,7 @@ pub fn real_data(part: &str) -> Option<PathBuf> {
     None
 }
 
-/// The inputs that the fuzz target `target` begins with, those that it found among them. Without the folder `fuzz`, which packages do not
+/// The seed inputs of a fuzz target, including inputs that it found. Without the folder `fuzz`, which packages do not
 /// contain, there are none, which is printed.
 #[allow(clippy::print_stdout, reason = "says that the test was skipped")]
 pub fn fuzz_seeds(target: &str) -> Vec<Vec<u8>> {

@@ -18,6 +18,7 @@ use super::model::HubArguments;
 use super::reading::{SAMPLE_SECONDS, input_bytes};
 use super::tokenizer::{SpecialTokensArgument, note_special_names, show_notes};
 use crate::failure::{INTERRUPTED, check_out};
+use crate::flags;
 use crate::format;
 use crate::interrupt::GracefulStop;
 use crate::pace::Pace;
@@ -193,7 +194,9 @@ pub fn prepare_with_bar(options: &PrepareOptions, terminal: &Terminal) -> Result
 pub fn write_report(out: &mut dyn Write, report: &CorpusReport, terminal: &Terminal) -> Result<()> {
     for line in report.to_string().lines() {
         match line.strip_prefix("warning:") {
-            Some(rest) => writeln!(out, "{}{rest}", terminal.paint("1;33", "warning:"))?,
+            Some(rest) => {
+                writeln!(out, "{}{}", terminal.paint("1;33", "warning:"), flags::in_message(rest))?;
+            }
             None => writeln!(out, "{line}")?,
         }
     }

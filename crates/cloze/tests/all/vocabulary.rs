@@ -148,7 +148,9 @@ fn extend_adds_words_as_tokens() {
 
     assert!(failure(&["vocab", "extend", "--model", &model_dir, "--words", "stent", "--out", &out]).contains("--out"));
     let none = path("none");
-    let said = failure(&["vocab", "extend", "--model", &model_dir, "--words", "terms.text", "the", "--out", &none]);
+    let output = cloze(&["vocab", "extend", "--model", &model_dir, "--words", "terms.text", "the", "--out", &none]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("none of the 2 given words") && said.contains("not a file"), "{said}");
     assert!(!Path::new(&none).exists());
 }

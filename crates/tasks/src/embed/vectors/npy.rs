@@ -17,7 +17,7 @@ pub fn read_npy(path: &Path) -> Result<Vectors, TaskError> {
     let expected = rows.checked_mul(width).and_then(|n| n.checked_mul(4));
     if width == 0 || expected != Some(data.len()) {
         let problem = format!(
-            "expected {rows} rows of {width} numbers, as its header says, found {} bytes; the file is damaged or was cut short",
+            "expected {rows} rows of {width} numbers, as its header says, found {} bytes; the file is damaged or truncated",
             data.len()
         );
         return Err(TaskError::file(path, problem));
@@ -29,7 +29,7 @@ pub fn read_npy(path: &Path) -> Result<Vectors, TaskError> {
 /// The number of rows, the width, and the bytes of the numbers.
 fn parse(bytes: &[u8]) -> Result<(usize, usize, &[u8]), &'static str> {
     const NOT_NPY: &str = "expected a .npy file, such as numpy.save writes";
-    const CUT: &str = "its header is cut short; write the file again";
+    const CUT: &str = "its header is truncated; write the file again";
     let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or(NOT_NPY)?;
     let (version, rest) = rest.split_first_chunk::<2>().ok_or(CUT)?;
     let (length, rest) = match version[0] {
@@ -80,8 +80,8 @@ mod tests {
         assert_eq!((found.len(), found.width(), found.values()), (2, 3, &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0][..]));
         let fails = |bytes: &[u8]| read(bytes).unwrap_err().to_string();
         assert!(fails(b"").contains("expected a .npy file"));
-        assert!(fails(b"\x93NUMPY\x01").contains("cut short"));
-        assert!(fails(&file(good, 6)[..40]).contains("cut short"));
+        assert!(fails(b"\x93NUMPY\x01").contains("truncated"));
+        assert!(fails(&file(good, 6)[..40]).contains("truncated"));
         assert!(fails(&file(good, 5)).contains("2 rows of 3 numbers, as its header says, found 20 bytes"));
         assert!(fails(&file(&good.replace("<f4", "<f8"), 6)).contains("'<f4'"));
         assert!(fails(&file(&good.replace("False", "True"), 6)).contains("C order"));
