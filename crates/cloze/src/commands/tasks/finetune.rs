@@ -62,7 +62,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub dev: Vec<PathBuf>,
 
-    /// Folder with the official files of a known task, instead of --train and --dev
+    /// Folder of a known task with its official files, for --train and --dev
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
@@ -74,7 +74,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE.toml")]
     pub recipe: Option<PathBuf>,
 
-    /// Number of runs with consecutive seeds, starting with --seed
+    /// Number of runs with consecutive seeds, from --seed up
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = crate::values::seeds)]
     pub seeds: usize,
 
@@ -86,7 +86,7 @@ pub struct Arguments {
     #[arg(long)]
     pub resume: bool,
 
-    /// Check everything, measure some steps, estimate the time, and write nothing
+    /// Check everything, measure some steps, estimate the time; write nothing
     #[arg(long)]
     pub dry_run: bool,
 
