@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::LazyLock;
 
-use cloze_convert::{copy_modules, convert};
+use cloze_convert::{convert, copy_modules};
 use cloze_engine::{DType, Device};
 use cloze_model::{Config, Layout, Model, read_tensors, stored_tensors};
 use cloze_tasks::TaskSettings;

@@ -6,11 +6,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parquet::basic::{Compression, Encoding};
+use parquet::basic::{Compression, Encoding, Type};
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{ChunkReader, RowGroupReader};
+use parquet::schema::types::ColumnDescPtr;
 use ruzstd::decoding::FrameDecoder;
 
 use super::compression::is_bomb;
@@ -37,15 +38,93 @@ pub(super) fn column_pages<R: ChunkReader + 'static>(
     if start.checked_add(length).is_none_or(|end| end > file.len()) {
         return damaged("a column that extends beyond the end of the file");
     }
-    let pages = || ZstdPages::new(file.clone(), meta);
-    match meta.compression() {
-        Compression::ZSTD(_) => Ok(Box::new(pages())),
+    let mut pages = ZstdPages::new(file.clone(), meta);
+    let pages: Box<dyn PageReader> = match meta.compression() {
+        Compression::ZSTD(_) => Box::new(pages),
         _ => {
             // The crate allocates the size in a header before it decompresses the page, so check all headers first.
-            let mut pages = pages();
             while pages.next_page()?.is_some() {}
-            group.get_column_page_reader(column)
+            group.get_column_page_reader(column)?
         }
+    };
+    Ok(Box::new(CheckedPages { pages, leaf: meta.column_descr_ptr(), has_dictionary: false }))
+}
+
+/// Pages without what the `parquet` crate panics at when it decodes their values.
+struct CheckedPages {
+    pages: Box<dyn PageReader>,
+    leaf: ColumnDescPtr,
+    has_dictionary: bool,
+}
+
+impl CheckedPages {
+    fn check(&mut self, page: &mut Page) -> Result<()> {
+        if page.is_dictionary_page() {
+            self.has_dictionary = true;
+        } else if is_of_dictionary(page.encoding()) && !self.has_dictionary {
+            return damaged("a page of indices without a dictionary");
+        }
+        if let Page::DataPage { num_values, def_level_encoding, rep_level_encoding, buf, .. } = page {
+            let levels =
+                [(self.leaf.max_rep_level(), *rep_level_encoding), (self.leaf.max_def_level(), *def_level_encoding)];
+            let mut end = 0;
+            for (max, encoding) in levels.into_iter().filter(|(max, _)| *max > 0) {
+                end += levels_size(max, encoding, *num_values, buf.get(end..).unwrap_or_default());
+                if end > buf.len() {
+                    return damaged("a page's levels are longer than the page");
+                }
+            }
+        }
+        let is_plain = page.encoding() == Encoding::PLAIN || page.is_dictionary_page();
+        let (Page::DataPage { buf, .. } | Page::DataPageV2 { buf, .. } | Page::DictionaryPage { buf, .. }) = page;
+        if is_plain && self.leaf.physical_type() == Type::BYTE_ARRAY {
+            // Each value follows its length, which the crate reads even if nothing is left. It refuses this length.
+            *buf = [&buf[..], &u32::MAX.to_le_bytes()].concat().into();
+        }
+        Ok(())
+    }
+}
+
+/// Size in bytes of the levels at the beginning of `bytes`, of which the greatest is `max`.
+#[allow(deprecated, reason = "old files have BIT_PACKED")]
+fn levels_size(max: i16, encoding: Encoding, values: u32, bytes: &[u8]) -> usize {
+    if encoding == Encoding::BIT_PACKED {
+        let bits = (i16::BITS - max.leading_zeros()) as usize;
+        return (values as usize * bits).div_ceil(8);
+    }
+    let size = bytes.first_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
+    size_of::<u32>() + size
+}
+
+fn is_of_dictionary(encoding: Encoding) -> bool {
+    matches!(encoding, Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY)
+}
+
+impl PageReader for CheckedPages {
+    fn get_next_page(&mut self) -> Result<Option<Page>> {
+        let mut page = self.pages.get_next_page()?;
+        page.as_mut().map_or(Ok(()), |page| self.check(page))?;
+        Ok(page)
+    }
+
+    fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
+        self.pages.peek_next_page()
+    }
+
+    fn skip_next_page(&mut self) -> Result<()> {
+        self.pages.skip_next_page()
+    }
+
+    fn at_record_boundary(&mut self) -> Result<bool> {
+        self.pages.at_record_boundary()
+    }
+}
+
+impl Iterator for CheckedPages {
+    type Item = Result<Page>;
+
+    fn next(&mut self) -> Option<Result<Page>> {
+        self.get_next_page().transpose()
     }
 }
 

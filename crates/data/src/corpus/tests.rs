@@ -2,6 +2,9 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use ::parquet::data_type::{ByteArray, ByteArrayType};
+use ::parquet::file::writer::SerializedFileWriter;
+use ::parquet::schema::parser::parse_message_type;
 use cloze_testing::fuzz_seeds;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
@@ -353,6 +356,51 @@ fn a_peeked_pipe_is_read_from_its_beginning() {
     writer.write_all(b"ree").unwrap();
     drop(writer);
     assert_eq!(read_text(&path).unwrap().0, "\n one\ntwo\nthree");
+}
+
+/// Found by fuzzing: the `parquet` crate panicked.
+#[test]
+fn damaged_pages_that_were_panics_are_errors() {
+    let damaged = |name: &str, changes: &[(usize, u8)]| {
+        let mut bytes = fs::read(fixture(name)).unwrap();
+        changes.iter().for_each(|&(at, byte)| bytes[at] = byte);
+        bytes
+    };
+    // The place of the dictionary is wrong, so that the first page has indices into none.
+    let indices = damaged("zstd-dictionary-v1.parquet", &[(784, 120), (1264, 166)]);
+    fails("x.parquet", &indices, &["a page of indices without a dictionary"]);
+    // A text ends with the page, and another one is to follow.
+    let values = damaged("snappy.parquet", &[(709, 62)]);
+    fails("x.parquet", &values, &["Not enough bytes to decode"]);
+}
+
+/// A Parquet file of one column of texts.
+fn write_parquet(path: &Path, texts: &[ByteArray], levels: &[i16]) {
+    let schema = parse_message_type("message m { optional binary text (utf8); }").unwrap();
+    let file = fs::File::create(path).unwrap();
+    let mut file = SerializedFileWriter::new(file, schema.into(), Default::default()).unwrap();
+    let mut group = file.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<ByteArrayType>().write_batch(texts, Some(levels), None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    file.close().unwrap();
+}
+
+/// Parquet counts equal values: a kilobyte can stand for gigabytes.
+#[test]
+fn a_parquet_file_of_endless_repetitions_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.parquet");
+    write_parquet(&path, &[], &vec![0; 2_000_000]);
+    assert!(fs::metadata(&path).unwrap().len() < 10_000);
+    let error = ParquetColumns::open(&path).unwrap().read(0).unwrap_err().to_string();
+    assert!(error.contains("x.parquet") && error.contains("200 times larger when decoded"), "{error}");
+    let text = ByteArray::from("a ".repeat(50_000).into_bytes());
+    write_parquet(&path, &vec![text; 1000], &[1; 1000]);
+    assert!(fs::metadata(&path).unwrap().len() < 200_000);
+    let error = read(&[path]).unwrap_err().to_string();
+    assert!(error.contains("x.parquet") && error.contains("200 times larger when decoded"), "{error}");
 }
 
 /// Each seed must give documents or an error, without a panic.

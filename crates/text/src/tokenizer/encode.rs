@@ -129,7 +129,8 @@ impl Tokenizer {
         with_literal_special_tokens(&self.inner.hf, &literal).unwrap_or_else(|_| self.inner.hf.clone())
     }
 
-    /// Ids of `text` with the byte range of the original text of each token. Uses the `tokenizers` crate.
+    /// Ids of `text` with the byte range of the original text of each token, which is at character boundaries. Uses the
+    /// `tokenizers` crate.
     pub fn encode_with_offsets(&self, text: &str) -> Vec<Piece> {
         self.count_names(text, None);
         match self.reference().encode(text, false) {
@@ -137,7 +138,11 @@ impl Tokenizer {
                 .get_ids()
                 .iter()
                 .zip(encoding.get_offsets())
-                .map(|(&id, &(start, end))| Piece { id, start, end })
+                .map(|(&id, &(start, end))| {
+                    // A normaliser may split a character into its bytes.
+                    let start = text.floor_char_boundary(start);
+                    Piece { id, start, end: text.ceil_char_boundary(end).max(start) }
+                })
                 .collect(),
             Err(_) => vec![Piece { id: self.special().unk, start: 0, end: text.len() }],
         }

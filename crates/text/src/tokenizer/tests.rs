@@ -335,3 +335,23 @@ fn bad_files_give_one_line_errors() {
     check(&json_text.replace("\"cat\": 9,", "\"cat\": 999,"), "expected");
     check(&json_text[..json_text.len() / 2], "not JSON");
 }
+
+/// Found by fuzzing: a normaliser that splits a character into its bytes gave the place of a byte.
+#[test]
+fn places_of_tokens_are_at_character_boundaries() {
+    let special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"];
+    let vocab: serde_json::Map<String, serde_json::Value> =
+        special.iter().chain(&["a", "©"]).zip(0..).map(|(token, id)| ((*token).to_owned(), id.into())).collect();
+    let json = serde_json::json!({
+        "version": "1.0",
+        "normalizer": {"type": "ByteLevel"},
+        "post_processor": {"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0], "trim_offsets": true, "add_prefix_space": false},
+        "model": {"type": "BPE", "vocab": vocab, "merges": []},
+    });
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("tokenizer.json"), json.to_string()).unwrap();
+    let tokenizer = Tokenizer::open(dir.path()).unwrap();
+    let text = "aéa";
+    let pieces = tokenizer.encode_with_offsets(text);
+    assert!(pieces.iter().any(|piece| &text[piece.start..piece.end] == "é"), "{pieces:?}");
+}

@@ -179,10 +179,13 @@ fn apply_override(table: &Table, key: &str, value: &str) -> Result<(Table, Recip
     }
 }
 
+/// Maximal number of parts of a dotted key; `phase.0.seq_len` has three. Tables nested without limit would overflow the stack.
+const MAX_PARTS: usize = 8;
+
 /// Sets the value of a dotted key, or removes it. Numbers are indices of lists (`phase.0.seq_len`).
 fn set_value(table: &mut Table, key: &str, value: Option<Value>) -> Result<(), String> {
     let parts: Vec<&str> = key.split('.').collect();
-    if parts.iter().any(|p| p.is_empty()) {
+    if parts.len() > MAX_PARTS || parts.iter().any(|p| p.is_empty()) {
         return Err(format!("`{key}` is not a key"));
     }
     let (last, parents) = parts.split_last().expect("split gives at least one part");
@@ -496,6 +499,13 @@ mod tests {
         b.threads = Some(1);
         assert_eq!(a.differences(&b).unwrap(), ["optimizer.lr", "threads"]);
         assert!(a.differences(&a.clone()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_key_of_many_parts_is_refused() {
+        let argument = format!("{}=1", vec!["a"; 100_000].join("."));
+        let error = Recipe::parse(GOOD, "r.toml", &[argument]).unwrap_err().to_string();
+        assert!(error.ends_with("` is not a key"), "{}", error.len());
     }
 
     /// Each must give a recipe or an error, and never a panic.
