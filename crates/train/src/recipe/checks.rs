@@ -365,7 +365,7 @@ mod tests {
             ("checkpoint.every=-1 min", "above 0"),
             ("checkpoint.every=inf min", "above 0"),
             ("minutes=0", "above 0"),
-            ("threads=0", "at least 1"),
+            ("threads=0", "expected 1 to 1024"),
             ("data=", "is missing"),
             ("model.hidden_dropout_prob=1", "not including, 1"),
             ("phase=[]", "at least one [[phase]]"),
