@@ -386,9 +386,9 @@ mod tests {
         );
     }
 
-    /// The sum of their steps went round.
+    /// Regression: the sum of the phases' steps overflowed.
     #[test]
-    fn phases_of_more_steps_than_can_be_counted_are_refused() {
+    fn phases_with_too_many_steps_are_rejected() {
         let phase = "{steps=9223372036854775807,batch_sequences=1}";
         let line = error(&[&format!("phase=[{phase},{phase},{phase}]")]);
         assert!(line.contains("`phase` steps sum to more than 9223372036854775807"), "{line}");
