@@ -33,7 +33,7 @@ pub enum Arguments {
 pub enum Other {
     /// MLM loss, perplexity and accuracy and NSP accuracy on held-out documents
     Pretrain(PretrainArguments),
-    /// nDCG@10, MAP, MRR and recall@100 of a model's vectors on documents, queries and relevance judgements
+    /// nDCG@10, MAP, MRR and recall@100 of a model's vectors on a test collection
     Retrieval(Box<retrieval::Arguments>),
 }
 

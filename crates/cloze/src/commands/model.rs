@@ -48,7 +48,7 @@ pub struct HubArguments {
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
 
-    /// Use only the local cache for models on the Hub (like HF_HUB_OFFLINE=1)
+    /// Use only cached models (like HF_HUB_OFFLINE=1)
     #[arg(long)]
     offline: bool,
 

@@ -35,15 +35,15 @@ pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
 
-    /// Labelled files, or the folder with the official files of a known task
+    /// Labelled files, or the folder of a known task's official files
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     data: Vec<PathBuf>,
 
-    /// Compute 95 % confidence intervals from N bootstrap resamples
+    /// Compute 95 % confidence intervals from N resamples
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = crate::values::items_or_none)]
     bootstrap: usize,
 
-    /// Write for each row the prediction, file, row number, text and gold label as a JSON object
+    /// Write the prediction and gold label of each row as JSON lines
     #[arg(long, value_name = "FILE.jsonl")]
     predictions: Option<PathBuf>,
 

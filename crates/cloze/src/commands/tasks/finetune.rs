@@ -58,7 +58,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub train: Vec<PathBuf>,
 
-    /// Dev files; without any, the last model is kept, and with several seeds that of the first seed
+    /// Dev files; without any, the last model (of the first seed) is kept
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub dev: Vec<PathBuf>,
 

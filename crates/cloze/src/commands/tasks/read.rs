@@ -50,7 +50,7 @@ pub struct CommonArguments {
     #[arg(long, value_name = "COLUMN")]
     pub pair: Option<String>,
 
-    /// Column of the label, the target number or the tags [default: the model's, or label]
+    /// Column of the label, number or tags [default: the model's, or label]
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
 

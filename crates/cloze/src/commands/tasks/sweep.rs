@@ -69,7 +69,7 @@ impl TaskArguments for Arguments {
     ];
 
     fn about(kind: &Kind) -> String {
-        format!("Fine-tune models over a grid of settings to predict {}", kind.description.about)
+        format!("Fine-tune over a grid to predict {}", kind.description.about)
     }
 
     fn details(_: &Kind) -> String {
