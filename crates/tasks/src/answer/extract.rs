@@ -2,10 +2,10 @@
 //!
 //! The search is that of `write_predictions` in google-research/bert, with the same order of ties, except that
 //!
-//! - answers are slices of the context by byte offsets (see [`answer`](super)), and empty slices are not answers; - the
-//! null answer and the best other answer are always listed, even if the list is shorter (Google's code appends only the
-//! first and fails if the second is missing); - if no span is possible there is no answer, where Google's code adds an
-//! answer "empty".
+//! - answers are slices of the context by byte offsets (see [`answer`](super)), and empty slices are not answers;
+//! - the null answer and the best other answer are always listed, even if the list is shorter (Google's code appends only
+//!   the first and fails if the second is missing);
+//! - if no span is possible there is no answer, where Google's code adds an answer "empty".
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
