@@ -448,16 +448,6 @@ fn unsupported_tokenizers_are_skipped_and_damaged_ones_rejected() {
     fails(source.path(), "the vocabulary of 2 tokens has no [PAD]");
 }
 
-/// The seed inputs of a fuzz target, which include the failures that it has found.
-fn seeds(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
-    let Ok(entries) = fs::read_dir(folder) else {
-        println!("skipped: found no seeds for the fuzz target {target}");
-        return Vec::new();
-    };
-    entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
-}
-
 /// Each seed must give a model or an error, without a panic.
 #[test]
 fn seeds_of_the_fuzz_targets_are_read() {
@@ -465,7 +455,7 @@ fn seeds_of_the_fuzz_targets_are_read() {
         [("pickle", "pytorch_model.bin"), ("safetensors", "model.safetensors"), ("tensorflow", "bert_model.ckpt.index")]
     {
         let source = folder(&[]);
-        for seed in seeds(target) {
+        for seed in cloze_testing::fuzz_seeds(target) {
             fs::write(source.path().join(name), seed).unwrap();
             let out = tempdir().unwrap();
             let _ = convert_to(source.path(), &out.path().join("out"));

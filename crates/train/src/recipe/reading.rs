@@ -508,16 +508,10 @@ mod tests {
         assert!(error.ends_with("` is not a key"), "{}", error.len());
     }
 
-    /// Each must give a recipe or an error, and never a panic.
+    /// Each seed must give a recipe or an error, without a panic.
     #[test]
     fn seeds_of_the_fuzz_target_are_read() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/recipe");
-        let Ok(seeds) = std::fs::read_dir(folder) else {
-            println!("skipped: no seeds of the fuzz target");
-            return;
-        };
-        for seed in seeds {
-            let seed = std::fs::read(seed.unwrap().path()).unwrap();
+        for seed in cloze_testing::fuzz_seeds("recipe") {
             let seed = String::from_utf8_lossy(&seed);
             let (text, changes) = seed.split_once("\n-----\n").unwrap_or((&seed, ""));
             let changes: Vec<String> = changes.lines().map(str::to_owned).collect();
