@@ -4,11 +4,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use cloze_data::TokenTable;
 use cloze_data::batch::{BatchOptions, BatchSize, BatchSource};
-use cloze_data::corpus::{CorpusOptions, MAX_DOCUMENT, look, open_corpus, read_text};
+use cloze_data::corpus::{CorpusOptions, MAX_DOCUMENT, open_corpus, peek, read_text};
 use cloze_data::prepare::{PrepareOptions, prepare};
 use cloze_data::shards::{Documents, Shards, Split};
-use cloze_data::TokenTable;
 use cloze_tasks::embed::vectors::read_npy;
 use cloze_text::Tokenizer;
 use cloze_train::Recipe;
@@ -23,7 +23,7 @@ pub fn corpus(input: &[u8]) {
     let Some((&first, bytes)) = input.split_first() else { return };
     let path = FOLDER.write(NAMES[usize::from(first.wrapping_sub(b'0')) % NAMES.len()], bytes);
     documents(&path);
-    let _ = look(&path);
+    let _ = peek(&path);
     let _ = read_text(&path);
 }
 

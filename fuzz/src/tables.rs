@@ -54,7 +54,7 @@ fn rows(path: &Path, folder: &Folder) {
     ] {
         for need in [LabelsNeeded::Required, LabelsNeeded::Optional] {
             if let Ok(texts) = LabelledTexts::read(DataFile::from(path), &columns, need, RaggedRows::Error) {
-                texts.written().for_each(|label| drop(score(label)));
+                texts.raw_labels().for_each(|label| drop(score(label)));
                 if let Ok(labels) = texts.labels() {
                     let _ = texts.with_labels(|label| labels.id(label).ok_or_else(|| label.to_owned()));
                 }

@@ -46,7 +46,7 @@ pub fn config(input: &[u8]) {
         config.architecture();
         config.labels();
         config.problem_type();
-        if let Ok(Some(settings)) = TaskSettings::of_model(&config, FOLDER.path()) {
+        if let Ok(Some(settings)) = TaskSettings::from_config(&config, FOLDER.path()) {
             assert_eq!(TaskSettings::from_json(&settings.to_json()), Ok(settings), "task settings change");
         }
         FOLDER.write("config.json", config.to_json().as_bytes());

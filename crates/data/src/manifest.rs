@@ -193,3 +193,24 @@ impl ShardEntry {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sum overflowed.
+    #[test]
+    fn a_damaged_manifest_may_contain_any_numbers() {
+        let (documents, sentences, tokens) = (u64::MAX, u64::MAX - 1, 1);
+        let entry = ShardEntry {
+            file: "train-00000.arrow".to_owned(),
+            bytes: 0,
+            xxh3: String::new(),
+            documents,
+            sentences,
+            tokens,
+        };
+        let split = SplitEntry { shards: vec![entry.clone(), entry] };
+        assert_eq!((split.documents(), split.sentences(), split.tokens()), (u64::MAX, u64::MAX, 2));
+    }
+}

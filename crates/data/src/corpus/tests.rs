@@ -392,7 +392,7 @@ fn write_parquet(path: &Path, texts: &[ByteArray], levels: &[i16]) {
 fn a_parquet_file_of_endless_repetitions_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.parquet");
-    write_parquet(&path, &[], &vec![0; 2_000_000]);
+    write_parquet(&path, &[], &vec![0; 3_000_000]);
     assert!(fs::metadata(&path).unwrap().len() < 10_000);
     let error = ParquetColumns::open(&path).unwrap().read(0).unwrap_err().to_string();
     assert!(error.contains("x.parquet") && error.contains("200 times larger when decoded"), "{error}");
