@@ -4,7 +4,7 @@
 //! cargo run --release -p cloze --example pretrain_tiny
 //! ```
 //!
-//! Some seconds on two cores. The text is a few facts about countries, so that one can see what the model has learned. Real
+//! It takes about ten seconds on two cores. The text is a few facts about countries, so that one can see what the model has learned. Real
 //! pre-training does the same with a corpus in files ([`cloze::data::prepare`]) and a recipe ([`cloze::train::pretrain`]).
 //!
 //! Shapes are in PyTorch's letters: B sequences of a batch, T tokens of all of them, M masked tokens, C width of the hidden states,
@@ -40,8 +40,8 @@ const FACTS: [[&str; 3]; 12] = [
     ["Finland", "Helsinki", "Finnish"],
     ["Japan", "Tokyo", "Japanese"],
 ];
-const STEPS: u64 = 800;
-const WARMUP: u64 = 80;
+const STEPS: u64 = 4000;
+const WARMUP: u64 = 400;
 const PEAK_LR: f32 = 2e-3;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -105,7 +105,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let lr = PEAK_LR * (step as f32 / WARMUP as f32).min((STEPS - step) as f32 / (STEPS - WARMUP) as f32);
         let settings = StepSettings { adamw, lr, step, clip_norm: Some(1.0) };
         adamw_step(&device, &mut model.params, &gradients, &mut moments, &settings);
-        if step == 1 || step % 100 == 0 {
+        if step == 1 || step % 500 == 0 {
             println!("step {step:4}  loss {:.3}", losses.total());
         }
     }
