@@ -39,7 +39,7 @@ pub fn details(tokenizer: &Tokenizer) -> Vec<(&'static str, String)> {
         ));
     }
     lines.push((
-        "names in text",
+        "names",
         match tokenizer.special_tokens() {
             SpecialTokens::Text => "names of special tokens are read as text (--special-tokens text)".to_owned(),
             SpecialTokens::Parse => {
