@@ -14,15 +14,8 @@ use super::{CONTINUATION, Field, Int, MAGIC};
 #[derive(Debug)]
 pub(crate) struct Batch {
     rows: usize,
-    columns: Vec<(Field, Buffers)>,
-}
-
-/// The byte ranges of a column in the file.
-#[derive(Clone, Debug)]
-struct Buffers {
-    /// Lists have `[rows + 1]` i32 offsets; other columns have none.
-    offsets: Range<usize>,
-    values: Range<usize>,
+    /// By name.
+    lists: Vec<(String, Lists)>,
 }
 
 /// The byte ranges of a column of lists in the file. They are aligned, inside the file, and consistent with each other.
@@ -42,8 +35,8 @@ impl Batch {
 
     /// The column with this name, if it contains lists.
     pub(crate) fn lists(&self, name: &str) -> Option<Lists> {
-        let (field, buffers) = self.columns.iter().find(|(field, _)| field.name == name && field.is_list)?;
-        Some(Lists { int: field.int, offsets: buffers.offsets.clone(), values: buffers.values.clone() })
+        let (_, lists) = self.lists.iter().find(|(found, _)| found == name)?;
+        Some(lists.clone())
     }
 }
 
@@ -147,23 +140,21 @@ fn batch(file: &[u8], block: BlockRef<'_>, fields: &[Field]) -> Result<Batch, St
         let end = start.checked_add(length).filter(|&end| end <= body_end).ok_or("a buffer is outside its block")?;
         Ok(start..end)
     };
-    let mut columns = Vec::new();
-    for field in fields {
-        let name = &field.name;
+    let mut lists = Vec::new();
+    for Field { name, int, is_list, .. } in fields {
         let (length, nulls) = next_node(name)?;
         if length != rows {
             return Err(format!("column \"{name}\" has {length} rows in a batch of {rows}"));
         }
         next_buffer(name)?; // validity
-        if !field.is_list {
-            let values = elements(file, next_buffer(name)?, rows, field.int.size(), name)?;
-            columns.push((field.clone(), Buffers { offsets: 0..0, values }));
+        if !is_list {
+            elements(file, next_buffer(name)?, rows, int.size(), name)?;
             continue;
         }
         let offsets = next_buffer(name)?;
         let (length, element_nulls) = next_node(name)?;
         next_buffer(name)?; // validity
-        let values = elements(file, next_buffer(name)?, length, field.int.size(), name)?;
+        let values = elements(file, next_buffer(name)?, length, int.size(), name)?;
         if nulls != 0 || element_nulls != 0 {
             return Err(format!("column \"{name}\" has nulls"));
         }
@@ -175,9 +166,9 @@ fn batch(file: &[u8], block: BlockRef<'_>, fields: &[Field]) -> Result<Batch, St
         if !bounds || !ends.is_sorted() {
             return Err(format!("column \"{name}\": expected ascending offsets up to {length}"));
         }
-        columns.push((field.clone(), Buffers { offsets, values }));
+        lists.push((name.clone(), Lists { int: *int, offsets, values }));
     }
-    Ok(Batch { rows, columns })
+    Ok(Batch { rows, lists })
 }
 
 fn range(start: i64, length: i64) -> Option<(usize, usize)> {

@@ -1,5 +1,5 @@
-//! The pages of a zstd-compressed parquet column. The `parquet` crate decompresses zstd with a C library; this reader uses
-//! `ruzstd`, and the crate decodes the values. Page headers use Thrift's compact protocol
+//! The pages of a parquet column, checked so that the `parquet` crate can decode their values without a panic. The crate
+//! decompresses zstd with a C library; here `ruzstd` does it. Page headers use Thrift's compact protocol
 //! (<https://github.com/apache/parquet-format>, `PageHeader`).
 
 use std::ops::Range;
