@@ -43,6 +43,22 @@ pub fn save_model(config: Config, dir: &Path) -> Model {
     model
 }
 
+/// Saves a random model with these heads, whose tokenizer knows the letters from a to y: 2 layers of width 32, 40 positions.
+pub fn save_letter_model(heads: Heads, dir: &Path) {
+    let mut config = config();
+    config.vocab_size = 99;
+    config.num_attention_heads = 4;
+    config.intermediate_size = 64;
+    config.initializer_range = 0.2;
+    let device = Device::cpu(Some(1)).expect("a CPU device");
+    let model = Model::new(config, heads, &device, 3).expect("a model of this shape");
+    model.save(dir).expect("a folder that can be written");
+    let letters = ('a'..='y').map(String::from);
+    let tokens = SPECIAL_TOKENS.iter().map(|token| token.to_string()).chain(letters).collect();
+    let tokenizer = Tokenizer::from_tokens(tokens, false).expect("tokens that differ");
+    tokenizer.save(dir).expect("a folder that can be written");
+}
+
 /// The folder of real data, or `part` of it: the variable `CLOZE_DATA`, or `shared/data` next to the repository. Without it, prints
 /// that the test is skipped.
 ///

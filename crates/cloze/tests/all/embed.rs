@@ -1,8 +1,6 @@
 //! `embed`, `similar` and `evaluate retrieval` with a random model.
 
-use cloze::engine::Device;
-use cloze::model::{Config, Heads, Model};
-use cloze::text::{SPECIAL_TOKENS, Tokenizer};
+use cloze::model::Heads;
 use serde_json::Value;
 
 use crate::common::{cloze, cloze_with, text};
@@ -33,18 +31,7 @@ impl Folder {
     fn new() -> Folder {
         let folder = Folder { dir: tempfile::tempdir().unwrap() };
         let model = folder.dir.path().join("model");
-        let tokens =
-            SPECIAL_TOKENS.iter().map(|token| token.to_string()).chain(('a'..='y').map(String::from)).collect();
-        let mut config = Config::default();
-        config.vocab_size = 99;
-        config.hidden_size = 32;
-        config.num_hidden_layers = 2;
-        config.num_attention_heads = 4;
-        config.intermediate_size = 64;
-        config.max_position_embeddings = 40;
-        config.initializer_range = 0.2;
-        Model::new(config, Heads::ENCODER, &Device::cpu(Some(1)).unwrap(), 3).unwrap().save(&model).unwrap();
-        Tokenizer::from_tokens(tokens, false).unwrap().save(&model).unwrap();
+        cloze_testing::save_letter_model(Heads::ENCODER, &model);
         folder.write("lines.txt", &LINES.map(|line| format!("{line}\n")).concat());
         folder
     }

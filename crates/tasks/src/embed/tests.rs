@@ -1,7 +1,6 @@
 use std::path::Path;
 
-use cloze_model::{Config, Heads, Model};
-use cloze_text::{SPECIAL_TOKENS, Tokenizer};
+use cloze_model::{Heads, Model};
 use serde_json::{Value, json};
 
 use super::*;
@@ -17,18 +16,7 @@ fn folder(files: &[(&str, Value)]) -> tempfile::TempDir {
 /// The same, for a model with these heads.
 fn folder_of(heads: Heads, files: &[(&str, Value)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let mut config = Config::default();
-    config.vocab_size = 99;
-    config.hidden_size = 32;
-    config.num_hidden_layers = 2;
-    config.num_attention_heads = 4;
-    config.intermediate_size = 64;
-    config.max_position_embeddings = 40;
-    config.initializer_range = 0.2;
-    Model::new(config, heads, &Device::cpu(Some(1)).unwrap(), 3).unwrap().save(dir.path()).unwrap();
-    let letters = ('a'..='y').map(String::from);
-    let tokens = SPECIAL_TOKENS.iter().map(|token| token.to_string()).chain(letters).collect();
-    Tokenizer::from_tokens(tokens, false).unwrap().save(dir.path()).unwrap();
+    cloze_testing::save_letter_model(heads, dir.path());
     for (name, value) in files {
         let path = dir.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
